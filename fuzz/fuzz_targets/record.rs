@@ -8,7 +8,12 @@ use panoptes_sinks::json::read::{Malformed, Reader, Token};
 use panoptes_sinks::json::shorten::shorten;
 use panoptes_sinks::output::form::Schema;
 use panoptes_sinks::output::form::syslog::About;
-use serde_json::{Map, Value};
+use serde_json::Value;
+
+use value::read;
+
+#[path = "../../sinks/tests/common/value.rs"]
+mod value;
 
 fuzz_target!(|data: &[u8]| {
     let Ok(value) = read(data) else { return };
@@ -38,41 +43,4 @@ fn events(data: &[u8]) {
             }
         }
     }
-}
-
-/// The whole record.
-fn read(data: &[u8]) -> Result<Value, Malformed> {
-    let mut reader = Reader::new(data)?;
-    let first = reader.read()?;
-    let value = value_of(&mut reader, first)?;
-    assert_eq!(reader.read()?, Token::End);
-    Ok(value)
-}
-
-fn value_of(reader: &mut Reader<'_>, token: Token<'_>) -> Result<Value, Malformed> {
-    Ok(match token {
-        Token::Object => {
-            let mut object = Map::new();
-            while let Token::Key(key) = reader.read()? {
-                let token = reader.read()?;
-                object.insert(key.to_owned(), value_of(reader, token)?);
-            }
-            Value::Object(object)
-        }
-        Token::List => {
-            let mut list = Vec::new();
-            loop {
-                match reader.read()? {
-                    Token::ListEnd => break Value::Array(list),
-                    token => list.push(value_of(reader, token)?),
-                }
-            }
-        }
-        Token::Text(text) => Value::String(text.characters().collect()),
-        Token::Number(number) => number.into(),
-        Token::Boolean(value) => value.into(),
-        token @ (Token::Key(_) | Token::ObjectEnd | Token::ListEnd | Token::End) => {
-            panic!("{token:?} in place of a value")
-        }
-    })
 }

@@ -287,52 +287,18 @@ fn first(escaped: &str) -> Option<(char, usize)> {
 }
 
 #[cfg(test)]
+#[path = "../../tests/common/value.rs"]
+mod value;
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::{Map, Value};
+    use serde_json::Value;
 
+    use super::value::read;
     use super::*;
     use crate::record::DetailsKind;
     use crate::schema::{Object, Type};
-
-    /// The whole text as serde_json's value.
-    fn read(text: &[u8]) -> Result<Value, Malformed> {
-        let mut reader = Reader::new(text)?;
-        let first = reader.read()?;
-        let value = value_of(&mut reader, first)?;
-        match reader.read()? {
-            Token::End => Ok(value),
-            other => panic!("{other:?} after the end"),
-        }
-    }
-
-    fn value_of(reader: &mut Reader<'_>, token: Token<'_>) -> Result<Value, Malformed> {
-        Ok(match token {
-            Token::Object => {
-                let mut object = Map::new();
-                while let Token::Key(key) = reader.read()? {
-                    let token = reader.read()?;
-                    object.insert(key.to_owned(), value_of(reader, token)?);
-                }
-                Value::Object(object)
-            }
-            Token::List => {
-                let mut list = Vec::new();
-                loop {
-                    match reader.read()? {
-                        Token::ListEnd => break Value::Array(list),
-                        token => list.push(value_of(reader, token)?),
-                    }
-                }
-            }
-            Token::Text(text) => Value::String(text.characters().collect()),
-            Token::Number(number) => number.into(),
-            Token::Boolean(value) => value.into(),
-            Token::Key(_) | Token::ObjectEnd | Token::ListEnd | Token::End => {
-                panic!("{token:?} for a value")
-            }
-        })
-    }
 
     #[test]
     fn written_records_are_read() {
