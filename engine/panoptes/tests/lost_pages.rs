@@ -1,6 +1,9 @@
 //! Dumps with pages of zeros, or without an end: what the tool that made them could not read.
 //!
 //! What is printed of such a dump is right, or left out. Nothing in it is hidden.
+//!
+//! The machine is the recorded one. With `PANOPTES_IMAGES`, each `*.raw` in that folder is tried,
+//! too, with more damage.
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first thing that fails")]
 
@@ -19,11 +22,19 @@ use tempfile::TempDir;
 use recorded::write_machine;
 
 const PAGE_BYTES: usize = 4096;
-/// Dumps, and the pages of each that are lost. The machine has some thousand pages that are read.
-const DUMPS: u64 = 12;
-const LOST: usize = 40;
-/// Lengths at which the dump is cut, as parts of it.
-const CUTS: u64 = 16;
+/// The damage of the recorded machine, which has some thousand pages that are read.
+const RECORDED: Damage = Damage { dumps: 12, lost: 40, cuts: 15 };
+/// The damage of an image.
+const IMAGE: Damage = Damage { dumps: 200, lost: 1000, cuts: 200 };
+
+/// How a dump is damaged, again and again.
+struct Damage {
+    /// Dumps with lost pages, and the pages of each that are lost.
+    dumps: u64,
+    lost: usize,
+    /// Lengths at which the dump is cut.
+    cuts: u64,
+}
 
 /// A dump, and what the program prints of it as a whole.
 struct Dump {
@@ -34,10 +45,15 @@ struct Dump {
 }
 
 impl Dump {
-    fn new() -> Option<Self> {
+    fn recorded() -> Option<Self> {
+        Self::new(|path| write_machine(&[path.to_owned()]))
+    }
+
+    /// A dump that `write` writes, if it can.
+    fn new(write: impl FnOnce(&Path) -> bool) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("memory.raw");
-        if !write_machine(std::slice::from_ref(&path)) {
+        if !write(&path) {
             return None;
         }
         let lines = lines_of(&scan(&path, &[]));
@@ -119,7 +135,7 @@ fn lines_of(output: &Output) -> BTreeMap<String, Value> {
 }
 
 /// Some of the frames, the same for each seed (xorshift64, Marsaglia).
-fn some(frames: &[usize], seed: u64) -> Vec<usize> {
+fn some(frames: &[usize], count: usize, seed: u64) -> Vec<usize> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     std::iter::repeat_with(|| {
         state ^= state << 13;
@@ -127,36 +143,68 @@ fn some(frames: &[usize], seed: u64) -> Vec<usize> {
         state ^= state << 17;
         frames[state as usize % frames.len()]
     })
-    .take(LOST)
+    .take(count)
     .collect()
 }
 
-#[test]
-fn what_lost_pages_leave_is_right() {
-    let Some(dump) = Dump::new() else { return };
-    let (frames, mut read) = (dump.frames(), 0);
-    for seed in 0..DUMPS {
-        let lost = some(&frames, seed);
+/// Loses some of these pages, again and again. Returns the number of dumps that have a kernel.
+fn lose(dump: &Dump, frames: &[usize], damage: &Damage) -> u64 {
+    let mut read = 0;
+    for seed in 0..damage.dumps {
+        let lost = some(frames, damage.lost, seed);
         dump.put(&lost, true);
         let (has_kernel, wrong) = dump.mistakes();
         assert!(wrong.is_empty(), "seed {seed}: {wrong:#?}");
         read += u64::from(has_kernel);
         dump.put(&lost, false);
     }
-    // The recorded machine has few pages, and those of its kernel are many of them.
-    assert!(read > DUMPS / 2, "{read} of {DUMPS} dumps were read");
+    println!("{} pages lost: {read} of {} dumps were read", damage.lost, damage.dumps);
+    read
 }
 
-#[test]
-fn what_a_cut_leaves_is_right() {
-    let Some(dump) = Dump::new() else { return };
+/// Cuts the dump, from its end to its beginning.
+fn cut(dump: &Dump, damage: &Damage) {
     let mut read = 0;
-    for cut in (1..CUTS).rev() {
-        let length = dump.bytes.len() as u64 * cut / CUTS / PAGE_BYTES as u64 * PAGE_BYTES as u64;
+    let pages = (dump.bytes.len() / PAGE_BYTES) as u64;
+    for part in (1..=damage.cuts).rev() {
+        let length = pages * part / (damage.cuts + 1) * PAGE_BYTES as u64;
         File::options().write(true).open(&dump.path).unwrap().set_len(length).unwrap();
         let (has_kernel, wrong) = dump.mistakes();
         assert!(wrong.is_empty(), "cut at {length}: {wrong:#?}");
         read += u64::from(has_kernel);
     }
-    println!("{read} of {} dumps were read", CUTS - 1);
+    println!("cut: {read} of {} dumps were read", damage.cuts);
+}
+
+#[test]
+fn what_lost_pages_leave_is_right() {
+    let Some(dump) = Dump::recorded() else { return };
+    // The recorded machine has few pages, and those of its kernel are many of them.
+    let read = lose(&dump, &dump.frames(), &RECORDED);
+    assert!(read > RECORDED.dumps / 2, "{read} of {} dumps were read", RECORDED.dumps);
+}
+
+#[test]
+fn what_a_cut_leaves_is_right() {
+    let Some(dump) = Dump::recorded() else { return };
+    cut(&dump, &RECORDED);
+}
+
+/// Any pages are lost here, not only those that are read.
+#[test]
+fn what_damage_leaves_of_images_is_right() {
+    let Some(folder) = std::env::var_os("PANOPTES_IMAGES") else {
+        panoptes_needs::skip::test("PANOPTES_IMAGES");
+        return;
+    };
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let is_raw = |path: &PathBuf| path.extension().is_some_and(|end| end == "raw");
+    for image in entries.filter(is_raw) {
+        println!("{}", image.display());
+        let dump = Dump::new(|path| fs::copy(&image, path).is_ok()).unwrap();
+        let frames: Vec<usize> = (0..dump.bytes.len() / PAGE_BYTES).collect();
+        let read = lose(&dump, &frames, &IMAGE);
+        assert!(read * 100 >= IMAGE.dumps * 95, "{read} of {} dumps were read", IMAGE.dumps);
+        cut(&dump, &IMAGE);
+    }
 }
