@@ -8,7 +8,9 @@
 use panoptes_decoders::kernel::super_block::magic;
 use panoptes_tables::room;
 
-use crate::walk::{DentryRow, FileRow, Index, MountRow, PathRef, Snapshot, Span};
+use crate::walk::{
+    DentryRow, FileRow, Index, InodeRow, MountRow, NameRow, PathRef, Snapshot, Span,
+};
 
 /// Longest path that the kernel returns, in bytes: with its NUL it has `PATH_MAX` bytes
 /// (include/uapi/linux/limits.h). For a longer one /proc returns only an error.
@@ -198,7 +200,7 @@ pub fn write_file_name(snapshot: &Snapshot, file: &FileRow, out: &mut PathBuffer
         // pipefs_dname (fs/pipe.c), sockfs_dname (net/socket.c), ns_dname (fs/nsfs.c)
         magic::PIPEFS => bracketed(out, b"pipe"),
         magic::SOCKFS => bracketed(out, b"socket"),
-        magic::NSFS => bracketed(out, snapshot.names.at(inode.own_name)?.text()),
+        magic::NSFS => bracketed(out, read_name(snapshot, inode)?.text()),
         // anon_inodefs_dname (fs/anon_inodes.c)
         magic::ANON_INODE => {
             out.prepend(dentry_text(snapshot, dentry)?);
@@ -208,7 +210,7 @@ pub fn write_file_name(snapshot: &Snapshot, file: &FileRow, out: &mut PathBuffer
         magic::PID_FS => out.prepend(b"anon_inode:[pidfd]"),
         // dmabuffs_dname (drivers/dma-buf/dma-buf.c)
         magic::DMA_BUF => {
-            out.prepend(snapshot.names.at(inode.own_name).map_or(b"", |name| name.text()));
+            out.prepend(read_name(snapshot, inode)?.text());
             out.prepend(b":");
             out.prepend(dentry_text(snapshot, dentry)?);
             out.prepend(b"/");
@@ -222,6 +224,11 @@ pub fn write_file_name(snapshot: &Snapshot, file: &FileRow, out: &mut PathBuffer
         }
     }
     Some(Named { deleted })
+}
+
+/// The name of an inode beside its dentry; `None` if it could not be read.
+fn read_name<'a>(snapshot: &'a Snapshot, inode: &InodeRow) -> Option<&'a NameRow> {
+    snapshot.names.at(inode.own_name).filter(|name| name.was_read)
 }
 
 /// The last name of a place's path; `None` if it could not be read, or if the place is the root of

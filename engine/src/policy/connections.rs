@@ -72,7 +72,7 @@ impl Reporter<'_> {
         }
         let connection = change.connection;
         let facts = connection.facts();
-        let interface = describe::interface_of(&cx.snapshot.interfaces, &facts);
+        let interface = describe::interface_of(cx.snapshot, &facts);
         let others = other_holders(change);
         let mut details = describe::network_connection(&facts, interface);
         details.tcp_connection_creation_time_iso_8601_ns =

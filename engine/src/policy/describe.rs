@@ -40,7 +40,7 @@ use crate::state::facts::{
     AreaFacts, ConnectionFacts, DescriptorFacts, FileName, InodeFacts, OpenFlags, ProcessFacts,
     ThreadFacts,
 };
-use crate::walk::{InterfaceRow, Machine};
+use crate::walk::{InterfaceRow, Machine, Snapshot};
 
 /// Describes a process. `tsc_khz` is the rate of the machine's clock in kHz, if known.
 pub fn process<'a>(facts: &ProcessFacts<'a>, tsc_khz: Option<u32>) -> ProcessDetails<'a> {
@@ -218,9 +218,10 @@ const fn protocol(number: u16) -> Protocol {
 
 /// The interface that a connection uses: the bound device, else the one that its route leaves
 /// through, else the loopback device when the peer's address is one of the machine's own (the
-/// kernel's local routes lead there), else the interface with the connection's own address.
+/// kernel's local routes lead there), else the interface with the connection's own address. If an
+/// interface could not be read, it may be the one of these, so nothing but a known device counts.
 pub fn interface_of<'a>(
-    interfaces: &'a [InterfaceRow],
+    snapshot: &'a Snapshot,
     facts: &ConnectionFacts,
 ) -> Option<&'a InterfaceRow> {
     let namespace = |row: &&InterfaceRow| row.network_namespace == facts.network_namespace;
@@ -229,10 +230,10 @@ pub fn interface_of<'a>(
         IpAddr::V4(address) => row.ipv4.contains(&address),
         IpAddr::V6(address) => row.ipv6.contains(&address),
     };
-    let mut local = interfaces.iter().filter(namespace);
+    let mut local = snapshot.interfaces.iter().filter(namespace);
     if let Some(row) = local.clone().find(|row| known != 0 && row.index == known) {
         Some(row)
-    } else if facts.bound_device != 0 {
+    } else if facts.bound_device != 0 || !snapshot.has_all_interfaces() {
         None
     } else if local.clone().any(|row| owns(row, facts.destination)) {
         local.find(|row| row.ipv4.iter().any(Ipv4Addr::is_loopback))

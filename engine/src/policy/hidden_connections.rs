@@ -33,7 +33,7 @@ impl Reporter<'_> {
             What::Listener => Activity::HiddenListenerDetected,
         };
         let facts = facts(cx, hidden);
-        let interface = describe::interface_of(&cx.snapshot.interfaces, &facts);
+        let interface = describe::interface_of(cx.snapshot, &facts);
         let mut details = describe::network_connection(&facts, interface);
         details.tcp_connection_creation_time_iso_8601_ns =
             Some(Timestamp::from_ns(hidden.first_ns));

@@ -102,7 +102,7 @@ impl<E> Lines<'_, E> {
     ) -> Result<(), E> {
         let Some(row) = snapshot.connections.at(index) else { return Ok(()) };
         let facts = ConnectionFacts::read(snapshot, row, holder.map(|(_, descriptor)| descriptor));
-        let interface = describe::interface_of(&snapshot.interfaces, &facts);
+        let interface = describe::interface_of(snapshot, &facts);
         let details = describe::network_connection(&facts, interface);
         let process_id = holder.map(|(process_id, _)| process_id);
         self.write(&ScanLine { process_id, ..ScanLine::new(&details) })
@@ -205,7 +205,7 @@ impl Scratch {
         for (process, process_id) in processes_by_pid(snapshot) {
             for table in snapshot.files_structs_of(process) {
                 // A list without all threads would be wrong.
-                let has_all = snapshot.has_all_threads(process);
+                let has_all = snapshot.has_all_holders(process);
                 let threads =
                     if has_all { snapshot.files_threads.range(table.threads) } else { &[] };
                 let descriptors = snapshot.descriptors.range(table.descriptors);

@@ -116,7 +116,7 @@ fn connection_details<'a>(
     cx: &ScanContext<'a>,
     connection: &MemberConnection,
 ) -> NetworkConnectionDetails<'a> {
-    let interface = describe::interface_of(&cx.snapshot.interfaces, &connection.facts);
+    let interface = describe::interface_of(cx.snapshot, &connection.facts);
     let creation = connection.first_seen_ns.map(|first| Timestamp::from_ns(first.ns()));
     NetworkConnectionDetails {
         tcp_connection_creation_time_iso_8601_ns: creation,

@@ -54,7 +54,7 @@ impl AreaName {
         if vma.start <= mm.start_stack && vma.end >= mm.start_stack {
             return Some(b"[stack]");
         }
-        let own = own.filter(|name| name.kind == NameKind::AnonVma)?;
+        let own = own.filter(|name| name.kind == NameKind::AnonVma && name.was_read)?;
         self.set(&[b"[anon:", own.text(), b"]"])
     }
 

@@ -120,7 +120,9 @@ impl<'a> ContainerFacts<'a> {
     /// Reads the facts about a container from a scan.
     pub fn read(snapshot: &'a Snapshot, row: &'a ContainerRow) -> Self {
         let text = |bytes: &'a [u8]| (!bytes.is_empty()).then_some(bytes);
-        let first = snapshot.processes.at(row.first);
+        // A process that could not be read may be older.
+        let is_known = snapshot.has_all_members();
+        let first = snapshot.processes.at(row.first).filter(|_| is_known);
         let leader = first.and_then(|first| snapshot.leader(first));
         let parent = snapshot.containers.at(row.parent).filter(|parent| parent.is_alive());
         Self {
@@ -130,7 +132,7 @@ impl<'a> ContainerFacts<'a> {
             path: text(snapshot.text(row.path)),
             parent: parent.and_then(|parent| text(snapshot.text(parent.id))),
             pod_uid: text(snapshot.text(row.pod_uid)),
-            host_name: text(&row.host_name),
+            host_name: text(&row.host_name).filter(|_| is_known),
             pid_namespace: first.map_or(0, |first| first.pid_namespace),
             mount_namespace: first.map_or(0, |first| first.mount_namespace),
             network_namespace: first.map_or(0, |first| snapshot.net_number(first.net)),

@@ -99,10 +99,11 @@ impl Walker {
         };
         fetch_each(&mut self.reader, memory, names, push, |index, bytes| {
             let node = &mut nodes.as_mut_slice()[index];
-            losses.miss(Part::ControlGroups, u32::from(bytes.is_none()));
-            // The root of a hierarchy has an empty name.
+            // Only the root of a hierarchy has an empty name; any other one is in a page of zeros.
+            let name = bytes.map(c_string).filter(|name| node.is_root || !name.is_empty());
+            losses.miss(Part::ControlGroups, u32::from(name.is_none()));
             let add = |name| quotas.add_group_text(texts, node.process, name);
-            node.text = bytes.map(c_string).and_then(add);
+            node.text = name.and_then(add);
         });
     }
 

@@ -12,6 +12,7 @@ use panoptes_decoders::container::{
 use panoptes_decoders::kernel::uts_namespace::UtsNamespace;
 use panoptes_decoders::layout::{View, c_string};
 
+use super::copied::Copied;
 use super::snapshot::{CgroupRow, CssSetRow, Index, KernfsRow, ProcessRow, Span};
 use super::tables::Snapshot;
 use super::{Memory, Part, Scratch, Walker, fetch};
@@ -363,6 +364,10 @@ fn place(
     }
     // An exiting process has no namespaces any more.
     if process.pid_namespace == 0 || process.mount_namespace == 0 {
+        return (None, false);
+    }
+    // Nor has the machine, if they could not be copied.
+    if snapshot.copied != Copied::No && (host.pid == 0 || host.mount == 0) {
         return (None, false);
     }
     (set.container.filter(|_| has_own_namespaces(process, host)), true)

@@ -414,7 +414,7 @@ impl Walker {
         let long = snapshot.dentries.indexed().filter(|(_, row)| !row.name.long_name.is_null());
         names.extend(long.map(|(index, row)| (index, row.name.long_name, row.name.length)));
         let push = |reader: &mut Reader, space: &_, &(_, address, length): &_| {
-            reader.push_bytes(space, address, length)
+            reader.push_filled(space, address, length)
         };
         fetch_each(&mut self.reader, memory, names, push, |index, bytes| {
             let Some(bytes) = bytes else {

@@ -4,6 +4,7 @@
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::{View, c_string};
 
+use super::copied::Copied;
 use super::snapshot::{NameKind, NameRow};
 use super::{Memory, Reads, Walker, fetch, fetch_each};
 use crate::address::Reader;
@@ -13,7 +14,8 @@ const TEXT_BYTES: u32 = 80;
 
 impl NameRow {
     pub(super) fn new(address: KernelVa, kind: NameKind) -> Self {
-        Self { address, process: None, kind, length: 0, text: [0; TEXT_BYTES as usize] }
+        let text = [0; TEXT_BYTES as usize];
+        Self { address, process: None, kind, length: 0, text, was_read: false }
     }
 
     /// Sets the text if it can be the name of such an object.
@@ -21,11 +23,12 @@ impl NameRow {
         let is_plausible = match self.kind {
             NameKind::SpecialMapping => text.first() == Some(&b'['),
             NameKind::AnonVma | NameKind::DmaBuf => true,
-            NameKind::Namespace => text.iter().all(u8::is_ascii_graphic),
+            NameKind::Namespace => !text.is_empty() && text.iter().all(u8::is_ascii_graphic),
         };
         if is_plausible && text.len() <= self.text.len() {
             self.text[..text.len()].copy_from_slice(text);
             self.length = text.len() as u8;
+            self.was_read = true;
         }
     }
 }
@@ -54,7 +57,7 @@ impl Walker {
     /// a namespace, none for an area.
     fn find_texts(&mut self, memory: &mut Memory<'_>) {
         let layouts = &memory.kernel.layouts;
-        let names = &self.snapshot.names;
+        let names = &mut self.snapshot.names;
         let Reads { rows, addresses: texts } = &mut self.scratch.texts;
         let addresses = &mut self.scratch.addresses;
         let buffer = layouts.dma_buf.unwrap_or_default();
@@ -74,9 +77,12 @@ impl Walker {
                 if names[index].kind == kind { text } else { KernelVa::NULL }
             }));
             fetch(&mut self.reader, memory, packing, addresses, |index, bytes| {
-                if names[rows[index]].kind == kind {
+                let name = &mut names[rows[index]];
+                if name.kind == kind {
                     let text = bytes.map(|bytes| View::new(bytes).pointer(field));
                     texts[index] = text.unwrap_or_default();
+                    // A buffer needs no name.
+                    name.was_read = kind == NameKind::DmaBuf && text == Some(KernelVa::NULL);
                 }
             });
         }
@@ -86,9 +92,11 @@ impl Walker {
         let Reads { rows, addresses: texts } = &self.scratch.texts;
         let push =
             |reader: &mut Reader, space: &_, &text: &_| reader.push_bytes(space, text, TEXT_BYTES);
+        // What could not be copied is zeros, as an empty text.
+        let is_copy = self.snapshot.copied != Copied::No;
         fetch_each(&mut self.reader, memory, texts, push, |index, bytes| {
-            if let Some(bytes) = bytes {
-                self.snapshot.names[rows[index]].set_text(c_string(bytes));
+            if let Some(text) = bytes.map(c_string).filter(|text| !(is_copy && text.is_empty())) {
+                self.snapshot.names[rows[index]].set_text(text);
             }
         });
     }

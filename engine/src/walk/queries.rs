@@ -6,6 +6,7 @@ use panoptes_decoders::kernel::super_block::magic;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::copied::Copied;
+use super::losses::Part;
 use super::snapshot::{FileRow, FilesRow, Index, NetRow, ProcessRow, Span, ThreadRow};
 use super::tables::Snapshot;
 
@@ -33,6 +34,25 @@ impl Snapshot {
     /// which could not be copied.
     pub fn has_all_threads(&self, process: &ProcessRow) -> bool {
         self.copied == Copied::No || !self.threads[process.leader].lacks_threads
+    }
+
+    /// Whether the scan has all threads that share a table of descriptors with a process. Any task
+    /// of a copy that could not be read may be one of them.
+    pub fn has_all_holders(&self, process: &ProcessRow) -> bool {
+        self.has_all_threads(process)
+            && (self.copied == Copied::No || self.losses.of(Part::Tasks) == (0, 0))
+    }
+
+    /// Whether the scan has all processes of each container. Only a copy of memory lacks some.
+    pub fn has_all_members(&self) -> bool {
+        self.copied == Copied::No
+            || self.losses.of(Part::Tasks) == (0, 0)
+                && self.processes.iter().all(|process| process.container_known)
+    }
+
+    /// Whether the scan has all network interfaces.
+    pub fn has_all_interfaces(&self) -> bool {
+        self.losses.of(Part::Interfaces) == (0, 0)
     }
 
     /// A process's tables of descriptors, each once: first the main table, then the tables of

@@ -496,6 +496,8 @@ pub struct NameRow {
     /// Length of the text in bytes.
     pub length: u8,
     pub text: [u8; 80],
+    /// Whether the text was read. Some objects have an empty one.
+    pub was_read: bool,
 }
 
 /// What a [`NameRow`] names.
