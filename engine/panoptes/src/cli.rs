@@ -163,6 +163,9 @@ pub struct Scan {
     /// Print the summary as one JSON object, or alerts as JSON lines on a terminal, too
     #[arg(long, requires = "contents")]
     pub json: bool,
+    /// Print alerts as lines for people into a pipe or a file, too, as on a terminal
+    #[arg(long, requires = "alerts", conflicts_with = "json")]
+    pub lines: bool,
     /// End with exit code 1 if anything could not be read, as in torn or incomplete dumps
     #[arg(long)]
     pub strict: bool,

@@ -8,6 +8,7 @@
 //! Not for: reading memory, decoding it, deciding what is worth reporting (`panoptes-engine`), or
 //! writing records (`panoptes-sinks`).
 
+mod advice;
 pub mod attach;
 pub mod boot_ids;
 pub mod check;

@@ -11,6 +11,7 @@ use panoptes_sinks::dialect::Dialect;
 use panoptes_sinks::output::file::FileOptions;
 use panoptes_sinks::schema::{record_schema, scan_schema};
 
+use crate::advice::advise;
 use crate::check::check;
 use crate::cli::{Arguments, Command, Sbom, Settings};
 use crate::config::{Configuration, LogLevel, Mode, Report, Weight, nearest, one_line, printable};
@@ -31,7 +32,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     }
     let parsed = match Arguments::try_parse_from(&arguments) {
         Ok(parsed) => parsed,
-        Err(error) => return usage(&error),
+        Err(mut error) => {
+            advise(&mut error, &Arguments::command(), &arguments);
+            return usage(&error);
+        }
     };
     match carry_out(parsed.command) {
         Ok(exit) => exit,

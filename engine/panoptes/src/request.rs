@@ -34,6 +34,8 @@ pub struct ScanRequest {
     /// Whether the summary is one JSON object, and alerts are records on a terminal, too.
     pub json: bool,
     pub configuration: Configuration,
+    /// Whether alerts are lines for people also in a pipe.
+    pub lines: bool,
     /// Warnings about the configuration.
     pub warnings: Report,
 }
@@ -145,6 +147,7 @@ impl ScanRequest {
     }
 }
 
+            lines: scan.lines,
 impl WatchRequest {
     /// The request of `panoptes watch`; `is_terminal` is whether standard output is a terminal.
     pub fn watch(watch: Watch, is_terminal: bool) -> Result<Self, Refusal> {

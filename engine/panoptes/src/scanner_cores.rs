@@ -62,9 +62,26 @@ pub(crate) fn allowed_cores() -> Vec<usize> {
     (0..CpuSet::count()).filter(|&core| set.is_set(core).unwrap_or(false)).collect()
 }
 
+/// Writes ascending numbers of cores as ranges: `0-3,8`.
+pub(crate) fn ranges(cores: &[usize]) -> String {
+    let runs = cores.chunk_by(|left, right| left + 1 == *right);
+    let texts = runs.filter_map(|run| match (run.first()?, run.last()?) {
+        (first, last) if first == last => Some(first.to_string()),
+        (first, last) => Some(format!("{first}-{last}")),
+    });
+    texts.collect::<Vec<_>>().join(",")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cores_are_shown_as_they_are_written() {
+        assert_eq!(ranges(&[0, 1, 2, 3, 8]), "0-3,8");
+        assert_eq!(ranges(&[9]), "9");
+        assert_eq!(ranges(&[]), "");
+    }
 
     #[test]
     fn auto_is_up_to_a_quarter_of_the_cores_from_the_last_on() {

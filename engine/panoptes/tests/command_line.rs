@@ -88,6 +88,11 @@ fn a_wrong_command_line_is_a_usage_error() {
     );
     refuses(&["scan", "x", "--set", "servce.scan_interval=5ms"], 2, "did you mean `service`?");
     refuses(&["watch", "x", "--limits", "proceses=5"], 2, "did you mean `processes`?");
+    refuses(&["watch", "x", "--limits", "smal"], 2, "did you mean `small`?");
+    refuses(&["watch", "x", "--limits", "tiny"], 2, "write small, medium or default");
+    refuses(&["watch", "x", "--limits", "threads"], 2, "such as threads=8192");
+    refuses(&["help", "scna"], 2, "'scan'");
+    refuses(&["watch", "x", "--interval", "10min"], 2, "write 10m, with one of the units us, ms");
     refuses(&["watch", "x", "--interval", "10"], 2, "--interval 10: ");
     refuses(&["watch", "x", "--cores", "9999999"], 2, "--cores 9999999: ");
 }

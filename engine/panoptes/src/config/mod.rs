@@ -16,6 +16,7 @@ mod address;
 mod argus_keys;
 mod auto_scan;
 mod content;
+mod duration;
 mod events;
 mod examples;
 mod exceptions;
@@ -45,6 +46,7 @@ use panoptes_sinks::activities::Preset;
 pub use address::SystemAddress;
 pub use auto_scan::{AutoScan, GuestPattern, SizeRange, UuidPattern};
 pub use content::{ContentChanges, FilePattern};
+pub use duration::show_duration;
 pub use events::{Choice, Enabled, EventSetting, Events};
 pub use exceptions::Exception;
 pub use guest_name::GuestName;
@@ -64,7 +66,7 @@ pub use telemetry::{
     Backlog, Facility, FieldName, FieldValue, HostName, NetworkAddress, RecordChoice,
     SyslogFraming, Telemetry, TelemetryAddress, TelemetryFormat, Tls, Transport, Url,
 };
-pub use value::{AutoOr, ByteSize, LogLevel, show_duration};
+pub use value::{AutoOr, ByteSize, LogLevel};
 
 use section::{Context, Section};
 use tree::{Origin, parse};

@@ -12,6 +12,7 @@ use panoptes_engine::limits::Limits;
 
 use super::LimitsPreset;
 use super::problem::{Place, Problem, printable};
+use super::section::nearest;
 use super::tree::{Entry, Node, Origin, Value, parse};
 use super::value::Setting as _;
 
@@ -77,8 +78,7 @@ fn set_limit(root: &mut Node, limit: &str, place: &Place) -> Result<(), String> 
     let path = |key: String| ["default".to_owned(), "limits".to_owned(), key];
     let Some((key, value)) = limit.split_once('=') else {
         if LimitsPreset::read(limit.trim(), Path::new("")).is_err() {
-            let presets = LimitsPreset::form();
-            return Err(format!("write NAME=NUMBER, such as processes=8192, or {presets}"));
+            return Err(no_preset(limit.trim()));
         }
         // It stands for all limits, wherever they are.
         forget_limits(root, |_| true);
@@ -94,6 +94,19 @@ fn set_limit(root: &mut Node, limit: &str, place: &Place) -> Result<(), String> 
         name_preset(default);
     }
     insert(root, &path(key), scalar(value, place))
+}
+
+/// The mistake in a limit without `=` that is no preset.
+fn no_preset(word: &str) -> String {
+    let key = word.replace('-', "_");
+    if Limits::SETTINGS.iter().any(|setting| setting.key == key) {
+        return format!("has no number; write NAME=NUMBER, such as {word}=8192");
+    }
+    if let Some(near) = nearest(word, &LimitsPreset::words()) {
+        return format!("is no preset; did you mean `{near}`?");
+    }
+    let presets = LimitsPreset::form();
+    format!("is no preset; write {presets}, or NAME=NUMBER, such as processes=8192")
 }
 
 /// Adds a limit to those of single systems that have a preset, which stands for all limits.

@@ -168,8 +168,8 @@ fn every_mistake_is_found_at_once_with_its_place() {
             "2:3: unknown key `scan_intervall` in `service`; did you mean `scan_interval`?",
             "3:14: `service.log_level`: `55` is not a log level; write 10 (DISABLE), \
              20 (CRITICAL), 30 (ERROR), 40 (WARNING), 50 (INFO), 60 (DEBUG) or 70 (TRACE)",
-            "4:18: `service.scan_interval`: `5xs` has an unknown unit; write a number and a \
-             unit, such as 10ms, 1.5s or 1m",
+            "4:18: `service.scan_interval`: `5xs` is not a duration; write a number and one \
+             of the units us, ms, s, m, h and d, such as 10ms, 1.5s or 1m",
             "5:1: unknown key `autoscan`; did you mean `auto_scan`?",
             "7:23: `default.limits.processes` is 0; it must be from 1 to 4194304",
             "7:35: `default.limits.threads`: `many` is not a whole number; write digits \
@@ -423,7 +423,7 @@ fn a_mistake_on_the_command_line_names_the_option() {
         "--interval 10: `service.scan_interval`: `10` has no unit; write 10ms, 10s or 10m",
         "--limits proceses=6: unknown key `proceses` in `default.limits`; did you mean \
          `processes`?",
-        "--limits threads: write NAME=NUMBER, such as processes=8192",
+        "--limits threads: has no number; write NAME=NUMBER, such as threads=8192",
         "--limits vmas=-1: `default.limits.vmas`: `-1` is not a whole number",
         "--set a..b=1: has an empty key",
         "--set default.limits.processes.x=1: `x` can't be set there",

@@ -1,4 +1,4 @@
-//! Text to typed values: durations, sizes, levels and others.
+//! Text to typed values: sizes, levels and others; `duration` has durations.
 //!
 //! The error for a wrong value completes a sentence that starts with the text itself
 //! ("… is not a duration; write …"), so that every message contains the fix.
@@ -7,7 +7,6 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use super::problem::is_unprintable;
 
@@ -307,66 +306,6 @@ impl Setting for ByteSize {
     }
 }
 
-impl Setting for Duration {
-    const FORM: &'static str = "duration";
-
-    fn show(&self) -> String {
-        show_duration(*self)
-    }
-
-    fn read(text: &str, _base: &Path) -> Result<Self, String> {
-        const EXAMPLE: &str = "write a number and a unit, such as 10ms, 1.5s or 1m";
-        let (number, unit) = split_fraction(text);
-        if number.is_empty() || number.starts_with('.') {
-            return Err(format!("is not a duration; {EXAMPLE}"));
-        }
-        if unit.is_empty() {
-            if number.bytes().all(|byte| matches!(byte, b'0' | b'.')) {
-                return Err(format!("is too short; {EXAMPLE}"));
-            }
-            return Err(format!("has no unit; write {number}ms, {number}s or {number}m"));
-        }
-        let (_, nanoseconds) = DURATION_UNITS
-            .iter()
-            .find(|(name, _)| *name == unit)
-            .ok_or_else(|| format!("has an unknown unit; {EXAMPLE}"))?;
-        let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
-        let whole = whole_number(whole)?.checked_mul(*nanoseconds);
-        let part = part_of(fraction, *nanoseconds)
-            .ok_or_else(|| format!("is no whole number of nanoseconds; {EXAMPLE}"))?;
-        let total = whole.and_then(|whole| whole.checked_add(part));
-        total.map(Self::from_nanos).ok_or_else(|| "is too long".to_owned())
-    }
-}
-
-/// The digits after a point, times `unit`; `None` if these are no digits, or that is no whole
-/// number.
-fn part_of(fraction: &str, unit: u64) -> Option<u64> {
-    let digits = u32::try_from(fraction.len()).ok()?;
-    let number = u128::from(whole_number(fraction).ok()?);
-    let (total, places) = (number.checked_mul(u128::from(unit))?, 10_u128.checked_pow(digits)?);
-    total.is_multiple_of(places).then(|| u64::try_from(total / places).ok())?
-}
-
-/// Formats a duration as it is written in a configuration: `10ms`.
-pub fn show_duration(duration: Duration) -> String {
-    let total = duration.as_nanos();
-    let (unit, nanoseconds) = DURATION_UNITS
-        .iter()
-        .rev()
-        .find(|(_, nanoseconds)| total != 0 && total.is_multiple_of(u128::from(*nanoseconds)))
-        .unwrap_or(&("ms", 1_000_000));
-    format!("{}{unit}", total / u128::from(*nanoseconds))
-}
-
-/// Splits text into the leading number, which may have a point, and the rest.
-fn split_fraction(text: &str) -> (&str, &str) {
-    let is_part = |character: char| character.is_ascii_digit() || character == '.';
-    let end = text.find(|character| !is_part(character)).unwrap_or(text.len());
-    let (number, unit) = text.split_at(end);
-    (number, unit.trim_start())
-}
-
 /// Splits text into the leading digits and the rest.
 fn split_number(text: &str) -> (&str, &str) {
     let end = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
@@ -374,7 +313,7 @@ fn split_number(text: &str) -> (&str, &str) {
     (number, unit.trim_start())
 }
 
-fn whole_number(text: &str) -> Result<u64, String> {
+pub(super) fn whole_number(text: &str) -> Result<u64, String> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err("is not a whole number; write digits alone, such as 4096".to_owned());
     }
@@ -397,41 +336,12 @@ const SIZE_UNITS: &[(&str, u64)] = &[
     ("TiB", 1 << 40),
 ];
 
-const DURATION_UNITS: &[(&str, u64)] = &[
-    ("us", 1_000),
-    ("ms", 1_000_000),
-    ("s", 1_000_000_000),
-    ("m", 60_000_000_000),
-    ("h", 3_600_000_000_000),
-    ("d", 86_400_000_000_000),
-];
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn read<T: Setting>(text: &str) -> Result<T, String> {
         T::read(text, Path::new("/base"))
-    }
-
-    #[test]
-    fn durations_need_a_unit() {
-        assert_eq!(read("10ms"), Ok(Duration::from_millis(10)));
-        assert_eq!(read("2 s"), Ok(Duration::from_secs(2)));
-        assert_eq!(read("1m"), Ok(Duration::from_mins(1)));
-        assert_eq!(read("1.5s"), Ok(Duration::from_millis(1500)));
-        assert_eq!(read("0.25ms"), Ok(Duration::from_micros(250)));
-        assert_eq!(read("0.1 d"), Ok(Duration::from_mins(144)));
-        assert_eq!(read::<Duration>("10").unwrap_err(), "has no unit; write 10ms, 10s or 10m");
-        assert_eq!(read::<Duration>("1.5").unwrap_err(), "has no unit; write 1.5ms, 1.5s or 1.5m");
-        let too_short = "is too short; write a number and a unit, such as 10ms, 1.5s or 1m";
-        assert_eq!(read::<Duration>("0").unwrap_err(), too_short);
-        let fractions =
-            [".5s", "1.s", "1.5.5s", "0.1us1", "0.0000001us", "1.99999999999999999999s"];
-        let wrong = ["", "ms", "-1s", "5xs", "1S", "99999999999999999999s", "9999999999d"];
-        for wrong in wrong.into_iter().chain(fractions) {
-            assert!(read::<Duration>(wrong).is_err(), "{wrong}");
-        }
     }
 
     #[test]
@@ -471,10 +381,6 @@ mod tests {
         for text in ["1B", "3KiB", "64MiB", "5GiB", "1TiB", "1025B"] {
             assert_eq!(read::<ByteSize>(text).unwrap().to_string(), text);
         }
-        for text in ["10ms", "2s", "1m", "1500ms", "3h", "2d", "7us"] {
-            assert_eq!(show_duration(read(text).unwrap()), text);
-        }
-        assert_eq!(show_duration(Duration::ZERO), "0ms");
         assert_eq!(ByteSize(0).to_string(), "0B");
     }
 

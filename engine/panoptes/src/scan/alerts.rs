@@ -74,10 +74,10 @@ pub(super) fn print_alerts(request: &ScanRequest, messages: &Messages) -> Result
 }
 
 impl Detection {
-    /// The alerts: lines on a terminal, else records.
+    /// The alerts: lines on a terminal or on request, else records.
     fn text(&self, request: &ScanRequest) -> Vec<u8> {
         let is_terminal = io::stdout().is_terminal();
-        if request.json || !is_terminal {
+        if request.json || !is_terminal && !request.lines {
             return self.alerts.concat();
         }
         let style = LineStyle { has_colours: wants_colour(is_terminal), ..LineStyle::default() };

@@ -13,6 +13,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::turns::Kind;
 use crate::message::Messages;
+use crate::scanner_cores::{allowed_cores, ranges};
 
 /// The nice value of a slow scanner, in addition to that of the program: a tenth of the weight of a
 /// quick scanner, which preempts it, and enough to go on beside other programs.
@@ -122,10 +123,7 @@ pub(super) fn place(kind: Kind, cores: &[usize], messages: &Messages) {
     match sched_setaffinity(Pid::from_raw(0), &set) {
         Ok(()) if is_known => messages.debug(format_args!("a scanner runs on {cores:?}")),
         _ if cores.is_empty() => {}
-        result => messages.warning(format_args!(
-            "cannot pin a scanner to {cores:?} ({}); it will run on any core",
-            result.err().map_or("no such core", |error| error.desc())
-        )),
+        _ => messages.warning(unpinned(cores, &allowed_cores())),
     }
     if kind == Kind::Slow {
         let nice = getpriority_process(None).unwrap_or(0).saturating_add(SLOW_NICE).min(NICE_MAX);
@@ -133,6 +131,16 @@ pub(super) fn place(kind: Kind, cores: &[usize], messages: &Messages) {
             messages.warning(format_args!("cannot lower the priority of a scanner: {error}"));
         }
     }
+}
+
+/// The warning that a scanner's cores are not among those that this process may use.
+fn unpinned(cores: &[usize], allowed: &[usize]) -> String {
+    let noun = if cores.len() == 1 { "core" } else { "cores" };
+    format!(
+        "cannot pin a scanner to {noun} {}: this process may use {}; it will run on any core",
+        ranges(cores),
+        ranges(allowed)
+    )
 }
 
 #[cfg(test)]
@@ -143,7 +151,14 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::scanner_cores::allowed_cores;
+
+    #[test]
+    fn a_core_that_does_not_exist_is_answered_with_those_that_do() {
+        assert_eq!(
+            unpinned(&[9], &[0, 1]),
+            "cannot pin a scanner to core 9: this process may use 0-1; it will run on any core"
+        );
+    }
 
     #[test]
     fn work_costs_cpu_time_and_waiting_costs_all_that_passes() {
