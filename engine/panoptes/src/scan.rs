@@ -29,7 +29,7 @@ use crate::exit::{Exit, Failure, print, printed};
 use crate::message::Messages;
 use crate::request::{Printed, ScanRequest};
 use crate::sbom::Sboms;
-use crate::watched::copied;
+use crate::watched::kind_of_copy;
 
 /// How often a live machine is scanned until a scan is consistent.
 const ATTEMPTS_MAX: u32 = 8;
@@ -51,7 +51,7 @@ pub fn scan(request: &ScanRequest, messages: &Messages) -> Result<Exit, Failure>
 
     let limits = request.system.settings.limits;
     let mut walker = Walker::new(&limits, crate::random::hash_key());
-    walker.set_copied(copied(&source));
+    walker.set_copied(kind_of_copy(&source));
     let mut lines = LineWriter::new(&limits);
     lines.set_redactor(request.configuration.output.redactor());
     let user_memory = request.system.settings.user_memory;

@@ -48,7 +48,7 @@ pub(crate) fn setup<'a>(
 
 /// Whether a source is a copy of memory, and which one. Hypervisors stop a machine whose state they
 /// save, at the latest for its last part; other formats do not tell.
-pub(crate) fn copied(source: &AnySource) -> Copied {
+pub(crate) fn kind_of_copy(source: &AnySource) -> Copied {
     match source {
         AnySource::File(file) if file.is_of_one_moment() => Copied::AtOnce,
         AnySource::File(file) if file.is_still() => Copied::PageByPage,

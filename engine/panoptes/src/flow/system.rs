@@ -39,7 +39,7 @@ use crate::message::Messages;
 use crate::random;
 use crate::record_header::header_of_system;
 use crate::system_argument::{check_name, pick};
-use crate::watched::{copied, setup};
+use crate::watched::{kind_of_copy, setup};
 
 /// The alerts that come of packets and memory together.
 const ALERTS: [Activity; 2] =
@@ -201,7 +201,7 @@ impl Scanner {
         let release = &profile.release;
         messages.info(format_args!("{}: Linux {release}: comparing packets", system.name));
         let mut watched = Box::new(Watched::new(self.setup(&profile)));
-        watched.set_copied(copied(&source));
+        watched.set_copied(kind_of_copy(&source));
         watched.set_command_lines(false);
         watched.set_wire(Arc::clone(&self.wire));
         watched.set_boot_uuid(Uuid::new_v4().into_bytes());

@@ -28,7 +28,7 @@ use crate::random;
 use crate::record_header::header_of_system;
 use crate::request::ScanRequest;
 use crate::sbom::Sboms;
-use crate::watched::{copied, setup};
+use crate::watched::{kind_of_copy, setup};
 
 /// Least number of scans: the first one remembers what there is, and a forked process gets one more
 /// scan to execute a program.
@@ -171,7 +171,7 @@ fn watched(
     let exceptions = Arc::new(configuration.exceptions());
     let shipped = sboms.of(&settings.sbom);
     let mut watched = Watched::new(Setup { shipped, ..setup(system, header, exceptions, profile) });
-    watched.set_copied(copied(source));
+    watched.set_copied(kind_of_copy(source));
     watched.set_command_lines(settings.user_memory.command_lines);
     watched.set_redactor(configuration.output.redactor());
     watched

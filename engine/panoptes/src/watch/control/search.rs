@@ -36,7 +36,7 @@ use crate::message::Messages;
 use crate::watch::clock_watch::Found;
 use crate::watch::problems::Topic;
 use crate::watch::system_events::{Notice, SearchEvents};
-use crate::watched::{copied, setup};
+use crate::watched::{kind_of_copy, setup};
 
 /// Guests that are named are taken from a search of processes that is at most this old.
 const CENSUS_AGE: Duration = Duration::from_millis(500);
@@ -400,7 +400,7 @@ impl Search {
         };
         let mut watched = room::touch(|| Watched::new(setup));
         drop(promise);
-        watched.set_copied(copied(source));
+        watched.set_copied(kind_of_copy(source));
         watched.set_command_lines(reads_lines);
         watched.set_redactor(redactor);
         let first = {

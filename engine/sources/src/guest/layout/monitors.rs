@@ -16,12 +16,12 @@ const REGIONS_MAX: usize = 64;
 /// The possible layouts, the likeliest first.
 pub(super) fn layouts(areas: &[Area], machine: Machine) -> Vec<Vec<Placed>> {
     let mut found: Vec<Vec<Placed>> = Vec::new();
-    let named = named(areas, machine);
+    let labelled = orders_by_label(areas, machine);
     let blocks: Vec<Area> =
         blocks_of(areas).into_iter().filter(|area| area.bytes() >= MEMORY_BYTES_MIN).collect();
     for map in maps::of_monitor(machine) {
-        let mut orders = named.clone();
-        if named.is_empty() {
+        let mut orders = labelled.clone();
+        if labelled.is_empty() {
             orders.extend(regions(&blocks, &map));
         }
         for order in orders {
@@ -38,7 +38,7 @@ pub(super) fn layouts(areas: &[Area], machine: Machine) -> Vec<Vec<Placed>> {
 }
 
 /// The areas that claim to be the memory of this monitor, in the orders that they can have.
-fn named(areas: &[Area], machine: Machine) -> Vec<Vec<Area>> {
+fn orders_by_label(areas: &[Area], machine: Machine) -> Vec<Vec<Area>> {
     let wanted = match machine {
         Machine::Firecracker => Label::Firecracker,
         Machine::CloudHypervisor => Label::CloudHypervisor,
@@ -78,14 +78,14 @@ fn regions(blocks: &[Area], map: &Map) -> Vec<Vec<Area>> {
     }
     for area in largest.into_iter().take(ALTERNATIVES_MAX) {
         // The kernel puts the next area below the last one, and makes one area of both.
-        orders.extend(falling(area, map));
+        orders.extend(parts_from_end(area, map));
         orders.push(vec![area.clone()]);
     }
     orders
 }
 
 /// The regions of a map in an area that has the first one at its end.
-fn falling(area: &Area, map: &Map) -> Option<Vec<Area>> {
+fn parts_from_end(area: &Area, map: &Map) -> Option<Vec<Area>> {
     if area.backing != Backing::Private || area.bytes() <= map.low_bytes() {
         return None;
     }
