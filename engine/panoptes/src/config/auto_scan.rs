@@ -42,6 +42,9 @@ pub struct SizeRange {
     pub most: ByteSize,
 }
 
+/// What `auto_scan` can be.
+pub(super) const FORM: &str = "true, false, or a mapping with include and exclude";
+
 impl AutoScan {
     pub(super) fn read(&mut self, section: &mut Section<'_>) {
         for (key, into) in [("include", &mut self.include), ("exclude", &mut self.exclude)] {

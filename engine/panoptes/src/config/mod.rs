@@ -130,7 +130,7 @@ impl Configuration {
 
     fn read(&mut self, mode: Mode, log_folder: Option<&Path>, section: &mut Section<'_>) {
         section.section("service", |section| self.service.read(section));
-        section.value_or_section("auto_scan", &mut self.auto_scan, |section| {
+        section.value_or_section("auto_scan", &mut self.auto_scan, auto_scan::FORM, |section| {
             self.auto_scan_guests.read(section);
         });
         section.value("profile_generation", &mut self.profile_generation);

@@ -302,23 +302,25 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Reads `key` either as one value or as a mapping, which leaves that value as it is.
+    /// Reads `key` either as one value or as a mapping, which leaves that value as it is. `form`
+    /// names both.
     pub(crate) fn value_or_section<T: Setting>(
         &mut self,
         key: &'static str,
         into: &mut T,
+        form: &str,
         read: impl FnOnce(&mut Section<'a>),
     ) {
         let path = self.full(key);
+        self.know(key, |known| {
+            (known.form, known.default) = (Some(form.to_owned()), into.show());
+        });
         let map = self.find(key).filter(|node| matches!(node.value, Value::Map(_)));
         let mut section = match map {
             Some(node) => Section::of(self.context, path, self.element, node),
             None => Section::absent(self.context, path, self.element),
         };
         if map.is_some() {
-            self.know(key, |known| {
-                (known.form, known.default) = (Some(T::form()), into.show());
-            });
             self.note(key, || into.show());
         } else {
             self.value(key, into);
