@@ -7,6 +7,7 @@
 
 use std::ffi::OsString;
 use std::path::Path;
+use std::slice;
 
 use panoptes_sinks::activities::Preset;
 use panoptes_sinks::output::lines::Form;
@@ -20,7 +21,7 @@ use crate::config::{
 };
 use crate::exit::{Exit, Failure};
 use crate::message::{has_status_line, wants_colour};
-use crate::system_argument::{check_name, pick};
+use crate::system_argument::{bare_word, check_name, guests_of, pick, prefer_memory};
 
 /// `panoptes scan`: one snapshot of one system.
 #[derive(Clone, Debug)]
@@ -33,9 +34,9 @@ pub struct ScanRequest {
     pub strict: bool,
     /// Whether the summary is one JSON object, and alerts are records on a terminal, too.
     pub json: bool,
-    pub configuration: Configuration,
     /// Whether alerts are lines for people also in a pipe.
     pub lines: bool,
+    pub configuration: Configuration,
     /// Warnings about the configuration.
     pub warnings: Report,
 }
@@ -129,8 +130,13 @@ impl ScanRequest {
         let mut loaded = loader(Mode::Scan, scan.settings).load_to_use()?;
         loaded.configuration.collect(Preset::Alerts);
         let all = scan.only.is_empty();
-        let system = pick(&scan.system, &loaded.configuration)?;
+        let mut system = pick(&scan.system, &loaded.configuration)?;
         check_name(&scan.system, &loaded.configuration)?;
+        loaded.words.extend(bare_word(&scan.system, &loaded.configuration));
+        let notes = prefer_memory(slice::from_mut(&mut system), &loaded.words, || {
+            guests_of(&loaded.configuration)
+        });
+        loaded.warnings.problems.extend(notes);
         Ok(Self {
             system,
             kinds: if all { Kinds::ALL } else { scan.only.into_iter().collect() },
@@ -141,13 +147,13 @@ impl ScanRequest {
             },
             strict: scan.strict,
             json: scan.json,
+            lines: scan.lines,
             configuration: loaded.configuration,
             warnings: loaded.warnings,
         })
     }
 }
 
-            lines: scan.lines,
 impl WatchRequest {
     /// The request of `panoptes watch`; `is_terminal` is whether standard output is a terminal.
     pub fn watch(watch: Watch, is_terminal: bool) -> Result<Self, Refusal> {
@@ -206,18 +212,21 @@ impl WatchRequest {
     }
 
     fn make(loader: Loader, named: Vec<OsString>, view: View) -> Result<Self, Refusal> {
-        let Loaded { mut configuration, warnings, keys } = loader.load_to_use()?;
+        let Loaded { mut configuration, mut warnings, keys, mut words } = loader.load_to_use()?;
         // A user who names systems wants only those.
         let auto_scan = configuration.auto_scan && named.is_empty();
         let count = if named.is_empty() { configuration.systems.len() } else { named.len() };
         let stdout = view.shown(&configuration.output, auto_scan || count > 1);
         configuration.collect(configuration.output.collected(stdout.preset));
         configuration.choose(&view.choice);
-        let systems = if named.is_empty() {
+        let mut systems = if named.is_empty() {
             configuration.systems.clone()
         } else {
             pick_all(&named, &configuration)?
         };
+        words.extend(named.iter().filter_map(|text| bare_word(text, &configuration)));
+        let notes = prefer_memory(&mut systems, &words, || guests_of(&configuration));
+        warnings.problems.extend(notes);
         if systems.is_empty() && !auto_scan {
             return Err(nothing_to_watch(&loader).into());
         }

@@ -94,6 +94,18 @@ impl FileSource {
         Ok(source)
     }
 
+    /// Whether a path leads to something that holds no memory: no regular file, or one of another
+    /// kind, such as text or a disk. One that cannot be read, or is empty, may get memory.
+    pub fn is_no_memory(path: &Path) -> bool {
+        let (file, bytes) = match open_for(path, true) {
+            Ok(opened) => opened,
+            Err(error) => return matches!(error, SourceError::NotAFile { .. }),
+        };
+        let looks = detect(&file, path, bytes, FileFormat::Auto).unwrap_or(Format::Raw);
+        matches!(looks, Format::Text | Format::Foreign(_))
+            && (!bytes.is_multiple_of(PAGE_BYTES) || !may_be_written(&file).unwrap_or(true))
+    }
+
     /// Opens a file of a format other than raw memory.
     fn from_dump(
         file: File,

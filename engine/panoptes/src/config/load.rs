@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 
 use super::problem::{Place, Problem, Report, Weight};
 use super::section::Context;
-use super::{Configuration, FieldName, FieldValue, Key, Mode, Overrides, read_with_keys};
+use super::{
+    Configuration, FieldName, FieldValue, GuestName, Key, Mode, Overrides, SystemAddress,
+    read_with_keys,
+};
 
 /// The source of a configuration; kept, so that SIGHUP can read it again.
 #[derive(Clone, Debug)]
@@ -26,6 +29,8 @@ pub struct Loaded {
     pub warnings: Report,
     /// The keys with their values; of systems only what is given, or all if so asked.
     pub keys: Vec<Key>,
+    /// The bare words by which systems are given.
+    pub(crate) words: Vec<GuestName>,
 }
 
 impl Loader {
@@ -62,7 +67,12 @@ impl Loader {
             Err(report)
         } else {
             debug_assert!(report.problems.iter().all(|one| one.weight == Weight::Warning));
-            Ok(Loaded { configuration, warnings: report, keys })
+            let words = configuration.systems.iter().filter_map(|system| match &system.address {
+                SystemAddress::Guest(word @ GuestName::Bare { .. }) => Some(word.clone()),
+                _ => None,
+            });
+            let words = words.collect();
+            Ok(Loaded { configuration, warnings: report, keys, words })
         }
     }
 

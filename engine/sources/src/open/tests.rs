@@ -235,3 +235,21 @@ fn a_recorded_image_is_replayed() {
     let error = FileSource::open(&cut).unwrap_err();
     assert_eq!(error.class(), ErrorClass::Unreadable, "{error}");
 }
+
+#[test]
+fn what_holds_no_memory_is_told_without_a_search() {
+    let text = file_of(b"[Unit]\nDescription=web-1\n");
+    assert!(FileSource::is_no_memory(&text));
+    let pages_of_text = file_of(&[b'\n'; 8192]);
+    assert!(FileSource::is_no_memory(&pages_of_text));
+    assert!(FileSource::is_no_memory(&file_of(b"PK\x03\x04 and so on")));
+    assert!(FileSource::is_no_memory(&std::env::temp_dir()));
+    assert!(FileSource::is_no_memory(Path::new("/dev/null")));
+    assert!(!FileSource::is_no_memory(&file_of(&[7; 8192])));
+    assert!(!FileSource::is_no_memory(&file_of(b"")));
+    assert!(!FileSource::is_no_memory(Path::new("/nowhere/at/all")));
+    // A guest can write text into its memory.
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(&[b'\n'; 8192]).unwrap();
+    assert!(!FileSource::is_no_memory(file.path()));
+}
