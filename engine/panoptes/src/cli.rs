@@ -57,7 +57,7 @@ pub enum Command {
         #[arg(value_name = "OPTION", trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<std::ffi::OsString>,
     },
-    /// List what can be watched from here: QEMU/KVM guests, this host, functions of DMA devices
+    /// List what can be watched from here: guests, this host, functions of DMA devices
     #[command(after_help = SYSTEMS_HELP)]
     Systems {
         /// Print one JSON object
