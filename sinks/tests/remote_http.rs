@@ -194,8 +194,12 @@ fn other_failures_are_tried_again() {
     const COUNT: usize = 1000;
     for (status, hint) in [
         ("500 Internal Server Error", "; the receiver's own log may say why"),
-        ("401 Unauthorized", "; is the token in `headers` right?"),
-        ("404 Not Found", "; is the URL in `address` right?"),
+        (
+            "401 Unauthorized",
+            "; it refuses every record; is the token in `headers` right, such as {Authorization: \
+             file:/PATH}?",
+        ),
+        ("404 Not Found", "; it refuses every record; is the URL in `address` right?"),
     ] {
         let (address, taken) = serve(move |number, _| match number {
             0..3 => format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n"),

@@ -438,7 +438,11 @@ fn a_wrong_token_is_told_with_the_receivers_words() {
         "{}",
         sent.out
     );
-    assert!(sent.out.contains("is the token in `headers` right?"), "{}", sent.out);
+    assert!(
+        sent.out.contains("refuses every record; is the token in `headers` right"),
+        "{}",
+        sent.out
+    );
     assert!(sent.out.contains("1 of 1 outputs failed"), "{}", sent.out);
     let reached = run(folder.path(), &["doctor", "--receivers", "--json"]);
     assert!(reached.out.contains("403 Forbidden"), "{}", reached.out);

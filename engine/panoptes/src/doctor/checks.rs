@@ -404,7 +404,7 @@ pub(super) fn reached(name: &str, reached: Result<Reached, Error>) -> Check {
         Ok(Reached::Http { status, words }) => {
             let message = format!("{name}: an inquiry (OPTIONS) is answered {words}");
             match status {
-                401 | 403 => Check::warning(what, message, "is the token in `headers` right?"),
+                401 | 403 => Check::warning(what, message, TOKEN_FIX),
                 300..=399 | 404 => Check::warning(what, message, "is the URL in `address` right?"),
                 500.. if status != 501 => {
                     Check::warning(what, message, "the receiver's log should have the reason")
@@ -419,6 +419,9 @@ pub(super) fn reached(name: &str, reached: Result<Reached, Error>) -> Check {
 }
 
 const TEST_FIX: &str = "follow the message; `panoptes doctor --receivers` then tries again";
+
+const TOKEN_FIX: &str = "it may refuse every record: is the token in `headers` right, such as \
+                         {Authorization: file:/PATH}?";
 
 const FILE_FIX: &str = "correct the path, or let the user of the service read it";
 

@@ -214,6 +214,11 @@ impl Answer {
         }
     }
 
+    /// Whether the answer is the same for every record: it blames the token, or the URL.
+    pub(super) const fn is_of_all(&self) -> bool {
+        matches!(self.status, 300..=399 | 401 | 404 | 405)
+    }
+
     /// Whether a smaller request with the same records may be taken.
     pub(super) const fn is_too_large(&self) -> bool {
         self.status == 413 || self.is_unreadable && self.is_cut
@@ -223,7 +228,7 @@ impl Answer {
     pub(super) fn hint(&self) -> &'static str {
         match self.status {
             200..300 if self.is_unreadable => "; its results cannot be read: is `address` right?",
-            401 | 403 => "; is the token in `headers` right?",
+            401 | 403 => "; is the token in `headers` right, such as {Authorization: file:/PATH}?",
             300..=399 | 404 | 405 => "; is the URL in `address` right?",
             415 => "; does it take this `format`?",
             429 | 503 => "; it is busy: raise its limits, or send fewer records",

@@ -138,6 +138,8 @@ const ACK_NS: u64 = 60_000_000_000;
 const HANDSHAKE_NS: u64 = 10_000_000_000;
 /// The longest pause that a receiver can ask for, in seconds.
 const BUSY_SECONDS_MAX: u64 = 600;
+/// In the reason of a failure: no other record would be taken.
+const OF_ALL: &str = "; it refuses every record";
 /// How long what is left may take at the end.
 const LAST_PATIENCE_NS: u64 = 5_000_000_000;
 
@@ -267,7 +269,7 @@ impl RemoteOutput {
         if let Some(Begun { batch, .. }) = begun {
             self.flight.push(batch, 0);
         }
-        let error = self.answer_error(answer, "");
+        let error = self.answer_error(answer, if answer.is_of_all() { OF_ALL } else { "" });
         let (Some(batch), Some(http)) = (self.flight.first(), self.composer.http()) else {
             return Err(if self.is_answered { Ended::InOrder } else { Ended::Failed(error) });
         };
@@ -300,7 +302,7 @@ impl RemoteOutput {
                     Next::Smaller => self.send_again(),
                     Next::Sample if http.search.choose(&mut self.backlog) => self.send_again(),
                     Next::Sample => {
-                        let error = self.answer_error(answer, "; it refuses every record");
+                        let error = self.answer_error(answer, OF_ALL);
                         return Err(Ended::Failed(error));
                     }
                 }
