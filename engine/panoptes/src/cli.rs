@@ -473,9 +473,9 @@ gets it, whatever else that output takes. Its `message_id` is printed, so that i
 the receiver. Without --config, the file of `panoptes run` is used.
 
 Each output is `ok`, with what its receiver answered, `failed`, with the reason, or `skipped`: a
-folder of logs that a running panoptes writes or that belongs to another user, and standard output.
-The exit code is 74 if one has failed, and 1 if none was tested. Run it as the user of the service:
-another one may read and write other files.
+folder of logs that a running panoptes writes, that belongs to another user, or that root would have
+to make, and standard output. The exit code is 74 if one has failed, and 1 if none was tested. Run
+it as the user of the service: another one may read and write other files.
 
 Examples:
   sudo -u panoptes panoptes test-alert

@@ -475,6 +475,7 @@ fn one_marked_record_goes_through_every_output_whatever_that_takes() {
          - {{address: '{gone}', activities: [process_hidden]}}\n"
     );
     fs::write(folder.path().join("p.yaml"), text).expect("there is room for a file");
+    fs::create_dir(folder.path().join("log")).expect("there is room for a folder");
     let of_stream = thread::spawn(move || {
         let mut text = String::new();
         let mut stream = bounded::accept(&tcp).expect("it connects");

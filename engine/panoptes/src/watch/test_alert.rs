@@ -117,8 +117,8 @@ fn marked_record(
 
 /// Opens the outputs and gives them the record.
 fn begin(configuration: &Configuration, block: &Block) -> Result<Vec<Trial>, Failure> {
-    let of_other = configuration.output.log_folder.as_deref().and_then(user_of_other);
-    let folder = match &of_other {
+    let left = configuration.output.log_folder.as_deref().and_then(left_to_service);
+    let folder = match &left {
         Some(_) => Ok(None),
         None => LogFolder::take(&configuration.output, &[]),
     };
@@ -133,28 +133,38 @@ fn begin(configuration: &Configuration, block: &Block) -> Result<Vec<Trial>, Fai
         let fate = if is_taken { Fate::Skipped(why) } else { Fate::Failed(why) };
         trials.insert(0, Trial::over(name, Recipe::Stdout(Shown::default()), fate));
     }
-    if let (Some(user), Some(path)) = (of_other, &configuration.output.log_folder) {
-        let (name, fate) = (path.display().to_string(), skipped_for(&user));
+    if let (Some(fate), Some(path)) = (left, &configuration.output.log_folder) {
+        let name = path.display().to_string();
         trials.insert(0, Trial::over(name, Recipe::Stdout(Shown::default()), fate));
     }
     Ok(trials)
 }
 
-/// The user who owns a folder, if that is neither this process' own nor root: files that this
-/// process made there would not be for the service.
-fn user_of_other(folder: &Path) -> Option<String> {
-    let owner = Uid::from_raw(folder.metadata().ok()?.uid());
-    if owner.is_root() || owner == Uid::effective() {
+/// Why the files of a folder are left to the service: those that this process made there, or the
+/// folder itself, would not be the service's.
+fn left_to_service(folder: &Path) -> Option<Fate> {
+    left_to_service_by(Uid::effective(), folder)
+}
+
+/// The same for a process of this user.
+fn left_to_service_by(own: Uid, folder: &Path) -> Option<Fate> {
+    let owner = match folder.metadata() {
+        Ok(facts) => Uid::from_raw(facts.uid()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && own.is_root() => {
+            let why = "the folder does not exist, and one that root makes may not be the service's; \
+                       the service makes it at its start";
+            return Some(Fate::Skipped(why.to_owned()));
+        }
+        Err(_) => return None,
+    };
+    if owner.is_root() || owner == own {
         return None;
     }
     let user = User::from_uid(owner).ok().flatten();
-    Some(user.map_or_else(|| format!("#{owner}"), |user| user.name))
-}
-
-fn skipped_for(user: &str) -> Fate {
-    Fate::Skipped(format!(
+    let user = user.map_or_else(|| format!("#{owner}"), |user| user.name);
+    Some(Fate::Skipped(format!(
         "it belongs to the user {user}; test it with `sudo -u '{user}' panoptes test-alert`"
-    ))
+    )))
 }
 
 impl Trial {
@@ -173,8 +183,8 @@ impl Trial {
                 let why = "a record would go where this command prints, not where the service does";
                 return Self::over(name, recipe, Fate::Skipped(why.to_owned()));
             }
-            Recipe::File { ref path, .. } => match path.parent().and_then(user_of_other) {
-                Some(user) => return Self::over(name, recipe, skipped_for(&user)),
+            Recipe::File { ref path, .. } => match path.parent().and_then(left_to_service) {
+                Some(fate) => return Self::over(name, recipe, fate),
                 None => recipe,
             },
         };
@@ -341,6 +351,20 @@ mod tests {
             let _ = stream.write_all(b"HTTP/1.1 204 Fine\r\n\r\n");
         });
         assert_eq!(fate, Fate::Taken("it answers 204 Fine".to_owned()));
+    }
+
+    #[test]
+    fn a_folder_that_does_not_exist_is_left_to_the_service_by_root() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = Uid::from_raw(folder.path().metadata().unwrap().uid());
+        let missing = folder.path().join("log");
+        let Some(Fate::Skipped(why)) = left_to_service_by(Uid::from_raw(0), &missing) else {
+            panic!("root would make it");
+        };
+        assert!(why.starts_with("the folder does not exist"), "{why}");
+        assert!(!missing.exists());
+        assert_eq!(left_to_service_by(Uid::from_raw(12345), &missing), None);
+        assert_eq!(left_to_service_by(own, folder.path()), None);
     }
 
     #[test]
