@@ -15,6 +15,11 @@ const FISH: &str = include_str!("systems.fish");
 
 /// The line of the script for zsh before which everything has to be defined.
 const ZSH_START: &str = "if [ \"$funcstack[1]\" = \"_panoptes\" ]; then";
+/// How the script for zsh begins arguments of which the last one may be repeated: no option is
+/// completed behind the first of those.
+const ZSH_LAST: &str = "'*::systems -- ";
+/// The same, with options.
+const ZSH_REPEATED: &str = "'*:systems -- ";
 /// What the script for zsh offers for an argument of any form.
 const ZSH_ANY: &str = ":_default'";
 
@@ -45,7 +50,7 @@ fn of_zsh(script: &str) -> String {
         } else {
             ZSH_ANY
         };
-        text.push_str(&line.replace(ZSH_ANY, names));
+        text.push_str(&line.replace(ZSH_ANY, names).replace(ZSH_LAST, ZSH_REPEATED));
         text.push('\n');
     }
     text
@@ -70,6 +75,14 @@ mod tests {
         assert!(defined < zsh.find(ZSH_START).unwrap());
         assert_eq!(zsh.matches(":_panoptes_systems' ").count(), 2, "{zsh}");
         assert!(zsh.contains(":(small medium default)' "), "{zsh}");
+        // Options follow the first system, too.
+        assert!(zsh.contains("\n'*:systems -- ") && !zsh.contains("'*::systems"), "{zsh}");
+        for shell in [Shell::Bash, Shell::Fish, Shell::Zsh] {
+            let script = script(shell);
+            assert!(script.contains("check --json /etc/panoptes/panoptes.yaml"), "{shell}");
+            assert!(script.contains("uuid:"), "{shell}");
+        }
+        assert!(script(Shell::Fish).contains("subcommand completions\" -f -a \"bash "));
     }
 
     /// What Bash offers for a line, with a program that lists three guests.
