@@ -40,7 +40,7 @@ use crate::state::facts::{
     AreaFacts, ConnectionFacts, DescriptorFacts, FileName, InodeFacts, OpenFlags, ProcessFacts,
     ThreadFacts,
 };
-use crate::walk::{InterfaceRow, Machine, Snapshot};
+use crate::walk::{InterfaceRow, Machine, Snapshot, UNREAD_DEVICE};
 
 /// Describes a process. `tsc_khz` is the rate of the machine's clock in kHz, if known.
 pub fn process<'a>(facts: &ProcessFacts<'a>, tsc_khz: Option<u32>) -> ProcessDetails<'a> {
@@ -233,7 +233,10 @@ pub fn interface_of<'a>(
     let mut local = snapshot.interfaces.iter().filter(namespace);
     if let Some(row) = local.clone().find(|row| known != 0 && row.index == known) {
         Some(row)
-    } else if facts.bound_device != 0 || !snapshot.has_all_interfaces() {
+    } else if facts.bound_device != 0
+        || facts.route_device == UNREAD_DEVICE
+        || !snapshot.has_all_interfaces()
+    {
         None
     } else if local.clone().any(|row| owns(row, facts.destination)) {
         local.find(|row| row.ipv4.iter().any(Ipv4Addr::is_loopback))

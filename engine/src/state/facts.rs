@@ -567,7 +567,7 @@ pub struct ConnectionFacts {
     pub destination_port: u16,
     /// Number of the device that it is bound to, or 0.
     pub bound_device: u32,
-    /// Number of the device that its route leaves through, or 0.
+    /// Number of the device that its route leaves through, 0, or [`crate::walk::UNREAD_DEVICE`].
     pub route_device: u32,
     /// Counters, if the socket has any.
     pub counters: Option<Counters>,

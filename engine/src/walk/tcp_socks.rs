@@ -12,7 +12,8 @@ use panoptes_decoders::kernel::unix_sock::AF_UNIX;
 use panoptes_decoders::layout::View;
 
 use super::connections::is_sockfs;
-use super::snapshot::{ConnectionRow, FileRow, Index, SocketRow};
+use super::copied::Copied;
+use super::snapshot::{ConnectionRow, FileRow, Index, SocketRow, UNREAD_DEVICE};
 use super::tables::Snapshot;
 use super::terminals::may_be_terminal;
 use super::{Kernel, Memory, Part, Reads, Scratch, Walker, fetch_groups};
@@ -110,12 +111,19 @@ impl Walker {
         self.read_holders(memory);
         self.read_devices_and_peers(memory);
         let lists = &self.scratch.connections;
+        let is_copy = self.snapshot.copied != Copied::No;
         for (&row, &route) in lists.full.rows.iter().zip(&lists.route_of) {
             let device = match route {
                 Route::At(position) => lists.device_numbers.get(position).copied(),
                 Route::None | Route::Torn => None,
             };
-            self.snapshot.connections[row].route_device = device.unwrap_or(0);
+            let connection = &mut self.snapshot.connections[row];
+            let is_lost = is_copy && device == Some(0);
+            if !is_lost && connection.route_device != UNREAD_DEVICE {
+                connection.route_device = device.unwrap_or(0);
+            } else {
+                connection.route_device = UNREAD_DEVICE;
+            }
         }
     }
 
@@ -173,7 +181,11 @@ impl Walker {
             let Some(bytes) = bytes else {
                 snapshot.losses.miss(Part::Sockets, 1);
                 if matches!(kind, Kind::Sock) {
-                    snapshot.connections[full.rows[index]].counters = None;
+                    let connection = &mut snapshot.connections[full.rows[index]];
+                    connection.counters = None;
+                    if snapshot.copied != Copied::No {
+                        connection.route_device = UNREAD_DEVICE;
+                    }
                 }
                 return;
             };
