@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+pub mod boots;
 pub mod boxes;
 pub mod cache;
 mod channel;

@@ -11,6 +11,7 @@ mod arm64;
 mod before_after;
 mod bench;
 mod bindings;
+mod boots;
 mod busy;
 mod cargo;
 mod churn;
@@ -80,6 +81,7 @@ enum Command {
     Twins(twins::Options),
     Churn(churn::Options),
     Copies(copies::Options),
+    Boots(boots::Options),
     Races(races::Options),
     Neighbours(neighbours::Options),
     Delivery(delivery::Options),
@@ -122,6 +124,7 @@ fn main() -> ExitCode {
         Command::Twins(options) => twins::run(options),
         Command::Churn(options) => churn::run(&options),
         Command::Copies(options) => copies::run(&options),
+        Command::Boots(options) => boots::run(&options),
         Command::Races(options) => races::run(&options),
         Command::Neighbours(options) => neighbours::run(&options),
         Command::Delivery(options) => delivery::run(&options),
