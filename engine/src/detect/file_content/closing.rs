@@ -56,6 +56,8 @@ pub(super) struct Closing {
     pub(super) closed_scans: u8,
     /// Whether a scan showed that a process runs its file.
     pub(super) is_running: bool,
+    /// See [`super::rules::ChangedFile::is_nameless_by_chance`].
+    pub(super) is_nameless_by_chance: bool,
     /// The package manager that the process descends from.
     pub(super) manager: Option<ProcessKey>,
 }

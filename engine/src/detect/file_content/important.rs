@@ -98,6 +98,10 @@ const UNIMPORTANT: &[&str] = &[
     "/etc/shadow-",
     "/etc/subgid-",
     "/etc/subuid-",
+    // what systemd notes at a machine's first start, or at the first one after an update
+    "/etc/.#.updated*",
+    "/etc/.updated",
+    "/etc/machine-id",
     // clocks, leases, mounts, states of services
     "/etc/.pwd.lock",
     "/etc/adjtime",

@@ -32,6 +32,7 @@ mod closing;
 mod cut;
 mod explained;
 pub mod important;
+mod nameless;
 pub mod packages;
 pub mod paths;
 pub mod rules;
@@ -47,6 +48,7 @@ use panoptes_sinks::activities::{Activity, Severity};
 
 use self::closing::{Closing, Reported, Stage, merge};
 use self::explained::ReportedContent;
+use self::nameless::Nameless;
 use self::packages::Packages;
 use self::paths::Paths;
 use self::rules::{ChangedFile, ContentRules};
@@ -128,6 +130,7 @@ pub struct ClosedFiles {
     strings: Strings,
     packages: Packages,
     paths: Paths,
+    nameless: Nameless,
     reader: Reader,
     /// Whether a change waits for what this scan left.
     waits: bool,
@@ -172,6 +175,7 @@ impl ClosedFiles {
             ),
             packages: Packages::new(),
             paths: Paths::new(limits, paths_wanted, key),
+            nameless: Nameless::new(),
             reader: Reader::default(),
             waits: false,
             lost: Loss::new(),
@@ -243,6 +247,7 @@ impl Detector for ClosedFiles {
                 // When it closes the file, its ancestors may have ended.
                 if descriptor.writes_a_file() {
                     self.packages.manager_of(snapshot, process, &mut self.strings);
+                    self.nameless.note(&descriptor, scene.cx.now.monotonic);
                 }
                 return;
             }
@@ -284,6 +289,7 @@ impl Detector for ClosedFiles {
             is_open: false,
             closed_scans: 0,
             is_running: false,
+            is_nameless_by_chance: self.nameless.is_by_chance(&descriptor, scene.cx.now.monotonic),
             manager: self.packages.manager_of(snapshot, process, &mut self.strings),
         });
     }
@@ -448,6 +454,11 @@ impl ClosedFiles {
     }
 
     fn matters(&self, closing: &Closing) -> bool {
+        if self.paths.is_starting() {
+            // The programs of an initramfs write scripts and settings there. A file that was known
+            // before is found by its path.
+            return false;
+        }
         let path = closing.name.map(|id| self.strings.get(id));
         let in_container = closing.process.is_contained();
         self.rules.matters(&ChangedFile {
@@ -455,6 +466,7 @@ impl ClosedFiles {
             may_execute: closing.attributes.mode & ANY_EXECUTE != 0,
             is_shipped: path.is_some_and(|path| self.shipped.has_path(in_container, path)),
             is_running: closing.is_running,
+            is_nameless_by_chance: closing.is_nameless_by_chance,
         })
     }
 

@@ -3,6 +3,9 @@
 //! A package manager is a process of root that runs dpkg or rpm from a folder of the system,
 //! outside of containers. An SBOM of the system must approve its content. Without one, it must be
 //! root's, and nobody else may write to it. What descends from such a process belongs to it.
+//!
+//! While a machine starts, ldconfig is one, too, if process 1 has started it: systemd makes
+//! `/etc/ld.so.cache` anew at the first start after `/usr` has changed (its `ldconfig.service`).
 
 use core::fmt;
 
@@ -22,6 +25,10 @@ use crate::walk::{Machine, ProcessRow, Snapshot};
 const PROGRAMS: &[&[u8]] = &[b"dpkg", b"rpm"];
 /// Where systems keep them.
 const FOLDERS: &[&[u8]] = &[b"/bin/", b"/usr/bin/"];
+/// Executables that are package managers, too, if process 1 starts them in the first [`START_NS`].
+const AT_START: &[&[u8]] = &[b"/sbin/ldconfig", b"/usr/bin/ldconfig", b"/usr/sbin/ldconfig"];
+/// Time from boot on in which a slow machine has run all that it runs at its start.
+const START_NS: u64 = 900_000_000_000;
 /// Maximum number of package managers at a time. Changes by further ones are alerts.
 const MANAGERS_MAX: usize = 8;
 /// Number of files that one event lists.
@@ -144,14 +151,16 @@ impl Packages {
     ) -> bool {
         let mm = snapshot.mms.at(row.mm);
         let Some(file) = mm.and_then(|mm| snapshot.files.at(mm.exe_file)) else { return false };
+        let is_at_start = row.parent_pid == 1 && key.start_boottime < START_NS;
         let is_named = own_name(snapshot, file.path).is_some_and(|name| PROGRAMS.contains(&name));
-        if !is_named
+        if !(is_named || is_at_start)
             || self.managers.len() == MANAGERS_MAX
             || row.ids.is_none_or(|ids| (ids.uid, ids.euid) != (0, 0))
             || snapshot.container_of(row).is_some()
             || !snapshot.shares_first_mounts(row)
             || write_path(snapshot, file.path, &mut self.buffer).is_none()
-            || !FOLDERS.iter().any(|folder| self.buffer.text().starts_with(folder))
+            || !(is_named && FOLDERS.iter().any(|folder| self.buffer.text().starts_with(folder))
+                || is_at_start && AT_START.contains(&self.buffer.text()))
         {
             return false;
         }

@@ -18,6 +18,9 @@ pub struct ChangedFile<'a> {
     pub is_shipped: bool,
     /// Whether a process runs it now: it is an executable, or is mapped executable.
     pub is_running: bool,
+    /// Whether its path is not known because it was open for a moment only, in which its name may
+    /// have changed.
+    pub is_nameless_by_chance: bool,
 }
 
 /// Which files matter, beside and instead of the default ones.
@@ -36,9 +39,15 @@ pub struct ContentRules {
 impl ContentRules {
     /// Whether a change of a file is an alert.
     ///
-    /// A file of unknown path matters: what hides its path does not hide its change.
+    /// A file of unknown path matters: what hides its path does not hide its change. If the path
+    /// may be unknown by chance, the change of a file that matters is found by its path.
     pub fn matters(&self, file: &ChangedFile<'_>) -> bool {
-        let Some(path) = file.path else { return true };
+        let Some(path) = file.path else {
+            let is_any = |glob: &Glob| glob.matches(b"");
+            return file.is_running
+                || !file.is_nameless_by_chance
+                || self.include.iter().any(is_any);
+        };
         if self.exclude.iter().any(|glob| glob.matches(path)) {
             return false;
         }

@@ -25,6 +25,7 @@ pub(super) fn closing(file: u64, size: u64, written: bool) -> Closing {
         is_open: false,
         closed_scans: 0,
         is_running: false,
+        is_nameless_by_chance: false,
         manager: None,
     }
 }
@@ -289,6 +290,18 @@ fn files_that_do_not_matter_are_reported_only_if_they_are_wanted() {
     let rules = ContentRules { others: true, ..ContentRules::default() };
     written.set_rules(&|_| true, Arc::new(rules));
     assert_eq!(all(&mut written), [ALERT, EVENT, EVENT]);
+}
+
+/// dracut writes scripts into its own folders while they run.
+#[test]
+fn what_programs_of_an_initramfs_write_does_not_matter() {
+    let mut written = written();
+    let script = "/usr/lib/dracut/hooks/initqueue/finished/devexists-vda.sh";
+    for (is_starting, expected) in [(true, Stage::Over), (false, ALERT)] {
+        written.paths.set_starting(is_starting);
+        changed(&mut written, script, 0x9000);
+        assert_eq!(judge(&mut written, &scan(&[])), [expected]);
+    }
 }
 
 #[test]

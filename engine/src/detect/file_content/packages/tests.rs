@@ -68,6 +68,21 @@ fn what_descends_from_a_package_manager_belongs_to_it() {
     assert_eq!(managers(&mut packages, &mut strings, &world), [(103, 101)]);
 }
 
+/// systemd's ldconfig.service runs at the first start after an update.
+#[test]
+fn ldconfig_is_one_only_while_process_1_starts_the_machine() {
+    let late = FakeProcess { start: START_NS, ..process(104, 1, "usr/sbin/ldconfig") };
+    let world = World::default()
+        .with(process(101, 1, "usr/sbin/ldconfig"))
+        .with(process(102, 1, "bin/sh"))
+        .with(process(103, 102, "usr/sbin/ldconfig"))
+        .with(late)
+        .with(process(105, 1, "tmp/ldconfig"))
+        .with(FakeProcess { uid: 1000, ..process(106, 1, "sbin/ldconfig") });
+    let (mut packages, mut strings) = (Packages::new(), strings());
+    assert_eq!(managers(&mut packages, &mut strings, &world), [(101, 101)]);
+}
+
 /// The content of one file, once it is known.
 struct Contents(Option<[u8; 32]>);
 

@@ -63,6 +63,9 @@ const SWEEP_WAIT_NS: i64 = 30_000_000_000;
 /// A machine that was watched before its process 1 ran a program has started when no new name came
 /// for this long, or when process 1 sees another root.
 const STARTED_NS: i64 = 120_000_000_000;
+/// It has started in any case this long after its process 1 ran a program: whoever goes on making
+/// names does not hide behind the start.
+const STARTED_MAX_NS: i64 = 900_000_000_000;
 /// Number of strings that waiting changes need.
 pub(super) const STRINGS: usize = PENDING_MAX;
 
@@ -85,9 +88,18 @@ pub(super) struct Paths {
     has_swept: bool,
     /// When the last complete one began that left nothing.
     complete: Option<Monotonic>,
-    /// When a machine that is starting got its last new name: the programs of its initramfs make
-    /// many, and none is a finding.
-    starting: Option<Monotonic>,
+    /// The start of the machine, as long as it goes on.
+    starting: Option<Starting>,
+}
+
+/// A start of a machine that was watched before its process 1 ran a program. The programs of its
+/// initramfs make many new names, and none is a finding.
+#[derive(Clone, Copy, Debug)]
+struct Starting {
+    /// When process 1 had not run a program yet.
+    began: Monotonic,
+    /// When the last new name came.
+    last_name: Monotonic,
 }
 
 /// By what a found path is judged.
@@ -102,7 +114,7 @@ struct Judge<'a> {
     now_ns: i64,
     searches_left: usize,
     has_left: &'a mut bool,
-    starting: &'a mut Option<Monotonic>,
+    starting: &'a mut Option<Starting>,
 }
 
 impl Paths {
@@ -123,6 +135,18 @@ impl Paths {
             complete: None,
             starting: None,
         }
+    }
+
+    /// Whether the machine is starting: new names are no findings.
+    pub(super) const fn is_starting(&self) -> bool {
+        self.starting.is_some()
+    }
+
+    /// Sets whether the machine is starting.
+    #[cfg(test)]
+    pub(super) fn set_starting(&mut self, is_starting: bool) {
+        let now = Monotonic::default();
+        self.starting = is_starting.then_some(Starting { began: now, last_name: now });
     }
 
     /// Whether changes until then, when a package manager ended, may still be found, or wait until
@@ -158,10 +182,14 @@ impl Paths {
         if init.is_some_and(|process| process.mm.is_none()) {
             // Process 1 has run no program yet: the kernel itself unpacks the initramfs.
             self.begin_anew(now_ns);
-            self.starting = Some(now.monotonic);
+            let (began, last_name) = (now.monotonic, now.monotonic);
+            self.starting = Some(Starting { began, last_name });
             return;
         }
-        self.starting = self.starting.filter(|last| now.monotonic.since(*last) < STARTED_NS);
+        self.starting = self.starting.filter(|starting| {
+            now.monotonic.since(starting.last_name) < STARTED_NS
+                && now.monotonic.since(starting.began) < STARTED_MAX_NS
+        });
         if !self.sweep.is_going_on() {
             if self.has_swept && now.monotonic.since(self.began) < SWEEP_EVERY_NS {
                 return;
@@ -249,7 +277,7 @@ impl Judge<'_> {
     /// Notes a new name; returns whether the machine is starting.
     fn is_starting(&mut self) -> bool {
         let now = self.now.monotonic;
-        self.starting.as_mut().map(|last| *last = now).is_some()
+        self.starting.as_mut().map(|starting| starting.last_name = now).is_some()
     }
 
     /// Whether a file that is not known yet may matter.
@@ -269,7 +297,7 @@ impl Judge<'_> {
             path: Some(found.path),
             may_execute: found.attributes.mode & ANY_EXECUTE != 0,
             is_shipped: self.shipped.has_path(false, found.path),
-            is_running: false,
+            ..ChangedFile::default()
         })
     }
 

@@ -367,6 +367,23 @@ fn a_new_name_is_no_finding_while_the_machine_starts() {
 }
 
 #[test]
+fn a_start_ends_although_new_names_go_on_coming() {
+    let (mut machine, bin, _) = swept();
+    machine.has_program = false;
+    assert_eq!(machine.run(500), []);
+    machine.has_program = true;
+    let step_ms = 100_000;
+    for number in 0..STARTED_MAX_NS / 1_000_000 / step_ms {
+        let inode = machine.inode(mode::S_IFREG, 6, machine.seconds());
+        machine.name(bin, &format!("early{number}"), inode);
+        assert_eq!(machine.run(step_ms), [], "{number}");
+    }
+    let late = machine.inode(mode::S_IFREG, 6, machine.seconds());
+    machine.name(bin, "late", late);
+    assert_eq!(machine.run(3000), found("/usr/bin/late", None, 6));
+}
+
+#[test]
 fn what_was_reported_is_no_second_record() {
     let (mut machine, bin, _) = swept();
     let seconds = machine.seconds();

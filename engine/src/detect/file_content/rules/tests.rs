@@ -98,7 +98,7 @@ const DO_NOT_MATTER: [(&str, bool); 40] = [
     ("/usr/share/mime/mime.cache", DATA),
     ("/opt/agent/log/agent.log", DATA),
     // what the system writes into its settings by itself
-    ("/etc/mtab.tmp", DATA),
+    ("/etc/machine-id", DATA),
     ("/etc/resolv.conf", DATA),
     ("/boot/grub/grubenv", DATA),
     // a container's own data
@@ -137,6 +137,19 @@ fn what_runs_and_what_was_shipped_to_run_matters_anywhere() {
 #[test]
 fn a_file_of_unknown_path_matters() {
     assert!(ContentRules::default().matters(&ChangedFile::default()));
+}
+
+/// udev renames the files of its database while they are open, and the machine stood still then.
+#[test]
+fn a_file_whose_name_was_just_changing_matters_only_if_it_runs_or_all_files_do() {
+    let changing = ChangedFile { is_nameless_by_chance: true, ..ChangedFile::default() };
+    let rules = ContentRules::default();
+    assert!(!rules.matters(&changing));
+    assert!(rules.matters(&ChangedFile { is_running: true, ..changing }));
+    let some = ContentRules { include: vec![Glob::new("/srv/*")], ..ContentRules::default() };
+    assert!(!some.matters(&changing));
+    let all = ContentRules { include: vec![Glob::new("*")], ..ContentRules::default() };
+    assert!(all.matters(&changing));
 }
 
 #[test]
