@@ -1,8 +1,12 @@
-//! The CPU time of a guest's virtual processors: threads of its monitor.
+//! The CPU time of a guest's virtual processors: threads of its monitor. Also whether that is so
+//! little that the guest may still be starting.
 
 use std::fs;
 use std::io;
 use std::time::Duration;
+
+use panoptes_sources::GuestProcess;
+use rustix::time::{ClockId, clock_gettime};
 
 /// Maximum number of threads that are read.
 const THREADS_MAX: usize = 4096;
@@ -29,6 +33,23 @@ pub(crate) fn of_processors(pid: u32) -> io::Result<Duration> {
         }
     }
     Ok(named.unwrap_or(others))
+}
+
+/// The processors of a guest that has no kernel yet have used less than this: an emulator needs
+/// about ten seconds from the first instruction to the first program.
+const START_CPU_TIME: Duration = Duration::from_secs(30);
+/// A guest that is as old as this has started, whatever its processors have used.
+const START_TIME: Duration = Duration::from_mins(5);
+
+/// Whether a guest may still be in its firmware, its boot loader, or the first moments of its
+/// kernel. On a busy host these may take minutes.
+pub(crate) fn may_be_starting(process: &GuestProcess) -> bool {
+    let (pid, start_ticks) = process.key();
+    let now = clock_gettime(ClockId::Boottime);
+    let now = Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32);
+    let start = Duration::from_millis(start_ticks.saturating_mul(10));
+    let is_young = now.saturating_sub(start) < START_TIME;
+    is_young && of_processors(pid).is_ok_and(|used| used < START_CPU_TIME)
 }
 
 /// One thread of QEMU.
@@ -76,6 +97,10 @@ fn is_processor(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
+    use panoptes_bounded as bounded;
+
     use super::*;
 
     #[test]
@@ -122,5 +147,15 @@ mod tests {
             assert!(begin.elapsed() < Duration::from_mins(1), "{sum}");
         }
         assert!(of_processors(u32::MAX).is_err());
+    }
+
+    #[test]
+    fn a_process_that_has_just_begun_may_be_starting() {
+        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let process = GuestProcess::open(child.id()).unwrap();
+        assert!(may_be_starting(&process));
+        child.kill().unwrap();
+        bounded::wait(&mut child).unwrap();
+        assert!(!may_be_starting(&process));
     }
 }

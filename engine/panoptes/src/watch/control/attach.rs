@@ -329,6 +329,9 @@ impl Control {
         if candidate.guest.is_some() && took.is_none() {
             // The guest may start at any time.
             waiting = waiting.within(GUEST_LOOK, Instant::now());
+        } else if is_early {
+            // A kernel may start at any time.
+            waiting = waiting.within(took.unwrap_or_default().max(GUEST_LOOK), Instant::now());
         }
         candidate.phase = Phase::Waiting(waiting);
         self.use_spare(index);

@@ -188,6 +188,7 @@ fn search_at(search: Search, is_cancelled: &AtomicBool) -> Result<Box<Attached>,
         messages,
         is_silent,
         is_patient,
+        may_be_starting: false,
         is_failure_reported,
         has_no_kernel: false,
     };
@@ -258,6 +259,8 @@ struct Reporting<'a> {
     messages: &'a Messages,
     is_silent: bool,
     is_patient: bool,
+    /// Whether it is the memory of a guest that has just begun.
+    may_be_starting: bool,
     is_failure_reported: bool,
     /// Whether the memory has no kernel.
     has_no_kernel: bool,
@@ -266,7 +269,7 @@ struct Reporting<'a> {
 impl Reporting<'_> {
     /// Whether a kernel may be about to start in the memory, which has none.
     const fn is_early(&self) -> bool {
-        self.has_no_kernel && self.is_patient
+        self.has_no_kernel && (self.is_patient || self.may_be_starting)
     }
 }
 
@@ -280,6 +283,9 @@ impl Observer for Reporting<'_> {
     fn opened(&mut self, source: &AnySource) {
         // No kernel will ever start in a dump.
         self.is_patient &= !matches!(source, AnySource::File(file) if file.format().is_still());
+        if let AnySource::Guest(memory) = source {
+            self.may_be_starting = guests::cpu_time::may_be_starting(memory.process());
+        }
         if !self.is_silent {
             log_source(source, self.system, true, self.messages);
         }
@@ -300,7 +306,7 @@ impl Observer for Reporting<'_> {
     fn event(&mut self, event: &Event<'_>) {
         // A kernel that is still starting may look like a damaged one.
         let is_silent = if matches!(event, Event::CandidateRefused(_)) {
-            self.is_patient || self.is_failure_reported
+            self.is_patient || self.may_be_starting || self.is_failure_reported
         } else {
             self.is_silent
         };
