@@ -159,6 +159,7 @@ exec /sbin/init
     (
         "etc/init.d/rcS",
         "#!/bin/sh
+echo 'services begin'
 mount -t sysfs sysfs /sys
 mkdir -p /dev/pts /run /var/log /var/spool/cron/crontabs /www
 mount -t devpts devpts /dev/pts

@@ -91,7 +91,7 @@ impl System {
             Self::Busybox => &[
                 ("kernel", "Linux version"),
                 ("initramfs", "Run /init as init process"),
-                ("services", "init started"),
+                ("services", "services begin"),
                 ("login", "login:"),
             ],
         }
