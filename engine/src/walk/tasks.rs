@@ -12,6 +12,7 @@ use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_decoders::kernel::xarray::{self, Slot};
 use panoptes_decoders::layout::{View, u64_at};
 
+use super::copied::Copied;
 use super::owners::room_of_shown;
 use super::snapshot::{Index, ThreadRow, view};
 use super::views::{Candidates, is_sane};
@@ -19,7 +20,8 @@ use super::{Kernel, Losses, Memory, Part, Reads, ScanError, Scratch, Walker, fet
 use panoptes_tables::{Insertion, Keyed};
 
 /// Maximum number of rounds, in one scan, that read tasks found only in a list: one round for
-/// newborn tasks, the rest for chains of hidden ones.
+/// newborn tasks, the rest for chains of hidden ones. In a copy of memory, the tree of numbers may
+/// have got a new root after its page was copied: then each task is found by the one before it.
 const EXTRA_ROUNDS_MAX: u32 = 64;
 /// The same for tasks that neither the IDR nor a list shows.
 const HEARSAY_ROUNDS_MAX: u32 = 8;
@@ -57,11 +59,15 @@ impl Way {
 
 impl Lists {
     /// The lists as `init_task` begins them.
-    fn begin(threads: &Keyed<ThreadRow>, kernel: &Kernel) -> Self {
+    fn begin(threads: &Keyed<ThreadRow>, copied: Copied, kernel: &Kernel) -> Self {
         let link = u64::from(kernel.layouts.task_struct.tasks.offset);
         let task = threads.first().map(|row| row.task.tasks_next.minus(link));
+        let rounds_left = match copied {
+            Copied::No => EXTRA_ROUNDS_MAX,
+            Copied::AtOnce | Copied::PageByPage => threads.capacity() as u32,
+        };
         // Row 0 is `init_task`, which is in no group.
-        Self { task, way: Way::Forth, row: 1, rounds_left: EXTRA_ROUNDS_MAX, steps: 0 }
+        Self { task, way: Way::Forth, row: 1, rounds_left, steps: 0 }
     }
 
     /// Goes on with the task list from its end.
@@ -103,7 +109,7 @@ impl Walker {
         // The view is incomplete if a task of the tree is unreadable or does not look like a task.
         self.hints.idr_trusted = self.snapshot.idr_complete && self.snapshot.losses.unreadable == 0;
 
-        let mut lists = Lists::begin(&self.snapshot.threads, kernel);
+        let mut lists = Lists::begin(&self.snapshot.threads, self.snapshot.copied, kernel);
         self.scratch.groups.clear();
         self.follow_lists(memory, &mut lists, &mut found);
         for _ in 0..HEARSAY_ROUNDS_MAX {

@@ -148,12 +148,24 @@ fn copy_guest(
         for difference in &wrong {
             println!("  {difference}");
         }
+        let good = (sum.refused, sum.false_alerts);
         sum.lived += truth;
         sum.missing += missing;
         sum.wrong += wrong.len();
         judge_alerts(&scan(program, &packed, &["--alerts"])?, hidden, sum);
+        if missing + wrong.len() > 0 || (sum.refused, sum.false_alerts) != good {
+            let copy = folder.join(format!("copy-{number}"));
+            std::fs::rename(&packed, &copy)
+                .map_err(|error| format!("{}: {error}", copy.display()))?;
+            println!("  see {}", copy.display());
+        }
     }
-    std::fs::remove_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))
+    for path in [&torn, &packed] {
+        let _ = std::fs::remove_file(path);
+    }
+    // A folder with copies to look at stays.
+    let _ = std::fs::remove_dir(&folder);
+    Ok(())
 }
 
 /// Whether a difference is a wrong value. A process that began and ended during the copy is in

@@ -38,6 +38,7 @@ pub(super) enum Stage {
 
 /// A descriptor that has closed.
 #[derive(Clone, Copy, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts")]
 pub(super) struct Closing {
     pub(super) stage: Stage,
     pub(super) process: Described,

@@ -9,6 +9,7 @@ use crate::container_config::Glob;
 
 /// What is known of a changed file.
 #[derive(Clone, Copy, Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts")]
 pub struct ChangedFile<'a> {
     /// As its process sees it; none if it is not known.
     pub path: Option<&'a [u8]>,
