@@ -1,4 +1,5 @@
-//! The line to the agent inside a guest: commands in, lines out, over a virtio-serial port.
+//! The line to the agent inside a guest: commands in, lines out, over a virtio-serial port, or over
+//! a serial port where the guest lacks the driver of the former.
 //!
 //! A command is one line. The answer is lines that start with `|`, then one that starts with `=`:
 //! `=ok`, or `=error` and what went wrong.
@@ -41,11 +42,19 @@ impl Channel {
         &mut self,
         command: &str,
         timeout: Duration,
+        on_line: impl FnMut(&str),
+    ) -> std::result::Result<(), Failure> {
+        self.writer.write_all(format!("{command}\n").as_bytes()).map_err(silent)?;
+        self.answer(timeout, on_line)
+    }
+
+    /// Waits for an answer, and passes on each of its lines.
+    pub(crate) fn answer(
+        &mut self,
+        timeout: Duration,
         mut on_line: impl FnMut(&str),
     ) -> std::result::Result<(), Failure> {
-        let silent = |e: std::io::Error| Failure::Silent(e.to_string());
         self.writer.set_read_timeout(Some(timeout)).map_err(silent)?;
-        self.writer.write_all(format!("{command}\n").as_bytes()).map_err(silent)?;
         let mut line = Vec::new();
         loop {
             line.clear();
@@ -65,4 +74,8 @@ impl Channel {
             // Other lines were in the port before the guest's last reset.
         }
     }
+}
+
+fn silent(error: std::io::Error) -> Failure {
+    Failure::Silent(error.to_string())
 }

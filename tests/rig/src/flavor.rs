@@ -12,7 +12,7 @@ pub struct Flavor {
     pub architecture: Architecture,
 }
 
-/// A series of kernels, by the Debian release that carries it.
+/// A series of kernels, by the Debian release or the suite that carries it.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Series {
     /// Debian 11's.
@@ -23,6 +23,10 @@ pub enum Series {
     V6_12,
     /// Debian unstable's, whatever version 7 it has today; Debian 14 will have this series.
     V7,
+    /// Of Debian 13's backports, by the beginning of its releases (`6.18`).
+    Backport(&'static str),
+    /// Of another distribution, unpacked by hand.
+    Unpacked,
 }
 
 /// Debian's configuration of a kernel.
@@ -74,6 +78,24 @@ impl Flavor {
         Self::arm64(Series::V7, Build::Pages16Kib),
     ];
 
+    /// Kernels between those of Debian's releases, and newer ones. A mirror that has removed an old
+    /// backport lacks it, so only `cargo xtask kernels --backports` boots them.
+    pub const BACKPORTS: &[Self] = &[
+        Self::amd64(Series::Backport("6.16"), Build::Generic),
+        Self::amd64(Series::Backport("6.17"), Build::Generic),
+        Self::amd64(Series::Backport("6.18"), Build::Generic),
+        Self::amd64(Series::Backport("6.19"), Build::Generic),
+        Self::amd64(Series::Backport("7.0"), Build::Generic),
+        Self::amd64(Series::Backport("7.1"), Build::Generic),
+        Self::amd64(Series::Backport("7.2"), Build::Generic),
+        Self::amd64(Series::Backport("7.3"), Build::Generic),
+        Self::amd64(Series::Backport("7.3"), Build::Cloud),
+        Self::amd64(Series::Backport("7.3"), Build::RealTime),
+    ];
+
+    /// A kernel of another distribution, unpacked by hand.
+    pub(crate) const UNPACKED: Self = Self::amd64(Series::Unpacked, Build::Generic);
+
     /// The kernels of `cargo xtask test`.
     pub const EVERY_DAY: &[Self] = &[Self::V5_10, Self::V6_1, Self::V6_12, Self::V7];
 
@@ -97,8 +119,9 @@ impl Flavor {
     }
 
     pub fn from_name(name: &str) -> Result<Self> {
-        Self::ALL.iter().copied().find(|flavor| flavor.name() == name).ok_or_else(|| {
-            let known: Vec<_> = Self::ALL.iter().map(|flavor| flavor.name()).collect();
+        let all = || Self::ALL.iter().chain(Self::BACKPORTS);
+        all().copied().find(|flavor| flavor.name() == name).ok_or_else(|| {
+            let known: Vec<_> = all().map(|flavor| flavor.name()).collect();
             Error::new(format!("no kernel {name:?}; known are: {}", known.join(", ")))
         })
     }
@@ -124,7 +147,14 @@ impl Series {
             Self::V6_1 => "6.1",
             Self::V6_12 => "6.12",
             Self::V7 => "7",
+            Self::Backport(name) => name,
+            Self::Unpacked => "unpacked",
         }
+    }
+
+    /// Whether Debian 13's backports have it.
+    pub const fn is_backport(self) -> bool {
+        matches!(self, Self::Backport(_))
     }
 }
 
@@ -216,6 +246,23 @@ mod tests {
                 Flavor::ALL.iter().filter(|f| f.owns(release)).map(|f| f.name()).collect();
             assert_eq!(owners, [name], "{release}");
             assert!(Flavor::from_name(name).unwrap().owns(release));
+        }
+    }
+
+    #[test]
+    fn a_backport_belongs_to_one_flavor_of_its_series() {
+        let cases = [
+            ("6.16.12+deb13-amd64", "6.16"),
+            ("7.0.13+deb13-amd64", "7.0"),
+            ("7.3.4+deb13-amd64", "7.3"),
+            ("7.3.4+deb13-cloud-amd64", "7.3-cloud"),
+            ("7.3.4+deb13-rt-amd64", "7.3-rt"),
+        ];
+        for (release, name) in cases {
+            let owners: Vec<_> =
+                Flavor::BACKPORTS.iter().filter(|f| f.owns(release)).map(|f| f.name()).collect();
+            assert_eq!(owners, [name], "{release}");
+            assert_eq!(Flavor::from_name(name).unwrap().name(), name);
         }
     }
 

@@ -113,6 +113,8 @@ pub struct Guest {
     emulation: Emulation,
     qmp: Qmp,
     channel: Channel,
+    /// The agent says by itself that it is up.
+    greets: bool,
     boot_time: Duration,
     /// Held while the guest lives.
     #[allow(dead_code, reason = "it is there to be dropped")]
@@ -275,6 +277,7 @@ impl Guest {
             emulation,
             qmp,
             channel,
+            greets: spec.kernel.lacks_modules(),
             boot_time: Duration::ZERO,
             turn: None,
         })
@@ -417,8 +420,13 @@ impl Guest {
     }
 
     fn wait_for_agent(&mut self) -> Started<()> {
-        // The port holds back what the rig sends until the agent opens it.
-        match self.channel.ask("hello", BOOT_TIMEOUT, |_| ()) {
+        let answer = if self.greets {
+            self.channel.answer(BOOT_TIMEOUT, |_| ())
+        } else {
+            // The port holds back what the rig sends until the agent opens it.
+            self.channel.ask("hello", BOOT_TIMEOUT, |_| ())
+        };
+        match answer {
             Ok(()) => Ok(()),
             // Nothing was done in it yet that could stop it.
             Err(Failure::Silent(_)) => {

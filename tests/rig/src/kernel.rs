@@ -2,11 +2,11 @@
 //!
 //! A kernel in the cache needs no network. Kernels are not built here.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::cache::{self, Scratch};
 use crate::error::{Error, Result};
-use crate::flavor::Flavor;
+use crate::flavor::{Flavor, Series};
 use crate::modules;
 use crate::packages::{self, Packages};
 
@@ -33,7 +33,7 @@ impl Kernel {
 
     /// The newest kernel of a flavor in the cache that has all modules that guests need now.
     fn cached(flavor: Flavor) -> Result<Option<Self>> {
-        let folder = cache::folder("kernels")?;
+        let folder = folder_of(flavor)?;
         let newest = cache::list(&folder)?
             .into_iter()
             .filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()))
@@ -45,7 +45,12 @@ impl Kernel {
 
     /// Downloads and unpacks the newest kernel of a flavor.
     fn download(flavor: Flavor) -> Result<Self> {
-        let packages = Packages::open(flavor.architecture)?;
+        let is_backport = flavor.series.is_backport();
+        let (packages, suites) = if is_backport {
+            (Packages::open_backports(flavor.architecture)?, packages::BACKPORTS)
+        } else {
+            (Packages::open(flavor.architecture)?, packages::SUITES)
+        };
         let series = format!("{}{}.", PACKAGES[0], flavor.series.name());
         let release = packages
             .names(&series)?
@@ -58,21 +63,44 @@ impl Kernel {
                     "no package {series}* for {} on the Debian mirror this machine uses; does it \
                      carry the suites {}?",
                     flavor.name(),
-                    packages::SUITES.join(", ")
+                    suites.join(", ")
                 ))
             })?
             .to_owned();
-        eprintln!("rig: fetching Linux {release} (20-125 MB, kept in the cache)");
-        let kernels = cache::folder("kernels")?;
+        eprintln!("rig: fetching Linux {release} (20-170 MB, kept in the cache)");
         let scratch = format!(".unpack-{}-{release}", std::process::id());
-        let scratch = Scratch::new(kernels.join(scratch))?;
+        let scratch = Scratch::new(folder_of(flavor)?.join(scratch))?;
         let unpacked = scratch.join("package");
         for prefix in PACKAGES {
             let name = format!("{prefix}{release}");
             if packages.names(&name)?.contains(&name) {
                 packages::unpack(&packages.download(&name)?, &unpacked)?;
+                // Nothing else needs it: the tests of headers and profiles are for releases.
+                if is_backport {
+                    packages.discard(&name)?;
+                }
             }
         }
+        Self::collect(flavor, release, &unpacked, &scratch)
+    }
+
+    /// The kernel of any distribution that is unpacked in a folder, copied into the cache: its
+    /// modules are in `lib/modules/RELEASE`, its image is there or in `boot`.
+    pub fn unpacked(folder: &Path) -> Result<Self> {
+        let flavor = Flavor::UNPACKED;
+        let releases = cache::list(&folder.join("lib/modules"))?;
+        let [release] = releases.as_slice() else {
+            let what = format!("{} must have one kernel in lib/modules", folder.display());
+            return Err(Error::new(what));
+        };
+        let release = release.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let scratch = format!(".unpack-{}-{release}", std::process::id());
+        let scratch = Scratch::new(folder_of(flavor)?.join(scratch))?;
+        Self::collect(flavor, release, folder, &scratch)
+    }
+
+    /// Copies what guests need of an unpacked kernel into the cache.
+    fn collect(flavor: Flavor, release: String, unpacked: &Path, scratch: &Path) -> Result<Self> {
         let made = scratch.join("kernel");
         let modules = ["lib/modules", "usr/lib/modules"].map(|f| unpacked.join(f).join(&release));
         let image = [unpacked.join(format!("boot/vmlinuz-{release}"))]
@@ -81,12 +109,13 @@ impl Kernel {
             .find(|path| path.is_file())
             .ok_or_else(|| Error::new(format!("the packages of {release} hold no vmlinuz")))?;
         cache::copy(&image, &made.join("vmlinuz"))?;
-        let modules = modules
-            .iter()
-            .find(|path| path.join("kernel").is_dir())
-            .ok_or_else(|| Error::new(format!("the packages of {release} hold no modules")))?;
-        modules::collect(modules, &made)?;
-        let folder = kernels.join(&release);
+        let modules = modules.iter().find(|path| path.join("kernel").is_dir());
+        // Mirrors keep the signed image of an old backport longer than its modules.
+        if modules.is_none() && !flavor.series.is_backport() {
+            return Err(Error::new(format!("the packages of {release} hold no modules")));
+        }
+        modules::collect(modules.map(PathBuf::as_path), &made)?;
+        let folder = folder_of(flavor)?.join(&release);
         // Another run may have created the same folder meanwhile, or an older rig one with fewer
         // modules.
         cache::remove(&folder)?;
@@ -118,10 +147,25 @@ impl Kernel {
         modules::list(&self.folder)
     }
 
+    /// Whether its modules could not be had: guests then have only the drivers that are built in.
+    pub fn lacks_modules(&self) -> bool {
+        modules::list(&self.folder).is_ok_and(|modules| modules.is_empty())
+    }
+
     /// The additional modules for what a guest demands, in loading order.
     pub(crate) fn modules_on_demand(&self, demands: &[String]) -> Result<Vec<PathBuf>> {
         modules::on_demand(&self.folder, demands)
     }
+}
+
+/// The folder of the cache for a flavor's kernels. Backports have their own: by its number, one of
+/// them may be unstable's newest, too.
+fn folder_of(flavor: Flavor) -> Result<PathBuf> {
+    cache::folder(match flavor.series {
+        Series::Backport(_) => "kernels-backports",
+        Series::Unpacked => "kernels-unpacked",
+        _ => "kernels",
+    })
 }
 
 /// The numbers in a release, so that 6.12.107 counts as newer than 6.12.94.

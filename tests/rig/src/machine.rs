@@ -10,6 +10,9 @@ use crate::guest::{GuestSpec, Place};
 /// The end of the guest's second interface in its network namespace.
 pub const WIRE: &str = "wire0";
 
+/// The serial port of the agent's channel in guests without the drivers of virtio.
+const AGENT_PORT: &str = "/dev/ttyS1";
+
 /// All arguments of QEMU for a guest whose sockets and console are in `folder`.
 pub(crate) fn arguments(
     spec: &GuestSpec,
@@ -51,9 +54,13 @@ pub(crate) fn arguments(
         ("-qmp", format!("unix:{file}/qmp-guests,server=on,wait=off")),
         ("-netdev", "user,id=n0,restrict=on".to_owned()),
         ("-device", "virtio-net-pci,netdev=n0,romfile=".to_owned()),
-        ("-device", "virtio-serial-pci".to_owned()),
         ("-chardev", format!("socket,id=agent,path={file}/agent,server=on,wait=off")),
-        ("-device", "virtserialport,chardev=agent,name=panoptes.agent".to_owned()),
+        ("-device", "virtio-serial-pci".to_owned()),
+        if spec.kernel.lacks_modules() {
+            ("-serial", "chardev:agent".to_owned())
+        } else {
+            ("-device", "virtserialport,chardev=agent,name=panoptes.agent".to_owned())
+        },
     ];
     let mut arguments: Vec<OsString> = vec!["-nodefaults".into(), "-no-user-config".into()];
     for (name, value) in pairs {
@@ -80,6 +87,10 @@ fn command_line(spec: &GuestSpec, console: &str) -> String {
     }
     if spec.page_table_isolation {
         line.push_str(" pti=on");
+    }
+    if spec.kernel.lacks_modules() {
+        // Init gets it as a variable of its environment.
+        let _ = write!(line, " agent_port={AGENT_PORT}");
     }
     for argument in &spec.kernel_arguments {
         let _ = write!(line, " {argument}");

@@ -77,10 +77,13 @@ pub(crate) fn on_demand(kernel: &Path, demands: &[String]) -> Result<Vec<PathBuf
     Ok(paths)
 }
 
-/// Copies the wanted modules and their dependencies from an unpacked package into the cache.
-pub(crate) fn collect(unpacked: &Path, kernel: &Path) -> Result<()> {
+/// Copies the wanted modules and their dependencies from an unpacked package, if there is one,
+/// into the cache.
+pub(crate) fn collect(unpacked: Option<&Path>, kernel: &Path) -> Result<()> {
     let mut files = BTreeMap::new();
-    find_modules(&unpacked.join("kernel"), &mut files)?;
+    if let Some(unpacked) = unpacked {
+        find_modules(&unpacked.join("kernel"), &mut files)?;
+    }
     let target = kernel.join("modules");
     cache::create(&target)?;
     let mut done = BTreeSet::new();
@@ -139,6 +142,7 @@ fn find_modules(folder: &Path, files: &mut BTreeMap<String, PathBuf>) -> Result<
 fn read_module(path: &Path) -> Result<Vec<u8>> {
     let tool = match path.extension().and_then(|e| e.to_str()) {
         Some("xz") => Need::named("xz").name,
+        Some("gz") => Need::named("gzip").name,
         Some("zst") => Need::named("zstd").name,
         _ => return cache::read(path),
     };

@@ -32,18 +32,31 @@ struct Mirror {
 /// The suites whose packages are needed: see `flavor::Series`.
 pub(crate) const SUITES: &[&str] = &["bullseye", "bookworm", "trixie", "sid"];
 
+/// The suite of kernels between those of the releases.
+pub(crate) const BACKPORTS: &[&str] = &["trixie-backports"];
+
 const ARCHIVE_KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 impl Packages {
     /// Opens the private root of an architecture, downloading the lists of packages (about 40 MB).
     pub fn open(architecture: Architecture) -> Result<Self> {
-        let root = cache::folder("apt")?.join(architecture.debian());
-        let packages = Self { root, architecture };
+        Self::open_suites(architecture, architecture.debian(), SUITES)
+    }
+
+    /// As [`open`](Self::open), with the packages of Debian 13's backports alone (300 kB). Among
+    /// the others, its kernels would be taken for those of a release.
+    pub(crate) fn open_backports(architecture: Architecture) -> Result<Self> {
+        let name = format!("{}-backports", architecture.debian());
+        Self::open_suites(architecture, &name, BACKPORTS)
+    }
+
+    fn open_suites(architecture: Architecture, name: &str, suites: &[&str]) -> Result<Self> {
+        let packages = Self { root: cache::folder("apt")?.join(name), architecture };
         for folder in ["lists/partial", "cache/archives/partial"] {
             cache::create(&packages.root.join(folder))?;
         }
         let mut sources = String::new();
-        for suite in SUITES {
+        for suite in suites {
             let _ = writeln!(sources, "{}", line_of(suite)?);
         }
         cache::write(&packages.root.join("sources.list"), sources.as_bytes())?;
@@ -71,6 +84,11 @@ impl Packages {
         only_package(&folder).ok_or_else(|| {
             Error::new(format!("apt-get download {package} left no file in {}", folder.display()))
         })
+    }
+
+    /// Removes a package's file from the cache.
+    pub(crate) fn discard(&self, package: &str) -> Result<()> {
+        cache::remove(&folder_of(self.architecture, package)?)
     }
 
     /// Downloads packages of a suite with all their dependencies into `folder`, which must contain

@@ -4,7 +4,7 @@
 //! fails does not stop the others. docs/kernels.md has the table.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -23,6 +23,16 @@ pub(crate) struct Options {
     /// Use plain machines only
     #[arg(long)]
     plain: bool,
+    /// The kernels of Debian 13's backports, in place of those of its releases
+    #[arg(long, conflicts_with = "names")]
+    backports: bool,
+    /// An unpacked kernel of any distribution, in place of the others: its modules are in
+    /// FOLDER/lib/modules/RELEASE, its vmlinuz is there or in FOLDER/boot
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["names", "backports"])]
+    unpacked: Option<PathBuf>,
+    /// Size of each guest's memory
+    #[arg(long, value_name = "MIB", default_value_t = MEMORY_MIB)]
+    memory: u64,
     /// Names of kernels (6.1, 7-cloud, 6.12-rt …); all by default
     #[arg(value_parser = Flavor::from_name)]
     names: Vec<Flavor>,
@@ -43,6 +53,10 @@ const HASHED: &str = "60";
 
 /// The agent's command before the check: objects of every kind.
 const WORK: &str = "zoo";
+
+/// What is compared on a kernel whose modules are not to be had: the truth about connections comes
+/// from one of them.
+const KINDS_WITHOUT_MODULES: &str = "processes,threads,files,memory,interfaces,containers";
 
 /// A kind of machine that a kernel runs on.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -99,9 +113,8 @@ pub(crate) fn run(options: Options) -> Result<(), String> {
     // Built before any guest runs: a build and a guest would compete for the processor.
     let program = program::obtain()?;
     let mut rows = Vec::new();
-    let all = if options.names.is_empty() { Flavor::ALL.to_vec() } else { options.names };
-    for flavor in all {
-        let kernel = Kernel::obtain(flavor).map_err(String::from);
+    for (flavor, kernel) in chosen(&options)? {
+        let kernel = kernel.map_or_else(|| Kernel::obtain(flavor), Ok).map_err(String::from);
         let mut machines = machines(flavor);
         machines.retain(|machine| !options.plain || *machine == Machine::default());
         for machine in machines {
@@ -111,9 +124,9 @@ pub(crate) fn run(options: Options) -> Result<(), String> {
                 flavor.name(),
                 machine.text(flavor.architecture)
             );
-            let outcome = kernel
-                .clone()
-                .and_then(|kernel| death::survive(|| check(kernel.clone(), machine, &program)));
+            let outcome = kernel.clone().and_then(|kernel| {
+                death::survive(|| check(kernel.clone(), machine, options.memory, &program))
+            });
             // In a guest of its own, with disks.
             let outcome = outcome.and_then(|outcome| {
                 let words = ["--calm", "--count", HASHED, &flavor.name()].map(str::to_owned);
@@ -132,8 +145,22 @@ pub(crate) fn run(options: Options) -> Result<(), String> {
     if failed == 0 { Ok(()) } else { Err(format!("{failed} of {} failed", rows.len())) }
 }
 
+/// The kernels that are scanned; those that are not here yet are obtained one by one.
+fn chosen(options: &Options) -> Result<Vec<(Flavor, Option<Kernel>)>, String> {
+    if let Some(folder) = &options.unpacked {
+        let kernel = Kernel::unpacked(folder)?;
+        return Ok(vec![(kernel.flavor(), Some(kernel))]);
+    }
+    let flavors = match options.names.as_slice() {
+        [] if options.backports => Flavor::BACKPORTS,
+        [] => Flavor::ALL,
+        names => names,
+    };
+    Ok(flavors.iter().map(|&flavor| (flavor, None)).collect())
+}
+
 /// The machines for a kernel: a plain one, each feature by itself, and all of them. Builds that
-/// differ little from a generic one get the first and the last.
+/// differ little from a generic one, backports and unpacked kernels get the first and the last.
 fn machines(flavor: Flavor) -> Vec<Machine> {
     let plain = Machine::default();
     if !holds_under_load(flavor) {
@@ -148,10 +175,11 @@ fn machines(flavor: Flavor) -> Vec<Machine> {
     }
     // Debian builds 5.10 without five-level page tables.
     let five_level = flavor.series != Series::V5_10;
-    // The kernel emulates nodes (`CONFIG_NUMA_EMU`), which cloud builds cannot.
-    let two_nodes = flavor.build != Build::Cloud;
+    // The kernel emulates nodes (`CONFIG_NUMA_EMU`), which cloud builds cannot, and
+    // other distributions' may not.
+    let two_nodes = flavor.build != Build::Cloud && flavor.series != Series::Unpacked;
     let all = Machine { five_level, page_table_isolation: true, two_nodes, ..plain };
-    if flavor.build != Build::Generic {
+    if flavor.build != Build::Generic || !is_of_release(flavor) {
         return vec![plain, all];
     }
     let mut machines = vec![
@@ -173,16 +201,32 @@ fn holds_under_load(flavor: Flavor) -> bool {
         != (Series::V6_12, Build::Cloud, Architecture::Amd64)
 }
 
+/// Whether a kernel is that of a release of Debian. The others get fewer machines, and `cargo xtask
+/// hashes` alone hashes their files.
+fn is_of_release(flavor: Flavor) -> bool {
+    !matches!(flavor.series, Series::Backport(_) | Series::Unpacked)
+}
+
 /// Whether files are hashed on a machine.
 fn has_files(flavor: Flavor, machine: Machine) -> bool {
-    machine == Machine::default() && holds_under_load(flavor)
+    machine == Machine::default() && holds_under_load(flavor) && is_of_release(flavor)
 }
 
 /// Boots a machine and compares a scan of it with the truth.
-fn check(kernel: Kernel, machine: Machine, program: &Path) -> Result<Outcome, String> {
+fn check(
+    kernel: Kernel,
+    machine: Machine,
+    memory_mib: u64,
+    program: &Path,
+) -> Result<Outcome, String> {
     let flavor = kernel.flavor();
+    let (kinds, only) = if kernel.lacks_modules() {
+        (KINDS_WITHOUT_MODULES, vec!["--only", KINDS_WITHOUT_MODULES])
+    } else {
+        ("", Vec::new())
+    };
     let spec = GuestSpec {
-        memory_mib: MEMORY_MIB,
+        memory_mib,
         five_level: machine.five_level,
         page_table_isolation: machine.page_table_isolation,
         numa_nodes: if machine.two_nodes { 2 } else { 1 },
@@ -197,15 +241,16 @@ fn check(kernel: Kernel, machine: Machine, program: &Path) -> Result<Outcome, St
         guest.agent(WORK)?;
     }
     let (mut times, mut built_in) = (Vec::new(), Vec::new());
-    let report = compare::exact(&mut guest, "", ATTEMPTS, |guest| {
+    let report = compare::exact(&mut guest, kinds, ATTEMPTS, |guest| {
         times.clear();
         built_in.clear();
         for _ in 0..TIMED {
             times.push(timed(&product::scan_with(program, guest, FROM_MEMORY_SUMMARY)?)?);
             built_in.push(timed(&product::scan_with(program, guest, SUMMARY)?)?);
         }
-        let lines = product::scan_with(program, guest, &[FROM_MEMORY])?;
-        if product::scan_with(program, guest, &[])? != lines {
+        let from_memory = [&[FROM_MEMORY], only.as_slice()].concat();
+        let lines = product::scan_with(program, guest, &from_memory)?;
+        if product::scan_with(program, guest, &only)? != lines {
             let why = "with its built-in profile the scan of the same memory differs";
             return Err(panoptes_rig::Error::new(why));
         }
@@ -377,7 +422,7 @@ mod tests {
 
     #[test]
     fn every_kernel_has_a_plain_machine_first() {
-        for &flavor in Flavor::ALL {
+        for &flavor in Flavor::ALL.iter().chain(Flavor::BACKPORTS) {
             let machines = machines(flavor);
             assert_eq!(machines[0], Machine::default(), "{}", flavor.name());
             assert!(machines[1..].iter().all(|machine| *machine != Machine::default()));
