@@ -182,6 +182,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_kernel_whose_modules_could_not_be_had_is_known() {
+        let folder = tempfile::tempdir().unwrap();
+        modules::collect(None, folder.path()).unwrap();
+        let kernel = Kernel {
+            folder: folder.path().to_owned(),
+            ..Kernel::unfetched(Flavor::from_name("7.0").unwrap())
+        };
+        assert!(kernel.lacks_modules());
+        assert!(!Kernel::unfetched(Flavor::V6_1).lacks_modules());
+    }
+
+    #[test]
+    fn a_folder_of_two_kernels_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        for release in ["6.18.1-0-virt", "6.18.2-0-virt"] {
+            cache::create(&folder.path().join("lib/modules").join(release)).unwrap();
+        }
+        let error = Kernel::unpacked(folder.path()).unwrap_err().to_string();
+        assert!(error.ends_with("must have one kernel in lib/modules"), "{error}");
+    }
+
+    #[test]
     fn newer_releases_sort_last() {
         assert!(version_key("6.12.107+deb13-amd64") > version_key("6.12.94+deb13-amd64"));
         assert!(version_key("6.1.0-50-amd64") > version_key("6.1.0-9-amd64"));
