@@ -174,27 +174,37 @@ static void multipath(int family)
 		workload_note("multipath TCP sends nothing: %s", strerror(errno));
 }
 
-/* A connection whose descriptor is in a message: no process holds it. */
-static void in_flight(void)
+/* Puts a descriptor into a message that nobody receives. */
+static void send_descriptor(int through, int descriptor)
 {
 	char room[CMSG_SPACE(sizeof(int))] = { 0 };
 	struct iovec byte = { "x", 1 };
 	struct msghdr message = { .msg_iov = &byte, .msg_iovlen = 1, .msg_control = room,
 				  .msg_controllen = sizeof(room) };
 	struct cmsghdr *control = CMSG_FIRSTHDR(&message);
+
+	control->cmsg_level = SOL_SOCKET;
+	control->cmsg_type = SCM_RIGHTS;
+	control->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(control), &descriptor, sizeof(int));
+	workload_check((int)sendmsg(through, &message, 0), "send a descriptor");
+	close(descriptor);
+}
+
+/* A connection whose descriptor is in a message: no process holds it. */
+static void in_flight(void)
+{
 	int pair[2], client, server;
 
 	if (!tcp_pair(AF_INET, &client, &server) || socketpair(AF_UNIX, SOCK_DGRAM, 0, pair) != 0)
 		return;
-	control->cmsg_level = SOL_SOCKET;
-	control->cmsg_type = SCM_RIGHTS;
-	control->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(control), &server, sizeof(int));
-	workload_check((int)sendmsg(pair[0], &message, 0), "send a descriptor");
-	close(server);
+	send_descriptor(pair[0], server);
 }
 
-/* Its address belongs to eth0, its route to dummy0. */
+/*
+ * Its address belongs to eth0, its route to dummy0. The kernel drops a socket's route after
+ * tcp_retries1 retransmissions (tcp_retransmit_timer): a slow guest would lose it before a scan.
+ */
 static void crosswise(void)
 {
 	struct sockaddr_in from = { .sin_family = AF_INET }, to = { .sin_family = AF_INET,
@@ -202,18 +212,21 @@ static void crosswise(void)
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
 	zoo_write("/proc/sys/net/ipv4/tcp_syn_retries", "100");
+	zoo_write("/proc/sys/net/ipv4/tcp_retries1", "255");
 	inet_pton(AF_INET, "10.0.2.15", &from.sin_addr);
 	inet_pton(AF_INET, "198.51.100.9", &to.sin_addr);
 	workload_check(bind(fd, (void *)&from, sizeof(from)), "bind");
 	connect(fd, (void *)&to, sizeof(to));
 }
 
-/* A network namespace held only by a mount, with its last process's sockets. */
-static void left_network(void *unused)
+/*
+ * A network namespace of no process, held by a mount, with its last process's sockets: some end
+ * after a minute, and one is in a message.
+ */
+static void left_network(void *messages)
 {
 	int client, server;
 
-	(void)unused;
 	zoo_write("/tmp/zoo/left-network", "");
 	workload_check(unshare(CLONE_NEWNET), "unshare network");
 	if (mount("/proc/self/ns/net", "/tmp/zoo/left-network", NULL, MS_BIND, NULL) != 0)
@@ -224,6 +237,7 @@ static void left_network(void *unused)
 		close(client);
 		close(server);
 	}
+	send_descriptor(*(int *)messages, listen_at("127.0.0.1", 7098, 4));
 	workload_settled();
 	_exit(0);
 }
@@ -269,7 +283,9 @@ void zoo_sockets(void *unused)
 	multipath(AF_INET6);
 	in_flight();
 	crosswise();
-	workload_start("left-network", left_network, NULL);
+	int messages[2];
+	if (workload_check(socketpair(AF_UNIX, SOCK_DGRAM, 0, messages), "socketpair") == 0)
+		workload_start("left-network", left_network, messages);
 	while (waitpid(-1, NULL, WNOHANG) > 0)
 		;
 }
