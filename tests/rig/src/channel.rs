@@ -44,7 +44,9 @@ impl Channel {
         timeout: Duration,
         on_line: impl FnMut(&str),
     ) -> std::result::Result<(), Failure> {
-        self.writer.write_all(format!("{command}\n").as_bytes()).map_err(silent)?;
+        self.writer
+            .write_all(format!("{command}\n").as_bytes())
+            .map_err(|e| Failure::Silent(e.to_string()))?;
         self.answer(timeout, on_line)
     }
 
@@ -54,6 +56,7 @@ impl Channel {
         timeout: Duration,
         mut on_line: impl FnMut(&str),
     ) -> std::result::Result<(), Failure> {
+        let silent = |e: std::io::Error| Failure::Silent(e.to_string());
         self.writer.set_read_timeout(Some(timeout)).map_err(silent)?;
         let mut line = Vec::new();
         loop {
@@ -74,8 +77,4 @@ impl Channel {
             // Other lines were in the port before the guest's last reset.
         }
     }
-}
-
-fn silent(error: std::io::Error) -> Failure {
-    Failure::Silent(error.to_string())
 }

@@ -111,12 +111,12 @@ struct Outcome {
     hashes: Option<hashes::Outcome>,
 }
 
-pub(crate) fn run(options: Options) -> Result<(), String> {
+pub(crate) fn run(options: &Options) -> Result<(), String> {
     setup::ensure()?;
     // Built before any guest runs: a build and a guest would compete for the processor.
     let program = program::obtain()?;
     let mut rows = Vec::new();
-    for (flavor, kernel) in chosen(&options)? {
+    for (flavor, kernel) in chosen(options)? {
         let kernel = kernel.map_or_else(|| Kernel::obtain(flavor), Ok).map_err(String::from);
         let mut machines = machines(flavor);
         machines.retain(|machine| !options.plain || *machine == Machine::default());

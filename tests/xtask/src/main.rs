@@ -117,7 +117,7 @@ fn main() -> ExitCode {
     let done = match Command::parse() {
         Command::Demo(options) => demo::run(options),
         Command::Test(options) => test::run(&options),
-        Command::Kernels(options) => kernels::run(options),
+        Command::Kernels(options) => kernels::run(&options),
         Command::Hashes(options) => hashes::run(&options),
         Command::Scenarios(options) => scenarios::run(options),
         Command::Shells(options) => shells::run(options),
