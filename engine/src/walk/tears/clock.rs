@@ -12,6 +12,10 @@ const YOUNG_NS: u64 = 5_000_000_000;
 /// The speed of a copy is measured over at least this part of all pages: the machine's clock moves
 /// by milliseconds.
 const MEASURED_PART: u64 = 8;
+/// Nobody copies for longer, so what would show a longer copy shows an idle machine.
+const COPY_MAX_NS: u64 = 900_000_000_000;
+/// Some parts of a copy are made so many times slower than the whole, on average.
+const UNEVEN: u64 = 2;
 
 /// The times that the pages of a copy show.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,7 +27,11 @@ pub(super) struct CopyClock {
     /// The newest start of a task, or the clock.
     newest: u64,
     /// Nanoseconds that the copy took at least, at an even speed.
-    duration: u64,
+    at_least: u64,
+    /// Nanoseconds that it took at most, if the pages before that of the clock show it.
+    at_most: Option<u64>,
+    /// Number of pages of the machine.
+    pages: u64,
 }
 
 impl CopyClock {
@@ -32,33 +40,57 @@ impl CopyClock {
         let now = snapshot.machine.boot_ns().map_or(0, |ns| ns.max(0) as u64);
         let page = page_of(kernel, kernel.roots.timekeeper);
         let pages = memory.source.regions().last().map_or(0, |region| region.end) >> 12;
-        let mut clock = Self { now, page, newest: now, duration: 0 };
+        let mut clock = Self { now, page, newest: now, at_least: 0, at_most: None, pages };
+        // The newest process itself may be the one in question.
+        let mut shortest = [u64::MAX; 2];
         for row in snapshot.threads.iter().skip(1) {
             let start = row.task.start_boottime;
             clock.newest = clock.newest.max(start);
-            let later = page_of(kernel, row.task.address).zip(page);
-            let distance = later.map_or(0, |(task, clock)| task.saturating_sub(clock));
-            if distance > pages / MEASURED_PART {
-                let time = start.saturating_sub(now);
-                clock.duration = clock.duration.max(time.saturating_mul(pages) / distance);
+            let Some((at, clock_at)) = page_of(kernel, row.task.address).zip(page) else {
+                continue;
+            };
+            let distance = at.abs_diff(clock_at);
+            if distance <= pages / MEASURED_PART {
+                continue;
+            }
+            let whole = |ns: u64| ns.saturating_mul(pages) / distance;
+            if at > clock_at {
+                clock.at_least = clock.at_least.max(whole(start.saturating_sub(now)));
+            } else if row.task.is_leader() {
+                // Its page was copied after it began.
+                let time = whole(now.saturating_sub(start));
+                shortest = [shortest[0].min(time), shortest[1].min(time.max(shortest[0]))];
             }
         }
+        clock.at_most = Some(shortest[1]).filter(|&time| time <= COPY_MAX_NS);
         clock
     }
 
     /// Nanoseconds since boot after which a page was copied: the clock and the starts of tasks in
-    /// pages that were copied before it.
+    /// pages that were copied before it, or the clock less the time that the pages between them
+    /// took at most.
     pub(super) fn time_of(self, kernel: &Kernel, threads: &Keyed<ThreadRow>, page: u64) -> u64 {
         let tasks = threads.iter().skip(1).map(|row| &row.task);
         let earlier =
             tasks.filter(|task| page_of(kernel, task.address).is_some_and(|at| at <= page));
         let clock = Some(self.now).filter(|_| self.page.is_some_and(|at| at <= page));
-        earlier.map(|task| task.start_boottime).chain(clock).max().unwrap_or(0)
+        let times = earlier.map(|task| task.start_boottime).chain(clock);
+        times.chain(self.time_before_clock(page)).max().unwrap_or(0)
+    }
+
+    fn time_before_clock(self, page: u64) -> Option<u64> {
+        let distance = self.page?.checked_sub(page)?;
+        let time = self.at_most?.saturating_mul(distance) / self.pages.max(1);
+        Some(self.now.saturating_sub(time.saturating_mul(UNEVEN).saturating_add(YOUNG_NS)))
     }
 
     /// Whether a task began during the copy, or not long before it.
     pub(super) const fn is_young(self, task: &Task) -> bool {
         let age = self.newest.saturating_sub(task.start_boottime);
-        age < YOUNG_NS.saturating_add(self.duration)
+        let duration = match self.at_most {
+            Some(at_most) if at_most > self.at_least => at_most,
+            _ => self.at_least,
+        };
+        age < YOUNG_NS.saturating_add(duration)
     }
 }
