@@ -131,8 +131,7 @@ fn needs_c_library(depends: &str) -> Result<(), String> {
         return Ok(());
     }
     let depends = depends.trim();
-    let advice = "install dpkg-dev, whose dpkg-shlibdeps finds the package's libraries";
-    Err(format!("the package does not depend on a version of libc6: {depends}; {advice}"))
+    Err(format!("the package does not depend on a version of libc6: {depends}"))
 }
 
 fn install_cargo_deb() -> Result<(), String> {
