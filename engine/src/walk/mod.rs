@@ -72,10 +72,11 @@ pub use snapshot::{
     CgroupRow, ConnectionRow, ContainerRow, CssSetRow, CssStateRow, DentryRow, DescriptorRow,
     FileRow, FilesRow, HostName, Ids, Index, InodeRow, InterfaceRow, KernfsRow, Machine, MmRow,
     MountRow, NameKind, NameRow, NetRow, PathRef, ProcessRow, Rows, SocketRow, Span, SuperBlockRow,
-    TerminalRow, ThreadRow, UNREAD_DEVICE, UserNamespaceRow, Views, VmaRow, view,
+    TerminalRow, ThreadRow, UserNamespaceRow, Views, VmaRow, view,
 };
 pub use stability::Fate;
 pub use tables::Snapshot;
+pub use tcp_socks::UNREAD_DEVICE;
 
 use self::budget::{Meter, Turn};
 use self::ended_tasks::TaskPlaces;

@@ -621,10 +621,6 @@ pub struct UserNamespaceRow {
     pub owner: u32,
 }
 
-/// In place of the number of a route's device: a copy of memory lacks the route. The numbers of
-/// devices are `int` (`struct net_device`, include/linux/netdevice.h).
-pub const UNREAD_DEVICE: u32 = u32::MAX;
-
 /// One TCP socket.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionRow {
@@ -637,7 +633,7 @@ pub struct ConnectionRow {
     pub file: KernelVa,
     /// Inode number of a socket without a file, or 0.
     pub inode: u64,
-    /// Number of the device that its route leaves through, 0, or [`UNREAD_DEVICE`].
+    /// Number of the device that its route leaves through, 0, or [`super::UNREAD_DEVICE`].
     pub route_device: u32,
     /// Network namespace.
     pub net: Option<Index<NetRow>>,

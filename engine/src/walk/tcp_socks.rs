@@ -13,7 +13,7 @@ use panoptes_decoders::layout::View;
 
 use super::connections::is_sockfs;
 use super::copied::Copied;
-use super::snapshot::{ConnectionRow, FileRow, Index, SocketRow, UNREAD_DEVICE};
+use super::snapshot::{ConnectionRow, FileRow, Index, SocketRow};
 use super::tables::Snapshot;
 use super::terminals::may_be_terminal;
 use super::{Kernel, Memory, Part, Reads, Scratch, Walker, fetch_groups};
@@ -25,6 +25,10 @@ const TCP_TIME_WAIT: u8 = 6;
 const TCP_NEW_SYN_RECV: u8 = 12;
 const TCP_FIN_WAIT2: u8 = 5;
 const TCP_LISTEN: u8 = 10;
+
+/// In place of the number of a route's device: a copy of memory lacks the route. The numbers of
+/// devices are `int` (`struct net_device`, include/linux/netdevice.h).
+pub const UNREAD_DEVICE: u32 = u32::MAX;
 
 /// The route of a socket.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -98,6 +102,16 @@ impl Lists {
         self.sockets.resize(self.full.rows.len(), KernelVa::NULL);
         self.routes.clear();
         self.routes.resize(self.full.rows.len(), KernelVa::NULL);
+    }
+}
+
+impl ConnectionRow {
+    /// Leaves out what its `struct sock` would show.
+    const fn lose_sock(&mut self, copied: Copied) {
+        self.counters = None;
+        if !matches!(copied, Copied::No) {
+            self.route_device = UNREAD_DEVICE;
+        }
     }
 }
 
@@ -181,11 +195,7 @@ impl Walker {
             let Some(bytes) = bytes else {
                 snapshot.losses.miss(Part::Sockets, 1);
                 if matches!(kind, Kind::Sock) {
-                    let connection = &mut snapshot.connections[full.rows[index]];
-                    connection.counters = None;
-                    if snapshot.copied != Copied::No {
-                        connection.route_device = UNREAD_DEVICE;
-                    }
+                    snapshot.connections[full.rows[index]].lose_sock(snapshot.copied);
                 }
                 return;
             };

@@ -151,8 +151,8 @@ fn left_to_service_by(own: Uid, folder: &Path) -> Option<Fate> {
     let owner = match folder.metadata() {
         Ok(facts) => Uid::from_raw(facts.uid()),
         Err(error) if error.kind() == io::ErrorKind::NotFound && own.is_root() => {
-            let why = "the folder does not exist, and one that root makes may not be the service's; \
-                       the service makes it at its start";
+            let why = "the folder does not exist, and one that root makes may not be the \
+                       service's; the service makes it at its start";
             return Some(Fate::Skipped(why.to_owned()));
         }
         Err(_) => return None,

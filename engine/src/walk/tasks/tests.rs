@@ -81,7 +81,7 @@ impl Tasks {
         let lists = self.memory.walk(&mut walker, kernel, |walker, memory| {
             walker.fetch_tasks(memory, &init, 0, &[]);
             walker.fetch_tasks(memory, shown, view::IDR, &[]);
-            let mut lists = Lists::begin(&walker.snapshot.threads, kernel);
+            let mut lists = Lists::begin(&walker.snapshot.threads, Copied::No, kernel);
             walker.follow_lists(memory, &mut lists, &mut Vec::with_capacity(4096));
             lists
         });

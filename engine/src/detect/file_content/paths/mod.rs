@@ -63,8 +63,8 @@ const SWEEP_WAIT_NS: i64 = 30_000_000_000;
 /// A machine that was watched before its process 1 ran a program has started when no new name came
 /// for this long, or when process 1 sees another root.
 const STARTED_NS: i64 = 120_000_000_000;
-/// It has started in any case this long after its process 1 ran a program: whoever goes on making
-/// names does not hide behind the start.
+/// It has started in any case this long after its process 1 ran a program: a process that goes on
+/// making names does not hide behind the start.
 const STARTED_MAX_NS: i64 = 900_000_000_000;
 /// Number of strings that waiting changes need.
 pub(super) const STRINGS: usize = PENDING_MAX;
