@@ -58,7 +58,7 @@ impl Image {
         }
     }
 
-    /// What the kernel is told of the root.
+    /// The arguments of the kernel for its root.
     pub(super) fn kernel_arguments(&self) -> &'static str {
         // Alpine's initramfs loads what `modules` names.
         if self.disk.is_some() {

@@ -2,7 +2,7 @@
 //! login prompt, with its own kernel and its own initramfs.
 //!
 //! Nothing of the rig runs inside. The console shows how far a machine is, and
-//! [`Machine::process_id`] is for whoever slows the emulator down. The memory is in a file, so that
+//! [`Machine::process_id`] lets callers slow the emulator down. The memory is in a file, so that
 //! Panoptes finds the machine by its [name](Machine::name).
 
 mod images;
