@@ -7,6 +7,7 @@ use panoptes_decoders::address::UserVa;
 use panoptes_decoders::paging::KernelSpace;
 use panoptes_decoders::source::PAGE_BYTES;
 
+use super::copied::Copied;
 use super::owners::divide;
 use super::snapshot::MmRow;
 use super::tables::Snapshot;
@@ -22,8 +23,12 @@ const LINE_BYTES_MIN: u64 = 128;
 /// Bytes that `/proc/PID/cmdline` returns of a title that a process wrote over its arguments
 /// (`get_mm_proctitle`, fs/proc/base.c): one page.
 const TITLE_BYTES_MAX: u64 = 4096;
+/// Bytes of a pointer, with which the stack ends.
+const POINTER_BYTES: usize = 8;
 /// Pieces in which a command line is read.
 const PIECES: usize = 4;
+/// The same of a copy of memory: what follows the environment, too.
+const PIECES_OF_COPY: usize = PIECES + 1;
 
 impl Walker {
     /// Sets how long each command line may be. If all are longer than there is room, the room is
@@ -60,12 +65,14 @@ impl Walker {
     /// arguments or, if the process wrote a title over their last NUL, that title up to its NUL.
     pub(super) fn read_command_lines(&mut self, memory: &mut Memory<'_>) {
         let mut spare = self.share_lines();
+        let is_torn = self.snapshot.copied == Copied::PageByPage;
+        let count = if is_torn { PIECES_OF_COPY } else { PIECES };
         let mut next = 0;
         while next < self.snapshot.mms.len() {
             let first = next;
             self.reader.clear();
             while let Some(mm) = self.snapshot.mms.get(next) {
-                if !push_arguments(&mut self.reader, &memory.kernel.space, mm) {
+                if !push_arguments(&mut self.reader, &memory.kernel.space, mm, is_torn) {
                     break;
                 }
                 next += 1;
@@ -76,9 +83,11 @@ impl Walker {
             memory.run(&mut self.reader);
             let Snapshot { mms, bytes, losses, .. } = &mut self.snapshot;
             for (at, mm) in mms.as_mut_slice()[first..next].iter_mut().enumerate() {
-                let pieces = from_fn(|piece| self.reader.object(at * PIECES + piece));
+                let pieces = from_fn(|piece| self.reader.object(at * count + piece));
+                let has_changed = is_torn && has_changed_hands(self.reader.object(at * count + 4));
                 let dropped = bytes.dropped;
-                losses.not_resident += u32::from(!take_line(mm, pieces, bytes, &mut spare));
+                let is_resident = !has_changed && take_line(mm, pieces, bytes, &mut spare);
+                losses.not_resident += u32::from(!is_resident);
                 if bytes.dropped > dropped {
                     self.scratch.quotas.refused = mm.process;
                 }
@@ -123,6 +132,21 @@ fn take_line(
     true
 }
 
+/// Whether a page of arguments is another one's by now. A process that forks gets a copy of the
+/// page at its next write, and the kernel uses the old one again.
+///
+/// The program's file name follows the environment, and ends with its NUL and a null pointer at the
+/// end of the stack (`bprm_mm_init` and `bprm_execve`, fs/exec.c). `end` is from the environment to
+/// the end of its page.
+fn has_changed_hands(end: Option<&[u8]>) -> bool {
+    let Some(end) = end else { return false };
+    let Some((name, nuls)) = end.split_at_checked(end.len().saturating_sub(1 + POINTER_BYTES))
+    else {
+        return false;
+    };
+    name.is_empty() || name.contains(&0) || nuls.iter().any(|&byte| byte != 0)
+}
+
 /// Number of bytes that a title may take: the arguments, and the environment if it follows them.
 fn title_limit(mm: &MmRow) -> u64 {
     let is_adjacent = mm.environment.start == mm.arguments.end;
@@ -131,7 +155,7 @@ fn title_limit(mm: &MmRow) -> u64 {
 }
 
 /// Adds the pieces of an address space's command line to the batch; `false` when the batch is full.
-fn push_arguments(reader: &mut Reader, space: &KernelSpace, mm: &MmRow) -> bool {
+fn push_arguments(reader: &mut Reader, space: &KernelSpace, mm: &MmRow, is_torn: bool) -> bool {
     // The kernel reaches page tables through the direct map.
     let root = space.linear(mm.pgd).unwrap_or_default();
     let valid = !mm.arguments.is_empty() && !root.is_null();
@@ -148,8 +172,12 @@ fn push_arguments(reader: &mut Reader, space: &KernelSpace, mm: &MmRow) -> bool 
     } else {
         [(UserVa(u64::MAX), 1); PIECES]
     };
+    // On another page, the end would show nothing of the arguments.
+    let end = mm.environment.end;
+    let is_near = valid && end / PAGE_BYTES == start.0 / PAGE_BYTES;
+    let end = (UserVa(if is_near { end } else { u64::MAX }), PAGE_BYTES - end % PAGE_BYTES);
     let before = reader.len();
-    for (address, length) in pieces {
+    for (address, length) in pieces.into_iter().chain(is_torn.then_some(end)) {
         if reader.push_user(space.levels, root, address, length as u32).is_none() {
             reader.truncate(before);
             return false;
@@ -161,6 +189,24 @@ fn push_arguments(reader: &mut Reader, space: &KernelSpace, mm: &MmRow) -> bool 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_page_of_arguments_ends_with_the_name_of_the_program() {
+        let end = |name: &str, nuls: usize| [name.as_bytes(), &vec![0; nuls]].concat();
+        assert!(!has_changed_hands(None), "it is on another page");
+        assert!(!has_changed_hands(Some(&end("/init", 9))));
+        for other in [
+            end("", 14),
+            end("", 9),
+            end("/ini\0t", 9),
+            end("/init", 10),
+            end("/init", 8),
+            end("B", 100),
+            end("0123456789", 0),
+        ] {
+            assert!(has_changed_hands(Some(&other)), "{other:?}");
+        }
+    }
 
     #[test]
     fn a_title_whose_end_was_not_read_is_cut() {
