@@ -121,7 +121,7 @@ impl<'a> ContainerFacts<'a> {
     pub fn read(snapshot: &'a Snapshot, row: &'a ContainerRow) -> Self {
         let text = |bytes: &'a [u8]| (!bytes.is_empty()).then_some(bytes);
         // A process that could not be read may be older.
-        let is_known = snapshot.has_all_members();
+        let is_known = !snapshot.lacks_members;
         let first = snapshot.processes.at(row.first).filter(|_| is_known);
         let leader = first.and_then(|first| snapshot.leader(first));
         let parent = snapshot.containers.at(row.parent).filter(|parent| parent.is_alive());

@@ -14,7 +14,7 @@ use super::{Progress, State, descriptor, thread};
 use crate::limits::Limit;
 use crate::page_cache::ContentSource;
 use crate::time::{Monotonic, Now};
-use crate::walk::{Copied, Fate, Index, ProcessRow, Snapshot, ThreadRow, Views};
+use crate::walk::{Fate, Index, ProcessRow, Snapshot, ThreadRow, Views};
 use panoptes_tables::RowId;
 use panoptes_tables::{Crossing, List, ListPool};
 
@@ -287,7 +287,7 @@ impl State {
             let confirm = Confirm {
                 scans: self.settings.confirm_scans.max(2),
                 counts: u32::from(snapshot.counts()),
-                is_copied: snapshot.copied != Copied::No,
+                is_copied: snapshot.copied.is_copy(),
             };
             let hidden = row.begins_to_hide(process, is_first, confirm, update.now.real);
             let row = &*row;

@@ -12,7 +12,6 @@ use panoptes_decoders::container::{
 use panoptes_decoders::kernel::uts_namespace::UtsNamespace;
 use panoptes_decoders::layout::{View, c_string};
 
-use super::copied::Copied;
 use super::snapshot::{CgroupRow, CssSetRow, Index, KernfsRow, ProcessRow, Span};
 use super::tables::Snapshot;
 use super::{Memory, Part, Scratch, Walker, fetch};
@@ -310,6 +309,10 @@ impl Walker {
                 at = container.parent;
             }
         }
+        let snapshot = &mut self.snapshot;
+        snapshot.lacks_members = snapshot.lacks_tasks()
+            || snapshot.copied.is_copy()
+                && snapshot.processes.iter().any(|process| !process.container_known);
     }
 
     fn read_host_names(&mut self, memory: &mut Memory<'_>) {
@@ -367,7 +370,7 @@ fn place(
         return (None, false);
     }
     // Nor has the machine, if they could not be copied.
-    if snapshot.copied != Copied::No && (host.pid == 0 || host.mount == 0) {
+    if snapshot.copied.is_copy() && (host.pid == 0 || host.mount == 0) {
         return (None, false);
     }
     (set.container.filter(|_| has_own_namespaces(process, host)), true)

@@ -11,3 +11,10 @@ pub enum Copied {
     /// The machine may have run: page after page was copied, in ascending order of addresses.
     PageByPage,
 }
+
+impl Copied {
+    /// Whether it is a copy, which may lack pages.
+    pub const fn is_copy(self) -> bool {
+        !matches!(self, Self::No)
+    }
+}

@@ -14,7 +14,6 @@ use panoptes_decoders::layout::View;
 use panoptes_decoders::paging::Levels;
 
 use super::budget::{Cursor, FILE_BYTES, Mark};
-use super::copied::Copied;
 use super::owners::{Leads, Quotas};
 use super::processes::path_of;
 use super::snapshot::{
@@ -341,20 +340,15 @@ impl Walker {
     /// may be unknown: then the file has no path, since its other one is not what users know.
     fn take_user_paths(&mut self) {
         let snapshot = &mut self.snapshot;
-        let is_copy = snapshot.copied != Copied::No;
         for &(file, path) in &self.scratch.user_paths {
-            let filesystem =
-                |dentry: Option<_>| snapshot.dentries.at(dentry).map(|row| row.name.super_block);
-            let root = snapshot.mounts.at(path.mount).and_then(|mount| filesystem(mount.root));
-            let is_on = |root: KernelVa| !root.is_null() && Some(root) == filesystem(path.dentry);
-            let is_lost = |path: super::PathRef| {
-                let mount = snapshot.mounts.at(path.mount);
-                let root = mount.and_then(|mount| snapshot.dentries.at(mount.root));
-                let name = snapshot.dentries.at(path.dentry);
-                !mount.is_some_and(|mount| mount.was_read)
-                    || [root, name].iter().any(|row| !row.is_some_and(|row| row.readable))
-            };
-            if root.is_some_and(is_on) || is_copy && is_lost(path) {
+            let mount = snapshot.mounts.at(path.mount);
+            let root = mount.and_then(|mount| snapshot.dentries.at(mount.root));
+            let rows = [root, snapshot.dentries.at(path.dentry)];
+            let [root, name] = rows.map(|row| row.map(|row| row.name.super_block));
+            let is_on_mount = root.is_some_and(|root| !root.is_null()) && root == name;
+            let is_whole = mount.is_some_and(|mount| mount.was_read)
+                && rows.iter().all(|row| row.is_some_and(|row| row.readable));
+            if is_on_mount || snapshot.copied.is_copy() && !is_whole {
                 snapshot.files[file].path = path;
             }
         }

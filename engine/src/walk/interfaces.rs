@@ -5,7 +5,7 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::net_device::MAC_BYTES;
 
 use super::snapshot::{InterfaceRow, NetRow};
-use super::{Copied, Memory, Part, Walker};
+use super::{Memory, Part, Walker};
 use panoptes_tables::Insertion;
 
 /// Number of scans for which the list of network interfaces is valid.
@@ -127,7 +127,7 @@ impl Walker {
             let is_whole = self.read_ipv4(memory, ipv4, &mut row, left)
                 & self.read_ipv6(memory, ipv6, &mut row, left);
             // Half of a copied interface would be wrong, and no later scan can read the rest.
-            if is_whole || self.snapshot.copied == Copied::No {
+            if is_whole || !self.snapshot.copied.is_copy() {
                 self.snapshot.interfaces.push(row);
             } else {
                 self.snapshot.losses.miss(Part::Interfaces, 1);

@@ -4,7 +4,6 @@
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::{View, c_string};
 
-use super::copied::Copied;
 use super::snapshot::{NameKind, NameRow};
 use super::{Memory, Reads, Walker, fetch, fetch_each};
 use crate::address::Reader;
@@ -93,7 +92,7 @@ impl Walker {
         let push =
             |reader: &mut Reader, space: &_, &text: &_| reader.push_bytes(space, text, TEXT_BYTES);
         // What could not be copied is zeros, as an empty text.
-        let is_copy = self.snapshot.copied != Copied::No;
+        let is_copy = self.snapshot.copied.is_copy();
         fetch_each(&mut self.reader, memory, texts, push, |index, bytes| {
             if let Some(text) = bytes.map(c_string).filter(|text| !(is_copy && text.is_empty())) {
                 self.snapshot.names[rows[index]].set_text(text);

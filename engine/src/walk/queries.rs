@@ -5,7 +5,6 @@ use panoptes_decoders::kernel::inode::mode;
 use panoptes_decoders::kernel::super_block::magic;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::copied::Copied;
 use super::losses::Part;
 use super::snapshot::{FileRow, FilesRow, Index, NetRow, ProcessRow, Span, ThreadRow};
 use super::tables::Snapshot;
@@ -33,21 +32,18 @@ impl Snapshot {
     /// Whether the scan has all threads of a process. Only a copy of memory lacks some of them,
     /// which could not be copied.
     pub fn has_all_threads(&self, process: &ProcessRow) -> bool {
-        self.copied == Copied::No || !self.threads[process.leader].lacks_threads
+        !(self.copied.is_copy() && self.threads[process.leader].lacks_threads)
     }
 
     /// Whether the scan has all threads that share a table of descriptors with a process. Any task
     /// of a copy that could not be read may be one of them.
     pub fn has_all_holders(&self, process: &ProcessRow) -> bool {
-        self.has_all_threads(process)
-            && (self.copied == Copied::No || self.losses.of(Part::Tasks) == (0, 0))
+        self.has_all_threads(process) && !self.lacks_tasks()
     }
 
-    /// Whether the scan has all processes of each container. Only a copy of memory lacks some.
-    pub fn has_all_members(&self) -> bool {
-        self.copied == Copied::No
-            || self.losses.of(Part::Tasks) == (0, 0)
-                && self.processes.iter().all(|process| process.container_known)
+    /// Whether memory is a copy without all tasks.
+    pub(super) fn lacks_tasks(&self) -> bool {
+        self.copied.is_copy() && self.losses.of(Part::Tasks) != (0, 0)
     }
 
     /// Whether the scan has all network interfaces.

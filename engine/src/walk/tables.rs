@@ -66,6 +66,8 @@ macro_rules! tables {
             pub task_list_closed: bool,
             /// Whether the pid IDR was read completely.
             pub idr_complete: bool,
+            /// Whether memory is a copy in which processes of containers may be missing.
+            pub lacks_members: bool,
             /// Number of processes that some views show and others lack, as those of a process do
             /// that began or ended while the copy was made.
             pub torn: u32,
@@ -108,6 +110,7 @@ macro_rules! tables {
                     udp_ports: UdpPorts::default(),
                     task_list_closed: false,
                     idr_complete: false,
+                    lacks_members: false,
                     torn: 0,
                     connections_cut: 0,
                     chains_in_turn: false,
@@ -125,6 +128,7 @@ macro_rules! tables {
                 self.udp_ports.clear();
                 self.task_list_closed = false;
                 self.idr_complete = false;
+                self.lacks_members = false;
                 self.torn = 0;
                 self.connections_cut = 0;
                 self.chains_in_turn = false;

@@ -62,10 +62,8 @@ impl Lists {
     fn begin(threads: &Keyed<ThreadRow>, copied: Copied, kernel: &Kernel) -> Self {
         let link = u64::from(kernel.layouts.task_struct.tasks.offset);
         let task = threads.first().map(|row| row.task.tasks_next.minus(link));
-        let rounds_left = match copied {
-            Copied::No => EXTRA_ROUNDS_MAX,
-            Copied::AtOnce | Copied::PageByPage => threads.capacity() as u32,
-        };
+        let rounds_left =
+            if copied.is_copy() { threads.capacity() as u32 } else { EXTRA_ROUNDS_MAX };
         // Row 0 is `init_task`, which is in no group.
         Self { task, way: Way::Forth, row: 1, rounds_left, steps: 0 }
     }

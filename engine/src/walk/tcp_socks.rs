@@ -109,7 +109,7 @@ impl ConnectionRow {
     /// Leaves out what its `struct sock` would show.
     const fn lose_sock(&mut self, copied: Copied) {
         self.counters = None;
-        if !matches!(copied, Copied::No) {
+        if copied.is_copy() {
             self.route_device = UNREAD_DEVICE;
         }
     }
@@ -125,7 +125,7 @@ impl Walker {
         self.read_holders(memory);
         self.read_devices_and_peers(memory);
         let lists = &self.scratch.connections;
-        let is_copy = self.snapshot.copied != Copied::No;
+        let is_copy = self.snapshot.copied.is_copy();
         for (&row, &route) in lists.full.rows.iter().zip(&lists.route_of) {
             let device = match route {
                 Route::At(position) => lists.device_numbers.get(position).copied(),
@@ -133,10 +133,10 @@ impl Walker {
             };
             let connection = &mut self.snapshot.connections[row];
             let is_lost = is_copy && device == Some(0);
-            if !is_lost && connection.route_device != UNREAD_DEVICE {
-                connection.route_device = device.unwrap_or(0);
-            } else {
+            if is_lost {
                 connection.route_device = UNREAD_DEVICE;
+            } else if connection.route_device != UNREAD_DEVICE {
+                connection.route_device = device.unwrap_or(0);
             }
         }
     }

@@ -49,7 +49,7 @@ impl Walker {
     /// Sets whether the memory is a copy.
     pub const fn set_copied(&mut self, copied: Copied) {
         self.snapshot.copied = copied;
-        self.reader.set_blanks_fail(!matches!(copied, Copied::No));
+        self.reader.set_blanks_fail(copied.is_copy());
     }
 
     /// In a copy, leaves of the views that lack a process only those that prove that somebody took

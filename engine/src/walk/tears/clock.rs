@@ -78,6 +78,7 @@ impl CopyClock {
         times.chain(self.time_before_clock(page)).max().unwrap_or(0)
     }
 
+    /// The least that the clock shows of the time at which a page before its own was copied.
     fn time_before_clock(self, page: u64) -> Option<u64> {
         let distance = self.page?.checked_sub(page)?;
         let time = self.at_most?.saturating_mul(distance) / self.pages.max(1);
@@ -85,12 +86,9 @@ impl CopyClock {
     }
 
     /// Whether a task began during the copy, or not long before it.
-    pub(super) const fn is_young(self, task: &Task) -> bool {
+    pub(super) fn is_young(self, task: &Task) -> bool {
         let age = self.newest.saturating_sub(task.start_boottime);
-        let duration = match self.at_most {
-            Some(at_most) if at_most > self.at_least => at_most,
-            _ => self.at_least,
-        };
+        let duration = self.at_most.unwrap_or(0).max(self.at_least);
         age < YOUNG_NS.saturating_add(duration)
     }
 }
