@@ -47,7 +47,8 @@ pub(crate) fn may_be_starting(process: &GuestProcess) -> bool {
     let (pid, start_ticks) = process.key();
     let now = clock_gettime(ClockId::Boottime);
     let now = Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32);
-    let start = Duration::from_millis(start_ticks.saturating_mul(10));
+    let tick_ms = TICK.as_millis() as u64;
+    let start = Duration::from_millis(start_ticks.saturating_mul(tick_ms));
     let is_young = now.saturating_sub(start) < START_TIME;
     is_young && of_processors(pid).is_ok_and(|used| used < START_CPU_TIME)
 }
