@@ -49,6 +49,13 @@ pub(super) fn test_code_of(text: &str) -> String {
     blanked(code, &others)
 }
 
+/// The code of tests in a source file: all of it, or only the modules and items that only tests
+/// have.
+pub(super) fn code_of_tests(path: &str, text: &str) -> String {
+    let is_whole = is_test(path) || path.starts_with("tests/");
+    if is_whole { code_of(text) } else { test_code_of(text) }
+}
+
 /// Where the modules and items are that only tests have.
 fn test_items(code: &str) -> Vec<Range<usize>> {
     const MARK: &str = "#[cfg(test)]";

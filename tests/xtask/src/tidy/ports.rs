@@ -3,16 +3,14 @@
 //! The port of a listener that is gone may be anybody's a moment later: another test's, or that of
 //! the client that connects to it. `Port` of `panoptes-bounded` reserves one.
 
-use super::code::{code_of, is_test, test_code_of};
+use super::code::code_of_tests;
 use super::sources;
 
 #[test]
 fn tests_use_no_port_of_a_listener_that_is_gone() {
     let mut wrong = Vec::new();
     for (path, text) in sources() {
-        let is_whole = is_test(&path) || path.starts_with("tests/");
-        let code = if is_whole { code_of(&text) } else { test_code_of(&text) };
-        wrong.extend(lost_ports(&code).map(|line| format!("{path}:{line}")));
+        wrong.extend(lost_ports(&code_of_tests(&path, &text)).map(|line| format!("{path}:{line}")));
     }
     assert!(wrong.is_empty(), "use `panoptes_bounded::Port::reserve`:\n{}", wrong.join("\n"));
 }

@@ -3,7 +3,7 @@
 //! The other side of a wait may never come: a machine has no such address, or the program that is
 //! tested hangs. A wait without a bound then holds up the whole run.
 
-use super::code::{code_of, is_test, is_word, test_code_of};
+use super::code::{code_of_tests, is_word};
 use super::{assert_list, sources};
 
 /// Calls that may wait for ever, and the function of `panoptes-bounded` to use instead.
@@ -54,8 +54,7 @@ fn waits_of_tests_have_bounds() {
         if path.starts_with("tests/bounded/") {
             continue;
         }
-        let is_whole = is_test(&path) || path.starts_with("tests/");
-        let code = if is_whole { code_of(&text) } else { test_code_of(&text) };
+        let code = code_of_tests(&path, &text);
         tests += usize::from(code.contains("#[test]"));
         found.extend(bare_calls(&code).into_iter().map(|call| (path.clone(), call)));
     }
