@@ -41,7 +41,7 @@ struct Dump {
     _folder: TempDir,
     path: PathBuf,
     bytes: Vec<u8>,
-    /// By what they are about, which tables of descriptors of one process may share.
+    /// Lines by their keys. Two tables of descriptors of one process may share a key.
     lines: BTreeMap<String, Vec<Value>>,
 }
 

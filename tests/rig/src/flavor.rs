@@ -23,9 +23,9 @@ pub enum Series {
     V6_12,
     /// Debian unstable's, whatever version 7 it has today; Debian 14 will have this series.
     V7,
-    /// Of Debian 13's backports, by the beginning of its releases (`6.18`).
+    /// A series of Debian 13's backports, by the beginning of its releases (`6.18`).
     Backport(&'static str),
-    /// Of another distribution, unpacked by hand.
+    /// The kernel of another distribution, unpacked by hand.
     Unpacked,
 }
 

@@ -57,8 +57,8 @@ const WORK: &str = "zoo";
 /// The same for a kernel whose modules are not to be had: without what needs some of them.
 const WORK_WITHOUT_MODULES: &str = "zoo files kinds memory processes containers";
 
-/// What is compared on a kernel whose modules are not to be had: the truth about connections comes
-/// from one of them.
+/// The kinds of objects to compare on a kernel whose modules are not to be had: the truth about
+/// connections comes from one of them.
 const KINDS_WITHOUT_MODULES: &str = "processes,threads,files,memory,interfaces,containers";
 
 /// A kind of machine that a kernel runs on.

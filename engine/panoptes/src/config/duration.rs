@@ -46,7 +46,7 @@ fn is_number(text: &str) -> bool {
     is_digits(whole) && is_digits(fraction)
 }
 
-/// What is wrong with text that is no duration, and what to write instead.
+/// The mistake in text that is no duration, with what to write instead.
 fn mistake(text: &str) -> String {
     match meant(text) {
         Some(right) => {
