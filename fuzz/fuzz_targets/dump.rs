@@ -2,7 +2,8 @@
 //!
 //! The first byte of the input chooses the dump; the next two, how much of its end is cut off; then
 //! follow changes, six bytes each: where (24 bits), how, and 16 bits for it. An opened dump is
-//! swept and read, also outside its ranges. One of them is raw memory without its gap.
+//! swept and read, also outside its ranges. One of them is raw memory without its gap, which is then
+//! searched.
 #![cfg_attr(fuzzing, no_main)]
 #![allow(clippy::unwrap_used, reason = "what fails there is the machine, not the input")]
 
@@ -13,7 +14,8 @@ use std::os::unix::fs::FileExt as _;
 
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_fuzz::fuzz_target;
-use panoptes_rig::dump::{self, Packing};
+use panoptes_rig::Architecture;
+use panoptes_rig::dump::{self, Packing, Ram};
 use panoptes_sources::{
     FileFormat, FileSource, MachineSource as _, MemorySource, Opening, PAGE_BYTES, Request,
 };
@@ -45,8 +47,9 @@ fuzz_target!(|data: &[u8]| {
 impl Fuzz {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let ram = folder.path().join("ram");
-        let file = std::fs::File::create(&ram).unwrap();
+        let memory = folder.path().join("ram");
+        let file = std::fs::File::create(&memory).unwrap();
+        let ram = Ram { file: &memory, architecture: Architecture::Amd64 };
         file.set_len(RAM_BYTES).unwrap();
         for page in (0..24_u64).filter(|page| page % 3 != 0) {
             let bytes: Vec<u8> = (0..4096_u64).map(|at| (at / 7 * page) as u8).collect();
@@ -55,12 +58,14 @@ impl Fuzz {
         let path = folder.path().join("dump");
         let mut dumps = vec![Vec::new()]; // the input itself
         for packing in [Packing::Zlib, Packing::Lzo, Packing::Snappy, Packing::Zstd] {
-            dump::kdump(&ram, &path, packing).unwrap();
+            dump::kdump(ram, &path, packing).unwrap();
             let dump = std::fs::read(&path).unwrap();
             dumps.push(flattened(&dump));
             dumps.push(dump);
         }
-        dump::lime(&ram, &path, 2).unwrap();
+        dump::lime(ram, &path, 2).unwrap();
+        dumps.push(std::fs::read(&path).unwrap());
+        dump::elf(ram, &path).unwrap();
         dumps.push(std::fs::read(&path).unwrap());
         dumps.extend([lime(), core(), vmware(), xen_core(), xen_save()]);
         for is_mapped in [false, true] {
@@ -96,6 +101,9 @@ impl Fuzz {
         for opening in openings {
             if let Ok(mut source) = FileSource::open_with(self.file.path(), opening) {
                 self.read(&mut source);
+                if source.find_gaps().is_ok_and(|is_found| is_found) {
+                    self.read(&mut source);
+                }
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
+use std::iter;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -10,16 +11,53 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::error::{Error, Result};
+use crate::flavor::Architecture;
 use crate::guest::Guest;
 
 const PAGE: usize = 4096;
 /// Maximum time for one dump by QEMU.
 const DUMP_TIMEOUT: Duration = Duration::from_mins(4);
 
-/// What the kernel considers RAM on a machine without a hole: neither the first page nor the BIOS's
-/// megabyte.
-fn ranges(bytes: u64) -> [Range<u64>; 2] {
-    [0x1000..0x9_f000, 0x10_0000..bytes]
+/// A guest's memory, which has no hole.
+#[derive(Clone, Copy, Debug)]
+pub struct Ram<'a> {
+    pub file: &'a Path,
+    pub architecture: Architecture,
+}
+
+/// A range of the file with what the kernel considers RAM, and its physical address.
+struct Part {
+    file: Range<u64>,
+    address: u64,
+}
+
+impl Ram<'_> {
+    /// Physical address at which the memory begins (QEMU, hw/arm/virt.c).
+    const fn base(self) -> u64 {
+        match self.architecture {
+            Architecture::Amd64 => 0,
+            Architecture::Arm64 => 1 << 30,
+        }
+    }
+
+    /// What the kernel considers RAM. On a PC, that is neither the first page nor the BIOS's
+    /// megabyte.
+    fn parts(self, bytes: u64) -> Vec<Part> {
+        let (low, begin) = match self.architecture {
+            Architecture::Amd64 => (Some(0x1000..0x9_f000), 0x10_0000),
+            Architecture::Arm64 => (None, 0),
+        };
+        let part = |file: Range<u64>| Part { address: self.base() + file.start, file };
+        low.into_iter().chain(iter::once(begin..bytes)).map(part).collect()
+    }
+
+    /// Opens the file; returns its size, too.
+    fn open(self) -> Result<(File, u64)> {
+        let failed = |error| Error::io("read the memory of", self.file, &error);
+        let file = File::open(self.file).map_err(failed)?;
+        let bytes = file.metadata().map_err(failed)?.len();
+        Ok((file, bytes))
+    }
 }
 
 fn failed(path: &Path) -> impl Fn(std::io::Error) -> Error + '_ {
@@ -69,40 +107,92 @@ pub fn stream(guest: &mut Guest, path: &Path) -> Result<()> {
 }
 
 /// Writes the ranges of memory one after another, as LiME's `format=raw` does.
-pub fn joined(ram: &Path, path: &Path) -> Result<()> {
+pub fn joined(ram: Ram<'_>, path: &Path) -> Result<()> {
     let failed = failed(path);
-    let mut memory = File::open(ram).map_err(&failed)?;
-    let bytes = memory.metadata().map_err(&failed)?.len();
+    let (mut memory, bytes) = ram.open()?;
     let mut out = File::create(path).map_err(&failed)?;
-    for range in ranges(bytes) {
-        memory.seek(SeekFrom::Start(range.start)).map_err(&failed)?;
-        std::io::copy(&mut (&memory).take(range.end - range.start), &mut out).map_err(&failed)?;
+    for Part { file, .. } in ram.parts(bytes) {
+        append(&mut memory, file, &mut out).map_err(&failed)?;
+    }
+    Ok(())
+}
+
+fn append(
+    memory: &mut File,
+    range: Range<u64>,
+    out: &mut impl std::io::Write,
+) -> std::io::Result<()> {
+    memory.seek(SeekFrom::Start(range.start))?;
+    std::io::copy(&mut memory.take(range.end - range.start), out).map(|_| ())
+}
+
+/// Bytes of an ELF64 header, and of one program header.
+const ELF_HEADER: usize = 64;
+const ELF_SEGMENT: usize = 56;
+
+/// Writes an ELF core with a segment for each range, as `/proc/vmcore` is copied.
+pub fn elf(ram: Ram<'_>, path: &Path) -> Result<()> {
+    let failed = failed(path);
+    let (mut memory, bytes) = ram.open()?;
+    let parts = ram.parts(bytes);
+    let machine: u16 = match ram.architecture {
+        Architecture::Amd64 => 62,
+        Architecture::Arm64 => 183,
+    };
+    // 64 bits, little-endian, version 1; a core (ELF-64 Object File Format, 1.5).
+    let mut head = b"\x7fELF\x02\x01\x01".to_vec();
+    head.resize(16, 0);
+    for half in [4, machine] {
+        head.extend(half.to_le_bytes());
+    }
+    head.extend(1_u32.to_le_bytes());
+    // The entry, the program headers, the section headers.
+    for word in [0, ELF_HEADER as u64, 0] {
+        head.extend(word.to_le_bytes());
+    }
+    head.extend(0_u32.to_le_bytes());
+    for half in [ELF_HEADER, ELF_SEGMENT, parts.len(), 0, 0, 0] {
+        head.extend((half as u16).to_le_bytes());
+    }
+    let mut at = PAGE as u64;
+    for Part { file, address } in &parts {
+        let length = file.end - file.start;
+        // PT_LOAD, readable, writable, and executable.
+        head.extend(1_u32.to_le_bytes());
+        head.extend(7_u32.to_le_bytes());
+        for word in [at, 0, *address, length, length, PAGE as u64] {
+            head.extend(word.to_le_bytes());
+        }
+        at += length;
+    }
+    head.resize(PAGE, 0);
+    let mut out = File::create(path).map_err(&failed)?;
+    out.write_all(&head).map_err(&failed)?;
+    for Part { file, .. } in parts {
+        append(&mut memory, file, &mut out).map_err(&failed)?;
     }
     Ok(())
 }
 
 /// Writes a LiME dump (`version` 1), or AVML's with its compression (`version` 2).
-pub fn lime(ram: &Path, path: &Path, version: u32) -> Result<()> {
+pub fn lime(ram: Ram<'_>, path: &Path, version: u32) -> Result<()> {
     let failed = failed(path);
-    let mut memory = File::open(ram).map_err(&failed)?;
-    let bytes = memory.metadata().map_err(&failed)?.len();
+    let (mut memory, bytes) = ram.open()?;
     let mut out = BufWriter::new(File::create(path).map_err(&failed)?);
-    for range in ranges(bytes) {
+    for Part { file, address } in ram.parts(bytes) {
         let mut header = if version == 1 { b"EMiL".to_vec() } else { b"AVML".to_vec() };
         header.extend(version.to_le_bytes());
-        header.extend(range.start.to_le_bytes());
-        header.extend((range.end - 1).to_le_bytes());
+        header.extend(address.to_le_bytes());
+        header.extend((address + (file.end - file.start) - 1).to_le_bytes());
         header.extend([0; 8]);
         out.write_all(&header).map_err(&failed)?;
-        memory.seek(SeekFrom::Start(range.start)).map_err(&failed)?;
-        let mut part = (&memory).take(range.end - range.start);
         if version == 1 {
-            std::io::copy(&mut part, &mut out).map_err(&failed)?;
+            append(&mut memory, file, &mut out).map_err(&failed)?;
             continue;
         }
         let begin = out.stream_position().map_err(&failed)?;
         let mut packer = snap::write::FrameEncoder::new(&mut out);
-        std::io::copy(&mut part, &mut packer).map_err(&failed)?;
+        append(&mut memory, file, &mut packer).map_err(&failed)?;
         packer.flush().map_err(&failed)?;
         drop(packer);
         let length = out.stream_position().map_err(&failed)? - begin;
@@ -152,20 +242,23 @@ impl Packing {
 }
 
 /// Writes a kdump-compressed dump.
-pub fn kdump(ram: &Path, path: &Path, packing: Packing) -> Result<()> {
+pub fn kdump(ram: Ram<'_>, path: &Path, packing: Packing) -> Result<()> {
     let failed = failed(path);
-    let memory = File::open(ram).map_err(&failed)?;
-    let bytes = memory.metadata().map_err(&failed)?.len();
-    let pages = bytes as usize / PAGE;
-    let present: Vec<usize> = ranges(bytes)
-        .into_iter()
-        .flat_map(|r| r.start as usize / PAGE..r.end as usize / PAGE)
-        .collect();
+    let (memory, bytes) = ram.open()?;
+    let base = ram.base() as usize / PAGE;
+    let pages = base + bytes as usize / PAGE;
+    let ranges = ram.parts(bytes).into_iter().map(|part| part.file);
+    let present: Vec<usize> =
+        ranges.flat_map(|r| base + r.start as usize / PAGE..base + r.end as usize / PAGE).collect();
+    let machine: &[u8] = match ram.architecture {
+        Architecture::Amd64 => b"x86_64",
+        Architecture::Arm64 => b"aarch64",
+    };
     let bitmap_blocks = pages.div_ceil(8).div_ceil(PAGE);
     let mut head = vec![0; (2 + 2 * bitmap_blocks) * PAGE];
     let mut put = |at: usize, bytes: &[u8]| head[at..at + bytes.len()].copy_from_slice(bytes);
     put(0, b"KDUMP   \x06\0\0\0");
-    put(12 + 4 * 65, b"x86_64");
+    put(12 + 4 * 65, machine);
     // Status (the compression), block size, blocks of the sub-header and of the bitmaps, pages.
     let fields = [packing.flag(), PAGE as u32, 1, 2 * bitmap_blocks as u32, pages as u32];
     for (index, field) in fields.iter().enumerate() {
@@ -186,7 +279,7 @@ pub fn kdump(ram: &Path, path: &Path, packing: Packing) -> Result<()> {
     data.seek(SeekFrom::Start(at)).map_err(&failed)?;
     let mut page = [0; PAGE];
     for number in present {
-        memory.read_exact_at(&mut page, (number * PAGE) as u64).map_err(&failed)?;
+        memory.read_exact_at(&mut page, ((number - base) * PAGE) as u64).map_err(&failed)?;
         let (offset, size, flags) = if page.iter().all(|byte| *byte == 0) {
             (zeros_at, PAGE, 0_u32)
         } else {

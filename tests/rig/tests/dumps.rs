@@ -7,8 +7,8 @@ use std::process::Command;
 use std::time::Instant;
 
 use panoptes_bounded as bounded;
-use panoptes_rig::dump::Packing;
-use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, dump, product, setup};
+use panoptes_rig::dump::{Packing, Ram};
+use panoptes_rig::{Architecture, Flavor, Guest, GuestSpec, Kernel, dump, product, setup};
 
 /// The output of a scan of a file, without messages on standard error.
 fn scan(path: &Path) -> Vec<u8> {
@@ -51,10 +51,11 @@ fn every_format_scans_like_the_guest() {
     let mut guest = Guest::boot(&GuestSpec::new(kernel)).unwrap();
     guest.agent("zoo").unwrap();
     guest.pause().unwrap();
-    let ram = guest.ram_path().to_owned();
-    let live = scan(&ram);
+    let file = guest.ram_path().to_owned();
+    let live = scan(&file);
+    let ram = Ram { file: &file, architecture: Architecture::Amd64 };
     assert!(live.split(|byte| *byte == b'\n').count() > 500, "the zoo is larger");
-    let folder = tempfile::tempdir_in(ram.parent().unwrap()).unwrap();
+    let folder = tempfile::tempdir_in(file.parent().unwrap()).unwrap();
     let folder = folder.path();
     let done = |path: PathBuf| std::fs::remove_file(path).unwrap();
 
@@ -63,7 +64,7 @@ fn every_format_scans_like_the_guest() {
             let sparse = format!("--sparse={sparse}");
             assert!(
                 bounded::status_within(
-                    Command::new("cp").arg(sparse).args([&ram, path]),
+                    Command::new("cp").arg(sparse).args([&file, path]),
                     bounded::LONG
                 )
                 .unwrap()
@@ -71,13 +72,14 @@ fn every_format_scans_like_the_guest() {
             );
         }));
     }
-    done(check(&live, folder, "LiME", |path| dump::lime(&ram, path, 1).unwrap()));
-    done(check(&live, folder, "AVML", |path| dump::lime(&ram, path, 2).unwrap()));
-    done(check(&live, folder, "raw without gaps", |path| dump::joined(&ram, path).unwrap()));
+    done(check(&live, folder, "LiME", |path| dump::lime(ram, path, 1).unwrap()));
+    done(check(&live, folder, "AVML", |path| dump::lime(ram, path, 2).unwrap()));
+    done(check(&live, folder, "ELF core without notes", |path| dump::elf(ram, path).unwrap()));
+    done(check(&live, folder, "raw without gaps", |path| dump::joined(ram, path).unwrap()));
     // Debian builds its QEMU with zlib alone.
     for packing in [Packing::Lzo, Packing::Snappy, Packing::Zstd] {
         let name = format!("kdump with {packing:?}");
-        done(check(&live, folder, &name, |path| dump::kdump(&ram, path, packing).unwrap()));
+        done(check(&live, folder, &name, |path| dump::kdump(ram, path, packing).unwrap()));
     }
     for paging in [false, true] {
         let name = if paging { "ELF core by mappings" } else { "ELF core" };
