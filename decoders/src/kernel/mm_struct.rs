@@ -30,5 +30,8 @@ crate::layout! {
         vdso?: ["context.vdso"],
         /// `MM_CONTEXT_*` bits (x86).
         context_flags?: ["context.flags"],
+        /// Number of the address space (x86): each new one has a higher number than all before it
+        /// (`init_new_context`, arch/x86/include/asm/mmu_context.h).
+        ctx_id?: ["context.ctx_id"],
     }
 }

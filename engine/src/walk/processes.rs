@@ -358,6 +358,7 @@ impl Walker {
             mm.heap = view.unsigned(layout.start_brk)..view.unsigned(layout.brk);
             mm.start_stack = view.unsigned(layout.start_stack);
             mm.context_flags = view.optional(layout.context_flags).unwrap_or(0);
+            mm.ctx_id = view.optional(layout.ctx_id).unwrap_or(0);
             mm.exe_address = view.pointer(layout.exe_file);
             mm.exe_file = quotas.row_at(files, mm.process, mm.exe_address);
         });

@@ -337,6 +337,8 @@ pub struct MmRow {
     pub start_stack: u64,
     /// `MM_CONTEXT_*` bits.
     pub context_flags: u64,
+    /// Its number: each new address space has a higher one. Zero where the kernel gives none.
+    pub ctx_id: u64,
     /// Its areas, ascending.
     pub vmas: Span<VmaRow>,
     /// The command line, in [`super::Snapshot::bytes`]; empty if there is none.

@@ -11,9 +11,9 @@
 
 mod clock;
 mod evidence;
-mod heap;
 mod lists;
 mod numbers;
+mod pages;
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::task_struct::{PIDTYPE_PGID, PIDTYPE_SID, Task};
@@ -23,6 +23,7 @@ use panoptes_decoders::source::PAGE_BYTES;
 use clock::CopyClock;
 use evidence::Evidence;
 use lists::List;
+use pages::Spaces;
 
 use super::copied::Copied;
 use super::snapshot::{ProcessRow, ThreadRow, view};
@@ -91,7 +92,7 @@ impl Walker {
     ) -> Views {
         let task = self.snapshot.threads[process.leader].task;
         let is_program = has_name_of_program(&self.snapshot, process, &task);
-        let Snapshot { threads, css_sets, mms, .. } = &self.snapshot;
+        let Snapshot { threads, processes, css_sets, mms, vmas, .. } = &self.snapshot;
         // A thread that calls exec takes the number of the first thread, and its place in all lists
         // (`de_thread`, fs/exec.c).
         let is_heir =
@@ -121,7 +122,7 @@ impl Walker {
         if proven != 0
             && let Some(mm) = process.mm
         {
-            probe.look_at_heap(mms, mm, is_program);
+            probe.look_at_pages(Spaces { processes, mms, vmas }, mm, is_program);
         }
         let proven = Views(proven);
         if proven.is_empty() || probe.is_torn(proven) { Views::NONE } else { proven }

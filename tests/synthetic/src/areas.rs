@@ -132,6 +132,9 @@ impl Machine {
         let pgd = self.mms[&mm].pgd;
         let page = self.memory.map_user(pgd, va);
         self.memory.write(page, bytes);
+        if self.has_heap_pages {
+            self.fill_anonymous_page(page, anon_vma(mm, va), va / PAGE_BYTES);
+        }
         self.mms.get_mut(&mm).expect("the address space exists").stack_page = Some((va, page));
     }
 
@@ -139,7 +142,7 @@ impl Machine {
     pub(crate) fn fill_heap_page(&mut self, mm: KernelVa, va: u64) {
         let pgd = self.mms[&mm].pgd;
         let page = self.memory.map_user(pgd, va);
-        self.fill_anonymous_page(page, mm, va / PAGE_BYTES);
+        self.fill_anonymous_page(page, anon_vma(mm, va), va / PAGE_BYTES);
         self.mms.get_mut(&mm).expect("the address space exists").heap_page = Some((va, page));
     }
 
@@ -157,8 +160,10 @@ impl Machine {
         if let Some(exe) = row.exe {
             self.drop_file(exe);
         }
-        if let Some((_, page)) = row.heap_page {
-            self.clear_page(page);
+        if self.has_heap_pages {
+            for (_, page) in row.heap_page.into_iter().chain(row.stack_page) {
+                self.clear_page(page);
+            }
         }
         self.memory.free_user_pages(row.pgd);
         self.memory.release(mm, layouts.mm_struct.size);
@@ -201,6 +206,9 @@ impl Machine {
             (None, false) => self.kernel.code(3),
             (None, true) => KernelVa::NULL,
         };
+        if self.has_heap_pages && vma.file.is_none() && vma.special.is_null() {
+            self.memory.point(address, layout.anon_vma, anon_vma(mm, start));
+        }
         for (field, value) in [
             (layout.vm_start, start),
             (layout.vm_end, vma.end),
@@ -380,6 +388,11 @@ impl Machine {
         };
         self.mms[&mm].areas.iter().map(area).collect()
     }
+}
+
+/// The address space stands for the `struct anon_vma` of each area, that of the stack apart.
+const fn anon_vma(mm: KernelVa, at: u64) -> KernelVa {
+    mm.plus(if at < MMAP_TOP { 16 } else { 32 })
 }
 
 /// The areas of a fresh program beside its special mappings: its executable, the C library, heap

@@ -76,10 +76,9 @@ impl Machine {
         KernelVa(VMEMMAP + distance)
     }
 
-    /// Fills the `struct page` of an address space's page that belongs to no file. The address
-    /// space stands for its `struct anon_vma`.
-    pub(crate) fn fill_anonymous_page(&mut self, page: KernelVa, mm: KernelVa, index: u64) {
-        self.fill_page(page, mm.plus(ANONYMOUS), index);
+    /// Fills the `struct page` of a page that belongs to no file.
+    pub(crate) fn fill_anonymous_page(&mut self, page: KernelVa, anon_vma: KernelVa, index: u64) {
+        self.fill_page(page, anon_vma.plus(ANONYMOUS), index);
     }
 
     /// Clears the `mapping` of a page that is freed (`free_pages_prepare`, mm/page_alloc.c).

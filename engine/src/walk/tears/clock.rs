@@ -41,8 +41,7 @@ impl CopyClock {
         let page = page_of(kernel, kernel.roots.timekeeper);
         let pages = memory.source.regions().last().map_or(0, |region| region.end) >> 12;
         let mut clock = Self { now, page, newest: now, at_least: 0, at_most: None, pages };
-        // The newest process itself may be the one in question.
-        let mut shortest = [u64::MAX; 2];
+        let mut shortest = u64::MAX;
         for row in snapshot.threads.iter().skip(1) {
             let start = row.task.start_boottime;
             clock.newest = clock.newest.max(start);
@@ -56,13 +55,13 @@ impl CopyClock {
             let whole = |ns: u64| ns.saturating_mul(pages) / distance;
             if at > clock_at {
                 clock.at_least = clock.at_least.max(whole(start.saturating_sub(now)));
-            } else if row.task.is_leader() {
-                // Its page was copied after it began.
-                let time = whole(now.saturating_sub(start));
-                shortest = [shortest[0].min(time), shortest[1].min(time.max(shortest[0]))];
+            } else {
+                // Its page was copied after it began. The process in question never proves itself
+                // to be old: what lacks it was copied earlier still.
+                shortest = shortest.min(whole(now.saturating_sub(start)));
             }
         }
-        clock.at_most = Some(shortest[1]).filter(|&time| time <= COPY_MAX_NS);
+        clock.at_most = Some(shortest).filter(|&time| time <= COPY_MAX_NS);
         clock
     }
 

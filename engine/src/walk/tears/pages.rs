@@ -1,0 +1,183 @@
+//! Pages of a process's own, as their `struct page` shows them.
+//!
+//! The kernel takes the array of `struct page` from the top of memory while it starts
+//! (`memblock_alloc`, mm/memblock.c), so a copy has it last. It keeps there of which address space,
+//! and where in it, each anonymous page is.
+
+use panoptes_decoders::address::{KernelVa, UserVa};
+use panoptes_decoders::kernel::page::CachedPage;
+use panoptes_decoders::kernel::vm_area_struct::Vma;
+use panoptes_decoders::source::PAGE_BYTES;
+
+use super::super::snapshot::{MmRow, ProcessRow, VmaRow};
+use super::Probe;
+use panoptes_tables::{Index, Rows};
+
+/// `PAGE_MAPPING_ANON` (include/linux/page-flags.h): `mapping` leads to a `struct anon_vma`.
+const ANONYMOUS: u64 = 1;
+
+/// Pages at each end of an area of which one of the process's own is noted.
+const PAGES_MAX: u64 = 4;
+/// Areas that are looked at.
+const AREAS_MAX: usize = 32;
+/// A process has as many areas, at least, with a page of its own.
+const OWN_AREAS: usize = 2;
+/// Address spaces with the same heap that are compared.
+const ALIKE_MAX: usize = 64;
+/// Ancestors of a process that are compared.
+const ANCESTORS_MAX: usize = 64;
+
+/// The rows that show what pages a process has.
+#[derive(Clone, Copy)]
+pub(super) struct Spaces<'a> {
+    pub processes: &'a Rows<ProcessRow>,
+    pub mms: &'a Rows<MmRow>,
+    pub vmas: &'a Rows<VmaRow>,
+}
+
+/// A page of an address space and its `struct page`.
+#[derive(Clone, Copy)]
+struct OwnPage {
+    at: UserVa,
+    entry: KernelVa,
+}
+
+impl Probe<'_, '_> {
+    /// Notes where the `struct page` of pages of the process's own are.
+    ///
+    /// If the process has ended, its pages are free, or another process has them by now: one that
+    /// was forked by the same parent may have the same addresses. So pages of two areas are needed,
+    /// each with the area's own `struct anon_vma`.
+    pub(super) fn look_at_pages(&mut self, spaces: Spaces<'_>, index: Index<MmRow>, named: bool) {
+        let mm = &spaces.mms[index];
+        if !self.has_space(spaces, mm, named) {
+            return;
+        }
+        let areas = spaces.vmas.range(mm.vmas).iter().map(|row| row.vma);
+        let mut found: Option<(KernelVa, u64)> = None;
+        let mut count = 0;
+        for area in areas.filter(|area| !area.anon_vma.is_null()).take(AREAS_MAX) {
+            // Areas that were one before may share it.
+            if found.is_some_and(|(anon_vma, _)| anon_vma == area.anon_vma) {
+                continue;
+            }
+            let Some((page, place)) = self.own_page(mm, &area) else { continue };
+            if self.is_shared(spaces, mm, page) {
+                continue;
+            }
+            found = Some((area.anon_vma, place));
+            count += 1;
+            if count == OWN_AREAS {
+                self.evidence.shows.add(place);
+                return;
+            }
+        }
+    }
+
+    /// Whether the address space is the process's own. If the process has ended, the memory of its
+    /// `mm_struct` may be that of a newer one by now.
+    ///
+    /// A newer one has a higher number than all that existed when the process was last seen. Where
+    /// nothing shows that, the name of the program (`named`) decides.
+    fn has_space(&self, spaces: Spaces<'_>, mm: &MmRow, named: bool) -> bool {
+        if self.page(mm.address).is_some_and(|at| self.evidence.is_alive_at(at)) {
+            return true;
+        }
+        let Some((_, seen)) = self.evidence.shows.and(self.evidence.state).0 else { return false };
+        let seen = self.time_of(seen);
+        let (mut others, mut newer) = (0_u32, 0_u32);
+        for other in spaces.mms.iter().filter(|other| other.address != mm.address) {
+            let Some(process) = spaces.processes.at(other.process) else { continue };
+            let start = self.threads[process.leader].task.start_boottime;
+            if start > self.task.start_boottime && start <= seen {
+                others += 1;
+                newer += u32::from(other.ctx_id > mm.ctx_id);
+            }
+        }
+        if mm.ctx_id == 0 || others == 0 { named } else { newer * 2 > others }
+    }
+
+    /// A page at one end of an area whose `struct page` has the area's own `struct anon_vma`, and
+    /// the page of memory where that is.
+    fn own_page(&mut self, mm: &MmRow, area: &Vma) -> Option<(OwnPage, u64)> {
+        let bytes = self.memory.kernel.space.levels.page_bytes();
+        let count = area.end.saturating_sub(area.start) / bytes;
+        let last = count.saturating_sub(PAGES_MAX).max(PAGES_MAX);
+        for number in (0..count.min(PAGES_MAX)).chain(last..count) {
+            let at = UserVa(area.start + number * bytes);
+            let Some(entry) = self.page_struct_of(mm.pgd, at) else { continue };
+            let first = area.page_offset.checked_mul(PAGE_BYTES)?.checked_div(bytes)?;
+            let index = first.checked_add(number)?;
+            if let Some(place) = self.place_of_page(entry, area.anon_vma, index) {
+                return Some((OwnPage { at, entry }, place));
+            }
+        }
+        None
+    }
+
+    /// Where a `struct page` is, if it is that of an anonymous page.
+    fn place_of_page(&mut self, entry: KernelVa, anon_vma: KernelVa, index: u64) -> Option<u64> {
+        let layout = &self.memory.kernel.layouts.page;
+        self.reader.clear();
+        self.reader.push(&self.memory.kernel.space, entry, &layout.packing)?;
+        self.memory.run(self.reader);
+        let page = CachedPage::decode(layout, self.reader.object(0)?);
+        let is_own = page.mapping.0 == anon_vma.0 | ANONYMOUS && page.index == index;
+        self.reader.physical(0).filter(|_| is_own).map(|at| at.0 / PAGE_BYTES)
+    }
+
+    /// Whether another process may have the same page: a child that was forked, and has not written
+    /// to it. If its parent has ended, it has one of the older processes as its parent now.
+    fn is_shared(&mut self, spaces: Spaces<'_>, mm: &MmRow, page: OwnPage) -> bool {
+        let alike =
+            |other: &&MmRow| other.address != mm.address && other.heap.start == mm.heap.start;
+        let mut compared = 0;
+        for other in spaces.mms.iter().filter(alike) {
+            let process = spaces.processes.at(other.process);
+            if process.is_some_and(|process| !self.may_be_child(process)) {
+                continue;
+            }
+            compared += 1;
+            let theirs = self.page_struct_of(other.pgd, page.at);
+            if compared > ALIKE_MAX || theirs.is_none_or(|theirs| theirs == page.entry) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether a process may be a child of this one, or one that lost this one as its parent.
+    fn may_be_child(&self, other: &ProcessRow) -> bool {
+        let other = &self.threads[other.leader].task;
+        if other.start_boottime < self.task.start_boottime {
+            return false;
+        }
+        let mut at = self.task.address;
+        for _ in 0..ANCESTORS_MAX {
+            if other.real_parent == at {
+                return true;
+            }
+            let Some(index) = self.threads.find(at.0) else { return true };
+            let parent = self.threads[index].task.real_parent;
+            if parent == at || parent.is_null() {
+                break;
+            }
+            at = parent;
+        }
+        self.threads.find(other.real_parent.0).is_none()
+    }
+
+    /// Address of the `struct page` of a user page.
+    fn page_struct_of(&mut self, pgd: KernelVa, at: UserVa) -> Option<KernelVa> {
+        let space = &self.memory.kernel.space;
+        let root = space.linear(pgd)?;
+        self.reader.clear();
+        self.reader.push_user_page(space.levels, root, at)?;
+        self.memory.run(self.reader);
+        self.reader.object(0)?;
+        let frame = self.reader.physical(0)?.0 / space.levels.page_bytes();
+        let bytes = u64::from(self.memory.kernel.layouts.page.size);
+        let distance = frame.checked_mul(bytes).filter(|_| space.vmemmap_base != 0)?;
+        Some(KernelVa(space.vmemmap_base.checked_add(distance)?))
+    }
+}
