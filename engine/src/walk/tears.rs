@@ -159,15 +159,18 @@ impl Probe<'_, '_> {
     /// shows.
     fn began_during_copy(&self) -> bool {
         let Some((_, last)) = self.evidence.lacks.0 else { return false };
-        self.task.start_boottime >= self.time_of(last)
+        let after = self.time_of(last).max(self.evidence.lacked_after);
+        self.task.start_boottime >= after
     }
 
     /// Whether the process may have begun and ended during the copy: some of what lacks it was
     /// copied before it began.
     fn lived_during_copy(&self) -> bool {
-        let Some((first, _)) = self.evidence.lacks.0 else { return false };
+        let Some((first, last)) = self.evidence.lacks.0 else { return false };
         let is_before = self.evidence.state.0.is_some_and(|(state, _)| first < state);
-        is_before && self.is_young() && self.task.start_boottime >= self.time_of(first)
+        let lacked_after = if first == last { self.evidence.lacked_after } else { 0 };
+        let after = self.time_of(first).max(lacked_after);
+        is_before && self.is_young() && self.task.start_boottime >= after
     }
 
     /// Nanoseconds since boot after which a page was copied.

@@ -49,6 +49,9 @@ const MEMORY_MIB: u32 = 256;
 /// Processes that begin each second, and how long each lives at most.
 const STORM: &str = "storm rate=50 seconds=100000 lifetime_ms=200";
 const CHURN: &str = "churn seconds=100000";
+/// The tree of numbers gets a new root at 4096, as a machine does once. A copy that is made
+/// meanwhile may lack the whole tree, so it cannot show that a number is missing.
+const LATER_NUMBERS: &str = "run echo 5000 >/proc/sys/kernel/ns_last_pid";
 
 /// What the copies have shown.
 #[derive(Clone, Copy, Debug, Default)]
@@ -125,6 +128,9 @@ fn copy_guest(
     let mut spec = GuestSpec::new(kernel.clone());
     spec.memory_mib = MEMORY_MIB.into();
     let mut guest = Guest::boot(&spec)?;
+    if !options.hide.is_empty() {
+        guest.agent(LATER_NUMBERS)?;
+    }
     for command in ["zoo", STORM, CHURN] {
         guest.agent(command)?;
     }
@@ -175,7 +181,11 @@ fn judge(
     let lines: Vec<&str> = str::from_utf8(&scanned.stdout).unwrap_or_default().lines().collect();
     let report = compare(before, after, &lines)?;
     let KindReport { truth, missing, .. } = report.kind("process");
-    let wrong: Vec<&String> = report.differences.iter().filter(|text| is_wrong(text)).collect();
+    // The scan states the number of those.
+    let has_unread = message.contains("not in memory");
+    let differences = report.differences.iter();
+    let wrong: Vec<&String> =
+        differences.filter(|text| is_wrong(text) && !(has_unread && is_unread(text))).collect();
     println!("  {truth} processes, {missing} missing, {} wrong; {message}", wrong.len());
     for difference in &wrong {
         println!("  {difference}");
@@ -193,6 +203,12 @@ fn is_wrong(difference: &str) -> bool {
     let is_other =
         ["not in the guest ", "missing "].iter().any(|word| difference.starts_with(word));
     !is_other && !difference.contains(": process_state is ")
+}
+
+/// Whether a difference is a command line that was left out, since its page was another process's
+/// when it was copied.
+fn is_unread(difference: &str) -> bool {
+    difference.contains(": process_command_line_argument") && difference.contains(" is missing")
 }
 
 /// Hides a process of the guest; returns its id.

@@ -41,28 +41,30 @@ impl CopyClock {
         let page = page_of(kernel, kernel.roots.timekeeper);
         let pages = memory.source.regions().last().map_or(0, |region| region.end) >> 12;
         let mut clock = Self { now, page, newest: now, at_least: 0, at_most: None, pages };
-        let mut shortest = u64::MAX;
         for row in snapshot.threads.iter().skip(1) {
-            let start = row.task.start_boottime;
-            clock.newest = clock.newest.max(start);
-            let Some((at, clock_at)) = page_of(kernel, row.task.address).zip(page) else {
-                continue;
-            };
-            let distance = at.abs_diff(clock_at);
-            if distance <= pages / MEASURED_PART {
-                continue;
-            }
-            let whole = |ns: u64| ns.saturating_mul(pages) / distance;
-            if at > clock_at {
-                clock.at_least = clock.at_least.max(whole(start.saturating_sub(now)));
-            } else {
-                // Its page was copied after it began. The process in question never proves itself
-                // to be old: what lacks it was copied earlier still.
-                shortest = shortest.min(whole(now.saturating_sub(start)));
-            }
+            clock.note(page_of(kernel, row.task.address), row.task.start_boottime);
         }
-        clock.at_most = Some(shortest).filter(|&time| time <= COPY_MAX_NS);
+        clock.at_most = clock.at_most.filter(|&time| time <= COPY_MAX_NS);
         clock
+    }
+
+    /// Notes when a task began, and its page: that was copied later.
+    fn note(&mut self, page: Option<u64>, start: u64) {
+        self.newest = self.newest.max(start);
+        let Some((at, clock_at)) = page.zip(self.page) else { return };
+        let distance = at.abs_diff(clock_at);
+        if distance <= self.pages / MEASURED_PART {
+            return;
+        }
+        let whole = |ns: u64| ns.saturating_mul(self.pages) / distance;
+        if at > clock_at {
+            self.at_least = self.at_least.max(whole(start.saturating_sub(self.now)));
+        } else {
+            // The process in question never proves itself to be old: what lacks it was copied
+            // earlier still.
+            let time = whole(self.now.saturating_sub(start));
+            self.at_most = Some(self.at_most.map_or(time, |shortest| shortest.min(time)));
+        }
     }
 
     /// Nanoseconds since boot after which a page was copied: the clock and the starts of tasks in
@@ -89,5 +91,58 @@ impl CopyClock {
         let age = self.newest.saturating_sub(task.start_boottime);
         let duration = self.at_most.unwrap_or(0).max(self.at_least);
         age < YOUNG_NS.saturating_add(duration)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// A machine of 1,000 pages, whose clock is in this one and shows 100 s.
+    fn clock(page: u64) -> CopyClock {
+        let now = 100 * SECOND;
+        CopyClock { now, page: Some(page), newest: now, at_least: 0, at_most: None, pages: 1000 }
+    }
+
+    #[test]
+    fn tasks_before_the_clock_show_how_long_the_copy_took_at_most() {
+        let mut clock = clock(800);
+        clock.note(Some(300), 50 * SECOND);
+        assert_eq!(clock.at_most, Some(100 * SECOND), "half of the pages in 50 s");
+        clock.note(Some(300), 95 * SECOND);
+        assert_eq!(clock.at_most, Some(10 * SECOND), "half of the pages in 5 s");
+        clock.note(Some(400), 20 * SECOND);
+        clock.note(Some(750), 100 * SECOND);
+        clock.note(None, 100 * SECOND);
+        assert_eq!(clock.at_most, Some(10 * SECOND), "an old task, a near one, one elsewhere");
+        assert_eq!((clock.at_least, clock.newest), (0, 100 * SECOND));
+    }
+
+    #[test]
+    fn tasks_behind_the_clock_show_how_long_the_copy_took_at_least() {
+        let mut clock = clock(200);
+        clock.note(Some(700), 105 * SECOND);
+        clock.note(Some(900), 90 * SECOND);
+        assert_eq!((clock.at_least, clock.at_most), (10 * SECOND, None));
+        assert_eq!(clock.newest, 105 * SECOND);
+    }
+
+    #[test]
+    fn a_page_before_the_clock_was_copied_at_most_so_much_earlier() {
+        let clock = CopyClock { at_most: Some(10 * SECOND), ..clock(800) };
+        // 500 pages took 5 s, at an uneven speed 10 s, and 5 s are granted.
+        assert_eq!(clock.time_before_clock(300), Some(85 * SECOND));
+        assert_eq!(clock.time_before_clock(900), None, "a page behind the clock");
+        assert_eq!(CopyClock { at_most: None, ..clock }.time_before_clock(300), None);
+    }
+
+    #[test]
+    fn a_task_is_young_if_it_may_have_begun_during_the_copy() {
+        let clock = CopyClock { at_most: Some(10 * SECOND), ..clock(800) };
+        let is_young = |start| clock.is_young(&Task { start_boottime: start, ..Task::default() });
+        assert!(is_young(100 * SECOND) && is_young(86 * SECOND));
+        assert!(!is_young(85 * SECOND) && !is_young(0));
     }
 }

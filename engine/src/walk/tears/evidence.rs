@@ -15,6 +15,9 @@ pub(super) struct Evidence {
     /// Links to its task. If it has ended, they may be those of the next task at its address.
     pub links: Pages,
     pub lacks: Pages,
+    /// Nanoseconds since boot after which the first place that lacks it was copied, by what that
+    /// place has of others.
+    pub lacked_after: u64,
     /// Whether an entry that is behind the process in a list lacks it. Entries are added at the end
     /// of a list, so the process was in the list before that one.
     pub is_followed: bool,
@@ -100,7 +103,7 @@ mod tests {
         let evidence = |lacks: &[u64]| {
             let (state, links) = (pages(&[2000]), pages(&[5000]));
             let (shows, lacks) = (pages(&[3000, 1000]), pages(lacks));
-            Evidence { state, shows, links, lacks, is_followed: false }
+            Evidence { state, shows, links, lacks, ..Evidence::default() }
         };
         assert!(!evidence(&[]).is_end() && !evidence(&[]).is_begin(false));
         assert!(evidence(&[4000]).is_end() && !evidence(&[4000]).is_begin(false));

@@ -8,6 +8,11 @@ use panoptes_decoders::layout::View;
 use super::super::snapshot::{ProcessRow, view};
 use super::{LINK_BYTES, Probe};
 
+/// Slots of a node (`XA_CHUNK_SIZE`, include/linux/xarray.h).
+const NODE_SLOTS: u32 = 64;
+/// Nanoseconds between the moments when a process enters the IDR and gets its start, at most.
+const FORK_MAX_NS: u64 = 100_000_000;
+
 impl Probe<'_, '_> {
     /// Notes the slot of the process's number in the pid IDR. Returns whether the slot lacks it.
     /// A node proves that only if it leads to another living process: its memory may be another
@@ -42,11 +47,31 @@ impl Probe<'_, '_> {
                 }
                 Slot::Entry(_) | Slot::Empty => {
                     let Some(shift) = above.filter(|_| is_missing) else { return false };
-                    return self.has_relatives(number, shift) && self.lack(place);
+                    return self.has_relatives(number, shift) && self.lack_number(place, shift);
                 }
             }
         }
         false
+    }
+
+    /// Notes a slot that lacks the number. The slots of later processes in the same node show when
+    /// that was copied: a process enters the IDR before it gets its start (`copy_process`,
+    /// kernel/fork.c).
+    fn lack_number(&mut self, place: KernelVa, shift: u64) -> bool {
+        if shift == 0 {
+            let number = self.task.pid;
+            let first = place.minus(u64::from(number % NODE_SLOTS) * LINK_BYTES);
+            let threads = self.threads;
+            let near = threads.iter().map(|row| &row.task);
+            for task in near.filter(|task| task.pid / NODE_SLOTS == number / NODE_SLOTS) {
+                let word = self.word(first.plus(u64::from(task.pid % NODE_SLOTS) * LINK_BYTES));
+                if word.map(xarray::slot) == Some(Slot::Entry(task.thread_pid)) {
+                    let after = task.start_boottime.saturating_sub(FORK_MAX_NS);
+                    self.evidence.lacked_after = self.evidence.lacked_after.max(after);
+                }
+            }
+        }
+        self.lack(place)
     }
 
     /// Whether the IDR shows another living process whose number is below the same node.
