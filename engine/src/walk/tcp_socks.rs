@@ -107,7 +107,7 @@ impl Lists {
 
 impl ConnectionRow {
     /// Leaves out what its `struct sock` would show.
-    const fn lose_sock(&mut self, copied: Copied) {
+    pub(super) const fn lose_sock(&mut self, copied: Copied) {
         self.counters = None;
         if copied.is_copy() {
             self.route_device = UNREAD_DEVICE;

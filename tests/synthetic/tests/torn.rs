@@ -292,6 +292,35 @@ fn shows(seed: u64, hiding: Hiding) -> Option<bool> {
     Some(is_it && process.is_some_and(|process| !process.missing.is_empty()))
 }
 
+/// The tree of numbers got a new root after the page of that was copied, which was a free node then.
+#[test]
+fn a_copy_without_the_tree_of_numbers_has_all_processes() {
+    let size = Size { processes: 150, kernel_threads: 20, threads: 0, ..Size::default() };
+    for release in RELEASES {
+        let mut machine =
+            Machine::builder(&profile(release)).size(size).memory(MEMORY_BYTES).build();
+        let layouts = machine.layouts();
+        let namespace = machine.symbol("init_pid_ns").expect("it is known");
+        let offset = layouts.pid_namespace.idr.offset + layouts.idr.xa_head.offset;
+        let head = machine.memory().word(namespace.plus(offset.into()));
+        let Slot::Node(root) = slot(head) else { panic!("the tree has one node only") };
+        for number in 0..64 {
+            let at = u64::from(layouts.xa_node.slots.offset) + number * 8;
+            machine.memory().put_word(root.plus(at), 0);
+        }
+        let living = processes(&machine);
+        let bytes = machine.memory().bytes().to_vec();
+        let mut dump = Dump { bytes, regions: [0..MEMORY_BYTES, MEMORY_BYTES..MEMORY_BYTES] };
+        let profile = attach(&mut dump, release).expect("the copy is not refused");
+        let mut walker = common::walker(&Limits::default());
+        walker.set_copied(Copied::PageByPage);
+        let scan = walker.scan(&mut dump, &kernel_of(&profile), Scope::ALL);
+        let snapshot = scan.expect("the copy is scanned");
+        let lacking: Vec<_> = living.into_iter().filter_map(|it| missing(snapshot, it)).collect();
+        assert!(lacking.is_empty(), "{release}: {lacking:#?}");
+    }
+}
+
 #[test]
 fn processes_that_are_hidden_in_torn_copies_are_detected() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());

@@ -46,6 +46,8 @@ pub(crate) struct Options {
 const CHUNK: usize = 1 << 20;
 /// Memory of a guest in MiB.
 const MEMORY_MIB: u32 = 256;
+/// What lives longer stays.
+const LIFE: Duration = Duration::from_secs(5);
 /// Processes that begin each second, and how long each lives at most.
 const STORM: &str = "storm rate=50 seconds=100000 lifetime_ms=200";
 const CHURN: &str = "churn seconds=100000";
@@ -214,18 +216,27 @@ fn is_unread(difference: &str) -> bool {
 /// Hides a process of the guest; returns its id.
 fn hide(guest: &mut Guest, options: &Options) -> Result<u64, String> {
     let act = tamper::ACT.ok_or("this build cannot change a guest")?;
-    let before = Truth::of(guest, "processes")?;
+    // Some processes live for a moment.
+    let earlier = users(&Truth::of(guest, "processes")?);
+    sleep(LIFE);
+    let mut later = users(&Truth::of(guest, "processes")?);
+    later.retain(|pid| earlier.contains(pid));
+    let pid = later.into_iter().max().ok_or("no process")?;
+    act(guest, &format!("hide {pid} {}", options.hide.join(" ")))?;
+    println!("process {pid} is hidden from: {}", options.hide.join(", "));
+    Ok(pid)
+}
+
+/// Numbers of the processes that a user has started.
+fn users(truth: &Truth) -> Vec<u64> {
     // A kernel thread has no command line.
     let is_of_user = |one: &&Value| {
         let name = &one["process_name"];
         let command = one["process_command_line_arguments"].as_str().unwrap_or_default();
         !command.is_empty() && name != "storm" && name != "churn"
     };
-    let pids = before.of_kind("process").filter(is_of_user);
-    let pid = pids.filter_map(|one| one["process_id"].as_u64()).max().ok_or("no process")?;
-    act(guest, &format!("hide {pid} {}", options.hide.join(" ")))?;
-    println!("process {pid} is hidden from: {}", options.hide.join(", "));
-    Ok(pid)
+    let processes = truth.of_kind("process").filter(is_of_user);
+    processes.filter_map(|one| one["process_id"].as_u64()).collect()
 }
 
 /// Copies memory in ascending order, in this time.

@@ -15,7 +15,7 @@ use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::{Kernel, Scope, Snapshot, Walker};
 use panoptes_profiles::{Options, discover};
 use panoptes_rig::Guest;
-use panoptes_sources::{FileSource, MachineSource as _};
+use panoptes_sources::{FileSource, MachineSource as _, MemorySource as _};
 use panoptes_tables::HashKey;
 
 /// The kernel of one guest.
@@ -186,8 +186,10 @@ impl GuestKernel {
     }
 
     fn offset(&self, address: KernelVa) -> u64 {
-        // A memory file of up to 2 GiB begins at physical address 0 and has no hole.
-        self.kernel.space.linear(address).expect("it lies in the direct map or the image").0
+        // A memory file of up to 2 GiB has no hole.
+        let begin = self.source.regions().first().map_or(0, |region| region.start);
+        let at = self.kernel.space.linear(address).expect("it lies in the direct map or the image");
+        at.0 - begin
     }
 
     fn read(&self, address: KernelVa) -> u64 {

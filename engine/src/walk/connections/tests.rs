@@ -3,10 +3,13 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use panoptes_decoders::kernel::sock::Counters;
+
 use super::*;
 use crate::limits::Limits;
 use crate::walk::snapshot::NetRow;
 use crate::walk::tests::memory::{Sparse, kernel, small, va, walker};
+use crate::walk::{Copied, UNREAD_DEVICE};
 
 /// `TCP_ESTABLISHED`
 const ESTABLISHED: u64 = 1;
@@ -213,5 +216,17 @@ fn connection() -> ConnectionRow {
         inode: 0,
         route_device: 0,
         net: None,
+    }
+}
+
+#[test]
+fn only_a_copy_has_connections_with_an_unknown_route() {
+    for (copied, device) in
+        [(Copied::No, 3), (Copied::AtOnce, UNREAD_DEVICE), (Copied::PageByPage, UNREAD_DEVICE)]
+    {
+        let counters = Some(Counters::default());
+        let mut row = ConnectionRow { route_device: 3, counters, ..connection() };
+        row.lose_sock(copied);
+        assert_eq!((row.counters, row.route_device), (None, device), "{copied:?}");
     }
 }
