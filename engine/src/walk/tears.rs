@@ -59,7 +59,7 @@ impl Walker {
         if self.snapshot.copied != Copied::PageByPage {
             return;
         }
-        let clock = CopyClock::of(memory, &self.snapshot);
+        let clock = CopyClock::of(&mut self.reader, memory, &self.snapshot);
         let mut steps = STEPS_MAX;
         for index in self.snapshot.processes.indexes() {
             let process = self.snapshot.processes[index];
@@ -159,23 +159,24 @@ impl Probe<'_, '_> {
     /// shows.
     fn began_during_copy(&self) -> bool {
         let Some((_, last)) = self.evidence.lacks.0 else { return false };
-        let after = self.time_of(last).max(self.evidence.lacked_after);
-        self.task.start_boottime >= after
+        self.task.start_boottime >= self.time_of(last)
     }
 
     /// Whether the process may have begun and ended during the copy: some of what lacks it was
-    /// copied before it began.
+    /// copied before it began, and before all that shows it.
     fn lived_during_copy(&self) -> bool {
-        let Some((first, last)) = self.evidence.lacks.0 else { return false };
-        let is_before = self.evidence.state.0.is_some_and(|(state, _)| first < state);
-        let lacked_after = if first == last { self.evidence.lacked_after } else { 0 };
-        let after = self.time_of(first).max(lacked_after);
-        is_before && self.is_young() && self.task.start_boottime >= after
+        let Some((first, _)) = self.evidence.lacks.0 else { return false };
+        let shows = self.evidence.shows.and(self.evidence.state).0;
+        shows.is_some_and(|(shown, _)| first < shown)
+            && self.is_young()
+            && self.task.start_boottime >= self.time_of(first)
     }
 
     /// Nanoseconds since boot after which a page was copied.
     fn time_of(&self, page: u64) -> u64 {
-        self.clock.time_of(self.memory.kernel, self.threads, page)
+        let lacked_after = self.evidence.lacked_after.filter(|&(lacking, _)| lacking <= page);
+        let time = self.clock.time_of(self.memory.kernel, self.threads, page);
+        lacked_after.map_or(time, |(_, after)| time.max(after))
     }
 
     /// Whether the process began so late that it may well have ended during the copy, and another

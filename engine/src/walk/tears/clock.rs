@@ -1,10 +1,14 @@
 //! When the pages of a copy were copied, as far as their contents show.
 
-use panoptes_decoders::kernel::task_struct::Task;
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::Layouts;
+use panoptes_decoders::kernel::task_struct::{PID_MAX_LIMIT, Task};
+use panoptes_decoders::layout::Field;
 
 use super::super::snapshot::ThreadRow;
 use super::super::{Kernel, Memory, Snapshot};
 use super::page_of;
+use crate::address::Reader;
 use panoptes_tables::Keyed;
 
 /// A process that began so many nanoseconds before the copy did is not young.
@@ -35,14 +39,28 @@ pub(super) struct CopyClock {
 }
 
 impl CopyClock {
-    pub(super) fn of(memory: &Memory<'_>, snapshot: &Snapshot) -> Self {
+    pub(super) fn of(reader: &mut Reader, memory: &mut Memory<'_>, snapshot: &Snapshot) -> Self {
         let kernel = memory.kernel;
         let now = snapshot.machine.boot_ns().map_or(0, |ns| ns.max(0) as u64);
         let page = page_of(kernel, kernel.roots.timekeeper);
         let pages = memory.source.regions().last().map_or(0, |region| region.end) >> 12;
         let mut clock = Self { now, page, newest: now, at_least: 0, at_most: None, pages };
         for row in snapshot.threads.iter().skip(1) {
+            clock.newest = clock.newest.max(row.task.start_boottime);
             clock.note(page_of(kernel, row.task.address), row.task.start_boottime);
+            for at in neighbours(&kernel.layouts, &row.task) {
+                if !at.is_plausible() || snapshot.threads.find(at.0).is_some() {
+                    continue;
+                }
+                let layout = &kernel.layouts.task_struct;
+                reader.clear();
+                reader.push(&kernel.space, at, &layout.packing);
+                memory.run(reader);
+                let other = reader.object(0).map(|bytes| Task::decode(layout, at, bytes));
+                if let Some(other) = other.filter(has_numbers) {
+                    clock.note(page_of(kernel, at), other.start_boottime);
+                }
+            }
         }
         clock.at_most = clock.at_most.filter(|&time| time <= COPY_MAX_NS);
         clock
@@ -50,7 +68,6 @@ impl CopyClock {
 
     /// Notes when a task began, and its page: that was copied later.
     fn note(&mut self, page: Option<u64>, start: u64) {
-        self.newest = self.newest.max(start);
         let Some((at, clock_at)) = page.zip(self.page) else { return };
         let distance = at.abs_diff(clock_at);
         if distance <= self.pages / MEASURED_PART {
@@ -59,7 +76,7 @@ impl CopyClock {
         let whole = |ns: u64| ns.saturating_mul(self.pages) / distance;
         if at > clock_at {
             self.at_least = self.at_least.max(whole(start.saturating_sub(self.now)));
-        } else {
+        } else if start <= self.now {
             // The process in question never proves itself to be old: what lacks it was copied
             // earlier still.
             let time = whole(self.now.saturating_sub(start));
@@ -94,6 +111,30 @@ impl CopyClock {
     }
 }
 
+/// Whether memory has the numbers of a task, also of one that has ended.
+const fn has_numbers(task: &Task) -> bool {
+    task.pid != 0 && task.pid <= PID_MAX_LIMIT && task.tgid != 0 && task.tgid <= PID_MAX_LIMIT
+}
+
+/// Tasks to which a task's links lead. Where one is in no list any more, its memory shows when the
+/// last task began that had it.
+fn neighbours(layouts: &Layouts, task: &Task) -> impl Iterator<Item = KernelVa> {
+    let layout = &layouts.task_struct;
+    let at = |link: KernelVa, field: Option<Field>| {
+        let begin = field.map(|field| link.minus(field.offset.into()));
+        begin.unwrap_or(KernelVa::NULL)
+    };
+    [
+        at(task.tasks_next, Some(layout.tasks)),
+        at(task.tasks_prev, Some(layout.tasks)),
+        at(task.thread_next, Some(layout.thread_node)),
+        at(task.first_child, layout.sibling),
+        at(task.sibling_next, layout.sibling),
+        at(task.cg_next, layout.cg_list),
+    ]
+    .into_iter()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,6 +150,8 @@ mod tests {
     #[test]
     fn tasks_before_the_clock_show_how_long_the_copy_took_at_most() {
         let mut clock = clock(800);
+        clock.note(Some(300), 101 * SECOND);
+        assert_eq!(clock.at_most, None, "a time to come");
         clock.note(Some(300), 50 * SECOND);
         assert_eq!(clock.at_most, Some(100 * SECOND), "half of the pages in 50 s");
         clock.note(Some(300), 95 * SECOND);
@@ -117,7 +160,7 @@ mod tests {
         clock.note(Some(750), 100 * SECOND);
         clock.note(None, 100 * SECOND);
         assert_eq!(clock.at_most, Some(10 * SECOND), "an old task, a near one, one elsewhere");
-        assert_eq!((clock.at_least, clock.newest), (0, 100 * SECOND));
+        assert_eq!(clock.at_least, 0);
     }
 
     #[test]
@@ -126,7 +169,6 @@ mod tests {
         clock.note(Some(700), 105 * SECOND);
         clock.note(Some(900), 90 * SECOND);
         assert_eq!((clock.at_least, clock.at_most), (10 * SECOND, None));
-        assert_eq!(clock.newest, 105 * SECOND);
     }
 
     #[test]

@@ -15,9 +15,9 @@ pub(super) struct Evidence {
     /// Links to its task. If it has ended, they may be those of the next task at its address.
     pub links: Pages,
     pub lacks: Pages,
-    /// Nanoseconds since boot after which the first place that lacks it was copied, by what that
-    /// place has of others.
-    pub lacked_after: u64,
+    /// A page that lacks it, and nanoseconds since boot after which that was copied, by what it has
+    /// of others.
+    pub lacked_after: Option<(u64, u64)>,
     /// Whether an entry that is behind the process in a list lacks it. Entries are added at the end
     /// of a list, so the process was in the list before that one.
     pub is_followed: bool,

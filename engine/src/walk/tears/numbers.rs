@@ -58,7 +58,7 @@ impl Probe<'_, '_> {
     /// that was copied: a process enters the IDR before it gets its start (`copy_process`,
     /// kernel/fork.c).
     fn lack_number(&mut self, place: KernelVa, shift: u64) -> bool {
-        if shift == 0 {
+        if let Some(page) = self.page(place).filter(|_| shift == 0) {
             let number = self.task.pid;
             let first = place.minus(u64::from(number % NODE_SLOTS) * LINK_BYTES);
             let threads = self.threads;
@@ -67,7 +67,8 @@ impl Probe<'_, '_> {
                 let word = self.word(first.plus(u64::from(task.pid % NODE_SLOTS) * LINK_BYTES));
                 if word.map(xarray::slot) == Some(Slot::Entry(task.thread_pid)) {
                     let after = task.start_boottime.saturating_sub(FORK_MAX_NS);
-                    self.evidence.lacked_after = self.evidence.lacked_after.max(after);
+                    let before = self.evidence.lacked_after;
+                    self.evidence.lacked_after = before.max(Some((page, after)));
                 }
             }
         }
