@@ -3,11 +3,14 @@
 //! Every blob is checked against its digest, the layers both compressed and unpacked. Formats: the
 //! OCI image specification; docker's "image-spec v1.2" for `manifest.json`.
 
+mod oci;
+
 use std::io::Read as _;
 use std::path::Path;
 
-use oci_spec::image::{Arch, Descriptor, ImageConfiguration, ImageIndex, ImageManifest, Os};
 use serde::Deserialize;
+
+use oci::{Configuration, Descriptor, Index, Manifest, Platform};
 
 use super::layer::{self, Entry};
 use super::store::{Digest, Hashing, Store};
@@ -90,14 +93,14 @@ fn of_layout(store: &Store, options: &Options) -> Result<Parts, Error> {
     collect(store, &store.json(INDEX)?, None, 0, &mut candidates)?;
     let chosen = choose(store, candidates, options)?;
     let (manifest, configuration) = manifest(store, &chosen.digest)?;
-    let unpacked = configuration.rootfs().diff_ids();
-    same_count(manifest.layers().len(), unpacked.len())?;
+    let unpacked = &configuration.rootfs.diff_ids;
+    same_count(manifest.layers.len(), unpacked.len())?;
     let mut layers = Vec::new();
-    for (descriptor, unpacked) in manifest.layers().iter().zip(unpacked) {
-        if descriptor.media_type().to_string().ends_with("+encrypted") {
+    for (descriptor, unpacked) in manifest.layers.iter().zip(unpacked) {
+        if descriptor.media_type.ends_with("+encrypted") {
             return Err(Error::content("has encrypted layers, which are not read here"));
         }
-        let packed = Digest::parse(descriptor.digest().as_ref())?;
+        let packed = Digest::parse(&descriptor.digest)?;
         let unpacked = Digest::parse(unpacked)?;
         layers.push(Layer { piece: packed.blob(), packed: Some(packed), unpacked });
     }
@@ -108,17 +111,17 @@ fn of_layout(store: &Store, options: &Options) -> Result<Parts, Error> {
 }
 
 /// The manifest of an image, and the configuration that it names.
-fn manifest(store: &Store, digest: &Digest) -> Result<(ImageManifest, ImageConfiguration), Error> {
+fn manifest(store: &Store, digest: &Digest) -> Result<(Manifest, Configuration), Error> {
     let bytes = store.json_blob(digest)?;
-    let manifest = ImageManifest::from_reader(bytes.as_slice())
+    let manifest: Manifest = serde_json::from_slice(&bytes)
         .map_err(|error| Error::content(format!("{digest} is no manifest: {error}")))?;
-    let config = Digest::parse(manifest.config().digest().as_ref())?;
+    let config = Digest::parse(&manifest.config.digest)?;
     let configuration = configuration(&store.json_blob(&config)?)?;
     Ok((manifest, configuration))
 }
 
-fn configuration(bytes: &[u8]) -> Result<ImageConfiguration, Error> {
-    ImageConfiguration::from_reader(bytes)
+fn configuration(bytes: &[u8]) -> Result<Configuration, Error> {
+    serde_json::from_slice(bytes)
         .map_err(|error| Error::content(format!("its configuration can't be read: {error}")))
 }
 
@@ -138,18 +141,15 @@ fn collect(
     depth: u32,
     candidates: &mut Vec<Candidate>,
 ) -> Result<(), Error> {
-    let index = ImageIndex::from_reader(index)
+    let index: Index = serde_json::from_slice(index)
         .map_err(|error| Error::content(format!("its index can't be read: {error}")))?;
-    for descriptor in index.manifests() {
-        let kind = descriptor.media_type().to_string();
+    for descriptor in &index.manifests {
+        let kind = descriptor.media_type.as_str();
         let name = named(descriptor).or(name);
-        let platform = descriptor.platform().as_ref();
-        let platform =
-            platform.map(|it| platform_name(it.os(), it.architecture(), it.variant().as_ref()));
-        let annotations = descriptor.annotations().iter().flatten();
+        let platform = descriptor.platform.as_ref().map(Platform::name);
         // Docker lists attestations of an image beside it.
         let is_attestation = platform.as_deref() == Some("unknown/unknown")
-            || annotations.into_iter().any(|(key, _)| key == "vnd.docker.reference.type");
+            || descriptor.annotation("vnd.docker.reference.type").is_some();
         if is_attestation {
             continue;
         }
@@ -160,7 +160,7 @@ fn collect(
             if depth == DEPTH_MAX {
                 return Err(Error::content("has lists of images in lists of images, too deep"));
             }
-            let digest = Digest::parse(descriptor.digest().as_ref())?;
+            let digest = Digest::parse(&descriptor.digest)?;
             // An index may name images that only the registry has.
             if store.has(&digest.blob()) {
                 collect(store, &store.json_blob(&digest)?, name, depth + 1, candidates)?;
@@ -168,7 +168,7 @@ fn collect(
         } else if kind.ends_with(".image.manifest.v1+json")
             || kind.ends_with(".distribution.manifest.v2+json")
         {
-            let digest = Digest::parse(descriptor.digest().as_ref())?;
+            let digest = Digest::parse(&descriptor.digest)?;
             if store.has(&digest.blob()) {
                 let name = name.map(str::to_owned);
                 candidates.push(Candidate { digest, name, platform });
@@ -181,18 +181,9 @@ fn collect(
 /// The name of an image: the full one if containerd or docker wrote it, else the one given by its
 /// builder.
 fn named(descriptor: &Descriptor) -> Option<&str> {
-    let annotations = descriptor.annotations().as_ref()?;
     ["io.containerd.image.name", "org.opencontainers.image.ref.name"]
         .iter()
-        .find_map(|key| annotations.get(*key))
-        .map(String::as_str)
-}
-
-fn platform_name(os: &Os, architecture: &Arch, variant: Option<&String>) -> String {
-    match variant {
-        Some(variant) => format!("{os}/{architecture}/{variant}"),
-        None => format!("{os}/{architecture}"),
-    }
+        .find_map(|name| descriptor.annotation(name))
 }
 
 /// Chooses the one requested image.
@@ -269,7 +260,7 @@ fn of_docker(store: &Store, options: &Options) -> Result<Parts, Error> {
     let found: [u8; 32] = <sha2::Sha256 as sha2::Digest>::digest(&config).into();
     digest.check(&found, &manifest.config)?;
     let configuration = configuration(&config)?;
-    let unpacked = configuration.rootfs().diff_ids();
+    let unpacked = &configuration.rootfs.diff_ids;
     same_count(manifest.layers.len(), unpacked.len())?;
     let mut layers = Vec::new();
     for (piece, unpacked) in manifest.layers.iter().zip(unpacked) {
@@ -289,15 +280,14 @@ fn of_docker(store: &Store, options: &Options) -> Result<Parts, Error> {
 }
 
 /// The configuration's settings for containers of the image.
-fn image(configuration: &ImageConfiguration) -> Image {
-    let variant = configuration.variant().as_ref();
-    let platform = platform_name(configuration.os(), configuration.architecture(), variant);
-    let mut image = Image { platform: Some(platform), ..Image::default() };
-    if let Some(config) = configuration.config() {
-        image.entrypoint = config.entrypoint().clone().unwrap_or_default();
-        image.cmd = config.cmd().clone().unwrap_or_default();
-        image.env = config.env().clone().unwrap_or_default();
-        image.working_directory = config.working_dir().clone().filter(|folder| !folder.is_empty());
+fn image(configuration: &Configuration) -> Image {
+    let platform = Some(configuration.platform_name());
+    let mut image = Image { platform, ..Image::default() };
+    if let Some(config) = &configuration.config {
+        image.entrypoint = config.entrypoint.clone().unwrap_or_default();
+        image.cmd = config.cmd.clone().unwrap_or_default();
+        image.env = config.env.clone().unwrap_or_default();
+        image.working_directory = config.working_dir.clone().filter(|folder| !folder.is_empty());
     }
     image
 }
