@@ -85,15 +85,20 @@
 //! producer.flush();
 //! # Ok::<(), std::io::Error>(())
 //! ```
+#![cfg_attr(not(feature = "outputs"), expect(dead_code, reason = "outputs use some methods"))]
 
 pub mod activities;
 mod details_kind;
 pub mod dialect;
+#[cfg(feature = "outputs")]
 pub mod failpoints;
 pub mod filter;
+#[cfg(feature = "outputs")]
 pub mod flow;
 pub mod json;
+#[cfg(feature = "outputs")]
 pub mod output;
+#[cfg(feature = "outputs")]
 pub mod panics;
 pub mod people;
 mod preset;
@@ -103,4 +108,5 @@ pub mod record_counts;
 pub mod redact;
 pub mod schema;
 mod words;
+#[cfg(feature = "outputs")]
 pub mod writer;
