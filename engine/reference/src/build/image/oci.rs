@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn what_a_document_leaves_out_may_be_null() {
         let text = r#"{
-            "os": "linux", "architecture": "arm", "variant": "v7", "created": "2026-01-01T00:00:00Z",
+            "os": "linux", "architecture": "arm", "variant": "v7", "created": "2026-01-01T00:00Z",
             "config": {"Entrypoint": null, "Cmd": ["sh"], "Env": null, "WorkingDir": ""},
             "rootfs": {"type": "layers", "diff_ids": ["sha256:00"]}
         }"#;
