@@ -109,10 +109,14 @@ impl Dump {
     }
 }
 
-/// What a line has that is not in the line of the whole dump.
+/// What a line has that is not in the line of the whole dump. A line that states that something in
+/// it is truncated may have the beginning of a text.
 fn differences(line: &Value, whole: &Value) -> Vec<String> {
     let is_cut = line["truncated"] == true;
     let is_same = |field: &str, value: &Value| {
+        if field == "truncated" {
+            return is_cut;
+        }
         let whole = whole.get(field);
         whole.is_some_and(|whole| value == whole || is_cut && is_begin(value, whole))
     };
