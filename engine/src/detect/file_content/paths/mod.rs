@@ -258,7 +258,7 @@ impl Judge<'_> {
             return;
         }
         let has_changed = match before {
-            Some(before) => Some(self.has_changed(&before, found)),
+            Some(before) => Some(self.has_changed(&before, found) && !self.is_of_start(&before)),
             None => self.is_new(found).map(|is_new| is_new && !self.is_starting()),
         };
         let is_left = match has_changed {
@@ -278,6 +278,11 @@ impl Judge<'_> {
     fn is_starting(&mut self) -> bool {
         let now = self.now.monotonic;
         self.starting.as_mut().map(|starting| starting.last_name = now).is_some()
+    }
+
+    /// Whether the machine is starting, and a file was written by what runs then.
+    fn is_of_start(&self, before: &Named) -> bool {
+        self.starting.is_some() && before.change_time_ns > self.start_ns
     }
 
     /// Whether a file that is not known yet may matter.

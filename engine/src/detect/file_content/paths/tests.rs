@@ -356,11 +356,19 @@ fn a_new_name_is_no_finding_while_the_machine_starts() {
         machine.name(bin, &format!("link{number}"), inode);
         assert_eq!(machine.run(1500), [], "{number}");
     }
-    // A known file that changes is a finding.
+    // dracut writes rules for udev line by line.
+    let rules = machine.inode(mode::S_IFREG, 7, machine.seconds());
+    machine.name(bin, "rules", rules);
+    assert_eq!(machine.run(1500), []);
+    machine.set_content(rules, 8, machine.seconds());
+    assert_eq!(machine.run(1500), []);
+    // A file of the initramfs that changes is a finding.
     let inode = machine.inode_of(tail);
     machine.set_content(inode, 5, machine.seconds());
     assert_eq!(machine.run(1500), found("/usr/bin/tail", Some(4), 5));
     machine.run(STARTED_NS / 1_000_000);
+    machine.set_content(rules, 9, machine.seconds());
+    assert_eq!(machine.run(1500), found("/usr/bin/rules", Some(8), 9));
     let late = machine.inode(mode::S_IFREG, 6, machine.seconds());
     machine.name(bin, "late", late);
     assert_eq!(machine.run(3000), found("/usr/bin/late", None, 6));
