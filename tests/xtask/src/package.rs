@@ -35,7 +35,6 @@ pub(crate) fn make(platform: &Platform) -> Result<PathBuf, String> {
     generate(&|| platform.run(&program), &folder)?;
     install_cargo_deb()?;
     let mut deb = platform.cargo("deb");
-    // The release profile keeps line tables, for which cargo-deb would strip nothing.
     deb.current_dir(ROOT).args(["--package", "panoptes", "--no-build", "--strip"]);
     deb.args(platform.variant().iter().flat_map(|name| ["--variant", name]));
     let output = deb.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
