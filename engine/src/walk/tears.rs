@@ -33,6 +33,9 @@ use panoptes_tables::Keyed;
 
 /// Comparisons of processes with threads, in all.
 const STEPS_MAX: u64 = 1 << 28;
+/// Nanoseconds of a fork, at most: between the moments when a process enters the IDR, gets its
+/// start, and enters the lists (`copy_process`, kernel/fork.c). Meanwhile others may run.
+const FORK_MAX_NS: u64 = 1_000_000_000;
 /// Bytes of a link.
 const LINK_BYTES: u64 = 8;
 
@@ -172,10 +175,12 @@ impl Probe<'_, '_> {
             && self.task.start_boottime >= self.time_of(first)
     }
 
-    /// Nanoseconds since boot after which a page was copied.
+    /// Nanoseconds since boot: processes that began before then were in all lists when a page was
+    /// copied.
     fn time_of(&self, page: u64) -> u64 {
         let lacked_after = self.evidence.lacked_after.filter(|&(lacking, _)| lacking <= page);
         let time = self.clock.time_of(self.memory.kernel, self.threads, page);
+        let time = time.saturating_sub(FORK_MAX_NS);
         lacked_after.map_or(time, |(_, after)| time.max(after))
     }
 

@@ -5,7 +5,7 @@ use panoptes_decoders::kernel::task_struct::{EXIT_DEAD, Task};
 use panoptes_decoders::layout::Field;
 
 use super::super::snapshot::view;
-use super::{LINK_BYTES, Probe};
+use super::{FORK_MAX_NS, LINK_BYTES, Probe};
 
 /// A list that processes are in, as one of them sees it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -158,7 +158,7 @@ impl Probe<'_, '_> {
             // A task that was copied before the entry was as young then.
             || list == List::Tasks
                 && self.precedes(next, before)
-                && self.member(list, next).is_some_and(|other| !self.is_older(&other))
+                && self.member(list, next).is_some_and(|other| self.is_younger(&other))
     }
 
     /// Whether the entry at `next`, which is behind the process by the process's own link, proves
@@ -194,9 +194,21 @@ impl Probe<'_, '_> {
         Some(self.threads[at].task).filter(|other| self.is_member(list, other))
     }
 
-    /// Whether a task began before the process, or at the same time.
-    const fn is_older(&self, other: &Task) -> bool {
-        other.start_boottime <= self.task.start_boottime
+    /// Whether a task entered the lists before the process.
+    fn is_older(&self, other: &Task) -> bool {
+        other.start_boottime.saturating_add(self.disorder_ns()) <= self.task.start_boottime
+    }
+
+    /// Whether a task entered the lists after the process.
+    fn is_younger(&self, other: &Task) -> bool {
+        other.start_boottime >= self.task.start_boottime.saturating_add(self.disorder_ns())
+    }
+
+    /// Nanoseconds between two starts that leave the order in the lists open: a process gets its
+    /// start before it enters them. The links to those that entered before the copy do not change
+    /// any more, so their order does not matter.
+    fn disorder_ns(&self) -> u64 {
+        if self.is_young() { FORK_MAX_NS } else { 0 }
     }
 
     /// Whether an entry belongs to the list: a head, or a task that is in it by its own fields and
@@ -208,7 +220,7 @@ impl Probe<'_, '_> {
         let Some(other) = self.member(list, entry) else { return false };
         let is_in_order = match side {
             Side::Before => self.is_older(&other),
-            Side::Behind => other.start_boottime >= self.task.start_boottime,
+            Side::Behind => self.is_younger(&other),
         };
         is_in_order || !list.is_by_age()
     }
@@ -244,7 +256,7 @@ impl Probe<'_, '_> {
         let before = last.map_or(head, |task| task.address.plus(link));
         let Some(next) = self.word(before).map(KernelVa) else { return false };
         let is_younger =
-            next == head || self.member(List::Tasks, next).is_some_and(|it| !self.is_older(&it));
+            next == head || self.member(List::Tasks, next).is_some_and(|it| self.is_younger(&it));
         let is_gap = is_younger && self.skips(List::Tasks, heads, before, None);
         if is_gap {
             self.evidence.is_followed |= next != head;

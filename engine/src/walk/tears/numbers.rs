@@ -6,12 +6,10 @@ use panoptes_decoders::kernel::xarray::{self, Slot};
 use panoptes_decoders::layout::View;
 
 use super::super::snapshot::{ProcessRow, view};
-use super::{LINK_BYTES, Probe};
+use super::{FORK_MAX_NS, LINK_BYTES, Probe};
 
 /// Slots of a node (`XA_CHUNK_SIZE`, include/linux/xarray.h).
 const NODE_SLOTS: u32 = 64;
-/// Nanoseconds between the moments when a process enters the IDR and gets its start, at most.
-const FORK_MAX_NS: u64 = 100_000_000;
 
 impl Probe<'_, '_> {
     /// Notes the slot of the process's number in the pid IDR. Returns whether the slot lacks it.
