@@ -2,7 +2,7 @@
 //!
 //! The first byte of the input chooses the dump; the next two, how much of its end is cut off; then
 //! follow changes, six bytes each: where (24 bits), how, and 16 bits for it. An opened dump is
-//! swept and read, also outside its ranges. One of them is raw memory without its gap, which is then
+//! swept and read, also outside its ranges. One of them is raw memory without its gap; that is then
 //! searched.
 #![cfg_attr(fuzzing, no_main)]
 #![allow(clippy::unwrap_used, reason = "what fails there is the machine, not the input")]

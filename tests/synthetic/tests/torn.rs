@@ -292,7 +292,7 @@ fn shows(seed: u64, hiding: Hiding) -> Option<bool> {
     Some(is_it && process.is_some_and(|process| !process.missing.is_empty()))
 }
 
-/// The tree of numbers got a new root after the page of that was copied, which was a free node then.
+/// The tree of numbers got a new root after the page of that was copied: a free node then.
 #[test]
 fn a_copy_without_the_tree_of_numbers_has_all_processes() {
     let size = Size { processes: 150, kernel_threads: 20, threads: 0, ..Size::default() };

@@ -22,8 +22,9 @@ const WITHOUT_ROW: [(&str, &str); 7] = [
         "one process, file or chain",
         "changes::KEPT_MAX connections::BUCKETS_MAX connections::TWINS_MAX contents::DOUBTS_MAX \
          descriptors::TABLE_MAX \
-         heap::ALIKE_MAX job::HOLES_MAX list::COUNTED_MAX list::POINTERS_MAX list::REMEMBERED_MAX \
-         locate::LIBRARIES_MAX memory_permissions::FINDINGS_MAX pages::SKIPS_MAX \
+         job::HOLES_MAX list::COUNTED_MAX list::POINTERS_MAX list::REMEMBERED_MAX \
+         locate::LIBRARIES_MAX memory_permissions::FINDINGS_MAX pages::ALIKE_MAX \
+         pages::ANCESTORS_MAX pages::AREAS_MAX pages::SKIPS_MAX \
          reserved_space::NEIGHBOURS_MAX resting::ANCESTORS_MAX search::HOPS_MAX \
          graph::MIRRORS_MAX \
          shell_history::TYPED_MAX structure::CONTEXTS_MAX structure::LISTS_MAX tree::SLOTS_MAX \
