@@ -29,8 +29,8 @@ use panoptes_engine::system::kernel_of;
 use panoptes_engine::time::Monotonic;
 use panoptes_engine::walk::{Kernel, Scope};
 use panoptes_engine::watch::{Watched, Workspace};
-use panoptes_rig::Random;
-use panoptes_rig::dump::{self, Packing};
+use panoptes_rig::dump::{self, Packing, Ram};
+use panoptes_rig::{Architecture, Random};
 use panoptes_sinks::redact::{Pattern, Redactor};
 use panoptes_sources::{
     Detail, FileSource, Kcore, MappedFile, MemorySource, Meter, Outcome, Request,
@@ -276,18 +276,19 @@ fn read_about(what: &str, source: &mut dyn MemorySource, within: u64) {
 #[test]
 fn reading_dumps_of_packed_pages_allocates_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let (ram, path) = (folder.path().join("ram"), folder.path().join("dump"));
+    let (file, path) = (folder.path().join("ram"), folder.path().join("dump"));
     let bytes = 4_usize << 20;
     let memory: Vec<u8> = (0..bytes).map(|at| (at / 7 * (at >> 12) % 251) as u8).collect();
-    std::fs::write(&ram, memory).unwrap();
+    std::fs::write(&file, memory).unwrap();
+    let ram = Ram { file: &file, architecture: Architecture::Amd64 };
     for packing in [Packing::Zlib, Packing::Lzo, Packing::Snappy] {
-        dump::kdump(&ram, &path, packing).unwrap();
+        dump::kdump(ram, &path, packing).unwrap();
         let mut source = FileSource::open(&path).unwrap();
         read_about(&format!("{packing:?}"), &mut source, bytes as u64);
     }
-    dump::lime(&ram, &path, 2).unwrap();
+    dump::lime(ram, &path, 2).unwrap();
     read_about("AVML", &mut FileSource::open(&path).unwrap(), bytes as u64);
-    dump::lime(&ram, &path, 1).unwrap();
+    dump::lime(ram, &path, 1).unwrap();
     read_about("LiME", &mut FileSource::open(&path).unwrap(), bytes as u64);
 }
 
