@@ -33,6 +33,8 @@ use panoptes_tables::Keyed;
 
 /// Comparisons of processes with threads, in all.
 const STEPS_MAX: u64 = 1 << 28;
+/// Comparisons of a process with each address space: in some of its areas, of some ancestors.
+const MM_STEPS: usize = 128;
 /// Nanoseconds of a fork, at most: between the moments when a process enters the IDR, gets its
 /// start, and enters the lists (`copy_process`, kernel/fork.c). Meanwhile others may run.
 const FORK_MAX_NS: u64 = 1_000_000_000;
@@ -70,9 +72,9 @@ impl Walker {
             if unseen.is_empty() {
                 continue;
             }
-            // Each process is compared with all threads.
-            let threads = self.snapshot.threads.len() as u64;
-            steps = steps.saturating_sub(threads);
+            // Each process is compared with all threads, and its ancestors with all processes.
+            let (threads, mms) = (self.snapshot.threads.len(), self.snapshot.mms.len());
+            steps = steps.saturating_sub((threads + mms * MM_STEPS) as u64);
             let proven = if steps > 0 {
                 self.proven_views(memory, clock, &ProcessRow { missing: unseen, ..process })
             } else {
@@ -94,7 +96,7 @@ impl Walker {
         process: &ProcessRow,
     ) -> Views {
         let task = self.snapshot.threads[process.leader].task;
-        let is_program = has_name_of_program(&self.snapshot, process, &task);
+        let has_name = has_name_of_program(&self.snapshot, process, &task);
         let Snapshot { threads, processes, css_sets, mms, vmas, .. } = &self.snapshot;
         // A thread that calls exec takes the number of the first thread, and its place in all lists
         // (`de_thread`, fs/exec.c).
@@ -122,10 +124,8 @@ impl Walker {
         for (bit, is_lacking) in numbers {
             proven |= if is_lacking { process.missing.0 & bit } else { 0 };
         }
-        if proven != 0
-            && let Some(mm) = process.mm
-        {
-            probe.look_at_pages(Spaces { processes, mms, vmas }, mm, is_program);
+        if proven != 0 {
+            probe.look_at_pages(Spaces { processes, mms, vmas }, process, has_name);
         }
         let proven = Views(proven);
         if proven.is_empty() || probe.is_torn(proven) { Views::NONE } else { proven }

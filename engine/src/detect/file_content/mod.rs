@@ -455,8 +455,8 @@ impl ClosedFiles {
 
     fn matters(&self, closing: &Closing) -> bool {
         if self.paths.is_starting() {
-            // The programs of an initramfs write scripts and settings there. A file that was known
-            // before is found by its path.
+            // The programs of an initramfs write scripts and settings there. A file that was there
+            // before the start is found by its path.
             return false;
         }
         let path = closing.name.map(|id| self.strings.get(id));

@@ -1,9 +1,12 @@
 //! When the pages of a copy were copied, as far as their contents show.
 
+use core::ops::Range;
+
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::Layouts;
 use panoptes_decoders::kernel::task_struct::{PID_MAX_LIMIT, Task};
 use panoptes_decoders::layout::Field;
+use panoptes_decoders::source::PAGE_BYTES;
 
 use super::super::snapshot::ThreadRow;
 use super::super::{Kernel, Memory, Snapshot};
@@ -18,6 +21,10 @@ const YOUNG_NS: u64 = 5_000_000_000;
 const MEASURED_PART: u64 = 8;
 /// Nobody copies for longer, so what would show a longer copy shows an idle machine.
 const COPY_MAX_NS: u64 = 900_000_000_000;
+/// Large holes of a machine's memory. A PC has one below 4 GiB.
+const HOLES_MAX: usize = 4;
+/// A hole of at least this part of the memory is large.
+const HOLE_PART: u64 = 64;
 /// Some parts of a copy are made so many times slower than the whole, on average.
 const UNEVEN: u64 = 2;
 
@@ -34,8 +41,10 @@ pub(super) struct CopyClock {
     at_least: u64,
     /// Nanoseconds that it took at most, if the pages before that of the clock show it.
     at_most: Option<u64>,
-    /// Number of pages of the machine.
+    /// Number of pages that were copied.
     pages: u64,
+    /// First page of each large hole between the ranges of memory, and the first one behind it.
+    holes: [(u64, u64); HOLES_MAX],
 }
 
 impl CopyClock {
@@ -43,8 +52,8 @@ impl CopyClock {
         let kernel = memory.kernel;
         let now = snapshot.machine.boot_ns().map_or(0, |ns| ns.max(0) as u64);
         let page = page_of(kernel, kernel.roots.timekeeper);
-        let pages = memory.source.regions().last().map_or(0, |region| region.end) >> 12;
-        let mut clock = Self { now, page, newest: now, at_least: 0, at_most: None, pages };
+        let (pages, holes) = extent(memory.source.regions());
+        let mut clock = Self { now, page, newest: now, pages, holes, ..Self::default() };
         for row in snapshot.threads.iter().skip(1) {
             clock.newest = clock.newest.max(row.task.start_boottime);
             clock.note(page_of(kernel, row.task.address), row.task.start_boottime);
@@ -57,19 +66,20 @@ impl CopyClock {
                 reader.push(&kernel.space, at, &layout.packing);
                 memory.run(reader);
                 let other = reader.object(0).map(|bytes| Task::decode(layout, at, bytes));
-                if let Some(other) = other.filter(has_numbers) {
+                if let Some(other) = other.filter(was_task) {
                     clock.note(page_of(kernel, at), other.start_boottime);
                 }
             }
         }
         clock.at_most = clock.at_most.filter(|&time| time <= COPY_MAX_NS);
+        clock.at_least = clock.at_least.min(COPY_MAX_NS);
         clock
     }
 
     /// Notes when a task began, and its page: that was copied later.
     fn note(&mut self, page: Option<u64>, start: u64) {
         let Some((at, clock_at)) = page.zip(self.page) else { return };
-        let distance = at.abs_diff(clock_at);
+        let distance = self.distance(at, clock_at);
         if distance <= self.pages / MEASURED_PART {
             return;
         }
@@ -98,9 +108,17 @@ impl CopyClock {
 
     /// The least that the clock shows of the time at which a page before its own was copied.
     fn time_before_clock(self, page: u64) -> Option<u64> {
-        let distance = self.page?.checked_sub(page)?;
+        let clock_at = self.page.filter(|&at| at >= page)?;
+        let distance = self.distance(page, clock_at);
         let time = self.at_most?.saturating_mul(distance) / self.pages.max(1);
         Some(self.now.saturating_sub(time.saturating_mul(UNEVEN).saturating_add(YOUNG_NS)))
+    }
+
+    /// Number of pages that were copied between two.
+    fn distance(self, one: u64, other: u64) -> u64 {
+        let (from, to) = (one.min(other), one.max(other));
+        let inside = |&(start, end): &(u64, u64)| end.min(to).saturating_sub(start.max(from));
+        (to - from).saturating_sub(self.holes.iter().map(inside).sum())
     }
 
     /// Whether a task began during the copy, or not long before it.
@@ -111,9 +129,29 @@ impl CopyClock {
     }
 }
 
-/// Whether memory has the numbers of a task, also of one that has ended.
-const fn has_numbers(task: &Task) -> bool {
-    task.pid != 0 && task.pid <= PID_MAX_LIMIT && task.tgid != 0 && task.tgid <= PID_MAX_LIMIT
+/// Number of pages in the ranges of memory, and the large holes between them.
+fn extent(regions: &[Range<u64>]) -> (u64, [(u64, u64); HOLES_MAX]) {
+    let pages = |range: &Range<u64>| range.end.saturating_sub(range.start) / PAGE_BYTES;
+    let all: u64 = regions.iter().map(pages).sum();
+    let gaps = regions.array_windows().map(|[one, next]| one.end..next.start);
+    let large = gaps.filter(|gap| pages(gap) >= (all / HOLE_PART).max(1));
+    let mut holes = [(0, 0); HOLES_MAX];
+    for (hole, gap) in holes.iter_mut().zip(large) {
+        *hole = (gap.start / PAGE_BYTES, gap.end / PAGE_BYTES);
+    }
+    (all, holes)
+}
+
+/// Whether memory is that of a task, also of one that has ended.
+fn was_task(task: &Task) -> bool {
+    let is_number = |number: u32| number != 0 && number <= PID_MAX_LIMIT;
+    is_number(task.pid)
+        && is_number(task.tgid)
+        && task.start_boottime != 0
+        && task.comm.last() == Some(&0)
+        && [task.group_leader, task.real_parent, task.signal]
+            .into_iter()
+            .all(KernelVa::is_plausible)
 }
 
 /// Tasks to which a task's links lead. Where one is in no list any more, its memory shows when the
@@ -144,7 +182,7 @@ mod tests {
     /// A machine of 1,000 pages, whose clock is in this one and shows 100 s.
     fn clock(page: u64) -> CopyClock {
         let now = 100 * SECOND;
-        CopyClock { now, page: Some(page), newest: now, at_least: 0, at_most: None, pages: 1000 }
+        CopyClock { now, page: Some(page), newest: now, pages: 1000, ..CopyClock::default() }
     }
 
     #[test]
@@ -178,6 +216,20 @@ mod tests {
         assert_eq!(clock.time_before_clock(300), Some(85 * SECOND));
         assert_eq!(clock.time_before_clock(900), None, "a page behind the clock");
         assert_eq!(CopyClock { at_most: None, ..clock }.time_before_clock(300), None);
+    }
+
+    #[test]
+    fn nobody_copies_what_is_between_the_ranges_of_memory() {
+        let page = |number: u64| number * PAGE_BYTES;
+        let regions = [page(1)..page(100), page(101)..page(600), page(5600)..page(6000)];
+        let (pages, holes) = extent(&regions);
+        assert_eq!((pages, holes[0], holes[1]), (998, (600, 5600), (0, 0)));
+        let mut clock = CopyClock { pages: 1000, holes, ..clock(5700) };
+        clock.note(Some(400), 97 * SECOND);
+        // 200 pages up to the hole, and 100 behind it.
+        assert_eq!(clock.at_most, Some(10 * SECOND), "300 pages in 3 s");
+        // 400 pages took 4 s, at an uneven speed 8 s.
+        assert_eq!(clock.time_before_clock(300), Some(87 * SECOND));
     }
 
     #[test]

@@ -12,6 +12,9 @@ pub(super) struct Evidence {
     pub state: Pages,
     /// Those with the process's own number.
     pub shows: Pages,
+    /// Those of the tree of numbers. A process enters that before it enters the lists, and others
+    /// may run meanwhile.
+    pub numbers: Pages,
     /// Links to its task. If it has ended, they may be those of the next task at its address.
     pub links: Pages,
     pub lacks: Pages,
@@ -28,7 +31,7 @@ impl Evidence {
     /// that were copied later may be those of another task: the kernel reuses the newest memory
     /// first.
     pub(super) fn is_end(&self) -> bool {
-        let shows = self.shows;
+        let shows = self.shows.and(self.numbers);
         self.state.precede(self.lacks, 0) && (shows.is_empty() || shows.precede(self.lacks, SLACK))
     }
 
@@ -42,7 +45,12 @@ impl Evidence {
 
     /// Whether something that was copied after a page shows the process.
     pub(super) fn is_alive_at(&self, page: u64) -> bool {
-        self.shows.and(self.state).0.is_some_and(|(_, last)| page <= last)
+        self.last_seen().is_some_and(|last| page <= last)
+    }
+
+    /// The last page that shows the process.
+    pub(super) fn last_seen(&self) -> Option<u64> {
+        self.shows.and(self.numbers).and(self.state).0.map(|(_, last)| last)
     }
 
     /// Whether the process may have entered the list after all that lacks it was copied, and before
@@ -120,6 +128,9 @@ mod tests {
         assert!(evidence.is_begin(true) && !evidence.is_end());
         assert!(evidence.has_entered(5000) && evidence.has_left(3000));
         assert!(!evidence.has_entered(3000) && !evidence.has_left(5000));
+        // It was in the tree of numbers some time before it was in the lists.
+        let evidence = Evidence { numbers: pages(&[1000]), ..evidence };
+        assert!(evidence.is_begin(true) && !evidence.is_end());
         let evidence = Evidence { is_followed: true, ..evidence };
         assert!(!evidence.is_begin(true) && !evidence.has_entered(5000));
     }

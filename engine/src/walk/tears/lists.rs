@@ -205,8 +205,8 @@ impl Probe<'_, '_> {
     }
 
     /// Nanoseconds between two starts that leave the order in the lists open: a process gets its
-    /// start before it enters them. The links to those that entered before the copy do not change
-    /// any more, so their order does not matter.
+    /// start before it enters them. The neighbours of a process that is not young show it in any
+    /// order, unless they end.
     fn disorder_ns(&self) -> u64 {
         if self.is_young() { FORK_MAX_NS } else { 0 }
     }

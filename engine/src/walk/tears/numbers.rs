@@ -26,8 +26,10 @@ impl Probe<'_, '_> {
             let Some(word) = self.word(place) else { return false };
             match xarray::slot(word) {
                 Slot::Entry(pid) if pid == self.task.thread_pid => {
-                    if !self.has_group_members(pid) {
-                        self.show(place);
+                    if !self.has_group_members(pid)
+                        && let Some(page) = self.page(place)
+                    {
+                        self.evidence.numbers.add(page);
                     }
                     return false;
                 }
@@ -61,7 +63,8 @@ impl Probe<'_, '_> {
             let first = place.minus(u64::from(number % NODE_SLOTS) * LINK_BYTES);
             let threads = self.threads;
             let near = threads.iter().map(|row| &row.task);
-            for task in near.filter(|task| task.pid / NODE_SLOTS == number / NODE_SLOTS) {
+            let near = near.filter(|task| task.pid / NODE_SLOTS == number / NODE_SLOTS);
+            for task in near.take(NODE_SLOTS as usize) {
                 let word = self.word(first.plus(u64::from(task.pid % NODE_SLOTS) * LINK_BYTES));
                 if word.map(xarray::slot) == Some(Slot::Entry(task.thread_pid)) {
                     let after = task.start_boottime.saturating_sub(FORK_MAX_NS);

@@ -6,12 +6,13 @@
 
 use panoptes_decoders::address::{KernelVa, UserVa};
 use panoptes_decoders::kernel::page::CachedPage;
+use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_decoders::kernel::vm_area_struct::Vma;
 use panoptes_decoders::source::PAGE_BYTES;
 
 use super::super::snapshot::{MmRow, ProcessRow, VmaRow};
 use super::Probe;
-use panoptes_tables::{Index, Rows};
+use panoptes_tables::Rows;
 
 /// `PAGE_MAPPING_ANON` (include/linux/page-flags.h): `mapping` leads to a `struct anon_vma`.
 const ANONYMOUS: u64 = 1;
@@ -19,13 +20,13 @@ const ANONYMOUS: u64 = 1;
 /// Pages at each end of an area of which one of the process's own is noted.
 const PAGES_MAX: u64 = 4;
 /// Areas that are looked at.
-const AREAS_MAX: usize = 32;
+const AREAS_MAX: usize = 8;
 /// A process has as many areas, at least, with a page of its own.
 const OWN_AREAS: usize = 2;
 /// Address spaces with the same heap that are compared.
 const ALIKE_MAX: usize = 64;
 /// Ancestors of a process that are compared.
-const ANCESTORS_MAX: usize = 64;
+const ANCESTORS_MAX: usize = 16;
 
 /// The rows that show what pages a process has.
 #[derive(Clone, Copy)]
@@ -47,25 +48,35 @@ impl Probe<'_, '_> {
     ///
     /// If the process has ended, its pages are free, or another process has them by now: one that
     /// was forked by the same parent may have the same addresses. So pages of two areas are needed,
-    /// each with the area's own `struct anon_vma`.
-    pub(super) fn look_at_pages(&mut self, spaces: Spaces<'_>, index: Index<MmRow>, named: bool) {
-        let mm = &spaces.mms[index];
-        if !self.has_space(spaces, mm, named) {
+    /// each with the area's own `struct anon_vma`. A child of the process goes on with pages that
+    /// nobody has written to since: most of those of files.
+    pub(super) fn look_at_pages(
+        &mut self,
+        spaces: Spaces<'_>,
+        process: &ProcessRow,
+        has_name: bool,
+    ) {
+        let Some(mm) = spaces.mms.at(process.mm) else { return };
+        // With `vfork`, it has its parent's until it executes a program.
+        let is_other = |other: &&ProcessRow| other.leader != process.leader;
+        let mut others = spaces.processes.iter().filter(is_other);
+        if others.any(|other| other.mm == process.mm) || !self.has_space(spaces, mm, has_name) {
             return;
         }
         let areas = spaces.vmas.range(mm.vmas).iter().map(|row| row.vma);
-        let mut found: Option<(KernelVa, u64)> = None;
+        let is_anonymous = |area: &Vma| area.file.is_null() && !area.anon_vma.is_null();
+        let mut last = KernelVa::NULL;
         let mut count = 0;
-        for area in areas.filter(|area| !area.anon_vma.is_null()).take(AREAS_MAX) {
+        for area in areas.filter(is_anonymous).take(AREAS_MAX) {
             // Areas that were one before may share it.
-            if found.is_some_and(|(anon_vma, _)| anon_vma == area.anon_vma) {
+            if area.anon_vma == last {
                 continue;
             }
             let Some((page, place)) = self.own_page(mm, &area) else { continue };
             if self.is_shared(spaces, mm, page) {
                 continue;
             }
-            found = Some((area.anon_vma, place));
+            last = area.anon_vma;
             count += 1;
             if count == OWN_AREAS {
                 self.evidence.shows.add(place);
@@ -78,13 +89,14 @@ impl Probe<'_, '_> {
     /// `mm_struct` may be that of a newer one by now.
     ///
     /// A newer one has a higher number than all that existed when the process was last seen. Where
-    /// nothing shows that, the name of the program (`named`) decides.
-    fn has_space(&self, spaces: Spaces<'_>, mm: &MmRow, named: bool) -> bool {
+    /// nothing shows that, the name of the program (`has_name`) decides.
+    fn has_space(&self, spaces: Spaces<'_>, mm: &MmRow, has_name: bool) -> bool {
         if self.page(mm.address).is_some_and(|at| self.evidence.is_alive_at(at)) {
             return true;
         }
-        let Some((_, seen)) = self.evidence.shows.and(self.evidence.state).0 else { return false };
-        let seen = self.time_of(seen);
+        let Some(seen) = self.evidence.last_seen().map(|last| self.time_of(last)) else {
+            return false;
+        };
         let (mut others, mut newer) = (0_u32, 0_u32);
         for other in spaces.mms.iter().filter(|other| other.address != mm.address) {
             let Some(process) = spaces.processes.at(other.process) else { continue };
@@ -94,7 +106,7 @@ impl Probe<'_, '_> {
                 newer += u32::from(other.ctx_id > mm.ctx_id);
             }
         }
-        if mm.ctx_id == 0 || others == 0 { named } else { newer * 2 > others }
+        if mm.ctx_id == 0 || others == 0 { has_name } else { newer * 2 > others }
     }
 
     /// A page at one end of an area whose `struct page` has the area's own `struct anon_vma`, and
@@ -152,19 +164,26 @@ impl Probe<'_, '_> {
         if other.start_boottime < self.task.start_boottime {
             return false;
         }
+        let Some(parent) = self.parent_of(other) else { return true };
         let mut at = self.task.address;
         for _ in 0..ANCESTORS_MAX {
-            if other.real_parent == at {
+            if parent == at {
                 return true;
             }
             let Some(index) = self.threads.find(at.0) else { return true };
-            let parent = self.threads[index].task.real_parent;
-            if parent == at || parent.is_null() {
-                break;
+            match self.parent_of(&self.threads[index].task) {
+                Some(next) if next != at => at = next,
+                Some(_) => return false,
+                None => return true,
             }
-            at = parent;
         }
-        self.threads.find(other.real_parent.0).is_none()
+        true
+    }
+
+    /// First thread of a task's parent: the parent is the thread that forked it.
+    fn parent_of(&self, task: &Task) -> Option<KernelVa> {
+        let parent = self.threads.find(task.real_parent.0)?;
+        Some(self.threads[parent].task.group_leader)
     }
 
     /// Address of the `struct page` of a user page.

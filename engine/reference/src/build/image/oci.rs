@@ -2,7 +2,7 @@
 //!
 //! Names and types: the OCI image specification 1.1 (`image-index.md`, `manifest.md`,
 //! `descriptor.md`, `config.md`). Docker's manifests, lists and configurations have the same ones.
-//! A document may have `null` in place of what it leaves out, as Go writes it.
+//! A document may have `null` in place of an optional field, as Go writes it.
 
 use std::collections::BTreeMap;
 
