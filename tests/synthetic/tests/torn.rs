@@ -197,6 +197,122 @@ fn hidden(snapshot: &Snapshot) -> Vec<String> {
     .collect()
 }
 
+/// What happens to a machine while it is copied.
+type Act = fn(&mut Machine, &mut Cast);
+
+/// The processes of a story: one that has run for a while, and its last child.
+struct Cast {
+    parent: u32,
+    child: u32,
+}
+
+fn fork(machine: &mut Machine, cast: &mut Cast) {
+    cast.child = machine.fork(cast.parent);
+}
+
+fn exec(machine: &mut Machine, cast: &mut Cast) {
+    machine.exec(cast.child, "/usr/bin/sleep", &["sleep", "9"]);
+}
+
+fn end_child(machine: &mut Machine, cast: &mut Cast) {
+    machine.kill(cast.child);
+}
+
+fn end_parent(machine: &mut Machine, cast: &mut Cast) {
+    machine.kill(cast.parent);
+}
+
+fn another(machine: &mut Machine, _: &mut Cast) {
+    machine.fork(1);
+}
+
+const STORIES: [&[Act]; 6] = [
+    &[fork, exec, end_child],
+    &[fork, end_parent, another],
+    &[end_parent, another, another],
+    &[fork, fork, end_child],
+    &[fork, end_child, fork],
+    &[exec, end_child, another],
+];
+
+/// A machine before, between and after what happens to it: the pages that change, in each state.
+struct States {
+    dump: Dump,
+    pages: BTreeMap<usize, Vec<Vec<u8>>>,
+}
+
+impl States {
+    /// Lets a story happen, with some seconds between two acts.
+    fn of(machine: &mut Machine, story: &[Act]) -> Self {
+        let parent = machine.fork(1);
+        machine.exec(parent, "/usr/bin/bash", &["bash"]);
+        machine.tick(60_000_000_000);
+        let mut cast = Cast { parent, child: machine.fork(parent) };
+        machine.tick(20_000_000_000);
+        let size = machine.memory().size();
+        let used = (machine.memory().used() + (8 << 20)).min(size - TOP_BYTES);
+        let regions = [0..used, size - TOP_BYTES..size];
+        let image = |machine: &mut Machine| -> Vec<u8> {
+            let bytes = machine.memory().bytes();
+            let part = |range: &Range<u64>| &bytes[range.start as usize..range.end as usize];
+            regions.iter().flat_map(part).copied().collect()
+        };
+        let mut states = vec![image(machine)];
+        for act in story {
+            machine.tick(3_000_000_000);
+            act(machine, &mut cast);
+            states.push(image(machine));
+        }
+        let bytes = PAGE_BYTES as usize;
+        let page = |state: &[u8], at: usize| state[at * bytes..(at + 1) * bytes].to_vec();
+        let changed = (0..states[0].len() / bytes).filter_map(|at| {
+            let versions: Vec<_> = states.iter().map(|state| page(state, at)).collect();
+            versions.windows(2).any(|pair| pair[0] != pair[1]).then_some((at, versions))
+        });
+        let pages = changed.collect();
+        Self { dump: Dump { bytes: states.swap_remove(0), regions }, pages }
+    }
+
+    /// Copies the machine while the acts happen between these of the changed pages.
+    fn copy(&mut self, between: &[usize]) -> &mut Dump {
+        let bytes = PAGE_BYTES as usize;
+        for (number, (at, versions)) in self.pages.iter().enumerate() {
+            let state = between.iter().filter(|&&act| act <= number).count();
+            self.dump.bytes[at * bytes..(at + 1) * bytes].copy_from_slice(&versions[state]);
+        }
+        &mut self.dump
+    }
+}
+
+/// The acts happen at any places of the copy, in their order.
+#[test]
+fn nothing_that_happens_during_a_copy_hides_a_process() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let copies = number("PANOPTES_TORN").unwrap_or(30) * 5;
+    let mut failed = Vec::new();
+    for (release, (tale, story)) in RELEASES.iter().cycle().zip(STORIES.iter().enumerate()) {
+        let mut actor = Actor::new(tale as u64);
+        let builder = Machine::builder(&profile(release)).seed(tale as u64);
+        let mut machine = builder.memory(MEMORY_BYTES).heap_pages().build();
+        let mut states = States::of(&mut machine, story);
+        let profile = attach(states.copy(&[]), release).expect("it is whole");
+        let kernel = kernel_of(&profile);
+        let count = states.pages.len() as u64 + 1;
+        for _ in 0..copies {
+            let mut between: Vec<usize> =
+                story.iter().map(|_| actor.some(count) as usize - 1).collect();
+            between.sort_unstable();
+            let mut walker = common::walker(&Limits::default());
+            walker.set_copied(Copied::PageByPage);
+            let dump = states.copy(&between);
+            let snapshot = walker.scan(dump, &kernel, Scope::ALL).expect("it is scanned");
+            let what = hidden(snapshot);
+            failed.extend(what.into_iter().map(|what| format!("{tale} {between:?}: {what}")));
+        }
+    }
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
 /// What an attacker takes a process out of.
 #[derive(Clone, Copy, Debug)]
 enum Hiding {
