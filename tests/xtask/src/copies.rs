@@ -313,7 +313,7 @@ fn scan(program: &Path, path: &Path, arguments: &[&str]) -> Result<Output, Strin
 
 /// Whether a reverse shell is the one of [`SHELL`], by its port.
 fn is_planted_shell(data: &Value) -> bool {
-    data["reverse_shell"].to_string().contains(":4444")
+    data["reverse_shell_details"].to_string().contains(":4444")
 }
 
 /// Counts alerts about anything but what was planted. A copy whose alerts cannot be printed is
