@@ -45,6 +45,7 @@ pub fn verify(
 ) -> Vec<Check> {
     let init_task = symbols.init_task.unwrap_or_default();
     let anchors = Anchors::read(memory, layouts, init_task, symbols.init_pid_ns);
+    let numbers = numbers(memory, layouts, &anchors);
     vec![
         Check { name: INIT_TASK, outcome: swapper(memory, layouts, init_task) },
         Check {
@@ -61,8 +62,9 @@ pub fn verify(
         },
         Check {
             name: "the pid namespace leads to its tasks",
-            outcome: anchors.pids.outcome_of_pairs(),
+            outcome: tree_of_pids(&anchors, &numbers),
         },
+        Check { name: "tasks have their pids", outcome: numbers },
         Check { name: "parents are tasks", outcome: parents(memory, layouts, &anchors) },
         Check {
             name: "the memory of processes can be read",
@@ -129,6 +131,44 @@ fn spread(tasks: &[Task], is_asked: impl Fn(&Task) -> bool) -> impl Iterator<Ite
     let asked: Vec<_> = tasks.iter().filter(|task| is_asked(task)).collect();
     let step = asked.len().div_ceil(ASKED_MAX).max(1);
     asked.into_iter().step_by(step)
+}
+
+/// The `struct pid` of each task has its number, and leads back to it.
+fn numbers(memory: &mut KernelMemory<'_>, layouts: &Layouts, anchors: &Anchors) -> CheckOutcome {
+    let links = u64::from(layouts.task_struct.pid_links.offset);
+    let upid = u64::from(layouts.pid.numbers.offset);
+    let mut poll = Poll::default();
+    for task in spread(&anchors.tasks, |task| task.pid != 0) {
+        let pid = task.thread_pid;
+        let first = object(memory, &layouts.pid, pid);
+        let number = first.and_then(|bytes| {
+            let first = View::new(&bytes).u64_at(layouts.pid.tasks, 0);
+            let bytes = object(memory, &layouts.upid, pid.plus(upid))?;
+            Ok((first, View::new(&bytes).unsigned(layouts.upid.nr)))
+        });
+        match number {
+            Err(silence) => poll.silence(silence),
+            Ok((first, number)) => {
+                let is_its = number == u64::from(task.pid) && first == task.address.plus(links).0;
+                poll.vote(is_its, || format!("that of {} has number {number}", task.pid));
+            }
+        }
+    }
+    poll.outcome_of_pairs()
+}
+
+/// The tree of pids leads to tasks with their numbers.
+///
+/// All of it hangs from one root. A copy may have the page of a new root from before that was one
+/// (`idr_alloc_cyclic`, lib/idr.c). If the tasks themselves lead to their pids and back, the tree
+/// is torn, and the profile is right.
+fn tree_of_pids(anchors: &Anchors, numbers: &CheckOutcome) -> CheckOutcome {
+    match anchors.pids.outcome_of_pairs() {
+        CheckOutcome::Failed(how) if *numbers == CheckOutcome::Passed && !anchors.has_no_tree => {
+            CheckOutcome::Undecided(how)
+        }
+        outcome => outcome,
+    }
 }
 
 /// Each task's parent is a task.

@@ -27,6 +27,8 @@ pub(super) struct Anchors {
     pub(super) links: Poll,
     /// Whether the entries of the tree lead to tasks with their numbers.
     pub(super) pids: Poll,
+    /// Whether the tree has nothing at all: since process 1 began, it always has something.
+    pub(super) has_no_tree: bool,
 }
 
 impl Anchors {
@@ -98,6 +100,7 @@ impl Anchors {
         };
         let entries = self.entries(memory, layouts, head);
         if entries.is_empty() && head == 0 {
+            self.has_no_tree = true;
             return self.pids.contradict(|| "the tree is empty".to_owned());
         }
         // The lowest numbers are those of the oldest tasks, which a tear concerns least.

@@ -105,15 +105,18 @@ impl Poll {
     pub(super) fn ask(&mut self, asked: Result<(), Silence>, whose: impl FnOnce() -> String) {
         match asked {
             Ok(()) => self.confirm(),
-            Err(silence) if silence.is_missing() => {
-                self.missing.get_or_insert_with(|| silence.text());
-            }
+            Err(silence) if silence.is_missing() => self.silence(silence),
             Err(silence) => self.contradict(|| format!("{}: {}", whose(), silence.text())),
         }
     }
 
+    /// As [`Self::ask`], where the object's address is enough to name it.
     pub(super) fn silence(&mut self, silence: Silence) {
-        self.ask(Err(silence), String::new);
+        if silence.is_missing() {
+            self.missing.get_or_insert_with(|| silence.text());
+        } else {
+            self.contradict(|| silence.text());
+        }
     }
 
     /// Whether an object that was to be asked could not be read.

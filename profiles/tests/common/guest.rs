@@ -326,6 +326,7 @@ impl Guest {
         }
         self.put(init, t.flags, u64::from(PF_KTHREAD));
         self.put(init, t.thread_pid, in_image(at::INIT_PID));
+        self.put(task, t.thread_pid, pid_va);
         self.put(task, t.mm, mm);
         self.put(task, t.files, files);
         let ns = u64::from(layouts.pid.numbers.offset + layouts.upid.ns.offset);
@@ -341,6 +342,8 @@ impl Guest {
         self.word(node + u64::from(layouts.xa_node.slots.offset) + 8, pid_va);
         let links = task_va + u64::from(t.pid_links.offset);
         self.put(self.behind(slab::PID), layouts.pid.tasks, links);
+        let number = u64::from(layouts.pid.numbers.offset + layouts.upid.nr.offset);
+        self.word(self.behind(slab::PID) + number, 1);
         self.put(self.behind(slab::MM), layouts.mm_struct.pgd, pgd_va);
         self.put(self.behind(slab::FILES), layouts.files_struct.fdt, fdt);
         self.put(self.behind(slab::FDT), layouts.fdtable.max_fds, 64);

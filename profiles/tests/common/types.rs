@@ -40,9 +40,10 @@ fn bytes_of(name: &str) -> u32 {
         "comm" | "padding" => 16,
         "nodename" | "release" => 72,
         "slots" => 512,
+        "numbers" => 32,
         "tasks" | "pid_links" | "thread_node" => 64,
         "pid" | "tgid" | "flags" | "max_fds" | "nr" => 4,
-        "shift" | "count" => 1,
+        "shift" | "count" | "offset" => 1,
         _ => 8,
     }
 }
