@@ -21,6 +21,10 @@ crate::layout! {
         shift: ["shift"],
         /// Number of slots in use.
         count: ["count"],
+        /// The slot of the node above that leads to this one; zero for the root.
+        offset?: ["offset"],
+        /// The node above; null for the root.
+        parent?: ["parent"],
         /// 64 children or entries (16 with `CONFIG_BASE_SMALL`).
         slots: ["slots"],
     }

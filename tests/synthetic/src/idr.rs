@@ -20,6 +20,14 @@ impl Memory {
         node
     }
 
+    /// Notes in a node which one is above it, and the slot there.
+    fn set_parent(&mut self, layout: &XaNode, node: KernelVa, above: KernelVa, slot: u64) {
+        if let Some((parent, offset)) = layout.parent.zip(layout.offset) {
+            self.put(node, parent, above.0);
+            self.put(node, offset, slot);
+        }
+    }
+
     fn count(&mut self, layout: &XaNode, node: KernelVa, by: i64) -> u64 {
         let count = self.get(node, layout.count).wrapping_add_signed(by);
         self.put(node, layout.count, count);
@@ -38,6 +46,7 @@ impl Memory {
         while index >> (shift + CHUNK_BITS) != 0 {
             shift += CHUNK_BITS;
             let above = self.new_node(layout, shift);
+            self.set_parent(layout, node, above, 0);
             self.put_word(above.plus(layout.slots.offset.into()), node.0 | 2);
             self.count(layout, above, 1);
             self.put_word(head, above.0 | 2);
@@ -50,6 +59,7 @@ impl Memory {
                 below
             } else {
                 let below = self.new_node(layout, shift);
+                self.set_parent(layout, below, node, index >> (shift + CHUNK_BITS) & 63);
                 self.put_word(slot, below.0 | 2);
                 self.count(layout, node, 1);
                 below

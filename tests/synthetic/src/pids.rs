@@ -37,6 +37,11 @@ impl Machine {
         self.pid_max = pid_max;
     }
 
+    /// Sets the number of the next process, unless that is in use (`kernel.ns_last_pid`).
+    pub fn set_next_pid(&mut self, number: u32) {
+        self.namespaces.pids[0].next = number;
+    }
+
     /// `idr_alloc_cyclic`: the next number that is not in use.
     fn free_number(&mut self, namespace: usize) -> u32 {
         let ids = (self.pid_max - RESERVED_PIDS) as usize;

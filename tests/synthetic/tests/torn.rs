@@ -20,7 +20,7 @@ use panoptes_decoders::kernel::xarray::{Slot, slot};
 use panoptes_decoders::source::{MachineSource, MemorySource, Outcome, PAGE_BYTES, Request};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::system::kernel_of;
-use panoptes_engine::walk::{Copied, Scope, Snapshot};
+use panoptes_engine::walk::{Copied, Kernel, ScanError, Scope, Snapshot, Walker};
 use panoptes_profiles::{Options, Profile, discover};
 use panoptes_synthetic::{Machine, Memory, Size, profile};
 
@@ -146,6 +146,24 @@ fn attach(dump: &mut Dump, release: &str) -> Result<Profile, String> {
     discover(dump, &options, &mut ()).map_err(|error| error.to_string())
 }
 
+/// Scans a copy of a machine of this release. `Err` is why it is refused.
+fn scan_of(dump: &mut Dump, release: &str) -> Result<Walker, String> {
+    let profile = attach(dump, release)?;
+    scan_with(dump, &kernel_of(&profile)).map_err(|why| format!("not scanned: {why}"))
+}
+
+fn scan_with(dump: &mut Dump, kernel: &Kernel) -> Result<Walker, ScanError> {
+    let mut walker = common::walker(&Limits::default());
+    walker.set_copied(Copied::PageByPage);
+    walker.scan(dump, kernel, Scope::ALL)?;
+    Ok(walker)
+}
+
+/// A number of the environment: of copies, or of the seed.
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
+}
+
 /// Pages between two changes of the machine of a seed.
 fn pages(seed: u64) -> u64 {
     PAGES[(seed / RELEASES.len() as u64 % PAGES.len() as u64) as usize]
@@ -159,15 +177,10 @@ fn wrong(seed: u64) -> Vec<String> {
     let mut dump = Dump::of(&mut machine, &mut actor, pages(seed));
     let after = processes(&machine);
     let lived = before.into_iter().filter(|(pid, start)| after.get(pid) == Some(start));
-    let profile = match attach(&mut dump, machine.release()) {
-        Ok(profile) => profile,
-        Err(why) => return vec![format!("refused: {why}")],
-    };
-    let mut walker = common::walker(&Limits::default());
-    walker.set_copied(Copied::PageByPage);
-    match walker.scan(&mut dump, &kernel_of(&profile), Scope::ALL) {
-        Err(why) => vec![format!("not scanned: {why}")],
-        Ok(snapshot) => {
+    match scan_of(&mut dump, machine.release()) {
+        Err(why) => vec![format!("refused: {why}")],
+        Ok(walker) => {
+            let snapshot = walker.snapshot();
             let lacking = lived.filter_map(|process| missing(snapshot, process));
             lacking.chain(hidden(snapshot)).collect()
         }
@@ -287,7 +300,6 @@ impl States {
 /// The acts happen at any places of the copy, in their order.
 #[test]
 fn nothing_that_happens_during_a_copy_hides_a_process() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let copies = number("PANOPTES_TORN").unwrap_or(30) * 5;
     let mut failed = Vec::new();
     for (release, (tale, story)) in RELEASES.iter().cycle().zip(STORIES.iter().enumerate()) {
@@ -302,11 +314,8 @@ fn nothing_that_happens_during_a_copy_hides_a_process() {
             let mut between: Vec<usize> =
                 story.iter().map(|_| actor.some(count) as usize - 1).collect();
             between.sort_unstable();
-            let mut walker = common::walker(&Limits::default());
-            walker.set_copied(Copied::PageByPage);
-            let dump = states.copy(&between);
-            let snapshot = walker.scan(dump, &kernel, Scope::ALL).expect("it is scanned");
-            let what = hidden(snapshot);
+            let walker = scan_with(states.copy(&between), &kernel).expect("it is scanned");
+            let what = hidden(walker.snapshot());
             failed.extend(what.into_iter().map(|what| format!("{tale} {between:?}: {what}")));
         }
     }
@@ -343,9 +352,8 @@ impl Hiding {
                 skip(machine.memory(), task.plus(sibling.offset.into()));
             }
             Self::Idr => {
-                let namespace = machine.symbol("init_pid_ns").expect("it is known");
-                let offset = layouts.pid_namespace.idr.offset + layouts.idr.xa_head.offset;
-                let slot = slot_of(machine.memory(), &layouts, namespace.plus(offset.into()), pid);
+                let root = root_of_numbers(machine);
+                let slot = slot_of(machine.memory(), &layouts, root, pid);
                 machine.memory().put_word(slot, 0);
             }
             Self::Pid => {
@@ -397,49 +405,81 @@ fn shows(seed: u64, hiding: Hiding) -> Option<bool> {
     if !is_alive(&machine) {
         return None;
     }
-    let profile = attach(&mut dump, machine.release()).expect("the copy is not refused");
-    let mut walker = common::walker(&Limits::default());
-    walker.set_copied(Copied::PageByPage);
-    let scan = walker.scan(&mut dump, &kernel_of(&profile), Scope::ALL);
-    let snapshot = scan.expect("the copy is scanned");
-    let process = snapshot.process_by_pid(victim);
-    let leader = process.and_then(|process| snapshot.leader(process));
-    let is_it = leader.is_some_and(|row| row.task.start_boottime == start_ns);
-    Some(is_it && process.is_some_and(|process| !process.missing.is_empty()))
+    let walker = scan_of(&mut dump, machine.release()).expect("the copy is not refused");
+    Some(shows_hidden(walker.snapshot(), (victim, start_ns)))
 }
 
-/// The tree of numbers got a new root after the page of that was copied: a free node then.
+/// Whether a view lacks a process.
+fn shows_hidden(snapshot: &Snapshot, (pid, start_ns): (u32, u64)) -> bool {
+    let process = snapshot.process_by_pid(pid);
+    let leader = process.and_then(|process| snapshot.leader(process));
+    let is_it = leader.is_some_and(|row| row.task.start_boottime == start_ns);
+    is_it && process.is_some_and(|process| !process.missing.is_empty())
+}
+
+/// The place of the pointer to the root of the tree of numbers.
+fn root_of_numbers(machine: &Machine) -> KernelVa {
+    let layouts = machine.layouts();
+    let namespace = machine.symbol("init_pid_ns").expect("it is known");
+    namespace.plus((layouts.pid_namespace.idr.offset + layouts.idr.xa_head.offset).into())
+}
+
+/// The tree of numbers got a new root after the page of that was copied. The page had a free node
+/// then, or something else.
 #[test]
 fn a_copy_without_the_tree_of_numbers_has_all_processes() {
     let size = Size { processes: 150, kernel_threads: 20, threads: 0, ..Size::default() };
-    for release in RELEASES {
+    for (release, is_free) in RELEASES.iter().flat_map(|it| [(it, true), (it, false)]) {
         let mut machine =
             Machine::builder(&profile(release)).size(size).memory(MEMORY_BYTES).build();
-        let layouts = machine.layouts();
-        let namespace = machine.symbol("init_pid_ns").expect("it is known");
-        let offset = layouts.pid_namespace.idr.offset + layouts.idr.xa_head.offset;
-        let head = machine.memory().word(namespace.plus(offset.into()));
-        let Slot::Node(root) = slot(head) else { panic!("the tree has one node only") };
+        let layout = machine.layouts().xa_node;
+        let head = root_of_numbers(&machine);
+        let Slot::Node(root) = slot(machine.memory().word(head)) else {
+            panic!("the tree has one node only")
+        };
+        let other = machine.process(1).task.0;
         for number in 0..64 {
-            let at = u64::from(layouts.xa_node.slots.offset) + number * 8;
-            machine.memory().put_word(root.plus(at), 0);
+            let at = root.plus(u64::from(layout.slots.offset) + number * 8);
+            let entry = if is_free || number > 27 { 0 } else { other + number * 64 };
+            machine.memory().put_word(at, entry);
         }
         let living = processes(&machine);
-        let bytes = machine.memory().bytes().to_vec();
-        let mut dump = Dump { bytes, regions: [0..MEMORY_BYTES, MEMORY_BYTES..MEMORY_BYTES] };
-        let profile = attach(&mut dump, release).expect("the copy is not refused");
-        let mut walker = common::walker(&Limits::default());
-        walker.set_copied(Copied::PageByPage);
-        let scan = walker.scan(&mut dump, &kernel_of(&profile), Scope::ALL);
-        let snapshot = scan.expect("the copy is scanned");
-        let lacking: Vec<_> = living.into_iter().filter_map(|it| missing(snapshot, it)).collect();
-        assert!(lacking.is_empty(), "{release}: {lacking:#?}");
+        let walker = scan_of(&mut whole(&mut machine), release).expect("the copy is not refused");
+        let snapshot = walker.snapshot();
+        let mut wrong = hidden(snapshot);
+        wrong.extend(living.into_iter().filter_map(|it| missing(snapshot, it)));
+        assert!(wrong.is_empty(), "{release}: {wrong:#?}");
     }
+}
+
+/// The numbers around that of the hidden process were those of others that have ended.
+#[test]
+fn a_process_alone_in_its_node_that_is_hidden_is_detected() {
+    for (release, hiding) in RELEASES.iter().flat_map(|it| HIDINGS.map(|hiding| (it, hiding))) {
+        let builder = Machine::builder(&profile(release)).memory(MEMORY_BYTES);
+        let mut machine = builder.heap_pages().build();
+        machine.set_next_pid(5333);
+        let victim = machine.fork(1);
+        machine.exec(victim, "/usr/bin/bash", &["bash"]);
+        let start_ns = machine.process(victim).start_ns;
+        assert_eq!(victim, 5333);
+        machine.tick(90_000_000_000);
+        machine.set_next_pid(9000);
+        machine.fork(1);
+        hiding.hide(&mut machine, victim);
+        let walker = scan_of(&mut whole(&mut machine), release).expect("the copy is not refused");
+        assert!(shows_hidden(walker.snapshot(), (victim, start_ns)), "{release}, {hiding:?}");
+    }
+}
+
+/// A copy of a machine that does nothing meanwhile.
+fn whole(machine: &mut Machine) -> Dump {
+    let bytes = machine.memory().bytes().to_vec();
+    Dump { bytes, regions: [0..MEMORY_BYTES, MEMORY_BYTES..MEMORY_BYTES] }
 }
 
 #[test]
 fn processes_that_are_hidden_in_torn_copies_are_detected() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
     let seeds = number("PANOPTES_TORN").unwrap_or(40);
     let (mut all, mut detected) = (0, 0);
     for hiding in HIDINGS {
@@ -454,7 +494,6 @@ fn processes_that_are_hidden_in_torn_copies_are_detected() {
 
 #[test]
 fn torn_copies_have_all_that_lived_through_them() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
     let seeds = match number("PANOPTES_TORN_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..number("PANOPTES_TORN").unwrap_or(60),

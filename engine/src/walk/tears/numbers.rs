@@ -3,25 +3,36 @@
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::task_struct::{PIDTYPE_PGID, PIDTYPE_SID};
 use panoptes_decoders::kernel::xarray::{self, Slot};
-use panoptes_decoders::layout::View;
 
 use super::super::snapshot::{ProcessRow, view};
 use super::{FORK_MAX_NS, LINK_BYTES, Probe};
 
-/// Slots of a node (`XA_CHUNK_SIZE`, include/linux/xarray.h).
-const NODE_SLOTS: u32 = 64;
+/// Bits of a number that a node decides (`XA_CHUNK_SHIFT`, include/linux/xarray.h).
+const NODE_BITS: u64 = 6;
+/// Slots of a node.
+const NODE_SLOTS: u32 = 1 << NODE_BITS;
+
+/// A node of the tree on the way to a number.
+#[derive(Clone, Copy)]
+struct Node {
+    address: KernelVa,
+    /// Number of index bits below it.
+    shift: u64,
+    /// Its slot that leads to the number.
+    slot: u64,
+    /// Whether it names the node from which it was reached as the one above it, and the slot there.
+    is_linked: bool,
+}
 
 impl Probe<'_, '_> {
     /// Notes the slot of the process's number in the pid IDR. Returns whether the slot lacks it.
-    /// A node proves that only if it leads to another living process: its memory may be another
-    /// tree's.
+    /// A node proves that only if it is one of the tree: its memory may be another tree's.
     pub(super) fn look_at_idr(&mut self, is_missing: bool) -> bool {
         let kernel = self.memory.kernel;
         let layout = &kernel.layouts.xa_node;
         let offset = kernel.layouts.pid_namespace.idr.offset + kernel.layouts.idr.xa_head.offset;
         let mut place = kernel.roots.init_pid_ns.plus(offset.into());
-        let number = u64::from(self.task.pid);
-        let mut above: Option<u64> = None;
+        let mut above: Option<Node> = None;
         for _ in 0..xarray::DEPTH_MAX {
             let Some(word) = self.word(place) else { return false };
             match xarray::slot(word) {
@@ -33,25 +44,35 @@ impl Probe<'_, '_> {
                     }
                     return false;
                 }
-                Slot::Node(node) => {
-                    let view = self.memory.read_one(self.reader, node, &layout.packing);
-                    let Some(shift) = view.map(|view: View<'_>| view.unsigned(layout.shift)) else {
-                        return false;
-                    };
-                    if shift >= 64 || above.is_some_and(|above| above != shift + 6) {
-                        return false;
-                    }
-                    let slot = number >> shift & 63;
-                    place = node.plus(u64::from(layout.slots.offset) + slot * LINK_BYTES);
-                    above = Some(shift);
+                Slot::Node(address) => {
+                    let Some(node) = self.node(address, above) else { return false };
+                    place = address.plus(u64::from(layout.slots.offset) + node.slot * LINK_BYTES);
+                    above = Some(node);
                 }
                 Slot::Entry(_) | Slot::Empty => {
-                    let Some(shift) = above.filter(|_| is_missing) else { return false };
-                    return self.has_relatives(number, shift) && self.lack_number(place, shift);
+                    let Some(node) = above.filter(|_| is_missing) else { return false };
+                    let is_proof = node.is_linked || self.has_relatives(node.shift);
+                    return is_proof && self.lack_number(place, node.shift);
                 }
             }
         }
         false
+    }
+
+    /// The node at an address, below another one.
+    fn node(&mut self, address: KernelVa, above: Option<Node>) -> Option<Node> {
+        let layout = &self.memory.kernel.layouts.xa_node;
+        let view = self.memory.read_one(self.reader, address, &layout.packing)?;
+        let shift = view.unsigned(layout.shift);
+        if shift >= 64 || above.is_some_and(|above| above.shift != shift + NODE_BITS) {
+            return None;
+        }
+        let is_linked = above.is_some_and(|above| {
+            view.optional(layout.parent) == Some(above.address.0)
+                && view.optional(layout.offset) == Some(above.slot)
+        });
+        let slot = u64::from(self.task.pid) >> shift & u64::from(NODE_SLOTS - 1);
+        Some(Node { address, shift, slot, is_linked })
     }
 
     /// Notes a slot that lacks the number. The slots of later processes in the same node show when
@@ -77,9 +98,10 @@ impl Probe<'_, '_> {
     }
 
     /// Whether the IDR shows another living process whose number is below the same node.
-    fn has_relatives(&self, number: u64, shift: u64) -> bool {
+    fn has_relatives(&self, shift: u64) -> bool {
+        let part = |pid: u32| u64::from(pid) >> shift >> NODE_BITS;
         self.threads.iter().any(|row| {
-            let is_near = u64::from(row.task.pid) >> shift >> 6 == number >> shift >> 6;
+            let is_near = part(row.task.pid) == part(self.task.pid);
             is_near && row.views & view::IDR != 0 && row.task.address != self.task.address
         })
     }
