@@ -64,7 +64,7 @@ impl Walker {
         if self.snapshot.copied != Copied::PageByPage {
             return;
         }
-        let clock = CopyClock::of(&mut self.reader, memory, &self.snapshot);
+        let mut clock = None;
         let mut steps = STEPS_MAX;
         for index in self.snapshot.processes.indexes() {
             let process = self.snapshot.processes[index];
@@ -76,6 +76,8 @@ impl Walker {
             let (threads, mms) = (self.snapshot.threads.len(), self.snapshot.mms.len());
             steps = steps.saturating_sub((threads + mms * MM_STEPS) as u64);
             let proven = if steps > 0 {
+                let Self { reader, snapshot, .. } = &mut *self;
+                let clock = *clock.get_or_insert_with(|| CopyClock::of(reader, memory, snapshot));
                 self.proven_views(memory, clock, &ProcessRow { missing: unseen, ..process })
             } else {
                 Views::NONE

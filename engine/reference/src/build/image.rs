@@ -281,7 +281,7 @@ fn of_docker(store: &Store, options: &Options) -> Result<Parts, Error> {
 
 /// The configuration's settings for containers of the image.
 fn image(configuration: &Configuration) -> Image {
-    let platform = Some(configuration.platform_name());
+    let platform = Some(configuration.platform.name());
     let mut image = Image { platform, ..Image::default() };
     if let Some(config) = &configuration.config {
         image.entrypoint = config.entrypoint.clone().unwrap_or_default();

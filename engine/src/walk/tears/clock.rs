@@ -3,8 +3,7 @@
 use core::ops::Range;
 
 use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::kernel::Layouts;
-use panoptes_decoders::kernel::task_struct::{PID_MAX_LIMIT, Task};
+use panoptes_decoders::kernel::task_struct::{PID_MAX_LIMIT, Task, TaskStruct};
 use panoptes_decoders::layout::Field;
 use panoptes_decoders::source::PAGE_BYTES;
 
@@ -54,14 +53,14 @@ impl CopyClock {
         let page = page_of(kernel, kernel.roots.timekeeper);
         let (pages, holes) = extent(memory.source.regions());
         let mut clock = Self { now, page, newest: now, pages, holes, ..Self::default() };
+        let layout = &kernel.layouts.task_struct;
         for row in snapshot.threads.iter().skip(1) {
             clock.newest = clock.newest.max(row.task.start_boottime);
             clock.note(page_of(kernel, row.task.address), row.task.start_boottime);
-            for at in neighbours(&kernel.layouts, &row.task) {
+            for at in neighbours(layout, &row.task) {
                 if !at.is_plausible() || snapshot.threads.find(at.0).is_some() {
                     continue;
                 }
-                let layout = &kernel.layouts.task_struct;
                 reader.clear();
                 reader.push(&kernel.space, at, &layout.packing);
                 memory.run(reader);
@@ -156,8 +155,7 @@ fn was_task(task: &Task) -> bool {
 
 /// Tasks to which a task's links lead. Where one is in no list any more, its memory shows when the
 /// last task began that had it.
-fn neighbours(layouts: &Layouts, task: &Task) -> impl Iterator<Item = KernelVa> {
-    let layout = &layouts.task_struct;
+fn neighbours(layout: &TaskStruct, task: &Task) -> impl Iterator<Item = KernelVa> {
     let at = |link: KernelVa, field: Option<Field>| {
         let begin = field.map(|field| link.minus(field.offset.into()));
         begin.unwrap_or(KernelVa::NULL)

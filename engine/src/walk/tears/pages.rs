@@ -4,6 +4,7 @@
 //! (`memblock_alloc`, mm/memblock.c), so a copy has it last. It keeps there of which address space,
 //! and where in it, each anonymous page is.
 
+use arrayvec::ArrayVec;
 use panoptes_decoders::address::{KernelVa, UserVa};
 use panoptes_decoders::kernel::page::CachedPage;
 use panoptes_decoders::kernel::task_struct::Task;
@@ -63,6 +64,7 @@ impl Probe<'_, '_> {
         if others.any(|other| other.mm == process.mm) || !self.has_space(spaces, mm, has_name) {
             return;
         }
+        let Some(heirs) = self.heirs(spaces, mm) else { return };
         let areas = spaces.vmas.range(mm.vmas).iter().map(|row| row.vma);
         let is_anonymous = |area: &Vma| area.file.is_null() && !area.anon_vma.is_null();
         let mut last = KernelVa::NULL;
@@ -73,7 +75,7 @@ impl Probe<'_, '_> {
                 continue;
             }
             let Some((page, place)) = self.own_page(mm, &area) else { continue };
-            if self.is_shared(spaces, mm, page) {
+            if self.is_shared(&heirs, page) {
                 continue;
             }
             last = area.anon_vma;
@@ -115,10 +117,10 @@ impl Probe<'_, '_> {
         let bytes = self.memory.kernel.space.levels.page_bytes();
         let count = area.end.saturating_sub(area.start) / bytes;
         let last = count.saturating_sub(PAGES_MAX).max(PAGES_MAX);
+        let first = area.page_offset.checked_mul(PAGE_BYTES)?.checked_div(bytes)?;
         for number in (0..count.min(PAGES_MAX)).chain(last..count) {
             let at = UserVa(area.start + number * bytes);
             let Some(entry) = self.page_struct_of(mm.pgd, at) else { continue };
-            let first = area.page_offset.checked_mul(PAGE_BYTES)?.checked_div(bytes)?;
             let index = first.checked_add(number)?;
             if let Some(place) = self.place_of_page(entry, area.anon_vma, index) {
                 return Some((OwnPage { at, entry }, place));
@@ -138,24 +140,28 @@ impl Probe<'_, '_> {
         self.reader.physical(0).filter(|_| is_own).map(|at| at.0 / PAGE_BYTES)
     }
 
-    /// Whether another process may have the same page: a child that was forked, and has not written
-    /// to it. If its parent has ended, it has one of the older processes as its parent now.
-    fn is_shared(&mut self, spaces: Spaces<'_>, mm: &MmRow, page: OwnPage) -> bool {
-        let alike =
+    /// The page tables of other processes that may have pages of this one: children that were
+    /// forked. If their parent has ended, they have one of the older processes as their parent now.
+    /// `None` if there are too many.
+    fn heirs(&self, spaces: Spaces<'_>, mm: &MmRow) -> Option<ArrayVec<KernelVa, ALIKE_MAX>> {
+        let is_alike =
             |other: &&MmRow| other.address != mm.address && other.heap.start == mm.heap.start;
-        let mut compared = 0;
-        for other in spaces.mms.iter().filter(alike) {
+        let mut heirs = ArrayVec::new();
+        for other in spaces.mms.iter().filter(is_alike) {
             let process = spaces.processes.at(other.process);
-            if process.is_some_and(|process| !self.may_be_child(process)) {
-                continue;
-            }
-            compared += 1;
-            let theirs = self.page_struct_of(other.pgd, page.at);
-            if compared > ALIKE_MAX || theirs.is_none_or(|theirs| theirs == page.entry) {
-                return true;
+            if process.is_none_or(|process| self.may_be_child(process)) {
+                heirs.try_push(other.pgd).ok()?;
             }
         }
-        false
+        Some(heirs)
+    }
+
+    /// Whether another process may have the same page, since it has not written to it.
+    fn is_shared(&mut self, heirs: &[KernelVa], page: OwnPage) -> bool {
+        heirs.iter().any(|&pgd| {
+            let theirs = self.page_struct_of(pgd, page.at);
+            theirs.is_none_or(|theirs| theirs == page.entry)
+        })
     }
 
     /// Whether a process may be a child of this one, or one that lost this one as its parent.

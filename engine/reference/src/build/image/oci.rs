@@ -44,9 +44,8 @@ pub(super) struct Platform {
 /// How containers of an image start, and what its layers are.
 #[derive(Debug, Deserialize)]
 pub(super) struct Configuration {
-    os: String,
-    architecture: String,
-    variant: Option<String>,
+    #[serde(flatten)]
+    pub(super) platform: Platform,
     pub(super) config: Option<Settings>,
     pub(super) rootfs: RootFolder,
 }
@@ -77,21 +76,11 @@ impl Descriptor {
 impl Platform {
     /// As `--platform` has it: the system, the architecture and its variant.
     pub(super) fn name(&self) -> String {
-        platform_name(&self.os, &self.architecture, self.variant.as_deref())
-    }
-}
-
-impl Configuration {
-    /// The name of the image's platform, as [`Platform::name`] has it.
-    pub(super) fn platform_name(&self) -> String {
-        platform_name(&self.os, &self.architecture, self.variant.as_deref())
-    }
-}
-
-fn platform_name(os: &str, architecture: &str, variant: Option<&str>) -> String {
-    match variant {
-        Some(variant) => format!("{os}/{architecture}/{variant}"),
-        None => format!("{os}/{architecture}"),
+        let Self { os, architecture, variant } = self;
+        match variant {
+            Some(variant) => format!("{os}/{architecture}/{variant}"),
+            None => format!("{os}/{architecture}"),
+        }
     }
 }
 
@@ -107,7 +96,7 @@ mod tests {
             "rootfs": {"type": "layers", "diff_ids": ["sha256:00"]}
         }"#;
         let configuration: Configuration = serde_json::from_str(text).unwrap();
-        assert_eq!(configuration.platform_name(), "linux/arm/v7");
+        assert_eq!(configuration.platform.name(), "linux/arm/v7");
         let settings = configuration.config.unwrap();
         assert_eq!((settings.entrypoint, settings.env), (None, None));
         assert_eq!(settings.cmd.as_deref(), Some(&["sh".to_owned()][..]));
