@@ -25,6 +25,8 @@ crate::layout! {
         offset?: ["offset"],
         /// The node above; null for the root.
         parent?: ["parent"],
+        /// The tree: `struct xarray *`.
+        array?: ["array"],
         /// 64 children or entries (16 with `CONFIG_BASE_SMALL`).
         slots: ["slots"],
     }

@@ -105,7 +105,10 @@ impl Walker {
         self.scratch.numbers = numbers;
 
         // The view is incomplete if a task of the tree is unreadable or does not look like a task.
-        self.hints.idr_trusted = self.snapshot.idr_complete && self.snapshot.losses.unreadable == 0;
+        // A tree that leads to no task at all is none: process 1 never ends.
+        let is_tree = self.snapshot.threads.iter().any(|row| row.views & view::IDR != 0);
+        self.hints.idr_trusted =
+            is_tree && self.snapshot.idr_complete && self.snapshot.losses.unreadable == 0;
 
         let mut lists = Lists::begin(&self.snapshot.threads, self.snapshot.copied, kernel);
         self.scratch.groups.clear();

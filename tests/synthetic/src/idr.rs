@@ -8,15 +8,37 @@ use crate::memory::Memory;
 /// Index bits of a node (`XA_CHUNK_SHIFT`).
 const CHUNK_BITS: u32 = 6;
 
+/// Where a tree is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tree {
+    /// `struct xarray *`
+    pub(crate) array: KernelVa,
+    /// Its pointer to the root.
+    pub(crate) head: KernelVa,
+}
+
 impl Memory {
     fn node_slot(layout: &XaNode, node: KernelVa, index: u64, shift: u32) -> KernelVa {
         let slot = (index >> shift) & 63;
         node.plus(u64::from(layout.slots.offset) + slot * 8)
     }
 
-    fn new_node(&mut self, layout: &XaNode, shift: u32) -> KernelVa {
+    /// A node of the tree with its root pointer at `head`, in a slot of the node above.
+    fn new_node(
+        &mut self,
+        layout: &XaNode,
+        tree: Tree,
+        shift: u32,
+        above: Option<(KernelVa, u64)>,
+    ) -> KernelVa {
         let node = self.allocate(layout.size);
         self.put(node, layout.shift, shift.into());
+        if let Some(array) = layout.array {
+            self.put(node, array, tree.array.0);
+        }
+        if let Some((above, slot)) = above {
+            self.set_parent(layout, node, above, slot);
+        }
         node
     }
 
@@ -36,16 +58,17 @@ impl Memory {
 
     /// Stores `entry` at `index` of the tree with its root pointer at `head`. New nodes are
     /// complete before the tree leads to them.
-    pub(crate) fn tree_store(&mut self, layout: &XaNode, head: KernelVa, index: u64, entry: u64) {
+    pub(crate) fn tree_store(&mut self, layout: &XaNode, tree: Tree, index: u64, entry: u64) {
+        let head = tree.head;
         if self.word(head) == 0 {
-            let node = self.new_node(layout, 0);
+            let node = self.new_node(layout, tree, 0, None);
             self.put_word(head, node.0 | 2);
         }
         let mut node = self.tree_root(head);
         let mut shift = self.get(node, layout.shift) as u32;
         while index >> (shift + CHUNK_BITS) != 0 {
             shift += CHUNK_BITS;
-            let above = self.new_node(layout, shift);
+            let above = self.new_node(layout, tree, shift, None);
             self.set_parent(layout, node, above, 0);
             self.put_word(above.plus(layout.slots.offset.into()), node.0 | 2);
             self.count(layout, above, 1);
@@ -54,16 +77,16 @@ impl Memory {
         }
         while shift > 0 {
             let slot = Self::node_slot(layout, node, index, shift);
-            shift -= CHUNK_BITS;
             node = if let Slot::Node(below) = xarray::slot(self.word(slot)) {
                 below
             } else {
-                let below = self.new_node(layout, shift);
-                self.set_parent(layout, below, node, index >> (shift + CHUNK_BITS) & 63);
+                let at = (node, index >> shift & 63);
+                let below = self.new_node(layout, tree, shift - CHUNK_BITS, Some(at));
                 self.put_word(slot, below.0 | 2);
                 self.count(layout, node, 1);
                 below
             };
+            shift -= CHUNK_BITS;
         }
         let slot = Self::node_slot(layout, node, index, 0);
         if self.word(slot) == 0 {
@@ -72,10 +95,11 @@ impl Memory {
         self.put_word(slot, entry);
     }
 
-    /// Removes the entry at `index`, and the nodes that hold nothing any more.
-    pub(crate) fn tree_erase(&mut self, layout: &XaNode, head: KernelVa, index: u64) {
+    /// Removes the entry at `index`, and the nodes that hold nothing any more. A node that is freed
+    /// keeps its place in the tree.
+    pub(crate) fn tree_erase(&mut self, layout: &XaNode, tree: Tree, index: u64) {
         let mut path = Vec::new();
-        let mut node = self.tree_root(head);
+        let mut node = self.tree_root(tree.head);
         loop {
             let shift = self.get(node, layout.shift) as u32;
             let slot = Self::node_slot(layout, node, index, shift);
@@ -90,7 +114,24 @@ impl Memory {
             if self.count(layout, node, -1) > 0 || path.is_empty() {
                 break;
             }
-            self.release(node, layout.size);
+            self.release_later(node, layout.size);
+        }
+        self.tree_shrink(layout, tree.head);
+    }
+
+    /// Removes roots with nothing but their first node (`radix_tree_shrink`).
+    fn tree_shrink(&mut self, layout: &XaNode, head: KernelVa) {
+        loop {
+            let root = self.tree_root(head);
+            let first = root.plus(layout.slots.offset.into());
+            let Slot::Node(below) = xarray::slot(self.word(first)) else { return };
+            if self.get(root, layout.count) != 1 || self.get(root, layout.shift) == 0 {
+                return;
+            }
+            self.set_parent(layout, below, KernelVa::NULL, 0);
+            self.put_word(head, below.0 | 2);
+            self.put_word(first, 0);
+            self.release_later(root, layout.size);
         }
     }
 

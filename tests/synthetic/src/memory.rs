@@ -5,7 +5,7 @@
 //! keep a journal: a change of many stores is then played store by store ([`Memory::step`]), or two
 //! changes are at the same time (`stores`). A [`Mirror`] repeats the stores in a file.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -23,6 +23,9 @@ pub(crate) const IMAGE_PHYSICAL: u64 = 16 << 20;
 /// `__PAGE_OFFSET_BASE_L4` (arch/x86/include/asm/page_64_types.h): the direct map without KASLR.
 pub(crate) const DIRECT_MAP: u64 = 0xffff_8880_0000_0000;
 
+/// Number of objects that wait for a grace period.
+const GRACE_OBJECTS: usize = 2;
+
 /// The memory of one machine.
 #[derive(Debug)]
 pub struct Memory {
@@ -33,6 +36,8 @@ pub struct Memory {
     next: u64,
     /// Freed objects, by size; the last one freed is used first.
     free: HashMap<u64, Vec<KernelVa>>,
+    /// Objects that are freed after a grace period of RCU, the oldest first.
+    deferred: VecDeque<(KernelVa, u32)>,
     journal: Option<Vec<Store>>,
     pending: Stores,
     /// What waited when a second operation began, until that is made.
@@ -57,6 +62,7 @@ impl Memory {
             image,
             next: end.next_multiple_of(2 << 20),
             free: HashMap::new(),
+            deferred: VecDeque::new(),
             journal: None,
             pending: Stores::default(),
             paused: Stores::default(),
@@ -323,6 +329,16 @@ impl Memory {
     pub(crate) fn release(&mut self, at: KernelVa, bytes: u32) {
         self.touch(at, bytes);
         self.free.entry(slab_size(bytes)).or_default().push(at);
+    }
+
+    /// Frees an object after a grace period of RCU: when some others have been freed so.
+    pub(crate) fn release_later(&mut self, at: KernelVa, bytes: u32) {
+        self.deferred.push_back((at, bytes));
+        if self.deferred.len() > GRACE_OBJECTS
+            && let Some((at, bytes)) = self.deferred.pop_front()
+        {
+            self.release(at, bytes);
+        }
     }
 
     /// Notes that the kernel changes the references to an object here, of which there is no store:

@@ -3,6 +3,7 @@
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::source::PAGE_BYTES;
 
+use crate::idr::Tree;
 use crate::machine::Machine;
 use crate::page_tables::VMEMMAP;
 
@@ -22,6 +23,8 @@ impl Machine {
         let old = self.tree.nodes[node].pages.clone();
         let count = content.len().div_ceil(PAGE_BYTES as usize);
         let head = mapping.plus(layouts.address_space.xa_head.offset.into());
+        // Nobody reads the field of a node that has the address of this tree.
+        let tree = Tree { array: head, head };
         for (index, bytes) in content.chunks(PAGE_BYTES as usize).enumerate() {
             if let Some(&page) = old.get(index) {
                 let mut whole = [0; PAGE_BYTES as usize];
@@ -32,11 +35,11 @@ impl Machine {
             let page = self.memory.allocate(PAGE_BYTES as u32);
             self.memory.write(page, bytes);
             let descriptor = self.fill_page(page, mapping, index as u64);
-            self.memory.tree_store(&layouts.xa_node, head, index as u64, descriptor.0);
+            self.memory.tree_store(&layouts.xa_node, tree, index as u64, descriptor.0);
             self.tree.nodes[node].pages.push(page);
         }
         for (index, &page) in old.iter().enumerate().skip(count) {
-            self.memory.tree_erase(&layouts.xa_node, head, index as u64);
+            self.memory.tree_erase(&layouts.xa_node, tree, index as u64);
             self.memory.release(page, PAGE_BYTES as u32);
         }
         self.tree.nodes[node].pages.truncate(count);

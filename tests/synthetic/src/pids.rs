@@ -2,6 +2,7 @@
 
 use panoptes_decoders::address::KernelVa;
 
+use crate::idr::Tree;
 use crate::machine::Machine;
 
 /// `RESERVED_PIDS` (kernel/pid.c): where numbers begin anew.
@@ -37,9 +38,11 @@ impl Machine {
         self.pid_max = pid_max;
     }
 
-    /// Sets the number of the next process, unless that is in use (`kernel.ns_last_pid`).
+    /// Sets the number of the next process (`kernel.ns_last_pid`). If that is in use, it gets the
+    /// next one that is not.
     pub fn set_next_pid(&mut self, number: u32) {
-        self.namespaces.pids[0].next = number;
+        let space = &mut self.namespaces.pids[0];
+        (space.next, space.is_wrapped) = (number.max(1), true);
     }
 
     /// `idr_alloc_cyclic`: the next number that is not in use.
@@ -86,8 +89,8 @@ impl Machine {
         for &(namespace, number) in &numbers {
             let ns = self.namespaces.pids[namespace].address;
             let idr = ns.plus(layouts.pid_namespace.idr.offset.into());
-            let head = idr.plus(layouts.idr.xa_head.offset.into());
-            self.memory.tree_store(&layouts.xa_node, head, number.into(), address.0);
+            let tree = Tree { array: idr, head: idr.plus(layouts.idr.xa_head.offset.into()) };
+            self.memory.tree_store(&layouts.xa_node, tree, number.into(), address.0);
             self.memory.put(idr, layouts.idr.idr_next, u64::from(number) + 1);
         }
         let (outer, inner) = (numbers[0].1, numbers[numbers.len() - 1].1);
@@ -122,8 +125,8 @@ impl Machine {
         for &(namespace, number) in &pid.numbers {
             let ns = self.namespaces.pids[namespace].address;
             let idr = ns.plus(layouts.pid_namespace.idr.offset.into());
-            let head = idr.plus(layouts.idr.xa_head.offset.into());
-            self.memory.tree_erase(&layouts.xa_node, head, number.into());
+            let tree = Tree { array: idr, head: idr.plus(layouts.idr.xa_head.offset.into()) };
+            self.memory.tree_erase(&layouts.xa_node, tree, number.into());
         }
         self.memory.release(pid.address, pid.bytes);
     }

@@ -5,7 +5,7 @@ use panoptes_decoders::kernel::task_struct::{PIDTYPE_PGID, PIDTYPE_SID};
 use panoptes_decoders::kernel::xarray::{self, Slot};
 
 use super::super::snapshot::{ProcessRow, view};
-use super::{FORK_MAX_NS, LINK_BYTES, Probe};
+use super::{FORK_MAX_NS, Kernel, LINK_BYTES, Probe};
 
 /// Bits of a number that a node decides (`XA_CHUNK_SHIFT`, include/linux/xarray.h).
 const NODE_BITS: u64 = 6;
@@ -20,13 +20,16 @@ struct Node {
     shift: u64,
     /// Its slot that leads to the number.
     slot: u64,
-    /// Whether it names the node from which it was reached as the one above it, and the slot there.
+    is_root: bool,
+    /// Whether it and all nodes above it are in use, and each is at its own place in this tree.
     is_linked: bool,
 }
 
 impl Probe<'_, '_> {
     /// Notes the slot of the process's number in the pid IDR. Returns whether the slot lacks it.
-    /// A node proves that only if it is one of the tree: its memory may be another tree's.
+    /// A node proves that only if it was one of the tree when its page was copied: its memory may
+    /// be another tree's. A root that the tree has left keeps its place, so it alone is no proof
+    /// (`radix_tree_shrink`, lib/radix-tree.c).
     pub(super) fn look_at_idr(&mut self, is_missing: bool) -> bool {
         let kernel = self.memory.kernel;
         let layout = &kernel.layouts.xa_node;
@@ -51,7 +54,8 @@ impl Probe<'_, '_> {
                 }
                 Slot::Entry(_) | Slot::Empty => {
                     let Some(node) = above.filter(|_| is_missing) else { return false };
-                    let is_proof = node.is_linked || self.has_relatives(node.shift);
+                    let is_in_tree = node.is_linked && !node.is_root;
+                    let is_proof = is_in_tree || self.has_relatives(node.shift);
                     return is_proof && self.lack_number(place, node.shift);
                 }
             }
@@ -60,19 +64,32 @@ impl Probe<'_, '_> {
     }
 
     /// The node at an address, below another one.
+    ///
+    /// One that has been freed keeps its place, but counts no used slot (`delete_node`,
+    /// lib/radix-tree.c).
     fn node(&mut self, address: KernelVa, above: Option<Node>) -> Option<Node> {
-        let layout = &self.memory.kernel.layouts.xa_node;
+        let Kernel { layouts, roots, .. } = self.memory.kernel;
+        let layout = &layouts.xa_node;
         let view = self.memory.read_one(self.reader, address, &layout.packing)?;
         let shift = view.unsigned(layout.shift);
         if shift >= 64 || above.is_some_and(|above| above.shift != shift + NODE_BITS) {
             return None;
         }
-        let is_linked = above.is_some_and(|above| {
-            view.optional(layout.parent) == Some(above.address.0)
-                && view.optional(layout.offset) == Some(above.slot)
-        });
+        // Its first field is the tree itself (`idr_rt`, include/linux/idr.h).
+        let tree = roots.init_pid_ns.plus(layouts.pid_namespace.idr.offset.into());
+        let parent = view.optional(layout.parent);
+        let is_at_its_place = match above {
+            None => parent == Some(0),
+            Some(above) => {
+                above.is_linked
+                    && parent == Some(above.address.0)
+                    && view.optional(layout.offset) == Some(above.slot)
+            }
+        };
+        let is_used = view.unsigned(layout.count) > 0;
+        let is_linked = is_at_its_place && is_used && view.optional(layout.array) == Some(tree.0);
         let slot = u64::from(self.task.pid) >> shift & u64::from(NODE_SLOTS - 1);
-        Some(Node { address, shift, slot, is_linked })
+        Some(Node { address, shift, slot, is_root: above.is_none(), is_linked })
     }
 
     /// Notes a slot that lacks the number. The slots of later processes in the same node show when
