@@ -45,7 +45,7 @@ pub fn verify(
 ) -> Vec<Check> {
     let init_task = symbols.init_task.unwrap_or_default();
     let anchors = Anchors::read(memory, layouts, init_task, symbols.init_pid_ns);
-    let numbers = numbers(memory, layouts, &anchors);
+    let own_pids = own_pids(memory, layouts, &anchors);
     vec![
         Check { name: INIT_TASK, outcome: swapper(memory, layouts, init_task) },
         Check {
@@ -62,9 +62,9 @@ pub fn verify(
         },
         Check {
             name: "the pid namespace leads to its tasks",
-            outcome: tree_of_pids(&anchors, &numbers),
+            outcome: tree_of_pids(&anchors, &own_pids),
         },
-        Check { name: "tasks have their pids", outcome: numbers },
+        Check { name: "tasks have their pids", outcome: own_pids },
         Check { name: "parents are tasks", outcome: parents(memory, layouts, &anchors) },
         Check {
             name: "the memory of processes can be read",
@@ -134,23 +134,23 @@ fn spread(tasks: &[Task], is_asked: impl Fn(&Task) -> bool) -> impl Iterator<Ite
 }
 
 /// The `struct pid` of each task has its number, and leads back to it.
-fn numbers(memory: &mut KernelMemory<'_>, layouts: &Layouts, anchors: &Anchors) -> CheckOutcome {
+fn own_pids(memory: &mut KernelMemory<'_>, layouts: &Layouts, anchors: &Anchors) -> CheckOutcome {
     let links = u64::from(layouts.task_struct.pid_links.offset);
     let upid = u64::from(layouts.pid.numbers.offset);
-    let mut poll = Poll::default();
-    for task in spread(&anchors.tasks, |task| task.pid != 0) {
+    let mut poll = Poll::after(&anchors.links);
+    for task in spread(&anchors.tasks, |task| task.pid != 0 && !task.thread_pid.is_null()) {
         let pid = task.thread_pid;
-        let first = object(memory, &layouts.pid, pid);
-        let number = first.and_then(|bytes| {
+        let asked = object(memory, &layouts.pid, pid).and_then(|bytes| {
             let first = View::new(&bytes).u64_at(layouts.pid.tasks, 0);
             let bytes = object(memory, &layouts.upid, pid.plus(upid))?;
             Ok((first, View::new(&bytes).unsigned(layouts.upid.nr)))
         });
-        match number {
-            Err(silence) => poll.silence(silence),
+        match asked {
+            Err(silence) => poll.silence(&silence),
             Ok((first, number)) => {
                 let is_its = number == u64::from(task.pid) && first == task.address.plus(links).0;
-                poll.vote(is_its, || format!("that of {} has number {number}", task.pid));
+                let how = || format!("that of {} has number {number}, task {first:#x}", task.pid);
+                poll.vote(is_its, how);
             }
         }
     }
@@ -159,12 +159,12 @@ fn numbers(memory: &mut KernelMemory<'_>, layouts: &Layouts, anchors: &Anchors) 
 
 /// The tree of pids leads to tasks with their numbers.
 ///
-/// All of it hangs from one root. A copy may have the page of a new root from before that was one
-/// (`idr_alloc_cyclic`, lib/idr.c). If the tasks themselves lead to their pids and back, the tree
-/// is torn, and the profile is right.
-fn tree_of_pids(anchors: &Anchors, numbers: &CheckOutcome) -> CheckOutcome {
+/// All of it hangs from one root. A copy may have what the page of a new root held before
+/// (`radix_tree_extend`, lib/radix-tree.c). If the tasks themselves lead to their pids and back,
+/// the tree is torn, and the profile is right.
+fn tree_of_pids(anchors: &Anchors, own_pids: &CheckOutcome) -> CheckOutcome {
     match anchors.pids.outcome_of_pairs() {
-        CheckOutcome::Failed(how) if *numbers == CheckOutcome::Passed && !anchors.has_no_tree => {
+        CheckOutcome::Failed(how) if *own_pids == CheckOutcome::Passed && !anchors.has_no_tree => {
             CheckOutcome::Undecided(how)
         }
         outcome => outcome,
@@ -182,7 +182,7 @@ fn parents(memory: &mut KernelMemory<'_>, layouts: &Layouts, anchors: &Anchors) 
         }
         // A list may be torn before the parent.
         match object(memory, &layouts.task_struct, at) {
-            Err(silence) => poll.silence(silence),
+            Err(silence) => poll.silence(&silence),
             Ok(bytes) => {
                 let parent = Task::decode(&layouts.task_struct, at, &bytes);
                 let is_task = parent.tgid <= PID_MAX_LIMIT && parent.group_leader.is_plausible();

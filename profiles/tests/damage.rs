@@ -211,6 +211,38 @@ fn a_tree_of_pids_that_leads_elsewhere_is_an_error() {
     check_verification_fails(empty_pid_tree, "pid namespace");
 }
 
+#[test]
+fn a_root_of_pids_that_is_no_node_is_an_error() {
+    let damage = |guest: &mut Guest| {
+        let tree = guest.layouts.pid_namespace.idr.offset + guest.layouts.idr.xa_head.offset;
+        guest.word(guest.image(0x3_5000) + u64::from(tree), DIRECT_MAP + guest.task);
+    };
+    check_verification_fails(damage, "pid namespace");
+}
+
+/// A copy may have what the page of the root held before.
+#[test]
+fn a_root_of_pids_that_leads_elsewhere_is_damage() {
+    let tree = |guest: &mut Guest| {
+        let slots = guest.layouts.xa_node.slots.offset;
+        let node = guest.image(4 << 20) + 0x5000;
+        for slot in 0..64 {
+            let at = node + u64::from(slots) + slot * 8;
+            guest.word(at, DIRECT_MAP + guest.task + slot * 64);
+        }
+    };
+    check_damage_is_accepted(tree, "pid namespace");
+}
+
+#[test]
+fn a_task_with_the_pid_of_another_is_an_error() {
+    let damage = |guest: &mut Guest| {
+        let pid = guest.layouts.pid.numbers.offset + guest.layouts.upid.nr.offset;
+        guest.word(guest.image(4 << 20) + 0x4000 + u64::from(pid), 7);
+    };
+    check_verification_fails(damage, "tasks have their pids");
+}
+
 /// The physical addresses of all pages that have something.
 fn used_pages(guest: &Guest) -> Vec<u64> {
     let pages = guest.memory.chunks(PAGE).enumerate();

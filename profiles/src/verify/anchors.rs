@@ -27,7 +27,7 @@ pub(super) struct Anchors {
     pub(super) links: Poll,
     /// Whether the entries of the tree lead to tasks with their numbers.
     pub(super) pids: Poll,
-    /// Whether the tree has nothing at all: since process 1 began, it always has something.
+    /// Whether the root of the tree is no node: since process 1 began, it always is one.
     pub(super) has_no_tree: bool,
 }
 
@@ -68,7 +68,7 @@ impl Anchors {
         while seen.len() < LISTED_MAX {
             let bytes = match object(memory, layout, at) {
                 Ok(bytes) => bytes,
-                Err(silence) => return self.links.silence(silence),
+                Err(silence) => return self.links.silence(&silence),
             };
             let task = Task::decode(layout, at, &bytes);
             let (mut next, mut back) = (task.tasks_next, task.tasks_prev);
@@ -96,13 +96,13 @@ impl Anchors {
         let idr = namespace.plus(u64::from(layouts.pid_namespace.idr.offset));
         let head = match object(memory, &layouts.idr, idr) {
             Ok(bytes) => View::new(&bytes).unsigned(layouts.idr.xa_head),
-            Err(silence) => return self.pids.silence(silence),
+            Err(silence) => return self.pids.silence(&silence),
         };
-        let entries = self.entries(memory, layouts, head);
-        if entries.is_empty() && head == 0 {
-            self.has_no_tree = true;
-            return self.pids.contradict(|| "the tree is empty".to_owned());
+        self.has_no_tree = !matches!(xarray::slot(head), Slot::Node(_));
+        if self.has_no_tree {
+            return self.pids.contradict(|| format!("its root is {head:#x}, which is no node"));
         }
+        let entries = self.entries(memory, layouts, head);
         // The lowest numbers are those of the oldest tasks, which a tear concerns least.
         let (old, others) = entries.split_at(entries.len().min(ASKED_MAX / 2));
         let step = others.len().div_ceil(ASKED_MAX / 2).max(1);
@@ -121,7 +121,7 @@ impl Anchors {
     ) {
         let at = match object(memory, &layouts.pid, pid) {
             Ok(bytes) => KernelVa(View::new(&bytes).u64_at(layouts.pid.tasks, 0)),
-            Err(silence) => return self.pids.silence(silence),
+            Err(silence) => return self.pids.silence(&silence),
         };
         if at.is_null() {
             // It outlives its thread while a process group or a session has its number.
@@ -137,7 +137,7 @@ impl Anchors {
                     self.add(task);
                 }
             }
-            Err(silence) => self.pids.silence(silence),
+            Err(silence) => self.pids.silence(&silence),
         }
     }
 
@@ -158,7 +158,7 @@ impl Anchors {
                     let bytes = match object(memory, layout, node) {
                         Ok(bytes) => bytes,
                         Err(silence) => {
-                            self.pids.silence(silence);
+                            self.pids.silence(&silence);
                             continue;
                         }
                     };

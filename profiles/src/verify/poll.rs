@@ -88,6 +88,12 @@ pub(super) struct Poll {
 }
 
 impl Poll {
+    /// A poll of objects to which others lead: where some of those could not be read, so could some
+    /// of these.
+    pub(super) fn after(others: &Self) -> Self {
+        Self { missing: others.missing.clone(), ..Self::default() }
+    }
+
     pub(super) fn confirm(&mut self) {
         self.confirmed += 1;
     }
@@ -105,13 +111,13 @@ impl Poll {
     pub(super) fn ask(&mut self, asked: Result<(), Silence>, whose: impl FnOnce() -> String) {
         match asked {
             Ok(()) => self.confirm(),
-            Err(silence) if silence.is_missing() => self.silence(silence),
+            Err(silence) if silence.is_missing() => self.silence(&silence),
             Err(silence) => self.contradict(|| format!("{}: {}", whose(), silence.text())),
         }
     }
 
     /// As [`Self::ask`], where the object's address is enough to name it.
-    pub(super) fn silence(&mut self, silence: Silence) {
+    pub(super) fn silence(&mut self, silence: &Silence) {
         if silence.is_missing() {
             self.missing.get_or_insert_with(|| silence.text());
         } else {
@@ -219,7 +225,7 @@ mod tests {
     #[test]
     fn what_cannot_be_read_proves_nothing() {
         let missing = |mut poll: Poll| {
-            poll.silence(Silence::Zeros(KernelVa(0x1000)));
+            poll.silence(&Silence::Zeros(KernelVa(0x1000)));
             poll
         };
         assert!(matches!(missing(poll(0, 0)).outcome(), CheckOutcome::Unread(_)));
