@@ -97,6 +97,14 @@ mod tests {
         }"#;
         let configuration: Configuration = serde_json::from_str(text).unwrap();
         assert_eq!(configuration.platform.name(), "linux/arm/v7");
+        for variant in ["", "\"variant\": null,"] {
+            let text = format!(
+                "{{\"os\": \"linux\", {variant} \"architecture\": \"amd64\",
+                   \"rootfs\": {{\"diff_ids\": []}}}}"
+            );
+            let configuration: Configuration = serde_json::from_str(&text).unwrap();
+            assert_eq!(configuration.platform.name(), "linux/amd64");
+        }
         let settings = configuration.config.unwrap();
         assert_eq!((settings.entrypoint, settings.env), (None, None));
         assert_eq!(settings.cmd.as_deref(), Some(&["sh".to_owned()][..]));
