@@ -126,7 +126,8 @@ impl Walker {
         for (bit, is_lacking) in numbers {
             proven |= if is_lacking { process.missing.0 & bit } else { 0 };
         }
-        if proven != 0 {
+        // A young process may have ended, and the next one that its parent forked have its pages.
+        if proven != 0 && !probe.is_young() {
             probe.look_at_pages(Spaces { processes, mms, vmas }, process, has_name);
         }
         let proven = Views(proven);

@@ -225,7 +225,7 @@ fn fork(machine: &mut Machine, cast: &mut Cast) {
 
 /// Forks a child whose number is alone in its node, and in the one above.
 fn fork_apart(machine: &mut Machine, cast: &mut Cast) {
-    machine.set_next_pid(cast.parent + 5000);
+    machine.set_next_pid(cast.child + 5000);
     cast.child = machine.fork(cast.parent);
 }
 
@@ -308,7 +308,7 @@ impl States {
 /// The acts happen at any places of the copy, in their order.
 #[test]
 fn nothing_that_happens_during_a_copy_hides_a_process() {
-    let copies = number("PANOPTES_TORN").unwrap_or(30) * 5;
+    let copies = number("PANOPTES_TORN").unwrap_or(30) * 10;
     let mut failed = Vec::new();
     for (release, (tale, story)) in RELEASES.iter().cycle().zip(STORIES.iter().enumerate()) {
         let mut actor = Actor::new(tale as u64);

@@ -31,6 +31,11 @@ impl Probe<'_, '_> {
     /// be another tree's. A root that the tree has left keeps its place, so it alone is no proof
     /// (`radix_tree_shrink`, lib/radix-tree.c).
     pub(super) fn look_at_idr(&mut self, is_missing: bool) -> bool {
+        // The page of the task that has the pointer may be from its end, and another one from
+        // before.
+        if self.task.thread_pid.is_null() {
+            return false;
+        }
         let kernel = self.memory.kernel;
         let layout = &kernel.layouts.xa_node;
         let offset = kernel.layouts.pid_namespace.idr.offset + kernel.layouts.idr.xa_head.offset;
