@@ -139,6 +139,9 @@ impl Probe<'_, '_> {
     /// Whether something that the kernel does explains that these views lack the process.
     fn is_torn(&self, lacking: Views) -> bool {
         let layout = &self.memory.kernel.layouts.task_struct;
+        if self.evidence.is_contradicted {
+            return false;
+        }
         let has_links = !self.is_young();
         let is_begin = self.evidence.is_begin(has_links) && self.began_during_copy();
         if is_begin || self.evidence.is_end() || self.lived_during_copy() {

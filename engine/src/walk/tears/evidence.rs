@@ -24,6 +24,8 @@ pub(super) struct Evidence {
     /// Whether an entry that is behind the process in a list lacks it. Entries are added at the end
     /// of a list, so the process was in the list before that one.
     pub is_followed: bool,
+    /// Whether one object both shows the process and lacks it, so that no order explains it.
+    pub is_contradicted: bool,
 }
 
 impl Evidence {

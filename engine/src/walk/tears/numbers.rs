@@ -1,7 +1,7 @@
 //! The places that have the number of a process.
 
 use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::kernel::task_struct::{PIDTYPE_PGID, PIDTYPE_SID};
+use panoptes_decoders::kernel::task_struct::{PIDTYPE_PGID, PIDTYPE_SID, PIDTYPE_TGID};
 use panoptes_decoders::kernel::xarray::{self, Slot};
 
 use super::super::snapshot::{ProcessRow, view};
@@ -162,8 +162,24 @@ impl Probe<'_, '_> {
                 }
                 false
             }
-            Some(_) if is_own && process.missing.has(view::PID_LIST) => self.lack(place),
+            Some(_) if is_own && process.missing.has(view::PID_LIST) => {
+                self.evidence.is_contradicted = self.leads_by_another_list(pid);
+                self.lack(place)
+            }
             _ => false,
         }
+    }
+
+    /// Whether the lists of a `struct pid` begin with the process, but for the first one. The
+    /// kernel changes all of them under one lock (`copy_process`, kernel/fork.c;
+    /// `__unhash_process`, kernel/exit.c), and they lie side by side in one page.
+    fn leads_by_another_list(&mut self, pid: KernelVa) -> bool {
+        let layouts = &self.memory.kernel.layouts;
+        let heads = pid.plus(layouts.pid.tasks.offset.into());
+        let links = self.task.address.plus(layouts.task_struct.pid_links.offset.into());
+        [PIDTYPE_TGID, PIDTYPE_PGID, PIDTYPE_SID].into_iter().any(|kind| {
+            let kind = kind as u64;
+            self.word(heads.plus(kind * LINK_BYTES)) == Some(links.plus(kind * 2 * LINK_BYTES).0)
+        })
     }
 }
