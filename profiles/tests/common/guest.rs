@@ -431,12 +431,17 @@ impl Guest {
         let phys_base = self.image_physical.wrapping_sub(IMAGE - 0xffff_ffff_8000_0000) as i64;
         let release = u64::from(self.layouts.uts_namespace.release.offset) + 256;
         if let Some(arm64) = kind.arm64 {
+            // KASLR moves the memory in the direct map, which begins at `PAGE_OFFSET`.
+            let moved = DIRECT_MAP.wrapping_sub(u64::MAX << arm64.built_bits) as i64;
+            let phys_offset = arm64.beginning.wrapping_add_signed(-moved);
+            let pages = moved / arm64.levels().bytes(1) as i64;
+            let vmemmap_start = VMEMMAP.wrapping_add_signed(-pages * PAGE_STRUCT_BYTES as i64);
             return format!(
                 "OSRELEASE={RELEASE}\nBUILD-ID={BUILD_ID}\nPAGESIZE={}\n\
                  SYMBOL(init_uts_ns)={:x}\nOFFSET(uts_namespace.name)={release}\n\
                  SYMBOL(swapper_pg_dir)={:x}\nSYMBOL(_stext)={:x}\n{symbols}\
-                 NUMBER(VA_BITS)={}\nNUMBER(VMEMMAP_START)={VMEMMAP:#x}\n\
-                 NUMBER(kimage_voffset)={:#x}\nNUMBER(PHYS_OFFSET)={:#x}\n\
+                 NUMBER(VA_BITS)={}\nNUMBER(VMEMMAP_START)={vmemmap_start:#x}\n\
+                 NUMBER(kimage_voffset)={:#x}\nNUMBER(PHYS_OFFSET)={phys_offset:#x}\n\
                  NUMBER(TCR_EL1_T1SZ)={:#x}\nKERNELOFFSET=1600000\n",
                 arm64.levels().bytes(1),
                 IMAGE + at::UTS,
@@ -444,7 +449,6 @@ impl Guest {
                 IMAGE + ARM64_HEAD_BYTES,
                 arm64.built_bits,
                 IMAGE.wrapping_sub(self.image_physical + arm64.beginning),
-                arm64.beginning,
                 64 - arm64.actual_bits,
             );
         }
