@@ -77,8 +77,9 @@ const FIRST_KERNEL_WAIT: Duration = Duration::from_secs(20);
 /// How long scanners may take to end, if other programs have the cores.
 const SCANNERS_END: Duration = Duration::from_secs(10);
 /// How long a scanner may neither run nor wait for a core after the request to stop. A scan ends at
-/// its next batch of reads, so a longer wait is for memory that does not answer.
-const SCANNERS_WAIT: Duration = Duration::from_millis(50);
+/// its next batch of reads, so a longer wait is for memory that does not answer. A busy machine
+/// makes threads wait for the locks of their own address space for some tenths of a second.
+const SCANNERS_WAIT: Duration = Duration::from_secs(1);
 /// Most threads that read the configuration and SBOMs at once. One that a file system does not
 /// answer is left behind.
 const LOADERS: usize = 8;
@@ -403,7 +404,7 @@ impl Control {
         }
         self.finish_moves(&mut ended);
         if ended.len() < states.len() {
-            return self.leave_scanners(&states);
+            return self.leave_scanners(&states, signals);
         }
         for slot in ended.iter().flat_map(Scanner::slots) {
             let system = &self.candidates[slot.index].system;
@@ -429,12 +430,17 @@ impl Control {
     }
 
     /// Ends although a scanner waits for memory that does not answer.
-    fn leave_scanners(mut self, states: &[Arc<ScannerState>]) -> Result<Exit, Failure> {
+    fn leave_scanners(
+        mut self,
+        states: &[Arc<ScannerState>],
+        signals: &Signals,
+    ) -> Result<Exit, Failure> {
         self.report_last_losses(states);
         let reason = "stopped on request, but a scanner did not end, which may read memory that \
                       does not answer: the last records of some systems are lost";
         self.messages.warning(reason);
         self.system_events.service(Activity::ServiceGracefullyShutdown, &because(reason));
+        self.outputs.finish_changes(signals, &self.messages, &mut self.system_events);
         drop(self.system_events);
         self.outputs.stop();
         self.outputs.result(&self.messages)
