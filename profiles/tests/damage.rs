@@ -90,10 +90,9 @@ fn no_process_is_an_error() {
 }
 
 fn empty_pid_tree(guest: &mut Guest) {
-    let tree = guest.layouts.pid_namespace.idr.offset + guest.layouts.idr.xa_head.offset;
-    guest.word(guest.image(0x3_5000) + u64::from(tree), 0);
+    guest.word(guest.pid_idr_root(), 0);
     // Its page has something else.
-    guest.word(guest.image(0x3_5f00), 1);
+    guest.word(guest.pid_namespace() + 0xf00, 1);
 }
 
 /// Memory that a dump lacks is no wrong profile: the other views lead to the kernel's objects.
@@ -146,7 +145,7 @@ fn an_init_task_in_a_page_of_zeros_is_damage() {
 
 #[test]
 fn a_pid_namespace_in_a_page_of_zeros_is_damage() {
-    let damage = |guest: &mut Guest| zero_page(guest, guest.image(0x3_5000));
+    let damage = |guest: &mut Guest| zero_page(guest, guest.pid_namespace());
     assert!(!check_damage_is_accepted(damage, "pid namespace").lacks_init_task());
 }
 
@@ -158,7 +157,7 @@ fn a_release_in_a_page_of_zeros_is_damage() {
 #[test]
 fn a_tree_of_pids_without_a_node_is_damage() {
     let tree = |guest: &mut Guest| {
-        let node = guest.image(4 << 20) + 0x5000;
+        let node = guest.pid_node();
         zero_page(guest, node);
     };
     check_damage_is_accepted(tree, "pid namespace");
@@ -214,8 +213,7 @@ fn a_tree_of_pids_that_leads_elsewhere_is_an_error() {
 #[test]
 fn a_root_of_pids_that_is_no_node_is_an_error() {
     let damage = |guest: &mut Guest| {
-        let tree = guest.layouts.pid_namespace.idr.offset + guest.layouts.idr.xa_head.offset;
-        guest.word(guest.image(0x3_5000) + u64::from(tree), DIRECT_MAP + guest.task);
+        guest.word(guest.pid_idr_root(), DIRECT_MAP + guest.task);
     };
     check_verification_fails(damage, "pid namespace");
 }
@@ -225,7 +223,7 @@ fn a_root_of_pids_that_is_no_node_is_an_error() {
 fn a_root_of_pids_that_leads_elsewhere_is_damage() {
     let tree = |guest: &mut Guest| {
         let slots = guest.layouts.xa_node.slots.offset;
-        let node = guest.image(4 << 20) + 0x5000;
+        let node = guest.pid_node();
         for slot in 0..64 {
             let at = node + u64::from(slots) + slot * 8;
             guest.word(at, DIRECT_MAP + guest.task + slot * 64);
@@ -238,7 +236,7 @@ fn a_root_of_pids_that_leads_elsewhere_is_damage() {
 fn a_task_with_the_pid_of_another_is_an_error() {
     let damage = |guest: &mut Guest| {
         let pid = guest.layouts.pid.numbers.offset + guest.layouts.upid.nr.offset;
-        guest.word(guest.image(4 << 20) + 0x4000 + u64::from(pid), 7);
+        guest.word(guest.pid() + u64::from(pid), 7);
     };
     check_verification_fails(damage, "tasks have their pids");
 }

@@ -14,9 +14,8 @@ impl Survey<'_> {
     /// The tree of all `struct pid`, and these.
     pub(super) fn pid_tree(&mut self) {
         let (layouts, roots) = (&self.kernel.layouts, &self.kernel.roots);
-        let head = layouts.pid_namespace.idr.offset + layouts.idr.xa_head.offset;
         let (mut nodes, mut pids) = (Vec::new(), Vec::new());
-        match xarray::slot(self.pointer(roots.init_pid_ns.plus(head.into()))) {
+        match xarray::slot(self.pointer(roots.init_pid_ns.plus(layouts.pid_idr_root()))) {
             Slot::Node(node) => nodes.push(node),
             Slot::Entry(pid) => pids.push(pid),
             Slot::Empty => {}

@@ -122,7 +122,8 @@ layouts! {
     uts_namespace: uts_namespace::UtsNamespace,
     vm_area_struct: vm_area_struct::VmAreaStruct,
     vm_special_mapping: vm_area_struct::VmSpecialMapping,
-    xa_node: xarray::XaNode;
+    xa_node: xarray::XaNode,
+    xa_node_tree: xarray::XaNodeTree;
     /// Since Linux commit 9a10064f5625 ("mm: add a field to store names for private anonymous
     /// memory") (in v5.17).
     anon_vma_name?: vm_area_struct::AnonVmaName,

@@ -1,6 +1,8 @@
 //! `struct pid`, `struct upid` (include/linux/pid.h) and `struct pid_namespace`
 //! (include/linux/pid_namespace.h).
 
+use super::Layouts;
+
 crate::layout! {
     /// `struct pid` (include/linux/pid.h).
     pub struct Pid("pid") {
@@ -29,6 +31,13 @@ crate::layout! {
         idr: ["idr"],
         /// Number, as in `pid:[4026531836]`.
         inum: ["ns.inum"],
+    }
+}
+
+impl Layouts {
+    /// Offset of the pointer to the root of the tree of numbers in a `struct pid_namespace`.
+    pub fn pid_idr_root(&self) -> u64 {
+        (self.pid_namespace.idr.offset + self.idr.xa_head.offset).into()
     }
 }
 

@@ -19,6 +19,16 @@ crate::layout! {
     pub struct XaNode("xa_node") {
         /// Number of index bits below this node: zero at a leaf.
         shift: ["shift"],
+        /// 64 children or entries (16 with `CONFIG_BASE_SMALL`).
+        slots: ["slots"],
+    }
+}
+
+crate::layout! {
+    /// A node as one of its tree.
+    pub struct XaNodeTree("xa_node") {
+        /// Number of index bits below this node: zero at a leaf.
+        shift: ["shift"],
         /// Number of slots in use.
         count: ["count"],
         /// The slot of the node above that leads to this one; zero for the root.
@@ -27,8 +37,6 @@ crate::layout! {
         parent?: ["parent"],
         /// The tree: `struct xarray *`.
         array?: ["array"],
-        /// 64 children or entries (16 with `CONFIG_BASE_SMALL`).
-        slots: ["slots"],
     }
 }
 

@@ -164,8 +164,7 @@ impl Walker {
     fn read_pid_idr(&mut self, memory: &mut Memory<'_>, found: &mut Vec<KernelVa>) {
         found.clear();
         let Kernel { layouts, roots, .. } = memory.kernel;
-        let offset = layouts.pid_namespace.idr.offset + layouts.idr.xa_head.offset;
-        let head = roots.init_pid_ns.plus(offset.into());
+        let head = roots.init_pid_ns.plus(layouts.pid_idr_root());
         let Some(head) = memory.read_bytes(&mut self.reader, head, 8) else { return };
         let head = u64_at(head, 0);
         let tree_is_whole = self.find_pids(memory, head, found);

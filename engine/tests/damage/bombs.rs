@@ -133,8 +133,7 @@ impl<'m> Bomb<'m> {
             let mixed = (at.0 - room.0).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
             room.0 + (mixed % (ROOM_BYTES / 2)) / 8 * 8 + if mixed & 8 == 0 { 2 } else { 0 }
         });
-        let idr = self.layouts.pid_namespace.idr.offset + self.layouts.idr.xa_head.offset;
-        let head = self.machine.kernel.roots.init_pid_ns.plus(u64::from(idr));
+        let head = self.machine.kernel.roots.init_pid_ns.plus(self.layouts.pid_idr_root());
         self.memory.put_u64(head, room.0 | 2);
     }
 

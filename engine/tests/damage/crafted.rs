@@ -241,8 +241,8 @@ const FORGERIES: &[(&str, Forge, Expect)] = &[
     (
         "the pid tree is a number",
         |memory, layouts, _, machine| {
-            let idr = layouts.pid_namespace.idr.offset + layouts.idr.xa_head.offset;
-            memory.put_u64(machine.kernel.roots.init_pid_ns.plus(u64::from(idr)), 0xdead_beef_0002);
+            let root = machine.kernel.roots.init_pid_ns.plus(layouts.pid_idr_root());
+            memory.put_u64(root, 0xdead_beef_0002);
         },
         |found| assert!(!found.snapshot.processes.is_empty()),
     ),
@@ -553,8 +553,7 @@ const FORGERIES: &[(&str, Forge, Expect)] = &[
 
 fn pid_root(memory: &mut Damaged<'_>, machine: &Machine) -> KernelVa {
     let layouts = &machine.kernel.layouts;
-    let idr = layouts.pid_namespace.idr.offset + layouts.idr.xa_head.offset;
-    let head = memory.word(machine.kernel.roots.init_pid_ns.plus(u64::from(idr)));
+    let head = memory.word(machine.kernel.roots.init_pid_ns.plus(layouts.pid_idr_root()));
     assert_eq!(head & 3, 2, "a tree of more than one entry has a node at its root");
     KernelVa(head & !3)
 }

@@ -107,9 +107,9 @@ pub(crate) fn direct_map(
     (start >> 63 == 1 && start < end).then_some((start..end, PhysicalAddress(first)))
 }
 
-/// The distance of the direct map from the physical addresses, where a dump lacks the tables that
-/// show it. The map begins at `PAGE_OFFSET`, the lowest address of the kernel's half, with what is
-/// at `PHYS_OFFSET` (arch/arm64/include/asm/memory.h, since v5.4).
+/// The distance of the direct map from the physical addresses. The map begins at `PAGE_OFFSET`, the
+/// lowest address of the kernel's half, with what is at `PHYS_OFFSET`
+/// (arch/arm64/include/asm/memory.h, since v5.4).
 pub(crate) fn direct_map_distance(info: &Vmcoreinfo) -> Option<u64> {
     let bits = info.number("VA_BITS").filter(|bits| (36..=52).contains(bits))?;
     let page_offset = u64::MAX << bits;

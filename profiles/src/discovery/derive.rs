@@ -35,12 +35,7 @@ pub(crate) fn space(
     let task = Task::decode(&layouts.task_struct, init_task, &bytes);
     reach_roots(memory, candidate, layouts, &task);
     let objects = direct_map::slab_objects(memory, candidate, layouts, &task);
-    let named = candidate.vmcoreinfo.as_ref().and_then(|info| match candidate.levels {
-        Levels::X86_64(_) => None,
-        Levels::Aarch64(_) => arm64::direct_map_distance(info),
-    });
-    let base = direct_map::base(memory, candidate, &objects).or(named);
-    let base = base.ok_or(Refusal::NoDirectMap)?;
+    let base = direct_map::base(memory, candidate, &objects).ok_or(Refusal::NoDirectMap)?;
     let top = memory.source().regions().iter().map(|region| region.end).max().unwrap_or(0);
     let (range, physical) = match candidate.levels {
         Levels::X86_64(_) => (base..base.saturating_add(top), PhysicalAddress(0)),

@@ -9,6 +9,7 @@ use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_decoders::kernel::xarray::{self, Slot};
 use panoptes_decoders::paging::Levels;
 
+use crate::discovery::arm64;
 use crate::discovery::candidate::Candidate;
 use crate::discovery::vmemmap::REGION_ALIGNMENT;
 use crate::memory::KernelMemory;
@@ -29,8 +30,10 @@ pub(super) fn slab_objects(
     let tasks = links.map(|link| link.minus(u64::from(layouts.task_struct.tasks.offset)));
     let mut objects = tasks.to_vec();
     objects.extend([init_task.first_child, init_task.thread_pid, init_task.nsproxy]);
-    let idr = u64::from(layouts.pid_namespace.idr.offset) + u64::from(layouts.idr.xa_head.offset);
-    let head = candidate.symbols.init_pid_ns.and_then(|ns| memory.read_u64(ns.plus(idr)).ok());
+    let head = candidate
+        .symbols
+        .init_pid_ns
+        .and_then(|ns| memory.read_u64(ns.plus(layouts.pid_idr_root())).ok());
     let mut slot = xarray::slot(head.unwrap_or(0));
     for _ in 0..xarray::DEPTH_MAX {
         let Slot::Node(node) = slot else { break };
@@ -52,17 +55,16 @@ pub(super) fn slab_objects(
     objects
 }
 
-/// Distance of an address in the direct map from its physical address (wrapping): the value of
-/// `page_offset_base` if it maps the top page table, else the distance of most slab objects. No
-/// page table may contradict it.
+/// Distance of an address in the direct map from its physical address (wrapping): the one that the
+/// kernel names if that maps the top page table, else that of most slab objects. No page table may
+/// contradict it.
 pub(super) fn base(
     memory: &mut KernelMemory<'_>,
     candidate: &Candidate,
     objects: &[KernelVa],
 ) -> Option<u64> {
     let root = candidate.root;
-    let named = candidate.symbols.page_offset_base.and_then(|at| memory.read_u64(at).ok());
-    let named = named.filter(|&base| is_aligned(memory.levels(), base));
+    let named = named(memory, candidate).filter(|&base| is_aligned(memory.levels(), base));
     if let Some(base) = named
         && top_table(memory, root, base) == TopTable::Mapped
     {
@@ -82,8 +84,17 @@ pub(super) fn base(
         .into_iter()
         .map(|(base, _)| base)
         .find(|&base| top_table(memory, root, base) != TopTable::Elsewhere);
-    // Without a voter, only the variable is left.
+    // Without a voter, only the name is left.
     voted.or_else(|| named.filter(|&base| top_table(memory, root, base) == TopTable::Unread))
+}
+
+/// The distance that the kernel names: in the variable `page_offset_base`, or on arm64 by numbers
+/// of VMCOREINFO.
+fn named(memory: &mut KernelMemory<'_>, candidate: &Candidate) -> Option<u64> {
+    match candidate.levels {
+        Levels::X86_64(_) => memory.read_u64(candidate.symbols.page_offset_base?).ok(),
+        Levels::Aarch64(_) => arm64::direct_map_distance(candidate.vmcoreinfo.as_ref()?),
+    }
 }
 
 /// Where a direct map has the top page table.

@@ -191,6 +191,26 @@ impl Guest {
         self.image_physical + at
     }
 
+    /// Physical address of the initial pid namespace.
+    pub(crate) fn pid_namespace(&self) -> u64 {
+        self.image(at::PID_NS)
+    }
+
+    /// Physical address of the pointer to the root of its tree of numbers.
+    pub(crate) fn pid_idr_root(&self) -> u64 {
+        self.pid_namespace() + self.layouts.pid_idr_root()
+    }
+
+    /// Physical address of the only node of that tree.
+    pub(crate) fn pid_node(&self) -> u64 {
+        self.behind(slab::NODE)
+    }
+
+    /// Physical address of the `struct pid` of process 1.
+    pub(crate) fn pid(&self) -> u64 {
+        self.behind(slab::PID)
+    }
+
     pub(crate) fn word(&mut self, physical: u64, value: u64) {
         self.bytes(physical, &value.to_le_bytes());
     }
@@ -336,8 +356,7 @@ impl Guest {
         self.put(nsproxy, layouts.nsproxy.uts_ns, in_image(at::UTS));
         self.put(self.image(at::NET), layouts.net.hashinfo, in_image(at::HASHINFO));
         // The tree of pids: one node, with the `struct pid` of process 1.
-        let idr = u64::from(layouts.pid_namespace.idr.offset + layouts.idr.xa_head.offset);
-        self.word(self.image(at::PID_NS) + idr, node_va + 2);
+        self.word(self.pid_idr_root(), node_va + 2);
         let node = self.behind(slab::NODE);
         self.word(node + u64::from(layouts.xa_node.slots.offset) + 8, pid_va);
         let links = task_va + u64::from(t.pid_links.offset);

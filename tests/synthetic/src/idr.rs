@@ -1,7 +1,8 @@
 //! The tree of an IDR: an xarray of 64 slots a node (lib/xarray.c, lib/radix-tree.c).
 
 use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::kernel::xarray::{self, Slot, XaNode};
+use panoptes_decoders::kernel::Layouts;
+use panoptes_decoders::kernel::xarray::{self, Slot};
 
 use crate::memory::Memory;
 
@@ -18,91 +19,91 @@ pub(crate) struct Tree {
 }
 
 impl Memory {
-    fn node_slot(layout: &XaNode, node: KernelVa, index: u64, shift: u32) -> KernelVa {
+    fn node_slot(layouts: &Layouts, node: KernelVa, index: u64, shift: u32) -> KernelVa {
         let slot = (index >> shift) & 63;
-        node.plus(u64::from(layout.slots.offset) + slot * 8)
+        node.plus(u64::from(layouts.xa_node.slots.offset) + slot * 8)
     }
 
-    /// A node of the tree with its root pointer at `head`, in a slot of the node above.
+    /// A new node of a tree, in a slot of the node above; without one, it is a root.
     fn new_node(
         &mut self,
-        layout: &XaNode,
+        layouts: &Layouts,
         tree: Tree,
         shift: u32,
         above: Option<(KernelVa, u64)>,
     ) -> KernelVa {
-        let node = self.allocate(layout.size);
-        self.put(node, layout.shift, shift.into());
-        if let Some(array) = layout.array {
+        let node = self.allocate(layouts.xa_node.size);
+        self.put(node, layouts.xa_node_tree.shift, shift.into());
+        if let Some(array) = layouts.xa_node_tree.array {
             self.put(node, array, tree.array.0);
         }
         if let Some((above, slot)) = above {
-            self.set_parent(layout, node, above, slot);
+            self.set_parent(layouts, node, above, slot);
         }
         node
     }
 
     /// Notes in a node which one is above it, and the slot there.
-    fn set_parent(&mut self, layout: &XaNode, node: KernelVa, above: KernelVa, slot: u64) {
+    fn set_parent(&mut self, layouts: &Layouts, node: KernelVa, above: KernelVa, slot: u64) {
+        let layout = &layouts.xa_node_tree;
         if let Some((parent, offset)) = layout.parent.zip(layout.offset) {
             self.put(node, parent, above.0);
             self.put(node, offset, slot);
         }
     }
 
-    fn count(&mut self, layout: &XaNode, node: KernelVa, by: i64) -> u64 {
-        let count = self.get(node, layout.count).wrapping_add_signed(by);
-        self.put(node, layout.count, count);
+    fn count(&mut self, layouts: &Layouts, node: KernelVa, by: i64) -> u64 {
+        let count = self.get(node, layouts.xa_node_tree.count).wrapping_add_signed(by);
+        self.put(node, layouts.xa_node_tree.count, count);
         count
     }
 
-    /// Stores `entry` at `index` of the tree with its root pointer at `head`. New nodes are
-    /// complete before the tree leads to them.
-    pub(crate) fn tree_store(&mut self, layout: &XaNode, tree: Tree, index: u64, entry: u64) {
+    /// Stores `entry` at `index` of a tree. New nodes are complete before the tree leads to them.
+    pub(crate) fn tree_store(&mut self, layouts: &Layouts, tree: Tree, index: u64, entry: u64) {
         let head = tree.head;
         if self.word(head) == 0 {
-            let node = self.new_node(layout, tree, 0, None);
+            let node = self.new_node(layouts, tree, 0, None);
             self.put_word(head, node.0 | 2);
         }
         let mut node = self.tree_root(head);
-        let mut shift = self.get(node, layout.shift) as u32;
+        let mut shift = self.get(node, layouts.xa_node_tree.shift) as u32;
         while index >> (shift + CHUNK_BITS) != 0 {
             shift += CHUNK_BITS;
-            let above = self.new_node(layout, tree, shift, None);
-            self.set_parent(layout, node, above, 0);
-            self.put_word(above.plus(layout.slots.offset.into()), node.0 | 2);
-            self.count(layout, above, 1);
+            let above = self.new_node(layouts, tree, shift, None);
+            self.set_parent(layouts, node, above, 0);
+            self.put_word(above.plus(layouts.xa_node.slots.offset.into()), node.0 | 2);
+            self.count(layouts, above, 1);
             self.put_word(head, above.0 | 2);
             node = above;
         }
         while shift > 0 {
-            let slot = Self::node_slot(layout, node, index, shift);
+            let slot = Self::node_slot(layouts, node, index, shift);
             node = if let Slot::Node(below) = xarray::slot(self.word(slot)) {
                 below
             } else {
                 let at = (node, index >> shift & 63);
-                let below = self.new_node(layout, tree, shift - CHUNK_BITS, Some(at));
+                let below = self.new_node(layouts, tree, shift - CHUNK_BITS, Some(at));
                 self.put_word(slot, below.0 | 2);
-                self.count(layout, node, 1);
+                self.count(layouts, node, 1);
                 below
             };
             shift -= CHUNK_BITS;
         }
-        let slot = Self::node_slot(layout, node, index, 0);
+        let slot = Self::node_slot(layouts, node, index, 0);
         if self.word(slot) == 0 {
-            self.count(layout, node, 1);
+            self.count(layouts, node, 1);
         }
         self.put_word(slot, entry);
     }
 
     /// Removes the entry at `index`, and the nodes that hold nothing any more. A node that is freed
     /// keeps its place in the tree.
-    pub(crate) fn tree_erase(&mut self, layout: &XaNode, tree: Tree, index: u64) {
+    pub(crate) fn tree_erase(&mut self, layouts: &Layouts, tree: Tree, index: u64) {
         let mut path = Vec::new();
         let mut node = self.tree_root(tree.head);
         loop {
-            let shift = self.get(node, layout.shift) as u32;
-            let slot = Self::node_slot(layout, node, index, shift);
+            let shift = self.get(node, layouts.xa_node_tree.shift) as u32;
+            let slot = Self::node_slot(layouts, node, index, shift);
             path.push((node, slot));
             match xarray::slot(self.word(slot)) {
                 Slot::Node(below) if shift > 0 => node = below,
@@ -111,27 +112,29 @@ impl Memory {
         }
         while let Some((node, slot)) = path.pop() {
             self.put_word(slot, 0);
-            if self.count(layout, node, -1) > 0 || path.is_empty() {
+            if self.count(layouts, node, -1) > 0 || path.is_empty() {
                 break;
             }
-            self.release_later(node, layout.size);
+            self.release_later(node, layouts.xa_node.size);
         }
-        self.tree_shrink(layout, tree.head);
+        self.tree_shrink(layouts, tree.head);
     }
 
     /// Removes roots with nothing but their first node (`radix_tree_shrink`).
-    fn tree_shrink(&mut self, layout: &XaNode, head: KernelVa) {
+    fn tree_shrink(&mut self, layouts: &Layouts, head: KernelVa) {
         loop {
             let root = self.tree_root(head);
-            let first = root.plus(layout.slots.offset.into());
+            let first = root.plus(layouts.xa_node.slots.offset.into());
             let Slot::Node(below) = xarray::slot(self.word(first)) else { return };
-            if self.get(root, layout.count) != 1 || self.get(root, layout.shift) == 0 {
+            if self.get(root, layouts.xa_node_tree.count) != 1
+                || self.get(root, layouts.xa_node_tree.shift) == 0
+            {
                 return;
             }
-            self.set_parent(layout, below, KernelVa::NULL, 0);
+            self.set_parent(layouts, below, KernelVa::NULL, 0);
             self.put_word(head, below.0 | 2);
             self.put_word(first, 0);
-            self.release_later(root, layout.size);
+            self.release_later(root, layouts.xa_node.size);
         }
     }
 

@@ -35,11 +35,11 @@ impl Machine {
             let page = self.memory.allocate(PAGE_BYTES as u32);
             self.memory.write(page, bytes);
             let descriptor = self.fill_page(page, mapping, index as u64);
-            self.memory.tree_store(&layouts.xa_node, tree, index as u64, descriptor.0);
+            self.memory.tree_store(&layouts, tree, index as u64, descriptor.0);
             self.tree.nodes[node].pages.push(page);
         }
         for (index, &page) in old.iter().enumerate().skip(count) {
-            self.memory.tree_erase(&layouts.xa_node, tree, index as u64);
+            self.memory.tree_erase(&layouts, tree, index as u64);
             self.memory.release(page, PAGE_BYTES as u32);
         }
         self.tree.nodes[node].pages.truncate(count);

@@ -67,6 +67,16 @@ impl Machine {
         number
     }
 
+    /// The tree of a namespace's numbers; a `struct idr` begins with the tree (`idr_rt`).
+    fn pid_tree(&self, namespace: usize) -> Tree {
+        let layouts = &self.kernel.layouts;
+        let namespace = self.namespaces.pids[namespace].address;
+        Tree {
+            array: namespace.plus(layouts.pid_namespace.idr.offset.into()),
+            head: namespace.plus(layouts.pid_idr_root()),
+        }
+    }
+
     /// `alloc_pid` (kernel/pid.c): the number is in the trees before the task is in any list.
     pub(crate) fn alloc_pid(&mut self, namespace: usize) -> (u32, u32) {
         let layouts = self.layouts();
@@ -87,11 +97,9 @@ impl Machine {
             numbers.push((namespace, number));
         }
         for &(namespace, number) in &numbers {
-            let ns = self.namespaces.pids[namespace].address;
-            let idr = ns.plus(layouts.pid_namespace.idr.offset.into());
-            let tree = Tree { array: idr, head: idr.plus(layouts.idr.xa_head.offset.into()) };
-            self.memory.tree_store(&layouts.xa_node, tree, number.into(), address.0);
-            self.memory.put(idr, layouts.idr.idr_next, u64::from(number) + 1);
+            let tree = self.pid_tree(namespace);
+            self.memory.tree_store(&layouts, tree, number.into(), address.0);
+            self.memory.put(tree.array, layouts.idr.idr_next, u64::from(number) + 1);
         }
         let (outer, inner) = (numbers[0].1, numbers[numbers.len() - 1].1);
         self.pids.insert(outer, PidObject { address, bytes, uses: 0, numbers });
@@ -123,10 +131,8 @@ impl Machine {
         }
         let Some(pid) = self.pids.remove(&number) else { return };
         for &(namespace, number) in &pid.numbers {
-            let ns = self.namespaces.pids[namespace].address;
-            let idr = ns.plus(layouts.pid_namespace.idr.offset.into());
-            let tree = Tree { array: idr, head: idr.plus(layouts.idr.xa_head.offset.into()) };
-            self.memory.tree_erase(&layouts.xa_node, tree, number.into());
+            let tree = self.pid_tree(namespace);
+            self.memory.tree_erase(&layouts, tree, number.into());
         }
         self.memory.release(pid.address, pid.bytes);
     }

@@ -429,7 +429,7 @@ fn shows_hidden(snapshot: &Snapshot, (pid, start_ns): (u32, u64)) -> bool {
 fn root_of_numbers(machine: &Machine) -> KernelVa {
     let layouts = machine.layouts();
     let namespace = machine.symbol("init_pid_ns").expect("it is known");
-    namespace.plus((layouts.pid_namespace.idr.offset + layouts.idr.xa_head.offset).into())
+    namespace.plus(layouts.pid_idr_root())
 }
 
 /// What a page had that has the root of the tree of numbers since.
@@ -445,31 +445,42 @@ enum Former {
 impl Former {
     /// Puts it into the root.
     fn put(self, machine: &mut Machine, root: KernelVa) {
-        let layout = machine.layouts().xa_node;
-        let first = root.plus(layout.slots.offset.into());
+        let layouts = machine.layouts();
+        let (first, bytes) = (layouts.xa_node.slots.offset.into(), layouts.xa_node.size);
         let task = machine.process(1).task;
-        let mut spare = machine.memory().allocate(64 * layout.size);
+        let memory = machine.memory();
         for number in 0..64 {
             let entry = match self {
                 Self::FreeNode => 0,
                 Self::Task => task.0 + number * 64,
-                Self::PageCache => spare.0 | 2,
+                Self::PageCache => {
+                    let node = memory.allocate(bytes);
+                    place_node(memory, &layouts, node, (task, root, number));
+                    node.0 | 2
+                }
             };
-            machine.memory().put_word(first.plus(number * 8), entry);
-            let places = layout.parent.zip(layout.offset).zip(layout.array);
-            let ((parent, offset), array) = places.expect("they are known");
-            for (field, value) in [(parent, root.0), (offset, number), (array, task.0)] {
-                machine.memory().put(spare, field, value);
-            }
-            machine.memory().put(spare, layout.count, 1);
-            spare = spare.plus(layout.size.into());
+            memory.put_word(root.plus(first).plus(number * 8), entry);
         }
         if matches!(self, Self::PageCache) {
-            let array = layout.array.expect("it is known");
-            machine.memory().put(root, array, task.0);
-            machine.memory().put(root, layout.shift, 6);
+            place_node(memory, &layouts, root, (task, KernelVa::NULL, 0));
+            memory.put(root, layouts.xa_node_tree.shift, 6);
         }
     }
+}
+
+/// Makes a node one of a tree, in this slot of the node above.
+fn place_node(
+    memory: &mut Memory,
+    layouts: &Layouts,
+    node: KernelVa,
+    (tree, above, slot): (KernelVa, KernelVa, u64),
+) {
+    let layout = &layouts.xa_node_tree;
+    let fields = [(layout.array, tree.0), (layout.parent, above.0), (layout.offset, slot)];
+    for (field, value) in fields {
+        memory.put(node, field.expect("it is known"), value);
+    }
+    memory.put(node, layout.count, 1);
 }
 
 /// The tree of numbers got a new root after the page of that was copied.

@@ -169,8 +169,7 @@ impl GuestKernel {
     /// The slot of a `struct pid` in the pid IDR.
     fn idr_slot(&self, pid: KernelVa) -> KernelVa {
         let layouts = &self.kernel.layouts;
-        let head = layouts.pid_namespace.idr.offset + layouts.idr.xa_head.offset;
-        let mut places = vec![self.kernel.roots.init_pid_ns.plus(head.into())];
+        let mut places = vec![self.kernel.roots.init_pid_ns.plus(layouts.pid_idr_root())];
         while let Some(place) = places.pop() {
             match xarray::slot(self.read(place)) {
                 Slot::Entry(entry) if entry == pid => return place,

@@ -25,6 +25,12 @@ struct Node {
     is_linked: bool,
 }
 
+/// A list of a `struct pid`: where its first link is, and the link of the process.
+struct ListOfPid {
+    head: KernelVa,
+    own: KernelVa,
+}
+
 impl Probe<'_, '_> {
     /// Notes the slot of the process's number in the pid IDR. Returns whether the slot lacks it.
     /// A node proves that only if it was one of the tree when its page was copied: its memory may
@@ -37,9 +43,8 @@ impl Probe<'_, '_> {
             return false;
         }
         let kernel = self.memory.kernel;
-        let layout = &kernel.layouts.xa_node;
-        let offset = kernel.layouts.pid_namespace.idr.offset + kernel.layouts.idr.xa_head.offset;
-        let mut place = kernel.roots.init_pid_ns.plus(offset.into());
+        let slots = u64::from(kernel.layouts.xa_node.slots.offset);
+        let mut place = kernel.roots.init_pid_ns.plus(kernel.layouts.pid_idr_root());
         let mut above: Option<Node> = None;
         for _ in 0..xarray::DEPTH_MAX {
             let Some(word) = self.word(place) else { return false };
@@ -54,7 +59,7 @@ impl Probe<'_, '_> {
                 }
                 Slot::Node(address) => {
                     let Some(node) = self.node(address, above) else { return false };
-                    place = address.plus(u64::from(layout.slots.offset) + node.slot * LINK_BYTES);
+                    place = address.plus(slots + node.slot * LINK_BYTES);
                     above = Some(node);
                 }
                 Slot::Entry(_) | Slot::Empty => {
@@ -74,7 +79,7 @@ impl Probe<'_, '_> {
     /// lib/radix-tree.c).
     fn node(&mut self, address: KernelVa, above: Option<Node>) -> Option<Node> {
         let Kernel { layouts, roots, .. } = self.memory.kernel;
-        let layout = &layouts.xa_node;
+        let layout = &layouts.xa_node_tree;
         let view = self.memory.read_one(self.reader, address, &layout.packing)?;
         let shift = view.unsigned(layout.shift);
         if shift >= 64 || above.is_some_and(|above| above.shift != shift + NODE_BITS) {
@@ -131,18 +136,23 @@ impl Probe<'_, '_> {
     /// Whether other processes have the number as their process group or session: it stays in the
     /// IDR until the last of them has ended (`__change_pid`, kernel/pid.c).
     fn has_group_members(&mut self, pid: KernelVa) -> bool {
-        let layouts = &self.memory.kernel.layouts;
-        let heads = pid.plus(layouts.pid.tasks.offset.into());
-        let links = self.task.address.plus(layouts.task_struct.pid_links.offset.into());
         [PIDTYPE_PGID, PIDTYPE_SID].into_iter().any(|kind| {
-            let kind = kind as u64;
-            let own = links.plus(kind * 2 * LINK_BYTES);
-            match self.word(heads.plus(kind * LINK_BYTES)) {
+            let list = self.list_of_pid(pid, kind);
+            match self.word(list.head) {
                 Some(0) => false,
-                Some(first) if first == own.0 => self.word(own) != Some(0),
+                Some(first) if first == list.own.0 => self.word(list.own) != Some(0),
                 _ => true,
             }
         })
+    }
+
+    /// The list of a `struct pid` with the processes that have its number as this `enum pid_type`.
+    fn list_of_pid(&self, pid: KernelVa, kind: usize) -> ListOfPid {
+        let layouts = &self.memory.kernel.layouts;
+        let heads = pid.plus(layouts.pid.tasks.offset.into());
+        let links = self.task.address.plus(layouts.task_struct.pid_links.offset.into());
+        let kind = kind as u64;
+        ListOfPid { head: heads.plus(kind * LINK_BYTES), own: links.plus(kind * 2 * LINK_BYTES) }
     }
 
     /// Notes the `struct pid`. Returns whether it leads to another task or to none.
@@ -174,12 +184,9 @@ impl Probe<'_, '_> {
     /// kernel changes all of them under one lock (`copy_process`, kernel/fork.c;
     /// `__unhash_process`, kernel/exit.c), and they lie side by side in one page.
     fn leads_by_another_list(&mut self, pid: KernelVa) -> bool {
-        let layouts = &self.memory.kernel.layouts;
-        let heads = pid.plus(layouts.pid.tasks.offset.into());
-        let links = self.task.address.plus(layouts.task_struct.pid_links.offset.into());
         [PIDTYPE_TGID, PIDTYPE_PGID, PIDTYPE_SID].into_iter().any(|kind| {
-            let kind = kind as u64;
-            self.word(heads.plus(kind * LINK_BYTES)) == Some(links.plus(kind * 2 * LINK_BYTES).0)
+            let list = self.list_of_pid(pid, kind);
+            self.word(list.head) == Some(list.own.0)
         })
     }
 }
