@@ -37,7 +37,16 @@ crate::layout! {
         parent?: ["parent"],
         /// The tree: `struct xarray *`.
         array?: ["array"],
+        /// Bits of each slot, by their kind; of an IDR, the first are [`is_free`]'s.
+        tags?: ["tags"],
     }
+}
+
+/// Whether a slot of a leaf of an IDR is free, by the first of its words of tags: `IDR_FREE`
+/// (include/linux/idr.h). A slot that is neither free nor has an entry is reserved for one
+/// (`alloc_pid`, kernel/pid.c).
+pub const fn is_free(tags: u64, slot: u32) -> bool {
+    tags >> (slot & 63) & 1 != 0
 }
 
 /// Maximum depth of a tree of 64-bit indexes with 64 slots a node.

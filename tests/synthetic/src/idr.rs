@@ -34,6 +34,10 @@ impl Memory {
     ) -> KernelVa {
         let node = self.allocate(layouts.xa_node.size);
         self.put(node, layouts.xa_node_tree.shift, shift.into());
+        if let Some(tags) = layouts.xa_node_tree.tags {
+            // `idr_get_free` (lib/radix-tree.c); the bits of leaves count here.
+            self.put_word(node.plus(tags.offset.into()), u64::MAX);
+        }
         if let Some(array) = layouts.xa_node_tree.array {
             self.put(node, array, tree.array.0);
         }
@@ -50,6 +54,14 @@ impl Memory {
             self.put(node, parent, above.0);
             self.put(node, offset, slot);
         }
+    }
+
+    /// Sets whether a slot of a leaf is free (`IDR_FREE`).
+    fn set_free(&mut self, layouts: &Layouts, node: KernelVa, index: u64, is_free: bool) {
+        let Some(tags) = layouts.xa_node_tree.tags else { return };
+        let place = node.plus(tags.offset.into());
+        let (bit, tags) = (1 << (index & 63), self.word(place));
+        self.put_word(place, if is_free { tags | bit } else { tags & !bit });
     }
 
     fn count(&mut self, layouts: &Layouts, node: KernelVa, by: i64) -> u64 {
@@ -93,6 +105,7 @@ impl Memory {
         if self.word(slot) == 0 {
             self.count(layouts, node, 1);
         }
+        self.set_free(layouts, node, index, false);
         self.put_word(slot, entry);
     }
 
@@ -110,6 +123,7 @@ impl Memory {
                 _ => break,
             }
         }
+        self.set_free(layouts, node, index, true);
         while let Some((node, slot)) = path.pop() {
             self.put_word(slot, 0);
             if self.count(layouts, node, -1) > 0 || path.is_empty() {

@@ -526,6 +526,43 @@ fn a_process_alone_in_its_node_that_is_hidden_is_detected() {
     }
 }
 
+/// The node was copied last, so the order does not tell the process from one that has ended.
+#[test]
+fn a_hidden_process_whose_node_is_copied_last_is_detected() {
+    for release in RELEASES {
+        let mut machine = Machine::builder(&profile(release)).memory(MEMORY_BYTES).build();
+        machine.set_next_pid(5333);
+        let victim = machine.fork(1);
+        machine.exec(victim, "/usr/bin/bash", &["bash"]);
+        let start_ns = machine.process(victim).start_ns;
+        machine.tick(90_000_000_000);
+        move_leaf(&mut machine, victim);
+        Hiding::Idr.hide(&mut machine, victim);
+        let walker = scan_of(&mut whole(&mut machine), release).expect("the copy is not refused");
+        assert!(shows_hidden(walker.snapshot(), (victim, start_ns)), "{release}");
+    }
+}
+
+/// Gives the leaf with a number the newest memory, which is the highest.
+fn move_leaf(machine: &mut Machine, number: u32) {
+    let layouts = machine.layouts();
+    let head = root_of_numbers(machine);
+    let memory = machine.memory();
+    let (slots, bytes) = (u64::from(layouts.xa_node.slots.offset), layouts.xa_node.size);
+    let slot = slot_of(memory, &layouts, head, number);
+    let old = slot.minus(u64::from(number & 63) * 8 + slots);
+    // A slab has whole pages; this one fits into the next.
+    let new = KernelVa(memory.allocate(2 * PAGE_BYTES as u32).0.next_multiple_of(PAGE_BYTES));
+    for at in (0..u64::from(bytes)).step_by(8) {
+        let word = memory.word(old.plus(at));
+        memory.put_word(new.plus(at), word);
+    }
+    let above = KernelVa(memory.get(old, layouts.xa_node_tree.parent.expect("it is known")));
+    let place = above.plus(slots + u64::from(number >> 6 & 63) * 8);
+    assert_eq!(memory.word(place), old.0 | 2);
+    memory.put_word(place, new.0 | 2);
+}
+
 /// A copy of a machine that does nothing meanwhile.
 fn whole(machine: &mut Machine) -> Dump {
     let bytes = machine.memory().bytes().to_vec();

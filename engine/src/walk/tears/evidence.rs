@@ -26,6 +26,8 @@ pub(super) struct Evidence {
     pub is_followed: bool,
     /// Whether one object both shows the process and lacks it, so that no order explains it.
     pub is_contradicted: bool,
+    /// Whether the number that the tree lacks was not free then, so the process had not ended.
+    pub is_reserved: bool,
 }
 
 impl Evidence {
@@ -34,7 +36,9 @@ impl Evidence {
     /// first.
     pub(super) fn is_end(&self) -> bool {
         let shows = self.shows.and(self.numbers);
-        self.state.precede(self.lacks, 0) && (shows.is_empty() || shows.precede(self.lacks, SLACK))
+        !self.is_reserved
+            && self.state.precede(self.lacks, 0)
+            && (shows.is_empty() || shows.precede(self.lacks, SLACK))
     }
 
     /// Whether everything that lacks the process was copied before everything that shows it.

@@ -66,6 +66,7 @@ impl Probe<'_, '_> {
                     let Some(node) = above.filter(|_| is_missing) else { return false };
                     let is_in_tree = node.is_linked && !node.is_root;
                     let is_proof = is_in_tree || self.has_relatives(node.shift);
+                    self.evidence.is_reserved = is_in_tree && self.is_reserved(&node);
                     return is_proof && self.lack_number(place, node.shift);
                 }
             }
@@ -100,6 +101,17 @@ impl Probe<'_, '_> {
         let is_linked = is_at_its_place && is_used && view.optional(layout.array) == Some(tree.0);
         let slot = u64::from(self.task.pid) >> shift & u64::from(NODE_SLOTS - 1);
         Some(Node { address, shift, slot, is_root: above.is_none(), is_linked })
+    }
+
+    /// Whether the number of a leaf's empty slot is in use. `idr_remove` frees it before it clears
+    /// the slot (lib/radix-tree.c). A node that is freed has no tags any more, so all of it must be
+    /// in one page.
+    fn is_reserved(&mut self, node: &Node) -> bool {
+        let Some(tags) = self.memory.kernel.layouts.xa_node_tree.tags else { return false };
+        let place = node.address.plus(tags.offset.into());
+        node.shift == 0
+            && self.page(place) == self.page(node.address)
+            && self.word(place).is_some_and(|tags| !xarray::is_free(tags, node.slot as u32))
     }
 
     /// Notes a slot that lacks the number. The slots of later processes in the same node show when
