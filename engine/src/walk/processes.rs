@@ -6,14 +6,29 @@ use panoptes_decoders::kernel::pid::LEVEL_MAX;
 use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_decoders::layout::View;
 
+use super::copied::Copied;
 use super::owners::{Leads, Quotas};
 use super::snapshot::{
-    CssSetRow, DentryRow, FilesRow, Ids, Index, MmRow, MountRow, PathRef, ProcessRow, Span, row_at,
+    CssSetRow, DentryRow, FilesRow, Ids, Index, MmRow, MountRow, PathRef, ProcessRow, Span,
+    ThreadRow, row_at,
 };
 use super::tables::Snapshot;
 use super::{Kernel, Memory, Part, Reads, Scratch, Walker, fetch, fetch_groups};
 use crate::address::Reader;
 use panoptes_tables::Keyed;
+
+/// Whether a task still has the number of its parent. A fork begins with a copy of the parent's
+/// task (`dup_task_struct`, kernel/fork.c). Nothing leads to that yet, but what was copied later
+/// may.
+fn is_still_its_parent(task: &Task, threads: &Keyed<ThreadRow>) -> bool {
+    let is_same = |parent: &ThreadRow| {
+        let parent = &parent.task;
+        (parent.pid, parent.start_boottime) == (task.pid, task.start_boottime)
+    };
+    task.is_leader()
+        && task.group_leader != task.address
+        && threads.at(threads.find(task.group_leader.0)).is_some_and(is_same)
+}
 
 impl Walker {
     /// Makes a row for each process, oldest first. Also sorts threads and processes by id.
@@ -34,7 +49,12 @@ impl Walker {
         leaders.clear();
         // Row 0 is `init_task`, which is in no process.
         let by_tid = &mut snapshot.by_tid;
+        let may_be_torn = snapshot.copied == Copied::PageByPage;
         for (index, row) in threads.indexed().skip(1) {
+            if may_be_torn && is_still_its_parent(&row.task, threads) {
+                snapshot.torn += 1;
+                continue;
+            }
             by_tid.push(index);
             if row.task.is_leader() {
                 leaders.push(index);

@@ -526,6 +526,32 @@ fn a_process_alone_in_its_node_that_is_hidden_is_detected() {
     }
 }
 
+/// Half of its task is from before it got a number of its own, and the list from after that.
+#[test]
+fn a_child_that_is_still_its_parent_is_no_process() {
+    for release in RELEASES {
+        let mut machine = Machine::builder(&profile(release)).memory(MEMORY_BYTES).build();
+        let parent = machine.fork(1);
+        machine.exec(parent, "/usr/bin/bash", &["bash"]);
+        machine.tick(90_000_000_000);
+        let child = machine.fork(parent);
+        let [from, to] = [parent, child].map(|pid| machine.process(pid).task);
+        let layouts = machine.layouts();
+        let layout = &layouts.task_struct;
+        let memory = machine.memory();
+        for field in [layout.pid, layout.tgid, layout.group_leader, layout.start_boottime] {
+            let value = memory.get(from, field);
+            memory.put(to, field, value);
+        }
+        let walker = scan_of(&mut whole(&mut machine), release).expect("the copy is not refused");
+        let snapshot = walker.snapshot();
+        let leaders = snapshot.processes.iter().map(|row| snapshot.threads[row.leader].task);
+        let of_parent: Vec<_> = leaders.filter(|task| task.pid == parent).collect();
+        assert_eq!(of_parent.iter().map(|task| task.address).collect::<Vec<_>>(), [from]);
+        assert!(hidden(snapshot).is_empty(), "{release}: {:#?}", hidden(snapshot));
+    }
+}
+
 /// The node was copied last, so the order does not tell the process from one that has ended.
 #[test]
 fn a_hidden_process_whose_node_is_copied_last_is_detected() {
