@@ -88,6 +88,8 @@ const TASK_NEW: u32 = 0x800;
 const TASK_DEAD: u32 = 0x80;
 /// `PID_MAX_LIMIT` (include/linux/threads.h): ids are lower.
 pub const PID_MAX_LIMIT: u32 = 4 << 20;
+/// `PIDTYPE_PID` (include/linux/pid_types.h): the list of the task that has the number.
+pub const PIDTYPE_PID: usize = 0;
 /// `PIDTYPE_TGID` (include/linux/pid_types.h): the list with the process itself.
 pub const PIDTYPE_TGID: usize = 1;
 /// `PIDTYPE_PGID` (include/linux/pid_types.h): the list of a process group's processes.

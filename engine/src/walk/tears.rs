@@ -267,8 +267,8 @@ impl Probe<'_, '_> {
             }
         }
         for kind in [PIDTYPE_PGID, PIDTYPE_SID] {
-            // A `struct hlist_node`: the next one, and the place of the link to this one.
-            let node = task.address.plus(u64::from(layout.pid_links.offset) + kind as u64 * 16);
+            // The next one, and the place of the link to this one.
+            let node = self.link_of_pid(kind);
             let Some(place) = self.word(node.plus(LINK_BYTES)) else { continue };
             if self.word(KernelVa(place)) == Some(node.0) {
                 self.show_link(KernelVa(place));

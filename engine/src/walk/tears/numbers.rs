@@ -1,7 +1,9 @@
 //! The places that have the number of a process.
 
 use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::kernel::task_struct::{PIDTYPE_PGID, PIDTYPE_SID, PIDTYPE_TGID};
+use panoptes_decoders::kernel::task_struct::{
+    PIDTYPE_PGID, PIDTYPE_PID, PIDTYPE_SID, PIDTYPE_TGID,
+};
 use panoptes_decoders::kernel::xarray::{self, Slot};
 
 use super::super::snapshot::{ProcessRow, view};
@@ -160,33 +162,36 @@ impl Probe<'_, '_> {
 
     /// The list of a `struct pid` with the processes that have its number as this `enum pid_type`.
     fn list_of_pid(&self, pid: KernelVa, kind: usize) -> ListOfPid {
-        let layouts = &self.memory.kernel.layouts;
-        let heads = pid.plus(layouts.pid.tasks.offset.into());
-        let links = self.task.address.plus(layouts.task_struct.pid_links.offset.into());
-        let kind = kind as u64;
-        ListOfPid { head: heads.plus(kind * LINK_BYTES), own: links.plus(kind * 2 * LINK_BYTES) }
+        let heads = pid.plus(self.memory.kernel.layouts.pid.tasks.offset.into());
+        ListOfPid { head: heads.plus(kind as u64 * LINK_BYTES), own: self.link_of_pid(kind) }
+    }
+
+    /// Where the process's own link (a `struct hlist_node`) in such a list is.
+    pub(super) fn link_of_pid(&self, kind: usize) -> KernelVa {
+        let links =
+            self.task.address.plus(self.memory.kernel.layouts.task_struct.pid_links.offset.into());
+        links.plus(kind as u64 * 2 * LINK_BYTES)
     }
 
     /// Notes the `struct pid`. Returns whether it leads to another task or to none.
     pub(super) fn look_at_pid(&mut self, process: &ProcessRow) -> bool {
         let layouts = &self.memory.kernel.layouts;
         let pid = self.task.thread_pid;
-        let place = pid.plus(layouts.pid.tasks.offset.into());
+        let list = self.list_of_pid(pid, PIDTYPE_PID);
         let number = pid.plus(layouts.pid.numbers.offset.into());
         let number = number.plus(layouts.upid.nr.offset.into());
-        let own = self.task.address.plus(layouts.task_struct.pid_links.offset.into());
         // Its memory may be another's by now, or a page of zeros.
         let is_own = self.word(number).is_some_and(|word| word as u32 == self.task.pid);
         match process.first_of_pid {
-            Some(first) if first == own => {
+            Some(first) if first == list.own => {
                 if is_own {
-                    self.show(place);
+                    self.show(list.head);
                 }
                 false
             }
             Some(_) if is_own && process.missing.has(view::PID_LIST) => {
                 self.evidence.is_contradicted = self.leads_by_another_list(pid);
-                self.lack(place)
+                self.lack(list.head)
             }
             _ => false,
         }
