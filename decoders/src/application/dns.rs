@@ -81,7 +81,7 @@ impl<'a> Message<'a> {
         (self.flags & 15) as u8
     }
 
-    /// The first question. More than one does not occur (RFC 9619).
+    /// The first question. Only queries of multicast DNS have more (RFC 6762 §5.3, RFC 9619).
     pub fn question(&self) -> Option<Question<'a>> {
         if self.counts[0] == 0 {
             return None;

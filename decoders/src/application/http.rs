@@ -142,8 +142,29 @@ fn version(text: &[u8]) -> Option<u8> {
     }
 }
 
-/// Whether bytes are a name: RFC 9110 §5.6.2.
+/// Whether bytes are a name.
 fn is_token(bytes: &[u8]) -> bool {
-    let is_part = |&byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !bytes.is_empty() && bytes.iter().all(is_part)
+    !bytes.is_empty() && bytes.iter().copied().all(is_token_byte)
+}
+
+/// Whether names, such as those of methods, may have a byte: RFC 9110 §5.6.2.
+pub const fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'!' | b'#'
+                | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'*'
+                | b'+'
+                | b'-'
+                | b'.'
+                | b'^'
+                | b'_'
+                | b'`'
+                | b'|'
+                | b'~'
+        )
 }

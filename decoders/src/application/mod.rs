@@ -1,7 +1,8 @@
 //! Application protocols: what the first data bytes of a connection say about it.
 //!
-//! [`tls`] has the hellos of TLS and their fingerprint, [`dns`] messages, [`http`] the heads of
-//! HTTP/1, [`ssh`] the banner, [`quic`] the headers that QUIC does not encrypt.
+//! [`tls`] has the hellos of TLS and their fingerprint, [`dtls`] the fragments that carry them in
+//! datagrams, [`dns`] messages, [`http`] the heads of HTTP/1, [`ssh`] the banner, [`quic`] the
+//! headers that QUIC does not encrypt.
 //!
 //! A decoder takes the data of one TCP segment or one UDP datagram and gives views of it. It
 //! reassembles nothing. Data may end anywhere: a decoder gives what it could read, and the result
@@ -12,6 +13,7 @@
 //! control characters.
 
 pub mod dns;
+pub mod dtls;
 pub mod http;
 pub mod quic;
 pub mod ssh;

@@ -27,6 +27,8 @@ const CLIENT_HELLO: u8 = 1;
 const SERVER_HELLO: u8 = 2;
 /// The longest record: 2^14 bytes of data and, encrypted by TLS 1.2, 2048 more (RFC 5246 §6.2.3).
 const RECORD_LENGTH_MAX: u16 = (1 << 14) + 2048;
+/// The upper byte of the versions of DTLS.
+const DTLS: u16 = 0xfe;
 /// The random value of a server's hello that asks for another hello (RFC 8446 §4.1.3).
 const RETRY_RANDOM: [u8; 32] = [
     0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11, 0xbe, 0x1d, 0x8c, 0x02, 0x1e, 0x65, 0xb8, 0x91,
@@ -56,10 +58,23 @@ impl<'a> ClientHello<'a> {
 
     /// Decodes a handshake message, as QUIC carries it without records (RFC 9001 §4.1.3).
     pub fn from_message(message: &'a [u8]) -> Option<Self> {
+        Self::read(message, false)
+    }
+
+    /// Decodes a handshake message of DTLS, without what its header has more than that of TLS.
+    pub fn from_dtls_message(message: &'a [u8]) -> Option<Self> {
+        Self::read(message, true)
+    }
+
+    fn read(message: &'a [u8], is_dtls: bool) -> Option<Self> {
         let (mut body, missing) = body(message, CLIENT_HELLO)?;
         let legacy_version = body.u16()?;
         let random = body.array()?;
         let session_id = body.vector8()?;
+        if is_dtls {
+            // A cookie that the server has asked for (RFC 6347 §4.2.1).
+            body.vector8()?;
+        }
         let ciphers = Numbers { bytes: vector(&mut body, missing)? };
         // The methods of compression.
         let compression = body.vector8();
@@ -102,7 +117,14 @@ impl<'a> ClientHello<'a> {
     /// The highest version that the client offers.
     pub fn version(&self) -> u16 {
         let offered = self.versions().filter(|&version| !is_grease(version));
-        offered.max().unwrap_or(self.legacy_version)
+        // Those of DTLS go down.
+        let is_dtls = self.legacy_version >> 8 == DTLS;
+        let highest = if is_dtls {
+            offered.filter(|version| version >> 8 == DTLS).min()
+        } else {
+            offered.max()
+        };
+        highest.unwrap_or(self.legacy_version)
     }
 
     /// The groups for the key exchange.

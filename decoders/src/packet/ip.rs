@@ -197,6 +197,10 @@ fn version_6(mut rest: Rest<'_>) -> Option<Ip<'_>> {
 }
 
 impl Ip<'_> {
+    pub(super) const fn is_udp(&self) -> bool {
+        self.protocol == protocol::UDP
+    }
+
     /// Whether the transport header is in this packet.
     #[inline]
     pub fn is_first_fragment(&self) -> bool {

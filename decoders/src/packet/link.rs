@@ -1,5 +1,6 @@
 //! Link layers, and the headers between them and the network layer.
 
+use super::pseudo::{self, Pseudo};
 use super::{Encapsulation, Header, Network, Packet, Rest, be16, ethertype};
 
 /// An Ethernet header without its tags.
@@ -42,6 +43,7 @@ pub(crate) enum Kind {
     Wireless,
     RadioTap,
     PacketInformation,
+    Pseudo(Pseudo),
     Unknown,
 }
 
@@ -63,7 +65,10 @@ pub(super) const fn first(link: u16) -> Header {
         127 => Kind::RadioTap,
         192 => Kind::PacketInformation,
         276 => Kind::CookedV2,
-        _ => Kind::Unknown,
+        _ => match pseudo::of(link) {
+            Some(kind) => Kind::Pseudo(kind),
+            None => Kind::Unknown,
+        },
     })
 }
 
@@ -100,6 +105,7 @@ pub(super) fn decode(kind: Kind, packet: &mut Packet<'_>, rest: &mut Rest<'_>) -
             rest.skip(usize::from(u16::from_le_bytes([header[2], header[3]])).max(8))?;
             Some(first(u16::try_from(link).ok()?))
         }
+        Kind::Pseudo(kind) => pseudo::decode(kind, packet, rest),
         Kind::Unknown => None,
     }
 }
@@ -163,6 +169,10 @@ fn llc(packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<Header> {
 
 /// PPP in RFC 1662's frames, with or without address and control, the protocol cut or not.
 fn ppp(packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<Header> {
+    // Cisco's HDLC: an address, a zero, an Ethernet type.
+    if matches!(rest.bytes, [0x0f | 0x8f, 0, ..]) {
+        return hdlc(packet, rest);
+    }
     packet.encapsulation.add(Encapsulation::PPP);
     if rest.bytes.starts_with(&[0xff, 3]) {
         rest.skip(2)?;
@@ -170,7 +180,7 @@ fn ppp(packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<Header> {
     ppp_protocol(rest)
 }
 
-fn ppp_protocol(rest: &mut Rest<'_>) -> Option<Header> {
+pub(super) fn ppp_protocol(rest: &mut Rest<'_>) -> Option<Header> {
     let first = *rest.bytes.first()?;
     let protocol = if first & 1 == 1 {
         rest.skip(1)?;

@@ -14,6 +14,7 @@ mod arp;
 mod ip;
 mod link;
 pub mod program;
+mod pseudo;
 pub mod transport;
 mod tunnel;
 
@@ -110,6 +111,11 @@ pub struct Packet<'a> {
     pub network: Network<'a>,
 }
 
+/// Whether frames of a link layer are read. `link` is a LINKTYPE number of tcpdump.org.
+pub fn reads_link(link: u16) -> bool {
+    link::first(link) != Header::Link(link::Kind::Unknown)
+}
+
 /// Decodes a frame. `link` is a LINKTYPE number of tcpdump.org, `wire_length` the frame's length
 /// in bytes before the capture cut it.
 #[inline]
@@ -137,7 +143,7 @@ fn plain(mut rest: Rest<'_>, tunnels: Tunnels) -> Option<Packet<'_>> {
     // Neither a tunnel nor an extension header.
     let is_last = match ip.protocol {
         protocol::TCP | protocol::ICMP | protocol::ICMPV6 => true,
-        protocol::UDP => tunnels == Tunnels::Declared,
+        protocol::UDP => tunnels == Tunnels::Declared || !tunnel::may_be_udp(ip.payload),
         _ => false,
     };
     if !is_last {
@@ -155,19 +161,31 @@ fn plain(mut rest: Rest<'_>, tunnels: Tunnels) -> Option<Packet<'_>> {
 #[inline(never)]
 fn header_by_header(link: u16, mut rest: Rest<'_>, tunnels: Tunnels) -> Packet<'_> {
     let mut packet = Packet::default();
+    // The packet with a tunnel in UDP, which only its port announces.
+    let mut outer = None;
     let mut next = link::first(link);
     for _ in 0..HEADERS_MAX {
         let step = match next {
             Header::Link(kind) => link::decode(kind, &mut packet, &mut rest),
             Header::Ethertype(kind) => ethertype(kind, &mut packet, &mut rest),
-            Header::Ip => internet(&mut packet, &mut rest, tunnels),
+            Header::Ip => {
+                let encapsulation = packet.encapsulation;
+                let step = internet(&mut packet, &mut rest, tunnels);
+                if step.is_some() && matches!(packet.network, Network::Ip(ip) if ip.is_udp()) {
+                    outer = Some(Packet { encapsulation, ..packet });
+                }
+                step
+            }
         };
         match step {
             Some(header) => next = header,
             None => break,
         }
     }
-    packet
+    match packet.network {
+        Network::Ip(_) | Network::Arp(_) => packet,
+        _ => outer.unwrap_or(packet),
+    }
 }
 
 /// Decodes an IP header; `Some` if a tunnel behind it leads to another header.

@@ -213,6 +213,84 @@ fn other_link_layers_lead_to_the_packet() {
     }
 }
 
+/// Each was printed right by tcpdump 4.99, but for the headers that it does not know.
+#[test]
+fn rare_link_layers_are_opened() {
+    let inner = ipv4(17, &UDP);
+    let behind = |header: &[u8]| [header, &inner].concat();
+    let addresses = [&[2, 0, 0, 0, 0, 1][..], &[2, 0, 0, 0, 0, 2]].concat();
+    let in_ethernet = [&addresses[..], &[8, 0], &inner].concat();
+    let mut tap = Vec::from([0; 108]);
+    tap[..12].copy_from_slice(&[108, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0]);
+    let log = |family: u8| {
+        // A prefix of five bytes and its padding, then the packet.
+        let length = (inner.len() as u16 + 4).to_le_bytes();
+        let head = [family, 0, 0, 0, 9, 0, 10, 0, b'a', b'b', b'c', b'd', 0, 0, 0, 0];
+        [&head[..], &length, &[9, 0], &inner].concat()
+    };
+    let pflog = [&[61, 2][..], &[0; 62]].concat();
+    for (link, bytes) in [
+        (8, behind(&[0; 16])),
+        (9, behind(&[0x0f, 0, 8, 0])),
+        (51, behind(&[0x11, 0, 0, 7, 0, 30, 0, 0x21])),
+        // RFC 2427, with padding, by SNAP, and as Cisco has it.
+        (107, behind(&[0x18, 0x41, 3, 0xcc])),
+        (107, behind(&[0x18, 0x41, 3, 0, 0xcc])),
+        (107, behind(&[0x18, 0x40, 0, 0x41, 3, 0, 0x80, 0, 0, 0, 8, 0])),
+        (107, behind(&[0x18, 0x41, 8, 0])),
+        (107, [&[0x18, 0x41, 3, 0, 0x80, 0, 0x80, 0xc2, 0, 7][..], &in_ethernet].concat()),
+        (109, behind(&[2, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 1])),
+        (117, behind(&pflog)),
+        (138, behind(&[&[0; 16][..], &[8, 0]].concat())),
+        (166, behind(&[1, 3, 0, 0x21])),
+        (204, behind(&[0, 0xff, 3, 0, 0x21])),
+        (205, behind(&[0, 0x0f, 0, 8, 0])),
+        (206, behind(&[0, 0x18, 0x41, 3, 0xcc])),
+        (239, log(2)),
+        (240, [&[0; 4][..], &in_ethernet].concat()),
+        (241, [&[0; 12][..], &in_ethernet].concat()),
+        (258, [&tap[..], &in_ethernet].concat()),
+        (274, [&[0x55, 0x55, 0x55, 0x55, 0x55, 0x55, 0x55, 0xd5][..], &in_ethernet].concat()),
+        (281, [&addresses[..], &[0, 0, 0, 1, 8, 0], &inner].concat()),
+        (282, [&[0, 0, 0, 1][..], &in_ethernet].concat()),
+        (284, [&addresses[..], &[0xc0, 8, 0, 0, 8, 0], &inner].concat()),
+        (285, [&addresses[..], &[0xda, 0xda, 0, 0, 0xc0, 8, 0, 0, 8, 0], &inner].concat()),
+    ] {
+        let packet = decode(link, &bytes, bytes.len() as u32, Tunnels::Declared);
+        assert_eq!(ip(&packet).payload, UDP, "link type {link}");
+        assert!(reads_link(link), "link type {link}");
+        // A capture may cut it anywhere.
+        for length in 0..bytes.len() {
+            let _ = decode(link, &bytes[..length], bytes.len() as u32, Tunnels::Declared);
+        }
+    }
+    assert!(!reads_link(147) && !reads_link(u16::MAX));
+}
+
+/// What only looks like a tunnel is a datagram.
+#[test]
+fn a_port_of_a_tunnel_may_carry_something_else() {
+    let datagram = |payload: &[u8]| {
+        let length = (payload.len() as u16 + 8).to_be_bytes();
+        let header = [0x9c, 0x40, 0x12, 0xb5, length[0], length[1], 0, 0];
+        [&ether(ethertype::IPV4)[..], &ipv4(17, &[&header[..], payload].concat())].concat()
+    };
+    let vxlan = |inner: &[u8]| [&[8, 0, 0, 0, 0, 0, 7, 0][..], inner].concat();
+    let inner = [&ether(ethertype::IPV4)[..], &ipv4(6, &UDP)].concat();
+    for (bytes, protocol) in [
+        (datagram(&vxlan(&inner)), 6),
+        // No flag, no frame, a type that is not decoded.
+        (datagram(&[0; 60]), 17),
+        (datagram(&vxlan(&[])), 17),
+        (datagram(&vxlan(&[&ether(0x1234)[..], &[0; 40]].concat())), 17),
+    ] {
+        let packet = decode(link::ETHERNET, &bytes, bytes.len() as u32, Tunnels::Discover);
+        assert_eq!(ip(&packet).protocol, protocol);
+        let packet = decode(link::ETHERNET, &bytes, bytes.len() as u32, Tunnels::Declared);
+        assert_eq!(ip(&packet).protocol, 17);
+    }
+}
+
 proptest! {
     #[test]
     fn no_bytes_cause_a_panic(
@@ -265,6 +343,7 @@ fn common_packets_go_the_short_way() {
         let bytes = [ether(kind), packet].concat();
         let rest = Rest { bytes: &bytes, length: bytes.len() as u32 };
         assert!(plain(rest, Tunnels::Declared).is_some());
+        assert!(plain(rest, Tunnels::Discover).is_some());
     }
 }
 

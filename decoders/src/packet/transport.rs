@@ -33,6 +33,12 @@ pub fn ports(payload: &[u8]) -> Option<(u16, u16)> {
     Some((be16(payload, 0)?, be16(payload, 2)?))
 }
 
+/// The flags of TCP; 0 if they were not captured.
+#[inline]
+pub fn tcp_flags(payload: &[u8]) -> u8 {
+    payload.get(13).copied().unwrap_or(0)
+}
+
 /// A TCP header.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Tcp<'a> {

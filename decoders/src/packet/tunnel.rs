@@ -15,6 +15,17 @@ mod port {
     pub(super) const GENEVE: u16 = 6081;
 }
 
+/// Whether a port of UDP announces a tunnel.
+#[inline]
+pub(super) fn may_be_udp(payload: &[u8]) -> bool {
+    let may_be = |at: usize| {
+        let of_tunnel =
+            [port::L2TP, port::GTP_USER, port::TEREDO, port::VXLAN, port::VXLAN_OLD, port::GENEVE];
+        be16(payload, at).is_some_and(|port| of_tunnel.contains(&port))
+    };
+    may_be(0) || may_be(2)
+}
+
 /// Opens a tunnel; `None` if there is none, and then `rest` is unchanged.
 pub(super) fn decode(ip: &Ip<'_>, packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<Header> {
     let mut inner = *rest;

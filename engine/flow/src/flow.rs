@@ -128,7 +128,8 @@ impl Flow {
         let size = u16::try_from(arrival.bytes).unwrap_or(u16::MAX);
         side.size_min = side.size_min.min(size);
         side.size_max = side.size_max.max(size);
-        if side.first_ns == 0 {
+        // Packets of several queues or files are not always in order.
+        if side.first_ns == 0 || arrival.time_ns < side.first_ns {
             side.first_ns = arrival.time_ns;
         }
         side.last_ns = side.last_ns.max(arrival.time_ns);

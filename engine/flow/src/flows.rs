@@ -19,7 +19,7 @@ use crate::reports::Reports;
 use crate::settings::{Counts, Settings};
 use crate::user::UserData;
 
-/// How often the queues are looked at, in nanoseconds of the packets' time.
+/// How often the queues are looked at, in nanoseconds.
 const TICK_NS: i64 = 200_000_000;
 /// Number of flows among which the one is searched that is idle for longest.
 const CANDIDATES: usize = 32;
@@ -43,8 +43,14 @@ pub struct Flows {
     /// `None` unless something of it is asked for.
     applications: Option<Box<Applications>>,
     counts: Counts,
-    /// The latest time of a packet, in nanoseconds since 1970.
+    /// The time by which flows wait, in nanoseconds. It never goes back.
     now_ns: i64,
+    /// What a packet's time needs to become such a time. [`i64::MIN`]: no packet passes time.
+    shift_ns: i64,
+    /// The same for packets whose times are right.
+    clock_shift_ns: i64,
+    /// When the clock of packets was last set. No record has packets from before and after that.
+    set_ns: i64,
     next_tick_ns: i64,
     /// The number of the last flow that was reported.
     last_sequence: u32,
@@ -61,6 +67,7 @@ impl Flows {
             application.is_on().then(|| Box::new(Applications::new(application, capacity, key)));
         let mut index = HashIndex::new(capacity);
         index.begin_small();
+        let clock_shift_ns = if settings.waits_by_clock { i64::MIN } else { 0 };
         Self {
             is_plain: settings.are_plain(),
             settings,
@@ -76,6 +83,9 @@ impl Flows {
             user: UserData::new(capacity, settings.user_bytes, settings.control.as_ref()),
             counts: Counts::default(),
             now_ns: i64::MIN,
+            shift_ns: clock_shift_ns,
+            clock_shift_ns,
+            set_ns: i64::MIN,
             next_tick_ns: i64::MIN,
             last_sequence: 0,
         }
@@ -143,7 +153,7 @@ impl Flows {
     ) {
         self.counts.packets += 1;
         self.counts.bytes += u64::from(arrival.bytes);
-        self.now_ns = self.now_ns.max(arrival.time_ns);
+        self.now_ns = self.now_ns.max(arrival.time_ns.saturating_add(self.shift_ns));
         let identity = self.settings.identity;
         let key = if IS_PLAIN { identity::of(packet) } else { identity.of(packet) };
         match key {
@@ -153,8 +163,25 @@ impl Flows {
         self.pass_time(reports);
     }
 
-    /// Lets time pass while no packet comes. `now_ns` is the time since 1970; one before the last
-    /// packet changes nothing.
+    /// Whether the packets that follow pass time; those with wrong times must not.
+    pub const fn let_time_pass(&mut self, passes: bool) {
+        self.shift_ns = if passes { self.clock_shift_ns } else { i64::MIN };
+    }
+
+    /// The clock of packets was set by so many nanoseconds: those that follow pass time from where
+    /// it is now. Records end before the step, each when the next packet of its flow comes.
+    pub const fn set_clock(&mut self, by_ns: i64) {
+        if self.clock_shift_ns != i64::MIN {
+            self.clock_shift_ns = self.clock_shift_ns.saturating_sub(by_ns);
+            self.shift_ns = self.clock_shift_ns;
+        }
+        self.set_ns = self.now_ns;
+        // What begins now begins behind the step.
+        self.now_ns = self.now_ns.saturating_add(1);
+    }
+
+    /// Lets time pass while no packet comes. `now_ns` is the time by which flows wait: that of
+    /// packets, or of a clock ([`Settings::waits_by_clock`]). One before the last changes nothing.
     pub fn pass_time_to(&mut self, now_ns: i64, reports: &mut impl Reports) {
         self.now_ns = self.now_ns.max(now_ns);
         self.pass_time(reports);
@@ -213,7 +240,7 @@ impl Flows {
                 self.expect_fragments(flow, ip, &key, direction, reports);
             }
             if matches!(ip.protocol, protocol::ICMP | protocol::ICMPV6) {
-                self.refer(ip);
+                self.refer(ip, now_ns);
             }
         }
         self.slots[flow as usize].count(packet, direction, counted, arrival);
@@ -302,8 +329,8 @@ impl Flows {
     #[inline(always)]
     fn wake(&mut self, flow: u32, reports: &mut impl Reports) {
         let place = &self.places[flow as usize];
-        let age_ns = self.now_ns - place.since_ns;
-        let is_due = age_ns >= self.settings.status_interval_ns;
+        let due_ns = self.now_ns.saturating_sub(self.settings.status_interval_ns);
+        let is_due = place.since_ns <= due_ns.max(self.set_ns);
         if place.is_written || is_due || place.queue != Waits::Status {
             self.wake_rarely(flow, reports);
         }
@@ -312,9 +339,12 @@ impl Flows {
     #[inline(never)]
     fn wake_rarely(&mut self, flow: u32, reports: &mut impl Reports) {
         let place = self.places[flow as usize];
-        let age_ns = self.now_ns - place.since_ns;
+        let age_ns = self.now_ns.saturating_sub(place.since_ns);
         if place.queue == Waits::Status && age_ns >= self.settings.status_interval_ns {
             self.report_due(reports);
+        } else if place.queue == Waits::Status && place.since_ns <= self.set_ns {
+            self.report(flow, None, reports);
+            self.queues.remove(&mut self.places, flow);
         }
         if self.places[flow as usize].queue != Waits::Status {
             self.queues.remove(&mut self.places, flow);
@@ -487,7 +517,7 @@ impl Flows {
 
     /// Adds an error message to the flow whose packet it quotes.
     #[inline(never)]
-    fn refer(&mut self, ip: &Ip<'_>) {
+    fn refer(&mut self, ip: &Ip<'_>, now_ns: i64) {
         let wanted = if ip.is_v6 { protocol::ICMPV6 } else { protocol::ICMP };
         if ip.protocol != wanted || !ip.is_first_fragment() {
             return;
@@ -498,7 +528,6 @@ impl Flows {
         let Some(quoted) = message.quoted() else { return };
         let key = identity::of_ip(&quoted);
         let Some((flow, _)) = self.find_rarely(&key) else { return };
-        let now_ns = self.now_ns;
         if self.places[flow as usize].is_written {
             return;
         }
@@ -534,7 +563,7 @@ impl Flows {
     fn report_due(&mut self, reports: &mut impl Reports) {
         while let Some(flow) = self.queues.first(Waits::Status) {
             let since_ns = self.places[flow as usize].since_ns;
-            if self.now_ns - since_ns < self.settings.status_interval_ns {
+            if self.now_ns.saturating_sub(since_ns) < self.settings.status_interval_ns {
                 break;
             }
             self.prefetch(Queues::after(&self.places, flow));
@@ -557,7 +586,8 @@ impl Flows {
                 _ => timeouts.ip_ns,
             };
             while let Some(flow) = self.queues.first(queue) {
-                if self.now_ns - self.places[flow as usize].since_ns < timeout_ns {
+                let since_ns = self.places[flow as usize].since_ns;
+                if self.now_ns.saturating_sub(since_ns) < timeout_ns {
                     break;
                 }
                 self.remove(flow);
@@ -620,10 +650,10 @@ impl Flows {
         self.counts.records += 1;
         let user = self.user.of(flow);
         let applications = self.applications.as_deref();
-        let (application, sequence) = applications.map_or((None, None), |all| all.of(flow));
+        let known = applications.map(|all| all.of(flow)).unwrap_or_default();
         let jitter = self.jitter.get(flow as usize);
         let size_squares = self.squares.get(flow as usize).copied();
-        let extra = Extra { jitter, user, size_squares, application, sequence, ..Extra::default() };
+        let extra = Extra { jitter, user, size_squares, ..known };
         reports.report(&self.slots[flow as usize].record, &extra);
     }
 

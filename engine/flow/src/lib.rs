@@ -19,6 +19,7 @@
 //! Start reading at [`Flows::packet`].
 
 mod application;
+mod clock;
 mod flow;
 mod flows;
 pub mod identity;
@@ -36,6 +37,7 @@ mod user;
 pub use application::settings::{
     ApplicationSettings, DNS_SERVERS_MAX, DnsServers, Protocol, Protocols,
 };
+pub use clock::{CaptureClock, Step};
 pub use flows::Flows;
 pub use reports::Reports;
 pub use settings::{Counts, Settings, Timeouts};

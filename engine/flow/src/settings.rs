@@ -51,6 +51,9 @@ pub struct Settings {
     pub identity: Identity,
     /// The packets of each direction are a flow of their own; those of ARP are not.
     pub is_unidirectional: bool,
+    /// Flows wait by the time that is passed to them alone: packets of live interfaces. Otherwise
+    /// by the times of packets, too.
+    pub waits_by_clock: bool,
 }
 
 impl Settings {

@@ -6,6 +6,9 @@ use panoptes_sinks::flow::{Direction, Tcp, TcpSide, TcpState, tcp_status};
 
 /// How far an identification of IP may go back in a packet that was overtaken.
 const OVERTAKEN_MAX: u16 = 5000;
+/// A packet that was overtaken comes this soon after the one that overtook it, in nanoseconds.
+/// Senders wait longer before they send again (`TCP_RTO_MIN`, include/net/tcp.h: 200 ms).
+const OVERTAKEN_NS: i64 = 100_000_000;
 
 /// What a segment was for its flow.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -28,7 +31,7 @@ const fn is_syn(flags: u8) -> bool {
 
 /// A microsecond count that fits its field.
 fn microseconds(from_ns: i64, to_ns: i64) -> u32 {
-    u32::try_from((to_ns - from_ns).unsigned_abs() / 1000).unwrap_or(u32::MAX)
+    u32::try_from(to_ns.saturating_sub(from_ns).max(0) / 1000).unwrap_or(u32::MAX)
 }
 
 /// The end that sends in a direction, and the other one.
@@ -101,12 +104,13 @@ pub(crate) fn follow(
     now_ns: i64,
 ) -> Outcome {
     let flags = segment.flags;
-    if is_syn(flags) && may_restart(tcp.state) {
+    if is_syn(flags) && may_restart(tcp, direction, segment) {
         return Outcome::Restarts;
     }
     tcp.has_continued = true;
     let options = tcp.options | segment.options;
     tcp.options = options;
+    let mut has_random_ids = tcp.has_random_ids[direction as usize];
     let (this, other) = ends(tcp, direction);
     this.flags |= flags;
     if let Some(scale) = segment.window_scale {
@@ -117,29 +121,49 @@ pub(crate) fn follow(
         this.status |= tcp_status::CONGESTED;
     }
     // A SYN without more says nothing about what was sent before.
-    let is_active = flags == flag::SYN || sequence(this, other, segment, ip_id);
+    let packet = Sent { ip_id, now_ns, has_random_ids: &mut has_random_ids };
+    let is_active = flags == flag::SYN || sequence(this, other, segment, packet);
     let last_ns = (other.last_ns, now_ns);
     this.last_ns = now_ns;
+    tcp.has_random_ids[direction as usize] = has_random_ids;
     advance(tcp, direction, segment, last_ns);
     Outcome::Continues { is_active }
 }
 
-/// Whether a SYN begins a new connection: the old one has ended, or one end has closed it.
-const fn may_restart(state: TcpState) -> bool {
-    matches!(
-        state,
+/// Whether a SYN begins a new connection: the old one has ended, one end has closed it, or it was
+/// refused and this is no second try.
+fn may_restart(tcp: &mut Tcp, direction: Direction, segment: &Segment<'_>) -> bool {
+    match tcp.state {
         TcpState::Closed
-            | TcpState::Listen
-            | TcpState::FinWait1
-            | TcpState::FinWait2
-            | TcpState::Closing
-    )
+        | TcpState::Listen
+        | TcpState::FinWait1
+        | TcpState::FinWait2
+        | TcpState::Closing => true,
+        TcpState::SynSent => {
+            let was_refused = tcp.status & tcp_status::RESET != 0;
+            was_refused && ends(tcp, direction).0.sequence != segment.sequence
+        }
+        TcpState::SynReceived | TcpState::Established => false,
+    }
+}
+
+/// What a segment's packet tells of its order.
+struct Sent<'a> {
+    ip_id: u16,
+    now_ns: i64,
+    /// Whether the identifications of the sender's packets do not count them.
+    has_random_ids: &'a mut bool,
 }
 
 /// Follows the sequence numbers of a segment; whether it was sent while others were in flight.
 #[inline]
-fn sequence(this: &mut TcpSide, other: &mut TcpSide, segment: &Segment<'_>, ip_id: u16) -> bool {
-    let flags = segment.flags;
+fn sequence(
+    this: &mut TcpSide,
+    other: &mut TcpSide,
+    segment: &Segment<'_>,
+    packet: Sent<'_>,
+) -> bool {
+    let (flags, ip_id) = (segment.flags, packet.ip_id);
     let mut is_active = true;
     if flags & (flag::FIN | flag::RST) == 0 {
         if segment.window == 0 {
@@ -154,7 +178,7 @@ fn sequence(this: &mut TcpSide, other: &mut TcpSide, segment: &Segment<'_>, ip_i
         is_active &= this.in_flight > 0;
         this.bytes = this.bytes.wrapping_add(segment.data_length);
         if this.has_begun {
-            is_active &= order(this, other, segment, end, ip_id);
+            is_active &= order(this, other, segment, end, packet);
         }
     } else {
         is_active = false;
@@ -174,13 +198,23 @@ fn sequence(this: &mut TcpSide, other: &mut TcpSide, segment: &Segment<'_>, ip_i
 
 /// Decides whether data is new, was sent again, or was overtaken; `false` if it was sent again.
 #[inline]
-fn order(this: &mut TcpSide, other: &TcpSide, segment: &Segment<'_>, end: u32, ip_id: u16) -> bool {
-    let (seq, length) = (segment.sequence, segment.data_length);
+fn order(
+    this: &mut TcpSide,
+    other: &TcpSide,
+    segment: &Segment<'_>,
+    end: u32,
+    packet: Sent<'_>,
+) -> bool {
+    let (seq, length, ip_id) = (segment.sequence, segment.data_length, packet.ip_id);
+    let is_soon = packet.now_ns.saturating_sub(this.last_ns) < OVERTAKEN_NS;
+    let (back, forward) = (this.ip_id.wrapping_sub(ip_id), ip_id.wrapping_sub(this.ip_id));
     let has_ids = this.ip_id != 0 && ip_id != 0;
-    let back = this.ip_id.wrapping_sub(ip_id);
-    let is_overtaken = has_ids && back > 0 && back < OVERTAKEN_MAX;
-    // Numbered behind the last one, so sent after it.
-    let is_later = has_ids && ip_id.wrapping_sub(this.ip_id) < OVERTAKEN_MAX;
+    // What continues the data was sent next: with a number that is no later one.
+    *packet.has_random_ids |= has_ids && is_soon && seq == this.sequence && forward > OVERTAKEN_MAX;
+    let has_ids = has_ids && !*packet.has_random_ids;
+    let is_overtaken = has_ids && is_soon && back > 0 && back < OVERTAKEN_MAX;
+    // Numbered behind the last one, or after a pause: sent after it.
+    let is_later = has_ids && forward < OVERTAKEN_MAX || !is_soon;
     if !is_overtaken {
         this.ip_id = ip_id;
     }
@@ -200,10 +234,10 @@ fn order(this: &mut TcpSide, other: &TcpSide, segment: &Segment<'_>, end: u32, i
         this.status |= tcp_status::OUT_OF_ORDER;
     } else if other.has_acknowledged {
         // More is in flight than there is between the acknowledged and the largest number, so
-        // something was sent twice.
+        // something was sent twice; or the last byte was seen already.
         let span = largest.wrapping_sub(1).wrapping_sub(other.acknowledged);
         let in_flight = this.in_flight.saturating_add(length);
-        if in_flight > span && !is_new {
+        if !is_new && (in_flight > span || end == this.sequence) {
             this.sequence = largest;
             resent(this);
             return false;
@@ -258,13 +292,14 @@ fn advance(tcp: &mut Tcp, direction: Direction, segment: &Segment<'_>, times_ns:
         match state {
             TcpState::Listen | TcpState::SynSent => {
                 if is_syn(flags) {
-                    resent(this);
+                    begin_again(this, segment.sequence);
                 } else if flags & (flag::SYN | flag::ACK) == flag::SYN | flag::ACK {
                     state = TcpState::SynReceived;
                     status = tcp_status::SAW_SYN_ACK;
                     if other.sequence == this.acknowledged {
                         syn_ack = Some(microseconds(times_ns.0, times_ns.1));
                     }
+                    answer(this, other, segment);
                 } else if has(flag::FIN) {
                     (state, status) = (TcpState::FinWait1, tcp_status::FIN);
                 } else if has(flag::ACK) {
@@ -275,8 +310,16 @@ fn advance(tcp: &mut Tcp, direction: Direction, segment: &Segment<'_>, times_ns:
             TcpState::SynReceived => {
                 if has(flag::FIN) {
                     (state, status) = (TcpState::FinWait1, tcp_status::FIN);
+                } else if is_syn(flags) {
+                    // Another number counts when it is answered.
+                    if segment.sequence == this.sequence {
+                        resent(this);
+                    }
                 } else if has(flag::SYN) {
-                    resent(this);
+                    if begin_again(this, segment.sequence) {
+                        syn_ack = Some(microseconds(times_ns.0, times_ns.1));
+                    }
+                    answer(this, other, segment);
                 } else if has(flag::ACK) {
                     (state, status) = (TcpState::Established, tcp_status::ESTABLISHED);
                     if segment.sequence == other.acknowledged.wrapping_add(1) {
@@ -303,6 +346,30 @@ fn advance(tcp: &mut Tcp, direction: Direction, segment: &Segment<'_>, times_ns:
     tcp.status |= status;
     tcp.syn_ack_us = syn_ack.unwrap_or(tcp.syn_ack_us);
     tcp.ack_data_us = ack_data.unwrap_or(tcp.ack_data_us);
+}
+
+/// Counts a SYN that was sent again, or begins anew with one of another number, which is another
+/// connection's (RFC 9293 §3.5): nobody has answered the one before. Whether it does.
+fn begin_again(this: &mut TcpSide, sequence: u32) -> bool {
+    let is_same = this.sequence == sequence || this.sequence_base == sequence;
+    if this.has_begun && is_same {
+        resent(this);
+        return false;
+    }
+    (this.sequence_base, this.sequence) = (sequence, sequence);
+    (this.in_flight, this.has_begun) = (0, true);
+    true
+}
+
+/// Takes the number that a SYN+ACK acknowledges: it belongs to the SYN that is answered, perhaps
+/// not the last one. Data that came with the SYN may be acknowledged, too (RFC 7413).
+fn answer(this: &mut TcpSide, other: &mut TcpSide, segment: &Segment<'_>) {
+    let answered = segment.acknowledgement.wrapping_sub(1);
+    (this.acknowledged, this.has_acknowledged) = (answered, true);
+    if answered.wrapping_sub(other.sequence) > other.bytes {
+        (other.sequence_base, other.sequence) = (answered, answered);
+    }
+    other.in_flight = 0;
 }
 
 /// Counts a segment that was sent again.

@@ -3,11 +3,14 @@
 use panoptes_decoders::packet::transport::{flag, protocol};
 use panoptes_decoders::packet::{Ether, Fragment, Ip, Network, Packet};
 use panoptes_sinks::flow::argus::Extra;
-use panoptes_sinks::flow::{Cause, Detail, FlowRecord, Kind, Tcp, status, tcp_status};
+use panoptes_sinks::flow::{Cause, Detail, FlowRecord, Kind, Tcp, TcpState, status, tcp_status};
 use panoptes_tables::HashKey;
 use proptest::prelude::*;
 
 use crate::{Flows, Reports, Settings, Timeouts};
+
+mod starts;
+mod time;
 
 const SECOND_NS: i64 = 1_000_000_000;
 const BEGIN_NS: i64 = 1_700_000_000 * SECOND_NS;

@@ -23,7 +23,8 @@ pub enum Exit {
     Failed = 1,
     /// The command line is wrong.
     Usage = 2,
-    /// No kernel was found, no profile fits, or a dump, a package or the like is damaged.
+    /// No kernel was found, no profile fits, or a dump, a capture, a package or the like is damaged
+    /// or of a kind that is not read.
     NoKernel = 65,
     /// The source can't be opened.
     Source = 66,

@@ -25,10 +25,12 @@ use crate::{completions, flow, profile, sbom, scan, systems, watch};
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     // Its options are those of argus(8), which only it can read.
-    let begin = if is_called(&arguments, "argus") { Some(1) } else { None };
+    let is_argus = is_called(&arguments, "argus");
+    let begin = if is_argus { Some(1) } else { None };
     let begin = begin.or(arguments.get(1).is_some_and(|word| word == "flow").then_some(2));
     if let Some(begin) = begin {
-        return flow::run(&arguments[begin..]).unwrap_or_else(|failure| end(&failure));
+        let ended = flow::run(&arguments[begin..], is_argus);
+        return ended.unwrap_or_else(|failure| end(&failure));
     }
     let parsed = match Arguments::try_parse_from(&arguments) {
         Ok(parsed) => parsed,
@@ -64,7 +66,7 @@ fn carry_out(command: Command) -> Result<Exit, Refusal> {
         Command::Run(settings) => {
             watch_systems(&WatchRequest::run(settings, Path::new(DEFAULT_CONFIG))?)?
         }
-        Command::Flow { options } => flow::run(&options)?,
+        Command::Flow { options } => flow::run(&options, false)?,
         Command::Systems { json, config } => {
             let settings = Settings { config, ..Settings::default() };
             let loaded = loader(Mode::Scan, settings).load()?;

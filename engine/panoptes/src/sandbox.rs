@@ -3,6 +3,7 @@
 //!
 //! [`give_up_capabilities`] leaves the process what its sources need. Threads inherit that from the
 //! control thread: workers attach to guests with it. The others call [`Role::enter`] and keep less.
+//! The auditor of flows does the same by [`keep_those_of_flows`].
 //!
 //! Nothing here stops the service. Where the kernel or a container refuses, a debug line says it.
 
@@ -47,6 +48,15 @@ pub(crate) enum Role {
     Writer,
     /// Answers requests for metrics.
     Metrics,
+    /// Sends records of flows to clients that connect.
+    Clients,
+    /// Reads packets from interfaces, and opens those again that come back.
+    Packets {
+        /// Whether one of them is received by XDP.
+        by_xdp: bool,
+    },
+    /// Reads captures, and writes what they have.
+    Captures,
 }
 
 impl Role {
@@ -67,9 +77,50 @@ impl Role {
             Self::Writer => {
                 CapsHashSet::from([Capability::CAP_DAC_OVERRIDE, Capability::CAP_FOWNER])
             }
-            Self::Metrics => CapsHashSet::new(),
+            Self::Metrics | Self::Clients | Self::Captures => CapsHashSet::new(),
+            Self::Packets { by_xdp } => interfaces(by_xdp).collect(),
         })
     }
+}
+
+/// What opening an interface takes.
+fn interfaces(by_xdp: bool) -> impl Iterator<Item = Capability> {
+    let with_xdp = [Capability::CAP_NET_ADMIN, Capability::CAP_BPF];
+    [Capability::CAP_NET_RAW].into_iter().chain(with_xdp.into_iter().filter(move |_| by_xdp))
+}
+
+/// Gives up the capabilities that neither the packets of `role` nor the outputs of flows nor the
+/// system beside them need. Another user than the one that started the program has none for files.
+///
+/// Call it before any thread starts.
+pub(crate) fn keep_those_of_flows(
+    role: Role,
+    beside: Option<&System>,
+    is_other_user: bool,
+    messages: &Messages,
+) {
+    let mut kept = match beside.map(|system| needed(std::slice::from_ref(system), false)) {
+        _ if is_other_user => CapsHashSet::new(),
+        None => CapsHashSet::from([Capability::CAP_DAC_OVERRIDE, Capability::CAP_FOWNER]),
+        Some(Some(kept)) => kept,
+        Some(None) => return messages.debug("all capabilities are kept for NVIDIA's library"),
+    };
+    kept.extend(role.capabilities().unwrap_or_default());
+    // Changing the user leaves nothing in effect.
+    if let Ok(permitted) = caps::read(None, CapSet::Permitted) {
+        let effective = permitted.intersection(&kept).copied().collect();
+        note(messages, "capabilities", caps::set(None, CapSet::Effective, &effective));
+    }
+    note(messages, "capabilities", restrict(&kept));
+}
+
+/// Changes the user by `change`, which leaves the present thread what it is permitted.
+pub(crate) fn keep_capabilities<T>(change: impl FnOnce() -> T) -> T {
+    // Where it is refused, the user has no capabilities afterwards.
+    let _ = caps::securebits::set_keepcaps(true);
+    let changed = change();
+    let _ = caps::securebits::set_keepcaps(false);
+    changed
 }
 
 /// Whether NVIDIA's library may read a system of this request, now or later: `auto_scan` finds

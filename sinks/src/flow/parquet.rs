@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,6 +20,8 @@ use parquet::schema::types::Type;
 
 use self::columns::{COLUMNS, Kind, names};
 use self::line::{Value, fields};
+use crate::flow::output::{BlockingOutput, each_record};
+use crate::output::folder::FILE_MODE;
 
 mod columns;
 mod line;
@@ -61,7 +64,8 @@ impl ParquetFile {
     ///
     /// The file cannot be made or written.
     pub fn create(path: &Path) -> io::Result<Self> {
-        let file = File::create_new(path)?;
+        let mut options = File::options();
+        let file = options.write(true).create_new(true).mode(FILE_MODE).open(path)?;
         let properties = Arc::new(WriterProperties::builder().build());
         let schema = schema().map_err(failed)?;
         let writer = SerializedFileWriter::new(file, schema, properties).map_err(failed)?;
@@ -122,6 +126,28 @@ impl ParquetFile {
         };
         self.columns.iter_mut().for_each(Column::clear);
         result.map_err(failed)
+    }
+}
+
+impl BlockingOutput for ParquetFile {
+    fn write(&mut self, records: &[u8], ends: &[u32]) -> io::Result<()> {
+        each_record(records, ends).try_for_each(|line| self.push(line))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn is_idle(&mut self) -> bool {
+        self.rows == 0
+    }
+
+    fn look(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        Self::finish(self)
     }
 }
 

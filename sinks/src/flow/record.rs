@@ -287,6 +287,9 @@ pub struct Tcp {
     pub source: TcpSide,
     pub destination: TcpSide,
     pub state: TcpState,
+    /// Whether the identifications of IP of the source and of the destination do not count its
+    /// packets.
+    pub has_random_ids: [bool; 2],
     /// Whether there was more than one packet.
     pub has_continued: bool,
 }

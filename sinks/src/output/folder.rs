@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::links;
+
 /// Keeps other programs from writing logs into a folder, or a file there, until it is dropped.
 #[derive(Debug)]
 pub struct FolderLock {
@@ -64,7 +66,7 @@ fn take(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE);
     for _ in 0..TRIES {
-        let mut file = options.open(path)?;
+        let mut file = links::open(&options, path)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(taken(path)),

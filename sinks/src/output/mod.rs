@@ -6,9 +6,9 @@
 //!
 //! Layers: `file.rs` and `stream.rs` decide what is written where and when (rotation, sync, flush);
 //! `transport.rs` writes buffers to a descriptor, with `ring.rs` and `plain.rs` as its two ways;
-//! `folder.rs` keeps other programs out; `lines.rs` brings records into an output's form; `form/`
+//! `folder.rs` keeps other programs out, and `links.rs` other users' links; `lines.rs` brings records into an output's form; `form/`
 //! has the forms for receivers of messages; `backlog/` has what waits for a receiver; `socket/`
-//! connects to receivers, and `remote/` sends records to them; `buffers.rs` tracks how much of each
+//! connects to receivers, and `remote/` sends records to them; `isolated.rs` gives an output a thread; `buffers.rs` tracks how much of each
 //! buffer is written.
 
 pub mod backlog;
@@ -16,7 +16,9 @@ mod buffers;
 pub mod file;
 pub mod folder;
 pub mod form;
+mod isolated;
 pub mod lines;
+pub mod links;
 mod plain;
 pub mod remote;
 mod ring;
@@ -30,6 +32,8 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+pub use self::isolated::Isolated;
 
 use self::backlog::Backlog;
 use crate::filter::Filter;
@@ -55,6 +59,7 @@ macro_rules! counters {
             answer: Mutex<String>,
             panic: Mutex<Option<String>>,
             is_released: AtomicBool,
+            is_stalled: AtomicBool,
         }
 
         impl Counters {
@@ -139,6 +144,15 @@ impl Counters {
     /// ([`crate::writer::OutputChange::Release`]).
     pub fn is_released(&self) -> bool {
         self.is_released.load(Ordering::Acquire)
+    }
+
+    /// Whether an operation of the output has not ended for seconds: its disk does not answer.
+    pub fn is_stalled(&self) -> bool {
+        self.is_stalled.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_stalled(&self, is_stalled: bool) {
+        self.is_stalled.store(is_stalled, Ordering::Relaxed);
     }
 
     pub(crate) fn set_released(&self) {

@@ -113,7 +113,7 @@ pub struct Block {
 }
 
 impl Block {
-    pub(super) fn new(bytes: usize) -> Self {
+    pub(crate) fn new(bytes: usize) -> Self {
         let records_max = bytes / RECORD_BYTES_MIN + 1;
         Self {
             bytes: vec![0; bytes].into_boxed_slice(),
@@ -220,8 +220,30 @@ impl Block {
         pieces.expect("a header knows where its lists are")
     }
 
+    /// Copies records of another block, as many as there is room for; returns their number.
+    pub(crate) fn append_from(&mut self, other: &Self, range: Range<usize>) -> usize {
+        for (count, index) in range.clone().enumerate() {
+            let turn = other.turns.partition_point(|turn| turn.first as usize <= index);
+            let of = other.turns[turn - 1].of;
+            let record = other.slice(index, 1);
+            let has_turn = self.turns.len() < TURNS_MAX || self.continues(of);
+            if !has_turn || record.len() > self.left() + 1 {
+                return count;
+            }
+            if !self.continues(of) {
+                self.turns.push(Turn { first: self.records as u32, of });
+            }
+            let start = self.start(self.records);
+            self.bytes[start..start + record.len()].copy_from_slice(record);
+            self.ends[self.records] = (start + record.len()) as u32;
+            self.known[self.records] = other.known[index];
+            self.records += 1;
+        }
+        range.len()
+    }
+
     /// Removes all records.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.records = 0;
         self.turns.clear();
     }

@@ -13,6 +13,7 @@ mod bench;
 mod bindings;
 mod boots;
 mod busy;
+mod captures;
 mod cargo;
 mod churn;
 mod copies;
@@ -88,6 +89,7 @@ enum Command {
     /// Runs the dashboard's queries and the alert rules in a real Prometheus over our metrics
     Metrics,
     Bench(bench::Options),
+    Captures(captures::Options),
     Cost(cost::Options),
     /// Makes docs/records.md and docs/configuration.md anew, from the tables of the code
     Docs,
@@ -130,6 +132,7 @@ fn main() -> ExitCode {
         Command::Delivery(options) => delivery::run(&options),
         Command::Metrics => metrics::run(),
         Command::Bench(options) => bench::run(&options),
+        Command::Captures(options) => captures::run(&options),
         Command::Cost(options) => cost::run(&options),
         Command::Docs => docs::run(),
         Command::Fresh(options) => fresh::run(&options),

@@ -20,6 +20,7 @@ const HASHES: [usize; 2] = [11, 24];
 /// What carries TLS.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Transport {
+    Dtls,
     Quic,
     Tcp,
 }
@@ -55,7 +56,11 @@ impl Ja4 {
         let algorithms = hello.signature_algorithms().filter(|&number| !is_grease(number));
         numbers.hash(algorithms, &mut text[HASHES[1]..]);
         let has_name = hello.extensions.find(extension::SERVER_NAME).is_some();
-        text[0] = if transport == Transport::Quic { b'q' } else { b't' };
+        text[0] = match transport {
+            Transport::Dtls => b'd',
+            Transport::Quic => b'q',
+            Transport::Tcp => b't',
+        };
         text[1..3].copy_from_slice(&version(hello.version()));
         text[3] = if has_name { b'd' } else { b'i' };
         text[4..6].copy_from_slice(&two_digits(ciphers));
@@ -153,6 +158,9 @@ const fn version(number: u16) -> [u8; 2] {
         0x0301 => *b"10",
         0x0300 => *b"s3",
         0x0002 => *b"s2",
+        0xfeff => *b"d1",
+        0xfefd => *b"d2",
+        0xfefc => *b"d3",
         _ => *b"00",
     }
 }

@@ -25,15 +25,16 @@ pub(super) fn of_stream(stream: &[u8]) -> Result<Message<'_>, Step> {
     };
     let end = LENGTH_BYTES + usize::from(u16::from_be_bytes([high, low]));
     match Message::decode_tcp(stream) {
-        Some((message, _)) if stream.len() >= end && is_plausible(&message) => Ok(message),
+        Some((message, _)) if stream.len() >= end && is_plausible(&message, false) => Ok(message),
         _ if stream.len() < end => Err(Step::Wait(end)),
         _ => Err(Step::Done),
     }
 }
 
-/// Whether this may be a query or an answer: updates and notifications are not.
-pub(super) fn is_plausible(message: &Message<'_>) -> bool {
-    message.opcode() == 0 && message.counts[0] <= 1
+/// Whether this may be a query or an answer: updates and notifications are not. Only queries of
+/// multicast DNS have several questions (RFC 6762 §5.3, RFC 9619).
+pub(super) fn is_plausible(message: &Message<'_>, is_multicast: bool) -> bool {
+    message.opcode() == 0 && (message.counts[0] <= 1 || is_multicast)
 }
 
 /// Takes a message. `is_known_server` says whether its sender is expected.

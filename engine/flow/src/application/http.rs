@@ -1,6 +1,6 @@
 //! The first request of HTTP/1 and the status of its response.
 
-use panoptes_decoders::application::http::{Request, Response};
+use panoptes_decoders::application::http::{Request, Response, is_token_byte};
 use panoptes_sinks::flow::application::{Application, Http};
 
 use super::stream::Step;
@@ -10,14 +10,14 @@ const METHOD_BYTES_MAX: usize = 32;
 /// The beginning of a response.
 const VERSION: &[u8] = b"HTTP/1.";
 
-/// Whether a stream may begin as a request or a response. Methods are upper case as a rule.
+/// Whether a stream may begin as a request or a response. Each token may be a method; those that
+/// are known begin with a letter.
 pub(super) fn may_be(stream: &[u8]) -> bool {
     let start = &stream[..stream.len().min(METHOD_BYTES_MAX + 1)];
-    let is_letter = |byte: &u8| byte.is_ascii_uppercase() || *byte == b'-';
-    let letters = start.iter().take_while(|byte| is_letter(byte)).count();
-    let is_method = letters > 0
-        && letters <= METHOD_BYTES_MAX
-        && start.get(letters).is_none_or(|byte| *byte == b' ');
+    let length = start.iter().take_while(|byte| is_token_byte(**byte)).count();
+    let is_method = start.first().is_some_and(u8::is_ascii_alphabetic)
+        && length <= METHOD_BYTES_MAX
+        && start.get(length).is_none_or(|byte| *byte == b' ');
     let length = stream.len().min(VERSION.len());
     is_method || stream[..length] == VERSION[..length]
 }

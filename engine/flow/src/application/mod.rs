@@ -17,10 +17,11 @@ mod ssh;
 mod stream;
 mod tls;
 
+use panoptes_decoders::application::dtls;
 use panoptes_decoders::application::quic::{Kind, LongHeader};
 use panoptes_decoders::packet::Ip;
-use panoptes_decoders::packet::transport::{Tcp as Segment, flag, protocol};
-use panoptes_sinks::flow::application::Application;
+use panoptes_decoders::packet::transport::{self, Tcp as Segment, flag, protocol};
+use panoptes_sinks::flow::argus::Extra;
 use panoptes_sinks::flow::{Direction, Sequence};
 use panoptes_tables::{HashKey, room};
 
@@ -33,7 +34,9 @@ use crate::reports::Reports;
 const LATE_BYTES_MAX: u32 = 1 << 16;
 /// The most Initial packets of QUIC that are looked at in a flow.
 const QUIC_PACKETS_MAX: u8 = 16;
-/// The most packets in a datagram of QUIC.
+/// The most segments of a direction, behind its beginning, in which a hello of TLS is searched.
+const LATER_SEGMENTS: u8 = 32;
+/// The most packets of QUIC, or fragments of a hello, in a datagram.
 const COALESCED_MAX: usize = 4;
 /// Length in bytes of the header of UDP.
 const UDP_BYTES: usize = 8;
@@ -55,7 +58,28 @@ enum Stage {
 struct End {
     /// The sequence number of the first byte.
     base: u32,
+    /// Length in bytes of the data that came with the SYN (RFC 7413).
+    syn_bytes: u16,
+    /// Whether the other end has answered the SYN with this number.
+    is_answered: bool,
+    /// Segments that were searched for a hello behind something else.
+    searched: u8,
+    /// Whether this end has sent a packet.
+    has_sent: bool,
     stage: Stage,
+}
+
+impl End {
+    const fn begun(base: u32) -> Self {
+        let stage = Stage::Begun;
+        Self { base, syn_bytes: 0, is_answered: false, searched: 0, has_sent: true, stage }
+    }
+
+    /// Whether another SYN may begin another stream.
+    fn may_begin_again(&self) -> bool {
+        let is_unread = matches!(self.stage, Stage::New | Stage::Begun);
+        !self.is_answered && (is_unread || self.syn_bytes > 0)
+    }
 }
 
 /// Where the reading of a flow is.
@@ -123,8 +147,10 @@ impl Applications {
     }
 
     /// What is known of a flow.
-    pub(crate) fn of(&self, flow: u32) -> (Option<&Application>, Option<&Sequence>) {
-        (self.reader.get(flow), self.sequences.get(flow as usize))
+    pub(crate) fn of(&self, flow: u32) -> Extra<'_> {
+        let (application, later_application) = self.reader.get(flow);
+        let sequence = self.sequences.get(flow as usize);
+        Extra { application, later_application, sequence, ..Extra::default() }
     }
 
     /// Takes a packet of a flow, and the length of its data on the wire.
@@ -150,6 +176,7 @@ impl Applications {
             return;
         }
         let way = Way::new(flow, direction, ip, now_ns);
+        self.flows[flow as usize].ends[way.end].has_sent = true;
         match ip.protocol {
             protocol::TCP => self.segment(way, ip, reports),
             protocol::UDP => {
@@ -160,23 +187,33 @@ impl Applications {
     }
 
     fn segment(&mut self, way: Way, ip: &Ip<'_>, reports: &mut impl Reports) {
-        let end = &mut self.flows[way.flow as usize].ends[way.end];
-        if end.stage == Stage::Done {
+        let end = &self.flows[way.flow as usize].ends[way.end];
+        let is_over = end.stage == Stage::Done && end.searched > LATER_SEGMENTS;
+        if is_over && transport::tcp_flags(ip.payload) & flag::SYN == 0 {
             return;
         }
         let Some(segment) = Segment::decode(ip.payload, ip.payload_length) else { return };
         let mut number = segment.sequence;
         if segment.flags & flag::SYN != 0 {
             number = number.wrapping_add(1);
-            if end.stage == Stage::New {
-                *end = End { base: number, stage: Stage::Begun };
-            }
+            self.synchronise(way, &segment);
         }
+        let end = &mut self.flows[way.flow as usize].ends[way.end];
         if segment.data.is_empty() {
             return;
         }
+        end.searched = end.searched.saturating_add(1);
+        if end.searched <= LATER_SEGMENTS && self.begins_later_hello(way, segment.data) {
+            self.stop(way);
+            let end = &mut self.flows[way.flow as usize].ends[way.end];
+            (end.base, end.stage) = (number, Stage::Begun);
+        }
+        let end = &mut self.flows[way.flow as usize].ends[way.end];
+        if end.stage == Stage::Done {
+            return;
+        }
         if end.stage == Stage::New {
-            *end = End { base: number, stage: Stage::Begun };
+            *end = End::begun(number);
         }
         // Before the beginning are only bytes that keep a connection alive.
         let offset = number.wrapping_sub(end.base);
@@ -187,12 +224,67 @@ impl Applications {
             return;
         }
         if end.stage == Stage::Begun && offset == 0 {
+            // The hello at the beginning of a connection is the only one.
+            if tls::begins_hello(segment.data) {
+                end.searched = LATER_SEGMENTS + 1;
+            }
             match self.reader.read(&way, segment.data, reports) {
                 Step::Done => self.stop(way),
                 Step::Wait(need) => self.collect(way, (0, segment.data), need, reports),
             }
         } else {
             self.collect(way, (offset as usize, segment.data), 1, reports);
+        }
+    }
+
+    /// Whether a segment begins a hello of TLS behind something else.
+    fn begins_later_hello(&mut self, way: Way, data: &[u8]) -> bool {
+        if !self.reader.has(Protocol::Tls) || !tls::begins_hello(data) {
+            return false;
+        }
+        match self.flows[way.flow as usize].ends[way.end].stage {
+            Stage::Done => true,
+            Stage::Collecting(buffer) => {
+                let collected = self.buffers.get(buffer).bytes();
+                !collected.is_empty() && !tls::is_record(collected)
+            }
+            Stage::New | Stage::Begun => false,
+        }
+    }
+
+    /// Takes the numbers of a SYN or a SYN+ACK. Of several SYNs, the one that is answered begins the
+    /// stream (RFC 9293 §3.10.7.4): others are of other connections, or feints.
+    fn synchronise(&mut self, way: Way, segment: &Segment<'_>) {
+        let base = segment.sequence.wrapping_add(1);
+        let end = self.flows[way.flow as usize].ends[way.end];
+        if end.stage == Stage::New || end.base != base && end.may_begin_again() {
+            let syn_bytes = u16::try_from(segment.data_length).unwrap_or(u16::MAX);
+            self.begin_again(way.flow, way.end, End { syn_bytes, ..End::begun(base) });
+        }
+        if segment.flags & flag::ACK == 0 {
+            return;
+        }
+        let (other, base) = (1 - way.end, segment.acknowledgement);
+        let end = &mut self.flows[way.flow as usize].ends[other];
+        let length = base.wrapping_sub(end.base);
+        if end.stage != Stage::New && length <= u32::from(end.syn_bytes) {
+            end.is_answered = true;
+        } else if end.stage == Stage::Begun || end.may_begin_again() {
+            let answered = End { is_answered: true, ..End::begun(base) };
+            self.begin_again(way.flow, other, answered);
+        }
+    }
+
+    /// Begins another stream in place of one whose SYN was not answered.
+    fn begin_again(&mut self, flow: u32, end: usize, begun: End) {
+        let known = &mut self.flows[flow as usize].ends[end];
+        let old = *known;
+        *known = End { has_sent: old.has_sent, ..begun };
+        if let Stage::Collecting(buffer) = old.stage {
+            self.buffers.give_back(buffer);
+        }
+        if matches!(old.stage, Stage::Collecting(_) | Stage::Done) {
+            self.reader.clear(flow);
         }
     }
 
@@ -223,6 +315,9 @@ impl Applications {
         if way.is_dns() {
             return self.reader.message(&way, data, reports);
         }
+        if self.reader.has(Protocol::Tls) && dtls::is_handshake(data) {
+            return self.fragments(way, data);
+        }
         if !self.reader.has(Protocol::Quic) {
             return;
         }
@@ -238,6 +333,30 @@ impl Applications {
                 self.initial(way, &header, rest);
             }
             rest = header.rest;
+        }
+    }
+
+    /// Takes the fragments of a hello of DTLS.
+    fn fragments(&mut self, way: Way, data: &[u8]) {
+        for fragment in dtls::fragments(data).filter(tls::is_of_hello).take(COALESCED_MAX) {
+            if self.flows[way.flow as usize].ends[way.end].stage == Stage::Done {
+                return;
+            }
+            let number = self.buffer(way, 1);
+            let buffer = self.buffers.get(number);
+            // The first hello that is seen; another one has another number.
+            let sequence = fragment.sequence.to_be_bytes();
+            if buffer.id().is_empty() {
+                buffer.set_id(&sequence);
+                buffer.write(0, &tls::header_of(&fragment));
+            }
+            if buffer.id() == sequence {
+                buffer.write(tls::MESSAGE_HEADER + fragment.offset as usize, fragment.data);
+            }
+            let step = self.reader.datagrams(&way, buffer.bytes());
+            if step == Step::Done || buffer.is_full() {
+                self.stop(way);
+            }
         }
     }
 
@@ -275,13 +394,16 @@ impl Applications {
 
     /// The buffer of a direction.
     fn buffer(&mut self, way: Way, need: usize) -> u16 {
-        let end = &mut self.flows[way.flow as usize].ends[way.end];
+        let end = &self.flows[way.flow as usize].ends[way.end];
         if let Stage::Collecting(buffer) = end.stage {
             return buffer;
         }
-        let owner = way.flow * 2 + way.end as u32;
-        let (number, lost) = self.buffers.take(owner);
-        end.stage = Stage::Collecting(number);
+        let stream = way.flow * 2 + way.end as u32;
+        let flows = &self.flows;
+        let is_silent =
+            |stream: u32| !flows[stream as usize / 2].ends[1 - stream as usize % 2].has_sent;
+        let (number, lost) = self.buffers.take(stream, way.source(), is_silent);
+        self.flows[way.flow as usize].ends[way.end].stage = Stage::Collecting(number);
         if let Some(lost) = lost {
             self.flows[lost as usize / 2].ends[lost as usize % 2].stage = Stage::Done;
         }

@@ -18,8 +18,9 @@ use crate::reports::Reports;
 
 /// The port of SSH: its owner is the server, even if the beginning of a connection was not seen.
 const SSH: u16 = 22;
-/// The port of servers of DNS.
+/// The port of servers of DNS, and that of multicast DNS.
 const DNS: u16 = 53;
+const MULTICAST_DNS: u16 = 5353;
 
 /// A packet of a flow: who sends it to whom, and when.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +60,16 @@ impl Way {
         self.ports.iter().any(|port| dns::PORTS.contains(port))
     }
 
+    /// The sender, as a hash: of IPv6 its network, in which it has all addresses.
+    pub(super) const fn source(&self) -> u32 {
+        let address = self.addresses[0];
+        if self.is_v6 { (address >> 64 ^ address >> 96) as u32 } else { address as u32 }
+    }
+
+    fn is_multicast_dns(&self) -> bool {
+        self.ports.contains(&MULTICAST_DNS)
+    }
+
     /// The sender and the receiver.
     fn addresses(&self) -> [IpAddr; 2] {
         self.addresses.map(|address| {
@@ -76,15 +87,19 @@ impl Way {
 pub(super) struct Reader {
     settings: ApplicationSettings,
     pool: Pool,
+    /// What connections became that had begun as something else.
+    later: Pool,
     passive_dns: Option<Box<PassiveDns>>,
 }
 
 impl Reader {
     pub(super) fn new(settings: &ApplicationSettings, flows: usize, key: HashKey) -> Self {
         let has_passive_dns = settings.has_passive_dns && settings.protocols.has(Protocol::Dns);
+        let has_tls = settings.protocols.has(Protocol::Tls);
         Self {
             settings: *settings,
             pool: Pool::new(if settings.protocols.is_empty() { 0 } else { flows }),
+            later: Pool::new(if has_tls { flows } else { 0 }),
             passive_dns: has_passive_dns.then(|| Box::new(PassiveDns::new(key))),
         }
     }
@@ -93,14 +108,15 @@ impl Reader {
         self.settings.protocols.has(protocol)
     }
 
-    /// What is known of a flow.
-    pub(super) fn get(&self, flow: u32) -> Option<&Application> {
-        self.pool.get(flow)
+    /// What is known of a flow: how it began, and what it became later.
+    pub(super) fn get(&self, flow: u32) -> (Option<&Application>, Option<&Application>) {
+        (self.pool.get(flow), self.later.get(flow))
     }
 
     /// Forgets a flow.
     pub(super) fn clear(&mut self, flow: u32) {
         self.pool.clear(flow);
+        self.later.clear(flow);
     }
 
     /// How often there were too many answers of DNS.
@@ -127,10 +143,13 @@ impl Reader {
             };
         }
         let protocols = self.settings.protocols;
+        if protocols.has(Protocol::Tls) && tls::is_record(stream) {
+            let begun = self.pool.get(way.flow);
+            let is_later = begun.is_some_and(|begun| !matches!(begun, Application::Tls(_)));
+            let pool = if is_later { &mut self.later } else { &mut self.pool };
+            return pool.change(way.flow, |known| tls::read(stream, known));
+        }
         self.pool.change(way.flow, |known| {
-            if protocols.has(Protocol::Tls) && tls::is_record(stream) {
-                return tls::read(stream, known);
-            }
             // Its beginning could be that of a method.
             if protocols.has(Protocol::Ssh) && ssh::may_be(stream) {
                 return ssh::read(stream, way.is_client, known);
@@ -142,9 +161,16 @@ impl Reader {
         })
     }
 
+    /// Reads the beginning of a hello of DTLS.
+    pub(super) fn datagrams(&mut self, way: &Way, message: &[u8]) -> Step {
+        self.pool.change(way.flow, |known| tls::read_datagrams(message, known))
+    }
+
     /// Reads a datagram of DNS.
     pub(super) fn message(&mut self, way: &Way, data: &[u8], reports: &mut impl Reports) {
-        if let Some(message) = Message::decode(data).filter(dns::is_plausible) {
+        if let Some(message) = Message::decode(data)
+            .filter(|message| dns::is_plausible(message, way.is_multicast_dns()))
+        {
             self.take(way, &message, reports);
         }
     }

@@ -1,5 +1,6 @@
-//! The hellos of TLS.
+//! The hellos of TLS and DTLS.
 
+use panoptes_decoders::application::dtls::Fragment;
 use panoptes_decoders::application::tls::{self, Ja4, Transport};
 use panoptes_sinks::flow::application::{Application, Hello, ServerHello, Tls};
 
@@ -11,7 +12,7 @@ const CLIENT_HELLO: u8 = 1;
 const SERVER_HELLO: u8 = 2;
 /// Length in bytes of the headers of a record and of a message.
 const RECORD_HEADER: usize = 5;
-const MESSAGE_HEADER: usize = 4;
+pub(super) const MESSAGE_HEADER: usize = 4;
 /// The longest record (RFC 5246 §6.2.3).
 const RECORD_BYTES_MAX: usize = (1 << 14) + 2048;
 /// The most records that one hello is put together from.
@@ -53,7 +54,37 @@ pub(super) fn is_record(stream: &[u8]) -> bool {
 pub(super) fn read(stream: &[u8], application: &mut Application) -> Step {
     let mut message = Message { bytes: [0; STREAM_BYTES_MAX], length: 0 };
     let step = collect(stream, &mut message);
-    take(message.bytes(), application, step)
+    take(message.bytes(), Transport::Tcp, application, step)
+}
+
+/// Whether a fragment of DTLS is part of a hello.
+pub(super) const fn is_of_hello(fragment: &Fragment<'_>) -> bool {
+    matches!(fragment.kind, CLIENT_HELLO | SERVER_HELLO)
+}
+
+/// The header of TLS for the message of a fragment.
+pub(super) const fn header_of(fragment: &Fragment<'_>) -> [u8; MESSAGE_HEADER] {
+    let [_, high, middle, low] = fragment.length.to_be_bytes();
+    [fragment.kind, high, middle, low]
+}
+
+/// Takes the hello in a message of DTLS.
+pub(super) fn read_datagrams(message: &[u8], application: &mut Application) -> Step {
+    let Some(&[_, high, middle, low]) = message.first_chunk() else {
+        return Step::Wait(MESSAGE_HEADER);
+    };
+    let wanted = MESSAGE_HEADER + u32::from_be_bytes([0, high, middle, low]) as usize;
+    let step = if message.len() < wanted { Step::Wait(wanted) } else { Step::Done };
+    take(message, Transport::Dtls, application, step)
+}
+
+/// Whether a later segment begins a hello: that of a connection which began without TLS
+/// (`STARTTLS`, `CONNECT`).
+pub(super) fn begins_hello(data: &[u8]) -> bool {
+    let [HANDSHAKE, 3, 0..=4, high, low, CLIENT_HELLO | SERVER_HELLO, 0, ..] = *data else {
+        return false;
+    };
+    (MESSAGE_HEADER..=RECORD_BYTES_MAX).contains(&usize::from(u16::from_be_bytes([high, low])))
 }
 
 /// Puts the first message together.
@@ -84,7 +115,7 @@ fn collect(stream: &[u8], message: &mut Message) -> Step {
 }
 
 /// Takes what there is of a message.
-fn take(message: &[u8], application: &mut Application, step: Step) -> Step {
+fn take(message: &[u8], transport: Transport, application: &mut Application, step: Step) -> Step {
     let mut tls = match *application {
         Application::Unknown => Tls::default(),
         Application::Tls(tls) => tls,
@@ -92,7 +123,7 @@ fn take(message: &[u8], application: &mut Application, step: Step) -> Step {
     };
     match message.first() {
         None => return step,
-        Some(&CLIENT_HELLO) => match hello(message, Transport::Tcp) {
+        Some(&CLIENT_HELLO) => match hello(message, transport) {
             Some(hello) => tls.client = Some(hello),
             None => return step,
         },
@@ -114,7 +145,10 @@ fn take(message: &[u8], application: &mut Application, step: Step) -> Step {
 
 /// What a client's hello says, as far as it is there.
 pub(super) fn hello(message: &[u8], transport: Transport) -> Option<Hello> {
-    let hello = tls::ClientHello::from_message(message)?;
+    let hello = match transport {
+        Transport::Dtls => tls::ClientHello::from_dtls_message(message)?,
+        Transport::Quic | Transport::Tcp => tls::ClientHello::from_message(message)?,
+    };
     let mut list = [0; 64];
     let mut length = 0;
     for name in hello.protocols() {

@@ -77,3 +77,19 @@ fn other_data_on_the_port_is_none() {
         assert_eq!(wire.only(), Application::Unknown, "{at}");
     }
 }
+
+/// RFC 6762 §5.3; in DNS itself, there is one question at most (RFC 9619).
+#[test]
+fn queries_of_multicast_dns_have_several_questions() {
+    let mut query = vec![0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0];
+    query.extend(b"\x07_airply\x04_tcp\x05local\0\0\x0c\0\x01");
+    query.extend(b"\x05_raop\xc0\x14\0\x0c\0\x01");
+    let mut wire = Wire::new(4);
+    wire.multicast_dns(&query);
+    let application = wire.only();
+    let Application::Dns(dns) = application else { panic!("no DNS: {application:?}") };
+    assert_eq!((dns.name.bytes(), dns.kind, dns.queries), (&b"_airply._tcp.local"[..], 12, 1));
+    let mut wire = Wire::new(4);
+    wire.dns(&query);
+    assert_eq!(wire.only(), Application::Unknown);
+}

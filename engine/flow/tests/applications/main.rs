@@ -1,9 +1,11 @@
 //! Applications of flows: vectors of RFCs, recorded hellos in pieces of any order, and limits.
 
 mod dns;
+mod dtls;
 mod passive_dns;
 mod quic;
 #[path = "../../../../decoders/tests/application/recorded.rs"]
 mod recorded;
+mod starts;
 mod streams;
 mod wire;

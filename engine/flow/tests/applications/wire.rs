@@ -9,13 +9,14 @@ use panoptes_sinks::flow::argus::Extra;
 use panoptes_sinks::flow::json::Resolution;
 use panoptes_tables::HashKey;
 
-/// Keeps the application of each record, and the answers of DNS and how often they came.
+/// Keeps the applications of each record (how it began, what it became), and the answers of DNS and how often they came.
 #[derive(Debug, Default)]
-struct Kept(Vec<Application>, Vec<(String, u64)>);
+struct Kept(Vec<(Application, Application)>, Vec<(String, u64)>);
 
 impl Reports for Kept {
     fn report(&mut self, _: &FlowRecord, extra: &Extra<'_>) {
-        self.0.push(extra.application.copied().unwrap_or_default());
+        let [first, later] = [extra.application, extra.later_application];
+        self.0.push((first.copied().unwrap_or_default(), later.copied().unwrap_or_default()));
     }
 
     fn resolved(&mut self, resolution: &Resolution<'_>) {
@@ -68,10 +69,23 @@ impl Wire {
         flags: u8,
         data: &[u8],
     ) {
+        self.segment(port, is_client, (sequence, 0), flags, data);
+    }
+
+    /// The same with the number that it acknowledges.
+    pub(crate) fn segment(
+        &mut self,
+        port: u16,
+        is_client: bool,
+        (sequence, acknowledged): (u32, u32),
+        flags: u8,
+        data: &[u8],
+    ) {
         let ports = if is_client { [port, 443] } else { [443, port] };
         let mut bytes: Vec<u8> = ports.into_iter().flat_map(u16::to_be_bytes).collect();
         bytes.extend(sequence.to_be_bytes());
-        bytes.extend([0, 0, 0, 0, 0x50, flags, 0xff, 0, 0, 0, 0, 0]);
+        bytes.extend(acknowledged.to_be_bytes());
+        bytes.extend([0x50, flags, 0xff, 0, 0, 0, 0, 0]);
         bytes.extend(data);
         self.send(protocol::TCP, is_client, &bytes);
     }
@@ -81,6 +95,13 @@ impl Wire {
         let words = [ports[0], ports[1], 8 + data.len() as u16, 0];
         let header: Vec<u8> = words.into_iter().flat_map(u16::to_be_bytes).collect();
         self.send(protocol::UDP, is_client, &[&header[..], data].concat());
+    }
+
+    /// Sends a message of multicast DNS.
+    pub(crate) fn multicast_dns(&mut self, data: &[u8]) {
+        let words = [5353, 5353, 8 + data.len() as u16, 0];
+        let header: Vec<u8> = words.into_iter().flat_map(u16::to_be_bytes).collect();
+        self.send(protocol::UDP, true, &[&header[..], data].concat());
     }
 
     /// Sends a message from the port of DNS.
@@ -101,7 +122,12 @@ impl Wire {
     }
 
     /// The applications of all records.
-    pub(crate) fn finish(mut self) -> Vec<Application> {
+    pub(crate) fn finish(self) -> Vec<Application> {
+        self.finish_with_later().into_iter().map(|(first, _)| first).collect()
+    }
+
+    /// The same, and what they became later.
+    pub(crate) fn finish_with_later(mut self) -> Vec<(Application, Application)> {
         self.flows.finish(&mut self.kept);
         self.kept.0
     }

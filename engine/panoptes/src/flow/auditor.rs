@@ -5,14 +5,18 @@ use std::time::Instant;
 use panoptes_capture::Frame;
 use panoptes_decoders::netflow::{self, Datagram, Exporters, Item};
 use panoptes_decoders::packet::transport::protocol;
-use panoptes_decoders::packet::{self, Network, Tunnels};
+use panoptes_decoders::packet::{self, Network, Packet, Tunnels};
 use panoptes_flow::netflow::{exporter_of, record_of};
 use panoptes_flow::{Counts, Flows, Reports as _, Settings};
+use panoptes_sinks::activities::Activity;
 use panoptes_sinks::flow::Cause;
 use panoptes_sinks::flow::argus::{Extra, Interim, Management, Options};
+use panoptes_sinks::record::system_activity::SystemActivityDetails;
 
 use super::devices::Stream;
+use super::gaps::{Gap, Gaps, Missed};
 use super::limit::FlowLimit;
+use super::links::UnreadLinks;
 use super::outputs::Outputs;
 use super::request::Request;
 use crate::exit::{Exit, Failure};
@@ -40,6 +44,22 @@ pub(super) struct Auditor {
     reported: Counts,
     reported_dropped: u64,
     limit: FlowLimit,
+    /// Packets whose times were wrong.
+    wrong_times: u64,
+    unread: UnreadLinks,
+    gaps: Gaps,
+    next_look_ns: u64,
+    /// As of the last look.
+    missing: Missing,
+}
+
+/// What sources of packets have missed since the start.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Missing {
+    /// Packets that found no room.
+    pub(super) packets: u64,
+    /// Seconds in which an interface was away.
+    pub(super) interface_seconds: u64,
 }
 
 /// The flows of one stream, and the options of their records.
@@ -53,10 +73,12 @@ struct Audited {
 const UDP_BYTES: usize = 8;
 /// How often outputs are looked at.
 const STEP_NS: u64 = 10_000_000;
+/// How often losses are looked for.
+const LOOK_NS: u64 = 1_000_000_000;
 
 impl Auditor {
     /// Makes the tables of flows: one for each stream, or one for captures.
-    pub(super) fn new(request: &Request, mut outputs: Outputs, begin_ns: i64) -> Self {
+    pub(super) fn new(request: &Request, outputs: Outputs, begin_ns: i64) -> Self {
         let settings = Settings {
             capacity: request.capacity,
             status_interval_ns: request.status_interval_ns,
@@ -68,6 +90,7 @@ impl Auditor {
             control: request.control(),
             identity: request.identity,
             is_unidirectional: request.is_unidirectional,
+            waits_by_clock: !request.reads_captures(),
         };
         let no_stream = request.streams.is_empty().then(Stream::default);
         let streams = request.streams.iter().chain(&no_stream).map(|stream| Audited {
@@ -79,7 +102,7 @@ impl Auditor {
             },
         });
         let discovers = request.discovers_tunnels;
-        let limit = FlowLimit::new(request.capacity, outputs.take_limit_header());
+        let limit = FlowLimit::new(request.capacity);
         let interval_ns = u64::from(request.management_interval_s) * 1_000_000_000;
         Self {
             streams: streams.collect(),
@@ -97,6 +120,11 @@ impl Auditor {
             reported: Counts::default(),
             reported_dropped: 0,
             limit,
+            wrong_times: 0,
+            unread: UnreadLinks::default(),
+            gaps: Gaps::default(),
+            next_look_ns: 0,
+            missing: Missing::default(),
         }
     }
 
@@ -119,6 +147,9 @@ impl Auditor {
         }
         let length = length_of(frame);
         let packet = packet::decode(frame.link, frame.bytes, length, self.tunnels);
+        if is_unread(&packet) {
+            self.unread.add(frame.link);
+        }
         let audited = &mut self.streams[stream];
         let mut recording = self.outputs.of(&audited.records);
         audited.flows.packet(&packet, frame.time_ns, length, &mut recording);
@@ -139,6 +170,9 @@ impl Auditor {
         }
         let length = length_of(frame);
         let packet = packet::decode(frame.link, frame.bytes, length, self.tunnels);
+        if is_unread(&packet) {
+            self.unread.add(frame.link);
+        }
         let Audited { flows, records } = &mut self.streams[0];
         flows.packet_apart(&packet, frame.time_ns, length, &mut self.outputs.of(records));
         let Network::Ip(ip) = packet.network else { return };
@@ -174,24 +208,76 @@ impl Auditor {
         self.exporters.as_ref().map(|exporters| exporters.counts()).unwrap_or_default()
     }
 
-    /// Lets the time of flows pass while no packet comes. `now_ns` is the time since 1970.
+    /// The clock of packets was set by so many nanoseconds.
+    pub(super) fn set_clock(&mut self, by_ns: i64) {
+        for audited in &mut self.streams {
+            audited.flows.set_clock(by_ns);
+        }
+        let (seconds, way) = (by_ns.unsigned_abs() / 1_000_000_000, by_ns.signum());
+        let way = if way < 0 { "back" } else { "forward" };
+        let reason = format!("the clock of packets was set {way} by {seconds} s; flows go on");
+        self.outputs.report(Activity::DetailsGatheringFailed, &reason);
+    }
+
+    /// Reports that something of the sensor has failed.
+    pub(super) fn report_failure(&mut self, reason: &str) {
+        self.outputs.report(Activity::DetailsGatheringFailed, reason);
+    }
+
+    /// Adds packets whose times are wrong.
+    pub(super) const fn add_wrong_times(&mut self, count: u64) {
+        self.wrong_times += count;
+    }
+
+    /// Counts a packet of a stream whose time is wrong, with the time when it was read.
+    #[cold]
+    pub(super) fn packet_of_now(&mut self, stream: usize, frame: &Frame<'_>, now_ns: i64) {
+        self.wrong_times += 1;
+        self.packet(stream, &Frame { time_ns: now_ns, ..*frame });
+    }
+
+    /// Packets whose times were wrong.
+    pub(super) const fn wrong_times(&self) -> u64 {
+        self.wrong_times
+    }
+
+    /// Packets whose link layer could not be read.
+    pub(super) const fn unread(&self) -> &UnreadLinks {
+        &self.unread
+    }
+
+    /// Whether the packets that follow pass time; those with wrong times must not.
+    pub(super) fn let_time_pass(&mut self, passes: bool) {
+        for audited in &mut self.streams {
+            audited.flows.let_time_pass(passes);
+        }
+    }
+
+    /// Lets the time of flows pass, in nanoseconds of the clock by which they wait.
     pub(super) fn pass_time(&mut self, now_ns: i64) {
         for audited in &mut self.streams {
             audited.flows.pass_time_to(now_ns, &mut self.outputs.of(&audited.records));
         }
     }
 
-    /// Looks at the outputs, and reports the sensor's state when its time has come. `dropped` are
-    /// the packets that the sources have lost since the start.
-    pub(super) fn step(&mut self, dropped: impl FnOnce() -> u64) {
+    /// Looks at the outputs, and reports the sensor's state when its time has come. `missing` gives
+    /// what the sources have missed since the start.
+    pub(super) fn step(&mut self, missing: impl FnOnce() -> Missing) {
         let now_ns = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         if now_ns < self.next_step_ns {
             return;
         }
         self.next_step_ns = now_ns + STEP_NS;
+        if now_ns >= self.next_look_ns.min(self.next_state_ns) {
+            self.missing = missing();
+        }
+        if now_ns >= self.next_look_ns {
+            self.next_look_ns = now_ns + LOOK_NS;
+            self.look(Some(now_ns));
+        }
         if now_ns >= self.next_state_ns {
             self.next_state_ns += self.interval_ns;
-            let interim = self.interim(dropped());
+            let interim = self.interim(self.missing.packets);
             self.outputs.report_state(Cause::Status, &interim);
             for audited in &mut self.streams {
                 audited.flows.report_resolutions(&mut self.outputs.of(&audited.records));
@@ -201,12 +287,39 @@ impl Auditor {
         self.outputs.step(now_ns);
     }
 
+    /// Reports what is missed; `None` is the end.
+    fn look(&mut self, now_ns: Option<u64>) {
+        let (counts, unread) = (self.counts(), self.unread.total());
+        let scans = self.outputs.scans();
+        let missed = Missed::default()
+            .with(Gap::Packets, self.missing.packets)
+            .with(Gap::Links, unread)
+            .with(Gap::Untracked, counts.unaccounted.saturating_sub(unread))
+            .with(Gap::Times, self.wrong_times)
+            .with(Gap::Streams, counts.given_up)
+            .with(Gap::Answers, counts.resolutions_overflowed)
+            .with(Gap::UserData, counts.lost_user_bytes)
+            .with(Gap::Exports, unread_exports(&self.exporters()))
+            .with(Gap::Interfaces, self.missing.interface_seconds)
+            .with(Gap::System, scans.away_s)
+            .with(Gap::TcpSockets, scans.without_tcp)
+            .with(Gap::UdpSockets, scans.without_udp);
+        let (Self { gaps, outputs, .. }, real_ns) = (self, super::now_ns());
+        let report = |activity: Activity, details: &SystemActivityDetails<'_>| {
+            outputs.report_activity(activity, details);
+        };
+        match now_ns {
+            Some(now_ns) => gaps.look(&missed, (now_ns, real_ns), report),
+            None => gaps.finish(&missed, real_ns, report),
+        }
+    }
+
     /// Reports that a table of flows was full, if a record is due; `None` is the end.
     fn report_limit(&mut self, now_ns: Option<u64>) {
         let evicted = self.counts().evicted;
-        if let Some(line) = self.limit.due(evicted, now_ns) {
-            self.outputs.report_activity(line);
-        }
+        self.limit.look(evicted, now_ns, |details| {
+            self.outputs.report_activity(Activity::FlowsLimitReached, details);
+        });
     }
 
     /// What all streams have counted.
@@ -249,15 +362,33 @@ impl Auditor {
     }
 
     /// Writes all flows and the last management record. What was counted, and how it went.
-    pub(super) fn finish(mut self, dropped: u64) -> (Counts, Result<Exit, Failure>) {
+    pub(super) fn finish(mut self, missing: Missing) -> (Counts, Result<Exit, Failure>) {
+        self.missing = missing;
         self.outputs.begin_to_end();
         for audited in &mut self.streams {
             audited.flows.finish(&mut self.outputs.of(&audited.records));
         }
         self.report_limit(None);
-        let interim = self.interim(dropped);
+        self.look(None);
+        let interim = self.interim(missing.packets);
         (self.counts(), self.outputs.finish(&interim))
     }
+}
+
+/// What exporters have sent and no record has.
+const fn unread_exports(counts: &netflow::Counts) -> u64 {
+    counts.malformed
+        + counts.sets_without_template
+        + counts.templates_refused
+        + counts.lost_records
+        + counts.lost_datagrams
+        + counts.not_followed
+}
+
+/// Whether not even the link layer could be read.
+#[inline]
+fn is_unread(packet: &Packet<'_>) -> bool {
+    packet.ether.is_none() && packet.network == Network::Unknown
 }
 
 /// Some captures have a length on the wire that is too small.

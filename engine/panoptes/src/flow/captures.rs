@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use panoptes_capture::{CaptureFile, Frame, Options, Skipped};
+use panoptes_flow::{CaptureClock, Step};
 
-use super::auditor::Auditor;
+use super::auditor::{Auditor, Missing};
 use super::feed::{Feed, Next};
 use super::filter::PacketFilters;
 use super::opening::{failure, open};
 use super::request::Request;
 use super::signals::Signals;
 use crate::exit::{Exit, Failure};
-use crate::message::Messages;
 
 /// Packets between two looks at outputs and signals.
 const PACKETS_BETWEEN: u32 = 4096;
@@ -29,6 +29,37 @@ pub(super) struct Captures {
     /// What the captures have had that was not returned.
     skipped: Skipped,
     pace: Option<Pace>,
+    times: Times,
+}
+
+/// The times of packets.
+#[derive(Debug, Default)]
+struct Times {
+    clock: CaptureClock,
+    /// Packets whose times are far from those before them, until it is known why.
+    unclear: Vec<Kept>,
+}
+
+/// A copy of a packet.
+#[derive(Debug)]
+struct Kept {
+    bytes: Vec<u8>,
+    time_ns: i64,
+    link: u16,
+    wire_length: u32,
+    interface: u32,
+}
+
+impl Kept {
+    fn of(frame: &Frame<'_>) -> Self {
+        let Frame { time_ns, link, wire_length, bytes, interface } = *frame;
+        Self { bytes: bytes.to_vec(), time_ns, link, wire_length, interface }
+    }
+
+    fn frame(&self) -> Frame<'_> {
+        let Self { time_ns, link, wire_length, interface, .. } = *self;
+        Frame { time_ns, link, wire_length, bytes: &self.bytes, interface }
+    }
 }
 
 /// An open capture, and whether it has exports of flows.
@@ -56,11 +87,11 @@ struct Pace {
 /// What takes a packet.
 struct Taking<'a> {
     pace: Option<&'a mut Pace>,
+    times: &'a mut Times,
     has_exports: bool,
     auditor: &'a mut Auditor,
     filters: &'a mut PacketFilters,
-    signals: &'a mut Signals,
-    messages: &'a Messages,
+    signals: &'a Signals,
 }
 
 impl Taking<'_> {
@@ -99,19 +130,74 @@ impl Taking<'_> {
     #[expect(clippy::inline_always, reason = "what was found and decoded stays in registers")]
     #[inline(always)]
     fn packet(&mut self, frame: &Frame<'_>) -> Result<bool, Failure> {
-        if let Some(pace) = &mut self.pace
-            && !pace.wait(frame, self.auditor, self.signals, self.messages)
-        {
-            return Ok(false);
+        if !self.filters.matches(frame)? {
+            return Ok(true);
         }
-        if self.filters.matches(frame)? {
-            if self.has_exports {
-                self.auditor.exports(frame);
-            } else {
-                self.auditor.packet(0, frame);
+        if !self.times.clock.accept(frame.time_ns) || !self.times.unclear.is_empty() {
+            return Ok(self.packet_of_other_time(frame));
+        }
+        Ok(self.count(frame))
+    }
+
+    /// Counts a packet whose time is far from those before it, or that follows such packets.
+    #[cold]
+    fn packet_of_other_time(&mut self, frame: &Frame<'_>) -> bool {
+        let time_ns = frame.time_ns;
+        if self.times.clock.accept(time_ns) {
+            return self.count_unclear(false) && self.count(frame);
+        }
+        if !self.times.clock.is_with_others(time_ns) && !self.count_unclear(false) {
+            return false;
+        }
+        match self.times.clock.take_other(time_ns) {
+            Step::Unclear => {
+                self.times.unclear.push(Kept::of(frame));
+                return true;
             }
+            Step::Pause => {}
+            Step::Set(by_ns) => self.auditor.set_clock(by_ns),
         }
-        Ok(!self.auditor.has_all_packets())
+        self.count_unclear(true) && self.count(frame)
+    }
+
+    /// Counts the packets whose times were unclear. Whether more should follow.
+    fn count_unclear(&mut self, are_right: bool) -> bool {
+        let unclear = std::mem::take(&mut self.times.unclear);
+        self.times.clock.forget_others();
+        // Nobody waits until a time that is wrong.
+        let pace = if are_right { None } else { self.pace.take() };
+        if !are_right {
+            self.auditor.add_wrong_times(unclear.len() as u64);
+        }
+        self.auditor.let_time_pass(are_right);
+        let goes_on = unclear.iter().all(|kept| self.count_apart(&kept.frame()));
+        self.auditor.let_time_pass(true);
+        if pace.is_some() {
+            self.pace = pace;
+        }
+        goes_on
+    }
+
+    #[inline(never)]
+    fn count_apart(&mut self, frame: &Frame<'_>) -> bool {
+        self.count(frame)
+    }
+
+    /// Counts a packet. Whether more should follow.
+    #[expect(clippy::inline_always, reason = "part of `packet`")]
+    #[inline(always)]
+    fn count(&mut self, frame: &Frame<'_>) -> bool {
+        if let Some(pace) = &mut self.pace
+            && !pace.wait(frame, self.auditor, self.signals)
+        {
+            return false;
+        }
+        if self.has_exports {
+            self.auditor.exports(frame);
+        } else {
+            self.auditor.packet(0, frame);
+        }
+        !self.auditor.has_all_packets()
     }
 }
 
@@ -128,7 +214,7 @@ impl Captures {
         let options =
             Options { as_tsh: request.as_tsh, follow: request.follows, ..Options::default() };
         let pace = request.time_scale.map(|scale| Pace { scale, start: None });
-        Ok(Self { paths, options, skipped: Skipped::default(), pace })
+        Ok(Self { paths, options, skipped: Skipped::default(), pace, times: Times::default() })
     }
 
     /// Opens the next capture.
@@ -152,27 +238,29 @@ impl Captures {
         source: Source,
         auditor: &mut Auditor,
         filters: &mut PacketFilters,
-        signals: &mut Signals,
-        messages: &Messages,
+        signals: &Signals,
     ) -> Result<bool, Failure> {
         let Source { mut reader, has_exports } = source;
-        loop {
-            if auditor.has_ended() || signals.have_ended(messages) {
-                break;
+        let (pace, times) = (self.pace.as_mut(), &mut self.times);
+        let mut take = Taking { pace, times, has_exports, auditor, filters, signals };
+        let result = loop {
+            if take.auditor.has_ended() || take.signals.have_ended() {
+                break Ok(());
             }
-            let pace = self.pace.as_mut();
-            let mut take = Taking { pace, has_exports, auditor, filters, signals, messages };
             let goes_on = match &mut reader {
-                Reader::File(file) => take.read_file(file)?,
-                Reader::Feed(feed) => take.read_feed(feed)?,
+                Reader::File(file) => take.read_file(file),
+                Reader::Feed(feed) => take.read_feed(feed),
             };
-            if !goes_on {
-                break;
+            match goes_on {
+                Ok(true) => take.auditor.step(Missing::default),
+                result => break result.map(|_| ()),
             }
-            auditor.step(|| 0);
-        }
+        };
+        // No packet behind the last ones shows whether their times are wrong.
+        take.count_unclear(true);
         self.close(&reader);
-        Ok(!auditor.has_ended() && !signals.have_ended(messages))
+        result?;
+        Ok(!auditor.has_ended() && !signals.have_ended())
     }
 
     /// Adds what a capture has had that was not returned.
@@ -197,19 +285,13 @@ impl Captures {
 
 impl Pace {
     /// Waits until a packet's time has come. `false` if a signal ends the program.
-    fn wait(
-        &mut self,
-        frame: &Frame<'_>,
-        auditor: &mut Auditor,
-        signals: &mut Signals,
-        messages: &Messages,
-    ) -> bool {
+    fn wait(&mut self, frame: &Frame<'_>, auditor: &mut Auditor, signals: &Signals) -> bool {
         let (start, first_ns) = *self.start.get_or_insert((Instant::now(), frame.time_ns));
         let passed_s = frame.time_ns.saturating_sub(first_ns) as f64 / 1e9;
         let due = Duration::try_from_secs_f64(passed_s / self.scale).unwrap_or_default();
         while let Some(left) = due.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
-            auditor.step(|| 0);
-            if signals.have_ended(messages) {
+            auditor.step(Missing::default);
+            if signals.have_ended() {
                 return false;
             }
             std::thread::sleep(left.min(WAIT));

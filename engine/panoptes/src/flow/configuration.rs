@@ -297,7 +297,7 @@ mod tests {
             is_promiscuous: false,
             ring_bytes: 2_000_000,
             port: 561,
-            bind: vec![std::net::Ipv6Addr::LOCALHOST.into(), [127, 0, 0, 1].into()],
+            bind: Some(vec![std::net::Ipv6Addr::LOCALHOST.into(), [127, 0, 0, 1].into()]),
             is_daemon: true,
             has_pid_file: false,
             pid_folder: "/run".into(),

@@ -13,6 +13,9 @@ pub(super) const ETHERNET: u16 = 1;
 /// Other link types with words of their own: raw IP, 802.11, cooked.
 const OTHERS: [u16; 3] = [101, 105, 113];
 
+/// The most terms of a client's filter: each record costs a step for each.
+const CLIENT_TERMS_MAX: usize = 64;
+
 /// The filter of packets, compiled for each link type and origin that occurs.
 #[derive(Debug)]
 pub(super) struct PacketFilters {
@@ -107,5 +110,10 @@ pub(super) fn of_output(expression: &str) -> Result<RecordFilter, Failure> {
 
 /// The filter of a client, which must not make the program wait for a resolver.
 pub(super) fn of_client(expression: &str) -> Result<RecordFilter, String> {
-    RecordFilter::parse(expression, Names::BuiltIn).map_err(|error| error.to_string())
+    let filter =
+        RecordFilter::parse(expression, Names::BuiltIn).map_err(|error| error.to_string())?;
+    if filter.terms() > CLIENT_TERMS_MAX {
+        return Err(format!("it has more than {CLIENT_TERMS_MAX} terms"));
+    }
+    Ok(filter)
 }

@@ -9,17 +9,20 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use panoptes_capture::Skipped;
 use panoptes_interface::{InterfaceError, Options, all, default_name};
 
-use super::auditor::{Auditor, management};
+use super::auditor::{Auditor, Missing, management};
+use super::clients;
+use super::clocks::{Clocks, Times};
 use super::devices::{self, Named, Stream};
 use super::filter::PacketFilters;
-use super::outputs::{self, Outputs};
-use super::process::{Identity, PidFile};
+use super::outputs::Outputs;
+use super::process::{Identity, PidFile, PidFileKeeper};
 use super::receiver::{Receiver, failure};
 use super::request::Request;
 use super::signals::Signals;
 use super::system;
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
+use crate::sandbox::Role;
 
 /// Packets that one interface may pass on before the next one has its turn.
 const PACKETS_IN_TURN: u32 = 4096;
@@ -29,8 +32,6 @@ const WAIT_MS: u16 = 20;
 const CHECK: Duration = Duration::from_secs(1);
 /// How long what came before the end is waited for: the kernel keeps packets for up to 10 ms.
 const LAST_WAIT: Duration = Duration::from_millis(50);
-/// How long packets may lie in a ring before they are read. Time passes for flows with this delay.
-const DELAY_NS: i64 = 100_000_000;
 
 /// An interface of a stream.
 struct Source {
@@ -41,12 +42,16 @@ struct Source {
     interface: Option<Receiver>,
     /// Packets that were lost before it was opened again.
     lost_before: u64,
+    /// Seconds in which it was away.
+    away_s: u64,
+    /// Why it could not be opened again, as far as that was reported.
+    refusal: String,
 }
 
 /// Audits network interfaces until a signal ends the program.
 pub(super) fn audit(
     request: &Request,
-    signals: &mut Signals,
+    signals: &Signals,
     messages: &Messages,
 ) -> Result<Exit, Failure> {
     let begin_ns = super::now_ns();
@@ -54,36 +59,44 @@ pub(super) fn audit(
     let mut filters = PacketFilters::new(request);
     let mut sources = open_all(request, &mut filters, messages)?;
     let identity = Identity::find(request)?;
-    let clients = outputs::listen(request)?;
+    let clients = clients::listen(request, messages)?;
     let name = &sources[0].options.name;
     let has_pid_file = request.is_daemon && request.has_pid_file;
-    let _pid_file = has_pid_file.then(|| PidFile::make(&request.pid_folder, name)).transpose()?;
+    let pid_file = has_pid_file.then(|| PidFile::make(&request.pid_folder, name)).transpose()?;
     let attached = system::attach_beside(request, messages)?;
-    identity.assume()?;
+    let by_xdp = sources.iter().any(|source| source.by_xdp);
+    let role = Role::Packets { by_xdp };
+    identity.assume(role, attached.as_ref(), messages)?;
     let link = sources[0].interface.as_ref().map_or(0, Receiver::link);
     let common = management(request, begin_ns, link);
-    let outputs = Outputs::open(request, common, clients, attached, messages)?;
+    let outputs = Outputs::open(request, common, clients, attached, (signals, messages))?;
     super::go_on(request, messages)?;
     let mut auditor = Auditor::new(request, outputs, begin_ns);
+    let keeper = pid_file.map(PidFileKeeper::start).transpose();
+    let _keeper =
+        keeper.map_err(|error| Failure::io(&error, Exit::Failed, "cannot keep the PID file"))?;
+    role.enter(messages);
+    let mut clocks = Clocks::start();
     let mut last_check = Instant::now();
-    while !auditor.has_ended() && !signals.have_ended(messages) {
-        let has_read = read_all(&mut sources, &mut auditor);
-        auditor.step(|| dropped(&mut sources));
+    while !auditor.has_ended() && !signals.have_ended() {
+        let has_read = read_all(&mut sources, &mut auditor, &mut clocks);
+        auditor.step(|| missing(&mut sources));
         if !has_read {
-            auditor.pass_time(super::now_ns() - DELAY_NS);
             wait(&sources, signals);
         }
         if last_check.elapsed() >= CHECK {
             last_check = Instant::now();
             for source in &mut sources {
-                source.check(&mut filters, messages);
+                source.check(&mut filters, &mut auditor, messages);
             }
         }
     }
-    read_rest(&mut sources, &mut auditor);
-    let dropped = dropped(&mut sources);
-    let (counts, exit) = auditor.finish(dropped);
-    super::report_losses(Skipped::default(), counts, messages);
+    read_rest(&mut sources, &mut auditor, &mut clocks);
+    let missing = missing(&mut sources);
+    let (wrong_times, unread) = (auditor.wrong_times(), auditor.unread().clone());
+    let (counts, exit) = auditor.finish(missing);
+    super::report_losses(Skipped::default(), (counts, wrong_times, &unread), messages);
+    let dropped = missing.packets;
     if dropped > 0 {
         let all = counts.packets + dropped;
         messages.warning(format_args!("{dropped} of {all} packets were lost: they came too fast"));
@@ -143,7 +156,15 @@ fn open_all(
             };
             let opened = Receiver::open(&options, *by_xdp).map_err(|error| failure(&error))?;
             let (by_xdp, interface) = (*by_xdp, Some(opened));
-            let mut source = Source { stream, options, by_xdp, interface, lost_before: 0 };
+            let mut source = Source {
+                stream,
+                options,
+                by_xdp,
+                interface,
+                lost_before: 0,
+                away_s: 0,
+                refusal: String::new(),
+            };
             match source.start(filters)? {
                 Ok(()) => messages.info(format_args!("{name}: auditing")),
                 Err(error) => messages.warning(error),
@@ -173,19 +194,27 @@ impl Source {
     }
 
     /// Passes packets on, as many as may be in turn. Whether there was one.
-    fn read(&mut self, auditor: &mut Auditor) -> bool {
+    fn read(&mut self, auditor: &mut Auditor, times: &Times) -> bool {
         let Some(interface) = &mut self.interface else { return false };
-        interface.read(PACKETS_IN_TURN, |frame| auditor.packet(self.stream, frame))
+        interface.read(PACKETS_IN_TURN, |frame| {
+            if times.plausible.contains(&frame.time_ns) {
+                auditor.packet(self.stream, frame);
+            } else {
+                auditor.packet_of_now(self.stream, frame, times.now_ns);
+            }
+        })
     }
 
     /// Looks whether the interface is still there, and opens it again if it has come back.
-    fn check(&mut self, filters: &mut PacketFilters, messages: &Messages) {
+    fn check(&mut self, filters: &mut PacketFilters, auditor: &mut Auditor, messages: &Messages) {
         let Some(interface) = &mut self.interface else {
-            return self.reopen(filters, messages);
+            self.away_s += 1;
+            return self.reopen(filters, auditor, messages);
         };
         match interface.check() {
             Err(error @ InterfaceError::Removed { .. }) => {
-                messages.error(error);
+                auditor.report_failure(&error.to_string());
+                self.refusal.clear();
                 self.lost_before += interface.losses().dropped;
                 self.interface = None;
             }
@@ -195,9 +224,20 @@ impl Source {
     }
 
     /// Opens the interface again if there is one of this name.
-    fn reopen(&mut self, filters: &mut PacketFilters, messages: &Messages) {
-        let Ok(interface) = Receiver::open(&self.options, self.by_xdp) else { return };
-        self.interface = Some(interface);
+    fn reopen(&mut self, filters: &mut PacketFilters, auditor: &mut Auditor, messages: &Messages) {
+        match Receiver::open(&self.options, self.by_xdp) {
+            Ok(interface) => self.interface = Some(interface),
+            Err(InterfaceError::Missing { .. }) => return,
+            Err(error) => {
+                let refusal = error.to_string();
+                // It is tried each second, and reported once.
+                if refusal != self.refusal {
+                    auditor.report_failure(&refusal);
+                    self.refusal = refusal;
+                }
+                return;
+            }
+        }
         match self.start(filters) {
             Ok(Ok(())) => messages.info(format_args!("{}: auditing again", self.options.name)),
             Ok(Err(error)) => messages.warning(error),
@@ -207,31 +247,34 @@ impl Source {
 }
 
 /// Gives each interface its turn. Whether one had a packet.
-fn read_all(sources: &mut [Source], auditor: &mut Auditor) -> bool {
+fn read_all(sources: &mut [Source], auditor: &mut Auditor, clocks: &mut Clocks) -> bool {
+    let times = clocks.look(auditor);
     let mut has_read = false;
     for source in sources {
-        has_read |= source.read(auditor);
+        has_read |= source.read(auditor, &times);
     }
     has_read
 }
 
 /// Reads what interfaces have received before the end.
-fn read_rest(sources: &mut [Source], auditor: &mut Auditor) {
+fn read_rest(sources: &mut [Source], auditor: &mut Auditor, clocks: &mut Clocks) {
     let begin = Instant::now();
     while !auditor.has_ended() && begin.elapsed() < LAST_WAIT {
-        if !read_all(sources, auditor) {
+        if !read_all(sources, auditor, clocks) {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
 }
 
-/// Packets that all interfaces have lost since the start.
-fn dropped(sources: &mut [Source]) -> u64 {
-    let lost = |source: &mut Source| {
+/// What all interfaces have missed since the start.
+fn missing(sources: &mut [Source]) -> Missing {
+    let mut all = Missing::default();
+    for source in sources {
         let now = source.interface.as_mut().map_or(0, |interface| interface.losses().dropped);
-        source.lost_before + now
-    };
-    sources.iter_mut().map(lost).sum()
+        all.packets += source.lost_before + now;
+        all.interface_seconds += source.away_s;
+    }
+    all
 }
 
 /// Waits for packets or for a signal.

@@ -10,21 +10,28 @@ mod alerts;
 mod applications;
 mod auditor;
 mod captures;
+mod clients;
+mod clocks;
 mod configuration;
 mod control;
 mod devices;
 mod feed;
 mod filter;
 mod forms;
+mod gaps;
 mod labels;
 mod limit;
+mod links;
 mod live;
+mod live_output;
+mod open_output;
 mod opening;
 mod options;
 mod outputs;
 mod process;
 mod receiver;
 mod request;
+mod sensor_records;
 mod signals;
 mod system;
 mod values;
@@ -36,9 +43,10 @@ use panoptes_capture::Skipped;
 use panoptes_decoders::netflow;
 use panoptes_flow::Counts;
 
-use self::auditor::{Auditor, management};
+use self::auditor::{Auditor, Missing, management};
 use self::captures::{Captures, Reader};
 use self::filter::{ETHERNET, PacketFilters};
+use self::links::UnreadLinks;
 use self::options::Asked;
 pub(crate) use self::options::HELP;
 use self::outputs::Outputs;
@@ -47,6 +55,7 @@ use self::request::Request;
 use self::signals::Signals;
 use crate::exit::{Exit, Failure, print};
 use crate::message::Messages;
+use crate::sandbox::Role;
 
 /// The beginning of the help text.
 const USAGE: &str = "\
@@ -58,12 +67,13 @@ Usage: panoptes flow [OPTIONS] [-i NAME... | -r FILE...] [-w TO [FILTER]] [- FIL
 /// The configuration that is read by default.
 const CONFIGURATION: &str = "/etc/argus.conf";
 
-/// Runs the auditor with the arguments behind its name.
-pub(crate) fn run(arguments: &[OsString]) -> Result<Exit, Failure> {
-    let request = match options::parse(arguments, CONFIGURATION)? {
+/// Runs the auditor with the arguments behind its name. `is_argus`: it was called so.
+pub(crate) fn run(arguments: &[OsString], is_argus: bool) -> Result<Exit, Failure> {
+    let mut request = match options::parse(arguments, CONFIGURATION)? {
         Asked::Help => return print(USAGE.as_bytes()).and_then(|_| print(HELP.as_bytes())),
         Asked::Audit(request) => request,
     };
+    request.is_argus = is_argus;
     if request.prints_filter {
         return print_filter(&request);
     }
@@ -74,11 +84,11 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<Exit, Failure> {
     if request.is_daemon {
         process::leave_session();
     }
-    let mut signals = Signals::take(request.debug_level)?;
+    let signals = Signals::take(request.debug_level, &messages)?;
     if request.reads_captures() {
-        audit_captures(&request, &mut signals, &messages)
+        audit_captures(&request, &signals, &messages)
     } else {
-        live::audit(&request, &mut signals, &messages)
+        live::audit(&request, &signals, &messages)
     }
 }
 
@@ -108,7 +118,7 @@ fn go_on(request: &Request, messages: &Messages) -> Result<(), Failure> {
 
 fn audit_captures(
     request: &Request,
-    signals: &mut Signals,
+    signals: &Signals,
     messages: &Messages,
 ) -> Result<Exit, Failure> {
     let begin_ns = now_ns();
@@ -116,33 +126,44 @@ fn audit_captures(
     let mut filters = PacketFilters::new(request);
     filters.check()?;
     let identity = Identity::find(request)?;
-    let clients = outputs::listen(request)?;
+    let clients = clients::listen(request, messages)?;
     // Opened first, so that a mistake in its name leaves no output behind.
     let mut next = captures.open()?;
     let attached = system::attach_beside(request, messages)?;
-    identity.assume()?;
+    identity.assume(Role::Captures, attached.as_ref(), messages)?;
     let management = management(request, begin_ns, 0);
-    let outputs = Outputs::open(request, management, clients, attached, messages)?;
+    let outputs = Outputs::open(request, management, clients, attached, (signals, messages))?;
     go_on(request, messages)?;
     let mut auditor = Auditor::new(request, outputs, begin_ns);
+    Role::Captures.enter(messages);
     // What was read before a failure has its records all the same.
     let mut failure = None;
     while let Some(source) = next.take() {
-        let read = captures.read(source, &mut auditor, &mut filters, signals, messages);
+        let read = captures.read(source, &mut auditor, &mut filters, signals);
         match read.and_then(|goes_on| if goes_on { captures.open() } else { Ok(None) }) {
             Ok(source) => next = source,
             Err(error) => failure = Some(error),
         }
     }
     let exports = auditor.exporters();
-    let (counts, exit) = auditor.finish(0);
-    report_losses(captures.skipped(), counts, messages);
+    let (wrong_times, unread) = (auditor.wrong_times(), auditor.unread().clone());
+    let (counts, exit) = auditor.finish(Missing::default());
+    report_losses(captures.skipped(), (counts, wrong_times, &unread), messages);
     report_exports(exports, messages);
+    if counts.packets > 0 && unread.of_unknown_types() == counts.packets {
+        let (count, names) = (counts.packets, unread.names());
+        let message = format!("none of {count} packets could be read: {names}");
+        failure.get_or_insert(Failure::new(Exit::NoKernel, message));
+    }
     failure.map_or(exit, Err)
 }
 
 /// Reports what no record has.
-fn report_losses(skipped: Skipped, counts: Counts, messages: &Messages) {
+fn report_losses(
+    skipped: Skipped,
+    (counts, wrong_times, unread): (Counts, u64, &UnreadLinks),
+    messages: &Messages,
+) {
     let warn = |count: u64, what: &str| {
         if count > 0 {
             messages.warning(format_args!("{count} {what}"));
@@ -152,15 +173,17 @@ fn report_losses(skipped: Skipped, counts: Counts, messages: &Messages) {
     warn(skipped.unknown_records, "records of unknown types were skipped");
     warn(skipped.oversized_packets, "packets of more than 256 KiB were skipped");
     warn(skipped.damaged_packets, "packets with contradictory lengths were skipped");
+    warn(wrong_times, "packets have times that cannot be; flows did not wait by them");
     if skipped.is_compression_cut {
         messages.warning("a compressed capture ends too early");
     }
-    if counts.unaccounted > 0 {
-        let (count, all) = (counts.unaccounted, counts.packets);
-        messages.warning(format_args!(
-            "{count} of {all} packets are in no record: no known link layer, or no room"
-        ));
+    for line in unread.lines() {
+        messages.warning(line);
     }
+    warn(
+        counts.unaccounted.saturating_sub(unread.total()),
+        "packets are in no record, as the table of flows had no room",
+    );
     if counts.given_up > 0 {
         let count = counts.given_up;
         messages.warning(format_args!(

@@ -6,21 +6,28 @@
 //! io_uring has registered.
 
 use std::ffi::{CString, OsString};
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _, Write};
 use std::os::unix::fs::chroot;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{Sender, channel};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::kill;
 use nix::unistd::{Group, Pid, User, dup2_stderr, initgroups, setgid, setgroups, setsid, setuid};
 
+use panoptes_sinks::output::links;
+
 use super::request::Request;
+use super::system::Attached;
 use super::values::mistake;
 use crate::exit::{Exit, Failure};
+use crate::message::Messages;
+use crate::sandbox::{self, Role};
 
 /// Set in the process that is the daemon.
 const MARK: &str = "PANOPTES_FLOW_DAEMON";
@@ -123,7 +130,11 @@ impl PidFile {
             if is_running {
                 continue;
             }
-            return match fs::write(&path, format!("{}\n", std::process::id())) {
+            let mut options = OpenOptions::new();
+            options.write(true).create(true).truncate(true);
+            let written = links::open(&options, &path)
+                .and_then(|mut file| writeln!(file, "{}", std::process::id()));
+            return match written {
                 Ok(()) => Ok(Self(path)),
                 Err(error) => Err(Failure::not_written(&path, &error)),
             };
@@ -138,6 +149,32 @@ impl Drop for PidFile {
     fn drop(&mut self) {
         // Behind a new root or as another user it cannot be removed: the next start replaces it.
         let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Removes a PID file at the end, on a thread of its own: the others may remove nothing.
+pub(super) struct PidFileKeeper {
+    end: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl PidFileKeeper {
+    pub(super) fn start(file: PidFile) -> io::Result<Self> {
+        let (end, ended) = channel::<()>();
+        let keep = move || {
+            // It ends with its sender.
+            let _ = ended.recv();
+            drop(file);
+        };
+        let thread = thread::Builder::new().name("pid-file".to_owned()).spawn(keep)?;
+        Ok(Self { end: Some(end), thread: Some(thread) })
+    }
+}
+
+impl Drop for PidFileKeeper {
+    fn drop(&mut self) {
+        self.end = None;
+        let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 
@@ -162,8 +199,23 @@ impl Identity {
         Ok(Self { user: user.transpose()?, group: group.transpose()?, root })
     }
 
-    /// Changes the root, the groups and the user, in this order, for good.
-    pub(super) fn assume(&self) -> Result<(), Failure> {
+    /// Changes the root, the groups and the user, in this order, for good, and gives up what the
+    /// packets of `role`, outputs and the system beside the packets do not need. Another user keeps
+    /// only what opening interfaces again takes.
+    pub(super) fn assume(
+        &self,
+        role: Role,
+        attached: Option<&Attached>,
+        messages: &Messages,
+    ) -> Result<(), Failure> {
+        self.change()?;
+        let is_changed = self.user.is_some();
+        let beside = attached.map(Attached::system);
+        sandbox::keep_those_of_flows(role, beside, is_changed, messages);
+        Ok(())
+    }
+
+    fn change(&self) -> Result<(), Failure> {
         if let Some(root) = &self.root {
             let failed = |error: io::Error| {
                 let what = format!("-c: cannot make {} the root", root.display());
@@ -183,7 +235,8 @@ impl Identity {
             groups.and_then(|()| setgid(gid)).map_err(|error| refused("-g", error))?;
         }
         if let Some(user) = &self.user {
-            setuid(user.uid).map_err(|error| refused("-u", error))?;
+            sandbox::keep_capabilities(|| setuid(user.uid))
+                .map_err(|error| refused("-u", error))?;
         }
         Ok(())
     }

@@ -85,7 +85,10 @@ pub(super) struct Request {
     pub(super) ring_bytes: usize,
     /// Where clients connect; port 0 for nowhere.
     pub(super) port: u16,
-    pub(super) bind: Vec<IpAddr>,
+    /// `None`: this machine only, or for `argus` all addresses, as argus does.
+    pub(super) bind: Option<Vec<IpAddr>>,
+    /// The program was called `argus`.
+    pub(super) is_argus: bool,
     pub(super) access: Access,
     pub(super) is_daemon: bool,
     pub(super) has_pid_file: bool,
@@ -122,7 +125,7 @@ impl Default for Request {
             control_ports: None,
             capacity: CAPACITY,
             timeouts: Timeouts::default(),
-            discovers_tunnels: false,
+            discovers_tunnels: true,
             as_tsh: false,
             follows: false,
             time_scale: None,
@@ -135,7 +138,8 @@ impl Default for Request {
             has_snap_length: false,
             ring_bytes: 32 << 20,
             port: 0,
-            bind: Vec::new(),
+            bind: None,
+            is_argus: false,
             access: Access::default(),
             is_daemon: false,
             has_pid_file: true,
@@ -240,6 +244,7 @@ impl Request {
             user: old.user,
             group: old.group,
             debug_level: old.debug_level,
+            is_argus: old.is_argus,
             beside: old.beside,
             ..Self::default()
         };
@@ -263,7 +268,7 @@ impl Request {
         }
         if self.outputs.is_empty() && self.port == 0 {
             self.port = PORT;
-            self.bind = vec![IpAddr::from([127, 0, 0, 1])];
+            self.bind = Some(vec![IpAddr::from([127, 0, 0, 1])]);
         }
     }
 
@@ -363,10 +368,11 @@ impl Request {
 
     /// `-B`: addresses at which clients connect.
     pub(super) fn add_bind(&mut self, what: &str, text: &str) -> Result<(), Failure> {
+        let bind = self.bind.get_or_insert_default();
         for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
             match word.parse() {
-                Ok(address) => self.bind.push(address),
-                Err(_) if word == "any" => self.bind.clear(),
+                Ok(address) => bind.push(address),
+                Err(_) if word == "any" => bind.clear(),
                 Err(_) => {
                     return Err(mistake(format!("{what} needs addresses, not `{word}`")));
                 }

@@ -2,6 +2,8 @@
 //! how much it reports about itself.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -13,17 +15,22 @@ use crate::message::Messages;
 /// The most verbose level of `-D`.
 const LEVEL_MAX: u8 = 8;
 
-/// The signals, read from a descriptor.
+/// The signals, read from a descriptor. Clones share them.
+#[derive(Clone, Debug)]
+pub(super) struct Signals(Arc<Shared>);
+
 #[derive(Debug)]
-pub(super) struct Signals {
+struct Shared {
     receiver: SignalFd,
-    level: u8,
-    has_ended: bool,
+    level: AtomicU8,
+    /// How many signals have come that end the program.
+    ends: AtomicU32,
+    messages: Messages,
 }
 
 impl Signals {
     /// Blocks the signals in this thread and in those that it starts later.
-    pub(super) fn take(level: u8) -> Result<Self, Failure> {
+    pub(super) fn take(level: u8, messages: &Messages) -> Result<Self, Failure> {
         let mut set = SigSet::empty();
         for signal in
             [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGUSR1, Signal::SIGUSR2]
@@ -34,30 +41,38 @@ impl Signals {
         set.thread_block().map_err(failed)?;
         let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
         let receiver = SignalFd::with_flags(&set, flags).map_err(failed)?;
-        Ok(Self { receiver, level, has_ended: false })
+        let (level, ends) = (level.into(), AtomicU32::new(0));
+        Ok(Self(Arc::new(Shared { receiver, level, ends, messages: messages.clone() })))
     }
 
     /// What becomes readable when a signal comes.
     pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
-        self.receiver.as_fd()
+        self.0.receiver.as_fd()
     }
 
     /// Takes the signals that have come. Whether one of them, now or before, ends the program.
-    pub(super) fn have_ended(&mut self, messages: &Messages) -> bool {
-        while let Ok(Some(signal)) = self.receiver.read_signal() {
+    pub(super) fn have_ended(&self) -> bool {
+        self.ends() > 0
+    }
+
+    /// Takes the signals that have come. How many of them, now and before, end the program.
+    pub(super) fn ends(&self) -> u32 {
+        let Shared { receiver, level: known, ends, messages } = &*self.0;
+        while let Ok(Some(signal)) = receiver.read_signal() {
             let is = |other: Signal| i32::try_from(signal.ssi_signo) == Ok(other as i32);
-            if is(Signal::SIGUSR1) {
-                self.level = (self.level + 1).min(LEVEL_MAX);
+            let level_now = if is(Signal::SIGUSR1) {
+                (known.load(Ordering::Relaxed) + 1).min(LEVEL_MAX)
             } else if is(Signal::SIGUSR2) {
-                self.level = 0;
+                0
             } else {
-                self.has_ended = true;
+                ends.fetch_add(1, Ordering::Relaxed);
                 continue;
-            }
-            messages.set_level(level(self.level));
-            messages.info(format_args!("the debug level is {}", self.level));
+            };
+            known.store(level_now, Ordering::Relaxed);
+            messages.set_level(level(level_now));
+            messages.info(format_args!("the debug level is {level_now}"));
         }
-        self.has_ended
+        ends.load(Ordering::Relaxed)
     }
 }
 
@@ -79,16 +94,18 @@ mod tests {
     #[test]
     fn signals_change_the_level_or_end_the_program() {
         let messages = Messages::new(Box::new(std::io::sink()), false, LogLevel::Info);
-        let mut signals = Signals::take(0).expect("signals");
-        let mut send = |signal| {
+        let signals = Signals::take(0, &messages).expect("signals");
+        let send = |signal| {
             pthread_kill(pthread_self(), signal).expect("a signal");
-            (signals.have_ended(&messages), signals.level)
+            (signals.have_ended(), signals.0.level.load(Ordering::Relaxed))
         };
         assert_eq!(send(Signal::SIGUSR1), (false, 1));
         assert_eq!(send(Signal::SIGUSR1), (false, 2));
         assert_eq!(send(Signal::SIGUSR2), (false, 0));
         assert_eq!(send(Signal::SIGUSR1), (false, 1));
         assert_eq!(send(Signal::SIGHUP), (true, 1));
-        assert!(signals.have_ended(&messages), "it stays");
+        assert!(signals.have_ended(), "it stays");
+        send(Signal::SIGTERM);
+        assert_eq!(signals.clone().ends(), 2);
     }
 }

@@ -31,7 +31,10 @@ use panoptes_sources::{AnySource, MachineSource as _};
 use uuid::Uuid;
 
 use super::alerts::AlertOutput;
+use super::live_output::Loss;
+use super::open_output::Patience;
 use super::request::{Alerts, Beside, Request};
+use super::sensor_records::SensorRecords;
 use crate::attach::{MessageObserver, attach};
 use crate::config::{Configuration, Enabled, Loader, Mode, Overrides, System};
 use crate::exit::{Exit, Failure};
@@ -54,6 +57,12 @@ const SEARCH: Duration = Duration::from_secs(1);
 /// A system whose memory is open and whose kernel was found. What follows needs no privilege.
 pub(super) struct Attached(Box<Scanner>);
 
+impl Attached {
+    pub(super) const fn system(&self) -> &System {
+        &self.0.system
+    }
+}
+
 /// Finds the kernel of the system that is named. To be called while the program has all its
 /// privileges and the root of the machine.
 pub(super) fn attach_beside(
@@ -74,9 +83,24 @@ pub(super) struct WatchedSystem {
     wire: Arc<Wire>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+    /// Whether the scanner has the system.
+    is_attached: Arc<AtomicBool>,
+    losses: ScanLosses,
+    /// All scans, as of the last look.
+    scans: ScanCounts,
     alerts: Alerting,
-    /// Of records of a full table of flows.
-    limit_header: Option<Header>,
+    /// What writes records about the sensor, as the configuration has them.
+    records: Option<SensorRecords>,
+}
+
+/// What scans did not show since the start.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ScanLosses {
+    /// Seconds without scans.
+    pub(super) away_s: u64,
+    /// Scans that did not show all sockets, of seconds in which most did not.
+    pub(super) without_tcp: u64,
+    pub(super) without_udp: u64,
 }
 
 /// Alerts of the scanner and of the auditor.
@@ -84,21 +108,31 @@ type Alerting = Arc<Mutex<AlertOutput>>;
 
 impl WatchedSystem {
     /// Scans a system once, and begins to scan it again and again.
-    pub(super) fn start(attached: Attached, alerts: &Alerts) -> Result<Self, Failure> {
+    pub(super) fn start(
+        attached: Attached,
+        alerts: &Alerts,
+        messages: &Messages,
+    ) -> Result<Self, Failure> {
         let Attached(mut scanner) = attached;
         let wire = Arc::clone(&scanner.wire);
-        let alerts = AlertOutput::open(alerts, &scanner.messages)?;
+        let alerts = AlertOutput::open(alerts, messages)?;
         let alerts: Alerting = Arc::new(Mutex::new(alerts));
         scanner.alerts = Some(Arc::clone(&alerts));
-        let limit_header = scanner.reports_limit().then(|| scanner.header());
+        let header = scanner.header();
+        let all = Activity::ALL.iter().copied();
+        let disabled = all.filter(|activity| !scanner.is_enabled(*activity)).collect();
+        let records = Some(SensorRecords::new(header, disabled));
         scanner.scan();
+        let is_attached = Arc::clone(&scanner.is_attached);
         let stop = Arc::new(AtomicBool::new(false));
         let must_stop = Arc::clone(&stop);
         let run = move || scanner.run(&must_stop);
         let thread = std::thread::Builder::new().name("scanner".to_owned()).spawn(run);
         let thread = thread
             .map_err(|error| Failure::io(&error, Exit::Source, "cannot start the scanner"))?;
-        Ok(Self { wire, stop, thread: Some(thread), alerts, limit_header })
+        let (losses, scans) = (ScanLosses::default(), ScanCounts::default());
+        let thread = Some(thread);
+        Ok(Self { wire, stop, thread, is_attached, losses, scans, alerts, records })
     }
 
     /// Whose a flow is; what was seen of it is compared with the system's sockets.
@@ -106,8 +140,9 @@ impl WatchedSystem {
         seen_flow(record).map(|flow| self.wire.seen(&flow)).unwrap_or_default()
     }
 
-    pub(super) const fn take_limit_header(&mut self) -> Option<Header> {
-        self.limit_header.take()
+    /// What writes records about the sensor, as the configuration has them. It is there once.
+    pub(super) const fn take_records(&mut self) -> Option<SensorRecords> {
+        self.records.take()
     }
 
     /// Writes a record to the alerts.
@@ -115,8 +150,31 @@ impl WatchedSystem {
         locked(&self.alerts).write_line(line);
     }
 
+    /// Looks at the scans of the last second.
+    pub(super) fn look_at_scans(&mut self) -> ScanLosses {
+        let before = std::mem::replace(&mut self.scans, self.wire.scans());
+        let ended = self.thread.as_ref().is_none_or(JoinHandle::is_finished);
+        if ended || !self.is_attached.load(Ordering::Relaxed) {
+            self.losses.away_s += 1;
+        }
+        let all = self.scans.all - before.all;
+        let most = |count: u64| if count * 2 > all { count } else { 0 };
+        self.losses.without_tcp += most(self.scans.without_tcp - before.without_tcp);
+        self.losses.without_udp += most(self.scans.without_udp - before.without_udp);
+        self.losses
+    }
+
+    /// Returns what is to be reported of the output of alerts.
+    pub(super) fn look(&self, now_ns: u64) -> Option<Loss> {
+        locked(&self.alerts).look(now_ns)
+    }
+
     /// Ends the scans, after one more, which reports what the last records have shown.
-    pub(super) fn finish(mut self, messages: &Messages) -> Result<(), Failure> {
+    pub(super) fn finish(
+        mut self,
+        patience: &Patience<'_>,
+        messages: &Messages,
+    ) -> Result<(), Failure> {
         self.stop.store(true, Ordering::Relaxed);
         // A thread that has panicked has written a message.
         let _ = self.thread.take().map(JoinHandle::join);
@@ -133,7 +191,7 @@ impl WatchedSystem {
                  of UDP were not looked for in their time: the kernel may translate addresses"
             ));
         }
-        locked(&self.alerts).finish()
+        locked(&self.alerts).finish(patience)
     }
 }
 
@@ -167,6 +225,7 @@ struct Scanner {
     queue: (Producer, Consumer),
     /// `None` while the system is lost.
     attached: Option<(Box<Watched>, AnySource)>,
+    is_attached: Arc<AtomicBool>,
     failures: u32,
     start: Instant,
 }
@@ -188,6 +247,7 @@ impl Scanner {
             workspace,
             queue,
             attached: None,
+            is_attached: Arc::new(AtomicBool::new(false)),
             failures: 0,
             start: Instant::now(),
         }
@@ -206,16 +266,13 @@ impl Scanner {
         watched.set_wire(Arc::clone(&self.wire));
         watched.set_boot_uuid(Uuid::new_v4().into_bytes());
         self.attached = Some((watched, source));
+        self.is_attached.store(true, Ordering::Relaxed);
         self.failures = 0;
         Ok(())
     }
 
     fn is_enabled(&self, activity: Activity) -> bool {
         self.system.settings.events.get(activity).enabled != Enabled::Never
-    }
-
-    fn reports_limit(&self) -> bool {
-        self.is_enabled(Activity::FlowsLimitReached)
     }
 
     /// The header of its records, as the configuration has them.
@@ -288,6 +345,7 @@ impl Scanner {
     /// Forgets the system.
     fn lose(&mut self) {
         self.attached = None;
+        self.is_attached.store(false, Ordering::Relaxed);
         self.wire.forget();
     }
 }

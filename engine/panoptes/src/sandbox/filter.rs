@@ -146,6 +146,27 @@ const WRITER_LIMITED: &[Limited] = &[
     (libc::SYS_socket, &[(0, u32::MAX as u64, libc::AF_INET6 as u64)]),
 ];
 
+/// What opening an interface takes, and asking the kernel which there are.
+const PACKETS: &[c_long] = &[libc::SYS_bind];
+const PACKETS_LIMITED: &[Limited] = &[
+    (libc::SYS_ioctl, &[(1, u32::MAX as u64, libc::SIOCETHTOOL)]),
+    (libc::SYS_ioctl, &[(1, u32::MAX as u64, libc::SIOCGHWTSTAMP)]),
+    (libc::SYS_ioctl, &[(1, u32::MAX as u64, libc::SIOCGIFHWADDR)]),
+    (libc::SYS_ioctl, &[(1, u32::MAX as u64, libc::SIOCGIFINDEX)]),
+    (libc::SYS_ioctl, &[(1, u32::MAX as u64, libc::SIOCSHWTSTAMP)]),
+    (libc::SYS_socket, &[(0, u32::MAX as u64, libc::AF_NETLINK as u64)]),
+    (libc::SYS_socket, &[(0, u32::MAX as u64, libc::AF_PACKET as u64)]),
+    // For these questions about interfaces. Without connect and send, nothing leaves by them.
+    (libc::SYS_socket, &[(0, u32::MAX as u64, libc::AF_INET as u64)]),
+    (libc::SYS_socket, &[(0, u32::MAX as u64, libc::AF_UNIX as u64)]),
+];
+/// Those of XDP.
+const XDP: &[c_long] = &[libc::SYS_bpf];
+const XDP_LIMITED: &[Limited] = &[(libc::SYS_socket, &[(0, u32::MAX as u64, libc::AF_XDP as u64)])];
+/// Captures that may take long are read by threads that are started for them.
+const CAPTURES_LIMITED: &[Limited] =
+    &[(libc::SYS_clone, &[(0, libc::CLONE_THREAD as u64, libc::CLONE_THREAD as u64)])];
+
 const METRICS: &[c_long] = &[libc::SYS_accept4];
 const METRICS_LIMITED: &[Limited] = &[(libc::SYS_ioctl, &[(1, u32::MAX as u64, libc::FIONBIO)])];
 
@@ -229,9 +250,20 @@ fn program(role: Role) -> Result<BpfProgram, BackendError> {
         Role::Writer => {
             (&[COMMON, COMMON_OLD, NETWORK, WRITER, WRITER_OLD], &[COMMON_LIMITED, WRITER_LIMITED])
         }
-        Role::Metrics => {
+        Role::Metrics | Role::Clients => {
             (&[COMMON, COMMON_OLD, NETWORK, METRICS], &[COMMON_LIMITED, METRICS_LIMITED])
         }
+        Role::Packets { by_xdp: false } => {
+            (&[COMMON, COMMON_OLD, NETWORK, PACKETS], &[COMMON_LIMITED, PACKETS_LIMITED])
+        }
+        Role::Packets { by_xdp: true } => (
+            &[COMMON, COMMON_OLD, NETWORK, PACKETS, XDP],
+            &[COMMON_LIMITED, PACKETS_LIMITED, XDP_LIMITED],
+        ),
+        Role::Captures => (
+            &[COMMON, COMMON_OLD, NETWORK, WRITER, WRITER_OLD],
+            &[COMMON_LIMITED, WRITER_LIMITED, CAPTURES_LIMITED],
+        ),
     };
     let mut rules = rules(calls, limited)?;
     rules.insert(libc::SYS_tgkill, vec![to_this_process()?]);

@@ -12,7 +12,7 @@ use panoptes_sinks::output::folder::FolderLock;
 use panoptes_sinks::output::lines::Form;
 use panoptes_sinks::output::stream::StreamOutput;
 use panoptes_sinks::output::transport::TransportSettings;
-use panoptes_sinks::output::{Counters, Output, OutputKind};
+use panoptes_sinks::output::{Counters, Isolated, Output, OutputKind};
 use panoptes_sinks::people::LineStyle;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
@@ -22,6 +22,7 @@ use crate::config::{Configuration, LogLevel, Output as OutputConfiguration, Sync
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 use crate::request::Shown;
+use crate::sandbox::Role;
 
 /// The alerts once more, in a file that events do not rotate. Consumers of another product do not
 /// look for this name, so they get each alert once.
@@ -157,6 +158,16 @@ impl Recipe {
         }
     }
 
+    /// Gives an output that may wait for a disk a thread of its own.
+    fn isolate(&self, output: Box<dyn Output>, messages: &Messages) -> io::Result<Box<dyn Output>> {
+        if !self.is_file() && self.backlog_folder().is_none() {
+            return Ok(output);
+        }
+        let messages = messages.clone();
+        let isolated = Isolated::start(output, move || Role::Writer.enter(&messages))?;
+        Ok(Box::new(isolated))
+    }
+
     pub(super) fn open(&self) -> io::Result<Box<dyn Output>> {
         Ok(match self {
             Self::Stdout(shown) => {
@@ -197,7 +208,8 @@ impl Wanted {
     /// The message names the output.
     pub(super) fn open(self, messages: &Messages) -> Result<(Box<dyn Output>, Watched), Failure> {
         let Self { name, recipe } = self;
-        let output = recipe.open().map_err(|error| recipe.failure(&error))?;
+        let output = recipe.open().and_then(|output| recipe.isolate(output, messages));
+        let output = output.map_err(|error| recipe.failure(&error))?;
         match output.kind() {
             OutputKind::IoUring => messages.debug(format_args!("{name}: uses io_uring")),
             OutputKind::Plain => {

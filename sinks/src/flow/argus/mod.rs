@@ -124,6 +124,8 @@ pub struct Extra<'a> {
     pub owners: [Option<Process<'a>>; 2],
     /// What the data tell. Records of argus have no place for it.
     pub application: Option<&'a Application>,
+    /// What the connection became later, if `application` says how it began: TLS behind `CONNECT`.
+    pub later_application: Option<&'a Application>,
     /// Sizes and times of the first packets; likewise.
     pub sequence: Option<&'a Sequence>,
     /// `-Z`: the sums of the squared sizes of the packets of both ends. Records of argus have none.

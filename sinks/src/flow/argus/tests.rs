@@ -66,6 +66,7 @@ fn a_tcp_connection_is_written_as_argus_does() {
         ..TcpSide::default()
     };
     let tcp = Tcp {
+        has_random_ids: [false; 2],
         status: 0x1f,
         state: TcpState::FinWait2,
         options: 0x0070_0000,
@@ -176,6 +177,7 @@ fn version_5_is_written_as_argus_5_does() {
         ..TcpSide::default()
     };
     let tcp = Tcp {
+        has_random_ids: [false; 2],
         status: 0x1f,
         state: TcpState::FinWait2,
         options: 0x0470_0000,

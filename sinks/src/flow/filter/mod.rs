@@ -97,6 +97,11 @@ impl RecordFilter {
         Ok(Self { steps: parser::parse(&words, text.len(), names)? })
     }
 
+    /// Number of its conditions.
+    pub fn terms(&self) -> usize {
+        self.steps.iter().filter(|step| matches!(step, Step::Test(_))).count()
+    }
+
     /// Whether a flow record of this sensor matches.
     pub fn matches(&self, record: &FlowRecord, extra: &Extra<'_>, source: SourceId) -> bool {
         self.run(&Subject { flow: Some((record, extra)), source, cause: record.cause })

@@ -43,17 +43,23 @@ const RESPONSE_CODES: [&str; 11] = [
 ];
 
 pub(super) fn write(out: &mut JsonWriter<'_>, extra: &Extra<'_>) -> Result<(), Full> {
-    match extra.application {
-        None | Some(Application::Unknown) => {}
-        Some(Application::Dns(dns)) => member(out, ",\"dns\":", |out| write_dns(out, dns))?,
-        Some(Application::Http(http)) => member(out, ",\"http\":", |out| write_http(out, http))?,
-        Some(Application::Quic(quic)) => member(out, ",\"quic\":", |out| write_quic(out, quic))?,
-        Some(Application::Ssh(ssh)) => member(out, ",\"ssh\":", |out| write_ssh(out, ssh))?,
-        Some(Application::Tls(tls)) => member(out, ",\"tls\":", |out| write_tls(out, tls))?,
+    for application in [extra.application, extra.later_application].into_iter().flatten() {
+        write_application(out, application)?;
     }
     match extra.sequence {
         Some(sequence) => write_sequence(out, sequence),
         None => Ok(()),
+    }
+}
+
+fn write_application(out: &mut JsonWriter<'_>, application: &Application) -> Result<(), Full> {
+    match application {
+        Application::Unknown => Ok(()),
+        Application::Dns(dns) => member(out, ",\"dns\":", |out| write_dns(out, dns)),
+        Application::Http(http) => member(out, ",\"http\":", |out| write_http(out, http)),
+        Application::Quic(quic) => member(out, ",\"quic\":", |out| write_quic(out, quic)),
+        Application::Ssh(ssh) => member(out, ",\"ssh\":", |out| write_ssh(out, ssh)),
+        Application::Tls(tls) => member(out, ",\"tls\":", |out| write_tls(out, tls)),
     }
 }
 
@@ -124,7 +130,7 @@ fn protocols(mut list: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// A version of TLS.
+/// A version of TLS or DTLS.
 fn version(out: &mut JsonWriter<'_>, key: &str, number: u16) -> Result<(), Full> {
     let word = match number {
         0x0300 => "SSL 3.0",
@@ -132,6 +138,9 @@ fn version(out: &mut JsonWriter<'_>, key: &str, number: u16) -> Result<(), Full>
         0x0302 => "1.1",
         0x0303 => "1.2",
         0x0304 => "1.3",
+        0xfeff => "DTLS 1.0",
+        0xfefd => "DTLS 1.2",
+        0xfefc => "DTLS 1.3",
         _ => return out.hex_bytes(key, &number.to_be_bytes()),
     };
     out.word(key, word)

@@ -75,6 +75,7 @@ fn tcp() -> FlowRecord {
         ..TcpSide::default()
     };
     let tcp = Tcp {
+        has_random_ids: [false; 2],
         status: 0x1f,
         state: TcpState::FinWait2,
         options: 0x0070_0000,
@@ -193,6 +194,7 @@ fn longest() -> FlowRecord {
         has_acknowledged: true,
     };
     let tcp = Tcp {
+        has_random_ids: [false; 2],
         status: u32::MAX,
         options: u32::MAX,
         syn_ack_us: u32::MAX,

@@ -5,11 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::background::{BlockingOutput, each_record};
 use crate::output::socket::{Connected, Peer, Socket};
 use crate::output::{Counters, OutputKind};
 
 /// How far datagrams to a group go (`argus/ArgusOutput.c` of argus 3.0.8).
 const MULTICAST_TTL: u32 = 128;
+/// How long the last records may take.
+const LAST_WAIT: Duration = Duration::from_secs(5);
 /// How long a record waits for room.
 const WAIT: Duration = Duration::from_millis(1);
 
@@ -88,6 +91,35 @@ impl Datagrams {
             // Without a route there is no socket, and records are counted as lost.
             let _ = self.connect();
         }
+    }
+}
+
+impl BlockingOutput for Datagrams {
+    fn write(&mut self, records: &[u8], ends: &[u32]) -> io::Result<()> {
+        each_record(records, ends).for_each(|record| self.push(record));
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.advance(Duration::ZERO);
+        Ok(())
+    }
+
+    fn is_idle(&mut self) -> bool {
+        self.socket.is_idle()
+    }
+
+    fn look(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        Self::finish(self, LAST_WAIT);
+        Ok(())
     }
 }
 

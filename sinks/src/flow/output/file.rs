@@ -3,11 +3,15 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::background::BlockingOutput;
 use crate::output::Counters;
+use crate::output::folder::{FILE_MODE, has_name};
+use crate::output::links;
 use crate::output::transport::{self, Target, Transport, TransportSettings};
 
 /// How long one wait for the disk or for the reader lasts.
@@ -20,17 +24,32 @@ pub struct RecordFile {
     path: Option<PathBuf>,
     transport: Box<dyn Transport>,
     counters: Arc<Counters>,
+    /// What a new file begins with.
+    first: Vec<u8>,
+    /// The length of the file at the last look.
+    length: u64,
+    /// Whether to go on waiting for a disk or a reader.
+    goes_on: Goes,
     /// The reader of standard output has gone.
     has_ended: bool,
+}
+
+/// Asked while a file waits.
+struct Goes(Box<dyn FnMut() -> bool + Send>);
+
+impl std::fmt::Debug for Goes {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Goes")
+    }
 }
 
 impl RecordFile {
     /// Opens a file, or makes it. An empty one begins with `first`, as argus does.
     pub fn open(path: &Path, first: &[u8]) -> io::Result<Self> {
         let (file, is_empty) = open(path)?;
-        let mut opened = Self::new(file, Some(path.to_owned()));
+        let mut opened = Self::new(file, Some(path.to_owned()), first);
         if is_empty {
-            opened.push(first)?;
+            opened.begin()?;
         }
         Ok(opened)
     }
@@ -38,17 +57,26 @@ impl RecordFile {
     /// Standard output, which begins with `first`.
     pub fn standard_output(first: &[u8]) -> io::Result<Self> {
         let file = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-        let mut opened = Self::new(file, None);
-        opened.push(first)?;
+        let mut opened = Self::new(file, None, first);
+        opened.begin()?;
         Ok(opened)
     }
 
-    fn new(file: File, path: Option<PathBuf>) -> Self {
+    fn new(file: File, path: Option<PathBuf>, first: &[u8]) -> Self {
         let counters = Arc::new(Counters::default());
         // One write at a time, so that appended records stay in order.
         let settings = TransportSettings::default();
         let transport = transport::open(file, Target::Stream, settings, &counters);
-        Self { path, transport, counters, has_ended: false }
+        let first = first.to_vec();
+        Self {
+            path,
+            transport,
+            counters,
+            first,
+            length: 0,
+            goes_on: Goes(Box::new(|| true)),
+            has_ended: false,
+        }
     }
 
     /// The path of a file; `None` for standard output.
@@ -79,6 +107,9 @@ impl RecordFile {
             if self.has_ended {
                 return Ok(());
             }
+            if is_full {
+                self.check_patience()?;
+            }
         }
         self.transport.buffers().append(record, 1);
         Ok(())
@@ -103,22 +134,47 @@ impl RecordFile {
                 return Ok(());
             }
             self.advance(WAIT)?;
+            self.check_patience()?;
         }
     }
 
-    /// Makes the file again if it is no longer at its path: somebody has moved it, as logrotate
-    /// does. A new file begins with `first`. Whether there is a new one.
-    pub fn reopen_if_moved(&mut self, first: &[u8]) -> io::Result<bool> {
-        let Some(path) = self.path.clone().filter(|path| !path.exists()) else {
+    /// Waits only as long as this is true.
+    pub fn wait_while(&mut self, goes_on: Box<dyn FnMut() -> bool + Send>) {
+        self.goes_on = Goes(goes_on);
+    }
+
+    fn check_patience(&mut self) -> io::Result<()> {
+        let is_stuck = !self.transport.buffers().is_idle() && !(self.goes_on.0)();
+        if is_stuck { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
+    }
+
+    /// Makes the file again if another one, or none, is at its path: somebody has moved it, as
+    /// logrotate does. One that somebody has emptied begins anew. Whether there is a new one.
+    pub fn reopen_if_moved(&mut self) -> io::Result<bool> {
+        let Some(path) = self.path.clone() else { return Ok(false) };
+        let opened = self.transport.file().metadata()?;
+        if has_name(&opened, &path) {
+            let was_cut = opened.len() < std::mem::replace(&mut self.length, opened.len());
+            if was_cut && opened.len() == 0 {
+                self.begin()?;
+            }
             return Ok(false);
-        };
+        }
         self.finish()?;
         let (file, is_empty) = open(&path)?;
         self.transport.set_file(file)?;
+        self.length = 0;
         if is_empty {
-            self.push(first)?;
+            self.begin()?;
         }
         Ok(true)
+    }
+
+    fn begin(&mut self) -> io::Result<()> {
+        let first = std::mem::take(&mut self.first);
+        let result = self.push(&first);
+        self.first = first;
+        result
     }
 
     fn advance(&mut self, wait: Duration) -> io::Result<()> {
@@ -139,9 +195,38 @@ impl RecordFile {
     }
 }
 
+impl BlockingOutput for RecordFile {
+    fn write(&mut self, records: &[u8], _: &[u32]) -> io::Result<()> {
+        self.push(records)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Self::flush(self)
+    }
+
+    fn is_idle(&mut self) -> bool {
+        let buffers = self.transport.buffers();
+        buffers.is_idle() && buffers.filled() == 0
+    }
+
+    fn look(&mut self) -> io::Result<()> {
+        self.reopen_if_moved().map(drop)
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        Self::finish(self)
+    }
+
+    fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+}
+
 /// Opens a file to append to, or makes it. Whether it is empty.
 fn open(path: &Path) -> io::Result<(File, bool)> {
-    let file = OpenOptions::new().create(true).append(true).open(path)?;
+    let mut options = OpenOptions::new();
+    options.create(true).append(true).mode(FILE_MODE);
+    let file = links::open(&options, path)?;
     let is_empty = file.metadata()?.len() == 0;
     Ok((file, is_empty))
 }
@@ -174,13 +259,35 @@ mod tests {
         let [path, moved] = ["out", "moved"].map(|name| folder.path().join(name));
         let mut file = RecordFile::open(&path, b"first").expect("a file");
         file.push(b"one").expect("written");
-        assert!(!file.reopen_if_moved(b"first").expect("a look"));
+        assert!(!file.reopen_if_moved().expect("a look"));
         std::fs::rename(&path, &moved).expect("moved");
-        assert!(file.reopen_if_moved(b"again").expect("a look"));
+        assert!(file.reopen_if_moved().expect("a look"));
         file.push(b"two").expect("written");
         file.finish().expect("written");
         assert_eq!(std::fs::read(&moved).expect("the old file"), b"firstone");
-        assert_eq!(std::fs::read(&path).expect("the new file"), b"againtwo");
+        assert_eq!(std::fs::read(&path).expect("the new file"), b"firsttwo");
+    }
+
+    /// `create` of logrotate makes the new file itself, and `copytruncate` empties the old one.
+    #[test]
+    fn a_file_that_others_made_or_emptied_is_continued() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [path, moved] = ["out", "moved"].map(|name| folder.path().join(name));
+        let mut file = RecordFile::open(&path, b"first").expect("a file");
+        file.push(b"one").expect("written");
+        std::fs::rename(&path, &moved).expect("moved");
+        std::fs::write(&path, b"").expect("made");
+        assert!(file.reopen_if_moved().expect("a look"));
+        file.push(b"two").expect("written");
+        file.finish().expect("written");
+        assert_eq!(std::fs::read(&moved).expect("the old file"), b"firstone");
+        assert_eq!(std::fs::read(&path).expect("the new file"), b"firsttwo");
+        assert!(!file.reopen_if_moved().expect("a look"));
+        OpenOptions::new().write(true).truncate(true).open(&path).expect("emptied");
+        assert!(!file.reopen_if_moved().expect("a look"));
+        file.push(b"three").expect("written");
+        file.finish().expect("written");
+        assert_eq!(std::fs::read(&path).expect("the emptied file"), b"firstthree");
     }
 
     #[test]

@@ -62,6 +62,7 @@ impl Disk {
         let path = self.path(segment);
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(FILE_MODE);
+        options.custom_flags(libc::O_NOFOLLOW);
         let written = options.open(&path).and_then(|mut file| file.write_all(bytes));
         if written.is_err() {
             let _ = fs::remove_file(&path);

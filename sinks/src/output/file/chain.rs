@@ -10,6 +10,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::output::folder::{self, FILE_MODE};
+use crate::output::links;
 
 /// The files of one log.
 #[derive(Debug)]
@@ -42,7 +43,9 @@ impl Chain {
 
     /// Opens the current file, or creates it, with its folder.
     pub fn open(&self) -> io::Result<File> {
-        let open = || file_options().create(true).truncate(false).open(self.current());
+        let mut options = file_options();
+        options.create(true).truncate(false);
+        let open = || links::open(&options, self.current());
         match open() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 folder::create(self.folder())?;

@@ -117,6 +117,8 @@ pub(super) struct Answers {
     bytes: Vec<u8>,
     /// Whether each answer has the results of a bulk API.
     is_bulk: bool,
+    /// Interim answers since the last answer.
+    interim: u32,
 }
 
 /// The answer to a request.
@@ -162,34 +164,45 @@ pub(super) struct NoHttp;
 /// A longer answer ends the connection.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 const FIELDS_MAX: usize = 64;
+/// The most interim answers before an answer: each costs time, and some receivers send one.
+const INTERIM_MAX: u32 = 10;
 /// So much of the words in an answer is shown.
 const WORDS_BYTES_MAX: usize = 200;
 
 impl Answers {
     pub(super) fn new(envelope: Envelope) -> Self {
-        Self { bytes: Vec::new(), is_bulk: envelope == Envelope::Elasticsearch }
+        Self { bytes: Vec::new(), is_bulk: envelope == Envelope::Elasticsearch, interim: 0 }
     }
 
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
+        self.interim = 0;
     }
 
     /// Takes what has arrived; returns an answer when it is there.
     pub(super) fn read(&mut self, arrived: &[u8]) -> Result<Option<Answer>, NoHttp> {
         self.bytes.extend_from_slice(arrived);
-        while !self.bytes.is_empty() {
-            let Some((mut answer, length)) = answer(&self.bytes, self.is_bulk)? else {
-                return Ok(None);
-            };
-            self.bytes.drain(..length);
-            // 100 Continue and the like come before the answer.
-            if answer.status >= 200 {
-                // What follows answers no request that was made, and must not answer the next one.
-                answer.is_last |= self.bytes.iter().any(|byte| !b"\r\n".contains(byte));
-                return Ok(Some(answer));
+        let mut begin = 0;
+        // 100 Continue and the like come before the answer.
+        while let Some(length) = interim_length(&self.bytes[begin..]) {
+            begin += length;
+            self.interim += 1;
+            if self.interim > INTERIM_MAX {
+                return Err(NoHttp);
             }
         }
-        Ok(None)
+        self.bytes.drain(..begin);
+        if self.bytes.is_empty() {
+            return Ok(None);
+        }
+        let Some((mut answer, length)) = answer(&self.bytes, self.is_bulk)? else {
+            return Ok(None);
+        };
+        self.bytes.drain(..length);
+        self.interim = 0;
+        // What follows answers no request that was made, and must not answer the next one.
+        answer.is_last |= self.bytes.iter().any(|byte| !b"\r\n".contains(byte));
+        Ok(Some(answer))
     }
 }
 
@@ -239,6 +252,17 @@ impl Answer {
     }
 }
 
+/// The length of an interim answer at the beginning of these bytes, which has no body (RFC 9110
+/// §15.2); `None` if there is none, or not all of it.
+fn interim_length(bytes: &[u8]) -> Option<usize> {
+    let mut fields = [EMPTY_HEADER; FIELDS_MAX];
+    let mut response = Response::new(&mut fields);
+    match response.parse(bytes) {
+        Ok(Status::Complete(length)) if response.code? < 200 => Some(length),
+        _ => None,
+    }
+}
+
 /// The answer at the beginning of these bytes, and its length; `None` if it is not complete.
 fn answer(bytes: &[u8], is_bulk: bool) -> Result<Option<(Answer, usize)>, NoHttp> {
     let mut fields = [EMPTY_HEADER; FIELDS_MAX];
@@ -266,6 +290,7 @@ fn answer(bytes: &[u8], is_bulk: bool) -> Result<Option<(Answer, usize)>, NoHttp
     let is_close = field(response.headers, "Connection")
         .is_some_and(|value| value.to_ascii_lowercase().contains("close"));
     let is_last = is_close || is_endless || response.version == Some(0) || !is_there;
+    let body = &body[..length.unwrap_or(usize::MAX).min(body.len())];
     let content = content(response.headers, body);
     let words =
         format!("{} {}", response.reason.unwrap_or_default(), String::from_utf8_lossy(&content));
@@ -412,6 +437,26 @@ mod tests {
         let inquiry = http.inquiry();
         assert!(inquiry.starts_with("OPTIONS /in HTTP/1.1\r\nHost: a:4318\r\n"), "{inquiry}");
         assert!(inquiry.ends_with("Content-Length: 0\r\n\r\n"), "{inquiry}");
+    }
+
+    /// Each costs little, and there are not many.
+    #[test]
+    fn interim_answers_without_end_are_refused() {
+        let interim = "HTTP/1.1 100 Continue\r\n\r\n";
+        let last = "HTTP/1.1 204 No Content\r\n\r\n";
+        let few = [&interim.repeat(10), last].concat();
+        assert_eq!(read(&few).unwrap().expect("an answer").status, 204);
+        assert_eq!(read(&[&interim.repeat(11), last].concat()), Err(NoHttp));
+        let mut answers = Answers::new(Envelope::None);
+        let flood = interim.repeat(4000);
+        let refused = flood.as_bytes().chunks(8192).position(|some| answers.read(some).is_err());
+        assert_eq!(refused, Some(0));
+        // An answer ends the count.
+        let mut answers = Answers::new(Envelope::None);
+        for _ in 0..30 {
+            let answer = answers.read([&interim.repeat(3), last].concat().as_bytes()).unwrap();
+            assert_eq!(answer.expect("an answer").status, 204);
+        }
     }
 
     #[test]

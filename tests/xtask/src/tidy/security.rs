@@ -161,8 +161,12 @@ fn every_limit_and_every_gap_has_one_row() {
         found.next().unwrap_or_else(|| panic!("{wanted} exists"))
     };
     let limits = limits(text("engine/src/limits.rs"));
-    let gaps = gaps(text("engine/src/policy/gaps.rs"));
-    assert!(limits.len() >= 9 && gaps.len() >= 12, "too few keys: {limits:?} {gaps:?}");
+    let (of_scans, of_flows) =
+        (gaps(text("engine/src/policy/gaps.rs")), gaps(text("engine/panoptes/src/flow/gaps.rs")));
+    assert!(limits.len() >= 9 && of_scans.len() >= 12, "too few keys: {limits:?} {of_scans:?}");
+    assert!(of_flows.len() >= 12, "too few keys: {of_flows:?}");
+    let gaps: BTreeSet<&str> = of_scans.union(&of_flows).copied().collect();
+    assert_eq!(gaps.len(), of_scans.len() + of_flows.len(), "two gaps have the same key");
     let both: Vec<_> = limits.intersection(&gaps).collect();
     assert!(both.is_empty(), "a limit and a gap have the same key: {both:?}");
     let rows = rows(text("SECURITY.md"));

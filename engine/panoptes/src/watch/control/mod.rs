@@ -303,7 +303,7 @@ impl Control {
         }
         // Outputs have earlier ones until they have ended.
         self.folders.retain(|folder| Arc::strong_count(&folder.lock) > 1);
-        self.report_refused();
+        self.report_refused(false);
     }
 
     /// Whether guests and functions were looked for once, as far as they are.
@@ -347,10 +347,10 @@ impl Control {
         }
     }
 
-    fn report_refused(&mut self) {
+    fn report_refused(&mut self, is_last: bool) {
         let by_scanners = self.scanners.refused();
         self.figures.set_refused(by_scanners + self.system_events.refused());
-        self.outputs.report_refused(by_scanners, &self.messages, &mut self.system_events);
+        self.outputs.report_refused(by_scanners, is_last, &self.messages, &mut self.system_events);
     }
 
     /// Ends all threads after a failure, which is reported as this activity and returned.
@@ -384,7 +384,7 @@ impl Control {
     /// wait for them.
     fn shut_down(mut self, signals: &Signals, reason: &str) -> Result<Exit, Failure> {
         self.stop_threads();
-        self.report_refused();
+        self.report_refused(true);
         let handles = self.scanners.drain();
         let states: Vec<_> = handles.iter().map(|handle| Arc::clone(&handle.state)).collect();
         if wait_for(&handles, signals) == Some(StopRequest::Stop) {
@@ -425,7 +425,7 @@ impl Control {
     fn report_last_losses(&mut self, states: &[Arc<ScannerState>]) {
         let refused = states.iter().map(|state| state.refused.load(Ordering::Relaxed)).sum();
         self.silenced.finish(&self.messages, &mut self.system_events);
-        self.outputs.report_refused(refused, &self.messages, &mut self.system_events);
+        self.outputs.report_refused(refused, true, &self.messages, &mut self.system_events);
         self.outputs.report_last(&self.messages, &mut self.system_events);
     }
 

@@ -63,6 +63,8 @@ struct Reported {
     next_dropped: Option<Instant>,
     /// Whether it was reported that the next one can't be opened.
     has_not_opened: bool,
+    /// Whether it was reported that its disk does not answer.
+    is_stalled: bool,
 }
 
 /// An output that the writer has.
@@ -128,6 +130,8 @@ pub(super) struct Outputs {
     have_changed: bool,
     /// How many records that did not fit in a queue were reported.
     refused: u64,
+    /// When they may be reported again.
+    next_refused: Option<Instant>,
 }
 
 impl Outputs {
@@ -174,6 +178,7 @@ impl Outputs {
             opener,
             have_changed: true,
             refused: 0,
+            next_refused: None,
         })
     }
 
@@ -299,18 +304,22 @@ impl Outputs {
         events.service(Activity::DetailsGatheringFailed, &details);
     }
 
-    /// Reports the records that did not fit in the queues to the writer; `by_scanners` is the
-    /// number of those of the scanners.
+    /// Reports the records that did not fit in the queues to the writer, once a second, and at the
+    /// end; `by_scanners` is the number of those of the scanners.
     pub(super) fn report_refused(
         &mut self,
         by_scanners: u64,
+        is_last: bool,
         messages: &Messages,
         events: &mut SystemEvents,
     ) {
         let refused = by_scanners + events.refused();
-        if refused <= self.refused {
+        // Each scan may lose some.
+        let is_due = is_last || self.next_refused <= Some(Instant::now());
+        if refused <= self.refused || !is_due {
             return;
         }
+        self.next_refused = Some(Instant::now() + DROPS_PERIOD);
         let new = refused - self.refused;
         self.refused = refused;
         messages.warning(format_args!("{new} records were lost: the queue to the writer was full"));
@@ -332,8 +341,9 @@ impl Outputs {
         self.end()
     }
 
-    /// The failure of an output that lost records, or may have lost them, since it failed.
+    /// The failure of an output that lost records, or may have lost them.
     pub(super) fn result(&self, messages: &Messages) -> Result<Exit, Failure> {
+        let mut failure = None;
         for Entry { output, .. } in &self.entries {
             if output.counters.failed_syncs() > 0 {
                 let message = format!("{}: {}", output.name, unsynced(&output.counters));
@@ -343,15 +353,24 @@ impl Outputs {
             if dropped == 0 {
                 continue;
             }
-            if output.counters.errors() + output.counters.refused() > 0 {
-                let error = last_error(&output.counters);
-                let message = format!("{}: {dropped} records were lost: {error}", output.name);
-                return Err(Failure::new(Exit::Output, message));
+            let has_failed = output.counters.errors() + output.counters.refused() > 0;
+            let why = if has_failed {
+                last_error(&output.counters)
+            } else {
+                "it could not accept them in time".to_owned()
+            };
+            let message = format!("{}: {dropped} records were lost: {why}", output.name);
+            if failure.is_some() {
+                messages.warning(&message);
             }
-            let name = &output.name;
-            messages.warning(format_args!("{name}: {dropped} records were lost in total"));
+            failure.get_or_insert_with(|| Failure::new(Exit::Output, message));
         }
-        Ok(Exit::Done)
+        if self.refused > 0 {
+            let message =
+                format!("{} records were lost: the queue to the writer was full", self.refused);
+            failure.get_or_insert_with(|| Failure::new(Exit::Output, message));
+        }
+        failure.map_or(Ok(Exit::Done), Err)
     }
 }
 
@@ -419,6 +438,12 @@ impl Entry {
             if is_unsynced || has_failed {
                 reported.next_errors = Some(Instant::now() + ERRORS_PERIOD);
             }
+        }
+        let was_stalled = std::mem::replace(&mut reported.is_stalled, now.is_stalled());
+        if reported.is_stalled && !was_stalled {
+            report(None, "its disk does not answer; the other outputs go on");
+        } else if was_stalled && !reported.is_stalled {
+            messages.info(format_args!("{name}: its disk answers again"));
         }
         let refused = now.refused();
         // A report may have the receiver's words, and be refused for them.

@@ -7,6 +7,10 @@
 //! Bounds: the guest may link anything with anything. A scan reads [`NAMES_PER_SCAN`] names, a list
 //! has [`LIST_STEPS_MAX`], a sweep [`SWEEP_STEPS_MAX`], and a path [`PATH_BYTES_MAX`] bytes. The
 //! homes of users come last, for [`HOME_SCANS_MAX`] scans: nobody delays the system's folders.
+//!
+//! The kernel also keeps names that were looked up and do not exist. Any user makes them, the newest
+//! come first, and only their number is of interest. They have bounds of their own: a scan passes
+//! [`ABSENT_PER_SCAN`], a sweep [`ABSENT_MAX`]. A folder whose list is cut is reported.
 
 use arrayvec::ArrayVec;
 use panoptes_decoders::address::KernelVa;
@@ -32,6 +36,10 @@ const LISTS_AT_ONCE: usize = 16;
 const LIST_STEPS_MAX: u32 = 32_768;
 /// Maximum number of names in one sweep.
 const SWEEP_STEPS_MAX: u32 = 1 << 20;
+/// Number of names without a file that a scan passes beside those that it reads.
+const ABSENT_PER_SCAN: usize = 256;
+/// Maximum number of them in one sweep. More take some hundred MiB of the machine's memory.
+const ABSENT_MAX: u32 = 1 << 21;
 /// Number of scans of one sweep that read the homes of users. The newest names of a folder come
 /// first.
 pub(super) const HOME_SCANS_MAX: u32 = 256;
@@ -71,6 +79,8 @@ pub(super) struct Folder {
     /// root of a mount.
     next: KernelVa,
     steps: u32,
+    /// Names without a file that were passed.
+    absent: u32,
     pub matter: Matter,
     /// When its names were changed last, as it was when its list was begun.
     pub modify_time_ns: i64,
@@ -118,6 +128,10 @@ pub(super) struct Sweep {
     folders: Vec<Folder>,
     reads: Vec<Read>,
     steps: u32,
+    /// Names without a file, in this sweep.
+    absent: u32,
+    /// The first folder of this sweep whose list was cut.
+    cut: Option<Path>,
     home_scans: u32,
     /// The time by the machine's clock.
     now_ns: i64,
@@ -144,9 +158,22 @@ impl Sweep {
             folders: room::list(FOLDERS_MAX),
             reads: room::list(LISTS_AT_ONCE),
             steps: 0,
+            absent: 0,
+            cut: None,
             home_scans: 0,
             now_ns: 0,
         }
+    }
+
+    /// The folder whose list was cut, or else the one whose list takes longest.
+    pub(super) fn late_folder(&self) -> Option<&[u8]> {
+        let longest = self.folders.iter().max_by_key(|folder| folder.steps + folder.absent);
+        self.cut.as_ref().or(longest.map(|folder| &folder.path)).map(|path| &path[..])
+    }
+
+    /// Whether a list of this sweep was cut.
+    pub(super) const fn is_cut(&self) -> bool {
+        self.cut.is_some()
     }
 
     /// Whether a sweep goes on; if not, [`Self::go_on`] begins one.
@@ -183,12 +210,16 @@ impl Sweep {
                 return Progress::Complete;
             }
         }
-        let mut names = 0;
-        for _ in 0..STEPS_PER_SCAN {
+        let (mut names, mut steps, mut absent) = (0, 0, 0);
+        while steps < STEPS_PER_SCAN && absent < ABSENT_PER_SCAN {
             if self.has_all_mounts {
-                names += self.read_names(reader, memory);
-                self.take_names(include, found);
+                let read = self.read_names(reader, memory);
+                let without_file = self.take_names(include, found);
+                absent += without_file;
+                names += read - without_file;
+                steps += usize::from(read > without_file || read == 0);
             } else {
+                steps += 1;
                 names += self.read_mounts(reader, memory);
             }
             if self.folders.is_empty() {
@@ -204,6 +235,7 @@ impl Sweep {
     /// Reads the root of process 1; `false` if it cannot be read.
     fn begin(&mut self, reader: &mut Reader, memory: &mut MachineMemory<'_>) -> bool {
         (self.has_all_mounts, self.steps, self.home_scans) = (false, 0, 0);
+        (self.absent, self.cut) = (0, None);
         self.mounts.clear();
         self.folders.clear();
         let MachineMemory { source, kernel } = memory;
@@ -238,6 +270,7 @@ impl Sweep {
                 mount,
                 next: KernelVa::NULL,
                 steps: 0,
+                absent: 0,
                 matter,
                 modify_time_ns: 0,
                 begun_ns: self.now_ns,
@@ -374,13 +407,19 @@ impl Sweep {
         self.reads.len()
     }
 
-    /// Follows what was read: lists go on, folders are added, and files are passed on.
-    fn take_names(&mut self, include: &[Glob], found: &mut dyn FnMut(&Found<'_>)) {
+    /// Follows what was read: lists go on, folders are added, and files are passed on. Returns the
+    /// number of names without a file.
+    fn take_names(&mut self, include: &[Glob], found: &mut dyn FnMut(&Found<'_>)) -> usize {
+        let before = self.absent;
         let mut reads = core::mem::take(&mut self.reads);
         // From the last one on: a folder that is removed is replaced by the last one.
         let mut over: ArrayVec<usize, LISTS_AT_ONCE> = ArrayVec::new();
         for read in &reads {
-            self.steps = self.steps.saturating_add(1);
+            if is_absent(read) {
+                self.absent = self.absent.saturating_add(1);
+            } else {
+                self.steps = self.steps.saturating_add(1);
+            }
             if !self.advance(read) {
                 over.push(read.folder);
             }
@@ -390,18 +429,26 @@ impl Sweep {
         for folder in over.into_iter().rev() {
             self.folders.swap_remove(folder);
         }
-        if self.steps >= SWEEP_STEPS_MAX {
+        if self.steps >= SWEEP_STEPS_MAX || self.absent >= ABSENT_MAX {
+            if let Some(cut) = self.folders.first() {
+                self.cut.get_or_insert_with(|| cut.path.clone());
+            }
             self.folders.clear();
         }
         reads.clear();
         self.reads = reads;
+        (self.absent - before) as usize
     }
 
     /// Goes on to the next name of a list; `false` at its end, or where it breaks off.
     fn advance(&mut self, read: &Read) -> bool {
         let folder = &mut self.folders[read.folder];
         let Some(listed) = &read.listed else { return false };
-        folder.steps += 1;
+        if is_absent(read) {
+            folder.absent += 1;
+        } else {
+            folder.steps += 1;
+        }
         if folder.next.is_null() {
             // The root of a mount: its own list begins.
             folder.modify_time_ns = read.attributes.map_or(0, |it| it.mtime_ns);
@@ -409,7 +456,11 @@ impl Sweep {
             folder.next = listed.first.unwrap_or_default();
             return listed.first.is_some() && read.attributes.is_some_and(|it| is_folder(&it));
         }
-        if listed.parent != folder.dentry || folder.steps > LIST_STEPS_MAX {
+        if listed.parent != folder.dentry {
+            return false;
+        }
+        if folder.steps > LIST_STEPS_MAX {
+            self.cut.get_or_insert_with(|| folder.path.clone());
             return false;
         }
         folder.next = listed.next.unwrap_or_default();
@@ -459,6 +510,7 @@ impl Sweep {
                 mount: folder.mount,
                 next: first,
                 steps: 0,
+                absent: 0,
                 matter,
                 modify_time_ns: attributes.mtime_ns,
                 begun_ns: self.now_ns,
@@ -466,6 +518,11 @@ impl Sweep {
             });
         }
     }
+}
+
+/// Whether the kernel only keeps that there is no file of this name.
+fn is_absent(read: &Read) -> bool {
+    read.listed.is_some_and(|listed| listed.inode.is_null() && !listed.unlinked)
 }
 
 fn is_home(folder: &Folder) -> bool {

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use panoptes_bounded as bounded;
 
+use super::client::BEGIN_NS;
 use super::*;
 
 /// Filters by the first byte of records; an empty expression is a mistake.
@@ -47,6 +48,17 @@ impl Sensor {
     fn push(&mut self, record: &[u8]) {
         self.clients.push(record, |filter| record[0] == *filter);
     }
+}
+
+/// Connects from another address of this machine.
+fn connect_from(source: Ipv4Addr, to: SocketAddr) -> TcpStream {
+    use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+    let from = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&from, &SocketAddr::from((source, 0))).unwrap();
+    connect(&from, &to).unwrap();
+    let stream = TcpStream::from(from);
+    stream.set_read_timeout(Some(bounded::BOUND)).unwrap();
+    stream
 }
 
 fn read<const N: usize>(mut stream: &TcpStream) -> [u8; N] {
@@ -112,6 +124,54 @@ fn strangers_are_refused() {
     sensor.until(|event| matches!(event, ClientEvent::Refused(..)));
     assert_eq!(read(&client), [0x83, 0x82, 0, 1]);
     assert_eq!(all.len(), CLIENTS_MAX);
+}
+
+#[test]
+fn a_source_with_many_clients_gives_a_place_to_another_one() {
+    let mut sensor = Sensor::new("");
+    let many: Vec<_> = (0..CLIENTS_MAX).map(|_| sensor.connect()).collect();
+    while sensor.clients.count() < CLIENTS_MAX {
+        sensor.step();
+    }
+    let to = sensor.clients.addresses().next().unwrap();
+    let other = connect_from(Ipv4Addr::new(127, 9, 9, 9), to);
+    sensor.until(|event| matches!(event, ClientEvent::Replaced(_)));
+    assert_eq!(sensor.clients.count(), CLIENTS_MAX);
+    assert_eq!(read(&other), *b"first");
+    assert_eq!(many.len(), CLIENTS_MAX);
+}
+
+#[test]
+fn a_client_begins_once() {
+    let mut sensor = Sensor::new("");
+    let client = sensor.connect();
+    (&client).write_all(b"FILTER: b").unwrap();
+    for _ in 0..50 {
+        (&client).write_all(b"\0START: ").unwrap();
+    }
+    sensor.until(|event| matches!(event, ClientEvent::Started(..)));
+    for _ in 0..20 {
+        (&client).write_all(b"START: ").unwrap();
+        sensor.step();
+    }
+    let starts = sensor.events.iter().filter(|event| matches!(event, ClientEvent::Started(..)));
+    assert_eq!(starts.count(), 1);
+    sensor.push(b"b1");
+    sensor.events.extend(sensor.clients.finish(Duration::from_secs(9)));
+    assert_eq!(read(&client), *b"firstOKb1");
+}
+
+#[test]
+fn a_client_that_asks_too_much_is_refused() {
+    let mut sensor = Sensor::new("");
+    let client = sensor.connect();
+    let begin = Instant::now();
+    while !sensor.events.iter().any(|event| matches!(event, ClientEvent::Refused(..))) {
+        assert!(begin.elapsed() < Duration::from_secs(9), "{:?}", sensor.events);
+        let _ = (&client).write_all(b"FILTER: b\0");
+        sensor.step();
+    }
+    assert_eq!(sensor.clients.count(), 0);
 }
 
 #[test]

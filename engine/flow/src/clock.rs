@@ -1,0 +1,159 @@
+//! The steps of the times that packets have in captures.
+//!
+//! Flows wait by the times of packets. A packet whose time is wrong, or a clock that was set while
+//! a capture was made, must pass no time for them: [`CaptureClock`] decides that.
+
+/// The largest difference between the times of two packets in a row that needs no confirmation, in
+/// nanoseconds.
+const NEAR_NS: i64 = 60_000_000_000;
+/// The number of packets in a row that confirm that time has passed without packets.
+const CONFIRM_PAUSE: u32 = 2;
+/// The number of packets in a row that confirm that the clock was set back.
+const CONFIRM_BACK: u32 = 8;
+
+/// What a packet far from those before it is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Step {
+    /// It is not known before the next packet.
+    Unclear,
+    /// Time has passed without packets.
+    Pause,
+    /// The clock was set by so many nanoseconds; no time has passed.
+    Set(i64),
+}
+
+/// The times of packets, one after another.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CaptureClock {
+    /// The greatest time that was accepted. `None` before the first packet.
+    last_ns: Option<i64>,
+    /// The last of the packets in a row that have another time, and their number.
+    other: Option<(i64, u32)>,
+    /// By how much the clock was last set back.
+    set_back_ns: i64,
+}
+
+impl CaptureClock {
+    /// Takes the time of a packet if it is near those before it; whether it is.
+    #[inline]
+    pub fn accept(&mut self, time_ns: i64) -> bool {
+        let last_ns = *self.last_ns.get_or_insert(time_ns);
+        if !is_near(time_ns, last_ns) {
+            return false;
+        }
+        self.last_ns = Some(last_ns.max(time_ns));
+        true
+    }
+
+    /// Takes the time of a packet that was not accepted. Those before it that were unclear and are
+    /// not near it were wrong.
+    pub fn take_other(&mut self, time_ns: i64) -> Step {
+        let last_ns = self.last_ns.unwrap_or(time_ns);
+        let count = match self.other {
+            Some((other_ns, count)) if is_near(time_ns, other_ns) => count + 1,
+            _ => 1,
+        };
+        self.other = Some((time_ns, count));
+        let needed = if time_ns > last_ns { CONFIRM_PAUSE } else { CONFIRM_BACK };
+        if count < needed {
+            return Step::Unclear;
+        }
+        self.other = None;
+        self.last_ns = Some(time_ns);
+        let by_ns = time_ns.saturating_sub(last_ns);
+        if by_ns > 0 && !is_near(by_ns, self.set_back_ns) {
+            return Step::Pause;
+        }
+        // Back to where it was before: two clocks, whose packets take turns.
+        self.set_back_ns = by_ns.saturating_neg().max(0);
+        Step::Set(by_ns)
+    }
+
+    /// Whether the packets that are unclear stay so with one of this time; else they were wrong.
+    pub fn is_with_others(&self, time_ns: i64) -> bool {
+        self.other.is_some_and(|(other_ns, _)| is_near(time_ns, other_ns))
+    }
+
+    /// Forgets the packets that were unclear.
+    pub const fn forget_others(&mut self) {
+        self.other = None;
+    }
+}
+
+const fn is_near(one_ns: i64, other_ns: i64) -> bool {
+    one_ns.abs_diff(other_ns) <= NEAR_NS as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECOND_NS: i64 = 1_000_000_000;
+    const HOUR_NS: i64 = 3600 * SECOND_NS;
+    const BEGIN_NS: i64 = 1_700_000_000 * SECOND_NS;
+
+    /// The steps that packets at these seconds show.
+    fn steps(seconds: impl IntoIterator<Item = i64>) -> Vec<(i64, Step)> {
+        let mut clock = CaptureClock::default();
+        let take = |second: i64| {
+            let time_ns = BEGIN_NS + second * SECOND_NS;
+            if clock.accept(time_ns) {
+                clock.forget_others();
+                return None;
+            }
+            Some((second, clock.take_other(time_ns)))
+        };
+        seconds.into_iter().filter_map(take).collect()
+    }
+
+    #[test]
+    fn a_single_wrong_time_is_unclear_and_then_forgotten() {
+        assert_eq!(steps([0, 1, 2, 1_000_000, 3, 4]), [(1_000_000, Step::Unclear)]);
+        assert_eq!(steps([0, 1, 2, -9000, 3, 4]), [(-9000, Step::Unclear)]);
+        let twice = steps([0, 1, 9000, 2, 9000, 3]);
+        assert_eq!(twice, [(9000, Step::Unclear), (9000, Step::Unclear)]);
+    }
+
+    #[test]
+    fn a_pause_passes_time() {
+        assert_eq!(steps([0, 3600, 3601]), [(3600, Step::Unclear), (3601, Step::Pause)]);
+        assert_eq!(steps((0..100).map(|number| number * 60)), []);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_needs_eight_packets() {
+        let all = steps((0..10).chain(-3600..-3580));
+        let (last, unclear) = all.split_last().expect("there are some");
+        assert!(unclear.iter().all(|(_, step)| *step == Step::Unclear));
+        assert_eq!(*last, (-3593, Step::Set(-3602 * SECOND_NS)));
+    }
+
+    /// Each of two clocks has some packets in a row.
+    #[test]
+    fn two_clocks_that_take_turns_pass_no_time() {
+        let turns = (0..10).flat_map(|turn| {
+            let (begin, offset) = (turn * 10, if turn % 2 == 0 { 0 } else { -HOUR_NS / SECOND_NS });
+            (begin..begin + 10).map(move |second| second + offset)
+        });
+        let sum = steps(turns).into_iter().map(|(_, step)| match step {
+            Step::Unclear => 0,
+            Step::Pause => panic!("no time has passed"),
+            Step::Set(by_ns) => by_ns,
+        });
+        assert!(sum.sum::<i64>().abs() <= HOUR_NS + 100 * SECOND_NS);
+    }
+
+    proptest! {
+        #[test]
+        fn no_times_are_too_wild(times in proptest::collection::vec(any::<i64>(), 0..64)) {
+            let mut clock = CaptureClock::default();
+            for time_ns in times {
+                if !clock.accept(time_ns) {
+                    clock.take_other(time_ns);
+                }
+            }
+        }
+    }
+}

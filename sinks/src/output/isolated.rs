@@ -1,0 +1,372 @@
+//! An output on a thread of its own: a disk that does not answer costs no other output, and the
+//! writer goes on.
+//!
+//! The writer copies records into blocks that were made at the start, as far as there are free
+//! ones; then the output counts as slow. Its thread may wait in the kernel for as long as it takes.
+//! A panic there is raised again on the writer's thread, which drops the output and counts what it
+//! had.
+
+use std::collections::VecDeque;
+use std::io;
+use std::ops::Range;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::backlog::Backlog;
+use super::{Counters, Output, OutputKind, Standing};
+use crate::filter::Filter;
+use crate::panics::caught;
+use crate::queue::{Block, QueueSize};
+
+/// Blocks between the writer and the thread, and the bytes of each.
+const BLOCKS: usize = 4;
+const BLOCK_BYTES: usize = 64 << 10;
+/// An operation that takes longer is reported: the disk does not answer.
+const STALL: Duration = Duration::from_secs(3);
+/// How long the thread sleeps at most while work is left, and while none is.
+const SHORT_WAIT: Duration = Duration::from_millis(2);
+const LONG_WAIT: Duration = Duration::from_millis(500);
+/// How long the writer waits for an answer of the thread, and for its end.
+const ANSWER: Duration = Duration::from_secs(1);
+const END: Duration = Duration::from_secs(5);
+
+/// The writer's end.
+#[derive(Debug)]
+pub struct Isolated {
+    shared: Arc<Shared>,
+    counters: Arc<Counters>,
+    kind: OutputKind,
+    filter: Filter,
+    keeps_waiting: bool,
+    /// How many records it took.
+    taken: u64,
+    /// How many of the counter's records were there before.
+    before: u64,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    full: VecDeque<Block>,
+    free: Vec<Block>,
+    /// The writer's clock, and when it was that.
+    clock: (u64, Instant),
+    /// Whether the thread has records that it has not passed on to the output.
+    has_block: bool,
+    /// Since when the thread is in an operation.
+    working_since: Option<Instant>,
+    standing: Standing,
+    progress: u64,
+    patience_ns: u64,
+    reopens: bool,
+    takes_over: Option<Backlog>,
+    hand_over: Asked<Option<Backlog>>,
+    end: Asked<()>,
+    panic: Option<String>,
+}
+
+/// Something that the writer asks of the thread.
+#[derive(Debug, Default)]
+enum Asked<T> {
+    #[default]
+    No,
+    Wanted,
+    Done(T),
+}
+
+impl Isolated {
+    /// Bytes of memory that each takes.
+    pub const BYTES: usize = QueueSize { blocks: BLOCKS, block_bytes: BLOCK_BYTES }.bytes();
+
+    /// Gives an output a thread. `enter` runs on it first.
+    ///
+    /// # Errors
+    ///
+    /// The thread cannot be started.
+    pub fn start(
+        output: Box<dyn Output>,
+        enter: impl FnOnce() + Send + 'static,
+    ) -> io::Result<Self> {
+        let counters = Arc::clone(output.counters());
+        let state = State {
+            full: VecDeque::with_capacity(BLOCKS),
+            free: (0..BLOCKS).map(|_| Block::new(BLOCK_BYTES)).collect(),
+            clock: (0, Instant::now()),
+            has_block: false,
+            working_since: None,
+            standing: Standing::Idle,
+            progress: output.progress(),
+            patience_ns: output.patience_ns(),
+            reopens: false,
+            takes_over: None,
+            hand_over: Asked::No,
+            end: Asked::No,
+            panic: None,
+        };
+        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
+        let (kind, filter) = (output.kind(), output.filter());
+        let keeps_waiting = output.keeps_waiting();
+        let its = Arc::clone(&shared);
+        let serve = move || {
+            enter();
+            its.serve(output);
+        };
+        thread::Builder::new().name("panoptes-output".to_owned()).spawn(serve)?;
+        let before = counters.records();
+        Ok(Self { shared, counters, kind, filter, keeps_waiting, taken: 0, before })
+    }
+
+    /// Waits until the thread has done what was asked, for so long at most.
+    fn wait(&self, state: MutexGuard<'_, State>, most: Duration, is_done: impl Fn(&State) -> bool) {
+        self.shared.changed.notify_all();
+        let waits = |state: &mut State| !is_done(state) && state.panic.is_none();
+        drop(self.shared.changed.wait_timeout_while(state, most, waits));
+    }
+}
+
+impl Output for Isolated {
+    fn kind(&self) -> OutputKind {
+        self.kind
+    }
+
+    fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    fn append(&mut self, block: &Block, range: Range<usize>, now_ns: u64) -> usize {
+        let mut state = self.shared.lock();
+        state.clock = (now_ns, Instant::now());
+        let mut count = 0;
+        while count < range.len() {
+            let rest = range.start + count..range.end;
+            let added = state.full.back_mut().map_or(0, |last| last.append_from(block, rest));
+            count += added;
+            if added == 0 {
+                let Some(free) = state.free.pop() else { break };
+                state.full.push_back(free);
+            }
+        }
+        // One that was made for a record that found no room there either.
+        if let Some(empty) = state.full.pop_back_if(|last| last.records() == 0) {
+            state.free.push(empty);
+        }
+        drop(state);
+        self.taken += count as u64;
+        if count > 0 {
+            self.shared.changed.notify_all();
+        }
+        count
+    }
+
+    fn filter(&self) -> Filter {
+        self.filter
+    }
+
+    fn advance(&mut self, now_ns: u64, wait: Duration) -> Standing {
+        let mut state = self.shared.lock();
+        state.clock = (now_ns, Instant::now());
+        if state.is_busy() && !wait.is_zero() {
+            let waited = self.shared.changed.wait_timeout(state, wait);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        let is_stalled = state.working_since.is_some_and(|since| since.elapsed() >= STALL);
+        self.counters.set_stalled(is_stalled);
+        if let Some(panic) = state.panic.take() {
+            drop(state);
+            std::panic::resume_unwind(Box::new(panic));
+        }
+        if state.is_busy() && state.standing == Standing::Idle {
+            Standing::Busy
+        } else {
+            state.standing
+        }
+    }
+
+    fn reopen(&mut self) {
+        self.shared.lock().reopens = true;
+        self.shared.changed.notify_all();
+    }
+
+    fn keeps_waiting(&self) -> bool {
+        self.keeps_waiting
+    }
+
+    fn hand_over(&mut self) -> Option<Backlog> {
+        let mut state = self.shared.lock();
+        state.hand_over = Asked::Wanted;
+        self.wait(state, ANSWER, |state| matches!(state.hand_over, Asked::Done(_)));
+        match std::mem::take(&mut self.shared.lock().hand_over) {
+            Asked::Done(waiting) => waiting,
+            Asked::No | Asked::Wanted => None,
+        }
+    }
+
+    fn take_over(&mut self, waiting: Backlog) {
+        self.taken += waiting.waiting().entries as u64;
+        self.shared.lock().takes_over = Some(waiting);
+        self.shared.changed.notify_all();
+    }
+
+    fn finish(&mut self) {
+        let mut state = self.shared.lock();
+        state.end = Asked::Wanted;
+        self.wait(state, END, |state| matches!(state.end, Asked::Done(())));
+        let state = self.shared.lock();
+        if !matches!(state.end, Asked::Done(())) {
+            drop(state);
+            let written = self.counters.records() - self.before;
+            let lost = self.taken.saturating_sub(written + self.counters.dropped());
+            self.counters.add_dropped(lost as usize);
+            self.counters.set_failure("its disk does not answer");
+        }
+    }
+
+    fn progress(&self) -> u64 {
+        self.shared.lock().progress
+    }
+
+    fn patience_ns(&self) -> u64 {
+        self.shared.lock().patience_ns
+    }
+}
+
+impl State {
+    /// Whether the output has not taken all records yet.
+    fn is_busy(&self) -> bool {
+        self.has_block || !self.full.is_empty()
+    }
+
+    fn now_ns(&self) -> u64 {
+        let (now_ns, since) = self.clock;
+        now_ns.saturating_add(u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    /// Whether the thread has nothing to do but to look now and then.
+    fn is_at_rest(&self) -> bool {
+        self.full.is_empty()
+            && !self.reopens
+            && self.takes_over.is_none()
+            && !matches!(self.hand_over, Asked::Wanted)
+            && !matches!(self.end, Asked::Wanted)
+    }
+}
+
+/// What the thread is to do in one turn.
+struct Turn {
+    block: Option<Block>,
+    reopens: bool,
+    takes_over: Option<Backlog>,
+    hands_over: bool,
+    ends: bool,
+    now_ns: u64,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does what the writer asks until the end, or until the output panics.
+    fn serve(&self, mut output: Box<dyn Output>) {
+        let ended = caught(|| while self.turn(&mut *output) {});
+        let mut state = self.lock();
+        match ended {
+            Ok(()) => state.end = Asked::Done(()),
+            Err(panic) => state.panic = Some(panic),
+        }
+        self.changed.notify_all();
+        drop(state);
+        // Its buffers may be half changed, so this may panic; nothing of it is used again.
+        let _ = caught(move || drop(output));
+    }
+
+    fn next_turn(&self) -> Turn {
+        let mut state = self.lock();
+        let wait = match state.standing {
+            Standing::Busy | Standing::Failing => SHORT_WAIT,
+            Standing::Idle | Standing::Away | Standing::Closed => LONG_WAIT,
+        };
+        let rests = |state: &mut State| state.is_at_rest();
+        let waited = self.changed.wait_timeout_while(state, wait, rests);
+        state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let block = state.full.pop_front();
+        state.has_block = block.is_some();
+        state.working_since = Some(Instant::now());
+        Turn {
+            reopens: std::mem::take(&mut state.reopens),
+            takes_over: state.takes_over.take(),
+            hands_over: matches!(state.hand_over, Asked::Wanted) && block.is_none(),
+            ends: matches!(state.end, Asked::Wanted) && block.is_none(),
+            now_ns: state.now_ns(),
+            block,
+        }
+    }
+
+    /// One turn; whether others follow.
+    fn turn(&self, output: &mut dyn Output) -> bool {
+        let turn = self.next_turn();
+        if let Some(waiting) = turn.takes_over {
+            output.take_over(waiting);
+        }
+        if turn.reopens {
+            output.reopen();
+        }
+        let mut standing = output.advance(turn.now_ns, Duration::ZERO);
+        if let Some(block) = &turn.block {
+            standing = self.pass_on(output, block);
+        }
+        let waiting = turn.hands_over.then(|| output.hand_over());
+        if turn.ends {
+            output.finish();
+        }
+        let mut state = self.lock();
+        if let Some(mut block) = turn.block {
+            block.clear();
+            state.free.push(block);
+        }
+        (state.has_block, state.working_since, state.standing) = (false, None, standing);
+        (state.progress, state.patience_ns) = (output.progress(), output.patience_ns());
+        if let Some(waiting) = waiting {
+            state.hand_over = Asked::Done(waiting);
+        }
+        drop(state);
+        self.changed.notify_all();
+        !turn.ends
+    }
+
+    /// Gives all records of a block to the output, as fast as it takes them.
+    fn pass_on(&self, output: &mut dyn Output, block: &Block) -> Standing {
+        let (mut at, mut wait) = (0, Duration::ZERO);
+        loop {
+            let now_ns = self.lock().now_ns();
+            let count = output.append(block, at..block.records(), now_ns);
+            at += count;
+            let standing = output.advance(now_ns, wait);
+            if at == block.records() || self.is_ending(standing) {
+                return standing;
+            }
+            wait = if count == 0 { SHORT_WAIT } else { Duration::ZERO };
+            if count == 0 && standing != Standing::Busy {
+                thread::sleep(SHORT_WAIT);
+            }
+            let mut state = self.lock();
+            (state.standing, state.progress) = (standing, output.progress());
+            state.working_since = Some(Instant::now());
+        }
+    }
+
+    /// Whether the writer ends, and the output takes nothing now: it loses the rest.
+    fn is_ending(&self, standing: Standing) -> bool {
+        let takes_nothing = matches!(standing, Standing::Failing | Standing::Away);
+        takes_nothing && matches!(self.lock().end, Asked::Wanted)
+    }
+}
+
+#[cfg(test)]
+mod tests;
