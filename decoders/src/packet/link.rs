@@ -1,6 +1,8 @@
 //! Link layers, and the headers between them and the network layer.
 
-use super::pseudo::{self, Pseudo};
+mod pseudo;
+
+use self::pseudo::Pseudo;
 use super::{Encapsulation, Header, Network, Packet, Rest, be16, ethertype};
 
 /// An Ethernet header without its tags.

@@ -14,7 +14,6 @@ mod arp;
 mod ip;
 mod link;
 pub mod program;
-mod pseudo;
 pub mod transport;
 mod tunnel;
 

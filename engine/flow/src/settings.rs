@@ -32,6 +32,7 @@ impl Default for Timeouts {
 
 /// What a table of flows is made with.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches, not states")]
 pub struct Settings {
     /// The number of flows that are tracked at once.
     pub capacity: usize,

@@ -121,8 +121,8 @@ pub(crate) fn follow(
         this.status |= tcp_status::CONGESTED;
     }
     // A SYN without more says nothing about what was sent before.
-    let packet = Sent { ip_id, now_ns, has_random_ids: &mut has_random_ids };
-    let is_active = flags == flag::SYN || sequence(this, other, segment, packet);
+    let mut packet = Sent { ip_id, now_ns, has_random_ids: &mut has_random_ids };
+    let is_active = flags == flag::SYN || sequence(this, other, segment, &mut packet);
     let last_ns = (other.last_ns, now_ns);
     this.last_ns = now_ns;
     tcp.has_random_ids[direction as usize] = has_random_ids;
@@ -161,7 +161,7 @@ fn sequence(
     this: &mut TcpSide,
     other: &mut TcpSide,
     segment: &Segment<'_>,
-    packet: Sent<'_>,
+    packet: &mut Sent<'_>,
 ) -> bool {
     let (flags, ip_id) = (segment.flags, packet.ip_id);
     let mut is_active = true;
@@ -203,7 +203,7 @@ fn order(
     other: &TcpSide,
     segment: &Segment<'_>,
     end: u32,
-    packet: Sent<'_>,
+    packet: &mut Sent<'_>,
 ) -> bool {
     let (seq, length, ip_id) = (segment.sequence, segment.data_length, packet.ip_id);
     let is_soon = packet.now_ns.saturating_sub(this.last_ns) < OVERTAKEN_NS;

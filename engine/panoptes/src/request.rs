@@ -19,8 +19,10 @@ use crate::config::{
     Choice, Configuration, Key, Loaded, Loader, Mode, NOTHING_TO_WATCH, Output, Place, Problem,
     Report, System,
 };
+use crate::dma;
 use crate::exit::{Exit, Failure};
 use crate::message::{has_status_line, wants_colour};
+use crate::sandbox::have_dma;
 use crate::system_argument::{bare_word, check_name, guests_of, pick, prefer_memory};
 
 /// `panoptes scan`: one snapshot of one system.
@@ -155,6 +157,13 @@ impl ScanRequest {
 }
 
 impl WatchRequest {
+    /// Whether NVIDIA's library may read a system of this request, now or later: `auto_scan` finds
+    /// functions only if the library is there at the start.
+    pub(crate) fn has_dma(&self) -> bool {
+        let library = self.configuration.service.doca_library_path.as_deref();
+        have_dma(&self.systems) || self.auto_scan && dma::is_installed(library)
+    }
+
     /// The request of `panoptes watch`; `is_terminal` is whether standard output is a terminal.
     pub fn watch(watch: Watch, is_terminal: bool) -> Result<Self, Refusal> {
         let Watch { systems, json, lines, alerts, severity, activities, mut settings } = watch;

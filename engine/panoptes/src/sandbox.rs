@@ -16,10 +16,8 @@ use std::fmt::Display;
 use caps::{CapSet, Capability, CapsHashSet};
 
 use crate::config::{System, SystemAddress};
-use crate::dma;
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
-use crate::request::WatchRequest;
 
 /// What everything but the sources needs: logs and sockets that another user owns, locked memory,
 /// and a port below 1024 for metrics.
@@ -123,14 +121,8 @@ pub(crate) fn keep_capabilities<T>(change: impl FnOnce() -> T) -> T {
     changed
 }
 
-/// Whether NVIDIA's library may read a system of this request, now or later: `auto_scan` finds
-/// functions only if the library is there at the start.
-pub(crate) fn has_dma(request: &WatchRequest) -> bool {
-    let library = request.configuration.service.doca_library_path.as_deref();
-    have_dma(&request.systems) || request.auto_scan && dma::is_installed(library)
-}
-
-fn have_dma(systems: &[System]) -> bool {
+/// Whether NVIDIA's library reads one of these systems.
+pub(crate) fn have_dma(systems: &[System]) -> bool {
     systems.iter().any(|system| matches!(system.address, SystemAddress::Doca { .. }))
 }
 
@@ -172,10 +164,16 @@ impl GivenUp {
     }
 }
 
-/// Gives up the capabilities that no source of this request needs, and returns them. Systems that
-/// need them later are refused. Call it before any thread starts.
-pub(crate) fn give_up_capabilities(request: &WatchRequest, messages: &Messages) -> GivenUp {
-    let kept = needed(&request.systems, request.auto_scan).filter(|_| !has_dma(request));
+/// Gives up the capabilities that no source of these systems needs, and returns them. Systems that
+/// need them later are refused. Call it before any thread starts. `has_dma`: whether NVIDIA's
+/// library may read a system, now or later.
+pub(crate) fn give_up_capabilities(
+    systems: &[System],
+    auto_scan: bool,
+    has_dma: bool,
+    messages: &Messages,
+) -> GivenUp {
+    let kept = needed(systems, auto_scan).filter(|_| !has_dma);
     let Some(kept) = kept else {
         messages.debug("all capabilities are kept for NVIDIA's library");
         return GivenUp::default();

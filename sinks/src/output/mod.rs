@@ -6,10 +6,10 @@
 //!
 //! Layers: `file.rs` and `stream.rs` decide what is written where and when (rotation, sync, flush);
 //! `transport.rs` writes buffers to a descriptor, with `ring.rs` and `plain.rs` as its two ways;
-//! `folder.rs` keeps other programs out, and `links.rs` other users' links; `lines.rs` brings records into an output's form; `form/`
-//! has the forms for receivers of messages; `backlog/` has what waits for a receiver; `socket/`
-//! connects to receivers, and `remote/` sends records to them; `isolated.rs` gives an output a thread; `buffers.rs` tracks how much of each
-//! buffer is written.
+//! `folder.rs` keeps other programs out, and `links.rs` other users' links; `lines.rs` brings
+//! records into an output's form; `form/` has the forms for receivers of messages; `backlog/` has
+//! what waits for a receiver; `socket/` connects to receivers, and `remote/` sends records to them;
+//! `isolated.rs` gives an output a thread; `buffers.rs` tracks how much of each buffer is written.
 
 pub mod backlog;
 mod buffers;

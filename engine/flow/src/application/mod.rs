@@ -252,8 +252,8 @@ impl Applications {
         }
     }
 
-    /// Takes the numbers of a SYN or a SYN+ACK. Of several SYNs, the one that is answered begins the
-    /// stream (RFC 9293 §3.10.7.4): others are of other connections, or feints.
+    /// Takes the numbers of a SYN or a SYN+ACK. Of several SYNs, the one that is answered begins
+    /// the stream (RFC 9293 §3.10.7.4): others are of other connections, or feints.
     fn synchronise(&mut self, way: Way, segment: &Segment<'_>) {
         let base = segment.sequence.wrapping_add(1);
         let end = self.flows[way.flow as usize].ends[way.end];

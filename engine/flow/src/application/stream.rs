@@ -1,9 +1,9 @@
 //! The beginnings of streams whose pieces come in any order.
 //!
 //! A [`Buffer`] has the first bytes of a stream. Its pieces may overlap: what came first stays.
-//! [`Buffers`] are as many as were made. If all are in use, one is given to another stream, and that
-//! is counted: first those of streams whose other end is silent, the oldest of them. So senders of
-//! forged packets take room from each other only. One source has a part of it at most.
+//! [`Buffers`] are as many as were made. If all are in use, one is given to another stream, and
+//! that is counted: first those of streams whose other end is silent, the oldest of them. So
+//! senders of forged packets take room from each other only. One source has a part of it at most.
 
 use panoptes_tables::room;
 

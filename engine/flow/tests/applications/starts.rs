@@ -84,6 +84,9 @@ fn data_of_a_syn_count_if_it_is_answered() {
     }
 }
 
+/// Each segment's data, with whether the client sends it.
+type Segments<'a> = &'a [(bool, &'a [u8])];
+
 /// The client's hello directly, and behind what connections begin with: each with its answers.
 #[test]
 fn a_hello_behind_other_text_is_read() {
@@ -92,7 +95,7 @@ fn a_hello_behind_other_text_is_read() {
     directly.segment(1, true, (CLIENT + 1, 0), flag::ACK, &hello);
     let expected = directly.tls().client;
     assert!(expected.is_some_and(|client| client.ja4.is_some()));
-    let cases: [(&str, &[(bool, &[u8])]); 10] = [
+    let cases: [(&str, Segments<'_>); 10] = [
         (
             "SMTP",
             &[

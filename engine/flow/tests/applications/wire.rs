@@ -9,7 +9,8 @@ use panoptes_sinks::flow::argus::Extra;
 use panoptes_sinks::flow::json::Resolution;
 use panoptes_tables::HashKey;
 
-/// Keeps the applications of each record (how it began, what it became), and the answers of DNS and how often they came.
+/// Keeps the applications of each record (how it began, what it became), and the answers of DNS
+/// with their number.
 #[derive(Debug, Default)]
 struct Kept(Vec<(Application, Application)>, Vec<(String, u64)>);
 

@@ -8,7 +8,7 @@ use panoptes_sinks::flow::output::RecordFile;
 use panoptes_sinks::queue::Consumer;
 
 use super::live_output::{LiveOutput, Loss};
-use super::open_output::Patience;
+use super::patience::Patience;
 use super::request::Alerts;
 use crate::exit::Failure;
 use crate::message::Messages;

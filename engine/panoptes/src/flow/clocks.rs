@@ -1,5 +1,5 @@
-//! The clocks of a live sensor: flows wait by the monotonic one, and packets have stamps of the real
-//! one or of their card's.
+//! The clocks of a live sensor: flows wait by the monotonic one, and packets have stamps of the
+//! real one or of their card's.
 
 use std::ops::Range;
 use std::time::Instant;

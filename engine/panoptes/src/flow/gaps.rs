@@ -1,5 +1,5 @@
-//! What the sensor of flows misses, as records: `coverage_degraded` at once and each minute while it
-//! lasts, `coverage_restored` when it is over. Those of `panoptes watch` are the same.
+//! What the sensor of flows misses, as records: `coverage_degraded` at once and each minute while
+//! it lasts, `coverage_restored` when it is over. Those of `panoptes watch` are the same.
 
 use panoptes_sinks::activities::Activity;
 use panoptes_sinks::json::time::Timestamp;

@@ -4,7 +4,7 @@ use std::io;
 
 use panoptes_sinks::flow::output::{Background, BlockingOutput};
 
-use super::open_output::Patience;
+use super::patience::Patience;
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 use crate::sandbox::Role;

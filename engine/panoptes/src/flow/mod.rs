@@ -28,6 +28,7 @@ mod open_output;
 mod opening;
 mod options;
 mod outputs;
+mod patience;
 mod process;
 mod receiver;
 mod request;

@@ -5,7 +5,6 @@
 
 use std::io;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use panoptes_sinks::flow::FlowRecord;
 use panoptes_sinks::flow::argus::Extra;
@@ -17,15 +16,15 @@ use panoptes_sinks::flow::parquet::ParquetFile;
 use super::filter;
 use super::forms::Forms;
 use super::live_output::{LiveOutput, Loss};
+use super::patience::{LAST_WAIT, Patience};
 use super::request::{Form, Output, Target};
 use super::signals::Signals;
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 
-/// How long the end of the program waits for receivers, and for files after a signal.
-pub(super) const LAST_WAIT: Duration = Duration::from_secs(5);
 /// The time between templates of IPFIX, in nanoseconds.
 const TEMPLATES_NS: i64 = 60_000_000_000;
+
 /// What to do about outputs that fail.
 #[derive(Debug)]
 pub(super) struct Trouble {
@@ -33,24 +32,6 @@ pub(super) struct Trouble {
     pub(super) is_live: bool,
     pub(super) failure: Option<Failure>,
     pub(super) messages: Messages,
-}
-
-/// How long the end of the program waits.
-pub(super) struct Patience<'a> {
-    signals: &'a Signals,
-    before: u32,
-    begin: Instant,
-}
-
-impl<'a> Patience<'a> {
-    pub(super) fn begin(signals: &'a Signals) -> Self {
-        Self { signals, before: signals.ends(), begin: Instant::now() }
-    }
-
-    /// Whether to go on: another signal ends all waits.
-    pub(super) fn goes_on(&self) -> bool {
-        self.signals.ends() == self.before && self.begin.elapsed() < LAST_WAIT
-    }
 }
 
 /// An open output.
@@ -133,7 +114,7 @@ impl Waiting<'_> {
 
 impl Open {
     /// Opens an output.
-    pub(super) fn open(
+    pub(super) fn new(
         output: &Output,
         has_sizes: bool,
         forms: &mut Forms,
@@ -200,7 +181,7 @@ impl Open {
             Sink::Parquet(file) => file.push(record),
         };
         self.lost += u64::from(result.is_err());
-        self.note(result, trouble);
+        self.note(&result, trouble);
     }
 
     /// Writes what waits. Only with `checks`, looks whether a file was moved, and tries again what
@@ -218,12 +199,12 @@ impl Open {
         if let Sink::File(file) = &self.sink {
             self.has_ended = file.has_ended();
         }
-        self.note(result, trouble);
+        self.note(&result, trouble);
     }
 
     /// Takes the result of a write to a file that this thread writes.
-    fn note(&mut self, result: io::Result<()>, trouble: &mut Trouble) {
-        if let Err(error) = &result {
+    fn note(&mut self, result: &io::Result<()>, trouble: &mut Trouble) {
+        if let Err(error) = result {
             let new = Failure::not_written(Path::new(&self.name), error);
             trouble.failure.get_or_insert(new);
         }
@@ -278,7 +259,7 @@ impl Open {
             }
             Sink::Live(_) => Ok(()),
         };
-        self.note(result, trouble);
+        self.note(&result, trouble);
         if self.lost > 0 {
             let lost = format!("{} records could not be written to {}", self.lost, self.name);
             messages.warning(&lost);

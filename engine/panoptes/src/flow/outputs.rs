@@ -17,7 +17,8 @@ use super::clients::{self, Subject};
 use super::forms::Forms;
 use super::labels::LabelTable;
 use super::live_output::Loss;
-use super::open_output::{LAST_WAIT, Open, Patience, Trouble, Waiting};
+use super::open_output::{Open, Trouble, Waiting};
+use super::patience::{LAST_WAIT, Patience};
 use super::request::{Form, Request};
 use super::sensor_records::{SensorRecords, plain_header};
 use super::signals::Signals;
@@ -66,7 +67,7 @@ impl Outputs {
         let is_live = !request.reads_captures();
         let waiting = if is_live { Waiting::Nobody(messages) } else { Waiting::Reader(signals) };
         let all = request.outputs.iter();
-        let all = all.map(|output| Open::open(output, has_sizes, &mut forms, &waiting));
+        let all = all.map(|output| Open::new(output, has_sizes, &mut forms, &waiting));
         let all = all.collect::<Result<Vec<_>, _>>()?;
         let clients = clients
             .map(|clients| clients::serve(clients, management, !is_live, messages))
@@ -137,13 +138,19 @@ impl Outputs {
     fn report_losses(&mut self, now_ns: u64) {
         for at in 0..self.all.len() {
             let loss = self.all[at].look(now_ns, &self.trouble.messages);
-            loss.into_iter().for_each(|loss| self.report_loss(&loss));
+            if let Some(loss) = loss {
+                self.report_loss(&loss);
+            }
         }
         let alerts = self.system.as_ref().and_then(|system| system.look(now_ns));
-        alerts.into_iter().for_each(|loss| self.report_loss(&loss));
+        if let Some(loss) = alerts {
+            self.report_loss(&loss);
+        }
         let Some(clients) = &self.clients else { return };
         let (events, lost) = clients.news();
-        events.into_iter().for_each(|event| self.trouble.messages.info(event));
+        for event in events {
+            self.trouble.messages.info(event);
+        }
         let new = lost - self.lost_by_clients;
         if new > 0 {
             self.lost_by_clients = lost;
@@ -229,7 +236,9 @@ impl Outputs {
         let messages = &self.trouble.messages;
         if let Some(clients) = &mut self.clients {
             let (events, _) = clients.finish(LAST_WAIT);
-            events.into_iter().for_each(|event| messages.info(event));
+            for event in events {
+                messages.info(event);
+            }
         }
         let watched = self.system.map_or(Ok(()), |system| system.finish(&patience, messages));
         match self.trouble.failure.or(watched.err()) {

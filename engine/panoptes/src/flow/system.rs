@@ -32,7 +32,7 @@ use uuid::Uuid;
 
 use super::alerts::AlertOutput;
 use super::live_output::Loss;
-use super::open_output::Patience;
+use super::patience::Patience;
 use super::request::{Alerts, Beside, Request};
 use super::sensor_records::SensorRecords;
 use crate::attach::{MessageObserver, attach};

@@ -190,15 +190,15 @@ fn functions_that_may_be_found_later_need_what_a_named_one_needs() {
         let arguments = ["panoptes", "run"].into_iter().chain(words);
         let arguments = Arguments::try_parse_from(arguments).unwrap();
         let Subcommand::Run(settings) = arguments.command else { panic!("{set:?}") };
-        let request = WatchRequest::run(settings, Path::new("/missing")).unwrap();
-        assert_eq!(has_dma(&request), expected, "{set:?}");
+        let request = crate::request::WatchRequest::run(settings, Path::new("/missing")).unwrap();
+        assert_eq!(request.has_dma(), expected, "{set:?}");
     };
     let (library, host) = ("service.doca_library_path=/missing", "systems.a.system='host:'");
     check(&[library], true);
     check(&[library, host, "auto_scan=false"], false);
     check(&["systems.a.system=doca:mlx5_0/a", "auto_scan=false"], true);
     // This machine may have the library.
-    check(&[], dma::is_installed(None));
+    check(&[], crate::dma::is_installed(None));
 }
 
 /// A process of another user, which root starts.

@@ -50,7 +50,8 @@ pub(crate) use test_alert::test_alert;
 /// Watches until stopped.
 pub fn watch(request: &WatchRequest, messages: &Arc<Messages>) -> Result<Exit, Failure> {
     // Before any thread starts: threads inherit what this one may do.
-    let given_up = give_up_capabilities(request, messages);
+    let given_up =
+        give_up_capabilities(&request.systems, request.auto_scan, request.has_dma(), messages);
     // Before any thread starts: threads inherit the blocked signals.
     let signals = signals::Signals::take()?;
     let start = Instant::now();

@@ -320,7 +320,7 @@ mod tests {
 
     impl BlockingOutput for Slow {
         fn write(&mut self, records: &[u8], _: &[u32]) -> io::Result<()> {
-            self.words.recv().unwrap_or(Ok(()))?;
+            panoptes_bounded::recv(&self.words).unwrap_or(Ok(()))?;
             let _ = self.written.send(records.to_vec());
             Ok(())
         }

@@ -4,10 +4,10 @@
 //! record; the client may send `FILTER: ` and an expression, which the sensor answers with `OK` or
 //! `SY`; after `START: ` the records follow, until the client closes or sends `DONE: `.
 //!
-//! A client is a stranger. It has a few seconds to begin, a few messages of limited length, and room
-//! for a limited number of bytes that it has not read, from when it begins. A client that exceeds
-//! its room is disconnected, so that it knows that records are missing. If there are too many
-//! clients, one of the source that has most of them gives its place to one of a source with few.
+//! A client is a stranger. It has a few seconds to begin, a few messages of limited length, and
+//! room for a limited number of bytes that it has not read. A client that exceeds its room is
+//! disconnected, so that it knows that records are missing. If there are too many clients,
+//! one of the source that has most of them gives its place to one of a source with few.
 
 mod client;
 mod events;
@@ -30,6 +30,8 @@ const CLIENTS_MAX: usize = 10;
 const REFUSAL: [u8; 4] = [0x83, 0x80, 0, 1];
 const TOO_MANY: u8 = 2;
 const NO_ACCESS: u8 = 1;
+/// Bytes that may wait for a client.
+const PENDING_MAX: usize = 4 << 20;
 
 /// Networks from which clients may connect.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]

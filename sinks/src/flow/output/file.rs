@@ -150,7 +150,7 @@ impl RecordFile {
 
     /// Makes the file again if another one, or none, is at its path: somebody has moved it, as
     /// logrotate does. One that somebody has emptied begins anew. Whether there is a new one.
-    pub fn reopen_if_moved(&mut self) -> io::Result<bool> {
+    fn reopen_if_moved(&mut self) -> io::Result<bool> {
         let Some(path) = self.path.clone() else { return Ok(false) };
         let opened = self.transport.file().metadata()?;
         if has_name(&opened, &path) {

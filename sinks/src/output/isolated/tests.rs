@@ -16,7 +16,7 @@ struct Control {
     written: Mutex<Vec<u8>>,
 }
 
-/// An output that hangs in each operation while it is told to.
+/// An output that hangs in each operation while `hangs` is set.
 #[derive(Debug)]
 struct Disk {
     control: Arc<Control>,

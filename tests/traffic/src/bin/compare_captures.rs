@@ -1,5 +1,6 @@
-//! Reads every capture below a folder with `panoptes flow` and, where they are installed, with argus
-//! and tshark, and prints the differences by kind: `compare_captures PANOPTES FOLDER [--all]`.
+//! Reads every capture below a folder with `panoptes flow` and, where they are installed, with
+//! argus and tshark, and prints the differences by kind:
+//! `compare_captures PANOPTES FOLDER [--all]`.
 //!
 //! A difference is no fault by itself: `docs/flow.md` lists those that are meant. The exit code is
 //! 1 if Panoptes fails, or reads fewer packets than tshark.

@@ -19,7 +19,7 @@ use crate::guests;
 use crate::memory::{Growth, MemoryLeft, Plan, Promised, first_walker, largest};
 use crate::message::Messages;
 use crate::request::{Refusal, WatchRequest};
-use crate::sandbox::{GivenUp, has_dma};
+use crate::sandbox::GivenUp;
 use crate::watch::metrics::Server;
 use crate::watch::outputs::{LogFolder, Receivers, Wanted, last_number, wanted};
 
@@ -106,7 +106,7 @@ impl Present {
         keep_until_restart(&mut request, &self.request);
         let configuration = &request.configuration;
         self.given_up.check(&request.systems, request.auto_scan)?;
-        if !self.request.auto_scan && !has_dma(&self.request) && has_dma(&request) {
+        if !self.request.auto_scan && !self.request.has_dma() && request.has_dma() {
             let message = "auto_scan: functions of DMA devices need a restart";
             return Err(Failure::new(Exit::Permission, message).into());
         }

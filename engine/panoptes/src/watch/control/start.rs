@@ -36,7 +36,7 @@ use crate::memory::{
 };
 use crate::message::Messages;
 use crate::request::WatchRequest;
-use crate::sandbox::{GivenUp, has_dma, keep_none};
+use crate::sandbox::{GivenUp, keep_none};
 use crate::sbom::Sboms;
 use crate::scanner_cores::ScannerCores;
 use crate::watch::exceptions::Silenced;
@@ -172,7 +172,7 @@ fn scanner_cores(request: &WatchRequest, messages: &Messages) -> Result<ScannerC
 }
 
 fn shared(request: &WatchRequest) -> Shared {
-    let shared = Shared { has_dma: has_dma(request), ..Shared::default() };
+    let shared = Shared { has_dma: request.has_dma(), ..Shared::default() };
     shared.set_pace(&request.configuration.service);
     shared
 }

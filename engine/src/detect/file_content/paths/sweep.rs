@@ -8,9 +8,9 @@
 //! has [`LIST_STEPS_MAX`], a sweep [`SWEEP_STEPS_MAX`], and a path [`PATH_BYTES_MAX`] bytes. The
 //! homes of users come last, for [`HOME_SCANS_MAX`] scans: nobody delays the system's folders.
 //!
-//! The kernel also keeps names that were looked up and do not exist. Any user makes them, the newest
-//! come first, and only their number is of interest. They have bounds of their own: a scan passes
-//! [`ABSENT_PER_SCAN`], a sweep [`ABSENT_MAX`]. A folder whose list is cut is reported.
+//! The kernel also keeps names that were looked up and do not exist. Any user makes them, the
+//! newest come first, and only their number is of interest. They have bounds of their own: a scan
+//! passes [`ABSENT_PER_SCAN`], a sweep [`ABSENT_MAX`]. A folder whose list is cut is reported.
 
 use arrayvec::ArrayVec;
 use panoptes_decoders::address::KernelVa;

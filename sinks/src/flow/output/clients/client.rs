@@ -5,14 +5,13 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::PENDING_MAX;
 use super::events::{ClientEvent, Events};
 use crate::output::socket::{Connected, Peer, Socket};
 use crate::output::{Counters, OutputKind};
 
 /// How long a client has until it begins.
 pub(super) const BEGIN_NS: u64 = 5_000_000_000;
-/// Bytes that may wait for a client.
-pub(super) const PENDING_MAX: usize = 4 << 20;
 /// The longest message of a client, and the most messages before it begins.
 const MESSAGE_BYTES_MAX: usize = 8192;
 const MESSAGES_MAX: u32 = 16;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use super::client::PENDING_MAX;
+use super::PENDING_MAX;
 
 /// Events that are reported one by one, at once; a further one each second.
 const AT_ONCE: u64 = 20;

@@ -2,8 +2,8 @@
 //! that a program or a kernel puts before a packet. All are described at
 //! <https://www.tcpdump.org/linktypes.html>.
 
-use super::link::{self, Ether, Kind};
-use super::{Encapsulation, Header, Packet, Rest, be16, ethertype};
+use super::{Ether, Kind, first, ppp_protocol};
+use crate::packet::{Encapsulation, Header, Packet, Rest, be16, ethertype};
 
 /// A kind of such a link layer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -59,13 +59,12 @@ pub(super) const fn of(link: u16) -> Option<Pseudo> {
         205 => Pseudo::Behind(1, Inner::Hdlc),
         206 => Pseudo::Behind(1, Inner::FrameRelay),
         239 => Pseudo::NetfilterLog,
-        240 => Pseudo::Behind(4, Inner::Ethernet),
+        240 | 282 => Pseudo::Behind(4, Inner::Ethernet),
         241 => Pseudo::Behind(12, Inner::Ethernet),
         258 => Pseudo::PacketTap,
         // Preamble and start of frame.
         274 => Pseudo::Behind(8, Inner::Ethernet),
         281 | 284 => Pseudo::SwitchTag(4),
-        282 => Pseudo::Behind(4, Inner::Ethernet),
         285 => Pseudo::SwitchTag(8),
         _ => return None,
     })
@@ -106,7 +105,7 @@ fn behind(length: usize, inner: Inner, rest: &mut Rest<'_>) -> Option<Header> {
         Inner::Ip => Header::Ip,
         Inner::Llc => Header::Link(Kind::Llc),
         Inner::Ppp => Header::Link(Kind::Ppp),
-        Inner::PppProtocol => return link::ppp_protocol(rest),
+        Inner::PppProtocol => return ppp_protocol(rest),
         Inner::Ethertype => Header::Ethertype(be16(header.bytes, length.checked_sub(2)?)?),
     })
 }
@@ -199,5 +198,5 @@ fn packet_tap(rest: &mut Rest<'_>) -> Option<Header> {
         return None;
     }
     rest.skip(usize::try_from(length).ok()?)?;
-    Some(link::first(u16::try_from(link).ok()?))
+    Some(first(u16::try_from(link).ok()?))
 }

@@ -1,0 +1,26 @@
+//! How long the end of the program waits for outputs.
+
+use std::time::{Duration, Instant};
+
+use super::signals::Signals;
+
+/// How long the end of the program waits for receivers, and for files after a signal.
+pub(super) const LAST_WAIT: Duration = Duration::from_secs(5);
+
+/// How long the end of the program waits.
+pub(super) struct Patience<'a> {
+    signals: &'a Signals,
+    before: u32,
+    begin: Instant,
+}
+
+impl<'a> Patience<'a> {
+    pub(super) fn begin(signals: &'a Signals) -> Self {
+        Self { signals, before: signals.ends(), begin: Instant::now() }
+    }
+
+    /// Whether to go on: another signal ends all waits.
+    pub(super) fn goes_on(&self) -> bool {
+        self.signals.ends() == self.before && self.begin.elapsed() < LAST_WAIT
+    }
+}
