@@ -1,9 +1,11 @@
-//! The writer: takes records from the scanners' queues to the outputs, on a thread of its own.
+//! The writer: takes records from the queues of scanners, and of the sensor of flows, to the
+//! outputs, on a thread of its own.
 //!
 //! Each output has its own position in each queue, so a slow output delays no other: blocks are
 //! kept until the last output has taken them. When a queue is about to run out of blocks, or half
 //! of them wait for one slow output, the outputs that are still at its oldest block lose the rest
-//! of it. Each output counts what it lost. Nothing is allocated after [`Writer::new`].
+//! of it. Each output counts what it lost. Nothing is allocated after [`Writer::new`], but for outputs
+//! and queues that are added later.
 //!
 //! Blocks of all queues are written in the order in which the scanners passed them on, so a record
 //! never precedes one that it follows from: what a scanner reports about a machine comes after the
@@ -53,6 +55,9 @@ pub enum OutputChange {
     Reopen,
     /// An output in the place of the one with these counters, which has panicked or was released.
     Replace(Arc<Counters>, Box<dyn Output>),
+    /// One more queue, which shares the waker of the others. It goes when its producer is gone and
+    /// all its blocks were taken.
+    AddQueue(Consumer),
 }
 
 /// A queue, and its blocks that some output has not yet taken.
@@ -62,6 +67,8 @@ struct Lane {
     held: VecDeque<Block>,
     /// The number of the first block held, counted from the start.
     first: u64,
+    /// Whether it goes when its producer is gone.
+    is_added: bool,
 }
 
 /// An output and its position in each lane.
@@ -158,12 +165,7 @@ impl Writer {
     ) -> Self {
         panics::note();
         let waker = queues.first().map(|queue| queue.waker().clone()).unwrap_or_default();
-        let lane = |consumer: Consumer| Lane {
-            held: VecDeque::with_capacity(consumer.blocks()),
-            first: 0,
-            consumer,
-        };
-        let lanes: Vec<_> = queues.into_iter().map(lane).collect();
+        let lanes: Vec<_> = queues.into_iter().map(|queue| Lane::new(queue, false)).collect();
         let outputs = outputs.into_iter().map(|output| Reader::new(output, &lanes)).collect();
         Self { lanes, outputs, changes, waker, counts: Arc::default() }
     }
@@ -198,6 +200,12 @@ impl Writer {
                 OutputChange::Replace(counters, output) => {
                     if let Some(reader) = self.outputs.iter_mut().find(is_of(&counters)) {
                         reader.guarded(&self.lanes, |reader| reader.replace(output));
+                    }
+                }
+                OutputChange::AddQueue(queue) => {
+                    self.lanes.push(Lane::new(queue, true));
+                    for reader in &mut self.outputs {
+                        reader.places.push(Place::default());
                     }
                 }
                 OutputChange::End(system) => {
@@ -253,6 +261,19 @@ impl Writer {
         });
     }
 
+    /// Forgets the queues that were added and have ended.
+    fn end_queues(&mut self) {
+        let has_ended = |lane: &Lane| {
+            lane.is_added && lane.held.is_empty() && lane.consumer.is_finished()
+        };
+        while let Some(index) = self.lanes.iter().position(has_ended) {
+            self.lanes.remove(index);
+            for reader in &mut self.outputs {
+                reader.places.remove(index);
+            }
+        }
+    }
+
     /// Whether all scanners are gone and all their blocks were taken.
     pub fn is_finished(&self) -> bool {
         self.lanes.iter().all(|lane| lane.held.is_empty() && lane.consumer.is_finished())
@@ -284,6 +305,7 @@ impl Writer {
         for (index, lane) in self.lanes.iter_mut().enumerate() {
             lane.release(&mut self.outputs, index);
         }
+        self.end_queues();
         self.end_outputs(now_ns);
         self.left()
     }
@@ -387,6 +409,10 @@ impl Writer {
 }
 
 impl Lane {
+    fn new(consumer: Consumer, is_added: bool) -> Self {
+        Self { held: VecDeque::with_capacity(consumer.blocks()), consumer, first: 0, is_added }
+    }
+
     /// Takes all blocks that were passed on, and counts their records.
     fn pull(&mut self, counts: &RecordCounts) {
         while let Some(block) = self.consumer.pop() {

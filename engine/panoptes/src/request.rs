@@ -16,7 +16,7 @@ use panoptes_sinks::record::scan::Kinds;
 
 use crate::cli::{Scan, Settings, Watch};
 use crate::config::{
-    Choice, Configuration, Key, Loaded, Loader, Mode, NOTHING_TO_WATCH, Output, Place, Problem,
+    Choice, Configuration, Flows, Key, Loaded, Loader, Mode, NOTHING_TO_WATCH, Output, Place, Problem,
     Report, System,
 };
 use crate::exit::{Exit, Failure};
@@ -213,6 +213,9 @@ impl WatchRequest {
 
     fn make(loader: Loader, named: Vec<OsString>, view: View) -> Result<Self, Refusal> {
         let Loaded { mut configuration, mut warnings, keys, mut words } = loader.load_to_use()?;
+        if loader.mode != Mode::Run {
+            configuration.flows = Flows::default();
+        }
         // A user who names systems wants only those.
         let auto_scan = configuration.auto_scan && named.is_empty();
         let count = if named.is_empty() { configuration.systems.len() } else { named.len() };
@@ -227,7 +230,7 @@ impl WatchRequest {
         words.extend(named.iter().filter_map(|text| bare_word(text, &configuration)));
         let notes = prefer_memory(&mut systems, &words, || guests_of(&configuration));
         warnings.problems.extend(notes);
-        if systems.is_empty() && !auto_scan {
+        if systems.is_empty() && !auto_scan && !configuration.flows.are_wanted() {
             return Err(nothing_to_watch(&loader).into());
         }
         Ok(Self {

@@ -15,7 +15,7 @@ use std::fmt::Display;
 
 use caps::{CapSet, Capability, CapsHashSet};
 
-use crate::config::{System, SystemAddress};
+use crate::config::{Flows, System, SystemAddress};
 use crate::dma;
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
@@ -164,22 +164,35 @@ impl GivenUp {
             None if lacks(&[], auto_scan) => "auto_scan".to_owned(),
             None => return Ok(()),
         };
-        let message = format!(
-            "{key}: it needs capabilities that the service gave up at its start; restart the \
-             service"
-        );
-        Err(Failure::new(Exit::Permission, message))
+        Err(lacking(&key))
+    }
+
+    /// The same for the sensor of flows.
+    pub(crate) fn check_flows(&self, flows: &Flows) -> Result<(), Failure> {
+        let mut lacks = interfaces(false).filter(|one| self.capabilities.contains(one));
+        if flows.are_wanted() && lacks.next().is_some() { Err(lacking("flows")) } else { Ok(()) }
     }
 }
 
-/// Gives up the capabilities that no source of this request needs, and returns them. Systems that
+/// The failure for a key whose source needs what was given up.
+fn lacking(key: &str) -> Failure {
+    let message = format!(
+        "{key}: it needs capabilities that the service gave up at its start; restart the service"
+    );
+    Failure::new(Exit::Permission, message)
+}
+
+/// Gives up the capabilities that no source of this request needs, and returns them. Sources that
 /// need them later are refused. Call it before any thread starts.
 pub(crate) fn give_up_capabilities(request: &WatchRequest, messages: &Messages) -> GivenUp {
     let kept = needed(&request.systems, request.auto_scan).filter(|_| !has_dma(request));
-    let Some(kept) = kept else {
+    let Some(mut kept) = kept else {
         messages.debug("all capabilities are kept for NVIDIA's library");
         return GivenUp::default();
     };
+    if request.configuration.flows.are_wanted() {
+        kept.extend(interfaces(false));
+    }
     let permitted = || caps::read(None, CapSet::Permitted).unwrap_or_default();
     let before = permitted();
     for capability in caps::runtime::thread_all_supported().difference(&kept) {
@@ -192,10 +205,15 @@ pub(crate) fn give_up_capabilities(request: &WatchRequest, messages: &Messages) 
     GivenUp { capabilities, ..GivenUp::default() }
 }
 
-/// Keeps, of the present thread's capabilities, what reading the configuration and opening outputs
-/// takes: it attaches nothing.
+/// Keeps, of the present thread's capabilities, what opening outputs takes: it attaches nothing.
 pub(crate) fn keep_those_of_outputs(messages: &Messages) {
     note(messages, "capabilities of a thread", restrict(&CapsHashSet::from(SERVICE)));
+}
+
+/// The same, and what reading the configuration takes: interfaces for flows are opened then.
+pub(crate) fn keep_those_of_loader(messages: &Messages) {
+    let kept = SERVICE.into_iter().chain(interfaces(false)).collect();
+    note(messages, "capabilities of a thread", restrict(&kept));
 }
 
 /// Gives up all capabilities of the present thread: it has all that it needs.

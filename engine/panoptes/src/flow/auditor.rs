@@ -1,5 +1,6 @@
 //! The auditor: packets to their flows, records to outputs, and the sensor's own state.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use panoptes_capture::Frame;
@@ -14,6 +15,7 @@ use panoptes_sinks::flow::argus::{Extra, Interim, Management, Options};
 use panoptes_sinks::record::system_activity::SystemActivityDetails;
 
 use super::devices::Stream;
+use super::figures::SensorFigures;
 use super::gaps::{Gap, Gaps, Missed};
 use super::limit::FlowLimit;
 use super::links::UnreadLinks;
@@ -51,6 +53,8 @@ pub(super) struct Auditor {
     next_look_ns: u64,
     /// As of the last look.
     missing: Missing,
+    /// How many flows can be tracked in all tables together.
+    flows_max: u64,
 }
 
 /// What sources of packets have missed since the start.
@@ -101,11 +105,13 @@ impl Auditor {
                 ..request.records
             },
         });
+        let streams: Vec<_> = streams.collect();
         let discovers = request.discovers_tunnels;
         let limit = FlowLimit::new(request.capacity);
         let interval_ns = u64::from(request.management_interval_s) * 1_000_000_000;
         Self {
-            streams: streams.collect(),
+            flows_max: request.capacity as u64 * streams.len() as u64,
+            streams,
             outputs,
             exporters: None,
             exported: 0,
@@ -304,7 +310,7 @@ impl Auditor {
             .with(Gap::System, scans.away_s)
             .with(Gap::TcpSockets, scans.without_tcp)
             .with(Gap::UdpSockets, scans.without_udp);
-        let (Self { gaps, outputs, .. }, real_ns) = (self, super::now_ns());
+        let (Self { gaps, outputs, flows_max, .. }, real_ns) = (self, super::now_ns());
         let report = |activity: Activity, details: &SystemActivityDetails<'_>| {
             outputs.report_activity(activity, details);
         };
@@ -312,6 +318,14 @@ impl Auditor {
             Some(now_ns) => gaps.look(&missed, (now_ns, real_ns), report),
             None => gaps.finish(&missed, real_ns, report),
         }
+        if let Some(figures) = outputs.figures() {
+            figures.set(&counts, *flows_max, gaps.missed());
+        }
+    }
+
+    /// What the service shows of its sensor.
+    pub(super) fn figures(&self) -> Option<Arc<SensorFigures>> {
+        self.outputs.figures().map(Arc::clone)
     }
 
     /// Reports that a table of flows was full, if a record is due; `None` is the end.

@@ -102,6 +102,12 @@ impl PacketFilters {
     }
 }
 
+/// Checks a filter of packets, for the link types that it may be about.
+pub(crate) fn check(expression: &str) -> Result<(), String> {
+    let request = Request { filter: Some(expression.to_owned()), ..Request::default() };
+    PacketFilters::new(&request).check().map_err(|failure| failure.message)
+}
+
 /// The filter of an output.
 pub(super) fn of_output(expression: &str) -> Result<RecordFilter, Failure> {
     RecordFilter::parse(expression, Names::System)

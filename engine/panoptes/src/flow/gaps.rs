@@ -23,7 +23,7 @@ macro_rules! gaps {
         const GAPS: &[(&str, &str)] = &[$(($key, $words),)+];
 
         /// Number of kinds.
-        pub(super) const KINDS: usize = GAPS.len();
+        pub(crate) const KINDS: usize = GAPS.len();
     };
 }
 
@@ -49,6 +49,8 @@ gaps! {
 struct State {
     /// The number missed since the start of the program, at the last look.
     total: u64,
+    /// The number before the gap began.
+    before: u64,
     /// Since when the gap lasts.
     since: Option<Timestamp>,
     /// When something was last missed.
@@ -81,6 +83,11 @@ impl Gaps {
     }
 }
 
+/// The word in records for a kind.
+pub(crate) fn key_of(kind: usize) -> &'static str {
+    GAPS[kind].0
+}
+
 /// What was missed since the start of the program, by [`Gap`].
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Missed([u64; KINDS]);
@@ -94,6 +101,14 @@ impl Missed {
 }
 
 impl Gaps {
+    /// What was missed since each gap began; 0 if there is none.
+    pub(super) fn missed(&self) -> [u64; KINDS] {
+        self.0.each_ref().map(|state| match state.since {
+            Some(_) => state.total - state.before,
+            None => 0,
+        })
+    }
+
     /// Calls `report` with each record that is due. `now_ns` never goes back; `real_ns` is
     /// nanoseconds since 1970.
     pub(super) fn look(
@@ -113,7 +128,10 @@ impl Gaps {
             };
             let since = state.since;
             if is_due {
-                state.since.get_or_insert(Timestamp::from_ns(real_ns));
+                if state.since.is_none() {
+                    (state.since, state.before) =
+                        (Some(Timestamp::from_ns(real_ns)), state.reported);
+                }
                 (state.reported_ns, state.reported) = (now_ns, state.total);
                 let reason = format!("{new} {words}");
                 let details = details(key, &reason, Some(new), state.since);

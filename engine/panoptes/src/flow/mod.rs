@@ -5,6 +5,9 @@
 //!
 //! `options` and `configuration` make a `Request`. `captures` or `live` passes packets to the
 //! `Auditor`, which has the flows. Their records go to `outputs`.
+//!
+//! `panoptes run` has the same sensor on a thread of its own (`sensor`), whose records go through
+//! the service's writer (`service_output`).
 
 mod alerts;
 mod applications;
@@ -16,6 +19,7 @@ mod configuration;
 mod control;
 mod devices;
 mod feed;
+mod figures;
 mod filter;
 mod forms;
 mod gaps;
@@ -31,7 +35,9 @@ mod outputs;
 mod process;
 mod receiver;
 mod request;
+mod sensor;
 mod sensor_records;
+mod service_output;
 mod signals;
 mod system;
 mod values;
@@ -56,6 +62,13 @@ use self::signals::Signals;
 use crate::exit::{Exit, Failure, print};
 use crate::message::Messages;
 use crate::sandbox::Role;
+
+pub(crate) use self::devices::check as check_interfaces;
+pub(crate) use self::figures::{OutputFigures, SensorFigures};
+pub(crate) use self::filter::check as check_filter;
+pub(crate) use self::gaps::key_of as key_of_gap;
+pub(crate) use self::sensor::{OfService, OpenSensor, Sensor, SharedSystem};
+pub(crate) use self::service_output::{Happened, QUEUE};
 
 /// The beginning of the help text.
 const USAGE: &str = "\

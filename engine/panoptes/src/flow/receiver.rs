@@ -25,6 +25,18 @@ impl Receiver {
         Interface::open(options).map(Self::Ring)
     }
 
+    /// Compiles the filter, so that its mistakes are known before packets are received.
+    pub(super) fn compile(
+        &self,
+        filters: &mut PacketFilters,
+        snap_length: u32,
+    ) -> Result<(), Failure> {
+        match self {
+            Self::Ring(ring) => filters.of_interface(ring.link(), snap_length).map(drop),
+            Self::Xdp(xdp) => filters.of_captures(xdp.link()).map(drop),
+        }
+    }
+
     /// Begins to receive; the inner error is that of an interface that is down.
     pub(super) fn start(
         &mut self,

@@ -15,6 +15,7 @@ use panoptes_sources::lock_own_memory;
 use panoptes_tables::room;
 
 use super::candidate::Candidate;
+use super::flows::{FlowSensor, NewFlows};
 use super::functions::Functions;
 use super::in_use::InUse;
 use super::machines::GuestNames;
@@ -60,6 +61,8 @@ impl Control {
     ) -> Result<Self, Failure> {
         let configuration = &request.configuration;
         let cores = scanner_cores(request, messages)?;
+        // Before the outputs: a mistake there leaves no file.
+        let sensor = NewFlows::open(&configuration.flows)?;
         let Opened { folder, logs, wanted, outputs, watched, server } = open(request, messages)?;
         let waker = Waker::default();
         let (producer, control_consumer) = queue(CONTROL_QUEUE, &waker);
@@ -81,7 +84,7 @@ impl Control {
         let opener = Workers::new("outputs", OPENERS, other_cores, signals.waker());
         let outputs = Outputs::start(writer, changes, watched, (start, opener), messages)?;
         let stop = show_figures(request, server, (&figures, &shared.stop), other_cores, messages)?;
-        Ok(Self {
+        let mut control = Self {
             given_up: given_up.with_dma(shared.has_dma),
             request: request.clone(),
             messages: Arc::clone(messages),
@@ -112,6 +115,7 @@ impl Control {
             other_cores,
             work: Work { search, find_again, find_functions: dma::find, load: Sboms::load },
             outputs,
+            flows: FlowSensor::none(configuration),
             folders: folder.into_iter().collect(),
             last_receiver: last_number(&wanted, &Receivers::NONE),
             metrics_stop: stop,
@@ -120,7 +124,11 @@ impl Control {
             start,
             is_attached: false,
             first_failure: None,
-        })
+        };
+        if let Some(sensor) = sensor {
+            control.start_flows(sensor)?;
+        }
+        Ok(control)
     }
 }
 
