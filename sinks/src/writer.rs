@@ -263,9 +263,8 @@ impl Writer {
 
     /// Forgets the queues that were added and have ended.
     fn end_queues(&mut self) {
-        let has_ended = |lane: &Lane| {
-            lane.is_added && lane.held.is_empty() && lane.consumer.is_finished()
-        };
+        let has_ended =
+            |lane: &Lane| lane.is_added && lane.held.is_empty() && lane.consumer.is_finished();
         while let Some(index) = self.lanes.iter().position(has_ended) {
             self.lanes.remove(index);
             for reader in &mut self.outputs {

@@ -136,6 +136,12 @@ fn summary(file: &Path, configuration: &Configuration, needed: &Needed) -> Strin
             show(*bytes)
         );
     }
+    if configuration.flows.are_wanted() {
+        let interfaces = configuration.flows.interfaces.iter();
+        let names: Vec<String> = interfaces.map(|one| printable(&one.0)).collect();
+        let flows = configuration.flows.flows;
+        let _ = writeln!(text, "records flows of {}, up to {flows} at once", names.join(" and "));
+    }
     for exception in configuration.exceptions.iter().filter(|exception| exception.has_effect()) {
         let _ = writeln!(text, "{exception}");
     }

@@ -363,7 +363,10 @@ fn stand_in(settings: &SystemSettings) -> Arc<Shipped> {
 /// Limits that are enough for all systems.
 pub(crate) fn largest(systems: &[System], found: Option<&SystemSettings>) -> Limits {
     let systems = systems.iter().map(|system| &system.settings);
-    systems.chain(found).map(|settings| settings.limits).reduce(Limits::largest).unwrap_or_default()
+    let limits = systems.chain(found).map(|settings| settings.limits).reduce(Limits::largest);
+    // Without a system, scanners have nothing to do until a reload adds one.
+    let (_, smallest) = Limits::PRESETS[0];
+    limits.unwrap_or(smallest)
 }
 
 /// Reads processes, and nothing else, of systems with these limits.

@@ -16,7 +16,7 @@ use panoptes_sinks::record::scan::Kinds;
 
 use crate::cli::{Scan, Settings, Watch};
 use crate::config::{
-    Choice, Configuration, Flows, Key, Loaded, Loader, Mode, NOTHING_TO_WATCH, Output, Place, Problem,
+    Choice, Configuration, Key, Loaded, Loader, Mode, NOTHING_TO_WATCH, Output, Place, Problem,
     Report, System,
 };
 use crate::exit::{Exit, Failure};
@@ -213,9 +213,6 @@ impl WatchRequest {
 
     fn make(loader: Loader, named: Vec<OsString>, view: View) -> Result<Self, Refusal> {
         let Loaded { mut configuration, mut warnings, keys, mut words } = loader.load_to_use()?;
-        if loader.mode != Mode::Run {
-            configuration.flows = Flows::default();
-        }
         // A user who names systems wants only those.
         let auto_scan = configuration.auto_scan && named.is_empty();
         let count = if named.is_empty() { configuration.systems.len() } else { named.len() };

@@ -13,7 +13,7 @@ use crate::folders::{ROOT, Temporary};
 const BASE_EXPOSURE_MAX: u32 = 15;
 /// The same with the drop-in of one kind of source.
 const EXPOSURE_MAX: u32 = 25;
-const DROP_INS: [&str; 3] = ["qemu", "host", "doca"];
+const DROP_INS: [&str; 4] = ["qemu", "host", "doca", "flows"];
 
 fn folder(name: &str) -> Temporary {
     Temporary::new(&format!("packaging-{name}")).expect("there is room for a folder")
@@ -102,6 +102,7 @@ fn drop_ins_give_what_their_sources_need_and_no_more() {
     let qemu = ["CAP_SYS_PTRACE", "CAP_CHECKPOINT_RESTORE", "CAP_DAC_READ_SEARCH"];
     assert_eq!(capabilities("qemu"), qemu);
     assert_eq!(capabilities("host"), ["CAP_SYS_RAWIO", "CAP_DAC_READ_SEARCH"]);
+    assert_eq!(capabilities("flows"), ["CAP_NET_RAW"]);
 }
 
 fn text_of(name: &str) -> String {

@@ -8,6 +8,7 @@ use super::value::{ByteSize, Setting, Word};
 use crate::flow::{check_filter, check_interfaces};
 
 /// What the sensor listens to, and what its records have.
+#[expect(clippy::struct_excessive_bools, reason = "each is a key")]
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Flows {
     /// Each has flows of its own; empty: there is no sensor.
@@ -123,9 +124,12 @@ impl Flows {
             return;
         }
         let key = section.full("system");
-        let advice = super::section::advice(system, names);
+        let advice = match names {
+            [] => ", which is empty".to_owned(),
+            _ => format!("; {}", super::section::advice(system, names)),
+        };
         let system = super::printable(system);
-        section.refuse("system", format!("`{key}`: `{system}` is none of `systems`; {advice}"));
+        section.refuse("system", format!("`{key}`: `{system}` is none of `systems`{advice}"));
     }
 }
 

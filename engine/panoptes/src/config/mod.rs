@@ -190,6 +190,8 @@ impl Configuration {
         }
         if mode == Mode::Run {
             self.check_auto_scan(section);
+        } else {
+            self.flows = Flows::default();
         }
     }
 

@@ -107,7 +107,8 @@ impl Auditor {
         });
         let streams: Vec<_> = streams.collect();
         let discovers = request.discovers_tunnels;
-        let limit = FlowLimit::new(request.capacity);
+        let setting = if outputs.figures().is_some() { "flows.flows" } else { "--flows" };
+        let limit = FlowLimit::new(request.capacity, setting);
         let interval_ns = u64::from(request.management_interval_s) * 1_000_000_000;
         Self {
             flows_max: request.capacity as u64 * streams.len() as u64,

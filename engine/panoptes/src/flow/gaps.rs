@@ -199,6 +199,19 @@ mod tests {
     }
 
     #[test]
+    fn metrics_have_what_was_missed_since_the_gap_began() {
+        let mut gaps = Gaps::default();
+        let mut look = |second: u64, total: u64| {
+            let missed = Missed::default().with(Gap::Streams, total);
+            gaps.look(&missed, (second * SECOND_NS, 0), |_, _| ());
+            gaps.missed()[Gap::Streams as usize]
+        };
+        let shown = [(0, 0), (1, 5), (2, 9), (8, 9), (12, 9), (13, 9), (40, 12), (41, 12)];
+        let shown = shown.map(|(second, total)| look(second, total));
+        assert_eq!(shown, [0, 5, 9, 9, 0, 0, 3, 3]);
+    }
+
+    #[test]
     fn nothing_missed_is_no_gap() {
         assert_eq!(records(|_| 0, 100), []);
     }

@@ -14,12 +14,12 @@ use panoptes_sinks::flow::{Cause, FlowRecord};
 use panoptes_sinks::record::system_activity::SystemActivityDetails;
 
 use super::clients::{self, Subject};
+use super::figures::SensorFigures;
 use super::forms::Forms;
 use super::labels::LabelTable;
 use super::live_output::Loss;
 use super::open_output::{LAST_WAIT, Open, Patience, Trouble, Waiting};
 use super::request::{Form, Request};
-use super::figures::SensorFigures;
 use super::sensor::SharedSystem;
 use super::sensor_records::{SensorRecords, plain_header};
 use super::service_output::ServiceOutput;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use panoptes_sinks::activities::{Activity, Preset, Severity};
 use panoptes_sinks::json::Full;
+use panoptes_sinks::json::text::Text;
 use panoptes_sinks::json::time::Timestamp;
 use panoptes_sinks::queue::{Class, HeaderLists, Producer, QueueSize};
 use panoptes_sinks::record::system_activity::SystemActivityDetails;
@@ -64,7 +65,7 @@ impl Happened {
         Self {
             activity,
             reason: details.reason.to_bytes(),
-            output: details.output.map(|output| output.to_bytes()),
+            output: details.output.map(Text::to_bytes),
             limit: details.limit,
             capacity: details.capacity,
             untracked: details.untracked,

@@ -174,8 +174,7 @@ impl WatchedSystem {
     /// Looks at the scans of the last second.
     pub(super) fn look_at_scans(&mut self) -> ScanLosses {
         let before = std::mem::replace(&mut self.scans, self.wire.scans());
-        let has_ended =
-            |own: &OwnScanner| own.thread.as_ref().is_none_or(JoinHandle::is_finished);
+        let has_ended = |own: &OwnScanner| own.thread.as_ref().is_none_or(JoinHandle::is_finished);
         let ended = self.own.as_ref().is_some_and(has_ended);
         if ended || !self.is_attached.load(Ordering::Relaxed) {
             self.losses.away_s += 1;

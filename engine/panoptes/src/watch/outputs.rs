@@ -157,8 +157,8 @@ impl Recipe {
     pub(super) fn filter(&self) -> Filter {
         match self {
             Self::Stdout(shown) => {
-                let is_whole = shown.preset == Preset::Everything
-                    && !matches!(shown.form, Form::ForPeople(_));
+                let is_whole =
+                    shown.preset == Preset::Everything && !matches!(shown.form, Form::ForPeople(_));
                 let flows = if is_whole { FlowRecords::With } else { FlowRecords::Without };
                 Filter { flows, ..Filter::of_preset(shown.preset) }
             }

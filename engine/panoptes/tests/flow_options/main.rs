@@ -21,6 +21,7 @@ mod outputs;
 mod process;
 mod programs;
 mod records;
+mod run;
 mod service;
 mod stream;
 mod systems;

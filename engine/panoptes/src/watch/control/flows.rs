@@ -208,9 +208,8 @@ impl Control {
         }
         if self.flows.again_at.take_if(|at| *at <= Instant::now()).is_some() {
             let opened = NewFlows::open(&self.request.configuration.flows);
-            let started = opened.and_then(|opened| {
-                opened.map_or(Ok(()), |opened| self.start_flows(opened))
-            });
+            let started =
+                opened.and_then(|opened| opened.map_or(Ok(()), |opened| self.start_flows(opened)));
             match started {
                 Ok(()) => self.flows.failure = None,
                 Err(failure) => self.retry_flows(&failure),

@@ -124,9 +124,9 @@ impl Control {
                 Err(_) => return Err(Failure::new(Exit::Failed, unexpected)),
             }
         }
-        if self.reloads.waiting.is_some() && self.have_flows_ended() {
-            let waiting = self.reloads.waiting.take();
-            waiting.into_iter().for_each(|new| self.use_configuration(*new));
+        let has_ended = self.have_flows_ended();
+        if let Some(new) = self.reloads.waiting.take_if(|_| has_ended) {
+            self.use_configuration(*new);
         }
         if self.wants_reload && self.may_reload() {
             self.wants_reload = false;
