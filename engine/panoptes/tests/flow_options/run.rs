@@ -91,7 +91,7 @@ fn the_service_records_what_was_sent() {
     let folder = Folder::new();
     let flows =
         format!("  interfaces: [{}]\n  status_interval: 1m\n  filter: tcp or udp\n", RIGHT[0]);
-    let running = Running::start(&mut service(&folder, &text(&flows)));
+    let running = Running::collect(&mut service(&folder, &text(&flows)));
     running.wait_for(&format!("{}: auditing", RIGHT[0]));
     let first = group(0);
     send_all(LEFT[0], &first);
@@ -136,11 +136,35 @@ fn the_service_records_what_was_sent() {
     assert_eq!(keys, &serde_json::json!(["flows.filter"]));
 }
 
+/// CAP_NET_RAW and no other capability, and a filter of system calls (`proc_pid_status(5)`).
+#[test]
+fn the_thread_of_the_sensor_keeps_what_opening_an_interface_takes() {
+    if !enter(1) {
+        return;
+    }
+    let folder = Folder::new();
+    let text = text(&format!("  interfaces: [{}]\n", RIGHT[0]));
+    let running = Running::collect(&mut service(&folder, &text));
+    running.wait_for(&format!("{}: auditing", RIGHT[0]));
+    let tasks = format!("/proc/{}/task", running.id());
+    let status = || {
+        let tasks = fs::read_dir(&tasks).expect("it runs").flatten();
+        let mut all = tasks.filter_map(|task| fs::read_to_string(task.path().join("status")).ok());
+        all.find(|status| status.starts_with("Name:\tpanoptes-flows\n")).unwrap_or_default()
+    };
+    let has = |line: &str| status().lines().any(|one| one == line);
+    until(|| format!("no filter: {}", status()), || has("Seccomp:\t2"));
+    for set in ["CapInh:\t0000000000000000", "CapPrm:\t0000000000002000"] {
+        assert!(has(set), "{}", status());
+    }
+    running.end(Signal::SIGTERM).succeeded();
+}
+
 #[test]
 fn a_mistake_in_flows_ends_the_start_with_its_line() {
     let folder = Folder::new();
     let flows = "  interfaces: [lo]\n  filter: tcp prot 80\n";
-    let ended = Running::start(&mut service(&folder, &text(flows))).ended();
+    let ended = Running::collect(&mut service(&folder, &text(flows))).ended();
     assert_eq!(ended.status.code(), Some(78), "{}", ended.messages);
     let place = "panoptes.yaml:6:11: `flows.filter`: `tcp prot 80` is no filter of packets: ";
     assert!(ended.messages.contains(place), "{}", ended.messages);
@@ -154,7 +178,7 @@ fn an_interface_that_is_not_there_ends_the_start() {
     }
     let folder = Folder::new();
     let text = text("  interfaces: [nothing0]\n");
-    let ended = Running::start(&mut service(&folder, &text)).ended();
+    let ended = Running::collect(&mut service(&folder, &text)).ended();
     assert_eq!(ended.status.code(), Some(66), "{}", ended.messages);
     assert!(ended.messages.contains("flows: "), "{}", ended.messages);
     assert!(ended.messages.contains("nothing0"), "{}", ended.messages);
@@ -169,7 +193,7 @@ fn an_interface_of_the_service_may_come_back() {
     let folder = Folder::new();
     let flows = format!("  interfaces: [{}, {}]\n  filter: tcp or udp\n", RIGHT[0], RIGHT[1]);
     let text = text(&flows);
-    let running = Running::start(&mut service(&folder, &text));
+    let running = Running::collect(&mut service(&folder, &text));
     running.wait_for(&format!("{}: auditing", RIGHT[1]));
     crate::network::ip(&format!("link del {}", LEFT[1]));
     let log = folder.path("log/events.jsonl");
