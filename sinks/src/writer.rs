@@ -4,8 +4,8 @@
 //! Each output has its own position in each queue, so a slow output delays no other: blocks are
 //! kept until the last output has taken them. When a queue is about to run out of blocks, or half
 //! of them wait for one slow output, the outputs that are still at its oldest block lose the rest
-//! of it. Each output counts what it lost. Nothing is allocated after [`Writer::new`], but for outputs
-//! and queues that are added later.
+//! of it. Each output counts what it lost. Nothing is allocated after [`Writer::new`], but for
+//! outputs and queues that are added later.
 //!
 //! Blocks of all queues are written in the order in which the scanners passed them on, so a record
 //! never precedes one that it follows from: what a scanner reports about a machine comes after the

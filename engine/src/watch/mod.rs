@@ -303,8 +303,8 @@ impl Watched {
         self.detectors.hidden_connections.set_wire(wire);
     }
 
-    /// Whether it shares something with a sensor of packets. The kernel makes sockets without a task
-    /// then, so no scan may keep what the one before has read.
+    /// Whether it shares something with a sensor of packets. The kernel makes sockets without a
+    /// task, so no scan may keep what the one before has read.
     pub const fn has_wire(&self) -> bool {
         self.detectors.hidden_connections.has_wire()
     }

@@ -1,11 +1,13 @@
 //! `flows`: the sensor of network flows inside the service.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use panoptes_packet_filter::{FilterError, Options, PacketFilter};
+
 use super::section::Section;
 use super::value::{ByteSize, Setting, Word};
-use crate::flow::{check_filter, check_interfaces};
 
 /// What the sensor listens to, and what its records have.
 #[expect(clippy::struct_excessive_bools, reason = "each is a key")]
@@ -39,7 +41,8 @@ pub struct Flows {
     pub promiscuous: bool,
 }
 
-/// Interfaces whose packets are in the same flows, in the words of `panoptes flow -i`.
+/// Interfaces whose packets are in the same flows, as after `panoptes flow -i`: a name, or `dup:`
+/// or `bond:` and several names; the id of records behind a slash.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct FlowInterfaces(pub String);
 
@@ -145,6 +148,35 @@ const MANAGEMENT_MAX: Duration = Duration::from_hours(18);
 /// Places in the tables have 26 bits.
 const FLOWS_MAX: u32 = (1 << 26) - 2;
 
+/// Link types for which a filter may be: LINKTYPE_ETHERNET of tcpdump.org, raw IP, 802.11, cooked.
+const LINKS: [u16; 4] = [1, 101, 105, 113];
+
+/// Whether the kernel gives an interface such a name (`dev_valid_name`, net/core/dev.c), without
+/// signs that have a meaning here.
+fn is_name(text: &str) -> bool {
+    let is_sign = |letter: char| letter.is_whitespace() || "/:()[]\",".contains(letter);
+    (1..16).contains(&text.len()) && !matches!(text, "." | "..") && !text.contains(is_sign)
+}
+
+/// Whether records can have such an id: a number, or an address.
+fn is_id(text: &str) -> bool {
+    text.parse::<u32>().is_ok() || text.parse::<IpAddr>().is_ok()
+}
+
+/// Checks a filter; the reason is libpcap's.
+fn check_filter(expression: &str) -> Result<(), String> {
+    let compile = |link| PacketFilter::compile(expression, &Options::new(link)).map(drop);
+    let [first, others @ ..] = LINKS;
+    let Err(error) = compile(first) else { return Ok(()) };
+    if others.into_iter().any(|link| compile(link).is_ok()) {
+        return Ok(());
+    }
+    Err(match error {
+        FilterError::Expression { message, .. } => message,
+        error => error.to_string(),
+    })
+}
+
 impl Setting for FlowInterfaces {
     const FORM: &'static str = "interface";
 
@@ -154,7 +186,17 @@ impl Setting for FlowInterfaces {
 
     fn read(text: &str, base: &Path) -> Result<Self, String> {
         let text = String::read(text, base)?;
-        check_interfaces(&text).map(|()| Self(text))
+        if text.contains("xdp:") {
+            let why = "takes packets away from this machine; start `panoptes flow` for that";
+            return Err(why.to_owned());
+        }
+        let (names, id) = text.rsplit_once('/').unwrap_or((&text, "0"));
+        let group = names.strip_prefix("dup:").or_else(|| names.strip_prefix("bond:"));
+        let are_names = group.map_or_else(|| is_name(names), |all| all.split(',').all(is_name));
+        if are_names && is_id(id) {
+            return Ok(Self(text));
+        }
+        Err("is no interface; write a name, or several such as dup:en0,en1".to_owned())
     }
 }
 

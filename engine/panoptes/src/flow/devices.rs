@@ -64,19 +64,6 @@ pub(super) fn parse(what: &str, text: &str) -> Result<Vec<Stream>, Failure> {
     if streams.is_empty() || streams.iter().any(is_wrong) { Err(wrong()) } else { Ok(streams) }
 }
 
-/// Checks the words of one `-i` for the service, which takes no packets away from this machine. The
-/// error completes "`text` …".
-pub(crate) fn check(text: &str) -> Result<(), String> {
-    let wrong = "is no name of an interface, and no group of them such as dup:en0,en1";
-    let streams = parse("-i", text).map_err(|_| wrong.to_owned())?;
-    let mut interfaces = streams.iter().flat_map(|stream| &stream.interfaces);
-    if interfaces.any(|interface| interface.by_xdp) {
-        let why = "takes packets away from this machine; start `panoptes flow` for that";
-        return Err(why.to_owned());
-    }
-    Ok(())
-}
-
 /// Interfaces of one stream: `NAME[,…][/ID]`; groups in brackets are parts of it.
 fn joined(what: &str, text: &str) -> Result<Stream, Failure> {
     let (names, id) = match text.split_once('/') {

@@ -2,7 +2,7 @@
 
 use panoptes_capture::Frame;
 use panoptes_decoders::packet::program::Instruction;
-use panoptes_packet_filter::{FilterError, Options, Origin, PacketFilter};
+use panoptes_packet_filter::{Options, Origin, PacketFilter};
 use panoptes_sinks::flow::filter::{Names, RecordFilter};
 
 use super::request::Request;
@@ -99,18 +99,6 @@ impl PacketFilters {
             self.compiled.push((options.link, options.origin, filter));
         }
         Ok(&self.compiled[index].2)
-    }
-}
-
-/// Checks a filter of packets, for the link types that it may be about; the reason is libpcap's.
-pub(crate) fn check(expression: &str) -> Result<(), String> {
-    let compile = |link| PacketFilter::compile(expression, &Options::new(link)).map(drop);
-    let is_for_others = || OTHERS.iter().any(|link| compile(*link).is_ok());
-    match compile(ETHERNET) {
-        Ok(()) => Ok(()),
-        Err(_) if is_for_others() => Ok(()),
-        Err(FilterError::Expression { message, .. }) => Err(message),
-        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -38,6 +38,7 @@ mod request;
 mod sensor;
 mod sensor_records;
 mod service_output;
+mod service_request;
 mod signals;
 mod system;
 mod values;
@@ -63,12 +64,11 @@ use crate::exit::{Exit, Failure, print};
 use crate::message::Messages;
 use crate::sandbox::Role;
 
-pub(crate) use self::devices::check as check_interfaces;
 pub(crate) use self::figures::{OutputFigures, SensorFigures};
-pub(crate) use self::filter::check as check_filter;
 pub(crate) use self::gaps::key_of as key_of_gap;
-pub(crate) use self::sensor::{OfService, OpenSensor, Sensor, SharedSystem};
+pub(crate) use self::sensor::{OfService, OpenSensor, Sensor};
 pub(crate) use self::service_output::{Happened, QUEUE};
+pub(crate) use self::system::SharedSystem;
 
 /// The beginning of the help text.
 const USAGE: &str = "\

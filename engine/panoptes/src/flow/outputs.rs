@@ -20,11 +20,10 @@ use super::labels::LabelTable;
 use super::live_output::Loss;
 use super::open_output::{LAST_WAIT, Open, Patience, Trouble, Waiting};
 use super::request::{Form, Request};
-use super::sensor::SharedSystem;
 use super::sensor_records::{SensorRecords, plain_header};
 use super::service_output::ServiceOutput;
 use super::signals::Signals;
-use super::system::{self, Attached, ScanLosses, WatchedSystem};
+use super::system::{self, Attached, ScanLosses, SharedSystem, WatchedSystem};
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 

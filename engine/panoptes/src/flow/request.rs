@@ -10,12 +10,10 @@ use panoptes_flow::{ApplicationSettings, ControlPorts, Timeouts};
 use panoptes_sinks::flow::argus::Options;
 use panoptes_sinks::flow::output::{Access, PORT};
 
-use super::applications;
 use super::control;
-use super::devices::{self, ALL, Named, Stream};
+use super::devices::{ALL, Named, Stream};
 use super::labels::LabelTable;
 use super::values::{address, id_and_interface, mistake, number};
-use crate::config::Flows;
 use crate::exit::Failure;
 
 /// The status interval of argus in seconds (`ARGUS_FARSTATUSTIMER`).
@@ -250,33 +248,6 @@ impl Request {
             beside: old.beside,
             ..Self::default()
         };
-    }
-
-    /// The sensor of a service, as its configuration has it.
-    pub(super) fn of_service(flows: &Flows) -> Result<Self, Failure> {
-        let mut request = Self {
-            filter: flows.filter.as_ref().map(|filter| filter.0.clone()),
-            status_interval_ns: i64::try_from(flows.status_interval.as_nanos()).unwrap_or(i64::MAX),
-            management_interval_s: u16::try_from(flows.management_interval.as_secs())
-                .unwrap_or(u16::MAX),
-            has_jitter: flows.jitter,
-            capacity: flows.flows as usize,
-            is_promiscuous: flows.promiscuous,
-            ..Self::default()
-        };
-        request.records.packet_sizes = flows.packet_sizes;
-        request.records.hardware = flows.hardware_addresses;
-        request.application.sequence_packets = flows.sequence.unwrap_or(0) as usize;
-        for interfaces in &flows.interfaces {
-            request.streams.extend(devices::parse("interfaces", &interfaces.0)?);
-        }
-        for application in &flows.application {
-            applications::set(&mut request, "--application", &application.word())?;
-        }
-        if let Some(bytes) = flows.user_data {
-            request.set_user_bytes("user_data", &bytes.0.to_string())?;
-        }
-        Ok(request)
     }
 
     /// `--endpoint`: what one machine sends and receives, in little memory.

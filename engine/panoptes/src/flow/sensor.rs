@@ -4,11 +4,9 @@
 //! receive from [`Sensor::start`] on. [`Sensor::end`] writes the last records of all flows.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 
-use panoptes_engine::detect::hidden_connections::Wire;
 use panoptes_sinks::panics::caught;
 use panoptes_sinks::queue::Producer;
 
@@ -16,9 +14,10 @@ use super::auditor::{Auditor, management};
 use super::figures::SensorFigures;
 use super::live::Interfaces;
 use super::outputs::Outputs;
-use super::request::Request;
 use super::service_output::{Happened, NAME, ServiceOutput};
+use super::service_request::request;
 use super::signals::Signals;
+use super::system::SharedSystem;
 use crate::config::Flows;
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
@@ -39,14 +38,6 @@ pub(crate) struct OfService {
     pub(crate) system: Option<SharedSystem>,
 }
 
-/// What the sensor and the scanner of a system share.
-#[derive(Clone, Debug)]
-pub(crate) struct SharedSystem {
-    pub(crate) wire: Arc<Wire>,
-    /// Whether a scanner has the system.
-    pub(crate) is_attached: Arc<AtomicBool>,
-}
-
 /// A sensor that runs.
 #[derive(Debug)]
 pub(crate) struct Sensor {
@@ -59,7 +50,7 @@ impl OpenSensor {
     /// Opens the interfaces, and compiles the filter for them.
     pub(crate) fn open(flows: &Flows) -> Result<Self, Failure> {
         let about = |failure: Failure| failure.about("flows");
-        let request = Request::of_service(flows).map_err(about)?;
+        let request = request(flows).map_err(about)?;
         Interfaces::open(&request).map(Self).map_err(about)
     }
 }

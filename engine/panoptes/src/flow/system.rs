@@ -36,7 +36,6 @@ use super::alerts::AlertOutput;
 use super::live_output::Loss;
 use super::open_output::Patience;
 use super::request::{Alerts, Beside, Request};
-use super::sensor::SharedSystem;
 use super::sensor_records::SensorRecords;
 use crate::attach::{MessageObserver, attach};
 use crate::config::{Configuration, Enabled, Loader, Mode, Overrides, System};
@@ -78,6 +77,14 @@ pub(super) fn attach_beside(
     let mut scanner = Scanner::new((system, configuration), wire, messages.clone());
     scanner.attach()?;
     Ok(Some(Attached(Box::new(scanner))))
+}
+
+/// What the sensor and the scanner of a system share in the service.
+#[derive(Clone, Debug)]
+pub(crate) struct SharedSystem {
+    pub(crate) wire: Arc<Wire>,
+    /// Whether a scanner has the system.
+    pub(crate) is_attached: Arc<AtomicBool>,
 }
 
 /// A system that is scanned while its packets are audited.

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn mistakes_of_flows_have_their_places() {
-    let wrong = "is no name of an interface, and no group of them such as dup:en0,en1";
+    let wrong = "is no interface; write a name, or several such as dup:en0,en1";
     check(
         "auto_scan: false\nflows:\n  interfaces: [lo, 'xdp:lo', 'a:b']\n  sequence: 31\n",
         &[
@@ -33,6 +33,21 @@ fn mistakes_of_flows_have_their_places() {
                           write \
                           {interfaces: [lo]}"],
     );
+}
+
+#[test]
+fn interfaces_of_flows_have_names_groups_and_ids() {
+    for text in ["lo", "any", "all", "en0.7", "br-0a1b/7", "dup:en0,en1/10.0.0.7", "bond:a,b"] {
+        let configuration = good(&format!("flows: {{interfaces: ['{text}']}}"));
+        assert_eq!(configuration.flows.interfaces, [FlowInterfaces(text.to_owned())]);
+    }
+    for text in
+        ["lo/", "/7", "a b", "en0,en1", "dup:", "dup:en0,", "ind:a,b", "sixteen-letters-", "."]
+    {
+        let (_, problems) = read_file(&format!("flows: {{interfaces: ['{text}']}}"));
+        let message = format!("`flows.interfaces`: `{text}` is no interface; ");
+        assert!(problems[0].message.starts_with(&message), "{text}: {problems:?}");
+    }
 }
 
 #[test]

@@ -15,7 +15,6 @@ use panoptes_sinks::queue::queue;
 use panoptes_sinks::writer::OutputChange;
 
 use super::candidate::Phase;
-use super::prepare::Prepared;
 use super::{Control, END_LOOK};
 use crate::config::{Configuration, Flows};
 use crate::exit::Failure;
@@ -138,8 +137,8 @@ impl Control {
     }
 
     /// Whether the configuration can apply now: a sensor that it ends has to end first.
-    pub(super) fn is_ready_for(&mut self, new: &Prepared) -> bool {
-        if matches!(new.flows, NewFlows::Stays) {
+    pub(super) fn is_ready_for(&mut self, new: &NewFlows) -> bool {
+        if matches!(new, NewFlows::Stays) {
             return true;
         }
         if !self.flows.is_ending {

@@ -2,8 +2,9 @@
 //!
 //! [`start`] starts the threads, [`attach`] passes systems on, [`search`] is what a worker does,
 //! [`scanners`] has the scanners, [`machines`] follows the systems that are scanned, [`outputs`]
-//! has the writer, [`flows`] the sensor of flows, and [`reload`] reads the SBOMs and handles SIGHUP:
-//! [`prepare`] makes what a changed configuration needs, and [`systems`] changes the systems.
+//! has the writer, and [`flows`] the sensor of flows. [`reload`] reads the SBOMs, and handles
+//! SIGHUP: [`prepare`] makes what a changed configuration needs, and [`systems`] changes the
+//! systems.
 //!
 //! This thread only hands out work and collects results. What may take long is done by others, so a
 //! signal takes effect at once.

@@ -232,7 +232,7 @@ impl Control {
             Ok(new) => new,
             Err(refusal) => return self.refuse_configuration(&refusal),
         };
-        if self.is_ready_for(&new) {
+        if self.is_ready_for(&new.flows) {
             self.use_configuration(*new);
         } else {
             self.reloads.waiting = Some(new);

@@ -57,12 +57,25 @@ impl Control {
         request: &WatchRequest,
         messages: &Arc<Messages>,
         signals: &Signals,
+        begin: (Instant, GivenUp),
+    ) -> Result<Self, Failure> {
+        // Before the outputs: a mistake there leaves no file.
+        let sensor = NewFlows::open(&request.configuration.flows)?;
+        let mut control = Self::without_flows(request, messages, signals, begin)?;
+        if let Some(sensor) = sensor {
+            control.start_flows(sensor)?;
+        }
+        Ok(control)
+    }
+
+    fn without_flows(
+        request: &WatchRequest,
+        messages: &Arc<Messages>,
+        signals: &Signals,
         (start, given_up): (Instant, GivenUp),
     ) -> Result<Self, Failure> {
         let configuration = &request.configuration;
         let cores = scanner_cores(request, messages)?;
-        // Before the outputs: a mistake there leaves no file.
-        let sensor = NewFlows::open(&configuration.flows)?;
         let Opened { folder, logs, wanted, outputs, watched, server } = open(request, messages)?;
         let waker = Waker::default();
         let (producer, control_consumer) = queue(CONTROL_QUEUE, &waker);
@@ -84,7 +97,7 @@ impl Control {
         let opener = Workers::new("outputs", OPENERS, other_cores, signals.waker());
         let outputs = Outputs::start(writer, changes, watched, (start, opener), messages)?;
         let stop = show_figures(request, server, (&figures, &shared.stop), other_cores, messages)?;
-        let mut control = Self {
+        Ok(Self {
             given_up: given_up.with_dma(shared.has_dma),
             request: request.clone(),
             messages: Arc::clone(messages),
@@ -124,11 +137,7 @@ impl Control {
             start,
             is_attached: false,
             first_failure: None,
-        };
-        if let Some(sensor) = sensor {
-            control.start_flows(sensor)?;
-        }
-        Ok(control)
+        })
     }
 }
 
