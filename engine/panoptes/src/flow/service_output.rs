@@ -11,7 +11,6 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use panoptes_sinks::activities::{Activity, Preset, Severity};
-use panoptes_sinks::json::Full;
 use panoptes_sinks::json::text::Text;
 use panoptes_sinks::json::time::Timestamp;
 use panoptes_sinks::queue::{Class, HeaderLists, Producer, QueueSize};
@@ -135,27 +134,25 @@ impl ServiceOutput {
     /// Passes on a line of JSON, with its line feed. `is_last`: no packets follow, so it may wait.
     pub(super) fn push(&mut self, line: &[u8], is_last: bool) {
         let Some(record) = line.strip_suffix(b"\n") else { return };
-        let mut write = |room: &mut [u8]| {
-            room.get_mut(..record.len()).ok_or(Full)?.copy_from_slice(record);
-            Ok(record.len())
-        };
-        let mut is_accepted = self.records.offer_with(CLASS, &mut write).is_ok();
-        while !is_accepted && is_last {
-            let since = *self.waits_since.get_or_insert_with(Instant::now);
-            if since.elapsed() >= LAST_WAIT {
-                break;
-            }
-            sleep(PAUSE);
-            is_accepted = self.records.offer_with(CLASS, &mut write).is_ok();
+        if is_last {
+            self.wait_for_room();
         }
-        if is_accepted {
-            self.waits_since = None;
-        } else {
-            self.records.count_refused(1);
-        }
+        let is_accepted = self.records.try_push(CLASS, record).is_ok();
         let Some(figures) = self.of_queue() else { return };
         let place = if is_accepted { &figures.records } else { &figures.dropped };
         place.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Waits while more than half of the queue is on its way: then outputs would lose records.
+    fn wait_for_room(&mut self) {
+        while !self.records.is_half_free() {
+            let since = *self.waits_since.get_or_insert_with(Instant::now);
+            if since.elapsed() >= LAST_WAIT {
+                return;
+            }
+            sleep(PAUSE);
+        }
+        self.waits_since = None;
     }
 
     /// Has the service report something.

@@ -1,7 +1,8 @@
 //! `panoptes watch` and `panoptes run`: watches systems until a request to stop.
 //!
-//! There are four kinds of thread, one for metrics if they are wanted ([`metrics`]), and one for
-//! the status line on a terminal ([`status_line`]).
+//! There are four kinds of thread, one for metrics if they are wanted ([`metrics`]), one for the
+//! packets of interfaces if `flows` is configured ([`crate::flow`]), and one for the status line on
+//! a terminal ([`status_line`]).
 //!
 //! - This thread, the control thread, finds guests, passes systems to workers and scanners, and
 //!   receives signals. It waits for nothing else.

@@ -80,10 +80,9 @@ impl Control {
         let waker = Waker::default();
         let (producer, control_consumer) = queue(CONTROL_QUEUE, &waker);
         let (notices, (changes, changed_outputs)) = (channel(), channel());
-        let log_changes = (changes.clone(), waker.clone());
-        let logs = (SystemLogs::new(logs, log_changes, Arc::clone(messages)), &*wanted);
+        let logs = SystemLogs::new(logs, (changes.clone(), waker.clone()), Arc::clone(messages));
         let interfaces = interfaces(of_this_machine(), &notices.0);
-        let system_events = SystemEvents::new(producer, configuration, interfaces, logs);
+        let events = SystemEvents::new(producer, configuration, interfaces, (logs, &*wanted));
         let (shared, promised) = (Arc::new(shared(request)), Promised::default());
         let threads = (&shared, &waker, signals.waker());
         let (scanners, mut consumers) =
@@ -102,7 +101,7 @@ impl Control {
             request: request.clone(),
             messages: Arc::clone(messages),
             shared,
-            system_events,
+            system_events: events,
             boot_ids: Arc::new(boot_ids(configuration, messages)),
             in_use: InUse::default(),
             sboms: Sboms::default(),

@@ -138,6 +138,26 @@ fn the_last_records_of_flows_come_before_the_end_of_the_service() {
     });
 }
 
+/// They are more than the queue has room for.
+#[test]
+fn the_last_records_of_many_flows_are_all_written() {
+    const FLOWS: u16 = 30_000;
+    in_network(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let from = socket();
+        let text = text("", "interfaces: [lo], filter: udp, status_interval: 1h");
+        let (exit, kept) = serve(&folder, &text, |driver| {
+            driver.wait("lo: auditing", 1);
+            (1..=FLOWS).for_each(|to| send(&from, to, 1));
+        });
+        assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
+        let sensors = sensors(&folder);
+        let expected: BTreeMap<_, _> =
+            (1..=FLOWS).map(|to| ((port(&from), to), (1, FRAME_BYTES))).collect();
+        assert!(sums(&sensors[0]) == expected, "{}", kept.text());
+    });
+}
+
 #[test]
 fn a_sensor_comes_and_goes_and_a_refused_one_changes_nothing() {
     in_network(|| {
