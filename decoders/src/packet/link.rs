@@ -257,6 +257,17 @@ pub(super) fn between(kind: u16, packet: &mut Packet<'_>, rest: &mut Rest<'_>) -
             rest.skip(8)?;
             Some(Header::Link(Kind::Ethernet))
         }
+        ethertype::ERSPAN_3 => {
+            // draft-foschiano-erspan-03 §4.3: the frame's type is Ethernet (0); the lowest bit
+            // announces eight more bytes.
+            let header: &[u8; 12] = rest.take()?;
+            packet.encapsulation.add(Encapsulation::ERSPAN);
+            if header[10] & 0x7c != 0 {
+                return None;
+            }
+            rest.skip(8 * usize::from(header[11] & 1))?;
+            Some(Header::Link(Kind::Ethernet))
+        }
         _ => None,
     }
 }

@@ -13,6 +13,7 @@
 mod arp;
 mod ip;
 mod link;
+pub mod mirror;
 pub mod program;
 mod pseudo;
 pub mod transport;
@@ -42,6 +43,8 @@ pub mod ethertype {
     pub const QINQ: u16 = 0x88a8;
     /// ERSPAN type II, in GRE.
     pub const ERSPAN: u16 = 0x88be;
+    /// ERSPAN type III, in GRE.
+    pub const ERSPAN_3: u16 = 0x22eb;
     /// The outer tag of switches before 802.1ad.
     pub const QINQ_OLD: u16 = 0x9100;
     /// Smaller values are lengths: IEEE 802.3 §3.2.6.

@@ -45,7 +45,7 @@ pub(super) fn decode(ip: &Ip<'_>, packet: &mut Packet<'_>, rest: &mut Rest<'_>) 
 }
 
 /// GRE of RFC 2784 and RFC 2890, and version 1, which carries PPP (RFC 2637).
-fn gre(rest: &mut Rest<'_>) -> Option<Header> {
+pub(super) fn gre(rest: &mut Rest<'_>) -> Option<Header> {
     let header: &[u8; 4] = rest.take()?;
     let (flags, kind) = (be16(header, 0)?, be16(header, 2)?);
     let has = |bit: u16| usize::from(flags & bit != 0);
@@ -73,22 +73,8 @@ fn udp(rest: &mut Rest<'_>) -> Option<(Header, u32)> {
     let header: &[u8; 8] = rest.take()?;
     let (source, destination) = (be16(header, 0)?, be16(header, 2)?);
     match destination {
-        port::VXLAN | port::VXLAN_OLD => {
-            // RFC 7348 §5: only the flag of a valid number, and the last byte is 0.
-            let header: &[u8; 8] = rest.take()?;
-            (header[0] & 8 != 0 && header[7] == 0)
-                .then_some((Header::Link(Kind::Ethernet), Encapsulation::IPV4))
-        }
-        port::GENEVE => {
-            // RFC 8926 §3.4: version 0, the length of the options in words.
-            let header: &[u8; 8] = rest.take()?;
-            let kind = be16(header, 2)?;
-            if header[0] & 0xc0 != 0 {
-                return None;
-            }
-            rest.skip(usize::from(header[0] & 0x3f) * 4)?;
-            Some((Header::Ethertype(kind), Encapsulation::IPV4))
-        }
+        port::VXLAN | port::VXLAN_OLD => vxlan(rest),
+        port::GENEVE => geneve(rest),
         _ if destination == port::GTP_USER || source == port::GTP_USER => {
             // 3GPP TS 29.281 §5.1: version 1, a packet of the user.
             let header: &[u8; 8] = rest.take()?;
@@ -104,6 +90,24 @@ fn udp(rest: &mut Rest<'_>) -> Option<(Header, u32)> {
         _ if destination == port::TEREDO || source == port::TEREDO => teredo(rest),
         _ => None,
     }
+}
+
+/// RFC 7348 §5: only the flag of a valid number, and the last byte is 0.
+pub(super) fn vxlan(rest: &mut Rest<'_>) -> Option<(Header, u32)> {
+    let header: &[u8; 8] = rest.take()?;
+    (header[0] & 8 != 0 && header[7] == 0)
+        .then_some((Header::Link(Kind::Ethernet), Encapsulation::IPV4))
+}
+
+/// RFC 8926 §3.4: version 0, the length of the options in words.
+pub(super) fn geneve(rest: &mut Rest<'_>) -> Option<(Header, u32)> {
+    let header: &[u8; 8] = rest.take()?;
+    let kind = be16(header, 2)?;
+    if header[0] & 0xc0 != 0 {
+        return None;
+    }
+    rest.skip(usize::from(header[0] & 0x3f) * 4)?;
+    Some((Header::Ethertype(kind), Encapsulation::IPV4))
 }
 
 /// L2TP version 2, a data message: RFC 2661 §3.1.

@@ -50,8 +50,10 @@ pub(crate) enum Role {
     Metrics,
     /// Sends records of flows to clients that connect.
     Clients,
-    /// Reads packets from interfaces, and opens those again that come back.
+    /// Reads packets, and opens interfaces again that come back.
     Packets {
+        /// Whether there are interfaces, or only ports to which packets are mirrored.
+        from_interfaces: bool,
         /// Whether one of them is received by XDP.
         by_xdp: bool,
     },
@@ -77,8 +79,11 @@ impl Role {
             Self::Writer => {
                 CapsHashSet::from([Capability::CAP_DAC_OVERRIDE, Capability::CAP_FOWNER])
             }
-            Self::Metrics | Self::Clients | Self::Captures => CapsHashSet::new(),
-            Self::Packets { by_xdp } => interfaces(by_xdp).collect(),
+            Self::Metrics
+            | Self::Clients
+            | Self::Captures
+            | Self::Packets { from_interfaces: false, .. } => CapsHashSet::new(),
+            Self::Packets { from_interfaces: true, by_xdp } => interfaces(by_xdp).collect(),
         })
     }
 }

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use panoptes_capture::Frame;
 use panoptes_decoders::netflow::{self, Datagram, Exporters, Item};
+use panoptes_decoders::packet::mirror::{Mirrored, decode_mirrored};
 use panoptes_decoders::packet::transport::protocol;
 use panoptes_decoders::packet::{self, Network, Packet, Tunnels};
 use panoptes_flow::netflow::{exporter_of, record_of};
@@ -58,6 +59,8 @@ pub(super) struct Auditor {
 pub(super) struct Missing {
     /// Packets that found no room.
     pub(super) packets: u64,
+    /// Datagrams that held no mirrored packet.
+    pub(super) mirrors: u64,
     /// Seconds in which an interface was away.
     pub(super) interface_seconds: u64,
 }
@@ -153,6 +156,20 @@ impl Auditor {
         let audited = &mut self.streams[stream];
         let mut recording = self.outputs.of(&audited.records);
         audited.flows.packet(&packet, frame.time_ns, length, &mut recording);
+    }
+
+    /// Counts a mirrored packet of a stream, if it is one of those that count.
+    #[inline(never)]
+    pub(super) fn mirrored(&mut self, stream: usize, time_ns: i64, mirrored: &Mirrored<'_>) {
+        if self.is_left_out() {
+            return;
+        }
+        let packet = decode_mirrored(mirrored, self.tunnels);
+        if is_unread(&packet) {
+            self.unread.add(mirrored.link);
+        }
+        let Audited { flows, records } = &mut self.streams[stream];
+        flows.packet_apart(&packet, time_ns, mirrored.length, &mut self.outputs.of(records));
     }
 
     /// Numbers a packet; whether it is none of those that count.
@@ -293,6 +310,7 @@ impl Auditor {
         let scans = self.outputs.scans();
         let missed = Missed::default()
             .with(Gap::Packets, self.missing.packets)
+            .with(Gap::Mirrors, self.missing.mirrors)
             .with(Gap::Links, unread)
             .with(Gap::Untracked, counts.unaccounted.saturating_sub(unread))
             .with(Gap::Times, self.wrong_times)

@@ -28,7 +28,8 @@ macro_rules! gaps {
 }
 
 gaps! {
-    Packets "packets" "packets were lost: the ring of an interface was full";
+    Packets "packets" "packets were lost: the ring of an interface, or a port's buffer, was full";
+    Mirrors "mirrors" "datagrams held no mirrored packet";
     Links "link_layers" "packets have a link layer that is not read";
     Untracked "untracked_packets" "packets found no room in the table of flows";
     Times "packet_times" "packets had times that cannot be";

@@ -12,11 +12,11 @@ use panoptes_interface::{InterfaceError, Options, all, default_name};
 use super::auditor::{Auditor, Missing, management};
 use super::clients;
 use super::clocks::{Clocks, Times};
-use super::devices::{self, Named, Stream};
+use super::devices::{self, Means, Named, Stream};
 use super::filter::PacketFilters;
 use super::outputs::Outputs;
 use super::process::{Identity, PidFile, PidFileKeeper};
-use super::receiver::{Receiver, failure};
+use super::receiver::{Received, Receiver, failure};
 use super::request::Request;
 use super::signals::Signals;
 use super::system;
@@ -37,7 +37,7 @@ const LAST_WAIT: Duration = Duration::from_millis(50);
 struct Source {
     stream: usize,
     options: Options,
-    by_xdp: bool,
+    means: Means,
     /// `None` while it is away.
     interface: Option<Receiver>,
     /// Packets that were lost before it was opened again.
@@ -64,8 +64,7 @@ pub(super) fn audit(
     let has_pid_file = request.is_daemon && request.has_pid_file;
     let pid_file = has_pid_file.then(|| PidFile::make(&request.pid_folder, name)).transpose()?;
     let attached = system::attach_beside(request, messages)?;
-    let by_xdp = sources.iter().any(|source| source.by_xdp);
-    let role = Role::Packets { by_xdp };
+    let role = role(&sources);
     identity.assume(role, attached.as_ref(), messages)?;
     let link = sources[0].interface.as_ref().map_or(0, Receiver::link);
     let common = management(request, begin_ns, link);
@@ -96,12 +95,22 @@ pub(super) fn audit(
     let (wrong_times, unread) = (auditor.wrong_times(), auditor.unread().clone());
     let (counts, exit) = auditor.finish(missing);
     super::report_losses(Skipped::default(), (counts, wrong_times, &unread), messages);
+    if missing.mirrors > 0 {
+        messages.warning(format_args!("{} datagrams held no mirrored packet", missing.mirrors));
+    }
     let dropped = missing.packets;
     if dropped > 0 {
         let all = counts.packets + dropped;
         messages.warning(format_args!("{dropped} of {all} packets were lost: they came too fast"));
     }
     exit
+}
+
+/// What the thread of packets has to do.
+fn role(sources: &[Source]) -> Role {
+    let by_xdp = sources.iter().any(|source| source.means == Means::Xdp);
+    let is_interface = |source: &Source| !matches!(source.means, Means::Datagrams(..));
+    Role::Packets { from_interfaces: sources.iter().any(is_interface), by_xdp }
 }
 
 /// The streams, with names of interfaces for `all` and for none.
@@ -123,7 +132,7 @@ fn streams(request: &Request) -> Result<Vec<Stream>, Failure> {
         // The loopback interface only if it is named: argus.conf(5).
         let devices = all().map_err(|error| failed(&error))?;
         let devices = devices.into_iter().filter(|device| device.is_up && device.name != "lo");
-        let names = devices.map(|device| Named { name: device.name, by_xdp: false });
+        let names = devices.map(|device| Named::plain(&device.name));
         if request.is_endpoint {
             // One table of flows for all.
             streams.push(Stream { interfaces: names.collect(), ..*stream });
@@ -145,7 +154,7 @@ fn open_all(
 ) -> Result<Vec<Source>, Failure> {
     let mut sources = Vec::new();
     for (stream, named) in request.streams.iter().enumerate() {
-        for Named { name, by_xdp } in &named.interfaces {
+        for Named { name, means } in &named.interfaces {
             let options = Options {
                 name: name.clone(),
                 promiscuous: request.is_promiscuous,
@@ -154,12 +163,12 @@ fn open_all(
                 hardware_time: true,
                 ..Options::default()
             };
-            let opened = Receiver::open(&options, *by_xdp).map_err(|error| failure(&error))?;
-            let (by_xdp, interface) = (*by_xdp, Some(opened));
+            let opened = Receiver::open(&options, *means).map_err(|error| failure(&error))?;
+            let (means, interface) = (*means, Some(opened));
             let mut source = Source {
                 stream,
                 options,
-                by_xdp,
+                means,
                 interface,
                 lost_before: 0,
                 away_s: 0,
@@ -196,11 +205,16 @@ impl Source {
     /// Passes packets on, as many as may be in turn. Whether there was one.
     fn read(&mut self, auditor: &mut Auditor, times: &Times) -> bool {
         let Some(interface) = &mut self.interface else { return false };
-        interface.read(PACKETS_IN_TURN, |frame| {
-            if times.plausible.contains(&frame.time_ns) {
+        interface.read(PACKETS_IN_TURN, |received| match received {
+            Received::Frame(frame) if times.plausible.contains(&frame.time_ns) => {
                 auditor.packet(self.stream, frame);
-            } else {
-                auditor.packet_of_now(self.stream, frame, times.now_ns);
+            }
+            Received::Frame(frame) => auditor.packet_of_now(self.stream, frame, times.now_ns),
+            Received::Mirrored(time_ns, packet) => {
+                let is_plausible = times.plausible.contains(time_ns);
+                auditor.add_wrong_times(u64::from(!is_plausible));
+                let time_ns = if is_plausible { *time_ns } else { times.now_ns };
+                auditor.mirrored(self.stream, time_ns, packet);
             }
         })
     }
@@ -225,7 +239,7 @@ impl Source {
 
     /// Opens the interface again if there is one of this name.
     fn reopen(&mut self, filters: &mut PacketFilters, auditor: &mut Auditor, messages: &Messages) {
-        match Receiver::open(&self.options, self.by_xdp) {
+        match Receiver::open(&self.options, self.means) {
             Ok(interface) => self.interface = Some(interface),
             Err(InterfaceError::Missing { .. }) => return,
             Err(error) => {
@@ -272,6 +286,7 @@ fn missing(sources: &mut [Source]) -> Missing {
     for source in sources {
         let now = source.interface.as_mut().map_or(0, |interface| interface.losses().dropped);
         all.packets += source.lost_before + now;
+        all.mirrors += source.interface.as_ref().map_or(0, Receiver::others);
         all.interface_seconds += source.away_s;
     }
     all

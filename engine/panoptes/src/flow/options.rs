@@ -16,7 +16,9 @@ Input:
   -i NAME...  Audit these network interfaces, as one link; `-i NAME/ID` gives records this id; also
               `ind:A/ID,B/ID` (flows of their own, as with several -i), `dup:A,B/ID`, `bond:A,B/ID`,
               `all`, `any`; without -i and -r: the first interface that is up. For a NAME,
-              `xdp:NAME` takes what it receives away from this machine: for ports of a mirror
+              `xdp:NAME` takes what it receives away from this machine: for ports of a mirror.
+              `udp:ADDRESS:PORT` receives what is mirrored there in datagrams, without root; the port
+              tells how, or `vxlan:`, `geneve:`, `gre:` or `tzsp:` in place of `udp:`
   --endpoint  Audit this machine in at most 16 MiB, with no configuration: all interfaces that are
               up, 4096 flows; clients connect to 127.0.0.1:561 if there is no other output
   -p          Leave interfaces out of promiscuous mode

@@ -18,6 +18,7 @@ mod live;
 mod mistakes;
 mod network;
 mod outputs;
+mod ports;
 mod process;
 mod programs;
 mod records;
@@ -60,6 +61,7 @@ const TESTS: &[(&str, &str)] = &[
     ("-i dup:[bond:]", "interfaces::option_i_joins_groups"),
     ("-i all", "interfaces::option_i_audits_all_interfaces_one_by_one"),
     ("-i xdp:", "xdp::option_i_takes_packets_by_xdp"),
+    ("-i udp:", "ports::option_i_takes_mirrored_packets_from_a_port"),
     ("-i any", "interfaces::option_i_audits_any_interface"),
     ("-J", "records::option_j_upper_adds_times_between_packets"),
     ("-m", "records::option_m_adds_hardware_addresses"),
