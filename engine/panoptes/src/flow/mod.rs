@@ -27,10 +27,12 @@ mod live_output;
 mod open_output;
 mod opening;
 mod options;
+mod origin;
 mod outputs;
 mod process;
 mod receiver;
 mod request;
+mod rotation;
 mod sensor_records;
 mod signals;
 mod system;
@@ -95,7 +97,8 @@ pub(crate) fn run(arguments: &[OsString], is_argus: bool) -> Result<Exit, Failur
 /// Prints the program of the filter of packets for the first capture, or for Ethernet.
 fn print_filter(request: &Request) -> Result<Exit, Failure> {
     let mut link = ETHERNET;
-    let mut captures = Captures::new(request)?;
+    let messages = Messages::on_stderr(signals::level(request.debug_level));
+    let mut captures = Captures::new(request, &messages)?;
     let reader = captures.open()?.map(|source| source.reader);
     if let Some(Reader::File(mut file)) = reader {
         let first = file.next().map_err(|error| opening::failure(&error))?;
@@ -122,7 +125,7 @@ fn audit_captures(
     messages: &Messages,
 ) -> Result<Exit, Failure> {
     let begin_ns = now_ns();
-    let mut captures = Captures::new(request)?;
+    let mut captures = Captures::new(request, messages)?;
     let mut filters = PacketFilters::new(request);
     filters.check()?;
     let identity = Identity::find(request)?;

@@ -13,6 +13,7 @@ mod database;
 mod debian;
 mod examples;
 mod exports;
+mod followed;
 mod interfaces;
 mod live;
 mod mistakes;
@@ -48,6 +49,8 @@ const TESTS: &[(&str, &str)] = &[
     ("-e", "records::option_e_identifies_the_sensor"),
     ("-e, 16 bytes", "records::option_e_has_room_for_16_bytes"),
     ("-f", "captures::option_f_waits_for_more"),
+    ("-f, a file that is rotated", "followed::option_f_follows_a_file_that_is_moved_or_emptied"),
+    ("-f, a server", "followed::option_f_connects_again_to_a_server"),
     ("-F", "process::option_f_upper_reads_a_configuration"),
     ("-g", "process::option_g_changes_the_group"),
     ("-h", "process::option_h_lists_the_options"),
@@ -73,6 +76,9 @@ const TESTS: &[(&str, &str)] = &[
     ("-P", "clients::option_p_upper_serves_clients"),
     ("-r", "captures::option_r_reads_many_captures_in_the_order_of_their_names"),
     ("-r -", "captures::option_r_reads_standard_input"),
+    ("-r FOLDER", "followed::option_r_reads_a_folder_once_without_option_f"),
+    ("-r FOLDER -f", "followed::option_r_follows_the_captures_of_a_folder"),
+    ("-r tcp:", "followed::option_r_reads_what_a_server_sends"),
     ("-r cisco:", "exports::option_r_reads_exported_flows"),
     ("-R", "records::option_r_upper_alone_changes_nothing"),
     ("-R FOLDER", "captures::option_r_upper_reads_the_captures_of_a_folder"),
