@@ -16,7 +16,7 @@ use super::devices::{self, Means, Named, Stream};
 use super::filter::PacketFilters;
 use super::outputs::Outputs;
 use super::process::{Identity, PidFile, PidFileKeeper};
-use super::receiver::{Received, Receiver, failure};
+use super::receiver::{Receiver, failure};
 use super::request::Request;
 use super::signals::Signals;
 use super::system;
@@ -205,18 +205,20 @@ impl Source {
     /// Passes packets on, as many as may be in turn. Whether there was one.
     fn read(&mut self, auditor: &mut Auditor, times: &Times) -> bool {
         let Some(interface) = &mut self.interface else { return false };
-        interface.read(PACKETS_IN_TURN, |received| match received {
-            Received::Frame(frame) if times.plausible.contains(&frame.time_ns) => {
+        let has_read = interface.read(PACKETS_IN_TURN, |frame| {
+            if times.plausible.contains(&frame.time_ns) {
                 auditor.packet(self.stream, frame);
+            } else {
+                auditor.packet_of_now(self.stream, frame, times.now_ns);
             }
-            Received::Frame(frame) => auditor.packet_of_now(self.stream, frame, times.now_ns),
-            Received::Mirrored(time_ns, packet) => {
-                let is_plausible = times.plausible.contains(time_ns);
-                auditor.add_wrong_times(u64::from(!is_plausible));
-                let time_ns = if is_plausible { *time_ns } else { times.now_ns };
-                auditor.mirrored(self.stream, time_ns, packet);
-            }
-        })
+        });
+        let has_mirrored = interface.read_mirrored(PACKETS_IN_TURN, |time_ns, mirrored| {
+            let is_plausible = times.plausible.contains(&time_ns);
+            auditor.add_wrong_times(u64::from(!is_plausible));
+            let time_ns = if is_plausible { time_ns } else { times.now_ns };
+            auditor.mirrored(self.stream, time_ns, mirrored);
+        });
+        has_read || has_mirrored
     }
 
     /// Looks whether the interface is still there, and opens it again if it has come back.

@@ -22,13 +22,6 @@ pub(super) enum Receiver {
     Port(MirrorSocket),
 }
 
-/// A packet that was received.
-pub(super) enum Received<'a> {
-    Frame(Frame<'a>),
-    /// A mirrored packet, and when it came in nanoseconds since 1970.
-    Mirrored(i64, Mirrored<'a>),
-}
-
 impl Receiver {
     /// Opens an interface, without receiving from it yet.
     pub(super) fn open(options: &Options, means: Means) -> Result<Self, InterfaceError> {
@@ -97,21 +90,35 @@ impl Receiver {
         }
     }
 
-    /// Passes up to so many packets on. Whether there was one.
+    /// Passes up to so many packets on, but for those of a port. Whether there was one.
     #[inline]
-    pub(super) fn read(&mut self, most: u32, mut pass: impl FnMut(&Received<'_>)) -> bool {
+    pub(super) fn read(&mut self, most: u32, mut pass: impl FnMut(&Frame<'_>)) -> bool {
         let mut has_read = false;
         for _ in 0..most {
-            let received = match self {
-                Self::Ring(ring) => ring.next().map(Received::Frame),
-                Self::Xdp(xdp) => xdp.next().map(Received::Frame),
-                Self::Port(port) => {
-                    port.next().map(|(time_ns, packet)| Received::Mirrored(time_ns, packet))
-                }
+            let frame = match self {
+                Self::Ring(ring) => ring.next(),
+                Self::Xdp(xdp) => xdp.next(),
+                Self::Port(_) => None,
             };
-            let Some(received) = received else { break };
+            let Some(frame) = frame else { break };
             has_read = true;
-            pass(&received);
+            pass(&frame);
+        }
+        has_read
+    }
+
+    /// The same for those of a port, with the times when they came in nanoseconds since 1970.
+    pub(super) fn read_mirrored(
+        &mut self,
+        most: u32,
+        mut pass: impl FnMut(i64, &Mirrored<'_>),
+    ) -> bool {
+        let Self::Port(port) = self else { return false };
+        let mut has_read = false;
+        for _ in 0..most {
+            let Some((time_ns, mirrored)) = port.next() else { break };
+            has_read = true;
+            pass(time_ns, &mirrored);
         }
         has_read
     }
