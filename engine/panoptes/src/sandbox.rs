@@ -88,9 +88,10 @@ impl Role {
     }
 }
 
-/// What opening an interface takes.
+/// What opening an interface takes. The memory of XDP's packets is locked: beyond RLIMIT_MEMLOCK,
+/// only with CAP_IPC_LOCK (`xdp_umem_account_pages`, net/xdp/xdp_umem.c).
 fn interfaces(by_xdp: bool) -> impl Iterator<Item = Capability> {
-    let with_xdp = [Capability::CAP_NET_ADMIN, Capability::CAP_BPF];
+    let with_xdp = [Capability::CAP_NET_ADMIN, Capability::CAP_BPF, Capability::CAP_IPC_LOCK];
     [Capability::CAP_NET_RAW].into_iter().chain(with_xdp.into_iter().filter(move |_| by_xdp))
 }
 
