@@ -100,6 +100,8 @@ pub(super) struct Request {
     pub(super) is_endpoint: bool,
     /// The system whose packets these are.
     pub(super) beside: Option<Beside>,
+    /// What a configuration asks for, and has no effect: its path, its line, the variable.
+    pub(super) warnings: Vec<String>,
 }
 
 impl Default for Request {
@@ -150,6 +152,7 @@ impl Default for Request {
             debug_level: 0,
             is_endpoint: false,
             beside: None,
+            warnings: Vec::new(),
         }
     }
 }
