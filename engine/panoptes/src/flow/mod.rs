@@ -42,6 +42,7 @@ use std::time::SystemTime;
 use panoptes_capture::Skipped;
 use panoptes_decoders::netflow;
 use panoptes_flow::Counts;
+use sd_notify::NotifyState;
 
 use self::auditor::{Auditor, Missing, management};
 use self::captures::{Captures, Reader};
@@ -84,6 +85,9 @@ pub(crate) fn run(arguments: &[OsString], is_argus: bool) -> Result<Exit, Failur
     if request.is_daemon {
         process::leave_session();
     }
+    for warning in &request.warnings {
+        messages.warning(warning);
+    }
     let signals = Signals::take(request.debug_level, &messages)?;
     if request.reads_captures() {
         audit_captures(&request, &signals, &messages)
@@ -104,9 +108,13 @@ fn print_filter(request: &Request) -> Result<Exit, Failure> {
     print(PacketFilters::new(request).text(link)?.as_bytes())
 }
 
-/// What a daemon does when everything is open: its starter ends, and its messages go to the
-/// system's log.
+/// What is due when everything is open: the service manager learns of it; the starter of a daemon
+/// ends, and its messages go to the system's log.
 fn go_on(request: &Request, messages: &Messages) -> Result<(), Failure> {
+    // Without a manager, nothing is sent.
+    if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
+        messages.debug(format_args!("the service manager was not notified: {error}"));
+    }
     if request.is_daemon {
         process::report_ready()?;
         if let Some(log) = SystemLog::open() {
