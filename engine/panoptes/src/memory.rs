@@ -5,6 +5,8 @@
 //!
 //! Not here: memory of sources, such as the cache of a compressed dump.
 
+mod process;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -409,7 +411,8 @@ impl MemoryLeft {
         let of_machine = of_machine(root, key);
         let is_now = key == "MemAvailable";
         let groups = groups(root).into_iter().filter_map(|folder| of_group(&folder, is_now));
-        of_machine.into_iter().chain(groups).min_by_key(|left| left.bytes)
+        let of_process = process::limits(root, is_now);
+        of_machine.into_iter().chain(groups).chain(of_process).min_by_key(|left| left.bytes)
     }
 }
 
