@@ -161,4 +161,14 @@ fn an_address_space_that_is_too_small_is_refused_at_the_start() {
     let text = String::from_utf8_lossy(&text);
     assert_eq!(output.status.code(), Some(78), "{}: {text}", output.status);
     assert!(text.contains("the limit of the address space"), "{text}");
+    fs::write(folder.path().join("a.pcap"), NO_PACKETS).expect("there is room");
+    for (flows, code) in [("1000", 0), ("60000000", 78)] {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "ulimit -v 1300000 && exec \"$0\" flow -X -r a.pcap -w out --flows $1"]);
+        shell.args([env!("CARGO_BIN_EXE_panoptes"), flows]).current_dir(folder.path());
+        let output = bounded::output(shell.stdin(Stdio::null())).expect("a shell");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{}: {text}", output.status);
+        assert_eq!(text.contains("the tables for 60000000 flows"), code == 78, "{text}");
+    }
 }

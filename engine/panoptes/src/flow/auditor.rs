@@ -1,5 +1,6 @@
 //! The auditor: packets to their flows, records to outputs, and the sensor's own state.
 
+use std::hint::black_box;
 use std::time::Instant;
 
 use panoptes_capture::Frame;
@@ -12,6 +13,7 @@ use panoptes_sinks::activities::Activity;
 use panoptes_sinks::flow::Cause;
 use panoptes_sinks::flow::argus::{Extra, Interim, Management, Options};
 use panoptes_sinks::record::system_activity::SystemActivityDetails;
+use panoptes_tables::{HashKey, room};
 
 use super::devices::Stream;
 use super::gaps::{Gap, Gaps, Missed};
@@ -20,6 +22,7 @@ use super::links::UnreadLinks;
 use super::outputs::Outputs;
 use super::request::Request;
 use crate::exit::{Exit, Failure};
+use crate::memory::show;
 use crate::random;
 
 /// Everything between packets and outputs.
@@ -76,22 +79,48 @@ const STEP_NS: u64 = 10_000_000;
 /// How often losses are looked for.
 const LOOK_NS: u64 = 1_000_000_000;
 
+fn settings(request: &Request) -> Settings {
+    Settings {
+        capacity: request.capacity,
+        status_interval_ns: request.status_interval_ns,
+        timeouts: request.timeouts,
+        has_jitter: request.has_jitter,
+        has_size_squares: request.records.packet_sizes,
+        user_bytes: request.user_bytes,
+        application: request.application,
+        control: request.control(),
+        identity: request.identity,
+        is_unidirectional: request.is_unidirectional,
+        waits_by_clock: !request.reads_captures(),
+    }
+}
+
+/// Checks that the tables of flows can be made: an allocation that fails ends the process. What is
+/// allocated here is not used, and so takes no memory.
+pub(super) fn check_room(request: &Request) -> Result<(), Failure> {
+    let bytes = room::measure(|| Flows::new(&settings(request), HashKey::new(0)));
+    let streams = request.streams.len().max(1) as u64;
+    let bytes = bytes.and_then(|bytes| bytes.checked_mul(streams)).unwrap_or(u64::MAX);
+    let fits = usize::try_from(bytes).is_ok_and(|bytes| {
+        let mut all: Vec<u8> = Vec::new();
+        // A compiler may leave out an allocation that nobody sees.
+        black_box(all.try_reserve_exact(bytes).is_ok() && black_box(&all).is_empty())
+    });
+    if fits {
+        return Ok(());
+    }
+    let (needed, flows) = (show(bytes), request.capacity);
+    let message = format!(
+        "the tables for {flows} flows need {needed}, which this process may not allocate: use a \
+         smaller --flows, or raise the limit (ulimit -v, vm.overcommit_memory)"
+    );
+    Err(Failure::new(Exit::Configuration, message))
+}
+
 impl Auditor {
     /// Makes the tables of flows: one for each stream, or one for captures.
     pub(super) fn new(request: &Request, outputs: Outputs, begin_ns: i64) -> Self {
-        let settings = Settings {
-            capacity: request.capacity,
-            status_interval_ns: request.status_interval_ns,
-            timeouts: request.timeouts,
-            has_jitter: request.has_jitter,
-            has_size_squares: request.records.packet_sizes,
-            user_bytes: request.user_bytes,
-            application: request.application,
-            control: request.control(),
-            identity: request.identity,
-            is_unidirectional: request.is_unidirectional,
-            waits_by_clock: !request.reads_captures(),
-        };
+        let settings = settings(request);
         let no_stream = request.streams.is_empty().then(Stream::default);
         let streams = request.streams.iter().chain(&no_stream).map(|stream| Audited {
             flows: Flows::new(&settings, random::hash_key()),

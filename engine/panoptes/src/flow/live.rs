@@ -9,7 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use panoptes_capture::Skipped;
 use panoptes_interface::{InterfaceError, Options, all, default_name};
 
-use super::auditor::{Auditor, Missing, management};
+use super::auditor::{self, Auditor, Missing, management};
 use super::clients;
 use super::clocks::{Clocks, Times};
 use super::devices::{self, Named, Stream};
@@ -56,6 +56,7 @@ pub(super) fn audit(
 ) -> Result<Exit, Failure> {
     let begin_ns = super::now_ns();
     let request = &Request { streams: streams(request)?, ..request.clone() };
+    auditor::check_room(request)?;
     let mut filters = PacketFilters::new(request);
     let mut sources = open_all(request, &mut filters, messages)?;
     let identity = Identity::find(request)?;
@@ -105,7 +106,7 @@ pub(super) fn audit(
 }
 
 /// The streams, with names of interfaces for `all` and for none.
-fn streams(request: &Request) -> Result<Vec<Stream>, Failure> {
+pub(super) fn streams(request: &Request) -> Result<Vec<Stream>, Failure> {
     let failed =
         |error: &std::io::Error| Failure::io(error, Exit::Source, "cannot list the interfaces");
     if request.streams.is_empty() {

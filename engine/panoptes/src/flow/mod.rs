@@ -24,6 +24,7 @@ mod limit;
 mod links;
 mod live;
 mod live_output;
+mod needs;
 mod open_output;
 mod opening;
 mod options;
@@ -48,6 +49,7 @@ use self::auditor::{Auditor, Missing, management};
 use self::captures::{Captures, Reader};
 use self::filter::{ETHERNET, PacketFilters};
 use self::links::UnreadLinks;
+pub(crate) use self::needs::Needs;
 use self::options::Asked;
 pub(crate) use self::options::HELP;
 use self::outputs::Outputs;
@@ -133,6 +135,7 @@ fn audit_captures(
     let mut captures = Captures::new(request)?;
     let mut filters = PacketFilters::new(request);
     filters.check()?;
+    auditor::check_room(request)?;
     let identity = Identity::find(request)?;
     let clients = clients::listen(request, messages)?;
     // Opened first, so that a mistake in its name leaves no output behind.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::sys::signal::Signal;
+use panoptes_bounded as bounded;
 use panoptes_needs::{check, skip};
 
 use crate::live::{connection, facts, truth};
@@ -37,7 +38,8 @@ fn machine(files: &[(&str, &str)]) -> Folder {
     for name in ["run", "etc", "log", "log/argus"] {
         fs::create_dir(folder.path(name)).expect("a folder");
     }
-    let copied = Command::new("cp").args(["-a", "/etc/.", &folder.text("etc")]).status();
+    let mut copy = Command::new("cp");
+    let copied = bounded::status(copy.args(["-a", "/etc/.", &folder.text("etc")]));
     assert!(copied.expect("coreutils").success());
     let _ = fs::remove_file(folder.path("etc/argus.conf"));
     for (name, text) in files {

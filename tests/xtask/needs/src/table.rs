@@ -209,7 +209,6 @@ pub const NEEDS: &[Need] = &[
     program("systemd-sysusers", Test, Skip, "makes the user of the service"),
     program("systemd-tmpfiles", Test, Skip, "makes the folders of the service"),
     program("helm", Test, Skip, "checks the chart"),
-    program("logrotate", Test, Skip, "checks the rules for records of flows"),
     variable("PANOPTES_LONG", Test, "tests that take long"),
     variable("PANOPTES_RIG_ARM64", Test, "tests that emulate arm64"),
     variable("PANOPTES_IMAGES", Test, "images of one's own"),
