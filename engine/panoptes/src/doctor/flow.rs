@@ -211,7 +211,7 @@ fn interface(card: &Card, ring_bytes: usize) -> Check {
 }
 
 fn merged(card: &Card) -> Check {
-    let (what, name) = ("merged packets", &card.name);
+    let (what, name) = ("offloads", &card.name);
     match card.merges.as_deref() {
         None => Check::fine(what, format!("{name}: what the card merges is not known")),
         Some([]) => Check::fine(what, format!("{name}: packets are seen as they came")),
@@ -373,10 +373,10 @@ mod tests {
         assert_eq!(state("interface"), Some(State::Obstacle));
         assert_eq!(state("libpcap"), Some(State::Unused));
         assert_eq!(state("output"), Some(State::Obstacle));
-        assert_eq!(state("merged packets"), None);
+        assert_eq!(state("offloads"), None);
         let state = states("ARGUS_INTERFACE=lo\n");
         assert_eq!(state("configuration"), Some(State::Fine));
-        assert!(state("merged packets").is_some() && state("receive ring").is_some());
+        assert!(state("offloads").is_some() && state("receive ring").is_some());
         assert_eq!(states("ARGUS_DAEMON=x\n")("configuration"), Some(State::Obstacle));
     }
 }

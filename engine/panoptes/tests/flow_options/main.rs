@@ -11,6 +11,7 @@ mod clients;
 mod columns;
 mod database;
 mod debian;
+mod doctor;
 mod drop_in;
 mod examples;
 mod exports;
