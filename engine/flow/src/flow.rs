@@ -3,8 +3,8 @@
 use panoptes_decoders::packet::transport::{Esp, Icmp as Message, Tcp as Segment, protocol};
 use panoptes_decoders::packet::{Arp as ArpPacket, ArpOperation, Ip, Network, Packet};
 use panoptes_sinks::flow::{
-    Arp, Cause, Detail, Direction, Esp as EspDetail, FlowRecord, Icmp, Kind, Side, TcpSide, status,
-    tcp_status,
+    Arp, Cause, Detail, Direction, Esp as EspDetail, FlowRecord, Icmp, Kind, Side, TcpSide,
+    TcpState, status, tcp_status,
 };
 
 use crate::queues::Waits;
@@ -59,6 +59,20 @@ impl Flow {
             Kind::Arp | Kind::Rarp => Waits::IdleArp,
             Kind::FragmentV4 | Kind::FragmentV6 => Waits::IdleFragment,
             Kind::Ethernet | Kind::Llc => Waits::IdleOther,
+        }
+    }
+
+    /// Whether it is a connection of TCP that may go on after any pause. Argus also remembers those
+    /// that have ended, and SYNs without an answer: a flood of SYNs would drive out all others.
+    pub(crate) fn may_go_on(&self) -> bool {
+        let Detail::Tcp(tcp) = &self.record.detail else { return false };
+        let have_both_ended = tcp.source.status & tcp.destination.status & tcp_status::FIN != 0;
+        match tcp.state {
+            TcpState::SynReceived
+            | TcpState::Established
+            | TcpState::FinWait1
+            | TcpState::FinWait2 => !have_both_ended,
+            TcpState::Closed | TcpState::Listen | TcpState::SynSent | TcpState::Closing => false,
         }
     }
 

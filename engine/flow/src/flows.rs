@@ -92,11 +92,13 @@ impl Flows {
     }
 
     pub fn counts(&self) -> Counts {
-        let tracked = self.slots.len() - self.free.len();
+        let fallow = u64::from(self.queues.fallow());
+        let tracked = (self.slots.len() - self.free.len()) as u64 - fallow;
         let of_applications = self.applications.as_ref().map(|all| all.overflows());
         let (given_up, resolutions_overflowed) = of_applications.unwrap_or_default();
         Counts {
-            tracked: tracked as u64,
+            tracked,
+            fallow,
             lost_user_bytes: self.user.lost_bytes(),
             given_up,
             resolutions_overflowed,
@@ -579,6 +581,7 @@ impl Flows {
         for queue in Waits::IDLE {
             let timeout_ns = match queue {
                 Waits::IdleTcp => timeouts.tcp_ns,
+                Waits::Fallow => timeouts.tcp_fallow_ns,
                 Waits::IdleIcmp => timeouts.icmp_ns,
                 Waits::IdleArp => timeouts.arp_ns,
                 Waits::IdleFragment => timeouts.fragment_ns,
@@ -590,9 +593,22 @@ impl Flows {
                 if self.now_ns.saturating_sub(since_ns) < timeout_ns {
                     break;
                 }
-                self.remove(flow);
+                let may_go_on = || self.slots[flow as usize].may_go_on();
+                if queue == Waits::IdleTcp && timeouts.tcp_fallow_ns > 0 && may_go_on() {
+                    self.let_lie_fallow(flow);
+                } else {
+                    self.remove(flow);
+                }
             }
         }
+    }
+
+    /// Remembers an idle connection, whose packets all have a record. It keeps its room until
+    /// another flow needs it.
+    fn let_lie_fallow(&mut self, flow: u32) {
+        self.user.clear(flow);
+        self.queues.remove(&mut self.places, flow);
+        self.queues.add(&mut self.places, flow, Waits::Fallow, self.now_ns);
     }
 
     fn remove(&mut self, flow: u32) {
@@ -605,8 +621,13 @@ impl Flows {
         self.free.push(flow);
     }
 
-    /// Removes the flow that is idle for longest, and reports it first if there is anything.
+    /// Removes the flow that is idle for longest, and reports it first if there is anything. Those
+    /// that are only remembered go first.
     fn evict(&mut self, reports: &mut impl Reports) {
+        if let Some(flow) = self.queues.first(Waits::Fallow) {
+            self.counts.forgotten += 1;
+            return self.remove(flow);
+        }
         let idle = Waits::IDLE.iter().filter_map(|queue| self.queues.first(*queue));
         let last_ns = |flow: u32| self.slots[flow as usize].record.times().1;
         let oldest = idle.min_by_key(|flow| last_ns(*flow));

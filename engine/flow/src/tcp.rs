@@ -9,6 +9,10 @@ const OVERTAKEN_MAX: u16 = 5000;
 /// A packet that was overtaken comes this soon after the one that overtook it, in nanoseconds.
 /// Senders wait longer before they send again (`TCP_RTO_MIN`, include/net/tcp.h: 200 ms).
 const OVERTAKEN_NS: i64 = 100_000_000;
+/// After a pause of both ends as long as this one, in nanoseconds, a SYN with another number is of
+/// another connection. Linux sends a SYN again after 64 s at most, with the same number
+/// (`tcp_syn_retries` in Documentation/networking/ip-sysctl.rst).
+const PAUSE_NS: i64 = 60_000_000_000;
 
 /// What a segment was for its flow.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -104,7 +108,8 @@ pub(crate) fn follow(
     now_ns: i64,
 ) -> Outcome {
     let flags = segment.flags;
-    if is_syn(flags) && may_restart(tcp, direction, segment) {
+    let begins = flags & (flag::SYN | flag::FIN | flag::RST) == flag::SYN;
+    if begins && may_restart(tcp, direction, segment, now_ns) {
         return Outcome::Restarts;
     }
     tcp.has_continued = true;
@@ -130,20 +135,22 @@ pub(crate) fn follow(
     Outcome::Continues { is_active }
 }
 
-/// Whether a SYN begins a new connection: the old one has ended, one end has closed it, or it was
-/// refused and this is no second try.
-fn may_restart(tcp: &mut Tcp, direction: Direction, segment: &Segment<'_>) -> bool {
+/// Whether a SYN begins a new connection: the old one has ended, one end has closed it, it was
+/// refused and this is no second try, or nobody has sent anything for long. A SYN+ACK, whose SYN
+/// came another way, does after such a pause only.
+fn may_restart(tcp: &mut Tcp, direction: Direction, segment: &Segment<'_>, now_ns: i64) -> bool {
+    let last_ns = tcp.source.last_ns.max(tcp.destination.last_ns);
+    let was_refused = tcp.status & tcp_status::RESET != 0;
+    let has_other_number = ends(tcp, direction).0.sequence != segment.sequence;
+    let is_behind_pause = has_other_number && now_ns.saturating_sub(last_ns) > PAUSE_NS;
     match tcp.state {
+        TcpState::SynSent => is_syn(segment.flags) && was_refused && has_other_number,
+        TcpState::SynReceived | TcpState::Established => is_behind_pause,
         TcpState::Closed
         | TcpState::Listen
         | TcpState::FinWait1
         | TcpState::FinWait2
-        | TcpState::Closing => true,
-        TcpState::SynSent => {
-            let was_refused = tcp.status & tcp_status::RESET != 0;
-            was_refused && ends(tcp, direction).0.sequence != segment.sequence
-        }
-        TcpState::SynReceived | TcpState::Established => false,
+        | TcpState::Closing => is_syn(segment.flags) || is_behind_pause,
     }
 }
 

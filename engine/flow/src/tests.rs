@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use crate::{Flows, Reports, Settings, Timeouts};
 
+mod fallow;
 mod starts;
 mod time;
 
@@ -64,7 +65,8 @@ impl Wire {
 
     fn finish(mut self) -> Vec<FlowRecord> {
         self.flows.finish(&mut self.kept);
-        assert_eq!(self.flows.counts().tracked, 0);
+        let counts = self.flows.counts();
+        assert_eq!((counts.tracked, counts.fallow), (0, 0));
         self.kept.0.into_iter().map(|(record, _)| record).collect()
     }
 }

@@ -297,6 +297,7 @@ impl Auditor {
             .with(Gap::Untracked, counts.unaccounted.saturating_sub(unread))
             .with(Gap::Times, self.wrong_times)
             .with(Gap::Streams, counts.given_up)
+            .with(Gap::Fallow, counts.forgotten)
             .with(Gap::Answers, counts.resolutions_overflowed)
             .with(Gap::UserData, counts.lost_user_bytes)
             .with(Gap::Exports, unread_exports(&self.exporters()))
@@ -335,6 +336,8 @@ impl Auditor {
             lost_user_bytes: sum.lost_user_bytes + one.lost_user_bytes,
             unaccounted: sum.unaccounted + one.unaccounted,
             tracked: sum.tracked + one.tracked,
+            fallow: sum.fallow + one.fallow,
+            forgotten: sum.forgotten + one.forgotten,
             given_up: sum.given_up + one.given_up,
             resolutions_overflowed: sum.resolutions_overflowed + one.resolutions_overflowed,
         })

@@ -214,6 +214,11 @@ fn set_timeout(name: &str, what: &str, text: &str, request: &mut Request) -> Res
         // argus has one for IGMP, too; here it is that of IP.
         "IP_TIMEOUT" | "IGMP_TIMEOUT" => &mut timeouts.ip_ns,
         "TCP_TIMEOUT" => &mut timeouts.tcp_ns,
+        // 0 is argus's own: it forgets idle connections.
+        "TCP_FALLOW_TIMEOUT" => {
+            timeouts.tcp_fallow_ns = number(what, text, 0, 65_534)? as i64 * 1_000_000_000;
+            return Ok(());
+        }
         "ICMP_TIMEOUT" => &mut timeouts.icmp_ns,
         "FRAG_TIMEOUT" => &mut timeouts.fragment_ns,
         "ARP_TIMEOUT" => &mut timeouts.arp_ns,
@@ -266,6 +271,7 @@ mod tests {
             ARGUS_GENERATE_MAC_DATA=yes\nARGUS_GENERATE_APPBYTE_METRIC=yes\n\
             ARGUS_GENERATE_PACKET_SIZE=yes\nARGUS_FILTER_OPTIMIZER=no\n\
             ARGUS_FILTER=\"ip and \\\n   not icmp\"\nARGUS_TCP_TIMEOUT=120\n\
+            ARGUS_TCP_FALLOW_TIMEOUT=7200\n\
             ARGUS_PCAP_BUF_SIZE=2M\n\
             ARGUS_CHROOT_DIR=/srv\nARGUS_SETUSER_ID=nobody\nARGUS_SETGROUP_ID=nogroup\n\
             ARGUS_SET_PID=no\nARGUS_PID_PATH=/run\nARGUS_DEBUG_LEVEL=2\n\
@@ -308,6 +314,7 @@ mod tests {
             ..Request::default()
         };
         expected.timeouts.tcp_ns = 120_000_000_000;
+        expected.timeouts.tcp_fallow_ns = 7_200_000_000_000;
         let records = &mut expected.records;
         records.source_id = SourceId::Text(*b"sens");
         (records.application_bytes, records.hardware, records.packet_sizes) = (true, true, true);
@@ -317,7 +324,8 @@ mod tests {
     #[test]
     fn mistakes_have_their_lines() {
         let text = "ARGUS_DAEMON=perhaps\n\nARGUS_DEAMON=yes\nARGUS_MONITOR_ID=\"a\nRA_FILTER=x\n\
-            ARGUS_MIN_SSF=40\nARGUS_KEYSTROKE=yes\nwords\nARGUS_TCP_TIMEOUT=0\n";
+            ARGUS_MIN_SSF=40\nARGUS_KEYSTROKE=yes\nwords\nARGUS_TCP_TIMEOUT=0\n\
+            ARGUS_TCP_FALLOW_TIMEOUT=65535\n";
         let mistakes = apply(text, &mut Request::default());
         let expected = [
             (1, "ARGUS_DAEMON is `yes` or `no`, not `perhaps`"),
@@ -328,6 +336,7 @@ mod tests {
             (7, "ARGUS_KEYSTROKE=yes is not built yet"),
             (8, "a line is NAME=value"),
             (9, "ARGUS_TCP_TIMEOUT needs a number from 1 to 65534, not `0`"),
+            (10, "ARGUS_TCP_FALLOW_TIMEOUT needs a number from 0 to 65534, not `65535`"),
         ];
         assert_eq!(mistakes, expected.map(|(line, text)| (line, text.to_owned())));
     }

@@ -33,6 +33,7 @@ gaps! {
     Untracked "untracked_packets" "packets found no room in the table of flows";
     Times "packet_times" "packets had times that cannot be";
     Streams "streams" "beginnings of streams were not read: too many others came in pieces";
+    Fallow "idle_connections" "idle connections were forgotten: the table of flows was full";
     Answers "dns_answers" "times, answers of DNS were written early: too many differ";
     UserData "user_data" "bytes of control-plane protocols had no room";
     Exports "exports" "exports of flows could not be read";

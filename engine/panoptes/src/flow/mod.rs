@@ -195,6 +195,10 @@ fn report_losses(
         "times, answers of DNS were written early: too many differ",
     );
     warn(counts.lost_user_bytes, "bytes of control-plane protocols had no room");
+    warn(
+        counts.forgotten,
+        "idle connections were forgotten early because the table was full; see --flows",
+    );
     if counts.evicted > 0 {
         let count = counts.evicted;
         messages.warning(format_args!(
