@@ -53,13 +53,20 @@ pub(super) struct Auditor {
     missing: Missing,
 }
 
-/// What sources of packets have missed since the start.
+/// How many sources of packets there are, and what they have missed since the start.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Missing {
+    /// Number of interfaces that are open. A capture counts as one.
+    pub(super) interfaces: u32,
     /// Packets that found no room.
     pub(super) packets: u64,
     /// Seconds in which an interface was away.
     pub(super) interface_seconds: u64,
+}
+
+impl Missing {
+    /// Of captures.
+    pub(super) const NOTHING: Self = Self { interfaces: 1, packets: 0, interface_seconds: 0 };
 }
 
 /// The flows of one stream, and the options of their records.
@@ -124,7 +131,7 @@ impl Auditor {
             unread: UnreadLinks::default(),
             gaps: Gaps::default(),
             next_look_ns: 0,
-            missing: Missing::default(),
+            missing: Missing::NOTHING,
         }
     }
 
@@ -277,7 +284,7 @@ impl Auditor {
         }
         if now_ns >= self.next_state_ns {
             self.next_state_ns += self.interval_ns;
-            let interim = self.interim(self.missing.packets);
+            let interim = self.interim(self.missing);
             self.outputs.report_state(Cause::Status, &interim);
             for audited in &mut self.streams {
                 audited.flows.report_resolutions(&mut self.outputs.of(&audited.records));
@@ -344,7 +351,8 @@ impl Auditor {
     }
 
     /// What has happened since the last management record.
-    fn interim(&mut self, dropped: u64) -> Interim {
+    fn interim(&mut self, missing: Missing) -> Interim {
+        let dropped = missing.packets;
         let (counts, last, now_ns) = (self.counts(), self.reported, super::now_ns());
         let narrow = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
         let sequences = self.streams.iter().map(|audited| audited.flows.last_sequence());
@@ -358,6 +366,8 @@ impl Auditor {
             flows: narrow(counts.flows - last.flows),
             dropped: narrow(dropped - self.reported_dropped),
             tracked: narrow(counts.tracked),
+            fallow: narrow(counts.fallow),
+            interfaces: missing.interfaces,
             clients: narrow(self.outputs.clients() as u64),
         };
         (self.since_ns, self.reported, self.reported_dropped) = (now_ns, counts, dropped);
@@ -373,7 +383,7 @@ impl Auditor {
         }
         self.report_limit(None);
         self.look(None);
-        let interim = self.interim(missing.packets);
+        let interim = self.interim(missing);
         (self.counts(), self.outputs.finish(&interim))
     }
 }

@@ -252,7 +252,7 @@ impl Captures {
                 Reader::Feed(feed) => take.read_feed(feed),
             };
             match goes_on {
-                Ok(true) => take.auditor.step(Missing::default),
+                Ok(true) => take.auditor.step(|| Missing::NOTHING),
                 result => break result.map(|_| ()),
             }
         };
@@ -290,7 +290,7 @@ impl Pace {
         let passed_s = frame.time_ns.saturating_sub(first_ns) as f64 / 1e9;
         let due = Duration::try_from_secs_f64(passed_s / self.scale).unwrap_or_default();
         while let Some(left) = due.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
-            auditor.step(Missing::default);
+            auditor.step(|| Missing::NOTHING);
             if signals.have_ended() {
                 return false;
             }

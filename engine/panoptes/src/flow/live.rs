@@ -266,11 +266,12 @@ fn read_rest(sources: &mut [Source], auditor: &mut Auditor, clocks: &mut Clocks)
     }
 }
 
-/// What all interfaces have missed since the start.
+/// How many interfaces are open, and what all have missed since the start.
 fn missing(sources: &mut [Source]) -> Missing {
     let mut all = Missing::default();
     for source in sources {
         let now = source.interface.as_mut().map_or(0, |interface| interface.losses().dropped);
+        all.interfaces += u32::from(source.interface.is_some());
         all.packets += source.lost_before + now;
         all.interface_seconds += source.away_s;
     }

@@ -147,7 +147,7 @@ fn audit_captures(
     }
     let exports = auditor.exporters();
     let (wrong_times, unread) = (auditor.wrong_times(), auditor.unread().clone());
-    let (counts, exit) = auditor.finish(Missing::default());
+    let (counts, exit) = auditor.finish(Missing::NOTHING);
     report_losses(captures.skipped(), (counts, wrong_times, &unread), messages);
     report_exports(exports, messages);
     if counts.packets > 0 && unread.of_unknown_types() == counts.packets {

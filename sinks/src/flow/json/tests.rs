@@ -535,6 +535,8 @@ fn sensors_have_lines_of_their_own() {
         now_ns: BEGIN_NS + 1,
         packets: 1 << 40,
         dropped: 3,
+        fallow: 4,
+        interfaces: 2,
         ..Interim::default()
     };
     let mut out = [0; PLAIN_LINE_BYTES_MAX];
@@ -547,7 +549,7 @@ fn sensors_have_lines_of_their_own() {
         r#""time":"2023-11-14T22:13:20.000000001+00:00","#,
         r#""status_interval_s":5,"management_interval_s":300,"user_bytes":0,"#,
         r#""sequence":0,"packets":1099511627776,"bytes":0,"dropped_packets":3,"#,
-        r#""records":0,"flows":0,"tracked_flows":0,"clients":0}"#,
+        r#""records":0,"flows":0,"tracked_flows":0,"fallow_flows":4,"interfaces":2,"clients":0}"#,
         "\n",
     );
     assert_eq!(std::str::from_utf8(&out[..length]), Ok(expected));
