@@ -228,6 +228,10 @@ impl Flows {
             direction = Direction::FromSource;
             effect = self.restart(flow, key, packet, now_ns, reports);
         }
+        if effect.turns_round {
+            direction = Direction::FromSource;
+            effect = self.turn_round(flow, packet, now_ns);
+        }
         let mut counted = effect.data_length;
         if let Network::Ip(ip) = &packet.network {
             if !ip.is_first_fragment() {
@@ -269,7 +273,7 @@ impl Flows {
             Network::Ip(ip) => (ip.payload, ip.payload_length),
             _ => (&[][..], 0),
         };
-        let effect = Effect { is_active: true, data, data_length, restarts: false };
+        let effect = Effect::of(data, data_length);
         self.slots[flow as usize].count(packet, direction, data_length, arrival);
         self.keep(flow, direction, &effect, arrival);
     }
@@ -452,6 +456,24 @@ impl Flows {
         self.queues.remove(&mut self.places, flow);
         self.begin(flow, self.places[flow as usize].hash, key);
         self.slots[flow as usize].follow(packet, Direction::FromSource, true, now_ns)
+    }
+
+    /// Makes the destination of a flow its source, and goes on with a packet that it has sent. No
+    /// end has sent data, and no record has the flow.
+    #[cold]
+    fn turn_round<'a>(&mut self, flow: u32, packet: &Packet<'a>, now_ns: i64) -> Effect<'a> {
+        if let Some(jitter) = self.jitter.get_mut(flow as usize) {
+            core::mem::swap(&mut jitter.source, &mut jitter.destination);
+        }
+        if let Some(squares) = self.squares.get_mut(flow as usize) {
+            squares.reverse();
+        }
+        if let Some(applications) = &mut self.applications {
+            applications.turn_round(flow);
+        }
+        let slot = &mut self.slots[flow as usize];
+        slot.turn_round();
+        slot.follow(packet, Direction::FromSource, false, now_ns)
     }
 
     /// The flow to which fragments without ports belong, if its first fragment was seen.

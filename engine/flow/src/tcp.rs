@@ -128,10 +128,10 @@ pub(crate) fn follow(
     // A SYN without more says nothing about what was sent before.
     let packet = Sent { ip_id, now_ns, has_random_ids: &mut has_random_ids };
     let is_active = flags == flag::SYN || sequence(this, other, segment, packet);
-    let last_ns = (other.last_ns, now_ns);
+    let times = Times { other_ns: other.last_ns, before_ns: this.last_ns, now_ns };
     this.last_ns = now_ns;
     tcp.has_random_ids[direction as usize] = has_random_ids;
-    advance(tcp, direction, segment, last_ns);
+    advance(tcp, direction, segment, times);
     Outcome::Continues { is_active }
 }
 
@@ -283,13 +283,28 @@ fn acknowledge(this: &mut TcpSide, other: &mut TcpSide, segment: &Segment<'_>) {
     other.in_flight = if (span as i32) < 0 { 0 } else { span };
 }
 
-/// Goes to the next state. `times_ns` are those of the other end's last segment, and of this one.
+/// When segments came, in nanoseconds since 1970.
+#[derive(Clone, Copy)]
+struct Times {
+    /// The last one of the other end, and the last but one of this end; 0 if there is none.
+    other_ns: i64,
+    before_ns: i64,
+    /// This one.
+    now_ns: i64,
+}
+
+/// Goes to the next state.
 #[inline]
-fn advance(tcp: &mut Tcp, direction: Direction, segment: &Segment<'_>, times_ns: (i64, i64)) {
+fn advance(tcp: &mut Tcp, direction: Direction, segment: &Segment<'_>, times: Times) {
     let flags = segment.flags;
     let has = |bits: u8| flags & bits != 0;
     let (mut state, mut status) = (tcp.state, 0);
     let (mut syn_ack, mut ack_data) = (None, None);
+    let since_other = || Some(microseconds(times.other_ns, times.now_ns));
+    if has(flag::SYN) && !has(flag::FIN | flag::RST) && is_late(tcp, direction, segment) {
+        return take_late(tcp, direction, segment, times);
+    }
+    let mut syn_ns = tcp.syn_ns;
     let (this, other) = ends(tcp, direction);
     if has(flag::RST) {
         status = tcp_status::RESET;
@@ -304,13 +319,17 @@ fn advance(tcp: &mut Tcp, direction: Direction, segment: &Segment<'_>, times_ns:
                     state = TcpState::SynReceived;
                     status = tcp_status::SAW_SYN_ACK;
                     if other.sequence == this.acknowledged {
-                        syn_ack = Some(microseconds(times_ns.0, times_ns.1));
+                        syn_ack = since_other();
                     }
                     answer(this, other, segment);
                 } else if has(flag::FIN) {
                     (state, status) = (TcpState::FinWait1, tcp_status::FIN);
                 } else if has(flag::ACK) {
                     (state, status) = (TcpState::Established, tcp_status::ESTABLISHED);
+                    // The SYN+ACK in between may come later.
+                    if segment.sequence == this.sequence_base.wrapping_add(1) {
+                        syn_ns = times.before_ns;
+                    }
                 }
                 this.status |= status;
             }
@@ -324,13 +343,13 @@ fn advance(tcp: &mut Tcp, direction: Direction, segment: &Segment<'_>, times_ns:
                     }
                 } else if has(flag::SYN) {
                     if begin_again(this, segment.sequence) {
-                        syn_ack = Some(microseconds(times_ns.0, times_ns.1));
+                        syn_ack = since_other();
                     }
                     answer(this, other, segment);
                 } else if has(flag::ACK) {
                     (state, status) = (TcpState::Established, tcp_status::ESTABLISHED);
                     if segment.sequence == other.acknowledged.wrapping_add(1) {
-                        ack_data = Some(microseconds(times_ns.0, times_ns.1));
+                        ack_data = since_other();
                     }
                 }
                 this.status |= status;
@@ -353,6 +372,83 @@ fn advance(tcp: &mut Tcp, direction: Direction, segment: &Segment<'_>, times_ns:
     tcp.status |= status;
     tcp.syn_ack_us = syn_ack.unwrap_or(tcp.syn_ack_us);
     tcp.ack_data_us = ack_data.unwrap_or(tcp.ack_data_us);
+    tcp.syn_ns = syn_ns;
+}
+
+/// Whether an end's first number shows that it is the one behind the SYN's.
+const fn is_behind(end: &TcpSide, syn: u32) -> bool {
+    end.has_begun && end.sequence_base.wrapping_sub(syn) <= 1
+}
+
+/// Whether a SYN comes that the destination sends, and that the source has answered: the source is
+/// the server, if no SYN of its own was seen.
+pub(crate) fn turns_round(tcp: &Tcp, direction: Direction, segment: &Segment<'_>) -> bool {
+    let is_answered = tcp.source.has_acknowledged && tcp.source.acknowledged == segment.sequence;
+    let answers = tcp.status & tcp_status::SAW_SYN_ACK != 0 && is_answered;
+    direction == Direction::FromDestination
+        && is_syn(segment.flags)
+        && tcp.status & tcp_status::SAW_SYN == 0
+        && matches!(tcp.state, TcpState::SynReceived | TcpState::Established)
+        && (answers || is_behind(&tcp.destination, segment.sequence))
+}
+
+/// Whether a SYN or a SYN+ACK comes behind what follows it: packets take several ways to a sensor,
+/// or come from several points.
+fn is_late(tcp: &mut Tcp, direction: Direction, segment: &Segment<'_>) -> bool {
+    let (state, status) = (tcp.state, tcp.status);
+    let (this, other) = ends(tcp, direction);
+    if is_syn(segment.flags) {
+        let is_answered = other.has_acknowledged && other.acknowledged == segment.sequence;
+        return (status | this.status) & tcp_status::SAW_SYN == 0
+            && matches!(state, TcpState::SynReceived | TcpState::Established)
+            && (is_behind(this, segment.sequence) || !this.has_begun && is_answered);
+    }
+    let answered = segment.acknowledgement.wrapping_sub(1);
+    segment.flags & flag::ACK != 0
+        && status & tcp_status::SAW_SYN_ACK == 0
+        && state == TcpState::Established
+        && is_behind(other, answered)
+}
+
+/// Takes a segment that [`is_late`]. Durations of the handshake are those between the times of
+/// packets, in whatever order they come; where one of these is not known, there is none.
+#[cold]
+fn take_late(tcp: &mut Tcp, direction: Direction, segment: &Segment<'_>, times: Times) {
+    let (known, syn_ns) = (tcp.status, tcp.syn_ns);
+    let (this, other) = ends(tcp, direction);
+    if !this.has_begun {
+        (this.sequence, this.in_flight, this.has_begun) = (segment.sequence, 0, true);
+    }
+    this.sequence_base = segment.sequence;
+    this.last_ns = times.before_ns.max(times.now_ns);
+    if is_syn(segment.flags) {
+        // Its last segment was the SYN+ACK if it has acknowledged no more, and sent no more.
+        let is_only = other.bytes == 0 && other.acknowledged == segment.sequence;
+        this.status |= tcp_status::SAW_SYN;
+        // Readers take it for one of the source. A flow that was not turned round has an answer.
+        if direction == Direction::FromSource {
+            tcp.status |= tcp_status::SAW_SYN;
+        }
+        if segment.flags & (flag::ECE | flag::CWR) == flag::ECE | flag::CWR {
+            tcp.options |= tcp_status::ECN_SOURCE;
+        }
+        if known & tcp_status::SAW_SYN_ACK == 0 {
+            tcp.syn_ns = times.now_ns;
+        } else if is_only {
+            tcp.syn_ack_us = microseconds(times.now_ns, times.other_ns);
+        }
+        return;
+    }
+    // The last segment of the other end was its ACK if it has sent no data.
+    let is_only = other.bytes == 0;
+    this.status |= tcp_status::SAW_SYN_ACK;
+    tcp.status |= tcp_status::SAW_SYN_ACK;
+    if syn_ns != 0 {
+        tcp.syn_ack_us = microseconds(syn_ns, times.now_ns);
+    }
+    if is_only {
+        tcp.ack_data_us = microseconds(times.now_ns, times.other_ns);
+    }
 }
 
 /// Counts a SYN that was sent again, or begins anew with one of another number, which is another

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use crate::{Flows, Reports, Settings, Timeouts};
 
 mod fallow;
+mod order;
 mod starts;
 mod time;
 

@@ -126,7 +126,7 @@ impl FlowKey {
     }
 }
 
-/// A direction of a flow. The source is who sent its first packet.
+/// A direction of a flow. The source is who sent its first packet, or the SYN soon after it.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Direction {
     #[default]
@@ -284,6 +284,9 @@ pub struct Tcp {
     /// Microseconds from SYN to SYN+ACK, and from there to the ACK; 0 if not seen.
     pub syn_ack_us: u32,
     pub ack_data_us: u32,
+    /// Time of the SYN in nanoseconds since 1970, if something else of the source came before the
+    /// SYN+ACK; else 0.
+    pub syn_ns: i64,
     pub source: TcpSide,
     pub destination: TcpSide,
     pub state: TcpState,
@@ -295,6 +298,18 @@ pub struct Tcp {
 }
 
 impl Tcp {
+    /// The connection, seen from its other end.
+    #[must_use]
+    pub const fn reversed(self) -> Self {
+        let [source, destination] = self.has_random_ids;
+        Self {
+            source: self.destination,
+            destination: self.source,
+            has_random_ids: [destination, source],
+            ..self
+        }
+    }
+
     /// The status of the connection with that of both ends.
     pub const fn bits(&self) -> u32 {
         self.status & !tcp_status::PAIRS
@@ -434,7 +449,7 @@ pub struct Jitter {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[repr(C)]
 pub struct FlowRecord {
-    /// From who sent the first packet.
+    /// From the source's end.
     pub key: FlowKey,
     /// The hardware addresses of the first packet: destination, source.
     pub hardware: [[u8; 6]; 2],
