@@ -128,7 +128,7 @@ pub(crate) fn follow(
     // A SYN without more says nothing about what was sent before.
     let packet = Sent { ip_id, now_ns, has_random_ids: &mut has_random_ids };
     let is_active = flags == flag::SYN || sequence(this, other, segment, packet);
-    let times = Times { other_ns: other.last_ns, before_ns: this.last_ns, now_ns };
+    let times = Times { other: other.last_ns, before: this.last_ns, now: now_ns };
     this.last_ns = now_ns;
     tcp.has_random_ids[direction as usize] = has_random_ids;
     advance(tcp, direction, segment, times);
@@ -287,10 +287,10 @@ fn acknowledge(this: &mut TcpSide, other: &mut TcpSide, segment: &Segment<'_>) {
 #[derive(Clone, Copy)]
 struct Times {
     /// The last one of the other end, and the last but one of this end; 0 if there is none.
-    other_ns: i64,
-    before_ns: i64,
+    other: i64,
+    before: i64,
     /// This one.
-    now_ns: i64,
+    now: i64,
 }
 
 /// Goes to the next state.
@@ -300,7 +300,7 @@ fn advance(tcp: &mut Tcp, direction: Direction, segment: &Segment<'_>, times: Ti
     let has = |bits: u8| flags & bits != 0;
     let (mut state, mut status) = (tcp.state, 0);
     let (mut syn_ack, mut ack_data) = (None, None);
-    let since_other = || Some(microseconds(times.other_ns, times.now_ns));
+    let since_other = || Some(microseconds(times.other, times.now));
     if has(flag::SYN) && !has(flag::FIN | flag::RST) && is_late(tcp, direction, segment) {
         return take_late(tcp, direction, segment, times);
     }
@@ -328,7 +328,7 @@ fn advance(tcp: &mut Tcp, direction: Direction, segment: &Segment<'_>, times: Ti
                     (state, status) = (TcpState::Established, tcp_status::ESTABLISHED);
                     // The SYN+ACK in between may come later.
                     if segment.sequence == this.sequence_base.wrapping_add(1) {
-                        syn_ns = times.before_ns;
+                        syn_ns = times.before;
                     }
                 }
                 this.status |= status;
@@ -420,7 +420,7 @@ fn take_late(tcp: &mut Tcp, direction: Direction, segment: &Segment<'_>, times: 
         (this.sequence, this.in_flight, this.has_begun) = (segment.sequence, 0, true);
     }
     this.sequence_base = segment.sequence;
-    this.last_ns = times.before_ns.max(times.now_ns);
+    this.last_ns = times.before.max(times.now);
     if is_syn(segment.flags) {
         // Its last segment was the SYN+ACK if it has acknowledged no more, and sent no more.
         let is_only = other.bytes == 0 && other.acknowledged == segment.sequence;
@@ -433,9 +433,9 @@ fn take_late(tcp: &mut Tcp, direction: Direction, segment: &Segment<'_>, times: 
             tcp.options |= tcp_status::ECN_SOURCE;
         }
         if known & tcp_status::SAW_SYN_ACK == 0 {
-            tcp.syn_ns = times.now_ns;
+            tcp.syn_ns = times.now;
         } else if is_only {
-            tcp.syn_ack_us = microseconds(times.now_ns, times.other_ns);
+            tcp.syn_ack_us = microseconds(times.now, times.other);
         }
         return;
     }
@@ -444,10 +444,10 @@ fn take_late(tcp: &mut Tcp, direction: Direction, segment: &Segment<'_>, times: 
     this.status |= tcp_status::SAW_SYN_ACK;
     tcp.status |= tcp_status::SAW_SYN_ACK;
     if syn_ns != 0 {
-        tcp.syn_ack_us = microseconds(syn_ns, times.now_ns);
+        tcp.syn_ack_us = microseconds(syn_ns, times.now);
     }
     if is_only {
-        tcp.ack_data_us = microseconds(times.now_ns, times.other_ns);
+        tcp.ack_data_us = microseconds(times.now, times.other);
     }
 }
 
