@@ -254,7 +254,9 @@ pub(super) fn between(kind: u16, packet: &mut Packet<'_>, rest: &mut Rest<'_>) -
         ethertype::BRIDGE => Some(Header::Link(Kind::Ethernet)),
         ethertype::ERSPAN => {
             packet.encapsulation.add(Encapsulation::ERSPAN);
-            rest.skip(8)?;
+            // Type II: version, VLAN, class, and a session of ten bits.
+            let header: &[u8; 8] = rest.take()?;
+            packet.vni = Some(u32::from(be16(header, 2)? & 0x3ff));
             Some(Header::Link(Kind::Ethernet))
         }
         _ => None,

@@ -91,6 +91,7 @@ impl Flow {
         let record = &mut self.record;
         record.key = record.key.reversed();
         record.hardware.reverse();
+        record.vnis.reverse();
         core::mem::swap(&mut record.source, &mut record.destination);
         if let Detail::Tcp(tcp) = &mut record.detail {
             *tcp = tcp.reversed();
@@ -101,7 +102,7 @@ impl Flow {
     pub(crate) fn renew(&mut self) {
         let record = &mut self.record;
         record.cause = Cause::Status;
-        record.error = None;
+        (record.error, record.vnis) = (None, [None; 2]);
         for side in [&mut record.source, &mut record.destination] {
             *side = Side {
                 ttl: side.ttl,
@@ -176,6 +177,10 @@ impl Flow {
         if let Some(mpls) = packet.mpls {
             (side.mpls, side.mpls_depth) = (mpls.word, mpls.depth);
         }
+        if let Some(vni) = packet.vni {
+            self.record.vnis[direction as usize] = Some(vni);
+        }
+        let side = self.record.side(direction);
         if let Network::Ip(ip) = &packet.network {
             side.status |= status::IP;
             (side.ttl, side.tos) = (ip.ttl, ip.tos);

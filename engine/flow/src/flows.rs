@@ -24,6 +24,9 @@ const TICK_NS: i64 = 200_000_000;
 /// Number of flows among which the one is searched that is idle for longest.
 const CANDIDATES: usize = 32;
 
+/// An odd number (the golden ratio of 2^64): multiplied by it, all numbers stay different.
+const OVERLAY_FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// All flows.
 #[derive(Debug)]
 pub struct Flows {
@@ -208,13 +211,14 @@ impl Flows {
         arrival: Arrival,
         reports: &mut impl Reports,
     ) {
-        let hash = self.hash(&key);
-        let (mut flow, mut direction, is_first) = match self.find::<IS_PLAIN>(hash, &key) {
+        let overlay = if IS_PLAIN { 0 } else { self.overlay_of(packet) };
+        let hash = self.hash(&key, overlay);
+        let (mut flow, mut direction, is_first) = match self.find::<IS_PLAIN>(hash, &key, overlay) {
             Some((flow, direction)) => {
                 self.wake(flow, reports);
                 (flow, direction, false)
             }
-            None => match self.add(hash, key, reports) {
+            None => match self.add(hash, (key, overlay), reports) {
                 Some(flow) => (flow, Direction::FromSource, true),
                 None => return self.counts.unaccounted += 1,
             },
@@ -246,7 +250,7 @@ impl Flows {
                 self.expect_fragments(flow, ip, &key, direction, reports);
             }
             if matches!(ip.protocol, protocol::ICMP | protocol::ICMPV6) {
-                self.refer(ip, now_ns);
+                self.refer(ip, overlay, now_ns);
             }
         }
         self.slots[flow as usize].count(packet, direction, counted, arrival);
@@ -281,7 +285,7 @@ impl Flows {
     /// The same for both directions. Which one it is cannot be predicted, so nothing branches here.
     #[expect(clippy::needless_bitwise_bool, reason = "a lazy operator branches")]
     #[inline]
-    fn hash(&self, key: &FlowKey) -> u64 {
+    fn hash(&self, key: &FlowKey, overlay: u32) -> u64 {
         let (source, destination) = (key.source.value(), key.destination.value());
         let is_less = source < destination;
         let is_same = source == destination;
@@ -289,12 +293,18 @@ impl Flows {
         let (words, reversed) = (key.words(), key.reversed().words());
         let ordered: [u64; 5] =
             core::array::from_fn(|at| select_unpredictable(in_order, words[at], reversed[at]));
-        self.key.hash_numbers(ordered)
+        // Only numbers of the same key could have the same hash, and an odd factor keeps them apart.
+        self.key.hash_numbers(ordered) ^ u64::from(overlay).wrapping_mul(OVERLAY_FACTOR)
     }
 
     #[expect(clippy::inline_always, reason = "each packet needs it")]
     #[inline(always)]
-    fn find<const IS_PLAIN: bool>(&self, hash: u64, key: &FlowKey) -> Option<(u32, Direction)> {
+    fn find<const IS_PLAIN: bool>(
+        &self,
+        hash: u64,
+        key: &FlowKey,
+        overlay: u32,
+    ) -> Option<(u32, Direction)> {
         let is_one_way = !IS_PLAIN
             && self.settings.is_unidirectional
             && !matches!(key.kind, Kind::Arp | Kind::Rarp);
@@ -309,7 +319,8 @@ impl Flows {
             prefetch(&record.detail);
             let known = record.key.words();
             is_from_source = differences(&known, &words) == 0;
-            is_from_source | (differences(&known, &reversed) == 0)
+            let is_known = is_from_source | (differences(&known, &reversed) == 0);
+            is_known & (IS_PLAIN || record.overlay == overlay)
         })?;
         let (from_source, from_destination) = (Direction::FromSource, Direction::FromDestination);
         Some((flow, select_unpredictable(is_from_source, from_source, from_destination)))
@@ -317,8 +328,14 @@ impl Flows {
 
     /// The same for rare packets, apart from the code for all.
     #[inline(never)]
-    fn find_rarely(&self, key: &FlowKey) -> Option<(u32, Direction)> {
-        self.find::<false>(self.hash(key), key)
+    fn find_rarely(&self, key: &FlowKey, overlay: u32) -> Option<(u32, Direction)> {
+        self.find::<false>(self.hash(key, overlay), key, overlay)
+    }
+
+    /// What of a packet's overlay identifies its flow.
+    fn overlay_of(&self, packet: &Packet<'_>) -> u32 {
+        let vni = packet.vni.filter(|_| self.settings.has_overlays);
+        vni.map_or(0, |vni| vni.saturating_add(1))
     }
 
     /// Fetches a flow that will be needed soon.
@@ -385,8 +402,9 @@ impl Flows {
         }
     }
 
-    /// Adds a flow; `None` if there is no room even after a removal.
-    fn add(&mut self, hash: u64, key: FlowKey, reports: &mut impl Reports) -> Option<u32> {
+    /// Adds a flow with a key, and what of its overlay belongs to that; `None` if there is no room
+    /// even after a removal.
+    fn add(&mut self, hash: u64, key: (FlowKey, u32), reports: &mut impl Reports) -> Option<u32> {
         let flow = match self.free.pop() {
             Some(flow) => {
                 self.prefetch(self.free.last().copied());
@@ -422,12 +440,12 @@ impl Flows {
     }
 
     /// Begins a flow in a slot that is in no queue.
-    fn begin(&mut self, flow: u32, hash: u64, key: FlowKey) {
+    fn begin(&mut self, flow: u32, hash: u64, (key, overlay): (FlowKey, u32)) {
         self.counts.flows += 1;
         let place = &mut self.places[flow as usize];
         (place.hash, place.number) = (hash, place.number.wrapping_add(1));
         place.is_written = false;
-        let record = FlowRecord { key, ..FlowRecord::default() };
+        let record = FlowRecord { key, overlay, ..FlowRecord::default() };
         self.slots[flow as usize] = Flow { record, ..Flow::default() };
         if let Some(jitter) = self.jitter.get_mut(flow as usize) {
             *jitter = Jitter::default();
@@ -454,7 +472,8 @@ impl Flows {
     ) -> Effect<'a> {
         self.report(flow, Some(Cause::Stop), reports);
         self.queues.remove(&mut self.places, flow);
-        self.begin(flow, self.places[flow as usize].hash, key);
+        let overlay = self.slots[flow as usize].record.overlay;
+        self.begin(flow, self.places[flow as usize].hash, (key, overlay));
         self.slots[flow as usize].follow(packet, Direction::FromSource, true, now_ns)
     }
 
@@ -504,10 +523,11 @@ impl Flows {
         let mut wanted = identity::of_fragment(ip, addresses);
         wanted.protocol = ip.protocol;
         let number = self.places[flow as usize].number;
-        let hash = self.hash(&wanted);
-        let fragments = match self.find_rarely(&wanted) {
+        let overlay = self.slots[flow as usize].record.overlay;
+        let hash = self.hash(&wanted, overlay);
+        let fragments = match self.find_rarely(&wanted, overlay) {
             Some((fragments, _)) => fragments,
-            None => match self.add(hash, wanted, reports) {
+            None => match self.add(hash, (wanted, overlay), reports) {
                 Some(fragments) => fragments,
                 None => return,
             },
@@ -541,7 +561,7 @@ impl Flows {
 
     /// Adds an error message to the flow whose packet it quotes.
     #[inline(never)]
-    fn refer(&mut self, ip: &Ip<'_>, now_ns: i64) {
+    fn refer(&mut self, ip: &Ip<'_>, overlay: u32, now_ns: i64) {
         let wanted = if ip.is_v6 { protocol::ICMPV6 } else { protocol::ICMP };
         if ip.protocol != wanted || !ip.is_first_fragment() {
             return;
@@ -551,7 +571,7 @@ impl Flows {
         };
         let Some(quoted) = message.quoted() else { return };
         let key = identity::of_ip(&quoted);
-        let Some((flow, _)) = self.find_rarely(&key) else { return };
+        let Some((flow, _)) = self.find_rarely(&key, overlay) else { return };
         if self.places[flow as usize].is_written {
             return;
         }

@@ -56,6 +56,9 @@ pub struct Settings {
     pub identity: Identity,
     /// The packets of each direction are a flow of their own; those of ARP are not.
     pub is_unidirectional: bool,
+    /// Packets of different overlays ([`Packet::vni`](panoptes_decoders::packet::Packet)) are of
+    /// different flows.
+    pub has_overlays: bool,
     /// Flows wait by the time that is passed to them alone: packets of live interfaces. Otherwise
     /// by the times of packets, too.
     pub waits_by_clock: bool,
@@ -72,6 +75,7 @@ impl Settings {
             && !self.application.is_on()
             && self.control.is_none()
             && !self.is_unidirectional
+            && !self.has_overlays
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{Flows, Reports, Settings, Timeouts};
 
 mod fallow;
 mod order;
+mod overlays;
 mod starts;
 mod time;
 
@@ -49,10 +50,16 @@ impl Wire {
 
     /// Sends a packet a millisecond after the last one.
     fn send(&mut self, ip: Ip<'_>) {
+        self.send_in(None, ip);
+    }
+
+    /// The same in an overlay.
+    fn send_in(&mut self, vni: Option<u32>, ip: Ip<'_>) {
         self.now_ns += 1_000_000;
         let packet = Packet {
             ether: Some(Ether { kind: 0x800, ..Ether::default() }),
             network: Network::Ip(ip),
+            vni,
             ..Packet::default()
         };
         let length = 34 + ip.payload_length;

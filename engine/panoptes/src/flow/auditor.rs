@@ -97,6 +97,7 @@ impl Auditor {
             control: request.control(),
             identity: request.identity,
             is_unidirectional: request.is_unidirectional,
+            has_overlays: request.has_overlays,
             waits_by_clock: !request.reads_captures(),
         };
         let no_stream = request.streams.is_empty().then(Stream::default);

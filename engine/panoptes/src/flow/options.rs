@@ -60,6 +60,7 @@ Records:
   --passive-dns FILE  Append the answers of DNS to this file, as JSON; implies --application dns
   --dns-servers LIST  Mark answers of other servers than these, separated by commas; likewise
   --label FILE  Label flows: lines `NETWORK TEXT` and `tcp/PORT TEXT`
+  --vni-in-key  Packets of different overlays (VXLAN, Geneve, NVGRE, ERSPAN) are different flows
   --flows N   Track this many flows at once, in each group of interfaces (1000000)
 
 Memory:
@@ -134,6 +135,7 @@ pub(super) fn parse(arguments: &[OsString], default: &str) -> Result<Asked, Fail
             b"-" | b"--" => set_filter(&mut request, rest.arguments.by_ref())?,
             b"-h" | b"--help" => return Ok(Asked::Help),
             b"--endpoint" => request.become_endpoint(),
+            b"--vni-in-key" => request.has_overlays = true,
             b"--flows" => {
                 let value = text(rest.value("--flows", &[])?, "--flows")?;
                 request.capacity = number("--flows", value, 1, (1 << 26) - 2)? as usize;

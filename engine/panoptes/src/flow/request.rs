@@ -53,6 +53,8 @@ pub(super) struct Request {
     pub(super) names_interfaces: bool,
     pub(super) identity: Identity,
     pub(super) is_unidirectional: bool,
+    /// `--vni-in-key`.
+    pub(super) has_overlays: bool,
     pub(super) has_jitter: bool,
     pub(super) user_bytes: usize,
     pub(super) application: ApplicationSettings,
@@ -117,6 +119,7 @@ impl Default for Request {
             names_interfaces: false,
             identity: Identity::default(),
             is_unidirectional: false,
+            has_overlays: false,
             has_jitter: false,
             user_bytes: 0,
             application: ApplicationSettings::default(),

@@ -99,6 +99,7 @@ const TESTS: &[(&str, &str)] = &[
     ("--passive-dns", "applications::option_passive_dns_writes_answers"),
     ("--sequence", "applications::option_sequence_adds_sizes_and_times"),
     ("--endpoint", "interfaces::option_endpoint_audits_this_machine_in_16_mib"),
+    ("--vni-in-key", "captures::option_vni_in_key_tells_tenants_apart"),
     ("--flows", "captures::option_flows_limits_how_many_are_tracked"),
     ("- FILTER", "captures::a_filter_follows_a_dash"),
     ("--label", "records::option_label_names_networks_and_ports"),

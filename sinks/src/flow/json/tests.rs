@@ -75,6 +75,7 @@ fn tcp() -> FlowRecord {
         ..TcpSide::default()
     };
     let tcp = Tcp {
+        syn_ns: 0,
         has_random_ids: [false; 2],
         status: 0x1f,
         state: TcpState::FinWait2,
@@ -194,6 +195,7 @@ fn longest() -> FlowRecord {
         has_acknowledged: true,
     };
     let tcp = Tcp {
+        syn_ns: 0,
         has_random_ids: [false; 2],
         status: u32::MAX,
         options: u32::MAX,
@@ -208,6 +210,8 @@ fn longest() -> FlowRecord {
     let error =
         Icmp { kind: 5, code: u8::MAX, sender: u32::MAX, gateway: u32::MAX, ..Icmp::default() };
     FlowRecord {
+        overlay: u32::MAX,
+        vnis: [Some(0xff_ffff); 2],
         key: FlowKey {
             source: address,
             destination: address,
@@ -274,6 +278,7 @@ fn all_kinds() -> Vec<FlowRecord> {
             (17, Detail::Rtp(rtp)),
         ] {
             all.push(FlowRecord {
+                vnis: [Some(42); 2],
                 key: FlowKey { kind, extra: 7, ..key(protocol, 0x0801, 2) },
                 source: full,
                 destination: full,
