@@ -13,7 +13,7 @@ mod absent;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -33,6 +33,8 @@ pub struct Writer {
     changes: Receiver<OutputChange>,
     waker: Waker,
     counts: Arc<RecordCounts>,
+    /// When the last step began, by the clock of [`Self::run`].
+    step_ns: Arc<AtomicU64>,
 }
 
 /// A change of the outputs while the writer runs.
@@ -165,7 +167,8 @@ impl Writer {
         };
         let lanes: Vec<_> = queues.into_iter().map(lane).collect();
         let outputs = outputs.into_iter().map(|output| Reader::new(output, &lanes)).collect();
-        Self { lanes, outputs, changes, waker, counts: Arc::default() }
+        let (counts, step_ns) = (Arc::default(), Arc::default());
+        Self { lanes, outputs, changes, waker, counts, step_ns }
     }
 
     /// What numbers the blocks of its queues.
@@ -176,6 +179,12 @@ impl Writer {
     /// How many records it has received.
     pub const fn record_counts(&self) -> &Arc<RecordCounts> {
         &self.counts
+    }
+
+    /// When its last step began, in nanoseconds by the clock of [`Self::run`]. A writer that has
+    /// nothing to do makes two steps a second.
+    pub const fn last_step(&self) -> &Arc<AtomicU64> {
+        &self.step_ns
     }
 
     /// Changes outputs as requested.
@@ -234,8 +243,13 @@ impl Writer {
         let lanes = &self.lanes;
         let mut has_ended = false;
         self.outputs.retain_mut(|reader| {
-            // An end may wait for its disk, so the others follow in the next steps.
+            // An end may take long, so the others follow in the next steps.
             if has_ended || !reader.is_over(lanes, now_ns) {
+                return true;
+            }
+            // Its thread may wait for a disk. Until then, no other output writes to its place.
+            let hands_over = reader.has_successor();
+            if !reader.output.prepare_end(hands_over) {
                 return true;
             }
             has_ended = true;
@@ -263,6 +277,7 @@ impl Writer {
     ///
     /// Waits up to `wait` for a write to complete when one is under way.
     pub fn step(&mut self, now_ns: u64, wait: Duration) -> WorkLeft {
+        self.step_ns.store(now_ns, Ordering::Relaxed);
         failpoints::reach("writer");
         // While blocks are being passed on, one lane may show a block and another not yet the one
         // before it. A new output takes all blocks that are not pulled yet.
@@ -373,6 +388,10 @@ impl Writer {
             if !is_hopeful || now_ns >= until_ns {
                 break;
             }
+        }
+        // All at once: several disks may not answer.
+        for reader in &mut self.outputs {
+            reader.output.prepare_end(false);
         }
         for reader in &mut self.outputs {
             reader.guarded(&self.lanes, Reader::finish);
@@ -643,7 +662,7 @@ impl Reader {
         };
         if let Some(filter) = filter {
             let lost = block.wanted_from(&filter, place.record);
-            self.output.counters().add_dropped(lost);
+            self.output.counters().add_skipped(lost);
             self.skipped += lost as u64;
         }
         *place = Place { block: place.block + 1, record: 0 };
