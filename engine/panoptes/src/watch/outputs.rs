@@ -168,6 +168,11 @@ impl Recipe {
         Ok(Box::new(isolated))
     }
 
+    /// Opens it, with a thread of its own if it may wait for a disk.
+    pub(super) fn open_isolated(&self, messages: &Messages) -> io::Result<Box<dyn Output>> {
+        self.open().and_then(|output| self.isolate(output, messages))
+    }
+
     pub(super) fn open(&self) -> io::Result<Box<dyn Output>> {
         Ok(match self {
             Self::Stdout(shown) => {
@@ -208,8 +213,7 @@ impl Wanted {
     /// The message names the output.
     pub(super) fn open(self, messages: &Messages) -> Result<(Box<dyn Output>, Watched), Failure> {
         let Self { name, recipe } = self;
-        let output = recipe.open().and_then(|output| recipe.isolate(output, messages));
-        let output = output.map_err(|error| recipe.failure(&error))?;
+        let output = recipe.open_isolated(messages).map_err(|error| recipe.failure(&error))?;
         match output.kind() {
             OutputKind::IoUring => messages.debug(format_args!("{name}: uses io_uring")),
             OutputKind::Plain => {

@@ -218,7 +218,9 @@ fn an_output_that_hangs_costs_no_other_a_record_and_counts_what_it_loses() {
 fn the_end_waits_for_all_disks_that_hang_at_once_and_counts_each_record() {
     let (outputs, controls): (Vec<_>, Vec<_>) = (0..4).map(|_| isolated()).unzip();
     let counters: Vec<_> = outputs.iter().map(|one| Arc::clone(one.counters())).collect();
-    controls.iter().for_each(|control| Control::set(&control.hangs, true));
+    for control in &controls {
+        Control::set(&control.hangs, true);
+    }
     let (mut writer, mut producer, works) = writer(outputs);
     for number in 0..20_000 {
         producer.try_push(Class::default(), format!("{number:08}").as_bytes()).unwrap();
@@ -240,7 +242,9 @@ fn the_end_waits_for_all_disks_that_hang_at_once_and_counts_each_record() {
         assert_eq!((counters.records(), counters.dropped()), (0, 20_000));
         assert!(counters.is_stalled());
     }
-    controls.iter().for_each(|control| Control::set(&control.hangs, false));
+    for control in &controls {
+        Control::set(&control.hangs, false);
+    }
 }
 
 #[test]
