@@ -11,6 +11,20 @@ pub(crate) struct Mark {
     pub(crate) is_alert: bool,
     /// The smallest preset that contains it.
     pub(crate) preset: Preset,
+    /// Whether it is one of the sensor of flows, which has no activity.
+    pub(crate) is_flow: bool,
+}
+
+/// Whether an output takes the records of the sensor of flows. They have no activity, severity or
+/// preset.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum FlowRecords {
+    #[default]
+    Without,
+    /// Those, too.
+    With,
+    /// Those alone.
+    Alone,
 }
 
 /// Which records an output takes: those that fit in each respect.
@@ -28,6 +42,7 @@ pub struct Filter {
     /// The number of this output, if it takes some systems only: those that have its bit
     /// ([`Subject::receivers`]).
     pub receiver: Option<u8>,
+    pub flows: FlowRecords,
 }
 
 /// What records are about, for outputs that choose by it.
@@ -51,7 +66,7 @@ impl Subject {
 }
 
 impl Filter {
-    /// All records.
+    /// All records but those of flows.
     pub const ALL: Self = Self {
         alerts_only: false,
         preset: Preset::Everything,
@@ -59,6 +74,7 @@ impl Filter {
         activities: Activities::ALL,
         system: None,
         receiver: None,
+        flows: FlowRecords::Without,
     };
 
     /// The records of a preset.
@@ -67,7 +83,11 @@ impl Filter {
     }
 
     pub(crate) fn takes(&self, mark: Mark) -> bool {
-        (mark.is_alert || !self.alerts_only)
+        if mark.is_flow {
+            return !matches!(self.flows, FlowRecords::Without);
+        }
+        !matches!(self.flows, FlowRecords::Alone)
+            && (mark.is_alert || !self.alerts_only)
             && mark.preset <= self.preset
             && mark.severity >= self.severity
             && self.activities.has(mark.activity)
@@ -132,6 +152,22 @@ mod tests {
             at = run.end;
         }
         found
+    }
+
+    #[test]
+    fn flow_records_go_where_they_are_wanted_whatever_else_is() {
+        let (flow, event) = (Class { is_flow: true, ..Class::default() }, Class::default());
+        let of = |class| (class, Subject::SERVICE);
+        let records = [of(event), of(flow), of(event), of(flow)];
+        let few = Filter { alerts_only: true, activities: Activities::of([]), ..Filter::ALL };
+        for (flows, expected, of_few) in [
+            (FlowRecords::Without, &[0, 2][..], &[][..]),
+            (FlowRecords::With, &[0, 1, 2, 3], &[1, 3]),
+            (FlowRecords::Alone, &[1, 3], &[1, 3]),
+        ] {
+            assert_eq!(taken(&Filter { flows, ..Filter::ALL }, &records), expected, "{flows:?}");
+            assert_eq!(taken(&Filter { flows, ..few }, &records), of_few, "{flows:?}");
+        }
     }
 
     #[test]

@@ -98,7 +98,8 @@ pub struct Producer {
     current: Option<Block>,
     full: rtrb::Producer<Block>,
     free: rtrb::Consumer<Block>,
-    /// Number of free blocks that only urgent records may use.
+    /// Number of all blocks, and of free ones that only urgent records may use.
+    blocks: usize,
     reserve: usize,
     /// Whether the current block is one of them.
     is_reserved: bool,
@@ -242,6 +243,12 @@ impl Producer {
         }
     }
 
+    /// Whether half of the blocks are free. While they are, the writer has no reason to let a slow
+    /// output lose records.
+    pub fn is_half_free(&self) -> bool {
+        self.free.slots() * 2 >= self.blocks
+    }
+
     /// How many records were refused so far.
     pub const fn refused(&self) -> u64 {
         self.refused
@@ -306,6 +313,7 @@ pub fn queue(size: QueueSize, waker: &Waker) -> (Producer, Consumer) {
         current: Some(Block::new(size.block_bytes)),
         full: full_producer,
         free: free_consumer,
+        blocks,
         reserve: blocks / RESERVED_PART,
         is_reserved: false,
         left: [usize::MAX; 2],

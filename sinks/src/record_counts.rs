@@ -19,10 +19,13 @@ impl Default for RecordCounts {
 }
 
 impl RecordCounts {
-    /// Counts the records of a block.
+    /// Counts the records of a block that have an activity.
     pub(crate) fn add(&self, block: &Block) {
         for index in 0..block.records() {
             let mark = block.mark(index);
+            if mark.is_flow {
+                continue;
+            }
             let kinds = &self.0[mark.activity as usize];
             kinds[usize::from(mark.is_alert)].fetch_add(1, Ordering::Relaxed);
         }
@@ -62,6 +65,7 @@ mod tests {
             let class = Class { activity, is_alert, ..Class::default() };
             producer.push_with(class, |_| Ok(0)).unwrap();
         }
+        producer.push_with(Class { is_flow: true, ..Class::default() }, |_| Ok(0)).unwrap();
         producer.flush();
         let counts = RecordCounts::default();
         counts.add(&consumer.pop().unwrap());

@@ -1,9 +1,11 @@
-//! The writer: takes records from the scanners' queues to the outputs, on a thread of its own.
+//! The writer: takes records from the queues of scanners, and of the sensor of flows, to the
+//! outputs, on a thread of its own.
 //!
 //! Each output has its own position in each queue, so a slow output delays no other: blocks are
 //! kept until the last output has taken them. When a queue is about to run out of blocks, or half
 //! of them wait for one slow output, the outputs that are still at its oldest block lose the rest
-//! of it. Each output counts what it lost. Nothing is allocated after [`Writer::new`].
+//! of it. Each output counts what it lost. Nothing is allocated after [`Writer::new`], but for
+//! outputs and queues that are added later.
 //!
 //! Blocks of all queues are written in the order in which the scanners passed them on, so a record
 //! never precedes one that it follows from: what a scanner reports about a machine comes after the
@@ -13,7 +15,7 @@ mod absent;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -33,6 +35,8 @@ pub struct Writer {
     changes: Receiver<OutputChange>,
     waker: Waker,
     counts: Arc<RecordCounts>,
+    /// When the last step began, by the clock of [`Self::run`].
+    step_ns: Arc<AtomicU64>,
 }
 
 /// A change of the outputs while the writer runs.
@@ -53,6 +57,9 @@ pub enum OutputChange {
     Reopen,
     /// An output in the place of the one with these counters, which has panicked or was released.
     Replace(Arc<Counters>, Box<dyn Output>),
+    /// One more queue, which shares the waker of the others. It goes when its producer is gone and
+    /// all its blocks were taken.
+    AddQueue(Consumer),
 }
 
 /// A queue, and its blocks that some output has not yet taken.
@@ -62,6 +69,8 @@ struct Lane {
     held: VecDeque<Block>,
     /// The number of the first block held, counted from the start.
     first: u64,
+    /// Whether it goes when its producer is gone.
+    is_added: bool,
 }
 
 /// An output and its position in each lane.
@@ -158,14 +167,10 @@ impl Writer {
     ) -> Self {
         panics::note();
         let waker = queues.first().map(|queue| queue.waker().clone()).unwrap_or_default();
-        let lane = |consumer: Consumer| Lane {
-            held: VecDeque::with_capacity(consumer.blocks()),
-            first: 0,
-            consumer,
-        };
-        let lanes: Vec<_> = queues.into_iter().map(lane).collect();
+        let lanes: Vec<_> = queues.into_iter().map(|queue| Lane::new(queue, false)).collect();
         let outputs = outputs.into_iter().map(|output| Reader::new(output, &lanes)).collect();
-        Self { lanes, outputs, changes, waker, counts: Arc::default() }
+        let (counts, step_ns) = (Arc::default(), Arc::default());
+        Self { lanes, outputs, changes, waker, counts, step_ns }
     }
 
     /// What numbers the blocks of its queues.
@@ -176,6 +181,12 @@ impl Writer {
     /// How many records it has received.
     pub const fn record_counts(&self) -> &Arc<RecordCounts> {
         &self.counts
+    }
+
+    /// When its last step began, in nanoseconds by the clock of [`Self::run`]. A writer that has
+    /// nothing to do makes two steps a second.
+    pub const fn last_step(&self) -> &Arc<AtomicU64> {
+        &self.step_ns
     }
 
     /// Changes outputs as requested.
@@ -198,6 +209,12 @@ impl Writer {
                 OutputChange::Replace(counters, output) => {
                     if let Some(reader) = self.outputs.iter_mut().find(is_of(&counters)) {
                         reader.guarded(&self.lanes, |reader| reader.replace(output));
+                    }
+                }
+                OutputChange::AddQueue(queue) => {
+                    self.lanes.push(Lane::new(queue, true));
+                    for reader in &mut self.outputs {
+                        reader.places.push(Place::default());
                     }
                 }
                 OutputChange::End(system) => {
@@ -234,8 +251,13 @@ impl Writer {
         let lanes = &self.lanes;
         let mut has_ended = false;
         self.outputs.retain_mut(|reader| {
-            // An end may wait for its disk, so the others follow in the next steps.
+            // An end may take long, so the others follow in the next steps.
             if has_ended || !reader.is_over(lanes, now_ns) {
+                return true;
+            }
+            // Its thread may wait for a disk. Until then, no other output writes to its place.
+            let hands_over = reader.has_successor();
+            if !reader.output.prepare_end(hands_over) {
                 return true;
             }
             has_ended = true;
@@ -253,6 +275,18 @@ impl Writer {
         });
     }
 
+    /// Forgets the queues that were added and have ended.
+    fn end_queues(&mut self) {
+        let has_ended =
+            |lane: &Lane| lane.is_added && lane.held.is_empty() && lane.consumer.is_finished();
+        while let Some(index) = self.lanes.iter().position(has_ended) {
+            self.lanes.remove(index);
+            for reader in &mut self.outputs {
+                reader.places.remove(index);
+            }
+        }
+    }
+
     /// Whether all scanners are gone and all their blocks were taken.
     pub fn is_finished(&self) -> bool {
         self.lanes.iter().all(|lane| lane.held.is_empty() && lane.consumer.is_finished())
@@ -263,6 +297,7 @@ impl Writer {
     ///
     /// Waits up to `wait` for a write to complete when one is under way.
     pub fn step(&mut self, now_ns: u64, wait: Duration) -> WorkLeft {
+        self.step_ns.store(now_ns, Ordering::Relaxed);
         failpoints::reach("writer");
         // While blocks are being passed on, one lane may show a block and another not yet the one
         // before it. A new output takes all blocks that are not pulled yet.
@@ -284,6 +319,7 @@ impl Writer {
         for (index, lane) in self.lanes.iter_mut().enumerate() {
             lane.release(&mut self.outputs, index);
         }
+        self.end_queues();
         self.end_outputs(now_ns);
         self.left()
     }
@@ -374,6 +410,10 @@ impl Writer {
                 break;
             }
         }
+        // All at once: several disks may not answer.
+        for reader in &mut self.outputs {
+            reader.output.prepare_end(false);
+        }
         for reader in &mut self.outputs {
             reader.guarded(&self.lanes, Reader::finish);
         }
@@ -387,6 +427,10 @@ impl Writer {
 }
 
 impl Lane {
+    fn new(consumer: Consumer, is_added: bool) -> Self {
+        Self { held: VecDeque::with_capacity(consumer.blocks()), consumer, first: 0, is_added }
+    }
+
     /// Takes all blocks that were passed on, and counts their records.
     fn pull(&mut self, counts: &RecordCounts) {
         while let Some(block) = self.consumer.pop() {
@@ -643,7 +687,7 @@ impl Reader {
         };
         if let Some(filter) = filter {
             let lost = block.wanted_from(&filter, place.record);
-            self.output.counters().add_dropped(lost);
+            self.output.counters().add_skipped(lost);
             self.skipped += lost as u64;
         }
         *place = Place { block: place.block + 1, record: 0 };

@@ -256,7 +256,20 @@ pub(super) fn between(kind: u16, packet: &mut Packet<'_>, rest: &mut Rest<'_>) -
         ethertype::BRIDGE => Some(Header::Link(Kind::Ethernet)),
         ethertype::ERSPAN => {
             packet.encapsulation.add(Encapsulation::ERSPAN);
-            rest.skip(8)?;
+            // Type II: version, VLAN, class, and a session of ten bits.
+            let header: &[u8; 8] = rest.take()?;
+            packet.vni = Some(u32::from(be16(header, 2)? & 0x3ff));
+            Some(Header::Link(Kind::Ethernet))
+        }
+        ethertype::ERSPAN_3 => {
+            // draft-foschiano-erspan-03 §4.3: the frame's type is Ethernet (0); the lowest bit
+            // announces eight more bytes.
+            let header: &[u8; 12] = rest.take()?;
+            packet.encapsulation.add(Encapsulation::ERSPAN);
+            if header[10] & 0x7c != 0 {
+                return None;
+            }
+            rest.skip(8 * usize::from(header[11] & 1))?;
             Some(Header::Link(Kind::Ethernet))
         }
         _ => None,

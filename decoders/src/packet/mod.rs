@@ -13,6 +13,7 @@
 mod arp;
 mod ip;
 mod link;
+pub mod mirror;
 pub mod program;
 pub mod transport;
 mod tunnel;
@@ -41,6 +42,8 @@ pub mod ethertype {
     pub const QINQ: u16 = 0x88a8;
     /// ERSPAN type II, in GRE.
     pub const ERSPAN: u16 = 0x88be;
+    /// ERSPAN type III, in GRE.
+    pub const ERSPAN_3: u16 = 0x22eb;
     /// The outer tag of switches before 802.1ad.
     pub const QINQ_OLD: u16 = 0x9100;
     /// Smaller values are lengths: IEEE 802.3 §3.2.6.
@@ -48,7 +51,8 @@ pub mod ethertype {
 }
 
 /// The headers around an innermost one, as a set of bits. They are those of the argus record
-/// (`include/argus_def.h` of argus 3.0.8, `ARGUS_ENCAPS_*`).
+/// (`ARGUS_ENCAPS_*`, `include/argus_encapsulations.h` of argus 5.0.3), and two more that it has
+/// not.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Encapsulation(pub u32);
 
@@ -67,7 +71,13 @@ impl Encapsulation {
     pub const LINUX_COOKED: u32 = 0x2000;
     pub const WIRELESS: u32 = 0x2_0000;
     pub const TEREDO: u32 = 0x40_0000;
-    pub const ERSPAN: u32 = 0x400_0000;
+    pub const VXLAN: u32 = 0x400_0000;
+    pub const L2TP: u32 = 0x800_0000;
+    pub const GENEVE: u32 = 0x1000_0000;
+    /// No bit of argus 5. In argus 3, it is that of VXLAN.
+    pub const ERSPAN: u32 = 0x2000_0000;
+    /// No bit of argus.
+    pub const GTP_USER: u32 = 0x4000_0000;
 
     /// Adds one.
     pub(crate) fn add(&mut self, bit: u32) {
@@ -107,6 +117,9 @@ pub struct Packet<'a> {
     /// The last tag of 802.1Q or 802.1ad: priority, drop eligibility and id.
     pub vlan: Option<u16>,
     pub mpls: Option<Mpls>,
+    /// The number of the innermost overlay: the VNI of VXLAN (RFC 7348) or Geneve (RFC 8926), the
+    /// VSID of NVGRE (RFC 7637), the session of ERSPAN.
+    pub vni: Option<u32>,
     pub network: Network<'a>,
 }
 
@@ -168,10 +181,10 @@ fn header_by_header(link: u16, mut rest: Rest<'_>, tunnels: Tunnels) -> Packet<'
             Header::Link(kind) => link::decode(kind, &mut packet, &mut rest),
             Header::Ethertype(kind) => ethertype(kind, &mut packet, &mut rest),
             Header::Ip => {
-                let encapsulation = packet.encapsulation;
+                let (encapsulation, vni) = (packet.encapsulation, packet.vni);
                 let step = internet(&mut packet, &mut rest, tunnels);
                 if step.is_some() && matches!(packet.network, Network::Ip(ip) if ip.is_udp()) {
-                    outer = Some(Packet { encapsulation, ..packet });
+                    outer = Some(Packet { encapsulation, vni, ..packet });
                 }
                 step
             }
@@ -181,9 +194,11 @@ fn header_by_header(link: u16, mut rest: Rest<'_>, tunnels: Tunnels) -> Packet<'
             None => break,
         }
     }
-    match packet.network {
-        Network::Ip(_) | Network::Arp(_) => packet,
-        _ => outer.unwrap_or(packet),
+    match (packet.network, outer) {
+        // Nothing was found behind the tunnel's header.
+        (network, Some(outer)) if network == outer.network => outer,
+        (Network::Ip(_) | Network::Arp(_), _) => packet,
+        (_, outer) => outer.unwrap_or(packet),
     }
 }
 

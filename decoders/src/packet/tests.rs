@@ -113,6 +113,68 @@ fn tunnels_are_opened_as_asked() {
     }
 }
 
+/// The bits of `include/argus_encapsulations.h` of argus 5.0.3, and the number of the overlay.
+#[test]
+fn tunnels_have_their_names_and_numbers() {
+    let six = ipv6(17, &UDP);
+    let frame = [ether(ethertype::IPV6), six.clone()].concat();
+    let udp = |port: u16, header: &[u8], inner: &[u8]| {
+        let [high, low] = port.to_be_bytes();
+        (17, [&[high, low, high, low, 0, 0, 0, 0], header, inner].concat())
+    };
+    let gre = |header: &[u8], inner: &[u8]| (47, [header, inner].concat());
+    let eth = 0x2;
+    for ((protocol, payload), bits, vni) in [
+        (udp(4789, &[8, 0, 0, 0, 0x12, 0x34, 0x56, 0], &frame), eth | 0x400_0000, Some(0x12_3456)),
+        (udp(8472, &[8, 0, 0, 0, 0, 0, 5, 0], &frame), eth | 0x400_0000, Some(5)),
+        // With a word of options.
+        (
+            udp(6081, &[1, 0, 0x65, 0x58, 0xff, 0xff, 0xff, 0, 1, 2, 3, 4], &frame),
+            eth | 0x1000_0000,
+            Some(0xff_ffff),
+        ),
+        (udp(1701, &[0, 2, 0, 7, 0, 8, 0xff, 3, 0, 0x57], &six), eth | 0x800_0000 | 0x10, None),
+        (udp(2152, &[0x30, 0xff, 0, 9, 0, 0, 0, 1], &six), eth | Encapsulation::GTP_USER, None),
+        (gre(&[0, 0, 0x86, 0xdd], &six), eth | 0x40, None),
+        // NVGRE: a segment of three bytes, and a flow of one.
+        (gre(&[0x20, 0, 0x65, 0x58, 0, 0, 9, 0xee], &frame), eth | 0x40, Some(9)),
+        // Ethernet in GRE without a key.
+        (gre(&[0, 0, 0x65, 0x58], &frame), eth | 0x40, None),
+        // A key that is no segment.
+        (gre(&[0x20, 0, 0x86, 0xdd, 0, 0, 9, 0], &six), eth | 0x40, None),
+        // ERSPAN type II: version 1, VLAN 100, session 0x155.
+        (
+            gre(&[0x10, 0, 0x88, 0xbe, 0, 0, 0, 1, 0x10, 100, 1, 0x55, 0, 0, 0, 0], &frame),
+            eth | 0x40 | Encapsulation::ERSPAN,
+            Some(0x155),
+        ),
+        ((41, six.clone()), eth | 0x100, None),
+    ] {
+        let bytes = [ether(ethertype::IPV4), ipv4(protocol, &payload)].concat();
+        let packet = decode(1, &bytes, bytes.len() as u32, Tunnels::Discover);
+        assert_eq!(ip(&packet).payload, UDP);
+        assert_eq!((packet.encapsulation.0, packet.vni), (bits, vni), "{payload:x?}");
+    }
+}
+
+#[test]
+fn the_number_of_the_innermost_overlay_counts() {
+    let vxlan = |vni: u8, inner: &[u8]| {
+        let udp = [0x12, 0xb5, 0x12, 0xb5, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, vni, 0];
+        [ether(ethertype::IPV4), ipv4(17, &[&udp[..], inner].concat())].concat()
+    };
+    let read = |bytes: &[u8]| {
+        let packet = decode(1, bytes, bytes.len() as u32, Tunnels::Discover);
+        (packet.vni, ip(&packet).payload.len())
+    };
+    let inner = [ether(ethertype::IPV6), ipv6(17, &UDP)].concat();
+    assert_eq!(read(&vxlan(1, &vxlan(2, &inner))), (Some(2), UDP.len()));
+    // One that is cut off has a flow of its own, which is outside of it.
+    let cut = vxlan(1, &vxlan(2, &[]));
+    assert_eq!(read(&cut).0, Some(1));
+    assert_eq!(read(&vxlan(1, &[])).0, None);
+}
+
 #[test]
 fn what_is_no_tunnel_stays_what_it_is() {
     // A port of VXLAN without its flag; GRE with an unknown type.

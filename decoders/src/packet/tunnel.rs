@@ -2,7 +2,7 @@
 
 use super::ip::protocol;
 use super::link::Kind;
-use super::{Encapsulation, Header, Ip, Packet, Rest, be16, ethertype};
+use super::{Encapsulation, Header, Ip, Packet, Rest, be16, be32, ethertype};
 
 /// Ports of UDP that announce a tunnel (IANA).
 mod port {
@@ -30,9 +30,9 @@ pub(super) fn may_be_udp(payload: &[u8]) -> bool {
 pub(super) fn decode(ip: &Ip<'_>, packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<Header> {
     let mut inner = *rest;
     let outer = if ip.is_v6 { Encapsulation::IPV6 } else { Encapsulation::IPV4 };
-    let (header, bits) = match ip.protocol {
-        protocol::GRE => (gre(&mut inner)?, Encapsulation::GRE),
-        protocol::IPV4 | protocol::IPV6 => (Header::Ip, outer),
+    let Tunnel { header, bits, vni } = match ip.protocol {
+        protocol::GRE => gre(&mut inner)?,
+        protocol::IPV4 | protocol::IPV6 => Tunnel::new(Header::Ip, outer),
         protocol::UDP => udp(&mut inner)?,
         _ => return None,
     };
@@ -40,12 +40,31 @@ pub(super) fn decode(ip: &Ip<'_>, packet: &mut Packet<'_>, rest: &mut Rest<'_>) 
         return None;
     }
     packet.encapsulation.add(bits);
+    packet.vni = vni.or(packet.vni);
     *rest = inner;
     Some(header)
 }
 
+/// A tunnel: what is in it, what it is, and its number if it has one.
+pub(super) struct Tunnel {
+    pub(super) header: Header,
+    pub(super) bits: u32,
+    pub(super) vni: Option<u32>,
+}
+
+impl Tunnel {
+    const fn new(header: Header, bits: u32) -> Self {
+        Self { header, bits, vni: None }
+    }
+
+    /// `word` has the number in its upper three bytes.
+    const fn numbered(header: Header, bits: u32, word: u32) -> Self {
+        Self { header, bits, vni: Some(word >> 8) }
+    }
+}
+
 /// GRE of RFC 2784 and RFC 2890, and version 1, which carries PPP (RFC 2637).
-fn gre(rest: &mut Rest<'_>) -> Option<Header> {
+pub(super) fn gre(rest: &mut Rest<'_>) -> Option<Tunnel> {
     let header: &[u8; 4] = rest.take()?;
     let (flags, kind) = (be16(header, 0)?, be16(header, 2)?);
     let has = |bit: u16| usize::from(flags & bit != 0);
@@ -53,42 +72,34 @@ fn gre(rest: &mut Rest<'_>) -> Option<Header> {
     match flags & 7 {
         0 => {
             let checksum = usize::from(flags & (checksum | routing) != 0);
+            let number = be32(rest.bytes, 4 * checksum);
             rest.skip(4 * (checksum + has(key) + has(sequence)))?;
             if flags & routing != 0 {
                 return None; // Source routes of RFC 1701, which RFC 2784 has removed.
             }
             // A frame of ERSPAN without a sequence number has no ERSPAN header.
             if kind == ethertype::ERSPAN && flags & sequence == 0 {
-                return Some(Header::Link(Kind::Ethernet));
+                return Some(Tunnel::new(Header::Link(Kind::Ethernet), Encapsulation::GRE));
+            }
+            // NVGRE: RFC 7637 §3.2.
+            if kind == ethertype::BRIDGE && flags & key != 0 {
+                let header = Header::Ethertype(kind);
+                return Some(Tunnel::numbered(header, Encapsulation::GRE, number?));
             }
         }
         1 => rest.skip(4 * (1 + has(sequence) + has(0x80)))?,
         _ => return None,
     }
-    Some(Header::Ethertype(kind))
+    Some(Tunnel::new(Header::Ethertype(kind), Encapsulation::GRE))
 }
 
 /// A tunnel in UDP, by its port.
-fn udp(rest: &mut Rest<'_>) -> Option<(Header, u32)> {
+fn udp(rest: &mut Rest<'_>) -> Option<Tunnel> {
     let header: &[u8; 8] = rest.take()?;
     let (source, destination) = (be16(header, 0)?, be16(header, 2)?);
     match destination {
-        port::VXLAN | port::VXLAN_OLD => {
-            // RFC 7348 §5: only the flag of a valid number, and the last byte is 0.
-            let header: &[u8; 8] = rest.take()?;
-            (header[0] & 8 != 0 && header[7] == 0)
-                .then_some((Header::Link(Kind::Ethernet), Encapsulation::IPV4))
-        }
-        port::GENEVE => {
-            // RFC 8926 §3.4: version 0, the length of the options in words.
-            let header: &[u8; 8] = rest.take()?;
-            let kind = be16(header, 2)?;
-            if header[0] & 0xc0 != 0 {
-                return None;
-            }
-            rest.skip(usize::from(header[0] & 0x3f) * 4)?;
-            Some((Header::Ethertype(kind), Encapsulation::IPV4))
-        }
+        port::VXLAN | port::VXLAN_OLD => vxlan(rest),
+        port::GENEVE => geneve(rest),
         _ if destination == port::GTP_USER || source == port::GTP_USER => {
             // 3GPP TS 29.281 §5.1: version 1, a packet of the user.
             let header: &[u8; 8] = rest.take()?;
@@ -98,7 +109,7 @@ fn udp(rest: &mut Rest<'_>) -> Option<(Header, u32)> {
             if header[0] & 7 != 0 {
                 rest.skip(4)?;
             }
-            Some((Header::Ip, Encapsulation::IPV4))
+            Some(Tunnel::new(Header::Ip, Encapsulation::GTP_USER))
         }
         _ if destination == port::L2TP && source == port::L2TP => l2tp(rest),
         _ if destination == port::TEREDO || source == port::TEREDO => teredo(rest),
@@ -106,8 +117,27 @@ fn udp(rest: &mut Rest<'_>) -> Option<(Header, u32)> {
     }
 }
 
+/// RFC 7348 §5: only the flag of a valid number, and the last byte is 0.
+pub(super) fn vxlan(rest: &mut Rest<'_>) -> Option<Tunnel> {
+    let header: &[u8; 8] = rest.take()?;
+    let (inner, number) = (Header::Link(Kind::Ethernet), be32(header, 4)?);
+    let is_valid = header[0] & 8 != 0 && header[7] == 0;
+    is_valid.then_some(Tunnel::numbered(inner, Encapsulation::VXLAN, number))
+}
+
+/// RFC 8926 §3.4: version 0, the length of the options in words.
+pub(super) fn geneve(rest: &mut Rest<'_>) -> Option<Tunnel> {
+    let header: &[u8; 8] = rest.take()?;
+    let (inner, number) = (Header::Ethertype(be16(header, 2)?), be32(header, 4)?);
+    if header[0] & 0xc0 != 0 {
+        return None;
+    }
+    rest.skip(usize::from(header[0] & 0x3f) * 4)?;
+    Some(Tunnel::numbered(inner, Encapsulation::GENEVE, number))
+}
+
 /// L2TP version 2, a data message: RFC 2661 §3.1.
-fn l2tp(rest: &mut Rest<'_>) -> Option<(Header, u32)> {
+fn l2tp(rest: &mut Rest<'_>) -> Option<Tunnel> {
     let flags = u16::from_be_bytes(*rest.take()?);
     let has = |bit: u16| usize::from(flags & bit != 0);
     if flags & 0x8000 != 0 || flags & 15 != 2 {
@@ -119,11 +149,11 @@ fn l2tp(rest: &mut Rest<'_>) -> Option<(Header, u32)> {
         let offset = u16::from_be_bytes(*rest.take()?);
         rest.skip(usize::from(offset))?;
     }
-    Some((Header::Link(Kind::Ppp), Encapsulation::PPP))
+    Some(Tunnel::new(Header::Link(Kind::Ppp), Encapsulation::L2TP))
 }
 
 /// Teredo: RFC 4380 §5.1.1, an authentication header and an origin may come first.
-fn teredo(rest: &mut Rest<'_>) -> Option<(Header, u32)> {
+fn teredo(rest: &mut Rest<'_>) -> Option<Tunnel> {
     for _ in 0..2 {
         match *rest.peek::<4>()? {
             [0, 1, identifier, authentication] => {
@@ -133,5 +163,5 @@ fn teredo(rest: &mut Rest<'_>) -> Option<(Header, u32)> {
             _ => break,
         }
     }
-    (rest.bytes.first()? >> 4 == 6).then_some((Header::Ip, Encapsulation::TEREDO))
+    (rest.bytes.first()? >> 4 == 6).then_some(Tunnel::new(Header::Ip, Encapsulation::TEREDO))
 }

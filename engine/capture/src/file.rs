@@ -5,11 +5,11 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::buffer::Buffer;
 use crate::error::{CaptureError, Fault};
-use crate::follow::Following;
+use crate::follow::{Following, Over};
 use crate::frame::{Found, Frame, Skipped};
 use crate::pcap::Pcap;
 use crate::pcapng::PcapNg;
@@ -44,6 +44,14 @@ pub struct Options {
     pub stop: Option<Arc<AtomicBool>>,
 }
 
+impl Options {
+    /// What ends the wait.
+    fn over(&self) -> Over {
+        let stop = self.stop.clone();
+        Box::new(move || stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed)))
+    }
+}
+
 /// A capture, read packet by packet.
 ///
 /// Reading ends after the first error, and where the file ends, even within a record.
@@ -70,7 +78,7 @@ impl CaptureFile {
         let name = path.display().to_string();
         let wrong = |error| CaptureError::Open { name: name.clone(), error };
         let reader: Box<dyn Read + Send> = if options.follow {
-            Box::new(Following::open(path, options.stop.clone()).map_err(wrong)?)
+            Box::new(Following::open(path, options.over()).map_err(wrong)?)
         } else {
             Box::new(File::open(path).map_err(wrong)?)
         };
@@ -84,11 +92,26 @@ impl CaptureFile {
         options: &Options,
     ) -> Result<Self, CaptureError> {
         let reader: Box<dyn Read + Send> = if options.follow {
-            Box::new(Following::new(reader, options.stop.clone()))
+            Box::new(Following::new(reader, options.over()))
         } else {
             Box::new(reader)
         };
         Self::start(reader, name.to_owned(), options)
+    }
+
+    /// Reads an open file while it grows. Errors have `name`. At the end it waits for more until
+    /// `over` returns `true`, which is asked every 100 ms: then it reads what has been written by
+    /// then, and ends. A regular file that has become shorter than what was read ends, too.
+    ///
+    /// A FIFO should be open without blocking (`O_NONBLOCK`).
+    pub fn follow(
+        file: File,
+        name: &str,
+        options: &Options,
+        over: impl FnMut() -> bool + Send + 'static,
+    ) -> Result<Self, CaptureError> {
+        let reader = Following::of_file(file, Box::new(over));
+        Self::start(Box::new(reader), name.to_owned(), options)
     }
 
     fn start(

@@ -156,6 +156,37 @@ fn a_growing_file_is_followed() {
     assert_eq!(reading.join().unwrap().packets, packets);
 }
 
+/// A writer that writes its last packets, and only then shows that it has ended.
+#[test]
+fn what_was_written_before_a_capture_was_over_is_read() {
+    let packets = three();
+    let whole = pcap(Order::Little, &packets);
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(&whole[..30]).unwrap();
+    let (mut writer, rest) = (file.reopen().unwrap(), whole[30..].to_vec());
+    let at = std::io::SeekFrom::Start(30);
+    std::io::Seek::seek(&mut writer, at).unwrap();
+    let over = move || writer.write_all(&rest).is_ok();
+    let followed =
+        CaptureFile::follow(file.reopen().unwrap(), "a", &Options::default(), over).unwrap();
+    assert_eq!(drain(followed).packets, packets);
+}
+
+#[test]
+fn a_followed_file_that_is_emptied_ends() {
+    let packets = three();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), pcap(Order::Little, &packets)).unwrap();
+    let opened = file.reopen().unwrap();
+    let over = move || {
+        opened.set_len(0).unwrap();
+        false
+    };
+    let followed =
+        CaptureFile::follow(file.reopen().unwrap(), "a", &Options::default(), over).unwrap();
+    assert_eq!(drain(followed).packets, packets);
+}
+
 #[test]
 fn following_stops_without_a_writer() {
     let folder = tempfile::tempdir().unwrap();

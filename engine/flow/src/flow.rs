@@ -1,10 +1,10 @@
 //! One flow, and what a packet changes in it.
 
-use panoptes_decoders::packet::transport::{Esp, Icmp as Message, Tcp as Segment, protocol};
+use panoptes_decoders::packet::transport::{Esp, Icmp as Message, Tcp as Segment, flag, protocol};
 use panoptes_decoders::packet::{Arp as ArpPacket, ArpOperation, Ip, Network, Packet};
 use panoptes_sinks::flow::{
-    Arp, Cause, Detail, Direction, Esp as EspDetail, FlowRecord, Icmp, Kind, Side, TcpSide, status,
-    tcp_status,
+    Arp, Cause, Detail, Direction, Esp as EspDetail, FlowRecord, Icmp, Kind, Side, TcpSide,
+    TcpState, status, tcp_status,
 };
 
 use crate::queues::Waits;
@@ -47,6 +47,16 @@ pub(crate) struct Effect<'a> {
     pub(crate) data_length: u32,
     /// Whether it begins another flow, and was not counted.
     pub(crate) restarts: bool,
+    /// Whether its sender is the source of the flow, which the other end was until now; it was not
+    /// counted.
+    pub(crate) turns_round: bool,
+}
+
+impl<'a> Effect<'a> {
+    /// That of a packet that changes nothing but counters.
+    pub(crate) const fn of(data: &'a [u8], data_length: u32) -> Self {
+        Self { is_active: true, data, data_length, restarts: false, turns_round: false }
+    }
 }
 
 impl Flow {
@@ -62,11 +72,37 @@ impl Flow {
         }
     }
 
+    /// Whether it is a connection of TCP that may go on after any pause. Argus also remembers those
+    /// that have ended, and SYNs without an answer: a flood of SYNs would drive out all others.
+    pub(crate) fn may_go_on(&self) -> bool {
+        let Detail::Tcp(tcp) = &self.record.detail else { return false };
+        let have_both_ended = tcp.source.status & tcp.destination.status & tcp_status::FIN != 0;
+        match tcp.state {
+            TcpState::SynReceived
+            | TcpState::Established
+            | TcpState::FinWait1
+            | TcpState::FinWait2 => !have_both_ended,
+            TcpState::Closed | TcpState::Listen | TcpState::SynSent | TcpState::Closing => false,
+        }
+    }
+
+    /// Makes the destination the source.
+    pub(crate) fn turn_round(&mut self) {
+        let record = &mut self.record;
+        record.key = record.key.reversed();
+        record.hardware.reverse();
+        record.vnis.reverse();
+        core::mem::swap(&mut record.source, &mut record.destination);
+        if let Detail::Tcp(tcp) = &mut record.detail {
+            *tcp = tcp.reversed();
+        }
+    }
+
     /// Begins a new record of the same flow.
     pub(crate) fn renew(&mut self) {
         let record = &mut self.record;
         record.cause = Cause::Status;
-        record.error = None;
+        (record.error, record.vnis) = (None, [None; 2]);
         for side in [&mut record.source, &mut record.destination] {
             *side = Side {
                 ttl: side.ttl,
@@ -141,6 +177,10 @@ impl Flow {
         if let Some(mpls) = packet.mpls {
             (side.mpls, side.mpls_depth) = (mpls.word, mpls.depth);
         }
+        if let Some(vni) = packet.vni {
+            self.record.vnis[direction as usize] = Some(vni);
+        }
+        let side = self.record.side(direction);
         if let Network::Ip(ip) = &packet.network {
             side.status |= status::IP;
             (side.ttl, side.tos) = (ip.ttl, ip.tos);
@@ -160,7 +200,7 @@ impl Flow {
         is_first: bool,
         now_ns: i64,
     ) -> Effect<'a> {
-        let mut effect = Effect { is_active: true, data: &[], data_length: 0, restarts: false };
+        let mut effect = Effect::of(&[], 0);
         match &packet.network {
             Network::Ip(ip) => {
                 (effect.data, effect.data_length) = (ip.payload, ip.payload_length);
@@ -222,7 +262,18 @@ impl Flow {
         now_ns: i64,
         effect: &mut Effect<'_>,
     ) {
-        match &mut self.record.detail {
+        let record = &mut self.record;
+        match &mut record.detail {
+            // Readers add up the records of a flow, so all have the same source.
+            Detail::Tcp(tcp)
+                if segment.flags & flag::SYN != 0
+                    && record.sequence == 0
+                    && record.source.application_bytes == 0
+                    && record.destination.application_bytes == 0
+                    && tcp::turns_round(tcp, direction, segment) =>
+            {
+                effect.turns_round = true;
+            }
             Detail::Tcp(tcp) => match tcp::follow(tcp, direction, segment, ip.id, now_ns) {
                 Outcome::Continues { is_active } => effect.is_active = is_active,
                 Outcome::Restarts => effect.restarts = true,

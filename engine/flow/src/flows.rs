@@ -1,10 +1,11 @@
-//! All flows: finding the one of a packet, reporting, removing.
+//! All flows: finding the one of a packet, counting it, and what is due.
+
+mod ending;
 
 use core::hint::select_unpredictable;
 
 use panoptes_decoders::packet::transport::{Icmp as Message, protocol};
 use panoptes_decoders::packet::{Ip, Network, Packet};
-use panoptes_sinks::flow::argus::Extra;
 use panoptes_sinks::flow::{
     Cause, Direction, FlowKey, FlowRecord, Interval, Intervals, Jitter, Kind,
 };
@@ -21,8 +22,9 @@ use crate::user::UserData;
 
 /// How often the queues are looked at, in nanoseconds.
 const TICK_NS: i64 = 200_000_000;
-/// Number of flows among which the one is searched that is idle for longest.
-const CANDIDATES: usize = 32;
+
+/// An odd number (the golden ratio of 2^64): multiplied by it, all numbers stay different.
+const OVERLAY_FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// All flows.
 #[derive(Debug)]
@@ -92,11 +94,13 @@ impl Flows {
     }
 
     pub fn counts(&self) -> Counts {
-        let tracked = self.slots.len() - self.free.len();
+        let fallow = u64::from(self.queues.fallow());
+        let tracked = (self.slots.len() - self.free.len()) as u64 - fallow;
         let of_applications = self.applications.as_ref().map(|all| all.overflows());
         let (given_up, resolutions_overflowed) = of_applications.unwrap_or_default();
         Counts {
-            tracked: tracked as u64,
+            tracked,
+            fallow,
             lost_user_bytes: self.user.lost_bytes(),
             given_up,
             resolutions_overflowed,
@@ -206,13 +210,14 @@ impl Flows {
         arrival: Arrival,
         reports: &mut impl Reports,
     ) {
-        let hash = self.hash(&key);
-        let (mut flow, mut direction, is_first) = match self.find::<IS_PLAIN>(hash, &key) {
+        let overlay = if IS_PLAIN { 0 } else { self.overlay_of(packet) };
+        let hash = self.hash(&key, overlay);
+        let (mut flow, mut direction, is_first) = match self.find::<IS_PLAIN>(hash, &key, overlay) {
             Some((flow, direction)) => {
                 self.wake(flow, reports);
                 (flow, direction, false)
             }
-            None => match self.add(hash, key, reports) {
+            None => match self.add(hash, (key, overlay), reports) {
                 Some(flow) => (flow, Direction::FromSource, true),
                 None => return self.counts.unaccounted += 1,
             },
@@ -225,6 +230,10 @@ impl Flows {
         if effect.restarts {
             direction = Direction::FromSource;
             effect = self.restart(flow, key, packet, now_ns, reports);
+        }
+        if effect.turns_round {
+            direction = Direction::FromSource;
+            effect = self.turn_round(flow, packet, now_ns);
         }
         let mut counted = effect.data_length;
         if let Network::Ip(ip) = &packet.network {
@@ -240,7 +249,7 @@ impl Flows {
                 self.expect_fragments(flow, ip, &key, direction, reports);
             }
             if matches!(ip.protocol, protocol::ICMP | protocol::ICMPV6) {
-                self.refer(ip, now_ns);
+                self.refer(ip, overlay, now_ns);
             }
         }
         self.slots[flow as usize].count(packet, direction, counted, arrival);
@@ -267,7 +276,7 @@ impl Flows {
             Network::Ip(ip) => (ip.payload, ip.payload_length),
             _ => (&[][..], 0),
         };
-        let effect = Effect { is_active: true, data, data_length, restarts: false };
+        let effect = Effect::of(data, data_length);
         self.slots[flow as usize].count(packet, direction, data_length, arrival);
         self.keep(flow, direction, &effect, arrival);
     }
@@ -275,7 +284,7 @@ impl Flows {
     /// The same for both directions. Which one it is cannot be predicted, so nothing branches here.
     #[expect(clippy::needless_bitwise_bool, reason = "a lazy operator branches")]
     #[inline]
-    fn hash(&self, key: &FlowKey) -> u64 {
+    fn hash(&self, key: &FlowKey, overlay: u32) -> u64 {
         let (source, destination) = (key.source.value(), key.destination.value());
         let is_less = source < destination;
         let is_same = source == destination;
@@ -283,12 +292,19 @@ impl Flows {
         let (words, reversed) = (key.words(), key.reversed().words());
         let ordered: [u64; 5] =
             core::array::from_fn(|at| select_unpredictable(in_order, words[at], reversed[at]));
-        self.key.hash_numbers(ordered)
+        // Only numbers of the same key could have the same hash, and an odd factor keeps them
+        // apart.
+        self.key.hash_numbers(ordered) ^ u64::from(overlay).wrapping_mul(OVERLAY_FACTOR)
     }
 
     #[expect(clippy::inline_always, reason = "each packet needs it")]
     #[inline(always)]
-    fn find<const IS_PLAIN: bool>(&self, hash: u64, key: &FlowKey) -> Option<(u32, Direction)> {
+    fn find<const IS_PLAIN: bool>(
+        &self,
+        hash: u64,
+        key: &FlowKey,
+        overlay: u32,
+    ) -> Option<(u32, Direction)> {
         let is_one_way = !IS_PLAIN
             && self.settings.is_unidirectional
             && !matches!(key.kind, Kind::Arp | Kind::Rarp);
@@ -303,7 +319,8 @@ impl Flows {
             prefetch(&record.detail);
             let known = record.key.words();
             is_from_source = differences(&known, &words) == 0;
-            is_from_source | (differences(&known, &reversed) == 0)
+            let is_known = is_from_source | (differences(&known, &reversed) == 0);
+            is_known && (IS_PLAIN || record.overlay == overlay)
         })?;
         let (from_source, from_destination) = (Direction::FromSource, Direction::FromDestination);
         Some((flow, select_unpredictable(is_from_source, from_source, from_destination)))
@@ -311,8 +328,14 @@ impl Flows {
 
     /// The same for rare packets, apart from the code for all.
     #[inline(never)]
-    fn find_rarely(&self, key: &FlowKey) -> Option<(u32, Direction)> {
-        self.find::<false>(self.hash(key), key)
+    fn find_rarely(&self, key: &FlowKey, overlay: u32) -> Option<(u32, Direction)> {
+        self.find::<false>(self.hash(key, overlay), key, overlay)
+    }
+
+    /// What of a packet's overlay identifies its flow.
+    fn overlay_of(&self, packet: &Packet<'_>) -> u32 {
+        let vni = packet.vni.filter(|_| self.settings.has_overlays);
+        vni.map_or(0, |vni| vni.saturating_add(1))
     }
 
     /// Fetches a flow that will be needed soon.
@@ -379,8 +402,9 @@ impl Flows {
         }
     }
 
-    /// Adds a flow; `None` if there is no room even after a removal.
-    fn add(&mut self, hash: u64, key: FlowKey, reports: &mut impl Reports) -> Option<u32> {
+    /// Adds a flow with a key, and what of its overlay belongs to that; `None` if there is no room
+    /// even after a removal.
+    fn add(&mut self, hash: u64, key: (FlowKey, u32), reports: &mut impl Reports) -> Option<u32> {
         let flow = match self.free.pop() {
             Some(flow) => {
                 self.prefetch(self.free.last().copied());
@@ -416,12 +440,12 @@ impl Flows {
     }
 
     /// Begins a flow in a slot that is in no queue.
-    fn begin(&mut self, flow: u32, hash: u64, key: FlowKey) {
+    fn begin(&mut self, flow: u32, hash: u64, (key, overlay): (FlowKey, u32)) {
         self.counts.flows += 1;
         let place = &mut self.places[flow as usize];
         (place.hash, place.number) = (hash, place.number.wrapping_add(1));
         place.is_written = false;
-        let record = FlowRecord { key, ..FlowRecord::default() };
+        let record = FlowRecord { key, overlay, ..FlowRecord::default() };
         self.slots[flow as usize] = Flow { record, ..Flow::default() };
         if let Some(jitter) = self.jitter.get_mut(flow as usize) {
             *jitter = Jitter::default();
@@ -448,8 +472,27 @@ impl Flows {
     ) -> Effect<'a> {
         self.report(flow, Some(Cause::Stop), reports);
         self.queues.remove(&mut self.places, flow);
-        self.begin(flow, self.places[flow as usize].hash, key);
+        let overlay = self.slots[flow as usize].record.overlay;
+        self.begin(flow, self.places[flow as usize].hash, (key, overlay));
         self.slots[flow as usize].follow(packet, Direction::FromSource, true, now_ns)
+    }
+
+    /// Makes the destination of a flow its source, and goes on with a packet that it has sent. No
+    /// end has sent data, and no record has the flow.
+    #[cold]
+    fn turn_round<'a>(&mut self, flow: u32, packet: &Packet<'a>, now_ns: i64) -> Effect<'a> {
+        if let Some(jitter) = self.jitter.get_mut(flow as usize) {
+            core::mem::swap(&mut jitter.source, &mut jitter.destination);
+        }
+        if let Some(squares) = self.squares.get_mut(flow as usize) {
+            squares.reverse();
+        }
+        if let Some(applications) = &mut self.applications {
+            applications.turn_round(flow);
+        }
+        let slot = &mut self.slots[flow as usize];
+        slot.turn_round();
+        slot.follow(packet, Direction::FromSource, false, now_ns)
     }
 
     /// The flow to which fragments without ports belong, if its first fragment was seen.
@@ -480,10 +523,11 @@ impl Flows {
         let mut wanted = identity::of_fragment(ip, addresses);
         wanted.protocol = ip.protocol;
         let number = self.places[flow as usize].number;
-        let hash = self.hash(&wanted);
-        let fragments = match self.find_rarely(&wanted) {
+        let overlay = self.slots[flow as usize].record.overlay;
+        let hash = self.hash(&wanted, overlay);
+        let fragments = match self.find_rarely(&wanted, overlay) {
             Some((fragments, _)) => fragments,
-            None => match self.add(hash, wanted, reports) {
+            None => match self.add(hash, (wanted, overlay), reports) {
                 Some(fragments) => fragments,
                 None => return,
             },
@@ -517,7 +561,7 @@ impl Flows {
 
     /// Adds an error message to the flow whose packet it quotes.
     #[inline(never)]
-    fn refer(&mut self, ip: &Ip<'_>, now_ns: i64) {
+    fn refer(&mut self, ip: &Ip<'_>, overlay: u32, now_ns: i64) {
         let wanted = if ip.is_v6 { protocol::ICMPV6 } else { protocol::ICMP };
         if ip.protocol != wanted || !ip.is_first_fragment() {
             return;
@@ -527,7 +571,7 @@ impl Flows {
         };
         let Some(quoted) = message.quoted() else { return };
         let key = identity::of_ip(&quoted);
-        let Some((flow, _)) = self.find_rarely(&key) else { return };
+        let Some((flow, _)) = self.find_rarely(&key, overlay) else { return };
         if self.places[flow as usize].is_written {
             return;
         }
@@ -556,123 +600,6 @@ impl Flows {
         if let Some(squares) = self.squares.get_mut(flow as usize) {
             let size = u64::from(arrival.bytes);
             squares[end] = squares[end].saturating_add(size * size);
-        }
-    }
-
-    /// Reports the flows whose status interval has passed.
-    fn report_due(&mut self, reports: &mut impl Reports) {
-        while let Some(flow) = self.queues.first(Waits::Status) {
-            let since_ns = self.places[flow as usize].since_ns;
-            if self.now_ns.saturating_sub(since_ns) < self.settings.status_interval_ns {
-                break;
-            }
-            self.prefetch(Queues::after(&self.places, flow));
-            self.report(flow, None, reports);
-            let queue = self.slots[flow as usize].idle_queue();
-            self.queues.remove(&mut self.places, flow);
-            self.queues.add(&mut self.places, flow, queue, self.now_ns);
-        }
-    }
-
-    fn remove_idle(&mut self) {
-        let timeouts = self.settings.timeouts;
-        for queue in Waits::IDLE {
-            let timeout_ns = match queue {
-                Waits::IdleTcp => timeouts.tcp_ns,
-                Waits::IdleIcmp => timeouts.icmp_ns,
-                Waits::IdleArp => timeouts.arp_ns,
-                Waits::IdleFragment => timeouts.fragment_ns,
-                Waits::IdleOther => timeouts.other_ns,
-                _ => timeouts.ip_ns,
-            };
-            while let Some(flow) = self.queues.first(queue) {
-                let since_ns = self.places[flow as usize].since_ns;
-                if self.now_ns.saturating_sub(since_ns) < timeout_ns {
-                    break;
-                }
-                self.remove(flow);
-            }
-        }
-    }
-
-    fn remove(&mut self, flow: u32) {
-        self.queues.remove(&mut self.places, flow);
-        let place = &mut self.places[flow as usize];
-        place.number = place.number.wrapping_add(1);
-        let hash = place.hash;
-        self.user.clear(flow);
-        self.index.remove(hash, flow);
-        self.free.push(flow);
-    }
-
-    /// Removes the flow that is idle for longest, and reports it first if there is anything.
-    fn evict(&mut self, reports: &mut impl Reports) {
-        let idle = Waits::IDLE.iter().filter_map(|queue| self.queues.first(*queue));
-        let last_ns = |flow: u32| self.slots[flow as usize].record.times().1;
-        let oldest = idle.min_by_key(|flow| last_ns(*flow));
-        let flow = oldest.or_else(|| {
-            let mut next = self.queues.first(Waits::Status);
-            let mut best: Option<u32> = None;
-            for _ in 0..CANDIDATES {
-                let Some(flow) = next else { break };
-                if best.is_none_or(|best| last_ns(flow) < last_ns(best)) {
-                    best = Some(flow);
-                }
-                next = Queues::after(&self.places, flow);
-            }
-            best
-        });
-        if let Some(flow) = flow {
-            self.counts.evicted += 1;
-            self.report(flow, None, reports);
-            self.remove(flow);
-        }
-    }
-
-    /// Reports a flow if it has packets that no record has.
-    fn report(&mut self, flow: u32, cause: Option<Cause>, reports: &mut impl Reports) {
-        let place = &mut self.places[flow as usize];
-        if place.is_written {
-            return;
-        }
-        let slot = &mut self.slots[flow as usize];
-        if slot.record.source.packets + slot.record.destination.packets == 0 {
-            return;
-        }
-        if slot.record.sequence == 0 {
-            self.last_sequence = self.last_sequence.checked_add(1).unwrap_or(1);
-            slot.record.sequence = self.last_sequence;
-        }
-        if let Some(cause) = cause {
-            slot.record.cause = cause;
-        }
-        place.is_written = true;
-        self.counts.records += 1;
-        let user = self.user.of(flow);
-        let applications = self.applications.as_deref();
-        let known = applications.map(|all| all.of(flow)).unwrap_or_default();
-        let jitter = self.jitter.get(flow as usize);
-        let size_squares = self.squares.get(flow as usize).copied();
-        let extra = Extra { jitter, user, size_squares, ..known };
-        reports.report(&self.slots[flow as usize].record, &extra);
-    }
-
-    /// Reports all flows that have packets that no record has, and removes all.
-    pub fn finish(&mut self, reports: &mut impl Reports) {
-        for queue in Waits::IDLE.into_iter().chain([Waits::Status]) {
-            while let Some(flow) = self.queues.first(queue) {
-                self.prefetch(Queues::after(&self.places, flow));
-                self.report(flow, None, reports);
-                self.remove(flow);
-            }
-        }
-        self.report_resolutions(reports);
-    }
-
-    /// Reports the answers of DNS since the last such report.
-    pub fn report_resolutions(&mut self, reports: &mut impl Reports) {
-        if let Some(applications) = &mut self.applications {
-            applications.report_resolutions(reports);
         }
     }
 }

@@ -22,19 +22,22 @@ pub(crate) enum Waits {
     IdleArp,
     IdleFragment,
     IdleOther,
+    /// A TCP connection whose idle timeout has passed, and that may go on.
+    Fallow,
 }
 
 impl Waits {
     /// The queues of idle flows.
-    pub(crate) const IDLE: [Self; 6] = [
+    pub(crate) const IDLE: [Self; 7] = [
         Self::IdleTcp,
         Self::IdleIp,
         Self::IdleIcmp,
         Self::IdleArp,
         Self::IdleFragment,
         Self::IdleOther,
+        Self::Fallow,
     ];
-    const COUNT: usize = 8;
+    const COUNT: usize = 9;
 }
 
 /// A flow's place in a queue, and what its removal needs.
@@ -68,11 +71,13 @@ pub(crate) type Places = Vec<Place>;
 pub(crate) struct Queues {
     first: [u32; Waits::COUNT],
     last: [u32; Waits::COUNT],
+    /// Number of flows in [`Waits::Fallow`].
+    fallow: u32,
 }
 
 impl Queues {
     pub(crate) const fn new() -> Self {
-        Self { first: [NONE; Waits::COUNT], last: [NONE; Waits::COUNT] }
+        Self { first: [NONE; Waits::COUNT], last: [NONE; Waits::COUNT], fallow: 0 }
     }
 
     /// The flow that has waited for longest.
@@ -81,8 +86,14 @@ impl Queues {
         (first != NONE).then_some(first)
     }
 
+    /// Number of connections that are remembered after their idle timeout.
+    pub(crate) const fn fallow(&self) -> u32 {
+        self.fallow
+    }
+
     /// Adds a flow that is in no queue.
     pub(crate) fn add(&mut self, places: &mut Places, flow: u32, queue: Waits, now_ns: i64) {
+        self.fallow += u32::from(queue == Waits::Fallow);
         let last = core::mem::replace(&mut self.last[queue as usize], flow);
         let place = &mut places[flow as usize];
         *place = Place { previous: last, next: NONE, since_ns: now_ns, queue, ..*place };
@@ -99,6 +110,7 @@ impl Queues {
         if queue == Waits::Nowhere {
             return;
         }
+        self.fallow -= u32::from(queue == Waits::Fallow);
         (place.previous, place.next, place.queue) = (NONE, NONE, Waits::Nowhere);
         match previous {
             NONE => self.first[queue as usize] = next,
@@ -130,7 +142,7 @@ mod tests {
         fn queues_agree_with_lists(
             steps in proptest::collection::vec((0..20_u32, 0..3_usize), 0..200),
         ) {
-            let kinds = [Waits::Nowhere, Waits::Status, Waits::IdleTcp];
+            let kinds = [Waits::Nowhere, Waits::Status, Waits::Fallow];
             let mut places = vec![Place::default(); 20];
             let (mut queues, mut model) = (Queues::new(), [const { VecDeque::new() }; 3]);
             for (flow, kind) in steps {
@@ -147,6 +159,7 @@ mod tests {
                     let all = std::iter::successors(first, |one| Queues::after(&places, *one));
                     prop_assert_eq!(all.collect::<VecDeque<_>>(), model[kind].clone());
                 }
+                prop_assert_eq!(queues.fallow() as usize, model[2].len());
             }
         }
     }

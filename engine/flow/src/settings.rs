@@ -8,6 +8,9 @@ use crate::user::ControlPorts;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Timeouts {
     pub tcp_ns: i64,
+    /// How long a TCP connection is remembered after that, so that its direction is known when it
+    /// goes on; 0: not at all. `ARGUS_TCP_FALLOW_TIMEOUT` of argus 5.0.3.
+    pub tcp_fallow_ns: i64,
     pub ip_ns: i64,
     pub icmp_ns: i64,
     pub arp_ns: i64,
@@ -16,11 +19,13 @@ pub struct Timeouts {
 }
 
 impl Default for Timeouts {
-    /// Those of argus 3.0.8 (`argus/ArgusModeler.h`).
+    /// Those of argus 3.0.8 (`argus/ArgusModeler.h`). Argus 5.0.3 remembers no idle connections,
+    /// either, unless it is asked to.
     fn default() -> Self {
         let seconds = |count: i64| count * 1_000_000_000;
         Self {
             tcp_ns: seconds(60),
+            tcp_fallow_ns: 0,
             ip_ns: seconds(30),
             icmp_ns: seconds(5),
             arp_ns: seconds(5),
@@ -52,6 +57,9 @@ pub struct Settings {
     pub identity: Identity,
     /// The packets of each direction are a flow of their own; those of ARP are not.
     pub is_unidirectional: bool,
+    /// Packets of different overlays ([`Packet::vni`](panoptes_decoders::packet::Packet)) are of
+    /// different flows.
+    pub has_overlays: bool,
     /// Flows wait by the time that is passed to them alone: packets of live interfaces. Otherwise
     /// by the times of packets, too.
     pub waits_by_clock: bool,
@@ -68,6 +76,7 @@ impl Settings {
             && !self.application.is_on()
             && self.control.is_none()
             && !self.is_unidirectional
+            && !self.has_overlays
     }
 }
 
@@ -85,8 +94,12 @@ pub struct Counts {
     pub lost_user_bytes: u64,
     /// Packets without a flow: their link layer could not be read, or there was no room.
     pub unaccounted: u64,
-    /// Flows that are tracked now.
+    /// Flows that are tracked now, without those that are only remembered.
     pub tracked: u64,
+    /// Idle connections that are remembered now ([`Timeouts::tcp_fallow_ns`]).
+    pub fallow: u64,
+    /// Those that were forgotten because other flows needed their room.
+    pub forgotten: u64,
     /// Beginnings of streams that were given up, as too many others were put together.
     pub given_up: u64,
     /// How often the answers of DNS were reported early, as there were too many.

@@ -9,6 +9,10 @@ const OVERTAKEN_MAX: u16 = 5000;
 /// A packet that was overtaken comes this soon after the one that overtook it, in nanoseconds.
 /// Senders wait longer before they send again (`TCP_RTO_MIN`, include/net/tcp.h: 200 ms).
 const OVERTAKEN_NS: i64 = 100_000_000;
+/// After a pause of both ends as long as this one, in nanoseconds, a SYN with another number is of
+/// another connection. Linux sends a SYN again after 64 s at most, with the same number
+/// (`tcp_syn_retries` in Documentation/networking/ip-sysctl.rst).
+const PAUSE_NS: i64 = 60_000_000_000;
 
 /// What a segment was for its flow.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -104,7 +108,8 @@ pub(crate) fn follow(
     now_ns: i64,
 ) -> Outcome {
     let flags = segment.flags;
-    if is_syn(flags) && may_restart(tcp, direction, segment) {
+    let begins = flags & (flag::SYN | flag::FIN | flag::RST) == flag::SYN;
+    if begins && may_restart(tcp, direction, segment, now_ns) {
         return Outcome::Restarts;
     }
     tcp.has_continued = true;
@@ -123,27 +128,29 @@ pub(crate) fn follow(
     // A SYN without more says nothing about what was sent before.
     let mut packet = Sent { ip_id, now_ns, has_random_ids: &mut has_random_ids };
     let is_active = flags == flag::SYN || sequence(this, other, segment, &mut packet);
-    let last_ns = (other.last_ns, now_ns);
+    let times = Times { other: other.last_ns, before: this.last_ns, now: now_ns };
     this.last_ns = now_ns;
     tcp.has_random_ids[direction as usize] = has_random_ids;
-    advance(tcp, direction, segment, last_ns);
+    advance(tcp, direction, segment, times);
     Outcome::Continues { is_active }
 }
 
-/// Whether a SYN begins a new connection: the old one has ended, one end has closed it, or it was
-/// refused and this is no second try.
-fn may_restart(tcp: &mut Tcp, direction: Direction, segment: &Segment<'_>) -> bool {
+/// Whether a SYN begins a new connection: the old one has ended, one end has closed it, it was
+/// refused and this is no second try, or nobody has sent anything for long. A SYN+ACK, whose SYN
+/// came another way, does after such a pause only.
+fn may_restart(tcp: &mut Tcp, direction: Direction, segment: &Segment<'_>, now_ns: i64) -> bool {
+    let last_ns = tcp.source.last_ns.max(tcp.destination.last_ns);
+    let was_refused = tcp.status & tcp_status::RESET != 0;
+    let has_other_number = ends(tcp, direction).0.sequence != segment.sequence;
+    let is_behind_pause = has_other_number && now_ns.saturating_sub(last_ns) > PAUSE_NS;
     match tcp.state {
+        TcpState::SynSent => is_syn(segment.flags) && was_refused && has_other_number,
+        TcpState::SynReceived | TcpState::Established => is_behind_pause,
         TcpState::Closed
         | TcpState::Listen
         | TcpState::FinWait1
         | TcpState::FinWait2
-        | TcpState::Closing => true,
-        TcpState::SynSent => {
-            let was_refused = tcp.status & tcp_status::RESET != 0;
-            was_refused && ends(tcp, direction).0.sequence != segment.sequence
-        }
-        TcpState::SynReceived | TcpState::Established => false,
+        | TcpState::Closing => is_syn(segment.flags) || is_behind_pause,
     }
 }
 
@@ -276,76 +283,207 @@ fn acknowledge(this: &mut TcpSide, other: &mut TcpSide, segment: &Segment<'_>) {
     other.in_flight = if (span as i32) < 0 { 0 } else { span };
 }
 
-/// Goes to the next state. `times_ns` are those of the other end's last segment, and of this one.
+/// When segments came, in nanoseconds since 1970.
+#[derive(Clone, Copy)]
+struct Times {
+    /// The last one of the other end, and the last but one of this end; 0 if there is none.
+    other: i64,
+    before: i64,
+    /// This one.
+    now: i64,
+}
+
+/// What a segment changes in the state of a connection.
+struct Step {
+    state: TcpState,
+    status: u32,
+    syn_ack_us: u32,
+    ack_data_us: u32,
+    syn_ns: i64,
+}
+
+/// Goes to the next state.
 #[inline]
-fn advance(tcp: &mut Tcp, direction: Direction, segment: &Segment<'_>, times_ns: (i64, i64)) {
+fn advance(tcp: &mut Tcp, direction: Direction, segment: &Segment<'_>, times: Times) {
     let flags = segment.flags;
     let has = |bits: u8| flags & bits != 0;
-    let (mut state, mut status) = (tcp.state, 0);
-    let (mut syn_ack, mut ack_data) = (None, None);
+    if has(flag::SYN) && !has(flag::FIN | flag::RST) && is_late(tcp, direction, segment) {
+        return take_late(tcp, direction, segment, times);
+    }
+    let mut step = Step {
+        state: tcp.state,
+        status: 0,
+        syn_ack_us: tcp.syn_ack_us,
+        ack_data_us: tcp.ack_data_us,
+        syn_ns: tcp.syn_ns,
+    };
     let (this, other) = ends(tcp, direction);
     if has(flag::RST) {
-        status = tcp_status::RESET;
-        state = if state == TcpState::SynSent { state } else { TcpState::Closed };
-        this.status |= status;
+        step.status = tcp_status::RESET;
+        if step.state != TcpState::SynSent {
+            step.state = TcpState::Closed;
+        }
+        this.status |= step.status;
     } else {
-        match state {
-            TcpState::Listen | TcpState::SynSent => {
-                if is_syn(flags) {
-                    begin_again(this, segment.sequence);
-                } else if flags & (flag::SYN | flag::ACK) == flag::SYN | flag::ACK {
-                    state = TcpState::SynReceived;
-                    status = tcp_status::SAW_SYN_ACK;
-                    if other.sequence == this.acknowledged {
-                        syn_ack = Some(microseconds(times_ns.0, times_ns.1));
-                    }
-                    answer(this, other, segment);
-                } else if has(flag::FIN) {
-                    (state, status) = (TcpState::FinWait1, tcp_status::FIN);
-                } else if has(flag::ACK) {
-                    (state, status) = (TcpState::Established, tcp_status::ESTABLISHED);
-                }
-                this.status |= status;
-            }
-            TcpState::SynReceived => {
-                if has(flag::FIN) {
-                    (state, status) = (TcpState::FinWait1, tcp_status::FIN);
-                } else if is_syn(flags) {
-                    // Another number counts when it is answered.
-                    if segment.sequence == this.sequence {
-                        resent(this);
-                    }
-                } else if has(flag::SYN) {
-                    if begin_again(this, segment.sequence) {
-                        syn_ack = Some(microseconds(times_ns.0, times_ns.1));
-                    }
-                    answer(this, other, segment);
-                } else if has(flag::ACK) {
-                    (state, status) = (TcpState::Established, tcp_status::ESTABLISHED);
-                    if segment.sequence == other.acknowledged.wrapping_add(1) {
-                        ack_data = Some(microseconds(times_ns.0, times_ns.1));
-                    }
-                }
-                this.status |= status;
-            }
+        match step.state {
+            TcpState::Listen | TcpState::SynSent => open(&mut step, this, other, segment, times),
+            TcpState::SynReceived => establish(&mut step, this, other, segment, times),
             TcpState::Established => {
                 if has(flag::FIN) {
-                    (state, status) = (TcpState::FinWait1, tcp_status::FIN);
-                    this.status |= status;
+                    (step.state, step.status) = (TcpState::FinWait1, tcp_status::FIN);
+                    this.status |= step.status;
                 } else if has(flag::SYN) {
                     resent(this);
                 }
             }
             TcpState::FinWait1 | TcpState::FinWait2 => {
-                (state, status) = close(this, other, segment, state);
+                (step.state, step.status) = close(this, other, segment, step.state);
             }
             TcpState::Closing | TcpState::Closed => {}
         }
     }
-    tcp.state = state;
-    tcp.status |= status;
-    tcp.syn_ack_us = syn_ack.unwrap_or(tcp.syn_ack_us);
-    tcp.ack_data_us = ack_data.unwrap_or(tcp.ack_data_us);
+    tcp.state = step.state;
+    tcp.status |= step.status;
+    tcp.syn_ack_us = step.syn_ack_us;
+    tcp.ack_data_us = step.ack_data_us;
+    tcp.syn_ns = step.syn_ns;
+}
+
+/// What follows the first SYN.
+#[inline]
+fn open(
+    step: &mut Step,
+    this: &mut TcpSide,
+    other: &mut TcpSide,
+    segment: &Segment<'_>,
+    times: Times,
+) {
+    let has = |bits: u8| segment.flags & bits != 0;
+    if is_syn(segment.flags) {
+        begin_again(this, segment.sequence);
+    } else if has(flag::SYN) && has(flag::ACK) {
+        (step.state, step.status) = (TcpState::SynReceived, tcp_status::SAW_SYN_ACK);
+        if other.sequence == this.acknowledged {
+            step.syn_ack_us = microseconds(times.other, times.now);
+        }
+        answer(this, other, segment);
+    } else if has(flag::FIN) {
+        (step.state, step.status) = (TcpState::FinWait1, tcp_status::FIN);
+    } else if has(flag::ACK) {
+        (step.state, step.status) = (TcpState::Established, tcp_status::ESTABLISHED);
+        // The SYN+ACK in between may come later.
+        if segment.sequence == this.sequence_base.wrapping_add(1) {
+            step.syn_ns = times.before;
+        }
+    }
+    this.status |= step.status;
+}
+
+/// What follows the SYN+ACK.
+#[inline]
+fn establish(
+    step: &mut Step,
+    this: &mut TcpSide,
+    other: &mut TcpSide,
+    segment: &Segment<'_>,
+    times: Times,
+) {
+    let has = |bits: u8| segment.flags & bits != 0;
+    if has(flag::FIN) {
+        (step.state, step.status) = (TcpState::FinWait1, tcp_status::FIN);
+    } else if is_syn(segment.flags) {
+        // Another number counts when it is answered.
+        if segment.sequence == this.sequence {
+            resent(this);
+        }
+    } else if has(flag::SYN) {
+        if begin_again(this, segment.sequence) {
+            step.syn_ack_us = microseconds(times.other, times.now);
+        }
+        answer(this, other, segment);
+    } else if has(flag::ACK) {
+        (step.state, step.status) = (TcpState::Established, tcp_status::ESTABLISHED);
+        if segment.sequence == other.acknowledged.wrapping_add(1) {
+            step.ack_data_us = microseconds(times.other, times.now);
+        }
+    }
+    this.status |= step.status;
+}
+
+/// Whether an end's first number shows that it is the one behind the SYN's.
+const fn is_behind(end: &TcpSide, syn: u32) -> bool {
+    end.has_begun && end.sequence_base.wrapping_sub(syn) <= 1
+}
+
+/// Whether a SYN comes that the destination sends, and that the source has answered: the source is
+/// the server, if no SYN of its own was seen.
+pub(crate) fn turns_round(tcp: &Tcp, direction: Direction, segment: &Segment<'_>) -> bool {
+    let is_answered = tcp.source.has_acknowledged && tcp.source.acknowledged == segment.sequence;
+    let answers = tcp.status & tcp_status::SAW_SYN_ACK != 0 && is_answered;
+    direction == Direction::FromDestination
+        && is_syn(segment.flags)
+        && tcp.status & tcp_status::SAW_SYN == 0
+        && matches!(tcp.state, TcpState::SynReceived | TcpState::Established)
+        && (answers || is_behind(&tcp.destination, segment.sequence))
+}
+
+/// Whether a SYN or a SYN+ACK comes behind what follows it: packets take several ways to a sensor,
+/// or come from several points.
+fn is_late(tcp: &mut Tcp, direction: Direction, segment: &Segment<'_>) -> bool {
+    let (state, status) = (tcp.state, tcp.status);
+    let (this, other) = ends(tcp, direction);
+    if is_syn(segment.flags) {
+        let is_answered = other.has_acknowledged && other.acknowledged == segment.sequence;
+        return (status | this.status) & tcp_status::SAW_SYN == 0
+            && matches!(state, TcpState::SynReceived | TcpState::Established)
+            && (is_behind(this, segment.sequence) || !this.has_begun && is_answered);
+    }
+    let answered = segment.acknowledgement.wrapping_sub(1);
+    segment.flags & flag::ACK != 0
+        && status & tcp_status::SAW_SYN_ACK == 0
+        && state == TcpState::Established
+        && is_behind(other, answered)
+}
+
+/// Takes a segment that [`is_late`]. Durations of the handshake are those between the times of
+/// packets, in whatever order they come; where one of these is not known, there is none.
+#[cold]
+fn take_late(tcp: &mut Tcp, direction: Direction, segment: &Segment<'_>, times: Times) {
+    let (known, syn_ns) = (tcp.status, tcp.syn_ns);
+    let (this, other) = ends(tcp, direction);
+    if !this.has_begun {
+        (this.sequence, this.in_flight, this.has_begun) = (segment.sequence, 0, true);
+    }
+    this.sequence_base = segment.sequence;
+    this.last_ns = times.before.max(times.now);
+    if is_syn(segment.flags) {
+        // Its last segment was the SYN+ACK if it has acknowledged no more, and sent no more.
+        let is_only = other.bytes == 0 && other.acknowledged == segment.sequence;
+        this.status |= tcp_status::SAW_SYN;
+        // Readers take it for one of the source. A flow that was not turned round has an answer.
+        if direction == Direction::FromSource {
+            tcp.status |= tcp_status::SAW_SYN;
+        }
+        if segment.flags & (flag::ECE | flag::CWR) == flag::ECE | flag::CWR {
+            tcp.options |= tcp_status::ECN_SOURCE;
+        }
+        if known & tcp_status::SAW_SYN_ACK == 0 {
+            tcp.syn_ns = times.now;
+        } else if is_only {
+            tcp.syn_ack_us = microseconds(times.now, times.other);
+        }
+        return;
+    }
+    // The last segment of the other end was its ACK if it has sent no data.
+    let is_only = other.bytes == 0;
+    this.status |= tcp_status::SAW_SYN_ACK;
+    tcp.status |= tcp_status::SAW_SYN_ACK;
+    if syn_ns != 0 {
+        tcp.syn_ack_us = microseconds(syn_ns, times.now);
+    }
+    if is_only {
+        tcp.ack_data_us = microseconds(times.now, times.other);
+    }
 }
 
 /// Counts a SYN that was sent again, or begins anew with one of another number, which is another

@@ -9,6 +9,9 @@ use proptest::prelude::*;
 
 use crate::{Flows, Reports, Settings, Timeouts};
 
+mod fallow;
+mod order;
+mod overlays;
 mod starts;
 mod time;
 
@@ -47,10 +50,16 @@ impl Wire {
 
     /// Sends a packet a millisecond after the last one.
     fn send(&mut self, ip: Ip<'_>) {
+        self.send_in(None, ip);
+    }
+
+    /// The same in an overlay.
+    fn send_in(&mut self, vni: Option<u32>, ip: Ip<'_>) {
         self.now_ns += 1_000_000;
         let packet = Packet {
             ether: Some(Ether { kind: 0x800, ..Ether::default() }),
             network: Network::Ip(ip),
+            vni,
             ..Packet::default()
         };
         let length = 34 + ip.payload_length;
@@ -64,7 +73,8 @@ impl Wire {
 
     fn finish(mut self) -> Vec<FlowRecord> {
         self.flows.finish(&mut self.kept);
-        assert_eq!(self.flows.counts().tracked, 0);
+        let counts = self.flows.counts();
+        assert_eq!((counts.tracked, counts.fallow), (0, 0));
         self.kept.0.into_iter().map(|(record, _)| record).collect()
     }
 }

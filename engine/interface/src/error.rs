@@ -32,6 +32,12 @@ pub enum InterfaceError {
          out `xdp:`"
     )]
     Unsupported { name: String },
+    #[error("cannot receive datagrams at {name}: {error}")]
+    Datagrams {
+        name: String,
+        #[source]
+        error: io::Error,
+    },
     /// A call that the kernel refused.
     #[error("cannot capture on {name}: {what}: {error}")]
     System {

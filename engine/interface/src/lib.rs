@@ -7,6 +7,9 @@
 //! [`XdpInterface`] takes them away before they reach the kernel's stack (AF_XDP:
 //! `Documentation/networking/af_xdp.rst`).
 //!
+//! [`MirrorSocket`] receives packets that a network mirrors as UDP datagrams, at a port of this
+//! machine. They are copied, and a system call receives many.
+//!
 //! Link types and cooked headers are as libpcap has them, so the decoders read both alike.
 //!
 //! Not for: what the bytes of a packet mean, and captures in files.
@@ -20,6 +23,7 @@ mod error;
 mod filter;
 mod interface;
 mod link;
+mod mirror;
 mod ring;
 mod socket;
 mod xdp;
@@ -27,4 +31,5 @@ mod xdp;
 pub use devices::{Device, all, default_name};
 pub use error::InterfaceError;
 pub use interface::{Interface, Losses, Options};
+pub use mirror::{MirrorOptions, MirrorSocket};
 pub use xdp::{XdpInterface, XdpMode};

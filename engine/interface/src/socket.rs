@@ -1,5 +1,5 @@
-//! The system calls on a packet socket that no safe library has (packet(7)).
-#![allow(unsafe_code, reason = "setsockopt, getsockopt, bind and ioctl take pointers")]
+//! The system calls on sockets that no safe library has: packet(7), and recvmmsg(2).
+#![allow(unsafe_code, reason = "setsockopt, getsockopt, bind, recvmmsg and ioctl take pointers")]
 
 use std::ffi::{c_int, c_ulong};
 use std::io;
@@ -16,6 +16,20 @@ const ETHTOOL_GCHANNELS: u32 = 0x3c;
 const ETHTOOL_GET_TS_INFO: u32 = 0x41;
 /// The flag of a card that removes VLAN tags (`enum ethtool_flags`).
 const ETH_FLAG_RXVLAN: u32 = 1 << 8;
+
+/// Datagrams that are received at once.
+pub(crate) const DATAGRAMS: usize = 32;
+/// Room for the control messages of one: a time takes half of it.
+pub(crate) const CONTROL_BYTES: usize = 64;
+
+/// What was received of a datagram.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Datagram {
+    /// Its own length, even if there was less room for it.
+    pub(crate) length: usize,
+    /// Length of its control messages.
+    pub(crate) control: usize,
+}
 
 /// A socket of AF_PACKET.
 #[derive(Debug)]
@@ -89,6 +103,56 @@ fn field(name: &str) -> io::Result<[u8; libc::IFNAMSIZ]> {
     let space = field[..libc::IFNAMSIZ - 1].get_mut(..name.len());
     space.ok_or(io::ErrorKind::InvalidInput)?.copy_from_slice(name.as_bytes());
     Ok(field)
+}
+
+/// Receives the datagrams that wait at a socket, each into its piece of `room` bytes; how many. It
+/// never waits.
+pub(crate) fn receive(
+    socket: BorrowedFd<'_>,
+    bytes: &mut [u8],
+    room: usize,
+    controls: &mut [[u8; CONTROL_BYTES]],
+    datagrams: &mut [Datagram; DATAGRAMS],
+) -> io::Result<usize> {
+    let none = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+    let mut vectors = [none; DATAGRAMS];
+    // SAFETY: zeros are valid headers.
+    let mut headers: [libc::mmsghdr; DATAGRAMS] = unsafe { mem::zeroed() };
+    let pieces = bytes.chunks_exact_mut(room.max(1)).zip(controls);
+    let mut count = 0;
+    for ((header, vector), (piece, control)) in headers.iter_mut().zip(&mut vectors).zip(pieces) {
+        *vector = libc::iovec { iov_base: piece.as_mut_ptr().cast(), iov_len: piece.len() };
+        let header = &mut header.msg_hdr;
+        (header.msg_iov, header.msg_iovlen) = (vector, 1);
+        header.msg_control = control.as_mut_ptr().cast();
+        header.msg_controllen = control.len();
+        count += 1;
+    }
+    let (flags, wait) = (libc::MSG_DONTWAIT | libc::MSG_TRUNC, std::ptr::null_mut());
+    // SAFETY: so many headers are live, and each has pointers to live memory of its own, with their
+    // lengths. The kernel writes no more.
+    let received = unsafe {
+        libc::recvmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), count, flags as _, wait)
+    };
+    let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+    for (datagram, header) in datagrams.iter_mut().zip(&headers).take(received) {
+        let (length, control) = (header.msg_len as usize, header.msg_hdr.msg_controllen);
+        *datagram = Datagram { length, control: control.min(CONTROL_BYTES) };
+    }
+    Ok(received)
+}
+
+/// The kernel's counter of datagrams that found no room at a socket; it wraps (`SK_MEMINFO_DROPS`
+/// in `include/uapi/linux/sock_diag.h`).
+pub(crate) fn drops(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    const VALUES: usize = 9;
+    let mut values = [0_u32; VALUES];
+    let mut bytes = size_of_val(&values) as libc::socklen_t;
+    let (value, length) = (values.as_mut_ptr().cast(), &raw mut bytes);
+    let (level, option) = (libc::SOL_SOCKET, libc::SO_MEMINFO);
+    // SAFETY: the pointers are to live values and their length; the kernel writes no more.
+    let result = unsafe { libc::getsockopt(socket.as_raw_fd(), level, option, value, length) };
+    if result == 0 { Ok(values[VALUES - 1]) } else { Err(io::Error::last_os_error()) }
 }
 
 impl PacketSocket {

@@ -14,8 +14,9 @@ use crate::config::{
     Report, SystemAddress, Weight, one_line, printable, show_duration,
 };
 use crate::exit::Answer;
-use crate::memory::{MemoryLeft, Needed, Plan, TOO_MUCH, show};
+use crate::memory::{MemoryLeft, Needed, Plan, TOO_MUCH};
 use crate::sbom::Sboms;
+use crate::size::show;
 use crate::watch::name_of;
 
 /// Checks a file as the service would read it. `shows_keys`: prints every key with its value.
@@ -135,6 +136,12 @@ fn summary(file: &Path, configuration: &Configuration, needed: &Needed) -> Strin
             system.settings.limits.processes,
             show(*bytes)
         );
+    }
+    if configuration.flows.are_wanted() {
+        let interfaces = configuration.flows.interfaces.iter();
+        let names: Vec<String> = interfaces.map(|one| printable(&one.0)).collect();
+        let flows = configuration.flows.flows;
+        let _ = writeln!(text, "records flows of {}, up to {flows} at once", names.join(" and "));
     }
     for exception in configuration.exceptions.iter().filter(|exception| exception.has_effect()) {
         let _ = writeln!(text, "{exception}");

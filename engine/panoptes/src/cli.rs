@@ -94,6 +94,9 @@ pub enum Command {
         /// Check for this configuration (YAML or JSON)
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
+        /// Check for the flow sensor instead, with this argus.conf
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "receivers"])]
+        flow: Option<PathBuf>,
         /// Print one JSON object
         #[arg(long)]
         json: bool,
@@ -456,6 +459,8 @@ much of it may be locked, ptrace_scope, capabilities, guest_users, each guest th
 /proc/kcore, DOCA, memory files, profiles (os_symbol_path), files of memory regions, SBOMs, the
 files that receivers (telemetry) need, with --receivers also whether these can be reached, the
 folders that are written to, and the port of metrics.
+With --flow, it checks each interface, whether its card merges packets, its ring, capabilities, XDP,
+libpcap, the kernel's clock, and the folders of files.
 Each check is `ok`, `unused` (the configuration does not need it), `warning` (it works, but not as
 well as it could), or `obstacle`. The exit code is 1 if there is an obstacle.
 
@@ -465,7 +470,8 @@ the journal has what stands in the way of that.
 Examples:
   panoptes doctor
   panoptes doctor --config panoptes.yaml --json
-  panoptes doctor --receivers";
+  panoptes doctor --receivers
+  panoptes doctor --flow /etc/panoptes/argus.conf";
 
 const TEST_ALERT_HELP: &str = "\
 The record is an ALERT named `test_alert`, whose reason says that nothing has happened. Every output

@@ -32,6 +32,7 @@ pub mod sbom;
 pub mod scan;
 mod scanner_cores;
 mod shells;
+mod size;
 mod system_argument;
 pub mod systems;
 pub mod watch;

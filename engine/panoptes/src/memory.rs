@@ -5,6 +5,8 @@
 //!
 //! Not here: memory of sources, such as the cache of a compressed dump.
 
+mod process;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,15 +18,17 @@ use panoptes_engine::limits::Limits;
 use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::walk::Walker;
 use panoptes_engine::watch::{Attestation, Watched, Workspace};
+use panoptes_sinks::output::Isolated;
 use panoptes_sinks::output::remote::RemoteOutput;
 use panoptes_sinks::output::transport::TransportSettings;
 use panoptes_sinks::queue::QueueSize;
 use panoptes_tables::{HashKey, room};
 
-use crate::config::{Configuration, System, SystemSettings};
+use crate::config::{Configuration, Output, System, SystemSettings};
 use crate::exit::{Exit, Failure};
 use crate::sbom::Sboms;
 use crate::scanner_cores::ScannerCores;
+use crate::size::show;
 
 /// Blocks of the queues of all quick scanners together: room for the records of a burst, 32 MiB.
 const QUICK_BLOCKS: usize = 128;
@@ -89,13 +93,7 @@ impl Needed {
         let workspace = room::measure(|| Workspace::new(&limits, HashKey::new(0)))?;
         let walker = room::measure(|| first_walker(&limits))?;
         let output = &plan.configuration.output;
-        let outputs = usize::from(output.stdout) + 2 * usize::from(output.log_folder.is_some());
-        let buffers = TransportSettings::default();
-        let buffers = (outputs * buffers.buffers * buffers.buffer_bytes) as u64;
-        let outputs = output.telemetry.iter().try_fold(buffers, |sum, receiver| {
-            let bytes = receiver.backlog.memory.0.checked_add(RemoteOutput::BYTES)?;
-            bytes.checked_add(sum)
-        })?;
+        let outputs = of_outputs(output)?;
         let (quick, least, has_slow) = scanners(plan);
         let slow_queue = if has_slow { SLOW_QUEUE.bytes() } else { 0 };
         let queues = quick * quick_queue(quick).bytes() + slow_queue;
@@ -185,6 +183,19 @@ impl Needed {
         );
         Err(Failure::new(Exit::Configuration, message))
     }
+}
+
+/// Bytes for the outputs, without the logs of single systems.
+fn of_outputs(output: &Output) -> Option<u64> {
+    let files = 2 * usize::from(output.log_folder.is_some());
+    let buffers = TransportSettings::default();
+    let buffers = (usize::from(output.stdout) + files) * buffers.buffers * buffers.buffer_bytes;
+    let first = (buffers + files * Isolated::BYTES) as u64;
+    output.telemetry.iter().try_fold(first, |sum, receiver| {
+        let thread = if receiver.backlog.disk.is_some() { Isolated::BYTES as u64 } else { 0 };
+        let bytes = receiver.backlog.memory.0.checked_add(RemoteOutput::BYTES + thread)?;
+        bytes.checked_add(sum)
+    })
 }
 
 /// How much more memory a changed configuration needs than the one before.
@@ -363,7 +374,10 @@ fn stand_in(settings: &SystemSettings) -> Arc<Shipped> {
 /// Limits that are enough for all systems.
 pub(crate) fn largest(systems: &[System], found: Option<&SystemSettings>) -> Limits {
     let systems = systems.iter().map(|system| &system.settings);
-    systems.chain(found).map(|settings| settings.limits).reduce(Limits::largest).unwrap_or_default()
+    let limits = systems.chain(found).map(|settings| settings.limits).reduce(Limits::largest);
+    // Without a system, scanners have nothing to do until a reload adds one.
+    let (_, smallest) = Limits::PRESETS[0];
+    limits.unwrap_or(smallest)
 }
 
 /// Reads processes, and nothing else, of systems with these limits.
@@ -409,7 +423,8 @@ impl MemoryLeft {
         let of_machine = of_machine(root, key);
         let is_now = key == "MemAvailable";
         let groups = groups(root).into_iter().filter_map(|folder| of_group(&folder, is_now));
-        of_machine.into_iter().chain(groups).min_by_key(|left| left.bytes)
+        let of_process = process::limits(root, is_now);
+        of_machine.into_iter().chain(groups).chain(of_process).min_by_key(|left| left.bytes)
     }
 }
 
@@ -451,14 +466,6 @@ fn of_group(folder: &Path, is_now: bool) -> Option<MemoryLeft> {
     Some(MemoryLeft { bytes, by: path.display().to_string() })
 }
 
-/// A size for people: `58.3 MiB`.
-pub fn show(bytes: u64) -> String {
-    const MIB: f64 = 1_048_576.0;
-    #[expect(clippy::cast_precision_loss, reason = "it is rounded anyway")]
-    let mib = bytes as f64 / MIB;
-    if mib < 10_240.0 { format!("{mib:.1} MiB") } else { format!("{:.1} GiB", mib / 1024.0) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -466,6 +473,30 @@ mod tests {
 
     fn plan(configuration: &Configuration) -> Plan<'_> {
         Plan { configuration, systems: &[], auto_scan: true, sboms: None }
+    }
+
+    #[test]
+    fn outputs_with_a_thread_of_their_own_need_its_memory() {
+        let read = |output: &str| {
+            let text = format!("service: {{state_dir: state}}\noutput: {{{output}}}");
+            let path = Path::new("");
+            let overrides = crate::config::Overrides::default();
+            let (configuration, problems) = crate::config::read(&text, path, Mode::Run, &overrides);
+            assert!(problems.is_empty(), "{problems:?}");
+            of_outputs(&configuration.output).unwrap()
+        };
+        let receiver = |backlog| {
+            read(&format!("stdout: false, telemetry: [{{address: 'a:1', backlog: {backlog}}}]"))
+        };
+        let thread = Isolated::BYTES as u64;
+        assert_eq!(receiver("{disk: 16MiB, memory: 1MiB}") - receiver("{memory: 1MiB}"), thread);
+        let settings = TransportSettings::default();
+        let buffers = (settings.buffers * settings.buffer_bytes) as u64;
+        let with = Configuration::defaults(Mode::Run).output;
+        let with = Output { log_folder: Some("log".into()), ..with };
+        let without = Output { log_folder: None, ..with.clone() };
+        let files = of_outputs(&with).unwrap() - of_outputs(&without).unwrap();
+        assert_eq!(files, 2 * (buffers + thread));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::advice::advise;
 use crate::check::check;
 use crate::cli::{Arguments, Command, Sbom, Settings};
 use crate::config::{Configuration, LogLevel, Mode, Report, Weight, nearest, one_line, printable};
-use crate::doctor::doctor;
+use crate::doctor::{doctor, doctor_of_flow};
 use crate::exit::{Exit, Failure, print};
 use crate::message::Messages;
 use crate::request::{Refusal, ScanRequest, WatchRequest, loader};
@@ -82,8 +82,11 @@ fn carry_out(command: Command) -> Result<Exit, Refusal> {
             print(answer.out.as_bytes())?;
             answer.exit
         }
-        Command::Doctor { config, json, receivers } => {
-            let answer = doctor(config.or_else(default_config).as_deref(), json, receivers);
+        Command::Doctor { config, flow, json, receivers } => {
+            let answer = match flow {
+                Some(file) => doctor_of_flow(&file, json),
+                None => doctor(config.or_else(default_config).as_deref(), json, receivers),
+            };
             print(answer.out.as_bytes())?;
             answer.exit
         }

@@ -22,7 +22,7 @@ use crate::config::{
 use crate::dma;
 use crate::exit::{Exit, Failure};
 use crate::message::{has_status_line, wants_colour};
-use crate::sandbox::have_dma;
+use crate::sandbox::{Sources, have_dma};
 use crate::system_argument::{bare_word, check_name, guests_of, pick, prefer_memory};
 
 /// `panoptes scan`: one snapshot of one system.
@@ -157,6 +157,15 @@ impl ScanRequest {
 }
 
 impl WatchRequest {
+    pub(crate) fn sources(&self) -> Sources<'_> {
+        Sources {
+            systems: &self.systems,
+            auto_scan: self.auto_scan,
+            has_dma: self.has_dma(),
+            flows: &self.configuration.flows,
+        }
+    }
+
     /// Whether NVIDIA's library may read a system of this request, now or later: `auto_scan` finds
     /// functions only if the library is there at the start.
     pub(crate) fn has_dma(&self) -> bool {
@@ -236,7 +245,7 @@ impl WatchRequest {
         words.extend(named.iter().filter_map(|text| bare_word(text, &configuration)));
         let notes = prefer_memory(&mut systems, &words, || guests_of(&configuration));
         warnings.problems.extend(notes);
-        if systems.is_empty() && !auto_scan {
+        if systems.is_empty() && !auto_scan && !configuration.flows.are_wanted() {
             return Err(nothing_to_watch(&loader).into());
         }
         Ok(Self {

@@ -15,7 +15,7 @@ use std::fmt::Display;
 
 use caps::{CapSet, Capability, CapsHashSet};
 
-use crate::config::{System, SystemAddress};
+use crate::config::{Flows, System, SystemAddress};
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 
@@ -48,8 +48,10 @@ pub(crate) enum Role {
     Metrics,
     /// Sends records of flows to clients that connect.
     Clients,
-    /// Reads packets from interfaces, and opens those again that come back.
+    /// Reads packets, and opens interfaces again that come back.
     Packets {
+        /// Whether there are interfaces, or only ports to which packets are mirrored.
+        from_interfaces: bool,
         /// Whether one of them is received by XDP.
         by_xdp: bool,
     },
@@ -75,15 +77,19 @@ impl Role {
             Self::Writer => {
                 CapsHashSet::from([Capability::CAP_DAC_OVERRIDE, Capability::CAP_FOWNER])
             }
-            Self::Metrics | Self::Clients | Self::Captures => CapsHashSet::new(),
-            Self::Packets { by_xdp } => interfaces(by_xdp).collect(),
+            Self::Metrics
+            | Self::Clients
+            | Self::Captures
+            | Self::Packets { from_interfaces: false, .. } => CapsHashSet::new(),
+            Self::Packets { from_interfaces: true, by_xdp } => interfaces(by_xdp).collect(),
         })
     }
 }
 
-/// What opening an interface takes.
+/// What opening an interface takes. The memory of XDP's packets is locked: beyond RLIMIT_MEMLOCK,
+/// only with CAP_IPC_LOCK (`xdp_umem_account_pages`, net/xdp/xdp_umem.c).
 fn interfaces(by_xdp: bool) -> impl Iterator<Item = Capability> {
-    let with_xdp = [Capability::CAP_NET_ADMIN, Capability::CAP_BPF];
+    let with_xdp = [Capability::CAP_NET_ADMIN, Capability::CAP_BPF, Capability::CAP_IPC_LOCK];
     [Capability::CAP_NET_RAW].into_iter().chain(with_xdp.into_iter().filter(move |_| by_xdp))
 }
 
@@ -156,28 +162,45 @@ impl GivenUp {
             None if lacks(&[], auto_scan) => "auto_scan".to_owned(),
             None => return Ok(()),
         };
-        let message = format!(
-            "{key}: it needs capabilities that the service gave up at its start; restart the \
-             service"
-        );
-        Err(Failure::new(Exit::Permission, message))
+        Err(lacking(&key))
+    }
+
+    /// The same for the sensor of flows.
+    pub(crate) fn check_flows(&self, flows: &Flows) -> Result<(), Failure> {
+        let mut lacks = interfaces(false).filter(|one| self.capabilities.contains(one));
+        if flows.are_wanted() && lacks.next().is_some() { Err(lacking("flows")) } else { Ok(()) }
     }
 }
 
-/// Gives up the capabilities that no source of these systems needs, and returns them. Systems that
-/// need them later are refused. Call it before any thread starts. `has_dma`: whether NVIDIA's
-/// library may read a system, now or later.
-pub(crate) fn give_up_capabilities(
-    systems: &[System],
-    auto_scan: bool,
-    has_dma: bool,
-    messages: &Messages,
-) -> GivenUp {
-    let kept = needed(systems, auto_scan).filter(|_| !has_dma);
-    let Some(kept) = kept else {
+/// The failure for a key whose source needs what was given up.
+fn lacking(key: &str) -> Failure {
+    let message = format!(
+        "{key}: it needs capabilities that the service gave up at its start; restart the service"
+    );
+    Failure::new(Exit::Permission, message)
+}
+
+/// What the process reads, now or later.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sources<'a> {
+    pub systems: &'a [System],
+    pub auto_scan: bool,
+    /// Whether NVIDIA's library may read a system.
+    pub has_dma: bool,
+    pub flows: &'a Flows,
+}
+
+/// Gives up the capabilities that no source needs, and returns them. Sources that need them later
+/// are refused. Call it before any thread starts.
+pub(crate) fn give_up_capabilities(sources: Sources<'_>, messages: &Messages) -> GivenUp {
+    let kept = needed(sources.systems, sources.auto_scan).filter(|_| !sources.has_dma);
+    let Some(mut kept) = kept else {
         messages.debug("all capabilities are kept for NVIDIA's library");
         return GivenUp::default();
     };
+    if sources.flows.are_wanted() {
+        kept.extend(interfaces(false));
+    }
     let permitted = || caps::read(None, CapSet::Permitted).unwrap_or_default();
     let before = permitted();
     for capability in caps::runtime::thread_all_supported().difference(&kept) {
@@ -190,10 +213,15 @@ pub(crate) fn give_up_capabilities(
     GivenUp { capabilities, ..GivenUp::default() }
 }
 
-/// Keeps, of the present thread's capabilities, what reading the configuration and opening outputs
-/// takes: it attaches nothing.
+/// Keeps, of the present thread's capabilities, what opening outputs takes: it attaches nothing.
 pub(crate) fn keep_those_of_outputs(messages: &Messages) {
     note(messages, "capabilities of a thread", restrict(&CapsHashSet::from(SERVICE)));
+}
+
+/// The same, and what reading the configuration takes: interfaces for flows are opened then.
+pub(crate) fn keep_those_of_loader(messages: &Messages) {
+    let kept = SERVICE.into_iter().chain(interfaces(false)).collect();
+    note(messages, "capabilities of a thread", restrict(&kept));
 }
 
 /// Gives up all capabilities of the present thread: it has all that it needs.

@@ -128,3 +128,47 @@ fn the_watchdog_gets_signs_of_life() {
     assert!(signs >= 3, "{messages:?}");
     assert_eq!(managed.stop(), Some(0));
 }
+
+/// The header of a capture without packets: pcap, Ethernet.
+const NO_PACKETS: [u8; 24] =
+    [0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 1, 0, 0, 0];
+
+#[test]
+fn a_manager_learns_when_the_flow_sensor_is_ready() {
+    let folder = tempfile::tempdir().expect("there is room for a folder");
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).expect("a socket can be made");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a time can be set");
+    fs::write(folder.path().join("a.pcap"), NO_PACKETS).expect("there is room");
+    let mut sensor = command(folder.path());
+    sensor.args(["flow", "-X", "-r", "a.pcap", "-w", "records"]).env("NOTIFY_SOCKET", &path);
+    assert!(bounded::status(&mut sensor).expect("the program starts").success());
+    let mut bytes = [0; 64];
+    let length = socket.recv(&mut bytes).expect("a message comes");
+    assert_eq!(&bytes[..length], b"READY=1\n");
+}
+
+/// An allocation beyond this limit would end the process by SIGABRT, at some time.
+#[test]
+fn an_address_space_that_is_too_small_is_refused_at_the_start() {
+    let folder = tempfile::tempdir().expect("there is room for a folder");
+    fs::write(folder.path().join("p.yaml"), "service: {guest_users: []}\n").expect("there is room");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -v 1300000 && exec \"$0\" run --config p.yaml --log-folder log"]);
+    shell.arg(env!("CARGO_BIN_EXE_panoptes")).current_dir(folder.path()).env("HOME", folder.path());
+    let output = bounded::output(shell.stdin(Stdio::null())).expect("a shell");
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text);
+    assert_eq!(output.status.code(), Some(78), "{}: {text}", output.status);
+    assert!(text.contains("the limit of the address space"), "{text}");
+    fs::write(folder.path().join("a.pcap"), NO_PACKETS).expect("there is room");
+    for (flows, code) in [("1000", 0), ("60000000", 78)] {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "ulimit -v 1300000 && exec \"$0\" flow -X -r a.pcap -w out --flows $1"]);
+        shell.args([env!("CARGO_BIN_EXE_panoptes"), flows]).current_dir(folder.path());
+        let output = bounded::output(shell.stdin(Stdio::null())).expect("a shell");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{}: {text}", output.status);
+        assert_eq!(text.contains("the tables for 60000000 flows"), code == 78, "{text}");
+    }
+}

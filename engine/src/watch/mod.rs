@@ -303,6 +303,12 @@ impl Watched {
         self.detectors.hidden_connections.set_wire(wire);
     }
 
+    /// Whether it shares something with a sensor of packets. The kernel makes sockets without a
+    /// task, so no scan may keep what the one before has read.
+    pub const fn has_wire(&self) -> bool {
+        self.detectors.hidden_connections.has_wire()
+    }
+
     /// Sets the time from one scan to the next that is wanted, in nanoseconds. The time that is
     /// reached is reported if it is more than twice as long.
     pub fn set_scan_interval(&mut self, ns: u64) {

@@ -19,6 +19,7 @@ mod sequence;
 
 pub use record::{
     Address, Arp, Cause, Detail, Direction, Esp, FlowKey, FlowRecord, Icmp, Interval, Intervals,
-    Jitter, Kind, Rtp, RtpSide, Side, Tcp, TcpSide, TcpState, rtp_status, status, tcp_status,
+    Jitter, Kind, Rtp, RtpSide, Side, Tcp, TcpSide, TcpState, header, rtp_status, status,
+    tcp_status,
 };
 pub use sequence::{SEQUENCE_PACKETS_MAX, Sequence, SequencePacket};

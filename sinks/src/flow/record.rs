@@ -126,7 +126,7 @@ impl FlowKey {
     }
 }
 
-/// A direction of a flow. The source is who sent its first packet.
+/// A direction of a flow. The source is who sent its first packet, or the SYN soon after it.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Direction {
     #[default]
@@ -160,6 +160,16 @@ pub mod status {
     pub const IP: u8 = 0x8;
 }
 
+/// Bits of [`Side::encapsulation`] that records of argus 3 or 5 have not: those of the packet
+/// decoder.
+pub mod header {
+    pub const VXLAN: u32 = 0x400_0000;
+    pub const L2TP: u32 = 0x800_0000;
+    pub const GENEVE: u32 = 0x1000_0000;
+    pub const ERSPAN: u32 = 0x2000_0000;
+    pub const GTP_USER: u32 = 0x4000_0000;
+}
+
 /// What one end of a flow has sent since the last record.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Side {
@@ -171,7 +181,7 @@ pub struct Side {
     /// Times of the first and of the last packet, in nanoseconds since 1970; 0 if there is none.
     pub first_ns: i64,
     pub last_ns: i64,
-    /// The headers around the packets: `ARGUS_ENCAPS_*` bits.
+    /// The headers around the packets: `ARGUS_ENCAPS_*` bits of argus 5, and of [`header`].
     pub encapsulation: u32,
     /// The outermost label word of the last packet.
     pub mpls: u32,
@@ -284,6 +294,9 @@ pub struct Tcp {
     /// Microseconds from SYN to SYN+ACK, and from there to the ACK; 0 if not seen.
     pub syn_ack_us: u32,
     pub ack_data_us: u32,
+    /// Time of the SYN in nanoseconds since 1970, if something else of the source came before the
+    /// SYN+ACK; else 0.
+    pub syn_ns: i64,
     pub source: TcpSide,
     pub destination: TcpSide,
     pub state: TcpState,
@@ -295,6 +308,18 @@ pub struct Tcp {
 }
 
 impl Tcp {
+    /// The connection, seen from its other end.
+    #[must_use]
+    pub const fn reversed(self) -> Self {
+        let [source, destination] = self.has_random_ids;
+        Self {
+            source: self.destination,
+            destination: self.source,
+            has_random_ids: [destination, source],
+            ..self
+        }
+    }
+
     /// The status of the connection with that of both ends.
     pub const fn bits(&self) -> u32 {
         self.status & !tcp_status::PAIRS
@@ -434,7 +459,7 @@ pub struct Jitter {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[repr(C)]
 pub struct FlowRecord {
-    /// From who sent the first packet.
+    /// From the source's end.
     pub key: FlowKey,
     /// The hardware addresses of the first packet: destination, source.
     pub hardware: [[u8; 6]; 2],
@@ -443,11 +468,16 @@ pub struct FlowRecord {
     pub cause: Cause,
     /// Number of the flow: the same in all its records.
     pub sequence: u32,
+    /// If the number of the overlay is part of what identifies a flow: the number plus one, or 0
+    /// for packets outside of overlays.
+    pub overlay: u32,
     pub source: Side,
     pub destination: Side,
     pub detail: Detail,
     /// The error message that refers to this flow.
     pub error: Option<Icmp>,
+    /// The numbers of the overlays (VNI) in which the last packet of each end came.
+    pub vnis: [Option<u32>; 2],
 }
 
 /// The size of a line of the processor's cache.

@@ -45,6 +45,15 @@ impl<'a> Text<'a> {
         Self { pieces: Pieces::Several(pieces), cut: false }
     }
 
+    /// A copy of its bytes, for another thread. It allocates.
+    pub fn to_bytes(self) -> Vec<u8> {
+        match self.pieces {
+            Pieces::One(bytes) => bytes.to_vec(),
+            Pieces::Several(pieces) => pieces.concat(),
+            Pieces::Numbered(kind, number) => format!("{kind}:[{number}]").into_bytes(),
+        }
+    }
+
     /// `socket:[13731]`, as /proc names objects that have a number and no path.
     pub const fn numbered(kind: &'static str, number: u64) -> Self {
         Self { pieces: Pieces::Numbered(kind, number), cut: false }

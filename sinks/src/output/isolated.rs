@@ -4,7 +4,7 @@
 //! The writer copies records into blocks that were made at the start, as far as there are free
 //! ones; then the output counts as slow. Its thread may wait in the kernel for as long as it takes.
 //! A panic there is raised again on the writer's thread, which drops the output and counts what it
-//! had.
+//! had. The writer waits for the thread at the end of the program only.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::backlog::Backlog;
-use super::{Counters, Output, OutputKind, Standing};
+use super::{Counters, DISK_PATIENCE_NS, Output, OutputKind, Standing};
 use crate::filter::Filter;
 use crate::panics::caught;
 use crate::queue::{Block, QueueSize};
@@ -27,9 +27,10 @@ const STALL: Duration = Duration::from_secs(3);
 /// How long the thread sleeps at most while work is left, and while none is.
 const SHORT_WAIT: Duration = Duration::from_millis(2);
 const LONG_WAIT: Duration = Duration::from_millis(500);
-/// How long the writer waits for an answer of the thread, and for its end.
-const ANSWER: Duration = Duration::from_secs(1);
-const END: Duration = Duration::from_secs(5);
+/// How long the writer waits for the thread at the end: for one that works, and for one whose disk
+/// does not answer.
+const END: Duration = Duration::from_secs(8);
+const END_STALLED: Duration = Duration::from_secs(1);
 
 /// The writer's end.
 #[derive(Debug)]
@@ -41,8 +42,8 @@ pub struct Isolated {
     keeps_waiting: bool,
     /// How many records it took.
     taken: u64,
-    /// How many of the counter's records were there before.
-    before: u64,
+    /// The records that were counted as written, and as dropped by the output itself, before.
+    before: (u64, u64),
 }
 
 #[derive(Debug)]
@@ -63,11 +64,17 @@ struct State {
     working_since: Option<Instant>,
     standing: Standing,
     progress: u64,
+    /// When it made progress last, or had nothing to write.
+    progress_at: Instant,
     patience_ns: u64,
     reopens: bool,
     takes_over: Option<Backlog>,
     hand_over: Asked<Option<Backlog>>,
     end: Asked<()>,
+    /// When the end was asked for.
+    end_at: Option<Instant>,
+    /// Whether the writer waits no longer: what is left was counted as lost.
+    is_abandoned: bool,
     panic: Option<String>,
 }
 
@@ -94,40 +101,60 @@ impl Isolated {
         enter: impl FnOnce() + Send + 'static,
     ) -> io::Result<Self> {
         let counters = Arc::clone(output.counters());
+        let now = Instant::now();
         let state = State {
             full: VecDeque::with_capacity(BLOCKS),
             free: (0..BLOCKS).map(|_| Block::new(BLOCK_BYTES)).collect(),
-            clock: (0, Instant::now()),
+            clock: (0, now),
             has_block: false,
             working_since: None,
             standing: Standing::Idle,
             progress: output.progress(),
+            progress_at: now,
             patience_ns: output.patience_ns(),
             reopens: false,
             takes_over: None,
             hand_over: Asked::No,
             end: Asked::No,
+            end_at: None,
+            is_abandoned: false,
             panic: None,
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
         let (kind, filter) = (output.kind(), output.filter());
         let keeps_waiting = output.keeps_waiting();
+        let before = (counters.records(), own_drops(&counters));
         let its = Arc::clone(&shared);
         let serve = move || {
             enter();
             its.serve(output);
         };
         thread::Builder::new().name("panoptes-output".to_owned()).spawn(serve)?;
-        let before = counters.records();
         Ok(Self { shared, counters, kind, filter, keeps_waiting, taken: 0, before })
     }
 
-    /// Waits until the thread has done what was asked, for so long at most.
-    fn wait(&self, state: MutexGuard<'_, State>, most: Duration, is_done: impl Fn(&State) -> bool) {
-        self.shared.changed.notify_all();
-        let waits = |state: &mut State| !is_done(state) && state.panic.is_none();
-        drop(self.shared.changed.wait_timeout_while(state, most, waits));
+    /// Raises a panic of the thread on this one.
+    fn raise(&self, mut state: MutexGuard<'_, State>) {
+        if let Some(panic) = state.panic.take() {
+            state.is_abandoned = true;
+            drop(state);
+            self.counters.set_stalled(false);
+            std::panic::resume_unwind(Box::new(panic));
+        }
     }
+
+    /// Counts the records that the thread still has: its disk does not answer.
+    fn give_up(&self) {
+        let (written, dropped) = (self.counters.records(), own_drops(&self.counters));
+        let done = (written - self.before.0) + (dropped - self.before.1);
+        self.counters.add_dropped(self.taken.saturating_sub(done) as usize);
+        self.counters.set_stalled(true);
+    }
+}
+
+/// The records that an output took and dropped.
+fn own_drops(counters: &Counters) -> u64 {
+    counters.dropped().saturating_sub(counters.skipped())
 }
 
 impl Output for Isolated {
@@ -142,6 +169,10 @@ impl Output for Isolated {
     fn append(&mut self, block: &Block, range: Range<usize>, now_ns: u64) -> usize {
         let mut state = self.shared.lock();
         state.clock = (now_ns, Instant::now());
+        if !matches!(state.end, Asked::No) {
+            // The thread may have ended.
+            return 0;
+        }
         let mut count = 0;
         while count < range.len() {
             let rest = range.start + count..range.end;
@@ -171,21 +202,14 @@ impl Output for Isolated {
     fn advance(&mut self, now_ns: u64, wait: Duration) -> Standing {
         let mut state = self.shared.lock();
         state.clock = (now_ns, Instant::now());
-        if state.is_busy() && !wait.is_zero() {
+        if state.standing() == Standing::Busy && !wait.is_zero() {
             let waited = self.shared.changed.wait_timeout(state, wait);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        let is_stalled = state.working_since.is_some_and(|since| since.elapsed() >= STALL);
-        self.counters.set_stalled(is_stalled);
-        if let Some(panic) = state.panic.take() {
-            drop(state);
-            std::panic::resume_unwind(Box::new(panic));
-        }
-        if state.is_busy() && state.standing == Standing::Idle {
-            Standing::Busy
-        } else {
-            state.standing
-        }
+        self.counters.set_stalled(state.is_stalled(Instant::now()));
+        let standing = state.standing();
+        self.raise(state);
+        standing
     }
 
     fn reopen(&mut self) {
@@ -197,10 +221,19 @@ impl Output for Isolated {
         self.keeps_waiting
     }
 
-    fn hand_over(&mut self) -> Option<Backlog> {
+    fn prepare_end(&mut self, hands_over: bool) -> bool {
         let mut state = self.shared.lock();
-        state.hand_over = Asked::Wanted;
-        self.wait(state, ANSWER, |state| matches!(state.hand_over, Asked::Done(_)));
+        if hands_over && matches!(state.hand_over, Asked::No) {
+            state.hand_over = Asked::Wanted;
+        }
+        if matches!(state.end, Asked::No) {
+            (state.end, state.end_at) = (Asked::Wanted, Some(Instant::now()));
+            self.shared.changed.notify_all();
+        }
+        matches!(state.end, Asked::Done(())) || state.panic.is_some()
+    }
+
+    fn hand_over(&mut self) -> Option<Backlog> {
         match std::mem::take(&mut self.shared.lock().hand_over) {
             Asked::Done(waiting) => waiting,
             Asked::No | Asked::Wanted => None,
@@ -213,18 +246,24 @@ impl Output for Isolated {
         self.shared.changed.notify_all();
     }
 
+    /// Waits for the thread to end the output, for [`END`] since that was asked for.
     fn finish(&mut self) {
+        self.prepare_end(false);
         let mut state = self.shared.lock();
-        state.end = Asked::Wanted;
-        self.wait(state, END, |state| matches!(state.end, Asked::Done(())));
-        let state = self.shared.lock();
-        if !matches!(state.end, Asked::Done(())) {
-            drop(state);
-            let written = self.counters.records() - self.before;
-            let lost = self.taken.saturating_sub(written + self.counters.dropped());
-            self.counters.add_dropped(lost as usize);
-            self.counters.set_failure("its disk does not answer");
+        let now = Instant::now();
+        let most = if state.is_stalled(now) { END_STALLED } else { END };
+        let asked = state.end_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        let waits = |state: &mut State| {
+            !matches!(state.end, Asked::Done(())) && state.panic.is_none() && !state.is_abandoned
+        };
+        let most = most.saturating_sub(asked);
+        let waited = self.shared.changed.wait_timeout_while(state, most, waits);
+        state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        if waits(&mut state) {
+            state.is_abandoned = true;
+            self.give_up();
         }
+        self.raise(state);
     }
 
     fn progress(&self) -> u64 {
@@ -236,10 +275,40 @@ impl Output for Isolated {
     }
 }
 
+impl Drop for Isolated {
+    /// Ends the thread, and waits for it for a moment: then another output may have its file.
+    fn drop(&mut self) {
+        self.prepare_end(false);
+        let waits = |state: &mut State| {
+            !matches!(state.end, Asked::Done(())) && state.panic.is_none() && !state.is_abandoned
+        };
+        let state = self.shared.lock();
+        let waited = self.shared.changed.wait_timeout_while(state, END_STALLED, waits);
+        waited.unwrap_or_else(PoisonError::into_inner).0.is_abandoned = true;
+    }
+}
+
 impl State {
     /// Whether the output has not taken all records yet.
     fn is_busy(&self) -> bool {
-        self.has_block || !self.full.is_empty()
+        self.has_block || !self.full.is_empty() || self.takes_over.is_some()
+    }
+
+    /// The output's standing, with what it has not taken yet.
+    fn standing(&self) -> Standing {
+        match self.standing {
+            Standing::Idle if self.is_busy() => Standing::Busy,
+            standing => standing,
+        }
+    }
+
+    /// Whether the thread is in one operation for too long, or writes that are under way make no
+    /// progress. A receiver that is slow is none of that.
+    fn is_stalled(&self, now: Instant) -> bool {
+        let is_long = |since: Instant| now.saturating_duration_since(since) >= STALL;
+        let is_disk = self.patience_ns >= DISK_PATIENCE_NS;
+        self.working_since.is_some_and(is_long)
+            || is_disk && self.standing == Standing::Busy && is_long(self.progress_at)
     }
 
     fn now_ns(&self) -> u64 {
@@ -254,6 +323,16 @@ impl State {
             && self.takes_over.is_none()
             && !matches!(self.hand_over, Asked::Wanted)
             && !matches!(self.end, Asked::Wanted)
+    }
+
+    /// Notes what the output says after an operation.
+    fn note(&mut self, output: &dyn Output, standing: Standing) {
+        let (progress, now) = (output.progress(), Instant::now());
+        if progress != self.progress || standing != Standing::Busy {
+            self.progress_at = now;
+        }
+        (self.standing, self.progress) = (standing, progress);
+        self.patience_ns = output.patience_ns();
     }
 }
 
@@ -275,15 +354,17 @@ impl Shared {
     /// Does what the writer asks until the end, or until the output panics.
     fn serve(&self, mut output: Box<dyn Output>) {
         let ended = caught(|| while self.turn(&mut *output) {});
+        // Another output may follow as soon as the writer knows, so its file is closed before.
+        // After a panic its buffers may be half changed, and this may panic, too.
+        let _ = caught(move || drop(output));
         let mut state = self.lock();
+        state.working_since = None;
         match ended {
             Ok(()) => state.end = Asked::Done(()),
             Err(panic) => state.panic = Some(panic),
         }
-        self.changed.notify_all();
         drop(state);
-        // Its buffers may be half changed, so this may panic; nothing of it is used again.
-        let _ = caught(move || drop(output));
+        self.changed.notify_all();
     }
 
     fn next_turn(&self) -> Turn {
@@ -330,17 +411,19 @@ impl Shared {
             block.clear();
             state.free.push(block);
         }
-        (state.has_block, state.working_since, state.standing) = (false, None, standing);
-        (state.progress, state.patience_ns) = (output.progress(), output.patience_ns());
+        (state.has_block, state.working_since) = (false, None);
+        state.note(output, standing);
         if let Some(waiting) = waiting {
             state.hand_over = Asked::Done(waiting);
         }
+        let is_over = turn.ends || state.is_abandoned;
         drop(state);
         self.changed.notify_all();
-        !turn.ends
+        !is_over
     }
 
-    /// Gives all records of a block to the output, as fast as it takes them.
+    /// Gives all records of a block to the output, as fast as it takes them. At the end, what one
+    /// that fails does not take is dropped.
     fn pass_on(&self, output: &mut dyn Output, block: &Block) -> Standing {
         let (mut at, mut wait) = (0, Duration::ZERO);
         loop {
@@ -348,7 +431,11 @@ impl Shared {
             let count = output.append(block, at..block.records(), now_ns);
             at += count;
             let standing = output.advance(now_ns, wait);
-            if at == block.records() || self.is_ending(standing) {
+            if at == block.records() {
+                return standing;
+            }
+            if self.is_ending(standing) {
+                output.counters().add_dropped(block.records() - at);
                 return standing;
             }
             wait = if count == 0 { SHORT_WAIT } else { Duration::ZERO };
@@ -356,8 +443,16 @@ impl Shared {
                 thread::sleep(SHORT_WAIT);
             }
             let mut state = self.lock();
-            (state.standing, state.progress) = (standing, output.progress());
+            state.note(output, standing);
             state.working_since = Some(Instant::now());
+            if state.is_abandoned {
+                // The writer has counted the rest.
+                return standing;
+            }
+            if std::mem::take(&mut state.reopens) {
+                drop(state);
+                output.reopen();
+            }
         }
     }
 

@@ -78,6 +78,8 @@ counters! {
     bytes;
     /// Records that this output could not accept in time.
     dropped;
+    /// Those of them that it never took.
+    skipped;
     /// Records that a receiver refused, and that were dropped for it: `dropped` counts them, too.
     refused;
     /// Writes completed by io_uring.
@@ -176,6 +178,12 @@ impl Counters {
         Self::add(&self.dropped, records);
     }
 
+    /// Counts records that the writer did not offer any more.
+    pub(crate) fn add_skipped(&self, records: usize) {
+        Self::add(&self.skipped, records);
+        Self::add(&self.dropped, records);
+    }
+
     pub(crate) fn add_error(&self, error: &std::io::Error) {
         Self::add(&self.errors, 1);
         self.set_error(error);
@@ -245,6 +253,12 @@ pub trait Output: std::fmt::Debug + Send {
     /// Takes what waited for the output that was in its place before.
     fn take_over(&mut self, waiting: Backlog) {
         self.counters().add_dropped(waiting.waiting().entries);
+    }
+
+    /// Begins to end. Returns whether [`Self::hand_over`], if another output takes its place, and
+    /// [`Self::finish`] need no further wait for its thread.
+    fn prepare_end(&mut self, _hands_over: bool) -> bool {
+        true
     }
 
     /// Ends the output: records that could not be written are dropped and counted.

@@ -15,6 +15,8 @@ pub struct Class {
     pub is_urgent: bool,
     /// Whether it is an alert: outputs may take alerts alone.
     pub is_alert: bool,
+    /// Whether it is one of the sensor of flows, whatever the activity is.
+    pub is_flow: bool,
     /// The smallest preset that contains it.
     pub preset: Preset,
     /// Where the part begins in it that all records of a header have alike. The places of `lists`
@@ -32,6 +34,7 @@ impl Default for Class {
             severity: Severity::Info,
             is_urgent: false,
             is_alert: false,
+            is_flow: false,
             preset: Preset::default(),
             middle: 0,
             lists: HeaderLists::default(),
@@ -80,8 +83,8 @@ pub(super) struct Known {
 
 impl Known {
     const fn of(class: &Class) -> Self {
-        let Class { activity, severity, is_alert, preset, middle, .. } = *class;
-        Self { mark: Mark { activity, severity, is_alert, preset }, middle }
+        let Class { activity, severity, is_alert, is_flow, preset, middle, .. } = *class;
+        Self { mark: Mark { activity, severity, is_alert, preset, is_flow }, middle }
     }
 }
 

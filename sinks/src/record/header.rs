@@ -199,6 +199,7 @@ impl Header {
             severity: head.weight.severity,
             is_urgent: head.weight.severity >= Severity::Medium,
             is_alert: head.weight.message_type == MessageType::Alert,
+            is_flow: false,
             preset: head.preset,
             middle: (head.length + BETWEEN_BYTES) as u16,
             lists: self.lists,

@@ -339,3 +339,33 @@ fn an_output_that_is_removed_has_half_a_minute() {
     running.writer.step(END_NS, Duration::ZERO);
     assert_eq!(Arc::strong_count(&counters), 1);
 }
+
+#[test]
+fn a_queue_may_be_added_and_goes_with_its_producer() {
+    let (kept, late) = (Arc::<Mutex<Vec<String>>>::default(), Arc::<Mutex<Vec<String>>>::default());
+    let mut running = start(vec![Fragile { kept: Arc::clone(&kept), ..Fragile::default() }]);
+    running.write(&["1"]);
+    for round in 0..3 {
+        let (mut producer, consumer) = queue(QueueSize::default(), running.writer.waker());
+        running.change(OutputChange::AddQueue(consumer));
+        let name = format!("added {round}");
+        producer.try_push(Class::default(), name.as_bytes()).unwrap();
+        producer.flush();
+        running.write(&["own"]);
+        assert_eq!(running.writer.lanes.len(), 2);
+        // An output that comes later takes its records, too.
+        let late = Fragile { kept: Arc::clone(&late), ..Fragile::default() };
+        running.change(OutputChange::Add(Box::new(late), running.writer.waker().next()));
+        drop(producer);
+        running.write(&["2"]);
+        assert_eq!(running.writer.lanes.len(), 1, "its producer is gone");
+        assert!(running.writer.outputs.iter().all(|output| output.places.len() == 1));
+    }
+    let expected = ["1", "added 0", "own", "2", "added 1", "own", "2", "added 2", "own", "2"];
+    assert_eq!(*kept.lock().unwrap(), expected);
+    assert!(!running.writer.is_finished());
+    let Running { producer, mut writer, .. } = running;
+    drop(producer);
+    writer.step(0, Duration::ZERO);
+    assert!(writer.is_finished());
+}

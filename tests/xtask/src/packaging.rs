@@ -13,7 +13,10 @@ use crate::folders::{ROOT, Temporary};
 const BASE_EXPOSURE_MAX: u32 = 15;
 /// The same with the drop-in of one kind of source.
 const EXPOSURE_MAX: u32 = 25;
-const DROP_INS: [&str; 3] = ["qemu", "host", "doca"];
+const DROP_INS: [&str; 4] = ["qemu", "host", "doca", "flows"];
+/// The same of the flow sensor's unit, and of that with its drop-in.
+const FLOW_EXPOSURE_MAX: u32 = 20;
+const FLOW_XDP_EXPOSURE_MAX: u32 = 25;
 
 fn folder(name: &str) -> Temporary {
     Temporary::new(&format!("packaging-{name}")).expect("there is room for a folder")
@@ -42,25 +45,42 @@ fn succeeds(output: &Output) {
     assert!(output.status.success() && err.is_empty(), "{out}{err}");
 }
 
-/// Writes the unit with drop-ins into a folder, with a program that exists here; returns its path.
-fn unit(folder: &Temporary, drop_ins: &[&str]) -> PathBuf {
-    let text = fs::read_to_string(file("systemd/panoptes.service")).expect("the unit exists");
-    assert!(text.contains("ExecStart=/usr/bin/panoptes run\n"));
-    let path = folder.0.join("panoptes.service");
-    fs::write(&path, text.replace("/usr/bin/panoptes", "/bin/true")).expect("there is room");
-    let beside = folder.0.join("panoptes.service.d");
-    fs::create_dir_all(&beside).expect("there is room");
-    for name in drop_ins {
-        let name = format!("{name}.conf");
-        fs::copy(file("systemd/drop-ins").join(&name), beside.join(&name)).expect("it exists");
+/// A unit, its command, and where its drop-ins are.
+struct Unit {
+    name: &'static str,
+    command: &'static str,
+    drop_ins: &'static str,
+}
+
+const SERVICE: Unit =
+    Unit { name: "panoptes.service", command: "panoptes run", drop_ins: "systemd/drop-ins" };
+const FLOW: Unit = Unit {
+    name: "panoptes-flow.service",
+    command: "panoptes flow -F /etc/panoptes/argus.conf",
+    drop_ins: "systemd/flow-drop-ins",
+};
+
+impl Unit {
+    /// Writes the unit with drop-ins into a folder, with a program that exists here; its path.
+    fn write(&self, folder: &Temporary, drop_ins: &[&str]) -> PathBuf {
+        let text = text_of(&format!("systemd/{}", self.name));
+        assert!(text.contains(&format!("ExecStart=/usr/bin/{}\n", self.command)));
+        let path = folder.0.join(self.name);
+        fs::write(&path, text.replace("/usr/bin/panoptes", "/bin/true")).expect("there is room");
+        let beside = folder.0.join(format!("{}.d", self.name));
+        fs::create_dir_all(&beside).expect("there is room");
+        for name in drop_ins {
+            let name = format!("{name}.conf");
+            fs::copy(file(self.drop_ins).join(&name), beside.join(&name)).expect("it exists");
+        }
+        path
     }
-    path
 }
 
 /// Checks that systemd understands the unit, and that the unit exposes little.
-fn check(name: &str, drop_ins: &[&str], most: u32) {
+fn check(unit: &Unit, name: &str, drop_ins: &[&str], most: u32) {
     let folder = folder(name);
-    let unit = unit(&folder, drop_ins);
+    let unit = unit.write(&folder, drop_ins);
     let mut verify = Command::new("systemd-analyze");
     verify.args(["verify", "--man=no"]).arg(&unit);
     let Some(output) = run(&mut verify) else { return };
@@ -72,14 +92,56 @@ fn check(name: &str, drop_ins: &[&str], most: u32) {
 }
 
 #[test]
+fn the_unit_of_the_flow_sensor_is_sound_and_exposes_little() {
+    check(&FLOW, "flow", &[], FLOW_EXPOSURE_MAX);
+    check(&FLOW, "flow-xdp", &["flow-xdp"], FLOW_XDP_EXPOSURE_MAX);
+    let folder = fs::read_dir(file(FLOW.drop_ins)).expect("the folder exists");
+    assert_eq!(folder.count(), 1, "a drop-in is not checked");
+}
+
+/// What the sensor's threads keep is in the table of the sandbox.
+#[test]
+fn the_flow_sensor_may_receive_packets_and_no_more() {
+    for (text, more) in [
+        (text_of("systemd/panoptes-flow.service"), ""),
+        (text_of("systemd/flow-drop-ins/flow-xdp.conf"), " CAP_NET_ADMIN CAP_BPF"),
+    ] {
+        let expected = format!("CAP_NET_RAW CAP_NET_BIND_SERVICE{more}");
+        assert_eq!(value_of(&text, "CapabilityBoundingSet="), expected);
+        assert_eq!(value_of(&text, "AmbientCapabilities="), expected);
+    }
+    let unit = text_of("systemd/panoptes-flow.service");
+    assert_eq!(value_of(&unit, "NoNewPrivileges="), "yes");
+    assert_ne!(value_of(&unit, "User="), value_of(&text_of("systemd/panoptes.service"), "User="));
+}
+
+/// logrotate rotates what the configuration of the package writes, for the unit's user.
+#[test]
+fn records_of_flows_are_rotated() {
+    let configuration = text_of("flow/argus.conf");
+    let records = PathBuf::from(value_of(&configuration, "ARGUS_OUTPUT_FILE="));
+    let unit = text_of("systemd/panoptes-flow.service");
+    let logs = Path::new("/var/log").join(value_of(&unit, "LogsDirectory="));
+    assert_eq!(records.parent(), Some(&*logs));
+    let rules = text_of("deb/panoptes-flow.logrotate");
+    let pattern = records.with_file_name("*.argus");
+    assert!(rules.contains(&format!("{} ", pattern.display())), "{rules}");
+    let user = value_of(&unit, "User=");
+    assert_eq!(value_of(&rules, "su "), format!("{user} {user}"));
+    assert_eq!(value_of(&rules, "create "), format!("0640 {user} {user}"));
+    // It would lose records, and a signal would end the sensor.
+    assert!(!rules.contains("copytruncate") && !rules.contains("postrotate"), "{rules}");
+}
+
+#[test]
 fn the_unit_is_sound_and_exposes_little() {
-    check("base", &[], BASE_EXPOSURE_MAX);
+    check(&SERVICE, "base", &[], BASE_EXPOSURE_MAX);
 }
 
 #[test]
 fn each_drop_in_is_sound_and_exposes_little() {
     for name in DROP_INS {
-        check(name, &[name], EXPOSURE_MAX);
+        check(&SERVICE, name, &[name], EXPOSURE_MAX);
     }
     let folder = fs::read_dir(file("systemd/drop-ins")).expect("the folder exists");
     assert_eq!(folder.count(), DROP_INS.len(), "a drop-in is not checked");
@@ -102,6 +164,7 @@ fn drop_ins_give_what_their_sources_need_and_no_more() {
     let qemu = ["CAP_SYS_PTRACE", "CAP_CHECKPOINT_RESTORE", "CAP_DAC_READ_SEARCH"];
     assert_eq!(capabilities("qemu"), qemu);
     assert_eq!(capabilities("host"), ["CAP_SYS_RAWIO", "CAP_DAC_READ_SEARCH"]);
+    assert_eq!(capabilities("flows"), ["CAP_NET_RAW"]);
 }
 
 fn text_of(name: &str) -> String {
@@ -214,8 +277,13 @@ fn the_user_and_the_folders_of_the_service_can_be_made() {
     };
     assert!(output.status.success(), "{output:?}");
     let passwd = fs::read_to_string(root.0.join("etc/passwd")).expect("it has made users");
-    let line = passwd.lines().find(|line| line.starts_with("panoptes:")).expect("the user");
-    assert!(line.ends_with(":/var/lib/panoptes:/usr/sbin/nologin"), "{line}");
+    let user_of = |name: &str| {
+        let line = passwd.lines().find(|line| line.split(':').next() == Some(name));
+        let line = line.expect("the user");
+        assert!(line.ends_with(":/usr/sbin/nologin"), "{line}");
+        line.split(':').nth(2).expect("a number").to_owned()
+    };
+    let users = ["panoptes", "panoptes-flow"].map(user_of);
     if !nix::unistd::geteuid().is_root() {
         panoptes_needs::skip::test("root");
         return;
@@ -224,11 +292,15 @@ fn the_user_and_the_folders_of_the_service_can_be_made() {
     folders.arg("--create").arg(&option).arg(file("tmpfiles.d/panoptes.conf"));
     let Some(output) = run(&mut folders) else { return };
     succeeds(&output);
-    for name in ["var/log/panoptes", "var/lib/panoptes"] {
+    for (name, user) in [
+        ("var/log/panoptes", &users[0]),
+        ("var/lib/panoptes", &users[0]),
+        ("var/log/panoptes-flow", &users[1]),
+    ] {
         let facts = fs::metadata(root.0.join(name)).expect("the folder was made");
         let mode = std::os::unix::fs::PermissionsExt::mode(&facts.permissions());
         assert_eq!(mode & 0o7777, 0o750, "{name}");
         let owner = std::os::unix::fs::MetadataExt::uid(&facts).to_string();
-        assert_eq!(line.split(':').nth(2), Some(&*owner), "{name}");
+        assert_eq!(*user, owner, "{name}");
     }
 }

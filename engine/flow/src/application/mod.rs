@@ -146,6 +146,11 @@ impl Applications {
         }
     }
 
+    /// Makes the destination of a flow its source. No end has sent data.
+    pub(crate) fn turn_round(&mut self, flow: u32) {
+        self.flows[flow as usize].ends.reverse();
+    }
+
     /// What is known of a flow.
     pub(crate) fn of(&self, flow: u32) -> Extra<'_> {
         let (application, later_application) = self.reader.get(flow);

@@ -6,10 +6,10 @@ use std::process::Command;
 
 use panoptes_bounded as bounded;
 use panoptes_rig::boxes;
-use panoptes_sinks::flow::Cause;
 use panoptes_sinks::flow::argus::{
-    Interim, Management, Options, RECORD_BYTES_MAX, SourceId, Version,
+    Extra, Interim, Management, Options, RECORD_BYTES_MAX, SourceId, Version,
 };
+use panoptes_sinks::flow::{Cause, FlowKey, FlowRecord, Side, header};
 use panoptes_traffic::{Capture, kinds};
 
 use super::audit;
@@ -104,6 +104,50 @@ fn lines(ra: &Path, capture: &Capture, version: Version, digits: &str) -> Vec<St
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8_lossy(&output.stdout);
     text.lines().skip(1).map(str::to_owned).collect()
+}
+
+/// Where argus 5 has no place, `ra` prints nothing.
+#[test]
+fn ra_5_prints_the_numbers_of_vxlan() {
+    let folder = boxes::argus_5().unwrap_or_else(|error| panic!("{error}"));
+    let Some(folder) = folder else {
+        panoptes_needs::skip::test("argus 5");
+        return;
+    };
+    let ra = folder.join("ra");
+    let side = Side {
+        packets: 1,
+        bytes: 60,
+        first_ns: 1_700_000_000_000_000_000,
+        last_ns: 1_700_000_000_000_000_000,
+        ..Side::default()
+    };
+    let printed = |encapsulation: u32, vnis: [Option<u32>; 2]| {
+        let side = Side { encapsulation, ..side };
+        let key = FlowKey { protocol: 17, ..FlowKey::default() };
+        let record =
+            FlowRecord { key, source: side, destination: side, vnis, ..FlowRecord::default() };
+        let mut out = vec![0; RECORD_BYTES_MAX];
+        let length = Version::Five.write(&mut out, &OPTIONS, &record, &Extra::default());
+        let begin = Management::default().five(Cause::Start, &Interim::default());
+        let bytes = [&begin[..], &out[..length.expect("there is room")]].concat();
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(&file, bytes).expect("there is room");
+        let output = bounded::output(
+            Command::new(&ra)
+                .args(["-X", "-n", "-c", "|", "-r"])
+                .arg(file.path())
+                .args(["-s", "svnid", "dvnid", "spkts", "dpkts", "-", "not", "man"])
+                .env("HOME", "/nonexistent"),
+        )
+        .expect("ra runs");
+        let text = String::from_utf8_lossy(&output.stdout);
+        text.lines().last().unwrap_or_default().trim().to_owned()
+    };
+    let ethernet = 0x2;
+    assert_eq!(printed(header::VXLAN | ethernet, [Some(42), Some(0xff_ffff)]), "42|16777215|1|1");
+    assert_eq!(printed(header::VXLAN | ethernet, [Some(42), None]), "42||1|1");
+    assert_eq!(printed(header::GENEVE | ethernet, [Some(42), Some(42)]), "||1|1");
 }
 
 #[test]

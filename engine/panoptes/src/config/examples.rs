@@ -21,6 +21,7 @@ pub(super) fn of_mapping(path: &str, node: &Node) -> Option<String> {
         "limits" => "{processes: 8192}".to_owned(),
         "events" => "{process_created: false}".to_owned(),
         "output" => "{log_folder: /var/log/panoptes}".to_owned(),
+        "flows" => format!("{{interfaces: [{}]}}", quoted(text.unwrap_or("en0"))),
         _ => return None,
     };
     Some(format!("; write {example}"))

@@ -37,7 +37,7 @@ pub enum Effect {
 
 /// The keys, or beginnings of keys, with an effect other than that of the beginning. Systems have
 /// the same keys as `default`.
-const EFFECTS: [(&str, Effect); 17] = [
+const EFFECTS: [(&str, Effect); 18] = [
     ("service", Effect::Restart),
     ("service.immediate_shutdown", Effect::Now),
     ("service.log_level", Effect::Now),
@@ -55,6 +55,7 @@ const EFFECTS: [(&str, Effect); 17] = [
     ("output.stdout", Effect::Restart),
     ("output.user_data", Effect::Restart),
     ("exceptions", Effect::Now),
+    ("flows", Effect::Now),
 ];
 
 /// A key that two configurations have differently, or an element that only one of them has.

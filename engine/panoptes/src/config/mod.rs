@@ -20,6 +20,7 @@ mod duration;
 mod events;
 mod examples;
 mod exceptions;
+mod flows;
 mod guest_name;
 mod header;
 mod key;
@@ -49,6 +50,7 @@ pub use content::{ContentChanges, FilePattern};
 pub use duration::show_duration;
 pub use events::{Choice, Enabled, EventSetting, Events};
 pub use exceptions::Exception;
+pub use flows::{FlowApplication, FlowInterfaces, Flows, PacketExpression};
 pub use guest_name::GuestName;
 pub use header::HeaderForm;
 pub use key::{ChangedKey, Effect, Key, changed_keys, keys_with_old};
@@ -91,6 +93,8 @@ pub struct Configuration {
     pub output: Output,
     /// Alerts that are silenced, of all systems.
     pub exceptions: Vec<Exception>,
+    /// The sensor of network flows; only `run` has it.
+    pub flows: Flows,
 }
 
 /// The command that uses the configuration; some defaults depend on it.
@@ -125,6 +129,7 @@ impl Configuration {
             systems: Vec::new(),
             output,
             exceptions: Vec::new(),
+            flows: Flows::default(),
         }
     }
 
@@ -173,6 +178,11 @@ impl Configuration {
             );
             section.refuse("exceptions", message);
         }
+        let names: Vec<&str> = self.systems.iter().map(|system| system.name.as_str()).collect();
+        section.section("flows", |section| {
+            self.flows.read(section);
+            self.flows.check_system(&names, self.auto_scan, section);
+        });
         self.collect(self.output.collected(self.output.preset()));
         if self.service.compatibility == Compatibility::DocaArgus {
             // By the guide's rule every change is an alert.
@@ -180,6 +190,8 @@ impl Configuration {
         }
         if mode == Mode::Run {
             self.check_auto_scan(section);
+        } else {
+            self.flows = Flows::default();
         }
     }
 
@@ -206,7 +218,7 @@ impl Configuration {
     /// Refuses a service that has nothing to watch. An empty file is valid.
     fn check_auto_scan(&self, section: &Section<'_>) {
         let has_systems = !self.systems.is_empty() || section.has_content("systems");
-        if !self.auto_scan && !has_systems {
+        if !self.auto_scan && !has_systems && !self.flows.are_wanted() {
             section.refuse("auto_scan", NOTHING_TO_WATCH);
         }
     }

@@ -14,6 +14,7 @@ use super::tree::{Node, Value};
 use super::*;
 
 mod argus_keys;
+mod flows;
 mod guest_systems;
 mod limits;
 mod privacy;

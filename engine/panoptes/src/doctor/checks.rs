@@ -10,7 +10,7 @@ use panoptes_sinks::output::remote::Reached;
 use serde_json::{Value, json};
 
 use crate::guests::Guest;
-use crate::memory::show;
+use crate::size::show;
 
 /// What a check has found.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -48,23 +48,31 @@ pub(super) struct Check {
 }
 
 impl Check {
-    fn new(what: &'static str, state: State, message: impl Into<String>) -> Self {
+    pub(super) fn new(what: &'static str, state: State, message: impl Into<String>) -> Self {
         Self { what, state, message: message.into(), fix: None }
     }
 
-    fn fine(what: &'static str, message: impl Into<String>) -> Self {
+    pub(super) fn fine(what: &'static str, message: impl Into<String>) -> Self {
         Self::new(what, State::Fine, message)
     }
 
-    fn unused(what: &'static str, message: impl Into<String>) -> Self {
+    pub(super) fn unused(what: &'static str, message: impl Into<String>) -> Self {
         Self::new(what, State::Unused, message)
     }
 
-    fn warning(what: &'static str, message: impl Into<String>, fix: impl Into<String>) -> Self {
+    pub(super) fn warning(
+        what: &'static str,
+        message: impl Into<String>,
+        fix: impl Into<String>,
+    ) -> Self {
         Self { fix: Some(fix.into()), ..Self::new(what, State::Warning, message) }
     }
 
-    fn obstacle(what: &'static str, message: impl Into<String>, fix: impl Into<String>) -> Self {
+    pub(super) fn obstacle(
+        what: &'static str,
+        message: impl Into<String>,
+        fix: impl Into<String>,
+    ) -> Self {
         Self { fix: Some(fix.into()), ..Self::new(what, State::Obstacle, message) }
     }
 
@@ -97,7 +105,7 @@ impl Capabilities {
         Self(line.and_then(|word| u64::from_str_radix(word.trim(), 16).ok()).unwrap_or(0))
     }
 
-    const fn has(self, (number, _): (u32, &str)) -> bool {
+    pub(super) const fn has(self, (number, _): (u32, &str)) -> bool {
         self.0 >> number & 1 == 1
     }
 

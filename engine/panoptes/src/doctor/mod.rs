@@ -6,6 +6,8 @@
 //! (`check`).
 
 mod checks;
+mod ethtool;
+mod flow;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -37,7 +39,15 @@ use checks::{Access, Capabilities, Check, State};
 ///
 /// `reaches_receivers`: connects to the receivers, too.
 pub(crate) fn doctor(file: Option<&Path>, as_json: bool, reaches_receivers: bool) -> Answer {
-    let checks = examine(file, reaches_receivers);
+    answer(&examine(file, reaches_receivers), as_json)
+}
+
+/// The same for the flow sensor, with its `argus.conf`.
+pub(crate) fn doctor_of_flow(file: &Path, as_json: bool) -> Answer {
+    answer(&flow::examine(file), as_json)
+}
+
+fn answer(checks: &[Check], as_json: bool) -> Answer {
     let obstacles = checks.iter().filter(|check| check.state == State::Obstacle).count();
     let exit = if obstacles == 0 { Exit::Done } else { Exit::Failed };
     let user = user_name(geteuid());
@@ -45,7 +55,7 @@ pub(crate) fn doctor(file: Option<&Path>, as_json: bool, reaches_receivers: bool
         let list: Vec<_> = checks.iter().map(Check::object).collect();
         format!("{}\n", json!({ "user": user, "obstacles": obstacles, "checks": list }))
     } else {
-        table(&user, obstacles, &checks)
+        table(&user, obstacles, checks)
     };
     Answer { out, err: Vec::new(), exit }
 }

@@ -37,7 +37,7 @@ impl AlertOutput {
     pub(super) fn write(&mut self, consumer: &mut Consumer) {
         while let Some(block) = consumer.pop() {
             for number in 0..block.records() {
-                self.output.push(block.slice(number, number + 1));
+                self.output.push(block.slice(number, 1));
             }
             consumer.give_back(block);
         }

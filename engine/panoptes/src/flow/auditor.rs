@@ -1,9 +1,12 @@
 //! The auditor: packets to their flows, records to outputs, and the sensor's own state.
 
+use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Instant;
 
 use panoptes_capture::Frame;
 use panoptes_decoders::netflow::{self, Datagram, Exporters, Item};
+use panoptes_decoders::packet::mirror::{Mirrored, decode_mirrored};
 use panoptes_decoders::packet::transport::protocol;
 use panoptes_decoders::packet::{self, Network, Packet, Tunnels};
 use panoptes_flow::netflow::{exporter_of, record_of};
@@ -12,8 +15,10 @@ use panoptes_sinks::activities::Activity;
 use panoptes_sinks::flow::Cause;
 use panoptes_sinks::flow::argus::{Extra, Interim, Management, Options};
 use panoptes_sinks::record::system_activity::SystemActivityDetails;
+use panoptes_tables::{HashKey, room};
 
 use super::devices::Stream;
+use super::figures::SensorFigures;
 use super::gaps::{Gap, Gaps, Missed};
 use super::limit::FlowLimit;
 use super::links::UnreadLinks;
@@ -21,6 +26,7 @@ use super::outputs::Outputs;
 use super::request::Request;
 use crate::exit::{Exit, Failure};
 use crate::random;
+use crate::size::show;
 
 /// Everything between packets and outputs.
 #[derive(Debug)]
@@ -51,15 +57,27 @@ pub(super) struct Auditor {
     next_look_ns: u64,
     /// As of the last look.
     missing: Missing,
+    /// How many flows can be tracked in all tables together.
+    flows_max: u64,
 }
 
-/// What sources of packets have missed since the start.
+/// How many sources of packets there are, and what they have missed since the start.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Missing {
+    /// Number of interfaces that are open. A capture counts as one.
+    pub(super) interfaces: u32,
     /// Packets that found no room.
     pub(super) packets: u64,
+    /// Datagrams that held no mirrored packet.
+    pub(super) mirrors: u64,
     /// Seconds in which an interface was away.
     pub(super) interface_seconds: u64,
+}
+
+impl Missing {
+    /// Of captures.
+    pub(super) const NOTHING: Self =
+        Self { interfaces: 1, packets: 0, mirrors: 0, interface_seconds: 0 };
 }
 
 /// The flows of one stream, and the options of their records.
@@ -76,22 +94,49 @@ const STEP_NS: u64 = 10_000_000;
 /// How often losses are looked for.
 const LOOK_NS: u64 = 1_000_000_000;
 
+fn settings(request: &Request) -> Settings {
+    Settings {
+        capacity: request.capacity,
+        status_interval_ns: request.status_interval_ns,
+        timeouts: request.timeouts,
+        has_jitter: request.has_jitter,
+        has_size_squares: request.records.packet_sizes,
+        user_bytes: request.user_bytes,
+        application: request.application,
+        control: request.control(),
+        identity: request.identity,
+        is_unidirectional: request.is_unidirectional,
+        has_overlays: request.has_overlays,
+        waits_by_clock: !request.reads_captures(),
+    }
+}
+
+/// Checks that the tables of flows can be made: an allocation that fails ends the process. What is
+/// allocated here is not used, and so takes no memory.
+pub(super) fn check_room(request: &Request) -> Result<(), Failure> {
+    let bytes = room::measure(|| Flows::new(&settings(request), HashKey::new(0)));
+    let streams = request.streams.len().max(1) as u64;
+    let bytes = bytes.and_then(|bytes| bytes.checked_mul(streams)).unwrap_or(u64::MAX);
+    let fits = usize::try_from(bytes).is_ok_and(|bytes| {
+        let mut all: Vec<u8> = Vec::new();
+        // A compiler may leave out an allocation that nobody sees.
+        black_box(all.try_reserve_exact(bytes).is_ok() && black_box(&all).is_empty())
+    });
+    if fits {
+        return Ok(());
+    }
+    let (needed, flows) = (show(bytes), request.capacity);
+    let message = format!(
+        "the tables for {flows} flows need {needed}, which this process may not allocate: use a \
+         smaller --flows, or raise the limit (ulimit -v, vm.overcommit_memory)"
+    );
+    Err(Failure::new(Exit::Configuration, message))
+}
+
 impl Auditor {
     /// Makes the tables of flows: one for each stream, or one for captures.
     pub(super) fn new(request: &Request, outputs: Outputs, begin_ns: i64) -> Self {
-        let settings = Settings {
-            capacity: request.capacity,
-            status_interval_ns: request.status_interval_ns,
-            timeouts: request.timeouts,
-            has_jitter: request.has_jitter,
-            has_size_squares: request.records.packet_sizes,
-            user_bytes: request.user_bytes,
-            application: request.application,
-            control: request.control(),
-            identity: request.identity,
-            is_unidirectional: request.is_unidirectional,
-            waits_by_clock: !request.reads_captures(),
-        };
+        let settings = settings(request);
         let no_stream = request.streams.is_empty().then(Stream::default);
         let streams = request.streams.iter().chain(&no_stream).map(|stream| Audited {
             flows: Flows::new(&settings, random::hash_key()),
@@ -101,11 +146,14 @@ impl Auditor {
                 ..request.records
             },
         });
+        let streams: Vec<_> = streams.collect();
         let discovers = request.discovers_tunnels;
-        let limit = FlowLimit::new(request.capacity);
+        let setting = if outputs.figures().is_some() { "flows.flows" } else { "--flows" };
+        let limit = FlowLimit::new(request.capacity, setting);
         let interval_ns = u64::from(request.management_interval_s) * 1_000_000_000;
         Self {
-            streams: streams.collect(),
+            flows_max: request.capacity as u64 * streams.len() as u64,
+            streams,
             outputs,
             exporters: None,
             exported: 0,
@@ -124,7 +172,7 @@ impl Auditor {
             unread: UnreadLinks::default(),
             gaps: Gaps::default(),
             next_look_ns: 0,
-            missing: Missing::default(),
+            missing: Missing::NOTHING,
         }
     }
 
@@ -153,6 +201,20 @@ impl Auditor {
         let audited = &mut self.streams[stream];
         let mut recording = self.outputs.of(&audited.records);
         audited.flows.packet(&packet, frame.time_ns, length, &mut recording);
+    }
+
+    /// Counts a mirrored packet of a stream, if it is one of those that count.
+    #[inline(never)]
+    pub(super) fn mirrored(&mut self, stream: usize, time_ns: i64, mirrored: &Mirrored<'_>) {
+        if self.is_left_out() {
+            return;
+        }
+        let packet = decode_mirrored(mirrored, self.tunnels);
+        if is_unread(&packet) {
+            self.unread.add(mirrored.link);
+        }
+        let Audited { flows, records } = &mut self.streams[stream];
+        flows.packet_apart(&packet, time_ns, mirrored.length, &mut self.outputs.of(records));
     }
 
     /// Numbers a packet; whether it is none of those that count.
@@ -277,7 +339,7 @@ impl Auditor {
         }
         if now_ns >= self.next_state_ns {
             self.next_state_ns += self.interval_ns;
-            let interim = self.interim(self.missing.packets);
+            let interim = self.interim(self.missing);
             self.outputs.report_state(Cause::Status, &interim);
             for audited in &mut self.streams {
                 audited.flows.report_resolutions(&mut self.outputs.of(&audited.records));
@@ -293,10 +355,12 @@ impl Auditor {
         let scans = self.outputs.scans();
         let missed = Missed::default()
             .with(Gap::Packets, self.missing.packets)
+            .with(Gap::Mirrors, self.missing.mirrors)
             .with(Gap::Links, unread)
             .with(Gap::Untracked, counts.unaccounted.saturating_sub(unread))
             .with(Gap::Times, self.wrong_times)
             .with(Gap::Streams, counts.given_up)
+            .with(Gap::Fallow, counts.forgotten)
             .with(Gap::Answers, counts.resolutions_overflowed)
             .with(Gap::UserData, counts.lost_user_bytes)
             .with(Gap::Exports, unread_exports(&self.exporters()))
@@ -304,7 +368,7 @@ impl Auditor {
             .with(Gap::System, scans.away_s)
             .with(Gap::TcpSockets, scans.without_tcp)
             .with(Gap::UdpSockets, scans.without_udp);
-        let (Self { gaps, outputs, .. }, real_ns) = (self, super::now_ns());
+        let (Self { gaps, outputs, flows_max, .. }, real_ns) = (self, super::now_ns());
         let report = |activity: Activity, details: &SystemActivityDetails<'_>| {
             outputs.report_activity(activity, details);
         };
@@ -312,6 +376,14 @@ impl Auditor {
             Some(now_ns) => gaps.look(&missed, (now_ns, real_ns), report),
             None => gaps.finish(&missed, real_ns, report),
         }
+        if let Some(figures) = outputs.figures() {
+            figures.set(&counts, *flows_max, gaps.missed());
+        }
+    }
+
+    /// What the service shows of its sensor.
+    pub(super) fn figures(&self) -> Option<Arc<SensorFigures>> {
+        self.outputs.figures().map(Arc::clone)
     }
 
     /// Reports that a table of flows was full, if a record is due; `None` is the end.
@@ -335,13 +407,16 @@ impl Auditor {
             lost_user_bytes: sum.lost_user_bytes + one.lost_user_bytes,
             unaccounted: sum.unaccounted + one.unaccounted,
             tracked: sum.tracked + one.tracked,
+            fallow: sum.fallow + one.fallow,
+            forgotten: sum.forgotten + one.forgotten,
             given_up: sum.given_up + one.given_up,
             resolutions_overflowed: sum.resolutions_overflowed + one.resolutions_overflowed,
         })
     }
 
     /// What has happened since the last management record.
-    fn interim(&mut self, dropped: u64) -> Interim {
+    fn interim(&mut self, missing: Missing) -> Interim {
+        let dropped = missing.packets;
         let (counts, last, now_ns) = (self.counts(), self.reported, super::now_ns());
         let narrow = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
         let sequences = self.streams.iter().map(|audited| audited.flows.last_sequence());
@@ -355,6 +430,8 @@ impl Auditor {
             flows: narrow(counts.flows - last.flows),
             dropped: narrow(dropped - self.reported_dropped),
             tracked: narrow(counts.tracked),
+            fallow: narrow(counts.fallow),
+            interfaces: missing.interfaces,
             clients: narrow(self.outputs.clients() as u64),
         };
         (self.since_ns, self.reported, self.reported_dropped) = (now_ns, counts, dropped);
@@ -370,7 +447,7 @@ impl Auditor {
         }
         self.report_limit(None);
         self.look(None);
-        let interim = self.interim(missing.packets);
+        let interim = self.interim(missing);
         (self.counts(), self.outputs.finish(&interim))
     }
 }

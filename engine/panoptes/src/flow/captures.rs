@@ -8,12 +8,14 @@ use panoptes_capture::{CaptureFile, Frame, Options, Skipped};
 use panoptes_flow::{CaptureClock, Step};
 
 use super::auditor::{Auditor, Missing};
-use super::feed::{Feed, Next};
+use super::feed::{self, Feed, Next};
 use super::filter::PacketFilters;
 use super::opening::{failure, open};
+use super::origin::Origin;
 use super::request::Request;
 use super::signals::Signals;
 use crate::exit::{Exit, Failure};
+use crate::message::Messages;
 
 /// Packets between two looks at outputs and signals.
 const PACKETS_BETWEEN: u32 = 4096;
@@ -24,8 +26,9 @@ const WAIT: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(super) struct Captures {
     /// The captures to come, the last one first, and whether they have exports of flows.
-    paths: Vec<(PathBuf, bool)>,
+    origins: Vec<(Origin, bool)>,
     options: Options,
+    messages: Messages,
     /// What the captures have had that was not returned.
     skipped: Skipped,
     pace: Option<Pace>,
@@ -113,6 +116,7 @@ impl Taking<'_> {
             match feed.next(WAIT) {
                 Next::Frame(frame) if self.packet_apart(&frame)? => {}
                 Next::Frame(_) => return Ok(false),
+                Next::Report(reason) => self.auditor.report_failure(&reason),
                 Next::Nothing => return Ok(true),
                 Next::End(result) => return result.map(|()| false),
             }
@@ -202,31 +206,44 @@ impl Taking<'_> {
 }
 
 impl Captures {
-    pub(super) fn new(request: &Request) -> Result<Self, Failure> {
+    pub(super) fn new(request: &Request, messages: &Messages) -> Result<Self, Failure> {
         let mut paths = request.captures.clone();
         for folder in &request.folders {
             collect(folder, &mut paths)?;
         }
         let exports = request.cisco.iter().map(|path| (path.clone(), true));
-        let mut paths: Vec<_> =
-            paths.into_iter().map(|path| (path, false)).chain(exports).collect();
-        paths.reverse();
+        let files = paths.into_iter().map(|path| (path, false)).chain(exports);
+        let files = files.map(|(path, has_exports)| (origin(path), has_exports));
+        let servers = request.servers.iter().cloned();
+        let servers = servers.map(|server| (Origin::Server(server), false));
+        let mut origins: Vec<_> = files.chain(servers).collect();
+        origins.reverse();
         let options =
             Options { as_tsh: request.as_tsh, follow: request.follows, ..Options::default() };
         let pace = request.time_scale.map(|scale| Pace { scale, start: None });
-        Ok(Self { paths, options, skipped: Skipped::default(), pace, times: Times::default() })
+        Ok(Self {
+            origins,
+            options,
+            messages: messages.clone(),
+            skipped: Skipped::default(),
+            pace,
+            times: Times::default(),
+        })
     }
 
     /// Opens the next capture.
     pub(super) fn open(&mut self) -> Result<Option<Source>, Failure> {
-        let Some((path, has_exports)) = self.paths.pop() else { return Ok(None) };
-        let is_standard_input = path.as_os_str() == "-";
-        // Packets of a pipe come when they like, and those of a followed file, too.
-        let may_wait = self.options.follow || is_standard_input || !path.is_file();
-        let reader = if may_wait && (is_standard_input || path.exists()) {
-            Reader::Feed(Feed::start(path, self.options.clone()))
-        } else {
-            Reader::File(Box::new(open(&path, &self.options)?))
+        let Some((origin, has_exports)) = self.origins.pop() else { return Ok(None) };
+        let reader = match origin {
+            // Packets of a pipe come when they like, and those of a followed file, too.
+            Origin::File(path) if !path.exists() || !self.options.follow && path.is_file() => {
+                Reader::File(Box::new(open(&path, &self.options)?))
+            }
+            origin => {
+                let options = self.options.clone();
+                let read = move |link: &feed::Link| origin.read(&options, link);
+                Reader::Feed(Feed::start(self.options.follow, &self.messages, read))
+            }
         };
         Ok(Some(Source { reader, has_exports }))
     }
@@ -252,7 +269,7 @@ impl Captures {
                 Reader::Feed(feed) => take.read_feed(feed),
             };
             match goes_on {
-                Ok(true) => take.auditor.step(Missing::default),
+                Ok(true) => take.auditor.step(|| Missing::NOTHING),
                 result => break result.map(|_| ()),
             }
         };
@@ -269,12 +286,7 @@ impl Captures {
             Reader::File(file) => file.skipped(),
             Reader::Feed(feed) => feed.skipped(),
         };
-        let all = &mut self.skipped;
-        all.unknown_records += skipped.unknown_records;
-        all.oversized_packets += skipped.oversized_packets;
-        all.damaged_packets += skipped.damaged_packets;
-        all.cut_bytes += skipped.cut_bytes;
-        all.is_compression_cut |= skipped.is_compression_cut;
+        feed::add(&mut self.skipped, skipped);
     }
 
     /// What all captures have had that was not returned.
@@ -290,13 +302,24 @@ impl Pace {
         let passed_s = frame.time_ns.saturating_sub(first_ns) as f64 / 1e9;
         let due = Duration::try_from_secs_f64(passed_s / self.scale).unwrap_or_default();
         while let Some(left) = due.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
-            auditor.step(Missing::default);
+            auditor.step(|| Missing::NOTHING);
             if signals.have_ended() {
                 return false;
             }
             std::thread::sleep(left.min(WAIT));
         }
         true
+    }
+}
+
+/// What a name of the command line stands for.
+fn origin(path: PathBuf) -> Origin {
+    if path.as_os_str() == "-" {
+        Origin::StandardInput
+    } else if path.is_dir() {
+        Origin::Folder(path)
+    } else {
+        Origin::File(path)
     }
 }
 

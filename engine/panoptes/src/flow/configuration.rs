@@ -1,8 +1,9 @@
 //! `argus.conf`: the same settings as on the command line, one `NAME=value` a line.
 //!
 //! The facts are those of argus.conf(5) and of `ArgusParseResourceFile` (`argus/argus.c` of argus
-//! 3.0.8). Each mistake is reported with its line. A variable of argus that asks for something that
-//! is not built is a mistake, unless it has the value that means nothing.
+//! 3.0.8). Each mistake is reported with its line. A variable that is not known, or that asks for
+//! something that is not built, has no effect: argus ignores what it does not know, and files of
+//! its newer versions must start this sensor, too. A warning tells so, with the line.
 
 use std::path::Path;
 
@@ -19,6 +20,10 @@ use crate::message::Messages;
 const PREFIX: &str = "ARGUS_";
 /// Bytes that a value may have.
 const VALUE_BYTES_MAX: usize = 64 << 10;
+
+/// Variables by which argus is tuned. Records are the same whatever they say.
+const TUNING: &[&str] =
+    &["HASHTABLE_SIZE", "INTERFACE_SCAN_INTERVAL", "LOG_DISPLAY_PRIORITY", "PCAP_DISPATCH_NUM"];
 
 /// Variables that have no effect here: other values than these ask for something that is not
 /// built.
@@ -39,6 +44,9 @@ const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
     ("KEYSTROKE_CONF", &[""]),
     ("TRACK_DUPLICATES", &["no", "yes"]),
     ("ENV", &[""]),
+    ("GENERATE_HASH_METRICS", &["no"]),
+    ("OS_FINGERPRINTING", &["no"]),
+    ("PACKET_SIZE_HISTOGRAM", &["no"]),
 ];
 
 /// Reads a configuration if it exists.
@@ -50,18 +58,26 @@ pub(super) fn read_if_there(path: &str, request: &mut Request) -> Result<(), Fai
 pub(super) fn read(path: &str, request: &mut Request) -> Result<(), Failure> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| Failure::io(&error, Exit::Source, format_args!("cannot read {path}")))?;
+    let known = request.warnings.len();
     let mistakes = apply(&text, request);
+    for warning in &mut request.warnings[known..] {
+        *warning = format!("{path}:{warning}");
+    }
     let lines: Vec<_> =
         mistakes.iter().map(|(line, mistake)| format!("{path}:{line}: {mistake}")).collect();
     let Some((last, others)) = lines.split_last() else { return Ok(()) };
     let messages = Messages::on_stderr(LogLevel::default());
+    for line in request.warnings.drain(known..) {
+        messages.warning(line);
+    }
     for line in others {
         messages.error(line);
     }
     Err(Failure::new(Exit::Configuration, last))
 }
 
-/// Applies a configuration; the mistakes, with their lines.
+/// Applies a configuration; the mistakes, with their lines. Warnings of the request begin with the
+/// line, too.
 fn apply(text: &str, request: &mut Request) -> Vec<(usize, String)> {
     let mut mistakes = Vec::new();
     let mut replaced = (false, false);
@@ -78,9 +94,17 @@ fn apply(text: &str, request: &mut Request) -> Vec<(usize, String)> {
             let Some((_, more)) = lines.next() else { break };
             whole.push_str(more.trim());
         }
+        let known = request.warnings.len();
         let result = split(&whole).and_then(|(name, value)| {
-            set(name, value, request, &mut replaced).map_err(|failure| failure.message)
+            let Some(short) = name.strip_prefix(PREFIX) else {
+                request.warnings.push(unknown(name));
+                return Ok(());
+            };
+            set(short, value, request, &mut replaced).map_err(|failure| failure.message)
         });
+        for warning in &mut request.warnings[known..] {
+            *warning = format!("{}: {warning}", index + 1);
+        }
         if let Err(text) = result {
             mistakes.push((index + 1, text));
         }
@@ -88,12 +112,13 @@ fn apply(text: &str, request: &mut Request) -> Vec<(usize, String)> {
     mistakes
 }
 
-/// The name behind its prefix and the value, which may be in double quotes and may have a comment
-/// behind it.
+fn unknown(name: &str) -> String {
+    format!("`{name}` is no variable of argus.conf; it has no effect")
+}
+
+/// The name and the value, which may be in double quotes and may have a comment behind it.
 fn split(line: &str) -> Result<(&str, Value<'_>), String> {
     let (name, value) = line.split_once('=').ok_or("a line is NAME=value")?;
-    let short = name.strip_prefix(PREFIX);
-    let short = short.ok_or_else(|| format!("`{name}` is no variable of argus.conf"))?;
     let value = if let Some(quoted) = value.strip_prefix('"') {
         let (text, _) = quoted.split_once('"').ok_or("a double quote is missing")?;
         Value { text, is_quoted: true }
@@ -101,7 +126,7 @@ fn split(line: &str) -> Result<(&str, Value<'_>), String> {
         let end = [" //", "\t//"].iter().filter_map(|comment| value.find(comment)).min();
         Value { text: value[..end.unwrap_or(value.len())].trim(), is_quoted: false }
     };
-    Ok((short, value))
+    Ok((name, value))
 }
 
 /// A value, and whether it was in double quotes.
@@ -214,27 +239,43 @@ fn set_timeout(name: &str, what: &str, text: &str, request: &mut Request) -> Res
         // argus has one for IGMP, too; here it is that of IP.
         "IP_TIMEOUT" | "IGMP_TIMEOUT" => &mut timeouts.ip_ns,
         "TCP_TIMEOUT" => &mut timeouts.tcp_ns,
+        // 0 is argus's own: it forgets idle connections.
+        "TCP_FALLOW_TIMEOUT" => {
+            timeouts.tcp_fallow_ns = number(what, text, 0, 65_534)? as i64 * 1_000_000_000;
+            return Ok(());
+        }
         "ICMP_TIMEOUT" => &mut timeouts.icmp_ns,
         "FRAG_TIMEOUT" => &mut timeouts.fragment_ns,
         "ARP_TIMEOUT" => &mut timeouts.arp_ns,
         "OTHER_TIMEOUT" => &mut timeouts.other_ns,
-        _ => return without_effect(name, what, text),
+        _ => return without_effect(name, what, text, request),
     };
     *timeout = number(what, text, 1, 65_534)? as i64 * 1_000_000_000;
     Ok(())
 }
 
-fn without_effect(name: &str, what: &str, text: &str) -> Result<(), Failure> {
+fn without_effect(
+    name: &str,
+    what: &str,
+    text: &str,
+    request: &mut Request,
+) -> Result<(), Failure> {
+    if TUNING.contains(&name) {
+        return Ok(());
+    }
     let Some((_, values)) = WITHOUT_EFFECT.iter().find(|(known, _)| *known == name) else {
-        return Err(mistake(format!("`{what}` is no variable of argus.conf")));
+        request.warnings.push(unknown(what));
+        return Ok(());
     };
     if values.contains(&&text.to_ascii_lowercase()[..]) {
         return Ok(());
     }
-    if matches!(name, "MIN_SSF" | "MAX_SSF") {
+    if name == "MIN_SSF" {
+        // Who asks for protection must not get a port without it.
         return Err(mistake(format!("{what}: SASL is not supported; set it to 0")));
     }
-    Err(Failure::not_built(format!("{what}={text}")))
+    request.warnings.push(format!("{what}={text} is not supported; it has no effect"));
+    Ok(())
 }
 
 /// A size: a number and K, M or G, which are powers of 1000.
@@ -266,6 +307,7 @@ mod tests {
             ARGUS_GENERATE_MAC_DATA=yes\nARGUS_GENERATE_APPBYTE_METRIC=yes\n\
             ARGUS_GENERATE_PACKET_SIZE=yes\nARGUS_FILTER_OPTIMIZER=no\n\
             ARGUS_FILTER=\"ip and \\\n   not icmp\"\nARGUS_TCP_TIMEOUT=120\n\
+            ARGUS_TCP_FALLOW_TIMEOUT=7200\n\
             ARGUS_PCAP_BUF_SIZE=2M\n\
             ARGUS_CHROOT_DIR=/srv\nARGUS_SETUSER_ID=nobody\nARGUS_SETGROUP_ID=nogroup\n\
             ARGUS_SET_PID=no\nARGUS_PID_PATH=/run\nARGUS_DEBUG_LEVEL=2\n\
@@ -308,6 +350,7 @@ mod tests {
             ..Request::default()
         };
         expected.timeouts.tcp_ns = 120_000_000_000;
+        expected.timeouts.tcp_fallow_ns = 7_200_000_000_000;
         let records = &mut expected.records;
         records.source_id = SourceId::Text(*b"sens");
         (records.application_bytes, records.hardware, records.packet_sizes) = (true, true, true);
@@ -316,20 +359,73 @@ mod tests {
 
     #[test]
     fn mistakes_have_their_lines() {
-        let text = "ARGUS_DAEMON=perhaps\n\nARGUS_DEAMON=yes\nARGUS_MONITOR_ID=\"a\nRA_FILTER=x\n\
-            ARGUS_MIN_SSF=40\nARGUS_KEYSTROKE=yes\nwords\nARGUS_TCP_TIMEOUT=0\n";
+        let text = "ARGUS_DAEMON=perhaps\n\nARGUS_MONITOR_ID=\"a\nARGUS_MIN_SSF=40\nwords\n\
+            ARGUS_TCP_TIMEOUT=0\nARGUS_FLOW_KEY=VLAN\n\
+            ARGUS_TCP_FALLOW_TIMEOUT=65535\n";
         let mistakes = apply(text, &mut Request::default());
         let expected = [
             (1, "ARGUS_DAEMON is `yes` or `no`, not `perhaps`"),
-            (3, "`ARGUS_DEAMON` is no variable of argus.conf"),
-            (4, "a double quote is missing"),
-            (5, "`RA_FILTER` is no variable of argus.conf"),
-            (6, "ARGUS_MIN_SSF: SASL is not supported; set it to 0"),
-            (7, "ARGUS_KEYSTROKE=yes is not built yet"),
-            (8, "a line is NAME=value"),
-            (9, "ARGUS_TCP_TIMEOUT needs a number from 1 to 65534, not `0`"),
+            (3, "a double quote is missing"),
+            (4, "ARGUS_MIN_SSF: SASL is not supported; set it to 0"),
+            (5, "a line is NAME=value"),
+            (6, "ARGUS_TCP_TIMEOUT needs a number from 1 to 65534, not `0`"),
+            (7, "ARGUS_FLOW_KEY=VLAN is not built yet"),
+            (8, "ARGUS_TCP_FALLOW_TIMEOUT needs a number from 0 to 65534, not `65535`"),
         ];
         assert_eq!(mistakes, expected.map(|(line, text)| (line, text.to_owned())));
+    }
+
+    #[test]
+    fn what_has_no_effect_is_a_warning_with_its_line() {
+        let text = "ARGUS_DEAMON=yes\nRA_FILTER=x\n\nARGUS_KEYSTROKE=tcp\nARGUS_ENV=\"A=1\"\n\
+            ARGUS_HASHTABLE_SIZE=8192\nARGUS_GENERATE_HASH_METRICS=yes\nARGUS_KEYSTROKE=no\n";
+        let mut request = Request::default();
+        assert_eq!(apply(text, &mut request), []);
+        let expected = [
+            "1: `ARGUS_DEAMON` is no variable of argus.conf; it has no effect",
+            "2: `RA_FILTER` is no variable of argus.conf; it has no effect",
+            "4: ARGUS_KEYSTROKE=tcp is not supported; it has no effect",
+            "5: ARGUS_ENV=A=1 is not supported; it has no effect",
+            "7: ARGUS_GENERATE_HASH_METRICS=yes is not supported; it has no effect",
+        ];
+        assert_eq!(std::mem::take(&mut request.warnings), expected);
+        assert_eq!(request, Request::default());
+    }
+
+    /// The file of the package.
+    const EXAMPLE: &str = include_str!("../../../../packaging/flow/argus.conf");
+
+    /// Names of the variables that this file reads: what is before `=>` in its own code.
+    fn read_here() -> std::collections::BTreeSet<String> {
+        let code = include_str!("configuration.rs");
+        let arms = code.split("#[cfg(test)]").next().expect("code").lines().map(str::trim);
+        let arms = arms.filter_map(|line| line.starts_with('"').then(|| line.split_once("=>"))?);
+        let words = arms.flat_map(|(names, _)| names.split('"').skip(1).step_by(2));
+        words
+            .filter(|word| word.contains(|c: char| c.is_ascii_uppercase()))
+            .filter(|word| !word.contains("TUPLE") && !word.contains("MATRIX"))
+            .map(|name| format!("{PREFIX}{name}"))
+            .collect()
+    }
+
+    #[test]
+    fn the_example_is_accepted_with_each_of_its_variables() {
+        assert_eq!(apply(EXAMPLE, &mut Request::default()), []);
+        let shown: Vec<_> =
+            EXAMPLE.lines().map(|line| line.strip_prefix('#').unwrap_or(line)).collect();
+        let variables = shown.into_iter().filter(|line| line.starts_with(PREFIX));
+        let mut named = std::collections::BTreeSet::new();
+        for line in variables {
+            let line = line.replace("`hostuuid`", "7");
+            let mut request = Request::default();
+            assert_eq!(apply(&line, &mut request), [], "{line}");
+            assert_eq!(request.warnings, [""; 0], "{line}");
+            named.insert(line.split('=').next().expect("a name").to_owned());
+        }
+        let read = read_here();
+        assert!(read.len() > 30, "{read:?}");
+        let missing: Vec<_> = read.difference(&named).collect();
+        assert!(missing.is_empty(), "the example does not show {missing:?}");
     }
 
     #[test]

@@ -5,26 +5,42 @@
 //! - `dup:en0,en1/ID`: both directions of one link; `bond:en0,en1/ID`, `en0 en1`: parts of one
 //!   link. Their packets are in the same flows;
 //! - `xdp:en0` stands for a name in all of these: XDP takes the packets away from the kernel;
+//! - `udp:ADDRESS:PORT` does, too: mirrored packets come there in datagrams. `vxlan:`, `geneve:`,
+//!   `gre:` and `tzsp:` say how, and `udp:` guesses that from the port;
 //! - `all`: all interfaces that are up, each with flows of its own; `any`: those of the kernel's
 //!   pseudo-device.
 
+use std::net::{IpAddr, SocketAddr};
+
+use panoptes_decoders::packet::mirror::Mirror;
 use panoptes_sinks::flow::argus::SourceId;
 
 use super::values::{mistake, source_id};
 use crate::exit::Failure;
 
-/// An interface.
+/// How the packets of an interface come.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum Means {
+    /// The kernel copies them into a ring.
+    #[default]
+    Ring,
+    /// XDP takes them away from the kernel.
+    Xdp,
+    /// They are mirrored to an address of this machine, in datagrams.
+    Datagrams(Mirror, SocketAddr),
+}
+
+/// An interface, or a port that stands for one.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Named {
     pub(super) name: String,
-    /// Its packets are taken by XDP.
-    pub(super) by_xdp: bool,
+    pub(super) means: Means,
 }
 
 impl Named {
     /// An interface whose packets are copies of those that the kernel has.
     pub(super) fn plain(name: &str) -> Self {
-        Self { name: name.to_owned(), by_xdp: false }
+        Self { name: name.to_owned(), means: Means::Ring }
     }
 }
 
@@ -72,26 +88,69 @@ fn joined(what: &str, text: &str) -> Result<Stream, Failure> {
     };
     let mut interfaces = Vec::new();
     for word in names.split(',') {
-        let word = word.trim().trim_matches(['[', ']']);
-        let name = word.strip_prefix("bond:").or_else(|| word.strip_prefix("dup:")).unwrap_or(word);
-        let (name, by_xdp) = match name.strip_prefix("xdp:") {
-            Some(name) => (name, true),
-            None => (name, false),
-        };
-        if by_xdp && [ALL, ANY].contains(&name) {
-            return Err(mistake(format!("{what}: xdp: needs the name of one interface")));
-        }
-        // The kernel's rule for names (`dev_valid_name`, net/core/dev.c), and a link type behind
-        // one, which is not supported.
-        let is_name = (1..16).contains(&name.len())
-            && !name.contains(|letter: char| letter.is_whitespace() || "/:()[]\"".contains(letter));
-        if !is_name {
-            return Err(mistake(format!("{what}: `{word}` is no name of an interface")));
-        }
-        interfaces.push(Named { name: name.to_owned(), by_xdp });
+        interfaces.push(named(what, without_brackets(word.trim()))?);
     }
     let source_id = id.map(|id| source_id(what, id)).transpose()?;
     Ok(Stream { interfaces, source_id })
+}
+
+/// A word without the brackets of a group. Those of an IPv6 address stay.
+fn without_brackets(word: &str) -> &str {
+    let mut word = word.trim_start_matches('[');
+    while word.ends_with(']') && word.matches(']').count() > word.matches('[').count() {
+        word = &word[..word.len() - 1];
+    }
+    word
+}
+
+/// One interface.
+fn named(what: &str, word: &str) -> Result<Named, Failure> {
+    let word = word.strip_prefix("bond:").or_else(|| word.strip_prefix("dup:")).unwrap_or(word);
+    if let Some(means) = datagrams(what, word)? {
+        return Ok(Named { name: word.to_owned(), means });
+    }
+    let (name, means) = match word.strip_prefix("xdp:") {
+        Some(name) => (name, Means::Xdp),
+        None => (word, Means::Ring),
+    };
+    if means == Means::Xdp && [ALL, ANY].contains(&name) {
+        return Err(mistake(format!("{what}: xdp: needs the name of one interface")));
+    }
+    // The kernel's rule for names (`dev_valid_name`, net/core/dev.c), and a link type behind
+    // one, which is not supported.
+    let is_name = (1..16).contains(&name.len())
+        && !name.contains(|letter: char| letter.is_whitespace() || "/:()[]\"".contains(letter));
+    if !is_name {
+        return Err(mistake(format!("{what}: `{word}` is no name of an interface")));
+    }
+    Ok(Named { name: name.to_owned(), means })
+}
+
+/// Where mirrored packets come, if a word names such a place: `udp:ADDRESS:PORT`, or
+/// `KIND:ADDRESS[:PORT]`.
+fn datagrams(what: &str, word: &str) -> Result<Option<Means>, Failure> {
+    let Some((kind, place)) = word.split_once(':') else { return Ok(None) };
+    let named = Mirror::ALL.into_iter().find(|mirror| mirror.name() == kind);
+    if named.is_none() && kind != "udp" {
+        return Ok(None);
+    }
+    let without_port = || {
+        let text = place.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+        let address: IpAddr = text.unwrap_or(place).parse().ok()?;
+        Some(SocketAddr::new(address, named?.port()))
+    };
+    let address = place.parse().ok().or_else(without_port);
+    let message = || {
+        format!(
+            "{what}: `{word}` has no address and port of this machine, as in `{kind}:0.0.0.0:4789` \
+             or `{kind}:[::]:4789`"
+        )
+    };
+    let address: SocketAddr = address
+        .filter(|address: &SocketAddr| address.port() > 0)
+        .ok_or_else(|| mistake(message()))?;
+    let mirror = named.unwrap_or_else(|| Mirror::of_port(address.port()));
+    Ok(Some(Means::Datagrams(mirror, address)))
 }
 
 #[cfg(test)]
@@ -125,7 +184,7 @@ mod tests {
 
     #[test]
     fn xdp_may_be_before_each_name() {
-        let by_xdp = |name: &str| Named { name: name.to_owned(), by_xdp: true };
+        let by_xdp = |name: &str| Named { name: name.to_owned(), means: Means::Xdp };
         let number = |id| Some(SourceId::Number(id));
         assert_eq!(parsed("xdp:en0"), [(vec![by_xdp("en0")], None)]);
         assert_eq!(parsed("xdp:en0/7"), [(vec![by_xdp("en0")], number(7))]);
@@ -139,7 +198,38 @@ mod tests {
     }
 
     #[test]
+    fn ports_stand_for_interfaces() {
+        let port = |word: &str, mirror, address: &str| {
+            let means = Means::Datagrams(mirror, address.parse().expect("an address"));
+            Named { name: word.to_owned(), means }
+        };
+        let vxlan = port("udp:0.0.0.0:4789", Mirror::Vxlan, "0.0.0.0:4789");
+        assert_eq!(parsed("udp:0.0.0.0:4789"), [(vec![vxlan.clone()], None)]);
+        let id = Some(SourceId::Number(7));
+        let geneve = port("udp:[::1]:6081", Mirror::Geneve, "[::1]:6081");
+        assert_eq!(parsed("udp:[::1]:6081/7"), [(vec![geneve.clone()], id)]);
+        let other = port("udp:10.0.0.1:5000", Mirror::Vxlan, "10.0.0.1:5000");
+        assert_eq!(parsed("udp:10.0.0.1:5000"), [(vec![other], None)]);
+        for (word, mirror, address) in [
+            ("vxlan:[::]", Mirror::Vxlan, "[::]:4789"),
+            ("geneve:::1", Mirror::Geneve, "[::1]:6081"),
+            ("gre:127.0.0.1", Mirror::Gre, "127.0.0.1:4754"),
+            ("tzsp:127.0.0.1:9", Mirror::Tzsp, "127.0.0.1:9"),
+        ] {
+            assert_eq!(parsed(word), [(vec![port(word, mirror, address)], None)]);
+        }
+        let three = vec![vxlan.clone(), geneve, Named::plain("en2")];
+        assert_eq!(parsed("dup:[bond:udp:0.0.0.0:4789,udp:[::1]:6081],en2"), [(three, None)]);
+        let apart = [(vec![vxlan], id), (vec![Named::plain("en0")], None)];
+        assert_eq!(parsed("ind:udp:0.0.0.0:4789/7,en0"), apart);
+    }
+
+    #[test]
     fn what_is_no_interface_is_refused() {
+        for text in ["udp:", "udp:0.0.0.0", "udp:host:4789", "udp:0.0.0.0:0", "vxlan:4789"] {
+            let message = parse("-i", text).expect_err(text).to_string();
+            assert!(message.contains("has no address and port of this machine"), "{message}");
+        }
         for text in ["xdp:", "xdp:all", "xdp:any", "xdp:xdp:en0", "xdp:dup:en0", "xdp:ind:en0,en1"]
         {
             assert!(parse("-i", text).is_err(), "{text}");

@@ -1,20 +1,23 @@
-//! A capture that a thread of its own reads, because its next packet may take long: a pipe, or a
-//! file that grows. Meanwhile clients are served and records are written.
+//! Captures that a thread of its own reads, because their next packet may take long: a pipe, a file
+//! that grows, a server. Meanwhile clients are served and records are written.
 //!
 //! The thread fills one batch while the auditor reads the other one. Nothing is allocated for a
 //! packet once both have grown to what fits into them.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use panoptes_capture::{CaptureFile, Frame, Options, Skipped};
+use panoptes_capture::{CaptureFile, Frame, Skipped};
 
-use super::opening::{failure, open};
+use super::opening::failure;
 use crate::exit::{Exit, Failure};
+use crate::message::Messages;
+use crate::sandbox::Role;
 
 /// Bytes that a batch has at least before the thread waits.
 const BATCH_BYTES: usize = 1 << 20;
+/// Failures that wait to be reported. There are more only if nobody reads them.
+const REPORTS_MAX: usize = 16;
 
 /// Packets that were read.
 #[derive(Debug, Default)]
@@ -44,8 +47,10 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     batch: Batch,
+    /// What went wrong and did not end the thread.
+    reports: Vec<String>,
     skipped: Skipped,
-    /// How the capture has ended.
+    /// How the captures have ended.
     end: Option<Result<(), Failure>>,
     /// Nobody needs more.
     is_closed: bool,
@@ -65,6 +70,8 @@ pub(super) struct Feed {
 /// What comes next.
 pub(super) enum Next<'a> {
     Frame(Frame<'a>),
+    /// Something went wrong, and reading goes on.
+    Report(String),
     /// Not yet anything.
     Nothing,
     End(Result<(), Failure>),
@@ -76,16 +83,102 @@ impl Shared {
     }
 }
 
+/// The reading thread's end.
+#[derive(Clone, Debug)]
+pub(super) struct Link {
+    shared: Arc<Shared>,
+    follows: bool,
+    messages: Messages,
+}
+
+/// How one capture has ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Ended {
+    /// Nobody needs more.
+    pub(super) is_closed: bool,
+}
+
+impl Link {
+    /// Restricts the thread: what follows interprets what strangers wrote.
+    pub(super) fn enter(&self) {
+        Role::Captures.enter(&self.messages);
+    }
+
+    pub(super) const fn messages(&self) -> &Messages {
+        &self.messages
+    }
+
+    /// Whether other captures may follow at the end of one.
+    pub(super) const fn follows(&self) -> bool {
+        self.follows
+    }
+
+    /// Whether nobody needs more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.shared.lock().is_closed
+    }
+
+    /// Waits, unless nobody needs more. Whether that is so.
+    pub(super) fn pause(&self, time: Duration) -> bool {
+        let begin = Instant::now();
+        let mut state = self.shared.lock();
+        while let Some(left) = time.checked_sub(begin.elapsed()).filter(|left| !left.is_zero()) {
+            if state.is_closed {
+                break;
+            }
+            let waited = self.shared.changed.wait_timeout(state, left);
+            (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+        state.is_closed
+    }
+
+    /// Reports what went wrong and does not end the thread.
+    pub(super) fn report(&self, text: String) {
+        let mut state = self.shared.lock();
+        if state.reports.len() < REPORTS_MAX {
+            state.reports.push(text);
+        }
+        drop(state);
+        self.shared.changed.notify_all();
+    }
+
+    /// Reads a capture to its end, or until nobody needs more.
+    pub(super) fn read(&self, file: CaptureFile) -> Result<Ended, Failure> {
+        self.count(file, &mut 0)
+    }
+
+    /// The same, and counts its packets, whatever the result.
+    pub(super) fn count(&self, mut file: CaptureFile, packets: &mut u64) -> Result<Ended, Failure> {
+        let result = read(&self.shared, &mut file, packets);
+        add(&mut self.shared.lock().skipped, file.skipped());
+        result
+    }
+}
+
+/// Adds what a capture has had that was not returned.
+pub(super) const fn add(all: &mut Skipped, one: Skipped) {
+    all.unknown_records += one.unknown_records;
+    all.oversized_packets += one.oversized_packets;
+    all.damaged_packets += one.damaged_packets;
+    all.cut_bytes += one.cut_bytes;
+    all.is_compression_cut |= one.is_compression_cut;
+}
+
 impl Feed {
-    /// Starts to read.
-    pub(super) fn start(path: PathBuf, options: Options) -> Self {
+    /// Starts a thread that calls `read`, which reads captures by its link.
+    pub(super) fn start(
+        follows: bool,
+        messages: &Messages,
+        read: impl FnOnce(&Link) -> Result<(), Failure> + Send + 'static,
+    ) -> Self {
         let shared = Arc::new(Shared::default());
-        let its = Arc::clone(&shared);
+        let (its, messages) = (Arc::clone(&shared), messages.clone());
+        let link = Link { shared: its, follows, messages };
         let thread = std::thread::Builder::new().name("capture".to_owned());
         let started = thread.spawn(move || {
-            let end = open(&path, &options).and_then(|file| read(&its, file));
-            its.lock().end = Some(end);
-            its.changed.notify_all();
+            let end = read(&link);
+            link.shared.lock().end = Some(end);
+            link.shared.changed.notify_all();
         });
         if let Err(error) = started {
             let failure = Failure::io(&error, Exit::Failed, "cannot start a thread");
@@ -106,13 +199,16 @@ impl Feed {
             self.batch.frames.clear();
             (self.next, self.begin) = (0, 0);
             let mut state = self.shared.lock();
-            if state.batch.frames.is_empty() && state.end.is_none() {
+            if state.batch.frames.is_empty() && state.reports.is_empty() && state.end.is_none() {
                 let waited = self.shared.changed.wait_timeout(state, wait);
                 (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
             }
             std::mem::swap(&mut self.batch, &mut state.batch);
             self.skipped = state.skipped;
             if self.batch.frames.is_empty() {
+                if !state.reports.is_empty() {
+                    return Next::Report(state.reports.remove(0));
+                }
                 return state.end.take().map_or(Next::Nothing, Next::End);
             }
             drop(state);
@@ -136,20 +232,16 @@ impl Drop for Feed {
 }
 
 /// Reads a capture to its end, or until nobody needs more.
-fn read(shared: &Shared, mut file: CaptureFile) -> Result<(), Failure> {
+fn read(shared: &Shared, file: &mut CaptureFile, packets: &mut u64) -> Result<Ended, Failure> {
     loop {
-        let frame = file.next();
+        let frame = file.next().map_err(|error| failure(&error))?;
         let mut state = shared.lock();
-        let Some(frame) = frame.map_err(|error| failure(&error))? else {
-            state.skipped = file.skipped();
-            return Ok(());
-        };
-        while state.batch.bytes.len() >= BATCH_BYTES && !state.is_closed {
+        while state.batch.bytes.len() >= BATCH_BYTES && frame.is_some() && !state.is_closed {
             state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        if state.is_closed {
-            return Ok(());
-        }
+        let is_closed = state.is_closed;
+        let Some(frame) = frame.filter(|_| !is_closed) else { return Ok(Ended { is_closed }) };
+        *packets += 1;
         let was_empty = state.batch.frames.is_empty();
         let Frame { time_ns, link, wire_length, bytes, interface } = frame;
         let packet = Packet { link, time_ns, wire_length, interface, length: bytes.len() };

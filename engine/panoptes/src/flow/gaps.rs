@@ -23,16 +23,18 @@ macro_rules! gaps {
         const GAPS: &[(&str, &str)] = &[$(($key, $words),)+];
 
         /// Number of kinds.
-        pub(super) const KINDS: usize = GAPS.len();
+        pub(crate) const KINDS: usize = GAPS.len();
     };
 }
 
 gaps! {
-    Packets "packets" "packets were lost: the ring of an interface was full";
+    Packets "packets" "packets were lost: the ring of an interface, or a port's buffer, was full";
+    Mirrors "mirrors" "datagrams held no mirrored packet";
     Links "link_layers" "packets have a link layer that is not read";
     Untracked "untracked_packets" "packets found no room in the table of flows";
     Times "packet_times" "packets had times that cannot be";
     Streams "streams" "beginnings of streams were not read: too many others came in pieces";
+    Fallow "idle_connections" "idle connections were forgotten: the table of flows was full";
     Answers "dns_answers" "times, answers of DNS were written early: too many differ";
     UserData "user_data" "bytes of control-plane protocols had no room";
     Exports "exports" "exports of flows could not be read";
@@ -49,6 +51,8 @@ gaps! {
 struct State {
     /// The number missed since the start of the program, at the last look.
     total: u64,
+    /// The number before the gap began.
+    before: u64,
     /// Since when the gap lasts.
     since: Option<Timestamp>,
     /// When something was last missed.
@@ -81,6 +85,11 @@ impl Gaps {
     }
 }
 
+/// The word in records for a kind.
+pub(crate) fn key_of(kind: usize) -> &'static str {
+    GAPS[kind].0
+}
+
 /// What was missed since the start of the program, by [`Gap`].
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Missed([u64; KINDS]);
@@ -94,6 +103,14 @@ impl Missed {
 }
 
 impl Gaps {
+    /// What was missed since each gap began; 0 if there is none.
+    pub(super) fn missed(&self) -> [u64; KINDS] {
+        self.0.each_ref().map(|state| match state.since {
+            Some(_) => state.total - state.before,
+            None => 0,
+        })
+    }
+
     /// Calls `report` with each record that is due. `now_ns` never goes back; `real_ns` is
     /// nanoseconds since 1970.
     pub(super) fn look(
@@ -113,7 +130,10 @@ impl Gaps {
             };
             let since = state.since;
             if is_due {
-                state.since.get_or_insert(Timestamp::from_ns(real_ns));
+                if state.since.is_none() {
+                    (state.since, state.before) =
+                        (Some(Timestamp::from_ns(real_ns)), state.reported);
+                }
                 (state.reported_ns, state.reported) = (now_ns, state.total);
                 let reason = format!("{new} {words}");
                 let details = details(key, &reason, Some(new), state.since);
@@ -178,6 +198,19 @@ mod tests {
         let seconds: Vec<_> = all.iter().map(|(second, ..)| *second).collect();
         assert_eq!(seconds, [3, 13, 40, 50]);
         assert_eq!(all[1], (13, Activity::CoverageRestored, None));
+    }
+
+    #[test]
+    fn metrics_have_what_was_missed_since_the_gap_began() {
+        let mut gaps = Gaps::default();
+        let mut look = |second: u64, total: u64| {
+            let missed = Missed::default().with(Gap::Streams, total);
+            gaps.look(&missed, (second * SECOND_NS, 0), |_, _| ());
+            gaps.missed()[Gap::Streams as usize]
+        };
+        let shown = [(0, 0), (1, 5), (2, 9), (8, 9), (12, 9), (13, 9), (40, 12), (41, 12)];
+        let shown = shown.map(|(second, total)| look(second, total));
+        assert_eq!(shown, [0, 5, 9, 9, 0, 0, 3, 3]);
     }
 
     #[test]

@@ -14,15 +14,17 @@ const REASON_BYTES: usize = 160;
 #[derive(Debug)]
 pub(super) struct FlowLimit {
     capacity: u64,
+    /// What sets it.
+    setting: &'static str,
     /// Number of flows that were removed early by the last record.
     reported: u64,
     next_ns: u64,
 }
 
 impl FlowLimit {
-    /// Of tables with so much room each.
-    pub(super) const fn new(capacity: usize) -> Self {
-        Self { capacity: capacity as u64, reported: 0, next_ns: 0 }
+    /// Of tables with so much room each, which `setting` sets.
+    pub(super) const fn new(capacity: usize, setting: &'static str) -> Self {
+        Self { capacity: capacity as u64, setting, reported: 0, next_ns: 0 }
     }
 
     /// Calls `report` with the details of a record, if one is due. `evicted` is the number of flows
@@ -44,7 +46,8 @@ impl FlowLimit {
         let _ = write!(
             reason,
             "the table of flows is full; {untracked} flows were reported early, those that were \
-             idle for longest; see --flows"
+             idle for longest; see {}",
+            self.setting
         );
         report(&SystemActivityDetails {
             reason: reason.as_str().into(),
@@ -85,7 +88,7 @@ mod tests {
 
     #[test]
     fn a_full_table_is_reported_at_once_and_then_each_minute() {
-        let mut limit = FlowLimit::new(4096);
+        let mut limit = FlowLimit::new(4096, "--flows");
         assert_eq!(untracked(&mut limit, 0, 0), None);
         assert_eq!(untracked(&mut limit, 3, 5), Some(3));
         assert_eq!(untracked(&mut limit, 10, 64), None);
@@ -101,7 +104,8 @@ mod tests {
 
     #[test]
     fn the_record_has_the_form_of_the_other_limits() {
-        let record = record(&mut FlowLimit::new(4096), u64::MAX, Some(0)).expect("it is due");
+        let record =
+            record(&mut FlowLimit::new(4096, "--flows"), u64::MAX, Some(0)).expect("it is due");
         assert_eq!(
             (&record["message_type"], &record["severity"]),
             (&"SYSTEM_ACTIVITY".into(), &"MEDIUM".into())

@@ -1,4 +1,5 @@
-//! Live interfaces: their packets to the auditor, until a signal ends the program.
+//! Live interfaces: their packets to the auditor, until a signal ends the program, or the service
+//! its sensor.
 //!
 //! One thread reads all interfaces in turn. It waits only when none has a packet. An interface that
 //! goes away is opened again when it is back.
@@ -9,10 +10,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use panoptes_capture::Skipped;
 use panoptes_interface::{InterfaceError, Options, all, default_name};
 
-use super::auditor::{Auditor, Missing, management};
+use super::auditor::{self, Auditor, Missing, management};
 use super::clients;
 use super::clocks::{Clocks, Times};
-use super::devices::{self, Named, Stream};
+use super::devices::{self, Means, Named, Stream};
+use super::figures::SensorFigures;
 use super::filter::PacketFilters;
 use super::outputs::Outputs;
 use super::process::{Identity, PidFile, PidFileKeeper};
@@ -34,10 +36,11 @@ const CHECK: Duration = Duration::from_secs(1);
 const LAST_WAIT: Duration = Duration::from_millis(50);
 
 /// An interface of a stream.
+#[derive(Debug)]
 struct Source {
     stream: usize,
     options: Options,
-    by_xdp: bool,
+    means: Means,
     /// `None` while it is away.
     interface: Option<Receiver>,
     /// Packets that were lost before it was opened again.
@@ -48,6 +51,15 @@ struct Source {
     refusal: String,
 }
 
+/// Network interfaces that are open, and what decides about their packets.
+#[derive(Debug)]
+pub(super) struct Interfaces {
+    /// With the names of the interfaces.
+    request: Request,
+    filters: PacketFilters,
+    sources: Vec<Source>,
+}
+
 /// Audits network interfaces until a signal ends the program.
 pub(super) fn audit(
     request: &Request,
@@ -55,20 +67,19 @@ pub(super) fn audit(
     messages: &Messages,
 ) -> Result<Exit, Failure> {
     let begin_ns = super::now_ns();
-    let request = &Request { streams: streams(request)?, ..request.clone() };
-    let mut filters = PacketFilters::new(request);
-    let mut sources = open_all(request, &mut filters, messages)?;
+    let mut interfaces = Interfaces::open(request)?;
+    let request = &interfaces.request.clone();
+    auditor::check_room(request)?;
+    interfaces.start(messages)?;
     let identity = Identity::find(request)?;
     let clients = clients::listen(request, messages)?;
-    let name = &sources[0].options.name;
+    let name = &interfaces.sources[0].options.name;
     let has_pid_file = request.is_daemon && request.has_pid_file;
     let pid_file = has_pid_file.then(|| PidFile::make(&request.pid_folder, name)).transpose()?;
     let attached = system::attach_beside(request, messages)?;
-    let by_xdp = sources.iter().any(|source| source.by_xdp);
-    let role = Role::Packets { by_xdp };
+    let role = interfaces.role();
     identity.assume(role, attached.as_ref(), messages)?;
-    let link = sources[0].interface.as_ref().map_or(0, Receiver::link);
-    let common = management(request, begin_ns, link);
+    let common = management(request, begin_ns, interfaces.link());
     let outputs = Outputs::open(request, common, clients, attached, (signals, messages))?;
     super::go_on(request, messages)?;
     let mut auditor = Auditor::new(request, outputs, begin_ns);
@@ -76,26 +87,14 @@ pub(super) fn audit(
     let _keeper =
         keeper.map_err(|error| Failure::io(&error, Exit::Failed, "cannot keep the PID file"))?;
     role.enter(messages);
-    let mut clocks = Clocks::start();
-    let mut last_check = Instant::now();
-    while !auditor.has_ended() && !signals.have_ended() {
-        let has_read = read_all(&mut sources, &mut auditor, &mut clocks);
-        auditor.step(|| missing(&mut sources));
-        if !has_read {
-            wait(&sources, signals);
-        }
-        if last_check.elapsed() >= CHECK {
-            last_check = Instant::now();
-            for source in &mut sources {
-                source.check(&mut filters, &mut auditor, messages);
-            }
-        }
-    }
-    read_rest(&mut sources, &mut auditor, &mut clocks);
-    let missing = missing(&mut sources);
+    interfaces.audit(&mut auditor, signals, messages);
+    let missing = interfaces.missing(None);
     let (wrong_times, unread) = (auditor.wrong_times(), auditor.unread().clone());
     let (counts, exit) = auditor.finish(missing);
     super::report_losses(Skipped::default(), (counts, wrong_times, &unread), messages);
+    if missing.mirrors > 0 {
+        messages.warning(format_args!("{} datagrams held no mirrored packet", missing.mirrors));
+    }
     let dropped = missing.packets;
     if dropped > 0 {
         let all = counts.packets + dropped;
@@ -104,8 +103,95 @@ pub(super) fn audit(
     exit
 }
 
+impl Interfaces {
+    /// Opens all interfaces. They receive nothing yet.
+    pub(super) fn open(request: &Request) -> Result<Self, Failure> {
+        let request = Request { streams: streams(request)?, ..request.clone() };
+        let mut filters = PacketFilters::new(&request);
+        let mut sources = Vec::new();
+        for (stream, named) in request.streams.iter().enumerate() {
+            for named in &named.interfaces {
+                sources.push(Source::open(stream, named, &request, &mut filters)?);
+            }
+        }
+        Ok(Self { request, filters, sources })
+    }
+
+    /// Begins to receive.
+    pub(super) fn start(&mut self, messages: &Messages) -> Result<(), Failure> {
+        for source in &mut self.sources {
+            match source.start(&mut self.filters)? {
+                Ok(()) => messages.info(format_args!("{}: auditing", source.options.name)),
+                Err(error) => messages.warning(error),
+            }
+            source.report(messages);
+        }
+        Ok(())
+    }
+
+    pub(super) const fn request(&self) -> &Request {
+        &self.request
+    }
+
+    /// The names of the interfaces.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.sources.iter().map(|source| source.options.name.clone()).collect()
+    }
+
+    /// The LINKTYPE_ number of the first one.
+    pub(super) fn link(&self) -> u16 {
+        let first = self.sources.first().and_then(|source| source.interface.as_ref());
+        first.map_or(0, Receiver::link)
+    }
+
+    /// Passes packets on, until a signal or the auditor needs no more of them.
+    pub(super) fn audit(&mut self, auditor: &mut Auditor, signals: &Signals, messages: &Messages) {
+        let figures = auditor.figures();
+        let mut clocks = Clocks::start();
+        let mut last_check = Instant::now();
+        while !auditor.has_ended() && !signals.have_ended() {
+            let has_read = read_all(&mut self.sources, auditor, &mut clocks);
+            auditor.step(|| self.missing(figures.as_deref()));
+            if !has_read {
+                wait(&self.sources, signals);
+            }
+            if last_check.elapsed() >= CHECK {
+                last_check = Instant::now();
+                for source in &mut self.sources {
+                    source.check(&mut self.filters, auditor, messages);
+                }
+            }
+        }
+        read_rest(&mut self.sources, auditor, &mut clocks);
+    }
+
+    /// What all interfaces have missed since the start. `figures` show what each has.
+    pub(super) fn missing(&mut self, figures: Option<&SensorFigures>) -> Missing {
+        let mut all = Missing::default();
+        for (at, source) in self.sources.iter_mut().enumerate() {
+            let now = source.interface.as_mut().map_or(0, |interface| interface.losses().dropped);
+            let lost = source.lost_before + now;
+            all.interfaces += u32::from(source.interface.is_some());
+            all.packets += lost;
+            all.mirrors += source.interface.as_ref().map_or(0, Receiver::others);
+            all.interface_seconds += source.away_s;
+            if let Some(figures) = figures {
+                figures.set_lost(at, lost);
+            }
+        }
+        all
+    }
+
+    /// What the thread of packets has to do.
+    pub(super) fn role(&self) -> Role {
+        let by_xdp = self.sources.iter().any(|source| source.means == Means::Xdp);
+        let is_interface = |source: &Source| !matches!(source.means, Means::Datagrams(..));
+        Role::Packets { from_interfaces: self.sources.iter().any(is_interface), by_xdp }
+    }
+}
+
 /// The streams, with names of interfaces for `all` and for none.
-fn streams(request: &Request) -> Result<Vec<Stream>, Failure> {
+pub(super) fn streams(request: &Request) -> Result<Vec<Stream>, Failure> {
     let failed =
         |error: &std::io::Error| Failure::io(error, Exit::Source, "cannot list the interfaces");
     if request.streams.is_empty() {
@@ -123,7 +209,7 @@ fn streams(request: &Request) -> Result<Vec<Stream>, Failure> {
         // The loopback interface only if it is named: argus.conf(5).
         let devices = all().map_err(|error| failed(&error))?;
         let devices = devices.into_iter().filter(|device| device.is_up && device.name != "lo");
-        let names = devices.map(|device| Named { name: device.name, by_xdp: false });
+        let names = devices.map(|device| Named::plain(&device.name));
         if request.is_endpoint {
             // One table of flows for all.
             streams.push(Stream { interfaces: names.collect(), ..*stream });
@@ -137,46 +223,36 @@ fn streams(request: &Request) -> Result<Vec<Stream>, Failure> {
     Ok(streams)
 }
 
-/// Opens all interfaces, and begins to receive.
-fn open_all(
-    request: &Request,
-    filters: &mut PacketFilters,
-    messages: &Messages,
-) -> Result<Vec<Source>, Failure> {
-    let mut sources = Vec::new();
-    for (stream, named) in request.streams.iter().enumerate() {
-        for Named { name, by_xdp } in &named.interfaces {
-            let options = Options {
-                name: name.clone(),
-                promiscuous: request.is_promiscuous,
-                snap_length: request.snap_length,
-                ring_bytes: request.ring_bytes,
-                hardware_time: true,
-                ..Options::default()
-            };
-            let opened = Receiver::open(&options, *by_xdp).map_err(|error| failure(&error))?;
-            let (by_xdp, interface) = (*by_xdp, Some(opened));
-            let mut source = Source {
-                stream,
-                options,
-                by_xdp,
-                interface,
-                lost_before: 0,
-                away_s: 0,
-                refusal: String::new(),
-            };
-            match source.start(filters)? {
-                Ok(()) => messages.info(format_args!("{name}: auditing")),
-                Err(error) => messages.warning(error),
-            }
-            source.report(messages);
-            sources.push(source);
-        }
-    }
-    Ok(sources)
-}
-
 impl Source {
+    /// Opens an interface, and compiles the filter for it.
+    fn open(
+        stream: usize,
+        named: &Named,
+        request: &Request,
+        filters: &mut PacketFilters,
+    ) -> Result<Self, Failure> {
+        let Named { name, means } = named;
+        let options = Options {
+            name: name.clone(),
+            promiscuous: request.is_promiscuous,
+            snap_length: request.snap_length,
+            ring_bytes: request.ring_bytes,
+            hardware_time: true,
+            ..Options::default()
+        };
+        let interface = Receiver::open(&options, *means).map_err(|error| failure(&error))?;
+        interface.compile(filters, options.snap_length)?;
+        Ok(Self {
+            stream,
+            options,
+            means: *means,
+            interface: Some(interface),
+            lost_before: 0,
+            away_s: 0,
+            refusal: String::new(),
+        })
+    }
+
     /// Begins to receive; the inner error is that of an interface that is down.
     fn start(
         &mut self,
@@ -196,13 +272,20 @@ impl Source {
     /// Passes packets on, as many as may be in turn. Whether there was one.
     fn read(&mut self, auditor: &mut Auditor, times: &Times) -> bool {
         let Some(interface) = &mut self.interface else { return false };
-        interface.read(PACKETS_IN_TURN, |frame| {
+        let has_read = interface.read(PACKETS_IN_TURN, |frame| {
             if times.plausible.contains(&frame.time_ns) {
                 auditor.packet(self.stream, frame);
             } else {
                 auditor.packet_of_now(self.stream, frame, times.now_ns);
             }
-        })
+        });
+        let has_mirrored = interface.read_mirrored(PACKETS_IN_TURN, |time_ns, mirrored| {
+            let is_plausible = times.plausible.contains(&time_ns);
+            auditor.add_wrong_times(u64::from(!is_plausible));
+            let time_ns = if is_plausible { time_ns } else { times.now_ns };
+            auditor.mirrored(self.stream, time_ns, mirrored);
+        });
+        has_read || has_mirrored
     }
 
     /// Looks whether the interface is still there, and opens it again if it has come back.
@@ -225,7 +308,7 @@ impl Source {
 
     /// Opens the interface again if there is one of this name.
     fn reopen(&mut self, filters: &mut PacketFilters, auditor: &mut Auditor, messages: &Messages) {
-        match Receiver::open(&self.options, self.by_xdp) {
+        match Receiver::open(&self.options, self.means) {
             Ok(interface) => self.interface = Some(interface),
             Err(InterfaceError::Missing { .. }) => return,
             Err(error) => {
@@ -264,17 +347,6 @@ fn read_rest(sources: &mut [Source], auditor: &mut Auditor, clocks: &mut Clocks)
             std::thread::sleep(Duration::from_millis(1));
         }
     }
-}
-
-/// What all interfaces have missed since the start.
-fn missing(sources: &mut [Source]) -> Missing {
-    let mut all = Missing::default();
-    for source in sources {
-        let now = source.interface.as_mut().map_or(0, |interface| interface.losses().dropped);
-        all.packets += source.lost_before + now;
-        all.interface_seconds += source.away_s;
-    }
-    all
 }
 
 /// Waits for packets or for a signal.

@@ -5,6 +5,9 @@
 //!
 //! `options` and `configuration` make a `Request`. `captures` or `live` passes packets to the
 //! `Auditor`, which has the flows. Their records go to `outputs`.
+//!
+//! `panoptes run` has the same sensor on a thread of its own (`sensor`), whose records go through
+//! the service's writer (`service_output`).
 
 mod alerts;
 mod applications;
@@ -16,6 +19,7 @@ mod configuration;
 mod control;
 mod devices;
 mod feed;
+mod figures;
 mod filter;
 mod forms;
 mod gaps;
@@ -24,15 +28,21 @@ mod limit;
 mod links;
 mod live;
 mod live_output;
+mod needs;
 mod open_output;
 mod opening;
 mod options;
+mod origin;
 mod outputs;
 mod patience;
 mod process;
 mod receiver;
 mod request;
+mod rotation;
+mod sensor;
 mod sensor_records;
+mod service_output;
+mod service_request;
 mod signals;
 mod system;
 mod values;
@@ -43,11 +53,13 @@ use std::time::SystemTime;
 use panoptes_capture::Skipped;
 use panoptes_decoders::netflow;
 use panoptes_flow::Counts;
+use sd_notify::NotifyState;
 
 use self::auditor::{Auditor, Missing, management};
 use self::captures::{Captures, Reader};
 use self::filter::{ETHERNET, PacketFilters};
 use self::links::UnreadLinks;
+pub(crate) use self::needs::Needs;
 use self::options::Asked;
 pub(crate) use self::options::HELP;
 use self::outputs::Outputs;
@@ -57,6 +69,12 @@ use self::signals::Signals;
 use crate::exit::{Exit, Failure, print};
 use crate::message::Messages;
 use crate::sandbox::Role;
+
+pub(crate) use self::figures::{OutputFigures, SensorFigures};
+pub(crate) use self::gaps::key_of as key_of_gap;
+pub(crate) use self::sensor::{OfService, OpenSensor, Sensor};
+pub(crate) use self::service_output::{Happened, QUEUE};
+pub(crate) use self::system::SharedSystem;
 
 /// The beginning of the help text.
 const USAGE: &str = "\
@@ -85,6 +103,9 @@ pub(crate) fn run(arguments: &[OsString], is_argus: bool) -> Result<Exit, Failur
     if request.is_daemon {
         process::leave_session();
     }
+    for warning in &request.warnings {
+        messages.warning(warning);
+    }
     let signals = Signals::take(request.debug_level, &messages)?;
     if request.reads_captures() {
         audit_captures(&request, &signals, &messages)
@@ -96,7 +117,8 @@ pub(crate) fn run(arguments: &[OsString], is_argus: bool) -> Result<Exit, Failur
 /// Prints the program of the filter of packets for the first capture, or for Ethernet.
 fn print_filter(request: &Request) -> Result<Exit, Failure> {
     let mut link = ETHERNET;
-    let mut captures = Captures::new(request)?;
+    let messages = Messages::on_stderr(signals::level(request.debug_level));
+    let mut captures = Captures::new(request, &messages)?;
     let reader = captures.open()?.map(|source| source.reader);
     if let Some(Reader::File(mut file)) = reader {
         let first = file.next().map_err(|error| opening::failure(&error))?;
@@ -105,9 +127,13 @@ fn print_filter(request: &Request) -> Result<Exit, Failure> {
     print(PacketFilters::new(request).text(link)?.as_bytes())
 }
 
-/// What a daemon does when everything is open: its starter ends, and its messages go to the
-/// system's log.
+/// What is due when everything is open: the service manager learns of it; the starter of a daemon
+/// ends, and its messages go to the system's log.
 fn go_on(request: &Request, messages: &Messages) -> Result<(), Failure> {
+    // Without a manager, nothing is sent.
+    if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
+        messages.debug(format_args!("the service manager was not notified: {error}"));
+    }
     if request.is_daemon {
         process::report_ready()?;
         if let Some(log) = SystemLog::open() {
@@ -123,9 +149,10 @@ fn audit_captures(
     messages: &Messages,
 ) -> Result<Exit, Failure> {
     let begin_ns = now_ns();
-    let mut captures = Captures::new(request)?;
+    let mut captures = Captures::new(request, messages)?;
     let mut filters = PacketFilters::new(request);
     filters.check()?;
+    auditor::check_room(request)?;
     let identity = Identity::find(request)?;
     let clients = clients::listen(request, messages)?;
     // Opened first, so that a mistake in its name leaves no output behind.
@@ -148,7 +175,7 @@ fn audit_captures(
     }
     let exports = auditor.exporters();
     let (wrong_times, unread) = (auditor.wrong_times(), auditor.unread().clone());
-    let (counts, exit) = auditor.finish(Missing::default());
+    let (counts, exit) = auditor.finish(Missing::NOTHING);
     report_losses(captures.skipped(), (counts, wrong_times, &unread), messages);
     report_exports(exports, messages);
     if counts.packets > 0 && unread.of_unknown_types() == counts.packets {
@@ -196,6 +223,10 @@ fn report_losses(
         "times, answers of DNS were written early: too many differ",
     );
     warn(counts.lost_user_bytes, "bytes of control-plane protocols had no room");
+    warn(
+        counts.forgotten,
+        "idle connections were forgotten early because the table was full; see --flows",
+    );
     if counts.evicted > 0 {
         let count = counts.evicted;
         messages.warning(format_args!(

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal as _};
 use std::os::unix::ffi::OsStrExt as _;
 
 use super::labels::LabelTable;
+use super::origin::Server;
 use super::request::{Alerts, Form, Output, Request, Target};
 use super::values::{mistake, number, range};
 use super::{applications, configuration, devices};
@@ -16,17 +17,22 @@ Input:
   -i NAME...  Audit these network interfaces, as one link; `-i NAME/ID` gives records this id; also
               `ind:A/ID,B/ID` (flows of their own, as with several -i), `dup:A,B/ID`, `bond:A,B/ID`,
               `all`, `any`; without -i and -r: the first interface that is up. For a NAME,
-              `xdp:NAME` takes what it receives away from this machine: for ports of a mirror
+              `xdp:NAME` takes what it receives away from this machine: for ports of a mirror.
+              `udp:ADDRESS:PORT` receives what is mirrored there in datagrams, without root; its
+              port tells how, or `vxlan:`, `geneve:`, `gre:` or `tzsp:` in place of `udp:`
   --endpoint  Audit this machine in at most 16 MiB, with no configuration: all interfaces that are
               up, 4096 flows; clients connect to 127.0.0.1:561 if there is no other output
   -p          Leave interfaces out of promiscuous mode
   -s BYTES    Take this many bytes of each packet (256)
   -r FILE...  Read these captures, in the order of their names; `-` is standard input. Formats:
               pcap, pcapng, snoop, ERF; plain, or compressed by gzip, xz, zstd or lz4. Of
-              `cisco:FILE`, the flows that its packets export: NetFlow, IPFIX, sFlow
+              `cisco:FILE`, the flows that its packets export: NetFlow, IPFIX, sFlow. A folder: its
+              captures, in the order of their first packets. `tcp:HOST[:PORT]` connects to a server
+              that sends a capture (pcap-over-IP, port 57012)
   -R FOLDER   Read all files below this folder, in order; without a folder: see -R below
   -t          The captures are TSH
-  -f          At the end of a capture, wait for more
+  -f          At the end of a capture, wait for more: also for the next one of a folder, and for a
+              server to come back
   -T FACTOR   Read captures at the speed of their time stamps, times this factor
   -N COUNT    Read this many packets; FIRST-LAST reads that range, both included
   - FILTER    Only packets that match this expression of pcap-filter(7), the last argument
@@ -60,6 +66,7 @@ Records:
   --passive-dns FILE  Append the answers of DNS to this file, as JSON; implies --application dns
   --dns-servers LIST  Mark answers of other servers than these, separated by commas; likewise
   --label FILE  Label flows: lines `NETWORK TEXT` and `tcp/PORT TEXT`
+  --vni-in-key  Packets of different overlays (VXLAN, Geneve, NVGRE, ERSPAN) are different flows
   --flows N   Track this many flows at once, in each group of interfaces (1000000)
 
 Memory:
@@ -134,6 +141,7 @@ pub(super) fn parse(arguments: &[OsString], default: &str) -> Result<Asked, Fail
             b"-" | b"--" => set_filter(&mut request, rest.arguments.by_ref())?,
             b"-h" | b"--help" => return Ok(Asked::Help),
             b"--endpoint" => request.become_endpoint(),
+            b"--vni-in-key" => request.has_overlays = true,
             b"--flows" => {
                 let value = text(rest.value("--flows", &[])?, "--flows")?;
                 request.capacity = number("--flows", value, 1, (1 << 26) - 2)? as usize;
@@ -254,8 +262,7 @@ fn with_value<'a>(
     replaced: &mut Replaced,
 ) -> Result<(), Failure> {
     if letter == b'r' {
-        captures(value, rest, request);
-        return Ok(());
+        return captures(option, value, rest, request);
     }
     let value = text(value, option)?;
     match letter {
@@ -306,15 +313,26 @@ fn beside(option: &str, value: &OsStr, request: &mut Request) {
 }
 
 /// Takes the captures of one `-r`.
-fn captures<'a>(value: &'a OsStr, rest: &mut Rest<'a>, request: &mut Request) {
+fn captures<'a>(
+    option: &str,
+    value: &'a OsStr,
+    rest: &mut Rest<'a>,
+    request: &mut Request,
+) -> Result<(), Failure> {
     let mut next = Some(value);
     while let Some(file) = next {
-        match file.as_bytes().strip_prefix(b"cisco:") {
-            Some(path) => request.cisco.push(OsStr::from_bytes(path).into()),
-            None => request.captures.push(file.into()),
+        let prefixed = |prefix: &str| file.as_bytes().strip_prefix(prefix.as_bytes());
+        if let Some(path) = prefixed("cisco:") {
+            request.cisco.push(OsStr::from_bytes(path).into());
+        } else if let Some(server) = prefixed("tcp:") {
+            let server = text(OsStr::from_bytes(server), option)?;
+            request.servers.push(Server::parse(option, server)?);
+        } else {
+            request.captures.push(file.into());
         }
         next = rest.operand();
     }
+    Ok(())
 }
 
 /// Checks what only the whole shows.
@@ -498,6 +516,15 @@ mod tests {
     }
 
     #[test]
+    fn captures_of_servers_have_a_prefix() {
+        let request = parsed("-r tcp:127.0.0.1:5000 a tcp:[::1] -w out").expect("a request");
+        assert_eq!(request.captures, [PathBuf::from("a")]);
+        let servers = ["127.0.0.1:5000", "[::1]"].map(|text| Server::parse("-r", text));
+        assert_eq!(request.servers.iter().cloned().map(Ok).collect::<Vec<_>>(), servers);
+        assert!(parsed("-r tcp:127.0.0.1 -w out").expect("a request").reads_captures());
+    }
+
+    #[test]
     fn response_times_may_have_a_folder() {
         let request = parsed("-R captures -w out -N 27").expect("a request");
         assert_eq!(request.folders, [PathBuf::from("captures")]);
@@ -539,6 +566,8 @@ mod tests {
             ("-f -w out", "-f is for captures"),
             ("-T 2 -w out", "-T is for captures"),
             ("-T fast -r a -w b", "-T needs a factor above 0, not `fast`"),
+            ("-r tcp: -w b", "-r: tcp: needs a host"),
+            ("-r tcp:127.0.0.1:0 -w b", "-r needs a number from 1 to 65535, not `0`"),
             ("-N 9-5 -r a -w b", "-N needs a count or FIRST-LAST, not `9-5`"),
             ("-S fast -r a -w b", "-S needs seconds from 0.001 on, not `fast`"),
             ("-U 70000 -r a -w b", "-U needs a number from 0 to 65535, not `70000`"),

@@ -1,4 +1,4 @@
-//! Where records go: files, standard output, datagrams, collectors of IPFIX, clients.
+//! Where records go: files, standard output, datagrams, collectors of IPFIX, clients, the service.
 //!
 //! A record is written once in each form and given to each output whose filter matches it.
 
@@ -14,6 +14,7 @@ use panoptes_sinks::flow::{Cause, FlowRecord};
 use panoptes_sinks::record::system_activity::SystemActivityDetails;
 
 use super::clients::{self, Subject};
+use super::figures::SensorFigures;
 use super::forms::Forms;
 use super::labels::LabelTable;
 use super::live_output::Loss;
@@ -21,8 +22,9 @@ use super::open_output::{Open, Trouble, Waiting};
 use super::patience::{LAST_WAIT, Patience};
 use super::request::{Form, Request};
 use super::sensor_records::{SensorRecords, plain_header};
+use super::service_output::ServiceOutput;
 use super::signals::Signals;
-use super::system::{self, Attached, ScanLosses, WatchedSystem};
+use super::system::{self, Attached, ScanLosses, SharedSystem, WatchedSystem};
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 
@@ -34,6 +36,8 @@ const CHECK_NS: u64 = 1_000_000_000;
 pub(super) struct Outputs {
     all: Vec<Open>,
     clients: Option<ClientThread<Subject>>,
+    /// The service in which the sensor runs.
+    service: Option<ServiceOutput>,
     /// Records that no client has got, as far as that was reported.
     lost_by_clients: u64,
     /// The system whose packets these are.
@@ -56,37 +60,66 @@ impl Outputs {
         attached: Option<Attached>,
         (signals, messages): (&Signals, &Messages),
     ) -> Result<Self, Failure> {
+        let mut outputs = Self::none(request, management, (signals, messages));
         let both = attached.zip(request.beside.as_ref());
         let mut system = both
             .map(|(attached, beside)| WatchedSystem::start(attached, &beside.alerts, messages))
             .transpose()?;
-        let records = system.as_mut().and_then(WatchedSystem::take_records);
-        let records = records.unwrap_or_else(|| SensorRecords::new(plain_header(), Vec::new()));
-        let mut forms = Forms::new(request.user_bytes_max(), management);
+        if let Some(records) = system.as_mut().and_then(WatchedSystem::take_records) {
+            outputs.records = records;
+        }
         let has_sizes = request.records.packet_sizes;
-        let is_live = !request.reads_captures();
+        let (is_live, forms) = (outputs.trouble.is_live, &mut outputs.forms);
         let waiting = if is_live { Waiting::Nobody(messages) } else { Waiting::Reader(signals) };
         let all = request.outputs.iter();
-        let all = all.map(|output| Open::new(output, has_sizes, &mut forms, &waiting));
-        let all = all.collect::<Result<Vec<_>, _>>()?;
-        let clients = clients
+        let all = all.map(|output| Open::new(output, has_sizes, forms, &waiting));
+        outputs.all = all.collect::<Result<Vec<_>, _>>()?;
+        outputs.clients = clients
             .map(|clients| clients::serve(clients, management, !is_live, messages))
             .transpose()?;
-        let trouble = Trouble { is_live, failure: None, messages: messages.clone() };
-        let labels = request.labels.clone();
-        Ok(Self {
-            all,
-            clients,
+        outputs.system = system;
+        Ok(outputs)
+    }
+
+    /// That of a sensor in the service.
+    pub(super) fn of_service(
+        request: &Request,
+        management: Management,
+        (mut service, system): (ServiceOutput, Option<SharedSystem>),
+        of_process: (&Signals, &Messages),
+    ) -> Self {
+        let mut outputs = Self::none(request, management, of_process);
+        service.push(outputs.forms.first(Form::Json), false);
+        let system = system.map(WatchedSystem::of_service);
+        Self { service: Some(service), system, ..outputs }
+    }
+
+    /// Without a place for records.
+    fn none(
+        request: &Request,
+        management: Management,
+        (signals, messages): (&Signals, &Messages),
+    ) -> Self {
+        let is_live = !request.reads_captures();
+        Self {
+            all: Vec::new(),
+            clients: None,
+            service: None,
             lost_by_clients: 0,
-            system,
-            forms,
-            records,
-            labels,
-            trouble,
+            system: None,
+            forms: Forms::new(request.user_bytes_max(), management),
+            records: SensorRecords::new(plain_header(), Vec::new()),
+            labels: request.labels.clone(),
+            trouble: Trouble { is_live, failure: None, messages: messages.clone() },
             signals: signals.clone(),
             next_check_ns: 0,
             is_ending: false,
-        })
+        }
+    }
+
+    /// What the service shows of its sensor.
+    pub(super) fn figures(&self) -> Option<&Arc<SensorFigures>> {
+        self.service.as_ref().map(ServiceOutput::figures)
     }
 
     /// Whether no output needs more: one has failed, or all their readers have gone.
@@ -129,6 +162,9 @@ impl Outputs {
         if let Some(clients) = &mut self.clients {
             clients.pass_on();
         }
+        if let Some(service) = &mut self.service {
+            service.step(now_ns);
+        }
         if checks {
             self.report_losses(now_ns);
         }
@@ -146,6 +182,7 @@ impl Outputs {
         if let Some(loss) = alerts {
             self.report_loss(&loss);
         }
+        self.report_loss_of_queue(Some(now_ns));
         let Some(clients) = &self.clients else { return };
         let (events, lost) = clients.news();
         for event in events {
@@ -159,6 +196,15 @@ impl Outputs {
             self.trouble.messages.warning(format_args!("{}: {new} records", loss.reason));
             self.report_loss(&loss);
         }
+    }
+
+    /// Reports what the queue of the service has lost; `None` is the end.
+    fn report_loss_of_queue(&mut self, now_ns: Option<u64>) {
+        let loss = self.service.as_mut().and_then(|service| service.look(now_ns));
+        let Some(loss) = loss else { return };
+        let (lost, reason) = (loss.dropped.unwrap_or(0), &loss.reason);
+        self.trouble.messages.warning(format_args!("{lost} records were lost: {reason}"));
+        self.report_loss(&loss);
     }
 
     fn report_loss(&mut self, loss: &Loss) {
@@ -187,6 +233,9 @@ impl Outputs {
                 open.push(self.forms.state(open.form, cause, interim), &mut self.trouble);
             }
         }
+        if let Some(service) = &mut self.service {
+            service.push(self.forms.state(Form::Json, cause, interim), self.is_ending);
+        }
         if let Some(clients) = &mut self.clients {
             let subject = Subject::management(source_id, cause);
             clients.push(self.forms.state(Form::Argus, cause, interim), subject);
@@ -194,11 +243,15 @@ impl Outputs {
     }
 
     /// Writes a system activity: a record as those of `panoptes watch`, to JSON lines and alerts.
+    /// In the service, its control thread does that.
     pub(super) fn report_activity(
         &mut self,
         activity: Activity,
         details: &SystemActivityDetails<'_>,
     ) {
+        if let Some(service) = &self.service {
+            return service.report(activity, details);
+        }
         let Some(line) = self.records.write(activity, details) else { return };
         let source_id = self.forms.management.source_id;
         let matches = |filter: &RecordFilter| filter.matches_management(source_id, Cause::Status);
@@ -228,6 +281,10 @@ impl Outputs {
         self.report_state(Cause::Stop, interim);
         // What fails now ends the program with an error, in any case.
         self.trouble.is_live = false;
+        self.report_loss_of_queue(None);
+        if let Some(service) = &mut self.service {
+            service.finish();
+        }
         let signals = self.signals.clone();
         let patience = Patience::begin(&signals);
         for open in &mut self.all {
@@ -262,7 +319,8 @@ impl Reports for Recording<'_> {
             ending = FlowRecord { cause: Cause::Shutdown, ..*record };
             record = &ending;
         }
-        let Outputs { all, clients, system, forms, labels, trouble, .. } = &mut *self.outputs;
+        let Outputs { all, clients, service, system, forms, labels, trouble, is_ending, .. } =
+            &mut *self.outputs;
         let (owners, texts, mut labelled);
         let mut extra = extra;
         if system.is_some() || labels.is_some() {
@@ -289,6 +347,9 @@ impl Reports for Recording<'_> {
             if !open.push_fields(record, extra) {
                 open.push(forms.flow(open.form, self.options, record, extra), trouble);
             }
+        }
+        if let Some(service) = service {
+            service.push(forms.flow(Form::Json, self.options, record, extra), *is_ending);
         }
         if let Some(clients) = clients.as_mut().filter(|clients| clients.count() > 0) {
             let subject = Subject::flow(record, extra, source_id);

@@ -16,11 +16,12 @@ pub(super) struct Patience<'a> {
 
 impl<'a> Patience<'a> {
     pub(super) fn begin(signals: &'a Signals) -> Self {
-        Self { signals, before: signals.ends(), begin: Instant::now() }
+        // The first one has ended the audit; a second one may have come since.
+        Self { signals, before: signals.ends().min(1), begin: Instant::now() }
     }
 
     /// Whether to go on: another signal ends all waits.
     pub(super) fn goes_on(&self) -> bool {
-        self.signals.ends() == self.before && self.begin.elapsed() < LAST_WAIT
+        self.signals.ends() <= self.before && self.begin.elapsed() < LAST_WAIT
     }
 }

@@ -8,6 +8,7 @@
 use std::ffi::{CString, OsString};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _, Write};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::chroot;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt as _;
@@ -17,6 +18,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use nix::sys::prctl;
 use nix::sys::signal::kill;
 use nix::unistd::{Group, Pid, User, dup2_stderr, initgroups, setgid, setgroups, setsid, setuid};
 
@@ -76,10 +78,16 @@ pub(super) fn start_daemon() -> Result<Exit, Failure> {
     Ok(exit.unwrap_or(Exit::Failed))
 }
 
-/// Begins a session of its own.
+/// Begins a session of its own, under the name by which the first process was called. What searches
+/// daemons by their names, such as pgrep(1) or start-stop-daemon(8), looks at the first thread's.
 pub(super) fn leave_session() {
     // The first process of a group cannot; a started program is none.
     let _ = setsid();
+    let called = std::env::args_os().next().map(PathBuf::from);
+    let name = called.as_deref().and_then(Path::file_name);
+    if let Some(name) = name.and_then(|name| CString::new(name.as_bytes()).ok()) {
+        let _ = prctl::set_name(&name);
+    }
 }
 
 /// Lets the first process end: everything is open.

@@ -1,11 +1,16 @@
-//! What receives the packets of an interface: a ring of the kernel's, or XDP.
+//! What receives the packets of an interface: a ring of the kernel's, XDP, or a port to which they
+//! are mirrored.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use panoptes_capture::Frame;
-use panoptes_interface::{Interface, InterfaceError, Losses, Options, XdpInterface};
+use panoptes_decoders::packet::mirror::{LINKS, Mirrored};
+use panoptes_interface::{
+    Interface, InterfaceError, Losses, MirrorOptions, MirrorSocket, Options, XdpInterface,
+};
 
-use super::filter::PacketFilters;
+use super::devices::Means;
+use super::filter::{ETHERNET, PacketFilters};
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 
@@ -14,15 +19,37 @@ use crate::message::Messages;
 pub(super) enum Receiver {
     Ring(Interface),
     Xdp(XdpInterface),
+    Port(MirrorSocket),
 }
 
 impl Receiver {
     /// Opens an interface, without receiving from it yet.
-    pub(super) fn open(options: &Options, by_xdp: bool) -> Result<Self, InterfaceError> {
-        if by_xdp {
-            return XdpInterface::open(options).map(Self::Xdp);
+    pub(super) fn open(options: &Options, means: Means) -> Result<Self, InterfaceError> {
+        match means {
+            Means::Ring => Interface::open(options).map(Self::Ring),
+            Means::Xdp => XdpInterface::open(options).map(Self::Xdp),
+            Means::Datagrams(mirror, address) => MirrorSocket::open(&MirrorOptions {
+                name: options.name.clone(),
+                mirror,
+                address,
+                snap_length: options.snap_length,
+                buffer_bytes: options.ring_bytes,
+            })
+            .map(Self::Port),
         }
-        Interface::open(options).map(Self::Ring)
+    }
+
+    /// Compiles the filter, so that its mistakes are known before packets are received.
+    pub(super) fn compile(
+        &self,
+        filters: &mut PacketFilters,
+        snap_length: u32,
+    ) -> Result<(), Failure> {
+        match self {
+            Self::Ring(ring) => filters.of_interface(ring.link(), snap_length).map(drop),
+            Self::Xdp(xdp) => filters.of_captures(xdp.link()).map(drop),
+            Self::Port(_) => filters.of_captures(ETHERNET).map(drop),
+        }
     }
 
     /// Begins to receive; the inner error is that of an interface that is down.
@@ -35,6 +62,18 @@ impl Receiver {
             Self::Ring(ring) => ring.start(filters.of_interface(ring.link(), snap_length)?),
             // Its frames are whole, as those of a capture.
             Self::Xdp(xdp) => xdp.start(filters.of_captures(xdp.link())?),
+            Self::Port(port) => {
+                let mut programs: [Option<Vec<_>>; LINKS.len()] = Default::default();
+                for (program, link) in programs.iter_mut().zip(LINKS) {
+                    let compiled = filters.of_captures(link).map(<[_]>::to_vec);
+                    // What has no meaning for the other link types matches none of them.
+                    *program = if link == ETHERNET { Some(compiled?) } else { compiled.ok() };
+                }
+                port.start(|link| {
+                    let at = LINKS.iter().position(|known| *known == link)?;
+                    programs[at].as_deref()
+                })
+            }
         };
         match started {
             Err(error @ InterfaceError::Down { .. }) => Ok(Err(error)),
@@ -44,7 +83,17 @@ impl Receiver {
 
     /// Reports how it receives, if there is something to know.
     pub(super) fn report(&self, name: &str, messages: &Messages) {
-        let Self::Xdp(xdp) = self else { return };
+        let xdp = match self {
+            Self::Ring(_) => return,
+            Self::Xdp(xdp) => xdp,
+            Self::Port(port) => {
+                let bytes = port.buffer_bytes();
+                return messages.info(format_args!(
+                    "{name}: the kernel keeps up to {bytes} bytes of datagrams that are not read \
+                     yet"
+                ));
+            }
+        };
         messages.info(format_args!("{name}: XDP in {}", xdp.mode()));
         if xdp.loses_tags() {
             messages.warning(format_args!(
@@ -54,7 +103,7 @@ impl Receiver {
         }
     }
 
-    /// Passes up to so many packets on. Whether there was one.
+    /// Passes up to so many packets on, but for those of a port. Whether there was one.
     #[inline]
     pub(super) fn read(&mut self, most: u32, mut pass: impl FnMut(&Frame<'_>)) -> bool {
         let mut has_read = false;
@@ -62,10 +111,27 @@ impl Receiver {
             let frame = match self {
                 Self::Ring(ring) => ring.next(),
                 Self::Xdp(xdp) => xdp.next(),
+                Self::Port(_) => None,
             };
             let Some(frame) = frame else { break };
             has_read = true;
             pass(&frame);
+        }
+        has_read
+    }
+
+    /// The same for those of a port, with the times when they came in nanoseconds since 1970.
+    pub(super) fn read_mirrored(
+        &mut self,
+        most: u32,
+        mut pass: impl FnMut(i64, &Mirrored<'_>),
+    ) -> bool {
+        let Self::Port(port) = self else { return false };
+        let mut has_read = false;
+        for _ in 0..most {
+            let Some((time_ns, mirrored)) = port.next() else { break };
+            has_read = true;
+            pass(time_ns, &mirrored);
         }
         has_read
     }
@@ -75,6 +141,8 @@ impl Receiver {
         match self {
             Self::Ring(ring) => ring.check(),
             Self::Xdp(xdp) => xdp.check(),
+            // It stays, whatever becomes of the interface with its address.
+            Self::Port(_) => Ok(()),
         }
     }
 
@@ -82,6 +150,15 @@ impl Receiver {
         match self {
             Self::Ring(ring) => ring.losses(),
             Self::Xdp(xdp) => xdp.losses(),
+            Self::Port(port) => port.losses(),
+        }
+    }
+
+    /// Datagrams that held no mirrored packet.
+    pub(super) fn others(&self) -> u64 {
+        match self {
+            Self::Ring(_) | Self::Xdp(_) => 0,
+            Self::Port(port) => port.others(),
         }
     }
 
@@ -90,6 +167,7 @@ impl Receiver {
         match self {
             Self::Ring(ring) => ring.link(),
             Self::Xdp(xdp) => xdp.link(),
+            Self::Port(_) => ETHERNET,
         }
     }
 
@@ -98,6 +176,7 @@ impl Receiver {
         match self {
             Self::Ring(ring) => vec![ring.as_fd()],
             Self::Xdp(xdp) => xdp.descriptors().collect(),
+            Self::Port(port) => vec![port.as_fd()],
         }
     }
 }
@@ -108,6 +187,7 @@ pub(super) fn failure(error: &InterfaceError) -> Failure {
         InterfaceError::Permission { .. } | InterfaceError::XdpPermission { .. } => {
             Exit::Permission
         }
+        InterfaceError::Datagrams { error, .. } => Exit::from_io(error, Exit::Source),
         _ => Exit::Source,
     };
     Failure::new(exit, error.to_string())

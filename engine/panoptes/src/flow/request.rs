@@ -13,6 +13,7 @@ use panoptes_sinks::flow::output::{Access, PORT};
 use super::control;
 use super::devices::{ALL, Named, Stream};
 use super::labels::LabelTable;
+use super::origin::Server;
 use super::values::{address, id_and_interface, mistake, number};
 use crate::exit::Failure;
 
@@ -42,6 +43,8 @@ pub(super) struct Request {
     pub(super) folders: Vec<PathBuf>,
     /// Captures have exports of NetFlow, IPFIX or sFlow: `-r cisco:FILE`.
     pub(super) cisco: Vec<PathBuf>,
+    /// Servers that send captures: `-r tcp:HOST:PORT`.
+    pub(super) servers: Vec<Server>,
     pub(super) streams: Vec<Stream>,
     pub(super) outputs: Vec<Output>,
     /// Numbers of the first and of the last packet to be read, from 1 on.
@@ -53,6 +56,8 @@ pub(super) struct Request {
     pub(super) names_interfaces: bool,
     pub(super) identity: Identity,
     pub(super) is_unidirectional: bool,
+    /// `--vni-in-key`.
+    pub(super) has_overlays: bool,
     pub(super) has_jitter: bool,
     pub(super) user_bytes: usize,
     pub(super) application: ApplicationSettings,
@@ -100,6 +105,8 @@ pub(super) struct Request {
     pub(super) is_endpoint: bool,
     /// The system whose packets these are.
     pub(super) beside: Option<Beside>,
+    /// What a configuration asks for, and has no effect: its path, its line, the variable.
+    pub(super) warnings: Vec<String>,
 }
 
 impl Default for Request {
@@ -108,6 +115,7 @@ impl Default for Request {
             captures: Vec::new(),
             folders: Vec::new(),
             cisco: Vec::new(),
+            servers: Vec::new(),
             streams: Vec::new(),
             outputs: Vec::new(),
             packets: (1, u64::MAX),
@@ -117,6 +125,7 @@ impl Default for Request {
             names_interfaces: false,
             identity: Identity::default(),
             is_unidirectional: false,
+            has_overlays: false,
             has_jitter: false,
             user_bytes: 0,
             application: ApplicationSettings::default(),
@@ -150,6 +159,7 @@ impl Default for Request {
             debug_level: 0,
             is_endpoint: false,
             beside: None,
+            warnings: Vec::new(),
         }
     }
 }
@@ -235,6 +245,7 @@ impl Request {
             captures: old.captures,
             folders: old.folders,
             cisco: old.cisco,
+            servers: old.servers,
             packets: old.packets,
             as_tsh: old.as_tsh,
             follows: old.follows,
@@ -274,7 +285,10 @@ impl Request {
 
     /// Whether captures are read, and no interfaces.
     pub(super) fn reads_captures(&self) -> bool {
-        !(self.captures.is_empty() && self.folders.is_empty() && self.cisco.is_empty())
+        !(self.captures.is_empty()
+            && self.folders.is_empty()
+            && self.cisco.is_empty()
+            && self.servers.is_empty())
     }
 
     /// `-e`: the sensor's id, and the interface behind a slash.

@@ -1,10 +1,13 @@
 //! The signals of argus(8): SIGHUP, SIGINT and SIGTERM end the program, SIGUSR1 and SIGUSR2 change
-//! how much it reports about itself.
+//! how much it reports about itself. In a service, whose own thread receives signals, it ends the
+//! sensor.
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
@@ -21,14 +24,43 @@ pub(super) struct Signals(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    receiver: SignalFd,
+    receiver: Receiver,
     level: AtomicU8,
     /// How many signals have come that end the program.
     ends: AtomicU32,
     messages: Messages,
 }
 
+/// Where requests to end come from.
+#[derive(Debug)]
+enum Receiver {
+    Signals(SignalFd),
+    /// The service.
+    Service(EventFd),
+}
+
 impl Signals {
+    /// Those of a sensor that a service ends ([`Self::end`]).
+    pub(super) fn of_service(messages: &Messages) -> io::Result<Self> {
+        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
+        let receiver = Receiver::Service(EventFd::from_flags(flags)?);
+        Ok(Self::of(receiver, 0, messages))
+    }
+
+    fn of(receiver: Receiver, level: u8, messages: &Messages) -> Self {
+        let (level, ends) = (level.into(), AtomicU32::new(0));
+        Self(Arc::new(Shared { receiver, level, ends, messages: messages.clone() }))
+    }
+
+    /// Ends the sensor of a service, or its waits for outputs.
+    pub(super) fn end(&self) {
+        self.0.ends.fetch_add(1, Ordering::Relaxed);
+        if let Receiver::Service(event) = &self.0.receiver {
+            // The counter can't be full.
+            let _ = event.write(1);
+        }
+    }
+
     /// Blocks the signals in this thread and in those that it starts later.
     pub(super) fn take(level: u8, messages: &Messages) -> Result<Self, Failure> {
         let mut set = SigSet::empty();
@@ -41,13 +73,15 @@ impl Signals {
         set.thread_block().map_err(failed)?;
         let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
         let receiver = SignalFd::with_flags(&set, flags).map_err(failed)?;
-        let (level, ends) = (level.into(), AtomicU32::new(0));
-        Ok(Self(Arc::new(Shared { receiver, level, ends, messages: messages.clone() })))
+        Ok(Self::of(Receiver::Signals(receiver), level, messages))
     }
 
     /// What becomes readable when a signal comes.
     pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
-        self.0.receiver.as_fd()
+        match &self.0.receiver {
+            Receiver::Signals(signals) => signals.as_fd(),
+            Receiver::Service(event) => event.as_fd(),
+        }
     }
 
     /// Takes the signals that have come. Whether one of them, now or before, ends the program.
@@ -58,7 +92,11 @@ impl Signals {
     /// Takes the signals that have come. How many of them, now and before, end the program.
     pub(super) fn ends(&self) -> u32 {
         let Shared { receiver, level: known, ends, messages } = &*self.0;
-        while let Ok(Some(signal)) = receiver.read_signal() {
+        let next = || match receiver {
+            Receiver::Signals(signals) => signals.read_signal().ok().flatten(),
+            Receiver::Service(_) => None,
+        };
+        while let Some(signal) = next() {
             let is = |other: Signal| i32::try_from(signal.ssi_signo) == Ok(other as i32);
             let level_now = if is(Signal::SIGUSR1) {
                 (known.load(Ordering::Relaxed) + 1).min(LEVEL_MAX)
@@ -87,6 +125,7 @@ pub(super) const fn level(debug: u8) -> LogLevel {
 
 #[cfg(test)]
 mod tests {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use nix::sys::pthread::{pthread_kill, pthread_self};
 
     use super::*;
@@ -107,5 +146,22 @@ mod tests {
         assert!(signals.have_ended(), "it stays");
         send(Signal::SIGTERM);
         assert_eq!(signals.clone().ends(), 2);
+    }
+
+    #[test]
+    fn a_service_ends_its_sensor() {
+        let messages = Messages::new(Box::new(std::io::sink()), false, LogLevel::Info);
+        let signals = Signals::of_service(&messages).expect("an event");
+        let its = signals.clone();
+        let is_readable = || {
+            let mut polled = [PollFd::new(its.descriptor(), PollFlags::POLLIN)];
+            poll(&mut polled, PollTimeout::ZERO).expect("it is open") > 0
+        };
+        assert!(!is_readable() && !its.have_ended());
+        signals.end();
+        assert!(is_readable() && its.have_ended());
+        assert!(is_readable(), "each wait ends");
+        signals.end();
+        assert_eq!(its.ends(), 2);
     }
 }

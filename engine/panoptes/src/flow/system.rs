@@ -4,6 +4,8 @@
 //! A thread scans the system's memory, as `panoptes watch` does. It and the auditor share a
 //! [`Wire`]: scans note sockets there, and the auditor asks it about each record. Alerts are
 //! records of `panoptes watch`, in a file of their own or on standard output.
+//!
+//! In the service, its own scanner has the system: it and the sensor share a [`Wire`] alone.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -77,20 +79,35 @@ pub(super) fn attach_beside(
     Ok(Some(Attached(Box::new(scanner))))
 }
 
+/// What the sensor and the scanner of a system share in the service.
+#[derive(Clone, Debug)]
+pub(crate) struct SharedSystem {
+    pub(crate) wire: Arc<Wire>,
+    /// Whether a scanner has the system.
+    pub(crate) is_attached: Arc<AtomicBool>,
+}
+
 /// A system that is scanned while its packets are audited.
 #[derive(Debug)]
 pub(super) struct WatchedSystem {
     wire: Arc<Wire>,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
     /// Whether the scanner has the system.
     is_attached: Arc<AtomicBool>,
     losses: ScanLosses,
     /// All scans, as of the last look.
     scans: ScanCounts,
-    alerts: Alerting,
+    /// `None`: the service scans the system, and writes the alerts.
+    own: Option<OwnScanner>,
     /// What writes records about the sensor, as the configuration has them.
     records: Option<SensorRecords>,
+}
+
+/// The thread that scans, and where alerts go.
+#[derive(Debug)]
+struct OwnScanner {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+    alerts: Alerting,
 }
 
 /// What scans did not show since the start.
@@ -130,9 +147,18 @@ impl WatchedSystem {
         let thread = std::thread::Builder::new().name("scanner".to_owned()).spawn(run);
         let thread = thread
             .map_err(|error| Failure::io(&error, Exit::Source, "cannot start the scanner"))?;
+        let own = Some(OwnScanner { stop, thread: Some(thread), alerts });
         let (losses, scans) = (ScanLosses::default(), ScanCounts::default());
-        let thread = Some(thread);
-        Ok(Self { wire, stop, thread, is_attached, losses, scans, alerts, records })
+        Ok(Self { wire, is_attached, losses, scans, own, records })
+    }
+
+    /// A system that the service scans.
+    pub(super) fn of_service(shared: SharedSystem) -> Self {
+        let SharedSystem { wire, is_attached } = shared;
+        // The scanner may have been there before this sensor.
+        let scans = wire.scans();
+        let losses = ScanLosses::default();
+        Self { wire, is_attached, losses, scans, own: None, records: None }
     }
 
     /// Whose a flow is; what was seen of it is compared with the system's sockets.
@@ -147,13 +173,16 @@ impl WatchedSystem {
 
     /// Writes a record to the alerts.
     pub(super) fn alert(&self, line: &[u8]) {
-        locked(&self.alerts).write_line(line);
+        if let Some(own) = &self.own {
+            locked(&own.alerts).write_line(line);
+        }
     }
 
     /// Looks at the scans of the last second.
     pub(super) fn look_at_scans(&mut self) -> ScanLosses {
         let before = std::mem::replace(&mut self.scans, self.wire.scans());
-        let ended = self.thread.as_ref().is_none_or(JoinHandle::is_finished);
+        let has_ended = |own: &OwnScanner| own.thread.as_ref().is_none_or(JoinHandle::is_finished);
+        let ended = self.own.as_ref().is_some_and(has_ended);
         if ended || !self.is_attached.load(Ordering::Relaxed) {
             self.losses.away_s += 1;
         }
@@ -166,18 +195,19 @@ impl WatchedSystem {
 
     /// Returns what is to be reported of the output of alerts.
     pub(super) fn look(&self, now_ns: u64) -> Option<Loss> {
-        locked(&self.alerts).look(now_ns)
+        locked(&self.own.as_ref()?.alerts).look(now_ns)
     }
 
     /// Ends the scans, after one more, which reports what the last records have shown.
     pub(super) fn finish(
-        mut self,
+        self,
         patience: &Patience<'_>,
         messages: &Messages,
     ) -> Result<(), Failure> {
-        self.stop.store(true, Ordering::Relaxed);
+        let Some(mut own) = self.own else { return Ok(()) };
+        own.stop.store(true, Ordering::Relaxed);
         // A thread that has panicked has written a message.
-        let _ = self.thread.take().map(JoinHandle::join);
+        let _ = own.thread.take().map(JoinHandle::join);
         let ScanCounts { all, without_tcp, without_udp } = self.wire.scans();
         if without_tcp > 0 {
             messages.warning(format_args!(
@@ -191,7 +221,7 @@ impl WatchedSystem {
                  of UDP were not looked for in their time: the kernel may translate addresses"
             ));
         }
-        locked(&self.alerts).finish(patience)
+        locked(&own.alerts).finish(patience)
     }
 }
 

@@ -23,6 +23,12 @@ pub(super) fn number(what: &str, text: &str, least: u64, most: u64) -> Result<u6
 
 /// `HOST[:PORT]`; without a host, this one.
 pub(super) fn address(what: &str, text: &str, default: u16) -> Result<SocketAddr, Failure> {
+    // There is one at least.
+    addresses(what, text, default).map(|all| all[0])
+}
+
+/// All addresses of `HOST[:PORT]`; without a host, this one.
+pub(super) fn addresses(what: &str, text: &str, default: u16) -> Result<Vec<SocketAddr>, Failure> {
     let text = text.trim_end_matches('/');
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !host.ends_with(':') && !port.ends_with(']') => {
@@ -32,8 +38,11 @@ pub(super) fn address(what: &str, text: &str, default: u16) -> Result<SocketAddr
     };
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let host = if host.is_empty() { "127.0.0.1" } else { host };
-    let found = (host, port).to_socket_addrs().ok().and_then(|mut all| all.next());
-    found.ok_or_else(|| mistake(format!("{what}: no host has the name `{host}`")))
+    let found: Vec<_> = (host, port).to_socket_addrs().into_iter().flatten().collect();
+    if found.is_empty() {
+        return Err(mistake(format!("{what}: no host has the name `{host}`")));
+    }
+    Ok(found)
 }
 
 /// `-N 27`: the first 27 packets; `-N 5-9`: the fifth to the ninth, both included.

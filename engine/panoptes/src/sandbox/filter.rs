@@ -146,6 +146,8 @@ const WRITER_LIMITED: &[Limited] = &[
     (libc::SYS_socket, &[(0, u32::MAX as u64, libc::AF_INET6 as u64)]),
 ];
 
+/// Datagrams with mirrored packets.
+const DATAGRAMS: &[c_long] = &[libc::SYS_recvmmsg];
 /// What opening an interface takes, and asking the kernel which there are.
 const PACKETS: &[c_long] = &[libc::SYS_bind];
 const PACKETS_LIMITED: &[Limited] = &[
@@ -253,11 +255,14 @@ fn program(role: Role) -> Result<BpfProgram, BackendError> {
         Role::Metrics | Role::Clients => {
             (&[COMMON, COMMON_OLD, NETWORK, METRICS], &[COMMON_LIMITED, METRICS_LIMITED])
         }
-        Role::Packets { by_xdp: false } => {
-            (&[COMMON, COMMON_OLD, NETWORK, PACKETS], &[COMMON_LIMITED, PACKETS_LIMITED])
+        Role::Packets { from_interfaces: false, .. } => {
+            (&[COMMON, COMMON_OLD, NETWORK, DATAGRAMS], &[COMMON_LIMITED])
         }
-        Role::Packets { by_xdp: true } => (
-            &[COMMON, COMMON_OLD, NETWORK, PACKETS, XDP],
+        Role::Packets { by_xdp: false, .. } => {
+            (&[COMMON, COMMON_OLD, NETWORK, DATAGRAMS, PACKETS], &[COMMON_LIMITED, PACKETS_LIMITED])
+        }
+        Role::Packets { by_xdp: true, .. } => (
+            &[COMMON, COMMON_OLD, NETWORK, DATAGRAMS, PACKETS, XDP],
             &[COMMON_LIMITED, PACKETS_LIMITED, XDP_LIMITED],
         ),
         Role::Captures => (

@@ -23,6 +23,7 @@ use crate::cli::{Arguments, Command as Subcommand};
 use crate::config::{LogLevel, SystemSettings};
 
 const SCANNER: Role = Role::Scanner { has_dma: false };
+const PORTS: Role = Role::Packets { from_interfaces: false, by_xdp: false };
 const DMA: Role = Role::Scanner { has_dma: true };
 
 /// Runs on a thread of this role, which the rest of the test's process does not share.
@@ -125,6 +126,35 @@ fn a_thread_for_metrics_answers_and_connects_nowhere() {
 }
 
 #[test]
+fn a_thread_for_mirrored_packets_receives_them_and_opens_nothing() {
+    use panoptes_decoders::packet::mirror::{LINKS, Mirror};
+    use panoptes_interface::{MirrorOptions, MirrorSocket};
+    let options = MirrorOptions {
+        name: "vxlan:127.0.0.1:0".to_owned(),
+        mirror: Mirror::Vxlan,
+        address: ([127, 0, 0, 1], 0).into(),
+        snap_length: 64,
+        buffer_bytes: 1 << 16,
+    };
+    let mut port = MirrorSocket::open(&options).unwrap();
+    port.start(|_| Some(&[])).unwrap();
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let datagram = [8, 0, 0, 0, 0, 0, 1, 0, 2, 0, 0, 0, 0, 1];
+    sender.send_to(&datagram, port.address().unwrap()).unwrap();
+    on(PORTS, move || {
+        attacks();
+        work();
+        let (time_ns, mirrored) = port.next().unwrap();
+        assert!(time_ns > 0 && LINKS.contains(&mirrored.link));
+        assert_eq!(port.losses().dropped, 0);
+        assert!(MirrorSocket::open(&options).is_err());
+        assert!(UdpSocket::bind("127.0.0.1:0").is_err());
+        assert!(File::create("/dev/null").is_err());
+        assert!(thread::Builder::new().spawn(|| ()).is_err());
+    });
+}
+
+#[test]
 fn a_scanner_with_nvidias_library_does_most_but_executes_nothing() {
     on(DMA, || {
         attacks();
@@ -136,7 +166,7 @@ fn a_scanner_with_nvidias_library_does_most_but_executes_nothing() {
 
 #[test]
 fn threads_keep_the_capabilities_of_their_roles() {
-    for role in [SCANNER, Role::Writer, Role::Metrics, DMA] {
+    for role in [SCANNER, Role::Writer, Role::Metrics, DMA, PORTS, Role::Captures] {
         let before = caps::read(None, CapSet::Permitted).unwrap();
         let allowed = role.capabilities().unwrap_or_else(|| before.clone());
         let expected = before.intersection(&allowed).fold(0, |mask, one| mask | one.bitmask());

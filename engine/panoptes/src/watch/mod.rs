@@ -1,7 +1,8 @@
 //! `panoptes watch` and `panoptes run`: watches systems until a request to stop.
 //!
-//! There are four kinds of thread, one for metrics if they are wanted ([`metrics`]), and one for
-//! the status line on a terminal ([`status_line`]).
+//! There are four kinds of thread, one for metrics if they are wanted ([`metrics`]), one for the
+//! packets of interfaces if `flows` is configured ([`crate::flow`]), and one for the status line on
+//! a terminal ([`status_line`]).
 //!
 //! - This thread, the control thread, finds guests, passes systems to workers and scanners, and
 //!   receives signals. It waits for nothing else.
@@ -50,8 +51,7 @@ pub(crate) use test_alert::test_alert;
 /// Watches until stopped.
 pub fn watch(request: &WatchRequest, messages: &Arc<Messages>) -> Result<Exit, Failure> {
     // Before any thread starts: threads inherit what this one may do.
-    let given_up =
-        give_up_capabilities(&request.systems, request.auto_scan, request.has_dma(), messages);
+    let given_up = give_up_capabilities(request.sources(), messages);
     // Before any thread starts: threads inherit the blocked signals.
     let signals = signals::Signals::take()?;
     let start = Instant::now();

@@ -6,7 +6,8 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use panoptes_sinks::filter::{DEBUG_RECEIVER, Filter, RECEIVERS_MAX};
+use panoptes_sinks::activities::Preset;
+use panoptes_sinks::filter::{DEBUG_RECEIVER, Filter, FlowRecords, RECEIVERS_MAX};
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
 use panoptes_sinks::output::folder::FolderLock;
 use panoptes_sinks::output::lines::Form;
@@ -27,6 +28,9 @@ use crate::sandbox::Role;
 /// The alerts once more, in a file that events do not rotate. Consumers of another product do not
 /// look for this name, so they get each alert once.
 const ALERTS: &str = "alerts.jsonl";
+
+/// The records of the sensor of flows. They are many: events and alerts must not rotate with them.
+const FLOWS: &str = "flows.jsonl";
 
 /// The name of standard output.
 const STDOUT: &str = "standard output";
@@ -152,7 +156,12 @@ impl Recipe {
     /// Which records the output takes.
     pub(super) fn filter(&self) -> Filter {
         match self {
-            Self::Stdout(shown) => Filter::of_preset(shown.preset),
+            Self::Stdout(shown) => {
+                let is_whole =
+                    shown.preset == Preset::Everything && !matches!(shown.form, Form::ForPeople(_));
+                let flows = if is_whole { FlowRecords::With } else { FlowRecords::Without };
+                Filter { flows, ..Filter::of_preset(shown.preset) }
+            }
             Self::File { options, .. } => options.filter,
             Self::Receiver { number, receiver, .. } => receiver.choice.filter(*number),
         }
@@ -166,6 +175,11 @@ impl Recipe {
         let messages = messages.clone();
         let isolated = Isolated::start(output, move || Role::Writer.enter(&messages))?;
         Ok(Box::new(isolated))
+    }
+
+    /// Opens it, with a thread of its own if it may wait for a disk.
+    pub(super) fn open_isolated(&self, messages: &Messages) -> io::Result<Box<dyn Output>> {
+        self.open().and_then(|output| self.isolate(output, messages))
     }
 
     pub(super) fn open(&self) -> io::Result<Box<dyn Output>> {
@@ -208,8 +222,7 @@ impl Wanted {
     /// The message names the output.
     pub(super) fn open(self, messages: &Messages) -> Result<(Box<dyn Output>, Watched), Failure> {
         let Self { name, recipe } = self;
-        let output = recipe.open().and_then(|output| recipe.isolate(output, messages));
-        let output = output.map_err(|error| recipe.failure(&error))?;
+        let output = recipe.open_isolated(messages).map_err(|error| recipe.failure(&error))?;
         match output.kind() {
             OutputKind::IoUring => messages.debug(format_args!("{name}: uses io_uring")),
             OutputKind::Plain => {
@@ -285,6 +298,11 @@ pub(super) fn wanted(
             let filter = Filter { alerts_only, ..options.filter };
             let options = FileOptions { filter, ..options };
             wanted.push(Wanted::file(path.join(name), options, Some(Arc::clone(lock))));
+        }
+        if configuration.flows.are_wanted() {
+            let filter = Filter { flows: FlowRecords::Alone, ..Filter::ALL };
+            let options = FileOptions { filter, form: Form::Full, ..options(output) };
+            wanted.push(Wanted::file(path.join(FLOWS), options, Some(Arc::clone(lock))));
         }
     }
     if let Some(folder) = events_folder(configuration) {
@@ -381,8 +399,6 @@ pub(super) fn options(configuration: &OutputConfiguration) -> FileOptions {
 
 #[cfg(test)]
 mod tests {
-    use panoptes_sinks::activities::Preset;
-
     use super::*;
     use crate::config::{AutoOr, Mode, Overrides};
 

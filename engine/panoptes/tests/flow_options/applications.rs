@@ -62,7 +62,14 @@ impl Packets {
         let [source, target] = if is_client { ports } else { [ports[1], ports[0]] };
         let mut header: Vec<u8> = [source, target].into_iter().flat_map(u16::to_be_bytes).collect();
         header.extend(sequence.to_be_bytes());
-        header.extend([0, 0, 0, 0, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
+        // The number of the other end's first byte, which a SYN+ACK has to have.
+        let acknowledged: u32 = match flags & ACK {
+            0 => 0,
+            _ if is_client => 5000,
+            _ => 1000,
+        };
+        header.extend(acknowledged.to_be_bytes());
+        header.extend([0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
         self.ip(is_client, TCP, &[&header[..], data].concat());
     }
 

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use panoptes_traffic::{BEGIN_NS, Between, Capture, Clock, Echo, Row};
+use panoptes_traffic::{BEGIN_NS, Between, Capture, Clock, Echo, Layer, Row, Udp};
 use serde_json::Value;
 
 use crate::programs::{BOTH, Folder, Running, Sensor, run, until};
@@ -222,6 +222,31 @@ fn option_flows_limits_how_many_are_tracked() {
         messages.contains(" flows were reported early because the table was full"),
         "{messages}"
     );
+}
+
+/// Two tenants whose machines have the same addresses.
+#[test]
+fn option_vni_in_key_tells_tenants_apart() {
+    let folder = Folder::new();
+    let of_tenant = |vni: u32| {
+        let between = Between::v4(1, [40_000, 443]).inside(Layer::Vxlan(vni));
+        folder.capture(&format!("{vni}.pcap"), &Capture::of(&Udp::one_way(between, BEGIN_NS, &[9])))
+    };
+    let [first, second] = [42, 43].map(of_tenant);
+    let lines = |options: &[&str], filter: &str| -> Vec<Value> {
+        let options = [options, &["-r", &first, &second, "-w", "json:-", filter]].concat();
+        let text = run(&mut Sensor::Panoptes.with(&options));
+        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        lines.filter(|line| line["kind"] == "flow").collect()
+    };
+    let vnis =
+        |lines: &[Value]| lines.iter().map(|line| line["source_vni"].as_u64()).collect::<Vec<_>>();
+    let apart = lines(&["--vni-in-key"], "ip");
+    assert_eq!(vnis(&apart), [Some(42), Some(43)]);
+    assert_eq!(apart[0]["source_encapsulation"], serde_json::json!(["ethernet", "vxlan"]));
+    assert_ne!(apart[0]["sequence"], apart[1]["sequence"]);
+    assert_eq!(vnis(&lines(&["--vni-in-key"], "src vni 43 and encaps vxlan")), [Some(43)]);
+    assert_eq!(vnis(&lines(&[], "ip")), [Some(43)], "one flow, and the last number");
 }
 
 /// The record is among JSON lines, in the form of `panoptes watch`, unless a filter leaves out what

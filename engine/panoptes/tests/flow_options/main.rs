@@ -11,16 +11,21 @@ mod clients;
 mod columns;
 mod database;
 mod debian;
+mod doctor;
+mod drop_in;
 mod examples;
 mod exports;
+mod followed;
 mod interfaces;
 mod live;
 mod mistakes;
 mod network;
 mod outputs;
+mod ports;
 mod process;
 mod programs;
 mod records;
+mod run;
 mod service;
 mod stream;
 mod systems;
@@ -47,6 +52,8 @@ const TESTS: &[(&str, &str)] = &[
     ("-e", "records::option_e_identifies_the_sensor"),
     ("-e, 16 bytes", "records::option_e_has_room_for_16_bytes"),
     ("-f", "captures::option_f_waits_for_more"),
+    ("-f, a file that is rotated", "followed::option_f_follows_a_file_that_is_moved_or_emptied"),
+    ("-f, a server", "followed::option_f_connects_again_to_a_server"),
     ("-F", "process::option_f_upper_reads_a_configuration"),
     ("-g", "process::option_g_changes_the_group"),
     ("-h", "process::option_h_lists_the_options"),
@@ -60,6 +67,7 @@ const TESTS: &[(&str, &str)] = &[
     ("-i dup:[bond:]", "interfaces::option_i_joins_groups"),
     ("-i all", "interfaces::option_i_audits_all_interfaces_one_by_one"),
     ("-i xdp:", "xdp::option_i_takes_packets_by_xdp"),
+    ("-i udp:", "ports::option_i_takes_mirrored_packets_from_a_port"),
     ("-i any", "interfaces::option_i_audits_any_interface"),
     ("-J", "records::option_j_upper_adds_times_between_packets"),
     ("-m", "records::option_m_adds_hardware_addresses"),
@@ -71,6 +79,9 @@ const TESTS: &[(&str, &str)] = &[
     ("-P", "clients::option_p_upper_serves_clients"),
     ("-r", "captures::option_r_reads_many_captures_in_the_order_of_their_names"),
     ("-r -", "captures::option_r_reads_standard_input"),
+    ("-r FOLDER", "followed::option_r_reads_a_folder_once_without_option_f"),
+    ("-r FOLDER -f", "followed::option_r_follows_the_captures_of_a_folder"),
+    ("-r tcp:", "followed::option_r_reads_what_a_server_sends"),
     ("-r cisco:", "exports::option_r_reads_exported_flows"),
     ("-R", "records::option_r_upper_alone_changes_nothing"),
     ("-R FOLDER", "captures::option_r_upper_reads_the_captures_of_a_folder"),
@@ -99,6 +110,7 @@ const TESTS: &[(&str, &str)] = &[
     ("--passive-dns", "applications::option_passive_dns_writes_answers"),
     ("--sequence", "applications::option_sequence_adds_sizes_and_times"),
     ("--endpoint", "interfaces::option_endpoint_audits_this_machine_in_16_mib"),
+    ("--vni-in-key", "captures::option_vni_in_key_tells_tenants_apart"),
     ("--flows", "captures::option_flows_limits_how_many_are_tracked"),
     ("- FILTER", "captures::a_filter_follows_a_dash"),
     ("--label", "records::option_label_names_networks_and_ports"),

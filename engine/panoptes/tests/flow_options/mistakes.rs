@@ -72,7 +72,7 @@ fn each_mistake_has_one_line_and_the_exit_code_2() {
 #[test]
 fn mistakes_of_a_configuration_have_their_lines() {
     let folder = Folder::new();
-    let text = b"ARGUS_DAEMON=perhaps\nARGUS_FLOW_STATUS_INTERVAL=5\nARGUS_NOTHING=1\n";
+    let text = b"ARGUS_DAEMON=perhaps\nARGUS_FLOW_STATUS_INTERVAL=5\nARGUS_TCP_TIMEOUT=0\n";
     let configuration = folder.write("argus.conf", text);
     let (code, messages) = refused(&folder, &["-F", &configuration, "-r", "PCAP", "-w", "OUT"]);
     assert_eq!(code, Some(78), "{messages}");

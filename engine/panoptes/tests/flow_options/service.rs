@@ -77,6 +77,8 @@ fn an_output_that_nobody_reads_costs_no_other() {
     until(|| "no record of the loss".to_owned(), is_reported);
     let begin = Instant::now();
     running.signal(Signal::SIGTERM);
+    // Signals that come at the same time are one.
+    std::thread::sleep(Duration::from_millis(200));
     running.signal(Signal::SIGTERM);
     let ended = running.ended();
     assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
@@ -174,6 +176,8 @@ fn threads_have_what_they_need_and_a_filter() {
         let found = u64::from_str_radix(&text, 16).expect("a mask");
         let allowed = match &name[..] {
             "output" => OF_FILES,
+            // The kernel's own threads for the writes of that one.
+            name if name.starts_with("iou-wrk-") => OF_FILES,
             "clients" => 0,
             _ => NET_RAW,
         };

@@ -42,6 +42,11 @@ impl HiddenConnections {
     pub fn set_wire(&mut self, wire: Arc<Wire>) {
         self.wire = Some(wire);
     }
+
+    /// Whether it is on.
+    pub const fn has_wire(&self) -> bool {
+        self.wire.is_some()
+    }
 }
 
 impl Detector for HiddenConnections {

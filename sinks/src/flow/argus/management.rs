@@ -45,6 +45,10 @@ pub struct Interim {
     pub dropped: u32,
     /// Flows that are tracked.
     pub tracked: u32,
+    /// Idle connections that are remembered.
+    pub fallow: u32,
+    /// Interfaces that are open.
+    pub interfaces: u32,
     pub clients: u32,
 }
 
@@ -68,9 +72,8 @@ impl Management {
         };
         Self::write_head(&mut words, kind, COOKIE_5, interim);
         words.bytes(&[Version::Five as u8, 0, self.link, 0]);
-        // Interfaces, and idle flows.
-        let interfaces = u32::from(cause != Cause::Start);
-        self.write_counts(&mut words, interim, [interfaces, 0]);
+        // Since 5.0.3; before, and in clients, the drift of the clock.
+        self.write_counts(&mut words, interim, [interim.interfaces, interim.fallow]);
         words.bytes(&self.source_id.code_5().1);
         words.number(u32::MAX); // No record follows within this one.
         let length = words.finish();
@@ -214,8 +217,14 @@ mod tests {
             let management = Management { source_id, ..management };
             assert_eq!(management.five(Cause::Start, &interim), expected);
         }
-        // Records at intervals have a counter of interfaces.
-        (expected[1], expected[67]) = (0x20, 1);
+        // What argus 5.0.3 counts, by the places of `struct ArgusMarStruct` (include/argus_out.h).
+        let interim = Interim { interfaces: 2, fallow: 0x0102_0304, tracked: 7, ..interim };
+        expected[1] = 0x20;
+        for (at, number) in [(64, 2_u32), (68, 0x0102_0304), (84, 7)] {
+            expected[at..at + 4].copy_from_slice(&number.to_be_bytes());
+        }
         assert_eq!(management.five(Cause::Status, &interim), expected);
+        // Argus 3 has the drift of the clock there, which is not measured.
+        assert_eq!(management.interim(&interim)[64..72], [0; 8]);
     }
 }

@@ -4,7 +4,7 @@ use super::words::Words;
 use super::{Exporter, Extra, Labels, Options, SourceId, USER_BYTES_MAX, Version};
 use crate::flow::record::{
     Detail, FlowKey, FlowRecord, Icmp, Interval, Jitter, Kind, Rtp, Side, Tcp, TcpSide, TcpState,
-    status,
+    header, status,
 };
 
 /// Codes of the parts (`include/argus_def.h`).
@@ -20,6 +20,8 @@ mod code {
     pub(super) const ICMP: u8 = 0x34;
     pub(super) const VLAN: u8 = 0x40;
     pub(super) const HARDWARE: u8 = 0x42;
+    /// Of argus 5.
+    pub(super) const VXLAN: u8 = 0x43;
     pub(super) const MPLS: u8 = 0x44;
     pub(super) const JITTER: u8 = 0x46;
     pub(super) const IP_ATTRIBUTES: u8 = 0x48;
@@ -44,6 +46,7 @@ pub(super) fn write(
     meter(words, record, options.application_bytes);
     network(words, record);
     vlan(words, record);
+    vxlan(words, record);
     mpls(words, record);
     if let Some(jitter) = extra.jitter {
         write_jitter(words, jitter);
@@ -65,11 +68,32 @@ pub(super) fn write(
         error_of(words, error);
     }
     words.bytes(&[code::ENCAPSULATION, 0, 0, 3]);
-    words.number(record.source.encapsulation);
-    words.number(record.destination.encapsulation);
+    for side in [&record.source, &record.destination] {
+        words.number(encapsulation(words.version(), side.encapsulation));
+    }
     if !extra.labels.is_empty() {
         labels(words, &extra.labels);
     }
+}
+
+/// The headers around packets as a version has them: bits of `include/argus_encapsulations.h`. What
+/// has none there is what the protocol below it is: IP in IP, or GRE.
+const fn encapsulation(version: Version, bits: u32) -> u32 {
+    /// IP in IP, and ERSPAN of argus 3.
+    const IN_IP: u32 = 0x100;
+    const ERSPAN_3: u32 = 0x400_0000;
+    let (in_ip, kept) = match version {
+        Version::Three => (header::VXLAN | header::GENEVE | header::GTP_USER, 0x3ff_ffff),
+        Version::Five => (header::GTP_USER, 0x1fff_ffff),
+    };
+    let mut written = bits & kept;
+    if bits & in_ip != 0 {
+        written |= IN_IP;
+    }
+    if bits & header::ERSPAN != 0 && matches!(version, Version::Three) {
+        written |= ERSPAN_3;
+    }
+    written
 }
 
 /// Who writes the record, and the number of the flow.
@@ -392,6 +416,20 @@ fn vlan(words: &mut Words<'_>, record: &FlowRecord) {
         words.short(record.destination.vlan);
         words.end(at);
     }
+}
+
+/// The numbers of VXLAN. Argus has no place for those of Geneve and others.
+fn vxlan(words: &mut Words<'_>, record: &FlowRecord) {
+    let [source, destination] = record.vnis;
+    let bits = record.source.encapsulation | record.destination.encapsulation;
+    if words.version() != Version::Five || bits & header::VXLAN == 0 {
+        return;
+    }
+    let qualifier = u8::from(source.is_some()) | u8::from(destination.is_some()) << 1;
+    let at = words.begin(code::VXLAN, 0, qualifier);
+    words.number(source.unwrap_or(0));
+    words.number(destination.unwrap_or(0));
+    words.end(at);
 }
 
 fn mpls(words: &mut Words<'_>, record: &FlowRecord) {

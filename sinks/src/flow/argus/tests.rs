@@ -3,7 +3,7 @@
 use super::*;
 use crate::flow::record::{
     Address, Arp, Cause, Detail, FlowKey, Icmp, Interval, Intervals, Jitter, Kind, Side, Tcp,
-    TcpSide, TcpState, status, tcp_status,
+    TcpSide, TcpState, header, status, tcp_status,
 };
 
 /// Midnight of the captures: 2023-11-14 22:13:20 UTC, in nanoseconds.
@@ -66,6 +66,7 @@ fn a_tcp_connection_is_written_as_argus_does() {
         ..TcpSide::default()
     };
     let tcp = Tcp {
+        syn_ns: 0,
         has_random_ids: [false; 2],
         status: 0x1f,
         state: TcpState::FinWait2,
@@ -177,6 +178,7 @@ fn version_5_is_written_as_argus_5_does() {
         ..TcpSide::default()
     };
     let tcp = Tcp {
+        syn_ns: 0,
         has_random_ids: [false; 2],
         status: 0x1f,
         state: TcpState::FinWait2,
@@ -332,6 +334,7 @@ fn counters_take_as_many_bytes_as_they_need() {
 #[test]
 fn both_ends_have_their_bits_in_the_status() {
     let tcp = Tcp {
+        syn_ns: 0,
         status: tcp_status::ESTABLISHED | tcp_status::RESET,
         source: TcpSide { status: tcp_status::RETRANSMITTED, ..TcpSide::default() },
         destination: TcpSide { status: tcp_status::RESET, ..TcpSide::default() },
@@ -399,4 +402,33 @@ fn labels_are_one_text() {
     let mut expected = words("66000006");
     expected.extend(b"saddr=dmz:comm=a_b_\0");
     assert!(bytes.ends_with(&expected), "{bytes:02x?}");
+}
+
+/// The facts of both versions of `include/argus_encapsulations.h`; what one has no bit for is what
+/// the protocol below it is.
+#[test]
+fn headers_around_packets_are_those_of_each_version() {
+    let written = |version: Version, encapsulation: u32| {
+        let side = Side { packets: 1, encapsulation, ..Side::default() };
+        let record = FlowRecord { source: side, ..FlowRecord::default() };
+        let mut out = [0; PLAIN_BYTES_MAX];
+        let length = version.write(&mut out, &Options::default(), &record, &Extra::default());
+        // The part is the last one.
+        let part = &out[..length.expect("there is room")];
+        let part: [u8; 12] = *part.last_chunk().expect("a part");
+        assert_eq!((part[..4].to_vec(), part[8..].to_vec()), (vec![0x20, 0, 0, 3], vec![0; 4]));
+        u32::from_be_bytes([part[4], part[5], part[6], part[7]])
+    };
+    let (ether, ppp, gre, ip_in_ip) = (0x2, 0x10, 0x40, 0x100);
+    for (bits, three, five) in [
+        (ether | header::VXLAN, ether | ip_in_ip, ether | 0x400_0000),
+        (ether | header::GENEVE, ether | ip_in_ip, ether | 0x1000_0000),
+        (ether | ppp | header::L2TP, ether | ppp, ether | ppp | 0x800_0000),
+        (ether | gre | header::ERSPAN, ether | gre | 0x400_0000, ether | gre),
+        (ether | header::GTP_USER, ether | ip_in_ip, ether | ip_in_ip),
+        (ether | 0x5 | gre | ip_in_ip, ether | 0x5 | gre | ip_in_ip, ether | 0x5 | gre | ip_in_ip),
+    ] {
+        let all = [Version::Three, Version::Five].map(|version| written(version, bits));
+        assert_eq!(all, [three, five], "{bits:#x}");
+    }
 }

@@ -45,6 +45,8 @@ pub(super) enum Field {
     Identification,
     VlanId,
     VlanPriority,
+    /// The number of the overlay.
+    Vni,
     Label,
     TcpBase,
     /// The sequence number of the record.
@@ -147,6 +149,7 @@ fn number(field: Field, record: &FlowRecord, is_destination: bool) -> Option<i64
         Field::CodePoint => ip(u16::from(side.tos >> 2)),
         Field::Identification => ip(side.ip_id),
         Field::VlanId => vlan(side.vlan & 0xfff),
+        Field::Vni => record.vnis[usize::from(is_destination)].map(i64::from),
         Field::VlanPriority => vlan(side.vlan >> 13),
         Field::Label => (side.mpls_depth > 0).then_some(i64::from(side.mpls >> 12)),
         Field::TcpBase => match &record.detail {

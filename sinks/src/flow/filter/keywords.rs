@@ -104,6 +104,7 @@ fn field(word: &str) -> Option<Field> {
     Some(match word {
         "seq" => Field::Sequence,
         "vid" => Field::VlanId,
+        "vni" => Field::Vni,
         "vpri" => Field::VlanPriority,
         "mid" => Field::Label,
         "ipid" => Field::Identification,

@@ -1,6 +1,7 @@
 //! Names of ports, protocols and encapsulations.
 
 use super::terms::{TCP, UDP};
+use crate::flow::record::header;
 
 /// Well-known ports (IANA's registry of service names): the name, the port, and whether it is one
 /// of TCP and of UDP.
@@ -131,7 +132,7 @@ const ETHERNET_TYPES: &[(&str, u16)] = &[
     ("sca", 0x6007),
 ];
 
-/// Encapsulations: `ARGUS_ENCAPS_*` bits, by the names of ra(1).
+/// Encapsulations: bits of `Side::encapsulation`, by the names of ra(1) 5, and of ra(1) 3.
 const ENCAPSULATIONS: &[(&str, u32)] = &[
     ("mpls", 0x1),
     ("eth", 0x2),
@@ -159,7 +160,12 @@ const ENCAPSULATIONS: &[(&str, u32)] = &[
     ("udt", 0x80_0000),
     ("ipsec", 0x100_0000),
     ("juniper", 0x200_0000),
-    ("erspan", 0x400_0000),
+    ("vxlan", header::VXLAN),
+    ("l2tp", header::L2TP),
+    ("geneve", header::GENEVE),
+    ("erspan", header::ERSPAN),
+    ("gtp", header::GTP_USER),
+    ("enc", 0x100_0000),
 ];
 
 /// Differentiated services (RFC 2474, RFC 2597, RFC 3246).

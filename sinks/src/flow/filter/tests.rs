@@ -4,7 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::flow::record::{
-    Address, Detail, Esp, FlowKey, Icmp, Interval, Intervals, Jitter, Kind, Side, Tcp, status,
+    Address, Detail, Esp, FlowKey, Icmp, Interval, Intervals, Jitter, Kind, Side, Tcp, header,
+    status,
 };
 
 const SOURCE: SourceId = SourceId::Text(*b"eth0");
@@ -74,11 +75,18 @@ fn conditions_hold_as_documented() {
     tagged.source = Side { vlan: 0x7007, mpls: 0x003e_8040, mpls_depth: 2, ..tcp.source };
     tagged.source.status = status::VLAN | status::IP;
     (tagged.source.ttl, tagged.source.ip_id) = (64, 9);
+    (tagged.vnis, tagged.source.encapsulation) = ([Some(0), Some(7)], header::VXLAN);
     for (text, expected) in [
         ("vpri 3", true),
         ("vid gt 6", true),
         ("vid gt 7", false),
         ("dst vid lt 9", false),
+        ("vni 7", true),
+        ("src vni 7", false),
+        ("src vni 0", true),
+        ("dst vni gte 7", true),
+        ("encaps vxlan", true),
+        ("encaps geneve", false),
         ("mid 1000", true),
         ("dst mid 1000", false),
         ("ipid 9", true),

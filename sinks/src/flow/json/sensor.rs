@@ -55,5 +55,7 @@ fn counts(out: &mut JsonWriter<'_>, interim: &Interim) -> Result<(), Full> {
     out.integer(",\"records\":", interim.records.into())?;
     out.integer(",\"flows\":", interim.flows.into())?;
     out.integer(",\"tracked_flows\":", interim.tracked.into())?;
+    out.integer(",\"fallow_flows\":", interim.fallow.into())?;
+    out.integer(",\"interfaces\":", interim.interfaces.into())?;
     out.integer(",\"clients\":", interim.clients.into())
 }

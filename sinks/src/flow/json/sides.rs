@@ -2,7 +2,7 @@
 
 use super::{Full, JsonWriter, Timestamp, decimal};
 use crate::flow::argus::{Extra, Options};
-use crate::flow::record::{FlowKey, FlowRecord, Interval, Intervals, Side, status};
+use crate::flow::record::{FlowKey, FlowRecord, Interval, Intervals, Side, header, status};
 
 /// The key of an attribute for each end.
 macro_rules! keys {
@@ -12,8 +12,8 @@ macro_rules! keys {
 }
 pub(super) use keys;
 
-/// The headers around packets: a bit of `include/argus_def.h` of argus 3.0.8, and its word.
-const ENCAPSULATIONS: [(u32, &str); 15] = [
+/// The headers around packets: a bit of `Side::encapsulation`, and its word.
+const ENCAPSULATIONS: [(u32, &str); 19] = [
     (0x1, "mpls"),
     (0x2, "ethernet"),
     (0x4, "vlan"),
@@ -28,7 +28,11 @@ const ENCAPSULATIONS: [(u32, &str); 15] = [
     (0x2000, "linux_cooked"),
     (0x2_0000, "wireless"),
     (0x40_0000, "teredo"),
-    (0x400_0000, "erspan"),
+    (header::VXLAN, "vxlan"),
+    (header::L2TP, "l2tp"),
+    (header::GENEVE, "geneve"),
+    (header::ERSPAN, "erspan"),
+    (header::GTP_USER, "gtp"),
 ];
 
 /// The options of IPv4, likewise.
@@ -56,7 +60,7 @@ pub(super) fn write(
         if side.status & status::IP != 0 {
             ip(out, &record.key, side, at)?;
         }
-        link(out, side, at)?;
+        link(out, side, record.vnis[at], at)?;
     }
     if let Some(jitter) = extra.jitter {
         for (at, intervals) in [&jitter.source, &jitter.destination].into_iter().enumerate() {
@@ -111,8 +115,11 @@ fn ip(out: &mut JsonWriter<'_>, key: &FlowKey, side: &Side, at: usize) -> Result
 }
 
 /// Of the headers around it.
-fn link(out: &mut JsonWriter<'_>, side: &Side, at: usize) -> Result<(), Full> {
+fn link(out: &mut JsonWriter<'_>, side: &Side, vni: Option<u32>, at: usize) -> Result<(), Full> {
     list(out, keys!("encapsulation")[at], &ENCAPSULATIONS, side.encapsulation)?;
+    if let Some(vni) = vni {
+        out.integer(keys!("vni")[at], vni.into())?;
+    }
     if side.status & status::VLAN != 0 {
         // IEEE 802.1Q: three bits of priority, one of eligibility, twelve of the id.
         out.integer(keys!("vlan")[at], u64::from(side.vlan & 0xfff))?;

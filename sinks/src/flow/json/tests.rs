@@ -75,6 +75,7 @@ fn tcp() -> FlowRecord {
         ..TcpSide::default()
     };
     let tcp = Tcp {
+        syn_ns: 0,
         has_random_ids: [false; 2],
         status: 0x1f,
         state: TcpState::FinWait2,
@@ -194,6 +195,7 @@ fn longest() -> FlowRecord {
         has_acknowledged: true,
     };
     let tcp = Tcp {
+        syn_ns: 0,
         has_random_ids: [false; 2],
         status: u32::MAX,
         options: u32::MAX,
@@ -208,6 +210,8 @@ fn longest() -> FlowRecord {
     let error =
         Icmp { kind: 5, code: u8::MAX, sender: u32::MAX, gateway: u32::MAX, ..Icmp::default() };
     FlowRecord {
+        overlay: u32::MAX,
+        vnis: [Some(0xff_ffff); 2],
         key: FlowKey {
             source: address,
             destination: address,
@@ -274,6 +278,7 @@ fn all_kinds() -> Vec<FlowRecord> {
             (17, Detail::Rtp(rtp)),
         ] {
             all.push(FlowRecord {
+                vnis: [Some(42); 2],
                 key: FlowKey { kind, extra: 7, ..key(protocol, 0x0801, 2) },
                 source: full,
                 destination: full,
@@ -535,6 +540,8 @@ fn sensors_have_lines_of_their_own() {
         now_ns: BEGIN_NS + 1,
         packets: 1 << 40,
         dropped: 3,
+        fallow: 4,
+        interfaces: 2,
         ..Interim::default()
     };
     let mut out = [0; PLAIN_LINE_BYTES_MAX];
@@ -547,7 +554,7 @@ fn sensors_have_lines_of_their_own() {
         r#""time":"2023-11-14T22:13:20.000000001+00:00","#,
         r#""status_interval_s":5,"management_interval_s":300,"user_bytes":0,"#,
         r#""sequence":0,"packets":1099511627776,"bytes":0,"dropped_packets":3,"#,
-        r#""records":0,"flows":0,"tracked_flows":0,"clients":0}"#,
+        r#""records":0,"flows":0,"tracked_flows":0,"fallow_flows":4,"interfaces":2,"clients":0}"#,
         "\n",
     );
     assert_eq!(std::str::from_utf8(&out[..length]), Ok(expected));

@@ -55,6 +55,7 @@ pub(super) const COLUMNS: &[Named] = &[
     ("ip_options", List, true),
     ("fragments", Flag, true),
     ("encapsulation", List, true),
+    ("vni", Number, true),
     ("vlan", Number, true),
     ("vlan_priority", Number, true),
     ("mpls_label", Number, true),

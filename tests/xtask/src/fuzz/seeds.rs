@@ -36,6 +36,7 @@ pub(super) fn make(fuzz: &Path) -> Result<PathBuf, String> {
     seeds.captures()?;
     seeds.packet_filter()?;
     seeds.exports()?;
+    seeds.mirrors()?;
     for (name, data) in recorded::all() {
         seeds.write("application", &name, &[&data])?;
         // Of a stream and of a datagram, on the port of DNS or another one; and as frames.
@@ -275,6 +276,29 @@ impl Seeds {
         let sample = [0, 1, 0, 64, 0, 1, 0, 0, 0, 100, 0, 0, 0, 0, 0, 1, 0, 2, 0, 1];
         let record = [0, 1, 0, 24, 0, 1, 0, 64, 0, 4, 0, 8, 7, 7, 7, 7];
         self.write("netflow", "sflow", &[&datagram(&[&header[..], &sample, &record].concat())])
+    }
+
+    /// A datagram of each kind with an Ethernet frame, behind the kind's number and two lengths.
+    fn mirrors(&self) -> Result<(), String> {
+        let packet = [0x45, 0, 0, 28, 0, 1, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
+        let udp = [0x14, 0xe9, 0, 53, 0, 8, 0, 0];
+        let frame = [&[2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0][..], &packet, &udp].concat();
+        let kinds: [(u8, &str, &[u8]); 5] = [
+            (0, "vxlan", &[8, 0, 0, 0, 0, 0, 7, 0]),
+            (1, "geneve", &[1, 0, 0x65, 0x58, 0, 0, 7, 0, 1, 2, 3, 4]),
+            (2, "erspan", &[0x10, 0, 0x88, 0xbe, 0, 0, 0, 1, 0x10, 0, 0, 0, 0, 0, 0, 0]),
+            (
+                2,
+                "erspan3",
+                &[0x10, 0, 0x22, 0xeb, 0, 0, 0, 1, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            ),
+            (3, "tzsp", &[1, 0, 0, 1, 10, 1, 0xc0, 1]),
+        ];
+        for (kind, name, header) in kinds {
+            let length = (header.len() + frame.len()) as u8;
+            self.write("mirror", name, &[&[kind, 0, length], header, &frame])?;
+        }
+        Ok(())
     }
 
     /// Lists of changes to what a target builds itself.

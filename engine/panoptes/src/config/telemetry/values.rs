@@ -41,8 +41,15 @@ pub enum FieldValue {
     File(PathBuf),
 }
 
-/// An activity, by name.
-pub(super) struct ActivityName(pub(super) Activity);
+/// What a receiver can choose by name.
+pub(super) enum ActivityName {
+    Activity(Activity),
+    /// The records of `flows`.
+    NetworkFlow,
+}
+
+/// The name that stands for the records of `flows`.
+const NETWORK_FLOW: &str = "network_flow";
 
 impl Backlog {
     /// The bounds of each part. A record can have 31 KiB.
@@ -177,12 +184,19 @@ impl Setting for ActivityName {
     const FORM: &'static str = "activity";
 
     fn show(&self) -> String {
-        self.0.name().to_owned()
+        match self {
+            Self::Activity(activity) => activity.name().to_owned(),
+            Self::NetworkFlow => NETWORK_FLOW.to_owned(),
+        }
     }
 
     fn read(text: &str, _base: &Path) -> Result<Self, String> {
-        let names: Vec<&str> = Activity::ALL.iter().map(|activity| activity.name()).collect();
-        let found = Activity::from_name(text).map(Self);
+        if text == NETWORK_FLOW {
+            return Ok(Self::NetworkFlow);
+        }
+        let names = Activity::ALL.iter().map(|activity| activity.name());
+        let names: Vec<&str> = names.chain([NETWORK_FLOW]).collect();
+        let found = Activity::from_name(text).map(Self::Activity);
         found.ok_or_else(|| format!("is no activity; {}", advice(text, &names)))
     }
 }

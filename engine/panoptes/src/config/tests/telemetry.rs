@@ -1,7 +1,7 @@
 //! Remote receivers: every key, what each mistake says, and what the receivers get.
 
 use panoptes_sinks::activities::Preset;
-use panoptes_sinks::filter::{Activities, Filter};
+use panoptes_sinks::filter::{Activities, Filter, FlowRecords};
 use panoptes_sinks::output::form::Envelope;
 
 use super::*;
@@ -59,7 +59,8 @@ fn a_receiver_needs_only_an_address() {
             choice: RecordChoice {
                 preset: Preset::Everything,
                 severity: Severity::Info,
-                activities: Vec::new(),
+                activities: None,
+                flows: true,
                 systems: Vec::new(),
             },
             header: HeaderForm::Full,
@@ -97,7 +98,8 @@ fn every_key_of_a_receiver_is_read() {
             choice: RecordChoice {
                 preset: Preset::Security,
                 severity: Severity::Medium,
-                activities: vec![Activity::ProcessHidden, Activity::ProcessCreated],
+                activities: Some(vec![Activity::ProcessHidden, Activity::ProcessCreated]),
+                flows: false,
                 systems: vec!["web-*".to_owned(), "db".to_owned()],
             },
             header: HeaderForm::Compact,
@@ -350,7 +352,7 @@ fn what_any_output_has_is_collected() {
 #[test]
 fn a_receiver_s_filter_has_all_its_choices() {
     let of = |keys: &str| receiver(&format!("address: 'a:1'{keys}")).choice;
-    assert_eq!(of("").filter(3), Filter::ALL);
+    assert_eq!(of("").filter(3), Filter { flows: FlowRecords::With, ..Filter::ALL });
     let choice = of(", preset: alerts, severity: HIGH, activities: [process_hidden], systems: [a]");
     assert_eq!(
         choice.filter(3),

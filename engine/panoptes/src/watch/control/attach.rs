@@ -78,6 +78,7 @@ impl Control {
             boot_ids: Arc::clone(&self.boot_ids),
             in_use: self.in_use.clone(),
             machines: self.functions.machines.clone(),
+            wire: self.flows.wire_of(&system.name),
             is_found: candidate.is_found,
             spare_of: candidate.spare_of.clone(),
             owner: candidate.owner.clone(),

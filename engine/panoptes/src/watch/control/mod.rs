@@ -2,8 +2,9 @@
 //!
 //! [`start`] starts the threads, [`attach`] passes systems on, [`search`] is what a worker does,
 //! [`scanners`] has the scanners, [`machines`] follows the systems that are scanned, [`outputs`]
-//! has the writer, and [`reload`] reads the SBOMs and handles SIGHUP: [`prepare`] makes what a
-//! changed configuration needs, and [`systems`] changes the systems.
+//! has the writer, and [`flows`] the sensor of flows. [`reload`] reads the SBOMs, and handles
+//! SIGHUP: [`prepare`] makes what a changed configuration needs, and [`systems`] changes the
+//! systems.
 //!
 //! This thread only hands out work and collects results. What may take long is done by others, so a
 //! signal takes effect at once.
@@ -12,6 +13,7 @@
 
 mod attach;
 mod candidate;
+mod flows;
 mod functions;
 mod in_use;
 mod machines;
@@ -63,6 +65,7 @@ use crate::watch::system_events::{Notice, SystemEvents, because};
 use crate::watch::telemetry;
 use attach::Outcome;
 use candidate::{Candidate, Phase};
+use flows::FlowSensor;
 use functions::Functions;
 use in_use::InUse;
 use machines::{GuestNames, Sighting};
@@ -138,6 +141,7 @@ pub(super) struct Control {
     other_cores: OtherCores,
     work: Work,
     outputs: Outputs,
+    flows: FlowSensor,
     /// The folder of logs, if there is one, and earlier ones that outputs may still have.
     folders: Vec<LogFolder>,
     /// The number that a receiver was given last.
@@ -266,6 +270,9 @@ impl Control {
         if self.is_attached {
             return Some("the first system is being watched");
         }
+        if self.flows.runs() && self.finder.is_none() && self.candidates.is_empty() {
+            return Some("the packets of interfaces are being audited");
+        }
         let is_idle = self.finder.is_some()
             && self.has_looked()
             && self.candidates.iter().all(Candidate::is_gone);
@@ -288,6 +295,7 @@ impl Control {
             self.messages.error(&reason);
             self.system_events.service(Activity::ServiceRuntimeFailure, &because(&reason));
         }
+        self.follow_flows();
         self.silenced.report(Instant::now(), &mut self.system_events);
         self.outputs.watch(self.system_events.opened_logs());
         self.outputs.replace(&self.messages, &mut self.system_events);
@@ -323,7 +331,8 @@ impl Control {
     }
 
     /// Requests that scanners and workers end. Nobody waits for workers.
-    fn stop_threads(&self) {
+    fn stop_threads(&mut self) {
+        self.flows.ask_to_end();
         notify::stopping(&self.messages);
         self.shared.stop.store(true, Ordering::Relaxed);
         self.scanners.wake();
@@ -387,7 +396,8 @@ impl Control {
         self.report_refused(true);
         let handles = self.scanners.drain();
         let states: Vec<_> = handles.iter().map(|handle| Arc::clone(&handle.state)).collect();
-        if wait_for(&handles, signals) == Some(StopRequest::Stop) {
+        let asked_again = wait_for(&handles, signals).or_else(|| self.end_flows(signals));
+        if asked_again == Some(StopRequest::Stop) {
             self.outputs.stop();
             return Ok(Exit::Done);
         }

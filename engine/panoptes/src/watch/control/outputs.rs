@@ -189,6 +189,18 @@ impl Outputs {
         self.watch(vec![watched]);
     }
 
+    /// What numbers the blocks of records.
+    pub(super) const fn waker(&self) -> &Waker {
+        &self.waker
+    }
+
+    /// Has the writer change something.
+    pub(super) fn change(&self, change: OutputChange) {
+        // Without a writer, the program ends.
+        let _ = self.changes.send(change);
+        self.wake();
+    }
+
     /// Reports from now on what these outputs lose, too.
     pub(super) fn watch(&mut self, opened: Vec<Watched>) {
         self.have_changed |= !opened.is_empty();
@@ -206,9 +218,7 @@ impl Outputs {
     /// Has all files opened again, for a program that rotates logs.
     pub(super) fn reopen(&self, messages: &Messages) {
         messages.info("opens the files of its outputs again");
-        // Without a writer, the program ends.
-        let _ = self.changes.send(OutputChange::Reopen);
-        self.wake();
+        self.change(OutputChange::Reopen);
     }
 
     /// Whether the writer has ended by itself, because the reader has closed the output.

@@ -11,6 +11,7 @@ use panoptes_tables::room;
 
 use super::Control;
 use super::candidate::Candidate;
+use super::flows::NewFlows;
 use super::metrics_port::bind_metrics;
 use super::outputs::NewOutputs;
 use crate::config::{Configuration, NetworkAddress, Service, System, SystemAddress};
@@ -53,6 +54,7 @@ pub(super) struct Prepared {
     pub(super) last_receiver: usize,
     pub(super) folder: Option<LogFolder>,
     pub(super) metrics: NewMetrics,
+    pub(super) flows: NewFlows,
     pub(super) users: guests::Users,
     /// The watched processes that may be read.
     pub(super) allowed: Vec<u32>,
@@ -106,6 +108,7 @@ impl Present {
         keep_until_restart(&mut request, &self.request);
         let configuration = &request.configuration;
         self.given_up.check(&request.systems, request.auto_scan)?;
+        self.given_up.check_flows(&configuration.flows)?;
         if !self.request.auto_scan && !self.request.has_dma() && request.has_dma() {
             let message = "auto_scan: functions of DMA devices need a restart";
             return Err(Failure::new(Exit::Permission, message).into());
@@ -120,6 +123,7 @@ impl Present {
             (limits != self.limits).then(|| (limits, room::touch(|| first_walker(&limits))));
         let folder = LogFolder::take(&configuration.output, &self.folders)?;
         let metrics = self.metrics(configuration.output.metrics.as_ref())?;
+        let flows = NewFlows::prepare(configuration, &self.request.configuration)?;
         let receivers = Receivers { present: &self.outputs, last: self.last_receiver };
         let wanted = wanted(configuration, request.stdout, folder.as_ref(), &receivers)?;
         let last_receiver = last_number(&wanted, &receivers);
@@ -131,6 +135,7 @@ impl Present {
             last_receiver,
             folder,
             metrics,
+            flows,
             users,
             allowed,
             larger,

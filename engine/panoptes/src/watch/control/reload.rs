@@ -25,7 +25,7 @@ use super::{Control, LOOK};
 use crate::config::{ChangedKey, Configuration, Effect, changed_keys, keys_with_old};
 use crate::exit::{Exit, Failure};
 use crate::request::{Refusal, WatchRequest};
-use crate::sandbox::keep_those_of_outputs;
+use crate::sandbox::keep_those_of_loader;
 use crate::sbom::{Fault, Sboms};
 use crate::watch::clock_watch::{NewSettings, Reattach};
 use crate::watch::outputs::{LogFolder, options};
@@ -60,6 +60,8 @@ pub(super) struct Reloads {
     pub(super) generation: u64,
     /// The one that reads the configuration, and since when.
     reading: Option<(TaskId, Instant)>,
+    /// A configuration that applies when the sensor of flows has ended.
+    waiting: Option<Box<Prepared>>,
 }
 
 /// How long a SIGHUP waits for the one before it: a file system may not answer.
@@ -79,7 +81,7 @@ impl Control {
     ) -> Result<TaskId, Failure> {
         let messages = Arc::clone(&self.messages);
         self.loader.start(Urgency::New, move |_| {
-            keep_those_of_outputs(&messages);
+            keep_those_of_loader(&messages);
             run()
         })
     }
@@ -122,6 +124,10 @@ impl Control {
                 Err(_) => return Err(Failure::new(Exit::Failed, unexpected)),
             }
         }
+        let has_ended = self.have_flows_ended();
+        if let Some(new) = self.reloads.waiting.take_if(|_| has_ended) {
+            self.use_configuration(*new);
+        }
         if self.wants_reload && self.may_reload() {
             self.wants_reload = false;
             let present = self.present();
@@ -144,12 +150,14 @@ impl Control {
     /// by the one before: that has to be read, unless that takes long, and its outputs to change.
     fn may_reload(&self) -> bool {
         let is_reading = self.reloads.reading.is_some_and(|(_, since)| since.elapsed() < READING);
-        self.loader.has_room(Urgency::New) && !is_reading && !self.outputs.are_changing()
+        let is_waiting = is_reading || self.reloads.waiting.is_some();
+        self.loader.has_room(Urgency::New) && !is_waiting && !self.outputs.are_changing()
     }
 
     /// Whether a request to read the configuration again is not carried out yet.
     pub(super) fn is_reloading(&self) -> bool {
-        self.wants_reload || self.reloads.awaited.is_some()
+        let is_waiting = self.reloads.waiting.is_some() || self.reloads.awaited.is_some();
+        self.wants_reload || is_waiting
     }
 
     /// Reports the faults of SBOMs, and returns a failure that stands for all.
@@ -217,16 +225,26 @@ impl Control {
         format!("; until they can be read, no program is checked of: {}", names.join(", "))
     }
 
-    /// Applies what can change while running, and begins to read the SBOMs.
+    /// Applies what can change while running, as soon as the sensor of flows has ended, if it is to
+    /// end.
     fn reload(&mut self, new: Result<Box<Prepared>, Refusal>) {
         let new = match new {
             Ok(new) => new,
             Err(refusal) => return self.refuse_configuration(&refusal),
         };
+        if self.is_ready_for(&new.flows) {
+            self.use_configuration(*new);
+        } else {
+            self.reloads.waiting = Some(new);
+        }
+    }
+
+    /// Applies a configuration, reports that, and begins to read its SBOMs.
+    fn use_configuration(&mut self, new: Prepared) {
         self.reloads.generation += 1;
         let changed = changed_keys(&self.request.keys, &new.read.keys);
         let read = Box::new(new.read.clone());
-        self.apply(*new);
+        self.apply(new);
         self.report_reloaded(&changed);
         let (sboms, rest): (Vec<_>, Vec<_>) =
             changed.into_iter().partition(|key| key.effect == Effect::Sboms);
@@ -252,6 +270,8 @@ impl Control {
 
     /// Applies a configuration, whose outputs are open.
     fn apply(&mut self, mut new: Prepared) {
+        // Its last records are for the outputs that it had.
+        self.finish_flows(&new.flows);
         self.change_outputs(&mut new);
         self.change_metrics(&mut new);
         if let Some((limits, walker)) = new.larger.take() {
@@ -270,7 +290,8 @@ impl Control {
             self.figures.set_exceptions(self.silenced.exceptions());
         }
         self.change_systems(&new, has_other_exceptions || has_other_patterns);
-        let Prepared { request, users, .. } = new;
+        let Prepared { request, users, flows, .. } = new;
+        self.change_flows(flows, &request.configuration);
         self.users = users;
         let service = &request.configuration.service;
         self.shared.set_pace(service);

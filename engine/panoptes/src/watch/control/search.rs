@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use panoptes_engine::detect::binary_attestation::Shipped;
+use panoptes_engine::detect::hidden_connections::Wire;
 use panoptes_engine::policy::exceptions::Exceptions;
 use panoptes_engine::system::{AttachError, Stop, find_kernel};
 use panoptes_engine::walk::Walker;
@@ -54,6 +55,8 @@ pub(super) struct Search {
     pub(super) boot_ids: Arc<BootIds>,
     pub(super) in_use: InUse,
     pub(super) machines: Machines,
+    /// What the system shares with the sensor of flows, if its packets are those.
+    pub(super) wire: Option<Arc<Wire>>,
     /// Whether `auto_scan` has found the system.
     pub(super) is_found: bool,
     /// The function that was used instead of this one until now.
@@ -409,6 +412,11 @@ impl Search {
         watched.set_copied(kind_of_copy(source));
         watched.set_command_lines(reads_lines);
         watched.set_redactor(redactor);
+        if let Some(wire) = self.wire {
+            // What an earlier kernel had.
+            wire.forget();
+            watched.set_wire(wire);
+        }
         let first = {
             // Another search may wait for memory that does not answer.
             match self.walker.try_lock() {

@@ -15,6 +15,7 @@ use panoptes_sources::lock_own_memory;
 use panoptes_tables::room;
 
 use super::candidate::Candidate;
+use super::flows::{FlowSensor, NewFlows};
 use super::functions::Functions;
 use super::in_use::InUse;
 use super::machines::GuestNames;
@@ -32,13 +33,14 @@ use crate::exit::{Exit, Failure};
 use crate::guests;
 use crate::interfaces::{Interface, of_this_machine};
 use crate::memory::{
-    CONTROL_QUEUE, MemoryLeft, Needed, Plan, Promised, TOO_MUCH, first_walker, largest, show,
+    CONTROL_QUEUE, MemoryLeft, Needed, Plan, Promised, TOO_MUCH, first_walker, largest,
 };
 use crate::message::Messages;
 use crate::request::WatchRequest;
 use crate::sandbox::{GivenUp, keep_none};
 use crate::sbom::Sboms;
 use crate::scanner_cores::ScannerCores;
+use crate::size::show;
 use crate::watch::exceptions::Silenced;
 use crate::watch::finder::Finder;
 use crate::watch::metrics::{Figures, Server};
@@ -56,6 +58,21 @@ impl Control {
         request: &WatchRequest,
         messages: &Arc<Messages>,
         signals: &Signals,
+        begin: (Instant, GivenUp),
+    ) -> Result<Self, Failure> {
+        // Before the outputs: a mistake there leaves no file.
+        let sensor = NewFlows::open(&request.configuration.flows)?;
+        let mut control = Self::without_flows(request, messages, signals, begin)?;
+        if let Some(sensor) = sensor {
+            control.start_flows(sensor)?;
+        }
+        Ok(control)
+    }
+
+    fn without_flows(
+        request: &WatchRequest,
+        messages: &Arc<Messages>,
+        signals: &Signals,
         (start, given_up): (Instant, GivenUp),
     ) -> Result<Self, Failure> {
         let configuration = &request.configuration;
@@ -64,10 +81,9 @@ impl Control {
         let waker = Waker::default();
         let (producer, control_consumer) = queue(CONTROL_QUEUE, &waker);
         let (notices, (changes, changed_outputs)) = (channel(), channel());
-        let log_changes = (changes.clone(), waker.clone());
-        let logs = (SystemLogs::new(logs, log_changes, Arc::clone(messages)), &*wanted);
+        let logs = SystemLogs::new(logs, (changes.clone(), waker.clone()), Arc::clone(messages));
         let interfaces = interfaces(of_this_machine(), &notices.0);
-        let system_events = SystemEvents::new(producer, configuration, interfaces, logs);
+        let events = SystemEvents::new(producer, configuration, interfaces, (logs, &*wanted));
         let (shared, promised) = (Arc::new(shared(request)), Promised::default());
         let threads = (&shared, &waker, signals.waker());
         let (scanners, mut consumers) =
@@ -86,7 +102,7 @@ impl Control {
             request: request.clone(),
             messages: Arc::clone(messages),
             shared,
-            system_events,
+            system_events: events,
             boot_ids: Arc::new(boot_ids(configuration, messages)),
             in_use: InUse::default(),
             sboms: Sboms::default(),
@@ -112,6 +128,7 @@ impl Control {
             other_cores,
             work: Work { search, find_again, find_functions: dma::find, load: Sboms::load },
             outputs,
+            flows: FlowSensor::none(configuration),
             folders: folder.into_iter().collect(),
             last_receiver: last_number(&wanted, &Receivers::NONE),
             metrics_stop: stop,

@@ -153,6 +153,15 @@ impl Control {
         }
     }
 
+    /// Attaches to the systems of these names again.
+    pub(super) fn attach_again_to(&mut self, names: &[String]) {
+        for index in 0..self.candidates.len() {
+            if names.contains(&self.candidates[index].system.name) {
+                self.attach_again(index);
+            }
+        }
+    }
+
     /// Attaches to a system again.
     fn attach_again(&mut self, index: usize) {
         let candidate = &mut self.candidates[index];

@@ -2,6 +2,7 @@
 
 mod compatibility;
 mod details;
+mod flows;
 #[cfg(feature = "doca")]
 mod functions;
 mod keys;

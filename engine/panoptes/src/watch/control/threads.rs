@@ -57,13 +57,18 @@ impl OtherCores {
         run: impl FnOnce() + Send + 'static,
     ) -> Result<(), Failure> {
         let run = move || {
-            if let Some(set) = &self.set {
-                // If the cores are gone, any core is as good.
-                let _ = sched_setaffinity(Pid::from_raw(0), set);
-            }
+            self.enter();
             run();
         };
         spawn(name, run).map(drop)
+    }
+
+    /// Keeps the present thread on these cores.
+    pub(super) fn enter(self) {
+        if let Some(set) = &self.set {
+            // If the cores are gone, any core is as good.
+            let _ = sched_setaffinity(Pid::from_raw(0), set);
+        }
     }
 
     /// Frees a value on a thread of its own: to unmap much memory takes long.

@@ -7,6 +7,7 @@
 //!
 //! Names of systems, outputs and exceptions are texts of others: [`text`] escapes and bounds them.
 
+mod flows;
 mod page;
 mod server;
 #[cfg(test)]
@@ -33,6 +34,7 @@ use super::exceptions::Silenced;
 use super::figures::{Sums, SystemFigures};
 use super::scanner::{ScannerState, Shared};
 use crate::config::NetworkAddress;
+use crate::flow::SensorFigures;
 use crate::message::Messages;
 use server::Answer;
 pub(super) use server::Server;
@@ -60,6 +62,8 @@ pub(super) struct Figures {
     /// Each output's name. It goes when the writer and the control thread have dropped its
     /// counters.
     outputs: Mutex<Vec<(String, Weak<Counters>)>>,
+    /// Those of the sensor of flows, if there is one.
+    flows: Mutex<Option<Arc<SensorFigures>>>,
     /// Records that did not fit in the queues to the writer.
     refused: AtomicU64,
     is_ready: AtomicBool,
@@ -83,6 +87,7 @@ impl Figures {
             exceptions: Mutex::new(silenced.exceptions()),
             systems: Mutex::default(),
             outputs: Mutex::default(),
+            flows: Mutex::default(),
             refused: AtomicU64::default(),
             is_ready: AtomicBool::default(),
             alive_ns: AtomicU64::default(),
@@ -119,6 +124,11 @@ impl Figures {
     /// Control thread: sets all outputs.
     pub(super) fn set_outputs(&self, outputs: Vec<(String, Weak<Counters>)>) {
         *lock(&self.outputs) = outputs;
+    }
+
+    /// Control thread: sets the figures of the sensor of flows.
+    pub(super) fn set_flows(&self, flows: Option<Arc<SensorFigures>>) {
+        *lock(&self.flows) = flows;
     }
 
     /// Control thread: sets how many records did not fit in the queues to the writer.

@@ -9,6 +9,7 @@ use panoptes_engine::policy::gaps::key_of;
 use panoptes_engine::watch::Stage;
 use panoptes_sinks::output::Counters;
 
+use super::flows::add_flows;
 use super::text::{Kind, Label, Text, seconds};
 use super::{Figures, lock};
 use crate::watch::figures::{SystemFigures, TableFigures};
@@ -164,6 +165,7 @@ pub(super) fn page(figures: &Figures) -> String {
     add_scans(&mut text, &systems);
     add_records(&mut text, figures);
     add_outputs(&mut text, figures);
+    add_flows(&mut text, lock(&figures.flows).clone().as_deref());
     add_exceptions(&mut text, figures);
     text.finish()
 }

@@ -182,7 +182,8 @@ impl Scan for System {
         }
         self.adopt();
         self.watched.set_scan_interval(pace.interval_ns);
-        self.watched.set_shortcuts(pace.shortcuts);
+        let has_wire = self.watched.has_wire();
+        self.watched.set_shortcuts(pace.shortcuts && !has_wire);
         self.watched.set_early(pace.is_early);
         out.set_subject(self.subject);
         let figures = &self.shared.figures;

@@ -192,7 +192,7 @@ impl Outputs {
             let (recipe, messages) = (recipe.clone(), messages.clone());
             let open = move |_: &_| {
                 keep_those_of_outputs(&messages);
-                recipe.open()
+                recipe.open_isolated(&messages)
             };
             match self.opener.start(Urgency::New, open) {
                 Ok(task) => (entry.opening, entry.since) = (Some(task), now),

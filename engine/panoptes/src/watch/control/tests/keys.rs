@@ -50,6 +50,19 @@ const ROWS: &[Row] = &[
     row("auto_scan.include[0].user", "", OF_GUESTS),
     row("auto_scan.include[0].memory", "", OF_GUESTS),
     row("auto_scan.exclude", "", OF_GUESTS),
+    row("flows.interfaces", "", "a_sensor_comes_and_goes_and_a_refused_one_changes_nothing"),
+    row("flows.filter", "", OF_FLOWS),
+    row("flows.system", "", "the_scanner_of_the_service_and_the_sensor_share_a_system"),
+    row("flows.application", "", OF_FLOWS),
+    row("flows.sequence", "", OF_FLOWS),
+    row("flows.jitter", "", OF_FLOWS),
+    row("flows.packet_sizes", "", OF_FLOWS),
+    row("flows.hardware_addresses", "", OF_FLOWS),
+    row("flows.user_data", "", OF_FLOWS),
+    row("flows.status_interval", "", OF_FLOWS),
+    row("flows.management_interval", "", OF_FLOWS),
+    row("flows.flows", "", OF_FLOWS),
+    row("flows.promiscuous", "", OF_FLOWS),
     row(
         "output.metrics.address",
         "",
@@ -57,6 +70,7 @@ const ROWS: &[Row] = &[
     ),
 ];
 
+const OF_FLOWS: &str = "each_key_of_flows_applies_to_the_sensor_that_follows";
 const OF_GUESTS: &str = "guests_come_and_go_with_the_patterns_of_auto_scan";
 const OF_A_MACHINE: &str = "each_activity_of_a_machine_is_switched_and_weighed_by_a_reload";
 const OF_THE_SERVICE: &str = "each_activity_of_the_service_is_switched_and_weighed_by_a_reload";

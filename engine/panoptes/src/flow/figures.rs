@@ -1,0 +1,70 @@
+//! Figures of a sensor of flows, for metrics. Its thread sets them once a second; any thread may
+//! read them at any time.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use panoptes_flow::Counts;
+
+use super::gaps::KINDS;
+
+/// The figures since the sensor was started.
+#[derive(Debug, Default)]
+pub(crate) struct SensorFigures {
+    pub(crate) packets: AtomicU64,
+    /// Their bytes on the wire.
+    pub(crate) bytes: AtomicU64,
+    /// Flows that are tracked now, and how many can be.
+    pub(crate) flows: AtomicU64,
+    pub(crate) flows_limit: AtomicU64,
+    /// Flows that were reported early because a table was full.
+    pub(crate) evictions: AtomicU64,
+    pub(crate) records: AtomicU64,
+    /// Packets that had no room, by interface.
+    pub(crate) lost: Vec<(String, AtomicU64)>,
+    /// By output.
+    pub(crate) outputs: Vec<(&'static str, OutputFigures)>,
+    /// What was missed since each gap began; 0 without a gap.
+    pub(crate) gaps: [AtomicU64; KINDS],
+}
+
+/// The records that an output has accepted, and those for which it had no room.
+#[derive(Debug, Default)]
+pub(crate) struct OutputFigures {
+    pub(crate) records: AtomicU64,
+    pub(crate) dropped: AtomicU64,
+}
+
+impl SensorFigures {
+    /// Those of a sensor with these interfaces and outputs, which has counted nothing yet.
+    pub(super) fn of(interfaces: &[String], outputs: &[&'static str]) -> Self {
+        Self {
+            lost: interfaces.iter().map(|name| (name.clone(), AtomicU64::default())).collect(),
+            outputs: outputs.iter().map(|name| (*name, OutputFigures::default())).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Sets what was counted. `limit` is the number of flows that can be tracked.
+    pub(super) fn set(&self, counts: &Counts, limit: u64, gaps: [u64; KINDS]) {
+        for (place, count) in [
+            (&self.packets, counts.packets),
+            (&self.bytes, counts.bytes),
+            (&self.flows, counts.tracked),
+            (&self.flows_limit, limit),
+            (&self.evictions, counts.evicted),
+            (&self.records, counts.records),
+        ] {
+            place.store(count, Ordering::Relaxed);
+        }
+        for (place, missed) in self.gaps.iter().zip(gaps) {
+            place.store(missed, Ordering::Relaxed);
+        }
+    }
+
+    /// Sets how many packets an interface has lost.
+    pub(super) fn set_lost(&self, interface: usize, packets: u64) {
+        if let Some((_, place)) = self.lost.get(interface) {
+            place.store(packets, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What the sensor of a service does, as its configuration has it.
+
+use super::request::Request;
+use super::{applications, devices};
+use crate::config::Flows;
+use crate::exit::Failure;
+
+/// The request for these settings, which are checked.
+pub(super) fn request(flows: &Flows) -> Result<Request, Failure> {
+    let seconds = flows.management_interval.as_secs();
+    let mut request = Request {
+        filter: flows.filter.as_ref().map(|filter| filter.0.clone()),
+        status_interval_ns: i64::try_from(flows.status_interval.as_nanos()).unwrap_or(i64::MAX),
+        management_interval_s: u16::try_from(seconds).unwrap_or(u16::MAX),
+        has_jitter: flows.jitter,
+        capacity: flows.flows as usize,
+        is_promiscuous: flows.promiscuous,
+        ..Request::default()
+    };
+    request.records.packet_sizes = flows.packet_sizes;
+    request.records.hardware = flows.hardware_addresses;
+    request.application.sequence_packets = flows.sequence.unwrap_or(0) as usize;
+    for interfaces in &flows.interfaces {
+        request.streams.extend(devices::parse("interfaces", &interfaces.0)?);
+    }
+    for application in &flows.application {
+        applications::set(&mut request, "--application", &application.word())?;
+    }
+    if let Some(bytes) = flows.user_data {
+        request.set_user_bytes("user_data", &bytes.0.to_string())?;
+    }
+    Ok(request)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::super::options::{Asked, parse};
+    use super::*;
+    use crate::config::{Mode, Overrides, read};
+
+    /// What `panoptes flow` does with these options.
+    fn of_command(line: &str) -> Request {
+        let words: Vec<_> = line.split_whitespace().map(Into::into).collect();
+        match parse(&words, "/nonexistent") {
+            Ok(Asked::Audit(request)) => Request { outputs: Vec::new(), ..*request },
+            _ => panic!("{line}"),
+        }
+    }
+
+    fn of_configuration(flows: &str) -> Request {
+        let text = format!("flows: {{{flows}}}");
+        let (configuration, problems) =
+            read(&text, Path::new(""), Mode::Run, &Overrides::default());
+        assert!(problems.is_empty(), "{problems:?}");
+        request(&configuration.flows).unwrap_or_else(|failure| panic!("{failure}"))
+    }
+
+    #[test]
+    fn keys_have_the_defaults_and_the_effects_of_the_options() {
+        assert_eq!(of_configuration("interfaces: [en0]"), of_command("-i en0 -w a"));
+        let keys = "interfaces: [en0, 'dup:en1,en2/7'], application: [dns, tls], sequence: 3, \
+                    jitter: true, packet_sizes: true, hardware_addresses: true, user_data: 64, \
+                    status_interval: 500ms, management_interval: 1m, flows: 5, promiscuous: false, \
+                    filter: udp port 53";
+        let options = "-i en0 -i dup:en1,en2/7 --application dns,tls --sequence 3 -J -Z -m -U 64 \
+                       -S 0.5 -M 60 --flows 5 -p -w a - udp port 53";
+        assert_eq!(of_configuration(keys), of_command(options));
+        let longest = Duration::from_hours(18).as_secs();
+        let request = of_configuration("interfaces: [any], management_interval: 18h");
+        assert_eq!(u64::from(request.management_interval_s), longest);
+    }
+}
