@@ -10,7 +10,7 @@
 //!
 //! The kernel also keeps names that were looked up and do not exist. Any user makes them, the
 //! newest come first, and only their number is of interest. They have bounds of their own: a scan
-//! passes [`ABSENT_PER_SCAN`], a sweep [`ABSENT_MAX`]. A folder whose list is cut is reported.
+//! passes [`ABSENT_PER_SCAN`], a sweep [`ABSENT_MAX`].
 
 use arrayvec::ArrayVec;
 use panoptes_decoders::address::KernelVa;
@@ -79,8 +79,6 @@ pub(super) struct Folder {
     /// root of a mount.
     next: KernelVa,
     steps: u32,
-    /// Names without a file that were passed.
-    absent: u32,
     pub matter: Matter,
     /// When its names were changed last, as it was when its list was begun.
     pub modify_time_ns: i64,
@@ -130,8 +128,6 @@ pub(super) struct Sweep {
     steps: u32,
     /// Names without a file, in this sweep.
     absent: u32,
-    /// The first folder of this sweep whose list was cut.
-    cut: Option<Path>,
     home_scans: u32,
     /// The time by the machine's clock.
     now_ns: i64,
@@ -159,21 +155,9 @@ impl Sweep {
             reads: room::list(LISTS_AT_ONCE),
             steps: 0,
             absent: 0,
-            cut: None,
             home_scans: 0,
             now_ns: 0,
         }
-    }
-
-    /// The folder whose list was cut, or else the one whose list takes longest.
-    pub(super) fn late_folder(&self) -> Option<&[u8]> {
-        let longest = self.folders.iter().max_by_key(|folder| folder.steps + folder.absent);
-        self.cut.as_ref().or(longest.map(|folder| &folder.path)).map(|path| &path[..])
-    }
-
-    /// Whether a list of this sweep was cut.
-    pub(super) const fn is_cut(&self) -> bool {
-        self.cut.is_some()
     }
 
     /// Whether a sweep goes on; if not, [`Self::go_on`] begins one.
@@ -235,7 +219,7 @@ impl Sweep {
     /// Reads the root of process 1; `false` if it cannot be read.
     fn begin(&mut self, reader: &mut Reader, memory: &mut MachineMemory<'_>) -> bool {
         (self.has_all_mounts, self.steps, self.home_scans) = (false, 0, 0);
-        (self.absent, self.cut) = (0, None);
+        self.absent = 0;
         self.mounts.clear();
         self.folders.clear();
         let MachineMemory { source, kernel } = memory;
@@ -270,7 +254,6 @@ impl Sweep {
                 mount,
                 next: KernelVa::NULL,
                 steps: 0,
-                absent: 0,
                 matter,
                 modify_time_ns: 0,
                 begun_ns: self.now_ns,
@@ -430,9 +413,6 @@ impl Sweep {
             self.folders.swap_remove(folder);
         }
         if self.steps >= SWEEP_STEPS_MAX || self.absent >= ABSENT_MAX {
-            if let Some(cut) = self.folders.first() {
-                self.cut.get_or_insert_with(|| cut.path.clone());
-            }
             self.folders.clear();
         }
         reads.clear();
@@ -444,9 +424,7 @@ impl Sweep {
     fn advance(&mut self, read: &Read) -> bool {
         let folder = &mut self.folders[read.folder];
         let Some(listed) = &read.listed else { return false };
-        if is_absent(read) {
-            folder.absent += 1;
-        } else {
+        if !is_absent(read) {
             folder.steps += 1;
         }
         if folder.next.is_null() {
@@ -460,7 +438,6 @@ impl Sweep {
             return false;
         }
         if folder.steps > LIST_STEPS_MAX {
-            self.cut.get_or_insert_with(|| folder.path.clone());
             return false;
         }
         folder.next = listed.next.unwrap_or_default();
@@ -510,7 +487,6 @@ impl Sweep {
                 mount: folder.mount,
                 next: first,
                 steps: 0,
-                absent: 0,
                 matter,
                 modify_time_ns: attributes.mtime_ns,
                 begun_ns: self.now_ns,
@@ -520,9 +496,10 @@ impl Sweep {
     }
 }
 
-/// Whether the kernel only keeps that there is no file of this name.
+/// Whether the kernel only keeps that there is no file of this name, or does not keep the name any
+/// more.
 fn is_absent(read: &Read) -> bool {
-    read.listed.is_some_and(|listed| listed.inode.is_null() && !listed.unlinked)
+    read.listed.is_some_and(|listed| listed.inode.is_null())
 }
 
 fn is_home(folder: &Folder) -> bool {

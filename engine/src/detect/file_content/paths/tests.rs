@@ -581,3 +581,18 @@ fn every_name_of_many_folders_is_seen() {
     assert_eq!(found.len(), 30);
     assert!(found.iter().all(|(_, before, _)| *before == Some(4)), "{found:?}");
 }
+
+/// Any user can look up names that do not exist. The kernel keeps them, before all others.
+#[test]
+fn names_without_a_file_hide_no_change() {
+    let (mut machine, bin, tail) = swept();
+    for at in 0..60_000 {
+        machine.name(bin, &format!("zz{at}"), 0);
+    }
+    // The sweep that goes on, and the next one.
+    let milliseconds = 2 * 60_000 / 256 * 10 + 1000;
+    assert_eq!(machine.run(milliseconds), []);
+    let inode = machine.inode_of(tail);
+    machine.set_content(inode, 5, machine.seconds());
+    assert_eq!(machine.run(2 * milliseconds), found("/usr/bin/tail", Some(4), 5));
+}
