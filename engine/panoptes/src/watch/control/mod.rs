@@ -326,7 +326,7 @@ impl Control {
         Facts {
             is_initialized: self.is_attached || self.is_ready && has_tried,
             is_reloading: self.is_reloading(),
-            is_alive: self.scanners.are_alive(),
+            is_alive: self.scanners.are_alive() && self.figures.writer_goes_on(),
         }
     }
 

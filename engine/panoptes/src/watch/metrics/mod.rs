@@ -56,6 +56,8 @@ pub(super) struct Figures {
     shared: Arc<Shared>,
     scanners: Vec<Arc<ScannerState>>,
     records: Arc<RecordCounts>,
+    /// When the writer's last step began, in nanoseconds since the start.
+    writer_ns: Arc<AtomicU64>,
     exceptions: Mutex<Arc<Exceptions>>,
     /// By name.
     systems: Mutex<BTreeMap<String, Arc<SystemFigures>>>,
@@ -84,6 +86,7 @@ impl Figures {
             shared: Arc::clone(shared),
             scanners,
             records: Arc::clone(writer.record_counts()),
+            writer_ns: Arc::clone(writer.last_step()),
             exceptions: Mutex::new(silenced.exceptions()),
             systems: Mutex::default(),
             outputs: Mutex::default(),
@@ -160,13 +163,34 @@ impl Figures {
         self.shared.interval_ns.load(Ordering::Relaxed)
     }
 
-    /// Whether each scanner goes on.
-    fn is_healthy(&self) -> bool {
+    /// What stands still: a scanner, the writer, or an output whose disk does not answer.
+    fn trouble(&self) -> Option<String> {
         let now = nanoseconds(self.start.elapsed());
         let intervals = self.interval_ns().saturating_mul(STANDS_STILL_INTERVALS);
         let most = intervals.max(nanoseconds(STANDS_STILL));
         let step = |scanner: &Arc<ScannerState>| scanner.step_ns.load(Ordering::Relaxed);
-        self.scanners.iter().all(|scanner| now.saturating_sub(step(scanner)) <= most)
+        if self.scanners.iter().any(|scanner| now.saturating_sub(step(scanner)) > most) {
+            return Some("a scanner stands still".to_owned());
+        }
+        if !self.writes_within(STANDS_STILL) {
+            return Some("the writer stands still".to_owned());
+        }
+        let outputs = lock(&self.outputs);
+        let is_stalled = |counters: &Weak<Counters>| {
+            counters.upgrade().is_some_and(|counters| counters.is_stalled())
+        };
+        let (name, _) = outputs.iter().find(|(_, counters)| is_stalled(counters))?;
+        Some(format!("the disk of an output does not answer: {name}"))
+    }
+
+    fn writes_within(&self, most: Duration) -> bool {
+        let step = self.writer_ns.load(Ordering::Relaxed);
+        nanoseconds(self.start.elapsed()).saturating_sub(step) <= nanoseconds(most)
+    }
+
+    /// Whether the writer has made a step for as long as the service manager waits for one.
+    pub(super) fn writer_goes_on(&self) -> bool {
+        self.writes_within(STANDS_STILL_FOR_GOOD)
     }
 
     /// Whether a restart is of no use.
@@ -184,7 +208,10 @@ impl Figures {
         };
         match path {
             "/metrics" => Some(Answer { is_good: true, body: page::page(self) }),
-            "/healthz" => of(self.is_healthy(), "ok", "a scanner stands still"),
+            "/healthz" => {
+                let trouble = self.trouble();
+                of(trouble.is_none(), "ok", trouble.as_deref().unwrap_or_default())
+            }
             "/livez" => of(self.is_alive(), "alive", "the service stands still"),
             "/readyz" => of(self.is_ready.load(Ordering::Relaxed), "ready", "starting"),
             _ => None,

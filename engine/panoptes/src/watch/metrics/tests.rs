@@ -293,6 +293,11 @@ fn a_scanner_that_stands_still_is_no_good_health() {
         let at = nanoseconds(figures.start.elapsed()) - ago * 1_000_000_000;
         figures.scanners[scanner].step_ns.store(at, Ordering::Relaxed);
     };
+    let writer_step = |ago: u64| {
+        let at = nanoseconds(figures.start.elapsed()) - ago * 1_000_000_000;
+        figures.writer_ns.store(at, Ordering::Relaxed);
+    };
+    writer_step(9);
     step(0, 0);
     step(1, 9);
     assert_eq!(body(&figures, "/healthz"), healthy);
@@ -302,6 +307,12 @@ fn a_scanner_that_stands_still_is_no_good_health() {
     assert_eq!(body(&figures, "/healthz"), healthy, "an interval is 2 s");
     step(1, 21);
     assert!(!body(&figures, "/healthz").0);
+    step(1, 0);
+    writer_step(11);
+    assert_eq!(body(&figures, "/healthz"), (false, "the writer stands still\n".to_owned()));
+    assert!(figures.writer_goes_on());
+    writer_step(31);
+    assert!(!figures.writer_goes_on());
 }
 
 /// A scanner may wait for memory that does not answer, which a restart does not change.
