@@ -266,6 +266,8 @@ pub(super) fn between(kind: u16, packet: &mut Packet<'_>, rest: &mut Rest<'_>) -
             // announces eight more bytes.
             let header: &[u8; 12] = rest.take()?;
             packet.encapsulation.add(Encapsulation::ERSPAN);
+            // The session is where type II has it.
+            packet.vni = Some(u32::from(be16(header, 2)? & 0x3ff));
             if header[10] & 0x7c != 0 {
                 return None;
             }

@@ -97,6 +97,12 @@ fn tunnels_are_opened_as_asked() {
     let geneve = [geneve[0], &[1, 2, 3, 4][..], &inner];
     let teredo = [&[0xd, 0xd8, 0xd, 0xd8, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6][..], &inner];
     let gtp = [&[8, 0x68, 8, 0x68, 0, 0, 0, 0, 0x30, 0xff, 0, 9, 0, 0, 0, 1][..], &inner];
+    // With an extension, as between a base station and the core of 5G, and with two.
+    let header = [8, 0x68, 8, 0x68, 0, 0, 0, 0, 0x34, 0xff, 0, 9, 0, 0, 0, 1, 0, 0, 0, 0x85];
+    let extended = [&header[..], &[1, 0x10, 9, 0], &inner];
+    let twice = [&header[..], &[1, 0x10, 9, 0xc0], &[2, 0, 0, 0, 0, 0, 0, 0], &inner];
+    // An end of L2TP may have a port of its own.
+    let l2tp = [&[6, 0xa5, 0x80, 1, 0, 0, 0, 0, 0, 2, 0, 7, 0, 8, 0xff, 3, 0, 0x57][..], &inner];
     for (protocol, payload, declared) in [
         (47, gre, true),
         (41, inner.clone(), true),
@@ -104,12 +110,27 @@ fn tunnels_are_opened_as_asked() {
         (17, geneve.concat(), false),
         (17, teredo.concat(), false),
         (17, gtp.concat(), false),
+        (17, extended.concat(), false),
+        (17, twice.concat(), false),
+        (17, l2tp.concat(), false),
     ] {
         let bytes = [ether(ethertype::IPV4), ipv4(protocol, &payload)].concat();
         let length = bytes.len() as u32;
         assert_eq!(ip(&decode(1, &bytes, length, Tunnels::Discover)).payload, UDP);
         let packet = decode(1, &bytes, length, Tunnels::Declared);
         assert_eq!(ip(&packet).payload == UDP, declared, "{protocol}");
+    }
+}
+
+/// A tunnel's length that is 0 leads nowhere, nor does a chain without an end.
+#[test]
+fn extensions_of_gtp_have_a_bound() {
+    let header = [8, 0x68, 8, 0x68, 0, 0, 0, 0, 0x34, 0xff, 0, 9, 0, 0, 0, 1, 0, 0, 0, 0x85];
+    for chain in [[0; 4], [1, 0x10, 9, 0x85]].map(|one| one.repeat(64)) {
+        let payload = [&header[..], &chain].concat();
+        let bytes = [ether(ethertype::IPV4), ipv4(17, &payload)].concat();
+        let packet = decode(1, &bytes, bytes.len() as u32, Tunnels::Discover);
+        assert_eq!(ip(&packet).payload, payload);
     }
 }
 

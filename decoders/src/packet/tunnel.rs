@@ -15,6 +15,9 @@ mod port {
     pub(super) const GENEVE: u16 = 6081;
 }
 
+/// The most extension headers of a packet of GTP-U that are passed.
+const GTP_EXTENSIONS_MAX: usize = 8;
+
 /// Whether a port of UDP announces a tunnel.
 #[inline]
 pub(super) fn may_be_udp(payload: &[u8]) -> bool {
@@ -107,14 +110,32 @@ fn udp(rest: &mut Rest<'_>) -> Option<Tunnel> {
                 return None;
             }
             if header[0] & 7 != 0 {
-                rest.skip(4)?;
+                let [_, _, _, next] = *rest.take()?;
+                if header[0] & 4 != 0 {
+                    pass_extensions(next, rest)?;
+                }
             }
             Some(Tunnel::new(Header::Ip, Encapsulation::GTP_USER))
         }
-        _ if destination == port::L2TP && source == port::L2TP => l2tp(rest),
+        // RFC 2661 §8.1: each end may choose its own port.
+        _ if destination == port::L2TP || source == port::L2TP => l2tp(rest),
         _ if destination == port::TEREDO || source == port::TEREDO => teredo(rest),
         _ => None,
     }
+}
+
+/// Extension headers of GTP-U: 3GPP TS 29.281 §5.2. Each has its length in words of four bytes, and
+/// the type of the next one at its end; `next` is the first one's.
+fn pass_extensions(mut next: u8, rest: &mut Rest<'_>) -> Option<()> {
+    for _ in 0..GTP_EXTENSIONS_MAX {
+        if next == 0 {
+            return Some(());
+        }
+        let length = usize::from(*rest.bytes.first()?) * 4;
+        next = *rest.bytes.get(length.checked_sub(1)?)?;
+        rest.skip(length)?;
+    }
+    None
 }
 
 /// RFC 7348 §5: only the flag of a valid number, and the last byte is 0.
