@@ -332,7 +332,8 @@ fn advance(tcp: &mut Tcp, direction: Direction, segment: &Segment<'_>, times: Ti
                 if has(flag::FIN) {
                     (step.state, step.status) = (TcpState::FinWait1, tcp_status::FIN);
                     this.status |= step.status;
-                } else if has(flag::SYN) {
+                } else if has(flag::SYN) && segment.sequence == this.sequence_base {
+                    // With another number it is of another connection, or a feint.
                     resent(this);
                 }
             }
@@ -363,7 +364,7 @@ fn open(
         begin_again(this, segment.sequence);
     } else if has(flag::SYN) && has(flag::ACK) {
         (step.state, step.status) = (TcpState::SynReceived, tcp_status::SAW_SYN_ACK);
-        if other.sequence == this.acknowledged {
+        if other.sequence == this.acknowledged && times.other != 0 {
             step.syn_ack_us = microseconds(times.other, times.now);
         }
         answer(this, other, segment);
@@ -397,13 +398,14 @@ fn establish(
             resent(this);
         }
     } else if has(flag::SYN) {
-        if begin_again(this, segment.sequence) {
+        // Of a connection whose other end is not seen, nothing can be measured.
+        if begin_again(this, segment.sequence) && times.other != 0 {
             step.syn_ack_us = microseconds(times.other, times.now);
         }
         answer(this, other, segment);
     } else if has(flag::ACK) {
         (step.state, step.status) = (TcpState::Established, tcp_status::ESTABLISHED);
-        if segment.sequence == other.acknowledged.wrapping_add(1) {
+        if segment.sequence == other.acknowledged.wrapping_add(1) && times.other != 0 {
             step.ack_data_us = microseconds(times.other, times.now);
         }
     }

@@ -149,3 +149,28 @@ fn what_is_kept_of_each_end_turns_round_with_it() {
     wire.flows.finish(&mut wire.kept);
     assert_eq!(wire.kept.0[0].1, [b"request".to_vec(), b"answer".to_vec()]);
 }
+
+/// Of answers to somebody else's SYNs, under forged addresses, only one end is seen.
+#[test]
+fn an_end_that_is_not_seen_has_no_durations() {
+    let mut wire = Wire::new(8);
+    for number in [SERVER, SERVER + 9000] {
+        wire.segment(1, (number, CLIENT + 1), flag::SYN | flag::ACK, b"");
+    }
+    let records = wire.finish();
+    assert!(!records.is_empty());
+    for record in &records {
+        assert_eq!((tcp(record).syn_ack_us, tcp(record).ack_data_us), (0, 0));
+    }
+}
+
+/// It is of another connection, or a feint: nothing was sent twice.
+#[test]
+fn a_syn_with_another_number_is_no_retransmission() {
+    let mut wire = Wire::new(8);
+    send(&mut wire, &[Syn, SynAck, Ack], false);
+    wire.segment(0, (CLIENT + 70_000, 0), flag::SYN, b"");
+    send(&mut wire, &[Request, Answer], false);
+    let records = wire.finish();
+    assert_eq!(records.iter().map(|record| tcp(record).source.retransmitted).sum::<u32>(), 0);
+}
