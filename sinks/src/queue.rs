@@ -243,10 +243,10 @@ impl Producer {
         }
     }
 
-    /// Whether half of the blocks are free. While they are, the writer has no reason to let a slow
-    /// output lose records.
+    /// Whether half of the blocks are free, with the one that is being filled. While they are, the
+    /// writer has no reason to let a slow output lose records.
     pub fn is_half_free(&self) -> bool {
-        self.free.slots() * 2 >= self.blocks
+        (self.free.slots() + 1) * 2 >= self.blocks
     }
 
     /// How many records were refused so far.

@@ -37,6 +37,10 @@ pub struct ParquetFile {
     columns: Vec<Column>,
     rows: usize,
     text_bytes: usize,
+    /// Why a row group could not be written. A file cannot go on behind one.
+    failure: Option<String>,
+    /// Records that were added, and are in no row group.
+    lost: u64,
 }
 
 /// The values of a column in this row group.
@@ -65,7 +69,10 @@ impl ParquetFile {
     /// The file cannot be made or written.
     pub fn create(path: &Path) -> io::Result<Self> {
         let mut options = File::options();
-        let file = options.write(true).create_new(true).mode(FILE_MODE).open(path)?;
+        Self::of(options.write(true).create_new(true).mode(FILE_MODE).open(path)?)
+    }
+
+    fn of(file: File) -> io::Result<Self> {
         let properties = Arc::new(WriterProperties::builder().build());
         let schema = schema().map_err(failed)?;
         let writer = SerializedFileWriter::new(file, schema, properties).map_err(failed)?;
@@ -73,7 +80,7 @@ impl ParquetFile {
             .iter()
             .flat_map(|column| names(column).map(move |name| Column::new(name, column.1)));
         let columns = columns.collect();
-        Ok(Self { writer: Some(writer), columns, rows: 0, text_bytes: 0 })
+        Ok(Self { writer: Some(writer), columns, rows: 0, text_bytes: 0, failure: None, lost: 0 })
     }
 
     /// Adds a record: its JSON line, as [`Lines`](super::json::Lines) writes it.
@@ -112,30 +119,50 @@ impl ParquetFile {
         if self.rows > 0 {
             self.write_rows()?;
         }
+        self.check()?;
         match self.writer.take() {
             Some(writer) => writer.close().map(drop).map_err(failed),
             None => Ok(()),
         }
     }
 
+    /// The failure of an earlier row group.
+    fn check(&self) -> io::Result<()> {
+        self.failure.as_ref().map_or(Ok(()), |failure| Err(io::Error::other(failure.clone())))
+    }
+
     fn write_rows(&mut self) -> io::Result<()> {
-        (self.rows, self.text_bytes) = (0, 0);
-        let result = match &mut self.writer {
-            Some(writer) => write_group(writer, &mut self.columns),
-            None => Ok(()),
+        let rows = std::mem::take(&mut self.rows);
+        self.text_bytes = 0;
+        let result = match (&self.failure, &mut self.writer) {
+            (None, Some(writer)) => write_group(writer, &mut self.columns).map_err(failed),
+            _ => Ok(()),
         };
         self.columns.iter_mut().for_each(Column::clear);
-        result.map_err(failed)
+        if let Err(error) = result {
+            self.failure = Some(error.to_string());
+        }
+        let result = self.check();
+        if result.is_err() {
+            self.lost += rows as u64;
+        }
+        result
     }
 }
 
 impl BlockingOutput for ParquetFile {
+    /// What is lost is counted, and [`flush`](Self::flush) has the failure.
     fn write(&mut self, records: &[u8], ends: &[u32]) -> io::Result<()> {
-        each_record(records, ends).try_for_each(|line| self.push(line))
+        each_record(records, ends).for_each(|line| drop(self.push(line)));
+        Ok(())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        self.check()
+    }
+
+    fn lost(&self) -> u64 {
+        self.lost
     }
 
     fn is_idle(&mut self) -> bool {
@@ -310,5 +337,24 @@ impl Column {
             }
         };
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Behind a row group that was not written, nothing can be, so nothing counts as written.
+    #[test]
+    fn a_file_that_has_failed_loses_and_counts_all_records() {
+        let full = File::options().write(true).open("/dev/full").expect("the device");
+        let mut file = ParquetFile::of(full).expect("nothing is written yet");
+        let line = format!("{{\"kind\":\"flow\",\"source_address\":\"{}\"}}\n", "a".repeat(200));
+        let count = 3 * ROWS_MAX as u64;
+        for _ in 0..count {
+            file.write(line.as_bytes(), &[line.len() as u32]).expect("it is counted");
+        }
+        assert_eq!(BlockingOutput::lost(&file), count);
+        assert!(file.flush().is_err() && ParquetFile::finish(&mut file).is_err());
     }
 }

@@ -14,6 +14,7 @@ use nix::sys::ptrace;
 use nix::sys::signal::kill;
 use nix::unistd::{Pid, execv, geteuid};
 use panoptes_bounded as bounded;
+use panoptes_sinks::flow::output::Datagrams;
 use panoptes_sinks::panics::{caught, note};
 use panoptes_sources::{GuestProcess, lock_own_memory};
 use rustix::process::{getppid, getpriority_process, setpriority_process};
@@ -257,4 +258,23 @@ fn a_scanner_takes_no_guest_of_another_user_for_ended() {
     other.0.kill().unwrap();
     bounded::wait(&mut other.0).unwrap();
     assert!(process.has_ended());
+}
+
+/// A collector that refuses, or that comes later: the socket is made again.
+#[test]
+fn outputs_of_datagrams_open_their_sockets() {
+    for role in [Role::Writer, Role::Captures] {
+        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        receiver.set_read_timeout(Some(bounded::BOUND)).unwrap();
+        let address = receiver.local_addr().unwrap();
+        on(role, move || {
+            let mut output = Datagrams::open(address).expect("a socket");
+            output.push(b"record");
+            output.finish(bounded::BOUND);
+            assert_eq!(output.lost(), 0);
+        });
+        let mut room = [0; 9];
+        let length = receiver.recv(&mut room).unwrap();
+        assert_eq!(&room[..length], b"record");
+    }
 }

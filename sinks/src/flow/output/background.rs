@@ -8,6 +8,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::panics::caught;
+
 /// Bytes that wait for the thread, at most.
 const QUEUE_BYTES: usize = 4 << 20;
 /// Bytes that are passed on at once.
@@ -124,7 +126,9 @@ impl Background {
         let its = Arc::clone(&shared);
         let run = move || {
             enter();
-            run(&its, output);
+            if let Err(panic) = caught(|| run(&its, output)) {
+                its.end_by(&panic);
+            }
         };
         thread::Builder::new().name("output".to_owned()).spawn(run)?;
         let ends = Vec::with_capacity(BATCH_RECORDS);
@@ -163,13 +167,18 @@ impl Background {
         self.shared.lock().health.clone()
     }
 
+    /// Has everything written, without waiting for that.
+    pub fn close(&mut self) {
+        self.pass_on();
+        self.shared.lock().is_closed = true;
+        self.shared.changed.notify_all();
+    }
+
     /// Has everything written, and waits for that, while `goes_on` allows it. What is not written
     /// then counts as lost.
     pub fn finish(&mut self, mut goes_on: impl FnMut() -> bool) -> Health {
-        self.pass_on();
+        self.close();
         let mut state = self.shared.lock();
-        state.is_closed = true;
-        self.shared.changed.notify_all();
         while !state.is_done {
             let waited = self.shared.changed.wait_timeout(state, TICK);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
@@ -186,6 +195,20 @@ impl Background {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nothing more is written: the output has panicked.
+    fn end_by(&self, panic: &str) {
+        let mut state = self.lock();
+        let left = state.unwritten + state.queue.records();
+        state.queue.clear();
+        state.unwritten = 0;
+        state.health.lost += left as u64;
+        state.health.failures += 1;
+        state.health.failure = Some(panic.into());
+        state.is_done = true;
+        drop(state);
+        self.changed.notify_all();
     }
 
     /// Takes what waits. Waits for up to `most`. Whether nothing more comes.
@@ -247,6 +270,8 @@ fn run(shared: &Shared, mut output: impl BlockingOutput) {
     let mut queue = Queue::default();
     queue.reserve();
     let (mut last_look, mut is_failing) = (Instant::now(), false);
+    // A file that cannot be made again: what is open is written meanwhile.
+    let mut looked = Ok(());
     loop {
         let wait = if output.is_idle() && !is_failing { LOOK } else { TICK };
         let is_closed = shared.take(&mut queue, wait);
@@ -258,7 +283,9 @@ fn run(shared: &Shared, mut output: impl BlockingOutput) {
         let (mut result, mut lost) = (Ok(()), count);
         if !is_failing {
             (result, lost) = queue.write(&mut output);
-            result = result.and_then(|()| if looks { output.look() } else { Ok(()) });
+            if looks && result.is_ok() {
+                looked = output.look();
+            }
             result = result.and_then(|()| output.flush());
         } else if looks {
             result = output.finish();
@@ -266,10 +293,11 @@ fn run(shared: &Shared, mut output: impl BlockingOutput) {
         let is_over = output.has_ended() || is_closed && count == 0;
         let mut state = shared.lock();
         state.health.lost += lost as u64;
-        state.health.add_lost_by(&output);
+        let lost = lost + state.health.add_lost_by(&output);
         state.unwritten -= lost.min(state.unwritten);
         if !is_failing || looks {
-            state.note(&result, is_failing);
+            let was_failing = state.health.failure.is_some();
+            state.note(if result.is_err() { &result } else { &looked }, was_failing);
             is_failing = result.is_err();
         }
         if !is_failing && output.is_idle() {
@@ -283,7 +311,8 @@ fn run(shared: &Shared, mut output: impl BlockingOutput) {
     let result = output.finish();
     let mut state = shared.lock();
     state.note(&result, is_failing);
-    state.health.add_lost_by(&output);
+    let lost = state.health.add_lost_by(&output);
+    state.unwritten -= lost.min(state.unwritten);
     if result.is_err() {
         state.health.lost += state.unwritten as u64;
     }
@@ -292,10 +321,12 @@ fn run(shared: &Shared, mut output: impl BlockingOutput) {
 }
 
 impl Health {
-    fn add_lost_by(&mut self, output: &impl BlockingOutput) {
-        let lost = output.lost();
-        self.lost += lost - self.lost_by_output;
-        self.lost_by_output = lost;
+    /// Adds what the output has lost since the last call; returns that.
+    fn add_lost_by(&mut self, output: &impl BlockingOutput) -> usize {
+        let new = output.lost() - self.lost_by_output;
+        self.lost += new;
+        self.lost_by_output += new;
+        new as usize
     }
 }
 
@@ -412,5 +443,73 @@ mod tests {
         let health = output.finish(|| true);
         assert_eq!((health.lost, health.failures, health.failure), (1, 1, None));
         assert_eq!(all.try_iter().flatten().count(), RECORD.len());
+    }
+
+    #[test]
+    fn a_panic_ends_the_wait() {
+        struct Panics;
+        impl BlockingOutput for Panics {
+            fn write(&mut self, _: &[u8], _: &[u32]) -> io::Result<()> {
+                panic!("a test's panic")
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+            fn is_idle(&mut self) -> bool {
+                true
+            }
+            fn look(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+            fn finish(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut output = Background::start(Panics, || ()).expect("a thread");
+        output.push(&RECORD);
+        output.push(&RECORD);
+        let begin = Instant::now();
+        let health = output.finish(|| begin.elapsed() < Duration::from_secs(30));
+        assert!(begin.elapsed() < Duration::from_secs(30));
+        assert_eq!((health.lost, health.failures), (2, 1));
+        assert!(health.failure.is_some_and(|text| text.contains("a test's panic")));
+    }
+
+    /// A file that cannot be made again after a move: the moved one has the records.
+    #[test]
+    fn a_look_that_fails_stops_no_record() {
+        struct Moved(Arc<Mutex<usize>>);
+        impl BlockingOutput for Moved {
+            fn write(&mut self, _: &[u8], ends: &[u32]) -> io::Result<()> {
+                *self.0.lock().expect("a lock") += ends.len();
+                Ok(())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+            fn is_idle(&mut self) -> bool {
+                true
+            }
+            fn look(&mut self) -> io::Result<()> {
+                Err(io::ErrorKind::PermissionDenied.into())
+            }
+            fn finish(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let written = Arc::new(Mutex::new(0));
+        let mut output = Background::start(Moved(Arc::clone(&written)), || ()).expect("a thread");
+        let begin = Instant::now();
+        let mut count = 0;
+        while begin.elapsed() < LOOK * 3 {
+            output.push(&RECORD);
+            output.pass_on();
+            count += 1;
+            thread::sleep(Duration::from_millis(5));
+        }
+        let failures = output.health().failures;
+        let health = output.finish(|| true);
+        assert_eq!((health.lost, *written.lock().expect("a lock")), (0, count));
+        assert_eq!(failures, 1, "it is one failure as long as it lasts");
     }
 }

@@ -1,9 +1,11 @@
 //! Flow records as datagrams, one in each: `-w argus-udp://HOST:PORT`.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use super::background::{BlockingOutput, each_record};
 use crate::output::socket::{Connected, Peer, Socket};
@@ -50,11 +52,13 @@ impl Datagrams {
     }
 
     fn connect(&mut self) -> io::Result<()> {
-        let any: IpAddr = match self.address {
-            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        // Without bind(2), which the thread of an output may not call.
+        let family = match self.address {
+            SocketAddr::V4(_) => AddressFamily::INET,
+            SocketAddr::V6(_) => AddressFamily::INET6,
         };
-        let socket = UdpSocket::bind((any, 0))?;
+        let socket = socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+        let socket = UdpSocket::from(socket);
         if self.address.is_ipv4() {
             socket.set_multicast_ttl_v4(MULTICAST_TTL)?;
         }
