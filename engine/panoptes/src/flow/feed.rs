@@ -26,6 +26,14 @@ struct Batch {
     frames: Vec<Packet>,
 }
 
+impl Batch {
+    /// Whether the reader waits until the auditor has taken it. Packets may be empty, so they count
+    /// by their places as well.
+    const fn is_full(&self) -> bool {
+        self.bytes.len() + self.frames.len() * size_of::<Packet>() >= BATCH_BYTES
+    }
+}
+
 /// A packet of a batch.
 #[derive(Clone, Copy, Debug)]
 struct Packet {
@@ -236,7 +244,7 @@ fn read(shared: &Shared, file: &mut CaptureFile, packets: &mut u64) -> Result<En
     loop {
         let frame = file.next().map_err(|error| failure(&error))?;
         let mut state = shared.lock();
-        while state.batch.bytes.len() >= BATCH_BYTES && frame.is_some() && !state.is_closed {
+        while state.batch.is_full() && frame.is_some() && !state.is_closed {
             state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         let is_closed = state.is_closed;

@@ -97,6 +97,11 @@ impl LiveOutput {
         Some(self.loss(reason.to_owned(), Some(new)))
     }
 
+    /// Has everything written, without waiting for that.
+    pub(super) fn close(&mut self) {
+        self.background.close();
+    }
+
     /// Writes everything, as far as that is possible in time. The failure, if records were lost.
     pub(super) fn finish(
         &mut self,

@@ -99,7 +99,13 @@ pub(crate) fn run(arguments: &[OsString], is_argus: bool) -> Result<Exit, Failur
     if request.is_daemon && !process::is_daemon() {
         return process::start_daemon();
     }
-    let messages = Messages::on_stderr(signals::level(request.debug_level));
+    let level = signals::level(request.debug_level);
+    let messages = if request.reads_captures() {
+        Messages::on_stderr(level)
+    } else {
+        // Packets wait for no reader of messages.
+        Messages::of_watch_on_stderr(level)
+    };
     if request.is_daemon {
         process::leave_session();
     }

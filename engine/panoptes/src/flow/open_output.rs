@@ -230,11 +230,18 @@ impl Open {
         }
     }
 
-    /// Writes everything, as far as that is possible in time. What is lost is a failure.
-    pub(super) fn finish(&mut self, patience: &Patience<'_>, trouble: &mut Trouble) {
+    /// Has everything written by the thread of the output, if it has one.
+    pub(super) fn close(&mut self) {
         if let Sink::Ipfix(collector) = &mut self.sink {
             collector.send();
         }
+        if let Some(live) = self.live() {
+            live.close();
+        }
+    }
+
+    /// Writes everything, as far as that is possible in time. What is lost is a failure.
+    pub(super) fn finish(&mut self, patience: &Patience<'_>, trouble: &mut Trouble) {
         let messages = trouble.messages.clone();
         if let Some(live) = self.live() {
             let failure = live.finish(patience, &messages);

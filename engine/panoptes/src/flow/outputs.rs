@@ -286,6 +286,8 @@ impl Outputs {
             service.finish();
         }
         let signals = self.signals.clone();
+        // One that hangs takes no time from the others.
+        self.all.iter_mut().for_each(Open::close);
         let patience = Patience::begin(&signals);
         for open in &mut self.all {
             open.finish(&patience, &mut self.trouble);
