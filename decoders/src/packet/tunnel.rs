@@ -100,28 +100,36 @@ pub(super) fn gre(rest: &mut Rest<'_>) -> Option<Tunnel> {
 fn udp(rest: &mut Rest<'_>) -> Option<Tunnel> {
     let header: &[u8; 8] = rest.take()?;
     let (source, destination) = (be16(header, 0)?, be16(header, 2)?);
-    match destination {
-        port::VXLAN | port::VXLAN_OLD => vxlan(rest),
-        port::GENEVE => geneve(rest),
-        _ if destination == port::GTP_USER || source == port::GTP_USER => {
-            // 3GPP TS 29.281 §5.1: version 1, a packet of the user.
-            let header: &[u8; 8] = rest.take()?;
-            if header[0] & 0xf0 != 0x30 || header[1] != 0xff {
-                return None;
-            }
-            if header[0] & 7 != 0 {
-                let [_, _, _, next] = *rest.take()?;
-                if header[0] & 4 != 0 {
-                    pass_extensions(next, rest)?;
-                }
-            }
-            Some(Tunnel::new(Header::Ip, Encapsulation::GTP_USER))
-        }
+    let is = |port: u16| destination == port || source == port;
+    if is(port::VXLAN) || is(port::VXLAN_OLD) {
+        vxlan(rest)
+    } else if is(port::GENEVE) {
+        geneve(rest)
+    } else if is(port::GTP_USER) {
+        gtp_user(rest)
+    } else if is(port::L2TP) {
         // RFC 2661 §8.1: each end may choose its own port.
-        _ if destination == port::L2TP || source == port::L2TP => l2tp(rest),
-        _ if destination == port::TEREDO || source == port::TEREDO => teredo(rest),
-        _ => None,
+        l2tp(rest)
+    } else if is(port::TEREDO) {
+        teredo(rest)
+    } else {
+        None
     }
+}
+
+/// A packet of the user in GTP-U, version 1: 3GPP TS 29.281 §5.1.
+fn gtp_user(rest: &mut Rest<'_>) -> Option<Tunnel> {
+    let header: &[u8; 8] = rest.take()?;
+    if header[0] & 0xf0 != 0x30 || header[1] != 0xff {
+        return None;
+    }
+    if header[0] & 7 != 0 {
+        let [_, _, _, next] = *rest.take()?;
+        if header[0] & 4 != 0 {
+            pass_extensions(next, rest)?;
+        }
+    }
+    Some(Tunnel::new(Header::Ip, Encapsulation::GTP_USER))
 }
 
 /// Extension headers of GTP-U: 3GPP TS 29.281 §5.2. Each has its length in words of four bytes, and

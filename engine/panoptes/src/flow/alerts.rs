@@ -4,7 +4,7 @@
 //! A message and a record report the failure, later alerts are tried again, and the program's exit
 //! code is that of the failure.
 
-use panoptes_sinks::flow::output::RecordFile;
+use panoptes_sinks::flow::output::{QUEUE_BYTES, RecordFile};
 use panoptes_sinks::queue::Consumer;
 
 use super::live_output::{LiveOutput, Loss};
@@ -28,7 +28,8 @@ impl AlertOutput {
             }
             Alerts::File(path) => (RecordFile::open(path, b""), path.display().to_string()),
         };
-        let output = opened.and_then(|file| LiveOutput::start(file, &name, messages));
+        let output =
+            opened.and_then(|file| LiveOutput::start(file, &name, (messages, QUEUE_BYTES)));
         let output = output.map_err(|error| Failure::not_written(name.as_ref(), &error))?;
         Ok(Self { output, messages: messages.clone() })
     }

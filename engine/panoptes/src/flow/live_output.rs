@@ -42,10 +42,11 @@ impl LiveOutput {
     pub(super) fn start(
         output: impl BlockingOutput,
         name: &str,
-        messages: &Messages,
+        (messages, queue_bytes): (&Messages, usize),
     ) -> io::Result<Self> {
         let messages = messages.clone();
-        let background = Background::start(output, move || Role::Writer.enter(&messages))?;
+        let background =
+            Background::start(output, queue_bytes, move || Role::Writer.enter(&messages))?;
         Ok(Self {
             background,
             name: name.to_owned(),

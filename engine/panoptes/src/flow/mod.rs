@@ -100,7 +100,10 @@ pub(crate) fn run(arguments: &[OsString], is_argus: bool) -> Result<Exit, Failur
         return process::start_daemon();
     }
     let level = signals::level(request.debug_level);
-    let messages = if request.reads_captures() {
+    // A daemon has no reader of messages, and keeps nothing open of its parent's. An endpoint
+    // has no memory for more.
+    let is_plain = request.reads_captures() || request.is_daemon || request.is_endpoint;
+    let messages = if is_plain {
         Messages::on_stderr(level)
     } else {
         // Packets wait for no reader of messages.

@@ -77,8 +77,8 @@ enum Carrier {
 
 /// Who waits for outputs.
 pub(super) enum Waiting<'a> {
-    /// Nobody: packets are live.
-    Nobody(&'a Messages),
+    /// Nobody: packets are live. So many bytes wait for an output.
+    Nobody(&'a Messages, usize),
     /// The reader of captures, until there are signals.
     Reader(&'a Signals),
 }
@@ -86,7 +86,9 @@ pub(super) enum Waiting<'a> {
 impl Waiting<'_> {
     fn file(&self, mut file: RecordFile, name: &str) -> io::Result<Sink> {
         match self {
-            Self::Nobody(messages) => LiveOutput::start(file, name, messages).map(Sink::Live),
+            Self::Nobody(messages, bytes) => {
+                LiveOutput::start(file, name, (messages, *bytes)).map(Sink::Live)
+            }
             Self::Reader(signals) => {
                 let signals = (*signals).clone();
                 file.wait_while(Box::new(move || signals.ends() == 0));
@@ -97,15 +99,17 @@ impl Waiting<'_> {
 
     fn parquet(&self, file: ParquetFile, name: &str) -> io::Result<Sink> {
         match self {
-            Self::Nobody(messages) => LiveOutput::start(file, name, messages).map(Sink::Live),
+            Self::Nobody(messages, bytes) => {
+                LiveOutput::start(file, name, (messages, *bytes)).map(Sink::Live)
+            }
             Self::Reader(_) => Ok(Sink::Parquet(Box::new(file))),
         }
     }
 
     fn datagrams(&self, datagrams: Datagrams, name: &str) -> io::Result<Carrier> {
         match self {
-            Self::Nobody(messages) => {
-                LiveOutput::start(datagrams, name, messages).map(Carrier::Live)
+            Self::Nobody(messages, bytes) => {
+                LiveOutput::start(datagrams, name, (messages, *bytes)).map(Carrier::Live)
             }
             Self::Reader(_) => Ok(Carrier::Direct(datagrams)),
         }

@@ -9,7 +9,7 @@ use panoptes_sinks::activities::Activity;
 use panoptes_sinks::flow::argus::{Extra, Interim, Management, Options};
 use panoptes_sinks::flow::filter::RecordFilter;
 use panoptes_sinks::flow::json::Resolution;
-use panoptes_sinks::flow::output::{ClientThread, Clients};
+use panoptes_sinks::flow::output::{ClientThread, Clients, QUEUE_BYTES};
 use panoptes_sinks::flow::{Cause, FlowRecord};
 use panoptes_sinks::record::system_activity::SystemActivityDetails;
 
@@ -30,6 +30,8 @@ use crate::message::Messages;
 
 /// How often files are looked at, and how long a record waits at most for an IPFIX message to fill.
 const CHECK_NS: u64 = 1_000_000_000;
+/// Bytes that wait for an output of an endpoint, which has little memory.
+const ENDPOINT_QUEUE_BYTES: usize = 1 << 20;
 
 /// All outputs.
 #[derive(Debug)]
@@ -70,7 +72,9 @@ impl Outputs {
         }
         let has_sizes = request.records.packet_sizes;
         let (is_live, forms) = (outputs.trouble.is_live, &mut outputs.forms);
-        let waiting = if is_live { Waiting::Nobody(messages) } else { Waiting::Reader(signals) };
+        let bytes = if request.is_endpoint { ENDPOINT_QUEUE_BYTES } else { QUEUE_BYTES };
+        let nobody = Waiting::Nobody(messages, bytes);
+        let waiting = if is_live { nobody } else { Waiting::Reader(signals) };
         let all = request.outputs.iter();
         let all = all.map(|output| Open::new(output, has_sizes, forms, &waiting));
         outputs.all = all.collect::<Result<Vec<_>, _>>()?;

@@ -33,7 +33,7 @@ const IPFIX_PORT: u16 = 4739;
 const CAPACITY: usize = 1_000_000;
 /// The same of an endpoint, and the bytes of the ring of each of its interfaces.
 const ENDPOINT_CAPACITY: usize = 4096;
-const ENDPOINT_RING_BYTES: usize = 256 << 10;
+const ENDPOINT_RING_BYTES: usize = 128 << 10;
 
 /// What to read, what to write.
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of argus")]

@@ -275,6 +275,7 @@ const KNOWN: &[Known] = &[
     known(BOTH, &["esp"], &["record"], "argus's `ra` overwrites a half of the index"),
     known(BOTH, &["esp from the higher address"], &["flgs"], "argus marks the lost number"),
     known(BOTH, &["6in4", "ipip", "vlan of a provider"], &["record"], "argus does not open it"),
+    known(BOTH, &["geneve", "teredo", "vxlan"], &["record"], "argus opens it only when asked"),
     known(BOTH, &["ah"], &["record"], "argus takes the checksum for the header of TCP"),
 ];
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::panics::caught;
 
 /// Bytes that wait for the thread, at most.
-const QUEUE_BYTES: usize = 4 << 20;
+pub const QUEUE_BYTES: usize = 4 << 20;
 /// Bytes that are passed on at once.
 const BATCH_BYTES: usize = 64 << 10;
 /// Records that are passed on at once.
@@ -94,6 +94,8 @@ struct Shared {
 /// Whole records, in batches.
 #[derive(Debug, Default)]
 struct Queue {
+    /// Bytes that may wait.
+    most: usize,
     bytes: Vec<u8>,
     /// Where each record ends in its batch.
     ends: Vec<u32>,
@@ -112,21 +114,22 @@ struct State {
 }
 
 impl Background {
-    /// Starts the thread. `enter` runs on it first.
+    /// Starts the thread. `enter` runs on it first. Up to `queue_bytes` wait for it.
     ///
     /// # Errors
     ///
     /// The thread cannot be started.
     pub fn start(
         output: impl BlockingOutput,
+        queue_bytes: usize,
         enter: impl FnOnce() + Send + 'static,
     ) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
-        shared.lock().queue.reserve();
+        shared.lock().queue.reserve(queue_bytes);
         let its = Arc::clone(&shared);
         let run = move || {
             enter();
-            if let Err(panic) = caught(|| run(&its, output)) {
+            if let Err(panic) = caught(|| run(&its, output, queue_bytes)) {
                 its.end_by(&panic);
             }
         };
@@ -226,8 +229,9 @@ impl Shared {
 }
 
 impl Queue {
-    fn reserve(&mut self) {
-        self.bytes.reserve_exact(QUEUE_BYTES);
+    fn reserve(&mut self, queue_bytes: usize) {
+        self.most = queue_bytes;
+        self.bytes.reserve_exact(queue_bytes);
         self.batches.reserve_exact(BATCHES_MAX);
     }
 
@@ -238,7 +242,7 @@ impl Queue {
     }
 
     const fn has_room(&self, length: usize) -> bool {
-        self.bytes.len() + length <= QUEUE_BYTES && self.batches.len() < BATCHES_MAX
+        self.bytes.len() + length <= self.most && self.batches.len() < BATCHES_MAX
     }
 
     fn add(&mut self, batch: &[u8], ends: &[u32]) {
@@ -266,9 +270,9 @@ impl Queue {
 }
 
 /// Writes what comes until nothing more does.
-fn run(shared: &Shared, mut output: impl BlockingOutput) {
+fn run(shared: &Shared, mut output: impl BlockingOutput, queue_bytes: usize) {
     let mut queue = Queue::default();
-    queue.reserve();
+    queue.reserve(queue_bytes);
     let (mut last_look, mut is_failing) = (Instant::now(), false);
     // A file that cannot be made again: what is open is written meanwhile.
     let mut looked = Ok(());
@@ -375,7 +379,11 @@ mod tests {
 
     fn slow() -> (Background, Sender<io::Result<()>>, Receiver<Vec<u8>>) {
         let ((word, words), (written, all)) = (channel(), channel());
-        (Background::start(Slow { words, written }, || ()).expect("a thread"), word, all)
+        (
+            Background::start(Slow { words, written }, QUEUE_BYTES, || ()).expect("a thread"),
+            word,
+            all,
+        )
     }
 
     const RECORD: [u8; 1000] = [b'a'; 1000];
@@ -465,7 +473,7 @@ mod tests {
                 Ok(())
             }
         }
-        let mut output = Background::start(Panics, || ()).expect("a thread");
+        let mut output = Background::start(Panics, QUEUE_BYTES, || ()).expect("a thread");
         output.push(&RECORD);
         output.push(&RECORD);
         let begin = Instant::now();
@@ -498,7 +506,8 @@ mod tests {
             }
         }
         let written = Arc::new(Mutex::new(0));
-        let mut output = Background::start(Moved(Arc::clone(&written)), || ()).expect("a thread");
+        let mut output =
+            Background::start(Moved(Arc::clone(&written)), QUEUE_BYTES, || ()).expect("a thread");
         let begin = Instant::now();
         let mut count = 0;
         while begin.elapsed() < LOOK * 3 {

@@ -11,7 +11,7 @@ mod clients;
 mod datagrams;
 mod file;
 
-pub use background::{Background, BlockingOutput, Health, each_record};
+pub use background::{Background, BlockingOutput, Health, QUEUE_BYTES, each_record};
 pub use client_thread::{ClientThread, Greeting};
 pub use clients::{Access, ClientEvent, Clients, ClientsError, PORT};
 pub use datagrams::Datagrams;
