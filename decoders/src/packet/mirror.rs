@@ -1,7 +1,7 @@
 //! Packets that a network mirrors in UDP datagrams.
 //!
-//! Who receives such a datagram on a socket has no outer packet: [`open`] reads what is behind the
-//! header of UDP. Anybody can send there, so whatever it holds is an answer and no error.
+//! A receiver on a socket has no outer packet of such a datagram: [`open`] reads the payload behind
+//! the header of UDP. Anybody can send there, so whatever it holds is an answer and no error.
 
 use super::link::{self, Kind};
 use super::tunnel::{self, Tunnel};

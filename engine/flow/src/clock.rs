@@ -29,7 +29,7 @@ pub struct CaptureClock {
     last_ns: Option<i64>,
     /// The last of the packets in a row that have another time, and their number.
     other: Option<(i64, u32)>,
-    /// By how much the clock was last set back.
+    /// The last step back of the clock.
     set_back_ns: i64,
 }
 

@@ -154,7 +154,7 @@ fn may_restart(tcp: &mut Tcp, direction: Direction, segment: &Segment<'_>, now_n
     }
 }
 
-/// What a segment's packet tells of its order.
+/// The packet of a segment: its identification and time, which show the order of sending.
 struct Sent<'a> {
     ip_id: u16,
     now_ns: i64,

@@ -56,7 +56,7 @@ pub struct MirrorSocket {
     snap_length: usize,
     socket: UdpSocket,
     buffer_bytes: usize,
-    /// By [`LINKS`].
+    /// One for each of [`LINKS`].
     wanted: [Wanted; LINKS.len()],
     /// Room for a batch of datagrams, so many bytes for each.
     bytes: Box<[u8]>,

@@ -4,7 +4,8 @@
 //! The writer copies records into blocks that were made at the start, as far as there are free
 //! ones; then the output counts as slow. Its thread may wait in the kernel for as long as it takes.
 //! A panic there is raised again on the writer's thread, which drops the output and counts what it
-//! had. The writer waits for the thread at the end of the program only.
+//! had. The writer waits for the thread at the end of the program, and for a moment when it drops
+//! an output.
 
 use std::collections::VecDeque;
 use std::io;
@@ -253,13 +254,8 @@ impl Output for Isolated {
         let now = Instant::now();
         let most = if state.is_stalled(now) { END_STALLED } else { END };
         let asked = state.end_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
-        let waits = |state: &mut State| {
-            !matches!(state.end, Asked::Done(())) && state.panic.is_none() && !state.is_abandoned
-        };
-        let most = most.saturating_sub(asked);
-        let waited = self.shared.changed.wait_timeout_while(state, most, waits);
-        state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        if waits(&mut state) {
+        state = self.shared.wait_for_end(state, most.saturating_sub(asked));
+        if state.is_awaited() {
             state.is_abandoned = true;
             self.give_up();
         }
@@ -279,12 +275,8 @@ impl Drop for Isolated {
     /// Ends the thread, and waits for it for a moment: then another output may have its file.
     fn drop(&mut self) {
         self.prepare_end(false);
-        let waits = |state: &mut State| {
-            !matches!(state.end, Asked::Done(())) && state.panic.is_none() && !state.is_abandoned
-        };
         let state = self.shared.lock();
-        let waited = self.shared.changed.wait_timeout_while(state, END_STALLED, waits);
-        waited.unwrap_or_else(PoisonError::into_inner).0.is_abandoned = true;
+        self.shared.wait_for_end(state, END_STALLED).is_abandoned = true;
     }
 }
 
@@ -309,6 +301,11 @@ impl State {
         let is_disk = self.patience_ns >= DISK_PATIENCE_NS;
         self.working_since.is_some_and(is_long)
             || is_disk && self.standing == Standing::Busy && is_long(self.progress_at)
+    }
+
+    /// Whether the end of the thread is still waited for.
+    const fn is_awaited(&self) -> bool {
+        !matches!(self.end, Asked::Done(())) && self.panic.is_none() && !self.is_abandoned
     }
 
     fn now_ns(&self) -> u64 {
@@ -349,6 +346,16 @@ struct Turn {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the end of the thread, for so long at most.
+    fn wait_for_end<'a>(
+        &'a self,
+        state: MutexGuard<'a, State>,
+        most: Duration,
+    ) -> MutexGuard<'a, State> {
+        let waited = self.changed.wait_timeout_while(state, most, |state| state.is_awaited());
+        waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// Does what the writer asks until the end, or until the output panics.

@@ -23,7 +23,7 @@ pub(crate) enum Pseudo {
     Monitor,
 }
 
-/// What is behind a header of a fixed length.
+/// The layer behind a header of a fixed length.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Inner {
     Ethernet,

@@ -108,7 +108,7 @@ impl Reader {
         self.settings.protocols.has(protocol)
     }
 
-    /// What is known of a flow: how it began, and what it became later.
+    /// The applications of a flow: that of its beginning, and that of later data.
     pub(super) fn get(&self, flow: u32) -> (Option<&Application>, Option<&Application>) {
         (self.pool.get(flow), self.later.get(flow))
     }

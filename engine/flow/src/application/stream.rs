@@ -102,7 +102,7 @@ impl Buffer {
     }
 }
 
-/// Whose a buffer is.
+/// The owner of a buffer.
 #[derive(Clone, Copy, Debug, Default)]
 struct Owner {
     /// When the stream got it, counted in buffers. 0: it is free.

@@ -150,7 +150,7 @@ fn what_is_kept_of_each_end_turns_round_with_it() {
     assert_eq!(wire.kept.0[0].1, [b"request".to_vec(), b"answer".to_vec()]);
 }
 
-/// Of answers to somebody else's SYNs, under forged addresses, only one end is seen.
+/// Answers to SYNs with forged addresses show one end only.
 #[test]
 fn an_end_that_is_not_seen_has_no_durations() {
     let mut wire = Wire::new(8);

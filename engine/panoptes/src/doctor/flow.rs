@@ -36,7 +36,7 @@ enum Link {
     Up,
 }
 
-/// What is known of an interface.
+/// An interface, as the kernel describes it.
 #[derive(Clone, Debug, Default)]
 struct Card {
     name: String,
