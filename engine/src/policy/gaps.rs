@@ -61,6 +61,8 @@ gaps! {
     Names "untracked_names" AtOnce "names and paths were cut or left out: there were too many";
     Contents "file_contents" AtOnce "requests for hashes of files found no room";
     Changes "content_changes" AtOnce "closed files were not checked: there were too many";
+    Paths "paths" AtOnce
+        "folders are searched late, or not whole, for changed files: they have too many names";
     Binaries "binaries" AtOnce "programs or libraries were not checked: there were too many";
     Unjudged "unjudged" AtOnce
         "running programs were not judged: nothing of their content is in memory";
@@ -82,6 +84,10 @@ pub struct Missed<'a> {
     pub tables: &'a mut PerLimit<Loss>,
     pub contents: &'a mut Loss,
     pub changes: &'a mut Loss,
+    /// Folders whose names are seen late, or not at all.
+    pub paths: &'a mut Loss,
+    /// The path of one of them.
+    pub folder: &'a [u8],
     pub binaries: &'a mut Loss,
     /// Running programs of which no content is known.
     pub unjudged: &'a mut Loss,
@@ -127,6 +133,8 @@ pub(super) struct Report {
     pub(super) blamed: ArrayVec<Blamed, LISTED_MAX>,
     /// Number of further ones.
     pub(super) unlisted: u32,
+    /// Whether it is about folders ([`Missed::folder`]).
+    pub(super) has_folder: bool,
 }
 
 /// Tracks what is missed of one machine.
@@ -204,7 +212,7 @@ impl Gaps {
         missed: &mut Missed<'_>,
         now: Now,
     ) -> Option<Report> {
-        let (_, key, rule, words) = GAPS.get(gap)?;
+        let (kind, key, rule, words) = GAPS.get(gap)?;
         let after_ns = self.after_ns;
         let (state, loss) = self.parts_of(gap, missed)?;
         let has_lost = loss.take_added() | (loss.standing() > 0);
@@ -226,6 +234,7 @@ impl Gaps {
             since,
             blamed: loss.blamed().iter().copied().filter(|_| is_missed).collect(),
             unlisted: loss.unlisted(),
+            has_folder: is_missed && matches!(kind, Gap::Paths),
         })
     }
 
@@ -274,6 +283,7 @@ impl Gaps {
             Gap::Names => &mut missed.tables[Limit::Strings as usize],
             Gap::Contents => &mut *missed.contents,
             Gap::Changes => &mut *missed.changes,
+            Gap::Paths => &mut *missed.paths,
             Gap::Binaries => &mut *missed.binaries,
             Gap::Unjudged => &mut *missed.unjudged,
             Gap::Shells => &mut *missed.shells,
@@ -308,7 +318,7 @@ pub(super) struct Lost {
     pub(super) unstable: Loss,
     pub(super) tables: PerLimit<Loss>,
     pub(super) changes: Loss,
-    pub(super) others: [Loss; 6],
+    pub(super) others: [Loss; 7],
 }
 
 #[cfg(test)]
@@ -324,7 +334,7 @@ impl Lost {
 
     pub(super) fn missed(&mut self, scan: Losses) -> Missed<'_> {
         let Self { unstable, tables, changes, others } = self;
-        let [contents, binaries, unjudged, shells, commands, permissions] = others;
+        let [contents, paths, binaries, unjudged, shells, commands, permissions] = others;
         let left = Deferred::default();
         Missed {
             scan,
@@ -333,6 +343,8 @@ impl Lost {
             tables,
             contents,
             changes,
+            paths,
+            folder: b"/usr/bin/",
             binaries,
             unjudged,
             shells,

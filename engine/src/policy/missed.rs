@@ -125,7 +125,7 @@ impl Reporter<'_> {
         self.policy.gaps.begin_scan(missed, now.monotonic);
         for gap in 0..GAPS_MAX {
             let Some(report) = self.policy.gaps.report(gap, missed, now) else { continue };
-            if self.gap(cx, &report) == Accepted::Yes {
+            if self.gap(cx, &report, missed.folder) == Accepted::Yes {
                 self.policy.gaps.accept(gap, missed, &report, now.monotonic);
             }
         }
@@ -160,7 +160,7 @@ impl Reporter<'_> {
         self.system(cx, Activity::CoverageReport, &details);
     }
 
-    fn gap(&mut self, cx: &ScanContext<'_>, report: &Report) -> Accepted {
+    fn gap(&mut self, cx: &ScanContext<'_>, report: &Report, folder: &[u8]) -> Accepted {
         let Report { key, words, .. } = *report;
         let mut reason = ArrayString::<160>::new();
         let activity = if let Some(missed) = report.missed {
@@ -174,6 +174,7 @@ impl Reporter<'_> {
             report.blamed.iter().map(|it| it.process_id).collect();
         let counts: ArrayVec<u64, LISTED_MAX> = report.blamed.iter().map(Blamed::missed).collect();
         let has_any = !processes.is_empty();
+        let has_folder = report.has_folder && !folder.is_empty();
         let details = SystemActivityDetails {
             reason: reason.as_str().into(),
             gap: Some(key),
@@ -183,6 +184,7 @@ impl Reporter<'_> {
             missed_by_process: has_any.then_some(&counts),
             further_processes: Some(report.unlisted).filter(|&count| count > 0),
             since_iso_8601_ns: Some(Timestamp::from_ns(report.since.ns())),
+            path: has_folder.then(|| folder.into()),
             ..SystemActivityDetails::default()
         };
         self.try_system(cx, activity, &details)

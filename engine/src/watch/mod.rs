@@ -476,13 +476,16 @@ impl Watched {
         reporter.end_scan(&cx, &self.state);
         let (cx, unstable, tables) = self.state.losses(snapshot, now);
         let (binaries, unjudged) = detectors.binary_attestation.losses();
+        let (changes, (paths, folder)) = detectors.file_content.losses();
         let missed = &mut Missed {
             scan: snapshot.losses,
             left: if snapshot.is_partial() { snapshot.left } else { Deferred::default() },
             unstable,
             tables,
             contents: contents.refused(),
-            changes: detectors.file_content.unchecked(),
+            changes,
+            paths,
+            folder,
             binaries,
             unjudged,
             shells: detectors.reverse_shells.unchecked(),

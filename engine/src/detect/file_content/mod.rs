@@ -144,6 +144,12 @@ impl ClosedFiles {
         self.waits
     }
 
+    /// What was not checked: closed files, and folders whose names are seen late or not at all,
+    /// with the path of one.
+    pub fn losses(&mut self) -> (&mut Loss, (&mut Loss, &[u8])) {
+        (&mut self.lost, self.paths.late())
+    }
+
     /// Allocates for `limits`, including the reader. Unless it is `wanted`, records nothing.
     pub fn new(limits: &Limits, wanted: bool, key: HashKey) -> Self {
         Self { reader: reader(), ..Self::without_reader(limits, (wanted, false), key) }

@@ -7,15 +7,18 @@
 
 use core::mem::replace;
 
+use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::inode::Attributes;
 use panoptes_tables::{HashKey, Tag, room};
 
 use super::folders::is_in_homes;
 use crate::state::facts::InodeFacts;
 
-/// Number of places in which a path may be.
+/// Number of entries in which a path may be.
 const TRIES_MAX: usize = 32;
-/// Number of sweeps after which a path that was not seen may lose its place.
+/// Number of entries without a place that a look for the next place passes.
+const PASSED_MAX: usize = 256;
+/// Number of sweeps after which a path that was not seen may lose its entry.
 const STALE_SWEEPS: u16 = 2;
 const SECOND_NS: i64 = 1_000_000_000;
 
@@ -67,9 +70,22 @@ impl Named {
     }
 }
 
+/// Where a name was found.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Place {
+    /// `struct mount *`
+    pub mount: KernelVa,
+    /// `struct dentry *`; null if it is not known.
+    pub dentry: KernelVa,
+}
+
+impl Place {
+    pub(super) const UNKNOWN: Self = Self { mount: KernelVa::NULL, dentry: KernelVa::NULL };
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    /// The hash of the path; 0 for a free place.
+    /// The hash of the path; 0 for a free entry.
     path: u64,
     number: u64,
     size: u64,
@@ -79,9 +95,10 @@ struct Entry {
     /// The sweep that saw it last.
     sweep: u16,
     is_in_homes: bool,
+    place: Place,
 }
 
-const _: () = assert!(size_of::<Entry>() == 48, "there are very many");
+const _: () = assert!(size_of::<Entry>() == 64, "each is in one cache line");
 
 const FREE: Entry = Entry {
     path: 0,
@@ -92,14 +109,23 @@ const FREE: Entry = Entry {
     filesystem: Tag::NONE,
     sweep: 0,
     is_in_homes: false,
+    place: Place::UNKNOWN,
 };
 
 impl Entry {
-    fn new(path: &[u8], hash: u64, named: &Named, sweep: u16) -> Self {
+    fn new((path, hash): (&[u8], u64), (named, place): (&Named, Place), sweep: u16) -> Self {
         let Named { number, size, modify_time_ns, change_time_ns, filesystem } = *named;
-        let is_in_homes = is_in_homes(path);
-        let path = hash;
-        Self { path, number, size, modify_time_ns, change_time_ns, filesystem, sweep, is_in_homes }
+        Self {
+            path: hash,
+            number,
+            size,
+            modify_time_ns,
+            change_time_ns,
+            filesystem,
+            sweep,
+            is_in_homes: is_in_homes(path),
+            place,
+        }
     }
 
     const fn named(&self) -> Named {
@@ -173,8 +199,8 @@ impl Known {
         self.hash(&path[..memchr::memrchr(b'/', path).unwrap_or_default()])
     }
 
-    /// The places of a path, from the first one on.
-    fn places(&self, hash: u64) -> impl Iterator<Item = usize> + use<> {
+    /// The entries that a path may have, from the first one on.
+    fn entries_for(&self, hash: u64) -> impl Iterator<Item = usize> + use<> {
         let count = self.entries.len();
         let first = ((u128::from(hash) * count as u128) >> 64) as usize;
         (0..TRIES_MAX.min(count)).map(move |step| {
@@ -183,31 +209,76 @@ impl Known {
         })
     }
 
-    /// The place that has a path, if one has it.
-    fn place_of(&self, hash: u64) -> Option<usize> {
-        self.places(hash).take_while(|&at| self.entries[at].path != 0).find(|&at| {
+    /// The entry that has a path, if one has it.
+    fn entry_of(&self, hash: u64) -> Option<usize> {
+        self.entries_for(hash).take_while(|&at| self.entries[at].path != 0).find(|&at| {
             let entry = &self.entries[at];
             entry.path == hash
         })
     }
 
-    /// What a path named when it was last seen.
-    pub(super) fn get(&mut self, path: &[u8]) -> Option<Named> {
-        let at = self.place_of(self.hash(path))?;
+    /// What a path named when it was last seen. It is seen now, at this place.
+    pub(super) fn get(&mut self, path: &[u8], place: Place) -> Option<Named> {
+        let at = self.entry_of(self.hash(path))?;
         let entry = &mut self.entries[at];
-        entry.sweep = self.sweep;
+        (entry.sweep, entry.place) = (self.sweep, place);
         Some(entry.named())
     }
 
-    /// Notes what a path names. Returns what it named before.
-    pub(in super::super) fn set(&mut self, path: &[u8], named: Named) -> Option<Named> {
+    /// The next path from entry `*next` on whose place is known, with its entry; passes
+    /// [`PASSED_MAX`] others at most.
+    pub(super) fn next_place(&self, next: &mut usize) -> Option<(usize, Place)> {
+        for _ in 0..PASSED_MAX.min(self.entries.len()) {
+            let at = if *next < self.entries.len() { *next } else { 0 };
+            *next = at + 1;
+            let entry = &self.entries[at];
+            if entry.path != 0 && !entry.place.dentry.is_null() {
+                return Some((at, entry.place));
+            }
+        }
+        None
+    }
+
+    /// Whether the path of an entry names what these attributes are of. Then it is seen now.
+    pub(super) fn is_unchanged(&mut self, at: usize, attributes: &Attributes) -> bool {
+        let entry = &mut self.entries[at];
+        let is_unchanged = entry.named() == Named::of(attributes);
+        if is_unchanged {
+            entry.sweep = self.sweep;
+        }
+        is_unchanged
+    }
+
+    /// Whether an entry has this path.
+    pub(super) fn is_path(&self, at: usize, path: &[u8]) -> bool {
+        self.entries[at].path == self.hash(path)
+    }
+
+    pub(super) fn is_in_homes(&self, at: usize) -> bool {
+        self.entries[at].is_in_homes
+    }
+
+    /// Notes that a path is not where it was found.
+    pub(super) fn forget_place(&mut self, at: usize) {
+        self.entries[at].place = Place::UNKNOWN;
+    }
+
+    /// Notes what a path names, and where that is, if it is known. Returns what it named before.
+    pub(in super::super) fn set(
+        &mut self,
+        path: &[u8],
+        named: Named,
+        place: Option<Place>,
+    ) -> Option<Named> {
         let hash = self.hash(path);
         let sweep = self.sweep;
         self.note_number(named.number);
-        if let Some(at) = self.place_of(hash) {
-            let new = Entry::new(path, hash, &named, sweep);
+        if let Some(at) = self.entry_of(hash) {
+            let place = place.unwrap_or(self.entries[at].place);
+            let new = Entry::new((path, hash), (&named, place), sweep);
             return Some(replace(&mut self.entries[at], new).named());
         }
+        let place = place.unwrap_or_default();
         let is_of_system = !is_in_homes(path);
         let age = |entry: &Entry| match entry.path {
             0 => u16::MAX,
@@ -216,7 +287,7 @@ impl Known {
         };
         // The first free place, or else the one that was not seen for longest.
         let mut oldest = None;
-        for at in self.places(hash) {
+        for at in self.entries_for(hash) {
             let age = age(&self.entries[at]);
             if oldest.is_none_or(|(_, most)| age > most) {
                 oldest = Some((at, age));
@@ -228,7 +299,7 @@ impl Known {
         if let Some((at, age)) = oldest
             && age >= STALE_SWEEPS
         {
-            self.entries[at] = Entry::new(path, hash, &named, sweep);
+            self.entries[at] = Entry::new((path, hash), (&named, place), sweep);
         }
         None
     }
@@ -243,6 +314,8 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const HERE: Place = Place { mount: KernelVa(0x1000), dentry: KernelVa(0x2000) };
 
     fn named(number: u64) -> Named {
         Named {
@@ -261,11 +334,29 @@ mod tests {
     #[test]
     fn a_path_has_what_it_named_last() {
         let mut known = known(64);
-        assert_eq!(known.set(b"/etc/passwd", named(1)), None);
-        assert_eq!(known.set(b"/etc/passwd", named(2)), Some(named(1)));
-        assert_eq!(known.get(b"/etc/passwd"), Some(named(2)));
-        assert_eq!(known.get(b"/etc/shadow"), None);
+        assert_eq!(known.set(b"/etc/passwd", named(1), None), None);
+        assert_eq!(known.set(b"/etc/passwd", named(2), None), Some(named(1)));
+        assert_eq!(known.get(b"/etc/passwd", HERE), Some(named(2)));
+        assert_eq!(known.get(b"/etc/shadow", HERE), None);
         assert!(known.has_content(&named(2)) && !known.has_content(&named(1)));
+    }
+
+    #[test]
+    fn known_places_come_in_turn() {
+        let mut known = known(64);
+        known.set(b"/etc/passwd", named(1), Some(HERE));
+        known.set(b"/etc/shadow", named(2), None);
+        let mut next = 0;
+        let (first, place) = known.next_place(&mut next).unwrap();
+        assert_eq!((place, known.is_path(first, b"/etc/passwd")), (HERE, true));
+        assert_eq!(known.next_place(&mut next), Some((first, HERE)), "the only one");
+        // What a closing reports has no place of its own.
+        known.set(b"/etc/passwd", named(3), None);
+        assert_eq!(known.next_place(&mut next), Some((first, HERE)));
+        known.forget_place(first);
+        assert_eq!(known.next_place(&mut next), None);
+        assert_eq!(known.get(b"/etc/shadow", HERE), Some(named(2)));
+        assert!(known.next_place(&mut next).is_some_and(|(at, _)| at != first));
     }
 
     #[test]
@@ -273,7 +364,7 @@ mod tests {
         let mut known = known(2048);
         let path = |number: u64| format!("/usr/bin/{number}").into_bytes();
         for sweep in 0..3 {
-            (0..1000).for_each(|number| _ = known.set(&path(number), named(number + sweep)));
+            (0..1000).for_each(|number| _ = known.set(&path(number), named(number + sweep), None));
             assert!((0..1000).all(|number| known.may_have(number + sweep)));
             known.begin_sweep();
             assert!((0..1000).all(|number| known.may_have(number + sweep)));
@@ -288,21 +379,21 @@ mod tests {
     fn paths_that_are_not_seen_any_more_leave_their_places() {
         let mut known = known(64);
         let path = |number: u64| format!("/usr/bin/{number}").into_bytes();
-        (0..64).for_each(|number| _ = known.set(&path(number), named(number)));
+        (0..64).for_each(|number| _ = known.set(&path(number), named(number), None));
         let kept = |known: &mut Known| {
-            let is_kept = |number: &u64| known.get(&path(*number)) == Some(named(*number));
+            let is_kept = |number: &u64| known.get(&path(*number), HERE) == Some(named(*number));
             (0..64).filter(is_kept).collect::<Vec<_>>()
         };
         // What has been seen just now keeps its place.
         let before = kept(&mut known);
         assert!(before.len() > 48, "{}", before.len());
-        (100..164).for_each(|number| _ = known.set(&path(number), named(number)));
+        (100..164).for_each(|number| _ = known.set(&path(number), named(number), None));
         assert!(kept(&mut known).len() >= before.len());
         for _ in 0..STALE_SWEEPS {
             known.begin_sweep();
         }
-        (100..164).for_each(|number| _ = known.set(&path(number), named(number)));
-        let new = (100..164).filter(|&number| known.get(&path(number)).is_some()).count();
+        (100..164).for_each(|number| _ = known.set(&path(number), named(number), None));
+        let new = (100..164).filter(|&number| known.get(&path(number), HERE).is_some()).count();
         assert!(new > 48, "{new}");
     }
 
@@ -311,10 +402,10 @@ mod tests {
         let mut known = known(64);
         let home = |number: u64| format!("/home/eve/.ssh/{number}").into_bytes();
         let bin = |number: u64| format!("/usr/bin/{number}").into_bytes();
-        (0..400).for_each(|number| _ = known.set(&home(number), named(number)));
-        (0..48).for_each(|number| _ = known.set(&bin(number), named(number)));
-        (0..400).for_each(|number| _ = known.set(&home(number), named(number)));
-        assert!((0..48).all(|number| known.get(&bin(number)) == Some(named(number))));
+        (0..400).for_each(|number| _ = known.set(&home(number), named(number), None));
+        (0..48).for_each(|number| _ = known.set(&bin(number), named(number), None));
+        (0..400).for_each(|number| _ = known.set(&home(number), named(number), None));
+        assert!((0..48).all(|number| known.get(&bin(number), HERE) == Some(named(number))));
     }
 
     #[test]

@@ -15,10 +15,16 @@
 //! closing reports, or a package manager has written, is no second record: changes wait a few scans
 //! for that, and for hashes.
 //!
+//! Names that do not exist may delay a sweep: then known names are read by their addresses
+//! ([`Direct`]), and what is seen late is a gap ([`Late`]).
+//!
 //! Not here: files of containers, and names that nothing keeps in memory.
 
+mod direct;
 mod folders;
 mod known;
+mod late;
+mod mounts;
 mod pending;
 mod sweep;
 #[cfg(test)]
@@ -26,8 +32,10 @@ mod tests;
 
 use panoptes_tables::{HashKey, Strings, room};
 
+use self::direct::Direct;
 use self::folders::{Matter, is_in_homes};
 use self::known::{Known, Named};
+use self::late::Late;
 pub use self::pending::{Before, NAMES_MAX, NewNames, PathChange};
 pub(super) use self::pending::{Pending, Step, TOGETHER_MIN};
 use self::sweep::{Found, Progress, Sweep};
@@ -35,6 +43,7 @@ use super::rules::{ChangedFile, ContentRules};
 use super::{ANY_EXECUTE, important};
 use crate::address::Reader;
 use crate::limits::Limits;
+use crate::loss::Loss;
 use crate::page_cache::MachineMemory;
 use crate::shipped::Shipped;
 use crate::state::facts::InodeFacts;
@@ -43,6 +52,8 @@ use crate::walk::Snapshot;
 
 /// Time between the beginnings of two sweeps, at least.
 const SWEEP_EVERY_NS: i64 = 400_000_000;
+/// Time after which a sweep ends because known names are not where they were, at least.
+const NEWS_NS: i64 = 2_000_000_000;
 /// Number of paths that a large machine has room for, and a small one.
 const KNOWN_MAX: usize = 12_288;
 const KNOWN_MIN: usize = 2048;
@@ -74,6 +85,8 @@ pub(super) const STRINGS: usize = PENDING_MAX;
 pub(super) struct Paths {
     pub(super) is_wanted: bool,
     sweep: Sweep,
+    direct: Direct,
+    late: Late,
     known: Known,
     pending: Vec<Pending>,
     /// Changes count from then on, by the machine's clock.
@@ -84,6 +97,8 @@ pub(super) struct Paths {
     began: Monotonic,
     /// Whether it left a change to the next one.
     has_left: bool,
+    /// Whether a known name is not where it was.
+    has_moved: bool,
     /// Whether a sweep has ended, or nothing can be read.
     has_swept: bool,
     /// When the last complete one began that left nothing.
@@ -125,12 +140,15 @@ impl Paths {
         Self {
             is_wanted,
             sweep: Sweep::new(),
+            direct: Direct::default(),
+            late: Late::new(),
             known: Known::new(capacity, key.derive("paths: known")),
             pending: room::list(PENDING_MAX),
             start_ns: None,
             boot_to_real_ns: None,
             began: Monotonic::default(),
             has_left: false,
+            has_moved: false,
             has_swept: false,
             complete: None,
             starting: None,
@@ -162,8 +180,14 @@ impl Paths {
     /// Notes what a path names: a descriptor's closing has reported it.
     pub(super) fn note(&mut self, path: &[u8], inode: &InodeFacts) {
         if self.is_wanted {
-            self.known.set(path, Named::of_facts(inode));
+            self.known.set(path, Named::of_facts(inode), None);
         }
+    }
+
+    /// Number of folders of which names are seen late or not at all, and the one with most names
+    /// that do not exist.
+    pub(super) fn late(&mut self) -> (&mut Loss, &[u8]) {
+        self.late.parts()
     }
 
     /// Goes on with the sweep, and notes what has changed.
@@ -174,6 +198,7 @@ impl Paths {
         (rules, shipped): (&ContentRules, &Shipped),
         strings: &mut Strings,
     ) {
+        self.late.begin_scan(now.monotonic);
         self.follow_clock(snapshot);
         let init = snapshot.process_by_pid(1);
         let first = init.and_then(|process| snapshot.leader(process));
@@ -194,7 +219,7 @@ impl Paths {
             if self.has_swept && now.monotonic.since(self.began) < SWEEP_EVERY_NS {
                 return;
             }
-            (self.began, self.has_left) = (now.monotonic, false);
+            (self.began, self.has_left, self.has_moved) = (now.monotonic, false, false);
             self.known.begin_sweep();
         }
         let mut judge = Judge {
@@ -213,17 +238,33 @@ impl Paths {
         let found = &mut |found: &Found<'_>| judge.take(found);
         reader.forget_translations();
         let place = (first.task.fs, now_ns);
-        match self.sweep.go_on((reader, memory), place, &rules.include, found) {
+        let progress = self.sweep.go_on((reader, memory), place, &rules.include, found);
+        if progress == Progress::GoesOn && self.sweep.is_delayed() {
+            let looked = self.direct.look((reader, memory), &self.sweep, judge.known);
+            self.has_moved |= looked.pass_on(&mut judge);
+        }
+        self.follow(progress, now, now_ns);
+    }
+
+    /// Follows what a scan's part of the sweep came to.
+    fn follow(&mut self, progress: Progress, now: Now, now_ns: i64) {
+        match progress {
             Progress::Complete => {
                 self.has_swept = true;
+                self.late.end_sweep(&self.sweep);
                 if !self.has_left {
                     self.complete = Some(self.began);
                 }
             }
             Progress::OtherRoot => self.begin_anew(now_ns),
             Progress::Nothing => self.has_swept = true,
-            Progress::GoesOn => {}
+            Progress::GoesOn => {
+                if self.has_moved && now.monotonic.since(self.began) >= NEWS_NS {
+                    self.sweep.end();
+                }
+            }
         }
+        self.late.count(&self.sweep);
     }
 
     /// Forgets all paths: process 1 sees another tree.
@@ -253,7 +294,7 @@ impl Judge<'_> {
     /// Compares what a path names with what it named before.
     fn take(&mut self, found: &Found<'_>) {
         let named = Named::of(found.attributes);
-        let before = self.known.get(found.path);
+        let before = self.known.get(found.path, found.place);
         if before.is_none() && !self.may_matter(found) {
             return;
         }
@@ -270,7 +311,7 @@ impl Judge<'_> {
             return;
         }
         if before != Some(named) {
-            self.known.set(found.path, named);
+            self.known.set(found.path, named, Some(found.place));
         }
     }
 
@@ -287,13 +328,14 @@ impl Judge<'_> {
 
     /// Whether a file that is not known yet may matter.
     fn may_matter(&self, found: &Found<'_>) -> bool {
-        match found.folder.matter {
-            Matter::All => true,
-            Matter::IfRun => {
+        match found.folder.map(|folder| folder.matter) {
+            None => false,
+            Some(Matter::All) => true,
+            Some(Matter::IfRun) => {
                 let may_execute = found.attributes.mode & ANY_EXECUTE != 0;
                 important::is_run(found.path, may_execute)
             }
-            Matter::ByName => self.matters(found),
+            Some(Matter::ByName) => self.matters(found),
         }
     }
 
@@ -324,7 +366,8 @@ impl Judge<'_> {
 
     /// Whether an unknown path is new; `None` if only the next sweep can tell.
     fn is_new(&mut self, found: &Found<'_>) -> Option<bool> {
-        let (attributes, folder) = (found.attributes, found.folder);
+        let attributes = found.attributes;
+        let Some(folder) = found.folder else { return Some(false) };
         if !self.is_recent(found) || attributes.size == 0 {
             return Some(false);
         }

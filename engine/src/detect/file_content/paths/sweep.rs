@@ -10,7 +10,8 @@
 //!
 //! The kernel also keeps names that were looked up and do not exist. Any user makes them, the
 //! newest come first, and only their number is of interest. They have bounds of their own: a scan
-//! passes [`ABSENT_PER_SCAN`], a sweep [`ABSENT_MAX`].
+//! passes [`ABSENT_PER_SCAN`], a sweep [`ABSENT_MAX`]. While they delay a sweep, [`super::direct`]
+//! reads the names that are known.
 
 use arrayvec::ArrayVec;
 use panoptes_decoders::address::KernelVa;
@@ -21,6 +22,8 @@ use panoptes_decoders::layout::View;
 use panoptes_tables::room;
 
 use super::folders::{Matter, is_in_homes, matter};
+use super::known::Place;
+use super::mounts::Mounts;
 use crate::address::Reader;
 use crate::container_config::Glob;
 use crate::page_cache::MachineMemory;
@@ -31,7 +34,7 @@ const NAMES_PER_SCAN: usize = 64;
 /// so one step reads one name of each list.
 const STEPS_PER_SCAN: usize = 12;
 /// Number of lists that go on in one step.
-const LISTS_AT_ONCE: usize = 16;
+pub(super) const LISTS_AT_ONCE: usize = 16;
 /// Maximum number of names in one list.
 const LIST_STEPS_MAX: u32 = 32_768;
 /// Maximum number of names in one sweep.
@@ -43,29 +46,28 @@ const ABSENT_MAX: u32 = 1 << 21;
 /// Number of scans of one sweep that read the homes of users. The newest names of a folder come
 /// first.
 pub(super) const HOME_SCANS_MAX: u32 = 256;
+/// A sweep that has passed so many of them is delayed.
+const ABSENT_DELAY: u32 = 1024;
 /// Maximum length of a folder's path.
-const PATH_BYTES_MAX: usize = 200;
+pub(super) const PATH_BYTES_MAX: usize = 200;
 /// Maximum number of folders whose lists are being read. With fewer than `FOLDERS_RESERVED` left,
 /// lists are read one after the other.
 const FOLDERS_MAX: usize = 128;
 const FOLDERS_RESERVED: usize = 40;
-/// Maximum number of mounts that process 1 sees.
-const MOUNTS_MAX: usize = 512;
-
-/// Number of mounts at one place that are followed.
-const MOUNTS_DEPTH_MAX: usize = 16;
 
 /// A path of a folder, with a slash at its end.
-type Path = ArrayVec<u8, PATH_BYTES_MAX>;
+pub(super) type Path = ArrayVec<u8, PATH_BYTES_MAX>;
 
 /// A name that a sweep has come to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Found<'a> {
     pub path: &'a [u8],
+    pub place: Place,
     /// `struct inode *`
     pub inode: KernelVa,
     pub attributes: &'a Attributes,
-    pub folder: &'a Folder,
+    /// The folder in whose list it is; none if the name was read by its address.
+    pub folder: Option<&'a Folder>,
 }
 
 /// A folder whose list of names is being read.
@@ -79,26 +81,14 @@ pub(super) struct Folder {
     /// root of a mount.
     next: KernelVa,
     steps: u32,
+    /// Number of names without a file so far.
+    absent: u32,
     pub matter: Matter,
     /// When its names were changed last, as it was when its list was begun.
     pub modify_time_ns: i64,
     /// When its list was begun, by the machine's clock.
     pub begun_ns: i64,
     path: Path,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Mount {
-    /// `struct mount *`
-    address: KernelVa,
-    /// `struct mount *`
-    parent: KernelVa,
-    /// `struct dentry *`
-    mountpoint: KernelVa,
-    /// `struct dentry *`
-    root: KernelVa,
-    /// `struct mount *` of the next one that is mounted on it, while its list is read.
-    next: Option<KernelVa>,
 }
 
 /// What a step has read of one list.
@@ -121,13 +111,18 @@ pub(super) struct Sweep {
     fs: KernelVa,
     /// `struct mount *` and `struct dentry *` of its root.
     root: (KernelVa, KernelVa),
-    mounts: Vec<Mount>,
-    has_all_mounts: bool,
+    mounts: Mounts,
     folders: Vec<Folder>,
     reads: Vec<Read>,
     steps: u32,
     /// Names without a file, in this sweep.
     absent: u32,
+    /// Whether the last scan passed as many of them as it may.
+    is_held_up: bool,
+    /// The folder with most of them, in this sweep.
+    fullest: (u32, Path),
+    /// Number of lists of this sweep that were not read to their end, or not at all.
+    cut: u32,
     home_scans: u32,
     /// The time by the machine's clock.
     now_ns: i64,
@@ -149,15 +144,62 @@ impl Sweep {
         Self {
             fs: KernelVa::NULL,
             root: (KernelVa::NULL, KernelVa::NULL),
-            mounts: room::list(MOUNTS_MAX),
-            has_all_mounts: false,
+            mounts: Mounts::new(),
             folders: room::list(FOLDERS_MAX),
             reads: room::list(LISTS_AT_ONCE),
             steps: 0,
             absent: 0,
+            is_held_up: false,
+            fullest: (0, Path::new()),
+            cut: 0,
             home_scans: 0,
             now_ns: 0,
         }
+    }
+
+    /// Whether names without a file delay the sweep that goes on.
+    pub(super) fn is_delayed(&self) -> bool {
+        self.is_going_on() && self.absent >= ABSENT_DELAY
+    }
+
+    /// Whether the last scan passed as many names without a file as it may.
+    pub(super) const fn is_held_up(&self) -> bool {
+        self.is_held_up
+    }
+
+    /// Number of names without a file that this sweep has passed.
+    pub(super) const fn absent(&self) -> u32 {
+        self.absent
+    }
+
+    /// Number of lists that are not read to their end.
+    pub(super) fn unread(&self) -> usize {
+        self.folders.len()
+    }
+
+    /// Number of lists that the sweep did not read to their end, or not at all, by its bounds.
+    pub(super) fn cut(&self) -> u32 {
+        self.cut.saturating_add(u32::from(self.mounts.are_cut()))
+    }
+
+    /// The folder with most names without a file, in this sweep.
+    pub(super) fn fullest(&self) -> &Path {
+        &self.fullest.1
+    }
+
+    /// Ends the sweep. The next one begins with what is new.
+    pub(super) fn end(&mut self) {
+        self.folders.clear();
+    }
+
+    /// The place of the root of process 1.
+    pub(super) const fn root(&self) -> Place {
+        Place { mount: self.root.0, dentry: self.root.1 }
+    }
+
+    /// The mounts that process 1 sees.
+    pub(super) const fn mounts(&self) -> &Mounts {
+        &self.mounts
     }
 
     /// Whether a sweep goes on; if not, [`Self::go_on`] begins one.
@@ -187,16 +229,17 @@ impl Sweep {
                 return Progress::OtherRoot;
             }
         }
-        if self.has_all_mounts && self.folders.iter().all(is_home) {
+        if self.mounts.are_complete() && self.folders.iter().all(is_home) {
             self.home_scans += 1;
             if self.home_scans > HOME_SCANS_MAX {
-                self.folders.clear();
+                self.break_off();
                 return Progress::Complete;
             }
         }
         let (mut names, mut steps, mut absent) = (0, 0, 0);
+        self.is_held_up = false;
         while steps < STEPS_PER_SCAN && absent < ABSENT_PER_SCAN {
-            if self.has_all_mounts {
+            if self.mounts.are_complete() {
                 let read = self.read_names(reader, memory);
                 let without_file = self.take_names(include, found);
                 absent += without_file;
@@ -204,7 +247,7 @@ impl Sweep {
                 steps += usize::from(read > without_file || read == 0);
             } else {
                 steps += 1;
-                names += self.read_mounts(reader, memory);
+                names += self.mounts.read(reader, memory);
             }
             if self.folders.is_empty() {
                 return Progress::Complete;
@@ -213,14 +256,32 @@ impl Sweep {
                 break;
             }
         }
+        self.is_held_up = absent >= ABSENT_PER_SCAN;
+        self.note_fullest();
         Progress::GoesOn
+    }
+
+    /// Notes which folder has most names without a file.
+    fn note_fullest(&mut self) {
+        if let Some(folder) = self.folders.iter().max_by_key(|folder| folder.absent)
+            && folder.absent > self.fullest.0
+        {
+            self.fullest = (folder.absent, folder.path.clone());
+        }
+    }
+
+    /// Ends the sweep before its end.
+    fn break_off(&mut self) {
+        self.note_fullest();
+        self.cut = self.cut.saturating_add(self.folders.len() as u32);
+        self.folders.clear();
     }
 
     /// Reads the root of process 1; `false` if it cannot be read.
     fn begin(&mut self, reader: &mut Reader, memory: &mut MachineMemory<'_>) -> bool {
-        (self.has_all_mounts, self.steps, self.home_scans) = (false, 0, 0);
-        self.absent = 0;
-        self.mounts.clear();
+        (self.steps, self.home_scans) = (0, 0);
+        (self.absent, self.cut, self.is_held_up) = (0, 0, false);
+        self.fullest = (0, Path::new());
         self.folders.clear();
         let MachineMemory { source, kernel } = memory;
         let layouts = &kernel.layouts;
@@ -240,7 +301,7 @@ impl Sweep {
         reader.run(source, kernel.space.levels);
         let Some(bytes) = reader.object(0) else { return false };
         let listed = ListedMount::decode(&layouts.mount_tree, mount, bytes);
-        self.mounts.push(Mount { address: mount, next: listed.first, ..Mount::default() });
+        self.mounts.begin(mount, listed.first);
         let path = b"/".iter().copied().collect();
         self.push_mounted(mount, dentry, Matter::ByName, path);
         true
@@ -248,76 +309,26 @@ impl Sweep {
 
     /// Adds what is mounted somewhere: the root of a mount.
     fn push_mounted(&mut self, mount: KernelVa, root: KernelVa, matter: Matter, path: Path) {
+        self.push(Folder {
+            dentry: root,
+            mount,
+            next: KernelVa::NULL,
+            steps: 0,
+            absent: 0,
+            matter,
+            modify_time_ns: 0,
+            begun_ns: self.now_ns,
+            path,
+        });
+    }
+
+    /// Adds a folder, if there is room.
+    fn push(&mut self, folder: Folder) {
         if self.folders.len() < FOLDERS_MAX {
-            self.folders.push(Folder {
-                dentry: root,
-                mount,
-                next: KernelVa::NULL,
-                steps: 0,
-                matter,
-                modify_time_ns: 0,
-                begun_ns: self.now_ns,
-                path,
-            });
+            self.folders.push(folder);
+        } else {
+            self.cut = self.cut.saturating_add(1);
         }
-    }
-
-    /// Reads the next one in each list of mounts; returns how many were read.
-    fn read_mounts(&mut self, reader: &mut Reader, memory: &mut MachineMemory<'_>) -> usize {
-        let MachineMemory { source, kernel } = memory;
-        let layout = &kernel.layouts.mount_tree;
-        reader.clear();
-        let mut lists: ArrayVec<(usize, KernelVa), LISTS_AT_ONCE> = ArrayVec::new();
-        for (at, mount) in self.mounts.iter().enumerate() {
-            let Some(next) = mount.next else { continue };
-            if lists.is_full() || reader.push(&kernel.space, next, &layout.packing).is_none() {
-                break;
-            }
-            lists.push((at, next));
-        }
-        if lists.is_empty() || self.mounts.len() == MOUNTS_MAX {
-            // What more is mounted is not seen.
-            self.has_all_mounts = true;
-            self.mounts.sort_unstable_by_key(|mount| (mount.parent, mount.mountpoint));
-            return 0;
-        }
-        reader.run(source, kernel.space.levels);
-        for (object, &(at, address)) in lists.iter().enumerate() {
-            let parent = self.mounts[at].address;
-            let listed = reader.object(object).map(|bytes| {
-                let listed = ListedMount::decode(layout, address, bytes);
-                (listed, listed.parent == parent)
-            });
-            let Some((listed, true)) = listed else {
-                self.mounts[at].next = None;
-                continue;
-            };
-            self.mounts[at].next = listed.next;
-            if self.mounts.len() < MOUNTS_MAX {
-                self.mounts.push(Mount {
-                    address,
-                    parent,
-                    mountpoint: listed.mountpoint,
-                    root: listed.root,
-                    next: listed.first,
-                });
-            }
-        }
-        lists.len()
-    }
-
-    /// What is mounted on a name, the last one of those on each other.
-    fn mounted_on(&self, mount: KernelVa, dentry: KernelVa) -> Option<Mount> {
-        let find = |at: (KernelVa, KernelVa)| {
-            let found = self.mounts.binary_search_by_key(&at, |it| (it.parent, it.mountpoint));
-            self.mounts.get(found.ok()?).copied()
-        };
-        let mut last = find((mount, dentry))?;
-        for _ in 0..MOUNTS_DEPTH_MAX {
-            let Some(above) = find((last.address, last.root)) else { break };
-            last = above;
-        }
-        Some(last)
     }
 
     /// The folders whose lists go on now, those in homes only if there are no others. At most half
@@ -413,7 +424,7 @@ impl Sweep {
             self.folders.swap_remove(folder);
         }
         if self.steps >= SWEEP_STEPS_MAX || self.absent >= ABSENT_MAX {
-            self.folders.clear();
+            self.break_off();
         }
         reads.clear();
         self.reads = reads;
@@ -424,7 +435,9 @@ impl Sweep {
     fn advance(&mut self, read: &Read) -> bool {
         let folder = &mut self.folders[read.folder];
         let Some(listed) = &read.listed else { return false };
-        if !is_absent(read) {
+        if is_absent(read) {
+            folder.absent += 1;
+        } else {
             folder.steps += 1;
         }
         if folder.next.is_null() {
@@ -438,6 +451,7 @@ impl Sweep {
             return false;
         }
         if folder.steps > LIST_STEPS_MAX {
+            self.cut = self.cut.saturating_add(1);
             return false;
         }
         folder.next = listed.next.unwrap_or_default();
@@ -448,11 +462,13 @@ impl Sweep {
     fn take_name(&mut self, read: &Read, include: &[Glob], found: &mut dyn FnMut(&Found<'_>)) {
         let (Some(listed), Some(attributes)) = (read.listed, &read.attributes) else { return };
         let folder = &self.folders[read.folder];
+        let place = Place { mount: folder.mount, dentry: read.dentry };
+        let inode = listed.inode;
         if read.dentry == folder.dentry {
             // What is mounted on a file.
             let path = folder.path.strip_suffix(b"/").unwrap_or_default();
             if !path.is_empty() && is_file(attributes) {
-                found(&Found { path, inode: listed.inode, attributes, folder });
+                found(&Found { path, place, inode, attributes, folder: Some(folder) });
             }
             return;
         }
@@ -461,9 +477,9 @@ impl Sweep {
         }
         let mut path: ArrayVec<u8, { PATH_BYTES_MAX + NAME_BYTES_MAX }> = ArrayVec::new();
         path.extend(folder.path.iter().chain(&read.name).copied());
-        let mounted = self.mounted_on(folder.mount, read.dentry);
+        let mounted = self.mounts.on(place);
         if mounted.is_none() && is_file(attributes) {
-            found(&Found { path: &path, inode: listed.inode, attributes, folder });
+            found(&Found { path: &path, place, inode, attributes, folder: Some(folder) });
             return;
         }
         if path.len() >= PATH_BYTES_MAX {
@@ -479,14 +495,14 @@ impl Sweep {
                 self.push_mounted(mounted.address, mounted.root, matter, path);
             }
         } else if is_folder(attributes)
-            && self.folders.len() < FOLDERS_MAX
             && let (Some(matter), Some(first)) = (below, listed.first)
         {
-            self.folders.push(Folder {
+            self.push(Folder {
                 dentry: read.dentry,
-                mount: folder.mount,
+                mount: place.mount,
                 next: first,
                 steps: 0,
+                absent: 0,
                 matter,
                 modify_time_ns: attributes.mtime_ns,
                 begun_ns: self.now_ns,
