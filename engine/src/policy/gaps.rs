@@ -318,7 +318,8 @@ pub(super) struct Lost {
     pub(super) unstable: Loss,
     pub(super) tables: PerLimit<Loss>,
     pub(super) changes: Loss,
-    pub(super) others: [Loss; 7],
+    pub(super) paths: Loss,
+    pub(super) others: [Loss; 6],
 }
 
 #[cfg(test)]
@@ -328,13 +329,14 @@ impl Lost {
             unstable: Loss::new(),
             tables: Limit::ALL.map(|_| Loss::new()),
             changes: Loss::new(),
+            paths: Loss::new(),
             others: core::array::from_fn(|_| Loss::new()),
         }
     }
 
     pub(super) fn missed(&mut self, scan: Losses) -> Missed<'_> {
-        let Self { unstable, tables, changes, others } = self;
-        let [contents, paths, binaries, unjudged, shells, commands, permissions] = others;
+        let Self { unstable, tables, changes, paths, others } = self;
+        let [contents, binaries, unjudged, shells, commands, permissions] = others;
         let left = Deferred::default();
         Missed {
             scan,

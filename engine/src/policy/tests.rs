@@ -502,6 +502,17 @@ fn lines_stop_at_the_first_error_of_their_sink() {
 }
 
 #[test]
+fn a_gap_of_folders_names_one_of_them() {
+    let mut reader = Reader::new(&limits());
+    reader.scan(&World::default());
+    reader.lost.paths.stand(2, None);
+    let records = reader.scan(&World::default());
+    let details = details(&records[0], "system_activity_details");
+    let facts = (&details["gap"], &details["missed"], &details["path"]);
+    assert_eq!(facts, (&json!("paths"), &json!(2), &json!("/usr/bin/")));
+}
+
+#[test]
 fn a_gap_names_every_process_that_causes_it() {
     let mut reader = Reader::new(&limits());
     reader.scan(&World::default());
