@@ -37,13 +37,33 @@ impl Live {
         Self { running, records }
     }
 
-    /// The most memory that it has used so far, in bytes.
+    /// The most memory that it has used so far, in bytes, but for pages of programs and libraries:
+    /// other programs share these, and a debug build has several times those of a release.
     pub(crate) fn most_memory(&self) -> u64 {
-        let path = format!("/proc/{}/status", self.running.id());
-        let status = std::fs::read_to_string(path).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
-        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
-        kib << 10
+        let read = |name: &str| {
+            let path = format!("/proc/{}/{name}", self.running.id());
+            std::fs::read_to_string(path).expect("it runs")
+        };
+        let kib =
+            |text: &str| -> u64 { text.trim().trim_end_matches(" kB").parse().expect("a number") };
+        let status = read("status");
+        let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
+        let (mut is_program, mut programs) = (false, 0);
+        for line in read("smaps").lines() {
+            // A range of addresses, permissions, offset, device, inode, and a path if it has one.
+            let mut words = line.split_whitespace();
+            let permissions = words.nth(1).filter(|word| word.len() == 4 && word.ends_with('p'));
+            if let Some(permissions) = permissions {
+                let path = words.nth(3).unwrap_or_default();
+                is_program = path.starts_with('/') && !permissions.contains('w');
+            } else if line.ends_with("kB") {
+                let rss = line.strip_prefix("Rss:").filter(|_| is_program);
+                programs += rss.map_or(0, kib);
+            } else {
+                is_program = false;
+            }
+        }
+        (kib(most) - programs) << 10
     }
 
     /// Ends it; its records.
