@@ -26,6 +26,7 @@ use panoptes_tables::{HashKey, room};
 
 use crate::config::{Configuration, Output, System, SystemSettings};
 use crate::exit::{Exit, Failure};
+use crate::flow::bytes_of_sensor;
 use crate::sbom::Sboms;
 use crate::scanner_cores::ScannerCores;
 use crate::size::show;
@@ -77,7 +78,8 @@ pub struct Needed {
     pub further_scanners: u64,
     /// Bytes of one scanner thread.
     pub scanner: u64,
-    /// Bytes for the searches for kernels, for the outputs and for the control thread.
+    /// Bytes for the searches for kernels, for the outputs, for the control thread and for the
+    /// sensor of flows.
     pub service: u64,
     pub sboms: u64,
     /// Further bytes while changed SBOMs are applied to all systems.
@@ -93,7 +95,7 @@ impl Needed {
         let workspace = room::measure(|| Workspace::new(&limits, HashKey::new(0)))?;
         let walker = room::measure(|| first_walker(&limits))?;
         let output = &plan.configuration.output;
-        let outputs = of_outputs(output)?;
+        let outputs = of_outputs(output)?.checked_add(of_flows(plan.configuration)?)?;
         let (quick, least, has_slow) = scanners(plan);
         let slow_queue = if has_slow { SLOW_QUEUE.bytes() } else { 0 };
         let queues = quick * quick_queue(quick).bytes() + slow_queue;
@@ -185,12 +187,25 @@ impl Needed {
     }
 }
 
+/// Bytes for the sensor of flows and for its log.
+fn of_flows(configuration: &Configuration) -> Option<u64> {
+    let has_log = configuration.flows.are_wanted() && configuration.output.log_folder.is_some();
+    let log = if has_log { of_file() as u64 } else { 0 };
+    bytes_of_sensor(&configuration.flows)?.checked_add(log)
+}
+
+/// Bytes for a log.
+fn of_file() -> usize {
+    let buffers = TransportSettings::default();
+    buffers.buffers * buffers.buffer_bytes + Isolated::BYTES
+}
+
 /// Bytes for the outputs, without the logs of single systems.
 fn of_outputs(output: &Output) -> Option<u64> {
     let files = 2 * usize::from(output.log_folder.is_some());
     let buffers = TransportSettings::default();
-    let buffers = (usize::from(output.stdout) + files) * buffers.buffers * buffers.buffer_bytes;
-    let first = (buffers + files * Isolated::BYTES) as u64;
+    let stdout = usize::from(output.stdout) * buffers.buffers * buffers.buffer_bytes;
+    let first = (stdout + files * of_file()) as u64;
     output.telemetry.iter().try_fold(first, |sum, receiver| {
         let thread = if receiver.backlog.disk.is_some() { Isolated::BYTES as u64 } else { 0 };
         let bytes = receiver.backlog.memory.0.checked_add(RemoteOutput::BYTES + thread)?;

@@ -111,12 +111,16 @@ fn settings(request: &Request) -> Settings {
     }
 }
 
+/// Bytes that the tables of flows need; `None` if they are not a number of 64 bits.
+pub(super) fn table_bytes(request: &Request) -> Option<u64> {
+    let bytes = room::measure(|| Flows::new(&settings(request), HashKey::new(0)))?;
+    bytes.checked_mul(request.streams.len().max(1) as u64)
+}
+
 /// Checks that the tables of flows can be made: an allocation that fails ends the process. What is
 /// allocated here is not used, and so takes no memory.
 pub(super) fn check_room(request: &Request) -> Result<(), Failure> {
-    let bytes = room::measure(|| Flows::new(&settings(request), HashKey::new(0)));
-    let streams = request.streams.len().max(1) as u64;
-    let bytes = bytes.and_then(|bytes| bytes.checked_mul(streams)).unwrap_or(u64::MAX);
+    let bytes = table_bytes(request).unwrap_or(u64::MAX);
     let fits = usize::try_from(bytes).is_ok_and(|bytes| {
         let mut all: Vec<u8> = Vec::new();
         // A compiler may leave out an allocation that nobody sees.

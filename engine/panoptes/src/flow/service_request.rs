@@ -1,6 +1,8 @@
 //! What the sensor of a service does, as its configuration has it.
 
+use super::auditor::table_bytes;
 use super::request::Request;
+use super::service_output::QUEUE;
 use super::{applications, devices};
 use crate::config::Flows;
 use crate::exit::Failure;
@@ -32,6 +34,19 @@ pub(super) fn request(flows: &Flows) -> Result<Request, Failure> {
     Ok(request)
 }
 
+/// Bytes that the sensor needs: its tables, the rings of its interfaces, and the queue of its
+/// records; `None` if they are not a number of 64 bits.
+pub(crate) fn bytes_of_sensor(flows: &Flows) -> Option<u64> {
+    if !flows.are_wanted() {
+        return Some(0);
+    }
+    // Interfaces that cannot be read are refused elsewhere.
+    let Ok(request) = request(flows) else { return Some(0) };
+    let interfaces: usize = request.streams.iter().map(|stream| stream.interfaces.len()).sum();
+    let rings = interfaces.checked_mul(request.ring_bytes)?;
+    table_bytes(&request)?.checked_add((rings.checked_add(QUEUE.bytes())?) as u64)
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -56,6 +71,22 @@ mod tests {
             read(&text, Path::new(""), Mode::Run, &Overrides::default());
         assert!(problems.is_empty(), "{problems:?}");
         request(&configuration.flows).unwrap_or_else(|failure| panic!("{failure}"))
+    }
+
+    #[test]
+    fn the_sensor_needs_tables_rings_and_a_queue() {
+        let bytes = |flows: &str| {
+            let text = format!("flows: {{{flows}}}");
+            let (configuration, _) = read(&text, Path::new(""), Mode::Run, &Overrides::default());
+            bytes_of_sensor(&configuration.flows).unwrap()
+        };
+        assert_eq!(bytes(""), 0);
+        let [one, two, joined] = ["[en0]", "[en0, en1]", "['dup:en0,en1']"]
+            .map(|interfaces| bytes(&format!("interfaces: {interfaces}")) - QUEUE.bytes() as u64);
+        let ring = Request::default().ring_bytes as u64;
+        assert_eq!((two, joined), (2 * one, one + ring));
+        let many = bytes("interfaces: [en0], flows: 2000000") - QUEUE.bytes() as u64;
+        assert!(one > ring && many > one, "{one} {many}");
     }
 
     #[test]
