@@ -1,16 +1,18 @@
 //! Link layers, and the headers between them and the network layer.
 
 mod pseudo;
+mod wireless;
 
 use self::pseudo::Pseudo;
 use super::{Encapsulation, Header, Network, Packet, Rest, be16, ethertype};
 
-/// An Ethernet header without its tags.
+/// An Ethernet header without its tags, or what frames of IEEE 802.11, 802.5 and FDDI have.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Ether {
     pub destination: [u8; 6],
     pub source: [u8; 6],
-    /// The type field, or the length in 802.3, as the header itself has it.
+    /// The type field, or the length in 802.3, as the header itself has it. Other frames
+    /// have no such field: the type is then that of SNAP, or 0.
     pub kind: u16,
 }
 
@@ -66,6 +68,7 @@ pub(super) const fn first(link: u16) -> Header {
         113 => Kind::CookedV1,
         127 => Kind::RadioTap,
         192 => Kind::PacketInformation,
+        219 => return Header::Ethertype(ethertype::MPLS),
         276 => Kind::CookedV2,
         _ => match pseudo::of(link) {
             Some(kind) => Kind::Pseudo(kind),
@@ -79,27 +82,22 @@ pub(super) const fn first(link: u16) -> Header {
 pub(super) fn decode(kind: Kind, packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<Header> {
     match kind {
         Kind::Ethernet => ethernet(packet, rest),
-        Kind::Loopback => loopback(rest),
+        Kind::Loopback => loopback(packet, rest),
         Kind::CookedV1 => {
             packet.encapsulation.add(Encapsulation::LINUX_COOKED);
             let header: &[u8; 16] = rest.take()?;
-            behind_type(be16(header, 14)?)
+            Some(behind_type(be16(header, 14)?))
         }
         Kind::CookedV2 => {
             packet.encapsulation.add(Encapsulation::LINUX_COOKED);
             let header: &[u8; 20] = rest.take()?;
-            behind_type(be16(header, 0)?)
+            Some(behind_type(be16(header, 0)?))
         }
         Kind::Llc => llc(packet, rest),
         Kind::Ppp => ppp(packet, rest),
         Kind::Hdlc => hdlc(packet, rest),
-        Kind::Wireless => wireless(packet, rest),
-        Kind::RadioTap => {
-            // Version, padding, and the length, little-endian (radiotap.org).
-            let header: &[u8; 4] = rest.peek()?;
-            rest.skip(usize::from(u16::from_le_bytes([header[2], header[3]])).max(4))?;
-            Some(Header::Link(Kind::Wireless))
-        }
+        Kind::Wireless => wireless::decode(packet, rest, 1),
+        Kind::RadioTap => wireless::radio_tap(packet, rest),
         Kind::PacketInformation => {
             // Version, flags, length, link type: all little-endian.
             let header: &[u8; 8] = rest.peek()?;
@@ -112,13 +110,21 @@ pub(super) fn decode(kind: Kind, packet: &mut Packet<'_>, rest: &mut Rest<'_>) -
     }
 }
 
+/// The end of a frame that is whole and that has neither addresses nor a packet of IP.
+fn without_network(packet: &mut Packet<'_>) -> Option<Header> {
+    if packet.network == Network::Unknown {
+        packet.network = Network::Control;
+    }
+    None
+}
+
 /// A type field that a header has in place of an Ethernet header.
-fn behind_type(kind: u16) -> Option<Header> {
+const fn behind_type(kind: u16) -> Header {
     match kind {
-        // The "protocol" of 802.3 frames and of 802.2 ones in Linux (`if_ether.h`).
-        1 => None,
-        4 => Some(Header::Link(Kind::Llc)),
-        _ => Some(Header::Ethertype(kind)),
+        // The "protocol" of 802.3 frames and of 802.2 ones in Linux (`if_ether.h`): the first ones
+        // begin with 0xffff.
+        1 | 4 => Header::Link(Kind::Llc),
+        _ => Header::Ethertype(kind),
     }
 }
 
@@ -143,13 +149,13 @@ pub(super) fn ether(header: &[u8; 14]) -> Ether {
 }
 
 /// The word has the family of the capturing system, in its byte order or in that of the network.
-fn loopback(rest: &mut Rest<'_>) -> Option<Header> {
+fn loopback(packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<Header> {
     let word: &[u8; 4] = rest.take()?;
     let (little, big) = (u32::from_le_bytes(*word), u32::from_be_bytes(*word));
-    // AF_INET is 2 everywhere; AF_INET6 is 10, 24, 28 or 30.
+    // AF_INET is 2 everywhere; AF_INET6 is 10 (Linux), 23 (Windows), 24, 28 or 30.
     match little.min(big) {
-        2 | 10 | 24 | 28 | 30 => Some(Header::Ip),
-        _ => None,
+        2 | 10 | 23 | 24 | 28 | 30 => Some(Header::Ip),
+        _ => without_network(packet),
     }
 }
 
@@ -161,7 +167,11 @@ fn llc(packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<Header> {
     packet.network = Network::Llc(Llc { destination, source });
     if (destination, source, control) == (0xaa, 0xaa, 3) {
         let snap: &[u8; 8] = rest.take()?;
-        return Some(Header::Ethertype(be16(snap, 6)?));
+        let kind = be16(snap, 6)?;
+        if let Some(ether) = packet.ether.as_mut().filter(|ether| ether.kind == 0) {
+            ether.kind = kind;
+        }
+        return Some(Header::Ethertype(kind));
     }
     // Unnumbered frames have one byte of control, others two.
     rest.skip(if control & 3 == 3 { 3 } else { 4 })?;
@@ -179,10 +189,10 @@ fn ppp(packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<Header> {
     if rest.bytes.starts_with(&[0xff, 3]) {
         rest.skip(2)?;
     }
-    ppp_protocol(rest)
+    ppp_protocol(packet, rest)
 }
 
-pub(super) fn ppp_protocol(rest: &mut Rest<'_>) -> Option<Header> {
+pub(super) fn ppp_protocol(packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<Header> {
     let first = *rest.bytes.first()?;
     let protocol = if first & 1 == 1 {
         rest.skip(1)?;
@@ -194,7 +204,7 @@ pub(super) fn ppp_protocol(rest: &mut Rest<'_>) -> Option<Header> {
         0x21 | 0x57 => Some(Header::Ip),
         0x281 => Some(Header::Ethertype(ethertype::MPLS)),
         0x283 => Some(Header::Ethertype(ethertype::MPLS_MULTICAST)),
-        _ => None,
+        _ => without_network(packet),
     }
 }
 
@@ -211,26 +221,6 @@ fn hdlc(packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<Header> {
             ppp(packet, rest)
         }
     }
-}
-
-/// IEEE 802.11: data frames that are not encrypted have an 802.2 header.
-fn wireless(packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<Header> {
-    packet.encapsulation.add(Encapsulation::WIRELESS);
-    let control = u16::from_le_bytes(*rest.peek()?);
-    let (kind, subtype) = (control >> 2 & 3, control >> 4 & 15);
-    let (to_system, from_system) = (control & 0x100 != 0, control & 0x200 != 0);
-    let is_protected = control & 0x4000 != 0;
-    // Data frames only, and of those no "null" ones.
-    if kind != 2 || subtype & 4 != 0 || is_protected {
-        return None;
-    }
-    let mut length = if to_system && from_system { 30 } else { 24 };
-    if subtype & 8 != 0 {
-        // Quality of service; HT control if the order bit is set.
-        length += if control & 0x8000 != 0 { 6 } else { 2 };
-    }
-    rest.skip(length)?;
-    Some(Header::Link(Kind::Llc))
 }
 
 /// Headers that an Ethernet type announces and that lead to another header.
@@ -250,7 +240,7 @@ pub(super) fn between(kind: u16, packet: &mut Packet<'_>, rest: &mut Rest<'_>) -
             // Version and type, code, session, length (RFC 2516 §4); code 0 is data.
             let header: &[u8; 6] = rest.take()?;
             packet.encapsulation.add(Encapsulation::PPP);
-            if header[1] == 0 { ppp_protocol(rest) } else { None }
+            if header[1] == 0 { ppp_protocol(packet, rest) } else { None }
         }
         ethertype::PPP => ppp(packet, rest),
         ethertype::BRIDGE => Some(Header::Link(Kind::Ethernet)),

@@ -103,6 +103,11 @@ pub enum Network<'a> {
     Llc(Llc),
     /// Something that has an Ethernet type, and that is not decoded or was cut off.
     Other(u16),
+    /// A frame of IEEE 802.11 whose contents are encrypted, of the radio network itself, or missing.
+    Wireless,
+    /// A whole frame without a sender and without a packet: what the ends of a link agree upon in
+    /// PPP, what acknowledges a frame of IEEE 802.11.
+    Control,
     /// A link layer that is not decoded, or a frame that was cut off within it.
     #[default]
     Unknown,
@@ -111,7 +116,7 @@ pub enum Network<'a> {
 /// What the headers of a packet contain.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Packet<'a> {
-    /// The innermost Ethernet header.
+    /// The innermost Ethernet header, or the addresses of a frame of IEEE 802.11.
     pub ether: Option<Ether>,
     pub encapsulation: Encapsulation,
     /// The last tag of 802.1Q or 802.1ad: priority, drop eligibility and id.

@@ -303,6 +303,8 @@ fn rare_link_layers_are_opened() {
     let behind = |header: &[u8]| [header, &inner].concat();
     let addresses = [&[2, 0, 0, 0, 0, 1][..], &[2, 0, 0, 0, 0, 2]].concat();
     let in_ethernet = [&addresses[..], &[8, 0], &inner].concat();
+    let routed = [&[2, 0, 0, 0, 0, 1][..], &[0x82, 0, 0, 0, 0, 2]].concat();
+    let snap = [0xaa, 0xaa, 3, 0, 0, 0, 8, 0];
     let mut tap = Vec::from([0; 108]);
     tap[..12].copy_from_slice(&[108, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0]);
     let log = |family: u8| {
@@ -313,8 +315,13 @@ fn rare_link_layers_are_opened() {
     };
     let pflog = [&[61, 2][..], &[0; 62]].concat();
     for (link, bytes) in [
+        (6, behind(&[&[0x10, 0x40][..], &addresses, &snap].concat())),
+        (6, behind(&[&[0x10, 0x40][..], &routed, &[6, 0x30, 0, 0x11, 0, 0x20], &snap].concat())),
         (8, behind(&[0; 16])),
         (9, behind(&[0x0f, 0, 8, 0])),
+        (11, behind(&snap)),
+        (122, behind(&[&[0; 16][..], &snap].concat())),
+        (123, behind(&[&[2, 0, 0, 0x20][..], &snap].concat())),
         (51, behind(&[0x11, 0, 0, 7, 0, 30, 0, 0x21])),
         // RFC 2427, with padding, by SNAP, and as Cisco has it.
         (107, behind(&[0x18, 0x41, 3, 0xcc])),
@@ -329,7 +336,9 @@ fn rare_link_layers_are_opened() {
         (204, behind(&[0, 0xff, 3, 0, 0x21])),
         (205, behind(&[0, 0x0f, 0, 8, 0])),
         (206, behind(&[0, 0x18, 0x41, 3, 0xcc])),
+        (219, behind(&[0, 1, 1, 0x40])),
         (239, log(2)),
+        (242, behind(&[&[0; 40][..], &[8, 0, 0, 0]].concat())),
         (240, [&[0; 4][..], &in_ethernet].concat()),
         (241, [&[0; 12][..], &in_ethernet].concat()),
         (258, [&tap[..], &in_ethernet].concat()),
@@ -348,6 +357,49 @@ fn rare_link_layers_are_opened() {
         }
     }
     assert!(!reads_link(147) && !reads_link(u16::MAX));
+}
+
+/// Such a packet is no packet that was cut.
+#[test]
+fn what_controls_a_link_has_no_network() {
+    // Configure-Request of LCP.
+    let lcp = [0xc0, 0x21, 1, 1, 0, 4];
+    let behind = |header: &[u8]| [header, &lcp].concat();
+    for (link, bytes) in [
+        (9, behind(&[0xff, 3])),
+        (9, behind(&[])),
+        (50, behind(&[0xff, 3])),
+        (51, behind(&[0x11, 0, 0, 7, 0, 6])),
+        (166, behind(&[0, 0])),
+        (204, behind(&[1, 0xff, 3])),
+        // AppleTalk in the loopback of BSD, a question of frame relay to its switch.
+        (0, Vec::from([16, 0, 0, 0, 1, 2, 3, 4])),
+        (107, Vec::from([0, 1, 3, 8, 0, 0x75])),
+        (239, Vec::from([7, 0, 0, 0, 5, 0, 9, 0, 1, 0, 0, 0])),
+        (258, [&[12, 0, 0, 0, 0, 0, 0, 0][..], &[0; 4]].concat()),
+    ] {
+        let packet = decode(link, &bytes, bytes.len() as u32, Tunnels::Declared);
+        assert_eq!((packet.network, packet.ether), (Network::Control, None), "link type {link}");
+    }
+    // In Ethernet, it has addresses, and its type.
+    let mut session = ether(ethertype::PPPOE_SESSION);
+    session.extend(behind(&[0x11, 0, 0, 7, 0, 6]));
+    assert_eq!(read(&session).network, Network::Other(ethertype::PPPOE_SESSION));
+}
+
+/// The families of IPv6 differ by system; the byte order is that of the capturing machine.
+#[test]
+fn the_loopback_of_each_system_is_read() {
+    let inner = ipv6(17, &UDP);
+    for family in [10_u32, 23, 24, 28, 30] {
+        for word in [family.to_le_bytes(), family.to_be_bytes()] {
+            for link in [0, 108] {
+                let bytes = [&word[..], &inner].concat();
+                let packet = decode(link, &bytes, bytes.len() as u32, Tunnels::Declared);
+                assert_eq!(ip(&packet).payload, UDP, "link type {link}, {word:?}");
+            }
+        }
+    }
 }
 
 /// What only looks like a tunnel is a datagram.

@@ -68,7 +68,7 @@ impl Flow {
             Kind::Icmp | Kind::Icmpv6 => Waits::IdleIcmp,
             Kind::Arp | Kind::Rarp => Waits::IdleArp,
             Kind::FragmentV4 | Kind::FragmentV6 => Waits::IdleFragment,
-            Kind::Ethernet | Kind::Llc => Waits::IdleOther,
+            Kind::Ethernet | Kind::Llc | Kind::Wireless => Waits::IdleOther,
         }
     }
 

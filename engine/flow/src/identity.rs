@@ -23,7 +23,8 @@ pub enum Identity {
 }
 
 impl Identity {
-    /// The key of a packet's flow; `None` if not even its link layer could be read.
+    /// The key of a packet's flow; `None` if not even its link layer could be read, or has no
+    /// sender.
     #[inline]
     pub(crate) fn of(self, packet: &Packet<'_>) -> Option<FlowKey> {
         match (self, &packet.network, &packet.ether) {
@@ -39,7 +40,7 @@ impl Identity {
     }
 }
 
-/// The key of a packet's flow; `None` if not even its link layer could be read.
+/// The key of a packet's flow; `None` if not even its link layer could be read, or has no sender.
 #[expect(clippy::inline_always, reason = "part of the work for each packet")]
 #[inline(always)]
 pub fn of(packet: &Packet<'_>) -> Option<FlowKey> {
@@ -57,6 +58,12 @@ pub fn of(packet: &Packet<'_>) -> Option<FlowKey> {
             let ether = packet.ether.unwrap_or_default();
             Some(FlowKey { extra: *kind, ..of_ether(&ether) })
         }
+        Network::Wireless => Some(FlowKey {
+            kind: Kind::Wireless,
+            extra: 0,
+            ..of_ether(&packet.ether.unwrap_or_default())
+        }),
+        Network::Control => None,
         Network::Unknown => packet.ether.as_ref().map(of_ether),
     }
 }

@@ -117,6 +117,28 @@ fn handshake(wire: &mut Wire) -> (u32, u32) {
     (client.wrapping_add(1), server + 1)
 }
 
+/// Encrypted data of IEEE 802.11, and of a frame of PPP that only controls the link.
+#[test]
+fn frames_without_a_packet_have_their_hop() {
+    let mut wire = Wire::new(4);
+    let [station, access_point] = [[2, 0, 0, 0, 0, 0xb], [2, 0, 0, 0, 0, 0xa]];
+    for (source, destination) in [(station, access_point), (access_point, station)] {
+        let ether = Some(Ether { destination, source, kind: 0 });
+        let packet = Packet { ether, network: Network::Wireless, ..Packet::default() };
+        wire.flows.packet(&packet, BEGIN_NS, 68, &mut wire.kept);
+    }
+    let packet = Packet { network: Network::Control, ..Packet::default() };
+    wire.flows.packet(&packet, BEGIN_NS, 10, &mut wire.kept);
+    assert_eq!(wire.flows.counts().unaccounted, 1);
+    let records = wire.finish();
+    let [record] = &records[..] else { panic!("one record: {records:?}") };
+    assert_eq!(record.key.kind, Kind::Wireless);
+    assert_eq!(record.key.source.hardware_in(1), station);
+    assert_eq!(record.key.destination.hardware_in(1), access_point);
+    assert_eq!((record.source.packets, record.destination.bytes), (1, 68));
+    assert_eq!(record.hardware, [access_point, station]);
+}
+
 #[test]
 fn a_connection_has_its_times_and_counts() {
     let mut wire = Wire::new(8);

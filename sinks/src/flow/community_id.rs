@@ -87,7 +87,7 @@ fn endpoints(record: &FlowRecord) -> Option<Endpoints<'_>> {
             let ports = Some([u16::from(kind), u16::from(answer.unwrap_or(code))]);
             Some(Endpoints { ports, is_one_way: answer.is_none(), ..plain })
         }
-        Kind::Igmp | Kind::Arp | Kind::Rarp | Kind::Ethernet | Kind::Llc => None,
+        Kind::Igmp | Kind::Arp | Kind::Rarp | Kind::Ethernet | Kind::Llc | Kind::Wireless => None,
     }
 }
 
@@ -301,8 +301,8 @@ mod tests {
     #[test]
     fn what_is_not_known_has_no_id() {
         let udp = record(17, "1.2.3.4", "5.6.7.8", [1, 2]);
-        for kind in [Kind::FragmentV4, Kind::Igmp, Kind::Arp, Kind::Rarp, Kind::Ethernet, Kind::Llc]
-        {
+        let of_links = [Kind::Arp, Kind::Rarp, Kind::Ethernet, Kind::Llc, Kind::Wireless];
+        for kind in of_links.into_iter().chain([Kind::FragmentV4, Kind::Igmp]) {
             let record = FlowRecord { key: FlowKey { kind, ..udp.key }, ..udp };
             assert_eq!(id(&record, 0), None, "{kind:?}");
         }

@@ -61,7 +61,7 @@ impl Template {
         match kind {
             Kind::Ipv4 | Kind::Icmp | Kind::Igmp | Kind::EspV4 | Kind::FragmentV4 => Self::V4,
             Kind::Ipv6 | Kind::Icmpv6 | Kind::EspV6 | Kind::FragmentV6 => Self::V6,
-            Kind::Arp | Kind::Rarp | Kind::Ethernet | Kind::Llc => Self::Link,
+            Kind::Arp | Kind::Rarp | Kind::Ethernet | Kind::Llc | Kind::Wireless => Self::Link,
         }
     }
 

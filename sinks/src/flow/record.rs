@@ -74,6 +74,8 @@ pub enum Kind {
     Ethernet,
     /// Hardware addresses, and the service access points in the ports.
     Llc,
+    /// Hardware addresses of the transmitter and the receiver in IEEE 802.11.
+    Wireless,
 }
 
 /// What identifies a flow.

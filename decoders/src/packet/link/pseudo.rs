@@ -2,7 +2,7 @@
 //! that a program or a kernel puts before a packet. All are described at
 //! <https://www.tcpdump.org/linktypes.html>.
 
-use super::{Ether, Kind, first, ppp_protocol};
+use super::{Ether, Kind, first, ppp_protocol, without_network};
 use crate::packet::{Encapsulation, Header, Packet, Rest, be16, ethertype};
 
 /// A kind of such a link layer.
@@ -13,6 +13,8 @@ pub(crate) enum Pseudo {
     /// So many bytes before a link layer.
     Behind(u8, Inner),
     FrameRelay,
+    /// FDDI and IEEE 802.5: so many bytes of control, addresses, perhaps a route, then 802.2.
+    Ring(u8),
     /// Attributes of Linux's netfilter, one of which is the packet (`NFULA_PAYLOAD`).
     NetfilterLog,
     /// A header of macOS that says its length and the link layer.
@@ -35,15 +37,22 @@ pub(crate) enum Inner {
     PppProtocol,
     /// An Ethernet type, which is the last two bytes of the header.
     Ethertype,
+    /// The same, and two bytes behind it.
+    EthertypeAndTwo,
 }
 
 /// The link layer with a LINKTYPE number.
 pub(super) const fn of(link: u16) -> Option<Pseudo> {
     Some(match link {
+        6 => Pseudo::Ring(2),
         // SLIP: direction, kind, the header in its compressed form.
         8 => Pseudo::Behind(16, Inner::Ip),
-        // FDDI: frame control and addresses.
-        10 => Pseudo::Behind(13, Inner::Llc),
+        10 => Pseudo::Ring(1),
+        // RFC 1483, and the same behind what Solaris puts before it: flags and a circuit.
+        11 => Pseudo::Behind(0, Inner::Llc),
+        123 => Pseudo::Behind(4, Inner::Llc),
+        // Fibre Channel: the names of both ports (RFC 2625 §3).
+        122 => Pseudo::Behind(16, Inner::Llc),
         // PPPoE: version, code, session, length.
         51 => Pseudo::Behind(6, Inner::PppProtocol),
         107 => Pseudo::FrameRelay,
@@ -59,6 +68,8 @@ pub(super) const fn of(link: u16) -> Option<Pseudo> {
         205 => Pseudo::Behind(1, Inner::Hdlc),
         206 => Pseudo::Behind(1, Inner::FrameRelay),
         239 => Pseudo::NetfilterLog,
+        // IP over InfiniBand: a header of 40 bytes, the type, two bytes that are reserved.
+        242 => Pseudo::Behind(44, Inner::EthertypeAndTwo),
         240 | 282 => Pseudo::Behind(4, Inner::Ethernet),
         241 => Pseudo::Behind(12, Inner::Ethernet),
         258 => Pseudo::PacketTap,
@@ -74,10 +85,11 @@ pub(super) const fn of(link: u16) -> Option<Pseudo> {
 pub(super) fn decode(kind: Pseudo, packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<Header> {
     match kind {
         Pseudo::SwitchTag(length) => switch_tag(usize::from(length), packet, rest),
-        Pseudo::Behind(length, inner) => behind(usize::from(length), inner, rest),
-        Pseudo::FrameRelay => frame_relay(rest),
-        Pseudo::NetfilterLog => netfilter_log(rest),
-        Pseudo::PacketTap => packet_tap(rest),
+        Pseudo::Behind(length, inner) => behind(usize::from(length), inner, packet, rest),
+        Pseudo::FrameRelay => frame_relay(packet, rest),
+        Pseudo::Ring(control) => ring(usize::from(control), packet, rest),
+        Pseudo::NetfilterLog => netfilter_log(packet, rest),
+        Pseudo::PacketTap => packet_tap(packet, rest),
         Pseudo::PacketFilterLog => {
             // The length is that without padding to words of four bytes.
             let length = usize::from(*rest.bytes.first()?);
@@ -95,7 +107,12 @@ pub(super) fn decode(kind: Pseudo, packet: &mut Packet<'_>, rest: &mut Rest<'_>)
     }
 }
 
-fn behind(length: usize, inner: Inner, rest: &mut Rest<'_>) -> Option<Header> {
+fn behind(
+    length: usize,
+    inner: Inner,
+    packet: &mut Packet<'_>,
+    rest: &mut Rest<'_>,
+) -> Option<Header> {
     let header = *rest;
     rest.skip(length)?;
     Some(match inner {
@@ -105,8 +122,9 @@ fn behind(length: usize, inner: Inner, rest: &mut Rest<'_>) -> Option<Header> {
         Inner::Ip => Header::Ip,
         Inner::Llc => Header::Link(Kind::Llc),
         Inner::Ppp => Header::Link(Kind::Ppp),
-        Inner::PppProtocol => return ppp_protocol(rest),
+        Inner::PppProtocol => return ppp_protocol(packet, rest),
         Inner::Ethertype => Header::Ethertype(be16(header.bytes, length.checked_sub(2)?)?),
+        Inner::EthertypeAndTwo => Header::Ethertype(be16(header.bytes, length.checked_sub(4)?)?),
     })
 }
 
@@ -126,8 +144,23 @@ fn switch_tag(length: usize, packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Op
     Some(Header::Ethertype(kind))
 }
 
+/// The highest bit of the source announces a route, whose first byte has its length.
+fn ring(control: usize, packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<Header> {
+    rest.skip(control)?;
+    let addresses: &[u8; 12] = rest.take()?;
+    let mut ether = Ether::default();
+    ether.destination.copy_from_slice(&addresses[..6]);
+    ether.source.copy_from_slice(&addresses[6..]);
+    if ether.source[0] & 0x80 != 0 {
+        ether.source[0] &= 0x7f;
+        rest.skip(usize::from(*rest.bytes.first()? & 0x1f))?;
+    }
+    packet.ether = Some(ether);
+    Some(Header::Link(Kind::Llc))
+}
+
 /// An address of Q.922, and what RFC 2427 or Cisco puts behind it.
-fn frame_relay(rest: &mut Rest<'_>) -> Option<Header> {
+fn frame_relay(packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<Header> {
     // The lowest bit marks the last byte: two bytes, at most four.
     let length = rest.bytes.iter().take(4).position(|byte| byte & 1 == 1)? + 1;
     rest.skip(length)?;
@@ -151,15 +184,15 @@ fn frame_relay(rest: &mut Rest<'_>) -> Option<Header> {
                 [0, 0, 0] => Some(Header::Ethertype(kind)),
                 // Bridged Ethernet, with its checksum or without.
                 [0, 0x80, 0xc2] if matches!(kind, 1 | 7) => Some(Header::Link(Kind::Ethernet)),
-                _ => None,
+                _ => without_network(packet),
             }
         }
-        _ => None,
+        _ => without_network(packet),
     }
 }
 
 /// Family, version and resource, then attributes: length, type, value, padding to four bytes.
-fn netfilter_log(rest: &mut Rest<'_>) -> Option<Header> {
+fn netfilter_log(packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<Header> {
     let &[family, version, _, _] = rest.take()?;
     if version != 0 {
         return None;
@@ -174,7 +207,7 @@ fn netfilter_log(rest: &mut Rest<'_>) -> Option<Header> {
         if kind == PAYLOAD {
             return match family {
                 FAMILY_IPV4 | FAMILY_IPV6 => Some(Header::Ip),
-                _ => None,
+                _ => without_network(packet),
             };
         }
         rest.skip(length.next_multiple_of(4))?;
@@ -188,14 +221,14 @@ const FAMILY_IPV4: u8 = 2;
 const FAMILY_IPV6: u8 = 10;
 
 /// Its length, the type of the record and the link layer, in little-endian words.
-fn packet_tap(rest: &mut Rest<'_>) -> Option<Header> {
+fn packet_tap(packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<Header> {
     let header: &[u8; 12] = rest.peek()?;
     let word =
         |at: usize| -> Option<u32> { Some(u32::from_le_bytes(*header.get(at..)?.first_chunk()?)) };
     let (length, kind, link) = (word(0)?, word(4)?, word(8)?);
     // A packet, and not a comment.
     if kind != 1 || length < 12 {
-        return None;
+        return without_network(packet);
     }
     rest.skip(usize::try_from(length).ok()?)?;
     Some(first(u16::try_from(link).ok()?))

@@ -8,7 +8,7 @@ use panoptes_capture::Frame;
 use panoptes_decoders::netflow::{self, Datagram, Exporters, Item};
 use panoptes_decoders::packet::mirror::{Mirrored, decode_mirrored};
 use panoptes_decoders::packet::transport::protocol;
-use panoptes_decoders::packet::{self, Network, Packet, Tunnels};
+use panoptes_decoders::packet::{self, Network, Tunnels};
 use panoptes_flow::netflow::{exporter_of, record_of};
 use panoptes_flow::{Counts, Flows, Reports as _, Settings};
 use panoptes_sinks::activities::Activity;
@@ -199,9 +199,7 @@ impl Auditor {
         }
         let length = length_of(frame);
         let packet = packet::decode(frame.link, frame.bytes, length, self.tunnels);
-        if is_unread(&packet) {
-            self.unread.add(frame.link);
-        }
+        self.unread.look_at(&packet, frame.link);
         let audited = &mut self.streams[stream];
         let mut recording = self.outputs.of(&audited.records);
         audited.flows.packet(&packet, frame.time_ns, length, &mut recording);
@@ -214,9 +212,7 @@ impl Auditor {
             return;
         }
         let packet = decode_mirrored(mirrored, self.tunnels);
-        if is_unread(&packet) {
-            self.unread.add(mirrored.link);
-        }
+        self.unread.look_at(&packet, mirrored.link);
         let Audited { flows, records } = &mut self.streams[stream];
         flows.packet_apart(&packet, time_ns, mirrored.length, &mut self.outputs.of(records));
     }
@@ -236,9 +232,7 @@ impl Auditor {
         }
         let length = length_of(frame);
         let packet = packet::decode(frame.link, frame.bytes, length, self.tunnels);
-        if is_unread(&packet) {
-            self.unread.add(frame.link);
-        }
+        self.unread.look_at(&packet, frame.link);
         let Audited { flows, records } = &mut self.streams[0];
         flows.packet_apart(&packet, frame.time_ns, length, &mut self.outputs.of(records));
         let Network::Ip(ip) = packet.network else { return };
@@ -355,13 +349,13 @@ impl Auditor {
 
     /// Reports what is missed; `None` is the end.
     fn look(&mut self, now_ns: Option<u64>) {
-        let (counts, unread) = (self.counts(), self.unread.total());
+        let (counts, unread) = (self.counts(), self.unread.unread());
         let scans = self.outputs.scans();
         let missed = Missed::default()
             .with(Gap::Packets, self.missing.packets)
             .with(Gap::Mirrors, self.missing.mirrors)
             .with(Gap::Links, unread)
-            .with(Gap::Untracked, counts.unaccounted.saturating_sub(unread))
+            .with(Gap::Untracked, counts.unaccounted.saturating_sub(self.unread.total()))
             .with(Gap::Times, self.wrong_times)
             .with(Gap::Streams, counts.given_up)
             .with(Gap::Fallow, counts.forgotten)
@@ -464,12 +458,6 @@ const fn unread_exports(counts: &netflow::Counts) -> u64 {
         + counts.lost_records
         + counts.lost_datagrams
         + counts.not_followed
-}
-
-/// Whether not even the link layer could be read.
-#[inline]
-fn is_unread(packet: &Packet<'_>) -> bool {
-    packet.ether.is_none() && packet.network == Network::Unknown
 }
 
 /// Some captures have a length on the wire that is too small.

@@ -124,7 +124,8 @@ impl LabelTable {
 
     /// Adds the labels of a flow.
     pub(super) fn label<'a>(&'a self, key: &FlowKey, labels: &mut Labels<'a>) {
-        if !key.is_v6() && matches!(key.kind, Kind::Rarp | Kind::Ethernet | Kind::Llc) {
+        let has_ip = !matches!(key.kind, Kind::Rarp | Kind::Ethernet | Kind::Llc | Kind::Wireless);
+        if !has_ip {
             return;
         }
         for (end, address) in [key.source, key.destination].into_iter().enumerate() {

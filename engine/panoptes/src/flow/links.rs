@@ -1,19 +1,16 @@
-//! Packets whose link layer could not be read: they are in no record.
+//! Packets whose link layer could not be read, or has no sender: they are in no record.
 
 use std::fmt;
 
-use panoptes_decoders::packet;
+use panoptes_decoders::packet::{self, Network, Packet};
 
 /// The most link types that are counted apart.
 const TYPES_MAX: usize = 8;
 
 /// Names of link types that are not read, by their numbers (tcpdump.org, "Link-Layer Header
 /// Types").
-const NAMES: [(u16, &str); 21] = [
-    (6, "IEEE802_5"),
+const NAMES: [(u16, &str); 18] = [
     (7, "ARCNET_BSD"),
-    (11, "ATM_RFC1483"),
-    (123, "SUNATM"),
     (129, "ARCNET_LINUX"),
     (140, "MTP2"),
     (141, "MTP3"),
@@ -61,13 +58,24 @@ pub(super) struct UnreadLinks {
     others: u64,
     /// Packets that end within the header of their link layer.
     cut: u64,
+    /// Whole packets of a link layer, without a sender and without a packet of IP.
+    control: u64,
 }
 
 impl UnreadLinks {
-    /// Adds a packet.
+    /// Adds a packet if it is such a one.
+    #[inline]
+    pub(super) fn look_at(&mut self, packet: &Packet<'_>, link: u16) {
+        if packet.ether.is_none() && matches!(packet.network, Network::Unknown | Network::Control) {
+            self.add(packet.network == Network::Control, link);
+        }
+    }
+
     #[cold]
-    pub(super) fn add(&mut self, link: u16) {
-        if packet::reads_link(link) {
+    fn add(&mut self, is_control: bool, link: u16) {
+        if is_control {
+            self.control += 1;
+        } else if packet::reads_link(link) {
             self.cut += 1;
         } else if let Some((_, count)) = self.counts.iter_mut().find(|(known, _)| *known == link) {
             *count += 1;
@@ -83,9 +91,14 @@ impl UnreadLinks {
         self.counts.iter().map(|(_, count)| count).sum::<u64>() + self.others
     }
 
+    /// Number of packets with something that could not be read.
+    pub(super) fn unread(&self) -> u64 {
+        self.of_unknown_types() + self.cut
+    }
+
     /// Number of all these packets.
     pub(super) fn total(&self) -> u64 {
-        self.of_unknown_types() + self.cut
+        self.unread() + self.control
     }
 
     /// One line for each cause.
@@ -101,7 +114,12 @@ impl UnreadLinks {
             .then(|| format!("{} further link types, which are not read", number(self.others)));
         let cut = (self.cut > 0)
             .then(|| format!("{} less than the header of the link layer", number(self.cut)));
-        by_type.chain(others).chain(cut).collect::<Vec<_>>().into_iter()
+        let control = match self.control {
+            0 => None,
+            1 => Some("1 packet only controls its link, and names no sender".to_owned()),
+            count => Some(format!("{count} packets only control their link, and name no sender")),
+        };
+        by_type.chain(others).chain(cut).chain(control).collect::<Vec<_>>().into_iter()
     }
 
     /// The link types, as one text.
@@ -114,13 +132,15 @@ impl UnreadLinks {
 
 #[cfg(test)]
 mod tests {
+    use panoptes_decoders::packet::Tunnels;
+
     use super::*;
 
     #[test]
     fn packets_are_counted_by_their_link_type() {
         let mut unread = UnreadLinks::default();
         for link in [147, 189, 147, 999, 1] {
-            unread.add(link);
+            unread.add(false, link);
         }
         assert_eq!((unread.of_unknown_types(), unread.total()), (4, 5));
         let lines: Vec<_> = unread.lines().collect();
@@ -139,10 +159,28 @@ mod tests {
         );
     }
 
+    /// Nothing of them is missing in records.
+    #[test]
+    fn packets_that_control_their_link_are_counted_apart() {
+        let mut unread = UnreadLinks::default();
+        let acknowledgement = [0xd4, 0, 0, 0, 2, 0, 0, 0, 0, 1];
+        let lines = [
+            "1 packet only controls its link, and names no sender",
+            "2 packets only control their link, and name no sender",
+        ];
+        for line in lines {
+            let length = acknowledgement.len() as u32;
+            let packet = packet::decode(105, &acknowledgement, length, Tunnels::Declared);
+            unread.look_at(&packet, 105);
+            assert_eq!(unread.lines().collect::<Vec<_>>(), [line]);
+        }
+        assert_eq!((unread.of_unknown_types(), unread.unread(), unread.total()), (0, 0, 2));
+    }
+
     #[test]
     fn many_link_types_are_counted_together() {
         let mut unread = UnreadLinks::default();
-        (20_000..20_020).for_each(|link| unread.add(link));
+        (20_000..20_020).for_each(|link| unread.add(false, link));
         assert_eq!((unread.of_unknown_types(), unread.lines().count()), (20, TYPES_MAX + 1));
         let last = unread.lines().last();
         assert_eq!(last.as_deref(), Some("12 packets have further link types, which are not read"));

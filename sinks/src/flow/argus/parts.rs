@@ -154,6 +154,15 @@ fn flow(words: &mut Words<'_>, key: &FlowKey) {
             words.bytes(&[key.destination_port as u8, key.source_port as u8]);
             words.end(at);
         }
+        Kind::Wireless => {
+            // `struct ArgusWlanFlow` of `include/argus_out.h`: also the access point and its name,
+            // which are not kept.
+            let at = words.begin(code::FLOW, 0x01, 0x08);
+            words.bytes(&key.destination.hardware_in(1));
+            words.bytes(&key.source.hardware_in(1));
+            words.bytes(&[0; 6 + 32]);
+            words.end(at);
+        }
     }
 }
 

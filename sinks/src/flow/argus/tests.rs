@@ -163,6 +163,27 @@ fn an_echo_and_arp_are_written_in_network_order() {
     assert_eq!(written(&options, &record, &Extra::default()), expected);
 }
 
+/// The part FLOW is that of argus 3.0.8.2, without the address and the name of the access point.
+#[test]
+fn a_frame_of_802_11_is_written_as_argus_does() {
+    let record = FlowRecord {
+        key: FlowKey {
+            kind: Kind::Wireless,
+            source: Address::hardware([2, 0, 0, 0, 0, 0x0a]),
+            destination: Address::hardware([0xff; 6]),
+            ..FlowKey::default()
+        },
+        source: Side { status: 0, ..side(1, 42, 0, 0, (0, 0)) },
+        sequence: 1,
+        ..FlowRecord::default()
+    };
+    let flow = "0201080e ffffffff ffff0200 0000000a 00000000 00000000 00000000 00000000 00000000 \
+                00000000 00000000 00000000 00000000 00000000";
+    let bytes = written(&options(), &record, &Extra::default());
+    // Behind the header of the record and the part TRANSPORT.
+    assert_eq!(bytes[16..16 + 56], words(flow));
+}
+
 #[test]
 fn version_5_is_written_as_argus_5_does() {
     let tcp_side = |last_ns: i64, status: u32, numbers: [u32; 4], window: u16| TcpSide {

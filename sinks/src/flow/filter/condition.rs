@@ -117,7 +117,7 @@ const fn family(kind: Kind) -> Option<Family> {
             Some(Family::V4)
         }
         Kind::Ipv6 | Kind::Icmpv6 | Kind::EspV6 | Kind::FragmentV6 => Some(Family::V6),
-        Kind::Rarp | Kind::Ethernet | Kind::Llc => None,
+        Kind::Rarp | Kind::Ethernet | Kind::Llc | Kind::Wireless => None,
     }
 }
 
@@ -143,7 +143,7 @@ fn is_of(record: &FlowRecord, protocol: Protocol) -> bool {
     let kind = record.key.kind;
     let is_arp = kind == Kind::Arp;
     match protocol {
-        Protocol::Link => kind == Kind::Ethernet || kind == Kind::Llc,
+        Protocol::Link => matches!(kind, Kind::Ethernet | Kind::Llc | Kind::Wireless),
         Protocol::Ip => !is_arp && family(kind).is_some(),
         Protocol::Ipv4 => !is_arp && family(kind) == Some(Family::V4),
         Protocol::Ipv6 => family(kind) == Some(Family::V6),
@@ -172,7 +172,7 @@ fn ethernet_type(record: &FlowRecord) -> Option<u16> {
         Kind::Arp => Some(0x0806),
         Kind::Rarp => Some(0x8035),
         Kind::Ethernet => Some(record.key.extra),
-        Kind::Llc => None,
+        Kind::Llc | Kind::Wireless => None,
         kind => family(kind).map(|family| if family == Family::V4 { 0x0800 } else { 0x86dd }),
     }
 }

@@ -176,7 +176,7 @@ fn addresses(out: &mut JsonWriter<'_>, key: &FlowKey) -> Result<(), Full> {
     for (name, address) in KEYS.into_iter().zip([key.source, key.destination]) {
         match key.kind {
             // Rarp has the hardware address that is asked about, twice.
-            Kind::Rarp | Kind::Ethernet | Kind::Llc => {
+            Kind::Rarp | Kind::Ethernet | Kind::Llc | Kind::Wireless => {
                 out.mac_address(name, MacAddress(address.hardware_in(1)))?;
             }
             _ => out.ip_address(name, ip(key, address))?,
@@ -226,7 +226,7 @@ fn hardware(out: &mut JsonWriter<'_>, record: &FlowRecord) -> Result<(), Full> {
     let [destination, source] = record.hardware;
     out.mac_address(",\"source_hardware_address\":", MacAddress(source))?;
     out.mac_address(",\"destination_hardware_address\":", MacAddress(destination))?;
-    if record.key.kind == Kind::Ethernet {
+    if matches!(record.key.kind, Kind::Ethernet | Kind::Wireless) {
         return Ok(());
     }
     out.integer(",\"ethernet_type\":", record.ethertype.into())

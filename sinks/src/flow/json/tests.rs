@@ -268,6 +268,7 @@ fn all_kinds() -> Vec<FlowRecord> {
         Kind::Rarp,
         Kind::Ethernet,
         Kind::Llc,
+        Kind::Wireless,
     ] {
         for (protocol, detail) in [
             (17, Detail::Icmp(Icmp { kind: 8, ..icmp })),

@@ -30,6 +30,7 @@ pub(super) const fn protocol(key: &FlowKey) -> (Option<&'static str>, Option<u8>
         Kind::Rarp => return (Some("rarp"), None),
         Kind::Ethernet => return (Some("ethernet"), None),
         Kind::Llc => return (Some("llc"), None),
+        Kind::Wireless => return (Some("wlan"), None),
         _ => key.protocol,
     };
     let word = match number {
