@@ -7,6 +7,12 @@ use super::Reader;
 const HANDSHAKE: u8 = 22;
 /// The first byte of all versions, whose numbers go down: 0xfeff is 1.0, 0xfefd 1.2, 0xfefc 1.3.
 const VERSION: u8 = 0xfe;
+/// The version of OpenSSL before 0.9.8f, which Cisco's AnyConnect still has (`DTLS1_BAD_VER`).
+const VERSION_OLD: [u8; 2] = [1, 0];
+/// Length in bytes of the header of a fragment.
+const FRAGMENT_HEADER: usize = 12;
+/// The highest type of a handshake message that versions of TLS define (IANA).
+const KIND_MAX: u8 = 24;
 
 /// A fragment of a handshake message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -25,7 +31,30 @@ pub struct Fragment<'a> {
 
 /// Whether a datagram begins with a handshake record that is not encrypted.
 pub fn is_handshake(datagram: &[u8]) -> bool {
-    matches!(datagram, [HANDSHAKE, VERSION, 0xfc..=0xff, 0, 0, ..])
+    match *datagram {
+        [HANDSHAKE, VERSION, 0xfc..=0xff, 0, 0, ..] => true,
+        [HANDSHAKE, major, minor, 0, 0, ref after @ ..] if [major, minor] == VERSION_OLD => {
+            is_old_record(after).unwrap_or(false)
+        }
+        _ => false,
+    }
+}
+
+/// Whether this is the rest of a record of the old version, behind its epoch. Other protocols have
+/// datagrams that begin as it does, so the rest has to agree.
+fn is_old_record(after: &[u8]) -> Option<bool> {
+    let mut after = Reader::new(after);
+    let record: [u8; 6] = after.array()?;
+    let length = usize::from(after.u16()?);
+    let (kind, message) = (after.u8()?, number(after.array()?));
+    let _sequence = after.u16()?;
+    let (offset, bytes) = (number(after.array()?), number(after.array()?));
+    let is_whole = length == FRAGMENT_HEADER + bytes as usize && offset + bytes <= message;
+    // No handshake takes so many records.
+    let is_early = record[..4] == [0; 4];
+    // The bodies of the hellos, and of a server that asks for another one, begin with it.
+    let has_version = kind > 3 || offset > 0 || after.array()? == VERSION_OLD;
+    Some(is_whole && is_early && (1..=KIND_MAX).contains(&kind) && has_version)
 }
 
 /// The fragments of a datagram, in their order. They end with the first record that is of another
@@ -109,6 +138,23 @@ mod tests {
         assert_eq!(all.next(), None);
         assert_eq!(fragments(&record[..20]).next(), None);
         assert_eq!(fragments(&[]).next(), None);
+    }
+
+    /// `DTLS1_BAD_VER` of OpenSSL: only the version differs.
+    #[test]
+    fn the_old_version_is_read_if_the_rest_agrees() {
+        let mut old = record(5, &[(0, &[1, 0, 7, 7, 7])]);
+        old[1..3].copy_from_slice(&VERSION_OLD);
+        assert_eq!(fragments(&old).next().map(|one| one.data), Some(&[1, 0, 7, 7, 7][..]));
+        // Another number of the record is right, each other change is not.
+        old[10] = 3;
+        assert!(is_handshake(&old));
+        for (at, byte) in [(3, 1), (5, 1), (12, 16), (13, 25), (16, 4), (21, 1), (24, 6), (25, 3)] {
+            let mut other = old;
+            other[at] = byte;
+            assert!(!is_handshake(&other), "byte {at}");
+        }
+        assert!(!is_handshake(&old[..24]), "too short");
     }
 
     #[test]

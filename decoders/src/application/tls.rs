@@ -27,8 +27,10 @@ const CLIENT_HELLO: u8 = 1;
 const SERVER_HELLO: u8 = 2;
 /// The longest record: 2^14 bytes of data and, encrypted by TLS 1.2, 2048 more (RFC 5246 §6.2.3).
 const RECORD_LENGTH_MAX: u16 = (1 << 14) + 2048;
-/// The upper byte of the versions of DTLS.
+/// The upper byte of the versions of DTLS, and its version in old programs (`DTLS1_BAD_VER` of
+/// OpenSSL).
 const DTLS: u16 = 0xfe;
+const DTLS_OLD: u16 = 0x0100;
 /// The random value of a server's hello that asks for another hello (RFC 8446 §4.1.3).
 const RETRY_RANDOM: [u8; 32] = [
     0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11, 0xbe, 0x1d, 0x8c, 0x02, 0x1e, 0x65, 0xb8, 0x91,
@@ -118,7 +120,7 @@ impl<'a> ClientHello<'a> {
     pub fn version(&self) -> u16 {
         let offered = self.versions().filter(|&version| !is_grease(version));
         // Those of DTLS go down.
-        let is_dtls = self.legacy_version >> 8 == DTLS;
+        let is_dtls = self.legacy_version >> 8 == DTLS || self.legacy_version == DTLS_OLD;
         let highest = if is_dtls {
             offered.filter(|version| version >> 8 == DTLS).min()
         } else {

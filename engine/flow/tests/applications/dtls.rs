@@ -59,6 +59,25 @@ fn a_hello_has_its_name_and_its_fingerprint() {
     assert_eq!(found[3..], of_tls[3..]);
 }
 
+/// Cisco's AnyConnect has the version of an old OpenSSL in its records and in its hello.
+#[test]
+fn a_hello_of_an_old_version_has_its_name() {
+    let mut body = body();
+    body[..2].copy_from_slice(&[1, 0]);
+    let whole = |body: &[u8]| {
+        let mut datagram = datagram(0, body.len(), &[(0, body)]);
+        datagram[1..3].copy_from_slice(&[1, 0]);
+        datagram
+    };
+    let found = hello(&[whole(&body)]).expect("a hello");
+    assert_eq!(found.version, 0x0100);
+    assert_eq!(found.server_name.bytes(), b"www.flow.example");
+    // JA4.md has no letters for this version: 00. The next d is that of a name.
+    assert_eq!(&found.ja4.expect("a fingerprint")[..4], b"d00d");
+    body[0] = 3;
+    assert_eq!(hello(&[whole(&body)]), None, "no such version");
+}
+
 #[test]
 fn fragments_come_in_any_order() {
     let body = body();
