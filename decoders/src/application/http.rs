@@ -8,7 +8,7 @@ const HEADERS_MAX: usize = 256;
 const METHOD_LENGTH_MAX: usize = 32;
 /// Methods that show HTTP in a request whose first line has no end in the data: RFC 9110 §9 and
 /// RFC 5789.
-const METHODS: [&[u8]; 9] =
+pub const METHODS: [&[u8]; 9] =
     [b"CONNECT", b"DELETE", b"GET", b"HEAD", b"OPTIONS", b"PATCH", b"POST", b"PUT", b"TRACE"];
 
 /// The head of a request.

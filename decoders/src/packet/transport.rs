@@ -39,6 +39,28 @@ pub fn tcp_flags(payload: &[u8]) -> u8 {
     payload.get(13).copied().unwrap_or(0)
 }
 
+/// Whether the checksum of a whole TCP segment or UDP datagram is right (RFC 9293 §3.1). That of a
+/// packet which the capture cut, and of one whose sender's card computes it, is not.
+pub fn has_right_checksum(ip: &Ip<'_>) -> bool {
+    if ip.fragment.is_some() || ip.payload.len() != ip.payload_length as usize {
+        return false;
+    }
+    let words = |address: u128| (address >> 96) + (address >> 64 & WORD) + (address >> 32 & WORD);
+    let low = |address: u128| address & WORD;
+    let addresses = [ip.source, ip.destination].map(|one| (words(one) + low(one)) as u64);
+    let header =
+        addresses[0] + addresses[1] + u64::from(ip.payload_length + u32::from(ip.protocol));
+    // Words of 32 bits have the same sum as those of 16 (RFC 1071 §2).
+    let (words, rest) = ip.payload.as_chunks::<4>();
+    let mut last = [0; 4];
+    last[..rest.len()].copy_from_slice(rest);
+    let words = words.iter().chain([&last]).map(|word| u64::from(u32::from_be_bytes(*word)));
+    (header + words.sum::<u64>()) % u64::from(u16::MAX) == 0
+}
+
+/// The lowest 32 bits.
+const WORD: u128 = 0xffff_ffff;
+
 /// A TCP header.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Tcp<'a> {

@@ -1,6 +1,6 @@
 //! The first request of HTTP/1 and the status of its response.
 
-use panoptes_decoders::application::http::{Request, Response, is_token_byte};
+use panoptes_decoders::application::http::{METHODS, Request, Response, is_token_byte};
 use panoptes_sinks::flow::application::{Application, Http};
 
 use super::stream::Step;
@@ -20,6 +20,15 @@ pub(super) fn may_be(stream: &[u8]) -> bool {
         && start.get(length).is_none_or(|byte| *byte == b' ');
     let length = stream.len().min(VERSION.len());
     is_method || stream[..length] == VERSION[..length]
+}
+
+/// Whether data are a head, or as much of its first line as a short segment has.
+pub(super) fn is_head(data: &[u8]) -> bool {
+    let is_prefix = |whole: &[u8]| whole.starts_with(data);
+    is_prefix(VERSION)
+        || METHODS.into_iter().any(is_prefix)
+        || Response::decode(data).is_some()
+        || Request::decode(data).is_some()
 }
 
 /// Takes the head at the beginning of a stream.

@@ -7,6 +7,7 @@
 //! Memory is reserved for all flows at the start, and used for those that have something.
 
 mod dns;
+mod end;
 mod http;
 mod passive_dns;
 mod pool;
@@ -14,6 +15,7 @@ mod quic;
 mod reader;
 pub(crate) mod settings;
 mod ssh;
+mod start;
 mod stream;
 mod tls;
 
@@ -25,8 +27,10 @@ use panoptes_sinks::flow::argus::Extra;
 use panoptes_sinks::flow::{Direction, Sequence};
 use panoptes_tables::{HashKey, room};
 
+use self::end::{End, Piece, SEARCHED_SEGMENTS, Stage};
 use self::reader::{Reader, Way};
 use self::settings::{ApplicationSettings, Protocol};
+use self::start::Start;
 use self::stream::{Buffers, STREAM_BYTES_MAX, Step};
 use crate::reports::Reports;
 
@@ -34,53 +38,10 @@ use crate::reports::Reports;
 const LATE_BYTES_MAX: u32 = 1 << 16;
 /// The most Initial packets of QUIC that are looked at in a flow.
 const QUIC_PACKETS_MAX: u8 = 16;
-/// The most segments of a direction, behind its beginning, in which a hello of TLS is searched.
-const LATER_SEGMENTS: u8 = 32;
 /// The most packets of QUIC, or fragments of a hello, in a datagram.
 const COALESCED_MAX: usize = 4;
 /// Length in bytes of the header of UDP.
 const UDP_BYTES: usize = 8;
-
-/// Where the reading of one direction is.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-enum Stage {
-    #[default]
-    New,
-    /// The number of the first byte is known.
-    Begun,
-    /// Pieces are in this buffer.
-    Collecting(u16),
-    Done,
-}
-
-/// One direction of a flow.
-#[derive(Clone, Copy, Debug, Default)]
-struct End {
-    /// The sequence number of the first byte.
-    base: u32,
-    /// Length in bytes of the data that came with the SYN (RFC 7413).
-    syn_bytes: u16,
-    /// Whether the other end has answered the SYN with this number.
-    is_answered: bool,
-    /// Segments that were searched for a hello behind something else.
-    searched: u8,
-    /// Whether this end has sent a packet.
-    has_sent: bool,
-    stage: Stage,
-}
-
-impl End {
-    const fn begun(base: u32) -> Self {
-        let stage = Stage::Begun;
-        Self { base, syn_bytes: 0, is_answered: false, searched: 0, has_sent: true, stage }
-    }
-
-    /// Whether another SYN may begin another stream.
-    fn may_begin_again(&self) -> bool {
-        let is_unread = matches!(self.stage, Stage::New | Stage::Begun);
-        !self.is_answered && (is_unread || self.syn_bytes > 0)
-    }
-}
 
 /// Where the reading of a flow is.
 #[derive(Clone, Copy, Debug, Default)]
@@ -169,7 +130,7 @@ impl Applications {
         reports: &mut impl Reports,
     ) {
         if !ip.is_first_fragment() {
-            return;
+            return self.later_fragment(flow, direction, ip, now_ns, reports);
         }
         if let Some(sequence) = self.sequences.get_mut(flow as usize)
             && data_length > 0
@@ -181,90 +142,204 @@ impl Applications {
             return;
         }
         let way = Way::new(flow, direction, ip, now_ns);
-        self.flows[flow as usize].ends[way.end].has_sent = true;
+        let end = &mut self.flows[flow as usize].ends[way.end];
+        if end.ttl == 0 {
+            end.ttl = ip.ttl.max(1);
+        }
         match ip.protocol {
             protocol::TCP => self.segment(way, ip, reports),
-            protocol::UDP => {
-                self.datagram(way, ip.payload.get(UDP_BYTES..).unwrap_or_default(), reports);
+            protocol::UDP => self.datagram(way, ip, reports),
+            _ => {}
+        }
+    }
+
+    /// Takes what lies behind the first fragment of a packet, if that came first.
+    fn later_fragment(
+        &mut self,
+        flow: u32,
+        direction: Direction,
+        ip: &Ip<'_>,
+        now_ns: i64,
+        reports: &mut impl Reports,
+    ) {
+        let Some(fragment) = ip.fragment.filter(|_| self.has_protocols) else { return };
+        let way = Way::new(flow, direction, ip, now_ns);
+        let end = *self.end(way);
+        let Some((_, base)) = end.parts.filter(|(id, _)| *id == fragment.id) else { return };
+        let number = base.wrapping_add(u32::from(fragment.offset));
+        match (ip.protocol, end.stage) {
+            (protocol::TCP, _) => {
+                let piece = Piece { number, data: ip.payload, ip, ttl: end.ttl };
+                self.piece(way, &piece, reports);
+            }
+            (protocol::UDP, Stage::Collecting(buffer)) => {
+                self.buffers.get(buffer).write(number as usize, ip.payload, true);
+                self.read_datagrams(way, buffer);
             }
             _ => {}
         }
     }
 
+    fn end(&mut self, way: Way) -> &mut End {
+        &mut self.flows[way.flow as usize].ends[way.end]
+    }
+
     fn segment(&mut self, way: Way, ip: &Ip<'_>, reports: &mut impl Reports) {
-        let end = &self.flows[way.flow as usize].ends[way.end];
-        let is_over = end.stage == Stage::Done && end.searched > LATER_SEGMENTS;
-        if is_over && transport::tcp_flags(ip.payload) & flag::SYN == 0 {
+        if self.end(way).is_over() && transport::tcp_flags(ip.payload) & flag::SYN == 0 {
             return;
         }
         let Some(segment) = Segment::decode(ip.payload, ip.payload_length) else { return };
         let mut number = segment.sequence;
         if segment.flags & flag::SYN != 0 {
             number = number.wrapping_add(1);
-            self.synchronise(way, &segment);
+            self.synchronise(way, &segment, ip.ttl);
         }
-        let end = &mut self.flows[way.flow as usize].ends[way.end];
+        if segment.flags & flag::ACK != 0 {
+            let other = &mut self.flows[way.flow as usize].ends[1 - way.end];
+            other.acknowledged = segment.acknowledgement;
+        }
         if segment.data.is_empty() {
             return;
         }
-        end.searched = end.searched.saturating_add(1);
-        if end.searched <= LATER_SEGMENTS && self.begins_later_hello(way, segment.data) {
-            self.stop(way);
-            let end = &mut self.flows[way.flow as usize].ends[way.end];
-            (end.base, end.stage) = (number, Stage::Begun);
+        let end = self.end(way);
+        if end.stage == Stage::New {
+            *end = End { ttl: end.ttl, ..End::begun(number) };
         }
-        let end = &mut self.flows[way.flow as usize].ends[way.end];
-        if end.stage == Stage::Done {
+        if let Some(fragment) = ip.fragment {
+            let header = ip.payload_length.saturating_sub(segment.data_length);
+            end.parts = Some((fragment.id, number.wrapping_sub(header)));
+        }
+        let piece = Piece { number, data: segment.data, ip, ttl: end.ttl };
+        self.piece(way, &piece, reports);
+    }
+
+    /// Takes a piece of a stream.
+    fn piece(&mut self, way: Way, piece: &Piece<'_>, reports: &mut impl Reports) {
+        let end = self.end(way);
+        // Before the beginning are only bytes that keep a connection alive, and feints.
+        if is_before(piece.number, end.first) {
             return;
         }
-        if end.stage == Stage::New {
-            *end = End::begun(number);
+        end.searched = end.searched.saturating_add(1);
+        // Most segments are behind the hello of TLS, and begin no other one.
+        let is_behind = end.known == Some(Protocol::Tls) && is_before(end.base, piece.number);
+        if is_behind && !tls::may_begin_hello(piece.data) {
+            return;
         }
-        // Before the beginning are only bytes that keep a connection alive.
-        let offset = number.wrapping_sub(end.base);
-        if offset > LATE_BYTES_MAX {
-            if offset < 1 << 31 {
+        self.read(way, piece, reports);
+        self.search(way, piece, reports);
+    }
+
+    /// Adds a piece to the stream that is read.
+    fn read(&mut self, way: Way, piece: &Piece<'_>, reports: &mut impl Reports) {
+        let end = *self.end(way);
+        let offset = piece.number.wrapping_sub(end.base);
+        // What lies far ahead is no reason to give the beginning up: it may be a feint, too.
+        if end.stage == Stage::Done || offset > LATE_BYTES_MAX {
+            if end.searched > SEARCHED_SEGMENTS {
                 self.stop(way);
             }
             return;
         }
-        if end.stage == Stage::Begun && offset == 0 {
-            // The hello at the beginning of a connection is the only one.
-            if tls::begins_hello(segment.data) {
-                end.searched = LATER_SEGMENTS + 1;
+        let replaces = offset == 0 && self.replaces(end.stage, piece);
+        if replaces {
+            self.stop(way);
+            self.reader.clear(way.flow);
+            self.end(way).stage = Stage::Begun;
+        }
+        if !replaces && (end.stage != Stage::Begun || offset > 0) {
+            return self.collect(way, offset as usize, piece, 1, reports);
+        }
+        match self.reader.read(&way, piece.data, reports) {
+            Step::Done => {
+                let known = start::find(piece.data, self.reader.protocols());
+                self.conclude(way, known, !piece.is_sure());
             }
-            match self.reader.read(&way, segment.data, reports) {
-                Step::Done => self.stop(way),
-                Step::Wait(need) => self.collect(way, (0, segment.data), need, reports),
-            }
-        } else {
-            self.collect(way, (offset as usize, segment.data), 1, reports);
+            Step::Wait(need) => self.collect(way, 0, piece, need, reports),
         }
     }
 
-    /// Whether a segment begins a hello of TLS behind something else.
-    fn begins_later_hello(&mut self, way: Way, data: &[u8]) -> bool {
-        if !self.reader.has(Protocol::Tls) || !tls::begins_hello(data) {
-            return false;
+    /// Whether the first piece of a stream is of another protocol than a feint that was collected.
+    fn replaces(&self, stage: Stage, piece: &Piece<'_>) -> bool {
+        let Stage::Collecting(buffer) = stage else { return false };
+        let collected = self.buffers.peek(buffer);
+        let protocol = |data| start::find(data, self.reader.protocols()).map(|one| one.protocol);
+        collected.has_doubtful_start()
+            && protocol(collected.bytes()) != protocol(piece.data)
+            && piece.is_sure()
+    }
+
+    /// Keeps what the beginning of a direction was.
+    fn conclude(&mut self, way: Way, start: Option<Start>, is_doubtful: bool) {
+        self.stop(way);
+        // What only begins as a hello does is none.
+        let has_tls = self.reader.has_tls(way.flow);
+        let start = start.filter(|start| start.protocol != Protocol::Tls || has_tls);
+        let end = self.end(way);
+        (end.known, end.is_doubtful) = (start.map(|start| start.protocol), is_doubtful);
+        end.base = end.base.wrapping_add(start.map_or(0, |start| start.at as u32));
+    }
+
+    /// Begins anew with a piece if a protocol begins there: a hello behind something else, or what
+    /// the receiver has taken in place of a feint.
+    fn search(&mut self, way: Way, piece: &Piece<'_>, reports: &mut impl Reports) {
+        let end = *self.end(way);
+        if end.searched > SEARCHED_SEGMENTS {
+            return;
         }
-        match self.flows[way.flow as usize].ends[way.end].stage {
-            Stage::Done => true,
-            Stage::Collecting(buffer) => {
-                let collected = self.buffers.get(buffer).bytes();
-                !collected.is_empty() && !tls::is_record(collected)
+        // A hello may be in the same segment as what is before it.
+        let wanted = [self.reader.protocols(), self.reader.protocols().only(Protocol::Tls)];
+        let count = 1 + usize::from(end.known.is_some());
+        let found = wanted.into_iter().take(count).find_map(|wanted| {
+            start::find(piece.data, wanted).filter(|start| self.is_new(way, piece, *start))
+        });
+        let Some(start) = found else { return };
+        let place = piece.place(start);
+        self.stop(way);
+        let end = self.end(way);
+        if end.known.is_some_and(|known| known != start.protocol) && end.base == place {
+            self.reader.clear(way.flow);
+        }
+        let end = self.end(way);
+        (end.base, end.stage, end.known) = (place, Stage::Begun, None);
+        let piece = Piece { number: place, data: &piece.data[start.at..], ..*piece };
+        self.read(way, &piece, reports);
+    }
+
+    /// Whether a stream begins anew with a protocol in a piece.
+    fn is_new(&self, way: Way, piece: &Piece<'_>, start: Start) -> bool {
+        let end = self.flows[way.flow as usize].ends[way.end];
+        let place = piece.place(start);
+        match (end.stage, end.known) {
+            (Stage::New | Stage::Begun, _) => false,
+            (Stage::Collecting(buffer), _) => {
+                let collected = self.buffers.peek(buffer).bytes();
+                let is_hello = collected.is_empty() || tls::may_begin_hello(collected);
+                start.protocol == Protocol::Tls && !is_hello
             }
-            Stage::New | Stage::Begun => false,
+            (Stage::Done, None) => true,
+            (Stage::Done, Some(_)) if place == end.base => end.is_doubtful && piece.is_sure(),
+            (Stage::Done, Some(known)) if is_before(place, end.base) => {
+                known == start.protocol && (end.is_doubtful || piece.is_sure())
+            }
+            // A server that did not understand the first hello has asked for what came then.
+            (Stage::Done, Some(Protocol::Tls)) => {
+                start.protocol == Protocol::Tls
+                    && piece.number == end.acknowledged
+                    && piece.is_sure()
+            }
+            (Stage::Done, Some(_)) => start.protocol == Protocol::Tls,
         }
     }
 
     /// Takes the numbers of a SYN or a SYN+ACK. Of several SYNs, the one that is answered begins
     /// the stream (RFC 9293 §3.10.7.4): others are of other connections, or feints.
-    fn synchronise(&mut self, way: Way, segment: &Segment<'_>) {
+    fn synchronise(&mut self, way: Way, segment: &Segment<'_>, ttl: u8) {
         let base = segment.sequence.wrapping_add(1);
         let end = self.flows[way.flow as usize].ends[way.end];
         if end.stage == Stage::New || end.base != base && end.may_begin_again() {
             let syn_bytes = u16::try_from(segment.data_length).unwrap_or(u16::MAX);
-            self.begin_again(way.flow, way.end, End { syn_bytes, ..End::begun(base) });
+            self.begin_again(way.flow, way.end, End { syn_bytes, ttl, ..End::begun(base) });
         }
         if segment.flags & flag::ACK == 0 {
             return;
@@ -284,7 +359,7 @@ impl Applications {
     fn begin_again(&mut self, flow: u32, end: usize, begun: End) {
         let known = &mut self.flows[flow as usize].ends[end];
         let old = *known;
-        *known = End { has_sent: old.has_sent, ..begun };
+        *known = End { ttl: if begun.ttl > 0 { begun.ttl } else { old.ttl }, ..begun };
         if let Stage::Collecting(buffer) = old.stage {
             self.buffers.give_back(buffer);
         }
@@ -293,18 +368,19 @@ impl Applications {
         }
     }
 
-    /// Adds a piece of a stream and its offset, and reads the stream if there is enough. `need`
-    /// counts for the first piece.
+    /// Adds a piece at an offset of a stream, and reads the stream if there is enough. `need` counts
+    /// for the first piece.
     fn collect(
         &mut self,
         way: Way,
-        (offset, data): (usize, &[u8]),
+        offset: usize,
+        piece: &Piece<'_>,
         need: usize,
         reports: &mut impl Reports,
     ) {
         let number = self.buffer(way, need);
         let buffer = self.buffers.get(number);
-        buffer.write(offset, data);
+        buffer.write(offset, piece.data, piece.is_sure());
         if buffer.bytes().len() < usize::from(buffer.need) {
             return;
         }
@@ -312,16 +388,21 @@ impl Applications {
             Step::Wait(need) if !buffer.is_full() => {
                 buffer.need = need.min(STREAM_BYTES_MAX) as u16;
             }
-            _ => self.stop(way),
+            _ => {
+                let known = start::find(buffer.bytes(), self.reader.protocols());
+                let is_doubtful = buffer.is_doubtful();
+                self.conclude(way, known, is_doubtful);
+            }
         }
     }
 
-    fn datagram(&mut self, way: Way, data: &[u8], reports: &mut impl Reports) {
-        if way.is_dns() {
+    fn datagram(&mut self, way: Way, ip: &Ip<'_>, reports: &mut impl Reports) {
+        let data = ip.payload.get(UDP_BYTES..).unwrap_or_default();
+        if way.is_dns() && !is_hello(data) {
             return self.reader.message(&way, data, reports);
         }
         if self.reader.has(Protocol::Tls) && dtls::is_handshake(data) {
-            return self.fragments(way, data);
+            return self.fragments(way, ip, data);
         }
         if !self.reader.has(Protocol::Quic) {
             return;
@@ -342,7 +423,7 @@ impl Applications {
     }
 
     /// Takes the fragments of a hello of DTLS.
-    fn fragments(&mut self, way: Way, data: &[u8]) {
+    fn fragments(&mut self, way: Way, ip: &Ip<'_>, data: &[u8]) {
         for fragment in dtls::fragments(data).filter(tls::is_of_hello).take(COALESCED_MAX) {
             if self.flows[way.flow as usize].ends[way.end].stage == Stage::Done {
                 return;
@@ -353,15 +434,28 @@ impl Applications {
             let sequence = fragment.sequence.to_be_bytes();
             if buffer.id().is_empty() {
                 buffer.set_id(&sequence);
-                buffer.write(0, &tls::header_of(&fragment));
+                buffer.write(0, &tls::header_of(&fragment), true);
             }
             if buffer.id() == sequence {
-                buffer.write(tls::MESSAGE_HEADER + fragment.offset as usize, fragment.data);
+                let offset = tls::MESSAGE_HEADER + fragment.offset as usize;
+                buffer.write(offset, fragment.data, true);
+                // The last one is cut where the first fragment of IP ends.
+                if let Some(part) = ip.fragment {
+                    let end = (offset + fragment.data.len()) as u32;
+                    let base = end.wrapping_sub(ip.payload.len() as u32);
+                    self.end(way).parts = Some((part.id, base));
+                }
             }
-            let step = self.reader.datagrams(&way, buffer.bytes());
-            if step == Step::Done || buffer.is_full() {
-                self.stop(way);
-            }
+            self.read_datagrams(way, number);
+        }
+    }
+
+    /// Reads the message of DTLS in a buffer.
+    fn read_datagrams(&mut self, way: Way, number: u16) {
+        let buffer = self.buffers.get(number);
+        let step = self.reader.datagrams(&way, buffer.bytes());
+        if step == Step::Done || buffer.is_full() {
+            self.stop(way);
         }
     }
 
@@ -390,7 +484,7 @@ impl Applications {
         if !is_same {
             buffer.set_id(header.destination_id);
         }
-        quic::pieces(frames, |offset, data| buffer.write(offset, data));
+        quic::pieces(frames, |offset, data| buffer.write(offset, data, true));
         if self.reader.hello(&way, buffer.bytes(), header.version) || buffer.is_full() {
             self.flows[way.flow as usize].packets = QUIC_PACKETS_MAX;
             self.stop(way);
@@ -406,7 +500,7 @@ impl Applications {
         let stream = way.flow * 2 + way.end as u32;
         let flows = &self.flows;
         let is_silent =
-            |stream: u32| !flows[stream as usize / 2].ends[1 - stream as usize % 2].has_sent;
+            |stream: u32| !flows[stream as usize / 2].ends[1 - stream as usize % 2].has_sent();
         let (number, lost) = self.buffers.take(stream, way.source(), is_silent);
         self.flows[way.flow as usize].ends[way.end].stage = Stage::Collecting(number);
         if let Some(lost) = lost {
@@ -424,4 +518,15 @@ impl Applications {
             self.buffers.give_back(buffer);
         }
     }
+}
+
+/// Whether a number of a stream is before another one, modulo 2^32.
+const fn is_before(number: u32, other: u32) -> bool {
+    number.wrapping_sub(other) >= 1 << 31
+}
+
+/// Whether a datagram is no message of DNS, whatever its port: a hello of DTLS or of QUIC.
+fn is_hello(data: &[u8]) -> bool {
+    let is_initial = |header: LongHeader<'_>| matches!(header.kind, Kind::Initial { .. });
+    dtls::is_handshake(data) || LongHeader::decode(data).is_some_and(is_initial)
 }

@@ -11,9 +11,9 @@ use panoptes_tables::HashKey;
 
 use super::passive_dns::{Exchange, PassiveDns};
 use super::pool::Pool;
-use super::settings::{ApplicationSettings, Protocol};
-use super::stream::Step;
-use super::{dns, http, quic, ssh, tls};
+use super::settings::{ApplicationSettings, Protocol, Protocols};
+use super::stream::{STREAM_BYTES_MAX, Step};
+use super::{dns, http, quic, ssh, start, tls};
 use crate::reports::Reports;
 
 /// The port of SSH: its owner is the server, even if the beginning of a connection was not seen.
@@ -38,7 +38,8 @@ pub(super) struct Way {
 
 impl Way {
     pub(super) fn new(flow: u32, direction: Direction, ip: &Ip<'_>, time_ns: i64) -> Self {
-        let (source, destination) = ports(ip.payload).unwrap_or_default();
+        let header = if ip.is_first_fragment() { ip.payload } else { &[] };
+        let (source, destination) = ports(header).unwrap_or_default();
         let is_from_source = direction == Direction::FromSource;
         let is_client = match (source == SSH, destination == SSH) {
             (true, false) => false,
@@ -104,6 +105,10 @@ impl Reader {
         }
     }
 
+    pub(super) const fn protocols(&self) -> Protocols {
+        self.settings.protocols
+    }
+
     pub(super) const fn has(&self, protocol: Protocol) -> bool {
         self.settings.protocols.has(protocol)
     }
@@ -111,6 +116,12 @@ impl Reader {
     /// The applications of a flow: that of its beginning, and that of later data.
     pub(super) fn get(&self, flow: u32) -> (Option<&Application>, Option<&Application>) {
         (self.pool.get(flow), self.later.get(flow))
+    }
+
+    /// Whether a hello of TLS is known.
+    pub(super) fn has_tls(&self, flow: u32) -> bool {
+        let all = [self.pool.get(flow), self.later.get(flow)];
+        all.into_iter().flatten().any(|one| matches!(one, Application::Tls(_)))
     }
 
     /// Forgets a flow.
@@ -130,17 +141,29 @@ impl Reader {
         }
     }
 
-    /// Reads the beginning of a TCP stream.
+    /// Reads the beginning of a TCP stream, or what comes behind the header of a proxy there.
     pub(super) fn read(&mut self, way: &Way, stream: &[u8], reports: &mut impl Reports) -> Step {
-        if way.is_dns() {
-            return match dns::of_stream(stream) {
+        if let Some(need) = start::missing(stream) {
+            return Step::Wait(need);
+        }
+        let at = start::find(stream, self.settings.protocols).map_or(0, |start| start.at);
+        match self.read_at_once(way, &stream[at..], reports) {
+            Step::Wait(need) => Step::Wait(at + need),
+            Step::Done => Step::Done,
+        }
+    }
+
+    fn read_at_once(&mut self, way: &Way, stream: &[u8], reports: &mut impl Reports) -> Step {
+        if way.is_dns() && self.has(Protocol::Dns) {
+            match dns::of_stream(stream) {
                 Ok(message) => {
                     self.take(way, &message, reports);
-                    Step::Done
+                    return Step::Done;
                 }
-                Err(step) if self.has(Protocol::Dns) => step,
-                Err(_) => Step::Done,
-            };
+                // No message is so long, and each other protocol begins so.
+                Err(Step::Wait(need)) if need > STREAM_BYTES_MAX => {}
+                Err(step) => return step,
+            }
         }
         let protocols = self.settings.protocols;
         if protocols.has(Protocol::Tls) && tls::is_record(stream) {

@@ -32,6 +32,11 @@ impl Protocols {
         self.0 & protocol as u8 != 0
     }
 
+    /// One of them, if it is one of them.
+    pub(crate) const fn only(self, protocol: Protocol) -> Self {
+        Self(self.0 & protocol as u8)
+    }
+
     /// Whether there is no protocol.
     pub const fn is_empty(self) -> bool {
         self.0 == 0

@@ -16,6 +16,11 @@ pub(super) fn may_be(stream: &[u8]) -> bool {
     stream[..length] == BEGINNING[..length]
 }
 
+/// Whether data are the beginning of a banner of a version that is in use.
+pub(super) fn is_banner(data: &[u8]) -> bool {
+    [&b"SSH-2.0-"[..], b"SSH-1.99-"].iter().any(|start| data.starts_with(start))
+}
+
 /// Takes the banner at the beginning of a client's or of a server's stream.
 pub(super) fn read(stream: &[u8], is_client: bool, application: &mut Application) -> Step {
     let mut ssh = match *application {

@@ -1,6 +1,7 @@
 //! The beginnings of streams whose pieces come in any order.
 //!
-//! A [`Buffer`] has the first bytes of a stream. Its pieces may overlap: what came first stays.
+//! A [`Buffer`] has the first bytes of a stream. Its pieces may overlap: what came first stays,
+//! unless only the later piece is sure.
 //! [`Buffers`] are as many as were made. If all are in use, one is given to another stream, and
 //! that is counted: first those of streams whose other end is silent, the oldest of them. So
 //! senders of forged packets take room from each other only. One source has a part of it at most.
@@ -32,6 +33,8 @@ pub(super) struct Buffer {
     bytes: [u8; STREAM_BYTES_MAX],
     /// A bit for each byte that is there.
     there: [u64; STREAM_BYTES_MAX / 64],
+    /// A bit for each byte that the receiver has taken, too, as far as that can be known.
+    sure: [u64; STREAM_BYTES_MAX / 64],
     /// How many bytes are there without a gap.
     length: u16,
     /// How many of them the reader waits for.
@@ -46,6 +49,7 @@ impl Buffer {
         Self {
             bytes: [0; STREAM_BYTES_MAX],
             there: [0; STREAM_BYTES_MAX / 64],
+            sure: [0; STREAM_BYTES_MAX / 64],
             length: 0,
             need: 0,
             id: [0; CONNECTION_ID_BYTES_MAX],
@@ -55,16 +59,20 @@ impl Buffer {
 
     fn clear(&mut self) {
         self.there.fill(0);
+        self.sure.fill(0);
         (self.length, self.need, self.id_length) = (0, 0, 0);
     }
 
-    /// Adds what is at an offset of the stream, as far as there is room.
-    pub(super) fn write(&mut self, offset: usize, data: &[u8]) {
+    /// Adds what is at an offset of the stream, as far as there is room. What is sure replaces what
+    /// is not.
+    pub(super) fn write(&mut self, offset: usize, data: &[u8], is_sure: bool) {
         let room = STREAM_BYTES_MAX.saturating_sub(offset);
         for (at, &byte) in (offset..).zip(data.iter().take(room)) {
-            let (word, bit) = (&mut self.there[at / 64], 1 << (at % 64));
-            if *word & bit == 0 {
-                *word |= bit;
+            let (word, bit) = (at / 64, 1 << (at % 64));
+            let known = if is_sure { &mut self.sure } else { &mut self.there };
+            if known[word] & bit == 0 {
+                known[word] |= bit;
+                self.there[word] |= bit;
                 self.bytes[at] = byte;
             }
         }
@@ -82,6 +90,16 @@ impl Buffer {
     /// The stream up to its first gap.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.length)]
+    }
+
+    /// Whether its first byte may be none of the stream.
+    pub(super) const fn has_doubtful_start(&self) -> bool {
+        self.length > 0 && self.sure[0] & 1 == 0
+    }
+
+    /// Whether a part of it may be none of the stream.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.there != self.sure
     }
 
     /// Whether more of the stream can be kept.
@@ -189,6 +207,10 @@ impl Buffers {
         self.free.push(number);
     }
 
+    pub(super) fn peek(&self, number: u16) -> &Buffer {
+        &self.all[usize::from(number)]
+    }
+
     pub(super) fn get(&mut self, number: u16) -> &mut Buffer {
         &mut self.all[usize::from(number)]
     }
@@ -208,7 +230,7 @@ mod tests {
             let (mut buffer, mut model) = (Buffer::new(), vec![None; STREAM_BYTES_MAX]);
             for (number, (offset, length)) in pieces.into_iter().enumerate() {
                 let data = vec![number as u8; length];
-                buffer.write(offset, &data);
+                buffer.write(offset, &data, true);
                 for at in (offset..offset + length).filter(|at| *at < STREAM_BYTES_MAX) {
                     model[at].get_or_insert(number as u8);
                 }
@@ -232,7 +254,7 @@ mod tests {
     fn the_buffer_that_was_taken_first_is_reclaimed() {
         let mut buffers = full(|_| true);
         buffers.give_back(0);
-        buffers.get(1).write(0, b"old");
+        buffers.get(1).write(0, b"old", true);
         assert_eq!(buffers.take(7000, 7000, |_| true), (0, None), "the free one");
         assert_eq!(buffers.take(7001, 7001, |_| true), (1, Some(1)));
         assert_eq!(buffers.get(1).bytes(), b"");

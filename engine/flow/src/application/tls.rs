@@ -15,8 +15,9 @@ const RECORD_HEADER: usize = 5;
 pub(super) const MESSAGE_HEADER: usize = 4;
 /// The longest record (RFC 5246 §6.2.3).
 const RECORD_BYTES_MAX: usize = (1 << 14) + 2048;
-/// The most records that one hello is put together from.
-const RECORDS_MAX: usize = 64;
+/// The most records that one hello is put together from: as many as a stream's beginning has room
+/// for.
+const RECORDS_MAX: usize = STREAM_BYTES_MAX / (RECORD_HEADER + 1);
 
 /// A hello without the headers of its records.
 struct Message {
@@ -78,13 +79,23 @@ pub(super) fn read_datagrams(message: &[u8], application: &mut Application) -> S
     take(message, Transport::Dtls, application, step)
 }
 
-/// Whether a later segment begins a hello: that of a connection which began without TLS
-/// (`STARTTLS`, `CONNECT`).
-pub(super) fn begins_hello(data: &[u8]) -> bool {
-    let [HANDSHAKE, 3, 0..=4, high, low, CLIENT_HELLO | SERVER_HELLO, 0, ..] = *data else {
-        return false;
+/// Whether data are the beginning of a hello, as far as they go. The second byte of a record's
+/// version has no meaning (RFC 8446 §5.1).
+pub(super) fn may_begin_hello(data: &[u8]) -> bool {
+    let length = match *data {
+        [HANDSHAKE] | [HANDSHAKE, 3] | [HANDSHAKE, 3, _] | [HANDSHAKE, 3, _, _] => return true,
+        [HANDSHAKE, 3, _, high, low, ..] => usize::from(u16::from_be_bytes([high, low])),
+        _ => return false,
     };
-    (MESSAGE_HEADER..=RECORD_BYTES_MAX).contains(&usize::from(u16::from_be_bytes([high, low])))
+    if !(1..=RECORD_BYTES_MAX).contains(&length) {
+        return false;
+    }
+    // What the first record has of the message: type, length, version.
+    let message = &data[RECORD_HEADER..];
+    let at = |at: usize| message.get(at).copied().filter(|_| at < length);
+    at(0).is_none_or(|kind| matches!(kind, CLIENT_HELLO | SERVER_HELLO))
+        && at(1).is_none_or(|high| high == 0)
+        && at(4).is_none_or(|major| major == 3)
 }
 
 /// Puts the first message together.
@@ -92,11 +103,11 @@ fn collect(stream: &[u8], message: &mut Message) -> Step {
     let mut rest = stream;
     let at = |rest: &[u8]| stream.len() - rest.len();
     for _ in 0..RECORDS_MAX {
-        let Some((&[kind, major, minor, high, low], body)) = rest.split_first_chunk() else {
+        let Some((&[kind, major, _, high, low], body)) = rest.split_first_chunk() else {
             return Step::Wait(at(rest) + RECORD_HEADER);
         };
         let length = usize::from(u16::from_be_bytes([high, low]));
-        if kind != HANDSHAKE || major != 3 || minor > 4 || length > RECORD_BYTES_MAX {
+        if kind != HANDSHAKE || major != 3 || length > RECORD_BYTES_MAX {
             return Step::Done;
         }
         let before = message.length;
@@ -124,6 +135,8 @@ fn take(message: &[u8], transport: Transport, application: &mut Application, ste
     match message.first() {
         None => return step,
         Some(&CLIENT_HELLO) => match hello(message, transport) {
+            // A server may ask for another hello, which has the same name (RFC 8446 §4.1.2).
+            Some(hello) if tls.client.is_some_and(|old| is_again(&old, &hello)) => {}
             Some(hello) => tls.client = Some(hello),
             None => return step,
         },
@@ -141,6 +154,11 @@ fn take(message: &[u8], transport: Transport, application: &mut Application, ste
     }
     *application = Application::Tls(tls);
     step
+}
+
+/// Whether a whole hello comes once more.
+fn is_again(old: &Hello, new: &Hello) -> bool {
+    old.ja4.is_some() && old.server_name == new.server_name
 }
 
 /// What a client's hello says, as far as it is there.

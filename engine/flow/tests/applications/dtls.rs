@@ -101,3 +101,32 @@ fn encrypted_records_are_none() {
     encrypted[4] = 1;
     assert_eq!(hello(&[encrypted]), None);
 }
+
+/// Anybody may use the ports of DNS for something else.
+#[test]
+fn the_ports_of_dns_hide_nothing() {
+    let body = body();
+    for port in [53, 5353, 5355] {
+        let mut wire = Wire::new(4);
+        wire.datagram([40_000, port], &datagram(0, body.len(), &[(0, &body)]));
+        let found = wire.only();
+        assert!(matches!(found, Application::Tls(_)), "port {port}: {found:?}");
+    }
+}
+
+#[test]
+fn fragments_of_ip_are_read() {
+    let body = body();
+    let whole = datagram(0, body.len(), &[(0, &body)]);
+    let expected = hello(std::slice::from_ref(&whole));
+    for bytes in [64, 104, 400] {
+        let mut wire = Wire::new(4);
+        wire.datagram_in_fragments(&whole, bytes);
+        let found = wire.finish();
+        let client = found.iter().find_map(|one| match one {
+            Application::Tls(tls) => tls.client,
+            _ => None,
+        });
+        assert_eq!(client, expected, "{bytes}");
+    }
+}

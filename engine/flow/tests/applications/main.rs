@@ -2,6 +2,7 @@
 
 mod dns;
 mod dtls;
+mod feints;
 mod passive_dns;
 mod quic;
 #[path = "../../../../decoders/tests/application/recorded.rs"]

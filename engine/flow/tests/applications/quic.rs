@@ -83,6 +83,18 @@ fn packets_of_the_rfcs_are_decrypted() {
     }
 }
 
+/// Anybody may use the ports of DNS for something else.
+#[test]
+fn the_ports_of_dns_hide_nothing() {
+    for (name, packet) in packets() {
+        for port in [53, 5353, 5355] {
+            let mut wire = Wire::new(4);
+            wire.datagram([40_000, port], &packet);
+            assert!(wire.quic().client.is_some(), "{name}, port {port}");
+        }
+    }
+}
+
 #[test]
 fn packets_that_are_changed_are_none() {
     for (name, packet) in packets() {

@@ -191,3 +191,174 @@ fn a_hello_far_behind_the_beginning_is_not_searched() {
     wire.segment(1, true, (number, 0), flag::ACK, &hello);
     assert_eq!(wire.only(), Application::Unknown);
 }
+
+/// A header of HAProxy's PROXY protocol of version 2, of IPv4.
+fn proxy_2() -> Vec<u8> {
+    let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec();
+    header.extend([10, 0, 0, 1, 10, 0, 0, 2, 0x9c, 0x40, 1, 0xbb]);
+    header
+}
+
+/// What proxies and clients put before a hello or a request, in the same segment or in one of its
+/// own, cut anywhere.
+#[test]
+fn headers_before_a_beginning_are_passed() {
+    let hello = data("curl");
+    let (proxy_2, socks_name) = (proxy_2(), b"\x05\x01\0\x03\x01a\0\x50");
+    let headers: [&[u8]; 10] = [
+        b"PROXY TCP4 10.0.0.1 10.0.0.2 40000 443\r\n",
+        b"PROXY TCP6 2001:db8::1 2001:db8::2 40000 443\r\n",
+        b"PROXY UNKNOWN\r\n",
+        &proxy_2,
+        b"\r\n",
+        b"\r\n\r\n",
+        b"\n",
+        b"\x05\x01\0\x05\x01\0\x01\x0a\0\0\x01\0\x50",
+        b"\x04\x01\0\x50\0\0\0\x01me\0a.example\0",
+        socks_name,
+    ];
+    for header in headers {
+        for real in [&hello[..], REQUEST] {
+            let all = [header, real].concat();
+            let mut cuts: Vec<_> = [1, 2, 3, 5].iter().map(|more| header.len() + more).collect();
+            cuts.extend([all.len(), header.len()]);
+            if matches!(header[0], b'P' | b'\r' | b'\n') {
+                cuts.extend(1..header.len());
+            }
+            for cut in cuts {
+                let mut wire = Wire::new(4);
+                wire.segment(1, true, (CLIENT, 0), flag::SYN, b"");
+                for (at, data) in [(0, &all[..cut]), (cut, &all[cut..])] {
+                    wire.segment(1, true, (CLIENT + 1 + at as u32, 0), flag::ACK, data);
+                }
+                let what = format!("{} cut at {cut}", header.escape_ascii());
+                match wire.only() {
+                    Application::Tls(tls) => {
+                        let client = tls.client.expect(&what);
+                        assert_eq!(client.server_name.bytes(), b"www.flow.example", "{what}");
+                        assert!(client.ja4.is_some(), "{what}");
+                    }
+                    Application::Http(http) => {
+                        assert_eq!(http.target.bytes(), b"/secret", "{what}");
+                        assert_eq!(http.host.expect(&what).bytes(), b"www.example.org", "{what}");
+                    }
+                    found => panic!("{what}: {found:?}"),
+                }
+            }
+        }
+    }
+}
+
+/// Clients may send the hello without waiting for an answer: with the request of MySQL, in a packet
+/// of TDS, with `CONNECT`.
+#[test]
+fn a_hello_is_in_the_segment_of_what_is_before_it() {
+    let hello = data("curl");
+    let mut mysql = b" \0\0\x01\x85\xae\xff\x19".to_vec();
+    mysql.resize(36, 0);
+    let length = (hello.len() as u16 + 8).to_be_bytes();
+    let tds = [&[0x12, 1][..], &length, &[0, 0, 1, 0]].concat();
+    let connect = b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n".to_vec();
+    let postgres = b"\0\0\0\x08\x04\xd2\x16\x2f".to_vec();
+    let smtp = b"EHLO a\r\nSTARTTLS\r\n".to_vec();
+    for header in [mysql, tds, connect, postgres, smtp] {
+        let mut wire = Wire::new(4);
+        let all = [&header[..], &hello].concat();
+        wire.segment(1, true, (CLIENT + 1, 0), flag::ACK, &all);
+        let found = wire.finish_with_later();
+        let has_hello = found.iter().any(|(first, later)| {
+            [first, later].into_iter().any(|one| match one {
+                Application::Tls(tls) => tls.client.is_some_and(|client| client.ja4.is_some()),
+                _ => false,
+            })
+        });
+        assert!(has_hello, "{}: {found:?}", header.escape_ascii());
+    }
+}
+
+/// What comes behind the answers of a proxy, and a first byte of it that comes alone.
+#[test]
+fn requests_and_banners_behind_a_proxy_are_read() {
+    let hello = data("curl");
+    let socks: [&[u8]; 2] = [&[5, 1, 0], b"\x05\x01\0\x01\x0a\0\0\x01\0\x50"];
+    let real: [&[u8]; 3] = [&hello, REQUEST, b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n"];
+    for real in real {
+        for cut in [1, 2, real.len()] {
+            if real[0] == b'S' && cut < real.len() {
+                continue;
+            }
+            let mut wire = Wire::new(4);
+            let mut number = CLIENT + 1;
+            for text in socks.into_iter().chain([&real[..cut], &real[cut..]]) {
+                wire.segment(1, true, (number, 0), flag::ACK, text);
+                number += text.len() as u32;
+            }
+            let found = wire.only();
+            let is_right = match found {
+                Application::Tls(tls) => tls.client.is_some_and(|client| client.ja4.is_some()),
+                Application::Http(http) => http.host.is_some(),
+                Application::Ssh(ssh) => ssh.client.bytes().starts_with(b"SSH-2.0-OpenSSH"),
+                _ => false,
+            };
+            assert!(is_right, "{}, cut at {cut}: {found:?}", real[..4].escape_ascii());
+        }
+    }
+}
+
+/// Text that somebody sends may have such lines.
+#[test]
+fn a_request_in_a_text_is_none() {
+    for text in ["An example:\r\n", "220 a\r\n250 b\r\n"] {
+        let mut wire = Wire::new(4);
+        let all = [text.as_bytes(), REQUEST].concat();
+        wire.segment(1, true, (CLIENT + 1, 0), flag::ACK, &all);
+        assert_eq!(wire.only(), Application::Unknown);
+    }
+}
+
+/// Anybody may use the ports of DNS for something else.
+#[test]
+fn the_ports_of_dns_hide_nothing() {
+    let hello = data("curl");
+    for port in [53, 5353, 5355] {
+        for real in [&hello[..], REQUEST, b"SSH-2.0-OpenSSH_9.2p1\r\n"] {
+            for cut in [1, 2, 10, real.len()] {
+                let mut wire = Wire::new(4);
+                wire.segment_to(port, CLIENT, &real[..cut]);
+                wire.segment_to(port, CLIENT + cut as u32, &real[cut..]);
+                let found = wire.only();
+                assert_ne!(found, Application::Unknown, "port {port}, cut at {cut}");
+            }
+        }
+    }
+}
+
+/// The second byte of a record's version has no meaning (RFC 8446 §5.1).
+#[test]
+fn versions_of_records_hide_nothing() {
+    let hello = data("curl");
+    for minor in [0, 5, 0xff] {
+        let mut other = hello.clone();
+        other[2] = minor;
+        let mut wire = Wire::new(4);
+        wire.segment(1, true, (CLIENT + 1, 0), flag::ACK, &other);
+        assert!(wire.tls().client.is_some_and(|client| client.ja4.is_some()), "{minor}");
+    }
+}
+
+/// OpenSSL accepts records of any length.
+#[test]
+fn a_hello_in_records_of_a_byte_is_put_together() {
+    let hello = data("curl");
+    let name = b"www.flow.example";
+    let end = hello.windows(name.len()).position(|bytes| bytes == name).expect("its name") + 16;
+    let records: Vec<u8> =
+        hello[5..].iter().flat_map(|byte| [22, 3, 1, 0, 1, *byte]).take(end * 6 + 60).collect();
+    let mut wire = Wire::new(4);
+    for (number, part) in records.chunks(1400).enumerate() {
+        let at = CLIENT + 1 + 1400 * number as u32;
+        wire.segment(1, true, (at, 0), flag::ACK, part);
+    }
+    let client = wire.tls().client.expect("a hello");
+    assert_eq!(client.server_name.bytes(), name);
+}

@@ -97,6 +97,19 @@ fn a_stream_whose_syn_was_not_seen_begins_with_its_first_data() {
     assert_eq!(wire.tls(), whole(&hello));
 }
 
+/// Their order is that of the packet, as senders have it.
+#[test]
+fn fragments_behind_the_first_one_are_read() {
+    let hello = long_hello();
+    for bytes in [24, 64, 1400] {
+        let mut wire = Wire::new(8);
+        wire.in_fragments(BEGIN, &hello[..1000], bytes);
+        wire.in_fragments(BEGIN.wrapping_add(1000), &hello[1000..], bytes);
+        let found = wire.finish();
+        assert!(found.contains(&Application::Tls(whole(&hello))), "{bytes}: {found:?}");
+    }
+}
+
 #[test]
 fn a_new_connection_with_the_same_ports_begins_anew() {
     let hello = data("curl");
