@@ -40,4 +40,5 @@ mod watched;
 
 mod program;
 
+pub use flow::argus_conf_remarks;
 pub use program::run;

@@ -24,8 +24,9 @@ mod seeds;
 
 /// Executions of each target in `cargo xtask test`.
 const SMOKE_EXECUTIONS: u64 = 1000;
-/// Maximum time for the executions of one target: far more than any needs.
+/// Maximum time for the executions of one target, and for each of many: far more than any needs.
 const EXECUTIONS_MAX: Duration = Duration::from_mins(5);
+const EXECUTION_MAX: Duration = Duration::from_millis(5);
 /// A file in the corpus that shows that the seeds were extracted; it has the kernel's release.
 const SEEDS_MARK: &str = ".seeds";
 /// Number of lines shown of a failed target's output.
@@ -255,7 +256,9 @@ impl Run<'_> {
         let began = Instant::now();
         program.arg(self.executions.to_string()).args([&made.join(self.target), &input]);
         program.stdin(Stdio::null()).stdout(file.try_clone().map_err(wrong)?).stderr(file);
-        let status = wait(program)
+        let executions = u32::try_from(self.executions).unwrap_or(u32::MAX);
+        let most = EXECUTIONS_MAX.max(EXECUTION_MAX.saturating_mul(executions));
+        let status = wait(program, most)
             .map_err(|e| format!("cannot run the fuzz target {}: {e}", self.target))?;
         let text = std::fs::read(&log).map_err(wrong)?;
         let text = String::from_utf8_lossy(&text);
@@ -267,7 +270,7 @@ impl Run<'_> {
                 return Ok(None);
             }
             Some(status) => format!("it ended with {status}"),
-            None => format!("it did not end in {EXECUTIONS_MAX:?}"),
+            None => format!("it did not end in {most:?}"),
         };
         let kept = keep(&input)?.map_or("none".to_owned(), |path| path.display().to_string());
         let target = self.target;
@@ -276,9 +279,9 @@ impl Run<'_> {
 }
 
 /// Waits for a program for a limited time: `None` if it was killed.
-fn wait(command: &mut Command) -> std::io::Result<Option<ExitStatus>> {
+fn wait(command: &mut Command, most: Duration) -> std::io::Result<Option<ExitStatus>> {
     let mut child = command.spawn()?;
-    let status = processes::wait(&mut child, EXECUTIONS_MAX)?;
+    let status = processes::wait(&mut child, most)?;
     if status.is_none() {
         child.kill()?;
         bounded::wait(&mut child)?;

@@ -76,6 +76,18 @@ pub(super) fn read(path: &str, request: &mut Request) -> Result<(), Failure> {
     Err(Failure::new(Exit::Configuration, last))
 }
 
+/// The mistakes of an `argus.conf` and then its warnings, each with its line, from 1 on. Names of
+/// hosts are looked up.
+pub fn argus_conf_remarks(text: &str) -> Vec<(usize, String)> {
+    let mut request = Request::default();
+    let mut remarks = apply(text, &mut request);
+    remarks.extend(request.warnings.iter().filter_map(|warning| {
+        let (line, text) = warning.split_once(": ")?;
+        Some((line.parse().ok()?, text.to_owned()))
+    }));
+    remarks
+}
+
 /// Applies a configuration; the mistakes, with their lines. Warnings of the request begin with the
 /// line, too.
 fn apply(text: &str, request: &mut Request) -> Vec<(usize, String)> {

@@ -57,6 +57,7 @@ use sd_notify::NotifyState;
 
 use self::auditor::{Auditor, Missing, management};
 use self::captures::{Captures, Reader};
+pub use self::configuration::argus_conf_remarks;
 use self::filter::{ETHERNET, PacketFilters};
 use self::links::UnreadLinks;
 pub(crate) use self::needs::Needs;

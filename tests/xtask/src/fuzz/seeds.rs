@@ -37,6 +37,8 @@ pub(super) fn make(fuzz: &Path) -> Result<PathBuf, String> {
     seeds.packet_filter()?;
     seeds.exports()?;
     seeds.mirrors()?;
+    seeds.configurations(fuzz)?;
+    seeds.clients()?;
     for (name, data) in recorded::all() {
         seeds.write("application", &name, &[&data])?;
         // Of a stream and of a datagram, on the port of DNS or another one; and as frames.
@@ -297,6 +299,58 @@ impl Seeds {
         for (kind, name, header) in kinds {
             let length = (header.len() + frame.len()) as u8;
             self.write("mirror", name, &[&[kind, 0, length], header, &frame])?;
+        }
+        Ok(())
+    }
+
+    /// The sections of the example of `panoptes run`, and that of `panoptes flow` with all of its
+    /// variables.
+    fn configurations(&self, fuzz: &Path) -> Result<(), String> {
+        let text = |path: &str| -> Result<String, String> {
+            let bytes = cache::read(&fuzz.join("..").join(path))?;
+            String::from_utf8(bytes).map_err(|e| format!("{path}: {e}"))
+        };
+        let example = text("engine/panoptes/panoptes.yaml")?;
+        let mut sections = vec![String::new()];
+        for line in example.lines().filter(|line| !line.trim_start().starts_with('#')) {
+            let is_key = line.starts_with(|letter: char| letter.is_ascii_lowercase());
+            match sections.last_mut().filter(|_| !is_key) {
+                Some(section) => section.extend([line, "\n"]),
+                None => sections.push(format!("{line}\n")),
+            }
+        }
+        for (number, section) in sections.iter().enumerate() {
+            self.write("configuration", &format!("{number}.yaml"), &[&[0], section.as_bytes()])?;
+        }
+        let variables = text("packaging/flow/argus.conf")?.replace("#ARGUS_", "ARGUS_");
+        self.write("argus_conf", "variables", &[variables.as_bytes()])?;
+        for (number, line) in variables.lines().enumerate() {
+            if line.starts_with("ARGUS_") {
+                self.write("argus_conf", &number.to_string(), &[line.as_bytes()])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Conversations of clients: segments behind the time before each, and their lengths.
+    fn clients(&self) -> Result<(), String> {
+        let long = "port 1 or ".repeat(20);
+        let conversations: [(&str, &[&str]); 8] = [
+            ("plain", &["START: "]),
+            ("filter", &["FILTER: tcp and port 80", "START: "]),
+            ("together", &["FILTER: man or (udp)\0START: ", "DONE: "]),
+            ("pieces", &["FIL", "TER: tcp", "STA", "RT: "]),
+            ("mistake", &["FILTER: tcp and (", "START: "]),
+            ("several", &["MODEL: a", "PROJECT: b", "FILE: c", "FILTER: ip", "START: ", "START: "]),
+            ("long", &["FILTER: ", &long, "\0START: "]),
+            ("again", &["FILTER: tcp\0FILTER: udp\0\0FILTER: \0START: START: "]),
+        ];
+        for (name, segments) in conversations {
+            let bytes: Vec<u8> = segments
+                .iter()
+                .flat_map(|text| [&[1, text.len() as u8], text.as_bytes()].concat())
+                .collect();
+            self.write("clients", name, &[&bytes])?;
         }
         Ok(())
     }
