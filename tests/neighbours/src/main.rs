@@ -11,10 +11,13 @@
 //!
 //! Not here: real programs; scenarios in live guests have those (`cargo xtask scenarios`).
 //!
+//! With `--flow`, it measures the sensor of flows instead ([`flow`]).
+//!
 //! Start reading at [`phase`]; [`attacks`] has a row for each attack.
 #![forbid(unsafe_code)]
 
 mod attacks;
+mod flow;
 mod hostile;
 mod machines;
 mod many;
@@ -60,9 +63,17 @@ struct Options {
     #[arg(long, value_name = "N", default_value_t = 8)]
     #[arg(value_parser = value_parser!(u16).range(1..=1024))]
     systems: u16,
-    /// Instead watch that many ordinary systems alone, for so many minutes
+    /// Instead watch that many ordinary systems alone, for so many minutes; with --flow, the
+    /// minutes of each run (10)
     #[arg(long, value_name = "N", conflicts_with_all = ["attacks", "seconds", "every", "json"])]
     minutes: Option<f64>,
+    /// Instead audit the flows of a neighbour, alone and beside everything hostile (root)
+    #[arg(long, conflicts_with_all = ["attacks", "seconds", "every", "json", "systems", "cores"])]
+    flow: bool,
+    /// With --flow: packets of hostile senders a second
+    #[arg(long, value_name = "N", default_value_t = 10_000, requires = "flow")]
+    #[arg(value_parser = value_parser!(u32).range(1..=1_000_000))]
+    rate: u32,
     /// The cores to scan on, as `service.cores`
     #[arg(long, value_name = "CORES", default_value = "auto")]
     cores: String,
@@ -88,6 +99,9 @@ fn main() -> ExitCode {
     }
 }
 
+/// How long each run of `--flow` lasts.
+const FLOW: Duration = Duration::from_mins(10);
+
 /// Runs everything; returns whether all bounds hold.
 fn run(options: &Options) -> Result<bool, String> {
     if options.list {
@@ -107,9 +121,17 @@ fn run(options: &Options) -> Result<bool, String> {
         temporary = tempfile::tempdir().map_err(wrong)?;
         temporary.path().to_owned()
     };
+    let minutes = options.minutes.map(|minutes| Duration::from_secs_f64(minutes.max(0.1) * 60.0));
+    if options.flow {
+        return flow::measure(&flow::Plan {
+            program: &options.program,
+            folder: &folder,
+            time: minutes.unwrap_or(FLOW),
+            rate: options.rate,
+        });
+    }
     let sbom = folder.join("sbom.json");
     std::fs::write(&sbom, machines::sbom().to_string()).map_err(wrong)?;
-    let minutes = options.minutes.map(|minutes| Duration::from_secs_f64(minutes.max(0.1) * 60.0));
     let plan = Plan {
         program: &options.program,
         folder: &folder,

@@ -1,4 +1,5 @@
-//! `cargo xtask neighbours`: what a hostile system costs the others.
+//! `cargo xtask neighbours`: what a hostile system costs the others. With `--flow`: what hostile
+//! senders cost a sensor of flows.
 //!
 //! The measure itself is the program of `tests/neighbours`, which needs crates that the other
 //! commands can do without.
@@ -9,7 +10,8 @@ use crate::{cargo, program};
 
 /// Watches synthetic systems beside a hostile one, and prints what it costs them
 ///
-/// `--help` lists the options: attacks, seconds, number of systems, JSON.
+/// `--help` lists the options: attacks, seconds, number of systems, JSON. With --flow, audits the
+/// flows of a neighbour beside everything hostile.
 #[derive(Args, Debug)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Options {
