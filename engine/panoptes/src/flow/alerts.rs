@@ -52,7 +52,7 @@ impl AlertOutput {
     }
 
     /// Returns what is to be reported. `now_ns` never goes back.
-    pub(super) fn look(&mut self, now_ns: u64) -> Option<Loss> {
+    pub(super) fn look(&mut self, now_ns: Option<u64>) -> Option<Loss> {
         self.output.look(now_ns, &self.messages)
     }
 

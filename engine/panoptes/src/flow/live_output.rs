@@ -74,8 +74,8 @@ impl LiveOutput {
     }
 
     /// Returns what is to be reported: at once that it fails, and each minute what it loses.
-    /// `now_ns` never goes back.
-    pub(super) fn look(&mut self, now_ns: u64, messages: &Messages) -> Option<Loss> {
+    /// `now_ns` never goes back; `None` is the end, when all losses are due.
+    pub(super) fn look(&mut self, now_ns: Option<u64>, messages: &Messages) -> Option<Loss> {
         let health = self.background.health();
         (self.lost, self.has_ended) = (health.lost, health.has_ended);
         let was_failing = std::mem::replace(&mut self.is_failing, health.failure.is_some());
@@ -89,10 +89,11 @@ impl LiveOutput {
             messages.warning(format_args!("{name} accepts records again; {lost} were lost"));
         }
         let new = self.lost.saturating_sub(self.reported);
-        if new == 0 || now_ns < self.next_report_ns {
+        if new == 0 || now_ns.is_some_and(|now_ns| now_ns < self.next_report_ns) {
             return None;
         }
-        (self.reported, self.next_report_ns) = (self.lost, now_ns + LOSSES_NS);
+        self.reported = self.lost;
+        self.next_report_ns = now_ns.map_or(u64::MAX, |now_ns| now_ns + LOSSES_NS);
         let reason = "the output could not accept records in time";
         messages.warning(format_args!("{}: {new} records were lost: {reason}", self.name));
         Some(self.loss(reason.to_owned(), Some(new)))

@@ -215,8 +215,8 @@ impl Open {
         self.is_failing = result.is_err();
     }
 
-    /// Looks at an output of live packets; returns what is to be reported of it.
-    pub(super) fn look(&mut self, now_ns: u64, messages: &Messages) -> Option<Loss> {
+    /// Looks at an output of live packets; returns what is to be reported of it. `None` is the end.
+    pub(super) fn look(&mut self, now_ns: Option<u64>, messages: &Messages) -> Option<Loss> {
         let live = self.live()?;
         let loss = live.look(now_ns, messages);
         self.has_ended = live.has_ended();

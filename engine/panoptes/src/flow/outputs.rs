@@ -170,12 +170,12 @@ impl Outputs {
             service.step(now_ns);
         }
         if checks {
-            self.report_losses(now_ns);
+            self.report_losses(Some(now_ns));
         }
     }
 
-    /// Reports the outputs that fail, and what they lose.
-    fn report_losses(&mut self, now_ns: u64) {
+    /// Reports the outputs that fail, and what they lose; `None` is the end.
+    fn report_losses(&mut self, now_ns: Option<u64>) {
         for at in 0..self.all.len() {
             let loss = self.all[at].look(now_ns, &self.trouble.messages);
             if let Some(loss) = loss {
@@ -186,7 +186,7 @@ impl Outputs {
         if let Some(loss) = alerts {
             self.report_loss(&loss);
         }
-        self.report_loss_of_queue(Some(now_ns));
+        self.report_loss_of_queue(now_ns);
         let Some(clients) = &self.clients else { return };
         let (events, lost) = clients.news();
         for event in events {
@@ -282,6 +282,11 @@ impl Outputs {
 
     /// Writes the last management record and everything that waits.
     pub(super) fn finish(mut self, interim: &Interim) -> Result<Exit, Failure> {
+        if self.trouble.is_live {
+            // Outputs that still accept records have each loss so far.
+            self.all.iter_mut().for_each(|open| open.step(false, &mut self.trouble));
+            self.report_losses(None);
+        }
         self.report_state(Cause::Stop, interim);
         // What fails now ends the program with an error, in any case.
         self.trouble.is_live = false;

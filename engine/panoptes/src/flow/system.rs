@@ -194,7 +194,7 @@ impl WatchedSystem {
     }
 
     /// Returns what is to be reported of the output of alerts.
-    pub(super) fn look(&self, now_ns: u64) -> Option<Loss> {
+    pub(super) fn look(&self, now_ns: Option<u64>) -> Option<Loss> {
         locked(&self.own.as_ref()?.alerts).look(now_ns)
     }
 

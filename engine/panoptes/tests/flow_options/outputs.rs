@@ -4,7 +4,10 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use nix::sys::signal::Signal;
 use panoptes_bounded as bounded;
+use panoptes_traffic::{BEGIN_NS, Between, Capture, Udp};
+use serde_json::Value;
 
 use crate::live::{Live, connection};
 use crate::network::{LEFT, RIGHT, enter, send_all};
@@ -172,4 +175,58 @@ fn option_w_reports_a_file_that_cannot_be_written() {
     let mut command = Sensor::Panoptes.with(&["-r", &capture, "-w", &missing]);
     let ended = Running::start(&mut command).ended();
     assert_eq!(ended.status.code(), Some(74), "{}", ended.messages);
+}
+
+/// Flows of one packet each.
+fn single_packets(numbers: std::ops::Range<u16>) -> Capture {
+    let udp = |number| Udp::one_way(Between::v4(1 + number, [5000, 6000]), BEGIN_NS, &[100]);
+    numbers.fold(Capture::new(1), |capture, number| capture.with(&udp(number)))
+}
+
+/// The sum of what `records_dropped` has of standard output.
+fn dropped_in_records(path: &Path) -> u64 {
+    let text = std::fs::read_to_string(path).expect("records");
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let details = lines.map(|line| line["activity_data"]["system_activity_details"].clone());
+    let own = details.filter(|details| details["output"] == "standard output");
+    own.filter_map(|details| details["dropped"].as_u64()).sum()
+}
+
+#[test]
+fn all_that_an_output_has_lost_is_in_records_at_the_end() {
+    if !enter(1) {
+        return;
+    }
+    let folder = Folder::new();
+    let records = folder.path("records");
+    // Most flows are reported early: there is room for a hundred.
+    let mut command = Sensor::Panoptes.with(&["--flows", "100", "-i", RIGHT[0], "-w"]);
+    command.arg(format!("json:{}", records.display())).args(["man", "-w", "json:-"]);
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let running = Running::spawn(command.stdin(Stdio::null()).stdout(writer));
+    drop(command);
+    running.wait_for("right0: auditing");
+    let lost = "records were lost: the output could not accept records in time";
+    let mut sent = 0;
+    while !running.messages().contains(lost) {
+        send_all(LEFT[0], &single_packets(sent..sent + 1000));
+        sent += 1000;
+        running.settle();
+    }
+    // These are lost in the minute after the first report.
+    send_all(LEFT[0], &single_packets(sent..sent + 1000));
+    running.settle();
+    let reading = std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        bounded::reader(reader).read_to_end(&mut bytes).map(|_| bytes.split(|b| *b == 10).count())
+    });
+    running.settle();
+    let ended = running.end(Signal::SIGTERM);
+    assert_eq!(ended.status.code(), Some(74), "{}", ended.messages);
+    let total = ended.messages.lines().find_map(|line| {
+        let (before, _) = line.split_once(" records could not be written to standard output")?;
+        before.rsplit(' ').next()?.parse().ok()
+    });
+    assert_eq!(Some(dropped_in_records(&records)), total, "{}", ended.messages);
+    assert!(bounded::join(reading).expect("a reader").expect("read") > 1000);
 }
