@@ -7,10 +7,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::event::PollFlags;
-use rustix::io::{Errno, ioctl_fionbio};
+use rustix::io::Errno;
 use rustix::net::sockopt::{
-    set_socket_keepalive, set_socket_send_buffer_size, set_tcp_keepcnt, set_tcp_keepidle,
-    set_tcp_keepintvl, set_tcp_nodelay, set_tcp_user_timeout, socket_error,
+    set_ip_multicast_ttl, set_socket_keepalive, set_socket_send_buffer_size, set_tcp_keepcnt,
+    set_tcp_keepidle, set_tcp_keepintvl, set_tcp_nodelay, set_tcp_user_timeout, socket_error,
 };
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, getpeername, getsockname,
@@ -60,14 +60,23 @@ const KEEPALIVE_COUNT: u32 = 3;
 const USER_TIMEOUT_MS: u32 = 120_000;
 
 impl Connected {
-    /// Takes a socket that has a peer already: that of a client, or one for datagrams.
-    pub fn new(peer: Peer, socket: OwnedFd, is_stream: bool) -> io::Result<Self> {
-        ioctl_fionbio(&socket, true)?;
+    /// Takes the stream of a client. The caller has made it one that does not block.
+    pub fn stream(peer: Peer, socket: OwnedFd) -> io::Result<Self> {
         set_socket_send_buffer_size(&socket, SEND_BUFFER)?;
-        if is_stream {
-            set_patience(&socket)?;
+        set_patience(&socket)?;
+        Ok(Self { peer, socket, is_stream: true })
+    }
+
+    /// A socket for datagrams to an address. Those to a group of IPv4 pass `multicast_ttl` routers.
+    ///
+    /// It takes neither bind(2) nor FIONBIO, which a thread of outputs may not call.
+    pub fn datagrams(peer: Peer, address: SocketAddr, multicast_ttl: u32) -> io::Result<Self> {
+        let socket = open(family_of(&address), false)?;
+        if address.is_ipv4() {
+            set_ip_multicast_ttl(&socket, multicast_ttl)?;
         }
-        Ok(Self { peer, socket, is_stream })
+        connect(&socket, &address)?;
+        Ok(Self { peer, socket, is_stream: false })
     }
 }
 
@@ -135,8 +144,7 @@ impl Connecting {
     fn begin(&mut self, is_stream: bool, now_ns: u64) -> io::Result<Attempt> {
         let address = self.address().ok_or(io::ErrorKind::AddrNotAvailable)?;
         self.next += 1;
-        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-        let socket = open(family, is_stream)?;
+        let socket = open(family_of(&address), is_stream)?;
         if is_stream {
             set_patience(&socket)?;
         }
@@ -192,6 +200,10 @@ fn set_patience(socket: &OwnedFd) -> rustix::io::Result<()> {
     set_tcp_keepintvl(socket, KEEPALIVE_INTERVAL)?;
     set_tcp_keepcnt(socket, KEEPALIVE_COUNT)?;
     set_tcp_user_timeout(socket, USER_TIMEOUT_MS)
+}
+
+const fn family_of(address: &SocketAddr) -> AddressFamily {
+    if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 }
 }
 
 fn open(family: AddressFamily, is_stream: bool) -> io::Result<OwnedFd> {

@@ -212,7 +212,7 @@ impl<F> Client<F> {
             return;
         };
         let peer = Peer::tcp(&self.address.ip().to_string(), self.address.port());
-        let Ok(connected) = Connected::new(peer, stream.into(), true) else { return self.leave() };
+        let Ok(connected) = Connected::stream(peer, stream.into()) else { return self.leave() };
         let mut socket = Socket::new(OutputKind::Plain, &Arc::new(Counters::default()));
         socket.open(connected);
         let pending = Vec::with_capacity(PENDING_MAX);
