@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::env::consts::ARCH;
 
 use libc::c_long;
-use seccompiler::SeccompCmpArgLen::Dword;
+use seccompiler::SeccompCmpArgLen::{Dword, Qword};
 use seccompiler::SeccompCmpOp::{Eq, MaskedEq, Ne};
 use seccompiler::{
     BackendError, BpfProgram, Error, SeccompAction, SeccompCondition, SeccompFilter, SeccompRule,
@@ -18,7 +18,8 @@ use seccompiler::{
 
 use super::Role;
 
-/// A call for which each of these must hold: number of the argument, bits, and their value.
+/// A call for which each of these must hold: number of the argument, bits, and their value. The
+/// bits [`u64::MAX`] are those of a pointer.
 type Limited = (c_long, &'static [(u8, u64, u64)]);
 
 /// What threads of all roles use: time, memory, locks, panics with a backtrace, and what is open.
@@ -103,11 +104,10 @@ const NETWORK: &[c_long] = &[
     libc::SYS_getsockopt,
     libc::SYS_recvfrom,
     libc::SYS_recvmsg,
-    libc::SYS_sendmsg,
-    libc::SYS_sendto,
-    libc::SYS_setsockopt,
-    libc::SYS_shutdown,
 ];
+/// Without an address, as send(3) does it: what is sent goes where the socket is connected. Of
+/// sendmsg(2), a filter does not see the address.
+const NETWORK_LIMITED: &[Limited] = &[(libc::SYS_sendto, &[(4, u64::MAX, 0)])];
 const WRITER: &[c_long] = &[
     libc::SYS_connect,
     libc::SYS_copy_file_range,
@@ -129,6 +129,8 @@ const WRITER: &[c_long] = &[
     libc::SYS_pwritev,
     libc::SYS_renameat2,
     libc::SYS_sendfile,
+    libc::SYS_setsockopt,
+    libc::SYS_shutdown,
     libc::SYS_unlinkat,
 ];
 #[cfg(target_arch = "x86_64")]
@@ -149,8 +151,11 @@ const WRITER_LIMITED: &[Limited] = &[
 /// Datagrams with mirrored packets.
 const DATAGRAMS: &[c_long] = &[libc::SYS_recvmmsg];
 /// What opening an interface takes, and asking the kernel which there are.
-const PACKETS: &[c_long] = &[libc::SYS_bind];
+const PACKETS: &[c_long] = &[libc::SYS_bind, libc::SYS_setsockopt];
 const PACKETS_LIMITED: &[Limited] = &[
+    // getifaddrs(3) sends to the address of netlink, which has 12 bytes. Those of IP and of
+    // AF_PACKET are longer.
+    (libc::SYS_sendto, &[(5, u32::MAX as u64, size_of::<libc::sockaddr_nl>() as u64)]),
     (libc::SYS_ioctl, &[(1, u32::MAX as u64, libc::SIOCETHTOOL)]),
     (libc::SYS_ioctl, &[(1, u32::MAX as u64, libc::SIOCGHWTSTAMP)]),
     (libc::SYS_ioctl, &[(1, u32::MAX as u64, libc::SIOCGIFHWADDR)]),
@@ -169,8 +174,9 @@ const XDP_LIMITED: &[Limited] = &[(libc::SYS_socket, &[(0, u32::MAX as u64, libc
 const CAPTURES_LIMITED: &[Limited] =
     &[(libc::SYS_clone, &[(0, libc::CLONE_THREAD as u64, libc::CLONE_THREAD as u64)])];
 
-const METRICS: &[c_long] = &[libc::SYS_accept4];
-const METRICS_LIMITED: &[Limited] = &[(libc::SYS_ioctl, &[(1, u32::MAX as u64, libc::FIONBIO)])];
+const METRICS: &[c_long] = &[libc::SYS_accept4, libc::SYS_shutdown];
+const CLIENTS: &[c_long] = &[libc::SYS_accept4, libc::SYS_setsockopt];
+const SERVER_LIMITED: &[Limited] = &[(libc::SYS_ioctl, &[(1, u32::MAX as u64, libc::FIONBIO)])];
 
 /// What even a thread may not do on which NVIDIA's library runs: which calls that makes is not
 /// known, but these are none of a library that copies memory. It stops no attacker: the thread
@@ -249,25 +255,32 @@ fn program(role: Role) -> Result<BpfProgram, BackendError> {
         Role::Scanner { has_dma: false } => {
             (&[COMMON, COMMON_OLD], &[COMMON_LIMITED, SCANNER_LIMITED])
         }
-        Role::Writer => {
-            (&[COMMON, COMMON_OLD, NETWORK, WRITER, WRITER_OLD], &[COMMON_LIMITED, WRITER_LIMITED])
-        }
-        Role::Metrics | Role::Clients => {
-            (&[COMMON, COMMON_OLD, NETWORK, METRICS], &[COMMON_LIMITED, METRICS_LIMITED])
-        }
+        Role::Writer => (
+            &[COMMON, COMMON_OLD, NETWORK, WRITER, WRITER_OLD],
+            &[COMMON_LIMITED, NETWORK_LIMITED, WRITER_LIMITED],
+        ),
+        Role::Metrics => (
+            &[COMMON, COMMON_OLD, NETWORK, METRICS],
+            &[COMMON_LIMITED, NETWORK_LIMITED, SERVER_LIMITED],
+        ),
+        Role::Clients => (
+            &[COMMON, COMMON_OLD, NETWORK, CLIENTS],
+            &[COMMON_LIMITED, NETWORK_LIMITED, SERVER_LIMITED],
+        ),
         Role::Packets { from_interfaces: false, .. } => {
-            (&[COMMON, COMMON_OLD, NETWORK, DATAGRAMS], &[COMMON_LIMITED])
+            (&[COMMON, COMMON_OLD, NETWORK, DATAGRAMS], &[COMMON_LIMITED, NETWORK_LIMITED])
         }
-        Role::Packets { by_xdp: false, .. } => {
-            (&[COMMON, COMMON_OLD, NETWORK, DATAGRAMS, PACKETS], &[COMMON_LIMITED, PACKETS_LIMITED])
-        }
+        Role::Packets { by_xdp: false, .. } => (
+            &[COMMON, COMMON_OLD, NETWORK, DATAGRAMS, PACKETS],
+            &[COMMON_LIMITED, NETWORK_LIMITED, PACKETS_LIMITED],
+        ),
         Role::Packets { by_xdp: true, .. } => (
             &[COMMON, COMMON_OLD, NETWORK, DATAGRAMS, PACKETS, XDP],
-            &[COMMON_LIMITED, PACKETS_LIMITED, XDP_LIMITED],
+            &[COMMON_LIMITED, NETWORK_LIMITED, PACKETS_LIMITED, XDP_LIMITED],
         ),
         Role::Captures => (
             &[COMMON, COMMON_OLD, NETWORK, WRITER, WRITER_OLD],
-            &[COMMON_LIMITED, WRITER_LIMITED, CAPTURES_LIMITED],
+            &[COMMON_LIMITED, NETWORK_LIMITED, WRITER_LIMITED, CAPTURES_LIMITED],
         ),
     };
     let mut rules = rules(calls, limited)?;
@@ -294,8 +307,12 @@ fn rules(
     let mut rules = BTreeMap::<c_long, Vec<SeccompRule>>::new();
     for (call, arguments) in limited.iter().copied().flatten() {
         let conditions = arguments.iter().map(|&(argument, bits, value)| {
-            let holds = if bits == u64::from(u32::MAX) { Eq } else { MaskedEq(bits) };
-            SeccompCondition::new(argument, Dword, holds, value)
+            let (length, holds) = match bits {
+                u64::MAX => (Qword, Eq),
+                bits if bits == u64::from(u32::MAX) => (Dword, Eq),
+                bits => (Dword, MaskedEq(bits)),
+            };
+            SeccompCondition::new(argument, length, holds, value)
         });
         let rule = SeccompRule::new(conditions.collect::<Result<_, _>>()?)?;
         rules.entry(*call).or_default().push(rule);

@@ -2,6 +2,7 @@
 
 use std::ffi::CStr;
 use std::fs::{self, File};
+use std::io::IoSlice;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -153,6 +154,36 @@ fn a_thread_for_mirrored_packets_receives_them_and_opens_nothing() {
         assert!(File::create("/dev/null").is_err());
         assert!(thread::Builder::new().spawn(|| ()).is_err());
     });
+}
+
+/// What was connected before may send; nothing is sent to an address.
+#[test]
+fn threads_of_packets_and_of_clients_send_nowhere_else() {
+    use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg_addr};
+    let interfaces = |by_xdp| Role::Packets { from_interfaces: true, by_xdp };
+    for role in [PORTS, interfaces(false), interfaces(true), Role::Clients, Role::Metrics] {
+        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        receiver.set_read_timeout(Some(bounded::BOUND)).unwrap();
+        let address = receiver.local_addr().unwrap();
+        let [free, connected] = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+        connected.connect(address).unwrap();
+        on(role, move || {
+            let refused = |error: Option<i32>| assert_eq!(error, Some(libc::ENOSYS), "{role:?}");
+            refused(free.send_to(b"to an address", address).unwrap_err().raw_os_error());
+            let (parts, mut none) = ([IoSlice::new(b"message")], SendAncillaryBuffer::default());
+            let sent = sendmsg_addr(&free, &address, &parts, &mut none, SendFlags::empty());
+            refused(sent.err().map(|error| error.raw_os_error()));
+            refused(free.connect(address).unwrap_err().raw_os_error());
+            assert!(TcpStream::connect(address).is_err(), "{role:?}");
+            connected.send(b"connected").unwrap();
+            // Interfaces are looked for by netlink.
+            let from_interfaces = matches!(role, Role::Packets { from_interfaces: true, .. });
+            assert_eq!(panoptes_interface::all().is_ok(), from_interfaces, "{role:?}");
+        });
+        let mut room = [0; 16];
+        let length = receiver.recv(&mut room).unwrap();
+        assert_eq!(&room[..length], b"connected", "{role:?}");
+    }
 }
 
 #[test]
