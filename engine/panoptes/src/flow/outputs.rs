@@ -9,7 +9,7 @@ use panoptes_sinks::activities::Activity;
 use panoptes_sinks::flow::argus::{Extra, Interim, Management, Options};
 use panoptes_sinks::flow::filter::RecordFilter;
 use panoptes_sinks::flow::json::Resolution;
-use panoptes_sinks::flow::output::{ClientThread, Clients, QUEUE_BYTES};
+use panoptes_sinks::flow::output::{ClientEvent, ClientThread, Clients, QUEUE_BYTES};
 use panoptes_sinks::flow::{Cause, FlowRecord};
 use panoptes_sinks::record::system_activity::SystemActivityDetails;
 
@@ -187,19 +187,29 @@ impl Outputs {
             self.report_loss(&loss);
         }
         self.report_loss_of_queue(now_ns);
+        self.report_clients();
+    }
+
+    /// Reports what operators want to know of clients, and the records that they lost.
+    fn report_clients(&mut self) {
         let Some(clients) = &self.clients else { return };
         let (events, lost) = clients.news();
-        for event in events {
-            self.trouble.messages.info(event);
-        }
-        let new = lost - self.lost_by_clients;
-        if new > 0 {
-            self.lost_by_clients = lost;
-            let reason = "clients could not accept records in time".to_owned();
-            let loss = Loss { output: "clients".to_owned(), reason, dropped: Some(new) };
-            self.trouble.messages.warning(format_args!("{}: {new} records", loss.reason));
+        if let Some(loss) = self.note_clients(events, lost) {
             self.report_loss(&loss);
         }
+    }
+
+    /// Notes what clients did, and what they lost in all. The loss, if it is new.
+    fn note_clients(&mut self, events: Vec<ClientEvent>, lost: u64) -> Option<Loss> {
+        let messages = &self.trouble.messages;
+        for event in events {
+            messages.info(event);
+        }
+        let new = lost.checked_sub(self.lost_by_clients).filter(|new| *new > 0)?;
+        self.lost_by_clients = lost;
+        let reason = "clients could not accept records in time".to_owned();
+        messages.warning(format_args!("{reason}: {new} records"));
+        Some(Loss { output: "clients".to_owned(), reason, dropped: Some(new) })
     }
 
     /// Reports what the queue of the service has lost; `None` is the end.
@@ -295,23 +305,35 @@ impl Outputs {
             service.finish();
         }
         let signals = self.signals.clone();
+        let patience = Patience::begin(&signals);
+        if let Some(clients) = &mut self.clients {
+            clients.close(LAST_WAIT);
+        }
+        // What clients lose from here on is in no record: these outputs end.
+        self.report_clients();
         // One that hangs takes no time from the others.
         self.all.iter_mut().for_each(Open::close);
-        let patience = Patience::begin(&signals);
         for open in &mut self.all {
             open.finish(&patience, &mut self.trouble);
         }
+        self.finish_clients();
         let messages = &self.trouble.messages;
-        if let Some(clients) = &mut self.clients {
-            let (events, _) = clients.finish(LAST_WAIT);
-            for event in events {
-                messages.info(event);
-            }
-        }
         let watched = self.system.map_or(Ok(()), |system| system.finish(&patience, messages));
         match self.trouble.failure.or(watched.err()) {
             None => Ok(Exit::Done),
             Some(failure) => Err(failure),
+        }
+    }
+
+    /// Waits for the thread of clients. A signal ends that, as it ends the wait for outputs.
+    fn finish_clients(&mut self) {
+        let Some(clients) = &mut self.clients else { return };
+        let patience = Patience::begin(&self.signals);
+        let (events, lost) = clients.finish(|| patience.goes_on());
+        self.note_clients(events, lost);
+        if lost > 0 {
+            let message = format!("{lost} records could not be sent to clients");
+            self.trouble.failure.get_or_insert_with(|| Failure::new(Exit::Output, message));
         }
     }
 }

@@ -48,11 +48,25 @@ struct Queue<T> {
 #[derive(Debug)]
 struct State<T> {
     queue: Queue<T>,
+    /// Records that the thread has taken from the queue, and may not have passed on yet.
+    taken: usize,
+    /// Records that found no room, or that time was too short for.
     lost: u64,
+    /// Records behind those of the queue are lost: clients are disconnected there.
+    has_gap: bool,
     events: Vec<ClientEvent>,
     /// How long the thread may wait for clients at its end.
     last_wait: Option<Duration>,
     is_done: bool,
+}
+
+/// What the thread takes in one step.
+#[derive(Clone, Copy, Debug)]
+struct Taken {
+    /// Records behind those of the queue are lost.
+    has_gap: bool,
+    /// The time for the end, once it has come and nothing waits any more.
+    last_wait: Option<Duration>,
 }
 
 /// What the thread needs to know of records.
@@ -79,7 +93,9 @@ impl<T: Send + 'static> ClientThread<T> {
         let addresses = clients.addresses().collect();
         let state = State {
             queue: Queue::default(),
+            taken: 0,
             lost: 0,
+            has_gap: false,
             events: Vec::new(),
             last_wait: None,
             is_done: false,
@@ -120,16 +136,18 @@ impl<T: Send + 'static> ClientThread<T> {
         }
     }
 
-    /// Passes on what was added.
+    /// Passes on what was added. What finds no room is lost for all clients, and the thread
+    /// disconnects them, so that they know that records are missing.
     pub fn pass_on(&mut self) {
         if self.batch.records.is_empty() {
             return;
         }
         let mut state = self.shared.lock();
-        if state.queue.has_room(&self.batch) {
+        if !state.has_gap && state.queue.has_room(&self.batch) {
             state.queue.append(&mut self.batch);
         } else {
             state.lost += self.batch.records.len() as u64;
+            state.has_gap = true;
             self.batch.clear();
         }
         drop(state);
@@ -153,17 +171,24 @@ impl<T: Send + 'static> ClientThread<T> {
         (std::mem::take(&mut state.events), state.lost)
     }
 
-    /// Sends what waits, for up to `wait`, and disconnects all.
-    pub fn finish(&mut self, wait: Duration) -> (Vec<ClientEvent>, u64) {
+    /// Has what waits sent, for up to `wait` once it is the turn of the last record, and all clients
+    /// disconnected, without waiting for that.
+    pub fn close(&mut self, wait: Duration) {
         self.pass_on();
-        let begin = Instant::now();
-        let mut state = self.shared.lock();
-        state.last_wait = Some(wait);
+        self.shared.lock().last_wait = Some(wait);
         self.shared.changed.notify_all();
-        while !state.is_done && begin.elapsed() < wait + ROOM {
+    }
+
+    /// After [`Self::close`]: waits for the end of the thread, while `goes_on` allows it. What it
+    /// has not passed on then counts as lost. Returns as [`Self::news`] does.
+    pub fn finish(&mut self, mut goes_on: impl FnMut() -> bool) -> (Vec<ClientEvent>, u64) {
+        let mut state = self.shared.lock();
+        while !state.is_done && goes_on() {
             let waited = self.shared.changed.wait_timeout(state, TICK);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+        let left = if self.count() > 0 { state.queue.records.len() + state.taken } else { 0 };
+        state.lost += left as u64;
         (std::mem::take(&mut state.events), state.lost)
     }
 }
@@ -173,9 +198,8 @@ impl<T> Shared<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes what waits. Waits a moment if there is nothing. The time for the end, once it has
-    /// come and nothing waits any more.
-    fn take(&self, queue: &mut Queue<T>) -> Option<Duration> {
+    /// Takes what waits. Waits a moment if there is nothing.
+    fn take(&self, queue: &mut Queue<T>) -> Taken {
         queue.clear();
         let mut state = self.lock();
         if state.queue.records.is_empty() && state.last_wait.is_none() {
@@ -183,10 +207,12 @@ impl<T> Shared<T> {
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         std::mem::swap(&mut state.queue, queue);
+        state.taken = queue.records.len();
+        let has_gap = std::mem::take(&mut state.has_gap);
         let last_wait = state.last_wait.filter(|_| queue.records.is_empty());
         drop(state);
         self.changed.notify_all();
-        last_wait
+        Taken { has_gap, last_wait }
     }
 
     fn add(&self, events: impl Iterator<Item = ClientEvent>) {
@@ -200,7 +226,7 @@ impl<T> Shared<T> {
         let Greeting { mut first, matches, waits } = greeting;
         let (mut queue, begin) = (Queue::default(), Instant::now());
         loop {
-            let last_wait = self.take(&mut queue);
+            let Taken { has_gap, last_wait } = self.take(&mut queue);
             let mut at = 0;
             for (end, subject) in &queue.records {
                 clients.push(&queue.bytes[at..*end], |filter| matches(filter, subject));
@@ -208,6 +234,9 @@ impl<T> Shared<T> {
                 if waits {
                     clients.make_room(ROOM);
                 }
+            }
+            if has_gap {
+                clients.end_started();
             }
             if let Some(wait) = last_wait {
                 self.add(clients.finish(wait));
@@ -226,7 +255,9 @@ struct End<T>(Arc<Shared<T>>);
 impl<T> Drop for End<T> {
     fn drop(&mut self) {
         self.0.clients.store(0, Ordering::Relaxed);
-        self.0.lock().is_done = true;
+        let mut state = self.0.lock();
+        (state.taken, state.is_done) = (0, true);
+        drop(state);
         self.0.changed.notify_all();
     }
 }
@@ -306,7 +337,8 @@ mod tests {
         for record in [b"a1", b"b1", b"a2", b"b2"] {
             thread.push(record, record[0]);
         }
-        let (_, lost) = thread.finish(Duration::from_secs(9));
+        thread.close(Duration::from_secs(9));
+        let (_, lost) = thread.finish(|| true);
         assert_eq!((lost, thread.count()), (0, 0));
         let mut all = Vec::new();
         client.read_to_end(&mut all).expect("the connection ends");
@@ -328,9 +360,78 @@ mod tests {
             thread.push(&record, 0);
             thread.make_room(bounded::BOUND);
         }
-        let (events, lost) = thread.finish(bounded::BOUND);
+        thread.close(bounded::BOUND);
+        let (events, lost) = thread.finish(|| true);
         assert_eq!(lost, 0, "{events:?}");
         let received = bounded::join(reader).expect("a reader").expect("read");
         assert_eq!(received, 5 + 40_000 * record.len());
+    }
+    /// While it is locked, filters stand still.
+    static GATE: Mutex<()> = Mutex::new(());
+    /// The tests with the gate come one after the other.
+    static TURN: Mutex<()> = Mutex::new(());
+
+    fn lock(mutex: &Mutex<()>) -> MutexGuard<'_, ()> {
+        mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A thread with the gate, and its only client, which has begun.
+    fn start_gated() -> (ClientThread<u8>, std::net::TcpStream) {
+        let addresses = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
+        let clients = Clients::listen(&addresses, Access::default(), |_| Ok(0)).expect("a port");
+        let greeting = Greeting {
+            first: Box::new(|| b"first".to_vec()),
+            matches: |_: &u8, _: &u8| {
+                drop(lock(&GATE));
+                true
+            },
+            waits: false,
+        };
+        let thread = ClientThread::start(clients, greeting, || ()).expect("a thread");
+        let mut client = bounded::connect(thread.addresses()[0]).expect("connected");
+        client.write_all(b"FILTER: b\0START: ").expect("sent");
+        until(&thread, |event| matches!(event, ClientEvent::Started(..)));
+        (thread, client)
+    }
+
+    #[test]
+    fn clients_learn_that_records_are_missing() {
+        let _turn = lock(&TURN);
+        let (mut thread, mut client) = start_gated();
+        let gate = lock(&GATE);
+        for number in 0..3 * RECORDS_MAX as u32 {
+            thread.push(&number.to_be_bytes(), 0);
+        }
+        thread.pass_on();
+        let (_, lost) = thread.news();
+        assert!(lost >= RECORDS_MAX as u64, "{lost}");
+        drop(gate);
+        until(&thread, |event| matches!(event, ClientEvent::Missing(_)));
+        let mut all = Vec::new();
+        client.read_to_end(&mut all).expect("the connection ends");
+        let records = all.strip_prefix(b"firstOK").expect("a greeting");
+        let expected = (0..).flat_map(u32::to_be_bytes);
+        assert!(records.iter().copied().eq(expected.take(records.len())), "it has all to its end");
+        thread.push(b"after it", 0);
+        thread.close(Duration::ZERO);
+        assert_eq!(thread.finish(|| true).1, lost, "each is lost once");
+    }
+
+    #[test]
+    fn an_end_that_is_cut_short_counts_what_is_not_passed_on() {
+        let _turn = lock(&TURN);
+        let (mut thread, _client) = start_gated();
+        let gate = lock(&GATE);
+        for _ in 0..7 {
+            thread.push(b"record", 0);
+        }
+        thread.close(bounded::BOUND);
+        let mut looks = 0;
+        let (_, lost) = thread.finish(|| {
+            looks += 1;
+            looks < 3
+        });
+        assert_eq!(lost, 7);
+        drop(gate);
     }
 }

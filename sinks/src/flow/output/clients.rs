@@ -201,6 +201,16 @@ impl<F> Clients<F> {
         }
     }
 
+    /// Disconnects all clients that have begun: records for them are lost. What can be sent at once
+    /// of what waits is sent.
+    pub fn end_started(&mut self) {
+        for client in self.all.iter_mut().filter(|client| client.has_started()) {
+            client.send(Duration::ZERO);
+            client.miss();
+        }
+        self.remove_ended();
+    }
+
     /// Sends what waits, for up to `wait`, and disconnects all.
     pub fn finish(&mut self, wait: Duration) -> impl Iterator<Item = ClientEvent> {
         let begin = std::time::Instant::now();

@@ -94,6 +94,11 @@ impl<F> Client<F> {
         self.ends.get_or_insert(ClientEvent::Left(self.address));
     }
 
+    /// Ends the connection: records are missing that it should have.
+    pub(super) fn miss(&mut self) {
+        self.ends.get_or_insert(ClientEvent::Missing(self.address));
+    }
+
     pub(super) const fn take_end(&mut self) -> Option<ClientEvent> {
         self.ends.take()
     }

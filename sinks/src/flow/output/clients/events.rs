@@ -24,6 +24,8 @@ pub enum ClientEvent {
     Left(SocketAddr),
     /// It has not read fast enough.
     TooSlow(SocketAddr),
+    /// Records that it may want found no room on their way to it.
+    Missing(SocketAddr),
     /// A client of a source with fewer has its place.
     Replaced(SocketAddr),
     /// So many further events.
@@ -49,6 +51,10 @@ impl fmt::Display for ClientEvent {
                 out,
                 "client {client} was disconnected: it has not read {} MiB of records",
                 PENDING_MAX >> 20
+            ),
+            Self::Missing(client) => write!(
+                out,
+                "client {client} was disconnected: records came faster than clients are served"
             ),
             Self::Replaced(client) => write!(
                 out,
