@@ -203,9 +203,8 @@ fn of_file() -> usize {
 /// Bytes for the outputs, without the logs of single systems.
 fn of_outputs(output: &Output) -> Option<u64> {
     let files = 2 * usize::from(output.log_folder.is_some());
-    let buffers = TransportSettings::default();
-    let stdout = usize::from(output.stdout) * buffers.buffers * buffers.buffer_bytes;
-    let first = (stdout + files * of_file()) as u64;
+    // Standard output has a thread, as files have, if it is a file.
+    let first = ((usize::from(output.stdout) + files) * of_file()) as u64;
     output.telemetry.iter().try_fold(first, |sum, receiver| {
         let thread = if receiver.backlog.disk.is_some() { Isolated::BYTES as u64 } else { 0 };
         let bytes = receiver.backlog.memory.0.checked_add(RemoteOutput::BYTES + thread)?;
@@ -512,6 +511,8 @@ mod tests {
         let without = Output { log_folder: None, ..with.clone() };
         let files = of_outputs(&with).unwrap() - of_outputs(&without).unwrap();
         assert_eq!(files, 2 * (buffers + thread));
+        let stdout = read("stdout: true") - read("stdout: false");
+        assert_eq!(stdout, buffers + thread, "it may be a file");
     }
 
     #[test]

@@ -12,12 +12,13 @@
 //! Not for: records (`panoptes-sinks`).
 
 mod debug_log;
+mod log_thread;
 mod timed_write;
 
 use std::fmt::{self, Display};
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -27,6 +28,7 @@ use panoptes_sinks::output::file::FileOptions;
 use panoptes_sinks::people::ERASE_LINE;
 
 use self::debug_log::DebugLog;
+use self::log_thread::{Log as _, LogThread};
 use self::timed_write::TimedWrite;
 use crate::config::{LogLevel, System, one_line};
 use crate::exit::{Exit, Failure};
@@ -45,7 +47,24 @@ struct Shared {
     /// Whether each message begins with its time: nobody else notes that.
     has_time: bool,
     out: Mutex<Out>,
-    debug_log: Mutex<Option<DebugLog>>,
+    debug_log: Mutex<Option<Place>>,
+}
+
+/// Where the debug log is.
+enum Place {
+    /// Who writes a message writes to the file.
+    Here(DebugLog),
+    /// A thread does that. The path is for messages.
+    Thread(Arc<LogThread>, PathBuf),
+}
+
+impl Place {
+    fn path(&self) -> PathBuf {
+        match self {
+            Self::Here(log) => log.path(),
+            Self::Thread(_, path) => path.clone(),
+        }
+    }
 }
 
 /// Where messages go, and the status line there.
@@ -139,21 +158,53 @@ impl Messages {
             let what = format_args!("service.debug_log_folder: {folder} can't be written");
             Failure::io(&error, Exit::Output, what)
         })?;
-        *locked(&self.shared.debug_log) = Some(log);
+        *locked(&self.shared.debug_log) = Some(Place::Here(log));
         Ok(())
+    }
+
+    /// Has a thread write the debug log from now on, if there is one: its disk may not answer.
+    /// `enter` runs on the thread first.
+    pub(crate) fn isolate_debug_log(&self, enter: impl FnOnce() + Send + 'static) {
+        let mut place = locked(&self.shared.debug_log);
+        match place.take() {
+            Some(Place::Here(log)) => {
+                let path = log.path();
+                let started = LogThread::start(log, enter);
+                let started = started.map(|log| Place::Thread(Arc::new(log), path));
+                let error = started.as_ref().err().map(ToString::to_string);
+                *place = started.ok();
+                drop(place);
+                if let Some(error) = error {
+                    self.warning(format_args!("the debug log ends: it has no thread: {error}"));
+                }
+            }
+            other => *place = other,
+        }
     }
 
     /// Rotates the debug log by these options from now on.
     pub(crate) fn set_options(&self, options: &FileOptions) {
-        if let Some(log) = locked(&self.shared.debug_log).as_mut() {
-            log.set_options(options);
-        }
+        let thread = match locked(&self.shared.debug_log).as_mut() {
+            Some(Place::Here(log)) => return log.set_options(options),
+            Some(Place::Thread(log, _)) => Arc::clone(log),
+            None => return,
+        };
+        thread.set_options(options);
     }
 
     /// Opens the debug log again: another program has moved it.
     pub fn reopen(&self) {
-        let reopened = locked(&self.shared.debug_log).as_mut().map(DebugLog::reopen);
-        if let Some(Err(error)) = reopened {
+        let mut place = locked(&self.shared.debug_log);
+        let reopened = match place.as_mut() {
+            None => return,
+            Some(Place::Here(log)) => log.reopen(),
+            Some(Place::Thread(log, _)) => {
+                let log = Arc::clone(log);
+                drop(place);
+                log.reopen()
+            }
+        };
+        if let Err(error) = reopened {
             self.warning(format_args!("the debug log is not opened again: {error}"));
         }
     }
@@ -220,14 +271,20 @@ impl Messages {
             let line = format!("{time}{}{text}\n", prefix(level, shared.colour));
             locked(&shared.out).write(&line);
         }
-        if let Some(log) = debug_log.as_mut() {
-            let line = format!("{} {} {text}\n", now(), format!("{level:?}").to_lowercase());
-            if let Err(error) = log.write(line.as_bytes()) {
-                let path = log.path().display().to_string();
+        let Some(place) = debug_log.as_mut() else { return };
+        let line = format!("{} {} {text}\n", now(), format!("{level:?}").to_lowercase());
+        let path = place.path();
+        let written = match place {
+            Place::Here(log) => log.write(line.as_bytes()),
+            Place::Thread(log, _) => {
+                let log = Arc::clone(log);
                 drop(debug_log);
-                let what = "cannot be written, and each message tries again";
-                self.warning(format_args!("the debug log {path} {what}: {error}"));
+                log.write(line.as_bytes())
             }
+        };
+        if let Err(error) = written {
+            let (path, what) = (path.display(), "cannot be written, and each message tries again");
+            self.warning(format_args!("the debug log {path} {what}: {error}"));
         }
     }
 

@@ -9,6 +9,7 @@
 mod recorded;
 
 use std::fs;
+use std::net::UdpSocket;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -38,13 +39,21 @@ impl Service {
         if !write_machine(&["a", "b"].map(|name| folder.path().join(name))) {
             return None;
         }
-        let text = "auto_scan: false\n\
-                    service: {state_dir: state}\n\
-                    output: {stdout: false, log_folder: log}\n\
-                    default: {limits: {processes: 512, vmas: 16384, file_descriptors: 8192}}\n\
+        let text = "default: {limits: {processes: 512, vmas: 16384, file_descriptors: 8192}}\n\
                     systems:\n  \
                       a: {system: a, file_format: raw}\n  \
                       b: {system: b, file_format: raw}\n";
+        Some(Self::start_with(folder, text, failpoints))
+    }
+
+    /// Starts a service with these lines in its configuration.
+    fn start_with(folder: TempDir, lines: &str, failpoints: &str) -> Self {
+        let text = format!(
+            "auto_scan: false\n\
+             service: {{state_dir: state}}\n\
+             output: {{stdout: false, log_folder: log}}\n\
+             {lines}"
+        );
         fs::write(folder.path().join("p.yaml"), text).unwrap();
         let said = fs::File::create(folder.path().join("said")).unwrap();
         let child = Command::new(product::program().unwrap())
@@ -56,11 +65,16 @@ impl Service {
             .stderr(said)
             .spawn()
             .unwrap();
-        Some(Self { folder, child })
+        Self { folder, child }
     }
 
     fn records(&self) -> Vec<Value> {
-        let log = fs::read_to_string(self.folder.path().join("log/events.jsonl"));
+        self.lines("events.jsonl")
+    }
+
+    /// The lines of a log.
+    fn lines(&self, name: &str) -> Vec<Value> {
+        let log = fs::read_to_string(self.folder.path().join("log").join(name));
         let log = log.unwrap_or_default();
         // The last line may be on its way.
         let lines = log.split_inclusive('\n').filter(|line| line.ends_with('\n'));
@@ -112,6 +126,12 @@ fn reason(record: &Value) -> &str {
 /// Runs until it has reported its one failure, and some time after that.
 fn run(failpoint: &str, begins: &str) -> Option<(Service, Value)> {
     let service = Service::start(failpoint)?;
+    let failure = failure_of(&service, failpoint, begins);
+    Some((service, failure))
+}
+
+/// Waits until a service has reported its one failure.
+fn failure_of(service: &Service, failpoint: &str, begins: &str) -> Value {
     let failure = service.wait("service_runtime_failure", 1).remove(0);
     let (place, _) = failpoint.split_once('=').unwrap();
     let reason = reason(&failure);
@@ -122,7 +142,7 @@ fn run(failpoint: &str, begins: &str) -> Option<(Service, Value)> {
         assert!(begin.elapsed() < PATIENCE, "{}", service.said());
         sleep(Duration::from_millis(20));
     }
-    Some((service, failure))
+    failure
 }
 
 #[test]
@@ -178,4 +198,48 @@ fn a_control_thread_that_panics_ends_the_service_with_a_last_record() {
     let records = service.records();
     let last = &records.last().unwrap()["activity_data"]["name"];
     assert_eq!(last, "service_runtime_failure", "{}", service.said());
+}
+
+/// It panics while packets come. What it had counted is lost, and a record has that.
+#[test]
+fn a_sensor_of_flows_that_panics_is_started_again() {
+    if !nix::unistd::geteuid().is_root() {
+        panoptes_needs::skip::test("root");
+        return;
+    }
+    let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let to = receiver.local_addr().unwrap();
+    let flows = format!(
+        "systems: {{a: {{system: /absent}}}}\n\
+         flows: {{interfaces: [lo], filter: 'udp port {}', status_interval: 500ms}}\n",
+        to.port()
+    );
+    let failpoint = "flows=100";
+    let mut service = Service::start_with(tempfile::tempdir().unwrap(), &flows, failpoint);
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let is_sent = |service: &Service, wanted: &dyn Fn(&[Value]) -> bool| {
+        let begin = Instant::now();
+        while !wanted(&service.lines("flows.jsonl")) {
+            assert!(begin.elapsed() < PATIENCE, "{}", service.said());
+            sender.send_to(b"datagram", to).unwrap();
+            sleep(Duration::from_millis(5));
+        }
+    };
+    let begins = |lines: &[Value]| {
+        let is_start = |line: &&Value| line["kind"] == "flow_sensor" && line["cause"] == "start";
+        lines.iter().filter(is_start).count()
+    };
+    is_sent(&service, &|lines| begins(lines) == 2);
+    failure_of(&service, failpoint, "the sensor of flows panicked, and is started again");
+    let flows_after_it = |lines: &[Value]| {
+        let second = lines.iter().rposition(|line| line["cause"] == "start").unwrap();
+        lines[second..].iter().any(|line| line["kind"] == "flow")
+    };
+    is_sent(&service, &flows_after_it);
+    assert_eq!(service.stop(), Some(0), "{}", service.said());
+    let lines = service.lines("flows.jsonl");
+    assert_eq!(begins(&lines), 2, "it goes on");
+    assert_eq!(lines.last().unwrap()["cause"], "stop");
+    assert_eq!(service.of("service_runtime_failure").len(), 1);
+    assert_eq!(service.of("service_gracefully_shutdown").len(), 1);
 }

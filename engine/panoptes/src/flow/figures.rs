@@ -2,14 +2,18 @@
 //! read them at any time.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use panoptes_flow::Counts;
 
 use super::gaps::KINDS;
 
 /// The figures since the sensor was started.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct SensorFigures {
+    /// When it was started, and when its thread has made its last step, in nanoseconds since then.
+    pub(crate) start: Instant,
+    step_ns: AtomicU64,
     pub(crate) packets: AtomicU64,
     /// Their bytes on the wire.
     pub(crate) bytes: AtomicU64,
@@ -32,6 +36,24 @@ pub(crate) struct SensorFigures {
 pub(crate) struct OutputFigures {
     pub(crate) records: AtomicU64,
     pub(crate) dropped: AtomicU64,
+}
+
+impl Default for SensorFigures {
+    fn default() -> Self {
+        Self {
+            start: Instant::now(),
+            step_ns: AtomicU64::default(),
+            packets: AtomicU64::default(),
+            bytes: AtomicU64::default(),
+            flows: AtomicU64::default(),
+            flows_limit: AtomicU64::default(),
+            evictions: AtomicU64::default(),
+            records: AtomicU64::default(),
+            lost: Vec::new(),
+            outputs: Vec::new(),
+            gaps: [const { AtomicU64::new(0) }; KINDS],
+        }
+    }
 }
 
 impl SensorFigures {
@@ -59,6 +81,25 @@ impl SensorFigures {
         for (place, missed) in self.gaps.iter().zip(gaps) {
             place.store(missed, Ordering::Relaxed);
         }
+    }
+
+    /// The thread of the sensor: it goes on. It makes some steps a second, whether packets come or
+    /// not.
+    pub(super) fn note_step(&self) {
+        let now_ns = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.step_ns.store(now_ns, Ordering::Relaxed);
+    }
+
+    /// Whether the thread has made a step within this time.
+    pub(crate) fn goes_on_within(&self, most: Duration) -> bool {
+        let step = Duration::from_nanos(self.step_ns.load(Ordering::Relaxed));
+        self.start.elapsed().saturating_sub(step) <= most
+    }
+
+    /// Records for which outputs had no room.
+    pub(crate) fn refused(&self) -> u64 {
+        let dropped = |(_, output): &(_, OutputFigures)| output.dropped.load(Ordering::Relaxed);
+        self.outputs.iter().map(dropped).sum()
     }
 
     /// Sets how many packets an interface has lost.

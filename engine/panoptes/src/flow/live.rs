@@ -4,6 +4,7 @@
 //! One thread reads all interfaces in turn. It waits only when none has a packet. An interface that
 //! goes away is opened again when it is back.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -58,6 +59,8 @@ pub(super) struct Interfaces {
     request: Request,
     filters: PacketFilters,
     sources: Vec<Source>,
+    /// Packets before this time, in nanoseconds since 1970, are left to another sensor.
+    from_ns: i64,
 }
 
 /// Audits network interfaces until a signal ends the program.
@@ -114,7 +117,12 @@ impl Interfaces {
                 sources.push(Source::open(stream, named, &request, &mut filters)?);
             }
         }
-        Ok(Self { request, filters, sources })
+        Ok(Self { request, filters, sources, from_ns: i64::MIN })
+    }
+
+    /// Leaves the packets before a time, in nanoseconds since 1970, to the sensor that it follows.
+    pub(super) const fn leave_before(&mut self, from_ns: i64) {
+        self.from_ns = from_ns;
     }
 
     /// Begins to receive.
@@ -150,7 +158,8 @@ impl Interfaces {
         let mut clocks = Clocks::start();
         let mut last_check = Instant::now();
         while !auditor.has_ended() && !signals.have_ended() {
-            let has_read = read_all(&mut self.sources, auditor, &mut clocks);
+            let own = self.from_ns..signals.until_ns();
+            let has_read = read_all(&mut self.sources, auditor, &mut clocks, &own);
             auditor.step(|| self.missing(figures.as_deref()));
             if !has_read {
                 wait(&self.sources, signals);
@@ -162,7 +171,8 @@ impl Interfaces {
                 }
             }
         }
-        read_rest(&mut self.sources, auditor, &mut clocks);
+        let own = self.from_ns..signals.until_ns();
+        read_rest(&mut self.sources, auditor, &mut clocks, &own);
     }
 
     /// What all interfaces have missed since the start. `figures` show what each has.
@@ -269,14 +279,15 @@ impl Source {
         }
     }
 
-    /// Passes packets on, as many as may be in turn. Whether there was one.
-    fn read(&mut self, auditor: &mut Auditor, times: &Times) -> bool {
+    /// Passes packets on, as many as may be in turn. Those whose times are not in `own` belong to
+    /// another sensor. Whether there was one.
+    fn read(&mut self, auditor: &mut Auditor, times: &Times, own: &Range<i64>) -> bool {
         let Some(interface) = &mut self.interface else { return false };
         let has_read = interface.read(PACKETS_IN_TURN, |frame| {
-            if times.plausible.contains(&frame.time_ns) {
-                auditor.packet(self.stream, frame);
-            } else {
+            if !times.plausible.contains(&frame.time_ns) {
                 auditor.packet_of_now(self.stream, frame, times.now_ns);
+            } else if own.contains(&frame.time_ns) {
+                auditor.packet(self.stream, frame);
             }
         });
         let has_mirrored = interface.read_mirrored(PACKETS_IN_TURN, |time_ns, mirrored| {
@@ -330,20 +341,30 @@ impl Source {
 }
 
 /// Gives each interface its turn. Whether one had a packet.
-fn read_all(sources: &mut [Source], auditor: &mut Auditor, clocks: &mut Clocks) -> bool {
+fn read_all(
+    sources: &mut [Source],
+    auditor: &mut Auditor,
+    clocks: &mut Clocks,
+    own: &Range<i64>,
+) -> bool {
     let times = clocks.look(auditor);
     let mut has_read = false;
     for source in sources {
-        has_read |= source.read(auditor, &times);
+        has_read |= source.read(auditor, &times, own);
     }
     has_read
 }
 
-/// Reads what interfaces have received before the end.
-fn read_rest(sources: &mut [Source], auditor: &mut Auditor, clocks: &mut Clocks) {
+/// Reads what interfaces have received before the end, and up to the time from which on packets are
+/// left to another sensor.
+fn read_rest(sources: &mut [Source], auditor: &mut Auditor, clocks: &mut Clocks, own: &Range<i64>) {
     let begin = Instant::now();
-    while !auditor.has_ended() && begin.elapsed() < LAST_WAIT {
-        if !read_all(sources, auditor, clocks) {
+    // The clock may be set meanwhile.
+    let ahead_ns = own.end.saturating_sub(super::now_ns()).try_into().unwrap_or(0);
+    let ahead = Duration::from_nanos(ahead_ns);
+    let wait = LAST_WAIT + if own.end < i64::MAX { ahead.min(CHECK) } else { Duration::ZERO };
+    while !auditor.has_ended() && begin.elapsed() < wait {
+        if !read_all(sources, auditor, clocks, own) {
             std::thread::sleep(Duration::from_millis(1));
         }
     }

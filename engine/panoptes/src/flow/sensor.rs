@@ -2,11 +2,17 @@
 //!
 //! Its interfaces are opened while the process has its privileges ([`OpenSensor::open`]). They
 //! receive from [`Sensor::start`] on. [`Sensor::end`] writes the last records of all flows.
+//!
+//! One that follows another one receives before that ends ([`OpenSensor::follow`]). A time divides
+//! the packets between the two: no packet is missed, and none is counted twice.
 
+use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
+use nix::sys::socket::{setsockopt, sockopt};
 use panoptes_sinks::panics::caught;
 use panoptes_sinks::queue::Producer;
 
@@ -22,9 +28,20 @@ use crate::config::Flows;
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 
-/// A sensor whose interfaces are open, and receive nothing yet.
+/// A sensor whose interfaces are open.
 #[derive(Debug)]
-pub(crate) struct OpenSensor(Interfaces);
+pub(crate) struct OpenSensor {
+    interfaces: Interfaces,
+    /// What came of beginning to receive; `None`: they receive nothing yet.
+    started: Option<Result<(), Failure>>,
+    /// While there is such a socket, the kernel stamps each packet once, for all that receive it
+    /// (`net_timestamp_check` in net/core/dev.c). Without one, each ring has its own stamp.
+    stamps: Option<UdpSocket>,
+}
+
+/// How far ahead the time lies that divides the packets between two sensors: rings have begun to
+/// receive by then, and the kernel to stamp packets.
+const AHEAD: Duration = Duration::from_millis(50);
 
 /// What a sensor has of the service.
 #[derive(Debug)]
@@ -50,24 +67,44 @@ impl OpenSensor {
     pub(crate) fn open(flows: &Flows) -> Result<Self, Failure> {
         let about = |failure: Failure| failure.about("flows");
         let request = request(flows).map_err(about)?;
-        Interfaces::open(&request).map(Self).map_err(about)
+        let interfaces = Interfaces::open(&request).map_err(about)?;
+        Ok(Self { interfaces, started: None, stamps: None })
+    }
+
+    /// Begins to receive, while the sensor that it follows still reads packets. That is to be ended
+    /// afterwards. A failure is returned by [`Sensor::start`].
+    pub(crate) fn follow(&mut self, before: &Sensor, messages: &Messages) {
+        self.stamps = UdpSocket::bind("127.0.0.1:0").ok();
+        if let Some(stamps) = &self.stamps {
+            // Without it, a packet at the border may be missed.
+            let _ = setsockopt(stamps, sockopt::ReceiveTimestampns, &true);
+        }
+        let started = self.interfaces.start(messages);
+        if started.is_ok() {
+            let ahead_ns = i64::try_from(AHEAD.as_nanos()).unwrap_or(0);
+            let border_ns = super::now_ns().saturating_add(ahead_ns);
+            self.interfaces.leave_before(border_ns);
+            before.signals.leave_from(border_ns);
+        }
+        self.started = Some(started);
     }
 }
 
 impl Sensor {
-    /// Begins to receive packets. `enter` runs on the thread first.
+    /// Begins to receive packets, unless it does already. `enter` runs on the thread first.
     pub(crate) fn start(
         opened: OpenSensor,
         of_service: OfService,
         enter: impl FnOnce() + Send + 'static,
         messages: &Messages,
     ) -> Result<Self, Failure> {
-        let OpenSensor(mut interfaces) = opened;
+        let OpenSensor { mut interfaces, started, stamps } = opened;
+        drop(stamps);
         let failed =
             |error| Failure::io(&error, Exit::Failed, "flows: cannot start the sensor's thread");
         let signals = Signals::of_service(messages).map_err(failed)?;
         let figures = Arc::new(SensorFigures::of(&interfaces.names(), &[NAME]));
-        interfaces.start(messages)?;
+        started.unwrap_or_else(|| interfaces.start(messages))?;
         let (its, its_figures, messages) =
             (signals.clone(), Arc::clone(&figures), messages.clone());
         let run = move || {

@@ -11,6 +11,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use panoptes_sinks::activities::{Activity, Preset, Severity};
+use panoptes_sinks::failpoints;
 use panoptes_sinks::json::text::Text;
 use panoptes_sinks::json::time::Timestamp;
 use panoptes_sinks::queue::{Class, HeaderLists, Producer, QueueSize};
@@ -145,6 +146,7 @@ impl ServiceOutput {
 
     /// Waits while more than half of the queue is on its way: then outputs would lose records.
     fn wait_for_room(&mut self) {
+        self.figures.note_step();
         while !self.records.is_half_free() {
             let since = *self.waits_since.get_or_insert_with(Instant::now);
             if since.elapsed() >= LAST_WAIT {
@@ -163,6 +165,8 @@ impl ServiceOutput {
 
     /// Passes on what was added, if that is due. `now_ns` never goes back.
     pub(super) fn step(&mut self, now_ns: u64) {
+        self.figures.note_step();
+        failpoints::reach("flows");
         if now_ns >= self.next_flush_ns {
             self.next_flush_ns = now_ns + FLUSH_NS;
             self.records.flush();

@@ -5,7 +5,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU32, Ordering};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{SigSet, Signal};
@@ -28,6 +28,8 @@ struct Shared {
     level: AtomicU8,
     /// How many signals have come that end the program.
     ends: AtomicU32,
+    /// Packets from this time on belong to the sensor that follows.
+    until_ns: AtomicI64,
     messages: Messages,
 }
 
@@ -48,8 +50,18 @@ impl Signals {
     }
 
     fn of(receiver: Receiver, level: u8, messages: &Messages) -> Self {
-        let (level, ends) = (level.into(), AtomicU32::new(0));
-        Self(Arc::new(Shared { receiver, level, ends, messages: messages.clone() }))
+        let (level, ends, until_ns) = (level.into(), AtomicU32::new(0), AtomicI64::new(i64::MAX));
+        Self(Arc::new(Shared { receiver, level, ends, until_ns, messages: messages.clone() }))
+    }
+
+    /// Leaves the packets from a time on, in nanoseconds since 1970, to the sensor that follows.
+    pub(super) fn leave_from(&self, until_ns: i64) {
+        self.0.until_ns.store(until_ns, Ordering::Relaxed);
+    }
+
+    /// From when on packets are left to another sensor; the largest number for never.
+    pub(super) fn until_ns(&self) -> i64 {
+        self.0.until_ns.load(Ordering::Relaxed)
     }
 
     /// Ends the sensor of a service, or its waits for outputs.
@@ -91,7 +103,7 @@ impl Signals {
 
     /// Takes the signals that have come. How many of them, now and before, end the program.
     pub(super) fn ends(&self) -> u32 {
-        let Shared { receiver, level: known, ends, messages } = &*self.0;
+        let Shared { receiver, level: known, ends, messages, .. } = &*self.0;
         let next = || match receiver {
             Receiver::Signals(signals) => signals.read_signal().ok().flatten(),
             Receiver::Service(_) => None,

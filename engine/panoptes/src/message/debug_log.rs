@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use panoptes_sinks::output::file::{Chain, FileOptions};
 use rustix::fs::{OFlags, fcntl_setfl};
 
+use super::log_thread::Log;
 use super::now;
 
 #[derive(Debug)]
@@ -45,32 +46,8 @@ impl DebugLog {
         Ok(Self { chain, file, size, rotate_size, lost: 0, is_torn: false, seen })
     }
 
-    /// Rotates by these options from now on.
-    pub(super) fn set_options(&mut self, options: &FileOptions) {
-        self.chain = Chain::new(self.chain.current(), options.max_files);
-        self.rotate_size = options.rotate_size;
-    }
-
     pub(super) fn path(&self) -> PathBuf {
         self.chain.current().to_owned()
-    }
-
-    /// Opens the file again: another program has moved it.
-    pub(super) fn reopen(&mut self) -> io::Result<()> {
-        (self.file, self.size) = open(&self.chain)?;
-        Ok(())
-    }
-
-    /// Writes a line, which ends with a line feed. Of several failures in a row, returns the first.
-    pub(super) fn write(&mut self, line: &[u8]) -> io::Result<()> {
-        let written = self.look().and_then(|()| self.report_lost()).and_then(|()| self.add(line));
-        match written {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                self.lost += 1;
-                if self.lost == 1 { Err(error) } else { Ok(()) }
-            }
-        }
     }
 
     /// Opens the file again if another one has its name, or none.
@@ -113,6 +90,34 @@ impl DebugLog {
         written?;
         self.size += length;
         Ok(())
+    }
+}
+
+impl Log for DebugLog {
+    /// Of several failures in a row, returns the first.
+    fn write(&mut self, line: &[u8]) -> io::Result<()> {
+        let written = self.look().and_then(|()| self.report_lost()).and_then(|()| self.add(line));
+        match written {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                self.lost += 1;
+                if self.lost == 1 { Err(error) } else { Ok(()) }
+            }
+        }
+    }
+
+    fn lose(&mut self, lines: u64) {
+        self.lost += lines;
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        (self.file, self.size) = open(&self.chain)?;
+        Ok(())
+    }
+
+    fn set_options(&mut self, options: &FileOptions) {
+        self.chain = Chain::new(self.chain.current(), options.max_files);
+        self.rotate_size = options.rotate_size;
     }
 }
 

@@ -43,7 +43,7 @@ use std::time::Instant;
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 use crate::request::WatchRequest;
-use crate::sandbox::give_up_capabilities;
+use crate::sandbox::{Role, give_up_capabilities};
 
 pub(crate) use telemetry::{check_files, files_of, name_of, probe};
 pub(crate) use test_alert::test_alert;
@@ -54,6 +54,8 @@ pub fn watch(request: &WatchRequest, messages: &Arc<Messages>) -> Result<Exit, F
     let given_up = give_up_capabilities(request.sources(), messages);
     // Before any thread starts: threads inherit the blocked signals.
     let signals = signals::Signals::take()?;
+    let its = Arc::clone(messages);
+    messages.isolate_debug_log(move || Role::Writer.enter(&its));
     let start = Instant::now();
     let control = control::Control::new(request, messages, &signals, (start, given_up))
         .inspect_err(|failure| failed_start::report(request, failure, messages, &signals))?;

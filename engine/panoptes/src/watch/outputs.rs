@@ -15,7 +15,7 @@ use panoptes_sinks::output::stream::StreamOutput;
 use panoptes_sinks::output::transport::TransportSettings;
 use panoptes_sinks::output::{Counters, Isolated, Output, OutputKind};
 use panoptes_sinks::people::LineStyle;
-use rustix::fs::{Access, AtFlags, CWD, accessat};
+use rustix::fs::{Access, AtFlags, CWD, FileType, accessat, fstat};
 
 use super::telemetry;
 use crate::boot_ids::folder_of;
@@ -167,9 +167,19 @@ impl Recipe {
         }
     }
 
+    /// Whether it may wait for a disk.
+    fn may_wait(&self, stdout: impl AsFd) -> bool {
+        let is_file = |file| FileType::from_raw_mode(file) == FileType::RegularFile;
+        match self {
+            Self::Stdout(_) => fstat(stdout).is_ok_and(|stat| is_file(stat.st_mode)),
+            Self::File { .. } => true,
+            Self::Receiver { .. } => self.backlog_folder().is_some(),
+        }
+    }
+
     /// Gives an output that may wait for a disk a thread of its own.
     fn isolate(&self, output: Box<dyn Output>, messages: &Messages) -> io::Result<Box<dyn Output>> {
-        if !self.is_file() && self.backlog_folder().is_none() {
+        if !self.may_wait(io::stdout()) {
             return Ok(output);
         }
         let messages = messages.clone();
@@ -419,6 +429,15 @@ mod tests {
         let filters: Vec<Filter> = opened.map(|output| output.filter()).collect();
         let events = Filter::of_preset(Preset::Security);
         assert_eq!(filters, [events, Filter { alerts_only: true, ..events }]);
+    }
+
+    #[test]
+    fn standard_output_may_wait_for_a_disk_if_it_is_a_file() {
+        let stdout = Recipe::Stdout(Shown::default());
+        assert!(stdout.may_wait(tempfile::tempfile().unwrap()));
+        let (reader, writer) = io::pipe().unwrap();
+        assert!(!stdout.may_wait(&writer) && !stdout.may_wait(&reader));
+        assert!(!stdout.may_wait(File::open("/dev/null").unwrap()));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The sensor of flows: starts it, ends it, and reports what happens to it.
 //!
-//! Its records have a queue of their own to the writer. When a configuration changes it, it ends
-//! first, with the last records of all flows, and another one follows.
+//! Its records have a queue of their own to the writer. When a configuration changes it, the rings
+//! of another one begin to receive. Then it ends, with the last records of all flows, and the other
+//! one reads its rings.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,6 +20,7 @@ use super::{Control, END_LOOK};
 use crate::config::{Configuration, Flows};
 use crate::exit::Failure;
 use crate::flow::{Happened, OfService, OpenSensor, QUEUE, Sensor, SharedSystem};
+use crate::watch::metrics::STANDS_STILL_FOR_GOOD;
 use crate::watch::signals::{Signals, StopRequest};
 use crate::watch::system_events::because;
 
@@ -104,6 +106,21 @@ impl FlowSensor {
         self.sensor.is_some()
     }
 
+    /// Whether its thread, if it has one, has made a step for as long as the service manager waits
+    /// for one.
+    pub(super) fn goes_on(&self) -> bool {
+        let goes_on = |sensor: &Sensor| {
+            sensor.has_ended() || sensor.figures().goes_on_within(STANDS_STILL_FOR_GOOD)
+        };
+        self.sensor.as_ref().is_none_or(goes_on)
+    }
+
+    /// The figures of the present one.
+    #[cfg(test)]
+    pub(super) fn figures(&self) -> Option<Arc<crate::flow::SensorFigures>> {
+        self.sensor.as_ref().map(|sensor| Arc::clone(sensor.figures()))
+    }
+
     /// Whether there is none that runs.
     fn has_ended(&self) -> bool {
         self.sensor.as_ref().is_none_or(Sensor::has_ended)
@@ -137,11 +154,16 @@ impl Control {
     }
 
     /// Whether the configuration can apply now: a sensor that it ends has to end first.
-    pub(super) fn is_ready_for(&mut self, new: &NewFlows) -> bool {
+    pub(super) fn is_ready_for(&mut self, new: &mut NewFlows) -> bool {
         if matches!(new, NewFlows::Stays) {
             return true;
         }
         if !self.flows.is_ending {
+            if let (NewFlows::Becomes(opened), Some(sensor)) = (new, &self.flows.sensor)
+                && !sensor.has_ended()
+            {
+                opened.follow(sensor, &self.messages);
+            }
             self.flows.ask_to_end();
         }
         self.have_flows_ended()
@@ -231,7 +253,12 @@ impl Control {
 
     /// Reports all that a sensor has reported that has ended, and its panic.
     fn join_flows(&mut self) {
-        let ended = self.flows.sensor.take().map(Sensor::end);
+        let ended = self.flows.sensor.take().map(|sensor| {
+            let figures = Arc::clone(sensor.figures());
+            let ended = sensor.end();
+            self.outputs.count_refused_flows(figures.refused());
+            ended
+        });
         self.report_happened();
         if let Some(Err(panic)) = ended {
             let reason = format!("the sensor of flows panicked, and is started again: {panic}");

@@ -62,14 +62,13 @@ use crate::watch::problems::Problems;
 use crate::watch::scanner::{Returned, Scanner, ScannerState, Shared, System, Why};
 use crate::watch::signals::{Signals, StopRequest};
 use crate::watch::system_events::{Notice, SystemEvents, because};
-use crate::watch::telemetry;
 use attach::Outcome;
 use candidate::{Candidate, Phase};
 use flows::FlowSensor;
 use functions::Functions;
 use in_use::InUse;
 use machines::{GuestNames, Sighting};
-use outputs::Outputs;
+use outputs::{Outputs, Place};
 use reload::{LoadFn, Loaded, Reloads};
 use scanners::{ScannerHandle, Scanners};
 use search::{FindFn, SearchFn};
@@ -88,6 +87,8 @@ const SCANNERS_WAIT: Duration = Duration::from_secs(1);
 const LOADERS: usize = 8;
 /// Most threads that open outputs at once.
 const OPENERS: usize = 4;
+/// Most threads that look for records without a receiver at once.
+const LOOKERS: usize = 2;
 /// Period of the control thread's loop.
 const LOOK: Duration = Duration::from_millis(20);
 /// The same at the end: threads that have ended do not wake the control thread.
@@ -205,7 +206,7 @@ impl Control {
 
     fn watch_until_end(&mut self, signals: &Signals) -> Result<Ending, Failure> {
         self.report_start();
-        self.report_left();
+        self.look_for_left();
         self.report_notices();
         self.read_sboms()?;
         let mut is_readiness_reported = false;
@@ -326,7 +327,9 @@ impl Control {
         Facts {
             is_initialized: self.is_attached || self.is_ready && has_tried,
             is_reloading: self.is_reloading(),
-            is_alive: self.scanners.are_alive() && self.figures.writer_goes_on(),
+            is_alive: self.scanners.are_alive()
+                && self.figures.writer_goes_on()
+                && self.flows.goes_on(),
         }
     }
 
@@ -348,11 +351,10 @@ impl Control {
         self.system_events.service(Activity::ServiceInitializationStarted, &because(&reason));
     }
 
-    /// Reports records that wait on the disk for receivers of an earlier configuration.
-    fn report_left(&mut self) {
-        let Some(state) = folder_of(&self.request.configuration.service) else { return };
-        for folder in telemetry::folders(&state) {
-            self.outputs.report_left(&folder, &self.messages, &mut self.system_events);
+    /// Has records reported that wait on the disk for receivers of an earlier configuration.
+    fn look_for_left(&mut self) {
+        if let Some(state_dir) = folder_of(&self.request.configuration.service) {
+            self.outputs.look_for_left(Place::All(state_dir));
         }
     }
 

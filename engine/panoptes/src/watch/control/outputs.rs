@@ -1,13 +1,14 @@
 //! The writer's thread and its outputs: reports the records that they lose.
 //!
-//! [`changes`] adds, changes and removes outputs.
+//! [`changes`] adds, changes and removes outputs. [`left`] looks for records without a receiver.
 
 mod changes;
+mod left;
 
 pub(super) use changes::NewOutputs;
+pub(super) use left::{Found, Place};
 
 use std::io;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Weak};
@@ -15,20 +16,20 @@ use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
 use panoptes_sinks::activities::Activity;
-use panoptes_sinks::output::backlog::entries_on_disk;
 use panoptes_sinks::output::{Counters, Output};
 use panoptes_sinks::panics::{Restarts, caught};
 use panoptes_sinks::queue::Waker;
 use panoptes_sinks::record::system_activity::SystemActivityDetails;
 use panoptes_sinks::writer::{End, OutputChange, Writer};
 
+use self::left::Left;
 use super::END_LOOK;
 use super::threads::{TaskId, Workers, spawn};
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 use crate::sandbox::Role;
 use crate::watch::clocks::nanoseconds;
-use crate::watch::outputs::{Recipe, Wanted, Watched};
+use crate::watch::outputs::{Wanted, Watched};
 use crate::watch::signals::{Signals, StopRequest};
 use crate::watch::system_events::{SystemEvents, because};
 
@@ -126,12 +127,15 @@ pub(super) struct Outputs {
     replaced: Vec<Entry>,
     /// The threads that open outputs: a file system may not answer.
     opener: Workers<io::Result<Box<dyn Output>>>,
+    left: Left,
     /// Whether there are others than at the last call of [`Self::take_changed`].
     have_changed: bool,
     /// How many records that did not fit in a queue were reported.
     refused: u64,
     /// When they may be reported again.
     next_refused: Option<Instant>,
+    /// How many records of flows did not fit in the queues of sensors, which report that.
+    refused_flows: u64,
 }
 
 impl Outputs {
@@ -140,7 +144,8 @@ impl Outputs {
         mut writer: Writer,
         changes: Sender<OutputChange>,
         watched: Vec<Watched>,
-        (start, opener): (Instant, Workers<io::Result<Box<dyn Output>>>),
+        start: Instant,
+        (opener, lookers): (Workers<io::Result<Box<dyn Output>>>, Workers<Found>),
         messages: &Arc<Messages>,
     ) -> Result<Self, Failure> {
         let waker = writer.waker().clone();
@@ -176,9 +181,11 @@ impl Outputs {
             entries,
             replaced: Vec::new(),
             opener,
+            left: Left::new(lookers),
             have_changed: true,
             refused: 0,
             next_refused: None,
+            refused_flows: 0,
         })
     }
 
@@ -283,35 +290,10 @@ impl Outputs {
         self.entries.retain_mut(is_left);
         self.have_changed |= self.entries.len() < before;
         for folder in folders {
-            self.report_left(&folder, messages, events);
+            self.look_for_left(Place::Folder(folder));
         }
+        self.report_left(messages, events);
         has_log_ended
-    }
-
-    /// Reports the records that wait in this folder, unless an output sends them.
-    pub(super) fn report_left(
-        &self,
-        folder: &Path,
-        messages: &Messages,
-        events: &mut SystemEvents,
-    ) {
-        let is_its = |recipe: &Recipe| recipe.backlog_folder().is_some_and(|its| its == folder);
-        let sends = |entry: &Entry| is_its(&entry.output.recipe) || is_its(&entry.wanted().recipe);
-        if self.entries.iter().any(sends) {
-            return;
-        }
-        let (Ok(records @ 1..), name) = (entries_on_disk(folder), folder.display().to_string())
-        else {
-            return;
-        };
-        let reason = format!(
-            "{records} records wait here for a receiver that the configuration does not have; \
-             configure it again, or remove the folder"
-        );
-        messages.warning(format_args!("{name}: {reason}"));
-        let output = Some(name.as_str().into());
-        let details = SystemActivityDetails { output, ..because(&reason) };
-        events.service(Activity::DetailsGatheringFailed, &details);
     }
 
     /// Reports the records that did not fit in the queues to the writer, once a second, and at the
@@ -336,6 +318,11 @@ impl Outputs {
         let reason = "the queue to the writer was full";
         let details = SystemActivityDetails { dropped: Some(new), ..because(reason) };
         events.service(Activity::RecordsDropped, &details);
+    }
+
+    /// Counts the records that did not fit in the queue of a sensor of flows that has ended.
+    pub(super) const fn count_refused_flows(&mut self, records: u64) {
+        self.refused_flows += records;
     }
 
     /// Waits for the writer to write the remaining records; a second request to stop ends that.
@@ -375,10 +362,15 @@ impl Outputs {
             }
             failure.get_or_insert_with(|| Failure::new(Exit::Output, message));
         }
-        if self.refused > 0 {
-            let message =
-                format!("{} records were lost: the queue to the writer was full", self.refused);
-            failure.get_or_insert_with(|| Failure::new(Exit::Output, message));
+        for (records, of) in [(self.refused, ""), (self.refused_flows, " of flows")] {
+            if records > 0 {
+                let why = "the queue to the writer was full";
+                let message = format!("{records} records{of} were lost: {why}");
+                if failure.is_some() {
+                    messages.warning(&message);
+                }
+                failure.get_or_insert_with(|| Failure::new(Exit::Output, message));
+            }
         }
         failure.map_or(Ok(Exit::Done), Err)
     }

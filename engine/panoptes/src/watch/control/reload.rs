@@ -228,11 +228,11 @@ impl Control {
     /// Applies what can change while running, as soon as the sensor of flows has ended, if it is to
     /// end.
     fn reload(&mut self, new: Result<Box<Prepared>, Refusal>) {
-        let new = match new {
+        let mut new = match new {
             Ok(new) => new,
             Err(refusal) => return self.refuse_configuration(&refusal),
         };
-        if self.is_ready_for(&new.flows) {
+        if self.is_ready_for(&mut new.flows) {
             self.use_configuration(*new);
         } else {
             self.reloads.waiting = Some(new);

@@ -25,7 +25,7 @@ use super::reload::Reloads;
 use super::scanners::{Scanners, workspaces};
 use super::search::{find_again, search};
 use super::threads::{OtherCores, Workers};
-use super::{Control, LOADERS, MEMORY_LOOK, OPENERS, Work};
+use super::{Control, LOADERS, LOOKERS, MEMORY_LOOK, OPENERS, Work};
 use crate::boot_ids::{BootIds, folder_of};
 use crate::config::Configuration;
 use crate::dma;
@@ -95,7 +95,9 @@ impl Control {
         let figures = Arc::new(Figures::new(start, &shared, scanners.states(), &writer, &silenced));
         let other_cores = OtherCores::without(&cores.cores);
         let opener = Workers::new("outputs", OPENERS, other_cores, signals.waker());
-        let outputs = Outputs::start(writer, changes, watched, (start, opener), messages)?;
+        let lookers = Workers::new("backlogs", LOOKERS, other_cores, signals.waker());
+        let threads = (opener, lookers);
+        let outputs = Outputs::start(writer, changes, watched, start, threads, messages)?;
         let stop = show_figures(request, server, (&figures, &shared.stop), other_cores, messages)?;
         Ok(Self {
             given_up: given_up.with_dma(shared.has_dma),

@@ -45,7 +45,7 @@ const STANDS_STILL_INTERVALS: u64 = 10;
 const STANDS_STILL: Duration = Duration::from_secs(10);
 /// The time without a step of the control thread after which a restart may help: that of
 /// `WatchdogSec=` in the unit.
-const STANDS_STILL_FOR_GOOD: Duration = Duration::from_secs(30);
+pub(super) const STANDS_STILL_FOR_GOOD: Duration = Duration::from_secs(30);
 /// Added to the program's nice value, as for the slow scanner.
 const NICE: i32 = 10;
 
@@ -163,7 +163,8 @@ impl Figures {
         self.shared.interval_ns.load(Ordering::Relaxed)
     }
 
-    /// What stands still: a scanner, the writer, or an output whose disk does not answer.
+    /// What stands still: a scanner, the writer, the sensor of flows, or an output whose disk does
+    /// not answer.
     fn trouble(&self) -> Option<String> {
         let now = nanoseconds(self.start.elapsed());
         let intervals = self.interval_ns().saturating_mul(STANDS_STILL_INTERVALS);
@@ -174,6 +175,10 @@ impl Figures {
         }
         if !self.writes_within(STANDS_STILL) {
             return Some("the writer stands still".to_owned());
+        }
+        let stands_still = |sensor: &Arc<SensorFigures>| !sensor.goes_on_within(STANDS_STILL);
+        if lock(&self.flows).as_ref().is_some_and(stands_still) {
+            return Some("the sensor of flows stands still".to_owned());
         }
         let outputs = lock(&self.outputs);
         let is_stalled = |counters: &Weak<Counters>| {

@@ -315,6 +315,21 @@ fn a_scanner_that_stands_still_is_no_good_health() {
     assert!(!figures.writer_goes_on());
 }
 
+#[test]
+fn a_sensor_of_flows_that_stands_still_is_no_good_health() {
+    let figures = figures(Vec::new());
+    let started = |ago: u64| {
+        let start = Instant::now().checked_sub(Duration::from_secs(ago)).unwrap();
+        let sensor = SensorFigures { start, ..SensorFigures::default() };
+        figures.set_flows(Some(Arc::new(sensor)));
+        body(&figures, "/healthz")
+    };
+    assert_eq!(started(9), (true, "ok\n".to_owned()));
+    assert_eq!(started(11), (false, "the sensor of flows stands still\n".to_owned()));
+    figures.set_flows(None);
+    assert!(body(&figures, "/healthz").0);
+}
+
 /// A scanner may wait for memory that does not answer, which a restart does not change.
 #[test]
 fn the_service_is_alive_while_its_control_thread_goes_on() {

@@ -2,13 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::ops::Range;
+use std::sync::atomic::AtomicU64;
 
 use nix::sched::{CloneFlags, unshare};
 use panoptes_bounded::Port;
+use panoptes_sinks::output::file::FileOptions;
+use panoptes_sinks::output::{Counters, Output, OutputKind, Standing};
+use panoptes_sinks::queue::Block;
 
 use super::reload::{details, refuse, reload_whole};
 use super::*;
 use crate::watch::metrics::tests::{get, parse, value};
+use crate::watch::outputs::{Recipe, Watched};
 
 /// The port to which datagrams go.
 const PORT: u16 = 7001;
@@ -155,6 +161,151 @@ fn the_last_records_of_many_flows_are_all_written() {
         let expected: BTreeMap<_, _> =
             (1..=FLOWS).map(|to| ((port(&from), to), (1, FRAME_BYTES))).collect();
         assert!(sums(&sensors[0]) == expected, "{}", kept.text());
+    });
+}
+
+/// A writer that stands still until a message has come, and an output that makes it do that.
+#[derive(Debug)]
+struct Gate {
+    counters: Arc<Counters>,
+    is_open: Arc<AtomicBool>,
+}
+
+impl Output for Gate {
+    fn kind(&self) -> OutputKind {
+        OutputKind::Plain
+    }
+
+    fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    fn append(&mut self, _: &Block, range: Range<usize>, _: u64) -> usize {
+        let begin = Instant::now();
+        while !self.is_open.load(Ordering::Relaxed) && begin.elapsed() < PATIENCE {
+            sleep(Duration::from_millis(1));
+        }
+        range.len()
+    }
+
+    fn advance(&mut self, _: u64, _: Duration) -> Standing {
+        Standing::Idle
+    }
+
+    fn finish(&mut self) {}
+}
+
+#[test]
+fn last_records_that_find_no_room_show_in_the_exit_code() {
+    const FLOWS: u16 = 30_000;
+    const LOST: &str = "records were lost: the queue of flow records to the writer was full";
+    in_network(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let from = socket();
+        let file = folder.path().join("p.yaml");
+        fs::write(&file, text("", "interfaces: [lo], filter: udp, status_interval: 1h")).unwrap();
+        let is_open = Arc::new(AtomicBool::new(false));
+        let its = Arc::clone(&is_open);
+        let add = |control: &mut Control, _: &Signals| {
+            let gate = Gate { counters: Arc::default(), is_open: its };
+            let watched = Watched {
+                name: "gate".to_owned(),
+                counters: Arc::clone(&gate.counters),
+                recipe: Recipe::File {
+                    path: folder.path().join("gate"),
+                    options: FileOptions::default(),
+                    lock: None,
+                },
+            };
+            control.outputs.add(Box::new(gate), watched);
+        };
+        let (exit, kept, _) = run_changed(&folder, &file, REAL, add, |driver| {
+            driver.wait("lo: auditing", 1);
+            (1..=FLOWS).for_each(|to| send(&from, to, 1));
+            let kept = driver.kept.clone();
+            // The writer goes on when the sensor has given up its last records.
+            std::thread::spawn(move || {
+                let begin = Instant::now();
+                while kept.count(LOST) == 0 && begin.elapsed() < PATIENCE {
+                    sleep(Duration::from_millis(1));
+                }
+                is_open.store(true, Ordering::Relaxed);
+            });
+        });
+        let failure = exit.unwrap_err();
+        assert_eq!(failure.exit, Exit::Output, "{}", kept.text());
+        let text = kept.text();
+        let line = text.lines().find(|line| line.contains(LOST)).expect("a message");
+        let lost = line.split(' ').find_map(|word| word.parse::<u64>().ok()).expect("a number");
+        let expected =
+            format!("{lost} records of flows were lost: the queue to the writer was full");
+        // The log may have lost some before, and only one loss is the failure.
+        assert!(failure.message == expected || text.contains(&expected), "{failure}: {text}");
+        let log = fs::read_to_string(folder.path().join("log/events.jsonl")).unwrap();
+        let dropped = details(&log, "records_dropped");
+        let of_queue = dropped.iter().find(|details| details["output"] == "queue");
+        assert_eq!(of_queue.expect("a record")["dropped"], lost, "{log}");
+    });
+}
+
+/// The old sensor takes some time for its last records.
+#[test]
+fn sensors_that_follow_one_another_miss_no_packet_and_count_none_twice() {
+    const TURNS: u16 = 6;
+    in_network(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let from = socket();
+        let flows = "interfaces: [lo], filter: udp, status_interval: ";
+        let with = |seconds: u16| text("", &format!("{flows}{seconds}s"));
+        let count = AtomicU64::new(0);
+        let (exit, kept) = serve(&folder, &with(60), |driver| {
+            driver.wait("lo: auditing", 1);
+            let others = socket();
+            let is_over = AtomicBool::new(false);
+            scope(|scope| {
+                scope.spawn(|| {
+                    while !is_over.load(Ordering::Relaxed) {
+                        send(&from, PORT, 10);
+                        count.fetch_add(10, Ordering::Relaxed);
+                        sleep(Duration::from_millis(1));
+                    }
+                });
+                for turn in 1..=TURNS {
+                    (10_000..15_000).for_each(|to| send(&others, to, 1));
+                    reload_whole(driver, &with(60 + turn));
+                }
+                is_over.store(true, Ordering::Relaxed);
+            });
+        });
+        assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
+        let sensors = sensors(&folder);
+        assert_eq!(sensors.len(), 1 + usize::from(TURNS), "{}", kept.text());
+        let of = |records: &Vec<Value>| sums(records).get(&(port(&from), PORT)).map(|sum| sum.0);
+        let packets: Vec<_> = sensors.iter().filter_map(of).collect();
+        let sum: u64 = packets.iter().sum();
+        assert_eq!(sum, count.into_inner(), "{packets:?}: {}", kept.text());
+    });
+}
+
+#[test]
+fn a_sensor_without_packets_makes_steps() {
+    in_network(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("p.yaml");
+        fs::write(&file, text("", "interfaces: [lo], filter: 'udp port 1'")).unwrap();
+        let figures = Arc::new(Mutex::new(None));
+        let its = Arc::clone(&figures);
+        let keep = move |control: &mut Control, _: &Signals| {
+            assert!(control.flows.goes_on());
+            *its.lock().unwrap() = control.flows.figures();
+        };
+        let (exit, kept, _) = run_changed(&folder, &file, REAL, keep, |driver| {
+            let figures = figures.lock().unwrap().clone().expect("a sensor");
+            let begin = Instant::now();
+            sleep(Duration::from_millis(200));
+            driver.wait_for("step", || figures.goes_on_within(begin.elapsed() / 2));
+        });
+        assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
     });
 }
 
