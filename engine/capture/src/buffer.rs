@@ -84,6 +84,11 @@ impl Buffer {
         self.start = self.end;
     }
 
+    /// Reads on behind an end: the reader has more.
+    pub(crate) fn go_on(&mut self) {
+        self.is_ended = false;
+    }
+
     /// Whether the compressed data ended too early.
     pub(crate) fn is_cut(&self) -> bool {
         self.is_cut

@@ -11,6 +11,7 @@ use crate::buffer::Buffer;
 use crate::error::{CaptureError, Fault};
 use crate::follow::{Following, Over};
 use crate::frame::{Found, Frame, Skipped};
+use crate::header;
 use crate::pcap::Pcap;
 use crate::pcapng::PcapNg;
 use crate::snoop::Snoop;
@@ -54,11 +55,14 @@ impl Options {
 
 /// A capture, read packet by packet.
 ///
-/// Reading ends after the first error, and where the file ends, even within a record.
+/// Reading ends after the first error, and where the file ends, even within a record. Where the
+/// header of a further pcap or pcapng follows a record, its packets follow.
 pub struct CaptureFile {
     name: String,
     buffer: Buffer,
     packets: Packets,
+    /// A further writer has begun a capture behind the end.
+    has_next: Arc<AtomicBool>,
     skipped: Skipped,
     has_failed: bool,
 }
@@ -77,12 +81,11 @@ impl CaptureFile {
     pub fn open(path: &Path, options: &Options) -> Result<Self, CaptureError> {
         let name = path.display().to_string();
         let wrong = |error| CaptureError::Open { name: name.clone(), error };
-        let reader: Box<dyn Read + Send> = if options.follow {
-            Box::new(Following::open(path, options.over()).map_err(wrong)?)
-        } else {
-            Box::new(File::open(path).map_err(wrong)?)
-        };
-        Self::start(reader, name, options)
+        if options.follow {
+            let reader = Following::open(path, options.over()).map_err(wrong)?;
+            return Self::start_following(reader, name, options);
+        }
+        Self::start(Box::new(File::open(path).map_err(wrong)?), name, options)
     }
 
     /// Reads a capture from any reader; errors have its name.
@@ -111,7 +114,17 @@ impl CaptureFile {
         over: impl FnMut() -> bool + Send + 'static,
     ) -> Result<Self, CaptureError> {
         let reader = Following::of_file(file, Box::new(over));
-        Self::start(Box::new(reader), name.to_owned(), options)
+        Self::start_following(reader, name.to_owned(), options)
+    }
+
+    fn start_following(
+        reader: Following<File>,
+        name: String,
+        options: &Options,
+    ) -> Result<Self, CaptureError> {
+        let has_next = reader.has_next();
+        let file = Self::start(Box::new(reader), name, options)?;
+        Ok(Self { has_next, ..file })
     }
 
     fn start(
@@ -134,8 +147,8 @@ impl CaptureFile {
         let mut buffer = Buffer::new(unpacked.reader);
         match detect(&mut buffer, options) {
             Ok(packets) => {
-                let skipped = Skipped::default();
-                Ok(Self { name, buffer, packets, skipped, has_failed: false })
+                let (skipped, has_next) = (Skipped::default(), Arc::default());
+                Ok(Self { name, buffer, packets, has_next, skipped, has_failed: false })
             }
             Err(fault) => Err(fault.of(&name, buffer.offset())),
         }
@@ -193,15 +206,57 @@ impl CaptureFile {
         found: Result<Option<Found>, Fault>,
     ) -> Result<Option<Frame<'_>>, CaptureError> {
         match found {
-            Ok(Some(found)) => Ok(Some(Frame {
-                time_ns: found.time_ns,
-                link: found.link,
-                wire_length: found.wire_length,
-                bytes: self.buffer.consumed(found.start, found.length),
-                interface: found.interface,
-            })),
-            Ok(None) => Ok(None),
+            Ok(Some(found)) => Ok(Some(self.frame(found))),
+            Ok(None) => self.next_behind(),
             Err(fault) => Err(self.fail(fault)),
+        }
+    }
+
+    #[expect(clippy::inline_always, reason = "part of `next`")]
+    #[inline(always)]
+    fn frame(&self, found: Found) -> Frame<'_> {
+        Frame {
+            time_ns: found.time_ns,
+            link: found.link,
+            wire_length: found.wire_length,
+            bytes: self.buffer.consumed(found.start, found.length),
+            interface: found.interface,
+        }
+    }
+
+    /// The first packet behind the end of a capture, if a further one begins there.
+    #[cold]
+    #[inline(never)]
+    fn next_behind(&mut self) -> Result<Option<Frame<'_>>, CaptureError> {
+        match self.find_behind() {
+            Ok(found) => Ok(found.map(|found| self.frame(found))),
+            Err(fault) => Err(self.fail(fault)),
+        }
+    }
+
+    /// Each turn consumes a header.
+    fn find_behind(&mut self) -> Result<Option<Found>, Fault> {
+        loop {
+            let (buffer, skipped) = (&mut self.buffer, &mut self.skipped);
+            if self.has_next.swap(false, Ordering::Relaxed) {
+                buffer.go_on();
+            }
+            buffer.has(header::MARK_BYTES)?;
+            let Some(length) = header::length(buffer.window()) else { return Ok(None) };
+            if !buffer.has(length)? {
+                buffer.cut(skipped);
+                return Ok(None);
+            }
+            let Some(packets) = pcap_or_pcapng(buffer)? else { return Ok(None) };
+            self.packets = packets;
+            let found = match &mut self.packets {
+                Packets::Pcap(pcap) => pcap.next(buffer, skipped)?,
+                Packets::PcapNg(pcapng) => pcapng.next(buffer, skipped)?,
+                Packets::Snoop(_) | Packets::Erf | Packets::Tsh => None,
+            };
+            if found.is_some() {
+                return Ok(found);
+            }
         }
     }
 
@@ -234,14 +289,19 @@ fn detect(buffer: &mut Buffer, options: &Options) -> Result<Packets, Fault> {
         tsh::check(buffer)?;
         return Ok(Packets::Tsh);
     }
-    if let Some(pcap) = Pcap::open(buffer)? {
-        return Ok(Packets::Pcap(pcap));
-    }
-    if let Some(pcapng) = PcapNg::open(buffer)? {
-        return Ok(Packets::PcapNg(pcapng));
+    if let Some(packets) = pcap_or_pcapng(buffer)? {
+        return Ok(packets);
     }
     if let Some(snoop) = Snoop::open(buffer)? {
         return Ok(Packets::Snoop(snoop));
     }
     if erf::detect(buffer)? { Ok(Packets::Erf) } else { Err(Fault::UnknownFormat) }
+}
+
+/// The two formats whose headers may come again within a stream.
+fn pcap_or_pcapng(buffer: &mut Buffer) -> Result<Option<Packets>, Fault> {
+    if let Some(pcap) = Pcap::open(buffer)? {
+        return Ok(Some(Packets::Pcap(pcap)));
+    }
+    Ok(PcapNg::open(buffer)?.map(Packets::PcapNg))
 }

@@ -19,6 +19,7 @@ mod error;
 mod file;
 mod follow;
 mod frame;
+mod header;
 mod pcap;
 mod pcapng;
 mod snoop;

@@ -4,18 +4,19 @@ use crate::buffer::Buffer;
 use crate::bytes::{Order, nanoseconds};
 use crate::error::{Fault, Problem};
 use crate::frame::{Found, PACKET_BYTES_MAX, RAW, Skipped};
+use crate::header::{self, MICROSECONDS, MODIFIED, NANOSECONDS, PCAP_BYTES};
 
-const FILE_HEADER_BYTES: usize = 24;
 const RECORD_HEADER_BYTES: usize = 16;
 /// Record header of Alexey Kuznetsov's modified libpcap: eight bytes about the interface follow the
 /// usual ones (<https://wiki.wireshark.org/Development/LibpcapFileFormat>).
 const MODIFIED_HEADER_BYTES: usize = 24;
 
-/// Time stamps in microseconds.
-const MICROSECONDS: u32 = 0xa1b2_c3d4;
-const NANOSECONDS: u32 = 0xa1b2_3c4d;
-/// Of the modified libpcap.
-const MODIFIED: u32 = 0xa1b2_cd34;
+/// Magic, nanoseconds of a unit of time, and length of a record's header.
+const KINDS: [(u32, u32, usize); 3] = [
+    (MICROSECONDS, 1000, RECORD_HEADER_BYTES),
+    (NANOSECONDS, 1, RECORD_HEADER_BYTES),
+    (MODIFIED, 1000, MODIFIED_HEADER_BYTES),
+];
 
 /// A reader of packets; the buffer is behind the file's header.
 #[derive(Clone, Copy, Debug)]
@@ -33,30 +34,21 @@ impl Pcap {
         if !buffer.has(4)? {
             return Ok(None);
         }
-        let kinds = [
-            (MICROSECONDS, 1000, RECORD_HEADER_BYTES),
-            (NANOSECONDS, 1, RECORD_HEADER_BYTES),
-            (MODIFIED, 1000, MODIFIED_HEADER_BYTES),
-        ];
-        let orders = [Order::Little, Order::Big];
-        let known = orders.into_iter().find_map(|order| {
-            let magic = order.u32(buffer.window(), 0);
-            let kind = kinds.into_iter().find(|kind| kind.0 == magic)?;
-            Some((order, kind))
-        });
-        let Some((order, (_, unit_ns, header_bytes))) = known else { return Ok(None) };
-        if !buffer.has(FILE_HEADER_BYTES)? {
+        let Some((order, unit_ns, header_bytes)) = kind_of(buffer.window()) else {
+            return Ok(None);
+        };
+        if !buffer.has(PCAP_BYTES)? {
             return Err(Fault::Damaged { offset: 0, problem: Problem::Header });
         }
         // The upper half has the length of the frame check sequence.
         let link = order.u32(buffer.window(), 20) as u16;
-        buffer.consume(FILE_HEADER_BYTES);
+        buffer.consume(PCAP_BYTES);
         // Some systems wrote their own number of raw IP, DLT_RAW: OpenBSD 14, others 12.
         let link = if matches!(link, 12 | 14) { RAW } else { link };
         Ok(Some(Self { order, unit_ns, header_bytes, link }))
     }
 
-    /// The next packet.
+    /// The next packet. `None` at the end, and at the header of a further capture.
     #[inline]
     pub(crate) fn next(
         &mut self,
@@ -75,8 +67,14 @@ impl Pcap {
         let captured = self.order.u32(header, 8);
         let wire_length = self.order.u32(header, 12);
         let length = captured as usize;
-        if length > PACKET_BYTES_MAX {
-            return Err(too_long(buffer, captured));
+        // One comparison for those that are too long, and for those without a byte.
+        if length.wrapping_sub(1) >= PACKET_BYTES_MAX {
+            if header::length(buffer.window()).is_some() {
+                return Ok(None);
+            }
+            if length > 0 {
+                return Err(too_long(buffer, captured));
+            }
         }
         if !buffer.has(self.header_bytes + length)? {
             buffer.cut(skipped);
@@ -92,6 +90,16 @@ impl Pcap {
             length,
         }))
     }
+}
+
+/// The byte order, the nanoseconds of a unit of time and the length of a record's header of a file
+/// that begins with these bytes, at least four.
+fn kind_of(bytes: &[u8]) -> Option<(Order, u32, usize)> {
+    [Order::Little, Order::Big].into_iter().find_map(|order| {
+        let magic = order.u32(bytes, 0);
+        let (_, unit_ns, header_bytes) = KINDS.into_iter().find(|kind| kind.0 == magic)?;
+        Some((order, unit_ns, header_bytes))
+    })
 }
 
 /// Where such a length is, the records after it cannot be found.

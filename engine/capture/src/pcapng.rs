@@ -4,6 +4,7 @@ use crate::buffer::Buffer;
 use crate::bytes::Order;
 use crate::error::{Fault, Problem};
 use crate::frame::{Found, PACKET_BYTES_MAX, RAW, Skipped};
+use crate::header::{self, BYTE_ORDER_MAGIC, MARK_BYTES, SECTION, SECTION_BYTES};
 
 /// Largest block that is read as a whole: a packet, and as much for its options.
 const BLOCK_BYTES_MAX: usize = 2 * PACKET_BYTES_MAX;
@@ -11,24 +12,20 @@ const BLOCK_BYTES_MAX: usize = 2 * PACKET_BYTES_MAX;
 const SECTION_INTERFACES_MAX: usize = 65_536;
 /// Type, length, and the length again.
 const BLOCK_BYTES_MIN: usize = 12;
-/// A section header without options.
-const SECTION_BYTES: usize = 28;
 /// Type, lengths, link type and limit of an interface's description without options.
 const INTERFACE_BYTES: usize = 20;
 /// Headers of blocks up to the packet's bytes.
 const ENHANCED_HEADER_BYTES: usize = 28;
 const SIMPLE_HEADER_BYTES: usize = 12;
 
-/// "Byte-Order Magic" (§4.1).
-const BYTE_ORDER_MAGIC: u32 = 0x1a2b_3c4d;
-/// Type of a section header, the same in both byte orders (§4.1).
-pub(crate) const SECTION: u32 = 0x0a0d_0d0a;
 const INTERFACE: u32 = 1;
 const OBSOLETE_PACKET: u32 = 2;
 const SIMPLE_PACKET: u32 = 3;
 const ENHANCED_PACKET: u32 = 6;
 /// Blocks without packets: names (4), counters (5), journal entries (9), keys (10).
 const WITHOUT_PACKETS: [u32; 4] = [4, 5, 9, 10];
+/// Higher types are rare, and one of them may be the magic of a pcap file.
+const LAST_COMMON: u32 = 10;
 
 /// `opt_endofopt` (§3.5).
 const END_OF_OPTIONS: u16 = 0;
@@ -124,7 +121,8 @@ impl PcapNg {
         Ok(Some(Self { order: Order::Little, interfaces, first_interface: 0, last_ns: 0 }))
     }
 
-    /// The next packet.
+    /// The next packet. `None` at the end, and at the header of a further capture that is no
+    /// pcapng.
     #[inline]
     pub(crate) fn next(
         &mut self,
@@ -139,6 +137,9 @@ impl PcapNg {
             let kind = self.order.u32(buffer.window(), 0);
             if kind == SECTION && !self.section(buffer)? {
                 buffer.cut(skipped);
+                return Ok(None);
+            }
+            if kind > LAST_COMMON && kind != SECTION && is_other_header(buffer)? {
                 return Ok(None);
             }
             let length = self.block_length(buffer)?;
@@ -332,6 +333,12 @@ impl PcapNg {
 fn checked_header<const N: usize>(block: &[u8]) -> Option<(&[u8; N], usize)> {
     let room = block.len().checked_sub(N + 4)?;
     Some((block.first_chunk::<N>()?, room))
+}
+
+/// Whether another capture begins in the place of a block.
+#[cold]
+fn is_other_header(buffer: &mut Buffer) -> Result<bool, Fault> {
+    Ok(buffer.has(MARK_BYTES)? && header::length(buffer.window()).is_some())
 }
 
 /// Skips a block that is too large to be read as a whole.

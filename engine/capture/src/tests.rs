@@ -31,6 +31,7 @@ fn refused(bytes: &[u8]) -> String {
 }
 
 mod formats;
+mod further;
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());

@@ -108,6 +108,47 @@ fn option_r_follows_the_captures_of_a_folder() {
     assert_eq!(rows(&folder.path("records")), of_the_whole(&folder));
 }
 
+/// Each writer of a FIFO begins with a header, also one whose predecessor ended within a packet.
+#[test]
+fn option_f_reads_each_writer_of_a_fifo() {
+    let folder = Folder::new();
+    let (path, parts) = (folder.path("fifo"), parts(3));
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+    let running = reader(&folder, path.to_str().expect("text"), &["-f"]);
+    let write = |bytes: &[u8]| {
+        let mut writer = File::options().write(true).open(&path).expect("a reader");
+        writer.write_all(bytes).expect("it reads");
+        drop(writer);
+        running.settle();
+    };
+    write(&[&parts[0][..], &parts[1][FILE_HEADER..FILE_HEADER + 30]].concat());
+    write(&parts[1]);
+    // One writer, as of `cat a b > fifo`.
+    write(&[&parts[2][..], &parts[0][..FILE_HEADER]].concat());
+    let messages = running.end(Signal::SIGTERM).succeeded();
+    assert!(messages.contains("30 bytes at the ends of captures are no whole packets"));
+    assert_eq!(rows(&folder.path("records")), of_the_whole(&folder));
+}
+
+/// It is longer at once than what was read, so that its length shows nothing.
+#[test]
+fn option_f_follows_a_file_that_is_written_anew() {
+    let folder = Folder::new();
+    let (path, parts) = (folder.path("capture"), parts(3));
+    let longer = [&parts[1][..], &parts[2][FILE_HEADER..]].concat();
+    assert!(longer.len() > parts[0].len());
+    fs::write(&path, &parts[0]).expect("there is room");
+    let running = reader(&folder, path.to_str().expect("text"), &["-f"]);
+    until_read(&running, &path);
+    running.stop();
+    fs::write(&path, &longer).expect("there is room");
+    running.signal(Signal::SIGCONT);
+    until_read(&running, &path);
+    running.settle();
+    running.end(Signal::SIGTERM).succeeded();
+    assert_eq!(rows(&folder.path("records")), of_the_whole(&folder));
+}
+
 #[test]
 fn option_r_reads_a_folder_once_without_option_f() {
     let folder = Folder::new();
