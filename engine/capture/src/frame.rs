@@ -1,7 +1,7 @@
 //! [`Frame`]: a packet as the capture has it, and [`Skipped`]: what a reader did not return.
 
 /// Maximum number of captured bytes of one packet, as in libpcap (`MAXIMUM_SNAPLEN`).
-pub(crate) const PACKET_BYTES_MAX: usize = 256 << 10;
+pub const PACKET_BYTES_MAX: usize = 256 << 10;
 
 /// LINKTYPE_ETHERNET of <https://www.tcpdump.org/linktypes.html>, as are those below.
 pub(crate) const ETHERNET: u16 = 1;

@@ -33,4 +33,4 @@ mod tests;
 
 pub use error::{CaptureError, Problem};
 pub use file::{CaptureFile, Format, Options};
-pub use frame::{Frame, Skipped};
+pub use frame::{Frame, PACKET_BYTES_MAX, Skipped};

@@ -13,6 +13,8 @@ const CONFIRM_BACK: u32 = 8;
 
 /// What a packet far from those before it is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// The most packets that are unclear at once.
+pub const UNCLEAR_MAX: usize = CONFIRM_BACK as usize - 1;
 pub enum Step {
     /// It is not known before the next packet.
     Unclear,

@@ -37,7 +37,7 @@ mod user;
 pub use application::settings::{
     ApplicationSettings, DNS_SERVERS_MAX, DnsServers, Protocol, Protocols,
 };
-pub use clock::{CaptureClock, Step};
+pub use clock::{CaptureClock, Step, UNCLEAR_MAX};
 pub use flows::Flows;
 pub use reports::Reports;
 pub use settings::{Counts, Settings, Timeouts};

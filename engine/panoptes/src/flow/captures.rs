@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use panoptes_capture::{CaptureFile, Frame, Options, Skipped};
-use panoptes_flow::{CaptureClock, Step};
+use panoptes_flow::{CaptureClock, Step, UNCLEAR_MAX};
 
 use super::auditor::{Auditor, Missing};
-use super::feed::{self, Feed, Next};
+use super::feed::{self, Batch, Feed, Next};
 use super::filter::PacketFilters;
 use super::opening::{failure, open};
 use super::origin::Origin;
@@ -36,33 +36,11 @@ pub(super) struct Captures {
 }
 
 /// The times of packets.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Times {
     clock: CaptureClock,
     /// Packets whose times are far from those before them, until it is known why.
-    unclear: Vec<Kept>,
-}
-
-/// A copy of a packet.
-#[derive(Debug)]
-struct Kept {
-    bytes: Vec<u8>,
-    time_ns: i64,
-    link: u16,
-    wire_length: u32,
-    interface: u32,
-}
-
-impl Kept {
-    fn of(frame: &Frame<'_>) -> Self {
-        let Frame { time_ns, link, wire_length, bytes, interface } = *frame;
-        Self { bytes: bytes.to_vec(), time_ns, link, wire_length, interface }
-    }
-
-    fn frame(&self) -> Frame<'_> {
-        let Self { time_ns, link, wire_length, interface, .. } = *self;
-        Frame { time_ns, link, wire_length, bytes: &self.bytes, interface }
-    }
+    unclear: Batch,
 }
 
 /// An open capture, and whether it has exports of flows.
@@ -137,7 +115,7 @@ impl Taking<'_> {
         if !self.filters.matches(frame)? {
             return Ok(true);
         }
-        if !self.times.clock.accept(frame.time_ns) || !self.times.unclear.is_empty() {
+        if !self.times.clock.accept(frame.time_ns) || self.times.unclear.count() > 0 {
             return Ok(self.packet_of_other_time(frame));
         }
         Ok(self.count(frame))
@@ -155,7 +133,7 @@ impl Taking<'_> {
         }
         match self.times.clock.take_other(time_ns) {
             Step::Unclear => {
-                self.times.unclear.push(Kept::of(frame));
+                self.times.unclear.push(frame);
                 return true;
             }
             Step::Pause => {}
@@ -166,16 +144,18 @@ impl Taking<'_> {
 
     /// Counts the packets whose times were unclear. Whether more should follow.
     fn count_unclear(&mut self, are_right: bool) -> bool {
-        let unclear = std::mem::take(&mut self.times.unclear);
+        let mut unclear = std::mem::take(&mut self.times.unclear);
         self.times.clock.forget_others();
         // Nobody waits until a time that is wrong.
         let pace = if are_right { None } else { self.pace.take() };
         if !are_right {
-            self.auditor.add_wrong_times(unclear.len() as u64);
+            self.auditor.add_wrong_times(unclear.count() as u64);
         }
         self.auditor.let_time_pass(are_right);
-        let goes_on = unclear.iter().all(|kept| self.count_apart(&kept.frame()));
+        let goes_on = unclear.frames().all(|frame| self.count_apart(&frame));
         self.auditor.let_time_pass(true);
+        unclear.clear();
+        self.times.unclear = unclear;
         if pace.is_some() {
             self.pace = pace;
         }
@@ -227,7 +207,10 @@ impl Captures {
             messages: messages.clone(),
             skipped: Skipped::default(),
             pace,
-            times: Times::default(),
+            times: Times {
+                clock: CaptureClock::default(),
+                unclear: Batch::of_packets(UNCLEAR_MAX),
+            },
         })
     }
 

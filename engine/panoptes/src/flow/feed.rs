@@ -7,7 +7,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use panoptes_capture::{CaptureFile, Frame, Skipped};
+use panoptes_capture::{CaptureFile, Frame, PACKET_BYTES_MAX, Skipped};
 
 use super::opening::failure;
 use crate::exit::{Exit, Failure};
@@ -19,14 +19,52 @@ const BATCH_BYTES: usize = 1 << 20;
 /// Failures that wait to be reported. There are more only if nobody reads them.
 const REPORTS_MAX: usize = 16;
 
-/// Packets that were read.
+/// Copies of packets, in memory that is used again.
 #[derive(Debug, Default)]
-struct Batch {
+pub(super) struct Batch {
     bytes: Vec<u8>,
     frames: Vec<Packet>,
 }
 
 impl Batch {
+    /// Room for so many packets of any length, so that none of them allocates.
+    pub(super) fn of_packets(count: usize) -> Self {
+        let bytes = Vec::with_capacity(count * PACKET_BYTES_MAX);
+        Self { bytes, frames: Vec::with_capacity(count) }
+    }
+
+    pub(super) const fn count(&self) -> usize {
+        self.frames.len()
+    }
+
+    pub(super) fn push(&mut self, frame: &Frame<'_>) {
+        let Frame { time_ns, link, wire_length, bytes, interface } = *frame;
+        self.frames.push(Packet { link, time_ns, wire_length, interface, length: bytes.len() });
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.frames.clear();
+    }
+
+    /// All packets, in the order in which they came.
+    pub(super) fn frames(&self) -> impl Iterator<Item = Frame<'_>> {
+        let mut begin = 0;
+        self.frames.iter().map(move |packet| {
+            let frame = self.frame(packet, begin);
+            begin += packet.length;
+            frame
+        })
+    }
+
+    /// A packet whose bytes begin there.
+    fn frame(&self, packet: &Packet, begin: usize) -> Frame<'_> {
+        let Packet { link, time_ns, wire_length, interface, length } = *packet;
+        let bytes = &self.bytes[begin..begin + length];
+        Frame { time_ns, link, wire_length, bytes, interface }
+    }
+
     /// Whether the reader waits until the auditor has taken it. Packets may be empty, so they count
     /// by their places as well.
     const fn is_full(&self) -> bool {
@@ -203,8 +241,7 @@ impl Feed {
     /// The next packet; waits for up to `wait`.
     pub(super) fn next(&mut self, wait: Duration) -> Next<'_> {
         if self.next == self.batch.frames.len() {
-            self.batch.bytes.clear();
-            self.batch.frames.clear();
+            self.batch.clear();
             (self.next, self.begin) = (0, 0);
             let mut state = self.shared.lock();
             if state.batch.frames.is_empty() && state.reports.is_empty() && state.end.is_none() {
@@ -223,11 +260,10 @@ impl Feed {
             self.shared.changed.notify_all();
         }
         let packet = self.batch.frames[self.next];
-        let bytes = &self.batch.bytes[self.begin..self.begin + packet.length];
+        let begin = self.begin;
         self.next += 1;
         self.begin += packet.length;
-        let Packet { link, time_ns, wire_length, interface, .. } = packet;
-        Next::Frame(Frame { time_ns, link, wire_length, bytes, interface })
+        Next::Frame(self.batch.frame(&packet, begin))
     }
 }
 
@@ -251,13 +287,37 @@ fn read(shared: &Shared, file: &mut CaptureFile, packets: &mut u64) -> Result<En
         let Some(frame) = frame.filter(|_| !is_closed) else { return Ok(Ended { is_closed }) };
         *packets += 1;
         let was_empty = state.batch.frames.is_empty();
-        let Frame { time_ns, link, wire_length, bytes, interface } = frame;
-        let packet = Packet { link, time_ns, wire_length, interface, length: bytes.len() };
-        state.batch.bytes.extend_from_slice(bytes);
-        state.batch.frames.push(packet);
+        state.batch.push(&frame);
         drop(state);
         if was_empty {
             shared.changed.notify_all();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use panoptes_flow::UNCLEAR_MAX;
+
+    use super::*;
+
+    #[test]
+    fn packets_that_are_unclear_have_room_from_the_start() {
+        let mut batch = Batch::of_packets(UNCLEAR_MAX);
+        let bytes = vec![7; PACKET_BYTES_MAX];
+        let place = batch.bytes.as_ptr();
+        for turn in 0..3 {
+            let frame = |number: usize| Frame {
+                time_ns: number as i64,
+                link: 1,
+                wire_length: 9,
+                bytes: &bytes[number..],
+                interface: 0,
+            };
+            (0..UNCLEAR_MAX).for_each(|number| batch.push(&frame(number)));
+            assert!(batch.frames().eq((0..UNCLEAR_MAX).map(frame)), "{turn}");
+            assert_eq!((batch.count(), batch.bytes.as_ptr()), (UNCLEAR_MAX, place));
+            batch.clear();
         }
     }
 }
