@@ -8,13 +8,16 @@
 const NEAR_NS: i64 = 60_000_000_000;
 /// The number of packets in a row that confirm that time has passed without packets.
 const CONFIRM_PAUSE: u32 = 2;
+/// The longest pause behind which packets that are not near each other confirm it, and behind which
+/// the last packet of a capture is right, in nanoseconds.
+const PAUSE_NS_MAX: i64 = 86_400 * 1_000_000_000;
 /// The number of packets in a row that confirm that the clock was set back.
 const CONFIRM_BACK: u32 = 8;
+/// The most packets that are unclear at once.
+pub const UNCLEAR_MAX: usize = CONFIRM_BACK as usize - 1;
 
 /// What a packet far from those before it is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-/// The most packets that are unclear at once.
-pub const UNCLEAR_MAX: usize = CONFIRM_BACK as usize - 1;
 pub enum Step {
     /// It is not known before the next packet.
     Unclear,
@@ -52,7 +55,7 @@ impl CaptureClock {
     pub fn take_other(&mut self, time_ns: i64) -> Step {
         let last_ns = self.last_ns.unwrap_or(time_ns);
         let count = match self.other {
-            Some((other_ns, count)) if is_near(time_ns, other_ns) => count + 1,
+            Some((other_ns, count)) if self.go_on(other_ns, time_ns) => count + 1,
             _ => 1,
         };
         self.other = Some((time_ns, count));
@@ -73,7 +76,27 @@ impl CaptureClock {
 
     /// Whether the packets that are unclear stay so with one of this time; else they were wrong.
     pub fn is_with_others(&self, time_ns: i64) -> bool {
-        self.other.is_some_and(|(other_ns, _)| is_near(time_ns, other_ns))
+        self.other.is_some_and(|(other_ns, _)| self.go_on(other_ns, time_ns))
+    }
+
+    /// Whether a pause explains the time of a packet that is unclear, and that none follows.
+    pub fn is_behind_pause(&self) -> bool {
+        self.other.is_some_and(|(other_ns, _)| self.is_pause(other_ns))
+    }
+
+    /// Whether a packet of this time confirms one that was not accepted: it is near it, or some
+    /// time behind it.
+    fn go_on(&self, other_ns: i64, time_ns: i64) -> bool {
+        let is_behind = time_ns > other_ns && self.is_pause(other_ns) && self.is_pause(time_ns);
+        is_near(time_ns, other_ns) || is_behind
+    }
+
+    /// Whether so much time may have passed without packets.
+    fn is_pause(&self, time_ns: i64) -> bool {
+        self.last_ns.is_some_and(|last_ns| {
+            let passed_ns = time_ns.saturating_sub(last_ns);
+            (0..=PAUSE_NS_MAX).contains(&passed_ns)
+        })
     }
 
     /// Forgets the packets that were unclear.
@@ -124,6 +147,36 @@ mod tests {
         assert_eq!(steps((0..100).map(|number| number * 60)), []);
     }
 
+    /// One packet each two minutes.
+    #[test]
+    fn packets_far_apart_confirm_each_other() {
+        let found = steps((0..5).map(|number| number * 120));
+        let [unclear, pause] = [Step::Unclear, Step::Pause];
+        assert_eq!(found, [(120, unclear), (240, pause), (360, unclear), (480, pause)]);
+        // Days are no pause that one packet shows.
+        let found = steps([0, 1, 200_000, 300_000, 2, 3]);
+        assert_eq!(found, [(200_000, unclear), (300_000, unclear)]);
+    }
+
+    #[test]
+    fn the_last_packet_may_be_behind_a_pause() {
+        for (second, is_right) in [
+            (61, true),
+            (3600, true),
+            (86_400, true),
+            (86_402, false),
+            (-61, false),
+            (-9000, false),
+        ] {
+            let mut clock = CaptureClock::default();
+            assert!(clock.accept(BEGIN_NS) && !clock.is_behind_pause());
+            let time_ns = BEGIN_NS + second * SECOND_NS;
+            assert!(!clock.accept(time_ns));
+            assert_eq!(clock.take_other(time_ns), Step::Unclear);
+            assert_eq!(clock.is_behind_pause(), is_right, "{second}");
+        }
+    }
+
     #[test]
     fn a_clock_that_is_set_back_needs_eight_packets() {
         let all = steps((0..10).chain(-3600..-3580));
@@ -151,10 +204,21 @@ mod tests {
         #[test]
         fn no_times_are_too_wild(times in proptest::collection::vec(any::<i64>(), 0..64)) {
             let mut clock = CaptureClock::default();
+            let mut unclear = 0;
             for time_ns in times {
-                if !clock.accept(time_ns) {
-                    clock.take_other(time_ns);
+                if clock.accept(time_ns) {
+                    clock.forget_others();
+                    unclear = 0;
+                    continue;
                 }
+                if !clock.is_with_others(time_ns) {
+                    unclear = 0;
+                }
+                match clock.take_other(time_ns) {
+                    Step::Unclear => unclear += 1,
+                    Step::Pause | Step::Set(_) => unclear = 0,
+                }
+                prop_assert!(unclear <= UNCLEAR_MAX);
             }
         }
     }

@@ -185,6 +185,11 @@ impl Auditor {
         self.has_all_packets() || self.outputs.has_ended()
     }
 
+    /// How many packets have come.
+    pub(super) const fn number(&self) -> u64 {
+        self.number
+    }
+
     /// Whether the last packet that counts has come.
     #[inline]
     pub(super) const fn has_all_packets(&self) -> bool {

@@ -162,6 +162,15 @@ impl Taking<'_> {
         goes_on
     }
 
+    /// Counts the packets whose times are unclear at the end of a capture, as none shows why. One
+    /// that is alone is wrong, unless a pause explains it. `is_only`: the capture has no other, so
+    /// that there is nothing from which it differs.
+    fn count_last(&mut self, is_only: bool) {
+        let Times { clock, unclear } = &self.times;
+        let are_right = unclear.count() != 1 || is_only || clock.is_behind_pause();
+        self.count_unclear(are_right);
+    }
+
     #[inline(never)]
     fn count_apart(&mut self, frame: &Frame<'_>) -> bool {
         self.count(frame)
@@ -246,6 +255,7 @@ impl Captures {
         let result = loop {
             if take.auditor.has_ended() || take.signals.have_ended() {
                 break Ok(());
+        let before = auditor.number();
             }
             let goes_on = match &mut reader {
                 Reader::File(file) => take.read_file(file),
@@ -256,8 +266,8 @@ impl Captures {
                 result => break result.map(|_| ()),
             }
         };
-        // No packet behind the last ones shows whether their times are wrong.
-        take.count_unclear(true);
+        let is_only = take.auditor.number() == before;
+        take.count_last(is_only);
         self.close(&reader);
         result?;
         Ok(!auditor.has_ended() && !signals.have_ended())

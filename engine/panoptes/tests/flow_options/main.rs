@@ -29,6 +29,7 @@ mod run;
 mod service;
 mod stream;
 mod systems;
+mod times;
 mod xdp;
 
 #[path = "../recorded/mod.rs"]

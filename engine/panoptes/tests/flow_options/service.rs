@@ -17,13 +17,13 @@ use crate::programs::{Folder, Running, Sensor, until};
 use crate::stream::group;
 
 /// The JSON lines of a file.
-fn lines(path: &Path) -> Vec<Value> {
+pub(crate) fn lines(path: &Path) -> Vec<Value> {
     let text = read_to_string(path).unwrap_or_default();
     text.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
 }
 
 /// The system activities in JSON lines: their names and details.
-fn activities(path: &Path) -> Vec<(String, Value)> {
+pub(crate) fn activities(path: &Path) -> Vec<(String, Value)> {
     let all = lines(path).into_iter().filter_map(|line| {
         let activity = line.get("activity_data")?;
         let name = activity["name"].as_str()?.to_owned();
@@ -305,52 +305,4 @@ fn records_that_are_lost_are_an_error() {
     let mut command = Sensor::Panoptes.with(&["-r", &capture, "-w", "ipfix://127.0.0.1:1"]);
     let ended = Running::start(&mut command).ended();
     assert_eq!(ended.status.code(), Some(74), "{}", ended.messages);
-}
-
-/// The times of a capture, each in whole seconds from its beginning.
-fn at_seconds(folder: &Folder, name: &str, seconds: &[u32]) -> String {
-    let udp = Udp::one_way(Between::v4(1, [5000, 6000]), BEGIN_NS, &vec![50; seconds.len()]);
-    let mut pcap = Capture::of(&udp).pcap(Clock::Microseconds);
-    let mut at = 24;
-    for second in seconds {
-        let length = u32::from_le_bytes(pcap[at + 8..at + 12].try_into().expect("four"));
-        pcap[at..at + 4].copy_from_slice(&second.to_le_bytes());
-        at += 16 + length as usize;
-    }
-    folder.write(name, &pcap)
-}
-
-/// The numbers of packets in the records of a capture.
-fn counts(folder: &Folder, capture: &str) -> Vec<u64> {
-    let path = folder.path("lines");
-    let _ = fs::remove_file(&path);
-    let file = format!("json:{}", path.display());
-    let mut command = Sensor::Panoptes.with(&["-S", "5", "-r", capture, "-w", &file]);
-    Running::start(&mut command).ended().succeeded();
-    lines(&path).iter().filter_map(|line| line.get("source_packets")?.as_u64()).collect()
-}
-
-#[test]
-fn a_wrong_time_in_a_capture_costs_no_record() {
-    let folder = Folder::new();
-    let plain: Vec<u32> = (0..1000).map(|second| 1_700_000_000 + second).collect();
-    let expected = counts(&folder, &at_seconds(&folder, "plain.pcap", &plain));
-    assert_eq!(expected.len(), 200);
-    let mut wrong = plain.clone();
-    wrong.insert(10, u32::MAX);
-    let found = counts(&folder, &at_seconds(&folder, "wrong.pcap", &wrong));
-    assert_eq!(found.len(), 200);
-    assert_eq!(found.iter().sum::<u64>(), 1001);
-}
-
-#[test]
-fn a_clock_that_is_set_while_a_capture_is_made_costs_no_record() {
-    let folder = Folder::new();
-    for step in [-3600_i64, 3600, -86_400] {
-        let at = |second: i64| 1_700_000_000 + second + if second >= 500 { step } else { 0 };
-        let seconds: Vec<u32> = (0..1000).map(|second| at(second) as u32).collect();
-        let found = counts(&folder, &at_seconds(&folder, "step.pcap", &seconds));
-        assert!((199..=202).contains(&found.len()), "{step}: {}", found.len());
-        assert_eq!(found.iter().sum::<u64>(), 1000, "{step}");
-    }
 }
