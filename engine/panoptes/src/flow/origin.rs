@@ -96,10 +96,11 @@ fn named(path: &Path) -> String {
 /// Opens a file. With `O_NONBLOCK`, a FIFO without a writer delays nothing.
 fn open(path: &Path, flags: i32) -> Result<File, Failure> {
     let opened = File::options().read(true).custom_flags(flags).open(path);
-    opened.map_err(|error| {
-        let name = named(path);
-        failure(&CaptureError::Open { name, error })
-    })
+    opened.map_err(|error| not_opened(path, error))
+}
+
+fn not_opened(path: &Path, error: io::Error) -> Failure {
+    failure(&CaptureError::Open { name: named(path), error })
 }
 
 /// Reads a file while it grows, and what takes its place when it is moved or emptied.
@@ -143,13 +144,18 @@ fn read_folder(folder: &Path, options: &Options, link: &Link) -> Result<(), Fail
         let cannot = |error: &io::Error| {
             Failure::io(error, Exit::Source, format_args!("cannot read {}", folder.display()))
         };
-        let Some(path) = next.map_err(|error| cannot(&error))? else {
+        let Some((path, file)) = next.map_err(|error| cannot(&error))? else {
             if options.follow && !link.pause(LOOK) {
                 continue;
             }
-            return Ok(());
+            let lock = rotation.lock().unwrap_or_else(PoisonError::into_inner);
+            return if options.follow || lock.has_captures() {
+                Ok(())
+            } else {
+                Err(none_in(folder))
+            };
         };
-        let read = open(&path, libc::O_NONBLOCK).and_then(|file| {
+        let read = file.map_err(|error| not_opened(&path, error)).and_then(|file| {
             let (rotation, its) = (Arc::clone(&rotation), link.clone());
             let mut looked: Option<Instant> = None;
             let over = move || {
@@ -173,6 +179,11 @@ fn read_folder(folder: &Path, options: &Options, link: &Link) -> Result<(), Fail
             Err(failure) => return Err(failure),
         }
     }
+}
+
+/// The failure for a folder without a capture.
+pub(super) fn none_in(folder: &Path) -> Failure {
+    Failure::new(Exit::NoKernel, format!("{} has no capture", folder.display()))
 }
 
 /// Reads what a server sends; if it is followed, it connects again at the end.

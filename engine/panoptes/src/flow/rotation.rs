@@ -1,9 +1,14 @@
-//! The captures of a folder, in the order of their first packets: what `tcpdump -C`, `-G` and `-W`
+//! The captures of a folder, in the order of their packets: what `tcpdump -C`, `-G`, `-W` and `-z`
 //! write, whatever the names. A ring of files is read once around for each of its turns.
+//!
+//! A capture is known by its first packet, under any name and compressed or not, so each is read
+//! once. A wrong time of its first packet changes neither that nor its place.
 
-use std::collections::BTreeMap;
-use std::io;
-use std::os::unix::fs::MetadataExt as _;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use panoptes_capture::{CaptureError, CaptureFile, Options};
@@ -12,16 +17,36 @@ use crate::message::Messages;
 
 /// Files of a folder that are looked at.
 const FILES_MAX: usize = 65_536;
+/// Captures that are remembered when they were read. Those of the folder are never forgotten.
+const REMEMBERED_MAX: usize = 2 * FILES_MAX;
 /// A shorter file may be the beginning of a capture: the header of pcap has so many bytes.
 const HEADER_BYTES: u64 = 24;
+/// The first packets whose times are compared: one of them may be wrong.
+const TIMES: usize = 3;
+/// A first packet that is further from their median has a wrong time, in nanoseconds.
+const WRONG_NS: u64 = 86_400 * 1_000_000_000;
+
+/// A capture: the time of its first packet, and a hash of all of that.
+type Identity = (i64, u64);
+
+/// What a file has.
+#[derive(Clone, Copy, Debug)]
+struct Content {
+    identity: Identity,
+    /// When it begins.
+    begin_ns: i64,
+}
 
 /// What is known of a file while it stays as it is.
 #[derive(Debug)]
 struct Known {
     /// Its number, its length, and when it was changed.
     state: (u64, u64, i64, i64),
-    /// The time of its first packet, if it is a capture and has one.
-    first_ns: Option<i64>,
+    is_capture: bool,
+    /// `None` without a packet.
+    content: Option<Content>,
+    /// It was named as a file that is left out.
+    is_reported: bool,
 }
 
 /// The captures of a folder.
@@ -29,35 +54,61 @@ struct Known {
 pub(super) struct Rotation {
     folder: PathBuf,
     known: BTreeMap<PathBuf, Known>,
-    /// When the capture begins that was returned last.
-    last_ns: i64,
+    /// The captures that were returned.
+    read: BTreeSet<Identity>,
     messages: Messages,
 }
 
 impl Rotation {
     pub(super) fn new(folder: PathBuf, messages: &Messages) -> Self {
         let (known, messages) = (BTreeMap::new(), messages.clone());
-        Self { folder, known, last_ns: i64::MIN, messages }
+        Self { folder, known, read: BTreeSet::new(), messages }
     }
 
-    /// Whether a capture has begun after the last one.
+    /// Whether there was a capture at the last look, with packets or without.
+    pub(super) fn has_captures(&self) -> bool {
+        self.known.values().any(|known| known.is_capture)
+    }
+
+    /// Whether there is a capture that was not returned.
     pub(super) fn has_next(&mut self) -> bool {
-        self.find().is_ok_and(|next| next.is_some())
+        self.look().is_ok() && self.first().is_some()
     }
 
-    /// The capture that begins next after the last one. Of those that begin at the same time, it is
-    /// the first one by name: `cap0.gz` is `cap0`, compressed.
-    pub(super) fn next(&mut self) -> io::Result<Option<PathBuf>> {
-        let Some((first_ns, path)) = self.find()? else { return Ok(None) };
-        self.last_ns = first_ns;
-        Ok(Some(path))
-    }
-
-    fn find(&mut self) -> io::Result<Option<(i64, PathBuf)>> {
+    /// Opens the first of the captures that were not returned. Of files with the same capture, it
+    /// is the first one by name: `cap0.gz` is `cap0`, compressed.
+    pub(super) fn next(&mut self) -> io::Result<Option<(PathBuf, io::Result<File>)>> {
         self.look()?;
-        let begun = self.known.iter().filter_map(|(path, known)| Some((known.first_ns?, path)));
-        let next = begun.filter(|(first_ns, _)| *first_ns > self.last_ns).min();
-        Ok(next.map(|(first_ns, path)| (first_ns, path.clone())))
+        while let Some((path, identity)) = self.first() {
+            // A FIFO that has taken its name delays nothing.
+            let mut options = File::options();
+            let opened = options.read(true).custom_flags(libc::O_NONBLOCK).open(&path);
+            if opened.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+                // It may be compressed by now, or have another name.
+                self.known.remove(&path);
+                continue;
+            }
+            self.remember(identity);
+            return Ok(Some((path, opened)));
+        }
+        Ok(None)
+    }
+
+    /// The capture that comes next.
+    fn first(&self) -> Option<(PathBuf, Identity)> {
+        let all = self.known.iter().filter_map(|(path, known)| Some((known.content?, path)));
+        let left = all.filter(|(content, _)| !self.read.contains(&content.identity));
+        let (content, path) = left.min_by_key(|(content, path)| (content.begin_ns, *path))?;
+        Some((path.clone(), content.identity))
+    }
+
+    fn remember(&mut self, identity: Identity) {
+        self.read.insert(identity);
+        if self.read.len() > REMEMBERED_MAX {
+            let contents = self.known.values().filter_map(|known| known.content);
+            let present: BTreeSet<_> = contents.map(|content| content.identity).collect();
+            self.read.retain(|identity| present.contains(identity));
+        }
     }
 
     /// Looks at the files that are new or have changed.
@@ -70,39 +121,74 @@ impl Rotation {
             if !metadata.is_file() {
                 continue;
             }
-            let length = metadata.len();
-            let state = (metadata.ino(), length, metadata.mtime(), metadata.mtime_nsec());
-            let before = known.remove(&path);
-            let file = match before {
+            let (number, length) = (metadata.ino(), metadata.len());
+            let state = (number, length, metadata.mtime(), metadata.mtime_nsec());
+            let file = match known.remove(&path) {
                 Some(file) if file.state == state => file,
-                before => Known { state, first_ns: self.first(&path, length, before.is_none()) },
+                before => {
+                    let is_reported = before.is_some_and(|before| before.is_reported);
+                    let mut file = Known { state, is_capture: false, content: None, is_reported };
+                    self.read_file(&path, &mut file);
+                    file
+                }
             };
             self.known.insert(path, file);
         }
         Ok(())
     }
 
-    /// When a capture begins. What is no capture is named once.
-    fn first(&self, path: &Path, length: u64, is_new: bool) -> Option<i64> {
-        let opened = CaptureFile::open(path, &Options::default());
-        let first = opened.and_then(|mut file| Ok(file.next()?.map(|frame| frame.time_ns)));
-        match first {
-            Ok(first_ns) => first_ns,
-            // It may have been written in part.
-            Err(CaptureError::Empty { .. } | CaptureError::Damaged { .. }) => None,
+    /// Finds out what a file has. What is no capture is named once.
+    fn read_file(&self, path: &Path, known: &mut Known) {
+        match read_content(path) {
+            Ok(content) => {
+                known.is_capture = true;
+                known.content = content;
+            }
+            // It may have been written in part, or be gone.
+            Err(CaptureError::Empty { .. } | CaptureError::Damaged { .. }) => {}
+            Err(CaptureError::Open { error, .. } | CaptureError::Read { error, .. })
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::UnexpectedEof) => {}
             Err(error) => {
-                if is_new && length >= HEADER_BYTES {
+                let (_, length, ..) = known.state;
+                if !known.is_reported && length >= HEADER_BYTES {
                     self.messages.warning(format_args!("left out: {error}"));
+                    known.is_reported = true;
                 }
-                None
             }
         }
     }
 }
 
+/// Reads the first packets of a file.
+fn read_content(path: &Path) -> Result<Option<Content>, CaptureError> {
+    let mut file = CaptureFile::open(path, &Options::default())?;
+    let Some(first) = file.next()? else { return Ok(None) };
+    let mut hasher = DefaultHasher::new();
+    (first.link, first.wire_length, first.bytes).hash(&mut hasher);
+    let identity = (first.time_ns, hasher.finish());
+    let first_ns = first.time_ns;
+    let mut times = vec![first_ns];
+    // What is behind the first packet may be damaged, or not be written yet.
+    while let Ok(Some(frame)) = file.next() {
+        times.push(frame.time_ns);
+        if times.len() == TIMES {
+            break;
+        }
+    }
+    Ok(Some(Content { identity, begin_ns: begin_of(first_ns, times) }))
+}
+
+/// When a capture begins whose first packets have these times.
+fn begin_of(first_ns: i64, mut times: Vec<i64>) -> i64 {
+    times.sort_unstable();
+    let median_ns = times[(times.len() - 1) / 2];
+    if first_ns.abs_diff(median_ns) > WRONG_NS { median_ns } else { first_ns }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::io::Write as _;
 
     use super::*;
     use crate::config::LogLevel;
@@ -140,9 +226,15 @@ mod tests {
             let has_next = self.rotation.has_next();
             let next = self.rotation.next().expect("a folder");
             assert_eq!(has_next, next.is_some());
-            let name = next.as_ref().and_then(|path| path.file_name());
+            let name = next.as_ref().and_then(|(path, _)| path.file_name());
             name.map(|name| name.to_string_lossy().into_owned())
         }
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        out.write_all(bytes).expect("memory");
+        out.finish().expect("memory")
     }
 
     #[test]
@@ -190,5 +282,103 @@ mod tests {
                 assert_eq!(folder.next(), None, "{turn}");
             }
         }
+    }
+
+    /// Years after 1970, so that other times are far from them.
+    const T: u32 = 1_700_000_000;
+
+    #[test]
+    fn a_wrong_time_hides_no_capture() {
+        for (wrong, order) in [(0, ["cap1", "cap0"]), (u32::MAX, ["cap0", "cap1"])] {
+            let mut folder = Folder::new();
+            folder.write("cap0", &capture(&[T, T + 1, T + 2]));
+            // The wrong one is the first packet, and the only one so far.
+            folder.write("cap1", &capture(&[wrong]));
+            assert_eq!([folder.next(), folder.next()], order.map(|name| Some(name.to_owned())));
+            folder.write("cap1", &capture(&[wrong, T + 11, T + 12]));
+            folder.write("cap2", &capture(&[T + 20, T + 21]));
+            assert_eq!(folder.next().as_deref(), Some("cap2"), "{wrong}");
+            folder.write("cap3", &capture(&[T + 30]));
+            assert_eq!(folder.next().as_deref(), Some("cap3"), "{wrong}");
+            assert_eq!(folder.next(), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_first_time_changes_no_order() {
+        for wrong in [0, u32::MAX] {
+            let mut folder = Folder::new();
+            folder.write("c", &capture(&[T, T + 1, T + 2]));
+            folder.write("b", &capture(&[wrong, T + 11, T + 12]));
+            folder.write("a", &capture(&[T + 20, wrong, T + 22]));
+            let names: Vec<_> = std::iter::from_fn(|| folder.next()).collect();
+            assert_eq!(names, ["c", "b", "a"], "{wrong}");
+        }
+    }
+
+    #[test]
+    fn captures_that_begin_at_the_same_time_are_all_read() {
+        let mut folder = Folder::new();
+        let mut other = capture(&[10]);
+        *other.last_mut().expect("a packet") = 1;
+        folder.write("eth0", &capture(&[10]));
+        folder.write("eth1", &other);
+        let names: Vec<_> = std::iter::from_fn(|| folder.next()).collect();
+        assert_eq!(names, ["eth0", "eth1"]);
+    }
+
+    #[test]
+    fn a_capture_with_another_name_is_read_once() {
+        let mut folder = Folder::new();
+        let path = folder.folder.path().to_owned();
+        folder.write("cap", &capture(&[10, 11]));
+        assert_eq!(folder.next().as_deref(), Some("cap"));
+        fs::rename(path.join("cap"), path.join("cap-2026")).expect("renamed");
+        folder.write("cap", &capture(&[20]));
+        assert_eq!(folder.next().as_deref(), Some("cap"));
+        assert_eq!(folder.next(), None);
+        // Between two looks, it was compressed and removed.
+        folder.write("cap.gz", &gzip(&capture(&[20])));
+        fs::remove_file(path.join("cap")).expect("removed");
+        assert_eq!(folder.next(), None);
+        folder.write("cap3.gz", &gzip(&capture(&[30])));
+        assert_eq!(folder.next().as_deref(), Some("cap3.gz"));
+    }
+
+    /// `gzip` has made its file, and then removes the other one.
+    #[test]
+    fn a_capture_that_is_compressed_before_it_was_read_is_read_compressed() {
+        let mut folder = Folder::new();
+        folder.write("cap", &capture(&[10]));
+        folder.write("cap.gz", &gzip(&capture(&[10])));
+        assert!(folder.rotation.has_next());
+        fs::remove_file(folder.folder.path().join("cap")).expect("removed");
+        assert_eq!(folder.next().as_deref(), Some("cap.gz"));
+        assert_eq!(folder.next(), None);
+    }
+
+    #[test]
+    fn a_compressed_capture_may_be_written_in_part() {
+        let mut folder = Folder::new();
+        let whole = gzip(&capture(&[10]));
+        for length in 0..whole.len() - 8 {
+            folder.write("cap.gz", &whole[..length]);
+            folder.rotation.look().expect("a folder");
+        }
+        assert!(!folder.rotation.known.values().any(|known| known.is_reported));
+        folder.write("cap.gz", &whole);
+        assert_eq!(folder.next().as_deref(), Some("cap.gz"));
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut folder = Folder::new();
+        folder.write("cap", &capture(&[10]));
+        assert_eq!(folder.next().as_deref(), Some("cap"));
+        for number in 0..=REMEMBERED_MAX as i64 {
+            folder.rotation.remember((number, 0));
+            assert!(folder.rotation.read.len() <= REMEMBERED_MAX);
+        }
+        assert_eq!(folder.next(), None, "a capture of the folder is never forgotten");
     }
 }
