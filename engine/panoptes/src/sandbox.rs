@@ -56,7 +56,10 @@ pub(crate) enum Role {
         by_xdp: bool,
     },
     /// Reads captures, and writes what they have.
-    Captures,
+    Captures {
+        /// Whether it opens files, which may be another user's.
+        from_files: bool,
+    },
 }
 
 impl Role {
@@ -79,8 +82,11 @@ impl Role {
             }
             Self::Metrics
             | Self::Clients
-            | Self::Captures
+            | Self::Captures { from_files: false }
             | Self::Packets { from_interfaces: false, .. } => CapsHashSet::new(),
+            Self::Captures { from_files: true } => {
+                CapsHashSet::from([Capability::CAP_DAC_READ_SEARCH])
+            }
             Self::Packets { from_interfaces: true, by_xdp } => interfaces(by_xdp).collect(),
         })
     }
@@ -109,7 +115,9 @@ pub(crate) fn keep_those_of_flows(
         Some(Some(kept)) => kept,
         Some(None) => return messages.debug("all capabilities are kept for NVIDIA's library"),
     };
-    kept.extend(role.capabilities().unwrap_or_default());
+    let of_role = role.capabilities().unwrap_or_default();
+    let may_keep = |one: &Capability| !is_other_user || *one != Capability::CAP_DAC_READ_SEARCH;
+    kept.extend(of_role.into_iter().filter(may_keep));
     // Changing the user leaves nothing in effect.
     if let Ok(permitted) = caps::read(None, CapSet::Permitted) {
         let effective = permitted.intersection(&kept).copied().collect();

@@ -145,9 +145,10 @@ pub(super) struct Ended {
 }
 
 impl Link {
-    /// Restricts the thread: what follows interprets what strangers wrote.
-    pub(super) fn enter(&self) {
-        Role::Captures.enter(&self.messages);
+    /// Restricts the thread: what follows interprets what strangers wrote. `from_files`: it opens
+    /// files, too.
+    pub(super) fn enter(&self, from_files: bool) {
+        Role::Captures { from_files }.enter(&self.messages);
     }
 
     pub(super) const fn messages(&self) -> &Messages {

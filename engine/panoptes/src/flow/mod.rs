@@ -169,12 +169,13 @@ fn audit_captures(
     // Opened first, so that a mistake in its name leaves no output behind.
     let mut next = captures.open()?;
     let attached = system::attach_beside(request, messages)?;
-    identity.assume(Role::Captures, attached.as_ref(), messages)?;
+    let role = Role::Captures { from_files: request.reads_files() };
+    identity.assume(role, attached.as_ref(), messages)?;
     let management = management(request, begin_ns, 0);
     let outputs = Outputs::open(request, management, clients, attached, (signals, messages))?;
     go_on(request, messages)?;
     let mut auditor = Auditor::new(request, outputs, begin_ns);
-    Role::Captures.enter(messages);
+    role.enter(messages);
     // What was read before a failure has its records all the same.
     let mut failure = None;
     while let Some(source) = next.take() {

@@ -66,23 +66,23 @@ impl Origin {
     pub(super) fn read(self, options: &Options, link: &Link) -> Result<(), Failure> {
         match self {
             Self::StandardInput => {
-                link.enter();
+                link.enter(false);
                 let opened = CaptureFile::from_reader(io::stdin(), "standard input", options);
                 link.read(opened.map_err(|error| failure(&error))?).map(drop)
             }
             Self::File(path) if options.follow => follow_file(&path, options, link),
             Self::File(path) => {
                 let file = open(&path, 0)?;
-                link.enter();
+                link.enter(false);
                 let opened = CaptureFile::from_reader(file, &named(&path), options);
                 link.read(opened.map_err(|error| failure(&error))?).map(drop)
             }
             Self::Folder(folder) => {
-                link.enter();
+                link.enter(true);
                 read_folder(&folder, options, link)
             }
             Self::Server(server) => {
-                link.enter();
+                link.enter(false);
                 read_server(&server, options, link)
             }
         }
@@ -106,7 +106,7 @@ fn not_opened(path: &Path, error: io::Error) -> Failure {
 /// Reads a file while it grows, and what takes its place when it is moved or emptied.
 fn follow_file(path: &Path, options: &Options, link: &Link) -> Result<(), Failure> {
     let mut file = open(path, libc::O_NONBLOCK)?;
-    link.enter();
+    link.enter(true);
     loop {
         let over = {
             let (link, path) = (link.clone(), path.to_owned());

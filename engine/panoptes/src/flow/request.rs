@@ -291,6 +291,12 @@ impl Request {
             && self.servers.is_empty())
     }
 
+    /// Whether some of the captures are files.
+    pub(super) fn reads_files(&self) -> bool {
+        let is_file = |path: &PathBuf| path.as_os_str() != "-";
+        self.captures.iter().any(is_file) || !(self.folders.is_empty() && self.cisco.is_empty())
+    }
+
     /// `-e`: the sensor's id, and the interface behind a slash.
     pub(super) fn set_source_id(&mut self, what: &str, text: &str) -> Result<(), Failure> {
         let (id, interface) = id_and_interface(what, text)?;

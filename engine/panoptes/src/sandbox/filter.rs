@@ -278,7 +278,7 @@ fn program(role: Role) -> Result<BpfProgram, BackendError> {
             &[COMMON, COMMON_OLD, NETWORK, DATAGRAMS, PACKETS, XDP],
             &[COMMON_LIMITED, NETWORK_LIMITED, PACKETS_LIMITED, XDP_LIMITED],
         ),
-        Role::Captures => (
+        Role::Captures { .. } => (
             &[COMMON, COMMON_OLD, NETWORK, WRITER, WRITER_OLD],
             &[COMMON_LIMITED, NETWORK_LIMITED, WRITER_LIMITED, CAPTURES_LIMITED],
         ),

@@ -26,6 +26,8 @@ use crate::config::{LogLevel, SystemSettings};
 
 const SCANNER: Role = Role::Scanner { has_dma: false };
 const PORTS: Role = Role::Packets { from_interfaces: false, by_xdp: false };
+const CAPTURES: Role = Role::Captures { from_files: true };
+const STREAM: Role = Role::Captures { from_files: false };
 const DMA: Role = Role::Scanner { has_dma: true };
 
 /// Runs on a thread of this role, which the rest of the test's process does not share.
@@ -198,7 +200,7 @@ fn a_scanner_with_nvidias_library_does_most_but_executes_nothing() {
 
 #[test]
 fn threads_keep_the_capabilities_of_their_roles() {
-    for role in [SCANNER, Role::Writer, Role::Metrics, DMA, PORTS, Role::Captures] {
+    for role in [SCANNER, Role::Writer, Role::Metrics, DMA, PORTS, CAPTURES, STREAM] {
         let before = caps::read(None, CapSet::Permitted).unwrap();
         let allowed = role.capabilities().unwrap_or_else(|| before.clone());
         let expected = before.intersection(&allowed).fold(0, |mask, one| mask | one.bitmask());
@@ -294,7 +296,7 @@ fn a_scanner_takes_no_guest_of_another_user_for_ended() {
 /// A collector that refuses, or that comes later: the socket is made again.
 #[test]
 fn outputs_of_datagrams_open_their_sockets() {
-    for role in [Role::Writer, Role::Captures] {
+    for role in [Role::Writer, CAPTURES] {
         let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
         receiver.set_read_timeout(Some(bounded::BOUND)).unwrap();
         let address = receiver.local_addr().unwrap();

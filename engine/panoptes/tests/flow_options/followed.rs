@@ -149,6 +149,45 @@ fn option_f_follows_a_file_that_is_written_anew() {
     assert_eq!(rows(&folder.path("records")), of_the_whole(&folder));
 }
 
+/// Root reads what others may not, until it becomes another user.
+#[test]
+fn captures_of_other_users_are_read() {
+    use std::os::unix::fs::PermissionsExt as _;
+    if !nix::unistd::geteuid().is_root() {
+        panoptes_needs::skip::test("root");
+        return;
+    }
+    let folder = Folder::new();
+    folder.open_to_all();
+    let captures = folder.path("captures");
+    fs::create_dir(&captures).expect("a folder");
+    let mut files = Vec::new();
+    for (number, part) in parts(3).iter().enumerate() {
+        let path = captures.join(number.to_string());
+        fs::write(&path, part).expect("there is room");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("the owner may");
+        std::os::unix::fs::chown(&path, Some(12_345), None).expect("root may");
+        files.push(path.to_str().expect("text").to_owned());
+    }
+    let all = captures.to_str().expect("text");
+    reader(&folder, all, &[]).ended().succeeded();
+    assert_eq!(rows(&folder.path("records")), of_the_whole(&folder));
+    // Those behind the first one are opened when packets have been interpreted.
+    fs::remove_file(folder.path("records")).expect("the records");
+    reader(&folder, &files[0], &["-r", &files[1], &files[2]]).ended().succeeded();
+    assert_eq!(rows(&folder.path("records")), of_the_whole(&folder));
+    fs::remove_file(folder.path("records")).expect("the records");
+    let running = reader(&folder, &files[0], &["-f"]);
+    until_read(&running, Path::new(&files[0]));
+    fs::rename(&files[1], &files[0]).expect("moved");
+    until_read(&running, Path::new(&files[0]));
+    running.end(Signal::SIGTERM).succeeded();
+    fs::remove_file(folder.path("records")).expect("the records");
+    let ended = reader(&folder, &files[0], &["-u", "nobody", "-r", &files[2]]).ended();
+    assert_eq!(ended.status.code(), Some(77), "{}", ended.messages);
+    assert!(ended.messages.contains(&format!("cannot open {}", files[2])), "{}", ended.messages);
+}
+
 #[test]
 fn option_r_reads_a_folder_once_without_option_f() {
     let folder = Folder::new();
