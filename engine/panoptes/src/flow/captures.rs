@@ -11,7 +11,7 @@ use super::auditor::{Auditor, Missing};
 use super::feed::{self, Batch, Feed, Next};
 use super::filter::PacketFilters;
 use super::opening::{failure, open};
-use super::origin::Origin;
+use super::origin::{Origin, none_in};
 use super::request::Request;
 use super::signals::Signals;
 use crate::exit::{Exit, Failure};
@@ -198,7 +198,11 @@ impl Captures {
     pub(super) fn new(request: &Request, messages: &Messages) -> Result<Self, Failure> {
         let mut paths = request.captures.clone();
         for folder in &request.folders {
+            let before = paths.len();
             collect(folder, &mut paths)?;
+            if paths.len() == before {
+                return Err(none_in(folder));
+            }
         }
         let exports = request.cisco.iter().map(|path| (path.clone(), true));
         let files = paths.into_iter().map(|path| (path, false)).chain(exports);
@@ -251,11 +255,11 @@ impl Captures {
     ) -> Result<bool, Failure> {
         let Source { mut reader, has_exports } = source;
         let (pace, times) = (self.pace.as_mut(), &mut self.times);
+        let before = auditor.number();
         let mut take = Taking { pace, times, has_exports, auditor, filters, signals };
         let result = loop {
             if take.auditor.has_ended() || take.signals.have_ended() {
                 break Ok(());
-        let before = auditor.number();
             }
             let goes_on = match &mut reader {
                 Reader::File(file) => take.read_file(file),

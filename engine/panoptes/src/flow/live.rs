@@ -95,6 +95,7 @@ pub(super) fn audit(
     let (wrong_times, unread) = (auditor.wrong_times(), auditor.unread().clone());
     let (counts, exit) = auditor.finish(missing);
     super::report_losses(Skipped::default(), (counts, wrong_times, &unread), messages);
+    super::report_unread(&unread, messages);
     if missing.mirrors > 0 {
         messages.warning(format_args!("{} datagrams held no mirrored packet", missing.mirrors));
     }

@@ -190,12 +190,20 @@ fn audit_captures(
     let (counts, exit) = auditor.finish(Missing::NOTHING);
     report_losses(captures.skipped(), (counts, wrong_times, &unread), messages);
     report_exports(exports, messages);
-    if counts.packets > 0 && unread.of_unknown_types() == counts.packets {
+    let is_unread = counts.packets > 0 && unread.of_unknown_types() == counts.packets;
+    if is_unread && failure.is_none() {
         let (count, names) = (counts.packets, unread.names());
         let message = format!("none of {count} packets could be read: {names}");
-        failure.get_or_insert(Failure::new(Exit::NoKernel, message));
+        failure = Some(Failure::new(Exit::NoKernel, message));
+    } else {
+        report_unread(&unread, messages);
     }
-    failure.map_or(exit, Err)
+    let Some(failure) = failure else { return exit };
+    // The exit code is that of the first failure, and each has its line.
+    if let Err(later) = exit {
+        messages.error(later);
+    }
+    Err(failure)
 }
 
 /// Reports what no record has.
@@ -216,9 +224,6 @@ fn report_losses(
     warn(wrong_times, "packets have times that cannot be; flows did not wait by them");
     if skipped.is_compression_cut {
         messages.warning("a compressed capture ends too early");
-    }
-    for line in unread.lines() {
-        messages.warning(line);
     }
     warn(
         counts.unaccounted.saturating_sub(unread.total()),
@@ -244,6 +249,13 @@ fn report_losses(
         messages.warning(format_args!(
             "{count} flows were reported early because the table was full; see --flows"
         ));
+    }
+}
+
+/// Reports packets whose link layer could not be read.
+fn report_unread(unread: &UnreadLinks, messages: &Messages) {
+    for line in unread.lines() {
+        messages.warning(line);
     }
 }
 

@@ -1,5 +1,7 @@
 //! Unknown and contradictory options: one clear line, and exit code 2.
 
+use panoptes_traffic::Clock;
+
 use crate::programs::{BOTH, Folder, Running, Sensor};
 use crate::stream::plain;
 
@@ -98,6 +100,79 @@ fn what_is_missing_has_exit_codes_of_its_own() {
     let text = folder.write("text", b"no capture at all, but a text of some length");
     let (code, messages) = refused(&folder, &["-r", &text, "-w", "OUT"]);
     assert_eq!((code, messages.lines().count()), (Some(65), 1), "{messages}");
+}
+
+/// Reads captures; the exit code, and the lines of messages.
+fn ending(options: &[&str]) -> (Option<i32>, Vec<String>) {
+    let ended = Running::start(&mut Sensor::Panoptes.with(options)).ended();
+    (ended.status.code(), ended.messages.lines().map(str::to_owned).collect())
+}
+
+#[test]
+fn each_failure_of_a_capture_has_one_line_and_its_exit_code() {
+    let folder = Folder::new();
+    let whole = plain().pcap(Clock::Microseconds);
+    let good = folder.write("good.pcap", &whole);
+    let cut = folder.write("cut.pcap", &whole[..whole.len() - 1]);
+    // The second packet has an impossible length.
+    let mut damaged = whole.clone();
+    let first = u32::from_le_bytes(whole[32..36].try_into().expect("four")) as usize;
+    damaged[40 + first + 8..][..4].fill(0xff);
+    let damaged = folder.write("damaged.pcap", &damaged);
+    let mut unread = whole.clone();
+    unread[20..24].copy_from_slice(&147_u32.to_le_bytes());
+    let unread = folder.write("unread.pcap", &unread);
+    let (missing, empty) = (folder.text("missing"), folder.write("empty.pcap", b""));
+    let (nothing, texts) = (folder.text("nothing"), folder.text("texts"));
+    std::fs::create_dir(&nothing).expect("a folder");
+    std::fs::create_dir(&texts).expect("a folder");
+    folder.write("texts/readme", b"a text that is longer than the header of a capture");
+    for (captures, code, part) in [
+        (&["-r", &cut][..], 0, "bytes at the ends of captures are no whole packets"),
+        (&["-r", &damaged], 65, "damaged.pcap is damaged at byte "),
+        (&["-r", &unread], 65, "packets could be read: link type 147 (USER0)"),
+        (&["-r", &empty], 65, "empty.pcap is empty: no capture was written to it"),
+        (&["-r", "-"], 65, "standard input is empty: no capture was written to it"),
+        (&["-r", &nothing], 65, "nothing has no capture"),
+        (&["-R", &nothing], 65, "nothing has no capture"),
+        (&["-r", &good, &missing], 66, "cannot open "),
+        (&["-r", &good, &damaged], 65, "damaged.pcap is damaged at byte "),
+    ] {
+        let out = folder.text("out");
+        let (found, lines) = ending(&[captures, &["-w", &out]].concat());
+        assert_eq!((found, lines.len()), (Some(code), 1), "{captures:?}: {lines:?}");
+        assert!(lines[0].starts_with("panoptes: ") && lines[0].contains(part), "{lines:?}");
+    }
+    let (code, lines) = ending(&["-r", &texts, "-w", &folder.text("out")]);
+    assert_eq!((code, lines.len()), (Some(65), 2), "{lines:?}");
+    assert!(lines[0].contains("left out: ") && lines[1].contains("texts has no capture"));
+}
+
+#[test]
+fn a_full_disk_has_one_line_and_the_exit_code_74() {
+    let folder = Folder::new();
+    let good = folder.capture("good.pcap", &plain());
+    for output in ["/dev/full", "json:/dev/full"] {
+        let (code, lines) = ending(&["-r", &good, "-w", output]);
+        assert_eq!((code, lines.len()), (Some(74), 1), "{output}: {lines:?}");
+        assert!(lines[0].contains("/dev/full"), "{lines:?}");
+        // Each failure has its line, and the first one the exit code.
+        let missing = folder.text("missing");
+        let (code, lines) = ending(&["-r", &good, &missing, "-w", output]);
+        assert!(matches!(code, Some(66 | 74)), "{lines:?}");
+        assert!(lines.iter().any(|line| line.contains("/dev/full")), "{lines:?}");
+    }
+}
+
+#[test]
+fn a_reader_that_needs_no_more_is_no_failure() {
+    let folder = Folder::new();
+    let good = folder.capture("good.pcap", &plain());
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut command = Sensor::Panoptes.with(&["-r", &good, "-w", "json:-"]);
+    let running = Running::spawn(command.stdin(std::process::Stdio::null()).stdout(writer));
+    assert_eq!(running.ended().succeeded(), "");
 }
 
 #[test]
