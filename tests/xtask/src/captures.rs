@@ -23,8 +23,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     let panoptes = program::obtain()?;
     eprintln!("xtask: building the comparison …");
     let mut command = cargo::command();
-    command.args(["build", "--release", "--package", "panoptes-traffic"]);
-    command.args(["--bin", "compare_captures"]);
+    command.args(["build", "--package", "panoptes-traffic", "--bin", "compare_captures"]);
     let compare = cargo::program(command, "bin", "compare_captures")?;
     let mut command = Command::new(compare);
     command.arg(panoptes).arg(&options.folder).args(options.all.then_some("--all"));

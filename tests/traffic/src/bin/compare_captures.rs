@@ -3,7 +3,7 @@
 //! `compare_captures PANOPTES FOLDER [--all]`.
 //!
 //! A difference is no fault by itself: `docs/flow.md` lists those that are meant. The exit code is
-//! 1 if Panoptes fails, or reads fewer packets than tshark.
+//! 1 if Panoptes fails, or if no file is a capture.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -50,7 +50,7 @@ impl Findings {
             println!("FAILED   {failure}");
         }
         println!(
-            "{} captures, {} without a difference; {} files are none; {} failures",
+            "{} captures, {} without a difference; {} others are none or damaged; {} failures",
             self.captures,
             self.same,
             self.others,
@@ -98,6 +98,9 @@ fn run(program: &Path, folder: &Path, prints_all: bool) -> Result<bool, String> 
     }
     eprintln!();
     findings.print();
+    if findings.captures == 0 {
+        return Err(format!("no file below {} is a capture", folder.display()));
+    }
     Ok(findings.failures.is_empty())
 }
 
@@ -129,6 +132,8 @@ struct Capture<'a> {
 
 /// Both ends and the protocol, as tshark and Panoptes print them; the lesser end comes first.
 type Conversation = (String, String, String);
+/// Packets by conversation, and why some are missing.
+type Counted = (BTreeMap<Conversation, u64>, Option<String>);
 
 impl Capture<'_> {
     fn compare(
@@ -206,14 +211,17 @@ impl Capture<'_> {
         Ok(())
     }
 
-    /// Compares the numbers of packets of each conversation of TCP and UDP, and names of servers.
+    /// Compares the numbers of packets of each conversation of TCP and UDP.
     fn compare_with_tshark(
         &self,
         tshark: &Path,
         lines: &Path,
         findings: &mut Findings,
     ) -> Result<(), String> {
-        let theirs = self.of_tshark(tshark)?;
+        let (theirs, error) = self.of_tshark(tshark)?;
+        if let Some(error) = error {
+            findings.add("tshark fails".to_owned(), format!("{}: {error}", self.name()));
+        }
         let own = of_lines(lines)?;
         for (conversation, packets) in &theirs {
             let found = own.get(conversation).copied().unwrap_or(0);
@@ -227,7 +235,8 @@ impl Capture<'_> {
         Ok(())
     }
 
-    fn of_tshark(&self, tshark: &Path) -> Result<BTreeMap<Conversation, u64>, String> {
+    /// The packets of each conversation, and why there are not all: a capture may be cut off.
+    fn of_tshark(&self, tshark: &Path) -> Result<Counted, String> {
         let mut command = Command::new(tshark);
         command.args(["-n", "-T", "fields", "-E", "separator=/t", "-E", "occurrence=l", "-r"]);
         command.arg(self.path);
@@ -240,7 +249,6 @@ impl Capture<'_> {
             "tcp.dstport",
             "udp.srcport",
             "udp.dstport",
-            "ip.frag_offset",
         ] {
             command.args(["-e", field]);
         }
@@ -250,7 +258,7 @@ impl Capture<'_> {
         let mut all = BTreeMap::new();
         for line in text.lines() {
             let fields: Vec<&str> = line.split('\t').collect();
-            let &[v4, v4_to, v6, v6_to, tcp, tcp_to, udp, udp_to, _] = &fields[..] else {
+            let &[v4, v4_to, v6, v6_to, tcp, tcp_to, udp, udp_to] = &fields[..] else {
                 continue;
             };
             let (from, to) = if v6.is_empty() { (v4, v4_to) } else { (v6, v6_to) };
@@ -261,7 +269,10 @@ impl Capture<'_> {
             };
             *all.entry(conversation(protocol, (from, ports.0), (to, ports.1))).or_default() += 1;
         }
-        Ok(all)
+        let messages = String::from_utf8_lossy(&output.stderr);
+        let last = messages.lines().last().unwrap_or("no message");
+        let error = (!output.status.success()).then(|| format!("{}: {last}", output.status));
+        Ok((all, error))
     }
 }
 
