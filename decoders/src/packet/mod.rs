@@ -103,7 +103,7 @@ pub enum Network<'a> {
     Llc(Llc),
     /// Something that has an Ethernet type, and that is not decoded or was cut off.
     Other(u16),
-    /// A frame of IEEE 802.11 whose contents are encrypted, of the radio network itself, or missing.
+    /// A frame of IEEE 802.11 whose contents are encrypted, missing, or of the network itself.
     Wireless,
     /// A whole frame without a sender and without a packet: what the ends of a link agree upon in
     /// PPP, what acknowledges a frame of IEEE 802.11.

@@ -127,7 +127,9 @@ mod tests {
         let mut bytes = [control[0], control[1], 0, 0].to_vec();
         (1..=3).for_each(|last| bytes.extend(address(last)));
         bytes.extend([0x10, 0]);
-        after.iter().for_each(|part| bytes.extend(*part));
+        for part in after {
+            bytes.extend(*part);
+        }
         bytes
     }
 

@@ -88,8 +88,8 @@ impl Piece<'_> {
         self.number.wrapping_add(start.at as u32)
     }
 
-    /// Whether the receiver takes it, as far as that can be seen. A feint in front of a sensor has a
-    /// wrong checksum, lacks its flag, or does not live long enough.
+    /// Whether the receiver takes it, as far as that can be seen. A feint in front of a sensor has
+    /// a wrong checksum, lacks its flag, or does not live long enough.
     pub(super) fn is_sure(&self) -> bool {
         transport::tcp_flags(self.ip.payload) & (flag::ACK | flag::SYN) != 0
             && self.ttl.abs_diff(self.ip.ttl) <= TTL_DIFFERENCE_MAX

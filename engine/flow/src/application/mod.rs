@@ -281,7 +281,7 @@ impl Applications {
     }
 
     /// Begins anew with a piece if a protocol begins there: a hello behind something else, or what
-    /// the receiver has taken in place of a feint.
+    /// the receiver takes instead of a feint.
     fn search(&mut self, way: Way, piece: &Piece<'_>, reports: &mut impl Reports) {
         let end = *self.end(way);
         if end.searched > SEARCHED_SEGMENTS {
@@ -368,8 +368,8 @@ impl Applications {
         }
     }
 
-    /// Adds a piece at an offset of a stream, and reads the stream if there is enough. `need` counts
-    /// for the first piece.
+    /// Adds a piece at an offset of a stream, and reads the stream if there is enough. `need`
+    /// counts for the first piece.
     fn collect(
         &mut self,
         way: Way,

@@ -77,7 +77,7 @@ fn before(data: &[u8]) -> Option<Before> {
         [b'\r', b'\n', ..] if !data.starts_with(PROXY_2) => header(2),
         [b'\n', ..] => header(1),
         [b'\r', ..] => header(proxy_2(data)?),
-        // SOCKS 5: a request or its reply, methods (RFC 1928 §3 to §6), name and password (RFC 1929).
+        // SOCKS 5: a request or its reply, methods (RFC 1928), name and password (RFC 1929).
         [5, 0 | 1, 0, 1, ..] => header(10),
         [5, 0 | 1, 0, 3, length, ..] => header(7 + usize::from(length)),
         [5, 0 | 1, 0, 4, ..] => header(22),
@@ -92,12 +92,13 @@ fn before(data: &[u8]) -> Option<Before> {
             let host = if [a, b, c] == [0; 3] { end_of_text(after.get(user..)?)? } else { 0 };
             header(8 + user + host)
         }
-        [0, 0x5a, ..] => header(8),
-        // The requests for encryption of PostgreSQL and of MySQL, and the packet around a hello in
+        // Its reply, the request for encryption of PostgreSQL, and the packet around a hello in
         // TDS ([MS-TDS] §2.2.3.1).
-        [0, 0, 0, 8, 4, 0xd2, 0x16, 0x2f, ..] => header(8),
+        [0, 0x5a, ..]
+        | [0, 0, 0, 8, 4, 0xd2, 0x16, 0x2f, ..]
+        | [18, 0 | 1, _, _, 0, 0, _, 0, ..] => header(8),
+        // The request for encryption of MySQL.
         [32, 0, 0, 1, ..] => header(36),
-        [18, 0 | 1, _, _, 0, 0, _, 0, ..] => header(8),
         _ => {
             let line = &data[..data.len().min(LINE_BYTES_MAX)];
             let is_text = |byte: &u8| matches!(byte, b'\t' | b'\r' | b' '..=b'~');
