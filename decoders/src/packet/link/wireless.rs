@@ -125,7 +125,9 @@ mod tests {
     /// A frame with addresses 1, 2 and 3, the fourth one in what follows.
     fn frame(control: [u8; 2], after: &[&[u8]]) -> Vec<u8> {
         let mut bytes = [control[0], control[1], 0, 0].to_vec();
-        (1..=3).for_each(|last| bytes.extend(address(last)));
+        for last in 1..=3 {
+            bytes.extend(address(last));
+        }
         bytes.extend([0x10, 0]);
         for part in after {
             bytes.extend(*part);

@@ -12,7 +12,7 @@ use super::gaps::KINDS;
 #[derive(Debug)]
 pub(crate) struct SensorFigures {
     /// When it was started, and when its thread has made its last step, in nanoseconds since then.
-    pub(crate) start: Instant,
+    start: Instant,
     step_ns: AtomicU64,
     pub(crate) packets: AtomicU64,
     /// Their bytes on the wire.
@@ -57,6 +57,12 @@ impl Default for SensorFigures {
 }
 
 impl SensorFigures {
+    /// Those of a sensor that was started at this time, and has made no step.
+    #[cfg(test)]
+    pub(crate) fn begun(start: Instant) -> Self {
+        Self { start, ..Self::default() }
+    }
+
     /// Those of a sensor with these interfaces and outputs, which has counted nothing yet.
     pub(super) fn of(interfaces: &[String], outputs: &[&'static str]) -> Self {
         Self {

@@ -174,7 +174,7 @@ fn threads_of_packets_and_of_clients_send_nowhere_else() {
             refused(free.send_to(b"to an address", address).unwrap_err().raw_os_error());
             let (parts, mut none) = ([IoSlice::new(b"message")], SendAncillaryBuffer::default());
             let sent = sendmsg_addr(&free, &address, &parts, &mut none, SendFlags::empty());
-            refused(sent.err().map(|error| error.raw_os_error()));
+            refused(sent.err().map(rustix::io::Errno::raw_os_error));
             refused(free.connect(address).unwrap_err().raw_os_error());
             assert!(TcpStream::connect(address).is_err(), "{role:?}");
             connected.send(b"connected").unwrap();

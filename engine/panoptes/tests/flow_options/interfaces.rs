@@ -183,8 +183,8 @@ fn option_i_audits_any_interface() {
     assert_eq!(counts, ["4", "4"]);
 }
 
-/// All interfaces of a machine, more flows than there is room for, and no configuration. Half of the
-/// memory is for the pages of the program.
+/// All interfaces of a machine, more flows than there is room for, and no configuration. Half of
+/// the memory is for the pages of the program.
 #[test]
 fn option_endpoint_audits_this_machine_in_16_mib() {
     if !enter(3) {

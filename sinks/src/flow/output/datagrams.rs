@@ -204,11 +204,12 @@ mod tests {
         let length = receiver.recv(&mut room).expect("a datagram");
         assert_eq!(&room[..length], b"later");
     }
+
     #[test]
     fn what_is_too_long_for_a_datagram_is_lost() {
         let receiver = UdpSocket::bind("127.0.0.1:0").expect("a receiver");
         let mut sender = Datagrams::open(receiver.local_addr().expect("bound")).expect("a sender");
-        sender.push(&[7; 65_508]);
+        sender.push(&vec![7; 65_508]);
         sender.push(b"next");
         sender.finish(Duration::from_secs(9));
         assert_eq!(sender.lost(), 1, "65,507 bytes are the longest one");

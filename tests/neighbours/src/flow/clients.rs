@@ -83,7 +83,7 @@ fn act(stream: &mut TcpStream, way: usize, random: &mut Random) -> bool {
     if matches!(way, 0 | 1) {
         return true;
     }
-    let mut bytes = [0; 64 << 10];
+    let mut bytes = [0; 8 << 10];
     // A part is enough: these lag behind, too.
     match stream.read(&mut bytes) {
         Ok(count) => count > 0,

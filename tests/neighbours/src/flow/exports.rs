@@ -105,13 +105,13 @@ fn packet(time_s: u32, from: [u8; 4], data: &[u8]) -> Vec<u8> {
 }
 
 /// NetFlow version 5 with one flow of UDP (Cisco's "NetFlow Export Datagram Formats", tables 1-3
-/// and 1-4): its number, its source, its packets and bytes.
+/// and 1-4), from port 4000 to port 5000: its number, its source, its packets and bytes.
 fn version_5(number: u32, source: [u8; 4], [packets, bytes]: [u32; 2]) -> Vec<u8> {
     let mut data = vec![0, 5, 0, 1];
     let header = [100_000, 1_700_000_000, 0, number, 0];
     let source = u32::from_be_bytes(source);
     let flow = [source, 0x0a01_ffff, 0, 0x0001_0002, packets, bytes, 90_000, 95_000];
-    let rest = [4000 << 16 | 5000, 17 << 8, 0, 0];
+    let rest = [0x0fa0_1388, 0x1100, 0, 0];
     data.extend([&header[..], &flow, &rest].concat().into_iter().flat_map(u32::to_be_bytes));
     data
 }

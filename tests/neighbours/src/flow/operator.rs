@@ -67,7 +67,7 @@ pub(crate) fn remove_interface(
                 return Err(format!("{} has not accepted a packet", LEFT[1]));
             }
         }
-        if !rest(period.max(REMOVAL_MIN) - READ, stop) || !rest(READ, stop) {
+        if !rest(period.max(REMOVAL_MIN).saturating_sub(READ), stop) || !rest(READ, stop) {
             break;
         }
         remove(1)?;

@@ -24,7 +24,7 @@ const SETTLE: Duration = Duration::from_secs(3);
 /// The time in which tables fill. Memory counts after it.
 const FILL: Duration = Duration::from_mins(1);
 /// The most time for the sensor's end.
-const END: Duration = Duration::from_secs(60);
+const END: Duration = Duration::from_mins(1);
 
 /// What was sent, and what became of the sensor.
 #[derive(Debug, Default)]
@@ -225,12 +225,11 @@ fn flood(rate: u32, stop: &AtomicBool) -> Result<(u64, u64), String> {
     while !stop.load(Ordering::Relaxed) {
         let due = (begin.elapsed().as_secs_f64() * f64::from(rate)) as u64;
         while packets + mirrored < due {
-            match senders::KINDS.get(((packets + mirrored) % kinds) as usize) {
-                Some(kind) => packets += u64::from(sender.send(&(kind.frame)(&mut random))),
-                None => {
-                    mirror.send(&senders::mirrored(&mut random)).map_err(wrong)?;
-                    mirrored += 1;
-                }
+            if let Some(kind) = senders::KINDS.get(((packets + mirrored) % kinds) as usize) {
+                packets += u64::from(sender.send(&(kind.frame)(&mut random)));
+            } else {
+                mirror.send(&senders::mirrored(&mut random)).map_err(wrong)?;
+                mirrored += 1;
             }
         }
         thread::sleep(Duration::from_millis(5));

@@ -43,7 +43,8 @@ pub(crate) struct Running(Child);
 impl Running {
     pub(crate) fn start(command: &mut Command) -> Result<Self, String> {
         let spawned = command.spawn();
-        spawned.map(Self).map_err(|error| format!("{:?}: {error}", command.get_program()))
+        let program = command.get_program().display();
+        spawned.map(Self).map_err(|error| format!("{program}: {error}"))
     }
 
     pub(crate) fn signal(&self, signal: Signal) -> Result<(), String> {

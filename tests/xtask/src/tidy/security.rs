@@ -40,7 +40,7 @@ const WITHOUT_ROW: [(&str, &str); 7] = [
     ),
     (
         "the work of one step, which goes on after it",
-        "connections::CUT_MAX descriptors::SLICES_MAX shared_tables::PASSED_MAX \
+        "connections::CUT_MAX descriptors::SLICES_MAX known::PASSED_MAX shared_tables::PASSED_MAX \
          shared_tables::SEARCHES_MAX",
     ),
     (

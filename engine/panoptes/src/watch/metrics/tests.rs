@@ -320,8 +320,7 @@ fn a_sensor_of_flows_that_stands_still_is_no_good_health() {
     let figures = figures(Vec::new());
     let started = |ago: u64| {
         let start = Instant::now().checked_sub(Duration::from_secs(ago)).unwrap();
-        let sensor = SensorFigures { start, ..SensorFigures::default() };
-        figures.set_flows(Some(Arc::new(sensor)));
+        figures.set_flows(Some(Arc::new(SensorFigures::begun(start))));
         body(&figures, "/healthz")
     };
     assert_eq!(started(9), (true, "ok\n".to_owned()));

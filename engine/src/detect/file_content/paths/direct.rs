@@ -59,6 +59,8 @@ enum State {
 pub(super) struct Direct {
     /// The entry in [`Known`] that is next.
     next: usize,
+    /// Whether a name of the system is not where it was, in this sweep.
+    has_moved: bool,
 }
 
 /// What the path of an entry in [`Known`] names now.
@@ -78,6 +80,20 @@ pub(super) struct Looked {
 }
 
 impl Direct {
+    pub(super) fn begin_sweep(&mut self) {
+        self.has_moved = false;
+    }
+
+    /// Whether a name of the system is not where it was, in this sweep.
+    pub(super) const fn has_moved(&self) -> bool {
+        self.has_moved
+    }
+
+    /// Passes on the names whose paths are the known ones.
+    pub(super) fn follow(&mut self, looked: Looked, judge: &mut Judge<'_>) {
+        self.has_moved |= looked.pass_on(judge);
+    }
+
     /// Reads the next known names. Those that have not changed are seen now.
     pub(super) fn look(
         &mut self,
@@ -155,7 +171,7 @@ impl Direct {
 impl Looked {
     /// Passes on the names whose paths are the known ones. Returns whether a name of the system is
     /// not where it was.
-    pub(super) fn pass_on(mut self, judge: &mut Judge<'_>) -> bool {
+    fn pass_on(mut self, judge: &mut Judge<'_>) -> bool {
         for climb in core::mem::take(&mut self.climbs) {
             let path = &climb.path[climb.start..];
             if climb.state != State::AtRoot || !judge.known.is_path(climb.entry, path) {

@@ -20,9 +20,9 @@ pub(super) struct Late {
     /// Time between the last two scans.
     step_ns: i64,
     /// How long names without a file have delayed sweeps since one was complete.
-    late_ns: i64,
+    delay_ns: i64,
     /// Whether the last complete sweep was late.
-    was_late: bool,
+    was_delayed: bool,
     /// Number of lists that the last sweep did not read to their end.
     cut: u64,
 }
@@ -34,8 +34,8 @@ impl Late {
             folder: Path::new(),
             last: Monotonic::default(),
             step_ns: 0,
-            late_ns: 0,
-            was_late: false,
+            delay_ns: 0,
+            was_delayed: false,
             cut: 0,
         }
     }
@@ -48,27 +48,27 @@ impl Late {
     /// Follows the end of a sweep.
     pub(super) fn end_sweep(&mut self, sweep: &Sweep) {
         self.cut = sweep.cut().into();
-        self.was_late = self.is_late(sweep);
-        self.late_ns = 0;
+        self.was_delayed = self.is_late(sweep);
+        self.delay_ns = 0;
         if self.cut > 0 {
             self.note_folder(sweep);
         }
     }
 
     fn is_late(&self, sweep: &Sweep) -> bool {
-        self.late_ns > LATE_NS && sweep.absent() > LATE_ABSENT
+        self.delay_ns > LATE_NS && sweep.absent() > LATE_ABSENT
     }
 
     /// Counts what this scan's part of a sweep leaves.
     pub(super) fn count(&mut self, sweep: &Sweep) {
         if sweep.is_held_up() {
-            self.late_ns = self.late_ns.saturating_add(self.step_ns);
+            self.delay_ns = self.delay_ns.saturating_add(self.step_ns);
         }
         let is_late = self.is_late(sweep);
         if is_late {
             self.note_folder(sweep);
         }
-        let late = if is_late || self.was_late { sweep.unread().max(1) as u64 } else { 0 };
+        let late = if is_late || self.was_delayed { sweep.unread().max(1) as u64 } else { 0 };
         self.loss.stand(late.max(self.cut), None);
     }
 

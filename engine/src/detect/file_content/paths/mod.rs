@@ -97,8 +97,6 @@ pub(super) struct Paths {
     began: Monotonic,
     /// Whether it left a change to the next one.
     has_left: bool,
-    /// Whether a known name is not where it was.
-    has_moved: bool,
     /// Whether a sweep has ended, or nothing can be read.
     has_swept: bool,
     /// When the last complete one began that left nothing.
@@ -148,7 +146,6 @@ impl Paths {
             boot_to_real_ns: None,
             began: Monotonic::default(),
             has_left: false,
-            has_moved: false,
             has_swept: false,
             complete: None,
             starting: None,
@@ -219,7 +216,8 @@ impl Paths {
             if self.has_swept && now.monotonic.since(self.began) < SWEEP_EVERY_NS {
                 return;
             }
-            (self.began, self.has_left, self.has_moved) = (now.monotonic, false, false);
+            (self.began, self.has_left) = (now.monotonic, false);
+            self.direct.begin_sweep();
             self.known.begin_sweep();
         }
         let mut judge = Judge {
@@ -241,7 +239,7 @@ impl Paths {
         let progress = self.sweep.go_on((reader, memory), place, &rules.include, found);
         if progress == Progress::GoesOn && self.sweep.is_delayed() {
             let looked = self.direct.look((reader, memory), &self.sweep, judge.known);
-            self.has_moved |= looked.pass_on(&mut judge);
+            self.direct.follow(looked, &mut judge);
         }
         self.follow(progress, now, now_ns);
     }
@@ -259,7 +257,7 @@ impl Paths {
             Progress::OtherRoot => self.begin_anew(now_ns),
             Progress::Nothing => self.has_swept = true,
             Progress::GoesOn => {
-                if self.has_moved && now.monotonic.since(self.began) >= NEWS_NS {
+                if self.direct.has_moved() && now.monotonic.since(self.began) >= NEWS_NS {
                     self.sweep.end();
                 }
             }

@@ -6,12 +6,13 @@ use panoptes_decoders::kernel::mount::ListedMount;
 use panoptes_tables::room;
 
 use super::known::Place;
-use super::sweep::LISTS_AT_ONCE;
 use crate::address::Reader;
 use crate::page_cache::MachineMemory;
 
 /// Maximum number of mounts.
 const MOUNTS_MAX: usize = 512;
+/// Number of lists that go on in one step.
+const LISTS_AT_ONCE: usize = 16;
 /// Number of mounts at one place that are followed.
 const MOUNTS_DEPTH_MAX: usize = 16;
 

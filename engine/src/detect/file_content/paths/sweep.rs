@@ -34,7 +34,7 @@ const NAMES_PER_SCAN: usize = 64;
 /// so one step reads one name of each list.
 const STEPS_PER_SCAN: usize = 12;
 /// Number of lists that go on in one step.
-pub(super) const LISTS_AT_ONCE: usize = 16;
+const LISTS_AT_ONCE: usize = 16;
 /// Maximum number of names in one list.
 const LIST_STEPS_MAX: u32 = 32_768;
 /// Maximum number of names in one sweep.

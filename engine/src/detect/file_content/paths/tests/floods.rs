@@ -74,7 +74,9 @@ fn a_name_that_is_not_there_any_more_delays_no_other() {
     flood(&mut machine, bin);
     assert_eq!(machine.run(1000), []);
     // A user removes all of hers: the sweep goes on.
-    names.iter().for_each(|&name| machine.memory.set(name, "dentry", "d_inode", 0));
+    for &name in &names {
+        machine.memory.set(name, "dentry", "d_inode", 0);
+    }
     let began = machine.files.paths.began;
     assert_eq!(machine.run(1200), []);
     assert_eq!(machine.files.paths.began, began);
