@@ -26,6 +26,10 @@ const SKF_AD_PROTOCOL: u32 = 0;
 const SKF_AD_PKTTYPE: u32 = 4;
 const SKF_AD_HATYPE: u32 = 28;
 
+/// A program of this alone rejects all packets.
+pub(crate) const REJECT: Instruction =
+    Instruction { code: RETURN_CONSTANT, jump_true: 0, jump_false: 0, constant: 0 };
+
 /// A filter that is run here.
 pub(crate) type Filter = Program<Box<[Instruction]>>;
 

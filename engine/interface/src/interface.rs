@@ -9,6 +9,7 @@ use panoptes_decoders::packet::program::Instruction;
 use crate::block::{Cursor, Form, Found, TAG_BYTES};
 use crate::clock;
 use crate::devices;
+use crate::division::{Division, Group};
 use crate::error::InterfaceError;
 use crate::filter::{self, Filter};
 use crate::link::{self, ARPHRD_LOOPBACK};
@@ -150,23 +151,63 @@ impl Interface {
     /// No packet from before the start comes. After [`InterfaceError::Down`] packets come as soon
     /// as the interface is up.
     pub fn start(&mut self, filter: &[Instruction]) -> Result<(), InterfaceError> {
+        self.set_filter(filter)?;
+        self.bind()?;
+        self.check()
+    }
+
+    /// The same for one of several that share an interface: this one has a part of its packets. To
+    /// be called for one part after the other, as [`Group::has_place_for`] has it.
+    ///
+    /// The kernel may choose another part than the division: see [`Division`]. While not all parts
+    /// have joined, packets come to those that have. An interface that is down is an error here,
+    /// and must be opened again.
+    pub fn start_part(
+        &mut self,
+        filter: &[Instruction],
+        (division, part): (&Division, usize),
+        group: &Group,
+    ) -> Result<(), InterfaceError> {
         let name = self.name.clone();
         let failed = |what| {
             let name = &name;
             move |error| InterfaceError::of_call(name, what, error)
         };
+        // Before it has joined, the others have its packets.
+        self.socket.attach(&[filter::REJECT]).map_err(failed("run a filter"))?;
+        self.bind()?;
+        self.check()?;
+        let id = self.socket.join(group.id_for(part)).map_err(failed("divide the packets"))?;
+        if part == 0 {
+            let chosen = self.socket.choose_by(&division.of_interface());
+            chosen.map_err(failed("divide the packets"))?;
+        }
+        group.add(part, id);
+        if !self.set_filter(filter)? {
+            self.socket.detach().map_err(failed("run the filter"))?;
+        }
+        Ok(())
+    }
+
+    /// Has the kernel run a filter, or else this program. Whether the kernel does.
+    fn set_filter(&mut self, filter: &[Instruction]) -> Result<bool, InterfaceError> {
         let program = filter::for_kernel(filter, self.link, self.snap_length);
         let is_attached = program.is_some_and(|program| self.socket.attach(&program).is_ok());
         if !is_attached {
-            self.filter = filter::own(filter).map_err(failed("run the filter"))?;
+            let failed = |error| InterfaceError::of_call(&self.name, "run the filter", error);
+            self.filter = filter::own(filter).map_err(failed)?;
         }
+        Ok(is_attached)
+    }
+
+    fn bind(&self) -> Result<(), InterfaceError> {
+        let failed = |what| move |error| InterfaceError::of_call(&self.name, what, error);
         if self.is_promiscuous {
             let joined = self.socket.become_promiscuous(self.index);
             joined.map_err(failed("receive what is for others"))?;
         }
         let bound = self.socket.bind(self.index, libc::ETH_P_ALL as u16);
-        bound.map_err(failed("bind the socket"))?;
-        self.check()
+        bound.map_err(failed("bind the socket"))
     }
 
     /// The next packet, if there is one. It never waits, and makes no system call.

@@ -10,6 +10,9 @@
 //! [`MirrorSocket`] receives packets that a network mirrors as UDP datagrams, at a port of this
 //! machine. They are copied, and a system call receives many.
 //!
+//! Several threads share an interface or a port by a [`Division`]: the kernel chooses to which of
+//! them a packet comes.
+//!
 //! Link types and cooked headers are as libpcap has them, so the decoders read both alike.
 //!
 //! Not for: what the bytes of a packet mean, and captures in files.
@@ -19,6 +22,7 @@
 mod block;
 mod clock;
 mod devices;
+mod division;
 mod error;
 mod filter;
 mod interface;
@@ -29,6 +33,7 @@ mod socket;
 mod xdp;
 
 pub use devices::{Device, all, default_name};
+pub use division::{Division, Group, PARTS_MAX};
 pub use error::InterfaceError;
 pub use interface::{Interface, Losses, Options};
 pub use mirror::{MirrorOptions, MirrorSocket};

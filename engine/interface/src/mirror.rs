@@ -11,9 +11,12 @@ use panoptes_decoders::packet::mirror::{
 };
 use panoptes_decoders::packet::program::Instruction;
 use rustix::net::sockopt::{
-    set_socket_recv_buffer_size, set_socket_recv_buffer_size_force, socket_recv_buffer_size,
+    set_socket_recv_buffer_size, set_socket_recv_buffer_size_force, set_socket_reuseport,
+    socket_recv_buffer_size,
 };
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
+use crate::division::Division;
 use crate::error::InterfaceError;
 use crate::filter::{self, Filter};
 use crate::interface::Losses;
@@ -88,6 +91,35 @@ impl MirrorSocket {
     pub fn open(options: &MirrorOptions) -> Result<Self, InterfaceError> {
         let refused = |error| InterfaceError::Datagrams { name: options.name.clone(), error };
         let socket = bind(options.address).map_err(refused)?;
+        Self::of(socket, options)
+    }
+
+    /// Opens the port once for each part of a division. Each datagram comes to one of them: the
+    /// kernel may choose another one than the division, see [`Division`]. Not for groups of
+    /// multicast, whose datagrams come to all.
+    pub fn open_parts(
+        options: &MirrorOptions,
+        division: &Division,
+    ) -> Result<Vec<Self>, InterfaceError> {
+        let refused = |error| InterfaceError::Datagrams { name: options.name.clone(), error };
+        // Another program must not have the port, not even one that shares it.
+        let alone = bind(options.address).map_err(refused)?;
+        let address = alone.local_addr().map_err(refused)?;
+        drop(alone);
+        let mut parts = Vec::new();
+        for _ in 0..division.parts() {
+            let socket = bind_shared(address).map_err(refused)?;
+            parts.push(Self::of(socket, options)?);
+        }
+        if let Some(first) = parts.first() {
+            let program = division.of_port(options.mirror);
+            socket::choose_port_by(first.socket.as_fd(), &program).map_err(refused)?;
+        }
+        Ok(parts)
+    }
+
+    fn of(socket: UdpSocket, options: &MirrorOptions) -> Result<Self, InterfaceError> {
+        let refused = |error| InterfaceError::Datagrams { name: options.name.clone(), error };
         setsockopt(&socket, sockopt::ReceiveTimestampns, &true)
             .map_err(|error| refused(error.into()))?;
         let bytes = options.buffer_bytes.min(BUFFER_BYTES_MAX);
@@ -271,6 +303,15 @@ fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
         _ => {}
     }
     Ok(socket)
+}
+
+/// A socket at an address that others of this program share.
+fn bind_shared(address: SocketAddr) -> io::Result<UdpSocket> {
+    let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+    let socket = socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    set_socket_reuseport(&socket, true)?;
+    rustix::net::bind(&socket, &address)?;
+    Ok(socket.into())
 }
 
 /// The time among the control messages of a datagram: `struct cmsghdr` with the length of all, the

@@ -155,6 +155,45 @@ pub(crate) fn drops(socket: BorrowedFd<'_>) -> io::Result<u32> {
     if result == 0 { Ok(values[VALUES - 1]) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Has a program choose to which of the sockets at a port each datagram comes: its number, in the
+/// order in which they were bound.
+pub(crate) fn choose_port_by(socket: BorrowedFd<'_>, program: &[Instruction]) -> io::Result<()> {
+    set_program(socket, libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF, program)
+}
+
+/// Sets an option to a program. An error if the kernel finds it invalid.
+fn set_program(
+    socket: BorrowedFd<'_>,
+    level: c_int,
+    option: c_int,
+    program: &[Instruction],
+) -> io::Result<()> {
+    let of_kernel = |from: &Instruction| libc::sock_filter {
+        code: from.code,
+        jt: from.jump_true,
+        jf: from.jump_false,
+        k: from.constant,
+    };
+    let mut filter: Vec<_> = program.iter().map(of_kernel).collect();
+    let len = u16::try_from(filter.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // The kernel reads the instructions that this points to, during the call.
+    let program = libc::sock_fprog { len, filter: filter.as_mut_ptr() };
+    set_at(socket, level, option, &program)
+}
+
+fn set_at<T: Copy>(
+    socket: BorrowedFd<'_>,
+    level: c_int,
+    option: c_int,
+    value: &T,
+) -> io::Result<()> {
+    let bytes = size_of::<T>() as libc::socklen_t;
+    let (socket, value) = (socket.as_raw_fd(), (&raw const *value).cast());
+    // SAFETY: the pointer is to a live value of this length, which the kernel only reads.
+    let result = unsafe { libc::setsockopt(socket, level, option, value, bytes) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 impl PacketSocket {
     /// A socket that receives nothing before [`Self::bind`]. A cooked one gives packets without
     /// their link layer.
@@ -166,31 +205,38 @@ impl PacketSocket {
 
     /// Sets an option of packet sockets (`include/uapi/linux/if_packet.h`).
     pub(crate) fn set<T: Copy>(&self, option: c_int, value: &T) -> io::Result<()> {
-        self.set_at(libc::SOL_PACKET, option, value)
-    }
-
-    fn set_at<T: Copy>(&self, level: c_int, option: c_int, value: &T) -> io::Result<()> {
-        let bytes = size_of::<T>() as libc::socklen_t;
-        // SAFETY: the pointer is to a live value of this length, which the kernel only reads.
-        let result = unsafe {
-            libc::setsockopt(self.0.as_raw_fd(), level, option, (&raw const *value).cast(), bytes)
-        };
-        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        set_at(self.0.as_fd(), libc::SOL_PACKET, option, value)
     }
 
     /// Has the kernel run a program over each packet. An error if the kernel finds it invalid.
     pub(crate) fn attach(&self, program: &[Instruction]) -> io::Result<()> {
-        let of_kernel = |from: &Instruction| libc::sock_filter {
-            code: from.code,
-            jt: from.jump_true,
-            jf: from.jump_false,
-            k: from.constant,
-        };
-        let mut filter: Vec<_> = program.iter().map(of_kernel).collect();
-        let len = u16::try_from(filter.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-        // The kernel reads the instructions that this points to, during the call.
-        let program = libc::sock_fprog { len, filter: filter.as_mut_ptr() };
-        self.set_at(libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
+        set_program(self.0.as_fd(), libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, program)
+    }
+
+    /// Has the kernel run no program.
+    pub(crate) fn detach(&self) -> io::Result<()> {
+        set_at(self.0.as_fd(), libc::SOL_SOCKET, libc::SO_DETACH_FILTER, &0_i32)
+    }
+
+    /// Joins the group of sockets with this number, or begins one; its number. Each packet comes to
+    /// one of them. The socket must be bound.
+    pub(crate) fn join(&self, group: Option<u16>) -> io::Result<u16> {
+        let kind = libc::PACKET_FANOUT_CBPF;
+        let kind = if group.is_none() { kind | libc::PACKET_FANOUT_FLAG_UNIQUEID } else { kind };
+        let mut value = u32::from(group.unwrap_or(0)) | kind << 16;
+        self.set(libc::PACKET_FANOUT, &value)?;
+        let mut bytes = size_of_val(&value) as libc::socklen_t;
+        let (pointer, length) = ((&raw mut value).cast(), &raw mut bytes);
+        let (socket, level, option) = (self.0.as_raw_fd(), libc::SOL_PACKET, libc::PACKET_FANOUT);
+        // SAFETY: the pointers are to a live number and its length; the kernel writes no more.
+        let result = unsafe { libc::getsockopt(socket, level, option, pointer, length) };
+        if result == 0 { Ok(value as u16) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// Has a program choose the socket of the group to which each packet comes: its number, in the
+    /// order in which they have joined.
+    pub(crate) fn choose_by(&self, program: &[Instruction]) -> io::Result<()> {
+        set_program(self.0.as_fd(), libc::SOL_PACKET, libc::PACKET_FANOUT_DATA, program)
     }
 
     /// Has an interface receive what is for others, as long as the socket is open.
