@@ -35,7 +35,8 @@ use crate::detect::binary_attestation::{Attest, Shipped};
 use crate::detect::file_content::rules::ContentRules;
 use crate::detect::hidden_connections::Wire;
 use crate::detect::{Accepted, Detector as _, Detectors, Scene};
-use crate::limits::{Limit, Limits};
+use crate::limits::{Limit, Limits, PerLimit};
+use crate::loss::Loss;
 use crate::page_cache::{Contents, MachineMemory};
 use crate::policy::exceptions::Exceptions;
 use crate::policy::gaps::{GAPS_MAX, Missed};
@@ -475,23 +476,7 @@ impl Watched {
         reporter.note_found_late(shortcuts.end_scan(waits(detectors, &self.state)));
         reporter.end_scan(&cx, &self.state);
         let (cx, unstable, tables) = self.state.losses(snapshot, now);
-        let (binaries, unjudged) = detectors.binary_attestation.losses();
-        let (changes, (paths, folder)) = detectors.file_content.losses();
-        let missed = &mut Missed {
-            scan: snapshot.losses,
-            left: if snapshot.is_partial() { snapshot.left } else { Deferred::default() },
-            unstable,
-            tables,
-            contents: contents.refused(),
-            changes,
-            paths,
-            folder,
-            binaries,
-            unjudged,
-            shells: detectors.reverse_shells.unchecked(),
-            commands: detectors.shell_history.unchecked(),
-            permissions: detectors.memory_permissions.unchecked(),
-        };
+        let missed = &mut missed(snapshot, (unstable, tables), contents.refused(), detectors);
         reporter.report_gaps(&cx, missed);
         self.figures.end(Stage::Write, budget);
         Ok(())
@@ -598,6 +583,32 @@ fn first_of(snapshot: &Snapshot) -> Option<FirstProcess> {
 }
 
 /// What waits for a scan that leaves nothing.
+/// What a scan has missed.
+fn missed<'a>(
+    snapshot: &Snapshot,
+    (unstable, tables): (&'a mut Loss, &'a mut PerLimit<Loss>),
+    contents: &'a mut Loss,
+    detectors: &'a mut Detectors,
+) -> Missed<'a> {
+    let (binaries, unjudged) = detectors.binary_attestation.losses();
+    let (changes, (paths, folder)) = detectors.file_content.losses();
+    Missed {
+        scan: snapshot.losses,
+        left: if snapshot.is_partial() { snapshot.left } else { Deferred::default() },
+        unstable,
+        tables,
+        contents,
+        changes,
+        paths,
+        folder,
+        binaries,
+        unjudged,
+        shells: detectors.reverse_shells.unchecked(),
+        commands: detectors.shell_history.unchecked(),
+        permissions: detectors.memory_permissions.unchecked(),
+    }
+}
+
 fn waits(detectors: &Detectors, state: &State) -> Waits {
     Waits {
         urgent: detectors.reverse_shells.waits() || state.waits_for_next(),

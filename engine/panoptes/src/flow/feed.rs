@@ -196,10 +196,17 @@ impl Link {
 
     /// The same, and counts its packets, whatever the result.
     pub(super) fn count(&self, mut file: CaptureFile, packets: &mut u64) -> Result<Ended, Failure> {
-        let result = read(&self.shared, &mut file, packets);
-        add(&mut self.shared.lock().skipped, file.skipped());
+        let before = self.shared.lock().skipped;
+        let result = read(&self.shared, &mut file, packets, before);
+        self.shared.lock().skipped = sum(before, file.skipped());
         result
     }
+}
+
+/// The same, of two captures.
+const fn sum(mut one: Skipped, other: Skipped) -> Skipped {
+    add(&mut one, other);
+    one
 }
 
 /// Adds what a capture has had that was not returned.
@@ -276,8 +283,14 @@ impl Drop for Feed {
     }
 }
 
-/// Reads a capture to its end, or until nobody needs more.
-fn read(shared: &Shared, file: &mut CaptureFile, packets: &mut u64) -> Result<Ended, Failure> {
+/// Reads a capture to its end, or until nobody needs more. `before`: what other captures have had
+/// that was not returned.
+fn read(
+    shared: &Shared,
+    file: &mut CaptureFile,
+    packets: &mut u64,
+    before: Skipped,
+) -> Result<Ended, Failure> {
     loop {
         let frame = file.next().map_err(|error| failure(&error))?;
         let mut state = shared.lock();
@@ -289,6 +302,8 @@ fn read(shared: &Shared, file: &mut CaptureFile, packets: &mut u64) -> Result<En
         *packets += 1;
         let was_empty = state.batch.frames.is_empty();
         state.batch.push(&frame);
+        // A signal may end the program while the file is followed.
+        state.skipped = sum(before, file.skipped());
         drop(state);
         if was_empty {
             shared.changed.notify_all();

@@ -176,7 +176,7 @@ fn threads_of_packets_and_of_clients_send_nowhere_else() {
             let sent = sendmsg_addr(&free, &address, &parts, &mut none, SendFlags::empty());
             refused(sent.err().map(rustix::io::Errno::raw_os_error));
             refused(free.connect(address).unwrap_err().raw_os_error());
-            assert!(TcpStream::connect(address).is_err(), "{role:?}");
+            assert!(bounded::connect(address).is_err(), "{role:?}");
             connected.send(b"connected").unwrap();
             // Interfaces are looked for by netlink.
             let from_interfaces = matches!(role, Role::Packets { from_interfaces: true, .. });

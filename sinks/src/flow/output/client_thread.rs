@@ -60,7 +60,7 @@ struct State<T> {
     is_done: bool,
 }
 
-/// What the thread takes in one step.
+/// What one step of the thread takes.
 #[derive(Clone, Copy, Debug)]
 struct Taken {
     /// Records behind those of the queue are lost.
@@ -171,8 +171,8 @@ impl<T: Send + 'static> ClientThread<T> {
         (std::mem::take(&mut state.events), state.lost)
     }
 
-    /// Has what waits sent, for up to `wait` once it is the turn of the last record, and all clients
-    /// disconnected, without waiting for that.
+    /// Has what waits sent, for up to `wait` once it is the turn of the last record, and all
+    /// clients disconnected, without waiting for that.
     pub fn close(&mut self, wait: Duration) {
         self.pass_on();
         self.shared.lock().last_wait = Some(wait);

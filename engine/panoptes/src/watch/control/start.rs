@@ -20,7 +20,7 @@ use super::functions::Functions;
 use super::in_use::InUse;
 use super::machines::GuestNames;
 use super::metrics_port::{bind_metrics, serve_metrics};
-use super::outputs::Outputs;
+use super::outputs::{Found, Outputs};
 use super::reload::Reloads;
 use super::scanners::{Scanners, workspaces};
 use super::search::{find_again, search};
@@ -94,9 +94,7 @@ impl Control {
         let silenced = Silenced::new(configuration.exceptions(), start);
         let figures = Arc::new(Figures::new(start, &shared, scanners.states(), &writer, &silenced));
         let other_cores = OtherCores::without(&cores.cores);
-        let opener = Workers::new("outputs", OPENERS, other_cores, signals.waker());
-        let lookers = Workers::new("backlogs", LOOKERS, other_cores, signals.waker());
-        let threads = (opener, lookers);
+        let threads = workers_of_outputs(other_cores, signals);
         let outputs = Outputs::start(writer, changes, watched, start, threads, messages)?;
         let stop = show_figures(request, server, (&figures, &shared.stop), other_cores, messages)?;
         Ok(Self {
@@ -199,6 +197,15 @@ fn shared(request: &WatchRequest) -> Shared {
 /// The systems that are named.
 fn candidates(request: &WatchRequest, start: Instant) -> Vec<Candidate> {
     request.systems.iter().map(|one| Candidate::new(one.clone(), start, false)).collect()
+}
+
+/// The workers that open outputs, and those that look at backlogs.
+fn workers_of_outputs(
+    cores: OtherCores,
+    signals: &Signals,
+) -> (Workers<io::Result<Box<dyn Output>>>, Workers<Found>) {
+    let openers = Workers::new("outputs", OPENERS, cores, signals.waker());
+    (openers, Workers::new("backlogs", LOOKERS, cores, signals.waker()))
 }
 
 /// Starts the thread that answers requests for metrics, and the one that draws the status line if
