@@ -32,7 +32,7 @@ pub use child::{
     output, output_within, status, status_within, wait, wait_with_output, wait_with_output_within,
     wait_within,
 };
-pub use port::Port;
+pub use port::{Port, deaf_receiver, hear};
 pub use read::{Bounded, reader};
 pub use socket::{Incoming, Listener, accept, accept_within, connect, connect_unix, incoming};
 

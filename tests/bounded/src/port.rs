@@ -1,10 +1,12 @@
 //! Ports for servers that start later.
 
 use std::io::{self, ErrorKind};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::os::fd::OwnedFd;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+
+use crate::BOUND;
 
 /// A TCP port of 127.0.0.1 that is kept free for a server until this is dropped.
 ///
@@ -42,6 +44,41 @@ impl Port {
     }
 }
 
+/// A receiver of datagrams at 127.0.0.1 that refuses all of them until [`hear`]. Its port is its
+/// own. Reading fails after [`BOUND`].
+///
+/// It is connected to itself. That its port was named keeps the port when the connection ends
+/// (`__udp_disconnect` in net/ipv4/udp.c); another socket holds it until then.
+///
+/// # Errors
+///
+/// As the system calls fail.
+pub fn deaf_receiver() -> io::Result<UdpSocket> {
+    let any = datagrams(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+    let receiver = datagrams(any.local_addr()?)?;
+    receiver.set_read_timeout(Some(BOUND))?;
+    receiver.connect(receiver.local_addr()?)?;
+    Ok(receiver)
+}
+
+/// Lets a [`deaf_receiver`] receive what anybody sends.
+///
+/// # Errors
+///
+/// As the system call fails.
+pub fn hear(receiver: &UdpSocket) -> io::Result<()> {
+    Ok(rustix::net::connect_unspec(receiver)?)
+}
+
+/// A socket for datagrams that shares its port.
+fn datagrams(address: SocketAddr) -> io::Result<UdpSocket> {
+    let (family, kind) = (AddressFamily::INET, SocketType::DGRAM);
+    let socket = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
+    sockopt::set_socket_reuseport(&socket, true)?;
+    rustix::net::bind(&socket, &address)?;
+    Ok(socket.into())
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::{TcpListener, TcpStream};
@@ -60,6 +97,21 @@ mod tests {
             accept(&server).unwrap();
             drop((server, client));
         }
+    }
+
+    #[test]
+    fn a_deaf_receiver_hears_with_the_same_port() {
+        let receiver = deaf_receiver().unwrap();
+        let address = receiver.local_addr().unwrap();
+        let sender = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        sender.connect(address).unwrap();
+        sender.send(b"refused").unwrap();
+        assert_eq!(sender.send(b"next").unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        hear(&receiver).unwrap();
+        assert_eq!(receiver.local_addr().unwrap(), address);
+        sender.send(b"heard").unwrap();
+        let mut room = [0; 9];
+        assert_eq!(receiver.recv(&mut room).unwrap(), 5);
     }
 
     /// Some hundreds only: there are too many ports to use them all.

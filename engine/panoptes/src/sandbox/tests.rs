@@ -297,11 +297,8 @@ fn a_scanner_takes_no_guest_of_another_user_for_ended() {
 #[test]
 fn outputs_of_datagrams_open_their_sockets() {
     for role in [Role::Writer, CAPTURES] {
-        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
-        receiver.set_read_timeout(Some(bounded::BOUND)).unwrap();
+        let receiver = bounded::deaf_receiver().unwrap();
         let address = receiver.local_addr().unwrap();
-        // Its port is its own, and datagrams of all others are refused.
-        receiver.connect(address).unwrap();
         let mut output = Datagrams::open(address).expect("a socket");
         output = on(role, move || {
             for _ in 0..3 {
@@ -311,7 +308,7 @@ fn outputs_of_datagrams_open_their_sockets() {
             assert!(output.lost() > 0, "nobody listens");
             output
         });
-        rustix::net::connect_unspec(&receiver).unwrap();
+        bounded::hear(&receiver).unwrap();
         on(role, move || {
             // The first one may be lost by an error that the kernel has not reported yet.
             for _ in 0..3 {

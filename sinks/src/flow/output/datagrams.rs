@@ -159,14 +159,6 @@ mod tests {
 
     use super::*;
 
-    /// A receiver whose port is its own, and that refuses the datagrams of all others.
-    fn deaf() -> UdpSocket {
-        let receiver = UdpSocket::bind("127.0.0.1:0").expect("a port");
-        receiver.set_read_timeout(Some(panoptes_bounded::BOUND)).expect("a time limit");
-        receiver.connect(receiver.local_addr().expect("bound")).expect("connected to itself");
-        receiver
-    }
-
     #[test]
     fn each_record_is_one_datagram() {
         let receiver = UdpSocket::bind("127.0.0.1:0").expect("a receiver");
@@ -188,14 +180,14 @@ mod tests {
 
     #[test]
     fn a_receiver_may_come_later() {
-        let receiver = deaf();
+        let receiver = panoptes_bounded::deaf_receiver().expect("a port");
         let mut sender = Datagrams::open(receiver.local_addr().expect("bound")).expect("a sender");
         for _ in 0..10 {
             sender.push(b"lost");
         }
         sender.finish(Duration::from_millis(100));
         assert!(sender.lost() > 0, "nobody has listened");
-        rustix::net::connect_unspec(&receiver).expect("it hears all");
+        panoptes_bounded::hear(&receiver).expect("it hears all");
         for _ in 0..10 {
             sender.push(b"later");
             sender.finish(Duration::from_millis(100));
@@ -217,7 +209,7 @@ mod tests {
 
     #[test]
     fn what_waits_behind_a_failure_is_lost() {
-        let receiver = deaf();
+        let receiver = panoptes_bounded::deaf_receiver().expect("a port");
         let mut sender = Datagrams::open(receiver.local_addr().expect("bound")).expect("a sender");
         for _ in 0..3 {
             assert!(sender.append(b"waits"));
