@@ -111,14 +111,20 @@ fn option_r_follows_the_captures_of_a_folder() {
 /// Each writer of a FIFO begins with a header, also one whose predecessor ended within a packet.
 #[test]
 fn option_f_reads_each_writer_of_a_fifo() {
+    use std::os::unix::fs::OpenOptionsExt as _;
     let folder = Folder::new();
     let (path, parts) = (folder.path("fifo"), parts(3));
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
     let running = reader(&folder, path.to_str().expect("text"), &["-f"]);
+    let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
+    let fifo = File::options().read(true).custom_flags(flags).open(&path).expect("a FIFO");
+    let left = || rustix::io::ioctl_fionread(&fifo).expect("a pipe");
     let write = |bytes: &[u8]| {
         let mut writer = File::options().write(true).open(&path).expect("a reader");
         writer.write_all(bytes).expect("it reads");
         drop(writer);
+        // It sleeps when it has found the end behind the last byte.
+        until(|| format!("{} bytes are left", left()), || left() == 0);
         running.settle();
     };
     write(&[&parts[0][..], &parts[1][FILE_HEADER..FILE_HEADER + 30]].concat());
