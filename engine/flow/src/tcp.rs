@@ -24,7 +24,7 @@ pub(crate) enum Outcome {
 }
 
 /// Whether a sequence number is before another one, modulo 2^32 (RFC 9293 §3.4).
-const fn is_before(one: u32, other: u32) -> bool {
+pub(crate) const fn is_before(one: u32, other: u32) -> bool {
     (one.wrapping_sub(other) as i32) < 0
 }
 

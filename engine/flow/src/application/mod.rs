@@ -33,6 +33,7 @@ use self::settings::{ApplicationSettings, Protocol};
 use self::start::Start;
 use self::stream::{Buffers, STREAM_BYTES_MAX, Step};
 use crate::reports::Reports;
+use crate::tcp::is_before;
 
 /// How far behind the beginning of a stream a segment may be before the beginning is given up.
 const LATE_BYTES_MAX: u32 = 1 << 16;
@@ -518,11 +519,6 @@ impl Applications {
             self.buffers.give_back(buffer);
         }
     }
-}
-
-/// Whether a number of a stream is before another one, modulo 2^32.
-const fn is_before(number: u32, other: u32) -> bool {
-    number.wrapping_sub(other) >= 1 << 31
 }
 
 /// Whether a datagram is no message of DNS, whatever its port: a hello of DTLS or of QUIC.
