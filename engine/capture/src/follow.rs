@@ -23,7 +23,7 @@ const BEGINNING_AT: usize = 24;
 /// Tells whether a capture is over whose end was reached.
 pub(crate) type Over = Box<dyn FnMut() -> bool + Send>;
 
-/// What is read: it decides how its end is noticed.
+/// Kind of file: it decides how the end of a capture is noticed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Kind {
     Regular,

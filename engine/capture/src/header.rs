@@ -9,7 +9,7 @@ use crate::bytes::Order;
 /// Magic of a pcap file with time stamps in microseconds.
 pub(crate) const MICROSECONDS: u32 = 0xa1b2_c3d4;
 pub(crate) const NANOSECONDS: u32 = 0xa1b2_3c4d;
-/// Of the modified libpcap.
+/// Magic of a file of the modified libpcap.
 pub(crate) const MODIFIED: u32 = 0xa1b2_cd34;
 /// Length of a pcap file's header.
 pub(crate) const PCAP_BYTES: usize = 24;

@@ -344,7 +344,7 @@ mod tests {
         frame
     }
 
-    /// What is before a frame in datagrams that all programs open.
+    /// Headers before a frame, in datagrams that all programs open.
     const HEADERS: &[(Mirror, &[u8])] = &[
         (Mirror::Vxlan, &[8, 0, 0, 0, 0, 0, 7, 0]),
         (Mirror::Geneve, &[0, 0, 0x65, 0x58, 0, 0, 7, 0]),

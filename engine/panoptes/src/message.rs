@@ -52,9 +52,9 @@ struct Shared {
 
 /// Where the debug log is.
 enum Place {
-    /// Who writes a message writes to the file.
+    /// A file that each writer of a message writes to.
     Here(DebugLog),
-    /// A thread does that. The path is for messages.
+    /// A thread that writes to the file at this path.
     Thread(Arc<LogThread>, PathBuf),
 }
 

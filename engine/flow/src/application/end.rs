@@ -46,8 +46,8 @@ pub(super) struct End {
     pub(super) known: Option<Protocol>,
     /// Whether the receiver may have taken something else from there.
     pub(super) is_doubtful: bool,
-    /// Of the last packet that came in fragments: its identification, and where the data behind the
-    /// header of IP lie. That is a number of the stream, or an offset in a message of DTLS.
+    /// The identification of the last packet in fragments, and where the data behind the header of
+    /// IP lie. That is a number of the stream, or an offset in a message of DTLS.
     pub(super) parts: Option<(u32, u32)>,
 }
 

@@ -62,7 +62,7 @@ fn protocol_of(data: &[u8]) -> Option<Protocol> {
     }
 }
 
-/// What is before another protocol.
+/// A header or a line before another protocol.
 struct Before {
     bytes: usize,
     /// A line of text that no proxy writes.

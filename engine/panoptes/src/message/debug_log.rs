@@ -94,7 +94,7 @@ impl DebugLog {
 }
 
 impl Log for DebugLog {
-    /// Of several failures in a row, returns the first.
+    /// Writes a line. Returns the first of several failures in a row.
     fn write(&mut self, line: &[u8]) -> io::Result<()> {
         let written = self.look().and_then(|()| self.report_lost()).and_then(|()| self.add(line));
         match written {
