@@ -4,7 +4,7 @@ mod ending;
 
 use core::hint::select_unpredictable;
 
-use panoptes_decoders::packet::transport::{Icmp as Message, protocol};
+use panoptes_decoders::packet::transport::protocol;
 use panoptes_decoders::packet::{Ip, Network, Packet};
 use panoptes_sinks::flow::{
     Cause, Direction, FlowKey, FlowRecord, Interval, Intervals, Jitter, Kind,
@@ -12,7 +12,7 @@ use panoptes_sinks::flow::{
 use panoptes_tables::{HashIndex, HashKey, room};
 
 use crate::application::Applications;
-use crate::flow::{Arrival, Effect, Flow, is_error, message_of};
+use crate::flow::{Arrival, Effect, Flow, message_of};
 use crate::identity::{self, Identity};
 use crate::prefetch::prefetch;
 use crate::queues::{Place, Places, Queues, Waits};
@@ -559,17 +559,21 @@ impl Flows {
         side.last_ns = side.last_ns.max(early.last_ns);
     }
 
+    /// Adds an error message to the flow whose packet it quotes, as
+    /// [`packet`](Self::packet) does, and counts nothing: another table has the flow of the message
+    /// itself.
+    pub fn error_message(&mut self, packet: &Packet<'_>, time_ns: i64) {
+        if let Network::Ip(ip) = &packet.network
+            && self.settings.identity == Identity::Conversation
+        {
+            self.refer(ip, self.overlay_of(packet), time_ns);
+        }
+    }
+
     /// Adds an error message to the flow whose packet it quotes.
     #[inline(never)]
     fn refer(&mut self, ip: &Ip<'_>, overlay: u32, now_ns: i64) {
-        let wanted = if ip.is_v6 { protocol::ICMPV6 } else { protocol::ICMP };
-        if ip.protocol != wanted || !ip.is_first_fragment() {
-            return;
-        }
-        let Some(message) = Message::decode(ip.payload).filter(|one| is_error(ip, one)) else {
-            return;
-        };
-        let Some(quoted) = message.quoted() else { return };
+        let Some((message, quoted)) = identity::error_of(ip) else { return };
         let key = identity::of_ip(&quoted);
         let Some((flow, _)) = self.find_rarely(&key, overlay) else { return };
         if self.places[flow as usize].is_written {

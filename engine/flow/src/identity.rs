@@ -7,6 +7,8 @@ use panoptes_decoders::packet::transport::{Esp, Icmp, ports, protocol};
 use panoptes_decoders::packet::{Arp, ArpOperation, Ether, Ip, Network, Packet};
 use panoptes_sinks::flow::{Address, FlowKey, Kind};
 
+use crate::flow::is_error;
+
 /// The port of DNS: its queries are flows of their own.
 const DNS: u16 = 53;
 
@@ -108,6 +110,28 @@ pub(crate) fn of_ip(ip: &Ip<'_>) -> FlowKey {
         protocol::ESP => of_esp(ip, key),
         _ => key,
     }
+}
+
+/// The addresses of the packet that an error message of ICMP quotes, the source first; `None` for
+/// other packets.
+#[inline]
+pub fn quoted_addresses(packet: &Packet<'_>) -> Option<(u128, u128)> {
+    let Network::Ip(ip) = &packet.network else { return None };
+    if !matches!(ip.protocol, protocol::ICMP | protocol::ICMPV6) {
+        return None;
+    }
+    let (_, quoted) = error_of(ip)?;
+    Some((quoted.source, quoted.destination))
+}
+
+/// The error message in a packet, and the packet that it quotes.
+pub(crate) fn error_of<'a>(ip: &Ip<'a>) -> Option<(Icmp<'a>, Ip<'a>)> {
+    let wanted = if ip.is_v6 { protocol::ICMPV6 } else { protocol::ICMP };
+    if ip.protocol != wanted || !ip.is_first_fragment() {
+        return None;
+    }
+    let message = Icmp::decode(ip.payload).filter(|message| is_error(ip, message))?;
+    Some((message, message.quoted()?))
 }
 
 /// The key of the fragments of a packet, without its ports.

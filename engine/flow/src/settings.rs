@@ -63,6 +63,9 @@ pub struct Settings {
     /// Flows wait by the time that is passed to them alone: packets of live interfaces. Otherwise
     /// by the times of packets, too.
     pub waits_by_clock: bool,
+    /// Which of several tables this is, and how many there are: a flow of each has a number of its
+    /// own. Without others, both are 0.
+    pub part: (u32, u32),
 }
 
 impl Settings {

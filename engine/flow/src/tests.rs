@@ -12,6 +12,7 @@ use crate::{Flows, Reports, Settings, Timeouts};
 mod fallow;
 mod order;
 mod overlays;
+mod parts;
 mod starts;
 mod time;
 

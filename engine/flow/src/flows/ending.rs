@@ -111,7 +111,10 @@ impl Flows {
             return;
         }
         if slot.record.sequence == 0 {
-            self.last_sequence = self.last_sequence.checked_add(1).unwrap_or(1);
+            let (part, parts) = self.settings.part;
+            let next = self.last_sequence.checked_add(parts.max(1));
+            let next = next.filter(|_| self.last_sequence > 0);
+            self.last_sequence = next.unwrap_or(part + 1);
             slot.record.sequence = self.last_sequence;
         }
         if let Some(cause) = cause {
