@@ -10,6 +10,7 @@ use panoptes_flow::{CaptureClock, Step, UNCLEAR_MAX};
 use super::auditor::{Auditor, Missing};
 use super::feed::{self, Batch, Feed, Next};
 use super::filter::PacketFilters;
+use super::live::Audit as _;
 use super::opening::{failure, open};
 use super::origin::{Origin, none_in};
 use super::request::Request;

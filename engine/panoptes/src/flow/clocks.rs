@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::time::Instant;
 
-use super::auditor::Auditor;
+use super::live::Audit;
 
 /// A smaller difference between the two clocks comes of NTP or PTP, which adjust the real one.
 const SET_NS: i64 = 1_000_000_000;
@@ -14,7 +14,7 @@ const OLDEST_NS: i64 = 60_000_000_000;
 const AHEAD_NS: i64 = 1_000_000_000;
 
 /// The real and the monotonic clock.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Clocks {
     start: Instant,
     /// The real time at the start: flows wait by this and by what has passed.
@@ -39,7 +39,7 @@ impl Clocks {
     }
 
     /// Passes the time of flows, and reports a clock that was set.
-    pub(super) fn look(&mut self, auditor: &mut Auditor) -> Times {
+    pub(super) fn look(&mut self, auditor: &mut impl Audit) -> Times {
         let passed_ns = i64::try_from(self.start.elapsed().as_nanos()).unwrap_or(i64::MAX);
         let (times, set_ns) = self.compare(passed_ns, super::now_ns());
         if let Some(by_ns) = set_ns {

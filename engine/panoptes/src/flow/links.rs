@@ -86,6 +86,22 @@ impl UnreadLinks {
         }
     }
 
+    /// Adds what others have counted.
+    pub(super) fn add_all(&mut self, others: &Self) {
+        for &(link, count) in &others.counts {
+            if let Some((_, sum)) = self.counts.iter_mut().find(|(known, _)| *known == link) {
+                *sum += count;
+            } else if self.counts.len() < TYPES_MAX {
+                self.counts.push((link, count));
+            } else {
+                self.others += count;
+            }
+        }
+        self.others += others.others;
+        self.cut += others.cut;
+        self.control += others.control;
+    }
+
     /// Number of packets whose link type is not read.
     pub(super) fn of_unknown_types(&self) -> u64 {
         self.counts.iter().map(|(_, count)| count).sum::<u64>() + self.others

@@ -2,16 +2,18 @@
 //! its sensor.
 //!
 //! One thread reads all interfaces in turn. It waits only when none has a packet. An interface that
-//! goes away is opened again when it is back.
+//! goes away is opened again when it is back. With `--threads`, each thread ([`threads`]) does so
+//! for its part of the packets.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use panoptes_capture::Skipped;
+use panoptes_capture::{Frame, Skipped};
+use panoptes_decoders::packet::mirror::Mirrored;
 use panoptes_interface::{InterfaceError, Options, all, default_name};
 
-use super::auditor::{self, Auditor, Missing, management};
+use super::auditor::{Auditor, Missing, management};
 use super::clients;
 use super::clocks::{Clocks, Times};
 use super::devices::{self, Means, Named, Stream};
@@ -22,7 +24,8 @@ use super::process::{Identity, PidFile, PidFileKeeper};
 use super::receiver::{Receiver, failure};
 use super::request::Request;
 use super::signals::Signals;
-use super::system;
+use super::threads::Part;
+use super::{system, tables, threads};
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 use crate::sandbox::Role;
@@ -30,16 +33,49 @@ use crate::sandbox::Role;
 /// Packets that one interface may pass on before the next one has its turn.
 const PACKETS_IN_TURN: u32 = 4096;
 /// The longest wait for packets, in milliseconds: clients are served in between.
-const WAIT_MS: u16 = 20;
+pub(super) const WAIT_MS: u16 = 20;
 /// How often interfaces are looked at.
-const CHECK: Duration = Duration::from_secs(1);
+pub(super) const CHECK: Duration = Duration::from_secs(1);
 /// How long what came before the end is waited for: the kernel keeps packets for up to 10 ms.
-const LAST_WAIT: Duration = Duration::from_millis(50);
+pub(super) const LAST_WAIT: Duration = Duration::from_millis(50);
+
+/// What takes packets as they come.
+pub(super) trait Audit {
+    /// Whether no more packets are needed.
+    fn has_ended(&self) -> bool;
+
+    /// Counts a packet of a stream.
+    fn packet(&mut self, stream: usize, frame: &Frame<'_>);
+
+    /// Counts a mirrored packet of a stream, with its time in nanoseconds since 1970.
+    fn mirrored(&mut self, stream: usize, time_ns: i64, mirrored: &Mirrored<'_>);
+
+    /// Counts a packet of a stream whose time is wrong, with the time when it was read.
+    #[cold]
+    fn packet_of_now(&mut self, stream: usize, frame: &Frame<'_>, now_ns: i64) {
+        self.add_wrong_times(1);
+        self.packet(stream, &Frame { time_ns: now_ns, ..*frame });
+    }
+
+    /// Adds packets whose times are wrong.
+    fn add_wrong_times(&mut self, count: u64);
+
+    /// The clock of packets was set by so many nanoseconds.
+    fn set_clock(&mut self, by_ns: i64);
+
+    /// Lets the time of flows pass, in nanoseconds of the clock by which they wait.
+    fn pass_time(&mut self, now_ns: i64);
+
+    /// Reports that something of the sensor has failed.
+    fn report_failure(&mut self, reason: &str);
+}
 
 /// An interface of a stream.
 #[derive(Debug)]
 struct Source {
     stream: usize,
+    /// `None`: it has all packets of the interface.
+    part: Option<Part>,
     options: Options,
     means: Means,
     /// `None` while it is away.
@@ -70,29 +106,39 @@ pub(super) fn audit(
     messages: &Messages,
 ) -> Result<Exit, Failure> {
     let begin_ns = super::now_ns();
-    let mut interfaces = Interfaces::open(request)?;
-    let request = &interfaces.request.clone();
-    auditor::check_room(request)?;
-    interfaces.start(messages)?;
+    let mut all = threads::open(request)?;
+    let request = &all[0].request.clone();
+    tables::check_room(request)?;
+    threads::start(&mut all, messages)?;
     let identity = Identity::find(request)?;
     let clients = clients::listen(request, messages)?;
-    let name = &interfaces.sources[0].options.name;
+    let name = &all[0].sources[0].options.name;
     let has_pid_file = request.is_daemon && request.has_pid_file;
     let pid_file = has_pid_file.then(|| PidFile::make(&request.pid_folder, name)).transpose()?;
     let attached = system::attach_beside(request, messages)?;
-    let role = interfaces.role();
+    let role = all[0].role();
     identity.assume(role, attached.as_ref(), messages)?;
-    let common = management(request, begin_ns, interfaces.link());
+    let common = management(request, begin_ns, all[0].link());
     let outputs = Outputs::open(request, common, clients, attached, (signals, messages))?;
     super::go_on(request, messages)?;
     let mut auditor = Auditor::new(request, outputs, begin_ns);
     let keeper = pid_file.map(PidFileKeeper::start).transpose();
     let _keeper =
         keeper.map_err(|error| Failure::io(&error, Exit::Failed, "cannot keep the PID file"))?;
-    role.enter(messages);
-    interfaces.audit(&mut auditor, signals, messages);
-    let missing = interfaces.missing(None);
-    let (wrong_times, unread) = (auditor.wrong_times(), auditor.unread().clone());
+    let audited = match &mut all[..] {
+        [interfaces] => {
+            role.enter(messages);
+            interfaces.audit(&mut auditor, signals, messages);
+            Ok(interfaces.missing(None))
+        }
+        _ => threads::audit(all, &mut auditor, signals, messages),
+    };
+    // What was read before a thread has failed has its records all the same.
+    let (missing, failure) = match audited {
+        Ok(missing) => (missing, None),
+        Err(failure) => (auditor.missing(), Some(failure)),
+    };
+    let (wrong_times, unread) = (auditor.wrong_times(), auditor.unread());
     let (counts, exit) = auditor.finish(missing);
     super::report_losses(Skipped::default(), (counts, wrong_times, &unread), messages);
     super::report_unread(&unread, messages);
@@ -104,21 +150,30 @@ pub(super) fn audit(
         let all = counts.packets + dropped;
         messages.warning(format_args!("{dropped} of {all} packets were lost: they came too fast"));
     }
-    exit
+    failure.map_or(exit, Err)
 }
 
 impl Interfaces {
     /// Opens all interfaces. They receive nothing yet.
     pub(super) fn open(request: &Request) -> Result<Self, Failure> {
-        let request = Request { streams: streams(request)?, ..request.clone() };
-        let mut filters = PacketFilters::new(&request);
-        let mut sources = Vec::new();
-        for (stream, named) in request.streams.iter().enumerate() {
+        let mut interfaces = Self::none(&Request { streams: streams(request)?, ..request.clone() });
+        for (stream, named) in interfaces.request.streams.iter().enumerate() {
             for named in &named.interfaces {
-                sources.push(Source::open(stream, named, &request, &mut filters)?);
+                let options = options(named, &interfaces.request);
+                let receiver = Receiver::open(&options, named.means);
+                let receiver = receiver.map_err(|error| failure(&error))?;
+                let source = Source::new((stream, named), options, receiver);
+                source.compile(&mut interfaces.filters)?;
+                interfaces.sources.push(source);
             }
         }
-        Ok(Self { request, filters, sources, from_ns: i64::MIN })
+        Ok(interfaces)
+    }
+
+    /// Without one yet; the request has their names.
+    pub(super) fn none(request: &Request) -> Self {
+        let filters = PacketFilters::new(request);
+        Self { request: request.clone(), filters, sources: Vec::new(), from_ns: i64::MIN }
     }
 
     /// Leaves the packets before a time, in nanoseconds since 1970, to the sensor that it follows.
@@ -126,16 +181,39 @@ impl Interfaces {
         self.from_ns = from_ns;
     }
 
+    /// Adds what receives a part of the packets of an interface, the one with this number.
+    pub(super) fn add(
+        &mut self,
+        (stream, named): (usize, &Named),
+        receiver: Receiver,
+        part: Part,
+    ) -> Result<(), Failure> {
+        let options = options(named, &self.request);
+        let source = Source { part: Some(part), ..Source::new((stream, named), options, receiver) };
+        source.compile(&mut self.filters)?;
+        self.sources.push(source);
+        Ok(())
+    }
+
     /// Begins to receive.
     pub(super) fn start(&mut self, messages: &Messages) -> Result<(), Failure> {
         for source in &mut self.sources {
+            let reports = source.part.as_ref().is_none_or(Part::is_last);
             match source.start(&mut self.filters)? {
+                Ok(()) if !reports => continue,
                 Ok(()) => messages.info(format_args!("{}: auditing", source.options.name)),
+                // It would never join the others.
+                Err(error) if source.part.is_some() => return Err(failure(&error)),
                 Err(error) => messages.warning(error),
             }
             source.report(messages);
         }
         Ok(())
+    }
+
+    /// The part of the packets that it has; `None` for all.
+    pub(super) fn part(&self) -> Option<&Part> {
+        self.sources.first()?.part.as_ref()
     }
 
     pub(super) const fn request(&self) -> &Request {
@@ -160,20 +238,75 @@ impl Interfaces {
         let mut last_check = Instant::now();
         while !auditor.has_ended() && !signals.have_ended() {
             let own = self.from_ns..signals.until_ns();
-            let has_read = read_all(&mut self.sources, auditor, &mut clocks, &own);
+            let has_read = self.read(auditor, &mut clocks, &own);
             auditor.step(|| self.missing(figures.as_deref()));
             if !has_read {
-                wait(&self.sources, signals);
+                self.wait(signals, WAIT_MS);
             }
             if last_check.elapsed() >= CHECK {
                 last_check = Instant::now();
-                for source in &mut self.sources {
-                    source.check(&mut self.filters, auditor, messages);
-                }
+                self.check(auditor, messages);
             }
         }
+        // Reads what interfaces have received before the end, and up to the time from which on
+        // packets are left to another sensor.
         let own = self.from_ns..signals.until_ns();
-        read_rest(&mut self.sources, auditor, &mut clocks, &own);
+        let begin = Instant::now();
+        // The clock may be set meanwhile.
+        let ahead_ns = own.end.saturating_sub(super::now_ns()).try_into().unwrap_or(0);
+        let ahead = Duration::from_nanos(ahead_ns);
+        let wait = LAST_WAIT + if own.end < i64::MAX { ahead.min(CHECK) } else { Duration::ZERO };
+        while !auditor.has_ended() && begin.elapsed() < wait {
+            if !self.read(auditor, &mut clocks, &own) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+
+    /// Gives each interface its turn. Packets whose times are not in `own` belong to another sensor.
+    /// Whether one had a packet.
+    pub(super) fn read(
+        &mut self,
+        auditor: &mut impl Audit,
+        clocks: &mut Clocks,
+        own: &Range<i64>,
+    ) -> bool {
+        let times = clocks.look(auditor);
+        let mut has_read = false;
+        for source in &mut self.sources {
+            has_read |= source.read(auditor, &times, own);
+        }
+        has_read
+    }
+
+    /// Looks whether the interfaces are still there, and opens those again that have come back. To
+    /// be called each second.
+    pub(super) fn check(&mut self, auditor: &mut impl Audit, messages: &Messages) {
+        for source in &mut self.sources {
+            source.check(&mut self.filters, auditor, messages);
+        }
+    }
+
+    /// Waits so many milliseconds for packets or for a signal.
+    pub(super) fn wait(&self, signals: &Signals, wait_ms: u16) {
+        let interfaces = self.sources.iter().filter_map(|source| source.interface.as_ref());
+        let descriptors = interfaces.flat_map(Receiver::descriptors);
+        let mut polled: Vec<_> =
+            descriptors.map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN)).collect();
+        polled.push(PollFd::new(signals.descriptor(), PollFlags::POLLIN));
+        let begin = Instant::now();
+        // An error here is an interrupted wait, the same as no packet.
+        let _ = poll(&mut polled, PollTimeout::from(wait_ms));
+        // An interface in trouble is always ready, until it is looked at.
+        let is_trouble = polled.iter().any(|one| {
+            one.revents()
+                .is_some_and(|events| events.intersects(PollFlags::POLLERR | PollFlags::POLLHUP))
+        });
+        if is_trouble {
+            std::thread::sleep(
+                Duration::from_millis(u64::from(wait_ms)).saturating_sub(begin.elapsed()),
+            );
+        }
     }
 
     /// What all interfaces have missed since the start. `figures` show what each has.
@@ -198,6 +331,18 @@ impl Interfaces {
         let by_xdp = self.sources.iter().any(|source| source.means == Means::Xdp);
         let is_interface = |source: &Source| !matches!(source.means, Means::Datagrams(..));
         Role::Packets { from_interfaces: self.sources.iter().any(is_interface), by_xdp }
+    }
+}
+
+/// How an interface is opened; several threads divide the memory of its ring.
+pub(super) fn options(named: &Named, request: &Request) -> Options {
+    Options {
+        name: named.name.clone(),
+        promiscuous: request.is_promiscuous,
+        snap_length: request.snap_length,
+        ring_bytes: request.ring_bytes / request.threads.max(1),
+        hardware_time: true,
+        ..Options::default()
     }
 }
 
@@ -235,33 +380,23 @@ pub(super) fn streams(request: &Request) -> Result<Vec<Stream>, Failure> {
 }
 
 impl Source {
-    /// Opens an interface, and compiles the filter for it.
-    fn open(
-        stream: usize,
-        named: &Named,
-        request: &Request,
-        filters: &mut PacketFilters,
-    ) -> Result<Self, Failure> {
-        let Named { name, means } = named;
-        let options = Options {
-            name: name.clone(),
-            promiscuous: request.is_promiscuous,
-            snap_length: request.snap_length,
-            ring_bytes: request.ring_bytes,
-            hardware_time: true,
-            ..Options::default()
-        };
-        let interface = Receiver::open(&options, *means).map_err(|error| failure(&error))?;
-        interface.compile(filters, options.snap_length)?;
-        Ok(Self {
+    fn new((stream, named): (usize, &Named), options: Options, receiver: Receiver) -> Self {
+        Self {
             stream,
+            part: None,
             options,
-            means: *means,
-            interface: Some(interface),
+            means: named.means,
+            interface: Some(receiver),
             lost_before: 0,
             away_s: 0,
             refusal: String::new(),
-        })
+        }
+    }
+
+    /// Compiles the filter for it.
+    fn compile(&self, filters: &mut PacketFilters) -> Result<(), Failure> {
+        let snap_length = self.options.snap_length;
+        self.interface.as_ref().map_or(Ok(()), |one| one.compile(filters, snap_length))
     }
 
     /// Begins to receive; the inner error is that of an interface that is down.
@@ -270,7 +405,7 @@ impl Source {
         filters: &mut PacketFilters,
     ) -> Result<Result<(), InterfaceError>, Failure> {
         let Some(interface) = &mut self.interface else { return Ok(Ok(())) };
-        interface.start(filters, self.options.snap_length)
+        interface.start(filters, self.options.snap_length, self.part.as_mut())
     }
 
     /// Reports how it receives.
@@ -282,7 +417,7 @@ impl Source {
 
     /// Passes packets on, as many as may be in turn. Those whose times are not in `own` belong to
     /// another sensor. Whether there was one.
-    fn read(&mut self, auditor: &mut Auditor, times: &Times, own: &Range<i64>) -> bool {
+    fn read(&mut self, auditor: &mut impl Audit, times: &Times, own: &Range<i64>) -> bool {
         let Some(interface) = &mut self.interface else { return false };
         let has_read = interface.read(PACKETS_IN_TURN, |frame| {
             if !times.plausible.contains(&frame.time_ns) {
@@ -301,94 +436,63 @@ impl Source {
     }
 
     /// Looks whether the interface is still there, and opens it again if it has come back.
-    fn check(&mut self, filters: &mut PacketFilters, auditor: &mut Auditor, messages: &Messages) {
+    fn check(
+        &mut self,
+        filters: &mut PacketFilters,
+        auditor: &mut impl Audit,
+        messages: &Messages,
+    ) {
         let Some(interface) = &mut self.interface else {
             self.away_s += 1;
             return self.reopen(filters, auditor, messages);
         };
+        let reports = self.part.as_ref().is_none_or(Part::is_last);
         match interface.check() {
             Err(error @ InterfaceError::Removed { .. }) => {
-                auditor.report_failure(&error.to_string());
+                if reports {
+                    auditor.report_failure(&error.to_string());
+                }
                 self.refusal.clear();
                 self.lost_before += interface.losses().dropped;
                 self.interface = None;
             }
-            Err(error) => messages.warning(error),
-            Ok(()) => {}
+            Err(error) if reports => messages.warning(error),
+            _ => {}
         }
     }
 
     /// Opens the interface again if there is one of this name.
-    fn reopen(&mut self, filters: &mut PacketFilters, auditor: &mut Auditor, messages: &Messages) {
+    fn reopen(
+        &mut self,
+        filters: &mut PacketFilters,
+        auditor: &mut impl Audit,
+        messages: &Messages,
+    ) {
+        if self.part.as_ref().is_some_and(|part| !part.may_join()) {
+            return;
+        }
         match Receiver::open(&self.options, self.means) {
             Ok(interface) => self.interface = Some(interface),
             Err(InterfaceError::Missing { .. }) => return,
-            Err(error) => {
-                let refusal = error.to_string();
-                // It is tried each second, and reported once.
-                if refusal != self.refusal {
-                    auditor.report_failure(&refusal);
-                    self.refusal = refusal;
-                }
-                return;
-            }
+            Err(error) => return self.refuse(error.to_string(), auditor),
         }
         match self.start(filters) {
+            Ok(Ok(())) if self.part.as_ref().is_some_and(|part| !part.is_last()) => {}
             Ok(Ok(())) => messages.info(format_args!("{}: auditing again", self.options.name)),
+            // The next ones wait for it.
+            Ok(Err(error)) if self.part.is_some() => self.refuse(error.to_string(), auditor),
+            Err(failure) if self.part.is_some() => self.refuse(failure.to_string(), auditor),
             Ok(Err(error)) => messages.warning(error),
             Err(failure) => messages.error(failure),
         }
     }
-}
 
-/// Gives each interface its turn. Whether one had a packet.
-fn read_all(
-    sources: &mut [Source],
-    auditor: &mut Auditor,
-    clocks: &mut Clocks,
-    own: &Range<i64>,
-) -> bool {
-    let times = clocks.look(auditor);
-    let mut has_read = false;
-    for source in sources {
-        has_read |= source.read(auditor, &times, own);
-    }
-    has_read
-}
-
-/// Reads what interfaces have received before the end, and up to the time from which on packets are
-/// left to another sensor.
-fn read_rest(sources: &mut [Source], auditor: &mut Auditor, clocks: &mut Clocks, own: &Range<i64>) {
-    let begin = Instant::now();
-    // The clock may be set meanwhile.
-    let ahead_ns = own.end.saturating_sub(super::now_ns()).try_into().unwrap_or(0);
-    let ahead = Duration::from_nanos(ahead_ns);
-    let wait = LAST_WAIT + if own.end < i64::MAX { ahead.min(CHECK) } else { Duration::ZERO };
-    while !auditor.has_ended() && begin.elapsed() < wait {
-        if !read_all(sources, auditor, clocks, own) {
-            std::thread::sleep(Duration::from_millis(1));
+    /// Reports why it cannot be opened again. It is tried each second, and reported once.
+    fn refuse(&mut self, refusal: String, auditor: &mut impl Audit) {
+        self.interface = None;
+        if refusal != self.refusal {
+            auditor.report_failure(&refusal);
+            self.refusal = refusal;
         }
-    }
-}
-
-/// Waits for packets or for a signal.
-fn wait(sources: &[Source], signals: &Signals) {
-    let interfaces = sources.iter().filter_map(|source| source.interface.as_ref());
-    let descriptors = interfaces.flat_map(Receiver::descriptors);
-    let mut polled: Vec<_> =
-        descriptors.map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN)).collect();
-    polled.push(PollFd::new(signals.descriptor(), PollFlags::POLLIN));
-    let begin = Instant::now();
-    // An error here is an interrupted wait, the same as no packet.
-    let _ = poll(&mut polled, PollTimeout::from(WAIT_MS));
-    // An interface in trouble is always ready, until it is looked at.
-    let is_trouble = polled.iter().any(|one| {
-        one.revents()
-            .is_some_and(|events| events.intersects(PollFlags::POLLERR | PollFlags::POLLHUP))
-    });
-    if is_trouble {
-        std::thread::sleep(
-            Duration::from_millis(u64::from(WAIT_MS)).saturating_sub(begin.elapsed()),
-        );
     }
 }

@@ -10,7 +10,7 @@ use crate::message::Messages;
 use crate::sandbox::Role;
 
 /// The time between two reports of what an output loses, in nanoseconds.
-const LOSSES_NS: u64 = 60_000_000_000;
+pub(super) const LOSSES_NS: u64 = 60_000_000_000;
 
 /// An output, and what was reported of it.
 #[derive(Debug)]

@@ -45,6 +45,8 @@ mod service_output;
 mod service_request;
 mod signals;
 mod system;
+mod tables;
+mod threads;
 mod values;
 
 use std::ffi::OsString;
@@ -163,7 +165,7 @@ fn audit_captures(
     let mut captures = Captures::new(request, messages)?;
     let mut filters = PacketFilters::new(request);
     filters.check()?;
-    auditor::check_room(request)?;
+    tables::check_room(request)?;
     let identity = Identity::find(request)?;
     let clients = clients::listen(request, messages)?;
     // Opened first, so that a mistake in its name leaves no output behind.
@@ -186,7 +188,7 @@ fn audit_captures(
         }
     }
     let exports = auditor.exporters();
-    let (wrong_times, unread) = (auditor.wrong_times(), auditor.unread().clone());
+    let (wrong_times, unread) = (auditor.wrong_times(), auditor.unread());
     let (counts, exit) = auditor.finish(Missing::NOTHING);
     report_losses(captures.skipped(), (counts, wrong_times, &unread), messages);
     report_exports(exports, messages);

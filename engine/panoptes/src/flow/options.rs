@@ -8,7 +8,7 @@ use super::labels::LabelTable;
 use super::origin::Server;
 use super::request::{Alerts, Form, Output, Request, Target};
 use super::values::{mistake, number, range};
-use super::{applications, configuration, devices};
+use super::{applications, configuration, devices, threads};
 use crate::exit::Failure;
 
 /// The options, for the help text and for the manual.
@@ -68,6 +68,8 @@ Records:
   --label FILE  Label flows: lines `NETWORK TEXT` and `tcp/PORT TEXT`
   --vni-in-key  Packets of different overlays (VXLAN, Geneve, NVGRE, ERSPAN) are different flows
   --flows N   Track this many flows at once, in each group of interfaces (1000000)
+  --threads N  Divide the packets of interfaces and ports between this many threads, up to 16, by
+              their IP addresses (1); not for captures
 
 Memory:
   --system SYSTEM  Watch the system whose packets these are: file:PATH, qemu:PID or the name of a
@@ -145,6 +147,12 @@ pub(super) fn parse(arguments: &[OsString], default: &str) -> Result<Asked, Fail
             b"--flows" => {
                 let value = text(rest.value("--flows", &[])?, "--flows")?;
                 request.capacity = number("--flows", value, 1, (1 << 26) - 2)? as usize;
+            }
+            b"--threads" => {
+                threads::option::set(
+                    &mut request,
+                    text(rest.value("--threads", &[])?, "--threads")?,
+                )?;
             }
             b"--label" => {
                 let path = rest.value("--label", &[])?;
@@ -355,6 +363,7 @@ fn check(mut request: Request) -> Result<Request, Failure> {
     if request.prints_filter {
         return Ok(request);
     }
+    threads::option::check(&request)?;
     if let Some(to) = request.passive_dns.clone() {
         request.outputs.push(Output { to, form: Form::PassiveDns, filter: None });
     }
@@ -580,6 +589,12 @@ mod tests {
             ("--sequence 31 -w b", "--sequence needs a number from 1 to 30, not `31`"),
             ("--dns-servers home -w b", "--dns-servers needs addresses, not `home`"),
             ("--passive-dns", "--passive-dns needs a value"),
+            ("--threads 0 -w b", "--threads needs a number from 1 to 16, not `0`"),
+            ("--threads 2 -r a -w b", "--threads is for interfaces: it cannot divide captures"),
+            ("--threads 2 -N 5 -w b", "--threads: -N needs one thread"),
+            ("--threads 2 --endpoint -w b", "--threads: --endpoint needs one thread"),
+            ("--threads 2 -i xdp:en0 -w b", "--threads: `xdp:en0` needs one thread"),
+            ("--threads 2 -i vxlan:239.1.1.1 -w b", "datagrams to a group come to all threads"),
             ("-h", "help"),
         ] {
             let message = parsed(line).expect_err(line);

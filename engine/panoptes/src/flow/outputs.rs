@@ -216,9 +216,14 @@ impl Outputs {
     fn report_loss_of_queue(&mut self, now_ns: Option<u64>) {
         let loss = self.service.as_mut().and_then(|service| service.look(now_ns));
         let Some(loss) = loss else { return };
-        let (lost, reason) = (loss.dropped.unwrap_or(0), &loss.reason);
-        self.trouble.messages.warning(format_args!("{lost} records were lost: {reason}"));
-        self.report_loss(&loss);
+        self.report_dropped(&loss.output, &loss.reason, loss.dropped.unwrap_or(0));
+    }
+
+    /// Reports that so many records came to no output at all.
+    pub(super) fn report_dropped(&mut self, output: &str, reason: &str, dropped: u64) {
+        self.trouble.messages.warning(format_args!("{dropped} records were lost: {reason}"));
+        let (output, reason) = (output.to_owned(), reason.to_owned());
+        self.report_loss(&Loss { output, reason, dropped: Some(dropped) });
     }
 
     fn report_loss(&mut self, loss: &Loss) {

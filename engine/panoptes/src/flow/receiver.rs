@@ -1,16 +1,18 @@
 //! What receives the packets of an interface: a ring of the kernel's, XDP, or a port to which they
 //! are mirrored.
 
+use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use panoptes_capture::Frame;
-use panoptes_decoders::packet::mirror::{LINKS, Mirrored};
+use panoptes_decoders::packet::mirror::{LINKS, Mirror, Mirrored};
 use panoptes_interface::{
-    Interface, InterfaceError, Losses, MirrorOptions, MirrorSocket, Options, XdpInterface,
+    Division, Interface, InterfaceError, Losses, MirrorOptions, MirrorSocket, Options, XdpInterface,
 };
 
 use super::devices::Means;
 use super::filter::{ETHERNET, PacketFilters};
+use super::threads::Part;
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 
@@ -28,15 +30,23 @@ impl Receiver {
         match means {
             Means::Ring => Interface::open(options).map(Self::Ring),
             Means::Xdp => XdpInterface::open(options).map(Self::Xdp),
-            Means::Datagrams(mirror, address) => MirrorSocket::open(&MirrorOptions {
-                name: options.name.clone(),
-                mirror,
-                address,
-                snap_length: options.snap_length,
-                buffer_bytes: options.ring_bytes,
-            })
-            .map(Self::Port),
+            Means::Datagrams(mirror, address) => {
+                MirrorSocket::open(&of_port(options, (mirror, address))).map(Self::Port)
+            }
         }
+    }
+
+    /// Opens an interface once for each part of a division.
+    pub(super) fn open_parts(
+        options: &Options,
+        means: Means,
+        division: &Division,
+    ) -> Result<Vec<Self>, InterfaceError> {
+        if let Means::Datagrams(mirror, address) = means {
+            let parts = MirrorSocket::open_parts(&of_port(options, (mirror, address)), division)?;
+            return Ok(parts.into_iter().map(Self::Port).collect());
+        }
+        (0..division.parts()).map(|_| Self::open(options, means)).collect()
     }
 
     /// Compiles the filter, so that its mistakes are known before packets are received.
@@ -57,9 +67,16 @@ impl Receiver {
         &mut self,
         filters: &mut PacketFilters,
         snap_length: u32,
+        part: Option<&mut Part>,
     ) -> Result<Result<(), InterfaceError>, Failure> {
         let started = match self {
-            Self::Ring(ring) => ring.start(filters.of_interface(ring.link(), snap_length)?),
+            Self::Ring(ring) => {
+                let filter = filters.of_interface(ring.link(), snap_length)?;
+                match part {
+                    None => ring.start(filter),
+                    Some(part) => part.start(ring, filter),
+                }
+            }
             // Its frames are whole, as those of a capture.
             Self::Xdp(xdp) => xdp.start(filters.of_captures(xdp.link())?),
             Self::Port(port) => {
@@ -178,6 +195,17 @@ impl Receiver {
             Self::Xdp(xdp) => xdp.descriptors().collect(),
             Self::Port(port) => vec![port.as_fd()],
         }
+    }
+}
+
+/// The options of a port.
+fn of_port(options: &Options, (mirror, address): (Mirror, SocketAddr)) -> MirrorOptions {
+    MirrorOptions {
+        name: options.name.clone(),
+        mirror,
+        address,
+        snap_length: options.snap_length,
+        buffer_bytes: options.ring_bytes,
     }
 }
 

@@ -67,6 +67,8 @@ pub(super) struct Request {
     pub(super) keeps_control: bool,
     pub(super) control_ports: Option<ControlPorts>,
     pub(super) capacity: usize,
+    /// How many threads divide the packets of interfaces.
+    pub(super) threads: usize,
     pub(super) timeouts: Timeouts,
     /// Tunnels that a UDP port suggests are opened.
     pub(super) discovers_tunnels: bool,
@@ -133,6 +135,7 @@ impl Default for Request {
             keeps_control: false,
             control_ports: None,
             capacity: CAPACITY,
+            threads: 1,
             timeouts: Timeouts::default(),
             discovers_tunnels: true,
             as_tsh: false,

@@ -1,8 +1,8 @@
 //! What the sensor of a service does, as its configuration has it.
 
-use super::auditor::table_bytes;
 use super::request::Request;
 use super::service_output::QUEUE;
+use super::tables::table_bytes;
 use super::{applications, devices};
 use crate::config::Flows;
 use crate::exit::Failure;

@@ -29,6 +29,7 @@ mod run;
 mod service;
 mod stream;
 mod systems;
+mod threads;
 mod times;
 mod xdp;
 
@@ -111,6 +112,8 @@ const TESTS: &[(&str, &str)] = &[
     ("--passive-dns", "applications::option_passive_dns_writes_answers"),
     ("--sequence", "applications::option_sequence_adds_sizes_and_times"),
     ("--endpoint", "interfaces::option_endpoint_audits_this_machine_in_16_mib"),
+    ("--threads", "threads::option_threads_changes_no_record"),
+    ("--threads, a port", "threads::option_threads_shares_a_port"),
     ("--vni-in-key", "captures::option_vni_in_key_tells_tenants_apart"),
     ("--flows", "captures::option_flows_limits_how_many_are_tracked"),
     ("- FILTER", "captures::a_filter_follows_a_dash"),

@@ -13,9 +13,9 @@ use crate::programs::{Folder, Sensor};
 use crate::stream::group;
 
 /// An address of the loopback that no other test has, nor any other process.
-fn own_address(number: u8) -> Ipv4Addr {
-    let [_, a, b, c] = (std::process::id() << 2).to_be_bytes();
-    Ipv4Addr::new(127, a, b, c | number & 3)
+pub(crate) fn own_address(number: u8) -> Ipv4Addr {
+    let [_, a, b, c] = (std::process::id() << 3).to_be_bytes();
+    Ipv4Addr::new(127, a, b, c | number & 7)
 }
 
 /// Sends a header and a packet in each datagram.

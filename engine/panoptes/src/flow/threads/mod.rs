@@ -1,0 +1,313 @@
+//! Several threads that divide the packets of live interfaces: `--threads`.
+//!
+//! Each thread has its own rings, its own tables, and all packets between the addresses that are
+//! its part ([`Division`]). Where the kernel gives a packet to another thread, that one passes it
+//! on (`passed`). Records go to the main thread (`reported`), which merges them in the order of
+//! time (`merge`), and writes them as it does without threads.
+//!
+//! No thread waits for another one, but at the end, when all that was received is written.
+
+mod batches;
+mod merge;
+pub(super) mod option;
+mod passed;
+mod reported;
+mod worker;
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::mpsc::{Receiver as Failures, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use panoptes_decoders::packet::program::Instruction;
+use panoptes_flow::Counts;
+use panoptes_interface::{Division, Group, Interface, InterfaceError};
+
+use self::batches::circle;
+use self::merge::Merge;
+use self::reported::RecordSender;
+pub(super) use self::reported::Reported;
+use self::worker::{Shared, Shown, Taken, Worker};
+use super::auditor::{Auditor, Missing};
+use super::clocks::Clocks;
+use super::links::UnreadLinks;
+use super::live::{self, Audit as _, Interfaces};
+use super::receiver::{Receiver, failure};
+use super::request::Request;
+use super::signals::Signals;
+use super::tables::{Tables, add};
+use crate::exit::{Exit, Failure};
+use crate::message::Messages;
+use crate::random;
+
+/// The most threads.
+pub(super) const THREADS_MAX: usize = 16;
+/// Batches of records of all threads together: 32,768 records.
+const RECORD_BATCHES: usize = 128;
+/// Batches of packets from one thread to all others together, and the fewest to each of them.
+const PACKET_BATCHES: usize = 128;
+const PACKET_BATCHES_MIN: usize = 8;
+/// Records that are merged before the outputs have their turn.
+const RECORDS_IN_TURN: usize = 4096;
+/// The longest wait of the main thread, in milliseconds.
+const WAIT_MS: u16 = 5;
+/// How long it waits for threads that end before it looks again.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// The part of the packets of an interface that a thread has.
+#[derive(Debug)]
+pub(super) struct Part {
+    number: usize,
+    division: Division,
+    /// All parts of this interface.
+    group: Arc<Group>,
+    /// The generation of the group that it has joined.
+    joined: u32,
+}
+
+impl Part {
+    /// Whether it is the last one that joins the others.
+    pub(super) const fn is_last(&self) -> bool {
+        self.number + 1 == self.division.parts()
+    }
+
+    /// Whether it is its turn to join the others again, once the interface is back.
+    pub(super) fn may_join(&self) -> bool {
+        let has_new_group = self.number == 0 || self.group.generation() != self.joined;
+        has_new_group && self.group.has_place_for(self.number)
+    }
+
+    /// Begins to receive the part of the packets that a filter accepts.
+    pub(super) fn start(
+        &mut self,
+        interface: &mut Interface,
+        filter: &[Instruction],
+    ) -> Result<(), InterfaceError> {
+        interface.start_part(filter, (&self.division, self.number), &self.group)?;
+        self.joined = self.group.generation();
+        Ok(())
+    }
+}
+
+/// What threads have counted.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Elsewhere {
+    pub(super) counts: Counts,
+    pub(super) wrong_times: u64,
+    pub(super) unread: UnreadLinks,
+    pub(super) last_sequence: u32,
+    /// Records that found no room on their way to the main thread.
+    pub(super) lost_records: u64,
+    /// Packets that came to another thread than their own.
+    passed: u64,
+    missing: Missing,
+}
+
+impl Elsewhere {
+    /// Adds what the next thread has counted. Interfaces are there if they are for the last one.
+    fn add(&mut self, next: &Self) {
+        self.counts = add(self.counts, next.counts);
+        self.wrong_times += next.wrong_times;
+        self.unread.add_all(&next.unread);
+        self.last_sequence = self.last_sequence.max(next.last_sequence);
+        self.lost_records += next.lost_records;
+        self.passed += next.passed;
+        self.missing = Missing {
+            packets: self.missing.packets + next.missing.packets,
+            mirrors: self.missing.mirrors + next.missing.mirrors,
+            ..next.missing
+        };
+    }
+}
+
+/// Opens all interfaces, once for each thread. They receive nothing yet.
+pub(super) fn open(request: &Request) -> Result<Vec<Interfaces>, Failure> {
+    if request.threads <= 1 {
+        return Ok(vec![Interfaces::open(request)?]);
+    }
+    let request = Request { streams: live::streams(request)?, ..request.clone() };
+    let division = Division::new(request.threads, random::key());
+    let mut all: Vec<_> = (0..request.threads).map(|_| Interfaces::none(&request)).collect();
+    for (stream, interfaces) in request.streams.iter().enumerate() {
+        for named in &interfaces.interfaces {
+            let group = Arc::new(Group::default());
+            let options = live::options(named, &request);
+            let receivers = Receiver::open_parts(&options, named.means, &division);
+            let receivers = receivers.map_err(|error| failure(&error))?;
+            for (number, (its, receiver)) in all.iter_mut().zip(receivers).enumerate() {
+                let part = Part { number, division, group: Arc::clone(&group), joined: 0 };
+                its.add((stream, named), receiver, part)?;
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Begins to receive.
+pub(super) fn start(all: &mut [Interfaces], messages: &Messages) -> Result<(), Failure> {
+    all.iter_mut().try_for_each(|interfaces| interfaces.start(messages))
+}
+
+/// The threads, as the main thread has them.
+struct Threads {
+    all: Vec<(JoinHandle<Elsewhere>, Arc<Shown>)>,
+    shared: Arc<Shared>,
+    merge: Merge,
+    failures: Failures<String>,
+}
+
+/// Has threads count packets, and writes their records, until a signal or the outputs need no more
+/// of them. What all interfaces have missed.
+pub(super) fn audit(
+    all: Vec<Interfaces>,
+    auditor: &mut Auditor,
+    signals: &Signals,
+    messages: &Messages,
+) -> Result<Missing, Failure> {
+    let Some(first) = all.first() else { return Ok(Missing::default()) };
+    let role = first.role();
+    let mut threads = Threads::start(all, signals, messages)?;
+    role.enter(messages);
+    while !auditor.has_ended() && !signals.have_ended() && !threads.has_one_ended() {
+        if !threads.pass_on(auditor) {
+            wait(signals);
+        }
+    }
+    threads.end(auditor, messages)
+}
+
+impl Threads {
+    fn start(
+        all: Vec<Interfaces>,
+        signals: &Signals,
+        messages: &Messages,
+    ) -> Result<Self, Failure> {
+        let clocks = Clocks::start();
+        let shared = Arc::new(Shared::default());
+        shared.reading.store(all.len(), Ordering::Release);
+        let (failed, failures) = channel();
+        let mut threads = Self { all: Vec::new(), shared, merge: Merge::default(), failures };
+        let workers = threads.workers(&all, &failed);
+        for (worker, interfaces) in workers.into_iter().zip(all) {
+            let shown = Arc::clone(&worker.shown);
+            let (clocks, signals, messages) = (clocks.clone(), signals.clone(), messages.clone());
+            let run = move || {
+                interfaces.role().enter(&messages);
+                worker.run(interfaces, clocks, (&signals, &messages))
+            };
+            let name = format!("packets-{}", threads.all.len());
+            let thread = std::thread::Builder::new().name(name).spawn(run);
+            let thread = thread
+                .map_err(|error| Failure::io(&error, Exit::Failed, "cannot start a thread"))?;
+            threads.all.push((thread, shown));
+        }
+        Ok(threads)
+    }
+
+    /// What the threads have, before they start.
+    fn workers(
+        &mut self,
+        all: &[Interfaces],
+        failed: &std::sync::mpsc::Sender<String>,
+    ) -> Vec<Worker> {
+        let count = all.len();
+        let mut to: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
+        let mut from: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
+        for fillers in &mut to {
+            for emptiers in &mut from {
+                let (filler, emptier) = circle((PACKET_BATCHES / count).max(PACKET_BATCHES_MIN));
+                fillers.push(filler);
+                emptiers.push(emptier);
+            }
+        }
+        let ends = to.into_iter().zip(from);
+        let parts = all.iter().filter_map(|interfaces| Some((interfaces, interfaces.part()?)));
+        let workers = parts.zip(ends).map(|((interfaces, part), (to, from))| {
+            let request = interfaces.request();
+            let (filler, emptier) = circle(RECORD_BATCHES / count);
+            let until_ns = Arc::new(AtomicI64::new(i64::MIN));
+            self.merge.add(emptier, Arc::clone(&until_ns));
+            Worker {
+                number: part.number,
+                division: part.division,
+                tables: Tables::new(request, part.number),
+                records: RecordSender::new(filler),
+                to,
+                from,
+                shared: Arc::clone(&self.shared),
+                shown: Arc::new(Shown { until_ns, counted: Mutex::default() }),
+                failures: failed.clone(),
+                interval: Duration::from_secs(request.management_interval_s.max(1).into()),
+                passed: 0,
+                lost: 0,
+                missing: Missing::default(),
+                taken: Taken::default(),
+                last_pass: Instant::now(),
+            }
+        });
+        workers.collect()
+    }
+
+    /// Whether one has ended before it must.
+    fn has_one_ended(&self) -> bool {
+        self.all.iter().any(|(thread, _)| thread.is_finished())
+    }
+
+    /// Writes records, and what has happened. Whether there may be more records.
+    fn pass_on(&mut self, auditor: &mut Auditor) -> bool {
+        let has_passed = self.merge.pass(RECORDS_IN_TURN, |stream, reported| {
+            auditor.reported(stream, reported);
+        });
+        for reason in self.failures.try_iter() {
+            auditor.report_failure(&reason);
+        }
+        let counted = sum(self.all.iter().map(|(_, shown)| {
+            shown.counted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        }));
+        let missing = counted.missing;
+        auditor.set_elsewhere(counted);
+        auditor.step(|| missing);
+        has_passed
+    }
+
+    /// Has all threads end, and writes what they have reported. What the interfaces have missed.
+    fn end(mut self, auditor: &mut Auditor, messages: &Messages) -> Result<Missing, Failure> {
+        self.shared.must_end.store(true, Ordering::Release);
+        while !self.all.iter().all(|(thread, _)| thread.is_finished()) {
+            if !self.pass_on(auditor) {
+                std::thread::sleep(PAUSE);
+            }
+        }
+        for (_, shown) in &self.all {
+            // One that has panicked keeps nothing back.
+            shown.until_ns.store(i64::MAX, Ordering::Release);
+        }
+        while self.pass_on(auditor) {}
+        let mut all = Vec::new();
+        for (thread, _) in self.all {
+            let panicked = |_| Failure::new(Exit::Failed, "a thread of packets has panicked");
+            all.push(thread.join().map_err(panicked)?);
+        }
+        let counted = sum(all.into_iter());
+        let (passed, missing) = (counted.passed, counted.missing);
+        messages.debug(format_args!("{passed} packets came to another thread than their own"));
+        auditor.set_elsewhere(counted);
+        Ok(missing)
+    }
+}
+
+fn sum(all: impl Iterator<Item = Elsewhere>) -> Elsewhere {
+    all.fold(Elsewhere::default(), |mut sum, one| {
+        sum.add(&one);
+        sum
+    })
+}
+
+/// Waits for a signal, or until threads may have records.
+fn wait(signals: &Signals) {
+    let mut polled = [PollFd::new(signals.descriptor(), PollFlags::POLLIN)];
+    // An error here is an interrupted wait.
+    let _ = poll(&mut polled, PollTimeout::from(WAIT_MS));
+}
