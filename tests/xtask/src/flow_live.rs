@@ -41,6 +41,9 @@ pub(crate) struct Options {
     /// How long each rate is held
     #[arg(long, value_name = "N", default_value_t = 5)]
     seconds: u64,
+    /// Threads of `panoptes flow`, on as many processors behind that of the sender
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    threads: usize,
 }
 
 /// What a sensor has made of what was sent.
@@ -63,7 +66,8 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
         let mut losses = [0.0; 2];
         let sensors = [("argus", Path::new("argus")), ("panoptes", panoptes.as_path())];
         for (loss, (name, path)) in losses.iter_mut().zip(sensors) {
-            let one = Network::measure(path, &whole, rate, options.seconds)?;
+            let threads = if name == "panoptes" { options.threads } else { 1 };
+            let one = Network::measure((path, threads), &whole, rate, options.seconds)?;
             let lost = one.sent.saturating_sub(one.seen);
             *loss = lost as f64 / one.sent.max(1) as f64;
             println!(
@@ -102,9 +106,9 @@ impl Network {
         Ok(network)
     }
 
-    /// Runs a sensor while packets are sent.
+    /// Runs a sensor with so many threads while packets are sent.
     fn measure(
-        sensor: &Path,
+        sensor: (&Path, usize),
         capture: &Capture,
         rate: u64,
         seconds: u64,
@@ -150,12 +154,16 @@ fn inside() -> Command {
     command
 }
 
-/// Starts a sensor on the second processor. `ip netns exec` and `taskset` become the sensor.
-fn start(sensor: &Path, records: &Path) -> Result<Child, String> {
+/// Starts a sensor on the second processor, and on those behind it if it has several threads. `ip
+/// netns exec` and `taskset` become the sensor.
+fn start((sensor, threads): (&Path, usize), records: &Path) -> Result<Child, String> {
     let mut command = inside();
-    command.args(["taskset", "-c", "1"]).arg(sensor);
+    command.args(["taskset", "-c", &format!("1-{threads}")]).arg(sensor);
     if sensor.file_name().is_some_and(|name| name == "panoptes") {
         command.arg("flow");
+    }
+    if threads > 1 {
+        command.args(["--threads", &threads.to_string()]);
     }
     command.args(["-X", "-i", RECEIVER, "-w"]).arg(records);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
