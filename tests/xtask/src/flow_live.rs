@@ -5,13 +5,18 @@
 //! seen is the sum over all records. The difference is lost, and a sensor should report as much in
 //! its management records. It needs root.
 
-use std::path::Path;
+use std::fmt::Display;
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use clap::Args;
+use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, mkfifo};
 use panoptes_bounded as bounded;
 use panoptes_rig::output;
 
@@ -44,6 +49,17 @@ pub(crate) struct Options {
     /// Threads of `panoptes flow`, on as many processors behind that of the sender
     #[arg(long, value_name = "N", default_value_t = 1)]
     threads: usize,
+    /// Give `panoptes flow` a second output that is never read
+    #[arg(long)]
+    hung_output: bool,
+}
+
+/// A sensor to be measured.
+struct Sensor<'a> {
+    path: &'a Path,
+    threads: usize,
+    /// Whether it has a second output that is never read.
+    hung: bool,
 }
 
 /// What a sensor has made of what was sent.
@@ -52,14 +68,19 @@ struct Outcome {
     seconds: f64,
     seen: u64,
     reported: u64,
+    /// Nanoseconds that its busiest thread has run.
+    busiest_ns: u64,
 }
 
 pub(crate) fn run(options: &Options) -> Result<(), String> {
     let panoptes = program::obtain()?;
     let whole = captures::mixed(PACKETS)?.pop().ok_or("there is a capture of whole packets")?;
     let _network = Network::new()?;
-    println!("| rate | sensor | sent | a second | not in records | reported as lost |");
-    println!("| --- | --- | --- | --- | --- | --- |");
+    println!(
+        "| rate | sensor | sent | a second | not in records | reported as lost | busiest thread, \
+         ns a packet |"
+    );
+    println!("| --- | --- | --- | --- | --- | --- | --- |");
     let mut failures = Vec::new();
     for &rate in &options.rates {
         let title = if rate == 0 { "highest".to_owned() } else { format!("{rate}k") };
@@ -67,15 +88,18 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
         let sensors = [("argus", Path::new("argus")), ("panoptes", panoptes.as_path())];
         for (loss, (name, path)) in losses.iter_mut().zip(sensors) {
             let threads = if name == "panoptes" { options.threads } else { 1 };
-            let one = Network::measure((path, threads), &whole, rate, options.seconds)?;
+            let hung = options.hung_output && name == "panoptes";
+            let sensor = Sensor { path, threads, hung };
+            let one = Network::measure(&sensor, &whole, rate, options.seconds)?;
             let lost = one.sent.saturating_sub(one.seen);
             *loss = lost as f64 / one.sent.max(1) as f64;
             println!(
-                "| {title} | {name} | {} | {:.0} | {lost} ({:.2} %) | {} |",
+                "| {title} | {name} | {} | {:.0} | {lost} ({:.2} %) | {} | {:.0} |",
                 one.sent,
                 one.sent as f64 / one.seconds,
                 *loss * 100.0,
-                one.reported
+                one.reported,
+                one.busiest_ns as f64 / one.seen.max(1) as f64,
             );
             if name == "panoptes" && lost != one.reported {
                 failures.push(format!("{title}: {lost} were lost, {} reported", one.reported));
@@ -106,27 +130,29 @@ impl Network {
         Ok(network)
     }
 
-    /// Runs a sensor with so many threads while packets are sent.
+    /// Runs a sensor while packets are sent.
     fn measure(
-        sensor: (&Path, usize),
+        sensor: &Sensor<'_>,
         capture: &Capture,
         rate: u64,
         seconds: u64,
     ) -> Result<Outcome, String> {
         let records = std::env::temp_dir().join(format!("panoptes-live-{}", std::process::id()));
         let _ = std::fs::remove_file(&records);
-        let mut child = start(sensor, &records)?;
+        let hung = sensor.hung.then(Hung::new).transpose()?;
+        let mut child = start(sensor, &records, hung.as_ref())?;
         std::thread::sleep(SETTLE);
         let before = received()?;
         let sending = send(capture, rate, seconds);
         std::thread::sleep(SETTLE);
         let sent = received()? - before;
+        let busiest_ns = busiest(child.id())?;
         end(&mut child)?;
         let seconds = sending?;
         let seen = counted(&records)?;
         let bytes = std::fs::read(&records).map_err(|e| format!("{}: {e}", records.display()))?;
         let _ = std::fs::remove_file(&records);
-        Ok(Outcome { sent, seconds, seen, reported: dropped(&bytes) })
+        Ok(Outcome { sent, seconds, seen, reported: dropped(&bytes), busiest_ns })
     }
 }
 
@@ -154,20 +180,60 @@ fn inside() -> Command {
     command
 }
 
+/// A FIFO that is open and never read. It is removed at the end.
+struct Hung {
+    path: PathBuf,
+    _reader: File,
+}
+
+impl Hung {
+    fn new() -> Result<Self, String> {
+        let path = std::env::temp_dir().join(format!("panoptes-hung-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let failed = |error: &dyn Display| format!("{}: {error}", path.display());
+        mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).map_err(|error| failed(&error))?;
+        let reader = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&path);
+        let reader = reader.map_err(|error| failed(&error))?;
+        Ok(Self { path, _reader: reader })
+    }
+}
+
+impl Drop for Hung {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
 /// Starts a sensor on the second processor, and on those behind it if it has several threads. `ip
 /// netns exec` and `taskset` become the sensor.
-fn start((sensor, threads): (&Path, usize), records: &Path) -> Result<Child, String> {
+fn start(sensor: &Sensor<'_>, records: &Path, hung: Option<&Hung>) -> Result<Child, String> {
+    let Sensor { path, threads, .. } = sensor;
     let mut command = inside();
-    command.args(["taskset", "-c", &format!("1-{threads}")]).arg(sensor);
-    if sensor.file_name().is_some_and(|name| name == "panoptes") {
+    command.args(["taskset", "-c", &format!("1-{threads}")]).arg(path);
+    if path.file_name().is_some_and(|name| name == "panoptes") {
         command.arg("flow");
     }
-    if threads > 1 {
+    if *threads > 1 {
         command.args(["--threads", &threads.to_string()]);
+    }
+    if let Some(hung) = hung {
+        command.arg("-w").arg(&hung.path);
     }
     command.args(["-X", "-i", RECEIVER, "-w"]).arg(records);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.spawn().map_err(|error| format!("cannot start {}: {error}", sensor.display()))
+    command.spawn().map_err(|error| format!("cannot start {}: {error}", path.display()))
+}
+
+/// Nanoseconds that the busiest thread of a process has run
+/// (`Documentation/scheduler/sched-stats.rst`).
+fn busiest(process: u32) -> Result<u64, String> {
+    let folder = format!("/proc/{process}/task");
+    let threads = std::fs::read_dir(&folder).map_err(|error| format!("{folder}: {error}"))?;
+    let times = threads.flatten().filter_map(|thread| {
+        let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse().ok()
+    });
+    times.max().ok_or_else(|| format!("{folder} has no schedstat"))
 }
 
 /// Ends a sensor by SIGINT, as a user does.
