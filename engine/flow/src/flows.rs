@@ -7,7 +7,7 @@ use core::hint::select_unpredictable;
 use panoptes_decoders::packet::transport::protocol;
 use panoptes_decoders::packet::{Ip, Network, Packet};
 use panoptes_sinks::flow::{
-    Cause, Direction, FlowKey, FlowRecord, Interval, Intervals, Jitter, Kind,
+    Address, Cause, Direction, FlowKey, FlowRecord, Interval, Intervals, Jitter, Kind,
 };
 use panoptes_tables::{HashIndex, HashKey, room};
 
@@ -285,16 +285,27 @@ impl Flows {
     #[expect(clippy::needless_bitwise_bool, reason = "a lazy operator branches")]
     #[inline]
     fn hash(&self, key: &FlowKey, overlay: u32) -> u64 {
+        // Only numbers of the same key could have the same hash, and an odd factor keeps them
+        // apart.
+        let of_overlay = u64::from(overlay).wrapping_mul(OVERLAY_FACTOR);
+        let words = key.words();
+        if key.kind == Kind::Ipv4 {
+            let end = |address: Address, port: u16| address.0[1] << 16 | u64::from(port);
+            let source = end(key.source, key.source_port);
+            let destination = end(key.destination, key.destination_port);
+            let in_order = source <= destination;
+            let first = select_unpredictable(in_order, source, destination);
+            let second = select_unpredictable(in_order, destination, source);
+            return self.key.hash_three([first, second, words[4] & 0xffff_ffff]) ^ of_overlay;
+        }
         let (source, destination) = (key.source.value(), key.destination.value());
         let is_less = source < destination;
         let is_same = source == destination;
         let in_order = is_less | is_same & (key.source_port <= key.destination_port);
-        let (words, reversed) = (key.words(), key.reversed().words());
+        let reversed = key.reversed().words();
         let ordered: [u64; 5] =
             core::array::from_fn(|at| select_unpredictable(in_order, words[at], reversed[at]));
-        // Only numbers of the same key could have the same hash, and an odd factor keeps them
-        // apart.
-        self.key.hash_numbers(ordered) ^ u64::from(overlay).wrapping_mul(OVERLAY_FACTOR)
+        self.key.hash_numbers(ordered) ^ of_overlay
     }
 
     #[expect(clippy::inline_always, reason = "each packet needs it")]

@@ -79,15 +79,19 @@ pub enum Kind {
 }
 
 /// What identifies a flow.
+///
+/// The order of the fields behind the addresses is that of the last of its [`words`](Self::words):
+/// a little-endian processor loads them as one number.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[repr(C)]
 pub struct FlowKey {
     pub source: Address,
     pub destination: Address,
-    pub source_port: u16,
-    pub destination_port: u16,
-    pub extra: u16,
-    pub protocol: u8,
     pub kind: Kind,
+    pub protocol: u8,
+    pub extra: u16,
+    pub destination_port: u16,
+    pub source_port: u16,
 }
 
 impl FlowKey {
