@@ -180,7 +180,7 @@ mod tests {
         let ((source, is_v6), (destination, _)) = (address(source), address(destination));
         let [source_port, destination_port] = ports;
         let kind = if is_v6 { Kind::Ipv6 } else { Kind::Ipv4 };
-        let mut key = FlowKey { source, destination, protocol, kind, ..FlowKey::default() };
+        let mut key = FlowKey { source, destination, kind, protocol, ..FlowKey::default() };
         let mut detail = Detail::None;
         match protocol {
             1 => {

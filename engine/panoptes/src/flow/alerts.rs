@@ -57,7 +57,7 @@ impl AlertOutput {
     }
 
     /// Writes everything, as far as that is possible in time. Whether all alerts were written.
-    pub(super) fn finish(&mut self, patience: &Patience<'_>) -> Result<(), Failure> {
+    pub(super) fn finish(&mut self, patience: &Patience) -> Result<(), Failure> {
         self.output.finish(patience, &self.messages).map_or(Ok(()), Err)
     }
 }

@@ -344,6 +344,11 @@ impl Auditor {
         self.missing
     }
 
+    /// Lets the records to come wait for the outputs: packets wait no more.
+    pub(super) fn wait_for_outputs(&mut self) {
+        self.outputs.wait_for_room();
+    }
+
     /// Writes all flows and the last management record. What was counted, and how it went.
     pub(super) fn finish(mut self, missing: Missing) -> (Counts, Result<Exit, Failure>) {
         self.missing = missing;

@@ -99,17 +99,19 @@ impl LiveOutput {
         Some(self.loss(reason.to_owned(), Some(new)))
     }
 
+    /// Lets the records to come, which are the last ones, wait for room.
+    pub(super) fn wait_for_room(&mut self, patience: &Patience) {
+        let patience = patience.clone();
+        self.background.wait_for_room(Box::new(move || patience.goes_on()));
+    }
+
     /// Has everything written, without waiting for that.
     pub(super) fn close(&mut self) {
         self.background.close();
     }
 
     /// Writes everything, as far as that is possible in time. The failure, if records were lost.
-    pub(super) fn finish(
-        &mut self,
-        patience: &Patience<'_>,
-        messages: &Messages,
-    ) -> Option<Failure> {
+    pub(super) fn finish(&mut self, patience: &Patience, messages: &Messages) -> Option<Failure> {
         let health = self.background.finish(|| patience.goes_on());
         self.lost = health.lost;
         if let Some(failure) = &health.failure {

@@ -234,6 +234,13 @@ impl Open {
         }
     }
 
+    /// Lets the records to come, which are the last ones, wait for the thread of the output.
+    pub(super) fn wait_for_room(&mut self, patience: &Patience) {
+        if let Some(live) = self.live() {
+            live.wait_for_room(patience);
+        }
+    }
+
     /// Has everything written by the thread of the output, if it has one.
     pub(super) fn close(&mut self) {
         if let Sink::Ipfix(collector) = &mut self.sink {
@@ -245,7 +252,7 @@ impl Open {
     }
 
     /// Writes everything, as far as that is possible in time. What is lost is a failure.
-    pub(super) fn finish(&mut self, patience: &Patience<'_>, trouble: &mut Trouble) {
+    pub(super) fn finish(&mut self, patience: &Patience, trouble: &mut Trouble) {
         let messages = trouble.messages.clone();
         if let Some(live) = self.live() {
             let failure = live.finish(patience, &messages);

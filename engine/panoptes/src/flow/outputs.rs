@@ -52,6 +52,8 @@ pub(super) struct Outputs {
     next_check_ns: u64,
     /// The records to come are the last ones of flows that have not ended.
     is_ending: bool,
+    /// How long the last records wait for room; `None` before them.
+    patience: Option<Patience>,
 }
 
 impl Outputs {
@@ -118,6 +120,7 @@ impl Outputs {
             signals: signals.clone(),
             next_check_ns: 0,
             is_ending: false,
+            patience: None,
         }
     }
 
@@ -145,8 +148,21 @@ impl Outputs {
 
     /// The records to come are the last ones. Those of live flows have the cause that the sensor
     /// ends; at the ends of captures argus gives no such cause.
-    pub(super) const fn begin_to_end(&mut self) {
+    pub(super) fn begin_to_end(&mut self) {
         self.is_ending = self.trouble.is_live;
+        self.wait_for_room();
+    }
+
+    /// Lets the records to come wait for room: all flows end at once, and no packet waits any more.
+    pub(super) fn wait_for_room(&mut self) {
+        if self.patience.is_some() {
+            return;
+        }
+        let patience = Patience::begin(&self.signals);
+        for open in &mut self.all {
+            open.wait_for_room(&patience);
+        }
+        self.patience = Some(patience);
     }
 
     /// Receives the records of flows that have these options.
@@ -309,8 +325,7 @@ impl Outputs {
         if let Some(service) = &mut self.service {
             service.finish();
         }
-        let signals = self.signals.clone();
-        let patience = Patience::begin(&signals);
+        let patience = self.patience.take().unwrap_or_else(|| Patience::begin(&self.signals));
         if let Some(clients) = &mut self.clients {
             clients.close(LAST_WAIT);
         }

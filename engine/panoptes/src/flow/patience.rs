@@ -8,16 +8,17 @@ use super::signals::Signals;
 pub(super) const LAST_WAIT: Duration = Duration::from_secs(5);
 
 /// How long the end of the program waits.
-pub(super) struct Patience<'a> {
-    signals: &'a Signals,
+#[derive(Clone, Debug)]
+pub(super) struct Patience {
+    signals: Signals,
     before: u32,
     begin: Instant,
 }
 
-impl<'a> Patience<'a> {
-    pub(super) fn begin(signals: &'a Signals) -> Self {
+impl Patience {
+    pub(super) fn begin(signals: &Signals) -> Self {
         // The first one has ended the audit; a second one may have come since.
-        Self { signals, before: signals.ends().min(1), begin: Instant::now() }
+        Self { signals: signals.clone(), before: signals.ends().min(1), begin: Instant::now() }
     }
 
     /// Whether to go on: another signal ends all waits.

@@ -199,11 +199,7 @@ impl WatchedSystem {
     }
 
     /// Ends the scans, after one more, which reports what the last records have shown.
-    pub(super) fn finish(
-        self,
-        patience: &Patience<'_>,
-        messages: &Messages,
-    ) -> Result<(), Failure> {
+    pub(super) fn finish(self, patience: &Patience, messages: &Messages) -> Result<(), Failure> {
         let Some(mut own) = self.own else { return Ok(()) };
         own.stop.store(true, Ordering::Relaxed);
         // A thread that has panicked has written a message.

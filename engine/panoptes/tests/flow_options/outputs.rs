@@ -1,10 +1,15 @@
 //! Files, standard output, and their filters: -w.
 
-use std::io::Read as _;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
 use panoptes_bounded as bounded;
 use panoptes_traffic::{BEGIN_NS, Between, Capture, Udp};
 use serde_json::Value;
@@ -229,4 +234,37 @@ fn all_that_an_output_has_lost_is_in_records_at_the_end() {
     });
     assert_eq!(Some(dropped_in_records(&records)), total, "{}", ended.messages);
     assert!(bounded::join(reading).expect("a reader").expect("read") > 1000);
+}
+
+/// All flows end at once, and their records are several times what fits into the queue of an output.
+#[test]
+fn the_last_records_wait_for_a_reader_that_is_late() {
+    const FLOWS: u16 = 30_000;
+    if !enter(1) {
+        return;
+    }
+    let folder = Folder::new();
+    let path = folder.path("fifo");
+    nix::unistd::mkfifo(&path, Mode::S_IRWXU).expect("a FIFO");
+    let open = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&path);
+    let fifo = open.expect("a FIFO");
+    let output = format!("json:{}", path.display());
+    let options = ["-S", "60", "-i", RIGHT[0], "-w", &output];
+    let live = Live::start(Sensor::Panoptes, &folder, &options, &[RIGHT[0]]);
+    let flows = (0..FLOWS).map(|port| Between::v4(500, [port + 1, 9]));
+    let flows = flows.fold(Capture::new(5), |capture, between| {
+        capture.with(&Udp::one_way(between, BEGIN_NS, &[18]))
+    });
+    send_all(LEFT[0], &flows);
+    live.running.settle();
+    // From here on the test's reads wait, until nobody has the other end.
+    fcntl(&fifo, FcntlArg::F_SETFL(OFlag::empty())).expect("a FIFO");
+    let reader = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(500));
+        let lines = BufReader::new(fifo).lines().map(|line| line.expect("text"));
+        lines.filter(|line| line.contains(r#""kind":"flow","#)).count()
+    });
+    live.running.end(Signal::SIGTERM).succeeded();
+    assert_eq!(bounded::join(reader).expect("its end"), usize::from(FLOWS));
+    assert_eq!(rows(&live.records).len(), usize::from(FLOWS));
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::file::Goes;
 use crate::panics::caught;
 
 /// Bytes that wait for the thread, at most.
@@ -20,6 +21,8 @@ const BATCH_RECORDS: usize = 1024;
 const BATCHES_MAX: usize = 4096;
 /// How long the thread sleeps at most while something is being written.
 const TICK: Duration = Duration::from_millis(10);
+/// How long the last records wait for room in the queue of an output that accepts none.
+const STALL: Duration = Duration::from_secs(2);
 /// How often a file is looked at, and one that fails is tried again.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -68,6 +71,8 @@ pub struct Background {
     batch: Vec<u8>,
     /// Where each record of the batch ends.
     ends: Vec<u32>,
+    /// Whether to wait for room; `None`: records that find none are lost.
+    goes_on: Option<Goes>,
 }
 
 /// What has become of an output.
@@ -135,7 +140,13 @@ impl Background {
         };
         thread::Builder::new().name("output".to_owned()).spawn(run)?;
         let ends = Vec::with_capacity(BATCH_RECORDS);
-        Ok(Self { shared, batch: Vec::with_capacity(BATCH_BYTES), ends })
+        Ok(Self { shared, batch: Vec::with_capacity(BATCH_BYTES), ends, goes_on: None })
+    }
+
+    /// Lets the records to come, which are the last ones, wait for room while `goes_on` allows it.
+    /// An output that accepts none for 2 s is not waited for any more.
+    pub fn wait_for_room(&mut self, goes_on: Box<dyn FnMut() -> bool + Send>) {
+        self.goes_on = Some(Goes(goes_on));
     }
 
     /// Adds a record.
@@ -153,7 +164,7 @@ impl Background {
         if self.ends.is_empty() {
             return;
         }
-        let mut state = self.shared.lock();
+        let mut state = self.shared.with_room(self.batch.len(), &mut self.goes_on);
         if !state.is_done && state.queue.has_room(self.batch.len()) {
             state.queue.add(&self.batch, &self.ends);
         } else if !state.health.has_ended {
@@ -200,6 +211,23 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits until so many bytes have room, while `goes_on` allows it. It is `None` afterwards if
+    /// that was in vain.
+    fn with_room(&self, length: usize, goes_on: &mut Option<Goes>) -> MutexGuard<'_, State> {
+        let mut state = self.lock();
+        let begin = Instant::now();
+        while !state.is_done && !state.queue.has_room(length) {
+            let Some(Goes(asked)) = goes_on else { break };
+            if begin.elapsed() >= STALL || !asked() {
+                *goes_on = None;
+                break;
+            }
+            let waited = self.changed.wait_timeout(state, TICK);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state
+    }
+
     /// Nothing more is written: the output has panicked.
     fn end_by(&self, panic: &str) {
         let mut state = self.lock();
@@ -224,7 +252,10 @@ impl Shared {
         }
         std::mem::swap(&mut state.queue, queue);
         state.unwritten += queue.records();
-        state.is_closed
+        let is_closed = state.is_closed;
+        drop(state);
+        self.changed.notify_all();
+        is_closed
     }
 }
 
@@ -416,6 +447,35 @@ mod tests {
         let written: usize = all.try_iter().map(|bytes| bytes.len() / RECORD.len()).sum();
         assert_eq!(health.lost + written as u64, 20_000);
         assert!(begin.elapsed() < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn the_last_records_wait_for_room() {
+        let (mut output, word, all) = slow();
+        output.wait_for_room(Box::new(|| true));
+        let reader = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(300));
+            drop(word);
+        });
+        for _ in 0..20_000 {
+            output.push(&RECORD);
+        }
+        assert_eq!(output.finish(|| true).lost, 0);
+        assert_eq!(all.try_iter().map(|bytes| bytes.len() / RECORD.len()).sum::<usize>(), 20_000);
+        reader.join().expect("no panic");
+    }
+
+    #[test]
+    fn the_last_records_wait_for_no_output_that_hangs() {
+        let (mut output, _word, _all) = slow();
+        output.wait_for_room(Box::new(|| true));
+        let begin = Instant::now();
+        for _ in 0..20_000 {
+            output.push(&RECORD);
+        }
+        let took = begin.elapsed();
+        assert!(output.health().lost > 10_000);
+        assert!((STALL..STALL * 2).contains(&took), "once, and not for each record: {took:?}");
     }
 
     #[test]

@@ -34,8 +34,8 @@ pub struct RecordFile {
     has_ended: bool,
 }
 
-/// Asked while a file waits.
-struct Goes(Box<dyn FnMut() -> bool + Send>);
+/// Asked while an output waits: whether to go on.
+pub(super) struct Goes(pub(super) Box<dyn FnMut() -> bool + Send>);
 
 impl std::fmt::Debug for Goes {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -275,6 +275,7 @@ impl Threads {
     /// Has all threads end, and writes what they have reported. What the interfaces have missed.
     fn end(mut self, auditor: &mut Auditor, messages: &Messages) -> Result<Missing, Failure> {
         self.shared.must_end.store(true, Ordering::Release);
+        auditor.wait_for_outputs();
         while !self.all.iter().all(|(thread, _)| thread.is_finished()) {
             if !self.pass_on(auditor) {
                 std::thread::sleep(PAUSE);
