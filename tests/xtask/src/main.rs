@@ -41,6 +41,7 @@ mod neighbours;
 mod package;
 #[cfg(test)]
 mod packaging;
+mod panics;
 mod peers;
 mod picture;
 mod platform;
@@ -99,6 +100,8 @@ enum Command {
     /// Builds the Debian package, and checks it by lintian where that is installed
     Package,
     Install(install::Options),
+    /// Tests what survives panics, in an optimised program that panics on purpose
+    Panics,
     /// Builds the container image by its recipe with podman, and runs it
     Image,
     Arm64(arm64::Options),
@@ -140,6 +143,7 @@ fn main() -> ExitCode {
         Command::Guest(options) => guest::run(options),
         Command::Package => package::run(),
         Command::Install(options) => install::run(&options),
+        Command::Panics => panics::run(),
         Command::Image => image::run(),
         Command::Arm64(options) => arm64::run(&options),
         Command::Profiles(options) => profiles::run(options),

@@ -7,12 +7,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use clap::{Args, value_parser};
-use panoptes_rig::{Architecture, Emulator, Flavor, Kernel, headers, initramfs, product, setup};
-use panoptes_rig::{snapshot, strangers, turn, userland};
+use panoptes_rig::{Architecture, Emulator, Flavor, Kernel, headers, initramfs, setup, snapshot};
+use panoptes_rig::{strangers, turn, userland};
 
 use crate::cargo::{self, Executable, WORKSPACE};
 use crate::machine::Machine;
-use crate::results::{Count, tests};
+use crate::results::Count;
 use crate::stages::Stages;
 use crate::{busy, cost, folders, live, skips, test_programs};
 
@@ -88,7 +88,6 @@ fn everything(stages: &mut Stages) -> Result<Count, String> {
     let live = || live_tests(&executables, &machine, &[], &saved);
     count.add(part(stages, "recording", record));
     count.add(part(stages, "tests without guests", || test_programs::run(&executables, &machine)));
-    count.add(part(stages, "panics in a release build", || panics(&executables, &machine)));
     count.add(part(stages, "fuzz targets", fuzz_targets));
     count.add(part(stages, "live tests", live));
     Ok(count)
@@ -128,18 +127,6 @@ fn build() -> Result<Vec<Executable>, String> {
     let mut command = cargo::command();
     command.args(["test", "--no-run"]).args(WORKSPACE);
     cargo::build(command)
-}
-
-/// What survives panics, in an optimised program as users have it, but for the feature that
-/// provokes them and for optimisation at link time, which takes minutes. It has most crates in
-/// common with the program for counting instructions. The tests themselves are already built.
-fn panics(executables: &[Executable], machine: &Machine) -> Result<Count, String> {
-    let is_it = |one: &&Executable| one.is_test && one.name == "runtime_failures";
-    let test = executables.iter().find(is_it).ok_or("cargo built no test runtime_failures")?;
-    let program = cost::build_with_failpoints()?;
-    let mut command = machine.command(&test.path);
-    command.current_dir(&test.folder).env(product::VARIABLE, program);
-    tests(command)
 }
 
 /// A thousand executions of each fuzz target.
