@@ -20,7 +20,7 @@ use panoptes_decoders::kernel::xarray::{Slot, slot};
 use panoptes_decoders::source::{MachineSource, MemorySource, Outcome, PAGE_BYTES, Request};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::system::kernel_of;
-use panoptes_engine::walk::{Copied, Kernel, ScanError, Scope, Snapshot, Walker};
+use panoptes_engine::walk::{Copied, Scope, Snapshot, Walker};
 use panoptes_profiles::{Options, Profile, discover};
 use panoptes_synthetic::{Machine, Memory, Size, profile};
 
@@ -149,14 +149,18 @@ fn attach(dump: &mut Dump, release: &str) -> Result<Profile, String> {
 /// Scans a copy of a machine of this release. `Err` is why it is refused.
 fn scan_of(dump: &mut Dump, release: &str) -> Result<Walker, String> {
     let profile = attach(dump, release)?;
-    scan_with(dump, &kernel_of(&profile)).map_err(|why| format!("not scanned: {why}"))
+    let mut walker = walker();
+    match walker.scan(dump, &kernel_of(&profile), Scope::ALL) {
+        Ok(_) => Ok(walker),
+        Err(why) => Err(format!("not scanned: {why}")),
+    }
 }
 
-fn scan_with(dump: &mut Dump, kernel: &Kernel) -> Result<Walker, ScanError> {
+/// What scans copies.
+fn walker() -> Walker {
     let mut walker = common::walker(&Limits::default());
     walker.set_copied(Copied::PageByPage);
-    walker.scan(dump, kernel, Scope::ALL)?;
-    Ok(walker)
+    walker
 }
 
 /// A number of the environment: of copies, or of the seed.
@@ -275,8 +279,7 @@ impl States {
         let regions = [0..used, size - TOP_BYTES..size];
         let image = |machine: &mut Machine| -> Vec<u8> {
             let bytes = machine.memory().bytes();
-            let part = |range: &Range<u64>| &bytes[range.start as usize..range.end as usize];
-            regions.iter().flat_map(part).copied().collect()
+            regions.each_ref().map(|it| &bytes[it.start as usize..it.end as usize]).concat()
         };
         let mut states = vec![image(machine)];
         for act in story {
@@ -285,10 +288,11 @@ impl States {
             states.push(image(machine));
         }
         let bytes = PAGE_BYTES as usize;
-        let page = |state: &[u8], at: usize| state[at * bytes..(at + 1) * bytes].to_vec();
         let changed = (0..states[0].len() / bytes).filter_map(|at| {
-            let versions: Vec<_> = states.iter().map(|state| page(state, at)).collect();
-            versions.windows(2).any(|pair| pair[0] != pair[1]).then_some((at, versions))
+            let versions: Vec<_> =
+                states.iter().map(|state| &state[at * bytes..(at + 1) * bytes]).collect();
+            let differ = versions.windows(2).any(|pair| pair[0] != pair[1]);
+            differ.then(|| (at, versions.into_iter().map(<[u8]>::to_vec).collect()))
         });
         let pages = changed.collect();
         Self { dump: Dump { bytes: states.swap_remove(0), regions }, pages }
@@ -309,7 +313,7 @@ impl States {
 #[test]
 fn nothing_that_happens_during_a_copy_hides_a_process() {
     let copies = number("PANOPTES_TORN").unwrap_or(30) * 10;
-    let mut failed = Vec::new();
+    let (mut walker, mut failed) = (walker(), Vec::new());
     for (release, (tale, story)) in RELEASES.iter().cycle().zip(STORIES.iter().enumerate()) {
         let mut actor = Actor::new(tale as u64);
         let builder = Machine::builder(&profile(release)).seed(tale as u64);
@@ -322,8 +326,9 @@ fn nothing_that_happens_during_a_copy_hides_a_process() {
             let mut between: Vec<usize> =
                 story.iter().map(|_| actor.some(count) as usize - 1).collect();
             between.sort_unstable();
-            let walker = scan_with(states.copy(&between), &kernel).expect("it is scanned");
-            let what = hidden(walker.snapshot());
+            walker.forget();
+            let copy = states.copy(&between);
+            let what = hidden(walker.scan(copy, &kernel, Scope::ALL).expect("it is scanned"));
             failed.extend(what.into_iter().map(|what| format!("{tale} {between:?}: {what}")));
         }
     }
