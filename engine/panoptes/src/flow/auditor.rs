@@ -15,17 +15,17 @@ use panoptes_sinks::flow::Cause;
 use panoptes_sinks::flow::argus::{Extra, Interim, Management, Options};
 use panoptes_sinks::record::system_activity::SystemActivityDetails;
 
+use super::audit::{Audit, Missing, clock_was_set};
 use super::devices::Stream;
+use super::elsewhere::{Elsewhere, Reported};
 use super::figures::SensorFigures;
 use super::gaps::{Gap, Gaps, Missed};
 use super::limit::FlowLimit;
 use super::links::UnreadLinks;
-use super::live::Audit;
 use super::live_output::LOSSES_NS;
 use super::outputs::Outputs;
 use super::request::Request;
 use super::tables::{Tables, add, capacity_of_all, length_of};
-use super::threads::{Elsewhere, Reported};
 use crate::exit::{Exit, Failure};
 
 /// Everything between packets and outputs.
@@ -63,25 +63,6 @@ pub(super) struct Auditor {
     missing: Missing,
     /// How many flows can be tracked in all tables together.
     flows_max: u64,
-}
-
-/// How many sources of packets there are, and what they have missed since the start.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Missing {
-    /// Number of interfaces that are open. A capture counts as one.
-    pub(super) interfaces: u32,
-    /// Packets that found no room.
-    pub(super) packets: u64,
-    /// Datagrams that held no mirrored packet.
-    pub(super) mirrors: u64,
-    /// Seconds in which an interface was away.
-    pub(super) interface_seconds: u64,
-}
-
-impl Missing {
-    /// Of captures.
-    pub(super) const NOTHING: Self =
-        Self { interfaces: 1, packets: 0, mirrors: 0, interface_seconds: 0 };
 }
 
 /// Length of the header of UDP.
@@ -405,13 +386,6 @@ impl Audit for Auditor {
     fn report_failure(&mut self, reason: &str) {
         self.outputs.report(Activity::DetailsGatheringFailed, reason);
     }
-}
-
-/// What is reported when the clock of packets was set by so many nanoseconds.
-pub(super) fn clock_was_set(by_ns: i64) -> String {
-    let (seconds, way) = (by_ns.unsigned_abs() / 1_000_000_000, by_ns.signum());
-    let way = if way < 0 { "back" } else { "forward" };
-    format!("the clock of packets was set {way} by {seconds} s; flows go on")
 }
 
 /// What exporters have sent and no record has.

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use panoptes_capture::{CaptureFile, Frame, Options, Skipped};
 use panoptes_flow::{CaptureClock, Step, UNCLEAR_MAX};
 
-use super::auditor::{Auditor, Missing};
+use super::audit::{Audit as _, Missing};
+use super::auditor::Auditor;
 use super::feed::{self, Batch, Feed, Next};
 use super::filter::PacketFilters;
-use super::live::Audit as _;
 use super::opening::{failure, open};
 use super::origin::{Origin, none_in};
 use super::request::Request;

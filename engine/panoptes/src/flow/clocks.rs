@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::time::Instant;
 
-use super::live::Audit;
+use super::audit::Audit;
 
 /// A smaller difference between the two clocks comes of NTP or PTP, which adjust the real one.
 const SET_NS: i64 = 1_000_000_000;

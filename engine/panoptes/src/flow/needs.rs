@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::devices::Means;
 use super::filter::PacketFilters;
 use super::request::{Request, Target};
-use super::{configuration, live};
+use super::{configuration, interfaces};
 
 /// What a configuration asks for.
 #[derive(Clone, Debug)]
@@ -32,7 +32,7 @@ impl Needs {
         let mut request = Request::default();
         let path = path.to_str().ok_or("the name of the file is no text")?;
         configuration::read(path, &mut request).map_err(|failure| failure.message)?;
-        let interfaces = live::streams(&request).map_err(|failure| failure.message);
+        let interfaces = interfaces::streams(&request).map_err(|failure| failure.message);
         let interfaces = interfaces.map(|streams| {
             let all = streams.into_iter().flat_map(|stream| stream.interfaces);
             let interfaces = all.filter(|named| !matches!(named.means, Means::Datagrams(..)));

@@ -12,7 +12,7 @@ use panoptes_interface::{
 
 use super::devices::Means;
 use super::filter::{ETHERNET, PacketFilters};
-use super::threads::Part;
+use super::part::Part;
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 

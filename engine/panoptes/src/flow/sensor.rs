@@ -18,7 +18,7 @@ use panoptes_sinks::queue::Producer;
 
 use super::auditor::{Auditor, management};
 use super::figures::SensorFigures;
-use super::live::Interfaces;
+use super::interfaces::Interfaces;
 use super::outputs::Outputs;
 use super::service_output::{Happened, NAME, ServiceOutput};
 use super::service_request::request;

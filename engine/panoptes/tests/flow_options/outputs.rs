@@ -236,7 +236,7 @@ fn all_that_an_output_has_lost_is_in_records_at_the_end() {
     assert!(bounded::join(reading).expect("a reader").expect("read") > 1000);
 }
 
-/// All flows end at once, and their records are several times what fits into the queue of an output.
+/// All flows end at once, and their records are several times what fits into an output's queue.
 #[test]
 fn the_last_records_wait_for_a_reader_that_is_late() {
     const FLOWS: u16 = 30_000;

@@ -8,7 +8,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::file::Goes;
 use crate::panics::caught;
 
 /// Bytes that wait for the thread, at most.
@@ -73,6 +72,15 @@ pub struct Background {
     ends: Vec<u32>,
     /// Whether to wait for room; `None`: records that find none are lost.
     goes_on: Option<Goes>,
+}
+
+/// Asked while an output waits: whether to go on.
+pub(super) struct Goes(pub(super) Box<dyn FnMut() -> bool + Send>);
+
+impl std::fmt::Debug for Goes {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Goes")
+    }
 }
 
 /// What has become of an output.

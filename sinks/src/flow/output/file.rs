@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::background::BlockingOutput;
+use super::background::{BlockingOutput, Goes};
 use crate::output::Counters;
 use crate::output::folder::{FILE_MODE, has_name};
 use crate::output::links;
@@ -32,15 +32,6 @@ pub struct RecordFile {
     goes_on: Goes,
     /// The reader of standard output has gone.
     has_ended: bool,
-}
-
-/// Asked while an output waits: whether to go on.
-pub(super) struct Goes(pub(super) Box<dyn FnMut() -> bool + Send>);
-
-impl std::fmt::Debug for Goes {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.write_str("Goes")
-    }
 }
 
 impl RecordFile {

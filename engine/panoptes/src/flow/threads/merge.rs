@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::batches::Emptier;
-use super::reported::{Records, Reported};
+use super::reported::Records;
+use crate::flow::elsewhere::Reported;
 
 /// The records of a thread.
 #[derive(Debug)]

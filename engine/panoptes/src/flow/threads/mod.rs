@@ -21,23 +21,22 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use panoptes_decoders::packet::program::Instruction;
-use panoptes_flow::Counts;
-use panoptes_interface::{Division, Group, Interface, InterfaceError};
+use panoptes_interface::{Division, Group};
 
 use self::batches::circle;
 use self::merge::Merge;
 use self::reported::RecordSender;
-pub(super) use self::reported::Reported;
 use self::worker::{Shared, Shown, Taken, Worker};
-use super::auditor::{Auditor, Missing};
+use super::audit::{Audit as _, Missing};
+use super::auditor::Auditor;
 use super::clocks::Clocks;
-use super::links::UnreadLinks;
-use super::live::{self, Audit as _, Interfaces};
+use super::elsewhere::Elsewhere;
+use super::interfaces::{self, Interfaces};
+use super::part::Part;
 use super::receiver::{Receiver, failure};
 use super::request::Request;
 use super::signals::Signals;
-use super::tables::{Tables, add};
+use super::tables::Tables;
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 use crate::random;
@@ -56,84 +55,18 @@ const WAIT_MS: u16 = 5;
 /// How long it waits for threads that end before it looks again.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// The part of the packets of an interface that a thread has.
-#[derive(Debug)]
-pub(super) struct Part {
-    number: usize,
-    division: Division,
-    /// All parts of this interface.
-    group: Arc<Group>,
-    /// The generation of the group that it has joined.
-    joined: u32,
-}
-
-impl Part {
-    /// Whether it is the last one that joins the others.
-    pub(super) const fn is_last(&self) -> bool {
-        self.number + 1 == self.division.parts()
-    }
-
-    /// Whether it is its turn to join the others again, once the interface is back.
-    pub(super) fn may_join(&self) -> bool {
-        let has_new_group = self.number == 0 || self.group.generation() != self.joined;
-        has_new_group && self.group.has_place_for(self.number)
-    }
-
-    /// Begins to receive the part of the packets that a filter accepts.
-    pub(super) fn start(
-        &mut self,
-        interface: &mut Interface,
-        filter: &[Instruction],
-    ) -> Result<(), InterfaceError> {
-        interface.start_part(filter, (&self.division, self.number), &self.group)?;
-        self.joined = self.group.generation();
-        Ok(())
-    }
-}
-
-/// What threads have counted.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Elsewhere {
-    pub(super) counts: Counts,
-    pub(super) wrong_times: u64,
-    pub(super) unread: UnreadLinks,
-    pub(super) last_sequence: u32,
-    /// Records that found no room on their way to the main thread.
-    pub(super) lost_records: u64,
-    /// Packets that came to another thread than their own.
-    passed: u64,
-    missing: Missing,
-}
-
-impl Elsewhere {
-    /// Adds what the next thread has counted. Interfaces are there if they are for the last one.
-    fn add(&mut self, next: &Self) {
-        self.counts = add(self.counts, next.counts);
-        self.wrong_times += next.wrong_times;
-        self.unread.add_all(&next.unread);
-        self.last_sequence = self.last_sequence.max(next.last_sequence);
-        self.lost_records += next.lost_records;
-        self.passed += next.passed;
-        self.missing = Missing {
-            packets: self.missing.packets + next.missing.packets,
-            mirrors: self.missing.mirrors + next.missing.mirrors,
-            ..next.missing
-        };
-    }
-}
-
 /// Opens all interfaces, once for each thread. They receive nothing yet.
 pub(super) fn open(request: &Request) -> Result<Vec<Interfaces>, Failure> {
     if request.threads <= 1 {
         return Ok(vec![Interfaces::open(request)?]);
     }
-    let request = Request { streams: live::streams(request)?, ..request.clone() };
+    let request = Request { streams: interfaces::streams(request)?, ..request.clone() };
     let division = Division::new(request.threads, random::key());
     let mut all: Vec<_> = (0..request.threads).map(|_| Interfaces::none(&request)).collect();
     for (stream, interfaces) in request.streams.iter().enumerate() {
         for named in &interfaces.interfaces {
             let group = Arc::new(Group::default());
-            let options = live::options(named, &request);
+            let options = interfaces::options(named, &request);
             let receivers = Receiver::open_parts(&options, named.means, &division);
             let receivers = receivers.map_err(|error| failure(&error))?;
             for (number, (its, receiver)) in all.iter_mut().zip(receivers).enumerate() {

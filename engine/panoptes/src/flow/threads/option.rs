@@ -30,7 +30,7 @@ pub(in crate::flow) fn check(request: &Request) -> Result<(), Failure> {
     }
     if request.identity == Identity::Layer2 {
         return Err(mistake(
-            "--threads divides packets by IP addresses: flows of hardware addresses need one thread",
+            "--threads divides packets by IP addresses: flows of hardware addresses need one",
         ));
     }
     let mut all = request.streams.iter().flat_map(|stream| &stream.interfaces);

@@ -7,6 +7,7 @@ use panoptes_sinks::flow::json::Resolution;
 use panoptes_sinks::flow::{Cause, FlowRecord, Jitter, Sequence};
 
 use super::batches::{Batch, Filler};
+use crate::flow::elsewhere::Reported;
 
 /// Records of a batch.
 const BATCH_RECORDS: usize = 256;
@@ -14,13 +15,6 @@ const BATCH_RECORDS: usize = 256;
 const BATCH_BYTES: usize = 64 << 10;
 /// How long a thread that ends waits for room before it tries again.
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(1);
-
-/// What a thread has reported.
-#[derive(Debug)]
-pub(in crate::flow) enum Reported<'a> {
-    Flow(&'a FlowRecord, &'a Extra<'a>),
-    Answer(Resolution<'a>),
-}
 
 /// When it was reported, and of which stream.
 #[derive(Clone, Copy, Debug)]

@@ -12,26 +12,26 @@ use panoptes_decoders::packet::{Network, Packet, decode};
 use panoptes_flow::identity::quoted_addresses;
 use panoptes_interface::Division;
 
-use super::Elsewhere;
 use super::batches::{Batch as _, Emptier, Filler};
 use super::passed::{Facts, Passed};
 use super::reported::RecordSender;
-use crate::flow::auditor::{Missing, clock_was_set};
+use crate::flow::audit::{Audit, Missing, clock_was_set};
 use crate::flow::clocks::Clocks;
-use crate::flow::live::{Audit, CHECK, Interfaces, LAST_WAIT, WAIT_MS};
+use crate::flow::elsewhere::Elsewhere;
+use crate::flow::interfaces::{CHECK, Interfaces, LAST_WAIT, WAIT_MS};
 use crate::flow::signals::Signals;
 use crate::flow::tables::{Tables, length_of};
 use crate::message::Messages;
 
-/// How long packets and records wait at most until they are passed on. There are batches for several
-/// such times, as the others may sleep.
+/// How long packets and records wait at most until they are passed on. There are batches for
+/// several such times, as the others may sleep.
 const PASS: Duration = Duration::from_millis(4);
 /// Batches of packets that a thread takes of another one before it reads its own again.
 const BATCHES_IN_TURN: usize = 8;
 /// How often a thread shows what it has counted.
 const STEP: Duration = Duration::from_millis(10);
-/// The longest wait of a thread to which others have passed packets lately, or that has something to
-/// pass on, in milliseconds.
+/// The longest wait of a thread to which others have passed packets lately, or that has something
+/// to pass on, in milliseconds.
 const SHORT_WAIT_MS: u16 = 1;
 /// How long that is.
 const LATELY: Duration = Duration::from_millis(500);

@@ -1,0 +1,48 @@
+//! What threads have counted and reported, as the auditor sees it, which writes it.
+
+use panoptes_flow::Counts;
+use panoptes_sinks::flow::FlowRecord;
+use panoptes_sinks::flow::argus::Extra;
+use panoptes_sinks::flow::json::Resolution;
+
+use super::audit::Missing;
+use super::links::UnreadLinks;
+use super::tables::add;
+
+/// What threads have counted.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Elsewhere {
+    pub(super) counts: Counts,
+    pub(super) wrong_times: u64,
+    pub(super) unread: UnreadLinks,
+    pub(super) last_sequence: u32,
+    /// Records that found no room on their way to the main thread.
+    pub(super) lost_records: u64,
+    /// Packets that came to another thread than their own.
+    pub(super) passed: u64,
+    pub(super) missing: Missing,
+}
+
+impl Elsewhere {
+    /// Adds what the next thread has counted. Interfaces are there if they are for the last one.
+    pub(super) fn add(&mut self, next: &Self) {
+        self.counts = add(self.counts, next.counts);
+        self.wrong_times += next.wrong_times;
+        self.unread.add_all(&next.unread);
+        self.last_sequence = self.last_sequence.max(next.last_sequence);
+        self.lost_records += next.lost_records;
+        self.passed += next.passed;
+        self.missing = Missing {
+            packets: self.missing.packets + next.missing.packets,
+            mirrors: self.missing.mirrors + next.missing.mirrors,
+            ..next.missing
+        };
+    }
+}
+
+/// What a thread has reported.
+#[derive(Debug)]
+pub(super) enum Reported<'a> {
+    Flow(&'a FlowRecord, &'a Extra<'a>),
+    Answer(Resolution<'a>),
+}
