@@ -84,7 +84,8 @@ mod tests {
             let mut parts = [[0_u32; 1024]; 2];
             for number in 0..0x1_0000_u64 {
                 let address = 0x0a00_0000 + number / 256;
-                let hash = key.hash_three([address << 16 | number % 256, 0xc0a8_0001 << 16, 17]);
+                let hash =
+                    key.hash_three([(address << 16) | (number % 256), 0xc0a8_0001 << 16, 17]);
                 parts[0][(hash >> 54) as usize] += 1;
                 parts[1][(hash & 1023) as usize] += 1;
             }
