@@ -18,7 +18,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, mkfifo};
 use panoptes_bounded as bounded;
-use panoptes_rig::output;
+use panoptes_needs::install;
+use panoptes_rig::{boxes, output};
 
 use crate::flow_speed::captures::{self, Capture};
 use crate::{processes, program};
@@ -57,6 +58,8 @@ pub(crate) struct Options {
 /// A sensor to be measured.
 struct Sensor<'a> {
     path: &'a Path,
+    /// What counts the packets of its records.
+    racount: PathBuf,
     threads: usize,
     /// Whether it has a second output that is never read.
     hung: bool,
@@ -73,6 +76,8 @@ struct Outcome {
 }
 
 pub(crate) fn run(options: &Options) -> Result<(), String> {
+    install::ensure_named(&["tcpreplay", "ip"])?;
+    let argus = boxes::ARGUS_3.obtain()?;
     let panoptes = program::obtain()?;
     let whole = captures::mixed(PACKETS)?.pop().ok_or("there is a capture of whole packets")?;
     let _network = Network::new()?;
@@ -85,11 +90,11 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     for &rate in &options.rates {
         let title = if rate == 0 { "highest".to_owned() } else { format!("{rate}k") };
         let mut losses = [0.0; 2];
-        let sensors = [("argus", Path::new("argus")), ("panoptes", panoptes.as_path())];
+        let sensors = [("argus", argus.join("argus")), ("panoptes", panoptes.clone())];
         for (loss, (name, path)) in losses.iter_mut().zip(sensors) {
             let threads = if name == "panoptes" { options.threads } else { 1 };
             let hung = options.hung_output && name == "panoptes";
-            let sensor = Sensor { path, threads, hung };
+            let sensor = Sensor { path: &path, racount: argus.join("racount"), threads, hung };
             let one = Network::measure(&sensor, &whole, rate, options.seconds)?;
             let lost = one.sent.saturating_sub(one.seen);
             *loss = lost as f64 / one.sent.max(1) as f64;
@@ -149,7 +154,7 @@ impl Network {
         let busiest_ns = busiest(child.id())?;
         end(&mut child)?;
         let seconds = sending?;
-        let seen = counted(&records)?;
+        let seen = counted(&sensor.racount, &records)?;
         let bytes = std::fs::read(&records).map_err(|e| format!("{}: {e}", records.display()))?;
         let _ = std::fs::remove_file(&records);
         Ok(Outcome { sent, seconds, seen, reported: dropped(&bytes), busiest_ns })
@@ -268,8 +273,8 @@ fn send(capture: &Capture, rate: u64, seconds: u64) -> Result<f64, String> {
 }
 
 /// Packets in all records of a file, by `racount`.
-fn counted(records: &Path) -> Result<u64, String> {
-    let text = output(Command::new("racount").arg("-r").arg(records))?;
+fn counted(racount: &Path, records: &Path) -> Result<u64, String> {
+    let text = output(Command::new(racount).arg("-r").arg(records))?;
     let sum = text.lines().find_map(|line| line.trim().strip_prefix("sum"));
     let number = sum.and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
     number.ok_or_else(|| format!("racount printed no sum: {text}"))
