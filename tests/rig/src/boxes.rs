@@ -111,10 +111,19 @@ pub const MARIADB: Programs = Programs {
 /// A flow sensor, for comparison.
 pub const SURICATA: Programs = Programs {
     name: "suricata",
-    suite: "bookworm-backports",
+    suite: "trixie-backports",
     packages: &["suricata"],
     paths: &["usr/bin/suricata"],
-    megabytes: 37,
+    megabytes: 60,
+};
+
+/// The collector of NetFlow, whose `nfpcapd` reads captures.
+pub const NFDUMP: Programs = Programs {
+    name: "nfdump",
+    suite: "sid",
+    packages: &["nfdump"],
+    paths: &["usr/bin/nfpcapd"],
+    megabytes: 20,
 };
 
 /// What tests use.

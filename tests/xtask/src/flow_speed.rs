@@ -2,8 +2,8 @@
 //!
 //! All run in turns, in the same minutes and on the same processor, so that other load on the
 //! machine meets all of them. The measure is processor time, of which the table has the median, and
-//! packets per second of it. A sensor that is not installed is left out, and a line names its
-//! package; suricata is fetched. PERFORMANCE.md has figures.
+//! packets per second of it. Other sensors are fetched, but softflowd: it is left out where it is
+//! not installed, and a line names its package. PERFORMANCE.md has figures.
 
 pub(crate) mod captures;
 mod sensors;
@@ -62,10 +62,15 @@ struct Run {
 /// The runs of one sensor over one capture.
 struct Runs {
     name: &'static str,
+    partner: &'static str,
     all: Vec<Run>,
 }
 
 impl Runs {
+    fn of(sensor: &Sensor) -> Self {
+        Self { name: sensor.name, partner: sensor.partner, all: Vec::new() }
+    }
+
     fn median(&self, of: fn(&Run) -> f64) -> f64 {
         let mut values: Vec<f64> = self.all.iter().map(of).collect();
         values.sort_by(f64::total_cmp);
@@ -88,8 +93,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     sensors.retain(|sensor| is_wanted(sensor.name));
     let mut objects = Vec::new();
     for capture in captures::mixed(options.packets)? {
-        let mut all: Vec<Runs> =
-            sensors.iter().map(|sensor| Runs { name: sensor.name, all: Vec::new() }).collect();
+        let mut all: Vec<Runs> = sensors.iter().map(Runs::of).collect();
         for _ in 0..options.turns.max(1) {
             for (sensor, runs) in sensors.iter().zip(&mut all) {
                 runs.all.push(measure(sensor, &capture, options.processor)?);
@@ -155,7 +159,7 @@ fn measure(sensor: &Sensor, capture: &Capture, processor: usize) -> Result<Run, 
     }
     let wall_s = begin.elapsed().as_secs_f64();
     let cpu_s = children_s()? - before;
-    if sensor.name == sensors::SURICATA {
+    if sensor.program.file_name().is_some_and(|name| name == sensors::SURICATA) {
         sensors::check_suricata(&folder.0, capture.packets)?;
     }
     Ok(Run { cpu_s, wall_s, peak_kib })
@@ -179,16 +183,20 @@ fn peak_kib_of(pid: u32) -> u64 {
 fn print(capture: &Capture, all: &[Runs]) {
     println!("{}, {} packets", capture.name, capture.packets);
     println!(
-        "| {:<10} | CPU s | time s | million packets per CPU s | peak MiB | argus / CPU |",
+        "| {:<22} | CPU s | time s | million packets per CPU s | peak MiB | peer / CPU | CPU / \
+         only reading |",
         "sensor"
     );
-    println!("| --- | --- | --- | --- | --- | --- |");
-    let argus = all.iter().find(|runs| runs.name == sensors::ARGUS).map(Runs::cpu_s);
+    println!("| --- | --- | --- | --- | --- | --- | --- |");
+    let cpu_s_of = |name: &str| all.iter().find(|runs| runs.name == name).map(Runs::cpu_s);
+    let reading = cpu_s_of(sensors::ONLY_READ);
+    let ratio = |ratio: Option<f64>| ratio.map_or(String::new(), |ratio| format!("{ratio:.1}"));
     for runs in all {
         let cpu_s = runs.cpu_s();
-        let ratio = argus.map_or(String::new(), |argus| format!("{:.1}", argus / cpu_s));
+        let partner = ratio(cpu_s_of(runs.partner).map(|partner| partner / cpu_s));
+        let reading = ratio(reading.map(|reading| cpu_s / reading));
         println!(
-            "| {:<10} | {cpu_s:.3} | {:.3} | {:.2} | {} | {ratio} |",
+            "| {:<22} | {cpu_s:.3} | {:.3} | {:.2} | {} | {partner} | {reading} |",
             runs.name,
             runs.median(|run| run.wall_s),
             capture.packets as f64 / cpu_s / 1e6,
@@ -202,6 +210,7 @@ fn object(capture: &Capture, all: &[Runs]) -> serde_json::Value {
     let sensors = all.iter().map(|runs| {
         json!({
             "sensor": runs.name,
+            "peer": runs.partner,
             "cpu_s": runs.cpu_s(),
             "cpu_s_of_turns": runs.all.iter().map(|run| run.cpu_s).collect::<Vec<_>>(),
             "wall_s": runs.median(|run| run.wall_s),

@@ -13,7 +13,7 @@ use std::process::{Command, ExitCode, Stdio};
 use panoptes_needs::{User, cargo, install};
 
 /// What xtask's commands take on two processors, the build of xtask excluded.
-const TEST_TIME: &str = "about 45 minutes on two processors";
+const TEST_TIME: &str = "about 35 minutes on two processors";
 const DEMO_TIME: &str = "about 5 minutes on two processors";
 const BUILD_TIME: &str = "1 to 3 minutes";
 

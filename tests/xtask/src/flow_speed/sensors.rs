@@ -3,13 +3,14 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use panoptes_rig::boxes::SURICATA as SURICATA_PROGRAMS;
+use panoptes_rig::boxes::{self, Programs};
 
 use crate::cargo;
 
 pub(super) const ARGUS: &str = "argus";
 pub(super) const PANOPTES: &str = "panoptes";
 pub(super) const SURICATA: &str = "suricata";
+pub(super) const ONLY_READ: &str = "only read";
 /// Where softflowd sends its datagrams. Nobody needs to listen.
 const COLLECTOR: &str = "127.0.0.1:29995";
 
@@ -25,35 +26,136 @@ outputs:
 app-layer: {protocols: {tls: {enabled: no}, http: {enabled: no}, dns: {enabled: no}}}
 ";
 
+/// The same with what it finds of the protocols that `--application all` reads.
+const SURICATA_APPLICATIONS_YAML: &str = "%YAML 1.1
+---
+stats: {enabled: no}
+logging:
+  outputs:
+    - file: {enabled: yes, level: notice, filename: suricata.log}
+outputs:
+  - eve-log:
+      enabled: yes
+      filetype: regular
+      filename: eve.json
+      types: [flow, tls, http, dns, ssh, quic]
+app-layer:
+  protocols:
+    tls: {enabled: yes, ja3-fingerprints: yes, detection-ports: {dp: 443}}
+    http: {enabled: yes}
+    dns: {tcp: {enabled: yes}, udp: {enabled: yes}}
+    ssh: {enabled: yes}
+    quic: {enabled: yes}
+";
+
+/// Options that both argus and Panoptes have: bytes of applications, times between packets,
+/// response times, sizes of packets, hardware addresses, and the first bytes of data.
+const MORE: [&str; 7] = ["-A", "-J", "-R", "-Z", "-m", "-U", "32"];
+/// The applications, and the first packets of each flow.
+const APPLICATIONS: [&str; 4] = ["--application", "all", "--sequence", "10"];
+
+type Arguments = fn(&Path, &Path) -> Vec<OsString>;
+
 /// A flow sensor.
 pub(super) struct Sensor {
     pub(super) name: &'static str,
     pub(super) program: PathBuf,
     /// Its arguments for a capture and a folder to write to.
-    pub(super) arguments: fn(&Path, &Path) -> Vec<OsString>,
+    pub(super) arguments: Arguments,
+    /// The sensor to which it is compared.
+    pub(super) partner: &'static str,
 }
 
-/// A sensor that may be installed: name, Debian's package, arguments.
-type Known = (&'static str, &'static str, fn(&Path, &Path) -> Vec<OsString>);
+/// Where a program comes from.
+enum Origin {
+    /// This machine, where Debian's package of this name is installed.
+    Package(&'static str),
+    /// The cache, to which it is fetched.
+    Cache(&'static Programs),
+}
 
-const KNOWN: [Known; 4] = [
-    (ARGUS, "argus-server", |capture, folder| {
-        with(&["-X", "-r"], capture, &["-w"], Some(&folder.join("argus.out")))
-    }),
-    ("softflowd", "softflowd", |capture, _| {
-        let options = ["-d", "-v", "10", "-n", COLLECTOR, "-p", "pid", "-c", "control", "-r"];
-        with(&options, capture, &[], None)
-    }),
-    ("nfpcapd", "nfdump", |capture, folder| with(&["-r"], capture, &["-w"], Some(folder))),
-    (SURICATA, "suricata (backports)", |capture, folder| {
-        let configuration = folder.join("suricata.yaml");
-        // Without the file, suricata says what is wrong, and the run fails.
-        let _ = std::fs::write(&configuration, SURICATA_YAML);
-        let mut all = with(&["--runmode", "single", "-k", "none", "-r"], capture, &["-l"], None);
-        all.extend([folder.into(), "-c".into(), configuration.into()]);
-        all
-    }),
+/// A sensor of others.
+struct Known {
+    name: &'static str,
+    program: &'static str,
+    origin: Origin,
+    arguments: Arguments,
+    partner: &'static str,
+}
+
+const ARGUS_MORE: &str = "argus -AJRZm -U 32";
+const SURICATA_APPLICATIONS: &str = "suricata, applications";
+
+const KNOWN: [Known; 7] = [
+    Known {
+        name: ARGUS,
+        program: ARGUS,
+        origin: Origin::Cache(&boxes::ARGUS_3),
+        arguments: |capture, folder| {
+            with(&["-X", "-r"], capture, &["-w"], Some(&folder.join("argus.out")))
+        },
+        partner: ARGUS,
+    },
+    Known {
+        name: "argus 5",
+        program: ARGUS,
+        origin: Origin::Cache(&boxes::ARGUS_5),
+        arguments: |capture, folder| {
+            with(&["-X", "-r"], capture, &["-w"], Some(&folder.join("argus.out")))
+        },
+        partner: ARGUS,
+    },
+    Known {
+        name: "softflowd",
+        program: "softflowd",
+        origin: Origin::Package("softflowd"),
+        arguments: |capture, _| {
+            let options = ["-d", "-v", "10", "-n", COLLECTOR, "-p", "pid", "-c", "control", "-r"];
+            with(&options, capture, &[], None)
+        },
+        partner: ARGUS,
+    },
+    Known {
+        name: "nfpcapd",
+        program: "nfpcapd",
+        origin: Origin::Cache(&boxes::NFDUMP),
+        arguments: |capture, folder| with(&["-r"], capture, &["-w"], Some(folder)),
+        partner: ARGUS,
+    },
+    Known {
+        name: SURICATA,
+        program: SURICATA,
+        origin: Origin::Cache(&boxes::SURICATA),
+        arguments: |capture, folder| suricata(SURICATA_YAML, capture, folder),
+        partner: ARGUS,
+    },
+    Known {
+        name: ARGUS_MORE,
+        program: ARGUS,
+        origin: Origin::Cache(&boxes::ARGUS_3),
+        arguments: |capture, folder| {
+            let options = [&["-X"], &MORE[..], &["-r"]].concat();
+            with(&options, capture, &["-w"], Some(&folder.join("argus.out")))
+        },
+        partner: ARGUS_MORE,
+    },
+    Known {
+        name: SURICATA_APPLICATIONS,
+        program: SURICATA,
+        origin: Origin::Cache(&boxes::SURICATA),
+        arguments: |capture, folder| suricata(SURICATA_APPLICATIONS_YAML, capture, folder),
+        partner: SURICATA_APPLICATIONS,
+    },
 ];
+
+fn suricata(configuration: &str, capture: &Path, folder: &Path) -> Vec<OsString> {
+    let file = folder.join("suricata.yaml");
+    // Without the file, suricata says what is wrong, and the run fails.
+    let _ = std::fs::write(&file, configuration);
+    let mut all = with(&["--runmode", "single", "-k", "none", "-r"], capture, &["-l"], None);
+    all.extend([folder.into(), "-c".into(), file.into()]);
+    all
+}
 
 fn with(before: &[&str], capture: &Path, between: &[&str], last: Option<&Path>) -> Vec<OsString> {
     let mut all: Vec<OsString> = before.iter().map(Into::into).collect();
@@ -63,27 +165,49 @@ fn with(before: &[&str], capture: &Path, between: &[&str], last: Option<&Path>) 
     all
 }
 
-/// All sensors that are installed, Panoptes, and a program that only reads the capture. Suricata is
-/// fetched if it is not installed.
+/// All sensors, Panoptes, and a program that only reads the capture. Those of a package that is not
+/// installed are left out.
 pub(super) fn all(panoptes: &Path) -> Result<Vec<Sensor>, String> {
     let mut all = Vec::new();
-    for (name, package, arguments) in KNOWN {
-        match find(name) {
-            Some(program) => all.push(Sensor { name, program, arguments }),
-            None if name == SURICATA => {
-                let program = SURICATA_PROGRAMS.obtain()?.join(name);
-                all.push(Sensor { name, program, arguments });
+    for Known { name, program: file, origin, arguments, partner } in KNOWN {
+        let program = match origin {
+            Origin::Cache(programs) => programs.obtain()?.join(file),
+            Origin::Package(package) => {
+                let Some(program) = find(file) else {
+                    eprintln!("xtask: {file} (package {package}) is not installed: left out");
+                    continue;
+                };
+                program
             }
-            None => eprintln!("xtask: {name} is not installed (package {package}): left out"),
-        }
+        };
+        all.push(Sensor { name, program, arguments, partner });
     }
-    let flow: fn(&Path, &Path) -> Vec<OsString> = |capture, folder| {
-        with(&["flow", "-X", "-r"], capture, &["-w"], Some(&folder.join("flows.argus")))
-    };
-    all.push(Sensor { name: PANOPTES, program: panoptes.to_owned(), arguments: flow });
-    let walk: fn(&Path, &Path) -> Vec<OsString> = |capture, _| vec![capture.into()];
-    all.push(Sensor { name: "only read", program: walker()?, arguments: walk });
+    let own: [(&'static str, Arguments, &'static str); 3] = [
+        (PANOPTES, |capture, folder| flow(&[], capture, folder), ARGUS),
+        ("panoptes -AJRZm -U 32", |capture, folder| flow(&MORE, capture, folder), ARGUS_MORE),
+        (
+            "panoptes, applications",
+            |capture, folder| flow(&APPLICATIONS, capture, folder),
+            SURICATA_APPLICATIONS,
+        ),
+    ];
+    for (name, arguments, partner) in own {
+        all.push(Sensor { name, program: panoptes.to_owned(), arguments, partner });
+    }
+    let walk: Arguments = |capture, _| vec![capture.into()];
+    all.push(Sensor { name: ONLY_READ, program: walker()?, arguments: walk, partner: ARGUS });
     Ok(all)
+}
+
+/// The arguments of Panoptes. What it finds of applications is in JSON lines alone.
+fn flow(options: &[&str], capture: &Path, folder: &Path) -> Vec<OsString> {
+    let before = [&["flow", "-X"], options, &["-r"]].concat();
+    let mut all = with(&before, capture, &["-w"], None);
+    let file = folder.join(if options == APPLICATIONS { "flows.json" } else { "flows.argus" });
+    let mut to = OsString::from(if options == APPLICATIONS { "json:" } else { "" });
+    to.push(file);
+    all.push(to);
+    all
 }
 
 /// Fails unless suricata has read so many packets, and has written flows. It ends with success
