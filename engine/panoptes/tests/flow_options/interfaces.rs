@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use panoptes_traffic::{BEGIN_NS, Between, Capture, Flow, Row, Udp};
 
 use crate::live::{Live, connection, facts, listen, truth};
-use crate::network::{LEFT, RIGHT, Sender, add, enter, frames, ip, send_all};
+use crate::network::{LEFT, RIGHT, Sender, enter, frames, ip, send_all};
 use crate::programs::{BOTH, Folder, Sensor, until};
 use crate::stream::{START, STATUS, STOP, group, management, rows};
 
@@ -279,10 +279,7 @@ fn an_interface_goes_away_and_comes_back() {
     let live = Live::start(Sensor::Panoptes, &folder, &["-S", "60", "-i", RIGHT[0]], &[RIGHT[0]]);
     send_all(LEFT[0], &connection(1));
     live.running.settle();
-    ip(&format!("link del {}", RIGHT[0]));
-    live.running.wait_for("network interface right0 was removed");
-    add(0);
-    live.running.wait_for("right0: auditing again");
+    live.interface_comes_back();
     send_all(LEFT[0], &connection(2));
     let flows = [connection(1).flows(), connection(2).flows()].concat();
     assert_eq!(facts(&live.end()), truth(&flows, "0.0.0.0"));

@@ -6,7 +6,7 @@ use std::process::Command;
 use nix::sys::signal::Signal;
 use panoptes_traffic::{BEGIN_NS, Between, Capture, Flow, Tcp, Udp};
 
-use crate::network::LEFT;
+use crate::network::{LEFT, RIGHT, add, ip};
 use crate::programs::{Folder, Running, Sensor, argus};
 use crate::stream::{Management, management};
 
@@ -64,6 +64,14 @@ impl Live {
             }
         }
         (kib(most) - programs) << 10
+    }
+
+    /// Removes the first interface, and adds it again; returns when it is audited again.
+    pub(crate) fn interface_comes_back(&self) {
+        ip(&format!("link del {}", RIGHT[0]));
+        self.running.wait_for("network interface right0 was removed");
+        add(0);
+        self.running.wait_for("right0: auditing again");
     }
 
     /// Ends it; its records.

@@ -251,11 +251,7 @@ fn the_last_records_wait_for_a_reader_that_is_late() {
     let output = format!("json:{}", path.display());
     let options = ["-S", "60", "-i", RIGHT[0], "-w", &output];
     let live = Live::start(Sensor::Panoptes, &folder, &options, &[RIGHT[0]]);
-    let flows = (0..FLOWS).map(|port| Between::v4(500, [port + 1, 9]));
-    let flows = flows.fold(Capture::new(5), |capture, between| {
-        capture.with(&Udp::one_way(between, BEGIN_NS, &[18]))
-    });
-    send_all(LEFT[0], &flows);
+    send_all(LEFT[0], &single_packets(0..FLOWS));
     live.running.settle();
     // From here on the test's reads wait, until nobody has the other end.
     fcntl(&fifo, FcntlArg::F_SETFL(OFlag::empty())).expect("a FIFO");

@@ -9,7 +9,7 @@ use panoptes_traffic::{
 };
 
 use crate::live::{Live, connection, facts, truth};
-use crate::network::{LEFT, RIGHT, add, enter, frames, ip, send_all};
+use crate::network::{LEFT, RIGHT, enter, frames, ip, send_all};
 use crate::programs::{Folder, Sensor, argus, until};
 use crate::stream::{STATUS, STOP, management};
 
@@ -273,10 +273,7 @@ fn threads_open_an_interface_again_that_comes_back() {
     let live = Live::start(Sensor::Panoptes, &folder, &options, &[RIGHT[0]]);
     send_all(LEFT[0], &connection(1));
     live.running.settle();
-    ip(&format!("link del {}", RIGHT[0]));
-    live.running.wait_for("network interface right0 was removed");
-    add(0);
-    live.running.wait_for("right0: auditing again");
+    live.interface_comes_back();
     let numbers = 2..30;
     let mut flows = connection(1).flows().to_vec();
     for number in numbers {

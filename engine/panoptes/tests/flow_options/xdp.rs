@@ -8,7 +8,7 @@ use panoptes_interface::{InterfaceError, Options, XdpInterface};
 use panoptes_traffic::{Capture, Flow};
 
 use crate::live::{Live, connection, facts, truth};
-use crate::network::{LEFT, RIGHT, Sender, add, enter, frames, ip};
+use crate::network::{LEFT, RIGHT, Sender, enter, frames, ip};
 use crate::programs::{Folder, Sensor, run};
 use crate::stream::group;
 
@@ -119,10 +119,7 @@ fn an_interface_of_xdp_goes_away_and_comes_back() {
     let live = Live::start(Sensor::Panoptes, &folder, &options, &[RIGHT[0]]);
     send_all(LEFT[0], &connection(1));
     live.running.settle();
-    ip(&format!("link del {}", RIGHT[0]));
-    live.running.wait_for("network interface right0 was removed");
-    add(0);
-    live.running.wait_for("right0: auditing again");
+    live.interface_comes_back();
     assert!(has_xdp(RIGHT[0]));
     send_all(LEFT[0], &connection(2));
     let flows = [connection(1).flows(), connection(2).flows()].concat();
