@@ -14,26 +14,23 @@ pub(super) const ONLY_READ: &str = "only read";
 /// Where softflowd sends its datagrams. Nobody needs to listen.
 const COLLECTOR: &str = "127.0.0.1:29995";
 
-/// Its configuration: nothing but its log of flows.
-const SURICATA_YAML: &str = "%YAML 1.1
+/// The head of its configuration. The log of events and the protocols follow.
+const SURICATA_HEAD: &str = "%YAML 1.1
 ---
 stats: {enabled: no}
 logging:
   outputs:
     - file: {enabled: yes, level: notice, filename: suricata.log}
-outputs:
+";
+
+/// Nothing but flows.
+const SURICATA_FLOWS: &str = "outputs:
   - eve-log: {enabled: yes, filetype: regular, filename: eve.json, types: [flow]}
 app-layer: {protocols: {tls: {enabled: no}, http: {enabled: no}, dns: {enabled: no}}}
 ";
 
-/// The same with what it finds of the protocols that `--application all` reads.
-const SURICATA_APPLICATIONS_YAML: &str = "%YAML 1.1
----
-stats: {enabled: no}
-logging:
-  outputs:
-    - file: {enabled: yes, level: notice, filename: suricata.log}
-outputs:
+/// Also what it finds of the protocols that `--application all` reads.
+const SURICATA_PROTOCOLS: &str = "outputs:
   - eve-log:
       enabled: yes
       filetype: regular
@@ -91,18 +88,14 @@ const KNOWN: [Known; 7] = [
         name: ARGUS,
         program: ARGUS,
         origin: Origin::Cache(&boxes::ARGUS_3),
-        arguments: |capture, folder| {
-            with(&["-X", "-r"], capture, &["-w"], Some(&folder.join("argus.out")))
-        },
+        arguments: |capture, folder| argus(&[], capture, folder),
         partner: ARGUS,
     },
     Known {
         name: "argus 5",
         program: ARGUS,
         origin: Origin::Cache(&boxes::ARGUS_5),
-        arguments: |capture, folder| {
-            with(&["-X", "-r"], capture, &["-w"], Some(&folder.join("argus.out")))
-        },
+        arguments: |capture, folder| argus(&[], capture, folder),
         partner: ARGUS,
     },
     Known {
@@ -126,32 +119,48 @@ const KNOWN: [Known; 7] = [
         name: SURICATA,
         program: SURICATA,
         origin: Origin::Cache(&boxes::SURICATA),
-        arguments: |capture, folder| suricata(SURICATA_YAML, capture, folder),
+        arguments: |capture, folder| suricata(SURICATA_FLOWS, capture, folder),
         partner: ARGUS,
     },
     Known {
         name: ARGUS_MORE,
         program: ARGUS,
         origin: Origin::Cache(&boxes::ARGUS_3),
-        arguments: |capture, folder| {
-            let options = [&["-X"], &MORE[..], &["-r"]].concat();
-            with(&options, capture, &["-w"], Some(&folder.join("argus.out")))
-        },
+        arguments: |capture, folder| argus(&MORE, capture, folder),
         partner: ARGUS_MORE,
     },
     Known {
         name: SURICATA_APPLICATIONS,
         program: SURICATA,
         origin: Origin::Cache(&boxes::SURICATA),
-        arguments: |capture, folder| suricata(SURICATA_APPLICATIONS_YAML, capture, folder),
+        arguments: |capture, folder| suricata(SURICATA_PROTOCOLS, capture, folder),
         partner: SURICATA_APPLICATIONS,
     },
 ];
 
+fn argus(options: &[&str], capture: &Path, folder: &Path) -> Vec<OsString> {
+    let before = [&["-X"], options, &["-r"]].concat();
+    with(&before, capture, &["-w"], Some(&folder.join("flows.argus")))
+}
+
+/// As argus. What Panoptes finds of applications is in JSON lines alone.
+fn panoptes(options: &[&str], capture: &Path, folder: &Path) -> Vec<OsString> {
+    let mut all = argus(options, capture, folder);
+    if options == APPLICATIONS
+        && let Some(file) = all.last_mut()
+    {
+        let mut to = OsString::from("json:");
+        to.push(&*file);
+        *file = to;
+    }
+    all.insert(0, "flow".into());
+    all
+}
+
 fn suricata(configuration: &str, capture: &Path, folder: &Path) -> Vec<OsString> {
     let file = folder.join("suricata.yaml");
     // Without the file, suricata says what is wrong, and the run fails.
-    let _ = std::fs::write(&file, configuration);
+    let _ = std::fs::write(&file, format!("{SURICATA_HEAD}{configuration}"));
     let mut all = with(&["--runmode", "single", "-k", "none", "-r"], capture, &["-l"], None);
     all.extend([folder.into(), "-c".into(), file.into()]);
     all
@@ -167,7 +176,7 @@ fn with(before: &[&str], capture: &Path, between: &[&str], last: Option<&Path>) 
 
 /// All sensors, Panoptes, and a program that only reads the capture. Those of a package that is not
 /// installed are left out.
-pub(super) fn all(panoptes: &Path) -> Result<Vec<Sensor>, String> {
+pub(super) fn all(program: &Path) -> Result<Vec<Sensor>, String> {
     let mut all = Vec::new();
     for Known { name, program: file, origin, arguments, partner } in KNOWN {
         let program = match origin {
@@ -183,31 +192,20 @@ pub(super) fn all(panoptes: &Path) -> Result<Vec<Sensor>, String> {
         all.push(Sensor { name, program, arguments, partner });
     }
     let own: [(&'static str, Arguments, &'static str); 3] = [
-        (PANOPTES, |capture, folder| flow(&[], capture, folder), ARGUS),
-        ("panoptes -AJRZm -U 32", |capture, folder| flow(&MORE, capture, folder), ARGUS_MORE),
+        (PANOPTES, |capture, folder| panoptes(&[], capture, folder), ARGUS),
+        ("panoptes -AJRZm -U 32", |capture, folder| panoptes(&MORE, capture, folder), ARGUS_MORE),
         (
             "panoptes, applications",
-            |capture, folder| flow(&APPLICATIONS, capture, folder),
+            |capture, folder| panoptes(&APPLICATIONS, capture, folder),
             SURICATA_APPLICATIONS,
         ),
     ];
     for (name, arguments, partner) in own {
-        all.push(Sensor { name, program: panoptes.to_owned(), arguments, partner });
+        all.push(Sensor { name, program: program.to_owned(), arguments, partner });
     }
     let walk: Arguments = |capture, _| vec![capture.into()];
     all.push(Sensor { name: ONLY_READ, program: walker()?, arguments: walk, partner: ARGUS });
     Ok(all)
-}
-
-/// The arguments of Panoptes. What it finds of applications is in JSON lines alone.
-fn flow(options: &[&str], capture: &Path, folder: &Path) -> Vec<OsString> {
-    let before = [&["flow", "-X"], options, &["-r"]].concat();
-    let mut all = with(&before, capture, &["-w"], None);
-    let file = folder.join(if options == APPLICATIONS { "flows.json" } else { "flows.argus" });
-    let mut to = OsString::from(if options == APPLICATIONS { "json:" } else { "" });
-    to.push(file);
-    all.push(to);
-    all
 }
 
 /// Fails unless suricata has read so many packets, and has written flows. It ends with success
