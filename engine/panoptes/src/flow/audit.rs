@@ -48,12 +48,12 @@ pub(super) struct Missing {
 }
 
 impl Missing {
-    /// Of captures.
+    /// Captures: they count as one interface, and miss nothing.
     pub(super) const NOTHING: Self =
         Self { interfaces: 1, packets: 0, mirrors: 0, interface_seconds: 0 };
 }
 
-/// What is reported when the clock of packets was set by so many nanoseconds.
+/// The report that the clock of packets was set by so many nanoseconds.
 pub(super) fn clock_was_set(by_ns: i64) -> String {
     let (seconds, way) = (by_ns.unsigned_abs() / 1_000_000_000, by_ns.signum());
     let way = if way < 0 { "back" } else { "forward" };

@@ -249,7 +249,7 @@ pub(super) fn options(named: &Named, request: &Request) -> Options {
         name: named.name.clone(),
         promiscuous: request.is_promiscuous,
         snap_length: request.snap_length,
-        ring_bytes: request.ring_bytes / request.threads.max(1),
+        ring_bytes: request.ring_bytes / request.threads,
         hardware_time: true,
         ..Options::default()
     }

@@ -67,7 +67,7 @@ pub(super) struct Request {
     pub(super) keeps_control: bool,
     pub(super) control_ports: Option<ControlPorts>,
     pub(super) capacity: usize,
-    /// How many threads divide the packets of interfaces.
+    /// How many threads divide the packets of interfaces: one at least.
     pub(super) threads: usize,
     pub(super) timeouts: Timeouts,
     /// Tunnels that a UDP port suggests are opened.

@@ -25,7 +25,6 @@ pub(super) struct Tables {
 }
 
 fn settings(request: &Request, part: usize) -> Settings {
-    let parts = if request.threads > 1 { request.threads } else { 0 };
     Settings {
         capacity: capacity(request),
         status_interval_ns: request.status_interval_ns,
@@ -39,25 +38,29 @@ fn settings(request: &Request, part: usize) -> Settings {
         is_unidirectional: request.is_unidirectional,
         has_overlays: request.has_overlays,
         waits_by_clock: !request.reads_captures(),
-        part: (part as u32, parts as u32),
+        part: (part as u32, request.threads as u32),
     }
 }
 
 /// The flows of a table: threads divide them.
 fn capacity(request: &Request) -> usize {
-    request.capacity.div_ceil(request.threads.max(1))
+    request.capacity.div_ceil(request.threads)
+}
+
+/// Number of tables: one for each stream, or one for captures, in each thread.
+fn count(request: &Request) -> u64 {
+    (request.streams.len().max(1) * request.threads) as u64
 }
 
 /// How many flows all tables can have together.
 pub(super) fn capacity_of_all(request: &Request) -> u64 {
-    let tables = request.streams.len().max(1) * request.threads.max(1);
-    (capacity(request) as u64).saturating_mul(tables as u64)
+    (capacity(request) as u64).saturating_mul(count(request))
 }
 
 /// Bytes that the tables of flows need; `None` if they are not a number of 64 bits.
 pub(super) fn table_bytes(request: &Request) -> Option<u64> {
     let bytes = room::measure(|| Flows::new(&settings(request, 0), HashKey::new(0)))?;
-    bytes.checked_mul((request.streams.len().max(1) * request.threads.max(1)) as u64)
+    bytes.checked_mul(count(request))
 }
 
 /// Checks that the tables of flows can be made: an allocation that fails ends the process. What is

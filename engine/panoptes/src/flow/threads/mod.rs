@@ -196,9 +196,10 @@ impl Threads {
         for reason in self.failures.try_iter() {
             auditor.report_failure(&reason);
         }
-        let counted = sum(self.all.iter().map(|(_, shown)| {
-            shown.counted.lock().unwrap_or_else(PoisonError::into_inner).clone()
-        }));
+        let mut counted = Elsewhere::default();
+        for (_, shown) in &self.all {
+            counted.add(&shown.counted.lock().unwrap_or_else(PoisonError::into_inner));
+        }
         let missing = counted.missing;
         auditor.set_elsewhere(counted);
         auditor.step(|| missing);
@@ -219,24 +220,16 @@ impl Threads {
             shown.until_ns.store(i64::MAX, Ordering::Release);
         }
         while self.pass_on(auditor) {}
-        let mut all = Vec::new();
+        let mut counted = Elsewhere::default();
         for (thread, _) in self.all {
             let panicked = |_| Failure::new(Exit::Failed, "a thread of packets has panicked");
-            all.push(thread.join().map_err(panicked)?);
+            counted.add(&thread.join().map_err(panicked)?);
         }
-        let counted = sum(all.into_iter());
         let (passed, missing) = (counted.passed, counted.missing);
         messages.debug(format_args!("{passed} packets came to another thread than their own"));
         auditor.set_elsewhere(counted);
         Ok(missing)
     }
-}
-
-fn sum(all: impl Iterator<Item = Elsewhere>) -> Elsewhere {
-    all.fold(Elsewhere::default(), |mut sum, one| {
-        sum.add(&one);
-        sum
-    })
 }
 
 /// Waits for a signal, or until threads may have records.
