@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::{
     LEFT, RIGHT, Sender, all, enter_namespace, frame, now_ns, number_of, options, receive,
     send_burst, started, tagged,
@@ -141,4 +143,28 @@ fn losses_are_counted_while_the_reader_stalls() {
         assert_eq!(total + losses.dropped, turn * FRAMES);
     }
     assert_eq!(interface.losses(), interface.losses());
+}
+
+/// The kernel closes a block after some time, with however few packets in it.
+#[test]
+fn few_packets_do_not_fill_a_ring_that_is_not_read() {
+    const FRAMES: u32 = 100;
+    if !enter_namespace() {
+        return;
+    }
+    let block_timeout = Duration::from_millis(1);
+    let mut interface = started(&Options { block_timeout, ..options(RIGHT) });
+    let sender = Sender::new(LEFT);
+    for number in 0..FRAMES {
+        sender.send(&frame(number, 200));
+        // A tick of the slowest kernel clock is 10 ms: each packet has a block of its own.
+        std::thread::sleep(Duration::from_millis(12));
+    }
+    let mut numbers = Vec::new();
+    receive(&mut interface, |frame| {
+        numbers.push(number_of(frame.bytes));
+        true
+    });
+    assert_eq!(numbers, (0..FRAMES).collect::<Vec<_>>());
+    assert_eq!(interface.losses().dropped, 0);
 }

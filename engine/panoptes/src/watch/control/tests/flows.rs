@@ -287,7 +287,9 @@ fn sensors_that_follow_one_another_miss_no_packet_and_count_none_twice() {
         let of = |records: &Vec<Value>| sums(records).get(&(port(&from), PORT)).map(|sum| sum.0);
         let packets: Vec<_> = sensors.iter().filter_map(of).collect();
         let sum: u64 = packets.iter().sum();
-        assert_eq!(sum, count.into_inner(), "{packets:?}: {}", kept.text());
+        let lost = |records: &Vec<Value>| records.last().unwrap()["dropped_packets"].clone();
+        let lost: Vec<_> = sensors.iter().map(lost).collect();
+        assert_eq!(sum, count.into_inner(), "{packets:?}, {lost:?}: {}", kept.text());
     });
 }
 
