@@ -15,6 +15,9 @@ pub(crate) struct Mark {
     pub(crate) is_flow: bool,
 }
 
+/// The name that stands for the records of the sensor of flows where others have an activity.
+pub const NETWORK_FLOW: &str = "network_flow";
+
 /// Whether an output takes the records of the sensor of flows. They have no activity, severity or
 /// preset.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

@@ -27,7 +27,7 @@ use panoptes_sinks::output::backlog::Backlog;
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
 use panoptes_sinks::output::form::Schema;
 use panoptes_sinks::output::form::otlp::Otlp;
-use panoptes_sinks::output::form::syslog::{About, FRAME_BYTES_MAX, Framing, Syslog};
+use panoptes_sinks::output::form::syslog::{About, FRAME_BYTES_MAX, Framing, RecordKind, Syslog};
 use panoptes_sinks::output::lines::Form;
 use panoptes_sinks::output::remote::{Body, Http, Messages, RemoteOutput, RemoteSettings};
 use panoptes_sinks::output::socket::{Connecting, Names, Peer, Socket};
@@ -120,7 +120,7 @@ fn backlogs_and_messages_allocate_nothing() {
     let time = &Timestamp::from_ns(NOW_NS).text();
     let before = ALLOCATIONS.load(Ordering::Relaxed);
     for number in 0..1000 {
-        let about = About { activity, severity: Severity::Info, time };
+        let about = About { kind: RecordKind::Activity(activity), severity: Severity::Info, time };
         let message = syslog.write(&about, record, &mut out).unwrap();
         backlog.push(number % 10 == 0, number, &[message]);
         if number % 100 == 0 {

@@ -20,7 +20,7 @@ use panoptes_sinks::json::command_line::CommandLine;
 use panoptes_sinks::json::text::Text;
 use panoptes_sinks::json::{Full, Limits};
 use panoptes_sinks::output::form::syslog::{
-    About, FRAME_BYTES_MAX, Framing, MESSAGE_BYTES_MAX, Syslog,
+    About, FRAME_BYTES_MAX, Framing, MESSAGE_BYTES_MAX, RecordKind, Syslog,
 };
 use panoptes_sinks::record::file_descriptor::FileDescriptorDetails;
 use panoptes_sinks::record::header::Header;
@@ -88,7 +88,11 @@ fn check_message(header: &Header, record: &Record<'_>) {
     let text = &text[..length.unwrap()];
     let time = whole["occurred_message_time_iso_8601_ns"].as_str().unwrap().as_bytes();
     let severity = Severity::from_word(whole["severity"].as_str().unwrap()).unwrap();
-    let about = About { activity: record.activity, severity, time: time.try_into().unwrap() };
+    let about = About {
+        kind: RecordKind::Activity(record.activity),
+        severity,
+        time: time.try_into().unwrap(),
+    };
     let mut out = [0; FRAME_BYTES_MAX];
     let syslog = Syslog::new(Framing::OctetCounting, 16, &"h".repeat(300), u32::MAX);
     let frame = std::str::from_utf8(syslog.write(&about, text, &mut out).unwrap()).unwrap();

@@ -14,7 +14,7 @@ use every::{Filling, each_activity};
 use panoptes_sinks::activities::{Activity, MessageType, Severity};
 use panoptes_sinks::dialect::Dialect;
 use panoptes_sinks::output::form::Schema;
-use panoptes_sinks::output::form::syslog::About;
+use panoptes_sinks::output::form::syslog::{About, RecordKind};
 use panoptes_sinks::record::header::{Header, Weight};
 use panoptes_sinks::record::value::Uuid;
 use panoptes_sinks::record::workload::Workload;
@@ -42,7 +42,8 @@ fn event(schema: Schema, record: &str) -> Option<String> {
     let severity = Severity::from_word(value["severity"].as_str().unwrap()).unwrap();
     let time = value["occurred_message_time_iso_8601_ns"].as_str().unwrap().as_bytes();
     let activity = Activity::from_name(name).unwrap();
-    let about = About { activity, severity, time: time.try_into().unwrap() };
+    let about =
+        About { kind: RecordKind::Activity(activity), severity, time: time.try_into().unwrap() };
     let mut out = b"before".to_vec();
     schema.append(&about, record.as_bytes(), &mut out)?;
     Some(String::from_utf8(out).unwrap().strip_prefix("before").unwrap().to_owned())
@@ -164,7 +165,7 @@ fn what_is_no_record_gives_no_event() {
     for schema in SCHEMAS {
         let about = |time| {
             let (activity, severity) = (Activity::ProcessCreated, Severity::Info);
-            About { activity, severity, time }
+            About { kind: RecordKind::Activity(activity), severity, time }
         };
         let time = b"2026-11-20T07:31:46.905224659+00:00";
         for end in [0, 1, 40, golden.len() - 1] {

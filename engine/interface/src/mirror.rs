@@ -41,6 +41,14 @@ pub struct MirrorOptions {
     pub buffer_bytes: usize,
 }
 
+/// An open port, which another socket can take over ([`MirrorSocket::take_over`]). What comes
+/// there is kept meanwhile.
+#[derive(Debug)]
+pub struct MirrorPort {
+    address: SocketAddr,
+    socket: UdpSocket,
+}
+
 /// Which packets of a link type are wanted.
 #[derive(Debug)]
 enum Wanted {
@@ -74,6 +82,10 @@ pub struct MirrorSocket {
     dropped: u64,
     /// The kernel's counter at the last look; it wraps.
     last_drops: u32,
+    /// Another one still counts what is lost, until this one receives.
+    follows: bool,
+    /// Nothing more is received.
+    has_left: bool,
 }
 
 /// A packet that was found in the batch.
@@ -118,6 +130,22 @@ impl MirrorSocket {
         Ok(parts)
     }
 
+    /// The port, for one that follows this one.
+    pub fn port(&self, address: SocketAddr) -> io::Result<MirrorPort> {
+        Ok(MirrorPort { address, socket: self.socket.try_clone()? })
+    }
+
+    /// Takes over a port. Each datagram comes to the one that receives it first, so the other one
+    /// has to leave the port before ([`leave`](Self::leave)).
+    pub fn take_over(port: MirrorPort, options: &MirrorOptions) -> Result<Self, InterfaceError> {
+        Ok(Self { follows: true, ..Self::of(port.socket, options)? })
+    }
+
+    /// Receives nothing more. What was received can still be read.
+    pub const fn leave(&mut self) {
+        self.has_left = true;
+    }
+
     fn of(socket: UdpSocket, options: &MirrorOptions) -> Result<Self, InterfaceError> {
         let refused = |error| InterfaceError::Datagrams { name: options.name.clone(), error };
         setsockopt(&socket, sockopt::ReceiveTimestampns, &true)
@@ -147,6 +175,8 @@ impl MirrorSocket {
             others: 0,
             dropped: 0,
             last_drops,
+            follows: false,
+            has_left: false,
         })
     }
 
@@ -242,8 +272,12 @@ impl MirrorSocket {
     fn receive(&mut self) {
         let was_all = (1..DATAGRAMS).contains(&self.count);
         (self.count, self.next) = (0, 0);
-        if was_all || self.room == 0 {
+        if was_all || self.room == 0 || self.has_left {
             return;
+        }
+        if self.follows {
+            self.follows = false;
+            self.last_drops = socket::drops(self.socket.as_fd()).unwrap_or(self.last_drops);
         }
         let (bytes, controls) = (&mut self.bytes[..], &mut self.controls[..]);
         // An error is one of the socket, which is gone with this call.
@@ -255,7 +289,9 @@ impl MirrorSocket {
     /// What was counted up to now. Datagrams that were lost did not pass the filter before.
     pub fn losses(&mut self) -> Losses {
         // It always succeeds on a socket.
-        if let Ok(drops) = socket::drops(self.socket.as_fd()) {
+        if !self.follows
+            && let Ok(drops) = socket::drops(self.socket.as_fd())
+        {
             self.dropped += u64::from(drops.wrapping_sub(self.last_drops));
             self.last_drops = drops;
         }
@@ -275,6 +311,18 @@ impl MirrorSocket {
     /// The port, if the options have left it to the kernel.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
+    }
+}
+
+impl MirrorPort {
+    /// The address that it was opened for.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The same port once more.
+    pub fn again(&self) -> io::Result<Self> {
+        Ok(Self { address: self.address, socket: self.socket.try_clone()? })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Reads records that Panoptes wrote: a pull parser without allocation.
 //!
 //! It accepts the JSON that [`JsonWriter`](super::JsonWriter) writes, and nothing else: no blanks,
-//! no fractions or signs, no null, no escapes in keys, no deeper nesting than a record has.
+//! no signs or exponents, no null, no escapes in keys, no deeper nesting than a record has.
 //! Anything else gives [`Malformed`], never a panic. [`Reader`] is a position, so a copy of it
 //! goes back to where it was made.
 
@@ -27,6 +27,8 @@ pub enum Token<'r> {
     ListEnd,
     Text(Escaped<'r>),
     Number(u64),
+    /// A number with a fraction, as it is written: times in records of flows.
+    Decimal(&'r str),
     Boolean(bool),
     /// The end of the record.
     End,
@@ -97,7 +99,7 @@ impl<'r> Reader<'r> {
         let start = self.at + comma;
         match self.read()? {
             Token::Object | Token::List => self.skip_rest()?,
-            Token::Text(_) | Token::Number(_) | Token::Boolean(_) => {}
+            Token::Text(_) | Token::Number(_) | Token::Decimal(_) | Token::Boolean(_) => {}
             Token::Key(_) | Token::ObjectEnd | Token::ListEnd | Token::End => {
                 return Err(Malformed);
             }
@@ -156,7 +158,7 @@ impl<'r> Reader<'r> {
                 self.at += 1;
                 self.string().map(Token::Text)
             }
-            b'0'..=b'9' => self.number().map(Token::Number),
+            b'0'..=b'9' => self.number(),
             b't' => self.word("true").map(|()| Token::Boolean(true)),
             b'f' => self.word("false").map(|()| Token::Boolean(false)),
             _ => Err(Malformed),
@@ -182,15 +184,24 @@ impl<'r> Reader<'r> {
         Ok(())
     }
 
-    fn number(&mut self) -> Result<u64, Malformed> {
+    fn number(&mut self) -> Result<Token<'r>, Malformed> {
         let rest = &self.text.as_bytes()[self.at..];
-        let count = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let digits = |bytes: &[u8]| bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let count = digits(rest);
         if rest[0] == b'0' && count > 1 {
             return Err(Malformed);
         }
-        let digits = &self.text[self.at..self.at + count];
+        let start = self.at;
         self.at += count;
-        digits.parse().or(Err(Malformed))
+        if rest.get(count) != Some(&b'.') {
+            return self.text[start..self.at].parse().map(Token::Number).or(Err(Malformed));
+        }
+        let fraction = digits(&rest[count + 1..]);
+        if fraction == 0 {
+            return Err(Malformed);
+        }
+        self.at += 1 + fraction;
+        Ok(Token::Decimal(&self.text[start..self.at]))
     }
 
     /// The rest of a string, behind its first quote.
@@ -335,7 +346,6 @@ mod tests {
             "null",
             "-1",
             "+1",
-            "1.5",
             "1e3",
             "01",
             "18446744073709551616",
@@ -410,6 +420,21 @@ mod tests {
     }
 
     #[test]
+    fn numbers_may_have_a_fraction() {
+        fn read(text: &str) -> Result<(Token<'_>, Token<'_>), Malformed> {
+            let mut reader = Reader::new(text.as_bytes())?;
+            Ok((reader.read()?, reader.read()?))
+        }
+        for text in ["0.5", "12.050", "800000.001"] {
+            assert_eq!(read(text), Ok((Token::Decimal(text), Token::End)));
+        }
+        assert_eq!(read("12"), Ok((Token::Number(12), Token::End)));
+        for wrong in ["1.", "01.5", ".5", "1.2.3", "1.e", "1.5e3"] {
+            assert_eq!(read(wrong), Err(Malformed), "{wrong}");
+        }
+    }
+
+    #[test]
     fn the_rest_of_an_object_or_list_is_skipped() {
         let mut reader = Reader::new(b"{\"a\":[1,[2],{\"b\":\"]\"}],\"c\":3}").unwrap();
         for expected in [Token::Object, Token::Key("a"), Token::List, Token::Number(1)] {
@@ -459,7 +484,10 @@ mod tests {
         match value {
             Value::Null => false,
             Value::Bool(_) | Value::String(_) => true,
-            Value::Number(number) => number.is_u64(),
+            // With digits alone, a point between them at most.
+            Value::Number(number) => {
+                number.to_string().bytes().all(|sign| sign.is_ascii_digit() || sign == b'.')
+            }
             Value::Array(list) => {
                 depth < DEPTH_MAX && list.iter().all(|value| is_plain(value, depth + 1))
             }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use panoptes_interface::{is_name, mirror_of};
 use panoptes_packet_filter::{FilterError, Options, PacketFilter};
 
 use super::section::Section;
@@ -42,7 +43,8 @@ pub struct Flows {
 }
 
 /// Interfaces whose packets are in the same flows, as after `panoptes flow -i`: a name, or `dup:`
-/// or `bond:` and several names; the id of records behind a slash.
+/// or `bond:` and several names; the id of records behind a slash. `udp:ADDRESS:PORT` and its like
+/// stand for a name.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct FlowInterfaces(pub String);
 
@@ -151,13 +153,6 @@ const FLOWS_MAX: u32 = (1 << 26) - 2;
 /// Link types for which a filter may be: LINKTYPE_ETHERNET of tcpdump.org, raw IP, 802.11, cooked.
 const LINKS: [u16; 4] = [1, 101, 105, 113];
 
-/// Whether the kernel gives an interface such a name (`dev_valid_name`, net/core/dev.c), without
-/// signs that have a meaning here.
-fn is_name(text: &str) -> bool {
-    let is_sign = |letter: char| letter.is_whitespace() || "/:()[]\",".contains(letter);
-    (1..16).contains(&text.len()) && !matches!(text, "." | "..") && !text.contains(is_sign)
-}
-
 /// Whether records can have such an id: a number, or an address.
 fn is_id(text: &str) -> bool {
     text.parse::<u32>().is_ok() || text.parse::<IpAddr>().is_ok()
@@ -192,8 +187,13 @@ impl Setting for FlowInterfaces {
         }
         let (names, id) = text.rsplit_once('/').unwrap_or((&text, "0"));
         let group = names.strip_prefix("dup:").or_else(|| names.strip_prefix("bond:"));
-        let are_names = group.map_or_else(|| is_name(names), |all| all.split(',').all(is_name));
-        if are_names && is_id(id) {
+        let mut are_names = is_id(id);
+        for word in group.unwrap_or(names).split(',') {
+            let is_port = mirror_of(word).map_err(|error| error.to_string())?.is_some();
+            are_names &= is_port || is_name(word);
+        }
+        are_names &= group.is_some() || !names.contains(',');
+        if are_names {
             return Ok(Self(text));
         }
         Err("is no interface; write a name, or several such as dup:en0,en1".to_owned())

@@ -209,7 +209,7 @@ impl Telemetry {
         only_for(transport == Transport::Http, "headers", "`transport: http`", section);
         let mut backlog = Backlog::default();
         backlog.read("backlog", section);
-        let can_have_flows = format == TelemetryFormat::Json && envelope != Envelope::Splunk;
+        let can_have_flows = !matches!(format, TelemetryFormat::Ocsf | TelemetryFormat::Ecs);
         let choice = RecordChoice::read(others, can_have_flows, section);
         let mut header = others.header;
         section.value("header", &mut header);

@@ -10,9 +10,10 @@
 //! - `all`: all interfaces that are up, each with flows of its own; `any`: those of the kernel's
 //!   pseudo-device.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use panoptes_decoders::packet::mirror::Mirror;
+use panoptes_interface::{is_name, mirror_of};
 use panoptes_sinks::flow::argus::SourceId;
 
 use super::values::{mistake, source_id};
@@ -106,8 +107,9 @@ fn without_brackets(word: &str) -> &str {
 /// One interface.
 fn named(what: &str, word: &str) -> Result<Named, Failure> {
     let word = word.strip_prefix("bond:").or_else(|| word.strip_prefix("dup:")).unwrap_or(word);
-    if let Some(means) = datagrams(what, word)? {
-        return Ok(Named { name: word.to_owned(), means });
+    let mirror = mirror_of(word).map_err(|error| mistake(format!("{what}: `{word}` {error}")))?;
+    if let Some((mirror, address)) = mirror {
+        return Ok(Named { name: word.to_owned(), means: Means::Datagrams(mirror, address) });
     }
     let (name, means) = match word.strip_prefix("xdp:") {
         Some(name) => (name, Means::Xdp),
@@ -116,41 +118,11 @@ fn named(what: &str, word: &str) -> Result<Named, Failure> {
     if means == Means::Xdp && [ALL, ANY].contains(&name) {
         return Err(mistake(format!("{what}: xdp: needs the name of one interface")));
     }
-    // The kernel's rule for names (`dev_valid_name`, net/core/dev.c), and a link type behind
-    // one, which is not supported.
-    let is_name = (1..16).contains(&name.len())
-        && !name.contains(|letter: char| letter.is_whitespace() || "/:()[]\"".contains(letter));
-    if !is_name {
+    // The link type behind a name is not supported.
+    if !is_name(name) {
         return Err(mistake(format!("{what}: `{word}` is no name of an interface")));
     }
     Ok(Named { name: name.to_owned(), means })
-}
-
-/// Where mirrored packets come, if a word names such a place: `udp:ADDRESS:PORT`, or
-/// `KIND:ADDRESS[:PORT]`.
-fn datagrams(what: &str, word: &str) -> Result<Option<Means>, Failure> {
-    let Some((kind, place)) = word.split_once(':') else { return Ok(None) };
-    let named = Mirror::ALL.into_iter().find(|mirror| mirror.name() == kind);
-    if named.is_none() && kind != "udp" {
-        return Ok(None);
-    }
-    let without_port = || {
-        let text = place.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
-        let address: IpAddr = text.unwrap_or(place).parse().ok()?;
-        Some(SocketAddr::new(address, named?.port()))
-    };
-    let address = place.parse().ok().or_else(without_port);
-    let message = || {
-        format!(
-            "{what}: `{word}` has no address and port of this machine, as in `{kind}:0.0.0.0:4789` \
-             or `{kind}:[::]:4789`"
-        )
-    };
-    let address: SocketAddr = address
-        .filter(|address: &SocketAddr| address.port() > 0)
-        .ok_or_else(|| mistake(message()))?;
-    let mirror = named.unwrap_or_else(|| Mirror::of_port(address.port()));
-    Ok(Some(Means::Datagrams(mirror, address)))
 }
 
 #[cfg(test)]

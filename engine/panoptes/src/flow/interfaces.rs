@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use panoptes_interface::{InterfaceError, Options, all, default_name};
+use panoptes_interface::{InterfaceError, MirrorPort, Options, all, default_name};
 
 use super::audit::{Audit, Missing};
 use super::auditor::Auditor;
@@ -65,11 +65,27 @@ pub(super) struct Interfaces {
 impl Interfaces {
     /// Opens all interfaces. They receive nothing yet.
     pub(super) fn open(request: &Request) -> Result<Self, Failure> {
+        Self::open_after(request, Vec::new())
+    }
+
+    /// The same, for a sensor that takes over ports of another one.
+    pub(super) fn open_after(
+        request: &Request,
+        mut ports: Vec<MirrorPort>,
+    ) -> Result<Self, Failure> {
         let mut interfaces = Self::none(&Request { streams: streams(request)?, ..request.clone() });
         for (stream, named) in interfaces.request.streams.iter().enumerate() {
             for named in &named.interfaces {
                 let options = options(named, &interfaces.request);
-                let receiver = Receiver::open(&options, named.means);
+                let receiver = match named.means {
+                    Means::Datagrams(mirror, address) => {
+                        let known = ports.iter().position(|port| port.address() == address);
+                        let known = known.map(|at| (mirror, ports.swap_remove(at)));
+                        known.map(|port| Receiver::take_over(&options, port))
+                    }
+                    _ => None,
+                };
+                let receiver = receiver.unwrap_or_else(|| Receiver::open(&options, named.means));
                 let receiver = receiver.map_err(|error| failure(&error))?;
                 let source = Source::new((stream, named), options, receiver);
                 source.compile(&mut interfaces.filters)?;
@@ -129,6 +145,12 @@ impl Interfaces {
         &self.request
     }
 
+    /// The ports, for a sensor that takes them over.
+    pub(super) fn ports(&self) -> Vec<MirrorPort> {
+        let all = self.sources.iter();
+        all.filter_map(|source| source.interface.as_ref()?.port(source.means)).collect()
+    }
+
     /// The names of the interfaces.
     pub(super) fn names(&self) -> Vec<String> {
         self.sources.iter().map(|source| source.options.name.clone()).collect()
@@ -170,6 +192,10 @@ impl Interfaces {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
+        // What comes to ports from here on is for a sensor that takes them over.
+        let receivers = self.sources.iter_mut().filter_map(|source| source.interface.as_mut());
+        receivers.for_each(Receiver::leave);
+        self.read(auditor, &mut clocks, &own);
     }
 
     /// Gives each interface its turn. Packets whose times are not in `own` belong to another

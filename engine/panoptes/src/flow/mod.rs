@@ -80,7 +80,7 @@ use crate::sandbox::Role;
 
 pub(crate) use self::figures::{OutputFigures, SensorFigures};
 pub(crate) use self::gaps::key_of as key_of_gap;
-pub(crate) use self::sensor::{OfService, OpenSensor, Sensor};
+pub(crate) use self::sensor::{OfService, OpenSensor, Ports, Sensor};
 pub(crate) use self::service_output::{Happened, QUEUE};
 pub(crate) use self::service_request::bytes_of_sensor;
 pub(crate) use self::system::SharedSystem;

@@ -7,7 +7,8 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use panoptes_capture::Frame;
 use panoptes_decoders::packet::mirror::{LINKS, Mirror, Mirrored};
 use panoptes_interface::{
-    Division, Interface, InterfaceError, Losses, MirrorOptions, MirrorSocket, Options, XdpInterface,
+    Division, Interface, InterfaceError, Losses, MirrorOptions, MirrorPort, MirrorSocket, Options,
+    XdpInterface,
 };
 
 use super::devices::Means;
@@ -33,6 +34,31 @@ impl Receiver {
             Means::Datagrams(mirror, address) => {
                 MirrorSocket::open(&of_port(options, (mirror, address))).map(Self::Port)
             }
+        }
+    }
+
+    /// Takes over a port from the receiver before, which leaves it.
+    pub(super) fn take_over(
+        options: &Options,
+        (mirror, port): (Mirror, MirrorPort),
+    ) -> Result<Self, InterfaceError> {
+        let options = of_port(options, (mirror, port.address()));
+        MirrorSocket::take_over(port, &options).map(Self::Port)
+    }
+
+    /// The port, for a receiver that takes it over; `None` for an interface.
+    pub(super) fn port(&self, means: Means) -> Option<MirrorPort> {
+        match (self, means) {
+            // Without it, the next sensor finds the port in use.
+            (Self::Port(port), Means::Datagrams(_, address)) => port.port(address).ok(),
+            _ => None,
+        }
+    }
+
+    /// Receives no more datagrams. Those that it has can still be read.
+    pub(super) const fn leave(&mut self) {
+        if let Self::Port(port) = self {
+            port.leave();
         }
     }
 

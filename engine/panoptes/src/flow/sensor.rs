@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
+use panoptes_interface::MirrorPort;
 use panoptes_sinks::panics::caught;
 use panoptes_sinks::queue::Producer;
 
@@ -28,10 +29,15 @@ use crate::config::Flows;
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 
+/// Ports of mirrors, which the sensor that follows takes over.
+pub(crate) type Ports = Arc<[MirrorPort]>;
+
 /// A sensor whose interfaces are open.
 #[derive(Debug)]
 pub(crate) struct OpenSensor {
     interfaces: Interfaces,
+    /// The ports among them, for the sensor that follows.
+    ports: Ports,
     /// What came of beginning to receive; `None`: they receive nothing yet.
     started: Option<Result<(), Failure>>,
     /// While there is such a socket, the kernel stamps each packet once, for all that receive it
@@ -60,15 +66,20 @@ pub(crate) struct Sensor {
     signals: Signals,
     thread: JoinHandle<Result<(), String>>,
     figures: Arc<SensorFigures>,
+    ports: Ports,
 }
 
 impl OpenSensor {
-    /// Opens the interfaces, and compiles the filter for them.
-    pub(crate) fn open(flows: &Flows) -> Result<Self, Failure> {
+    /// Opens the interfaces, and compiles the filter for them. Ports of the sensor before are taken
+    /// over: what comes there while one ends and the other one starts waits.
+    pub(crate) fn open(flows: &Flows, before: &[MirrorPort]) -> Result<Self, Failure> {
         let about = |failure: Failure| failure.about("flows");
         let request = request(flows).map_err(about)?;
-        let interfaces = Interfaces::open(&request).map_err(about)?;
-        Ok(Self { interfaces, started: None, stamps: None })
+        // One that cannot be copied is found in use.
+        let ports = before.iter().filter_map(|port| port.again().ok()).collect();
+        let interfaces = Interfaces::open_after(&request, ports).map_err(about)?;
+        let ports = interfaces.ports().into();
+        Ok(Self { interfaces, ports, started: None, stamps: None })
     }
 
     /// Begins to receive, while the sensor that it follows still reads packets. That is to be ended
@@ -98,7 +109,7 @@ impl Sensor {
         enter: impl FnOnce() + Send + 'static,
         messages: &Messages,
     ) -> Result<Self, Failure> {
-        let OpenSensor { mut interfaces, started, stamps } = opened;
+        let OpenSensor { mut interfaces, ports, started, stamps } = opened;
         drop(stamps);
         let failed =
             |error| Failure::io(&error, Exit::Failed, "flows: cannot start the sensor's thread");
@@ -113,7 +124,12 @@ impl Sensor {
         };
         let thread = std::thread::Builder::new().name("panoptes-flows".to_owned());
         let thread = thread.spawn(run).map_err(failed)?;
-        Ok(Self { signals, thread, figures })
+        Ok(Self { signals, thread, figures, ports })
+    }
+
+    /// The ports of mirrors that it receives from.
+    pub(crate) const fn ports(&self) -> &Ports {
+        &self.ports
     }
 
     pub(crate) const fn figures(&self) -> &Arc<SensorFigures> {

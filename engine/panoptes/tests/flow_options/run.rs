@@ -1,13 +1,16 @@
 //! `flows` of `panoptes run`: the sensor inside the service, compared with what was sent.
 
 use std::fs;
+use std::net::UdpSocket;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use panoptes_traffic::{Capture, Flow};
+use panoptes_traffic::{BEGIN_NS, Between, Capture, Flow, Udp};
 use serde_json::Value;
 
-use crate::network::{LEFT, RIGHT, enter, send_all};
+use crate::network::{LEFT, RIGHT, enter, frames, send_all};
+use crate::ports::own_address;
 use crate::programs::{Folder, Running, until};
 use crate::stream::group;
 
@@ -211,4 +214,39 @@ fn an_interface_of_the_service_may_come_back() {
     assert!(has("details_gathering_failed"));
     let found = facts(&folder.path("log/flows.jsonl"));
     assert_eq!(found, truth(with_ports(&capture)));
+}
+
+/// The port stays open: what comes while one sensor ends and the next one starts waits there.
+#[test]
+fn a_reload_misses_nothing_at_a_port() {
+    const PACKETS: usize = 3000;
+    let (folder, address) = (Folder::new(), own_address(5));
+    let flows = format!("  interfaces: ['udp:{address}:4789']\n  status_interval: 1m\n");
+    let running = Running::collect(&mut service(&folder, &text(&flows)));
+    running.wait_for(&format!("udp:{address}:4789: auditing"));
+    let sender = std::thread::spawn(move || {
+        let udp = Udp::one_way(Between::v4(1, [5000, 9]), BEGIN_NS, &vec![18; PACKETS]);
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("loopback");
+        for frame in frames(&Capture::of(&udp)) {
+            let datagram = [&[8, 0, 0, 0, 0, 0, 7, 0][..], &frame].concat();
+            socket.send_to(&datagram, (address, 4789)).expect("loopback");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+    let events = folder.path("log/events.jsonl");
+    for minutes in 2..5 {
+        let other = flows.replace("1m", &format!("{minutes}m"));
+        folder.write("panoptes.yaml", text(&other).as_bytes());
+        running.signal(Signal::SIGHUP);
+        let is_reload = |one: &&Value| one["activity_data"]["name"] == "configuration_reloaded";
+        let reloads = || lines(&events).iter().filter(is_reload).count();
+        until(|| format!("{} reloads", reloads()), || reloads() == minutes - 1);
+    }
+    panoptes_bounded::join(sender).expect("it sends");
+    running.settle();
+    let messages = running.end(Signal::SIGTERM).succeeded();
+    let found = facts(&folder.path("log/flows.jsonl"));
+    let packets: u64 = found.iter().map(|(_, packets, _)| packets[0]).sum();
+    assert_eq!(packets, PACKETS as u64, "{messages}");
+    assert!(found.len() >= 3, "each sensor has had some: {found:?}");
 }

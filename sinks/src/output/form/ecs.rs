@@ -7,7 +7,7 @@ use std::io::Write;
 
 use super::mapping::{Part, Values, top_value};
 use super::ocsf::severity_number;
-use super::syslog::About;
+use super::syslog::{About, RecordKind};
 use crate::activities::Activity;
 
 mod parts;
@@ -109,7 +109,8 @@ rows! {
 /// Appends a record as an event; `None` if it cannot be read.
 pub(super) fn append(about: &About<'_>, record: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let is_alert = top_value(record, "message_type").ok()? == Some("\"ALERT\"");
-    let (categories, kinds) = row(about.activity);
+    let RecordKind::Activity(activity) = about.kind else { return None };
+    let (categories, kinds) = row(activity);
     let time = std::str::from_utf8(about.time).ok()?;
     // Writing to memory does not fail.
     let _ = write!(
@@ -129,7 +130,7 @@ pub(super) fn append(about: &About<'_>, record: &[u8], out: &mut Vec<u8>) -> Opt
     }
     let parts: &'static [Part] = parts::PARTS;
     let mut values = Values::read(record, parts).ok()?;
-    if about.activity == Activity::ReverseShellDetected {
+    if activity == Activity::ReverseShellDetected {
         values.read_lists("reverse_shell_details").ok()?;
     }
     values.write(Some("event"), "panoptes", out).ok()?;

@@ -62,9 +62,10 @@ mod tests {
 
     use super::*;
     use crate::activities::{Activity, Severity};
+    use crate::output::form::syslog::RecordKind;
 
     const ABOUT: About<'static> = About {
-        activity: Activity::ProcessCreated,
+        kind: RecordKind::Activity(Activity::ProcessCreated),
         severity: Severity::Info,
         time: b"2026-11-20T07:31:46.005224659+00:00",
     };

@@ -1,6 +1,6 @@
 //! Records as MessagePack, for receivers that read no JSON.
 
-use rmp::encode::{write_bool, write_str, write_uint};
+use rmp::encode::{write_bool, write_f64, write_str, write_uint};
 
 use crate::json::read::{DEPTH_MAX, Malformed, Reader, Token};
 
@@ -70,6 +70,10 @@ fn try_append(record: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
                 end(at, (out.len() - at - HEAD_BYTES) as u32, out);
             }
             Token::Number(number) => put(write_uint(out, number).map(drop))?,
+            Token::Decimal(number) => {
+                let number: f64 = number.parse().or(Err(Malformed))?;
+                put(write_f64(out, number))?;
+            }
             Token::Boolean(value) => put(write_bool(out, value))?,
             Token::End => return Ok(()),
         }
@@ -95,14 +99,16 @@ mod tests {
 
     #[test]
     fn values_are_as_the_specification_has_them() {
-        let record = br#"{"a":7,"b":["x","\u00e9\"",{}],"c":true,"d":{"e":300}}"#;
+        let record = br#"{"a":7,"b":["x","\u00e9\"",{}],"c":true,"d":{"e":300,"f":1.5}}"#;
         let mut out = vec![9];
         append(record, &mut out).unwrap();
         let expected = [
             &[9][..],
             &[MAP_32, 0, 0, 0, 4, 0xa1, b'a', 7, 0xa1, b'b', ARRAY_32, 0, 0, 0, 3, 0xa1, b'x'],
             &[STR_32, 0, 0, 0, 3, 0xc3, 0xa9, b'"', MAP_32, 0, 0, 0, 0],
-            &[0xa1, b'c', 0xc3, 0xa1, b'd', MAP_32, 0, 0, 0, 1, 0xa1, b'e', 0xcd, 1, 44],
+            &[0xa1, b'c', 0xc3, 0xa1, b'd', MAP_32, 0, 0, 0, 2, 0xa1, b'e', 0xcd, 1, 44],
+            // "float 64": IEEE 754, the sign and the exponent first.
+            &[0xa1, b'f', 0xcb, 0x3f, 0xf8, 0, 0, 0, 0, 0, 0],
         ];
         assert_eq!(out, expected.concat());
     }

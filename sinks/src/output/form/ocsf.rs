@@ -7,7 +7,7 @@
 use std::io::Write;
 
 use super::mapping::{Part, Values, top_value};
-use super::syslog::About;
+use super::syslog::{About, RecordKind};
 use crate::activities::{Activity, Severity};
 use crate::json::time::Timestamp;
 
@@ -158,7 +158,8 @@ impl Class {
 /// Appends a record as an event; `None` if it cannot be read.
 pub(super) fn append(about: &About<'_>, record: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let is_alert = top_value(record, "message_type").ok()? == Some("\"ALERT\"");
-    let (class, activity) = if is_alert { FINDING } else { row(about.activity) };
+    let RecordKind::Activity(subject) = about.kind else { return None };
+    let (class, activity) = if is_alert { FINDING } else { row(subject) };
     let (seconds, nanoseconds) = Timestamp::parse(about.time)?.parts();
     let time = seconds * 1000 + i64::from(nanoseconds / 1_000_000);
     let class_uid = class as u32;
@@ -173,13 +174,13 @@ pub(super) fn append(about: &About<'_>, record: &[u8], out: &mut Vec<u8>) -> Opt
         severity_number(about.severity),
     );
     if activity == OTHER {
-        let _ = write!(out, ",\"activity_name\":\"{}\"", about.activity.name());
+        let _ = write!(out, ",\"activity_name\":\"{}\"", subject.name());
     }
     if is_alert {
         out.extend_from_slice(b",\"is_alert\":true");
     }
-    let mut values = Values::read(record, class.parts(about.activity)).ok()?;
-    if about.activity == Activity::ReverseShellDetected {
+    let mut values = Values::read(record, class.parts(subject)).ok()?;
+    if subject == Activity::ReverseShellDetected {
         values.read_lists("reverse_shell_details").ok()?;
     }
     values.write(None, "unmapped", out).ok()?;

@@ -5,7 +5,7 @@
 
 use std::io::Write;
 
-use super::syslog::About;
+use super::syslog::{About, RecordKind};
 use crate::activities::Severity;
 use crate::json::read::{Reader, Token};
 use crate::json::time::Timestamp;
@@ -62,7 +62,7 @@ impl Otlp {
         );
         escape(record, out);
         out.extend_from_slice(b"\"},\"attributes\":[");
-        attribute("activity", about.activity.name(), out);
+        attribute("activity", about.kind.name(), out);
         out.push(b',');
         attribute("severity", severity, out);
         if let Some(system) = system {
@@ -70,7 +70,10 @@ impl Otlp {
             attribute("system", system, out);
         }
         // A record that cannot be read to its end has those before that place.
-        let _ = attributes_of_objects(record, out);
+        let _ = match about.kind {
+            RecordKind::Activity(_) => attributes_of_objects(record, out),
+            RecordKind::Flow => attributes_of_flow(record, out),
+        };
         out.extend_from_slice(b"]}");
         Some(())
     }
@@ -112,6 +115,45 @@ const ATTRIBUTES: &[(&str, &[(&str, &str)])] = &[
     ("file_descriptor_details", &[("file_descriptor_name", "file.path")]),
 ];
 
+/// The same for a record of a flow, in which they are keys of the record itself.
+const ATTRIBUTES_OF_FLOW: &[(&str, &str)] = &[
+    ("protocol", "network.transport"),
+    ("source_address", "source.address"),
+    ("source_port", "source.port"),
+    ("destination_address", "destination.address"),
+    ("destination_port", "destination.port"),
+];
+
+/// Appends the attributes of a record of a flow, each behind a comma.
+fn attributes_of_flow(record: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    let mut reader = Reader::new(record).ok()?;
+    if reader.read().ok()? != Token::Object {
+        return None;
+    }
+    while let Token::Key(key) = reader.read().ok()? {
+        let name = ATTRIBUTES_OF_FLOW.iter().find(|(from, _)| *from == key).map(|(_, to)| *to);
+        value(&mut reader, name, out)?;
+    }
+    Some(())
+}
+
+/// Goes behind the next value. Appends it as an attribute, if it has a name.
+fn value(reader: &mut Reader<'_>, name: Option<&str>, out: &mut Vec<u8>) -> Option<()> {
+    match (reader.read().ok()?, name) {
+        (Token::Object | Token::List, _) => reader.skip_rest().ok()?,
+        (Token::Text(text), Some(name)) => {
+            out.push(b',');
+            attribute(name, text.as_written(), out);
+        }
+        (Token::Number(number), Some(name)) => {
+            // Writing to memory does not fail.
+            let _ = write!(out, ",{{\"key\":\"{name}\",\"value\":{{\"intValue\":\"{number}\"}}}}");
+        }
+        _ => {}
+    }
+    Some(())
+}
+
 /// Appends the attributes of the objects of a record, each behind a comma, and each once.
 fn attributes_of_objects(record: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let mut reader = Reader::new(record).ok()?;
@@ -129,21 +171,7 @@ fn attributes_of_objects(record: &[u8], out: &mut Vec<u8>) -> Option<()> {
                     let name = keys.iter().find(|(from, _)| *from == key).map(|(_, to)| *to);
                     let name = name.filter(|name| *name != "file.path" || !has_path);
                     has_path |= name == Some("file.path");
-                    match (reader.read().ok()?, name) {
-                        (Token::Object | Token::List, _) => reader.skip_rest().ok()?,
-                        (Token::Text(text), Some(name)) => {
-                            out.push(b',');
-                            attribute(name, text.as_written(), out);
-                        }
-                        (Token::Number(number), Some(name)) => {
-                            // Writing to memory does not fail.
-                            let _ = write!(
-                                out,
-                                ",{{\"key\":\"{name}\",\"value\":{{\"intValue\":\"{number}\"}}}}"
-                            );
-                        }
-                        _ => {}
-                    }
+                    value(&mut reader, name, out)?;
                 }
             }
             (Token::Object | Token::List, _) => reader.skip_rest().ok()?,
@@ -217,7 +245,11 @@ mod tests {
 
     fn about(severity: Severity) -> About<'static> {
         let activity = Activity::ProcessCreated;
-        About { activity, severity, time: b"2026-11-20T07:31:46.905224659+00:00" }
+        About {
+            kind: RecordKind::Activity(activity),
+            severity,
+            time: b"2026-11-20T07:31:46.905224659+00:00",
+        }
     }
 
     fn body(records: &[&str], severity: Severity) -> Value {

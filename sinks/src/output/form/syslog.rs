@@ -9,6 +9,7 @@
 //! after the second, and a byte order mark before the record breaks its reader's JSON.
 
 use crate::activities::{Activity, Severity};
+use crate::filter::NETWORK_FLOW;
 use crate::json::shorten::shorten;
 use crate::json::time::TIMESTAMP_LENGTH;
 use crate::json::{Full, JsonWriter, Limits};
@@ -34,12 +35,37 @@ pub enum Framing {
     Datagram,
 }
 
+/// What a record is about.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RecordKind {
+    Activity(Activity),
+    /// A record of the sensor of flows.
+    Flow,
+}
+
+impl RecordKind {
+    /// Its name in records, and that of a flow in configurations.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Activity(activity) => activity.name(),
+            Self::Flow => NETWORK_FLOW,
+        }
+    }
+
+    fn message_id(self) -> &'static str {
+        match self {
+            Self::Activity(activity) => activity.info().short_id,
+            Self::Flow => NETWORK_FLOW,
+        }
+    }
+}
+
 /// What the header of a message has of its record.
 #[derive(Clone, Copy, Debug)]
 pub struct About<'r> {
-    pub activity: Activity,
+    pub kind: RecordKind,
     pub severity: Severity,
-    /// `occurred_message_time_iso_8601_ns`
+    /// `occurred_message_time_iso_8601_ns`; of a flow, `last_time`.
     pub time: &'r [u8; TIMESTAMP_LENGTH],
 }
 
@@ -115,7 +141,7 @@ impl Syslog {
             out.raw(b"Z")?;
         }
         out.raw(self.sender.as_bytes())?;
-        out.raw(about.activity.info().short_id.as_bytes())?;
+        out.raw(about.kind.message_id().as_bytes())?;
         // No structured data.
         out.raw(b" - ")?;
         Ok(out.length())
@@ -147,7 +173,7 @@ mod tests {
     const TIME: &[u8; TIMESTAMP_LENGTH] = b"2026-11-20T07:31:46.905224659+00:00";
 
     fn message(syslog: &Syslog, activity: Activity, severity: Severity) -> String {
-        let about = About { activity, severity, time: TIME };
+        let about = About { kind: RecordKind::Activity(activity), severity, time: TIME };
         let mut out = [0; FRAME_BYTES_MAX];
         String::from_utf8(syslog.write(&about, RECORD, &mut out).unwrap().to_vec()).unwrap()
     }
@@ -169,10 +195,10 @@ mod tests {
     #[test]
     fn a_clock_that_was_never_set_gives_no_time() {
         let syslog = Syslog::new(Framing::Datagram, 16, "a", 1);
-        let (activity, severity) = (Activity::ProcessCreated, Severity::Info);
+        let (kind, severity) = (RecordKind::Activity(Activity::ProcessCreated), Severity::Info);
         let time = b"1970-01-01T00:00:12.905224659+00:00";
         let mut out = [0; FRAME_BYTES_MAX];
-        let message = syslog.write(&About { activity, severity, time }, RECORD, &mut out).unwrap();
+        let message = syslog.write(&About { kind, severity, time }, RECORD, &mut out).unwrap();
         assert!(message.starts_with(b"<134>1 - a panoptes 1 process_created - {"), "{message:?}");
     }
 
@@ -200,6 +226,16 @@ mod tests {
             let message = message(&syslog, activity, Severity::Info);
             assert_eq!(message.split(' ').nth(5), Some(activity.info().short_id));
         }
+    }
+
+    #[test]
+    fn a_flow_has_a_message_id_of_its_own() {
+        let syslog = Syslog::new(Framing::Datagram, 16, "a", 1);
+        let about = About { kind: RecordKind::Flow, severity: Severity::Info, time: TIME };
+        let mut out = [0; FRAME_BYTES_MAX];
+        let message = syslog.write(&about, b"{}", &mut out).unwrap();
+        let expected = b"<134>1 2026-11-20T07:31:46.905224Z a panoptes 1 network_flow - {}";
+        assert_eq!(message, expected);
     }
 
     #[test]

@@ -5,11 +5,12 @@ use std::sync::LazyLock;
 use super::forward::{self, Forward};
 use super::http::{Body, Http};
 use crate::activities::{Activity, Severity};
+use crate::filter::NETWORK_FLOW;
 use crate::json::shorten::shorten;
 use crate::json::time::TIMESTAMP_LENGTH;
 use crate::output::backlog::Backlog;
 use crate::output::form::otlp::Otlp;
-use crate::output::form::syslog::{About, FRAME_BYTES_MAX, Framing, Syslog};
+use crate::output::form::syslog::{About, FRAME_BYTES_MAX, Framing, RecordKind, Syslog};
 use crate::output::form::{Envelope, Schema};
 use crate::output::lines::Known;
 use crate::queue::{Block, HeaderLists};
@@ -64,7 +65,7 @@ impl Messages {
 /// What must be known of a record that waits, beside its text.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Note {
-    activity: Activity,
+    kind: RecordKind,
     severity: Severity,
     middle: u16,
     lists: HeaderLists,
@@ -106,22 +107,31 @@ pub(super) const NOTE_BYTES: usize = 4 + 1 + 2 + 4 * 2 + 2 * 8;
 
 /// The number of each activity in a note. It may wait on a disk for a version with another table of
 /// activities, so it follows from the name (FNV-1a).
-static NUMBERS: LazyLock<Vec<u32>> = LazyLock::new(|| {
-    let number = |name: &str| {
-        name.bytes()
-            .fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
-    };
-    Activity::ALL.iter().map(|activity| number(activity.name())).collect()
-});
+static NUMBERS: LazyLock<Vec<u32>> =
+    LazyLock::new(|| Activity::ALL.iter().map(|activity| number_of(activity.name())).collect());
+
+const fn number_of(name: &str) -> u32 {
+    let (mut hash, mut at) = (0x811c_9dc5_u32, 0);
+    while at < name.len() {
+        hash = (hash ^ name.as_bytes()[at] as u32).wrapping_mul(0x0100_0193);
+        at += 1;
+    }
+    hash
+}
 
 /// That of a clock that was never set.
 const NO_TIME: &[u8; TIMESTAMP_LENGTH] = b"1970-01-01T00:00:00.000000000+00:00";
 
+/// The first such key is that of the record itself: only sides and parts of it follow.
+const LAST_TIME_KEY: &[u8] = b"\"last_time\":\"";
+
 impl Note {
     pub(super) fn of(block: &Block, index: usize) -> Self {
         let mark = block.mark(index);
-        let (activity, severity) = (mark.activity, mark.severity);
-        Self { activity, severity, middle: block.middle(index), lists: block.lists(index) }
+        let kind =
+            if mark.is_flow { RecordKind::Flow } else { RecordKind::Activity(mark.activity) };
+        let severity = mark.severity;
+        Self { kind, severity, middle: block.middle(index), lists: block.lists(index) }
     }
 
     pub(super) fn to_bytes(self) -> [u8; NOTE_BYTES] {
@@ -130,7 +140,7 @@ impl Note {
         let mut bytes = [0; NOTE_BYTES];
         let mut rest = &mut bytes[..];
         for part in [
-            &NUMBERS[self.activity as usize].to_le_bytes()[..],
+            &self.number().to_le_bytes()[..],
             &[self.severity as u8],
             &self.middle.to_le_bytes(),
             &first.0.to_le_bytes(),
@@ -147,6 +157,14 @@ impl Note {
         bytes
     }
 
+    /// The number that stands for the kind.
+    fn number(self) -> u32 {
+        match self.kind {
+            RecordKind::Activity(activity) => NUMBERS[activity as usize],
+            RecordKind::Flow => number_of(NETWORK_FLOW),
+        }
+    }
+
     /// A note and the record behind it; `None` if these are no such bytes.
     pub(super) fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
         let (note, record) = bytes.split_first_chunk::<NOTE_BYTES>()?;
@@ -155,14 +173,22 @@ impl Note {
         let places = [(short(7), short(9)), (short(11), short(13))];
         let lists = HeaderLists { system: long(15)?, content: long(23)?, places };
         let number = u32::from_le_bytes(*note.first_chunk()?);
-        let activity = NUMBERS.iter().position(|known| *known == number)?;
         let severity = *Severity::ALL.get(usize::from(note[4]))?;
-        let activity = *Activity::ALL.get(activity)?;
-        Some((Self { activity, severity, middle: short(5), lists }, record))
+        let kind = match NUMBERS.iter().position(|known| *known == number) {
+            Some(at) => RecordKind::Activity(*Activity::ALL.get(at)?),
+            None if number == number_of(NETWORK_FLOW) => RecordKind::Flow,
+            None => return None,
+        };
+        Some((Self { kind, severity, middle: short(5), lists }, record))
     }
 
     /// The record's time, which ends where the middle begins, if it has one.
     fn time(self, record: &[u8]) -> Option<&[u8; TIMESTAMP_LENGTH]> {
+        if self.kind == RecordKind::Flow {
+            let at = record.windows(LAST_TIME_KEY.len()).position(|part| part == LAST_TIME_KEY);
+            let behind = at.and_then(|at| record.get(at + LAST_TIME_KEY.len()..));
+            return Some(behind.and_then(<[u8]>::first_chunk).unwrap_or(NO_TIME));
+        }
         let (before, time) = record.get(..usize::from(self.middle))?.split_last_chunk()?;
         Some(if before.ends_with(TIME_KEY.as_bytes()) { time } else { NO_TIME })
     }
@@ -170,7 +196,7 @@ impl Note {
     /// What forms need to know of the record.
     fn about(self, record: &[u8]) -> Option<About<'_>> {
         let time = self.time(record)?;
-        Some(About { activity: self.activity, severity: self.severity, time })
+        Some(About { kind: self.kind, severity: self.severity, time })
     }
 }
 
@@ -410,7 +436,8 @@ mod tests {
         let activity = Activity::ProcessCreated;
         let middle = start.len() as u16;
         let lists = HeaderLists::default();
-        let note = Note { activity, severity: Severity::Info, middle, lists };
+        let kind = RecordKind::Activity(activity);
+        let note = Note { kind, severity: Severity::Info, middle, lists };
         // The last name of the path is written twice.
         for (length, is_cut) in [(12_000, false), (20_000, true), (30_000, true)] {
             let path = "x".repeat(length);
@@ -435,12 +462,59 @@ mod tests {
     #[test]
     fn a_note_is_read_as_it_was_written() {
         let lists = HeaderLists { system: u64::MAX - 1, content: 7, places: [(1, 2), (30, 65535)] };
-        for &activity in Activity::ALL {
-            let note = Note { activity, severity: Severity::Critical, middle: 400, lists };
+        let all = Activity::ALL.iter().map(|activity| RecordKind::Activity(*activity));
+        for kind in all.chain([RecordKind::Flow]) {
+            let note = Note { kind, severity: Severity::Critical, middle: 400, lists };
             let bytes = [&note.to_bytes()[..], b"a record"].concat();
             assert_eq!(Note::read(&bytes), Some((note, &b"a record"[..])));
             assert_eq!(Note::read(&bytes[..NOTE_BYTES - 1]), None);
         }
         assert_eq!(Note::read(&[0xff; 99]), None);
+    }
+
+    /// Each form has the record of a flow as it is, or its values, and its time.
+    #[test]
+    fn records_of_flows_are_messages_in_each_form_but_schemas() {
+        const RECORD: &str = concat!(
+            r#"{"kind":"flow","first_time":"2026-11-20T07:31:45.000000000+00:00","#,
+            r#""last_time":"2026-11-20T07:31:46.905224659+00:00","duration_us":1905224.659,"#,
+            r#""protocol":"tcp","source_address":"10.0.0.1","source_port":40000,"#,
+            r#""tcp":{"source_port":1}}"#,
+        );
+        let lists = HeaderLists::default();
+        let (kind, severity) = (RecordKind::Flow, Severity::Info);
+        let note = Note { kind, severity, middle: 0, lists };
+        let entry = [&note.to_bytes()[..], RECORD.as_bytes()].concat();
+        let message = |messages| {
+            let mut composer = Composer::new(messages);
+            composer.begin(true);
+            composer.add(&entry, true).map(|()| composer.message().to_vec())
+        };
+        let text = |messages| String::from_utf8(message(messages).unwrap()).unwrap();
+        assert_eq!(text(Messages::Json { is_compact: true }), format!("{RECORD}\n"));
+        let syslog = Syslog::new(Framing::LineFeed, 16, "a", 7);
+        let header = "<134>1 2026-11-20T07:31:46.905224Z a panoptes 7 network_flow - ";
+        let syslog = Messages::Syslog { syslog, stream: Framing::LineFeed };
+        assert_eq!(text(syslog), format!("{header}{RECORD}\n"));
+        for schema in [Schema::Ocsf, Schema::Ecs] {
+            assert_eq!(message(Messages::Events(schema)), None);
+        }
+        let about = note.about(RECORD.as_bytes()).unwrap();
+        let mut out = Vec::new();
+        Envelope::Splunk.begin(Some(&about), RECORD.as_bytes(), &mut out).unwrap();
+        assert!(out.starts_with(b"{\"time\":1795159906.905224659,"), "{out:?}");
+        let mut out = Vec::new();
+        Otlp::append(&about, RECORD.as_bytes(), true, &mut out).unwrap();
+        let log: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(log["body"]["stringValue"], RECORD);
+        let attribute = |key: &str| {
+            let all = log["attributes"].as_array().unwrap();
+            let named: Vec<_> = all.iter().filter(|one| one["key"] == key).collect();
+            assert_eq!(named.len(), 1, "{key}: {log}");
+            named[0]["value"].clone()
+        };
+        assert_eq!(attribute("activity")["stringValue"], "network_flow");
+        assert_eq!(attribute("source.address")["stringValue"], "10.0.0.1");
+        assert_eq!(attribute("source.port")["intValue"], "40000");
     }
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use panoptes_sinks::activities::Activity;
+use panoptes_sinks::filter::NETWORK_FLOW;
 
 use super::Transport;
 use crate::config::section::{Section, advice};
@@ -47,9 +48,6 @@ pub(super) enum ActivityName {
     /// The records of `flows`.
     NetworkFlow,
 }
-
-/// The name that stands for the records of `flows`.
-const NETWORK_FLOW: &str = "network_flow";
 
 impl Backlog {
     /// The bounds of each part. A record can have 31 KiB.

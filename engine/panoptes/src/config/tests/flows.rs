@@ -37,7 +37,18 @@ fn mistakes_of_flows_have_their_places() {
 
 #[test]
 fn interfaces_of_flows_have_names_groups_and_ids() {
-    for text in ["lo", "any", "all", "en0.7", "br-0a1b/7", "dup:en0,en1/10.0.0.7", "bond:a,b"] {
+    for text in [
+        "lo",
+        "any",
+        "all",
+        "en0.7",
+        "br-0a1b/7",
+        "dup:en0,en1/10.0.0.7",
+        "bond:a,b",
+        "udp:0.0.0.0:4789",
+        "vxlan:[::]/7",
+        "dup:geneve:10.0.0.1,gre:10.0.0.1",
+    ] {
         let configuration = good(&format!("flows: {{interfaces: ['{text}']}}"));
         assert_eq!(configuration.flows.interfaces, [FlowInterfaces(text.to_owned())]);
     }
@@ -46,6 +57,11 @@ fn interfaces_of_flows_have_names_groups_and_ids() {
     {
         let (_, problems) = read_file(&format!("flows: {{interfaces: ['{text}']}}"));
         let message = format!("`flows.interfaces`: `{text}` is no interface; ");
+        assert!(problems[0].message.starts_with(&message), "{text}: {problems:?}");
+    }
+    for text in ["udp:10.0.0.1", "dup:en0,vxlan:host"] {
+        let (_, problems) = read_file(&format!("flows: {{interfaces: ['{text}']}}"));
+        let message = format!("`flows.interfaces`: `{text}` has no address and port of this ");
         assert!(problems[0].message.starts_with(&message), "{text}: {problems:?}");
     }
 }
@@ -84,7 +100,7 @@ fn keys_of_flows_without_interfaces_are_worth_a_warning() {
 }
 
 #[test]
-fn receivers_get_records_of_flows_only_in_their_own_form() {
+fn receivers_get_records_of_flows_but_in_forms_of_activities() {
     let receiver = |keys: &str| format!("output: {{telemetry: [{{address: 'a:1'{keys}}}]}}");
     let gets = |keys: &str| good(&receiver(keys)).output.telemetry[0].choice.flows;
     for (keys, expected) in [
@@ -93,15 +109,17 @@ fn receivers_get_records_of_flows_only_in_their_own_form() {
         (", activities: [process_created]", false),
         (", preset: security", false),
         (", severity: LOW", false),
-        (", format: syslog", false),
-        (", format: forward", false),
+        (", format: syslog", true),
+        (", format: forward", true),
+        (", format: ocsf", false),
+        (", format: ecs", false),
     ] {
         assert_eq!(gets(keys), expected, "{keys}");
     }
     check(
-        &receiver(", format: syslog, activities: [network_flow]"),
-        &["1:68: `output.telemetry[0].activities`: `network_flow` is only for `format: json`, \
-           without the envelope of splunk"],
+        &receiver(", format: ecs, activities: [network_flow]"),
+        &["1:65: `output.telemetry[0].activities`: `network_flow` is for no `format: ocsf` or \
+           `ecs`: their events are activities"],
     );
     check(
         &receiver(", preset: security, activities: [network_flow]"),

@@ -10,6 +10,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use panoptes_engine::detect::hidden_connections::Wire;
+use panoptes_interface::MirrorPort;
 use panoptes_sinks::activities::Activity;
 use panoptes_sinks::panics::Restarts;
 use panoptes_sinks::queue::queue;
@@ -19,7 +20,7 @@ use super::candidate::Phase;
 use super::{Control, END_LOOK};
 use crate::config::{Configuration, Flows};
 use crate::exit::Failure;
-use crate::flow::{Happened, OfService, OpenSensor, QUEUE, Sensor, SharedSystem};
+use crate::flow::{Happened, OfService, OpenSensor, Ports, QUEUE, Sensor, SharedSystem};
 use crate::watch::metrics::STANDS_STILL_FOR_GOOD;
 use crate::watch::signals::{Signals, StopRequest};
 use crate::watch::system_events::because;
@@ -51,17 +52,25 @@ pub(super) enum NewFlows {
 
 impl NewFlows {
     /// Opens the interfaces of a sensor that is another one than before.
-    pub(super) fn prepare(new: &Configuration, old: &Configuration) -> Result<Self, Failure> {
+    pub(super) fn prepare(
+        new: &Configuration,
+        old: &Configuration,
+        before: &[MirrorPort],
+    ) -> Result<Self, Failure> {
         let limits = |configuration: &Configuration| limits_of(configuration);
         if new.flows == old.flows && limits(new) == limits(old) {
             return Ok(Self::Stays);
         }
-        Ok(Self::open(&new.flows)?.map_or(Self::Ends, |opened| Self::Becomes(Box::new(opened))))
+        Ok(Self::open(&new.flows, before)?
+            .map_or(Self::Ends, |opened| Self::Becomes(Box::new(opened))))
     }
 
     /// Opens the interfaces of a sensor, if there is one.
-    pub(super) fn open(flows: &Flows) -> Result<Option<OpenSensor>, Failure> {
-        flows.are_wanted().then(|| OpenSensor::open(flows)).transpose()
+    pub(super) fn open(
+        flows: &Flows,
+        before: &[MirrorPort],
+    ) -> Result<Option<OpenSensor>, Failure> {
+        flows.are_wanted().then(|| OpenSensor::open(flows, before)).transpose()
     }
 }
 
@@ -99,6 +108,11 @@ impl FlowSensor {
         if let Some(sensor) = &self.sensor {
             sensor.ask_to_end();
         }
+    }
+
+    /// The ports of mirrors that it receives from.
+    pub(super) fn ports(&self) -> Ports {
+        self.sensor.as_ref().map_or_else(Ports::default, |sensor| Arc::clone(sensor.ports()))
     }
 
     /// Whether there is one.
@@ -228,7 +242,7 @@ impl Control {
             self.flows.again_at = Some(Instant::now() + self.flows.restarts.add(Instant::now()));
         }
         if self.flows.again_at.take_if(|at| *at <= Instant::now()).is_some() {
-            let opened = NewFlows::open(&self.request.configuration.flows);
+            let opened = NewFlows::open(&self.request.configuration.flows, &[]);
             let started =
                 opened.and_then(|opened| opened.map_or(Ok(()), |opened| self.start_flows(opened)));
             match started {

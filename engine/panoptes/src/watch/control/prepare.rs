@@ -16,6 +16,7 @@ use super::metrics_port::bind_metrics;
 use super::outputs::NewOutputs;
 use crate::config::{Configuration, NetworkAddress, Service, System, SystemAddress};
 use crate::exit::{Exit, Failure};
+use crate::flow::Ports;
 use crate::guests;
 use crate::memory::{Growth, MemoryLeft, Plan, Promised, first_walker, largest};
 use crate::message::Messages;
@@ -39,6 +40,8 @@ pub(super) struct Present {
     limits: Limits,
     scanners: u64,
     promised: Promised,
+    /// Those of the sensor of flows.
+    ports: Ports,
     given_up: GivenUp,
     messages: Arc<Messages>,
 }
@@ -89,6 +92,7 @@ impl Control {
             limits: self.limits,
             scanners: self.scanners.states().len() as u64,
             promised: self.promised.clone(),
+            ports: self.flows.ports(),
             given_up: self.given_up.clone(),
             messages: Arc::clone(&self.messages),
         }
@@ -123,7 +127,7 @@ impl Present {
             (limits != self.limits).then(|| (limits, room::touch(|| first_walker(&limits))));
         let folder = LogFolder::take(&configuration.output, &self.folders)?;
         let metrics = self.metrics(configuration.output.metrics.as_ref())?;
-        let flows = NewFlows::prepare(configuration, &self.request.configuration)?;
+        let flows = NewFlows::prepare(configuration, &self.request.configuration, &self.ports)?;
         let receivers = Receivers { present: &self.outputs, last: self.last_receiver };
         let wanted = wanted(configuration, request.stdout, folder.as_ref(), &receivers)?;
         let last_receiver = last_number(&wanted, &receivers);

@@ -61,7 +61,7 @@ impl Control {
         begin: (Instant, GivenUp),
     ) -> Result<Self, Failure> {
         // Before the outputs: a mistake there leaves no file.
-        let sensor = NewFlows::open(&request.configuration.flows)?;
+        let sensor = NewFlows::open(&request.configuration.flows, &[])?;
         let mut control = Self::without_flows(request, messages, signals, begin)?;
         if let Some(sensor) = sensor {
             control.start_flows(sensor)?;
