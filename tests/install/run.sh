@@ -274,6 +274,42 @@ systems: {here: {system: 'host:'}}"
     echo 'process_created of this machine'
 }
 
+has_flow_to() {
+    grep --quiet "\"destination_port\":$1," /var/log/panoptes-flow/flows.json
+}
+
+# A datagram to a port at which nobody listens.
+send_to() {
+    echo a datagram > "/dev/udp/127.0.0.1/$1"
+}
+
+# The sensor of flows as a service of its own.
+flow() {
+    local unit=panoptes-flow log=/var/log/panoptes-flow facts
+    systemd-analyze verify --man=no $unit.service
+    cat > /etc/panoptes/argus.conf <<END
+ARGUS_INTERFACE=lo
+ARGUS_FLOW_STATUS_INTERVAL=1
+ARGUS_OUTPUT_FILE=json:$log/flows.json
+END
+    panoptes doctor --flow /etc/panoptes/argus.conf
+    systemctl start $unit
+    [[ $(ps -o user= -p "$(systemctl show --property=MainPID --value $unit)") == panoptes-flow ]] ||
+        fail 'it runs as another user'
+    send_to 41001
+    await 30 'record of a flow' has_flow_to 41001
+    logrotate --force /etc/logrotate.d/panoptes-flow
+    send_to 41002
+    await 30 'record in the new file' has_flow_to 41002
+    ! has_flow_to 41001 || fail 'the file was not rotated'
+    facts=$(stat --format='%U %G %a' $log/flows.json)
+    [[ $facts == 'panoptes-flow panoptes-flow 640' ]] || fail "the new file: $facts"
+    systemctl stop $unit
+    facts=$(systemctl show --property=Result --value $unit)
+    [[ $facts == success ]] || fail "it ended with $facts"
+    systemd-analyze security --no-pager --threshold=20 $unit.service | tail --lines=1
+}
+
 purge() {
     # Logs may be on a file system of their own.
     find /var/log/panoptes -mindepth 1 -delete
@@ -331,4 +367,5 @@ step watchdog 900
 step upgrade 400
 step stop 60
 step host 400
+step flow 200
 step purge 300

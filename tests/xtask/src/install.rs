@@ -26,9 +26,9 @@ pub(crate) struct Options {
 }
 
 /// The steps, in order.
-const STEPS: [&str; 15] = [
+const STEPS: [&str; 16] = [
     "boot", "install", "exposure", "guest", "drop_in", "start", "threads", "record", "reload",
-    "rotation", "watchdog", "upgrade", "stop", "host", "purge",
+    "rotation", "watchdog", "upgrade", "stop", "host", "flow", "purge",
 ];
 /// Longer than all steps may take, each by itself.
 const TIMEOUT: Duration = Duration::from_hours(1);
