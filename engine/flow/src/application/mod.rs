@@ -6,6 +6,7 @@
 //!
 //! Memory is reserved for all flows at the start, and used for those that have something.
 
+mod buffers;
 mod dns;
 mod end;
 mod http;
@@ -27,11 +28,12 @@ use panoptes_sinks::flow::argus::Extra;
 use panoptes_sinks::flow::{Direction, Sequence};
 use panoptes_tables::{HashKey, room};
 
+use self::buffers::Buffers;
 use self::end::{End, Piece, SEARCHED_SEGMENTS, Stage};
 use self::reader::{Reader, Way};
 use self::settings::{ApplicationSettings, Protocol};
 use self::start::Start;
-use self::stream::{Buffers, STREAM_BYTES_MAX, Step};
+use self::stream::{STREAM_BYTES_MAX, Step};
 use crate::reports::Reports;
 use crate::tcp::is_before;
 

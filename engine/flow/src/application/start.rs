@@ -1,6 +1,8 @@
 //! Where a protocol begins in the data of a segment: at once, or behind what a proxy, a request for
 //! encryption or an empty line puts before it.
 
+use memchr::memchr;
+
 use super::settings::{Protocol, Protocols};
 use super::{http, ssh, tls};
 
@@ -100,10 +102,11 @@ fn before(data: &[u8]) -> Option<Before> {
         // The request for encryption of MySQL.
         [32, 0, 0, 1, ..] => header(36),
         _ => {
-            let line = &data[..data.len().min(LINE_BYTES_MAX)];
             let is_text = |byte: &u8| matches!(byte, b'\t' | b'\r' | b' '..=b'~');
-            let length = line.iter().take_while(|byte| is_text(byte)).count();
-            let is_line = line.get(length) == Some(&b'\n');
+            // Most data have no line: neither all their text nor all their bytes are looked at.
+            data.first().filter(|first| is_text(first))?;
+            let length = memchr(b'\n', &data[..data.len().min(LINE_BYTES_MAX)])?;
+            let is_line = data[..length].iter().all(is_text);
             let is_text = !data.starts_with(PROXY_1);
             is_line.then_some(Before { bytes: length + 1, is_text })
         }
