@@ -57,14 +57,27 @@ impl Buffer {
     /// is not.
     pub(super) fn write(&mut self, offset: usize, data: &[u8], is_sure: bool) {
         let room = STREAM_BYTES_MAX.saturating_sub(offset);
-        for (at, &byte) in (offset..).zip(data.iter().take(room)) {
-            let (word, bit) = (at / 64, 1 << (at % 64));
-            let known = if is_sure { &mut self.sure } else { &mut self.there };
-            if known[word] & bit == 0 {
-                known[word] |= bit;
-                self.there[word] |= bit;
-                self.bytes[at] = byte;
+        let (mut at, mut rest) = (offset, &data[..data.len().min(room)]);
+        while !rest.is_empty() {
+            let (word, bit) = (at / 64, at % 64);
+            let (part, after) = rest.split_at(rest.len().min(64 - bit));
+            let mask = u64::MAX >> (64 - part.len()) << bit;
+            let known = if is_sure { self.sure[word] } else { self.there[word] };
+            let bytes = &mut self.bytes[at..at + part.len()];
+            if known & mask == 0 {
+                bytes.copy_from_slice(part);
+            } else {
+                for (number, (byte, new)) in bytes.iter_mut().zip(part).enumerate() {
+                    if known >> (bit + number) & 1 == 0 {
+                        *byte = *new;
+                    }
+                }
             }
+            self.there[word] |= mask;
+            if is_sure {
+                self.sure[word] |= mask;
+            }
+            (at, rest) = (at + part.len(), after);
         }
         let mut length = usize::from(self.length);
         while let Some(word) = self.there.get(length / 64) {
@@ -119,18 +132,26 @@ mod tests {
     proptest! {
         #[test]
         fn buffers_agree_with_bytes(
-            pieces in proptest::collection::vec((0..5000_usize, 0..900_usize), 0..40),
+            pieces in proptest::collection::vec(
+                (0..5000_usize, 0..900_usize, any::<bool>()), 0..40,
+            ),
         ) {
-            let (mut buffer, mut model) = (Buffer::new(), vec![None; STREAM_BYTES_MAX]);
-            for (number, (offset, length)) in pieces.into_iter().enumerate() {
-                let data = vec![number as u8; length];
-                buffer.write(offset, &data, true);
-                for at in (offset..offset + length).filter(|at| *at < STREAM_BYTES_MAX) {
-                    model[at].get_or_insert(number as u8);
+            let mut buffer = Buffer::new();
+            // A byte, and whether it is sure.
+            let mut model: Vec<Option<(u8, bool)>> = vec![None; STREAM_BYTES_MAX];
+            for (number, (offset, length, is_sure)) in pieces.into_iter().enumerate() {
+                let data: Vec<u8> = (0..length).map(|at| (number * 7 + at) as u8).collect();
+                buffer.write(offset, &data, is_sure);
+                for (at, byte) in (offset..STREAM_BYTES_MAX).zip(data) {
+                    if model[at].is_none_or(|known| is_sure && !known.1) {
+                        model[at] = Some((byte, is_sure));
+                    }
                 }
-                let expected: Vec<u8> = model.iter().map_while(|byte| *byte).collect();
+                let expected: Vec<u8> = model.iter().map_while(|byte| Some((*byte)?.0)).collect();
                 prop_assert_eq!(buffer.bytes(), &expected[..]);
                 prop_assert_eq!(buffer.is_full(), expected.len() == STREAM_BYTES_MAX);
+                let is_doubtful = model.iter().flatten().any(|known| !known.1);
+                prop_assert_eq!(buffer.is_doubtful(), is_doubtful);
             }
         }
     }
