@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, cache, death, setup, snapshot};
 
-use crate::{before_after, cargo, flame, flow_live, flow_speed, peers, recorded};
+use crate::{before_after, cargo, flame, flow_live, flow_speed, flow_threads, peers, recorded};
 
 /// Scans loaded, paused guests and compares with copying what a scan reads, with a model of what it
 /// must read, and with each part of watching
@@ -47,6 +47,7 @@ pub(crate) struct Options {
 enum Other {
     Flow(flow_speed::Options),
     FlowLive(flow_live::Options),
+    FlowThreads(flow_threads::Options),
 }
 
 /// The loaded guest of PERFORMANCE.md.
@@ -72,6 +73,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     match &options.other {
         Some(Other::Flow(options)) => return flow_speed::run(options),
         Some(Other::FlowLive(options)) => return flow_live::run(options),
+        Some(Other::FlowThreads(options)) => return flow_threads::run(options),
         None => {}
     }
     if let Some(revision) = &options.compare {

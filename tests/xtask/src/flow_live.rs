@@ -5,6 +5,7 @@
 //! seen is the sum over all records. The difference is lost, and a sensor should report as much in
 //! its management records. It needs root.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -56,13 +57,15 @@ pub(crate) struct Options {
 }
 
 /// A sensor to be measured.
-struct Sensor<'a> {
-    path: &'a Path,
+pub(crate) struct Sensor<'a> {
+    pub(crate) path: &'a Path,
     /// What counts the packets of its records.
-    racount: PathBuf,
-    threads: usize,
+    pub(crate) racount: PathBuf,
+    pub(crate) threads: usize,
     /// Whether it has a second output that is never read.
-    hung: bool,
+    pub(crate) hung: bool,
+    /// A file in the form of `argus.conf`.
+    pub(crate) configuration: Option<&'a Path>,
 }
 
 /// What a sensor has made of what was sent.
@@ -94,7 +97,8 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
         for (loss, (name, path)) in losses.iter_mut().zip(sensors) {
             let threads = if name == "panoptes" { options.threads } else { 1 };
             let hung = options.hung_output && name == "panoptes";
-            let sensor = Sensor { path: &path, racount: argus.join("racount"), threads, hung };
+            let racount = argus.join("racount");
+            let sensor = Sensor { path: &path, racount, threads, hung, configuration: None };
             let one = Network::measure(&sensor, &whole, rate, options.seconds)?;
             let lost = one.sent.saturating_sub(one.seen);
             *loss = lost as f64 / one.sent.max(1) as f64;
@@ -118,10 +122,10 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
 }
 
 /// The namespace, which is removed at the end.
-struct Network;
+pub(crate) struct Network;
 
 impl Network {
-    fn new() -> Result<Self, String> {
+    pub(crate) fn new() -> Result<Self, String> {
         let _ = ip(&["netns", "del", SPACE]);
         ip(&["netns", "add", SPACE])?;
         let network = Self;
@@ -168,7 +172,7 @@ impl Drop for Network {
 }
 
 /// Packets that the receiving interface has counted.
-fn received() -> Result<u64, String> {
+pub(crate) fn received() -> Result<u64, String> {
     let path = format!("/sys/class/net/{RECEIVER}/statistics/rx_packets");
     let text = output(inside().args(["cat", &path]))?;
     text.trim().parse().map_err(|_| format!("{path} is no number"))
@@ -186,7 +190,7 @@ fn inside() -> Command {
 }
 
 /// A FIFO that is open and never read. It is removed at the end.
-struct Hung {
+pub(crate) struct Hung {
     path: PathBuf,
     _reader: File,
 }
@@ -211,12 +215,21 @@ impl Drop for Hung {
 
 /// Starts a sensor on the second processor, and on those behind it if it has several threads. `ip
 /// netns exec` and `taskset` become the sensor.
-fn start(sensor: &Sensor<'_>, records: &Path, hung: Option<&Hung>) -> Result<Child, String> {
-    let Sensor { path, threads, .. } = sensor;
+pub(crate) fn start(
+    sensor: &Sensor<'_>,
+    records: &Path,
+    hung: Option<&Hung>,
+) -> Result<Child, String> {
+    let Sensor { path, threads, configuration, .. } = sensor;
     let mut command = inside();
     command.args(["taskset", "-c", &format!("1-{threads}")]).arg(path);
     if path.file_name().is_some_and(|name| name == "panoptes") {
         command.arg("flow");
+    }
+    // It removes all options before it.
+    command.arg("-X");
+    if let Some(configuration) = configuration {
+        command.arg("-F").arg(configuration);
     }
     if *threads > 1 {
         command.args(["--threads", &threads.to_string()]);
@@ -224,25 +237,32 @@ fn start(sensor: &Sensor<'_>, records: &Path, hung: Option<&Hung>) -> Result<Chi
     if let Some(hung) = hung {
         command.arg("-w").arg(&hung.path);
     }
-    command.args(["-X", "-i", RECEIVER, "-w"]).arg(records);
+    command.args(["-i", RECEIVER, "-w"]).arg(records);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().map_err(|error| format!("cannot start {}: {error}", path.display()))
 }
 
-/// Nanoseconds that the busiest thread of a process has run
-/// (`Documentation/scheduler/sched-stats.rst`).
+/// Nanoseconds that the busiest thread of a process has run.
 fn busiest(process: u32) -> Result<u64, String> {
+    let times = thread_times(process)?;
+    times.into_values().max().ok_or_else(|| format!("process {process} has no thread"))
+}
+
+/// Nanoseconds that each thread of a process has run, by its number
+/// (`Documentation/scheduler/sched-stats.rst`).
+pub(crate) fn thread_times(process: u32) -> Result<BTreeMap<String, u64>, String> {
     let folder = format!("/proc/{process}/task");
     let threads = std::fs::read_dir(&folder).map_err(|error| format!("{folder}: {error}"))?;
     let times = threads.flatten().filter_map(|thread| {
         let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
-        text.split(' ').next()?.parse().ok()
+        let time = text.split(' ').next()?.parse().ok()?;
+        Some((thread.file_name().into_string().ok()?, time))
     });
-    times.max().ok_or_else(|| format!("{folder} has no schedstat"))
+    Ok(times.collect())
 }
 
 /// Ends a sensor by SIGINT, as a user does.
-fn end(child: &mut Child) -> Result<(), String> {
+pub(crate) fn end(child: &mut Child) -> Result<(), String> {
     let pid = Pid::from_raw(child.id().cast_signed());
     kill(pid, Signal::SIGINT).map_err(|error| format!("cannot end a sensor: {error}"))?;
     let status = processes::wait(child, END_MAX).map_err(|error| error.to_string())?;
@@ -254,18 +274,27 @@ fn end(child: &mut Child) -> Result<(), String> {
     Ok(())
 }
 
-/// Sends from the first processor. How many seconds it took, without reading the capture.
+/// Sends at a rate. How many seconds it took, without reading the capture.
 fn send(capture: &Capture, rate: u64, seconds: u64) -> Result<f64, String> {
-    let mut command = inside();
-    command.args(["taskset", "-c", "0", "tcpreplay", "-q", "-K", "-i", SENDER]);
     if rate == 0 {
-        command.arg("--topspeed");
-        command.args(["--loop", "0", "--duration", &seconds.to_string()]);
-    } else {
-        let count = rate * 1000 * seconds;
-        command.args(["--pps", &(rate * 1000).to_string(), "--limit", &count.to_string()]);
-        command.args(["--loop", &count.div_ceil(capture.packets).to_string()]);
+        let duration = seconds.to_string();
+        return replay(capture, &["--topspeed", "--loop", "0", "--duration", &duration]);
     }
+    let count = rate * 1000 * seconds;
+    let turns = count.div_ceil(capture.packets).to_string();
+    let (rate, limit) = ((rate * 1000).to_string(), count.to_string());
+    replay(capture, &["--pps", &rate, "--limit", &limit, "--loop", &turns])
+}
+
+/// Sends a capture once, as fast as possible.
+pub(crate) fn send_once(capture: &Capture) -> Result<(), String> {
+    replay(capture, &["--topspeed"]).map(drop)
+}
+
+/// Sends from the first processor. How many seconds it took, without reading the capture.
+fn replay(capture: &Capture, options: &[&str]) -> Result<f64, String> {
+    let mut command = inside();
+    command.args(["taskset", "-c", "0", "tcpreplay", "-q", "-K", "-i", SENDER]).args(options);
     let text = output(command.arg(&capture.path))?;
     let behind = text.split("sent in ").nth(1).and_then(|text| text.split(' ').next());
     let seconds = behind.and_then(|number| number.parse().ok());
@@ -273,7 +302,7 @@ fn send(capture: &Capture, rate: u64, seconds: u64) -> Result<f64, String> {
 }
 
 /// Packets in all records of a file, by `racount`.
-fn counted(racount: &Path, records: &Path) -> Result<u64, String> {
+pub(crate) fn counted(racount: &Path, records: &Path) -> Result<u64, String> {
     let text = output(Command::new(racount).arg("-r").arg(records))?;
     let sum = text.lines().find_map(|line| line.trim().strip_prefix("sum"));
     let number = sum.and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
@@ -281,7 +310,7 @@ fn counted(racount: &Path, records: &Path) -> Result<u64, String> {
 }
 
 /// Lost packets in all management records.
-fn dropped(bytes: &[u8]) -> u64 {
+pub(crate) fn dropped(bytes: &[u8]) -> u64 {
     let (mut at, mut sum) = (0, 0);
     while let Some(&[kind, cause, high, low]) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
         let is_management = kind >> 4 == 8;

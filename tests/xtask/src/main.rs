@@ -24,6 +24,7 @@ mod docs;
 mod flame;
 mod flow_live;
 mod flow_speed;
+mod flow_threads;
 mod folders;
 mod fresh;
 mod fuzz;
