@@ -14,8 +14,10 @@ use panoptes_sinks::output::file::FileOptions;
 use panoptes_sinks::queue::Waker;
 use panoptes_sinks::writer::OutputChange;
 
+use super::log_opener::{LogOpener, Opened};
 use super::outputs::{LogFolder, Wanted, Watched, options};
 use crate::config::Configuration;
+use crate::exit::Failure;
 use crate::message::Messages;
 
 /// The folder of these logs, in the folder of all logs.
@@ -74,6 +76,7 @@ pub(super) struct SystemLogs {
     /// By name of a system, the number of its log; `None` if the log could not be opened.
     numbers: HashMap<String, Option<Log>>,
     next: u32,
+    opener: LogOpener,
     /// Logs that were opened since the last call of [`Self::opened`].
     opened: Vec<Watched>,
     /// By name of a system that is gone, its log that is being ended.
@@ -99,6 +102,7 @@ impl SystemLogs {
             messages,
             numbers,
             next: 0,
+            opener: LogOpener::default(),
             opened,
             ending,
             retry_at: None,
@@ -110,6 +114,7 @@ impl SystemLogs {
     /// those that are open; without a place, they have ended.
     pub(super) fn set_place(&mut self, place: Option<LogPlace>) -> Vec<Wanted> {
         self.place = place;
+        self.opener.forget(None);
         let Some(place) = &self.place else {
             self.numbers.clear();
             return Vec::new();
@@ -135,12 +140,20 @@ impl SystemLogs {
     /// Opens a system's log, and returns its number. A failure is reported unless the last try
     /// failed, too.
     fn open(&mut self, system: &str) -> Option<u32> {
-        let wanted = self.place.as_ref()?.wanted(system, self.next);
-        let log = match wanted.open(&self.messages) {
+        let number = self.next;
+        let wanted = self.place.as_ref()?.wanted(system, number);
+        self.next += 1;
+        let messages = Arc::clone(&self.messages);
+        let opened = self.opener.open((system, number), move || wanted.open(&messages));
+        self.add(system, number, opened)
+    }
+
+    /// Adds a system's log if it could be opened.
+    fn add(&mut self, system: &str, number: u32, opened: Result<Opened, Failure>) -> Option<u32> {
+        let log = match opened {
             Ok((output, watched)) => {
-                let log = Log { number: self.next, counters: Arc::downgrade(&watched.counters) };
+                let log = Log { number, counters: Arc::downgrade(&watched.counters) };
                 self.opened.push(watched);
-                self.next += 1;
                 // Without a writer, the program ends.
                 let _ = self.changes.send(OutputChange::Add(output, self.waker.next()));
                 Some(log)
@@ -167,6 +180,9 @@ impl SystemLogs {
             return false;
         }
         self.retry_at = None;
+        if let Some((system, number, opened)) = self.opener.late() {
+            self.add(&system, number, opened);
+        }
         let failed = self.numbers.iter().filter(|(_, log)| log.is_none());
         let failed: Vec<_> = failed.map(|(system, _)| system.clone()).collect();
         for system in failed {
@@ -183,6 +199,7 @@ impl SystemLogs {
     /// Ends the log of a system that is gone. If the system comes back, the log goes on.
     pub(super) fn close(&mut self, system: &str) {
         self.ending.retain(|_, log| log.strong_count() > 0);
+        self.opener.forget(Some(system));
         if let Some(Some(Log { number, counters })) = self.numbers.remove(system) {
             self.ending.insert(system.to_owned(), counters);
             let _ = self.changes.send(OutputChange::End(number));
@@ -226,7 +243,48 @@ fn folder_name(system: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::channel;
+
+    use panoptes_sinks::output::folder::FolderLock;
+
     use super::*;
+    use crate::config::LogLevel;
+    use crate::exit::Exit;
+
+    /// The log of a system that is gone is opened at last, and that of another one can be opened.
+    #[test]
+    fn a_disk_that_does_not_answer_delays_logs_and_nothing_else() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().to_owned();
+        let lock = FolderLock::take(&path).expect("a lock");
+        let folder = LogFolder { path, lock };
+        let place = LogPlace { folder, name: "events.jsonl", options: FileOptions::default() };
+        let messages = Arc::new(Messages::on_stderr(LogLevel::Disable));
+        let (changes, changed) = channel();
+        let mut logs = SystemLogs::new(Some(place), (changes, Waker::default()), messages);
+        let (answer, answered) = channel::<()>();
+        let hang = move || {
+            let _ = answered.recv();
+            Err(Failure::new(Exit::Output, "it is full"))
+        };
+        assert!(logs.opener.open(("gone", 99), hang).is_err());
+        logs.close("gone");
+        assert_eq!(logs.number_of("a"), None);
+        let failures = ["a has no log of its own until now: the disk does not answer"];
+        assert_eq!(logs.failures(), failures);
+        // It is tried again, and is not reported twice.
+        assert!(logs.retry(Instant::now() + RETRY));
+        assert_eq!((logs.number_of("a"), logs.failures().len()), (None, 0));
+        drop(answer);
+        let begin = Instant::now();
+        while logs.number_of("a").is_none() && begin.elapsed() < Duration::from_secs(60) {
+            logs.retry(Instant::now() + RETRY);
+        }
+        assert!(logs.number_of("a").is_some());
+        assert!(matches!(changed.try_recv(), Ok(OutputChange::Add(..))));
+        assert!(changed.try_recv().is_err());
+        assert_eq!(logs.opened().len(), 1);
+    }
 
     #[test]
     fn no_name_of_a_system_leaves_its_folder() {
