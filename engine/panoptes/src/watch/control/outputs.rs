@@ -111,6 +111,9 @@ const CONNECTIONS_PERIOD: Duration = Duration::from_mins(1);
 /// How often lost records of an output are reported: a full disk loses some fifty times a second.
 const DROPS_PERIOD: Duration = Duration::from_secs(1);
 
+/// Outputs that are gone whose losses the exit code and its message have; guests may come and go.
+const GONE_MAX: usize = 16;
+
 #[derive(Debug)]
 pub(super) struct Outputs {
     /// Returns `None` if it panics again and again.
@@ -125,6 +128,8 @@ pub(super) struct Outputs {
     entries: Vec<Entry>,
     /// Outputs that others have followed, until all that they lose is reported.
     replaced: Vec<Entry>,
+    /// What outputs have lost that are gone.
+    gone: Vec<String>,
     /// The threads that open outputs: a file system may not answer.
     opener: Workers<io::Result<Box<dyn Output>>>,
     left: Left,
@@ -180,6 +185,7 @@ impl Outputs {
             panics,
             entries,
             replaced: Vec::new(),
+            gone: Vec::new(),
             opener,
             left: Left::new(lookers),
             have_changed: true,
@@ -278,10 +284,14 @@ impl Outputs {
     pub(super) fn report(&mut self, messages: &Messages, events: &mut SystemEvents) -> bool {
         let (before, mut has_log_ended) = (self.entries.len(), false);
         let mut folders = Vec::new();
+        let gone = &mut self.gone;
         let mut is_left = |entry: &mut Entry| {
             // What is over now has counted all.
             let is_over = entry.is_over();
             entry.report(messages, events);
+            if is_over && gone.len() < GONE_MAX {
+                gone.extend(entry.output.lost());
+            }
             folders.extend(entry.output.recipe.backlog_folder().filter(|_| is_over));
             has_log_ended |= is_over && entry.output.recipe.is_of_system();
             !is_over
@@ -340,23 +350,10 @@ impl Outputs {
 
     /// The failure of an output that lost records, or may have lost them.
     pub(super) fn result(&self, messages: &Messages) -> Result<Exit, Failure> {
+        let present = self.replaced.iter().chain(&self.entries);
+        let present = present.filter_map(|entry| entry.output.loss());
         let mut failure = None;
-        for Entry { output, .. } in &self.entries {
-            if output.counters.failed_syncs() > 0 {
-                let message = format!("{}: {}", output.name, unsynced(&output.counters));
-                return Err(Failure::new(Exit::Output, message));
-            }
-            let dropped = output.counters.dropped();
-            if dropped == 0 {
-                continue;
-            }
-            let has_failed = output.counters.errors() + output.counters.refused() > 0;
-            let why = if has_failed {
-                last_error(&output.counters)
-            } else {
-                "it could not accept them in time".to_owned()
-            };
-            let message = format!("{}: {dropped} records were lost: {why}", output.name);
+        for message in self.gone.iter().cloned().chain(present) {
             if failure.is_some() {
                 messages.warning(&message);
             }
@@ -373,6 +370,28 @@ impl Outputs {
             }
         }
         failure.map_or(Ok(Exit::Done), Err)
+    }
+}
+
+impl Watched {
+    /// What it has lost, or may have lost.
+    fn loss(&self) -> Option<String> {
+        let Self { name, counters, .. } = self;
+        let unsynced = || format!("{name}: {}", unsynced(counters));
+        (counters.failed_syncs() > 0).then(unsynced).or_else(|| self.lost())
+    }
+
+    /// What it has lost.
+    fn lost(&self) -> Option<String> {
+        let Self { name, counters, .. } = self;
+        let dropped = Some(counters.dropped()).filter(|dropped| *dropped > 0)?;
+        let has_failed = counters.errors() + counters.refused() > 0;
+        let why = if has_failed {
+            last_error(counters)
+        } else {
+            "it could not accept them in time".to_owned()
+        };
+        Some(format!("{name}: {dropped} records were lost: {why}"))
     }
 }
 

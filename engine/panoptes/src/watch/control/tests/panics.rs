@@ -55,7 +55,9 @@ fn an_output_that_panics_is_reported_and_opened_again() {
             fs::read_to_string(&path).unwrap_or_default().contains("\"service_runtime_failure\"")
         });
     });
-    assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
+    let failure = exit.unwrap_err();
+    assert_eq!(failure.exit, Exit::Output, "{}", kept.text());
+    assert!(failure.message.starts_with("fragile: ") && failure.message.contains(" were lost: "));
     let all = lines(&folder.path().join("log/events.jsonl"));
     let is_it = |line: &&(String, String)| line.1.contains("\"service_runtime_failure\"");
     let records: Vec<_> = all.iter().filter(is_it).collect();

@@ -204,11 +204,15 @@ fn what_waited_for_a_receiver_that_is_away_is_counted_when_it_is_removed() {
     let folder = tempfile::tempdir().unwrap();
     let port = Port::reserve().unwrap();
     let absent = port.address();
-    let (_, kept) = serve(&folder, &telemetry(absent, ""), |driver| {
+    let (exit, kept) = serve(&folder, &telemetry(absent, ""), |driver| {
         driver.wait_for("record", || driver.log().contains("Connection refused"));
         reload(driver, "log_folder: log");
         driver.wait("records were lost: the output has ended before", 1);
     });
+    // The output is gone, and its loss is not forgotten.
+    let failure = exit.unwrap_err();
+    assert_eq!(failure.exit, Exit::Output, "{}", kept.text());
+    assert!(failure.message.starts_with(&format!("{absent} (tcp): ")), "{failure}");
     let log = fs::read_to_string(folder.path().join("log/events.jsonl")).unwrap();
     let lost = details(&log, "records_dropped");
     assert!(!lost.is_empty(), "{}", kept.text());
