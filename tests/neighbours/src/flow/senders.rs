@@ -8,9 +8,9 @@ const TCP: u8 = 6;
 const UDP: u8 = 17;
 const SYN: u8 = 2;
 const PSH_ACK: u8 = 0x18;
-/// The kernel passes on no frame that is too short for a VLAN tag which it announces
-/// (`skb_vlan_untag`).
-const SHORTEST: usize = 18;
+/// The kernel passes on no frame that ends before the two bytes behind a VLAN tag which it
+/// announces: it looks there for a length (`skb_vlan_untag` in net/core/skbuff.c).
+const SHORTEST: usize = 20;
 /// More fragments follow.
 const MORE: u16 = 0x2000;
 
