@@ -96,11 +96,11 @@ mod tests {
 
     use super::*;
 
-    /// A disk that answers when it is told to.
+    /// A disk that answers when the sender is dropped.
     fn slow() -> (Sender<()>, impl FnOnce() -> Result<Opened, Failure> + Send + 'static) {
         let (answer, answered) = channel();
         let open = move || {
-            let _ = answered.recv();
+            let _ = panoptes_bounded::recv(&answered);
             Err(Failure::new(Exit::Output, "it is full"))
         };
         (answer, open)

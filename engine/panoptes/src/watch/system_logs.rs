@@ -264,7 +264,7 @@ mod tests {
         let mut logs = SystemLogs::new(Some(place), (changes, Waker::default()), messages);
         let (answer, answered) = channel::<()>();
         let hang = move || {
-            let _ = answered.recv();
+            let _ = panoptes_bounded::recv(&answered);
             Err(Failure::new(Exit::Output, "it is full"))
         };
         assert!(logs.opener.open(("gone", 99), hang).is_err());

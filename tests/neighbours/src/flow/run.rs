@@ -21,8 +21,8 @@ use super::{Plan, clients, operator, senders};
 const GROUP: Duration = Duration::from_millis(50);
 /// The time in which the receiver takes what waits for it, and records of the sensor come.
 const SETTLE: Duration = Duration::from_secs(3);
-/// The time in which tables and the room of outputs fill, each page when it is first written. Memory
-/// counts after it.
+/// The time in which tables and the room of outputs fill, each page when it is first written.
+/// Memory counts after it.
 const FILL: Duration = Duration::from_mins(2);
 /// The most time for the sensor's end.
 const END: Duration = Duration::from_mins(1);
