@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sys::socket::{setsockopt, sockopt};
 use panoptes_decoders::packet::mirror::{
@@ -47,6 +49,7 @@ pub struct MirrorOptions {
 pub struct MirrorPort {
     address: SocketAddr,
     socket: UdpSocket,
+    last_drops: Arc<AtomicU32>,
 }
 
 /// Which packets of a link type are wanted.
@@ -80,8 +83,8 @@ pub struct MirrorSocket {
     received: u64,
     others: u64,
     dropped: u64,
-    /// The kernel's counter at the last look; it wraps.
-    last_drops: u32,
+    /// The kernel's counter at the last look; it wraps. One that takes the port over goes on there.
+    last_drops: Arc<AtomicU32>,
     /// Another one still counts what is lost, until this one receives.
     follows: bool,
     /// Nothing more is received.
@@ -132,13 +135,15 @@ impl MirrorSocket {
 
     /// The port, for one that follows this one.
     pub fn port(&self, address: SocketAddr) -> io::Result<MirrorPort> {
-        Ok(MirrorPort { address, socket: self.socket.try_clone()? })
+        let last_drops = Arc::clone(&self.last_drops);
+        Ok(MirrorPort { address, socket: self.socket.try_clone()?, last_drops })
     }
 
     /// Takes over a port. Each datagram comes to the one that receives it first, so the other one
     /// has to leave the port before ([`leave`](Self::leave)).
     pub fn take_over(port: MirrorPort, options: &MirrorOptions) -> Result<Self, InterfaceError> {
-        Ok(Self { follows: true, ..Self::of(port.socket, options)? })
+        let MirrorPort { socket, last_drops, .. } = port;
+        Ok(Self { follows: true, last_drops, ..Self::of(socket, options)? })
     }
 
     /// Receives nothing more. What was received can still be read.
@@ -174,7 +179,7 @@ impl MirrorSocket {
             received: 0,
             others: 0,
             dropped: 0,
-            last_drops,
+            last_drops: Arc::new(AtomicU32::new(last_drops)),
             follows: false,
             has_left: false,
         })
@@ -275,10 +280,7 @@ impl MirrorSocket {
         if was_all || self.room == 0 || self.has_left {
             return;
         }
-        if self.follows {
-            self.follows = false;
-            self.last_drops = socket::drops(self.socket.as_fd()).unwrap_or(self.last_drops);
-        }
+        self.follows = false;
         let (bytes, controls) = (&mut self.bytes[..], &mut self.controls[..]);
         // An error is one of the socket, which is gone with this call.
         let received =
@@ -292,8 +294,8 @@ impl MirrorSocket {
         if !self.follows
             && let Ok(drops) = socket::drops(self.socket.as_fd())
         {
-            self.dropped += u64::from(drops.wrapping_sub(self.last_drops));
-            self.last_drops = drops;
+            let last = self.last_drops.swap(drops, Ordering::Relaxed);
+            self.dropped += u64::from(drops.wrapping_sub(last));
         }
         Losses { received: self.received + self.dropped, dropped: self.dropped }
     }
@@ -322,7 +324,8 @@ impl MirrorPort {
 
     /// The same port once more.
     pub fn again(&self) -> io::Result<Self> {
-        Ok(Self { address: self.address, socket: self.socket.try_clone()? })
+        let last_drops = Arc::clone(&self.last_drops);
+        Ok(Self { address: self.address, socket: self.socket.try_clone()?, last_drops })
     }
 }
 
@@ -419,6 +422,39 @@ mod tests {
                 received += 1;
             }
         }
+    }
+
+    #[test]
+    fn what_is_lost_before_a_port_is_taken_over_is_counted_once() {
+        const COUNT: usize = 1000;
+        let (mut first, sender) = opened(Mirror::Vxlan, 64, 1);
+        let send = || {
+            for number in 0..COUNT {
+                sender.send(&datagram(number as u32, 1000)).expect("loopback");
+            }
+        };
+        send();
+        let lost = first.losses().dropped;
+        assert!(lost > 0);
+        let address = first.address().expect("an address");
+        let port = first.port(address).and_then(|port| port.again()).expect("a port");
+        let name = "udp".to_owned();
+        let (snap_length, buffer_bytes) = (64, 1);
+        let options =
+            MirrorOptions { name, mirror: Mirror::Vxlan, address, snap_length, buffer_bytes };
+        let mut second = MirrorSocket::take_over(port, &options).expect("a socket");
+        first.leave();
+        drop(first);
+        send();
+        second.start(|_| Some(&[])).expect("it starts");
+        assert_eq!(second.losses().dropped, 0, "nothing was received");
+        let (begin, mut received) = (Instant::now(), 0);
+        while received + lost + second.losses().dropped < 2 * COUNT as u64 {
+            assert!(begin.elapsed() < PATIENCE, "{received} {lost} {:?}", second.losses());
+            received += u64::from(second.next().is_some());
+        }
+        assert!(received > 0 && second.losses().dropped > 0, "{received} {:?}", second.losses());
+        assert_eq!(received + lost + second.losses().dropped, 2 * COUNT as u64);
     }
 
     fn now_ns() -> i64 {

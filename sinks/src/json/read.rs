@@ -1,7 +1,8 @@
 //! Reads records that Panoptes wrote: a pull parser without allocation.
 //!
 //! It accepts the JSON that [`JsonWriter`](super::JsonWriter) writes, and nothing else: no blanks,
-//! no signs or exponents, no null, no escapes in keys, no deeper nesting than a record has.
+//! no exponents, no signs of fractions, no null, no escapes in keys, no deeper nesting than a
+//! record has.
 //! Anything else gives [`Malformed`], never a panic. [`Reader`] is a position, so a copy of it
 //! goes back to where it was made.
 
@@ -14,6 +15,8 @@ pub struct Malformed;
 
 /// How deep objects and lists are in each other in the deepest record.
 pub const DEPTH_MAX: u32 = 11;
+/// The most digits behind a point: times have thousandths.
+const FRACTION_DIGITS: usize = 3;
 
 /// A part of a record, in the order of its text.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -27,6 +30,8 @@ pub enum Token<'r> {
     ListEnd,
     Text(Escaped<'r>),
     Number(u64),
+    /// Below zero: sizes of packets of the other end in records of flows.
+    Negative(i64),
     /// A number with a fraction, as it is written: times in records of flows.
     Decimal(&'r str),
     Boolean(bool),
@@ -99,7 +104,11 @@ impl<'r> Reader<'r> {
         let start = self.at + comma;
         match self.read()? {
             Token::Object | Token::List => self.skip_rest()?,
-            Token::Text(_) | Token::Number(_) | Token::Decimal(_) | Token::Boolean(_) => {}
+            Token::Text(_)
+            | Token::Number(_)
+            | Token::Negative(_)
+            | Token::Decimal(_)
+            | Token::Boolean(_) => {}
             Token::Key(_) | Token::ObjectEnd | Token::ListEnd | Token::End => {
                 return Err(Malformed);
             }
@@ -158,7 +167,7 @@ impl<'r> Reader<'r> {
                 self.at += 1;
                 self.string().map(Token::Text)
             }
-            b'0'..=b'9' => self.number(),
+            b'-' | b'0'..=b'9' => self.number(),
             b't' => self.word("true").map(|()| Token::Boolean(true)),
             b'f' => self.word("false").map(|()| Token::Boolean(false)),
             _ => Err(Malformed),
@@ -185,19 +194,27 @@ impl<'r> Reader<'r> {
     }
 
     fn number(&mut self) -> Result<Token<'r>, Malformed> {
+        let start = self.at;
+        let is_negative = self.byte() == Some(b'-');
+        self.at += usize::from(is_negative);
         let rest = &self.text.as_bytes()[self.at..];
         let digits = |bytes: &[u8]| bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
         let count = digits(rest);
-        if rest[0] == b'0' && count > 1 {
+        let is_zero = rest.first() == Some(&b'0');
+        if count == 0 || is_zero && (count > 1 || is_negative) {
             return Err(Malformed);
         }
-        let start = self.at;
         self.at += count;
+        let whole = &self.text[start..self.at];
+        if is_negative {
+            return whole.parse().map(Token::Negative).or(Err(Malformed));
+        }
+        let number = whole.parse().or(Err(Malformed))?;
         if rest.get(count) != Some(&b'.') {
-            return self.text[start..self.at].parse().map(Token::Number).or(Err(Malformed));
+            return Ok(Token::Number(number));
         }
         let fraction = digits(&rest[count + 1..]);
-        if fraction == 0 {
+        if !(1..=FRACTION_DIGITS).contains(&fraction) {
             return Err(Malformed);
         }
         self.at += 1 + fraction;
@@ -344,7 +361,7 @@ mod tests {
             "{1:2}",
             "{\"\\n\":1}",
             "null",
-            "-1",
+            "-1.5",
             "+1",
             "1e3",
             "01",
@@ -429,7 +446,10 @@ mod tests {
             assert_eq!(read(text), Ok((Token::Decimal(text), Token::End)));
         }
         assert_eq!(read("12"), Ok((Token::Number(12), Token::End)));
-        for wrong in ["1.", "01.5", ".5", "1.2.3", "1.e", "1.5e3"] {
+        assert_eq!(read("-1400"), Ok((Token::Negative(-1400), Token::End)));
+        let wrong = ["1.", "01.5", ".5", "1.2.3", "1.e", "1.5e3", "1.2345"];
+        let negative = ["-", "-0", "-01", "-1.5", "--1", "-9223372036854775809"];
+        for wrong in wrong.into_iter().chain(negative) {
             assert_eq!(read(wrong), Err(Malformed), "{wrong}");
         }
     }
@@ -486,7 +506,14 @@ mod tests {
             Value::Bool(_) | Value::String(_) => true,
             // With digits alone, a point between them at most.
             Value::Number(number) => {
-                number.to_string().bytes().all(|sign| sign.is_ascii_digit() || sign == b'.')
+                let text = number.to_string();
+                // -0 is a decimal, too.
+                number.is_u64()
+                    || number.is_i64()
+                    || text.split_once('.').is_some_and(|(whole, fraction)| {
+                        let has_digits = fraction.bytes().all(|digit| digit.is_ascii_digit());
+                        whole.parse::<u64>().is_ok() && has_digits && fraction.len() <= 3
+                    })
             }
             Value::Array(list) => {
                 depth < DEPTH_MAX && list.iter().all(|value| is_plain(value, depth + 1))

@@ -127,6 +127,7 @@ impl<'r> Shortener<'r> {
             Token::List => self.list(key, self.cut.lists, out),
             Token::Text(text) => self.text(key, text, out),
             Token::Number(number) => out.number("", number),
+            Token::Negative(number) => out.number("-", number.unsigned_abs()),
             Token::Decimal(number) => out.raw(number.as_bytes()),
             Token::Boolean(value) => out.boolean("", value),
             Token::Key(_) | Token::ObjectEnd | Token::ListEnd | Token::End => Err(Full),

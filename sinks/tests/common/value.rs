@@ -36,7 +36,8 @@ fn value_of(reader: &mut Reader<'_>, token: Token<'_>) -> Result<Value, Malforme
         }
         Token::Text(text) => Value::String(text.characters().collect()),
         Token::Number(number) => number.into(),
-        Token::Decimal(number) => number.parse::<f64>().expect("a number").into(),
+        Token::Negative(number) => number.into(),
+        Token::Decimal(number) => serde_json::from_str(number).expect("a number"),
         Token::Boolean(value) => value.into(),
         token @ (Token::Key(_) | Token::ObjectEnd | Token::ListEnd | Token::End) => {
             panic!("{token:?} in place of a value")

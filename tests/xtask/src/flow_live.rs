@@ -226,7 +226,7 @@ pub(crate) fn start(
     if path.file_name().is_some_and(|name| name == "panoptes") {
         command.arg("flow");
     }
-    // It removes all options before it.
+    // It discards the options before it.
     command.arg("-X");
     if let Some(configuration) = configuration {
         command.arg("-F").arg(configuration);

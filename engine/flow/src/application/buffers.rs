@@ -7,7 +7,7 @@
 //! Senders of forged packets have a buffer taken with each packet. So the oldest one is found
 //! without a search.
 
-use panoptes_tables::room;
+use panoptes_tables::{HashKey, room};
 
 use super::stream::Buffer;
 
@@ -15,9 +15,9 @@ use super::stream::Buffer;
 const BUFFERS: usize = 1024;
 /// The most of them that one source has for streams whose other end is silent.
 const SILENT_MAX: usize = 64;
-/// Lists of the buffers of sources with the same last bits of their hashes.
-const SOURCE_LISTS: usize = 1024;
-/// Ages before those of buffers that were given back are removed: so rarely that it costs nothing.
+/// Bits of the number of a list, which has the buffers of some sources.
+const LIST_BITS: u32 = 10;
+/// The most entries in the order of age before stale ones are removed: rare enough to cost nothing.
 const AGES: usize = 4 * BUFFERS;
 /// No buffer.
 const NONE: u16 = u16::MAX;
@@ -28,9 +28,9 @@ struct Owner {
     /// When the stream got it, counted in buffers. 0: it is free.
     since: u64,
     stream: u32,
-    /// The source of the stream, as a hash.
+    /// The source of the stream: an address of IPv4, or a hash.
     source: u32,
-    /// The next and the last buffer in the list of its source.
+    /// The next older and the next newer buffer of the same list.
     older: u16,
     newer: u16,
 }
@@ -53,7 +53,7 @@ impl Age {
     }
 }
 
-/// Buffers from the oldest one on, and those among them that were given back.
+/// Buffers from the oldest one on, and stale entries of those that were given back or taken away.
 #[derive(Debug)]
 struct Ages {
     all: Vec<Age>,
@@ -93,8 +93,10 @@ pub(super) struct Buffers {
     all: Vec<Buffer>,
     free: Vec<u16>,
     owners: Box<[Owner]>,
-    /// The newest buffer of the sources of each list.
+    /// The newest buffer of each list.
     newest: Box<[u16]>,
+    /// A secret odd number that chooses the list of a source: senders choose their addresses.
+    factor: u32,
     /// Buffers of streams whose other end was silent when it was last looked at, and of others.
     silent: Ages,
     answered: Ages,
@@ -104,12 +106,13 @@ pub(super) struct Buffers {
 }
 
 impl Buffers {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(key: HashKey) -> Self {
         Self {
             all: room::list(BUFFERS),
             free: room::list(BUFFERS),
             owners: room::copies(Owner::NONE, BUFFERS),
-            newest: room::copies(NONE, SOURCE_LISTS),
+            newest: room::copies(NONE, 1 << LIST_BITS),
+            factor: key.derive("sources of streams").hash_numbers([0]) as u32 | 1,
             silent: Ages::new(),
             answered: Ages::new(),
             taken: 0,
@@ -146,7 +149,7 @@ impl Buffers {
     /// The oldest one of a source, if it has too many.
     fn excess_of(&self, source: u32, is_silent: &impl Fn(u32) -> bool) -> Option<u16> {
         let (mut count, mut oldest) = (0, None);
-        let mut number = self.newest[list_of(source)];
+        let mut number = self.newest[self.list_of(source)];
         while let Some(owner) = self.owners.get(usize::from(number)) {
             if owner.source == source && is_silent(owner.stream) {
                 (count, oldest) = (count + 1, Some(number));
@@ -176,8 +179,8 @@ impl Buffers {
     }
 
     fn give(&mut self, number: u16, stream: u32, source: u32) {
-        let newest = &mut self.newest[list_of(source)];
-        let older = std::mem::replace(newest, number);
+        let list = self.list_of(source);
+        let older = std::mem::replace(&mut self.newest[list], number);
         if let Some(older) = self.owners.get_mut(usize::from(older)) {
             older.newer = number;
         }
@@ -189,12 +192,13 @@ impl Buffers {
     /// Removes a buffer from the list of its source.
     fn release(&mut self, number: u16) {
         let owner = std::mem::replace(&mut self.owners[usize::from(number)], Owner::NONE);
+        let list = self.list_of(owner.source);
         if let Some(older) = self.owners.get_mut(usize::from(owner.older)) {
             older.newer = owner.newer;
         }
         match self.owners.get_mut(usize::from(owner.newer)) {
             Some(newer) => newer.older = owner.older,
-            None => self.newest[list_of(owner.source)] = owner.older,
+            None => self.newest[list] = owner.older,
         }
     }
 
@@ -204,6 +208,11 @@ impl Buffers {
         self.free.push(number);
     }
 
+    /// The list of a source.
+    const fn list_of(&self, source: u32) -> usize {
+        (source.wrapping_mul(self.factor) >> (u32::BITS - LIST_BITS)) as usize
+    }
+
     pub(super) fn peek(&self, number: u16) -> &Buffer {
         &self.all[usize::from(number)]
     }
@@ -211,10 +220,6 @@ impl Buffers {
     pub(super) fn get(&mut self, number: u16) -> &mut Buffer {
         &mut self.all[usize::from(number)]
     }
-}
-
-const fn list_of(source: u32) -> usize {
-    source as usize % SOURCE_LISTS
 }
 
 #[cfg(test)]
@@ -228,7 +233,7 @@ mod tests {
 
     /// Each stream has a source of its own.
     fn full(is_silent: impl Fn(u32) -> bool + Copy) -> Buffers {
-        let mut buffers = Buffers::new();
+        let mut buffers = Buffers::new(HashKey::new(7));
         for stream in 0..BUFFERS as u32 {
             assert_eq!(buffers.take(stream, stream, is_silent).1, None);
         }
@@ -261,7 +266,7 @@ mod tests {
 
     #[test]
     fn a_source_loses_its_own_streams() {
-        let mut buffers = Buffers::new();
+        let mut buffers = Buffers::new(HashKey::new(7));
         for stream in 0..SILENT_MAX as u32 {
             assert_eq!(buffers.take(stream, 1, |_| true).1, None);
         }
@@ -281,7 +286,7 @@ mod tests {
 
     /// Streams of the same hundred have the same source.
     const fn source_of(stream: u32) -> u32 {
-        stream / 100 * SOURCE_LISTS as u32 / 4
+        stream / 100
     }
 
     impl Model {
@@ -310,7 +315,7 @@ mod tests {
         fn streams_lose_what_a_search_finds(
             steps in proptest::collection::vec((0..6_u8, 0..20_000_u32), 9000),
         ) {
-            let (mut buffers, mut model) = (Buffers::new(), Model::default());
+            let (mut buffers, mut model) = (Buffers::new(HashKey::new(7)), Model::default());
             let answered = RefCell::new(BTreeSet::new());
             let is_silent = |stream: u32| !answered.borrow().contains(&stream);
             let mut numbers = std::collections::BTreeMap::new();

@@ -74,7 +74,7 @@ impl Applications {
             has_protocols: !settings.protocols.is_empty(),
             flows: room::list(capacity),
             reader: Reader::new(settings, capacity, key),
-            buffers: Buffers::new(),
+            buffers: Buffers::new(key),
             sequences: room::list(if has_sequences { capacity } else { 0 }),
         }
     }

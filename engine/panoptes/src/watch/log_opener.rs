@@ -46,6 +46,10 @@ impl LogOpener {
         open: impl FnOnce() -> Result<Opened, Failure> + Send + 'static,
     ) -> Result<Opened, Failure> {
         let hangs = || Failure::new(Exit::Output, "the disk does not answer");
+        // One that nobody wants any more may be over.
+        if self.late.as_ref().is_some_and(|late| !late.is_wanted) {
+            drop(self.late());
+        }
         if self.late.is_some() {
             return Err(hangs());
         }
@@ -79,13 +83,16 @@ impl LogOpener {
         is_wanted.then_some((system, number, opened))
     }
 
-    /// Has no use for the log of a system, or of any, that is still being opened.
-    pub(super) fn forget(&mut self, system: Option<&str>) {
-        if let Some(late) = &mut self.late
-            && system.is_none_or(|system| late.system == system)
-        {
+    /// Has no use for the log of a system that is still being opened.
+    pub(super) fn forget(&mut self, system: &str) {
+        if let Some(late) = self.late.as_mut().filter(|late| late.system == system) {
             late.is_wanted = false;
         }
+    }
+
+    /// Does not wait for a log that is still being opened: the next ones are on another disk.
+    pub(super) fn forget_all(&mut self) {
+        self.late = None;
     }
 }
 
@@ -139,7 +146,7 @@ mod tests {
 
     #[test]
     fn what_is_forgotten_does_not_come_later() {
-        for (system, comes) in [(Some("b"), true), (Some("a"), false), (None, false)] {
+        for (system, comes) in [("b", true), ("a", false)] {
             let mut opener = LogOpener::default();
             let (answer, open) = slow();
             assert!(opener.open(("a", 7), open).is_err());
@@ -152,5 +159,15 @@ mod tests {
             }
             assert_eq!(late.is_some(), comes, "{system:?}");
         }
+    }
+
+    #[test]
+    fn another_place_is_used_although_the_old_disk_does_not_answer() {
+        let mut opener = LogOpener::default();
+        let (_answer, open) = slow();
+        assert!(opener.open(("a", 7), open).is_err());
+        opener.forget_all();
+        let open = || Err(Failure::new(Exit::Output, "refused"));
+        assert_eq!(message(opener.open(("a", 8), open)), "refused");
     }
 }

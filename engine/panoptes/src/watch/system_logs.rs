@@ -19,6 +19,7 @@ use super::outputs::{LogFolder, Wanted, Watched, options};
 use crate::config::Configuration;
 use crate::exit::Failure;
 use crate::message::Messages;
+use crate::sandbox::keep_those_of_outputs;
 
 /// The folder of these logs, in the folder of all logs.
 const FOLDER: &str = "systems";
@@ -114,7 +115,7 @@ impl SystemLogs {
     /// those that are open; without a place, they have ended.
     pub(super) fn set_place(&mut self, place: Option<LogPlace>) -> Vec<Wanted> {
         self.place = place;
-        self.opener.forget(None);
+        self.opener.forget_all();
         let Some(place) = &self.place else {
             self.numbers.clear();
             return Vec::new();
@@ -144,7 +145,10 @@ impl SystemLogs {
         let wanted = self.place.as_ref()?.wanted(system, number);
         self.next += 1;
         let messages = Arc::clone(&self.messages);
-        let opened = self.opener.open((system, number), move || wanted.open(&messages));
+        let opened = self.opener.open((system, number), move || {
+            keep_those_of_outputs(&messages);
+            wanted.open(&messages)
+        });
         self.add(system, number, opened)
     }
 
@@ -173,16 +177,18 @@ impl SystemLogs {
         number
     }
 
-    /// Tries to open logs again that could not be opened, when they are due. Returns whether it
-    /// has: numbers may be new.
+    /// Adds a log that was opened too late, and tries to open others again that could not be
+    /// opened, when they are due. Returns whether it has: numbers may be new.
     pub(super) fn retry(&mut self, now: Instant) -> bool {
-        if self.retry_at.is_none_or(|at| now < at) {
-            return false;
-        }
-        self.retry_at = None;
-        if let Some((system, number, opened)) = self.opener.late() {
+        let late = self.opener.late();
+        let has_late = late.is_some();
+        if let Some((system, number, opened)) = late {
             self.add(&system, number, opened);
         }
+        if self.retry_at.is_none_or(|at| now < at) {
+            return has_late;
+        }
+        self.retry_at = None;
         let failed = self.numbers.iter().filter(|(_, log)| log.is_none());
         let failed: Vec<_> = failed.map(|(system, _)| system.clone()).collect();
         for system in failed {
@@ -199,7 +205,7 @@ impl SystemLogs {
     /// Ends the log of a system that is gone. If the system comes back, the log goes on.
     pub(super) fn close(&mut self, system: &str) {
         self.ending.retain(|_, log| log.strong_count() > 0);
-        self.opener.forget(Some(system));
+        self.opener.forget(system);
         if let Some(Some(Log { number, counters })) = self.numbers.remove(system) {
             self.ending.insert(system.to_owned(), counters);
             let _ = self.changes.send(OutputChange::End(number));

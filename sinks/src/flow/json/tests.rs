@@ -14,6 +14,7 @@ use crate::flow::record::{
     TcpSide, TcpState, status, tcp_status,
 };
 use crate::flow::{SEQUENCE_PACKETS_MAX, Sequence};
+use crate::json::read::{Reader, Token};
 
 /// 2023-11-14 22:13:20 UTC, in nanoseconds.
 const BEGIN_NS: i64 = 1_700_000_000_000_000_000;
@@ -29,7 +30,11 @@ fn written(lines: &Lines, record: &FlowRecord, extra: &Extra<'_>) -> String {
     }
     lines.write(&mut out, record, extra).expect("there is room");
     let line = std::str::from_utf8(&out[..length]).expect("UTF-8");
-    line.strip_suffix('\n').expect("a line").to_owned()
+    let line = line.strip_suffix('\n').expect("a line");
+    // Other forms are made from it.
+    let mut reader = Reader::new(line.as_bytes()).expect("UTF-8");
+    while reader.read().unwrap_or_else(|error| panic!("{error:?}: {line}")) != Token::End {}
+    line.to_owned()
 }
 
 fn side(packets: u64, bytes: u64, first_us: i64, last_us: i64) -> Side {

@@ -1,6 +1,6 @@
 //! Records as MessagePack, for receivers that read no JSON.
 
-use rmp::encode::{write_bool, write_f64, write_str, write_uint};
+use rmp::encode::{write_bool, write_f64, write_sint, write_str, write_uint};
 
 use crate::json::read::{DEPTH_MAX, Malformed, Reader, Token};
 
@@ -70,6 +70,7 @@ fn try_append(record: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
                 end(at, (out.len() - at - HEAD_BYTES) as u32, out);
             }
             Token::Number(number) => put(write_uint(out, number).map(drop))?,
+            Token::Negative(number) => put(write_sint(out, number).map(drop))?,
             Token::Decimal(number) => {
                 let number: f64 = number.parse().or(Err(Malformed))?;
                 put(write_f64(out, number))?;

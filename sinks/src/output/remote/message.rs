@@ -122,8 +122,9 @@ const fn number_of(name: &str) -> u32 {
 /// That of a clock that was never set.
 const NO_TIME: &[u8; TIMESTAMP_LENGTH] = b"1970-01-01T00:00:00.000000000+00:00";
 
-/// The first such key is that of the record itself: only sides and parts of it follow.
-const LAST_TIME_KEY: &[u8] = b"\"last_time\":\"";
+/// The time of a record of the sensor of flows: of a flow, and of its own state. The first such key
+/// is that of the record itself: only sides and parts of it follow.
+const FLOW_TIME_KEYS: [&[u8]; 2] = [b"\"last_time\":\"", b"\"time\":\""];
 
 impl Note {
     pub(super) fn of(block: &Block, index: usize) -> Self {
@@ -185,9 +186,11 @@ impl Note {
     /// The record's time, which ends where the middle begins, if it has one.
     fn time(self, record: &[u8]) -> Option<&[u8; TIMESTAMP_LENGTH]> {
         if self.kind == RecordKind::Flow {
-            let at = record.windows(LAST_TIME_KEY.len()).position(|part| part == LAST_TIME_KEY);
-            let behind = at.and_then(|at| record.get(at + LAST_TIME_KEY.len()..));
-            return Some(behind.and_then(<[u8]>::first_chunk).unwrap_or(NO_TIME));
+            let behind = |key: &&[u8]| {
+                let at = record.windows(key.len()).position(|part| part == *key)?;
+                record.get(at + key.len()..)?.first_chunk()
+            };
+            return Some(FLOW_TIME_KEYS.iter().find_map(behind).unwrap_or(NO_TIME));
         }
         let (before, time) = record.get(..usize::from(self.middle))?.split_last_chunk()?;
         Some(if before.ends_with(TIME_KEY.as_bytes()) { time } else { NO_TIME })
@@ -479,7 +482,7 @@ mod tests {
             r#"{"kind":"flow","first_time":"2026-11-20T07:31:45.000000000+00:00","#,
             r#""last_time":"2026-11-20T07:31:46.905224659+00:00","duration_us":1905224.659,"#,
             r#""protocol":"tcp","source_address":"10.0.0.1","source_port":40000,"#,
-            r#""tcp":{"source_port":1}}"#,
+            r#""tcp":{"source_port":1},"packet_sequence":[[517,0],[-1400,1000]]}"#,
         );
         let lists = HeaderLists::default();
         let (kind, severity) = (RecordKind::Flow, Severity::Info);
@@ -499,6 +502,16 @@ mod tests {
         for schema in [Schema::Ocsf, Schema::Ecs] {
             assert_eq!(message(Messages::Events(schema)), None);
         }
+        let mut out = Vec::new();
+        crate::output::form::msgpack::append(RECORD.as_bytes(), &mut out).unwrap();
+        // -1400 as a signed number of 16 bits.
+        assert!(out.windows(3).any(|part| part == [0xd1, 0xfa, 0x88]), "{out:?}");
+        let state = concat!(
+            r#"{"kind":"flow_sensor","begin_time":"2026-11-20T07:31:46.905224659+00:00","#,
+            r#""time":"2026-11-20T07:31:47.905224659+00:00"}"#,
+        );
+        let expected = b"2026-11-20T07:31:47.905224659+00:00";
+        assert_eq!(note.time(state.as_bytes()), Some(expected));
         let about = note.about(RECORD.as_bytes()).unwrap();
         let mut out = Vec::new();
         Envelope::Splunk.begin(Some(&about), RECORD.as_bytes(), &mut out).unwrap();

@@ -80,7 +80,9 @@ impl RecordChoice {
 /// Refuses records of flows where a receiver would never get them.
 fn check_flows(can_have_flows: bool, preset: Preset) -> Result<(), String> {
     if !can_have_flows {
-        return Err("is for no `format: ocsf` or `ecs`: their events are activities".to_owned());
+        return Err(
+            "is not possible with `format: ocsf` or `ecs`, whose events are activities".to_owned()
+        );
     }
     if preset < Preset::Everything {
         let preset = preset.show();

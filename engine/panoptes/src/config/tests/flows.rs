@@ -100,7 +100,7 @@ fn keys_of_flows_without_interfaces_are_worth_a_warning() {
 }
 
 #[test]
-fn receivers_get_records_of_flows_but_in_forms_of_activities() {
+fn receivers_get_records_of_flows_except_in_forms_of_activities() {
     let receiver = |keys: &str| format!("output: {{telemetry: [{{address: 'a:1'{keys}}}]}}");
     let gets = |keys: &str| good(&receiver(keys)).output.telemetry[0].choice.flows;
     for (keys, expected) in [
@@ -118,8 +118,8 @@ fn receivers_get_records_of_flows_but_in_forms_of_activities() {
     }
     check(
         &receiver(", format: ecs, activities: [network_flow]"),
-        &["1:65: `output.telemetry[0].activities`: `network_flow` is for no `format: ocsf` or \
-           `ecs`: their events are activities"],
+        &["1:65: `output.telemetry[0].activities`: `network_flow` is not possible with \
+           `format: ocsf` or `ecs`, whose events are activities"],
     );
     check(
         &receiver(", preset: security, activities: [network_flow]"),

@@ -289,6 +289,7 @@ impl Outputs {
             // What is over now has counted all.
             let is_over = entry.is_over();
             entry.report(messages, events);
+            // Of a failed sync there is a record: the log that follows may be whole all the same.
             if is_over && gone.len() < GONE_MAX {
                 gone.extend(entry.output.lost());
             }
