@@ -22,7 +22,7 @@ type Ends = (String, String);
 
 /// What one end of a connection over IPv4 has sent: Linux numbers its packets one by one, so their
 /// ids give the order in which they were sent, whatever order they arrived in.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Sent {
     syns: u64,
     /// Ids of packets with data, counted on from 2^16, with their first and next number.
@@ -117,15 +117,15 @@ fn check_losses(Segments { sent, .. }: &Segments, own: &[Row]) -> u64 {
         let [_, source, source_port, destination, destination_port] = row.key();
         let source = format!("{source}:{source_port}");
         let destination = format!("{destination}:{destination_port}");
-        let again =
-            |from: &String, to: &String| sent.get(&(from.clone(), to.clone())).map(Sent::again);
-        let truth = [again(&source, &destination), again(&destination, &source)];
-        for (field, truth) in ["sloss", "dloss"].into_iter().zip(truth) {
-            let Some(truth) = truth else { continue };
-            let counted = row.number(field);
+        let of = |from: &String, to: &String| sent.get(&(from.clone(), to.clone()));
+        let both = [of(&source, &destination), of(&destination, &source)];
+        for (field, sent) in ["sloss", "dloss"].into_iter().zip(both) {
+            let Some(sent) = sent else { continue };
+            let (counted, truth) = (row.number(field), sent.again());
+            // The capture is another one each time, so the message has what was sent.
             assert!(
                 truth.contains(&counted),
-                "{source} {destination} {field}: {counted}, {truth:?}"
+                "{source} {destination} {field}: {counted}, {truth:?}: {sent:?}"
             );
             sum += counted;
         }
