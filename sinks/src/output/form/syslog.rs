@@ -65,7 +65,7 @@ impl RecordKind {
 pub struct About<'r> {
     pub kind: RecordKind,
     pub severity: Severity,
-    /// `occurred_message_time_iso_8601_ns`; of a flow, `last_time`.
+    /// `occurred_message_time_iso_8601_ns`; of the sensor of flows, `last_time` or `time`.
     pub time: &'r [u8; TIMESTAMP_LENGTH],
 }
 
