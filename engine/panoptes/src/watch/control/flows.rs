@@ -254,6 +254,7 @@ impl Control {
 
     /// Reports a sensor that could not be started, once, and starts it after a pause.
     fn retry_flows(&mut self, failure: &Failure) {
+        self.figures.set_flow_sensor_missing();
         let pause = self.flows.restarts.add(Instant::now()).max(RETRY);
         self.flows.again_at = Some(Instant::now() + pause);
         if self.flows.failure.as_ref() == Some(&failure.message) {

@@ -66,6 +66,8 @@ pub(super) struct Figures {
     outputs: Mutex<Vec<(String, Weak<Counters>)>>,
     /// Those of the sensor of flows, if there is one.
     flows: Mutex<Option<Arc<SensorFigures>>>,
+    /// Whether there should be one that could not be started.
+    is_flow_sensor_missing: AtomicBool,
     /// Records that did not fit in the queues to the writer.
     refused: AtomicU64,
     is_ready: AtomicBool,
@@ -91,6 +93,7 @@ impl Figures {
             systems: Mutex::default(),
             outputs: Mutex::default(),
             flows: Mutex::default(),
+            is_flow_sensor_missing: AtomicBool::default(),
             refused: AtomicU64::default(),
             is_ready: AtomicBool::default(),
             alive_ns: AtomicU64::default(),
@@ -132,6 +135,12 @@ impl Figures {
     /// Control thread: sets the figures of the sensor of flows.
     pub(super) fn set_flows(&self, flows: Option<Arc<SensorFigures>>) {
         *lock(&self.flows) = flows;
+        self.is_flow_sensor_missing.store(false, Ordering::Relaxed);
+    }
+
+    /// Control thread: the sensor of flows could not be started.
+    pub(super) fn set_flow_sensor_missing(&self) {
+        self.is_flow_sensor_missing.store(true, Ordering::Relaxed);
     }
 
     /// Control thread: sets how many records did not fit in the queues to the writer.
@@ -163,8 +172,8 @@ impl Figures {
         self.shared.interval_ns.load(Ordering::Relaxed)
     }
 
-    /// What stands still: a scanner, the writer, the sensor of flows, or an output whose disk does
-    /// not answer.
+    /// What stands still: a scanner, the writer, the sensor of flows, which may have not started, or
+    /// an output whose disk does not answer.
     fn trouble(&self) -> Option<String> {
         let now = nanoseconds(self.start.elapsed());
         let intervals = self.interval_ns().saturating_mul(STANDS_STILL_INTERVALS);
@@ -175,6 +184,9 @@ impl Figures {
         }
         if !self.writes_within(STANDS_STILL) {
             return Some("the writer stands still".to_owned());
+        }
+        if self.is_flow_sensor_missing.load(Ordering::Relaxed) {
+            return Some("the sensor of flows could not be started".to_owned());
         }
         let stands_still = |sensor: &Arc<SensorFigures>| !sensor.goes_on_within(STANDS_STILL);
         if lock(&self.flows).as_ref().is_some_and(stands_still) {

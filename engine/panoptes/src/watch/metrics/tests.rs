@@ -327,6 +327,10 @@ fn a_sensor_of_flows_that_stands_still_is_no_good_health() {
     assert_eq!(started(11), (false, "the sensor of flows stands still\n".to_owned()));
     figures.set_flows(None);
     assert!(body(&figures, "/healthz").0);
+    figures.set_flow_sensor_missing();
+    let missing = (false, "the sensor of flows could not be started\n".to_owned());
+    assert_eq!(body(&figures, "/healthz"), missing);
+    assert_eq!(started(0), (true, "ok\n".to_owned()));
 }
 
 /// A scanner may wait for memory that does not answer, which a restart does not change.
