@@ -2,6 +2,8 @@
 
 use std::sync::LazyLock;
 
+use memchr::memmem;
+
 use super::forward::{self, Forward};
 use super::http::{Body, Http};
 use crate::activities::{Activity, Severity};
@@ -187,7 +189,7 @@ impl Note {
     fn time(self, record: &[u8]) -> Option<&[u8; TIMESTAMP_LENGTH]> {
         if self.kind == RecordKind::Flow {
             let behind = |key: &&[u8]| {
-                let at = record.windows(key.len()).position(|part| part == *key)?;
+                let at = memmem::find(record, key)?;
                 record.get(at + key.len()..)?.first_chunk()
             };
             return Some(FLOW_TIME_KEYS.iter().find_map(behind).unwrap_or(NO_TIME));
