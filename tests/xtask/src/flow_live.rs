@@ -62,8 +62,8 @@ pub(crate) struct Sensor<'a> {
     /// What counts the packets of its records.
     pub(crate) racount: PathBuf,
     pub(crate) threads: usize,
-    /// Whether it has a second output that is never read.
-    pub(crate) hung: bool,
+    /// A second output, which is never read.
+    pub(crate) hung: Option<Hung>,
     /// A file in the form of `argus.conf`.
     pub(crate) configuration: Option<&'a Path>,
 }
@@ -96,7 +96,8 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
         let sensors = [("argus", argus.join("argus")), ("panoptes", panoptes.clone())];
         for (loss, (name, path)) in losses.iter_mut().zip(sensors) {
             let threads = if name == "panoptes" { options.threads } else { 1 };
-            let hung = options.hung_output && name == "panoptes";
+            let has_hung = options.hung_output && name == "panoptes";
+            let hung = has_hung.then(Hung::new).transpose()?;
             let racount = argus.join("racount");
             let sensor = Sensor { path: &path, racount, threads, hung, configuration: None };
             let one = Network::measure(&sensor, &whole, rate, options.seconds)?;
@@ -148,8 +149,7 @@ impl Network {
     ) -> Result<Outcome, String> {
         let records = std::env::temp_dir().join(format!("panoptes-live-{}", std::process::id()));
         let _ = std::fs::remove_file(&records);
-        let hung = sensor.hung.then(Hung::new).transpose()?;
-        let mut child = start(sensor, &records, hung.as_ref())?;
+        let mut child = start(sensor, &records)?;
         std::thread::sleep(SETTLE);
         let before = received()?;
         let sending = send(capture, rate, seconds);
@@ -215,12 +215,8 @@ impl Drop for Hung {
 
 /// Starts a sensor on the second processor, and on those behind it if it has several threads. `ip
 /// netns exec` and `taskset` become the sensor.
-pub(crate) fn start(
-    sensor: &Sensor<'_>,
-    records: &Path,
-    hung: Option<&Hung>,
-) -> Result<Child, String> {
-    let Sensor { path, threads, configuration, .. } = sensor;
+pub(crate) fn start(sensor: &Sensor<'_>, records: &Path) -> Result<Child, String> {
+    let Sensor { path, threads, configuration, hung, .. } = sensor;
     let mut command = inside();
     command.args(["taskset", "-c", &format!("1-{threads}")]).arg(path);
     if path.file_name().is_some_and(|name| name == "panoptes") {

@@ -68,7 +68,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
         for (outcomes, &threads) in outcomes.iter_mut().zip(&options.threads) {
             let racount = argus.join("racount");
             let configuration = Some(configuration.as_path());
-            let sensor = Sensor { path: &panoptes, racount, threads, hung: false, configuration };
+            let sensor = Sensor { path: &panoptes, racount, threads, hung: None, configuration };
             outcomes.push(measure(&sensor, &whole, &records)?);
         }
     }
@@ -108,7 +108,7 @@ fn show(threads: &[usize], outcomes: Vec<Vec<Outcome>>) -> Vec<String> {
 /// Has a sensor count a capture that waits in its rings.
 fn measure(sensor: &Sensor<'_>, capture: &Capture, records: &Path) -> Result<Outcome, String> {
     let _ = std::fs::remove_file(records);
-    let mut child = start(sensor, records, None)?;
+    let mut child = start(sensor, records)?;
     let counts = busiest_of(&child, capture);
     if counts.is_err() {
         // One that is stopped receives no other signal.
