@@ -101,11 +101,20 @@ struct Found {
     outer: Outer,
 }
 
+/// Sets the size of a socket's buffer: as CAP_NET_ADMIN allows, or as the system does.
+fn set_buffer(socket: &UdpSocket, bytes: usize) -> io::Result<()> {
+    let bytes = bytes.min(BUFFER_BYTES_MAX);
+    set_socket_recv_buffer_size_force(socket, bytes)
+        .or_else(|_| set_socket_recv_buffer_size(socket, bytes))
+        .map_err(io::Error::from)
+}
+
 impl MirrorSocket {
     /// Opens the port. From now on the kernel keeps what comes there.
     pub fn open(options: &MirrorOptions) -> Result<Self, InterfaceError> {
         let refused = |error| InterfaceError::Datagrams { name: options.name.clone(), error };
         let socket = bind(options.address).map_err(refused)?;
+        set_buffer(&socket, options.buffer_bytes).map_err(refused)?;
         Self::of(socket, options)
     }
 
@@ -124,6 +133,7 @@ impl MirrorSocket {
         let mut parts = Vec::new();
         for _ in 0..division.parts() {
             let socket = bind_shared(address).map_err(refused)?;
+            set_buffer(&socket, options.buffer_bytes).map_err(refused)?;
             parts.push(Self::of(socket, options)?);
         }
         if let Some(first) = parts.first() {
@@ -140,9 +150,15 @@ impl MirrorSocket {
     }
 
     /// Takes over a port. Each datagram comes to the one that receives it first, so the other one
-    /// has to leave the port before ([`leave`](Self::leave)).
+    /// has to leave the port before ([`leave`](Self::leave)). The buffer gets larger if it may, and
+    /// never smaller: it is the one of the receiver before, which may go on.
     pub fn take_over(port: MirrorPort, options: &MirrorOptions) -> Result<Self, InterfaceError> {
         let MirrorPort { socket, last_drops, .. } = port;
+        let bytes = options.buffer_bytes.min(BUFFER_BYTES_MAX);
+        if socket_recv_buffer_size(&socket).is_ok_and(|present| present / 2 < bytes) {
+            // Without CAP_NET_ADMIN it stays as it is.
+            let _ = set_socket_recv_buffer_size_force(&socket, bytes);
+        }
         Ok(Self { follows: true, last_drops, ..Self::of(socket, options)? })
     }
 
@@ -155,11 +171,6 @@ impl MirrorSocket {
         let refused = |error| InterfaceError::Datagrams { name: options.name.clone(), error };
         setsockopt(&socket, sockopt::ReceiveTimestampns, &true)
             .map_err(|error| refused(error.into()))?;
-        let bytes = options.buffer_bytes.min(BUFFER_BYTES_MAX);
-        // The first one takes CAP_NET_ADMIN. The second one gives what the system allows.
-        if set_socket_recv_buffer_size_force(&socket, bytes).is_err() {
-            set_socket_recv_buffer_size(&socket, bytes).map_err(|error| refused(error.into()))?;
-        }
         let buffer = socket_recv_buffer_size(&socket).map_err(|error| refused(error.into()))?;
         let last_drops = socket::drops(socket.as_fd()).map_err(refused)?;
         Ok(Self {
@@ -455,6 +466,22 @@ mod tests {
         }
         assert!(received > 0 && second.losses().dropped > 0, "{received} {:?}", second.losses());
         assert_eq!(received + lost + second.losses().dropped, 2 * COUNT as u64);
+    }
+
+    #[test]
+    fn a_port_that_is_taken_over_has_no_smaller_buffer() {
+        let (first, _) = opened(Mirror::Vxlan, 64, 1 << 16);
+        let address = first.address().expect("an address");
+        let before = first.buffer_bytes;
+        for (buffer_bytes, is_larger) in [(1, false), (1 << 16, false), (before * 2, true)] {
+            let port = first.port(address).and_then(|port| port.again()).expect("a port");
+            let (name, mirror, snap_length) = ("udp".to_owned(), Mirror::Vxlan, 64);
+            let options = MirrorOptions { name, mirror, address, snap_length, buffer_bytes };
+            let second = MirrorSocket::take_over(port, &options).expect("a socket");
+            // A larger one takes a capability.
+            assert!(second.buffer_bytes >= before, "{buffer_bytes}");
+            assert!(is_larger || second.buffer_bytes == before, "{buffer_bytes}");
+        }
     }
 
     fn now_ns() -> i64 {
