@@ -24,15 +24,25 @@ type Ends = (String, String);
 /// ids give the order in which they were sent, whatever order they arrived in.
 #[derive(Debug, Default)]
 struct Sent {
+    /// The time of the last packet, in nanoseconds since 1970.
+    last_ns: i64,
     syns: u64,
+    /// Segments that were overtaken and came after a pause, as those that are sent again do: beside
+    /// other load the cable may hold a packet for so long.
+    late: u64,
     /// Ids of packets with data, counted on from 2^16, with their first and next number.
     data: Vec<(i64, u32, u32)>,
 }
 
+/// An overtaken packet that comes later than this after the last one of its end, in nanoseconds,
+/// looks as one that was sent again (docs/flow.md).
+const OVERTAKEN_NS: i64 = 100_000_000;
+
 impl Sent {
-    fn add(&mut self, id: u16, first: u32, length: u32) {
+    fn add(&mut self, id: u16, first: u32, length: u32, is_soon: bool) {
         let (last, _, _) = self.data.last().copied().unwrap_or((i64::from(id), 0, 0));
         let id = last + i64::from(id.wrapping_sub(last as u16) as i16);
+        self.late += u64::from(!is_soon && self.data.iter().any(|(other, ..)| *other > id));
         self.data.push((id, first, first.wrapping_add(length)));
     }
 
@@ -44,7 +54,7 @@ impl Sent {
         let is_before = |one: u32, other: u32| (one.wrapping_sub(other) as i32) < 0;
         let mut data: Vec<_> = self.data.iter().enumerate().collect();
         data.sort_unstable_by_key(|(_, segment)| *segment);
-        let (mut least, mut most, mut largest) = (0, self.syns.saturating_sub(1), None);
+        let (mut least, mut most, mut largest) = (0, self.late + self.syns.saturating_sub(1), None);
         for (place, &(id, first, next)) in data {
             let known = largest.unwrap_or(first);
             let (before, behind) = (&self.data[..place], &self.data[place + 1..]);
@@ -75,12 +85,21 @@ struct Segments {
     answered_again: BTreeSet<Ends>,
 }
 
+/// A packet's time in nanoseconds since 1970. The magic number has the unit of fractions.
+fn time_of(file: &[u8], seconds: u32, fraction: u32) -> i64 {
+    let unit = if file[..4] == 0xa1b2_3c4d_u32.to_le_bytes() { 1 } else { 1000 };
+    i64::from(seconds) * 1_000_000_000 + i64::from(fraction) * unit
+}
+
 fn segments(capture: &Path) -> Segments {
     let file = std::fs::read(capture).expect("a capture");
     let mut rest = &file[24..];
     let mut all = Segments::default();
     while let Some((header, after)) = rest.split_at_checked(16) {
-        let length = u32::from_le_bytes([header[8], header[9], header[10], header[11]]) as usize;
+        let [seconds, fraction, length] = [0, 4, 8].map(|at| {
+            u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+        });
+        let (time_ns, length) = (time_of(&file, seconds, fraction), length as usize);
         let (frame, next) = after.split_at(length);
         rest = next;
         // Ethernet, IPv4 without options, TCP.
@@ -103,8 +122,10 @@ fn segments(capture: &Path) -> Segments {
         let sent = all.sent.entry(ends).or_default();
         let data = u32::from(short(16)) - 20 - u32::from(frame[46] >> 4) * 4;
         sent.syns += u64::from(frame[47] & 2 != 0);
+        let is_soon = time_ns - sent.last_ns < OVERTAKEN_NS;
+        sent.last_ns = time_ns;
         if data > 0 {
-            sent.add(short(18), u32::from(short(38)) << 16 | u32::from(short(40)), data);
+            sent.add(short(18), u32::from(short(38)) << 16 | u32::from(short(40)), data, is_soon);
         }
     }
     all
