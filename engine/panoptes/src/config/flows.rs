@@ -9,6 +9,7 @@ use panoptes_packet_filter::{FilterError, Options, PacketFilter};
 
 use super::section::Section;
 use super::value::{ByteSize, Setting, Word};
+use crate::flow::THREADS_MAX;
 
 /// What the sensor listens to, and what its records have.
 #[expect(clippy::struct_excessive_bools, reason = "each is a key")]
@@ -40,6 +41,8 @@ pub struct Flows {
     pub flows: u32,
     /// Whether interfaces also receive what is addressed to others.
     pub promiscuous: bool,
+    /// How many threads divide the packets.
+    pub threads: u32,
 }
 
 /// Interfaces whose packets are in the same flows, as after `panoptes flow -i`: a name, or `dup:`
@@ -79,8 +82,25 @@ impl Default for Flows {
             management_interval: Duration::from_mins(5),
             flows: 1_000_000,
             promiscuous: true,
+            threads: 1,
         }
     }
+}
+
+impl FlowInterfaces {
+    /// The names, and what stands for one.
+    fn words(&self) -> impl Iterator<Item = &str> {
+        Parts::of(&self.0).names.split(',')
+    }
+
+    fn has_port(&self) -> bool {
+        self.words().any(is_port)
+    }
+}
+
+/// Whether a word stands for a port of mirrors.
+fn is_port(word: &str) -> bool {
+    mirror_of(word).is_ok_and(|mirror| mirror.is_some())
 }
 
 impl FlowApplication {
@@ -94,6 +114,12 @@ impl Flows {
     /// Whether there is a sensor.
     pub fn are_wanted(&self) -> bool {
         !self.interfaces.is_empty()
+    }
+
+    /// Whether it listens to interfaces, which takes capabilities, and not to ports of mirrors
+    /// alone.
+    pub fn have_interfaces(&self) -> bool {
+        self.interfaces.iter().any(|one| !one.words().all(is_port))
     }
 
     pub(super) fn read(&mut self, section: &mut Section<'_>) {
@@ -114,6 +140,12 @@ impl Flows {
         );
         section.value_in("flows", &mut self.flows, 1..=FLOWS_MAX);
         section.value("promiscuous", &mut self.promiscuous);
+        section.value_in("threads", &mut self.threads, 1..=THREADS_MAX as u32);
+        if self.threads > 1 && self.interfaces.iter().any(FlowInterfaces::has_port) {
+            let key = section.full("threads");
+            let message = format!("`{key}`: a port of mirrors is for one thread alone; write 1");
+            section.refuse("threads", message);
+        }
         if !self.are_wanted() && *self != Self::default() {
             let key = section.full("interfaces");
             let message = format!("without `{key}`, nothing of this section has an effect");
@@ -172,6 +204,22 @@ fn check_filter(expression: &str) -> Result<(), String> {
     })
 }
 
+/// What an element of `interfaces` consists of.
+struct Parts<'a> {
+    /// Between commas.
+    names: &'a str,
+    is_group: bool,
+    id: &'a str,
+}
+
+impl<'a> Parts<'a> {
+    fn of(text: &'a str) -> Self {
+        let (names, id) = text.rsplit_once('/').unwrap_or((text, "0"));
+        let group = names.strip_prefix("dup:").or_else(|| names.strip_prefix("bond:"));
+        Self { names: group.unwrap_or(names), is_group: group.is_some(), id }
+    }
+}
+
 impl Setting for FlowInterfaces {
     const FORM: &'static str = "interface";
 
@@ -185,14 +233,13 @@ impl Setting for FlowInterfaces {
             let why = "takes packets away from this machine; start `panoptes flow` for that";
             return Err(why.to_owned());
         }
-        let (names, id) = text.rsplit_once('/').unwrap_or((&text, "0"));
-        let group = names.strip_prefix("dup:").or_else(|| names.strip_prefix("bond:"));
+        let Parts { names, is_group, id } = Parts::of(&text);
         let mut are_names = is_id(id);
-        for word in group.unwrap_or(names).split(',') {
+        for word in names.split(',') {
             let is_port = mirror_of(word).map_err(|error| error.to_string())?.is_some();
             are_names &= is_port || is_name(word);
         }
-        are_names &= group.is_some() || !names.contains(',');
+        are_names &= is_group || !names.contains(',');
         if are_names {
             return Ok(Self(text));
         }

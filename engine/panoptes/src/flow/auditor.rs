@@ -1,6 +1,5 @@
 //! The auditor: packets to their flows, records to outputs, and the sensor's own state.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use panoptes_capture::Frame;
@@ -18,7 +17,6 @@ use panoptes_sinks::record::system_activity::SystemActivityDetails;
 use super::audit::{Audit, Missing, clock_was_set};
 use super::devices::Stream;
 use super::elsewhere::{Elsewhere, Reported};
-use super::figures::SensorFigures;
 use super::gaps::{Gap, Gaps, Missed};
 use super::limit::FlowLimit;
 use super::links::UnreadLinks;
@@ -261,11 +259,6 @@ impl Auditor {
         if let Some(figures) = outputs.figures() {
             figures.set(&counts, *flows_max, gaps.missed());
         }
-    }
-
-    /// What the service shows of its sensor.
-    pub(super) fn figures(&self) -> Option<Arc<SensorFigures>> {
-        self.outputs.figures().map(Arc::clone)
     }
 
     /// Reports that a table of flows was full, if a record is due; `None` is the end.

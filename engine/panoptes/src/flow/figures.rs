@@ -108,10 +108,10 @@ impl SensorFigures {
         self.outputs.iter().map(dropped).sum()
     }
 
-    /// Sets how many packets an interface has lost.
-    pub(super) fn set_lost(&self, interface: usize, packets: u64) {
+    /// Adds packets that an interface has lost.
+    pub(super) fn add_lost(&self, interface: usize, packets: u64) {
         if let Some((_, place)) = self.lost.get(interface) {
-            place.store(packets, Ordering::Relaxed);
+            place.fetch_add(packets, Ordering::Relaxed);
         }
     }
 }

@@ -1,10 +1,11 @@
 //! Network interfaces that are open: their packets to what takes them.
 //!
 //! One thread reads all interfaces in turn. It waits only when none has a packet. An interface that
-//! goes away is opened again when it is back. With `--threads`, each thread does so for its part of
-//! the packets.
+//! goes away is opened again when it is back. Of several threads (`threads`), each does so for its
+//! part of the packets.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -31,7 +32,7 @@ pub(super) const WAIT_MS: u16 = 20;
 /// How often interfaces are looked at.
 pub(super) const CHECK: Duration = Duration::from_secs(1);
 /// How long what came before the end is waited for: the kernel keeps packets for up to 10 ms.
-pub(super) const LAST_WAIT: Duration = Duration::from_millis(50);
+const LAST_WAIT: Duration = Duration::from_millis(50);
 
 /// An interface of a stream.
 #[derive(Debug)]
@@ -45,6 +46,8 @@ struct Source {
     interface: Option<Receiver>,
     /// Packets that were lost before it was opened again.
     lost_before: u64,
+    /// Lost packets that figures have.
+    lost_shown: u64,
     /// Seconds in which it was away.
     away_s: u64,
     /// Why it could not be opened again, as far as that was reported.
@@ -60,19 +63,14 @@ pub(super) struct Interfaces {
     sources: Vec<Source>,
     /// Packets before this time, in nanoseconds since 1970, are left to another sensor.
     from_ns: i64,
+    /// What shows how many packets each has lost, if somebody looks.
+    figures: Option<Arc<SensorFigures>>,
 }
 
 impl Interfaces {
-    /// Opens all interfaces. They receive nothing yet.
-    pub(super) fn open(request: &Request) -> Result<Self, Failure> {
-        Self::open_after(request, Vec::new())
-    }
-
-    /// The same, for a sensor that takes over ports of another one.
-    pub(super) fn open_after(
-        request: &Request,
-        mut ports: Vec<MirrorPort>,
-    ) -> Result<Self, Failure> {
+    /// Opens all interfaces. They receive nothing yet. `ports` are those of another sensor, which
+    /// this one takes over.
+    pub(super) fn open(request: &Request, mut ports: Vec<MirrorPort>) -> Result<Self, Failure> {
         let mut interfaces = Self::none(&Request { streams: streams(request)?, ..request.clone() });
         for (stream, named) in interfaces.request.streams.iter().enumerate() {
             for named in &named.interfaces {
@@ -98,7 +96,18 @@ impl Interfaces {
     /// Without one yet; the request has their names.
     pub(super) fn none(request: &Request) -> Self {
         let filters = PacketFilters::new(request);
-        Self { request: request.clone(), filters, sources: Vec::new(), from_ns: i64::MIN }
+        Self {
+            request: request.clone(),
+            filters,
+            sources: Vec::new(),
+            from_ns: i64::MIN,
+            figures: None,
+        }
+    }
+
+    /// Shows in figures what each has lost. Several threads may do so.
+    pub(super) fn show_in(&mut self, figures: &Arc<SensorFigures>) {
+        self.figures = Some(Arc::clone(figures));
     }
 
     /// Leaves the packets before a time, in nanoseconds since 1970, to the sensor that it follows.
@@ -164,13 +173,11 @@ impl Interfaces {
 
     /// Passes packets on, until a signal or the auditor needs no more of them.
     pub(super) fn audit(&mut self, auditor: &mut Auditor, signals: &Signals, messages: &Messages) {
-        let figures = auditor.figures();
         let mut clocks = Clocks::start();
         let mut last_check = Instant::now();
         while !auditor.has_ended() && !signals.have_ended() {
-            let own = self.from_ns..signals.until_ns();
-            let has_read = self.read(auditor, &mut clocks, &own);
-            auditor.step(|| self.missing(figures.as_deref()));
+            let has_read = self.read(auditor, &mut clocks, signals);
+            auditor.step(|| self.missing());
             if !has_read {
                 self.wait(signals, WAIT_MS);
             }
@@ -179,37 +186,31 @@ impl Interfaces {
                 self.check(auditor, messages);
             }
         }
-        // Reads what interfaces have received before the end, and up to the time from which on
-        // packets are left to another sensor.
-        let own = self.from_ns..signals.until_ns();
-        let begin = Instant::now();
-        // The clock may be set meanwhile.
-        let ahead_ns = own.end.saturating_sub(super::now_ns()).try_into().unwrap_or(0);
-        let ahead = Duration::from_nanos(ahead_ns);
-        let wait = LAST_WAIT + if own.end < i64::MAX { ahead.min(CHECK) } else { Duration::ZERO };
+        let (begin, wait) = (Instant::now(), last_wait(signals));
         while !auditor.has_ended() && begin.elapsed() < wait {
-            if !self.read(auditor, &mut clocks, &own) {
+            if !self.read(auditor, &mut clocks, signals) {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
         // What comes to ports from here on is for a sensor that takes them over.
         let receivers = self.sources.iter_mut().filter_map(|source| source.interface.as_mut());
         receivers.for_each(Receiver::leave);
-        self.read(auditor, &mut clocks, &own);
+        self.read(auditor, &mut clocks, signals);
     }
 
-    /// Gives each interface its turn. Packets whose times are not in `own` belong to another
-    /// sensor. Whether one had a packet.
+    /// Gives each interface its turn, and leaves packets to the sensors before and after this one.
+    /// Whether one had a packet.
     pub(super) fn read(
         &mut self,
         auditor: &mut impl Audit,
         clocks: &mut Clocks,
-        own: &Range<i64>,
+        signals: &Signals,
     ) -> bool {
+        let own = self.from_ns..signals.until_ns();
         let times = clocks.look(auditor);
         let mut has_read = false;
         for source in &mut self.sources {
-            has_read |= source.read(auditor, &times, own);
+            has_read |= source.read(auditor, &times, &own);
         }
         has_read
     }
@@ -244,8 +245,8 @@ impl Interfaces {
         }
     }
 
-    /// What all interfaces have missed since the start. `figures` show what each has.
-    pub(super) fn missing(&mut self, figures: Option<&SensorFigures>) -> Missing {
+    /// What all interfaces have missed since the start.
+    pub(super) fn missing(&mut self) -> Missing {
         let mut all = Missing::default();
         for (at, source) in self.sources.iter_mut().enumerate() {
             let now = source.interface.as_mut().map_or(0, |interface| interface.losses().dropped);
@@ -254,8 +255,9 @@ impl Interfaces {
             all.packets += lost;
             all.mirrors += source.interface.as_ref().map_or(0, Receiver::others);
             all.interface_seconds += source.away_s;
-            if let Some(figures) = figures {
-                figures.set_lost(at, lost);
+            if let Some(figures) = &self.figures {
+                figures.add_lost(at, lost - source.lost_shown);
+                source.lost_shown = lost;
             }
         }
         all
@@ -267,6 +269,18 @@ impl Interfaces {
         let is_interface = |source: &Source| !matches!(source.means, Means::Datagrams(..));
         Role::Packets { from_interfaces: self.sources.iter().any(is_interface), by_xdp }
     }
+}
+
+/// How long packets that came before the end are waited for, and those up to the time from which on
+/// they are left to another sensor.
+pub(super) fn last_wait(signals: &Signals) -> Duration {
+    let until_ns = signals.until_ns();
+    if until_ns == i64::MAX {
+        return LAST_WAIT;
+    }
+    let ahead_ns = until_ns.saturating_sub(super::now_ns()).try_into().unwrap_or(0);
+    // The clock may be set meanwhile.
+    LAST_WAIT + Duration::from_nanos(ahead_ns).min(CHECK)
 }
 
 /// How an interface is opened; several threads divide the memory of its ring.
@@ -323,6 +337,7 @@ impl Source {
             means: named.means,
             interface: Some(receiver),
             lost_before: 0,
+            lost_shown: 0,
             away_s: 0,
             refusal: String::new(),
         }

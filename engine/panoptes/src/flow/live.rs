@@ -18,7 +18,7 @@ pub(super) fn audit(
     messages: &Messages,
 ) -> Result<Exit, Failure> {
     let begin_ns = super::now_ns();
-    let mut all = threads::open(request)?;
+    let mut all = threads::open(request, Vec::new())?;
     let request = &all[0].request().clone();
     tables::check_room(request)?;
     threads::start(&mut all, messages)?;
@@ -28,8 +28,7 @@ pub(super) fn audit(
     let has_pid_file = request.is_daemon && request.has_pid_file;
     let pid_file = has_pid_file.then(|| PidFile::make(&request.pid_folder, name)).transpose()?;
     let attached = system::attach_beside(request, messages)?;
-    let role = all[0].role();
-    identity.assume(role, attached.as_ref(), messages)?;
+    identity.assume(all[0].role(), attached.as_ref(), messages)?;
     let common = management(request, begin_ns, all[0].link());
     let outputs = Outputs::open(request, common, clients, attached, (signals, messages))?;
     super::go_on(request, messages)?;
@@ -37,14 +36,7 @@ pub(super) fn audit(
     let keeper = pid_file.map(PidFileKeeper::start).transpose();
     let _keeper =
         keeper.map_err(|error| Failure::io(&error, Exit::Failed, "cannot keep the PID file"))?;
-    let audited = match &mut all[..] {
-        [interfaces] => {
-            role.enter(messages);
-            interfaces.audit(&mut auditor, signals, messages);
-            Ok(interfaces.missing(None))
-        }
-        _ => threads::audit(all, &mut auditor, signals, messages),
-    };
+    let audited = threads::audit(all, &mut auditor, signals, messages);
     // What was read before a thread has failed has its records all the same.
     let (missing, failure) = match audited {
         Ok(missing) => (missing, None),

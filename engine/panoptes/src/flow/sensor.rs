@@ -1,4 +1,5 @@
-//! The sensor of flows inside the service (`flows` in its configuration), on a thread of its own.
+//! The sensor of flows inside the service (`flows` in its configuration), on a thread of its own,
+//! or on several that divide the packets (`threads`).
 //!
 //! Its interfaces are opened while the process has its privileges ([`OpenSensor::open`]). They
 //! receive from [`Sensor::start`] on. [`Sensor::end`] writes the last records of all flows.
@@ -25,6 +26,7 @@ use super::service_output::{Happened, NAME, ServiceOutput};
 use super::service_request::request;
 use super::signals::Signals;
 use super::system::SharedSystem;
+use super::threads;
 use crate::config::Flows;
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
@@ -35,7 +37,8 @@ pub(crate) type Ports = Arc<[MirrorPort]>;
 /// A sensor whose interfaces are open.
 #[derive(Debug)]
 pub(crate) struct OpenSensor {
-    interfaces: Interfaces,
+    /// Those of each thread.
+    all: Vec<Interfaces>,
     /// The ports among them, for the sensor that follows.
     ports: Ports,
     /// What came of beginning to receive; `None`: they receive nothing yet.
@@ -77,9 +80,9 @@ impl OpenSensor {
         let request = request(flows).map_err(about)?;
         // One that cannot be copied is found in use.
         let ports = before.iter().filter_map(|port| port.again().ok()).collect();
-        let interfaces = Interfaces::open_after(&request, ports).map_err(about)?;
-        let ports = interfaces.ports().into();
-        Ok(Self { interfaces, ports, started: None, stamps: None })
+        let all = threads::open(&request, ports).map_err(about)?;
+        let ports = all.iter().flat_map(Interfaces::ports).collect();
+        Ok(Self { all, ports, started: None, stamps: None })
     }
 
     /// Begins to receive, while the sensor that it follows still reads packets. That is to be ended
@@ -90,11 +93,13 @@ impl OpenSensor {
             // Without it, a packet at the border may be missed.
             let _ = setsockopt(stamps, sockopt::ReceiveTimestampns, &true);
         }
-        let started = self.interfaces.start(messages);
+        let started = threads::start(&mut self.all, messages);
         if started.is_ok() {
             let ahead_ns = i64::try_from(AHEAD.as_nanos()).unwrap_or(0);
             let border_ns = super::now_ns().saturating_add(ahead_ns);
-            self.interfaces.leave_before(border_ns);
+            for interfaces in &mut self.all {
+                interfaces.leave_before(border_ns);
+            }
             before.signals.leave_from(border_ns);
         }
         self.started = Some(started);
@@ -109,18 +114,22 @@ impl Sensor {
         enter: impl FnOnce() + Send + 'static,
         messages: &Messages,
     ) -> Result<Self, Failure> {
-        let OpenSensor { mut interfaces, ports, started, stamps } = opened;
+        let OpenSensor { mut all, ports, started, stamps } = opened;
         drop(stamps);
         let failed =
             |error| Failure::io(&error, Exit::Failed, "flows: cannot start the sensor's thread");
         let signals = Signals::of_service(messages).map_err(failed)?;
-        let figures = Arc::new(SensorFigures::of(&interfaces.names(), &[NAME]));
-        started.unwrap_or_else(|| interfaces.start(messages))?;
+        let names = all.first().map(Interfaces::names).unwrap_or_default();
+        let figures = Arc::new(SensorFigures::of(&names, &[NAME]));
+        for interfaces in &mut all {
+            interfaces.show_in(&figures);
+        }
+        started.unwrap_or_else(|| threads::start(&mut all, messages))?;
         let (its, its_figures, messages) =
             (signals.clone(), Arc::clone(&figures), messages.clone());
         let run = move || {
             enter();
-            caught(|| run(interfaces, of_service, &its_figures, (&its, &messages)))
+            caught(|| run(all, of_service, &its_figures, (&its, &messages)))?
         };
         let thread = std::thread::Builder::new().name("panoptes-flows".to_owned());
         let thread = thread.spawn(run).map_err(failed)?;
@@ -157,23 +166,24 @@ impl Sensor {
     }
 }
 
-/// What the thread does.
+/// What the thread does. The panic of another thread of packets is an error.
 fn run(
-    mut interfaces: Interfaces,
+    all: Vec<Interfaces>,
     of_service: OfService,
     figures: &Arc<SensorFigures>,
     (signals, messages): (&Signals, &Messages),
-) {
+) -> Result<(), String> {
+    let Some(first) = all.first() else { return Ok(()) };
     let begin_ns = super::now_ns();
     let OfService { records, happened, system } = of_service;
     let service = ServiceOutput::new(records, happened, Arc::clone(figures));
-    let request = interfaces.request().clone();
-    let common = management(&request, begin_ns, interfaces.link());
+    let request = first.request().clone();
+    let common = management(&request, begin_ns, first.link());
     let outputs = Outputs::of_service(&request, common, (service, system), (signals, messages));
     let mut auditor = Auditor::new(&request, outputs, begin_ns);
-    interfaces.role().enter(messages);
-    interfaces.audit(&mut auditor, signals, messages);
-    let missing = interfaces.missing(Some(figures));
+    let audited = threads::audit(all, &mut auditor, signals, messages);
+    let missing = audited.as_ref().map_or_else(|_| auditor.missing(), |missing| *missing);
     // What is lost has records.
     let _ = auditor.finish(missing);
+    audited.map(drop).map_err(|failure| failure.message)
 }

@@ -3,6 +3,7 @@
 use super::request::Request;
 use super::service_output::QUEUE;
 use super::tables::table_bytes;
+use super::threads::batch_bytes;
 use super::{applications, devices};
 use crate::config::Flows;
 use crate::exit::Failure;
@@ -16,6 +17,7 @@ pub(super) fn request(flows: &Flows) -> Result<Request, Failure> {
         management_interval_s: u16::try_from(seconds).unwrap_or(u16::MAX),
         has_jitter: flows.jitter,
         capacity: flows.flows as usize,
+        threads: flows.threads as usize,
         is_promiscuous: flows.promiscuous,
         ..Request::default()
     };
@@ -34,8 +36,8 @@ pub(super) fn request(flows: &Flows) -> Result<Request, Failure> {
     Ok(request)
 }
 
-/// Bytes that the sensor needs: its tables, the rings of its interfaces, and the queue of its
-/// records; `None` if they are not a number of 64 bits.
+/// Bytes that the sensor needs: its tables, the rings of its interfaces, what its threads pass to
+/// each other, and the queue of its records; `None` if they are not a number of 64 bits.
 pub(crate) fn bytes_of_sensor(flows: &Flows) -> Option<u64> {
     if !flows.are_wanted() {
         return Some(0);
@@ -44,7 +46,8 @@ pub(crate) fn bytes_of_sensor(flows: &Flows) -> Option<u64> {
     let Ok(request) = request(flows) else { return Some(0) };
     let interfaces: usize = request.streams.iter().map(|stream| stream.interfaces.len()).sum();
     let rings = interfaces.checked_mul(request.ring_bytes)?;
-    table_bytes(&request)?.checked_add((rings.checked_add(QUEUE.bytes())?) as u64)
+    let queues = rings.checked_add(QUEUE.bytes())?.checked_add(batch_bytes(request.threads))?;
+    table_bytes(&request)?.checked_add(queues as u64)
 }
 
 #[cfg(test)]
@@ -87,6 +90,9 @@ mod tests {
         assert_eq!((two, joined), (2 * one, one + ring));
         let many = bytes("interfaces: [en0], flows: 2000000") - QUEUE.bytes() as u64;
         assert!(one > ring && many > one, "{one} {many}");
+        // Two threads divide the rings and the tables.
+        let divided = bytes("interfaces: [en0], threads: 2") - QUEUE.bytes() as u64;
+        assert!((one + (8 << 20)..2 * one).contains(&divided), "{one} {divided}");
     }
 
     #[test]
@@ -95,9 +101,9 @@ mod tests {
         let keys = "interfaces: [en0, 'dup:en1,en2/7'], application: [dns, tls], sequence: 3, \
                     jitter: true, packet_sizes: true, hardware_addresses: true, user_data: 64, \
                     status_interval: 500ms, management_interval: 1m, flows: 5, promiscuous: false, \
-                    filter: udp port 53";
+                    threads: 2, filter: udp port 53";
         let options = "-i en0 -i dup:en1,en2/7 --application dns,tls --sequence 3 -J -Z -m -U 64 \
-                       -S 0.5 -M 60 --flows 5 -p -w a - udp port 53";
+                       -S 0.5 -M 60 --flows 5 -p --threads 2 -w a - udp port 53";
         assert_eq!(of_configuration(keys), of_command(options));
         let longest = Duration::from_hours(18).as_secs();
         let request = of_configuration("interfaces: [any], management_interval: 18h");

@@ -22,7 +22,7 @@ use rustix::process::{getppid, getpriority_process, setpriority_process};
 
 use super::*;
 use crate::cli::{Arguments, Command as Subcommand};
-use crate::config::{LogLevel, SystemSettings};
+use crate::config::{FlowInterfaces, LogLevel, SystemSettings};
 
 const SCANNER: Role = Role::Scanner { has_dma: false };
 const PORTS: Role = Role::Packets { from_interfaces: false, by_xdp: false };
@@ -331,4 +331,23 @@ fn outputs_of_datagrams_open_their_sockets() {
         assert_eq!(texts.next().unwrap(), b"again", "{role:?}");
         assert!(texts.any(|text| text == b"second"));
     }
+}
+
+#[test]
+fn a_sensor_of_ports_needs_no_capability_that_was_given_up() {
+    let given_up = GivenUp { capabilities: interfaces(false).collect(), dma: false };
+    let check = |names: &[&str]| {
+        let interfaces = names.iter().map(|name| FlowInterfaces((*name).to_owned())).collect();
+        given_up.check_flows(&Flows { interfaces, ..Flows::default() })
+    };
+    for names in [&[][..], &["udp:127.0.0.1:4789"], &["dup:udp:[::1]:6081,udp:[::1]:6082/7"]] {
+        assert!(check(names).is_ok(), "{names:?}");
+    }
+    for names in [&["eth1"][..], &["udp:127.0.0.1:4789", "eth1"], &["dup:udp:[::1]:6081,eth1"]] {
+        let refused = check(names).expect_err("an interface").to_string();
+        assert!(refused.starts_with("flows: it needs capabilities"), "{refused}");
+    }
+    let nothing = GivenUp::default();
+    let interfaces = vec![FlowInterfaces("eth1".to_owned())];
+    assert!(nothing.check_flows(&Flows { interfaces, ..Flows::default() }).is_ok());
 }

@@ -28,6 +28,14 @@ fn mistakes_of_flows_have_their_places() {
            expression: syntax error"],
     );
     check(
+        "flows: {interfaces: [lo], threads: 17}",
+        &["1:36: `flows.threads` is 17; it must be from 1 to 16"],
+    );
+    check(
+        "flows: {interfaces: [lo, 'udp:127.0.0.1:4789'], threads: 2}",
+        &["1:58: `flows.threads`: a port of mirrors is for one thread alone; write 1"],
+    );
+    check(
         "flows: lo",
         &["1:8: `flows` must be a mapping of keys to values, not a single value; \
                           write \

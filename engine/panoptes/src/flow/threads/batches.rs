@@ -5,6 +5,9 @@ use rtrb::{Consumer, Producer, RingBuffer};
 
 /// What fills a batch.
 pub(super) trait Batch: Default {
+    /// Bytes of a full one.
+    const BYTES: usize;
+
     /// Whether it goes on its way before something else is added.
     fn is_full(&self) -> bool;
     fn is_empty(&self) -> bool;
@@ -83,6 +86,8 @@ mod tests {
     use super::*;
 
     impl Batch for Vec<u32> {
+        const BYTES: usize = 2 * size_of::<u32>();
+
         fn is_full(&self) -> bool {
             self.len() == 2
         }

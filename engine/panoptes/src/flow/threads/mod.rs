@@ -1,4 +1,5 @@
-//! Several threads that divide the packets of live interfaces: `--threads`.
+//! Several threads that divide the packets of live interfaces: `--threads`, and `flows.threads` of a
+//! service.
 //!
 //! Each thread has its own rings, its own tables, and all packets between the addresses that are
 //! its part ([`Division`]). Where the kernel gives a packet to another thread, that one passes it
@@ -21,11 +22,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use panoptes_interface::{Division, Group};
+use panoptes_interface::{Division, Group, MirrorPort};
+use panoptes_sinks::panics::caught;
 
-use self::batches::circle;
+use self::batches::{Batch as _, circle};
 use self::merge::Merge;
-use self::reported::RecordSender;
+use self::passed::Passed;
+use self::reported::{RecordSender, Records};
 use self::worker::{Shared, Shown, Taken, Worker};
 use super::audit::{Audit as _, Missing};
 use super::auditor::Auditor;
@@ -42,7 +45,7 @@ use crate::message::Messages;
 use crate::random;
 
 /// The most threads.
-pub(super) const THREADS_MAX: usize = 16;
+pub(crate) const THREADS_MAX: usize = 16;
 /// Batches of records of all threads together: 32,768 records.
 const RECORD_BATCHES: usize = 128;
 /// Batches of packets from one thread to all others together, and the fewest to each of them.
@@ -55,10 +58,11 @@ const WAIT_MS: u16 = 5;
 /// How long it waits for threads that end before it looks again.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Opens all interfaces, once for each thread. They receive nothing yet.
-pub(super) fn open(request: &Request) -> Result<Vec<Interfaces>, Failure> {
+/// Opens all interfaces, once for each thread. They receive nothing yet. `ports` are those of
+/// another sensor, which a single thread takes over.
+pub(super) fn open(request: &Request, ports: Vec<MirrorPort>) -> Result<Vec<Interfaces>, Failure> {
     if request.threads <= 1 {
-        return Ok(vec![Interfaces::open(request)?]);
+        return Ok(vec![Interfaces::open(request, ports)?]);
     }
     let request = Request { streams: interfaces::streams(request)?, ..request.clone() };
     let division = Division::new(request.threads, random::key());
@@ -78,29 +82,51 @@ pub(super) fn open(request: &Request) -> Result<Vec<Interfaces>, Failure> {
     Ok(all)
 }
 
+/// Batches of packets from one of so many threads to another one.
+fn packet_batches(threads: usize) -> usize {
+    (PACKET_BATCHES / threads).max(PACKET_BATCHES_MIN)
+}
+
+/// Bytes of all batches between so many threads once they are full.
+pub(super) fn batch_bytes(threads: usize) -> usize {
+    if threads <= 1 {
+        return 0;
+    }
+    let pairs = threads * (threads - 1);
+    RECORD_BATCHES * Records::BYTES + pairs * packet_batches(threads) * Passed::BYTES
+}
+
 /// Begins to receive.
 pub(super) fn start(all: &mut [Interfaces], messages: &Messages) -> Result<(), Failure> {
     all.iter_mut().try_for_each(|interfaces| interfaces.start(messages))
 }
 
+/// A thread, which returns what it has counted, or its panic.
+type Running = JoinHandle<Result<Elsewhere, String>>;
+
 /// The threads, as the main thread has them.
 struct Threads {
-    all: Vec<(JoinHandle<Elsewhere>, Arc<Shown>)>,
+    all: Vec<(Running, Arc<Shown>)>,
     shared: Arc<Shared>,
     merge: Merge,
     failures: Failures<String>,
 }
 
-/// Has threads count packets, and writes their records, until a signal or the outputs need no more
-/// of them. What all interfaces have missed.
+/// Counts packets on this thread, or has threads do so and writes their records, until a signal or
+/// the outputs need no more of them. What all interfaces have missed.
 pub(super) fn audit(
-    all: Vec<Interfaces>,
+    mut all: Vec<Interfaces>,
     auditor: &mut Auditor,
     signals: &Signals,
     messages: &Messages,
 ) -> Result<Missing, Failure> {
     let Some(first) = all.first() else { return Ok(Missing::default()) };
     let role = first.role();
+    if let [interfaces] = &mut all[..] {
+        role.enter(messages);
+        interfaces.audit(auditor, signals, messages);
+        return Ok(interfaces.missing());
+    }
     let mut threads = Threads::start(all, signals, messages)?;
     role.enter(messages);
     while !auditor.has_ended() && !signals.have_ended() && !threads.has_one_ended() {
@@ -128,7 +154,7 @@ impl Threads {
             let (clocks, signals, messages) = (clocks.clone(), signals.clone(), messages.clone());
             let run = move || {
                 interfaces.role().enter(&messages);
-                worker.run(interfaces, clocks, (&signals, &messages))
+                caught(|| worker.run(interfaces, clocks, (&signals, &messages)))
             };
             let name = format!("packets-{}", threads.all.len());
             let thread = std::thread::Builder::new().name(name).spawn(run);
@@ -150,7 +176,7 @@ impl Threads {
         let mut from: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
         for fillers in &mut to {
             for emptiers in &mut from {
-                let (filler, emptier) = circle((PACKET_BATCHES / count).max(PACKET_BATCHES_MIN));
+                let (filler, emptier) = circle(packet_batches(count));
                 fillers.push(filler);
                 emptiers.push(emptier);
             }
@@ -222,8 +248,11 @@ impl Threads {
         while self.pass_on(auditor) {}
         let mut counted = Elsewhere::default();
         for (thread, _) in self.all {
-            let panicked = |_| Failure::new(Exit::Failed, "a thread of packets has panicked");
-            counted.add(&thread.join().map_err(panicked)?);
+            let its = thread.join().unwrap_or_else(|_| Err("unknown".to_owned()));
+            let panicked = |panic| {
+                Failure::new(Exit::Failed, format!("a thread of packets has panicked: {panic}"))
+            };
+            counted.add(&its.map_err(panicked)?);
         }
         let (passed, missing) = (counted.passed, counted.missing);
         messages.debug(format_args!("{passed} packets came to another thread than their own"));

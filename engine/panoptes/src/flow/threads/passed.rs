@@ -44,6 +44,9 @@ pub(super) struct Passed {
 }
 
 impl Batch for Passed {
+    /// Its lists double when they grow. Packets as they come are far shorter than a batch.
+    const BYTES: usize = 2 * BATCH_BYTES;
+
     fn is_full(&self) -> bool {
         self.bytes.len() + self.packets.len() * size_of::<Facts>() >= BATCH_BYTES
     }

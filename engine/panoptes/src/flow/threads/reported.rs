@@ -69,6 +69,14 @@ struct Places {
 }
 
 impl Batch for Records {
+    /// If each record has all that records can have.
+    const BYTES: usize = 2 * BATCH_BYTES
+        + BATCH_RECORDS
+            * (size_of::<Row>()
+                + size_of::<Jitter>()
+                + 2 * size_of::<Application>()
+                + size_of::<Sequence>());
+
     fn is_full(&self) -> bool {
         self.rows.len() >= BATCH_RECORDS || self.bytes.len() >= BATCH_BYTES
     }

@@ -18,7 +18,7 @@ use super::reported::RecordSender;
 use crate::flow::audit::{Audit, Missing, clock_was_set};
 use crate::flow::clocks::Clocks;
 use crate::flow::elsewhere::Elsewhere;
-use crate::flow::interfaces::{CHECK, Interfaces, LAST_WAIT, WAIT_MS};
+use crate::flow::interfaces::{CHECK, Interfaces, WAIT_MS, last_wait};
 use crate::flow::signals::Signals;
 use crate::flow::tables::{Tables, length_of};
 use crate::message::Messages;
@@ -118,7 +118,7 @@ impl Worker {
         let (begin, mut answers) = (Instant::now(), 1);
         let (mut last_step, mut last_check) = (begin, begin);
         while !shared.must_end.load(Ordering::Acquire) {
-            let is_idle = !self.turn(&mut interfaces, &mut clocks);
+            let is_idle = !self.turn(&mut interfaces, &mut clocks, signals);
             if last_step.elapsed() >= STEP {
                 last_step = Instant::now();
                 self.show();
@@ -126,7 +126,7 @@ impl Worker {
             if last_check.elapsed() >= CHECK {
                 last_check = Instant::now();
                 interfaces.check(&mut self, messages);
-                self.missing = interfaces.missing(None);
+                self.missing = interfaces.missing();
             }
             if begin.elapsed() >= self.interval * answers {
                 answers += 1;
@@ -136,14 +136,13 @@ impl Worker {
                 interfaces.wait(signals, self.wait_ms());
             }
         }
-        // What came before the end.
-        let end = Instant::now();
-        while end.elapsed() < LAST_WAIT {
-            if !self.turn(&mut interfaces, &mut clocks) {
+        let (end, wait) = (Instant::now(), last_wait(signals));
+        while end.elapsed() < wait {
+            if !self.turn(&mut interfaces, &mut clocks, signals) {
                 std::thread::sleep(PAUSE);
             }
         }
-        self.missing = interfaces.missing(None);
+        self.missing = interfaces.missing();
         self.pass_on();
         drop(reading);
         while shared.reading.load(Ordering::Acquire) > 0 {
@@ -157,8 +156,13 @@ impl Worker {
     }
 
     /// Reads what there is, as far as it may at once. Whether there was something.
-    fn turn(&mut self, interfaces: &mut Interfaces, clocks: &mut Clocks) -> bool {
-        let has_read = interfaces.read(self, clocks, &(i64::MIN..i64::MAX));
+    fn turn(
+        &mut self,
+        interfaces: &mut Interfaces,
+        clocks: &mut Clocks,
+        signals: &Signals,
+    ) -> bool {
+        let has_read = interfaces.read(self, clocks, signals);
         let has_taken = self.take_passed();
         self.take_messages(!has_read);
         if self.last_pass.elapsed() >= PASS {

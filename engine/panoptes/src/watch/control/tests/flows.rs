@@ -252,15 +252,23 @@ fn last_records_that_find_no_room_show_in_the_exit_code() {
     });
 }
 
-/// The old sensor takes some time for its last records.
 #[test]
 fn sensors_that_follow_one_another_miss_no_packet_and_count_none_twice() {
-    const TURNS: u16 = 6;
-    in_network(|| {
+    follow_one_another(1, 6);
+}
+
+#[test]
+fn sensors_of_several_threads_that_follow_one_another_miss_no_packet_and_count_none_twice() {
+    follow_one_another(3, 4);
+}
+
+/// The old sensor takes some time for its last records.
+fn follow_one_another(threads: u16, turns: u16) {
+    in_network(move || {
         let folder = tempfile::tempdir().unwrap();
         let from = socket();
-        let flows = "interfaces: [lo], filter: udp, status_interval: ";
-        let with = |seconds: u16| text("", &format!("{flows}{seconds}s"));
+        let flows = format!("interfaces: [lo], filter: udp, threads: {threads}");
+        let with = |seconds: u16| text("", &format!("{flows}, status_interval: {seconds}s"));
         let count = AtomicU64::new(0);
         let (exit, kept) = serve(&folder, &with(60), |driver| {
             driver.wait("lo: auditing", 1);
@@ -274,7 +282,7 @@ fn sensors_that_follow_one_another_miss_no_packet_and_count_none_twice() {
                         sleep(Duration::from_millis(1));
                     }
                 });
-                for turn in 1..=TURNS {
+                for turn in 1..=turns {
                     (10_000..15_000).for_each(|to| send(&others, to, 1));
                     reload_whole(driver, &with(60 + turn));
                 }
@@ -283,7 +291,7 @@ fn sensors_that_follow_one_another_miss_no_packet_and_count_none_twice() {
         });
         assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
         let sensors = sensors(&folder);
-        assert_eq!(sensors.len(), 1 + usize::from(TURNS), "{}", kept.text());
+        assert_eq!(sensors.len(), 1 + usize::from(turns), "{}", kept.text());
         let of = |records: &Vec<Value>| sums(records).get(&(port(&from), PORT)).map(|sum| sum.0);
         let packets: Vec<_> = sensors.iter().filter_map(of).collect();
         let sum: u64 = packets.iter().sum();
