@@ -210,7 +210,7 @@ pub(crate) fn give_up_capabilities(sources: Sources<'_>, messages: &Messages) ->
         messages.debug("all capabilities are kept for NVIDIA's library");
         return GivenUp::default();
     };
-    if sources.flows.are_wanted() {
+    if sources.flows.have_interfaces() {
         kept.extend(interfaces(false));
     }
     let permitted = || caps::read(None, CapSet::Permitted).unwrap_or_default();

@@ -200,9 +200,18 @@ fn a_control_thread_that_panics_ends_the_service_with_a_last_record() {
     assert_eq!(last, "service_runtime_failure", "{}", service.said());
 }
 
-/// It panics while packets come. What it had counted is lost, and a record has that.
 #[test]
 fn a_sensor_of_flows_that_panics_is_started_again() {
+    start_sensor_again(1, "flows=100");
+}
+
+#[test]
+fn a_sensor_one_of_whose_threads_panics_is_started_again() {
+    start_sensor_again(3, "packets=100");
+}
+
+/// It panics while packets come. What it had counted is lost, and a record has that.
+fn start_sensor_again(threads: u32, failpoint: &str) {
     if !nix::unistd::geteuid().is_root() {
         panoptes_needs::skip::test("root");
         return;
@@ -211,10 +220,10 @@ fn a_sensor_of_flows_that_panics_is_started_again() {
     let to = receiver.local_addr().unwrap();
     let flows = format!(
         "systems: {{a: {{system: /absent}}}}\n\
-         flows: {{interfaces: [lo], filter: 'udp port {}', status_interval: 500ms}}\n",
+         flows: {{interfaces: [lo], filter: 'udp port {}', status_interval: 500ms, \
+                  threads: {threads}}}\n",
         to.port()
     );
-    let failpoint = "flows=100";
     let mut service = Service::start_with(tempfile::tempdir().unwrap(), &flows, failpoint);
     let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
     let is_sent = |service: &Service, wanted: &dyn Fn(&[Value]) -> bool| {
@@ -230,7 +239,7 @@ fn a_sensor_of_flows_that_panics_is_started_again() {
         lines.iter().filter(is_start).count()
     };
     is_sent(&service, &|lines| begins(lines) == 2);
-    failure_of(&service, failpoint, "the sensor of flows panicked, and is started again");
+    failure_of(&service, failpoint, "the sensor of flows has failed, and is started again");
     let flows_after_it = |lines: &[Value]| {
         let second = lines.iter().rposition(|line| line["cause"] == "start").unwrap();
         lines[second..].iter().any(|line| line["kind"] == "flow")

@@ -9,7 +9,9 @@ use panoptes_packet_filter::{FilterError, Options, PacketFilter};
 
 use super::section::Section;
 use super::value::{ByteSize, Setting, Word};
-use crate::flow::THREADS_MAX;
+
+/// The most threads that divide packets.
+pub(crate) const FLOW_THREADS_MAX: u32 = 16;
 
 /// What the sensor listens to, and what its records have.
 #[expect(clippy::struct_excessive_bools, reason = "each is a key")]
@@ -140,7 +142,7 @@ impl Flows {
         );
         section.value_in("flows", &mut self.flows, 1..=FLOWS_MAX);
         section.value("promiscuous", &mut self.promiscuous);
-        section.value_in("threads", &mut self.threads, 1..=THREADS_MAX as u32);
+        section.value_in("threads", &mut self.threads, 1..=FLOW_THREADS_MAX);
         if self.threads > 1 && self.interfaces.iter().any(FlowInterfaces::has_port) {
             let key = section.full("threads");
             let message = format!("`{key}`: a port of mirrors is for one thread alone; write 1");

@@ -50,6 +50,7 @@ pub use content::{ContentChanges, FilePattern};
 pub use duration::show_duration;
 pub use events::{Choice, Enabled, EventSetting, Events};
 pub use exceptions::Exception;
+pub(crate) use flows::FLOW_THREADS_MAX;
 pub use flows::{FlowApplication, FlowInterfaces, Flows, PacketExpression};
 pub use guest_name::GuestName;
 pub use header::HeaderForm;

@@ -1,4 +1,4 @@
-//! Figures of a sensor of flows, for metrics. Its thread sets them once a second; any thread may
+//! Figures of a sensor of flows, for metrics. Its threads set them once a second; any thread may
 //! read them at any time.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,12 +8,17 @@ use panoptes_flow::Counts;
 
 use super::gaps::KINDS;
 
+/// Stands for an interface in the losses between threads.
+const BETWEEN_THREADS: &str = "threads";
+
 /// The figures since the sensor was started.
 #[derive(Debug)]
 pub(crate) struct SensorFigures {
-    /// When it was started, and when its thread has made its last step, in nanoseconds since then.
+    /// When it was started.
     start: Instant,
-    step_ns: AtomicU64,
+    /// When its thread has made its last step, in nanoseconds since then. If several divide the
+    /// packets, these follow.
+    steps_ns: Vec<AtomicU64>,
     pub(crate) packets: AtomicU64,
     /// Their bytes on the wire.
     pub(crate) bytes: AtomicU64,
@@ -23,7 +28,7 @@ pub(crate) struct SensorFigures {
     /// Flows that were reported early because a table was full.
     pub(crate) evictions: AtomicU64,
     pub(crate) records: AtomicU64,
-    /// Packets that had no room, by interface.
+    /// Packets that had no room, by interface; those on their way between threads are the last.
     pub(crate) lost: Vec<(String, AtomicU64)>,
     /// By output.
     pub(crate) outputs: Vec<(&'static str, OutputFigures)>,
@@ -42,7 +47,7 @@ impl Default for SensorFigures {
     fn default() -> Self {
         Self {
             start: Instant::now(),
-            step_ns: AtomicU64::default(),
+            steps_ns: vec![AtomicU64::default()],
             packets: AtomicU64::default(),
             bytes: AtomicU64::default(),
             flows: AtomicU64::default(),
@@ -63,10 +68,14 @@ impl SensorFigures {
         Self { start, ..Self::default() }
     }
 
-    /// Those of a sensor with these interfaces and outputs, which has counted nothing yet.
-    pub(super) fn of(interfaces: &[String], outputs: &[&'static str]) -> Self {
+    /// Those of a sensor with these interfaces and outputs, which has counted nothing yet, and so
+    /// many threads beside the one that writes.
+    pub(super) fn of(interfaces: &[String], outputs: &[&'static str], threads: usize) -> Self {
+        let between = (threads > 0).then(|| BETWEEN_THREADS.to_owned());
+        let names = interfaces.iter().cloned().chain(between);
         Self {
-            lost: interfaces.iter().map(|name| (name.clone(), AtomicU64::default())).collect(),
+            steps_ns: (0..=threads).map(|_| AtomicU64::default()).collect(),
+            lost: names.map(|name| (name, AtomicU64::default())).collect(),
             outputs: outputs.iter().map(|name| (*name, OutputFigures::default())).collect(),
             ..Self::default()
         }
@@ -93,13 +102,33 @@ impl SensorFigures {
     /// not.
     pub(super) fn note_step(&self) {
         let now_ns = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.step_ns.store(now_ns, Ordering::Relaxed);
+        self.set_step(0, now_ns);
     }
 
-    /// Whether the thread has made a step within this time.
+    /// The same for one of the threads that divide the packets.
+    pub(super) fn note_step_of(&self, part: usize) {
+        let now_ns = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.set_step(part + 1, now_ns);
+    }
+
+    /// This one ends, and makes no more steps.
+    pub(super) fn note_end_of(&self, part: usize) {
+        self.set_step(part + 1, u64::MAX);
+    }
+
+    fn set_step(&self, thread: usize, step_ns: u64) {
+        if let Some(place) = self.steps_ns.get(thread) {
+            place.store(step_ns, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether all threads have made a step within this time.
     pub(crate) fn goes_on_within(&self, most: Duration) -> bool {
-        let step = Duration::from_nanos(self.step_ns.load(Ordering::Relaxed));
-        self.start.elapsed().saturating_sub(step) <= most
+        let now = self.start.elapsed();
+        self.steps_ns.iter().all(|step_ns| {
+            let step = Duration::from_nanos(step_ns.load(Ordering::Relaxed));
+            now.saturating_sub(step) <= most
+        })
     }
 
     /// Records for which outputs had no room.
@@ -113,5 +142,29 @@ impl SensorFigures {
         if let Some((_, place)) = self.lost.get(interface) {
             place.fetch_add(packets, Ordering::Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_thread_has_to_go_on() {
+        let start = Instant::now().checked_sub(Duration::from_mins(1)).expect("an earlier time");
+        let figures = SensorFigures { start, ..SensorFigures::of(&[], &[], 2) };
+        figures.add_lost(0, 7);
+        let lost = figures.lost.iter().map(|(name, lost)| (&**name, lost.load(Ordering::Relaxed)));
+        assert_eq!(lost.collect::<Vec<_>>(), [("threads", 7)]);
+        let goes_on = || figures.goes_on_within(Duration::from_secs(10));
+        figures.note_step();
+        figures.note_step_of(0);
+        assert!(!goes_on(), "the second one has made no step");
+        figures.note_step_of(1);
+        assert!(goes_on());
+        figures.set_step(2, 0);
+        assert!(!goes_on());
+        figures.note_end_of(1);
+        assert!(goes_on(), "one that has ended makes no steps");
     }
 }

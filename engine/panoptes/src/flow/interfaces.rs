@@ -42,6 +42,8 @@ struct Source {
     part: Option<Part>,
     options: Options,
     means: Means,
+    /// Its LINKTYPE_ number.
+    link: u16,
     /// `None` while it is away.
     interface: Option<Receiver>,
     /// Packets that were lost before it was opened again.
@@ -65,6 +67,8 @@ pub(super) struct Interfaces {
     from_ns: i64,
     /// What shows how many packets each has lost, if somebody looks.
     figures: Option<Arc<SensorFigures>>,
+    /// Packets that were lost on the way to other threads, as far as figures have them.
+    passed_lost_shown: u64,
 }
 
 impl Interfaces {
@@ -102,6 +106,7 @@ impl Interfaces {
             sources: Vec::new(),
             from_ns: i64::MIN,
             figures: None,
+            passed_lost_shown: 0,
         }
     }
 
@@ -132,17 +137,47 @@ impl Interfaces {
     /// Begins to receive.
     pub(super) fn start(&mut self, messages: &Messages) -> Result<(), Failure> {
         for source in &mut self.sources {
+            if source.must_wait() {
+                source.interface = None;
+                continue;
+            }
             let reports = source.part.as_ref().is_none_or(Part::is_last);
             match source.start(&mut self.filters)? {
                 Ok(()) if !reports => continue,
                 Ok(()) => messages.info(format_args!("{}: auditing", source.options.name)),
-                // It would never join the others.
-                Err(error) if source.part.is_some() => return Err(failure(&error)),
-                Err(error) => messages.warning(error),
+                Err(error) => {
+                    messages.warning(error);
+                    // A part joins the others when it is opened again, and the next ones after it.
+                    if source.part.is_some() {
+                        source.interface = None;
+                    }
+                }
             }
             source.report(messages);
         }
         Ok(())
+    }
+
+    /// Shows how many packets the thread has lost on the way to other threads.
+    pub(super) fn show_passed_lost(&mut self, lost: u64) {
+        if let Some(figures) = &self.figures {
+            figures.add_lost(self.sources.len(), lost - self.passed_lost_shown);
+            self.passed_lost_shown = lost;
+        }
+    }
+
+    /// The thread goes on, which has a part of the packets. It makes some steps a second.
+    pub(super) fn note_step(&self) {
+        if let (Some(figures), Some(part)) = (&self.figures, self.part()) {
+            figures.note_step_of(part.number);
+        }
+    }
+
+    /// The thread ends.
+    pub(super) fn note_end(&self) {
+        if let (Some(figures), Some(part)) = (&self.figures, self.part()) {
+            figures.note_end_of(part.number);
+        }
     }
 
     /// The part of the packets that it has; `None` for all.
@@ -167,8 +202,7 @@ impl Interfaces {
 
     /// The LINKTYPE_ number of the first one.
     pub(super) fn link(&self) -> u16 {
-        let first = self.sources.first().and_then(|source| source.interface.as_ref());
-        first.map_or(0, Receiver::link)
+        self.sources.first().map_or(0, |source| source.link)
     }
 
     /// Passes packets on, until a signal or the auditor needs no more of them.
@@ -335,6 +369,7 @@ impl Source {
             part: None,
             options,
             means: named.means,
+            link: receiver.link(),
             interface: Some(receiver),
             lost_before: 0,
             lost_shown: 0,
@@ -347,6 +382,12 @@ impl Source {
     fn compile(&self, filters: &mut PacketFilters) -> Result<(), Failure> {
         let snap_length = self.options.snap_length;
         self.interface.as_ref().map_or(Ok(()), |one| one.compile(filters, snap_length))
+    }
+
+    /// Whether it is a part of an interface which others must join before.
+    fn must_wait(&self) -> bool {
+        let may_join = |part: &Part| part.may_join();
+        self.means == Means::Ring && !self.part.as_ref().is_none_or(may_join)
     }
 
     /// Begins to receive; the inner error is that of an interface that is down.
@@ -418,7 +459,7 @@ impl Source {
         auditor: &mut impl Audit,
         messages: &Messages,
     ) {
-        if self.part.as_ref().is_some_and(|part| !part.may_join()) {
+        if self.must_wait() {
             return;
         }
         match Receiver::open(&self.options, self.means) {

@@ -84,7 +84,6 @@ pub(crate) use self::sensor::{OfService, OpenSensor, Ports, Sensor};
 pub(crate) use self::service_output::{Happened, QUEUE};
 pub(crate) use self::service_request::bytes_of_sensor;
 pub(crate) use self::system::SharedSystem;
-pub(crate) use self::threads::THREADS_MAX;
 
 /// The beginning of the help text.
 const USAGE: &str = "\

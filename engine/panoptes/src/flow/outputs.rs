@@ -372,7 +372,7 @@ impl Reports for Recording<'_> {
             ending = FlowRecord { cause: Cause::Shutdown, ..*record };
             record = &ending;
         }
-        let Outputs { all, clients, service, system, forms, labels, trouble, is_ending, .. } =
+        let Outputs { all, clients, service, system, forms, labels, trouble, patience, .. } =
             &mut *self.outputs;
         let (owners, texts, mut labelled);
         let mut extra = extra;
@@ -402,7 +402,8 @@ impl Reports for Recording<'_> {
             }
         }
         if let Some(service) = service {
-            service.push(forms.flow(Form::Json, self.options, record, extra), *is_ending);
+            let may_wait = patience.is_some();
+            service.push(forms.flow(Form::Json, self.options, record, extra), may_wait);
         }
         if let Some(clients) = clients.as_mut().filter(|clients| clients.count() > 0) {
             let subject = Subject::flow(record, extra, source_id);

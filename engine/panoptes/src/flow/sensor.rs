@@ -119,8 +119,9 @@ impl Sensor {
         let failed =
             |error| Failure::io(&error, Exit::Failed, "flows: cannot start the sensor's thread");
         let signals = Signals::of_service(messages).map_err(failed)?;
+        let threads = if all.len() > 1 { all.len() } else { 0 };
         let names = all.first().map(Interfaces::names).unwrap_or_default();
-        let figures = Arc::new(SensorFigures::of(&names, &[NAME]));
+        let figures = Arc::new(SensorFigures::of(&names, &[NAME], threads));
         for interfaces in &mut all {
             interfaces.show_in(&figures);
         }
@@ -145,7 +146,7 @@ impl Sensor {
         &self.figures
     }
 
-    /// Whether its thread has ended, which it does by itself only when it panics.
+    /// Whether its thread has ended, which it does by itself only when it fails or panics.
     pub(crate) fn has_ended(&self) -> bool {
         self.thread.is_finished()
     }
@@ -159,14 +160,14 @@ impl Sensor {
     ///
     /// # Errors
     ///
-    /// Its panic.
+    /// Its panic, or that of another thread of packets, or why one could not be started.
     pub(crate) fn end(self) -> Result<(), String> {
         self.ask_to_end();
         self.thread.join().unwrap_or_else(|_| Err("unknown".to_owned()))
     }
 }
 
-/// What the thread does. The panic of another thread of packets is an error.
+/// What the thread does. An error is about another thread of packets.
 fn run(
     all: Vec<Interfaces>,
     of_service: OfService,

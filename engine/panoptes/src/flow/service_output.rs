@@ -132,10 +132,10 @@ impl ServiceOutput {
         self.figures.outputs.iter().find(|(name, _)| *name == NAME).map(|(_, figures)| figures)
     }
 
-    /// Passes on a line of JSON, with its line feed. `is_last`: no packets follow, so it may wait.
-    pub(super) fn push(&mut self, line: &[u8], is_last: bool) {
+    /// Passes on a line of JSON, with its line feed. `may_wait`: packets do not wait for it.
+    pub(super) fn push(&mut self, line: &[u8], may_wait: bool) {
         let Some(record) = line.strip_suffix(b"\n") else { return };
-        if is_last {
+        if may_wait {
             self.wait_for_room();
         }
         let is_accepted = self.records.try_push(CLASS, record).is_ok();
@@ -202,7 +202,7 @@ mod tests {
 
     fn output(size: QueueSize) -> (ServiceOutput, Consumer) {
         let (producer, consumer) = queue(size, &Waker::default());
-        let figures = Arc::new(SensorFigures::of(&[], &[NAME]));
+        let figures = Arc::new(SensorFigures::of(&[], &[NAME], 0));
         (ServiceOutput::new(producer, channel().0, figures), consumer)
     }
 

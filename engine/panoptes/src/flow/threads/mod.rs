@@ -1,5 +1,5 @@
-//! Several threads that divide the packets of live interfaces: `--threads`, and `flows.threads` of a
-//! service.
+//! Several threads that divide the packets of live interfaces: `--threads`, and `flows.threads` of
+//! a service.
 //!
 //! Each thread has its own rings, its own tables, and all packets between the addresses that are
 //! its part ([`Division`]). Where the kernel gives a packet to another thread, that one passes it
@@ -16,7 +16,7 @@ mod reported;
 mod worker;
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::mpsc::{Receiver as Failures, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -29,14 +29,14 @@ use self::batches::{Batch as _, circle};
 use self::merge::Merge;
 use self::passed::Passed;
 use self::reported::{RecordSender, Records};
-use self::worker::{Shared, Shown, Taken, Worker};
+use self::worker::{Reading, Shared, Shown, Taken, Worker};
 use super::audit::{Audit as _, Missing};
 use super::auditor::Auditor;
 use super::clocks::Clocks;
 use super::elsewhere::Elsewhere;
 use super::interfaces::{self, Interfaces};
 use super::part::Part;
-use super::receiver::{Receiver, failure};
+use super::receiver::{self, failure};
 use super::request::Request;
 use super::signals::Signals;
 use super::tables::Tables;
@@ -44,8 +44,6 @@ use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 use crate::random;
 
-/// The most threads.
-pub(crate) const THREADS_MAX: usize = 16;
 /// Batches of records of all threads together: 32,768 records.
 const RECORD_BATCHES: usize = 128;
 /// Batches of packets from one thread to all others together, and the fewest to each of them.
@@ -71,7 +69,7 @@ pub(super) fn open(request: &Request, ports: Vec<MirrorPort>) -> Result<Vec<Inte
         for named in &interfaces.interfaces {
             let group = Arc::new(Group::default());
             let options = interfaces::options(named, &request);
-            let receivers = Receiver::open_parts(&options, named.means, &division);
+            let receivers = receiver::Receiver::open_parts(&options, named.means, &division);
             let receivers = receivers.map_err(|error| failure(&error))?;
             for (number, (its, receiver)) in all.iter_mut().zip(receivers).enumerate() {
                 let part = Part { number, division, group: Arc::clone(&group), joined: 0 };
@@ -109,7 +107,8 @@ struct Threads {
     all: Vec<(Running, Arc<Shown>)>,
     shared: Arc<Shared>,
     merge: Merge,
-    failures: Failures<String>,
+    failed: Sender<String>,
+    failures: Receiver<String>,
 }
 
 /// Counts packets on this thread, or has threads do so and writes their records, until a signal or
@@ -127,50 +126,59 @@ pub(super) fn audit(
         interfaces.audit(auditor, signals, messages);
         return Ok(interfaces.missing());
     }
-    let mut threads = Threads::start(all, signals, messages)?;
+    let mut threads = Threads::none();
+    let started = threads.start(all, signals, messages);
     role.enter(messages);
-    while !auditor.has_ended() && !signals.have_ended() && !threads.has_one_ended() {
+    while started.is_ok()
+        && !auditor.has_ended()
+        && !signals.have_ended()
+        && !threads.has_one_ended()
+    {
         if !threads.pass_on(auditor) {
             wait(signals);
         }
     }
-    threads.end(auditor, messages)
+    let missing = threads.end(auditor, messages)?;
+    started.map(|()| missing)
 }
 
 impl Threads {
+    fn none() -> Self {
+        let (failed, failures) = channel();
+        let (shared, merge) = (Arc::default(), Merge::default());
+        Self { all: Vec::new(), shared, merge, failed, failures }
+    }
+
+    /// Starts all. If one cannot be started, those before it run, and must be ended.
     fn start(
+        &mut self,
         all: Vec<Interfaces>,
         signals: &Signals,
         messages: &Messages,
-    ) -> Result<Self, Failure> {
+    ) -> Result<(), Failure> {
         let clocks = Clocks::start();
-        let shared = Arc::new(Shared::default());
-        shared.reading.store(all.len(), Ordering::Release);
-        let (failed, failures) = channel();
-        let mut threads = Self { all: Vec::new(), shared, merge: Merge::default(), failures };
-        let workers = threads.workers(&all, &failed);
+        let workers = self.workers(&all);
         for (worker, interfaces) in workers.into_iter().zip(all) {
             let shown = Arc::clone(&worker.shown);
+            let reading = Reading::begin(&self.shared);
             let (clocks, signals, messages) = (clocks.clone(), signals.clone(), messages.clone());
             let run = move || {
-                interfaces.role().enter(&messages);
-                caught(|| worker.run(interfaces, clocks, (&signals, &messages)))
+                caught(|| {
+                    interfaces.role().enter(&messages);
+                    worker.run(interfaces, clocks, reading, (&signals, &messages))
+                })
             };
-            let name = format!("packets-{}", threads.all.len());
+            let name = format!("packets-{}", self.all.len());
             let thread = std::thread::Builder::new().name(name).spawn(run);
             let thread = thread
                 .map_err(|error| Failure::io(&error, Exit::Failed, "cannot start a thread"))?;
-            threads.all.push((thread, shown));
+            self.all.push((thread, shown));
         }
-        Ok(threads)
+        Ok(())
     }
 
     /// What the threads have, before they start.
-    fn workers(
-        &mut self,
-        all: &[Interfaces],
-        failed: &std::sync::mpsc::Sender<String>,
-    ) -> Vec<Worker> {
+    fn workers(&mut self, all: &[Interfaces]) -> Vec<Worker> {
         let count = all.len();
         let mut to: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
         let mut from: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
@@ -197,7 +205,7 @@ impl Threads {
                 from,
                 shared: Arc::clone(&self.shared),
                 shown: Arc::new(Shown { until_ns, counted: Mutex::default() }),
-                failures: failed.clone(),
+                failures: self.failed.clone(),
                 interval: Duration::from_secs(request.management_interval_s.max(1).into()),
                 passed: 0,
                 lost: 0,
@@ -240,10 +248,6 @@ impl Threads {
             if !self.pass_on(auditor) {
                 std::thread::sleep(PAUSE);
             }
-        }
-        for (_, shown) in &self.all {
-            // One that has panicked keeps nothing back.
-            shown.until_ns.store(i64::MAX, Ordering::Release);
         }
         while self.pass_on(auditor) {}
         let mut counted = Elsewhere::default();

@@ -2,7 +2,7 @@
 
 use panoptes_flow::identity::Identity;
 
-use super::THREADS_MAX;
+use crate::config::FLOW_THREADS_MAX;
 use crate::exit::Failure;
 use crate::flow::devices::{Means, Named};
 use crate::flow::request::Request;
@@ -10,7 +10,7 @@ use crate::flow::values::{mistake, number};
 
 /// Takes the option's value.
 pub(in crate::flow) fn set(request: &mut Request, value: &str) -> Result<(), Failure> {
-    request.threads = number("--threads", value, 1, THREADS_MAX as u64)? as usize;
+    request.threads = number("--threads", value, 1, FLOW_THREADS_MAX.into())? as usize;
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use panoptes_decoders::packet::mirror::{Mirrored, decode_mirrored};
 use panoptes_decoders::packet::{Network, Packet, decode};
 use panoptes_flow::identity::quoted_addresses;
 use panoptes_interface::Division;
+use panoptes_sinks::failpoints;
 
 use super::batches::{Batch as _, Emptier, Filler};
 use super::passed::{Facts, Passed};
@@ -96,12 +97,27 @@ pub(super) struct Taken {
     changed: Option<Instant>,
 }
 
-/// Counts down, also when the thread panics: else the others would wait for it.
-struct Reading<'a>(&'a AtomicUsize);
+/// A thread that may pass packets to others, until it is dropped. Else the others would wait for
+/// one that panics, or that could not be started.
+pub(super) struct Reading(Arc<Shared>);
 
-impl Drop for Reading<'_> {
+impl Reading {
+    pub(super) fn begin(shared: &Arc<Shared>) -> Self {
+        shared.reading.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Reading {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        self.0.reading.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// No more records come, also after a panic: else the main thread would hold back those of others.
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.shown.until_ns.store(i64::MAX, Ordering::Release);
     }
 }
 
@@ -111,10 +127,10 @@ impl Worker {
         mut self,
         mut interfaces: Interfaces,
         mut clocks: Clocks,
+        reading: Reading,
         (signals, messages): (&Signals, &Messages),
     ) -> Elsewhere {
         let shared = Arc::clone(&self.shared);
-        let reading = Reading(&shared.reading);
         let (begin, mut answers) = (Instant::now(), 1);
         let (mut last_step, mut last_check) = (begin, begin);
         while !shared.must_end.load(Ordering::Acquire) {
@@ -122,11 +138,13 @@ impl Worker {
             if last_step.elapsed() >= STEP {
                 last_step = Instant::now();
                 self.show();
+                interfaces.note_step();
+                failpoints::reach("packets");
             }
             if last_check.elapsed() >= CHECK {
                 last_check = Instant::now();
                 interfaces.check(&mut self, messages);
-                self.missing = interfaces.missing();
+                self.look_at_losses(&mut interfaces);
             }
             if begin.elapsed() >= self.interval * answers {
                 answers += 1;
@@ -142,8 +160,9 @@ impl Worker {
                 std::thread::sleep(PAUSE);
             }
         }
-        self.missing = interfaces.missing();
         self.pass_on();
+        self.look_at_losses(&mut interfaces);
+        interfaces.note_end();
         drop(reading);
         while shared.reading.load(Ordering::Acquire) > 0 {
             self.take_passed();
@@ -153,6 +172,11 @@ impl Worker {
         self.take_old_messages();
         self.take_old_messages();
         self.finish(&mut clocks)
+    }
+
+    fn look_at_losses(&mut self, interfaces: &mut Interfaces) {
+        self.missing = interfaces.missing();
+        interfaces.show_passed_lost(self.lost);
     }
 
     /// Reads what there is, as far as it may at once. Whether there was something.
@@ -306,7 +330,6 @@ impl Worker {
             flows.finish(self.records.of(stream));
         }
         self.records.pass_on();
-        self.shown.until_ns.store(i64::MAX, Ordering::Release);
         let counted = self.counted();
         *self.shown.counted.lock().unwrap_or_else(PoisonError::into_inner) = counted.clone();
         counted

@@ -266,7 +266,7 @@ impl Control {
         self.system_events.service(activity, &because(&failure.message));
     }
 
-    /// Reports all that a sensor has reported that has ended, and its panic.
+    /// Reports all that a sensor has reported that has ended, and its failure.
     fn join_flows(&mut self) {
         let ended = self.flows.sensor.take().map(|sensor| {
             let figures = Arc::clone(sensor.figures());
@@ -275,8 +275,8 @@ impl Control {
             ended
         });
         self.report_happened();
-        if let Some(Err(panic)) = ended {
-            let reason = format!("the sensor of flows panicked, and is started again: {panic}");
+        if let Some(Err(failure)) = ended {
+            let reason = format!("the sensor of flows has failed, and is started again: {failure}");
             self.messages.error(&reason);
             self.system_events.service(Activity::ServiceRuntimeFailure, &because(&reason));
         }

@@ -505,7 +505,9 @@ mod tests {
     fn other_value(key: &Key) -> Option<String> {
         let form = key.form.as_deref()?;
         match (form, &key.range) {
-            (_, Some((least, _))) => Some(least.clone()),
+            (_, Some((least, greatest))) => {
+                Some(if *least == key.default { greatest } else { least }.clone())
+            }
             ("true or false", None) => Some((key.default == "false").to_string()),
             ("path" | "path or auto" | "path or none", None) => Some("/other".to_owned()),
             ("level", None) => Some("10".to_owned()),

@@ -172,8 +172,8 @@ impl Figures {
         self.shared.interval_ns.load(Ordering::Relaxed)
     }
 
-    /// What stands still: a scanner, the writer, the sensor of flows, which may have not started, or
-    /// an output whose disk does not answer.
+    /// What stands still: a scanner, the writer, the sensor of flows, which may not have started,
+    /// or an output whose disk does not answer.
     fn trouble(&self) -> Option<String> {
         let now = nanoseconds(self.start.elapsed());
         let intervals = self.interval_ns().saturating_mul(STANDS_STILL_INTERVALS);

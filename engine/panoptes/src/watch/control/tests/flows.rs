@@ -1,7 +1,7 @@
 //! The sensor of flows in the service, at the loopback interface of a network of its own.
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::ops::Range;
 use std::sync::atomic::AtomicU64;
 
@@ -147,14 +147,29 @@ fn the_last_records_of_flows_come_before_the_end_of_the_service() {
 /// They are more than the queue has room for.
 #[test]
 fn the_last_records_of_many_flows_are_all_written() {
+    write_last_records_of_many_flows(1);
+}
+
+#[test]
+fn the_last_records_of_several_threads_are_all_written() {
+    write_last_records_of_many_flows(3);
+}
+
+fn write_last_records_of_many_flows(threads: usize) {
     const FLOWS: u16 = 30_000;
-    in_network(|| {
+    in_network(move || {
         let folder = tempfile::tempdir().unwrap();
-        let from = socket();
-        let text = text("", "interfaces: [lo], filter: udp, status_interval: 1h");
+        // To all addresses, so that each thread has some.
+        let from = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let flows =
+            format!("interfaces: [lo], filter: udp, status_interval: 1h, threads: {threads}");
+        let text = text("", &flows);
         let (exit, kept) = serve(&folder, &text, |driver| {
             driver.wait("lo: auditing", 1);
-            (1..=FLOWS).for_each(|to| send(&from, to, 1));
+            for to in 1..=FLOWS {
+                let address = Ipv4Addr::new(127, 0, 0, 1 + (to % 16) as u8);
+                from.send_to(b"twenty bytes of data", (address, to)).unwrap();
+            }
         });
         assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
         let sensors = sensors(&folder);
@@ -258,27 +273,37 @@ fn sensors_that_follow_one_another_miss_no_packet_and_count_none_twice() {
 }
 
 #[test]
-fn sensors_of_several_threads_that_follow_one_another_miss_no_packet_and_count_none_twice() {
+fn sensors_of_several_threads_follow_one_another() {
     follow_one_another(3, 4);
 }
 
+/// How many threads of this process divide packets.
+fn packet_threads() -> usize {
+    let threads = fs::read_dir("/proc/self/task").unwrap();
+    let names = threads.filter_map(|thread| fs::read(thread.ok()?.path().join("comm")).ok());
+    names.filter(|name| name.starts_with(b"packets-")).count()
+}
+
 /// The old sensor takes some time for its last records.
-fn follow_one_another(threads: u16, turns: u16) {
+fn follow_one_another(threads: usize, turns: u16) {
     in_network(move || {
         let folder = tempfile::tempdir().unwrap();
-        let from = socket();
+        // Addresses divide the packets.
+        let from = [2, 3, 4, 5, 6, 7];
+        let from = from.map(|host| UdpSocket::bind((Ipv4Addr::new(127, 0, 0, host), 0)).unwrap());
         let flows = format!("interfaces: [lo], filter: udp, threads: {threads}");
         let with = |seconds: u16| text("", &format!("{flows}, status_interval: {seconds}s"));
         let count = AtomicU64::new(0);
         let (exit, kept) = serve(&folder, &with(60), |driver| {
             driver.wait("lo: auditing", 1);
+            driver.wait_for("threads", || threads == 1 || packet_threads() >= threads);
             let others = socket();
             let is_over = AtomicBool::new(false);
             scope(|scope| {
                 scope.spawn(|| {
                     while !is_over.load(Ordering::Relaxed) {
-                        send(&from, PORT, 10);
-                        count.fetch_add(10, Ordering::Relaxed);
+                        from.iter().for_each(|from| send(from, PORT, 2));
+                        count.fetch_add(2 * from.len() as u64, Ordering::Relaxed);
                         sleep(Duration::from_millis(1));
                     }
                 });
@@ -292,8 +317,11 @@ fn follow_one_another(threads: u16, turns: u16) {
         assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
         let sensors = sensors(&folder);
         assert_eq!(sensors.len(), 1 + usize::from(turns), "{}", kept.text());
-        let of = |records: &Vec<Value>| sums(records).get(&(port(&from), PORT)).map(|sum| sum.0);
-        let packets: Vec<_> = sensors.iter().filter_map(of).collect();
+        let of = |records: &Vec<Value>| -> u64 {
+            let sums = sums(records);
+            sums.iter().filter(|((_, to), _)| *to == PORT).map(|(_, (packets, _))| packets).sum()
+        };
+        let packets: Vec<_> = sensors.iter().map(of).collect();
         let sum: u64 = packets.iter().sum();
         let lost = |records: &Vec<Value>| records.last().unwrap()["dropped_packets"].clone();
         let lost: Vec<_> = sensors.iter().map(lost).collect();

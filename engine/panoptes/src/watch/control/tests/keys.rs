@@ -63,6 +63,7 @@ const ROWS: &[Row] = &[
     row("flows.management_interval", "", OF_FLOWS),
     row("flows.flows", "", OF_FLOWS),
     row("flows.promiscuous", "", OF_FLOWS),
+    row("flows.threads", "", "sensors_of_several_threads_follow_one_another"),
     row(
         "output.metrics.address",
         "",
