@@ -37,6 +37,7 @@ mod system_events;
 mod system_logs;
 mod telemetry;
 mod test_alert;
+mod threads;
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -24,7 +24,6 @@ use super::outputs::{Found, Outputs};
 use super::reload::Reloads;
 use super::scanners::{Scanners, workspaces};
 use super::search::{find_again, search};
-use super::threads::{OtherCores, Workers};
 use super::{Control, LOADERS, LOOKERS, MEMORY_LOOK, OPENERS, Work};
 use crate::boot_ids::{BootIds, folder_of};
 use crate::config::Configuration;
@@ -51,6 +50,7 @@ use crate::watch::signals::{self, Signals};
 use crate::watch::status_line::show_status;
 use crate::watch::system_events::{Notice, SystemEvents};
 use crate::watch::system_logs::{LogPlace, SystemLogs, log_place};
+use crate::watch::threads::{OtherCores, Workers};
 
 impl Control {
     /// Opens the outputs and starts the threads.
