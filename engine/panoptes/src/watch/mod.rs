@@ -23,7 +23,6 @@ mod failed_start;
 mod figures;
 mod finder;
 mod gap_messages;
-mod log_opener;
 mod metrics;
 mod notify;
 mod outputs;
