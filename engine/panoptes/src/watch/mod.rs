@@ -23,7 +23,6 @@ mod failed_start;
 mod figures;
 mod finder;
 mod gap_messages;
-mod log_opener;
 mod metrics;
 mod notify;
 mod outputs;
@@ -37,6 +36,7 @@ mod system_events;
 mod system_logs;
 mod telemetry;
 mod test_alert;
+mod threads;
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -388,6 +388,9 @@ mod tests {
     use crate::message::Messages;
     use crate::request::Shown;
     use crate::watch::outputs::{Receivers, wanted};
+    use crate::watch::signals::Signals;
+    use crate::watch::system_logs::openers;
+    use crate::watch::threads::OtherCores;
 
     #[test]
     fn releases_become_versions() {
@@ -408,7 +411,8 @@ mod tests {
         let (producer, _consumer) = queue(QueueSize::default(), &Waker::default());
         let outputs = wanted(&configuration, Shown::default(), None, &Receivers::NONE).unwrap();
         let messages = Arc::new(Messages::on_stderr(LogLevel::Disable));
-        let logs = SystemLogs::new(None, (channel().0, Waker::default()), messages);
+        let openers = openers(OtherCores::without(&[]), Signals::take().unwrap().waker());
+        let logs = SystemLogs::new(None, (channel().0, Waker::default()), openers, &messages);
         let outputs = (logs, outputs.as_slice());
         let mut events = SystemEvents::new(producer, &configuration, Vec::new(), outputs);
         let mut of = |name: &str, log_level| {

@@ -9,7 +9,6 @@ use panoptes_sources::{AnySource, Format};
 
 use super::candidate::{Attaching, Changes, Check, Phase, Scanned, Waiting};
 use super::search::{Attached, NotAttached, Search};
-use super::threads::{Ended, Urgency};
 use super::{Control, FIRST_KERNEL_WAIT, GUEST_LOOK};
 use crate::config::{Mode, System};
 use crate::exit::{Exit, Failure};
@@ -17,6 +16,7 @@ use crate::watch::clock_watch::{Found, SystemShared};
 use crate::watch::problems::Topic;
 use crate::watch::scanner;
 use crate::watch::system_events::{Notice, because};
+use crate::watch::threads::{Ended, Urgency};
 
 /// The result of a worker's task.
 #[derive(Debug)]

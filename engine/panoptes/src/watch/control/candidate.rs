@@ -11,7 +11,6 @@ use panoptes_sinks::panics::Restarts;
 use panoptes_sources::{FileFormat, Placed, file_identity};
 
 use super::in_use::AddressUse;
-use super::threads::{TaskId, Urgency};
 use crate::config::{Events, GuestName, System, SystemAddress, SystemSettings};
 use crate::guests::{self, Guest, Owner};
 use crate::watch::clock_watch::{Found, SystemShared};
@@ -19,6 +18,7 @@ use crate::watch::finder::is_same;
 use crate::watch::gap_messages::LoggedGaps;
 use crate::watch::silence::Silence;
 use crate::watch::stall::Stall;
+use crate::watch::threads::{TaskId, Urgency};
 
 /// Pause before a retry of a system; it doubles with each failure, up to the maximum.
 const RETRY_FIRST: Duration = Duration::from_millis(200);

@@ -9,13 +9,13 @@ use panoptes_sinks::activities::Activity;
 use super::Control;
 use super::candidate::{Candidate, Phase};
 use super::one_machine::{Instead, Machines};
-use super::threads::{OtherCores, Urgency, Workers};
 use crate::config::{System, SystemAddress};
 use crate::dma;
 use crate::watch::clock_watch::Reattach;
 use crate::watch::problems::Topic;
 use crate::watch::signals::Waker;
 use crate::watch::system_events::because;
+use crate::watch::threads::{OtherCores, Urgency, Workers};
 
 /// Time between two lists of functions.
 const LOOK: Duration = Duration::from_secs(3);

@@ -14,7 +14,6 @@ use panoptes_sinks::record::system_activity::SystemActivityDetails;
 
 use super::candidate::{Candidate, Check, Outside, Phase, Scanned};
 use super::scanners::{Lost, Unscanned};
-use super::threads::Urgency;
 use super::{Control, MEMORY_LOOK};
 use crate::config::{LogLevel, Mode, System, SystemAddress};
 use crate::guests::{self, Guest};
@@ -26,6 +25,7 @@ use crate::watch::problems::Topic;
 use crate::watch::scanner;
 use crate::watch::silence::SilenceReport;
 use crate::watch::system_events::because;
+use crate::watch::threads::Urgency;
 
 /// A search for a kernel that takes longer is reported.
 const SEARCH_LONG: Duration = Duration::from_mins(10);

@@ -4,12 +4,12 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::threads::OtherCores;
 use crate::config::NetworkAddress;
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 use crate::sandbox::Role;
 use crate::watch::metrics::{self, Figures, Server};
+use crate::watch::threads::OtherCores;
 
 /// Opens the port for metrics, if they are wanted.
 pub(super) fn bind_metrics(

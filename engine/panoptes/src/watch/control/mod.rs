@@ -28,7 +28,6 @@ mod start;
 mod systems;
 #[cfg(test)]
 mod tests;
-mod threads;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -62,6 +61,7 @@ use crate::watch::problems::Problems;
 use crate::watch::scanner::{Returned, Scanner, ScannerState, Shared, System, Why};
 use crate::watch::signals::{Signals, StopRequest};
 use crate::watch::system_events::{Notice, SystemEvents, because};
+use crate::watch::threads::{OtherCores, Workers};
 use attach::Outcome;
 use candidate::{Candidate, Phase};
 use flows::FlowSensor;
@@ -72,7 +72,6 @@ use outputs::{Outputs, Place};
 use reload::{LoadFn, Loaded, Reloads};
 use scanners::{ScannerHandle, Scanners};
 use search::{FindFn, SearchFn};
-use threads::{OtherCores, Workers};
 
 /// How long `panoptes watch` waits for the first kernel: a guest may still be starting.
 const FIRST_KERNEL_WAIT: Duration = Duration::from_secs(20);

@@ -24,7 +24,6 @@ use panoptes_sinks::writer::{End, OutputChange, Writer};
 
 use self::left::Left;
 use super::END_LOOK;
-use super::threads::{TaskId, Workers, spawn};
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 use crate::sandbox::Role;
@@ -32,6 +31,7 @@ use crate::watch::clocks::nanoseconds;
 use crate::watch::outputs::{Wanted, Watched};
 use crate::watch::signals::{Signals, StopRequest};
 use crate::watch::system_events::{SystemEvents, because};
+use crate::watch::threads::{TaskId, Workers, spawn};
 
 /// How often in a row the writer is started again before the program ends.
 const RESTARTS_MAX: u32 = 6;

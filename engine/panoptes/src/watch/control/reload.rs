@@ -20,7 +20,6 @@ use super::candidate::{Changes, Phase};
 use super::metrics_port::serve_metrics;
 use super::prepare::{NewMetrics, Prepared};
 use super::scanners::workspaces;
-use super::threads::{TaskId, Urgency};
 use super::{Control, LOOK};
 use crate::config::{ChangedKey, Configuration, Effect, changed_keys, keys_with_old};
 use crate::exit::{Exit, Failure};
@@ -32,6 +31,7 @@ use crate::watch::outputs::{LogFolder, options};
 use crate::watch::problems::Topic;
 use crate::watch::system_events::because;
 use crate::watch::system_logs::log_place;
+use crate::watch::threads::{TaskId, Urgency};
 
 /// Reads all SBOMs of a configuration; a function of this type can replace that in tests.
 pub(super) type LoadFn = fn(&Configuration) -> Result<Sboms, Vec<Fault>>;

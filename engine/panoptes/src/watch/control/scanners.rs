@@ -13,7 +13,6 @@ use panoptes_sinks::queue::{Consumer, QueueSize, Waker, queue};
 use panoptes_sources::lock_own_memory;
 use panoptes_tables::{HashKey, room};
 
-use super::threads::spawn;
 use crate::exit::Failure;
 use crate::memory::{Promised, SLOW_QUEUE, quick_queue};
 use crate::message::Messages;
@@ -28,6 +27,7 @@ use crate::watch::scanner::{
     Shared, Slot, System, Why,
 };
 use crate::watch::signals;
+use crate::watch::threads::spawn;
 
 /// Systems that scanners return at once.
 const RETURNED_MOST: usize = 256;

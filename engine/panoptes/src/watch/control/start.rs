@@ -24,7 +24,6 @@ use super::outputs::{Found, Outputs};
 use super::reload::Reloads;
 use super::scanners::{Scanners, workspaces};
 use super::search::{find_again, search};
-use super::threads::{OtherCores, Workers};
 use super::{Control, LOADERS, LOOKERS, MEMORY_LOOK, OPENERS, Work};
 use crate::boot_ids::{BootIds, folder_of};
 use crate::config::Configuration;
@@ -50,7 +49,8 @@ use crate::watch::scanner::{Shared, System};
 use crate::watch::signals::{self, Signals};
 use crate::watch::status_line::show_status;
 use crate::watch::system_events::{Notice, SystemEvents};
-use crate::watch::system_logs::{LogPlace, SystemLogs, log_place};
+use crate::watch::system_logs::{LogPlace, SystemLogs, log_place, openers};
+use crate::watch::threads::{OtherCores, Workers};
 
 impl Control {
     /// Opens the outputs and starts the threads.
@@ -78,10 +78,11 @@ impl Control {
         let configuration = &request.configuration;
         let cores = scanner_cores(request, messages)?;
         let Opened { folder, logs, wanted, outputs, watched, server } = open(request, messages)?;
-        let waker = Waker::default();
+        let (waker, other_cores) = (Waker::default(), OtherCores::without(&cores.cores));
         let (producer, control_consumer) = queue(CONTROL_QUEUE, &waker);
         let (notices, (changes, changed_outputs)) = (channel(), channel());
-        let logs = SystemLogs::new(logs, (changes.clone(), waker.clone()), Arc::clone(messages));
+        let openers = openers(other_cores, signals.waker());
+        let logs = SystemLogs::new(logs, (changes.clone(), waker.clone()), openers, messages);
         let interfaces = interfaces(of_this_machine(), &notices.0);
         let events = SystemEvents::new(producer, configuration, interfaces, (logs, &*wanted));
         let (shared, promised) = (Arc::new(shared(request)), Promised::default());
@@ -93,7 +94,6 @@ impl Control {
         let writer = Writer::with_changes(consumers, outputs, changed_outputs);
         let silenced = Silenced::new(configuration.exceptions(), start);
         let figures = Arc::new(Figures::new(start, &shared, scanners.states(), &writer, &silenced));
-        let other_cores = OtherCores::without(&cores.cores);
         let threads = workers_of_outputs(other_cores, signals);
         let outputs = Outputs::start(writer, changes, watched, start, threads, messages)?;
         let stop = show_figures(request, server, (&figures, &shared.stop), other_cores, messages)?;

@@ -19,10 +19,10 @@ use crate::exit::Failure;
 use crate::message::Messages;
 use crate::sandbox::keep_those_of_outputs;
 use crate::watch::control::END_LOOK;
-use crate::watch::control::threads::Urgency;
 use crate::watch::outputs::{Recipe, Wanted, Watched};
 use crate::watch::signals::{Signals, StopRequest};
 use crate::watch::system_events::{SystemEvents, because};
+use crate::watch::threads::Urgency;
 
 /// How long the end of the service may wait for outputs that are being changed.
 const CHANGES_END: Duration = Duration::from_secs(3);

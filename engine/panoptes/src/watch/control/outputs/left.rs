@@ -12,10 +12,10 @@ use panoptes_sinks::record::system_activity::SystemActivityDetails;
 use super::{Entry, Outputs};
 use crate::message::Messages;
 use crate::sandbox::keep_those_of_outputs;
-use crate::watch::control::threads::{Urgency, Workers};
 use crate::watch::outputs::Recipe;
 use crate::watch::system_events::{SystemEvents, because};
 use crate::watch::telemetry;
+use crate::watch::threads::{Urgency, Workers};
 
 /// The folders that have records, and their number.
 pub(in crate::watch::control) type Found = Vec<(PathBuf, usize)>;

@@ -167,9 +167,19 @@ impl<T: Send + 'static> Workers<T> {
 
     /// The next task that has ended since the last call.
     pub(super) fn next_ended(&mut self) -> Option<Ended<T>> {
-        let ended = self.ended.try_recv().ok()?;
+        self.next_ended_within(Duration::ZERO)
+    }
+
+    /// The same; waits for it for so long.
+    pub(super) fn next_ended_within(&mut self, time: Duration) -> Option<Ended<T>> {
+        let ended = self.ended.recv_timeout(time).ok()?;
         self.running.retain(|one| one.id != ended.id);
         Some(ended)
+    }
+
+    /// Leaves all tasks that run behind: others may start in their places.
+    pub(super) fn leave_all_behind(&mut self) {
+        self.running.clear();
     }
 
     /// The next task that has run for longer than `most`; each is returned once.
