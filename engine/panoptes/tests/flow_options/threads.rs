@@ -284,6 +284,30 @@ fn threads_open_an_interface_again_that_comes_back() {
 }
 
 #[test]
+fn threads_join_an_interface_once_it_is_up() {
+    if !enter(2) {
+        return;
+    }
+    ip(&format!("link set {} down", RIGHT[1]));
+    let folder = Folder::new();
+    let options = ["-S", "60", "-i", RIGHT[0], "-i", RIGHT[1], "--threads", "3"];
+    let live = Live::start(Sensor::Panoptes, &folder, &options, &[RIGHT[0]]);
+    live.running.wait_for("network interface right1 is down");
+    let mut flows = Vec::new();
+    let mut send = |interface: &str, numbers: std::ops::Range<u16>| {
+        for number in numbers {
+            send_all(interface, &connection(number));
+            flows.extend(connection(number).flows().to_vec());
+        }
+    };
+    send(LEFT[0], 1..15);
+    ip(&format!("link set {} up", RIGHT[1]));
+    live.running.wait_for("right1: auditing again");
+    send(LEFT[1], 15..30);
+    assert_eq!(facts(&live.end()), truth(&flows, "0.0.0.0"));
+}
+
+#[test]
 fn threads_report_what_came_right_before_the_end() {
     if !enter(1) {
         return;
