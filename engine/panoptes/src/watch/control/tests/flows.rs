@@ -302,7 +302,9 @@ fn follow_one_another(threads: usize, turns: u16) {
             scope(|scope| {
                 scope.spawn(|| {
                     while !is_over.load(Ordering::Relaxed) {
-                        from.iter().for_each(|from| send(from, PORT, 2));
+                        for from in &from {
+                            send(from, PORT, 2);
+                        }
                         count.fetch_add(2 * from.len() as u64, Ordering::Relaxed);
                         sleep(Duration::from_millis(1));
                     }
