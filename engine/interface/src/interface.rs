@@ -154,6 +154,7 @@ impl Interface {
     /// as the interface is up.
     pub fn start(&mut self, filter: &[Instruction]) -> Result<(), InterfaceError> {
         self.set_filter(filter)?;
+        self.become_promiscuous()?;
         self.bind()?;
         self.check()
     }
@@ -179,6 +180,7 @@ impl Interface {
         self.socket.attach(&[filter::REJECT]).map_err(failed("run a filter"))?;
         self.bind()?;
         self.check()?;
+        self.become_promiscuous()?;
         let id = self.socket.join(group.id_for(part)).map_err(failed("divide the packets"))?;
         if part == 0 {
             let chosen = self.socket.choose_by(&division.of_interface());
@@ -202,14 +204,19 @@ impl Interface {
         Ok(is_attached)
     }
 
-    fn bind(&self) -> Result<(), InterfaceError> {
-        let failed = |what| move |error| InterfaceError::of_call(&self.name, what, error);
-        if self.is_promiscuous {
-            let joined = self.socket.become_promiscuous(self.index);
-            joined.map_err(failed("receive what is for others"))?;
+    /// Receives also what is for others, if that was asked for.
+    fn become_promiscuous(&self) -> Result<(), InterfaceError> {
+        if !self.is_promiscuous {
+            return Ok(());
         }
+        let joined = self.socket.become_promiscuous(self.index);
+        let what = "receive what is for others";
+        joined.map_err(|error| InterfaceError::of_call(&self.name, what, error))
+    }
+
+    fn bind(&self) -> Result<(), InterfaceError> {
         let bound = self.socket.bind(self.index, libc::ETH_P_ALL as u16);
-        bound.map_err(failed("bind the socket"))
+        bound.map_err(|error| InterfaceError::of_call(&self.name, "bind the socket", error))
     }
 
     /// The next packet, if there is one. It never waits, and makes no system call.

@@ -210,8 +210,20 @@ fn a_sensor_one_of_whose_threads_panics_is_started_again() {
     start_sensor_again(3, "packets=100");
 }
 
+#[test]
+fn threads_of_a_sensor_that_panics_end() {
+    start_sensor_again(3, "flows=100");
+}
+
+/// How many threads of a service divide packets.
+fn packet_threads(service: &Service) -> usize {
+    let threads = fs::read_dir(format!("/proc/{}/task", service.child.id())).unwrap();
+    let names = threads.filter_map(|thread| fs::read(thread.ok()?.path().join("comm")).ok());
+    names.filter(|name| name.starts_with(b"packets-")).count()
+}
+
 /// It panics while packets come. What it had counted is lost, and a record has that.
-fn start_sensor_again(threads: u32, failpoint: &str) {
+fn start_sensor_again(threads: usize, failpoint: &str) {
     if !nix::unistd::geteuid().is_root() {
         panoptes_needs::skip::test("root");
         return;
@@ -245,6 +257,12 @@ fn start_sensor_again(threads: u32, failpoint: &str) {
         lines[second..].iter().any(|line| line["kind"] == "flow")
     };
     is_sent(&service, &flows_after_it);
+    let expected = if threads > 1 { threads } else { 0 };
+    let begin = Instant::now();
+    while packet_threads(&service) != expected {
+        assert!(begin.elapsed() < PATIENCE, "{}", service.said());
+        sleep(Duration::from_millis(5));
+    }
     assert_eq!(service.stop(), Some(0), "{}", service.said());
     let lines = service.lines("flows.jsonl");
     assert_eq!(begins(&lines), 2, "it goes on");

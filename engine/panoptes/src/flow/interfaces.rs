@@ -362,6 +362,11 @@ pub(super) fn streams(request: &Request) -> Result<Vec<Stream>, Failure> {
     Ok(streams)
 }
 
+/// Whether there is an interface of this name that is not up.
+fn is_down(name: &str) -> bool {
+    all().is_ok_and(|devices| devices.iter().any(|one| one.name == name && !one.is_up))
+}
+
 impl Source {
     fn new((stream, named): (usize, &Named), options: Options, receiver: Receiver) -> Self {
         Self {
@@ -437,7 +442,8 @@ impl Source {
             self.away_s += 1;
             return self.reopen(filters, auditor, messages);
         };
-        let reports = self.part.as_ref().is_none_or(Part::is_last);
+        // The first part joins before the others.
+        let reports = self.part.as_ref().is_none_or(Part::is_first);
         match interface.check() {
             Err(error @ InterfaceError::Removed { .. }) => {
                 if reports {
@@ -461,6 +467,11 @@ impl Source {
     ) {
         if self.must_wait() {
             return;
+        }
+        // A part needs an interface that is up, and its ring is large.
+        if self.part.is_some() && is_down(&self.options.name) {
+            let name = self.options.name.clone();
+            return self.refuse(InterfaceError::Down { name }.to_string(), auditor);
         }
         match Receiver::open(&self.options, self.means) {
             Ok(interface) => self.interface = Some(interface),

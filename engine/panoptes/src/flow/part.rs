@@ -17,6 +17,11 @@ pub(super) struct Part {
 }
 
 impl Part {
+    /// Whether it is the one that joins first.
+    pub(super) const fn is_first(&self) -> bool {
+        self.number == 0
+    }
+
     /// Whether it is the last one that joins the others.
     pub(super) const fn is_last(&self) -> bool {
         self.number + 1 == self.division.parts()

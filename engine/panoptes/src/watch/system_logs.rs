@@ -258,7 +258,10 @@ impl SystemLogs {
             let failed = self.numbers.iter().filter(|(_, log)| log.is_none());
             let failed: Vec<_> = failed.map(|(system, _)| system.clone()).collect();
             for system in failed {
-                self.open(&system);
+                // While another one was opened, a late one may have come.
+                if let Some(None) = self.numbers.get(&system) {
+                    self.open(&system);
+                }
             }
         }
         std::mem::take(&mut self.has_new)

@@ -53,6 +53,11 @@ impl<B: Batch> Filler<B> {
         self.current.as_mut()
     }
 
+    /// Whether nobody empties batches any more.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.full.is_abandoned()
+    }
+
     /// Whether something was added that was not passed on.
     pub(super) fn has_some(&self) -> bool {
         self.current.as_ref().is_some_and(|batch| !batch.is_empty())

@@ -29,7 +29,7 @@ use self::batches::{Batch as _, circle};
 use self::merge::Merge;
 use self::passed::Passed;
 use self::reported::{RecordSender, Records};
-use self::worker::{Reading, Shared, Shown, Taken, Worker};
+use self::worker::{EndGuard, Reading, Shared, Shown, Taken, Worker};
 use super::audit::{Audit as _, Missing};
 use super::auditor::Auditor;
 use super::clocks::Clocks;
@@ -106,6 +106,7 @@ type Running = JoinHandle<Result<Elsewhere, String>>;
 struct Threads {
     all: Vec<(Running, Arc<Shown>)>,
     shared: Arc<Shared>,
+    _guard: EndGuard,
     merge: Merge,
     failed: Sender<String>,
     failures: Receiver<String>,
@@ -145,8 +146,9 @@ pub(super) fn audit(
 impl Threads {
     fn none() -> Self {
         let (failed, failures) = channel();
-        let (shared, merge) = (Arc::default(), Merge::default());
-        Self { all: Vec::new(), shared, merge, failed, failures }
+        let (shared, merge) = (Arc::<Shared>::default(), Merge::default());
+        let guard = EndGuard(Arc::clone(&shared));
+        Self { all: Vec::new(), shared, _guard: guard, merge, failed, failures }
     }
 
     /// Starts all. If one cannot be started, those before it run, and must be ended.

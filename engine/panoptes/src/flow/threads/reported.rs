@@ -247,7 +247,8 @@ impl RecordSender {
 
     /// Calls `push` with a batch that has room, and with the time and the stream.
     fn push(&mut self, push: impl FnOnce(&mut Records, (i64, usize))) {
-        while self.is_ending && self.filler.batch().is_none() {
+        // If the main thread panics, nobody makes room.
+        while self.is_ending && !self.filler.is_abandoned() && self.filler.batch().is_none() {
             std::thread::sleep(PAUSE);
         }
         match self.filler.batch() {

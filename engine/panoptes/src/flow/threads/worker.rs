@@ -97,6 +97,16 @@ pub(super) struct Taken {
     changed: Option<Instant>,
 }
 
+/// Has all threads end when it is dropped, also by a panic of the main thread.
+#[derive(Debug)]
+pub(super) struct EndGuard(pub(super) Arc<Shared>);
+
+impl Drop for EndGuard {
+    fn drop(&mut self) {
+        self.0.must_end.store(true, Ordering::Release);
+    }
+}
+
 /// A thread that may pass packets to others, until it is dropped. Else the others would wait for
 /// one that panics, or that could not be started.
 pub(super) struct Reading(Arc<Shared>);

@@ -59,7 +59,7 @@ pub(super) fn add_flows(text: &mut Text, sensor: Option<&SensorFigures>) {
             text.sample(&[], get(value(sensor)));
         }
     }
-    let help = "Packets that were lost because the ring of the interface was full.";
+    let help = "Packets that were lost because a ring, or the way between threads, was full.";
     text.metric("panoptes_flow_packets_lost_total", Kind::Counter, help);
     // An interface may be named twice.
     let mut lost: BTreeMap<Label, u64> = BTreeMap::new();
