@@ -202,7 +202,7 @@ reload() {
     configure "process_created: $medium, process_executed: $medium" ''
     systemctl reload panoptes
     await 60 'record about the reload' has_record "$(named configuration_reloaded)"
-    await 60 'record with the new severity' has_record "$of_guest and .severity == \"MEDIUM\""
+    await 180 'record with the new severity' has_record "$of_guest and .severity == \"MEDIUM\""
     echo 'service: {scan_interval: soon}' > $configuration
     systemctl reload panoptes
     await 60 'record about the mistake' has_record "$(named configuration_refused)"
