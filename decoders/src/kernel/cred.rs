@@ -11,6 +11,11 @@ crate::layout! {
         euid: ["euid.val", "euid"],
         /// Effective group.
         egid: ["egid.val", "egid"],
+        /// Bit `n` is capability `n`. One number since v6.3; before that two halves, the lower one
+        /// first.
+        cap_permitted: ["cap_permitted.val", "cap_permitted.cap"],
+        /// Capabilities that a program gets without any of its file.
+        cap_ambient: ["cap_ambient.val", "cap_ambient.cap"],
         /// `struct user_namespace *` in which its ids and capabilities count.
         user_ns: ["user_ns"],
     }

@@ -105,6 +105,15 @@ crate::layout! {
     }
 }
 
+crate::layout! {
+    /// A name as one of its inode's list of names ([`super::inode::InodeNames`]).
+    pub struct DentryAlias("dentry") {
+        /// Link in the next name of the same inode; null at the end. In a union `d_u` in
+        /// most kernels.
+        next: ["d_u.d_alias.next", "d_alias.next"],
+    }
+}
+
 /// The decoded fields of a dentry in its directory's list, except its name.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct ListedName {

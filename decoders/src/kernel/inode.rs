@@ -51,6 +51,15 @@ crate::layout! {
 }
 
 crate::layout! {
+    /// The names of an inode in memory, read of few inodes only.
+    pub struct InodeNames("inode") {
+        /// Link in the first of its names (`i_dentry`, a list of `dentry.d_u.d_alias`); null if
+        /// none is in memory.
+        first: ["i_dentry.first"],
+    }
+}
+
+crate::layout! {
     /// The lock of an inode. A writer holds it exclusively from before the first byte until after
     /// the last (`generic_file_write_iter`, mm/filemap.c, and the filesystems' replacements of it).
     pub struct InodeLock("inode") {

@@ -14,6 +14,7 @@ pub mod files_struct;
 pub mod fs_struct;
 pub mod inet_hashinfo;
 pub mod inode;
+pub mod io_uring;
 pub mod maple_tree;
 pub mod mm_struct;
 pub mod mount;
@@ -76,6 +77,7 @@ layouts! {
     address_space: address_space::AddressSpace,
     cred: cred::Cred,
     dentry: dentry::Dentry,
+    dentry_alias: dentry::DentryAlias,
     dentry_tree: dentry::DentryTree,
     dst_entry: sock::DstEntry,
     fdtable: files_struct::Fdtable,
@@ -93,6 +95,7 @@ layouts! {
     inet_timewait_sock: sock::InetTimewaitSock,
     inode: inode::Inode,
     inode_lock: inode::InodeLock,
+    inode_names: inode::InodeNames,
     /// The part of `struct inode` far from the rest.
     inode_private: inode::InodePrivate,
     mm_struct: mm_struct::MmStruct,
@@ -108,6 +111,7 @@ layouts! {
     pid: pid::Pid,
     pid_namespace: pid::PidNamespace,
     proc_ns_operations: nsproxy::ProcNsOperations,
+    signal_children: signal_struct::SignalChildren,
     signal_struct: signal_struct::SignalStruct,
     sock: sock::Sock,
     sock_common: sock::SockCommon,
@@ -139,6 +143,9 @@ layouts! {
     cgroup_subsys_state?: cgroup::CgroupSubsysState,
     css_set?: cgroup::CssSet,
     dma_buf?: dma_buf::DmaBuf,
+    io_fixed_file?: io_uring::IoFixedFile,
+    io_ring_ctx?: io_uring::IoRingCtx,
+    io_rsrc_node?: io_uring::IoRsrcNode,
     kernfs_iattrs?: cgroup::KernfsIattrs,
     kernfs_node?: cgroup::KernfsNode,
     /// `enum pageflags`

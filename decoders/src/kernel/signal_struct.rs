@@ -11,3 +11,16 @@ crate::layout! {
         sum_sched_runtime: ["sum_sched_runtime"],
     }
 }
+
+crate::layout! {
+    /// What a process's ended children did: it grows when the process waits for one. Read of few
+    /// processes only.
+    pub struct SignalChildren("signal_struct") {
+        /// Page faults without and with input.
+        cmin_flt: ["cmin_flt"],
+        cmaj_flt: ["cmaj_flt"],
+        /// Context switches that they asked for, and others.
+        cnvcsw: ["cnvcsw"],
+        cnivcsw: ["cnivcsw"],
+    }
+}
