@@ -25,7 +25,9 @@ use crate::detect::Accepted;
 use crate::detect::reverse_shells::direction::Direction;
 use crate::detect::reverse_shells::interpreter::Kind;
 use crate::detect::reverse_shells::judge::Reason;
-use crate::detect::reverse_shells::{End, MemberConnection, ReverseShell, Step, Through};
+use crate::detect::reverse_shells::{
+    End, MemberConnection, ReverseShell, Step, TURNS_BY_ORDER_SURE, Through,
+};
 use crate::state::ScanContext;
 use crate::state::facts::FileName;
 
@@ -169,6 +171,7 @@ fn confidence(finding: &ReverseShell<'_>) -> Confidence {
         {
             Confidence::High
         }
+        (Reason::TurnsByOrder { turns }, _) if turns < TURNS_BY_ORDER_SURE => Confidence::Low,
         _ => Confidence::Medium,
     }
 }
@@ -204,13 +207,16 @@ fn write_reason(out: &mut impl Write, finding: &ReverseShell<'_>) -> fmt::Result
             "{shell} is run by a program that was given on a command line, with {peer} for input"
         )?,
         Reason::Given => write!(out, "{shell} runs a command with {peer} for input")?,
-        Reason::Turns { .. } => {
+        Reason::Turns { .. } | Reason::TurnsByOrder { .. } => {
             write!(out, "{shell} runs a process each time that {peer} sends something")?;
         }
     }
+    if let Reason::TurnsByOrder { turns } = finding.reason {
+        write!(out, ", and sends something there afterwards, {turns} times in a row")?;
+    }
     out.write_str(match finding.reason {
         Reason::Turns { answers: true } => ", and what those write goes there, over ",
-        Reason::Turns { answers: false } => ", over ",
+        Reason::Turns { answers: false } | Reason::TurnsByOrder { .. } => ", over ",
         _ => " and what it writes goes there, over ",
     })?;
     match (&finding.end, finding.direction) {
@@ -282,4 +288,55 @@ fn way(finding: &ReverseShell<'_>, steps: &[Step]) -> impl Display {
         }
         Ok(())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use core::net::Ipv4Addr;
+
+    use panoptes_decoders::address::KernelVa;
+    use panoptes_decoders::kernel::sock::Endpoints;
+
+    use super::*;
+    use crate::detect::reverse_shells::interpreter::{Commands, Interpreter};
+    use crate::time::RealTime;
+
+    #[test]
+    fn six_turns_are_surer_than_three() {
+        let (source, destination) = (Ipv4Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into());
+        let ends = Endpoints {
+            family: 2,
+            state: 1,
+            source,
+            source_port: 40000,
+            destination,
+            destination_port: 4444,
+            bound_device: 0,
+            net: KernelVa::NULL,
+            prot: KernelVa::NULL,
+            next: 0,
+        };
+        let of = |reason| ReverseShell {
+            reason,
+            direction: Direction::Outbound,
+            end: End::Datagram(ends, IPPROTO_UDP),
+            out_end: None,
+            interpreter: Interpreter { kind: Kind::Language, commands: Commands::Argument },
+            since_ns: RealTime::from_ns(0),
+            scans: 1,
+            members: &[],
+            is_cut: false,
+            inward: &[],
+            outward: &[],
+        };
+        for turns in [3, 5] {
+            assert_eq!(confidence(&of(Reason::TurnsByOrder { turns })), Confidence::Low);
+        }
+        for reason in [Reason::TurnsByOrder { turns: 6 }, Reason::Turns { answers: true }] {
+            assert_eq!(confidence(&of(reason)), Confidence::Medium);
+        }
+        let mut text = String::new();
+        assert!(write_reason(&mut text, &of(Reason::TurnsByOrder { turns: 3 })).is_ok());
+        assert!(text.contains(", and sends something there afterwards, 3 times in a row, over a"));
+    }
 }

