@@ -3,11 +3,12 @@
 use panoptes_decoders::address::KernelVa;
 use panoptes_tables::{List, Tag};
 
-use super::process::Process;
+use super::process::{InExec, Process};
 use crate::walk::ProcessRow;
 
 /// The threads, descriptors and areas of one process.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Children {
     pub(super) threads: List,
     pub(super) descriptors: List,
@@ -30,6 +31,10 @@ pub(super) struct Children {
     /// Number of scans that showed some of its areas before that.
     pub(super) areas_scans: u8,
     pub(super) untracked: Untracked,
+    /// Whether some of its descriptors may wait to be reported ([`super::held`]).
+    pub(super) descriptors_held: bool,
+    /// Whether all of its areas wait.
+    pub(super) areas_held: bool,
 }
 
 /// Number of scans that may show only some areas until all have been seen that were there before.
@@ -85,6 +90,8 @@ pub(super) struct Entry<'a> {
     pub(super) children: &'a mut Children,
     /// Whether the children found with it belong to the baseline.
     pub(super) silent: bool,
+    /// How far its exec is.
+    pub(super) in_exec: InExec,
     /// The machine's calendar time at the previous scan.
     pub(super) clock_ns: Option<i64>,
     pub(super) allowed: Allowed,

@@ -18,7 +18,7 @@ use super::facts::{
 };
 use super::file_names::{Named, is_numbered};
 use super::open_files::OpenFiles;
-use super::process::Process;
+use super::process::{InExec, Process};
 use crate::walk::{DescriptorRow, FileRow, FilesRow, Index, ProcessRow, Snapshot, TABLE_MAX};
 use panoptes_tables::{Cursor, List, ListPool};
 use panoptes_tables::{StringId, Strings, Tag};
@@ -86,6 +86,8 @@ mod mark {
     pub(super) const FLOATING: u8 = 1 << 4;
     /// See [`super::Opened::written`].
     pub(super) const WRITTEN: u8 = 1 << 5;
+    /// It waits to be reported ([`super::super::held`]).
+    pub(super) const HELD: u8 = 1 << 6;
 
     /// A mark if it applies.
     pub(super) const fn of(mark: u8, applies: bool) -> u8 {
@@ -215,6 +217,11 @@ impl Descriptor {
     /// Whether it leads to a file of the scan.
     pub(super) fn is_file(&self, file: &FileRow) -> bool {
         self.file == Tag::of(file.address.0) && self.inode == file.open.inode.0
+    }
+
+    /// Notes that it does not wait to be reported ([`super::held`]).
+    pub(super) fn release_held(&mut self) {
+        self.marks &= !mark::HELD;
     }
 
     /// Counts one more row with its name.
@@ -367,22 +374,19 @@ fn report_writer(old: &Descriptor, process: &Process, threads: &[u32], emitter: 
     }
 }
 
-/// Whether a new process inherited a file: its parent has it open too, or may have it where the
-/// scan has not looked.
-fn is_inherited(
-    open_files: &mut OpenFiles,
-    snapshot: &Snapshot,
-    process: &ProcessRow,
-    file: Option<Index<FileRow>>,
-) -> bool {
-    let parent = snapshot.process_by_pid(process.parent_pid);
-    let is_left = |parent: &ProcessRow| {
-        let table = snapshot.files_structs.at(parent.files);
-        table.is_some_and(|table| {
-            !table.complete && (snapshot.left.tables > 0 || table.is_unknown())
-        })
-    };
-    parent.is_some_and(|parent| open_files.has(snapshot, parent.files, file) || is_left(parent))
+/// Reports that a descriptor was opened, if that waits, before something else is reported of it.
+pub(super) fn report_first(
+    row: &Descriptor,
+    process: &Process,
+    threads: &[u32],
+    emitter: &mut Emitter<'_>,
+) {
+    if row.is(mark::HELD) {
+        emitter.emit_named(|names| {
+            let descriptor = row.facts(&names.strings, threads);
+            Change::DescriptorOpened { process, descriptor }
+        });
+    }
 }
 
 /// Removes the rows of a process after the first `allowed` ones, which is not reported.
@@ -608,7 +612,7 @@ impl Merge<'_, '_, '_> {
         let is_first = !self.entry.children.descriptors_taken;
         let (open_files, process) = (&mut *self.open_files, self.entry.row);
         let mut is_taken_over =
-            || is_copy || is_first && is_inherited(open_files, snapshot, process, row.file);
+            || is_copy || is_first && open_files.inherits(snapshot, process, row.file);
         // A new process opened its files after its creation, which may be some scans ago.
         let since_ns = if is_first {
             let creation = self.entry.process.creation_time_ns();
@@ -618,6 +622,10 @@ impl Merge<'_, '_, '_> {
         };
         let is_recent = since_ns.is_some_and(|since| attributes.modify_time_ns >= since);
         let written = is_recent && !quiet && is_writable(open) && !is_taken_over();
+        // A name without room is known only now.
+        let is_held = self.entry.in_exec == InExec::Undescribed && !name.in_buffer;
+        let is_reported = !quiet && !is_copy;
+        self.entry.children.descriptors_held |= is_reported && is_held;
         let mut new = Descriptor {
             table,
             index: Number::of(row.index),
@@ -626,7 +634,8 @@ impl Merge<'_, '_, '_> {
             opened_size: attributes.size,
             opened_modify_time_ns: attributes.modify_time_ns,
             marks: mark::of(mark::FLOATING, is_floating(snapshot, file))
-                | mark::of(mark::WRITTEN, written),
+                | mark::of(mark::WRITTEN, written)
+                | mark::of(mark::HELD, is_reported && is_held),
             ..Descriptor::default()
         };
         new.set_name(name);
@@ -635,7 +644,7 @@ impl Merge<'_, '_, '_> {
         let list = &mut self.entry.children.descriptors;
         self.descriptors.insert(list, &mut self.cursor, new);
         self.count_kept();
-        if quiet || is_copy {
+        if !is_reported || is_held {
             return;
         }
         let process = self.entry.process;
@@ -652,6 +661,7 @@ impl Merge<'_, '_, '_> {
         let list = &mut self.entry.children.descriptors;
         let Some(old) = self.descriptors.remove(list, &mut self.cursor) else { return };
         let process = self.entry.process;
+        report_first(&old, process, threads, self.emitter);
         self.emitter.emit_named(|names| {
             let descriptor = old.facts(&names.strings, threads);
             Change::DescriptorClosed { process, descriptor }
@@ -665,6 +675,7 @@ impl Merge<'_, '_, '_> {
         let list = &mut self.entry.children.descriptors;
         let old = self.descriptors.remove(list, &mut self.cursor);
         if let Some(old) = old {
+            report_first(&old, self.entry.process, &[], self.emitter);
             report_writer(&old, self.entry.process, &[], self.emitter);
             old.release(&mut self.emitter.names.strings);
         }

@@ -36,7 +36,17 @@ impl Update<'_> {
     ) -> Emitter<'b> {
         let Self { snapshot, now, must_stop, .. } = *self;
         let (rows_left, stopped) = (Cell::new(ROWS_A_QUESTION), Cell::new(false));
-        Emitter { snapshot, containers, names, now, must_stop, rows_left, stopped, out: self.out }
+        Emitter {
+            snapshot,
+            containers,
+            names,
+            now,
+            must_stop,
+            rows_left,
+            stopped,
+            is_silent: false,
+            out: self.out,
+        }
     }
 }
 
@@ -51,6 +61,8 @@ pub(super) struct Emitter<'a> {
     rows_left: Cell<u32>,
     /// Whether an answer was that the comparison must end.
     stopped: Cell<bool>,
+    /// Whether changes are left out, because all that is there will be reported later.
+    pub(super) is_silent: bool,
     out: &'a mut dyn Changes,
 }
 
@@ -97,6 +109,9 @@ impl Emitter<'_> {
 
     /// Reports a change that borrows names.
     pub(super) fn emit_named<'b>(&'b mut self, change: impl FnOnce(&'b Names) -> Change<'b>) {
+        if self.is_silent {
+            return;
+        }
         let names = &*self.names;
         let context = ScanContext {
             snapshot: self.snapshot,

@@ -10,6 +10,7 @@
 use panoptes_tables::{HashIndex, HashKey, Row, RowId, Scan, Shares, Table, room};
 
 use super::State;
+use super::emit::Update;
 use super::keys::ProcessKey;
 use super::process::{Process, Stage};
 use crate::limits::{Limit, Limits};
@@ -171,7 +172,8 @@ impl Admission {
 impl State {
     /// Evicts processes of groups above their share, if there are more newcomers of other groups
     /// than free rows.
-    pub(super) fn make_room(&mut self, snapshot: &Snapshot) {
+    pub(super) fn make_room(&mut self, update: &mut Update<'_>) {
+        let snapshot = update.snapshot;
         self.admission.is_crowded = false;
         let newcomers = self.rows.iter().filter(|row| row.is_none()).count();
         let capacity = self.processes.capacity();
@@ -208,7 +210,7 @@ impl State {
             if group.tracked > allowed {
                 group.tracked -= 1;
                 missing -= 1;
-                if !self.evict(id) {
+                if !self.evict(id, update) {
                     return;
                 }
                 self.rows[place] = None;
@@ -217,7 +219,8 @@ impl State {
     }
 
     /// Removes a process; `false` if it could not be remembered.
-    fn evict(&mut self, id: RowId) -> bool {
+    fn evict(&mut self, id: RowId, update: &mut Update<'_>) -> bool {
+        self.report_held(id, update);
         let Some(row) = self.processes.get(id) else { return false };
         if row.life.is_announced() {
             let evicted = Evicted {

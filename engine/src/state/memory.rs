@@ -23,7 +23,7 @@ use super::described::set_text;
 use super::emit::{Emitter, ROWS_A_QUESTION};
 use super::facts::HeapRule;
 use super::file_names::Named as _;
-use super::process::Process;
+use super::process::{InExec, Process};
 use super::sharing::Sharing;
 use super::unread_areas::Unread;
 use crate::limits::Limits;
@@ -179,7 +179,7 @@ impl Areas {
     pub(super) fn update(&mut self, entry: &mut Entry<'_>, emitter: &mut Emitter<'_>) {
         let snapshot = emitter.snapshot;
         let Some(mm) = snapshot.mms.at(entry.row.mm) else { return };
-        if waits_for_parent(snapshot, entry) {
+        if waits_for_parent(snapshot, entry) || entry.in_exec == InExec::Begun {
             return;
         }
         let all = snapshot.vmas.range(mm.vmas);
@@ -200,8 +200,11 @@ impl Areas {
         if entry.children.space != space {
             self.release_all(&mut entry.children.areas, &mut emitter.names.strings);
             entry.children.space = space;
+            entry.children.areas_held =
+                entry.in_exec == InExec::Undescribed && !entry.quiet(entry.children.areas_taken);
             entry.children.untracked.areas = Untracked::default().areas;
         }
+        emitter.is_silent = entry.children.areas_held;
         self.rows.refuse(others.len() as u32);
         let quiet_from = if mm.complete {
             self.note_untracked(entry.children, others)
@@ -504,6 +507,17 @@ impl Areas {
         let name = emitter.names.name(snapshot, row.file);
         area.name = name.id;
         name.in_buffer
+    }
+
+    /// Reports all areas of a process as new.
+    pub(super) fn report_all(&self, list: List, process: &Process, emitter: &mut Emitter<'_>) {
+        let mut cursor = ListPool::<Area>::start(list);
+        while let Some(area) = self.rows.row(cursor)
+            && emitter.goes_on()
+        {
+            report(process, area, false, None, emitter);
+            self.rows.advance(&mut cursor);
+        }
     }
 
     /// Frees all areas of an address space that has ended.

@@ -23,8 +23,12 @@
 //! * Threads are all but each process's leader, which is the process itself.
 //! * Everything that a new process already has is reported: inherited descriptors, libraries. What
 //!   ends with its process is not reported separately, nor the memory that an exec drops:
-//!   *terminated* and the new program imply it. Connections end by themselves, not with their
-//!   holders, and what was known of an ended owner is kept until then ([`ended`]).
+//!   *terminated* and the new program imply it. A thread's own table of descriptors ends with the
+//!   thread. What finds no room any more is counted ([`crowd`]) and has no end.
+//! * Connections end by themselves, not with their holders. What was known of an ended owner is
+//!   kept until then ([`ended`]).
+//! * What a process inside exec maps and opens is reported when its program is described, or a
+//!   while later ([`held`]).
 //! * A container exists as long as it has a living process ([`container`]). Its start is reported
 //!   after its first process, and its end after the end of its processes.
 //! * Memory areas go on as long as anything of them is left ([`memory`]); connections go on under
@@ -68,6 +72,7 @@ pub mod ended;
 mod evicted;
 pub mod facts;
 mod file_names;
+mod held;
 pub mod holders;
 pub mod keys;
 mod mapped_files;

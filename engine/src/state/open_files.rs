@@ -1,7 +1,7 @@
 //! Which files a descriptor table has open, found without a search through all its descriptors.
 
 use crate::limits::Limits;
-use crate::walk::{FileRow, FilesRow, Index, Snapshot};
+use crate::walk::{FileRow, FilesRow, Index, ProcessRow, Snapshot};
 use panoptes_tables::{Scan, room};
 
 /// The files of the tables that were asked for in this scan. A table is sorted when it is first
@@ -35,6 +35,24 @@ impl OpenFiles {
             self.sorted_in.fill(Scan::default());
             self.scan = self.scan.next();
         }
+    }
+
+    /// Whether a new process inherited a file: its parent has it open too, or may have it where the
+    /// scan has not looked.
+    pub(super) fn inherits(
+        &mut self,
+        snapshot: &Snapshot,
+        process: &ProcessRow,
+        file: Option<Index<FileRow>>,
+    ) -> bool {
+        let parent = snapshot.process_by_pid(process.parent_pid);
+        let is_left = |parent: &ProcessRow| {
+            let table = snapshot.files_structs.at(parent.files);
+            table.is_some_and(|table| {
+                !table.complete && (snapshot.left.tables > 0 || table.is_unknown())
+            })
+        };
+        parent.is_some_and(|parent| self.has(snapshot, parent.files, file) || is_left(parent))
     }
 
     /// Whether a table of this scan has a file open.

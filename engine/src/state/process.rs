@@ -61,6 +61,18 @@ struct Exec {
     same_since_ms: u32,
 }
 
+/// How far an exec of a process is, as long as its end is worth the wait.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum InExec {
+    /// There is none, or it takes long.
+    No,
+    /// The memory is already that of the next program, but the process still counts as running the
+    /// last one.
+    Begun,
+    /// The next program is not described yet: it has no arguments.
+    Undescribed,
+}
+
 /// A time in milliseconds, which begins anew after some weeks: for short times between two.
 fn milliseconds(now: Monotonic) -> u32 {
     (now.since(Monotonic::default()) / 1_000_000) as u32
@@ -194,6 +206,9 @@ const PENDING_SCANS_MAX: u32 = 4;
 const MOVING_SCANS_MAX: u8 = 3;
 /// Number of scans, in addition to the grace, that a process inside exec gets to come out of it.
 const EXEC_SCANS_MAX: u32 = 2;
+/// Time for which what scans show of a process inside exec waits for its program. An exec waits for
+/// the disk if the program is not in memory.
+const EXEC_WAIT_NS: i64 = 500_000_000;
 /// Number of additional scans in which a view must hide a process if the kernel removes it from
 /// that view for a moment (`css_set_move_task`, kernel/cgroup/cgroup.c). A guest's processor can
 /// stand still for long in the middle of that.
@@ -244,6 +259,17 @@ impl Process {
     /// of the next program, while `self_exec_id` may still be that of the last.
     pub(crate) fn in_exec_since(&self) -> Option<Monotonic> {
         self.in_exec_since
+    }
+
+    /// How far its exec is.
+    pub(super) fn exec_state(&self, now: Monotonic) -> InExec {
+        match self.in_exec_since {
+            Some(since) if now.since(since) < EXEC_WAIT_NS => {
+                let is_described = self.described.program.command_line.is_some();
+                if is_described { InExec::Begun } else { InExec::Undescribed }
+            }
+            _ => InExec::No,
+        }
     }
 
     /// Its row in the last scan, if that showed it.
@@ -380,7 +406,18 @@ impl Process {
             self.refresh_executable(seen, again, names);
             self.refresh_directory(seen, again, names);
             self.refresh_command_line(seen, &mut names.strings);
+        } else if process.stable && self.counts_as_next(seen) {
+            self.refresh_executable(seen, false, names);
         }
+    }
+
+    /// Whether it is inside exec and counts as running the program whose memory it has: exec sets
+    /// the executable before the number (`begin_new_exec`, fs/exec.c).
+    fn counts_as_next(&self, seen: Seen<'_>) -> bool {
+        let program = &self.described.program;
+        let is_new = program.self_exec_id != self.first_exec_id
+            || parent_exec_id(seen).is_some_and(|parent| parent != program.self_exec_id);
+        self.in_exec_since.is_some() && program.executable.is_none() && is_new
     }
 
     fn refresh_container(
@@ -465,14 +502,21 @@ impl Process {
     /// Asks for the hashes of its executable until they are known: while it runs, nothing can write
     /// to it.
     pub(super) fn refresh_hashes(&mut self, seen: Seen<'_>, files: &mut dyn ContentSource) {
-        let program = &mut self.described.program;
-        if program.executable_hashes.is_none()
+        // Inside exec, its memory may be the next program's, which the path then is not about.
+        let is_its_own = || {
+            let mm = seen.snapshot.mms.at(seen.row.mm);
+            let file = mm.and_then(|mm| seen.snapshot.files.at(mm.exe_file));
+            let place = file.and_then(|file| Place::of(seen.snapshot, file.path));
+            place == Some(self.executable_place)
+        };
+        if self.described.program.executable_hashes.is_none()
             && seen.row.stable
-            && self.in_exec_since.is_none()
+            && (self.in_exec_since.is_none() || is_its_own())
             && let Some(file) = facts::executable_of(seen.snapshot, seen.row)
         {
             let group = seen.snapshot.group_of(seen.row);
             let asker = Asker { process_id: self.key.process_id, group };
+            let program = &mut self.described.program;
             program.executable_hashes = files.ask(&file, asker).and_then(|known| known.hashes());
         }
     }

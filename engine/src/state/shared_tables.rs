@@ -9,6 +9,7 @@ use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_tables::{Cursor, List, ListPool, RowId, Tag};
 
 use super::State;
+use super::children::Children;
 use super::descriptor::{Descriptor, find_own_tables, table_tag};
 use super::emit::Update;
 use crate::walk::{FilesRow, Index, ProcessRow, Snapshot};
@@ -119,7 +120,8 @@ impl State {
             return;
         }
         let mut rows = self.take_rows(from, key, tag, is_copied && to != from);
-        let untracked = self.children[from.0 as usize].untracked.descriptors;
+        let Children { untracked, descriptors_held: is_held, .. } = self.children[from.0 as usize];
+        let untracked = untracked.descriptors;
         let mut cursor = self.after(to, tag);
         let children = &mut self.children[to.0 as usize];
         let mut first = ListPool::<Descriptor>::start(rows);
@@ -127,6 +129,7 @@ impl State {
             self.descriptors.insert(&mut children.descriptors, &mut cursor, row);
         }
         children.own_tables = children.own_tables.max(1);
+        children.descriptors_held |= is_held;
         if untracked.0 <= key {
             let from = if untracked.0 == key { untracked.1 } else { 0 };
             let all = &mut children.untracked.descriptors;
@@ -206,6 +209,10 @@ impl State {
             }
             let mut row = old;
             row.table = tag;
+            if is_copied {
+                // The process that keeps it reports it.
+                row.release_held();
+            }
             descriptors.insert(&mut taken, &mut end, row);
         }
         taken

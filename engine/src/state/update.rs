@@ -89,6 +89,14 @@ impl State {
 
     /// Reports what would have been reported later: there is no next scan.
     pub fn finish(&mut self, snapshot: &Snapshot, now: Now, out: &mut dyn Changes) {
+        self.report_all_held(&mut Update {
+            snapshot,
+            now,
+            absent_scans_max: None,
+            quiet: false,
+            must_stop: &|| false,
+            out: &mut *out,
+        });
         if let Some(births) = self.progress.coverage.rest() {
             out.change(&self.scan_context(snapshot, now), &Change::BirthsMissed(births));
         }
@@ -216,6 +224,7 @@ impl State {
         if unannounced {
             emitter.emit(&Change::ProcessCreated(row));
         }
+        self.report_held(id, update);
         self.report_exec(id, update);
         let Some(row) = self.processes.get(id) else { return };
         let mut emitter = update.emitter(&self.containers, &mut self.names);
@@ -253,7 +262,7 @@ impl State {
     /// new ones.
     fn update_processes(&mut self, update: &mut Update<'_>, files: &mut dyn ContentSource) -> u64 {
         let snapshot = update.snapshot;
-        self.make_room(snapshot);
+        self.make_room(update);
         let mut born = 0;
         for (index, process) in snapshot.processes.indexed().take(self.rows.len()) {
             if update.must_stop() {
@@ -270,9 +279,13 @@ impl State {
             let Some(row) = self.processes.get_mut(id) else { continue };
             let container = process.container.and_then(|row| self.containers.key(row));
             let seen = Seen { snapshot, row: process, leader };
+            let was_in_exec = row.in_exec_since().is_some();
             if row.owes_exec_before(&leader.task) {
                 // No later scan shows that program.
                 self.report_exec(id, update);
+            }
+            if was_in_exec {
+                self.report_held_before(id, process, update);
             }
             let Some(row) = self.processes.get_mut(id) else { continue };
             row.watch_exec(seen, update.now.monotonic);
@@ -301,25 +314,31 @@ impl State {
                 emitter.emit(&Change::ContainerStarted { container, process: Some(row) });
             }
             if let Some(missing) = hidden {
-                let (scans, since_ns) = (row.life.hidden.scans, row.life.hidden.since_ns);
-                let shown = Views(leader.views);
-                let (process, is_accepted) = (row, &Cell::new(true));
-                emitter.emit(&Change::ProcessHidden {
-                    process,
-                    missing,
-                    shown,
-                    scans,
-                    since_ns,
-                    is_accepted,
-                });
-                if !is_accepted.get()
-                    && let Some(row) = self.processes.get_mut(id)
-                {
-                    row.life.hidden.reported = false;
-                }
+                self.report_hidden(id, missing, Views(leader.views), update);
             }
         }
         born
+    }
+
+    /// Reports that views hide a process; the next scan does so again if that is not accepted.
+    fn report_hidden(&mut self, id: RowId, missing: Views, shown: Views, update: &mut Update<'_>) {
+        let Some(process) = self.processes.get(id) else { return };
+        let (scans, since_ns) = (process.life.hidden.scans, process.life.hidden.since_ns);
+        let is_accepted = &Cell::new(true);
+        let mut emitter = update.emitter(&self.containers, &mut self.names);
+        emitter.emit(&Change::ProcessHidden {
+            process,
+            missing,
+            shown,
+            scans,
+            since_ns,
+            is_accepted,
+        });
+        if !is_accepted.get()
+            && let Some(row) = self.processes.get_mut(id)
+        {
+            row.life.hidden.reported = false;
+        }
     }
 
     /// Reports and removes containers without living processes.
@@ -453,12 +472,15 @@ impl State {
             if alone && process.exit_state() != 0 {
                 // All that it had ended with it.
                 if is_zombie {
+                    self.report_held(id, update);
                     self.report_exec(id, update);
                     self.release_children(id, update);
                 }
                 continue;
             }
+            let in_exec = process.exec_state(update.now.monotonic);
             if !row.stable {
+                self.report_held_after(in_exec, id, update);
                 continue;
             }
             let Some(children) = self.children.get_mut(id.0 as usize) else { continue };
@@ -466,7 +488,7 @@ impl State {
             let silent = process.life.existing || process.life.returned;
             let allowed = self.crowd.allowed(id);
             self.names.longest = self.crowded_names.longest(id);
-            let mut entry = Entry { process, row, children, silent, clock_ns, allowed };
+            let mut entry = Entry { process, row, children, silent, in_exec, clock_ns, allowed };
             let mut emitter = update.emitter(&self.containers, &mut self.names);
             let threads = &mut self.threads;
             let new = thread::update(threads, &mut entry, group, absent_scans_max, &mut emitter);
@@ -480,19 +502,25 @@ impl State {
             }
             self.areas.update(&mut entry, &mut emitter);
             let (process_id, version) = (process.process_id(), children.areas_version);
-            for (limit, refused) in [
-                (Limit::Threads, self.threads.take_refused()),
-                (Limit::Descriptors, self.descriptors.take_refused()),
-                (Limit::Areas, self.areas.rows.take_refused()),
-            ] {
-                self.crowd.count(limit, refused, Some(process_id));
-            }
+            self.count_refused(process_id);
+            self.report_held_after(in_exec, id, update);
             let now = update.now.monotonic;
             if self.processes.get_mut(id).is_some_and(|row| row.has_loaded(version, now)) {
                 self.report_exec(id, update);
             }
         }
         born
+    }
+
+    /// Counts what of a process found no room.
+    fn count_refused(&mut self, process_id: u32) {
+        for (limit, refused) in [
+            (Limit::Threads, self.threads.take_refused()),
+            (Limit::Descriptors, self.descriptors.take_refused()),
+            (Limit::Areas, self.areas.rows.take_refused()),
+        ] {
+            self.crowd.count(limit, refused, Some(process_id));
+        }
     }
 
     /// Reports that a process runs another program, if that is due.

@@ -5,6 +5,7 @@ mod connections;
 mod containers;
 mod crowded;
 mod execs;
+mod execs_held;
 mod hidden;
 mod lives;
 mod measures;

@@ -13,7 +13,8 @@ use crate::time::RealTime;
 #[derive(Clone, Debug)]
 enum Step {
     Fork { pid: u32, exec: bool },
-    Exec(usize),
+    Exec(usize, bool),
+    Load(usize),
     Exit(usize),
     Zombie(usize),
     Open(usize, u32, u64),
@@ -25,7 +26,8 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         3 => (2..20_u32, any::<bool>()).prop_map(|(pid, exec)| Step::Fork { pid, exec }),
-        1 => any::<usize>().prop_map(Step::Exec),
+        2 => (any::<usize>(), any::<bool>()).prop_map(|(p, inside)| Step::Exec(p, inside)),
+        1 => any::<usize>().prop_map(Step::Load),
         2 => any::<usize>().prop_map(Step::Exit),
         1 => any::<usize>().prop_map(Step::Zombie),
         3 => (any::<usize>(), 0..6_u32, 0..9_u64).prop_map(|(p, fd, ino)| Step::Open(p, fd, ino)),
@@ -52,10 +54,17 @@ fn apply(world: &mut World, step: &Step, births: &mut u64) {
                 world.processes.push(child);
             }
         }
-        Step::Exec(at) => {
+        // It stays inside, or not.
+        Step::Exec(at, inside) => {
             if let Some(process) = pick(world, at) {
                 process.exec_id += 1;
                 process.mm += 0x10;
+                process.in_exec = inside;
+            }
+        }
+        Step::Load(at) => {
+            if let Some(process) = pick(world, at) {
+                process.in_exec = false;
             }
         }
         Step::Exit(at) => {
@@ -139,9 +148,9 @@ proptest! {
         // Number of births of each key minus its ends: 0 or 1 at any time.
         let mut alive: HashMap<String, i32> = HashMap::new();
         prop_assert!(watch.scan(&world).is_empty());
-        let settle =
-            [Step::Scan { torn: false }, Step::Scan { torn: false }, Step::Scan { torn: false }];
-        for step in steps.iter().chain(&settle) {
+        let settle = vec![Step::Scan { torn: false }; 5];
+        let count = steps.len() + settle.len();
+        for (at, step) in steps.iter().chain(&settle).enumerate() {
             apply(&mut world, step, &mut births);
             let Step::Scan { torn } = step else { continue };
             let mut shown = world.clone();
@@ -149,7 +158,12 @@ proptest! {
                 shown.idr_complete = false;
                 shown.processes.truncate(1 + shown.processes.len() / 2);
             }
-            for line in watch.scan(&shown) {
+            let mut lines = watch.scan(&shown);
+            if at + 1 == count {
+                // What waits for the end of an exec.
+                lines.extend(watch.finish());
+            }
+            for line in lines {
                 let (kind, rest) = line.split_once(' ').unwrap();
                 let key = rest.split(' ').next().unwrap();
                 let thing = kind.trim_start_matches(['+', '-']);

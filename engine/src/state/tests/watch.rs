@@ -23,6 +23,8 @@ pub(crate) struct Watch {
     pub(crate) now: Now,
     /// Whether execs have lines: most tests are about something else.
     pub(crate) shows_execs: bool,
+    /// Whether the lines about areas and descriptors end with the program of their process.
+    pub(crate) shows_programs: bool,
 }
 
 impl Watch {
@@ -31,7 +33,7 @@ impl Watch {
         // Zombies are reported as soon as two scans have seen them.
         state.set_thresholds(Thresholds { zombie_after_ns: 0, ..Thresholds::default() });
         let (snapshot, now) = (Snapshot::empty(limits), Now::at(1_000_000));
-        Self { state, snapshot, now, shows_execs: false }
+        Self { state, snapshot, now, shows_execs: false, shows_programs: false }
     }
 
     /// With small limits, and a baseline that is not reported.
@@ -56,17 +58,41 @@ impl Watch {
     pub(crate) fn update_from(&mut self) -> Vec<String> {
         self.now = next_scan(self.now);
         let mut changes = Vec::new();
-        let shows_execs = self.shows_execs;
-        self.state.update(
-            &self.snapshot,
-            self.now,
-            &mut |cx: &ScanContext<'_>, change: &Change<'_>| {
-                if shows_execs || !matches!(change, Change::ProcessExecuted { .. }) {
-                    changes.push(line(cx, change));
-                }
-            },
-        );
+        let Self { state, snapshot, now, shows_execs, shows_programs } = self;
+        let mut lines = lines(*shows_execs, *shows_programs, &mut changes);
+        state.update(snapshot, *now, &mut lines);
+        drop(lines);
         changes
+    }
+
+    /// Ends the watch: no scan follows.
+    pub(crate) fn finish(&mut self) -> Vec<String> {
+        let mut changes = Vec::new();
+        let Self { state, snapshot, now, shows_execs, shows_programs } = self;
+        let mut lines = lines(*shows_execs, *shows_programs, &mut changes);
+        state.finish(snapshot, *now, &mut lines);
+        drop(lines);
+        changes
+    }
+}
+
+/// Adds a line for each change.
+fn lines(
+    shows_execs: bool,
+    shows_programs: bool,
+    lines: &mut Vec<String>,
+) -> impl FnMut(&ScanContext<'_>, &Change<'_>) {
+    move |cx, change| {
+        if !shows_execs && matches!(change, Change::ProcessExecuted { .. }) {
+            return;
+        }
+        let program = change.maker().filter(|_| shows_programs).map(|process| {
+            let facts = process.facts(cx.strings);
+            let arguments = facts.command_line.map_or_else(|| "?".to_owned(), text);
+            let path = facts.executable.map_or_else(|| "?".to_owned(), text);
+            format!(" by {path}: {}", arguments.trim_end_matches('\0').replace('\0', " "))
+        });
+        lines.push(format!("{}{}", line(cx, change), program.unwrap_or_default()));
     }
 }
 

@@ -1,0 +1,88 @@
+//! Changes that wait for the program of a process inside exec.
+//!
+//! Exec gives a process the memory of the next program first, counts it as running that
+//! (`self_exec_id`, `begin_new_exec`, fs/exec.c), and sets its arguments last (`create_elf_tables`,
+//! fs/binfmt_elf.c). What scans show in between is tracked at once, but it is reported when the
+//! program is described. So the records name the program that they are about.
+//!
+//! * Areas of the next program are not compared before the process counts as running it. What is
+//!   compared in between waits as a whole: all areas that there are then are reported in its place.
+//! * Descriptors that are new wait one by one. A close is not put off, and its opening is reported
+//!   before it.
+//! * Nothing waits longer than 500 ms, nor beyond the end of the process, another exec, an eviction
+//!   or the last scan. A scan that shows less than the one before changes nothing about that.
+
+use panoptes_tables::{List, ListPool, RowId, Tag};
+
+use super::State;
+use super::descriptor::{Descriptor, report_first};
+use super::emit::{Emitter, Update};
+use super::process::{InExec, Process};
+use crate::walk::ProcessRow;
+
+impl State {
+    /// Reports what waits of a process.
+    pub(super) fn report_held(&mut self, id: RowId, update: &mut Update<'_>) {
+        let Some(children) = self.children.get_mut(id.0 as usize) else { return };
+        if !children.areas_held && !children.descriptors_held {
+            return;
+        }
+        let Some(process) = self.processes.get(id) else { return };
+        let mut emitter = update.emitter(&self.containers, &mut self.names);
+        if core::mem::take(&mut children.descriptors_held) {
+            let list = children.descriptors;
+            report_descriptors(&mut self.descriptors, list, process, &mut emitter);
+        }
+        if core::mem::take(&mut children.areas_held) {
+            self.areas.report_all(children.areas, process, &mut emitter);
+        }
+    }
+
+    /// The same once its exec is over.
+    pub(super) fn report_held_after(&mut self, exec: InExec, id: RowId, update: &mut Update<'_>) {
+        if exec == InExec::No {
+            self.report_held(id, update);
+        }
+    }
+
+    /// The same before the process gets the memory of yet another program, as this scan shows it.
+    pub(super) fn report_held_before(
+        &mut self,
+        id: RowId,
+        row: &ProcessRow,
+        update: &mut Update<'_>,
+    ) {
+        let Some(children) = self.children.get(id.0 as usize) else { return };
+        let mm = update.snapshot.mms.at(row.mm);
+        if children.areas_held && mm.is_some_and(|mm| mm.address != children.space.0) {
+            self.report_held(id, update);
+        }
+    }
+
+    /// The same of all processes.
+    pub(super) fn report_all_held(&mut self, update: &mut Update<'_>) {
+        for number in 0..self.processes.end() {
+            self.report_held(RowId(number), update);
+        }
+    }
+}
+
+/// Reports the descriptors of a process that wait.
+fn report_descriptors(
+    descriptors: &mut ListPool<Descriptor>,
+    list: List,
+    process: &Process,
+    emitter: &mut Emitter<'_>,
+) {
+    let threads = process.threads_of_table(emitter.snapshot);
+    let mut cursor = ListPool::<Descriptor>::start(list);
+    while let Some(row) = descriptors.row_mut(cursor)
+        && emitter.goes_on()
+    {
+        // Who shares a thread's own table is not known here.
+        let threads = if row.table == Tag::NONE { threads } else { &[] };
+        report_first(row, process, threads, emitter);
+        row.release_held();
+        descriptors.advance(&mut cursor);
+    }
+}

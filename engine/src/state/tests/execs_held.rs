@@ -1,0 +1,207 @@
+//! What a scan shows in the middle of an exec is reported with the program that the exec begins.
+
+use panoptes_decoders::kernel::task_struct::PF_FORKNOEXEC;
+
+use super::watch::{NOTHING, Watch};
+use super::world::{FakeArea, FakeFile, FakeProcess, R, W, World, X, two_processes as world};
+
+const LOG: &str = "/log";
+
+/// A child of process 100 that has not called exec, and runs the parent's program.
+fn fork() -> FakeProcess {
+    let mut child = FakeProcess::new(300);
+    (child.parent, child.flags) = (100, PF_FORKNOEXEC);
+    child
+}
+
+/// After a first scan; such a child has been reported.
+fn watch() -> (Watch, World) {
+    let mut watch = Watch::after(&world());
+    watch.shows_programs = true;
+    let with = world().with(fork());
+    assert_eq!(watch.scan(&with), NOTHING);
+    assert_eq!(watch.scan(&with), ["+process 300 task300"]);
+    (watch, with)
+}
+
+/// Begins an exec: the process has the memory of the next program, and no arguments.
+fn begin_exec(process: &mut FakeProcess, name: &str) {
+    let number = process.mm % 0x1_0000;
+    let file = FakeFile::regular(0xffff_8881_0001_0000 + number, 100 + number, name);
+    (process.in_exec, process.flags) = (true, 0);
+    process.mm += 0x800;
+    process.areas = vec![FakeArea::of_file(0x40_0000, 0x40_8000, R | X, &file)];
+    process.executable = Some(file);
+    process.arguments = format!("{name}\0-x\0").into_bytes();
+}
+
+/// Goes on with it: the process counts as running the next program.
+fn count_exec(process: &mut FakeProcess, name: &str) {
+    process.exec_id += 1;
+    process.name = name.into();
+}
+
+#[test]
+fn what_is_mapped_inside_exec_is_reported_with_the_program_once_that_has_arguments() {
+    let (mut watch, mut with) = watch();
+    begin_exec(with.process(300), "ls");
+    assert_eq!(watch.scan(&with), NOTHING, "it counts as the shell that it was");
+    count_exec(with.process(300), "ls");
+    assert_eq!(watch.scan(&with), NOTHING, "it has no arguments yet");
+    with.process(300).in_exec = false;
+    assert_eq!(watch.scan(&with), ["+area 300 400000-408000 /ls by /ls: ls -x"]);
+    assert_eq!(watch.scan(&with), NOTHING, "each area is reported once");
+}
+
+#[test]
+fn an_area_that_exec_moves_is_reported_where_it_stays() {
+    let (mut watch, mut with) = watch();
+    begin_exec(with.process(300), "ls");
+    count_exec(with.process(300), "ls");
+    with.process(300).areas.push(FakeArea::anonymous(0x7f_0000, 0x7f_1000, R | W));
+    assert_eq!(watch.scan(&with), NOTHING);
+    with.process(300).areas[1] = FakeArea::anonymous(0x7a_0000, 0x7a_1000, R | W);
+    assert_eq!(watch.scan(&with), NOTHING);
+    with.process(300).in_exec = false;
+    assert_eq!(
+        watch.scan(&with),
+        ["+area 300 400000-408000 /ls by /ls: ls -x", "+area 300 7a0000-7a1000 - by /ls: ls -x"]
+    );
+}
+
+#[test]
+fn a_process_that_ends_inside_exec_has_its_records_with_the_program_before_its_end() {
+    for is_zombie in [false, true] {
+        let (mut watch, mut with) = watch();
+        begin_exec(with.process(300), "ls");
+        count_exec(with.process(300), "ls");
+        let log = FakeFile::regular(0xffff_8881_0002_0000, 40, "log");
+        with.process(300).files.push((3, log));
+        assert_eq!(watch.scan(&with), NOTHING);
+        if is_zombie {
+            with.process(300).become_zombie();
+        } else {
+            with.remove(300);
+        }
+        let held = ["+fd 300/3 /log by /ls: ?", "+area 300 400000-408000 /ls by /ls: ?"];
+        let lines = watch.scan(&with);
+        assert_eq!(lines[..2], held);
+        let end: &[&str] = if is_zombie { &[] } else { &["-process 300 ls"] };
+        assert_eq!(lines[2..], *end);
+    }
+}
+
+#[test]
+fn descriptors_wait_for_the_program_and_keep_their_order() {
+    let (mut watch, mut with) = watch();
+    begin_exec(with.process(300), "ls");
+    count_exec(with.process(300), "ls");
+    let log = FakeFile::regular(0xffff_8881_0002_0000, 40, "log");
+    let socket = FakeFile::regular(0xffff_8881_0003_0000, 41, "closes-on-exec");
+    with.process(300).files = vec![(3, log), (4, socket)];
+    assert_eq!(watch.scan(&with), NOTHING);
+    with.process(300).files.pop();
+    assert_eq!(
+        watch.scan(&with),
+        ["+fd 300/4 /closes-on-exec by /ls: ?", "-fd 300/4 /closes-on-exec by /ls: ?"],
+        "a close never comes before its opening"
+    );
+    with.process(300).in_exec = false;
+    assert_eq!(
+        watch.scan(&with),
+        [
+            format!("+fd 300/3 {LOG} by /ls: ls -x").as_str(),
+            "+area 300 400000-408000 /ls by /ls: ls -x"
+        ]
+    );
+    with.process(300).files.clear();
+    assert_eq!(watch.scan(&with), [format!("-fd 300/3 {LOG} by /ls: ls -x")]);
+}
+
+#[test]
+fn an_exec_that_takes_long_is_reported_in_the_middle() {
+    let (mut watch, mut with) = watch();
+    begin_exec(with.process(300), "ls");
+    count_exec(with.process(300), "ls");
+    for scan in 0..50 {
+        assert_eq!(watch.scan(&with), NOTHING, "scan {scan}");
+    }
+    assert_eq!(watch.scan(&with), ["+area 300 400000-408000 /ls by /ls: ?"], "after 500 ms");
+    with.process(300).areas.push(FakeArea::anonymous(0x50_0000, 0x50_1000, R | W));
+    assert_eq!(watch.scan(&with), ["+area 300 500000-501000 - by /ls: ?"]);
+    with.process(300).in_exec = false;
+    assert_eq!(watch.scan(&with), NOTHING);
+}
+
+#[test]
+fn what_waits_is_not_lost_if_the_next_scans_show_less() {
+    type Hide = fn(&mut FakeProcess);
+    let hides: [(&str, Hide); 3] = [
+        ("areas", |process| (process.mm_complete, process.areas) = (false, Vec::new())),
+        ("address space", |process| process.mm = 0),
+        ("a process at rest", |process| process.stable = false),
+    ];
+    for (what, hide) in hides {
+        let (mut watch, mut with) = watch();
+        begin_exec(with.process(300), "ls");
+        count_exec(with.process(300), "ls");
+        assert_eq!(watch.scan(&with), NOTHING);
+        with.process(300).in_exec = false;
+        hide(with.process(300));
+        let lines = watch.scan(&with);
+        assert_eq!(lines.len(), 1, "without {what}: {lines:?}");
+        assert!(lines[0].starts_with("+area 300 400000-408000 /ls by /ls: "), "{lines:?}");
+    }
+}
+
+#[test]
+fn what_waits_is_reported_before_another_program_follows() {
+    let (mut watch, mut with) = watch();
+    begin_exec(with.process(300), "env");
+    count_exec(with.process(300), "env");
+    assert_eq!(watch.scan(&with), NOTHING);
+    begin_exec(with.process(300), "ls");
+    count_exec(with.process(300), "ls");
+    assert_eq!(watch.scan(&with), ["+area 300 400000-408000 /env by /env: ?"]);
+    with.process(300).in_exec = false;
+    assert_eq!(watch.scan(&with), ["+area 300 400000-408000 /ls by /ls: ls -x"]);
+}
+
+#[test]
+fn what_waits_is_reported_at_the_end_of_the_watch() {
+    let (mut watch, mut with) = watch();
+    begin_exec(with.process(300), "ls");
+    count_exec(with.process(300), "ls");
+    assert_eq!(watch.scan(&with), NOTHING);
+    assert_eq!(watch.finish(), ["+area 300 400000-408000 /ls by /ls: ?"]);
+}
+
+#[test]
+fn a_new_process_inside_exec_waits_too() {
+    let mut watch = Watch::after(&world());
+    watch.shows_programs = true;
+    let mut with = world().with(fork());
+    begin_exec(with.process(300), "ls");
+    count_exec(with.process(300), "ls");
+    for _ in 0..3 {
+        assert_eq!(watch.scan(&with), NOTHING);
+    }
+    assert_eq!(watch.scan(&with), ["+process 300 ls"], "after its additional scans");
+    assert_eq!(watch.scan(&with), NOTHING);
+    with.process(300).in_exec = false;
+    assert_eq!(watch.scan(&with), ["+area 300 400000-408000 /ls by /ls: ls -x"]);
+}
+
+#[test]
+fn what_a_baseline_process_inside_exec_has_is_not_new() {
+    let mut with = world();
+    begin_exec(with.process(100), "ls");
+    count_exec(with.process(100), "ls");
+    let mut watch = Watch::after(&with);
+    watch.shows_programs = true;
+    assert_eq!(watch.scan(&with), NOTHING);
+    with.process(100).in_exec = false;
+    assert_eq!(watch.scan(&with), NOTHING);
+    with.process(100).areas.push(FakeArea::anonymous(0x50_0000, 0x50_1000, R | W));
+    assert_eq!(watch.scan(&with), ["+area 100 500000-501000 - by /ls: ls -x"]);
+}
