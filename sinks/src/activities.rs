@@ -301,6 +301,28 @@ impl Activity {
         }
     }
 
+    /// What ends the object that it reports as new, in words for the schema; `None` if it reports
+    /// no new object of a process. One rule holds for all of them: they end with the process, which
+    /// has no record for each.
+    pub const fn end(self) -> Option<&'static str> {
+        match self {
+            Self::FileDescriptorOpen => Some(
+                "`file_descriptor_close`, or the end of its process. A descriptor in a table that \
+                 one thread has alone may end with the thread",
+            ),
+            Self::NewFileMapped => Some("`file_unmapped`, or an exec or the end of its process"),
+            Self::ProcessMemoryCreated => {
+                Some("`process_memory_terminated`, or an exec or the end of its process")
+            }
+            Self::NewExecutableAnonymousMemoryMapped => Some(
+                "`process_memory_terminated` if that is enabled, or an exec or the end of its \
+                 process",
+            ),
+            Self::ThreadCreated => Some("`thread_terminated`, or the end of its process"),
+            _ => None,
+        }
+    }
+
     /// Whether its records can be alerts or events, by what they are about
     /// ([`Weight`](crate::record::header::Weight)).
     pub const fn is_weighed(self) -> bool {
@@ -387,6 +409,24 @@ mod tests {
         for activity in Activity::ALL {
             let is_event = activity.info().message_type == MessageType::Event;
             assert_eq!(activity.preset() > Preset::Alerts, is_event, "{}", activity.name());
+        }
+    }
+
+    #[test]
+    fn the_schema_says_what_ends_each_object_of_a_process() {
+        let schema = crate::schema::record_schema(Dialect::Panoptes);
+        for activity in [
+            Activity::FileDescriptorOpen,
+            Activity::NewFileMapped,
+            Activity::ProcessMemoryCreated,
+            Activity::NewExecutableAnonymousMemoryMapped,
+            Activity::ThreadCreated,
+        ] {
+            let (name, end) = (activity.name(), activity.end().unwrap());
+            assert!(end.contains("the end of its process"), "{end}");
+            let own = end.split('`').nth(1).unwrap();
+            assert!(Activity::from_name(own).is_some(), "{own}");
+            assert!(schema.contains(&format!("What `{name}` reports ends with {end}.")), "{name}");
         }
     }
 

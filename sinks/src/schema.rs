@@ -269,6 +269,10 @@ fn of_activities(activities: &[Activity], dialect: Dialect) -> Value {
     let info = activities[0].info();
     let names: Vec<&str> = activities.iter().map(|activity| activity.name()).collect();
     let mut data = json!({"name": {"enum": names}});
+    let ends = ends_of(activities);
+    if !ends.is_empty() {
+        data["name"]["description"] = ends.into();
+    }
     for kind in std::iter::once(&info.own).chain(info.parents_in(dialect)) {
         data[kind.key()] = json!({"$ref": format!("#/$defs/{}", kind.key())});
     }
@@ -296,6 +300,15 @@ fn of_activities(activities: &[Activity], dialect: Dialect) -> Value {
         schema["properties"]["detection"] = json!({"required": ["reason"]});
     }
     schema
+}
+
+/// What ends the objects that records of these activities report as new.
+fn ends_of(activities: &[Activity]) -> String {
+    let ends = activities.iter().filter_map(|activity| {
+        let (name, end) = (activity.name(), activity.end()?);
+        Some(format!("What `{name}` reports ends with {end}."))
+    });
+    ends.collect::<Vec<_>>().join(" ")
 }
 
 /// The schema of every line of a scan.

@@ -47,6 +47,31 @@ The tables of activities have under *preset* the smallest `output.preset` that h
 until `events` enables it.
 ";
 
+const ENDS: &str = "
+## Beginnings and ends
+
+One rule holds for all that a process has. It ends by a record of its own while the process goes on,
+and otherwise with the process. So `process_terminated` is the end of all descriptors, mappings and
+threads of that process, which have no records of their own then. A process that nobody has waited
+for (`process_zombie`) has nothing left, either. An exec ends all memory of the last program:
+`process_self_exec_id` is higher in the next record. Connections outlive their process. They always
+have an end of their own.
+
+| record of a beginning | what ends it |
+|---|---|
+";
+
+const EXCEPTIONS: &str = "
+A record of an end may be missing in two more cases, which are counted: events that are left out
+in a flood (`events_summed_up`), and objects that are not tracked while a table is full
+(`…_limit_reached`). What existed when watching began has an end without a beginning.
+An area that grew, shrank or merged with another one has other bounds at its end.
+
+Inside an exec, a process has the memory of the next program before it has arguments. What it maps
+and opens there is reported when these are known, and after 500 ms otherwise. Its records then have
+the new program's path, and its hashes where the file's pages are in memory.
+";
+
 /// The first value of each key in the golden records.
 fn examples() -> BTreeMap<String, String> {
     let mut examples = BTreeMap::new();
@@ -153,6 +178,13 @@ fn page() -> String {
     let examples = examples();
     let mut out = HEAD.to_owned();
     activities(&mut out);
+    out.push_str(ENDS);
+    for activity in Activity::ALL {
+        if let Some(end) = activity.end() {
+            let _ = writeln!(out, "| `{}` | {end} |", activity.name());
+        }
+    }
+    out.push_str(EXCEPTIONS);
     for kind in DetailsKind::ALL {
         let _ = write!(out, "\n## `{}`\n\n", kind.key());
         table(&mut out, &kind.describe(), &examples);
