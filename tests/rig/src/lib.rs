@@ -34,6 +34,7 @@ pub mod kernel;
 mod machine;
 mod modules;
 pub mod packages;
+pub mod pairs;
 pub mod product;
 pub mod qmp;
 mod random;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::watcher::Arrival;
 use super::{Count, Expected, PATH_CHANGE, Scenario, is_of_change};
+use crate::pairs::Counts;
 
 /// A script's facts: `$NAME` and its value.
 pub(super) type Facts = BTreeMap<String, String>;
@@ -309,6 +310,8 @@ pub struct Report {
     pub incidents: usize,
     /// See [`Self::incidents`].
     pub members: usize,
+    /// What became of all that was reported as new.
+    pub pairs: Counts,
 }
 
 impl Report {
@@ -344,6 +347,7 @@ impl Report {
         let _ = writeln!(out, "{good} of {} scenarios as expected", self.outcomes.len());
         let (incidents, members) = (self.incidents, self.members);
         let _ = writeln!(out, "{incidents} incidents with {members} later records");
+        out.push_str(&self.pairs.lines());
         let alerts = || self.outcomes.iter().filter(|outcome| outcome.is_alert);
         if let Some(latencies) = Latencies::of(alerts().filter_map(|o| o.latency)) {
             let _ = writeln!(out, "from act to alert: {latencies}");

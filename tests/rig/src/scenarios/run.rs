@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::flavor::Flavor;
 use crate::guest::{Guest, GuestSpec};
 use crate::kernel::Kernel;
+use crate::pairs::{Counts, Pairs};
 use crate::setup;
 use crate::story::Story;
 use crate::userland::Userland;
@@ -90,6 +91,7 @@ pub fn run(
         activities: BTreeMap::new(),
         incidents: 0,
         members: 0,
+        pairs: Counts::default(),
     };
     let stages: BTreeSet<Stage> = choice.scenarios.iter().map(|scenario| scenario.stage).collect();
     let mut machine: Option<Machine> = None;
@@ -214,13 +216,15 @@ impl Show<'_> {
             return Ok(false);
         }
         report.add_rest(rest);
-        let (mut story, mut told) = (Story::default(), 0);
+        let (mut story, mut pairs, mut told) = (Story::default(), Pairs::default(), 0);
         while let Some(&scenario) = left.front() {
             let mut outcome = machine.play(&watcher, choice, scenario);
             let records = watcher.records(told);
             told += records.len();
             let errors = records.iter().flat_map(|arrival| story.read(&arrival.record));
             outcome.extra.extend(errors.map(|error| format!("story: {error}")));
+            let errors = records.iter().flat_map(|arrival| pairs.read(&arrival.record));
+            outcome.extra.extend(errors.map(|error| format!("pairs: {error}")));
             let guest = &mut machine.guest;
             // A death may show only in missing records.
             if guest.is_dead() || (!outcome.is_good() && guest.has_died()) {
@@ -233,6 +237,11 @@ impl Show<'_> {
         }
         report.incidents += story.incidents;
         report.members += story.members;
+        let (errors, counts) = pairs.end();
+        report.pairs.add(counts);
+        if let Some(last) = report.outcomes.last_mut() {
+            last.extra.extend(errors.into_iter().map(|error| format!("pairs: {error}")));
+        }
         for (name, volume) in watcher.activities() {
             *report.activities.entry(name).or_insert(0) += volume.records;
         }
