@@ -167,7 +167,7 @@ fn confidence(finding: &ReverseShell<'_>) -> Confidence {
     let is_tcp = matches!(finding.end, End::Connection(_));
     match (finding.reason, finding.direction) {
         (Reason::Commanded, Direction::Accepted | Direction::Outbound)
-            if is_tcp && finding.out_end.is_none() =>
+            if is_tcp && finding.out_end.is_none() && !finding.is_tunnel =>
         {
             Confidence::High
         }

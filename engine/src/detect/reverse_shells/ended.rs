@@ -133,6 +133,7 @@ fn report(scene: &mut Scene<'_>, state: &State, one: &Undecided) -> Accepted {
         end: fed.end,
         out_end: None,
         interpreter: fed.interpreter,
+        is_tunnel: false,
         since_ns: begun,
         scans,
         members: &members,

@@ -42,6 +42,9 @@ pub struct ReverseShell<'a> {
     /// The connection that the interpreter's output goes to, if it is another one to the same peer.
     pub out_end: Option<End>,
     pub interpreter: Interpreter,
+    /// Whether what comes over the connection goes to a login server of this machine, as it comes:
+    /// the peer has to log in.
+    pub is_tunnel: bool,
     /// When the reason first applied, and in how many scans since.
     pub since_ns: RealTime,
     /// See [`Self::since_ns`].
@@ -157,6 +160,7 @@ impl Shells {
             end,
             out_end: out_end.filter(|_| candidate.object != candidate.out_object),
             interpreter,
+            is_tunnel: candidate.is_tunnel,
             since_ns: candidate.seen.since_ns,
             scans: candidate.seen.scans,
             members: &members,

@@ -17,10 +17,9 @@ pub struct Case {
     pub outward: At,
     /// Which end began the connection.
     pub direction: Direction,
-    /// Whether the path from the connection leads through a login server that accepted it, or
-    /// through one that the configuration names.
+    /// Whether a login server holds the connection, or gets what comes over it as it comes.
     pub by_login: bool,
-    /// Whether the connection ends outside of the interpreter's container.
+    /// Whether a container's runtime holds the connection, and passes it to a process inside.
     pub into_container: bool,
     /// Whether the oldest process of its line that holds the connection runs the interpreter's own
     /// program.

@@ -14,6 +14,7 @@
 mod dead_ends;
 pub mod direction;
 mod ended;
+mod exemption;
 mod finding;
 pub mod graph;
 pub mod interpreter;
@@ -51,15 +52,14 @@ use crate::walk::{FilesRow, Index, ProcessRow, Snapshot};
 
 use dead_ends::DeadEnds;
 use direction::{Direction, Directions};
+use exemption::Login;
 use graph::{Graph, Object, Way, object_of};
 use interpreter::{Commands, Interpreter};
 use judge::{At, Case, Exemption, Reason};
 use pairs::Pair;
 use pending::{PendingList, Question, Seen, Settled};
 use reported::{Reported, TURN_SCANS};
-use rows::{
-    counters_of, holds_at_stdio, is_relay, line, line_of, name_of, program_of, runs_its_argument,
-};
+use rows::{counters_of, is_relay, line, line_of, name_of, program_of, runs_its_argument};
 use search::{Hop, Search};
 use shell::{Program, Shell};
 use turns::Turns;
@@ -69,8 +69,6 @@ pub(crate) use turns::TURNS_BY_ORDER_SURE;
 
 /// Maximum number of connections with a path to one interpreter.
 const CANDIDATES_MAX: usize = 32;
-/// Ports of X11 displays (`6000 + display`); those that a login forwards begin at the eleventh.
-const X11_PORTS: core::ops::RangeInclusive<u16> = 6000..=6063;
 
 /// A connection with a path to and from an interpreter.
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +81,8 @@ struct Candidate {
     /// The connection that output is written to, if it is another one to the same peer.
     out_object: Object,
     direction: Direction,
+    /// Whether what comes over it goes to a login server of this machine, as it comes.
+    is_tunnel: bool,
     reason: Option<Reason>,
     /// Since when, and in how many scans, the reason has applied.
     seen: Seen,
@@ -255,26 +255,20 @@ impl Shells {
             }
             return;
         }
-        let mut logins = ArrayVec::<Option<Index<Hop>>, CANDIDATES_MAX>::new();
+        let mut logins = ArrayVec::<Candidate, CANDIDATES_MAX>::new();
         for candidate in &mut candidates {
-            match self.judge(shell, interpreter, candidate, scene.cx.now) {
+            let login = self.login_of(shell, candidate);
+            candidate.is_tunnel = login == Login::Tunnel;
+            match self.judge(shell, interpreter, candidate, login, scene.cx.now) {
                 Ok(Some((reason, seen))) => {
                     (candidate.reason, candidate.seen) = (Some(reason), seen);
                 }
-                Err(Exemption::Login) => logins.push(candidate.inward),
+                Err(Exemption::Login) => logins.push(*candidate),
                 Ok(None) | Err(_) => {}
             }
         }
-        // A login server also connects on behalf of the user (an editor's server, by `ssh -L`). The
-        // accepting end of such a connection belongs to the login, too.
-        for candidate in &mut candidates {
-            let object = candidate.object;
-            let is_of_login = logins.iter().any(|&login| {
-                self.inward.path(login).any(|hop| hop.object == object)
-                    && (candidate.direction == Direction::Accepted
-                        || self.leads_to_windows(shell, login, object))
-            });
-            if is_of_login {
+        for candidate in candidates.iter_mut().filter(|it| it.reason.is_some()) {
+            if self.is_of_login(shell, &logins, candidate) {
                 candidate.reason = None;
             }
         }
@@ -386,10 +380,11 @@ impl Shells {
         shell: &Shell<'_>,
         interpreter: Interpreter,
         candidate: &Candidate,
+        login: Login,
         now: Now,
     ) -> Result<Option<(Reason, Seen)>, Exemption> {
         let snapshot = shell.snapshot;
-        let mut case = self.case(shell, interpreter, candidate);
+        let mut case = self.case(shell, interpreter, candidate, login);
         let pair = self.pair(shell, candidate.object);
         let shape = (case.inward, case.outward);
         // Bytes written since the pair was first seen answer commands; they ask no server.
@@ -436,33 +431,6 @@ impl Shells {
         })
     }
 
-    /// Whether a candidate on a login's path is the connection by which a program shows its windows
-    /// to the logged-in user (`ssh -X`): its destination is an X11 port at which the login's server
-    /// listens.
-    fn leads_to_windows(
-        &mut self,
-        shell: &Shell<'_>,
-        login: Option<Index<Hop>>,
-        object: Object,
-    ) -> bool {
-        let snapshot = shell.snapshot;
-        let Object::Connection(at) = object else { return false };
-        let port = snapshot.connections.at(at).map(|row| row.endpoints.destination_port);
-        if !port.is_some_and(|port| X11_PORTS.contains(&port)) {
-            return false;
-        }
-        // The process of the previous hop towards the peer holds the other end.
-        let mut server = None;
-        for hop in self.inward.path(login) {
-            if hop.object == object {
-                break;
-            }
-            server = Some(hop.table);
-        }
-        let process = server.and_then(|table| self.process_of(shell, table));
-        process.is_some_and(|process| servers::serves_logins(snapshot, process, &mut self.path))
-    }
-
     /// Remembers a connection, and those on the paths to it.
     fn remember_way(&mut self, snapshot: &Snapshot, candidate: &Candidate) {
         let mut objects = ArrayVec::<Object, 32>::new();
@@ -498,7 +466,7 @@ impl Shells {
                 },
             };
             let is_new = !found.iter().any(|seen: &Candidate| seen.object == object);
-            if is_new && !found.is_full() {
+            if is_new && !found.is_full() && !self.connects_the_chain(snapshot, object, inward) {
                 let direction = self.direction_of(snapshot, object);
                 found.push(Candidate {
                     object,
@@ -506,12 +474,28 @@ impl Shells {
                     outward,
                     out_object,
                     direction,
+                    is_tunnel: false,
                     reason: None,
                     seen: Seen { since_ns: RealTime::default(), scans: 0 },
                 });
             }
         }
         found
+    }
+
+    /// Whether the other end of a connection is on the path from it: it connects two processes of a
+    /// chain, and a FIFO leads back to it.
+    fn connects_the_chain(
+        &self,
+        snapshot: &Snapshot,
+        object: Object,
+        hop: Option<Index<Hop>>,
+    ) -> bool {
+        let Object::Connection(at) = object else { return false };
+        let mut hops = self.inward.path(hop).skip(1).peekable();
+        hops.peek().is_some()
+            && graph::mirror(snapshot, at)
+                .is_some_and(|far| hops.any(|hop| hop.object == Object::Connection(far)))
     }
 
     /// Another outgoing connection to the same peer: one to read commands from, one to write to.
@@ -544,54 +528,38 @@ impl Shells {
     }
 
     /// The facts of a candidate for the rule.
-    fn case(&mut self, shell: &Shell<'_>, interpreter: Interpreter, candidate: &Candidate) -> Case {
+    fn case(
+        &self,
+        shell: &Shell<'_>,
+        interpreter: Interpreter,
+        candidate: &Candidate,
+        login: Login,
+    ) -> Case {
         let snapshot = shell.snapshot;
         let at = |search: &Search, hop| match search.path(hop).count() {
             0 => At::OtherFd,
             1 => At::Stdio,
             _ => At::Relayed,
         };
-        let mut by_login = false;
-        let mut one_liner = false;
-        // Whether a process on the path is in no container.
-        let mut outside_of_all = false;
         // From the connection to the interpreter, without the interpreter itself.
-        let holder = self.inward.path(candidate.inward).next().map_or(shell.table, |hop| hop.table);
-        for hop in self.inward.path(candidate.inward) {
-            let direction = self.direction_of(snapshot, hop.object);
-            let Some(process) = self.process_of(shell, hop.table) else { continue };
-            by_login |= matches!(hop.object, Object::Connection(_))
-                && direction != Direction::Outbound
-                && servers::serves_logins(snapshot, process, &mut self.path);
-            // Agents that the user has named request sessions from their peer themselves.
-            by_login |= hop.table != shell.table
-                && servers::is_named(&self.login_servers, snapshot, process, &mut self.path);
-            one_liner |= hop.table != shell.table && runs_its_argument(snapshot, process);
-            outside_of_all |= process.container_known && process.container.is_none();
-        }
-        let container = |process: Option<&ProcessRow>| process.map(|row| row.container);
-        let inside = snapshot.processes.at(shell.process);
-        let outside = self.process_of(shell, holder);
-        let is_known = inside.is_some_and(|row| row.container_known && row.container.is_some())
-            && outside.is_some_and(|row| row.container_known)
-            && outside_of_all;
-        let at_stdio =
-            || outside.is_some_and(|row| holds_at_stdio(snapshot, row, candidate.object));
-        let into_container = is_known
-            && container(inside) != container(outside)
-            && !(candidate.direction == Direction::Outbound && at_stdio());
+        let relayed_by_one_liner = self.inward.path(candidate.inward).any(|hop| {
+            hop.table != shell.table
+                && self
+                    .process_of(shell, hop.table)
+                    .is_some_and(|it| runs_its_argument(snapshot, it))
+        });
         let counters = counters_of(snapshot, candidate.object);
         Case {
             interpreter,
             inward: at(&self.inward, candidate.inward),
             outward: at(&self.outward, candidate.outward),
             direction: candidate.direction,
-            by_login,
-            into_container,
+            by_login: login == Login::Peers,
+            into_container: self.is_passed_into_container(shell, candidate),
             opened_by_interpreter: self.is_opened_by(shell, candidate.object),
             has_spoken: counters.is_some_and(|counters| counters.bytes_out > 0),
             is_one_connection: candidate.object == candidate.out_object,
-            relayed_by_one_liner: one_liner,
+            relayed_by_one_liner,
             stdin_from_ancestor: self.feeder_of(shell, candidate).is_some(),
             fetched: self.is_fetched(shell, candidate),
         }

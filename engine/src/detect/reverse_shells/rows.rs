@@ -6,7 +6,7 @@ use panoptes_decoders::kernel::sock::Counters;
 use super::graph::{Object, object_of};
 use super::interpreter;
 use crate::state::process::ProcessKey;
-use crate::walk::{DentryRow, Index, PathRef, ProcessRow, Snapshot};
+use crate::walk::{DentryRow, DescriptorRow, Index, PathRef, ProcessRow, Snapshot};
 
 /// Maximum number of generations in which a connection's first holder is searched.
 const GENERATIONS_MAX: usize = 16;
@@ -48,25 +48,23 @@ pub(super) fn program_of(snapshot: &Snapshot, process: &ProcessRow) -> Option<Ke
     Some(file.open.inode).filter(|inode| !inode.is_null())
 }
 
-/// The descriptors of a process's table that lead to an object.
+/// Whether a descriptor of a process's table leads to an object.
 pub(super) fn holds(snapshot: &Snapshot, process: &ProcessRow, object: Object) -> bool {
-    descriptors_to(snapshot, process, object).next().is_some()
+    let mut rows = rows_of(snapshot, process).iter();
+    rows.any(|row| object_of(snapshot, row.file) == Some(object))
 }
 
+/// Whether an object is a process's standard input, output or error.
 pub(super) fn holds_at_stdio(snapshot: &Snapshot, process: &ProcessRow, object: Object) -> bool {
-    descriptors_to(snapshot, process, object).any(|index| index < 3)
+    // Descriptors are in ascending order.
+    let mut rows = rows_of(snapshot, process).iter().take_while(|row| row.index < 3);
+    rows.any(|row| object_of(snapshot, row.file) == Some(object))
 }
 
-fn descriptors_to(
-    snapshot: &Snapshot,
-    process: &ProcessRow,
-    object: Object,
-) -> impl Iterator<Item = u32> {
+/// The descriptors of a process's table, in ascending order.
+fn rows_of<'a>(snapshot: &'a Snapshot, process: &ProcessRow) -> &'a [DescriptorRow] {
     let table = snapshot.files_structs.at(process.files);
-    let rows = table.map_or(&[][..], |table| snapshot.descriptors.range(table.descriptors));
-    rows.iter()
-        .filter(move |row| object_of(snapshot, row.file) == Some(object))
-        .map(|row| row.index)
+    table.map_or(&[][..], |table| snapshot.descriptors.range(table.descriptors))
 }
 
 /// What was counted of a connection.

@@ -26,6 +26,9 @@ const SERVERS: &[&[u8]] = &[
 const APPLETS: &[&[u8]] = &[b"telnetd", b"sshd"];
 const BOXES: &[&[u8]] = &[b"busybox", b"toybox", b"busybox-static"];
 
+/// Names of clients that pass a peer's connections on (`ssh -R`).
+const CLIENTS: &[&[u8]] = &[b"ssh", b"dbclient"];
+
 /// Where systems keep their programs.
 const FOLDERS: &[&[u8]] = &[
     b"/usr/sbin/",
@@ -46,13 +49,29 @@ pub(super) fn serves_logins(
     process: &ProcessRow,
     buffer: &mut PathBuffer,
 ) -> bool {
-    let name = name_of(snapshot, process);
-    let is_known = SERVERS.contains(&name) || BOXES.contains(&name) && is_applet(snapshot, process);
-    is_known && is_the_systems(snapshot, process, buffer)
+    let line = || line(snapshot, process).unwrap_or_default();
+    is_server(name_of(snapshot, process), line) && is_the_systems(snapshot, process, buffer)
 }
 
-fn is_applet(snapshot: &Snapshot, process: &ProcessRow) -> bool {
-    let mut arguments = line(snapshot, process).unwrap_or_default().split(|&byte| byte == 0);
+/// Whether a process is the system's client for logins elsewhere. In a container, any user may be
+/// root.
+pub(super) fn is_client(
+    snapshot: &Snapshot,
+    process: &ProcessRow,
+    buffer: &mut PathBuffer,
+) -> bool {
+    CLIENTS.contains(&name_of(snapshot, process))
+        && snapshot.shares_first_mounts(process)
+        && is_the_systems(snapshot, process, buffer)
+}
+
+/// Whether a program with this name is a login server; `line` is its command line.
+fn is_server<'a>(name: &[u8], line: impl FnOnce() -> &'a [u8]) -> bool {
+    SERVERS.contains(&name) || BOXES.contains(&name) && is_applet(line())
+}
+
+fn is_applet(line: &[u8]) -> bool {
+    let mut arguments = line.split(|&byte| byte == 0);
     let mut next = || {
         let argument = arguments.next().unwrap_or_default();
         let start = argument.iter().rposition(|&byte| byte == b'/').map_or(0, |at| at + 1);
@@ -80,8 +99,11 @@ pub(super) fn is_named(
 
 /// Whether a process executes a file of root's in a system directory.
 fn is_the_systems(snapshot: &Snapshot, process: &ProcessRow, buffer: &mut PathBuffer) -> bool {
-    path_of_roots(snapshot, process, buffer)
-        .is_some_and(|path| FOLDERS.iter().any(|folder| path.starts_with(folder)))
+    path_of_roots(snapshot, process, buffer).is_some_and(is_in_folder)
+}
+
+fn is_in_folder(path: &[u8]) -> bool {
+    FOLDERS.iter().any(|folder| path.starts_with(folder))
 }
 
 /// The path of a process's executable, if it belongs to root and nobody else can write to it.

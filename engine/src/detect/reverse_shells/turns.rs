@@ -458,7 +458,16 @@ impl Shells {
             None => Reason::Turns { answers },
         });
         let (out_object, outward) = (object, None);
-        let candidate = Candidate { object, inward, outward, out_object, direction, reason, seen };
+        let candidate = Candidate {
+            object,
+            inward,
+            outward,
+            out_object,
+            direction,
+            is_tunnel: false,
+            reason,
+            seen,
+        };
         if !answers {
             self.outward.begin();
         }

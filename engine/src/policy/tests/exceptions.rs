@@ -286,6 +286,7 @@ fn silences_shell(exception: Exception) -> bool {
             kind: Kind::Shell,
             commands: Commands::Input { interactive: true },
         },
+        is_tunnel: false,
         since_ns: reader.now.real,
         scans: 1,
         members: &members,

@@ -165,6 +165,7 @@ fn report_shell(reader: &mut Reader, world: &World, processes: [u32; 3]) -> Valu
             kind: Kind::Shell,
             commands: Commands::Input { interactive: true },
         },
+        is_tunnel: false,
         since_ns: reader.now.real,
         scans: 1,
         members: &members,

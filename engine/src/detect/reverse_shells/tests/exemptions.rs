@@ -322,3 +322,13 @@ fn a_connection_inherited_beside_a_terminal_raises_no_alert() {
     machine.run(21, "dash", "sh", &[(0, &slave), (1, &slave), (3, &tcp)]);
     assert_eq!(Watch::new().settle(&machine), [""; 0]);
 }
+
+#[test]
+fn one_direction_is_not_enough() {
+    let mut machine = Machine::default();
+    let tcp = machine.connection(40000, PEER);
+    let (read, write) = machine.pipe();
+    machine.run(20, "curl", "curl http://x", &[(0, &null()), (1, &write), (3, &tcp)]);
+    machine.run(21, "bash", "bash", &[(0, &read), (1, &null()), (2, &null())]);
+    assert_eq!(Watch::new().settle(&machine), [""; 0]);
+}
