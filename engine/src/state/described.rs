@@ -129,6 +129,8 @@ pub(super) struct Program {
     pub(super) command_line_cut: bool,
     /// Whether root alone could have put it where `executable` says.
     pub(super) is_roots: bool,
+    /// The same as the process's own mounts and namespaces show it.
+    pub(super) is_put_by_root: bool,
 }
 
 impl Program {

@@ -338,6 +338,12 @@ impl Process {
         self.described.facts(strings)
     }
 
+    /// Whether root alone could have put the file that it executes where it is, in its own mounts
+    /// ([`Snapshot::is_put_by_root`]). That is kept after its end.
+    pub(crate) fn ran_file_put_by_root(&self) -> bool {
+        self.described.program.is_put_by_root
+    }
+
     pub(crate) fn described(&self) -> &Described {
         &self.described
     }
@@ -466,6 +472,7 @@ impl Process {
             let (strings, text) = (&mut names.strings, names.buffer.text());
             set_reserved(strings, &mut program.executable, text, EXECUTABLE_BYTES, CutText::new);
             program.is_roots = snapshot.runs_program_of_root(row);
+            program.is_put_by_root = snapshot.is_put_by_root(file);
             if place != self.executable_place {
                 // Another file without an exec, by `PR_SET_MM_EXE_FILE`; or the same file, whose
                 // hashes are soon known again.

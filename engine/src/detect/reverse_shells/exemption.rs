@@ -10,7 +10,7 @@ use super::direction::Direction;
 use super::graph::{Object, mirror, object_of};
 use super::rows::holds_at_stdio;
 use super::search::Hop;
-use super::servers;
+use super::servers::{self, Known};
 use super::shell::Shell;
 use super::{Candidate, Shells};
 use crate::walk::Index;
@@ -34,21 +34,26 @@ impl Shells {
     /// How a login server stands on the path of a candidate. Between the outermost connection and
     /// the server there may be further connections, but no pipe, pair, pseudoterminal or file:
     /// behind those, another program talks to the server.
-    pub(super) fn login_of(&mut self, shell: &Shell<'_>, candidate: &Candidate) -> Login {
+    pub(super) fn login_of(
+        &mut self,
+        known: &Known<'_>,
+        shell: &Shell<'_>,
+        candidate: &Candidate,
+    ) -> Login {
         let snapshot = shell.snapshot;
         let mut is_exempt = candidate.direction != Direction::Outbound;
         for (at, hop) in self.inward.path(candidate.inward).enumerate() {
             let Some(process) = self.process_of(shell, hop.table) else { break };
             // A shell is not the server that the configuration names.
             let is_named = hop.table != shell.table
-                && servers::is_named(&self.login_servers, snapshot, process, &mut self.path);
+                && known.is_named(&self.login_servers, process, &mut self.path);
             // Agents that the user has named request sessions from their peer themselves.
             if at == 0 && is_named {
                 return Login::Peers;
             }
             let Object::Connection(_) = hop.object else { break };
             let is_server = self.direction_of(snapshot, hop.object) != Direction::Outbound
-                && (is_named || servers::serves_logins(snapshot, process, &mut self.path));
+                && (is_named || known.serves_logins(process, &mut self.path));
             if is_server {
                 return if is_exempt { Login::Peers } else { Login::Tunnel };
             }
@@ -63,6 +68,7 @@ impl Shells {
     /// accepting end of such a connection belongs to the login, too.
     pub(super) fn is_of_login(
         &mut self,
+        known: &Known<'_>,
         shell: &Shell<'_>,
         logins: &[Candidate],
         candidate: &Candidate,
@@ -72,8 +78,8 @@ impl Shells {
             let is_on_path = self.inward.path(login.inward).any(|hop| hop.object == object);
             is_on_path
                 && (candidate.direction == Direction::Accepted
-                    || self.leads_to_windows(shell, login.inward, object))
-                || self.is_beside(shell, (login, logins), candidate)
+                    || self.leads_to_windows(known, shell, login.inward, object))
+                || self.is_beside(known, shell, (login, logins), candidate)
         })
     }
 
@@ -83,6 +89,7 @@ impl Shells {
     /// outside, perhaps by a further proxy: a relay could hold any other connection.
     fn is_beside(
         &mut self,
+        known: &Known<'_>,
         shell: &Shell<'_>,
         (login, logins): (&Candidate, &[Candidate]),
         candidate: &Candidate,
@@ -100,8 +107,7 @@ impl Shells {
             let process = self.process_of(shell, hop.table);
             if self.graph.holds(snapshot, hop.table, login.object)
                 && (is_from_outside
-                    || process
-                        .is_some_and(|it| servers::serves_logins(snapshot, it, &mut self.path)))
+                    || process.is_some_and(|it| known.serves_logins(it, &mut self.path)))
             {
                 return true;
             }
@@ -114,6 +120,7 @@ impl Shells {
     /// listens.
     fn leads_to_windows(
         &mut self,
+        known: &Known<'_>,
         shell: &Shell<'_>,
         login: Option<Index<Hop>>,
         object: Object,
@@ -133,7 +140,7 @@ impl Shells {
             server = Some(hop.table);
         }
         let process = server.and_then(|table| self.process_of(shell, table));
-        process.is_some_and(|process| servers::serves_logins(snapshot, process, &mut self.path))
+        process.is_some_and(|process| known.serves_logins(process, &mut self.path))
     }
 
     /// Whether a container's runtime passes its own connection to a process inside (`docker exec`,

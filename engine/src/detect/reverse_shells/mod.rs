@@ -61,6 +61,7 @@ use pending::{PendingList, Question, Seen, Settled};
 use reported::{Reported, TURN_SCANS};
 use rows::{counters_of, is_relay, line, line_of, name_of, program_of, runs_its_argument};
 use search::{Hop, Search};
+use servers::Known;
 use shell::{Program, Shell};
 use turns::Turns;
 
@@ -255,9 +256,10 @@ impl Shells {
             }
             return;
         }
+        let known = &Known { cx: scene.cx, state };
         let mut logins = ArrayVec::<Candidate, CANDIDATES_MAX>::new();
         for candidate in &mut candidates {
-            let login = self.login_of(shell, candidate);
+            let login = self.login_of(known, shell, candidate);
             candidate.is_tunnel = login == Login::Tunnel;
             match self.judge(shell, interpreter, candidate, login, scene.cx.now) {
                 Ok(Some((reason, seen))) => {
@@ -268,7 +270,7 @@ impl Shells {
             }
         }
         for candidate in candidates.iter_mut().filter(|it| it.reason.is_some()) {
-            if self.is_of_login(shell, &logins, candidate) {
+            if self.is_of_login(known, shell, &logins, candidate) {
                 candidate.reason = None;
             }
         }
@@ -292,7 +294,7 @@ impl Shells {
         candidate: &Candidate,
     ) -> bool {
         let snapshot = shell.snapshot;
-        if self.is_unsure(shell, candidate, scene.cx.now.monotonic) {
+        if self.is_unsure(&Known { cx: scene.cx, state }, shell, candidate) {
             self.waits = true;
             return false;
         }

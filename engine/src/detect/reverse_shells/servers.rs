@@ -5,6 +5,9 @@
 use super::rows::{line, name_of};
 use crate::container_config::Glob;
 use crate::path::{PathBuffer, write_path};
+use crate::state::process::ProcessKey;
+use crate::state::{ScanContext, State};
+use crate::time::Monotonic;
 use crate::walk::{ProcessRow, Snapshot};
 
 /// Names of their files.
@@ -28,6 +31,8 @@ const BOXES: &[&[u8]] = &[b"busybox", b"toybox", b"busybox-static"];
 
 /// Names of clients that pass a peer's connections on (`ssh -R`).
 const CLIENTS: &[&[u8]] = &[b"ssh", b"dbclient"];
+/// What follows the path of a file that has no name any more.
+const DELETED: &[u8] = b" (deleted)";
 
 /// Where systems keep their programs.
 const FOLDERS: &[&[u8]] = &[
@@ -44,11 +49,72 @@ const FOLDERS: &[&[u8]] = &[
     b"/nix/store/",
 ];
 
-pub(super) fn serves_logins(
-    snapshot: &Snapshot,
-    process: &ProcessRow,
-    buffer: &mut PathBuffer,
-) -> bool {
+/// A scan, and what the state remembers of its processes.
+///
+/// A process that ends releases its memory before its descriptors (`do_exit`, kernel/exit.c): in
+/// between, only the state knows which program it ran.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a> {
+    pub(super) cx: &'a ScanContext<'a>,
+    pub(super) state: &'a State,
+}
+
+/// The program of a process that has released its memory.
+struct Remembered<'a> {
+    path: &'a [u8],
+    line: &'a [u8],
+}
+
+impl<'a> Known<'a> {
+    /// Whether a process is a login server of the system.
+    pub(super) fn serves_logins(&self, process: &ProcessRow, buffer: &mut PathBuffer) -> bool {
+        if process.mm.is_some() {
+            return serves_logins(self.cx.snapshot, process, buffer);
+        }
+        self.remembered(process).is_some_and(|program| {
+            let start = program.path.iter().rposition(|&byte| byte == b'/').map_or(0, |at| at + 1);
+            is_server(&program.path[start..], || program.line) && is_in_folder(program.path)
+        })
+    }
+
+    /// Whether a process is a server that the configuration names by its path.
+    pub(super) fn is_named(
+        &self,
+        named: &[Glob],
+        process: &ProcessRow,
+        buffer: &mut PathBuffer,
+    ) -> bool {
+        let snapshot = self.cx.snapshot;
+        if process.mm.is_some() || named.is_empty() || !snapshot.shares_first_mounts(process) {
+            return is_named(named, snapshot, process, buffer);
+        }
+        let program = self.remembered(process);
+        program.is_some_and(|program| named.iter().any(|glob| glob.matches(program.path)))
+    }
+
+    /// When a process was first seen, if it has released its memory before any scan has shown which
+    /// program it ran.
+    pub(super) fn ends_unseen_since(&self, process: &ProcessRow) -> Option<Monotonic> {
+        if process.mm.is_some() {
+            return None;
+        }
+        let task = &self.cx.snapshot.leader(process)?.task;
+        let known = self.state.find(&ProcessKey::of(task))?;
+        known.facts(self.cx.strings).executable.is_none().then_some(known.first_seen)
+    }
+
+    /// The program that a process ran, if the file belongs to root and nobody else can write to it.
+    fn remembered(&self, process: &ProcessRow) -> Option<Remembered<'a>> {
+        let task = &self.cx.snapshot.leader(process)?.task;
+        let known = self.state.find(&ProcessKey::of(task))?;
+        let facts = known.facts(self.cx.strings);
+        let path = facts.executable.filter(|_| known.ran_file_put_by_root())?;
+        let path = path.strip_suffix(DELETED).unwrap_or(path);
+        Some(Remembered { path, line: facts.command_line.unwrap_or_default() })
+    }
+}
+
+fn serves_logins(snapshot: &Snapshot, process: &ProcessRow, buffer: &mut PathBuffer) -> bool {
     let line = || line(snapshot, process).unwrap_or_default();
     is_server(name_of(snapshot, process), line) && is_the_systems(snapshot, process, buffer)
 }

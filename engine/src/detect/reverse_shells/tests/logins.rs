@@ -255,3 +255,85 @@ fn a_login_from_a_container_to_its_host_raises_no_alert() {
     other.world.process(20).container = "c".into();
     assert_eq!(Watch::new().settle(&other).len(), 1);
 }
+
+/// A login whose shell still lives while its server may be about to end, after it has released its
+/// memory.
+fn ending(server: &str, line: &str, ends: bool, has_shell: bool) -> Machine {
+    let mut machine = Machine::default();
+    machine.listener(22);
+    let login = machine.connection(22, PEER);
+    let (master, slave) = machine.terminal();
+    machine.run(20, server, line, &[(4, &login), (9, &master)]);
+    if ends {
+        machine.world.process(20).mm = 0;
+    }
+    if has_shell {
+        machine.run(22, "bash", "-bash", &[(0, &slave), (1, &slave), (2, &slave)]);
+    }
+    machine
+}
+
+#[test]
+fn a_login_whose_server_is_about_to_end_raises_no_alert() {
+    let all = |server, line| {
+        let mut watch = Watch::new();
+        let alive = watch.settle(&ending(server, line, false, false));
+        [alive, watch.settle(&ending(server, line, true, true))].concat()
+    };
+    assert_eq!(all("sshd", "sshd: root@pts/0"), [""; 0]);
+    assert_eq!(all("usr/sbin/dropbear", "dropbear"), [""; 0]);
+    assert_eq!(all("usr/sbin/in.telnetd", "in.telnetd"), [""; 0]);
+    assert_eq!(all("bin/busybox", "busybox telnetd"), [""; 0]);
+    // No servers of the system's.
+    let found = ["Accepted 22: 20,22 in 20>22 out 22>20"];
+    assert_eq!(all("tmp/sshd", "sshd: root@pts/0"), found);
+    assert_eq!(all("usr/bin/python3", "sshd"), found);
+    assert_eq!(all("bin/busybox", "busybox nc"), found);
+}
+
+#[test]
+fn a_server_in_a_container_is_remembered_too() {
+    let machine = |ends, has_shell| {
+        let mut machine = ending("sshd", "sshd", ends, has_shell);
+        for process in machine.world.processes.iter_mut().skip(1) {
+            process.container = "c".into();
+        }
+        machine
+    };
+    let mut watch = Watch::new();
+    assert_eq!(watch.settle(&machine(false, false)), [""; 0]);
+    assert_eq!(watch.settle(&machine(true, true)), [""; 0]);
+}
+
+#[test]
+fn a_named_server_that_is_about_to_end_raises_no_alert() {
+    let settle = |named: &str| {
+        let mut watch = Watch::new();
+        watch.shells = watch.shells.with_login_servers([Glob::new(named)].into());
+        let alive = watch.settle(&ending("opt/agent", "agent", false, false));
+        [alive, watch.settle(&ending("opt/agent", "agent", true, true))].concat()
+    };
+    assert_eq!(settle("/opt/agent"), [""; 0]);
+    assert_eq!(settle("/opt/other").len(), 1);
+}
+
+#[test]
+fn a_runtime_that_is_about_to_end_exempts_its_session() {
+    let mut watch = Watch::new();
+    assert_eq!(watch.settle(&in_container("kubelet", 10_250, false)), [""; 0]);
+    let mut machine = in_container("kubelet", 10_250, false);
+    for pid in [20, 22, 23] {
+        machine.world.process(pid).mm = 0;
+    }
+    assert_eq!(watch.settle(&machine), [""; 0]);
+}
+
+/// No scan has shown its program: it may have been a login server's.
+#[test]
+fn a_process_that_ends_before_its_program_was_seen_is_waited_for() {
+    let mut watch = Watch::new();
+    let machine = ending("sshd", "sshd", true, true);
+    assert_eq!(watch.settle(&machine), [""; 0]);
+    watch.now = Now::at(watch.now.monotonic.since(Monotonic::default()) + 3_000_000_000);
+    assert_eq!(watch.settle(&machine).len(), 1, "it does not end");
+}
