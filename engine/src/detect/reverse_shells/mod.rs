@@ -29,6 +29,7 @@ mod shell;
 #[cfg(test)]
 mod tests;
 mod turns;
+mod unasked;
 mod unsure;
 
 use std::sync::Arc;
@@ -87,6 +88,22 @@ struct Candidate {
     reason: Option<Reason>,
     /// Since when, and in how many scans, the reason has applied.
     seen: Seen,
+}
+
+impl Candidate {
+    /// A connection that a search for input has reached.
+    fn new(object: Object, inward: Option<Index<Hop>>, direction: Direction) -> Self {
+        Self {
+            object,
+            inward,
+            outward: None,
+            out_object: object,
+            direction,
+            is_tunnel: false,
+            reason: None,
+            seen: Seen { since_ns: RealTime::default(), scans: 0 },
+        }
+    }
 }
 
 /// Detects reverse shells on one machine.
@@ -216,7 +233,8 @@ impl Detector for Shells {
             self.graph.begin_share(self.interpreters.saturating_sub(interpreters));
             interpreters += 1;
             self.follow(scene, state, shell, files);
-            if shell.interpreter.is_some_and(|it| it.commands == Commands::Lines) {
+            let takes_lines = shell.interpreter.is_some_and(|it| it.commands == Commands::Lines);
+            if takes_lines || self.is_fed_unasked(&Known { cx: scene.cx, state }, &shell) {
                 self.watch_lines(scene, state, &shell);
             }
             if let Some(shell) = shell.fed_by_script() {
@@ -470,16 +488,8 @@ impl Shells {
             let is_new = !found.iter().any(|seen: &Candidate| seen.object == object);
             if is_new && !found.is_full() && !self.connects_the_chain(snapshot, object, inward) {
                 let direction = self.direction_of(snapshot, object);
-                found.push(Candidate {
-                    object,
-                    inward,
-                    outward,
-                    out_object,
-                    direction,
-                    is_tunnel: false,
-                    reason: None,
-                    seen: Seen { since_ns: RealTime::default(), scans: 0 },
-                });
+                let candidate = Candidate::new(object, inward, direction);
+                found.push(Candidate { outward, out_object, ..candidate });
             }
         }
         found

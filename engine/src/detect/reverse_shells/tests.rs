@@ -24,6 +24,7 @@ mod exemptions;
 mod logins;
 mod many;
 mod turns;
+mod unasked;
 
 const READ: u32 = FMODE_READ;
 const WRITE: u32 = FMODE_WRITE;
