@@ -191,11 +191,15 @@ fn of_file(source: &Path, options: &Options, progress: &dyn Progress) -> Result<
         std::io::Seek::rewind(&mut &file).map_err(failed)?;
         return deb::build(file, options, progress).map_err(within);
     }
-    if initramfs::is_one(&beginning) {
+    let packing = unpack::compression(&beginning);
+    if packing.is_some() || initramfs::is_archive(&beginning) {
         std::io::Seek::rewind(&mut &file).map_err(failed)?;
-        return initramfs::build(file, options, progress).map_err(within);
+        if initramfs::is_one(&file).map_err(within)? {
+            std::io::Seek::rewind(&mut &file).map_err(failed)?;
+            return initramfs::build(file, options, progress).map_err(within);
+        }
     }
-    if let Some(name) = unpack::compression(&beginning) {
+    if let Some(name) = packing {
         let message = format!("{} is packed with {name}; unpack it first", source.display());
         return Err(Error::content(message));
     }

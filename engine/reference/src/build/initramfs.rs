@@ -37,16 +37,18 @@ const S_IFREG: u32 = 0o100_000;
 const S_IFDIR: u32 = 0o040_000;
 const S_IFLNK: u32 = 0o120_000;
 
-/// Whether a file with this beginning is an initramfs, packed or not.
-pub(super) fn is_one(beginning: &[u8]) -> bool {
-    let begins = |bytes: &[u8]| MAGICS.iter().any(|magic| bytes.starts_with(magic));
-    let unpacked = || {
-        let mut magic = [0; 6];
-        unpack(beginning).ok()?.read_exact(&mut magic).ok()?;
-        Some(magic)
-    };
-    begins(beginning)
-        || compression(beginning).and_then(|_| unpacked()).is_some_and(|magic| begins(&magic))
+/// Whether a file is an initramfs, packed or not. A packed one is read up to its first data: that of
+/// a block, which has 128 KiB for zstd and more for xz.
+pub(super) fn is_one(file: impl Read) -> Result<bool, Error> {
+    let mut beginning = Vec::new();
+    let mut plain = unpack(file).map_err(Error::unpacking)?;
+    (&mut plain).take(6).read_to_end(&mut beginning).map_err(Error::unpacking)?;
+    Ok(is_archive(&beginning))
+}
+
+/// Whether a cpio archive begins like this.
+pub(super) fn is_archive(beginning: &[u8]) -> bool {
+    MAGICS.iter().any(|magic| beginning.starts_with(magic))
 }
 
 /// Builds an SBOM from an initramfs: of what may run before the root file system does.
@@ -101,7 +103,7 @@ impl Archives<'_> {
     fn read(&mut self, input: &mut dyn Read, depth: u32) -> Result<(), Error> {
         let mut input = Places { input: BufReader::new(input), at: 0 };
         while let Some(beginning) = input.next_part()? {
-            if MAGICS.iter().any(|magic| beginning.starts_with(magic)) {
+            if is_archive(&beginning) {
                 self.archive(&mut input)?;
             } else if compression(&beginning).is_some() && depth < DEPTH_MAX {
                 let mut plain = unpack(&mut input.input).map_err(Error::unpacking)?;
@@ -279,93 +281,4 @@ impl<R: Read> Places<R> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Write as _;
-
-    use super::*;
-
-    /// An archive: path, mode, inode, number of names and content of each entry.
-    fn archive(entries: &[(&str, u32, u32, u32, &[u8])]) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        let last = ("TRAILER!!!", 0, 0, 1, &b""[..]);
-        for (path, mode, inode, names, content) in entries.iter().chain([&last]) {
-            let size = content.len() as u32;
-            let length = path.len() as u32 + 1;
-            let fields = [*inode, *mode, 0, 0, *names, 0, size, 0, 0, 0, 0, length, 0];
-            bytes.extend(b"070701");
-            for field in fields {
-                bytes.extend(format!("{field:08x}").bytes());
-            }
-            bytes.extend(path.bytes());
-            bytes.push(0);
-            bytes.resize(bytes.len().next_multiple_of(4), 0);
-            bytes.extend(*content);
-            bytes.resize(bytes.len().next_multiple_of(4), 0);
-        }
-        bytes.resize(bytes.len().next_multiple_of(512), 0);
-        bytes
-    }
-
-    fn main() -> Vec<u8> {
-        archive(&[
-            (".", S_IFDIR | 0o755, 1, 2, b""),
-            ("bin", S_IFDIR | 0o755, 2, 2, b""),
-            ("bin/ash", S_IFREG | 0o755, 3, 2, b""),
-            ("bin/busybox", S_IFREG | 0o755, 3, 2, b"program"),
-            ("init", S_IFREG | 0o755, 4, 1, b"#!/bin/ash\n"),
-            ("lib", S_IFLNK | 0o777, 5, 1, b"usr/lib"),
-            ("usr/lib", S_IFDIR | 0o755, 6, 2, b""),
-            ("dev/console", 0o020_600, 7, 1, b""),
-            ("etc/empty", S_IFREG | 0o644, 8, 2, b""),
-        ])
-    }
-
-    fn gzip(bytes: &[u8]) -> Vec<u8> {
-        let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        out.write_all(bytes).unwrap();
-        out.finish().unwrap()
-    }
-
-    fn built(bytes: &[u8]) -> Result<Built, Error> {
-        build(bytes, &Options::default(), &())
-    }
-
-    fn paths(built: &Built) -> Vec<String> {
-        let path = |file: &crate::model::File| shown(file.path.as_deref().unwrap_or_default());
-        built.sbom.files.iter().map(path).collect()
-    }
-
-    #[test]
-    fn the_files_of_all_archives_are_read() {
-        let microcode = archive(&[("kernel/x86.bin", S_IFREG | 0o644, 1, 1, b"microcode")]);
-        for main in [main(), gzip(&main())] {
-            let built = built(&[microcode.clone(), main].concat()).unwrap();
-            let expected = ["/bin/ash", "/bin/busybox", "/etc/empty", "/init", "/kernel/x86.bin"];
-            assert_eq!(paths(&built), expected);
-            assert_eq!((built.special, built.source), (1, "an initramfs"));
-            let [ash, busybox, ..] = &built.sbom.files[..] else { panic!() };
-            assert_eq!((ash.size, ash.mode), (Some(7), Some(0o755)), "a name of the same file");
-            assert_eq!(ash.sha256, busybox.sha256);
-        }
-    }
-
-    #[test]
-    fn it_is_detected_packed_or_not() {
-        assert!(is_one(&main()[..512]));
-        let packed = gzip(&main());
-        assert!(is_one(&packed[..packed.len().min(512)]));
-        assert!(!is_one(&gzip(b"something else")));
-        assert!(!is_one(b"0707"));
-    }
-
-    #[test]
-    fn cut_short_it_is_an_error() {
-        let whole = main();
-        let end = whole.iter().rposition(|byte| *byte != 0).unwrap();
-        for length in 0..end {
-            assert!(built(&whole[..length]).is_err(), "{length}");
-        }
-        assert!(built(b"").is_err());
-        assert!(built(&gzip(b"no archive")).is_err());
-    }
-}
+mod tests;
