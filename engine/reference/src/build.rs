@@ -13,13 +13,13 @@ mod layer;
 mod root;
 mod store;
 mod tree;
-mod unpack;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use panoptes_unpack::{Compression, unsupported};
 use rustix::fs::OFlags;
 
 use self::store::Store;
@@ -191,7 +191,7 @@ fn of_file(source: &Path, options: &Options, progress: &dyn Progress) -> Result<
         std::io::Seek::rewind(&mut &file).map_err(failed)?;
         return deb::build(file, options, progress).map_err(within);
     }
-    let packing = unpack::compression(&beginning);
+    let packing = Compression::of(&beginning);
     if packing.is_some() || initramfs::is_archive(&beginning) {
         std::io::Seek::rewind(&mut &file).map_err(failed)?;
         if initramfs::is_one(&file).map_err(within)? {
@@ -199,7 +199,7 @@ fn of_file(source: &Path, options: &Options, progress: &dyn Progress) -> Result<
             return initramfs::build(file, options, progress).map_err(within);
         }
     }
-    if let Some(name) = packing {
+    if let Some(name) = packing.map(Compression::name).or(unsupported(&beginning)) {
         let message = format!("{} is packed with {name}; unpack it first", source.display());
         return Err(Error::content(message));
     }
@@ -218,7 +218,7 @@ fn of_file(source: &Path, options: &Options, progress: &dyn Progress) -> Result<
 pub fn fuzz_layers(layers: &[&[u8]]) -> Result<Sbom, Error> {
     let mut tree = tree::Tree::new();
     for packed in layers {
-        let unpacked = unpack::unpack(*packed).map_err(Error::unpacking)?;
+        let unpacked = panoptes_unpack::all(*packed).map_err(Error::unpacking)?;
         tree.apply(layer::read(&mut unpacked.take(FUZZ_BYTES_MAX), PageHashes::All)?)?;
     }
     let mut sbom = Sbom { subject: Subject::Image(Image::default()), files: tree.files().0 };

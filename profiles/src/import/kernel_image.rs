@@ -5,9 +5,12 @@
 //! (drivers/firmware/efi/libstub/zboot-header.S). The result is an ELF file on x86, the plain image
 //! on arm64.
 
-use super::Error;
-use super::unpack::unpack;
+use std::io::Read as _;
+
 use panoptes_decoders::layout::u32_at;
+use panoptes_unpack::Compression;
+
+use super::Error;
 
 /// Maximum size of an unpacked kernel in bytes: generic ones have 50 to 80 MB.
 pub(crate) const IMAGE_BYTES_MAX: u64 = 512 << 20;
@@ -56,6 +59,21 @@ pub(crate) fn open(file: Vec<u8>) -> Result<Kernel, Error> {
             .ok_or(Error::Image("its kernel is compressed in no way that is known here"))?;
     }
     Err(Error::Image("it is packed too many times over"))
+}
+
+/// Unpacks all of `bytes` to at most `bytes_max`; `None` if their format is unknown. Data after the
+/// compressed data is ignored.
+fn unpack(bytes: &[u8], bytes_max: u64) -> Result<Option<Vec<u8>>, Error> {
+    let Some(way) = Compression::of(bytes) else { return Ok(None) };
+    let mut unpacked = Vec::new();
+    let read = way
+        .reader(bytes)
+        .and_then(|reader| reader.take(bytes_max + 1).read_to_end(&mut unpacked))
+        .map_err(|error| Error::Compressed(error.to_string()))?;
+    if read as u64 > bytes_max {
+        return Err(Error::TooLarge { what: "the compressed image", bytes_max });
+    }
+    Ok(Some(unpacked))
 }
 
 /// Always "ARM\x64" at 0x38; begins with `MZ` if it is an EFI program, too.
@@ -135,5 +153,14 @@ mod tests {
         assert!(matches!(open(bytes), Err(Error::Image(_))));
         assert!(matches!(open(bz_image(b"no such way")), Err(Error::Image(_))));
         assert!(matches!(open(b"MZ".to_vec()), Err(Error::Image(_))));
+    }
+
+    #[test]
+    fn too_much_and_damage_are_errors() {
+        let packed = gzip(&[0; 5000]);
+        assert!(matches!(unpack(&packed, 4999), Err(Error::TooLarge { .. })));
+        assert!(unpack(&packed, 5000).is_ok());
+        assert!(matches!(unpack(&packed[..20], 5000), Err(Error::Compressed(_))));
+        assert!(unpack(b"plain text", 100).unwrap().is_none());
     }
 }

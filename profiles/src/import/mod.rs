@@ -16,12 +16,12 @@ mod kallsyms_search;
 mod kernel_image;
 pub mod live;
 pub mod package;
-mod unpack;
 
 use std::io::{self, Read, Seek, SeekFrom};
 
 use panoptes_decoders::layout::{Members, Missing};
 use panoptes_decoders::text::Hex;
+use panoptes_unpack::Compression;
 
 use crate::btf;
 use crate::discovery::{LARGE_PAGE_BYTES, ask_all, image_start};
@@ -102,7 +102,7 @@ impl Kind {
         if beginning.trim_ascii_start().starts_with(b"{") {
             return Some(Self::Json);
         }
-        if kernel_image::is_bootable(beginning) || unpack::Compression::of(beginning).is_some() {
+        if kernel_image::is_bootable(beginning) || Compression::of(beginning).is_some() {
             return Some(Self::Bootable);
         }
         // `ET_CORE` is a memory dump (elf.h).

@@ -6,8 +6,9 @@
 
 use std::io::{self, BufReader, Read, Write};
 
+use panoptes_unpack::Compression;
+
 use super::Error;
-use super::unpack::Compression;
 
 /// First bytes of an `ar` archive, the format of `.deb`.
 const AR: &[u8] = b"!<arch>\n";
@@ -93,7 +94,9 @@ fn unpacked<'r>(mut input: impl Read + 'r) -> Result<Box<dyn Read + 'r>, Error> 
     input.read_exact(&mut beginning)?;
     let whole = io::Cursor::new(beginning).chain(input);
     match Compression::of(&beginning) {
-        Some(way) => way.reader(whole),
+        Some(way) => way
+            .reader(BufReader::with_capacity(1 << 17, whole))
+            .map_err(|error| Error::Compressed(error.to_string())),
         None => Ok(Box::new(whole)),
     }
 }

@@ -43,7 +43,7 @@ enum Part {
 const GLIBC_MAX: (u32, u32) = (2, 35);
 
 /// The packages whose tests are built.
-const PACKAGES: [&str; 12] = [
+const PACKAGES: [&str; 13] = [
     "panoptes",
     "panoptes-capture",
     "panoptes-decoders",
@@ -56,6 +56,7 @@ const PACKAGES: [&str; 12] = [
     "panoptes-sinks",
     "panoptes-sources",
     "panoptes-tables",
+    "panoptes-unpack",
 ];
 
 /// Tests by the folder of their package; all of the package if none is named.
@@ -73,6 +74,7 @@ const EMULATED: &Tests = &[
     ("engine/panoptes", &["configuration_page"]),
     ("engine/reference", &[]),
     ("engine/tables", &[]),
+    ("engine/unpack", &[]),
     ("sinks", &["compact", "consumers", "filters", "golden", "properties"]),
     ("sinks", &["records_page", "schemas"]),
 ];

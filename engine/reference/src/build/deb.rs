@@ -6,7 +6,6 @@ use std::io::{BufReader, Read};
 
 use super::layer;
 use super::tree::Tree;
-use super::unpack::unpack;
 use super::{Built, Counted, Options, Progress, dpkg};
 use crate::error::{Error, shown};
 use crate::model::{File, Sbom, Subject};
@@ -94,7 +93,8 @@ fn read_data(
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<(Vec<File>, u64), Error> {
-    let mut plain = unpack(Counted { input: member, progress }).map_err(Error::unpacking)?;
+    let mut plain =
+        panoptes_unpack::all(Counted { input: member, progress }).map_err(Error::unpacking)?;
     let entries = layer::read(&mut plain, options.page_hashes)?;
     let mut tree = Tree::new();
     tree.unpack(entries)?;
@@ -104,7 +104,7 @@ fn read_data(
 /// Reads the two files of the control archive that describe the others.
 fn read_control(member: &mut dyn Read) -> Result<Control, Error> {
     let mut control = Control::default();
-    let mut archive = tar::Archive::new(unpack(member).map_err(Error::unpacking)?);
+    let mut archive = tar::Archive::new(panoptes_unpack::all(member).map_err(Error::unpacking)?);
     // Raw: neither of the two has a long name.
     let entries = archive.entries().map_err(Error::unpacking)?.raw(true);
     for entry in entries.take(CONTROL_FILES_MAX) {

@@ -15,7 +15,6 @@ use oci::{Configuration, Descriptor, Index, Manifest, Platform};
 use super::layer::{self, Entry};
 use super::store::{Digest, Hashing, Store};
 use super::tree::Tree;
-use super::unpack::unpack;
 use super::{Built, Counted, Options, Progress, on_all_processors};
 use crate::digest::PageHashes;
 use crate::error::{Error, shown};
@@ -317,7 +316,7 @@ fn read_layer(
 ) -> Result<Vec<Entry>, Error> {
     let (input, size) = store.open(&layer.piece)?;
     let mut packed = Hashing::new(Counted { input: input.take(size), progress });
-    let mut plain = Hashing::new(unpack(&mut packed).map_err(Error::unpacking)?);
+    let mut plain = Hashing::new(panoptes_unpack::all(&mut packed).map_err(Error::unpacking)?);
     let entries = layer::read(&mut plain, pages)?;
     layer.unpacked.check(&plain.finish().map_err(Error::unpacking)?, "what is in it")?;
     if let Some(digest) = &layer.packed {

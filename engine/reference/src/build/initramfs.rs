@@ -1,15 +1,16 @@
-//! An initramfs: cpio archives of format "newc", one after the other, each packed or not
-//! (Documentation/driver-api/early-userspace/buffer-format.rst of the kernel).
+//! An initramfs: cpio archives of format "newc", one after the other, each packed or not, with
+//! zeros between them (Documentation/driver-api/early-userspace/buffer-format.rst of the kernel;
+//! `unpack_to_rootfs`, init/initramfs.c). A packed part has whole archives, and no packed ones.
 //!
-//! A packed archive is read to the end of the file: boot loaders append nothing to it. Of a file
-//! with several names, the last one has the data.
+//! Of a file with several names, the last one has the data.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, Read};
+
+use panoptes_unpack::{Compression, unsupported};
 
 use super::layer::{Entry, EntryKind, cleaned};
 use super::tree::Tree;
-use super::unpack::{compression, unpack};
 use super::{Built, Counted, Options, Progress};
 use crate::digest::{BLOCK_BYTES, Content, digest};
 use crate::error::{Error, shown};
@@ -28,8 +29,13 @@ const TRAILER: &[u8] = b"TRAILER!!!";
 const ENTRIES_MAX: usize = 1 << 20;
 /// Maximum number of page digests: enough for 4 GiB.
 const PAGES_MAX: usize = 1 << 20;
-/// Maximum number of archives that are packed into each other.
-const DEPTH_MAX: u32 = 2;
+/// Maximum number of unpacked bytes of all packed parts: more than the memory of a machine that
+/// boots so.
+const UNPACKED_BYTES_MAX: u64 = 64 << 30;
+/// How many bytes are read at once.
+const READ_BYTES: usize = 64 << 10;
+/// Bytes by which a part is recognised.
+const BEGINNING_BYTES: usize = 8;
 
 /// File types (include/uapi/linux/stat.h).
 const S_IFMT: u32 = 0o170_000;
@@ -37,13 +43,17 @@ const S_IFREG: u32 = 0o100_000;
 const S_IFDIR: u32 = 0o040_000;
 const S_IFLNK: u32 = 0o120_000;
 
-/// Whether a file is an initramfs, packed or not. A packed one is read up to its first data: that of
-/// a block, which has 128 KiB for zstd and more for xz.
+/// Whether a file is an initramfs, packed or not. A packed one is read up to its first data: that
+/// of a block, which has 128 KiB for zstd and more for xz.
 pub(super) fn is_one(file: impl Read) -> Result<bool, Error> {
-    let mut beginning = Vec::new();
-    let mut plain = unpack(file).map_err(Error::unpacking)?;
-    (&mut plain).take(6).read_to_end(&mut beginning).map_err(Error::unpacking)?;
-    Ok(is_archive(&beginning))
+    let mut file = Ahead::new(file);
+    let beginning = file.peek(BEGINNING_BYTES).map_err(Error::unpacking)?.to_vec();
+    let Some(way) = Compression::of(&beginning) else { return Ok(is_archive(&beginning)) };
+    let mut unpacked = Vec::new();
+    way.reader(&mut file)
+        .and_then(|plain| plain.take(BEGINNING_BYTES as u64).read_to_end(&mut unpacked))
+        .map_err(Error::unpacking)?;
+    Ok(is_archive(&unpacked))
 }
 
 /// Whether a cpio archive begins like this.
@@ -58,8 +68,9 @@ pub(super) fn build(
     progress: &dyn Progress,
 ) -> Result<Built, Error> {
     let (entries, links) = (Vec::new(), HashMap::new());
-    let mut reader = Archives { options, entries, links, count: 0, pages: 0 };
-    reader.read(&mut Counted { input: file, progress }, 0)?;
+    let (count, pages, bytes_left) = (0, 0, UNPACKED_BYTES_MAX);
+    let mut reader = Archives { options, entries, links, count, pages, bytes_left };
+    reader.read(Counted { input: file, progress })?;
     if reader.count == 0 {
         return Err(Error::content("holds no cpio archive, so is no initramfs"));
     }
@@ -84,6 +95,8 @@ struct Archives<'a> {
     count: usize,
     /// Number of page digests so far.
     pages: usize,
+    /// How many more bytes packed parts may have.
+    bytes_left: u64,
 }
 
 /// A path, and a file's permission bits.
@@ -100,22 +113,54 @@ struct Header {
 }
 
 impl Archives<'_> {
-    fn read(&mut self, input: &mut dyn Read, depth: u32) -> Result<(), Error> {
-        let mut input = Places { input: BufReader::new(input), at: 0 };
+    fn read(&mut self, input: impl Read) -> Result<(), Error> {
+        let mut input = Places::new(input);
         while let Some(beginning) = input.next_part()? {
             if is_archive(&beginning) {
                 self.archive(&mut input)?;
-            } else if compression(&beginning).is_some() && depth < DEPTH_MAX {
-                let mut plain = unpack(&mut input.input).map_err(Error::unpacking)?;
-                return self.read(&mut plain, depth + 1);
+            } else if let Some(way) = Compression::of(&beginning) {
+                self.packed(way, &mut input.input)?;
+            } else if let Some(name) = unsupported(&beginning) {
+                return Err(Error::content(format!(
+                    "has a part that is packed with {name}, which is not read here; unpack it first"
+                )));
             } else {
                 return Err(Error::content(
-                    "has a part that is no cpio archive and not packed with \
-                                           gzip, xz or zstd",
+                    "has a part that is no cpio archive and not packed with gzip, xz, zstd, lz4 \
+                     or lzma",
                 ));
             }
         }
         Ok(())
+    }
+
+    /// Reads a packed part.
+    fn packed(&mut self, way: Compression, input: &mut Ahead<impl Read>) -> Result<(), Error> {
+        let plain = way.reader(input).map_err(Error::unpacking)?;
+        let mut plain = Places::new(plain.take(self.bytes_left));
+        let read = loop {
+            match plain.next_part() {
+                Ok(Some(beginning)) if is_archive(&beginning) => {
+                    if let Err(error) = self.archive(&mut plain) {
+                        break Err(error);
+                    }
+                }
+                Ok(Some(_)) => {
+                    let message = format!(
+                        "has something else than cpio archives, packed with {}",
+                        way.name()
+                    );
+                    break Err(Error::content(message));
+                }
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        self.bytes_left = plain.input.input.limit();
+        if self.bytes_left == 0 {
+            return Err(Error::content("unpacks to more than any machine has memory"));
+        }
+        read
     }
 
     /// Reads an archive to its last entry.
@@ -214,29 +259,80 @@ fn header(input: &mut Places<impl Read>) -> Result<Header, Error> {
     Ok(Header { inode, mode: mode as u32, names, size, device, name_bytes })
 }
 
+/// Input whose next bytes can be seen before they are read.
+struct Ahead<R> {
+    input: R,
+    buffer: Vec<u8>,
+    at: usize,
+}
+
+impl<R: Read> Ahead<R> {
+    fn new(input: R) -> Self {
+        Self { input, buffer: Vec::new(), at: 0 }
+    }
+
+    /// The next `count` bytes or more; fewer at the end.
+    fn peek(&mut self, count: usize) -> io::Result<&[u8]> {
+        self.buffer.drain(..self.at);
+        self.at = 0;
+        let missing = count.saturating_sub(self.buffer.len()) as u64;
+        (&mut self.input).take(missing).read_to_end(&mut self.buffer)?;
+        Ok(&self.buffer)
+    }
+}
+
+impl<R: Read> BufRead for Ahead<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.at == self.buffer.len() {
+            self.at = 0;
+            self.buffer.resize(READ_BYTES, 0);
+            let read = self.input.read(&mut self.buffer);
+            self.buffer.truncate(read.as_ref().map_or(0, |count| *count));
+            read?;
+        }
+        Ok(&self.buffer[self.at..])
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.at = (self.at + count).min(self.buffer.len());
+    }
+}
+
+impl<R: Read> Read for Ahead<R> {
+    fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
+        let count = self.fill_buf()?.read(target)?;
+        self.consume(count);
+        Ok(count)
+    }
+}
+
 /// Input that knows how much of it was read.
 struct Places<R> {
-    input: BufReader<R>,
+    input: Ahead<R>,
     at: u64,
 }
 
 impl<R: Read> Places<R> {
+    fn new(input: R) -> Self {
+        Self { input: Ahead::new(input), at: 0 }
+    }
+
     /// Skips zeros; returns the beginning of what follows, if anything does.
     fn next_part(&mut self) -> Result<Option<Vec<u8>>, Error> {
+        // Parts begin at multiples of four of themselves.
+        self.at = 0;
         loop {
             let bytes = self.input.fill_buf().map_err(Error::unpacking)?;
             if bytes.is_empty() {
                 return Ok(None);
             }
             let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
-            if zeros < bytes.len() {
-                let beginning = bytes[zeros..].iter().take(8).copied().collect();
-                self.input.consume(zeros);
-                // Parts begin at multiples of four of themselves.
-                self.at = 0;
-                return Ok(Some(beginning));
-            }
+            let is_part = zeros < bytes.len();
             self.input.consume(zeros);
+            if is_part {
+                let bytes = self.input.peek(BEGINNING_BYTES).map_err(Error::unpacking)?;
+                return Ok(Some(bytes[..bytes.len().min(BEGINNING_BYTES)].to_vec()));
+            }
         }
     }
 

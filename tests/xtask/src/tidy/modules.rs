@@ -36,6 +36,7 @@ const CRATES: &[&str] = &[
     "engine/sources/src",
     "engine/src",
     "engine/tables/src",
+    "engine/unpack/src",
     "profiles/src",
     "sinks/src",
     "tests/rig/src",

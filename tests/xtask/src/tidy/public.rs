@@ -16,6 +16,7 @@ const FOLDERS: &[&str] = &[
     "engine/sources/src/",
     "engine/src/",
     "engine/tables/src/",
+    "engine/unpack/src/",
     "profiles/src/",
     "sinks/src/",
 ];

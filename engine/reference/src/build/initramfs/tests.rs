@@ -113,32 +113,120 @@ fn packed_by(line: &str, plain: &[u8]) -> Vec<u8> {
 }
 
 /// As `mkinitramfs` of Debian 12 and `dracut` call them.
-const PACKERS: [&str; 4] =
-    ["zstd -q -9 -T0 -c", "zstd -q -19 -c", "xz --check=crc32 -c", "xz --check=crc32 -T2 -c"];
+const PACKERS: [&str; 6] = [
+    "zstd -q -9 -T0 -c",
+    "zstd -q -19 -c",
+    "xz --check=crc32 -c",
+    "xz --check=crc32 -T2 -c",
+    "xz --format=lzma -9 -c",
+    "xz --format=lzma -1 -c",
+];
+
+fn has_packers() -> bool {
+    ["zstd", "xz"].into_iter().all(panoptes_needs::skip::has)
+}
+
+/// As `lz4 -l` writes it.
+fn lz4(plain: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0x02, 0x21, 0x4c, 0x18];
+    for block in plain.chunks(8 << 20).map(lz4_flex::block::compress) {
+        bytes.extend((block.len() as u32).to_le_bytes());
+        bytes.extend(block);
+    }
+    bytes
+}
+
+/// Builds from a file with this content.
+fn built_from_file(content: &[u8]) -> Result<crate::model::Sbom, Error> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("initrd.img");
+    std::fs::write(&file, content).unwrap();
+    super::super::build(&file, &Options::default(), &()).map(|built| built.sbom)
+}
 
 #[test]
 fn what_real_programs_pack_is_the_same_as_unpacked() {
-    if !["zstd", "xz"].into_iter().all(panoptes_needs::skip::has) {
+    if !has_packers() {
         return;
     }
     let plain = large();
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("initrd.img");
-    let build_file = |content: &[u8]| {
-        std::fs::write(&file, content).unwrap();
-        super::super::build(&file, &Options::default(), &())
-    };
-    let expected = build_file(&plain).unwrap().sbom;
+    let expected = built_from_file(&plain).unwrap();
     assert_eq!(expected.files.len(), 3);
     for line in PACKERS {
         let packed = packed_by(line, &plain);
         assert!(packed.len() > 300 << 10, "{line}: its first block is large");
-        assert_eq!(build_file(&packed).map(|built| built.sbom), Ok(expected.clone()), "{line}");
-        let error = build_file(&packed[..packed.len() - 100]).unwrap_err();
+        assert_eq!(built_from_file(&packed), Ok(expected.clone()), "{line}");
+        let error = built_from_file(&packed[..packed.len() - 100]).unwrap_err();
         assert_eq!(error.kind, crate::Kind::Content, "{line}: {error}");
-        let other = packed_by(line, b"no archive");
-        let error = build_file(&other).unwrap_err();
+        let error = built_from_file(&packed_by(line, b"no archive")).unwrap_err();
         assert!(error.message.contains("unpack it first"), "{line}: {error}");
+    }
+    assert_eq!(built_from_file(&lz4(&plain)), Ok(expected));
+}
+
+#[test]
+fn parts_of_every_kind_follow_each_other() {
+    if !has_packers() {
+        return;
+    }
+    let part = |name: &str| archive(&[(name, S_IFREG | 0o755, 1, 1, name.as_bytes())]);
+    let early = archive(&[("kernel/x86.bin", S_IFREG | 0o644, 1, 1, b"microcode")]);
+    let mut image = early;
+    let mut expected = vec!["/kernel/x86.bin".to_owned()];
+    // A stream ends anywhere, so what follows it begins anywhere.
+    for round in 0..20_usize {
+        let mut add = |image: &mut Vec<u8>, name: &str, packed: Vec<u8>| {
+            image.extend(packed);
+            image.resize(image.len() + round % 5, 0);
+            expected.push(format!("/{name}"));
+        };
+        for (index, line) in PACKERS.iter().enumerate() {
+            let name = format!("{round}-{index}");
+            add(&mut image, &name, packed_by(line, &part(&name)));
+        }
+        let name = format!("{round}-gzip");
+        add(&mut image, &name, gzip(&[part(&name), vec![0; round]].concat()));
+        let name = format!("{round}-plain");
+        add(&mut image, &name, part(&name));
+        let name = format!("{round}-lz4");
+        add(&mut image, &name, lz4(&part(&name)));
+        // The kernel ends lz4 at four zeros.
+        image.resize(image.len() + 4, 0);
+    }
+    expected.sort();
+    assert_eq!(paths(&built(&image).unwrap()), expected);
+}
+
+#[test]
+fn a_part_that_no_kernel_unpacks_is_an_error() {
+    let error = |bytes: &[u8]| built(bytes).unwrap_err().message;
+    let twice = gzip(&gzip(&main()));
+    assert!(error(&twice).contains("packed with gzip"), "{}", error(&twice));
+    for (magic, name) in [(&b"BZh91AY&SY"[..], "bzip2"), (b"\x89LZO\0\r\n\x1a\n", "lzo")] {
+        let message = error(&[&main(), magic].concat());
+        assert!(message.contains(&format!("packed with {name}")), "{message}");
+        let message = built_from_file(magic).unwrap_err().message;
+        assert!(message.contains(&format!("is packed with {name}; unpack it first")), "{message}");
+    }
+    assert!(error(&[main(), b"junk".to_vec()].concat()).contains("no cpio archive"));
+    assert!(error(&gzip(&[main(), b"junk".to_vec()].concat())).contains("something else"));
+}
+
+#[test]
+fn all_packed_parts_have_one_bound() {
+    let options = Options::default();
+    let left = |bytes_left: u64, image: &[u8]| {
+        let (entries, links) = (Vec::new(), HashMap::new());
+        let mut reader =
+            Archives { options: &options, entries, links, count: 0, pages: 0, bytes_left };
+        reader.read(image).map(|()| reader.bytes_left)
+    };
+    let zeros = 1_u64 << 20;
+    let bomb = gzip(&vec![0; zeros as usize]);
+    assert_eq!(left(zeros + 1, &bomb), Ok(1));
+    for (bytes_left, image) in [(zeros, bomb.clone()), (2 * zeros - 1, bomb.repeat(2))] {
+        let error = left(bytes_left, &image).unwrap_err();
+        assert!(error.message.contains("more than any machine"), "{error}");
     }
 }
 

@@ -1,0 +1,117 @@
+//! Compressed streams, recognised by their first bytes: one of them ([`Compression`]), as in
+//! kernels and initramfs images, or all that follow each other ([`all`]), as in packages and
+//! layers.
+//!
+//! The data is hostile: decoders have a limit of memory. How much is unpacked, the caller bounds by
+//! reading no more.
+//!
+//! Not here: compressed dumps and captures, whose formats have their own readers.
+//!
+//! Start reading at [`Compression`].
+
+#![forbid(unsafe_code)]
+
+mod lz4;
+mod zstd;
+
+use std::io::{self, BufRead, BufReader, Read};
+
+use flate2::bufread::{GzDecoder, MultiGzDecoder};
+use lzma_rust2::{LzmaReader, XzReader};
+
+use lz4::Legacy;
+use zstd::Frames;
+
+/// Maximum memory of an xz or lzma decoder, in KiB. The decoder allocates what the data requests:
+/// `xz -9e` needs 64 MiB, and newer kernels are packed with dictionaries of 128 MiB
+/// (scripts/xz_wrap.sh).
+const LZMA_KIB_MAX: u32 = 160 << 10;
+/// How many packed bytes are read at once.
+const READ_BYTES: usize = 128 << 10;
+
+/// How data is compressed: in a way that a kernel can unpack, too (lib/decompress.c).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Compression {
+    Gzip,
+    Xz,
+    Lzma,
+    Zstd,
+    /// The old form of lz4, which `lz4 -l` writes.
+    Lz4Legacy,
+}
+
+impl Compression {
+    /// The compression of data with this beginning, if it is compressed.
+    pub fn of(beginning: &[u8]) -> Option<Self> {
+        let known: [(&[u8], Self); 5] = [
+            (&[0x1f, 0x8b, 8], Self::Gzip),
+            (&[0xfd, b'7', b'z', b'X', b'Z', 0], Self::Xz),
+            // The usual properties, and a dictionary of a multiple of 64 KiB.
+            (&[0x5d, 0, 0], Self::Lzma),
+            (&[0x28, 0xb5, 0x2f, 0xfd], Self::Zstd),
+            (&[0x02, 0x21, 0x4c, 0x18], Self::Lz4Legacy),
+        ];
+        known.into_iter().find(|(magic, _)| beginning.starts_with(magic)).map(|(_, way)| way)
+    }
+
+    /// Its name for people.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Xz => "xz",
+            Self::Lzma => "lzma",
+            Self::Zstd => "zstd",
+            Self::Lz4Legacy => "lz4",
+        }
+    }
+
+    /// A reader of the unpacked data of one stream. At its end, `input` is behind the stream.
+    pub fn reader<'r>(self, input: impl BufRead + 'r) -> io::Result<Box<dyn Read + 'r>> {
+        Ok(match self {
+            Self::Gzip => Box::new(GzDecoder::new(input)),
+            Self::Xz => Box::new(XzReader::new_mem_limit(input, false, LZMA_KIB_MAX)),
+            Self::Lzma => Box::new(LzmaReader::new_mem_limit(Bytes(input), LZMA_KIB_MAX, None)?),
+            Self::Zstd => Box::new(Frames::one(input)),
+            Self::Lz4Legacy => Box::new(Legacy::new(input)),
+        })
+    }
+}
+
+/// The name of a compression that is recognised and not unpacked.
+pub fn unsupported(beginning: &[u8]) -> Option<&'static str> {
+    let known: [(&[u8], _); 3] = [
+        (b"BZh", "bzip2"), // no decoder in Rust has a usable licence
+        (&[0x89, b'L', b'Z', b'O', 0], "lzo"),
+        // No kernel unpacks it; `lz4 -l` writes the form that they do.
+        (&[0x04, 0x22, 0x4d, 0x18], "lz4 in its new form"),
+    ];
+    known.into_iter().find(|(magic, _)| beginning.starts_with(magic)).map(|(_, name)| name)
+}
+
+/// The content of `input`, unpacked if gzip, xz or zstd packed it, with all members, streams or
+/// frames one after the other.
+pub fn all<'r>(input: impl Read + 'r) -> io::Result<Box<dyn Read + 'r>> {
+    let mut input = BufReader::with_capacity(READ_BYTES, input);
+    // The first read of a file or a pipe returns this much, unless there is less.
+    Ok(match Compression::of(input.fill_buf()?) {
+        Some(Compression::Gzip) => Box::new(MultiGzDecoder::new(input)),
+        Some(Compression::Xz) => Box::new(XzReader::new_mem_limit(input, true, LZMA_KIB_MAX)),
+        Some(Compression::Zstd) => Box::new(Frames::all(input)),
+        // These two have no members, and few bytes to be recognised by.
+        Some(Compression::Lzma | Compression::Lz4Legacy) | None => Box::new(input),
+    })
+}
+
+/// Gives one byte at a time. The decoder of lzma buffers what it is given; this way it takes
+/// nothing of what follows its stream.
+struct Bytes<R>(R);
+
+impl<R: Read> Read for Bytes<R> {
+    fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
+        let length = target.len().min(1);
+        self.0.read(&mut target[..length])
+    }
+}
+
+#[cfg(test)]
+mod tests;
