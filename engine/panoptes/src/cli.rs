@@ -302,6 +302,9 @@ pub struct SbomBuild {
     /// Use dpkg's MD5 sums for the files of a root directory instead of reading the files
     #[arg(long)]
     pub trust_dpkg: bool,
+    /// Use rpm's digests for the files of a root directory instead of reading the files
+    #[arg(long, conflicts_with = "trust_dpkg")]
+    pub trust_rpm: bool,
     /// Print only errors
     #[arg(short, long)]
     pub quiet: bool,

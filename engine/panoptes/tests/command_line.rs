@@ -403,8 +403,11 @@ fn an_sbom_is_built() {
 
     let refused = run_in(folder.path(), &["sbom", "build", "none"]);
     assert_eq!(refused.code, 66, "{}", refused.err);
-    let refused = run_in(folder.path(), &["sbom", "build", "root", "--trust-dpkg"]);
-    assert_eq!(refused.code, 2, "{}", refused.err);
+    for option in ["--trust-dpkg", "--trust-rpm"] {
+        let refused = run_in(folder.path(), &["sbom", "build", "root", option]);
+        assert_eq!(refused.code, 2, "{}", refused.err);
+        assert!(refused.err.contains(option), "{}", refused.err);
+    }
     fs::write(folder.path().join("bad"), "no hash").unwrap();
     let refused = run_in(folder.path(), &["sbom", "build", "bad"]);
     assert_eq!(refused.code, 65, "{}", refused.err);

@@ -1,16 +1,20 @@
 //! Builds an SBOM from what is shipped.
 //!
 //! [`build`] detects the type of a source and passes it on: `root` is a root directory, whose files
-//! are hashed on all processors, and `dpkg` the data of its packages about them; `image` is a
-//! container image, whose blobs are in a `store` and whose `layer`s are merged in a `tree`; `deb`
-//! is a package, `initramfs` what a machine boots with.
+//! are hashed on all processors, and `installed` the data of its packages about them, by their
+//! `manager` (`dpkg`, `rpm`); `image` is a container image, whose blobs are in a `store` and whose
+//! `layer`s are merged in a `tree`; `deb` is a package, `initramfs` what
+//! a machine boots with.
 
 mod deb;
 mod dpkg;
 mod image;
 mod initramfs;
+mod installed;
 mod layer;
+mod manager;
 mod root;
+mod rpm;
 mod store;
 mod tree;
 
@@ -22,6 +26,7 @@ use std::sync::{Mutex, PoisonError};
 use panoptes_unpack::{Compression, unsupported};
 use rustix::fs::OFlags;
 
+use self::manager::Manager;
 use self::store::Store;
 use crate::digest::PageHashes;
 use crate::error::Error;
@@ -52,6 +57,19 @@ pub struct Options {
     pub excluded: Vec<PathBuf>,
     /// Whether dpkg's MD5s of a root's files are trusted, without reading the files.
     pub trust_dpkg: bool,
+    /// The same for rpm's digests.
+    pub trust_rpm: bool,
+}
+
+impl Options {
+    /// The package manager whose digests are trusted.
+    const fn trusted(&self) -> Option<Manager> {
+        match (self.trust_dpkg, self.trust_rpm) {
+            (true, _) => Some(Manager::Dpkg),
+            (false, true) => Some(Manager::Rpm),
+            (false, false) => None,
+        }
+    }
 }
 
 /// The result of a build.
@@ -138,25 +156,27 @@ pub fn build(source: &Path, options: &Options, progress: &dyn Progress) -> Resul
             .map_err(|error| error.within(source.display()))?
     } else if metadata.is_dir() {
         for_images(source, options, false)?;
-        let is_dpkg = source.join(dpkg::INFO).is_dir();
-        if options.trust_dpkg {
-            if !is_dpkg {
+        if let Some(manager) = options.trusted() {
+            let name = manager.name();
+            if !manager.is_in(source) {
                 let message = format!(
-                    "{} has no {}, which --trust-dpkg reads; leave the option out",
+                    "{} has no database of {name}, which --trust-{name} reads; leave that out",
                     source.display(),
-                    dpkg::INFO
                 );
                 return Err(Error::request(message));
             }
-            dpkg::trusted(source)?
+            manager.trusted(source)?
         } else {
-            root::build(source, options, is_dpkg, progress)?
+            let manager = Manager::ALL.into_iter().find(|manager| manager.is_in(source));
+            root::build(source, options, manager, progress)?
         }
     } else {
-        if options.trust_dpkg {
-            let message =
-                format!("{} is no root directory; leave out --trust-dpkg", source.display());
-            return Err(Error::request(message));
+        if let Some(manager) = options.trusted() {
+            return Err(Error::request(format!(
+                "{} is no root directory; leave out --trust-{}",
+                source.display(),
+                manager.name()
+            )));
         }
         of_file(source, options, progress)?
     };
@@ -232,14 +252,33 @@ pub fn fuzz_deb(package: &[u8]) -> Result<Sbom, Error> {
     Ok(deb::build(package, &Options::default(), &())?.sbom)
 }
 
+/// The same for a database of rpm's and its log.
+#[doc(hidden)]
+pub fn fuzz_rpm(database: &[u8], log: &[u8]) -> Result<(), Error> {
+    use std::io::Write as _;
+    let file = |bytes| {
+        let memory = rustix::fs::memfd_create("fuzz", rustix::fs::MemfdFlags::CLOEXEC)?;
+        let mut file = std::fs::File::from(memory);
+        file.write_all(bytes)?;
+        std::io::Seek::rewind(&mut file)?;
+        Ok::<_, std::io::Error>(file)
+    };
+    let files = file(database).and_then(|database| Ok((database, file(log)?)));
+    let (database, log) = files.map_err(Error::reading(Path::new("memory")))?;
+    rpm::fuzz(database, log)
+}
+
 /// Refuses options that do not apply to the type of the source.
 fn for_images(source: &Path, options: &Options, is_image: bool) -> Result<(), Error> {
     let of_image =
         [("--platform", options.platform.is_some()), ("--image", options.image.is_some())];
-    let of_root =
-        [("--trust-dpkg", options.trust_dpkg), ("--exclude", !options.excluded.is_empty())];
-    let (options, what) =
-        if is_image { (of_root, "is an image") } else { (of_image, "is no image") };
+    let of_root = [
+        ("--trust-dpkg", options.trust_dpkg),
+        ("--trust-rpm", options.trust_rpm),
+        ("--exclude", !options.excluded.is_empty()),
+    ];
+    let (options, what): (&[_], _) =
+        if is_image { (&of_root, "is an image") } else { (&of_image, "is no image") };
     match options.iter().find(|(_, is_given)| *is_given) {
         Some((option, _)) => {
             Err(Error::request(format!("{} {what}; leave out {option}", source.display())))

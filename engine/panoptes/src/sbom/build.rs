@@ -34,6 +34,7 @@ pub fn build(request: SbomBuild, messages: &Messages) -> Result<Exit, Failure> {
         },
         excluded: request.excluded,
         trust_dpkg: request.trust_dpkg,
+        trust_rpm: request.trust_rpm,
     };
     let built = panoptes_reference::build::build(&request.source, &options, &bar);
     bar.0.finish_and_clear();

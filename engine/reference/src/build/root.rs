@@ -13,9 +13,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
-use super::{Built, Options, Progress, dpkg, on_all_processors};
+use super::manager::Manager;
+use super::{Built, Options, Progress, on_all_processors};
 use crate::digest::{BLOCK_BYTES, Content, PageHashes, digest};
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::load::open_regular;
 use crate::model::{File, PATH_BYTES_MAX, Sbom, Subject};
 
@@ -61,7 +62,7 @@ impl Tree {
 pub(super) fn build(
     root: &Path,
     options: &Options,
-    is_dpkg: bool,
+    manager: Option<Manager>,
     progress: &dyn Progress,
 ) -> Result<Built, Error> {
     // With `/.`, the root itself may be given by a symbolic link.
@@ -80,14 +81,26 @@ pub(super) fn build(
     tree.problems.sort();
     let mut sbom = Sbom { subject: Subject::Root { name: None }, files };
     sbom.settle()?;
-    if is_dpkg {
+    if let Some(manager) = manager {
         let link = |path: &[u8]| tree.links.get(path).cloned();
-        let installed = dpkg::read(root, &link)?;
-        tree.remarks.push(dpkg::compare(&installed, &sbom.files));
+        match manager.read(root, &link) {
+            Ok(mut installed) => {
+                tree.remarks.append(&mut installed.remarks);
+                tree.remarks.push(installed.compare(manager.name(), &sbom.files));
+            }
+            // A database of a kind that is not read.
+            Err(error) if error.kind == Kind::Request => {
+                tree.remarks.push(format!("no file is compared: {error}"));
+            }
+            Err(error) => return Err(error),
+        }
     }
     Ok(Built {
         sbom,
-        source: if is_dpkg { "a root directory with packages" } else { "a root directory" },
+        source: match manager {
+            Some(_) => "a root directory with packages",
+            None => "a root directory",
+        },
         problems: tree.problems,
         remarks: tree.remarks,
         bytes,

@@ -32,6 +32,7 @@ pub(super) fn make(fuzz: &Path) -> Result<PathBuf, String> {
     seeds.tables()?;
     seeds.objects(fuzz)?;
     seeds.archives()?;
+    seeds.rpm_database(fuzz)?;
     seeds.frames()?;
     seeds.captures()?;
     seeds.packet_filter()?;
@@ -180,6 +181,18 @@ impl Seeds {
         let mut initramfs = Archive::default();
         initramfs.file("init", 0o755, b"text");
         self.write("image", "initramfs.cpio", &[&initramfs.finish()])
+    }
+
+    /// A database that rpm made, with its log and without.
+    fn rpm_database(&self, fuzz: &Path) -> Result<(), String> {
+        let read = |name: &str| {
+            let path = fuzz.join("../engine/reference/tests/rpm").join(name);
+            output_bytes(Command::new("xz").arg("-dc").arg(path))
+        };
+        let (database, log) = (read("rpmdb.sqlite.xz")?, read("rpmdb.sqlite-wal.xz")?);
+        let length = (log.len() as u32).to_le_bytes();
+        self.write("rpm_database", "with-log", &[&length, &log, &database])?;
+        self.write("rpm_database", "alone", &[&[0; 4], &database])
     }
 
     /// A handshake over Ethernet, as frames of the target `flow`.

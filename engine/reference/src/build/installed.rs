@@ -1,0 +1,193 @@
+//! What a package manager has installed: the digests that it knows of its files.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::error::shown;
+use crate::model::{File, PATH_BYTES_MAX};
+
+/// Maximum number of links on the way to a file, as in the kernel (`MAXSYMLINKS`,
+/// include/linux/namei.h).
+const LINKS_MAX: u32 = 40;
+
+/// Maximum number of different files that are named.
+const NAMED_MAX: usize = 10;
+
+/// Returns the target of a symbolic link at a path inside the root, if there is one.
+pub(super) type Links<'a> = dyn Fn(&[u8]) -> Option<Vec<u8>> + 'a;
+
+/// The digest of a file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Sum {
+    Md5([u8; 16]),
+    Sha1([u8; 20]),
+    Sha256([u8; 32]),
+}
+
+impl Sum {
+    /// Whether a file has it.
+    fn is_of(self, file: &File) -> bool {
+        match self {
+            Self::Md5(sum) => file.md5 == Some(sum),
+            Self::Sha1(sum) => file.sha1 == Some(sum),
+            Self::Sha256(sum) => file.sha256 == Some(sum),
+        }
+    }
+
+    /// A file of which nothing else is known.
+    fn file(self, path: Vec<u8>) -> File {
+        let file = File { path: Some(path), ..File::default() };
+        match self {
+            Self::Md5(sum) => File { md5: Some(sum), ..file },
+            Self::Sha1(sum) => File { sha1: Some(sum), ..file },
+            Self::Sha256(sum) => File { sha256: Some(sum), ..file },
+        }
+    }
+}
+
+/// What a package manager's database has.
+#[derive(Default)]
+pub(super) struct Installed {
+    /// By the file's real path: its digests, each with the package that has it.
+    sums: BTreeMap<Vec<u8>, Vec<(Sum, String)>>,
+    /// For people, one line each.
+    pub(super) remarks: Vec<String>,
+    /// The real paths of folders.
+    folders: HashMap<Vec<u8>, Option<Vec<u8>>>,
+}
+
+impl Installed {
+    /// Adds a file, whose path may lead through links.
+    pub(super) fn add(&mut self, path: &[u8], sum: Sum, package: &str, links: &Links<'_>) {
+        if let Some(path) = resolve(path, links, &mut self.folders) {
+            self.sums.entry(path).or_default().push((sum, package.to_owned()));
+        }
+    }
+
+    /// The files, of which nothing but the digests is known, and remarks.
+    pub(super) fn into_files(self) -> (Vec<File>, Vec<String>) {
+        let mut remarks = self.remarks;
+        let mut files = Vec::with_capacity(self.sums.len());
+        for (path, sums) in self.sums {
+            let Some((sum, package)) = sums.first() else { continue };
+            if let Some((_, other)) = sums.iter().find(|(other, _)| other != sum) {
+                remarks.push(format!(
+                    "{} is of {package} and of {other}, which do not agree; it is left out",
+                    shown(&path)
+                ));
+                continue;
+            }
+            files.push(sum.file(path));
+        }
+        (files, remarks)
+    }
+
+    /// Compares the files with the digests; returns a line for people, with the manager's name.
+    pub(super) fn compare(&self, name: &str, files: &[File]) -> String {
+        let (mut same, mut missing) = (0_u64, 0_u64);
+        let mut different = Vec::new();
+        for (path, sums) in &self.sums {
+            let path = path.as_slice();
+            match files.binary_search_by(|file| file.path.as_deref().cmp(&Some(path))) {
+                Err(_) => missing += 1,
+                Ok(index) if sums.iter().any(|(sum, _)| sum.is_of(&files[index])) => same += 1,
+                Ok(_) => {
+                    let package = sums.first().map_or("", |(_, package)| package);
+                    different.push(format!("{} ({package})", shown(path)));
+                }
+            }
+        }
+        let count = different.len();
+        let mut line = format!(
+            "{name}: {same} files are what it installed, {count} differ, {missing} are missing"
+        );
+        if count > 0 {
+            line += ": ";
+            line += &different[..count.min(NAMED_MAX)].join(", ");
+            if count > NAMED_MAX {
+                line += ", …";
+            }
+        }
+        line
+    }
+}
+
+/// The real path of a file whose path may lead through links, such as `/bin` to `usr/bin`; never
+/// outside the root. `folders` caches the resolved folders.
+fn resolve(
+    path: &[u8],
+    links: &Links<'_>,
+    folders: &mut HashMap<Vec<u8>, Option<Vec<u8>>>,
+) -> Option<Vec<u8>> {
+    let slash = path.iter().rposition(|byte| *byte == b'/')?;
+    let (folder, name) = path.split_at(slash);
+    if !folders.contains_key(folder) {
+        let real = resolve_folder(folder, links);
+        folders.insert(folder.to_vec(), real);
+    }
+    let mut real = folders.get(folder)?.clone()?;
+    real.extend_from_slice(name);
+    Some(real)
+}
+
+fn resolve_folder(folder: &[u8], links: &Links<'_>) -> Option<Vec<u8>> {
+    let mut followed = 0;
+    let mut real: Vec<u8> = Vec::new();
+    // The names still to be walked, the next one last.
+    let split = |path: &[u8]| {
+        let names = path.split(|byte| *byte == b'/').rev();
+        names.map(<[u8]>::to_vec).collect::<Vec<_>>()
+    };
+    let mut waiting = split(folder);
+    while let Some(name) = waiting.pop() {
+        match name.as_slice() {
+            b"" | b"." => {}
+            b".." => {
+                let end = real.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+                real.truncate(end);
+            }
+            _ => {
+                let end = real.len();
+                real.push(b'/');
+                real.extend_from_slice(&name);
+                if real.len() > PATH_BYTES_MAX {
+                    return None;
+                }
+                if let Some(target) = links(&real) {
+                    followed += 1;
+                    if followed > LINKS_MAX {
+                        return None;
+                    }
+                    real.truncate(if target.starts_with(b"/") { 0 } else { end });
+                    waiting.extend(split(&target));
+                }
+            }
+        }
+    }
+    Some(real)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_are_followed_inside_the_root() {
+        let links = |path: &[u8]| match path {
+            b"/bin" => Some(b"usr/bin".to_vec()),
+            b"/usr/x" => Some(b"/bin/../../../../lib".to_vec()),
+            b"/a" => Some(b"b".to_vec()),
+            b"/b" => Some(b"/a".to_vec()),
+            _ => None,
+        };
+        let at = |path: &str| {
+            let real = resolve(path.as_bytes(), &links, &mut HashMap::new());
+            real.map(|real| String::from_utf8(real).unwrap())
+        };
+        assert_eq!(at("/bin/ls").as_deref(), Some("/usr/bin/ls"));
+        assert_eq!(at("/usr/bin/ls").as_deref(), Some("/usr/bin/ls"));
+        assert_eq!(at("/usr/x/y").as_deref(), Some("/lib/y"));
+        // The last name is the file itself.
+        assert_eq!(at("/bin").as_deref(), Some("/bin"));
+        assert_eq!(at("/a/x"), None);
+    }
+}

@@ -1,0 +1,180 @@
+//! The header of an installed package, as rpm's database has it (docs/manual/format_header.md of
+//! rpm; tags and types: include/rpm/rpmtag.h).
+//!
+//! It has two counts, an index of 16 bytes an entry, and data; all numbers are big-endian. Of an
+//! entry with the same tag as an earlier one, the earlier one counts.
+
+use std::collections::HashMap;
+
+use crate::model::PATH_BYTES_MAX;
+
+const ENTRY_BYTES: usize = 16;
+
+/// Tags (`rpmTag_e`).
+const NAME: u32 = 1000;
+const OLD_FILE_NAMES: u32 = 1027;
+const FILE_STATES: u32 = 1029;
+const FILE_MODES: u32 = 1030;
+const FILE_DIGESTS: u32 = 1035;
+const FILE_FLAGS: u32 = 1037;
+const DIRECTORY_INDEXES: u32 = 1116;
+const BASE_NAMES: u32 = 1117;
+const DIRECTORY_NAMES: u32 = 1118;
+const FILE_DIGEST_ALGORITHM: u32 = 5011;
+
+/// Types (`rpmTagType_e`).
+const CHAR: u32 = 1;
+const INT16: u32 = 3;
+const INT32: u32 = 4;
+const STRING: u32 = 6;
+const STRING_ARRAY: u32 = 8;
+
+/// What a file may be changed to, or need not be there (`rpmfileAttrs_e`, include/rpm/rpmfiles.h).
+const CONFIGURATION: u32 = 1 << 0;
+const GHOST: u32 = 1 << 6;
+/// A file that is there (`rpmfileState_e`).
+const STATE_NORMAL: u8 = 0;
+/// Regular files (`S_IFREG`, include/uapi/linux/stat.h).
+const S_IFMT: u16 = 0o170_000;
+const S_IFREG: u16 = 0o100_000;
+
+/// An installed package.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct Package<'a> {
+    pub(super) name: &'a [u8],
+    /// The algorithm of its digests (`PGPHASHALGO_*`, include/rpm/rpmpgp.h): 1 is MD5, 2 SHA-1, 8
+    /// SHA-256.
+    pub(super) algorithm: u32,
+    pub(super) files: Vec<PackageFile<'a>>,
+}
+
+/// A regular file of a package, which rpm installed and nobody should change.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct PackageFile<'a> {
+    pub(super) path: Vec<u8>,
+    /// In hexadecimal.
+    pub(super) digest: &'a [u8],
+}
+
+/// An entry of the index.
+struct Entry<'a> {
+    kind: u32,
+    count: usize,
+    /// From its data to the end of all data.
+    data: &'a [u8],
+}
+
+/// Reads a header; `None` if it is damaged, or if its paths have more than `path_bytes_max` bytes.
+pub(super) fn read(header: &[u8], path_bytes_max: usize) -> Option<Package<'_>> {
+    let entries = entries(header)?;
+    let name = strings(&entries, NAME, STRING)?.first().copied()?;
+    let algorithm = numbers(&entries, FILE_DIGEST_ALGORITHM)?.first().copied().unwrap_or(1);
+    let paths = paths(&entries, path_bytes_max)?;
+    let digests = strings(&entries, FILE_DIGESTS, STRING_ARRAY)?;
+    let flags = numbers(&entries, FILE_FLAGS)?;
+    let modes: Vec<u16> = match entries.get(&FILE_MODES) {
+        Some(entry) if entry.kind == INT16 => {
+            items::<2>(entry)?.map(|bytes| u16::from_be_bytes(*bytes)).collect()
+        }
+        Some(_) => return None,
+        None => Vec::new(),
+    };
+    let states = match entries.get(&FILE_STATES) {
+        Some(entry) if entry.kind == CHAR => entry.data.get(..entry.count)?,
+        Some(_) => return None,
+        None => &[],
+    };
+    // A package without files has none of these; another one has all but the states.
+    if [digests.len(), flags.len(), modes.len()] != [paths.len(); 3] {
+        return None;
+    }
+    let mut files = Vec::new();
+    for (index, path) in paths.into_iter().enumerate() {
+        let is_installed = states.get(index).is_none_or(|state| *state == STATE_NORMAL);
+        let is_fixed = flags[index] & (CONFIGURATION | GHOST) == 0;
+        let digest = digests[index];
+        if modes[index] & S_IFMT == S_IFREG && is_installed && is_fixed && !digest.is_empty() {
+            files.push(PackageFile { path, digest });
+        }
+    }
+    Some(Package { name, algorithm, files })
+}
+
+/// The paths of all files: of folders and names, or, in packages of old, as a whole.
+fn paths(entries: &Entries<'_>, bytes_max: usize) -> Option<Vec<Vec<u8>>> {
+    let names = strings(entries, BASE_NAMES, STRING_ARRAY)?;
+    if names.is_empty() {
+        let paths = strings(entries, OLD_FILE_NAMES, STRING_ARRAY)?;
+        return Some(paths.into_iter().map(<[u8]>::to_vec).collect());
+    }
+    let folders = strings(entries, DIRECTORY_NAMES, STRING_ARRAY)?;
+    let indexes = numbers(entries, DIRECTORY_INDEXES)?;
+    if indexes.len() != names.len() {
+        return None;
+    }
+    let mut bytes_left = bytes_max;
+    let mut paths = Vec::with_capacity(names.len());
+    for (name, index) in names.into_iter().zip(indexes) {
+        let folder = *folders.get(index as usize)?;
+        let length = folder.len() + name.len();
+        bytes_left = bytes_left.checked_sub(length)?;
+        if length > PATH_BYTES_MAX {
+            return None;
+        }
+        paths.push([folder, name].concat());
+    }
+    Some(paths)
+}
+
+/// The entries by their tags.
+type Entries<'a> = HashMap<u32, Entry<'a>>;
+
+fn entries(header: &[u8]) -> Option<Entries<'_>> {
+    let number = |at: usize| Some(u32::from_be_bytes(*header.get(at..)?.first_chunk()?));
+    let (count, data_bytes) = (number(0)? as usize, number(4)? as usize);
+    let data_at = count.checked_mul(ENTRY_BYTES)?.checked_add(8)?;
+    let data = header.get(data_at..data_at.checked_add(data_bytes)?)?;
+    let mut entries = HashMap::new();
+    for index in 0..count {
+        let at = 8 + index * ENTRY_BYTES;
+        let (tag, kind, offset) = (number(at)?, number(at + 4)?, number(at + 8)?);
+        // Offsets of regions are negative, and their entries are not read.
+        let Some(data) = data.get(offset as usize..) else { continue };
+        entries.entry(tag).or_insert(Entry { kind, count: number(at + 12)? as usize, data });
+    }
+    Some(entries)
+}
+
+/// Items of `N` bytes.
+fn items<'a, const N: usize>(entry: &Entry<'a>) -> Option<impl Iterator<Item = &'a [u8; N]>> {
+    let bytes = entry.data.get(..entry.count.checked_mul(N)?)?;
+    Some(bytes.as_chunks().0.iter())
+}
+
+/// Numbers of 32 bits; none if there is no such entry.
+fn numbers(entries: &Entries<'_>, tag: u32) -> Option<Vec<u32>> {
+    let Some(entry) = entries.get(&tag) else { return Some(Vec::new()) };
+    if entry.kind != INT32 {
+        return None;
+    }
+    Some(items(entry)?.map(|bytes| u32::from_be_bytes(*bytes)).collect())
+}
+
+/// Strings, which NUL ends; none if there is no such entry.
+fn strings<'a>(entries: &Entries<'a>, tag: u32, kind: u32) -> Option<Vec<&'a [u8]>> {
+    let Some(entry) = entries.get(&tag) else { return Some(Vec::new()) };
+    if entry.kind != kind || entry.count > entry.data.len() {
+        return None;
+    }
+    let mut strings = Vec::with_capacity(entry.count);
+    let mut rest = entry.data;
+    for _ in 0..entry.count {
+        let end = rest.iter().position(|byte| *byte == 0)?;
+        strings.push(&rest[..end]);
+        rest = &rest[end + 1..];
+    }
+    Some(strings)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,83 @@
+//! Headers made here; what rpm itself wrote is read in the tests of `rpm`.
+
+use super::*;
+
+/// A header of these entries: tag, type, count and data.
+fn header(entries: &[(u32, u32, u32, &[u8])]) -> Vec<u8> {
+    let data_bytes: usize = entries.iter().map(|(.., data)| data.len()).sum();
+    let mut bytes = (entries.len() as u32).to_be_bytes().to_vec();
+    bytes.extend((data_bytes as u32).to_be_bytes());
+    let mut offset = 0;
+    for (tag, kind, count, data) in entries {
+        for number in [*tag, *kind, offset, *count] {
+            bytes.extend(number.to_be_bytes());
+        }
+        offset += data.len() as u32;
+    }
+    bytes.extend(entries.iter().flat_map(|(.., data)| data.iter()));
+    bytes
+}
+
+const MODES: &[u8] = &[0x81, 0xed, 0x81, 0xed, 0x41, 0xed, 0x81, 0xed];
+const FLAGS: &[u8] = &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+
+fn entries() -> Vec<(u32, u32, u32, &'static [u8])> {
+    vec![
+        (NAME, STRING, 1, b"app\0"),
+        (FILE_DIGEST_ALGORITHM, INT32, 1, &[0, 0, 0, 8]),
+        (BASE_NAMES, STRING_ARRAY, 4, b"a\0b\0c\0d\0"),
+        (DIRECTORY_NAMES, STRING_ARRAY, 2, b"/usr/bin/\0/etc/\0"),
+        (DIRECTORY_INDEXES, INT32, 4, &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]),
+        (FILE_DIGESTS, STRING_ARRAY, 4, b"01\x0002\x00\x0003\0"),
+        (FILE_MODES, INT16, 4, MODES),
+        (FILE_FLAGS, INT32, 4, FLAGS),
+        (FILE_STATES, CHAR, 4, &[0, 4, 0, 0]),
+    ]
+}
+
+#[test]
+fn installed_regular_files_are_read() {
+    let whole = header(&entries());
+    let package = read(&whole, 100).unwrap();
+    // `b` is of another architecture, `c` a folder, `d` a configuration.
+    let files = [PackageFile { path: b"/usr/bin/a".to_vec(), digest: b"01" }];
+    assert_eq!(package, Package { name: b"app", algorithm: 8, files: files.into() });
+    // As before 1999: whole paths, MD5, no states.
+    let old = header(&[
+        (NAME, STRING, 1, b"app\0"),
+        (OLD_FILE_NAMES, STRING_ARRAY, 1, b"/bin/a\0"),
+        (FILE_DIGESTS, STRING_ARRAY, 1, b"01\0"),
+        (FILE_MODES, INT16, 1, &MODES[..2]),
+        (FILE_FLAGS, INT32, 1, &FLAGS[..4]),
+    ]);
+    let package = read(&old, 100).unwrap();
+    assert_eq!((package.algorithm, &*package.files[0].path), (1, &b"/bin/a"[..]));
+    let empty = header(&[(NAME, STRING, 1, b"gpg-pubkey\0")]);
+    assert_eq!(read(&empty, 100).unwrap().files, []);
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let whole = header(&entries());
+    for length in 0..whole.len() {
+        assert_eq!(read(&whole[..length], 100), None, "{length}");
+    }
+    // All paths together have 3 × 10 + 6 bytes.
+    assert!(read(&whole, 36).is_some());
+    assert_eq!(read(&whole, 35), None);
+    for index in 0..entries().len() {
+        let mut other = entries();
+        // A wrong type, and counts beyond the data.
+        other[index].1 = 9;
+        assert_eq!(read(&header(&other), 100), None, "{index}");
+        for count in [u32::MAX, 1 << 30] {
+            let mut other = entries();
+            other[index].2 = count;
+            let is_one = matches!(other[index].0, FILE_DIGEST_ALGORITHM | NAME);
+            assert!(read(&header(&other), 100).is_none() || is_one, "{index}");
+        }
+    }
+    let mut other = entries();
+    other[4].3 = &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2];
+    assert_eq!(read(&header(&other), 100), None, "a folder that it has not");
+}

@@ -1,0 +1,149 @@
+//! A root with the packages of `engine/reference/tests/rpm/`: rpm 4.18 made their database, while a
+//! reader kept it from writing the second package from the log into the database.
+
+use std::fs::Permissions;
+use std::io::Read as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::Kind;
+use crate::build::{Built, Options, build};
+use crate::digest::hex;
+
+fn unpacked(packed: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    panoptes_unpack::all(packed).unwrap().read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+pub(super) fn database() -> Vec<u8> {
+    unpacked(include_bytes!("../../../tests/rpm/rpmdb.sqlite.xz"))
+}
+
+pub(super) fn log() -> Vec<u8> {
+    unpacked(include_bytes!("../../../tests/rpm/rpmdb.sqlite-wal.xz"))
+}
+
+fn write(root: &Path, path: &str, content: &[u8]) {
+    let place = root.join(path);
+    fs::create_dir_all(place.parent().unwrap()).unwrap();
+    fs::write(&place, content).unwrap();
+    fs::set_permissions(&place, Permissions::from_mode(0o755)).unwrap();
+}
+
+/// The files of the two packages, and the link through which one of them is named.
+fn root() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    for name in ["app", "app3"] {
+        write(root, &format!("usr/bin/{name}"), b"#!/bin/sh\necho app\n");
+    }
+    write(root, "usr/bin/tool", b"tool");
+    write(root, "etc/app.conf", b"changed, as a configuration may be\n");
+    for index in 1..=60 {
+        let name = format!("usr/share/doc/a-long-name-of-a-document-{index}");
+        write(root, &name, format!("doc {index}\n").as_bytes());
+    }
+    symlink("usr/bin", root.join("bin")).unwrap();
+    folder
+}
+
+fn with_database(root: &Path) {
+    let folder = root.join(FOLDERS[0]);
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join(DATABASE), database()).unwrap();
+    fs::write(folder.join("rpmdb.sqlite-wal"), log()).unwrap();
+    // As the distributions that moved it have it.
+    fs::create_dir_all(root.join("var/lib")).unwrap();
+    symlink("../../usr/lib/sysimage/rpm", root.join(FOLDERS[1])).unwrap();
+}
+
+fn built(root: &Path, trust_rpm: bool) -> Result<Built, Error> {
+    build(root, &Options { trust_rpm, ..Options::default() }, &())
+}
+
+#[test]
+fn packages_are_compared_with_the_files() {
+    let folder = root();
+    with_database(folder.path());
+    let good = built(folder.path(), false).unwrap();
+    // 60 documents, two names of the program, and the tool; neither configuration nor ghost.
+    assert_eq!(good.remarks, ["rpm: 63 files are what it installed, 0 differ, 0 are missing"]);
+    assert_eq!(good.source, "a root directory with packages");
+    write(folder.path(), "usr/bin/tool", b"another tool");
+    fs::remove_file(folder.path().join("usr/bin/app3")).unwrap();
+    let bad = built(folder.path(), false).unwrap();
+    let expected =
+        "rpm: 61 files are what it installed, 1 differ, 1 are missing: /usr/bin/tool (tool)";
+    assert_eq!(bad.remarks, [expected]);
+}
+
+#[test]
+fn the_word_of_rpm_can_be_taken() {
+    let folder = root();
+    with_database(folder.path());
+    let built_without_reading = built(folder.path(), true).unwrap();
+    assert_eq!(built_without_reading.source, "rpm's database");
+    let files = &built_without_reading.sbom.files;
+    let of = |path: &str| files.iter().find(|file| file.path.as_deref() == Some(path.as_bytes()));
+    let sha256 = of("/usr/bin/app").and_then(|file| file.sha256).map(|sum| hex(&sum));
+    let md5 = of("/usr/bin/tool").and_then(|file| file.md5).map(|sum| hex(&sum));
+    // printf '#!/bin/sh\necho app\n' | sha256sum; printf tool | md5sum
+    let app = "c157672243e95600f30518227e923ff34774aafba350ac9fa33f134d7bde3de6";
+    let tool = "39ab32c5aeb56c9f5ae17f073ce31023";
+    assert_eq!((sha256.as_deref(), md5.as_deref()), (Some(app), Some(tool)));
+    assert_eq!(files.len(), 63);
+    assert_eq!(of("/etc/app.conf"), None);
+}
+
+#[test]
+fn a_log_that_was_written_in_part_counts_up_to_its_last_whole_change() {
+    let folder = root();
+    with_database(folder.path());
+    let path = folder.path().join(FOLDERS[0]).join("rpmdb.sqlite-wal");
+    let whole = log().len();
+    for (length, is_whole) in [(whole, true), (whole - 1, false), (40, false), (0, false)] {
+        fs::write(&path, &log()[..length]).unwrap();
+        let files = built(folder.path(), true).unwrap().sbom.files.len();
+        assert_eq!(files, if is_whole { 63 } else { 62 }, "{length}");
+    }
+    fs::remove_file(&path).unwrap();
+    assert_eq!(built(folder.path(), true).unwrap().sbom.files.len(), 62);
+    let mut journal = JOURNAL_MAGIC.to_vec();
+    journal.resize(512, 0);
+    fs::write(path.with_file_name("rpmdb.sqlite-journal"), journal).unwrap();
+    let error = built(folder.path(), false).unwrap_err();
+    assert!(error.message.contains("`rpm -qa` mends it"), "{error}");
+}
+
+#[test]
+fn a_database_that_is_not_read_has_its_name() {
+    for (name, kind) in OTHERS {
+        let folder = root();
+        write(folder.path(), &format!("var/lib/rpm/{name}"), b"anything");
+        let found = built(folder.path(), false).unwrap();
+        assert_eq!(found.remarks.len(), 1);
+        assert!(found.remarks[0].contains(&format!("the kind {kind}")), "{:?}", found.remarks);
+        assert!(found.remarks[0].contains("rebuilddb"), "{:?}", found.remarks);
+        assert!(found.sbom.files.len() > 60);
+        let error = built(folder.path(), true).unwrap_err();
+        assert_eq!(error.kind, Kind::Request);
+        assert!(error.message.contains(kind), "{error}");
+    }
+    let folder = root();
+    let error = built(folder.path(), true).unwrap_err();
+    assert!(error.message.contains("no database of rpm, which --trust-rpm reads"), "{error}");
+}
+
+#[test]
+fn damage_is_an_error() {
+    let folder = root();
+    with_database(folder.path());
+    let path = folder.path().join(FOLDERS[0]).join(DATABASE);
+    fs::write(&path, b"SQLite format 2\0").unwrap();
+    let error = built(folder.path(), false).unwrap_err();
+    assert_eq!(error.kind, Kind::Content);
+    assert!(error.message.contains("rpmdb.sqlite: is a damaged SQLite database"), "{error}");
+}
