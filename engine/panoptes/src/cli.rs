@@ -275,7 +275,7 @@ pub enum Sbom {
 /// `panoptes sbom build`.
 #[derive(Args, Clone, Debug)]
 pub struct SbomBuild {
-    /// Root directory, image, package or SBOM; the type is detected
+    /// Root directory, image, store of images, package or SBOM; the type is detected
     #[arg(value_name = "SOURCE")]
     pub source: PathBuf,
     /// Write the SBOM to this file instead of standard output

@@ -3,8 +3,8 @@
 //! [`build`] detects the type of a source and passes it on: `root` is a root directory, whose files
 //! are hashed on all processors, and `installed` the data of its packages about them, by their
 //! `manager` (`dpkg`, `rpm`); `image` is a container image, whose blobs are in a `store` and whose
-//! `layer`s are merged in a `tree`; `deb` is a package, `initramfs` what
-//! a machine boots with.
+//! `layer`s are merged in a `tree`, and `storage` a store of podman's with several; `deb` is a
+//! package, `initramfs` what a machine boots with.
 
 mod deb;
 mod dpkg;
@@ -15,6 +15,7 @@ mod layer;
 mod manager;
 mod root;
 mod rpm;
+mod storage;
 mod store;
 mod tree;
 
@@ -154,6 +155,9 @@ pub fn build(source: &Path, options: &Options, progress: &dyn Progress) -> Resul
         for_images(source, options, true)?;
         image::build(&Store::Folder(source.to_owned()), options, progress)
             .map_err(|error| error.within(source.display()))?
+    } else if metadata.is_dir() && source.join(storage::IMAGES).is_file() {
+        for_images(source, options, true)?;
+        storage::build(source, options, progress).map_err(|error| error.within(source.display()))?
     } else if metadata.is_dir() {
         for_images(source, options, false)?;
         if let Some(manager) = options.trusted() {

@@ -29,9 +29,9 @@ pub(super) const DOCKER: &str = "manifest.json";
 const MANIFESTS_MAX: usize = 10_000;
 const DEPTH_MAX: u32 = 8;
 /// Maximum number of layers; overlayfs allows 500.
-const LAYERS_MAX: usize = 1000;
+pub(super) const LAYERS_MAX: usize = 1000;
 /// Maximum number of choices named in a message.
-const NAMED_MAX: usize = 20;
+pub(super) const NAMED_MAX: usize = 20;
 
 /// One of the images in a layout.
 #[derive(Clone, Debug)]
@@ -119,7 +119,14 @@ fn manifest(store: &Store, digest: &Digest) -> Result<(Manifest, Configuration),
     Ok((manifest, configuration))
 }
 
-fn configuration(bytes: &[u8]) -> Result<Configuration, Error> {
+/// The digest of the configuration that a manifest names.
+pub(super) fn configuration_digest(manifest: &[u8]) -> Result<Digest, Error> {
+    let manifest: Manifest = serde_json::from_slice(manifest)
+        .map_err(|error| Error::content(format!("its manifest can't be read: {error}")))?;
+    Digest::parse(&manifest.config.digest)
+}
+
+pub(super) fn configuration(bytes: &[u8]) -> Result<Configuration, Error> {
     serde_json::from_slice(bytes)
         .map_err(|error| Error::content(format!("its configuration can't be read: {error}")))
 }
@@ -220,7 +227,7 @@ fn choose(
 }
 
 /// Whether a platform is the requested one; any variant if none is requested.
-fn fits(found: &str, wanted: &str) -> bool {
+pub(super) fn fits(found: &str, wanted: &str) -> bool {
     found == wanted || found.strip_prefix(wanted).is_some_and(|rest| rest.starts_with('/'))
 }
 
@@ -279,7 +286,7 @@ fn of_docker(store: &Store, options: &Options) -> Result<Parts, Error> {
 }
 
 /// The configuration's settings for containers of the image.
-fn image(configuration: &Configuration) -> Image {
+pub(super) fn image(configuration: &Configuration) -> Image {
     let platform = Some(configuration.platform.name());
     let mut image = Image { platform, ..Image::default() };
     if let Some(config) = &configuration.config {

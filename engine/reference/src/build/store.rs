@@ -168,6 +168,11 @@ impl Digest {
         })
     }
 
+    /// The digest of these bytes.
+    pub(super) fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
     /// A SHA-256 that is a file's name, without its algorithm.
     pub(super) fn from_name(name: &Path) -> Option<Self> {
         from_hex(name.file_stem()?.as_encoded_bytes()).map(Self)

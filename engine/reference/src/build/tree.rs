@@ -13,8 +13,8 @@ use crate::digest::Content;
 use crate::error::{Error, shown};
 use crate::model::{File, PATH_BYTES_MAX};
 
-const WHITEOUT: &[u8] = b".wh.";
-const OPAQUE: &[u8] = b".wh..wh..opq";
+pub(super) const WHITEOUT: &[u8] = b".wh.";
+pub(super) const OPAQUE: &[u8] = b".wh..wh..opq";
 /// Other names with this beginning are a file system's own notes.
 const NOTE: &[u8] = b".wh..wh.";
 

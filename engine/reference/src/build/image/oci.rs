@@ -43,7 +43,7 @@ pub(super) struct Platform {
 
 /// How containers of an image start, and what its layers are.
 #[derive(Debug, Deserialize)]
-pub(super) struct Configuration {
+pub(in super::super) struct Configuration {
     #[serde(flatten)]
     pub(super) platform: Platform,
     pub(super) config: Option<Settings>,

@@ -1,0 +1,296 @@
+//! The store of podman and CRI-O: images in `overlay-images`, layers unpacked in `overlay`.
+//!
+//! Formats: `images.go`, `layers.go` and `drivers/overlay` of containers/storage; marks of
+//! overlayfs: Documentation/filesystems/overlayfs.rst, of fuse-overlayfs its manual. The layers are
+//! as the kernel sees them, so their digests can't be checked: the store is trusted as it is.
+
+use std::collections::HashMap;
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rustix::fs::OFlags;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest as _, Sha256};
+
+use super::image::{LAYERS_MAX, NAMED_MAX, configuration, configuration_digest, fits, image};
+use super::layer::{Entry, EntryKind};
+use super::store::Digest;
+use super::tree::{OPAQUE, Tree, WHITEOUT};
+use super::{Built, Options, Progress, on_all_processors};
+use crate::digest::{BLOCK_BYTES, PageHashes, digest};
+use crate::error::{Error, shown};
+use crate::load::{open_regular, read_bounded};
+use crate::model::{PATH_BYTES_MAX, Sbom, Subject};
+
+/// The list of images, from the store.
+pub(super) const IMAGES: &str = "overlay-images/images.json";
+const LAYERS: &str = "overlay-layers/layers.json";
+const MANIFEST: &str = "manifest";
+
+/// Maximum size of a JSON file: ten thousand images have some 20 MB.
+const JSON_BYTES_MAX: u64 = 256 << 20;
+/// Maximum number of entries of one layer: forty times a large distribution's.
+const ENTRIES_MAX: usize = 4 << 20;
+
+/// Attributes of a directory that hides what is below it, with the value `y`.
+const OPAQUE_ATTRIBUTES: [&str; 3] =
+    ["trusted.overlay.opaque", "user.overlay.opaque", "user.fuseoverlayfs.opaque"];
+/// Attributes of a file or directory whose content is elsewhere.
+const MOVED_ATTRIBUTES: [&str; 4] = [
+    "trusted.overlay.metacopy",
+    "trusted.overlay.redirect",
+    "user.overlay.metacopy",
+    "user.overlay.redirect",
+];
+
+/// An image of the list.
+#[derive(Debug, Deserialize)]
+struct StoredImage {
+    id: String,
+    names: Option<Vec<String>>,
+    /// The highest layer; none if the image is empty.
+    layer: Option<String>,
+}
+
+/// A layer of the list.
+#[derive(Debug, Deserialize)]
+struct StoredLayer {
+    id: String,
+    /// The next lower layer.
+    parent: Option<String>,
+}
+
+/// `store` has [`IMAGES`].
+pub(super) fn build(
+    store: &Path,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<Built, Error> {
+    let images: Vec<StoredImage> = list(&store.join(IMAGES))?;
+    let chosen = choose(&images, options)?;
+    let folder = store.join("overlay-images").join(checked(&chosen.id)?);
+    let manifest_bytes = bounded(&folder.join(MANIFEST))?;
+    let config = configuration_digest(&manifest_bytes)?;
+    let config_path = folder.join(name_of_data(&config.to_string()));
+    let config_bytes = bounded(&config_path)?;
+    let found: [u8; 32] = Sha256::digest(&config_bytes).into();
+    config.check(&found, &config_path.display().to_string())?;
+    let mut image = image(&configuration(&config_bytes)?);
+    image.name = chosen.names.iter().flatten().next().cloned();
+    image.digest = Some(Digest::of(&manifest_bytes).to_string());
+    if let Some(wanted) = &options.platform
+        && !image.platform.as_deref().is_some_and(|found| fits(found, wanted))
+    {
+        let found = image.platform.as_deref().unwrap_or("an unknown platform");
+        return Err(Error::request(format!("is of {found}, not of {}", shown(wanted.as_bytes()))));
+    }
+    let layers = layers(store, chosen.layer.as_deref())?;
+    let read = |block: &mut Vec<u8>, index: usize| {
+        let read = read_layer(&layers[index], options.page_hashes, block, progress);
+        read.map_err(|error| error.within(layers[index].display()))
+    };
+    let mut tree = Tree::new();
+    for entries in on_all_processors(layers.len(), || vec![0; BLOCK_BYTES], read) {
+        tree.apply(entries?)?;
+    }
+    let (files, special) = tree.files();
+    let bytes = files.iter().filter_map(|file| file.size).sum();
+    let sbom = Sbom { subject: Subject::Image(image), files };
+    let remarks =
+        vec!["the layers are unpacked in the store: their digests can't be checked".into()];
+    let source = "an image of podman's or CRI-O's store";
+    Ok(Built { sbom, source, problems: Vec::new(), remarks, bytes, special })
+}
+
+/// Chooses the one requested image, by one of its names or by its id.
+fn choose<'i>(images: &'i [StoredImage], options: &Options) -> Result<&'i StoredImage, Error> {
+    let is_wanted = |image: &&StoredImage| {
+        options.image.as_ref().is_none_or(|wanted| {
+            image.names.iter().flatten().any(|name| name == wanted)
+                || wanted.strip_prefix("sha256:").unwrap_or(wanted) == image.id
+        })
+    };
+    let wanted: Vec<&StoredImage> = images.iter().filter(is_wanted).collect();
+    if let [one] = wanted.as_slice() {
+        return Ok(one);
+    }
+    let label = |image: &StoredImage| {
+        let name = image.names.iter().flatten().next();
+        shown(name.unwrap_or(&image.id).as_bytes())
+    };
+    let listed: Vec<String> = images.iter().take(NAMED_MAX).map(label).collect();
+    let more = if images.len() > NAMED_MAX { ", …" } else { "" };
+    let (what, listed) = match wanted.len() {
+        0 => ("has no such image".to_owned(), listed),
+        count => (format!("holds {count} images; choose one by --image"), listed),
+    };
+    Err(Error::request(format!("{what}; there are: {}{more}", listed.join(", "))))
+}
+
+/// The folders of an image's layers, from the lowest one to the highest one.
+fn layers(store: &Path, highest: Option<&str>) -> Result<Vec<PathBuf>, Error> {
+    let all: Vec<StoredLayer> = list(&store.join(LAYERS))?;
+    let all: HashMap<&str, &StoredLayer> =
+        all.iter().map(|layer| (layer.id.as_str(), layer)).collect();
+    let mut folders = Vec::new();
+    let mut next = highest.filter(|id| !id.is_empty());
+    while let Some(id) = next {
+        let missing = || Error::content(format!("has no layer {}", shown(id.as_bytes())));
+        let layer = all.get(id).ok_or_else(missing)?;
+        let folder = store.join("overlay").join(checked(id)?);
+        if folder.join("composefs-data").exists() {
+            let message = format!("{id} is a layer of composefs, which is not read here");
+            return Err(Error::content(message));
+        }
+        folders.push(folder.join("diff"));
+        if folders.len() > LAYERS_MAX {
+            return Err(Error::content(format!("has more than {LAYERS_MAX} layers")));
+        }
+        next = layer.parent.as_deref().filter(|id| !id.is_empty());
+    }
+    folders.reverse();
+    Ok(folders)
+}
+
+/// An id that is a name of a folder: hexadecimal digits.
+fn checked(id: &str) -> Result<&str, Error> {
+    let is_id = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let bad = || Error::content(format!("has the bad id {:?}", shown(id.as_bytes())));
+    if is_id { Ok(id) } else { Err(bad()) }
+}
+
+/// The file of an image's data with a name other than digits, small letters and dots
+/// (`makeBigDataBaseName`, store.go).
+fn name_of_data(name: &str) -> String {
+    format!("={}", STANDARD.encode(name))
+}
+
+fn list<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
+    serde_json::from_slice(&bounded(path)?)
+        .map_err(|error| Error::content(format!("{}: {error}", path.display())))
+}
+
+fn bounded(path: &Path) -> Result<Vec<u8>, Error> {
+    let file = open_regular(path, OFlags::NOFOLLOW).map_err(Error::reading(path))?;
+    let bytes = read_bounded(file, JSON_BYTES_MAX).map_err(Error::reading(path))?;
+    bytes.ok_or_else(|| Error::content(format!("{} is too large for it", path.display())))
+}
+
+/// Reads an unpacked layer; its marks of removed files become those that archives have.
+fn read_layer(
+    layer: &Path,
+    pages: PageHashes,
+    block: &mut [u8],
+    progress: &dyn Progress,
+) -> Result<Vec<Entry>, Error> {
+    let mut entries = Vec::new();
+    // Of files with several names: the first one.
+    let mut shared = HashMap::new();
+    let mut waiting = vec![(layer.to_owned(), Vec::new())];
+    while let Some((folder, path)) = waiting.pop() {
+        if is_opaque(&folder)? && !path.is_empty() {
+            let path = [&path[..], OPAQUE].join(&b'/');
+            entries.push(Entry { path, kind: EntryKind::Special });
+        }
+        for entry in fs::read_dir(&folder).map_err(Error::reading(&folder))? {
+            let entry = entry.map_err(Error::reading(&folder))?;
+            let (place, name) = (entry.path(), entry.file_name());
+            let path = match path.as_slice() {
+                b"" => name.as_bytes().to_vec(),
+                path => [path, name.as_bytes()].join(&b'/'),
+            };
+            let metadata = place.symlink_metadata().map_err(Error::reading(&place))?;
+            let kind = if path.len() >= PATH_BYTES_MAX || entries.len() == ENTRIES_MAX {
+                return Err(Error::content("holds more than any image does"));
+            } else if metadata.is_dir() {
+                unmoved(&place)?;
+                waiting.push((place, path.clone()));
+                EntryKind::Directory
+            } else if metadata.is_symlink() {
+                let to = fs::read_link(&place).map_err(Error::reading(&place))?;
+                EntryKind::Symlink(to.as_os_str().as_bytes().to_vec())
+            } else if metadata.is_file() {
+                unmoved(&place)?;
+                let key = (metadata.dev(), metadata.ino());
+                match shared.get(&key) {
+                    Some(first) if metadata.nlink() > 1 => EntryKind::Link(Vec::clone(first)),
+                    _ => {
+                        shared.insert(key, path.clone());
+                        file(&place, &path, &metadata, pages, block, progress)?
+                    }
+                }
+            } else if metadata.file_type().is_char_device() && metadata.rdev() == 0 {
+                let folder = path.len() - name.len();
+                let path = [&path[..folder], WHITEOUT, name.as_bytes()].concat();
+                entries.push(Entry { path, kind: EntryKind::Special });
+                continue;
+            } else {
+                EntryKind::Special
+            };
+            entries.push(Entry { path, kind });
+        }
+    }
+    Ok(entries)
+}
+
+fn file(
+    place: &Path,
+    path: &[u8],
+    metadata: &Metadata,
+    pages: PageHashes,
+    block: &mut [u8],
+    progress: &dyn Progress,
+) -> Result<EntryKind, Error> {
+    progress.expect(metadata.size());
+    let mode = (metadata.mode() & 0o7777) as u16;
+    let mut advance = |bytes| progress.advance(bytes);
+    let content = open_regular(place, OFlags::NOFOLLOW)
+        .and_then(|mut file| digest(&mut file, block, pages, path, mode, &mut advance))
+        .map_err(Error::reading(place))?;
+    if content.size != metadata.size() {
+        return Err(Error::content(format!("{} was changed meanwhile", place.display())));
+    }
+    Ok(EntryKind::File { mode, content })
+}
+
+/// An error if the content of a file or directory is in another layer.
+fn unmoved(place: &Path) -> Result<(), Error> {
+    for name in MOVED_ATTRIBUTES {
+        if attribute(place, name)?.is_some() {
+            let message = format!("{} has its content in another layer ({name})", place.display());
+            return Err(Error::content(message));
+        }
+    }
+    Ok(())
+}
+
+fn is_opaque(folder: &Path) -> Result<bool, Error> {
+    for name in OPAQUE_ATTRIBUTES {
+        if attribute(folder, name)? == Some(b'y') {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The first byte of an extended attribute.
+fn attribute(place: &Path, name: &str) -> Result<Option<u8>, Error> {
+    use rustix::io::Errno;
+    let mut value = [0; 4096];
+    match rustix::fs::lgetxattr(place, name, &mut value) {
+        Ok(_) => Ok(Some(value[0])),
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
+        // A longer value.
+        Err(Errno::RANGE) => Ok(Some(0)),
+        Err(error) => Err(Error::reading(place)(io::Error::from(error))),
+    }
+}
+
+#[cfg(test)]
+mod tests;
