@@ -1,6 +1,7 @@
 //! Places for shells: a user with many shells makes room for those of others.
 
-use super::{History, Program, UNMATCHED_DOUBLINGS, forget, wait_after};
+use super::programs::wait_after;
+use super::{History, Program, UNMATCHED_DOUBLINGS, forget};
 
 impl History {
     /// Takes the place of the newest shell of the user or container with most, for one of a group

@@ -1,0 +1,250 @@
+//! Finds the processes that are shells, each once, and gives them places.
+
+use panoptes_decoders::kernel::task_struct::Task;
+use panoptes_tables::RowId;
+
+use super::locate::{Found, Verdict, locate};
+use super::memory::Memory;
+use super::{
+    History, KnownFile, LATER_DOUBLINGS, LATER_SCANS, Looked, Program, Shell, UNMATCHED_ATTEMPTS,
+    UNMATCHED_DOUBLINGS, UNMATCHED_PROCESSES, forget,
+};
+use crate::page_cache::{FileIdentity, MachineMemory, Unread};
+use crate::state::facts::executable_of;
+use crate::state::process::{Process, ProcessKey};
+use crate::walk::{Kernel, MmRow, ProcessRow, Snapshot};
+
+impl History {
+    /// Checks whether a process is a bash, unless that is known.
+    pub(super) fn check_process(
+        &mut self,
+        machine: &mut MachineMemory<'_>,
+        snapshot: &Snapshot,
+        id: RowId,
+        process: &Process,
+        files_left: &mut u32,
+    ) {
+        let Some(row) = snapshot.processes.at(process.row()) else { return };
+        let Some(leader) = snapshot.leader(row) else { return };
+        let Some(mm) = snapshot.mms.at(row.mm) else { return };
+        let task = &leader.task;
+        let is_known = self.looked.get(id.0 as usize).is_some_and(|looked| {
+            looked.process == Some(process.key)
+                && looked.self_exec_id == task.self_exec_id
+                && looked.mm == mm.address
+        });
+        // A row that is not stable may mix two programs; the next scan checks it again.
+        if !is_known && !row.stable {
+            return;
+        }
+        if !is_known {
+            self.forget_program(id, process, task, mm);
+        }
+        let Some(looked) = self.looked.get_mut(id.0 as usize) else { return };
+        match looked.program {
+            Program::Other => return,
+            Program::Later(due) if due.is_after(self.scan) => return,
+            Program::Bash(at) => {
+                match self.shells.get_mut(at as usize) {
+                    Some(Some(shell)) if shell.process == process.key => {
+                        if row.stable && task.exit_state == 0 {
+                            shell.seen = self.scan;
+                            shell.root = machine.kernel.space.linear(mm.pgd).unwrap_or_default();
+                        }
+                        return;
+                    }
+                    // It was not seen for long. Its list may hold commands that were already
+                    // reported.
+                    _ => {
+                        looked.program = Program::Unknown;
+                        looked.is_new = false;
+                    }
+                }
+            }
+            Program::Unknown | Program::Later(_) => {}
+        }
+        // What the scan left is checked when it was read.
+        if !row.stable || mm.left {
+            return;
+        }
+        let (is_new, attempts) = (looked.is_new, looked.attempts);
+        let found = self.find_out(machine, snapshot, (row, mm), id, attempts, files_left);
+        let program = match found {
+            Ok(found) => {
+                let how = (is_new, attempts);
+                self.admit(machine.kernel, (snapshot, mm), (id, process), &found, how)
+            }
+            Err(None) => return,
+            Err(Some(program)) => program,
+        };
+        if let Some(looked) = self.looked.get_mut(id.0 as usize) {
+            looked.is_refused &= matches!(program, Program::Later(_));
+            looked.program = program;
+            looked.attempts = looked.attempts.saturating_add(1);
+        }
+    }
+
+    /// Counts a process if it is a shell that is not watched.
+    pub(super) fn count_refused(&mut self, snapshot: &Snapshot, id: RowId, process: &Process) {
+        let looked = self.looked.get(id.0 as usize);
+        let is_its = |looked: &&Looked| looked.is_refused && looked.process == Some(process.key);
+        let row = snapshot.processes.at(process.row());
+        let is_running = row.is_some_and(|row| snapshot.mms.at(row.mm).is_some());
+        if looked.as_ref().is_some_and(is_its) && is_running {
+            self.lost.stand(1, Some(process.key.process_id));
+        }
+    }
+
+    /// Begins anew with a process that runs another program, or with a row of another process.
+    fn forget_program(&mut self, id: RowId, process: &Process, task: &Task, mm: &MmRow) {
+        let Some(looked) = self.looked.get_mut(id.0 as usize) else { return };
+        let is_known = looked.process == Some(process.key);
+        // The row may have belonged to a process that has ended.
+        if let Program::Bash(at) = looked.program
+            && is_of(&self.shells, at, looked.process)
+        {
+            forget(&mut self.shells, &mut self.strings, at);
+        }
+        *looked = Looked {
+            process: Some(process.key),
+            self_exec_id: task.self_exec_id,
+            mm: mm.address,
+            is_new: self.report_existing || is_known || !process.preexisting(),
+            attempts: 0,
+            is_refused: false,
+            program: if task.is_fork() { Program::Other } else { Program::Unknown },
+        };
+    }
+
+    /// Finds the places of a bash in a program. Returns what the program is otherwise, or
+    /// `Err(None)` if that has to wait for the next scan.
+    fn find_out(
+        &mut self,
+        machine: &mut MachineMemory<'_>,
+        snapshot: &Snapshot,
+        (row, mm): (&ProcessRow, &MmRow),
+        id: RowId,
+        attempts: u8,
+        files_left: &mut u32,
+    ) -> Result<Found, Option<Program>> {
+        let Some(file) = executable_of(snapshot, row) else {
+            return Err(Some(self.later(attempts, LATER_DOUBLINGS)));
+        };
+        let known = self.files.iter().find(|known| known.file == file && known.is_certain());
+        if let Some(known) = known {
+            return known.found.ok_or(Some(Program::Other));
+        }
+        if *files_left == 0 {
+            if self.first_row == 0 {
+                self.first_row = id.0;
+            }
+            return Err(None);
+        }
+        *files_left -= 1;
+        let root = machine.kernel.space.linear(mm.pgd).unwrap_or_default();
+        let mut memory = Memory::of(machine, &mut self.reader, root);
+        let (files, pointers) = (&mut self.file_reader, &mut self.pointers);
+        let found = match locate(&mut memory, files, (snapshot, mm), pointers) {
+            Err(Unread) => return Err(Some(self.later(attempts, LATER_DOUBLINGS))),
+            Ok(Verdict::Silent) if attempts < UNMATCHED_ATTEMPTS => {
+                return Err(Some(self.later(attempts, UNMATCHED_DOUBLINGS)));
+            }
+            Ok(Verdict::Silent) => {
+                self.note_unmatched(file);
+                return Err(Some(Program::Other));
+            }
+            Ok(Verdict::Other) => None,
+            Ok(Verdict::Bash(found)) => Some(found),
+        };
+        if found.as_ref().is_none_or(Found::is_whole) {
+            self.keep(KnownFile { file, found, unmatched: 0 });
+        }
+        found.ok_or(Some(Program::Other))
+    }
+
+    /// A program that is checked again after so many failed attempts.
+    fn later(&self, attempts: u8, doublings: u8) -> Program {
+        Program::Later(self.scan.after(wait_after(attempts, doublings)))
+    }
+
+    /// Begins to watch a shell, if there is room.
+    fn admit(
+        &mut self,
+        kernel: &Kernel,
+        (snapshot, mm): (&Snapshot, &MmRow),
+        (id, process): (RowId, &Process),
+        found: &Found,
+        (is_new, attempts): (bool, u8),
+    ) -> Program {
+        let Some(places) = found.place(snapshot, mm) else {
+            return self.later(attempts, LATER_DOUBLINGS);
+        };
+        let group = snapshot.processes.at(process.row()).map_or(0, |row| snapshot.group_of(row));
+        let Some(at) = self.free_place().or_else(|| self.take_place(group)) else {
+            if let Some(looked) = self.looked.get_mut(id.0 as usize) {
+                looked.is_refused = true;
+            }
+            return self.later(attempts, LATER_DOUBLINGS);
+        };
+        self.shells[at] = Some(Shell {
+            places,
+            data: found.data(snapshot, mm),
+            is_new,
+            root: kernel.space.linear(mm.pgd).unwrap_or_default(),
+            ..Shell::new(id, process.key, group, self.scan)
+        });
+        Program::Bash(at as u32)
+    }
+
+    /// Index of a free place for a shell. If there is none, frees that of a shell that is gone or
+    /// idle.
+    pub(super) fn free_place(&mut self) -> Option<usize> {
+        if let Some(at) = self.shells.iter().position(Option::is_none) {
+            return Some(at);
+        }
+        let scan = self.scan;
+        let at = self
+            .shells
+            .iter()
+            .position(|shell| shell.as_ref().is_some_and(|shell| scan.since(shell.seen) > 1))
+            .or_else(|| {
+                self.shells.iter().position(|shell| shell.as_ref().is_some_and(Shell::is_idle))
+            })?;
+        self.leave(at);
+        Some(at)
+    }
+
+    /// Counts a process of a file without any sign of a bash.
+    pub(super) fn note_unmatched(&mut self, file: FileIdentity) {
+        match self.files.iter_mut().find(|known| known.file == file) {
+            Some(known) => known.unmatched = known.unmatched.saturating_add(1),
+            None => self.keep(KnownFile { file, found: None, unmatched: 1 }),
+        }
+    }
+
+    pub(super) fn keep(&mut self, known: KnownFile) {
+        if let Some(place) = self.files.iter_mut().find(|old| old.file == known.file) {
+            *place = known;
+        } else {
+            self.files.push(known);
+        }
+    }
+}
+
+impl KnownFile {
+    /// Whether no more of its processes need to be checked.
+    pub(super) fn is_certain(&self) -> bool {
+        self.found.is_some() || self.unmatched == 0 || self.unmatched >= UNMATCHED_PROCESSES
+    }
+}
+
+/// Number of scans until a program is checked again after so many failed attempts.
+pub(super) fn wait_after(attempts: u8, doublings: u8) -> u32 {
+    LATER_SCANS << attempts.min(doublings)
+}
+
+/// Whether a place still holds this process's shell.
+fn is_of(shells: &[Option<Shell>], at: u32, process: Option<ProcessKey>) -> bool {
+    let shell = shells.get(at as usize).and_then(Option::as_ref);
+    shell.is_some_and(|shell| Some(shell.process) == process)
+}
