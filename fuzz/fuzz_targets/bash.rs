@@ -3,9 +3,9 @@
 #![cfg_attr(fuzzing, no_main)]
 
 use panoptes_decoders::user::bash::{
-    Bucket, Entry, Table, Variable, has_option, ignores_everything, ignores_spaces, operand_of,
-    timestamp, wants_more,
+    Bucket, Entry, Table, Variable, has_option, ignores_spaces, operand_of, timestamp, wants_more,
 };
+use panoptes_decoders::user::bash_patterns::ignores_everything;
 use panoptes_decoders::user::elf_dynamic::{
     Dynamic, GnuHash, Segments, Symbol, SysvHash, candidates, gnu_hash, program_headers, sysv_hash,
 };
@@ -42,7 +42,8 @@ fuzz_target!(|data: &[u8]| {
     }
     let _ = (
         has_option(data, b"history"),
-        ignores_everything(data),
+        ignores_everything(data, false),
+        ignores_everything(data, true),
         ignores_spaces(data),
         wants_more(data),
     );

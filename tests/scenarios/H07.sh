@@ -2,7 +2,7 @@
 # stage: behaviour
 # expect: shell_history_disabled
 #   process.process_id: $shell
-#   detection.reason: ~: HISTIGNORE fits all
+#   detection.reason: ~: HISTIGNORE fits nearly all
 # expect: shell_command_executed
 
 #: prepare

@@ -7,7 +7,6 @@
 //! in a hash table by name ([`Table`], [`Bucket`], [`Variable`]).
 
 use super::{u32_at, u64_at};
-use crate::text::matches_glob;
 
 /// Size of an [`Entry`] in bytes.
 pub const ENTRY_BYTES: u64 = 24;
@@ -284,16 +283,6 @@ pub fn ignores_spaces(control: &[u8]) -> bool {
     has_option(control, b"ignorespace") || has_option(control, b"ignoreboth")
 }
 
-/// Whether this value of HISTIGNORE keeps every line out of the history: one of its patterns,
-/// separated by colons, matches any line. The test uses a few lines that have nothing in common. A
-/// pattern with brackets or lists does not match them.
-pub fn ignores_everything(patterns: &[u8]) -> bool {
-    const LINES: [&[u8]; 4] = [b"ls -l /tmp", b"X=1 true", b"cd", b"(exec 3<>/dev/null)"];
-    patterns
-        .split(|&byte| byte == b':')
-        .any(|pattern| !pattern.is_empty() && LINES.iter().all(|line| matches_glob(pattern, line)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -382,16 +371,6 @@ mod tests {
             b"echo '#' \\# \"#\"",
         ] {
             assert!(!wants_more(whole), "{whole:?}");
-        }
-    }
-
-    #[test]
-    fn only_a_pattern_that_matches_every_line_ignores_everything() {
-        for all in [&b"*"[..], b"ls:*", b"**", b"?*", b"&:*", b"*?*"] {
-            assert!(ignores_everything(all), "{all:?}");
-        }
-        for some in [&b""[..], b"ls", b"ls*:cd*", b"[ \t]*", b"&", b"?", b" *", b"*s*"] {
-            assert!(!ignores_everything(some), "{some:?}");
         }
     }
 }

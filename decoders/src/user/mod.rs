@@ -1,6 +1,7 @@
 //! Data structures of user programs: independent of the kernel.
 
 pub mod bash;
+pub mod bash_patterns;
 pub mod elf;
 pub mod elf_dynamic;
 pub mod program_headers;

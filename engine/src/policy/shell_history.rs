@@ -122,7 +122,9 @@ fn reason(event: &HistoryEvent<'_>) -> ArrayString<REASON_BYTES> {
                     "does not remember what is typed behind a space",
                     "HISTCONTROL has ignorespace",
                 ),
-                DisableMethod::Ignored => ("remembers no commands", "HISTIGNORE fits all of them"),
+                DisableMethod::Ignored => {
+                    ("remembers no commands", "HISTIGNORE fits nearly all of them")
+                }
             };
             let since = if was_on { "from now on" } else { "since before it was first seen" };
             write!(reason, "bash (process {process}) {what} {since}: {how}")

@@ -1,7 +1,8 @@
 //! One bash: its last known state, and the ways in which its history is off.
 
 use panoptes_decoders::address::PhysicalAddress;
-use panoptes_decoders::user::bash::{has_option, ignores_everything, ignores_spaces};
+use panoptes_decoders::user::bash::{has_option, ignores_spaces};
+use panoptes_decoders::user::bash_patterns::ignores_everything;
 
 use super::BUSY_SCANS;
 use super::changes::Clearing;
@@ -25,7 +26,7 @@ pub enum DisableMethod {
     NoSize,
     /// `HISTFILESIZE` is 0: the file is emptied.
     NoFileSize,
-    /// A pattern of `HISTIGNORE` matches every command.
+    /// The patterns of `HISTIGNORE` match nearly every command.
     Ignored,
     /// `HISTCONTROL` excludes commands that begin with a space. That is a common default, and is
     /// reported only if it was changed.
@@ -88,7 +89,7 @@ impl DisableMethods {
             (DisableMethod::NullFile, file.text() == Some(b"/dev/null")),
             (DisableMethod::NoSize, is_zero(SIZE)),
             (DisableMethod::NoFileSize, is_zero(FILE_SIZE)),
-            (DisableMethod::Ignored, ignore.is_some_and(ignores_everything)),
+            (DisableMethod::Ignored, ignore.is_some_and(|it| ignores_everything(it, true))),
             (DisableMethod::Spaces, values[CONTROL].text().is_some_and(ignores_spaces)),
         ] {
             ways.0 |= if holds { way.bit() } else { 0 };
