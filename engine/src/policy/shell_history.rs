@@ -80,11 +80,22 @@ pub(super) fn shell_command<'a>(command: &Command<'a>) -> ShellCommand<'a> {
 
 fn confidence(change: &HistoryChange<'_>) -> Confidence {
     match change {
-        // No command is lost yet, and users have reasons for it.
-        HistoryChange::Disabled { way: DisableMethod::Spaces, .. } => Confidence::Low,
-        // A startup file may have a reason for it, and a pattern may have another purpose.
+        // No command is lost yet, or the history is saved as far as is known. Users have reasons for
+        // both.
+        HistoryChange::Disabled {
+            way: DisableMethod::Spaces | DisableMethod::Elsewhere, ..
+        } => Confidence::Low,
+        // A startup file may have a reason for it, a pattern may have another purpose, and a file
+        // or a folder may be made until the shell ends.
         HistoryChange::Disabled { was_on: false, .. }
-        | HistoryChange::Disabled { way: DisableMethod::Ignored, .. } => Confidence::Medium,
+        | HistoryChange::Disabled {
+            way:
+                DisableMethod::Ignored
+                | DisableMethod::SpecialFile
+                | DisableMethod::NotAFile
+                | DisableMethod::NoFolder,
+            ..
+        } => Confidence::Medium,
         _ => Confidence::High,
     }
 }
@@ -109,26 +120,59 @@ fn reason(event: &HistoryEvent<'_>) -> ArrayString<REASON_BYTES> {
             "{removed} of {count} commands that bash (process {process}) remembered were taken out \
              (history -d)"
         ),
-        HistoryChange::Disabled { way, was_on } => {
-            let (what, how) = match way {
-                DisableMethod::Off => ("remembers no commands", "set +o history"),
-                DisableMethod::NoFile => {
-                    ("will not save its history", "HISTFILE is unset or empty")
-                }
-                DisableMethod::NullFile => ("will not save its history", "HISTFILE=/dev/null"),
-                DisableMethod::NoSize => ("remembers no commands", "HISTSIZE=0"),
-                DisableMethod::NoFileSize => ("will not save its history", "HISTFILESIZE=0"),
-                DisableMethod::Spaces => (
-                    "does not remember what is typed behind a space",
-                    "HISTCONTROL has ignorespace",
-                ),
-                DisableMethod::Ignored => {
-                    ("remembers no commands", "HISTIGNORE fits nearly all of them")
-                }
-            };
+        HistoryChange::Disabled { way, was_on, value } => {
+            let (what, how) = words(way);
             let since = if was_on { "from now on" } else { "since before it was first seen" };
-            write!(reason, "bash (process {process}) {what} {since}: {how}")
+            let named = way.names_file().then_some(value).filter(|value| !value.is_empty());
+            write!(reason, "bash (process {process}) {what} {since}: {how}").and_then(|()| {
+                named.map_or(Ok(()), |path| write!(reason, ": HISTFILE={}", path.escape_ascii()))
+            })
         }
     };
     reason
+}
+
+/// What a shell with a history that is disabled so does not do, and how that is.
+const fn words(way: DisableMethod) -> (&'static str, &'static str) {
+    const NOT_SAVED: &str = "will not save its history";
+    const NO_COMMANDS: &str = "remembers no commands";
+    match way {
+        DisableMethod::Off => (NO_COMMANDS, "set +o history"),
+        DisableMethod::NoFile => (NOT_SAVED, "HISTFILE is unset or empty"),
+        DisableMethod::NullFile => (NOT_SAVED, "the file is a device that keeps nothing"),
+        DisableMethod::SpecialFile => (NOT_SAVED, "the file is below /dev, /proc or /sys"),
+        DisableMethod::NotAFile => (NOT_SAVED, "the path cannot be that of a file"),
+        DisableMethod::NoFolder => (NOT_SAVED, "the folder of the file does not exist"),
+        DisableMethod::Elsewhere => ("will save its history at another place", "a changed path"),
+        DisableMethod::NoSize => (NO_COMMANDS, "HISTSIZE=0"),
+        DisableMethod::NoFileSize => (NOT_SAVED, "HISTFILESIZE=0"),
+        DisableMethod::Spaces => {
+            ("does not remember what is typed behind a space", "HISTCONTROL has ignorespace")
+        }
+        DisableMethod::Ignored => (NO_COMMANDS, "HISTIGNORE fits nearly all of them"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_way_after_which_the_history_may_be_saved_is_less_certain() {
+        let of = |way, was_on| {
+            confidence(&HistoryChange::Disabled { way, was_on, value: b"/nonexistent/x" })
+        };
+        assert_eq!(of(DisableMethod::NullFile, true), Confidence::High);
+        assert_eq!(of(DisableMethod::NullFile, false), Confidence::Medium);
+        for way in [
+            DisableMethod::SpecialFile,
+            DisableMethod::NotAFile,
+            DisableMethod::NoFolder,
+            DisableMethod::Ignored,
+        ] {
+            assert_eq!(of(way, true), Confidence::Medium, "{way:?}");
+        }
+        assert_eq!(of(DisableMethod::Elsewhere, true), Confidence::Low);
+        assert_eq!(of(DisableMethod::Elsewhere, false), Confidence::Low);
+    }
 }

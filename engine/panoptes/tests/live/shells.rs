@@ -83,7 +83,7 @@ pub(crate) fn are_reported(guest: &mut Guest, watcher: &Watcher) {
         ("set +o history", "set +o history"),
         ("echo unseen; set -o history; unset HISTFILE", "HISTFILE is unset or empty"),
         ("HISTFILE=/dev/null", "HISTFILE=/dev/null"),
-        ("HISTFILE=/tmp/shells HISTFILESIZE=0", "HISTFILESIZE=0"),
+        ("HISTFILE=~/shells HISTFILESIZE=0", "HISTFILESIZE=0"),
         ("HISTIGNORE='ls:*'", "HISTIGNORE fits nearly all of them"),
         ("HISTSIZE=0", "HISTSIZE=0"),
     ] {

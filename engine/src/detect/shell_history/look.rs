@@ -4,14 +4,16 @@ use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::user::bash::has_option;
 use panoptes_tables::Scan;
 
+use super::folder::{READS_A_SCAN, Search};
 use super::memory::Memory;
 use super::shell::{DisableMethods, Shell};
 use super::structure::{self, Shape};
-use super::variables::{self, FILE_SIZE, OPTIONS, SIZE, Value, Values, number};
+use super::variables::{self, FILE, FILE_SIZE, OPTIONS, SIZE, Value, Values, number};
 use super::words::{Word, Words};
 use super::{
     BUSY_SCANS, Clearing, Command, GONE_SCANS, History, HistoryChange, HistoryEvent, LISTS_A_SCAN,
-    READY_SCANS, SEARCH_SCANS, SEARCHES_A_SCAN, VARIABLES_EVERY_SCANS, WAIT_SCANS, forget,
+    PATTERNS_A_SCAN, READY_SCANS, SEARCH_SCANS, SEARCHES_A_SCAN, VARIABLES_EVERY_SCANS, WAIT_SCANS,
+    forget,
 };
 use crate::detect::{Accepted, Finding, Findings, Scene};
 use crate::page_cache::MachineMemory;
@@ -52,6 +54,7 @@ impl History {
         let Scene { memory: machine, cx, out } = scene;
         let mut lists_left = LISTS_A_SCAN;
         let mut searches_left = SEARCHES_A_SCAN;
+        let mut patterns_left = PATTERNS_A_SCAN;
         let count = self.shells.len();
         let mut output = Reporting { cx, state, out: *out };
         for offset in 0..count {
@@ -77,6 +80,7 @@ impl History {
                 if shell.is_changed || is_busy || due {
                     fresh = read_variables(&mut shell, &mut memory);
                 }
+                shell.judged.try_patterns(&shell.values, &mut patterns_left);
                 if shell.is_changed {
                     shell.busy_until = self.scan.after(BUSY_SCANS);
                     // Another line was typed.
@@ -148,7 +152,7 @@ impl History {
         output: &mut Reporting<'_, '_>,
         fresh: DisableMethods,
     ) {
-        let now = DisableMethods::of(&shell.words, &shell.values);
+        let now = DisableMethods::of(&shell.words, &shell.values, &shell.judged);
         let before = shell.ways;
         if now.without(before) != DisableMethods::default() {
             shell.ways_since_ns = output.cx.now.real;
@@ -159,7 +163,8 @@ impl History {
         for way in news.iter() {
             let was_on = shell.was_on.has(way);
             let is_wanted = was_on || way.is_reported_from_the_start();
-            let change = HistoryChange::Disabled { way, was_on };
+            let value = way.variable().and_then(|at| shell.values[at].text()).unwrap_or(&[]);
+            let change = HistoryChange::Disabled { way, was_on, value };
             let seen = (shell.ways_since_ns, 2);
             if !is_wanted || self.report(shell, output, change, seen) == Accepted::Yes {
                 shell.reported = shell.reported.or(way.into());
@@ -170,8 +175,42 @@ impl History {
             // count twice.
             shell.busy_until = self.scan.after(BUSY_SCANS);
         }
-        let known = DisableMethods::known(&shell.words, &shell.values);
+        let known = DisableMethods::known(&shell.words, &shell.values, &shell.judged);
         shell.was_on = shell.was_on.or(known.without(now).without(before));
+    }
+
+    /// Searches for the folders of shells' history files, as far as one scan may read.
+    pub(super) fn search_folders(&mut self, machine: &mut MachineMemory<'_>) {
+        let mut left = READS_A_SCAN;
+        while left > 0 && self.search_folder(machine, &mut left) {}
+    }
+
+    /// Goes on with a search, or begins one. Returns `false` if there is none.
+    fn search_folder(&mut self, machine: &mut MachineMemory<'_>, left: &mut u32) -> bool {
+        let count = self.shells.len();
+        if self.search.is_none() {
+            let mut in_turn = (0..count).map(|offset| (offset + self.scan.0 as usize) % count);
+            let found = in_turn.find_map(|at| self.shells[at].as_ref().filter(|it| it.is_open()));
+            let Some(shell) = found else { return false };
+            let Value::Set(path) = shell.values[FILE] else { return false };
+            self.search = Some((shell.process, Search::new(shell.fs, path)));
+        }
+        let Some((process, search)) = &mut self.search else { return false };
+        let Some(place) = search.go_on(&mut self.reader, machine, left) else { return true };
+        let mut shells = self.shells.iter_mut().flatten();
+        let of_search = shells.find(|shell| {
+            let path = shell.values[FILE].text();
+            shell.process == *process && path.is_some_and(|path| search.is_for(path))
+        });
+        let mut goes_on = true;
+        if let Some(shell) = of_search.filter(|shell| shell.is_open()) {
+            shell.judged.file.found(place);
+            shell.busy_until = self.scan.after(BUSY_SCANS);
+            // Another scan has to find the same.
+            goes_on = !shell.is_open();
+        }
+        self.search = None;
+        goes_on
     }
 
     fn report(
@@ -210,6 +249,11 @@ impl Shell {
         self.words.is_set(Word::Interactive, false) && self.words.is_set(Word::Initialized, true)
     }
 
+    /// Whether its history file has to be searched for.
+    fn is_open(&self) -> bool {
+        self.is_ready() && self.judged.file.is_open(&self.values[FILE])
+    }
+
     /// Whether the wait for more lines of its last command is over.
     pub(super) fn has_waited(&self, scan: Scan) -> bool {
         self.waits_since.is_some_and(|since| scan.since(since) > WAIT_SCANS)
@@ -217,8 +261,7 @@ impl Shell {
 
     /// The maximum length of its list, according to `HISTSIZE`.
     pub(super) fn most_by_value(&self) -> Option<i32> {
-        let most = self.values[SIZE].text().and_then(number)?;
-        i32::try_from(most).ok().filter(|&most| most >= 0)
+        self.values[SIZE].text().and_then(number).filter(|&most| most >= 0)
     }
 
     /// Watches the first and the last entry and the place behind it: without a symbol for the
@@ -256,10 +299,11 @@ pub(super) fn send(
 fn read_variables(shell: &mut Shell, memory: &mut Memory<'_>) -> DisableMethods {
     let context = shell.words.pointer(Word::Variables).filter(|&context| context != 0);
     let values = context.map_or_else(Values::default, |context| variables::read(memory, context));
-    for (kept, value) in shell.values.iter_mut().zip(values) {
-        if value != Value::Unknown {
+    for (at, (kept, value)) in shell.values.iter_mut().zip(values).enumerate() {
+        if value != Value::Unknown && *kept != value {
             *kept = value;
+            shell.judged.take(at, &value);
         }
     }
-    DisableMethods::known(&shell.words, &values)
+    DisableMethods::known(&shell.words, &values, &shell.judged)
 }

@@ -22,6 +22,9 @@
 
 mod changes;
 mod commands;
+mod folder;
+mod history_file;
+mod history_path;
 mod list;
 mod locate;
 mod look;
@@ -50,6 +53,7 @@ use panoptes_tables::{Counts, HashKey, Latest, Scan, room};
 use panoptes_tables::{StringRoom, Strings};
 
 use changes::KEPT_MAX;
+use folder::Search;
 use locate::Found;
 use shell::Shell;
 use structure::Pointer;
@@ -103,6 +107,8 @@ const UNREAD_MAX: u8 = 64;
 const SEARCHES_A_SCAN: u32 = 2;
 /// A command whose text seems unfinished is reported as it is after this many scans.
 const WAIT_SCANS: u32 = 512;
+/// Maximum number of values of `HISTIGNORE` that one scan tries; the others wait.
+const PATTERNS_A_SCAN: u32 = 4;
 /// Maximum number of commands of one shell that one scan reports.
 const COMMANDS_A_SCAN: usize = 64;
 
@@ -131,6 +137,8 @@ pub enum HistoryChange<'a> {
         way: DisableMethod,
         /// Whether the history was on before, while the shell was watched.
         was_on: bool,
+        /// The value of the variable that decides it; empty if it is long, or if none does.
+        value: &'a [u8],
     },
 }
 
@@ -208,6 +216,8 @@ pub struct History {
     text: Vec<u8>,
     pointers: Vec<Pointer>,
     text_bytes: u64,
+    /// The search for the folder of a history file that goes on, and the process of its shell.
+    search: Option<(ProcessKey, Search)>,
     key: HashKey,
     scan: Scan,
     /// The shells and commands that found no room or could not be read.
@@ -247,6 +257,7 @@ impl History {
             text: room::list((text_bytes as usize).max(list::TEXT_ROOM_MIN)),
             pointers: room::list(if wanted { list::POINTERS_MAX } else { 0 }),
             text_bytes,
+            search: None,
             key: key.derive("history: entries"),
             scan: Scan::default(),
             lost: Loss::new(),
@@ -304,6 +315,7 @@ impl Detector for History {
         }
         self.read_words(&mut scene.memory);
         self.read_shells(scene, state);
+        self.search_folders(&mut scene.memory);
         self.count_unread();
     }
 

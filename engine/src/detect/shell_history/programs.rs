@@ -49,6 +49,7 @@ impl History {
                     Some(Some(shell)) if shell.process == process.key => {
                         if row.stable && task.exit_state == 0 {
                             shell.seen = self.scan;
+                            shell.fs = task.fs;
                             shell.root = machine.kernel.space.linear(mm.pgd).unwrap_or_default();
                         }
                         return;

@@ -1,12 +1,16 @@
 //! One bash: its last known state, and the ways in which its history is off.
 
-use panoptes_decoders::address::PhysicalAddress;
+use panoptes_decoders::address::{KernelVa, PhysicalAddress};
 use panoptes_decoders::user::bash::{has_option, ignores_spaces};
 use panoptes_decoders::user::bash_patterns::ignores_everything;
 
 use super::BUSY_SCANS;
 use super::changes::Clearing;
-use super::variables::{CONTROL, FILE, FILE_SIZE, IGNORE, OPTIONS, SIZE, Value, Values, number};
+use super::history_file::HistoryFile;
+use super::history_path::Place;
+use super::variables::{
+    CONTROL, FILE, FILE_SIZE, IGNORE, MORE_OPTIONS, OPTIONS, SIZE, Value, Values, number,
+};
 use super::words::{Word, Words};
 use crate::state::process::ProcessKey;
 use crate::time::RealTime;
@@ -20,8 +24,18 @@ pub enum DisableMethod {
     Off,
     /// `HISTFILE` is unset or empty: the history ends with the shell.
     NoFile,
-    /// `HISTFILE` is /dev/null.
+    /// `HISTFILE` is a device that drops or refuses all data: /dev/null, /dev/zero, /dev/full.
     NullFile,
+    /// `HISTFILE` is below /dev, /proc or /sys.
+    SpecialFile,
+    /// `HISTFILE` is a folder, a FIFO or another device, or no path can be so long.
+    NotAFile,
+    /// `HISTFILE` is in a folder that does not exist. Users without a home have that from the
+    /// start, so it is reported only if it was changed.
+    NoFolder,
+    /// `HISTFILE` was changed to a place outside the folder in which it was, or to one of which the
+    /// kernel has no name in memory.
+    Elsewhere,
     /// `HISTSIZE` is 0: not even the list is kept.
     NoSize,
     /// `HISTFILESIZE` is 0: the file is emptied.
@@ -34,10 +48,14 @@ pub enum DisableMethod {
 }
 
 impl DisableMethod {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Off,
         Self::NoFile,
         Self::NullFile,
+        Self::SpecialFile,
+        Self::NotAFile,
+        Self::NoFolder,
+        Self::Elsewhere,
         Self::NoSize,
         Self::NoFileSize,
         Self::Ignored,
@@ -48,7 +66,12 @@ impl DisableMethod {
     pub(super) const fn variable(self) -> Option<usize> {
         match self {
             Self::Off => None,
-            Self::NoFile | Self::NullFile => Some(FILE),
+            Self::NoFile
+            | Self::NullFile
+            | Self::SpecialFile
+            | Self::NotAFile
+            | Self::NoFolder
+            | Self::Elsewhere => Some(FILE),
             Self::NoSize => Some(SIZE),
             Self::NoFileSize => Some(FILE_SIZE),
             Self::Ignored => Some(IGNORE),
@@ -56,19 +79,24 @@ impl DisableMethod {
         }
     }
 
-    /// Whether it is reported even if the history never was on.
-    pub(super) const fn is_reported_from_the_start(self) -> bool {
-        !matches!(self, Self::Spaces)
+    /// Whether the value of `HISTFILE` shows it.
+    pub const fn names_file(self) -> bool {
+        matches!(self.variable(), Some(FILE))
     }
 
-    const fn bit(self) -> u8 {
+    /// Whether it is reported even if the history never was on.
+    pub(super) const fn is_reported_from_the_start(self) -> bool {
+        !matches!(self, Self::Spaces | Self::NoFolder | Self::Elsewhere)
+    }
+
+    const fn bit(self) -> u16 {
         1 << self as u8
     }
 }
 
 /// A set of ways.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct DisableMethods(u8);
+pub(super) struct DisableMethods(u16);
 
 impl From<DisableMethod> for DisableMethods {
     fn from(way: DisableMethod) -> Self {
@@ -78,19 +106,22 @@ impl From<DisableMethod> for DisableMethods {
 
 impl DisableMethods {
     /// The ways in which a shell keeps no history. Unknown ones are left out.
-    pub(super) fn of(words: &Words, values: &Values) -> Self {
-        let is_zero = |at: usize| values[at].text().and_then(number) == Some(0);
+    pub(super) fn of(words: &Words, values: &Values, judged: &Judged) -> Self {
         let file = &values[FILE];
-        let ignore = values[IGNORE].text();
+        let place = judged.file.place;
         let mut ways = Self::default();
         for (way, holds) in [
             (DisableMethod::Off, is_off(words, values) == Some(true)),
             (DisableMethod::NoFile, *file == Value::Unset || file.text() == Some(b"")),
-            (DisableMethod::NullFile, file.text() == Some(b"/dev/null")),
-            (DisableMethod::NoSize, is_zero(SIZE)),
-            (DisableMethod::NoFileSize, is_zero(FILE_SIZE)),
-            (DisableMethod::Ignored, ignore.is_some_and(|it| ignores_everything(it, true))),
-            (DisableMethod::Spaces, values[CONTROL].text().is_some_and(ignores_spaces)),
+            (DisableMethod::NullFile, place == Place::Null),
+            (DisableMethod::SpecialFile, place == Place::Special),
+            (DisableMethod::NotAFile, place == Place::NoFile),
+            (DisableMethod::NoFolder, place == Place::NoFolder),
+            (DisableMethod::Elsewhere, judged.file.is_elsewhere()),
+            (DisableMethod::NoSize, is_zero(&values[SIZE])),
+            (DisableMethod::NoFileSize, is_zero(&values[FILE_SIZE])),
+            (DisableMethod::Ignored, judged.ignores_everything == Some(true)),
+            (DisableMethod::Spaces, ignores_leading_spaces(&values[CONTROL])),
         ] {
             ways.0 |= if holds { way.bit() } else { 0 };
         }
@@ -98,11 +129,18 @@ impl DisableMethods {
     }
 
     /// The ways whose state is known.
-    pub(super) fn known(words: &Words, values: &Values) -> Self {
+    pub(super) fn known(words: &Words, values: &Values, judged: &Judged) -> Self {
         let mut ways = Self::default();
         for way in DisableMethod::ALL {
+            let is_judged = match way {
+                DisableMethod::NotAFile | DisableMethod::NoFolder | DisableMethod::Elsewhere => {
+                    !judged.file.is_open(&values[FILE])
+                }
+                DisableMethod::Ignored => judged.ignores_everything.is_some(),
+                _ => true,
+            };
             let is_known = match way.variable() {
-                Some(at) => values[at] != Value::Unknown,
+                Some(at) => values[at] != Value::Unknown && is_judged,
                 None => is_off(words, values).is_some(),
             };
             ways.0 |= if is_known { way.bit() } else { 0 };
@@ -135,7 +173,62 @@ impl DisableMethods {
 /// `SHELLOPTS`.
 fn is_off(words: &Words, values: &Values) -> Option<bool> {
     let by_word = words.int(Word::Enabled).map(|enabled| enabled == 0);
-    by_word.or_else(|| Some(!has_option(values[OPTIONS].text()?, b"history")))
+    by_word.or_else(|| match &values[OPTIONS] {
+        Value::Set(text) => Some(!has_option(text.bytes(), b"history")),
+        Value::Long(has_it) => Some(!has_it),
+        Value::Unset | Value::Unknown => None,
+    })
+}
+
+/// Whether a size is 0.
+fn is_zero(size: &Value) -> bool {
+    *size == Value::Long(true) || size.text().and_then(number) == Some(0)
+}
+
+fn ignores_leading_spaces(control: &Value) -> bool {
+    *control == Value::Long(true) || control.text().is_some_and(ignores_spaces)
+}
+
+/// What the values of a shell's variables mean, where that takes more than a look.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Judged {
+    pub(super) file: HistoryFile,
+    /// Whether `HISTIGNORE` matches nearly every command; `None` until that was tried.
+    pub(super) ignores_everything: Option<bool>,
+}
+
+impl Judged {
+    /// Takes a value that differs from the one before.
+    pub(super) fn take(&mut self, at: usize, value: &Value) {
+        match at {
+            FILE => self.file.set(value),
+            IGNORE | MORE_OPTIONS => self.ignores_everything = None,
+            _ => {}
+        }
+    }
+
+    /// Tries the patterns of `HISTIGNORE`, unless that was done. Counts down `left` for those that
+    /// take time.
+    pub(super) fn try_patterns(&mut self, values: &Values, left: &mut u32) {
+        if self.ignores_everything.is_some() {
+            return;
+        }
+        self.ignores_everything = match &values[IGNORE] {
+            Value::Unknown => None,
+            Value::Unset => Some(false),
+            Value::Long(ignores) => Some(*ignores),
+            Value::Set(_) if *left == 0 => None,
+            Value::Set(text) => {
+                *left -= 1;
+                let has_extglob = match &values[MORE_OPTIONS] {
+                    Value::Set(options) => has_option(options.bytes(), b"extglob"),
+                    Value::Long(has_it) => *has_it,
+                    Value::Unset | Value::Unknown => false,
+                };
+                Some(ignores_everything(text.bytes(), has_extglob))
+            }
+        };
+    }
 }
 
 /// A cleared list that only one scan has shown.
@@ -184,6 +277,8 @@ pub(super) struct Shell {
     /// The scan that last showed it, and its top page table then.
     pub(super) seen: Scan,
     pub(super) root: PhysicalAddress,
+    /// `struct fs_struct *`
+    pub(super) fs: KernelVa,
     pub(super) words: Words,
     /// Whether the words differ from those of the scan before.
     pub(super) is_changed: bool,
@@ -200,6 +295,7 @@ pub(super) struct Shell {
     /// The scan until which its variables are read in each.
     pub(super) busy_until: Scan,
     pub(super) values: Values,
+    pub(super) judged: Judged,
     /// How its history was off in the last scan, since when, and what was reported of that.
     pub(super) ways: DisableMethods,
     pub(super) ways_since_ns: RealTime,
@@ -226,6 +322,7 @@ impl Shell {
             is_new: false,
             seen: scan,
             root: PhysicalAddress::default(),
+            fs: KernelVa::NULL,
             words: Words::default(),
             is_changed: false,
             known: None,
@@ -235,6 +332,7 @@ impl Shell {
             waits_since: None,
             busy_until: scan.after(BUSY_SCANS),
             values: Values::default(),
+            judged: Judged::default(),
             ways: DisableMethods::default(),
             ways_since_ns: RealTime::default(),
             reported: DisableMethods::default(),
@@ -261,18 +359,24 @@ mod tests {
         Words::decode(|at| (at == Word::Enabled as usize).then_some(&bytes[..]))
     }
 
-    fn ways(values: [&str; 6]) -> Vec<DisableMethod> {
+    fn ways(values: [&str; 7]) -> Vec<DisableMethod> {
         let values = values.map(|text| match text {
             "?" => Value::Unknown,
             "-" => Value::Unset,
             text => Value::of(text),
         });
-        DisableMethods::of(&words(1), &values).iter().collect()
+        let mut judged = Judged::default();
+        for (at, value) in values.iter().enumerate() {
+            judged.take(at, value);
+        }
+        judged.try_patterns(&values, &mut 1);
+        DisableMethods::of(&words(1), &values, &judged).iter().collect()
     }
 
     #[test]
     fn each_way_is_distinguished() {
-        let usual = ["/root/.bash_history", "500", "500", "ignoredups:erasedups", "-", "history"];
+        let usual =
+            ["/root/.bash_history", "500", "500", "ignoredups:erasedups", "-", "history", "-"];
         let with = |at: usize, text| {
             let mut values = usual;
             values[at] = text;
@@ -284,15 +388,55 @@ mod tests {
         assert_eq!(with(0, "-"), [DisableMethod::NoFile]);
         assert_eq!(with(0, ""), [DisableMethod::NoFile]);
         assert_eq!(with(0, "/dev/null"), [DisableMethod::NullFile]);
+        assert_eq!(with(0, "/dev/zero"), [DisableMethod::NullFile]);
+        assert_eq!(with(0, "/proc/self/fd/9"), [DisableMethod::SpecialFile]);
+        assert_eq!(with(0, "/tmp/"), [DisableMethod::NotAFile]);
+        assert_eq!(with(0, "/tmp/.x"), []);
         assert_eq!(with(1, "0"), [DisableMethod::NoSize]);
+        assert_eq!(with(1, "4294967296"), [DisableMethod::NoSize]);
+        assert_eq!(with(1, "0x0"), []);
+        assert_eq!(with(1, "100000"), []);
         assert_eq!(with(1, " 0 "), [DisableMethod::NoSize]);
         assert_eq!(with(1, "-1"), []);
         assert_eq!(with(1, "-"), []);
         assert_eq!(with(2, "0"), [DisableMethod::NoFileSize]);
         assert_eq!(with(4, "*"), [DisableMethod::Ignored]);
-        assert_eq!(with(4, "ls:cd"), []);
-        assert_eq!(ways(["?"; 6]), []);
-        let off: Vec<_> = DisableMethods::of(&words(0), &Values::default()).iter().collect();
-        assert_eq!(off, [DisableMethod::Off]);
+        assert_eq!(with(4, "ls:cd:exit"), []);
+        assert_eq!(with(4, "!(exit)"), []);
+        let mut values = usual;
+        (values[4], values[6]) = ("!(exit)", "cmdhist:extglob");
+        assert_eq!(ways(values), [DisableMethod::Ignored]);
+        assert_eq!(ways(["?"; 7]), []);
+        let none = DisableMethods::of(&words(0), &Values::default(), &Judged::default());
+        assert_eq!(none.iter().collect::<Vec<_>>(), [DisableMethod::Off]);
+    }
+
+    #[test]
+    fn a_place_is_known_when_it_was_searched_for() {
+        let mut values = Values::default();
+        values[FILE] = Value::of("/nonexistent/x");
+        let mut judged = Judged::default();
+        judged.take(FILE, &values[FILE]);
+        let known = DisableMethods::known(&words(1), &values, &judged);
+        assert!(known.has(DisableMethod::NullFile) && !known.has(DisableMethod::NoFolder));
+        judged.file.found(Place::NoFolder);
+        judged.file.found(Place::NoFolder);
+        assert!(DisableMethods::known(&words(1), &values, &judged).has(DisableMethod::NoFolder));
+        let ways = DisableMethods::of(&words(1), &values, &judged);
+        assert_eq!(ways.iter().collect::<Vec<_>>(), [DisableMethod::NoFolder]);
+    }
+
+    #[test]
+    fn patterns_wait_for_their_turn() {
+        let mut values = Values::default();
+        values[IGNORE] = Value::of("*");
+        let mut judged = Judged::default();
+        judged.try_patterns(&values, &mut 0);
+        assert_eq!(judged.ignores_everything, None);
+        let mut left = 1;
+        judged.try_patterns(&values, &mut left);
+        assert_eq!((judged.ignores_everything, left), (Some(true), 0));
+        judged.take(MORE_OPTIONS, &Value::Unset);
+        assert_eq!(judged.ignores_everything, None);
     }
 }

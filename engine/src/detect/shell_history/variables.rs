@@ -1,23 +1,37 @@
 //! Reads the shell variables that control the history.
 
-use panoptes_decoders::user::bash::{self, Bucket, CONTEXT_TABLE, Table, Variable};
+use panoptes_decoders::user::bash::{
+    self, Bucket, CONTEXT_TABLE, Table, Variable, has_option, ignores_spaces,
+};
+use panoptes_decoders::user::bash_patterns::ignores_everything;
 
+use super::history_path::Place;
 use super::memory::Memory;
 
 /// Maximum length of a bucket's chain.
 const CHAIN_MAX: usize = 8;
-/// Number of bytes of a value that are kept. A longer value decides nothing.
-pub(super) const VALUE_BYTES: usize = 128;
+/// Number of bytes that a value must be shorter than to be kept.
+pub(super) const VALUE_BYTES: usize = 192;
+/// Number of bytes of a longer value that are read, once, to know what it decides.
+const LONG_BYTES: usize = 4096;
 
 /// The variables' names, in order.
-pub(super) const NAMES: [&[u8]; 6] =
-    [b"HISTFILE", b"HISTSIZE", b"HISTFILESIZE", b"HISTCONTROL", b"HISTIGNORE", b"SHELLOPTS"];
+pub(super) const NAMES: [&[u8]; 7] = [
+    b"HISTFILE",
+    b"HISTSIZE",
+    b"HISTFILESIZE",
+    b"HISTCONTROL",
+    b"HISTIGNORE",
+    b"SHELLOPTS",
+    b"BASHOPTS",
+];
 pub(super) const FILE: usize = 0;
 pub(super) const SIZE: usize = 1;
 pub(super) const FILE_SIZE: usize = 2;
 pub(super) const CONTROL: usize = 3;
 pub(super) const IGNORE: usize = 4;
 pub(super) const OPTIONS: usize = 5;
+pub(super) const MORE_OPTIONS: usize = 6;
 
 /// What is known of a variable.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -27,20 +41,23 @@ pub(super) enum Value {
     /// There is no variable of that name, or it has no value.
     Unset,
     Set(Text),
+    /// A longer value, and whether it disables the history ([`disables`]).
+    Long(bool),
 }
 
 /// A short text.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Text {
     bytes: [u8; VALUE_BYTES],
-    length: u8,
+    length: u16,
 }
 
 impl Text {
-    fn new(text: &[u8]) -> Option<Self> {
+    /// `None` if the text is too long.
+    pub(super) fn new(text: &[u8]) -> Option<Self> {
         let mut bytes = [0; VALUE_BYTES];
         bytes.get_mut(..text.len())?.copy_from_slice(text);
-        Some(Self { bytes, length: text.len() as u8 })
+        (text.len() < VALUE_BYTES).then_some(Self { bytes, length: text.len() as u16 })
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -52,7 +69,7 @@ impl Value {
     pub(super) fn text(&self) -> Option<&[u8]> {
         match self {
             Self::Set(text) => Some(text.bytes()),
-            Self::Unset | Self::Unknown => None,
+            Self::Unset | Self::Unknown | Self::Long(_) => None,
         }
     }
 
@@ -79,6 +96,7 @@ pub(super) fn read(memory: &mut Memory<'_>, context: u64) -> Values {
     // The next address to read for each variable, 0 at the end of its chain.
     let mut next: [Option<u64>; NAMES.len()] =
         core::array::from_fn(|at| Some(u64::from_le_bytes(memory.object(at)?.try_into().ok()?)));
+    let mut long = [None; NAMES.len()];
     for _ in 0..CHAIN_MAX {
         let buckets = read_all(memory, &next, Bucket::BYTES, Bucket::parse);
         let data = buckets.map(|bucket| bucket.map(|bucket| bucket.data));
@@ -109,24 +127,62 @@ pub(super) fn read(memory: &mut Memory<'_>, context: u64) -> Values {
                 goes_on = true;
                 continue;
             }
-            if own.is_none() {
-                continue;
+            if own.is_some() {
+                values[at] = value(memory, at * 4 + 2, &variable);
+                long[at] = is_long(memory, at * 4 + 2, &variable).then_some(variable.value);
             }
-            values[at] = if variable.is_invisible || variable.value == 0 {
-                Value::Unset
-            } else if variable.is_no_text {
-                Value::Unknown
-            } else {
-                text(memory, at * 4 + 2, VALUE_BYTES, &mut room)
-                    .and_then(Text::new)
-                    .map_or(Value::Unknown, Value::Set)
-            };
         }
         if !goes_on {
             break;
         }
     }
+    for (at, address) in long.into_iter().enumerate() {
+        if let Some(address) = address {
+            values[at] = read_long(memory, at, address);
+        }
+    }
     values
+}
+
+/// The value of a variable whose text was read as objects `index` and the next.
+fn value(memory: &Memory<'_>, index: usize, variable: &Variable) -> Value {
+    if variable.is_invisible || variable.value == 0 {
+        return Value::Unset;
+    }
+    let mut room = [0; VALUE_BYTES];
+    let text = text(memory, index, VALUE_BYTES, &mut room).filter(|_| !variable.is_no_text);
+    text.and_then(Text::new).map_or(Value::Unknown, Value::Set)
+}
+
+/// Whether a variable's text goes on behind objects `index` and the next.
+fn is_long(memory: &Memory<'_>, index: usize, variable: &Variable) -> bool {
+    let mut room = [0; VALUE_BYTES];
+    let is_text = variable.value != 0 && !variable.is_invisible && !variable.is_no_text;
+    is_text && text(memory, index, VALUE_BYTES, &mut room).is_some_and(|it| it.len() == VALUE_BYTES)
+}
+
+/// Reads a long value of the variable `at`.
+fn read_long(memory: &mut Memory<'_>, at: usize, address: u64) -> Value {
+    memory.clear();
+    memory.push_text(address, LONG_BYTES as u64);
+    memory.run();
+    let mut room = [0; LONG_BYTES];
+    let text = text(memory, 0, LONG_BYTES, &mut room);
+    text.map_or(Value::Unknown, |text| Value::Long(disables(at, text)))
+}
+
+/// Whether a long value disables what its variable is about, or has the option that is asked for.
+/// Of a text of `LONG_BYTES` the end is not known.
+fn disables(at: usize, text: &[u8]) -> bool {
+    let is_whole = text.len() < LONG_BYTES;
+    match at {
+        FILE => Place::of(text, is_whole) != Place::Open,
+        SIZE | FILE_SIZE => is_whole && number(text) == Some(0),
+        CONTROL => ignores_spaces(text),
+        IGNORE => ignores_everything(text, false) || ignores_everything(text, true),
+        OPTIONS => has_option(text, b"history"),
+        _ => has_option(text, b"extglob"),
+    }
 }
 
 /// Reads an object at each address that is known and not 0.
@@ -144,12 +200,12 @@ fn read_all<T>(
     core::array::from_fn(|at| memory.object(at).and_then(&parse))
 }
 
-/// A text that was read in two pieces, if its end was read.
+/// A text that was read in two pieces, if its end was read, or `limit` bytes of it.
 fn text<'a>(
     memory: &Memory<'_>,
     index: usize,
     limit: usize,
-    room: &'a mut [u8; VALUE_BYTES],
+    room: &'a mut [u8],
 ) -> Option<&'a [u8]> {
     let mut length = 0;
     for piece in [index, index + 1] {
@@ -159,17 +215,66 @@ fn text<'a>(
         let into = room.get_mut(length..length + bytes.len())?;
         into.copy_from_slice(bytes);
         length += bytes.len();
-        if end.is_some() {
+        if end.is_some() || length >= limit {
             return room.get(..length);
-        }
-        if length >= limit {
-            break;
         }
     }
     None
 }
 
-/// Parses a value as a number.
-pub(super) fn number(text: &[u8]) -> Option<i64> {
-    str::from_utf8(text).ok()?.trim().parse().ok()
+/// The number that bash takes a size for (`valid_number`, general.c; `sv_histsize`, variables.c):
+/// decimal digits of 64 bits, cut to an `int`. Any other text changes nothing.
+pub(super) fn number(text: &[u8]) -> Option<i32> {
+    // `isspace` in the C locale.
+    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t'..=b'\r');
+    let begin = text.iter().position(|byte| !is_space(byte))?;
+    let end = text.iter().rposition(|byte| !is_space(byte))?;
+    let number: i64 = str::from_utf8(text.get(begin..=end)?).ok()?.parse().ok()?;
+    Some(number as i32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_numbers_as_in_bash() {
+        for zero in ["0", " 0 ", "00", "+0", "-0", "\t0\n", "4294967296", "-4294967296"] {
+            assert_eq!(number(zero.as_bytes()), Some(0), "{zero:?}");
+        }
+        for none in [
+            "",
+            " ",
+            "0x0",
+            "0 0",
+            "zero",
+            "0.0",
+            "\u{a0}0",
+            "- 0",
+            "+",
+            "0,",
+            "1e0",
+            "9223372036854775808",
+        ] {
+            assert_eq!(number(none.as_bytes()), None, "{none:?}");
+        }
+        assert_eq!(number(b"100000"), Some(100_000));
+        assert_eq!(number(b"-1"), Some(-1));
+        assert_eq!(number(b"2147483648"), Some(i32::MIN));
+    }
+
+    #[test]
+    fn a_long_value_decides_what_a_short_one_would() {
+        let slashes = "/".repeat(300);
+        assert!(disables(FILE, format!("{slashes}dev/null").as_bytes()));
+        assert!(!disables(FILE, format!("{slashes}root/.x").as_bytes()));
+        assert!(disables(FILE, "x".repeat(LONG_BYTES).as_bytes()));
+        assert!(disables(SIZE, "0".repeat(300).as_bytes()));
+        assert!(!disables(SIZE, "0".repeat(LONG_BYTES).as_bytes()));
+        let names = "ls:".repeat(200);
+        assert!(!disables(IGNORE, names.as_bytes()));
+        assert!(disables(IGNORE, format!("{names}*").as_bytes()));
+        assert!(disables(CONTROL, format!("{names}ignorespace").as_bytes()));
+        assert!(disables(MORE_OPTIONS, format!("{names}extglob").as_bytes()));
+    }
 }

@@ -1,0 +1,113 @@
+//! Where bash would save its history, by the value of `HISTFILE`.
+
+use super::history_path::{Place, is_in_folder_of};
+use super::variables::{Text, Value};
+
+/// The file of one shell's history.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct HistoryFile {
+    /// The first one that was seen.
+    first: Option<Text>,
+    pub(super) place: Place,
+    /// Number of searches that found that a folder does not exist.
+    absent: u8,
+    /// Whether it is not in the folder of the first one.
+    is_elsewhere: bool,
+}
+
+impl HistoryFile {
+    /// Takes another value of `HISTFILE`.
+    pub(super) fn set(&mut self, value: &Value) {
+        self.absent = 0;
+        self.is_elsewhere = false;
+        self.place = match value {
+            Value::Set(text) if !text.bytes().is_empty() => Place::of(text.bytes(), true),
+            Value::Long(true) => Place::NoFile,
+            Value::Long(false) => Place::File,
+            Value::Set(_) | Value::Unset | Value::Unknown => Place::Open,
+        };
+        let Value::Set(text) = value else { return };
+        if self.place != Place::Open || text.bytes().is_empty() {
+            return;
+        }
+        let first = self.first.get_or_insert(*text);
+        self.is_elsewhere = !is_in_folder_of(first.bytes(), text.bytes());
+    }
+
+    /// Takes the result of a search for its folder. What does not exist must be absent twice.
+    pub(super) fn found(&mut self, place: Place) {
+        let is_absent = place == Place::NoFolder;
+        self.absent = if is_absent { self.absent.saturating_add(1) } else { 0 };
+        if !is_absent || self.absent > 1 {
+            self.place = place;
+        }
+    }
+
+    /// Whether `value` has to be searched for.
+    pub(super) fn is_open(&self, value: &Value) -> bool {
+        self.place == Place::Open && value.text().is_some_and(|text| !text.is_empty())
+    }
+
+    /// Whether the history is saved, but not where it was before.
+    pub(super) const fn is_elsewhere(&self) -> bool {
+        match self.place {
+            Place::File => self.is_elsewhere,
+            Place::Unnamed => true,
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn elsewhere(values: &[&str], found: Place) -> bool {
+        let mut file = HistoryFile::default();
+        for value in values {
+            file.set(&Value::of(value));
+            file.found(found);
+        }
+        file.is_elsewhere()
+    }
+
+    #[test]
+    fn another_folder_is_elsewhere() {
+        let home = "/home/u/.bash_history";
+        for other in ["/tmp/.x", "/home/u2/x", "/home/.x", "x", "/home/u/../v/x", "/home/user"] {
+            assert!(elsewhere(&[home, other], Place::File), "{other}");
+        }
+        for same in [home, "/home/u/x", "/home/u/.history/x", "//home/./u/x", "/home/u/a/../b"] {
+            assert!(!elsewhere(&[home, same], Place::File), "{same}");
+        }
+        assert!(!elsewhere(&[home, "/tmp/.x", home], Place::File));
+        // The first one is what it is, even in no home.
+        assert!(!elsewhere(&["/tmp/.x"], Place::File));
+        assert!(!elsewhere(&["x", "x"], Place::File));
+        assert!(elsewhere(&["/.bash_history", "/tmp/x"], Place::File));
+        assert!(!elsewhere(&["/.bash_history", "/x"], Place::File));
+        // A value that keeps nothing is no first place.
+        assert!(!elsewhere(&["/dev/null", "", "/home/u/x"], Place::File));
+        assert!(elsewhere(&[home, "/home/u/unknown/x"], Place::Unnamed));
+        assert!(!elsewhere(&[home, "/tmp/.x"], Place::NoFolder));
+    }
+
+    #[test]
+    fn a_folder_is_absent_if_two_searches_say_so() {
+        let value = Value::of("/nonexistent/x");
+        let mut file = HistoryFile::default();
+        file.set(&value);
+        assert!(file.is_open(&value));
+        file.found(Place::NoFolder);
+        assert!(file.is_open(&value));
+        file.found(Place::NoFolder);
+        assert_eq!(file.place, Place::NoFolder);
+        assert!(!file.is_open(&value));
+        file.set(&value);
+        file.found(Place::NoFolder);
+        file.found(Place::File);
+        assert_eq!(file.place, Place::File);
+        assert!(!HistoryFile::default().is_open(&Value::Unset));
+        assert!(!HistoryFile::default().is_open(&Value::of("")));
+    }
+}

@@ -1,0 +1,20 @@
+# H16: HISTFILE is another device that keeps nothing
+# stage: behaviour
+# expect: shell_history_disabled
+#   process.process_id: $shell
+#   detection.reason: ~: HISTFILE=/dev/zero
+#   detection.confidence: high
+# expect: shell_command_executed
+#   process.process_id: $shell
+#   shell_history.shell_command_execution_history.0.command_line: true
+# expect: shell_command_executed x2
+
+#: prepare
+. lib/terminal.sh
+terminal; types 'echo first' 'echo second'
+#: act
+. lib/terminal.sh
+act; types HISTFILE=/dev/zero true
+#: clean
+. lib/terminal.sh
+leave
