@@ -89,7 +89,9 @@ const RUN_BY_NAME: &[&str] = &[
 
 /// Files among these that do not matter: the system writes them by itself.
 const UNIMPORTANT: &[&str] = &[
-    // copies that editors and account tools make beside a file
+    // copies and locks that editors and account tools make beside a file
+    "/etc/.#*",
+    "/etc/*/.#*",
     "/etc/*.swp",
     "/etc/*.swx",
     "/etc/group-",
@@ -98,8 +100,9 @@ const UNIMPORTANT: &[&str] = &[
     "/etc/shadow-",
     "/etc/subgid-",
     "/etc/subuid-",
+    "/etc/sudoers.d/*.tmp",
+    "/etc/sudoers.tmp",
     // what systemd notes at a machine's first start, or at the first one after an update
-    "/etc/.#.updated*",
     "/etc/.updated",
     "/etc/machine-id",
     // clocks, leases, mounts, states of services
@@ -126,6 +129,11 @@ const UNIMPORTANT: &[&str] = &[
     "*/__pycache__/*",
 ];
 
+/// The files of accounts. Tools lock each by a file that they link, and write a copy that they edit
+/// (lib/commonio.c and src/vipw.c of shadow 4.13): neither is read by anyone else.
+const ACCOUNTS: &[&str] =
+    &["/etc/group", "/etc/gshadow", "/etc/passwd", "/etc/shadow", "/etc/subgid", "/etc/subuid"];
+
 /// Folders in which runtimes keep the file systems of containers, and the folder below which the
 /// root of one begins.
 const CONTAINER_ROOTS: &[(&str, &str)] = &[
@@ -142,7 +150,18 @@ const CONTAINER_ROOTS: &[(&str, &str)] = &[
 pub fn is_important(path: &[u8], may_execute: bool) -> bool {
     let path = in_container_root(path).unwrap_or(path);
     let matters = any(IMPORTANT, path) || any(IMPORTANT_IF_RUN, path) && is_run(path, may_execute);
-    matters && !any(UNIMPORTANT, path)
+    matters && !any(UNIMPORTANT, path) && !is_beside_accounts(path)
+}
+
+/// Whether it is the lock of a file of accounts, the file that becomes it, or the copy that is
+/// edited: `/etc/passwd.lock`, `/etc/passwd.2477`, `/etc/passwd.edit`.
+fn is_beside_accounts(path: &[u8]) -> bool {
+    let end_of = |file: &&str| path.strip_prefix(file.as_bytes())?.strip_prefix(b".");
+    let mut ends = ACCOUNTS.iter().filter_map(end_of);
+    ends.any(|end| match end {
+        b"lock" | b"edit" => true,
+        number => !number.is_empty() && number.iter().all(u8::is_ascii_digit),
+    })
 }
 
 /// Whether a file is one that runs, by its mode or its name.
@@ -198,6 +217,7 @@ mod tests {
             ("\n### If they may be executed", IMPORTANT_IF_RUN),
             ("\nor scripts:\n", RUN_BY_NAME),
             ("\n### Never", UNIMPORTANT),
+            ("\nprocess id:\n", ACCOUNTS),
         ] {
             assert_eq!(block(heading), list, "{heading}");
         }
@@ -206,6 +226,32 @@ mod tests {
             .map(|(folder, root)| format!("*{folder}*{}", root.trim_end_matches('/')))
             .collect();
         assert_eq!(block("\n### Roots of containers"), roots);
+    }
+
+    /// Case 09: an alert for each lock of `useradd`.
+    #[test]
+    fn locks_and_edited_copies_of_accounts_do_not_matter() {
+        for (path, matters) in [
+            ("/etc/passwd.2477", false),
+            ("/etc/gshadow.lock", false),
+            ("/etc/shadow.edit", false),
+            ("/etc/sudoers.tmp", false),
+            ("/etc/sudoers.d/ann.tmp", false),
+            ("/etc/.#motd", false),
+            ("/etc/systemd/system/.#ssh.service", false),
+            ("/var/lib/docker/overlay2/4f1c/diff/etc/subuid.7", false),
+            ("/etc/passwd", true),
+            ("/etc/passwd+", true),
+            ("/etc/passwd.", true),
+            ("/etc/passwd.2477x", true),
+            ("/etc/passwd.lock.conf", true),
+            ("/etc/sudoers.2477", true),
+            ("/etc/sudoers.d/ann", true),
+            ("/etc/profile.d/a.#b.sh", true),
+            ("/usr/lib/.#libc.so", true),
+        ] {
+            assert_eq!(is_important(path.as_bytes(), false), matters, "{path}");
+        }
     }
 
     #[test]
