@@ -1,7 +1,8 @@
 # F11f: twin: a file that was written by a descriptor that scans see, and is renamed, is one record
 # stage: shipped
 # expect: file_descriptor_file_content_change
-#   file_descriptor.file_descriptor_name: /etc/f11f.new
+#   file_descriptor.file_descriptor_name: /etc/f11f
+#   file_descriptor.file_descriptor_previous_name: /etc/f11f.new
 #   process.process_id: $pid
 # expect: file_content_change x0
 #   file.file_inode_size_bytes: 6

@@ -33,6 +33,7 @@ use panoptes_sinks::record::value::{
 };
 use panoptes_sinks::record::workload::ContainerContext;
 
+use super::subject_names::path;
 use crate::container_config::Image;
 use crate::page_cache::Partial;
 use crate::state::container::ContainerFacts;
@@ -288,6 +289,12 @@ fn time(ns: i64) -> Option<Timestamp> {
 pub(super) fn add_partial(reason: &mut impl fmt::Write, partial: Partial) {
     let Partial { resident, pages, .. } = partial;
     let _ = write!(reason, "; no hashes: {resident} of {pages} pages are in memory");
+}
+
+/// Adds to a reason by which path a file was found first, before it was renamed. Text that does not
+/// fit is cut off.
+pub(super) fn add_previous(reason: &mut impl fmt::Write, previous: &[u8]) {
+    let _ = write!(reason, "; it was {} until it was renamed", path(Some(previous)));
 }
 
 pub(super) fn device(number: u32) -> Device {

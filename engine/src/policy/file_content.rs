@@ -7,6 +7,7 @@ use core::fmt::Write as _;
 
 use arrayvec::ArrayString;
 use panoptes_sinks::activities::{Activity, MessageType, Severity};
+use panoptes_sinks::json::text::Text;
 use panoptes_sinks::json::time::Timestamp;
 use panoptes_sinks::record::detection::Confidence;
 use panoptes_sinks::record::file_descriptor::FileDescriptorDetails;
@@ -24,9 +25,9 @@ use crate::detect::file_content::ContentChange;
 use crate::state::ScanContext;
 use crate::state::facts::FileName;
 
-/// Maximum length of the reason in bytes: a path, a process, four numbers of 20 digits, two times
-/// and the text between.
-const REASON_BYTES: usize = PATH_BYTES_MAX + PROCESS_BYTES_MAX + 400;
+/// Maximum length of the reason in bytes: two paths, a process, four numbers of 20 digits, two
+/// times and the text between.
+const REASON_BYTES: usize = 2 * PATH_BYTES_MAX + PROCESS_BYTES_MAX + 440;
 
 impl Reporter<'_> {
     /// Reports a file whose content may have changed.
@@ -39,6 +40,7 @@ impl Reporter<'_> {
         let process = describe::process(&change.process, cx.snapshot.machine.tsc_khz);
         let hashes = change.hashes;
         let details = FileDescriptorDetails {
+            file_descriptor_previous_name: change.previous.map(Text::from),
             file_descriptor_inode_hash_sha1: hashes.map(|hashes| Hash(hashes.sha1)),
             file_descriptor_inode_hash_sha256: hashes.map(|hashes| Hash(hashes.sha256)),
             file_descriptor_inode_hash_md5: hashes.map(|hashes| Hash(hashes.md5)),
@@ -109,6 +111,9 @@ fn reason(change: &ContentChange<'_>) -> ArrayString<REASON_BYTES> {
             inode.size, opened.size
         )
     };
+    if let Some(previous) = change.previous {
+        describe::add_previous(&mut reason, previous);
+    }
     if let Some(partial) = change.partial {
         describe::add_partial(&mut reason, partial);
     } else if change.hashes.is_none() {

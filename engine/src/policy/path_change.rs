@@ -27,9 +27,9 @@ use crate::detect::Accepted;
 use crate::detect::file_content::paths::{NAMES_MAX, PathChange};
 use crate::state::ScanContext;
 
-/// Maximum length of the reason in bytes: a path, four numbers of 20 digits, two times and the text
-/// between.
-const REASON_BYTES: usize = PATH_BYTES_MAX + 320;
+/// Maximum length of the reason in bytes: two paths, four numbers of 20 digits, two times and the
+/// text between.
+const REASON_BYTES: usize = 2 * PATH_BYTES_MAX + 360;
 
 impl Reporter<'_> {
     /// Reports a path that names another content than before.
@@ -46,6 +46,7 @@ impl Reporter<'_> {
         let hashes_before = before.and_then(|before| before.hashes);
         let details = FileDetails {
             file_path: change.path.into(),
+            file_previous_path: change.previous.map(Text::from),
             file_type: file_type(inode),
             file_inode_number: inode.ino,
             file_inode_device_identifier: describe::device(change.device),
@@ -134,6 +135,9 @@ fn reason(change: &PathChange<'_>) -> ArrayString<REASON_BYTES> {
         let _ = write!(reason, ", as are {count} other names of {kind} in its folder");
     }
     let _ = reason.try_push_str("; no descriptor was seen that wrote it");
+    if let Some(previous) = change.previous {
+        describe::add_previous(&mut reason, previous);
+    }
     if let Some(partial) = change.partial {
         describe::add_partial(&mut reason, partial);
     }

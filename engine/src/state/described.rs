@@ -205,6 +205,12 @@ impl Described {
         Self { key: ProcessKey { process_id, ..self.key }, ..self }
     }
 
+    /// The same of a process in a container.
+    #[cfg(test)]
+    pub(crate) const fn contained(self) -> Self {
+        Self { is_contained: true, ..self }
+    }
+
     /// The same of a process that began at this time.
     #[cfg(test)]
     pub(crate) const fn began(self, start_boottime: u64) -> Self {

@@ -12,6 +12,8 @@ details! {
     pub struct FileDetails<'a> "file_details" {
         /// From the root of process 1.
         file_path: Text<'a>,
+        /// The path by which it was found first, if it was renamed since.
+        file_previous_path: Option<Text<'a>>,
         file_type: Option<FileType>,
         /// `st_ino`
         file_inode_number: u64,

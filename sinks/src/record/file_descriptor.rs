@@ -15,6 +15,9 @@ details! {
         file_descriptor_index: u32,
         /// As `readlink /proc/PID/fd/N`.
         file_descriptor_name: Option<Text<'a>>,
+        /// Its path when it was open, if it was renamed since. Only for
+        /// `file_descriptor_file_content_change`.
+        file_descriptor_previous_name: Option<Text<'a>>,
         file_descriptor_file_type: Option<FileType>,
         file_descriptor_file_mode: Option<FileMode>,
         /// `st_ino`

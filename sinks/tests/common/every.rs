@@ -54,6 +54,7 @@ impl Filling {
     pub(crate) fn descriptor(&self) -> FileDescriptorDetails<'_> {
         FileDescriptorDetails {
             file_descriptor_name: Some(Text::new(&self.more)),
+            file_descriptor_previous_name: Some(Text::new(&self.more)),
             file_descriptor_inode_number: Some(self.number),
             file_descriptor_inode_device_identifier: Some(Device { major: 259, minor: 1 }),
             file_descriptor_inode_permissions: Some(Permissions(self.number as u16)),
@@ -121,6 +122,7 @@ pub(crate) fn each_activity(
     };
     let file = FileDetails {
         file_path: text,
+        file_previous_path: Some(text),
         file_inode_device_identifier: Device { major: 259, minor: 1 },
         file_inode_hash_sha256: Some(Hash([0xa5; 32])),
         file_inode_hash_sha1: Some(Hash([0xa5; 20])),

@@ -7,13 +7,15 @@ use panoptes_decoders::kernel::inode::{Attributes, mode};
 use panoptes_sinks::activities::Severity;
 use panoptes_tables::{StringId, Strings, Tag};
 
+use super::explained::{ReportedContent, ReportedName};
+use super::naming::{Moment, Naming};
 use super::{ABSENT_SCANS, ContentChange, HASHES_NS, SETTLED_SCANS};
-use crate::detect::{Accepted, Finding, Scene};
+use crate::detect::{Accepted, Finding, Findings};
 use crate::page_cache::{Asker, FileContent, FileIdentity, Outcome};
-use crate::state::Opened;
 use crate::state::described::Described;
 use crate::state::facts::{DescriptorFacts, FileName, InodeFacts, OpenFlags};
 use crate::state::process::ProcessKey;
+use crate::state::{Opened, ScanContext};
 use crate::time::Now;
 
 /// The content of an open file that was reported: `struct file`, inode, modification time and size.
@@ -43,7 +45,11 @@ pub(super) struct Closing {
     pub(super) stage: Stage,
     pub(super) process: Described,
     pub(super) index: u32,
+    /// As it is now; as it was when the descriptor closed until that is known.
     pub(super) name: Option<StringId>,
+    /// The name that it was opened by, if it has another one now.
+    pub(super) previous: Option<StringId>,
+    pub(super) naming: Naming,
     pub(super) open: Option<OpenFlags>,
     pub(super) close_on_exec: bool,
     pub(super) attributes: InodeFacts,
@@ -110,6 +116,7 @@ impl Closing {
         let now = now.filter(|now| {
             now.ino == self.attributes.number && now.mode & mode::S_IFMT == mode::S_IFREG
         });
+        self.naming.was_there = now.is_some();
         if let Some(now) = now {
             if now.nlink == 0 {
                 self.stage = Stage::Over;
@@ -136,6 +143,7 @@ impl Closing {
             swap(&mut self.process, &mut other.process);
             swap(&mut self.index, &mut other.index);
             swap(&mut self.name, &mut other.name);
+            swap(&mut self.previous, &mut other.previous);
             swap(&mut self.open, &mut other.open);
             swap(&mut self.close_on_exec, &mut other.close_on_exec);
             swap(&mut self.manager, &mut other.manager);
@@ -150,6 +158,18 @@ impl Closing {
 
     pub(super) fn has_waited(&self, now: Now) -> bool {
         now.monotonic.since(self.since.monotonic) >= HASHES_NS
+    }
+
+    /// Whether its file's name is to be read.
+    pub(super) fn needs_name(&self, moment: Moment, now: Now) -> bool {
+        self.stage == Stage::Waiting { matters: true }
+            && self.manager.is_none()
+            && (self.naming.needs_read(moment) || self.has_waited(now))
+    }
+
+    /// Whether the name of a change that matters is not settled yet.
+    pub(super) fn awaits_name(&self, now: Now) -> bool {
+        self.manager.is_none() && !self.naming.is_settled && !self.has_waited(now)
     }
 
     /// On whose behalf the file's content is asked for.
@@ -172,10 +192,21 @@ impl Closing {
         }
     }
 
+    /// What its record explains; `path` is the hash of its path, if the record names one.
+    pub(super) fn explanation(&self, path: Option<u64>) -> ReportedContent {
+        let InodeFacts { number, modify_time_ns, size, change_time_ns, .. } = self.attributes;
+        // Under a name that is not certain, the file may have had another one before.
+        let before = i64::from(!self.naming.is_certain);
+        let change_time_ns = change_time_ns.saturating_sub(before);
+        let name = path.map(|path| ReportedName { path, change_time_ns });
+        ReportedContent { inode: self.inode, number, modify_time_ns, size, name }
+    }
+
     pub(super) fn report(
         &self,
         strings: &Strings,
-        scene: &mut Scene<'_>,
+        cx: &ScanContext<'_>,
+        out: &mut dyn Findings,
         known: Option<&FileContent>,
         (matters, severity): (bool, Option<Severity>),
     ) -> Accepted {
@@ -193,6 +224,7 @@ impl Closing {
                 inode: Some(self.attributes),
                 ..DescriptorFacts::default()
             },
+            previous: self.previous.map(|id| strings.get(id)),
             opened: self.opened,
             hashes: known.and_then(FileContent::hashes),
             partial,
@@ -200,7 +232,7 @@ impl Closing {
             matters,
             severity,
         };
-        scene.found(&Finding::FileContent(&change))
+        out.found(cx, &Finding::FileContent(&change))
     }
 }
 
@@ -232,7 +264,7 @@ pub(super) fn merge(same: &mut [Closing], is_open: bool) -> Option<&mut Closing>
     let kept = same.get_mut(kept_at)?;
     kept.opened = opened;
     if changed.is_some() {
-        kept.stage = Stage::New;
+        (kept.stage, kept.naming) = (Stage::New, Naming::default());
     }
     Some(kept)
 }

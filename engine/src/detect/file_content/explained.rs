@@ -1,7 +1,13 @@
 //! What was reported, or is in a package manager's event: a changed path with that content is no
-//! second record.
+//! second record, unless the file got another name since.
 
 use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::inode::Attributes;
+use panoptes_tables::Latest;
+
+/// How long after a report a file may get another name, by the machine's clock, so that this counts
+/// as part of the change. Later, a new name of a known file is none.
+const LATE_NAME_NS: i64 = 10_000_000_000;
 
 /// The content of a file whose change was reported, or is in a package manager's event.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -11,4 +17,141 @@ pub(super) struct ReportedContent {
     pub(super) number: u64,
     pub(super) modify_time_ns: i64,
     pub(super) size: u64,
+    /// Under which name; none if all of its names are explained.
+    pub(super) name: Option<ReportedName>,
+}
+
+/// Under which name a change was reported.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct ReportedName {
+    /// The hash of the path.
+    pub(super) path: u64,
+    /// The inode's change time: a rename sets it.
+    pub(super) change_time_ns: i64,
+}
+
+/// Whether a content was reported.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Explained {
+    No,
+    /// Under another name, which the file has lost since, or was given beside.
+    UnderOldName,
+    Yes,
+}
+
+impl ReportedContent {
+    /// The content of a file at a path with this hash.
+    pub(super) fn of((inode, it): (KernelVa, &Attributes), path: u64) -> Self {
+        let name = Some(ReportedName { path, change_time_ns: it.ctime_ns });
+        let (modify_time_ns, size) = (it.mtime_ns, it.size);
+        Self { inode, number: it.ino, modify_time_ns, size, name }
+    }
+
+    fn is_same_content(&self, other: &Self) -> bool {
+        let of = |it: &Self| (it.inode, it.number, it.modify_time_ns, it.size);
+        of(self) == of(other)
+    }
+
+    /// Whether this explains a content at a path.
+    fn explains(&self, content: &Self) -> Explained {
+        match (self.name, content.name) {
+            _ if !self.is_same_content(content) => Explained::No,
+            (Some(was), Some(is))
+                if was.path != is.path && is.change_time_ns > was.change_time_ns =>
+            {
+                Explained::UnderOldName
+            }
+            _ => Explained::Yes,
+        }
+    }
+
+    /// Whether a new name of a content that was reported under another one is part of the change.
+    pub(super) fn is_late_name(&self, content: &Self) -> bool {
+        let since = |(was, is): (ReportedName, ReportedName)| {
+            is.change_time_ns.saturating_sub(was.change_time_ns) <= LATE_NAME_NS
+        };
+        self.explains(content) == Explained::UnderOldName
+            && self.name.zip(content.name).is_some_and(since)
+    }
+}
+
+/// Whether one of them explains a content.
+pub(super) fn explanation(all: &[ReportedContent], content: &ReportedContent) -> Explained {
+    let mut answers = all.iter().map(|reported| reported.explains(content));
+    // Most contents were not reported.
+    answers
+        .try_fold(Explained::No, |best, answer| match answer {
+            Explained::Yes => Err(()),
+            Explained::UnderOldName => Ok(answer),
+            Explained::No => Ok(best),
+        })
+        .unwrap_or(Explained::Yes)
+}
+
+/// Adds a reported content. What was reported at that path before has another name now, if any: an
+/// editor's backup.
+pub(super) fn note(all: &mut Latest<ReportedContent>, new: ReportedContent) {
+    let path = new.name.map(|name| name.path);
+    for older in all.iter_mut().filter(|it| it.inode != new.inode || it.number != new.number) {
+        if older.name.is_some_and(|name| Some(name.path) == path) {
+            older.name = None;
+        }
+    }
+    all.insert(new);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATH: u64 = 7;
+    const OTHER: u64 = 8;
+    const SECOND_NS: i64 = 1_000_000_000;
+
+    fn content(inode: u64, name: Option<(u64, i64)>) -> ReportedContent {
+        ReportedContent {
+            inode: KernelVa(inode),
+            number: inode,
+            modify_time_ns: 3,
+            size: 4,
+            name: name.map(|(path, change_time_ns)| ReportedName { path, change_time_ns }),
+        }
+    }
+
+    #[test]
+    fn a_content_is_explained_unless_it_got_another_name_since() {
+        let reported = [content(1, Some((PATH, 50)))];
+        let of = |name| explanation(&reported, &content(1, Some(name)));
+        assert_eq!(of((PATH, 50)), Explained::Yes);
+        // A change of permissions.
+        assert_eq!(of((PATH, 60)), Explained::Yes);
+        // The same name, seen from another place.
+        assert_eq!(of((OTHER, 50)), Explained::Yes);
+        assert_eq!(of((OTHER, 60)), Explained::UnderOldName);
+        assert_eq!(explanation(&reported, &content(2, Some((PATH, 50)))), Explained::No);
+        // It was reported again under the new name.
+        let both = [reported[0], content(1, Some((OTHER, 60)))];
+        assert_eq!(explanation(&both, &content(1, Some((OTHER, 60)))), Explained::Yes);
+        let of_manager = [content(1, None)];
+        assert_eq!(explanation(&of_manager, &content(1, Some((OTHER, 60)))), Explained::Yes);
+    }
+
+    #[test]
+    fn a_backup_of_what_was_replaced_is_explained() {
+        let mut reported = Latest::new(4);
+        note(&mut reported, content(1, Some((PATH, 50))));
+        let backup = content(1, Some((OTHER, 60)));
+        assert_eq!(explanation(&reported, &backup), Explained::UnderOldName);
+        note(&mut reported, content(2, Some((PATH, 70))));
+        assert_eq!(explanation(&reported, &backup), Explained::Yes);
+    }
+
+    #[test]
+    fn a_new_name_long_after_the_report_is_no_part_of_the_change() {
+        let reported = content(1, Some((PATH, 50)));
+        let at = |path, time| content(1, Some((path, time)));
+        assert!(reported.is_late_name(&at(OTHER, 50 + 10 * SECOND_NS)));
+        assert!(!reported.is_late_name(&at(OTHER, 51 + 10 * SECOND_NS)));
+        assert!(!reported.is_late_name(&at(OTHER, 50)) && !reported.is_late_name(&at(PATH, 60)));
+    }
 }

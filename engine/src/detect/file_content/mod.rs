@@ -20,6 +20,8 @@
 //! * A file without a name is deleted with its last descriptor and is not reported.
 //! * Whether it matters is decided once, when its content has changed ([`rules`]). Others are only
 //!   reported if the configuration asks for them.
+//! * The record names the file as it is named now ([`names`]): many programs write a file beside
+//!   another, and rename it.
 //! * The record has the hashes of the file as it is now. The wait for them is limited.
 //!
 //! For files that are open when watching starts, changes count from then on. A descriptor that is
@@ -33,6 +35,8 @@ mod cut;
 mod explained;
 pub mod important;
 mod nameless;
+mod names;
+mod naming;
 pub mod packages;
 pub mod paths;
 pub mod rules;
@@ -49,17 +53,18 @@ use panoptes_sinks::activities::{Activity, Severity};
 use self::closing::{Closing, Reported, Stage, merge};
 use self::explained::ReportedContent;
 use self::nameless::Nameless;
+use self::naming::Naming;
 use self::packages::Packages;
 use self::paths::Paths;
 use self::rules::{ChangedFile, ContentRules};
-use super::{Accepted, Detector, DetectorSetup, Scene};
+use super::{Accepted, Detector, DetectorSetup, Findings, Scene};
 use crate::address::{Reader, ReaderSizes};
 use crate::limits::Limits;
 use crate::loss::Loss;
 use crate::page_cache::{ContentSource, Hashes, MachineMemory, Partial};
 use crate::shipped::Shipped;
-use crate::state::facts::{DescriptorFacts, FileName, InodeFacts, ProcessFacts};
-use crate::state::{Change, Opened, State};
+use crate::state::facts::{DescriptorFacts, FileName, ProcessFacts};
+use crate::state::{Change, Opened, ScanContext, State};
 use crate::time::{Now, RealTime};
 use crate::walk::Snapshot;
 use panoptes_tables::{HashKey, Latest, StringRoom, Strings, Tag, room};
@@ -84,8 +89,8 @@ const LEFT_NS: i64 = 10_000_000_000;
 /// Number of closings that a machine with few descriptors, and one with many, has room for.
 const CLOSINGS_MIN: usize = 512;
 const CLOSINGS_MAX: usize = WAITING_MAX + OPEN_MAX;
-/// Number of names for which each closing has room: the file's, and four of its process.
-const NAMES: usize = 5;
+/// Number of names for which each closing has room: two of the file, and four of its process.
+const NAMES: usize = 6;
 /// Number of reported changes that are remembered: a process that had the file open too may end
 /// later.
 const REPORTED_MAX: usize = 256;
@@ -101,6 +106,8 @@ pub struct ContentChange<'a> {
     pub process: ProcessFacts<'a>,
     /// The descriptor, with the file as it is now.
     pub descriptor: DescriptorFacts<'a>,
+    /// The path by which it was opened, if it has another one now.
+    pub previous: Option<&'a [u8]>,
     /// The file as it was when the descriptor was first seen.
     pub opened: Opened,
     /// Hashes of the file as it is now, if all of it is known.
@@ -213,9 +220,11 @@ fn explain(
     closing: &Closing,
     name: Option<&[u8]>,
 ) {
-    let InodeFacts { number, modify_time_ns, size, .. } = closing.attributes;
-    explained.insert(ReportedContent { inode: closing.inode, number, modify_time_ns, size });
-    if let Some(path) = name {
+    // What a package manager writes is in its event, whatever it is named in the end.
+    let path = name.filter(|_| closing.manager.is_none()).map(|path| paths.hash(path));
+    explained::note(explained, closing.explanation(path));
+    // In a container the same path names another file.
+    if let Some(path) = name.filter(|_| !closing.process.is_contained()) {
         paths.note(path, &closing.attributes);
     }
 }
@@ -285,6 +294,8 @@ impl Detector for ClosedFiles {
             process: described.copy(scene.cx.strings, &mut self.strings, others),
             index: descriptor.index,
             name,
+            previous: None,
+            naming: Naming::default(),
             open: descriptor.open,
             close_on_exec: descriptor.close_on_exec,
             attributes,
@@ -303,18 +314,7 @@ impl Detector for ClosedFiles {
     /// Checks the scan's closings, and reports changed files whose hashes are known or whose wait
     /// is over.
     fn update(&mut self, scene: &mut Scene<'_>, _state: &State, files: &mut dyn ContentSource) {
-        self.waits = false;
-        for closing in &mut self.closings {
-            let counts = scene.cx.snapshot.counts();
-            closing.closed_scans = closing.closed_scans.saturating_add(counts);
-        }
-        if self.closings.iter().any(Closing::awaits_close) {
-            self.follow_files(scene.cx.snapshot, scene.cx.now);
-            self.read_inodes(&mut scene.memory);
-            self.judge(scene.cx.snapshot);
-        }
-        self.settle(scene, files);
-        self.follow_paths(scene, files);
+        self.check(scene, files);
     }
 
     /// Reports changed files whose hashes are known or whose wait is over.
@@ -337,7 +337,8 @@ impl Detector for ClosedFiles {
                 }
             }
             let known = files.ask(&closing.identity(), closing.asker());
-            if !closing.is_due(known.is_some(), now) {
+            let awaits_name = matters && closing.awaits_name(now);
+            if awaits_name || !closing.is_due(known.is_some(), now) {
                 continue;
             }
             let content = closing.content();
@@ -347,7 +348,9 @@ impl Detector for ClosedFiles {
             }
             let name = closing.name.map(|id| self.strings.get(id));
             let weight = (matters, self.rules.severity(name));
-            if closing.report(&self.strings, scene, known.as_ref(), weight) == Accepted::No {
+            let (cx, strings) = (scene.cx, &self.strings);
+            let accepted = closing.report(strings, cx, scene.out, known.as_ref(), weight);
+            if accepted == Accepted::No {
                 continue;
             }
             closing.stage = Stage::Over;
@@ -365,21 +368,71 @@ impl Detector for ClosedFiles {
         });
     }
 
+    /// Reports the changes that matter and still wait, as far as they are known.
+    fn finish(
+        &mut self,
+        cx: &ScanContext<'_>,
+        out: &mut dyn Findings,
+        _state: &State,
+        files: &mut dyn ContentSource,
+    ) -> u64 {
+        self.report_rest(cx, out, files)
+    }
+
     fn unchecked(&mut self) -> &mut Loss {
         &mut self.lost
     }
 }
 
 impl ClosedFiles {
+    fn check(&mut self, scene: &mut Scene<'_>, files: &mut dyn ContentSource) {
+        self.waits = false;
+        for closing in &mut self.closings {
+            let counts = scene.cx.snapshot.counts();
+            closing.closed_scans = closing.closed_scans.saturating_add(counts);
+        }
+        if self.closings.iter().any(Closing::awaits_close) {
+            self.follow_files(scene.cx.snapshot, scene.cx.now);
+            self.read_inodes(&mut scene.memory);
+        }
+        self.read_names(&mut scene.memory, (scene.cx.now, &scene.cx.snapshot.machine));
+        if self.closings.iter().any(|closing| closing.stage == Stage::Changed) {
+            self.judge(scene.cx.snapshot);
+        }
+        self.settle(scene, files);
+        self.follow_paths(scene, files);
+    }
+
+    fn report_rest(
+        &mut self,
+        cx: &ScanContext<'_>,
+        out: &mut dyn Findings,
+        files: &dyn ContentSource,
+    ) -> u64 {
+        let mut left = 0;
+        for closing in &self.closings {
+            let Stage::Waiting { matters: true } = closing.stage else { continue };
+            if closing.manager.is_some() || self.reported.contains(&closing.content()) {
+                continue;
+            }
+            let known = files.known(&closing.identity());
+            let name = closing.name.map(|id| self.strings.get(id));
+            let weight = (true, self.rules.severity(name));
+            let accepted = closing.report(&self.strings, cx, out, known.as_ref(), weight);
+            left += u64::from(accepted == Accepted::No);
+        }
+        self.closings.clear();
+        left
+    }
+
     fn remove_over(&mut self) {
         let strings = &mut self.strings;
         self.closings.retain(|closing| {
             let stays = closing.stage != Stage::Over;
             if !stays {
                 closing.process.release(strings);
-                if let Some(id) = closing.name {
-                    strings.release(id);
-                }
+                let names = [closing.name, closing.previous];
+                names.into_iter().flatten().for_each(|id| strings.release(id));
             }
             stays
         });

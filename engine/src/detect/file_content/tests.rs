@@ -15,6 +15,8 @@ pub(super) fn closing(file: u64, size: u64, written: bool) -> Closing {
         process: Described::default(),
         index: 7,
         name: None,
+        previous: None,
+        naming: Naming::default(),
         open: None,
         close_on_exec: false,
         attributes: InodeFacts::default(),

@@ -5,11 +5,12 @@ use panoptes_tables::{Latest, StringId, Strings};
 
 use super::ClosedFiles;
 use super::closing::{Closing, Stage};
-use super::explained::ReportedContent;
+use super::explained::{self, Explained, ReportedContent, explanation};
 use super::paths::{NAMES_MAX, NewNames, PENDING_MAX, Pending, Step, TOGETHER_MIN};
 use super::rules::ContentRules;
 use crate::detect::{Accepted, Finding, Scene};
 use crate::page_cache::ContentSource;
+use crate::time::Now;
 
 impl ClosedFiles {
     /// Looks for changed paths, and reports those that nothing else explains.
@@ -31,15 +32,16 @@ impl ClosedFiles {
         }
         let (snapshot, now) = (scene.cx.snapshot, scene.cx.now);
         let memory = &mut scene.memory;
-        paths.look((reader, memory), (snapshot, now), (rules, shipped), strings);
-        let changes = paths.settle((reader, memory), snapshot, strings);
+        let by = (&**rules, &**shipped);
+        paths.look((reader, memory), (snapshot, now), by, explained, strings);
+        let changes = paths.settle((reader, memory), (snapshot, now), by, strings);
         for change in changes.iter_mut() {
             let is_due = snapshot.left.is_empty() || change.has_waited(now);
             if !change.is_settled(now) || !is_due {
                 *waits |= !is_due;
                 continue;
             }
-            let mut step = step(change, closings, explained);
+            let mut step = step(change, closings, explained, now);
             if let Step::Report = step {
                 step = change.step_while_open(now).unwrap_or(step);
             }
@@ -51,7 +53,7 @@ impl ClosedFiles {
                 match packages.is_trusted(manager, shipped, files) {
                     Some(true) => {
                         packages.count(manager, Some(change.path), strings);
-                        explained.insert(change.content());
+                        explained::note(explained, change.content());
                         step = Step::Over;
                     }
                     None if !change.has_waited(now) => step = Step::Waits,
@@ -108,24 +110,27 @@ fn report(
             continue;
         }
         for other in changes.iter_mut().filter(|other| is_with(other)) {
-            explained.insert(other.content());
+            explained::note(explained, other.content());
             other.end();
         }
-        explained.insert(change.content());
+        explained::note(explained, change.content());
         changes[at].end();
     }
 }
 
 /// What becomes of a change, by the closings of its file and by what was reported.
-fn step(change: &Pending, closings: &[Closing], explained: &[ReportedContent]) -> Step {
-    if explained.contains(&change.content()) {
-        return Step::Over;
+fn step(change: &Pending, closings: &[Closing], explained: &[ReportedContent], now: Now) -> Step {
+    match explanation(explained, &change.content()) {
+        Explained::Yes => return Step::Over,
+        // What comes to its old name may come yet: then this one is a backup.
+        Explained::UnderOldName if !change.has_waited(now) => return Step::Waits,
+        Explained::UnderOldName | Explained::No => {}
     }
     let inode = change.content().inode;
     let of_file = closings.iter().find(|closing| closing.inode == inode);
     match of_file.map(|closing| closing.stage) {
         None | Some(Stage::Over | Stage::Waiting { matters: false }) => Step::Report,
-        Some(Stage::Waiting { matters: true }) => Step::Over,
+        // Its record explains this one, if it names the same path.
         Some(_) => Step::Waits,
     }
 }

@@ -20,6 +20,15 @@ use crate::walk::Snapshot;
 
 /// The record of a change, of an activity with this severity.
 fn record(configured: Severity, matters: bool, severity: Option<Severity>) -> Value {
+    record_of(configured, (matters, severity), None)
+}
+
+/// The same of a file that had another name before.
+fn record_of(
+    configured: Severity,
+    (matters, severity): (bool, Option<Severity>),
+    previous: Option<&[u8]>,
+) -> Value {
     let limits = limits();
     let text = TextLimits::new(limits.string_length as usize);
     let mut header = Header::new(&"NONE".into(), &BluefieldSystem::default(), text);
@@ -35,6 +44,7 @@ fn record(configured: Severity, matters: bool, severity: Option<Severity>) -> Va
             inode: Some(InodeFacts { number: 12, size: 20, ..InodeFacts::default() }),
             ..DescriptorFacts::default()
         },
+        previous,
         opened: Opened { size: 10, ..Opened::default() },
         hashes: None,
         partial: None,
@@ -73,6 +83,21 @@ fn a_change_is_an_alert_if_the_file_matters_and_else_an_event() {
         let reason = record["detection"]["reason"].as_str().unwrap();
         let begin = "/etc/passwd was closed by sh (process 714) after it was modified: 20 bytes";
         assert!(reason.starts_with(begin), "{reason}");
+    }
+}
+
+#[test]
+fn a_record_names_a_file_as_it_is_named_now_and_before() {
+    for previous in [None, Some(&b"/etc/passwd+"[..])] {
+        let record = record_of(Severity::Medium, (true, None), previous);
+        let descriptor = &record["activity_data"]["file_descriptor_details"];
+        assert_eq!(descriptor["file_descriptor_name"], "/etc/passwd");
+        let before = descriptor.get("file_descriptor_previous_name").and_then(Value::as_str);
+        assert_eq!(before.map(str::as_bytes), previous);
+        let reason = record["detection"]["reason"].as_str().unwrap();
+        assert!(reason.starts_with("/etc/passwd was closed by sh"), "{reason}");
+        let names_it = reason.contains("; it was /etc/passwd+ until it was renamed");
+        assert_eq!(names_it, previous.is_some(), "{reason}");
     }
 }
 

@@ -29,6 +29,7 @@ fn record(before: Option<Before>, severity: Option<Severity>) -> Value {
     let (mut out, mut consumer) = queue(size, &Waker::default());
     let change = PathChange {
         path: b"/usr/bin/tail",
+        previous: before.is_none().then_some(&b"/usr/bin/tail.new"[..]),
         attributes: Attributes {
             mode: mode::S_IFREG | 0o755,
             ino: 12,
@@ -66,6 +67,7 @@ fn a_record_has_the_file_as_it_is_and_as_it_was() {
     assert_eq!(data["name"], "file_content_change");
     let file = &data["file_details"];
     assert_eq!(file["file_path"], "/usr/bin/tail");
+    assert!(file.get("file_previous_path").is_none());
     assert_eq!(file["file_type"], "REGULAR");
     assert_eq!(file["file_inode_device_identifier"], "8:1");
     assert_eq!(file["file_inode_permissions"], "0755");
@@ -84,9 +86,11 @@ fn a_record_says_what_is_not_known() {
     let new = record(None, Some(Severity::High));
     assert_eq!(new["severity"], "HIGH");
     let file = new["activity_data"]["file_details"].as_object().unwrap();
-    assert!(file.keys().all(|key| !key.starts_with("file_previous")), "{file:?}");
+    assert!(file.keys().all(|key| !key.starts_with("file_previous_inode")), "{file:?}");
+    assert_eq!(file["file_previous_path"], "/usr/bin/tail.new");
     let reason = new["detection"]["reason"].as_str().unwrap();
     assert!(reason.starts_with("/usr/bin/tail, a file of 20 bytes, modified at "), "{reason}");
+    assert!(reason.ends_with("; it was /usr/bin/tail.new until it was renamed"), "{reason}");
     let other =
         Before { number: 11, size: 20, modify_time_ns: 7, is_same_file: false, hashes: None };
     let other = record(Some(other), None);

@@ -190,7 +190,7 @@ impl Known {
         self.numbers.get(word).is_some_and(|word| word & bit != 0)
     }
 
-    fn hash(&self, path: &[u8]) -> u64 {
+    pub(super) fn hash(&self, path: &[u8]) -> u64 {
         self.key.hash(path).max(1)
     }
 

@@ -20,25 +20,32 @@
 //!
 //! Not here: files of containers, and names that nothing keeps in memory.
 
+mod climb;
 mod direct;
 mod folders;
 mod known;
 mod late;
 mod mounts;
 mod pending;
+mod renamed;
 mod sweep;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
+use arrayvec::ArrayVec;
+use panoptes_decoders::address::KernelVa;
 use panoptes_tables::{HashKey, Strings, room};
 
+use self::climb::climb;
+pub(super) use self::climb::{CLIMBS_AT_ONCE, Climb};
 use self::direct::Direct;
 use self::folders::{Matter, is_in_homes};
-use self::known::{Known, Named};
+use self::known::{Known, Named, Place};
 use self::late::Late;
 pub use self::pending::{Before, NAMES_MAX, NewNames, PathChange};
 pub(super) use self::pending::{Pending, Step, TOGETHER_MIN};
 use self::sweep::{Found, Progress, Sweep};
+use super::explained::ReportedContent;
 use super::rules::{ChangedFile, ContentRules};
 use super::{ANY_EXECUTE, important};
 use crate::address::Reader;
@@ -77,8 +84,10 @@ const STARTED_NS: i64 = 120_000_000_000;
 /// It has started in any case this long after its process 1 ran a program: a process that goes on
 /// making names does not hide behind the start.
 const STARTED_MAX_NS: i64 = 900_000_000_000;
-/// Number of strings that waiting changes need.
-pub(super) const STRINGS: usize = PENDING_MAX;
+/// Number of strings that waiting changes need: of each its path, and the one before a rename.
+pub(super) const STRINGS: usize = 2 * PENDING_MAX;
+/// Number of mounts of one filesystem by which a path is searched.
+const MOUNTS_OF_ONE: usize = 4;
 
 /// What the paths that matter name.
 #[derive(Debug)]
@@ -122,6 +131,7 @@ struct Judge<'a> {
     strings: &'a mut Strings,
     rules: &'a ContentRules,
     shipped: &'a Shipped,
+    explained: &'a [ReportedContent],
     start_ns: i64,
     now: Now,
     now_ns: i64,
@@ -164,6 +174,11 @@ impl Paths {
         self.starting = is_starting.then_some(Starting { began: now, last_name: now });
     }
 
+    #[cfg(test)]
+    pub(super) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// Whether changes until then, when a package manager ended, may still be found, or wait until
     /// it is decided whose they are.
     pub(super) fn may_find_until(&self, ended: Monotonic, now: Monotonic) -> bool {
@@ -181,6 +196,43 @@ impl Paths {
         }
     }
 
+    /// The hash of a path.
+    pub(super) fn hash(&self, path: &[u8]) -> u64 {
+        self.known.hash(path)
+    }
+
+    /// Whether the mounts that process 1 sees are just being read.
+    pub(super) fn reads_mounts(&self) -> bool {
+        self.is_wanted && self.sweep.is_going_on() && !self.sweep.mounts().are_complete()
+    }
+
+    /// Follows names up to their roots.
+    pub(super) fn climb(
+        &self,
+        climbs: &mut [Climb],
+        memory: (&mut Reader, &mut MachineMemory<'_>),
+    ) {
+        climb(climbs, memory, &self.sweep);
+    }
+
+    /// Follows a name to the root of process 1: through the mount of that, and through those of the
+    /// whole filesystem, whose root is given.
+    pub(super) fn climb_from(
+        &self,
+        dentry: KernelVa,
+        root: KernelVa,
+        memory: (&mut Reader, &mut MachineMemory<'_>),
+    ) -> ArrayVec<Climb, MOUNTS_OF_ONE> {
+        let first = self.sweep.root().mount;
+        let others = self.sweep.mounts().of_root(root);
+        let mounts = core::iter::once(first).filter(|first| !first.is_null()).chain(others);
+        let mounts = mounts.take(MOUNTS_OF_ONE);
+        let below = |mount| Climb::new(Place { mount, dentry });
+        let mut climbs: ArrayVec<Climb, MOUNTS_OF_ONE> = mounts.map(below).collect();
+        self.climb(&mut climbs, memory);
+        climbs
+    }
+
     /// Number of folders of which names are seen late or not at all, and the one with most names
     /// that do not exist.
     pub(super) fn late(&mut self) -> (&mut Loss, &[u8]) {
@@ -193,6 +245,7 @@ impl Paths {
         (reader, memory): (&mut Reader, &mut MachineMemory<'_>),
         (snapshot, now): (&Snapshot, Now),
         (rules, shipped): (&ContentRules, &Shipped),
+        explained: &[ReportedContent],
         strings: &mut Strings,
     ) {
         self.late.begin_scan(now.monotonic);
@@ -226,6 +279,7 @@ impl Paths {
             strings,
             rules,
             shipped,
+            explained,
             start_ns,
             now,
             now_ns,
@@ -385,7 +439,14 @@ impl Judge<'_> {
             return Some(true);
         }
         self.searches_left = self.searches_left.checked_sub(1)?;
-        Some(!self.known.has_content(&named))
+        Some(!self.known.has_content(&named) || self.is_late_name(found))
+    }
+
+    /// Whether a file was reported under another name just before it got this one.
+    fn is_late_name(&self, found: &Found<'_>) -> bool {
+        let path = self.known.hash(found.path);
+        let content = ReportedContent::of((found.inode, found.attributes), path);
+        self.explained.iter().any(|reported| reported.is_late_name(&content))
     }
 
     /// Whether a change of a path may wait, too.
@@ -405,9 +466,8 @@ impl Judge<'_> {
                 return true;
             }
             let Some(path) = self.strings.intern(found.path) else { return false };
-            self.strings.release(same.path);
-            same.path = path;
-            same.folder = self.known.folder_hash(found.path);
+            let hashes = (self.known.hash(found.path), self.known.folder_hash(found.path));
+            same.rename((path, hashes), (found.place, found.parent), self.strings);
             same.before = before.or(same.before);
             return true;
         }
@@ -416,8 +476,10 @@ impl Judge<'_> {
         }
         let Some(path) = self.strings.intern(found.path) else { return false };
         let attributes = *found.attributes;
-        let path = (path, self.known.folder_hash(found.path));
-        self.pending.push(Pending::new(path, found.inode, attributes, before, self.now));
+        let hashes = (self.known.hash(found.path), self.known.folder_hash(found.path));
+        let place = (found.place, found.parent);
+        let file = (found.inode, attributes);
+        self.pending.push(Pending::new((path, hashes), place, file, before, self.now));
         true
     }
 }

@@ -116,6 +116,12 @@ impl Mounts {
         self.list.iter().find(|mount| mount.address == address)
     }
 
+    /// The mounts (`struct mount *`) of a tree with this root.
+    pub(super) fn of_root(&self, root: KernelVa) -> impl Iterator<Item = KernelVa> {
+        let of_root = self.list.iter().filter(move |mount| mount.root == root);
+        of_root.map(|mount| mount.address).filter(|_| self.are_complete)
+    }
+
     /// What is mounted on a name, the last one of those on each other.
     pub(super) fn on(&self, place: Place) -> Option<&Mount> {
         let find = |at: (KernelVa, KernelVa)| {

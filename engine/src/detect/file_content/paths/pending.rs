@@ -6,19 +6,17 @@ use arrayvec::ArrayVec;
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::file::FMODE_WRITE;
 use panoptes_decoders::kernel::inode::{Attributes, mode};
-use panoptes_decoders::layout::View;
 use panoptes_sinks::activities::Severity;
 use panoptes_tables::{StringId, Strings};
 
 use super::super::explained::ReportedContent;
-use super::known::Named;
+use super::known::{Named, Place};
 use super::{PENDING_MAX, Paths};
-use crate::address::Reader;
 use crate::page_cache::{
-    Asker, ContentSource, FileContent, FileIdentity, Hashes, MachineMemory, Outcome, Partial,
+    Asker, ContentSource, FileContent, FileIdentity, Hashes, Outcome, Partial,
 };
 use crate::state::process::ProcessKey;
-use crate::time::{Now, RealTime};
+use crate::time::{Monotonic, Now, RealTime};
 use crate::walk::Snapshot;
 
 /// Number of scans, and time, in which a descriptor that was open may show, or its closing.
@@ -37,6 +35,8 @@ pub const NAMES_MAX: usize = 128;
 #[derive(Clone, Copy, Debug)]
 pub struct PathChange<'a> {
     pub path: &'a [u8],
+    /// The path by which the file was found first, if it was renamed since.
+    pub previous: Option<&'a [u8]>,
     /// What it names now.
     pub attributes: Attributes,
     /// Device of its filesystem, as the kernel encodes it.
@@ -86,21 +86,32 @@ pub struct Before {
 
 /// A change that waits.
 #[derive(Clone, Copy, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts")]
 pub(in super::super) struct Pending {
     pub(in super::super) path: StringId,
-    /// The hash of its folder's path.
-    pub(super) folder: u64,
-    inode: KernelVa,
-    attributes: Attributes,
+    /// The path by which it was found first, if it was renamed since.
+    previous: Option<StringId>,
+    /// The hash of its path, and that of its folder's path.
+    path_hash: u64,
+    folder: u64,
+    pub(super) place: Place,
+    /// `struct dentry *` of its folder; null if it is not known.
+    pub(super) parent: KernelVa,
+    pub(super) inode: KernelVa,
+    pub(super) attributes: Attributes,
     pub(super) before: Option<Named>,
     hashes_before: Option<Hashes>,
     since: Now,
-    scans: u8,
-    device: Option<u32>,
+    /// When its inode and its name were read last.
+    pub(super) read: Monotonic,
+    /// Whether the last two reads gave the same name.
+    pub(super) is_named: bool,
+    pub(super) scans: u8,
+    pub(super) device: Option<u32>,
     manager: Option<ProcessKey>,
     /// Whether the last scan showed a descriptor that can write its file.
     is_open: bool,
-    is_over: bool,
+    pub(super) is_over: bool,
     /// Whether nothing explains it: it is to be reported.
     is_due: bool,
 }
@@ -115,21 +126,29 @@ pub(in super::super) enum Step {
 }
 
 impl Pending {
+    /// A change that is found now: the path with its hash and that of its folder, the place of its
+    /// name, and the file.
     pub(super) fn new(
-        (path, folder): (StringId, u64),
-        inode: KernelVa,
-        attributes: Attributes,
+        (path, (path_hash, folder)): (StringId, (u64, u64)),
+        (place, parent): (Place, KernelVa),
+        (inode, attributes): (KernelVa, Attributes),
         before: Option<Named>,
         since: Now,
     ) -> Self {
         Self {
             path,
+            previous: None,
+            path_hash,
             folder,
+            place,
+            parent,
             inode,
             attributes,
             before,
             hashes_before: None,
             since,
+            read: since.monotonic,
+            is_named: false,
             scans: 0,
             device: None,
             manager: None,
@@ -137,6 +156,25 @@ impl Pending {
             is_over: false,
             is_due: false,
         }
+    }
+
+    /// Gives it another path, with its hash and that of its folder. The old one is remembered if
+    /// the name itself has moved.
+    pub(super) fn rename(
+        &mut self,
+        (path, (path_hash, folder)): (StringId, (u64, u64)),
+        (place, parent): (Place, KernelVa),
+        strings: &mut Strings,
+    ) {
+        let old = core::mem::replace(&mut self.path, path);
+        if self.previous.is_none() && place.dentry == self.place.dentry {
+            self.previous = Some(old);
+        } else {
+            strings.release(old);
+        }
+        (self.path_hash, self.folder) = (path_hash, folder);
+        (self.place, self.parent) = (place, parent);
+        self.is_named = false;
     }
 
     /// Sets whether it is to be reported.
@@ -170,8 +208,7 @@ impl Pending {
     }
 
     pub(in super::super) fn content(&self) -> ReportedContent {
-        let Attributes { ino: number, mtime_ns: modify_time_ns, size, .. } = self.attributes;
-        ReportedContent { inode: self.inode, number, modify_time_ns, size }
+        ReportedContent::of((self.inode, &self.attributes), self.path_hash)
     }
 
     pub(in super::super) fn change_time_ns(&self) -> i64 {
@@ -195,9 +232,18 @@ impl Pending {
         self.age(now) >= HASHES_NS
     }
 
-    /// Whether descriptors that were open have shown by now, and its inode was read again.
+    /// Whether descriptors that were open have shown by now, and its inode was read again and has
+    /// the same name.
     pub(in super::super) fn is_settled(&self, now: Now) -> bool {
-        self.scans >= SETTLED_SCANS && self.age(now) >= SETTLED_NS && self.device.is_some()
+        self.scans >= SETTLED_SCANS
+            && self.age(now) >= SETTLED_NS
+            && self.device.is_some()
+            && (self.is_named || self.has_waited(now))
+    }
+
+    /// Whether its inode and its name are to be read again.
+    pub(super) fn needs_read(&self, now: Now) -> bool {
+        self.scans >= SETTLED_SCANS && now.monotonic.since(self.read) >= SETTLED_NS
     }
 
     /// Whether it is to wait since the file is open for writing, or to end since it stays so.
@@ -254,6 +300,7 @@ impl Pending {
         let is = Named::of(&self.attributes);
         PathChange {
             path: strings.get(self.path),
+            previous: self.previous.map(|id| strings.get(id)),
             attributes: self.attributes,
             device: self.device.unwrap_or_default(),
             before: self.before.map(|was| Before {
@@ -273,54 +320,9 @@ impl Pending {
 }
 
 impl Paths {
-    /// The changes that wait, after another scan. Reads the inodes of those that were found before
-    /// the last scans again: files that are gone by now are not reported.
-    pub(in super::super) fn settle(
-        &mut self,
-        (reader, memory): (&mut Reader, &mut MachineMemory<'_>),
-        snapshot: &Snapshot,
-        strings: &mut Strings,
-    ) -> &mut [Pending] {
-        self.remove_over(strings);
-        for pending in &mut self.pending {
-            pending.scans = pending.scans.saturating_add(snapshot.counts());
-        }
-        let MachineMemory { source, kernel } = memory;
-        let layouts = &kernel.layouts;
-        let is_due = |it: &Pending| it.device.is_none() && it.scans >= SETTLED_SCANS;
-        reader.clear();
-        // Two objects each, of few at a time: further ones wait for the next scan.
-        let mut read: [Option<(u32, u32)>; PENDING_MAX] = [None; PENDING_MAX];
-        for (pending, read) in self.pending.iter().zip(&mut read).filter(|(it, _)| is_due(it)) {
-            let super_block = pending.attributes.super_block;
-            let inode = reader.push(&kernel.space, pending.inode, &layouts.inode.packing);
-            let block = reader.push(&kernel.space, super_block, &layouts.super_block.packing);
-            let (Some(inode), Some(block)) = (inode, block) else { break };
-            *read = Some((inode, block));
-        }
-        if !reader.is_empty() {
-            reader.run(source, kernel.space.levels);
-        }
-        for (pending, read) in self.pending.iter_mut().zip(read) {
-            let Some((inode, block)) = read else { continue };
-            let inode = reader.object(inode as usize);
-            let inode = inode.map(|bytes| Attributes::decode(&layouts.inode, bytes));
-            let block = reader.object(block as usize).map(View::new);
-            let was = &pending.attributes;
-            let same = inode.filter(|is| is.ino == was.ino && is.nlink > 0);
-            pending.is_over = same.is_none() || block.is_none();
-            pending.attributes = same.unwrap_or(*was);
-            let device = block.map(|view| view.unsigned(layouts.super_block.s_dev) as u32);
-            pending.device = device;
-        }
-        self.remove_over(strings);
-        self.find_open(snapshot);
-        &mut self.pending
-    }
-
     /// Notes which of the files are open for writing. The scan's files are searched once, and only
     /// if an inode of a change is in use.
-    fn find_open(&mut self, snapshot: &Snapshot) {
+    pub(super) fn find_open(&mut self, snapshot: &Snapshot) {
         let mut inodes = ArrayVec::<(KernelVa, usize), PENDING_MAX>::new();
         for (at, pending) in self.pending.iter_mut().enumerate() {
             pending.is_open = false;
@@ -345,7 +347,8 @@ impl Paths {
     pub(in super::super) fn remove_over(&mut self, strings: &mut Strings) {
         self.pending.retain(|pending| {
             if pending.is_over {
-                strings.release(pending.path);
+                let paths = [Some(pending.path), pending.previous];
+                paths.into_iter().flatten().for_each(|path| strings.release(path));
             }
             !pending.is_over
         });

@@ -63,6 +63,8 @@ pub(super) type Path = ArrayVec<u8, PATH_BYTES_MAX>;
 pub(super) struct Found<'a> {
     pub path: &'a [u8],
     pub place: Place,
+    /// `struct dentry *` of the folder; null if it is not known.
+    pub parent: KernelVa,
     /// `struct inode *`
     pub inode: KernelVa,
     pub attributes: &'a Attributes,
@@ -463,12 +465,13 @@ impl Sweep {
         let (Some(listed), Some(attributes)) = (read.listed, &read.attributes) else { return };
         let folder = &self.folders[read.folder];
         let place = Place { mount: folder.mount, dentry: read.dentry };
-        let inode = listed.inode;
+        let (inode, parent) = (listed.inode, listed.parent);
+        let folder_of = Some(folder);
         if read.dentry == folder.dentry {
             // What is mounted on a file.
             let path = folder.path.strip_suffix(b"/").unwrap_or_default();
             if !path.is_empty() && is_file(attributes) {
-                found(&Found { path, place, inode, attributes, folder: Some(folder) });
+                found(&Found { path, place, parent, inode, attributes, folder: folder_of });
             }
             return;
         }
@@ -479,7 +482,7 @@ impl Sweep {
         path.extend(folder.path.iter().chain(&read.name).copied());
         let mounted = self.mounts.on(place);
         if mounted.is_none() && is_file(attributes) {
-            found(&Found { path: &path, place, inode, attributes, folder: Some(folder) });
+            found(&Found { path: &path, place, parent, inode, attributes, folder: folder_of });
             return;
         }
         if path.len() >= PATH_BYTES_MAX {

@@ -1,225 +1,19 @@
 //! Sweeps over names made by hand, and what is found in them.
 
 mod floods;
+mod machine;
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::inode::mode;
-use panoptes_tables::{HashKey, StringRoom, Strings};
 
 use super::super::closing::Stage;
 use super::super::explained::ReportedContent;
 use super::super::tests::closing;
-use super::super::{ClosedFiles, reader};
 use super::*;
-use crate::detect::{Accepted, Finding, Scene};
-use crate::page_cache::{
-    Asker, ContentSource, FileContent, FileIdentity, Format, Hashes, Outcome, Traits,
-};
-use crate::state::ScanContext;
-use crate::state::container::Containers;
-use crate::state::tests::watch::limits;
-use crate::state::tests::world::{BOOT_NS, World};
-use crate::walk::tests::memory::{Sparse, kernel};
-use crate::walk::{Index, Kernel};
-
-const SECOND_NS: i64 = 1_000_000_000;
-/// The machine's clock when watching starts.
-const START: i64 = 1_795_000_100;
-const SCAN_NS: i64 = 10_000_000;
-const SUPER_BLOCK: u64 = 0xffff_8880_2000_0000;
-
-/// Contents that are known at once.
-struct AllKnown;
-
-impl ContentSource for AllKnown {
-    fn ask(&mut self, file: &FileIdentity, _: Asker) -> Option<FileContent> {
-        let hashes = Hashes { sha256: [file.number as u8; 32], sha1: [0; 20], md5: [0; 16] };
-        let outcome = Outcome::Whole { hashes };
-        Some(FileContent { outcome, format: Format::Other, traits: Traits::default() })
-    }
-}
-
-/// A machine with a tree of names.
-struct Machine {
-    memory: Sparse,
-    kernel: Kernel,
-    files: ClosedFiles,
-    snapshot: Snapshot,
-    containers: Containers,
-    strings: Strings,
-    now: Now,
-    /// Time from one scan to the next.
-    scan_ns: i64,
-    fs: u64,
-    mount: u64,
-    root: u64,
-    inodes: u64,
-    calendar_ns: i64,
-    /// Number of tables that scans leave.
-    left_tables: u32,
-    /// Whether process 1 runs a program.
-    has_program: bool,
-    /// The numbers of further names of what was found.
-    others: Vec<usize>,
-}
-
-impl Machine {
-    fn new() -> Self {
-        let limits = limits();
-        let key = HashKey::new(3);
-        let without_reader = ClosedFiles::without_reader(&limits, (true, true), key);
-        let mut memory = Sparse::default();
-        let [fs, mount] = [memory.structure(), memory.structure()];
-        let mut machine = Self {
-            files: ClosedFiles { reader: reader(), ..without_reader },
-            kernel: kernel(),
-            snapshot: Snapshot::empty(&limits),
-            containers: Containers::new(&limits, HashKey::new(1)),
-            strings: Strings::new(StringRoom::default(), HashKey::new(1)),
-            now: Now::at(0),
-            scan_ns: SCAN_NS,
-            fs,
-            mount,
-            root: 0,
-            inodes: 10,
-            calendar_ns: START * SECOND_NS,
-            left_tables: 0,
-            has_program: true,
-            others: Vec::new(),
-            memory,
-        };
-        machine.root = machine.dentry(0, "", mode::S_IFDIR, 0);
-        let root = machine.root;
-        machine.mount_at(mount, mount, 0, root);
-        machine.memory.set(fs, "fs_struct", "root.mnt", mount);
-        machine.memory.set(fs, "fs_struct", "root.dentry", root);
-        machine
-    }
-
-    /// Makes a mount, which is in no list.
-    fn mount_at(&mut self, mount: u64, parent: u64, mountpoint: u64, root: u64) {
-        for (field, value) in [
-            ("mnt.mnt_root", root),
-            ("mnt_parent", parent),
-            ("mnt_mountpoint", mountpoint),
-            ("mnt_mounts.next", Sparse::field(mount, "mount", "mnt_mounts.next")),
-        ] {
-            self.memory.set(mount, "mount", field, value);
-        }
-    }
-
-    /// Mounts a tree, or a file, over a name of the first mount.
-    fn mount_over(&mut self, mountpoint: u64, root: u64) {
-        let (below, above) = (self.mount, self.memory.structure());
-        self.mount_at(above, below, mountpoint, root);
-        let list = Sparse::field(below, "mount", "mnt_mounts.next");
-        self.memory.set(above, "mount", "mnt_child.next", list);
-        let link = Sparse::field(above, "mount", "mnt_child.next");
-        self.memory.set(below, "mount", "mnt_mounts.next", link);
-    }
-
-    /// A new inode.
-    fn inode(&mut self, mode: u16, size: u64, seconds: i64) -> u64 {
-        let inode = self.memory.structure();
-        self.inodes += 1;
-        self.memory.set(inode, "inode", "i_mode", u64::from(mode | 0o755));
-        self.memory.set(inode, "inode", "i_nlink", 1);
-        self.memory.set(inode, "inode", "i_ino", self.inodes);
-        self.memory.set(inode, "inode", "i_sb", SUPER_BLOCK);
-        self.set_content(inode, size, seconds);
-        inode
-    }
-
-    fn set_content(&mut self, inode: u64, size: u64, seconds: i64) {
-        self.memory.set(inode, "inode", "i_size", size);
-        self.memory.set(inode, "inode", "i_mtime_sec", seconds as u64);
-        self.memory.set(inode, "inode", "i_ctime_sec", seconds as u64);
-    }
-
-    fn set_change_time(&mut self, inode: u64, seconds: i64) {
-        self.memory.set(inode, "inode", "i_ctime_sec", seconds as u64);
-    }
-
-    /// A new name in a folder, the first of its list.
-    fn name(&mut self, folder: u64, name: &str, inode: u64) -> u64 {
-        let dentry = self.memory.structure();
-        let text = Sparse::field(dentry, "dentry", "d_iname");
-        for (at, bytes) in (0..).step_by(8).zip(name.as_bytes().chunks(8)) {
-            let mut word = [0; 8];
-            word[..bytes.len()].copy_from_slice(bytes);
-            self.memory.put(text + at, u64::from_le_bytes(word));
-        }
-        self.memory.set(dentry, "dentry", "d_name.name", text);
-        self.memory.set(dentry, "dentry", "d_name.len", name.len() as u64);
-        self.memory.set(dentry, "dentry", "d_inode", inode);
-        let parent = if folder == 0 { dentry } else { folder };
-        self.memory.set(dentry, "dentry", "d_parent", parent);
-        if folder != 0 {
-            let first = self.first_link(folder);
-            self.memory.set(dentry, "dentry", "d_sib.next", first);
-            let link = Sparse::field(dentry, "dentry", "d_sib.next");
-            self.memory.set(folder, "dentry", "d_children.first", link);
-        }
-        dentry
-    }
-
-    fn first_link(&mut self, folder: u64) -> u64 {
-        self.memory.get(Sparse::field(folder, "dentry", "d_children.first"))
-    }
-
-    fn dentry(&mut self, folder: u64, name: &str, kind: u16, size: u64) -> u64 {
-        let inode = self.inode(kind, size, START - 1000);
-        self.name(folder, name, inode)
-    }
-
-    fn folder(&mut self, folder: u64, name: &str) -> u64 {
-        self.dentry(folder, name, mode::S_IFDIR, 0)
-    }
-
-    fn inode_of(&mut self, dentry: u64) -> u64 {
-        self.memory.get(Sparse::field(dentry, "dentry", "d_inode"))
-    }
-
-    /// The machine's time in seconds.
-    fn seconds(&self) -> i64 {
-        self.calendar_ns / SECOND_NS
-    }
-
-    /// Scans for some milliseconds; returns what was found, as path, size before and now.
-    fn run(&mut self, milliseconds: i64) -> Vec<(String, Option<u64>, u64)> {
-        let mut all = Vec::new();
-        for _ in 0..milliseconds * 1_000_000 / self.scan_ns {
-            self.now = self.now.after(self.scan_ns);
-            self.calendar_ns += self.scan_ns;
-            World::default().show(&mut self.snapshot);
-            self.snapshot.machine.calendar_ns = Some(self.calendar_ns);
-            self.snapshot.left.tables = self.left_tables;
-            let leader = self.snapshot.threads.iter().position(|row| row.task.tgid == 1).unwrap();
-            let leader = &mut self.snapshot.threads[Index::new(leader).unwrap()];
-            leader.task.fs = KernelVa(self.fs);
-            if !self.has_program {
-                self.snapshot.processes[leader.process.unwrap()].mm = None;
-            }
-            let cx = ScanContext {
-                snapshot: &self.snapshot,
-                containers: &self.containers,
-                strings: &self.strings,
-                now: self.now,
-            };
-            let out = &mut |_: &ScanContext<'_>, finding: &Finding<'_>| {
-                let Finding::PathChange(change) = finding else { panic!("{finding:?}") };
-                let path = String::from_utf8_lossy(change.path).into_owned();
-                self.others.push(change.others.count);
-                all.push((path, change.before.map(|it| it.size), change.attributes.size));
-                Accepted::Yes
-            };
-            let memory = MachineMemory { source: &mut self.memory, kernel: &self.kernel };
-            let scene = &mut Scene { memory, cx: &cx, out };
-            self.files.follow_paths(scene, &mut AllKnown);
-        }
-        all
-    }
-}
+use crate::state::tests::world::BOOT_NS;
+use crate::walk::tests::memory::Sparse;
+pub(in super::super) use machine::Machine;
+use machine::{SCAN_NS, SECOND_NS, START};
 
 /// A machine with `/usr/bin/tail` of 4 bytes, after a first sweep.
 fn swept() -> (Machine, u64, u64) {
@@ -406,6 +200,7 @@ fn what_was_reported_is_no_second_record() {
         number: machine.inodes,
         modify_time_ns: seconds * SECOND_NS,
         size: 6,
+        name: None,
     };
     machine.files.explained.push(reported);
     machine.name(bin, "renamed", inode);
