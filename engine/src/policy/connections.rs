@@ -22,6 +22,7 @@ use crate::state::connection::Connection;
 use crate::state::facts::ProcessFacts;
 use crate::state::{ConnectionChange, Exceeded, ScanContext};
 use crate::time::Now;
+use crate::walk::number_of;
 
 /// Maximum number of other holders of a connection in a record.
 const HOLDERS_MAX: usize = 64;
@@ -129,7 +130,7 @@ fn other_holders(change: &ConnectionChange<'_>) -> ArrayVec<Holder, HOLDERS_MAX>
     others
         .map(|holder| Holder {
             process_id: holder.process_id,
-            file_descriptor_id: holder.descriptor,
+            file_descriptor_id: number_of(holder.descriptor),
         })
         .collect()
 }

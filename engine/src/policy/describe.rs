@@ -41,7 +41,7 @@ use crate::state::facts::{
     AreaFacts, ConnectionFacts, DescriptorFacts, FileName, InodeFacts, OpenFlags, ProcessFacts,
     ThreadFacts,
 };
-use crate::walk::{InterfaceRow, Machine, Snapshot, UNREAD_DEVICE};
+use crate::walk::{InterfaceRow, Machine, Snapshot, UNREAD_DEVICE, number_of, slot_of};
 
 /// Describes a process. `tsc_khz` is the rate of the machine's clock in kHz, if known.
 pub fn process<'a>(facts: &ProcessFacts<'a>, tsc_khz: Option<u32>) -> ProcessDetails<'a> {
@@ -96,7 +96,8 @@ pub fn thread(facts: &ThreadFacts) -> ThreadDetails {
 pub fn file_descriptor<'a>(facts: &DescriptorFacts<'a>) -> FileDescriptorDetails<'a> {
     let inode = facts.inode;
     FileDescriptorDetails {
-        file_descriptor_index: facts.index,
+        file_descriptor_index: number_of(facts.index),
+        file_descriptor_ring_slot: slot_of(facts.index),
         file_descriptor_name: facts.name.map(|name| match name {
             FileName::Text(text) => Text::new(text),
             FileName::Numbered(kind, number) => Text::numbered(kind, number),
@@ -184,7 +185,7 @@ pub fn network_connection<'a>(
     let counters = facts.counters;
     let average = |bytes: u64, segments: u32| bytes.checked_div(segments.into());
     NetworkConnectionDetails {
-        file_descriptor_id: facts.descriptor,
+        file_descriptor_id: facts.descriptor.and_then(number_of),
         connection_state: connection_state(facts.state),
         protocol: protocol(facts.protocol),
         source_ip_address: facts.source.into(),

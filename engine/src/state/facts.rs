@@ -325,7 +325,7 @@ impl InodeFacts {
 #[derive(Clone, Copy, Debug, Default)]
 #[allow(clippy::struct_excessive_bools, reason = "independent facts")]
 pub struct DescriptorFacts<'a> {
-    /// Its number.
+    /// Its number; that of a slot of a ring has the mark [`crate::walk::RING_SLOT`].
     pub index: u32,
     /// As `readlink /proc/PID/fd/N`.
     pub name: Option<FileName<'a>>,

@@ -1,4 +1,4 @@
-//! The descriptors that hold connections.
+//! The descriptors, and slots of rings, that hold connections.
 //!
 //! Every scan builds this list anew from its descriptors, in memory allocated at start.
 
@@ -8,12 +8,13 @@ use crate::limits::Limits;
 use crate::walk::{ConnectionRow, DescriptorRow, Index, ProcessRow, Snapshot, Span};
 use panoptes_tables::{RowId, Table, room};
 
-/// One descriptor of a TCP socket.
+/// One descriptor of a TCP socket, or slot of a ring with one.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Holder {
     pub connection: Index<ConnectionRow>,
     /// The tgid.
     pub process_id: u32,
+    /// Its number; that of a slot has the mark [`crate::walk::RING_SLOT`].
     pub descriptor: u32,
     pub process: Index<ProcessRow>,
     pub descriptor_row: Index<DescriptorRow>,
@@ -58,6 +59,14 @@ impl Holders {
             let Some(leader) = snapshot.leader(row) else { continue };
             for table in snapshot.files_structs_of(row) {
                 self.add(snapshot, process, leader.task.tgid, table.descriptors);
+            }
+        }
+        for ring in snapshot.rings.iter() {
+            let Some(row) = snapshot.processes.at(ring.process) else { continue };
+            if let Some(process) = ring.process.filter(|_| row.files_stable)
+                && let Some(leader) = snapshot.leader(row)
+            {
+                self.add(snapshot, process, leader.task.tgid, ring.descriptors);
             }
         }
         self.list.sort_unstable();

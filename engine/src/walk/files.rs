@@ -16,6 +16,7 @@ use panoptes_decoders::paging::Levels;
 use super::budget::{Cursor, FILE_BYTES, Mark};
 use super::owners::{Leads, Quotas};
 use super::processes::path_of;
+use super::rings::note_ring;
 use super::snapshot::{
     CgroupRow, CssSetRow, CssStateRow, DentryRow, FileRow, Index, InodeRow, KernfsRow, MountRow,
     NAME_INLINE_BYTES, NameKind, NameRow, Rows, SuperBlockRow, row_at,
@@ -150,11 +151,36 @@ impl Walker {
         let done = self.read_open_files(memory, order, &mark);
         self.leave_files(order, done);
         self.read_user_paths(memory);
-        let mut listed = [0; 8];
-        let mut attempts = 0;
-        self.scratch.torn.clear();
         self.scratch.blank_inodes.clear();
         self.scratch.torn_files.clear();
+        self.follow_places(memory, &mark, [0; 8]);
+        self.take_user_paths();
+        self.read_long_names(memory, 0);
+        self.find_containers(memory);
+        self.name_namespace_files(memory);
+        self.find_named_files(memory.kernel);
+        self.read_names(memory);
+    }
+
+    /// Reads the files behind row `before`, which a ring holds, and everything that they lead to.
+    /// `known` has how many rows of each table were read.
+    pub(super) fn read_more_files(
+        &mut self,
+        memory: &mut Memory<'_>,
+        before: usize,
+        known: [usize; 8],
+    ) {
+        let mark = memory.meter.mark(self.snapshot.count_rows(), 0, (3, 4));
+        let in_order = FileOrder { first: 0, next: 0, begin: 0 };
+        self.read_some_files(memory, in_order, before..self.snapshot.files.len());
+        self.follow_places(memory, &mark, known);
+        self.read_long_names(memory, known[0]);
+    }
+
+    /// Reads the rows that are not `listed` yet, by table, and everything that they lead to.
+    fn follow_places(&mut self, memory: &mut Memory<'_>, mark: &Mark, mut listed: [usize; 8]) {
+        let mut attempts = 0;
+        self.scratch.torn.clear();
         let mut rounds_left = DEPTH_MAX;
         loop {
             let (places, torn) = (&mut self.scratch.places, &mut self.scratch.torn);
@@ -170,7 +196,7 @@ impl Walker {
                 break;
             }
             let is_deep = rounds_left + LEVELS_MIN <= DEPTH_MAX;
-            if is_deep && memory.meter.is_beyond(&mark, self.snapshot.count_rows(), 0) {
+            if is_deep && memory.meter.is_beyond(mark, self.snapshot.count_rows(), 0) {
                 // The names of the files below stay unknown.
                 self.snapshot.left.files += 1;
                 break;
@@ -185,12 +211,6 @@ impl Walker {
                 self.scratch.torn.clear();
             }
         }
-        self.take_user_paths();
-        self.read_long_names(memory);
-        self.find_containers(memory);
-        self.name_namespace_files(memory);
-        self.name_buffers(memory.kernel);
-        self.read_names(memory);
     }
 
     /// Reads open files in order, as many as the budget allows; returns their number.
@@ -411,12 +431,13 @@ impl Walker {
         });
     }
 
-    /// Reads the names that are stored outside of their dentries.
-    fn read_long_names(&mut self, memory: &mut Memory<'_>) {
+    /// Reads the names that are stored outside of their dentries, from row `first` on.
+    fn read_long_names(&mut self, memory: &mut Memory<'_>, first: usize) {
         let Scratch { long_names: names, quotas, .. } = &mut self.scratch;
         let snapshot = &mut self.snapshot;
         names.clear();
-        let long = snapshot.dentries.indexed().filter(|(_, row)| !row.name.long_name.is_null());
+        let rows = snapshot.dentries.indexed().skip(first);
+        let long = rows.filter(|(_, row)| !row.name.long_name.is_null());
         names.extend(long.map(|(index, row)| (index, row.name.long_name, row.name.length)));
         let push = |reader: &mut Reader, space: &_, &(_, address, length): &_| {
             reader.push_filled(space, address, length)
@@ -431,20 +452,29 @@ impl Walker {
         });
     }
 
-    /// Adds name rows for the inodes of buffers shared between devices.
-    fn name_buffers(&mut self, kernel: &Kernel) {
-        if kernel.layouts.dma_buf.is_none() {
+    /// Adds name rows for the inodes of buffers shared between devices, and lists the rings.
+    fn find_named_files(&mut self, kernel: &Kernel) {
+        let Layouts { dma_buf, io_ring_ctx, .. } = &kernel.layouts;
+        let Self { snapshot, scratch: Scratch { quotas, .. }, .. } = self;
+        if dma_buf.is_none() && io_ring_ctx.is_none() {
             return;
         }
-        let Self { snapshot, scratch: Scratch { quotas, .. }, .. } = self;
-        for file in snapshot.files.iter() {
+        for (index, file) in snapshot.files.indexed() {
             let Some(inode) = snapshot.inodes.at_mut(file.inode) else { continue };
             let filesystem = snapshot.super_blocks.at(inode.super_block);
-            if filesystem.is_some_and(|row| row.filesystem.magic == magic::DMA_BUF) {
-                let buffer = file.open.private_data;
-                let row = || NameRow::new(buffer, NameKind::DmaBuf);
-                let names = &mut snapshot.names;
-                inode.own_name = quotas.row_of(names, file.process, buffer.0, row);
+            match filesystem.map(|row| row.filesystem.magic) {
+                Some(magic::DMA_BUF) if dma_buf.is_some() => {
+                    let buffer = file.open.private_data;
+                    let row = || NameRow::new(buffer, NameKind::DmaBuf);
+                    let names = &mut snapshot.names;
+                    inode.own_name = quotas.row_of(names, file.process, buffer.0, row);
+                }
+                Some(magic::ANON_INODE) if io_ring_ctx.is_some() => {
+                    if let Some(dentry) = snapshot.dentries.at(file.path.dentry) {
+                        note_ring(&mut snapshot.rings, quotas, (index, file), dentry);
+                    }
+                }
+                _ => {}
             }
         }
     }
@@ -477,6 +507,20 @@ impl Walker {
 }
 
 impl Snapshot {
+    /// Number of rows of each table that [`list_places`] lists.
+    pub(super) fn count_places(&self) -> [usize; 8] {
+        [
+            self.dentries.len(),
+            self.mounts.len(),
+            self.inodes.len(),
+            self.super_blocks.len(),
+            self.css_sets.len(),
+            self.css_states.len(),
+            self.cgroups.len(),
+            self.kernfs_nodes.len(),
+        ]
+    }
+
     fn place_mount(
         &mut self,
         layouts: &Layouts,

@@ -36,6 +36,7 @@ mod port_set;
 mod processes;
 mod queries;
 mod resting;
+mod rings;
 mod scan;
 mod snapshot;
 mod sockets;
@@ -68,6 +69,7 @@ pub use kernel::{Kernel, Roots};
 pub use losses::{Losses, Part};
 pub use port_set::{PortSet, UdpPorts};
 pub(crate) use queries::user;
+pub use rings::{RING_SLOT, RingRow, number_of, slot_of};
 pub use snapshot::{
     CgroupRow, ConnectionRow, ContainerRow, CssSetRow, CssStateRow, DentryRow, DescriptorRow,
     FileRow, FilesRow, HostName, Ids, Index, InodeRow, InterfaceRow, KernfsRow, Machine, MmRow,
@@ -84,6 +86,7 @@ use self::held_files::HeldFiles;
 use self::idle::Idle;
 use self::kept_sockets::KeptSockets;
 use self::resting::Resting;
+use self::rings::Rings;
 use self::views::Hints;
 use self::young_nets::{DueNet, NetAge};
 use crate::address::{Reader, ReaderSizes};
@@ -256,6 +259,7 @@ struct Scratch {
     kept_sockets: KeptSockets,
     sockets: HeldFiles,
     terminals: HeldFiles,
+    rings: Rings,
     /// Network namespaces of the last scan, and those whose interfaces are read.
     net_ages: Vec<NetAge>,
     due_nets: Vec<DueNet>,
@@ -315,6 +319,7 @@ impl Scratch {
             kept_sockets: KeptSockets::with_capacity(snapshot.connections.capacity()),
             sockets: HeldFiles::with_capacity(snapshot.files.capacity()),
             terminals: HeldFiles::with_capacity(snapshot.terminals.capacity()),
+            rings: Rings::new(),
             net_ages: room::list(snapshot.nets.capacity()),
             due_nets: room::list(snapshot.nets.capacity()),
         }

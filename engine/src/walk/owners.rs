@@ -21,6 +21,7 @@
 use panoptes_decoders::address::KernelVa;
 use panoptes_tables::{AddressMap, HashKey, Insertion, Keyed, fair_share, room};
 
+use super::rings::RingRow;
 use super::snapshot::{
     CgroupRow, ContainerRow, CssStateRow, DentryRow, FileRow, FilesRow, Index, KernfsRow, MmRow,
     MountRow, NameRow, NetRow, ProcessRow, SuperBlockRow,
@@ -159,6 +160,7 @@ led! {
     KernfsRow = 7, 4;
     ContainerRow = 8, 4;
     NameRow = 9, 4;
+    RingRow = 10, 4;
 }
 
 /// Number of kinds of names whose texts are divided.

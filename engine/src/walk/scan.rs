@@ -100,6 +100,10 @@ impl Walker {
         }
         self.read_files(memory);
         memory.goes_on()?;
+        if scope.files || scope.connections {
+            self.read_rings(memory);
+            memory.goes_on()?;
+        }
         if scope.connections {
             self.read_connections(memory);
             memory.goes_on()?;
@@ -113,6 +117,7 @@ impl Walker {
         }
         self.follow_control_groups(kernel);
         self.check_descriptors(memory);
+        self.check_rings(memory);
         self.check_stability(memory);
         self.find_ended_tasks(memory);
         self.find_run_queues(memory);

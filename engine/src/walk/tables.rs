@@ -10,6 +10,7 @@ use super::budget::Deferred;
 use super::copied::Copied;
 use super::losses::Losses;
 use super::port_set::UdpPorts;
+use super::rings::{RINGS_MAX, RingRow};
 use super::snapshot::{
     CgroupRow, ConnectionRow, ContainerRow, CssSetRow, CssStateRow, DentryRow, DescriptorRow,
     FileRow, FilesRow, Index, InodeRow, InterfaceRow, KernfsRow, Machine, MmRow, MountRow, NameRow,
@@ -187,8 +188,10 @@ tables! { limits;
     files_structs: Keyed<FilesRow> = limits.processes_seen_max();
     /// Thread ids, grouped by table of descriptors.
     files_threads: Rows<u32> = limits.threads_seen_max();
-    /// Descriptors, grouped by table.
+    /// Descriptors, grouped by table; behind them the slots of rings, grouped by ring.
     descriptors: Rows<DescriptorRow> = limits.file_descriptors_seen_max();
+    /// Rings of io_uring.
+    rings: Keyed<RingRow> = RINGS_MAX;
     mms: Keyed<MmRow> = limits.processes_seen_max();
     /// Areas, grouped by address space.
     vmas: Rows<VmaRow> = limits.vmas_seen_max();

@@ -12,7 +12,11 @@ use super::value::{Device, Hash, Permissions, Scalar};
 details! {
     /// An open file of a process.
     pub struct FileDescriptorDetails<'a> "file_descriptor_details" {
-        file_descriptor_index: u32,
+        /// Left out of a file that an io_uring holds without a descriptor.
+        file_descriptor_index: Option<u32>,
+        /// Only of a file that an io_uring holds without a descriptor: its place among the files
+        /// registered there.
+        file_descriptor_ring_slot: Option<u32>,
         /// As `readlink /proc/PID/fd/N`.
         file_descriptor_name: Option<Text<'a>>,
         /// Its path when it was open, if it was renamed since. Only for

@@ -12,7 +12,8 @@ use super::value::{Flat, Namespace, Objects};
 details! {
     /// A TCP connection. `source` is the watched machine's end, whichever end opened it.
     pub struct NetworkConnectionDetails<'a> "network_connection_details" {
-        /// The descriptor's index in the owner; left out when no process holds the socket.
+        /// The descriptor's index in the owner; left out when no process holds the socket, or an
+        /// io_uring of it does.
         file_descriptor_id: Option<u32>,
         connection_state: ConnectionState,
         /// `TCP`; the connections of a reverse shell may have other protocols.
@@ -56,8 +57,9 @@ details! {
     pub struct Holder "other_holders" {
         /// The tgid.
         process_id: u32,
-        /// The descriptor's index in that process.
-        file_descriptor_id: u32,
+        /// The descriptor's index in that process; left out when an io_uring of it holds the
+        /// socket.
+        file_descriptor_id: Option<u32>,
     }
 }
 

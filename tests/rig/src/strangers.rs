@@ -14,6 +14,7 @@ const STRANGERS: &[(&str, &str, &[&str])] = &[
     ("stranger", "stranger.c", &["-static"]),
     ("stranger-dynamic", "stranger.c", &[]),
     ("connect-back", "connect_back.c", &["-static"]),
+    ("ring-relay", "ring_relay.c", &["-static"]),
     ("stranger.so", "library.c", &["-shared", "-fPIC", "-nostdlib"]),
     ("memory", "memory.c", &[]),
     ("memory-execstack", "memory.c", &["-Wl,-z,execstack,--no-warn-execstack"]),

@@ -388,6 +388,7 @@ fn each_descriptor<'a>(
     let Some(table) = snapshot.files_structs.at(part.table) else { return false };
     let threads = snapshot.files_threads.range(table.threads);
     let rows = snapshot.descriptors.range(table.descriptors).iter();
+    let rows = rows.chain(snapshot.ring_files_of(part.table));
     let mut rows = rows.filter(|row| {
         object_of(snapshot, row.file).is_some_and(|object| objects.contains(&object))
     });

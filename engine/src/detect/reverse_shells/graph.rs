@@ -222,6 +222,10 @@ impl Graph {
             let range = table.descriptors.positions();
             self.tables.get_mut(range).unwrap_or_default().fill(Some(index));
         }
+        for ring in snapshot.rings.iter() {
+            let range = ring.descriptors.positions();
+            self.tables.get_mut(range).unwrap_or_default().fill(ring.table);
+        }
         self.descriptors.reset(snapshot.files.len(), snapshot.descriptors.len());
         for (index, row) in snapshot.descriptors.indexed() {
             if let Some(file) = row.file {
@@ -326,7 +330,8 @@ impl Graph {
         }
         let rows = snapshot.files_structs.at(table).map(|row| row.descriptors);
         let start = carriers.list.len();
-        for at in rows.into_iter().flat_map(Span::indexes) {
+        let of_rings = snapshot.rings_of(table).map(|ring| ring.descriptors);
+        for at in rows.into_iter().chain(of_rings).flat_map(Span::indexes) {
             let file = snapshot.descriptors.at(at).and_then(|row| row.file);
             let carries = self.table_of(at) == Some(table) && object_of(snapshot, file).is_some();
             if carries && carriers.list.len() < carriers.list.capacity() {

@@ -23,6 +23,7 @@ mod busy;
 mod exemptions;
 mod logins;
 mod many;
+mod rings;
 mod turns;
 mod unasked;
 
@@ -168,6 +169,7 @@ impl Machine {
             }
         }
         Self::put_servers_in_place(snapshot);
+        rings::put_rings(snapshot);
         for row in snapshot.connections.iter_mut() {
             let Some(counters) = &mut row.counters else { continue };
             (counters.bytes_out, counters.bytes_in) = (self.sent, self.received);
