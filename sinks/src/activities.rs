@@ -279,6 +279,10 @@ activities! {
     SystemActivity PROCESS {
         EventsSummedUp "events_summed_up" Event Info;
     }
+    // It has the severity of what it sums up, and at least this one.
+    SystemActivity NONE {
+        AlertsSummedUp "alerts_summed_up" Alert Low;
+    }
 }
 
 impl Activity {
@@ -329,6 +333,11 @@ impl Activity {
         matches!(self, Self::FileDescriptorFileContentChange | Self::FileContentChange)
     }
 
+    /// Whether its records can have another severity than the configuration gives it.
+    pub const fn has_own_severity(self) -> bool {
+        self.is_weighed() || matches!(self, Self::AlertsSummedUp)
+    }
+
     /// The activity with this name, as in a record or a configuration.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|activity| activity.name() == name)
@@ -355,7 +364,7 @@ mod tests {
         assert_eq!(count(MessageType::Event), 19);
         assert_eq!(count(MessageType::Alert), 14);
         assert_eq!(count(MessageType::SystemActivity), 21);
-        assert_eq!(Activity::ALL.len(), GUIDE_COUNT + 23);
+        assert_eq!(Activity::ALL.len(), GUIDE_COUNT + 24);
     }
 
     #[test]

@@ -65,6 +65,7 @@ impl Reporter<'_> {
                 confidence: confidence(alert),
                 since_ns: alert.since_ns,
                 scans: 1,
+                cause: self.cause().of_attestation(alert),
             };
             let record = Record::new(activity, Details::ElfFile(&details)).with_parents(&parents);
             let subject = Subject::process(&alert.process);

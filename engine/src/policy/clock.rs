@@ -9,6 +9,7 @@ use panoptes_sinks::record::detection::Confidence;
 use panoptes_sinks::record::system_activity::SystemActivityDetails;
 use panoptes_sinks::record::{Details, Record};
 
+use super::causes::Cause;
 use super::evidence::Evidence;
 use super::techniques::ROOTKIT;
 use super::writing::{Reporter, Subject};
@@ -57,13 +58,17 @@ impl Reporter<'_> {
     ) -> Accepted {
         // A defect of the kernel or of the host can do the same.
         let confidence = Confidence::Medium;
-        self.tampered(cx, &reason(tampering), (tampering.since, tampering.scans), confidence)
+        let cause = self.cause().of_clock(false);
+        let seen = (tampering.since, tampering.scans);
+        self.tampered(cx, &reason(tampering), seen, confidence, cause)
     }
 
     /// Writes the alert of a count of forks that was set back.
     pub(crate) fn forks_set_back(&mut self, cx: &ScanContext<'_>, set_back: &SetBack) -> Accepted {
         let &SetBack { since, scans, .. } = set_back;
-        self.tampered(cx, &reason_of_forks(set_back), (since, scans), Confidence::High)
+        let cause = self.cause().of_clock(true);
+        let reason = reason_of_forks(set_back);
+        self.tampered(cx, &reason, (since, scans), Confidence::High, cause)
     }
 
     fn tampered(
@@ -72,10 +77,12 @@ impl Reporter<'_> {
         reason: &str,
         (since_ns, scans): (RealTime, u32),
         confidence: Confidence,
+        cause: Cause,
     ) -> Accepted {
         let details =
             SystemActivityDetails { reason: reason.into(), ..SystemActivityDetails::default() };
-        let evidence = Evidence { reason, techniques: ROOTKIT, confidence, since_ns, scans };
+        let techniques = ROOTKIT;
+        let evidence = Evidence { reason, techniques, confidence, since_ns, scans, cause };
         let record = Record::new(Activity::ClockTampered, Details::SystemActivity(&details));
         self.alert(cx, Subject::default(), &record, evidence)
     }

@@ -54,6 +54,11 @@ impl Reporter<'_> {
             confidence: Confidence::High,
             since_ns: change.connection.first_seen.real,
             scans: 1,
+            cause: self.cause().of_threshold(
+                &change.connection.facts(),
+                &exceeded,
+                change.process.map(|process| process.facts(cx.strings)).as_ref(),
+            ),
         };
         self.connection(cx, activity, change, Some(evidence));
     }

@@ -4,6 +4,7 @@ use arrayvec::ArrayString;
 use panoptes_sinks::json::time::Timestamp;
 use panoptes_sinks::record::detection::{Confidence, Detection};
 
+use super::causes::Cause;
 use super::techniques::Techniques;
 use crate::time::RealTime;
 use crate::walk::Copied;
@@ -28,6 +29,8 @@ pub(super) struct Evidence<'a> {
     pub(super) since_ns: RealTime,
     /// Number of scans that have shown it.
     pub(super) scans: u32,
+    /// What the alert is about. Further ones with the same cause are counted.
+    pub(super) cause: Cause,
 }
 
 impl<'a> Evidence<'a> {
@@ -57,7 +60,7 @@ impl<'a> Evidence<'a> {
     }
 
     pub(super) fn detection(self) -> Detection<'a> {
-        let Self { reason, techniques, confidence, since_ns, scans } = self;
+        let Self { reason, techniques, confidence, since_ns, scans, .. } = self;
         let since = Timestamp::from_ns(since_ns.ns());
         Detection::new(reason.into(), techniques, confidence, since, scans)
     }
@@ -65,6 +68,8 @@ impl<'a> Evidence<'a> {
 
 #[cfg(test)]
 mod tests {
+    use panoptes_tables::HashKey;
+
     use super::*;
     use crate::policy::techniques::ROOTKIT;
 
@@ -75,6 +80,7 @@ mod tests {
             confidence,
             since_ns: RealTime::default(),
             scans: 1,
+            cause: Cause::new(HashKey::new(7)),
         }
     }
 

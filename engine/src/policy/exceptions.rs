@@ -101,6 +101,18 @@ pub(super) enum Processes<'a> {
     Members(&'a [Member<'a>]),
 }
 
+impl<'a> Processes<'a> {
+    /// The process that an alert is about: of a reverse shell, the interpreter.
+    pub(super) fn last(self, cx: &ScanContext<'a>) -> Option<ProcessFacts<'a>> {
+        match self {
+            Self::Unknown => None,
+            Self::Tracked(process) => Some(process.facts(cx.strings)),
+            Self::Described(facts) => Some(*facts),
+            Self::Members(members) => members.last().map(|member| member.process),
+        }
+    }
+}
+
 /// The peer of a connection.
 #[derive(Clone, Copy, Debug)]
 struct Peer {

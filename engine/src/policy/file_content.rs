@@ -56,6 +56,7 @@ impl Reporter<'_> {
             confidence: if has_other_size { Confidence::High } else { Confidence::Medium },
             since_ns: change.since_ns,
             scans: 1,
+            cause: self.cause().of_content(change),
         };
         let parents = [Details::Process(&process)];
         let record = Record::new(activity, Details::FileDescriptor(&details));

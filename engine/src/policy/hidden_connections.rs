@@ -51,6 +51,7 @@ impl Reporter<'_> {
             },
             since_ns: RealTime::from_ns(hidden.first_ns),
             scans: hidden.scans,
+            cause: self.cause().of_packets(hidden),
         };
         let subject = Subject::default().with_connection(Some(&facts));
         let record = Record::new(activity, Details::NetworkConnection(&details));

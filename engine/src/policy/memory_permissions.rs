@@ -49,6 +49,7 @@ impl Reporter<'_> {
             confidence: confidence(what),
             since_ns: cx.now.real,
             scans: 1,
+            cause: self.cause().of_permissions(cx, judged, what),
         };
         let parents = [Details::Process(&process)];
         let record = Record::new(activity, Details::ProcessMemory(&details));

@@ -3,13 +3,18 @@
 use core::fmt::Write as _;
 
 use arrayvec::{ArrayString, ArrayVec};
-use panoptes_sinks::activities::Activity;
+use panoptes_sinks::activities::{Activity, MessageType};
+use panoptes_sinks::json::text::Text;
 use panoptes_sinks::json::time::Timestamp;
+use panoptes_sinks::record::detection::Detection;
+use panoptes_sinks::record::header::Weight;
 use panoptes_sinks::record::system_activity::SystemActivityDetails;
 use panoptes_sinks::record::{Details, Record};
 
+use super::evidence::Evidence;
 use super::gaps::{GAPS_MAX, Missed, OVER_NS, Report, SECOND_NS};
 use super::intervals::{self, BUDGET_PERCENT};
+use super::repetitions::{self, Common, NAMES_MAX, Repetition};
 use super::reporter::describe_process;
 use super::writing::{Reporter, Subject};
 use crate::detect::Accepted;
@@ -109,6 +114,7 @@ impl Reporter<'_> {
     /// findings that detectors still have.
     pub fn finish(&mut self, cx: &ScanContext<'_>, state: &State, findings_left: u64) {
         self.sum_up_events(cx, state);
+        self.finish_alerts(cx);
         self.out.count_refused(findings_left);
         self.policy.drop_undelivered(self.out);
     }
@@ -116,6 +122,7 @@ impl Reporter<'_> {
     /// Ends a scan: reports what was summed up.
     pub fn end_scan(&mut self, cx: &ScanContext<'_>, state: &State) {
         self.sum_up_all(cx, state);
+        self.sum_up_alerts(cx);
         self.late_scans(cx);
     }
 
@@ -188,6 +195,68 @@ impl Reporter<'_> {
             ..SystemActivityDetails::default()
         };
         self.try_system(cx, activity, &details)
+    }
+}
+
+impl Reporter<'_> {
+    /// Writes the numbers of alerts that were counted for a minute.
+    pub(super) fn sum_up_alerts(&mut self, cx: &ScanContext<'_>) {
+        if self.policy.repetitions.is_time_to_sum_up() {
+            self.sum_up_repetitions(cx, false);
+        }
+    }
+
+    /// Writes the numbers of all alerts that were counted. What finds no room is lost.
+    pub(super) fn finish_alerts(&mut self, cx: &ScanContext<'_>) {
+        self.sum_up_repetitions(cx, true);
+    }
+
+    fn sum_up_repetitions(&mut self, cx: &ScanContext<'_>, is_end: bool) {
+        for row in 0..self.policy.repetitions.rows() {
+            let Some(repetition) = self.policy.repetitions.due(row, is_end) else { continue };
+            let is_wanted = self.is_wanted(Activity::AlertsSummedUp);
+            if !is_wanted || self.repeated(cx, &repetition) == Accepted::Yes {
+                self.policy.repetitions.accept(row);
+            } else if is_end {
+                self.policy.gaps.refused[1] += u64::from(repetition.count);
+                self.out.count_refused(repetition.count.into());
+                self.policy.repetitions.accept(row);
+            }
+        }
+    }
+
+    /// Writes the number of a cause's alerts.
+    fn repeated(&mut self, cx: &ScanContext<'_>, repetition: &Repetition) -> Accepted {
+        let Common { activity, severity, techniques, confidence, container, .. } =
+            repetition.common;
+        let names: ArrayVec<Text<'_>, NAMES_MAX> = repetition.names().map(Text::from).collect();
+        let reason = repetitions::reason(repetition, cx.now);
+        let details = SystemActivityDetails {
+            reason: reason.as_str().into(),
+            activity: Some(activity.name()),
+            count: Some(repetition.count.into()),
+            process_names: (!names.is_empty()).then_some(&names),
+            ..SystemActivityDetails::default()
+        };
+        let own = Activity::AlertsSummedUp;
+        let evidence = Evidence {
+            reason: &reason,
+            techniques,
+            confidence,
+            since_ns: repetition.since.real,
+            scans: 1,
+            cause: self.cause(),
+        };
+        let earlier = [repetition.last_whole];
+        let detection: Detection<'_> = evidence.detection().with_past(&earlier, &[], false);
+        let severity = severity.max(self.policy.header.class(own).severity);
+        let record = Record {
+            detection: Some(&detection),
+            weight: Some(Weight { message_type: MessageType::Alert, severity }),
+            incident: repetition.incident,
+            ..Record::new(own, Details::SystemActivity(&details))
+        };
+        self.write_sum(cx, Subject::owned_by(container), &record)
     }
 }
 

@@ -4,6 +4,7 @@
 //! [`describe`] fills the details objects of both. [`lines`] prints a snapshot. [`reporter`] turns
 //! changes into records, as [`config`] allows. The findings of each detector have a module with
 //! that detector's name, and `evidence` has the reason of an alert. `writing` writes each record:
+//! `causes` and `repetitions` count alerts that say the same once more,
 //! `incidents` ties those of one act together, `ancestors` lists where a process came from, and
 //! [`exceptions`] are the alerts that are not written.
 //!
@@ -14,6 +15,7 @@
 mod alert_floods;
 mod ancestors;
 mod binary_attestation;
+mod causes;
 mod clock;
 pub mod config;
 mod connections;
@@ -35,6 +37,7 @@ mod often;
 mod packages;
 mod path_change;
 mod process_executed;
+mod repetitions;
 pub mod reporter;
 mod reverse_shells;
 mod shell_history;

@@ -78,6 +78,7 @@ impl Reporter<'_> {
             confidence: if has_other_size { Confidence::High } else { Confidence::Medium },
             since_ns: change.since_ns,
             scans: 1,
+            cause: self.cause().of_path(change),
         };
         let message_type = MessageType::Alert;
         let weight = change.severity.map(|severity| Weight { message_type, severity });

@@ -26,6 +26,7 @@ use crate::state::facts::{AreaFacts, DescriptorFacts, ThreadFacts};
 use crate::state::process::{Process, ProcessKey};
 use crate::state::{AreaBefore, Births, Change, Changes, Limit, ScanContext};
 use crate::time::RealTime;
+use crate::walk::Views;
 
 impl Changes for Reporter<'_> {
     fn change(&mut self, cx: &ScanContext<'_>, change: &Change<'_>) {
@@ -46,7 +47,7 @@ impl Changes for Reporter<'_> {
             Change::ProcessHidden { process, missing, shown, scans, since_ns, is_accepted } => {
                 let name = process.facts(cx.strings).name;
                 let reason = hidden::reason(process, name, missing, shown, scans);
-                let accepted = self.hidden(cx, process, &reason, scans, since_ns);
+                let accepted = self.hidden(cx, process, &reason, (scans, since_ns), missing);
                 is_accepted.set(accepted == Accepted::Yes);
             }
             Change::ThreadCreated { process, thread } => {
@@ -161,15 +162,16 @@ impl Reporter<'_> {
         cx: &ScanContext<'_>,
         process: &Process,
         reason: &str,
-        scans: u32,
-        since_ns: RealTime,
+        (scans, since_ns): (u32, RealTime),
+        missing: Views,
     ) -> Accepted {
         let activity = Activity::ProcessHidden;
         let facts = process.facts(cx.strings);
         let details = describe::process(&facts, cx.snapshot.machine.tsc_khz);
         let record = Record::new(activity, Details::Process(&details));
         let (techniques, confidence) = (ROOTKIT, Confidence::High);
-        let evidence = Evidence { reason, techniques, confidence, since_ns, scans };
+        let cause = self.cause().of_hidden(&facts, missing);
+        let evidence = Evidence { reason, techniques, confidence, since_ns, scans, cause };
         self.alert(cx, Subject::process(&facts), &record, evidence)
     }
 

@@ -92,6 +92,7 @@ impl Reporter<'_> {
             confidence: confidence(finding),
             since_ns: finding.since_ns,
             scans: finding.scans,
+            cause: self.cause().of_shell(finding),
         };
         let details =
             ReverseShellDetails { process_list: Wrapped::cut_if(&processes, finding.is_cut) };

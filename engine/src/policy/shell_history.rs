@@ -64,6 +64,7 @@ impl Reporter<'_> {
             confidence: confidence(&event.change),
             since_ns: event.since_ns,
             scans: event.scans,
+            cause: self.cause().of_history(event),
         };
         self.alert(cx, subject, &record, evidence)
     }

@@ -2,6 +2,7 @@
 //! happened.
 
 mod alert_floods;
+mod causes;
 mod connections;
 mod containers;
 mod exceptions;

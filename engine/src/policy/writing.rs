@@ -16,6 +16,7 @@ use panoptes_tables::HashKey;
 use super::PolicyConfig;
 use super::alert_floods::AlertFloods;
 use super::ancestors::Ancestors;
+use super::causes::Cause;
 use super::containers::{ContainerPolicy, Judged};
 use super::describe;
 use super::evidence::{CopyReason, Evidence};
@@ -24,6 +25,7 @@ use super::floods::Floods;
 use super::gaps::{GAPS_MAX, Gaps};
 use super::incidents::{Incidents, Party};
 use super::intervals::Intervals;
+use super::repetitions::{Common, Repetitions};
 use super::undelivered::Undelivered;
 use super::unwritten::Unwritten;
 use crate::container_config::ContainerConfig;
@@ -47,6 +49,7 @@ pub struct Policy {
     pub(super) exceptions: Arc<Exceptions>,
     pub(super) floods: Floods,
     pub(super) alert_floods: AlertFloods,
+    pub(super) repetitions: Repetitions,
     pub(super) incidents: Incidents,
     /// `None` only while an alert is written.
     pub(super) ancestors: Option<Ancestors>,
@@ -69,6 +72,7 @@ impl Policy {
         let containers = ContainerPolicy::new(limits.containers);
         let floods = Floods::new(limits, key);
         let alert_floods = AlertFloods::new(limits, key);
+        let repetitions = Repetitions::new(key);
         let incidents = Incidents::new(limits, key);
         let unwritten = Unwritten::new(limits, key);
         let undelivered = Undelivered::new();
@@ -80,6 +84,7 @@ impl Policy {
             exceptions: Arc::default(),
             floods,
             alert_floods,
+            repetitions,
             incidents,
             ancestors: Some(Ancestors::new()),
             unwritten,
@@ -138,6 +143,7 @@ impl Policy {
     pub fn note_scan(&mut self, now: Monotonic) {
         self.intervals.note_scan(now);
         self.alert_floods.note_time(now);
+        self.repetitions.note_time(now);
         self.incidents.note_time(now);
     }
 
@@ -246,18 +252,29 @@ impl Reporter<'_> {
         if !self.is_wanted(activity) || self.is_silenced(cx, activity, subject) {
             return Accepted::Yes;
         }
+        let own = subject.process.map(|process| Party { process, includes_children: true });
+        let parties = if subject.parties.is_empty() { own.as_slice() } else { subject.parties };
+        let of_party = parties.iter().map(|party| party.process);
+        let found = self.policy.incidents.find(of_party, subject.connection);
+        let is_high = activity.info().severity >= Severity::High && !parties.is_empty();
+        let common = self.common(cx, subject, record, &evidence, is_high);
+        let treatment = self.policy.repetitions.treat(&common);
+        // Alerts of one cause are one story.
+        let found = found.or(treatment.incident);
+        if !treatment.is_whole {
+            self.count_repetition(cx, subject, &common, found);
+            if let Some(incident) = found.filter(|_| is_high) {
+                self.join_incident(cx, subject, incident, parties);
+            }
+            return Accepted::Yes;
+        }
         for details in record.parents.iter().chain([&record.own]) {
             if let Details::Process(details) = details {
                 self.write_beginning(cx, subject, details);
             }
         }
-        let own = subject.process.map(|process| Party { process, includes_children: true });
-        let parties = if subject.parties.is_empty() { own.as_slice() } else { subject.parties };
         let Policy { writer, incidents, ancestors, .. } = &mut *self.policy;
         let id = writer.next_id(cx.now.real.ns());
-        let of_party = parties.iter().map(|party| party.process);
-        let found = incidents.find(of_party, subject.connection);
-        let is_high = activity.info().severity >= Severity::High && !parties.is_empty();
         let begins = is_high && found.is_none();
         let incident = found.or(begins.then_some(id));
         let earlier = if begins { incidents.earlier(parties, id) } else { <_>::default() };
@@ -273,15 +290,71 @@ impl Reporter<'_> {
         drop(line);
         self.policy.ancestors = ancestors;
         if written == Written::Yes {
-            let Policy { incidents, alert_floods, .. } = &mut *self.policy;
             if let Some(incident) = incident.filter(|_| is_high) {
-                incidents.add(cx.snapshot, incident, parties, subject.key, subject.connection);
+                self.join_incident(cx, subject, incident, parties);
             }
+            self.policy.repetitions.note_whole(&common, id, incident);
             if let Some(process) = subject.process {
-                alert_floods.count(process, activity);
+                self.policy.alert_floods.count(process, activity);
             }
         }
         written.into()
+    }
+
+    /// The beginning of the cause of an alert.
+    pub(super) const fn cause(&self) -> Cause {
+        self.policy.repetitions.cause()
+    }
+
+    /// What an alert has in common with others of its cause: the cause itself, and whose it is.
+    fn common(
+        &self,
+        cx: &ScanContext<'_>,
+        subject: Subject<'_>,
+        record: &Record<'_>,
+        evidence: &Evidence<'_>,
+        is_story: bool,
+    ) -> Common {
+        let severity = self.policy.header.class_of(record).severity;
+        let process = subject.processes.last(cx);
+        let user = process.and_then(|process| process.numbers.ids).map(|ids| ids.uid);
+        Common::of(record.activity, severity, evidence, subject.key, user, is_story)
+    }
+
+    /// Counts an alert that is not written: several of its cause were.
+    fn count_repetition(
+        &mut self,
+        cx: &ScanContext<'_>,
+        subject: Subject<'_>,
+        common: &Common,
+        incident: Option<Uuid>,
+    ) {
+        let process = subject.processes.last(cx);
+        let name = process.as_ref().map_or(&[][..], |process| process.name);
+        self.policy.repetitions.count(common, cx.now, incident, name);
+    }
+
+    /// Adds the processes and the connection of an alert to an incident.
+    fn join_incident(
+        &mut self,
+        cx: &ScanContext<'_>,
+        subject: Subject<'_>,
+        incident: Uuid,
+        parties: &[Party],
+    ) {
+        let Subject { key, connection, .. } = subject;
+        self.policy.incidents.add(cx.snapshot, incident, parties, key, connection);
+    }
+
+    /// Writes the record that sums up alerts, with the incident that it has.
+    pub(super) fn write_sum(
+        &mut self,
+        cx: &ScanContext<'_>,
+        subject: Subject<'_>,
+        record: &Record<'_>,
+    ) -> Accepted {
+        let id = self.policy.writer.next_id(cx.now.real.ns());
+        self.write_as(id, cx, subject, record).into()
     }
 
     /// Whether an exception silences an alert.
@@ -405,6 +478,11 @@ impl<'a> Subject<'a> {
     /// An object whose process has ended, with the process's container.
     pub(super) fn ended(process: ProcessKey, key: Option<ContainerKey>) -> Self {
         Self { key, process: Some(process), ..Self::default() }
+    }
+
+    /// What several processes of a container have in common, or of none.
+    pub(super) fn owned_by(key: Option<ContainerKey>) -> Self {
+        Self { key, ..Self::default() }
     }
 
     /// Adds the connection that a record is about.

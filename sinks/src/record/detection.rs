@@ -32,7 +32,8 @@ details! {
         incident_id: Option<Uuid>,
         /// In the first alert of an incident: `message_id` of earlier records about its processes
         /// (`process_created`, `process_executed`, `network_connection_created`, alerts), as far as
-        /// they are remembered.
+        /// they are remembered. In `alerts_summed_up`: that of the last alert of this cause that
+        /// was written.
         earlier_message_ids: Option<&'a [Uuid]>,
         /// In alerts of severity HIGH: the process's parent, the parent's parent and so on, up to
         /// the child of process 1.

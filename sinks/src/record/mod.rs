@@ -180,7 +180,7 @@ impl<'a> Record<'a> {
         let info = self.activity.info();
         let mut allowed = info.parents_in(dialect).iter();
         info.own == self.own.kind()
-            && (self.weight.is_none() || self.activity.is_weighed())
+            && (self.weight.is_none() || self.activity.has_own_severity())
             && self.says_why()
             && self.parents.iter().all(|parent| allowed.any(|kind| *kind == parent.kind()))
     }

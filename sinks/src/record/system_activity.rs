@@ -35,11 +35,14 @@ details! {
         further_processes: Option<u32>,
         /// Since when the gap lasts, or lasted.
         since_iso_8601_ns: Option<Timestamp>,
-        /// The activity of the events that were summed up, or of the alerts that an exception
-        /// silenced.
+        /// The activity of the events or alerts that were summed up, or of the alerts that an
+        /// exception silenced.
         activity: Option<&'static str>,
         /// Their number.
         count: Option<u64>,
+        /// In `alerts_summed_up`: the names of their processes, each once, in the order in which
+        /// they came; at most 8.
+        process_names: Option<&'a [Text<'a>]>,
         /// A profile's name, path or build id.
         profile: Option<Text<'a>>,
         /// A file or device.

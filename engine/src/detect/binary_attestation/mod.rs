@@ -100,8 +100,12 @@ pub struct Alert<'a> {
 pub struct FileFacts<'a> {
     /// Path as /proc shows it, with ` (deleted)`.
     pub path: Option<&'a [u8]>,
+    /// Device of its filesystem, as the kernel encodes it.
+    pub device: u32,
     /// Inode number.
     pub number: u64,
+    /// `st_ctim` in nanoseconds since 1970.
+    pub change_time_ns: i64,
     pub size: u64,
     pub format: Format,
     /// Hashes of the content, where all of it is known.

@@ -245,7 +245,9 @@ impl Waiting {
     ) -> FileFacts<'a> {
         FileFacts {
             path,
+            device: identity.device,
             number: identity.number,
+            change_time_ns: identity.change_time_ns,
             size: identity.size,
             format: known.map_or(Format::Unknown, |known| known.format),
             hashes: known.and_then(FileContent::hashes),

@@ -59,7 +59,9 @@ fn alert<'a>(shipped: &'a Shipped, applied: &'a Applied, wrong: Wrong, basis: Ba
         process_hashes: Some(HASHES),
         file: FileFacts {
             path: Some(b"/tmp/evil"),
+            device: 8 << 20 | 1,
             number: 71,
+            change_time_ns: 1_795_159_900_000_000_000,
             size: 101,
             format: Format::Elf(ElfKind::Executable),
             hashes: Some(HASHES),
@@ -91,11 +93,12 @@ fn report(policy: &mut Policy, out: &mut Producer, alert: &Alert<'_>, times: u32
     let containers = Containers::new(&limits, HashKey::new(1));
     let cx = ScanContext { snapshot: &snapshot, containers: &containers, strings: &strings, now };
     let mut reporter = policy.reporter(out);
-    // Each of another process, so that they are not summed up.
+    // Each of another process and file, so that they are not summed up.
     (0..times).fold(Accepted::Yes, |_, time| {
         let process_id = alert.process.process_id + time;
         let process = ProcessFacts { process_id, ..alert.process };
-        reporter.found(&cx, &Finding::BinaryAttestation(&Alert { process, ..*alert }))
+        let file = FileFacts { number: alert.file.number + u64::from(time), ..alert.file };
+        reporter.found(&cx, &Finding::BinaryAttestation(&Alert { process, file, ..*alert }))
     })
 }
 

@@ -104,6 +104,7 @@ rows! {
     HiddenConnectionDetected ["network" "intrusion_detection"] ["connection" "info"];
     HiddenListenerDetected ["network" "intrusion_detection"] ["connection" "info"];
     EventsSummedUp ["host"] ["info"];
+    AlertsSummedUp ["host" "intrusion_detection"] ["info"];
 }
 
 /// Appends a record as an event; `None` if it cannot be read.

@@ -119,6 +119,7 @@ rows! {
     HiddenConnectionDetected Finding 1;
     HiddenListenerDetected Finding 1;
     EventsSummedUp Base OTHER;
+    AlertsSummedUp Finding 1;
 }
 
 /// An alert, which is a finding that was created.

@@ -35,6 +35,7 @@ const WITHOUT_ROW: [(&str, &str); 7] = [
         "ancestors::ANCESTORS_MAX connections::HOLDERS_MAX incidents::EARLIER_MAX \
          finding::CONNECTIONS_MAX finding::DESCRIPTORS_MAX \
          finding::MEMBERS_MAX finding::OBJECTS_MAX packages::FILES_MAX pending::NAMES_MAX \
+         repetitions::NAMES_MAX \
          reverse_shells::CONNECTIONS_MAX reverse_shells::DESCRIPTORS_MAX \
          reverse_shells::PROCESSES_MAX",
     ),

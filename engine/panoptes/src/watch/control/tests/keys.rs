@@ -77,8 +77,8 @@ const OF_A_MACHINE: &str = "each_activity_of_a_machine_is_switched_and_weighed_b
 const OF_THE_SERVICE: &str = "each_activity_of_the_service_is_switched_and_weighed_by_a_reload";
 
 /// What no synthetic machine causes: shells have no histories in it, its clock is honest, nobody
-/// sees its packets, and nobody tests its outputs.
-const NOT_CAUSED: [&str; 9] = [
+/// sees its packets, nobody tests its outputs, and no cause repeats for a minute.
+const NOT_CAUSED: [&str; 10] = [
     "shell_command_executed",
     "shell_history_cleared",
     "shell_history_disabled",
@@ -88,12 +88,14 @@ const NOT_CAUSED: [&str; 9] = [
     "hidden_listener_detected",
     "flows_limit_reached",
     "test_alert",
+    "alerts_summed_up",
 ];
 
 /// The tests of the settings of activities.
 fn test_of_activity(activity: &str, setting: &str) -> Option<&'static str> {
     let of_packets = activity.starts_with("hidden_") || activity == "flows_limit_reached";
-    let has_memory = !matches!(activity, "clock_tampered" | "test_alert") && !of_packets;
+    let has_none = ["clock_tampered", "test_alert", "alerts_summed_up"].contains(&activity);
+    let has_memory = !has_none && !of_packets;
     match setting {
         _ if turn::CAUSED.contains(&activity) => Some(OF_A_MACHINE),
         _ if events::of_the_service().contains(&activity) => Some(OF_THE_SERVICE),

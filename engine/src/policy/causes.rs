@@ -1,0 +1,193 @@
+//! What an alert is about, so far as a repetition has the same: its cause.
+//!
+//! Two alerts have the same cause only if a reader would take the second for the first once more.
+//! So a cause has what the act is about, and `repetitions` adds whose it is. What an attacker
+//! changes from one act to the next, such as process ids and ephemeral ports, is no part of it.
+//! Everything that makes the act another one is: other content, another file, another peer, another
+//! program, another user.
+
+use core::hash::{Hash as _, Hasher as _};
+use core::mem;
+use core::net::IpAddr;
+use std::hash::DefaultHasher;
+
+use panoptes_tables::{HashKey, Key};
+
+use crate::detect::binary_attestation::Alert;
+use crate::detect::binary_attestation::verdict::Wrong;
+use crate::detect::file_content::ContentChange;
+use crate::detect::file_content::paths::PathChange;
+use crate::detect::hidden_connections::{Hidden, What};
+use crate::detect::memory_permissions::Judged;
+use crate::detect::memory_permissions::rule::FindingKind;
+use crate::detect::reverse_shells::{End, ReverseShell};
+use crate::detect::shell_history::{HistoryChange, HistoryEvent};
+use crate::state::facts::{ConnectionFacts, FileName, ProcessFacts};
+use crate::state::{Exceeded, ScanContext};
+use crate::walk::Views;
+
+/// A keyed hash of a cause's parts, in their order.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cause {
+    key: HashKey,
+    hash: u64,
+}
+
+impl Cause {
+    pub(super) const fn new(key: HashKey) -> Self {
+        Self { key, hash: 0 }
+    }
+
+    pub(super) const fn hash(self) -> u64 {
+        self.hash
+    }
+
+    #[must_use]
+    pub(super) fn number(self, number: impl Into<u64>) -> Self {
+        Self { hash: self.key.hash_numbers([self.hash, number.into()]), ..self }
+    }
+
+    /// The hash of the key of a table.
+    pub(super) fn of_key(self, key: &impl Key) -> u64 {
+        key.hash(self.key)
+    }
+
+    #[must_use]
+    pub(super) fn text(self, text: &[u8]) -> Self {
+        self.number(self.key.hash(text))
+    }
+
+    /// Which variant of an enum a value is, without its fields.
+    #[must_use]
+    fn variant<T>(self, value: &T) -> Self {
+        let mut hasher = DefaultHasher::new();
+        mem::discriminant(value).hash(&mut hasher);
+        self.number(hasher.finish())
+    }
+
+    #[must_use]
+    fn address(self, address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => self.text(&address.octets()),
+            IpAddr::V6(address) => self.text(&address.octets()),
+        }
+    }
+
+    /// The program that a process runs.
+    #[must_use]
+    fn program(self, process: &ProcessFacts<'_>) -> Self {
+        self.text(process.executable.unwrap_or(process.name))
+            .number(process.executable_size.unwrap_or(0))
+    }
+}
+
+/// The causes of the alerts, each without whose it is.
+impl Cause {
+    /// The file by its inode and content, the role that it has, and what is wrong with it. A memfd
+    /// has an inode of its own each time, so it is known by name and content.
+    pub(super) fn of_attestation(self, alert: &Alert<'_>) -> Self {
+        let file = &alert.file;
+        let cause = self.variant(&alert.role).variant(&alert.finding.wrong);
+        let cause = match file.hashes {
+            Some(hashes) => cause.text(&hashes.sha256),
+            None => cause.number(file.size).number(file.change_time_ns.cast_unsigned()),
+        };
+        let path = file.path.unwrap_or_default();
+        let cause = match file.hashes {
+            Some(_) if file.is_memfd => cause.text(path),
+            _ => cause.text(path).number(file.device).number(file.number),
+        };
+        match alert.finding.wrong {
+            Wrong::Arguments { .. } => cause.text(alert.process.command_line.unwrap_or_default()),
+            Wrong::Foreign { .. } | Wrong::Elsewhere { .. } => cause,
+        }
+    }
+
+    /// The program, what became executable or no longer is, and its permissions before and now.
+    pub(super) fn of_permissions(
+        self,
+        cx: &ScanContext<'_>,
+        judged: &Judged<'_>,
+        what: FindingKind,
+    ) -> Self {
+        let cause = self.variant(&what).variant(&judged.direction);
+        let cause = cause.variant(&judged.backing).number(judged.area.flags);
+        let before = judged.before.map_or(0, |before| before.flags);
+        let cause = cause.number(before).text(judged.area.file.unwrap_or_default());
+        cause.program(&judged.process.facts(cx.strings))
+    }
+
+    /// The file by its name, and the program that wrote it.
+    pub(super) fn of_content(self, change: &ContentChange<'_>) -> Self {
+        let cause = self.program(&change.process);
+        let cause = cause.number(change.descriptor.inode.map_or(0, |inode| inode.device));
+        match change.descriptor.name {
+            Some(FileName::Text(name)) => cause.text(name),
+            Some(FileName::Numbered(..)) | None => {
+                cause.number(change.descriptor.inode.map_or(0, |inode| inode.number))
+            }
+        }
+    }
+
+    /// The path and its filesystem, and whether it was there before.
+    pub(super) fn of_path(self, change: &PathChange<'_>) -> Self {
+        let before = change.before.map_or(0, |before| 1 + u64::from(before.is_same_file));
+        self.text(change.path).number(change.device).number(before)
+    }
+
+    /// The peer without its port, the reason, and the programs on the way.
+    pub(super) fn of_shell(self, finding: &ReverseShell<'_>) -> Self {
+        let (peer, protocol) = match &finding.end {
+            End::Connection(facts) => (facts.destination, facts.protocol),
+            End::Datagram(ends, protocol) => (ends.destination, *protocol),
+        };
+        let cause = self.variant(&finding.reason).variant(&finding.direction);
+        let cause = cause.address(peer).number(protocol);
+        let programs = finding.members.iter().map(|member| &member.process);
+        programs.fold(cause, |cause, process| cause.program(process))
+    }
+
+    /// How the history was cleared or is off, and the shell's program.
+    pub(super) fn of_history(self, event: &HistoryEvent<'_>) -> Self {
+        let cause = self.program(&event.process).variant(&event.change);
+        match &event.change {
+            HistoryChange::Cleared(clearing) => cause.variant(clearing),
+            HistoryChange::Disabled { way, was_on } => cause.variant(way).number(*was_on),
+            HistoryChange::Executed(_) => cause,
+        }
+    }
+
+    /// The threshold, the peer without its port, and the program that holds the connection.
+    pub(super) fn of_threshold(
+        self,
+        facts: &ConnectionFacts,
+        exceeded: &Exceeded,
+        process: Option<&ProcessFacts<'_>>,
+    ) -> Self {
+        let cause = self.variant(exceeded).address(facts.destination);
+        process.map_or(cause, |process| cause.program(process))
+    }
+
+    /// The program and its name, and the views that do not show it.
+    pub(super) fn of_hidden(self, process: &ProcessFacts<'_>, missing: Views) -> Self {
+        self.program(process).text(process.name).number(missing.0)
+    }
+
+    /// What the packets are of: a port of this machine; or two machines, and the lower of their
+    /// ports, for the other one is often an ephemeral port.
+    pub(super) fn of_packets(self, hidden: &Hidden) -> Self {
+        let cause = self.number(hidden.protocol).address(hidden.own.ip());
+        match hidden.what {
+            What::Listener => cause.number(hidden.own.port()),
+            What::Connection => {
+                let port = hidden.own.port().min(hidden.peer.port());
+                cause.address(hidden.peer.ip()).number(port)
+            }
+        }
+    }
+
+    /// Which clock or count was tampered with.
+    pub(super) fn of_clock(self, is_of_forks: bool) -> Self {
+        self.number(is_of_forks)
+    }
+}

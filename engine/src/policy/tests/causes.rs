@@ -1,0 +1,539 @@
+//! Alerts of one cause: the first ones are in full, further ones are counted, and nothing else is
+//! held back by that.
+
+use core::net::SocketAddr;
+use std::cell::Cell;
+use std::rc::Rc;
+
+use panoptes_decoders::kernel::inode::{Attributes, mode};
+use panoptes_sinks::activities::{Activity, MessageType};
+use panoptes_sinks::record::detection::Confidence;
+use panoptes_sinks::record::{Details, Record};
+use serde_json::{Value, json};
+
+use super::{Reader, attest, details, names};
+use crate::detect::binary_attestation::{self as attestation, ShippedBuilder, ShippedFile};
+use crate::detect::file_content::ContentChange;
+use crate::detect::file_content::paths::{Before, NewNames, PathChange};
+use crate::detect::hidden_connections::{Hidden, What};
+use crate::detect::reverse_shells::direction::Direction;
+use crate::detect::reverse_shells::interpreter::{Commands, Interpreter, Kind};
+use crate::detect::reverse_shells::judge::Reason;
+use crate::detect::reverse_shells::{End, Member, ReverseShell};
+use crate::detect::shell_history::{Clearing, DisableMethod, HistoryChange, HistoryEvent};
+use crate::detect::{Finding, Findings as _};
+use crate::limits::Limits;
+use crate::page_cache::{
+    Asker, ContentSource, ElfKind, FileContent, FileIdentity, Format, Hashes, Outcome, Traits,
+};
+use crate::policy::evidence::Evidence;
+use crate::policy::techniques::ROOTKIT;
+use crate::policy::writing::{Reporter, Subject};
+use crate::policy::{PolicyConfig, SetBack, Tampering};
+use crate::state::container::ContainerKey;
+use crate::state::facts::{
+    ConnectionFacts, DescriptorFacts, FileName, InodeFacts, ProcessFacts, ProcessNumbers,
+};
+use crate::state::tests::watch::limits;
+use crate::state::tests::world::{FakeArea, FakeFile, FakeProcess, R, W, World, X};
+use crate::state::{Exceeded, Opened, ScanContext};
+use crate::time::RealTime;
+use crate::walk::{Ids, Views};
+
+const SECOND_NS: i64 = 1_000_000_000;
+const MINUTE_NS: i64 = 60 * SECOND_NS;
+const SUM: &str = "alerts_summed_up";
+
+/// The content of every file whose inode number is at least 1000; a byte of it can be changed.
+struct Foreign(Rc<Cell<u8>>);
+
+impl ContentSource for Foreign {
+    fn ask(&mut self, file: &FileIdentity, _: Asker) -> Option<FileContent> {
+        let hashes = Hashes { sha256: [self.0.get(); 32], sha1: [9; 20], md5: [9; 16] };
+        let format = Format::Elf(ElfKind::SharedObject);
+        let outcome = Outcome::Whole { hashes };
+        let known = FileContent { outcome, format, traits: Traits::default() };
+        (file.number >= 1000).then_some(known)
+    }
+}
+
+fn reader(content: &Rc<Cell<u8>>) -> Reader {
+    let limits = Limits { vmas: 16_384, processes: 1024, threads: 2048, ..limits() };
+    let mut config = PolicyConfig::default();
+    for activity in Activity::ALL {
+        let is_alert = activity.info().message_type == MessageType::Alert;
+        config.set_enabled(*activity, is_alert);
+    }
+    let mut builder = ShippedBuilder::new();
+    let system = builder.subject(&attestation::Subject::System).unwrap();
+    let sha256 = Some([1; 32]);
+    let file = ShippedFile { path: Some(b"/lib/libc.so"), sha256, ..ShippedFile::default() };
+    builder.add(system, &file).unwrap();
+    let reader = Reader::with(&limits, config);
+    let files = Box::new(Foreign(Rc::clone(content)));
+    let mut reader = Reader { attest: attest(&limits, builder.build()), files, ..reader };
+    reader.scan(&World::default());
+    reader
+}
+
+fn library(number: u64) -> FakeArea {
+    let file = FakeFile::regular(0xffff_8885_0000_0000 + number * 0x100, number, "tmp/x.so");
+    FakeArea::of_file(0x10_0000, 0x10_1000, R | X, &file)
+}
+
+/// A process that has loaded a foreign library; its user is this one.
+fn loaded(process_id: u32, number: u64, uid: u32) -> FakeProcess {
+    let process = FakeProcess::new(process_id).with_area(library(number));
+    FakeProcess { uid, name: format!("p{}", process_id % 3), ..process }
+}
+
+fn world(processes: impl IntoIterator<Item = FakeProcess>) -> World {
+    let mut world = World::default();
+    world.processes.extend(processes);
+    world
+}
+
+fn incident(record: &Value) -> &Value {
+    &record["detection"]["incident_id"]
+}
+
+/// `/etc/ld.so.preload` gave an alert for every process.
+#[test]
+fn a_library_in_a_hundred_processes_is_in_full_eight_times_and_then_counted() {
+    let mut reader = reader(&Rc::new(Cell::new(9)));
+    let mut all = world((700..750).map(|id| loaded(id, 1000, 0)));
+    let mut records = reader.scan(&all);
+    reader.now = reader.now.after(SECOND_NS);
+    all.processes.extend((750..800).map(|id| loaded(id, 1000, 0)));
+    records.extend(reader.scan(&all));
+    assert_eq!(names(&records), ["foreign_library_loaded"; 8]);
+    reader.now = reader.now.after(MINUTE_NS);
+    let sums = reader.scan(&all);
+    assert_eq!(names(&sums), [SUM]);
+    let sum = &sums[0];
+    assert_eq!([&sum["message_type"], &sum["severity"]], ["ALERT", "HIGH"]);
+    // 700 to 707 are in full, and 708 is p0.
+    let expected = json!({
+        "reason": "92 more alerts foreign_library_loaded with the cause of one that was written: \
+                   counted for 61 s; in p0, p1, p2",
+        "activity": "foreign_library_loaded",
+        "count": 92,
+        "process_names": ["p0", "p1", "p2"],
+    });
+    assert_eq!(*details(sum, "system_activity_details"), expected);
+    let detection = &sum["detection"];
+    assert_eq!(detection["mitre_attack"], records[0]["detection"]["mitre_attack"]);
+    assert_eq!(detection["confidence"], "high");
+    assert_eq!(detection["earlier_message_ids"], json!([records[7]["message_id"]]));
+    // One story.
+    let id = &records[0]["message_id"];
+    assert!(records.iter().chain(&sums).all(|record| incident(record) == id), "{records:?}");
+    reader.now = reader.now.after(MINUTE_NS);
+    assert!(reader.scan(&all).is_empty(), "nothing came since");
+    assert_eq!(reader.finish(), 0);
+    assert!(reader.records().is_empty());
+}
+
+#[test]
+fn processes_whose_alert_was_counted_belong_to_the_incident() {
+    let mut reader = reader(&Rc::new(Cell::new(9)));
+    let mut all = world((700..720).map(|id| loaded(id, 1000, 0)));
+    let first = reader.scan(&all);
+    // Another kind of alert, about a process whose first one was only counted.
+    all.process(719).views = view_without_the_task_list();
+    reader.scan(&all);
+    let records = reader.scan(&all);
+    assert_eq!(names(&records), ["process_hidden"]);
+    assert_eq!(incident(&records[0]), &first[0]["message_id"]);
+}
+
+fn view_without_the_task_list() -> u16 {
+    use crate::walk::view;
+    view::CERTAIN & !view::TASK_LIST & !view::CHILDREN
+}
+
+#[test]
+fn what_differs_from_a_repeated_library_is_in_full_at_once() {
+    let content = Rc::new(Cell::new(9));
+    let mut reader = reader(&content);
+    let mut all = world((700..800).map(|id| loaded(id, 1000, 0)));
+    assert_eq!(reader.scan(&all).len(), 8);
+    let mut expect = |reader: &mut Reader, what: &str, process: FakeProcess| {
+        let id = process.pid;
+        all.processes.push(process);
+        let records = reader.scan(&all);
+        assert_eq!(names(&records), ["foreign_library_loaded"], "{what}");
+        assert_eq!(details(&records[0], "process_details")["process_id"], id, "{what}");
+    };
+    expect(&mut reader, "another file", loaded(801, 1001, 0));
+    expect(&mut reader, "another user", loaded(802, 1000, 1000));
+    content.set(10);
+    expect(&mut reader, "other content", loaded(804, 1000, 0));
+}
+
+#[test]
+fn a_foreign_program_in_a_loop_is_counted_each_minute() {
+    let mut reader = reader(&Rc::new(Cell::new(9)));
+    let mut records = Vec::new();
+    // Two a second, each of which ends.
+    for run in 0..300_u32 {
+        let program = FakeFile::regular(0xffff_8885_0000_0000, 1000, "tmp/x");
+        let process = FakeProcess { executable: Some(program), ..FakeProcess::new(1000 + run) };
+        records.extend(reader.scan(&world([process.with_area(library(1000))])));
+        reader.now = reader.now.after(SECOND_NS / 2);
+    }
+    let of = |name: &str| names(&records).into_iter().filter(|one| *one == name).count();
+    assert_eq!([of("foreign_binary_executed"), of(SUM)], [8, 2], "{:?}", names(&records));
+    assert_eq!(reader.finish(), 0);
+    let rest = reader.records();
+    assert_eq!(names(&rest), [SUM]);
+    let sums = records.iter().chain(&rest).filter(|record| record["activity_data"]["name"] == SUM);
+    let counts =
+        sums.map(|record| details(record, "system_activity_details")["count"].as_u64().unwrap());
+    assert_eq!(counts.sum::<u64>(), 300 - 8);
+}
+
+#[test]
+fn a_jit_in_a_hundred_processes_is_in_full_eight_times() {
+    let mut reader = reader(&Rc::new(Cell::new(9)));
+    let memory = FakeArea::anonymous(0x7f1c_3000_0000, 0x7f1c_3000_1000, R | W).written(1 << 40);
+    let with = |flags: u64| {
+        let memory = FakeArea { flags, ..memory.clone() };
+        world((700..800).map(|id| {
+            let process = FakeProcess::new(id).with_area(memory.clone());
+            FakeProcess { name: "node".into(), ..process }
+        }))
+    };
+    reader.scan(&with(R | W));
+    assert_eq!(names(&reader.scan(&with(R | X))), ["executable_permissions_added"; 8]);
+    assert_eq!(reader.finish(), 0);
+    let records = reader.records();
+    assert_eq!(names(&records), [SUM]);
+    assert_eq!(records[0]["severity"], "MEDIUM");
+    assert_eq!(details(&records[0], "system_activity_details")["count"], 92);
+    assert!(incident(&records[0]).is_null(), "alerts of severity MEDIUM begin none");
+}
+
+#[test]
+fn a_sum_that_finds_no_room_at_the_stop_is_a_lost_record() {
+    let mut reader = reader(&Rc::new(Cell::new(9)));
+    assert_eq!(reader.scan(&world((700..720).map(|id| loaded(id, 1000, 0)))).len(), 8);
+    reader.fill();
+    assert_eq!(reader.finish(), 1);
+}
+
+#[test]
+fn a_sum_that_is_not_wanted_is_not_written() {
+    let mut reader = reader(&Rc::new(Cell::new(9)));
+    let mut config = PolicyConfig::default();
+    config.set_enabled(Activity::AlertsSummedUp, false);
+    reader.policy.set_config(config);
+    let all = world((700..720).map(|id| loaded(id, 1000, 0)));
+    let is_alert = |record: &&Value| record["message_type"] == "ALERT";
+    assert_eq!(reader.scan(&all).iter().filter(is_alert).count(), 8);
+    assert_eq!(reader.finish(), 0);
+    assert!(!names(&reader.records()).contains(&SUM));
+}
+
+fn process_facts(process_id: u32) -> ProcessFacts<'static> {
+    let ids = Some(Ids::default());
+    ProcessFacts {
+        name: b"sh",
+        process_id,
+        start_boottime: process_id.into(),
+        executable: Some(b"/usr/bin/dash"),
+        numbers: ProcessNumbers { ids, ..ProcessNumbers::default() },
+        ..ProcessFacts::default()
+    }
+}
+
+/// An alert's own details, empty.
+fn with_details(activity: Activity, take: &mut dyn FnMut(Details<'_>)) {
+    match format!("{:?}", activity.info().own).as_str() {
+        "Process" => take(Details::Process(&<_>::default())),
+        "NetworkConnection" => take(Details::NetworkConnection(&<_>::default())),
+        "ReverseShell" => take(Details::ReverseShell(&<_>::default())),
+        "ElfFile" => take(Details::ElfFile(&<_>::default())),
+        "ProcessMemory" => take(Details::ProcessMemory(&<_>::default())),
+        "FileDescriptor" => take(Details::FileDescriptor(&<_>::default())),
+        "File" => take(Details::File(&<_>::default())),
+        "ShellHistory" => take(Details::ShellHistory(&<_>::default())),
+        "SystemActivity" => take(Details::SystemActivity(&<_>::default())),
+        other => panic!("an alert of {other} needs its details here"),
+    }
+}
+
+/// The alerts that detectors can repeat: all but the one of a test, and the sum itself.
+fn alerts() -> impl Iterator<Item = Activity> {
+    let is_alert = |one: &Activity| one.info().message_type == MessageType::Alert;
+    let others = [Activity::TestAlert, Activity::AlertsSummedUp];
+    Activity::ALL.iter().copied().filter(is_alert).filter(move |one| !others.contains(one))
+}
+
+/// Writes an alert about a process, with this cause.
+fn write(
+    reporter: &mut Reporter<'_>,
+    cx: &ScanContext<'_>,
+    activity: Activity,
+    cause: u64,
+    process: &ProcessFacts<'_>,
+) {
+    let cause = reporter.cause().number(cause);
+    let (reason, since_ns, confidence) = ("it is so", RealTime::default(), Confidence::High);
+    let evidence = Evidence { reason, techniques: ROOTKIT, confidence, since_ns, scans: 1, cause };
+    with_details(activity, &mut |own| {
+        let record = Record::new(activity, own);
+        let _ = reporter.alert(cx, Subject::process(process), &record, evidence);
+    });
+}
+
+#[test]
+fn a_bound_holds_for_each_alert_and_a_different_cause_is_in_full_at_once() {
+    for activity in alerts() {
+        let mut reader = reader(&Rc::new(Cell::new(9)));
+        let name = activity.name();
+        let mut written = Vec::new();
+        // A hundred in 55 s.
+        for id in 0..100 {
+            reader.now = reader.now.after(550_000_000);
+            written.extend(reader.scan(&World::default()));
+            let cx = reader.state.scan_context(&reader.snapshot, reader.now);
+            let mut reporter = reader.policy.reporter(&mut reader.producer);
+            write(&mut reporter, &cx, activity, 1, &process_facts(700 + id));
+            reader.producer.flush();
+            written.extend(reader.records());
+        }
+        assert_eq!(names(&written), [name; 8], "{name}");
+        let cx = reader.state.scan_context(&reader.snapshot, reader.now);
+        let mut reporter = reader.policy.reporter(&mut reader.producer);
+        write(&mut reporter, &cx, activity, 2, &process_facts(800));
+        // The same of somebody else.
+        let ids = Some(Ids { uid: 1000, ..Ids::default() });
+        let numbers = ProcessNumbers { ids, ..ProcessNumbers::default() };
+        let of_user = ProcessFacts { numbers, ..process_facts(801) };
+        write(&mut reporter, &cx, activity, 1, &of_user);
+        let container_key = Some(ContainerKey::default());
+        let in_container = ProcessFacts { container_key, ..process_facts(802) };
+        write(&mut reporter, &cx, activity, 1, &in_container);
+        reader.producer.flush();
+        assert_eq!(names(&reader.records()), [name; 3], "{name}");
+        reader.now = reader.now.after(10 * SECOND_NS);
+        let sums = reader.scan(&World::default());
+        assert_eq!(names(&sums), [SUM], "{name}");
+        let sum = details(&sums[0], "system_activity_details");
+        assert_eq!((&sum["activity"], &sum["count"]), (&json!(name), &json!(92)));
+        assert_eq!(sums[0]["severity"], activity.info().severity.word(), "{name}");
+    }
+}
+
+/// Reports something once more: with other numbers each time, or as another cause.
+type Repeat = fn(&mut Reporter<'_>, &ScanContext<'_>, u32, bool);
+
+fn content(reporter: &mut Reporter<'_>, cx: &ScanContext<'_>, time: u32, is_other: bool) {
+    let name: &[u8] = if is_other { b"/etc/shadow" } else { b"/etc/passwd" };
+    let number = 12 + u64::from(time);
+    let change = ContentChange {
+        process: process_facts(700 + time),
+        descriptor: DescriptorFacts {
+            index: 3 + time,
+            name: Some(FileName::Text(name)),
+            inode: Some(InodeFacts { number, size: 20, ..InodeFacts::default() }),
+            ..DescriptorFacts::default()
+        },
+        opened: Opened { size: 10, ..Opened::default() },
+        hashes: Some(Hashes { sha256: [time as u8; 32], sha1: [5; 20], md5: [6; 16] }),
+        partial: None,
+        since_ns: cx.now.real,
+        matters: true,
+        severity: None,
+    };
+    reporter.found(cx, &Finding::FileContent(&change));
+}
+
+fn path(reporter: &mut Reporter<'_>, cx: &ScanContext<'_>, time: u32, is_other: bool) {
+    let (number, modify_time_ns) = (12 + u64::from(time), i64::from(time));
+    let before = Before { number, size: 1, modify_time_ns, is_same_file: false, hashes: None };
+    let change = PathChange {
+        path: if is_other { b"/usr/bin/head" } else { b"/usr/bin/tail" },
+        attributes: Attributes {
+            mode: mode::S_IFREG | 0o755,
+            ino: 13 + u64::from(time),
+            ..Attributes::default()
+        },
+        device: 8 << 20 | 1,
+        before: Some(before),
+        hashes: None,
+        partial: None,
+        since_ns: cx.now.real,
+        severity: None,
+        others: NewNames::default(),
+    };
+    reporter.found(cx, &Finding::PathChange(&change));
+}
+
+fn connection(time: u32, is_other: bool) -> ConnectionFacts {
+    let peer = if is_other { "203.0.113.8" } else { "203.0.113.9" };
+    ConnectionFacts {
+        source: "10.0.2.15".parse().unwrap(),
+        source_port: 40_000 + time as u16,
+        destination: peer.parse().unwrap(),
+        destination_port: 50_000 + time as u16,
+        ..ConnectionFacts::default()
+    }
+}
+
+fn shell(reporter: &mut Reporter<'_>, cx: &ScanContext<'_>, time: u32, is_other: bool) {
+    let process = process_facts(700 + time);
+    let members = [Member { process, descriptors: &[], connections: &[], is_cut: false }];
+    let commands = Commands::Input { interactive: true };
+    let finding = ReverseShell {
+        reason: Reason::Commanded,
+        direction: Direction::Outbound,
+        end: End::Connection(connection(time, is_other)),
+        out_end: None,
+        interpreter: Interpreter { kind: Kind::Shell, commands },
+        since_ns: cx.now.real,
+        scans: 1 + time,
+        members: &members,
+        is_cut: false,
+        inward: &[],
+        outward: &[],
+    };
+    reporter.found(cx, &Finding::ReverseShell(&finding));
+}
+
+fn shell_of_another_program(
+    reporter: &mut Reporter<'_>,
+    cx: &ScanContext<'_>,
+    time: u32,
+    is_other: bool,
+) {
+    let executable: &[u8] = if is_other { b"/usr/bin/python3" } else { b"/usr/bin/dash" };
+    let process = ProcessFacts { executable: Some(executable), ..process_facts(700 + time) };
+    let members = [Member { process, descriptors: &[], connections: &[], is_cut: false }];
+    let commands = Commands::Input { interactive: true };
+    let finding = ReverseShell {
+        reason: Reason::Commanded,
+        direction: Direction::Outbound,
+        end: End::Connection(connection(time, false)),
+        out_end: None,
+        interpreter: Interpreter { kind: Kind::Shell, commands },
+        since_ns: cx.now.real,
+        scans: 1,
+        members: &members,
+        is_cut: false,
+        inward: &[],
+        outward: &[],
+    };
+    reporter.found(cx, &Finding::ReverseShell(&finding));
+}
+
+fn history(reporter: &mut Reporter<'_>, cx: &ScanContext<'_>, time: u32, is_other: bool) {
+    let way = if is_other { DisableMethod::NoSize } else { DisableMethod::Off };
+    let change = HistoryChange::Disabled { way, was_on: true };
+    let (process, since_ns) = (process_facts(700 + time), cx.now.real);
+    let event = HistoryEvent { process, change, last: None, since_ns, scans: 1 };
+    reporter.found(cx, &Finding::ShellHistory(&event));
+}
+
+fn cleared(reporter: &mut Reporter<'_>, cx: &ScanContext<'_>, time: u32, is_other: bool) {
+    let count = 5 + time;
+    let all = Clearing::All { count };
+    let clearing = if is_other { Clearing::Size { count } } else { all };
+    let change = HistoryChange::Cleared(clearing);
+    let (process, since_ns) = (process_facts(700 + time), cx.now.real);
+    let event = HistoryEvent { process, change, last: None, since_ns, scans: 1 };
+    reporter.found(cx, &Finding::ShellHistory(&event));
+}
+
+fn packets(reporter: &mut Reporter<'_>, cx: &ScanContext<'_>, time: u32, is_other: bool) {
+    let port = if is_other { 22 } else { 443 };
+    let own = SocketAddr::new("10.0.2.15".parse().unwrap(), 40_000 + time as u16);
+    let peer = SocketAddr::new("203.0.113.9".parse().unwrap(), port);
+    let (what, last_ns) = (What::Connection, i64::from(time) + 1);
+    let hidden =
+        Hidden { what, protocol: 6, own, peer, first_ns: 1, last_ns, scans: 9, suspect: None };
+    reporter.found(cx, &Finding::HiddenConnection(&hidden));
+}
+
+fn port(reporter: &mut Reporter<'_>, cx: &ScanContext<'_>, time: u32, is_other: bool) {
+    let port = if is_other { 31_338 } else { 31_337 };
+    let own = SocketAddr::new("10.0.2.15".parse().unwrap(), port);
+    let peer = SocketAddr::new("203.0.113.9".parse().unwrap(), 40_000 + time as u16);
+    let (what, last_ns) = (What::Listener, i64::from(time) + 1);
+    let hidden =
+        Hidden { what, protocol: 6, own, peer, first_ns: 1, last_ns, scans: 9, suspect: None };
+    reporter.found(cx, &Finding::HiddenConnection(&hidden));
+}
+
+fn clock(reporter: &mut Reporter<'_>, cx: &ScanContext<'_>, time: u32, is_other: bool) {
+    let since = cx.now.real;
+    if is_other {
+        let set_back = SetBack { since, scans: 4, from: 900, to: 5 };
+        let _ = reporter.forks_set_back(cx, &set_back);
+        return;
+    }
+    let tampering = Tampering {
+        since,
+        still_ns: 5 * SECOND_NS,
+        scans: 7,
+        forks: 4 + u64::from(time),
+        processes: 3,
+        runtime_ns: 1,
+    };
+    let _ = reporter.clock_tampered(cx, &tampering);
+}
+
+#[test]
+fn what_changes_by_itself_is_no_part_of_a_cause_and_what_it_is_about_is() {
+    let table: [(&str, Repeat); 9] = [
+        ("file_descriptor_file_content_change", content),
+        ("file_content_change", path),
+        ("reverse_shell_detected", shell),
+        ("reverse_shell_detected", shell_of_another_program),
+        ("shell_history_disabled", history),
+        ("shell_history_cleared", cleared),
+        ("hidden_connection_detected", packets),
+        ("hidden_listener_detected", port),
+        ("clock_tampered", clock),
+    ];
+    for (name, repeat) in table {
+        let mut reader = reader(&Rc::new(Cell::new(9)));
+        let cx = reader.state.scan_context(&reader.snapshot, reader.now);
+        let mut reporter = reader.policy.reporter(&mut reader.producer);
+        (0..20).for_each(|time| repeat(&mut reporter, &cx, time, false));
+        reader.producer.flush();
+        assert_eq!(names(&reader.records()), [name; 8]);
+        let cx = reader.state.scan_context(&reader.snapshot, reader.now);
+        let mut reporter = reader.policy.reporter(&mut reader.producer);
+        repeat(&mut reporter, &cx, 20, true);
+        reader.producer.flush();
+        assert_eq!(names(&reader.records()), [name], "another cause");
+    }
+}
+
+/// The causes of alerts that the state raises.
+#[test]
+fn thresholds_and_hidden_processes_have_their_peer_and_their_program() {
+    let mut reader = reader(&Rc::new(Cell::new(9)));
+    let reporter = reader.policy.reporter(&mut reader.producer);
+    let of = |facts: ConnectionFacts, exceeded: Exceeded, process: &ProcessFacts<'_>| {
+        reporter.cause().of_threshold(&facts, &exceeded, Some(process)).hash()
+    };
+    let bytes = |bytes: u64| Exceeded::BytesIn { bytes, threshold: 1000 };
+    let long = Exceeded::Duration { lasted_ns: 2, threshold_ns: 1 };
+    let process = process_facts(700);
+    let first = of(connection(1, false), bytes(1001), &process);
+    assert_eq!(first, of(connection(2, false), bytes(1002), &process_facts(701)));
+    assert_ne!(first, of(connection(1, true), bytes(1001), &process), "another peer");
+    assert_ne!(first, of(connection(1, false), long, &process), "another threshold");
+    let other = ProcessFacts { executable: Some(b"/tmp/x"), ..process };
+    assert_ne!(first, of(connection(1, false), bytes(1001), &other), "another program");
+    let hidden = |process: &ProcessFacts<'_>, views| {
+        reporter.cause().of_hidden(process, Views(views)).hash()
+    };
+    assert_eq!(hidden(&process, 1), hidden(&process_facts(701), 1));
+    assert_ne!(hidden(&process, 1), hidden(&process, 3), "other views");
+    assert_ne!(hidden(&process, 1), hidden(&other, 1), "another program");
+    assert_ne!(hidden(&process, 1), hidden(&ProcessFacts { name: b"x", ..process }, 1));
+}
