@@ -78,6 +78,7 @@ pub use snapshot::{
 };
 pub use stability::Fate;
 pub use tables::Snapshot;
+pub(crate) use tables::TERMINALS_MAX;
 pub use tcp_socks::UNREAD_DEVICE;
 
 use self::budget::{Meter, Turn};

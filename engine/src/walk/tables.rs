@@ -31,7 +31,7 @@ pub(super) const NETS_MAX: usize = 4096;
 const USER_NAMESPACES_MAX: usize = 4096;
 /// Maximum number of terminals in one scan. Nobody but root can fill the table for others: the
 /// kernel makes at most 4096 pseudoterminals (`kernel.pty.max`), each with two ends.
-pub(super) const TERMINALS_MAX: usize = 16_384;
+pub(crate) const TERMINALS_MAX: usize = 16_384;
 /// Maximum number of ended processes of one scan.
 const ENDED_TASKS_MAX: usize = 256;
 /// Maximum number of network interfaces of all namespaces together.

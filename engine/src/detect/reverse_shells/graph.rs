@@ -5,6 +5,9 @@
 //! Each interpreter has a share of the steps of a scan. What many of them need is found out once.
 //! Nothing is allocated.
 
+mod lists;
+mod terminals;
+
 use core::cell::{Cell, RefCell};
 use core::net::IpAddr;
 use core::ops::Range;
@@ -17,6 +20,8 @@ use panoptes_decoders::kernel::inode::mode;
 use panoptes_decoders::kernel::sock::{AF_INET, AF_INET6, SOCK_STREAM, TcpState};
 use panoptes_decoders::kernel::unix_sock::AF_UNIX;
 
+use self::lists::{Lists, linked, reset};
+use self::terminals::Terminals;
 use crate::limits::Limits;
 use crate::walk::{
     ConnectionRow, DescriptorRow, FileRow, FilesRow, Index, InodeRow, ProcessRow, Snapshot,
@@ -98,6 +103,7 @@ pub struct Graph {
     senders: Lists<SocketRow>,
     /// By connection, its open file.
     file_of_connection: Vec<Option<Index<FileRow>>>,
+    terminals: Terminals,
     steps: Cell<u32>,
     /// The number of steps of a part of the present interpreter's share, and that at which the
     /// present part ends.
@@ -107,62 +113,12 @@ pub struct Graph {
     was_exhausted: Cell<bool>,
 }
 
-/// Lists of rows, by the position of their owner. A row is in one list, once.
-#[derive(Debug)]
-struct Lists<Row> {
-    /// By owner, the first row; by row, the next one of the same owner.
-    first: Vec<Option<Index<Row>>>,
-    next: Vec<Option<Index<Row>>>,
-}
-
-impl<Row> Default for Lists<Row> {
-    fn default() -> Self {
-        Self { first: Vec::default(), next: Vec::default() }
-    }
-}
-
-impl<Row> Lists<Row> {
-    fn new(owners: usize, rows: usize) -> Self {
-        Self { first: room::list(owners), next: room::list(rows) }
-    }
-
-    fn reset(&mut self, owners: usize, rows: usize) {
-        reset(&mut self.first, owners);
-        reset(&mut self.next, rows);
-    }
-
-    /// Inserts `index` at the front of the list of `owner`.
-    fn insert(&mut self, owner: usize, index: Index<Row>) {
-        let first = self.first.get_mut(owner);
-        if let (Some(first), Some(next)) = (first, self.next.get_mut(index.position())) {
-            *next = first.replace(index);
-        }
-    }
-
-    /// Puts `index` in the place of `before`, the first of the list of `owner`.
-    fn replace_first(&mut self, owner: usize, before: Index<Row>, index: Index<Row>) {
-        let rest = linked(&self.next, before);
-        let first = self.first.get_mut(owner);
-        if let (Some(first), Some(next)) = (first, self.next.get_mut(index.position())) {
-            (*first, *next) = (Some(index), rest);
-        }
-    }
-
-    fn of(&self, owner: usize) -> impl Iterator<Item = Index<Row>> + use<'_, Row> {
-        let mut at = self.first.get(owner).copied().flatten();
-        (0..=self.next.len()).map_while(move |_| {
-            let this = at?;
-            at = linked(&self.next, this);
-            Some(this)
-        })
-    }
-}
-
 /// What was found out of tables of descriptors in one scan, each when it is needed first.
 #[derive(Debug, Default)]
 struct Carriers {
-    /// By table, the part of the list with its descriptors.
-    spans: Vec<Option<(u32, u32)>>,
+    /// By table, the part of the list with its descriptors. Masters of pseudoterminals come last:
+    /// the number in the middle is where they begin.
+    spans: Vec<Option<[u32; 3]>>,
     /// By table, whether its process serves many others.
     hubs: Vec<Option<bool>>,
     list: Vec<Index<DescriptorRow>>,
@@ -182,16 +138,6 @@ impl Carriers {
     }
 }
 
-fn reset<Row>(list: &mut Vec<Option<Index<Row>>>, length: usize) {
-    list.clear();
-    list.resize(length.min(list.capacity()), None);
-}
-
-/// What a list has for an index.
-fn linked<At, Row>(list: &[Option<Index<Row>>], at: Index<At>) -> Option<Index<Row>> {
-    list.get(at.position()).copied().flatten()
-}
-
 impl Graph {
     pub fn new(limits: &Limits) -> Self {
         let files = limits.files_seen_max();
@@ -206,6 +152,7 @@ impl Graph {
             senders: Lists::new(files, files),
             file_of_connection: room::list(limits.connections_seen_max()),
             carriers: RefCell::new(Carriers::new(processes, descriptors)),
+            terminals: Terminals::new(processes),
             steps: Cell::new(0),
             part: Cell::new(STEPS_MAX),
             limit: Cell::new(STEPS_MAX),
@@ -214,6 +161,12 @@ impl Graph {
     }
 
     pub fn build(&mut self, snapshot: &Snapshot) {
+        self.index(snapshot);
+        self.leave_out_inherited(snapshot);
+    }
+
+    /// Indexes all that a scan shows.
+    pub(super) fn index(&mut self, snapshot: &Snapshot) {
         self.steps.set(0);
         self.limit.set(STEPS_MAX);
         self.carriers.get_mut().reset(snapshot.files_structs.len());
@@ -270,7 +223,7 @@ impl Graph {
     /// duplicates a descriptor adds no work.
     fn insert_descriptor(&mut self, file: Index<FileRow>, index: Index<DescriptorRow>) {
         let table = self.table_of(index);
-        let before = linked(&self.descriptors.first, file);
+        let before = self.descriptors.first_of(file);
         if let Some(before) = before.filter(|&before| self.table_of(before) == table) {
             self.descriptors.replace_first(file.position(), before, index);
             if let Some(place) = self.tables.get_mut(before.position()) {
@@ -323,31 +276,54 @@ impl Graph {
     /// The descriptors of a table that carry bytes, as places for [`Self::carrier`]. Each table is
     /// looked through once in a scan, so that counts as no step.
     pub(super) fn carriers_of(&self, snapshot: &Snapshot, table: Index<FilesRow>) -> Range<usize> {
+        let [start, _, end] = self.span_of(snapshot, table);
+        start as usize..end as usize
+    }
+
+    /// The same without masters of pseudoterminals.
+    pub(super) fn others_than_masters(
+        &self,
+        snapshot: &Snapshot,
+        table: Index<FilesRow>,
+    ) -> Range<usize> {
+        let [start, masters, _] = self.span_of(snapshot, table);
+        start as usize..masters as usize
+    }
+
+    fn span_of(&self, snapshot: &Snapshot, table: Index<FilesRow>) -> [u32; 3] {
         let mut carriers = self.carriers.borrow_mut();
-        let Some(known) = carriers.spans.get(table.position()) else { return 0..0 };
-        if let &Some((start, end)) = known {
-            return start as usize..end as usize;
+        let Some(known) = carriers.spans.get(table.position()) else { return [0; 3] };
+        if let &Some(span) = known {
+            return span;
         }
         let rows = snapshot.files_structs.at(table).map(|row| row.descriptors);
+        let object_at = |at: Index<DescriptorRow>| {
+            object_of(snapshot, snapshot.descriptors.at(at).and_then(|row| row.file))
+        };
         let start = carriers.list.len();
         let of_rings = snapshot.rings_of(table).map(|ring| ring.descriptors);
+        let mut masters = 0;
         for at in rows.into_iter().chain(of_rings).flat_map(Span::indexes) {
-            let file = snapshot.descriptors.at(at).and_then(|row| row.file);
-            let carries = self.table_of(at) == Some(table) && object_of(snapshot, file).is_some();
-            if carries && carriers.list.len() < carriers.list.capacity() {
+            let object = object_at(at).filter(|_| self.table_of(at) == Some(table));
+            if let Some(object) = object
+                && carriers.list.len() < carriers.list.capacity()
+            {
                 carriers.list.push(at);
+                masters += usize::from(is_master(snapshot, object));
             }
         }
-        let span = start..carriers.list.len();
-        if span.len() > FEW_CARRIERS {
-            let is_connection = |at: &Index<DescriptorRow>| {
-                let file = snapshot.descriptors.at(*at).and_then(|row| row.file);
-                let object = object_of(snapshot, file);
-                matches!(object, Some(Object::Connection(_) | Object::Datagram(_)))
+        let end = carriers.list.len();
+        let are_many = end - start > FEW_CARRIERS;
+        if masters > 0 || are_many {
+            let class = |at: &Index<DescriptorRow>| match object_at(*at) {
+                Some(Object::Connection(_) | Object::Datagram(_)) if are_many => 0,
+                Some(object) if is_master(snapshot, object) => 2,
+                _ => 1,
             };
-            carriers.list[span.clone()].sort_unstable_by_key(|at| (!is_connection(at), *at));
+            carriers.list[start..].sort_unstable_by_key(|at| (class(at), *at));
         }
-        carriers.spans[table.position()] = Some((span.start as u32, span.end as u32));
+        let span = [start, end - masters, end].map(|at| at as u32);
+        carriers.spans[table.position()] = Some(span);
         span
     }
 

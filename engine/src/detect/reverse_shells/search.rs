@@ -166,7 +166,13 @@ impl Search {
         let Some(inner_row) = snapshot.descriptors.at(inner) else { return };
         let Some(inner_object) = object_of(snapshot, inner_row.file) else { return };
         let mut is_hub = None;
-        for place in graph.carriers_of(snapshot, table) {
+        // A process that serves several terminals does not pass the output of one to another.
+        let carriers = if is_master(snapshot, inner_object) {
+            graph.others_than_masters(snapshot, table)
+        } else {
+            graph.carriers_of(snapshot, table)
+        };
+        for place in carriers {
             graph.spend(1);
             if graph.is_exhausted() || self.is_full() {
                 return;
@@ -182,10 +188,6 @@ impl Search {
             if let (Object::Connection(at), Object::Connection(_)) = (object, inner_object)
                 && !snapshot.connections.at(at).is_some_and(is_established)
             {
-                continue;
-            }
-            // A process that serves several terminals does not pass the output of one to another.
-            if is_master(snapshot, object) && is_master(snapshot, inner_object) {
                 continue;
             }
             if let (Object::Unix(_), Object::Unix(_)) = (object, inner_object)

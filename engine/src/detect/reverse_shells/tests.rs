@@ -24,6 +24,7 @@ mod exemptions;
 mod logins;
 mod many;
 mod rings;
+mod terminals;
 mod turns;
 mod unasked;
 

@@ -4,17 +4,21 @@ use super::*;
 use crate::limits::Limits;
 
 /// Limits with room for many descriptors.
-fn roomy() -> Limits {
+pub(super) fn roomy() -> Limits {
     Limits { processes: 1024, threads: 1024, file_descriptors: 32_768, ..limits() }
 }
 
 fn watch() -> Watch {
-    let limits = roomy();
+    watch_with(&roomy())
+}
+
+/// A detector with these limits that has seen a machine without connections.
+pub(super) fn watch_with(limits: &Limits) -> Watch {
     let mut watch = Watch {
         files: Files::default(),
-        state: State::new(&limits, at_once(), HashKey::new(7)),
-        shells: Shells::new(&limits, true, HashKey::new(9)),
-        snapshot: Snapshot::empty(&limits),
+        state: State::new(limits, at_once(), HashKey::new(7)),
+        shells: Shells::new(limits, true, HashKey::new(9)),
+        snapshot: Snapshot::empty(limits),
         now: Now::at(1_000_000),
     };
     assert_eq!(watch.scan(&Machine::default()), [""; 0]);
