@@ -168,13 +168,23 @@ fn confidence(finding: &ReverseShell<'_>) -> Confidence {
     let is_tcp = matches!(finding.end, End::Connection(_));
     match (finding.reason, finding.direction) {
         (Reason::Commanded, Direction::Accepted | Direction::Outbound)
-            if is_tcp && finding.out_end.is_none() && !finding.is_tunnel =>
+            if is_tcp
+                && finding.out_end.is_none()
+                && !finding.is_tunnel
+                && !leads_over_files(finding) =>
         {
             Confidence::High
         }
         (Reason::TurnsByOrder { turns }, _) if turns < TURNS_BY_ORDER_SURE => Confidence::Low,
         _ => Confidence::Medium,
     }
+}
+
+/// Whether a process of the chain reads from a regular file what another has written to it. It
+/// may do so for other reasons.
+fn leads_over_files(finding: &ReverseShell<'_>) -> bool {
+    let mut steps = finding.inward.iter().chain(finding.outward);
+    steps.any(|step| matches!(step.through, Some(Through::File(_))))
 }
 
 fn peer(end: &End) -> SocketAddr {
@@ -256,16 +266,14 @@ fn name(finding: &ReverseShell<'_>, member: usize) -> impl Display {
     })
 }
 
-/// The path of a FIFO with this inode number, if that is one and not a pipe without a name.
-fn fifo<'a>(finding: &ReverseShell<'a>, number: u64) -> Option<&'a [u8]> {
+/// The path of a FIFO or regular file with this inode number, if it has one.
+fn path<'a>(finding: &ReverseShell<'a>, kind: u16, number: u64) -> Option<&'a [u8]> {
     let descriptors = finding.members.iter().flat_map(|member| member.descriptors);
-    let mut fifos = descriptors.filter(|descriptor| {
+    let mut ends = descriptors.filter(|descriptor| {
         let inode = descriptor.inode;
-        inode.is_some_and(|inode| {
-            inode.number == number && inode.mode & mode::S_IFMT == mode::S_IFIFO
-        })
+        inode.is_some_and(|inode| inode.number == number && inode.mode & mode::S_IFMT == kind)
     });
-    fifos.find_map(|descriptor| match descriptor.name? {
+    ends.find_map(|descriptor| match descriptor.name? {
         FileName::Text(path) => Some(path),
         FileName::Numbered(..) => None,
     })
@@ -278,9 +286,13 @@ fn way(finding: &ReverseShell<'_>, steps: &[Step]) -> impl Display {
             name(finding, step.member).fmt(f)?;
             match step.through {
                 None => {}
-                Some(Through::Pipe(number)) => match fifo(finding, number) {
+                Some(Through::Pipe(number)) => match path(finding, mode::S_IFIFO, number) {
                     Some(path) => write!(f, " → FIFO {} → ", path.escape_ascii())?,
                     None => write!(f, " → pipe {number} → ")?,
+                },
+                Some(Through::File(number)) => match path(finding, mode::S_IFREG, number) {
+                    Some(path) => write!(f, " → file {} → ", path.escape_ascii())?,
+                    None => write!(f, " → file with inode {number} → ")?,
                 },
                 Some(Through::Unix) => f.write_str(" → socket pair → ")?,
                 Some(Through::Terminal(number)) => write!(f, " → pseudoterminal {number} → ")?,

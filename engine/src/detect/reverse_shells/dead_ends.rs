@@ -5,8 +5,17 @@
 
 use panoptes_tables::{AddressMap, HashKey};
 
-use super::graph::{Object, Way};
+use super::graph::{Edges, Object, Way};
 use crate::limits::Limits;
+
+/// A search that has reached nothing.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DeadEnd {
+    /// Whether that is so only as far as a search goes.
+    pub(super) is_cut: bool,
+    /// Whether a search that follows files too may find more.
+    pub(super) met_files: bool,
+}
 
 /// The objects from which nothing is reached, by the way that was followed.
 #[derive(Debug)]
@@ -24,24 +33,28 @@ impl DeadEnds {
         self.0.clear();
     }
 
-    /// Whether an object is a dead end only as far as a search goes; `None` if it is none.
-    pub(super) fn get(&self, object: Object, way: Way) -> Option<bool> {
-        self.0.get(number(object, way)).map(|is_cut| is_cut != 0)
+    /// What is known of an object as a dead end; `None` if it is none.
+    pub(super) fn get(&self, object: Object, way: Way, edges: Edges) -> Option<DeadEnd> {
+        let bits = self.0.get(number(object, way, edges))?;
+        Some(DeadEnd { is_cut: bits & 1 != 0, met_files: bits & 2 != 0 })
     }
 
-    pub(super) fn add(&mut self, object: Object, way: Way, is_cut: bool) {
-        self.0.insert(number(object, way), is_cut.into());
+    pub(super) fn add(&mut self, object: Object, way: Way, edges: Edges, end: DeadEnd) {
+        let bits = u32::from(end.is_cut) | u32::from(end.met_files) << 1;
+        self.0.insert(number(object, way, edges), bits);
     }
 }
 
-/// A number of its own, not 0, for each object and way.
-fn number(object: Object, way: Way) -> u64 {
+/// A number of its own, not 0, for each object and kind of search.
+fn number(object: Object, way: Way, edges: Edges) -> u64 {
     let (kind, position) = match object {
         Object::Pipe(at) => (1, at.position()),
         Object::Unix(at) => (2, at.position()),
         Object::Terminal(at) => (3, at.position()),
         Object::Connection(at) => (4, at.position()),
         Object::Datagram(at) => (5, at.position()),
+        Object::File(at) => (6, at.position()),
     };
-    (position as u64) << 4 | kind << 1 | u64::from(way == Way::On)
+    let search = u64::from(way == Way::On) | u64::from(edges == Edges::WithFiles) << 1;
+    (position as u64) << 5 | kind << 2 | search
 }

@@ -18,7 +18,7 @@ use crate::state::facts::{ConnectionFacts, DescriptorFacts, FileName, ProcessFac
 use crate::state::process::Process;
 use crate::state::{Limit, State};
 use crate::time::RealTime;
-use crate::walk::{FileRow, FilesRow, Index, ProcessRow, Snapshot};
+use crate::walk::{DescriptorRow, FileRow, FilesRow, Index, ProcessRow, Snapshot};
 
 /// Maximum number of processes of a chain in a report.
 pub(super) const MEMBERS_MAX: usize = 16;
@@ -107,6 +107,8 @@ pub enum Through {
     Terminal(u32),
     /// A connection within the machine.
     Connection,
+    /// Inode number of a regular file that one writes and the other reads.
+    File(u64),
 }
 
 /// A process while the report is built.
@@ -231,7 +233,7 @@ impl Shells {
             for hop in search.path(hop) {
                 push(hop.object);
                 let inner = snapshot.descriptors.at(hop.inner);
-                if let Some(object) = inner.and_then(|row| object_of(snapshot, row.file)) {
+                if let Some(object) = inner.and_then(|row| end_at(snapshot, row)) {
                     push(object);
                 }
             }
@@ -340,7 +342,7 @@ pub(super) fn end_of(snapshot: &Snapshot, object: Object) -> Option<End> {
             let row = snapshot.sockets.at(at)?;
             Some(End::Datagram(row.endpoints?, row.protocol))
         }
-        Object::Pipe(_) | Object::Unix(_) | Object::Terminal(_) => None,
+        _ => None,
     }
 }
 
@@ -383,20 +385,24 @@ fn each_descriptor<'a>(
     snapshot: &'a Snapshot,
     part: Part,
     objects: &Objects,
-    mut take: impl FnMut(&'a crate::walk::DescriptorRow, &'a [u32]) -> bool,
+    mut take: impl FnMut(&'a DescriptorRow, &'a [u32]) -> bool,
 ) -> bool {
     let Some(table) = snapshot.files_structs.at(part.table) else { return false };
     let threads = snapshot.files_threads.range(table.threads);
     let rows = snapshot.descriptors.range(table.descriptors).iter();
     let rows = rows.chain(snapshot.ring_files_of(part.table));
-    let mut rows = rows.filter(|row| {
-        object_of(snapshot, row.file).is_some_and(|object| objects.contains(&object))
-    });
+    let mut rows =
+        rows.filter(|row| end_at(snapshot, row).is_some_and(|object| objects.contains(&object)));
     let mut had_room = true;
     for row in rows.by_ref().take(DESCRIPTORS_OF_ONE) {
         had_room &= take(row, threads);
     }
     !had_room || rows.next().is_some()
+}
+
+/// What a descriptor of a chain leads to, which may be a regular file.
+fn end_at(snapshot: &Snapshot, row: &DescriptorRow) -> Option<Object> {
+    object_of(snapshot, row.file).or_else(|| row.file.map(Object::File))
 }
 
 /// The processes of a path, from the connection to the interpreter.
@@ -436,6 +442,10 @@ pub(super) fn through(snapshot: &Snapshot, object: Object) -> Through {
     match object {
         Object::Pipe(inode) => {
             Through::Pipe(snapshot.inodes.at(inode).map_or(0, |row| row.attributes.ino))
+        }
+        Object::File(file) => {
+            let inode = snapshot.files.at(file).and_then(|row| snapshot.inodes.at(row.inode));
+            Through::File(inode.map_or(0, |row| row.attributes.ino))
         }
         Object::Unix(_) => Through::Unix,
         Object::Terminal(at) => {

@@ -6,21 +6,26 @@
 //! Nothing is allocated.
 
 mod lists;
+mod objects;
+mod relays;
 mod terminals;
 
 use core::cell::{Cell, RefCell};
-use core::net::IpAddr;
 use core::ops::Range;
 
 use panoptes_tables::room;
 
 use arrayvec::ArrayVec;
 use panoptes_decoders::kernel::file::{FMODE_READ, FMODE_WRITE};
-use panoptes_decoders::kernel::inode::mode;
-use panoptes_decoders::kernel::sock::{AF_INET, AF_INET6, SOCK_STREAM, TcpState};
-use panoptes_decoders::kernel::unix_sock::AF_UNIX;
 
 use self::lists::{Lists, linked, reset};
+pub(super) use self::objects::{
+    Tuple, has_closed_sending, is_established, is_master, is_same_link, tuple_of,
+};
+pub use self::objects::{is_open, mirror, object_of};
+use self::objects::{is_open_both_ways, is_pipe};
+pub use self::relays::Edges;
+use self::relays::{BOTH_WAYS_MAX, Relays};
 use self::terminals::Terminals;
 use crate::limits::Limits;
 use crate::walk::{
@@ -31,6 +36,9 @@ use crate::walk::{
 /// Maximum number of descriptors that all searches of one scan check, except those of
 /// [`STEPS_MIN`].
 const STEPS_MAX: u32 = 100_000;
+/// Maximum number of descriptors that the searches of one scan check besides, when they follow
+/// regular files too.
+const STEPS_APART_MAX: u32 = 20_000;
 /// Number of descriptors that each part of an interpreter's share has in any scan.
 const STEPS_MIN: u32 = 128;
 /// An interpreter's share has a part for the way back, one for the way on, and one for what links
@@ -56,6 +64,8 @@ pub enum Object {
     Connection(Index<ConnectionRow>),
     /// An IPv4 or IPv6 socket that is not a TCP connection and has a destination.
     Datagram(Index<SocketRow>),
+    /// A regular file that one process writes and another reads, as one of them has it open.
+    File(Index<FileRow>),
 }
 
 /// The direction in which a search follows bytes.
@@ -93,7 +103,8 @@ pub struct Graph {
     /// By descriptor, its table; `None` for the others of the same file in a table.
     tables: Vec<Option<Index<FilesRow>>>,
     carriers: RefCell<Carriers>,
-    /// By inode, the open files of a pipe; behind those, by terminal, its open files.
+    /// By inode, the open files of a pipe, and those with descriptors of a regular file; behind
+    /// those, by terminal, its open files.
     files: Lists<FileRow>,
     /// The number of inodes.
     first_terminal: usize,
@@ -104,6 +115,7 @@ pub struct Graph {
     /// By connection, its open file.
     file_of_connection: Vec<Option<Index<FileRow>>>,
     terminals: Terminals,
+    relays: Relays,
     steps: Cell<u32>,
     /// The number of steps of a part of the present interpreter's share, and that at which the
     /// present part ends.
@@ -111,14 +123,18 @@ pub struct Graph {
     limit: Cell<u32>,
     /// Whether a part was used up.
     was_exhausted: Cell<bool>,
+    /// The number of steps of the searches that have steps of their own, and of the others when
+    /// the present one of those began.
+    apart: Cell<u32>,
+    before_apart: Cell<u32>,
 }
 
 /// What was found out of tables of descriptors in one scan, each when it is needed first.
 #[derive(Debug, Default)]
 struct Carriers {
-    /// By table, the part of the list with its descriptors. Masters of pseudoterminals come last:
-    /// the number in the middle is where they begin.
-    spans: Vec<Option<[u32; 3]>>,
+    /// By table, the part of the list with its descriptors: where regular files begin, all others,
+    /// and masters of pseudoterminals, and its end.
+    spans: Vec<Option<[u32; 4]>>,
     /// By table, whether its process serves many others.
     hubs: Vec<Option<bool>>,
     list: Vec<Index<DescriptorRow>>,
@@ -153,10 +169,13 @@ impl Graph {
             file_of_connection: room::list(limits.connections_seen_max()),
             carriers: RefCell::new(Carriers::new(processes, descriptors)),
             terminals: Terminals::new(processes),
+            relays: Relays::new(files),
             steps: Cell::new(0),
             part: Cell::new(STEPS_MAX),
             limit: Cell::new(STEPS_MAX),
             was_exhausted: Cell::new(false),
+            apart: Cell::new(0),
+            before_apart: Cell::new(0),
         }
     }
 
@@ -168,6 +187,7 @@ impl Graph {
     /// Indexes all that a scan shows.
     pub(super) fn index(&mut self, snapshot: &Snapshot) {
         self.steps.set(0);
+        self.apart.set(0);
         self.limit.set(STEPS_MAX);
         self.carriers.get_mut().reset(snapshot.files_structs.len());
         reset(&mut self.tables, snapshot.descriptors.len());
@@ -188,11 +208,14 @@ impl Graph {
         self.first_terminal = snapshot.inodes.len();
         let ends = self.first_terminal + snapshot.terminals.len();
         self.files.reset(ends, snapshot.files.len());
+        self.relays.reset(snapshot.inodes.len());
         reset(&mut self.file_of_connection, snapshot.connections.len());
         for (index, file) in snapshot.files.indexed() {
             if let Some(terminal) = file.terminal {
                 self.files.insert(self.first_terminal + terminal.position(), index);
-            } else if let Some(inode) = file.inode.filter(|_| is_pipe(snapshot, file)) {
+            } else if let Some(inode) = file.inode
+                && (is_pipe(snapshot, file) || self.relays.add(snapshot, index, &self.descriptors))
+            {
                 self.files.insert(inode.position(), index);
             }
             if let Some(at) = file.connection
@@ -256,6 +279,27 @@ impl Graph {
         self.was_exhausted.get() || self.is_exhausted()
     }
 
+    /// Begins a search that has steps of its own, so that others lack none. Returns `false` if
+    /// this scan has no more of those.
+    pub(super) fn begin_apart(&self) -> bool {
+        let has_steps = self.apart.get() < STEPS_APART_MAX;
+        if has_steps {
+            self.before_apart.set(self.steps.get());
+            self.begin_part();
+        }
+        has_steps
+    }
+
+    /// Ends the search that [`Self::begin_apart`] began.
+    pub(super) fn end_apart(&self) {
+        let before = self.before_apart.get();
+        let used = self.steps.get().saturating_sub(before);
+        self.apart.set(self.apart.get().saturating_add(used));
+        self.was_exhausted.set(self.was_exhausted());
+        self.steps.set(before);
+        self.limit.set(before.saturating_add(self.part.get()));
+    }
+
     /// Number of descriptors checked since [`Self::build`].
     #[cfg(test)]
     pub(super) fn steps(&self) -> u32 {
@@ -275,8 +319,14 @@ impl Graph {
 
     /// The descriptors of a table that carry bytes, as places for [`Self::carrier`]. Each table is
     /// looked through once in a scan, so that counts as no step.
-    pub(super) fn carriers_of(&self, snapshot: &Snapshot, table: Index<FilesRow>) -> Range<usize> {
-        let [start, _, end] = self.span_of(snapshot, table);
+    pub(super) fn carriers_of(
+        &self,
+        snapshot: &Snapshot,
+        table: Index<FilesRow>,
+        edges: Edges,
+    ) -> Range<usize> {
+        let [files, others, _, end] = self.span_of(snapshot, table);
+        let start = if edges == Edges::WithFiles { files } else { others };
         start as usize..end as usize
     }
 
@@ -285,44 +335,58 @@ impl Graph {
         &self,
         snapshot: &Snapshot,
         table: Index<FilesRow>,
+        edges: Edges,
     ) -> Range<usize> {
-        let [start, masters, _] = self.span_of(snapshot, table);
-        start as usize..masters as usize
+        let [.., masters, _] = self.span_of(snapshot, table);
+        self.carriers_of(snapshot, table, edges).start..masters as usize
     }
 
-    fn span_of(&self, snapshot: &Snapshot, table: Index<FilesRow>) -> [u32; 3] {
+    /// Whether a process may pass bytes to or from regular files.
+    pub(super) fn passes_files(&self, snapshot: &Snapshot, table: Index<FilesRow>) -> bool {
+        let [files, others, ..] = self.span_of(snapshot, table);
+        files < others
+    }
+
+    fn span_of(&self, snapshot: &Snapshot, table: Index<FilesRow>) -> [u32; 4] {
         let mut carriers = self.carriers.borrow_mut();
-        let Some(known) = carriers.spans.get(table.position()) else { return [0; 3] };
+        let Some(known) = carriers.spans.get(table.position()) else { return [0; 4] };
         if let &Some(span) = known {
             return span;
         }
         let rows = snapshot.files_structs.at(table).map(|row| row.descriptors);
         let object_at = |at: Index<DescriptorRow>| {
-            object_of(snapshot, snapshot.descriptors.at(at).and_then(|row| row.file))
+            let file = snapshot.descriptors.at(at).and_then(|row| row.file);
+            self.object_of(snapshot, file, Edges::WithFiles)
         };
         let start = carriers.list.len();
         let of_rings = snapshot.rings_of(table).map(|ring| ring.descriptors);
-        let mut masters = 0;
+        let (mut files, mut both_ways, mut masters) = (0, 0, 0);
         for at in rows.into_iter().chain(of_rings).flat_map(Span::indexes) {
             let object = object_at(at).filter(|_| self.table_of(at) == Some(table));
-            if let Some(object) = object
-                && carriers.list.len() < carriers.list.capacity()
-            {
+            let Some(object) = object else { continue };
+            if carriers.list.len() < carriers.list.capacity() {
                 carriers.list.push(at);
                 masters += usize::from(is_master(snapshot, object));
+                if let Object::File(file) = object {
+                    files += 1;
+                    both_ways += usize::from(is_open_both_ways(snapshot, file));
+                }
             }
         }
         let end = carriers.list.len();
         let are_many = end - start > FEW_CARRIERS;
-        if masters > 0 || are_many {
+        if files > 0 || masters > 0 || are_many {
             let class = |at: &Index<DescriptorRow>| match object_at(*at) {
-                Some(Object::Connection(_) | Object::Datagram(_)) if are_many => 0,
-                Some(object) if is_master(snapshot, object) => 2,
-                _ => 1,
+                Some(Object::File(_)) => 0,
+                Some(Object::Connection(_) | Object::Datagram(_)) if are_many => 1,
+                Some(object) if is_master(snapshot, object) => 3,
+                _ => 2,
             };
             carriers.list[start..].sort_unstable_by_key(|at| (class(at), *at));
         }
-        let span = [start, end - masters, end].map(|at| at as u32);
+        let others = start + files;
+        let first = if both_ways > BOTH_WAYS_MAX { others } else { start };
+        let span = [first, others, end - masters, end].map(|at| at as u32);
         carriers.spans[table.position()] = Some(span);
         span
     }
@@ -347,7 +411,7 @@ impl Graph {
         let file = match object {
             Object::Connection(at) => linked(&self.file_of_connection, at),
             Object::Unix(at) | Object::Datagram(at) => snapshot.sockets.at(at).map(|row| row.file),
-            Object::Pipe(_) | Object::Terminal(_) => None,
+            Object::Pipe(_) | Object::Terminal(_) | Object::File(_) => None,
         };
         file.is_some_and(|file| self.has_file(table, file))
     }
@@ -385,7 +449,7 @@ impl Graph {
     fn has_many_pairs(&self, snapshot: &Snapshot, table: Index<FilesRow>) -> bool {
         let mut sockets = ArrayVec::<Index<SocketRow>, HUB_CONNECTIONS>::new();
         let mut own = ArrayVec::<Index<SocketRow>, HUB_CONNECTIONS>::new();
-        for place in self.carriers_of(snapshot, table) {
+        for place in self.carriers_of(snapshot, table, Edges::Usual) {
             self.spend(1);
             if self.is_exhausted() {
                 return true;
@@ -447,6 +511,7 @@ impl Graph {
                     each(file);
                 }
             }
+            Object::File(file) => self.each_other_file(snapshot, file, &mut each),
             Object::Datagram(_) => {}
         }
     }
@@ -478,134 +543,4 @@ impl Graph {
             take(descriptor);
         }
     }
-}
-
-fn is_pipe(snapshot: &Snapshot, file: &FileRow) -> bool {
-    snapshot.inodes.at(file.inode).is_some_and(|row| row.attributes.kind() == mode::S_IFIFO)
-}
-
-/// The object of an open file, if any.
-pub fn object_of(snapshot: &Snapshot, file: Option<Index<FileRow>>) -> Option<Object> {
-    let row = snapshot.files.at(file)?;
-    if row.open.mode & (FMODE_READ | FMODE_WRITE) == 0 {
-        return None;
-    }
-    if let Some(at) = row.connection {
-        let connection = snapshot.connections.at(at)?;
-        return is_open(connection).then_some(Object::Connection(at));
-    }
-    if let Some(at) = row.socket {
-        let socket = snapshot.sockets.at(at)?;
-        let endpoints = socket.endpoints?;
-        return match endpoints.family {
-            AF_UNIX => Some(Object::Unix(at)),
-            // A socket without a destination has no far end.
-            AF_INET | AF_INET6
-                if socket.kind != SOCK_STREAM && !endpoints.destination.is_unspecified() =>
-            {
-                Some(Object::Datagram(at))
-            }
-            _ => None,
-        };
-    }
-    if let Some(at) = row.terminal {
-        return Some(Object::Terminal(at));
-    }
-    row.inode.filter(|_| is_pipe(snapshot, row)).map(Object::Pipe)
-}
-
-/// Whether bytes can go over a connection, in one direction at least. A connection that the peer
-/// has closed counts: commands that were sent before are still executed and answered.
-pub fn is_open(connection: &ConnectionRow) -> bool {
-    let state = TcpState::from_number(connection.endpoints.state);
-    is_established(connection)
-        || state == Some(TcpState::CloseWait)
-        || has_closed_sending(connection)
-}
-
-/// Whether neither side has closed its sending direction.
-pub(super) fn is_established(connection: &ConnectionRow) -> bool {
-    TcpState::from_number(connection.endpoints.state) == Some(TcpState::Established)
-}
-
-/// Whether this side has closed its sending direction.
-pub(super) fn has_closed_sending(connection: &ConnectionRow) -> bool {
-    let state = TcpState::from_number(connection.endpoints.state);
-    matches!(state, Some(TcpState::FinWait1 | TcpState::FinWait2))
-}
-
-/// Both ends of a connection. The scan's connections are sorted by it.
-pub(super) type Tuple = (IpAddr, u16, IpAddr, u16);
-
-pub(super) fn tuple_of(row: &ConnectionRow) -> Tuple {
-    let ends = &row.endpoints;
-    (ends.source, ends.source_port, ends.destination, ends.destination_port)
-}
-
-/// The other end of a connection, if it is on this machine too. That is the socket with addresses
-/// and ports swapped, in the same network namespace, or in another one unless the addresses are
-/// loopback addresses.
-pub fn mirror(
-    snapshot: &Snapshot,
-    connection: Index<ConnectionRow>,
-) -> Option<Index<ConnectionRow>> {
-    let row = snapshot.connections.at(connection)?;
-    let ends = &row.endpoints;
-    // One end may have the IPv4 address in IPv6 form.
-    let forms: [fn(IpAddr) -> IpAddr; 2] = [|address| address.to_canonical(), mapped];
-    let only_here = ends.source.to_canonical().is_loopback();
-    let mut found = None;
-    for form in forms {
-        let key =
-            (form(ends.destination), ends.destination_port, form(ends.source), ends.source_port);
-        let start = snapshot.connections.partition_point(|row| tuple_of(row) < key);
-        let span = snapshot.connections.span_from(start);
-        let rows = snapshot.connections.range(span).iter().zip(span.indexes());
-        // At most one in each network namespace.
-        for (other, at) in rows.take_while(|(row, _)| tuple_of(row) == key).take(MIRRORS_MAX) {
-            if at == connection || !is_open(other) {
-                continue;
-            }
-            if other.net == row.net {
-                return Some(at);
-            }
-            if !only_here {
-                found = found.or(Some(at));
-            }
-        }
-    }
-    found
-}
-
-/// Maximum number of connections with the same addresses and ports that are checked.
-const MIRRORS_MAX: usize = 64;
-
-fn mapped(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().into(),
-        IpAddr::V6(_) => address,
-    }
-}
-
-/// Whether two objects are ends of the same link, or the same end.
-pub(super) fn is_same_link(snapshot: &Snapshot, one: Object, other: Object) -> bool {
-    one == other
-        || match (one, other) {
-            (Object::Unix(one), Object::Unix(other)) => {
-                snapshot.sockets.at(one).is_some_and(|row| row.peer == Some(other))
-                    || snapshot.sockets.at(other).is_some_and(|row| row.peer == Some(one))
-            }
-            (Object::Terminal(one), Object::Terminal(other)) => {
-                snapshot.terminals.at(one).is_some_and(|row| row.link == Some(other))
-            }
-            (Object::Connection(one), Object::Connection(other)) => {
-                mirror(snapshot, one) == Some(other)
-            }
-            _ => false,
-        }
-}
-
-pub(super) fn is_master(snapshot: &Snapshot, object: Object) -> bool {
-    let Object::Terminal(at) = object else { return false };
-    snapshot.terminals.at(at).is_some_and(|row| row.is_master)
 }

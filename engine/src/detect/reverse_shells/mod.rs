@@ -15,6 +15,7 @@ mod dead_ends;
 pub mod direction;
 mod ended;
 mod exemption;
+mod files;
 mod finding;
 pub mod graph;
 pub mod interpreter;
@@ -31,6 +32,7 @@ mod tests;
 mod turns;
 mod unasked;
 mod unsure;
+mod ways;
 
 use std::sync::Arc;
 
@@ -54,7 +56,8 @@ use crate::walk::{FilesRow, Index, ProcessRow, Snapshot};
 use dead_ends::DeadEnds;
 use direction::{Direction, Directions};
 use exemption::Login;
-use graph::{Graph, Object, Way, object_of};
+use files::reads_commands;
+use graph::{Edges, Graph, Object, Way, object_of};
 use interpreter::{Commands, Interpreter};
 use judge::{At, Case, Exemption, Reason};
 use pairs::Pair;
@@ -258,6 +261,7 @@ impl Detector for Shells {
 
 impl Shells {
     /// Follows the bytes of one interpreter, and reports the connection whose peer can command it.
+    /// If none is found, regular files are followed too.
     fn follow(
         &mut self,
         scene: &mut Scene<'_>,
@@ -265,14 +269,39 @@ impl Shells {
         shell: Shell<'_>,
         files: &mut dyn ContentSource,
     ) {
+        if self.follow_over(scene, state, shell, files, Edges::Usual)
+            || !self.may_lead_over_files(&shell)
+        {
+            return;
+        }
+        if self.graph.begin_apart() {
+            self.follow_over(scene, state, shell, files, Edges::WithFiles);
+            self.graph.end_apart();
+            self.follow_as_before(&shell);
+        } else {
+            self.count_cut(&shell);
+        }
+    }
+
+    /// The same over these edges. Returns whether a connection was found.
+    fn follow_over(
+        &mut self,
+        scene: &mut Scene<'_>,
+        state: &State,
+        shell: Shell<'_>,
+        files: &mut dyn ContentSource,
+        edges: Edges,
+    ) -> bool {
         let snapshot = shell.snapshot;
-        let Some((interpreter, mut candidates)) = self.paths(&shell, files) else { return };
+        let found = self.paths(&shell, files, edges);
+        let found = found.filter(|(it, _)| edges == Edges::Usual || reads_commands(*it));
+        let Some((interpreter, mut candidates)) = found else { return false };
         let shell = &Shell { interpreter: Some(interpreter), ..shell };
         if candidates.iter().any(|candidate| self.reported.has(snapshot, candidate.object)) {
             for candidate in &candidates {
                 self.remember_way(snapshot, candidate);
             }
-            return;
+            return true;
         }
         let known = &Known { cx: scene.cx, state };
         let mut logins = ArrayVec::<Candidate, CANDIDATES_MAX>::new();
@@ -297,8 +326,9 @@ impl Shells {
         let depth = |candidate: &Candidate| self.inward.path(candidate.inward).count();
         let furthest =
             candidates.iter().filter(|it| it.reason.is_some()).max_by_key(|it| depth(it));
-        let Some(&candidate) = furthest else { return };
+        let Some(&candidate) = furthest else { return false };
         self.report_first(scene, state, shell, &candidates, &candidate);
+        true
     }
 
     /// Reports one candidate, unless it has to wait, and remembers the connections of all. Returns
@@ -339,25 +369,12 @@ impl Shells {
         &mut self,
         shell: &Shell<'_>,
         files: &mut dyn ContentSource,
+        edges: Edges,
     ) -> Option<(Interpreter, ArrayVec<Candidate, CANDIDATES_MAX>)> {
         let snapshot = shell.snapshot;
-        let [input, output, error] = shell.stdio;
-        self.inward.begin();
-        let start = self.inward.begin_at(snapshot, shell.table, input);
-        let dead_end = start.and_then(|start| self.dead_ends.get(start, Way::Back));
-        if dead_end.is_none() {
-            self.inward.run(snapshot, &self.graph);
-        }
-        let is_cut = dead_end.unwrap_or_else(|| self.inward.is_full());
+        let is_cut = self.follow_back(shell, edges);
         let beside = at_other_descriptors(snapshot, shell.table, &self.graph);
-        let has_no_end = ends_of(&self.inward).next().is_none();
-        if let Some(start) = start
-            && has_no_end
-            && self.inward.holds_for_all(&self.graph)
-        {
-            self.dead_ends.add(start, Way::Back, is_cut);
-        }
-        if beside.is_empty() && has_no_end {
+        if beside.is_empty() && ends_of(&self.inward).next().is_none() {
             if is_cut {
                 self.count_cut(shell);
             }
@@ -367,19 +384,7 @@ impl Shells {
         let known = shell.interpreter.or_else(|| of_content(snapshot, shell.process, files));
         let interpreter = known?;
         self.graph.begin_part();
-        self.outward.begin();
-        let ends = [output, error].map(|end| self.outward.begin_at(snapshot, shell.table, end));
-        let starts = || ends.into_iter().flatten();
-        let known = || starts().map(|start| self.dead_ends.get(start, Way::On));
-        let mut is_cut = is_cut || known().any(|known| known == Some(true));
-        if !known().all(|known| known.is_some()) {
-            self.outward.run(snapshot, &self.graph);
-            is_cut |= self.outward.is_full();
-            if ends_of(&self.outward).next().is_none() && self.outward.holds_for_all(&self.graph) {
-                let is_cut = self.outward.is_full();
-                starts().for_each(|start| self.dead_ends.add(start, Way::On, is_cut));
-            }
-        }
+        let is_cut = self.follow_on(shell, edges) || is_cut;
         self.graph.begin_part();
         let candidates = self.candidates(snapshot, &beside);
         if is_cut || beside.is_full() || candidates.is_full() {
@@ -411,7 +416,11 @@ impl Shells {
         let known = pair.and_then(|pair| self.pending.had_spoken(pair, shape));
         case.has_spoken = known.unwrap_or(case.has_spoken);
         let reason = judge::judge(&case)?;
-        if !case.may_change(reason) {
+        let over_files = self.leads_over_files(candidate);
+        if over_files && !self.are_files_used(shell, candidate) {
+            return Ok(None);
+        }
+        if !over_files && !case.may_change(reason) {
             return Ok(Some((reason, Seen { since_ns: now.real, scans: 1 })));
         }
         let Some(pair) = pair else { return Ok(None) };

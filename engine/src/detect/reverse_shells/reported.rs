@@ -77,7 +77,7 @@ impl Reported {
         match object {
             Object::Connection(at) => snapshot.connections.at(at).map(|row| key_of(row, self.key)),
             Object::Datagram(at) => key_of_datagram(snapshot.sockets.at(at)?, self.key),
-            Object::Pipe(_) | Object::Unix(_) | Object::Terminal(_) => None,
+            _ => None,
         }
     }
 

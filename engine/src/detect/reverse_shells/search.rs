@@ -7,7 +7,7 @@
 use panoptes_tables::room;
 
 use super::graph::{
-    Graph, Object, Way, has_closed_sending, is_established, is_master, is_same_link, object_of,
+    Edges, Graph, Object, Way, has_closed_sending, is_established, is_master, is_same_link,
 };
 use crate::walk::{DescriptorRow, FilesRow, Index, Snapshot};
 
@@ -39,12 +39,26 @@ pub struct Search {
     hops: Vec<Hop>,
     /// Whether something was left out since it belongs to the interpreter that the search began at.
     left_out_own: bool,
+    edges: Edges,
+    /// Whether a process on the way may pass bytes to or from regular files.
+    met_files: bool,
 }
 
 impl Search {
     /// Allocates room for one search in this direction.
     pub fn new(way: Way) -> Self {
-        Self { way, hops: room::list(HOPS_MAX), left_out_own: false }
+        let hops = room::list(HOPS_MAX);
+        Self { way, hops, left_out_own: false, edges: Edges::Usual, met_files: false }
+    }
+
+    /// Whether a search that follows files too may find more.
+    pub(super) const fn met_files(&self) -> bool {
+        self.met_files
+    }
+
+    /// Notes that such a search may find more, if so.
+    pub(super) const fn meet_files(&mut self, may_find_more: bool) {
+        self.met_files |= may_find_more;
     }
 
     /// All hops, those near the start first.
@@ -73,21 +87,32 @@ impl Search {
 
     /// Clears the search.
     pub fn begin(&mut self) {
+        self.begin_with(Edges::Usual);
+    }
+
+    /// Clears the search, and determines what it follows.
+    pub(super) fn begin_with(&mut self, edges: Edges) {
         self.hops.clear();
         self.left_out_own = false;
+        self.met_files = false;
+        self.edges = edges;
     }
 
     /// Starts at a descriptor, if bytes can pass it in this direction. A search may have several
-    /// starts.
+    /// starts. A regular file as standard input has an end, so it is no start.
     pub fn begin_at(
         &mut self,
         snapshot: &Snapshot,
+        graph: &Graph,
         table: Index<FilesRow>,
         descriptor: Option<Index<DescriptorRow>>,
     ) -> Option<Object> {
         let outer = descriptor?;
         let row = snapshot.descriptors.at(outer)?;
-        let object = self.passable(snapshot, row)?;
+        let object = self.passable(snapshot, graph, row)?;
+        if self.way == Way::Back && matches!(object, Object::File(_)) {
+            return None;
+        }
         if !self.hops.iter().any(|hop| hop.object == object) {
             self.push(Hop { table, object, outer, inner: None, parent: None, depth: 0 });
         }
@@ -95,10 +120,10 @@ impl Search {
     }
 
     /// The object of a descriptor, if it is open in the required mode.
-    fn passable(&self, snapshot: &Snapshot, row: &DescriptorRow) -> Option<Object> {
+    fn passable(&self, snapshot: &Snapshot, graph: &Graph, row: &DescriptorRow) -> Option<Object> {
         let file = snapshot.files.at(row.file)?;
         let is_open = file.open.mode & self.way.outer_mode() != 0;
-        let object = object_of(snapshot, row.file).filter(|_| is_open)?;
+        let object = graph.object_of(snapshot, row.file, self.edges).filter(|_| is_open)?;
         let is_done = |at| snapshot.connections.at(at).is_some_and(has_closed_sending);
         match (object, self.way) {
             (Object::Connection(at), Way::On) if is_done(at) => None,
@@ -164,13 +189,19 @@ impl Search {
         inner: Index<DescriptorRow>,
     ) {
         let Some(inner_row) = snapshot.descriptors.at(inner) else { return };
-        let Some(inner_object) = object_of(snapshot, inner_row.file) else { return };
+        let inner_object = graph.object_of(snapshot, inner_row.file, self.edges);
+        let Some(inner_object) = inner_object else { return };
+        let passes_files = graph.passes_files(snapshot, table);
+        self.met_files |= passes_files;
+        if matches!(inner_object, Object::File(_)) && !passes_files {
+            return;
+        }
         let mut is_hub = None;
         // A process that serves several terminals does not pass the output of one to another.
         let carriers = if is_master(snapshot, inner_object) {
-            graph.others_than_masters(snapshot, table)
+            graph.others_than_masters(snapshot, table, self.edges)
         } else {
-            graph.carriers_of(snapshot, table)
+            graph.carriers_of(snapshot, table, self.edges)
         };
         for place in carriers {
             graph.spend(1);
@@ -179,7 +210,7 @@ impl Search {
             }
             let Some(outer) = graph.carrier(place) else { continue };
             let Some(row) = snapshot.descriptors.at(outer) else { continue };
-            let Some(object) = self.passable(snapshot, row) else { continue };
+            let Some(object) = self.passable(snapshot, graph, row) else { continue };
             if is_same_link(snapshot, object, inner_object) {
                 continue;
             }

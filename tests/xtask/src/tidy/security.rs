@@ -26,7 +26,7 @@ const WITHOUT_ROW: [(&str, &str); 7] = [
          locate::LIBRARIES_MAX memory_permissions::FINDINGS_MAX pages::ALIKE_MAX \
          pages::ANCESTORS_MAX pages::AREAS_MAX pages::SKIPS_MAX \
          reserved_space::NEIGHBOURS_MAX resting::ANCESTORS_MAX search::HOPS_MAX \
-         graph::MIRRORS_MAX \
+         objects::MIRRORS_MAX relays::BOTH_WAYS_MAX \
          shell_history::TYPED_MAX structure::CONTEXTS_MAX structure::LISTS_MAX tree::SLOTS_MAX \
          udp_ports::SLOTS_MAX",
     ),

@@ -18,7 +18,7 @@
 use panoptes_tables::room;
 
 use super::lists::{linked, reset};
-use super::{Graph, Object, is_master, object_of};
+use super::{Edges, Graph, Object, is_master};
 use crate::walk::{FilesRow, Index, Snapshot, Span, TERMINALS_MAX, TerminalRow};
 
 /// What is known of holders of masters in one scan.
@@ -81,7 +81,7 @@ impl Graph {
             for table in self.holders_of(master).filter(|&table| table != owner) {
                 let Some(known) = terminals.members.get_mut(table.position()) else { continue };
                 if matches!(known, Membership::Unknown) {
-                    *known = membership_of(snapshot, &terminals.owners, table);
+                    *known = self.membership_of(snapshot, &terminals.owners, table);
                 }
                 let is_member = matches!(*known, Membership::Of(of) if of == owner);
                 if !is_member && let Some(has) = terminals.has_others.get_mut(owner.position()) {
@@ -127,30 +127,31 @@ impl Graph {
         let descriptors = files.flat_map(|file| self.descriptors.of(file.position()));
         descriptors.filter_map(|at| self.table_of(at))
     }
-}
 
-/// The owner of which a table is a member.
-fn membership_of(
-    snapshot: &Snapshot,
-    owners: &[Option<Index<FilesRow>>],
-    table: Index<FilesRow>,
-) -> Membership {
-    let rows = snapshot.files_structs.at(table).map(|row| row.descriptors);
-    let mut only = None;
-    for at in rows.into_iter().flat_map(Span::indexes) {
-        let file = snapshot.descriptors.at(at).and_then(|row| row.file);
-        match object_of(snapshot, file) {
-            None => {}
-            Some(object) if is_master(snapshot, object) => {}
-            Some(Object::Terminal(end)) if only.is_none_or(|other| other == end) => {
-                only = Some(end);
+    /// The owner of which a table is a member.
+    fn membership_of(
+        &self,
+        snapshot: &Snapshot,
+        owners: &[Option<Index<FilesRow>>],
+        table: Index<FilesRow>,
+    ) -> Membership {
+        let rows = snapshot.files_structs.at(table).map(|row| row.descriptors);
+        let mut only = None;
+        for at in rows.into_iter().flat_map(Span::indexes) {
+            let file = snapshot.descriptors.at(at).and_then(|row| row.file);
+            match self.object_of(snapshot, file, Edges::WithFiles) {
+                None => {}
+                Some(object) if is_master(snapshot, object) => {}
+                Some(Object::Terminal(end)) if only.is_none_or(|other| other == end) => {
+                    only = Some(end);
+                }
+                Some(_) => return Membership::None,
             }
-            Some(_) => return Membership::None,
         }
-    }
-    let master = only.and_then(|end| snapshot.terminals.at(end)).and_then(|row| row.link);
-    match master.and_then(|master| linked(owners, master)) {
-        Some(owner) if owner != table => Membership::Of(owner),
-        _ => Membership::None,
+        let master = only.and_then(|end| snapshot.terminals.at(end)).and_then(|row| row.link);
+        match master.and_then(|master| linked(owners, master)) {
+            Some(owner) if owner != table => Membership::Of(owner),
+            _ => Membership::None,
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Programs with many pseudoterminals, whose shells inherit the masters of those before.
 
 use super::many::{roomy, watch_with};
+use super::random::Random;
 use super::*;
 
 /// A driver that has forked so many shells, each with a terminal of its own. `outer` is the
@@ -98,17 +99,18 @@ fn ends(watch: &Watch, graph: &Graph) -> Vec<String> {
     let mut found = Vec::new();
     for (at, process) in snapshot.processes.indexed() {
         let table = process.files.unwrap();
-        for way in [Way::Back, Way::On] {
+        let all = [Way::Back, Way::On].map(|way| (way, Edges::Usual));
+        for (way, edges) in all.into_iter().chain(all.map(|(way, _)| (way, Edges::WithFiles))) {
             let mut search = Search::new(way);
-            search.begin();
+            search.begin_with(edges);
             let rows = snapshot.files_structs.at(table).unwrap().descriptors;
-            search.begin_at(snapshot, table, rows.indexes().next());
+            search.begin_at(snapshot, graph, table, rows.indexes().next());
             graph.begin_share(1);
             search.run(snapshot, graph);
             assert!(!search.is_full() && !graph.is_exhausted());
             for (object, hop) in ends_of(&search) {
                 let way_to: Vec<_> = search.path(hop).map(|hop| hop.table).collect();
-                found.push(format!("{at:?} {way:?} {object:?} {way_to:?}"));
+                found.push(format!("{at:?} {way:?} {edges:?} {object:?} {way_to:?}"));
             }
         }
     }
@@ -129,7 +131,19 @@ fn inherited_masters_lead_nowhere_else() {
         let (one, other) = machine.pair();
         let tcp = machine.connection(40000, PEER);
         let far = machine.connection(40001, PEER);
-        let mut extras = vec![&outer, &outer_master, &read, &write, &one, &other, &tcp, &far];
+        let [written, followed] = machine.relay([WRITE, READ], 0);
+        let mut extras = vec![
+            &written,
+            &followed,
+            &outer,
+            &outer_master,
+            &read,
+            &write,
+            &one,
+            &other,
+            &tcp,
+            &far,
+        ];
         extras.extend(terminals.iter().flat_map(|(master, slave)| [master, slave]));
         let mut extra = |files: &mut Vec<FakeFile>, odds| {
             if random.below(odds) == 0 {

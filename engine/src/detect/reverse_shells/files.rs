@@ -1,0 +1,115 @@
+//! Relays by regular files: what one process writes to a file and another reads from it.
+//!
+//! Files are followed only for an interpreter that reads commands, and only if nothing else leads
+//! both ways. A file may be read by somebody else than its writer means, so each file on the way
+//! must have been written since its writer began.
+
+use panoptes_decoders::kernel::inode::Attributes;
+
+use super::direction::Direction;
+use super::graph::{Edges, Object};
+use super::interpreter::{Commands, Interpreter};
+use super::search::Hop;
+use super::{Candidate, Shell, Shells, counters_of};
+use crate::walk::{FileRow, FilesRow, Index, Snapshot};
+
+/// By how much the time of a change may lie before that of its writer: the kernel takes it from
+/// a clock that moves with the timer (`current_time` in fs/inode.c), 100 times a second at least.
+const TICK_NS: i64 = 10_000_000;
+
+/// Whether an interpreter takes commands from its input.
+pub(super) const fn reads_commands(interpreter: Interpreter) -> bool {
+    matches!(interpreter.commands, Commands::Input { .. } | Commands::Lines)
+}
+
+impl Shells {
+    /// Whether a search that follows regular files may find more than the last one, which did not.
+    /// A shell that forks for a part of a pipeline takes no commands from its input
+    /// (`tail -f log | while read line; do …`).
+    pub(super) fn may_lead_over_files(&self, shell: &Shell<'_>) -> bool {
+        let process = shell.snapshot.processes.at(shell.process);
+        let leader = process.and_then(|process| shell.snapshot.leader(process));
+        if leader.is_none_or(|leader| leader.task.is_fork()) {
+            return false;
+        }
+        (self.inward.met_files() || self.outward.met_files())
+            && shell.interpreter.is_none_or(reads_commands)
+    }
+
+    /// Whether an interpreter writes to a file that another process reads.
+    pub(super) fn writes_to_relay(&self, shell: &Shell<'_>) -> bool {
+        let (snapshot, [_, output, error]) = (shell.snapshot, shell.stdio);
+        [output, error].into_iter().flatten().any(|at| {
+            let file = snapshot.descriptors.at(at).and_then(|row| row.file);
+            let object = self.graph.object_of(snapshot, file, Edges::WithFiles);
+            matches!(object, Some(Object::File(_)))
+        })
+    }
+
+    /// Whether a candidate's paths lead over regular files.
+    pub(super) fn leads_over_files(&self, candidate: &Candidate) -> bool {
+        let inward = self.inward.path(candidate.inward);
+        let mut hops = inward.chain(self.outward.path(candidate.outward));
+        hops.any(|hop| matches!(hop.object, Object::File(_)))
+    }
+
+    /// Whether bytes of the peer can have passed all files of a candidate: the peer has sent
+    /// something, and each file has been written since its writer on the path began.
+    pub(super) fn are_files_used(&self, shell: &Shell<'_>, candidate: &Candidate) -> bool {
+        let received = counters_of(shell.snapshot, candidate.object).map(|it| it.bytes_in);
+        if received == Some(0) {
+            return false;
+        }
+        let is_outbound = candidate.direction != Direction::Accepted;
+        let received = received.filter(|_| is_outbound).unwrap_or(0);
+        let mut outer: Option<&Hop> = None;
+        for hop in self.inward.path(candidate.inward) {
+            if let (Object::File(file), Some(writer)) = (hop.object, outer) {
+                let is_meant = is_meant_for_reader(shell.snapshot, file, writer, received);
+                if !is_meant || !self.is_written_by(shell, file, writer.table) {
+                    return false;
+                }
+            }
+            outer = Some(hop);
+        }
+        self.outward.path(candidate.outward).all(|hop| match hop.object {
+            Object::File(file) => self.is_written_by(shell, file, hop.table),
+            _ => true,
+        })
+    }
+
+    /// Whether a file has content and was changed since a process began, as far as the machine's
+    /// clock is known. The time of the change is one that no program can set (`ctime`).
+    fn is_written_by(
+        &self,
+        shell: &Shell<'_>,
+        file: Index<FileRow>,
+        writer: Index<FilesRow>,
+    ) -> bool {
+        let snapshot = shell.snapshot;
+        let inode = snapshot.files.at(file).and_then(|row| snapshot.inodes.at(row.inode));
+        let leader = self.process_of(shell, writer).and_then(|row| snapshot.leader(row));
+        let (Some(inode), Some(leader)) = (inode, leader) else { return false };
+        let began = snapshot
+            .machine
+            .boot_to_real_ns
+            .map_or(0, |offset| offset.saturating_add_unsigned(leader.task.start_boottime));
+        let changed_ns = inode.attributes.ctime_ns.saturating_add(TICK_NS);
+        inode.attributes.size > 0 && changed_ns >= began
+    }
+}
+
+/// Whether a process passes on to a file what it gets, other than a daemon that has a log or a
+/// queue of its own. Then the file is its standard output, has no name, or has no more bytes than
+/// the peer has sent.
+fn is_meant_for_reader(
+    snapshot: &Snapshot,
+    file: Index<FileRow>,
+    writer: &Hop,
+    received: u64,
+) -> bool {
+    let inode = snapshot.files.at(file).and_then(|row| snapshot.inodes.at(row.inode));
+    let is_at_stdio = snapshot.descriptors.at(writer.inner).is_some_and(|row| row.index < 3);
+    let fits = |attributes: &Attributes| attributes.nlink == 0 || attributes.size <= received;
+    is_at_stdio || inode.is_some_and(|row| fits(&row.attributes))
+}
