@@ -335,6 +335,7 @@ mod tests {
             end: End::Datagram(ends, IPPROTO_UDP),
             out_end: None,
             interpreter: Interpreter { kind: Kind::Language, commands: Commands::Argument },
+            is_tunnel: false,
             since_ns: RealTime::from_ns(0),
             scans: 1,
             members: &[],
