@@ -142,7 +142,7 @@ impl Cause {
             End::Datagram(ends, protocol) => (ends.destination, *protocol),
         };
         let cause = self.variant(&finding.reason).variant(&finding.direction);
-        let cause = cause.address(peer).number(protocol);
+        let cause = cause.address(peer).number(protocol).number(finding.is_tunnel);
         let programs = finding.members.iter().map(|member| &member.process);
         programs.fold(cause, |cause, process| cause.program(process))
     }
@@ -152,7 +152,7 @@ impl Cause {
         let cause = self.program(&event.process).variant(&event.change);
         match &event.change {
             HistoryChange::Cleared(clearing) => cause.variant(clearing),
-            HistoryChange::Disabled { way, was_on } => cause.variant(way).number(*was_on),
+            HistoryChange::Disabled { way, was_on, .. } => cause.variant(way).number(*was_on),
             HistoryChange::Executed(_) => cause,
         }
     }

@@ -340,6 +340,7 @@ fn content(reporter: &mut Reporter<'_>, cx: &ScanContext<'_>, time: u32, is_othe
             inode: Some(InodeFacts { number, size: 20, ..InodeFacts::default() }),
             ..DescriptorFacts::default()
         },
+        previous: None,
         opened: Opened { size: 10, ..Opened::default() },
         hashes: Some(Hashes { sha256: [time as u8; 32], sha1: [5; 20], md5: [6; 16] }),
         partial: None,
@@ -355,6 +356,7 @@ fn path(reporter: &mut Reporter<'_>, cx: &ScanContext<'_>, time: u32, is_other: 
     let before = Before { number, size: 1, modify_time_ns, is_same_file: false, hashes: None };
     let change = PathChange {
         path: if is_other { b"/usr/bin/head" } else { b"/usr/bin/tail" },
+        previous: None,
         attributes: Attributes {
             mode: mode::S_IFREG | 0o755,
             ino: 13 + u64::from(time),
@@ -392,6 +394,7 @@ fn shell(reporter: &mut Reporter<'_>, cx: &ScanContext<'_>, time: u32, is_other:
         end: End::Connection(connection(time, is_other)),
         out_end: None,
         interpreter: Interpreter { kind: Kind::Shell, commands },
+        is_tunnel: false,
         since_ns: cx.now.real,
         scans: 1 + time,
         members: &members,
@@ -418,6 +421,7 @@ fn shell_of_another_program(
         end: End::Connection(connection(time, false)),
         out_end: None,
         interpreter: Interpreter { kind: Kind::Shell, commands },
+        is_tunnel: false,
         since_ns: cx.now.real,
         scans: 1,
         members: &members,
@@ -430,7 +434,7 @@ fn shell_of_another_program(
 
 fn history(reporter: &mut Reporter<'_>, cx: &ScanContext<'_>, time: u32, is_other: bool) {
     let way = if is_other { DisableMethod::NoSize } else { DisableMethod::Off };
-    let change = HistoryChange::Disabled { way, was_on: true };
+    let change = HistoryChange::Disabled { way, was_on: true, value: b"" };
     let (process, since_ns) = (process_facts(700 + time), cx.now.real);
     let event = HistoryEvent { process, change, last: None, since_ns, scans: 1 };
     reporter.found(cx, &Finding::ShellHistory(&event));
