@@ -81,8 +81,8 @@ pub(super) fn shell_command<'a>(command: &Command<'a>) -> ShellCommand<'a> {
 
 fn confidence(change: &HistoryChange<'_>) -> Confidence {
     match change {
-        // No command is lost yet, or the history is saved as far as is known. Users have reasons for
-        // both.
+        // No command is lost yet, or the history is saved as far as is known. Users have reasons
+        // for both.
         HistoryChange::Disabled {
             way: DisableMethod::Spaces | DisableMethod::Elsewhere, ..
         } => Confidence::Low,
