@@ -79,8 +79,11 @@ pub(crate) fn each_activity(
 ) {
     let (process, descriptor) = (filling.process(), filling.descriptor());
     let text = Text::new(&filling.bytes);
-    let holders: Vec<_> =
-        filling.ids.iter().map(|&id| Holder { process_id: id, file_descriptor_id: 3 }).collect();
+    let holders: Vec<_> = filling
+        .ids
+        .iter()
+        .map(|&id| Holder { process_id: id, file_descriptor_id: Some(3) })
+        .collect();
     let connection = NetworkConnectionDetails {
         tcp_bytes_in: Some(filling.number),
         tcp_connection_termination_time_iso_8601_ns: Some(Timestamp::from_ns(9)),

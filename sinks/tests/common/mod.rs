@@ -125,7 +125,7 @@ pub(crate) fn bash() -> ProcessDetails<'static> {
 
 pub(crate) fn stdin_socket() -> FileDescriptorDetails<'static> {
     FileDescriptorDetails {
-        file_descriptor_index: 0,
+        file_descriptor_index: Some(0),
         file_descriptor_name: Some(Text::numbered("socket", 13_731)),
         file_descriptor_file_type: Some(FileType::Socket),
         file_descriptor_file_mode: Some(FileMode { access: FileAccess::ReadWrite, flags: 0 }),
