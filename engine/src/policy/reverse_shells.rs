@@ -342,7 +342,6 @@ mod tests {
             is_cut: false,
             inward: &[],
             outward: &[],
-            is_tunnel: false,
         };
         for turns in [3, 5] {
             assert_eq!(confidence(&of(Reason::TurnsByOrder { turns })), Confidence::Low);
