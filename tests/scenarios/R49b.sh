@@ -10,7 +10,8 @@
 #   reverse_shell.process_list.3.process_id: $shell
 
 #: prepare
-. lib/logins.sh; . lib/peers.sh
+. lib/logins.sh
+. lib/peers.sh
 ssh_server 4502; fact server $(pgrep -o sshd); peer 4450
 #: act
 . lib/peers.sh

@@ -50,7 +50,8 @@ static int ring_open(struct ring *ring)
 }
 
 /* Asks for a transfer; `fixed` means that `fd` is a slot of the ring. */
-static void ask(struct ring *ring, enum what what, int op, int fd, int fixed, void *at, unsigned len)
+static void ask(struct ring *ring, enum what what, int op, int fd, int fixed, void *at,
+		unsigned len)
 {
 	unsigned tail = *ring->sq_tail, place = tail & *ring->sq_mask;
 	struct io_uring_sqe *sqe = &ring->sqes[place];

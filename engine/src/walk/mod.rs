@@ -36,6 +36,7 @@ mod port_set;
 mod processes;
 mod queries;
 mod resting;
+mod ring_rows;
 mod rings;
 mod scan;
 mod snapshot;
@@ -69,7 +70,7 @@ pub use kernel::{Kernel, Roots};
 pub use losses::{Losses, Part};
 pub use port_set::{PortSet, UdpPorts};
 pub(crate) use queries::user;
-pub use rings::{RING_SLOT, RingRow, number_of, slot_of};
+pub use ring_rows::{RING_SLOT, RingRow, number_of, slot_of};
 pub use snapshot::{
     CgroupRow, ConnectionRow, ContainerRow, CssSetRow, CssStateRow, DentryRow, DescriptorRow,
     FileRow, FilesRow, HostName, Ids, Index, InodeRow, InterfaceRow, KernfsRow, Machine, MmRow,

@@ -21,7 +21,7 @@
 use panoptes_decoders::address::KernelVa;
 use panoptes_tables::{AddressMap, HashKey, Insertion, Keyed, fair_share, room};
 
-use super::rings::RingRow;
+use super::ring_rows::RingRow;
 use super::snapshot::{
     CgroupRow, ContainerRow, CssStateRow, DentryRow, FileRow, FilesRow, Index, KernfsRow, MmRow,
     MountRow, NameRow, NetRow, ProcessRow, SuperBlockRow,

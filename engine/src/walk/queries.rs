@@ -6,7 +6,10 @@ use panoptes_decoders::kernel::super_block::magic;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::losses::Part;
-use super::snapshot::{FileRow, FilesRow, Index, NetRow, ProcessRow, Span, ThreadRow};
+use super::ring_rows::RingRow;
+use super::snapshot::{
+    DescriptorRow, FileRow, FilesRow, Index, NetRow, ProcessRow, Span, ThreadRow,
+};
 use super::tables::Snapshot;
 
 /// Maximum number of containers inside each other that are followed.
@@ -120,6 +123,16 @@ impl Snapshot {
         let uid = process.ids.map_or(u32::MAX, |ids| ids.uid);
         let login = self.leader(process).and_then(|leader| leader.task.loginuid());
         user(uid, login)
+    }
+
+    /// The rings of a table's process.
+    pub fn rings_of(&self, table: Index<FilesRow>) -> impl Iterator<Item = &RingRow> {
+        self.rings.iter().filter(move |ring| ring.table == Some(table))
+    }
+
+    /// The files of the rings of a table's process.
+    pub fn ring_files_of(&self, table: Index<FilesRow>) -> impl Iterator<Item = &DescriptorRow> {
+        self.rings_of(table).flat_map(|ring| self.descriptors.range(ring.descriptors))
     }
 
     /// The number of a network namespace, or 0.

@@ -15,17 +15,12 @@ use panoptes_decoders::paging::KernelSpace;
 use panoptes_tables::{Keyed, room};
 
 use super::owners::Quotas;
-use super::snapshot::{DentryRow, DescriptorRow, FileRow, FilesRow, Index, ProcessRow, Span};
+use super::ring_rows::{RING_SLOT, RINGS_MAX, RingRow};
+use super::snapshot::{DentryRow, DescriptorRow, FileRow, Index, Span};
 use super::tables::Snapshot;
 use super::{Memory, Part, Scratch, Walker, fetch, fetch_each};
 use crate::address::Reader;
 
-/// The mark in the number of a [`DescriptorRow`] that is a slot of a ring. Descriptors are below
-/// it (`fs.nr_open` is at most 2^30 - 64).
-pub const RING_SLOT: u32 = 1 << 30;
-
-/// Maximum number of rings in one scan.
-pub(super) const RINGS_MAX: usize = 1024;
 /// Number of slots that one scan reads of all rings together. Each ring has an equal share.
 const SLOTS: u32 = 1 << 16;
 /// Number of files that one scan has of all rings together. Each ring has an equal share.
@@ -34,38 +29,6 @@ const FILES: usize = 16_384;
 const NAME: &[u8] = b"[io_uring]";
 /// Flags in the lowest bits of a registered file's address (`FFS_MASK`, io_uring/filetable.h).
 const FLAGS: u64 = 0b111;
-
-/// One ring.
-#[derive(Clone, Copy, Debug)]
-pub struct RingRow {
-    /// Its open file.
-    pub file: Index<FileRow>,
-    /// `struct io_ring_ctx *`
-    pub context: KernelVa,
-    /// The process that holds it.
-    pub process: Option<Index<ProcessRow>>,
-    /// The table of descriptors of that process.
-    pub table: Option<Index<FilesRow>>,
-    /// Its files.
-    pub descriptors: Span<DescriptorRow>,
-}
-
-impl DescriptorRow {
-    /// Its number; `None` for a slot of a ring.
-    pub const fn number(&self) -> Option<u32> {
-        number_of(self.index)
-    }
-}
-
-/// The number of a descriptor; `None` for a slot of a ring.
-pub const fn number_of(index: u32) -> Option<u32> {
-    if index < RING_SLOT { Some(index) } else { None }
-}
-
-/// The slot of a ring; `None` for a descriptor.
-pub const fn slot_of(index: u32) -> Option<u32> {
-    if index < RING_SLOT { None } else { Some(index - RING_SLOT) }
-}
 
 /// What a scan's rounds pass to each other.
 #[derive(Debug)]
@@ -119,18 +82,6 @@ pub(super) fn note_ring(
         let (table, descriptors) = (None, Span::default());
         let row = || RingRow { file: index, context, process, table, descriptors };
         quotas.row_of(rings, process, file.address.0, row);
-    }
-}
-
-impl Snapshot {
-    /// The rings of a table's process.
-    pub fn rings_of(&self, table: Index<FilesRow>) -> impl Iterator<Item = &RingRow> {
-        self.rings.iter().filter(move |ring| ring.table == Some(table))
-    }
-
-    /// The files of the rings of a table's process.
-    pub fn ring_files_of(&self, table: Index<FilesRow>) -> impl Iterator<Item = &DescriptorRow> {
-        self.rings_of(table).flat_map(|ring| self.descriptors.range(ring.descriptors))
     }
 }
 

@@ -10,7 +10,7 @@ use super::budget::Deferred;
 use super::copied::Copied;
 use super::losses::Losses;
 use super::port_set::UdpPorts;
-use super::rings::{RINGS_MAX, RingRow};
+use super::ring_rows::{RINGS_MAX, RingRow};
 use super::snapshot::{
     CgroupRow, ConnectionRow, ContainerRow, CssSetRow, CssStateRow, DentryRow, DescriptorRow,
     FileRow, FilesRow, Index, InodeRow, InterfaceRow, KernfsRow, Machine, MmRow, MountRow, NameRow,

@@ -5,8 +5,9 @@
 use panoptes_decoders::kernel::io_uring::IoRingCtx;
 
 use super::*;
+use crate::walk::snapshot::FilesRow;
 use crate::walk::tests::memory::{Sparse, add_process, kernel, small, va, walker};
-use crate::walk::{Kernel, Walker};
+use crate::walk::{Kernel, Walker, slot_of};
 
 /// A process with a ring whose table has these slots, before its files are read.
 struct Scene {
@@ -39,7 +40,7 @@ impl Scene {
             table: None,
             descriptors: Span::default(),
         };
-        walker.snapshot.rings.row_of(ring.file.number().into(), || ring);
+        walker.snapshot.rings.row_of(va(context).0, || ring);
         Self { memory, walker, kernel: kernel(), array }
     }
 
