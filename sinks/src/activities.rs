@@ -314,10 +314,14 @@ impl Activity {
                 "`file_descriptor_close`, or the end of its process. A descriptor in a table that \
                  one thread has alone may end with the thread",
             ),
-            Self::NewFileMapped => Some("`file_unmapped`, or an exec or the end of its process"),
-            Self::ProcessMemoryCreated => {
-                Some("`process_memory_terminated`, or an exec or the end of its process")
-            }
+            Self::NewFileMapped => Some(
+                "`file_unmapped`, another mapping in its place, or an exec or the end of its \
+                 process",
+            ),
+            Self::ProcessMemoryCreated => Some(
+                "`process_memory_terminated`, another mapping in its place, or an exec or the \
+                     end of its process",
+            ),
             Self::NewExecutableAnonymousMemoryMapped => Some(
                 "`process_memory_terminated` if that is enabled, or an exec or the end of its \
                  process",

@@ -15,7 +15,7 @@
 # expect: file_content_change x0
 
 #: prepare
-mkdir -p /var/spool/cron/crontabs /etc/systemd/system /root/.ssh
+mkdir -p /var/spool/cron/crontabs /etc/systemd/system /root/.ssh /usr/local/bin
 sleep 4
 #: act
 act

@@ -9,7 +9,7 @@
 //! is not judged: processes with events that are only summed up, and all processes once a table is
 //! full or records are dropped.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::Value;
 
@@ -38,7 +38,8 @@ struct Process {
     program: u64,
     /// Whether some of its records were left out.
     is_partial: bool,
-    things: BTreeSet<Thing>,
+    /// With what a mapping has: its permissions and its file.
+    things: BTreeMap<Thing, String>,
     errors: Vec<String>,
 }
 
@@ -120,7 +121,7 @@ impl Pairs {
             return if process.is_partial || self.is_partial { Vec::new() } else { errors };
         } else if let Some((act, thing)) = thing(name, data) {
             let is_late = process.has_ended;
-            process.read(act, thing, details, &mut self.counts);
+            process.read(act, thing, data, &mut self.counts);
             if name == "new_file_mapped" {
                 self.counts.mapped += 1;
                 self.counts.without_path +=
@@ -144,25 +145,32 @@ impl Pairs {
 }
 
 impl Process {
-    fn read(&mut self, act: Act, thing: Thing, details: &Value, counts: &mut Counts) {
+    fn read(&mut self, act: Act, thing: Thing, data: &Value, counts: &mut Counts) {
+        let details = &data["process_details"];
         let program = details["process_self_exec_id"].as_u64().unwrap_or(0);
         if program > self.program {
             self.program = program;
             let before = self.things.len();
-            self.things.retain(|(kind, ..)| *kind != Kind::Mapping);
+            self.things.retain(|(kind, ..), _| *kind != Kind::Mapping);
             counts.with_program += before - self.things.len();
         }
         let id = &details["process_id"];
         match act {
             Act::Begins => {
                 counts.begun += 1;
-                if let Some(first) = self.things.replace(thing) {
-                    self.errors.push(format!("process {id}: new twice without an end: {first:?}"));
+                let area = &data["process_memory_details"];
+                let text = format!("{} {}", area["memory_permissions"], area["file_path"]);
+                let twice = format!("process {id}: new twice without an end: {thing:?}");
+                match self.things.insert(thing, text.clone()) {
+                    Some(before) if before == text => self.errors.push(twice),
+                    // Another mapping in its place (`MAP_FIXED`) ends a mapping.
+                    Some(_) => counts.ended += 1,
+                    None => {}
                 }
             }
             Act::Ends => {
                 let before = self.things.len();
-                self.things.retain(|other| !is_ended(other, &thing));
+                self.things.retain(|other, _| !is_ended(other, &thing));
                 counts.ended += before - self.things.len();
             }
         }
@@ -275,6 +283,19 @@ mod tests {
             without_hash: 4,
         };
         assert_eq!(counts, expected);
+    }
+
+    #[test]
+    fn another_mapping_in_its_place_ends_a_mapping() {
+        let map = |permissions: &str| {
+            let mut map = mapping("new_file_mapped", 1, "0x1000", "0x5000");
+            map["activity_data"]["process_memory_details"]["memory_permissions"] =
+                permissions.into();
+            map
+        };
+        let (errors, counts) = judge(&[map("r--p"), map("r-xp")]);
+        assert_eq!((errors, counts.begun, counts.ended, counts.left), (0, 2, 1, 1));
+        assert_eq!(judge(&[map("r--p"), map("r--p")]).0, 1);
     }
 
     #[test]
