@@ -12,17 +12,20 @@
 /// Maximum length of a line in bytes.
 const LINE_MAX: usize = 255;
 /// Maximum number of steps for one list of patterns: a step is one position and one element of a
-/// pattern.
+/// pattern, or one byte of brackets or of a list whose end is looked for.
 const STEPS_MAX: u32 = 1 << 17;
 /// Maximum depth of lists in each other. Deeper patterns match nothing.
 const DEPTH_MAX: u32 = 16;
 
 /// Whether this value of `HISTIGNORE` keeps nearly every line out of the history: its patterns
 /// together match nine of ten sample commands. `is_extended` is whether `extglob` is set.
+///
+/// Patterns that cost more steps than a list may take count as such, too: nobody needs them to
+/// leave out some commands, and a costly one could come first to hide another behind it.
 pub fn ignores_everything(patterns: &[u8], is_extended: bool) -> bool {
     let mut steps = STEPS_MAX;
     let mut remembered = 0;
-    SAMPLES.iter().all(|line| {
+    let are_ignored = SAMPLES.iter().all(|line| {
         let mut list = Split { rest: patterns, is_extended };
         let is_ignored = list.any(|pattern| {
             let mut attempt = Attempt { pattern, line, is_extended, steps };
@@ -32,7 +35,8 @@ pub fn ignores_everything(patterns: &[u8], is_extended: bool) -> bool {
         });
         remembered += usize::from(!is_ignored);
         steps > 0 && remembered <= SAMPLES.len() / 10
-    })
+    });
+    are_ignored || steps == 0
 }
 
 /// The patterns of a list. Colons in brackets, quotes and lists of patterns do not end a pattern.
@@ -149,7 +153,11 @@ impl Positions {
     }
 
     fn iter(self) -> impl Iterator<Item = u8> {
-        (0..=u8::MAX).filter(move |&at| self.has(at))
+        [0_u8, 64, 128, 192].into_iter().zip(self.0).flat_map(|(first, word)| {
+            let rest = |word: &u64| Some(word & (word - 1)).filter(|&word| word != 0);
+            let words = core::iter::successors((word != 0).then_some(word), rest);
+            words.map(move |word| first + word.trailing_zeros() as u8)
+        })
     }
 }
 
@@ -192,6 +200,13 @@ impl Attempt<'_> {
             }
             let byte = self.pattern[at];
             at += 1;
+            if byte == b'*' {
+                // Several are as one (`GMATCH`).
+                let stars = |at: &usize| *at < end && self.pattern[*at] == b'*';
+                while stars(&at) && !(self.is_extended && is_list(self.pattern, at)) {
+                    at += 1;
+                }
+            }
             is_behind_star = byte == b'*' || byte == b'?' && is_behind_star;
             now = match byte {
                 b'*' => Positions::range(now.iter().next().unwrap_or(0), self.end()),
@@ -201,7 +216,7 @@ impl Attempt<'_> {
                     at += usize::from(literal.is_some());
                     self.step(now, |own| own == literal.unwrap_or(byte))
                 }
-                b'[' => match bracket(&self.pattern[..end], at) {
+                b'[' => match self.bracket(at, end) {
                     Some((set, behind)) => {
                         at = behind;
                         self.step(now, |own| set.has(own))
@@ -212,6 +227,14 @@ impl Attempt<'_> {
             };
         }
         if self.steps == 0 { Positions::default() } else { now }
+    }
+
+    /// The bytes that brackets match, and the index behind them. Each of their bytes is a step.
+    fn bracket(&mut self, at: usize, end: usize) -> Option<(Positions, usize)> {
+        let found = bracket(&self.pattern[..end], at);
+        let bytes = found.map_or(end, |(_, behind)| behind) - at;
+        self.steps = self.steps.saturating_sub(bytes as u32);
+        found
     }
 
     /// Goes on by one byte from each position whose byte fits.
@@ -267,7 +290,7 @@ impl Attempt<'_> {
     }
 
     /// The index of the parenthesis that closes a list.
-    fn close_of(&self, at: usize, end: usize) -> Option<usize> {
+    fn close_of(&mut self, at: usize, end: usize) -> Option<usize> {
         let mut depth = 0_u32;
         self.scan(at, end, |byte| {
             if byte == b')' && depth == 0 {
@@ -279,7 +302,7 @@ impl Attempt<'_> {
     }
 
     /// The index of the next `|` of a list, or that of its end.
-    fn end_of_part(&self, at: usize, close: usize) -> usize {
+    fn end_of_part(&mut self, at: usize, close: usize) -> usize {
         let mut depth = 0_u32;
         let bar = self.scan(at, close, |byte| {
             let is_it = byte == b'|' && depth == 0;
@@ -294,13 +317,19 @@ impl Attempt<'_> {
     }
 
     /// The index of the first byte that `is_it`, of those that are in no brackets; `None` if
-    /// brackets are not closed.
-    fn scan(&self, mut at: usize, end: usize, mut is_it: impl FnMut(u8) -> bool) -> Option<usize> {
-        while at < end {
+    /// brackets are not closed, or no step is left.
+    fn scan(
+        &mut self,
+        mut at: usize,
+        end: usize,
+        mut is_it: impl FnMut(u8) -> bool,
+    ) -> Option<usize> {
+        while at < end && self.steps > 0 {
+            self.steps -= 1;
             let byte = self.pattern[at];
             match byte {
                 b'\\' => at += 2,
-                b'[' => at = bracket(&self.pattern[..end], at + 1)?.1,
+                b'[' => at = self.bracket(at + 1, end)?.1,
                 _ if is_it(byte) => return Some(at),
                 _ => at += 1,
             }

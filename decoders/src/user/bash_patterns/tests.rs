@@ -211,6 +211,18 @@ fn patterns_that_keep_nearly_nothing_are_recognized() {
     }
 }
 
+/// A costly list could hide a pattern behind it, and bash takes several stars as one.
+#[test]
+fn costly_patterns_hide_nothing() {
+    let nested = std::format!("{}*{}:*", "!(*".repeat(15), ")".repeat(15));
+    for all in ["*".repeat(100), "*?".repeat(200) + ":*", nested] {
+        assert!(ignores_everything(all.as_bytes(), true), "{all:?}");
+    }
+    let long = (0..500).map(|number| std::format!("cmd{number}")).collect::<std::vec::Vec<_>>();
+    assert!(!ignores_everything(long.join(":").as_bytes(), true));
+    assert!(!ignores_everything(long.join("*:").as_bytes(), false));
+}
+
 #[test]
 fn usual_patterns_are_harmless() {
     for some in [

@@ -78,7 +78,7 @@ impl History {
                 let is_busy = shell.busy_until.is_after(self.scan);
                 let mut fresh = DisableMethods::default();
                 if shell.is_changed || is_busy || due {
-                    fresh = read_variables(&mut shell, &mut memory);
+                    fresh = read_variables(&mut shell, &mut memory, &mut patterns_left);
                 }
                 shell.judged.try_patterns(&shell.values, &mut patterns_left);
                 if shell.is_changed {
@@ -110,7 +110,7 @@ impl History {
     ) {
         let mut memory = Memory::of(machine, &mut self.reader, shell.root);
         if !shell.is_ready() {
-            read_variables(shell, &mut memory);
+            read_variables(shell, &mut memory, &mut 0);
             shell.is_interactive |=
                 shell.values[OPTIONS].text().is_some_and(|options| has_option(options, b"history"));
             // This variable is set right before bash reads its history file.
@@ -296,9 +296,14 @@ pub(super) fn send(
 }
 
 /// Reads a shell's variables. Returns the ways that the values read just now decide.
-fn read_variables(shell: &mut Shell, memory: &mut Memory<'_>) -> DisableMethods {
+fn read_variables(
+    shell: &mut Shell,
+    memory: &mut Memory<'_>,
+    patterns_left: &mut u32,
+) -> DisableMethods {
     let context = shell.words.pointer(Word::Variables).filter(|&context| context != 0);
-    let values = context.map_or_else(Values::default, |context| variables::read(memory, context));
+    let values = context
+        .map_or_else(Values::default, |context| variables::read(memory, context, patterns_left));
     for (at, (kept, value)) in shell.values.iter_mut().zip(values).enumerate() {
         if value != Value::Unknown && *kept != value {
             *kept = value;

@@ -135,7 +135,7 @@ fn heads(
 fn is_global(memory: &mut Memory<'_>, context: u64) -> bool {
     let table = memory.word(context.wrapping_add(bash::CONTEXT_TABLE));
     let table = table.and_then(|table| memory.read(table, Table::BYTES)).and_then(Table::parse);
-    table.is_some() && variables::read(memory, context)[OPTIONS].text().is_some()
+    table.is_some() && variables::read(memory, context, &mut 0)[OPTIONS].text().is_some()
 }
 
 /// Whether an object is a history entry, by the format of its time.

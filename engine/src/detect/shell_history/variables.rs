@@ -82,8 +82,9 @@ impl Value {
 /// The values of all variables.
 pub(super) type Values = [Value; NAMES.len()];
 
-/// Reads the variables of `context`, the shell's global one.
-pub(super) fn read(memory: &mut Memory<'_>, context: u64) -> Values {
+/// Reads the variables of `context`, the shell's global one. Counts down `patterns_left` for long
+/// patterns; without any, these are unknown.
+pub(super) fn read(memory: &mut Memory<'_>, context: u64, patterns_left: &mut u32) -> Values {
     let mut values = Values::default();
     let table = memory.word(context.wrapping_add(CONTEXT_TABLE));
     let table = table.and_then(|table| memory.read(table, Table::BYTES)).and_then(Table::parse);
@@ -137,6 +138,13 @@ pub(super) fn read(memory: &mut Memory<'_>, context: u64) -> Values {
         }
     }
     for (at, address) in long.into_iter().enumerate() {
+        if at == IGNORE && address.is_some() {
+            if *patterns_left == 0 {
+                values[at] = Value::Unknown;
+                continue;
+            }
+            *patterns_left -= 1;
+        }
         if let Some(address) = address {
             values[at] = read_long(memory, at, address);
         }
@@ -223,12 +231,13 @@ fn text<'a>(
 }
 
 /// The number that bash takes a size for (`valid_number`, general.c; `sv_histsize`, variables.c):
-/// decimal digits of 64 bits, cut to an `int`. Any other text changes nothing.
+/// decimal digits of 64 bits, cut to an `int`. Any other text changes nothing. Before the number
+/// may be any space (`strtoimax`), behind it blanks (`legal_number`, general.c).
 pub(super) fn number(text: &[u8]) -> Option<i32> {
     // `isspace` in the C locale.
     let is_space = |byte: &u8| matches!(byte, b' ' | b'\t'..=b'\r');
     let begin = text.iter().position(|byte| !is_space(byte))?;
-    let end = text.iter().rposition(|byte| !is_space(byte))?;
+    let end = text.iter().rposition(|byte| !matches!(byte, b' ' | b'\t'))?;
     let number: i64 = str::from_utf8(text.get(begin..=end)?).ok()?.parse().ok()?;
     Some(number as i32)
 }
@@ -239,7 +248,7 @@ mod tests {
 
     #[test]
     fn sizes_are_numbers_as_in_bash() {
-        for zero in ["0", " 0 ", "00", "+0", "-0", "\t0\n", "4294967296", "-4294967296"] {
+        for zero in ["0", " 0 ", "00", "+0", "-0", "\n0\t ", "4294967296", "-4294967296"] {
             assert_eq!(number(zero.as_bytes()), Some(0), "{zero:?}");
         }
         for none in [
@@ -251,6 +260,7 @@ mod tests {
             "0.0",
             "\u{a0}0",
             "- 0",
+            "0\n",
             "+",
             "0,",
             "1e0",
