@@ -3,8 +3,8 @@
 //! Two alerts have the same cause only if a reader would take the second for the first once more.
 //! So a cause has what the act is about, and `repetitions` adds whose it is. What an attacker
 //! changes from one act to the next, such as process ids and ephemeral ports, is no part of it.
-//! Everything that makes the act another one is: other content, another file, another peer, another
-//! program, another user.
+//! Everything that makes the act another one is: another file, another peer, another program,
+//! another user. Of what was written to a file, the content is no part.
 
 use core::hash::{Hash as _, Hasher as _};
 use core::mem;
@@ -143,6 +143,11 @@ impl Cause {
         };
         let cause = self.variant(&finding.reason).variant(&finding.direction);
         let cause = cause.address(peer).number(protocol).number(finding.is_tunnel);
+        let cause = match &finding.out_end {
+            Some(End::Connection(facts)) => cause.address(facts.destination),
+            Some(End::Datagram(ends, _)) => cause.address(ends.destination),
+            None => cause,
+        };
         let programs = finding.members.iter().map(|member| &member.process);
         programs.fold(cause, |cause, process| cause.program(process))
     }

@@ -58,20 +58,23 @@ pub(super) struct Common {
 }
 
 impl Common {
-    /// Those of an alert with this evidence. `user` is the real uid of its process, if it is known;
+    /// Those of an alert with this evidence. `user` is the real and the effective uid of its process, if known;
     /// `is_story` tells whether it begins an incident.
     pub(super) fn of(
         activity: Activity,
         severity: Severity,
         evidence: &Evidence<'_>,
         container: Option<ContainerKey>,
-        user: Option<u32>,
+        user: Option<(u32, u32)>,
         is_story: bool,
     ) -> Self {
         let Evidence { cause, techniques, confidence, .. } = *evidence;
         let container_hash = container.map_or(0, |container| cause.of_key(&container));
         let cause = cause.number(activity as u8).number(severity as u8).number(confidence as u8);
-        let cause = cause.number(container_hash).number(user.map_or(u64::MAX, u64::from));
+        let cause =
+            cause.number(container_hash).number(user.map_or(u64::MAX, |(real, effective)| {
+                u64::from(real) << 32 | u64::from(effective)
+            }));
         let cause = techniques.iter().fold(cause, |cause, id| cause.text(id.as_bytes()));
         let key = CauseKey(cause.hash());
         Self { key, activity, severity, techniques, confidence, container, is_story }
@@ -346,7 +349,7 @@ mod tests {
             let evidence =
                 Evidence { reason: "", techniques: LIBRARY, confidence, since_ns, scans: 1, cause };
             let activity = Activity::ForeignLibraryLoaded;
-            Common::of(activity, Severity::High, &evidence, None, Some(0), true)
+            Common::of(activity, Severity::High, &evidence, None, Some((0, 0)), true)
         }
 
         /// An alert with a cause; returns whether it is written in full.

@@ -261,7 +261,8 @@ impl Reporter<'_> {
         let treatment = self.policy.repetitions.treat(&common);
         // Alerts of one cause are one story.
         let found = found.or(treatment.incident);
-        if !treatment.is_whole {
+        // Nothing is counted that no record would sum up.
+        if !treatment.is_whole && self.is_wanted(Activity::AlertsSummedUp) {
             self.count_repetition(cx, subject, &common, found);
             if let Some(incident) = found.filter(|_| is_high) {
                 self.join_incident(cx, subject, incident, parties);
@@ -317,7 +318,7 @@ impl Reporter<'_> {
     ) -> Common {
         let severity = self.policy.header.class_of(record).severity;
         let process = subject.processes.last(cx);
-        let user = process.and_then(|process| process.numbers.ids).map(|ids| ids.uid);
+        let user = process.and_then(|process| process.numbers.ids).map(|ids| (ids.uid, ids.euid));
         Common::of(record.activity, severity, evidence, subject.key, user, is_story)
     }
 

@@ -223,14 +223,14 @@ fn a_sum_that_finds_no_room_at_the_stop_is_a_lost_record() {
 }
 
 #[test]
-fn a_sum_that_is_not_wanted_is_not_written() {
+fn alerts_are_in_full_where_their_sum_is_not_wanted() {
     let mut reader = reader(&Rc::new(Cell::new(9)));
     let mut config = PolicyConfig::default();
     config.set_enabled(Activity::AlertsSummedUp, false);
     reader.policy.set_config(config);
     let all = world((700..720).map(|id| loaded(id, 1000, 0)));
     let is_alert = |record: &&Value| record["message_type"] == "ALERT";
-    assert_eq!(reader.scan(&all).iter().filter(is_alert).count(), 8);
+    assert_eq!(reader.scan(&all).iter().filter(is_alert).count(), 20);
     assert_eq!(reader.finish(), 0);
     assert!(!names(&reader.records()).contains(&SUM));
 }
