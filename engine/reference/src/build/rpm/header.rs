@@ -9,6 +9,8 @@ use std::collections::HashMap;
 use crate::model::PATH_BYTES_MAX;
 
 const ENTRY_BYTES: usize = 16;
+/// Longest name of a package in bytes. Real ones have fewer than a hundred.
+const NAME_BYTES_MAX: usize = 255;
 
 /// Tags (`rpmTag_e`).
 const NAME: u32 = 1000;
@@ -68,6 +70,9 @@ struct Entry<'a> {
 pub(super) fn read(header: &[u8], path_bytes_max: usize) -> Option<Package<'_>> {
     let entries = entries(header)?;
     let name = strings(&entries, NAME, STRING)?.first().copied()?;
+    if name.len() > NAME_BYTES_MAX {
+        return None;
+    }
     let algorithm = numbers(&entries, FILE_DIGEST_ALGORITHM)?.first().copied().unwrap_or(1);
     let paths = paths(&entries, path_bytes_max)?;
     let digests = strings(&entries, FILE_DIGESTS, STRING_ARRAY)?;
