@@ -62,6 +62,10 @@ impl Shells {
         }
         let is_outbound = candidate.direction != Direction::Accepted;
         let received = received.filter(|_| is_outbound).unwrap_or(0);
+        // A log that a shipper sends to where a script came from is no answer to that peer.
+        if candidate.out_object != candidate.object && self.leads_over_files(candidate) {
+            return false;
+        }
         let mut outer: Option<&Hop> = None;
         for hop in self.inward.path(candidate.inward) {
             if let (Object::File(file), Some(writer)) = (hop.object, outer) {

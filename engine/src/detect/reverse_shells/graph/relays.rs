@@ -97,9 +97,9 @@ impl Graph {
         })
     }
 
-    /// Passes each open file of the same inode to `take`. Those who share an open file share the
-    /// position in it, so that the reader gets nothing that the writer wrote: a lock or a log that
-    /// a process inherited is no link. A file without a name is made to be shared in this way.
+    /// Passes each other open file of the same inode to `take`. Those who share an open file share
+    /// the position in it, so that the reader gets nothing that the writer wrote: a lock, a log or
+    /// a temporary file that a process inherited is no link.
     pub(super) fn each_other_file(
         &self,
         snapshot: &Snapshot,
@@ -107,13 +107,12 @@ impl Graph {
         take: &mut dyn FnMut(Index<FileRow>),
     ) {
         let Some(inode) = snapshot.files.at(file).and_then(|row| row.inode) else { return };
-        let has_name = snapshot.inodes.at(inode).is_none_or(|row| row.attributes.nlink != 0);
         for other in self.files.of(inode.position()) {
             self.spend(1);
             if self.is_exhausted() {
                 return;
             }
-            if other != file || !has_name {
+            if other != file {
                 take(other);
             }
         }

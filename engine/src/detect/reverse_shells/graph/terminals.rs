@@ -137,7 +137,8 @@ impl Graph {
     ) -> Membership {
         let rows = snapshot.files_structs.at(table).map(|row| row.descriptors);
         let mut only = None;
-        for at in rows.into_iter().flat_map(Span::indexes) {
+        let of_rings = snapshot.rings_of(table).map(|ring| ring.descriptors);
+        for at in rows.into_iter().chain(of_rings).flat_map(Span::indexes) {
             let file = snapshot.descriptors.at(at).and_then(|row| row.file);
             match self.object_of(snapshot, file, Edges::WithFiles) {
                 None => {}

@@ -102,8 +102,8 @@ fn a_file_that_a_process_inherited_is_no_link() {
         machine
     };
     assert_eq!(Watch::new().settle(&machine(1)), [""; 0]);
-    // A file in memory has no other purpose than to be shared.
-    assert_eq!(Watch::new().settle(&machine(0)).len(), 1);
+    // A temporary file without a name, to which a program writes what its children print.
+    assert_eq!(Watch::new().settle(&machine(0)), [""; 0]);
 }
 
 #[test]
@@ -127,6 +127,20 @@ fn logs_and_their_followers_raise_no_alert() {
     machine.run(24, "tail", "tail -f jobs", &[(1, &write), (3, &queue)]);
     machine.run(25, "dash", "sh", &[(0, &read), (1, &log), (2, &log)]);
     machine.run(26, "spool", "spool", &[(1, &jobs)]);
+    assert_eq!(Watch::new().settle(&machine), [""; 0]);
+}
+
+#[test]
+fn a_log_that_is_sent_to_where_a_script_came_from_raises_no_alert() {
+    // `curl A/install.sh | bash >> log`, and a shipper of logs that sends to the same machine.
+    let mut machine = Machine::default();
+    let [download, shipping] = [40000, 40001].map(|port| machine.connection(port, PEER));
+    let [log, followed] = machine.relay([WRITE, READ], LATER);
+    let (read, write) = machine.pipe();
+    machine.run(20, "curl", "curl A", &[(1, &write), (3, &download)]);
+    machine.run(21, "bash", "bash", &[(0, &read), (1, &log), (2, &log)]);
+    machine.run(22, "filebeat", "filebeat", &[(3, &shipping), (7, &followed)]);
+    machine.received = 100_000;
     assert_eq!(Watch::new().settle(&machine), [""; 0]);
 }
 
