@@ -2,8 +2,8 @@
 //! a ring holds without a descriptor.
 //!
 //! `private_data` of an `[io_uring]` file is its ring. Its table of registered files has two forms:
-//! that of v5.15 to v6.12, which v5.10.162 has too, and that of later kernels. Before v5.15 it had
-//! two levels, which is not read.
+//! that of v5.15 to v6.12, which v5.10.162 has too, and that of later kernels. In v5.13 and v5.14
+//! it has two levels under the same name: what is read there is no file. Earlier ones are not read.
 
 crate::layout! {
     /// `struct io_ring_ctx`. A kernel has one of the two tables.

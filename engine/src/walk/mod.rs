@@ -415,6 +415,7 @@ impl Walker {
         self.pids.clear();
         self.visited.clear();
         (self.scratch.space_turn, self.scratch.table_turn) = (Turn::default(), Turn::default());
+        self.scratch.rings.clear();
         self.hints.begin_scan();
     }
 }

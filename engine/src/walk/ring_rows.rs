@@ -5,8 +5,8 @@ use panoptes_decoders::address::KernelVa;
 use super::snapshot::{DescriptorRow, FileRow, FilesRow, Index, ProcessRow, Span};
 
 /// The mark in the number of a [`DescriptorRow`] that is a slot of a ring. Descriptors are below
-/// it (`fs.nr_open` is at most 2^30 - 64).
-pub const RING_SLOT: u32 = 1 << 30;
+/// it (`sysctl_nr_open_max`, fs/file.c: less than 2^31).
+pub const RING_SLOT: u32 = 1 << 31;
 
 /// Maximum number of rings in one scan.
 pub(super) const RINGS_MAX: usize = 1024;

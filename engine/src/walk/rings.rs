@@ -164,10 +164,13 @@ impl Walker {
         let Scratch { rings: Rings { tables, slots, files, .. }, .. } = scratch;
         let known = snapshot.count_places();
         let before = snapshot.files.len();
+        let mut next = 0;
         for (at, table) in (0..).zip(tables.iter()) {
             let process = snapshot.rings[table.ring].process;
             let mut descriptors = snapshot.descriptors.span_from(snapshot.descriptors.len());
-            let of_ring = slots.iter().zip(&*files).filter(|(slot, _)| slot.table == at);
+            let begin = next;
+            next += slots[begin..].iter().take_while(|slot| slot.table == at).count();
+            let of_ring = slots[begin..next].iter().zip(files.iter().skip(begin));
             for (slot, &address) in of_ring.filter(|(_, address)| address.is_plausible()) {
                 let file = Quotas::granted(&mut snapshot.files, process, address);
                 let index = RING_SLOT | slot.number;
