@@ -135,7 +135,7 @@ impl Cause {
         self.text(change.path).number(change.device).number(before)
     }
 
-    /// The peer without its port, the reason, and the programs on the way.
+    /// The peers of input and output without their ports, the reason, and the programs on the way.
     pub(super) fn of_shell(self, finding: &ReverseShell<'_>) -> Self {
         let (peer, protocol) = match &finding.end {
             End::Connection(facts) => (facts.destination, facts.protocol),
@@ -152,12 +152,14 @@ impl Cause {
         programs.fold(cause, |cause, process| cause.program(process))
     }
 
-    /// How the history was cleared or is off, and the shell's program.
+    /// How the history was cleared or is off, by which value, and the shell's program.
     pub(super) fn of_history(self, event: &HistoryEvent<'_>) -> Self {
         let cause = self.program(&event.process).variant(&event.change);
         match &event.change {
             HistoryChange::Cleared(clearing) => cause.variant(clearing),
-            HistoryChange::Disabled { way, was_on, .. } => cause.variant(way).number(*was_on),
+            HistoryChange::Disabled { way, was_on, value } => {
+                cause.variant(way).number(*was_on).text(value)
+            }
             HistoryChange::Executed(_) => cause,
         }
     }

@@ -58,8 +58,8 @@ pub(super) struct Common {
 }
 
 impl Common {
-    /// Those of an alert with this evidence. `user` is the real and the effective uid of its process, if known;
-    /// `is_story` tells whether it begins an incident.
+    /// Those of an alert with this evidence. `user` is the real and the effective uid of its
+    /// process, if known; `is_story` tells whether it begins an incident.
     pub(super) fn of(
         activity: Activity,
         severity: Severity,
