@@ -23,7 +23,7 @@ use crate::state::container::ContainerKey;
 use crate::time::{Monotonic, Now};
 
 /// Maximum number of causes that are remembered.
-const CAUSES_MAX: usize = 1024;
+const CAUSES_MAX: usize = 256;
 /// Maximum number of alerts of one cause that are written in full in [`MINUTE_NS`].
 const WHOLE_MAX: usize = 8;
 const MINUTE_NS: i64 = 60_000_000_000;

@@ -74,10 +74,10 @@ const HASHES_NS: i64 = 2_000_000_000;
 /// Maximum number of closings of one scan, beside [`OPEN_MAX`]. Of the users with most, and of
 /// their processes with most, further ones are not checked: what they wrote is found by the files'
 /// paths, if these matter.
-const WAITING_MAX: usize = 1152;
+const WAITING_MAX: usize = 896;
 /// Maximum number of closings that wait for their files to close. Of the users with most, and of
 /// their processes with most, further ones are not checked.
-const OPEN_MAX: usize = 1536;
+const OPEN_MAX: usize = 1216;
 /// Number of scans in a row without an open file after which it is closed: one scan may not read
 /// the table of the process that has it open.
 const ABSENT_SCANS: u8 = 3;
