@@ -21,8 +21,7 @@ use crate::watcher::{Watch, Watcher, panoptes};
 use crate::{attestation, barrier, drop_in, hidden, inside};
 
 /// The activities that this test does not provoke, and why.
-const NOT_PROVOKED: [(Activity, &str); 7] = [
-    (Activity::AlertsSummedUp, "a cause must be repeated for a minute: scenarios A16 and A17"),
+const NOT_PROVOKED: [(Activity, &str); 6] = [
     (Activity::FlowsLimitReached, "`panoptes flow` alone reports it: `flow_options`"),
     (Activity::HiddenConnectionDetected, "`panoptes flow --system` alone reports it: `wire`"),
     (Activity::HiddenListenerDetected, "`panoptes flow --system` alone reports it: `wire`"),
