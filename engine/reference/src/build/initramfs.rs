@@ -2,7 +2,7 @@
 //! zeros between them (Documentation/driver-api/early-userspace/buffer-format.rst of the kernel;
 //! `unpack_to_rootfs`, init/initramfs.c). A packed part has whole archives, and no packed ones.
 //!
-//! Of a file with several names, the last one has the data.
+//! The last name of a file with several names has the data.
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, Read};

@@ -47,7 +47,7 @@ impl Sum {
 /// What a package manager's database has.
 #[derive(Default)]
 pub(super) struct Installed {
-    /// By the file's real path: its digests, each with the package that has it.
+    /// Digests by the file's real path, each with the package that has it.
     sums: BTreeMap<Vec<u8>, Vec<(Sum, String)>>,
     /// For people, one line each.
     pub(super) remarks: Vec<String>,

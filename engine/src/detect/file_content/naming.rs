@@ -1,4 +1,4 @@
-//! What is known of a closed file's name, and since when.
+//! The name of a closed file: what was read of it, and when.
 
 use crate::time::{Monotonic, Now};
 use crate::walk::Machine;
@@ -27,7 +27,7 @@ impl Moment {
     }
 }
 
-/// What is known of a closed file's name.
+/// The reads of a closed file's name.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Naming {
     /// When it was read last.

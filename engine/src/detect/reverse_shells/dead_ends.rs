@@ -33,7 +33,7 @@ impl DeadEnds {
         self.0.clear();
     }
 
-    /// What is known of an object as a dead end; `None` if it is none.
+    /// The state of an object as a dead end; `None` if it is none.
     pub(super) fn get(&self, object: Object, way: Way, edges: Edges) -> Option<DeadEnd> {
         let bits = self.0.get(number(object, way, edges))?;
         Some(DeadEnd { is_cut: bits & 1 != 0, met_files: bits & 2 != 0 })

@@ -13,7 +13,7 @@ use super::search::Hop;
 use super::{Candidate, Shell, Shells, counters_of};
 use crate::walk::{FileRow, FilesRow, Index, Snapshot};
 
-/// By how much the time of a change may lie before that of its writer: the kernel takes it from
+/// Longest time by which a change may lie before its writer: the kernel takes its time from
 /// a clock that moves with the timer (`current_time` in fs/inode.c), 100 times a second at least.
 const TICK_NS: i64 = 10_000_000;
 

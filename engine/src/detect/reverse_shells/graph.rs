@@ -103,7 +103,7 @@ pub struct Graph {
     /// By descriptor, its table; `None` for the others of the same file in a table.
     tables: Vec<Option<Index<FilesRow>>>,
     carriers: RefCell<Carriers>,
-    /// By inode, the open files of a pipe, and those with descriptors of a regular file; behind
+    /// Open files by inode: those of a pipe, and those with descriptors of a regular file; behind
     /// those, by terminal, its open files.
     files: Lists<FileRow>,
     /// The number of inodes.
@@ -132,7 +132,7 @@ pub struct Graph {
 /// What was found out of tables of descriptors in one scan, each when it is needed first.
 #[derive(Debug, Default)]
 struct Carriers {
-    /// By table, the part of the list with its descriptors: where regular files begin, all others,
+    /// Parts of the list by table, with its descriptors: where regular files begin, all others,
     /// and masters of pseudoterminals, and its end.
     spans: Vec<Option<[u32; 4]>>,
     /// By table, whether its process serves many others.
