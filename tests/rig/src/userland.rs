@@ -88,6 +88,7 @@ const MORE_PACKAGES: &[&str] = &[
     "make",
     "mariadb-client-core",
     "mariadb-server-core",
+    "nano",
     "ncurses-base", // terminal descriptions for tmux
     "netcat-openbsd",
     "netcat-traditional",
@@ -97,6 +98,8 @@ const MORE_PACKAGES: &[&str] = &[
     "openssh-client",
     "openssh-server",
     "openssl",
+    "passwd",
+    "patch",
     "perl",
     "php8.2-cli",
     "postgresql-client-15",
@@ -105,10 +108,12 @@ const MORE_PACKAGES: &[&str] = &[
     "ruby3.1",
     "screen",
     "socat",
+    "sudo",
     "systemd", // systemd-socket-activate
     "telnetd-ssl",
     "tmux",
     "ucspi-tcp", // tcpserver
+    "vim-tiny",
 ];
 
 /// Folders left out of every package, as in slim images.

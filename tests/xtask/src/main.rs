@@ -60,6 +60,7 @@ mod shells;
 mod silence;
 mod skips;
 mod stages;
+mod tables;
 #[cfg(feature = "tamper")]
 mod tamper;
 #[cfg(not(feature = "tamper"))]
@@ -81,6 +82,11 @@ enum Command {
     Hashes(hashes::Options),
     Scenarios(scenarios::Options),
     Shells(shells::Options),
+    /// Runs sixty ways to a shell in guests: each must be reported once, a second after its first
+    /// command at the latest
+    Ways(tables::Options),
+    /// Runs fifty acts of administration in guests: each path that changes must be reported once
+    Acts(tables::Options),
     Twins(twins::Options),
     Churn(churn::Options),
     Copies(copies::Options),
@@ -127,6 +133,8 @@ fn main() -> ExitCode {
         Command::Hashes(options) => hashes::run(&options),
         Command::Scenarios(options) => scenarios::run(options),
         Command::Shells(options) => shells::run(options),
+        Command::Ways(options) => tables::ways(options),
+        Command::Acts(options) => tables::acts(options),
         Command::Twins(options) => twins::run(options),
         Command::Churn(options) => churn::run(&options),
         Command::Copies(options) => copies::run(&options),

@@ -38,7 +38,7 @@ use crate::cache;
 use crate::error::{Error, Result};
 
 /// Where the scenarios are.
-const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios");
+pub(super) const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios");
 /// A library may include another one, and that one a third.
 const INCLUDES_MAX: usize = 3;
 
@@ -64,7 +64,7 @@ fn read<T>(below: &str, sections: &[&str], make: fn(Parts) -> T) -> Result<Vec<T
         .collect()
 }
 
-fn text_of(path: &Path) -> Result<String> {
+pub(super) fn text_of(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).map_err(|e| Error::io("read", path, &e))
 }
 
@@ -154,7 +154,11 @@ fn parse(path: &Path, text: &str, sections: &[&str]) -> Result<Parts> {
 }
 
 /// Adds a line of a script, or the file that it includes.
-fn include(script: &mut String, line: &str, depth: usize) -> std::result::Result<(), String> {
+pub(super) fn include(
+    script: &mut String,
+    line: &str,
+    depth: usize,
+) -> std::result::Result<(), String> {
     let Some(library) = line.strip_prefix(". lib/") else {
         script.push_str(line);
         script.push('\n');
@@ -243,7 +247,7 @@ impl Parts {
 }
 
 /// Scenarios stay as long as the program.
-fn leak(text: &str) -> &'static str {
+pub(super) fn leak(text: &str) -> &'static str {
     text.to_owned().leak()
 }
 

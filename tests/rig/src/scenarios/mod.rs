@@ -19,6 +19,7 @@ mod pace;
 mod run;
 pub mod shells;
 mod stage;
+mod tables;
 pub mod twins;
 mod upgrade;
 mod watcher;
@@ -26,6 +27,7 @@ mod watcher;
 pub use load::all;
 pub use outcome::{Outcome, Report};
 pub use run::{Choice, HostAct, run};
+pub use tables::{acts, ways};
 pub use watcher::Volume;
 
 use std::time::Duration;
@@ -78,15 +80,22 @@ pub enum Stage {
     Thresholds,
     /// As `Behaviour`, in a guest with many more programs.
     Equipped,
+    /// In such a guest, too, but each change of a file counts.
+    Administered,
 }
 
 impl Stage {
     /// The root of this stage's guests.
     const fn userland(self) -> Userland {
         match self {
-            Self::Equipped => Userland::Equipped,
+            Self::Equipped | Self::Administered => Userland::Equipped,
             _ => Userland::Debian,
         }
+    }
+
+    /// Whether the watcher has lists of what should run.
+    const fn has_lists(self) -> bool {
+        matches!(self, Self::Shipped | Self::Upgraded)
     }
 
     /// Whether files may change without an alert that counts as extra.
@@ -134,7 +143,8 @@ impl Scenario {
 
     /// Whether changes of files are what the scenario tests.
     fn is_about_changes(&self) -> bool {
-        self.expect.iter().any(|expected| is_of_change(expected.activity))
+        self.stage == Stage::Administered
+            || self.expect.iter().any(|expected| is_of_change(expected.activity))
     }
 }
 

@@ -75,6 +75,14 @@ fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
+/// The path of the file whose change a record reports, by either activity.
+fn changed_path(record: &Value) -> String {
+    match name(record) {
+        PATH_CHANGE => field(record, "file.file_path"),
+        _ => field(record, "file_descriptor.file_descriptor_name"),
+    }
+}
+
 /// The value of a list's element: if it is an object with only one kind's details
 /// (`process_details`), those.
 fn unwrapped(value: &Value) -> &Value {
@@ -90,6 +98,7 @@ fn field(record: &Value, name: &str) -> String {
     let details = match kind {
         "record" => record,
         "detection" => &record["detection"],
+        "changed" => return changed_path(record),
         "container_context" => &record["workload_information"][kind],
         _ => &record["activity_data"][format!("{kind}_details")],
     };
@@ -291,10 +300,7 @@ pub(super) fn is_of_scenario_before(
 
 /// Whether a scenario's scripts name the changed file of a record.
 fn has_file_of(scenario: &Scenario, record: &Value) -> bool {
-    let file = match name(record) {
-        PATH_CHANGE => field(record, "file.file_path"),
-        _ => field(record, "file_descriptor.file_descriptor_name"),
-    };
+    let file = changed_path(record);
     let file = file.trim_end_matches(" (deleted)");
     [scenario.prepare, scenario.act, scenario.clean].iter().any(|script| script.contains(file))
 }

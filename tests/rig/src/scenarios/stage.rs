@@ -41,6 +41,7 @@ impl Stage {
             "behaviour" => Self::Behaviour,
             "thresholds" => Self::Thresholds,
             "equipped" => Self::Equipped,
+            "administered" => Self::Administered,
             _ => return Err(format!("there is no stage {name:?}")),
         })
     }
@@ -53,6 +54,7 @@ impl Stage {
             Self::Behaviour => "the same, without a list of what should run",
             Self::Thresholds => "the same, with low thresholds",
             Self::Equipped => "the same, with many more programs",
+            Self::Administered => "the same, where each change of a file counts",
         }
     }
 }
@@ -60,7 +62,7 @@ impl Stage {
 /// Writes the configuration of a stage into `folder` and returns its path.
 pub(super) fn configuration(stage: Stage, program: &Path, folder: &Path) -> Result<PathBuf> {
     let mut text = String::from("default:\n");
-    if !stage.is_about_behaviour() {
+    if stage.has_lists() {
         text.push_str("  sbom:\n");
         for list in lists(stage, program, folder)? {
             let _ = writeln!(text, "    - {}", list.display());
