@@ -35,6 +35,8 @@ pub struct Story {
     latest: BTreeMap<u64, (u64, String)>,
     /// The ends of the connections of reverse shells, by incident.
     connections: BTreeMap<String, BTreeSet<String>>,
+    /// The incidents of each activity and program: alerts of one cause belong to one incident.
+    causes: BTreeMap<(String, String), BTreeSet<String>>,
     /// Number of incidents, and of records that belonged to one as they must.
     pub incidents: usize,
     /// See [`Self::incidents`].
@@ -139,7 +141,12 @@ impl Story {
                 Some(self.processes.get(&process.key)?.incident.as_ref()?.0.clone())
             })
             .collect();
-        let expected = if before.is_empty() && !self.has_connection(record, &id) {
+        let activity = text(&record["activity_data"]["name"]);
+        let cause = (activity, text(&last.details["process_executable_path"]));
+        let of_cause = self.causes.entry(cause).or_default();
+        let may_share = of_cause.contains(&id);
+        of_cause.insert(id.clone());
+        let expected = if before.is_empty() && !may_share && !self.has_connection(record, &id) {
             BTreeSet::from([own.clone()])
         } else {
             before
@@ -331,6 +338,10 @@ mod tests {
         assert_eq!(errors(&orphan), 0, "its parent has ended");
         orphan.remove(6);
         assert_eq!(errors(&orphan), 1, "its parent has not ended");
+        let mut again = good.clone();
+        again.push(record(8, created, 14, 1, None));
+        again.push(record(9, "process_hidden", 14, 1, Some(3)));
+        assert_eq!(errors(&again), 0, "one cause has one incident");
         for (at, wrong) in [
             (2, alert(3, 10, &[])),
             (2, alert(3, 10, &["1", "2"])),
