@@ -152,6 +152,38 @@ fn first_of(file: &[u8], line: &[u8]) -> usize {
     if is_box && BOXES.contains(&file) { 2 } else { 1 }
 }
 
+/// Options of the dynamic loader that a value follows (glibc 2.41, `elf/rtld.c`; musl 1.2.5,
+/// `ldso/dynlink.c`).
+const LOADER_OPTIONS: &[&[u8]] = &[
+    b"--library-path",
+    b"--inhibit-rpath",
+    b"--preload",
+    b"--audit",
+    b"--argv0",
+    b"--glibc-hwcaps-prepend",
+    b"--glibc-hwcaps-mask",
+];
+
+/// The part of a command line that is the program's own, and the program's name, if the dynamic
+/// loader was started with a program as an argument: `/lib64/ld-linux-x86-64.so.2 /bin/bash -i`.
+/// `file` is the name of the process's file.
+pub fn loaded<'a>(file: &[u8], line: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
+    const LOADERS: &[&[u8]] = &[b"ld-linux", b"ld-musl-", b"ld64.so.", b"ld.so.", b"ld-2."];
+    if !LOADERS.iter().any(|start| file.starts_with(start)) {
+        return None;
+    }
+    let mut start = 0;
+    let mut is_value = true; // the first argument is the loader
+    for argument in arguments(line) {
+        if !is_value && !argument.starts_with(b"--") {
+            return Some((base_name(argument), line.get(start..)?));
+        }
+        is_value = !is_value && LOADER_OPTIONS.contains(&argument);
+        start += argument.len() + 1;
+    }
+    None
+}
+
 fn arguments(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.strip_suffix(b"\0").unwrap_or(line).split(|&byte| byte == 0)
 }
@@ -404,6 +436,28 @@ mod tests {
             ("busybox", "busybox ash x.sh", Commands::Script),
         ] {
             assert_eq!(of(file, line), Some((Kind::Shell, commands)), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_loader_runs_the_program_that_it_was_given() {
+        const LOADER: &str = "ld-linux-x86-64.so.2";
+        for (file, line, found) in [
+            (LOADER, "/lib64/ld-linux-x86-64.so.2 /bin/bash -i", Some(("bash", "/bin/bash -i"))),
+            (LOADER, "ld --argv0 x --inhibit-cache sh", Some(("sh", "sh"))),
+            ("ld-musl-x86_64.so.1", "ld --library-path=/l dash a", Some(("dash", "dash a"))),
+            (LOADER, "ld --list", None),
+            (LOADER, "ld --argv0 x", None),
+            (LOADER, "", None),
+            ("ld.gold", "ld.gold /bin/bash", None),
+        ] {
+            let line = line.replace(' ', "\0") + "\0";
+            let text = |(name, line): (&[u8], &[u8])| {
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                (text(name), text(line).trim_end_matches('\0').replace('\0', " "))
+            };
+            let found = found.map(|(name, line)| (name.to_owned(), line.to_owned()));
+            assert_eq!(loaded(file.as_bytes(), line.as_bytes()).map(text), found, "{line}");
         }
     }
 

@@ -73,8 +73,16 @@ pub(super) fn counters_of(snapshot: &Snapshot, object: Object) -> Option<Counter
     snapshot.connections.at(at)?.counters
 }
 
-/// The name of a process's program, if it is short enough to be a known one.
+/// The name of a process's program, if it is short enough to be a known one. Where the dynamic
+/// loader was started, it is that of the program that the loader was given.
 pub(super) fn name_of<'a>(snapshot: &'a Snapshot, process: &ProcessRow) -> &'a [u8] {
+    let name = name_of_file(snapshot, process);
+    let loaded = || interpreter::loaded(name, whole_line(snapshot, process)?);
+    loaded().map_or(name, |(name, _)| name)
+}
+
+/// The name of a process's file, as [`short_name`].
+fn name_of_file<'a>(snapshot: &'a Snapshot, process: &ProcessRow) -> &'a [u8] {
     let file = snapshot.mms.at(process.mm).and_then(|mm| snapshot.files.at(mm.exe_file));
     file.and_then(|file| short_name(snapshot, file.path)).unwrap_or_default()
 }
@@ -86,7 +94,14 @@ pub(super) fn short_name(snapshot: &Snapshot, path: PathRef) -> Option<&[u8]> {
     is_short.then(|| row.text.get(..row.name.length as usize)).flatten()
 }
 
+/// The command line of a process's program, without the dynamic loader's part.
 pub(super) fn line<'a>(snapshot: &'a Snapshot, process: &ProcessRow) -> Option<&'a [u8]> {
+    let line = whole_line(snapshot, process)?;
+    let loaded = interpreter::loaded(name_of_file(snapshot, process), line);
+    Some(loaded.map_or(line, |(_, line)| line))
+}
+
+fn whole_line<'a>(snapshot: &'a Snapshot, process: &ProcessRow) -> Option<&'a [u8]> {
     let mm = snapshot.mms.at(process.mm)?;
     let text = snapshot.text(mm.command_line);
     (mm.has_command_line && !text.is_empty()).then_some(text)

@@ -22,6 +22,7 @@ use crate::walk::{DentryRow, Kernel, SocketRow, Span, TerminalRow};
 mod busy;
 mod exemptions;
 mod files;
+mod loader;
 mod logins;
 mod many;
 mod random;
