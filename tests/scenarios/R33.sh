@@ -1,5 +1,5 @@
 # R33: a relay by two regular files
-# stage: behaviour
+# stage: equipped
 # within: 1500 ms
 # expect: reverse_shell_detected
 #   detection.reason: ~→ file /tmp/r33.c →

@@ -15,7 +15,7 @@ for _ in range(16):
 time.sleep(4)
 PYTHON
 #: act
-. lib/looks.sh
+. lib/logins.sh
 act
 python3 /tmp/t23.py < /dev/null > /dev/null 2>&1 & fact driver $!
 gone $driver

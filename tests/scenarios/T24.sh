@@ -1,5 +1,5 @@
 # T24: twin: a log that a shell writes with a follower that sends it away, and a queue of jobs
-# stage: behaviour
+# stage: equipped
 # expect: process_terminated
 #   process.process_id: $shell
 
@@ -9,7 +9,7 @@ peer 4635
 : > /tmp/t24.log; : > /tmp/t24.jobs
 printf 'for n in 1 2 3 4 5 6 7 8; do echo line $n; sleep 0.3; done\n' > /tmp/t24.script
 #: act
-. lib/peers.sh
+. lib/logins.sh
 act
 (tail -f -s 0.1 /tmp/t24.log | grep --line-buffered line | tee /tmp/t24.copy \
   | nc.openbsd 127.0.0.1 4635) < /dev/null > /dev/null 2>&1 &
