@@ -19,6 +19,6 @@ act
 nc.openbsd 127.0.0.1 4449 < /tmp/r49 2> /dev/null |
   ssh -T -p 4502 root@127.0.0.1 > /tmp/r49 2>&1 &
 who nc 'nc.openbsd 127.0.0.1 4449'; who ssh 'ssh -T -p 4502 root@127.0.0.1'; who shell '-bash'
-await 'at $shell 0 socket:*'
+await 'at $shell 0 socket:* || at $shell 0 pipe:*'
 #: clean
 kill $server; rm /tmp/r49

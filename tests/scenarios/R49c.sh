@@ -10,7 +10,7 @@
 #: prepare
 . lib/logins.sh
 ssh_server 4502; fact server $(pgrep -o sshd)
-(hold; echo exit) |
+(hold; echo exit) 2> /dev/null |
   ssh -tt -o 'ProxyCommand=socat TCP-LISTEN:4451 -' root@far > /dev/null 2>&1 &
 port 4451
 #: act

@@ -15,7 +15,8 @@ act
   | nc.openbsd 127.0.0.1 4635) < /dev/null > /dev/null 2>&1 &
 (tail -f -s 0.1 /tmp/t24.jobs | /bin/sh >> /tmp/t24.log 2>&1) < /dev/null > /dev/null 2>&1 &
 tail -f -s 0.1 /tmp/t24.log < /dev/null > /dev/null 2>&1 &
-(for n in 1 2 3 4; do echo "echo line of job $n"; sleep 0.5; done >> /tmp/t24.jobs) > /dev/null 2>&1 &
+(for n in 1 2 3 4; do echo "echo line of job $n"; sleep 0.5; done >> /tmp/t24.jobs) \
+  > /dev/null 2>&1 &
 sh < /tmp/t24.script >> /tmp/t24.log 2>&1 & fact shell $!
 gone $shell
 #: clean

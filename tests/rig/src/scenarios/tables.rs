@@ -4,9 +4,9 @@
 //! people. The indented lines below it are bash. `#` begins a comment.
 //!
 //! - `tests/scenarios/ways.txt`: ways to a shell. The word is the kind of the peer, a function
-//!   `command_WORD` in `tests/scenarios/lib/ways.sh`; `$P` is the peer's port. A peer sends its first
-//!   command half a second after the connection. Each way must give exactly one alert, one second
-//!   after that command at the latest.
+//!   `command_WORD` in `tests/scenarios/lib/ways.sh`; `$P` is the peer's port. A peer sends its
+//!   first command half a second after the connection. Each way must give exactly one alert, one
+//!   second after that command at the latest.
 //! - `tests/scenarios/acts.txt`: acts of administration. The word has the paths that change, with
 //!   commas, or is `-`. Each path must give exactly one alert.
 
