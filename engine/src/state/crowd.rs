@@ -10,6 +10,7 @@
 use panoptes_tables::{RowId, Shares};
 
 use super::children::{Allowed, Children};
+use super::emit::Update;
 use super::process::Process;
 use super::{State, descriptor, thread};
 use crate::limits::{Limit, Limits, PerLimit};
@@ -115,8 +116,36 @@ fn wanted(snapshot: &Snapshot, process: &Process, children: &Children) -> [u32; 
 impl State {
     /// Divides the tables of threads, descriptors and areas, and removes rows of each process that
     /// has more than its share.
-    pub(super) fn share_tables(&mut self, snapshot: &Snapshot) {
+    pub(super) fn share_tables(&mut self, update: &mut Update<'_>) {
+        self.divide_tables(update.snapshot);
+        if !self.crowd.shares.iter().any(Shares::is_crowded) {
+            return;
+        }
+        if !self.report_held_above_shares(update) {
+            return;
+        }
         let Self { processes, children, crowd, threads, descriptors, areas, names, .. } = self;
+        for id in processes.ids() {
+            let Some(children) = children.get_mut(id.0 as usize) else { continue };
+            let allowed = crowd.allowed(id);
+            let most = allowed.threads as usize;
+            if children.threads.len() > most {
+                thread::cut(threads, children, most);
+            }
+            let most = allowed.descriptors as usize;
+            if children.descriptors.len() > most {
+                descriptor::cut(descriptors, children, most, &mut names.strings);
+            }
+            let most = allowed.areas as usize;
+            if children.areas.len() > most {
+                areas.cut(children, most, &mut names.strings);
+            }
+        }
+    }
+
+    /// Divides the tables of threads, descriptors and areas.
+    fn divide_tables(&mut self, snapshot: &Snapshot) {
+        let Self { processes, children, crowd, threads, descriptors, areas, .. } = self;
         let capacities = [threads.capacity(), descriptors.capacity(), areas.rows.capacity()];
         let all = || {
             processes.ids().filter_map(|id| {
@@ -163,25 +192,6 @@ impl State {
                 scan.files_structs_of(row).map(|table| table.dropped).max().unwrap_or(0)
             };
             *blamed = most(dropped).map(Process::process_id);
-        }
-        if !crowd.shares.iter().any(Shares::is_crowded) {
-            return;
-        }
-        for id in processes.ids() {
-            let Some(children) = children.get_mut(id.0 as usize) else { continue };
-            let allowed = crowd.allowed(id);
-            let most = allowed.threads as usize;
-            if children.threads.len() > most {
-                thread::cut(threads, children, most);
-            }
-            let most = allowed.descriptors as usize;
-            if children.descriptors.len() > most {
-                descriptor::cut(descriptors, children, most, &mut names.strings);
-            }
-            let most = allowed.areas as usize;
-            if children.areas.len() > most {
-                areas.cut(children, most, &mut names.strings);
-            }
         }
     }
 }

@@ -572,6 +572,16 @@ impl Merge<'_, '_, '_> {
 
     #[cold]
     fn cut_rest(&mut self) {
+        let mut cursor = self.cursor;
+        while let Some(row) = self.descriptors.row(cursor)
+            && self.emitter.goes_on()
+        {
+            report_first(row, self.entry.process, &[], self.emitter);
+            self.descriptors.advance(&mut cursor);
+        }
+        if self.emitter.is_stopped() {
+            return;
+        }
         let strings = &mut self.emitter.names.strings;
         let from = cut_from(self.descriptors, self.entry.children, &mut self.cursor, strings);
         self.untracked = self.untracked.min(from);

@@ -220,7 +220,9 @@ impl State {
 
     /// Removes a process; `false` if it could not be remembered.
     fn evict(&mut self, id: RowId, update: &mut Update<'_>) -> bool {
-        self.report_held(id, update);
+        if !self.report_held(id, update) {
+            return false;
+        }
         let Some(row) = self.processes.get(id) else { return false };
         if row.life.is_announced() {
             let evicted = Evicted {

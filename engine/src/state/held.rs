@@ -21,21 +21,31 @@ use super::process::{InExec, Process};
 use crate::walk::ProcessRow;
 
 impl State {
-    /// Reports what waits of a process.
-    pub(super) fn report_held(&mut self, id: RowId, update: &mut Update<'_>) {
-        let Some(children) = self.children.get_mut(id.0 as usize) else { return };
+    /// Reports what waits of a process. Returns whether nothing waits any more: after a request to
+    /// stop, the rest waits for the end of the watch.
+    pub(super) fn report_held(&mut self, id: RowId, update: &mut Update<'_>) -> bool {
+        let Some(children) = self.children.get_mut(id.0 as usize) else { return true };
         if !children.areas_held && !children.descriptors_held {
-            return;
+            return true;
         }
-        let Some(process) = self.processes.get(id) else { return };
+        let Some(process) = self.processes.get(id) else { return true };
+        if update.must_stop() {
+            return false;
+        }
         let mut emitter = update.emitter(&self.containers, &mut self.names);
-        if core::mem::take(&mut children.descriptors_held) {
+        if children.descriptors_held {
             let list = children.descriptors;
             report_descriptors(&mut self.descriptors, list, process, &mut emitter);
+            children.descriptors_held = emitter.is_stopped();
         }
-        if core::mem::take(&mut children.areas_held) {
-            self.areas.report_all(children.areas, process, &mut emitter);
+        if children.areas_held && !emitter.is_stopped() {
+            let before = self.areas_reported.filter(|(process, _)| *process == id);
+            let before = before.map_or(0, |(_, count)| count);
+            let count = self.areas.report_after(before, children.areas, process, &mut emitter);
+            children.areas_held = emitter.is_stopped();
+            self.areas_reported = emitter.is_stopped().then_some((id, count));
         }
+        !emitter.is_stopped()
     }
 
     /// The same once its exec is over.
@@ -45,24 +55,36 @@ impl State {
         }
     }
 
-    /// The same before the process gets the memory of yet another program, as this scan shows it.
+    /// The same as [`Self::report_held`] before the process gets the memory of yet another program, as this scan shows it.
     pub(super) fn report_held_before(
         &mut self,
         id: RowId,
         row: &ProcessRow,
         update: &mut Update<'_>,
-    ) {
-        let Some(children) = self.children.get(id.0 as usize) else { return };
+    ) -> bool {
+        let Some(children) = self.children.get(id.0 as usize) else { return true };
         let mm = update.snapshot.mms.at(row.mm);
-        if children.areas_held && mm.is_some_and(|mm| mm.address != children.space.0) {
-            self.report_held(id, update);
-        }
+        let is_other = mm.is_some_and(|mm| mm.address != children.space.0);
+        !(children.areas_held && is_other) || self.report_held(id, update)
     }
 
-    /// The same of all processes.
-    pub(super) fn report_all_held(&mut self, update: &mut Update<'_>) {
+    /// The same as [`Self::report_held`] of each process that has more descriptors or areas than its share: the rows above
+    /// that are removed next.
+    pub(super) fn report_held_above_shares(&mut self, update: &mut Update<'_>) -> bool {
+        (0..self.processes.end()).map(RowId).all(|id| {
+            let Some(children) = self.children.get(id.0 as usize) else { return true };
+            let allowed = self.crowd.allowed(id);
+            let is_above = children.descriptors.len() > allowed.descriptors as usize
+                || children.areas.len() > allowed.areas as usize;
+            !is_above || self.report_held(id, update)
+        })
+    }
+
+    /// What waits, and the execs that wait for their loader, of all processes: no scan follows.
+    pub(super) fn report_rest(&mut self, update: &mut Update<'_>) {
         for number in 0..self.processes.end() {
             self.report_held(RowId(number), update);
+            self.report_exec(RowId(number), update);
         }
     }
 }

@@ -509,15 +509,27 @@ impl Areas {
         name.in_buffer
     }
 
-    /// Reports all areas of a process as new.
-    pub(super) fn report_all(&self, list: List, process: &Process, emitter: &mut Emitter<'_>) {
+    /// Reports all areas of a process as new, except the first ones, which were reported before a
+    /// request to stop. Returns the number of areas that are reported.
+    pub(super) fn report_after(
+        &self,
+        before: u32,
+        list: List,
+        process: &Process,
+        emitter: &mut Emitter<'_>,
+    ) -> u32 {
         let mut cursor = ListPool::<Area>::start(list);
+        let mut count = 0;
         while let Some(area) = self.rows.row(cursor)
             && emitter.goes_on()
         {
-            report(process, area, false, None, emitter);
+            if count >= before {
+                report(process, area, false, None, emitter);
+            }
+            count += 1;
             self.rows.advance(&mut cursor);
         }
+        count
     }
 
     /// Frees all areas of an address space that has ended.

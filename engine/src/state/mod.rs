@@ -160,6 +160,9 @@ pub struct State {
     /// Number of searches for tables that processes have left, in this scan.
     table_searches: usize,
     areas: memory::Areas,
+    /// The process in whose report of waiting areas a comparison stopped, and the number of areas
+    /// that were reported ([`held`]).
+    areas_reported: Option<(RowId, u32)>,
     connections: connections::Connections,
     containers: container::Containers,
     names: file_names::Names,
@@ -219,6 +222,7 @@ impl State {
             own_tables: Vec::default(),
             table_searches: 0,
             areas: memory::Areas::new(limits, settings.heap, key.derive("state: areas")),
+            areas_reported: None,
             connections: connections::Connections::new(limits, settings.accept_grace_scans, key),
             containers: container::Containers::new(limits, key),
             names: file_names::Names::new(limits, key.derive("state: strings")),
@@ -273,6 +277,7 @@ impl State {
         self.threads.clear();
         self.descriptors.clear();
         self.areas.rows.clear();
+        self.areas_reported = None;
         self.connections.clear();
         self.containers.clear();
         self.names.strings.clear();

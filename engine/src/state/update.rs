@@ -89,7 +89,7 @@ impl State {
 
     /// Reports what would have been reported later: there is no next scan.
     pub fn finish(&mut self, snapshot: &Snapshot, now: Now, out: &mut dyn Changes) {
-        self.report_all_held(&mut Update {
+        self.report_rest(&mut Update {
             snapshot,
             now,
             absent_scans_max: None,
@@ -194,7 +194,9 @@ impl State {
                         }
                     }
                 }
-                self.end(id, update);
+                if !self.end(id, update) {
+                    return;
+                }
                 self.processes.remove(id);
                 continue;
             }
@@ -203,7 +205,9 @@ impl State {
             let leader = snapshot.processes.at(row.row).and_then(|row| snapshot.leader(row));
             if !row.life.is_ended() && leader.is_some_and(|leader| process::is_dead(&leader.task)) {
                 let index = row.row;
-                self.end(id, update);
+                if !self.end(id, update) {
+                    return;
+                }
                 // Keep the row until no scan shows the process, so that the process does not count
                 // as new.
                 if let Some(place) = index.and_then(|row| self.rows.get_mut(row.position())) {
@@ -213,20 +217,23 @@ impl State {
         }
     }
 
-    /// Reports a process's end and frees all that it had.
-    fn end(&mut self, id: RowId, update: &mut Update<'_>) {
-        let Some(row) = self.processes.get_mut(id) else { return };
-        row.forget_before(&mut self.names.strings);
-        let unannounced = !row.life.is_announced();
-        row.life.stage = Stage::Ended;
-        let row = &*row;
-        let mut emitter = update.emitter(&self.containers, &mut self.names);
-        if unannounced {
+    /// Reports a process's end and frees all that it had; `false` if the comparison must end before
+    /// that.
+    fn end(&mut self, id: RowId, update: &mut Update<'_>) -> bool {
+        let Some(row) = self.processes.get_mut(id) else { return true };
+        if !row.life.is_announced() {
+            row.life.stage = Stage::Announced;
+            let mut emitter = update.emitter(&self.containers, &mut self.names);
             emitter.emit(&Change::ProcessCreated(row));
         }
-        self.report_held(id, update);
+        if !self.report_held(id, update) {
+            return false;
+        }
+        let Some(row) = self.processes.get_mut(id) else { return true };
+        row.forget_before(&mut self.names.strings);
+        row.life.stage = Stage::Ended;
         self.report_exec(id, update);
-        let Some(row) = self.processes.get(id) else { return };
+        let Some(row) = self.processes.get(id) else { return true };
         let mut emitter = update.emitter(&self.containers, &mut self.names);
         emitter.emit(&Change::ProcessTerminated(row));
         self.pass_on_tables_of(id, None, update.snapshot);
@@ -235,6 +242,7 @@ impl State {
             self.connections.ended.keep(id, row.described(), &mut self.names.strings);
             row.release(&mut self.names.strings);
         }
+        true
     }
 
     fn release_children(&mut self, id: RowId, update: &mut Update<'_>) {
@@ -284,8 +292,8 @@ impl State {
                 // No later scan shows that program.
                 self.report_exec(id, update);
             }
-            if was_in_exec {
-                self.report_held_before(id, process, update);
+            if was_in_exec && !self.report_held_before(id, process, update) {
+                break;
             }
             let Some(row) = self.processes.get_mut(id) else { continue };
             row.watch_exec(seen, update.now.monotonic);
@@ -451,7 +459,10 @@ impl State {
         if update.must_stop() {
             return 0;
         }
-        self.share_tables(snapshot);
+        self.share_tables(update);
+        if update.must_stop() {
+            return 0;
+        }
         self.share_names(snapshot);
         self.open_files.begin_scan();
         self.areas.begin_scan();
@@ -472,7 +483,9 @@ impl State {
             if alone && process.exit_state() != 0 {
                 // All that it had ended with it.
                 if is_zombie {
-                    self.report_held(id, update);
+                    if !self.report_held(id, update) {
+                        break;
+                    }
                     self.report_exec(id, update);
                     self.release_children(id, update);
                 }
@@ -524,7 +537,7 @@ impl State {
     }
 
     /// Reports that a process runs another program, if that is due.
-    fn report_exec(&mut self, id: RowId, update: &mut Update<'_>) {
+    pub(super) fn report_exec(&mut self, id: RowId, update: &mut Update<'_>) {
         let row = self.processes.get_mut(id).filter(|row| row.owes_exec());
         let Some(row) = row else { return };
         row.set_program_known();

@@ -553,21 +553,13 @@ impl Watched {
         self.policy.gap_counts()
     }
 
-    /// Passes on urgent records that wait for room, findings that were not accepted, and sums of
-    /// floods; counts what finds no room as lost. No scan follows, since the machine was lost.
-    pub fn abandon(&mut self, workspace: &mut Workspace, now: Now, out: &mut Producer) {
-        self.report_rest(workspace.walker.empty(), now, out);
-    }
-
-    /// Writes the last records into `out`: no scan follows.
+    /// Writes the last records into `out`: no scan follows, because the watch ends or the machine is
+    /// gone. Passes on changes and urgent records that wait, findings that were not accepted, and
+    /// sums of floods. Counts what finds no room as lost.
     pub fn finish(&mut self, workspace: &mut Workspace, now: Now, out: &mut Producer) {
         // The last scan may have been one of another system.
         let snapshot = workspace.walker.empty();
         self.state.finish(snapshot, now, &mut self.policy.reporter(out));
-        self.report_rest(snapshot, now, out);
-    }
-
-    fn report_rest(&mut self, snapshot: &Snapshot, now: Now, out: &mut Producer) {
         self.policy.offer_undelivered(out);
         self.policy.end_alert_floods();
         let cx = self.state.scan_context(snapshot, now);

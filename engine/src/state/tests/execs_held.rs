@@ -1,9 +1,12 @@
 //! What a scan shows in the middle of an exec is reported with the program that the exec begins.
 
+use core::cell::Cell;
+
 use panoptes_decoders::kernel::task_struct::PF_FORKNOEXEC;
 
-use super::watch::{NOTHING, Watch};
+use super::watch::{NOTHING, Watch, at_once, limits};
 use super::world::{FakeArea, FakeFile, FakeProcess, R, W, World, X, two_processes as world};
+use crate::limits::Limits;
 
 const LOG: &str = "/log";
 
@@ -16,8 +19,13 @@ fn fork() -> FakeProcess {
 
 /// After a first scan; such a child has been reported.
 fn watch() -> (Watch, World) {
-    let mut watch = Watch::after(&world());
+    watch_within(&limits())
+}
+
+fn watch_within(limits: &Limits) -> (Watch, World) {
+    let mut watch = Watch::new(limits, at_once());
     watch.shows_programs = true;
+    assert_eq!(watch.scan(&world()), NOTHING);
     let with = world().with(fork());
     assert_eq!(watch.scan(&with), NOTHING);
     assert_eq!(watch.scan(&with), ["+process 300 task300"]);
@@ -204,4 +212,75 @@ fn what_a_baseline_process_inside_exec_has_is_not_new() {
     assert_eq!(watch.scan(&with), NOTHING);
     with.process(100).areas.push(FakeArea::anonymous(0x50_0000, 0x50_1000, R | W));
     assert_eq!(watch.scan(&with), ["+area 100 500000-501000 - by /ls: ls -x"]);
+}
+
+/// Number of areas, and of descriptors, that wait: more than are reported without a question.
+const MANY: u32 = 1000;
+
+/// A watch in whose last scan a process inside exec has many areas and descriptors that wait.
+fn watch_with_many() -> (Watch, World) {
+    let limits = Limits { file_descriptors: 4 * MANY, vmas: 4 * MANY, ..limits() };
+    let (mut watch, mut with) = watch_within(&limits);
+    let child = with.process(300);
+    begin_exec(child, "ls");
+    count_exec(child, "ls");
+    let area = |at: u64| FakeArea::anonymous((at + 16) << 20, ((at + 16) << 20) + 4096, R | W);
+    child.areas.extend((1..MANY.into()).map(area));
+    let file = |at: u32| FakeFile::pipe(0xffff_8882_0000_0000 + u64::from(at) * 256, at.into());
+    child.files = (0..MANY).map(|at| (at + 3, file(at))).collect();
+    assert_eq!(watch.scan(&with), NOTHING);
+    (watch, with)
+}
+
+#[test]
+fn a_stop_in_the_middle_of_a_report_leaves_the_rest_for_the_end_of_the_watch() {
+    type Next = fn(&mut World);
+    let nexts: [(&str, Next); 4] = [
+        ("its exec is over", |with| with.process(300).in_exec = false),
+        ("it ends", |with| with.remove(300)),
+        ("it becomes a zombie", |with| with.process(300).become_zombie()),
+        ("another exec follows", |with| begin_exec(with.process(300), "id")),
+    ];
+    for (name, next) in nexts {
+        let mut partial = 0;
+        for last in 1..40 {
+            let (mut watch, mut with) = watch_with_many();
+            next(&mut with);
+            let asked = Cell::new(0);
+            let must_stop = || {
+                asked.set(asked.get() + 1);
+                asked.get() >= last
+            };
+            let mut lines = watch.scan_unless(&must_stop, &with);
+            let is_partial = (1..2 * MANY as usize).contains(&lines.len());
+            partial += u32::from(is_partial && asked.get() >= last);
+            lines.extend(watch.finish());
+            for kind in ["+fd 300/", "+area 300 "] {
+                // Of the program after that, an area may wait, too.
+                let is_its = |line: &&String| line.starts_with(kind) && !line.contains("/id");
+                let mut of_kind: Vec<_> = lines.iter().filter(is_its).collect();
+                assert_eq!(of_kind.len(), MANY as usize, "{name}, question {last}: {kind}");
+                of_kind.sort();
+                of_kind.dedup();
+                assert_eq!(of_kind.len(), MANY as usize, "{name}, question {last}: {kind} twice");
+            }
+        }
+        assert!(partial > 3, "{name}: {partial} stops were in the middle of the report");
+    }
+}
+
+#[test]
+fn what_is_removed_above_the_share_of_a_process_is_reported_before() {
+    let (mut watch, mut with) = watch_within(&Limits { file_descriptors: 16, ..limits() });
+    let file = |at: u32| FakeFile::pipe(0xffff_8882_0000_0000 + u64::from(at) * 256, at.into());
+    let child = with.process(300);
+    begin_exec(child, "ls");
+    count_exec(child, "ls");
+    child.files = (0..12).map(|at| (at + 3, file(at))).collect();
+    assert_eq!(watch.scan(&with), NOTHING);
+    // Another process needs room, and so the highest descriptors lose theirs.
+    with.process(100).files.extend((0..12).map(|at| (at + 50, file(at + 50))));
+    let lines = watch.scan(&with);
+    let of_child = lines.iter().filter(|line| line.starts_with("+fd 300/")).count();
+    assert_eq!(of_child, 12, "{lines:?}");
 }

@@ -54,6 +54,22 @@ impl Watch {
         self.update_from()
     }
 
+    /// The same as [`Self::scan`] with a request to stop.
+    pub(super) fn scan_unless(
+        &mut self,
+        must_stop: &dyn Fn() -> bool,
+        world: &World,
+    ) -> Vec<String> {
+        world.show(&mut self.snapshot);
+        self.now = next_scan(self.now);
+        let mut changes = Vec::new();
+        let Self { state, snapshot, now, shows_execs, shows_programs } = self;
+        let mut lines = lines(*shows_execs, *shows_programs, &mut changes);
+        state.update_unless(must_stop, snapshot, *now, &mut (), &mut lines);
+        drop(lines);
+        changes
+    }
+
     /// Updates the state from the snapshot.
     pub(crate) fn update_from(&mut self) -> Vec<String> {
         self.now = next_scan(self.now);

@@ -509,13 +509,13 @@ impl<S: Scan> Scanner<S> {
             && self.interval_ns() <= INTERVAL_MAX_NS
     }
 
-    /// Returns a system that can't be scanned any more.
+    /// Writes the last records of a system that can't be scanned any more, and returns it.
     fn abandon(&mut self, at: usize, gone: Gone, now: Now) {
         let Self { slots, scratch, producer, .. } = self;
         let Some(scratch) = scratch else { return };
-        let abandoned = caught(|| slots[at].system.abandon(scratch, now, producer));
+        let finished = caught(|| slots[at].system.finish(scratch, now, producer));
         producer.set_subject(Subject::SERVICE);
-        match abandoned {
+        match finished {
             Ok(()) => self.leave(at, Why::Gone(gone)),
             Err(panic) => self.give_up(at, panic),
         }

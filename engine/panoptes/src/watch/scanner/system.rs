@@ -48,11 +48,8 @@ pub(in crate::watch) trait Scan: Send + 'static {
     /// Hashes some of them.
     fn work(&mut self, scratch: &mut Self::Scratch);
 
-    /// Writes the last records.
+    /// Writes the last records: no scan follows.
     fn finish(&mut self, scratch: &mut Self::Scratch, now: Now, out: &mut Producer);
-
-    /// Passes on what waits for room, because no scan follows.
-    fn abandon(&mut self, scratch: &mut Self::Scratch, now: Now, out: &mut Producer);
 }
 
 /// How often and how thoroughly a system is scanned.
@@ -233,10 +230,5 @@ impl Scan for System {
     fn finish(&mut self, workspace: &mut Workspace, now: Now, out: &mut Producer) {
         out.set_subject(self.subject);
         self.watched.finish(workspace, now, out);
-    }
-
-    fn abandon(&mut self, workspace: &mut Workspace, now: Now, out: &mut Producer) {
-        out.set_subject(self.subject);
-        self.watched.abandon(workspace, now, out);
     }
 }

@@ -140,8 +140,6 @@ impl Scan for Fake {
         assert_ne!(self.bad.get(), Bad::End, "a bad end");
         self.finished.lock().unwrap().push(self.count);
     }
-
-    fn abandon(&mut self, (): &mut (), _: Now, _: &mut Producer) {}
 }
 
 /// Uses CPU time of this thread.
@@ -324,6 +322,7 @@ fn a_scanner_returns_what_it_is_asked_for_and_what_has_ended() {
     running.thread.thread().unpark();
     let Returned { slot, why } = running.returned.recv_timeout(PATIENCE).unwrap();
     assert!(slot.index == 1 && matches!(why, Why::Gone(Gone { has_ended: true, .. })));
+    assert_eq!(slot.system.finished.lock().unwrap().len(), 1, "its last records are written");
     let (_, scanner) = running.stop();
     assert_eq!(scanner.slots().map(|slot| slot.index).collect::<Vec<_>>(), [0]);
 }
