@@ -256,7 +256,8 @@ impl Reporter<'_> {
             incident: repetition.incident,
             ..Record::new(own, Details::SystemActivity(&details))
         };
-        self.write_sum(cx, Subject::owned_by(container), &record)
+        let subject = Subject::owned_by(container, repetition.container_id());
+        self.write_sum(cx, subject, &record)
     }
 }
 

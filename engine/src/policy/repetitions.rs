@@ -7,6 +7,8 @@
 //!
 //! Nothing else is held back by that. A cause has whose it is: its container and its user. An alert
 //! of which nothing is remembered is written, also if the table is full.
+//!
+//! A cause ends an hour after its last alert: a later one is a new cause with a new incident.
 
 use core::fmt::Write as _;
 
@@ -19,7 +21,7 @@ use panoptes_tables::{HashKey, Key, Row, RowId, Scan, Table};
 use super::causes::Cause;
 use super::evidence::Evidence;
 use super::techniques::Techniques;
-use crate::state::container::ContainerKey;
+use crate::state::container::{CONTAINER_ID_BYTES, ContainerKey};
 use crate::time::{Monotonic, Now};
 
 /// Maximum number of causes that are remembered.
@@ -27,6 +29,9 @@ const CAUSES_MAX: usize = 256;
 /// Maximum number of alerts of one cause that are written in full in [`MINUTE_NS`].
 const WHOLE_MAX: usize = 8;
 const MINUTE_NS: i64 = 60_000_000_000;
+/// A cause without an alert for this time has ended, and with it the incident that its alerts have
+/// in common. Jobs that run a few times an hour are one cause.
+const CAUSE_NS: i64 = 60 * MINUTE_NS;
 /// Time between two looks at all rows.
 const SEARCH_NS: i64 = 1_000_000_000;
 /// Maximum number of names of processes in a record.
@@ -90,6 +95,9 @@ pub(super) struct Repetition {
     pub(super) incident: Option<Uuid>,
     /// The last alert that was written in full.
     pub(super) last_whole: Uuid,
+    /// The id of the container at the first alert: the container may have ended when alerts are
+    /// summed up.
+    container_id: ArrayVec<u8, CONTAINER_ID_BYTES>,
     /// When the last ones were written in full, the oldest first.
     whole: ArrayVec<Monotonic, WHOLE_MAX>,
     /// When the last alert came.
@@ -113,8 +121,14 @@ impl Row for Repetition {
 }
 
 impl Repetition {
-    fn is_idle(&self, now: Monotonic) -> bool {
-        self.count == 0 && now.since(self.last) >= MINUTE_NS
+    /// Whether nothing is counted, and no alert came for a time.
+    fn is_idle(&self, now: Monotonic, ns: i64) -> bool {
+        self.count == 0 && now.since(self.last) >= ns
+    }
+
+    /// The id of the container, if the first alert had one.
+    pub(super) fn container_id(&self) -> Option<&[u8]> {
+        (!self.container_id.is_empty()).then_some(&self.container_id[..])
     }
 
     /// Whether the next alert is written in full.
@@ -193,23 +207,38 @@ impl Repetitions {
     /// Decides whether an alert is written in full.
     pub(super) fn treat(&self, common: &Common) -> Treatment {
         let found = self.table.find(&common.key).and_then(|id| self.table.get(id));
+        let found = found.filter(|row| !row.is_idle(self.now, CAUSE_NS));
         Treatment {
             is_whole: found.is_none_or(|row| row.has_room(self.now)),
             incident: found.and_then(|row| row.incident).filter(|_| common.is_story),
         }
     }
 
-    /// Notes that an alert was written in full, as the record with this id.
-    pub(super) fn note_whole(&mut self, common: &Common, id: Uuid, incident: Option<Uuid>) {
+    /// Notes that an alert was written in full, as the record with this id. `container_id` is the id
+    /// of its container, if it is known.
+    pub(super) fn note_whole(
+        &mut self,
+        common: &Common,
+        id: Uuid,
+        incident: Option<Uuid>,
+        container_id: Option<&[u8]>,
+    ) {
         let (now, key) = (self.now, common.key);
-        let found = self.table.find(&key).or_else(|| {
+        let mut found = self.table.find(&key);
+        let has_ended = |row: &Repetition| row.is_idle(now, CAUSE_NS);
+        if let Some(id) = found.take_if(|id| self.table.get(*id).is_some_and(has_ended)) {
+            self.table.remove(id);
+        }
+        let found = found.or_else(|| {
             if self.table.len() == self.table.capacity() {
                 self.make_room();
             }
+            let container_id = container_id.unwrap_or_default();
             let row = Repetition {
                 common: *common,
                 incident,
                 last_whole: id,
+                container_id: container_id.iter().copied().take(CONTAINER_ID_BYTES).collect(),
                 whole: ArrayVec::new(),
                 last: now,
                 is_flood: false,
@@ -282,7 +311,7 @@ impl Repetitions {
         self.searched = Some(self.now);
         for number in 0..self.table.end() {
             let id = RowId(number);
-            if self.table.get(id).is_some_and(|row| row.is_idle(self.now)) {
+            if self.table.get(id).is_some_and(|row| row.is_idle(self.now, MINUTE_NS)) {
                 self.table.remove(id);
             }
         }
@@ -294,8 +323,8 @@ fn name_of(padded: &[u8; NAME_BYTES]) -> &[u8] {
     &padded[..end.unwrap_or(NAME_BYTES)]
 }
 
-/// Maximum length of the reason in bytes: a dozen names of processes, each byte of which is written
-/// as `\x00` at worst, an activity, two numbers, and the text between.
+/// Maximum length of the reason in bytes: the names of processes, an activity, two numbers, and the
+/// text between. A byte of a name takes at most four bytes, as in `\x00`.
 const REASON_BYTES: usize = NAMES_MAX * (NAME_BYTES * 4 + 2) + 256;
 
 /// One sentence: how many alerts of the cause, in what time, and of which processes.
@@ -357,7 +386,7 @@ mod tests {
             let common = self.common(number);
             let treatment = self.repetitions.treat(&common);
             if treatment.is_whole {
-                self.repetitions.note_whole(&common, Uuid([1; 16]), None);
+                self.repetitions.note_whole(&common, Uuid([1; 16]), None, None);
                 self.written.push(self.now.real.ns());
             } else {
                 self.repetitions.count(&common, self.now, None, name);

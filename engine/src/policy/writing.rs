@@ -294,7 +294,10 @@ impl Reporter<'_> {
             if let Some(incident) = incident.filter(|_| is_high) {
                 self.join_incident(cx, subject, incident, parties);
             }
-            self.policy.repetitions.note_whole(&common, id, incident);
+            let container = subject.key.and_then(|key| cx.containers.find(key));
+            let container = container.map(|(_, container)| container.facts(cx.strings).id);
+            let container = subject.id.or(container);
+            self.policy.repetitions.note_whole(&common, id, incident, container);
             if let Some(process) = subject.process {
                 self.policy.alert_floods.count(process, activity);
             }
@@ -481,9 +484,9 @@ impl<'a> Subject<'a> {
         Self { key, process: Some(process), ..Self::default() }
     }
 
-    /// What several processes of a container have in common, or of none.
-    pub(super) fn owned_by(key: Option<ContainerKey>) -> Self {
-        Self { key, ..Self::default() }
+    /// What several processes of a container have in common, or of none. `id` is the container's.
+    pub(super) fn owned_by(key: Option<ContainerKey>, id: Option<&'a [u8]>) -> Self {
+        Self { key, id, ..Self::default() }
     }
 
     /// Adds the connection that a record is about.

@@ -10,6 +10,7 @@ use core::net::{IpAddr, Ipv6Addr};
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::container::{Maker, Runtime};
 
+pub(crate) use super::described::CONTAINER_ID_BYTES;
 use super::described::{CONTAINER_NAME_BYTES, set_reserved};
 pub use super::keys::ContainerKey;
 use super::keys::ProcessKey;

@@ -16,7 +16,7 @@ use crate::page_cache::Hashes;
 use crate::walk::{Ids, user};
 
 /// Bytes of the names of a process for which there is always room.
-pub(super) const CONTAINER_ID_BYTES: usize = 80;
+pub(crate) const CONTAINER_ID_BYTES: usize = 80;
 pub(super) const EXECUTABLE_BYTES: usize = 128;
 pub(super) const DIRECTORY_BYTES: usize = 96;
 pub(super) const LINE_BYTES: usize = 160;

@@ -147,6 +147,43 @@ fn processes_whose_alert_was_counted_belong_to_the_incident() {
     assert_eq!(incident(&records[0]), &first[0]["message_id"]);
 }
 
+/// A service that starts the same program each few hours is no single act.
+#[test]
+fn an_incident_of_a_cause_ends_an_hour_after_its_last_alert() {
+    let mut reader = reader(&Rc::new(Cell::new(9)));
+    let mut run = |id: u32, pause_ns: i64| {
+        reader.now = reader.now.after(pause_ns);
+        let records = reader.scan(&world([loaded(id, 1000, 0)]));
+        assert_eq!(names(&records), ["foreign_library_loaded"]);
+        (incident(&records[0]).clone(), records[0]["message_id"].clone())
+    };
+    let (first, id) = run(700, 0);
+    assert_eq!(first, id);
+    assert_eq!(run(701, 59 * MINUTE_NS).0, first);
+    assert_eq!(run(702, 59 * MINUTE_NS).0, first, "an hour counts from the last alert");
+    let (other, id) = run(703, 60 * MINUTE_NS);
+    assert_eq!(other, id, "it begins another incident");
+    assert_eq!(run(704, MINUTE_NS).0, other);
+}
+
+#[test]
+fn a_sum_names_the_container_that_has_ended() {
+    let mut reader = reader(&Rc::new(Cell::new(9)));
+    reader.scan(&jits(R | W, "web"));
+    let records = reader.scan(&jits(R | X, "web"));
+    assert_eq!(names(&records), ["executable_permissions_added"; 8]);
+    for _ in 0..16 {
+        assert!(reader.scan(&World::default()).is_empty());
+    }
+    reader.now = reader.now.after(MINUTE_NS);
+    let sums = reader.scan(&World::default());
+    assert_eq!(names(&sums), [SUM]);
+    let id = |record: &Value| {
+        record["workload_information"]["container_context"]["container_id"].clone()
+    };
+    assert_eq!([id(&records[0]), id(&sums[0])], ["web", "web"]);
+}
+
 fn view_without_the_task_list() -> u16 {
     use crate::walk::view;
     view::CERTAIN & !view::TASK_LIST & !view::CHILDREN
@@ -193,19 +230,20 @@ fn a_foreign_program_in_a_loop_is_counted_each_minute() {
     assert_eq!(counts.sum::<u64>(), 300 - 8);
 }
 
+/// A hundred processes of a container with memory of these permissions.
+fn jits(flags: u64, container: &str) -> World {
+    let memory = FakeArea::anonymous(0x7f1c_3000_0000, 0x7f1c_3000_1000, flags).written(1 << 40);
+    world((700..800).map(|id| {
+        let process = FakeProcess::new(id).with_area(memory.clone());
+        FakeProcess { name: "node".into(), container: container.into(), ..process }
+    }))
+}
+
 #[test]
 fn a_jit_in_a_hundred_processes_is_in_full_eight_times() {
     let mut reader = reader(&Rc::new(Cell::new(9)));
-    let memory = FakeArea::anonymous(0x7f1c_3000_0000, 0x7f1c_3000_1000, R | W).written(1 << 40);
-    let with = |flags: u64| {
-        let memory = FakeArea { flags, ..memory.clone() };
-        world((700..800).map(|id| {
-            let process = FakeProcess::new(id).with_area(memory.clone());
-            FakeProcess { name: "node".into(), ..process }
-        }))
-    };
-    reader.scan(&with(R | W));
-    assert_eq!(names(&reader.scan(&with(R | X))), ["executable_permissions_added"; 8]);
+    reader.scan(&jits(R | W, ""));
+    assert_eq!(names(&reader.scan(&jits(R | X, ""))), ["executable_permissions_added"; 8]);
     assert_eq!(reader.finish(), 0);
     let records = reader.records();
     assert_eq!(names(&records), [SUM]);
