@@ -122,7 +122,7 @@ fn reason(event: &HistoryEvent<'_>) -> ArrayString<REASON_BYTES> {
              (history -d)"
         ),
         HistoryChange::Disabled { way, was_on, value } => {
-            let (what, how) = words(way);
+            let (what, how) = words(way, value);
             let since = if was_on { "from now on" } else { "since before it was first seen" };
             let named = way.names_file().then_some(value).filter(|value| !value.is_empty());
             write!(reason, "bash (process {process}) {what} {since}: {how}").and_then(|()| {
@@ -134,7 +134,7 @@ fn reason(event: &HistoryEvent<'_>) -> ArrayString<REASON_BYTES> {
 }
 
 /// What a shell with a history that is disabled so does not do, and how that is.
-const fn words(way: DisableMethod) -> (&'static str, &'static str) {
+fn words(way: DisableMethod, value: &[u8]) -> (&'static str, &'static str) {
     const NOT_SAVED: &str = "will not save its history";
     const NO_COMMANDS: &str = "remembers no commands";
     match way {
@@ -142,6 +142,9 @@ const fn words(way: DisableMethod) -> (&'static str, &'static str) {
         DisableMethod::NoFile => (NOT_SAVED, "HISTFILE is unset or empty"),
         DisableMethod::NullFile => (NOT_SAVED, "the file is a device that keeps nothing"),
         DisableMethod::SpecialFile => (NOT_SAVED, "the file is below /dev, /proc or /sys"),
+        DisableMethod::Elsewhere if value.starts_with(b"/dev/shm/") => {
+            ("will save its history in memory only", "a changed path")
+        }
         DisableMethod::NotAFile => (NOT_SAVED, "the path cannot be that of a file"),
         DisableMethod::NoFolder => (NOT_SAVED, "the folder of the file does not exist"),
         DisableMethod::Elsewhere => ("will save its history at another place", "a changed path"),

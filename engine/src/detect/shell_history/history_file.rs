@@ -1,13 +1,15 @@
 //! Where bash would save its history, by the value of `HISTFILE`.
 
-use super::history_path::{Place, is_in_folder_of};
-use super::variables::{Text, Value};
+use panoptes_tables::HashKey;
+
+use super::history_path::{FolderHash, Place};
+use super::variables::Value;
 
 /// The file of one shell's history.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct HistoryFile {
-    /// The first one that was seen.
-    first: Option<Text>,
+    /// The folder of the first one that was seen.
+    first: Option<FolderHash>,
     pub(super) place: Place,
     /// Number of searches that found that a folder does not exist.
     absent: u8,
@@ -16,8 +18,8 @@ pub(super) struct HistoryFile {
 }
 
 impl HistoryFile {
-    /// Takes another value of `HISTFILE`.
-    pub(super) fn set(&mut self, value: &Value) {
+    /// Notes another value of `HISTFILE`.
+    pub(super) fn set(&mut self, value: &Value, key: HashKey) {
         self.absent = 0;
         self.is_elsewhere = false;
         self.place = match value {
@@ -30,11 +32,12 @@ impl HistoryFile {
         if self.place != Place::Open || text.bytes().is_empty() {
             return;
         }
-        let first = self.first.get_or_insert(*text);
-        self.is_elsewhere = !is_in_folder_of(first.bytes(), text.bytes());
+        let first = self.first.get_or_insert_with(|| FolderHash::of_file(text.bytes(), key));
+        self.is_elsewhere = !first.has(text.bytes(), key);
     }
 
-    /// Takes the result of a search for its folder. What does not exist must be absent twice.
+    /// Notes the result of a search for its folder. A folder does not exist if two searches in a
+    /// row have not found it.
     pub(super) fn found(&mut self, place: Place) {
         let is_absent = place == Place::NoFolder;
         self.absent = if is_absent { self.absent.saturating_add(1) } else { 0 };
@@ -62,10 +65,12 @@ impl HistoryFile {
 mod tests {
     use super::*;
 
+    const KEY: HashKey = HashKey::new(1);
+
     fn elsewhere(values: &[&str], found: Place) -> bool {
         let mut file = HistoryFile::default();
         for value in values {
-            file.set(&Value::of(value));
+            file.set(&Value::of(value), KEY);
             file.found(found);
         }
         file.is_elsewhere()
@@ -74,6 +79,8 @@ mod tests {
     #[test]
     fn another_folder_is_elsewhere() {
         let home = "/home/u/.bash_history";
+        assert!(elsewhere(&[home, "/dev/shm/.x"], Place::File));
+        assert!(!elsewhere(&["/dev/shm/.x"], Place::File));
         for other in ["/tmp/.x", "/home/u2/x", "/home/.x", "x", "/home/u/../v/x", "/home/user"] {
             assert!(elsewhere(&[home, other], Place::File), "{other}");
         }
@@ -93,17 +100,17 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_absent_if_two_searches_say_so() {
+    fn a_folder_is_absent_if_two_searches_have_not_found_it() {
         let value = Value::of("/nonexistent/x");
         let mut file = HistoryFile::default();
-        file.set(&value);
+        file.set(&value, KEY);
         assert!(file.is_open(&value));
         file.found(Place::NoFolder);
         assert!(file.is_open(&value));
         file.found(Place::NoFolder);
         assert_eq!(file.place, Place::NoFolder);
         assert!(!file.is_open(&value));
-        file.set(&value);
+        file.set(&value, KEY);
         file.found(Place::NoFolder);
         file.found(Place::File);
         assert_eq!(file.place, Place::File);

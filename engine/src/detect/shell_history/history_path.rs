@@ -2,7 +2,10 @@
 //!
 //! At its end bash opens the value as a path, without expansions, to append or to create a regular
 //! file (`maybe_save_shell_history`, bashhist.c; `history_do_write`, lib/readline/histfile.c). If
-//! that fails, the history is lost without a word. A device takes the history and keeps nothing.
+//! that fails, the history is lost without a message. A device accepts the history and keeps
+//! nothing. A file below /dev/shm is a regular one: it lasts until the machine ends.
+
+use panoptes_tables::HashKey;
 
 /// `PATH_MAX` with the NUL, and `NAME_MAX` (include/uapi/linux/limits.h).
 const PATH_BYTES_MAX: usize = 4096;
@@ -22,7 +25,7 @@ pub(super) enum Place {
     NoFolder,
     /// It is a folder, a device or a FIFO, or no path can be so long.
     NoFile,
-    /// It is below a folder of devices or of the kernel's own files.
+    /// It is below a folder of devices or of the kernel's own files. /dev/shm has regular files.
     Special,
     /// A device that drops or refuses all data.
     Null,
@@ -33,6 +36,7 @@ impl Place {
     pub(super) fn of(path: &[u8], is_whole: bool) -> Self {
         const NULLS: [&[u8]; 3] = [b"dev/null", b"dev/zero", b"dev/full"];
         const FOLDERS: [&[u8]; 3] = [b"dev", b"proc", b"sys"];
+        const SHARED_MEMORY: &[u8] = b"dev/shm";
         let is_too_long =
             path.len() >= PATH_BYTES_MAX || names(path).any(|name| name.len() > NAME_BYTES_MAX);
         let last = path.rsplit(|&byte| byte == b'/').next().unwrap_or(path);
@@ -47,7 +51,7 @@ impl Place {
             Self::NoFile
         } else if is_whole && NULLS.contains(&normal) {
             Self::Null
-        } else if FOLDERS.iter().any(is_below) {
+        } else if FOLDERS.iter().any(is_below) && !is_below(&SHARED_MEMORY) {
             Self::Special
         } else if is_whole && matches!(last, b"" | b"." | b"..") {
             Self::NoFile
@@ -83,18 +87,44 @@ fn normalize<'a>(path: &[u8], room: &'a mut [u8]) -> &'a [u8] {
     room.get(..length).unwrap_or(&[])
 }
 
-/// Whether `path` is in the folder of the file `first`, or below it. Of files in the root folder,
-/// only those are. A relative path is elsewhere if it is another one: it depends on the folder in
-/// which the shell ends.
-pub(super) fn is_in_folder_of(first: &[u8], path: &[u8]) -> bool {
-    let (mut one, mut other) = ([0; PATH_BYTES_MAX], [0; PATH_BYTES_MAX]);
-    if !first.starts_with(b"/") || !path.starts_with(b"/") {
-        return first == path;
+/// The folder of a file, as a keyed hash. A relative path depends on the folder in which the shell
+/// ends, so its hash is that of the whole path.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct FolderHash(u64);
+
+impl FolderHash {
+    /// The folder of the file with this path.
+    pub(super) fn of_file(path: &[u8], key: HashKey) -> Self {
+        if !path.starts_with(b"/") {
+            return Self::of_relative(path, key);
+        }
+        let mut room = [0; PATH_BYTES_MAX];
+        let path = normalize(path, &mut room);
+        let end = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+        Self::of(&path[..end], key)
     }
-    let (first, path) = (normalize(first, &mut one), normalize(path, &mut other));
-    match first.iter().rposition(|&byte| byte == b'/') {
-        Some(end) => path.starts_with(&first[..=end]),
-        None => !path.contains(&b'/'),
+
+    /// Whether the file with this path is in the folder, or below it. In the root folder are only
+    /// its own files. A relative path is in no other folder than its own.
+    pub(super) fn has(self, path: &[u8], key: HashKey) -> bool {
+        if !path.starts_with(b"/") {
+            return self == Self::of_relative(path, key);
+        }
+        let mut room = [0; PATH_BYTES_MAX];
+        let path = normalize(path, &mut room);
+        let mut ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').peekable();
+        if ends.peek().is_none() {
+            return self == Self::of(b"", key);
+        }
+        ends.any(|(end, _)| self == Self::of(&path[..end], key))
+    }
+
+    fn of(folder: &[u8], key: HashKey) -> Self {
+        Self(key.hash_numbers([0, key.hash(folder)]))
+    }
+
+    fn of_relative(path: &[u8], key: HashKey) -> Self {
+        Self(key.hash_numbers([1, key.hash(path)]))
     }
 }
 
@@ -115,7 +145,8 @@ mod tests {
         assert_eq!(of("/../../dev/zero"), Place::Null);
         for special in [
             "/dev/random",
-            "/dev/shm/x",
+            "/dev/shmem/x",
+            "/dev/shm/../x",
             "/dev/pts/0",
             "/dev",
             "/proc/self/fd/1",
@@ -147,6 +178,8 @@ mod tests {
             "/nonexistent/x",
             "/root/...",
             "/root/.hidden",
+            "/dev/shm/x",
+            "//dev/./shm/a/x",
         ] {
             assert_eq!(of(open), Place::Open, "{open}");
         }

@@ -2,7 +2,6 @@
 
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::user::bash::has_option;
-use panoptes_tables::Scan;
 
 use super::folder::{READS_A_SCAN, Search};
 use super::memory::Memory;
@@ -19,7 +18,7 @@ use crate::detect::{Accepted, Finding, Findings, Scene};
 use crate::page_cache::MachineMemory;
 use crate::state::{ScanContext, State};
 use crate::time::RealTime;
-use panoptes_tables::Strings;
+use panoptes_tables::{HashKey, Scan, Strings};
 
 /// What reporting a shell's finding needs.
 pub(super) struct Reporting<'a, 'b> {
@@ -78,7 +77,7 @@ impl History {
                 let is_busy = shell.busy_until.is_after(self.scan);
                 let mut fresh = DisableMethods::default();
                 if shell.is_changed || is_busy || due {
-                    fresh = read_variables(&mut shell, &mut memory, &mut patterns_left);
+                    fresh = read_variables(&mut shell, &mut memory, &mut patterns_left, self.key);
                 }
                 shell.judged.try_patterns(&shell.values, &mut patterns_left);
                 if shell.is_changed {
@@ -110,7 +109,7 @@ impl History {
     ) {
         let mut memory = Memory::of(machine, &mut self.reader, shell.root);
         if !shell.is_ready() {
-            read_variables(shell, &mut memory, &mut 0);
+            read_variables(shell, &mut memory, &mut 0, self.key);
             shell.is_interactive |=
                 shell.values[OPTIONS].text().is_some_and(|options| has_option(options, b"history"));
             // This variable is set right before bash reads its history file.
@@ -300,6 +299,7 @@ fn read_variables(
     shell: &mut Shell,
     memory: &mut Memory<'_>,
     patterns_left: &mut u32,
+    key: HashKey,
 ) -> DisableMethods {
     let context = shell.words.pointer(Word::Variables).filter(|&context| context != 0);
     let values = context
@@ -307,7 +307,7 @@ fn read_variables(
     for (at, (kept, value)) in shell.values.iter_mut().zip(values).enumerate() {
         if value != Value::Unknown && *kept != value {
             *kept = value;
-            shell.judged.take(at, &value);
+            shell.judged.note(at, &value, key);
         }
     }
     DisableMethods::known(&shell.words, &values, &shell.judged)

@@ -14,8 +14,7 @@ use super::variables::{
 use super::words::{Word, Words};
 use crate::state::process::ProcessKey;
 use crate::time::RealTime;
-use panoptes_tables::StringId;
-use panoptes_tables::{RowId, Scan};
+use panoptes_tables::{HashKey, RowId, Scan, StringId};
 
 /// How a shell keeps no history.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -26,7 +25,7 @@ pub enum DisableMethod {
     NoFile,
     /// `HISTFILE` is a device that drops or refuses all data: /dev/null, /dev/zero, /dev/full.
     NullFile,
-    /// `HISTFILE` is below /dev, /proc or /sys.
+    /// `HISTFILE` is below /dev, /proc or /sys, but not below /dev/shm.
     SpecialFile,
     /// `HISTFILE` is a folder, a FIFO or another device, or no path can be so long.
     NotAFile,
@@ -198,17 +197,17 @@ pub(super) struct Judged {
 }
 
 impl Judged {
-    /// Takes a value that differs from the one before.
-    pub(super) fn take(&mut self, at: usize, value: &Value) {
+    /// Notes that the variable with this index has another value than before.
+    pub(super) fn note(&mut self, at: usize, value: &Value, key: HashKey) {
         match at {
-            FILE => self.file.set(value),
+            FILE => self.file.set(value, key),
             IGNORE | MORE_OPTIONS => self.ignores_everything = None,
             _ => {}
         }
     }
 
-    /// Tries the patterns of `HISTIGNORE`, unless that was done. Counts down `left` for those that
-    /// take time.
+    /// Tries the patterns of `HISTIGNORE`, unless that was done. `left` is the number of values that
+    /// may be tried: one less after this.
     pub(super) fn try_patterns(&mut self, values: &Values, left: &mut u32) {
         if self.ignores_everything.is_some() {
             return;
@@ -300,7 +299,7 @@ pub(super) struct Shell {
     pub(super) ways: DisableMethods,
     pub(super) ways_since_ns: RealTime,
     pub(super) reported: DisableMethods,
-    /// DisableMethods in which its history was seen to be on.
+    /// The ways of which a scan has shown that they did not hold.
     pub(super) was_on: DisableMethods,
     pub(super) cleared: Option<Cleared>,
     /// A clearing whose report was not accepted, and when and how often it was seen.
@@ -354,6 +353,8 @@ impl Shell {
 mod tests {
     use super::*;
 
+    const KEY: HashKey = HashKey::new(1);
+
     fn words(enabled: u32) -> Words {
         let bytes = enabled.to_le_bytes();
         Words::decode(|at| (at == Word::Enabled as usize).then_some(&bytes[..]))
@@ -367,7 +368,7 @@ mod tests {
         });
         let mut judged = Judged::default();
         for (at, value) in values.iter().enumerate() {
-            judged.take(at, value);
+            judged.note(at, value, KEY);
         }
         judged.try_patterns(&values, &mut 1);
         DisableMethods::of(&words(1), &values, &judged).iter().collect()
@@ -392,6 +393,7 @@ mod tests {
         assert_eq!(with(0, "/proc/self/fd/9"), [DisableMethod::SpecialFile]);
         assert_eq!(with(0, "/tmp/"), [DisableMethod::NotAFile]);
         assert_eq!(with(0, "/tmp/.x"), []);
+        assert_eq!(with(0, "/dev/shm/.x"), [], "bash writes such a file");
         assert_eq!(with(1, "0"), [DisableMethod::NoSize]);
         assert_eq!(with(1, "4294967296"), [DisableMethod::NoSize]);
         assert_eq!(with(1, "0x0"), []);
@@ -416,7 +418,7 @@ mod tests {
         let mut values = Values::default();
         values[FILE] = Value::of("/nonexistent/x");
         let mut judged = Judged::default();
-        judged.take(FILE, &values[FILE]);
+        judged.note(FILE, &values[FILE], KEY);
         let known = DisableMethods::known(&words(1), &values, &judged);
         assert!(known.has(DisableMethod::NullFile) && !known.has(DisableMethod::NoFolder));
         judged.file.found(Place::NoFolder);
@@ -436,7 +438,7 @@ mod tests {
         let mut left = 1;
         judged.try_patterns(&values, &mut left);
         assert_eq!((judged.ignores_everything, left), (Some(true), 0));
-        judged.take(MORE_OPTIONS, &Value::Unset);
+        judged.note(MORE_OPTIONS, &Value::Unset, KEY);
         assert_eq!(judged.ignores_everything, None);
     }
 }
