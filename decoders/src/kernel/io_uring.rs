@@ -3,7 +3,8 @@
 //!
 //! `private_data` of an `[io_uring]` file is its ring. Its table of registered files has two forms:
 //! that of v5.15 to v6.12, which v5.10.162 has too, and that of later kernels. In v5.13 and v5.14
-//! it has two levels under the same name: what is read there is no file. Earlier ones are not read.
+//! it has two levels under the same name, and the engine does not read it. Earlier ones have other
+//! names.
 
 crate::layout! {
     /// `struct io_ring_ctx`. A kernel has one of the two tables.

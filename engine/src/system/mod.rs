@@ -15,6 +15,7 @@ mod stop;
 pub use attach::{AttachError, attach, find_kernel};
 pub use stop::Stop;
 
+use panoptes_decoders::kernel::Layouts;
 use panoptes_profiles::Profile;
 
 use crate::walk::{Kernel, Roots};
@@ -23,7 +24,7 @@ use crate::walk::{Kernel, Roots};
 pub fn kernel_of(profile: &Profile) -> Kernel {
     let symbols = &profile.symbols;
     Kernel {
-        layouts: profile.layouts.clone(),
+        layouts: layouts_of(profile),
         space: profile.space.clone(),
         counter_khz: profile.counter_khz,
         lacks_init_task: profile.lacks_init_task(),
@@ -41,5 +42,44 @@ pub fn kernel_of(profile: &Profile) -> Kernel {
             nf_nat_hook: symbols.nf_nat_hook.unwrap_or_default(),
             gate_vma: symbols.gate_vma.unwrap_or_default(),
         },
+    }
+}
+
+/// The layouts of a kernel, without the files of rings where their table cannot be read.
+fn layouts_of(profile: &Profile) -> Layouts {
+    let mut layouts = profile.layouts.clone();
+    let node_bytes = layouts.io_rsrc_node.map(|node| node.size);
+    if let Some(ring) = &mut layouts.io_ring_ctx
+        && has_ring_tables_of_two_levels(&profile.release, node_bytes)
+    {
+        ring.files = None;
+    }
+    layouts
+}
+
+/// Whether `struct io_file_table` has two levels under the names of the later table with one: in
+/// Linux 5.13 and 5.14 (fs/io_uring.c). A distribution's kernel with such a number may have a newer
+/// io_uring. Of those, kernels are known by their smaller `struct io_rsrc_node` (since v6.4).
+fn has_ring_tables_of_two_levels(release: &str, node_bytes: Option<u32>) -> bool {
+    const OLD_NODE_BYTES: u32 = 72;
+    let mut numbers = release.split(|letter: char| !letter.is_ascii_digit());
+    let is_old = numbers.next() == Some("5") && matches!(numbers.next(), Some("13" | "14"));
+    is_old && node_bytes.is_none_or(|bytes| bytes >= OLD_NODE_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_tables_of_rings_with_two_levels_are_left_out() {
+        for release in ["5.13.0-19-generic", "5.14.0", "5.14.21-150400.24-default"] {
+            assert!(has_ring_tables_of_two_levels(release, Some(72)), "{release}");
+            assert!(has_ring_tables_of_two_levels(release, None), "{release}");
+            assert!(!has_ring_tables_of_two_levels(release, Some(48)), "{release}");
+        }
+        for release in ["5.10.0-32-amd64", "5.15.0-91-generic", "5.1.13", "6.13.0", "4.14.0", ""] {
+            assert!(!has_ring_tables_of_two_levels(release, Some(72)), "{release}");
+        }
     }
 }

@@ -7,8 +7,8 @@ use panoptes_decoders::kernel::Layouts;
 use panoptes_decoders::kernel::cgroup::{CssSet, NAME_BYTES_MAX, for_each_subsys};
 use panoptes_decoders::layout::{Field, View, c_string};
 
-use super::files::Place;
 use super::owners::Quotas;
+use super::places::Place;
 use super::snapshot::{CssSetRow, Index, row_at};
 use super::tables::Snapshot;
 use super::{Memory, Part, Scratch, Walker, fetch, fetch_each};

@@ -3,7 +3,6 @@
 use core::mem;
 use core::ops::Range;
 
-use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::Layouts;
 use panoptes_decoders::kernel::dentry::Name;
 use panoptes_decoders::kernel::file::{FMODE_BACKING_MAYBE, OpenFile};
@@ -15,11 +14,11 @@ use panoptes_decoders::paging::Levels;
 
 use super::budget::{Cursor, FILE_BYTES, Mark};
 use super::owners::{Leads, Quotas};
+use super::places::{Place, PlaceCounts, list_places};
 use super::processes::path_of;
 use super::rings::note_ring;
 use super::snapshot::{
-    CgroupRow, CssSetRow, CssStateRow, DentryRow, FileRow, Index, InodeRow, KernfsRow, MountRow,
-    NAME_INLINE_BYTES, NameKind, NameRow, Rows, SuperBlockRow, row_at,
+    DentryRow, FileRow, Index, InodeRow, MountRow, NAME_INLINE_BYTES, NameKind, NameRow, row_at,
 };
 use super::tables::Snapshot;
 use super::{Kernel, Memory, Part, Reads, Scratch, Walker, fetch, fetch_ahead, fetch_each};
@@ -53,19 +52,6 @@ const FILES_MIN: usize = 1024;
 const CHUNK: usize = 32_768;
 /// Number of directory levels that a scan reads whatever its budget is. Few paths are deeper.
 const LEVELS_MIN: u32 = 64;
-
-/// A row of one of the tables that lead to each other.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Place {
-    Dentry(Index<DentryRow>),
-    Mount(Index<MountRow>),
-    Inode(Index<InodeRow>),
-    SuperBlock(Index<SuperBlockRow>),
-    CssSet(Index<CssSetRow>),
-    CssState(Index<CssStateRow>),
-    Cgroup(Index<CgroupRow>),
-    KernfsNode(Index<KernfsRow>),
-}
 
 /// The order in which open files are read: first those that every scan reads, then those of
 /// descriptors, then those of areas, or the other way round.
@@ -114,34 +100,6 @@ impl FileOrder {
     }
 }
 
-/// Lists the new rows of each table, with the addresses of their objects. `listed` has how many of
-/// each were listed before.
-fn list_places(snapshot: &Snapshot, listed: &mut [usize; 8], places: &mut Vec<(Place, KernelVa)>) {
-    fn list<Row>(
-        rows: &Rows<Row>,
-        listed: &mut usize,
-        places: &mut Vec<(Place, KernelVa)>,
-        place: impl Fn(Index<Row>) -> Place,
-        address: impl Fn(&Row) -> KernelVa,
-    ) {
-        // What finds no room is listed next time.
-        let new = rows.span_from(*listed).take(places.capacity() - places.len());
-        let addresses = rows.range(new).iter().map(address);
-        places.extend(new.indexes().map(place).zip(addresses));
-        *listed += new.len();
-    }
-    let [dentries, mounts, inodes, super_blocks, css_sets, css_states, cgroups, nodes] = listed;
-    places.clear();
-    list(&snapshot.dentries, dentries, places, Place::Dentry, |row| row.name.address);
-    list(&snapshot.mounts, mounts, places, Place::Mount, |row| row.address);
-    list(&snapshot.inodes, inodes, places, Place::Inode, |row| row.address);
-    list(&snapshot.super_blocks, super_blocks, places, Place::SuperBlock, |row| row.address);
-    list(&snapshot.css_sets, css_sets, places, Place::CssSet, |row| row.address);
-    list(&snapshot.css_states, css_states, places, Place::CssState, |row| row.address);
-    list(&snapshot.cgroups, cgroups, places, Place::Cgroup, |row| row.address);
-    list(&snapshot.kernfs_nodes, nodes, places, Place::KernfsNode, |row| row.address);
-}
-
 impl Walker {
     /// Reads every file that has a row, then everything that it leads to.
     pub(super) fn read_files(&mut self, memory: &mut Memory<'_>) {
@@ -153,7 +111,7 @@ impl Walker {
         self.read_user_paths(memory);
         self.scratch.blank_inodes.clear();
         self.scratch.torn_files.clear();
-        self.follow_places(memory, &mark, [0; 8]);
+        self.follow_places(memory, &mark, PlaceCounts::default());
         self.take_user_paths();
         self.read_long_names(memory, 0);
         self.find_containers(memory);
@@ -168,7 +126,7 @@ impl Walker {
         &mut self,
         memory: &mut Memory<'_>,
         before: usize,
-        known: [usize; 8],
+        known: PlaceCounts,
     ) {
         let mark = memory.meter.mark(self.snapshot.count_rows(), 0, (3, 4));
         let in_order = FileOrder { first: 0, next: 0, begin: 0 };
@@ -178,7 +136,7 @@ impl Walker {
     }
 
     /// Reads the rows that are not `listed` yet, by table, and everything that they lead to.
-    fn follow_places(&mut self, memory: &mut Memory<'_>, mark: &Mark, mut listed: [usize; 8]) {
+    fn follow_places(&mut self, memory: &mut Memory<'_>, mark: &Mark, mut listed: PlaceCounts) {
         let mut attempts = 0;
         self.scratch.torn.clear();
         let mut rounds_left = DEPTH_MAX;
@@ -507,20 +465,6 @@ impl Walker {
 }
 
 impl Snapshot {
-    /// Number of rows of each table that [`list_places`] lists.
-    pub(super) fn count_places(&self) -> [usize; 8] {
-        [
-            self.dentries.len(),
-            self.mounts.len(),
-            self.inodes.len(),
-            self.super_blocks.len(),
-            self.css_sets.len(),
-            self.css_states.len(),
-            self.cgroups.len(),
-            self.kernfs_nodes.len(),
-        ]
-    }
-
     fn place_mount(
         &mut self,
         layouts: &Layouts,

@@ -13,6 +13,7 @@ use panoptes_tables::{Rows, room};
 use super::budget::Resume;
 use super::ended_tasks::TaskPlaces;
 use super::resting::Resting;
+use super::rings::{REMEMBERED_MAX, RingSlot};
 use super::snapshot::InterfaceRow;
 use super::tables::{INTERFACES_MAX, NETS_MAX};
 use super::young_nets::NetAge;
@@ -58,6 +59,7 @@ pub struct Kept {
     interface_age: u32,
     owner_turn: u32,
     net_ages: Vec<NetAge>,
+    ring_slots: Vec<RingSlot>,
 }
 
 impl Kept {
@@ -83,6 +85,7 @@ impl Kept {
             interface_age: 0,
             owner_turn: 0,
             net_ages: room::list(NETS_MAX),
+            ring_slots: room::list(REMEMBERED_MAX),
         }
     }
 }
@@ -112,6 +115,7 @@ impl Walker {
         mem::swap(&mut self.owner_turn, &mut kept.owner_turn);
         mem::swap(&mut self.snapshot.interfaces, &mut kept.interfaces);
         mem::swap(&mut self.net_ages, &mut kept.net_ages);
+        mem::swap(&mut self.ring_slots, &mut kept.ring_slots);
     }
 
     /// Empties the result of the last scan, which was one of another system.

@@ -32,6 +32,7 @@ mod memory;
 mod moved_descriptors;
 mod names;
 mod owners;
+mod places;
 mod port_set;
 mod processes;
 mod queries;
@@ -88,7 +89,7 @@ use self::held_files::HeldFiles;
 use self::idle::Idle;
 use self::kept_sockets::KeptSockets;
 use self::resting::Resting;
-use self::rings::Rings;
+use self::rings::{RingSlot, Rings};
 use self::views::Hints;
 use self::young_nets::{DueNet, NetAge};
 use crate::address::{Reader, ReaderSizes};
@@ -180,6 +181,8 @@ pub struct Walker {
     owner_turn: u32,
     /// By network namespace.
     net_ages: Vec<NetAge>,
+    /// Used slots of the large tables of rings.
+    ring_slots: Vec<RingSlot>,
     net_key: HashKey,
     /// For hashes of paths.
     path_key: HashKey,
@@ -242,7 +245,7 @@ struct Scratch {
     backed: Vec<Index<FileRow>>,
     /// Files, and what may be the paths that users know them by.
     user_paths: Vec<(Index<FileRow>, PathRef)>,
-    places: Vec<(files::Place, KernelVa)>,
+    places: Vec<(places::Place, KernelVa)>,
     long_names: Vec<(Index<DentryRow>, KernelVa, u32)>,
     /// Names that were changing when they were read.
     torn: Vec<Index<DentryRow>>,
@@ -386,6 +389,7 @@ impl Walker {
             interface_age: 0,
             owner_turn: 0,
             net_ages: room::list(snapshot.nets.capacity()),
+            ring_slots: room::list(rings::REMEMBERED_MAX),
             net_key: key.derive("walk: network namespaces"),
             path_key: key.derive("walk: paths of containers"),
             snapshot,
@@ -401,6 +405,7 @@ impl Walker {
     pub fn forget(&mut self) {
         self.interface_age = 0;
         self.net_ages.clear();
+        self.ring_slots.clear();
         self.hints.forget();
         self.idle.forget();
         self.places.forget();

@@ -130,9 +130,21 @@ impl Snapshot {
         self.rings.iter().filter(move |ring| ring.table == Some(table))
     }
 
-    /// The files of the rings of a table's process.
-    pub fn ring_files_of(&self, table: Index<FilesRow>) -> impl Iterator<Item = &DescriptorRow> {
-        self.rings_of(table).flat_map(|ring| self.descriptors.range(ring.descriptors))
+    /// Where the descriptors of a table are, in ascending order, and behind them the files of the
+    /// rings of its process.
+    pub fn descriptor_indexes_of(
+        &self,
+        table: Index<FilesRow>,
+    ) -> impl Iterator<Item = Index<DescriptorRow>> {
+        let own = self.files_structs.at(table).map(|row| row.descriptors);
+        let of_rings = self.rings_of(table).map(|ring| ring.descriptors);
+        own.into_iter().chain(of_rings).flat_map(Span::indexes)
+    }
+
+    /// The descriptors of a table, in ascending order, and behind them the files of the rings of its
+    /// process.
+    pub fn descriptors_of(&self, table: Index<FilesRow>) -> impl Iterator<Item = &DescriptorRow> {
+        self.descriptor_indexes_of(table).filter_map(|at| self.descriptors.at(at))
     }
 
     /// The number of a network namespace, or 0.

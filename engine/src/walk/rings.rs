@@ -9,22 +9,27 @@
 //! tables, each with the mark [`RING_SLOT`] in its number. At the end of a scan the slots are read
 //! again, for the same reason as those of descriptors ([`super::moved_descriptors`]).
 
+mod shares;
+
 use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::Layouts;
 use panoptes_decoders::layout::{Field, View, u64_at};
 use panoptes_decoders::paging::KernelSpace;
 use panoptes_tables::{Keyed, room};
 
 use super::owners::Quotas;
+use super::places::count_places;
 use super::ring_rows::{RING_SLOT, RINGS_MAX, RingRow};
 use super::snapshot::{DentryRow, DescriptorRow, FileRow, Index, Span};
 use super::tables::Snapshot;
 use super::{Memory, Part, Scratch, Walker, fetch, fetch_each};
 use crate::address::Reader;
+use shares::{FILES, RANGES_MAX, Share, Shares, SlotRange};
 
-/// Number of slots that one scan reads of all rings together. Each ring has an equal share.
-const SLOTS: u32 = 1 << 16;
-/// Number of files that one scan has of all rings together. Each ring has an equal share.
-const FILES: usize = 16_384;
+pub(super) use shares::{REMEMBERED_MAX, RingSlot};
+
+/// Maximum number of slots of a ring (`IORING_MAX_FIXED_FILES`, io_uring/rsrc.h).
+const SLOTS_OF_ONE: u32 = 1 << 20;
 /// The name of a ring's file (`io_uring_get_file`, io_uring/io_uring.c).
 const NAME: &[u8] = b"[io_uring]";
 /// Flags in the lowest bits of a registered file's address (`FFS_MASK`, io_uring/filetable.h).
@@ -35,7 +40,10 @@ const FLAGS: u64 = 0b111;
 pub(super) struct Rings {
     /// Their tables of files.
     tables: Vec<Table>,
-    /// The used slots, by table and number.
+    shares: Shares,
+    /// The slots that are read, by table.
+    ranges: Vec<SlotRange>,
+    /// The used slots, by range and number.
     slots: Vec<Slot>,
     /// By used slot, its `struct file`.
     files: Vec<KernelVa>,
@@ -46,24 +54,59 @@ struct Table {
     ring: Index<RingRow>,
     array: KernelVa,
     slots: u32,
+    share: Share,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Slot {
-    /// Its place in [`Rings::tables`].
-    table: u32,
+    /// Its place in [`Rings::ranges`].
+    range: u32,
     number: u32,
     value: u64,
 }
 
+/// How the slots of a table lie in memory.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct SlotLayout {
+    /// Bytes from one slot to the next.
+    stride: u32,
+    /// Where a slot has its address.
+    offset: u32,
+}
+
+impl SlotLayout {
+    /// The layout of a kernel. A structure that is larger than any kernel's is not believed.
+    fn of(layouts: &Layouts) -> Self {
+        const STRIDE_MAX: u32 = 64;
+        let pointers = Self { stride: 8, offset: 0 };
+        let has_nodes = layouts.io_ring_ctx.is_some_and(|layout| layout.nodes.is_some());
+        let fixed = layouts.io_fixed_file.filter(|_| !has_nodes);
+        fixed.map_or(pointers, |layout| {
+            let (stride, offset) = (layout.size, layout.file_ptr.offset);
+            let is_possible = (8..=STRIDE_MAX).contains(&stride) && offset <= stride - 8;
+            if is_possible { Self { stride, offset } } else { pointers }
+        })
+    }
+
+    fn value(self, bytes: &[u8], slot: u32) -> u64 {
+        u64_at(bytes, (slot * self.stride + self.offset) as usize)
+    }
+}
+
 impl Rings {
     pub(super) fn new() -> Self {
-        let (tables, slots, files) = (room::list(RINGS_MAX), room::list(FILES), room::list(FILES));
-        Self { tables, slots, files }
+        Self {
+            tables: room::list(RINGS_MAX),
+            shares: Shares::new(),
+            ranges: room::list(RANGES_MAX),
+            slots: room::list(FILES),
+            files: room::list(FILES),
+        }
     }
 
     pub(super) fn clear(&mut self) {
         self.tables.clear();
+        self.ranges.clear();
         self.slots.clear();
         self.files.clear();
     }
@@ -90,9 +133,11 @@ impl Walker {
     pub(super) fn read_rings(&mut self, memory: &mut Memory<'_>) {
         self.scratch.rings.clear();
         if self.snapshot.rings.is_empty() {
+            self.ring_slots.clear();
             return;
         }
         self.read_ring_tables(memory);
+        self.choose_ring_slots();
         self.read_ring_slots(memory);
         self.read_ring_nodes(memory);
         self.add_ring_files(memory);
@@ -103,7 +148,6 @@ impl Walker {
         let Some(array) = layout.nodes.or(layout.files) else { return };
         let Snapshot { rings, losses, processes, .. } = &mut self.snapshot;
         let Scratch { rings: Rings { tables, .. }, addresses, .. } = &mut self.scratch;
-        let share = SLOTS / rings.len().max(1) as u32;
         addresses.clear();
         for ring in rings.iter_mut() {
             ring.table = processes.at(ring.process).and_then(|process| process.files);
@@ -117,28 +161,58 @@ impl Walker {
             let slots = layout.nr_user_files.map_or(0, |field| view.unsigned(field));
             let array = view.pointer(array);
             if slots > 0 && !array.is_null() {
-                losses.cut(Part::Files, u32::from(slots > u64::from(share)));
-                tables.push(Table { ring, array, slots: slots.min(share.into()) as u32 });
+                losses.cut(Part::Files, u32::from(slots > u64::from(SLOTS_OF_ONE)));
+                let slots = slots.min(SLOTS_OF_ONE.into()) as u32;
+                tables.push(Table { ring, array, slots, share: Share::default() });
             }
         });
     }
 
+    /// Chooses the slots that this scan reads.
+    fn choose_ring_slots(&mut self) {
+        let Self { snapshot, scratch: Scratch { rings, quotas, .. }, ring_slots, .. } = self;
+        let Rings { tables, shares, ranges, .. } = rings;
+        shares.divide(tables, snapshot, quotas);
+        for (at, table) in (0..).zip(tables.iter()) {
+            let is_gap = table.list_ranges(at, self.scans, ring_slots, ranges);
+            snapshot.losses.cut(Part::Files, u32::from(is_gap));
+        }
+    }
+
     /// Lists the used slots of all tables.
     fn read_ring_slots(&mut self, memory: &mut Memory<'_>) {
-        let losses = &mut self.snapshot.losses;
-        let Rings { tables, slots, .. } = &mut self.scratch.rings;
-        let share = FILES / tables.len().max(1);
-        fetch_each(&mut self.reader, memory, tables, push_table, |table, bytes| {
+        let layout = SlotLayout::of(&memory.kernel.layouts);
+        let Self { snapshot: Snapshot { losses, .. }, ring_slots, .. } = self;
+        let Rings { tables, ranges, slots, .. } = &mut self.scratch.rings;
+        ring_slots.clear();
+        fetch_each(&mut self.reader, memory, ranges, push_range(layout), |at, bytes| {
             let Some(bytes) = bytes else {
                 losses.miss(Part::Files, 1);
                 return;
             };
-            let mut used = used_slots(bytes, tables[table].slots);
-            let first = used.by_ref().take(share);
-            first.for_each(|(number, value)| {
-                slots.push(Slot { table: table as u32, number, value });
-            });
-            losses.cut(Part::Files, u32::from(used.next().is_some()));
+            let range = &ranges[at];
+            let table = &mut tables[range.table as usize];
+            for slot in 0..range.count {
+                let (number, value) = (range.first + slot, layout.value(bytes, slot));
+                if value == 0 {
+                    continue;
+                }
+                if table.share.files == 0 || slots.len() == slots.capacity() {
+                    losses.cut(Part::Files, 1);
+                    return;
+                }
+                table.share.files -= 1;
+                slots.push(Slot { range: at as u32, number, value });
+                if !table.is_large() || number < table.first_slots() {
+                    continue;
+                }
+                if table.share.remembered > 0 && ring_slots.len() < ring_slots.capacity() {
+                    table.share.remembered -= 1;
+                    ring_slots.push(RingSlot { array: table.array, number });
+                } else {
+                    losses.cut(Part::Files, 1);
+                }
+            }
         });
     }
 
@@ -161,17 +235,19 @@ impl Walker {
     /// Adds the rows of the files, and reads what they lead to.
     fn add_ring_files(&mut self, memory: &mut Memory<'_>) {
         let Self { snapshot, scratch, .. } = self;
-        let Scratch { rings: Rings { tables, slots, files, .. }, .. } = scratch;
-        let known = snapshot.count_places();
+        let Scratch { rings: Rings { tables, ranges, slots, files, .. }, .. } = scratch;
+        let known = count_places(snapshot);
         let before = snapshot.files.len();
-        let mut next = 0;
+        let of_slots = slots.iter().zip(files.iter());
+        let mut of_slots = of_slots.map(|(slot, &address)| (slot, address)).peekable();
         for (at, table) in (0..).zip(tables.iter()) {
             let process = snapshot.rings[table.ring].process;
             let mut descriptors = snapshot.descriptors.span_from(snapshot.descriptors.len());
-            let begin = next;
-            next += slots[begin..].iter().take_while(|slot| slot.table == at).count();
-            let of_ring = slots[begin..next].iter().zip(files.iter().skip(begin));
-            for (slot, &address) in of_ring.filter(|(_, address)| address.is_plausible()) {
+            let is_its = |slot: &Slot| ranges[slot.range as usize].table == at;
+            while let Some((slot, address)) = of_slots.next_if(|(slot, _)| is_its(slot)) {
+                if !address.is_plausible() {
+                    continue;
+                }
                 let file = Quotas::granted(&mut snapshot.files, process, address);
                 let index = RING_SLOT | slot.number;
                 let row = DescriptorRow { index, file, ..DescriptorRow::default() };
@@ -186,20 +262,31 @@ impl Walker {
 
     /// Reads the slots again after their files, and leaves out what has changed.
     pub(super) fn check_rings(&mut self, memory: &mut Memory<'_>) {
+        let layout = SlotLayout::of(&memory.kernel.layouts);
         let Self { reader, snapshot, scratch, .. } = self;
-        let Rings { tables, slots, .. } = &scratch.rings;
+        let Rings { tables, ranges, slots, .. } = &scratch.rings;
         let Snapshot { rings, descriptors, .. } = snapshot;
-        fetch_each(reader, memory, tables, push_table, |at, bytes| {
-            let ring = &rings[tables[at].ring];
-            let before = |number: u32| {
-                let it = slots
-                    .binary_search_by_key(&(at as u32, number), |slot| (slot.table, slot.number));
-                it.ok().and_then(|it| slots.get(it)).map(|slot| slot.value)
-            };
-            for row in descriptors.range_mut(ring.descriptors) {
+        let mut before = slots.iter().peekable();
+        // The rows of a ring are in the order of its ranges.
+        let (mut last, mut checked) = (None, 0);
+        fetch_each(reader, memory, ranges, push_range(layout), |at, bytes| {
+            let range = &ranges[at];
+            if last.replace(range.table) != Some(range.table) {
+                checked = 0;
+            }
+            let ring = &rings[tables[range.table as usize].ring];
+            let rows = descriptors.range_mut(ring.descriptors).iter_mut().skip(checked);
+            let is_here =
+                |number: u32| number.checked_sub(range.first).filter(|it| *it < range.count);
+            for row in rows {
                 let number = row.index - RING_SLOT;
-                let now = bytes.map(|bytes| u64_at(bytes, number as usize * 8));
-                if now != before(number) {
+                let Some(slot) = is_here(number) else { break };
+                checked += 1;
+                while before.next_if(|it| (it.range, it.number) < (at as u32, number)).is_some() {}
+                let before =
+                    before.peek().filter(|it| (it.range, it.number) == (at as u32, number));
+                let now = bytes.map(|bytes| layout.value(bytes, slot));
+                if now.is_none() || now != before.map(|it| it.value) {
                     (row.file, row.moved) = (None, true);
                 }
             }
@@ -207,14 +294,13 @@ impl Walker {
     }
 }
 
-fn push_table(reader: &mut Reader, space: &KernelSpace, table: &Table) -> Option<u32> {
-    reader.push_bytes(space, table.array, table.slots * 8)
-}
-
-/// The used ones of the first slots in an array.
-fn used_slots(array: &[u8], slots: u32) -> impl Iterator<Item = (u32, u64)> {
-    let values = (0..slots).map(|number| (number, u64_at(array, number as usize * 8)));
-    values.filter(|&(_, value)| value != 0)
+/// Adds a range of slots to a batch.
+fn push_range(layout: SlotLayout) -> impl Fn(&mut Reader, &KernelSpace, &SlotRange) -> Option<u32> {
+    move |reader, space, range| {
+        let distance = u64::from(range.first) * u64::from(layout.stride);
+        let begin = range.array.0.wrapping_add(distance);
+        reader.push_bytes(space, KernelVa(begin), range.count * layout.stride)
+    }
 }
 
 fn file_of_node(bytes: &[u8], field: Field) -> KernelVa {

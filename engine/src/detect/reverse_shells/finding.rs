@@ -389,8 +389,7 @@ fn each_descriptor<'a>(
 ) -> bool {
     let Some(table) = snapshot.files_structs.at(part.table) else { return false };
     let threads = snapshot.files_threads.range(table.threads);
-    let rows = snapshot.descriptors.range(table.descriptors).iter();
-    let rows = rows.chain(snapshot.ring_files_of(part.table));
+    let rows = snapshot.descriptors_of(part.table);
     let mut rows =
         rows.filter(|row| end_at(snapshot, row).is_some_and(|object| objects.contains(&object)));
     let mut had_room = true;

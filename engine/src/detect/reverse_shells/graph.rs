@@ -30,7 +30,7 @@ use self::terminals::Terminals;
 use crate::limits::Limits;
 use crate::walk::{
     ConnectionRow, DescriptorRow, FileRow, FilesRow, Index, InodeRow, ProcessRow, Snapshot,
-    SocketRow, Span, TerminalRow,
+    SocketRow, TerminalRow,
 };
 
 /// Maximum number of descriptors that all searches of one scan check, except those of
@@ -353,15 +353,13 @@ impl Graph {
         if let &Some(span) = known {
             return span;
         }
-        let rows = snapshot.files_structs.at(table).map(|row| row.descriptors);
         let object_at = |at: Index<DescriptorRow>| {
             let file = snapshot.descriptors.at(at).and_then(|row| row.file);
             self.object_of(snapshot, file, Edges::WithFiles)
         };
         let start = carriers.list.len();
-        let of_rings = snapshot.rings_of(table).map(|ring| ring.descriptors);
         let (mut files, mut both_ways, mut masters) = (0, 0, 0);
-        for at in rows.into_iter().chain(of_rings).flat_map(Span::indexes) {
+        for at in snapshot.descriptor_indexes_of(table) {
             let object = object_at(at).filter(|_| self.table_of(at) == Some(table));
             let Some(object) = object else { continue };
             if carriers.list.len() < carriers.list.capacity() {

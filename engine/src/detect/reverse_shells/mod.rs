@@ -635,21 +635,20 @@ fn ends_of(search: &Search) -> impl Iterator<Item = (Object, Option<Index<Hop>>)
     })
 }
 
-/// The connections that a table holds at descriptors other than standard input, output and error.
+/// The connections that a table holds at descriptors other than standard input, output and error,
+/// or in slots of rings.
 fn at_other_descriptors(
     snapshot: &Snapshot,
     index: Index<FilesRow>,
     graph: &Graph,
 ) -> ArrayVec<Object, 16> {
     let mut found = ArrayVec::new();
-    let Some(table) = snapshot.files_structs.at(index) else { return found };
-    let rows = snapshot.descriptors.range(table.descriptors);
     // Tables have no more descriptors in total than the scan has read, but many processes may share
     // one.
     if graph.processes_of(index).nth(1).is_some() {
-        graph.spend(rows.len());
+        graph.spend(snapshot.descriptor_indexes_of(index).count());
     }
-    for row in rows.iter().filter(|row| row.index > 2) {
+    for row in snapshot.descriptors_of(index).filter(|row| row.index > 2) {
         let object = object_of(snapshot, row.file);
         if let Some(object @ (Object::Connection(_) | Object::Datagram(_))) = object
             && !found.contains(&object)

@@ -6,7 +6,7 @@ use panoptes_decoders::kernel::sock::Counters;
 use super::graph::{Object, object_of};
 use super::interpreter;
 use crate::state::process::ProcessKey;
-use crate::walk::{DentryRow, DescriptorRow, Index, PathRef, ProcessRow, Snapshot};
+use crate::walk::{DentryRow, Index, PathRef, ProcessRow, Snapshot};
 
 /// Maximum number of generations in which a connection's first holder is searched.
 const GENERATIONS_MAX: usize = 16;
@@ -48,23 +48,17 @@ pub(super) fn program_of(snapshot: &Snapshot, process: &ProcessRow) -> Option<Ke
     Some(file.open.inode).filter(|inode| !inode.is_null())
 }
 
-/// Whether a descriptor of a process's table leads to an object.
+/// Whether a descriptor of a process's table, or a slot of its rings, leads to an object.
 pub(super) fn holds(snapshot: &Snapshot, process: &ProcessRow, object: Object) -> bool {
-    let mut rows = rows_of(snapshot, process).iter();
+    let mut rows = process.files.into_iter().flat_map(|table| snapshot.descriptors_of(table));
     rows.any(|row| object_of(snapshot, row.file) == Some(object))
 }
 
 /// Whether an object is a process's standard input, output or error.
 pub(super) fn holds_at_stdio(snapshot: &Snapshot, process: &ProcessRow, object: Object) -> bool {
+    let rows = process.files.into_iter().flat_map(|table| snapshot.descriptors_of(table));
     // Descriptors are in ascending order.
-    let mut rows = rows_of(snapshot, process).iter().take_while(|row| row.index < 3);
-    rows.any(|row| object_of(snapshot, row.file) == Some(object))
-}
-
-/// The descriptors of a process's table, in ascending order.
-fn rows_of<'a>(snapshot: &'a Snapshot, process: &ProcessRow) -> &'a [DescriptorRow] {
-    let table = snapshot.files_structs.at(process.files);
-    table.map_or(&[][..], |table| snapshot.descriptors.range(table.descriptors))
+    rows.take_while(|row| row.index < 3).any(|row| object_of(snapshot, row.file) == Some(object))
 }
 
 /// What was counted of a connection.

@@ -52,7 +52,7 @@ impl Scene {
     fn files(&self) -> Vec<(u32, u64)> {
         let snapshot = &self.walker.snapshot;
         let table = snapshot.processes[Index::new(0).unwrap()].files.unwrap();
-        let rows = snapshot.ring_files_of(table);
+        let rows = snapshot.descriptors_of(table);
         let with_file = rows.filter_map(|row| Some((row, snapshot.files.at(row.file)?)));
         with_file.map(|(row, file)| (slot_of(row.index).unwrap(), file.address.0)).collect()
     }
@@ -117,19 +117,96 @@ fn a_forged_ring_is_bounded() {
 }
 
 #[test]
-fn rings_share_what_a_scan_reads() {
+fn a_hog_of_rings_leaves_those_of_other_processes_their_slots() {
     let one = addresses::<1>();
     let mut scene = Scene::new(&one.repeat(100));
-    // A hog of further rings, none with a table.
+    // Another process has rings whose tables have as many slots as the kernel allows.
+    let hog = add_process(&mut scene.walker, &mut scene.memory, 1);
+    scene.walker.scratch.quotas.begin(2);
+    let array = scene.memory.room(8 << 16);
+    let context = scene.memory.structure();
+    scene.memory.set(context, "io_ring_ctx", "nr_user_files", 1 << 20);
+    scene.memory.set(context, "io_ring_ctx", "file_table.files", array);
+    for number in 0..1000 {
+        let ring = *scene.walker.snapshot.rings.iter().next().unwrap();
+        let row = RingRow { context: va(context), process: Some(hog), ..ring };
+        scene.walker.snapshot.rings.row_of(1 << 32 | number, || row);
+    }
+    scene.scan();
+    let own = scene.walker.snapshot.rings.iter().next().unwrap().descriptors;
+    assert_eq!(own.len(), 100);
+    let gaps = scene.walker.snapshot.losses.of(Part::Files).1;
+    assert_eq!(gaps, 1000, "the tables of the hog need too many scans");
+}
+
+#[test]
+fn a_ring_without_files_takes_no_share() {
+    let one = addresses::<1>();
+    let mut scene = Scene::new(&one.repeat(100));
     for number in 0..1000 {
         let ring = *scene.walker.snapshot.rings.iter().next().unwrap();
         let context = va(scene.memory.structure());
-        let ring = || RingRow { context, ..ring };
-        scene.walker.snapshot.rings.row_of(1 << 32 | number, ring);
+        scene.walker.snapshot.rings.row_of(1 << 32 | number, || RingRow { context, ..ring });
     }
     scene.scan();
-    assert_eq!(scene.files().len(), 65, "64 KiB slots for 1001 rings");
-    assert_eq!(scene.walker.snapshot.losses.of(Part::Files).1, 1);
+    assert_eq!(scene.files().len(), 100);
+    assert_eq!(scene.walker.snapshot.losses.of(Part::Files).1, 0);
+}
+
+#[test]
+fn a_large_table_is_read_over_several_scans_and_is_no_gap() {
+    let [low, high, far] = addresses();
+    let mut scene = Scene::new(&[low]);
+    let slots = 300_000_u64;
+    let context = scene.walker.snapshot.rings.iter().next().unwrap().context;
+    let array = scene.memory.room(8 * slots);
+    scene.memory.set(context.0, "io_ring_ctx", "nr_user_files", slots);
+    scene.memory.set(context.0, "io_ring_ctx", "file_table.files", array);
+    for (number, file) in [(5, low), (100_000, high), (slots - 1, far)] {
+        scene.memory.put(array + 8 * number, file);
+    }
+    let mut seen = Vec::new();
+    for scan in 0..20 {
+        scene.walker.scans = scan;
+        scene.walker.snapshot.descriptors.clear();
+        scene.scan();
+        scene.memory.walk(&mut scene.walker, &scene.kernel, Walker::check_rings);
+        assert_eq!(scene.walker.snapshot.losses.of(Part::Files).1, 0);
+        let mut files = scene.files();
+        files.sort_unstable();
+        seen.push(files);
+    }
+    let all = [(5, low), (100_000, high), (slots as u32 - 1, far)];
+    assert!(seen.iter().all(|files| files.first() == Some(&all[0])));
+    assert_ne!(seen[0], all, "it needs further scans");
+    assert!(seen[9..].iter().all(|files| *files == all), "{seen:?}");
+    // A slot that is free by now is forgotten.
+    scene.memory.put(array + 8 * (slots - 1), 0);
+    scene.walker.snapshot.descriptors.clear();
+    scene.scan();
+    assert_eq!(scene.files().len(), 2);
+    assert_eq!(scene.walker.ring_slots.len(), 1);
+}
+
+#[test]
+fn a_slot_is_as_large_as_the_profile_tells() {
+    use panoptes_decoders::kernel::io_uring::IoFixedFile;
+
+    let [one, other] = addresses();
+    let mut scene = Scene::new(&[0, one, 7, other]);
+    let context = scene.walker.snapshot.rings.iter().next().unwrap().context;
+    scene.memory.set(context.0, "io_ring_ctx", "nr_user_files", 2);
+    let layout = scene.kernel.layouts.io_fixed_file.unwrap();
+    let file_ptr = Field { offset: 8, ..layout.file_ptr };
+    let with = |size| Some(IoFixedFile { size, file_ptr, ..layout });
+    scene.kernel.layouts.io_fixed_file = with(16);
+    scene.scan();
+    assert_eq!(scene.files(), [(0, one), (1, other)]);
+    // No kernel has such slots.
+    for size in [0, 8, 4096, u32::MAX] {
+        scene.kernel.layouts.io_fixed_file = with(size);
+        assert_eq!(SlotLayout::of(&scene.kernel.layouts), SlotLayout { stride: 8, offset: 0 });
+    }
 }
 
 #[test]

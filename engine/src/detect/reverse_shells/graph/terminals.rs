@@ -19,7 +19,7 @@ use panoptes_tables::room;
 
 use super::lists::{linked, reset};
 use super::{Edges, Graph, Object, is_master};
-use crate::walk::{FilesRow, Index, Snapshot, Span, TERMINALS_MAX, TerminalRow};
+use crate::walk::{FilesRow, Index, Snapshot, TERMINALS_MAX, TerminalRow};
 
 /// What is known of holders of masters in one scan.
 #[derive(Debug, Default)]
@@ -135,12 +135,9 @@ impl Graph {
         owners: &[Option<Index<FilesRow>>],
         table: Index<FilesRow>,
     ) -> Membership {
-        let rows = snapshot.files_structs.at(table).map(|row| row.descriptors);
         let mut only = None;
-        let of_rings = snapshot.rings_of(table).map(|ring| ring.descriptors);
-        for at in rows.into_iter().chain(of_rings).flat_map(Span::indexes) {
-            let file = snapshot.descriptors.at(at).and_then(|row| row.file);
-            match self.object_of(snapshot, file, Edges::WithFiles) {
+        for row in snapshot.descriptors_of(table) {
+            match self.object_of(snapshot, row.file, Edges::WithFiles) {
                 None => {}
                 Some(object) if is_master(snapshot, object) => {}
                 Some(Object::Terminal(end)) if only.is_none_or(|other| other == end) => {
