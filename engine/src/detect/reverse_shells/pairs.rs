@@ -65,6 +65,11 @@ impl<T> Pairs<T> {
         self.refused.take()
     }
 
+    /// Whether one more pair has room without another one's.
+    pub(super) const fn has_room(&self) -> bool {
+        self.list.len() < self.list.capacity()
+    }
+
     /// What is known of a pair.
     pub(super) fn get(&self, pair: Pair) -> Option<&T> {
         self.list.iter().find(|entry| entry.pair == pair).map(|entry| &entry.state)

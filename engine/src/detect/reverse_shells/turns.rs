@@ -11,7 +11,9 @@
 //! A turn is *direct* if the process starts at once and writes to the connection, or to a pipe of
 //! the program. Others count by their order alone, however long they take: where the process writes
 //! is unknown. They need a peer that leads: it sent the first message, and a process came before
-//! the first answer. Servers that greet do not lead, because their client logs in itself.
+//! the first answer. Servers that greet do not lead, because their client logs in itself. A client
+//! may run a process for that (`EHLO $(hostname)`), so the turn of the first message does not count
+//! by its order, and replies of such a server need a longer time to count as unasked.
 //!
 //! A client of a database, or a health check, sends first, and the answer comes at once. Only
 //! programs that are nobody's file are watched ([`interpreter::is_makeshift`]): agents of build and
@@ -40,14 +42,16 @@ use crate::walk::{DescriptorRow, Index, ProcessRow, Snapshot};
 /// Maximum number of pairs of program and connection that are watched.
 const WATCHED_MAX: usize = 256;
 /// Number of direct turns after which a program is reported, if the peer was the first to send
-/// something.
-/// One may be the greeting of a server that is slow.
+/// something. The first may be a server's greeting and its client's login.
 const TURNS: u32 = 2;
 /// The same if this end was, or if that is not known: so do clients.
 const TURNS_OF_CLIENT: u32 = 8;
 /// For how long this end has sent nothing when the peer sends something unasked. Answers of servers
 /// come earlier, as a rule.
 const QUIET_NS: i64 = 100_000_000;
+/// The same after an answer to a peer that was the first to send something: it may be a server that
+/// has greeted, and far away.
+const QUIET_AFTER_ANSWER_NS: i64 = 250_000_000;
 /// Number of turns in a row after which a program is reported by their order alone, and again as
 /// surely one.
 const TURNS_BY_ORDER: u32 = 3;
@@ -103,6 +107,9 @@ struct Turn {
     /// Whether the turn may be direct, and whether it may count by its order.
     may_be_direct: bool,
     counts_by_order: bool,
+    /// Whether the message is the first one of the connection: it may be a greeting, so that the
+    /// turn does not count by its order.
+    is_first: bool,
     started: Started,
 }
 
@@ -179,9 +186,10 @@ impl Turns {
         Some(fields.into_iter().fold(0, |sum, field| view.unsigned(field).wrapping_add(sum)))
     }
 
-    /// Whether a pair's turns may count by their order.
+    /// Whether a pair's turns may count by their order. A pair that is new needs room.
     fn may_lead(&self, pair: Pair) -> bool {
-        self.pairs.get(pair).is_none_or(|it| it.leads && it.peer_was_first != Some(false))
+        let watched = self.pairs.get(pair);
+        watched.map_or(self.pairs.has_room(), |it| it.leads && it.peer_was_first != Some(false))
     }
 
     /// Takes note of a pair in this scan. Returns why it is to be reported, if it is. `started`
@@ -227,6 +235,7 @@ impl Watched {
             since: now.monotonic,
             may_be_direct: false,
             counts_by_order: true,
+            is_first: true,
             started: Started::Nothing,
         });
         Self {
@@ -284,7 +293,9 @@ impl Watched {
     /// Begins a turn with a message of the peer, unless it was asked for.
     fn hear(&mut self, now: Monotonic) {
         let quiet = now.since(self.spoke);
-        let may_be_direct = quiet >= QUIET_NS;
+        let has_answered = self.peer_was_first == Some(true) && self.sent > 0;
+        let least = if has_answered { QUIET_AFTER_ANSWER_NS } else { QUIET_NS };
+        let may_be_direct = quiet >= least;
         let counts_by_order = quiet >= QUIET_BY_ORDER_NS || self.sent == 0;
         match self.turn {
             Some(turn) if turn.started == Started::Writer || !may_be_direct => {}
@@ -296,6 +307,7 @@ impl Watched {
                     since: now,
                     may_be_direct,
                     counts_by_order: counts_by_order || before.is_some_and(|it| it.counts_by_order),
+                    is_first: before.map_or(self.received == 0, |it| it.is_first),
                     // Several messages may come before the first answer.
                     started: before.map_or(Started::Nothing, |it| it.started),
                 });
@@ -323,6 +335,9 @@ impl Watched {
         }
         if turn.started == Started::Nothing || !turn.counts_by_order {
             self.row = 0;
+            return;
+        }
+        if turn.is_first {
             return;
         }
         if self.row == 0 {
@@ -379,6 +394,9 @@ impl Shells {
         let Some(known) = one.interpreter else { return };
         let (name, line) = (name_of(snapshot, one.row), line(snapshot, one.row));
         let Some(table) = one.row.files else { return };
+        if !interpreter::is_makeshift(known, name, line) {
+            return;
+        }
         let mut connections = ArrayVec::<Object, CONNECTIONS_OF_ONE>::new();
         for row in descriptors_of(snapshot, one.row) {
             if let Some(object @ Object::Connection(_)) = object_of(snapshot, row.file)
@@ -387,9 +405,6 @@ impl Shells {
             {
                 connections.push(object);
             }
-        }
-        if connections.is_empty() || !interpreter::is_makeshift(known, name, line) {
-            return;
         }
         let stdio = [None; 3];
         let (interpreter, process) = (Some(known), one.index);
@@ -484,13 +499,13 @@ fn started(snapshot: &Snapshot, process: &ProcessRow) -> u64 {
     snapshot.leader(process).map_or(0, |leader| leader.task.start_boottime)
 }
 
+/// The first descriptors and slots of rings of a process.
 fn descriptors_of<'a>(
     snapshot: &'a Snapshot,
     process: &ProcessRow,
 ) -> impl Iterator<Item = &'a DescriptorRow> {
-    let table = snapshot.files_structs.at(process.files);
-    let rows = table.map_or(&[][..], |table| snapshot.descriptors.range(table.descriptors));
-    rows.iter().take(DESCRIPTORS_OF_ONE)
+    let rows = process.files.into_iter().flat_map(|table| snapshot.descriptors_of(table));
+    rows.take(DESCRIPTORS_OF_ONE)
 }
 
 /// What a program has started after a time. A process that writes to the connection, or to a pipe
@@ -578,6 +593,26 @@ mod tests {
         // What is not seen any more makes room.
         (0..=ABSENT_SCANS).for_each(|_| turns.begin_scan(false));
         assert_eq!((turns.pairs.list.len(), turns.pairs.groups.owners()), (0, 0));
+    }
+
+    /// Only of those is memory read.
+    #[test]
+    fn a_pair_beyond_those_that_are_watched_has_no_turns_by_order() {
+        let mut turns = Turns::new(HashKey::new(1));
+        let count = WATCHED_MAX as u32 + 50;
+        for _ in 0..3 {
+            turns.begin_scan(false);
+            let mut read = 0;
+            for process_id in 1..=count {
+                let process = ProcessKey { process_id, start_boottime: 1 };
+                let pair = Pair { key: 7, process, exec_id: 1 };
+                read += usize::from(turns.may_lead(pair));
+                let (group, received, sent, answers, newest, ended) = (0, 0, 0, true, 5, None);
+                let question = Question { pair, group, received, sent, answers, newest, ended };
+                turns.observe(&question, Now::at(1), |_| Started::Nothing);
+            }
+            assert_eq!(read, WATCHED_MAX);
+        }
     }
 
     /// A quick `id` is gone before the next scan, and only the counters of its parent show it.
