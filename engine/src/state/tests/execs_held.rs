@@ -185,6 +185,21 @@ fn what_waits_is_reported_at_the_end_of_the_watch() {
 }
 
 #[test]
+fn an_exec_that_waits_for_its_loader_is_reported_at_the_end_of_the_watch() {
+    let (mut watch, mut with) = watch();
+    watch.shows_execs = true;
+    begin_exec(with.process(300), "ls");
+    count_exec(with.process(300), "ls");
+    assert_eq!(watch.scan(&with), NOTHING);
+    with.process(300).in_exec = false;
+    assert_eq!(watch.scan(&with), ["+area 300 400000-408000 /ls by /ls: ls -x"]);
+    let lines = watch.finish();
+    assert!(lines.len() == 1 && lines[0].starts_with("exec 300 ls "), "{lines:?}");
+    assert!(lines[0].ends_with(" /ls:rx"), "{lines:?}");
+    assert_eq!(watch.finish(), NOTHING);
+}
+
+#[test]
 fn a_new_process_inside_exec_waits_too() {
     let mut watch = Watch::after(&world());
     watch.shows_programs = true;
