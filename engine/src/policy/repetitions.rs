@@ -214,8 +214,8 @@ impl Repetitions {
         }
     }
 
-    /// Notes that an alert was written in full, as the record with this id. `container_id` is the id
-    /// of its container, if it is known.
+    /// Notes that an alert was written in full, as the record with this id. `container_id` is the
+    /// id of its container, if it is known.
     pub(super) fn note_whole(
         &mut self,
         common: &Common,

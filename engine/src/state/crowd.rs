@@ -117,11 +117,12 @@ impl State {
     /// Divides the tables of threads, descriptors and areas, and removes rows of each process that
     /// has more than its share.
     pub(super) fn share_tables(&mut self, update: &mut Update<'_>) {
-        self.divide_tables(update.snapshot);
-        if !self.crowd.shares.iter().any(Shares::is_crowded) {
+        if update.must_stop() {
             return;
         }
-        if !self.report_held_above_shares(update) {
+        self.divide_tables(update.snapshot);
+        let is_crowded = self.crowd.shares.iter().any(Shares::is_crowded);
+        if !is_crowded || !self.report_held_above_shares(update) {
             return;
         }
         let Self { processes, children, crowd, threads, descriptors, areas, names, .. } = self;

@@ -55,7 +55,8 @@ impl State {
         }
     }
 
-    /// The same as [`Self::report_held`] before the process gets the memory of yet another program, as this scan shows it.
+    /// The same as [`Self::report_held`] before the process gets the memory of yet another program,
+    /// as this scan shows it.
     pub(super) fn report_held_before(
         &mut self,
         id: RowId,
@@ -68,8 +69,8 @@ impl State {
         !(children.areas_held && is_other) || self.report_held(id, update)
     }
 
-    /// The same as [`Self::report_held`] of each process that has more descriptors or areas than its share: the rows above
-    /// that are removed next.
+    /// The same as [`Self::report_held`] of each process that has more descriptors or areas than
+    /// its share: the rows above that are removed next.
     pub(super) fn report_held_above_shares(&mut self, update: &mut Update<'_>) -> bool {
         (0..self.processes.end()).map(RowId).all(|id| {
             let Some(children) = self.children.get(id.0 as usize) else { return true };

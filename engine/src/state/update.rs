@@ -456,9 +456,6 @@ impl State {
     fn compare_children(&mut self, update: &mut Update<'_>) -> u64 {
         let Update { snapshot, absent_scans_max, .. } = *update;
         self.pass_on_tables(update);
-        if update.must_stop() {
-            return 0;
-        }
         self.share_tables(update);
         if update.must_stop() {
             return 0;

@@ -126,7 +126,7 @@ impl Snapshot {
     }
 
     /// The rings of a table's process.
-    pub fn rings_of(&self, table: Index<FilesRow>) -> impl Iterator<Item = &RingRow> {
+    fn rings_of(&self, table: Index<FilesRow>) -> impl Iterator<Item = &RingRow> {
         self.rings.iter().filter(move |ring| ring.table == Some(table))
     }
 
@@ -141,8 +141,8 @@ impl Snapshot {
         own.into_iter().chain(of_rings).flat_map(Span::indexes)
     }
 
-    /// The descriptors of a table, in ascending order, and behind them the files of the rings of its
-    /// process.
+    /// The descriptors of a table, in ascending order, and behind them the files of the rings of
+    /// its process.
     pub fn descriptors_of(&self, table: Index<FilesRow>) -> impl Iterator<Item = &DescriptorRow> {
         self.descriptor_indexes_of(table).filter_map(|at| self.descriptors.at(at))
     }

@@ -24,7 +24,7 @@ use super::snapshot::{DentryRow, DescriptorRow, FileRow, Index, Span};
 use super::tables::Snapshot;
 use super::{Memory, Part, Scratch, Walker, fetch, fetch_each};
 use crate::address::Reader;
-use shares::{FILES, RANGES_MAX, Share, Shares, SlotRange};
+use shares::{FILES, RANGES, Share, Shares, SlotRange};
 
 pub(super) use shares::{REMEMBERED_MAX, RingSlot};
 
@@ -77,13 +77,13 @@ struct SlotLayout {
 impl SlotLayout {
     /// The layout of a kernel. A structure that is larger than any kernel's is not believed.
     fn of(layouts: &Layouts) -> Self {
-        const STRIDE_MAX: u32 = 64;
+        const STRIDE_BYTES_MAX: u32 = 64;
         let pointers = Self { stride: 8, offset: 0 };
         let has_nodes = layouts.io_ring_ctx.is_some_and(|layout| layout.nodes.is_some());
         let fixed = layouts.io_fixed_file.filter(|_| !has_nodes);
         fixed.map_or(pointers, |layout| {
             let (stride, offset) = (layout.size, layout.file_ptr.offset);
-            let is_possible = (8..=STRIDE_MAX).contains(&stride) && offset <= stride - 8;
+            let is_possible = (8..=STRIDE_BYTES_MAX).contains(&stride) && offset <= stride - 8;
             if is_possible { Self { stride, offset } } else { pointers }
         })
     }
@@ -98,7 +98,7 @@ impl Rings {
         Self {
             tables: room::list(RINGS_MAX),
             shares: Shares::new(),
-            ranges: room::list(RANGES_MAX),
+            ranges: room::list(RANGES),
             slots: room::list(FILES),
             files: room::list(FILES),
         }

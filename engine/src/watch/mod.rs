@@ -553,9 +553,9 @@ impl Watched {
         self.policy.gap_counts()
     }
 
-    /// Writes the last records into `out`: no scan follows, because the watch ends or the machine is
-    /// gone. Passes on changes and urgent records that wait, findings that were not accepted, and
-    /// sums of floods. Counts what finds no room as lost.
+    /// Writes the last records into `out`: no scan follows, because the watch ends or the machine
+    /// is gone. Passes on changes and urgent records that wait, findings that were not accepted,
+    /// and sums of floods. Counts what finds no room as lost.
     pub fn finish(&mut self, workspace: &mut Workspace, now: Now, out: &mut Producer) {
         // The last scan may have been one of another system.
         let snapshot = workspace.walker.empty();

@@ -206,8 +206,8 @@ impl Judged {
         }
     }
 
-    /// Tries the patterns of `HISTIGNORE`, unless that was done. `left` is the number of values that
-    /// may be tried: one less after this.
+    /// Tries the patterns of `HISTIGNORE`, unless that was done. `left` is the number of values
+    /// that may be tried: one less after this.
     pub(super) fn try_patterns(&mut self, values: &Values, left: &mut u32) {
         if self.ignores_everything.is_some() {
             return;

@@ -24,9 +24,9 @@ pub(super) const FILES: usize = 16_384;
 /// Number of slots behind the first ones of large tables that are remembered.
 pub(in crate::walk) const REMEMBERED_MAX: usize = 256;
 /// Number of scans in which a table must be read as a whole: otherwise it is a gap.
-pub(super) const TURNS_MAX: u32 = 64;
+pub(super) const WHOLE_SCANS_MAX: u32 = 64;
 /// Maximum number of ranges that one scan reads.
-pub(super) const RANGES_MAX: usize = 2 * RINGS_MAX + REMEMBERED_MAX;
+pub(super) const RANGES: usize = 2 * RINGS_MAX + REMEMBERED_MAX;
 
 /// A used slot behind the first ones of a large table.
 #[derive(Clone, Copy, Debug)]
@@ -177,6 +177,6 @@ impl Table {
             push(slot.number, 1);
         }
         push(turn.start, turn.end - turn.start);
-        turns > TURNS_MAX
+        turns > WHOLE_SCANS_MAX
     }
 }
