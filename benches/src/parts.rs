@@ -81,7 +81,9 @@ pub struct Way {
 pub fn watched(parts: &[Part], profile: &Profile, limits: &Limits, number: u64) -> Watched {
     let mut policy = PolicyConfig::default();
     policy.set_enabled(Activity::ReverseShellDetected, parts.contains(&Part::ReverseShells));
-    policy.set_enabled(Activity::FileContentChange, parts.contains(&Part::ChangedPaths));
+    for activity in [Activity::FileContentChange, Activity::FilePermissionsChanged] {
+        policy.set_enabled(activity, parts.contains(&Part::ChangedPaths));
+    }
     for activity in [
         Activity::ShellCommandExecuted,
         Activity::ShellHistoryCleared,

@@ -271,6 +271,7 @@ activities! {
     }
     File NONE {
         FileContentChange "file_content_change" Alert Medium;
+        FilePermissionsChanged "file_permissions_changed" Alert Medium;
     }
     NetworkConnection NONE {
         HiddenConnectionDetected "hidden_connection_detected" Alert High;
@@ -334,7 +335,21 @@ impl Activity {
     /// Whether its records can be alerts or events, by what they are about
     /// ([`Weight`](crate::record::header::Weight)).
     pub const fn is_weighed(self) -> bool {
-        matches!(self, Self::FileDescriptorFileContentChange | Self::FileContentChange)
+        matches!(
+            self,
+            Self::FileDescriptorFileContentChange
+                | Self::FileContentChange
+                | Self::FilePermissionsChanged
+        )
+    }
+
+    /// The smallest preset that contains its records of a kind: alerts of an activity may be in a
+    /// smaller one than its events. `preset` is that of the activity.
+    pub(crate) fn preset_of_kind(self, message_type: MessageType, preset: Preset) -> Preset {
+        match (self, message_type) {
+            (Self::FilePermissionsChanged, MessageType::Event) => Preset::Everything,
+            _ => preset,
+        }
     }
 
     /// Whether its records can have another severity than the configuration gives it.
@@ -368,7 +383,7 @@ mod tests {
         assert_eq!(count(MessageType::Event), 19);
         assert_eq!(count(MessageType::Alert), 14);
         assert_eq!(count(MessageType::SystemActivity), 21);
-        assert_eq!(Activity::ALL.len(), GUIDE_COUNT + 24);
+        assert_eq!(Activity::ALL.len(), GUIDE_COUNT + 25);
     }
 
     #[test]
@@ -423,6 +438,14 @@ mod tests {
             let is_event = activity.info().message_type == MessageType::Event;
             assert_eq!(activity.preset() > Preset::Alerts, is_event, "{}", activity.name());
         }
+    }
+
+    #[test]
+    fn events_of_permissions_are_in_no_preset_of_alerts() {
+        let activity = Activity::FilePermissionsChanged;
+        let of = |message_type| activity.preset_of_kind(message_type, activity.preset());
+        assert_eq!(of(MessageType::Alert), Preset::Alerts);
+        assert_eq!(of(MessageType::Event), Preset::Everything);
     }
 
     #[test]

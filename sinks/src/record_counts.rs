@@ -76,6 +76,6 @@ mod tests {
             (changed, MessageType::Alert, 1),
         ];
         assert_eq!(found, expected);
-        assert_eq!(counts.all().count(), Activity::ALL.len() + 2, "two activities are weighed");
+        assert_eq!(counts.all().count(), Activity::ALL.len() + 3, "three activities are weighed");
     }
 }

@@ -13,6 +13,8 @@ use panoptes_sinks::dialect::Dialect;
 use panoptes_sinks::json::text::Text;
 use panoptes_sinks::json::time::Timestamp;
 use panoptes_sinks::record::detection::{Ancestor, Confidence, Detection};
+use panoptes_sinks::record::file::FileDetails;
+use panoptes_sinks::record::file_descriptor::FileType;
 use panoptes_sinks::record::header::Header;
 use panoptes_sinks::record::process::ProcessDetails;
 use panoptes_sinks::record::reverse_shell::{ReverseShellDetails, ShellProcess};
@@ -20,7 +22,7 @@ use panoptes_sinks::record::scan::{ScanLine, ScanObject};
 use panoptes_sinks::record::shell_history::{ShellCommand, ShellHistoryDetails};
 use panoptes_sinks::record::system_activity::SystemActivityDetails;
 use panoptes_sinks::record::thread::ThreadDetails;
-use panoptes_sinks::record::value::{Flat, Objects, Uuid, Wrapped};
+use panoptes_sinks::record::value::{Device, Flat, Objects, Permissions, Uuid, Wrapped};
 use panoptes_sinks::record::{Details, RECORD_BYTES_MAX, Record, RecordWriter};
 use panoptes_sinks::schema::{record_schema, scan_schema};
 
@@ -204,6 +206,36 @@ fn configuration_refused() {
     };
     let own = Details::SystemActivity(&details);
     check(11, service_header_in, &Record::new(Activity::ConfigurationRefused, own));
+}
+
+#[test]
+fn file_permissions_changed() {
+    let reason = "/usr/local/bin/x became set-uid: whoever starts it has the rights of user 0; \
+                  permissions 4755, user 0, group 0; before, 0755, user 0, group 0";
+    let changed = Timestamp::from_ns(1_795_159_906_811_203_117);
+    let written = Timestamp::from_ns(1_795_159_900_000_000_000);
+    let details = FileDetails {
+        file_path: "/usr/local/bin/x".into(),
+        file_type: Some(FileType::Regular),
+        file_inode_number: 1187,
+        file_inode_device_identifier: Device { major: 8, minor: 1 },
+        file_inode_permissions: Permissions(0o4755),
+        file_inode_size_bytes: 1_265_648,
+        file_inode_change_time_iso_8601_ns: changed,
+        file_inode_modify_time_iso_8601_ns: written,
+        file_inode_access_time_iso_8601_ns: written,
+        file_previous_inode_number: Some(1187),
+        file_previous_inode_permissions: Some(Permissions(0o755)),
+        file_previous_inode_uid: Some(0),
+        file_previous_inode_gid: Some(0),
+        ..FileDetails::default()
+    };
+    let detection = Detection::new(reason.into(), &["T1548.001"], Confidence::High, changed, 1);
+    let record = Record {
+        detection: Some(&detection),
+        ..Record::new(Activity::FilePermissionsChanged, Details::File(&details))
+    };
+    check(12, web_1_header_in, &record);
 }
 
 fn line<T: ScanObject>(line: &ScanLine<'_, T>) -> String {

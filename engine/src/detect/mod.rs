@@ -104,7 +104,7 @@ pub trait Detector {
 
 /// Which of the detectors that need memory of their own are on, if these activities are reported.
 pub fn with_memory(is_enabled: &dyn Fn(Activity) -> bool) -> [bool; 2] {
-    [shell_history::is_wanted(is_enabled), is_enabled(Activity::FileContentChange)]
+    [shell_history::is_wanted(is_enabled), file_content::reads_paths(is_enabled)]
 }
 
 /// What a detector has found.
@@ -117,6 +117,7 @@ pub enum Finding<'a> {
     MemoryPermissions(&'a memory_permissions::Judged<'a>),
     PackageFiles(&'a file_content::packages::PackageFiles<'a>),
     PathChange(&'a file_content::paths::PathChange<'a>),
+    PermissionChange(&'a file_content::paths::PermissionChange<'a>),
     ReverseShell(&'a reverse_shells::ReverseShell<'a>),
     ShellHistory(&'a shell_history::HistoryEvent<'a>),
 }

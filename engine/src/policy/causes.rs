@@ -16,7 +16,7 @@ use panoptes_tables::{HashKey, Key};
 use crate::detect::binary_attestation::Alert;
 use crate::detect::binary_attestation::verdict::Wrong;
 use crate::detect::file_content::ContentChange;
-use crate::detect::file_content::paths::PathChange;
+use crate::detect::file_content::paths::{PathChange, PermissionChange};
 use crate::detect::hidden_connections::{Hidden, What};
 use crate::detect::memory_permissions::Judged;
 use crate::detect::memory_permissions::rule::FindingKind;
@@ -133,6 +133,12 @@ impl Cause {
     pub(super) fn of_path(self, change: &PathChange<'_>) -> Self {
         let before = change.before.map_or(0, |before| 1 + u64::from(before.is_same_file));
         self.text(change.path).number(change.device).number(before)
+    }
+
+    /// The path and its filesystem, what it gives, and the permissions.
+    pub(super) fn of_access(self, change: &PermissionChange<'_>) -> Self {
+        let cause = self.text(change.path).number(change.device).variant(&change.what);
+        cause.number(change.attributes.mode)
     }
 
     /// The peers of input and output without their ports, the reason, and the programs on the way.

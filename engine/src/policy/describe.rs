@@ -35,6 +35,7 @@ use panoptes_sinks::record::workload::ContainerContext;
 
 use super::subject_names::path;
 use crate::container_config::Image;
+use crate::detect::file_content::paths::set_ids;
 use crate::page_cache::Partial;
 use crate::state::container::ContainerFacts;
 use crate::state::facts::{
@@ -296,6 +297,15 @@ pub(super) fn add_partial(reason: &mut impl fmt::Write, partial: Partial) {
 /// fit is cut off.
 pub(super) fn add_previous(reason: &mut impl fmt::Write, previous: &[u8]) {
     let _ = write!(reason, "; it was {} until it was renamed", path(Some(previous)));
+}
+
+/// Adds to a reason that a file is set-uid or set-gid, if it is. Text that does not fit is cut off.
+pub(super) fn add_set_id(reason: &mut impl fmt::Write, mode: u16, (uid, gid): (u32, u32)) {
+    let _ = match set_ids(mode) {
+        (true, _) => write!(reason, "; it is set-uid and runs with the rights of user {uid}"),
+        (false, true) => write!(reason, "; it is set-gid and runs with the rights of group {gid}"),
+        (false, false) => Ok(()),
+    };
 }
 
 pub(super) fn device(number: u32) -> Device {

@@ -18,16 +18,17 @@ use panoptes_sinks::record::{Details, Record};
 use super::describe;
 use super::evidence::Evidence;
 use super::subject_names::{PATH_BYTES_MAX, PROCESS_BYTES_MAX, path, process};
-use super::techniques::CONTENT;
+use super::techniques::{CONTENT, CONTENT_SET_ID};
 use super::writing::{Reporter, Subject};
 use crate::detect::Accepted;
 use crate::detect::file_content::ContentChange;
+use crate::detect::file_content::paths::is_set_id;
 use crate::state::ScanContext;
 use crate::state::facts::FileName;
 
 /// Maximum length of the reason in bytes: two paths, a process, four numbers of 20 digits, two
-/// times and the text between.
-const REASON_BYTES: usize = 2 * PATH_BYTES_MAX + PROCESS_BYTES_MAX + 440;
+/// ids, two times and the text between.
+const REASON_BYTES: usize = 2 * PATH_BYTES_MAX + PROCESS_BYTES_MAX + 520;
 
 impl Reporter<'_> {
     /// Reports a file whose content may have changed.
@@ -47,11 +48,13 @@ impl Reporter<'_> {
             ..describe::file_descriptor(&change.descriptor)
         };
         let size = change.descriptor.inode.map_or(0, |inode| inode.size);
+        let mode = change.descriptor.inode.map_or(0, |inode| inode.mode);
+        let is_set_id = is_set_id(mode);
         let has_other_size = size != change.opened.size;
         let reason = reason(change);
         let evidence = Evidence {
             reason: &reason,
-            techniques: CONTENT,
+            techniques: if is_set_id { CONTENT_SET_ID } else { CONTENT },
             // The new content may equal the old one.
             confidence: if has_other_size { Confidence::High } else { Confidence::Medium },
             since_ns: change.since_ns,
@@ -112,6 +115,7 @@ fn reason(change: &ContentChange<'_>) -> ArrayString<REASON_BYTES> {
             inode.size, opened.size
         )
     };
+    describe::add_set_id(&mut reason, inode.mode, (inode.uid, inode.gid));
     if let Some(previous) = change.previous {
         describe::add_previous(&mut reason, previous);
     }

@@ -24,6 +24,7 @@ pub mod describe;
 mod evidence;
 pub mod exceptions;
 mod file_content;
+mod file_permissions;
 mod floods;
 pub mod gaps;
 mod hidden;

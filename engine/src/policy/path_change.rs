@@ -21,15 +21,15 @@ use panoptes_tables::StringId;
 use super::describe;
 use super::evidence::Evidence;
 use super::subject_names::{PATH_BYTES_MAX, path};
-use super::techniques::CONTENT;
+use super::techniques::{CONTENT, CONTENT_SET_ID};
 use super::writing::{Reporter, Subject};
 use crate::detect::Accepted;
-use crate::detect::file_content::paths::{NAMES_MAX, PathChange};
+use crate::detect::file_content::paths::{NAMES_MAX, PathChange, is_set_id};
 use crate::state::ScanContext;
 
-/// Maximum length of the reason in bytes: two paths, four numbers of 20 digits, two times and the
-/// text between.
-const REASON_BYTES: usize = 2 * PATH_BYTES_MAX + 360;
+/// Maximum length of the reason in bytes: two paths, four numbers of 20 digits, two ids, two times
+/// and the text between.
+const REASON_BYTES: usize = 2 * PATH_BYTES_MAX + 440;
 
 impl Reporter<'_> {
     /// Reports a path that names another content than before.
@@ -69,11 +69,12 @@ impl Reporter<'_> {
             file_previous_inode_hash_md5: hashes_before.map(|hashes| Hash(hashes.md5)),
             file_new_names_count: (others.count > 0).then_some(others.count as u64 + 1),
             file_new_names: (others.count > 0).then_some(&names),
+            ..FileDetails::default()
         };
         let has_other_size = before.is_none_or(|before| before.size != inode.size);
         let evidence = Evidence {
             reason: &reason(change),
-            techniques: CONTENT,
+            techniques: if is_set_id(inode.mode) { CONTENT_SET_ID } else { CONTENT },
             // The new content may equal the old one.
             confidence: if has_other_size { Confidence::High } else { Confidence::Medium },
             since_ns: change.since_ns,
@@ -136,6 +137,9 @@ fn reason(change: &PathChange<'_>) -> ArrayString<REASON_BYTES> {
         let _ = write!(reason, ", as are {count} other names of {kind} in its folder");
     }
     let _ = reason.try_push_str("; no descriptor was seen that wrote it");
+    if is.kind() == mode::S_IFREG {
+        describe::add_set_id(&mut reason, is.mode, (is.uid, is.gid));
+    }
     if let Some(previous) = change.previous {
         describe::add_previous(&mut reason, previous);
     }

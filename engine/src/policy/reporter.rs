@@ -110,6 +110,7 @@ impl Findings for Reporter<'_> {
             Finding::MemoryPermissions(judged) => self.memory_permissions(cx, judged),
             Finding::PackageFiles(found) => self.package_files(cx, found),
             Finding::PathChange(change) => self.path_change(cx, change),
+            Finding::PermissionChange(change) => self.permission_change(cx, change),
             Finding::ReverseShell(shell) => self.reverse_shell(cx, shell),
             Finding::ShellHistory(event) => self.shell_history(cx, event),
         }

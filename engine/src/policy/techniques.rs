@@ -49,6 +49,15 @@ pub(super) const PATCHED: Techniques = &["T1055"];
 /// A file that was written (T1565.001, Stored Data Manipulation).
 pub(super) const CONTENT: Techniques = &["T1565.001"];
 
+/// The same of a program that runs with the rights of another one than who starts it (T1548.001,
+/// Setuid and Setgid).
+pub(super) const CONTENT_SET_ID: Techniques = &["T1565.001", "T1548.001"];
+/// A program that got such rights.
+pub(super) const SET_ID: Techniques = &["T1548.001"];
+/// Other permissions, or another owner (T1222.002, Linux and Mac File and Directory Permissions
+/// Modification).
+pub(super) const PERMISSIONS: Techniques = &["T1222.002"];
+
 /// A cleared shell history (T1070.003, Clear Command History).
 pub(super) const CLEAR_HISTORY: Techniques = &["T1070.003"];
 /// A shell history that is off (T1690, Prevent Command History Logging; T1562.003 up to version

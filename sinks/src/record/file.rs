@@ -40,6 +40,10 @@ details! {
         file_previous_inode_number: Option<u64>,
         file_previous_inode_size_bytes: Option<u64>,
         file_previous_inode_modify_time_iso_8601_ns: Option<Timestamp>,
+        /// Only for `file_permissions_changed`, as the next two.
+        file_previous_inode_permissions: Option<Permissions>,
+        file_previous_inode_uid: Option<u32>,
+        file_previous_inode_gid: Option<u32>,
         /// If a program of this content has run.
         file_previous_inode_hash_sha1: Option<Hash<20>>,
         file_previous_inode_hash_sha256: Option<Hash<32>>,

@@ -187,7 +187,8 @@ impl Header {
         record.weight.map_or_else(
             || self.class_by(record.activity, head),
             |weight| {
-                let head = Head::new(self.dialect, weight, head.preset);
+                let preset = record.activity.preset_of_kind(weight.message_type, head.preset);
+                let head = Head::new(self.dialect, weight, preset);
                 self.class_by(record.activity, &head)
             },
         )

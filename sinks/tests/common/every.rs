@@ -131,6 +131,9 @@ pub(crate) fn each_activity(
         file_inode_hash_sha1: Some(Hash([0xa5; 20])),
         file_inode_hash_md5: Some(Hash([0xa5; 16])),
         file_previous_inode_size_bytes: Some(filling.number),
+        file_previous_inode_permissions: Some(Permissions(0o755)),
+        file_previous_inode_uid: Some(1000),
+        file_previous_inode_gid: Some(1000),
         ..FileDetails::default()
     };
     let mapped = MappedFile { file_path: Some(text), ..MappedFile::default() };

@@ -315,6 +315,8 @@ fn files(stage: &mut Stage<'_>) {
     stage.sees("file_descriptor_file_content_change");
     stage.runs("ln -f /etc/group /etc/passwd");
     stage.sees("file_content_change");
+    stage.runs("chmod 4755 /etc/written");
+    stage.sees("file_permissions_changed");
     inside::run(stage.guest, "cp /usr/bin/bash /usr/bin/dpkg");
     stage.runs(&format!("/usr/bin/dpkg -c '{}; sleep 1'", write("/etc/packed")));
     stage.sees("package_files_changed");

@@ -13,8 +13,8 @@
 //!   after the other ([`merge`]).
 //! * The inode is read again after the closing. The content may have changed if the size or the
 //!   modification time differs from when the descriptor was first seen, or if the file was modified
-//!   between that scan and the one before. Changes of nothing but the change time (permissions,
-//!   names) are not reported.
+//!   between that scan and the one before. Changes of nothing but the change time are none here.
+//!   Permissions are compared by the file's path ([`paths`]).
 //! * Writes to files of proc, sysfs, control groups and similar filesystems are commands to the
 //!   kernel and change no content.
 //! * A file without a name is deleted with its last descriptor and is not reported.
@@ -39,6 +39,7 @@ mod names;
 mod naming;
 pub mod packages;
 pub mod paths;
+mod permissions;
 pub mod rules;
 #[cfg(test)]
 mod tests;
@@ -55,7 +56,7 @@ use self::explained::ReportedContent;
 use self::nameless::Nameless;
 use self::naming::Naming;
 use self::packages::Packages;
-use self::paths::Paths;
+use self::paths::{Paths, Recorded};
 use self::rules::{ChangedFile, ContentRules};
 use super::{Accepted, Detector, DetectorSetup, Findings, Scene};
 use crate::address::{Reader, ReaderSizes};
@@ -197,8 +198,9 @@ impl ClosedFiles {
 
     /// Checks by these rules from now on. Changed paths are followed as they were wanted at start.
     pub fn set_rules(&mut self, is_enabled: &dyn Fn(Activity) -> bool, rules: Arc<ContentRules>) {
-        let is_change = is_enabled(Activity::FileDescriptorFileContentChange);
-        self.wanted = is_change || self.paths.is_wanted;
+        let recorded = recorded(is_enabled);
+        self.wanted = recorded.closings || self.paths.is_wanted;
+        self.paths.set_recorded(recorded);
         self.rules = rules;
     }
 
@@ -229,6 +231,18 @@ fn explain(
     }
 }
 
+/// Whether the names in memory are read, if these activities are reported.
+pub fn reads_paths(is_enabled: &dyn Fn(Activity) -> bool) -> bool {
+    is_enabled(Activity::FileContentChange) || is_enabled(Activity::FilePermissionsChanged)
+}
+
+fn recorded(is_enabled: &dyn Fn(Activity) -> bool) -> Recorded {
+    Recorded {
+        closings: is_enabled(Activity::FileDescriptorFileContentChange),
+        paths: is_enabled(Activity::FileContentChange),
+    }
+}
+
 /// The reader of the inodes of closed files.
 pub(super) fn reader() -> Reader {
     Reader::new(ReaderSizes { objects: INODES, arena_bytes: INODES * 1024, walks: INODES * 8 })
@@ -237,15 +251,15 @@ pub(super) fn reader() -> Reader {
 impl Detector for ClosedFiles {
     fn build(setup: &DetectorSetup<'_>) -> Self {
         let is_enabled = setup.is_enabled;
-        let wanted = (
-            is_enabled(Activity::FileDescriptorFileContentChange),
-            is_enabled(Activity::FileContentChange),
-        );
-        Self {
+        let recorded = recorded(is_enabled);
+        let wanted = (recorded.closings, reads_paths(is_enabled));
+        let mut files = Self {
             rules: Arc::clone(setup.content_rules),
             shipped: Arc::clone(setup.shipped),
             ..Self::without_reader(setup.limits, wanted, setup.key)
-        }
+        };
+        files.paths.set_recorded(recorded);
+        files
     }
 
     /// Records a change if it is the closing of a descriptor, or about a package manager.

@@ -196,6 +196,30 @@ impl Packages {
         true
     }
 
+    /// Adds one that has run since the boot, and is trusted without an SBOM.
+    #[cfg(test)]
+    pub(super) fn add_of_root(&mut self) {
+        self.managers.push(Manager {
+            key: ProcessKey::default(),
+            executable: FileIdentity::default(),
+            asker: Asker::default(),
+            is_roots: true,
+            is_approved: None,
+            ended: None,
+            self_exec_id: None,
+            executable_size: None,
+            hashes: None,
+            name: None,
+            path: None,
+            directory: None,
+            command_line: None,
+            command_line_cut: false,
+            numbers: ProcessNumbers::default(),
+            files: ArrayVec::new(),
+            count: 0,
+        });
+    }
+
     /// Whether changes by a package manager's processes are no alerts; `None` if that is not known
     /// yet.
     pub(super) fn is_trusted(

@@ -49,13 +49,18 @@ impl ContentRules {
                 || !file.is_nameless_by_chance
                 || self.include.iter().any(is_any);
         };
-        if self.exclude.iter().any(|glob| glob.matches(path)) {
+        if self.is_excluded(path) {
             return false;
         }
         file.is_running
             || is_important(path, file.may_execute)
             || file.is_shipped && is_run(path, file.may_execute)
             || self.include.iter().any(|glob| glob.matches(path))
+    }
+
+    /// Whether the configuration excludes a path.
+    pub fn is_excluded(&self, path: &[u8]) -> bool {
+        self.exclude.iter().any(|glob| glob.matches(path))
     }
 
     /// The severity of a change that the configuration sets for this path.

@@ -7,6 +7,7 @@ use super::ClosedFiles;
 use super::closing::{Closing, Stage};
 use super::explained::{self, Explained, ReportedContent, explanation};
 use super::paths::{NAMES_MAX, NewNames, PENDING_MAX, Pending, Step, TOGETHER_MIN};
+use super::permissions;
 use super::rules::ContentRules;
 use crate::detect::{Accepted, Finding, Scene};
 use crate::page_cache::ContentSource;
@@ -41,8 +42,19 @@ impl ClosedFiles {
                 *waits |= !is_due;
                 continue;
             }
-            let mut step = step(change, closings, explained, now);
-            if let Step::Report = step {
+            let mut step = if change.is_content() {
+                step(change, closings, explained, now)
+            } else {
+                permissions::step(change, closings)
+            };
+            if let Step::Over = step
+                && change.turns_to_permissions()
+            {
+                step = Step::Waits;
+            }
+            if let Step::Report = step
+                && change.is_content()
+            {
                 step = change.step_while_open(now).unwrap_or(step);
             }
             if let Step::Report = step
@@ -52,8 +64,10 @@ impl ClosedFiles {
                 change.set_manager(manager);
                 match packages.is_trusted(manager, shipped, files) {
                     Some(true) => {
-                        packages.count(manager, Some(change.path), strings);
-                        explained::note(explained, change.content());
+                        if change.is_content() {
+                            packages.count(manager, Some(change.path), strings);
+                            explained::note(explained, change.content());
+                        }
                         step = Step::Over;
                     }
                     None if !change.has_waited(now) => step = Step::Waits,
@@ -66,6 +80,7 @@ impl ClosedFiles {
             }
         }
         report(changes, (strings, rules), explained, (scene, files));
+        permissions::report(paths, (strings, rules), scene);
         paths.remove_over(strings);
     }
 }
@@ -80,7 +95,7 @@ fn report(
     let severity = |change: &Pending| rules.severity(Some(strings.get(change.path)));
     for at in 0..changes.len() {
         let mut change = changes[at];
-        if !change.is_due() {
+        if !change.is_due() || !change.is_content() {
             continue;
         }
         let (first, may_wait) = (change, !change.has_waited(scene.cx.now));

@@ -21,6 +21,10 @@ use crate::time::{Now, RealTime};
 use crate::walk::Snapshot;
 
 fn record(before: Option<Before>, severity: Option<Severity>) -> Value {
+    record_of(before, severity, 0o755)
+}
+
+fn record_of(before: Option<Before>, severity: Option<Severity>, permissions: u16) -> Value {
     let limits = limits();
     let text = TextLimits::new(limits.string_length as usize);
     let header = Header::new(&"NONE".into(), &BluefieldSystem::default(), text);
@@ -31,7 +35,7 @@ fn record(before: Option<Before>, severity: Option<Severity>) -> Value {
         path: b"/usr/bin/tail",
         previous: before.is_none().then_some(&b"/usr/bin/tail.new"[..]),
         attributes: Attributes {
-            mode: mode::S_IFREG | 0o755,
+            mode: mode::S_IFREG | permissions,
             ino: 12,
             size: 20,
             mtime_ns: 1_795_159_905_000_000_000,
@@ -98,4 +102,22 @@ fn a_record_says_what_is_not_known() {
     let begin = "/usr/bin/tail names another file: inode 12 of 20 bytes";
     assert!(reason.starts_with(begin), "{reason}");
     assert_eq!(other["detection"]["confidence"], "medium");
+}
+
+#[test]
+fn a_record_says_that_the_file_is_set_uid_or_set_gid() {
+    for (permissions, text) in [
+        (0o4755, Some("; it is set-uid and runs with the rights of user 0")),
+        (0o2755, Some("; it is set-gid and runs with the rights of group 0")),
+        // With mandatory locks.
+        (0o2644, None),
+        (0o755, None),
+    ] {
+        let record = record_of(None, None, permissions);
+        let reason = record["detection"]["reason"].as_str().unwrap();
+        assert_eq!(text.is_some_and(|text| reason.contains(text)), text.is_some(), "{reason}");
+        assert_eq!(reason.contains("it is set-"), text.is_some(), "{reason}");
+        let techniques = record["detection"]["mitre_attack"].as_array().unwrap();
+        assert_eq!(techniques.contains(&"T1548.001".into()), text.is_some(), "{permissions:o}");
+    }
 }

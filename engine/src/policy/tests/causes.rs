@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::{Reader, attest, details, names};
 use crate::detect::binary_attestation::{self as attestation, ShippedBuilder, ShippedFile};
 use crate::detect::file_content::ContentChange;
-use crate::detect::file_content::paths::{Before, NewNames, PathChange};
+use crate::detect::file_content::paths::{Access, Before, NewNames, PathChange, PermissionChange};
 use crate::detect::hidden_connections::{Hidden, What};
 use crate::detect::reverse_shells::direction::Direction;
 use crate::detect::reverse_shells::interpreter::{Commands, Interpreter, Kind};
@@ -411,6 +411,24 @@ fn path(reporter: &mut Reporter<'_>, cx: &ScanContext<'_>, time: u32, is_other: 
     reporter.found(cx, &Finding::PathChange(&change));
 }
 
+fn access(reporter: &mut Reporter<'_>, cx: &ScanContext<'_>, time: u32, is_other: bool) {
+    let change = PermissionChange {
+        path: if is_other { b"/usr/bin/head" } else { b"/usr/bin/tail" },
+        previous: None,
+        attributes: Attributes {
+            mode: mode::S_IFREG | 0o4755,
+            ino: 13 + u64::from(time),
+            ..Attributes::default()
+        },
+        device: 8 << 20 | 1,
+        before: None,
+        what: Access::SetUid,
+        since_ns: cx.now.real,
+        severity: None,
+    };
+    reporter.found(cx, &Finding::PermissionChange(&change));
+}
+
 fn connection(time: u32, is_other: bool) -> ConnectionFacts {
     let peer = if is_other { "203.0.113.8" } else { "203.0.113.9" };
     ConnectionFacts {
@@ -528,9 +546,10 @@ fn clock(reporter: &mut Reporter<'_>, cx: &ScanContext<'_>, time: u32, is_other:
 
 #[test]
 fn what_changes_by_itself_is_no_part_of_a_cause_and_what_it_is_about_is() {
-    let table: [(&str, Repeat); 9] = [
+    let table: [(&str, Repeat); 10] = [
         ("file_descriptor_file_content_change", content),
         ("file_content_change", path),
+        ("file_permissions_changed", access),
         ("reverse_shell_detected", shell),
         ("reverse_shell_detected", shell_of_another_program),
         ("shell_history_disabled", history),

@@ -81,6 +81,8 @@ impl Members for Fields {
             ("inode", "i_mtime_sec") => (32, 8),
             ("inode", "i_ctime_sec") => (40, 8),
             ("inode", "i_dentry.first") => (56, 8),
+            ("inode", "i_uid.val") => (64, 4),
+            ("inode", "i_gid.val") => (68, 4),
             ("inode", _) => (48, 8),
             ("io_ring_ctx", "nr_user_files") => (0, 4),
             ("io_ring_ctx", "file_table.files") => (8, 8),

@@ -101,6 +101,7 @@ rows! {
     ProcessExecuted ["process"] ["start"];
     PackageFilesChanged ["package"] ["change"];
     FileContentChange ["file"] ["change"];
+    FilePermissionsChanged ["file"] ["change"];
     HiddenConnectionDetected ["network" "intrusion_detection"] ["connection" "info"];
     HiddenListenerDetected ["network" "intrusion_detection"] ["connection" "info"];
     EventsSummedUp ["host"] ["info"];

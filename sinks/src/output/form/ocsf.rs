@@ -116,6 +116,7 @@ rows! {
     ProcessExecuted Process 1;
     PackageFilesChanged Lifecycle 8;
     FileContentChange File 3;
+    FilePermissionsChanged File 7;
     HiddenConnectionDetected Finding 1;
     HiddenListenerDetected Finding 1;
     EventsSummedUp Base OTHER;

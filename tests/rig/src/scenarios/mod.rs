@@ -151,6 +151,8 @@ impl Scenario {
 const CONTENT_CHANGE: &str = "file_descriptor_file_content_change";
 /// The same, by a descriptor that no scan has seen.
 const PATH_CHANGE: &str = "file_content_change";
+/// Permissions or an owner.
+const PERMISSION_CHANGE: &str = "file_permissions_changed";
 
 const PROCESS_CREATED: &str = "process_created";
 const PROCESS_TERMINATED: &str = "process_terminated";
@@ -159,7 +161,7 @@ const DEGRADED: &str = "coverage_degraded";
 
 /// Whether an activity is about a changed file.
 fn is_of_change(activity: &str) -> bool {
-    [CONTENT_CHANGE, PATH_CHANGE].contains(&activity)
+    [CONTENT_CHANGE, PATH_CHANGE, PERMISSION_CHANGE].contains(&activity)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::watcher::Arrival;
-use super::{Count, Expected, PATH_CHANGE, Scenario, is_of_change};
+use super::{Count, Expected, PATH_CHANGE, PERMISSION_CHANGE, Scenario, is_of_change};
 use crate::pairs::Counts;
 
 /// A script's facts: `$NAME` and its value.
@@ -78,7 +78,7 @@ fn text(value: &Value) -> String {
 /// The path of the file whose change a record reports, by either activity.
 fn changed_path(record: &Value) -> String {
     match name(record) {
-        PATH_CHANGE => field(record, "file.file_path"),
+        PATH_CHANGE | PERMISSION_CHANGE => field(record, "file.file_path"),
         _ => field(record, "file_descriptor.file_descriptor_name"),
     }
 }
@@ -295,7 +295,9 @@ pub(super) fn is_of_scenario_before(
     scenario: &Scenario,
     record: &Value,
 ) -> bool {
-    name(record) == PATH_CHANGE && has_file_of(before, record) && !has_file_of(scenario, record)
+    [PATH_CHANGE, PERMISSION_CHANGE].contains(&name(record))
+        && has_file_of(before, record)
+        && !has_file_of(scenario, record)
 }
 
 /// Whether a scenario's scripts name the changed file of a record.

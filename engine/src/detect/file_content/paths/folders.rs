@@ -60,6 +60,16 @@ pub(super) fn matter(folder: &[u8], include: &[Glob]) -> Option<Matter> {
         .then_some(Matter::ByName)
 }
 
+/// Whether a folder is one of the system: what is in it or below it decides what runs, or who may
+/// enter. `folder` ends with a slash.
+pub(super) fn is_of_system(folder: &[u8]) -> bool {
+    let is_on_way = |pattern: &&str| {
+        let beginning = beginning(pattern);
+        pattern.starts_with('/') && (beginning.starts_with(folder) || folder.starts_with(beginning))
+    };
+    !is_never(folder) && (folder.starts_with(HOME_OF_ROOT) || IMPORTANT.iter().any(is_on_way))
+}
+
 /// Whether a path is in the home of a user who is not root: others must not lose anything to it.
 pub(super) fn is_in_homes(path: &[u8]) -> bool {
     path.starts_with(HOMES)

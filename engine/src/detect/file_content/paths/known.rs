@@ -4,8 +4,13 @@
 //! was not seen for a while: its name is no longer in the machine's memory. Such a path counts as
 //! unknown when it is seen again. A path of the system also takes the place of one in the home of a
 //! user.
+//!
+//! An entry also has permissions: those of its first sight, or of the last record about its file.
+//! Owners are few, so an entry has the place of its owner in a list.
 
 use core::mem::replace;
+
+use arrayvec::ArrayVec;
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::inode::Attributes;
@@ -19,7 +24,13 @@ const TRIES_MAX: usize = 32;
 /// Number of entries without a place that a look for the next place passes.
 const PASSED_MAX: usize = 256;
 /// Number of sweeps after which a path that was not seen may lose its entry.
-const STALE_SWEEPS: u16 = 2;
+const STALE_SWEEPS: u8 = 2;
+/// Number of different owners that are known. Those of further files are not compared.
+const OWNERS_MAX: usize = 63;
+/// The permissions in a mode: `S_IALLUGO` (include/linux/stat.h).
+const PERMISSIONS: u16 = 0o7777;
+/// Whether a path is in the home of a user, beside its permissions.
+const IS_IN_HOMES: u16 = 1 << 15;
 const SECOND_NS: i64 = 1_000_000_000;
 
 /// What a path names.
@@ -32,7 +43,21 @@ pub(in super::super) struct Named {
     pub change_time_ns: i64,
     /// Its `struct super_block`; none if that is not known.
     pub filesystem: Tag<4>,
+    /// The mode without the type.
+    pub permissions: u16,
+    pub owner: OwnerId,
 }
+
+/// A user and a group.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Owner {
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// The place of an owner in the list of [`Known`], from 1 on; 0 if it is not known.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(in super::super) struct OwnerId(u8);
 
 impl Named {
     pub(super) fn of(attributes: &Attributes) -> Self {
@@ -42,6 +67,8 @@ impl Named {
             modify_time_ns: attributes.mtime_ns,
             change_time_ns: attributes.ctime_ns,
             filesystem: Tag::of(attributes.super_block.0),
+            permissions: attributes.mode & PERMISSIONS,
+            owner: OwnerId::default(),
         }
     }
 
@@ -53,7 +80,27 @@ impl Named {
             modify_time_ns: facts.modify_time_ns,
             change_time_ns: facts.change_time_ns,
             filesystem: Tag::NONE,
+            permissions: facts.mode & PERMISSIONS,
+            owner: OwnerId::default(),
         }
+    }
+
+    /// The same with the permissions and the owner of another one.
+    pub(super) fn with_access_of(self, other: &Self) -> Self {
+        Self { permissions: other.permissions, owner: other.owner, ..self }
+    }
+
+    /// Whether permissions or owner differ, as far as they are known.
+    pub(super) fn has_other_access(&self, later: &Self) -> bool {
+        let are_known = ![self.owner, later.owner].contains(&OwnerId::default());
+        self.permissions != later.permissions || are_known && self.owner != later.owner
+    }
+
+    /// Whether the file is the same, and nothing has changed it since.
+    fn is_unchanged(&self, later: &Self) -> bool {
+        // Every change of permissions sets the change time.
+        Self { owner: OwnerId::default(), ..*self }
+            == Self { owner: OwnerId::default(), permissions: self.permissions, ..*later }
     }
 
     pub(super) fn is_same_file(&self, other: &Self) -> bool {
@@ -92,9 +139,11 @@ struct Entry {
     modify_time_ns: i64,
     change_time_ns: i64,
     filesystem: Tag<4>,
-    /// The sweep that saw it last.
-    sweep: u16,
-    is_in_homes: bool,
+    /// Permissions, and [`IS_IN_HOMES`].
+    bits: u16,
+    owner: OwnerId,
+    /// Number of sweeps that have begun since it was seen.
+    age: u8,
     place: Place,
 }
 
@@ -107,14 +156,16 @@ const FREE: Entry = Entry {
     modify_time_ns: 0,
     change_time_ns: 0,
     filesystem: Tag::NONE,
-    sweep: 0,
-    is_in_homes: false,
+    bits: 0,
+    owner: OwnerId(0),
+    age: 0,
     place: Place::UNKNOWN,
 };
 
 impl Entry {
-    fn new((path, hash): (&[u8], u64), (named, place): (&Named, Place), sweep: u16) -> Self {
-        let Named { number, size, modify_time_ns, change_time_ns, filesystem } = *named;
+    fn new((path, hash): (&[u8], u64), (named, place): (&Named, Place)) -> Self {
+        let Named { number, size, modify_time_ns, change_time_ns, filesystem, .. } = *named;
+        let home = if is_in_homes(path) { IS_IN_HOMES } else { 0 };
         Self {
             path: hash,
             number,
@@ -122,15 +173,21 @@ impl Entry {
             modify_time_ns,
             change_time_ns,
             filesystem,
-            sweep,
-            is_in_homes: is_in_homes(path),
+            bits: named.permissions & PERMISSIONS | home,
+            owner: named.owner,
+            age: 0,
             place,
         }
     }
 
     const fn named(&self) -> Named {
-        let Self { number, size, modify_time_ns, change_time_ns, filesystem, .. } = *self;
-        Named { number, size, modify_time_ns, change_time_ns, filesystem }
+        let Self { number, size, modify_time_ns, change_time_ns, filesystem, owner, .. } = *self;
+        let permissions = self.bits & PERMISSIONS;
+        Named { number, size, modify_time_ns, change_time_ns, filesystem, permissions, owner }
+    }
+
+    const fn is_in_homes(&self) -> bool {
+        self.bits & IS_IN_HOMES != 0
     }
 }
 
@@ -144,8 +201,8 @@ pub(in super::super) struct Known {
     /// A bit for each hash of an inode number that any path has named since the last sweep began.
     numbers: Box<[u64]>,
     key: HashKey,
-    /// The number of the sweep that goes on.
-    sweep: u16,
+    /// The owners of files outside of homes.
+    owners: ArrayVec<Owner, OWNERS_MAX>,
 }
 
 impl Known {
@@ -153,13 +210,14 @@ impl Known {
     pub(super) fn new(capacity: usize, key: HashKey) -> Self {
         let words = capacity.div_ceil(u64::BITS as usize / BITS_PER_PATH);
         let numbers = room::copies(0, words);
-        Self { entries: room::copies(FREE, capacity), numbers, key, sweep: STALE_SWEEPS }
+        let owners = ArrayVec::new();
+        Self { entries: room::copies(FREE, capacity), numbers, key, owners }
     }
 
     pub(super) fn begin_sweep(&mut self) {
-        self.sweep = self.sweep.wrapping_add(1);
         self.numbers.fill(0);
         for at in 0..self.entries.len() {
+            self.entries[at].age = self.entries[at].age.saturating_add(1);
             self.note_number(self.entries[at].number);
         }
     }
@@ -167,6 +225,34 @@ impl Known {
     pub(super) fn forget(&mut self) {
         self.entries.fill(FREE);
         self.numbers.fill(0);
+    }
+
+    /// What a path names, with its owner.
+    pub(super) fn named(&mut self, path: &[u8], attributes: &Attributes) -> Named {
+        let owner = Owner { uid: attributes.uid, gid: attributes.gid };
+        Named { owner: self.owner_id(path, owner), ..Named::of(attributes) }
+    }
+
+    /// The same of a closed file.
+    pub(super) fn named_of_facts(&mut self, path: &[u8], facts: &InodeFacts) -> Named {
+        let owner = Owner { uid: facts.uid, gid: facts.gid };
+        Named { owner: self.owner_id(path, owner), ..Named::of_facts(facts) }
+    }
+
+    /// The place of an owner. Users may give files in their homes to many others, so these are not
+    /// noted.
+    fn owner_id(&mut self, path: &[u8], owner: Owner) -> OwnerId {
+        if is_in_homes(path) {
+            return OwnerId::default();
+        }
+        let known = self.owners.iter().position(|known| *known == owner);
+        let added = || self.owners.try_push(owner).is_ok().then(|| self.owners.len() - 1);
+        known.or_else(added).map_or(OwnerId::default(), |at| OwnerId(at as u8 + 1))
+    }
+
+    /// An owner by its place.
+    pub(super) fn owner(&self, id: OwnerId) -> Option<Owner> {
+        self.owners.get(usize::from(id.0).checked_sub(1)?).copied()
     }
 
     /// The place of a number in the set of inode numbers.
@@ -221,8 +307,23 @@ impl Known {
     pub(super) fn get(&mut self, path: &[u8], place: Place) -> Option<Named> {
         let at = self.entry_of(self.hash(path))?;
         let entry = &mut self.entries[at];
-        (entry.sweep, entry.place) = (self.sweep, place);
+        (entry.age, entry.place) = (0, place);
         Some(entry.named())
+    }
+
+    /// What the path with a hash named when it was last seen.
+    pub(super) fn peek(&self, hash: u64) -> Option<Named> {
+        self.entry_of(hash).map(|at| self.entries[at].named())
+    }
+
+    /// Notes that permissions and owner of a file were reported, for all of its paths.
+    pub(super) fn note_access(&mut self, named: &Named) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.path != 0) {
+            if entry.named().is_same_file(named) {
+                entry.bits = entry.bits & !PERMISSIONS | named.permissions;
+                entry.owner = named.owner;
+            }
+        }
     }
 
     /// The next path from entry `*next` on whose place is known, with its entry; passes
@@ -242,9 +343,9 @@ impl Known {
     /// Whether the path of an entry names what these attributes are of. Then it is seen now.
     pub(super) fn is_unchanged(&mut self, at: usize, attributes: &Attributes) -> bool {
         let entry = &mut self.entries[at];
-        let is_unchanged = entry.named() == Named::of(attributes);
+        let is_unchanged = entry.named().is_unchanged(&Named::of(attributes));
         if is_unchanged {
-            entry.sweep = self.sweep;
+            entry.age = 0;
         }
         is_unchanged
     }
@@ -255,7 +356,7 @@ impl Known {
     }
 
     pub(super) fn is_in_homes(&self, at: usize) -> bool {
-        self.entries[at].is_in_homes
+        self.entries[at].is_in_homes()
     }
 
     /// Notes that a path is not where it was found.
@@ -271,19 +372,18 @@ impl Known {
         place: Option<Place>,
     ) -> Option<Named> {
         let hash = self.hash(path);
-        let sweep = self.sweep;
         self.note_number(named.number);
         if let Some(at) = self.entry_of(hash) {
             let place = place.unwrap_or(self.entries[at].place);
-            let new = Entry::new((path, hash), (&named, place), sweep);
+            let new = Entry::new((path, hash), (&named, place));
             return Some(replace(&mut self.entries[at], new).named());
         }
         let place = place.unwrap_or_default();
         let is_of_system = !is_in_homes(path);
         let age = |entry: &Entry| match entry.path {
             0 => u16::MAX,
-            _ if is_of_system && entry.is_in_homes => u16::MAX - 1,
-            _ => sweep.wrapping_sub(entry.sweep),
+            _ if is_of_system && entry.is_in_homes() => u16::MAX - 1,
+            _ => u16::from(entry.age),
         };
         // The first free place, or else the one that was not seen for longest.
         let mut oldest = None;
@@ -297,9 +397,9 @@ impl Known {
             }
         }
         if let Some((at, age)) = oldest
-            && age >= STALE_SWEEPS
+            && age >= u16::from(STALE_SWEEPS)
         {
-            self.entries[at] = Entry::new((path, hash), (&named, place), sweep);
+            self.entries[at] = Entry::new((path, hash), (&named, place));
         }
         None
     }
@@ -307,7 +407,12 @@ impl Known {
     /// Whether any path named this file with this content.
     pub(super) fn has_content(&self, named: &Named) -> bool {
         let is_same = |other: &Named| other.is_same_file(named) && other.has_same_content(named);
-        self.entries.iter().any(|entry| entry.path != 0 && is_same(&entry.named()))
+        self.any(is_same)
+    }
+
+    /// Whether what any path named is such a file.
+    pub(super) fn any(&self, is_such: impl Fn(&Named) -> bool) -> bool {
+        self.entries.iter().any(|entry| entry.path != 0 && is_such(&entry.named()))
     }
 }
 
@@ -324,6 +429,8 @@ mod tests {
             modify_time_ns: 7 * SECOND_NS + 5,
             change_time_ns: 8 * SECOND_NS,
             filesystem: Tag::of(0x1000),
+            permissions: 0o755,
+            owner: OwnerId::default(),
         }
     }
 

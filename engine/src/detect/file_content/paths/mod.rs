@@ -11,9 +11,9 @@
 //!   then: the folder was changed at the file's change time. A name that moves from a known path to
 //!   an unknown one is no change.
 //!
-//! A change of nothing but the change time (permissions, owner) is none. What a descriptor's
-//! closing reports, or a package manager has written, is no second record: changes wait a few scans
-//! for that, and for hashes.
+//! What a descriptor's closing reports, or a package manager has written, is no second record:
+//! changes wait a few scans for that, and for hashes. Of permissions and owners, the same table has
+//! what they were ([`permissions`]).
 //!
 //! Names that do not exist may delay a sweep: then known names are read by their addresses
 //! ([`Direct`]), and what is seen late is a gap ([`Late`]).
@@ -27,6 +27,7 @@ mod known;
 mod late;
 mod mounts;
 mod pending;
+mod permissions;
 mod renamed;
 mod sweep;
 #[cfg(test)]
@@ -34,16 +35,20 @@ pub(super) mod tests;
 
 use arrayvec::ArrayVec;
 use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::inode::mode;
 use panoptes_tables::{HashKey, Strings, room};
 
 use self::climb::climb;
 pub(super) use self::climb::{CLIMBS_AT_ONCE, Climb};
 use self::direct::Direct;
 use self::folders::{Matter, is_in_homes};
+pub use self::known::Owner;
 use self::known::{Known, Named, Place};
 use self::late::Late;
 pub use self::pending::{Before, NAMES_MAX, NewNames, PathChange};
 pub(super) use self::pending::{Pending, Step, TOGETHER_MIN};
+pub use self::permissions::{Access, AccessBefore, PermissionChange, is_set_id, set_ids};
+use self::permissions::{Outcome, as_reported};
 use self::sweep::{Found, Progress, Sweep};
 use super::explained::ReportedContent;
 use super::rules::{ChangedFile, ContentRules};
@@ -112,6 +117,16 @@ pub(super) struct Paths {
     complete: Option<Monotonic>,
     /// The start of the machine, as long as it goes on.
     starting: Option<Starting>,
+    /// Which changes of contents give records.
+    recorded: Recorded,
+}
+
+/// Which changes of contents give records: those of closed descriptors, and those of paths. What
+/// gives none shows no permissions either.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Recorded {
+    pub closings: bool,
+    pub paths: bool,
 }
 
 /// A start of a machine that was watched before its process 1 ran a program. The programs of its
@@ -138,6 +153,7 @@ struct Judge<'a> {
     searches_left: usize,
     has_left: &'a mut bool,
     starting: &'a mut Option<Starting>,
+    recorded: Recorded,
 }
 
 impl Paths {
@@ -159,7 +175,13 @@ impl Paths {
             has_swept: false,
             complete: None,
             starting: None,
+            recorded: Recorded { closings: true, paths: true },
         }
+    }
+
+    /// Sets which changes of contents give records.
+    pub(super) const fn set_recorded(&mut self, recorded: Recorded) {
+        self.recorded = recorded;
     }
 
     /// Whether the machine is starting: new names are no findings.
@@ -192,7 +214,10 @@ impl Paths {
     /// Notes what a path names: a descriptor's closing has reported it.
     pub(super) fn note(&mut self, path: &[u8], inode: &InodeFacts) {
         if self.is_wanted {
-            self.known.set(path, Named::of_facts(inode), None);
+            let named = self.known.named_of_facts(path, inode);
+            let before = self.known.peek(self.known.hash(path));
+            let noted = if self.recorded.closings { named } else { as_reported(named, before) };
+            self.known.set(path, noted, None);
         }
     }
 
@@ -286,6 +311,7 @@ impl Paths {
             searches_left: SEARCHES_MAX,
             has_left: &mut self.has_left,
             starting: &mut self.starting,
+            recorded: self.recorded,
         };
         let found = &mut |found: &Found<'_>| judge.take(found);
         reader.forget_translations();
@@ -345,22 +371,32 @@ impl Paths {
 impl Judge<'_> {
     /// Compares what a path names with what it named before.
     fn take(&mut self, found: &Found<'_>) {
-        let named = Named::of(found.attributes);
+        if found.attributes.kind() == mode::S_IFDIR {
+            return self.take_folder(found);
+        }
+        let mut named = self.known.named(found.path, found.attributes);
         let before = self.known.get(found.path, found.place);
-        if before.is_none() && !self.may_matter(found) {
+        if before.is_none() && !self.may_matter(found) && !is_set_id(named.permissions) {
             return;
         }
         let has_changed = match before {
             Some(before) => Some(self.has_changed(&before, found) && !self.is_of_start(&before)),
             None => self.is_new(found).map(|is_new| is_new && !self.is_starting()),
         };
-        let is_left = match has_changed {
-            Some(has_changed) => has_changed && self.matters(found) && !self.wait(found, before),
-            None => true,
+        let outcome = match has_changed {
+            None => Outcome::Left,
+            Some(true) if self.recorded.paths && self.matters(found) => {
+                Outcome::of_wait(self.wait(found, before, true))
+            }
+            Some(_) => self.judge_access(found, before, &named),
         };
-        if is_left {
-            *self.has_left = true;
-            return;
+        match outcome {
+            Outcome::Left => {
+                *self.has_left = true;
+                return;
+            }
+            Outcome::Waits => named = as_reported(named, before),
+            Outcome::Nothing => {}
         }
         if before != Some(named) {
             self.known.set(found.path, named, Some(found.place));
@@ -457,11 +493,13 @@ impl Judge<'_> {
                 || self.pending.iter().filter(is_in_home).count() < PENDING_IN_HOMES_MAX)
     }
 
-    /// Lets a change wait for what explains it; `false` if there is no room.
-    fn wait(&mut self, found: &Found<'_>, before: Option<Named>) -> bool {
+    /// Lets a change wait for what explains it, of the content or of permissions; `false` if there
+    /// is no room.
+    fn wait(&mut self, found: &Found<'_>, before: Option<Named>, is_content: bool) -> bool {
         let inode = (found.inode, found.attributes.ino);
         // A file that is renamed while its change waits: its last name counts.
         if let Some(same) = self.pending.iter_mut().find(|it| it.is_of(inode)) {
+            same.is_content |= is_content;
             if self.strings.get(same.path) == found.path {
                 return true;
             }
@@ -479,7 +517,8 @@ impl Judge<'_> {
         let hashes = (self.known.hash(found.path), self.known.folder_hash(found.path));
         let place = (found.place, found.parent);
         let file = (found.inode, attributes);
-        self.pending.push(Pending::new((path, hashes), place, file, before, self.now));
+        let what = (before, is_content);
+        self.pending.push(Pending::new((path, hashes), place, file, what, self.now));
         true
     }
 }

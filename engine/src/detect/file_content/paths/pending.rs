@@ -10,7 +10,7 @@ use panoptes_sinks::activities::Severity;
 use panoptes_tables::{StringId, Strings};
 
 use super::super::explained::ReportedContent;
-use super::known::{Named, Place};
+use super::known::{Named, OwnerId, Place};
 use super::{PENDING_MAX, Paths};
 use crate::page_cache::{
     Asker, ContentSource, FileContent, FileIdentity, Hashes, Outcome, Partial,
@@ -92,7 +92,7 @@ pub(in super::super) struct Pending {
     /// The path by which it was found first, if it was renamed since.
     previous: Option<StringId>,
     /// The hash of its path, and that of its folder's path.
-    path_hash: u64,
+    pub(super) path_hash: u64,
     folder: u64,
     pub(super) place: Place,
     /// `struct dentry *` of its folder; null if it is not known.
@@ -112,8 +112,15 @@ pub(in super::super) struct Pending {
     /// Whether the last scan showed a descriptor that can write its file.
     is_open: bool,
     pub(super) is_over: bool,
+    /// Whether it is over for another reason than that its file is gone.
+    pub(super) has_ended: bool,
     /// Whether nothing explains it: it is to be reported.
     is_due: bool,
+    /// Whether the content has changed; if not, permissions or the owner have.
+    pub(super) is_content: bool,
+    /// The owner of the file, and permissions and owner that were reported of it.
+    pub(super) owner: OwnerId,
+    pub(super) reported: Option<(u16, OwnerId)>,
 }
 
 /// What becomes of a change that has waited long enough.
@@ -127,12 +134,12 @@ pub(in super::super) enum Step {
 
 impl Pending {
     /// A change that is found now: the path with its hash and that of its folder, the place of its
-    /// name, and the file.
+    /// name, the file, and whether its content has changed.
     pub(super) fn new(
         (path, (path_hash, folder)): (StringId, (u64, u64)),
         (place, parent): (Place, KernelVa),
         (inode, attributes): (KernelVa, Attributes),
-        before: Option<Named>,
+        (before, is_content): (Option<Named>, bool),
         since: Now,
     ) -> Self {
         Self {
@@ -154,7 +161,11 @@ impl Pending {
             manager: None,
             is_open: false,
             is_over: false,
+            has_ended: false,
             is_due: false,
+            is_content,
+            owner: OwnerId::default(),
+            reported: None,
         }
     }
 
@@ -193,6 +204,8 @@ impl Pending {
     /// Whether both are new names in one folder, of files of the same type.
     pub(in super::super) fn is_beside(&self, other: &Self) -> bool {
         self.folder == other.folder
+            && self.is_content
+            && other.is_content
             && self.before.is_none()
             && other.before.is_none()
             && self.attributes.kind() == other.attributes.kind()
@@ -219,9 +232,24 @@ impl Pending {
         self.manager = Some(manager);
     }
 
+    /// Whether the content has changed; if not, permissions or the owner have.
+    pub(in super::super) fn is_content(&self) -> bool {
+        self.is_content
+    }
+
+    /// The path before a rename.
+    pub(super) fn previous<'a>(&self, strings: &'a Strings) -> Option<&'a [u8]> {
+        self.previous.map(|id| strings.get(id))
+    }
+
+    /// When it was found.
+    pub(super) fn since(&self) -> RealTime {
+        self.since.real
+    }
+
     /// Ends it.
     pub(in super::super) fn end(&mut self) {
-        self.is_over = true;
+        (self.is_over, self.has_ended) = (true, true);
     }
 
     fn age(&self, now: Now) -> i64 {
@@ -300,7 +328,7 @@ impl Pending {
         let is = Named::of(&self.attributes);
         PathChange {
             path: strings.get(self.path),
-            previous: self.previous.map(|id| strings.get(id)),
+            previous: self.previous(strings),
             attributes: self.attributes,
             device: self.device.unwrap_or_default(),
             before: self.before.map(|was| Before {
@@ -312,7 +340,7 @@ impl Pending {
             }),
             hashes: known.and_then(FileContent::hashes),
             partial,
-            since_ns: self.since.real,
+            since_ns: self.since(),
             severity,
             others: NewNames::default(),
         }
@@ -345,6 +373,7 @@ impl Paths {
     }
 
     pub(in super::super) fn remove_over(&mut self, strings: &mut Strings) {
+        self.note_reported();
         self.pending.retain(|pending| {
             if pending.is_over {
                 let paths = [Some(pending.path), pending.previous];

@@ -15,6 +15,7 @@ use panoptes_tables::Strings;
 use super::super::rules::{ChangedFile, ContentRules};
 use super::climb::{CLIMBS_AT_ONCE, Climb, climb};
 use super::known::Named;
+use super::permissions::as_reported;
 use super::{ANY_EXECUTE, Paths, Pending};
 use crate::address::Reader;
 use crate::page_cache::MachineMemory;
@@ -43,6 +44,7 @@ impl Paths {
         let mut moved = self.read_again((reader, memory), now, strings);
         self.follow_moved(&mut moved, (reader, memory), (rules, shipped), strings);
         self.remove_over(strings);
+        self.compare_reported(strings);
         self.find_open(snapshot);
         &mut self.pending
     }
@@ -92,7 +94,10 @@ impl Paths {
             pending.device = block.map(|view| view.unsigned(layouts.super_block.s_dev) as u32);
             let name =
                 dentry.map(|bytes| Name::decode(&layouts.dentry, pending.place.dentry, bytes));
-            let name = name.filter(|(name, _)| name.inode == pending.inode && !name.unlinked);
+            // A folder's change is reported by the path where it was found.
+            let name = name.filter(|(name, _)| {
+                name.inode == pending.inode && !name.unlinked && !pending.is_folder()
+            });
             let Some((name, text)) = name.filter(|_| !pending.is_over) else {
                 // No name in memory tells: the one that was found stays.
                 (pending.read, pending.is_named) = (now.monotonic, true);
@@ -132,17 +137,22 @@ impl Paths {
                 (pending.is_named, pending.parent) = (true, parent);
                 continue;
             };
-            let matters = rules.matters(&ChangedFile {
+            let file = ChangedFile {
                 path: Some(path),
                 may_execute: pending.attributes.mode & ANY_EXECUTE != 0,
                 is_shipped: shipped.has_path(false, path),
                 ..ChangedFile::default()
-            });
-            let named = Named::of(&pending.attributes);
+            };
+            let matters = rules.matters(&file) || pending.gives_rights(rules, path);
+            let named = self.known.named(path, &pending.attributes);
+            let reported =
+                if pending.is_content { named } else { as_reported(named, pending.before) };
             let place = pending.place;
-            let before = self.known.set(path, named, Some(place));
+            let before = self.known.set(path, reported, Some(place));
             let is_other = |was: &Named| !was.is_same_file(&named) || !was.has_same_content(&named);
-            pending.before = before.filter(is_other);
+            if pending.is_content {
+                pending.before = before.filter(is_other);
+            }
             let id = matters.then(|| strings.intern(path)).flatten();
             let Some(id) = id else {
                 pending.is_over = true;

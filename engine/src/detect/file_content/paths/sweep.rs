@@ -21,7 +21,7 @@ use panoptes_decoders::kernel::mount::ListedMount;
 use panoptes_decoders::layout::View;
 use panoptes_tables::room;
 
-use super::folders::{Matter, is_in_homes, matter};
+use super::folders::{Matter, is_in_homes, is_of_system, matter};
 use super::known::Place;
 use super::mounts::Mounts;
 use crate::address::Reader;
@@ -211,7 +211,7 @@ impl Sweep {
 
     /// Goes on with the sweep, or begins one: `fs` is the `struct fs_struct` of process 1, `now_ns`
     /// the time by the machine's clock. Calls `found` for each file and symbolic link in a folder
-    /// where files may matter.
+    /// where files may matter, and for each folder of the system.
     pub(super) fn go_on(
         &mut self,
         (reader, memory): (&mut Reader, &mut MachineMemory<'_>),
@@ -470,7 +470,10 @@ impl Sweep {
         if read.dentry == folder.dentry {
             // What is mounted on a file.
             let path = folder.path.strip_suffix(b"/").unwrap_or_default();
-            if !path.is_empty() && is_file(attributes) {
+            if is_folder(attributes) && is_of_system(&folder.path) {
+                let path = if path.is_empty() { b"/" } else { path };
+                found(&Found { path, place, parent, inode, attributes, folder: folder_of });
+            } else if !path.is_empty() && is_file(attributes) {
                 found(&Found { path, place, parent, inode, attributes, folder: folder_of });
             }
             return;
@@ -490,6 +493,10 @@ impl Sweep {
         }
         path.push(b'/');
         let below = matter(&path, include);
+        if mounted.is_none() && below.is_some() && is_folder(attributes) && is_of_system(&path) {
+            let path = path.strip_suffix(b"/").unwrap_or_default();
+            found(&Found { path, place, parent, inode, attributes, folder: folder_of });
+        }
         let path = path.iter().copied().collect();
         if let Some(mounted) = mounted {
             // What is mounted on a file matters as that does.

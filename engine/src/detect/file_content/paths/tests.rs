@@ -2,6 +2,7 @@
 
 mod floods;
 mod machine;
+mod permissions;
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::inode::mode;

@@ -78,11 +78,12 @@ const OF_THE_SERVICE: &str = "each_activity_of_the_service_is_switched_and_weigh
 
 /// What no synthetic machine causes: shells have no histories in it, its clock is honest, nobody
 /// sees its packets, nobody tests its outputs, and no cause repeats for a minute.
-const NOT_CAUSED: [&str; 10] = [
+const NOT_CAUSED: [&str; 11] = [
     "shell_command_executed",
     "shell_history_cleared",
     "shell_history_disabled",
     "file_content_change",
+    "file_permissions_changed",
     "clock_tampered",
     "hidden_connection_detected",
     "hidden_listener_detected",

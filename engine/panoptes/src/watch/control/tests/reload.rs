@@ -216,6 +216,7 @@ fn a_severity_applies_to_the_next_record_and_so_does_a_switch() {
 
 #[test]
 fn a_detector_that_needs_memory_is_switched_by_attaching_again() {
+    const PATHS: [&str; 2] = ["file_content_change", "file_permissions_changed"];
     let folder = tempfile::tempdir().unwrap();
     let Some(ram) = machine(folder.path()) else {
         panoptes_needs::skip::test("xz");
@@ -231,12 +232,12 @@ fn a_detector_that_needs_memory_is_switched_by_attaching_again() {
         driver.wait(" is being watched, found in ", 1);
         // The detector is still on for others.
         reload(driver, &off(&["shell_command_executed", "process_hidden"]));
-        reload(driver, &off(&["file_content_change"]));
+        reload(driver, &off(&PATHS));
         driver.wait("the configuration has changed; attaching again", 1);
         driver.wait(" is being watched, found in ", 2);
         // What was read of processes' own memory before is forgotten.
-        let more = off(&["file_content_change"])
-            .replace("default: {", "default: {user_memory: {command_lines: false}, ");
+        let more =
+            off(&PATHS).replace("default: {", "default: {user_memory: {command_lines: false}, ");
         reload(driver, &more);
         driver.wait("the configuration has changed; attaching again", 2);
         driver.wait(" is being watched, found in ", 3);

@@ -6,6 +6,7 @@ use panoptes_tables::{HashKey, StringRoom, Strings};
 use super::super::super::closing::Closing;
 use super::super::super::tests::closing;
 use super::super::super::{ClosedFiles, reader};
+use super::super::Access;
 use crate::detect::{Accepted, Finding, Scene};
 use crate::page_cache::{
     Asker, ContentSource, FileContent, FileIdentity, Format, Hashes, MachineMemory, Outcome, Traits,
@@ -67,6 +68,9 @@ pub(in crate::detect::file_content) struct Machine {
     pub has_program: bool,
     /// The numbers of further names of what was found.
     pub others: Vec<usize>,
+    /// The changes of permissions that were reported: paths, permissions before and now, and what
+    /// they give.
+    pub accesses: Vec<(String, Option<u16>, u16, Access)>,
 }
 
 impl Machine {
@@ -96,6 +100,7 @@ impl Machine {
             left_tables: 0,
             has_program: true,
             others: Vec::new(),
+            accesses: Vec::new(),
             memory,
         };
         machine.root = machine.dentry(0, "", mode::S_IFDIR, 0);
@@ -160,6 +165,13 @@ impl Machine {
         self.memory.set(inode, "inode", "i_size", size);
         self.memory.set(inode, "inode", "i_mtime_sec", seconds as u64);
         self.memory.set(inode, "inode", "i_ctime_sec", seconds as u64);
+    }
+
+    /// Sets the permissions of a file now.
+    pub(in crate::detect::file_content) fn chmod(&mut self, inode: u64, permissions: u16) {
+        let kind = self.memory.get(Sparse::field(inode, "inode", "i_mode")) as u16 & mode::S_IFMT;
+        self.memory.set(inode, "inode", "i_mode", u64::from(kind | permissions));
+        self.set_change_time(inode, self.seconds());
     }
 
     pub(in crate::detect::file_content) fn set_change_time(&mut self, inode: u64, seconds: i64) {
@@ -310,6 +322,12 @@ impl Machine {
                 if let Finding::FileContent(change) = finding {
                     let Some(FileName::Text(path)) = change.descriptor.name else { panic!() };
                     self.closed.push((text(path), change.previous.map(text)));
+                    return Accepted::Yes;
+                }
+                if let Finding::PermissionChange(change) = finding {
+                    let before = change.before.map(|before| before.permissions);
+                    let now = change.attributes.mode & 0o7777;
+                    self.accesses.push((text(change.path), before, now, change.what));
                     return Accepted::Yes;
                 }
                 let Finding::PathChange(change) = finding else { panic!("{finding:?}") };

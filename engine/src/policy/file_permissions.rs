@@ -1,0 +1,144 @@
+//! Records of files and folders with other permissions, or another owner, than before.
+
+#[cfg(test)]
+mod tests;
+
+use core::fmt::Write as _;
+
+use arrayvec::ArrayString;
+use panoptes_decoders::kernel::inode::{Attributes, mode};
+use panoptes_sinks::activities::{Activity, MessageType, Severity};
+use panoptes_sinks::json::text::Text;
+use panoptes_sinks::json::time::Timestamp;
+use panoptes_sinks::record::detection::Confidence;
+use panoptes_sinks::record::file::FileDetails;
+use panoptes_sinks::record::file_descriptor::FileType;
+use panoptes_sinks::record::header::Weight;
+use panoptes_sinks::record::value::Permissions;
+use panoptes_sinks::record::{Details, Record};
+
+use super::describe;
+use super::evidence::Evidence;
+use super::subject_names::{PATH_BYTES_MAX, path};
+use super::techniques::{PERMISSIONS, SET_ID};
+use super::writing::{Reporter, Subject};
+use crate::detect::Accepted;
+use crate::detect::file_content::paths::{Access, PermissionChange};
+use crate::state::ScanContext;
+
+/// Maximum length of the reason in bytes: two paths, four ids of 10 digits, two modes and the text
+/// between.
+const REASON_BYTES: usize = 2 * PATH_BYTES_MAX + 360;
+
+impl Reporter<'_> {
+    /// Reports a file or folder with other permissions than before.
+    pub(super) fn permission_change(
+        &mut self,
+        cx: &ScanContext<'_>,
+        change: &PermissionChange<'_>,
+    ) -> Accepted {
+        let (inode, before) = (&change.attributes, change.before);
+        let owner = before.and_then(|before| before.owner);
+        let details = FileDetails {
+            file_path: change.path.into(),
+            file_previous_path: change.previous.map(Text::from),
+            file_type: file_type(inode),
+            file_inode_number: inode.ino,
+            file_inode_device_identifier: describe::device(change.device),
+            file_inode_permissions: Permissions(inode.mode & 0o7777),
+            file_inode_uid: inode.uid,
+            file_inode_gid: inode.gid,
+            file_inode_size_bytes: inode.size,
+            file_inode_change_time_iso_8601_ns: Timestamp::from_ns(inode.ctime_ns),
+            file_inode_modify_time_iso_8601_ns: Timestamp::from_ns(inode.mtime_ns),
+            file_inode_access_time_iso_8601_ns: Timestamp::from_ns(inode.atime_ns),
+            file_previous_inode_number: before.map(|before| before.number),
+            file_previous_inode_permissions: before.map(|before| Permissions(before.permissions)),
+            file_previous_inode_uid: owner.map(|owner| owner.uid),
+            file_previous_inode_gid: owner.map(|owner| owner.gid),
+            ..FileDetails::default()
+        };
+        let is_set_id = matches!(change.what, Access::SetUid | Access::SetGid);
+        let reason = reason(change);
+        let evidence = Evidence {
+            reason: &reason,
+            techniques: if is_set_id { SET_ID } else { PERMISSIONS },
+            confidence: Confidence::High,
+            since_ns: change.since_ns,
+            scans: 1,
+            cause: self.cause().of_access(change),
+        };
+        let record = Record::new(Activity::FilePermissionsChanged, Details::File(&details));
+        let record = Record { weight: weight(change), ..record };
+        if change.what != Access::Other {
+            return self.alert(cx, Subject::default(), &record, evidence);
+        }
+        if !self.is_wanted(record.activity) {
+            return Accepted::Yes;
+        }
+        let detection = evidence.detection();
+        self.try_write(cx, Subject::default(), &Record { detection: Some(&detection), ..record })
+    }
+}
+
+/// Type and severity, if they are not those of the activity: what gives nobody further rights is an
+/// event.
+fn weight(change: &PermissionChange<'_>) -> Option<Weight> {
+    if change.what == Access::Other {
+        return Some(Weight { message_type: MessageType::Event, severity: Severity::Info });
+    }
+    let message_type = MessageType::Alert;
+    change.severity.map(|severity| Weight { message_type, severity })
+}
+
+fn file_type(inode: &Attributes) -> Option<FileType> {
+    match inode.kind() {
+        mode::S_IFREG => Some(FileType::Regular),
+        mode::S_IFDIR => Some(FileType::Directory),
+        _ => None,
+    }
+}
+
+fn reason(change: &PermissionChange<'_>) -> ArrayString<REASON_BYTES> {
+    let mut reason = ArrayString::new();
+    let Attributes { uid, gid, .. } = change.attributes;
+    let permissions = change.attributes.mode & 0o7777;
+    let subject = path(Some(change.path));
+    // Text that does not fit is cut off: the sentence begins with the most important part.
+    let _ = match change.what {
+        Access::SetUid => {
+            write!(
+                reason,
+                "{subject} became set-uid: whoever starts it has the rights of user {uid}"
+            )
+        }
+        Access::SetGid => {
+            write!(
+                reason,
+                "{subject} became set-gid: whoever starts it has the rights of group {gid}"
+            )
+        }
+        Access::OpenFolder => write!(
+            reason,
+            "{subject} became writable for all, without the sticky bit: anyone may replace what is \
+             in it"
+        ),
+        Access::Other => write!(reason, "{subject} has other permissions or another owner"),
+    };
+    let _ = write!(reason, "; permissions {permissions:04o}, user {uid}, group {gid}; before, ");
+    let _ = match change.before {
+        None => reason.write_str("not known"),
+        Some(before) => match before.owner {
+            None => write!(reason, "{:04o}", before.permissions),
+            Some(owner) => write!(
+                reason,
+                "{:04o}, user {}, group {}",
+                before.permissions, owner.uid, owner.gid
+            ),
+        },
+    };
+    if let Some(previous) = change.previous {
+        describe::add_previous(&mut reason, previous);
+    }
+    reason
+}
