@@ -280,6 +280,9 @@ impl Detector for ClosedFiles {
                 }
                 return;
             }
+            Change::ProcessCreated(process) | Change::ProcessExecuted { process, .. } => {
+                return self.look_at_program(scene.cx, process);
+            }
             Change::ProcessTerminated(process) => {
                 return self.packages.note_end(process.key, scene.cx.now, &snapshot.machine);
             }

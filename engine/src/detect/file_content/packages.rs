@@ -19,7 +19,7 @@ use crate::path::{PathBuffer, own_name, write_path};
 use crate::state::facts::{NameBuffers, ProcessFacts, ProcessNumbers};
 use crate::state::process::{Process, ProcessKey};
 use crate::time::{Monotonic, Now};
-use crate::walk::{Machine, ProcessRow, Snapshot};
+use crate::walk::{Machine, PathRef, ProcessRow, Snapshot};
 
 /// The names of package managers' executables.
 const PROGRAMS: &[&[u8]] = &[b"dpkg", b"rpm"];
@@ -194,6 +194,12 @@ impl Packages {
             count: 0,
         });
         true
+    }
+
+    /// The path of a file; none if it cannot be read.
+    pub(super) fn path_of(&mut self, snapshot: &Snapshot, path: PathRef) -> Option<&[u8]> {
+        write_path(snapshot, path, &mut self.buffer)?;
+        Some(self.buffer.text())
     }
 
     /// Adds one that has run since the boot, and is trusted without an SBOM.

@@ -2,10 +2,43 @@
 
 use panoptes_tables::Strings;
 
+use super::ClosedFiles;
 use super::closing::{Closing, Stage};
-use super::paths::{Paths, Pending, Step};
+use super::paths::{Paths, Pending, Step, is_set_id};
 use super::rules::ContentRules;
 use crate::detect::{Accepted, Finding, Scene};
+use crate::state::ScanContext;
+use crate::state::process::Process;
+
+impl ClosedFiles {
+    /// Looks at the program that a process begins to run, if it is set-uid or set-gid, and outside
+    /// of containers: these have programs of their own.
+    pub(super) fn look_at_program(&mut self, cx: &ScanContext<'_>, process: &Process) {
+        let snapshot = cx.snapshot;
+        let Some(row) = snapshot.processes.at(process.row()) else { return };
+        let mm = snapshot.mms.at(row.mm);
+        let Some(file) = mm.and_then(|mm| snapshot.files.at(mm.exe_file)) else { return };
+        let Some(inode) = snapshot.inodes.at(file.inode) else { return };
+        if !is_set_id(inode.attributes.mode)
+            || snapshot.container_of(row).is_some()
+            || !snapshot.shares_first_mounts(row)
+        {
+            return;
+        }
+        let mount = snapshot.mounts.at(file.path.mount);
+        let dentry = snapshot.dentries.at(file.path.dentry);
+        let (Some(mount), Some(dentry)) = (mount, dentry) else { return };
+        let Self { packages, paths, strings, rules, shipped, .. } = self;
+        let Some(path) = packages.path_of(snapshot, file.path) else { return };
+        paths.take_program(
+            (path, mount.address, dentry.name.address),
+            (inode.address, &inode.attributes),
+            (snapshot, cx.now),
+            (rules, shipped),
+            strings,
+        );
+    }
+}
 
 /// What becomes of a change of permissions. A closing's record shows the permissions of its file.
 pub(super) fn step(change: &Pending, closings: &[Closing]) -> Step {

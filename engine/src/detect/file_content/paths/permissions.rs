@@ -12,16 +12,20 @@
 //! A file whose path was not known is set-uid since watching started if its change time tells so.
 //! A rename sets that time, too: files that another path names with such a mode are no change.
 
+use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::inode::{Attributes, mode};
 use panoptes_sinks::activities::Severity;
 use panoptes_tables::Strings;
 
 use super::super::rules::ContentRules;
+use super::folders::matter;
 use super::known::{Named, Owner, Place};
 use super::pending::Pending;
 use super::sweep::Found;
 use super::{Judge, Paths};
-use crate::time::RealTime;
+use crate::shipped::Shipped;
+use crate::time::{Now, RealTime};
+use crate::walk::Snapshot;
 
 /// `S_ISUID`, `S_ISGID`, `S_ISVTX`, `S_IWOTH` and `S_IXGRP` (include/uapi/linux/stat.h).
 const SET_UID: u16 = 0o4000;
@@ -267,10 +271,19 @@ impl Judge<'_> {
             }
             named = as_reported(named, before);
         }
-        let slashes = found.path.iter().filter(|&&byte| byte == b'/').count();
+        let slashes = memchr::memchr_iter(b'/', found.path).count();
         let is_noted = waits || is_open(named.permissions) || slashes <= SHALLOW_SLASHES;
         if before.is_some() || is_noted {
             self.known.set(found.path, named, Some(place));
+        }
+    }
+
+    /// Decides about the program of a process, in a folder that no sweep comes to.
+    fn take_program(&mut self, found: &Found<'_>) {
+        let named = self.known.named(found.path, found.attributes);
+        let before = self.known.peek(self.known.hash(found.path));
+        if self.judge_access(found, before, &named) == Outcome::Waits {
+            self.known.set(found.path, as_reported(named, before), None);
         }
     }
 
@@ -287,13 +300,11 @@ impl Judge<'_> {
 
 /// What is noted of a path while a change of it waits: it has the permissions that were reported.
 pub(super) fn as_reported(named: Named, before: Option<Named>) -> Named {
-    match before {
-        Some(before) => named.with_access_of(&before),
-        None => {
-            let new = if is_set_id(named.permissions) { SET_UID | SET_GID } else { OTHERS_WRITE };
-            Named { permissions: named.permissions & !new, ..named }
-        }
+    if let Some(before) = before {
+        return named.with_access_of(&before);
     }
+    let new = if is_set_id(named.permissions) { SET_UID | SET_GID } else { OTHERS_WRITE };
+    Named { permissions: named.permissions & !new, ..named }
 }
 
 /// Whether a file's content was changed so shortly before its permissions that both are one act.
@@ -381,6 +392,43 @@ impl Paths {
         for pending in self.pending.iter().filter(|pending| pending.has_ended) {
             self.known.note_access(&pending.named());
         }
+    }
+
+    /// Looks at the program of a process, which is set-uid or set-gid: its path, mount and dentry,
+    /// and its inode. Sweeps do not come to all folders.
+    pub(in super::super) fn take_program(
+        &mut self,
+        (path, mount, dentry): (&[u8], KernelVa, KernelVa),
+        (inode, attributes): (KernelVa, &Attributes),
+        (snapshot, now): (&Snapshot, Now),
+        (rules, shipped): (&ContentRules, &Shipped),
+        strings: &mut Strings,
+    ) {
+        let (Some(start_ns), Some(now_ns)) = (self.start_ns, snapshot.machine.calendar_ns) else {
+            return;
+        };
+        let folder = &path[..memchr::memrchr(b'/', path).map_or(0, |at| at + 1)];
+        if !self.is_wanted || matter(folder, &rules.include).is_some() {
+            return;
+        }
+        let mut judge = Judge {
+            known: &mut self.known,
+            pending: &mut self.pending,
+            strings,
+            rules,
+            shipped,
+            explained: &[],
+            start_ns,
+            now,
+            now_ns,
+            searches_left: 1,
+            has_left: &mut self.has_left,
+            starting: &mut self.starting,
+            recorded: self.recorded,
+        };
+        let place = Place { mount, dentry };
+        let parent = KernelVa::NULL;
+        judge.take_program(&Found { path, place, parent, inode, attributes, folder: None });
     }
 
     /// The changes that wait.

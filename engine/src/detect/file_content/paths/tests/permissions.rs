@@ -1,9 +1,15 @@
 //! Changes of permissions and owners that sweeps find.
 
+use std::sync::Arc;
+
 use panoptes_decoders::kernel::inode::Attributes;
 
 use super::*;
 use crate::container_config::Glob;
+use crate::state::tests::watch::limits;
+use crate::state::tests::world::{FakeFile, FakeProcess, World};
+use crate::state::{Change, ScanContext, Settings, State};
+use crate::walk::Index;
 
 /// The permissions that were reported so far: path, before and now, and what they give.
 fn accesses(machine: &mut Machine) -> Vec<(String, Option<u16>, u16, Access)> {
@@ -338,4 +344,84 @@ fn owners_in_homes_are_not_compared() {
     machine.chmod(inode, 0o666);
     let path = "/home/eve/.ssh/authorized_keys";
     assert_eq!(changed(&mut machine), one(path, Some(0o755), 0o666, Access::Other));
+}
+
+/// No sweep comes to `/tmp`. A process runs a program there.
+#[test]
+fn a_set_uid_program_that_runs_is_found_in_any_folder() {
+    let (mut machine, _, tail) = swept();
+    let root = machine.root;
+    let tmp = machine.folder(root, "tmp");
+    let shell = machine.dentry(tmp, ".x", mode::S_IFREG, 4);
+    let inode = machine.inode_of(shell);
+    let runs = |machine: &mut Machine, path: &str, dentry: u64, change: i64| {
+        let inode = machine.inode_of(dentry);
+        let attributes = Attributes {
+            ino: machine.memory.get(Sparse::field(inode, "inode", "i_ino")),
+            mode: mode::S_IFREG | 0o4755,
+            ctime_ns: change * SECOND_NS,
+            super_block: KernelVa(machine::SUPER_BLOCK),
+            ..Attributes::default()
+        };
+        let rules = Arc::clone(&machine.files.rules);
+        machine.files.paths.take_program(
+            (path.as_bytes(), KernelVa(machine.mount), KernelVa(dentry)),
+            (KernelVa(inode), &attributes),
+            (&machine.snapshot, machine.now),
+            (&rules, &Shipped::default()),
+            &mut machine.files.strings,
+        );
+    };
+    // It was so before watching started.
+    runs(&mut machine, "/tmp/.x", shell, START - 500);
+    assert_eq!(changed(&mut machine), []);
+    let seconds = machine.seconds();
+    machine.chmod(inode, 0o4755);
+    for _ in 0..3 {
+        runs(&mut machine, "/tmp/.x", shell, seconds);
+    }
+    assert_eq!(changed(&mut machine), one("/tmp/.x", None, 0o4755, Access::SetUid));
+    runs(&mut machine, "/tmp/.x", shell, seconds);
+    assert_eq!(changed(&mut machine), []);
+    // A sweep finds what is in other folders.
+    runs(&mut machine, "/usr/bin/tail", tail, seconds);
+    assert!(!machine.files.paths.has_pending());
+}
+
+/// A container has set-uid programs of its own.
+#[test]
+fn the_program_of_a_process_outside_of_containers_is_looked_at() {
+    let process = || {
+        let executable = FakeFile::regular(0xffff_8881_0000_7700, 77, "tmp/.x");
+        FakeProcess { executable: Some(executable), ..FakeProcess::new(100) }
+    };
+    for (process, permissions, is_looked_at) in [
+        (process(), 0o4755, true),
+        (process(), 0o2755, true),
+        (process(), 0o755, false),
+        (process().in_container("4f1c0de5a7b3"), 0o4755, false),
+        (FakeProcess { mount_namespace: 9, ..process() }, 0o4755, false),
+    ] {
+        let (mut machine, ..) = swept();
+        let limits = limits();
+        let mut snapshot = Snapshot::empty(&limits);
+        let mut state = State::new(&limits, Settings::default(), HashKey::new(7));
+        World::default().show(&mut snapshot);
+        state.update(&snapshot, machine.now, &mut |_: &ScanContext<'_>, _: &Change<'_>| {});
+        World::default().with(process).show(&mut snapshot);
+        snapshot.machine.calendar_ns = Some(machine.calendar_ns);
+        let inodes = &mut snapshot.inodes;
+        let inode = inodes.iter().position(|row| row.attributes.ino == 77).unwrap();
+        let attributes = &mut inodes[Index::new(inode).unwrap()].attributes;
+        attributes.mode = mode::S_IFREG | permissions;
+        attributes.ctime_ns = machine.calendar_ns;
+        let files = &mut machine.files;
+        let on_change = &mut |cx: &ScanContext<'_>, change: &Change<'_>| {
+            if let Change::ProcessCreated(process) = change {
+                files.look_at_program(cx, process);
+            }
+        };
+        state.update(&snapshot, machine.now.after(SCAN_NS), on_change);
+        assert_eq!(machine.files.paths.has_pending(), is_looked_at, "{permissions:o}");
+    }
 }
