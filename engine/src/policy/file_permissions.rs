@@ -109,13 +109,13 @@ fn reason(change: &PermissionChange<'_>) -> ArrayString<REASON_BYTES> {
         Access::SetUid => {
             write!(
                 reason,
-                "{subject} became set-uid: whoever starts it has the rights of user {uid}"
+                "{subject} became set-uid: every user who starts it gets the rights of user {uid}"
             )
         }
         Access::SetGid => {
             write!(
                 reason,
-                "{subject} became set-gid: whoever starts it has the rights of group {gid}"
+                "{subject} became set-gid: every user who starts it gets the rights of group {gid}"
             )
         }
         Access::OpenFolder => write!(

@@ -1,4 +1,5 @@
-//! Changed permissions that no record about the content shows, and that no package manager explains.
+//! Changed permissions that no record about the content shows, and that no package manager
+//! explains.
 
 use panoptes_tables::Strings;
 

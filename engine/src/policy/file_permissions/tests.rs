@@ -78,7 +78,7 @@ fn a_program_that_became_set_uid_is_an_alert_with_both_modes() {
     assert_eq!(record["detection"]["mitre_attack"], serde_json::json!(["T1548.001"]));
     assert_eq!(
         record["detection"]["reason"],
-        "/usr/local/bin/x became set-uid: whoever starts it has the rights of user 0; permissions \
+        "/usr/local/bin/x became set-uid: every user who starts it gets the rights of user 0; permissions \
          4755, user 0, group 42; before, 0755, user 1000, group 50"
     );
 }
@@ -87,7 +87,9 @@ fn a_program_that_became_set_uid_is_an_alert_with_both_modes() {
 fn a_set_gid_program_and_an_open_folder_have_reasons_of_their_own() {
     let program = record(Access::SetGid, mode::S_IFREG | 0o2755, false);
     let reason = program["detection"]["reason"].as_str().unwrap();
-    assert!(reason.contains("became set-gid: whoever starts it has the rights of group 42"));
+    assert!(
+        reason.contains("became set-gid: every user who starts it gets the rights of group 42")
+    );
     assert!(reason.ends_with("; before, not known"), "{reason}");
     let file = program["activity_data"]["file_details"].as_object().unwrap();
     assert!(file.keys().all(|key| !key.starts_with("file_previous")), "{file:?}");

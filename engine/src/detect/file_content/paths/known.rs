@@ -516,6 +516,25 @@ mod tests {
     }
 
     #[test]
+    fn owners_beyond_the_room_are_not_compared() {
+        let mut known = known(64);
+        let mut of = |path: &[u8], uid: u32| {
+            known.named(path, &Attributes { uid, gid: 5, ..Attributes::default() })
+        };
+        let first = of(b"/etc/passwd", 1);
+        assert!(first.has_other_access(&of(b"/etc/passwd", 2)));
+        assert!(!first.has_other_access(&of(b"/etc/passwd", 1)));
+        // Those in homes take no room.
+        (1000..2000).for_each(|uid| _ = of(b"/home/eve/.ssh/id", uid));
+        (3..=OWNERS_MAX as u32).for_each(|uid| _ = of(b"/etc/passwd", uid));
+        let last = of(b"/etc/passwd", OWNERS_MAX as u32);
+        assert!(first.has_other_access(&last));
+        assert!(!first.has_other_access(&of(b"/etc/passwd", 9000)));
+        assert!(!of(b"/home/eve/.ssh/id", 1).has_other_access(&of(b"/home/eve/.ssh/id", 2)));
+        assert_eq!(known.owner(last.owner), Some(Owner { uid: OWNERS_MAX as u32, gid: 5 }));
+    }
+
+    #[test]
     fn an_inode_that_is_read_again_may_have_lost_parts_of_a_second() {
         let with = |modify_time_ns| Named { modify_time_ns, ..named(1) };
         assert!(named(1).has_same_content(&with(7 * SECOND_NS)));

@@ -130,9 +130,9 @@ pub struct AccessBefore {
 /// What a change of permissions gives.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Access {
-    /// Whoever starts the program has the rights of its owner.
+    /// Every user who starts the program gets the rights of its owner.
     SetUid,
-    /// Whoever starts the program has the rights of its group.
+    /// Every user who starts the program gets the rights of its group.
     SetGid,
     /// Anyone may replace what is in the folder.
     OpenFolder,

@@ -295,7 +295,7 @@ fn excluded_paths_and_files_that_do_not_matter_are_no_change() {
     machine.chmod(notes, 0o600);
     machine.chmod(usr, 0o777);
     assert_eq!(changed(&mut machine), []);
-    // Whoever starts it has the rights of root, wherever it is.
+    // Every user who starts it gets the rights of root, wherever it is.
     machine.chmod(notes, 0o4755);
     assert_eq!(changed(&mut machine), one("/root/notes", None, 0o4755, Access::SetUid));
 }
