@@ -176,15 +176,32 @@ fn confidence(finding: &ReverseShell<'_>) -> Confidence {
             Confidence::High
         }
         (Reason::TurnsByOrder { turns }, _) if turns < TURNS_BY_ORDER_SURE => Confidence::Low,
+        _ if is_memory_unsure(finding) => Confidence::Low,
         _ => Confidence::Medium,
     }
 }
 
-/// Whether a process of the chain reads from a regular file what another has written to it. It
-/// may do so for other reasons.
+/// Whether a process of the chain reads from a regular file or memory what another has written to
+/// it. It may do so for other reasons.
 fn leads_over_files(finding: &ReverseShell<'_>) -> bool {
     let mut steps = finding.inward.iter().chain(finding.outward);
-    steps.any(|step| matches!(step.through, Some(Through::File(_))))
+    steps.any(|step| matches!(step.through, Some(Through::File(_) | Through::Memory { .. })))
+}
+
+/// Whether memory that processes of the chain share may serve another purpose: it is that of a file
+/// on a disk, or carries bytes one way only. A counter for events that they share settles that.
+fn is_memory_unsure(finding: &ReverseShell<'_>) -> bool {
+    let memory = |steps: &[Step]| {
+        steps.iter().find_map(|step| match step.through {
+            Some(Through::Memory { is_on_disk, has_events, .. }) => Some((is_on_disk, has_events)),
+            _ => None,
+        })
+    };
+    match (memory(finding.inward), memory(finding.outward)) {
+        (None, None) => false,
+        (Some((_, has_events)), None) | (None, Some((_, has_events))) => !has_events,
+        (Some(inward), Some(outward)) => (inward.0 || outward.0) && !inward.1 && !outward.1,
+    }
 }
 
 fn peer(end: &End) -> SocketAddr {
@@ -294,6 +311,12 @@ fn way(finding: &ReverseShell<'_>, steps: &[Step]) -> impl Display {
                     Some(path) => write!(f, " → file {} → ", path.escape_ascii())?,
                     None => write!(f, " → file with inode {number} → ")?,
                 },
+                Some(Through::Memory { number, .. }) => {
+                    match path(finding, mode::S_IFREG, number) {
+                        Some(path) => write!(f, " → shared memory {} → ", path.escape_ascii())?,
+                        None => write!(f, " → shared memory with inode {number} → ")?,
+                    }
+                }
                 Some(Through::Unix) => f.write_str(" → socket pair → ")?,
                 Some(Through::Terminal(number)) => write!(f, " → pseudoterminal {number} → ")?,
                 Some(Through::Connection) => f.write_str(" → connection within the machine → ")?,
@@ -314,8 +337,8 @@ mod tests {
     use crate::detect::reverse_shells::interpreter::{Commands, Interpreter};
     use crate::time::RealTime;
 
-    #[test]
-    fn six_turns_are_surer_than_three() {
+    /// A finding about an interpreter that a socket of UDP commands.
+    fn finding(reason: Reason) -> ReverseShell<'static> {
         let (source, destination) = (Ipv4Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into());
         let ends = Endpoints {
             family: 2,
@@ -329,7 +352,7 @@ mod tests {
             prot: KernelVa::NULL,
             next: 0,
         };
-        let of = |reason| ReverseShell {
+        ReverseShell {
             reason,
             direction: Direction::Outbound,
             end: End::Datagram(ends, IPPROTO_UDP),
@@ -342,7 +365,12 @@ mod tests {
             is_cut: false,
             inward: &[],
             outward: &[],
-        };
+        }
+    }
+
+    #[test]
+    fn six_turns_are_surer_than_three() {
+        let of = finding;
         for turns in [3, 5] {
             assert_eq!(confidence(&of(Reason::TurnsByOrder { turns })), Confidence::Low);
         }
@@ -352,5 +380,31 @@ mod tests {
         let mut text = String::new();
         assert!(write_reason(&mut text, &of(Reason::TurnsByOrder { turns: 3 })).is_ok());
         assert!(text.contains(", and sends something there afterwards, 3 times in a row, over a"));
+    }
+
+    #[test]
+    fn memory_of_no_disk_that_carries_both_ways_is_surer() {
+        let step = |through| [Step { member: 0, through }, Step { member: 0, through: None }];
+        let memory = |is_on_disk, has_events| {
+            step(Some(Through::Memory { number: 9, is_on_disk, has_events }))
+        };
+        let (pipe, plain, disk) =
+            (&step(Some(Through::Pipe(7))), &memory(false, false), &memory(true, false));
+        let of = |(inward, outward): (&[Step; 2], &[Step; 2])| {
+            confidence(&ReverseShell { inward, outward, ..finding(Reason::Commanded) })
+        };
+        assert_eq!(of((plain, plain)), Confidence::Medium);
+        for ways in [(plain, pipe), (pipe, plain), (disk, disk), (plain, disk)] {
+            assert_eq!(of(ways), Confidence::Low);
+        }
+        for paced in [&memory(false, true), &memory(true, true)] {
+            for ways in [(paced, paced), (paced, pipe), (pipe, paced)] {
+                assert_eq!(of(ways), Confidence::Medium);
+            }
+        }
+        let mut text = String::new();
+        let over = ReverseShell { inward: plain, ..finding(Reason::Commanded) };
+        assert!(write_reason(&mut text, &over).is_ok());
+        assert!(text.contains(" → shared memory with inode 9 → "), "{text}");
     }
 }

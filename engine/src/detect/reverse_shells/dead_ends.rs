@@ -13,7 +13,7 @@ use crate::limits::Limits;
 pub(super) struct DeadEnd {
     /// Whether that is so only as far as a search goes.
     pub(super) is_cut: bool,
-    /// Whether a search that follows files too may find more.
+    /// Whether a search that follows files and memory too may find more.
     pub(super) met_files: bool,
 }
 
@@ -54,6 +54,7 @@ fn number(object: Object, way: Way, edges: Edges) -> u64 {
         Object::Connection(at) => (4, at.position()),
         Object::Datagram(at) => (5, at.position()),
         Object::File(at) => (6, at.position()),
+        Object::Memory(at) => (7, at.position()),
     };
     let search = u64::from(way == Way::On) | u64::from(edges == Edges::WithFiles) << 1;
     (position as u64) << 5 | kind << 2 | search

@@ -1,8 +1,8 @@
-//! Relays by regular files: what one process writes to a file and another reads from it.
+//! Relays by regular files and shared memory: what one process writes there and another reads.
 //!
-//! Files are followed only for an interpreter that reads commands, and only if nothing else leads
-//! both ways. A file may be read by somebody else than its writer means, so each file on the way
-//! must have been written since its writer began.
+//! Files and memory are followed only for an interpreter that reads commands, and only if nothing
+//! else leads both ways. A file may be read by somebody else than its writer means, so each file on
+//! the way must have been written since its writer began.
 
 use panoptes_decoders::kernel::inode::Attributes;
 
@@ -10,7 +10,8 @@ use super::direction::Direction;
 use super::graph::{Edges, Object};
 use super::interpreter::{Commands, Interpreter};
 use super::search::Hop;
-use super::{Candidate, Shell, Shells, counters_of};
+use super::{Candidate, Scene, Shell, Shells, State, counters_of};
+use crate::page_cache::ContentSource;
 use crate::walk::{FileRow, FilesRow, Index, Snapshot};
 
 /// Longest time by which a change may lie before its writer: the kernel takes its time from
@@ -23,7 +24,25 @@ pub(super) const fn reads_commands(interpreter: Interpreter) -> bool {
 }
 
 impl Shells {
-    /// Whether a search that follows regular files may find more than the last one, which did not.
+    /// Follows the bytes of one interpreter over regular files and shared memory too. The ways of
+    /// the last search are lost.
+    pub(super) fn follow_over_files(
+        &mut self,
+        scene: &mut Scene<'_>,
+        state: &State,
+        shell: Shell<'_>,
+        files: &mut dyn ContentSource,
+    ) {
+        if self.graph.begin_apart() {
+            self.follow_over(scene, state, shell, files, Edges::WithFiles);
+            self.graph.end_apart();
+        } else {
+            self.count_cut(&shell);
+        }
+    }
+
+    /// Whether a search that follows files and memory may find more than the last one, which did not
+    /// follow them.
     /// A shell that forks for a part of a pipeline takes no commands from its input
     /// (`tail -f log | while read line; do …`).
     pub(super) fn may_lead_over_files(&self, shell: &Shell<'_>) -> bool {
@@ -46,21 +65,30 @@ impl Shells {
         })
     }
 
-    /// Whether a candidate's paths lead over regular files.
+    /// Whether a candidate's paths lead over regular files or shared memory.
     pub(super) fn leads_over_files(&self, candidate: &Candidate) -> bool {
+        self.leads_over(candidate, |object| matches!(object, Object::File(_) | Object::Memory(_)))
+    }
+
+    fn leads_over(&self, candidate: &Candidate, is_it: impl Fn(Object) -> bool) -> bool {
         let inward = self.inward.path(candidate.inward);
         let mut hops = inward.chain(self.outward.path(candidate.outward));
-        hops.any(|hop| matches!(hop.object, Object::File(_)))
+        hops.any(|hop| is_it(hop.object))
     }
 
     /// Whether bytes of the peer can have passed all files of a candidate: the peer has sent
-    /// something, and each file has been written since its writer on the path began.
+    /// something, and each file has been written since its writer on the path began. When memory
+    /// was written is not known; servers share it for other reasons, so the connection must not be
+    /// one that was accepted.
     pub(super) fn are_files_used(&self, shell: &Shell<'_>, candidate: &Candidate) -> bool {
         let received = counters_of(shell.snapshot, candidate.object).map(|it| it.bytes_in);
         if received == Some(0) {
             return false;
         }
         let is_outbound = candidate.direction != Direction::Accepted;
+        if !is_outbound && self.leads_over(candidate, |it| matches!(it, Object::Memory(_))) {
+            return false;
+        }
         let received = received.filter(|_| is_outbound).unwrap_or(0);
         // A log that a shipper sends to where a script came from is no answer to that peer.
         if candidate.out_object != candidate.object && self.leads_over_files(candidate) {

@@ -7,7 +7,7 @@ use arrayvec::ArrayVec;
 use panoptes_decoders::kernel::sock::Endpoints;
 
 use super::direction::Direction;
-use super::graph::{Object, object_of};
+use super::graph::{Object, is_in_memory, is_of_memory, object_of};
 use super::interpreter::Interpreter;
 use super::judge::Reason;
 use super::rows::{holds, line_of};
@@ -109,6 +109,15 @@ pub enum Through {
     Connection,
     /// Inode number of a regular file that one writes and the other reads.
     File(u64),
+    /// Memory that both map.
+    Memory {
+        /// Its inode number.
+        number: u64,
+        /// Whether it is that of a file on a disk, as databases map them.
+        is_on_disk: bool,
+        /// Whether both have one counter for events.
+        has_events: bool,
+    },
 }
 
 /// A process while the report is built.
@@ -147,8 +156,8 @@ impl Shells {
                 is_cut: *is_cut,
             });
         }
-        let inward = steps(shell, &parts, &self.inward, candidate.inward);
-        let mut outward = steps(shell, &parts, &self.outward, candidate.outward);
+        let inward = self.steps(shell, &parts, &self.inward, candidate.inward);
+        let mut outward = self.steps(shell, &parts, &self.outward, candidate.outward);
         outward.reverse();
         turn(&mut outward);
         let Some(end) = end_of(snapshot, candidate.object) else { return true };
@@ -239,6 +248,44 @@ impl Shells {
             }
         }
         objects
+    }
+
+    /// The processes of a path, from the connection to the interpreter.
+    fn steps(
+        &self,
+        shell: &Shell<'_>,
+        parts: &Parts,
+        search: &Search,
+        hop: Option<Index<Hop>>,
+    ) -> ArrayVec<Step, MEMBERS_MAX> {
+        let mut steps = ArrayVec::new();
+        let member = |table| parts.iter().rposition(|part| part.table == table);
+        let mut path = search.path(hop).peekable();
+        while let Some(hop) = path.next() {
+            let through = path.peek().map(|inner| self.link_of(shell.snapshot, hop, inner));
+            if let Some(member) = member(hop.table)
+                && !steps.is_full()
+            {
+                steps.push(Step { member, through });
+            }
+        }
+        if hop.is_none()
+            && let Some(member) = member(shell.table)
+        {
+            steps.push(Step { member, through: None });
+        }
+        steps
+    }
+
+    /// The link between the processes of two hops.
+    fn link_of(&self, snapshot: &Snapshot, outer: &Hop, inner: &Hop) -> Through {
+        match through(snapshot, inner.object) {
+            Through::Memory { number, is_on_disk, .. } => {
+                let has_events = self.graph.share_eventfd(snapshot, outer.table, inner.table);
+                Through::Memory { number, is_on_disk, has_events }
+            }
+            link => link,
+        }
     }
 
     /// Writes the names of the chain's descriptors one after the other, each preceded by its
@@ -389,9 +436,11 @@ fn each_descriptor<'a>(
 ) -> bool {
     let Some(table) = snapshot.files_structs.at(part.table) else { return false };
     let threads = snapshot.files_threads.range(table.threads);
+    let belongs = |end: Object| {
+        objects.iter().any(|&object| object == end || is_of_memory(snapshot, end, object))
+    };
     let rows = snapshot.descriptors_of(part.table);
-    let mut rows =
-        rows.filter(|row| end_at(snapshot, row).is_some_and(|object| objects.contains(&object)));
+    let mut rows = rows.filter(|row| end_at(snapshot, row).is_some_and(belongs));
     let mut had_room = true;
     for row in rows.by_ref().take(DESCRIPTORS_OF_ONE) {
         had_room &= take(row, threads);
@@ -402,32 +451,6 @@ fn each_descriptor<'a>(
 /// What a descriptor of a chain leads to, which may be a regular file.
 fn end_at(snapshot: &Snapshot, row: &DescriptorRow) -> Option<Object> {
     object_of(snapshot, row.file).or_else(|| row.file.map(Object::File))
-}
-
-/// The processes of a path, from the connection to the interpreter.
-fn steps(
-    shell: &Shell<'_>,
-    parts: &Parts,
-    search: &Search,
-    hop: Option<Index<Hop>>,
-) -> ArrayVec<Step, MEMBERS_MAX> {
-    let mut steps = ArrayVec::new();
-    let member = |table| parts.iter().rposition(|part| part.table == table);
-    let mut path = search.path(hop).peekable();
-    while let Some(hop) = path.next() {
-        let through = path.peek().map(|inner| through(shell.snapshot, inner.object));
-        if let Some(member) = member(hop.table)
-            && !steps.is_full()
-        {
-            steps.push(Step { member, through });
-        }
-    }
-    if hop.is_none()
-        && let Some(member) = member(shell.table)
-    {
-        steps.push(Step { member, through: None });
-    }
-    steps
 }
 
 /// Corrects the links of a reversed path: a link belongs to the process that writes to it.
@@ -445,6 +468,11 @@ pub(super) fn through(snapshot: &Snapshot, object: Object) -> Through {
         Object::File(file) => {
             let inode = snapshot.files.at(file).and_then(|row| snapshot.inodes.at(row.inode));
             Through::File(inode.map_or(0, |row| row.attributes.ino))
+        }
+        Object::Memory(inode) => {
+            let number = snapshot.inodes.at(inode).map_or(0, |row| row.attributes.ino);
+            let is_on_disk = !is_in_memory(snapshot, inode);
+            Through::Memory { number, is_on_disk, has_events: false }
         }
         Object::Unix(_) => Through::Unix,
         Object::Terminal(at) => {

@@ -6,6 +6,7 @@
 //! Nothing is allocated.
 
 mod lists;
+mod mappings;
 mod objects;
 mod relays;
 mod terminals;
@@ -19,6 +20,8 @@ use arrayvec::ArrayVec;
 use panoptes_decoders::kernel::file::{FMODE_READ, FMODE_WRITE};
 
 use self::lists::{Lists, linked, reset};
+use self::mappings::Mappings;
+pub(super) use self::mappings::{is_in_memory, is_of_memory};
 pub(super) use self::objects::{
     Tuple, has_closed_sending, is_established, is_master, is_same_link, tuple_of,
 };
@@ -66,6 +69,8 @@ pub enum Object {
     Datagram(Index<SocketRow>),
     /// A regular file that one process writes and another reads, as one of them has it open.
     File(Index<FileRow>),
+    /// Memory that several processes map as shared, by the inode that it has.
+    Memory(Index<InodeRow>),
 }
 
 /// The direction in which a search follows bytes.
@@ -116,6 +121,7 @@ pub struct Graph {
     file_of_connection: Vec<Option<Index<FileRow>>>,
     terminals: Terminals,
     relays: Relays,
+    mappings: RefCell<Mappings>,
     steps: Cell<u32>,
     /// The number of steps of a part of the present interpreter's share, and that at which the
     /// present part ends.
@@ -132,25 +138,37 @@ pub struct Graph {
 /// What was found out of tables of descriptors in one scan, each when it is needed first.
 #[derive(Debug, Default)]
 struct Carriers {
-    /// Parts of the list by table, with its descriptors: where regular files begin, all others,
-    /// and masters of pseudoterminals, and its end.
+    /// Parts of the list by table, with its descriptors: its begin, where masters of
+    /// pseudoterminals begin, and regular files, and its end.
     spans: Vec<Option<[u32; 4]>>,
-    /// By table, whether its process serves many others.
-    hubs: Vec<Option<bool>>,
+    /// By table, what is known of its process: bits of [`fact`].
+    facts: Vec<u8>,
     list: Vec<Index<DescriptorRow>>,
+}
+
+/// Facts of a process. The bit above that of a fact has whether it is known.
+mod fact {
+    /// It serves many others.
+    pub(super) const HUB: u8 = 1 << 0;
+    /// It maps memory that others may map too.
+    pub(super) const MEMORY: u8 = 1 << 2;
+    /// It may be a relay: it serves nobody else.
+    pub(super) const ALONE: u8 = 1 << 4;
+    /// It has a connection.
+    pub(super) const CONNECTED: u8 = 1 << 6;
 }
 
 impl Carriers {
     fn new(tables: usize, descriptors: usize) -> Self {
-        Self { spans: room::list(tables), hubs: room::list(tables), list: room::list(descriptors) }
+        Self { spans: room::list(tables), facts: room::list(tables), list: room::list(descriptors) }
     }
 
     fn reset(&mut self, tables: usize) {
         self.list.clear();
         self.spans.clear();
         self.spans.resize(tables.min(self.spans.capacity()), None);
-        self.hubs.clear();
-        self.hubs.resize(tables.min(self.hubs.capacity()), None);
+        self.facts.clear();
+        self.facts.resize(tables.min(self.facts.capacity()), 0);
     }
 }
 
@@ -170,6 +188,7 @@ impl Graph {
             carriers: RefCell::new(Carriers::new(processes, descriptors)),
             terminals: Terminals::new(processes),
             relays: Relays::new(files),
+            mappings: RefCell::new(Mappings::new()),
             steps: Cell::new(0),
             part: Cell::new(STEPS_MAX),
             limit: Cell::new(STEPS_MAX),
@@ -209,6 +228,7 @@ impl Graph {
         let ends = self.first_terminal + snapshot.terminals.len();
         self.files.reset(ends, snapshot.files.len());
         self.relays.reset(snapshot.inodes.len());
+        self.mappings.get_mut().reset();
         reset(&mut self.file_of_connection, snapshot.connections.len());
         for (index, file) in snapshot.files.indexed() {
             if let Some(terminal) = file.terminal {
@@ -325,26 +345,21 @@ impl Graph {
         table: Index<FilesRow>,
         edges: Edges,
     ) -> Range<usize> {
-        let [files, others, _, end] = self.span_of(snapshot, table);
-        let start = if edges == Edges::WithFiles { files } else { others };
+        let [start, _, files, end] = self.span_of(snapshot, table);
+        let end = if edges == Edges::WithFiles { end } else { files };
         start as usize..end as usize
     }
 
-    /// The same without masters of pseudoterminals.
-    pub(super) fn others_than_masters(
-        &self,
-        snapshot: &Snapshot,
-        table: Index<FilesRow>,
-        edges: Edges,
-    ) -> Range<usize> {
-        let [.., masters, _] = self.span_of(snapshot, table);
-        self.carriers_of(snapshot, table, edges).start..masters as usize
+    /// Where masters of pseudoterminals are among these.
+    pub(super) fn masters_of(&self, snapshot: &Snapshot, table: Index<FilesRow>) -> Range<usize> {
+        let [_, masters, files, _] = self.span_of(snapshot, table);
+        masters as usize..files as usize
     }
 
     /// Whether a process may pass bytes to or from regular files.
     pub(super) fn passes_files(&self, snapshot: &Snapshot, table: Index<FilesRow>) -> bool {
-        let [files, others, ..] = self.span_of(snapshot, table);
-        files < others
+        let [.., files, end] = self.span_of(snapshot, table);
+        files < end
     }
 
     fn span_of(&self, snapshot: &Snapshot, table: Index<FilesRow>) -> [u32; 4] {
@@ -375,16 +390,17 @@ impl Graph {
         let are_many = end - start > FEW_CARRIERS;
         if files > 0 || masters > 0 || are_many {
             let class = |at: &Index<DescriptorRow>| match object_at(*at) {
-                Some(Object::File(_)) => 0,
-                Some(Object::Connection(_) | Object::Datagram(_)) if are_many => 1,
-                Some(object) if is_master(snapshot, object) => 3,
-                _ => 2,
+                Some(Object::File(_)) => 3,
+                Some(Object::Connection(_) | Object::Datagram(_)) if are_many => 0,
+                Some(object) if is_master(snapshot, object) => 2,
+                _ => 1,
             };
             carriers.list[start..].sort_unstable_by_key(|at| (class(at), *at));
         }
-        let others = start + files;
-        let first = if both_ways > BOTH_WAYS_MAX { others } else { start };
-        let span = [first, others, end - masters, end].map(|at| at as u32);
+        let first_file = end - files;
+        // A process with many such files passes nothing to them.
+        let end = if both_ways > BOTH_WAYS_MAX { first_file } else { end };
+        let span = [start, first_file - masters, first_file, end].map(|at| at as u32);
         carriers.spans[table.position()] = Some(span);
         span
     }
@@ -409,7 +425,7 @@ impl Graph {
         let file = match object {
             Object::Connection(at) => linked(&self.file_of_connection, at),
             Object::Unix(at) | Object::Datagram(at) => snapshot.sockets.at(at).map(|row| row.file),
-            Object::Pipe(_) | Object::Terminal(_) | Object::File(_) => None,
+            Object::Pipe(_) | Object::Terminal(_) | Object::File(_) | Object::Memory(_) => None,
         };
         file.is_some_and(|file| self.has_file(table, file))
     }
@@ -432,16 +448,26 @@ impl Graph {
     /// Connections of the process with itself, and duplicates, do not count. A table that cannot be
     /// checked completely counts as such.
     pub(super) fn is_a_hub(&self, snapshot: &Snapshot, table: Index<FilesRow>) -> bool {
-        let known = self.carriers.borrow().hubs.get(table.position()).copied().flatten();
-        known.unwrap_or_else(|| {
+        self.fact_of(table, fact::HUB).unwrap_or_else(|| {
             let is_hub = self.has_many_pairs(snapshot, table);
-            if let Some(place) = self.carriers.borrow_mut().hubs.get_mut(table.position())
-                && !self.is_exhausted()
-            {
-                *place = Some(is_hub);
-            }
+            self.note_fact(table, fact::HUB, is_hub);
             is_hub
         })
+    }
+
+    /// A fact of a table's process, if it is known in this scan.
+    fn fact_of(&self, table: Index<FilesRow>, fact: u8) -> Option<bool> {
+        let facts = self.carriers.borrow().facts.get(table.position()).copied().unwrap_or(0);
+        (facts & fact << 1 != 0).then_some(facts & fact != 0)
+    }
+
+    /// Notes a fact, unless it was not found out to the end.
+    fn note_fact(&self, table: Index<FilesRow>, fact: u8, holds: bool) {
+        if let Some(facts) = self.carriers.borrow_mut().facts.get_mut(table.position())
+            && !self.is_exhausted()
+        {
+            *facts |= fact << 1 | if holds { fact } else { 0 };
+        }
     }
 
     fn has_many_pairs(&self, snapshot: &Snapshot, table: Index<FilesRow>) -> bool {
@@ -510,7 +536,8 @@ impl Graph {
                 }
             }
             Object::File(file) => self.each_other_file(snapshot, file, &mut each),
-            Object::Datagram(_) => {}
+            // That of memory is no descriptor.
+            Object::Datagram(_) | Object::Memory(_) => {}
         }
     }
 

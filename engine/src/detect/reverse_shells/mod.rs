@@ -235,14 +235,19 @@ impl Detector for Shells {
             }
             self.graph.begin_share(self.interpreters.saturating_sub(interpreters));
             interpreters += 1;
-            self.follow(scene, state, shell, files);
+            let leads_over_files = self.follow(scene, state, shell, files);
             let takes_lines = shell.interpreter.is_some_and(|it| it.commands == Commands::Lines);
             if takes_lines || self.is_fed_unasked(&Known { cx: scene.cx, state }, &shell) {
                 self.watch_lines(scene, state, &shell);
             }
-            if let Some(shell) = shell.fed_by_script() {
+            if let Some(fed) = shell.fed_by_script() {
                 self.graph.begin_part();
-                self.follow(scene, state, shell, files);
+                if self.follow(scene, state, fed, files) {
+                    self.follow_over_files(scene, state, fed, files);
+                }
+            }
+            if leads_over_files {
+                self.follow_over_files(scene, state, shell, files);
             }
             if self.graph.was_exhausted() {
                 self.was_cut = true;
@@ -261,29 +266,20 @@ impl Detector for Shells {
 
 impl Shells {
     /// Follows the bytes of one interpreter, and reports the connection whose peer can command it.
-    /// If none is found, regular files are followed too.
+    /// Returns whether none was found, but regular files or shared memory may lead to one.
     fn follow(
         &mut self,
         scene: &mut Scene<'_>,
         state: &State,
         shell: Shell<'_>,
         files: &mut dyn ContentSource,
-    ) {
-        if self.follow_over(scene, state, shell, files, Edges::Usual)
-            || !self.may_lead_over_files(&shell)
-        {
-            return;
-        }
-        if self.graph.begin_apart() {
-            self.follow_over(scene, state, shell, files, Edges::WithFiles);
-            self.graph.end_apart();
-            self.follow_as_before(&shell);
-        } else {
-            self.count_cut(&shell);
-        }
+    ) -> bool {
+        !self.follow_over(scene, state, shell, files, Edges::Usual)
+            && self.may_lead_over_files(&shell)
     }
 
-    /// The same over these edges. Returns whether a connection was found.
+    /// Follows the bytes of one interpreter over these edges, and reports what is found. Returns
+    /// whether a connection was found.
     fn follow_over(
         &mut self,
         scene: &mut Scene<'_>,

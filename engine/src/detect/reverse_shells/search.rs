@@ -9,7 +9,7 @@ use panoptes_tables::room;
 use super::graph::{
     Edges, Graph, Object, Way, has_closed_sending, is_established, is_master, is_same_link,
 };
-use crate::walk::{DescriptorRow, FilesRow, Index, Snapshot};
+use crate::walk::{DescriptorRow, FilesRow, Index, InodeRow, Snapshot};
 
 /// Maximum number of hops of one search.
 const HOPS_MAX: usize = 512;
@@ -23,9 +23,9 @@ pub struct Hop {
     pub table: Index<FilesRow>,
     /// The object further away from the start.
     pub object: Object,
-    /// The descriptor for that object.
-    pub outer: Index<DescriptorRow>,
-    /// The descriptor towards the search's start, or `None` at the start.
+    /// The descriptor for that object; memory has none.
+    pub outer: Option<Index<DescriptorRow>>,
+    /// The descriptor towards the search's start; `None` at the start, and behind memory.
     pub inner: Option<Index<DescriptorRow>>,
     /// The previous hop.
     pub parent: Option<Index<Self>>,
@@ -40,7 +40,7 @@ pub struct Search {
     /// Whether something was left out since it belongs to the interpreter that the search began at.
     left_out_own: bool,
     edges: Edges,
-    /// Whether a process on the way may pass bytes to or from regular files.
+    /// Whether a process on the way may pass bytes over regular files or shared memory.
     met_files: bool,
 }
 
@@ -51,7 +51,7 @@ impl Search {
         Self { way, hops, left_out_own: false, edges: Edges::Usual, met_files: false }
     }
 
-    /// Whether a search that follows files too may find more.
+    /// Whether a search that follows files and memory too may find more.
     pub(super) const fn met_files(&self) -> bool {
         self.met_files
     }
@@ -107,13 +107,13 @@ impl Search {
         table: Index<FilesRow>,
         descriptor: Option<Index<DescriptorRow>>,
     ) -> Option<Object> {
-        let outer = descriptor?;
-        let row = snapshot.descriptors.at(outer)?;
+        let row = snapshot.descriptors.at(descriptor)?;
         let object = self.passable(snapshot, graph, row)?;
         if self.way == Way::Back && matches!(object, Object::File(_)) {
             return None;
         }
         if !self.hops.iter().any(|hop| hop.object == object) {
+            let outer = descriptor;
             self.push(Hop { table, object, outer, inner: None, parent: None, depth: 0 });
         }
         Some(object)
@@ -142,7 +142,9 @@ impl Search {
         let origin = self.hops.first().map(|hop| hop.table);
         let mut at = 0;
         while let Some(&hop) = self.hops.get(at) {
-            if hop.depth < DEPTH_MAX && !graph.is_exhausted() {
+            if let Object::Memory(inode) = hop.object {
+                self.pass_memory(snapshot, graph, at, hop, inode);
+            } else if hop.depth < DEPTH_MAX && !graph.is_exhausted() {
                 let inner_mode = self.way.inner_mode();
                 // Descriptors of one table are adjacent, and lead to the same objects.
                 let mut last = None;
@@ -157,7 +159,7 @@ impl Search {
                         && !is_own
                     {
                         last = Some(table);
-                        self.pass_through(snapshot, graph, Index::new(at), hop, table, inner);
+                        self.pass_through(snapshot, graph, at, hop, table, Some(inner));
                     }
                 });
                 self.left_out_own |= left_out_own;
@@ -177,33 +179,88 @@ impl Search {
             && inner.is_some_and(|inner| inner.index == 0 && is_same(inner))
     }
 
-    /// Adds the other objects of the holder of `inner`, which is at the other end of `hop`'s
-    /// object.
+    /// Passes through the other processes that map the memory of a hop.
+    fn pass_memory(
+        &mut self,
+        snapshot: &Snapshot,
+        graph: &Graph,
+        at: usize,
+        hop: Hop,
+        inode: Index<InodeRow>,
+    ) {
+        let origin = self.hops.first().map(|hop| hop.table);
+        let mode = self.way.inner_mode();
+        for table in graph.other_mappers(snapshot, inode, hop.table, mode) {
+            if Some(table) == origin {
+                self.left_out_own = true;
+            } else if hop.depth < DEPTH_MAX && !graph.is_exhausted() {
+                self.pass_through(snapshot, graph, at, hop, table, None);
+            }
+        }
+    }
+
+    /// Adds the memory that the holder of `inner` shares with others, or notes that a search which
+    /// follows memory may find more. A path leads over memory once: what two processes pass to
+    /// each other is seldom what a third gets.
+    fn add_memory(
+        &mut self,
+        snapshot: &Snapshot,
+        graph: &Graph,
+        at: usize,
+        (hop, table, inner): (Hop, Index<FilesRow>, Option<Index<DescriptorRow>>),
+    ) {
+        let is_usual = self.edges == Edges::Usual;
+        let led_over = |hop: &Hop| matches!(hop.object, Object::Memory(_));
+        if is_usual && self.met_files
+            || self.path(Index::new(at)).any(led_over)
+            || !graph.passes_memory(snapshot, table)
+        {
+            return;
+        }
+        self.met_files = true;
+        if is_usual {
+            return;
+        }
+        for inode in graph.memory_of(snapshot, table, self.way.outer_mode()) {
+            let object = Object::Memory(inode);
+            if !self.hops.iter().any(|seen| seen.object == object) {
+                let (parent, depth) = (Index::new(at), hop.depth + 1);
+                self.push(Hop { table, object, outer: None, inner, parent, depth });
+            }
+        }
+    }
+
+    /// Adds the other objects of the holder of `inner`, which is at the other end of the object of
+    /// `hop`, the one at `at`; without `inner`, that object is memory.
     fn pass_through(
         &mut self,
         snapshot: &Snapshot,
         graph: &Graph,
-        parent: Option<Index<Hop>>,
+        at: usize,
         hop: Hop,
         table: Index<FilesRow>,
-        inner: Index<DescriptorRow>,
+        inner: Option<Index<DescriptorRow>>,
     ) {
-        let Some(inner_row) = snapshot.descriptors.at(inner) else { return };
-        let inner_object = graph.object_of(snapshot, inner_row.file, self.edges);
+        let inner_row = snapshot.descriptors.at(inner);
+        let inner_object = match inner_row {
+            Some(row) => graph.object_of(snapshot, row.file, self.edges),
+            None => Some(hop.object).filter(|_| inner.is_none()),
+        };
         let Some(inner_object) = inner_object else { return };
         let passes_files = graph.passes_files(snapshot, table);
         self.met_files |= passes_files;
         if matches!(inner_object, Object::File(_)) && !passes_files {
             return;
         }
+        self.add_memory(snapshot, graph, at, (hop, table, inner));
         let mut is_hub = None;
         // A process that serves several terminals does not pass the output of one to another.
-        let carriers = if is_master(snapshot, inner_object) {
-            graph.others_than_masters(snapshot, table, self.edges)
-        } else {
-            graph.carriers_of(snapshot, table, self.edges)
-        };
-        for place in carriers {
+        let is_master = is_master(snapshot, inner_object);
+        let left_out = if is_master { graph.masters_of(snapshot, table) } else { 0..0 };
+        for place in graph.carriers_of(snapshot, table, self.edges) {
+            if left_out.contains(&place) {
+                continue;
+            }
             graph.spend(1);
             if graph.is_exhausted() || self.is_full() {
                 return;
@@ -229,8 +286,8 @@ impl Search {
             if self.hops.iter().any(|seen| seen.object == object) {
                 continue;
             }
-            let depth = hop.depth + 1;
-            self.push(Hop { table, object, outer, inner: Some(inner), parent, depth });
+            let (outer, parent, depth) = (Some(outer), Index::new(at), hop.depth + 1);
+            self.push(Hop { table, object, outer, inner, parent, depth });
         }
     }
 }

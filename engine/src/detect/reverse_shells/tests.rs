@@ -25,6 +25,7 @@ mod files;
 mod loader;
 mod logins;
 mod many;
+mod mappings;
 mod random;
 mod rings;
 mod terminals;
@@ -53,6 +54,8 @@ struct Machine {
     received: u64,
     /// Regular files, by the address of an open file.
     relays: HashMap<u64, Relay>,
+    /// Magic numbers of filesystems, by the numbers of inodes that are on them.
+    filesystems: HashMap<u64, u64>,
     next: u64,
 }
 
@@ -210,6 +213,7 @@ impl Machine {
         }
         Self::put_servers_in_place(snapshot);
         rings::put_rings(snapshot);
+        mappings::put_filesystems(snapshot, &self.filesystems);
         for row in snapshot.connections.iter_mut() {
             let Some(counters) = &mut row.counters else { continue };
             (counters.bytes_out, counters.bytes_in) = (self.sent, self.received);

@@ -548,7 +548,9 @@ fn writes_to(
                 Some(peer) => Object::Unix(peer),
                 None => return false,
             },
-            Object::Terminal(_) | Object::Datagram(_) | Object::File(_) => return false,
+            Object::Terminal(_) | Object::Datagram(_) | Object::File(_) | Object::Memory(_) => {
+                return false;
+            }
         };
         descriptors_of(snapshot, program).any(|row| {
             let is_read =

@@ -55,15 +55,4 @@ impl Shells {
         self.outward.meet_files(may_find_more);
         is_cut
     }
-
-    /// Follows the bytes of an interpreter without regular files again: what comes after that asks
-    /// for those ways.
-    pub(super) fn follow_as_before(&mut self, shell: &Shell<'_>) {
-        self.graph.begin_part();
-        self.follow_back(shell, Edges::Usual);
-        if ends_of(&self.inward).next().is_some() {
-            self.graph.begin_part();
-            self.follow_on(shell, Edges::Usual);
-        }
-    }
 }

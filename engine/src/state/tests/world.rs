@@ -569,6 +569,8 @@ impl Shown<'_> {
         let first = process.arguments_at;
         let arguments = first..if process.in_exec { 0 } else { first + text.len() as u64 };
         let command_line = snapshot.bytes.extend(text).unwrap_or_default();
+        // The process that comes next.
+        let owner = Index::new(snapshot.processes.len());
         snapshot.mms.push(MmRow {
             address: KernelVa(process.mm),
             exe_file,
@@ -581,6 +583,7 @@ impl Shown<'_> {
             map_count: process.areas.len() as u32 + process.unread_areas,
             complete: process.mm_complete,
             areas_left: u32::MAX,
+            process: owner,
             ..MmRow::default()
         })
     }

@@ -26,7 +26,7 @@ pub enum Edges {
     /// What holds bytes until they are read.
     #[default]
     Usual,
-    /// Regular files too.
+    /// Regular files, and memory that several processes map, too.
     WithFiles,
 }
 
@@ -73,7 +73,7 @@ impl Relays {
 }
 
 /// Whether an inode keeps what is written to it, for others to read.
-fn is_kept(snapshot: &Snapshot, inode: Option<Index<InodeRow>>) -> bool {
+pub(super) fn is_kept(snapshot: &Snapshot, inode: Option<Index<InodeRow>>) -> bool {
     let Some(row) = snapshot.inodes.at(inode) else { return false };
     let filesystem = snapshot.super_blocks.at(row.super_block);
     let files = filesystem.map_or(FilesKind::Usual, |row| row.filesystem.files);
