@@ -7,7 +7,7 @@ use super::*;
 use crate::state::tests::world::{FakeArea, R, W, X};
 use crate::walk::SuperBlockRow;
 
-const SHARED: u64 = R | W | VM_MAYSHARE;
+pub(super) const SHARED: u64 = R | W | VM_MAYSHARE;
 
 /// Puts files on filesystems with these magic numbers, by the numbers of their inodes.
 pub(super) fn put_filesystems(snapshot: &mut Snapshot, filesystems: &HashMap<u64, u64>) {
@@ -22,14 +22,14 @@ pub(super) fn put_filesystems(snapshot: &mut Snapshot, filesystems: &HashMap<u64
 }
 
 /// Maps a file in a process.
-fn map(machine: &mut Machine, pid: u32, file: &FakeFile, flags: u64) {
+pub(super) fn map(machine: &mut Machine, pid: u32, file: &FakeFile, flags: u64) {
     let process = machine.world.process(pid);
     let start = 0x7f00_0000_0000 + process.areas.len() as u64 * 0x10_0000;
     process.areas.push(FakeArea::of_file(start, start + 0x1000, flags, file));
 }
 
 /// Two open files of memory with an inode of this size.
-fn memory(machine: &mut Machine, size: u64) -> [FakeFile; 2] {
+pub(super) fn memory(machine: &mut Machine, size: u64) -> [FakeFile; 2] {
     let files = machine.relay([READ | WRITE; 2], 0);
     for file in &files {
         let relay = machine.relays.get_mut(&file.address).unwrap();

@@ -32,6 +32,7 @@ fn the_search_ends_whatever_the_links() {
             files.extend(<[FakeFile; 2]>::from(machine.terminal()));
             files.push(machine.connection(40000 + at, PEER));
         }
+        let shared = mappings::memory(&mut machine, 4096);
         for pid in 20..30 {
             let program = ["bash", "nc", "sshd", "python3.11"][random.below(4) as usize];
             let chosen: Vec<_> =
@@ -39,6 +40,9 @@ fn the_search_ends_whatever_the_links() {
             let held: Vec<_> = (0..5).zip(&chosen).collect();
             machine.run(pid, program, program, &held);
             machine.world.process(pid).parent = 20 + random.below(10);
+            for file in shared.iter().filter(|_| random.below(4) == 0) {
+                mappings::map(&mut machine, pid, file, mappings::SHARED);
+            }
         }
         let mut watch = Watch::new();
         findings += watch.settle(&machine).len();
@@ -64,8 +68,15 @@ fn the_search_ends_whatever_the_links() {
         for table in snapshot.files_structs.iter_mut() {
             table.descriptors = Span::new(random.below(rows + 2), random.below(rows + 2));
         }
+        let (processes, mms) = (snapshot.processes.len(), snapshot.mms.len());
         for row in snapshot.processes.iter_mut() {
             row.files = random.index(tables);
+            row.mm = random.index(mms);
+        }
+        let areas = snapshot.vmas.len();
+        for row in snapshot.mms.iter_mut() {
+            row.process = random.index(processes);
+            row.vmas = Span::new(random.below(areas + 2), random.below(areas + 2));
         }
         watch.check();
     }
