@@ -188,6 +188,38 @@ fn two_clients_of_a_database_raise_no_alert() {
     assert_eq!(Watch::new().settle(&machine).len(), 1);
 }
 
+/// A search that is cut short has seen the connection.
+#[test]
+fn connections_come_before_files_and_masters_between_both() {
+    let mut machine = Machine::default();
+    let tcp = machine.connection(40000, PEER);
+    let (master, _) = machine.terminal();
+    let (logs, followed): (Vec<_>, Vec<_>) =
+        (0..100).map(|_| machine.relay([WRITE, READ], LATER)).map(Into::into).unzip();
+    let files: Vec<_> = (3..).zip(logs.iter().chain([&master, &tcp])).collect();
+    machine.run(20, "logd", "logd", &files);
+    let files: Vec<_> = (3..).zip(&followed).collect();
+    machine.run(21, "tail", "tail -f log", &files);
+    let mut watch = super::many::watch_with(&super::many::roomy());
+    machine.show(&mut watch.snapshot);
+    watch.shells.graph.build(&watch.snapshot);
+    let (graph, snapshot) = (&watch.shells.graph, &watch.snapshot);
+    let table = snapshot.process_by_pid(20).unwrap().files.unwrap();
+    let objects = |edges| -> Vec<_> {
+        let places = graph.carriers_of(snapshot, table, edges);
+        let file = |place| snapshot.descriptors.at(graph.carrier(place)?)?.file;
+        places.map(|place| graph.object_of(snapshot, file(place), Edges::WithFiles)).collect()
+    };
+    let usual = objects(Edges::Usual);
+    assert!(matches!(usual[..], [Some(Object::Connection(_)), Some(Object::Terminal(_))]));
+    let all = objects(Edges::WithFiles);
+    assert_eq!(all[..2], usual);
+    assert!(all[2..].iter().all(|object| matches!(object, Some(Object::File(_)))));
+    let masters = graph.masters_of(snapshot, table);
+    let all = graph.carriers_of(snapshot, table, Edges::Usual);
+    assert_eq!(masters, all.start + 1..all.end);
+}
+
 /// The search that follows files has steps of its own.
 #[test]
 fn many_followers_of_a_log_take_no_steps_from_others() {
