@@ -40,8 +40,15 @@ pub const fn is_plausible(address: u64) -> bool {
 
 /// Parses a timestamp, `#` and digits up to the NUL, as seconds since 1970.
 pub fn timestamp(bytes: &[u8]) -> Option<i64> {
+    seconds(bytes.strip_prefix(b"#")?)
+}
+
+/// Parses the digits of a timestamp up to the NUL, as seconds since 1970. Before them is
+/// `history_comment_char` (`hist_inittime`, lib/readline/history.c): `#` in bash, and a NUL in
+/// programs that do not set that variable.
+pub fn seconds(bytes: &[u8]) -> Option<i64> {
     let end = bytes.iter().position(|&byte| byte == 0)?;
-    let digits = bytes.get(..end)?.strip_prefix(b"#")?;
+    let digits = bytes.get(..end)?;
     if digits.is_empty() {
         return None;
     }
@@ -295,6 +302,10 @@ mod tests {
             [&b"#\0"[..], b"1795156574\0", b"#17951x\0", b"#12", b"", b"#99999999999999999999\0"]
         {
             assert_eq!(timestamp(wrong), None);
+        }
+        assert_eq!(seconds(b"1795947439\0#"), Some(1_795_947_439));
+        for wrong in [&b""[..], b"\0", b"#1\0", b"17", b"1 7\0"] {
+            assert_eq!(seconds(wrong), None);
         }
     }
 

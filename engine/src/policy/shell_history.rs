@@ -15,7 +15,9 @@ use super::evidence::Evidence;
 use super::techniques::{CLEAR_HISTORY, PREVENT_HISTORY};
 use super::writing::{Reporter, Subject};
 use crate::detect::Accepted;
-use crate::detect::shell_history::{Clearing, Command, DisableMethod, HistoryChange, HistoryEvent};
+use crate::detect::shell_history::{
+    Clearing, Command, DisableMethod, HistoryChange, HistoryEvent, ShellKind,
+};
 use crate::state::ScanContext;
 
 /// Maximum length of the reason in bytes.
@@ -61,7 +63,7 @@ impl Reporter<'_> {
         let evidence = Evidence {
             reason: &reason,
             techniques,
-            confidence: confidence(&event.change),
+            confidence: confidence(event.kind, &event.change),
             since_ns: event.since_ns,
             scans: event.scans,
             cause: self.cause().of_history(event),
@@ -79,8 +81,10 @@ pub(super) fn shell_command<'a>(command: &Command<'a>) -> ShellCommand<'a> {
     }
 }
 
-fn confidence(change: &HistoryChange<'_>) -> Confidence {
+fn confidence(kind: ShellKind, change: &HistoryChange<'_>) -> Confidence {
     match change {
+        // The program that runs at the prompt may clear its own list.
+        HistoryChange::Cleared(_) if kind == ShellKind::Python => Confidence::Medium,
         // No command is lost yet, or the history is saved as far as is known. Users have reasons
         // for both.
         HistoryChange::Disabled {
@@ -103,29 +107,34 @@ fn confidence(change: &HistoryChange<'_>) -> Confidence {
 
 fn reason(event: &HistoryEvent<'_>) -> ArrayString<REASON_BYTES> {
     let mut reason = ArrayString::new();
-    let process = event.process.process_id;
+    let (kind, process) = (event.kind.name(), event.process.process_id);
+    let how_cleared = match event.kind {
+        ShellKind::Bash => "history -c",
+        ShellKind::Python => "readline.clear_history",
+    };
     // Text that does not fit is cut off: the sentence begins with the most important part.
     let _ = match event.change {
         HistoryChange::Executed(_) => Ok(()),
         HistoryChange::Cleared(Clearing::All { count }) => write!(
             reason,
-            "all {count} commands that bash (process {process}) remembered are gone (history -c)"
+            "all {count} commands that {kind} (process {process}) remembered are gone \
+             ({how_cleared})"
         ),
         HistoryChange::Cleared(Clearing::Size { count }) => write!(
             reason,
-            "all {count} commands that bash (process {process}) remembered are gone: it may \
+            "all {count} commands that {kind} (process {process}) remembered are gone: it may \
              remember none (HISTSIZE=0)"
         ),
         HistoryChange::Cleared(Clearing::Some { removed, count }) => write!(
             reason,
-            "{removed} of {count} commands that bash (process {process}) remembered were taken out \
-             (history -d)"
+            "{removed} of {count} commands that {kind} (process {process}) remembered were taken \
+             out (history -d)"
         ),
         HistoryChange::Disabled { way, was_on, value } => {
             let (what, how) = words(way, value);
             let since = if was_on { "from now on" } else { "since before it was first seen" };
             let named = way.names_file().then_some(value).filter(|value| !value.is_empty());
-            write!(reason, "bash (process {process}) {what} {since}: {how}").and_then(|()| {
+            write!(reason, "{kind} (process {process}) {what} {since}: {how}").and_then(|()| {
                 named.map_or(Ok(()), |path| write!(reason, ": HISTFILE={}", path.escape_ascii()))
             })
         }
@@ -164,7 +173,8 @@ mod tests {
     #[test]
     fn a_way_after_which_the_history_may_be_saved_is_less_certain() {
         let of = |way, was_on| {
-            confidence(&HistoryChange::Disabled { way, was_on, value: b"/nonexistent/x" })
+            let change = HistoryChange::Disabled { way, was_on, value: b"/nonexistent/x" };
+            confidence(ShellKind::Bash, &change)
         };
         assert_eq!(of(DisableMethod::NullFile, true), Confidence::High);
         assert_eq!(of(DisableMethod::NullFile, false), Confidence::Medium);
@@ -178,5 +188,12 @@ mod tests {
         }
         assert_eq!(of(DisableMethod::Elsewhere, true), Confidence::Low);
         assert_eq!(of(DisableMethod::Elsewhere, false), Confidence::Low);
+    }
+
+    #[test]
+    fn a_python_may_clear_its_own_list() {
+        let cleared = HistoryChange::Cleared(Clearing::All { count: 5 });
+        assert_eq!(confidence(ShellKind::Python, &cleared), Confidence::Medium);
+        assert_eq!(confidence(ShellKind::Bash, &cleared), Confidence::High);
     }
 }

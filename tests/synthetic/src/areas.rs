@@ -360,7 +360,8 @@ impl Machine {
         let pgd = self.mms[&mm].pgd;
         let at = address % PAGE_BYTES;
         assert!(at + bytes.len() as u64 <= PAGE_BYTES, "they are in one page");
-        let page = self.memory.map_user(pgd, address - at);
+        let page = self.memory.user_page(pgd, address - at);
+        let page = page.unwrap_or_else(|| self.memory.map_user(pgd, address - at));
         self.memory.write(page.plus(at), bytes);
     }
 

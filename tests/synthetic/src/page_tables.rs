@@ -79,6 +79,15 @@ impl Memory {
         page
     }
 
+    /// Where the kernel reaches the bytes of a page that a process's tables map; `None` if they do
+    /// not map it.
+    pub(crate) fn user_page(&self, root: KernelVa, va: u64) -> Option<KernelVa> {
+        (0..4).rev().try_fold(root, |table, level| {
+            let entry = self.word(table.plus((va >> (12 + 9 * level) & 511) * 8));
+            (entry & 1 != 0).then_some(KernelVa(DIRECT_MAP + (entry & 0x000f_ffff_ffff_f000)))
+        })
+    }
+
     /// The physical addresses of the pages that a process's tables map.
     pub(crate) fn user_pages(&self, root: KernelVa) -> Vec<u64> {
         let mut tables = vec![root];

@@ -132,6 +132,11 @@ impl Aligned {
         aligned
     }
 
+    /// Number of entries in the new list behind the last common one.
+    pub(super) const fn added(&self) -> usize {
+        self.tail.1
+    }
+
     /// The index in the new list of an entry that has replaced the old list's last one, if any.
     pub(super) fn in_place_of_last(&self, new: &List<'_>) -> Option<usize> {
         let (once, now) = self.tail;

@@ -12,7 +12,8 @@ use super::shell::{Cleared, Known, LastCommand, Shell};
 use super::variables::{CONTROL, SIZE, number};
 use super::words::Word;
 use super::{
-    COMMANDS_A_SCAN, Clearing, Command, History, HistoryChange, UNREAD_MAX, VARIABLES_EVERY_SCANS,
+    COMMANDS_A_SCAN, Clearing, Command, History, HistoryChange, ShellKind, UNREAD_MAX,
+    VARIABLES_EVERY_SCANS, python,
 };
 use crate::page_cache::MachineMemory;
 use panoptes_tables::Strings;
@@ -24,8 +25,10 @@ struct Reading {
     most: Option<i32>,
     /// Number of commands that were run, where bash counts them.
     run: Option<i32>,
-    /// Number of lines so far of a command that is being read.
+    /// Number of lines so far of a command that is being read; in Python, of the last history file.
     lines: u32,
+    /// A number for the prompt of a Python; 0 if there is none.
+    prompt: u32,
 }
 
 impl History {
@@ -39,6 +42,9 @@ impl History {
     ) {
         let Some(reading) = self.read_list(machine, at, shell) else { return };
         let plan = self.plan_list(machine, at, shell, &reading);
+        if self.waits_for_file(shell, &plan) {
+            return;
+        }
         let seen_before = shell.cleared.take();
         let cleared = match (plan.cleared, seen_before) {
             (None, _) => None,
@@ -60,6 +66,21 @@ impl History {
             self.report_clearing(shell, output, how, seen);
         }
         self.keep_list(at, shell, &reading, &plan, &progress);
+    }
+
+    /// Whether the next scan has to show that the new entries of a Python are not part of a file
+    /// that is being read.
+    fn waits_for_file(&self, shell: &mut Shell, plan: &Plan) -> bool {
+        let is_first = shell.known.is_none();
+        let waits = shell.kind == ShellKind::Python
+            && !is_first
+            && python::may_be_read(plan.added)
+            && shell.waits_since.is_none();
+        if waits {
+            shell.waits_since = Some(self.scan);
+            shell.again = true;
+        }
+        waits
     }
 
     /// Reads a shell's list into the scratch space. Returns `None` if it cannot be read or compared
@@ -93,7 +114,7 @@ impl History {
         // A command whose lines are still being read counts when all of them are there.
         let lines = words.lines_begun();
         let last_known = shell.known.map(|known| {
-            let last = known.keys.checked_sub(1);
+            let last = (known.keys as usize).checked_sub(1);
             last.and_then(|last| self.keys.get(at * KEPT_MAX + last)).copied()
         });
         match last_known {
@@ -109,12 +130,17 @@ impl History {
             _ => {}
         }
         shell.watch_entries(length);
+        let is_python = shell.kind == ShellKind::Python;
+        let lines_read = words.int(Word::LINES_READ).and_then(|lines| u32::try_from(lines).ok());
+        let mut memory = Memory::of(machine, &mut self.reader, shell.root);
+        let prompt = is_python.then(|| python::prompt(&mut memory, &words, self.key)).flatten();
         Some(Reading {
             length,
             base: words.int(Word::Base),
             most: words.int(Word::MaxEntries).or_else(|| shell.most_by_value()),
             run: words.int(Word::CommandNumber),
-            lines,
+            lines: if is_python { lines_read.unwrap_or(0) } else { lines },
+            prompt: prompt.unwrap_or(0),
         })
     }
 
@@ -129,11 +155,17 @@ impl History {
         let Reading { length, base, most, run, .. } = *reading;
         let new = List { length, base, most, keys: &self.list.keys };
         let Some(known) = shell.known else {
-            let typed = shell.words.int(Word::SessionLines).filter(|_| shell.is_new);
-            let typed = typed.and_then(|typed| usize::try_from(typed).ok()).unwrap_or(0);
-            return plan(&Before::Nothing { typed }, &new);
+            let typed = match shell.kind {
+                _ if !shell.is_new => None,
+                ShellKind::Python => Some(python::typed_first(length, reading.lines)),
+                ShellKind::Bash => {
+                    let typed = shell.words.int(Word::SessionLines);
+                    typed.and_then(|typed| usize::try_from(typed).ok())
+                }
+            };
+            return plan(&Before::Nothing { typed: typed.unwrap_or(0) }, &new);
         };
-        let keys = &self.keys[at * KEPT_MAX..][..known.keys];
+        let keys = &self.keys[at * KEPT_MAX..][..known.keys as usize];
         let old = List { length: known.length, base: known.base, most: known.most, keys };
         let aligned = Aligned::of(old.keys, new.keys);
         let is_same_text = aligned.in_place_of_last(&new).is_some_and(|index| {
@@ -155,6 +187,14 @@ impl History {
             run: run.and_then(|run| usize::try_from(run).ok()),
             is_same_text,
         };
+        if shell.kind == ShellKind::Python {
+            let (run, lines) = python::typed(aligned.added(), known.lines, reading.lines);
+            let meanwhile = Meanwhile { run, ..meanwhile };
+            let plan = plan(&Before::List { old, aligned, meanwhile, lines }, &new);
+            let prompts = (known.prompt, reading.prompt);
+            let cleared = python::cleared(plan.cleared, prompts, (known.lines, reading.lines));
+            return Plan { cleared, ..plan };
+        }
         let lines = known.lines.max(shell.words.begun_or_run()).max(1) as usize;
         plan(&Before::List { old, aligned, meanwhile, lines }, &new)
     }
@@ -212,7 +252,7 @@ impl History {
         plan: &Plan,
         progress: &Progress,
     ) {
-        let Reading { length, base, most, run, lines } = *reading;
+        let Reading { length, base, most, run, lines, prompt } = *reading;
         let end = self.list.keys.len();
         let kept = plan.keep(end, progress, shell.tries);
         let keys = kept.keys;
@@ -230,7 +270,8 @@ impl History {
             length: length - (end - keys) as u32,
             base,
             most,
-            keys,
+            keys: keys as u32,
+            prompt,
             commands: before.map_or(run, |before| before.commands),
             lines: before.map_or(lines, |before| before.lines),
         });

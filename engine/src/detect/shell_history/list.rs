@@ -5,13 +5,14 @@ use panoptes_decoders::user::bash::{self, ENTRY_BYTES, Entry, TIMESTAMP_BYTES};
 use panoptes_tables::{HashKey, room};
 
 use super::changes::KEPT_MAX;
-use super::locate::{Verdict, locate};
+use super::locate::{Found, Verdict, locate, locate_readline};
 use super::memory::Memory;
+use super::python;
 use super::structure::CHUNK_BYTES;
 use super::words::{Word, Words};
 use crate::address::{Reader, ReaderSizes};
 use crate::page_cache::FileReader;
-use crate::walk::{Kernel, Snapshot};
+use crate::walk::{Kernel, MmRow, Snapshot};
 
 /// Maximum length of a list; longer ones are not trusted.
 const LENGTH_MAX: u32 = 1 << 20;
@@ -160,18 +161,19 @@ pub(super) fn texts(
     let entries = &entries[..entries.len().min(TEXTS)];
     memory.clear();
     for entry in entries {
-        memory.push_text(entry.timestamp, TIMESTAMP_BYTES);
+        // The first byte is not part of the number.
+        memory.push_text(entry.timestamp.wrapping_add(1), TIMESTAMP_BYTES - 1);
         memory.push_text(entry.line, limit);
     }
     memory.run();
     for (at, entry) in entries.iter().enumerate() {
         let mut time = None;
         if entry.timestamp != 0 {
-            if !memory.text(at * 4, TIMESTAMP_BYTES, text) {
+            if !memory.text(at * 4, TIMESTAMP_BYTES - 1, text) {
                 return at;
             }
             text.push(0);
-            time = bash::timestamp(text);
+            time = bash::seconds(text);
         }
         if !memory.text(at * 4 + 2, limit, text) {
             return at;
@@ -216,10 +218,12 @@ pub fn remembered(
         let Some(mm) = snapshot.mms.at(process.mm) else { continue };
         let root = kernel.space.linear(mm.pgd).unwrap_or_default();
         let mut memory = Memory { source: &mut *source, reader: &mut reader, kernel, root };
-        let Ok(Verdict::Bash(program)) =
-            locate(&mut memory, &mut files, (snapshot, mm), &mut pointers)
-        else {
-            continue;
+        let program = match locate(&mut memory, &mut files, (snapshot, mm), &mut pointers) {
+            Ok(Verdict::Shell(program)) => program,
+            _ => match of_library(&mut memory, &mut files, (snapshot, mm)) {
+                Some(program) => program,
+                None => continue,
+            },
         };
         let Some(places) = program.place(snapshot, mm) else { continue };
         memory.clear();
@@ -249,6 +253,16 @@ pub fn remembered(
         room -= own_room - left.unwrap_or(0);
     }
     (found, lost)
+}
+
+/// The places of a history in a library that a process has loaded.
+fn of_library(
+    memory: &mut Memory<'_>,
+    files: &mut FileReader,
+    (snapshot, mm): (&Snapshot, &MmRow),
+) -> Option<Found> {
+    let library = Some(python::library(snapshot, mm).0?);
+    locate_readline(&mut memory.machine(), files, (snapshot, library)).ok().flatten()
 }
 
 /// Passes each command of a list of `length` to `take`, oldest first, until that returns `false`.

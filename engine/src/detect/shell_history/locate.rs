@@ -1,4 +1,4 @@
-//! Finds a bash's variables by the symbols that it, or its history library, exports.
+//! Finds a shell's variables by the symbols that it, or its history library, exports.
 //!
 //! The results are in the object's own addresses, so that they hold for every process that runs the
 //! same file.
@@ -7,6 +7,7 @@ use panoptes_decoders::kernel::vm_area_struct::VM_EXEC;
 use panoptes_decoders::user::bash;
 use panoptes_decoders::user::elf_dynamic::Segments;
 
+use super::ShellKind;
 use super::memory::Memory;
 use super::structure::{self, Pointer, Shape};
 use super::words::{Word, Words};
@@ -21,10 +22,10 @@ const LIBRARIES_MAX: usize = 16;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "a passing answer; nothing is allocated")]
 pub(super) enum Verdict {
-    Bash(Found),
-    /// Not a bash.
+    Shell(Found),
+    /// Not a shell.
     Other,
-    /// Not a bash, unless it has only just started.
+    /// Not a shell, unless it has only just started.
     Silent,
 }
 
@@ -35,7 +36,7 @@ pub(super) struct Place {
     in_library: bool,
 }
 
-/// The places of a bash's variables.
+/// The places of a shell's variables.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Found {
     places: [Option<Place>; Word::COUNT],
@@ -43,19 +44,38 @@ pub(super) struct Found {
     first: u64,
     /// The library that contains some of them, and its lowest address.
     library: Option<(FileIdentity, u64)>,
-    /// Where its data is, if it exports nothing and was recognised by shape.
-    data: Option<(u64, u64)>,
+    form: Form,
+}
+
+/// How a program was recognised.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Form {
+    /// A bash, by its symbols.
+    #[default]
+    Bash,
+    /// A bash that exports nothing, by its shape: address and length of its data.
+    Shape(u64, u64),
+    /// A Python, by its module for readline.
+    Python,
 }
 
 impl Found {
     /// The places of a program that exports nothing, found by shape.
     fn by_shape(segments: &Segments, bias: u64, shape: Shape) -> Option<Self> {
-        let mut found = Self { first: segments.first, data: segments.data, ..Self::default() };
+        let form = segments.data.map(|(address, length)| Form::Shape(address, length))?;
+        let mut found = Self { first: segments.first, form, ..Self::default() };
         found.put(Word::Variables, shape.variables?.wrapping_sub(bias), false);
         if let Some(history) = shape.history {
             found.put(Word::TheHistory, history.wrapping_sub(bias), false);
         }
         Some(found)
+    }
+
+    pub(super) const fn kind(&self) -> ShellKind {
+        match self.form {
+            Form::Bash | Form::Shape(..) => ShellKind::Bash,
+            Form::Python => ShellKind::Python,
+        }
     }
 
     /// Whether every place is known.
@@ -65,7 +85,7 @@ impl Found {
 
     /// Address and length of a process's data, for a program that was recognised by shape.
     pub(super) fn data(&self, snapshot: &Snapshot, mm: &MmRow) -> Option<(u64, u64)> {
-        let (address, length) = self.data?;
+        let Form::Shape(address, length) = self.form else { return None };
         let bias = program_at(snapshot, mm)?.wrapping_sub(self.first);
         Some((address.wrapping_add(bias), length))
     }
@@ -127,7 +147,7 @@ fn libraries<'a>(
     })
 }
 
-/// Checks whether the program of a process is a bash. An error if the memory that decides could not
+/// Checks whether the program of a process is a shell. An error if the memory that decides could not
 /// be read completely.
 pub(super) fn locate(
     memory: &mut Memory<'_>,
@@ -140,19 +160,19 @@ pub(super) fn locate(
     let machine = &mut memory.machine();
     let mut search = SymbolSearch { memory: machine, files, snapshot, mm };
     let segments = match search.by_symbols(area.file)? {
-        Named::Bash(found) => return Ok(Verdict::Bash(found)),
+        Named::Shell(found) => return Ok(Verdict::Shell(found)),
         Named::Other => return Ok(Verdict::Other),
         Named::Nothing(segments) => segments,
     };
     let bias = area.vma.start.wrapping_sub(segments.first);
     let Some((address, length)) = segments.data else { return Ok(Verdict::Silent) };
     let shape = structure::search(memory, (address.wrapping_add(bias), length), pointers)?;
-    Ok(Found::by_shape(&segments, bias, shape).map_or(Verdict::Silent, Verdict::Bash))
+    Ok(Found::by_shape(&segments, bias, shape).map_or(Verdict::Silent, Verdict::Shell))
 }
 
 /// What a program is by the names of its symbols.
 enum Named {
-    Bash(Found),
+    Shell(Found),
     Other,
     /// It is linked statically and has no such names.
     Nothing(Segments),
@@ -194,14 +214,14 @@ impl SymbolSearch<'_, '_> {
             if let Some(address) = the_history(&program, open)? {
                 found.put(Word::TheHistory, address, false);
             }
-            Ok(Named::Bash(found))
+            Ok(Named::Shell(found))
         })?;
-        let Named::Bash(mut found) = named else { return Ok(named) };
+        let Named::Shell(mut found) = named else { return Ok(named) };
         if !found.has(Word::TheHistory) {
             self.in_libraries(&mut found)?;
         }
         // Its library may not be mapped yet.
-        if is_enough(&found) { Ok(Named::Bash(found)) } else { Err(Unread) }
+        if is_enough(&found) { Ok(Named::Shell(found)) } else { Err(Unread) }
     }
 
     /// Searches the process's libraries for the history symbols.
@@ -265,6 +285,27 @@ fn the_history(object: &Symbols, open: &mut FileBytes<'_, '_>) -> Result<Option<
 fn is_enough(found: &Found) -> bool {
     let needed = [Word::TheHistory, Word::Length, Word::Enabled, Word::Interactive];
     needed.into_iter().all(|word| found.has(word))
+}
+
+/// Finds the places of the history in `file`, the library readline of a Python. `None` if it is
+/// another library.
+pub(super) fn locate_readline(
+    memory: &mut MachineMemory<'_>,
+    files: &mut FileReader,
+    (snapshot, file): (&Snapshot, Option<Index<FileRow>>),
+) -> Result<Option<Found>, Unread> {
+    FileBytes::read_with(files, memory, (snapshot, file), |open| {
+        let Some(library) = Symbols::read(open)? else { return Ok(None) };
+        let Some(address) = the_history(&library, open)? else { return Ok(None) };
+        let file = FileIdentity::of(snapshot, file).map(|file| (file, library.segments.first));
+        let mut found = Found { library: file, form: Form::Python, ..Found::default() };
+        found.put(Word::TheHistory, address, true);
+        for (word, symbol) in Word::OF_READLINE {
+            let Some(address) = library.find(open, symbol)? else { return Ok(None) };
+            found.put(word, address, true);
+        }
+        Ok(Some(found))
+    })
 }
 
 impl Words {

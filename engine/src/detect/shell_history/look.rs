@@ -11,8 +11,8 @@ use super::variables::{self, FILE, FILE_SIZE, OPTIONS, SIZE, Value, Values, numb
 use super::words::{Word, Words};
 use super::{
     BUSY_SCANS, Clearing, Command, GONE_SCANS, History, HistoryChange, HistoryEvent, LISTS_A_SCAN,
-    PATTERNS_A_SCAN, READY_SCANS, SEARCH_SCANS, SEARCHES_A_SCAN, VARIABLES_EVERY_SCANS, WAIT_SCANS,
-    forget,
+    PATTERNS_A_SCAN, READY_SCANS, SEARCH_SCANS, SEARCHES_A_SCAN, ShellKind, VARIABLES_EVERY_SCANS,
+    WAIT_SCANS, forget,
 };
 use crate::detect::{Accepted, Finding, Findings, Scene};
 use crate::page_cache::MachineMemory;
@@ -242,6 +242,10 @@ impl History {
 impl Shell {
     /// Whether it is interactive and has read its history file.
     fn is_ready(&self) -> bool {
+        if self.kind == ShellKind::Python {
+            // Before its first prompt, it may still read its history file.
+            return self.words.pointer(Word::PROMPT).is_some_and(|prompt| prompt != 0);
+        }
         if self.data.is_some() {
             return self.ready_scans > READY_SCANS;
         }
@@ -290,7 +294,7 @@ pub(super) fn send(
     };
     let last = shell.last.map(|last| Command { line: strings.get(last.line), time_s: last.time_s });
     let process = process.facts(output.cx.strings);
-    let event = HistoryEvent { process, change, last, since_ns, scans };
+    let event = HistoryEvent { process, kind: shell.kind, change, last, since_ns, scans };
     output.out.found(output.cx, &Finding::ShellHistory(&event))
 }
 
@@ -301,6 +305,9 @@ fn read_variables(
     patterns_left: &mut u32,
     key: HashKey,
 ) -> DisableMethods {
+    if shell.kind == ShellKind::Python {
+        return DisableMethods::default();
+    }
     let context = shell.words.pointer(Word::Variables).filter(|&context| context != 0);
     let values = context
         .map_or_else(Values::default, |context| variables::read(memory, context, patterns_left));

@@ -1,10 +1,12 @@
-//! Commands typed into bash, each once, and how a shell's history was cleared or switched off.
+//! Commands typed into bash and Python, each once, and how a shell's history was cleared or
+//! switched off.
 //!
 //! A bash is recognised by what its file exports or, where it is linked statically, by the shape of
-//! its memory ([`structure`]), never by its name ([`locate`]). Each file is checked once, a few
-//! files per scan. Every scan reads a handful of words of each bash ([`words`]), all of them in one
-//! batch. Only when these have changed are its list ([`changes`] compares it with the last one) and
-//! its variables ([`variables`]) read.
+//! its memory ([`structure`]), never by its name ([`locate`]). A Python is recognised by the files
+//! that it has mapped ([`python`]). Each file is checked once, a few files per scan. Every scan
+//! reads a handful of words of each shell ([`words`]), all of them in one batch. Only when these
+//! have changed are its list ([`changes`] compares it with the last one) and its variables
+//! ([`variables`]) read.
 //!
 //! * Commands that were in the list when watching started, or were read from a file, are not
 //!   reported.
@@ -32,6 +34,7 @@ mod memory;
 mod places;
 mod plan;
 mod programs;
+mod python;
 mod shell;
 mod structure;
 mod variables;
@@ -66,12 +69,14 @@ pub use shell::DisableMethod;
 /// Maximum number of shells that are watched at a time. Of the users with most, further ones are
 /// not reported.
 const SHELLS_MAX: usize = 256;
-/// Maximum number of files whose answer to "is it a bash?" is kept.
+/// Maximum number of files whose answer to "is it a shell?" is kept.
 const FILES_MAX: usize = 1024;
 /// Maximum number of files that one scan checks.
 const FILES_A_SCAN: u32 = 4;
 /// Maximum number of lists that one scan reads; the others wait for the next scan.
 const LISTS_A_SCAN: u32 = 16;
+/// Maximum number of areas in which one scan searches for a Python's library.
+const AREAS_A_SCAN: u32 = 4096;
 /// A program that could not be read completely is checked again after this many scans. The number
 /// doubles each time.
 const LATER_SCANS: u32 = 4;
@@ -116,12 +121,31 @@ const COMMANDS_A_SCAN: usize = 64;
 pub const ACTIVITIES: [Activity; 3] =
     [Activity::ShellCommandExecuted, Activity::ShellHistoryCleared, Activity::ShellHistoryDisabled];
 
+/// A program with a history.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum ShellKind {
+    #[default]
+    Bash,
+    /// The prompt of Python, with readline.
+    Python,
+}
+
+impl ShellKind {
+    /// Its name, as sentences have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bash => "bash",
+            Self::Python => "Python",
+        }
+    }
+}
+
 /// A command that was typed into a shell.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Command<'a> {
     /// As it was typed.
     pub line: &'a [u8],
-    /// When it was typed according to bash, in seconds since 1970.
+    /// When it was typed according to the shell, in seconds since 1970.
     pub time_s: Option<i64>,
 }
 
@@ -146,6 +170,7 @@ pub enum HistoryChange<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct HistoryEvent<'a> {
     pub process: ProcessFacts<'a>,
+    pub kind: ShellKind,
     pub change: HistoryChange<'a>,
     /// The shell's last known command.
     pub last: Option<Command<'a>>,
@@ -162,10 +187,12 @@ enum Program {
     Unknown,
     /// It could not be read well enough; it is checked again at this scan.
     Later(Scan),
-    /// Not a bash, or a fork that has not called exec.
+    /// A fork that has not called exec, or a program that is linked statically and no bash.
     Other,
-    /// A bash: index of its shell.
-    Bash(u32),
+    /// No shell so far. It may load a library with a history: its areas are searched at this scan.
+    Modules(Scan),
+    /// Index of its shell.
+    Shell(u32),
 }
 
 /// State of checking one process.
@@ -209,6 +236,8 @@ pub struct History {
     files: Latest<KnownFile>,
     /// The row that had to wait in the last scan: the next scan starts there.
     first_row: u32,
+    /// Number of areas that the present scan may still search.
+    areas_left: u32,
     strings: Strings,
     reader: Reader,
     file_reader: FileReader,
@@ -250,6 +279,7 @@ impl History {
             keys: room::copies(0, shells * KEPT_MAX),
             files: Latest::new(if wanted { FILES_MAX } else { 0 }),
             first_row: 0,
+            areas_left: 0,
             strings: Strings::new(commands_room(shells), key.derive("history: strings")),
             reader: Reader::default(),
             file_reader: FileReader::new(),
@@ -304,6 +334,7 @@ impl Detector for History {
         self.lost.begin_scan();
         self.reader.forget_translations();
         let mut files_left = FILES_A_SCAN;
+        self.areas_left = AREAS_A_SCAN;
         let first = std::mem::take(&mut self.first_row);
         let (later, sooner) = (state.processes(), state.processes());
         let in_turn =

@@ -3,11 +3,11 @@
 use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_tables::RowId;
 
-use super::locate::{Found, Verdict, locate};
+use super::locate::{Found, Verdict, locate, locate_readline};
 use super::memory::Memory;
 use super::{
     History, KnownFile, LATER_DOUBLINGS, LATER_SCANS, Looked, Program, Shell, UNMATCHED_ATTEMPTS,
-    UNMATCHED_DOUBLINGS, UNMATCHED_PROCESSES, forget,
+    UNMATCHED_DOUBLINGS, UNMATCHED_PROCESSES, forget, python,
 };
 use crate::page_cache::{FileIdentity, MachineMemory, Unread};
 use crate::state::facts::executable_of;
@@ -15,7 +15,7 @@ use crate::state::process::{Process, ProcessKey};
 use crate::walk::{Kernel, MmRow, ProcessRow, Snapshot};
 
 impl History {
-    /// Checks whether a process is a bash, unless that is known.
+    /// Checks whether a process is a shell, unless that is known.
     pub(super) fn check_process(
         &mut self,
         machine: &mut MachineMemory<'_>,
@@ -43,8 +43,8 @@ impl History {
         let Some(looked) = self.looked.get_mut(id.0 as usize) else { return };
         match looked.program {
             Program::Other => return,
-            Program::Later(due) if due.is_after(self.scan) => return,
-            Program::Bash(at) => {
+            Program::Later(due) | Program::Modules(due) if due.is_after(self.scan) => return,
+            Program::Shell(at) => {
                 match self.shells.get_mut(at as usize) {
                     Some(Some(shell)) if shell.process == process.key => {
                         if row.stable && task.exit_state == 0 {
@@ -62,7 +62,7 @@ impl History {
                     }
                 }
             }
-            Program::Unknown | Program::Later(_) => {}
+            Program::Unknown | Program::Later(_) | Program::Modules(_) => {}
         }
         // What the scan left is checked when it was read.
         if !row.stable || mm.left {
@@ -101,7 +101,7 @@ impl History {
         let Some(looked) = self.looked.get_mut(id.0 as usize) else { return };
         let is_known = looked.process == Some(process.key);
         // The row may have belonged to a process that has ended.
-        if let Program::Bash(at) = looked.program
+        if let Program::Shell(at) = looked.program
             && is_of(&self.shells, at, looked.process)
         {
             forget(&mut self.shells, &mut self.strings, at);
@@ -117,7 +117,7 @@ impl History {
         };
     }
 
-    /// Finds the places of a bash in a program. Returns what the program is otherwise, or
+    /// Finds the places of a shell in a program. Returns what the program is otherwise, or
     /// `Err(None)` if that has to wait for the next scan.
     fn find_out(
         &mut self,
@@ -128,20 +128,23 @@ impl History {
         attempts: u8,
         files_left: &mut u32,
     ) -> Result<Found, Option<Program>> {
+        let looked = self.looked.get(id.0 as usize);
+        if looked.is_some_and(|looked| matches!(looked.program, Program::Modules(_))) {
+            return self.find_in_modules(machine, (snapshot, mm), id, attempts, files_left);
+        }
         let Some(file) = executable_of(snapshot, row) else {
             return Err(Some(self.later(attempts, LATER_DOUBLINGS)));
         };
         let known = self.files.iter().find(|known| known.file == file && known.is_certain());
         if let Some(known) = known {
-            return known.found.ok_or(Some(Program::Other));
+            return match known.found {
+                Some(found) => Ok(found),
+                None => self.find_in_modules(machine, (snapshot, mm), id, attempts, files_left),
+            };
         }
-        if *files_left == 0 {
-            if self.first_row == 0 {
-                self.first_row = id.0;
-            }
+        if !self.takes_file(id, files_left) {
             return Err(None);
         }
-        *files_left -= 1;
         let root = machine.kernel.space.linear(mm.pgd).unwrap_or_default();
         let mut memory = Memory::of(machine, &mut self.reader, root);
         let (files, pointers) = (&mut self.file_reader, &mut self.pointers);
@@ -155,12 +158,57 @@ impl History {
                 return Err(Some(Program::Other));
             }
             Ok(Verdict::Other) => None,
-            Ok(Verdict::Bash(found)) => Some(found),
+            Ok(Verdict::Shell(found)) => Some(found),
         };
         if found.as_ref().is_none_or(Found::is_whole) {
             self.keep(KnownFile { file, found, unmatched: 0 });
         }
-        found.ok_or(Some(Program::Other))
+        match found {
+            Some(found) => Ok(found),
+            None => self.find_in_modules(machine, (snapshot, mm), id, attempts, files_left),
+        }
+    }
+
+    /// Finds the places of a history in a library that a program may have loaded.
+    fn find_in_modules(
+        &mut self,
+        machine: &mut MachineMemory<'_>,
+        (snapshot, mm): (&Snapshot, &MmRow),
+        id: RowId,
+        attempts: u8,
+        files_left: &mut u32,
+    ) -> Result<Found, Option<Program>> {
+        if self.areas_left == 0 {
+            return Err(None);
+        }
+        let later = Program::Modules(self.scan.after(wait_after(attempts, LATER_DOUBLINGS)));
+        let (library, searched) = python::library(snapshot, mm);
+        self.areas_left = self.areas_left.saturating_sub(searched);
+        let Some(file) = FileIdentity::of(snapshot, library) else { return Err(Some(later)) };
+        if let Some(known) = self.files.iter().find(|known| known.file == file) {
+            return known.found.ok_or(Some(Program::Other));
+        }
+        if !self.takes_file(id, files_left) {
+            return Err(None);
+        }
+        match locate_readline(machine, &mut self.file_reader, (snapshot, library)) {
+            Err(Unread) => Err(Some(later)),
+            Ok(found) => {
+                self.keep(KnownFile { file, found, unmatched: 0 });
+                found.ok_or(Some(Program::Other))
+            }
+        }
+    }
+
+    /// Whether the present scan may check one more file. If not, the next scan starts with this
+    /// row.
+    fn takes_file(&mut self, id: RowId, files_left: &mut u32) -> bool {
+        if *files_left == 0 && self.first_row == 0 {
+            self.first_row = id.0;
+        }
+        let takes_it = *files_left > 0;
+        *files_left = files_left.saturating_sub(1);
+        takes_it
     }
 
     /// A program that is checked again after so many failed attempts.
@@ -189,12 +237,13 @@ impl History {
         };
         self.shells[at] = Some(Shell {
             places,
+            kind: found.kind(),
             data: found.data(snapshot, mm),
             is_new,
             root: kernel.space.linear(mm.pgd).unwrap_or_default(),
             ..Shell::new(id, process.key, group, self.scan)
         });
-        Program::Bash(at as u32)
+        Program::Shell(at as u32)
     }
 
     /// Index of a free place for a shell. If there is none, frees that of a shell that is gone or

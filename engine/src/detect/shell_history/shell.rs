@@ -1,10 +1,9 @@
-//! One bash: its last known state, and the ways in which its history is off.
+//! One shell: its last known state, and the ways in which its history is off.
 
 use panoptes_decoders::address::{KernelVa, PhysicalAddress};
 use panoptes_decoders::user::bash::{has_option, ignores_spaces};
 use panoptes_decoders::user::bash_patterns::ignores_everything;
 
-use super::BUSY_SCANS;
 use super::changes::Clearing;
 use super::history_file::HistoryFile;
 use super::history_path::Place;
@@ -12,6 +11,7 @@ use super::variables::{
     CONTROL, FILE, FILE_SIZE, IGNORE, MORE_OPTIONS, OPTIONS, SIZE, Value, Values, number,
 };
 use super::words::{Word, Words};
+use super::{BUSY_SCANS, ShellKind};
 use crate::state::process::ProcessKey;
 use crate::time::RealTime;
 use panoptes_tables::{HashKey, RowId, Scan, StringId};
@@ -243,10 +243,12 @@ pub(super) struct Known {
     pub(super) base: Option<i32>,
     pub(super) most: Option<i32>,
     /// Number of its keys that are kept.
-    pub(super) keys: usize,
+    pub(super) keys: u32,
+    /// A number for the prompt of a Python; 0 if there is none.
+    pub(super) prompt: u32,
     /// Number of commands that had been run.
     pub(super) commands: Option<i32>,
-    /// Number of lines of a command that had been read.
+    /// Number of lines of a command that had been read; in Python, of its last history file.
     pub(super) lines: u32,
 }
 
@@ -257,7 +259,7 @@ pub(super) struct LastCommand {
     pub(super) time_s: Option<i64>,
 }
 
-/// One bash.
+/// One shell.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a thing known by itself")]
 pub(super) struct Shell {
@@ -265,6 +267,7 @@ pub(super) struct Shell {
     pub(super) process: ProcessKey,
     /// Whose shell it is ([`crate::walk::Snapshot::group_of`]).
     pub(super) group: u64,
+    pub(super) kind: ShellKind,
     pub(super) places: [u64; Word::COUNT],
     /// Address and length of its data, if it was recognised by shape.
     pub(super) data: Option<(u64, u64)>,
@@ -314,6 +317,7 @@ impl Shell {
             row,
             process,
             group,
+            kind: ShellKind::default(),
             places: [0; Word::COUNT],
             data: None,
             is_interactive: false,
@@ -344,6 +348,9 @@ impl Shell {
 
     /// Whether it is not interactive, as far as the scans have seen.
     pub(super) fn is_idle(&self) -> bool {
+        if self.kind == ShellKind::Python {
+            return self.words.pointer(Word::PROMPT) == Some(0);
+        }
         let by_word = self.words.int(Word::Interactive) == Some(0);
         by_word || self.data.is_some() && !self.is_interactive && self.words != Words::default()
     }

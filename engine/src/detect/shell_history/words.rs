@@ -1,6 +1,6 @@
-//! The bash variables that every scan reads of every bash.
+//! The variables that every scan reads of every shell.
 
-/// One of bash's variables.
+/// One of bash's variables. Other shells have others in the same places.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Word {
     /// `the_history`, which no symbol names: `HIST_ENTRY **`.
@@ -56,6 +56,22 @@ impl Word {
         (Self::FirstEntry, "", 8),
         (Self::LastEntry, "", 8),
         (Self::NoEntry, "", 8),
+    ];
+
+    /// Number of lines that readline has read from its last history file: in Python, in the place
+    /// of a word that only bash has.
+    pub(super) const LINES_READ: Self = Self::SessionLines;
+    /// readline's prompt, `char *`.
+    pub(super) const PROMPT: Self = Self::Variables;
+
+    /// The words of a Python besides the list, each with its name among readline's symbols
+    /// (readline 8.0 to 8.3: history.c, histfile.c, readline.c).
+    pub(super) const OF_READLINE: [(Self, &str); 5] = [
+        (Self::Length, "history_length"),
+        (Self::Base, "history_base"),
+        (Self::MaxEntries, "history_max_entries"),
+        (Self::LINES_READ, "history_lines_read_from_file"),
+        (Self::PROMPT, "rl_prompt"),
     ];
 
     /// Its name among bash's symbols.

@@ -20,7 +20,9 @@ use crate::detect::reverse_shells::direction::Direction;
 use crate::detect::reverse_shells::interpreter::{Commands, Interpreter, Kind};
 use crate::detect::reverse_shells::judge::Reason;
 use crate::detect::reverse_shells::{End, Member, ReverseShell};
-use crate::detect::shell_history::{Clearing, DisableMethod, HistoryChange, HistoryEvent};
+use crate::detect::shell_history::{
+    Clearing, DisableMethod, HistoryChange, HistoryEvent, ShellKind,
+};
 use crate::detect::{Finding, Findings as _};
 use crate::limits::Limits;
 use crate::page_cache::{
@@ -492,7 +494,8 @@ fn history(reporter: &mut Reporter<'_>, cx: &ScanContext<'_>, time: u32, is_othe
     let way = if is_other { DisableMethod::NoSize } else { DisableMethod::Off };
     let change = HistoryChange::Disabled { way, was_on: true, value: b"" };
     let (process, since_ns) = (process_facts(700 + time), cx.now.real);
-    let event = HistoryEvent { process, change, last: None, since_ns, scans: 1 };
+    let kind = ShellKind::Bash;
+    let event = HistoryEvent { process, kind, change, last: None, since_ns, scans: 1 };
     reporter.found(cx, &Finding::ShellHistory(&event));
 }
 
@@ -502,7 +505,8 @@ fn cleared(reporter: &mut Reporter<'_>, cx: &ScanContext<'_>, time: u32, is_othe
     let clearing = if is_other { Clearing::Size { count } } else { all };
     let change = HistoryChange::Cleared(clearing);
     let (process, since_ns) = (process_facts(700 + time), cx.now.real);
-    let event = HistoryEvent { process, change, last: None, since_ns, scans: 1 };
+    let kind = ShellKind::Bash;
+    let event = HistoryEvent { process, kind, change, last: None, since_ns, scans: 1 };
     reporter.found(cx, &Finding::ShellHistory(&event));
 }
 
