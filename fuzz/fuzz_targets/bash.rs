@@ -3,7 +3,8 @@
 #![cfg_attr(fuzzing, no_main)]
 
 use panoptes_decoders::user::bash::{
-    Bucket, Entry, Table, Variable, has_option, ignores_spaces, operand_of, timestamp, wants_more,
+    Bucket, Entry, Table, Variable, has_option, ignores_spaces, operand_of, seconds, timestamp,
+    wants_more,
 };
 use panoptes_decoders::user::bash_patterns::ignores_everything;
 use panoptes_decoders::user::elf_dynamic::{
@@ -35,6 +36,7 @@ fuzz_target!(|data: &[u8]| {
     let _ = Symbol::parse(data);
     let _ = operand_of(data, address);
     assert!(timestamp(data).is_none_or(|time| time >= 0));
+    assert!(seconds(data).is_none_or(|time| time >= 0));
     let _ = (Entry::parse(data), Bucket::parse(data), Variable::parse(data));
     if let Some(table) = Table::parse(data) {
         let slot = table.slot(data).wrapping_sub(table.buckets);

@@ -5,6 +5,7 @@ pub mod bash_patterns;
 pub mod elf;
 pub mod elf_dynamic;
 pub mod program_headers;
+pub mod zsh;
 
 /// The little-endian 32-bit number at an offset.
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
