@@ -85,6 +85,8 @@ fn confidence(kind: ShellKind, change: &HistoryChange<'_>) -> Confidence {
     match change {
         // The program that runs at the prompt may clear its own list.
         HistoryChange::Cleared(_) if kind == ShellKind::Python => Confidence::Medium,
+        // The list comes back with `fc -P`, and is saved then.
+        HistoryChange::Cleared(_) if kind == ShellKind::Zsh => Confidence::Medium,
         // No command is lost yet, or the history is saved as far as is known. Users have reasons
         // for both.
         HistoryChange::Disabled {
@@ -110,6 +112,7 @@ fn reason(event: &HistoryEvent<'_>) -> ArrayString<REASON_BYTES> {
     let (kind, process) = (event.kind.name(), event.process.process_id);
     let how_cleared = match event.kind {
         ShellKind::Bash => "history -c",
+        ShellKind::Zsh => "fc -p",
         ShellKind::Python => "readline.clear_history",
     };
     // Text that does not fit is cut off: the sentence begins with the most important part.
@@ -131,7 +134,7 @@ fn reason(event: &HistoryEvent<'_>) -> ArrayString<REASON_BYTES> {
              out (history -d)"
         ),
         HistoryChange::Disabled { way, was_on, value } => {
-            let (what, how) = words(way, value);
+            let (what, how) = words(event.kind, way, value);
             let since = if was_on { "from now on" } else { "since before it was first seen" };
             let named = way.names_file().then_some(value).filter(|value| !value.is_empty());
             write!(reason, "{kind} (process {process}) {what} {since}: {how}").and_then(|()| {
@@ -143,26 +146,33 @@ fn reason(event: &HistoryEvent<'_>) -> ArrayString<REASON_BYTES> {
 }
 
 /// What a shell with a history that is disabled so does not do, and how that is.
-fn words(way: DisableMethod, value: &[u8]) -> (&'static str, &'static str) {
+fn words(kind: ShellKind, way: DisableMethod, value: &[u8]) -> (&'static str, &'static str) {
     const NOT_SAVED: &str = "will not save its history";
     const NO_COMMANDS: &str = "remembers no commands";
-    match way {
-        DisableMethod::Off => (NO_COMMANDS, "set +o history"),
-        DisableMethod::NoFile => (NOT_SAVED, "HISTFILE is unset or empty"),
-        DisableMethod::NullFile => (NOT_SAVED, "the file is a device that keeps nothing"),
-        DisableMethod::SpecialFile => (NOT_SAVED, "the file is below /dev, /proc or /sys"),
-        DisableMethod::Elsewhere if value.starts_with(b"/dev/shm/") => {
+    match (kind, way) {
+        (ShellKind::Zsh, DisableMethod::NoSize) => (NO_COMMANDS, "HISTSIZE is 1 or less"),
+        (ShellKind::Zsh, DisableMethod::NoFileSize) => (NOT_SAVED, "SAVEHIST=0"),
+        (ShellKind::Zsh, DisableMethod::Ignored) => {
+            (NOT_SAVED, "HISTORY_IGNORE fits nearly all commands")
+        }
+        (_, DisableMethod::Off) => (NO_COMMANDS, "set +o history"),
+        (_, DisableMethod::NoFile) => (NOT_SAVED, "HISTFILE is unset or empty"),
+        (_, DisableMethod::NullFile) => (NOT_SAVED, "the file is a device that keeps nothing"),
+        (_, DisableMethod::SpecialFile) => (NOT_SAVED, "the file is below /dev, /proc or /sys"),
+        (_, DisableMethod::NotAFile) => (NOT_SAVED, "the path cannot be that of a file"),
+        (_, DisableMethod::NoFolder) => (NOT_SAVED, "the folder of the file does not exist"),
+        (_, DisableMethod::Elsewhere) if value.starts_with(b"/dev/shm/") => {
             ("will save its history in memory only", "a changed path")
         }
-        DisableMethod::NotAFile => (NOT_SAVED, "the path cannot be that of a file"),
-        DisableMethod::NoFolder => (NOT_SAVED, "the folder of the file does not exist"),
-        DisableMethod::Elsewhere => ("will save its history at another place", "a changed path"),
-        DisableMethod::NoSize => (NO_COMMANDS, "HISTSIZE=0"),
-        DisableMethod::NoFileSize => (NOT_SAVED, "HISTFILESIZE=0"),
-        DisableMethod::Spaces => {
+        (_, DisableMethod::Elsewhere) => {
+            ("will save its history at another place", "a changed path")
+        }
+        (_, DisableMethod::NoSize) => (NO_COMMANDS, "HISTSIZE=0"),
+        (_, DisableMethod::NoFileSize) => (NOT_SAVED, "HISTFILESIZE=0"),
+        (_, DisableMethod::Spaces) => {
             ("does not remember what is typed behind a space", "HISTCONTROL has ignorespace")
         }
-        DisableMethod::Ignored => (NO_COMMANDS, "HISTIGNORE fits nearly all of them"),
+        (_, DisableMethod::Ignored) => (NO_COMMANDS, "HISTIGNORE fits nearly all of them"),
     }
 }
 
@@ -191,9 +201,10 @@ mod tests {
     }
 
     #[test]
-    fn a_python_may_clear_its_own_list() {
+    fn a_list_may_be_cleared_for_a_reason() {
         let cleared = HistoryChange::Cleared(Clearing::All { count: 5 });
         assert_eq!(confidence(ShellKind::Python, &cleared), Confidence::Medium);
+        assert_eq!(confidence(ShellKind::Zsh, &cleared), Confidence::Medium);
         assert_eq!(confidence(ShellKind::Bash, &cleared), Confidence::High);
     }
 }

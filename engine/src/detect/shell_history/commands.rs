@@ -8,7 +8,7 @@ use super::list;
 use super::look::{Reporting, send};
 use super::memory::Memory;
 use super::plan::{Before, Plan, Progress, plan};
-use super::shell::{Cleared, Known, LastCommand, Shell};
+use super::shell::{Known, LastCommand, Shell};
 use super::variables::{CONTROL, SIZE, number};
 use super::words::Word;
 use super::{
@@ -45,17 +45,7 @@ impl History {
         if self.waits_for_file(shell, &plan) {
             return;
         }
-        let seen_before = shell.cleared.take();
-        let cleared = match (plan.cleared, seen_before) {
-            (None, _) => None,
-            (Some(how), Some(before)) => Some((how, (before.since_ns, 2))),
-            (Some(_), None) => {
-                // A second scan has to show it.
-                shell.cleared = Some(Cleared { since_ns: output.cx.now.real });
-                shell.again = true;
-                return;
-            }
-        };
+        let Ok(cleared) = shell.confirm(plan.cleared, output.now()) else { return };
         // Of a list without its old commands, the new ones were typed after it was cleared.
         let is_after = matches!(plan.cleared, Some(Clearing::Some { .. }));
         if let Some((how, seen)) = cleared.filter(|_| !is_after) {
@@ -101,13 +91,7 @@ impl History {
         let mut memory = Memory::of(machine, &mut self.reader, shell.root);
         let by = (self.key, shell.data.is_some());
         let Some(mut length) = list::read(&mut memory, &words, by, &mut self.list) else {
-            // The list is being changed right now.
-            shell.unread = shell.unread.saturating_add(1);
-            shell.again = shell.unread < UNREAD_MAX
-                || self.scan.after(at as u32).0.is_multiple_of(VARIABLES_EVERY_SCANS);
-            if shell.unread == UNREAD_MAX {
-                shell.waits_since = None;
-            }
+            self.note_unread(at, shell);
             return None;
         };
         shell.unread = 0;
@@ -144,6 +128,16 @@ impl History {
         })
     }
 
+    /// Notes that a shell's list cannot be read: it is being changed right now.
+    pub(super) fn note_unread(&self, at: usize, shell: &mut Shell) {
+        shell.unread = shell.unread.saturating_add(1);
+        shell.again = shell.unread < UNREAD_MAX
+            || self.scan.after(at as u32).0.is_multiple_of(VARIABLES_EVERY_SCANS);
+        if shell.unread == UNREAD_MAX {
+            shell.waits_since = None;
+        }
+    }
+
     /// Compares a list with the one that was read before.
     fn plan_list(
         &mut self,
@@ -158,7 +152,7 @@ impl History {
             let typed = match shell.kind {
                 _ if !shell.is_new => None,
                 ShellKind::Python => Some(python::typed_first(length, reading.lines)),
-                ShellKind::Bash => {
+                ShellKind::Bash | ShellKind::Zsh => {
                     let typed = shell.words.int(Word::SessionLines);
                     typed.and_then(|typed| usize::try_from(typed).ok())
                 }
@@ -279,7 +273,7 @@ impl History {
 }
 
 /// Keeps the last command: records of alerts contain it.
-fn keep_last(strings: &mut Strings, shell: &mut Shell, command: &Command<'_>) {
+pub(super) fn keep_last(strings: &mut Strings, shell: &mut Shell, command: &Command<'_>) {
     if let Some(last) = shell.last.take() {
         strings.release(last.line);
     }

@@ -1,15 +1,16 @@
 //! Reads a shell's list of commands out of its memory.
 
 use panoptes_decoders::source::MemorySource;
-use panoptes_decoders::user::bash::{self, ENTRY_BYTES, Entry, TIMESTAMP_BYTES};
+use panoptes_decoders::user::bash::{ENTRY_BYTES, Entry};
 use panoptes_tables::{HashKey, room};
 
 use super::changes::KEPT_MAX;
 use super::locate::{Found, Verdict, locate, locate_readline};
 use super::memory::Memory;
-use super::python;
 use super::structure::CHUNK_BYTES;
+use super::texts::{TEXTS, texts_of};
 use super::words::{Word, Words};
+use super::{ShellKind, python, ring};
 use crate::address::{Reader, ReaderSizes};
 use crate::page_cache::FileReader;
 use crate::walk::{Kernel, MmRow, Snapshot};
@@ -20,9 +21,6 @@ const LENGTH_MAX: u32 = 1 << 20;
 const COUNTED_MAX: u32 = 1 << 16;
 /// Maximum number of bytes of remembered commands: of one list, and of all lists.
 const REMEMBERED_MAX: (usize, usize) = (16 << 20, 64 << 20);
-/// Number of texts that are read in one batch.
-pub(super) const TEXTS: usize = 16;
-
 /// Maximum number of pointers of one chunk of variables whose targets are checked.
 pub(super) const POINTERS_MAX: usize = 3072;
 /// Room for the longest text that is not a command.
@@ -158,29 +156,7 @@ pub(super) fn texts(
     mut out: impl FnMut(&[u8], Option<i64>),
 ) -> usize {
     let entries = scratch.entries.get(range).unwrap_or(&[]);
-    let entries = &entries[..entries.len().min(TEXTS)];
-    memory.clear();
-    for entry in entries {
-        // The first byte is not part of the number.
-        memory.push_text(entry.timestamp.wrapping_add(1), TIMESTAMP_BYTES - 1);
-        memory.push_text(entry.line, limit);
-    }
-    memory.run();
-    for (at, entry) in entries.iter().enumerate() {
-        let mut time = None;
-        if entry.timestamp != 0 {
-            if !memory.text(at * 4, TIMESTAMP_BYTES - 1, text) {
-                return at;
-            }
-            text.push(0);
-            time = bash::seconds(text);
-        }
-        if !memory.text(at * 4 + 2, limit, text) {
-            return at;
-        }
-        out(text, time);
-    }
-    entries.len()
+    texts_of(memory, entries, limit, text, |text, time| out(text, time))
 }
 
 /// A command in a shell's history list.
@@ -210,6 +186,7 @@ pub fn remembered(
     let mut scratch = Scratch::new(KEPT_MAX);
     let mut text = room::list((limit as usize).max(TEXT_ROOM_MIN));
     let mut pointers = room::list(POINTERS_MAX);
+    let mut commands = Vec::new();
     let (mut found, mut lost) = (Vec::new(), 0);
     let mut room = REMEMBERED_MAX.1;
     for &index in snapshot.by_pid.iter() {
@@ -230,6 +207,7 @@ pub fn remembered(
         Words::push(&mut memory, &places);
         memory.run();
         let words = Words::decode(|at| memory.object(at));
+        let is_zsh = program.kind() == ShellKind::Zsh;
         if !words.is_set(Word::Interactive, true) {
             continue;
         }
@@ -248,7 +226,12 @@ pub fn remembered(
             }
             left.is_some()
         };
-        lost += each_text(&mut memory, &words, length, limit, (&mut scratch, &mut text), take);
+        lost += if is_zsh {
+            let edited = places[Word::EDITED as usize];
+            ring::each(&mut memory, &words, edited, (limit, &mut text), &mut commands, take)
+        } else {
+            each_text(&mut memory, &words, length, limit, (&mut scratch, &mut text), take)
+        };
         lost += u64::from(left.is_none());
         room -= own_room - left.unwrap_or(0);
     }

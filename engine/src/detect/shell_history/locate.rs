@@ -55,6 +55,8 @@ enum Form {
     Bash,
     /// A bash that exports nothing, by its shape: address and length of its data.
     Shape(u64, u64),
+    /// A zsh, by its symbols.
+    Zsh,
     /// A Python, by its module for readline.
     Python,
 }
@@ -74,6 +76,7 @@ impl Found {
     pub(super) const fn kind(&self) -> ShellKind {
         match self.form {
             Form::Bash | Form::Shape(..) => ShellKind::Bash,
+            Form::Zsh => ShellKind::Zsh,
             Form::Python => ShellKind::Python,
         }
     }
@@ -147,8 +150,8 @@ fn libraries<'a>(
     })
 }
 
-/// Checks whether the program of a process is a shell. An error if the memory that decides could not
-/// be read completely.
+/// Checks whether the program of a process is a shell. An error if the memory that decides could
+/// not be read completely.
 pub(super) fn locate(
     memory: &mut Memory<'_>,
     files: &mut FileReader,
@@ -200,6 +203,9 @@ impl SymbolSearch<'_, '_> {
                 }
             }
             if !is_it {
+                if let Some(found) = zsh(&program, open)? {
+                    return Ok(Named::Shell(found));
+                }
                 let is_static = !program.segments.has_interpreter && !found.has(Word::Enabled);
                 return Ok(if is_static { Named::Nothing(program.segments) } else { Named::Other });
             }
@@ -217,6 +223,9 @@ impl SymbolSearch<'_, '_> {
             Ok(Named::Shell(found))
         })?;
         let Named::Shell(mut found) = named else { return Ok(named) };
+        if found.kind() != ShellKind::Bash {
+            return Ok(Named::Shell(found));
+        }
         if !found.has(Word::TheHistory) {
             self.in_libraries(&mut found)?;
         }
@@ -273,6 +282,17 @@ impl SymbolSearch<'_, '_> {
         *found = with.unwrap_or(*found);
         Ok(with.is_some())
     }
+}
+
+/// The places of a zsh's variables; `None` if the program is no zsh.
+fn zsh(program: &Symbols, open: &mut FileBytes<'_, '_>) -> Result<Option<Found>, Unread> {
+    let first = program.segments.first;
+    let mut found = Found { first, form: Form::Zsh, ..Found::default() };
+    for (word, symbol) in Word::OF_ZSH {
+        let Some(address) = program.find(open, symbol)? else { return Ok(None) };
+        found.put(word, address, false);
+    }
+    Ok(Some(found))
 }
 
 /// The address of `the_history`, which `history_list` returns.

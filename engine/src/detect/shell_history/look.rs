@@ -12,7 +12,7 @@ use super::words::{Word, Words};
 use super::{
     BUSY_SCANS, Clearing, Command, GONE_SCANS, History, HistoryChange, HistoryEvent, LISTS_A_SCAN,
     PATTERNS_A_SCAN, READY_SCANS, SEARCH_SCANS, SEARCHES_A_SCAN, ShellKind, VARIABLES_EVERY_SCANS,
-    WAIT_SCANS, forget,
+    WAIT_SCANS, forget, zsh,
 };
 use crate::detect::{Accepted, Finding, Findings, Scene};
 use crate::page_cache::MachineMemory;
@@ -25,6 +25,13 @@ pub(super) struct Reporting<'a, 'b> {
     pub(super) cx: &'a ScanContext<'b>,
     state: &'a State,
     out: &'a mut dyn Findings,
+}
+
+impl Reporting<'_, '_> {
+    /// When the present scan was.
+    pub(super) fn now(&self) -> RealTime {
+        self.cx.now.real
+    }
 }
 
 impl History {
@@ -89,7 +96,11 @@ impl History {
                     shell.again = lists_left == 0;
                     if !shell.again {
                         lists_left -= 1;
-                        self.check_list(machine, at, &mut shell, &mut output);
+                        if shell.kind == ShellKind::Zsh {
+                            self.check_ring(machine, at, &mut shell, &mut output);
+                        } else {
+                            self.check_list(machine, at, &mut shell, &mut output);
+                        }
                     }
                 }
                 self.check_ways(&mut shell, &mut output, fresh);
@@ -161,7 +172,7 @@ impl History {
         let news = now.and(before).and(fresh).without(shell.reported);
         for way in news.iter() {
             let was_on = shell.was_on.has(way);
-            let is_wanted = was_on || way.is_reported_from_the_start();
+            let is_wanted = was_on || way.is_reported_from_the_start(shell.kind);
             let value = way.variable().and_then(|at| shell.values[at].text()).unwrap_or(&[]);
             let change = HistoryChange::Disabled { way, was_on, value };
             let seen = (shell.ways_since_ns, 2);
@@ -242,9 +253,14 @@ impl History {
 impl Shell {
     /// Whether it is interactive and has read its history file.
     fn is_ready(&self) -> bool {
-        if self.kind == ShellKind::Python {
+        let is_set = |word| self.words.pointer(word).is_some_and(|value| value != 0);
+        match self.kind {
+            ShellKind::Bash => {}
+            // Its startup files are through, and its history file is read, before it asks for a
+            // command. Scripts have no ring.
+            ShellKind::Zsh => return is_set(Word::RING),
             // Before its first prompt, it may still read its history file.
-            return self.words.pointer(Word::PROMPT).is_some_and(|prompt| prompt != 0);
+            ShellKind::Python => return is_set(Word::PROMPT),
         }
         if self.data.is_some() {
             return self.ready_scans > READY_SCANS;
@@ -305,12 +321,16 @@ fn read_variables(
     patterns_left: &mut u32,
     key: HashKey,
 ) -> DisableMethods {
-    if shell.kind == ShellKind::Python {
-        return DisableMethods::default();
-    }
-    let context = shell.words.pointer(Word::Variables).filter(|&context| context != 0);
-    let values = context
-        .map_or_else(Values::default, |context| variables::read(memory, context, patterns_left));
+    let values = match shell.kind {
+        ShellKind::Bash => {
+            let context = shell.words.pointer(Word::Variables).filter(|&context| context != 0);
+            let read = |context| variables::read(memory, context, patterns_left);
+            context.map_or_else(Values::default, read)
+        }
+        ShellKind::Zsh if zsh::is_at_prompt(&shell.words) => zsh::values(memory, &shell.words),
+        // A function may have parameters of its own, and Python has none.
+        ShellKind::Zsh | ShellKind::Python => return DisableMethods::default(),
+    };
     for (at, (kept, value)) in shell.values.iter_mut().zip(values).enumerate() {
         if value != Value::Unknown && *kept != value {
             *kept = value;

@@ -1,8 +1,9 @@
-//! Commands typed into bash and Python, each once, and how a shell's history was cleared or
+//! Commands typed into bash, zsh and Python, each once, and how a shell's history was cleared or
 //! switched off.
 //!
 //! A bash is recognised by what its file exports or, where it is linked statically, by the shape of
-//! its memory ([`structure`]), never by its name ([`locate`]). A Python is recognised by the files
+//! its memory ([`structure`]), never by its name ([`locate`]). A zsh is recognised by what its file
+//! exports, and its list is a ring ([`ring`]). A Python is recognised by the files
 //! that it has mapped ([`python`]). Each file is checked once, a few files per scan. Every scan
 //! reads a handful of words of each shell ([`words`]), all of them in one batch. Only when these
 //! have changed are its list ([`changes`] compares it with the last one) and its variables
@@ -35,10 +36,15 @@ mod places;
 mod plan;
 mod programs;
 mod python;
+mod ring;
+mod ring_commands;
+mod ring_plan;
 mod shell;
 mod structure;
+mod texts;
 mod variables;
 mod words;
+mod zsh;
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_sinks::activities::Activity;
@@ -83,6 +89,8 @@ const LATER_SCANS: u32 = 4;
 /// Maximum number of doublings for a program that may be a bash: its library may not be mapped yet,
 /// or pages of its file are not in memory.
 const LATER_DOUBLINGS: u8 = 6;
+/// Maximum number of doublings for a program that may load a library with a history.
+const MODULES_DOUBLINGS: u8 = 8;
 /// Maximum number of doublings for a program without any sign of a bash.
 const UNMATCHED_DOUBLINGS: u8 = 6;
 /// Number of processes without any sign of a bash after which their file is not a bash. A single
@@ -126,6 +134,7 @@ pub const ACTIVITIES: [Activity; 3] =
 pub enum ShellKind {
     #[default]
     Bash,
+    Zsh,
     /// The prompt of Python, with readline.
     Python,
 }
@@ -135,6 +144,7 @@ impl ShellKind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Bash => "bash",
+            Self::Zsh => "zsh",
             Self::Python => "Python",
         }
     }

@@ -6,8 +6,8 @@ use panoptes_tables::RowId;
 use super::locate::{Found, Verdict, locate, locate_readline};
 use super::memory::Memory;
 use super::{
-    History, KnownFile, LATER_DOUBLINGS, LATER_SCANS, Looked, Program, Shell, UNMATCHED_ATTEMPTS,
-    UNMATCHED_DOUBLINGS, UNMATCHED_PROCESSES, forget, python,
+    History, KnownFile, LATER_DOUBLINGS, LATER_SCANS, Looked, MODULES_DOUBLINGS, Program, Shell,
+    UNMATCHED_ATTEMPTS, UNMATCHED_DOUBLINGS, UNMATCHED_PROCESSES, forget, python,
 };
 use crate::page_cache::{FileIdentity, MachineMemory, Unread};
 use crate::state::facts::executable_of;
@@ -181,7 +181,7 @@ impl History {
         if self.areas_left == 0 {
             return Err(None);
         }
-        let later = Program::Modules(self.scan.after(wait_after(attempts, LATER_DOUBLINGS)));
+        let later = Program::Modules(self.scan.after(wait_after(attempts, MODULES_DOUBLINGS)));
         let (library, searched) = python::library(snapshot, mm);
         self.areas_left = self.areas_left.saturating_sub(searched);
         let Some(file) = FileIdentity::of(snapshot, library) else { return Err(Some(later)) };

@@ -83,9 +83,14 @@ impl DisableMethod {
         matches!(self.variable(), Some(FILE))
     }
 
-    /// Whether it is reported even if the history never was on.
-    pub(super) const fn is_reported_from_the_start(self) -> bool {
-        !matches!(self, Self::Spaces | Self::NoFolder | Self::Elsewhere)
+    /// Whether it is reported even if the history never was on. Without a configuration, zsh has no
+    /// file and saves no commands.
+    pub(super) const fn is_reported_from_the_start(self, kind: ShellKind) -> bool {
+        match self {
+            Self::Spaces | Self::NoFolder | Self::Elsewhere => false,
+            Self::NoFile | Self::NoFileSize => !matches!(kind, ShellKind::Zsh),
+            _ => true,
+        }
     }
 
     const fn bit(self) -> u16 {
@@ -230,11 +235,18 @@ impl Judged {
     }
 }
 
+/// How a list was cleared, since when that was seen, and in how many scans.
+pub(super) type SeenClearing = (Clearing, (RealTime, u32));
+
 /// A cleared list that only one scan has shown.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cleared {
     pub(super) since_ns: RealTime,
 }
+
+/// A finding that the next scan has to show as well.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct FirstSight;
 
 /// The list as it was last read.
 #[derive(Clone, Copy, Debug, Default)]
@@ -305,8 +317,10 @@ pub(super) struct Shell {
     /// The ways of which a scan has shown that they did not hold.
     pub(super) was_on: DisableMethods,
     pub(super) cleared: Option<Cleared>,
+    /// Whether its list was replaced, so that the one before may come back.
+    pub(super) was_put_aside: bool,
     /// A clearing whose report was not accepted, and when and how often it was seen.
-    pub(super) owed: Option<(Clearing, (RealTime, u32))>,
+    pub(super) owed: Option<SeenClearing>,
     pub(super) last: Option<LastCommand>,
 }
 
@@ -341,15 +355,36 @@ impl Shell {
             reported: DisableMethods::default(),
             was_on: DisableMethods::default(),
             cleared: None,
+            was_put_aside: false,
             owed: None,
             last: None,
         }
     }
 
+    /// Whether a finding that this scan has made counts: if a scan before has shown it as well, the
+    /// finding with the time since when. An error if the next scan has to show it.
+    pub(super) fn confirm(
+        &mut self,
+        how: Option<Clearing>,
+        now: RealTime,
+    ) -> Result<Option<SeenClearing>, FirstSight> {
+        match (how, self.cleared.take()) {
+            (None, _) => Ok(None),
+            (Some(how), Some(before)) => Ok(Some((how, (before.since_ns, 2)))),
+            (Some(_), None) => {
+                self.cleared = Some(Cleared { since_ns: now });
+                self.again = true;
+                Err(FirstSight)
+            }
+        }
+    }
+
     /// Whether it is not interactive, as far as the scans have seen.
     pub(super) fn is_idle(&self) -> bool {
-        if self.kind == ShellKind::Python {
-            return self.words.pointer(Word::PROMPT) == Some(0);
+        match self.kind {
+            ShellKind::Bash => {}
+            ShellKind::Zsh => return self.words.pointer(Word::RING) == Some(0),
+            ShellKind::Python => return self.words.pointer(Word::PROMPT) == Some(0),
         }
         let by_word = self.words.int(Word::Interactive) == Some(0);
         by_word || self.data.is_some() && !self.is_interactive && self.words != Words::default()

@@ -64,6 +64,31 @@ impl Word {
     /// readline's prompt, `char *`.
     pub(super) const PROMPT: Self = Self::Variables;
 
+    /// zsh's ring of commands, `Histent`: in the place of bash's list.
+    pub(super) const RING: Self = Self::TheHistory;
+    /// zsh's maximum number of commands in the list, and in the file.
+    pub(super) const SIZE: Self = Self::FirstEntry;
+    pub(super) const SAVED: Self = Self::LastEntry;
+    /// Number of zsh's functions that run, one inside the other.
+    pub(super) const LEVEL: Self = Self::LineCount;
+    /// zsh's line that is being edited: only its place is of interest.
+    pub(super) const EDITED: Self = Self::NoEntry;
+    /// zsh's global parameters, `HashTable`.
+    pub(super) const PARAMETERS: Self = Self::Variables;
+
+    /// The words of a zsh, each with its name among zsh's symbols (zsh 5.0 to 5.9: hist.c,
+    /// params.c). The first one decides for most programs that they are no zsh.
+    pub(super) const OF_ZSH: [(Self, &str); 8] = [
+        (Self::RING, "hist_ring"),
+        (Self::Length, "histlinect"),
+        (Self::CommandNumber, "curhist"),
+        (Self::SIZE, "histsiz"),
+        (Self::SAVED, "savehistsiz"),
+        (Self::LEVEL, "locallevel"),
+        (Self::EDITED, "curline"),
+        (Self::PARAMETERS, "realparamtab"),
+    ];
+
     /// The words of a Python besides the list, each with its name among readline's symbols
     /// (readline 8.0 to 8.3: history.c, histfile.c, readline.c).
     pub(super) const OF_READLINE: [(Self, &str); 5] = [
@@ -97,6 +122,10 @@ impl Words {
 
     pub(super) fn pointer(&self, word: Word) -> Option<u64> {
         self.0[word as usize]
+    }
+
+    pub(super) fn number(&self, word: Word) -> Option<i64> {
+        self.0[word as usize].map(|value| value as i64)
     }
 
     pub(super) fn int(&self, word: Word) -> Option<i32> {
