@@ -114,6 +114,7 @@ const MORE_PACKAGES: &[&str] = &[
     "tmux",
     "ucspi-tcp", // tcpserver
     "vim-tiny",
+    "zsh",
 ];
 
 /// Folders left out of every package, as in slim images.

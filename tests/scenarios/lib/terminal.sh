@@ -3,7 +3,7 @@
 # types LINE...                     types lines, each when the prompt is there
 # times                             asks bash when it ran its last commands but this: $time1 is
 #                                   the latest
-# leave                             ends it
+# leave [LINE]                      ends it by a line, which is exit where none is given
 export HOME=/tmp/typed
 terminal() {
   [ $# -gt 0 ] || set -- ${program:-bash}
@@ -62,4 +62,6 @@ times() {
   while read -r _ time _; do fact time$n "$time.000000000+00:00"; n=$((n - 1))
   done < /tmp/typed/said
 }
-leave() { printf 'exit\n' > /tmp/typed/in; await '[ -e /tmp/typed/left ]'; rm -rf /tmp/typed; }
+leave() {
+  printf '%s\n' "${1:-exit}" > /tmp/typed/in; await '[ -e /tmp/typed/left ]'; rm -rf /tmp/typed
+}

@@ -43,7 +43,7 @@ const DYNAMIC: &[Source] = &[
 const STATIC: &[Source] = &[("bash-static", "bin/bash-static", "bin/bash")];
 
 /// Scenarios about other shells, or about programs that are not in such a root.
-const LEFT_OUT: &[&str] = &["H12", "H15"];
+const LEFT_OUT: &[&str] = &["H12", "H15", "H19", "H19b", "H19c", "H20", "H20b", "H20c", "H20d"];
 
 /// Enters a root before each row. `ROOT` is replaced.
 const ENTER: &str = include_str!("../../../scenarios/lib/enter_root.sh");
