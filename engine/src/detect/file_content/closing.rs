@@ -9,7 +9,7 @@ use panoptes_tables::{StringId, Strings, Tag};
 
 use super::explained::{ReportedContent, ReportedName};
 use super::naming::{Moment, Naming};
-use super::{ABSENT_SCANS, ContentChange, HASHES_NS, SETTLED_SCANS};
+use super::{ABSENT_SCANS, ContentChange, HASHES_NS, SETTLED_SCANS, TEMPORARY_NS};
 use crate::detect::{Accepted, Finding, Findings};
 use crate::page_cache::{Asker, FileContent, FileIdentity, Outcome};
 use crate::state::described::Described;
@@ -34,8 +34,18 @@ pub(super) enum Stage {
     Over,
     /// The content may have changed; whether it matters has to be decided.
     Changed,
+    /// It does not matter by its name, and may still get one by which it does. `for_long`: some
+    /// programs wait for a user before they rename such a file.
+    TemporaryName { for_long: bool },
     /// It is to be reported; its hashes are awaited.
     Waiting { matters: bool },
+}
+
+impl Stage {
+    /// The stage of a file that does not matter, and that is reported only if others are.
+    pub(super) const fn of_unimportant(others: bool) -> Self {
+        if others { Self::Waiting { matters: false } } else { Self::Over }
+    }
 }
 
 /// A descriptor that has closed.
@@ -107,7 +117,11 @@ impl Closing {
                 self.closed_scans = 0;
                 Stage::Closed
             }
-            Stage::Closed | Stage::Changed | Stage::Waiting { .. } | Stage::Over => return,
+            Stage::Closed
+            | Stage::Changed
+            | Stage::TemporaryName { .. }
+            | Stage::Waiting { .. }
+            | Stage::Over => return,
         };
     }
 
@@ -162,9 +176,20 @@ impl Closing {
 
     /// Whether its file's name is to be read.
     pub(super) fn needs_name(&self, moment: Moment, now: Now) -> bool {
-        self.stage == Stage::Waiting { matters: true }
-            && self.manager.is_none()
-            && (self.naming.needs_read(moment) || self.has_waited(now))
+        let needs_read = self.naming.needs_read(moment);
+        self.manager.is_none()
+            && match self.stage {
+                Stage::Waiting { matters: true } => needs_read || self.has_waited(now),
+                Stage::TemporaryName { .. } => needs_read,
+                _ => false,
+            }
+    }
+
+    /// Whether its file, which does not matter, keeps its name.
+    pub(super) fn keeps_name(&self, for_long: bool, now: Now) -> bool {
+        let age = now.monotonic.since(self.since.monotonic);
+        let is_settled = self.naming.is_settled || age >= HASHES_NS;
+        if for_long { age >= TEMPORARY_NS } else { is_settled }
     }
 
     /// Whether the name of a change that matters is not settled yet.
@@ -198,7 +223,7 @@ impl Closing {
         // Under a name that is not certain, the file may have had another one before.
         let before = i64::from(!self.naming.is_certain);
         let change_time_ns = change_time_ns.saturating_sub(before);
-        let name = path.map(|path| ReportedName { path, change_time_ns });
+        let name = path.map(|path| ReportedName { path, change_time_ns, is_replaced: false });
         ReportedContent { inode: self.inode, number, modify_time_ns, size, name }
     }
 

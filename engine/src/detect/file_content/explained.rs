@@ -28,6 +28,8 @@ pub(super) struct ReportedName {
     pub(super) path: u64,
     /// The inode's change time: a rename sets it.
     pub(super) change_time_ns: i64,
+    /// Whether another file was reported at that path since.
+    pub(super) is_replaced: bool,
 }
 
 /// Whether a content was reported.
@@ -36,13 +38,15 @@ pub(super) enum Explained {
     No,
     /// Under another name, which the file has lost since, or was given beside.
     UnderOldName,
+    /// Under another name, with this hash of its path, which another file has now.
+    UnderReplacedName(u64),
     Yes,
 }
 
 impl ReportedContent {
     /// The content of a file at a path with this hash.
     pub(super) fn of((inode, it): (KernelVa, &Attributes), path: u64) -> Self {
-        let name = Some(ReportedName { path, change_time_ns: it.ctime_ns });
+        let name = Some(ReportedName { path, change_time_ns: it.ctime_ns, is_replaced: false });
         let (modify_time_ns, size) = (it.mtime_ns, it.size);
         Self { inode, number: it.ino, modify_time_ns, size, name }
     }
@@ -59,7 +63,11 @@ impl ReportedContent {
             (Some(was), Some(is))
                 if was.path != is.path && is.change_time_ns > was.change_time_ns =>
             {
-                Explained::UnderOldName
+                if was.is_replaced {
+                    Explained::UnderReplacedName(was.path)
+                } else {
+                    Explained::UnderOldName
+                }
             }
             _ => Explained::Yes,
         }
@@ -70,7 +78,7 @@ impl ReportedContent {
         let since = |(was, is): (ReportedName, ReportedName)| {
             is.change_time_ns.saturating_sub(was.change_time_ns) <= LATE_NAME_NS
         };
-        self.explains(content) == Explained::UnderOldName
+        !matches!(self.explains(content), Explained::No | Explained::Yes)
             && self.name.zip(content.name).is_some_and(since)
     }
 }
@@ -82,22 +90,60 @@ pub(super) fn explanation(all: &[ReportedContent], content: &ReportedContent) ->
     answers
         .try_fold(Explained::No, |best, answer| match answer {
             Explained::Yes => Err(()),
-            Explained::UnderOldName => Ok(answer),
-            Explained::No => Ok(best),
+            Explained::UnderReplacedName(_) => Ok(answer),
+            Explained::UnderOldName if best == Explained::No => Ok(answer),
+            Explained::UnderOldName | Explained::No => Ok(best),
         })
         .unwrap_or(Explained::Yes)
 }
 
-/// Adds a reported content. What was reported at that path before has another name now, if any: an
-/// editor's backup.
+/// Adds a reported content. What was reported at that path before has another name now, if any.
 pub(super) fn note(all: &mut Latest<ReportedContent>, new: ReportedContent) {
     let path = new.name.map(|name| name.path);
     for older in all.iter_mut().filter(|it| it.inode != new.inode || it.number != new.number) {
-        if older.name.is_some_and(|name| Some(name.path) == path) {
-            older.name = None;
+        if let Some(name) = older.name.as_mut().filter(|name| Some(name.path) == path) {
+            name.is_replaced = true;
         }
     }
     all.insert(new);
+}
+
+/// What editors and tools add to the name of a file that they put aside: GNU's `cp`, `install`,
+/// `patch` and `sed -i`, vim, nano and emacs, dpkg, rpm, ucf, the tools of shadow.
+const BACKUP_ENDINGS: &[&str] = &[
+    "~",
+    "-",
+    ".bak",
+    ".backup",
+    ".old",
+    ".orig",
+    ".save",
+    ".dpkg-bak",
+    ".dpkg-old",
+    ".dpkg-tmp",
+    ".rpmorig",
+    ".rpmsave",
+    ".ucf-old",
+];
+
+/// Whether a path is that of a backup, by its name: `/etc/fstab~`, `/etc/fstab.~3~`. `is_original`
+/// tells whether a path is that of the file that was put aside. A name that is new may have any
+/// ending that begins like one: `/etc/fstab.2026-11-29`.
+pub(super) fn is_backup(path: &[u8], is_new: bool, is_original: impl Fn(&[u8]) -> bool) -> bool {
+    let mut usual = BACKUP_ENDINGS.iter().filter_map(|it| path.strip_suffix(it.as_bytes()));
+    let name = memchr::memrchr(b'/', path).map_or(0, |at| at + 1);
+    let begins_ending = |at: &usize| !path[*at].is_ascii_alphanumeric();
+    let mut beginnings = (name + 1..path.len()).filter(begins_ending).map(|at| &path[..at]);
+    usual.any(&is_original)
+        || numbered(path).is_some_and(&is_original)
+        || is_new && beginnings.any(is_original)
+}
+
+/// The original's path of a numbered backup (`.~3~`, gnulib's lib/backupfile.c).
+fn numbered(path: &[u8]) -> Option<&[u8]> {
+    let path = path.strip_suffix(b"~")?;
+    let digits = path.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    path[..path.len() - digits].strip_suffix(b".~").filter(|_| digits > 0)
 }
 
 #[cfg(test)]
@@ -114,7 +160,11 @@ mod tests {
             number: inode,
             modify_time_ns: 3,
             size: 4,
-            name: name.map(|(path, change_time_ns)| ReportedName { path, change_time_ns }),
+            name: name.map(|(path, change_time_ns)| ReportedName {
+                path,
+                change_time_ns,
+                is_replaced: false,
+            }),
         }
     }
 
@@ -137,13 +187,41 @@ mod tests {
     }
 
     #[test]
-    fn a_backup_of_what_was_replaced_is_explained() {
+    fn a_backup_of_what_was_replaced_is_explained_by_the_name_of_that() {
         let mut reported = Latest::new(4);
         note(&mut reported, content(1, Some((PATH, 50))));
         let backup = content(1, Some((OTHER, 60)));
         assert_eq!(explanation(&reported, &backup), Explained::UnderOldName);
         note(&mut reported, content(2, Some((PATH, 70))));
+        assert_eq!(explanation(&reported, &backup), Explained::UnderReplacedName(PATH));
+        // It was reported under the other name, too.
+        note(&mut reported, backup);
         assert_eq!(explanation(&reported, &backup), Explained::Yes);
+    }
+
+    #[test]
+    fn a_backup_has_the_name_of_its_original_with_a_usual_ending() {
+        for (path, is_usual, is_new) in [
+            ("/etc/fstab~", true, true),
+            ("/etc/fstab.~12~", true, true),
+            ("/etc/fstab-", true, true),
+            ("/etc/fstab.bak", true, true),
+            ("/etc/fstab.dpkg-old", true, true),
+            ("/etc/fstab.rpmsave", true, true),
+            ("/etc/fstab.2026-11-29", false, true),
+            ("/etc/fstab.~~", false, true),
+            ("/etc/fstab2", false, false),
+            ("/etc/fstab", false, false),
+            ("/etc/passwd", false, false),
+            ("/etc/passwd~", false, false),
+            ("/srv/fstab~", false, false),
+            ("/etc/~", false, false),
+            ("/etc/", false, false),
+            ("", false, false),
+        ] {
+            let of = |is_new| is_backup(path.as_bytes(), is_new, |it| it == b"/etc/fstab");
+            assert_eq!((of(false), of(true)), (is_usual, is_new), "{path}");
+        }
     }
 
     #[test]

@@ -34,6 +34,7 @@ mod closing;
 mod cut;
 mod explained;
 pub mod important;
+mod matters;
 mod nameless;
 mod names;
 mod naming;
@@ -48,7 +49,6 @@ mod unseen;
 use std::sync::Arc;
 
 use panoptes_decoders::kernel::inode::Attributes;
-use panoptes_decoders::kernel::vm_area_struct::VM_EXEC;
 use panoptes_sinks::activities::{Activity, Severity};
 
 use self::closing::{Closing, Reported, Stage, merge};
@@ -87,6 +87,11 @@ const ABSENT_SCANS: u8 = 3;
 const SETTLED_SCANS: u8 = 2;
 /// How long a file that scans do not show counts as open while they leave something for the next.
 const LEFT_NS: i64 = 10_000_000_000;
+/// How long a file may keep a temporary name: `visudo` asks its user what to do with a mistake.
+const TEMPORARY_NS: i64 = 10_000_000_000;
+/// Number of closings of files with temporary names that wait. Further ones are found by the files'
+/// last paths, if these matter.
+const TEMPORARY_MAX: usize = 64;
 /// Number of closings that a machine with few descriptors, and one with many, has room for.
 const CLOSINGS_MIN: usize = 512;
 const CLOSINGS_MAX: usize = WAITING_MAX + OPEN_MAX;
@@ -337,6 +342,11 @@ impl Detector for ClosedFiles {
     /// Reports changed files whose hashes are known or whose wait is over.
     fn settle(&mut self, scene: &mut Scene<'_>, files: &mut dyn ContentSource) {
         for closing in &mut self.closings {
+            if let Stage::TemporaryName { for_long } = closing.stage
+                && closing.keeps_name(for_long && !self.rules.others, scene.cx.now)
+            {
+                closing.stage = Stage::of_unimportant(self.rules.others);
+            }
             let Stage::Waiting { matters } = closing.stage else { continue };
             let (now, has_waited) = (scene.cx.now, closing.has_waited(scene.cx.now));
             if let Some(manager) = closing.manager.filter(|_| matters) {
@@ -503,60 +513,6 @@ impl ClosedFiles {
             if let Some(closing) = self.closings.get_mut(at) {
                 closing.is_open |= closing.open_file() == file;
             }
-        }
-    }
-
-    /// Decides which of the changed files matter. Of the others, most end here.
-    fn judge(&mut self, snapshot: &Snapshot) {
-        // Some may have been cut meanwhile.
-        self.closings.sort_unstable_by_key(Closing::order);
-        let mut running_found = false;
-        for at in 0..self.closings.len() {
-            if self.closings[at].stage != Stage::Changed {
-                continue;
-            }
-            let mut matters = self.matters(&self.closings[at]);
-            if !matters && snapshot.inodes.find(self.closings[at].inode.0).is_some() {
-                if !running_found {
-                    self.find_running(snapshot);
-                    running_found = true;
-                }
-                matters = self.matters(&self.closings[at]);
-            }
-            let is_wanted = matters || self.rules.others;
-            let stage = if is_wanted { Stage::Waiting { matters } } else { Stage::Over };
-            self.closings[at].stage = stage;
-        }
-    }
-
-    fn matters(&self, closing: &Closing) -> bool {
-        if self.paths.is_starting() {
-            // The programs of an initramfs write scripts and settings there. A file that was there
-            // before the start is found by its path.
-            return false;
-        }
-        let path = closing.name.map(|id| self.strings.get(id));
-        let in_container = closing.process.is_contained();
-        self.rules.matters(&ChangedFile {
-            path,
-            may_execute: closing.attributes.mode & ANY_EXECUTE != 0,
-            is_shipped: path.is_some_and(|path| self.shipped.has_path(in_container, path)),
-            is_running: closing.is_running,
-            is_nameless_by_chance: closing.is_nameless_by_chance,
-        })
-    }
-
-    /// Notes which of the changed files are executables, or are mapped executable. The closings
-    /// are in the order of their inodes.
-    fn find_running(&mut self, snapshot: &Snapshot) {
-        let code = snapshot.vmas.iter().filter(|area| area.vma.flags & VM_EXEC != 0);
-        let executables = snapshot.mms.iter().map(|mm| mm.exe_file);
-        for file in executables.chain(code.map(|area| area.file)) {
-            let Some(row) = snapshot.files.at(file) else { continue };
-            let inode = row.open.inode;
-            let start = self.closings.partition_point(|closing| closing.inode < inode);
-            let same = self.closings[start..].iter_mut().take_while(|it| it.inode == inode);
-            same.for_each(|closing| closing.is_running = true);
         }
     }
 

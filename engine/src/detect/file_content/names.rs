@@ -97,7 +97,7 @@ impl ClosedFiles {
             self.read_lists(&mut files, memory);
             let answers = self.resolve(&files, memory);
             for (file, answer) in files.iter().zip(answers) {
-                self.apply(file, answer, moment);
+                self.apply(file, answer, (now, moment));
             }
         }
     }
@@ -220,7 +220,7 @@ impl ClosedFiles {
     }
 
     /// Notes where a file is.
-    fn apply(&mut self, file: &File, answer: Answer, now: Moment) {
+    fn apply(&mut self, file: &File, answer: Answer, (now, moment): (Now, Moment)) {
         let closing = &mut self.closings[file.closing];
         let was_read = closing.naming.read.is_some();
         if let Some(attributes) = file.attributes.filter(|_| answer != Answer::Gone) {
@@ -241,6 +241,10 @@ impl ClosedFiles {
                 }
                 closing.previous = first;
                 closing.naming.is_settled = false;
+                if matches!(closing.stage, Stage::TemporaryName { .. }) {
+                    // The change of its new path begins now, and so does the wait for hashes.
+                    closing.since = now;
+                }
                 // Whether it matters depends on the path.
                 closing.stage = Stage::Changed;
             }
@@ -249,7 +253,7 @@ impl ClosedFiles {
             }
         }
         closing.naming.is_certain = is_certain;
-        closing.naming.read = Some(now);
+        closing.naming.read = Some(moment);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::file::OpenFile;
+use panoptes_decoders::kernel::vm_area_struct::VM_EXEC;
 
 use super::*;
 use crate::container_config::Glob;

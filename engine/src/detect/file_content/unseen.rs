@@ -5,7 +5,7 @@ use panoptes_tables::{Latest, StringId, Strings};
 
 use super::ClosedFiles;
 use super::closing::{Closing, Stage};
-use super::explained::{self, Explained, ReportedContent, explanation};
+use super::explained::{self, Explained, ReportedContent, explanation, is_backup};
 use super::paths::{NAMES_MAX, NewNames, PENDING_MAX, Pending, Step, TOGETHER_MIN};
 use super::permissions;
 use super::rules::ContentRules;
@@ -35,6 +35,7 @@ impl ClosedFiles {
         let memory = &mut scene.memory;
         let by = (&**rules, &**shipped);
         paths.look((reader, memory), (snapshot, now), by, explained, strings);
+        let hash = paths.hasher();
         let changes = paths.settle((reader, memory), (snapshot, now), by, strings);
         for change in changes.iter_mut() {
             let is_due = snapshot.left.is_empty() || change.has_waited(now);
@@ -42,8 +43,10 @@ impl ClosedFiles {
                 *waits |= !is_due;
                 continue;
             }
+            let path = strings.get(change.path);
+            let is_backup = |of| is_backup(path, change.is_new(), |original| hash(original) == of);
             let mut step = if change.is_content() {
-                step(change, closings, explained, now)
+                step(change, closings, (explained, &is_backup), now)
             } else {
                 permissions::step(change, closings)
             };
@@ -133,18 +136,27 @@ fn report(
     }
 }
 
-/// What becomes of a change, by the closings of its file and by what was reported.
-fn step(change: &Pending, closings: &[Closing], explained: &[ReportedContent], now: Now) -> Step {
+/// What becomes of a change, by the closings of its file and by what was reported. `is_backup`:
+/// whether its path is that of a backup of the path with this hash.
+fn step(
+    change: &Pending,
+    closings: &[Closing],
+    (explained, is_backup): (&[ReportedContent], &dyn Fn(u64) -> bool),
+    now: Now,
+) -> Step {
     match explanation(explained, &change.content()) {
         Explained::Yes => return Step::Over,
+        Explained::UnderReplacedName(of) if is_backup(of) => return Step::Over,
         // What comes to its old name may come yet: then this one is a backup.
         Explained::UnderOldName if !change.has_waited(now) => return Step::Waits,
-        Explained::UnderOldName | Explained::No => {}
+        Explained::UnderOldName | Explained::UnderReplacedName(_) | Explained::No => {}
     }
     let inode = change.content().inode;
     let of_file = closings.iter().find(|closing| closing.inode == inode);
     match of_file.map(|closing| closing.stage) {
         None | Some(Stage::Over | Stage::Waiting { matters: false }) => Step::Report,
+        // It has another name beside this one.
+        Some(Stage::TemporaryName { .. }) if change.has_waited(now) => Step::Report,
         // Its record explains this one, if it names the same path.
         Some(_) => Step::Waits,
     }

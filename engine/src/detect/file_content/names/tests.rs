@@ -2,6 +2,7 @@
 
 use panoptes_decoders::kernel::inode::mode;
 
+use super::super::TEMPORARY_MAX;
 use super::super::paths::tests::Machine;
 use super::*;
 use crate::state::described::Described;
@@ -99,6 +100,105 @@ fn a_rename_after_the_report_is_a_second_record_with_the_last_name() {
     }
 }
 
+/// `vipw`, `visudo` and systemd write a file whose name is in the list of those that never matter.
+#[test]
+fn a_copy_that_does_not_matter_and_becomes_a_file_that_does_is_a_record_of_its_writer() {
+    for (temporary, last, delay_ms) in [
+        ("passwd.edit", "passwd", 0),
+        ("passwd.edit", "passwd", 700),
+        ("sudoers.tmp", "sudoers", 30),
+        ("sudoers.tmp", "sudoers", 6000),
+        (".#hostname4f1c09ab", "hostname", 10),
+    ] {
+        let mut etc = Tree::new();
+        let folder = etc.etc;
+        let old = match last {
+            "passwd" => etc.passwd,
+            _ => etc.machine.dentry(folder, last, mode::S_IFREG, 4),
+        };
+        assert_eq!(etc.run(1500), nothing());
+        let [temporary, last] = [temporary, last].map(|name| format!("/etc/{name}"));
+        let dentry = etc.write(folder, &temporary);
+        assert_eq!(etc.run(delay_ms), nothing(), "{temporary}");
+        etc.machine.rename(dentry, folder, last.strip_prefix("/etc/").unwrap(), old);
+        assert_eq!(etc.run(5000), only(&last, Some(&temporary)), "{delay_ms}");
+        assert_eq!(etc.run(12_000), nothing(), "{temporary}");
+    }
+}
+
+/// `sed -i` in a home.
+#[test]
+fn a_file_without_importance_that_becomes_a_start_file_of_a_shell_is_a_record_of_its_writer() {
+    let mut etc = Tree::new();
+    let root = etc.machine.root;
+    let home = etc.machine.folder(root, "root");
+    let old = etc.machine.dentry(home, ".bashrc", mode::S_IFREG, 4);
+    assert_eq!(etc.run(1500), nothing());
+    let temporary = etc.write(home, "/root/sedJu1sqd");
+    let note = etc.write(home, "/root/note.new");
+    assert_eq!(etc.run(50), nothing());
+    etc.machine.rename(temporary, home, ".bashrc", old);
+    etc.machine.rename(note, home, "note", 0);
+    assert_eq!(etc.run(5000), only("/root/.bashrc", Some("/root/sedJu1sqd")));
+    assert!(etc.machine.files.closings.is_empty());
+}
+
+/// `visudo` copies the file, an editor writes the copy, and then `visudo` renames it.
+#[test]
+fn a_temporary_file_that_is_written_twice_is_one_record() {
+    let mut etc = Tree::new();
+    let folder = etc.etc;
+    let temporary = etc.write(folder, "/etc/sudoers.tmp");
+    assert_eq!(etc.run(3000), nothing());
+    let inode = etc.machine.inode_of(temporary);
+    let seconds = etc.machine.seconds();
+    etc.machine.set_content(inode, 12, seconds);
+    etc.machine.close_as("/etc/sudoers.tmp", inode, 0x200);
+    assert_eq!(etc.run(20), nothing());
+    etc.machine.rename(temporary, folder, "sudoers", 0);
+    assert_eq!(etc.run(5000), only("/etc/sudoers", Some("/etc/sudoers.tmp")));
+}
+
+/// `vipw` of a user who saves nothing, and a temporary file that stays.
+#[test]
+fn a_temporary_file_that_stays_or_is_removed_is_no_change() {
+    let mut etc = Tree::new();
+    let folder = etc.etc;
+    etc.write(folder, "/etc/passwd.edit");
+    let copy = etc.write(folder, "/etc/shadow.edit");
+    assert_eq!(etc.run(1000), nothing());
+    let inode = etc.machine.inode_of(copy);
+    etc.machine.memory.set(inode, "inode", "i_nlink", 0);
+    etc.machine.memory.set(copy, "dentry", "d_inode", 0);
+    assert_eq!(etc.run(12_000), nothing());
+    assert!(etc.machine.files.closings.is_empty());
+}
+
+/// Anyone may write files in a home.
+#[test]
+fn very_many_temporary_files_are_not_awaited() {
+    let mut etc = Tree::new();
+    let folder = etc.etc;
+    for at in 0..3 * TEMPORARY_MAX {
+        etc.write(folder, &format!("/etc/.#f{at}"));
+    }
+    assert_eq!(etc.run(20), nothing());
+    assert_eq!(etc.machine.files.closings.len(), TEMPORARY_MAX);
+    assert_eq!(etc.run(12_000), nothing());
+    assert!(etc.machine.files.closings.is_empty());
+}
+
+/// The file has a second name, by which it matters.
+#[test]
+fn a_temporary_file_that_is_linked_to_a_name_that_matters_is_a_changed_path() {
+    let mut etc = Tree::new();
+    let folder = etc.etc;
+    let temporary = etc.write(folder, "/etc/sudoers.tmp");
+    let inode = etc.machine.inode_of(temporary);
+    etc.machine.name(folder, "cron.allow", inode);
+    assert_eq!(etc.run(5000), (vec![], vec!["/etc/cron.allow".to_owned()]));
+}
+
 /// An admin puts aside what was changed some time ago.
 #[test]
 fn a_new_name_long_after_the_report_is_no_record() {
@@ -121,6 +221,34 @@ fn a_backup_of_what_was_reported_before_is_no_record() {
     etc.machine.rename(old, folder, "fstab~", aside);
     etc.write(folder, "/etc/fstab");
     assert_eq!(etc.run(5000), only("/etc/fstab", None));
+}
+
+/// A file that was reported replaces one that matters, and gets a successor at its old path.
+#[test]
+fn a_file_that_replaces_another_one_is_no_backup_although_its_old_name_is_written_anew() {
+    for (name, is_known) in [("passwd", true), ("cron.allow", false), ("fstabs", false)] {
+        let mut etc = Tree::new();
+        let (folder, passwd) = (etc.etc, if is_known { etc.passwd } else { 0 });
+        let file = etc.write(folder, "/etc/fstab");
+        assert_eq!(etc.run(3000), only("/etc/fstab", None));
+        etc.machine.rename(file, folder, name, passwd);
+        etc.write(folder, "/etc/fstab");
+        let (closed, paths) = etc.run(6000);
+        assert_eq!(closed, only("/etc/fstab", None).0);
+        assert_eq!(paths, [format!("/etc/{name}")]);
+    }
+}
+
+/// An admin's copy has the date in its name.
+#[test]
+fn a_new_backup_of_what_was_reported_may_have_any_ending() {
+    let mut etc = Tree::new();
+    let folder = etc.etc;
+    let old = etc.write(folder, "/etc/fstab");
+    assert_eq!(etc.run(3000), only("/etc/fstab", None));
+    etc.machine.rename(old, folder, "fstab.2026-11-29", 0);
+    etc.write(folder, "/etc/fstab");
+    assert_eq!(etc.run(6000), only("/etc/fstab", None));
 }
 
 #[test]

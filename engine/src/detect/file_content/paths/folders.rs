@@ -24,7 +24,7 @@ const WITHOUT_PROGRAMS: &[&[u8]] = &[
 
 /// Which files of a folder matter.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Matter {
+pub(in super::super) enum Matter {
     /// Nearly all.
     All,
     /// Those that may be executed, or have the name of a library or script.
@@ -35,7 +35,7 @@ pub(super) enum Matter {
 
 /// Which files of a folder matter; `None` if nothing in it or below does. `folder` ends with a
 /// slash.
-pub(super) fn matter(folder: &[u8], include: &[Glob]) -> Option<Matter> {
+pub(in super::super) fn matter(folder: &[u8], include: &[Glob]) -> Option<Matter> {
     let leads_to = |beginning: &[u8]| {
         !beginning.is_empty() && (beginning.starts_with(folder) || folder.starts_with(beginning))
     };

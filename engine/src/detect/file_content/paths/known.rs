@@ -277,7 +277,13 @@ impl Known {
     }
 
     pub(super) fn hash(&self, path: &[u8]) -> u64 {
-        self.key.hash(path).max(1)
+        self.hasher()(path)
+    }
+
+    /// What makes the hashes of paths.
+    pub(super) fn hasher(&self) -> impl Fn(&[u8]) -> u64 + use<> {
+        let key = self.key;
+        move |path| key.hash(path).max(1)
     }
 
     /// The hash of the path of the folder that a path is in.

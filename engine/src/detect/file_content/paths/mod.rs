@@ -41,7 +41,8 @@ use panoptes_tables::{HashKey, Strings, room};
 use self::climb::climb;
 pub(super) use self::climb::{CLIMBS_AT_ONCE, Climb};
 use self::direct::Direct;
-use self::folders::{Matter, is_in_homes};
+use self::folders::is_in_homes;
+pub(super) use self::folders::{Matter, matter};
 pub use self::known::Owner;
 use self::known::{Known, Named, Place};
 use self::late::Late;
@@ -224,6 +225,11 @@ impl Paths {
     /// The hash of a path.
     pub(super) fn hash(&self, path: &[u8]) -> u64 {
         self.known.hash(path)
+    }
+
+    /// What makes the hashes of paths.
+    pub(super) fn hasher(&self) -> impl Fn(&[u8]) -> u64 + use<> {
+        self.known.hasher()
     }
 
     /// Whether the mounts that process 1 sees are just being read.

@@ -211,6 +211,11 @@ impl Pending {
             && self.attributes.kind() == other.attributes.kind()
     }
 
+    /// Whether its path named nothing before.
+    pub(in super::super) fn is_new(&self) -> bool {
+        self.before.is_none()
+    }
+
     /// Whether it is of the inode with that address and number.
     pub(super) fn is_of(&self, inode: (KernelVa, u64)) -> bool {
         (self.inode, self.attributes.ino) == inode

@@ -256,11 +256,16 @@ impl Machine {
 
     /// Closes a descriptor that wrote a file under this name.
     pub(in crate::detect::file_content) fn close(&mut self, path: &str, inode: u64) {
+        self.close_as(path, inode, 0x100);
+    }
+
+    /// The same of the `struct file` that is so many bytes after the inode.
+    pub(in crate::detect::file_content) fn close_as(&mut self, path: &str, inode: u64, file: u64) {
         let name = self.files.strings.intern(path.as_bytes());
         let number = self.memory.get(Sparse::field(inode, "inode", "i_ino"));
         let attributes = InodeFacts { number, ..InodeFacts::default() };
         let since = self.now;
-        let of_file = closing(inode + 0x100, 1, true);
+        let of_file = closing(inode + file, 1, true);
         let inode = KernelVa(inode);
         self.files.closings.push(Closing { name, attributes, inode, since, ..of_file });
     }

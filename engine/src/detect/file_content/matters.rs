@@ -1,0 +1,90 @@
+//! Which of the files that have changed matter: by their names, or since a process runs them.
+
+use panoptes_decoders::kernel::vm_area_struct::VM_EXEC;
+
+use super::closing::{Closing, Stage};
+use super::rules::ChangedFile;
+use super::{ANY_EXECUTE, ClosedFiles, TEMPORARY_MAX};
+use crate::walk::Snapshot;
+
+impl ClosedFiles {
+    /// Decides which of the changed files matter. Of the others, most end here.
+    pub(super) fn judge(&mut self, snapshot: &Snapshot) {
+        // Some may have been cut meanwhile.
+        self.closings.sort_unstable_by_key(Closing::order);
+        let mut running_found = false;
+        for at in 0..self.closings.len() {
+            if self.closings[at].stage != Stage::Changed {
+                continue;
+            }
+            let mut matters = self.matters(&self.closings[at]);
+            if !matters && snapshot.inodes.find(self.closings[at].inode.0).is_some() {
+                if !running_found {
+                    self.find_running(snapshot);
+                    running_found = true;
+                }
+                matters = self.matters(&self.closings[at]);
+            }
+            let temporary = if matters { None } else { self.temporary_name(at) };
+            let closing = &mut self.closings[at];
+            closing.stage = match temporary {
+                _ if matters => Stage::Waiting { matters },
+                Some(stage) => stage,
+                None => Stage::of_unimportant(self.rules.others),
+            };
+        }
+    }
+
+    /// The stage of a changed file that does not matter, if it may get a name by which it does. It
+    /// stands for the file's earlier closings, too.
+    fn temporary_name(&mut self, at: usize) -> Option<Stage> {
+        let closing = &self.closings[at];
+        if self.paths.is_starting() || closing.manager.is_some() {
+            return None;
+        }
+        let path = closing.name.map(|id| self.strings.get(id))?;
+        let for_long = self.rules.may_be_temporary(path)?;
+        let (inode, number) = (closing.inode, closing.attributes.number);
+        let is_temporary = |it: &&mut Closing| matches!(it.stage, Stage::TemporaryName { .. });
+        let mut count = 0;
+        for other in self.closings.iter_mut().filter(is_temporary) {
+            if (other.inode, other.attributes.number) == (inode, number) {
+                other.stage = Stage::Over;
+            } else {
+                count += 1;
+            }
+        }
+        (count < TEMPORARY_MAX).then_some(Stage::TemporaryName { for_long })
+    }
+
+    fn matters(&self, closing: &Closing) -> bool {
+        if self.paths.is_starting() {
+            // The programs of an initramfs write scripts and settings there. A file that was there
+            // before the start is found by its path.
+            return false;
+        }
+        let path = closing.name.map(|id| self.strings.get(id));
+        let in_container = closing.process.is_contained();
+        self.rules.matters(&ChangedFile {
+            path,
+            may_execute: closing.attributes.mode & ANY_EXECUTE != 0,
+            is_shipped: path.is_some_and(|path| self.shipped.has_path(in_container, path)),
+            is_running: closing.is_running,
+            is_nameless_by_chance: closing.is_nameless_by_chance,
+        })
+    }
+
+    /// Notes which of the changed files are executables, or are mapped executable. The closings
+    /// are in the order of their inodes.
+    fn find_running(&mut self, snapshot: &Snapshot) {
+        let code = snapshot.vmas.iter().filter(|area| area.vma.flags & VM_EXEC != 0);
+        let executables = snapshot.mms.iter().map(|mm| mm.exe_file);
+        for file in executables.chain(code.map(|area| area.file)) {
+            let Some(row) = snapshot.files.at(file) else { continue };
+            let inode = row.open.inode;
+            let start = self.closings.partition_point(|closing| closing.inode < inode);
+            let same = self.closings[start..].iter_mut().take_while(|it| it.inode == inode);
+            same.for_each(|closing| closing.is_running = true);
+        }
+    }
+}
