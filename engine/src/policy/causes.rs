@@ -4,7 +4,8 @@
 //! So a cause has what the act is about, and `repetitions` adds whose it is. What an attacker
 //! changes from one act to the next, such as process ids and ephemeral ports, is no part of it.
 //! Everything that makes the act another one is: another file, another peer, another program,
-//! another user. Of what was written to a file, the content is no part.
+//! another user. Of what was written to a file, the content is no part: `last_contents` keeps that
+//! of the last alert, and the sum has it.
 
 use core::hash::{Hash as _, Hasher as _};
 use core::mem;
@@ -129,10 +130,13 @@ impl Cause {
         }
     }
 
-    /// The path and its filesystem, and whether it was there before.
+    /// The path and its filesystem, whether it was there before, and the other new names.
     pub(super) fn of_path(self, change: &PathChange<'_>) -> Self {
         let before = change.before.map_or(0, |before| 1 + u64::from(before.is_same_file));
-        self.text(change.path).number(change.device).number(before)
+        let cause = self.text(change.path).number(change.device).number(before);
+        let others = &change.others;
+        let paths = others.paths.iter().filter_map(|&path| Some(others.strings?.get(path)));
+        paths.fold(cause.number(others.count as u64), Self::text)
     }
 
     /// The path and its filesystem, what it gives, and the permissions.

@@ -17,6 +17,7 @@ use panoptes_sinks::record::{Details, Record};
 
 use super::describe;
 use super::evidence::Evidence;
+use super::last_contents::ChangedContent;
 use super::subject_names::{PATH_BYTES_MAX, PROCESS_BYTES_MAX, path, process};
 use super::techniques::{CONTENT, CONTENT_SET_ID};
 use super::writing::{Reporter, Subject};
@@ -64,7 +65,14 @@ impl Reporter<'_> {
         let parents = [Details::Process(&process)];
         let record = Record::new(activity, Details::FileDescriptor(&details));
         let record = Record { weight: weight(change), ..record.with_parents(&parents) };
-        let subject = Subject::process(&change.process);
+        let inode = change.descriptor.inode.unwrap_or_default();
+        let content = ChangedContent {
+            path: text_of(change.descriptor.name),
+            size: inode.size,
+            modify_time_ns: inode.modify_time_ns,
+            hashes,
+        };
+        let subject = Subject::process(&change.process).with_content(content);
         if change.matters {
             return self.alert(cx, subject, &record, evidence);
         }
@@ -84,6 +92,13 @@ fn weight(change: &ContentChange<'_>) -> Option<Weight> {
     Some(Weight { message_type: MessageType::Event, severity })
 }
 
+fn text_of(name: Option<FileName<'_>>) -> Option<&[u8]> {
+    match name {
+        Some(FileName::Text(name)) => Some(name),
+        Some(FileName::Numbered(..)) | None => None,
+    }
+}
+
 fn reason(change: &ContentChange<'_>) -> ArrayString<REASON_BYTES> {
     let mut reason = ArrayString::new();
     let Some(inode) = change.descriptor.inode else { return reason };
@@ -94,11 +109,10 @@ fn reason(change: &ContentChange<'_>) -> ArrayString<REASON_BYTES> {
     );
     let text = |bytes| str::from_utf8(bytes).unwrap_or_default();
     let (before, after) = (text(&before), text(&after));
-    let name = match change.descriptor.name {
-        Some(FileName::Text(name)) => Some(name),
-        Some(FileName::Numbered(..)) | None => None,
-    };
-    let (file, writer) = (path(name), process(change.process.name, change.process.process_id));
+    let (file, writer) = (
+        path(text_of(change.descriptor.name)),
+        process(change.process.name, change.process.process_id),
+    );
     // Text that does not fit is cut off: the sentence begins with the most important part.
     let _ = if opened.size == inode.size && opened.modify_time_ns == inode.modify_time_ns {
         write!(

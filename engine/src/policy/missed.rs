@@ -9,11 +9,13 @@ use panoptes_sinks::json::time::Timestamp;
 use panoptes_sinks::record::detection::Detection;
 use panoptes_sinks::record::header::Weight;
 use panoptes_sinks::record::system_activity::SystemActivityDetails;
+use panoptes_sinks::record::value::Hash;
 use panoptes_sinks::record::{Details, Record};
 
 use super::evidence::Evidence;
 use super::gaps::{GAPS_MAX, Missed, OVER_NS, Report, SECOND_NS};
 use super::intervals::{self, BUDGET_PERCENT};
+use super::last_contents::LastContent;
 use super::repetitions::{self, Common, NAMES_MAX, Repetition};
 use super::reporter::describe_process;
 use super::writing::{Reporter, Subject};
@@ -214,13 +216,16 @@ impl Reporter<'_> {
     fn sum_up_repetitions(&mut self, cx: &ScanContext<'_>, is_end: bool) {
         for row in 0..self.policy.repetitions.rows() {
             let Some(repetition) = self.policy.repetitions.due(row, is_end) else { continue };
+            let key = repetition.common.key();
             let is_wanted = self.is_wanted(Activity::AlertsSummedUp);
             if !is_wanted || self.repeated(cx, &repetition) == Accepted::Yes {
                 self.policy.repetitions.accept(row);
+                self.policy.last_contents.forget(key);
             } else if is_end {
                 self.policy.gaps.refused[1] += u64::from(repetition.count);
                 self.out.count_refused(repetition.count.into());
                 self.policy.repetitions.accept(row);
+                self.policy.last_contents.forget(key);
             }
         }
     }
@@ -231,11 +236,18 @@ impl Reporter<'_> {
             repetition.common;
         let names: ArrayVec<Text<'_>, NAMES_MAX> = repetition.names().map(Text::from).collect();
         let reason = repetitions::reason(repetition, cx.now);
+        let last = self.policy.last_contents.get(repetition.common.key());
+        let last = last.as_ref();
         let details = SystemActivityDetails {
             reason: reason.as_str().into(),
             activity: Some(activity.name()),
             count: Some(repetition.count.into()),
             process_names: (!names.is_empty()).then_some(&names),
+            path: last.and_then(LastContent::path).map(Text::from),
+            last_file_size_bytes: last.map(|last| last.size),
+            last_file_modify_time_iso_8601_ns: last
+                .map(|last| Timestamp::from_ns(last.modify_time_ns)),
+            last_file_hash_sha256: last.and_then(|last| last.sha256).map(Hash),
             ..SystemActivityDetails::default()
         };
         let own = Activity::AlertsSummedUp;

@@ -31,6 +31,7 @@ mod hidden;
 mod hidden_connections;
 mod incidents;
 mod intervals;
+mod last_contents;
 pub mod lines;
 mod memory_permissions;
 mod missed;

@@ -20,6 +20,7 @@ use panoptes_tables::StringId;
 
 use super::describe;
 use super::evidence::Evidence;
+use super::last_contents::ChangedContent;
 use super::subject_names::{PATH_BYTES_MAX, path};
 use super::techniques::{CONTENT, CONTENT_SET_ID};
 use super::writing::{Reporter, Subject};
@@ -84,7 +85,14 @@ impl Reporter<'_> {
         let message_type = MessageType::Alert;
         let weight = change.severity.map(|severity| Weight { message_type, severity });
         let record = Record::new(Activity::FileContentChange, Details::File(&details));
-        self.alert(cx, Subject::default(), &Record { weight, ..record }, evidence)
+        let content = ChangedContent {
+            path: Some(change.path),
+            size: inode.size,
+            modify_time_ns: inode.mtime_ns,
+            hashes,
+        };
+        let subject = Subject::default().with_content(content);
+        self.alert(cx, subject, &Record { weight, ..record }, evidence)
     }
 }
 

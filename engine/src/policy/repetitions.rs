@@ -63,6 +63,10 @@ pub(super) struct Common {
 }
 
 impl Common {
+    pub(super) const fn key(&self) -> CauseKey {
+        self.key
+    }
+
     /// Those of an alert with this evidence. `user` is the real and the effective uid of its
     /// process, if known; `is_story` tells whether it begins an incident.
     pub(super) fn of(

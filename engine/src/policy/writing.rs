@@ -25,6 +25,7 @@ use super::floods::Floods;
 use super::gaps::{GAPS_MAX, Gaps};
 use super::incidents::{Incidents, Party};
 use super::intervals::Intervals;
+use super::last_contents::{ChangedContent, LastContents};
 use super::repetitions::{Common, Repetitions};
 use super::undelivered::Undelivered;
 use super::unwritten::Unwritten;
@@ -50,6 +51,7 @@ pub struct Policy {
     pub(super) floods: Floods,
     pub(super) alert_floods: AlertFloods,
     pub(super) repetitions: Repetitions,
+    pub(super) last_contents: LastContents,
     pub(super) incidents: Incidents,
     /// `None` only while an alert is written.
     pub(super) ancestors: Option<Ancestors>,
@@ -85,6 +87,7 @@ impl Policy {
             floods,
             alert_floods,
             repetitions,
+            last_contents: LastContents::new(),
             incidents,
             ancestors: Some(Ancestors::new()),
             unwritten,
@@ -336,6 +339,9 @@ impl Reporter<'_> {
         let process = subject.processes.last(cx);
         let name = process.as_ref().map_or(&[][..], |process| process.name);
         self.policy.repetitions.count(common, cx.now, incident, name);
+        if let Some(content) = &subject.content {
+            self.policy.last_contents.note(common.key(), content);
+        }
     }
 
     /// Adds the processes and the connection of an alert to an incident.
@@ -452,6 +458,8 @@ pub(super) struct Subject<'a> {
     parties: &'a [Party],
     connection: Option<&'a ConnectionFacts>,
     processes: Processes<'a>,
+    /// The content of a changed file.
+    content: Option<ChangedContent<'a>>,
 }
 
 impl<'a> Subject<'a> {
@@ -492,6 +500,11 @@ impl<'a> Subject<'a> {
     /// Adds the connection that a record is about.
     pub(super) fn with_connection(self, connection: Option<&'a ConnectionFacts>) -> Self {
         Self { connection, ..self }
+    }
+
+    /// Adds the content of the changed file that an alert is about.
+    pub(super) fn with_content(self, content: ChangedContent<'a>) -> Self {
+        Self { content: Some(content), ..self }
     }
 
     /// Adds all processes that an alert is about.

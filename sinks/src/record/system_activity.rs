@@ -4,6 +4,7 @@ use crate::json::text::Text;
 use crate::json::time::Timestamp;
 
 use super::macros::details;
+use super::value::Hash;
 
 details! {
     /// The reason, and the object concerned.
@@ -43,6 +44,13 @@ details! {
         /// In `alerts_summed_up`: the names of their processes, each once, in the order in which
         /// they came; at most 8.
         process_names: Option<&'a [Text<'a>]>,
+        /// In `alerts_summed_up` of a changed file, whose path is in `path`: its `st_size` at the
+        /// last alert.
+        last_file_size_bytes: Option<u64>,
+        /// Its `st_mtim` then.
+        last_file_modify_time_iso_8601_ns: Option<Timestamp>,
+        /// The hash of its content then, if that was known.
+        last_file_hash_sha256: Option<Hash<32>>,
         /// A profile's name, path or build id.
         profile: Option<Text<'a>>,
         /// A file or device.

@@ -9,6 +9,7 @@ use panoptes_decoders::kernel::inode::{Attributes, mode};
 use panoptes_sinks::activities::{Activity, MessageType};
 use panoptes_sinks::record::detection::Confidence;
 use panoptes_sinks::record::{Details, Record};
+use panoptes_tables::{HashKey, StringId, StringRoom, Strings};
 use serde_json::{Value, json};
 
 use super::{Reader, attest, details, names};
@@ -371,13 +372,14 @@ type Repeat = fn(&mut Reporter<'_>, &ScanContext<'_>, u32, bool);
 
 fn content(reporter: &mut Reporter<'_>, cx: &ScanContext<'_>, time: u32, is_other: bool) {
     let name: &[u8] = if is_other { b"/etc/shadow" } else { b"/etc/passwd" };
-    let number = 12 + u64::from(time);
+    let (number, size) = (12 + u64::from(time), 20 + u64::from(time));
+    let modify_time_ns = i64::from(time);
     let change = ContentChange {
         process: process_facts(700 + time),
         descriptor: DescriptorFacts {
             index: 3 + time,
             name: Some(FileName::Text(name)),
-            inode: Some(InodeFacts { number, size: 20, ..InodeFacts::default() }),
+            inode: Some(InodeFacts { number, size, modify_time_ns, ..InodeFacts::default() }),
             ..DescriptorFacts::default()
         },
         previous: None,
@@ -391,25 +393,31 @@ fn content(reporter: &mut Reporter<'_>, cx: &ScanContext<'_>, time: u32, is_othe
     reporter.found(cx, &Finding::FileContent(&change));
 }
 
-fn path(reporter: &mut Reporter<'_>, cx: &ScanContext<'_>, time: u32, is_other: bool) {
+fn path_change(time: u32, is_other: bool) -> PathChange<'static> {
     let (number, modify_time_ns) = (12 + u64::from(time), i64::from(time));
     let before = Before { number, size: 1, modify_time_ns, is_same_file: false, hashes: None };
-    let change = PathChange {
+    PathChange {
         path: if is_other { b"/usr/bin/head" } else { b"/usr/bin/tail" },
         previous: None,
         attributes: Attributes {
             mode: mode::S_IFREG | 0o755,
             ino: 13 + u64::from(time),
+            size: 20 + u64::from(time),
+            mtime_ns: modify_time_ns,
             ..Attributes::default()
         },
         device: 8 << 20 | 1,
         before: Some(before),
-        hashes: None,
+        hashes: Some(Hashes { sha256: [time as u8; 32], sha1: [5; 20], md5: [6; 16] }),
         partial: None,
-        since_ns: cx.now.real,
+        since_ns: RealTime::default(),
         severity: None,
         others: NewNames::default(),
-    };
+    }
+}
+
+fn path(reporter: &mut Reporter<'_>, cx: &ScanContext<'_>, time: u32, is_other: bool) {
+    let change = PathChange { since_ns: cx.now.real, ..path_change(time, is_other) };
     reporter.found(cx, &Finding::PathChange(&change));
 }
 
@@ -575,6 +583,48 @@ fn what_changes_by_itself_is_no_part_of_a_cause_and_what_it_is_about_is() {
         reader.producer.flush();
         assert_eq!(names(&reader.records()), [name], "another cause");
     }
+}
+
+/// Each alert is about another content.
+#[test]
+fn a_sum_of_changed_files_has_the_path_and_the_last_content() {
+    let table: [(Repeat, &str); 2] = [(content, "/etc/passwd"), (path, "/usr/bin/tail")];
+    for (repeat, name) in table {
+        let mut reader = reader(&Rc::new(Cell::new(9)));
+        let cx = reader.state.scan_context(&reader.snapshot, reader.now);
+        let mut reporter = reader.policy.reporter(&mut reader.producer);
+        (0..20).for_each(|time| repeat(&mut reporter, &cx, time, false));
+        reader.producer.flush();
+        reader.records();
+        reader.now = reader.now.after(MINUTE_NS);
+        let sums = reader.scan(&World::default());
+        let sum = details(&sums[0], "system_activity_details");
+        assert_eq!((&sum["count"], &sum["path"]), (&json!(12), &json!(name)));
+        assert_eq!(sum["last_file_size_bytes"], 20 + 19);
+        assert_eq!(sum["last_file_hash_sha256"], json!("13".repeat(32)), "the last of 20");
+        let modified = sum["last_file_modify_time_iso_8601_ns"].as_str().unwrap();
+        assert!(modified.contains(".000000019"), "{modified}");
+        // The next sum has nothing of it.
+        assert!(reader.policy.last_contents.is_empty());
+    }
+}
+
+/// Sixteen new names are one alert. The ninth such alert in a minute may be about others.
+#[test]
+fn other_new_names_in_a_folder_are_another_cause() {
+    let mut strings = Strings::new(StringRoom { bytes: 4096, strings: 16 }, HashKey::new(1));
+    let names = ["/usr/bin/a", "/usr/bin/b", "/usr/bin/c"];
+    let ids = names.map(|name| strings.intern(name.as_bytes()).unwrap());
+    let mut reader = reader(&Rc::new(Cell::new(9)));
+    let reporter = reader.policy.reporter(&mut reader.producer);
+    let of = |count: usize, paths: &[StringId]| {
+        let others = NewNames { count, paths, strings: Some(&strings) };
+        let change = PathChange { others, ..path_change(0, false) };
+        reporter.cause().of_path(&change).hash()
+    };
+    assert_eq!(of(2, &ids[..2]), of(2, &ids[..2]));
+    assert_ne!(of(2, &ids[..2]), of(2, &ids[1..]), "another name");
+    assert_ne!(of(2, &ids[..2]), of(3, &ids[..2]), "one more");
 }
 
 /// The causes of alerts that the state raises.
