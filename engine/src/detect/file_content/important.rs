@@ -92,8 +92,10 @@ const UNIMPORTANT: &[&str] = &[
     // copies and locks that editors and account tools make beside a file
     "/etc/.#*",
     "/etc/*/.#*",
-    "/etc/*.swp",
-    "/etc/*.swx",
+    "/etc/#*#",
+    "/etc/*/#*#",
+    "/etc/*~",
+    "/etc/*.sw?",
     "/etc/group-",
     "/etc/gshadow-",
     "/etc/passwd-",
@@ -105,6 +107,14 @@ const UNIMPORTANT: &[&str] = &[
     // what systemd notes at a machine's first start, or at the first one after an update
     "/etc/.updated",
     "/etc/machine-id",
+    // what git keeps of the files in `/etc`, but not its settings and hooks (etckeeper)
+    "/etc/.git/*HEAD",
+    "/etc/.git/COMMIT_EDITMSG",
+    "/etc/.git/index*",
+    "/etc/.git/logs/*",
+    "/etc/.git/objects/*",
+    "/etc/.git/packed-refs*",
+    "/etc/.git/refs/*",
     // clocks, leases, mounts, states of services
     "/etc/.pwd.lock",
     "/etc/adjtime",
@@ -150,7 +160,12 @@ const CONTAINER_ROOTS: &[(&str, &str)] = &[
 pub fn is_important(path: &[u8], may_execute: bool) -> bool {
     let path = in_container_root(path).unwrap_or(path);
     let matters = any(IMPORTANT, path) || any(IMPORTANT_IF_RUN, path) && is_run(path, may_execute);
-    matters && !any(UNIMPORTANT, path) && !is_beside_accounts(path)
+    matters && !is_unimportant(path)
+}
+
+/// Whether a file is one of those that do not matter, although they are in a folder where files do.
+pub(super) fn is_unimportant(path: &[u8]) -> bool {
+    any(UNIMPORTANT, path) || is_beside_accounts(path)
 }
 
 /// Whether it is the lock of a file of accounts, the file that becomes it, or the copy that is
@@ -239,9 +254,24 @@ mod tests {
             ("/etc/sudoers.d/ann.tmp", false),
             ("/etc/.#motd", false),
             ("/etc/systemd/system/.#ssh.service", false),
+            ("/etc/#motd#", false),
+            ("/etc/ssh/#sshd_config#", false),
+            ("/etc/fstab~", false),
+            ("/etc/ssh/sshd_config.~3~", false),
+            ("/etc/ssh/.sshd_config.swo", false),
+            ("/etc/.git/index.lock", false),
+            ("/etc/.git/objects/4f/tmp_obj_Ab12cd", false),
+            ("/etc/.git/FETCH_HEAD", false),
+            ("/etc/.git/refs/heads/master.lock", false),
             ("/var/lib/docker/overlay2/4f1c/diff/etc/subuid.7", false),
             ("/etc/passwd", true),
             ("/etc/passwd+", true),
+            ("/etc/.git/config", true),
+            ("/etc/.git/hooks/post-commit", true),
+            ("/usr/bin/tail~", true),
+            ("/etc/motd#", true),
+            ("/etc/fstab.bak", true),
+            ("/etc/init.d/a.swpd", true),
             ("/etc/passwd.", true),
             ("/etc/passwd.2477x", true),
             ("/etc/passwd.lock.conf", true),

@@ -445,24 +445,67 @@ fn a_changed_path_that_is_renamed_while_it_waits_has_its_last_name() {
     }
 }
 
-/// Shadow's tools, sed, rsync, Go, Python, and dpkg-divert.
+/// No scan has seen a descriptor, and sweeps have seen the name that does not matter.
+#[test]
+fn a_new_name_of_a_file_that_did_not_matter_is_a_changed_path() {
+    let mut etc = Tree::new();
+    let folder = etc.etc;
+    let inode = etc.machine.inode(mode::S_IFREG, 9, etc.machine.seconds());
+    let hidden = etc.machine.name(folder, ".#x", inode);
+    assert_eq!(etc.run(3000), nothing());
+    etc.machine.rename(hidden, folder, "cron.allow", 0);
+    assert_eq!(etc.run(3000), (vec![], vec!["/etc/cron.allow".to_owned()]));
+    // It had a name by which it matters, for a moment.
+    let inode = etc.machine.inode(mode::S_IFREG, 9, etc.machine.seconds());
+    let hidden = etc.machine.name(folder, "x", inode);
+    etc.await_change();
+    etc.machine.rename(hidden, folder, ".#x", 0);
+    assert_eq!(etc.run(3000), nothing());
+    etc.machine.rename(hidden, folder, "cron.deny", 0);
+    assert_eq!(etc.run(3000), (vec![], vec!["/etc/cron.deny".to_owned()]));
+}
+
+/// Shadow's tools, PAM, crontab, sed, rsync, git, dpkg-divert, rpm, ucf, systemd, emacs, and what
+/// libraries of Go, Rust, Python and Node write.
 #[test]
 fn files_of_all_ways_to_write_are_one_record_each() {
-    const WAYS: [&str; 6] =
-        ["group+", "sedJu1sqd", ".motd.Xy12ab", ".hosts123456", "tmpab12cd34", "f.dpkg-tmp"];
+    const WAYS: [&str; 22] = [
+        "group+",
+        "nshadow",
+        "tmp.w9xTVZ",
+        "sedJu1sqd",
+        ".motd.Xy12ab",
+        "hosts.lock",
+        "f.dpkg-tmp",
+        "f.dpkg-new",
+        "f;5f3a1c20",
+        "f.ucf-new",
+        ".#hostname4f1c09ab",
+        "#motd#",
+        ".hosts123456",
+        "hosts.tmp-123",
+        ".tmpab12cd",
+        ".tmp123456789",
+        "tmpab12cd34",
+        "hosts.12345.tmp",
+        "hosts.1234567890",
+        "hosts.new",
+        "hosts~",
+        "4913",
+    ];
     let mut etc = Tree::new();
     let ssh = etc.ssh;
-    let mut old = |at| etc.machine.dentry(ssh, &format!("file{at}"), mode::S_IFREG, 4);
+    let mut old = |at| etc.machine.dentry(ssh, &format!("file{at:02}"), mode::S_IFREG, 4);
     let before: Vec<u64> = (0..WAYS.len()).map(&mut old).collect();
     assert_eq!(etc.run(1500), nothing());
     for (at, temporary) in WAYS.iter().enumerate() {
         let written = etc.write(ssh, &format!("/etc/ssh/{temporary}"));
-        etc.machine.rename(written, ssh, &format!("file{at}"), before[at]);
+        etc.machine.rename(written, ssh, &format!("file{at:02}"), before[at]);
     }
     let (closed, paths) = etc.run(5000);
     let mut closed: Vec<_> = closed.into_iter().map(|(path, _)| path).collect();
     closed.sort();
-    let expected: Vec<_> = (0..WAYS.len()).map(|at| format!("/etc/ssh/file{at}")).collect();
+    let expected: Vec<_> = (0..WAYS.len()).map(|at| format!("/etc/ssh/file{at:02}")).collect();
     assert_eq!((closed, paths), (expected, vec![]));
 }
 

@@ -130,6 +130,9 @@ impl Place {
     pub(super) const UNKNOWN: Self = Self { mount: KernelVa::NULL, dentry: KernelVa::NULL };
 }
 
+/// The path of an entry that was forgotten. No hash of a path is so low.
+const FORGOTTEN: u64 = 1;
+
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     /// The hash of the path; 0 for a free entry.
@@ -283,7 +286,7 @@ impl Known {
     /// What makes the hashes of paths.
     pub(super) fn hasher(&self) -> impl Fn(&[u8]) -> u64 + use<> {
         let key = self.key;
-        move |path| key.hash(path).max(1)
+        move |path| key.hash(path).max(FORGOTTEN + 1)
     }
 
     /// The hash of the path of the folder that a path is in.
@@ -370,6 +373,15 @@ impl Known {
         self.entries[at].place = Place::UNKNOWN;
     }
 
+    /// Forgets what a path named.
+    pub(super) fn forget_path(&mut self, path: &[u8]) {
+        if let Some(at) = self.entry_of(self.hash(path)) {
+            // An entry that is not free: others may have found their places behind it.
+            let age = STALE_SWEEPS;
+            self.entries[at] = Entry { path: FORGOTTEN, age, ..FREE };
+        }
+    }
+
     /// Notes what a path names, and where that is, if it is known. Returns what it named before.
     pub(in super::super) fn set(
         &mut self,
@@ -418,7 +430,8 @@ impl Known {
 
     /// Whether what any path named is such a file.
     pub(super) fn any(&self, is_such: impl Fn(&Named) -> bool) -> bool {
-        self.entries.iter().any(|entry| entry.path != 0 && is_such(&entry.named()))
+        let is_path = |entry: &Entry| ![FREE.path, FORGOTTEN].contains(&entry.path);
+        self.entries.iter().any(|entry| is_path(entry) && is_such(&entry.named()))
     }
 }
 
@@ -452,6 +465,22 @@ mod tests {
         assert_eq!(known.get(b"/etc/passwd", HERE), Some(named(2)));
         assert_eq!(known.get(b"/etc/shadow", HERE), None);
         assert!(known.has_content(&named(2)) && !known.has_content(&named(1)));
+    }
+
+    #[test]
+    fn a_path_that_is_forgotten_hides_no_other_one() {
+        let mut known = known(64);
+        let path = |number: u64| format!("/usr/bin/{number}").into_bytes();
+        (0..48).for_each(|number| _ = known.set(&path(number), named(number), None));
+        let before = (0..48).filter(|&number| known.get(&path(number), HERE).is_some()).count();
+        known.forget_path(&path(7));
+        known.forget_path(b"/usr/bin/tail");
+        assert_eq!(known.get(&path(7), HERE), None);
+        assert!(!known.has_content(&named(7)) && known.has_content(&named(8)));
+        let after = (0..48).filter(|&number| known.get(&path(number), HERE).is_some()).count();
+        assert_eq!(after, before - 1);
+        known.set(&path(7), named(9), None);
+        assert_eq!(known.get(&path(7), HERE), Some(named(9)));
     }
 
     #[test]

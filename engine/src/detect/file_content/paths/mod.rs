@@ -52,6 +52,7 @@ pub use self::permissions::{Access, AccessBefore, PermissionChange, is_set_id, s
 use self::permissions::{Outcome, as_reported};
 use self::sweep::{Found, Progress, Sweep};
 use super::explained::ReportedContent;
+use super::important::is_unimportant;
 use super::rules::{ChangedFile, ContentRules};
 use super::{ANY_EXECUTE, important};
 use crate::address::Reader;
@@ -424,7 +425,8 @@ impl Judge<'_> {
     fn may_matter(&self, found: &Found<'_>) -> bool {
         match found.folder.map(|folder| folder.matter) {
             None => false,
-            Some(Matter::All) => true,
+            // What does not matter is new when it gets a name by which it does.
+            Some(Matter::All) => !is_unimportant(found.path) || self.matters(found),
             Some(Matter::IfRun) => {
                 let may_execute = found.attributes.mode & ANY_EXECUTE != 0;
                 important::is_run(found.path, may_execute)

@@ -144,6 +144,13 @@ impl Paths {
                 ..ChangedFile::default()
             };
             let matters = rules.matters(&file) || pending.gives_rights(rules, path);
+            let id = matters.then(|| strings.intern(path)).flatten();
+            let Some(id) = id else {
+                // If it gets a name by which it matters later, that is new.
+                self.known.forget_path(strings.get(pending.path));
+                pending.is_over = true;
+                continue;
+            };
             let named = self.known.named(path, &pending.attributes);
             let reported =
                 if pending.is_content { named } else { as_reported(named, pending.before) };
@@ -153,11 +160,6 @@ impl Paths {
             if pending.is_content {
                 pending.before = before.filter(is_other);
             }
-            let id = matters.then(|| strings.intern(path)).flatten();
-            let Some(id) = id else {
-                pending.is_over = true;
-                continue;
-            };
             let hashes = (self.known.hash(path), self.known.folder_hash(path));
             pending.rename((id, hashes), (place, parent), strings);
         }
