@@ -130,10 +130,12 @@ impl Cause {
         }
     }
 
-    /// The path and its filesystem, whether it was there before, and the other new names.
+    /// The path and its filesystem, whether it was there before, how a history has lost its
+    /// content, and the other new names.
     pub(super) fn of_path(self, change: &PathChange<'_>) -> Self {
         let before = change.before.map_or(0, |before| 1 + u64::from(before.is_same_file));
         let cause = self.text(change.path).number(change.device).number(before);
+        let cause = cause.number(change.history.map_or(0, |loss| 1 + loss as u64));
         let others = &change.others;
         let paths = others.paths.iter().filter_map(|&path| Some(others.strings?.get(path)));
         paths.fold(cause.number(others.count as u64), Self::text)

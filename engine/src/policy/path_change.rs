@@ -22,10 +22,10 @@ use super::describe;
 use super::evidence::Evidence;
 use super::last_contents::ChangedContent;
 use super::subject_names::{PATH_BYTES_MAX, path};
-use super::techniques::{CONTENT, CONTENT_SET_ID};
+use super::techniques::{CLEAR_HISTORY, CONTENT, CONTENT_SET_ID};
 use super::writing::{Reporter, Subject};
 use crate::detect::Accepted;
-use crate::detect::file_content::paths::{NAMES_MAX, PathChange, is_set_id};
+use crate::detect::file_content::paths::{HistoryLoss, NAMES_MAX, PathChange, is_set_id};
 use crate::state::ScanContext;
 
 /// Maximum length of the reason in bytes: two paths, four numbers of 20 digits, two ids, two times
@@ -40,6 +40,7 @@ impl Reporter<'_> {
         change: &PathChange<'_>,
     ) -> Accepted {
         let inode = &change.attributes;
+        let is = Some(inode).filter(|_| change.history != Some(HistoryLoss::Removed));
         let (hashes, before) = (change.hashes, change.before);
         let others = &change.others;
         let text = |id: &StringId| others.strings.map(|strings| strings.get(*id).into());
@@ -48,19 +49,19 @@ impl Reporter<'_> {
         let details = FileDetails {
             file_path: change.path.into(),
             file_previous_path: change.previous.map(Text::from),
-            file_type: file_type(inode),
-            file_inode_number: inode.ino,
-            file_inode_device_identifier: describe::device(change.device),
-            file_inode_permissions: Permissions(inode.mode & 0o7777),
-            file_inode_uid: inode.uid,
-            file_inode_gid: inode.gid,
-            file_inode_size_bytes: inode.size,
+            file_type: is.and_then(file_type),
+            file_inode_number: is.map(|is| is.ino),
+            file_inode_device_identifier: is.map(|_| describe::device(change.device)),
+            file_inode_permissions: is.map(|is| Permissions(is.mode & 0o7777)),
+            file_inode_uid: is.map(|is| is.uid),
+            file_inode_gid: is.map(|is| is.gid),
+            file_inode_size_bytes: is.map(|is| is.size),
             file_inode_hash_sha1: hashes.map(|hashes| Hash(hashes.sha1)),
             file_inode_hash_sha256: hashes.map(|hashes| Hash(hashes.sha256)),
             file_inode_hash_md5: hashes.map(|hashes| Hash(hashes.md5)),
-            file_inode_change_time_iso_8601_ns: Timestamp::from_ns(inode.ctime_ns),
-            file_inode_modify_time_iso_8601_ns: Timestamp::from_ns(inode.mtime_ns),
-            file_inode_access_time_iso_8601_ns: Timestamp::from_ns(inode.atime_ns),
+            file_inode_change_time_iso_8601_ns: is.map(|is| Timestamp::from_ns(is.ctime_ns)),
+            file_inode_modify_time_iso_8601_ns: is.map(|is| Timestamp::from_ns(is.mtime_ns)),
+            file_inode_access_time_iso_8601_ns: is.map(|is| Timestamp::from_ns(is.atime_ns)),
             file_previous_inode_number: before.map(|before| before.number),
             file_previous_inode_size_bytes: before.map(|before| before.size),
             file_previous_inode_modify_time_iso_8601_ns: before
@@ -75,7 +76,11 @@ impl Reporter<'_> {
         let has_other_size = before.is_none_or(|before| before.size != inode.size);
         let evidence = Evidence {
             reason: &reason(change),
-            techniques: if is_set_id(inode.mode) { CONTENT_SET_ID } else { CONTENT },
+            techniques: match change.history {
+                Some(_) => CLEAR_HISTORY,
+                None if is_set_id(inode.mode) => CONTENT_SET_ID,
+                None => CONTENT,
+            },
             // The new content may equal the old one.
             confidence: if has_other_size { Confidence::High } else { Confidence::Medium },
             since_ns: change.since_ns,
@@ -115,6 +120,22 @@ fn reason(change: &PathChange<'_>) -> ArrayString<REASON_BYTES> {
     let file = path(Some(change.path));
     // Text that does not fit is cut off: the sentence begins with the most important part.
     let _ = match change.before {
+        Some(was) if change.history == Some(HistoryLoss::Removed) => {
+            let _ = write!(
+                reason,
+                "{file}, a history of a shell, was removed: before, inode {} of {} bytes, modified \
+                 at {}",
+                was.number,
+                was.size,
+                time(was.modify_time_ns),
+            );
+            return reason;
+        }
+        Some(was) if change.history == Some(HistoryLoss::Linked) => write!(
+            reason,
+            "{file}, a history of a shell, is a symbolic link: before, inode {} of {} bytes",
+            was.number, was.size,
+        ),
         Some(was) if was.is_same_file => write!(
             reason,
             "{file} has {} bytes, modified at {}; before, {} bytes, modified at {}",

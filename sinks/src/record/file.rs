@@ -15,27 +15,27 @@ details! {
         /// The path by which it was found first, if it was renamed since.
         file_previous_path: Option<Text<'a>>,
         file_type: Option<FileType>,
-        /// `st_ino`
-        file_inode_number: u64,
+        /// `st_ino`. Left out, with all of the file as it is now, if the path has no file any more.
+        file_inode_number: Option<u64>,
         /// `st_dev`
-        file_inode_device_identifier: Device,
+        file_inode_device_identifier: Option<Device>,
         /// `st_mode & 07777`
-        file_inode_permissions: Permissions,
+        file_inode_permissions: Option<Permissions>,
         /// `st_uid`
-        file_inode_uid: u32,
+        file_inode_uid: Option<u32>,
         /// `st_gid`
-        file_inode_gid: u32,
+        file_inode_gid: Option<u32>,
         /// `st_size`
-        file_inode_size_bytes: u64,
+        file_inode_size_bytes: Option<u64>,
         file_inode_hash_sha1: Option<Hash<20>>,
         file_inode_hash_sha256: Option<Hash<32>>,
         file_inode_hash_md5: Option<Hash<16>>,
         /// `st_ctim`
-        file_inode_change_time_iso_8601_ns: Timestamp,
+        file_inode_change_time_iso_8601_ns: Option<Timestamp>,
         /// `st_mtim`
-        file_inode_modify_time_iso_8601_ns: Timestamp,
+        file_inode_modify_time_iso_8601_ns: Option<Timestamp>,
         /// `st_atim`
-        file_inode_access_time_iso_8601_ns: Timestamp,
+        file_inode_access_time_iso_8601_ns: Option<Timestamp>,
         /// What the path named before; left out, with the next ones, if that is not known.
         file_previous_inode_number: Option<u64>,
         file_previous_inode_size_bytes: Option<u64>,

@@ -81,6 +81,16 @@ pub(super) const IMPORTANT: &[&str] = &[
 /// Files that matter if they may be executed, or have the name of a library or script.
 pub(super) const IMPORTANT_IF_RUN: &[&str] = &["/opt/*", "/usr/*"];
 
+/// Histories of shells, in homes. They matter only if they lose their content.
+pub(super) const HISTORIES: &[&str] = &[
+    "*/.ash_history",
+    "*/.bash_history",
+    "*/.histfile",
+    "*/.local/share/fish/fish_history",
+    "*/.python_history",
+    "*/.zsh_history",
+];
+
 /// Names of libraries and scripts.
 const RUN_BY_NAME: &[&str] = &[
     "*.bash", "*.jar", "*.js", "*.ko", "*.lua", "*.php", "*.pl", "*.pm", "*.py", "*.rb", "*.sh",
@@ -179,6 +189,12 @@ fn is_beside_accounts(path: &[u8]) -> bool {
     })
 }
 
+/// Whether a file is the history of a shell.
+pub(super) fn is_history(path: &[u8]) -> bool {
+    let mut endings = HISTORIES.iter().filter_map(|pattern| pattern.strip_prefix('*'));
+    endings.any(|ending| path.ends_with(ending.as_bytes()))
+}
+
 /// Whether a file is one that runs, by its mode or its name.
 pub fn is_run(path: &[u8], may_execute: bool) -> bool {
     may_execute || any(RUN_BY_NAME, path)
@@ -232,6 +248,7 @@ mod tests {
             ("\n### If they may be executed", IMPORTANT_IF_RUN),
             ("\nor scripts:\n", RUN_BY_NAME),
             ("\n### Never", UNIMPORTANT),
+            ("\n### Histories of shells", HISTORIES),
             ("\nprocess id:\n", ACCOUNTS),
         ] {
             assert_eq!(block(heading), list, "{heading}");

@@ -36,7 +36,7 @@ impl ClosedFiles {
     }
 
     /// The stage of a changed file that does not matter, if it may get a name by which it does. It
-    /// stands for the file's earlier closings, too.
+    /// stands for the file's earlier closings, too. Where there are many, the oldest one ends.
     fn temporary_name(&mut self, at: usize) -> Option<Stage> {
         let closing = &self.closings[at];
         if self.paths.is_starting() || closing.manager.is_some() {
@@ -44,17 +44,23 @@ impl ClosedFiles {
         }
         let path = closing.name.map(|id| self.strings.get(id))?;
         let for_long = self.rules.may_be_temporary(path)?;
-        let (inode, number) = (closing.inode, closing.attributes.number);
+        let file = (closing.inode, closing.attributes.number);
         let is_temporary = |it: &&mut Closing| matches!(it.stage, Stage::TemporaryName { .. });
-        let mut count = 0;
+        let (mut count, mut oldest) = (0, None::<&mut Closing>);
         for other in self.closings.iter_mut().filter(is_temporary) {
-            if (other.inode, other.attributes.number) == (inode, number) {
+            if (other.inode, other.attributes.number) == file {
                 other.stage = Stage::Over;
-            } else {
-                count += 1;
+                continue;
+            }
+            count += 1;
+            if oldest.as_ref().is_none_or(|oldest| other.since.monotonic < oldest.since.monotonic) {
+                oldest = Some(other);
             }
         }
-        (count < TEMPORARY_MAX).then_some(Stage::TemporaryName { for_long })
+        if let Some(oldest) = oldest.filter(|_| count >= TEMPORARY_MAX) {
+            oldest.stage = Stage::of_unimportant(self.rules.others);
+        }
+        Some(Stage::TemporaryName { for_long })
     }
 
     fn matters(&self, closing: &Closing) -> bool {

@@ -89,8 +89,8 @@ const SETTLED_SCANS: u8 = 2;
 const LEFT_NS: i64 = 10_000_000_000;
 /// How long a file may keep a temporary name: `visudo` asks its user what to do with a mistake.
 const TEMPORARY_NS: i64 = 10_000_000_000;
-/// Number of closings of files with temporary names that wait. Further ones are found by the files'
-/// last paths, if these matter.
+/// Number of closings of files with temporary names that wait. The oldest ones make room: what
+/// their files are renamed to is found by its path.
 const TEMPORARY_MAX: usize = 64;
 /// Number of closings that a machine with few descriptors, and one with many, has room for.
 const CLOSINGS_MIN: usize = 512;

@@ -70,8 +70,7 @@ impl ContentRules {
     pub fn may_be_temporary(&self, path: &[u8]) -> Option<bool> {
         let folder = &path[..=memchr::memrchr(b'/', path)?];
         let matter = matter(folder, &self.include)?;
-        let is_excluded = self.is_excluded(path);
-        Some(matter == Matter::All && !is_excluded)
+        Some(matter == Matter::All && !self.is_excluded(path))
     }
 
     /// The severity of a change that the configuration sets for this path.

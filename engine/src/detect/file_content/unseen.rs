@@ -43,6 +43,10 @@ impl ClosedFiles {
                 *waits |= !is_due;
                 continue;
             }
+            if change.is_refilled() {
+                change.end();
+                continue;
+            }
             let path = strings.get(change.path);
             let is_backup = |of| is_backup(path, change.is_new(), |original| hash(original) == of);
             let mut step = if change.is_content() {
@@ -61,6 +65,7 @@ impl ClosedFiles {
                 step = change.step_while_open(now).unwrap_or(step);
             }
             if let Step::Report = step
+                && change.history().is_none()
                 && let Some(manager) =
                     packages.manager_at(change.change_time_ns(), &snapshot.machine)
             {
@@ -85,6 +90,7 @@ impl ClosedFiles {
         report(changes, (strings, rules), explained, (scene, files));
         permissions::report(paths, (strings, rules), scene);
         paths.remove_over(strings);
+        paths.report_removed(scene, strings, rules);
     }
 }
 

@@ -301,10 +301,8 @@ mod tests {
                 self.memory.set(inode, "inode", "i_mode", u64::from(kind | 0o755));
                 self.memory.set(inode, "inode", "i_nlink", links);
                 self.memory.set(dentry, "dentry", "d_inode", inode);
-            } else {
-                // In this layout the link in the hash table is the same field: it may not be 0.
-                self.memory.set(dentry, "dentry", "d_inode", 1);
             }
+            self.memory.set(dentry, "dentry", "d_hash.pprev", dentry);
             let text = Sparse::field(dentry, "dentry", "d_iname");
             for (at, bytes) in (0..).step_by(8).zip(name.as_bytes().chunks(8)) {
                 let mut word = [0; 8];

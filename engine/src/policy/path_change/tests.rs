@@ -21,10 +21,14 @@ use crate::time::{Now, RealTime};
 use crate::walk::Snapshot;
 
 fn record(before: Option<Before>, severity: Option<Severity>) -> Value {
-    record_of(before, severity, 0o755)
+    record_of(before, severity, (None, 0o755))
 }
 
-fn record_of(before: Option<Before>, severity: Option<Severity>, permissions: u16) -> Value {
+fn record_of(
+    before: Option<Before>,
+    severity: Option<Severity>,
+    (history, permissions): (Option<HistoryLoss>, u16),
+) -> Value {
     let limits = limits();
     let text = TextLimits::new(limits.string_length as usize);
     let header = Header::new(&"NONE".into(), &BluefieldSystem::default(), text);
@@ -43,11 +47,16 @@ fn record_of(before: Option<Before>, severity: Option<Severity>, permissions: u1
         },
         device: 8 << 20 | 1,
         before,
-        hashes: Some(Hashes { sha256: [1; 32], sha1: [2; 20], md5: [3; 16] }),
+        hashes: history.is_none().then_some(Hashes {
+            sha256: [1; 32],
+            sha1: [2; 20],
+            md5: [3; 16],
+        }),
         partial: None,
         since_ns: RealTime::from_ns(1_795_159_906_905_224_659),
         severity,
         others: NewNames::default(),
+        history,
     };
     let snapshot = Snapshot::empty(&limits);
     let strings = Strings::new(StringRoom::default(), HashKey::new(1));
@@ -113,11 +122,32 @@ fn a_record_says_that_the_file_is_set_uid_or_set_gid() {
         (0o2644, None),
         (0o755, None),
     ] {
-        let record = record_of(None, None, permissions);
+        let record = record_of(None, None, (None, permissions));
         let reason = record["detection"]["reason"].as_str().unwrap();
         assert_eq!(text.is_some_and(|text| reason.contains(text)), text.is_some(), "{reason}");
         assert_eq!(reason.contains("it is set-"), text.is_some(), "{reason}");
         let techniques = record["detection"]["mitre_attack"].as_array().unwrap();
         assert_eq!(techniques.contains(&"T1548.001".into()), text.is_some(), "{permissions:o}");
     }
+}
+
+#[test]
+fn a_history_that_was_removed_has_only_what_it_was() {
+    let was =
+        Before { number: 12, size: 400, modify_time_ns: 7, is_same_file: false, hashes: None };
+    let removed = record_of(Some(was), None, (Some(HistoryLoss::Removed), 0o755));
+    let data = &removed["activity_data"];
+    assert_eq!(data["name"], "file_content_change");
+    assert_eq!(removed["detection"]["mitre_attack"], serde_json::json!(["T1070.003"]));
+    let file = data["file_details"].as_object().unwrap();
+    assert!(file.keys().all(|key| !key.starts_with("file_inode")), "{file:?}");
+    assert!(file.get("file_type").is_none());
+    assert_eq!(file["file_previous_inode_size_bytes"], 400);
+    let reason = removed["detection"]["reason"].as_str().unwrap();
+    let begin = "/usr/bin/tail, a history of a shell, was removed: before, inode 12 of 400 bytes";
+    assert!(reason.starts_with(begin), "{reason}");
+    let linked = record_of(Some(was), None, (Some(HistoryLoss::Linked), 0o755));
+    assert_eq!(linked["activity_data"]["file_details"]["file_inode_number"], 12);
+    let reason = linked["detection"]["reason"].as_str().unwrap();
+    assert!(reason.starts_with("/usr/bin/tail, a history of a shell, is a symbolic link"));
 }

@@ -413,6 +413,7 @@ fn path_change(time: u32, is_other: bool) -> PathChange<'static> {
         since_ns: RealTime::default(),
         severity: None,
         others: NewNames::default(),
+        history: None,
     }
 }
 

@@ -176,7 +176,7 @@ fn a_temporary_file_that_stays_or_is_removed_is_no_change() {
 
 /// Anyone may write files in a home.
 #[test]
-fn very_many_temporary_files_are_not_awaited() {
+fn of_very_many_temporary_files_the_last_ones_are_awaited() {
     let mut etc = Tree::new();
     let folder = etc.etc;
     for at in 0..3 * TEMPORARY_MAX {
@@ -184,7 +184,12 @@ fn very_many_temporary_files_are_not_awaited() {
     }
     assert_eq!(etc.run(20), nothing());
     assert_eq!(etc.machine.files.closings.len(), TEMPORARY_MAX);
-    assert_eq!(etc.run(12_000), nothing());
+    // The last ones are.
+    let last = etc.write(folder, "/etc/sudoers.tmp");
+    assert_eq!(etc.run(20), nothing());
+    assert_eq!(etc.machine.files.closings.len(), TEMPORARY_MAX);
+    etc.machine.rename(last, folder, "sudoers", 0);
+    assert_eq!(etc.run(12_000), only("/etc/sudoers", Some("/etc/sudoers.tmp")));
     assert!(etc.machine.files.closings.is_empty());
 }
 

@@ -3,7 +3,7 @@
 //! The patterns are those of [`important`](super::super::important) and of the configuration.
 //! Patterns that begin with `*` (`*/.ssh/*`) are followed in the homes of users only.
 
-use super::super::important::{IMPORTANT, IMPORTANT_IF_RUN, is_never};
+use super::super::important::{HISTORIES, IMPORTANT, IMPORTANT_IF_RUN, is_never};
 use crate::container_config::Glob;
 
 /// The folder of root, and the folder of all others' folders.
@@ -92,7 +92,8 @@ fn is_of_home(folder: &[u8]) -> bool {
         let Some(end) = below.iter().position(|&byte| byte == b'/') else { return false };
         below.get(end + 1..).unwrap_or_default()
     };
-    let in_homes = IMPORTANT.iter().filter_map(|pattern| pattern.strip_prefix("*/"));
+    let in_homes =
+        IMPORTANT.iter().chain(HISTORIES).filter_map(|pattern| pattern.strip_prefix("*/"));
     let mut folders = in_homes.map(beginning).filter(|beginning| beginning.contains(&b'/'));
     below.is_empty() || folders.any(|it| it.starts_with(below) || below.starts_with(it))
 }
@@ -132,6 +133,8 @@ mod tests {
             ("/home/ann/", Some(Matter::ByName)),
             ("/home/ann/.ssh/", Some(Matter::ByName)),
             ("/home/ann/.config/systemd/", Some(Matter::ByName)),
+            ("/home/ann/.local/share/fish/", Some(Matter::ByName)),
+            ("/home/ann/.local/share/Trash/", None),
             ("/root/.config/fish/conf.d/", Some(Matter::ByName)),
             ("/home/ann/.config/google-chrome/", None),
             ("/home/ann/.cache/", None),

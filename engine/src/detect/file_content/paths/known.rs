@@ -335,6 +335,12 @@ impl Known {
         }
     }
 
+    /// Whether a path was seen last in another mount than this place's.
+    pub(super) fn is_elsewhere(&self, path: &[u8], place: Place) -> bool {
+        let mount = self.entry_of(self.hash(path)).map(|at| self.entries[at].place.mount);
+        mount.is_some_and(|mount| !mount.is_null() && mount != place.mount)
+    }
+
     /// The next path from entry `*next` on whose place is known, with its entry; passes
     /// [`PASSED_MAX`] others at most.
     pub(super) fn next_place(&self, next: &mut usize) -> Option<(usize, Place)> {
@@ -370,7 +376,7 @@ impl Known {
 
     /// Notes that a path is not where it was found.
     pub(super) fn forget_place(&mut self, at: usize) {
-        self.entries[at].place = Place::UNKNOWN;
+        self.entries[at].place.dentry = KernelVa::NULL;
     }
 
     /// Forgets what a path named.

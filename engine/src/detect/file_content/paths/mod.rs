@@ -23,6 +23,7 @@
 mod climb;
 mod direct;
 mod folders;
+mod histories;
 mod known;
 mod late;
 mod mounts;
@@ -43,6 +44,8 @@ pub(super) use self::climb::{CLIMBS_AT_ONCE, Climb};
 use self::direct::Direct;
 use self::folders::is_in_homes;
 pub(super) use self::folders::{Matter, matter};
+pub use self::histories::HistoryLoss;
+use self::histories::Removals;
 pub use self::known::Owner;
 use self::known::{Known, Named, Place};
 use self::late::Late;
@@ -91,8 +94,9 @@ const STARTED_NS: i64 = 120_000_000_000;
 /// It has started in any case this long after its process 1 ran a program: a process that goes on
 /// making names does not hide behind the start.
 const STARTED_MAX_NS: i64 = 900_000_000_000;
-/// Number of strings that waiting changes need: of each its path, and the one before a rename.
-pub(super) const STRINGS: usize = 2 * PENDING_MAX;
+/// Number of strings that waiting changes need: of each its path, and the one before a rename. And
+/// the paths of histories that were removed.
+pub(super) const STRINGS: usize = 2 * PENDING_MAX + histories::REMOVED_MAX;
 /// Number of mounts of one filesystem by which a path is searched.
 const MOUNTS_OF_ONE: usize = 4;
 
@@ -105,6 +109,7 @@ pub(super) struct Paths {
     late: Late,
     known: Known,
     pending: Vec<Pending>,
+    removals: Removals,
     /// Changes count from then on, by the machine's clock.
     start_ns: Option<i64>,
     /// The machine's calendar time minus its time since boot.
@@ -145,6 +150,7 @@ struct Starting {
 struct Judge<'a> {
     known: &'a mut Known,
     pending: &'a mut Vec<Pending>,
+    removals: &'a mut Removals,
     strings: &'a mut Strings,
     rules: &'a ContentRules,
     shipped: &'a Shipped,
@@ -170,6 +176,7 @@ impl Paths {
             late: Late::new(),
             known: Known::new(capacity, key.derive("paths: known")),
             pending: room::list(PENDING_MAX),
+            removals: Removals::default(),
             start_ns: None,
             boot_to_real_ns: None,
             began: Monotonic::default(),
@@ -308,6 +315,7 @@ impl Paths {
         let mut judge = Judge {
             known: &mut self.known,
             pending: &mut self.pending,
+            removals: &mut self.removals,
             strings,
             rules,
             shipped,
@@ -380,6 +388,9 @@ impl Judge<'_> {
     fn take(&mut self, found: &Found<'_>) {
         if found.attributes.kind() == mode::S_IFDIR {
             return self.take_folder(found);
+        }
+        if self.is_history(found) {
+            return self.take_history(found);
         }
         let mut named = self.known.named(found.path, found.attributes);
         let before = self.known.get(found.path, found.place);

@@ -10,6 +10,7 @@ use panoptes_sinks::activities::Severity;
 use panoptes_tables::{StringId, Strings};
 
 use super::super::explained::ReportedContent;
+use super::histories::HistoryLoss;
 use super::known::{Named, OwnerId, Place};
 use super::{PENDING_MAX, Paths};
 use crate::page_cache::{
@@ -54,6 +55,8 @@ pub struct PathChange<'a> {
     pub severity: Option<Severity>,
     /// Further new names in its folder, of files of the same type.
     pub others: NewNames<'a>,
+    /// How it has lost its content, if it is the history of a shell.
+    pub history: Option<HistoryLoss>,
 }
 
 /// New names in one folder.
@@ -114,6 +117,8 @@ pub(in super::super) struct Pending {
     pub(super) is_over: bool,
     /// Whether it is over for another reason than that its file is gone.
     pub(super) has_ended: bool,
+    /// Whether it is a shell's history without content.
+    pub(super) is_history: bool,
     /// Whether nothing explains it: it is to be reported.
     is_due: bool,
     /// Whether the content has changed; if not, permissions or the owner have.
@@ -162,6 +167,7 @@ impl Pending {
             is_open: false,
             is_over: false,
             has_ended: false,
+            is_history: false,
             is_due: false,
             is_content,
             owner: OwnerId::default(),
@@ -185,7 +191,7 @@ impl Pending {
         }
         (self.path_hash, self.folder) = (path_hash, folder);
         (self.place, self.parent) = (place, parent);
-        self.is_named = false;
+        (self.is_named, self.is_history) = (false, false);
     }
 
     /// Sets whether it is to be reported.
@@ -257,6 +263,17 @@ impl Pending {
         (self.is_over, self.has_ended) = (true, true);
     }
 
+    /// What a shell's history has lost its content by; none if it is no history.
+    pub(in super::super) fn history(&self) -> Option<HistoryLoss> {
+        let loss = if self.is_regular() { HistoryLoss::Emptied } else { HistoryLoss::Linked };
+        self.is_history.then_some(loss)
+    }
+
+    /// Whether it is a shell's history that has content again.
+    pub(in super::super) fn is_refilled(&self) -> bool {
+        self.history() == Some(HistoryLoss::Emptied) && self.attributes.size > 0
+    }
+
     fn age(&self, now: Now) -> i64 {
         now.monotonic.since(self.since.monotonic)
     }
@@ -279,10 +296,12 @@ impl Pending {
         self.scans >= SETTLED_SCANS && now.monotonic.since(self.read) >= SETTLED_NS
     }
 
-    /// Whether it is to wait since the file is open for writing, or to end since it stays so.
+    /// Whether it is to wait since the file is open for writing, or to end since it stays so. The
+    /// closing of a history, which does not matter, reports nothing.
     pub(in super::super) fn step_while_open(&self, now: Now) -> Option<Step> {
-        let step = if self.age(now) < OPEN_NS { Step::Waits } else { Step::Over };
-        self.is_open.then_some(step)
+        let waits = self.age(now) < OPEN_NS;
+        let step = if waits { Step::Waits } else { Step::Over };
+        (self.is_open && (waits || !self.is_history)).then_some(step)
     }
 
     fn identity(&self) -> FileIdentity {
@@ -348,6 +367,7 @@ impl Pending {
             since_ns: self.since(),
             severity,
             others: NewNames::default(),
+            history: self.history(),
         }
     }
 }
@@ -379,8 +399,13 @@ impl Paths {
 
     pub(in super::super) fn remove_over(&mut self, strings: &mut Strings) {
         self.note_reported();
+        let known = &mut self.known;
         self.pending.retain(|pending| {
             if pending.is_over {
+                if pending.is_history && pending.has_ended {
+                    // It counts again when it has content.
+                    known.forget_path(strings.get(pending.path));
+                }
                 let paths = [Some(pending.path), pending.previous];
                 paths.into_iter().flatten().for_each(|path| strings.release(path));
             }

@@ -21,6 +21,7 @@ use panoptes_decoders::kernel::mount::ListedMount;
 use panoptes_decoders::layout::View;
 use panoptes_tables::room;
 
+use super::super::important::is_history;
 use super::folders::{Matter, is_in_homes, is_of_system, matter};
 use super::known::Place;
 use super::mounts::Mounts;
@@ -65,7 +66,7 @@ pub(super) struct Found<'a> {
     pub place: Place,
     /// `struct dentry *` of the folder; null if it is not known.
     pub parent: KernelVa,
-    /// `struct inode *`
+    /// `struct inode *`; null for the name of a shell's history that has no file.
     pub inode: KernelVa,
     pub attributes: &'a Attributes,
     /// The folder in whose list it is; none if the name was read by its address.
@@ -460,9 +461,27 @@ impl Sweep {
         listed.next.is_some_and(KernelVa::is_plausible)
     }
 
+    /// Passes on the name of a shell's history that has no file.
+    fn take_history(&self, read: &Read, found: &mut dyn FnMut(&Found<'_>)) {
+        let folder = &self.folders[read.folder];
+        let Some(listed) = read.listed.filter(|it| it.inode.is_null() && !it.unlinked) else {
+            return;
+        };
+        let mut path: ArrayVec<u8, { PATH_BYTES_MAX + NAME_BYTES_MAX }> = ArrayVec::new();
+        path.extend(folder.path.iter().chain(&read.name).copied());
+        if listed.parent == folder.dentry && is_history(&path) {
+            let place = Place { mount: folder.mount, dentry: read.dentry };
+            let (parent, attributes) = (listed.parent, &Attributes::default());
+            let (path, inode, folder) = (&path[..], KernelVa::NULL, Some(folder));
+            found(&Found { path, place, parent, inode, attributes, folder });
+        }
+    }
+
     /// Adds a folder, or passes a file on.
     fn take_name(&mut self, read: &Read, include: &[Glob], found: &mut dyn FnMut(&Found<'_>)) {
-        let (Some(listed), Some(attributes)) = (read.listed, &read.attributes) else { return };
+        let (Some(listed), Some(attributes)) = (read.listed, &read.attributes) else {
+            return self.take_history(read, found);
+        };
         let folder = &self.folders[read.folder];
         let place = Place { mount: folder.mount, dentry: read.dentry };
         let (inode, parent) = (listed.inode, listed.parent);

@@ -1,6 +1,7 @@
 //! Sweeps over names made by hand, and what is found in them.
 
 mod floods;
+mod histories;
 mod machine;
 mod permissions;
 

@@ -139,6 +139,12 @@ impl Machine {
         self.memory.set(below, "mount", "mnt_mounts.next", link);
     }
 
+    /// Unmounts what was mounted over a name of the first mount.
+    pub(in crate::detect::file_content) fn unmount(&mut self) {
+        let list = Sparse::field(self.mount, "mount", "mnt_mounts.next");
+        self.memory.set(self.mount, "mount", "mnt_mounts.next", list);
+    }
+
     /// A new inode.
     pub(in crate::detect::file_content) fn inode(
         &mut self,
@@ -207,6 +213,7 @@ impl Machine {
         }
         self.memory.set(dentry, "dentry", "d_name.name", text);
         self.memory.set(dentry, "dentry", "d_name.len", name.len() as u64);
+        self.memory.set(dentry, "dentry", "d_hash.pprev", dentry);
         let parent = if folder == 0 { dentry } else { folder };
         self.memory.set(dentry, "dentry", "d_parent", parent);
         if folder != 0 {

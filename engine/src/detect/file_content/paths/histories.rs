@@ -1,0 +1,174 @@
+//! Histories of shells that are emptied, replaced by a link, or removed.
+//!
+//! A shell appends to its history when it ends, or writes it anew under another name, and renames
+//! that (`history_do_write`, lib/readline/histfile.c of bash 5.2; `savehistfile`, Src/hist.c of zsh
+//! 5.9). So one that grows, shrinks or becomes another file is no finding.
+//!
+//! The kernel keeps the name of a file that was removed, without an inode (`d_delete`,
+//! fs/dcache.c of Linux 6.1), as it keeps names that were looked up in vain. A name that is in no
+//! list tells nothing: nothing may have used it for long. A removed history counts when sweeps find
+//! its name so for [`REMOVED_NS`]: an editor may put another file in its place, and a home that is
+//! removed takes its names with it.
+
+use arrayvec::ArrayVec;
+use panoptes_decoders::kernel::inode::{Attributes, mode};
+use panoptes_tables::{StringId, Strings};
+
+use super::super::important::is_history;
+use super::super::rules::ContentRules;
+use super::known::Named;
+use super::pending::{Before, NewNames, PathChange};
+use super::sweep::Found;
+use super::{Judge, Paths};
+use crate::detect::{Accepted, Finding, Scene};
+use crate::time::{Monotonic, Now};
+
+/// How long a history's name must be without a file.
+const REMOVED_NS: i64 = 1_500_000_000;
+/// Time after which a name that sweeps do not find any more is forgotten.
+const UNSEEN_NS: i64 = 30_000_000_000;
+/// Number of names without a file that are followed at a time.
+pub(super) const REMOVED_MAX: usize = 8;
+
+/// How a history has lost its content.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum HistoryLoss {
+    Emptied,
+    Linked,
+    Removed,
+}
+
+/// A history whose name has no file any more.
+#[derive(Clone, Copy, Debug)]
+struct Removed {
+    path: StringId,
+    before: Named,
+    since: Now,
+    /// When a sweep found its name last.
+    last: Monotonic,
+    is_due: bool,
+}
+
+/// The histories that are followed since they seem to be removed.
+#[derive(Debug, Default)]
+pub(super) struct Removals {
+    all: ArrayVec<Removed, REMOVED_MAX>,
+}
+
+impl Removals {
+    /// Notes that a sweep has found a history's name without a file.
+    fn note(&mut self, path: &[u8], before: Named, now: Now, strings: &mut Strings) {
+        let known = self.all.iter_mut().find(|it| strings.get(it.path) == path);
+        if let Some(known) = known {
+            known.last = now.monotonic;
+            known.is_due |= now.monotonic.since(known.since.monotonic) >= REMOVED_NS;
+        } else if !self.all.is_full()
+            && let Some(path) = strings.intern(path)
+        {
+            let last = now.monotonic;
+            self.all.push(Removed { path, before, since: now, last, is_due: false });
+        }
+    }
+
+    /// Forgets those for which this holds.
+    fn forget(&mut self, strings: &mut Strings, is_over: impl Fn(&Removed, &Strings) -> bool) {
+        self.all.retain(|it| {
+            let is_over = is_over(it, strings);
+            if is_over {
+                strings.release(it.path);
+            }
+            !is_over
+        });
+    }
+}
+
+impl Judge<'_> {
+    /// Compares a shell's history with what it was.
+    pub(super) fn take_history(&mut self, found: &Found<'_>) {
+        let is_wanted = !self.rules.is_excluded(found.path) && self.starting.is_none();
+        if found.inode.is_null() {
+            // What was mounted on a home, and is no longer, has not lost its files.
+            if is_wanted
+                && !self.known.is_elsewhere(found.path, found.place)
+                && let Some(before) = self.content_before(found)
+            {
+                self.removals.note(found.path, before, self.now, self.strings);
+            }
+            return;
+        }
+        let before = self.content_before(found);
+        self.removals.forget(self.strings, |it, strings| strings.get(it.path) == found.path);
+        let named = Named::of(found.attributes);
+        let has_content = found.attributes.kind() == mode::S_IFREG && named.size > 0;
+        if before.is_some() && !has_content && is_wanted {
+            if !self.wait(found, before) {
+                *self.has_left = true;
+                return;
+            }
+            let inode = (found.inode, named.number);
+            if let Some(pending) = self.pending.iter_mut().find(|it| it.is_of(inode)) {
+                pending.is_history = true;
+            }
+        }
+        if has_content {
+            self.known.set(found.path, named, Some(found.place));
+        }
+    }
+
+    /// What a history was, if it had content. It is seen now.
+    fn content_before(&mut self, found: &Found<'_>) -> Option<Named> {
+        self.known.get(found.path, found.place).filter(|before| before.size > 0)
+    }
+
+    /// Whether a name is that of a shell's history, and no other rule is about it.
+    pub(super) fn is_history(&self, found: &Found<'_>) -> bool {
+        found.inode.is_null() || is_history(found.path) && !self.matters(found)
+    }
+}
+
+impl Paths {
+    /// Reports the histories that were removed.
+    pub(in super::super) fn report_removed(
+        &mut self,
+        scene: &mut Scene<'_>,
+        strings: &mut Strings,
+        rules: &ContentRules,
+    ) {
+        let now = scene.cx.now.monotonic;
+        self.removals.forget(strings, |it, _| now.since(it.last) >= UNSEEN_NS && !it.is_due);
+        for at in (0..self.removals.all.len()).rev() {
+            let removed = self.removals.all[at];
+            let path = strings.get(removed.path);
+            if !removed.is_due || !found(scene, &removed.change(path, rules)) {
+                continue;
+            }
+            self.known.forget_path(path);
+            self.removals.all.swap_remove(at);
+            strings.release(removed.path);
+        }
+    }
+}
+
+fn found(scene: &mut Scene<'_>, change: &PathChange<'_>) -> bool {
+    scene.out.found(scene.cx, &Finding::PathChange(change)) == Accepted::Yes
+}
+
+impl Removed {
+    fn change<'a>(&self, path: &'a [u8], rules: &ContentRules) -> PathChange<'a> {
+        let Named { number, size, modify_time_ns, .. } = self.before;
+        let before = Before { number, size, modify_time_ns, is_same_file: false, hashes: None };
+        PathChange {
+            path,
+            previous: None,
+            attributes: Attributes::default(),
+            device: 0,
+            before: Some(before),
+            hashes: None,
+            partial: None,
+            since_ns: self.since.real,
+            severity: rules.severity(Some(path)),
+            others: NewNames::default(),
+            history: Some(HistoryLoss::Removed),
+        }
+    }
+}
