@@ -4,6 +4,8 @@
 #   process.process_id: $shell
 #   shell_history.shell_command_execution_history.0.command_line: rm ~/.bash_history
 # expect: shell_command_executed x4
+# allow: file_content_change
+#   file.file_path: ~/.bash_history
 
 #: prepare
 . lib/terminal.sh

@@ -17,7 +17,7 @@ use panoptes_tables::{StringId, Strings};
 use super::super::important::is_history;
 use super::super::rules::ContentRules;
 use super::known::Named;
-use super::pending::{Before, NewNames, PathChange};
+use super::pending::{Before, HistoryLoss, NewNames, PathChange};
 use super::sweep::Found;
 use super::{Judge, Paths};
 use crate::detect::{Accepted, Finding, Scene};
@@ -29,14 +29,6 @@ const REMOVED_NS: i64 = 1_500_000_000;
 const UNSEEN_NS: i64 = 30_000_000_000;
 /// Number of names without a file that are followed at a time.
 pub(super) const REMOVED_MAX: usize = 8;
-
-/// How a history has lost its content.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum HistoryLoss {
-    Emptied,
-    Linked,
-    Removed,
-}
 
 /// A history whose name has no file any more.
 #[derive(Clone, Copy, Debug)]

@@ -10,7 +10,6 @@ use panoptes_sinks::activities::Severity;
 use panoptes_tables::{StringId, Strings};
 
 use super::super::explained::ReportedContent;
-use super::histories::HistoryLoss;
 use super::known::{Named, OwnerId, Place};
 use super::{PENDING_MAX, Paths};
 use crate::page_cache::{
@@ -57,6 +56,14 @@ pub struct PathChange<'a> {
     pub others: NewNames<'a>,
     /// How it has lost its content, if it is the history of a shell.
     pub history: Option<HistoryLoss>,
+}
+
+/// How a shell's history has lost its content.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum HistoryLoss {
+    Emptied,
+    Linked,
+    Removed,
 }
 
 /// New names in one folder.

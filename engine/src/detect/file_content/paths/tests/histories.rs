@@ -1,5 +1,6 @@
 //! Histories of shells that lose their content, and what shells and editors do with them.
 
+use super::super::histories::REMOVED_MAX;
 use super::*;
 
 /// A machine with `/root/.bash_history` of 400 bytes, after a first sweep; with its home and name.
@@ -135,4 +136,22 @@ fn a_history_below_a_mount_that_is_gone_is_no_finding() {
     machine.unmount();
     machine.name(ann, ".bash_history", 0);
     assert_eq!(machine.run(5000), []);
+}
+
+#[test]
+fn more_histories_than_are_followed_at_a_time_are_reported_in_turn() {
+    let mut machine = Machine::new();
+    let root = machine.root;
+    let homes = machine.folder(root, "home");
+    let mut names = Vec::new();
+    for at in 0..2 * REMOVED_MAX {
+        let home = machine.folder(homes, &format!("u{at:02}"));
+        names.push(machine.dentry(home, ".bash_history", mode::S_IFREG, 400));
+    }
+    assert_eq!(machine.run(4000), []);
+    names.iter().for_each(|&name| remove(&mut machine, name));
+    let mut found: Vec<_> = machine.run(20_000).into_iter().map(|(path, ..)| path).collect();
+    found.sort();
+    let expected = (0..2 * REMOVED_MAX).map(|at| format!("/home/u{at:02}/.bash_history"));
+    assert_eq!(found, expected.collect::<Vec<_>>());
 }
