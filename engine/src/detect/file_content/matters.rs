@@ -3,7 +3,8 @@
 use panoptes_decoders::kernel::vm_area_struct::VM_EXEC;
 
 use super::closing::{Closing, Stage};
-use super::rules::ChangedFile;
+use super::paths::{Matter, matter};
+use super::rules::{ChangedFile, ContentRules};
 use super::{ANY_EXECUTE, ClosedFiles, TEMPORARY_MAX};
 use crate::walk::Snapshot;
 
@@ -43,7 +44,7 @@ impl ClosedFiles {
             return None;
         }
         let path = closing.name.map(|id| self.strings.get(id))?;
-        let for_long = self.rules.may_be_temporary(path)?;
+        let for_long = may_be_temporary(&self.rules, path)?;
         let file = (closing.inode, closing.attributes.number);
         let is_temporary = |it: &&mut Closing| matches!(it.stage, Stage::TemporaryName { .. });
         let (mut count, mut oldest) = (0, None::<&mut Closing>);
@@ -91,6 +92,46 @@ impl ClosedFiles {
             let start = self.closings.partition_point(|closing| closing.inode < inode);
             let same = self.closings[start..].iter_mut().take_while(|it| it.inode == inode);
             same.for_each(|closing| closing.is_running = true);
+        }
+    }
+}
+
+/// Whether a file that does not matter may get a name by which it does: another one in a folder
+/// where files matter. If so, whether it is one of few that programs or the system may keep for
+/// long.
+fn may_be_temporary(rules: &ContentRules, path: &[u8]) -> Option<bool> {
+    let folder = &path[..=memchr::memrchr(b'/', path)?];
+    let matter = matter(folder, &rules.include)?;
+    Some(matter == Matter::All && !rules.is_excluded(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::container_config::Glob;
+
+    #[test]
+    fn a_file_in_a_folder_where_files_matter_may_have_a_temporary_name() {
+        let rules = ContentRules {
+            include: vec![Glob::new("/srv/app/*.php")],
+            exclude: vec![Glob::new("/etc/app/*")],
+            ..ContentRules::default()
+        };
+        for (path, may_be) in [
+            ("/etc/passwd.edit", Some(true)),
+            ("/etc/systemd/system/.#ssh.service4f1c", Some(true)),
+            ("/etc/app/state.new", Some(false)),
+            ("/home/ann/sedAb12cd", Some(false)),
+            ("/opt/app/data.tmp", Some(false)),
+            ("/srv/app/sedAb12cd", Some(false)),
+            ("/srv/data/sedAb12cd", None),
+            ("/tmp/x", None),
+            ("/usr/share/doc/x.new", None),
+            ("/usr/lib/python3/__pycache__/x.pyc.1234", None),
+            ("x", None),
+            ("", None),
+        ] {
+            assert_eq!(may_be_temporary(&rules, path.as_bytes()), may_be, "{path}");
         }
     }
 }

@@ -5,7 +5,6 @@
 use panoptes_sinks::activities::Severity;
 
 use super::important::{is_important, is_run};
-use super::paths::{Matter, matter};
 use crate::container_config::Glob;
 
 /// What is known of a changed file.
@@ -62,15 +61,6 @@ impl ContentRules {
     /// Whether the configuration excludes a path.
     pub fn is_excluded(&self, path: &[u8]) -> bool {
         self.exclude.iter().any(|glob| glob.matches(path))
-    }
-
-    /// Whether a file that does not matter may get a name by which it does: another one in a folder
-    /// where files matter. If so, whether it is one of few that programs or the system may keep for
-    /// long.
-    pub fn may_be_temporary(&self, path: &[u8]) -> Option<bool> {
-        let folder = &path[..=memchr::memrchr(b'/', path)?];
-        let matter = matter(folder, &self.include)?;
-        Some(matter == Matter::All && !self.is_excluded(path))
     }
 
     /// The severity of a change that the configuration sets for this path.
