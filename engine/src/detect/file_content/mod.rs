@@ -57,7 +57,7 @@ use self::nameless::Nameless;
 use self::naming::Naming;
 use self::packages::Packages;
 use self::paths::{Paths, Recorded};
-use self::rules::{ChangedFile, ContentRules};
+use self::rules::ContentRules;
 use super::{Accepted, Detector, DetectorSetup, Findings, Scene};
 use crate::address::{Reader, ReaderSizes};
 use crate::limits::Limits;

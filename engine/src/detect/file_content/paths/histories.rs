@@ -93,7 +93,7 @@ impl Judge<'_> {
         let named = Named::of(found.attributes);
         let has_content = found.attributes.kind() == mode::S_IFREG && named.size > 0;
         if before.is_some() && !has_content && is_wanted {
-            if !self.wait(found, before) {
+            if !self.wait(found, before, true) {
                 *self.has_left = true;
                 return;
             }

@@ -414,6 +414,7 @@ impl Paths {
         let mut judge = Judge {
             known: &mut self.known,
             pending: &mut self.pending,
+            removals: &mut self.removals,
             strings,
             rules,
             shipped,

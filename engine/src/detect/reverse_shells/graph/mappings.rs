@@ -159,12 +159,10 @@ impl Graph {
         if let Some(known) = self.fact_of(table, fact::ALONE) {
             return known;
         }
-        let row = snapshot.files_structs.at(table).filter(|row| row.complete);
-        let of_rings = snapshot.rings_of(table).map(|ring| ring.descriptors);
-        let rows = row.map(|row| row.descriptors).into_iter().chain(of_rings);
+        let is_complete = snapshot.files_structs.at(table).is_some_and(|row| row.complete);
         let mut others = Others::default();
-        let mut rows = rows.flat_map(Span::indexes);
-        let is_alone = row.is_some() && rows.all(|at| self.adds(snapshot, table, at, &mut others));
+        let mut all = snapshot.descriptor_indexes_of(table);
+        let is_alone = is_complete && all.all(|at| self.adds(snapshot, table, at, &mut others));
         self.note_fact(table, fact::ALONE, is_alone);
         self.note_fact(table, fact::CONNECTED, others.peer.is_some());
         is_alone
