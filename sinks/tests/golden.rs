@@ -210,8 +210,8 @@ fn configuration_refused() {
 
 #[test]
 fn file_permissions_changed() {
-    let reason = "/usr/local/bin/x became set-uid: every user who starts it gets the rights of user 0; \
-                  permissions 4755, user 0, group 0; before, 0755, user 0, group 0";
+    let reason = "/usr/local/bin/x became set-uid: every user who starts it gets the rights of \
+                  user 0; permissions 4755, user 0, group 0; before, 0755, user 0, group 0";
     let changed = Timestamp::from_ns(1_795_159_906_811_203_117);
     let written = Timestamp::from_ns(1_795_159_900_000_000_000);
     let details = FileDetails {

@@ -78,8 +78,8 @@ fn a_program_that_became_set_uid_is_an_alert_with_both_modes() {
     assert_eq!(record["detection"]["mitre_attack"], serde_json::json!(["T1548.001"]));
     assert_eq!(
         record["detection"]["reason"],
-        "/usr/local/bin/x became set-uid: every user who starts it gets the rights of user 0; permissions \
-         4755, user 0, group 42; before, 0755, user 1000, group 50"
+        "/usr/local/bin/x became set-uid: every user who starts it gets the rights of user 0; \
+         permissions 4755, user 0, group 42; before, 0755, user 1000, group 50"
     );
 }
 
