@@ -1,6 +1,6 @@
 # R39b: python sends memory with the output of each short command of a peer
 # stage: behaviour
-# within: 7000 ms
+# within: 5500 ms
 # expect: reverse_shell_detected
 #   detection.reason: ~3 times in a row, over an outbound
 #   detection.confidence: low

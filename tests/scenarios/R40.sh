@@ -1,6 +1,6 @@
 # R40: lua sends a file with the output of each command of a peer
 # stage: equipped
-# within: 7000 ms
+# within: 5500 ms
 # expect: reverse_shell_detected
 #   detection.reason: ~3 times in a row, over an outbound
 #   detection.confidence: low

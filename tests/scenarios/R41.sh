@@ -1,6 +1,6 @@
 # R41: the commands of a peer take their time, and so does the peer
 # stage: equipped
-# within: 26000 ms
+# within: 20000 ms
 # expect: reverse_shell_detected
 #   detection.reason: ~3 times in a row, over an outbound
 #   detection.confidence: low

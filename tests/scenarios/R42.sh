@@ -1,6 +1,6 @@
 # R42: a program that takes turns by their order is reported again as surely one
 # stage: behaviour
-# within: 11000 ms
+# within: 9500 ms
 # expect: reverse_shell_detected
 #   detection.reason: ~3 times in a row, over an outbound
 #   detection.confidence: low

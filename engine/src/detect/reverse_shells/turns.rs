@@ -11,9 +11,7 @@
 //! A turn is *direct* if the process starts at once and writes to the connection, or to a pipe of
 //! the program. Others count by their order alone, however long they take: where the process writes
 //! is unknown. They need a peer that leads: it sent the first message, and a process came before
-//! the first answer. Servers that greet do not lead, because their client logs in itself. A client
-//! may run a process for that (`EHLO $(hostname)`), so the turn of the first message does not count
-//! by its order, and replies of such a server need a longer time to count as unasked.
+//! the first answer. Servers that greet do not lead, because their client logs in itself.
 //!
 //! A client of a database, or a health check, sends first, and the answer comes at once. Only
 //! programs that are nobody's file are watched ([`interpreter::is_makeshift`]): agents of build and
@@ -49,9 +47,6 @@ const TURNS_OF_CLIENT: u32 = 8;
 /// For how long this end has sent nothing when the peer sends something unasked. Answers of servers
 /// come earlier, as a rule.
 const QUIET_NS: i64 = 100_000_000;
-/// The same after an answer to a peer that was the first to send something: it may be a server that
-/// has greeted, and far away.
-const QUIET_AFTER_ANSWER_NS: i64 = 250_000_000;
 /// Number of turns in a row after which a program is reported by their order alone, and again as
 /// surely one.
 const TURNS_BY_ORDER: u32 = 3;
@@ -107,9 +102,6 @@ struct Turn {
     /// Whether the turn may be direct, and whether it may count by its order.
     may_be_direct: bool,
     counts_by_order: bool,
-    /// Whether the message is the first one of the connection: it may be a greeting, so that the
-    /// turn does not count by its order.
-    is_first: bool,
     started: Started,
 }
 
@@ -235,7 +227,6 @@ impl Watched {
             since: now.monotonic,
             may_be_direct: false,
             counts_by_order: true,
-            is_first: true,
             started: Started::Nothing,
         });
         Self {
@@ -293,9 +284,7 @@ impl Watched {
     /// Begins a turn with a message of the peer, unless it was asked for.
     fn hear(&mut self, now: Monotonic) {
         let quiet = now.since(self.spoke);
-        let has_answered = self.peer_was_first == Some(true) && self.sent > 0;
-        let least = if has_answered { QUIET_AFTER_ANSWER_NS } else { QUIET_NS };
-        let may_be_direct = quiet >= least;
+        let may_be_direct = quiet >= QUIET_NS;
         let counts_by_order = quiet >= QUIET_BY_ORDER_NS || self.sent == 0;
         match self.turn {
             Some(turn) if turn.started == Started::Writer || !may_be_direct => {}
@@ -307,7 +296,6 @@ impl Watched {
                     since: now,
                     may_be_direct,
                     counts_by_order: counts_by_order || before.is_some_and(|it| it.counts_by_order),
-                    is_first: before.map_or(self.received == 0, |it| it.is_first),
                     // Several messages may come before the first answer.
                     started: before.map_or(Started::Nothing, |it| it.started),
                 });
@@ -335,9 +323,6 @@ impl Watched {
         }
         if turn.started == Started::Nothing || !turn.counts_by_order {
             self.row = 0;
-            return;
-        }
-        if turn.is_first {
             return;
         }
         if self.row == 0 {

@@ -58,9 +58,9 @@ struct Row {
 
 type Made<T> = std::result::Result<T, String>;
 
-fn table(file: &str, make: fn(Row) -> Made<Scenario>) -> Result<Vec<Scenario>> {
+fn table(file: &str, make: fn(&Row) -> Made<Scenario>) -> Result<Vec<Scenario>> {
     let path = Path::new(FOLDER).join(file);
-    let rows = rows(&text_of(&path)?).and_then(|rows| rows.into_iter().map(make).collect());
+    let rows = rows(&text_of(&path)?).and_then(|rows| rows.iter().map(make).collect());
     rows.map_err(|error| Error::new(format!("{}: {error}", path.display())))
 }
 
@@ -109,20 +109,20 @@ fn end(row: &Row) -> Made<&'static str> {
     lines(&[LIBRARY, &format!("end_way {}", row.id), &files])
 }
 
-fn way(row: Row) -> Made<Scenario> {
+fn way(row: &Row) -> Made<Scenario> {
     let port = FIRST_PORT + 2 * row.index;
     Ok(Scenario {
         stage: Stage::Equipped,
         prepare: lines(&[LIBRARY, &format!("command_{} {port}", row.word)])?,
-        act: lines(&[LIBRARY, "act", &format!("P={port}"), &in_background(&row)])?,
-        clean: end(&row)?,
+        act: lines(&[LIBRARY, "act", &format!("P={port}"), &in_background(row)])?,
+        clean: end(row)?,
         expect: REPORTED,
         within: Some(WITHIN),
         ..Scenario::new(leak(&row.id), leak(&row.name))
     })
 }
 
-fn act(row: Row) -> Made<Scenario> {
+fn act(row: &Row) -> Made<Scenario> {
     let paths = row.word.split(',').filter(|path| *path != "-");
     let expected = paths.map(|path| Expected {
         activity: "",
@@ -133,8 +133,8 @@ fn act(row: Row) -> Made<Scenario> {
     let expected: Vec<Expected> = expected.chain(ENDED.iter().copied()).collect();
     Ok(Scenario {
         stage: Stage::Administered,
-        act: lines(&[LIBRARY, "act", &in_background(&row), "fact row $!", "wait $row || true"])?,
-        clean: end(&row)?,
+        act: lines(&[LIBRARY, "act", &in_background(row), "fact row $!", "wait $row || true"])?,
+        clean: end(row)?,
         expect: expected.leak(),
         ..Scenario::new(leak(&row.id), leak(&row.name))
     })
@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn a_way_has_a_peer_with_a_port_of_its_own() {
         let rows = rows("# a comment\n\nW01 tcp a name\n  one $P\n    two\nW02 udp b\n  x\n");
-        let ways: Vec<Scenario> = rows.unwrap().into_iter().map(|row| way(row).unwrap()).collect();
+        let ways: Vec<Scenario> = rows.unwrap().iter().map(|row| way(row).unwrap()).collect();
         let [first, second] = &ways[..] else { panic!("{ways:?}") };
         assert_eq!((first.id, first.name, first.stage), ("W01", "a name", Stage::Equipped));
         assert!(first.prepare.ends_with("command_tcp 7000\n"), "{}", first.prepare);
@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn an_act_expects_one_alert_a_path() {
         let rows = rows("B01 /etc/a,/etc/b both\n  x\nB02 - none\n  y\n").unwrap();
-        let acts: Vec<Scenario> = rows.into_iter().map(|row| act(row).unwrap()).collect();
+        let acts: Vec<Scenario> = rows.iter().map(|row| act(row).unwrap()).collect();
         let paths = |act: &Scenario| -> Vec<&str> {
             let fields = act.expect.iter().flat_map(|expected| expected.fields);
             fields.filter(|(key, _)| *key == "changed.path").map(|(_, path)| *path).collect()
