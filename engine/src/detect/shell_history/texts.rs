@@ -7,9 +7,9 @@ use super::memory::Memory;
 /// Number of texts that are read in one batch.
 pub(super) const TEXTS: usize = 16;
 
-/// Reads the texts of the first [`TEXTS`] of `entries` and passes each with its time to `out`. Stops
-/// at the first that could not be read and returns the number read. Longer texts are cut at `limit`
-/// bytes.
+/// Reads the texts of the first [`TEXTS`] of `entries` and passes each with its time to `out`.
+/// Stops at the first that could not be read and returns the number read. Longer texts are cut at
+/// `limit` bytes.
 pub(super) fn texts_of(
     memory: &mut Memory<'_>,
     entries: &[Entry],
