@@ -24,6 +24,7 @@ use panoptes_decoders::layout::View;
 use panoptes_tables::HashKey;
 
 use super::graph::{Object, object_of};
+use super::interpreter::{Commands, Interpreter, Kind};
 use super::pairs::{Pair, Pairs};
 use super::pending::Seen;
 use super::rows::{counters_of, line, name_of};
@@ -376,8 +377,13 @@ impl Shells {
     /// Watches a program with connections of its own, and reports it if it takes turns with a peer.
     pub(super) fn watch_turns(&mut self, scene: &mut Scene<'_>, state: &State, one: &Program<'_>) {
         let snapshot = one.snapshot;
-        let Some(known) = one.interpreter else { return };
         let (name, line) = (name_of(snapshot, one.row), line(snapshot, one.row));
+        // awk has connections of its own (`/inet/tcp`), but takes no commands from its input.
+        let awk = || {
+            let program = Interpreter { kind: Kind::Language, commands: Commands::Argument };
+            interpreter::is_awk_one_liner(name, line).then_some(program)
+        };
+        let Some(known) = one.interpreter.or_else(awk) else { return };
         let Some(table) = one.row.files else { return };
         if !interpreter::is_makeshift(known, name, line) {
             return;

@@ -116,6 +116,7 @@ fn a_one_liner_that_runs_what_a_peer_sends_is_reported_once() {
         ("node", "node -e x", Output::Pipe),
         ("python3.11", "python3 /tmp/x.py", Output::Pipe),
         ("bash", "bash -c x", Output::Connection),
+        ("gawk", "gawk -v s=/inet/tcp/0/A/4444 BEGIN{}", Output::Pipe),
     ] {
         assert_eq!(Session::new(file, line, output).commands(1), [""; 0], "{line}");
         assert_eq!(Session::new(file, line, output).commands(2), FOUND, "{line}");
@@ -141,6 +142,7 @@ fn programs_that_are_somebodys_file_raise_no_alert() {
         ("ruby3.1", "ruby /usr/bin/puppet"),
         ("node", "node /srv/app.js"),
         ("runner", "runner -e x"),
+        ("gawk", "gawk -f /usr/lib/agent.awk"),
     ] {
         assert_eq!(Session::new(file, line, Output::Pipe).commands(20), [""; 0], "{line}");
     }
