@@ -48,22 +48,9 @@ impl ClosedFiles {
                 continue;
             }
             let path = strings.get(change.path);
-            let is_backup = |of| is_backup(path, change.is_new(), |original| hash(original) == of);
-            let mut step = if change.is_content() {
-                step(change, closings, (explained, &is_backup), now)
-            } else {
-                permissions::step(change, closings)
-            };
-            if let Step::Over = step
-                && change.turns_to_permissions()
-            {
-                step = Step::Waits;
-            }
-            if let Step::Report = step
-                && change.is_content()
-            {
-                step = change.step_while_open(now).unwrap_or(step);
-            }
+            let is_new = change.is_new();
+            let is_backup = |of| is_backup(path, is_new, |original| hash(original) == of);
+            let mut step = step(change, closings, (explained, &is_backup), now);
             if let Step::Report = step
                 && change.history().is_none()
                 && let Some(manager) =
@@ -142,9 +129,27 @@ fn report(
     }
 }
 
-/// What becomes of a change, by the closings of its file and by what was reported. `is_backup`:
-/// whether its path is that of a backup of the path with this hash.
+/// What becomes of a change. Of one of content that something else explains, that of permissions is
+/// left.
 fn step(
+    change: &mut Pending,
+    closings: &[Closing],
+    by: (&[ReportedContent], &dyn Fn(u64) -> bool),
+    now: Now,
+) -> Step {
+    if !change.is_content() {
+        return permissions::step(change, closings);
+    }
+    match step_of_content(change, closings, by, now) {
+        Step::Over if change.turns_to_permissions() => Step::Waits,
+        Step::Report => change.step_while_open(now).unwrap_or(Step::Report),
+        step => step,
+    }
+}
+
+/// What becomes of a change of content, by the closings of its file and by what was reported.
+/// `is_backup`: whether its path is that of a backup of the path with this hash.
+fn step_of_content(
     change: &Pending,
     closings: &[Closing],
     (explained, is_backup): (&[ReportedContent], &dyn Fn(u64) -> bool),

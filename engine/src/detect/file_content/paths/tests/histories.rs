@@ -149,7 +149,9 @@ fn more_histories_than_are_followed_at_a_time_are_reported_in_turn() {
         names.push(machine.dentry(home, ".bash_history", mode::S_IFREG, 400));
     }
     assert_eq!(machine.run(4000), []);
-    names.iter().for_each(|&name| remove(&mut machine, name));
+    for name in names {
+        remove(&mut machine, name);
+    }
     let mut found: Vec<_> = machine.run(20_000).into_iter().map(|(path, ..)| path).collect();
     found.sort();
     let expected = (0..2 * REMOVED_MAX).map(|at| format!("/home/u{at:02}/.bash_history"));
