@@ -10,6 +10,7 @@ use super::rules::ContentRules;
 use crate::detect::{Accepted, Finding, Scene};
 use crate::state::ScanContext;
 use crate::state::process::Process;
+use crate::time::Now;
 
 impl ClosedFiles {
     /// Looks at the program that a process begins to run, if it is set-uid or set-gid, and outside
@@ -42,7 +43,7 @@ impl ClosedFiles {
 }
 
 /// What becomes of a change of permissions. A closing's record shows the permissions of its file.
-pub(super) fn step(change: &Pending, closings: &[Closing]) -> Step {
+pub(super) fn step(change: &Pending, closings: &[Closing], now: Now) -> Step {
     if change.is_reported() {
         return Step::Over;
     }
@@ -50,6 +51,7 @@ pub(super) fn step(change: &Pending, closings: &[Closing]) -> Step {
     let of_file = closings.iter().find(|closing| closing.inode == inode);
     match of_file.map(|closing| closing.stage) {
         None | Some(Stage::Over | Stage::Waiting { matters: false }) => Step::Report,
+        Some(_) if change.has_waited(now) => Step::Report,
         Some(_) => Step::Waits,
     }
 }

@@ -138,7 +138,7 @@ fn step(
     now: Now,
 ) -> Step {
     if !change.is_content() {
-        return permissions::step(change, closings);
+        return permissions::step(change, closings, now);
     }
     match step_of_content(change, closings, by, now) {
         Step::Over if change.turns_to_permissions() => Step::Waits,

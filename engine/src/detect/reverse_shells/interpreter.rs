@@ -373,8 +373,28 @@ fn goes_on(name: &[u8]) -> bool {
 /// Whether a process runs an awk program from its command line.
 pub fn is_awk_one_liner(file: &[u8], line: Option<&[u8]>) -> bool {
     const AWKS: &[&[u8]] = &[b"awk", b"gawk", b"mawk", b"nawk", b"original-awk"];
-    let line = line.unwrap_or_default();
-    AWKS.contains(&file) && !arguments(line).any(|argument| argument == b"-f")
+    AWKS.contains(&file) && awk_has_code(line.unwrap_or_default())
+}
+
+/// Whether an awk's program is text on its command line: no option names a file with it before the
+/// first operand (gawk 5.3, `main.c`).
+fn awk_has_code(line: &[u8]) -> bool {
+    let mut all = arguments(line).skip(1);
+    while let Some(argument) = all.next() {
+        match argument {
+            b"-F" | b"-v" | b"-i" | b"-l" => {
+                all.next();
+            }
+            _ if argument.starts_with(b"--file") || argument.starts_with(b"--exec") => {
+                return false;
+            }
+            [b'-', b'f' | b'E', ..] => return false,
+            [b'-', b'e', ..] | b"--" => return true,
+            [b'-', ..] => {}
+            _ => return true,
+        }
+    }
+    true
 }
 
 /// Whether a process runs a program from its own command line: `python3 -c …`, `awk 'BEGIN …'`.
@@ -544,6 +564,23 @@ mod tests {
             let known = recognise(file.as_bytes(), Some(line.as_bytes()), b"").unwrap();
             let found = is_makeshift(known, file.as_bytes(), Some(line.as_bytes()));
             assert_eq!(found, makeshift, "{line}");
+        }
+    }
+
+    #[test]
+    fn an_awk_runs_its_argument_unless_an_option_names_a_file() {
+        for (line, expected) in [
+            ("gawk BEGIN{}", true),
+            ("gawk -F : -v f=-f {print} -f", true),
+            ("gawk -e BEGIN{} x", true),
+            ("mawk -- BEGIN{}", true),
+            ("gawk -f /usr/lib/x.awk", false),
+            ("gawk -v a=b -f/usr/lib/x.awk", false),
+            ("gawk --file=/usr/lib/x.awk", false),
+            ("gawk -E /usr/bin/x a", false),
+        ] {
+            let line = line.replace(' ', "\0") + "\0";
+            assert_eq!(is_awk_one_liner(b"gawk", Some(line.as_bytes())), expected, "{line}");
         }
     }
 

@@ -179,6 +179,9 @@ impl History {
         files_left: &mut u32,
     ) -> Result<Found, Option<Program>> {
         if self.areas_left == 0 {
+            if self.first_row == 0 {
+                self.first_row = id.0;
+            }
             return Err(None);
         }
         let later = Program::Modules(self.scan.after(wait_after(attempts, MODULES_DOUBLINGS)));

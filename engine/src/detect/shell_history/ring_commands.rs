@@ -39,6 +39,7 @@ impl History {
             has_kept: !kept.is_empty(),
             is_new: shell.is_new,
             floor_s: shell.last.and_then(|last| last.time_s).filter(|_| shell.was_put_aside),
+            last_s: shell.last.and_then(|last| last.time_s),
             in_function: !zsh::is_at_prompt(&words),
         };
         let Some(plan) = plan(&before, &ring) else { return };

@@ -10,6 +10,9 @@
 use super::changes::Clearing;
 use super::ring::{Ring, RingCommand};
 
+/// Maximum number of commands between two scans that count as missed: the numbers are the machine's.
+const MISSED_MAX: i64 = 1 << 20;
+
 /// What is known from before the ring was read.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct BeforeRing {
@@ -24,6 +27,8 @@ pub(super) struct BeforeRing {
     /// Commands that began before this time, in seconds since 1970, were reported. They come back
     /// when a list that was put aside does (`fc -P`).
     pub(super) floor_s: Option<i64>,
+    /// When the last command that was reported began.
+    pub(super) last_s: Option<i64>,
     /// Whether a function runs.
     pub(super) in_function: bool,
 }
@@ -51,8 +56,12 @@ impl RingPlan {
 }
 
 /// Decides what a ring means; `None` if a later scan has to.
+///
+/// zsh reads its file in steps, and puts its list aside while it writes the file anew
+/// (`savehistfile`, Src/hist.c of zsh 5.9). So a list without a typed command is not judged, and one
+/// with a command that began before the last known one has come back.
 pub(super) fn plan(before: &BeforeRing, ring: &Ring) -> Option<RingPlan> {
-    let &BeforeRing { length, newest, has_kept, is_new, floor_s, in_function } = before;
+    let &BeforeRing { length, newest, has_kept, is_new, floor_s, last_s, in_function } = before;
     let all = RingPlan { above: i64::MIN, reports: true, floor_s, ..RingPlan::default() };
     let Some(length) = length else {
         return Some(RingPlan { reports: is_new, ..all });
@@ -60,21 +69,25 @@ pub(super) fn plan(before: &BeforeRing, ring: &Ring) -> Option<RingPlan> {
     if ring.met.is_some() || !has_kept {
         return Some(all);
     }
-    if in_function {
+    let is_typed = |command: &RingCommand| command.is_typed;
+    if in_function || !ring.entries.is_empty() && !ring.entries.iter().any(is_typed) {
         return None;
     }
+    let all = RingPlan { floor_s: floor_s.or(last_s), ..all };
     let now = ring.entries.first().map_or(0, |command| command.number);
     if now >= newest {
         // So many commands that none of the known ones was read, or a list that has come back.
-        let oldest = ring.entries.last().map_or(now, |command| command.number);
-        let missed = if ring.entries.is_full() { (oldest - newest - 1).max(0) as u64 } else { 0 };
-        let missed = if floor_s.is_none() { missed } else { 0 };
+        let oldest = ring.entries.last().filter(|command| command.is_typed);
+        let oldest = oldest.filter(|_| ring.entries.is_full() && floor_s.is_none());
+        let between = |oldest: &RingCommand| oldest.number.saturating_sub(newest).saturating_sub(1);
+        let missed = oldest.map_or(0, between).clamp(0, MISSED_MAX) as u64;
         return Some(RingPlan { above: newest, missed, ..all });
     }
     // A list that is read from another file takes the place of the one before.
     let is_read = ring.entries.iter().any(|command| !command.is_typed);
     // The command that does it is the only one.
-    let is_cleared = length > 1 && !is_read;
+    let has_come_back = |command: &RingCommand| last_s.is_some_and(|last| command.time_s < last);
+    let is_cleared = length > 1 && !is_read && !ring.entries.iter().any(has_come_back);
     Some(RingPlan { cleared: is_cleared.then_some(Clearing::All { count: length }), ..all })
 }
 
@@ -99,6 +112,7 @@ mod tests {
         has_kept: true,
         is_new: true,
         floor_s: None,
+        last_s: None,
         in_function: false,
     };
 
@@ -162,6 +176,28 @@ mod tests {
     fn commands_of_a_list_that_comes_back_are_not_reported_again() {
         let aside = BeforeRing { newest: 2, floor_s: Some(1008), ..KNOWN };
         assert_eq!(of(&aside, &ring(&[9, 8, 7, 6], None)), Some((vec![9, 8], None)));
+    }
+
+    #[test]
+    fn a_list_that_zsh_puts_aside_while_it_writes_its_file_is_not_a_cleared_one() {
+        // It reads the file first.
+        let mut file = ring(&[3, 2, 1], None);
+        file.entries.iter_mut().for_each(|command| command.is_typed = false);
+        assert_eq!(of(&KNOWN, &file), None);
+        // The old list comes back, after something of the other one was kept.
+        let other = BeforeRing { newest: 90, last_s: Some(1006), ..KNOWN };
+        assert_eq!(of(&other, &ring(&[7, 6, 5, 4], None)), Some((vec![7, 6], None)));
+        let lower = BeforeRing { newest: 3, last_s: Some(1006), ..KNOWN };
+        assert_eq!(of(&lower, &ring(&[7, 6, 5, 4], None)), Some((vec![7, 6], None)));
+    }
+
+    #[test]
+    fn numbers_that_the_machine_makes_up_count_for_few_missed_commands() {
+        let mut numbers: Vec<i64> = (i64::MAX - 1063..=i64::MAX - 1000).rev().collect();
+        assert_eq!(plan(&KNOWN, &ring(&numbers, None)).unwrap().missed, 1 << 20);
+        numbers[0] = 100;
+        numbers[63] = i64::MIN;
+        assert_eq!(plan(&KNOWN, &ring(&numbers, None)).unwrap().missed, 0);
     }
 
     #[test]

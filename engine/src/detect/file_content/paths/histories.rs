@@ -19,7 +19,7 @@ use super::super::rules::ContentRules;
 use super::known::Named;
 use super::pending::{Before, HistoryLoss, NewNames, PathChange};
 use super::sweep::Found;
-use super::{Judge, Paths};
+use super::{Judge, Paths, is_set_id};
 use crate::detect::{Accepted, Finding, Scene};
 use crate::time::{Monotonic, Now};
 
@@ -112,9 +112,11 @@ impl Judge<'_> {
         self.known.get(found.path, found.place).filter(|before| before.size > 0)
     }
 
-    /// Whether a name is that of a shell's history, and no other rule is about it.
+    /// Whether a name is that of a shell's history, and no other rule is about it. What is set-uid
+    /// is a program.
     pub(super) fn is_history(&self, found: &Found<'_>) -> bool {
-        found.inode.is_null() || is_history(found.path) && !self.matters(found)
+        let may_be = is_history(found.path) && !is_set_id(found.attributes.mode);
+        found.inode.is_null() || may_be && !self.matters(found)
     }
 }
 

@@ -11,7 +11,7 @@ use panoptes_tables::{StringId, Strings};
 
 use super::super::explained::ReportedContent;
 use super::known::{Named, OwnerId, Place};
-use super::{PENDING_MAX, Paths};
+use super::{PENDING_MAX, Paths, is_set_id};
 use crate::page_cache::{
     Asker, ContentSource, FileContent, FileIdentity, Hashes, Outcome, Partial,
 };
@@ -214,7 +214,8 @@ impl Pending {
         self.is_over
     }
 
-    /// Whether both are new names in one folder, of files of the same type.
+    /// Whether both are new names in one folder, of files of the same type. What is set-uid has a
+    /// record of its own.
     pub(in super::super) fn is_beside(&self, other: &Self) -> bool {
         self.folder == other.folder
             && self.is_content
@@ -222,6 +223,7 @@ impl Pending {
             && self.before.is_none()
             && other.before.is_none()
             && self.attributes.kind() == other.attributes.kind()
+            && ![self, other].iter().any(|it| is_set_id(it.attributes.mode))
     }
 
     /// Whether its path named nothing before.

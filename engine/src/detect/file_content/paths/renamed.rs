@@ -146,8 +146,11 @@ impl Paths {
             let matters = rules.matters(&file) || pending.gives_rights(rules, path);
             let id = matters.then(|| strings.intern(path)).flatten();
             let Some(id) = id else {
-                // If it gets a name by which it matters later, that is new.
-                self.known.forget_path(strings.get(pending.path));
+                // If it gets a name by which it matters later, that is new. What a history was
+                // tells that its next file lacks it.
+                if !pending.is_history {
+                    self.known.forget_path(strings.get(pending.path));
+                }
                 pending.is_over = true;
                 continue;
             };

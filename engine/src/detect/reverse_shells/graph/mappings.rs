@@ -145,9 +145,11 @@ impl Graph {
 
     /// The areas of a table's process, if the scan has all of them.
     fn areas_of<'a>(&self, snapshot: &'a Snapshot, table: Index<FilesRow>) -> &'a [VmaRow] {
-        let process = snapshot.processes.at(self.processes_of(table).next());
+        let first = self.processes_of(table).next();
+        let process = snapshot.processes.at(first);
         let mm = process.and_then(|process| snapshot.mms.at(process.mm));
-        let mm = mm.filter(|mm| mm.complete);
+        // Many processes may share one address space (`CLONE_VM`): it counts for the first.
+        let mm = mm.filter(|mm| mm.complete && mm.process == first);
         snapshot.vmas.range(mm.map_or(Span::default(), |mm| mm.vmas))
     }
 
