@@ -10,7 +10,8 @@
 use super::changes::Clearing;
 use super::ring::{Ring, RingCommand};
 
-/// Maximum number of commands between two scans that count as missed: the numbers are the machine's.
+/// Maximum number of commands between two scans that count as missed. The machine makes up their
+/// numbers.
 const MISSED_MAX: i64 = 1 << 20;
 
 /// What is known from before the ring was read.
@@ -58,7 +59,7 @@ impl RingPlan {
 /// Decides what a ring means; `None` if a later scan has to.
 ///
 /// zsh reads its file in steps, and puts its list aside while it writes the file anew
-/// (`savehistfile`, Src/hist.c of zsh 5.9). So a list without a typed command is not judged, and one
+/// (`savehistfile`, Src/hist.c of zsh 5.9). So a list without a typed command is not judged. One
 /// with a command that began before the last known one has come back.
 pub(super) fn plan(before: &BeforeRing, ring: &Ring) -> Option<RingPlan> {
     let &BeforeRing { length, newest, has_kept, is_new, floor_s, last_s, in_function } = before;

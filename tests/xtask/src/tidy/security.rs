@@ -28,7 +28,7 @@ const WITHOUT_ROW: [(&str, &str); 7] = [
          pages::ANCESTORS_MAX pages::AREAS_MAX pages::SKIPS_MAX \
          reserved_space::NEIGHBOURS_MAX resting::ANCESTORS_MAX search::HOPS_MAX \
          objects::MIRRORS_MAX python::AREAS_MAX relays::BOTH_WAYS_MAX \
-         ring::REMEMBERED_MAX ring::RING_MAX \
+         ring::REMEMBERED_MAX ring::RING_MAX ring_plan::MISSED_MAX \
          shell_history::TYPED_MAX structure::CONTEXTS_MAX structure::LISTS_MAX tree::SLOTS_MAX \
          udp_ports::SLOTS_MAX",
     ),
