@@ -42,7 +42,9 @@ impl Shells {
     }
 
     /// Whether a search that follows files and memory may find more than the last one, which did
-    /// not follow them. A shell that forks for a part of a pipeline takes no commands from its input
+    /// not follow them.
+    ///
+    /// A shell that forks for a part of a pipeline takes no commands from its input
     /// (`tail -f log | while read line; do …`).
     pub(super) fn may_lead_over_files(&self, shell: &Shell<'_>) -> bool {
         let process = shell.snapshot.processes.at(shell.process);
