@@ -404,7 +404,7 @@ fn every_figure_is_on_the_page() {
     assert_eq!(all("panoptes_table_capacity"), Limit::ALL.len());
     assert_eq!(all("panoptes_coverage_missed"), GAPS_MAX);
     assert_eq!(all("panoptes_scan_duration_seconds_count"), Stage::ALL.len());
-    assert_eq!(all("panoptes_records_total"), Activity::ALL.len() + 2);
+    assert_eq!(all("panoptes_records_total"), Activity::ALL.len() + 3, "three have two types");
     assert_eq!(all("panoptes_last_scan_timestamp_seconds"), 0, "there was no scan");
     assert_eq!(all("panoptes_output_dropped_total"), 2, "two receivers have one address");
     assert_eq!(all("panoptes_exceptions_total"), 2, "two have the same reason");
