@@ -48,9 +48,7 @@ while os.path.exists(os.environ["hold"]):
 }
 end_way() {
   local each
-  for each in $(find /proc -maxdepth 2 -path '/proc/[1-9]*/environ'); do
-    if grep -qzx "way=$1" $each 2> /dev/null; then
-      each=${each#/proc/}; kill -KILL ${each%/environ} 2> /dev/null || true
-    fi
-  done
+  while read -r each; do
+    if grep -qzx "way=$1" /proc/$each/environ 2> /dev/null; then kill -KILL $each || true; fi
+  done < <(pgrep .)
 }
