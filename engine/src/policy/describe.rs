@@ -7,7 +7,7 @@ use core::fmt;
 use core::net::{IpAddr, Ipv4Addr};
 
 use panoptes_decoders::kernel::file::FMODE_PATH;
-use panoptes_decoders::kernel::inode::{device_numbers, mode};
+use panoptes_decoders::kernel::inode::{Attributes, device_numbers, mode};
 use panoptes_decoders::kernel::sock::{IPPROTO_TCP, IPPROTO_UDP, TcpState};
 use panoptes_decoders::kernel::super_block::FilesKind;
 use panoptes_decoders::kernel::task_struct::TaskState;
@@ -18,6 +18,7 @@ use panoptes_sinks::json::command_line::CommandLine;
 use panoptes_sinks::json::text::Text;
 use panoptes_sinks::json::time::Timestamp;
 use panoptes_sinks::record::container::ContainerDetails;
+use panoptes_sinks::record::file::FileDetails;
 use panoptes_sinks::record::file_descriptor::{
     FileAccess, FileDescriptorDetails, FileMode, FileType,
 };
@@ -311,6 +312,31 @@ pub(super) fn add_set_id(reason: &mut impl fmt::Write, mode: u16, (uid, gid): (u
 pub(super) fn device(number: u32) -> Device {
     let (major, minor) = device_numbers(number);
     Device { major, minor }
+}
+
+/// A file that a path names: its path, type and attributes. The type is left out if it is another
+/// one than that of the files, folders and links that are compared.
+pub(super) fn named_file<'a>(path: &'a [u8], inode: &Attributes, device: u32) -> FileDetails<'a> {
+    let file_type = match inode.kind() {
+        mode::S_IFREG => Some(FileType::Regular),
+        mode::S_IFDIR => Some(FileType::Directory),
+        mode::S_IFLNK => Some(FileType::Symlink),
+        _ => None,
+    };
+    FileDetails {
+        file_path: path.into(),
+        file_type,
+        file_inode_number: Some(inode.ino),
+        file_inode_device_identifier: Some(self::device(device)),
+        file_inode_permissions: Some(Permissions(inode.mode & 0o7777)),
+        file_inode_uid: Some(inode.uid),
+        file_inode_gid: Some(inode.gid),
+        file_inode_size_bytes: Some(inode.size),
+        file_inode_change_time_iso_8601_ns: Some(Timestamp::from_ns(inode.ctime_ns)),
+        file_inode_modify_time_iso_8601_ns: Some(Timestamp::from_ns(inode.mtime_ns)),
+        file_inode_access_time_iso_8601_ns: Some(Timestamp::from_ns(inode.atime_ns)),
+        ..FileDetails::default()
+    }
 }
 
 /// The part after the last slash, or the whole name without one.

@@ -6,13 +6,11 @@ mod tests;
 use core::fmt::Write as _;
 
 use arrayvec::ArrayString;
-use panoptes_decoders::kernel::inode::{Attributes, mode};
+use panoptes_decoders::kernel::inode::Attributes;
 use panoptes_sinks::activities::{Activity, MessageType, Severity};
 use panoptes_sinks::json::text::Text;
-use panoptes_sinks::json::time::Timestamp;
 use panoptes_sinks::record::detection::Confidence;
 use panoptes_sinks::record::file::FileDetails;
-use panoptes_sinks::record::file_descriptor::FileType;
 use panoptes_sinks::record::header::Weight;
 use panoptes_sinks::record::value::Permissions;
 use panoptes_sinks::record::{Details, Record};
@@ -40,23 +38,12 @@ impl Reporter<'_> {
         let (inode, before) = (&change.attributes, change.before);
         let owner = before.and_then(|before| before.owner);
         let details = FileDetails {
-            file_path: change.path.into(),
             file_previous_path: change.previous.map(Text::from),
-            file_type: file_type(inode),
-            file_inode_number: Some(inode.ino),
-            file_inode_device_identifier: Some(describe::device(change.device)),
-            file_inode_permissions: Some(Permissions(inode.mode & 0o7777)),
-            file_inode_uid: Some(inode.uid),
-            file_inode_gid: Some(inode.gid),
-            file_inode_size_bytes: Some(inode.size),
-            file_inode_change_time_iso_8601_ns: Some(Timestamp::from_ns(inode.ctime_ns)),
-            file_inode_modify_time_iso_8601_ns: Some(Timestamp::from_ns(inode.mtime_ns)),
-            file_inode_access_time_iso_8601_ns: Some(Timestamp::from_ns(inode.atime_ns)),
             file_previous_inode_number: before.map(|before| before.number),
             file_previous_inode_permissions: before.map(|before| Permissions(before.permissions)),
             file_previous_inode_uid: owner.map(|owner| owner.uid),
             file_previous_inode_gid: owner.map(|owner| owner.gid),
-            ..FileDetails::default()
+            ..describe::named_file(change.path, inode, change.device)
         };
         let is_set_id = matches!(change.what, Access::SetUid | Access::SetGid);
         let reason = reason(change);
@@ -89,14 +76,6 @@ fn weight(change: &PermissionChange<'_>) -> Option<Weight> {
     }
     let message_type = MessageType::Alert;
     change.severity.map(|severity| Weight { message_type, severity })
-}
-
-fn file_type(inode: &Attributes) -> Option<FileType> {
-    match inode.kind() {
-        mode::S_IFREG => Some(FileType::Regular),
-        mode::S_IFDIR => Some(FileType::Directory),
-        _ => None,
-    }
 }
 
 fn reason(change: &PermissionChange<'_>) -> ArrayString<REASON_BYTES> {

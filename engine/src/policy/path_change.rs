@@ -6,15 +6,14 @@ mod tests;
 use core::fmt::Write as _;
 
 use arrayvec::{ArrayString, ArrayVec};
-use panoptes_decoders::kernel::inode::{Attributes, mode};
+use panoptes_decoders::kernel::inode::mode;
 use panoptes_sinks::activities::{Activity, MessageType};
 use panoptes_sinks::json::text::Text;
 use panoptes_sinks::json::time::Timestamp;
 use panoptes_sinks::record::detection::Confidence;
 use panoptes_sinks::record::file::FileDetails;
-use panoptes_sinks::record::file_descriptor::FileType;
 use panoptes_sinks::record::header::Weight;
-use panoptes_sinks::record::value::{Hash, Permissions};
+use panoptes_sinks::record::value::Hash;
 use panoptes_sinks::record::{Details, Record};
 use panoptes_tables::StringId;
 
@@ -40,28 +39,23 @@ impl Reporter<'_> {
         change: &PathChange<'_>,
     ) -> Accepted {
         let inode = &change.attributes;
-        let is = Some(inode).filter(|_| change.history != Some(HistoryLoss::Removed));
         let (hashes, before) = (change.hashes, change.before);
         let others = &change.others;
         let text = |id: &StringId| others.strings.map(|strings| strings.get(*id).into());
         let names: ArrayVec<Text<'_>, NAMES_MAX> = others.paths.iter().filter_map(text).collect();
         let hashes_before = before.and_then(|before| before.hashes);
+        let is = match change.history {
+            // The path has no file any more.
+            Some(HistoryLoss::Removed) => {
+                FileDetails { file_path: change.path.into(), ..FileDetails::default() }
+            }
+            _ => describe::named_file(change.path, inode, change.device),
+        };
         let details = FileDetails {
-            file_path: change.path.into(),
             file_previous_path: change.previous.map(Text::from),
-            file_type: is.and_then(file_type),
-            file_inode_number: is.map(|is| is.ino),
-            file_inode_device_identifier: is.map(|_| describe::device(change.device)),
-            file_inode_permissions: is.map(|is| Permissions(is.mode & 0o7777)),
-            file_inode_uid: is.map(|is| is.uid),
-            file_inode_gid: is.map(|is| is.gid),
-            file_inode_size_bytes: is.map(|is| is.size),
             file_inode_hash_sha1: hashes.map(|hashes| Hash(hashes.sha1)),
             file_inode_hash_sha256: hashes.map(|hashes| Hash(hashes.sha256)),
             file_inode_hash_md5: hashes.map(|hashes| Hash(hashes.md5)),
-            file_inode_change_time_iso_8601_ns: is.map(|is| Timestamp::from_ns(is.ctime_ns)),
-            file_inode_modify_time_iso_8601_ns: is.map(|is| Timestamp::from_ns(is.mtime_ns)),
-            file_inode_access_time_iso_8601_ns: is.map(|is| Timestamp::from_ns(is.atime_ns)),
             file_previous_inode_number: before.map(|before| before.number),
             file_previous_inode_size_bytes: before.map(|before| before.size),
             file_previous_inode_modify_time_iso_8601_ns: before
@@ -71,7 +65,7 @@ impl Reporter<'_> {
             file_previous_inode_hash_md5: hashes_before.map(|hashes| Hash(hashes.md5)),
             file_new_names_count: (others.count > 0).then_some(others.count as u64 + 1),
             file_new_names: (others.count > 0).then_some(&names),
-            ..FileDetails::default()
+            ..is
         };
         let has_other_size = before.is_none_or(|before| before.size != inode.size);
         let evidence = Evidence {
@@ -98,15 +92,6 @@ impl Reporter<'_> {
         };
         let subject = Subject::default().with_content(content);
         self.alert(cx, subject, &Record { weight, ..record }, evidence)
-    }
-}
-
-/// The type of what a path names: a regular file or a symbolic link.
-fn file_type(inode: &Attributes) -> Option<FileType> {
-    match inode.kind() {
-        mode::S_IFREG => Some(FileType::Regular),
-        mode::S_IFLNK => Some(FileType::Symlink),
-        _ => None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the record of changed permissions says.
 
+use panoptes_decoders::kernel::inode::mode;
 use panoptes_sinks::json::Limits as TextLimits;
 use panoptes_sinks::queue::{QueueSize, Waker, queue};
 use panoptes_sinks::record::header::Header;
