@@ -179,9 +179,7 @@ impl History {
         files_left: &mut u32,
     ) -> Result<Found, Option<Program>> {
         if self.areas_left == 0 {
-            if self.first_row == 0 {
-                self.first_row = id.0;
-            }
+            self.begin_next_at(id);
             return Err(None);
         }
         let later = Program::Modules(self.scan.after(wait_after(attempts, MODULES_DOUBLINGS)));
@@ -206,12 +204,19 @@ impl History {
     /// Whether the present scan may check one more file. If not, the next scan starts with this
     /// row.
     fn takes_file(&mut self, id: RowId, files_left: &mut u32) -> bool {
-        if *files_left == 0 && self.first_row == 0 {
-            self.first_row = id.0;
+        if *files_left == 0 {
+            self.begin_next_at(id);
         }
         let takes_it = *files_left > 0;
         *files_left = files_left.saturating_sub(1);
         takes_it
+    }
+
+    /// Lets the next scan start with the first row that had to wait.
+    fn begin_next_at(&mut self, id: RowId) {
+        if self.first_row == 0 {
+            self.first_row = id.0;
+        }
     }
 
     /// A program that is checked again after so many failed attempts.
