@@ -23,7 +23,7 @@ pub(super) struct ChangedContent<'a> {
     pub(super) hashes: Option<Hashes>,
 }
 
-/// What is kept of it.
+/// The last content of a changed file, as it is remembered.
 #[derive(Clone, Debug)]
 pub(super) struct LastContent {
     key: CauseKey,

@@ -141,7 +141,7 @@ struct Carriers {
     /// Parts of the list by table, with its descriptors: its begin, where masters of
     /// pseudoterminals begin, and regular files, and its end.
     spans: Vec<Option<[u32; 4]>>,
-    /// By table, what is known of its process: bits of [`fact`].
+    /// Facts about the process of each table: bits of [`fact`].
     facts: Vec<u8>,
     list: Vec<Index<DescriptorRow>>,
 }

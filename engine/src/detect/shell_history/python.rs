@@ -99,8 +99,8 @@ pub(super) const fn may_be_read(added: usize) -> bool {
     added > TYPED_MAX
 }
 
-/// What is reported of a list that was cleared, by the prompt (0 if there is none) and by the
-/// number of lines read from a file, each before and now.
+/// The clearing of a list that counts, by the prompt (0 if there is none) and by the number of
+/// lines read from a file, each before and now.
 pub(super) fn cleared(
     how: Option<Clearing>,
     prompt: (u32, u32),

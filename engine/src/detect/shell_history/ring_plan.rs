@@ -14,7 +14,7 @@ use super::ring::{Ring, RingCommand};
 /// numbers.
 const MISSED_MAX: i64 = 1 << 20;
 
-/// What is known from before the ring was read.
+/// The state of a shell from before the ring was read.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct BeforeRing {
     /// Number of commands; `None` if the ring was not read yet.

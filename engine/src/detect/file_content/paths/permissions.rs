@@ -152,7 +152,7 @@ pub(super) enum Outcome {
 }
 
 impl Outcome {
-    /// By whether a change found room to wait.
+    /// The outcome of a change that found room to wait, or did not.
     pub(super) const fn of_wait(has_room: bool) -> Self {
         if has_room { Self::Waits } else { Self::Left }
     }
@@ -298,7 +298,8 @@ impl Judge<'_> {
     }
 }
 
-/// What is noted of a path while a change of it waits: it has the permissions that were reported.
+/// The state of a path that is noted while a change of it waits: with the permissions that were
+/// reported.
 pub(super) fn as_reported(named: Named, before: Option<Named>) -> Named {
     if let Some(before) = before {
         return named.with_access_of(&before);

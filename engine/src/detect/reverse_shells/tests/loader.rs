@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What is found if the loader was started with this command line, on a connection.
+/// The findings if the loader was started with this command line, on a connection.
 fn loaded(line: &'static str) -> Vec<String> {
     let mut machine = Machine::default();
     let tcp = machine.connection(40000, PEER);

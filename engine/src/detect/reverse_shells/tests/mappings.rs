@@ -310,7 +310,7 @@ fn a_counter_for_events_belongs_to_memory_if_both_have_it() {
     assert!(!has_events(&[20, 21], "[eventpoll]"));
 }
 
-/// Who shares memory with many more than a scan looks for keeps no other from being found.
+/// A crowd of processes with shared memory, more than a scan looks for, hides no relay.
 #[test]
 fn a_crowd_that_shares_memory_is_counted() {
     let (mut machine, _) = sharing();
