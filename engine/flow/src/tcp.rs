@@ -216,8 +216,10 @@ fn order(
     let is_soon = packet.now_ns.saturating_sub(this.last_ns) < OVERTAKEN_NS;
     let (back, forward) = (this.ip_id.wrapping_sub(ip_id), ip_id.wrapping_sub(this.ip_id));
     let has_ids = this.ip_id != 0 && ip_id != 0;
-    // What continues the data was sent next: with a number that is no later one.
-    *packet.has_random_ids |= has_ids && is_soon && seq == this.sequence && forward > OVERTAKEN_MAX;
+    // What continues the data was sent next: with a number that is no later one. A copy of earlier
+    // data may have overtaken it: then its number is a little earlier.
+    let is_near = forward.min(back) <= OVERTAKEN_MAX;
+    *packet.has_random_ids |= has_ids && is_soon && seq == this.sequence && !is_near;
     let has_ids = has_ids && !*packet.has_random_ids;
     let is_overtaken = has_ids && is_soon && back > 0 && back < OVERTAKEN_MAX;
     // Numbered behind the last one, or after a pause: sent after it.

@@ -213,6 +213,23 @@ fn a_copy_that_overtakes_its_data_was_sent_again() {
     assert_eq!(tcp(&wire.finish()[0]).source.retransmitted, 1);
 }
 
+/// A copy overtakes the segment behind it, which continues the data with an earlier identification.
+/// What is overtaken later in the connection was still sent once.
+#[test]
+fn identifications_count_packets_though_a_copy_overtook_new_data() {
+    let mut wire = Wire::new(8);
+    let (client, server) = handshake(&mut wire);
+    for (offset, id) in [(0, 1), (20, 3), (10, 5), (30, 4), (50, 7), (40, 6)] {
+        let numbers = (client.wrapping_add(offset), server);
+        let bytes = segment(0, numbers, flag::ACK, &[0; 10]);
+        wire.send(Ip { id, ..ip(0, protocol::TCP, &bytes) });
+        if offset == 50 {
+            wire.segment(1, (server, client.wrapping_add(40)), flag::ACK, b"");
+        }
+    }
+    assert_eq!(tcp(&wire.finish()[0]).source.retransmitted, 1);
+}
+
 #[test]
 fn a_new_connection_ends_the_record_of_the_old_one() {
     let mut wire = Wire::new(8);
