@@ -1,6 +1,6 @@
 # F41b: a file that was reported replaces one that matters, and its old path gets another file
 # stage: shipped
-# expect: file_descriptor_file_content_change
+# expect: file_descriptor_file_content_change x2
 #   file_descriptor.file_descriptor_name: /etc/f41b.new
 # expect: file_content_change
 #   file.file_path: /etc/f41b

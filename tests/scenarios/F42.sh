@@ -1,5 +1,5 @@
 # F42: histories of shells lose their content: emptied, replaced by a link, removed
-# stage: shipped
+# stage: equipped
 # expect: file_content_change
 #   file.file_path: /root/.zsh_history
 #   file.file_inode_size_bytes: 0

@@ -1,15 +1,15 @@
 # F50: a copy of bash becomes set-uid, a program that no sweep knows set-gid
 # stage: shipped
 # expect: file_permissions_changed
-#   message_type: ALERT
-#   severity: MEDIUM
+#   record.message_type: ALERT
+#   record.severity: MEDIUM
 #   file.file_path: /usr/local/bin/f50
 #   file.file_inode_number: $inode
 #   file.file_inode_permissions: 4755
 #   file.file_inode_uid: 0
 #   file.file_previous_inode_permissions: 0755
 # expect: file_permissions_changed
-#   message_type: ALERT
+#   record.message_type: ALERT
 #   file.file_path: /usr/bin/shuf
 #   file.file_inode_permissions: 2755
 # expect: file_content_change x0

@@ -1,15 +1,15 @@
 # F50t: twins: sticky folders, folders elsewhere, modes that give no rights, a set-uid file renamed
 # stage: shipped
 # expect: file_permissions_changed at least 1
-#   message_type: EVENT
-#   severity: INFO
+#   record.message_type: EVENT
+#   record.severity: INFO
 #   file.file_path: /usr/bin/tac
 #   file.file_inode_permissions: 0700
 # allow: file_permissions_changed
-#   message_type: EVENT
+#   record.message_type: EVENT
 
 #: prepare
-mkdir /etc/f50t /srv/f50t; ls -l /etc/f50t /usr/bin/tac
+mkdir -p /etc/f50t /srv/f50t; ls -l /etc/f50t /usr/bin/tac
 printf x > /srv/f50t/data; cp /bin/true /f50t.true
 chmod 4755 /f50t.true; mv /f50t.true /usr/local/bin/f50t
 sleep 8

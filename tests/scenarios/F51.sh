@@ -1,14 +1,14 @@
 # F51: folders of the system become writable for all
 # stage: shipped
 # expect: file_permissions_changed
-#   message_type: ALERT
-#   severity: MEDIUM
+#   record.message_type: ALERT
+#   record.severity: MEDIUM
 #   file.file_path: /etc
 #   file.file_type: DIRECTORY
 #   file.file_inode_permissions: $mode
 #   file.file_previous_inode_permissions: $before
 # expect: file_permissions_changed
-#   message_type: ALERT
+#   record.message_type: ALERT
 #   file.file_path: /etc/f51
 #   file.file_inode_permissions: 0777
 

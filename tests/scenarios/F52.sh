@@ -1,8 +1,8 @@
 # F52: a set-uid copy of bash in a folder that no sweep reads is run by a user
 # stage: behaviour
 # expect: file_permissions_changed
-#   message_type: ALERT
-#   severity: MEDIUM
+#   record.message_type: ALERT
+#   record.severity: MEDIUM
 #   file.file_path: /tmp/.f52
 #   file.file_inode_permissions: 4755
 #   file.file_inode_uid: 0

@@ -168,10 +168,36 @@ fn is_of_change(activity: &str) -> bool {
 mod tests {
     use super::*;
 
+    /// What the first part of a field's name may be: see `outcome::field`.
+    const KINDS: [&str; 17] = [
+        "record",
+        "detection",
+        "changed",
+        "container_context",
+        "process",
+        "process_executed",
+        "process_memory",
+        "thread",
+        "container",
+        "file",
+        "file_descriptor",
+        "elf_file",
+        "network_connection",
+        "package",
+        "reverse_shell",
+        "shell_history",
+        "system_activity",
+    ];
+
     #[test]
     fn every_scenario_has_a_name_of_its_own_and_can_fail() {
         for scenario in all().unwrap() {
             assert!(!scenario.expect.is_empty(), "{} expects nothing at all", scenario.id);
+            let all = scenario.expect.iter().chain(scenario.besides);
+            for (key, _) in all.flat_map(|expected| expected.fields) {
+                let kind = key.split_once('.').map_or(*key, |(kind, _)| kind);
+                assert!(KINDS.contains(&kind), "{}: no record has {key}", scenario.id);
+            }
             assert!(
                 !scenario.host.is_empty()
                     || ["\nact\n", "\nact;", " act\n", " act;", " act)", "@act"].iter().any(
