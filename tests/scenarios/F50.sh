@@ -16,7 +16,7 @@
 # expect: file_descriptor_file_content_change x0
 
 #: prepare
-cp /bin/bash /usr/local/bin/f50; chmod 755 /usr/local/bin/f50
+mkdir -p /usr/local/bin; cp /bin/bash /usr/local/bin/f50; chmod 755 /usr/local/bin/f50
 fact inode "$(stat -c %i /usr/local/bin/f50)"
 sleep 8
 #: act

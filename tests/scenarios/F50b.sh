@@ -8,7 +8,7 @@
 # expect: file_content_change x0
 
 #: prepare
-sleep 4
+mkdir -p /usr/local/bin; sleep 4
 #: act
 (exec 7> /usr/local/bin/f50b; scanned; cat /bin/bash >&7; scanned; act; exec 7>&-
 chmod 4755 /usr/local/bin/f50b) & wait $!

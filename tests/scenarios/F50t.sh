@@ -9,7 +9,7 @@
 #   record.message_type: EVENT
 
 #: prepare
-mkdir -p /etc/f50t /srv/f50t; ls -l /etc/f50t /usr/bin/tac
+mkdir -p /etc/f50t /srv/f50t /usr/local/bin; ls -l /etc/f50t /usr/bin/tac
 printf x > /srv/f50t/data; cp /bin/true /f50t.true
 chmod 4755 /f50t.true; mv /f50t.true /usr/local/bin/f50t
 sleep 8

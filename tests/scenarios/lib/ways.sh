@@ -47,8 +47,9 @@ while os.path.exists(os.environ["hold"]):
 ' $1 > /dev/null 2>&1 &
 }
 end_way() {
+  # The guest has no /dev/fd, which `done < <(pgrep .)` needs.
   local each
-  while read -r each; do
+  pgrep . | while read -r each; do
     if grep -qzx "way=$1" /proc/$each/environ 2> /dev/null; then kill -KILL $each || true; fi
-  done < <(pgrep .)
+  done
 }
