@@ -7,6 +7,8 @@
 #   file.file_inode_permissions: 0700
 # allow: file_permissions_changed
 #   record.message_type: EVENT
+# allow: file_content_change
+#   file.file_path: /usr/local/bin/f50t.old
 
 #: prepare
 mkdir -p /etc/f50t /srv/f50t /usr/local/bin; ls -l /etc/f50t /usr/bin/tac
