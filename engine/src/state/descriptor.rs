@@ -573,10 +573,12 @@ impl Merge<'_, '_, '_> {
     #[cold]
     fn cut_rest(&mut self) {
         let mut cursor = self.cursor;
-        while let Some(row) = self.descriptors.row(cursor)
+        while let Some(row) = self.descriptors.row_mut(cursor)
             && self.emitter.goes_on()
         {
             report_first(row, self.entry.process, &[], self.emitter);
+            // After a request to stop, the end of the watch reports what still waits.
+            row.release_held();
             self.descriptors.advance(&mut cursor);
         }
         if self.emitter.is_stopped() {

@@ -43,7 +43,9 @@ impl State {
             let before = before.map_or(0, |(_, count)| count);
             let count = self.areas.report_after(before, children.areas, process, &mut emitter);
             children.areas_held = emitter.is_stopped();
-            self.areas_reported = emitter.is_stopped().then_some((id, count));
+            if emitter.is_stopped() {
+                self.areas_reported = Some((id, count));
+            }
         }
         !emitter.is_stopped()
     }

@@ -299,3 +299,73 @@ fn what_is_removed_above_the_share_of_a_process_is_reported_before() {
     let of_child = lines.iter().filter(|line| line.starts_with("+fd 300/")).count();
     assert_eq!(of_child, 12, "{lines:?}");
 }
+
+/// The lines of one kind, each of which must be there once.
+fn each_once<'l>(lines: &'l [String], kind: &str, what: &str) -> Vec<&'l String> {
+    let mut of_kind: Vec<_> = lines.iter().filter(|line| line.starts_with(kind)).collect();
+    of_kind.sort();
+    let count = of_kind.len();
+    of_kind.dedup();
+    assert_eq!(of_kind.len(), count, "{what}: {kind} twice");
+    of_kind
+}
+
+/// Answers with yes from the question with this number on.
+fn stop_at(last: u32) -> impl Fn() -> bool {
+    let asked = Cell::new(0);
+    move || {
+        asked.set(asked.get() + 1);
+        asked.get() >= last
+    }
+}
+
+#[test]
+fn a_stop_in_the_report_of_one_process_reports_nothing_of_another_twice() {
+    for last in 1..40 {
+        let (mut watch, mut with) = watch_with_many();
+        // A process that is tracked before the first one waits, too.
+        begin_exec(with.process(200), "id");
+        count_exec(with.process(200), "id");
+        assert_eq!(watch.scan(&with), NOTHING);
+        with.remove(300);
+        let mut lines = watch.scan_unless(&stop_at(last), &with);
+        lines.extend(watch.finish());
+        let what = format!("question {last}");
+        assert_eq!(each_once(&lines, "+area 300 ", &what).len(), MANY as usize, "{what}");
+        assert_eq!(each_once(&lines, "+area 200 ", &what).len(), 1, "{what}");
+    }
+}
+
+#[test]
+fn a_stop_in_the_report_of_what_is_removed_above_a_share_reports_nothing_twice() {
+    let file = |at: u32| FakeFile::pipe(0xffff_8882_0000_0000 + u64::from(at) * 256, at.into());
+    let files = |range: core::ops::Range<u32>| range.map(|at| (at, file(at))).collect::<Vec<_>>();
+    let mut partial = 0;
+    for last in 1..60 {
+        let limits = Limits { file_descriptors: 4 * MANY, ..limits() };
+        let (mut watch, mut with) = watch_within(&limits);
+        begin_exec(with.process(300), "ls");
+        count_exec(with.process(300), "ls");
+        with.process(300).files = files(2 * MANY..3 * MANY + MANY / 2);
+        assert_eq!(watch.scan(&with), NOTHING);
+        // It opens lower ones, and another process wants as many.
+        with.process(300).files = files(3..3 + MANY + MANY / 2);
+        with.process(300).files.extend(files(2 * MANY..3 * MANY + MANY / 2));
+        let mut other = FakeProcess::new(400);
+        other.files = files(4 * MANY..7 * MANY);
+        with = with.with(other);
+        let mut lines = watch.scan_unless(&stop_at(last), &with);
+        partial += u32::from((1..MANY as usize).contains(&lines.len()));
+        lines.extend(watch.finish());
+        let what = format!("question {last}");
+        let of_child = each_once(&lines, "+fd 300/", &what);
+        let waited = |line: &&&String| {
+            line["+fd 300/".len()..]
+                .split(' ')
+                .next()
+                .is_some_and(|number| number.parse().is_ok_and(|number: u32| number >= 2 * MANY))
+        };
+        assert_eq!(of_child.iter().filter(waited).count() as u32, MANY + MANY / 2, "{what}");
+    }
+    assert!(partial > 2, "{partial} stops were in the middle of the report");
+}
