@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod lz4;
+mod lzo;
 mod zstd;
 
 use std::io::{self, BufRead, BufReader, Read};
@@ -20,6 +21,7 @@ use flate2::bufread::{GzDecoder, MultiGzDecoder};
 use lzma_rust2::{LzmaReader, XzReader};
 
 use lz4::Legacy;
+use lzo::Blocks;
 use zstd::Frames;
 
 /// Maximum memory of an xz or lzma decoder, in KiB. The decoder allocates what the data requests:
@@ -38,18 +40,22 @@ pub enum Compression {
     Zstd,
     /// The old form of lz4, which `lz4 -l` writes.
     Lz4Legacy,
+    /// A file of lzop.
+    Lzo,
 }
 
 impl Compression {
     /// The compression of data with this beginning, if it is compressed.
     pub fn of(beginning: &[u8]) -> Option<Self> {
-        let known: [(&[u8], Self); 5] = [
+        let known: [(&[u8], Self); 6] = [
             (&[0x1f, 0x8b, 8], Self::Gzip),
             (&[0xfd, b'7', b'z', b'X', b'Z', 0], Self::Xz),
             // The usual properties, and a dictionary of a multiple of 64 KiB.
             (&[0x5d, 0, 0], Self::Lzma),
             (&[0x28, 0xb5, 0x2f, 0xfd], Self::Zstd),
             (&[0x02, 0x21, 0x4c, 0x18], Self::Lz4Legacy),
+            // A part is recognised by fewer bytes than the magic has.
+            (&lzo::MAGIC[..8], Self::Lzo),
         ];
         known.into_iter().find(|(magic, _)| beginning.starts_with(magic)).map(|(_, way)| way)
     }
@@ -62,6 +68,7 @@ impl Compression {
             Self::Lzma => "lzma",
             Self::Zstd => "zstd",
             Self::Lz4Legacy => "lz4",
+            Self::Lzo => "lzo",
         }
     }
 
@@ -73,15 +80,15 @@ impl Compression {
             Self::Lzma => Box::new(LzmaReader::new_mem_limit(Bytes(input), LZMA_KIB_MAX, None)?),
             Self::Zstd => Box::new(Frames::one(input)),
             Self::Lz4Legacy => Box::new(Legacy::new(input)),
+            Self::Lzo => Box::new(Blocks::new(input)),
         })
     }
 }
 
 /// The name of a compression that is recognised and not unpacked.
 pub fn unsupported(beginning: &[u8]) -> Option<&'static str> {
-    let known: [(&[u8], _); 3] = [
+    let known: [(&[u8], _); 2] = [
         (b"BZh", "bzip2"), // no decoder in Rust has a usable licence
-        (&[0x89, b'L', b'Z', b'O', 0], "lzo"),
         // No kernel unpacks it; `lz4 -l` writes the form that they do.
         (&[0x04, 0x22, 0x4d, 0x18], "lz4 in its new form"),
     ];
@@ -97,8 +104,10 @@ pub fn all<'r>(input: impl Read + 'r) -> io::Result<Box<dyn Read + 'r>> {
         Some(Compression::Gzip) => Box::new(MultiGzDecoder::new(input)),
         Some(Compression::Xz) => Box::new(XzReader::new_mem_limit(input, true, LZMA_KIB_MAX)),
         Some(Compression::Zstd) => Box::new(Frames::all(input)),
-        // These two have no members, and few bytes to be recognised by.
-        Some(Compression::Lzma | Compression::Lz4Legacy) | None => Box::new(input),
+        // No archive is packed in these ways, and few bytes show two of them.
+        Some(Compression::Lzma | Compression::Lz4Legacy | Compression::Lzo) | None => {
+            Box::new(input)
+        }
     })
 }
 

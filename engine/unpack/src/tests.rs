@@ -41,6 +41,25 @@ fn lz4(text: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// As lzop writes it, with these flags.
+fn lzo(text: &[u8], flags: u32) -> Vec<u8> {
+    let mut bytes = b"\x89LZO\0\r\n\x1a\n\x10\x40\x20\xa0\x09\x40\x01\x05".to_vec();
+    bytes.extend(flags.to_be_bytes());
+    bytes.extend([0; 12]);
+    bytes.extend(b"\x04name\0\0\0\0");
+    for plain in text.chunks(256 << 10) {
+        let packed = lzokay::compress::compress(plain).unwrap();
+        let data = if packed.len() < plain.len() { &packed } else { plain };
+        bytes.extend((plain.len() as u32).to_be_bytes());
+        bytes.extend((data.len() as u32).to_be_bytes());
+        let sums = if data.len() < plain.len() { 0x303 } else { 0x101 };
+        bytes.resize(bytes.len() + 4 * (flags & sums).count_ones() as usize, 0);
+        bytes.extend(data);
+    }
+    bytes.extend([0; 4]);
+    bytes
+}
+
 /// Data that becomes neither much smaller nor has blocks that are stored.
 fn text() -> Vec<u8> {
     let number = |index: u32| index.wrapping_mul(2_654_435_761) >> (index % 7 + 20);
@@ -90,6 +109,13 @@ fn a_stream_ends_where_the_next_part_begins() {
         let packed = [&lz4(&text)[..], &number].concat();
         assert_eq!(first_of(&packed).unwrap(), (text.clone(), &b""[..]));
     }
+    // One and two checksums, of blocks that are packed and stored.
+    let noise: Vec<u8> =
+        (0..1000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    for (text, flags) in [(&text[..], 0x0300_0009), (&text, 3), (&text, 0), (&noise, 3), (b"", 1)] {
+        let packed = [&lzo(text, flags)[..], b"070701"].concat();
+        assert_eq!(first_of(&packed).unwrap(), (text.to_vec(), &b"070701"[..]), "{flags:x}");
+    }
     let twice = [lz4(&text), lz4(b"end")].concat();
     assert_eq!(first_of(&twice).unwrap().0, [&text[..], b"end"].concat());
 }
@@ -125,8 +151,8 @@ fn streams_of_real_programs_end_there_too() {
 
 #[test]
 fn what_is_cut_short_is_an_error() {
-    for packed in [gzip(&[7; 5000]), zstd(&[7; 5000]), lz4(&[7; 5000])] {
-        for length in 4..packed.len() - 8 {
+    for packed in [gzip(&[7; 5000]), zstd(&[7; 5000]), lz4(&[7; 5000]), lzo(&[7; 5000], 1)] {
+        for length in 8..packed.len() - 8 {
             for cut in [all_of(&packed[..length]), first_of(&packed[..length]).map(|(cut, _)| cut)]
             {
                 assert!(cut.is_err() || cut.is_ok_and(|bytes| bytes.len() <= 5000));
@@ -137,9 +163,38 @@ fn what_is_cut_short_is_an_error() {
 }
 
 #[test]
+fn what_lzop_writes_is_unpacked() {
+    // `printf 'hello %.0s' 1 2 3 4 5 6 | lzop`, and with `--crc32 -9`: version 1.04 of Debian 12.
+    for hex in [
+        "894c5a4f000d0a1a0a104020a0094001050300000d000000006b0c3b73000000000027ce0295000000240000\
+         0020f88e0d390368656c6c6f202a14000f68656c6c6f2068656c6c6f2068656c6c6f2011000000000000",
+        "894c5a4f000d0a1a0a104020a0100103090300110c000000006b0c3b7300000000000df8b1d1000000240000\
+         000d1ce669251768656c6c6f203c140011000000000000",
+    ] {
+        let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+        let packed: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect();
+        assert_eq!(first_of(&packed).unwrap(), (b"hello ".repeat(6), &b""[..]));
+    }
+}
+
+#[test]
+fn a_block_of_lzo_that_lies_is_an_error() {
+    let good = lzo(&[7; 5000], 0);
+    let sizes = good.len() - 4 - lzokay::compress::compress(&[7; 5000]).unwrap().len() - 8;
+    for (at, bytes) in [(0, [0, 4, 0, 1]), (0, [0, 0, 0x13, 0x87]), (4, [0; 4]), (4, [0, 1, 0, 0])]
+    {
+        let mut bad = good.clone();
+        bad[sizes + at..sizes + at + 4].copy_from_slice(&bytes);
+        assert!(first_of(&bad).is_err(), "{at} {bytes:?}");
+    }
+    assert!(first_of(&lzo(b"text", 0x800)).is_err(), "a filter");
+    // The first block is read as an extra field.
+    assert!(first_of(&lzo(&[7; 5000], 0x40)).is_err(), "an extra field longer than the file");
+}
+
+#[test]
 fn what_is_not_unpacked_has_its_name() {
     assert_eq!(unsupported(b"BZh91AY"), Some("bzip2"));
-    assert_eq!(unsupported(b"\x89LZO\0\r\n\x1a\n"), Some("lzo"));
     assert_eq!(unsupported(b"\x04\x22\x4d\x18\x64"), Some("lz4 in its new form"));
     assert_eq!(unsupported(&gzip(b"")), None);
 }

@@ -2,7 +2,9 @@
 //! zeros between them (Documentation/driver-api/early-userspace/buffer-format.rst of the kernel;
 //! `unpack_to_rootfs`, init/initramfs.c). A packed part has whole archives, and no packed ones.
 //!
-//! The last name of a file with several names has the data.
+//! A file with several names has its data at one of them, often the last one. Names belong together
+//! within one archive: the next one counts its inodes anew (`free_hash`). A name that comes again
+//! gets the new data in place of the old, under all names that it has (`do_name`).
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, Read};
@@ -27,7 +29,7 @@ const ALIGNMENT: u64 = 4;
 const TRAILER: &[u8] = b"TRAILER!!!";
 /// Maximum number of entries: a hundred times as many as a distribution's.
 const ENTRIES_MAX: usize = 1 << 20;
-/// Maximum number of page digests: enough for 4 GiB.
+/// Maximum number of page digests, each counted once for each name of its file: enough for 4 GiB.
 const PAGES_MAX: usize = 1 << 20;
 /// Maximum number of unpacked bytes of all packed parts: more than the memory of a machine that
 /// boots so.
@@ -68,15 +70,17 @@ pub(super) fn build(
     progress: &dyn Progress,
 ) -> Result<Built, Error> {
     let (entries, links) = (Vec::new(), HashMap::new());
-    let (count, pages, bytes_left) = (0, 0, UNPACKED_BYTES_MAX);
-    let mut reader = Archives { options, entries, links, count, pages, bytes_left };
+    let (count, pages_left, bytes_left) = (0, PAGES_MAX, UNPACKED_BYTES_MAX);
+    let mut reader = Archives { options, entries, links, count, pages_left, bytes_left };
     reader.read(Counted { input: file, progress })?;
     if reader.count == 0 {
         return Err(Error::content("holds no cpio archive, so is no initramfs"));
     }
-    reader.add_empty()?;
     let mut tree = Tree::new();
-    tree.unpack(reader.entries)?;
+    tree.write_over(reader.entries)?;
+    if tree.pages() > PAGES_MAX {
+        return Err(too_many_pages());
+    }
     let (mut files, special) = tree.files();
     files.sort_by(|one, other| one.path.cmp(&other.path));
     let bytes = files.iter().filter_map(|file| file.size).sum();
@@ -85,22 +89,26 @@ pub(super) fn build(
     Ok(Built { sbom, source: "an initramfs", problems, remarks, bytes, special })
 }
 
+fn too_many_pages() -> Error {
+    Error::request(format!(
+        "holds more than {PAGES_MAX} pages of executable files, with all names of each; \
+         `--page-hashes none` makes an SBOM without hashes of pages"
+    ))
+}
+
 /// Reads all archives of an initramfs.
 struct Archives<'a> {
     options: &'a Options,
     entries: Vec<Entry>,
-    /// Names of the files that have several, by device and inode number, until one has data.
-    links: HashMap<(u64, u64), Vec<Name>>,
+    /// The first name in this archive of each file that has several, by device and inode number.
+    links: HashMap<(u64, u64), Vec<u8>>,
     /// Number of entries so far.
     count: usize,
-    /// Number of page digests so far.
-    pages: usize,
+    /// How many more page digests the contents may have.
+    pages_left: usize,
     /// How many more bytes packed parts may have.
     bytes_left: u64,
 }
-
-/// A path, and a file's permission bits.
-type Name = (Vec<u8>, u16);
 
 /// The header of an entry.
 struct Header {
@@ -174,10 +182,11 @@ impl Archives<'_> {
                 return Err(Error::content("has a name that NUL does not end"));
             }
             if name == TRAILER {
+                self.links.clear();
                 return Ok(());
             }
             self.count += 1;
-            if self.count > ENTRIES_MAX || self.pages > PAGES_MAX {
+            if self.count > ENTRIES_MAX {
                 return Err(Error::content("holds more than any initramfs does"));
             }
             let path = cleaned(&name)?;
@@ -195,7 +204,7 @@ impl Archives<'_> {
         }
     }
 
-    /// Reads a file; `None` if a later entry has the data of all its names.
+    /// Reads a file; `None` if it is another name of an earlier one, and has no data.
     fn file(
         &mut self,
         input: &mut Places<impl Read>,
@@ -203,42 +212,23 @@ impl Archives<'_> {
         path: &[u8],
         block: &mut [u8],
     ) -> Result<Option<EntryKind>, Error> {
-        let key = (header.device, header.inode);
         let mode = (header.mode & 0o7777) as u16;
-        if header.names > 1 && header.size == 0 {
-            self.links.entry(key).or_default().push((path.to_vec(), mode));
-            return Ok(None);
+        if header.names > 1 {
+            let key = (header.device, header.inode);
+            if let Some(first) = self.links.get(&key) {
+                let kind = EntryKind::Link(first.clone());
+                self.entries.push(Entry { path: path.to_vec(), kind });
+                if header.size == 0 {
+                    return Ok(None);
+                }
+            } else {
+                self.links.insert(key, path.to_vec());
+            }
         }
         let content = input.content(header.size, self.options, path, mode, block)?;
-        let others = if header.names > 1 { self.links.remove(&key) } else { None };
-        for (other, mode) in others.unwrap_or_default() {
-            self.pages += content.pages.len();
-            if self.pages > PAGES_MAX {
-                break;
-            }
-            let kind = EntryKind::File { mode, content: content.clone() };
-            self.entries.push(Entry { path: other, kind });
-        }
-        self.pages += content.pages.len();
+        let left = self.pages_left.checked_sub(content.pages.len());
+        self.pages_left = left.ok_or_else(too_many_pages)?;
         Ok(Some(EntryKind::File { mode, content }))
-    }
-
-    /// Adds the files with several names of which none has data: they are empty.
-    fn add_empty(&mut self) -> Result<(), Error> {
-        let mut block = vec![0; BLOCK_BYTES];
-        for (path, mode) in self.links.drain().flat_map(|(_, names)| names) {
-            let content = digest(
-                &mut &b""[..],
-                &mut block,
-                self.options.page_hashes,
-                &path,
-                mode,
-                &mut |_| {},
-            )
-            .map_err(Error::unpacking)?;
-            self.entries.push(Entry { path, kind: EntryKind::File { mode, content } });
-        }
-        Ok(())
     }
 }
 

@@ -87,6 +87,44 @@ impl Tree {
         Ok(())
     }
 
+    /// The same for entries that are written over the files that are there: a file's new content is
+    /// that of all its names.
+    pub(super) fn write_over(&mut self, entries: Vec<Entry>) -> Result<(), Error> {
+        self.layer += 1;
+        for entry in entries {
+            if entry.path.is_empty() {
+                continue;
+            }
+            match entry.kind {
+                EntryKind::File { mode, content } => {
+                    let (folder, name) = split(&entry.path);
+                    let folder = self.folder(folder)?;
+                    let there = self.child(folder, name).map(|bound| bound.node);
+                    match there.and_then(|node| self.nodes.get_mut(node)) {
+                        Some(file @ Node::File { .. }) => *file = Node::File { mode, content },
+                        _ => self.put(&entry.path, EntryKind::File { mode, content })?,
+                    }
+                }
+                kind => self.put(&entry.path, kind)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The number of page digests of all files, each counted once for each of its names.
+    pub(super) fn pages(&self) -> usize {
+        let mut count = 0_usize;
+        let mut waiting = vec![0];
+        while let Some(node) = waiting.pop() {
+            match &self.nodes[node] {
+                Node::Directory(names) => waiting.extend(names.values().map(|bound| bound.node)),
+                Node::File { content, .. } => count = count.saturating_add(content.pages.len()),
+                Node::Symlink(_) | Node::Special => {}
+            }
+        }
+        count
+    }
+
     /// Every regular file by its path, and the number of special ones.
     pub(super) fn files(&self) -> (Vec<File>, u64) {
         let (mut files, mut special) = (Vec::new(), 0);

@@ -69,6 +69,75 @@ fn the_files_of_all_archives_are_read() {
     }
 }
 
+/// The sizes of the files by their paths.
+fn sizes(image: &[u8]) -> Vec<(String, u64)> {
+    let built = built(image).unwrap();
+    let files = built.sbom.files.iter();
+    paths(&built).into_iter().zip(files.map(|file| file.size.unwrap())).collect()
+}
+
+#[test]
+fn the_data_of_a_file_with_several_names_may_be_at_any_of_them() {
+    const X: u32 = S_IFREG | 0o755;
+    for data_at in 0..3 {
+        let entries: Vec<_> = (0..3)
+            .map(|at| {
+                (["a", "b", "c"][at], X, 5, 3, if at == data_at { &b"data"[..] } else { b"" })
+            })
+            .collect();
+        let expected = ["/a", "/b", "/c"].map(|path| (path.to_owned(), 4));
+        assert_eq!(sizes(&archive(&entries)), expected, "at {data_at}");
+    }
+}
+
+#[test]
+fn names_belong_together_within_one_archive() {
+    const X: u32 = S_IFREG | 0o755;
+    // The next archive has another file with the same inode number.
+    let image = [
+        archive(&[("a", X, 5, 2, b""), ("b", X, 5, 2, b"one")]),
+        archive(&[("c", X, 5, 2, b""), ("d", X, 5, 2, b"three")]),
+    ];
+    let expected = [("/a", 3), ("/b", 3), ("/c", 5), ("/d", 5)];
+    assert_eq!(sizes(&image.concat()), expected.map(|(path, size)| (path.to_owned(), size)));
+    let image = [archive(&[("a", X, 5, 2, b"")]), archive(&[("b", X, 5, 2, b"three")])];
+    assert_eq!(sizes(&image.concat()), [("/a".to_owned(), 0), ("/b".to_owned(), 5)]);
+}
+
+#[test]
+fn a_later_archive_writes_over_the_file_under_all_its_names() {
+    const X: u32 = S_IFREG | 0o755;
+    let first = archive(&[("ash", X, 5, 2, b""), ("busybox", X, 5, 2, b"old")]);
+    let image = [&first[..], &archive(&[("busybox", X, 1, 1, b"newer")])].concat();
+    let expected = [("/ash", 5), ("/busybox", 5)];
+    assert_eq!(sizes(&image), expected.map(|(path, size)| (path.to_owned(), size)));
+    // A link in its place is another file.
+    let link = archive(&[("busybox", S_IFLNK | 0o777, 1, 1, b"ash")]);
+    assert_eq!(sizes(&[first, link].concat()), [("/ash".to_owned(), 3)]);
+}
+
+#[test]
+fn more_pages_than_are_hashed_are_an_error_and_not_left_out() {
+    const X: u32 = S_IFREG | 0o755;
+    // A thousand names of a file with a thousand and fifty pages, the last of all entries.
+    let data = vec![7; 1050 << 12];
+    let mut names: Vec<String> = (0..1000).map(|at| format!("bin/{at}")).collect();
+    names.push("bin/last".to_owned());
+    let entries: Vec<_> = names
+        .iter()
+        .map(|name| (&**name, X, 5, 1001, if name == "bin/last" { &data[..] } else { b"" }))
+        .collect();
+    let image = archive(&entries);
+    let error = built(&image).unwrap_err();
+    assert_eq!(error.kind, crate::Kind::Request);
+    assert!(error.message.contains("more than 1048576 pages"), "{error}");
+    assert!(error.message.contains("--page-hashes none"), "{error}");
+    let options = Options { page_hashes: crate::digest::PageHashes::None, ..Options::default() };
+    let built = build(&image[..], &options, &()).unwrap();
+    assert_eq!(built.sbom.files.len(), 1001);
+    assert!(built.sbom.files.iter().all(|file| file.size == Some(1050 << 12)));
+}
+
 #[test]
 fn it_is_detected_packed_or_not() {
     for (file, expected) in [
@@ -136,6 +205,20 @@ fn lz4(plain: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// As `lzop` writes it, without checksums.
+fn lzo(plain: &[u8]) -> Vec<u8> {
+    let mut bytes = b"\x89LZO\0\r\n\x1a\n\x10\x40\x20\xa0\x09\x40\x01\x05".to_vec();
+    bytes.extend([0; 16]);
+    bytes.extend([0; 5]);
+    for block in plain.chunks(256 << 10) {
+        // Stored.
+        bytes.extend((block.len() as u32).to_be_bytes().repeat(2));
+        bytes.extend(block);
+    }
+    bytes.extend([0; 4]);
+    bytes
+}
+
 /// Builds from a file with this content.
 fn built_from_file(content: &[u8]) -> Result<crate::model::Sbom, Error> {
     let folder = tempfile::tempdir().unwrap();
@@ -161,7 +244,8 @@ fn what_real_programs_pack_is_the_same_as_unpacked() {
         let error = built_from_file(&packed_by(line, b"no archive")).unwrap_err();
         assert!(error.message.contains("unpack it first"), "{line}: {error}");
     }
-    assert_eq!(built_from_file(&lz4(&plain)), Ok(expected));
+    assert_eq!(built_from_file(&lz4(&plain)), Ok(expected.clone()));
+    assert_eq!(built_from_file(&lzo(&plain)), Ok(expected));
 }
 
 #[test]
@@ -188,6 +272,8 @@ fn parts_of_every_kind_follow_each_other() {
         add(&mut image, &name, gzip(&[part(&name), vec![0; round]].concat()));
         let name = format!("{round}-plain");
         add(&mut image, &name, part(&name));
+        let name = format!("{round}-lzo");
+        add(&mut image, &name, lzo(&part(&name)));
         let name = format!("{round}-lz4");
         add(&mut image, &name, lz4(&part(&name)));
         // The kernel ends lz4 at four zeros.
@@ -202,7 +288,8 @@ fn a_part_that_no_kernel_unpacks_is_an_error() {
     let error = |bytes: &[u8]| built(bytes).unwrap_err().message;
     let twice = gzip(&gzip(&main()));
     assert!(error(&twice).contains("packed with gzip"), "{}", error(&twice));
-    for (magic, name) in [(&b"BZh91AY&SY"[..], "bzip2"), (b"\x89LZO\0\r\n\x1a\n", "lzo")] {
+    let new_lz4 = b"\x04\x22\x4d\x18\x64\x40\xa7\0";
+    for (magic, name) in [(&b"BZh91AY&SY"[..], "bzip2"), (new_lz4, "lz4 in its new form")] {
         let message = error(&[&main(), magic].concat());
         assert!(message.contains(&format!("packed with {name}")), "{message}");
         let message = built_from_file(magic).unwrap_err().message;
@@ -217,8 +304,9 @@ fn all_packed_parts_have_one_bound() {
     let options = Options::default();
     let left = |bytes_left: u64, image: &[u8]| {
         let (entries, links) = (Vec::new(), HashMap::new());
+        let pages_left = PAGES_MAX;
         let mut reader =
-            Archives { options: &options, entries, links, count: 0, pages: 0, bytes_left };
+            Archives { options: &options, entries, links, count: 0, pages_left, bytes_left };
         reader.read(image).map(|()| reader.bytes_left)
     };
     let zeros = 1_u64 << 20;
