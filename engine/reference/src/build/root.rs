@@ -16,7 +16,7 @@ use rustix::fs::OFlags;
 use super::manager::Manager;
 use super::{Built, Options, Progress, on_all_processors};
 use crate::digest::{BLOCK_BYTES, Content, PageHashes, digest};
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::load::open_regular;
 use crate::model::{File, PATH_BYTES_MAX, Sbom, Subject};
 
@@ -83,17 +83,9 @@ pub(super) fn build(
     sbom.settle()?;
     if let Some(manager) = manager {
         let link = |path: &[u8]| tree.links.get(path).cloned();
-        match manager.read(root, &link) {
-            Ok(mut installed) => {
-                tree.remarks.append(&mut installed.remarks);
-                tree.remarks.push(installed.compare(manager.name(), &sbom.files));
-            }
-            // A database of a kind that is not read.
-            Err(error) if error.kind == Kind::Request => {
-                tree.remarks.push(format!("no file is compared: {error}"));
-            }
-            Err(error) => return Err(error),
-        }
+        let mut installed = manager.read(root, &link)?;
+        tree.remarks.append(&mut installed.remarks);
+        tree.remarks.push(installed.compare(manager.name(), &sbom.files));
     }
     Ok(Built {
         sbom,

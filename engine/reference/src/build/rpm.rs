@@ -1,9 +1,9 @@
-//! rpm's digests of the files that it installed: the headers in the table `Packages` of
-//! `rpmdb.sqlite`.
-//!
-//! Older databases of rpm are not read: BerkeleyDB (up to RHEL 8) and ndb (SUSE).
+//! rpm's digests of the files that it installed: the headers of all packages, which are in the table
+//! `Packages` of `rpmdb.sqlite`, or in a database of their own of an older kind.
 
+mod berkeley;
 mod header;
+mod ndb;
 mod sqlite;
 
 use std::fs::{self, File};
@@ -23,9 +23,13 @@ use sqlite::{Database, Value};
 
 /// Where the database may be, from the root. Where there are both, the second one is a link.
 const FOLDERS: [&str; 2] = ["usr/lib/sysimage/rpm", "var/lib/rpm"];
-const DATABASE: &str = "rpmdb.sqlite";
-/// Databases that are not read.
-const OTHERS: [(&str, &str); 2] = [("Packages.db", "ndb"), ("Packages", "BerkeleyDB")];
+/// The kinds of databases by their files' names, the newest first.
+const KINDS: [(&str, DatabaseKind); 3] = [
+    (SQLITE, DatabaseKind::Sqlite),
+    ("Packages.db", DatabaseKind::Ndb),
+    ("Packages", DatabaseKind::Berkeley),
+];
+const SQLITE: &str = "rpmdb.sqlite";
 
 /// First bytes of a journal that is not empty ("Database File Format" §3).
 const JOURNAL_MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
@@ -34,24 +38,34 @@ const JOURNAL_MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
 /// largest distributions.
 const FILES_MAX: usize = 16 << 20;
 const PATH_BYTES_MAX: usize = 2 << 30;
+/// Maximum size of a package's header and what is stored around it (`HEADER_DATA_MAX` of rpm is
+/// 256 MiB).
+const BLOB_BYTES_MAX: u64 = 257 << 20;
 
 /// A database of rpm's.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct Found {
     path: PathBuf,
-    /// The name of its kind, if that is not read.
-    other: Option<&'static str>,
+    kind: DatabaseKind,
+}
+
+/// How a database is stored.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum DatabaseKind {
+    Sqlite,
+    /// Of rpm's own, on SUSE.
+    Ndb,
+    /// `BerkeleyDB`, up to RHEL 8.
+    Berkeley,
 }
 
 /// The database below `root`.
 pub(super) fn find(root: &Path) -> Option<Found> {
-    let kinds = [(DATABASE, None)].into_iter().chain(OTHERS.map(|(name, kind)| (name, Some(kind))));
     FOLDERS.iter().map(|folder| root.join(folder)).filter(|folder| is_folder(folder)).find_map(
         |folder| {
-            let mut kinds = kinds.clone();
-            kinds.find_map(|(name, other)| {
+            KINDS.into_iter().find_map(|(name, kind)| {
                 let path = folder.join(name);
-                path.is_file().then_some(Found { path, other })
+                path.is_file().then_some(Found { path, kind })
             })
         },
     )
@@ -62,52 +76,57 @@ fn is_folder(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir())
 }
 
-/// Reads rpm's data below `root`. A database that is not read is an error of the request.
+/// Reads rpm's data below `root`.
 pub(super) fn read(root: &Path, links: &Links<'_>) -> Result<Installed, Error> {
     let mut installed = Installed::default();
-    let Some(Found { path, other }) = find(root) else { return Ok(installed) };
-    if let Some(kind) = other {
-        return Err(Error::request(format!(
-            "{} is a database of the kind {kind}, which is not read here; `rpmdb --rebuilddb \
-             --define '_db_backend sqlite'` in a copy of it makes one that is",
-            path.display()
-        )));
-    }
-    let beside = |end: &str| {
-        let mut name = path.clone().into_os_string();
-        name.push(end);
-        PathBuf::from(name)
-    };
-    if let Some(journal) = open_beside(&beside("-journal"))? {
-        let mut magic = [0; JOURNAL_MAGIC.len()];
-        if journal.read_exact_at(&mut magic, 0).is_ok() && magic == JOURNAL_MAGIC {
-            return Err(Error::content(format!(
-                "{} was not written completely; `rpm -qa` mends it",
-                path.display()
-            )));
-        }
-    }
-    let log_path = beside("-wal");
+    let Some(Found { path, kind }) = find(root) else { return Ok(installed) };
+    let log_path = beside(&path, "-wal");
     let state = || [&path, &log_path].map(|path| state(path));
     let before = state();
     let file = open_regular(&path, OFlags::NOFOLLOW).map_err(Error::reading(&path))?;
-    let log = open_beside(&log_path)?;
-    let read = Database::open(file, log).and_then(|mut database| {
-        let mut reader = Reader::new(&mut installed, links);
-        database.rows("Packages", &mut |row| reader.row(&row))?;
-        Ok(reader.other)
-    });
+    let mut reader = Reader::new(&mut installed, links);
+    let done = match kind {
+        DatabaseKind::Sqlite => {
+            refuse_journal(&path)?;
+            let log = open_beside(&log_path)?;
+            Database::open(file, log)
+                .and_then(|mut database| database.rows("Packages", &mut |row| reader.row(&row)))
+        }
+        DatabaseKind::Ndb => ndb::blobs(&file, &mut |header| reader.package(header)),
+        DatabaseKind::Berkeley => berkeley::blobs(&file, &mut |header| reader.package(header)),
+    };
+    let others = reader.other;
     if state() != before {
         let message = format!("{} was changed meanwhile; try again", path.display());
         return Err(Error::content(message));
     }
-    match read.map_err(|error| error.within(path.display()))? {
-        0 => {}
-        others => installed.remarks.push(format!(
+    done.map_err(|error| error.within(path.display()))?;
+    if others > 0 {
+        installed.remarks.push(format!(
             "rpm: {others} files have digests of another kind than MD5, SHA-1 and SHA-256"
-        )),
+        ));
     }
     Ok(installed)
+}
+
+/// An error if an `SQLite` database has a journal of a change that was not finished.
+fn refuse_journal(path: &Path) -> Result<(), Error> {
+    let Some(journal) = open_beside(&beside(path, "-journal"))? else { return Ok(()) };
+    let mut magic = [0; JOURNAL_MAGIC.len()];
+    if journal.read_exact_at(&mut magic, 0).is_ok() && magic == JOURNAL_MAGIC {
+        return Err(Error::content(format!(
+            "{} was not written completely; `rpm -qa` mends it",
+            path.display()
+        )));
+    }
+    Ok(())
+}
+
+/// The path of a file beside another one, whose name goes on with `end`.
+fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.to_owned().into_os_string();
+    name.push(end);
+    PathBuf::from(name)
 }
 
 fn open_beside(path: &Path) -> Result<Option<File>, Error> {
@@ -147,6 +166,11 @@ impl<'a> Reader<'a> {
         let [_, Value::Bytes(bytes)] = row else {
             return Err(Error::content("has another table Packages than rpm makes"));
         };
+        self.package(bytes)
+    }
+
+    /// Adds the files of a package, by its header.
+    fn package(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let package = header::read(bytes, self.path_bytes_left)
             .ok_or_else(|| Error::content("has a damaged header of a package"))?;
         let name = String::from_utf8_lossy(package.name).into_owned();
@@ -176,10 +200,15 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Reads a database and its log, for a fuzz target.
+/// Reads a database of any kind, and the log of an `SQLite` database, for a fuzz target.
 pub(super) fn fuzz(database: File, log: File) -> Result<(), Error> {
     let mut installed = Installed::default();
     let mut reader = Reader::new(&mut installed, &|_| None);
+    let mut package = |header: &[u8]| reader.package(header);
+    let blobs = [ndb::blobs(&database, &mut package), berkeley::blobs(&database, &mut package)];
+    if blobs.into_iter().any(|read| read.is_ok()) {
+        return Ok(());
+    }
     let mut database = Database::open(database, Some(log))?;
     database.rows("Packages", &mut |row| reader.row(&row))
 }

@@ -1,8 +1,10 @@
 //! The header of an installed package, as rpm's database has it (docs/manual/format_header.md of
 //! rpm; tags and types: include/rpm/rpmtag.h).
 //!
-//! It has two counts, an index of 16 bytes an entry, and data; all numbers are big-endian. Of an
-//! entry with the same tag as an earlier one, the earlier one counts.
+//! It has two counts, an index of 16 bytes an entry, and data; all numbers are big-endian. The first
+//! entries are those of the package file, and others follow that the installation added
+//! (docs/manual/hregions.md). Of entries with the same tag the last one counts: what was added
+//! replaces what was there (`hdrblobImport`, lib/header.c).
 
 use std::collections::HashMap;
 
@@ -19,6 +21,8 @@ const FILE_STATES: u32 = 1029;
 const FILE_MODES: u32 = 1030;
 const FILE_DIGESTS: u32 = 1035;
 const FILE_FLAGS: u32 = 1037;
+const FILE_DEVICES: u32 = 1095;
+const FILE_INODES: u32 = 1096;
 const DIRECTORY_INDEXES: u32 = 1116;
 const BASE_NAMES: u32 = 1117;
 const DIRECTORY_NAMES: u32 = 1118;
@@ -93,6 +97,7 @@ pub(super) fn read(header: &[u8], path_bytes_max: usize) -> Option<Package<'_>> 
     if [digests.len(), flags.len(), modes.len()] != [paths.len(); 3] {
         return None;
     }
+    let digests = digests_of_links(&entries, digests, &modes)?;
     let mut files = Vec::new();
     for (index, path) in paths.into_iter().enumerate() {
         let is_installed = states.get(index).is_none_or(|state| *state == STATE_NORMAL);
@@ -105,9 +110,36 @@ pub(super) fn read(header: &[u8], path_bytes_max: usize) -> Option<Package<'_>> 
     Some(Package { name, algorithm, files })
 }
 
+/// The digests; a name of a file with several has that of its last name, if it has none itself.
+fn digests_of_links<'a>(
+    entries: &Entries<'a>,
+    mut digests: Vec<&'a [u8]>,
+    modes: &[u16],
+) -> Option<Vec<&'a [u8]>> {
+    let (devices, inodes) = (numbers(entries, FILE_DEVICES)?, numbers(entries, FILE_INODES)?);
+    // Packages that were made without them have none.
+    if [devices.len(), inodes.len()] != [digests.len(); 2] {
+        return Some(digests);
+    }
+    let is_regular = |at: usize| modes[at] & S_IFMT == S_IFREG;
+    let key = |at: usize| (devices[at], inodes[at]);
+    let known = (0..digests.len()).filter(|at| is_regular(*at) && !digests[*at].is_empty());
+    let last: HashMap<(u32, u32), &[u8]> = known.map(|at| (key(at), digests[at])).collect();
+    for at in 0..digests.len() {
+        if is_regular(at)
+            && digests[at].is_empty()
+            && let Some(digest) = last.get(&key(at))
+        {
+            digests[at] = digest;
+        }
+    }
+    Some(digests)
+}
+
 /// The paths of all files: of folders and names, or, in packages of old, as a whole.
 fn paths(entries: &Entries<'_>, bytes_max: usize) -> Option<Vec<Vec<u8>>> {
     let names = strings(entries, BASE_NAMES, STRING_ARRAY)?;
+    // Whole paths that names were added to are out of date.
     if names.is_empty() {
         let paths = strings(entries, OLD_FILE_NAMES, STRING_ARRAY)?;
         return Some(paths.into_iter().map(<[u8]>::to_vec).collect());
@@ -145,7 +177,7 @@ fn entries(header: &[u8]) -> Option<Entries<'_>> {
         let (tag, kind, offset) = (number(at)?, number(at + 4)?, number(at + 8)?);
         // Offsets of regions are negative, and their entries are not read.
         let Some(data) = data.get(offset as usize..) else { continue };
-        entries.entry(tag).or_insert(Entry { kind, count: number(at + 12)? as usize, data });
+        entries.insert(tag, Entry { kind, count: number(at + 12)? as usize, data });
     }
     Some(entries)
 }

@@ -1,8 +1,9 @@
 //! A root with the packages of `engine/reference/tests/rpm/`: rpm 4.18 made their database, while a
-//! reader kept it from writing the second package from the log into the database.
+//! reader kept it from writing the second package from the log into the database. `db5.3_load -t
+//! hash` made `Packages` of the headers in it, with pages of 4 KiB; rpm 4.18 lists its packages.
 
 use std::fs::Permissions;
-use std::io::Read as _;
+use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 use tempfile::TempDir;
@@ -53,7 +54,7 @@ fn root() -> TempDir {
 fn with_database(root: &Path) {
     let folder = root.join(FOLDERS[0]);
     fs::create_dir_all(&folder).unwrap();
-    fs::write(folder.join(DATABASE), database()).unwrap();
+    fs::write(folder.join(SQLITE), database()).unwrap();
     fs::write(folder.join("rpmdb.sqlite-wal"), log()).unwrap();
     // As the distributions that moved it have it.
     fs::create_dir_all(root.join("var/lib")).unwrap();
@@ -118,19 +119,47 @@ fn a_log_that_was_written_in_part_counts_up_to_its_last_whole_change() {
     assert!(error.message.contains("`rpm -qa` mends it"), "{error}");
 }
 
+/// The headers of both packages.
+fn headers() -> Vec<Vec<u8>> {
+    let file = |bytes: &[u8]| {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        file.rewind().unwrap();
+        file
+    };
+    let mut database = Database::open(file(&super::tests::database()), Some(file(&log()))).unwrap();
+    let mut headers = Vec::new();
+    database
+        .rows("Packages", &mut |row| {
+            let [_, Value::Bytes(header)] = &row[..] else { panic!("{row:?}") };
+            headers.push(header.clone());
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(headers.len(), 2);
+    headers
+}
+
+/// Databases of the older kinds with both packages.
+fn older() -> [(&'static str, Vec<u8>); 2] {
+    let headers = headers();
+    let headers: Vec<&[u8]> = headers.iter().map(Vec::as_slice).collect();
+    let berkeley = unpacked(include_bytes!("../../../tests/rpm/Packages.xz"));
+    [("Packages.db", ndb::tests::database(&headers)), ("Packages", berkeley)]
+}
+
 #[test]
-fn a_database_that_is_not_read_has_its_name() {
-    for (name, kind) in OTHERS {
+fn older_databases_are_read_as_the_newest_one() {
+    for (name, bytes) in older() {
         let folder = root();
-        write(folder.path(), &format!("var/lib/rpm/{name}"), b"anything");
+        write(folder.path(), &format!("var/lib/rpm/{name}"), &bytes);
         let found = built(folder.path(), false).unwrap();
-        assert_eq!(found.remarks.len(), 1);
-        assert!(found.remarks[0].contains(&format!("the kind {kind}")), "{:?}", found.remarks);
-        assert!(found.remarks[0].contains("rebuilddb"), "{:?}", found.remarks);
-        assert!(found.sbom.files.len() > 60);
-        let error = built(folder.path(), true).unwrap_err();
-        assert_eq!(error.kind, Kind::Request);
-        assert!(error.message.contains(kind), "{error}");
+        let expected = ["rpm: 63 files are what it installed, 0 differ, 0 are missing"];
+        assert_eq!(found.remarks, expected, "{name}");
+        let newest = root();
+        with_database(newest.path());
+        let expected = built(newest.path(), true).unwrap().sbom;
+        assert_eq!(built(folder.path(), true).unwrap().sbom, expected, "{name}");
     }
     let folder = root();
     let error = built(folder.path(), true).unwrap_err();
@@ -138,10 +167,23 @@ fn a_database_that_is_not_read_has_its_name() {
 }
 
 #[test]
+fn damage_of_older_databases_is_an_error() {
+    for (name, bytes) in older() {
+        for cut in [0, 20, bytes.len() / 2, bytes.len() - 1] {
+            let folder = root();
+            write(folder.path(), &format!("var/lib/rpm/{name}"), &bytes[..cut]);
+            let error = built(folder.path(), false).unwrap_err();
+            assert_eq!(error.kind, Kind::Content, "{name}, {cut} bytes: {error}");
+            assert!(error.message.contains(&format!("{name}: is a damaged")), "{error}");
+        }
+    }
+}
+
+#[test]
 fn damage_is_an_error() {
     let folder = root();
     with_database(folder.path());
-    let path = folder.path().join(FOLDERS[0]).join(DATABASE);
+    let path = folder.path().join(FOLDERS[0]).join(SQLITE);
     fs::write(&path, b"SQLite format 2\0").unwrap();
     let error = built(folder.path(), false).unwrap_err();
     assert_eq!(error.kind, Kind::Content);

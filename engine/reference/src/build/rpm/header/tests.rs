@@ -57,6 +57,48 @@ fn installed_regular_files_are_read() {
 }
 
 #[test]
+fn what_the_installation_added_replaces_what_the_package_file_had() {
+    let mut added = entries();
+    // Other states, and other digests.
+    added.push((FILE_STATES, CHAR, 4, &[0, 0, 0, 0]));
+    added.push((FILE_DIGESTS, STRING_ARRAY, 4, b"11\x0012\x00\x0013\0"));
+    let whole = header(&added);
+    let package = read(&whole, 100).unwrap();
+    let file = |path: &[u8], digest| PackageFile { path: path.to_vec(), digest };
+    assert_eq!(package.files, [file(b"/usr/bin/a", b"11"), file(b"/usr/bin/b", b"12")]);
+}
+
+#[test]
+fn all_names_of_a_file_have_the_digest_of_its_last_name() {
+    let modes = &[0x81, 0xed, 0x81, 0xed, 0x81, 0xed, 0xa1, 0xff];
+    let with = |devices: &'static [u8], inodes: &'static [u8]| {
+        let mut entries = entries();
+        entries[5].3 = b"\x00\x0003\0\0";
+        entries[6].3 = modes;
+        entries[7].3 = &[0; 16];
+        entries[8].3 = &[0; 4];
+        entries.push((FILE_DEVICES, INT32, devices.len() as u32 / 4, devices));
+        entries.push((FILE_INODES, INT32, inodes.len() as u32 / 4, inodes));
+        let whole = header(&entries);
+        let package = read(&whole, 100)?;
+        let text = |file: &PackageFile<'_>| {
+            let path = String::from_utf8(file.path.clone()).unwrap();
+            format!("{path} {}", String::from_utf8_lossy(file.digest))
+        };
+        Some(package.files.iter().map(text).collect::<Vec<_>>())
+    };
+    let devices = &[0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1];
+    // `a` and `c` are one file, and the link `d` has the same number by chance.
+    let inodes = &[0, 0, 0, 7, 0, 0, 0, 8, 0, 0, 0, 7, 0, 0, 0, 7];
+    let expected = ["/usr/bin/a 03", "/usr/bin/c 03"];
+    assert_eq!(with(devices, inodes).unwrap(), expected);
+    let others = &[0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1];
+    assert_eq!(with(others, inodes).unwrap(), ["/usr/bin/c 03"]);
+    // Numbers of another number of files are of no use.
+    assert_eq!(with(&devices[..12], inodes).unwrap(), ["/usr/bin/c 03"]);
+}
+
+#[test]
 fn what_does_not_fit_is_refused() {
     let whole = header(&entries());
     for length in 0..whole.len() {
