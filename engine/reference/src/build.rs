@@ -3,7 +3,8 @@
 //! [`build`] detects the type of a source and passes it on: `root` is a root directory, whose files
 //! are hashed on all processors, and `installed` the data of its packages about them, by their
 //! `manager` (`dpkg`, `rpm`); `image` is a container image, whose blobs are in a `store` and whose
-//! `layer`s are merged in a `tree`, and `storage` a store of podman's with several; `deb` is a
+//! `layer`s are merged in a `tree`, or one of several in a store of containerd's, and `storage` a store
+//! of podman's with several; `deb` is a
 //! package, `initramfs` what a machine boots with.
 
 mod deb;
@@ -89,6 +90,19 @@ pub struct Built {
     pub special: u64,
 }
 
+impl Built {
+    /// Gives the subject the requested name and containers, and brings the files into their order.
+    ///
+    /// # Errors
+    ///
+    /// A path has two contents.
+    pub fn complete(mut self, options: &Options) -> Result<Self, Error> {
+        name(&mut self.sbom.subject, options);
+        self.sbom.settle()?;
+        Ok(self)
+    }
+}
+
 /// Receives the progress of a build.
 pub trait Progress: Sync {
     /// `bytes` more bytes will be read.
@@ -148,7 +162,7 @@ fn on_all_processors<S, T: Send>(
 /// Builds an SBOM from `source`, whose type is detected.
 pub fn build(source: &Path, options: &Options, progress: &dyn Progress) -> Result<Built, Error> {
     let metadata = std::fs::metadata(source).map_err(Error::reading(source))?;
-    let mut built = if metadata.is_dir()
+    let built = if metadata.is_dir()
         && source.join(image::LAYOUT).is_file()
         && source.join(image::INDEX).is_file()
     {
@@ -158,6 +172,10 @@ pub fn build(source: &Path, options: &Options, progress: &dyn Progress) -> Resul
     } else if metadata.is_dir() && source.join(storage::IMAGES).is_file() {
         for_images(source, options, true)?;
         storage::build(source, options, progress).map_err(|error| error.within(source.display()))?
+    } else if metadata.is_dir() && image::containerd::is_store(source) {
+        for_images(source, options, true)?;
+        image::containerd::build(source, options, progress)
+            .map_err(|error| error.within(source.display()))?
     } else if metadata.is_dir() {
         for_images(source, options, false)?;
         if let Some(manager) = options.trusted() {
@@ -184,9 +202,7 @@ pub fn build(source: &Path, options: &Options, progress: &dyn Progress) -> Resul
         }
         of_file(source, options, progress)?
     };
-    name(&mut built.sbom.subject, options);
-    built.sbom.settle()?;
-    Ok(built)
+    built.complete(options)
 }
 
 fn of_file(source: &Path, options: &Options, progress: &dyn Progress) -> Result<Built, Error> {
@@ -270,6 +286,12 @@ pub fn fuzz_rpm(database: &[u8], log: &[u8]) -> Result<(), Error> {
     let files = file(database).and_then(|database| Ok((database, file(log)?)));
     let (database, log) = files.map_err(Error::reading(Path::new("memory")))?;
     rpm::fuzz(database, log)
+}
+
+/// The same for the names of images in a database of containerd's; returns their number.
+#[doc(hidden)]
+pub fn fuzz_image_names(database: &[u8]) -> Result<usize, Error> {
+    image::fuzz_names(database)
 }
 
 /// Refuses options that do not apply to the type of the source.

@@ -1,8 +1,11 @@
-//! Container images: OCI layouts, in a folder or an archive, and archives of `docker save`.
+//! Container images: OCI layouts, in a folder or an archive, archives of `docker save`, and the
+//! store of containerd.
 //!
 //! Every blob is checked against its digest, the layers both compressed and unpacked. Formats: the
 //! OCI image specification; docker's "image-spec v1.2" for `manifest.json`.
 
+mod bolt;
+pub(super) mod containerd;
 mod oci;
 
 use std::io::Read as _;
@@ -30,6 +33,8 @@ const MANIFESTS_MAX: usize = 10_000;
 const DEPTH_MAX: u32 = 8;
 /// Maximum number of layers; overlayfs allows 500.
 pub(super) const LAYERS_MAX: usize = 1000;
+/// The annotation with the full name of an image.
+const CONTAINERD_NAME: &str = "io.containerd.image.name";
 /// Maximum number of choices named in a message.
 pub(super) const NAMED_MAX: usize = 20;
 
@@ -68,11 +73,31 @@ pub(super) fn build(
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<Built, Error> {
-    let (parts, source) = if store.has(INDEX) {
-        (of_layout(store, options)?, "an OCI image")
-    } else {
-        (of_docker(store, options)?, "an image of docker's")
-    };
+    if store.has(INDEX) {
+        let index = index(&store.json(INDEX)?)?;
+        return build_of_list(store, &index, "an OCI image", options, progress);
+    }
+    build_of_parts(store, of_docker(store, options)?, "an image of docker's", options, progress)
+}
+
+/// Builds an SBOM of an image in a list.
+fn build_of_list(
+    store: &Store,
+    index: &Index,
+    source: &'static str,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<Built, Error> {
+    build_of_parts(store, of_list(store, index, options)?, source, options, progress)
+}
+
+fn build_of_parts(
+    store: &Store,
+    parts: Parts,
+    source: &'static str,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<Built, Error> {
     if parts.layers.len() > LAYERS_MAX {
         return Err(Error::content(format!("has more than {LAYERS_MAX} layers")));
     }
@@ -87,9 +112,9 @@ pub(super) fn build(
     Ok(Built { sbom, source, problems: Vec::new(), remarks: Vec::new(), bytes, special })
 }
 
-fn of_layout(store: &Store, options: &Options) -> Result<Parts, Error> {
+fn of_list(store: &Store, index: &Index, options: &Options) -> Result<Parts, Error> {
     let mut candidates = Vec::new();
-    collect(store, &store.json(INDEX)?, None, 0, &mut candidates)?;
+    collect(store, index, None, 0, &mut candidates)?;
     let chosen = choose(store, candidates, options)?;
     let (manifest, configuration) = manifest(store, &chosen.digest)?;
     let unpacked = &configuration.rootfs.diff_ids;
@@ -139,17 +164,20 @@ fn same_count(layers: usize, unpacked: usize) -> Result<(), Error> {
     Err(Error::content(message))
 }
 
+fn index(bytes: &[u8]) -> Result<Index, Error> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| Error::content(format!("its index can't be read: {error}")))
+}
+
 /// Finds the manifests of images in an index, and in the indexes that it names.
 fn collect(
     store: &Store,
-    index: &[u8],
+    list: &Index,
     name: Option<&str>,
     depth: u32,
     candidates: &mut Vec<Candidate>,
 ) -> Result<(), Error> {
-    let index: Index = serde_json::from_slice(index)
-        .map_err(|error| Error::content(format!("its index can't be read: {error}")))?;
-    for descriptor in &index.manifests {
+    for descriptor in &list.manifests {
         let kind = descriptor.media_type.as_str();
         let name = named(descriptor).or(name);
         let platform = descriptor.platform.as_ref().map(Platform::name);
@@ -169,7 +197,8 @@ fn collect(
             let digest = Digest::parse(&descriptor.digest)?;
             // An index may name images that only the registry has.
             if store.has(&digest.blob()) {
-                collect(store, &store.json_blob(&digest)?, name, depth + 1, candidates)?;
+                let list = index(&store.json_blob(&digest)?)?;
+                collect(store, &list, name, depth + 1, candidates)?;
             }
         } else if kind.ends_with(".image.manifest.v1+json")
             || kind.ends_with(".distribution.manifest.v2+json")
@@ -187,7 +216,7 @@ fn collect(
 /// The name of an image: the full one if containerd or docker wrote it, else the one given by its
 /// builder.
 fn named(descriptor: &Descriptor) -> Option<&str> {
-    ["io.containerd.image.name", "org.opencontainers.image.ref.name"]
+    [CONTAINERD_NAME, "org.opencontainers.image.ref.name"]
         .iter()
         .find_map(|name| descriptor.annotation(name))
 }
@@ -330,6 +359,11 @@ fn read_layer(
         digest.check(&packed.finish().map_err(Error::unpacking)?, "it")?;
     }
     Ok(entries)
+}
+
+/// Reads the names of images in a database of containerd's, for a fuzz target.
+pub(super) fn fuzz_names(database: &[u8]) -> Result<usize, Error> {
+    containerd::targets(database).map(|found| found.len())
 }
 
 #[cfg(test)]

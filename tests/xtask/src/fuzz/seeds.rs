@@ -33,6 +33,7 @@ pub(super) fn make(fuzz: &Path) -> Result<PathBuf, String> {
     seeds.objects(fuzz)?;
     seeds.archives()?;
     seeds.rpm_database(fuzz)?;
+    seeds.image_names(fuzz)?;
     seeds.frames()?;
     seeds.captures()?;
     seeds.packet_filter()?;
@@ -192,7 +193,16 @@ impl Seeds {
         let (database, log) = (read("rpmdb.sqlite.xz")?, read("rpmdb.sqlite-wal.xz")?);
         let length = (log.len() as u32).to_le_bytes();
         self.write("rpm_database", "with-log", &[&length, &log, &database])?;
-        self.write("rpm_database", "alone", &[&[0; 4], &database])
+        self.write("rpm_database", "alone", &[&[0; 4], &database])?;
+        self.write("rpm_database", "berkeley", &[&[0; 4], &read("Packages.xz")?])
+    }
+
+    /// The database of a store that containerd made.
+    fn image_names(&self, fuzz: &Path) -> Result<(), String> {
+        let store = fuzz.join("../engine/reference/tests/containerd/store.tar.xz");
+        let mut command = Command::new("tar");
+        command.arg("-xJOf").arg(store).arg("io.containerd.metadata.v1.bolt/meta.db");
+        self.write("image_names", "meta.db", &[&output_bytes(&mut command)?])
     }
 
     /// A handshake over Ethernet, as frames of the target `flow`.

@@ -1,0 +1,170 @@
+//! The store of containerd: the blobs of images, and a database with the images' names.
+//!
+//! Format: core/metadata/buckets.go of containerd. The buckets `v1`, of a namespace and `images`
+//! have one bucket for each image, with a bucket `target` that has the digest and the type of its
+//! manifest, or of a list of manifests. Of a store without a database, images are chosen by their
+//! digests.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use rustix::fs::OFlags;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::bolt::{Bucket, Database, Value};
+use super::oci::{Descriptor, Index};
+use super::{CONTAINERD_NAME, Digest, Store, build_of_list};
+use crate::build::{Built, Options, Progress};
+use crate::error::{Error, shown};
+use crate::load::{open_regular, read_bounded};
+
+/// The folder with the blobs, and the database, from the store.
+const CONTENT: &str = "io.containerd.content.v1.content";
+const DATABASE: &str = "io.containerd.metadata.v1.bolt/meta.db";
+/// Maximum size of a database: a node with ten thousand images has some 100 MB.
+const DATABASE_BYTES_MAX: u64 = 1 << 30;
+/// Types of a manifest and of a list of manifests whose own type is unknown.
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const LIST: &str = "application/vnd.oci.image.index.v1+json";
+
+/// Whether a folder is a store.
+pub(in super::super) fn is_store(folder: &Path) -> bool {
+    folder.join(CONTENT).join("blobs/sha256").is_dir()
+}
+
+pub(in super::super) fn build(
+    folder: &Path,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<Built, Error> {
+    let store = Store::Folder(folder.join(CONTENT));
+    let path = folder.join(DATABASE);
+    let mut manifests = match read(&path)? {
+        Some(bytes) => targets(&bytes).map_err(|error| error.within(path.display()))?,
+        None => vec![by_digest(&store, options)?],
+    };
+    // What `ctr images ls` shows: a name, or the digest of a list.
+    let mut options = options.clone();
+    let is_wanted = |one: &Descriptor, wanted: &str| {
+        one.annotation(CONTAINERD_NAME) == Some(wanted) || one.digest == wanted
+    };
+    if let Some(wanted) = &options.image
+        && manifests.iter().any(|one| is_wanted(one, wanted))
+    {
+        manifests.retain(|one| is_wanted(one, wanted));
+        options.image = None;
+    }
+    // Of the names of one image, one that people gave.
+    manifests.sort_by_cached_key(|one| {
+        let name = one.annotation(CONTAINERD_NAME).unwrap_or_default().to_owned();
+        (one.digest.clone(), name.starts_with("sha256:"), name.contains('@'), name)
+    });
+    manifests.dedup_by(|one, first| one.digest == first.digest);
+    let source = "an image of containerd's store";
+    build_of_list(&store, &Index { manifests }, source, &options, progress)
+}
+
+/// Reads the database, if there is one.
+fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
+    let failed = Error::reading(path);
+    let state = || {
+        let metadata = fs::symlink_metadata(path).ok()?;
+        Some((metadata.ino(), metadata.size(), metadata.mtime(), metadata.mtime_nsec()))
+    };
+    let before = state();
+    let file = match open_regular(path, OFlags::NOFOLLOW) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let bytes = read_bounded(file, DATABASE_BYTES_MAX).map_err(failed)?;
+    if state() != before {
+        let message = format!("{} was changed meanwhile; try again", path.display());
+        return Err(Error::content(message));
+    }
+    let too_large = || Error::content(format!("{} is too large for it", path.display()));
+    bytes.ok_or_else(too_large).map(Some)
+}
+
+/// What the names of all images stand for.
+pub(super) fn targets(database: &[u8]) -> Result<Vec<Descriptor>, Error> {
+    let database = &Database::open(database)?;
+    let mut found = Vec::new();
+    let Some(version) = named(database, database.root(), b"v1")? else { return Ok(found) };
+    for (_, namespace) in buckets(database, version)? {
+        let Some(images) = named(database, namespace, b"images")? else { continue };
+        for (name, image) in buckets(database, images)? {
+            if let Some(target) = named(database, image, b"target")? {
+                found.extend(descriptor(name, &database.items(target)?));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The buckets in a bucket, with their names.
+fn buckets<'d>(
+    database: &Database<'d>,
+    bucket: Bucket<'d>,
+) -> Result<Vec<(&'d [u8], Bucket<'d>)>, Error> {
+    let items = database.items(bucket)?.into_iter();
+    let buckets = items.filter_map(|(name, value)| match value {
+        Value::Bucket(bucket) => Some((name, bucket)),
+        Value::Bytes(_) => None,
+    });
+    Ok(buckets.collect())
+}
+
+/// The bucket of a name in a bucket.
+fn named<'d>(
+    database: &Database<'d>,
+    bucket: Bucket<'d>,
+    name: &[u8],
+) -> Result<Option<Bucket<'d>>, Error> {
+    let mut buckets = buckets(database, bucket)?.into_iter();
+    Ok(buckets.find(|(found, _)| *found == name).map(|(_, bucket)| bucket))
+}
+
+/// The descriptor of a named image, if its target has a digest and a type.
+fn descriptor(name: &[u8], target: &[(&[u8], Value<'_>)]) -> Option<Descriptor> {
+    let text = |key: &[u8]| {
+        target.iter().find_map(|(found, value)| match value {
+            Value::Bytes(bytes) if *found == key => String::from_utf8(bytes.to_vec()).ok(),
+            _ => None,
+        })
+    };
+    let (media_type, digest) = (text(b"mediatype")?, text(b"digest")?);
+    let name = String::from_utf8(name.to_vec()).ok()?;
+    let annotations = Some([(CONTAINERD_NAME.to_owned(), name)].into());
+    Some(Descriptor { media_type, digest, annotations, platform: None })
+}
+
+/// A manifest, or a list of them.
+#[derive(Deserialize)]
+struct Document {
+    manifests: Option<Vec<IgnoredAny>>,
+}
+
+/// The image whose digest is requested.
+fn by_digest(store: &Store, options: &Options) -> Result<Descriptor, Error> {
+    let digest = options.image.as_deref().and_then(|image| Digest::parse(image).ok());
+    let digest = digest.ok_or_else(|| {
+        Error::request(format!(
+            "has no {DATABASE}, which has the images' names; choose one by --image, and the \
+             digest of its manifest: sha256:…"
+        ))
+    })?;
+    let bytes = store.json_blob(&digest)?;
+    let document: Document = serde_json::from_slice(&bytes).map_err(|error| {
+        let digest = digest.to_string();
+        Error::content(format!("{} is no manifest: {error}", shown(digest.as_bytes())))
+    })?;
+    let media_type = if document.manifests.is_some() { LIST } else { MANIFEST }.to_owned();
+    let digest = digest.to_string();
+    Ok(Descriptor { media_type, digest, annotations: None, platform: None })
+}
+
+#[cfg(test)]
+mod tests;
