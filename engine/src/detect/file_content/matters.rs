@@ -1,11 +1,13 @@
 //! Which of the files that have changed matter: by their names, or since a process runs them.
 
+use arrayvec::ArrayVec;
 use panoptes_decoders::kernel::vm_area_struct::VM_EXEC;
 
 use super::closing::{Closing, Stage};
 use super::paths::{Matter, matter};
 use super::rules::{ChangedFile, ContentRules};
 use super::{ANY_EXECUTE, ClosedFiles, TEMPORARY_MAX};
+use crate::time::Monotonic;
 use crate::walk::Snapshot;
 
 impl ClosedFiles {
@@ -34,10 +36,11 @@ impl ClosedFiles {
                 None => Stage::of_unimportant(self.rules.others),
             };
         }
+        self.end_oldest_temporary();
     }
 
     /// The stage of a changed file that does not matter, if it may get a name by which it does. It
-    /// stands for the file's earlier closings, too. Where there are many, the oldest one ends.
+    /// stands for the file's earlier closings, too, which are beside it.
     fn temporary_name(&mut self, at: usize) -> Option<Stage> {
         let closing = &self.closings[at];
         if self.paths.is_starting() || closing.manager.is_some() {
@@ -45,23 +48,34 @@ impl ClosedFiles {
         }
         let path = closing.name.map(|id| self.strings.get(id))?;
         let for_long = may_be_temporary(&self.rules, path)?;
-        let file = (closing.inode, closing.attributes.number);
-        let is_temporary = |it: &&mut Closing| matches!(it.stage, Stage::TemporaryName { .. });
-        let (mut count, mut oldest) = (0, None::<&mut Closing>);
-        for other in self.closings.iter_mut().filter(is_temporary) {
-            if (other.inode, other.attributes.number) == file {
-                other.stage = Stage::Over;
+        let (inode, number) = (closing.inode, closing.attributes.number);
+        let first = self.closings.partition_point(|other| other.inode < inode);
+        let same = self.closings[first..].iter_mut().take_while(|other| other.inode == inode);
+        let same = same.filter(|other| other.attributes.number == number);
+        same.filter(|other| is_temporary(other)).for_each(|other| other.stage = Stage::Over);
+        Some(Stage::TemporaryName { for_long })
+    }
+
+    /// Ends the oldest closings of files with temporary names, where there are more than
+    /// [`TEMPORARY_MAX`].
+    fn end_oldest_temporary(&mut self) {
+        // The newest ones so far, from the oldest of them on.
+        let mut newest = ArrayVec::<(Monotonic, usize), TEMPORARY_MAX>::new();
+        for at in 0..self.closings.len() {
+            if !is_temporary(&self.closings[at]) {
                 continue;
             }
-            count += 1;
-            if oldest.as_ref().is_none_or(|oldest| other.since.monotonic < oldest.since.monotonic) {
-                oldest = Some(other);
+            let since = self.closings[at].since.monotonic;
+            if newest.is_full() {
+                let ends = if newest[0].0 <= since { newest.remove(0).1 } else { at };
+                self.closings[ends].stage = Stage::of_unimportant(self.rules.others);
+                if ends == at {
+                    continue;
+                }
             }
+            let place = newest.partition_point(|(other, _)| *other <= since);
+            newest.insert(place, (since, at));
         }
-        if let Some(oldest) = oldest.filter(|_| count >= TEMPORARY_MAX) {
-            oldest.stage = Stage::of_unimportant(self.rules.others);
-        }
-        Some(Stage::TemporaryName { for_long })
     }
 
     fn matters(&self, closing: &Closing) -> bool {
@@ -94,6 +108,10 @@ impl ClosedFiles {
             same.for_each(|closing| closing.is_running = true);
         }
     }
+}
+
+fn is_temporary(closing: &Closing) -> bool {
+    matches!(closing.stage, Stage::TemporaryName { .. })
 }
 
 /// Whether a file that does not matter may get a name by which it does: another one in a folder
