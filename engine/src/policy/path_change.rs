@@ -104,23 +104,23 @@ fn reason(change: &PathChange<'_>) -> ArrayString<REASON_BYTES> {
     };
     let file = path(Some(change.path));
     // Text that does not fit is cut off: the sentence begins with the most important part.
-    let _ = match change.before {
-        Some(was) if change.history == Some(HistoryLoss::Removed) => {
-            let _ = write!(
-                reason,
-                "{file}, a history of a shell, was removed: before, inode {} of {} bytes, modified \
-                 at {}",
-                was.number,
-                was.size,
-                time(was.modify_time_ns),
-            );
-            return reason;
-        }
-        Some(was) if change.history == Some(HistoryLoss::Linked) => write!(
+    if let (Some(loss), Some(was)) = (change.history, change.before) {
+        let what = match loss {
+            HistoryLoss::Emptied => "is empty",
+            HistoryLoss::Linked => "is a symbolic link",
+            HistoryLoss::Replaced => "is no file any more",
+            HistoryLoss::Removed => "was removed",
+        };
+        let _ = write!(
             reason,
-            "{file}, a history of a shell, is a symbolic link: before, inode {} of {} bytes",
-            was.number, was.size,
-        ),
+            "{file}, a history of a shell, {what}: before, inode {} of {} bytes, modified at {}",
+            was.number,
+            was.size,
+            time(was.modify_time_ns),
+        );
+        return reason;
+    }
+    let _ = match change.before {
         Some(was) if was.is_same_file => write!(
             reason,
             "{file} has {} bytes, modified at {}; before, {} bytes, modified at {}",

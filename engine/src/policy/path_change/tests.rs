@@ -148,6 +148,25 @@ fn a_history_that_was_removed_has_only_what_it_was() {
     assert!(reason.starts_with(begin), "{reason}");
     let linked = record_of(Some(was), None, (Some(HistoryLoss::Linked), 0o755));
     assert_eq!(linked["activity_data"]["file_details"]["file_inode_number"], 12);
-    let reason = linked["detection"]["reason"].as_str().unwrap();
-    assert!(reason.starts_with("/usr/bin/tail, a history of a shell, is a symbolic link"));
+}
+
+/// No descriptor has to write a history that is emptied by `truncate`.
+#[test]
+fn the_reason_of_a_lost_history_states_how_it_was_lost() {
+    for (loss, is_same_file, what) in [
+        (HistoryLoss::Emptied, true, "is empty"),
+        (HistoryLoss::Emptied, false, "is empty"),
+        (HistoryLoss::Linked, false, "is a symbolic link"),
+        (HistoryLoss::Replaced, false, "is no file any more"),
+        (HistoryLoss::Removed, false, "was removed"),
+    ] {
+        let was = Before { number: 12, size: 400, modify_time_ns: 7, is_same_file, hashes: None };
+        let record = record_of(Some(was), None, (Some(loss), 0o755));
+        let reason = record["detection"]["reason"].as_str().unwrap();
+        let expected = format!(
+            "/usr/bin/tail, a history of a shell, {what}: before, inode 12 of 400 bytes, modified \
+             at 1970-01-01T00:00:00.000000007+00:00"
+        );
+        assert_eq!(reason, expected);
+    }
 }

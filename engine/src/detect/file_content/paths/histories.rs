@@ -1,4 +1,4 @@
-//! Histories of shells that are emptied, replaced by a link, or removed.
+//! Histories of shells that are emptied, replaced by what is no file, or removed.
 //!
 //! A shell appends to its history when it ends, or writes it anew under another name, and renames
 //! that (`history_do_write`, lib/readline/histfile.c of bash 5.2; `savehistfile`, Src/hist.c of zsh
@@ -88,23 +88,33 @@ impl Judge<'_> {
             }
             return;
         }
-        let before = self.content_before(found);
-        self.removals.forget(self.strings, |it, strings| strings.get(it.path) == found.path);
         let named = Named::of(found.attributes);
         let has_content = found.attributes.kind() == mode::S_IFREG && named.size > 0;
-        if before.is_some() && !has_content && is_wanted {
-            if !self.wait(found, before, true) {
-                *self.has_left = true;
-                return;
-            }
-            let inode = (found.inode, named.number);
-            if let Some(pending) = self.pending.iter_mut().find(|it| it.is_of(inode)) {
-                pending.is_history = true;
-            }
-        }
+        self.removals.forget(self.strings, |it, strings| strings.get(it.path) == found.path);
         if has_content {
             self.known.set(found.path, named, Some(found.place));
+            return;
         }
+        // What another mount shows at this path has not taken the content. What is mounted on the
+        // history itself hides it.
+        if !found.is_mounted() && self.known.is_elsewhere(found.path, found.place) {
+            return;
+        }
+        if self.content_before(found).is_some_and(|before| {
+            is_wanted && !self.wait_as_history(found, before)
+        }) {
+            *self.has_left = true;
+        }
+    }
+
+    /// Lets the loss of a history's content wait; `false` if there is no room.
+    fn wait_as_history(&mut self, found: &Found<'_>, before: Named) -> bool {
+        let has_room = self.wait(found, Some(before), true);
+        let inode = (found.inode, found.attributes.ino);
+        if let Some(pending) = self.pending.iter_mut().find(|it| it.is_of(inode)) {
+            pending.is_history |= has_room;
+        }
+        has_room
     }
 
     /// What a history was, if it had content. It is seen now.
@@ -112,10 +122,12 @@ impl Judge<'_> {
         self.known.get(found.path, found.place).filter(|before| before.size > 0)
     }
 
-    /// Whether a name is that of a shell's history, and no other rule is about it. What is set-uid
-    /// is a program.
+    /// Whether a name is that of a shell's history, and no other rule is about it. A file that is
+    /// set-uid is a program.
     pub(super) fn is_history(&self, found: &Found<'_>) -> bool {
-        let may_be = is_history(found.path) && !is_set_id(found.attributes.mode);
+        let Attributes { mode, .. } = *found.attributes;
+        let is_program = found.attributes.kind() == mode::S_IFREG && is_set_id(mode);
+        let may_be = is_history(found.path) && !is_program;
         found.inode.is_null() || may_be && !self.matters(found)
     }
 }

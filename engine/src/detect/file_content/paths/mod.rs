@@ -385,11 +385,11 @@ impl Paths {
 impl Judge<'_> {
     /// Compares what a path names with what it named before.
     fn take(&mut self, found: &Found<'_>) {
-        if found.attributes.kind() == mode::S_IFDIR {
-            return self.take_folder(found);
-        }
         if self.is_history(found) {
             return self.take_history(found);
+        }
+        if found.attributes.kind() == mode::S_IFDIR {
+            return self.take_folder(found);
         }
         let mut named = self.known.named(found.path, found.attributes);
         let before = self.known.get(found.path, found.place);

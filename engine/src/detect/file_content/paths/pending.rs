@@ -63,6 +63,8 @@ pub struct PathChange<'a> {
 pub enum HistoryLoss {
     Emptied,
     Linked,
+    /// A folder, a FIFO, a device or a socket has its name.
+    Replaced,
     Removed,
 }
 
@@ -274,7 +276,11 @@ impl Pending {
 
     /// What a shell's history has lost its content by; none if it is no history.
     pub(in super::super) fn history(&self) -> Option<HistoryLoss> {
-        let loss = if self.is_regular() { HistoryLoss::Emptied } else { HistoryLoss::Linked };
+        let loss = match self.attributes.kind() {
+            mode::S_IFREG => HistoryLoss::Emptied,
+            mode::S_IFLNK => HistoryLoss::Linked,
+            _ => HistoryLoss::Replaced,
+        };
         self.is_history.then_some(loss)
     }
 

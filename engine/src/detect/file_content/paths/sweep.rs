@@ -73,6 +73,13 @@ pub(super) struct Found<'a> {
     pub folder: Option<&'a Folder>,
 }
 
+impl Found<'_> {
+    /// Whether it is what is mounted on a name.
+    pub(super) fn is_mounted(&self) -> bool {
+        self.folder.is_some_and(|folder| folder.dentry == self.place.dentry)
+    }
+}
+
 /// A folder whose list of names is being read.
 #[derive(Clone, Debug)]
 pub(super) struct Folder {
@@ -492,7 +499,7 @@ impl Sweep {
             if is_folder(attributes) && is_of_system(&folder.path) {
                 let path = if path.is_empty() { b"/" } else { path };
                 found(&Found { path, place, parent, inode, attributes, folder: folder_of });
-            } else if !path.is_empty() && is_file(attributes) {
+            } else if !path.is_empty() && (is_file(attributes) || is_history(path)) {
                 found(&Found { path, place, parent, inode, attributes, folder: folder_of });
             }
             return;
@@ -503,7 +510,7 @@ impl Sweep {
         let mut path: ArrayVec<u8, { PATH_BYTES_MAX + NAME_BYTES_MAX }> = ArrayVec::new();
         path.extend(folder.path.iter().chain(&read.name).copied());
         let mounted = self.mounts.on(place);
-        if mounted.is_none() && is_file(attributes) {
+        if mounted.is_none() && (is_file(attributes) || is_history(&path)) {
             found(&Found { path: &path, place, parent, inode, attributes, folder: folder_of });
             return;
         }

@@ -65,6 +65,33 @@ fn a_history_that_becomes_a_link_is_reported() {
     assert_eq!(machine.run(4000), []);
 }
 
+#[test]
+fn a_history_that_becomes_no_file_is_reported() {
+    for kind in [mode::S_IFDIR, mode::S_IFIFO, mode::S_IFSOCK] {
+        let (mut machine, home, name) = with_history();
+        remove(&mut machine, name);
+        machine.take_out(name);
+        let other = machine.inode(kind, 0, machine.seconds());
+        machine.chmod(other, 0o2755);
+        machine.name(home, ".bash_history", other);
+        assert_eq!(machine.run(4000), history(0), "{kind:o}");
+        assert_eq!(machine.run(4000), []);
+    }
+}
+
+/// `mount --bind /dev/null ~/.bash_history`
+#[test]
+fn what_is_mounted_over_a_history_hides_it() {
+    for kind in [mode::S_IFCHR, mode::S_IFREG] {
+        let (mut machine, _, name) = with_history();
+        let dev = machine.folder(0, "");
+        let null = machine.dentry(dev, "null", kind, 0);
+        machine.mount_over(name, null);
+        assert_eq!(machine.run(4000), history(0), "{kind:o}");
+        assert_eq!(machine.run(4000), []);
+    }
+}
+
 /// bash appends, or writes the last lines anew and renames them; zsh cuts its file for a moment.
 #[test]
 fn what_shells_do_with_their_histories_is_no_finding() {
@@ -134,7 +161,11 @@ fn a_history_below_a_mount_that_is_gone_is_no_finding() {
     machine.mount_over(ann, inside);
     assert_eq!(machine.run(4000), []);
     machine.unmount();
-    machine.name(ann, ".bash_history", 0);
+    let absent = machine.name(ann, ".bash_history", 0);
+    assert_eq!(machine.run(5000), []);
+    // The folder below has its own.
+    machine.take_out(absent);
+    machine.dentry(ann, ".bash_history", mode::S_IFREG, 0);
     assert_eq!(machine.run(5000), []);
 }
 
