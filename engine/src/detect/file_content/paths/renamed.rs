@@ -155,8 +155,14 @@ impl Paths {
                 continue;
             };
             let named = self.known.named(path, &pending.attributes);
-            let reported =
-                if pending.is_content { named } else { as_reported(named, pending.before) };
+            let reported = if pending.is_content {
+                // Its record may have been made before permissions were set.
+                let known = [self.known.hash(path), pending.path_hash].map(|at| self.known.peek(at));
+                let mut known = known.into_iter().flatten();
+                as_reported(named, known.find(|known| known.is_same_file(&named)))
+            } else {
+                as_reported(named, pending.before)
+            };
             let place = pending.place;
             let before = self.known.set(path, reported, Some(place));
             let is_other = |was: &Named| !was.is_same_file(&named) || !was.has_same_content(&named);

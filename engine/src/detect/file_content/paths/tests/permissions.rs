@@ -250,6 +250,45 @@ fn a_change_that_a_closing_explains_may_be_one_of_permissions() {
     assert_eq!(changed(&mut machine), one("/usr/bin/new", Some(0o755), 0o4755, Access::SetUid));
 }
 
+/// The record of a closing names the old path or the new one, with the mode of its time.
+#[test]
+fn a_program_that_becomes_set_uid_while_it_is_renamed_is_found() {
+    for (recorded, shown, expected) in [
+        ("/usr/bin/new1", 0o755, one("/usr/bin/new", Some(0o755), 0o4755, Access::SetUid)),
+        ("/usr/bin/new", 0o755, one("/usr/bin/new", Some(0o755), 0o4755, Access::SetUid)),
+        ("/usr/bin/new1", 0o4755, vec![]),
+        ("/usr/bin/new", 0o4755, vec![]),
+    ] {
+        let (mut machine, bin, _) = swept();
+        let inode = machine.inode(mode::S_IFREG, 6, machine.seconds());
+        let name = machine.name(bin, "new1", inode);
+        while !machine.files.paths.has_pending() {
+            assert_eq!(machine.run(10), []);
+        }
+        let seconds = machine.seconds();
+        let facts = InodeFacts {
+            number: machine.inodes,
+            size: 6,
+            modify_time_ns: seconds * SECOND_NS,
+            change_time_ns: seconds * SECOND_NS,
+            mode: mode::S_IFREG | shown,
+            ..InodeFacts::default()
+        };
+        machine.files.paths.note(recorded.as_bytes(), &facts);
+        machine.files.explained.push(ReportedContent {
+            inode: KernelVa(inode),
+            number: machine.inodes,
+            modify_time_ns: facts.modify_time_ns,
+            size: 6,
+            name: None,
+        });
+        machine.chmod(inode, 0o4755);
+        machine.rename(name, bin, "new", 0);
+        assert_eq!(changed(&mut machine), expected, "{recorded} {shown:o}");
+        assert_eq!(changed(&mut machine), [], "{recorded} {shown:o}");
+    }
+}
+
 #[test]
 fn what_changes_while_a_package_manager_runs_is_no_change() {
     let (mut machine, bin, tail) = swept();
