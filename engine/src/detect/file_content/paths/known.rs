@@ -325,12 +325,21 @@ impl Known {
         self.entry_of(hash).map(|at| self.entries[at].named())
     }
 
-    /// Notes that permissions and owner of a file were reported, for all of its paths.
-    pub(super) fn note_access(&mut self, named: &Named) {
+    /// Notes that permissions and owners of files were reported, for all of their paths. The files
+    /// are in the order of their numbers.
+    pub(super) fn note_access(&mut self, files: &[Named]) {
+        debug_assert!(files.is_sorted_by_key(|file| file.number));
+        if !files.iter().any(|file| self.may_have(file.number)) {
+            return;
+        }
         for entry in self.entries.iter_mut().filter(|entry| entry.path != 0) {
-            if entry.named().is_same_file(named) {
-                entry.bits = entry.bits & !PERMISSIONS | named.permissions;
-                entry.owner = named.owner;
+            let first = files.partition_point(|file| file.number < entry.number);
+            let same = files[first..].iter().take_while(|file| file.number == entry.number);
+            for file in same {
+                if entry.named().is_same_file(file) {
+                    entry.bits = entry.bits & !PERMISSIONS | file.permissions;
+                    entry.owner = file.owner;
+                }
             }
         }
     }
@@ -487,6 +496,20 @@ mod tests {
         assert_eq!(after, before - 1);
         known.set(&path(7), named(9), None);
         assert_eq!(known.get(&path(7), HERE), Some(named(9)));
+    }
+
+    #[test]
+    fn permissions_that_were_reported_are_those_of_all_paths_of_their_files() {
+        let mut known = known(64);
+        let with = |number, permissions| Named { permissions, ..named(number) };
+        for (path, number) in [("/a", 3), ("/b", 3), ("/c", 4), ("/d", 5), ("/e", 6)] {
+            known.set(path.as_bytes(), named(number), None);
+        }
+        let other = Named { filesystem: Tag::of(0x2000), ..with(6, 0o4755) };
+        known.note_access(&[with(3, 0o4755), with(5, 0o2755), other, with(9, 0o4755)]);
+        let of = |path: &[u8]| known.peek(known.hash(path)).unwrap().permissions;
+        let all = [b"/a", b"/b", b"/c", b"/d", b"/e"].map(|path| of(path));
+        assert_eq!(all, [0o4755, 0o4755, 0o755, 0o2755, 0o755]);
     }
 
     #[test]

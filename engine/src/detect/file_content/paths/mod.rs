@@ -30,6 +30,7 @@ mod mounts;
 mod pending;
 mod permissions;
 mod renamed;
+mod reported_access;
 mod sweep;
 #[cfg(test)]
 pub(super) mod tests;
@@ -52,6 +53,7 @@ pub use self::pending::{Before, HistoryLoss, NAMES_MAX, NewNames, PathChange};
 pub(super) use self::pending::{Pending, Step, TOGETHER_MIN};
 pub use self::permissions::{Access, AccessBefore, PermissionChange, is_set_id, set_ids};
 use self::permissions::{Outcome, as_reported};
+use self::reported_access::ReportedAccess;
 use self::sweep::{Found, Progress, Sweep};
 use super::explained::ReportedContent;
 use super::important::is_unimportant;
@@ -107,6 +109,7 @@ pub(super) struct Paths {
     direct: Direct,
     late: Late,
     known: Known,
+    reported: ReportedAccess,
     pending: Vec<Pending>,
     removals: Removals,
     /// Changes count from then on, by the machine's clock.
@@ -148,6 +151,7 @@ struct Starting {
 /// By what a found path is judged.
 struct Judge<'a> {
     known: &'a mut Known,
+    reported: &'a ReportedAccess,
     pending: &'a mut Vec<Pending>,
     removals: &'a mut Removals,
     strings: &'a mut Strings,
@@ -174,6 +178,7 @@ impl Paths {
             direct: Direct::default(),
             late: Late::new(),
             known: Known::new(capacity, key.derive("paths: known")),
+            reported: ReportedAccess::new(key.derive("paths: access")),
             pending: room::list(PENDING_MAX),
             removals: Removals::default(),
             start_ns: None,
@@ -313,6 +318,7 @@ impl Paths {
         }
         let mut judge = Judge {
             known: &mut self.known,
+            reported: &self.reported,
             pending: &mut self.pending,
             removals: &mut self.removals,
             strings,

@@ -12,6 +12,7 @@
 //! A file whose path was not known is set-uid since watching started if its change time tells so.
 //! A rename sets that time, too: files that another path names with such a mode are no change.
 
+use arrayvec::ArrayVec;
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::inode::{Attributes, mode};
 use panoptes_sinks::activities::Severity;
@@ -22,7 +23,7 @@ use super::folders::matter;
 use super::known::{Named, Owner, Place};
 use super::pending::Pending;
 use super::sweep::Found;
-use super::{Judge, Paths};
+use super::{Judge, PENDING_MAX, Paths};
 use crate::shipped::Shipped;
 use crate::time::{Now, RealTime};
 use crate::walk::Snapshot;
@@ -219,7 +220,7 @@ impl Judge<'_> {
             return Outcome::Nothing;
         }
         if before.is_none() {
-            match self.has_had_set_id(named) {
+            match self.has_had_set_id(found, named) {
                 None => return Outcome::Left,
                 Some(true) => return Outcome::Nothing,
                 Some(false) => {}
@@ -230,7 +231,10 @@ impl Judge<'_> {
 
     /// Whether a file was set-uid or set-gid already, under another path; `None` if only the next
     /// sweep can tell.
-    fn has_had_set_id(&mut self, named: &Named) -> Option<bool> {
+    fn has_had_set_id(&mut self, found: &Found<'_>, named: &Named) -> Option<bool> {
+        if self.reported.has(found.attributes) {
+            return Some(true);
+        }
         let had = |other: &Named| {
             other.is_same_file(named) && !gains_set_id(other.permissions, named.permissions)
         };
@@ -260,6 +264,7 @@ impl Judge<'_> {
             None => {
                 becomes_open
                     && self.is_recent(found)
+                    && !self.reported.has(found.attributes)
                     && found.attributes.ctime_ns != found.attributes.mtime_ns
             }
         };
@@ -338,6 +343,12 @@ impl Pending {
         is_folder(&self.attributes)
     }
 
+    /// Whether a sweep that does not know its path would find these permissions again.
+    fn is_to_remember(&self) -> bool {
+        let permissions = self.attributes.mode;
+        if self.is_folder() { is_open(permissions) } else { is_set_id(permissions) }
+    }
+
     /// Whether it is a change of permissions that gives rights to others, at a path that is not
     /// excluded.
     pub(super) fn gives_rights(&self, rules: &ContentRules, path: &[u8]) -> bool {
@@ -390,8 +401,16 @@ impl Paths {
 
     /// Notes that the permissions of changes that have ended were reported.
     pub(super) fn note_reported(&mut self) {
+        let mut files = ArrayVec::<Named, PENDING_MAX>::new();
         for pending in self.pending.iter().filter(|pending| pending.has_ended) {
-            self.known.note_access(&pending.named());
+            files.push(pending.named());
+            if pending.is_to_remember() {
+                self.reported.note(&pending.attributes);
+            }
+        }
+        if !files.is_empty() {
+            files.sort_unstable_by_key(|file| file.number);
+            self.known.note_access(&files);
         }
     }
 
@@ -414,6 +433,7 @@ impl Paths {
         }
         let mut judge = Judge {
             known: &mut self.known,
+            reported: &self.reported,
             pending: &mut self.pending,
             removals: &mut self.removals,
             strings,

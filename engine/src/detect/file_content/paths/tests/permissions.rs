@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use panoptes_decoders::kernel::inode::Attributes;
 
+use super::super::super::packages::Packages;
+use super::super::reported_access::ReportedAccess;
 use super::*;
 use crate::container_config::Glob;
 use crate::state::tests::watch::limits;
@@ -45,6 +47,80 @@ fn a_program_that_becomes_set_uid_or_set_gid_is_found_once() {
     // A file that its group may not execute has mandatory locks.
     machine.chmod(inode, 0o2745);
     assert_eq!(changed(&mut machine), one("/usr/bin/tail", Some(0o2755), 0o2745, Access::Other));
+}
+
+/// The table of paths is full, and sweeps see all of its paths.
+#[test]
+fn a_set_uid_program_whose_path_finds_no_room_is_reported_once() {
+    let (mut machine, bin, _) = swept();
+    machine.files.paths.known = Known::new(16, HashKey::new(5));
+    (0..64).for_each(|at| _ = machine.dentry(bin, &format!("p{at}"), mode::S_IFREG, 4));
+    assert_eq!(changed(&mut machine), []);
+    let own = machine.dentry(bin, "zz", mode::S_IFREG, 4);
+    let inode = machine.inode_of(own);
+    machine.chmod(inode, 0o4755);
+    assert_eq!(changed(&mut machine), one("/usr/bin/zz", None, 0o4755, Access::SetUid));
+    assert!(machine.files.paths.known.peek(machine.files.paths.hash(b"/usr/bin/zz")).is_none());
+    assert_eq!(changed(&mut machine), []);
+    // A rename sets its change time.
+    machine.rename(own, bin, "zzz", 0);
+    assert_eq!(changed(&mut machine), []);
+    machine.chmod(inode, 0o6755);
+    assert_eq!(changed(&mut machine), one("/usr/bin/zzz", None, 0o6755, Access::SetUid));
+    // Another file has the number of the first one.
+    machine.set_content(inode, 5, machine.seconds());
+    machine.files.explained.clear();
+    assert_eq!(machine.run(3000).len(), 1);
+    assert_eq!(changed(&mut machine), []);
+}
+
+/// When `dpkg` has ended, sweeps come to its programs again.
+#[test]
+fn a_set_uid_program_of_a_package_stays_explained_when_its_path_finds_no_room() {
+    let (mut machine, bin, _) = swept();
+    machine.files.paths.known = Known::new(16, HashKey::new(5));
+    (0..64).for_each(|at| _ = machine.dentry(bin, &format!("p{at}"), mode::S_IFREG, 4));
+    machine.files.packages.add_of_root();
+    assert_eq!(changed(&mut machine), []);
+    let own = machine.dentry(bin, "zz", mode::S_IFREG, 4);
+    let inode = machine.inode_of(own);
+    machine.chmod(inode, 0o4755);
+    assert_eq!(changed(&mut machine), []);
+    machine.files.packages = Packages::new();
+    assert_eq!(changed(&mut machine), []);
+}
+
+/// The same for a folder far below.
+#[test]
+fn an_open_folder_whose_path_finds_no_room_is_reported_once() {
+    let (mut machine, bin, _) = swept();
+    machine.files.paths.known = Known::new(16, HashKey::new(5));
+    (0..64).for_each(|at| _ = machine.dentry(bin, &format!("p{at}"), mode::S_IFREG, 4));
+    let root = machine.root;
+    let etc = machine.folder(root, "etc");
+    let deep = ["a", "b", "c"].iter().fold(etc, |folder, name| machine.folder(folder, name));
+    let inode = machine.inode_of(deep);
+    assert_eq!(changed(&mut machine), []);
+    machine.chmod(inode, 0o777);
+    assert_eq!(changed(&mut machine), one("/etc/a/b/c", None, 0o777, Access::OpenFolder));
+    assert_eq!(changed(&mut machine), []);
+}
+
+/// Programs of users push no program of root aside.
+#[test]
+fn reported_programs_of_users_leave_room_for_those_of_root() {
+    let of = |uid: u32, number: u64| Attributes {
+        ino: number,
+        uid,
+        mode: mode::S_IFREG | 0o4755,
+        ..Attributes::default()
+    };
+    let mut reported = ReportedAccess::new(HashKey::new(5));
+    (0..100).for_each(|number| reported.note(&of(0, number)));
+    (0..1000).for_each(|number| reported.note(&of(1000, number)));
+    assert!((0..100).all(|number| reported.has(&of(0, number))));
+    assert!(reported.has(&of(1000, 999)) && !reported.has(&of(1000, 0)));
+    assert!(!reported.has(&of(1000, 1)) && !reported.has(&of(0, 999)));
 }
 
 /// `chown` clears the bits of a program (`chown_common`, fs/open.c).

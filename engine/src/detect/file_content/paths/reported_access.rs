@@ -1,0 +1,54 @@
+//! Permissions that were reported, or that something else explains, by file.
+//!
+//! [`Known`](super::known::Known) has the permissions of paths, as far as it has room. A set-uid
+//! file without room there is new to each sweep, since its change time tells so. This table keeps
+//! it from being reported again. A file is known here by its inode, its owner and its content: a
+//! rename changes none of them, and another file that gets the number of this one has others.
+
+use panoptes_decoders::kernel::inode::{Attributes, mode};
+use panoptes_tables::{HashKey, Latest};
+
+/// Number of files of root that are remembered, and of those of all others: users make as many as
+/// they like.
+const OF_ROOT: usize = 192;
+const OF_OTHERS: usize = 64;
+const SECOND_NS: i64 = 1_000_000_000;
+
+/// The last files and folders whose permissions were reported or explained.
+#[derive(Debug)]
+pub(super) struct ReportedAccess {
+    of_root: Latest<u64>,
+    of_others: Latest<u64>,
+    key: HashKey,
+}
+
+impl ReportedAccess {
+    pub(super) fn new(key: HashKey) -> Self {
+        Self { of_root: Latest::new(OF_ROOT), of_others: Latest::new(OF_OTHERS), key }
+    }
+
+    /// Notes the permissions of a file or folder.
+    pub(super) fn note(&mut self, attributes: &Attributes) {
+        let hash = self.hash(attributes);
+        let list = if attributes.uid == 0 { &mut self.of_root } else { &mut self.of_others };
+        list.insert(hash);
+    }
+
+    /// Whether these permissions of a file or folder were noted.
+    pub(super) fn has(&self, attributes: &Attributes) -> bool {
+        let list = if attributes.uid == 0 { &self.of_root } else { &self.of_others };
+        list.contains(&self.hash(attributes))
+    }
+
+    fn hash(&self, of: &Attributes) -> u64 {
+        // New names change the times of a folder. A filesystem may keep whole seconds only.
+        let content = match of.kind() {
+            mode::S_IFDIR => [0, 0],
+            _ => [of.size, (of.mtime_ns / SECOND_NS).cast_unsigned()],
+        };
+        let owner = u64::from(of.uid) << u32::BITS | u64::from(of.gid);
+        let [size, time] = content;
+        let file = [of.super_block.0, of.ino, u64::from(of.mode), owner];
+        self.key.hash_numbers([self.key.hash_numbers(file), size, time])
+    }
+}
