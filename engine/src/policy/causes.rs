@@ -141,8 +141,12 @@ impl Cause {
         paths.fold(cause.number(others.count as u64), Self::text)
     }
 
-    /// The path and its filesystem, what it gives, and the permissions.
+    /// The path and its filesystem, what it gives, and the permissions. Users make as many programs
+    /// of their own as they like: all of one user are one cause.
     pub(super) fn of_access(self, change: &PermissionChange<'_>) -> Self {
+        if let Some(user) = change.user {
+            return self.variant(&change.what).number(1_u64 << u32::BITS | u64::from(user));
+        }
         let cause = self.text(change.path).number(change.device).variant(&change.what);
         cause.number(change.attributes.mode)
     }

@@ -60,7 +60,8 @@ gaps! {
     Containers "untracked_containers" AtOnce "containers were not tracked: there were too many";
     Names "untracked_names" AtOnce "names and paths were cut or left out: there were too many";
     Contents "file_contents" AtOnce "requests for hashes of files found no room";
-    Changes "content_changes" AtOnce "closed files were not checked: there were too many";
+    Changes "content_changes" AtOnce
+        "closed files or set-uid programs were not checked: there were too many";
     Paths "paths" AtOnce
         "folders are searched late, or not whole, for changed files: they have too many names";
     Binaries "binaries" AtOnce "programs or libraries were not checked: there were too many";

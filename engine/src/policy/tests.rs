@@ -522,7 +522,7 @@ fn a_gap_names_every_process_that_causes_it() {
     let records = reader.scan(&World::default());
     assert_eq!(names(&records), ["coverage_degraded"]);
     let expected = json!({
-        "reason": "42 closed files were not checked: there were too many",
+        "reason": "42 closed files or set-uid programs were not checked: there were too many",
         "gap": "content_changes",
         "missed": 42,
         "process_id": 42,

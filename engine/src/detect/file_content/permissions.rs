@@ -30,15 +30,17 @@ impl ClosedFiles {
         let mount = snapshot.mounts.at(file.path.mount);
         let dentry = snapshot.dentries.at(file.path.dentry);
         let (Some(mount), Some(dentry)) = (mount, dentry) else { return };
-        let Self { packages, paths, strings, rules, shipped, .. } = self;
+        let Self { packages, paths, strings, rules, shipped, lost, .. } = self;
         let Some(path) = packages.path_of(snapshot, file.path) else { return };
-        paths.take_program(
+        let has_no_room = paths.take_program(
             (path, mount.address, dentry.name.address),
             (inode.address, &inode.attributes),
             (snapshot, cx.now),
             (rules, shipped),
             strings,
         );
+        // No sweep comes to it.
+        lost.add(u64::from(has_no_room), Some(process.process_id()));
     }
 }
 

@@ -34,6 +34,7 @@ fn records(what: Access, mode: u16, is_known: bool, config: PolicyConfig) -> Vec
         device: 8 << 20 | 1,
         before: is_known.then_some(AccessBefore { number: 12, permissions: 0o755, owner }),
         what,
+        user: None,
         since_ns: RealTime::from_ns(1_795_159_906_905_224_659),
         severity: Some(Severity::High),
     };

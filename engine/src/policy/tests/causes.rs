@@ -434,6 +434,7 @@ fn access(reporter: &mut Reporter<'_>, cx: &ScanContext<'_>, time: u32, is_other
         device: 8 << 20 | 1,
         before: None,
         what: Access::SetUid,
+        user: None,
         since_ns: cx.now.real,
         severity: None,
     };
@@ -626,6 +627,34 @@ fn other_new_names_in_a_folder_are_another_cause() {
     assert_eq!(of(2, &ids[..2]), of(2, &ids[..2]));
     assert_ne!(of(2, &ids[..2]), of(2, &ids[1..]), "another name");
     assert_ne!(of(2, &ids[..2]), of(3, &ids[..2]), "one more");
+}
+
+/// Users make as many programs of their own as they like.
+#[test]
+fn set_uid_programs_of_one_user_are_one_cause() {
+    let mut reader = reader(&Rc::new(Cell::new(9)));
+    let reporter = reader.policy.reporter(&mut reader.producer);
+    let of = |path: &str, user: Option<u32>, what: Access| {
+        let change = PermissionChange {
+            path: path.as_bytes(),
+            previous: None,
+            attributes: Attributes::default(),
+            device: 8 << 20 | 1,
+            before: None,
+            what,
+            user,
+            since_ns: RealTime::from_ns(5),
+            severity: None,
+        };
+        reporter.cause().of_access(&change).hash()
+    };
+    let eve = of("/tmp/a", Some(1000), Access::SetUid);
+    assert_eq!(eve, of("/home/eve/b", Some(1000), Access::SetUid));
+    assert_ne!(eve, of("/tmp/a", Some(1001), Access::SetUid));
+    assert_ne!(eve, of("/tmp/a", Some(1000), Access::SetGid));
+    assert_ne!(eve, of("/tmp/a", None, Access::SetUid));
+    let [one, other] = ["/tmp/a", "/tmp/b"].map(|path| of(path, None, Access::SetUid));
+    assert_ne!(one, other, "of root");
 }
 
 /// The causes of alerts that the state raises.

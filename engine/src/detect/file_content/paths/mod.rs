@@ -77,8 +77,9 @@ const KNOWN_MAX: usize = 11_008;
 const KNOWN_MIN: usize = 2048;
 /// Number of changes that wait at a time. Further ones are found by the next sweep.
 pub(super) const PENDING_MAX: usize = 256;
-/// Number of changes in the homes of users that wait at a time.
-const PENDING_IN_HOMES_MAX: usize = PENDING_MAX / 2;
+/// Number of changes of users' own files that wait at a time, and those of one user.
+const PENDING_OF_USERS_MAX: usize = PENDING_MAX / 2;
+const PENDING_OF_USER_MAX: usize = PENDING_MAX / 8;
 /// Number of unknown paths in one scan whose files are searched under other paths, as far as these
 /// may have them.
 const SEARCHES_MAX: usize = 4;
@@ -509,12 +510,22 @@ impl Judge<'_> {
         self.explained.iter().any(|reported| reported.is_late_name(&content))
     }
 
-    /// Whether a change of a path may wait, too.
-    fn has_room(&self, path: &[u8]) -> bool {
-        let is_in_home = |it: &&Pending| is_in_homes(self.strings.get(it.path));
+    /// Whether a change of the own file of this user may wait, too, or one of the system.
+    fn has_room(&self, user: Option<u32>) -> bool {
+        let of = |is_such: &dyn Fn(u32) -> bool| {
+            self.pending.iter().filter(|it| it.user.is_some_and(is_such)).count()
+        };
         self.pending.len() < self.pending.capacity()
-            && (!is_in_homes(path)
-                || self.pending.iter().filter(is_in_home).count() < PENDING_IN_HOMES_MAX)
+            && user.is_none_or(|user| {
+                of(&|_| true) < PENDING_OF_USERS_MAX && of(&|it| it == user) < PENDING_OF_USER_MAX
+            })
+    }
+
+    /// The user whose own file a found one is: in a home, or in a folder that no sweep reads.
+    fn user_of(&self, found: &Found<'_>) -> Option<u32> {
+        let folder = &found.path[..memchr::memrchr(b'/', found.path).map_or(0, |at| at + 1)];
+        let is_own = is_in_homes(found.path) || matter(folder, &self.rules.include).is_none();
+        user_of(found.attributes.uid).filter(|_| is_own)
     }
 
     /// Lets a change wait for what explains it, of the content or of permissions; `false` if there
@@ -533,7 +544,8 @@ impl Judge<'_> {
             same.before = before.or(same.before);
             return true;
         }
-        if !self.has_room(found.path) {
+        let user = self.user_of(found);
+        if !self.has_room(user) {
             return false;
         }
         let Some(path) = self.strings.intern(found.path) else { return false };
@@ -542,7 +554,16 @@ impl Judge<'_> {
         let place = (found.place, found.parent);
         let file = (found.inode, attributes);
         let what = (before, is_content);
-        self.pending.push(Pending::new((path, hashes), place, file, what, self.now));
+        let mut pending = Pending::new((path, hashes), place, file, what, self.now);
+        pending.user = user;
+        self.pending.push(pending);
         true
     }
+}
+
+/// A user by the owner of a file; none for root. A user may have the ids of a block of 65,536
+/// (subuid(5)), which counts as one.
+fn user_of(uid: u32) -> Option<u32> {
+    let block = uid >> 16;
+    (uid != 0).then_some(if block == 0 { uid } else { u32::MAX - block })
 }

@@ -121,6 +121,8 @@ pub(in super::super) struct Pending {
     pub(super) scans: u8,
     pub(super) device: Option<u32>,
     manager: Option<ProcessKey>,
+    /// The user whose own file it is; none for files of root and of the system.
+    pub(super) user: Option<u32>,
     /// Whether the last scan showed a descriptor that can write its file.
     is_open: bool,
     pub(super) is_over: bool,
@@ -173,6 +175,7 @@ impl Pending {
             scans: 0,
             device: None,
             manager: None,
+            user: None,
             is_open: false,
             is_over: false,
             has_ended: false,

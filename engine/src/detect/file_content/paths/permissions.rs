@@ -112,6 +112,9 @@ pub struct PermissionChange<'a> {
     /// What it was before; `None` if it was not known.
     pub before: Option<AccessBefore>,
     pub what: Access,
+    /// The user whose own file it is, in a folder where users have their files; a block of 65,536
+    /// ids counts as one user.
+    pub user: Option<u32>,
     /// When the change was seen.
     pub since_ns: RealTime,
     /// The severity that the configuration sets for this path.
@@ -284,12 +287,14 @@ impl Judge<'_> {
     }
 
     /// Decides about the program of a process, in a folder that no sweep comes to.
-    fn take_program(&mut self, found: &Found<'_>) {
+    fn take_program(&mut self, found: &Found<'_>) -> Outcome {
         let named = self.known.named(found.path, found.attributes);
         let before = self.known.peek(self.known.hash(found.path));
-        if self.judge_access(found, before, &named) == Outcome::Waits {
+        let outcome = self.judge_access(found, before, &named);
+        if outcome == Outcome::Waits {
             self.known.set(found.path, as_reported(named, before), None);
         }
+        outcome
     }
 
     /// Lets a change of permissions wait. A known path of a file whose change waits under another
@@ -415,7 +420,7 @@ impl Paths {
     }
 
     /// Looks at the program of a process, which is set-uid or set-gid: its path, mount and dentry,
-    /// and its inode. Sweeps do not come to all folders.
+    /// and its inode. Sweeps do not come to all folders. Returns whether it found no room to wait.
     pub(in super::super) fn take_program(
         &mut self,
         (path, mount, dentry): (&[u8], KernelVa, KernelVa),
@@ -423,13 +428,13 @@ impl Paths {
         (snapshot, now): (&Snapshot, Now),
         (rules, shipped): (&ContentRules, &Shipped),
         strings: &mut Strings,
-    ) {
+    ) -> bool {
         let (Some(start_ns), Some(now_ns)) = (self.start_ns, snapshot.machine.calendar_ns) else {
-            return;
+            return false;
         };
         let folder = &path[..memchr::memrchr(b'/', path).map_or(0, |at| at + 1)];
         if !self.is_wanted || matter(folder, &rules.include).is_some() {
-            return;
+            return false;
         }
         let mut judge = Judge {
             known: &mut self.known,
@@ -450,7 +455,8 @@ impl Paths {
         };
         let place = Place { mount, dentry };
         let parent = KernelVa::NULL;
-        judge.take_program(&Found { path, place, parent, inode, attributes, folder: None });
+        let found = Found { path, place, parent, inode, attributes, folder: None };
+        judge.take_program(&found) == Outcome::Left
     }
 
     /// The changes that wait.
@@ -483,6 +489,7 @@ impl Paths {
                 owner: self.known.owner(before.owner),
             }),
             what,
+            user: pending.user,
             since_ns: pending.since(),
             severity,
         }

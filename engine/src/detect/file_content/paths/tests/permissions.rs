@@ -461,6 +461,60 @@ fn owners_in_homes_are_not_compared() {
     assert_eq!(changed(&mut machine), one(path, Some(0o755), 0o666, Access::Other));
 }
 
+/// A process runs a set-uid program of this owner, whose mode was set then; returns whether that
+/// found no room.
+fn runs(machine: &mut Machine, path: &str, dentry: u64, (uid, change): (u32, i64)) -> bool {
+    let inode = machine.inode_of(dentry);
+    machine.memory.set(inode, "inode", "i_uid.val", uid.into());
+    let attributes = Attributes {
+        ino: machine.memory.get(Sparse::field(inode, "inode", "i_ino")),
+        uid,
+        mode: mode::S_IFREG | 0o4755,
+        ctime_ns: change * SECOND_NS,
+        super_block: KernelVa(machine::SUPER_BLOCK),
+        ..Attributes::default()
+    };
+    let rules = Arc::clone(&machine.files.rules);
+    machine.files.paths.take_program(
+        (path.as_bytes(), KernelVa(machine.mount), KernelVa(dentry)),
+        (KernelVa(inode), &attributes),
+        (&machine.snapshot, machine.now),
+        (&rules, &Shipped::default()),
+        &mut machine.files.strings,
+    )
+}
+
+/// Each of two users has a part of the room, and root the rest.
+#[test]
+fn set_uid_programs_of_one_user_leave_room_for_those_of_others() {
+    let (mut machine, ..) = swept();
+    let root = machine.root;
+    let tmp = machine.folder(root, "tmp");
+    let crowd = |machine: &mut Machine, uid: u32, count: usize| -> usize {
+        let dropped = (0..count).filter(|at| {
+            let name = machine.dentry(tmp, &format!("u{uid}-{at}"), mode::S_IFREG, 4);
+            let inode = machine.inode_of(name);
+            let seconds = machine.seconds();
+            machine.chmod(inode, 0o4755);
+            runs(machine, &format!("/tmp/u{uid}-{at}"), name, (uid, seconds))
+        });
+        dropped.count()
+    };
+    let own = PENDING_OF_USER_MAX;
+    assert_eq!(crowd(&mut machine, 1000, PENDING_MAX + 40), PENDING_MAX + 40 - own);
+    // She has a block of further ids.
+    let of_block: usize = (0..200).map(|at| crowd(&mut machine, 200_000 + at, 1)).sum();
+    assert_eq!(of_block, 200 - own);
+    assert_eq!(crowd(&mut machine, 1001, own), 0);
+    assert_eq!(crowd(&mut machine, 0, 100), 0);
+    let found = changed(&mut machine);
+    let of = |uid: u32| {
+        found.iter().filter(|it| it.0.starts_with(&format!("/tmp/u{uid}-"))).count()
+    };
+    assert_eq!((of(1000), of(1001), of(0)), (own, own, 100));
+    assert_eq!(found.len(), 3 * own + 100);
+}
+
 /// No sweep comes to `/tmp`. A process runs a program there.
 #[test]
 fn a_set_uid_program_that_runs_is_found_in_any_folder() {
@@ -470,22 +524,7 @@ fn a_set_uid_program_that_runs_is_found_in_any_folder() {
     let shell = machine.dentry(tmp, ".x", mode::S_IFREG, 4);
     let inode = machine.inode_of(shell);
     let runs = |machine: &mut Machine, path: &str, dentry: u64, change: i64| {
-        let inode = machine.inode_of(dentry);
-        let attributes = Attributes {
-            ino: machine.memory.get(Sparse::field(inode, "inode", "i_ino")),
-            mode: mode::S_IFREG | 0o4755,
-            ctime_ns: change * SECOND_NS,
-            super_block: KernelVa(machine::SUPER_BLOCK),
-            ..Attributes::default()
-        };
-        let rules = Arc::clone(&machine.files.rules);
-        machine.files.paths.take_program(
-            (path.as_bytes(), KernelVa(machine.mount), KernelVa(dentry)),
-            (KernelVa(inode), &attributes),
-            (&machine.snapshot, machine.now),
-            (&rules, &Shipped::default()),
-            &mut machine.files.strings,
-        );
+        assert!(!runs(machine, path, dentry, (0, change)));
     };
     // It was so before watching started.
     runs(&mut machine, "/tmp/.x", shell, START - 500);
