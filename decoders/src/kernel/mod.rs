@@ -18,6 +18,7 @@ pub mod io_uring;
 pub mod maple_tree;
 pub mod mm_struct;
 pub mod mount;
+pub mod msg_queue;
 pub mod net;
 pub mod net_device;
 pub mod nsproxy;
@@ -146,8 +147,11 @@ layouts! {
     io_fixed_file?: io_uring::IoFixedFile,
     io_ring_ctx?: io_uring::IoRingCtx,
     io_rsrc_node?: io_uring::IoRsrcNode,
+    ipc_ids?: msg_queue::IpcIds,
+    ipc_namespace?: msg_queue::IpcNamespace,
     kernfs_iattrs?: cgroup::KernfsIattrs,
     kernfs_node?: cgroup::KernfsNode,
+    msg_queue?: msg_queue::MsgQueue,
     /// `enum pageflags`
     page_flags?: page::PageFlags,
     /// In a module unless overlayfs is built in, as the next two.

@@ -4,6 +4,8 @@
 crate::layout! {
     /// `struct nsproxy` (include/linux/nsproxy.h).
     pub struct Nsproxy("nsproxy") {
+        /// `struct ipc_namespace *`
+        ipc_ns?: ["ipc_ns"],
         /// `struct mnt_namespace *`
         mnt_ns: ["mnt_ns"],
         /// `struct net *`
