@@ -136,6 +136,7 @@ impl Walker {
             self.ring_slots.clear();
             return;
         }
+        self.name_ring_tables();
         self.read_ring_tables(memory);
         self.choose_ring_slots();
         self.read_ring_slots(memory);
@@ -143,16 +144,22 @@ impl Walker {
         self.add_ring_files(memory);
     }
 
+    /// Notes the table of descriptors of each ring's process.
+    fn name_ring_tables(&mut self) {
+        let Snapshot { rings, processes, .. } = &mut self.snapshot;
+        for ring in rings.iter_mut() {
+            ring.table = processes.at(ring.process).and_then(|process| process.files);
+        }
+        self.snapshot.sort_rings();
+    }
+
     fn read_ring_tables(&mut self, memory: &mut Memory<'_>) {
         let Some(layout) = &memory.kernel.layouts.io_ring_ctx else { return };
         let Some(array) = layout.nodes.or(layout.files) else { return };
-        let Snapshot { rings, losses, processes, .. } = &mut self.snapshot;
+        let Snapshot { rings, losses, .. } = &mut self.snapshot;
         let Scratch { rings: Rings { tables, .. }, addresses, .. } = &mut self.scratch;
         addresses.clear();
-        for ring in rings.iter_mut() {
-            ring.table = processes.at(ring.process).and_then(|process| process.files);
-            addresses.push(ring.context);
-        }
+        addresses.extend(rings.iter().map(|ring| ring.context));
         fetch(&mut self.reader, memory, &layout.packing, addresses, |at, bytes| {
             let (Some(view), Some(ring)) = (bytes.map(View::new), Index::new(at)) else {
                 losses.miss(Part::Files, 1);

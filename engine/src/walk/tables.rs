@@ -192,6 +192,8 @@ tables! { limits;
     descriptors: Rows<DescriptorRow> = limits.file_descriptors_seen_max();
     /// Rings of io_uring.
     rings: Keyed<RingRow> = RINGS_MAX;
+    /// [`Snapshot::rings`], by table of descriptors.
+    by_table: Rows<Index<RingRow>> = RINGS_MAX;
     mms: Keyed<MmRow> = limits.processes_seen_max();
     /// Areas, grouped by address space.
     vmas: Rows<VmaRow> = limits.vmas_seen_max();

@@ -18,6 +18,7 @@ pub(super) fn put_rings(snapshot: &mut Snapshot) {
             snapshot.rings.row_of(u64::from(row.file.number()), || row);
         }
     }
+    snapshot.sort_rings();
 }
 
 /// A relay with two pipes to its shell, and its connection at a descriptor of this number.
