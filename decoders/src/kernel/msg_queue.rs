@@ -66,6 +66,9 @@ pub struct Queue {
     /// `struct pid *` of the process that sent last; null if none has.
     pub sender: KernelVa,
     pub receiver: KernelVa,
+    /// When a message was last sent, in seconds; its lowest 32 bits.
+    pub sent: u32,
+    pub received: u32,
 }
 
 impl Queue {
@@ -73,13 +76,16 @@ impl Queue {
     /// at most has used.
     pub fn decode(layout: &MsgQueue, bytes: &[u8]) -> Option<Self> {
         let view = View::new(bytes);
-        let is_used = view.unsigned(layout.q_stime) != 0 && view.unsigned(layout.q_rtime) != 0;
+        let (sent, received) = (view.unsigned(layout.q_stime), view.unsigned(layout.q_rtime));
         let queue = Self {
             id: view.unsigned(layout.id) as u32,
             sender: view.pointer(layout.q_lspid),
             receiver: view.pointer(layout.q_lrpid),
+            sent: sent as u32,
+            received: received as u32,
         };
-        let is_plausible = queue.sender.is_plausible() && queue.receiver.is_plausible();
-        (is_used && is_plausible && view.unsigned(layout.deleted) == 0).then_some(queue)
+        let is_used = sent != 0 && received != 0;
+        let has_users = queue.sender.is_plausible() && queue.receiver.is_plausible();
+        (is_used && has_users && view.unsigned(layout.deleted) == 0).then_some(queue)
     }
 }

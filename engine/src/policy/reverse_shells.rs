@@ -176,16 +176,19 @@ fn confidence(finding: &ReverseShell<'_>) -> Confidence {
             Confidence::High
         }
         (Reason::TurnsByOrder { turns }, _) if turns < TURNS_BY_ORDER_SURE => Confidence::Low,
-        _ if is_memory_unsure(finding) => Confidence::Low,
+        _ if is_memory_unsure(finding) || is_queue_unsure(finding) => Confidence::Low,
         _ => Confidence::Medium,
     }
 }
 
-/// Whether a process of the chain reads from a regular file or memory what another has written to
-/// it. It may do so for other reasons.
+/// Whether a process of the chain reads from a regular file, memory or a message queue what another
+/// has written to it. It may do so for other reasons.
 fn leads_over_files(finding: &ReverseShell<'_>) -> bool {
     let mut steps = finding.inward.iter().chain(finding.outward);
-    steps.any(|step| matches!(step.through, Some(Through::File(_) | Through::Memory { .. })))
+    steps.any(|step| {
+        use Through::{File, Memory, Queue};
+        matches!(step.through, Some(File(_) | Memory { .. } | Queue { .. }))
+    })
 }
 
 /// Whether memory that processes of the chain share may serve another purpose: it is that of a file
@@ -202,6 +205,12 @@ fn is_memory_unsure(finding: &ReverseShell<'_>) -> bool {
         (Some((_, has_events)), None) | (None, Some((_, has_events))) => !has_events,
         (Some(inward), Some(outward)) => (inward.0 || outward.0) && !inward.1 && !outward.1,
     }
+}
+
+/// Whether only one scan has shown messages that pass a queue of the chain. They may be others.
+fn is_queue_unsure(finding: &ReverseShell<'_>) -> bool {
+    let mut steps = finding.inward.iter().chain(finding.outward);
+    steps.any(|step| matches!(step.through, Some(Through::Queue { is_sure: false, .. })))
 }
 
 fn peer(end: &End) -> SocketAddr {
@@ -317,6 +326,7 @@ fn way(finding: &ReverseShell<'_>, steps: &[Step]) -> impl Display {
                         None => write!(f, " → shared memory with inode {number} → ")?,
                     }
                 }
+                Some(Through::Queue { id, .. }) => write!(f, " → message queue {id} → ")?,
                 Some(Through::Unix) => f.write_str(" → socket pair → ")?,
                 Some(Through::Terminal(number)) => write!(f, " → pseudoterminal {number} → ")?,
                 Some(Through::Connection) => f.write_str(" → connection within the machine → ")?,

@@ -36,6 +36,7 @@ mod places;
 mod port_set;
 mod processes;
 mod queries;
+mod queues;
 mod resting;
 mod ring_rows;
 mod rings;
@@ -71,6 +72,7 @@ pub use kernel::{Kernel, Roots};
 pub use losses::{Losses, Part};
 pub use port_set::{PortSet, UdpPorts};
 pub(crate) use queries::user;
+pub use queues::QueueRow;
 pub use ring_rows::{RING_SLOT, RingRow, number_of, slot_of};
 pub use snapshot::{
     CgroupRow, ConnectionRow, ContainerRow, CssSetRow, CssStateRow, DentryRow, DescriptorRow,
@@ -218,6 +220,9 @@ struct Scratch {
     /// By process: its network namespace, and the mount and the name of its working directory.
     nets: Vec<KernelVa>,
     directories: Vec<(KernelVa, KernelVa)>,
+    ipc_namespaces: queues::IpcNamespaces,
+    /// Message queues.
+    queues: Vec<KernelVa>,
     /// Areas, or roots of their trees, with their address spaces.
     areas: Reads<MmRow>,
     more_areas: Reads<MmRow>,
@@ -292,6 +297,8 @@ impl Scratch {
             own_tables: Reads::with_capacity(processes::CHUNK),
             nets: room::list(snapshot.processes.capacity()),
             directories: room::list(snapshot.processes.capacity()),
+            ipc_namespaces: queues::IpcNamespaces::new(),
+            queues: room::list(queues::LISTED_MAX),
             areas: Reads::with_capacity(list),
             more_areas: Reads::with_capacity(list),
             nodes: room::list(vmas / 2 + mms),

@@ -117,6 +117,7 @@ impl Walker {
         self.snapshot.nets.clear();
         row_at(&mut self.snapshot.nets, memory.kernel.roots.init_net);
         self.scratch.nets.clear();
+        self.scratch.ipc_namespaces.clear();
         self.scratch.directories.clear();
         self.scratch.user_namespaces.clear();
         self.scratch.outer_pid_namespaces.clear();
@@ -218,6 +219,9 @@ impl Walker {
         self.scratch.mount_namespaces.push(pointer(layouts.nsproxy.mnt_ns));
         process.uts_namespace = pointer(layouts.nsproxy.uts_ns);
         self.scratch.nets.push(pointer(layouts.nsproxy.net_ns));
+        if let Some(ipc_ns) = layouts.nsproxy.ipc_ns {
+            self.scratch.ipc_namespaces.add(pointer(ipc_ns));
+        }
         process.first_of_pid = pid.map(|view| KernelVa(view.u64_at(layouts.pid.tasks, 0)));
         let level = pid.map(|view| view.unsigned(layouts.pid.level) as u32);
         self.scratch.list_numbers(layouts, position, task.thread_pid, level);

@@ -104,6 +104,10 @@ impl Walker {
             self.read_rings(memory);
             memory.goes_on()?;
         }
+        if scope.files && !self.snapshot.is_light {
+            self.read_queues(memory);
+            memory.goes_on()?;
+        }
         if scope.connections {
             self.read_connections(memory);
             memory.goes_on()?;

@@ -10,6 +10,7 @@ use super::budget::Deferred;
 use super::copied::Copied;
 use super::losses::Losses;
 use super::port_set::UdpPorts;
+use super::queues::{QUEUES_MAX, QueueRow};
 use super::ring_rows::{RINGS_MAX, RingRow};
 use super::snapshot::{
     CgroupRow, ConnectionRow, ContainerRow, CssSetRow, CssStateRow, DentryRow, DescriptorRow,
@@ -194,6 +195,8 @@ tables! { limits;
     rings: Keyed<RingRow> = RINGS_MAX;
     /// [`Snapshot::rings`], by table of descriptors.
     by_table: Rows<Index<RingRow>> = RINGS_MAX;
+    /// System V message queues that processes have used. Light scans have none.
+    queues: Rows<QueueRow> = QUEUES_MAX;
     mms: Keyed<MmRow> = limits.processes_seen_max();
     /// Areas, grouped by address space.
     vmas: Rows<VmaRow> = limits.vmas_seen_max();

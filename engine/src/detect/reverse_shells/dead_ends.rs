@@ -55,7 +55,8 @@ fn number(object: Object, way: Way, edges: Edges) -> u64 {
         Object::Datagram(at) => (5, at.position()),
         Object::File(at) => (6, at.position()),
         Object::Memory(at) => (7, at.position()),
+        Object::Queue(queue) => (8, queue.slot as usize),
     };
     let search = u64::from(way == Way::On) | u64::from(edges == Edges::WithFiles) << 1;
-    (position as u64) << 5 | kind << 2 | search
+    (position as u64) << 6 | kind << 2 | search
 }

@@ -1,4 +1,4 @@
-//! Relays by regular files and shared memory: what one process writes there and another reads.
+//! Relays by regular files, shared memory and message queues: what one process writes there and another reads.
 //!
 //! Files and memory are followed only for an interpreter that reads commands, and only if nothing
 //! else leads both ways. A file may be read by somebody else than its writer means, so each file on
@@ -66,9 +66,10 @@ impl Shells {
         })
     }
 
-    /// Whether a candidate's paths lead over regular files or shared memory.
+    /// Whether a candidate's paths lead over regular files, shared memory or message queues.
     pub(super) fn leads_over_files(&self, candidate: &Candidate) -> bool {
-        self.leads_over(candidate, |object| matches!(object, Object::File(_) | Object::Memory(_)))
+        let is_it = |it| matches!(it, Object::File(_) | Object::Memory(_) | Object::Queue(_));
+        self.leads_over(candidate, is_it)
     }
 
     fn leads_over(&self, candidate: &Candidate, is_it: impl Fn(Object) -> bool) -> bool {
@@ -79,15 +80,16 @@ impl Shells {
 
     /// Whether bytes of the peer can have passed all files of a candidate: the peer has sent
     /// something, and each file has been written since its writer on the path began. When memory
-    /// was written is not known; servers share it for other reasons, so the connection must not be
-    /// one that was accepted.
+    /// was written is not known, nor what a message had in it; servers use both for other reasons,
+    /// so the connection must not be one that was accepted.
     pub(super) fn are_files_used(&self, shell: &Shell<'_>, candidate: &Candidate) -> bool {
         let received = counters_of(shell.snapshot, candidate.object).map(|it| it.bytes_in);
         if received == Some(0) {
             return false;
         }
         let is_outbound = candidate.direction != Direction::Accepted;
-        if !is_outbound && self.leads_over(candidate, |it| matches!(it, Object::Memory(_))) {
+        let is_shared = |it| matches!(it, Object::Memory(_) | Object::Queue(_));
+        if !is_outbound && self.leads_over(candidate, is_shared) {
             return false;
         }
         let received = received.filter(|_| is_outbound).unwrap_or(0);

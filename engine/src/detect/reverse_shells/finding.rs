@@ -109,6 +109,13 @@ pub enum Through {
     Connection,
     /// Inode number of a regular file that one writes and the other reads.
     File(u64),
+    /// A System V message queue.
+    Queue {
+        /// The number that users have.
+        id: u32,
+        /// Whether several scans have shown messages of one of the two to the other.
+        is_sure: bool,
+    },
     /// Memory that both map.
     Memory {
         /// Its inode number.
@@ -279,12 +286,16 @@ impl Shells {
 
     /// The link between the processes of two hops.
     fn link_of(&self, snapshot: &Snapshot, outer: &Hop, inner: &Hop) -> Through {
-        match through(snapshot, inner.object) {
-            Through::Memory { number, is_on_disk, .. } => {
+        match (through(snapshot, inner.object), inner.object) {
+            (Through::Memory { number, is_on_disk, .. }, _) => {
                 let has_events = self.graph.share_eventfd(snapshot, outer.table, inner.table);
                 Through::Memory { number, is_on_disk, has_events }
             }
-            link => link,
+            (Through::Queue { id, .. }, Object::Queue(queue)) => {
+                let is_sure = self.graph.is_queue_sure(queue, outer.table, inner.table);
+                Through::Queue { id, is_sure }
+            }
+            (link, _) => link,
         }
     }
 
@@ -474,6 +485,7 @@ pub(super) fn through(snapshot: &Snapshot, object: Object) -> Through {
             let is_on_disk = !is_in_memory(snapshot, inode);
             Through::Memory { number, is_on_disk, has_events: false }
         }
+        Object::Queue(queue) => Through::Queue { id: queue.id, is_sure: false },
         Object::Unix(_) => Through::Unix,
         Object::Terminal(at) => {
             let row = snapshot.terminals.at(at);

@@ -8,6 +8,7 @@
 mod lists;
 mod mappings;
 mod objects;
+mod queues;
 mod relays;
 mod terminals;
 
@@ -27,6 +28,7 @@ pub(super) use self::objects::{
 };
 pub use self::objects::{is_open, mirror, object_of};
 use self::objects::{is_open_both_ways, is_pipe};
+pub use self::queues::{QueueEnd, QueueUse};
 pub use self::relays::Edges;
 use self::relays::{BOTH_WAYS_MAX, Relays};
 use self::terminals::Terminals;
@@ -71,6 +73,8 @@ pub enum Object {
     File(Index<FileRow>),
     /// Memory that several processes map as shared, by the inode that it has.
     Memory(Index<InodeRow>),
+    /// A System V message queue.
+    Queue(QueueEnd),
 }
 
 /// The direction in which a search follows bytes.
@@ -122,6 +126,7 @@ pub struct Graph {
     terminals: Terminals,
     relays: Relays,
     mappings: RefCell<Mappings>,
+    queue_uses: Vec<QueueUse>,
     steps: Cell<u32>,
     /// The number of steps of a part of the present interpreter's share, and that at which the
     /// present part ends.
@@ -189,6 +194,7 @@ impl Graph {
             terminals: Terminals::new(processes),
             relays: Relays::new(files),
             mappings: RefCell::new(Mappings::new()),
+            queue_uses: queues::new_uses(),
             steps: Cell::new(0),
             part: Cell::new(STEPS_MAX),
             limit: Cell::new(STEPS_MAX),
@@ -425,7 +431,11 @@ impl Graph {
         let file = match object {
             Object::Connection(at) => linked(&self.file_of_connection, at),
             Object::Unix(at) | Object::Datagram(at) => snapshot.sockets.at(at).map(|row| row.file),
-            Object::Pipe(_) | Object::Terminal(_) | Object::File(_) | Object::Memory(_) => None,
+            Object::Pipe(_)
+            | Object::Terminal(_)
+            | Object::File(_)
+            | Object::Memory(_)
+            | Object::Queue(_) => None,
         };
         file.is_some_and(|file| self.has_file(table, file))
     }
@@ -536,8 +546,8 @@ impl Graph {
                 }
             }
             Object::File(file) => self.each_other_file(snapshot, file, &mut each),
-            // That of memory is no descriptor.
-            Object::Datagram(_) | Object::Memory(_) => {}
+            // Those of memory and queues are no descriptors.
+            Object::Datagram(_) | Object::Memory(_) | Object::Queue(_) => {}
         }
     }
 

@@ -22,6 +22,7 @@ pub mod interpreter;
 pub mod judge;
 mod pairs;
 mod pending;
+mod queues;
 mod reported;
 mod rows;
 pub mod search;
@@ -62,6 +63,7 @@ use interpreter::{Commands, Interpreter};
 use judge::{At, Case, Exemption, Reason};
 use pairs::Pair;
 use pending::{PendingList, Question, Seen, Settled};
+use queues::Queues;
 use reported::{Reported, TURN_SCANS};
 use rows::{counters_of, is_relay, line, line_of, name_of, program_of, runs_its_argument};
 use search::{Hop, Search};
@@ -122,6 +124,7 @@ pub struct Shells {
     reported: Reported,
     pending: PendingList,
     turns: Turns,
+    queues: Queues,
     /// Objects from which this scan's searches have reached no connection, and never would.
     dead_ends: DeadEnds,
     /// Whether the last scan had more to follow than an interpreter's share, or did not show
@@ -160,6 +163,7 @@ impl Shells {
             reported: Reported::new(limits, key.derive("shells: reported")),
             pending: PendingList::new(key.derive("shells: pending")),
             turns: Turns::new(key.derive("shells: turns")),
+            queues: Queues::new(),
             dead_ends: DeadEnds::new(limits, key),
             was_cut: false,
             partial_since: None,
@@ -220,6 +224,9 @@ impl Detector for Shells {
         if self.directions.is_full() {
             self.lost.stand(1, None);
         }
+        if let Some(process_id) = self.queues.update(snapshot) {
+            self.lost.stand(1, Some(process_id));
+        }
         self.reported.forget_ended(snapshot);
         self.dead_ends.clear();
         let mut interpreters = 0;
@@ -232,6 +239,7 @@ impl Detector for Shells {
             let Some(shell) = Shell::of(&program) else { continue };
             if interpreters == 0 {
                 self.graph.build(snapshot);
+                self.graph.set_queue_uses(self.queues.uses(snapshot));
             }
             self.graph.begin_share(self.interpreters.saturating_sub(interpreters));
             interpreters += 1;

@@ -4,12 +4,13 @@
 //! A process relays bytes only if it holds both ends: a source open for reading, and a target open
 //! for writing. Every step is bounded, and nothing is allocated.
 
+use arrayvec::ArrayVec;
 use panoptes_tables::room;
 
 use super::graph::{
     Edges, Graph, Object, Way, has_closed_sending, is_established, is_master, is_same_link,
 };
-use crate::walk::{DescriptorRow, FilesRow, Index, InodeRow, Snapshot};
+use crate::walk::{DescriptorRow, FilesRow, Index, Snapshot};
 
 /// Maximum number of hops of one search.
 const HOPS_MAX: usize = 512;
@@ -23,9 +24,9 @@ pub struct Hop {
     pub table: Index<FilesRow>,
     /// The object further away from the start.
     pub object: Object,
-    /// The descriptor for that object; memory has none.
+    /// The descriptor for that object; memory and queues have none.
     pub outer: Option<Index<DescriptorRow>>,
-    /// The descriptor towards the search's start; `None` at the start, and behind memory.
+    /// The descriptor towards the search's start; `None` at the start, and behind memory and queues.
     pub inner: Option<Index<DescriptorRow>>,
     /// The previous hop.
     pub parent: Option<Index<Self>>,
@@ -142,8 +143,8 @@ impl Search {
         let origin = self.hops.first().map(|hop| hop.table);
         let mut at = 0;
         while let Some(&hop) = self.hops.get(at) {
-            if let Object::Memory(inode) = hop.object {
-                self.pass_memory(snapshot, graph, at, hop, inode);
+            if is_shared(hop.object) {
+                self.pass_shared(snapshot, graph, at, hop);
             } else if hop.depth < DEPTH_MAX && !graph.is_exhausted() {
                 let inner_mode = self.way.inner_mode();
                 // Descriptors of one table are adjacent, and lead to the same objects.
@@ -179,18 +180,11 @@ impl Search {
             && inner.is_some_and(|inner| inner.index == 0 && is_same(inner))
     }
 
-    /// Passes through the other processes that map the memory of a hop.
-    fn pass_memory(
-        &mut self,
-        snapshot: &Snapshot,
-        graph: &Graph,
-        at: usize,
-        hop: Hop,
-        inode: Index<InodeRow>,
-    ) {
+    /// Passes through the other processes that share the memory or the queue of a hop.
+    fn pass_shared(&mut self, snapshot: &Snapshot, graph: &Graph, at: usize, hop: Hop) {
         let origin = self.hops.first().map(|hop| hop.table);
         let mode = self.way.inner_mode();
-        for table in graph.other_mappers(snapshot, inode, hop.table, mode) {
+        for table in graph.others_of(snapshot, hop.object, hop.table, mode) {
             if Some(table) == origin {
                 self.left_out_own = true;
             } else if hop.depth < DEPTH_MAX && !graph.is_exhausted() {
@@ -199,10 +193,10 @@ impl Search {
         }
     }
 
-    /// Adds the memory that the holder of `inner` shares with others, or notes that a search which
-    /// follows memory may find more. A path leads over memory once: what two processes pass to
-    /// each other is seldom what a third gets.
-    fn add_memory(
+    /// Adds the memory and queues that the holder of `inner` shares with others, or notes that a
+    /// search which follows these may find more. A path leads over one of them once: what two
+    /// processes pass to each other is seldom what a third gets.
+    fn add_shared(
         &mut self,
         snapshot: &Snapshot,
         graph: &Graph,
@@ -210,19 +204,28 @@ impl Search {
         (hop, table, inner): (Hop, Index<FilesRow>, Option<Index<DescriptorRow>>),
     ) {
         let is_usual = self.edges == Edges::Usual;
-        let led_over = |hop: &Hop| matches!(hop.object, Object::Memory(_));
-        if is_usual && self.met_files
-            || self.path(Index::new(at)).any(led_over)
-            || !graph.passes_memory(snapshot, table)
+        if is_usual && self.met_files || self.path(Index::new(at)).any(|hop| is_shared(hop.object))
         {
+            return;
+        }
+        let passes_memory = graph.passes_memory(snapshot, table);
+        let passes_queues = graph.passes_queues(snapshot, table);
+        if !passes_memory && !passes_queues {
             return;
         }
         self.met_files = true;
         if is_usual {
             return;
         }
-        for inode in graph.memory_of(snapshot, table, self.way.outer_mode()) {
-            let object = Object::Memory(inode);
+        let mode = self.way.outer_mode();
+        let (mut memory, mut queues) = (ArrayVec::new(), ArrayVec::new());
+        if passes_memory {
+            memory = graph.memory_of(snapshot, table, mode);
+        }
+        if passes_queues {
+            queues = graph.queues_of(table, mode);
+        }
+        for object in memory.into_iter().map(Object::Memory).chain(queues) {
             if !self.hops.iter().any(|seen| seen.object == object) {
                 let (parent, depth) = (Index::new(at), hop.depth + 1);
                 self.push(Hop { table, object, outer: None, inner, parent, depth });
@@ -231,7 +234,7 @@ impl Search {
     }
 
     /// Adds the other objects of the holder of `inner`, which is at the other end of the object of
-    /// `hop`, the one at `at`; without `inner`, that object is memory.
+    /// `hop`, the one at `at`; without `inner`, that object is memory or a queue.
     fn pass_through(
         &mut self,
         snapshot: &Snapshot,
@@ -252,7 +255,7 @@ impl Search {
         if matches!(inner_object, Object::File(_)) && !passes_files {
             return;
         }
-        self.add_memory(snapshot, graph, at, (hop, table, inner));
+        self.add_shared(snapshot, graph, at, (hop, table, inner));
         let mut is_hub = None;
         // A process that serves several terminals does not pass the output of one to another.
         let is_master = is_master(snapshot, inner_object);
@@ -290,4 +293,9 @@ impl Search {
             self.push(Hop { table, object, outer, inner, parent, depth });
         }
     }
+}
+
+/// Whether an object has no descriptors at its ends.
+const fn is_shared(object: Object) -> bool {
+    matches!(object, Object::Memory(_) | Object::Queue(_))
 }

@@ -26,6 +26,7 @@ mod loader;
 mod logins;
 mod many;
 mod mappings;
+mod queues;
 mod random;
 mod rings;
 mod terminals;
@@ -56,7 +57,18 @@ struct Machine {
     relays: HashMap<u64, Relay>,
     /// Magic numbers of filesystems, by the numbers of inodes that are on them.
     filesystems: HashMap<u64, u64>,
+    messages: Vec<Message>,
     next: u64,
+}
+
+/// The last message of a System V message queue.
+#[derive(Clone, Copy)]
+struct Message {
+    queue: u32,
+    sender: u32,
+    receiver: u32,
+    /// When it was sent and received, in seconds.
+    time: u32,
 }
 
 /// A regular file that several processes have open.
@@ -214,6 +226,7 @@ impl Machine {
         Self::put_servers_in_place(snapshot);
         rings::put_rings(snapshot);
         mappings::put_filesystems(snapshot, &self.filesystems);
+        queues::put_queues(snapshot, &self.messages);
         for row in snapshot.connections.iter_mut() {
             let Some(counters) = &mut row.counters else { continue };
             (counters.bytes_out, counters.bytes_in) = (self.sent, self.received);

@@ -539,9 +539,11 @@ fn writes_to(
                 Some(peer) => Object::Unix(peer),
                 None => return false,
             },
-            Object::Terminal(_) | Object::Datagram(_) | Object::File(_) | Object::Memory(_) => {
-                return false;
-            }
+            Object::Terminal(_)
+            | Object::Datagram(_)
+            | Object::File(_)
+            | Object::Memory(_)
+            | Object::Queue(_) => return false,
         };
         descriptors_of(snapshot, program).any(|row| {
             let is_read =

@@ -117,8 +117,23 @@ impl Graph {
         own.map(|it| it.inode).take(MAPPED_MAX).collect()
     }
 
+    /// The other processes that share memory or a queue in this mode, and serve nobody else.
+    pub(in super::super) fn others_of(
+        &self,
+        snapshot: &Snapshot,
+        object: Object,
+        table: Index<FilesRow>,
+        mode: u32,
+    ) -> ArrayVec<Index<FilesRow>, MAPPERS_MAX> {
+        match object {
+            Object::Memory(inode) => self.other_mappers(snapshot, inode, table, mode),
+            Object::Queue(queue) => self.other_queue_users(snapshot, queue, table, mode),
+            _ => ArrayVec::new(),
+        }
+    }
+
     /// The other processes that map the memory of an inode in this mode, and serve nobody else.
-    pub(in super::super) fn other_mappers(
+    fn other_mappers(
         &self,
         snapshot: &Snapshot,
         inode: Index<InodeRow>,
@@ -157,7 +172,7 @@ impl Graph {
     /// addresses, or AF_UNIX connections to several others beside its standard input, output and
     /// error. A table that was not read completely counts as that of a server. Each table is looked
     /// through once in a scan, so that counts as no step.
-    fn is_alone(&self, snapshot: &Snapshot, table: Index<FilesRow>) -> bool {
+    pub(super) fn is_alone(&self, snapshot: &Snapshot, table: Index<FilesRow>) -> bool {
         if let Some(known) = self.fact_of(table, fact::ALONE) {
             return known;
         }

@@ -1,0 +1,170 @@
+//! System V message queues that processes use, over scans.
+//!
+//! A queue shows who sent to it last and who received from it last. One queue may carry both
+//! directions, by types of messages; then both change with each message. So its users are
+//! remembered.
+
+use arrayvec::ArrayVec;
+use panoptes_decoders::address::KernelVa;
+use panoptes_tables::room;
+
+use super::graph::{QueueEnd, QueueUse};
+use crate::state::process::ProcessKey;
+use crate::walk::{Index, ProcessRow, QueueRow, Snapshot};
+
+/// Maximum number of queues that are remembered.
+const QUEUES_MAX: usize = 32;
+/// Maximum number of processes that use the queue of a relay.
+pub(super) const USERS_MAX: usize = 4;
+/// Maximum number of uses of all queues together.
+pub(super) const QUEUE_USES_MAX: usize = QUEUES_MAX * USERS_MAX;
+/// Number of scans with other queues after which a queue counts as removed.
+const UNSEEN_MAX: u8 = 64;
+
+/// The users of one queue.
+#[derive(Clone, Debug)]
+struct QueueHistory {
+    /// `struct msg_queue *`
+    address: KernelVa,
+    id: u32,
+    /// Whose it is, by the process that was its first user ([`Snapshot::group_of`]).
+    group: u64,
+    /// When a message was last sent and received, in seconds.
+    times: [u32; 2],
+    /// Number of scans since it was seen.
+    unseen: u8,
+    /// Whether there were more users than fit: it serves many.
+    are_more: bool,
+    users: ArrayVec<User, USERS_MAX>,
+}
+
+/// A process that uses a queue.
+#[derive(Clone, Copy, Debug, Default)]
+struct User {
+    process: ProcessKey,
+    /// Numbers of scans that have shown it as the last sender, and as the last receiver, each
+    /// after another message.
+    sends: u8,
+    receives: u8,
+}
+
+/// The queues of one machine.
+#[derive(Debug)]
+pub(super) struct Queues(Vec<QueueHistory>);
+
+impl Queues {
+    pub(super) fn new() -> Self {
+        Self(room::list(QUEUES_MAX))
+    }
+
+    /// Adds what a scan shows. Returns a process whose queue is not remembered, if any.
+    pub(super) fn update(&mut self, snapshot: &Snapshot) -> Option<u32> {
+        // Light scans show no queues, and kept rows nothing new.
+        if snapshot.is_light || snapshot.is_kept {
+            return None;
+        }
+        for history in &mut self.0 {
+            history.unseen = history.unseen.saturating_add(1);
+            history.users.retain(|user| has_process(snapshot, user.process));
+        }
+        self.0.retain(|history| history.unseen <= UNSEEN_MAX && !history.users.is_empty());
+        let mut refused = None;
+        for row in snapshot.queues.iter() {
+            if !self.add(snapshot, row) {
+                let user = snapshot.processes.at(row.sender.or(row.receiver));
+                let leader = user.and_then(|user| snapshot.leader(user));
+                refused = refused.or(leader.map(|leader| leader.task.tgid));
+            }
+        }
+        refused
+    }
+
+    /// Adds the users of a queue. Returns whether there was room.
+    fn add(&mut self, snapshot: &Snapshot, row: &QueueRow) -> bool {
+        let is_it = |it: &QueueHistory| (it.address, it.id) == (row.address, row.queue.id);
+        let known = self.0.iter().position(is_it);
+        let Some(at) = known.or_else(|| self.add_history(snapshot, row)) else { return false };
+        let Some(history) = self.0.get_mut(at) else { return false };
+        let times = [row.queue.sent, row.queue.received];
+        let is_moved = history.times != times;
+        (history.times, history.unseen) = (times, 0);
+        history.add(snapshot, row.sender, is_moved, |user| &mut user.sends);
+        history.add(snapshot, row.receiver, is_moved, |user| &mut user.receives);
+        true
+    }
+
+    /// Adds a queue without users. If there is no room, one of the owner who has the most makes
+    /// room, unless that is the queue's own.
+    fn add_history(&mut self, snapshot: &Snapshot, row: &QueueRow) -> Option<usize> {
+        let user = snapshot.processes.at(row.sender.or(row.receiver))?;
+        let history = QueueHistory {
+            address: row.address,
+            id: row.queue.id,
+            group: snapshot.group_of(user),
+            times: [0; 2],
+            unseen: 0,
+            are_more: false,
+            users: ArrayVec::new(),
+        };
+        if self.0.len() < self.0.capacity() {
+            self.0.push(history);
+            return Some(self.0.len() - 1);
+        }
+        let count = |group: u64| self.0.iter().filter(|it| it.group == group).count();
+        let most = self.0.iter().map(|it| it.group).max_by_key(|&group| count(group))?;
+        if count(most) <= count(history.group) + 1 {
+            return None;
+        }
+        let its = self.0.iter().enumerate().filter(|(_, it)| it.group == most);
+        let (at, _) = its.max_by_key(|(_, it)| it.unseen)?;
+        self.0[at] = history;
+        Some(at)
+    }
+
+    /// The uses of queues by processes that serve few others, as ends in this scan's graph.
+    pub(super) fn uses<'a>(
+        &'a self,
+        snapshot: &'a Snapshot,
+    ) -> impl Iterator<Item = QueueUse> + 'a {
+        let few = (0..).zip(&self.0).filter(|(_, history)| !history.are_more);
+        few.flat_map(move |(slot, history)| {
+            let queue = QueueEnd { slot, id: history.id };
+            history.users.iter().filter_map(move |user| {
+                let process = snapshot.process_by_pid(user.process.process_id)?;
+                let (sends, receives) = (user.sends, user.receives);
+                Some(QueueUse { queue, table: process.files?, sends, receives })
+            })
+        })
+    }
+}
+
+impl QueueHistory {
+    /// Notes a process as the last sender or receiver, by the number of times that it was that.
+    fn add(
+        &mut self,
+        snapshot: &Snapshot,
+        process: Option<Index<ProcessRow>>,
+        is_moved: bool,
+        number: impl Fn(&mut User) -> &mut u8,
+    ) {
+        let process = snapshot.processes.at(process);
+        let Some(leader) = process.and_then(|it| snapshot.leader(it)) else { return };
+        let process = ProcessKey::of(&leader.task);
+        let known = self.users.iter().position(|user| user.process == process);
+        if known.is_none() && self.users.try_push(User { process, ..User::default() }).is_err() {
+            self.are_more = true;
+        }
+        let at = known.unwrap_or(self.users.len() - 1);
+        if let Some(user) = self.users.get_mut(at).filter(|user| user.process == process) {
+            let count = number(user);
+            *count = if is_moved { count.saturating_add(1) } else { (*count).max(1) };
+        }
+    }
+}
+
+/// Whether a process lives.
+fn has_process(snapshot: &Snapshot, key: ProcessKey) -> bool {
+    let process = snapshot.process_by_pid(key.process_id);
+    let leader = process.and_then(|process| snapshot.leader(process));
+    leader.is_some_and(|leader| ProcessKey::of(&leader.task) == key)
+}

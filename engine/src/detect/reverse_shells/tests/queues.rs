@@ -1,0 +1,234 @@
+//! Relays by System V message queues, and daemons that use queues for jobs.
+
+use panoptes_decoders::kernel::msg_queue::Queue;
+
+use super::*;
+use crate::walk::QueueRow;
+
+/// Adds the queues of messages to a scan.
+pub(super) fn put_queues(snapshot: &mut Snapshot, messages: &[Message]) {
+    for message in messages {
+        let index = |pid| {
+            snapshot.processes.indexes().find(|&at| {
+                let leader = snapshot.leader(&snapshot.processes[at]);
+                leader.is_some_and(|leader| leader.task.tgid == pid)
+            })
+        };
+        let row = QueueRow {
+            address: KernelVa(0xffff_8896_0000_0000 + u64::from(message.queue) * 0x100),
+            queue: Queue {
+                id: message.queue,
+                sent: message.time,
+                received: message.time,
+                ..Queue::default()
+            },
+            sender: index(message.sender),
+            receiver: index(message.receiver),
+        };
+        snapshot.queues.push(row);
+    }
+}
+
+/// A process with a connection, and another one with the two pipes of a shell.
+fn apart() -> Machine {
+    let mut machine = Machine::default();
+    let tcp = machine.connection(40000, PEER);
+    let (in_read, in_write) = machine.pipe();
+    let (out_read, out_write) = machine.pipe();
+    machine.run(20, "outer", "./outer", &[(3, &tcp)]);
+    machine.run(21, "inner", "./inner", &[(4, &in_write), (5, &out_read)]);
+    machine.run(22, "dash", "sh", &[(0, &in_read), (1, &out_write), (2, &out_write)]);
+    machine.received = 3;
+    machine
+}
+
+const fn message(queue: u32, sender: u32, receiver: u32) -> Message {
+    Message { queue, sender, receiver, time: 1 }
+}
+
+/// The same, with a queue for each direction.
+fn queued() -> Machine {
+    Machine { messages: vec![message(1, 20, 21), message(2, 21, 20)], ..apart() }
+}
+
+const QUEUED: &str = "Outbound 40000: 20,21,22 in 20>21>22 out 22>21>20";
+
+fn assert_silent(machine: &Machine, why: &str) {
+    assert_eq!(Watch::new().settle(machine), [""; 0], "{why}");
+}
+
+#[test]
+fn a_shell_behind_two_queues_is_reported() {
+    let mut watch = Watch::new();
+    assert_eq!(watch.settle(&queued()), [QUEUED]);
+    assert_eq!(watch.settle(&queued()), [""; 0], "once");
+    assert_silent(&apart(), "they use no queue");
+}
+
+#[test]
+fn each_direction_needs_a_sender_and_a_receiver() {
+    for messages in [
+        vec![message(1, 20, 21)],
+        vec![message(2, 21, 20)],
+        vec![message(1, 20, 21), message(2, 20, 21)],
+        vec![message(1, 20, 20), message(2, 21, 21)],
+        vec![message(1, 20, 30), message(2, 30, 20)],
+    ] {
+        assert_silent(&Machine { messages, ..apart() }, "nothing goes one of the ways");
+    }
+}
+
+/// One queue has messages of two types; each scan shows the last one.
+#[test]
+fn the_users_of_one_queue_are_remembered() {
+    let mut watch = Watch::new();
+    let mut machine = apart();
+    let mut findings = Vec::new();
+    for time in 1..20 {
+        let message = if time % 2 == 0 { message(1, 20, 21) } else { message(1, 21, 20) };
+        machine.messages = vec![Message { time, ..message }];
+        let found = watch.scan(&machine);
+        assert!(found.is_empty() || time > 2, "one message goes one way");
+        findings.extend(found);
+    }
+    assert_eq!(findings, [QUEUED]);
+}
+
+/// A light scan shows no queue, and removes none.
+#[test]
+fn light_scans_forget_no_queue() {
+    let mut watch = Watch::new();
+    let mut machine = apart();
+    let mut findings = Vec::new();
+    for time in 1..60 {
+        // What waits for a scan that shows all gets two in a row.
+        let is_light = time % 5 > 1;
+        watch.snapshot.is_light = is_light;
+        let message = if time % 5 == 0 { message(1, 20, 21) } else { message(1, 21, 20) };
+        machine.messages = if is_light { vec![] } else { vec![Message { time, ..message }] };
+        findings.extend(watch.scan(&machine));
+    }
+    assert_eq!(findings, [QUEUED]);
+}
+
+#[test]
+fn a_queue_that_is_gone_carries_nothing() {
+    let mut watch = Watch::new();
+    let mut machine = apart();
+    machine.messages = vec![message(1, 20, 21)];
+    assert_eq!(watch.settle(&machine), [""; 0]);
+    machine.messages.clear();
+    for _ in 0..100 {
+        assert_eq!(watch.scan(&machine), [""; 0]);
+    }
+    machine.messages = vec![message(2, 21, 20)];
+    assert_eq!(watch.settle(&machine), [""; 0]);
+}
+
+#[test]
+fn a_peer_that_sent_nothing_or_was_accepted_commands_nobody_over_queues() {
+    assert_silent(&Machine { received: 0, ..queued() }, "the peer has sent nothing");
+    let mut machine = queued();
+    machine.listener(40000);
+    assert_silent(&machine, "it was accepted");
+}
+
+/// A worker of a job queue, whose daemon has a connection to its server.
+#[test]
+fn a_shell_that_runs_a_job_from_a_queue_raises_no_alert() {
+    let mut machine = queued();
+    for line in ["sh\0-c\0backup\0", "sh\0/srv/backup.sh\0"] {
+        machine.world.process(22).arguments = line.as_bytes().to_vec();
+        assert_silent(&machine, line);
+    }
+}
+
+#[test]
+fn a_daemon_that_listens_raises_no_alert() {
+    for pid in [20, 21] {
+        let mut machine = queued();
+        machine.listener(9000);
+        let sock = machine.world.sockets.last().unwrap().address;
+        let address = machine.address();
+        let listener = FakeFile::socket(address, 7000, sock);
+        machine.world.process(pid).files.push((8, listener));
+        assert_silent(&machine, "it listens");
+    }
+}
+
+/// Clients of a daemon have one queue for what they ask.
+#[test]
+fn queues_of_many_processes_raise_no_alert() {
+    let with = |others: u32| {
+        let mut watch = Watch::new();
+        let mut machine = queued();
+        for pid in 30..30 + others {
+            machine.run(pid, "client", "./client", &[]);
+        }
+        let mut findings = Vec::new();
+        for time in 1..12 {
+            // The clients come first: each queue has its users only after some scans.
+            let sender = if time <= others { 29 + time } else { 20 };
+            let first = Message { time, ..message(1, sender, 21) };
+            machine.messages = vec![first, Message { time, ..message(2, 21, 20) }];
+            findings.extend(watch.scan(&machine));
+        }
+        findings
+    };
+    assert_eq!(with(2), [QUEUED], "four are few");
+    assert_eq!(with(3), [""; 0], "five use it");
+}
+
+#[test]
+fn processes_that_use_many_queues_serve_others() {
+    let with = |queues: u32| {
+        let mut machine = queued();
+        machine.messages.extend((3..3 + queues).map(|queue| message(queue, 21, 21)));
+        Watch::new().settle(&machine)
+    };
+    assert_eq!(with(2), [QUEUED]);
+    assert_eq!(with(3), [""; 0]);
+}
+
+/// A path leads over queues and memory once.
+#[test]
+fn a_queue_behind_memory_carries_nothing() {
+    let mut machine = queued();
+    machine.run(23, "middle", "./middle", &[]);
+    let files = mappings::memory(&mut machine, 4096);
+    mappings::map(&mut machine, 20, &files[0], mappings::SHARED);
+    mappings::map(&mut machine, 23, &files[1], mappings::SHARED);
+    machine.messages = vec![message(1, 23, 21), message(2, 21, 23)];
+    assert_silent(&machine, "two links in a row");
+}
+
+/// A user who fills the memory of queues leaves room for those of others.
+#[test]
+fn many_queues_of_one_user_are_counted_and_hide_no_relay() {
+    let mut machine = queued();
+    for pid in 100..200 {
+        machine.run(pid, "hog", "./hog", &[]);
+        machine.world.process(pid).uid = 1000;
+        machine.messages.insert(0, message(pid, pid, pid));
+    }
+    let mut watch = Watch::new();
+    assert_eq!(watch.settle(&machine), [QUEUED]);
+    assert!(watch.shells.unchecked().missed() > 0, "what was left is counted");
+}
+
+/// One message may be chance.
+#[test]
+fn two_scans_with_messages_make_a_queue_sure() {
+    let mut watch = Watch::new();
+    let mut machine = queued();
+    let is_sure = |watch: &Watch| {
+        let table = |pid| watch.snapshot.process_by_pid(pid).unwrap().files.unwrap();
+        let queue = graph::QueueEnd { slot: 0, id: 1 };
+        watch.shells.graph.is_queue_sure(queue, table(20), table(21))
+    };
+    assert_eq!(watch.settle(&machine), [QUEUED]);
+    assert!(!is_sure(&watch));
+    machine.messages[0].time = 2;
+    watch.scan(&machine);
+    assert!(is_sure(&watch));
+}
