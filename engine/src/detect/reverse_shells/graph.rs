@@ -6,6 +6,7 @@
 //! Nothing is allocated.
 
 mod lists;
+mod looks;
 mod mappings;
 mod objects;
 mod queues;
@@ -21,6 +22,7 @@ use arrayvec::ArrayVec;
 use panoptes_decoders::kernel::file::{FMODE_READ, FMODE_WRITE};
 
 use self::lists::{Lists, linked, reset};
+pub use self::looks::LookTurns;
 use self::mappings::Mappings;
 pub(super) use self::mappings::{is_in_memory, is_of_memory};
 pub(super) use self::objects::{

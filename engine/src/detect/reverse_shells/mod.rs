@@ -58,7 +58,7 @@ use dead_ends::DeadEnds;
 use direction::{Direction, Directions};
 use exemption::Login;
 use files::reads_commands;
-use graph::{Edges, Graph, Object, Way, object_of};
+use graph::{Edges, Graph, LookTurns, Object, Way, object_of};
 use interpreter::{Commands, Interpreter};
 use judge::{At, Case, Exemption, Reason};
 use pairs::Pair;
@@ -125,6 +125,7 @@ pub struct Shells {
     pending: PendingList,
     turns: Turns,
     queues: Queues,
+    look_turns: LookTurns,
     /// Objects from which this scan's searches have reached no connection, and never would.
     dead_ends: DeadEnds,
     /// Whether the last scan had more to follow than an interpreter's share, or did not show
@@ -164,6 +165,7 @@ impl Shells {
             pending: PendingList::new(key.derive("shells: pending")),
             turns: Turns::new(key.derive("shells: turns")),
             queues: Queues::new(),
+            look_turns: LookTurns::default(),
             dead_ends: DeadEnds::new(limits, key),
             was_cut: false,
             partial_since: None,
@@ -240,6 +242,7 @@ impl Detector for Shells {
             if interpreters == 0 {
                 self.graph.build(snapshot);
                 self.graph.set_queue_uses(self.queues.uses(snapshot));
+                self.graph.begin_looks(self.look_turns);
             }
             self.graph.begin_share(self.interpreters.saturating_sub(interpreters));
             interpreters += 1;
@@ -261,6 +264,9 @@ impl Detector for Shells {
                 self.was_cut = true;
                 self.count_cut(&shell);
             }
+        }
+        if interpreters > 0 && !snapshot.is_light {
+            self.look_turns = self.graph.next_looks();
         }
         self.report_ended(scene, state);
         self.interpreters = interpreters;

@@ -303,7 +303,13 @@ impl Watch {
 
     /// The findings: direction, local port, and the processes.
     fn scan(&mut self, machine: &Machine) -> Vec<String> {
+        self.scan_with(machine, |_| ())
+    }
+
+    /// The same, with something else in the snapshot.
+    fn scan_with(&mut self, machine: &Machine, change: impl FnOnce(&mut Snapshot)) -> Vec<String> {
         machine.show(&mut self.snapshot);
+        change(&mut self.snapshot);
         self.now = next_scan(self.now);
         let ignore = &mut |_: &ScanContext<'_>, _: &Change<'_>| ();
         self.state.update(&self.snapshot, self.now, ignore);

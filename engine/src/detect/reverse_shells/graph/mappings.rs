@@ -16,6 +16,7 @@ use panoptes_decoders::kernel::unix_sock::AF_UNIX;
 use panoptes_decoders::kernel::vm_area_struct::{VM_EXEC, VM_MAYSHARE, VM_READ, VM_WRITE};
 use panoptes_tables::room;
 
+use super::looks::{LOOKS_MAX, LookTurns, Looks};
 use super::relays::is_kept;
 use super::{Graph, Object, fact, is_open, object_of};
 use crate::walk::{
@@ -27,10 +28,11 @@ const MAPPERS_MAX: usize = 4;
 /// Maximum number of files of which a relay shares memory with others. A process with more serves
 /// many others, as a database does.
 const SHARED_MAX: usize = 4;
-/// Maximum number of files of which a relay maps memory as shared, whether others map it or not.
-const MAPPED_MAX: usize = 8;
-/// Maximum number of processes in one scan whose memory is looked for in all address spaces.
-const LOOKS_MAX: usize = 8;
+/// Maximum number of files for whose memory one look searches. Of a process that maps more, those
+/// that it may write to come first, then the newest.
+const MAPPED_MAX: usize = 32;
+/// Maximum number of files whose memory a search follows from one process: others' looks find some.
+const FOUND_MAX: usize = 2 * SHARED_MAX;
 /// Number of bytes of a POSIX semaphore (`sem_t` of glibc and musl), which is a file in `/dev/shm`.
 const SEMAPHORE_BYTES: u64 = 32;
 
@@ -52,22 +54,30 @@ pub(super) struct Mappings {
     found: Vec<Mapper>,
     /// The tables of the processes whose memory was looked for.
     looked: ArrayVec<Index<FilesRow>, LOOKS_MAX>,
+    looks: Looks,
 }
 
 impl Mappings {
     pub(super) fn new() -> Self {
-        Self { found: room::list(LOOKS_MAX * SHARED_MAX * MAPPERS_MAX), looked: ArrayVec::new() }
+        Self {
+            found: room::list(LOOKS_MAX * SHARED_MAX * MAPPERS_MAX),
+            looked: ArrayVec::new(),
+            looks: Looks::default(),
+        }
     }
 
     pub(super) fn reset(&mut self) {
         self.found.clear();
         self.looked.clear();
+        self.looks = Looks::default();
     }
 }
 
 /// One inode, and the address spaces that map it.
 struct Shared {
     inode: Index<InodeRow>,
+    /// Whether the process may write to it, and its number: newer files in memory have larger ones.
+    rank: (bool, u64),
     mappers: ArrayVec<(Index<MmRow>, Option<Index<FilesRow>>, u32), MAPPERS_MAX>,
     are_more: bool,
 }
@@ -90,6 +100,16 @@ impl Shared {
 }
 
 impl Graph {
+    /// Begins the looks for memory of a scan.
+    pub(in super::super) fn begin_looks(&mut self, turns: LookTurns) {
+        self.mappings.get_mut().looks = Looks::begin(turns);
+    }
+
+    /// Whose turn it is in the next scan that looks for memory.
+    pub(in super::super) fn next_looks(&mut self) -> LookTurns {
+        self.mappings.get_mut().looks.end()
+    }
+
     /// Whether a process may pass bytes over memory that it shares: it serves nobody else, and
     /// holds no connection. A light scan does not show who maps what.
     pub(in super::super) fn passes_memory(
@@ -110,11 +130,11 @@ impl Graph {
         snapshot: &Snapshot,
         table: Index<FilesRow>,
         mode: u32,
-    ) -> ArrayVec<Index<InodeRow>, MAPPED_MAX> {
+    ) -> ArrayVec<Index<InodeRow>, FOUND_MAX> {
         self.look_for_memory_of(snapshot, table);
         let mappings = self.mappings.borrow();
         let own = mappings.found.iter().filter(|it| it.table == table && it.mode & mode != 0);
-        own.map(|it| it.inode).take(MAPPED_MAX).collect()
+        own.map(|it| it.inode).take(FOUND_MAX).collect()
     }
 
     /// The other processes that share memory or a queue in this mode, and serve nobody else.
@@ -152,20 +172,26 @@ impl Graph {
         if let Some(known) = self.fact_of(table, fact::MEMORY) {
             return known;
         }
-        let areas = self.areas_of(snapshot, table);
-        let shares = areas.iter().any(|area| shared_inode(snapshot, area).is_some());
+        let mut areas = self.areas_of(snapshot, table);
+        let shares = areas.any(|area| shared_inode(snapshot, area).is_some());
         self.note_fact(table, fact::MEMORY, shares);
         shares
     }
 
-    /// The areas of a table's process, if the scan has all of them.
-    fn areas_of<'a>(&self, snapshot: &'a Snapshot, table: Index<FilesRow>) -> &'a [VmaRow] {
-        let first = self.processes_of(table).next();
-        let process = snapshot.processes.at(first);
-        let mm = process.and_then(|process| snapshot.mms.at(process.mm));
-        // Many processes may share one address space (`CLONE_VM`): it counts for the first.
-        let mm = mm.filter(|mm| mm.complete && mm.process == first);
-        snapshot.vmas.range(mm.map_or(Span::default(), |mm| mm.vmas))
+    /// The areas of a table's processes, as far as the scan has all of them.
+    fn areas_of<'a>(
+        &'a self,
+        snapshot: &'a Snapshot,
+        table: Index<FilesRow>,
+    ) -> impl Iterator<Item = &'a VmaRow> {
+        // A process may share its table with an older one that maps nothing (`CLONE_FILES`).
+        self.processes_of(table).flat_map(move |at| {
+            let process = snapshot.processes.at(at);
+            let mm = process.and_then(|process| snapshot.mms.at(process.mm));
+            // Many processes may share one address space (`CLONE_VM`): it counts for the first.
+            let mm = mm.filter(|mm| mm.complete && mm.process == Some(at));
+            snapshot.vmas.range(mm.map_or(Span::default(), |mm| mm.vmas))
+        })
     }
 
     /// Whether a process serves nobody else. One that does listens, has connections to several
@@ -224,20 +250,15 @@ impl Graph {
         if mappings.looked.contains(&table) {
             return;
         }
-        if mappings.looked.try_push(table).is_err() {
+        let process = snapshot.processes.at(self.processes_of(table).next());
+        let owner = process.map_or(0, |process| snapshot.group_of(process));
+        if !mappings.looks.take(owner) || mappings.looked.try_push(table).is_err() {
             self.was_exhausted.set(true);
             return;
         }
         let mut all = ArrayVec::<Shared, MAPPED_MAX>::new();
         for area in self.areas_of(snapshot, table) {
-            let Some(inode) = shared_inode(snapshot, area) else { continue };
-            if all.iter().any(|shared| shared.inode == inode) {
-                continue;
-            }
-            let shared = Shared { inode, mappers: ArrayVec::new(), are_more: false };
-            if all.try_push(shared).is_err() {
-                return;
-            }
+            add_shared(snapshot, area, &mut all);
         }
         add_mappers(snapshot, &mut all);
         all.retain(|shared| shared.is_relay());
@@ -317,6 +338,24 @@ fn shared_inode(snapshot: &Snapshot, area: &VmaRow) -> Option<Index<InodeRow>> {
 pub(in super::super) fn is_in_memory(snapshot: &Snapshot, inode: Index<InodeRow>) -> bool {
     let row = snapshot.inodes.at(inode).and_then(|row| snapshot.super_blocks.at(row.super_block));
     row.is_some_and(|row| row.filesystem.lives_in_memory())
+}
+
+/// Adds the inode of an area, if others may map it. Without room, it may take the place of another.
+fn add_shared(snapshot: &Snapshot, area: &VmaRow, all: &mut ArrayVec<Shared, MAPPED_MAX>) {
+    let Some(inode) = shared_inode(snapshot, area) else { return };
+    let is_written = area.vma.flags & VM_WRITE != 0;
+    if let Some(known) = all.iter_mut().find(|shared| shared.inode == inode) {
+        known.rank.0 |= is_written;
+        return;
+    }
+    let number = snapshot.inodes.at(inode).map_or(0, |row| row.attributes.ino);
+    let rank = (is_written, number);
+    let shared = Shared { inode, rank, mappers: ArrayVec::new(), are_more: false };
+    let Err(refused) = all.try_push(shared) else { return };
+    let least = all.iter_mut().min_by_key(|shared| shared.rank);
+    if let Some(least) = least.filter(|least| least.rank < rank) {
+        *least = refused.element();
+    }
 }
 
 /// Adds the address spaces that map these inodes.

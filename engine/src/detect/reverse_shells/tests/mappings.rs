@@ -177,17 +177,76 @@ fn processes_that_share_many_files_serve_others() {
     map(&mut machine, 20, &one, SHARED);
     map(&mut machine, 21, &other, SHARED);
     assert_silent(&machine, "five files");
-    // Files that nobody else maps, as indexes of a program.
-    let with_own = |count: usize| {
-        let (mut machine, _) = sharing();
-        for _ in 0..count {
-            let [own, _] = memory(&mut machine, 4096);
-            map(&mut machine, 21, &own, SHARED);
-        }
+}
+
+/// A relay that maps many files of its own, as indexes of a program.
+#[test]
+fn what_nobody_else_maps_hides_no_relay() {
+    let with_own = |older: usize, newer: usize, flags: u64| {
+        let mut machine = apart();
+        let own = |machine: &mut Machine, count: usize| {
+            for _ in 0..count {
+                let [own, _] = memory(machine, 4096);
+                machine.filesystems.insert(own.ino, magic::TMPFS);
+                map(machine, 21, &own, flags);
+            }
+        };
+        own(&mut machine, older);
+        let files = memory(&mut machine, 4096);
+        map(&mut machine, 20, &files[0], SHARED);
+        map(&mut machine, 21, &files[1], SHARED);
+        own(&mut machine, newer);
         Watch::new().settle(&machine)
     };
-    assert_eq!(with_own(7), [SHARING]);
-    assert_eq!(with_own(8), [""; 0]);
+    assert_eq!(with_own(0, 31, SHARED), [SHARING]);
+    assert_eq!(with_own(0, 32, SHARED), [""; 0], "the newest come first");
+    assert_eq!(with_own(100, 31, SHARED), [SHARING]);
+    assert_eq!(with_own(100, 100, R | VM_MAYSHARE), [SHARING], "those for writing come first");
+}
+
+/// A process that shares its table of descriptors with an older one, which maps nothing.
+#[test]
+fn a_relay_behind_an_older_process_with_its_table_is_reported() {
+    for pid in [20, 21] {
+        let (mut machine, _) = sharing();
+        machine.run(30, "older", "./older", &[]);
+        machine.world.process(30).start = 1;
+        let mut watch = Watch::new();
+        let findings = (0..4).flat_map(|_| {
+            watch.scan_with(&machine, |snapshot| {
+                let table = snapshot.process_by_pid(pid).unwrap().files;
+                let at = snapshot.processes.indexes().find(|&at| {
+                    let leader = snapshot.leader(&snapshot.processes[at]).unwrap();
+                    leader.task.tgid == 30
+                });
+                snapshot.processes.at_mut(at).unwrap().files = table;
+            })
+        });
+        let found: Vec<_> = findings.collect();
+        assert_eq!(found.len(), 1, "{found:?}");
+    }
+}
+
+/// Windows of one user are more than a scan looks for.
+#[test]
+fn windows_of_one_user_delay_no_search_for_another() {
+    let (mut machine, _) = sharing();
+    machine.world.process(21).uid = 7;
+    for at in 0..40 {
+        let (in_read, in_write) = machine.pipe();
+        let (relay, shell) = (100 + 2 * at, 101 + 2 * at);
+        machine.run(relay, "window", "window", &[(4, &in_write)]);
+        machine.run(shell, "dash", "sh", &[(0, &in_read)]);
+        for pid in [relay, shell] {
+            machine.world.process(pid).start = u64::from(pid);
+            machine.world.process(pid).uid = 1000;
+        }
+        let [file, _] = memory(&mut machine, 4096);
+        map(&mut machine, relay, &file, SHARED);
+    }
+    let mut watch = super::many::watch_with(&super::many::roomy());
+    assert_eq!(watch.settle(&machine), [SHARING]);
+    assert!(watch.shells.unchecked().missed() > 0, "what was left is counted");
 }
 
 /// A terminal shares images with the server of windows, and a browser does so too.
