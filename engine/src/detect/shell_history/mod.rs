@@ -220,10 +220,19 @@ struct Looked {
     program: Program,
 }
 
-/// What is known of a file.
+/// How a process uses a file in which a history may be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum FileUse {
+    Program,
+    Library,
+}
+
+/// What is known of a file in one use. A copy of bash that is mapped under a library's name is no
+/// library readline, and a bash all the same.
 #[derive(Clone, Debug)]
 struct KnownFile {
     file: FileIdentity,
+    used_as: FileUse,
     found: Option<Found>,
     /// Number of its processes without any sign of a bash. While there are too few, more are
     /// checked.
@@ -427,7 +436,7 @@ mod tests {
             watch.scan(world);
             let row = watch.snapshot.process_by_pid(10);
             if let Some(file) = row.and_then(|row| executable_of(&watch.snapshot, row)) {
-                history.keep(KnownFile { file, found: Some(Found::default()), unmatched: 0 });
+                history.keep(KnownFile::new(file, FileUse::Program, Some(Found::default())));
             }
             let kernel = Kernel::default();
             let memory = MachineMemory { source: &mut Unreadable, kernel: &kernel };
@@ -480,7 +489,7 @@ mod tests {
             assert_eq!(history.files.len(), 1);
             assert_eq!(history.files[0].is_certain(), process == UNMATCHED_PROCESSES);
         }
-        history.keep(KnownFile { file, found: Some(Found::default()), unmatched: 0 });
+        history.keep(KnownFile::new(file, FileUse::Program, Some(Found::default())));
         assert_eq!(history.files.len(), 1);
         assert!(history.files[0].is_certain());
     }

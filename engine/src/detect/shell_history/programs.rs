@@ -6,8 +6,8 @@ use panoptes_tables::RowId;
 use super::locate::{Found, Verdict, locate, locate_readline};
 use super::memory::Memory;
 use super::{
-    History, KnownFile, LATER_DOUBLINGS, LATER_SCANS, Looked, MODULES_DOUBLINGS, Program, Shell,
-    UNMATCHED_ATTEMPTS, UNMATCHED_DOUBLINGS, UNMATCHED_PROCESSES, forget, python,
+    FileUse, History, KnownFile, LATER_DOUBLINGS, LATER_SCANS, Looked, MODULES_DOUBLINGS, Program,
+    Shell, UNMATCHED_ATTEMPTS, UNMATCHED_DOUBLINGS, UNMATCHED_PROCESSES, forget, python,
 };
 use crate::page_cache::{FileIdentity, MachineMemory, Unread};
 use crate::state::facts::executable_of;
@@ -135,8 +135,8 @@ impl History {
         let Some(file) = executable_of(snapshot, row) else {
             return Err(Some(self.later(attempts, LATER_DOUBLINGS)));
         };
-        let known = self.files.iter().find(|known| known.file == file && known.is_certain());
-        if let Some(known) = known {
+        let known = self.known_file(file, FileUse::Program);
+        if let Some(known) = known.filter(|known| known.is_certain()) {
             return match known.found {
                 Some(found) => Ok(found),
                 None => self.find_in_modules(machine, (snapshot, mm), id, attempts, files_left),
@@ -161,7 +161,7 @@ impl History {
             Ok(Verdict::Shell(found)) => Some(found),
         };
         if found.as_ref().is_none_or(Found::is_whole) {
-            self.keep(KnownFile { file, found, unmatched: 0 });
+            self.keep(KnownFile::new(file, FileUse::Program, found));
         }
         match found {
             Some(found) => Ok(found),
@@ -186,7 +186,7 @@ impl History {
         let (library, searched) = python::library(snapshot, mm);
         self.areas_left = self.areas_left.saturating_sub(searched);
         let Some(file) = FileIdentity::of(snapshot, library) else { return Err(Some(later)) };
-        if let Some(known) = self.files.iter().find(|known| known.file == file) {
+        if let Some(known) = self.known_file(file, FileUse::Library) {
             return known.found.ok_or(Some(Program::Other));
         }
         if !self.takes_file(id, files_left) {
@@ -195,7 +195,7 @@ impl History {
         match locate_readline(machine, &mut self.file_reader, (snapshot, library)) {
             Err(Unread) => Err(Some(later)),
             Ok(found) => {
-                self.keep(KnownFile { file, found, unmatched: 0 });
+                self.keep(KnownFile::new(file, FileUse::Library, found));
                 found.ok_or(Some(Program::Other))
             }
         }
@@ -274,14 +274,23 @@ impl History {
 
     /// Counts a process of a file without any sign of a bash.
     pub(super) fn note_unmatched(&mut self, file: FileIdentity) {
-        match self.files.iter_mut().find(|known| known.file == file) {
+        let mut known = KnownFile::new(file, FileUse::Program, None);
+        match self.files.iter_mut().find(|old| old.is_same(&known)) {
             Some(known) => known.unmatched = known.unmatched.saturating_add(1),
-            None => self.keep(KnownFile { file, found: None, unmatched: 1 }),
+            None => {
+                known.unmatched = 1;
+                self.keep(known);
+            }
         }
     }
 
+    /// What is known of a file in one use.
+    fn known_file(&self, file: FileIdentity, used_as: FileUse) -> Option<&KnownFile> {
+        self.files.iter().find(|known| known.file == file && known.used_as == used_as)
+    }
+
     pub(super) fn keep(&mut self, known: KnownFile) {
-        if let Some(place) = self.files.iter_mut().find(|old| old.file == known.file) {
+        if let Some(place) = self.files.iter_mut().find(|old| old.is_same(&known)) {
             *place = known;
         } else {
             self.files.push(known);
@@ -290,6 +299,15 @@ impl History {
 }
 
 impl KnownFile {
+    pub(super) const fn new(file: FileIdentity, used_as: FileUse, found: Option<Found>) -> Self {
+        Self { file, used_as, found, unmatched: 0 }
+    }
+
+    /// Whether both are about the same use of one file.
+    fn is_same(&self, other: &Self) -> bool {
+        self.file == other.file && self.used_as == other.used_as
+    }
+
     /// Whether no more of its processes need to be checked.
     pub(super) fn is_certain(&self) -> bool {
         self.found.is_some() || self.unmatched == 0 || self.unmatched >= UNMATCHED_PROCESSES

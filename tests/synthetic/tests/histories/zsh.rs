@@ -1,8 +1,8 @@
 //! Debian 12's zsh 5.9.
 
-use panoptes_synthetic::Machine;
+use panoptes_synthetic::{Area, Machine};
 
-use crate::{DATA, Heap, START_S, World, object, remembered, words};
+use crate::{DATA, EXECUTE, Heap, READ, START_S, World, object, remembered, words};
 
 const RING: u64 = DATA;
 const COUNT: u64 = DATA + 8;
@@ -43,8 +43,7 @@ struct Zsh {
 }
 
 impl Zsh {
-    /// Starts a shell with these parameters, which has read two commands of a file.
-    fn start(machine: &mut Machine, parameters: &[(&str, &str)]) -> Self {
+    fn file() -> Vec<u8> {
         let symbols = [
             ("hist_ring", RING),
             ("histlinect", COUNT),
@@ -55,10 +54,20 @@ impl Zsh {
             ("curline", EDITED),
             ("realparamtab", TABLE),
         ];
-        machine.write_file("/usr/bin/zsh", &object(&symbols, &[0xc3]));
+        object(&symbols, &[0xc3])
+    }
+
+    /// Starts a shell with these parameters, which has read two commands of a file.
+    fn start(machine: &mut Machine, parameters: &[(&str, &str)]) -> Self {
+        machine.write_file("/usr/bin/zsh", &Self::file());
+        Self::start_from(machine, "/usr/bin/zsh", parameters)
+    }
+
+    /// The same from a file that is there.
+    fn start_from(machine: &mut Machine, path: &str, parameters: &[(&str, &str)]) -> Self {
         machine.write_file(FILE.1, b"an old command");
         let pid = machine.fork(1);
-        machine.exec(pid, "/usr/bin/zsh", &["zsh"]);
+        machine.exec(pid, path, &["zsh"]);
         let base = machine.areas(pid)[0].start;
         let heap = Heap::of(machine, pid);
         let mut zsh = Self { pid, base, heap, list: List::default(), time_s: START_S };
@@ -166,6 +175,34 @@ fn commands_are_reported_once_with_their_times() {
     assert_eq!(world.scan(), ["id at 11:06:48"]);
     zsh.set(&mut world.machine, LEVEL, 0);
     assert_eq!(world.scan(), [""; 0]);
+}
+
+/// One cache answered for a file in both uses, so a copy of a shell that a program had mapped under
+/// a library's name was no shell any more.
+#[test]
+fn a_shell_whose_file_a_program_maps_as_a_library_is_watched() {
+    const LIBRARY: &str = "/usr/bin/libreadline.so.8";
+    const MODULE: &str = "/tmp/readline.cpython-311.so";
+    let mut world = World::new();
+    let machine = &mut world.machine;
+    machine.write_file(LIBRARY, &Zsh::file());
+    machine.write_file(MODULE, &object(&[("PyInit_readline", 0xc00)], &[0xc3]));
+    machine.write_file("/usr/bin/python3", &object(&[("Py_Main", 0xc00)], &[0xc3]));
+    let python = machine.fork(1);
+    machine.exec(python, "/usr/bin/python3", &["python3"]);
+    let area = |start: u64, path: &str| Area {
+        start,
+        end: start + 0x4000,
+        flags: READ | EXECUTE,
+        path: Some(path.to_owned()),
+        page_offset: 0,
+    };
+    machine.map(python, &[area(0x7fff_e000_0000, LIBRARY), area(0x7fff_e001_0000, MODULE)]);
+    assert_eq!(world.scan(), [""; 0]);
+    let mut zsh = Zsh::start_from(&mut world.machine, LIBRARY, &[FILE]);
+    assert_eq!(world.scan(), [""; 0]);
+    zsh.types(&mut world.machine, "echo one");
+    assert_eq!(world.scan(), ["echo one at 11:06:43"]);
 }
 
 #[test]
