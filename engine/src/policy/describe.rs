@@ -43,7 +43,9 @@ use crate::state::facts::{
     AreaFacts, ConnectionFacts, DescriptorFacts, FileName, InodeFacts, OpenFlags, ProcessFacts,
     ThreadFacts,
 };
-use crate::walk::{InterfaceRow, Machine, Snapshot, UNREAD_DEVICE, number_of, slot_of};
+use crate::walk::{
+    InterfaceRow, Machine, Snapshot, UNREAD_DEVICE, is_terminal, number_of, slot_of,
+};
 
 /// Describes a process. `tsc_khz` is the rate of the machine's clock in kHz, if known.
 pub fn process<'a>(facts: &ProcessFacts<'a>, tsc_khz: Option<u32>) -> ProcessDetails<'a> {
@@ -457,13 +459,4 @@ fn anonymous_type(name: &[u8]) -> FileType {
         name if name.starts_with(b"bpf") => FileType::Bpf,
         _ => FileType::AnonInode,
     }
-}
-
-/// Whether a character device is a terminal (Documentation/admin-guide/devices.txt): virtual
-/// consoles and serial lines (4), /dev/tty, /dev/console and /dev/ptmx (5), pseudoterminals (2, 3,
-/// 128 to 143), ttyACM (166), ttyUSB (188), low-density serial lines (204), hypervisor consoles
-/// (229).
-fn is_terminal(device: u32) -> bool {
-    let (major, _) = device_numbers(device);
-    matches!(major, 2..=5 | 128..=143 | 166 | 188 | 204 | 229)
 }

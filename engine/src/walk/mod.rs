@@ -84,6 +84,7 @@ pub use stability::Fate;
 pub use tables::Snapshot;
 pub(crate) use tables::TERMINALS_MAX;
 pub use tcp_socks::UNREAD_DEVICE;
+pub use terminals::is_terminal;
 
 use self::budget::{Meter, Turn};
 use self::ended_tasks::TaskPlaces;

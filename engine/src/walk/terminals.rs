@@ -31,6 +31,14 @@ pub(super) fn may_be_terminal(device: u32) -> bool {
     matches!(device_numbers(device).0, 2..=5 | 136..=143)
 }
 
+/// Whether a character device is a terminal (Documentation/admin-guide/devices.txt): virtual
+/// consoles and serial lines (4), /dev/tty, /dev/console and /dev/ptmx (5), pseudoterminals (2, 3,
+/// 128 to 143), ttyACM (166), ttyUSB (188), low-density serial lines (204), hypervisor consoles
+/// (229).
+pub fn is_terminal(device: u32) -> bool {
+    matches!(device_numbers(device).0, 2..=5 | 128..=143 | 166 | 188 | 204 | 229)
+}
+
 /// Whether a device is the master end of a pseudoterminal: /dev/ptmx, or a BSD-style master (major
 /// 2).
 pub(super) fn is_master(device: u32) -> bool {

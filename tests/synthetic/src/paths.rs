@@ -239,6 +239,13 @@ impl Machine {
         self.node_at(path, mode::S_IFREG | 0o644)
     }
 
+    /// Makes a virtual console (major 4) at a path.
+    pub fn make_terminal(&mut self, path: &str) {
+        let node = self.node_at(path, mode::S_IFCHR | 0o620);
+        let layout = self.layouts().inode;
+        self.memory.put(self.tree.nodes[node].inode, layout.i_rdev, 4 << 20 | 1);
+    }
+
     fn node_at(&mut self, path: &str, mode: u16) -> usize {
         if let Some(&node) = self.tree.by_path.get(path) {
             return node;

@@ -130,7 +130,7 @@ impl History {
     ) -> Result<Found, Option<Program>> {
         let looked = self.looked.get(id.0 as usize);
         if looked.is_some_and(|looked| matches!(looked.program, Program::Modules(_))) {
-            return self.find_in_modules(machine, (snapshot, mm), id, attempts, files_left);
+            return self.find_in_modules(machine, (snapshot, row, mm), id, attempts, files_left);
         }
         let Some(file) = executable_of(snapshot, row) else {
             return Err(Some(self.later(attempts, LATER_DOUBLINGS)));
@@ -139,7 +139,9 @@ impl History {
         if let Some(known) = known.filter(|known| known.is_certain()) {
             return match known.found {
                 Some(found) => Ok(found),
-                None => self.find_in_modules(machine, (snapshot, mm), id, attempts, files_left),
+                None => {
+                    self.find_in_modules(machine, (snapshot, row, mm), id, attempts, files_left)
+                }
             };
         }
         if !self.takes_file(id, files_left) {
@@ -165,7 +167,7 @@ impl History {
         }
         match found {
             Some(found) => Ok(found),
-            None => self.find_in_modules(machine, (snapshot, mm), id, attempts, files_left),
+            None => self.find_in_modules(machine, (snapshot, row, mm), id, attempts, files_left),
         }
     }
 
@@ -173,7 +175,7 @@ impl History {
     fn find_in_modules(
         &mut self,
         machine: &mut MachineMemory<'_>,
-        (snapshot, mm): (&Snapshot, &MmRow),
+        (snapshot, row, mm): (&Snapshot, &ProcessRow, &MmRow),
         id: RowId,
         attempts: u8,
         files_left: &mut u32,
@@ -186,6 +188,9 @@ impl History {
         let (library, searched) = python::library(snapshot, mm);
         self.areas_left = self.areas_left.saturating_sub(searched);
         let Some(file) = FileIdentity::of(snapshot, library) else { return Err(Some(later)) };
+        if !python::reads_from_terminal(snapshot, row) {
+            return Err(Some(later));
+        }
         if let Some(known) = self.known_file(file, FileUse::Library) {
             return known.found.ok_or(Some(Program::Other));
         }

@@ -1,16 +1,20 @@
 //! Python's prompt: which lines of readline's list were typed, and whether the list was cleared.
 //!
 //! Python adds each line that is not empty and not the same as the one before (`call_readline`,
-//! Modules/readline.c of Python 3.5 to 3.14). Its list is readline's, as bash's is. Three things
+//! Modules/readline.c of Python 3.5 to 3.14). Its list is readline's, as bash's is. Four things
 //! differ:
 //!
 //! * No counter has the number of typed lines. `history_lines_read_from_file` (histfile.c) has the
 //!   number of lines of the last file that was read; all other new entries were typed.
 //! * Many entries at once may be the part of a file that was read so far. A second scan must show
 //!   that the number of lines that were read is still the same.
+//! * Python reads its prompt with readline only from a terminal (`PyOS_Readline`,
+//!   Parser/myreadline.c). Without one, a program has filled the list itself.
 //! * Programs keep lists for several prompts and change them. So an empty list counts as cleared
 //!   only if the prompt is the same as before, and removed entries never count.
 
+use panoptes_decoders::kernel::inode::Attributes;
+use panoptes_decoders::kernel::inode::mode::S_IFCHR;
 use panoptes_decoders::kernel::vm_area_struct::VM_EXEC;
 use panoptes_decoders::user::bash::is_plausible;
 use panoptes_tables::HashKey;
@@ -20,7 +24,7 @@ use super::changes::{Clearing, KEPT_MAX};
 use super::memory::Memory;
 use super::words::{Word, Words};
 use crate::path::own_name;
-use crate::walk::{FileRow, Index, MmRow, Snapshot};
+use crate::walk::{FileRow, Index, MmRow, ProcessRow, Snapshot, is_terminal};
 
 /// Beginning of the name of Python's module; the version and the machine follow.
 const MODULE: &[u8] = b"readline.cpython-";
@@ -50,6 +54,16 @@ pub(super) fn library(snapshot: &Snapshot, mm: &MmRow) -> (Option<Index<FileRow>
         }
     }
     (None, areas.len().min(AREAS_MAX) as u32)
+}
+
+/// Whether a process has a terminal as its standard input.
+pub(super) fn reads_from_terminal(snapshot: &Snapshot, process: &ProcessRow) -> bool {
+    let mut rows = process.files.into_iter().flat_map(|table| snapshot.descriptors_of(table));
+    let input = rows.next().filter(|row| row.index == 0);
+    let file = input.and_then(|row| snapshot.files.at(row.file));
+    let inode = file.and_then(|file| snapshot.inodes.at(file.inode));
+    let is_its = |it: &Attributes| it.kind() == S_IFCHR && is_terminal(it.rdev);
+    inode.is_some_and(|inode| is_its(&inode.attributes))
 }
 
 /// A number for the text of the prompt; `None` if there is none yet. Python's own two prompts have

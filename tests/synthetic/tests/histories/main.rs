@@ -82,6 +82,18 @@ fn object(symbols: &[(&str, u64)], code: &[u8]) -> Vec<u8> {
     file
 }
 
+const TERMINAL: &str = "/dev/tty1";
+
+/// Gives a process a file or a terminal as its standard input.
+fn reads_from(machine: &mut Machine, pid: u32, path: &str) {
+    machine.make_terminal(TERMINAL);
+    let descriptor = machine.open(pid, path);
+    if descriptor != 0 {
+        machine.dup2(pid, descriptor, 0);
+        machine.close(pid, descriptor);
+    }
+}
+
 /// A machine that is watched.
 struct World {
     machine: Machine,

@@ -3,7 +3,10 @@
 use panoptes_decoders::source::PAGE_BYTES;
 use panoptes_synthetic::{Area, Machine};
 
-use crate::{CODE, DATA, EXECUTE, Heap, READ, START_S, WRITE, World, object, remembered, words};
+use crate::{
+    CODE, DATA, EXECUTE, Heap, READ, START_S, TERMINAL, WRITE, World, object, reads_from,
+    remembered, words,
+};
 
 const LIST: u64 = DATA;
 const LENGTH: u64 = DATA + 8;
@@ -48,6 +51,7 @@ impl Python {
         machine.write_file(MODULE, &object(&[("PyInit_readline", CODE)], &[0xc3]));
         let pid = machine.fork(1);
         machine.exec(pid, "/usr/bin/python3.11", &["python3"]);
+        reads_from(machine, pid, TERMINAL);
         let area = |start: u64, pages: u64, flags, path: &str, page_offset| Area {
             start,
             end: start + pages * PAGE_BYTES,
@@ -190,4 +194,16 @@ fn other_programs_with_readline_are_not_watched() {
     program.prompts(&mut world.machine, "(gdb) ");
     program.add(&mut world.machine, &["break main"]);
     assert_eq!(world.scan(), [""; 0]);
+}
+
+#[test]
+fn lists_that_programs_fill_without_a_terminal_were_not_typed() {
+    for path in ["/dev/null", "/srv/lines"] {
+        let mut world = World::new();
+        let mut python = Python::start(&mut world.machine, true);
+        reads_from(&mut world.machine, python.pid, path);
+        python.prompts(&mut world.machine, ">>> ");
+        python.add(&mut world.machine, &["import os"]);
+        assert_eq!(world.scan(), [""; 0], "{path}");
+    }
 }

@@ -2,7 +2,9 @@
 
 use panoptes_synthetic::{Area, Machine};
 
-use crate::{DATA, EXECUTE, Heap, READ, START_S, World, object, remembered, words};
+use crate::{
+    DATA, EXECUTE, Heap, READ, START_S, TERMINAL, World, object, reads_from, remembered, words,
+};
 
 const RING: u64 = DATA;
 const COUNT: u64 = DATA + 8;
@@ -190,6 +192,7 @@ fn a_shell_whose_file_a_program_maps_as_a_library_is_watched() {
     machine.write_file("/usr/bin/python3", &object(&[("Py_Main", 0xc00)], &[0xc3]));
     let python = machine.fork(1);
     machine.exec(python, "/usr/bin/python3", &["python3"]);
+    reads_from(machine, python, TERMINAL);
     let area = |start: u64, path: &str| Area {
         start,
         end: start + 0x4000,
