@@ -176,6 +176,7 @@ fn confidence(finding: &ReverseShell<'_>) -> Confidence {
             Confidence::High
         }
         (Reason::TurnsByOrder { turns }, _) if turns < TURNS_BY_ORDER_SURE => Confidence::Low,
+        (Reason::TwoPeers, _) if !is_tcp || leads_over_files(finding) => Confidence::Low,
         _ if is_memory_unsure(finding) || is_queue_unsure(finding) => Confidence::Low,
         _ => Confidence::Medium,
     }
@@ -244,6 +245,9 @@ fn write_reason(out: &mut impl Write, finding: &ReverseShell<'_>) -> fmt::Result
             "{shell} is run by a program that was given on a command line, with {peer} for input"
         )?,
         Reason::Given => write!(out, "{shell} runs a command with {peer} for input")?,
+        Reason::TwoPeers => {
+            write!(out, "{shell} does something each time that {peer} sends something")?;
+        }
         Reason::Turns { .. } | Reason::TurnsByOrder { .. } => {
             write!(out, "{shell} runs a process each time that {peer} sends something")?;
         }
@@ -253,7 +257,9 @@ fn write_reason(out: &mut impl Write, finding: &ReverseShell<'_>) -> fmt::Result
     }
     out.write_str(match finding.reason {
         Reason::Turns { answers: true } => ", and what those write goes there, over ",
-        Reason::Turns { answers: false } | Reason::TurnsByOrder { .. } => ", over ",
+        Reason::Turns { answers: false } | Reason::TurnsByOrder { .. } | Reason::TwoPeers => {
+            ", over "
+        }
         _ => " and what it writes goes there, over ",
     })?;
     match (&finding.end, finding.direction) {
@@ -273,11 +279,17 @@ fn write_reason(out: &mut impl Write, finding: &ReverseShell<'_>) -> fmt::Result
              there before it was watched)"
         )?,
     }
+    let goes_back = !matches!(finding.reason, Reason::TwoPeers | Reason::Turns { answers: false });
     if let Some(other) = &finding.out_end {
-        write!(out, ", back over another one from {}", self::own(other))?;
+        let own = self::own(other);
+        if goes_back {
+            write!(out, ", back over another one from {own}")?;
+        } else {
+            write!(out, ", and what it writes goes to {} from {own}", self::peer(other))?;
+        }
     }
     write!(out, "; in: {}", way(finding, finding.inward))?;
-    if finding.outward.is_empty() || finding.reason == (Reason::Turns { answers: false }) {
+    if finding.outward.is_empty() || !goes_back && finding.out_end.is_none() {
         return Ok(());
     }
     write!(out, "; out: {}", way(finding, finding.outward))
@@ -345,6 +357,7 @@ mod tests {
 
     use super::*;
     use crate::detect::reverse_shells::interpreter::{Commands, Interpreter};
+    use crate::state::facts::ConnectionFacts;
     use crate::time::RealTime;
 
     /// A finding about an interpreter that a socket of UDP commands.
@@ -390,6 +403,39 @@ mod tests {
         let mut text = String::new();
         assert!(write_reason(&mut text, &of(Reason::TurnsByOrder { turns: 3 })).is_ok());
         assert!(text.contains(", and sends something there afterwards, 3 times in a row, over a"));
+    }
+
+    #[test]
+    fn commands_of_one_peer_with_answers_to_another_name_both() {
+        let facts = |port, address: [u8; 4]| ConnectionFacts {
+            source: Ipv4Addr::LOCALHOST.into(),
+            source_port: port,
+            destination: address.into(),
+            destination_port: 514,
+            ..ConnectionFacts::default()
+        };
+        let out_end = Some(End::Connection(facts(40001, [198, 51, 100, 7])));
+        let datagram = ReverseShell { out_end, ..finding(Reason::TwoPeers) };
+        assert_eq!(confidence(&datagram), Confidence::Low);
+        let end = End::Connection(facts(40000, [203, 0, 113, 9]));
+        let both = ReverseShell { end, ..datagram };
+        assert_eq!(confidence(&both), Confidence::Medium);
+        let file = [Step { member: 0, through: Some(Through::File(7)) }];
+        assert_eq!(confidence(&ReverseShell { inward: &file, ..both }), Confidence::Low);
+        for (reason, what) in [
+            (Reason::TwoPeers, "does something"),
+            (Reason::Turns { answers: false }, "runs a process"),
+        ] {
+            let mut text = String::new();
+            let both = ReverseShell { reason, outward: &file, ..both };
+            assert!(write_reason(&mut text, &both).is_ok());
+            let expected = format!(
+                " {what} each time that 203.0.113.9:514 sends something, over an outbound \
+                 connection from 127.0.0.1:40000, and what it writes goes to 198.51.100.7:514 \
+                 from 127.0.0.1:40001; in: ; out:  → file with inode 7 → "
+            );
+            assert_eq!(text, expected);
+        }
     }
 
     #[test]

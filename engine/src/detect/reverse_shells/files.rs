@@ -34,7 +34,10 @@ impl Shells {
         files: &mut dyn ContentSource,
     ) {
         if self.graph.begin_apart() {
-            self.follow_over(scene, state, shell, files, Edges::WithFiles);
+            if !self.follow_over(scene, state, shell, files, Edges::WithFiles) {
+                let shell = self.recognised(shell, files);
+                self.watch_one_foot(scene, state, &shell, Edges::WithFiles);
+            }
             self.graph.end_apart();
         } else {
             self.count_cut(&shell);
@@ -92,11 +95,24 @@ impl Shells {
         if !is_outbound && self.leads_over(candidate, is_shared) {
             return false;
         }
-        let received = received.filter(|_| is_outbound).unwrap_or(0);
         // A log that a shipper sends to where a script came from is no answer to that peer.
         if candidate.out_object != candidate.object && self.leads_over_files(candidate) {
             return false;
         }
+        self.are_ways_used(shell, candidate)
+    }
+
+    /// The same for commands of one peer and answers to another, which lead over no shared memory.
+    pub(super) fn are_ways_of_two_used(&self, shell: &Shell<'_>, candidate: &Candidate) -> bool {
+        !self.leads_over(candidate, |it| matches!(it, Object::Memory(_)))
+            && self.are_ways_used(shell, candidate)
+    }
+
+    /// Whether bytes of the peer can have passed all regular files of a candidate.
+    fn are_ways_used(&self, shell: &Shell<'_>, candidate: &Candidate) -> bool {
+        let received = counters_of(shell.snapshot, candidate.object).map_or(0, |it| it.bytes_in);
+        let is_outbound = candidate.direction != Direction::Accepted;
+        let received = if is_outbound { received } else { 0 };
         let mut outer: Option<&Hop> = None;
         for hop in self.inward.path(candidate.inward) {
             if let (Object::File(file), Some(writer)) = (hop.object, outer) {

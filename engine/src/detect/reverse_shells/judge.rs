@@ -65,6 +65,9 @@ pub enum Reason {
     Given,
     /// It runs a process for each message of the peer; whether what they write goes there.
     Turns { answers: bool },
+    /// It does something each time that one peer sends something, and what it writes goes to
+    /// another peer.
+    TwoPeers,
     /// It starts a process after each message of the peer and sends something after that, so many
     /// times in a row. Where the processes write is unknown.
     TurnsByOrder { turns: u32 },

@@ -11,6 +11,7 @@
 //!
 //! Not here: the wording of records ([`crate::policy`]).
 
+mod candidates;
 mod dead_ends;
 pub mod direction;
 mod ended;
@@ -31,6 +32,7 @@ mod shell;
 #[cfg(test)]
 mod tests;
 mod turns;
+mod two_peers;
 mod unasked;
 mod unsure;
 mod ways;
@@ -51,14 +53,15 @@ use crate::path::PathBuffer;
 use crate::state::State;
 use crate::state::facts::{NameBuffers, executable_of};
 use crate::state::process::ProcessKey;
-use crate::time::{Monotonic, Now, RealTime};
+use crate::time::{Monotonic, Now};
 use crate::walk::{FilesRow, Index, ProcessRow, Snapshot};
 
+use candidates::{CANDIDATES_MAX, Candidate, at_other_descriptors, ends_of};
 use dead_ends::DeadEnds;
 use direction::{Direction, Directions};
 use exemption::Login;
 use files::reads_commands;
-use graph::{Edges, Graph, LookTurns, Object, Way, object_of};
+use graph::{Edges, Graph, LookTurns, Object, Way};
 use interpreter::{Commands, Interpreter};
 use judge::{At, Case, Exemption, Reason};
 use pairs::Pair;
@@ -66,50 +69,14 @@ use pending::{PendingList, Question, Seen, Settled};
 use queues::Queues;
 use reported::{Reported, TURN_SCANS};
 use rows::{counters_of, is_relay, line, line_of, name_of, program_of, runs_its_argument};
-use search::{Hop, Search};
+use search::Search;
 use servers::Known;
 use shell::{Program, Shell};
 use turns::Turns;
+use two_peers::TwoPeers;
 
 pub use finding::{End, Member, MemberConnection, ReverseShell, Step, Through};
 pub(crate) use turns::TURNS_BY_ORDER_SURE;
-
-/// Maximum number of connections with a path to one interpreter.
-const CANDIDATES_MAX: usize = 32;
-
-/// A connection with a path to and from an interpreter.
-#[derive(Clone, Copy, Debug)]
-struct Candidate {
-    object: Object,
-    /// The hops that reached it; `None` if the interpreter holds it at a descriptor other than its
-    /// standard input and output.
-    inward: Option<Index<Hop>>,
-    outward: Option<Index<Hop>>,
-    /// The connection that output is written to, if it is another one to the same peer.
-    out_object: Object,
-    direction: Direction,
-    /// Whether what comes over it goes to a login server of this machine, as it comes.
-    is_tunnel: bool,
-    reason: Option<Reason>,
-    /// Since when, and in how many scans, the reason has applied.
-    seen: Seen,
-}
-
-impl Candidate {
-    /// A connection that a search for input has reached.
-    fn new(object: Object, inward: Option<Index<Hop>>, direction: Direction) -> Self {
-        Self {
-            object,
-            inward,
-            outward: None,
-            out_object: object,
-            direction,
-            is_tunnel: false,
-            reason: None,
-            seen: Seen { since_ns: RealTime::default(), scans: 0 },
-        }
-    }
-}
 
 /// Detects reverse shells on one machine.
 #[derive(Debug)]
@@ -126,6 +93,7 @@ pub struct Shells {
     turns: Turns,
     queues: Queues,
     look_turns: LookTurns,
+    two_peers: TwoPeers,
     /// Objects from which this scan's searches have reached no connection, and never would.
     dead_ends: DeadEnds,
     /// Whether the last scan had more to follow than an interpreter's share, or did not show
@@ -166,6 +134,7 @@ impl Shells {
             turns: Turns::new(key.derive("shells: turns")),
             queues: Queues::new(),
             look_turns: LookTurns::default(),
+            two_peers: TwoPeers::new(key.derive("shells: two peers")),
             dead_ends: DeadEnds::new(limits, key),
             was_cut: false,
             partial_since: None,
@@ -219,6 +188,7 @@ impl Detector for Shells {
         let was_cut = core::mem::replace(&mut self.was_cut, is_partial || snapshot.is_early);
         self.pending.begin_scan(was_cut);
         self.turns.begin_scan(was_cut);
+        self.two_peers.begin_scan(was_cut);
         let now = scene.cx.now.monotonic;
         self.partial_since = is_partial.then(|| self.partial_since.unwrap_or(now));
         self.waits = false;
@@ -246,20 +216,7 @@ impl Detector for Shells {
             }
             self.graph.begin_share(self.interpreters.saturating_sub(interpreters));
             interpreters += 1;
-            let leads_over_files = self.follow(scene, state, shell, files);
-            let takes_lines = shell.interpreter.is_some_and(|it| it.commands == Commands::Lines);
-            if takes_lines || self.is_fed_unasked(&Known { cx: scene.cx, state }, &shell) {
-                self.watch_lines(scene, state, &shell);
-            }
-            if let Some(fed) = shell.fed_by_script() {
-                self.graph.begin_part();
-                if self.follow(scene, state, fed, files) {
-                    self.follow_over_files(scene, state, fed, files);
-                }
-            }
-            if leads_over_files {
-                self.follow_over_files(scene, state, shell, files);
-            }
+            self.check(scene, state, shell, files);
             if self.graph.was_exhausted() {
                 self.was_cut = true;
                 self.count_cut(&shell);
@@ -279,6 +236,43 @@ impl Detector for Shells {
 }
 
 impl Shells {
+    /// Checks one interpreter: whether a peer can command it.
+    fn check(
+        &mut self,
+        scene: &mut Scene<'_>,
+        state: &State,
+        shell: Shell<'_>,
+        files: &mut dyn ContentSource,
+    ) {
+        let leads_over_files = self.follow(scene, state, shell, files);
+        let of_input = self.recognised(shell, files);
+        if of_input.interpreter.is_some_and(|it| it.commands == Commands::Lines) {
+            self.watch_lines(scene, state, &of_input);
+        } else {
+            self.watch_one_foot(scene, state, &of_input, Edges::Usual);
+        }
+        if let Some(fed) = shell.fed_by_script() {
+            self.graph.begin_part();
+            let leads_over_files = self.follow(scene, state, fed, files);
+            self.watch_one_foot(scene, state, &fed, Edges::Usual);
+            if leads_over_files {
+                self.follow_over_files(scene, state, fed, files);
+            }
+        }
+        if leads_over_files {
+            self.follow_over_files(scene, state, shell, files);
+        }
+    }
+
+    /// The same interpreter, recognised by its content if its name is that of none and its input
+    /// comes over connections.
+    fn recognised<'a>(&self, shell: Shell<'a>, files: &mut dyn ContentSource) -> Shell<'a> {
+        if shell.interpreter.is_some() || ends_of(&self.inward).next().is_none() {
+            return shell;
+        }
+        Shell { interpreter: of_content(shell.snapshot, shell.process, files), ..shell }
+    }
+
     /// Follows the bytes of one interpreter, and reports the connection whose peer can command it.
     /// Returns whether none was found, but regular files or shared memory may lead to one.
     fn follow(
@@ -486,78 +480,6 @@ impl Shells {
         }
     }
 
-    /// The connections that both paths reach.
-    fn candidates(
-        &self,
-        snapshot: &Snapshot,
-        beside: &[Object],
-    ) -> ArrayVec<Candidate, CANDIDATES_MAX> {
-        let mut found = ArrayVec::new();
-        let inward = ends_of(&self.inward);
-        for (object, inward) in inward.chain(beside.iter().map(|&object| (object, None))) {
-            let outward = ends_of(&self.outward).find(|&(other, _)| other == object);
-            let (out_object, outward) = match outward {
-                Some(outward) => outward,
-                None if beside.contains(&object) => (object, None),
-                None => match self.other_of_same_peer(snapshot, object) {
-                    Some(other) => other,
-                    None => continue,
-                },
-            };
-            let is_new = !found.iter().any(|seen: &Candidate| seen.object == object);
-            if is_new && !found.is_full() && !self.connects_the_chain(snapshot, object, inward) {
-                let direction = self.direction_of(snapshot, object);
-                let candidate = Candidate::new(object, inward, direction);
-                found.push(Candidate { outward, out_object, ..candidate });
-            }
-        }
-        found
-    }
-
-    /// Whether the other end of a connection is on the path from it: it connects two processes of a
-    /// chain, and a FIFO leads back to it.
-    fn connects_the_chain(
-        &self,
-        snapshot: &Snapshot,
-        object: Object,
-        hop: Option<Index<Hop>>,
-    ) -> bool {
-        let Object::Connection(at) = object else { return false };
-        let mut hops = self.inward.path(hop).skip(1).peekable();
-        hops.peek().is_some()
-            && graph::mirror(snapshot, at)
-                .is_some_and(|far| hops.any(|hop| hop.object == Object::Connection(far)))
-    }
-
-    /// Another outgoing connection to the same peer: one to read commands from, one to write to.
-    fn other_of_same_peer(
-        &self,
-        snapshot: &Snapshot,
-        object: Object,
-    ) -> Option<(Object, Option<Index<Hop>>)> {
-        let Object::Connection(one) = object else { return None };
-        let peer =
-            |at: Index<_>| Some(snapshot.connections.at(at)?.endpoints.destination.to_canonical());
-        if self.direction_of(snapshot, object) == Direction::Accepted {
-            return None;
-        }
-        ends_of(&self.outward).find(|&(other, _)| {
-            matches!(other, Object::Connection(at) if at != one && peer(at) == peer(one))
-                && self.direction_of(snapshot, other) != Direction::Accepted
-                && graph::mirror(snapshot, one).is_none_or(|far| other != Object::Connection(far))
-        })
-    }
-
-    fn direction_of(&self, snapshot: &Snapshot, object: Object) -> Direction {
-        match object {
-            Object::Connection(at) => snapshot
-                .connections
-                .at(at)
-                .map_or(Direction::Unknown, |row| self.directions.of(snapshot, row)),
-            _ => Direction::Unknown,
-        }
-    }
-
     /// The facts of a candidate for the rule.
     fn case(
         &self,
@@ -635,39 +557,6 @@ impl Shells {
         }
         self.graph.processes_of(table).next()
     }
-}
-
-/// The connections that a search has reached, nearest first.
-fn ends_of(search: &Search) -> impl Iterator<Item = (Object, Option<Index<Hop>>)> + '_ {
-    search.hops().iter().enumerate().filter_map(|(at, hop)| {
-        matches!(hop.object, Object::Connection(_) | Object::Datagram(_))
-            .then_some((hop.object, Index::new(at)))
-    })
-}
-
-/// The connections that a table holds at descriptors other than standard input, output and error,
-/// or in slots of rings.
-fn at_other_descriptors(
-    snapshot: &Snapshot,
-    index: Index<FilesRow>,
-    graph: &Graph,
-) -> ArrayVec<Object, 16> {
-    let mut found = ArrayVec::new();
-    // Tables have no more descriptors in total than the scan has read, but many processes may share
-    // one.
-    if graph.processes_of(index).nth(1).is_some() {
-        graph.spend(snapshot.descriptor_indexes_of(index).count());
-    }
-    for row in snapshot.descriptors_of(index).filter(|row| row.index > 2) {
-        let object = object_of(snapshot, row.file);
-        if let Some(object @ (Object::Connection(_) | Object::Datagram(_))) = object
-            && !found.contains(&object)
-            && !found.is_full()
-        {
-            found.push(object);
-        }
-    }
-    found
 }
 
 /// Recognises a program by its file's content, if that is known by now.

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::dentry::Name;
 use panoptes_decoders::kernel::file::{FMODE_READ, FMODE_WRITE};
-use panoptes_decoders::kernel::sock::Endpoints;
+use panoptes_decoders::kernel::sock::{AF_INET, Endpoints};
 use panoptes_decoders::kernel::unix_sock::AF_UNIX;
 
 use super::*;
@@ -31,6 +31,7 @@ mod random;
 mod rings;
 mod terminals;
 mod turns;
+mod two_peers;
 mod unasked;
 
 const READ: u32 = FMODE_READ;
@@ -53,8 +54,12 @@ struct Machine {
     sent: u64,
     /// Number of bytes received over each connection.
     received: u64,
+    /// The same of connections by their own ports, if they differ.
+    counted: HashMap<u16, (u64, u64)>,
     /// Regular files, by the address of an open file.
     relays: HashMap<u64, Relay>,
+    /// Connected UDP sockets, by the address of the open file: own port and peer.
+    datagrams: HashMap<u64, (u16, (IpAddr, u16))>,
     /// Magic numbers of filesystems, by the numbers of inodes that are on them.
     filesystems: HashMap<u64, u64>,
     messages: Vec<Message>,
@@ -135,6 +140,13 @@ impl Machine {
         FakeFile::socket(file, 5000 + self.next, sock)
     }
 
+    /// A UDP socket that is connected to a peer.
+    fn datagram(&mut self, port: u16, peer: (IpAddr, u16)) -> FakeFile {
+        let file = self.address();
+        self.datagrams.insert(file, (port, peer));
+        FakeFile::socket(file, 5000 + self.next, 0)
+    }
+
     fn listener(&mut self, port: u16) {
         let sock = CONNECTION + 0x800 + self.next * 0x1000;
         let any = (Ipv4Addr::UNSPECIFIED.into(), port);
@@ -196,13 +208,25 @@ impl Machine {
                 }),
                 None => None,
             };
+            let datagram = self.datagrams.get(&address);
+            let endpoints = endpoints.map(|ends| match datagram {
+                Some(&(source_port, (destination, destination_port))) => Endpoints {
+                    family: AF_INET,
+                    source_port,
+                    destination,
+                    destination_port,
+                    ..ends
+                },
+                None => ends,
+            });
             if endpoints.is_some() {
+                let (kind, protocol) = if datagram.is_some() { (2, 17) } else { (1, 0) };
                 let row = SocketRow {
                     address: KernelVa(address + 8),
                     file: index,
                     endpoints,
-                    kind: 1,
-                    protocol: 0,
+                    kind,
+                    protocol,
                     peer_address: KernelVa::NULL,
                     peer: None,
                     net: None,
@@ -229,7 +253,8 @@ impl Machine {
         queues::put_queues(snapshot, &self.messages);
         for row in snapshot.connections.iter_mut() {
             let Some(counters) = &mut row.counters else { continue };
-            (counters.bytes_out, counters.bytes_in) = (self.sent, self.received);
+            let counted = self.counted.get(&row.endpoints.source_port).copied();
+            (counters.bytes_out, counters.bytes_in) = counted.unwrap_or((self.sent, self.received));
         }
         for (one, other) in &self.pairs {
             if let (Some(&one), Some(&other)) = (sockets.get(one), sockets.get(other)) {
@@ -344,17 +369,23 @@ fn line_of_finding(finding: &ReverseShell<'_>) -> String {
     };
     let all: Vec<_> =
         finding.members.iter().map(|member| member.process.process_id.to_string()).collect();
-    let port = match finding.end {
+    let port_of = |end: &End| match end {
         End::Connection(facts) => facts.source_port,
         End::Datagram(ends, _) => ends.source_port,
     };
-    let is_known = |connection: &MemberConnection| connection.first_seen_ns.is_some();
+    let port = port_of(&finding.end);
+    let other = finding.out_end.as_ref().filter(|_| finding.reason == Reason::TwoPeers);
+    let to = other.map_or(String::new(), |end| format!(" to {}", port_of(end)));
+    // Sockets of other protocols are not tracked.
+    let is_known = |connection: &MemberConnection| {
+        connection.first_seen_ns.is_some() || connection.facts.protocol != 6
+    };
     assert!(finding.members.iter().flat_map(|member| member.connections).all(is_known));
     let cut = finding.members.iter().filter(|member| member.is_cut);
     let cut: Vec<_> = cut.map(|member| member.process.process_id.to_string()).collect();
     let cut = if cut.is_empty() { String::new() } else { format!(" cut {}", cut.join(",")) };
     format!(
-        "{:?} {port}: {}{} in {} out {}{cut}{}",
+        "{:?} {port}: {}{} in {} out {}{to}{cut}{}",
         finding.direction,
         all.join(","),
         if finding.is_cut { ",.." } else { "" },

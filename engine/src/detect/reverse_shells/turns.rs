@@ -389,6 +389,7 @@ impl Shells {
             return;
         }
         let mut connections = ArrayVec::<Object, CONNECTIONS_OF_ONE>::new();
+        let takes_input = matches!(known.commands, Commands::Input { .. });
         for row in descriptors_of(snapshot, one.row) {
             if let Some(object @ Object::Connection(_)) = object_of(snapshot, row.file)
                 && !connections.contains(&object)
@@ -401,7 +402,13 @@ impl Shells {
         let (interpreter, process) = (Some(known), one.index);
         let shell = Shell { snapshot, process, table, interpreter, stdio, script: None };
         for object in connections {
-            self.watch_turns_with(scene, state, &shell, object, None);
+            // While its input alone comes over a connection, `watch_one_foot` watches it.
+            let is_input = takes_input
+                && counters_of(snapshot, object).is_some_and(|it| it.bytes_out == 0)
+                && !holds_beside_input(snapshot, one.row, object);
+            if !is_input {
+                self.watch_turns_with(scene, state, &shell, object, None);
+            }
         }
     }
 
@@ -450,7 +457,7 @@ impl Shells {
             received: counters.bytes_in,
             sent: counters.bytes_out,
             answers,
-            newest: snapshot.processes.iter().last().map_or(0, |last| started(snapshot, last)),
+            newest: newest_of(snapshot),
             ended,
         };
         let started = |after| what_started(snapshot, row, object, after, answers);
@@ -463,20 +470,13 @@ impl Shells {
             Some(turns) => Reason::TurnsByOrder { turns },
             None => Reason::Turns { answers },
         });
-        let (out_object, outward) = (object, None);
-        let candidate = Candidate {
-            object,
-            inward,
-            outward,
-            out_object,
-            direction,
-            is_tunnel: false,
-            reason,
-            seen,
-        };
-        if !answers {
+        let out = if answers { None } else { self.other_peer(snapshot) };
+        if !answers && out.is_none() {
             self.outward.begin();
         }
+        let (out_object, outward) = out.unwrap_or((object, None));
+        let candidate = Candidate::new(object, inward, direction);
+        let candidate = Candidate { outward, out_object, reason, seen, ..candidate };
         if self.report_first(scene, state, shell, &[candidate], &candidate)
             && let Some(turns) = by_order
         {
@@ -490,6 +490,17 @@ fn started(snapshot: &Snapshot, process: &ProcessRow) -> u64 {
     snapshot.leader(process).map_or(0, |leader| leader.task.start_boottime)
 }
 
+/// Whether a process has a connection at another descriptor than its standard input.
+fn holds_beside_input(snapshot: &Snapshot, process: &ProcessRow, object: Object) -> bool {
+    let mut rows = descriptors_of(snapshot, process).filter(|row| row.index > 0);
+    rows.any(|row| object_of(snapshot, row.file) == Some(object))
+}
+
+/// When the newest process of a scan was started.
+pub(super) fn newest_of(snapshot: &Snapshot) -> u64 {
+    snapshot.processes.iter().last().map_or(0, |last| started(snapshot, last))
+}
+
 /// The first descriptors and slots of rings of a process.
 fn descriptors_of<'a>(
     snapshot: &'a Snapshot,
@@ -497,6 +508,24 @@ fn descriptors_of<'a>(
 ) -> impl Iterator<Item = &'a DescriptorRow> {
     let rows = process.files.into_iter().flat_map(|table| snapshot.descriptors_of(table));
     rows.take(DESCRIPTORS_OF_ONE)
+}
+
+/// The children of a program that were started after a time.
+fn children_after<'a>(
+    snapshot: &'a Snapshot,
+    program: &ProcessRow,
+    after: u64,
+) -> impl Iterator<Item = &'a ProcessRow> {
+    let parent = snapshot.leader(program).map(|leader| leader.task.tgid);
+    // The newest come last.
+    let new = snapshot.processes.iter().rev().take(NEW_PROCESSES);
+    let new = new.take_while(move |process| started(snapshot, process) > after);
+    new.filter(move |process| Some(process.parent_pid) == parent && process.stable)
+}
+
+/// Whether a program has started a process after a time.
+pub(super) fn has_started_after(snapshot: &Snapshot, program: &ProcessRow, after: u64) -> bool {
+    children_after(snapshot, program, after).next().is_some()
 }
 
 /// What a program has started after a time. A process that writes to the connection, or to a pipe
@@ -508,14 +537,7 @@ fn what_started(
     after: u64,
     answers: bool,
 ) -> Started {
-    let Some(parent) = snapshot.leader(program).map(|leader| leader.task.tgid) else {
-        return Started::Nothing;
-    };
-    // The newest come last.
-    let new = snapshot.processes.iter().rev().take(NEW_PROCESSES);
-    let new = new.take_while(|process| started(snapshot, process) > after);
-    let children = new.filter(|process| process.parent_pid == parent && process.stable);
-    let kinds = children.map(|process| {
+    let kinds = children_after(snapshot, program, after).map(|process| {
         let is_writer =
             process.files_stable && (!answers || writes_to(snapshot, process, program, connection));
         if is_writer { Started::Writer } else { Started::Process }

@@ -1,6 +1,7 @@
 //! Which connections are exempt from reports, and which are not.
 
 use super::*;
+use crate::time::RealTime;
 
 /// A machine with a login whose xterm shows its window through it, by a connection to a local port.
 fn windows_at(port: u16, server: &str) -> Machine {

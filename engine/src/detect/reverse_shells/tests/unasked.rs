@@ -12,7 +12,7 @@ struct Fed {
     /// Number of bytes that were sent to the peer.
     sent: u64,
     flags: u32,
-    /// The program that holds the connection.
+    /// The program that holds the connection; without one, the shell does.
     relay: &'static str,
 }
 
@@ -26,8 +26,11 @@ impl Fed {
         let tcp = machine.connection(self.port, PEER);
         let (read, write) = machine.pipe();
         let null = null();
-        machine.run(20, self.relay, self.relay, &[(1, &write), (3, &tcp)]);
-        machine.run(21, "bash", self.line, &[(0, &read), (1, &null), (2, &null)]);
+        let input = if self.relay.is_empty() { &tcp } else { &read };
+        if !self.relay.is_empty() {
+            machine.run(20, self.relay, self.relay, &[(1, &write), (3, &tcp)]);
+        }
+        machine.run(21, "bash", self.line, &[(0, input), (1, &null), (2, &null)]);
         machine.world.process(21).flags = self.flags;
         machine.sent = self.sent;
         let mut watch = Watch::new();
@@ -49,6 +52,8 @@ impl Fed {
 fn a_shell_that_runs_what_a_peer_sends_unasked_is_reported() {
     assert_eq!(NETCAT.commands(2), ["Outbound 40000: 20,21 in 20>21 out 21"]);
     assert_eq!(NETCAT.commands(1), [""; 0], "a server that sends a script");
+    let itself = Fed { relay: "", ..NETCAT };
+    assert_eq!(itself.commands(2), ["Outbound 40000: 21 in 21 out 21"]);
 }
 
 #[test]

