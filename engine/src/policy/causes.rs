@@ -17,6 +17,7 @@ use panoptes_tables::{HashKey, Key};
 use crate::detect::binary_attestation::Alert;
 use crate::detect::binary_attestation::verdict::Wrong;
 use crate::detect::file_content::ContentChange;
+use crate::detect::file_content::important::rule_of;
 use crate::detect::file_content::paths::{PathChange, PermissionChange};
 use crate::detect::hidden_connections::{Hidden, What};
 use crate::detect::memory_permissions::Judged;
@@ -139,6 +140,20 @@ impl Cause {
         let others = &change.others;
         let paths = others.paths.iter().filter_map(|&path| Some(others.strings?.get(path)));
         paths.fold(cause.number(others.count as u64), Self::text)
+    }
+
+    /// What one act has in common that changes many files, each of which has a cause of its own:
+    /// the program, and the pattern by which the files matter.
+    pub(super) fn of_contents(self, change: &ContentChange<'_>) -> Option<Self> {
+        let Some(FileName::Text(name)) = change.descriptor.name else { return None };
+        Some(self.program(&change.process).number(rule_of(name)?))
+    }
+
+    /// The same where no process is known.
+    pub(super) fn of_paths(self, change: &PathChange<'_>) -> Option<Self> {
+        let rule = rule_of(change.path).filter(|_| change.history.is_none())?;
+        let before = change.before.map_or(0, |before| 1 + u64::from(before.is_same_file));
+        Some(self.number(rule).number(before))
     }
 
     /// The path and its filesystem, what it gives, and the permissions. Users make as many programs

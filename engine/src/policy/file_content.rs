@@ -68,9 +68,11 @@ impl Reporter<'_> {
         let inode = change.descriptor.inode.unwrap_or_default();
         let content = ChangedContent {
             path: text_of(change.descriptor.name),
+            others: None,
             size: inode.size,
             modify_time_ns: inode.modify_time_ns,
             hashes,
+            act: self.cause().of_contents(change),
         };
         let subject = Subject::process(&change.process).with_content(content);
         if change.matters {

@@ -1,83 +1,231 @@
-//! The last contents of changed files whose alerts are counted, for the records that sum these up.
+//! The changed files whose alerts are counted, for the records that sum these up.
 //!
 //! What was written to a file is no part of a cause, so the alert of another content is counted,
-//! too. The sum has the path, and what the file held at the last of its alerts.
+//! too. The sum has the path, and what the file held at the last of its alerts. An act that changes
+//! many files has one cause: its sum has their paths.
 
-use arrayvec::ArrayVec;
 use panoptes_tables::room;
 
+use super::causes::Cause;
 use super::repetitions::CauseKey;
+use crate::detect::file_content::paths::NewNames;
 use crate::page_cache::Hashes;
 
 /// Maximum number of causes at a time. The sums of further ones name the last alert in full only.
 const CONTENTS_MAX: usize = 16;
-/// Maximum length of a path in bytes. A sum leaves out longer ones.
-const PATH_BYTES_MAX: usize = 128;
+/// Room for the paths of all causes in bytes, each with [`HEAD_BYTES`] before it.
+const PATHS_BYTES: usize = 6144;
+/// The number of the path's cause, and the path's length.
+const HEAD_BYTES: usize = 3;
+/// Maximum number of paths in a sum.
+pub(super) const PATHS_MAX: usize = 64;
 
 /// A changed file as its alert shows it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ChangedContent<'a> {
     pub(super) path: Option<&'a [u8]>,
+    /// Other names that the same alert lists.
+    pub(super) others: Option<&'a NewNames<'a>>,
     pub(super) size: u64,
     pub(super) modify_time_ns: i64,
     pub(super) hashes: Option<Hashes>,
+    /// The cause of all changes that one act makes, if the file may be one of many.
+    pub(super) act: Option<Cause>,
 }
 
-/// The last content of a changed file, as it is remembered.
-#[derive(Clone, Debug)]
+/// The last content of changed files with one cause.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct LastContent {
     key: CauseKey,
-    /// Empty if it is not known, or too long.
-    path: ArrayVec<u8, PATH_BYTES_MAX>,
+    /// Its number in the list of paths.
+    number: u8,
+    /// Whether a path found no room.
+    pub(super) has_more: bool,
     pub(super) size: u64,
     pub(super) modify_time_ns: i64,
     pub(super) sha256: Option<[u8; 32]>,
-}
-
-impl LastContent {
-    pub(super) fn path(&self) -> Option<&[u8]> {
-        (!self.path.is_empty()).then_some(&self.path[..])
-    }
 }
 
 /// The last contents of one machine's files.
 #[derive(Debug)]
 pub(super) struct LastContents {
     all: Vec<LastContent>,
+    /// The paths, one after the other.
+    paths: Vec<u8>,
 }
 
 impl LastContents {
     pub(super) fn new() -> Self {
-        Self { all: room::list(CONTENTS_MAX) }
+        Self { all: room::list(CONTENTS_MAX), paths: room::list(PATHS_BYTES) }
+    }
+
+    /// One without room, to take the place of another for a moment.
+    pub(super) const fn without_room() -> Self {
+        Self { all: Vec::new(), paths: Vec::new() }
     }
 
     /// Notes the content at an alert that is counted.
     pub(super) fn note(&mut self, key: CauseKey, content: &ChangedContent<'_>) {
-        let new = LastContent {
-            key,
-            path: content.path.unwrap_or_default().try_into().unwrap_or_default(),
-            size: content.size,
-            modify_time_ns: content.modify_time_ns,
-            sha256: content.hashes.map(|hashes| hashes.sha256),
-        };
-        if let Some(known) = self.all.iter_mut().find(|it| it.key == key) {
-            *known = new;
-        } else if self.all.len() < CONTENTS_MAX {
-            self.all.push(new);
+        let known = self.all.iter().position(|it| it.key == key);
+        let at = known.or_else(|| {
+            let is_free = |number: &u8| self.all.iter().all(|it| it.number != *number);
+            let number = (0..CONTENTS_MAX as u8).find(is_free)?;
+            let (has_more, sha256) = (false, None);
+            self.all.push(LastContent {
+                key,
+                number,
+                has_more,
+                size: 0,
+                modify_time_ns: 0,
+                sha256,
+            });
+            Some(self.all.len() - 1)
+        });
+        let Some(at) = at else { return };
+        let number = self.all[at].number;
+        let mut is_listed = content.path.is_none_or(|path| self.add_path(number, path));
+        if let Some(others) = content.others {
+            let texts = others.paths.iter().filter_map(|id| Some(others.strings?.get(*id)));
+            for path in texts {
+                is_listed &= self.add_path(number, path);
+            }
+            is_listed &= others.count <= others.paths.len();
         }
+        let known = &mut self.all[at];
+        known.has_more |= !is_listed;
+        (known.size, known.modify_time_ns) = (content.size, content.modify_time_ns);
+        known.sha256 = content.hashes.map(|hashes| hashes.sha256);
+    }
+
+    /// Adds a path to those of a cause, each once. Returns whether the list has it now.
+    fn add_path(&mut self, number: u8, path: &[u8]) -> bool {
+        let mut count = 0;
+        for known in self.paths_of(number) {
+            if known == path {
+                return true;
+            }
+            count += 1;
+        }
+        let room = PATHS_BYTES - self.paths.len();
+        let Ok(length) = u16::try_from(path.len()) else { return false };
+        let fits = count < PATHS_MAX && path.len() + HEAD_BYTES <= room;
+        if fits {
+            self.paths.push(number);
+            self.paths.extend_from_slice(&length.to_le_bytes());
+            self.paths.extend_from_slice(path);
+        }
+        fits
+    }
+
+    /// The paths of a cause, in the order in which they came.
+    fn paths_of(&self, number: u8) -> impl Iterator<Item = &[u8]> {
+        Paths(&self.paths).filter(move |(of, _)| *of == number).map(|(_, path)| path)
+    }
+
+    /// The paths of a content's cause, in the order in which they came.
+    pub(super) fn paths(&self, content: &LastContent) -> impl Iterator<Item = &[u8]> {
+        self.paths_of(content.number)
     }
 
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.all.is_empty()
+        self.all.is_empty() && self.paths.is_empty()
     }
 
     pub(super) fn get(&self, key: CauseKey) -> Option<LastContent> {
-        self.all.iter().find(|it| it.key == key).cloned()
+        self.all.iter().find(|it| it.key == key).copied()
     }
 
     /// Forgets the content of a cause: its sum was written.
     pub(super) fn forget(&mut self, key: CauseKey) {
-        self.all.retain(|it| it.key != key);
+        let Some(at) = self.all.iter().position(|it| it.key == key) else { return };
+        let number = self.all.remove(at).number;
+        let (mut from, mut to) = (0, 0);
+        while let Some((of, path)) = Paths(self.paths.get(from..).unwrap_or(&[])).next() {
+            let bytes = path.len() + HEAD_BYTES;
+            if of != number {
+                self.paths.copy_within(from..from + bytes, to);
+                to += bytes;
+            }
+            from += bytes;
+        }
+        self.paths.truncate(to);
+    }
+}
+
+/// Paths with the numbers of their causes.
+struct Paths<'a>(&'a [u8]);
+
+impl<'a> Iterator for Paths<'a> {
+    type Item = (u8, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (&[number, low, high], rest) = self.0.split_first_chunk::<HEAD_BYTES>()?;
+        let (path, rest) = rest.split_at_checked(u16::from_le_bytes([low, high]).into())?;
+        self.0 = rest;
+        Some((number, path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::file_content::paths::NewNames;
+
+    fn content(path: &[u8]) -> ChangedContent<'_> {
+        let (others, hashes, act) = (None, None, None);
+        ChangedContent { path: Some(path), others, size: 1, modify_time_ns: 2, hashes, act }
+    }
+
+    fn paths(contents: &LastContents, key: CauseKey) -> (Vec<String>, bool) {
+        let last = contents.get(key).unwrap();
+        let text = |path: &[u8]| String::from_utf8(path.to_vec()).unwrap();
+        (contents.paths(&last).map(text).collect(), last.has_more)
+    }
+
+    #[test]
+    fn the_paths_of_causes_are_listed_once_each() {
+        let mut contents = LastContents::new();
+        let [one, other] = [1, 2].map(CauseKey::of_test);
+        for path in ["/etc/a", "/etc/b", "/etc/a"] {
+            contents.note(one, &content(path.as_bytes()));
+            contents.note(other, &content(b"/etc/c"));
+        }
+        assert_eq!(paths(&contents, one), (vec!["/etc/a".into(), "/etc/b".into()], false));
+        contents.forget(one);
+        assert_eq!(paths(&contents, other), (vec!["/etc/c".into()], false));
+        contents.note(one, &content(b"/etc/d"));
+        assert_eq!(paths(&contents, one), (vec!["/etc/d".into()], false));
+        [one, other].into_iter().for_each(|key| contents.forget(key));
+        assert!(contents.is_empty());
+    }
+
+    #[test]
+    fn a_list_without_room_for_a_path_says_so() {
+        let mut contents = LastContents::new();
+        let [one, other, third] = [1, 2, 3].map(CauseKey::of_test);
+        for number in 0..=PATHS_MAX {
+            assert!(!contents.get(one).is_some_and(|it| it.has_more), "{number}");
+            contents.note(one, &content(format!("/etc/{number}").as_bytes()));
+        }
+        assert_eq!((paths(&contents, one).0.len(), paths(&contents, one).1), (PATHS_MAX, true));
+        contents.note(other, &content(&[b'x'; 4096]));
+        assert!(!contents.get(other).unwrap().has_more);
+        contents.note(other, &content(&[b'y'; 4096]));
+        assert!(contents.get(other).unwrap().has_more);
+        // New names beside it that the alert itself does not list.
+        let others = NewNames { count: 3, ..NewNames::default() };
+        contents.note(third, &ChangedContent { others: Some(&others), ..content(b"/etc/z") });
+        assert!(contents.get(third).unwrap().has_more);
+    }
+
+    #[test]
+    fn more_causes_than_there_is_room_for_have_no_content() {
+        let mut contents = LastContents::new();
+        for number in 0..=CONTENTS_MAX as u64 {
+            contents.note(CauseKey::of_test(number), &content(b"/etc/a"));
+        }
+        assert!(contents.get(CauseKey::of_test(CONTENTS_MAX as u64)).is_none());
+        assert!(contents.get(CauseKey::of_test(0)).is_some());
     }
 }

@@ -1,6 +1,7 @@
 //! Records of what was not written or not seen: floods that are summed up, and gaps.
 
 use core::fmt::Write as _;
+use core::mem;
 
 use arrayvec::{ArrayString, ArrayVec};
 use panoptes_sinks::activities::{Activity, MessageType};
@@ -15,7 +16,7 @@ use panoptes_sinks::record::{Details, Record};
 use super::evidence::Evidence;
 use super::gaps::{GAPS_MAX, Missed, OVER_NS, Report, SECOND_NS};
 use super::intervals::{self, BUDGET_PERCENT};
-use super::last_contents::LastContent;
+use super::last_contents::{LastContents, PATHS_MAX};
 use super::repetitions::{self, Common, NAMES_MAX, Repetition};
 use super::reporter::describe_process;
 use super::writing::{Reporter, Subject};
@@ -236,14 +237,22 @@ impl Reporter<'_> {
             repetition.common;
         let names: ArrayVec<Text<'_>, NAMES_MAX> = repetition.names().map(Text::from).collect();
         let reason = repetitions::reason(repetition, cx.now);
-        let last = self.policy.last_contents.get(repetition.common.key());
-        let last = last.as_ref();
+        let contents = &mut self.policy.last_contents;
+        let contents = mem::replace(contents, LastContents::without_room());
+        let content = contents.get(repetition.common.key());
+        let listed = content.iter().flat_map(|content| contents.paths(content));
+        let paths: ArrayVec<Text<'_>, PATHS_MAX> = listed.take(PATHS_MAX).map(Text::from).collect();
+        let has_more = content.is_some_and(|content| content.has_more);
+        // Of several files, none was the only one that changed last.
+        let last = content.filter(|_| paths.len() < 2 && !has_more);
         let details = SystemActivityDetails {
             reason: reason.as_str().into(),
             activity: Some(activity.name()),
             count: Some(repetition.count.into()),
             process_names: (!names.is_empty()).then_some(&names),
-            path: last.and_then(LastContent::path).map(Text::from),
+            path: last.and_then(|_| paths.first().copied()),
+            paths: (paths.len() > 1 || has_more).then_some(&paths),
+            paths_truncated: has_more.then_some(true),
             last_file_size_bytes: last.map(|last| last.size),
             last_file_modify_time_iso_8601_ns: last
                 .map(|last| Timestamp::from_ns(last.modify_time_ns)),
@@ -269,7 +278,10 @@ impl Reporter<'_> {
             ..Record::new(own, Details::SystemActivity(&details))
         };
         let subject = Subject::owned_by(container, repetition.container_id());
-        self.write_sum(cx, subject, &record)
+        let accepted = self.write_sum(cx, subject, &record);
+        drop(paths);
+        self.policy.last_contents = contents;
+        accepted
     }
 }
 

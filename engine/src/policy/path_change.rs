@@ -86,9 +86,11 @@ impl Reporter<'_> {
         let record = Record::new(Activity::FileContentChange, Details::File(&details));
         let content = ChangedContent {
             path: Some(change.path),
+            others: Some(others),
             size: inode.size,
             modify_time_ns: inode.mtime_ns,
             hashes,
+            act: self.cause().of_paths(change),
         };
         let subject = Subject::default().with_content(content);
         self.alert(cx, subject, &Record { weight, ..record }, evidence)

@@ -43,6 +43,13 @@ const NAME_BYTES: usize = 16;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct CauseKey(u64);
 
+#[cfg(test)]
+impl CauseKey {
+    pub(super) const fn of_test(number: u64) -> Self {
+        Self(number)
+    }
+}
+
 impl Key for CauseKey {
     fn hash(&self, key: HashKey) -> u64 {
         key.hash_numbers([self.0])
@@ -171,6 +178,8 @@ impl Repetition {
 pub(super) struct Treatment {
     /// Whether it is written in full.
     pub(super) is_whole: bool,
+    /// Whether none of its cause was in the last minute.
+    pub(super) is_first: bool,
     /// The incident of earlier alerts of its cause.
     pub(super) incident: Option<Uuid>,
 }
@@ -214,6 +223,7 @@ impl Repetitions {
         let found = found.filter(|row| !row.is_idle(self.now, CAUSE_NS));
         Treatment {
             is_whole: found.is_none_or(|row| row.has_room(self.now)),
+            is_first: found.is_none_or(|row| row.is_idle(self.now, MINUTE_NS)),
             incident: found.and_then(|row| row.incident).filter(|_| common.is_story),
         }
     }

@@ -264,9 +264,18 @@ impl Reporter<'_> {
         let treatment = self.policy.repetitions.treat(&common);
         // Alerts of one cause are one story.
         let found = found.or(treatment.incident);
+        let of_act =
+            |cause| self.common(cx, subject, record, &Evidence { cause, ..evidence }, is_high);
+        let act = subject.content.and_then(|content| content.act).map(of_act);
+        let act = act.filter(|_| treatment.is_first);
+        let counted = if treatment.is_whole {
+            act.filter(|act| !self.policy.repetitions.treat(act).is_whole)
+        } else {
+            Some(common)
+        };
         // Nothing is counted that no record would sum up.
-        if !treatment.is_whole && self.is_wanted(Activity::AlertsSummedUp) {
-            self.count_repetition(cx, subject, &common, found);
+        if let Some(counted) = counted.filter(|_| self.is_wanted(Activity::AlertsSummedUp)) {
+            self.count_repetition(cx, subject, &counted, found);
             if let Some(incident) = found.filter(|_| is_high) {
                 self.join_incident(cx, subject, incident, parties);
             }
@@ -300,7 +309,9 @@ impl Reporter<'_> {
             let container = subject.key.and_then(|key| cx.containers.find(key));
             let container = container.map(|(_, container)| container.facts(cx.strings).id);
             let container = subject.id.or(container);
-            self.policy.repetitions.note_whole(&common, id, incident, container);
+            for cause in [Some(common), act].into_iter().flatten() {
+                self.policy.repetitions.note_whole(&cause, id, incident, container);
+            }
             if let Some(process) = subject.process {
                 self.policy.alert_floods.count(process, activity);
             }

@@ -44,6 +44,11 @@ details! {
         /// In `alerts_summed_up`: the names of their processes, each once, in the order in which
         /// they came; at most 8.
         process_names: Option<&'a [Text<'a>]>,
+        /// In `alerts_summed_up` of several changed files: their paths, each once, in the order in
+        /// which they came; at most 64.
+        paths: Option<&'a [Text<'a>]>,
+        /// In `alerts_summed_up`: `true` if `paths` lacks some.
+        paths_truncated: Option<bool>,
         /// In `alerts_summed_up` of a changed file, whose path is in `path`: its `st_size` at the
         /// last alert.
         last_file_size_bytes: Option<u64>,

@@ -78,6 +78,43 @@ pub(super) const IMPORTANT: &[&str] = &[
     "*/.zshrc",
 ];
 
+/// Those of them that decide who may enter, and what runs for whom. One act that changes many files
+/// of one pattern is one cause; what it changes by another pattern is another one ([`rule_of`]).
+const ACCESS: &[&str] = &[
+    "/etc/passwd",
+    "/etc/shadow",
+    "/etc/group",
+    "/etc/gshadow",
+    "/etc/sudoers",
+    "/etc/sudoers.d/*",
+    "/etc/doas.conf",
+    "/etc/pam.conf",
+    "/etc/pam.d/*",
+    "/etc/security/*",
+    "/etc/ssh/*",
+    "/etc/polkit-1/*",
+    "/etc/nsswitch.conf",
+    "/etc/ld.so.preload",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d/*",
+    "/etc/ld.so.cache",
+    "/etc/crontab",
+    "/etc/cron.*",
+    "/etc/anacrontab",
+    "/etc/environment",
+    "/etc/profile",
+    "/etc/profile.d/*",
+    "/etc/bash.bashrc",
+    "/etc/rc.local",
+    "/etc/init.d/*",
+    "/etc/systemd/*",
+    "/etc/udev/*",
+    "/etc/modules",
+    "/etc/modules-load.d/*",
+    "/etc/modprobe.d/*",
+    "*/.ssh/authorized_keys*",
+];
+
 /// Files that matter if they may be executed, or have the name of a library or script.
 pub(super) const IMPORTANT_IF_RUN: &[&str] = &["/opt/*", "/usr/*"];
 
@@ -174,6 +211,14 @@ pub fn is_important(path: &[u8], may_execute: bool) -> bool {
     matters && !is_unimportant(path)
 }
 
+/// A number for the pattern by which a file matters, by default; `None` if it matters otherwise.
+/// The files of containers' roots on a host have the patterns of the containers' files.
+pub fn rule_of(path: &[u8]) -> Option<u32> {
+    let path = in_container_root(path).unwrap_or(path);
+    let mut rules = ACCESS.iter().chain(IMPORTANT).zip(0..);
+    rules.find(|(pattern, _)| matches_glob(pattern.as_bytes(), path)).map(|(_, number)| number)
+}
+
 /// Whether a file is one of those that do not matter, although they are in a folder where files do.
 pub(super) fn is_unimportant(path: &[u8]) -> bool {
     any(UNIMPORTANT, path) || is_beside_accounts(path)
@@ -246,6 +291,7 @@ mod tests {
     fn the_page_shows_the_same_lists() {
         for (heading, list) in [
             ("\n### Always", IMPORTANT),
+            ("\n## One act", ACCESS),
             ("\n### If they may be executed", IMPORTANT_IF_RUN),
             ("\nor scripts:\n", RUN_BY_NAME),
             ("\n### Never", UNIMPORTANT),
@@ -299,6 +345,24 @@ mod tests {
             ("/usr/lib/.#libc.so", true),
         ] {
             assert_eq!(is_important(path.as_bytes(), false), matters, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_decides_who_may_enter_has_rules_of_its_own() {
+        let rule = |path: &str| rule_of(path.as_bytes());
+        let [preload, shadow, pam, other] =
+            ["/etc/ld.so.preload", "/etc/shadow", "/etc/pam.d/sshd", "/etc/motd"].map(rule);
+        assert!([preload, shadow, pam, other].iter().all(Option::is_some));
+        assert!(preload != shadow && shadow != pam && pam != other && preload != other);
+        assert_eq!(rule("/etc/pam.d/login"), pam);
+        assert_eq!(rule("/etc/apt/sources.list"), other);
+        assert_ne!(rule("/usr/bin/tail"), other);
+        assert_ne!(rule("/root/.ssh/authorized_keys"), rule("/root/.ssh/config"));
+        assert_eq!(rule("/srv/app/x.php"), None);
+        for pattern in ACCESS {
+            let path = pattern.replace('*', "x");
+            assert!(is_important(path.as_bytes(), false), "{pattern}");
         }
     }
 
