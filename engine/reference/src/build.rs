@@ -261,7 +261,7 @@ pub fn fuzz_layers(layers: &[&[u8]]) -> Result<Sbom, Error> {
         let unpacked = panoptes_unpack::all(*packed).map_err(Error::unpacking)?;
         tree.apply(layer::read(&mut unpacked.take(FUZZ_BYTES_MAX), PageHashes::All)?)?;
     }
-    let mut sbom = Sbom { subject: Subject::Image(Image::default()), files: tree.files().0 };
+    let mut sbom = Sbom { subject: Subject::Image(Image::default()), files: tree.files()?.0 };
     sbom.settle()?;
     Ok(sbom)
 }

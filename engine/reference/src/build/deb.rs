@@ -98,7 +98,7 @@ fn read_data(
     let entries = layer::read(&mut plain, options.page_hashes)?;
     let mut tree = Tree::new();
     tree.unpack(entries)?;
-    Ok(tree.files())
+    tree.files()
 }
 
 /// Reads the two files of the control archive that describe the others.

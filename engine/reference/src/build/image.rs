@@ -106,7 +106,7 @@ fn build_of_parts(
     for (index, entries) in layers.into_iter().enumerate() {
         tree.apply(entries).map_err(|error| error.within(format_args!("layer {}", index + 1)))?;
     }
-    let (files, special) = tree.files();
+    let (files, special) = tree.files()?;
     let bytes = files.iter().filter_map(|file| file.size).sum();
     let sbom = Sbom { subject: Subject::Image(parts.image), files };
     Ok(Built { sbom, source, problems: Vec::new(), remarks: Vec::new(), bytes, special })

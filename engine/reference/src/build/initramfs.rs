@@ -81,7 +81,7 @@ pub(super) fn build(
     if tree.pages() > PAGES_MAX {
         return Err(too_many_pages());
     }
-    let (mut files, special) = tree.files();
+    let (mut files, special) = tree.files()?;
     files.sort_by(|one, other| one.path.cmp(&other.path));
     let bytes = files.iter().filter_map(|file| file.size).sum();
     let sbom = Sbom { subject: Subject::Root { name: None }, files };

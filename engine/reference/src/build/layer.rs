@@ -16,7 +16,7 @@ use crate::model::PATH_BYTES_MAX;
 /// Maximum number of entries of one archive: forty times a large distribution's.
 const ENTRIES_MAX: usize = 4 << 20;
 /// Maximum number of page digests of one archive: enough for 128 GiB.
-const PAGES_MAX: usize = 32 << 20;
+pub(super) const PAGES_MAX: usize = 32 << 20;
 /// Maximum size of a member that holds a name, and of one that holds pax records.
 const NAME_BYTES_MAX: u64 = 64 << 10;
 const PAX_BYTES_MAX: u64 = 1 << 20;

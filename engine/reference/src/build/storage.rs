@@ -99,7 +99,7 @@ pub(super) fn build(
     for entries in on_all_processors(layers.len(), || vec![0; BLOCK_BYTES], read) {
         tree.apply(entries?)?;
     }
-    let (files, special) = tree.files();
+    let (files, special) = tree.files()?;
     let bytes = files.iter().filter_map(|file| file.size).sum();
     let sbom = Sbom { subject: Subject::Image(image), files };
     let remarks =

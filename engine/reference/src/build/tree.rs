@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use super::layer::{Entry, EntryKind};
+use super::layer::{Entry, EntryKind, PAGES_MAX};
 use super::root::file;
 use crate::digest::Content;
 use crate::error::{Error, shown};
@@ -125,8 +125,12 @@ impl Tree {
         count
     }
 
-    /// Every regular file by its path, and the number of special ones.
-    pub(super) fn files(&self) -> (Vec<File>, u64) {
+    /// Every regular file by its path, and the number of special ones. An error if their page
+    /// digests, which each name of a file gets, are more than one archive may have.
+    pub(super) fn files(&self) -> Result<(Vec<File>, u64), Error> {
+        if self.pages() > PAGES_MAX {
+            return Err(Error::content("holds more than any image does"));
+        }
         let (mut files, mut special) = (Vec::new(), 0);
         let mut waiting = vec![(0, Vec::new())];
         while let Some((node, path)) = waiting.pop() {
@@ -144,7 +148,7 @@ impl Tree {
                 Node::Special => special += 1,
             }
         }
-        (files, special)
+        Ok((files, special))
     }
 
     fn put(&mut self, path: &[u8], kind: EntryKind) -> Result<(), Error> {

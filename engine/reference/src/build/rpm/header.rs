@@ -125,12 +125,12 @@ fn digests_of_links<'a>(
     let key = |at: usize| (devices[at], inodes[at]);
     let known = (0..digests.len()).filter(|at| is_regular(*at) && !digests[*at].is_empty());
     let last: HashMap<(u32, u32), &[u8]> = known.map(|at| (key(at), digests[at])).collect();
-    for at in 0..digests.len() {
+    for (at, digest) in digests.iter_mut().enumerate() {
         if is_regular(at)
-            && digests[at].is_empty()
-            && let Some(digest) = last.get(&key(at))
+            && digest.is_empty()
+            && let Some(last) = last.get(&key(at))
         {
-            digests[at] = digest;
+            *digest = last;
         }
     }
     Some(digests)

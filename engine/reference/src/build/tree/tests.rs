@@ -38,6 +38,7 @@ fn files(layers: &[&str]) -> String {
     }
     let mut files: Vec<String> = tree
         .files()
+        .unwrap()
         .0
         .iter()
         .map(|file| {
@@ -202,6 +203,7 @@ proptest! {
         }
         let mut found: Vec<(String, u8)> = tree
             .files()
+            .unwrap()
             .0
             .into_iter()
             .map(|file| {
@@ -214,4 +216,24 @@ proptest! {
             below.into_iter().filter_map(|(path, kind)| Some((path, kind?))).collect();
         prop_assert_eq!(found, expected);
     }
+}
+
+#[test]
+fn all_names_of_a_file_count_for_the_bound_of_its_pages() {
+    let content = Content {
+        size: 0,
+        sha256: [0; 32],
+        sha1: [0; 20],
+        md5: [0; 16],
+        pages: vec![[0; 16]; 1 << 15],
+    };
+    let entry = |path: String, kind| Entry { path: path.into_bytes(), kind };
+    let mut entries = vec![entry("a".into(), EntryKind::File { mode: 0, content })];
+    entries.extend((1..1 << 10).map(|at| entry(format!("b/{at}"), EntryKind::Link(b"a".to_vec()))));
+    let mut tree = Tree::new();
+    tree.apply(entries).unwrap();
+    assert_eq!(tree.pages(), PAGES_MAX);
+    tree.apply(vec![entry("c".into(), EntryKind::Link(b"a".to_vec()))]).unwrap();
+    let error = tree.files().unwrap_err();
+    assert!(error.message.contains("more than any image"), "{error}");
 }
