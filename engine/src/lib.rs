@@ -22,6 +22,7 @@ extern crate self as panoptes_engine;
 pub mod address;
 pub mod container_config;
 pub mod detect;
+pub mod executables;
 pub mod limits;
 pub mod loss;
 pub mod page_cache;

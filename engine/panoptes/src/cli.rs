@@ -267,7 +267,7 @@ pub enum Profile {
 /// The commands for SBOMs.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Sbom {
-    /// Make an SBOM from a root directory, an image, a package, or another tool's SBOM
+    /// Make an SBOM from a root directory, an image, a package, another tool's SBOM, or of what runs
     #[command(after_help = SBOM_BUILD_HELP)]
     Build(SbomBuild),
 }
@@ -276,8 +276,15 @@ pub enum Sbom {
 #[derive(Args, Clone, Debug)]
 pub struct SbomBuild {
     /// Root directory, image, store of images, package or SBOM; the type is detected
-    #[arg(value_name = "SOURCE")]
-    pub source: PathBuf,
+    #[arg(value_name = "SOURCE", required_unless_present = "running")]
+    pub source: Option<PathBuf>,
+    /// Instead of a SOURCE: list what runs now in this system, from its memory; see below
+    #[arg(long, value_name = "SYSTEM")]
+    #[arg(conflicts_with_all = ["source", "image", "platform", "trust_dpkg", "trust_rpm"])]
+    pub running: Option<OsString>,
+    /// With --running: read this configuration (YAML or JSON)
+    #[arg(long, value_name = "FILE", conflicts_with = "source")]
+    pub config: Option<PathBuf>,
     /// Write the SBOM to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
@@ -492,19 +499,27 @@ Examples:
 
 const SBOM_BUILD_HELP: &str = "\
 The type of SOURCE is detected:
-  a folder   the root directory of a machine or a container; if it contains dpkg's database, the
-             files are compared with the database too
+  a folder   the root directory of a machine or a container; if it contains dpkg's or rpm's
+             database, the files are compared with the database too
+  a store    of podman or CRI-O (/var/lib/containers/storage), or containerd (/var/lib/containerd)
   an image   OCI layout, as a folder or an archive, or an archive of `docker save`; layers
              uncompressed, gzip or zstd
   a package  Debian's .deb
+  initramfs  cpio archives, packed in any way that a kernel unpacks, except bzip2
   a file     SPDX or CycloneDX (JSON), or a list of hashes as sha256sum prints it
+
+With --running, the SBOM has each program and library that a process outside of containers has
+mapped (with --container, a process in such a container), if all pages of the file are in the
+machine's memory. It approves what runs now: the machine must be trusted. Files that lack pages are
+named; `cat FILE >/dev/null` in the machine reads them.
 
 The exit code is 1 if something could not be read and is missing in the SBOM.
 
 Examples:
   panoptes sbom build / --exclude /tmp --exclude /home -o host.sbom.json
   panoptes sbom build web.tar --platform linux/amd64 -o web.sbom.json
-  panoptes sbom build /srv/web/rootfs --name web:1.2 --container 'web-*' -o web.sbom.json";
+  panoptes sbom build /srv/web/rootfs --name web:1.2 --container 'web-*' -o web.sbom.json
+  panoptes sbom build --running web-1 -o web-1.sbom.json";
 
 const SCHEMA_HELP: &str = "\
 Examples:

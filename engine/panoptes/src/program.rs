@@ -73,7 +73,14 @@ fn carry_out(command: Command) -> Result<Exit, Refusal> {
             systems::list(&loaded.configuration.service, json)?
         }
         Command::Profile(command) => profile::run(command, &messages)?,
-        Command::Sbom(Sbom::Build(build)) => sbom::build(build, &messages)?,
+        Command::Sbom(Sbom::Build(build)) => match build.running.clone() {
+            Some(system) => {
+                let request = ScanRequest::of_executables(system, build.config.clone())?;
+                let messages = configured(Mode::Scan, &request.configuration, &request.warnings)?;
+                scan::build_running(&build, &request, &messages)?
+            }
+            None => sbom::build(&build, &messages)?,
+        },
         Command::Check { file, json, show_effective, overrides } => {
             let answer = check(&file, overrides, json, show_effective);
             for line in &answer.err {

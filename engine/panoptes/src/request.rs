@@ -6,13 +6,13 @@
 //! Not for: executing a request (`program`).
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::slice;
 
 use panoptes_sinks::activities::Preset;
 use panoptes_sinks::output::lines::Form;
 use panoptes_sinks::people::LineStyle;
-use panoptes_sinks::record::scan::Kinds;
+use panoptes_sinks::record::scan::{Kind, Kinds};
 
 use crate::cli::{Scan, Settings, Watch};
 use crate::config::{
@@ -152,6 +152,22 @@ impl ScanRequest {
             lines: scan.lines,
             configuration: loaded.configuration,
             warnings: loaded.warnings,
+        })
+    }
+}
+
+impl ScanRequest {
+    /// A scan for what is mapped in a system.
+    pub fn of_executables(system: OsString, config: Option<PathBuf>) -> Result<Self, Refusal> {
+        Self::new(Scan {
+            system,
+            only: vec![Kind::Memory],
+            alerts: false,
+            summary: false,
+            json: false,
+            lines: false,
+            strict: false,
+            settings: Settings { config, ..Settings::default() },
         })
     }
 }

@@ -2,6 +2,7 @@
 
 mod alerts;
 mod damage;
+mod running;
 
 use std::fs::File;
 use std::io::{self, BufWriter, ErrorKind, Write};
@@ -20,6 +21,8 @@ use panoptes_profiles::Profile;
 use panoptes_sinks::output::file::Chain;
 use panoptes_sources::{AnySource, Counts, Detail, Meter};
 use serde_json::{Value, json};
+
+pub use self::running::build_running;
 
 use self::alerts::Detection;
 use self::damage::Damage;

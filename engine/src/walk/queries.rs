@@ -90,6 +90,12 @@ impl Snapshot {
         (is_trusted && !id.is_empty()).then_some(id)
     }
 
+    /// The container whose SBOMs apply to a process; `None` if those of the system do. What a user
+    /// made looks like a container, but the user chose its name.
+    pub fn attested_container_of(&self, process: &ProcessRow) -> Option<&[u8]> {
+        self.trusted_container_of(process).filter(|_| !self.shares_first_mounts(process))
+    }
+
     /// Who a process belongs to when room is divided: the outermost container that a runtime made,
     /// by its id, or its user ([`Self::user_of`]). A user can make groups that look like
     /// containers. Users are below 2^32, containers have the highest bit.

@@ -160,3 +160,27 @@ fn a_file_that_is_renamed_all_the_time_has_a_path_that_it_had() {
     println!("{scans} scans saw it under each name: {seen:?}");
     assert!(is_enough(&seen), "{scans} scans saw {seen:?}");
 }
+
+/// The alerts of a guest's attestation by a list.
+fn attestation(guest: &Guest, list: &std::path::Path) -> Vec<String> {
+    let list = format!("default.sbom=[{}]", list.display());
+    let lines = product::scan(guest, &["--alerts", "--set", &list]).unwrap();
+    lines.into_iter().filter(|line| line.contains("\"foreign_")).collect()
+}
+
+#[test]
+#[ignore = "boots a guest"]
+fn a_guest_is_what_the_sbom_of_its_running_programs_lists() {
+    let guest = boot(Flavor::V6_12, |_| ());
+    let list = guest.ram_path().with_extension("sbom.json");
+    let mut build = std::process::Command::new(product::program().unwrap());
+    build.args(["sbom", "build", "--running"]).arg(format!("file:{}", guest.ram_path().display()));
+    let done = bounded::output_within(build.arg("-o").arg(&list), bounded::LONG).unwrap();
+    let output = String::from_utf8_lossy(&done.stderr);
+    // The root is in memory, so every file has all its pages.
+    assert_eq!(done.status.code(), Some(0), "{output}");
+    println!("{output}");
+    assert_eq!(attestation(&guest, &list), Vec::<String>::new());
+    std::fs::write(&list, format!("{}\n", "1".repeat(64))).unwrap();
+    assert!(!attestation(&guest, &list).is_empty(), "nothing that runs is in this list");
+}

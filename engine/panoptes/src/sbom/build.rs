@@ -19,31 +19,47 @@ use crate::message::Messages;
 const PROBLEMS_PRINTED_MAX: usize = 20;
 
 /// Makes a bill of materials and writes it to the requested file, or to standard output.
-pub fn build(request: SbomBuild, messages: &Messages) -> Result<Exit, Failure> {
+pub fn build(request: &SbomBuild, messages: &Messages) -> Result<Exit, Failure> {
     let begin = Instant::now();
-    let bar = Bar::new(!request.quiet && io::stderr().is_terminal());
-    let options = Options {
-        name: request.name,
-        containers: request.containers,
-        image: request.image,
-        platform: request.platform,
+    let Some(source) = &request.source else {
+        return Err(Failure::new(Exit::Usage, "name a SOURCE"));
+    };
+    let bar = Bar::new(request);
+    let built = panoptes_reference::build::build(source, &options(request), &bar);
+    bar.0.finish_and_clear();
+    finish(request, &built.map_err(failure)?, begin, messages)
+}
+
+/// What is requested of a build.
+pub(crate) fn options(request: &SbomBuild) -> Options {
+    Options {
+        name: request.name.clone(),
+        containers: request.containers.clone(),
+        image: request.image.clone(),
+        platform: request.platform.clone(),
         page_hashes: match request.page_hashes {
             PageHashes::Executables => digest::PageHashes::Executables,
             PageHashes::All => digest::PageHashes::All,
             PageHashes::None => digest::PageHashes::None,
         },
-        excluded: request.excluded,
+        excluded: request.excluded.clone(),
         trust_dpkg: request.trust_dpkg,
         trust_rpm: request.trust_rpm,
-    };
-    let built = panoptes_reference::build::build(&request.source, &options, &bar);
-    bar.0.finish_and_clear();
-    let built = built.map_err(failure)?;
+    }
+}
+
+/// Writes a bill of materials that was made since `begin`, and says what it has.
+pub(crate) fn finish(
+    request: &SbomBuild,
+    built: &Built,
+    begin: Instant,
+    messages: &Messages,
+) -> Result<Exit, Failure> {
     let goes_to = if let Some(path) = &request.output {
-        write_file(path, &built)?;
+        write_file(path, built)?;
         format!(", written to {}", path.display())
     } else {
-        printed(write(&built, io::stdout().lock()))?;
+        printed(write(built, io::stdout().lock()))?;
         String::new()
     };
     for problem in built.problems.iter().take(PROBLEMS_PRINTED_MAX) {
@@ -74,7 +90,7 @@ pub fn build(request: SbomBuild, messages: &Messages) -> Result<Exit, Failure> {
     Err(Failure::new(Exit::Failed, format!("the SBOM is incomplete: {problems}, see above")))
 }
 
-fn failure(error: Error) -> Failure {
+pub(crate) fn failure(error: Error) -> Failure {
     let exit = match error.kind {
         Kind::Source => Exit::Source,
         Kind::Permission => Exit::Permission,
@@ -113,11 +129,11 @@ fn write_file(path: &Path, built: &Built) -> Result<(), Failure> {
 }
 
 /// A progress bar on a terminal, otherwise hidden.
-struct Bar(ProgressBar);
+pub(crate) struct Bar(pub(crate) ProgressBar);
 
 impl Bar {
-    fn new(is_shown: bool) -> Self {
-        if !is_shown {
+    pub(crate) fn new(request: &SbomBuild) -> Self {
+        if request.quiet || !io::stderr().is_terminal() {
             return Self(ProgressBar::hidden());
         }
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
@@ -140,7 +156,7 @@ impl Progress for Bar {
     }
 }
 
-fn counted(count: u64, what: &str) -> String {
+pub(crate) fn counted(count: u64, what: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{count} {what}{plural}")
 }

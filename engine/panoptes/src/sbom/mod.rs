@@ -7,4 +7,5 @@ mod build;
 mod load;
 
 pub use build::build;
+pub(crate) use build::{Bar, counted, failure, finish, options};
 pub use load::{Fault, Sboms};

@@ -208,14 +208,13 @@ impl Attest {
 
     /// The subjects that apply to a process, and whether they are those of a container.
     fn applied_to(&self, snapshot: &Snapshot, row: &ProcessRow) -> (Applied, bool) {
-        // What a user made looks like a container, but the user chose its name.
-        match snapshot.trusted_container_of(row) {
-            Some(id) if !snapshot.shares_first_mounts(row) => {
+        match snapshot.attested_container_of(row) {
+            Some(id) => {
                 let name = None;
                 let image = self.images.image_of(id, name);
                 (self.shipped.of_container(id, name, image), true)
             }
-            _ => (self.system, false),
+            None => (self.system, false),
         }
     }
 

@@ -20,6 +20,7 @@ const ENGINE_RANKS: &[(&str, u32)] = &[
     ("shipped", 5),
     ("state", 5),
     ("detect", 6),
+    ("executables", 6),
     ("policy", 7),
     ("watch", 8),
 ];
