@@ -21,7 +21,7 @@ mod tests;
 use core::net::IpAddr;
 
 use arrayvec::ArrayVec;
-use panoptes_sinks::activities::{Activity, MessageType};
+use panoptes_sinks::activities::Activity;
 use panoptes_sinks::record::message_id::OWN_BYTES;
 use panoptes_sinks::record::value::Uuid;
 use panoptes_tables::{HashKey, Key as _, Row, RowId, Scan, Table};
@@ -161,15 +161,14 @@ impl Incidents {
         }
     }
 
-    /// Notes that a record about a process was written.
+    /// Notes that a record about a process was written. Some activities have alerts and events.
     pub(super) fn note_record(
         &mut self,
         snapshot: &Snapshot,
         process: ProcessKey,
-        activity: Activity,
+        (activity, is_alert): (Activity, bool),
         id: Uuid,
     ) {
-        let is_alert = activity.info().message_type == MessageType::Alert;
         let is_kept = matches!(
             activity,
             Activity::ProcessCreated

@@ -446,7 +446,8 @@ impl Reporter<'_> {
         }
         if pushed.is_ok() {
             if let Some(process) = subject.process {
-                incidents.note_record(cx.snapshot, process, record.activity, message_id);
+                let kind = (record.activity, class.is_alert);
+                incidents.note_record(cx.snapshot, process, kind, message_id);
             }
             return Written::Yes;
         }

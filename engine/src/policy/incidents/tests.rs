@@ -45,7 +45,7 @@ fn the_first_record_of_a_process_stays_and_the_last_ones_follow() {
     for number in 1..=9 {
         let activity =
             [Activity::ProcessExecuted, Activity::FileDescriptorOpen][usize::from(number > 7)];
-        incidents.note_record(&snapshot, key(700), activity, id(number));
+        incidents.note_record(&snapshot, key(700), (activity, false), id(number));
     }
     let earlier = incidents.earlier(&[party(700)], id(9));
     assert_eq!(earlier.as_slice(), [id(1), id(5), id(6), id(7)]);
@@ -58,7 +58,7 @@ fn a_process_is_forgotten_some_time_after_its_end() {
     let shown = snapshot([FakeProcess::new(700), FakeProcess::new(701)]);
     incidents.note_time(at(0));
     incidents.add(&shown, id(1), &[party(700)], None, None);
-    incidents.note_record(&shown, key(701), Activity::ProcessCreated, id(2));
+    incidents.note_record(&shown, key(701), (Activity::ProcessCreated, false), id(2));
     incidents.note_end(key(700));
     incidents.note_end(key(701));
     incidents.note_time(at(1999));
@@ -76,7 +76,7 @@ fn a_full_table_forgets_those_that_are_gone() {
     let mut incidents = Incidents::new(&limits(), KEY);
     let gone = snapshot([]);
     for process_id in 1000..1000 + capacity() {
-        incidents.note_record(&gone, key(process_id), Activity::ProcessCreated, id(1));
+        incidents.note_record(&gone, key(process_id), (Activity::ProcessCreated, false), id(1));
     }
     assert_eq!(incidents.processes.len() as u32, capacity());
     let shown = snapshot([FakeProcess::new(700), FakeProcess::new(1000)]);
@@ -93,7 +93,7 @@ fn a_table_full_of_the_living_takes_no_more_and_is_searched_once_a_second() {
     let shown = snapshot(all.clone().chain([700]).map(FakeProcess::new));
     incidents.note_time(at(0));
     for process_id in all {
-        incidents.note_record(&shown, key(process_id), Activity::ProcessCreated, id(1));
+        incidents.note_record(&shown, key(process_id), (Activity::ProcessCreated, false), id(1));
     }
     incidents.add(&shown, id(2), &[party(700)], None, None);
     assert_eq!(incidents.find([key(700)], None), None);

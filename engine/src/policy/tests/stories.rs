@@ -5,13 +5,15 @@ use panoptes_sinks::dialect::Dialect;
 use serde_json::{Value, json};
 
 use super::{Reader, SOCK, details, names};
+use crate::detect::file_content::ContentChange;
 use crate::detect::reverse_shells::direction::Direction;
 use crate::detect::reverse_shells::interpreter::{Commands, Interpreter, Kind};
 use crate::detect::reverse_shells::judge::Reason;
 use crate::detect::reverse_shells::{End, Member, MemberConnection, ReverseShell};
 use crate::detect::{Accepted, Finding, Findings as _};
 use crate::policy::PolicyConfig;
-use crate::state::facts::{ConnectionFacts, ProcessFacts};
+use crate::state::Opened;
+use crate::state::facts::{ConnectionFacts, DescriptorFacts, ProcessFacts};
 use crate::state::tests::watch::limits;
 use crate::state::tests::world::{ESTABLISHED, FakeFile, FakeProcess, FakeSocket, World};
 use crate::walk::view;
@@ -114,6 +116,47 @@ fn an_alert_begins_an_incident_to_which_the_tree_of_its_process_belongs() {
     };
     assert!([of(721), of(731)].iter().all(|found| *found != Some(false)), "{ends:?}");
     assert!(of(722) != Some(true), "{ends:?}");
+}
+
+/// A change of a file that does not matter is an event, though its activity has alerts: sshd writes
+/// its log while a peer gets its shell.
+#[test]
+fn an_event_of_an_activity_that_has_alerts_is_no_earlier_alert() {
+    let reported = |matters: bool| {
+        let mut reader = reader();
+        reader.scan(&World::default());
+        let mut world = World::default().with(process(714, 1));
+        let before = scan_twice(&mut reader, &world);
+        let cx = reader.state.scan_context(&reader.snapshot, reader.now);
+        let mut reporter = reader.policy.reporter(&mut reader.producer);
+        let process = ProcessFacts {
+            process_id: 714,
+            start_boottime: FakeProcess::new(714).start,
+            ..ProcessFacts::default()
+        };
+        let change = ContentChange {
+            process,
+            descriptor: DescriptorFacts { index: 3, ..DescriptorFacts::default() },
+            previous: None,
+            opened: Opened::default(),
+            hashes: None,
+            partial: None,
+            since_ns: cx.now.real,
+            matters,
+            severity: None,
+        };
+        reporter.found(&cx, &Finding::FileContent(&change));
+        reader.producer.flush();
+        let changes = reader.records();
+        assert_eq!(names(&changes), ["file_descriptor_file_content_change"]);
+        let alert = hide(&mut reader, &mut world, 714);
+        let all: Vec<&str> = before.iter().chain(&changes).map(message_id).collect();
+        let earlier = alert["detection"]["earlier_message_ids"].as_array().unwrap();
+        let is_listed = |id: &&str| earlier.iter().any(|it| it == id);
+        (changes[0]["message_type"].clone(), all.iter().filter(|id| is_listed(id)).count())
+    };
+    assert_eq!(reported(true), (json!("ALERT"), 2), "its beginning, and the change");
+    assert_eq!(reported(false), (json!("EVENT"), 1), "its beginning");
 }
 
 #[test]
