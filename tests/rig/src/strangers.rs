@@ -15,6 +15,7 @@ const STRANGERS: &[(&str, &str, &[&str])] = &[
     ("stranger-dynamic", "stranger.c", &[]),
     ("connect-back", "connect_back.c", &["-static"]),
     ("ring-relay", "ring_relay.c", &["-static"]),
+    ("queue-relay", "queue_relay.c", &["-static"]),
     ("shared-relay", "shared_relay.c", &["-static"]),
     ("stranger.so", "library.c", &["-shared", "-fPIC", "-nostdlib"]),
     ("memory", "memory.c", &[]),

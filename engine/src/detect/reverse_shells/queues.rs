@@ -13,11 +13,11 @@ use crate::state::process::ProcessKey;
 use crate::walk::{Index, ProcessRow, QueueRow, Snapshot};
 
 /// Maximum number of queues that are remembered.
-const QUEUES_MAX: usize = 32;
+const HISTORIES_MAX: usize = 32;
 /// Maximum number of processes that use the queue of a relay.
 pub(super) const USERS_MAX: usize = 4;
 /// Maximum number of uses of all queues together.
-pub(super) const QUEUE_USES_MAX: usize = QUEUES_MAX * USERS_MAX;
+pub(super) const USES_MAX: usize = HISTORIES_MAX * USERS_MAX;
 /// Number of scans with other queues after which a queue counts as removed.
 const UNSEEN_MAX: u8 = 64;
 
@@ -54,7 +54,7 @@ pub(super) struct Queues(Vec<QueueHistory>);
 
 impl Queues {
     pub(super) fn new() -> Self {
-        Self(room::list(QUEUES_MAX))
+        Self(room::list(HISTORIES_MAX))
     }
 
     /// Adds what a scan shows. Returns a process whose queue is not remembered, if any.

@@ -153,7 +153,7 @@ fn unreadable_parts_are_counted() {
     let queue = scene.queue(1, scene.pids[0], scene.pids[1]);
     let leaf = scene.node(&[queue]);
     scene.namespace(leaf);
-    scene.memory.missing = vec![leaf - 2..leaf + 1024];
+    scene.memory.missing.push(leaf - 2..leaf + 1024);
     assert_eq!(scene.scan(), []);
     assert_eq!(scene.walker.snapshot.losses.of(Part::Namespaces), (1, 0));
 }

@@ -23,12 +23,13 @@ const WITHOUT_ROW: [(&str, &str); 7] = [
         "changes::KEPT_MAX clock::HOLES_MAX connections::BUCKETS_MAX connections::TWINS_MAX \
          contents::DOUBTS_MAX descriptors::TABLE_MAX \
          job::HOLES_MAX list::COUNTED_MAX list::POINTERS_MAX list::REMEMBERED_MAX \
-         locate::LIBRARIES_MAX mappings::MAPPED_MAX mappings::MAPPERS_MAX mappings::SHARED_MAX \
+         locate::LIBRARIES_MAX mappings::FOUND_MAX mappings::MAPPED_MAX mappings::MAPPERS_MAX mappings::SHARED_MAX \
          memory_permissions::FINDINGS_MAX pages::ALIKE_MAX \
          pages::ANCESTORS_MAX pages::AREAS_MAX pages::SKIPS_MAX \
          reserved_space::NEIGHBOURS_MAX resting::ANCESTORS_MAX search::HOPS_MAX \
          objects::MIRRORS_MAX python::AREAS_MAX relays::BOTH_WAYS_MAX \
-         ring::REMEMBERED_MAX ring::RING_MAX ring_plan::MISSED_MAX \
+         queues::QUEUES_OF_ONE_MAX queues::USERS_MAX \
+         queues::UNSEEN_MAX ring::REMEMBERED_MAX ring::RING_MAX ring_plan::MISSED_MAX \
          shell_history::TYPED_MAX structure::CONTEXTS_MAX structure::LISTS_MAX tree::SLOTS_MAX \
          udp_ports::SLOTS_MAX",
     ),

@@ -9,7 +9,7 @@ use arrayvec::ArrayVec;
 use panoptes_decoders::kernel::file::{FMODE_READ, FMODE_WRITE};
 use panoptes_tables::room;
 
-use super::super::queues::{QUEUE_USES_MAX, USERS_MAX};
+use super::super::queues::{USES_MAX, USERS_MAX};
 use super::{Graph, Object, fact};
 use crate::walk::{FilesRow, Index, Snapshot};
 
@@ -45,7 +45,7 @@ impl QueueUse {
 
 /// Room for the uses of one scan.
 pub(super) fn new_uses() -> Vec<QueueUse> {
-    room::list(QUEUE_USES_MAX)
+    room::list(USES_MAX)
 }
 
 impl Graph {
