@@ -5,7 +5,8 @@ mod tests;
 
 use core::fmt::Write as _;
 
-use arrayvec::ArrayString;
+use arrayvec::{ArrayString, ArrayVec};
+use panoptes_decoders::kernel::cred::CAPABILITIES;
 use panoptes_decoders::kernel::inode::Attributes;
 use panoptes_sinks::activities::{Activity, MessageType, Severity};
 use panoptes_sinks::json::text::Text;
@@ -25,8 +26,8 @@ use crate::detect::file_content::paths::{Access, PermissionChange};
 use crate::state::ScanContext;
 
 /// Maximum length of the reason in bytes: two paths, four ids of 10 digits, two modes and the text
-/// between.
-const REASON_BYTES: usize = 2 * PATH_BYTES_MAX + 360;
+/// between; or a path and the names of all capabilities.
+const REASON_BYTES: usize = 2 * PATH_BYTES_MAX + 800;
 
 impl Reporter<'_> {
     /// Reports a file or folder with other permissions than before.
@@ -37,19 +38,24 @@ impl Reporter<'_> {
     ) -> Accepted {
         let (inode, before) = (&change.attributes, change.before);
         let owner = before.and_then(|before| before.owner);
+        let mut names = ArrayVec::<Text<'_>, { CAPABILITIES.len() }>::new();
+        if let Access::Capabilities(all) = change.what {
+            names.extend(capabilities(all).map(|name| Text::from(name.as_bytes())));
+        }
         let details = FileDetails {
             file_previous_path: change.previous.map(Text::from),
             file_previous_inode_number: before.map(|before| before.number),
             file_previous_inode_permissions: before.map(|before| Permissions(before.permissions)),
             file_previous_inode_uid: owner.map(|owner| owner.uid),
             file_previous_inode_gid: owner.map(|owner| owner.gid),
+            file_capabilities: (!names.is_empty()).then_some(&names),
             ..describe::named_file(change.path, inode, change.device)
         };
-        let is_set_id = matches!(change.what, Access::SetUid | Access::SetGid);
+        let is_elevation = !matches!(change.what, Access::OpenFolder | Access::Other);
         let reason = reason(change);
         let evidence = Evidence {
             reason: &reason,
-            techniques: if is_set_id { SET_ID } else { PERMISSIONS },
+            techniques: if is_elevation { SET_ID } else { PERMISSIONS },
             confidence: Confidence::High,
             since_ns: change.since_ns,
             scans: 1,
@@ -78,6 +84,11 @@ fn weight(change: &PermissionChange<'_>) -> Option<Weight> {
     change.severity.map(|severity| Weight { message_type, severity })
 }
 
+/// The names of capabilities.
+fn capabilities(all: u64) -> impl Iterator<Item = &'static str> {
+    (0..).zip(CAPABILITIES).filter(move |(number, _)| all >> number & 1 != 0).map(|(_, name)| name)
+}
+
 fn reason(change: &PermissionChange<'_>) -> ArrayString<REASON_BYTES> {
     let mut reason = ArrayString::new();
     let Attributes { uid, gid, .. } = change.attributes;
@@ -97,6 +108,14 @@ fn reason(change: &PermissionChange<'_>) -> ArrayString<REASON_BYTES> {
                 "{subject} became set-gid: every user who starts it gets the rights of group {gid}"
             )
         }
+        Access::Capabilities(all) => {
+            let text = "gives capabilities to every user who starts it:";
+            let begun = write!(reason, "{subject} {text}");
+            (0..).zip(capabilities(all)).fold(begun, |_, (at, name)| {
+                let comma = if at == 0 { "" } else { "," };
+                write!(reason, "{comma} {name}")
+            })
+        }
         Access::OpenFolder => write!(
             reason,
             "{subject} became writable for all, without the sticky bit: anyone may replace what is \
@@ -104,14 +123,15 @@ fn reason(change: &PermissionChange<'_>) -> ArrayString<REASON_BYTES> {
         ),
         Access::Other => write!(reason, "{subject} has other permissions or another owner"),
     };
-    let _ = write!(reason, "; permissions {permissions:04o}, user {uid}, group {gid}; before, ");
+    let _ = write!(reason, "; permissions {permissions:04o}, user {uid}, group {gid}");
     let _ = match change.before {
-        None => reason.write_str("not known"),
+        None if matches!(change.what, Access::Capabilities(_)) => Ok(()),
+        None => reason.write_str("; before, not known"),
         Some(before) => match before.owner {
-            None => write!(reason, "{:04o}", before.permissions),
+            None => write!(reason, "; before, {:04o}", before.permissions),
             Some(owner) => write!(
                 reason,
-                "{:04o}, user {}, group {}",
+                "; before, {:04o}, user {}, group {}",
                 before.permissions, owner.uid, owner.gid
             ),
         },

@@ -10,6 +10,7 @@
 //! shows. It keeps all rows if no task has run since they were read (`idle`).
 
 mod budget;
+mod capability_sets;
 mod cgroups;
 mod command_lines;
 mod connections;
@@ -65,6 +66,7 @@ use panoptes_decoders::paging::KernelSpace;
 use panoptes_decoders::source::MemorySource;
 
 pub use budget::{Budget, Deferred};
+pub use capability_sets::{CapabilitySet, CapabilitySetId, CapabilitySets};
 pub use copied::Copied;
 pub(crate) use descriptors::TABLE_MAX;
 pub use kept::Kept;

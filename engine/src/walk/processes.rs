@@ -6,6 +6,7 @@ use panoptes_decoders::kernel::pid::LEVEL_MAX;
 use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_decoders::layout::View;
 
+use super::capability_sets::{CapabilitySet, CapabilitySetId};
 use super::copied::Copied;
 use super::owners::{Leads, Quotas};
 use super::snapshot::{
@@ -215,6 +216,17 @@ impl Walker {
         });
         let user_namespace = cred.map(|view| view.pointer(layouts.cred.user_ns));
         self.scratch.user_namespaces.push(user_namespace.unwrap_or_default());
+        // The oldest processes come first: they are in the initial namespace.
+        let is_in_first =
+            self.scratch.user_namespaces.first() == self.scratch.user_namespaces.last();
+        let is_user = process.ids.is_some_and(|ids| ids.uid != 0 && ids.euid != 0);
+        let of_user = cred.filter(|_| is_user && is_in_first);
+        let capabilities = of_user.map_or(CapabilitySetId::UNKNOWN, |view| {
+            snapshot.capability_sets.id_of(CapabilitySet {
+                permitted: view.unsigned(layouts.cred.cap_permitted),
+                ambient: view.unsigned(layouts.cred.cap_ambient),
+            })
+        });
         let pointer = |field| nsproxy.map_or(KernelVa::NULL, |view| view.pointer(field));
         self.scratch.mount_namespaces.push(pointer(layouts.nsproxy.mnt_ns));
         process.uts_namespace = pointer(layouts.nsproxy.uts_ns);
@@ -236,6 +248,7 @@ impl Walker {
         process.mm = snapshot.mms.row_of(mm.0, || MmRow {
             address: mm,
             process: Index::new(position),
+            capabilities,
             complete: true,
             ..MmRow::default()
         });
@@ -488,6 +501,43 @@ mod tests {
         let known = snapshot.processes.iter().filter(|process| process.net.is_some()).count();
         assert_eq!(known, 99 + 50 + OTHERS, "half of the table, and a user's part of the other");
         assert_eq!(snapshot.nets.dropped as usize, 300 - 99 - 50);
+    }
+
+    /// In a user namespace of her own, every user has all capabilities.
+    #[test]
+    fn the_capabilities_of_a_user_count_in_the_first_namespace() {
+        const NET_RAW: u64 = 1 << 13;
+        const ALL: u64 = (1 << 41) - 1;
+        let (mut memory, mut walker, kernel) = (Sparse::default(), walker(&small()), kernel());
+        let [first, other] = [0; 2].map(|_| memory.structure());
+        for (uid, permitted, ambient, namespace) in [
+            (0, ALL, 0, first),
+            (1000, 0, 0, first),
+            (1000, NET_RAW, NET_RAW, first),
+            (1000, ALL, 5, first),
+            (1000, ALL, 0, other),
+        ] {
+            let process = add_process(&mut walker, &mut memory, uid);
+            let cred = memory.structure();
+            for (field, value) in [
+                ("uid.val", uid.into()),
+                ("euid.val", uid.into()),
+                ("cap_permitted.val", permitted),
+                ("cap_ambient.val", ambient),
+                ("user_ns", namespace),
+            ] {
+                memory.set(cred, "cred", field, value);
+            }
+            let leader = walker.snapshot.processes[process].leader;
+            let task = &mut walker.snapshot.threads[leader].task;
+            (task.real_cred, task.mm) = (va(cred), va(memory.structure()));
+        }
+        walker.scratch.quotas.begin(5);
+        memory.walk(&mut walker, &kernel, Walker::read_processes);
+        let snapshot = &walker.snapshot;
+        let sets = snapshot.processes.iter().map(|it| snapshot.capabilities_of(it));
+        let sets: Vec<_> = sets.map(|set| set.map(|set| (set.permitted, set.ambient))).collect();
+        assert_eq!(sets, [None, Some((0, 0)), Some((NET_RAW, NET_RAW)), Some((ALL, 5)), None]);
     }
 
     /// A pid namespace in a container is part of the container.

@@ -5,6 +5,7 @@ use panoptes_decoders::kernel::inode::mode;
 use panoptes_decoders::kernel::super_block::magic;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::capability_sets::CapabilitySet;
 use super::losses::Part;
 use super::ring_rows::RingRow;
 use super::snapshot::{
@@ -177,13 +178,18 @@ impl Snapshot {
         self.threads.at(process.leader)
     }
 
+    /// What a process may do in the user namespace of process 1, if it is not root there.
+    pub fn capabilities_of(&self, process: &ProcessRow) -> Option<CapabilitySet> {
+        self.capability_sets.at(self.mms.at(process.mm)?.capabilities)
+    }
+
     /// A process by its process id.
     pub fn process_by_pid(&self, process_id: u32) -> Option<&ProcessRow> {
         self.processes.at(self.index_by_pid(process_id))
     }
 
     /// The row of a process by its process id.
-    pub(super) fn index_by_pid(&self, process_id: u32) -> Option<Index<ProcessRow>> {
+    pub(crate) fn index_by_pid(&self, process_id: u32) -> Option<Index<ProcessRow>> {
         let pid = |index: Index<ProcessRow>| {
             let process = self.processes.at(index)?;
             Some(self.leader(process)?.task.tgid)

@@ -25,6 +25,7 @@ pub use super::sockets::SocketRow;
 pub use super::terminals::TerminalRow;
 use panoptes_tables::Keyed;
 
+use super::capability_sets::CapabilitySetId;
 use super::stability::Fate;
 pub use panoptes_tables::{Index, Rows, Span};
 
@@ -360,6 +361,9 @@ pub struct MmRow {
     pub areas_left: u32,
     /// The first process that leads to it.
     pub process: Option<Index<ProcessRow>>,
+    /// The capabilities of that process, if it is not root, in
+    /// [`super::Snapshot::capability_sets`].
+    pub capabilities: CapabilitySetId,
 }
 
 impl MmRow {

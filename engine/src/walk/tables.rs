@@ -7,6 +7,7 @@ use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_tables::{HashKey, Keyed, Rows};
 
 use super::budget::Deferred;
+use super::capability_sets::CapabilitySets;
 use super::copied::Copied;
 use super::losses::Losses;
 use super::port_set::UdpPorts;
@@ -61,6 +62,8 @@ macro_rules! tables {
             $($(#[$doc])* pub $name: $table<$row>,)*
             /// Network interfaces. Not every scan reads them; until then, those of an earlier scan.
             pub interfaces: Rows<InterfaceRow>,
+            /// The capabilities of processes that are not root.
+            pub capability_sets: CapabilitySets,
             /// The ports of all UDP sockets, if the scan reads them.
             pub udp_ports: UdpPorts,
             /// Whether the task list was followed all around, so that absence from it is
@@ -109,6 +112,7 @@ macro_rules! tables {
                     copied: Copied::No,
                     $($name: tables!(@new $table, $capacity, key.derive(stringify!($name))),)*
                     interfaces: Rows::with_capacity(INTERFACES_MAX),
+                    capability_sets: CapabilitySets::default(),
                     udp_ports: UdpPorts::default(),
                     task_list_closed: false,
                     idr_complete: false,
@@ -127,6 +131,7 @@ macro_rules! tables {
             /// Removes all rows but the interfaces.
             pub fn clear(&mut self) {
                 $(self.$name.clear();)*
+                self.capability_sets.clear();
                 self.udp_ports.clear();
                 self.task_list_closed = false;
                 self.idr_complete = false;
@@ -161,7 +166,7 @@ macro_rules! tables {
 
             /// Adds the rows that did not fit to what the rounds themselves dropped.
             pub(super) fn count_dropped(&mut self) {
-                for dropped in [$(self.$name.dropped,)* self.interfaces.dropped] {
+                for dropped in [$(self.$name.dropped,)* self.interfaces.dropped, self.capability_sets.dropped] {
                     self.losses.dropped = self.losses.dropped.saturating_add(dropped);
                 }
             }

@@ -48,6 +48,9 @@ details! {
         file_previous_inode_hash_sha1: Option<Hash<20>>,
         file_previous_inode_hash_sha256: Option<Hash<32>>,
         file_previous_inode_hash_md5: Option<Hash<16>>,
+        /// Capabilities that the program gives to a user who starts it, by their names in
+        /// `capabilities(7)`. Only for `file_permissions_changed`.
+        file_capabilities: Option<&'a [Text<'a>]>,
         /// How many names of files of this type became new in its folder at once, with this one;
         /// left out if it is alone.
         file_new_names_count: Option<u64>,

@@ -30,6 +30,7 @@
 //!
 //! Not here: hashing ([`crate::page_cache`]) and the wording of the record (`policy`).
 
+mod capabilities;
 mod closing;
 mod cut;
 mod explained;
@@ -51,6 +52,7 @@ use std::sync::Arc;
 use panoptes_decoders::kernel::inode::Attributes;
 use panoptes_sinks::activities::{Activity, Severity};
 
+use self::capabilities::Looked;
 use self::closing::{Closing, Reported, Stage, merge};
 use self::explained::ReportedContent;
 use self::nameless::Nameless;
@@ -144,6 +146,7 @@ pub struct ClosedFiles {
     packages: Packages,
     paths: Paths,
     nameless: Nameless,
+    looked: Looked,
     reader: Reader,
     /// Whether a change waits for what this scan left.
     waits: bool,
@@ -195,6 +198,7 @@ impl ClosedFiles {
             packages: Packages::new(),
             paths: Paths::new(limits, paths_wanted, key),
             nameless: Nameless::new(),
+            looked: Looked::new(),
             reader: Reader::default(),
             waits: false,
             lost: Loss::new(),
@@ -286,6 +290,7 @@ impl Detector for ClosedFiles {
                 return;
             }
             Change::ProcessCreated(process) | Change::ProcessExecuted { process, .. } => {
+                self.note_capabilities(snapshot, process);
                 return self.look_at_program(scene.cx, process);
             }
             Change::ProcessTerminated(process) => {
@@ -427,6 +432,7 @@ impl ClosedFiles {
             self.judge(scene.cx.snapshot);
         }
         self.settle(scene, files);
+        self.look_at_capabilities(scene);
         self.follow_paths(scene, files);
     }
 

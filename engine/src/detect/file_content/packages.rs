@@ -38,6 +38,11 @@ pub const FILES_MAX: usize = 128;
 const WRITERS_MAX: usize = 256;
 /// Maximum number of generations between a package manager and a writer.
 const GENERATIONS_MAX: usize = 16;
+/// Number of times in which package managers ran that are remembered. Those of one installation are
+/// one.
+const PAST_MAX: usize = 64;
+/// Time between two package managers of one installation.
+const PAUSE_NS: i64 = 5_000_000_000;
 /// Number of strings that package managers need: theirs, and their files' names.
 pub(super) const STRINGS: usize = MANAGERS_MAX * (FILES_MAX + 4);
 
@@ -99,6 +104,8 @@ pub(super) struct Packages {
     managers: Vec<Manager>,
     /// Writers and their package managers.
     writers: Latest<(ProcessKey, ProcessKey)>,
+    /// From when to when trusted package managers ran that have ended, by the machine's clock.
+    past: Latest<(i64, i64)>,
     names: NameBuffers,
     buffer: PathBuffer,
 }
@@ -108,6 +115,7 @@ impl Packages {
         Self {
             managers: room::list(MANAGERS_MAX),
             writers: Latest::new(WRITERS_MAX),
+            past: Latest::new(PAST_MAX),
             names: NameBuffers::default(),
             buffer: PathBuffer::default(),
         }
@@ -278,14 +286,15 @@ impl Packages {
     pub(super) fn manager_at(&self, calendar_ns: i64, machine: &Machine) -> Option<ProcessKey> {
         let boot_to_real_ns = machine.boot_to_real_ns?;
         let ran = |manager: &&Manager| {
-            let began = boot_to_real_ns.saturating_add_unsigned(manager.key.start_boottime);
-            let ended = match manager.ended {
-                Some(ended) => ended.calendar_ns.unwrap_or(began),
-                None => i64::MAX,
-            };
+            let (began, ended) = manager.time(boot_to_real_ns);
             (began..=ended).contains(&calendar_ns)
         };
         self.managers.iter().find(ran).map(|manager| manager.key)
+    }
+
+    /// Whether a trusted package manager ran at a time by the machine's clock, and is over.
+    pub(super) fn ran_before(&self, calendar_ns: i64) -> bool {
+        self.past.iter().any(|(began, ended)| (*began..=*ended).contains(&calendar_ns))
     }
 
     /// Reports what package managers wrote that have ended, or whose lists are full. `is_awaited`:
@@ -318,10 +327,14 @@ impl Packages {
                 manager.files.drain(..).for_each(|name| strings.release(name));
             }
         }
-        let writers = &mut self.writers;
-        self.managers.retain(|manager| {
+        let Self { managers, writers, past, .. } = self;
+        let boot_to_real_ns = scene.cx.snapshot.machine.boot_to_real_ns;
+        managers.retain(|manager| {
             let stays = manager.count > 0 || !is_over(manager);
             if !stays {
+                if let Some(boot_to_real_ns) = boot_to_real_ns.filter(|_| manager.was_trusted()) {
+                    note_past(past, manager.time(boot_to_real_ns));
+                }
                 let Manager { name, path, directory, command_line, .. } = *manager;
                 let names = [name, path, directory, command_line];
                 names.into_iter().flatten().for_each(|name| strings.release(name));
@@ -334,7 +347,29 @@ impl Packages {
     }
 }
 
+/// Notes a time in which a package manager ran.
+fn note_past(past: &mut Latest<(i64, i64)>, (began, ended): (i64, i64)) {
+    let is_near = |it: &&mut (i64, i64)| {
+        began.saturating_sub(it.1) <= PAUSE_NS && it.0.saturating_sub(ended) <= PAUSE_NS
+    };
+    match past.iter_mut().find(is_near) {
+        Some(near) => *near = (near.0.min(began), near.1.max(ended)),
+        None => _ = past.push((began, ended)),
+    }
+}
+
 impl Manager {
+    /// From when to when it runs, by the machine's clock.
+    fn time(&self, boot_to_real_ns: i64) -> (i64, i64) {
+        let began = boot_to_real_ns.saturating_add_unsigned(self.key.start_boottime);
+        let ended = self.ended.map_or(i64::MAX, |ended| ended.calendar_ns.unwrap_or(began));
+        (began, ended)
+    }
+
+    fn was_trusted(&self) -> bool {
+        self.is_approved.unwrap_or(self.is_roots)
+    }
+
     fn facts<'a>(&self, strings: &'a Strings) -> ProcessFacts<'a> {
         let text = |id: Option<StringId>| id.map(|id| strings.get(id));
         ProcessFacts {

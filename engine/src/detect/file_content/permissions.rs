@@ -34,7 +34,7 @@ impl ClosedFiles {
         let Some(path) = packages.path_of(snapshot, file.path) else { return };
         let has_no_room = paths.take_program(
             (path, mount.address, dentry.name.address),
-            (inode.address, &inode.attributes),
+            (inode.address, &inode.attributes, 0),
             (snapshot, cx.now),
             (rules, shipped),
             strings,

@@ -104,6 +104,26 @@ fn a_set_gid_program_and_an_open_folder_have_reasons_of_their_own() {
 }
 
 #[test]
+fn a_program_with_capabilities_has_their_names() {
+    let record = record(Access::Capabilities(1 << 7 | 1 << 40), mode::S_IFREG | 0o755, false);
+    assert_eq!((&record["message_type"], &record["severity"]), (&"ALERT".into(), &"HIGH".into()));
+    assert_eq!(record["detection"]["mitre_attack"], serde_json::json!(["T1548.001"]));
+    let names = serde_json::json!(["cap_setuid", "cap_checkpoint_restore"]);
+    assert_eq!(record["activity_data"]["file_details"]["file_capabilities"], names);
+    assert_eq!(
+        record["detection"]["reason"],
+        "/usr/local/bin/x gives capabilities to every user who starts it: cap_setuid, \
+         cap_checkpoint_restore; permissions 0755, user 0, group 42"
+    );
+    // A machine may have bits that no capability has yet.
+    let all = self::record(Access::Capabilities(u64::MAX), mode::S_IFREG | 0o755, false);
+    let file = &all["activity_data"]["file_details"];
+    assert_eq!(file["file_capabilities"].as_array().unwrap().len(), 41);
+    let reason = all["detection"]["reason"].as_str().unwrap();
+    assert!(reason.ends_with("cap_checkpoint_restore; permissions 0755, user 0, group 42"));
+}
+
+#[test]
 fn what_gives_nobody_rights_is_an_event_if_it_is_wanted() {
     let record = record(Access::Other, mode::S_IFREG | 0o700, true);
     assert_eq!((&record["message_type"], &record["severity"]), (&"EVENT".into(), &"INFO".into()));

@@ -103,6 +103,8 @@ impl Members for Fields {
             ("css_set", _) => (64, 16),
             ("kernfs_node", "__parent") => (8, 8),
             ("cred", "user_ns") => (8, 8),
+            ("cred", "cap_permitted.val") => (16, 8),
+            ("cred", "cap_ambient.val") => (24, 8),
             ("user_namespace", "owner.val") => (8, 4),
             ("pid", "level") => (0, 4),
             ("pid", "tasks") => (8, 8),

@@ -54,7 +54,8 @@ const WITHOUT_ROW: [(&str, &str); 7] = [
     (
         "detail: a path on a layer, a name of the next scan, a change that is reported twice, a \
          descriptor that is shown as it was read",
-        "files::BLANK_MAX files::TORN_MAX files::USER_PATHS_MAX file_content::REPORTED_MAX",
+        "files::BLANK_MAX files::TORN_MAX files::USER_PATHS_MAX file_content::REPORTED_MAX \
+         packages::PAST_MAX",
     ),
 ];
 /// Measures that are commands and no tests.

@@ -100,9 +100,10 @@ impl Judge<'_> {
         if !found.is_mounted() && self.known.is_elsewhere(found.path, found.place) {
             return;
         }
-        if self.content_before(found).is_some_and(|before| {
-            is_wanted && !self.wait_as_history(found, before)
-        }) {
+        if self
+            .content_before(found)
+            .is_some_and(|before| is_wanted && !self.wait_as_history(found, before))
+        {
             *self.has_left = true;
         }
     }

@@ -29,6 +29,7 @@ mod late;
 mod mounts;
 mod pending;
 mod permissions;
+mod programs;
 mod renamed;
 mod reported_access;
 mod sweep;

@@ -121,6 +121,8 @@ pub(in super::super) struct Pending {
     pub(super) scans: u8,
     pub(super) device: Option<u32>,
     manager: Option<ProcessKey>,
+    /// The capabilities that the program has given to a process.
+    pub(super) capabilities: u64,
     /// The user whose own file it is; none for files of root and of the system.
     pub(super) user: Option<u32>,
     /// Whether the last scan showed a descriptor that can write its file.
@@ -175,6 +177,7 @@ impl Pending {
             scans: 0,
             device: None,
             manager: None,
+            capabilities: 0,
             user: None,
             is_open: false,
             is_over: false,
@@ -272,8 +275,12 @@ impl Pending {
         self.since.real
     }
 
-    /// Ends it.
+    /// Ends it. Capabilities of a file whose content was new are a change of their own.
     pub(in super::super) fn end(&mut self) {
+        if self.is_content && self.capabilities != 0 {
+            (self.is_content, self.is_due) = (false, false);
+            return;
+        }
         (self.is_over, self.has_ended) = (true, true);
     }
 

@@ -13,20 +13,16 @@
 //! A rename sets that time, too: files that another path names with such a mode are no change.
 
 use arrayvec::ArrayVec;
-use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::inode::{Attributes, mode};
 use panoptes_sinks::activities::Severity;
 use panoptes_tables::Strings;
 
 use super::super::rules::ContentRules;
-use super::folders::matter;
 use super::known::{Named, Owner, Place};
 use super::pending::Pending;
 use super::sweep::Found;
 use super::{Judge, PENDING_MAX, Paths};
-use crate::shipped::Shipped;
-use crate::time::{Now, RealTime};
-use crate::walk::Snapshot;
+use crate::time::RealTime;
 
 /// `S_ISUID`, `S_ISGID`, `S_ISVTX`, `S_IWOTH` and `S_IXGRP` (include/uapi/linux/stat.h).
 const SET_UID: u16 = 0o4000;
@@ -138,6 +134,8 @@ pub enum Access {
     SetUid,
     /// Every user who starts the program gets the rights of its group.
     SetGid,
+    /// A user who starts the program gets these capabilities.
+    Capabilities(u64),
     /// Anyone may replace what is in the folder.
     OpenFolder,
     /// Nothing of these.
@@ -286,17 +284,6 @@ impl Judge<'_> {
         }
     }
 
-    /// Decides about the program of a process, in a folder that no sweep comes to.
-    fn take_program(&mut self, found: &Found<'_>) -> Outcome {
-        let named = self.known.named(found.path, found.attributes);
-        let before = self.known.peek(self.known.hash(found.path));
-        let outcome = self.judge_access(found, before, &named);
-        if outcome == Outcome::Waits {
-            self.known.set(found.path, as_reported(named, before), None);
-        }
-        outcome
-    }
-
     /// Lets a change of permissions wait. A known path of a file whose change waits under another
     /// one is a second name of it.
     fn wait_with_access(&mut self, found: &Found<'_>, before: Option<Named>) -> bool {
@@ -336,6 +323,9 @@ impl Pending {
                 Access::Other
             };
         }
+        if self.capabilities != 0 {
+            return Access::Capabilities(self.capabilities);
+        }
         let (had_uid, had_gid) = set_ids(before);
         match set_ids(now) {
             (true, _) if !had_uid => Access::SetUid,
@@ -357,13 +347,17 @@ impl Pending {
     /// Whether it is a change of permissions that gives rights to others, at a path that is not
     /// excluded.
     pub(super) fn gives_rights(&self, rules: &ContentRules, path: &[u8]) -> bool {
-        !self.is_content && self.access() != Access::Other && !rules.is_excluded(path)
+        let may_give = !self.is_content || self.capabilities != 0;
+        may_give && self.access() != Access::Other && !rules.is_excluded(path)
     }
 
     /// Whether the file is one that distributions ship set-uid, and its mode was not known.
     fn is_probably_old(&self, path: &[u8]) -> bool {
         let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-        self.before.is_none() && !is_in_motion(&self.attributes) && SHIPPED_SET_ID.contains(&name)
+        self.before.is_none()
+            && self.capabilities == 0
+            && !is_in_motion(&self.attributes)
+            && SHIPPED_SET_ID.contains(&name)
     }
 
     /// Makes it one of permissions if its content was reported, and not that it is set-uid.
@@ -384,7 +378,7 @@ impl Pending {
         let is = self.named();
         let is_back = |was: &Named| was.is_same_file(&is) && !was.has_other_access(&is);
         let reported = self.reported.map(|(permissions, owner)| Named { permissions, owner, ..is });
-        [reported, self.before].iter().flatten().any(is_back)
+        self.capabilities == 0 && [reported, self.before].iter().flatten().any(is_back)
     }
 
     /// What its path names, with the owner.
@@ -412,51 +406,14 @@ impl Paths {
             if pending.is_to_remember() {
                 self.reported.note(&pending.attributes);
             }
+            if pending.capabilities != 0 {
+                self.reported.note_capabilities(&pending.attributes);
+            }
         }
         if !files.is_empty() {
             files.sort_unstable_by_key(|file| file.number);
             self.known.note_access(&files);
         }
-    }
-
-    /// Looks at the program of a process, which is set-uid or set-gid: its path, mount and dentry,
-    /// and its inode. Sweeps do not come to all folders. Returns whether it found no room to wait.
-    pub(in super::super) fn take_program(
-        &mut self,
-        (path, mount, dentry): (&[u8], KernelVa, KernelVa),
-        (inode, attributes): (KernelVa, &Attributes),
-        (snapshot, now): (&Snapshot, Now),
-        (rules, shipped): (&ContentRules, &Shipped),
-        strings: &mut Strings,
-    ) -> bool {
-        let (Some(start_ns), Some(now_ns)) = (self.start_ns, snapshot.machine.calendar_ns) else {
-            return false;
-        };
-        let folder = &path[..memchr::memrchr(b'/', path).map_or(0, |at| at + 1)];
-        if !self.is_wanted || matter(folder, &rules.include).is_some() {
-            return false;
-        }
-        let mut judge = Judge {
-            known: &mut self.known,
-            reported: &self.reported,
-            pending: &mut self.pending,
-            removals: &mut self.removals,
-            strings,
-            rules,
-            shipped,
-            explained: &[],
-            start_ns,
-            now,
-            now_ns,
-            searches_left: 1,
-            has_left: &mut self.has_left,
-            starting: &mut self.starting,
-            recorded: self.recorded,
-        };
-        let place = Place { mount, dentry };
-        let parent = KernelVa::NULL;
-        let found = Found { path, place, parent, inode, attributes, folder: None };
-        judge.take_program(&found) == Outcome::Left
     }
 
     /// The changes that wait.

@@ -157,7 +157,8 @@ impl Paths {
             let named = self.known.named(path, &pending.attributes);
             let reported = if pending.is_content {
                 // Its record may have been made before permissions were set.
-                let known = [self.known.hash(path), pending.path_hash].map(|at| self.known.peek(at));
+                let known =
+                    [self.known.hash(path), pending.path_hash].map(|at| self.known.peek(at));
                 let mut known = known.into_iter().flatten();
                 as_reported(named, known.find(|known| known.is_same_file(&named)))
             } else {

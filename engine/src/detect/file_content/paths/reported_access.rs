@@ -40,6 +40,23 @@ impl ReportedAccess {
         list.contains(&self.hash(attributes))
     }
 
+    /// Notes that the capabilities of a program were reported or explained.
+    pub(super) fn note_capabilities(&mut self, attributes: &Attributes) {
+        let hash = self.hash_of_capabilities(attributes);
+        let list = if attributes.uid == 0 { &mut self.of_root } else { &mut self.of_others };
+        list.insert(hash);
+    }
+
+    /// Whether that was noted, and nothing has changed the inode since.
+    pub(super) fn has_capabilities(&self, attributes: &Attributes) -> bool {
+        let list = if attributes.uid == 0 { &self.of_root } else { &self.of_others };
+        list.contains(&self.hash_of_capabilities(attributes))
+    }
+
+    fn hash_of_capabilities(&self, of: &Attributes) -> u64 {
+        self.key.hash_numbers([self.hash(of), of.ctime_ns.cast_unsigned()])
+    }
+
     fn hash(&self, of: &Attributes) -> u64 {
         // New names change the times of a folder. A filesystem may keep whole seconds only.
         let content = match of.kind() {

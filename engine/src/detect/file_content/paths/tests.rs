@@ -4,6 +4,7 @@ mod floods;
 mod histories;
 mod machine;
 mod permissions;
+mod programs;
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::inode::mode;
@@ -14,8 +15,8 @@ use super::super::tests::closing;
 use super::*;
 use crate::state::tests::world::BOOT_NS;
 use crate::walk::tests::memory::Sparse;
-pub(in super::super) use machine::Machine;
-use machine::{SCAN_NS, SECOND_NS, START};
+pub(in super::super) use machine::{Machine, START};
+use machine::{SCAN_NS, SECOND_NS};
 
 /// A machine with `/usr/bin/tail` of 4 bytes, after a first sweep.
 fn swept() -> (Machine, u64, u64) {

@@ -1,34 +1,25 @@
 //! Changes of permissions and owners that sweeps find.
 
-use std::sync::Arc;
-
 use panoptes_decoders::kernel::inode::Attributes;
 
 use super::super::super::packages::Packages;
 use super::super::reported_access::ReportedAccess;
 use super::*;
 use crate::container_config::Glob;
-use crate::state::tests::watch::limits;
-use crate::state::tests::world::{FakeFile, FakeProcess, World};
-use crate::state::{Change, ScanContext, Settings, State};
-use crate::walk::Index;
+
+pub(super) type Accesses = Vec<(String, Option<u16>, u16, Access)>;
 
 /// The permissions that were reported so far: path, before and now, and what they give.
-fn accesses(machine: &mut Machine) -> Vec<(String, Option<u16>, u16, Access)> {
+pub(super) fn accesses(machine: &mut Machine) -> Accesses {
     core::mem::take(&mut machine.accesses)
 }
 
-fn one(
-    path: &str,
-    before: Option<u16>,
-    now: u16,
-    what: Access,
-) -> Vec<(String, Option<u16>, u16, Access)> {
+pub(super) fn one(path: &str, before: Option<u16>, now: u16, what: Access) -> Accesses {
     vec![(path.to_owned(), before, now, what)]
 }
 
 /// Scans for some seconds, in which no content changes; returns the changes of permissions.
-fn changed(machine: &mut Machine) -> Vec<(String, Option<u16>, u16, Access)> {
+pub(super) fn changed(machine: &mut Machine) -> Accesses {
     assert_eq!(machine.run(3000), []);
     accesses(machine)
 }
@@ -459,123 +450,4 @@ fn owners_in_homes_are_not_compared() {
     machine.chmod(inode, 0o666);
     let path = "/home/eve/.ssh/authorized_keys";
     assert_eq!(changed(&mut machine), one(path, Some(0o755), 0o666, Access::Other));
-}
-
-/// A process runs a set-uid program of this owner, whose mode was set then; returns whether that
-/// found no room.
-fn runs(machine: &mut Machine, path: &str, dentry: u64, (uid, change): (u32, i64)) -> bool {
-    let inode = machine.inode_of(dentry);
-    machine.memory.set(inode, "inode", "i_uid.val", uid.into());
-    let attributes = Attributes {
-        ino: machine.memory.get(Sparse::field(inode, "inode", "i_ino")),
-        uid,
-        mode: mode::S_IFREG | 0o4755,
-        ctime_ns: change * SECOND_NS,
-        super_block: KernelVa(machine::SUPER_BLOCK),
-        ..Attributes::default()
-    };
-    let rules = Arc::clone(&machine.files.rules);
-    machine.files.paths.take_program(
-        (path.as_bytes(), KernelVa(machine.mount), KernelVa(dentry)),
-        (KernelVa(inode), &attributes),
-        (&machine.snapshot, machine.now),
-        (&rules, &Shipped::default()),
-        &mut machine.files.strings,
-    )
-}
-
-/// Each of two users has a part of the room, and root the rest.
-#[test]
-fn set_uid_programs_of_one_user_leave_room_for_those_of_others() {
-    let (mut machine, ..) = swept();
-    let root = machine.root;
-    let tmp = machine.folder(root, "tmp");
-    let crowd = |machine: &mut Machine, uid: u32, count: usize| -> usize {
-        let dropped = (0..count).filter(|at| {
-            let name = machine.dentry(tmp, &format!("u{uid}-{at}"), mode::S_IFREG, 4);
-            let inode = machine.inode_of(name);
-            let seconds = machine.seconds();
-            machine.chmod(inode, 0o4755);
-            runs(machine, &format!("/tmp/u{uid}-{at}"), name, (uid, seconds))
-        });
-        dropped.count()
-    };
-    let own = PENDING_OF_USER_MAX;
-    assert_eq!(crowd(&mut machine, 1000, PENDING_MAX + 40), PENDING_MAX + 40 - own);
-    // She has a block of further ids.
-    let of_block: usize = (0..200).map(|at| crowd(&mut machine, 200_000 + at, 1)).sum();
-    assert_eq!(of_block, 200 - own);
-    assert_eq!(crowd(&mut machine, 1001, own), 0);
-    assert_eq!(crowd(&mut machine, 0, 100), 0);
-    let found = changed(&mut machine);
-    let of = |uid: u32| {
-        found.iter().filter(|it| it.0.starts_with(&format!("/tmp/u{uid}-"))).count()
-    };
-    assert_eq!((of(1000), of(1001), of(0)), (own, own, 100));
-    assert_eq!(found.len(), 3 * own + 100);
-}
-
-/// No sweep comes to `/tmp`. A process runs a program there.
-#[test]
-fn a_set_uid_program_that_runs_is_found_in_any_folder() {
-    let (mut machine, _, tail) = swept();
-    let root = machine.root;
-    let tmp = machine.folder(root, "tmp");
-    let shell = machine.dentry(tmp, ".x", mode::S_IFREG, 4);
-    let inode = machine.inode_of(shell);
-    let runs = |machine: &mut Machine, path: &str, dentry: u64, change: i64| {
-        assert!(!runs(machine, path, dentry, (0, change)));
-    };
-    // It was so before watching started.
-    runs(&mut machine, "/tmp/.x", shell, START - 500);
-    assert_eq!(changed(&mut machine), []);
-    let seconds = machine.seconds();
-    machine.chmod(inode, 0o4755);
-    for _ in 0..3 {
-        runs(&mut machine, "/tmp/.x", shell, seconds);
-    }
-    assert_eq!(changed(&mut machine), one("/tmp/.x", None, 0o4755, Access::SetUid));
-    runs(&mut machine, "/tmp/.x", shell, seconds);
-    assert_eq!(changed(&mut machine), []);
-    // A sweep finds what is in other folders.
-    runs(&mut machine, "/usr/bin/tail", tail, seconds);
-    assert!(!machine.files.paths.has_pending());
-}
-
-/// A container has set-uid programs of its own.
-#[test]
-fn the_program_of_a_process_outside_of_containers_is_looked_at() {
-    let process = || {
-        let executable = FakeFile::regular(0xffff_8881_0000_7700, 77, "tmp/.x");
-        FakeProcess { executable: Some(executable), ..FakeProcess::new(100) }
-    };
-    for (process, permissions, is_looked_at) in [
-        (process(), 0o4755, true),
-        (process(), 0o2755, true),
-        (process(), 0o755, false),
-        (process().in_container("4f1c0de5a7b3"), 0o4755, false),
-        (FakeProcess { mount_namespace: 9, ..process() }, 0o4755, false),
-    ] {
-        let (mut machine, ..) = swept();
-        let limits = limits();
-        let mut snapshot = Snapshot::empty(&limits);
-        let mut state = State::new(&limits, Settings::default(), HashKey::new(7));
-        World::default().show(&mut snapshot);
-        state.update(&snapshot, machine.now, &mut |_: &ScanContext<'_>, _: &Change<'_>| {});
-        World::default().with(process).show(&mut snapshot);
-        snapshot.machine.calendar_ns = Some(machine.calendar_ns);
-        let inodes = &mut snapshot.inodes;
-        let inode = inodes.iter().position(|row| row.attributes.ino == 77).unwrap();
-        let attributes = &mut inodes[Index::new(inode).unwrap()].attributes;
-        attributes.mode = mode::S_IFREG | permissions;
-        attributes.ctime_ns = machine.calendar_ns;
-        let files = &mut machine.files;
-        let on_change = &mut |cx: &ScanContext<'_>, change: &Change<'_>| {
-            if let Change::ProcessCreated(process) = change {
-                files.look_at_program(cx, process);
-            }
-        };
-        state.update(&snapshot, machine.now.after(SCAN_NS), on_change);
-        assert_eq!(machine.files.paths.has_pending(), is_looked_at, "{permissions:o}");
-    }
 }

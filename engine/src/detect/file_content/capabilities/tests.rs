@@ -1,0 +1,257 @@
+//! Processes with capabilities, and where these come from.
+
+use core::ops::Range;
+
+use panoptes_decoders::kernel::inode::mode;
+
+use super::super::paths::tests::{Machine, START};
+use super::*;
+use crate::detect::{Accepted, Finding};
+use crate::page_cache::MachineMemory;
+use crate::state::tests::watch::limits;
+use crate::state::tests::world::{FakeFile, FakeProcess, World};
+use crate::state::{Change, ScanContext, Settings, State};
+use crate::walk::{CapabilitySet, Ids};
+use panoptes_tables::HashKey;
+
+const PARENT: u32 = 100;
+const SYS_ADMIN: u64 = 1 << 21;
+
+/// A user's shell and a program that it has begun, or what is like that.
+#[derive(Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "a test turns each by itself")]
+struct Case {
+    parent: (u32, CapabilitySet),
+    child: (u32, CapabilitySet),
+    path: &'static str,
+    permissions: u16,
+    /// When the program's inode was changed, in seconds after the start of watching.
+    changed: i64,
+    is_same_program: bool,
+    is_in_container: bool,
+    is_in_user_namespace: bool,
+    has_other_mounts: bool,
+}
+
+fn set(permitted: u64, ambient: u64) -> CapabilitySet {
+    CapabilitySet { permitted, ambient }
+}
+
+/// A user runs a copy of an interpreter with `cap_setuid+ep`.
+fn usual() -> Case {
+    Case {
+        parent: (1000, set(0, 0)),
+        child: (1000, set(SETUID, 0)),
+        path: "usr/local/bin/copy",
+        permissions: 0o755,
+        changed: 1,
+        is_same_program: false,
+        is_in_container: false,
+        is_in_user_namespace: false,
+        has_other_mounts: false,
+    }
+}
+
+impl Case {
+    /// Whether a change of the program waits to be reported.
+    fn is_found(&self) -> bool {
+        self.after_scan(1).files.paths.has_pending()
+    }
+
+    /// A machine after a scan that shows the parent and so many new children.
+    fn after_scan(&self, children: u32) -> Machine {
+        let mut machine = Machine::new();
+        assert_eq!(machine.run(2000), []);
+        let file = |number: u64, path: &str| {
+            Some(FakeFile::regular(0xffff_8881_0000_7000 + 256 * number, number, path))
+        };
+        let program = if self.is_same_program { 78 } else { 77 };
+        let parent = FakeProcess {
+            uid: self.parent.0,
+            executable: file(78, if self.is_same_program { self.path } else { "bin/sh" }),
+            ..FakeProcess::new(PARENT)
+        };
+        let mount_namespace = if self.has_other_mounts { 9 } else { parent.mount_namespace };
+        let child = |process_id: u32| {
+            let child = FakeProcess {
+                uid: self.child.0,
+                parent: PARENT,
+                exec_id: parent.exec_id + 1,
+                mount_namespace,
+                executable: file(program, self.path),
+                ..FakeProcess::new(process_id)
+            };
+            if self.is_in_container { child.in_container("4f1c0de5a7b3") } else { child }
+        };
+        let limits = limits();
+        let snapshot = &mut Snapshot::empty(&limits);
+        let mut state = State::new(&limits, Settings::default(), HashKey::new(7));
+        let before = World::default().with(parent.clone());
+        before.show(snapshot);
+        state.update(snapshot, machine.now, &mut |_: &ScanContext<'_>, _: &Change<'_>| {});
+        let all = PARENT + 1..PARENT + 1 + children;
+        all.clone().map(child).fold(before, World::with).show(snapshot);
+        snapshot.machine.calendar_ns = Some(machine.calendar_ns);
+        self.set_rows(snapshot, program, all);
+        let files = &mut machine.files;
+        let on_change = &mut |cx: &ScanContext<'_>, change: &Change<'_>| {
+            if let Change::ProcessCreated(process) = change {
+                files.note_capabilities(cx.snapshot, process);
+            }
+        };
+        state.update(snapshot, machine.now.after(10_000_000), on_change);
+        let cx = state.scan_context(snapshot, machine.now);
+        let out = &mut |_: &ScanContext<'_>, finding: &Finding<'_>| -> Accepted {
+            panic!("{finding:?}");
+        };
+        let memory = MachineMemory { source: &mut machine.memory, kernel: &machine.kernel };
+        machine.files.look_at_capabilities(&mut Scene { memory, cx: &cx, out });
+        machine
+    }
+
+    /// Sets what the rows of a scan have of users, capabilities and the program.
+    fn set_rows(&self, snapshot: &mut Snapshot, program: u64, children: Range<u32>) {
+        let own = children.map(|process_id| (process_id, self.child));
+        for (process_id, (uid, capabilities)) in own.chain([(PARENT, self.parent)]) {
+            let index = snapshot.index_by_pid(process_id).unwrap();
+            let ids = Ids { uid, gid: uid, euid: uid, egid: uid };
+            snapshot.processes[index].ids = Some(ids);
+            let is_known = uid != 0 && (process_id == PARENT || !self.is_in_user_namespace);
+            let mm = snapshot.processes[index].mm.unwrap();
+            if is_known {
+                snapshot.mms[mm].capabilities = snapshot.capability_sets.id_of(capabilities);
+            }
+        }
+        let inodes = &mut snapshot.inodes;
+        let at = inodes.iter().position(|row| row.attributes.ino == program).unwrap();
+        let attributes = &mut inodes[Index::new(at).unwrap()].attributes;
+        attributes.mode = mode::S_IFREG | self.permissions;
+        attributes.ctime_ns = (START + self.changed) * 1_000_000_000;
+    }
+}
+
+#[test]
+fn a_program_that_gives_a_user_capabilities_is_found() {
+    let usual = usual();
+    assert!(usual.is_found());
+    for path in ["usr/bin/python3.11", "tmp/x", "usr/local/bin/ping", "home/eve/ping"] {
+        assert!(Case { path, ..usual.clone() }.is_found(), "{path}");
+    }
+    // More than its package gives it.
+    let (child, path) = ((1000, set(NET_RAW | SETUID, 0)), "usr/bin/ping");
+    assert!(Case { child, path, ..usual.clone() }.is_found());
+    // Some of them are ambient, or the parent has others.
+    let (parent, child) = ((1000, set(NET_RAW, NET_RAW)), (1000, set(NET_RAW | SETUID, NET_RAW)));
+    assert!(Case { parent, child, ..usual.clone() }.is_found());
+    let parent = (1000, set(NET_RAW, 0));
+    assert!(Case { parent, ..usual }.is_found());
+}
+
+#[test]
+fn capabilities_that_no_program_gives_are_no_finding() {
+    let usual = usual();
+    let (root, all) = ((0, set(0, 0)), (33, set(SETUID | NET_RAW, 0)));
+    for (what, case) in [
+        ("a user without any", Case { child: (1000, set(0, 0)), ..usual.clone() }),
+        // `setpriv --ambient-caps`, or `AmbientCapabilities=` of a service.
+        (
+            "ambient ones",
+            Case { parent: root, child: (1000, set(NET_RAW, NET_RAW)), ..usual.clone() },
+        ),
+        // `PR_SET_KEEPCAPS`: chronyd, ntpd, nginx.
+        ("a daemon that was root", Case { parent: root, child: all, ..usual.clone() }),
+        // `doas chronyd -n`
+        ("a daemon that a user has started as root", Case { child: all, ..usual.clone() }),
+        ("a fork of such a daemon", Case { parent: all, child: all, ..usual.clone() }),
+        (
+            "a fork whose parent has given them up",
+            Case { parent: (33, set(0, 0)), child: all, is_same_program: true, ..usual.clone() },
+        ),
+        // It has cleared those that are ambient.
+        ("those of the parent", Case { parent: (1000, set(SETUID, SETUID)), ..usual.clone() }),
+        ("root", Case { child: (0, set(u64::MAX, 0)), ..usual.clone() }),
+        ("a set-uid program", Case { permissions: 0o4755, ..usual.clone() }),
+        ("what was so before watching", Case { changed: -5, ..usual.clone() }),
+        ("a container", Case { is_in_container: true, ..usual.clone() }),
+        ("a user namespace", Case { is_in_user_namespace: true, ..usual.clone() }),
+        ("other mounts", Case { has_other_mounts: true, ..usual.clone() }),
+        (
+            "a packaged program",
+            Case { path: "usr/bin/ping", child: (1000, set(NET_RAW, 0)), ..usual },
+        ),
+    ] {
+        assert!(!case.is_found(), "{what}");
+    }
+}
+
+#[test]
+fn programs_beyond_the_room_are_a_gap() {
+    for (children, expected) in [(LOOKED_MAX, 0), (LOOKED_MAX + 5, 5)] {
+        let mut machine = usual().after_scan(children as u32);
+        assert!(machine.files.paths.has_pending());
+        assert_eq!(machine.files.losses().0.missed(), expected);
+    }
+}
+
+#[test]
+fn programs_of_distributions_have_their_own_capabilities_only() {
+    for (path, capabilities, expected) in [
+        ("/usr/bin/ping", NET_RAW, true),
+        ("/bin/ping", NET_RAW | NET_ADMIN, true),
+        ("/usr/bin/ping", NET_RAW | SYS_ADMIN, false),
+        ("/usr/lib/x86_64-linux-gnu/gstreamer1.0/gstreamer-1.0/gst-ptp-helper", SYS_NICE, true),
+        ("/usr/local/bin/ping", NET_RAW, false),
+        ("/tmp/ping", NET_RAW, false),
+        ("/usr/bin/python3", NET_RAW, false),
+        ("", NET_RAW, false),
+    ] {
+        assert_eq!(is_shipped(path.as_bytes(), capabilities), expected, "{path}");
+    }
+}
+
+/// A stack as exec leaves it, with so many pointers before the vector.
+fn stack(pointers: u64, [uid, euid, secure]: [u64; 3]) -> Vec<u8> {
+    let mut words = vec![1, 0x7ffc_0000_1000, 0];
+    words.extend((0..pointers).map(|at| 0x7ffc_0000_2000 + at));
+    words.push(0);
+    for (key, value) in [
+        (33, 0x7ffc_0000_9000),
+        (9, 0x5555_0000_1000),
+        (AT_UID, uid),
+        (AT_EUID, euid),
+        (AT_GID, 1000),
+        (AT_EGID, 1000),
+        (AT_SECURE, secure),
+        (25, 0x7ffc_0000_1fff),
+        (0, 0),
+    ] {
+        words.extend([key, value]);
+    }
+    words.into_iter().flat_map(u64::to_le_bytes).collect()
+}
+
+#[test]
+fn the_auxiliary_vector_tells_who_began_a_program() {
+    for (values, is_gain) in [
+        ([1000, 1000, 1], true),
+        ([1000, 1000, 0], false),
+        // A daemon that was root, and a set-uid program.
+        ([0, 0, 0], false),
+        ([0, 0, 1], false),
+        ([1000, 0, 1], false),
+    ] {
+        for pointers in [0, 1, 50] {
+            let found = AtExec::find(&stack(pointers, values)).unwrap();
+            let [uid, euid, secure] = values;
+            assert_eq!(found, AtExec { uid, euid, is_secure: secure == 1 });
+            assert_eq!(found.is_gain(), is_gain, "{values:?}");
+        }
+    }
+    let whole = stack(3, [1000, 1000, 1]);
+    let last = whole.len() - 4 * 8;
+    assert!(AtExec::find(&whole[..last]).is_some());
+    for length in (0..last).step_by(4) {
+        assert_eq!(AtExec::find(&whole[..length]), None, "{length}");
+    }
+    assert_eq!(AtExec::find(&[0; 4096]), None);
+}

@@ -1,0 +1,102 @@
+//! Programs that begin to run: set-uid ones in folders that no sweep reads, and those that give
+//! capabilities, wherever they are.
+
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::inode::Attributes;
+use panoptes_tables::Strings;
+
+use super::super::rules::ContentRules;
+use super::folders::matter;
+use super::known::Place;
+use super::permissions::{Outcome, as_reported};
+use super::sweep::Found;
+use super::{Judge, Paths};
+use crate::shipped::Shipped;
+use crate::time::Now;
+use crate::walk::Snapshot;
+
+impl Judge<'_> {
+    /// Decides about a set-uid or set-gid program, in a folder that no sweep comes to.
+    fn take_program(&mut self, found: &Found<'_>) -> Outcome {
+        let named = self.known.named(found.path, found.attributes);
+        let before = self.known.peek(self.known.hash(found.path));
+        let outcome = self.judge_access(found, before, &named);
+        if outcome == Outcome::Waits {
+            self.known.set(found.path, as_reported(named, before), None);
+        }
+        outcome
+    }
+
+    /// Decides about a program that has given capabilities to a process. They are reported once for
+    /// each change of its inode: nothing shows when they were set.
+    fn take_capabilities(&mut self, found: &Found<'_>, capabilities: u64) -> Outcome {
+        if self.starting.is_some()
+            || self.rules.is_excluded(found.path)
+            || !self.is_recent(found)
+            || self.reported.has_capabilities(found.attributes)
+        {
+            return Outcome::Nothing;
+        }
+        let inode = (found.inode, found.attributes.ino);
+        let waits = self.pending.iter().any(|it| it.is_of(inode)) || self.wait(found, None, false);
+        if let Some(pending) = self.pending.iter_mut().find(|it| it.is_of(inode)) {
+            pending.capabilities |= capabilities;
+        }
+        Outcome::of_wait(waits)
+    }
+}
+
+impl Paths {
+    /// Whether a program's inode was changed since watching started, and no capabilities of it were
+    /// reported since.
+    pub(in super::super) fn may_have_new_capabilities(&self, attributes: &Attributes) -> bool {
+        self.is_wanted
+            && self.start_ns.is_some_and(|start| attributes.ctime_ns > start)
+            && !self.reported.has_capabilities(attributes)
+    }
+
+    /// Looks at the program of a process: its path, mount and dentry; its inode, and the
+    /// capabilities that it has given, or 0 for a set-uid or set-gid one. Returns whether it found
+    /// no room to wait.
+    pub(in super::super) fn take_program(
+        &mut self,
+        (path, mount, dentry): (&[u8], KernelVa, KernelVa),
+        (inode, attributes, capabilities): (KernelVa, &Attributes, u64),
+        (snapshot, now): (&Snapshot, Now),
+        (rules, shipped): (&ContentRules, &Shipped),
+        strings: &mut Strings,
+    ) -> bool {
+        let (Some(start_ns), Some(now_ns)) = (self.start_ns, snapshot.machine.calendar_ns) else {
+            return false;
+        };
+        let folder = &path[..memchr::memrchr(b'/', path).map_or(0, |at| at + 1)];
+        let is_swept = matter(folder, &rules.include).is_some();
+        if !self.is_wanted || is_swept && capabilities == 0 {
+            return false;
+        }
+        let mut judge = Judge {
+            known: &mut self.known,
+            reported: &self.reported,
+            pending: &mut self.pending,
+            removals: &mut self.removals,
+            strings,
+            rules,
+            shipped,
+            explained: &[],
+            start_ns,
+            now,
+            now_ns,
+            searches_left: 1,
+            has_left: &mut self.has_left,
+            starting: &mut self.starting,
+            recorded: self.recorded,
+        };
+        let (place, parent) = (Place { mount, dentry }, KernelVa::NULL);
+        let found = Found { path, place, parent, inode, attributes, folder: None };
+        let outcome = match capabilities {
+            0 => judge.take_program(&found),
+            _ => judge.take_capabilities(&found, capabilities),
+        };
+        outcome == Outcome::Left
+    }
+}
