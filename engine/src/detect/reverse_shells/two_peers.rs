@@ -51,7 +51,14 @@ struct Sight {
     sent: u64,
     /// When the newest process of the scan was started.
     newest: u64,
-    /// Whether the shell works or has a child.
+}
+
+/// What a shell does in one scan.
+#[derive(Clone, Copy, Debug)]
+struct Work {
+    /// Whether it has started a process since the last scan.
+    has_started: bool,
+    /// Whether it works or has a child.
     is_busy: bool,
 }
 
@@ -60,6 +67,8 @@ struct Watched {
     sight: Sight,
     /// When the shell was last seen to do something, and its peers to get or send something.
     rests_since: Monotonic,
+    /// Number of scans since then.
+    rest_scans: u32,
     /// When the message came that the shell has not answered yet.
     message: Option<Monotonic>,
     turns: u32,
@@ -86,13 +95,13 @@ impl TwoPeers {
     }
 
     /// Takes note of a pair in this scan. Returns since when it is to be reported, if it is.
-    /// `has_started` tells whether the shell has started a process after another one.
+    /// `work` tells what the shell does, and whether it has started a process after another one.
     fn observe(
         &mut self,
         (pair, group): (Pair, u64),
         sight: Sight,
         now: Now,
-        has_started: impl FnOnce(u64) -> bool,
+        work: impl FnOnce(u64) -> Work,
     ) -> Option<(u32, Seen)> {
         let Some((watched, is_first)) = self.0.see(pair) else {
             self.0.add(pair, group, Watched::new(sight, now));
@@ -100,7 +109,7 @@ impl TwoPeers {
         };
         if is_first {
             watched.scans = watched.scans.saturating_add(1);
-            watched.observe(sight, now, has_started);
+            watched.observe(sight, now, work);
         }
         Some((watched.turns, Seen { since_ns: watched.since, scans: watched.scans }))
     }
@@ -109,15 +118,17 @@ impl TwoPeers {
 impl Watched {
     fn new(sight: Sight, now: Now) -> Self {
         let (rests_since, since) = (now.monotonic, now.real);
-        Self { sight, rests_since, message: None, turns: 0, since, scans: 1 }
+        Self { sight, rests_since, rest_scans: 0, message: None, turns: 0, since, scans: 1 }
     }
 
-    fn observe(&mut self, sight: Sight, now: Now, has_started: impl FnOnce(u64) -> bool) {
+    fn observe(&mut self, sight: Sight, now: Now, work: impl FnOnce(u64) -> Work) {
         let before = core::mem::replace(&mut self.sight, sight);
+        let work = work(before.newest);
         let has_heard = sight.received > before.received;
         let has_asked = sight.asked > before.asked;
-        let has_acted = sight.sent > before.sent || has_started(before.newest);
-        let has_rested = now.monotonic.since(self.rests_since) >= REST_NS;
+        let has_acted = sight.sent > before.sent || work.has_started;
+        let rested = now.monotonic.since(self.rests_since);
+        let has_rested = self.rest_scans > 0 && rested >= REST_NS;
         if has_asked {
             self.message = None;
         } else if has_rested && (has_heard || has_acted && sight.received.is_none()) {
@@ -126,14 +137,17 @@ impl Watched {
             // It does something by itself.
             self.turns = 0;
         }
-        if has_acted && let Some(message) = self.message.take() {
-            if now.monotonic.since(message) < TURN_NS {
-                self.since = if self.turns == 0 { now.real } else { self.since };
-                self.turns = self.turns.saturating_add(1);
-            }
+        if has_acted
+            && let Some(message) = self.message.take()
+            && now.monotonic.since(message) < TURN_NS
+        {
+            self.since = if self.turns == 0 { now.real } else { self.since };
+            self.turns = self.turns.saturating_add(1);
         }
-        if has_heard || has_asked || has_acted || sight.is_busy {
-            self.rests_since = now.monotonic;
+        if has_heard || has_asked || has_acted || work.is_busy {
+            (self.rests_since, self.rest_scans) = (now.monotonic, 0);
+        } else {
+            self.rest_scans = self.rest_scans.saturating_add(1);
         }
     }
 }
@@ -156,7 +170,7 @@ impl Shells {
             let direction = self.direction_of(snapshot, object);
             let (out_object, outward) = out;
             let candidate = Candidate::new(object, inward, direction);
-            let candidate = Candidate { out_object, outward, ..candidate };
+            let candidate = Candidate { outward, out_object, ..candidate };
             let is_over_files = edges == Edges::WithFiles;
             if is_over_files && !self.are_ways_of_two_used(shell, &candidate) {
                 continue;
@@ -193,11 +207,13 @@ impl Shells {
             asked: bytes_out(counters),
             sent: bytes_out(counters_of(snapshot, candidate.out_object)),
             newest: newest_of(snapshot),
-            is_busy: is_busy(shell),
         };
         let who = (pair, snapshot.group_of(row));
-        let has_started = |after| has_started_after(snapshot, row, after);
-        let turns = self.two_peers.observe(who, sight, scene.cx.now, has_started);
+        let work = |after| Work {
+            has_started: has_started_after(snapshot, row, after),
+            is_busy: is_busy(shell),
+        };
+        let turns = self.two_peers.observe(who, sight, scene.cx.now, work);
         if let Some(process_id) = self.two_peers.0.take_refused() {
             self.lost.add(1, Some(process_id));
         }
@@ -241,4 +257,52 @@ fn is_busy(shell: &Shell<'_>) -> bool {
         snapshot.processes.iter().any(|other| Some(other.parent_pid) == own)
     };
     works || has_child()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::process::ProcessKey;
+
+    const SIGHT: Sight = Sight { received: Some(0), asked: 300, sent: 0, newest: 1 };
+
+    /// Scans that are a second apart do not show that a script comes in pieces.
+    #[test]
+    fn a_rest_that_no_scan_shows_is_none() {
+        let turns = |rests: bool| {
+            let (mut sight, mut now) = (SIGHT, Now::at(0));
+            let mut watched = Watched::new(sight, now);
+            for scan in 0..12 {
+                now = now.after(1_000_000_000);
+                if !rests || scan % 2 == 1 {
+                    (sight.received, sight.sent) =
+                        (sight.received.map(|it| it + 9), sight.sent + 9);
+                }
+                watched.observe(sight, now, |_| Work { has_started: false, is_busy: false });
+            }
+            watched.turns
+        };
+        assert_eq!([turns(false), turns(true)], [0, 6]);
+    }
+
+    #[test]
+    fn shells_of_one_user_leave_room_for_those_of_others() {
+        let mut shells = TwoPeers::new(HashKey::new(1));
+        let pair = |process_id: u32| Pair {
+            key: process_id.into(),
+            process: ProcessKey { process_id, start_boottime: 1 },
+            exec_id: 1,
+        };
+        let crowd = 1000..1000 + WATCHED_MAX as u32 + 9;
+        let idle = |_| Work { has_started: false, is_busy: false };
+        for scan in 0..2 {
+            shells.begin_scan(false);
+            for process_id in crowd.clone() {
+                shells.observe((pair(process_id), 1000), SIGHT, Now::at(scan), idle);
+            }
+            shells.observe((pair(7), 0), SIGHT, Now::at(scan), idle);
+            assert!(shells.0.take_refused().is_some_and(|process_id| crowd.contains(&process_id)));
+            assert!(shells.0.get(pair(7)).is_some());
+        }
+    }
 }
