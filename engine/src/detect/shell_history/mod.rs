@@ -436,7 +436,8 @@ mod tests {
             watch.scan(world);
             let row = watch.snapshot.process_by_pid(10);
             if let Some(file) = row.and_then(|row| executable_of(&watch.snapshot, row)) {
-                history.keep(KnownFile::new(file, FileUse::Program, Some(Found::default())));
+                let (used_as, found) = (FileUse::Program, Some(Found::default()));
+                history.keep(KnownFile { file, used_as, found, unmatched: 0 });
             }
             let kernel = Kernel::default();
             let memory = MachineMemory { source: &mut Unreadable, kernel: &kernel };
@@ -489,7 +490,8 @@ mod tests {
             assert_eq!(history.files.len(), 1);
             assert_eq!(history.files[0].is_certain(), process == UNMATCHED_PROCESSES);
         }
-        history.keep(KnownFile::new(file, FileUse::Program, Some(Found::default())));
+        let (used_as, found) = (FileUse::Program, Some(Found::default()));
+        history.keep(KnownFile { file, used_as, found, unmatched: 0 });
         assert_eq!(history.files.len(), 1);
         assert!(history.files[0].is_certain());
     }

@@ -163,7 +163,8 @@ impl History {
             Ok(Verdict::Shell(found)) => Some(found),
         };
         if found.as_ref().is_none_or(Found::is_whole) {
-            self.keep(KnownFile::new(file, FileUse::Program, found));
+            let used_as = FileUse::Program;
+            self.keep(KnownFile { file, used_as, found, unmatched: 0 });
         }
         match found {
             Some(found) => Ok(found),
@@ -200,7 +201,8 @@ impl History {
         match locate_readline(machine, &mut self.file_reader, (snapshot, library)) {
             Err(Unread) => Err(Some(later)),
             Ok(found) => {
-                self.keep(KnownFile::new(file, FileUse::Library, found));
+                let used_as = FileUse::Library;
+                self.keep(KnownFile { file, used_as, found, unmatched: 0 });
                 found.ok_or(Some(Program::Other))
             }
         }
@@ -279,23 +281,21 @@ impl History {
 
     /// Counts a process of a file without any sign of a bash.
     pub(super) fn note_unmatched(&mut self, file: FileIdentity) {
-        let mut known = KnownFile::new(file, FileUse::Program, None);
-        match self.files.iter_mut().find(|old| old.is_same(&known)) {
+        let used_as = FileUse::Program;
+        match self.files.iter_mut().find(|known| known.is_of(file, used_as)) {
             Some(known) => known.unmatched = known.unmatched.saturating_add(1),
-            None => {
-                known.unmatched = 1;
-                self.keep(known);
-            }
+            None => self.keep(KnownFile { file, used_as, found: None, unmatched: 1 }),
         }
     }
 
     /// What is known of a file in one use.
     fn known_file(&self, file: FileIdentity, used_as: FileUse) -> Option<&KnownFile> {
-        self.files.iter().find(|known| known.file == file && known.used_as == used_as)
+        self.files.iter().find(|known| known.is_of(file, used_as))
     }
 
     pub(super) fn keep(&mut self, known: KnownFile) {
-        if let Some(place) = self.files.iter_mut().find(|old| old.is_same(&known)) {
+        if let Some(place) = self.files.iter_mut().find(|old| old.is_of(known.file, known.used_as))
+        {
             *place = known;
         } else {
             self.files.push(known);
@@ -304,13 +304,9 @@ impl History {
 }
 
 impl KnownFile {
-    pub(super) const fn new(file: FileIdentity, used_as: FileUse, found: Option<Found>) -> Self {
-        Self { file, used_as, found, unmatched: 0 }
-    }
-
-    /// Whether both are about the same use of one file.
-    fn is_same(&self, other: &Self) -> bool {
-        self.file == other.file && self.used_as == other.used_as
+    /// Whether it is about this use of a file.
+    fn is_of(&self, file: FileIdentity, used_as: FileUse) -> bool {
+        self.file == file && self.used_as == used_as
     }
 
     /// Whether no more of its processes need to be checked.
