@@ -7,6 +7,8 @@
 #   file_descriptor.file_descriptor_name: ~/etc/a11/
 # allow: file_content_change
 #   file.file_path: ~/etc/a11/
+# allow: alerts_summed_up
+#   system_activity.paths: ~/etc/a11/
 #
 # Beyond its share, the noise is counted: coverage_degraded names its process. The paths show what
 # it wrote.

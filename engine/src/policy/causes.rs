@@ -5,7 +5,8 @@
 //! changes from one act to the next, such as process ids and ephemeral ports, is no part of it.
 //! Everything that makes the act another one is: another file, another peer, another program,
 //! another user. Of what was written to a file, the content is no part: `last_contents` keeps that
-//! of the last alert, and the sum has it.
+//! of the last alert, and the sum has it. A change of a file may also be one of many that an act
+//! makes: then the act is a second cause.
 
 use core::hash::{Hash as _, Hasher as _};
 use core::mem;
@@ -27,6 +28,10 @@ use crate::detect::shell_history::{HistoryChange, HistoryEvent};
 use crate::state::facts::{ConnectionFacts, FileName, ProcessFacts};
 use crate::state::{Exceeded, ScanContext};
 use crate::walk::Views;
+
+/// Files that no process is known to have changed were changed by one act if that was in the same
+/// part of the time, so long.
+const ACT_NS: i64 = 10_000_000_000;
 
 /// A keyed hash of a cause's parts, in their order.
 #[derive(Clone, Copy, Debug)]
@@ -143,17 +148,19 @@ impl Cause {
     }
 
     /// What one act has in common that changes many files, each of which has a cause of its own:
-    /// the program, and the pattern by which the files matter.
+    /// the program, the process that has started it, and the pattern by which the files matter.
     pub(super) fn of_contents(self, change: &ContentChange<'_>) -> Option<Self> {
         let Some(FileName::Text(name)) = change.descriptor.name else { return None };
-        Some(self.program(&change.process).number(rule_of(name)?))
+        let parent = change.process.numbers.parent_process_id;
+        Some(self.program(&change.process).number(parent.unwrap_or(0)).number(rule_of(name)?))
     }
 
-    /// The same where no process is known.
+    /// The same where no process is known: the time takes its place.
     pub(super) fn of_paths(self, change: &PathChange<'_>) -> Option<Self> {
         let rule = rule_of(change.path).filter(|_| change.history.is_none())?;
         let before = change.before.map_or(0, |before| 1 + u64::from(before.is_same_file));
-        Some(self.number(rule).number(before))
+        let time = change.attributes.ctime_ns.div_euclid(ACT_NS);
+        Some(self.number(rule).number(before).number(time.cast_unsigned()))
     }
 
     /// The path and its filesystem, what it gives, and the permissions. Users make as many programs

@@ -46,8 +46,8 @@ pub(super) struct LastContent {
     pub(super) sha256: Option<[u8; 32]>,
 }
 
-/// The last contents of one machine's files.
-#[derive(Debug)]
+/// The last contents of one machine's files. By default there is no room for any.
+#[derive(Debug, Default)]
 pub(super) struct LastContents {
     all: Vec<LastContent>,
     /// The paths, one after the other.
@@ -57,11 +57,6 @@ pub(super) struct LastContents {
 impl LastContents {
     pub(super) fn new() -> Self {
         Self { all: room::list(CONTENTS_MAX), paths: room::list(PATHS_BYTES) }
-    }
-
-    /// One without room, to take the place of another for a moment.
-    pub(super) const fn without_room() -> Self {
-        Self { all: Vec::new(), paths: Vec::new() }
     }
 
     /// Notes the content at an alert that is counted.
@@ -196,7 +191,8 @@ mod tests {
         assert_eq!(paths(&contents, other), (vec!["/etc/c".into()], false));
         contents.note(one, &content(b"/etc/d"));
         assert_eq!(paths(&contents, one), (vec!["/etc/d".into()], false));
-        [one, other].into_iter().for_each(|key| contents.forget(key));
+        contents.forget(one);
+        contents.forget(other);
         assert!(contents.is_empty());
     }
 

@@ -16,7 +16,7 @@ use panoptes_sinks::record::{Details, Record};
 use super::evidence::Evidence;
 use super::gaps::{GAPS_MAX, Missed, OVER_NS, Report, SECOND_NS};
 use super::intervals::{self, BUDGET_PERCENT};
-use super::last_contents::{LastContents, PATHS_MAX};
+use super::last_contents::PATHS_MAX;
 use super::repetitions::{self, Common, NAMES_MAX, Repetition};
 use super::reporter::describe_process;
 use super::writing::{Reporter, Subject};
@@ -237,12 +237,16 @@ impl Reporter<'_> {
             repetition.common;
         let names: ArrayVec<Text<'_>, NAMES_MAX> = repetition.names().map(Text::from).collect();
         let reason = repetitions::reason(repetition, cx.now);
-        let contents = &mut self.policy.last_contents;
-        let contents = mem::replace(contents, LastContents::without_room());
+        let contents = mem::take(&mut self.policy.last_contents);
         let content = contents.get(repetition.common.key());
         let listed = content.iter().flat_map(|content| contents.paths(content));
         let paths: ArrayVec<Text<'_>, PATHS_MAX> = listed.take(PATHS_MAX).map(Text::from).collect();
-        let has_more = content.is_some_and(|content| content.has_more);
+        // A content that found no room is not known.
+        let is_of_files = matches!(
+            activity,
+            Activity::FileContentChange | Activity::FileDescriptorFileContentChange
+        );
+        let has_more = content.map_or(is_of_files, |content| content.has_more);
         // Of several files, none was the only one that changed last.
         let last = content.filter(|_| paths.len() < 2 && !has_more);
         let details = SystemActivityDetails {
@@ -251,7 +255,7 @@ impl Reporter<'_> {
             count: Some(repetition.count.into()),
             process_names: (!names.is_empty()).then_some(&names),
             path: last.and_then(|_| paths.first().copied()),
-            paths: (paths.len() > 1 || has_more).then_some(&paths),
+            paths: (last.is_none() && !paths.is_empty()).then_some(&paths),
             paths_truncated: has_more.then_some(true),
             last_file_size_bytes: last.map(|last| last.size),
             last_file_modify_time_iso_8601_ns: last

@@ -1,6 +1,7 @@
 //! Records and lines of worlds made by hand: each is valid by the schema, and describes what
 //! happened.
 
+mod acts;
 mod alert_floods;
 mod causes;
 mod connections;

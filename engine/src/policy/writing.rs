@@ -26,7 +26,7 @@ use super::gaps::{GAPS_MAX, Gaps};
 use super::incidents::{Incidents, Party};
 use super::intervals::Intervals;
 use super::last_contents::{ChangedContent, LastContents};
-use super::repetitions::{Common, Repetitions};
+use super::repetitions::{Common, Repetitions, Treatment};
 use super::undelivered::Undelivered;
 use super::unwritten::Unwritten;
 use crate::container_config::ContainerConfig;
@@ -264,17 +264,10 @@ impl Reporter<'_> {
         let treatment = self.policy.repetitions.treat(&common);
         // Alerts of one cause are one story.
         let found = found.or(treatment.incident);
-        let of_act =
-            |cause| self.common(cx, subject, record, &Evidence { cause, ..evidence }, is_high);
-        let act = subject.content.and_then(|content| content.act).map(of_act);
-        let act = act.filter(|_| treatment.is_first);
-        let counted = if treatment.is_whole {
-            act.filter(|act| !self.policy.repetitions.treat(act).is_whole)
-        } else {
-            Some(common)
-        };
-        // Nothing is counted that no record would sum up.
-        if let Some(counted) = counted.filter(|_| self.is_wanted(Activity::AlertsSummedUp)) {
+        let act = subject.content.and_then(|content| content.act).filter(|_| treatment.is_first);
+        let act = act.map(|cause| Evidence { cause, ..evidence });
+        let act = act.map(|act| self.common(cx, subject, record, &act, is_high));
+        if let Some(counted) = self.counted(&common, treatment, act) {
             self.count_repetition(cx, subject, &counted, found);
             if let Some(incident) = found.filter(|_| is_high) {
                 self.join_incident(cx, subject, incident, parties);
@@ -317,6 +310,15 @@ impl Reporter<'_> {
             }
         }
         written.into()
+    }
+
+    /// What an alert is counted for instead of being written: its cause, or the act that has made
+    /// many such changes.
+    fn counted(&self, common: &Common, treated: Treatment, act: Option<Common>) -> Option<Common> {
+        let act = act.filter(|act| !self.policy.repetitions.treat(act).is_whole);
+        let counted = if treated.is_whole { act } else { Some(*common) };
+        // Nothing is counted that no record would sum up.
+        counted.filter(|_| self.is_wanted(Activity::AlertsSummedUp))
     }
 
     /// The beginning of the cause of an alert.

@@ -43,9 +43,9 @@ use crate::state::{Exceeded, Opened, ScanContext};
 use crate::time::RealTime;
 use crate::walk::{Ids, Views};
 
-const SECOND_NS: i64 = 1_000_000_000;
-const MINUTE_NS: i64 = 60 * SECOND_NS;
-const SUM: &str = "alerts_summed_up";
+pub(super) const SECOND_NS: i64 = 1_000_000_000;
+pub(super) const MINUTE_NS: i64 = 60 * SECOND_NS;
+pub(super) const SUM: &str = "alerts_summed_up";
 
 /// The content of every file whose inode number is at least 1000; a byte of it can be changed.
 struct Foreign(Rc<Cell<u8>>);
@@ -60,7 +60,7 @@ impl ContentSource for Foreign {
     }
 }
 
-fn reader(content: &Rc<Cell<u8>>) -> Reader {
+pub(super) fn reader(content: &Rc<Cell<u8>>) -> Reader {
     let limits = Limits { vmas: 16_384, processes: 1024, threads: 2048, ..limits() };
     let mut config = PolicyConfig::default();
     for activity in Activity::ALL {
@@ -276,7 +276,7 @@ fn alerts_are_in_full_where_their_sum_is_not_wanted() {
     assert!(!names(&reader.records()).contains(&SUM));
 }
 
-fn process_facts(process_id: u32) -> ProcessFacts<'static> {
+pub(super) fn process_facts(process_id: u32) -> ProcessFacts<'static> {
     let ids = Some(Ids::default());
     ProcessFacts {
         name: b"sh",
@@ -393,7 +393,7 @@ fn content(reporter: &mut Reporter<'_>, cx: &ScanContext<'_>, time: u32, is_othe
     reporter.found(cx, &Finding::FileContent(&change));
 }
 
-fn path_change(time: u32, is_other: bool) -> PathChange<'static> {
+pub(super) fn path_change(time: u32, is_other: bool) -> PathChange<'static> {
     let (number, modify_time_ns) = (12 + u64::from(time), i64::from(time));
     let before = Before { number, size: 1, modify_time_ns, is_same_file: false, hashes: None };
     PathChange {
@@ -609,90 +609,6 @@ fn a_sum_of_changed_files_has_the_path_and_the_last_content() {
         // The next sum has nothing of it.
         assert!(reader.policy.last_contents.is_empty());
     }
-}
-
-/// A change of this file by this program; or by an unknown one.
-fn changed(reader: &mut Reader, program: Option<&'static [u8]>, path: &str) -> Vec<String> {
-    let cx = reader.state.scan_context(&reader.snapshot, reader.now);
-    let mut reporter = reader.policy.reporter(&mut reader.producer);
-    let inode = InodeFacts { size: 20, modify_time_ns: 5, ..InodeFacts::default() };
-    let name = Some(FileName::Text(path.as_bytes()));
-    let change = ContentChange {
-        process: ProcessFacts { executable: program, ..process_facts(700) },
-        descriptor: DescriptorFacts { name, inode: Some(inode), ..DescriptorFacts::default() },
-        previous: None,
-        opened: Opened { size: 10, ..Opened::default() },
-        hashes: None,
-        partial: None,
-        since_ns: cx.now.real,
-        matters: true,
-        severity: None,
-    };
-    match program {
-        Some(_) => reporter.found(&cx, &Finding::FileContent(&change)),
-        None => {
-            let change = PathChange { path: path.as_bytes(), ..path_change(0, false) };
-            reporter.found(&cx, &Finding::PathChange(&change))
-        }
-    };
-    reader.producer.flush();
-    let records = reader.records();
-    let path_of = |record: &Value| match program {
-        Some(_) => details(record, "file_descriptor_details")["file_descriptor_name"].clone(),
-        None => details(record, "file_details")["file_path"].clone(),
-    };
-    records.iter().map(|record| path_of(record).as_str().unwrap().to_owned()).collect()
-}
-
-const GIT: Option<&[u8]> = Some(b"/usr/bin/git");
-
-/// `git checkout` in `/etc` gave an alert for each of hundreds of files.
-#[test]
-fn an_act_that_changes_many_files_is_in_full_eight_times_and_then_has_their_paths() {
-    for program in [GIT, None] {
-        let mut reader = reader(&Rc::new(Cell::new(9)));
-        let paths: Vec<String> = (0..40).map(|number| format!("/etc/app/{number}")).collect();
-        let written: Vec<String> =
-            paths.iter().flat_map(|path| changed(&mut reader, program, path)).collect();
-        assert_eq!(written, paths[..8]);
-        // What has another rule is not hidden behind it.
-        for other in ["/etc/ld.so.preload", "/etc/pam.d/sshd", "/usr/bin/tail", "/srv/x"] {
-            assert_eq!(changed(&mut reader, program, other), [other]);
-        }
-        reader.now = reader.now.after(MINUTE_NS);
-        let sums = reader.scan(&World::default());
-        assert_eq!(names(&sums), [SUM]);
-        let sum = details(&sums[0], "system_activity_details");
-        assert_eq!((&sum["count"], &sum["paths"]), (&json!(32), &json!(paths[8..])));
-        let absent = ["path", "paths_truncated", "last_file_size_bytes"];
-        assert!(absent.iter().all(|key| sum[key].is_null()), "{sum}");
-    }
-}
-
-#[test]
-fn an_act_of_more_files_than_a_sum_lists_says_so() {
-    let mut reader = reader(&Rc::new(Cell::new(9)));
-    let paths = (0..100).map(|number| format!("/etc/app/{number}"));
-    assert_eq!(paths.flat_map(|path| changed(&mut reader, GIT, &path)).count(), 8);
-    reader.now = reader.now.after(MINUTE_NS);
-    let sums = reader.scan(&World::default());
-    let sum = details(&sums[0], "system_activity_details");
-    assert_eq!((&sum["count"], &sum["paths_truncated"]), (&json!(92), &json!(true)));
-    assert_eq!(sum["paths"].as_array().unwrap().len(), 64);
-}
-
-/// A file that is written all the time fills no act: others are in full.
-#[test]
-fn a_file_that_is_written_again_and_again_is_one_of_an_act() {
-    let mut reader = reader(&Rc::new(Cell::new(9)));
-    let again: Vec<_> = (0..20).flat_map(|_| changed(&mut reader, GIT, "/etc/state")).collect();
-    assert_eq!(again.len(), 8);
-    for number in 0..7 {
-        let path = format!("/etc/app/{number}");
-        assert_eq!(changed(&mut reader, GIT, &path), [path]);
-    }
-    assert_eq!(changed(&mut reader, GIT, "/etc/app/7"), [""; 0]);
-    assert_eq!(changed(&mut reader, Some(b"/usr/bin/rsync"), "/etc/x"), ["/etc/x"]);
 }
 
 /// Sixteen new names are one alert. The ninth such alert in a minute may be about others.
