@@ -37,7 +37,8 @@ const WITHOUT_ROW: [(&str, &str); 7] = [
         "one record, which says that it is cut",
         "ancestors::ANCESTORS_MAX connections::HOLDERS_MAX incidents::EARLIER_MAX \
          finding::CONNECTIONS_MAX finding::DESCRIPTORS_MAX \
-         finding::MEMBERS_MAX finding::OBJECTS_MAX packages::FILES_MAX pending::NAMES_MAX \
+         finding::MEMBERS_MAX finding::OBJECTS_MAX last_contents::PATHS_MAX packages::FILES_MAX \
+         pending::NAMES_MAX \
          repetitions::NAMES_MAX \
          reverse_shells::CONNECTIONS_MAX reverse_shells::DESCRIPTORS_MAX \
          reverse_shells::PROCESSES_MAX",
