@@ -1,8 +1,9 @@
 //! The programs and libraries that processes have mapped, with their contents from the page cache:
 //! what an SBOM of a machine that runs now is made of.
 //!
-//! [`Executables::of`] finds the files of a scan, [`outcomes`] hashes them, and [`CachedFile`] reads
-//! one from its beginning to its end. All of it allocates: nothing here is for scans of a watch.
+//! [`Executables::of`] finds the files of a scan, [`outcomes`] hashes them, and [`CachedFile`]
+//! reads one from its beginning to its end. All of it allocates: nothing here is for scans of a
+//! watch.
 //!
 //! Not here: the format of an SBOM (`panoptes-reference`), and what may run (`detect`).
 

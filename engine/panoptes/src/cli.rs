@@ -267,7 +267,7 @@ pub enum Profile {
 /// The commands for SBOMs.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Sbom {
-    /// Make an SBOM from a root directory, an image, a package, another tool's SBOM, or of what runs
+    /// Make an SBOM from a root directory, image, package or other tool's SBOM, or of what runs
     #[command(after_help = SBOM_BUILD_HELP)]
     Build(SbomBuild),
 }

@@ -1,5 +1,5 @@
-//! `panoptes sbom build --running`: what runs in a machine becomes the SBOM that the same machine is
-//! checked with.
+//! `panoptes sbom build --running`: what runs in a machine becomes the SBOM that the same machine
+//! is checked with.
 
 use std::fs;
 use std::path::Path;

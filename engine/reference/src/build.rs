@@ -3,9 +3,8 @@
 //! [`build`] detects the type of a source and passes it on: `root` is a root directory, whose files
 //! are hashed on all processors, and `installed` the data of its packages about them, by their
 //! `manager` (`dpkg`, `rpm`); `image` is a container image, whose blobs are in a `store` and whose
-//! `layer`s are merged in a `tree`, or one of several in a store of containerd's, and `storage` a store
-//! of podman's with several; `deb` is a
-//! package, `initramfs` what a machine boots with.
+//! `layer`s are merged in a `tree`, or one of several in a store of containerd's; `storage` is a
+//! store of podman's with several, `deb` a package, `initramfs` what a machine boots with.
 
 mod deb;
 mod dpkg;

@@ -1,5 +1,5 @@
-//! rpm's digests of the files that it installed: the headers of all packages, which are in the table
-//! `Packages` of `rpmdb.sqlite`, or in a database of their own of an older kind.
+//! rpm's digests of the files that it installed: the headers of all packages, which are in the
+//! table `Packages` of `rpmdb.sqlite`, or in a database of their own of an older kind.
 
 mod berkeley;
 mod header;

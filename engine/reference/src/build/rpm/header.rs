@@ -1,8 +1,8 @@
 //! The header of an installed package, as rpm's database has it (docs/manual/format_header.md of
 //! rpm; tags and types: include/rpm/rpmtag.h).
 //!
-//! It has two counts, an index of 16 bytes an entry, and data; all numbers are big-endian. The first
-//! entries are those of the package file, and others follow that the installation added
+//! It has two counts, an index of 16 bytes an entry, and data; all numbers are big-endian. The
+//! first entries are those of the package file, and others follow that the installation added
 //! (docs/manual/hregions.md). Of entries with the same tag the last one counts: what was added
 //! replaces what was there (`hdrblobImport`, lib/header.c).
 
