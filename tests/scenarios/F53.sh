@@ -1,8 +1,8 @@
 # F53: root gives a copy of an interpreter cap_setuid, and a user's shell runs it
 # stage: equipped
 # expect: file_permissions_changed
-#   message_type: ALERT
-#   severity: MEDIUM
+#   record.message_type: ALERT
+#   record.severity: MEDIUM
 #   file.file_path: /usr/local/bin/f53
 #   file.file_inode_permissions: 0755
 #   file.file_capabilities: ["cap_setuid"]

@@ -1,7 +1,7 @@
 # F53b: a program with capabilities in /tmp is begun as a user by root: only its stack tells
 # stage: equipped
 # expect: file_permissions_changed
-#   message_type: ALERT
+#   record.message_type: ALERT
 #   file.file_path: /tmp/.f53b
 #   file.file_capabilities: ["cap_dac_override","cap_sys_admin"]
 
