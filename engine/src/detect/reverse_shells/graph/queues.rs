@@ -9,7 +9,7 @@ use arrayvec::ArrayVec;
 use panoptes_decoders::kernel::file::{FMODE_READ, FMODE_WRITE};
 use panoptes_tables::room;
 
-use super::super::queues::{USES_MAX, USERS_MAX};
+use super::super::queues::{USERS_MAX, USES_MAX};
 use super::{Graph, Object, fact};
 use crate::walk::{FilesRow, Index, Snapshot};
 
