@@ -1,7 +1,7 @@
 //! The programs and libraries that processes have mapped, with their contents from the page cache:
 //! what an SBOM of a machine that runs now is made of.
 //!
-//! [`Executables::of`] finds the files of a scan, [`outcomes`] hashes them, and [`CachedFile`]
+//! [`Executables::new`] finds the files of a scan, [`outcomes`] hashes them, and [`CachedFile`]
 //! reads one from its beginning to its end. All of it allocates: nothing here is for scans of a
 //! watch.
 //!
@@ -72,7 +72,7 @@ pub struct Executables {
 
 impl Executables {
     /// Finds the files in a scan.
-    pub fn of(snapshot: &Snapshot, processes: Processes<'_>) -> Self {
+    pub fn new(snapshot: &Snapshot, processes: Processes<'_>) -> Self {
         let mut found = Self::default();
         let mut files = BTreeMap::new();
         let mut removed = BTreeSet::new();
@@ -141,7 +141,7 @@ fn mode_of(snapshot: &Snapshot, file: &FileRow) -> u16 {
 
 impl Executable {
     /// Number of its pages.
-    pub const fn pages(&self) -> u64 {
+    const fn pages(&self) -> u64 {
         self.identity.size.div_ceil(PAGE_BYTES)
     }
 

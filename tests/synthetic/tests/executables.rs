@@ -36,7 +36,7 @@ fn seen(machine: &mut Machine, processes: Processes<'_>) -> (Vec<Seen>, (usize, 
     let mut walker = walker(&limits);
     let mut source = Source::new(machine);
     let snapshot = walker.scan(&mut source, &kernel, Scope::ALL).expect("processes are found");
-    let found = Executables::of(snapshot, processes);
+    let found = Executables::new(snapshot, processes);
     assert_eq!(found.incomplete, 0);
     let mut known = Vec::new();
     let files: &[Executable] = &found.files;

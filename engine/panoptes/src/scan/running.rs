@@ -63,7 +63,7 @@ pub fn build_running(
     let globs: Vec<Glob> = options.containers.iter().map(|glob| Glob::new(glob)).collect();
     let is_system = globs.is_empty();
     let processes = if is_system { Processes::System } else { Processes::Containers(&globs) };
-    let mut found = Executables::of(snapshot, processes);
+    let mut found = Executables::new(snapshot, processes);
     found.files.retain(|file| !is_excluded(file, &options));
     if found.files.is_empty() {
         let what = if is_system { "outside of containers" } else { "in such a container" };
