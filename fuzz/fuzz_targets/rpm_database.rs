@@ -1,4 +1,5 @@
-//! Databases of rpm's: SQLite with its log, ndb and BerkeleyDB, and the headers of packages in them.
+//! Databases of rpm's: SQLite with its log, ndb and BerkeleyDB, and the headers of packages in
+//! them.
 //!
 //! The first four bytes are the log's length; the log follows, then the database.
 #![cfg_attr(fuzzing, no_main)]

@@ -29,8 +29,8 @@ pub(super) const LISTED_MAX: usize = DEPTH_MAX as usize * READS_MAX + NAMESPACES
 /// Number of scans in which about all of them must be read: otherwise it is a gap.
 const WHOLE_SCANS_MAX: usize = 64;
 
-/// Purposes of [`Walker::chance`] beside the levels of trees. Else the turns of one may follow those
-/// of another.
+/// Purposes of [`Walker::chance`] beside the levels of trees. Else the turns of one may follow
+/// those of another.
 const NAMESPACES: u32 = DEPTH_MAX;
 const QUEUES: u32 = DEPTH_MAX + 1;
 

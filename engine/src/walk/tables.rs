@@ -166,7 +166,8 @@ macro_rules! tables {
 
             /// Adds the rows that did not fit to what the rounds themselves dropped.
             pub(super) fn count_dropped(&mut self) {
-                for dropped in [$(self.$name.dropped,)* self.interfaces.dropped, self.capability_sets.dropped] {
+                let others = [self.interfaces.dropped, self.capability_sets.dropped];
+                for dropped in [$(self.$name.dropped,)*].into_iter().chain(others) {
                     self.losses.dropped = self.losses.dropped.saturating_add(dropped);
                 }
             }

@@ -1,4 +1,5 @@
-//! Relays by regular files, shared memory and message queues: what one process writes there and another reads.
+//! Relays by regular files, shared memory and message queues: what one process writes there, and
+//! another reads.
 //!
 //! Files and memory are followed only for an interpreter that reads commands, and only if nothing
 //! else leads both ways. A file may be read by somebody else than its writer means, so each file on

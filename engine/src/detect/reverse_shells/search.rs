@@ -26,7 +26,8 @@ pub struct Hop {
     pub object: Object,
     /// The descriptor for that object; memory and queues have none.
     pub outer: Option<Index<DescriptorRow>>,
-    /// The descriptor towards the search's start; `None` at the start, and behind memory and queues.
+    /// The descriptor towards the search's start; `None` at the start, and behind memory and
+    /// queues.
     pub inner: Option<Index<DescriptorRow>>,
     /// The previous hop.
     pub parent: Option<Index<Self>>,

@@ -23,7 +23,8 @@ const WITHOUT_ROW: [(&str, &str); 7] = [
         "changes::KEPT_MAX clock::HOLES_MAX connections::BUCKETS_MAX connections::TWINS_MAX \
          contents::DOUBTS_MAX descriptors::TABLE_MAX \
          job::HOLES_MAX list::COUNTED_MAX list::POINTERS_MAX list::REMEMBERED_MAX \
-         locate::LIBRARIES_MAX mappings::FOUND_MAX mappings::MAPPED_MAX mappings::MAPPERS_MAX mappings::SHARED_MAX \
+         locate::LIBRARIES_MAX mappings::FOUND_MAX mappings::MAPPED_MAX \
+         mappings::MAPPERS_MAX mappings::SHARED_MAX \
          memory_permissions::FINDINGS_MAX pages::ALIKE_MAX \
          pages::ANCESTORS_MAX pages::AREAS_MAX pages::SKIPS_MAX \
          reserved_space::NEIGHBOURS_MAX resting::ANCESTORS_MAX search::HOPS_MAX \
