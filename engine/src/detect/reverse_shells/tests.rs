@@ -62,18 +62,8 @@ struct Machine {
     datagrams: HashMap<u64, (u16, (IpAddr, u16))>,
     /// Magic numbers of filesystems, by the numbers of inodes that are on them.
     filesystems: HashMap<u64, u64>,
-    messages: Vec<Message>,
+    messages: Vec<queues::Message>,
     next: u64,
-}
-
-/// The last message of a System V message queue.
-#[derive(Clone, Copy)]
-struct Message {
-    queue: u32,
-    sender: u32,
-    receiver: u32,
-    /// When it was sent and received, in seconds.
-    time: u32,
 }
 
 /// A regular file that several processes have open.
@@ -247,7 +237,7 @@ impl Machine {
                 terminals.insert(address, file.terminal.unwrap());
             }
         }
-        Self::put_servers_in_place(snapshot);
+        logins::put_servers_in_place(snapshot);
         rings::put_rings(snapshot);
         mappings::put_filesystems(snapshot, &self.filesystems);
         queues::put_queues(snapshot, &self.messages);
@@ -266,23 +256,6 @@ impl Machine {
             if let (Some(&master), Some(&slave)) = (terminals.get(master), terminals.get(slave)) {
                 snapshot.terminals[master].link = Some(slave);
                 snapshot.terminals[slave].link = Some(master);
-            }
-        }
-    }
-}
-
-impl Machine {
-    /// Login servers are the system's own, unless they have a place: `/sbin/sshd`.
-    fn put_servers_in_place(snapshot: &mut Snapshot) {
-        let root = Index::new(0);
-        let row = *snapshot.dentries.at(root).unwrap();
-        let name = Name { address: KernelVa(0xffff_8895_0000_0000), length: 4, ..row.name };
-        let mut folder = DentryRow { name, parent: root, readable: true, ..row };
-        folder.text[..4].copy_from_slice(b"sbin");
-        let folder = snapshot.dentries.push(folder);
-        for row in snapshot.dentries.iter_mut() {
-            if row.parent == root && row.name.length == 4 && row.text.starts_with(b"sshd") {
-                row.parent = folder;
             }
         }
     }

@@ -2,6 +2,21 @@
 
 use super::*;
 
+/// Login servers are the system's own, unless they have a place: `/sbin/sshd`.
+pub(super) fn put_servers_in_place(snapshot: &mut Snapshot) {
+    let root = Index::new(0);
+    let row = *snapshot.dentries.at(root).unwrap();
+    let name = Name { address: KernelVa(0xffff_8895_0000_0000), length: 4, ..row.name };
+    let mut folder = DentryRow { name, parent: root, readable: true, ..row };
+    folder.text[..4].copy_from_slice(b"sbin");
+    let folder = snapshot.dentries.push(folder);
+    for row in snapshot.dentries.iter_mut() {
+        if row.parent == root && row.name.length == 4 && row.text.starts_with(b"sshd") {
+            row.parent = folder;
+        }
+    }
+}
+
 const DATABASE: (IpAddr, u16) = (IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7)), 5432);
 
 impl Machine {

@@ -5,6 +5,16 @@ use panoptes_decoders::kernel::msg_queue::Queue;
 use super::*;
 use crate::walk::QueueRow;
 
+/// The last message of a System V message queue.
+#[derive(Clone, Copy)]
+pub(super) struct Message {
+    queue: u32,
+    sender: u32,
+    receiver: u32,
+    /// When it was sent and received, in seconds.
+    time: u32,
+}
+
 /// Adds the queues of messages to a scan.
 pub(super) fn put_queues(snapshot: &mut Snapshot, messages: &[Message]) {
     for message in messages {
