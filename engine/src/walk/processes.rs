@@ -6,7 +6,7 @@ use panoptes_decoders::kernel::pid::LEVEL_MAX;
 use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_decoders::layout::View;
 
-use super::capability_sets::{CapabilitySet, CapabilitySetId};
+use super::capability_sets::{CapabilitySet, CapabilitySetId, CapabilitySets};
 use super::copied::Copied;
 use super::owners::{Leads, Quotas};
 use super::snapshot::{
@@ -17,6 +17,24 @@ use super::tables::Snapshot;
 use super::{Kernel, Memory, Part, Reads, Scratch, Walker, fetch, fetch_groups};
 use crate::address::Reader;
 use panoptes_tables::Keyed;
+
+/// The number of a process's capabilities, if it is in the initial namespace and not root. The
+/// namespaces are those of all processes so far: the oldest ones are in the initial one.
+fn number_set(
+    sets: &mut CapabilitySets,
+    layouts: &Layouts,
+    process: &ProcessRow,
+    (cred, namespaces): (Option<View<'_>>, &[KernelVa]),
+) -> CapabilitySetId {
+    let is_in_first = namespaces.first() == namespaces.last();
+    let is_user = process.ids.is_some_and(|ids| ids.uid != 0 && ids.euid != 0);
+    cred.filter(|_| is_user && is_in_first).map_or(CapabilitySetId::UNKNOWN, |view| {
+        sets.id_of(CapabilitySet {
+            permitted: view.unsigned(layouts.cred.cap_permitted),
+            ambient: view.unsigned(layouts.cred.cap_ambient),
+        })
+    })
+}
 
 /// Whether a task still has the number of its parent. A fork begins with a copy of the parent's
 /// task (`dup_task_struct`, kernel/fork.c). Nothing leads to that yet, but what was copied later
@@ -216,17 +234,8 @@ impl Walker {
         });
         let user_namespace = cred.map(|view| view.pointer(layouts.cred.user_ns));
         self.scratch.user_namespaces.push(user_namespace.unwrap_or_default());
-        // The oldest processes come first: they are in the initial namespace.
-        let is_in_first =
-            self.scratch.user_namespaces.first() == self.scratch.user_namespaces.last();
-        let is_user = process.ids.is_some_and(|ids| ids.uid != 0 && ids.euid != 0);
-        let of_user = cred.filter(|_| is_user && is_in_first);
-        let capabilities = of_user.map_or(CapabilitySetId::UNKNOWN, |view| {
-            snapshot.capability_sets.id_of(CapabilitySet {
-                permitted: view.unsigned(layouts.cred.cap_permitted),
-                ambient: view.unsigned(layouts.cred.cap_ambient),
-            })
-        });
+        let read = (cred, &self.scratch.user_namespaces[..]);
+        let capabilities = number_set(&mut snapshot.capability_sets, layouts, process, read);
         let pointer = |field| nsproxy.map_or(KernelVa::NULL, |view| view.pointer(field));
         self.scratch.mount_namespaces.push(pointer(layouts.nsproxy.mnt_ns));
         process.uts_namespace = pointer(layouts.nsproxy.uts_ns);

@@ -7,6 +7,11 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::num::NonZeroU32;
 use core::ops::Range;
 
+use super::capability_sets::CapabilitySetId;
+pub use super::containers::{ContainerRow, HostName};
+pub use super::sockets::SocketRow;
+use super::stability::Fate;
+pub use super::terminals::TerminalRow;
 use arrayvec::ArrayVec;
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::cgroup::SUBSYS_MAX;
@@ -19,14 +24,7 @@ use panoptes_decoders::kernel::sock::{Counters, Endpoints};
 use panoptes_decoders::kernel::super_block::Filesystem;
 use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_decoders::kernel::vm_area_struct::Vma;
-
-pub use super::containers::{ContainerRow, HostName};
-pub use super::sockets::SocketRow;
-pub use super::terminals::TerminalRow;
 use panoptes_tables::Keyed;
-
-use super::capability_sets::CapabilitySetId;
-use super::stability::Fate;
 pub use panoptes_tables::{Index, Rows, Span};
 
 /// Makes a row of the object at an address.
@@ -361,8 +359,7 @@ pub struct MmRow {
     pub areas_left: u32,
     /// The first process that leads to it.
     pub process: Option<Index<ProcessRow>>,
-    /// The capabilities of that process, if it is not root, in
-    /// [`super::Snapshot::capability_sets`].
+    /// Of that process, if it is not root, in [`super::Snapshot::capability_sets`].
     pub capabilities: CapabilitySetId,
 }
 
