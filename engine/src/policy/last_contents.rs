@@ -14,7 +14,7 @@ use crate::page_cache::Hashes;
 /// Maximum number of causes at a time. The sums of further ones name the last alert in full only.
 const CONTENTS_MAX: usize = 16;
 /// Room for the paths of all causes in bytes, each with [`HEAD_BYTES`] before it.
-const PATHS_BYTES: usize = 6144;
+const PATHS_BYTES: usize = 5120;
 /// The number of the path's cause, and the path's length.
 const HEAD_BYTES: usize = 3;
 /// Maximum number of paths in a sum.

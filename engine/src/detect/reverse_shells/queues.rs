@@ -13,7 +13,7 @@ use crate::state::process::ProcessKey;
 use crate::walk::{Index, ProcessRow, QueueRow, Snapshot};
 
 /// Maximum number of queues that are remembered.
-const HISTORIES_MAX: usize = 32;
+const HISTORIES_MAX: usize = 24;
 /// Maximum number of processes that use the queue of a relay.
 pub(super) const USERS_MAX: usize = 4;
 /// Maximum number of uses of all queues together.

@@ -29,7 +29,7 @@ use crate::time::{Monotonic, Now, RealTime};
 use crate::walk::{Index, Snapshot};
 
 /// Maximum number of pairs of shell and connection that are watched.
-const WATCHED_MAX: usize = 32;
+const WATCHED_MAX: usize = 24;
 /// Number of turns after which a shell is reported.
 const TURNS: u32 = 3;
 /// The same if nothing was ever sent to a peer to which this machine connected. Clients ask.

@@ -283,7 +283,7 @@ pub(super) fn is_extra(scenario: &Scenario, record: &Value, facts: &Facts) -> bo
     if known.into_iter().any(|expected| expected.matches(record, facts)) {
         return false;
     }
-    !is_of_change(name(record))
+    !(is_of_change(name(record)) || is_sum_of_changes(record))
         || scenario.is_about_changes()
         || !(scenario.stage.is_about_behaviour() || has_file_of(scenario, record))
 }
@@ -300,11 +300,22 @@ pub(super) fn is_of_scenario_before(
         && !has_file_of(scenario, record)
 }
 
-/// Whether a scenario's scripts name the changed file of a record.
+/// Whether a record counts alerts on changed files. It may come a minute after their scenario.
+fn is_sum_of_changes(record: &Value) -> bool {
+    name(record) == "alerts_summed_up" && is_of_change(&field(record, "system_activity.activity"))
+}
+
+/// Whether a scenario's scripts name a changed file of a record.
 fn has_file_of(scenario: &Scenario, record: &Value) -> bool {
-    let file = changed_path(record);
-    let file = file.trim_end_matches(" (deleted)");
-    [scenario.prepare, scenario.act, scenario.clean].iter().any(|script| script.contains(file))
+    let scripts = [scenario.prepare, scenario.act, scenario.clean];
+    let is_named = |file: &str| {
+        let file = file.trim_end_matches(" (deleted)");
+        scripts.iter().any(|script| script.contains(file))
+    };
+    match record["activity_data"]["system_activity_details"]["paths"].as_array() {
+        Some(paths) => paths.iter().any(|path| is_named(&text(path))),
+        None => is_named(&changed_path(record)),
+    }
 }
 
 /// The outcomes of all scenarios in one guest.

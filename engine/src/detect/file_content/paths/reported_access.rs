@@ -10,7 +10,7 @@ use panoptes_tables::{HashKey, Latest};
 
 /// Number of files of root that are remembered, and of those of all others: users make as many as
 /// they like.
-const OF_ROOT: usize = 192;
+const OF_ROOT: usize = 128;
 const OF_OTHERS: usize = 64;
 const SECOND_NS: i64 = 1_000_000_000;
 
