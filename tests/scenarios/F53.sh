@@ -8,6 +8,7 @@
 #   file.file_capabilities: ["cap_setuid"]
 
 #: prepare
+mkdir -p /usr/local/bin
 cp /usr/bin/python3.11 /usr/local/bin/f53
 sleep 4
 #: act

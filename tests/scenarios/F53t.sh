@@ -9,6 +9,7 @@
 # expect: file_permissions_changed x0
 
 #: prepare
+mkdir -p /usr/local/bin
 cp /bin/sleep /usr/local/bin/f53t-ambient
 cp /usr/bin/python3.11 /usr/local/bin/f53t-daemon
 [ ! -e /usr/bin/ping ] || mv /usr/bin/ping /usr/bin/ping.f53t
