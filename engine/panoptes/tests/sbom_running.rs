@@ -24,7 +24,7 @@ fn folder(tool: &[u8]) -> (TempDir, Machine) {
     for path in paths.collect::<Vec<_>>() {
         machine.write_file(&path, format!("\x7fELF of {path}").as_bytes());
     }
-    machine.write_file(LIBRARY, &[b"\x7fELF", &[3; 20_000][..]].concat());
+    machine.write_file(LIBRARY, &[b"\x7fELF", vec![3; 20_000].as_slice()].concat());
     machine.write_file(TOOL, tool);
     machine.tick(60_000_000_000);
     let folder = tempfile::tempdir().expect("there is room for a folder");
