@@ -74,8 +74,7 @@ pub use kernel::{Kernel, Roots};
 pub use losses::{Losses, Part};
 pub use port_set::{PortSet, UdpPorts};
 pub(crate) use queries::user;
-pub use queues::QueueRow;
-pub use ring_rows::{RING_SLOT, RingRow, number_of, slot_of};
+pub use ring_rows::{QueueRow, RING_SLOT, RingRow, number_of, slot_of};
 pub use snapshot::{
     CgroupRow, ConnectionRow, ContainerRow, CssSetRow, CssStateRow, DentryRow, DescriptorRow,
     FileRow, FilesRow, HostName, Ids, Index, InodeRow, InterfaceRow, KernfsRow, Machine, MmRow,

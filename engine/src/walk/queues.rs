@@ -10,6 +10,7 @@ use panoptes_decoders::kernel::xarray::{self, Slot};
 use panoptes_decoders::layout::View;
 use panoptes_tables::room;
 
+use super::ring_rows::QueueRow;
 use super::snapshot::{Index, ProcessRow};
 use super::tables::Snapshot;
 use super::{Memory, Part, Scratch, Walker, fetch};
@@ -22,8 +23,6 @@ const NAMESPACES_MAX: usize = 256;
 const NODES_MAX: usize = 32;
 /// Maximum number of queues that one scan reads.
 const READS_MAX: usize = 2048;
-/// Maximum number of queues in one scan.
-pub(super) const QUEUES_MAX: usize = 256;
 /// Maximum number of queues that one scan lists: those of all levels, and of namespaces with one.
 pub(super) const LISTED_MAX: usize = DEPTH_MAX as usize * READS_MAX + NAMESPACES_MAX;
 /// Number of scans in which about all of them must be read: otherwise it is a gap.
@@ -33,18 +32,6 @@ const WHOLE_SCANS_MAX: usize = 64;
 /// those of another.
 const NAMESPACES: u32 = DEPTH_MAX;
 const QUEUES: u32 = DEPTH_MAX + 1;
-
-/// A message queue that processes have used.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct QueueRow {
-    /// `struct msg_queue *`
-    pub address: KernelVa,
-    pub queue: Queue,
-    /// The process that sent last, if it lives.
-    pub sender: Option<Index<ProcessRow>>,
-    /// The process that received last, if it lives.
-    pub receiver: Option<Index<ProcessRow>>,
-}
 
 /// The IPC namespaces that a scan has met.
 #[derive(Debug)]

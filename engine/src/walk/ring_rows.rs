@@ -1,6 +1,8 @@
-//! Rings of io_uring, and the slots in which they hold files without a descriptor.
+//! Rings of io_uring, and the slots in which they hold files without a descriptor. System V message
+//! queues, to which no descriptor leads, either.
 
 use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::msg_queue::Queue;
 
 use super::snapshot::{DescriptorRow, FileRow, FilesRow, Index, ProcessRow, Span};
 
@@ -10,6 +12,9 @@ pub const RING_SLOT: u32 = 1 << 31;
 
 /// Maximum number of rings in one scan.
 pub(super) const RINGS_MAX: usize = 1024;
+
+/// Maximum number of message queues in one scan.
+pub(super) const QUEUES_MAX: usize = 256;
 
 /// One ring.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +29,18 @@ pub struct RingRow {
     pub table: Option<Index<FilesRow>>,
     /// Its files.
     pub descriptors: Span<DescriptorRow>,
+}
+
+/// A message queue that processes have used.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct QueueRow {
+    /// `struct msg_queue *`
+    pub address: KernelVa,
+    pub queue: Queue,
+    /// The process that sent last, if it lives.
+    pub sender: Option<Index<ProcessRow>>,
+    /// The process that received last, if it lives.
+    pub receiver: Option<Index<ProcessRow>>,
 }
 
 impl DescriptorRow {

@@ -100,14 +100,7 @@ impl Walker {
         }
         self.read_files(memory);
         memory.goes_on()?;
-        if scope.files || scope.connections {
-            self.read_rings(memory);
-            memory.goes_on()?;
-        }
-        if scope.files && !self.snapshot.is_light {
-            self.read_queues(memory);
-            memory.goes_on()?;
-        }
+        self.read_without_descriptors(memory, scope)?;
         if scope.connections {
             self.read_connections(memory);
             memory.goes_on()?;
@@ -139,5 +132,22 @@ impl Walker {
             self.idle.end(origin, self.snapshot.losses);
         }
         Ok(&self.snapshot)
+    }
+
+    /// Reads what processes use without a descriptor.
+    fn read_without_descriptors(
+        &mut self,
+        memory: &mut Memory<'_>,
+        scope: Scope,
+    ) -> Result<(), ScanError> {
+        if scope.files || scope.connections {
+            self.read_rings(memory);
+            memory.goes_on()?;
+        }
+        if scope.files && !self.snapshot.is_light {
+            self.read_queues(memory);
+            memory.goes_on()?;
+        }
+        Ok(())
     }
 }

@@ -11,8 +11,7 @@ use super::capability_sets::CapabilitySets;
 use super::copied::Copied;
 use super::losses::Losses;
 use super::port_set::UdpPorts;
-use super::queues::{QUEUES_MAX, QueueRow};
-use super::ring_rows::{RINGS_MAX, RingRow};
+use super::ring_rows::{QUEUES_MAX, QueueRow, RINGS_MAX, RingRow};
 use super::snapshot::{
     CgroupRow, ConnectionRow, ContainerRow, CssSetRow, CssStateRow, DentryRow, DescriptorRow,
     FileRow, FilesRow, Index, InodeRow, InterfaceRow, KernfsRow, Machine, MmRow, MountRow, NameRow,

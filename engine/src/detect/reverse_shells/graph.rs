@@ -30,6 +30,7 @@ pub(super) use self::objects::{
 };
 pub use self::objects::{is_open, mirror, object_of};
 use self::objects::{is_open_both_ways, is_pipe};
+pub(super) use self::queues::{HISTORIES_MAX, USERS_MAX};
 pub use self::queues::{QueueEnd, QueueUse};
 pub use self::relays::Edges;
 use self::relays::{BOTH_WAYS_MAX, Relays};
@@ -196,7 +197,7 @@ impl Graph {
             terminals: Terminals::new(processes),
             relays: Relays::new(files),
             mappings: RefCell::new(Mappings::new()),
-            queue_uses: queues::new_uses(),
+            queue_uses: room::list(queues::USES_MAX),
             steps: Cell::new(0),
             part: Cell::new(STEPS_MAX),
             limit: Cell::new(STEPS_MAX),

@@ -8,16 +8,10 @@ use arrayvec::ArrayVec;
 use panoptes_decoders::address::KernelVa;
 use panoptes_tables::room;
 
-use super::graph::{QueueEnd, QueueUse};
+use super::graph::{HISTORIES_MAX, QueueEnd, QueueUse, USERS_MAX};
 use crate::state::process::ProcessKey;
 use crate::walk::{Index, ProcessRow, QueueRow, Snapshot};
 
-/// Maximum number of queues that are remembered.
-const HISTORIES_MAX: usize = 24;
-/// Maximum number of processes that use the queue of a relay.
-pub(super) const USERS_MAX: usize = 4;
-/// Maximum number of uses of all queues together.
-pub(super) const USES_MAX: usize = HISTORIES_MAX * USERS_MAX;
 /// Number of scans with other queues after which a queue counts as removed.
 const UNSEEN_MAX: u8 = 64;
 

@@ -7,12 +7,16 @@
 
 use arrayvec::ArrayVec;
 use panoptes_decoders::kernel::file::{FMODE_READ, FMODE_WRITE};
-use panoptes_tables::room;
 
-use super::super::queues::{USERS_MAX, USES_MAX};
 use super::{Graph, Object, fact};
 use crate::walk::{FilesRow, Index, Snapshot};
 
+/// Maximum number of queues that are remembered.
+pub(in super::super) const HISTORIES_MAX: usize = 24;
+/// Maximum number of processes that use the queue of a relay.
+pub(in super::super) const USERS_MAX: usize = 4;
+/// Maximum number of uses of all queues together.
+pub(in super::super) const USES_MAX: usize = HISTORIES_MAX * USERS_MAX;
 /// Maximum number of queues that a relay uses. A process with more serves many others.
 const QUEUES_OF_ONE_MAX: usize = 4;
 /// Number of scans that must show a use: fewer may be chance.
@@ -41,11 +45,6 @@ impl QueueUse {
     const fn has_mode(&self, mode: u32) -> bool {
         mode & FMODE_READ != 0 && self.receives > 0 || mode & FMODE_WRITE != 0 && self.sends > 0
     }
-}
-
-/// Room for the uses of one scan.
-pub(super) fn new_uses() -> Vec<QueueUse> {
-    room::list(USES_MAX)
 }
 
 impl Graph {
