@@ -74,6 +74,11 @@ impl Live {
         self.running.wait_for("right0: auditing again");
     }
 
+    /// Waits until it has nothing more to do with the packets that were sent.
+    pub(crate) fn settle(&self) {
+        self.running.settle();
+    }
+
     /// Ends it; its records.
     #[track_caller]
     pub(crate) fn end(self) -> PathBuf {

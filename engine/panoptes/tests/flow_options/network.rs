@@ -63,11 +63,23 @@ pub(crate) fn frames(capture: &Capture) -> Vec<Vec<u8>> {
     frames
 }
 
+/// Number of packets for which every sensor has room.
+const PART: usize = 512;
+
 /// Sends the packets of a capture on an interface, without pauses.
 pub(crate) fn send_all(interface: &str, capture: &Capture) {
     let sender = Sender::new(interface);
     for frame in frames(capture) {
         sender.send(&frame);
+    }
+}
+
+/// Sends the packets of a capture on an interface, with a pause behind each part of them.
+pub(crate) fn send_in_parts(interface: &str, capture: &Capture, pause: impl Fn()) {
+    let sender = Sender::new(interface);
+    for part in frames(capture).chunks(PART) {
+        part.iter().for_each(|frame| sender.send(frame));
+        pause();
     }
 }
 
