@@ -10,7 +10,7 @@ use panoptes_decoders::kernel::xarray::{self, Slot};
 use panoptes_decoders::layout::View;
 use panoptes_tables::room;
 
-use super::ring_rows::QueueRow;
+use super::ring_rows::{QUEUES_MAX, QueueRow};
 use super::snapshot::{Index, ProcessRow};
 use super::tables::Snapshot;
 use super::{Memory, Part, Scratch, Walker, fetch};
@@ -164,7 +164,7 @@ impl Walker {
         if queues.is_empty() {
             return;
         }
-        snapshot.losses.cut(Part::Namespaces, turn(queues, READS_MAX, chance).into());
+        snapshot.losses.cut(Part::Namespaces, turn(queues, QUEUES_MAX, chance).into());
         queues.truncate(READS_MAX);
         let Snapshot { queues: rows, losses, .. } = snapshot;
         fetch(reader, memory, &layout.packing, queues, |at, bytes| {

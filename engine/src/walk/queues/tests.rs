@@ -4,7 +4,6 @@
 
 use proptest::prelude::*;
 
-use super::super::ring_rows::QUEUES_MAX;
 use super::*;
 use crate::walk::Kernel;
 use crate::walk::tests::memory::{Sparse, add_process, kernel, small, va, walker};
