@@ -103,9 +103,12 @@ impl Shells {
         self.are_ways_used(shell, candidate)
     }
 
-    /// The same for commands of one peer and answers to another, which lead over no shared memory.
+    /// The same for commands of one peer and answers to another. They lead over no shared memory and
+    /// no message queue. Output that a shipper reads from a file is a log.
     pub(super) fn are_ways_of_two_used(&self, shell: &Shell<'_>, candidate: &Candidate) -> bool {
-        !self.leads_over(candidate, |it| matches!(it, Object::Memory(_)))
+        let mut answers = self.outward.path(candidate.outward);
+        !self.leads_over(candidate, |it| matches!(it, Object::Memory(_) | Object::Queue(_)))
+            && !answers.any(|hop| matches!(hop.object, Object::File(_)))
             && self.are_ways_used(shell, candidate)
     }
 

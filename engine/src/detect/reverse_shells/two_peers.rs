@@ -22,7 +22,7 @@ use super::search::Hop;
 use super::servers::Known;
 use super::shell::Shell;
 use super::turns::{has_started_after, newest_of};
-use super::{CANDIDATES_MAX, Candidate, Direction, Reason, Shells, ends_of};
+use super::{Candidate, Direction, Reason, Shells, ends_of};
 use crate::detect::Scene;
 use crate::state::State;
 use crate::time::{Monotonic, Now, RealTime};
@@ -38,6 +38,10 @@ const TURNS_UNASKED: u32 = 2;
 const REST_NS: i64 = 300_000_000;
 /// For how long after a message the shell may do something.
 const TURN_NS: i64 = 1_000_000_000;
+/// The longest rest before a turn where messages are not counted.
+const UNCOUNTED_REST_NS: i64 = 60_000_000_000;
+/// Maximum number of connections of one shell's input that are watched.
+const INPUTS_MAX: usize = 4;
 /// A pair is forgotten when so many scans in a row have not shown it.
 const ABSENT_SCANS: u32 = 64;
 
@@ -49,6 +53,8 @@ struct Sight {
     /// Number of bytes that were sent to it, and to the second peer.
     asked: u64,
     sent: u64,
+    /// The key of the connection to the second peer.
+    out: u64,
     /// When the newest process of the scan was started.
     newest: u64,
 }
@@ -124,11 +130,22 @@ impl Watched {
     fn observe(&mut self, sight: Sight, now: Now, work: impl FnOnce(u64) -> Work) {
         let before = core::mem::replace(&mut self.sight, sight);
         let work = work(before.newest);
+        if sight.out != before.out {
+            // What was sent to another peer tells nothing.
+            *self = Self::new(sight, now);
+            return;
+        }
+        if self.message.is_some_and(|message| now.monotonic.since(message) >= TURN_NS) {
+            self.message = None;
+        }
         let has_heard = sight.received > before.received;
         let has_asked = sight.asked > before.asked;
         let has_acted = sight.sent > before.sent || work.has_started;
         let rested = now.monotonic.since(self.rests_since);
         let has_rested = self.rest_scans > 0 && rested >= REST_NS;
+        if sight.received.is_none() && rested > UNCOUNTED_REST_NS {
+            self.turns = 0;
+        }
         if has_asked {
             self.message = None;
         } else if has_rested && (has_heard || has_acted && sight.received.is_none()) {
@@ -137,10 +154,7 @@ impl Watched {
             // It does something by itself.
             self.turns = 0;
         }
-        if has_acted
-            && let Some(message) = self.message.take()
-            && now.monotonic.since(message) < TURN_NS
-        {
+        if has_acted && self.message.take().is_some() {
             self.since = if self.turns == 0 { now.real } else { self.since };
             self.turns = self.turns.saturating_add(1);
         }
@@ -164,8 +178,8 @@ impl Shells {
     ) {
         let snapshot = shell.snapshot;
         let Some(out) = self.other_peer(snapshot) else { return };
-        let mut ends = ArrayVec::<(Object, Option<Index<Hop>>), CANDIDATES_MAX>::new();
-        ends.extend(ends_of(&self.inward).take(CANDIDATES_MAX));
+        let mut ends = ArrayVec::<(Object, Option<Index<Hop>>), INPUTS_MAX>::new();
+        ends.extend(ends_of(&self.inward).take(INPUTS_MAX));
         for (object, inward) in ends {
             let direction = self.direction_of(snapshot, object);
             let (out_object, outward) = out;
@@ -196,8 +210,14 @@ impl Shells {
     ) {
         let snapshot = shell.snapshot;
         let Some(row) = snapshot.processes.at(shell.process) else { return };
-        let Some(pair) = self.pair(shell, candidate.object) else { return };
-        if self.reported.has(snapshot, candidate.object) {
+        let pairs = [candidate.object, candidate.out_object].map(|it| self.pair(shell, it));
+        let [Some(pair), Some(out)] = pairs else { return };
+        // The counters of a connection may be unreadable for a moment.
+        let is_unread = |object: Object| {
+            matches!(object, Object::Connection(_)) && counters_of(snapshot, object).is_none()
+        };
+        let is_known = self.reported.has(snapshot, candidate.object);
+        if is_known || is_unread(candidate.object) || is_unread(candidate.out_object) {
             return;
         }
         let counters = counters_of(snapshot, candidate.object);
@@ -206,6 +226,7 @@ impl Shells {
             received: counters.map(|it| it.bytes_in),
             asked: bytes_out(counters),
             sent: bytes_out(counters_of(snapshot, candidate.out_object)),
+            out: out.key,
             newest: newest_of(snapshot),
         };
         let who = (pair, snapshot.group_of(row));
@@ -264,7 +285,7 @@ mod tests {
     use super::*;
     use crate::state::process::ProcessKey;
 
-    const SIGHT: Sight = Sight { received: Some(0), asked: 300, sent: 0, newest: 1 };
+    const SIGHT: Sight = Sight { received: Some(0), asked: 300, sent: 0, out: 1, newest: 1 };
 
     /// Scans that are a second apart do not show that a script comes in pieces.
     #[test]
@@ -283,6 +304,71 @@ mod tests {
             watched.turns
         };
         assert_eq!([turns(false), turns(true)], [0, 6]);
+    }
+
+    /// The largest number of turns in a minute of scans, of what each scan shows.
+    fn most_turns(change: impl Fn(i64, &mut Sight)) -> u32 {
+        let (mut sight, mut now) = (SIGHT, Now::at(0));
+        let mut watched = Watched::new(sight, now);
+        let steps = 1..240;
+        let turns = steps.map(|step| {
+            now = now.after(250_000_000);
+            change(step * 250, &mut sight);
+            watched.observe(sight, now, |_| Work { has_started: false, is_busy: false });
+            watched.turns
+        });
+        turns.max().unwrap()
+    }
+
+    #[test]
+    fn what_is_sent_for_other_reasons_ends_the_row() {
+        let is_heard = |milliseconds: i64| milliseconds % 2000 == 0;
+        let hear = |sight: &mut Sight| sight.received = sight.received.map(|it| it + 9);
+        let answers = most_turns(|at, sight| match at % 2000 {
+            0 => hear(sight),
+            500 => sight.sent += 9,
+            _ => {}
+        });
+        assert!(answers > 20, "{answers}");
+        let by_itself = most_turns(|at, sight| {
+            if is_heard(at) {
+                hear(sight);
+            }
+            if at % 5000 == 500 {
+                sight.sent += 9;
+            }
+        });
+        assert!(by_itself < TURNS_UNASKED, "{by_itself}");
+        let others = most_turns(|at, sight| {
+            if is_heard(at) {
+                hear(sight);
+                sight.out += 1;
+            }
+            if at % 2000 == 500 {
+                (sight.out, sight.sent) = (sight.out + 1, sight.sent + 9);
+            }
+        });
+        assert_eq!(others, 0);
+    }
+
+    #[test]
+    fn turns_by_datagrams_follow_each_other() {
+        let turns = |pause: i64| {
+            let mut now = Now::at(0);
+            let mut sight = Sight { received: None, ..SIGHT };
+            let mut watched = Watched::new(sight, now);
+            for _ in 0..4 {
+                for _ in 0..4 {
+                    now = now.after(pause / 4);
+                    watched.observe(sight, now, |_| Work { has_started: false, is_busy: false });
+                }
+                sight.sent += 9;
+                watched.observe(sight, now, |_| Work { has_started: false, is_busy: false });
+            }
+            watched.turns
+        };
+        assert_eq!(turns(4_000_000_000), 4);
+        assert!(turns(120_000_000_000) < TURNS_UNASKED);
     }
 
     #[test]
