@@ -107,10 +107,9 @@ impl ClosedFiles {
     pub(super) fn note_capabilities(&mut self, snapshot: &Snapshot, process: &Process) {
         let Some(index) = process.row() else { return };
         let row = &snapshot.processes[index];
-        if further_capabilities(snapshot, row) == 0
-            || snapshot.container_of(row).is_some()
-            || !snapshot.shares_first_mounts(row)
-        {
+        // A container has mounts of its own. Its name alone tells nothing: any user may give a
+        // control group the name of a container's.
+        if further_capabilities(snapshot, row) == 0 || !snapshot.shares_first_mounts(row) {
             return;
         }
         let Some(inode) = executable(snapshot, row).and_then(|it| snapshot.inodes.at(it.inode))

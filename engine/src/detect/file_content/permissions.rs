@@ -21,10 +21,9 @@ impl ClosedFiles {
         let mm = snapshot.mms.at(row.mm);
         let Some(file) = mm.and_then(|mm| snapshot.files.at(mm.exe_file)) else { return };
         let Some(inode) = snapshot.inodes.at(file.inode) else { return };
-        if !is_set_id(inode.attributes.mode)
-            || snapshot.container_of(row).is_some()
-            || !snapshot.shares_first_mounts(row)
-        {
+        // A container has mounts of its own. Its name alone tells nothing: any user may give a
+        // control group the name of a container's.
+        if !is_set_id(inode.attributes.mode) || !snapshot.shares_first_mounts(row) {
             return;
         }
         let mount = snapshot.mounts.at(file.path.mount);

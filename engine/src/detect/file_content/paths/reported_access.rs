@@ -58,9 +58,10 @@ impl ReportedAccess {
     }
 
     fn hash(&self, of: &Attributes) -> u64 {
-        // New names change the times of a folder. A filesystem may keep whole seconds only.
+        // A folder that is removed leaves its number to another one. A filesystem may keep whole
+        // seconds of a file's time only.
         let content = match of.kind() {
-            mode::S_IFDIR => [0, 0],
+            mode::S_IFDIR => [0, of.ctime_ns.cast_unsigned()],
             _ => [of.size, (of.mtime_ns / SECOND_NS).cast_unsigned()],
         };
         let owner = u64::from(of.uid) << u32::BITS | u64::from(of.gid);
