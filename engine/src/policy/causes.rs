@@ -155,19 +155,21 @@ impl Cause {
         Some(self.program(&change.process).number(parent.unwrap_or(0)).number(rule_of(name)?))
     }
 
-    /// The same where no process is known: the time takes its place.
+    /// The same where no process is known: the time and the file's owner take its place.
     pub(super) fn of_paths(self, change: &PathChange<'_>) -> Option<Self> {
         let rule = rule_of(change.path).filter(|_| change.history.is_none())?;
         let before = change.before.map_or(0, |before| 1 + u64::from(before.is_same_file));
         let time = change.attributes.ctime_ns.div_euclid(ACT_NS);
-        Some(self.number(rule).number(before).number(time.cast_unsigned()))
+        let cause = self.number(rule).number(before).number(time.cast_unsigned());
+        Some(cause.number(change.attributes.uid))
     }
 
     /// The path and its filesystem, what it gives, and the permissions. Users make as many programs
     /// of their own as they like: all of one user are one cause.
     pub(super) fn of_access(self, change: &PermissionChange<'_>) -> Self {
-        if let Some(user) = change.user {
-            return self.variant(&change.what).number(1_u64 << u32::BITS | u64::from(user));
+        if change.user.is_some() {
+            let owner = 1_u64 << u32::BITS | u64::from(change.attributes.uid);
+            return self.variant(&change.what).number(owner);
         }
         let cause = self.text(change.path).number(change.device).variant(&change.what);
         cause.number(change.attributes.mode)

@@ -87,7 +87,11 @@ const ACCESS: &[&str] = &[
     "/etc/gshadow",
     "/etc/sudoers",
     "/etc/sudoers.d/*",
+    "/etc/sudo.conf",
     "/etc/doas.conf",
+    "/etc/subuid",
+    "/etc/subgid",
+    "/etc/hosts.equiv",
     "/etc/pam.conf",
     "/etc/pam.d/*",
     "/etc/security/*",
@@ -105,13 +109,24 @@ const ACCESS: &[&str] = &[
     "/etc/profile",
     "/etc/profile.d/*",
     "/etc/bash.bashrc",
+    "/etc/bashrc",
+    "/etc/csh.*",
+    "/etc/zsh*",
     "/etc/rc.local",
+    "/etc/rc.d/*",
     "/etc/init.d/*",
     "/etc/systemd/*",
+    "/etc/dbus-1/*",
     "/etc/udev/*",
     "/etc/modules",
     "/etc/modules-load.d/*",
     "/etc/modprobe.d/*",
+    "/etc/network/*",
+    "/etc/NetworkManager/dispatcher.d/*",
+    "/etc/apt/apt.conf.d/*",
+    "/etc/update-motd.d/*",
+    "/etc/X11/*",
+    "/etc/xdg/autostart/*",
     "*/.ssh/authorized_keys*",
 ];
 
@@ -211,12 +226,25 @@ pub fn is_important(path: &[u8], may_execute: bool) -> bool {
     matters && !is_unimportant(path)
 }
 
-/// A number for the pattern by which a file matters, by default; `None` if it matters otherwise.
-/// The files of containers' roots on a host have the patterns of the containers' files.
+/// A number for the pattern by which a file matters, by default; `None` if it matters otherwise, or
+/// if the pattern is that of one file. The files of containers' roots on a host have patterns of
+/// their own.
 pub fn rule_of(path: &[u8]) -> Option<u32> {
-    let path = in_container_root(path).unwrap_or(path);
-    let mut rules = ACCESS.iter().chain(IMPORTANT).zip(0..);
-    rules.find(|(pattern, _)| matches_glob(pattern.as_bytes(), path)).map(|(_, number)| number)
+    pattern_of(path).filter(|(pattern, _)| pattern.contains('*')).map(|(_, number)| number)
+}
+
+/// The pattern by which a file matters, by default, with its number.
+fn pattern_of(path: &[u8]) -> Option<(&'static str, u32)> {
+    let inside = in_container_root(path);
+    let path = inside.unwrap_or(path);
+    let mut patterns = ACCESS.iter().chain(IMPORTANT).zip(0..);
+    let (pattern, number) = patterns.find(|(pattern, _)| matches_glob(pattern.as_bytes(), path))?;
+    Some((*pattern, 2 * number + u32::from(inside.is_some())))
+}
+
+/// A number for the pattern by which a file matters, by default; 0 if there is none.
+pub(super) fn pattern_number(path: &[u8]) -> u16 {
+    pattern_of(path).map_or(0, |(_, number)| 1 + number as u16)
 }
 
 /// Whether a file is one of those that do not matter, although they are in a folder where files do.
@@ -351,10 +379,18 @@ mod tests {
     #[test]
     fn what_decides_who_may_enter_has_rules_of_its_own() {
         let rule = |path: &str| rule_of(path.as_bytes());
-        let [preload, shadow, pam, other] =
-            ["/etc/ld.so.preload", "/etc/shadow", "/etc/pam.d/sshd", "/etc/motd"].map(rule);
-        assert!([preload, shadow, pam, other].iter().all(Option::is_some));
-        assert!(preload != shadow && shadow != pam && pam != other && preload != other);
+        let [libraries, keys, pam, other] =
+            ["/etc/ld.so.conf.d/a.conf", "/etc/ssh/sshd_config", "/etc/pam.d/sshd", "/etc/motd"]
+                .map(rule);
+        assert!([libraries, keys, pam, other].iter().all(Option::is_some));
+        assert!(libraries != keys && keys != pam && pam != other && libraries != other);
+        // One file is no act. What a container's root on the host has is another one.
+        assert_eq!(["/etc/ld.so.preload", "/etc/shadow"].map(rule), [None; 2]);
+        let numbers = ["/etc/ld.so.preload", "/etc/shadow", "/etc/motd", "/srv/x"]
+            .map(|path| pattern_number(path.as_bytes()));
+        assert!((1..4).all(|at| !numbers[..at].contains(&numbers[at])), "{numbers:?}");
+        let inside = rule("/var/lib/docker/overlay2/4f1c/diff/etc/pam.d/sshd");
+        assert!(inside.is_some() && inside != pam);
         assert_eq!(rule("/etc/pam.d/login"), pam);
         assert_eq!(rule("/etc/apt/sources.list"), other);
         assert_ne!(rule("/usr/bin/tail"), other);

@@ -638,7 +638,7 @@ fn set_uid_programs_of_one_user_are_one_cause() {
         let change = PermissionChange {
             path: path.as_bytes(),
             previous: None,
-            attributes: Attributes::default(),
+            attributes: Attributes { uid: user.unwrap_or(0), ..Attributes::default() },
             device: 8 << 20 | 1,
             before: None,
             what,

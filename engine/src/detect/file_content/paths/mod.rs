@@ -57,7 +57,7 @@ use self::permissions::{Outcome, as_reported};
 use self::reported_access::ReportedAccess;
 use self::sweep::{Found, Progress, Sweep};
 use super::explained::ReportedContent;
-use super::important::is_unimportant;
+use super::important::{is_unimportant, pattern_number};
 use super::rules::{ChangedFile, ContentRules};
 use super::{ANY_EXECUTE, important};
 use crate::address::Reader;
@@ -541,6 +541,7 @@ impl Judge<'_> {
             }
             let Some(path) = self.strings.intern(found.path) else { return false };
             let hashes = (self.known.hash(found.path), self.known.folder_hash(found.path));
+            same.pattern = pattern_number(found.path);
             same.rename((path, hashes), (found.place, found.parent), self.strings);
             same.before = before.or(same.before);
             return true;
@@ -557,6 +558,7 @@ impl Judge<'_> {
         let what = (before, is_content);
         let mut pending = Pending::new((path, hashes), place, file, what, self.now);
         pending.user = user;
+        pending.pattern = pattern_number(found.path);
         self.pending.push(pending);
         true
     }

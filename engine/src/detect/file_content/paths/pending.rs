@@ -121,6 +121,10 @@ pub(in super::super) struct Pending {
     pub(super) scans: u8,
     pub(super) device: Option<u32>,
     manager: Option<ProcessKey>,
+    /// The pattern by which its path matters ([`pattern_number`]).
+    ///
+    /// [`pattern_number`]: super::super::important::pattern_number
+    pub(super) pattern: u16,
     /// The capabilities that the program has given to a process.
     pub(super) capabilities: u64,
     /// The user whose own file it is; none for files of root and of the system.
@@ -177,6 +181,7 @@ impl Pending {
             scans: 0,
             device: None,
             manager: None,
+            pattern: 0,
             capabilities: 0,
             user: None,
             is_open: false,
@@ -222,10 +227,11 @@ impl Pending {
         self.is_over
     }
 
-    /// Whether both are new names in one folder, of files of the same type. What is set-uid has a
-    /// record of its own.
+    /// Whether both are new names in one folder that matter for the same reason, of files of the
+    /// same type. What is set-uid has a record of its own.
     pub(in super::super) fn is_beside(&self, other: &Self) -> bool {
         self.folder == other.folder
+            && self.pattern == other.pattern
             && self.is_content
             && other.is_content
             && self.before.is_none()

@@ -146,6 +146,23 @@ fn many_new_names_in_a_folder_are_one_record() {
     assert_eq!(machine.run(3000).len(), TOGETHER_MIN - 1);
 }
 
+#[test]
+fn many_new_names_hide_none_that_matters_for_another_reason() {
+    let mut machine = Machine::new();
+    let root = machine.root;
+    let etc = machine.folder(root, "etc");
+    machine.dentry(etc, "motd", mode::S_IFREG, 4);
+    assert_eq!(machine.run(2000), []);
+    let names = (0..40).map(|number| format!("a{number}"));
+    for name in names.chain(["ld.so.preload".to_owned()]) {
+        let inode = machine.inode(mode::S_IFREG, 6, machine.seconds());
+        machine.name(etc, &name, inode);
+    }
+    let found = machine.run(3000);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found.iter().any(|(path, ..)| path == "/etc/ld.so.preload"), "{found:?}");
+}
+
 /// The programs of an initramfs make links. Then process 1 sees the root of the system.
 #[test]
 fn a_new_name_is_no_finding_while_the_machine_starts() {
