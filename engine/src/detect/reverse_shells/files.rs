@@ -103,8 +103,8 @@ impl Shells {
         self.are_ways_used(shell, candidate)
     }
 
-    /// The same for commands of one peer and answers to another. They lead over no shared memory and
-    /// no message queue. Output that a shipper reads from a file is a log.
+    /// The same for commands of one peer and answers to another. They lead over no shared memory
+    /// and no message queue. Output that a shipper reads from a file is a log.
     pub(super) fn are_ways_of_two_used(&self, shell: &Shell<'_>, candidate: &Candidate) -> bool {
         let mut answers = self.outward.path(candidate.outward);
         !self.leads_over(candidate, |it| matches!(it, Object::Memory(_) | Object::Queue(_)))

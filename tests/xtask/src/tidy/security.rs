@@ -31,6 +31,7 @@ const WITHOUT_ROW: [(&str, &str); 7] = [
          objects::MIRRORS_MAX python::AREAS_MAX relays::BOTH_WAYS_MAX \
          queues::QUEUES_OF_ONE_MAX queues::USERS_MAX \
          queues::UNSEEN_MAX ring::REMEMBERED_MAX ring::RING_MAX ring_plan::MISSED_MAX \
+         two_peers::INPUTS_MAX \
          shell_history::TYPED_MAX structure::CONTEXTS_MAX structure::LISTS_MAX tree::SLOTS_MAX \
          udp_ports::SLOTS_MAX",
     ),
