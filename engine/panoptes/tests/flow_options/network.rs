@@ -78,7 +78,9 @@ pub(crate) fn send_all(interface: &str, capture: &Capture) {
 pub(crate) fn send_in_parts(interface: &str, capture: &Capture, pause: impl Fn()) {
     let sender = Sender::new(interface);
     for part in frames(capture).chunks(PART) {
-        part.iter().for_each(|frame| sender.send(frame));
+        for frame in part {
+            sender.send(frame);
+        }
         pause();
     }
 }
