@@ -152,39 +152,14 @@ impl ClosedFiles {
                 _ => further & !inherited_capabilities(snapshot, row),
             };
             if gained != 0 {
-                self.take_capabilities(scene, row, gained);
+                self.take_program(scene.cx, row, gained);
             }
         }
     }
-
-    /// Follows a program that has given these capabilities to a process.
-    fn take_capabilities(&mut self, scene: &Scene<'_>, row: &ProcessRow, gained: u64) {
-        let snapshot = scene.cx.snapshot;
-        let Some(file) = executable(snapshot, row) else { return };
-        let mount = snapshot.mounts.at(file.path.mount);
-        let dentry = snapshot.dentries.at(file.path.dentry);
-        let inode = snapshot.inodes.at(file.inode);
-        let (Some(mount), Some(dentry), Some(inode)) = (mount, dentry, inode) else { return };
-        let Self { packages, paths, strings, rules, shipped, lost, .. } = self;
-        let calendar_ns = inode.attributes.ctime_ns;
-        let is_of_package = packages.ran_before(calendar_ns);
-        let Some(path) = packages.path_of(snapshot, file.path) else { return };
-        if is_of_package || snapshot.is_put_by_root(file) && is_shipped(path, gained) {
-            return;
-        }
-        let has_no_room = paths.take_program(
-            (path, mount.address, dentry.name.address),
-            (inode.address, &inode.attributes, gained),
-            (snapshot, scene.cx.now),
-            (rules, shipped),
-            strings,
-        );
-        let process_id = snapshot.leader(row).map(|leader| leader.task.tgid);
-        lost.add(u64::from(has_no_room), process_id);
-    }
 }
 
-fn executable<'a>(snapshot: &'a Snapshot, row: &ProcessRow) -> Option<&'a FileRow> {
+/// The executable file of a process.
+pub(super) fn executable<'a>(snapshot: &'a Snapshot, row: &ProcessRow) -> Option<&'a FileRow> {
     snapshot.files.at(snapshot.mms.at(row.mm)?.exe_file)
 }
 
@@ -209,7 +184,7 @@ fn inherited_capabilities(snapshot: &Snapshot, row: &ProcessRow) -> u64 {
 }
 
 /// Whether a program is one that distributions ship with these capabilities.
-fn is_shipped(path: &[u8], capabilities: u64) -> bool {
+pub(super) fn is_shipped(path: &[u8], capabilities: u64) -> bool {
     let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
     FOLDERS.iter().any(|folder| path.starts_with(folder))
         && SHIPPED.iter().any(|(it, all)| *it == name && capabilities & !all == 0)

@@ -4,6 +4,7 @@
 use panoptes_tables::Strings;
 
 use super::ClosedFiles;
+use super::capabilities::{executable, is_shipped};
 use super::closing::{Closing, Stage};
 use super::paths::{Paths, Pending, Step, is_set_id};
 use super::rules::ContentRules;
@@ -11,6 +12,7 @@ use crate::detect::{Accepted, Finding, Scene};
 use crate::state::ScanContext;
 use crate::state::process::Process;
 use crate::time::Now;
+use crate::walk::ProcessRow;
 
 impl ClosedFiles {
     /// Looks at the program that a process begins to run, if it is set-uid or set-gid, and outside
@@ -18,28 +20,45 @@ impl ClosedFiles {
     pub(super) fn look_at_program(&mut self, cx: &ScanContext<'_>, process: &Process) {
         let snapshot = cx.snapshot;
         let Some(row) = snapshot.processes.at(process.row()) else { return };
-        let mm = snapshot.mms.at(row.mm);
-        let Some(file) = mm.and_then(|mm| snapshot.files.at(mm.exe_file)) else { return };
-        let Some(inode) = snapshot.inodes.at(file.inode) else { return };
+        let file = executable(snapshot, row);
+        let Some(inode) = file.and_then(|file| snapshot.inodes.at(file.inode)) else { return };
         // A container has mounts of its own. Its name alone tells nothing: any user may give a
         // control group the name of a container's.
-        if !is_set_id(inode.attributes.mode) || !snapshot.shares_first_mounts(row) {
-            return;
+        if is_set_id(inode.attributes.mode) && snapshot.shares_first_mounts(row) {
+            self.take_program(cx, row, 0);
         }
+    }
+
+    /// Follows the program of a process: a set-uid or set-gid one, or one that has given these
+    /// capabilities. One that finds no room is counted: no sweep may come to it.
+    pub(super) fn take_program(
+        &mut self,
+        cx: &ScanContext<'_>,
+        row: &ProcessRow,
+        capabilities: u64,
+    ) {
+        let snapshot = cx.snapshot;
+        let Some(file) = executable(snapshot, row) else { return };
         let mount = snapshot.mounts.at(file.path.mount);
         let dentry = snapshot.dentries.at(file.path.dentry);
-        let (Some(mount), Some(dentry)) = (mount, dentry) else { return };
+        let inode = snapshot.inodes.at(file.inode);
+        let (Some(mount), Some(dentry), Some(inode)) = (mount, dentry, inode) else { return };
         let Self { packages, paths, strings, rules, shipped, lost, .. } = self;
+        let is_of_package = packages.ran_before(inode.attributes.ctime_ns);
         let Some(path) = packages.path_of(snapshot, file.path) else { return };
+        let is_usual = || snapshot.is_put_by_root(file) && is_shipped(path, capabilities);
+        if capabilities != 0 && (is_of_package || is_usual()) {
+            return;
+        }
         let has_no_room = paths.take_program(
             (path, mount.address, dentry.name.address),
-            (inode.address, &inode.attributes, 0),
+            (inode.address, &inode.attributes, capabilities),
             (snapshot, cx.now),
             (rules, shipped),
             strings,
         );
-        // No sweep comes to it.
-        lost.add(u64::from(has_no_room), Some(process.process_id()));
+        let process_id = snapshot.leader(row).map(|leader| leader.task.tgid);
+        lost.add(u64::from(has_no_room), process_id);
     }
 }
 
