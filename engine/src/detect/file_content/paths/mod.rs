@@ -541,7 +541,6 @@ impl Judge<'_> {
             }
             let Some(path) = self.strings.intern(found.path) else { return false };
             let hashes = (self.known.hash(found.path), self.known.folder_hash(found.path));
-            same.pattern = pattern_number(found.path);
             same.rename((path, hashes), (found.place, found.parent), self.strings);
             same.before = before.or(same.before);
             return true;

@@ -10,6 +10,7 @@ use panoptes_sinks::activities::Severity;
 use panoptes_tables::{StringId, Strings};
 
 use super::super::explained::ReportedContent;
+use super::super::important::pattern_number;
 use super::known::{Named, OwnerId, Place};
 use super::{PENDING_MAX, Paths, is_set_id};
 use crate::page_cache::{
@@ -122,8 +123,6 @@ pub(in super::super) struct Pending {
     pub(super) device: Option<u32>,
     manager: Option<ProcessKey>,
     /// The pattern by which its path matters ([`pattern_number`]).
-    ///
-    /// [`pattern_number`]: super::super::important::pattern_number
     pub(super) pattern: u16,
     /// The capabilities that the program has given to a process.
     pub(super) capabilities: u64,
@@ -209,6 +208,7 @@ impl Pending {
         } else {
             strings.release(old);
         }
+        self.pattern = pattern_number(strings.get(path));
         (self.path_hash, self.folder) = (path_hash, folder);
         (self.place, self.parent) = (place, parent);
         (self.is_named, self.is_history) = (false, false);

@@ -12,7 +12,6 @@ use panoptes_decoders::kernel::inode::Attributes;
 use panoptes_decoders::layout::View;
 use panoptes_tables::Strings;
 
-use super::super::important::pattern_number;
 use super::super::rules::{ChangedFile, ContentRules};
 use super::climb::{CLIMBS_AT_ONCE, Climb, climb};
 use super::known::Named;
@@ -172,7 +171,6 @@ impl Paths {
                 pending.before = before.filter(is_other);
             }
             let hashes = (self.known.hash(path), self.known.folder_hash(path));
-            pending.pattern = pattern_number(path);
             pending.rename((id, hashes), (place, parent), strings);
         }
     }

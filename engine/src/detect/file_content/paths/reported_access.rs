@@ -29,28 +29,32 @@ impl ReportedAccess {
 
     /// Notes the permissions of a file or folder.
     pub(super) fn note(&mut self, attributes: &Attributes) {
-        let hash = self.hash(attributes);
-        let list = if attributes.uid == 0 { &mut self.of_root } else { &mut self.of_others };
-        list.insert(hash);
+        self.insert(attributes, self.hash(attributes));
     }
 
     /// Whether these permissions of a file or folder were noted.
     pub(super) fn has(&self, attributes: &Attributes) -> bool {
-        let list = if attributes.uid == 0 { &self.of_root } else { &self.of_others };
-        list.contains(&self.hash(attributes))
+        self.contains(attributes, self.hash(attributes))
     }
 
     /// Notes that the capabilities of a program were reported or explained.
     pub(super) fn note_capabilities(&mut self, attributes: &Attributes) {
-        let hash = self.hash_of_capabilities(attributes);
-        let list = if attributes.uid == 0 { &mut self.of_root } else { &mut self.of_others };
-        list.insert(hash);
+        self.insert(attributes, self.hash_of_capabilities(attributes));
     }
 
     /// Whether that was noted, and nothing has changed the inode since.
     pub(super) fn has_capabilities(&self, attributes: &Attributes) -> bool {
-        let list = if attributes.uid == 0 { &self.of_root } else { &self.of_others };
-        list.contains(&self.hash_of_capabilities(attributes))
+        self.contains(attributes, self.hash_of_capabilities(attributes))
+    }
+
+    fn insert(&mut self, of: &Attributes, hash: u64) {
+        let list = if of.uid == 0 { &mut self.of_root } else { &mut self.of_others };
+        list.insert(hash);
+    }
+
+    fn contains(&self, of: &Attributes, hash: u64) -> bool {
+        let list = if of.uid == 0 { &self.of_root } else { &self.of_others };
+        list.contains(&hash)
     }
 
     fn hash_of_capabilities(&self, of: &Attributes) -> u64 {
