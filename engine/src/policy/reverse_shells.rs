@@ -185,11 +185,14 @@ fn confidence(finding: &ReverseShell<'_>) -> Confidence {
 /// Whether a process of the chain reads from a regular file, memory or a message queue what another
 /// has written to it. It may do so for other reasons.
 fn leads_over_files(finding: &ReverseShell<'_>) -> bool {
+    use Through::{File, Memory, Queue};
+    leads_through(finding, |link| matches!(link, File(_) | Memory { .. } | Queue { .. }))
+}
+
+/// Whether a way of the chain leads over such a link.
+fn leads_through(finding: &ReverseShell<'_>, is_it: impl Fn(Through) -> bool) -> bool {
     let mut steps = finding.inward.iter().chain(finding.outward);
-    steps.any(|step| {
-        use Through::{File, Memory, Queue};
-        matches!(step.through, Some(File(_) | Memory { .. } | Queue { .. }))
-    })
+    steps.any(|step| step.through.is_some_and(&is_it))
 }
 
 /// Whether memory that processes of the chain share may serve another purpose: it is that of a file
@@ -210,8 +213,7 @@ fn is_memory_unsure(finding: &ReverseShell<'_>) -> bool {
 
 /// Whether only one scan has shown messages that pass a queue of the chain. They may be others.
 fn is_queue_unsure(finding: &ReverseShell<'_>) -> bool {
-    let mut steps = finding.inward.iter().chain(finding.outward);
-    steps.any(|step| matches!(step.through, Some(Through::Queue { is_sure: false, .. })))
+    leads_through(finding, |link| matches!(link, Through::Queue { is_sure: false, .. }))
 }
 
 fn peer(end: &End) -> SocketAddr {

@@ -72,8 +72,7 @@ impl Shells {
 
     /// Whether a candidate's paths lead over regular files, shared memory or message queues.
     pub(super) fn leads_over_files(&self, candidate: &Candidate) -> bool {
-        let is_it = |it| matches!(it, Object::File(_) | Object::Memory(_) | Object::Queue(_));
-        self.leads_over(candidate, is_it)
+        self.leads_over(candidate, |it| matches!(it, Object::File(_)) || it.is_shared())
     }
 
     fn leads_over(&self, candidate: &Candidate, is_it: impl Fn(Object) -> bool) -> bool {
@@ -92,8 +91,7 @@ impl Shells {
             return false;
         }
         let is_outbound = candidate.direction != Direction::Accepted;
-        let is_shared = |it| matches!(it, Object::Memory(_) | Object::Queue(_));
-        if !is_outbound && self.leads_over(candidate, is_shared) {
+        if !is_outbound && self.leads_over(candidate, Object::is_shared) {
             return false;
         }
         // A log that a shipper sends to where a script came from is no answer to that peer.
@@ -107,7 +105,7 @@ impl Shells {
     /// and no message queue. Output that a shipper reads from a file is a log.
     pub(super) fn are_ways_of_two_used(&self, shell: &Shell<'_>, candidate: &Candidate) -> bool {
         let mut answers = self.outward.path(candidate.outward);
-        !self.leads_over(candidate, |it| matches!(it, Object::Memory(_) | Object::Queue(_)))
+        !self.leads_over(candidate, Object::is_shared)
             && !answers.any(|hop| matches!(hop.object, Object::File(_)))
             && self.are_ways_used(shell, candidate)
     }

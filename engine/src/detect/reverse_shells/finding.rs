@@ -286,16 +286,16 @@ impl Shells {
 
     /// The link between the processes of two hops.
     fn link_of(&self, snapshot: &Snapshot, outer: &Hop, inner: &Hop) -> Through {
-        match (through(snapshot, inner.object), inner.object) {
-            (Through::Memory { number, is_on_disk, .. }, _) => {
+        if let Object::Queue(queue) = inner.object {
+            let is_sure = self.graph.is_queue_sure(queue, outer.table, inner.table);
+            return Through::Queue { id: queue.id, is_sure };
+        }
+        match through(snapshot, inner.object) {
+            Through::Memory { number, is_on_disk, .. } => {
                 let has_events = self.graph.share_eventfd(snapshot, outer.table, inner.table);
                 Through::Memory { number, is_on_disk, has_events }
             }
-            (Through::Queue { id, .. }, Object::Queue(queue)) => {
-                let is_sure = self.graph.is_queue_sure(queue, outer.table, inner.table);
-                Through::Queue { id, is_sure }
-            }
-            (link, _) => link,
+            link => link,
         }
     }
 

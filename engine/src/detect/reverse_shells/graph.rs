@@ -80,6 +80,13 @@ pub enum Object {
     Queue(QueueEnd),
 }
 
+impl Object {
+    /// Whether it has no descriptors at its ends.
+    pub(super) const fn is_shared(self) -> bool {
+        matches!(self, Self::Memory(_) | Self::Queue(_))
+    }
+}
+
 /// The direction in which a search follows bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Way {

@@ -144,7 +144,7 @@ impl Search {
         let origin = self.hops.first().map(|hop| hop.table);
         let mut at = 0;
         while let Some(&hop) = self.hops.get(at) {
-            if is_shared(hop.object) {
+            if hop.object.is_shared() {
                 self.pass_shared(snapshot, graph, at, hop);
             } else if hop.depth < DEPTH_MAX && !graph.is_exhausted() {
                 let inner_mode = self.way.inner_mode();
@@ -205,7 +205,7 @@ impl Search {
         (hop, table, inner): (Hop, Index<FilesRow>, Option<Index<DescriptorRow>>),
     ) {
         let is_usual = self.edges == Edges::Usual;
-        if is_usual && self.met_files || self.path(Index::new(at)).any(|hop| is_shared(hop.object))
+        if is_usual && self.met_files || self.path(Index::new(at)).any(|hop| hop.object.is_shared())
         {
             return;
         }
@@ -294,9 +294,4 @@ impl Search {
             self.push(Hop { table, object, outer, inner, parent, depth });
         }
     }
-}
-
-/// Whether an object has no descriptors at its ends.
-const fn is_shared(object: Object) -> bool {
-    matches!(object, Object::Memory(_) | Object::Queue(_))
 }
