@@ -177,15 +177,14 @@ impl Shells {
         edges: Edges,
     ) {
         let snapshot = shell.snapshot;
-        let Some(out) = self.other_peer(snapshot) else { return };
+        let Some((out_object, outward)) = self.other_peer(snapshot) else { return };
+        let is_over_files = edges == Edges::WithFiles;
         let mut ends = ArrayVec::<(Object, Option<Index<Hop>>), INPUTS_MAX>::new();
         ends.extend(ends_of(&self.inward).take(INPUTS_MAX));
         for (object, inward) in ends {
             let direction = self.direction_of(snapshot, object);
-            let (out_object, outward) = out;
             let candidate = Candidate::new(object, inward, direction);
             let candidate = Candidate { outward, out_object, ..candidate };
-            let is_over_files = edges == Edges::WithFiles;
             if is_over_files && !self.are_ways_of_two_used(shell, &candidate) {
                 continue;
             }
@@ -210,22 +209,21 @@ impl Shells {
     ) {
         let snapshot = shell.snapshot;
         let Some(row) = snapshot.processes.at(shell.process) else { return };
-        let pairs = [candidate.object, candidate.out_object].map(|it| self.pair(shell, it));
-        let [Some(pair), Some(out)] = pairs else { return };
+        let objects = [candidate.object, candidate.out_object];
+        let [Some(pair), Some(out)] = objects.map(|it| self.pair(shell, it)) else { return };
+        let [counters, out_counters] = objects.map(|it| counters_of(snapshot, it));
         // The counters of a connection may be unreadable for a moment.
-        let is_unread = |object: Object| {
-            matches!(object, Object::Connection(_)) && counters_of(snapshot, object).is_none()
+        let is_unread = |(object, counters): (Object, Option<Counters>)| {
+            matches!(object, Object::Connection(_)) && counters.is_none()
         };
         let is_known = self.reported.has(snapshot, candidate.object);
-        if is_known || is_unread(candidate.object) || is_unread(candidate.out_object) {
+        if is_known || objects.into_iter().zip([counters, out_counters]).any(is_unread) {
             return;
         }
-        let counters = counters_of(snapshot, candidate.object);
-        let bytes_out = |counters: Option<Counters>| counters.map_or(0, |it| it.bytes_out);
         let sight = Sight {
             received: counters.map(|it| it.bytes_in),
-            asked: bytes_out(counters),
-            sent: bytes_out(counters_of(snapshot, candidate.out_object)),
+            asked: counters.map_or(0, |it| it.bytes_out),
+            sent: out_counters.map_or(0, |it| it.bytes_out),
             out: out.key,
             newest: newest_of(snapshot),
         };
