@@ -88,6 +88,11 @@ impl Cause {
     }
 }
 
+/// A number for what a path named before its change: nothing, another file, or the same one.
+fn before_of(change: &PathChange<'_>) -> u64 {
+    change.before.map_or(0, |before| 1 + u64::from(before.is_same_file))
+}
+
 /// The causes of the alerts, each without whose it is.
 impl Cause {
     /// The file by its inode and content, the role that it has, and what is wrong with it. A memfd
@@ -139,8 +144,7 @@ impl Cause {
     /// The path and its filesystem, whether it was there before, how a history has lost its
     /// content, and the other new names.
     pub(super) fn of_path(self, change: &PathChange<'_>) -> Self {
-        let before = change.before.map_or(0, |before| 1 + u64::from(before.is_same_file));
-        let cause = self.text(change.path).number(change.device).number(before);
+        let cause = self.text(change.path).number(change.device).number(before_of(change));
         let cause = cause.number(change.history.map_or(0, |loss| 1 + loss as u64));
         let others = &change.others;
         let paths = others.paths.iter().filter_map(|&path| Some(others.strings?.get(path)));
@@ -158,9 +162,8 @@ impl Cause {
     /// The same where no process is known: the time and the file's owner take its place.
     pub(super) fn of_paths(self, change: &PathChange<'_>) -> Option<Self> {
         let rule = rule_of(change.path).filter(|_| change.history.is_none())?;
-        let before = change.before.map_or(0, |before| 1 + u64::from(before.is_same_file));
         let time = change.attributes.ctime_ns.div_euclid(ACT_NS);
-        let cause = self.number(rule).number(before).number(time.cast_unsigned());
+        let cause = self.number(rule).number(before_of(change)).number(time.cast_unsigned());
         Some(cause.number(change.attributes.uid))
     }
 

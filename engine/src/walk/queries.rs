@@ -134,18 +134,18 @@ impl Snapshot {
 
     /// Lists the rings by the tables of their processes.
     pub(crate) fn sort_rings(&mut self) {
-        self.by_table.clear();
+        self.rings_by_table.clear();
         for index in self.rings.indexes() {
-            self.by_table.push(index);
+            self.rings_by_table.push(index);
         }
         let rings = &self.rings;
-        self.by_table.sort_unstable_by_key(|&index| (rings[index].table, index));
+        self.rings_by_table.sort_unstable_by_key(|&index| (rings[index].table, index));
     }
 
     /// The rings of a table's process.
     fn rings_of(&self, table: Index<FilesRow>) -> impl Iterator<Item = &RingRow> {
         let table_of = |index: Index<RingRow>| self.rings.at(index).and_then(|ring| ring.table);
-        let sorted = self.by_table.as_slice();
+        let sorted = self.rings_by_table.as_slice();
         let start = sorted.partition_point(|&index| table_of(index) < Some(table));
         let rest = sorted.get(start..).unwrap_or_default().iter();
         let own = rest.take_while(move |&&index| table_of(index) == Some(table));

@@ -199,7 +199,7 @@ tables! { limits;
     /// Rings of io_uring.
     rings: Keyed<RingRow> = RINGS_MAX;
     /// [`Snapshot::rings`], by table of descriptors.
-    by_table: Rows<Index<RingRow>> = RINGS_MAX;
+    rings_by_table: Rows<Index<RingRow>> = RINGS_MAX;
     /// System V message queues that processes have used. Light scans have none.
     queues: Rows<QueueRow> = QUEUES_MAX;
     mms: Keyed<MmRow> = limits.processes_seen_max();
