@@ -214,7 +214,7 @@ fn a_copy_that_overtakes_its_data_was_sent_again() {
 }
 
 /// A copy overtakes the segment behind it, which continues the data with an earlier identification.
-/// What is overtaken later in the connection was still sent once.
+/// A segment that is overtaken later in the connection was still sent once.
 #[test]
 fn identifications_count_packets_though_a_copy_overtook_new_data() {
     let mut wire = Wire::new(8);

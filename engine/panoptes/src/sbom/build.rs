@@ -30,7 +30,7 @@ pub fn build(request: &SbomBuild, messages: &Messages) -> Result<Exit, Failure> 
     finish(request, &built.map_err(failure)?, begin, messages)
 }
 
-/// What is requested of a build.
+/// The options of a build.
 pub(crate) fn options(request: &SbomBuild) -> Options {
     Options {
         name: request.name.clone(),
@@ -48,7 +48,7 @@ pub(crate) fn options(request: &SbomBuild) -> Options {
     }
 }
 
-/// Writes a bill of materials that was made since `begin`, and says what it has.
+/// Writes a bill of materials that was made since `begin`, and prints its sizes.
 pub(crate) fn finish(
     request: &SbomBuild,
     built: &Built,

@@ -26,7 +26,7 @@ use crate::request::ScanRequest;
 use crate::sbom::{Bar, counted, failure, finish, options};
 use crate::watched::kind_of_copy;
 
-/// What is read of a machine: the areas of processes, and their files.
+/// The parts of a machine that are read: the areas of processes, and their files.
 const SCOPE: Scope = Scope {
     files: false,
     memory: true,

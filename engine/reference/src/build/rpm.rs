@@ -53,7 +53,7 @@ pub(super) struct Found {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum DatabaseKind {
     Sqlite,
-    /// Of rpm's own, on SUSE.
+    /// A kind of rpm's own, on SUSE.
     Ndb,
     /// `BerkeleyDB`, up to RHEL 8.
     Berkeley,

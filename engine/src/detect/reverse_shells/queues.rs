@@ -21,7 +21,7 @@ struct QueueHistory {
     /// `struct msg_queue *`
     address: KernelVa,
     id: u32,
-    /// Whose it is, by the process that was its first user ([`Snapshot::group_of`]).
+    /// The owner of the process that was its first user ([`Snapshot::group_of`]).
     group: u64,
     /// When a message was last sent and received, in seconds.
     times: [u32; 2],

@@ -1,4 +1,5 @@
-//! Whose memory a scan looks for in all address spaces, which costs as much as all areas have.
+//! The processes whose memory a scan looks for in all address spaces, which costs as much as all
+//! areas have.
 //!
 //! Looks are divided among root, containers and users. If more of them need looks than a scan has,
 //! they take turns.
@@ -25,7 +26,7 @@ pub(super) struct Looks {
     before: LookTurns,
     /// The parts that need looks in this scan.
     parts: u64,
-    /// By part, how often one of it was granted.
+    /// How often one of each part was granted.
     granted: [u8; PARTS as usize],
     all: usize,
 }

@@ -105,7 +105,7 @@ impl Graph {
         self.mappings.get_mut().looks = Looks::begin(turns);
     }
 
-    /// Whose turn it is in the next scan that looks for memory.
+    /// The turns of the next scan that looks for memory.
     pub(in super::super) fn next_looks(&mut self) -> LookTurns {
         self.mappings.get_mut().looks.end()
     }
