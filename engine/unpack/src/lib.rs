@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+mod blocks;
 mod lz4;
 mod lzo;
 mod zstd;
@@ -20,8 +21,9 @@ use std::io::{self, BufRead, BufReader, Read};
 use flate2::bufread::{GzDecoder, MultiGzDecoder};
 use lzma_rust2::{LzmaReader, XzReader};
 
+use blocks::Blocks;
 use lz4::Legacy;
-use lzo::Blocks;
+use lzo::Lzop;
 use zstd::Frames;
 
 /// Maximum memory of an xz or lzma decoder, in KiB. The decoder allocates what the data requests:
@@ -79,8 +81,8 @@ impl Compression {
             Self::Xz => Box::new(XzReader::new_mem_limit(input, false, LZMA_KIB_MAX)),
             Self::Lzma => Box::new(LzmaReader::new_mem_limit(Bytes(input), LZMA_KIB_MAX, None)?),
             Self::Zstd => Box::new(Frames::one(input)),
-            Self::Lz4Legacy => Box::new(Legacy::new(input)),
-            Self::Lzo => Box::new(Blocks::new(input)),
+            Self::Lz4Legacy => Box::new(Blocks::new(Legacy::new(input))),
+            Self::Lzo => Box::new(Blocks::new(Lzop::new(input))),
         })
     }
 }

@@ -2,6 +2,8 @@
 
 use std::io::{self, Read};
 
+use crate::blocks::Unpack;
+
 /// First bytes of a frame; another frame may follow (`ARCHIVE_MAGICNUMBER`).
 const MAGIC: u32 = 0x184c_2102;
 /// Unpacked size of a block (`LZ4_DEFAULT_UNCOMPRESSED_CHUNK_SIZE`).
@@ -10,14 +12,11 @@ const BLOCK_BYTES: usize = 8 << 20;
 /// Reads the old lz4 frame: a magic number, then blocks of four bytes of length and that much data.
 pub(crate) struct Legacy<R> {
     input: R,
-    block: Vec<u8>,
-    at: usize,
-    has_ended: bool,
 }
 
 impl<R: Read> Legacy<R> {
     pub(crate) fn new(input: R) -> Self {
-        Self { input, block: Vec::new(), at: 0, has_ended: false }
+        Self { input }
     }
 
     /// The length of the next block, or the magic number of another frame, if there is one.
@@ -32,8 +31,10 @@ impl<R: Read> Legacy<R> {
         }
         Ok(Some(u32::from_le_bytes(number)))
     }
+}
 
-    fn next_block(&mut self) -> io::Result<bool> {
+impl<R: Read> Unpack for Legacy<R> {
+    fn next_block(&mut self, block: &mut Vec<u8>) -> io::Result<bool> {
         let mut number = self.number()?;
         while number == Some(MAGIC) {
             number = self.number()?;
@@ -50,28 +51,10 @@ impl<R: Read> Legacy<R> {
             // The appended size looks like a length without data after it.
             return if read == 0 { Ok(false) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
         }
-        self.block.resize(BLOCK_BYTES, 0);
+        block.resize(BLOCK_BYTES, 0);
         let unpacked =
-            lz4_flex::block::decompress_into(&packed, &mut self.block).map_err(io::Error::other)?;
-        self.block.truncate(unpacked);
-        self.at = 0;
+            lz4_flex::block::decompress_into(&packed, block).map_err(io::Error::other)?;
+        block.truncate(unpacked);
         Ok(unpacked > 0)
-    }
-}
-
-impl<R: Read> Read for Legacy<R> {
-    fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
-        if self.at == self.block.len() {
-            // What follows the last block is not read twice.
-            self.has_ended = self.has_ended || !self.next_block()?;
-            if self.has_ended {
-                return Ok(0);
-            }
-        }
-        let rest = self.block.get(self.at..).unwrap_or(&[]);
-        let count = rest.len().min(target.len());
-        target[..count].copy_from_slice(&rest[..count]);
-        self.at += count;
-        Ok(count)
     }
 }

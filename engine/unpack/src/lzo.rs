@@ -5,6 +5,8 @@
 
 use std::io::{self, Read};
 
+use crate::blocks::Unpack;
+
 /// First bytes of a file.
 pub(crate) const MAGIC: [u8; 9] = [0x89, b'L', b'Z', b'O', 0, b'\r', b'\n', 0x1a, b'\n'];
 /// The first version whose header has a level and the high half of a time.
@@ -18,20 +20,16 @@ const CHECKSUMS_PACKED: [u32; 2] = [0x2, 0x200];
 const BLOCK_BYTES: usize = 256 << 10;
 
 /// Reads the blocks of one file.
-pub(crate) struct Blocks<R> {
+pub(crate) struct Lzop<R> {
     input: R,
     /// The flags, once the header was read.
     flags: Option<u32>,
     packed: Vec<u8>,
-    block: Vec<u8>,
-    at: usize,
-    has_ended: bool,
 }
 
-impl<R: Read> Blocks<R> {
+impl<R: Read> Lzop<R> {
     pub(crate) fn new(input: R) -> Self {
-        let (packed, block) = (Vec::new(), Vec::new());
-        Self { input, flags: None, packed, block, at: 0, has_ended: false }
+        Self { input, flags: None, packed: Vec::new() }
     }
 
     fn skip(&mut self, count: u64) -> io::Result<()> {
@@ -73,9 +71,10 @@ impl<R: Read> Blocks<R> {
         }
         Ok(flags)
     }
+}
 
-    /// Reads the next block; `false` at the end.
-    fn next_block(&mut self) -> io::Result<bool> {
+impl<R: Read> Unpack for Lzop<R> {
+    fn next_block(&mut self, block: &mut Vec<u8>) -> io::Result<bool> {
         let flags = match self.flags {
             Some(flags) => flags,
             None => self.header()?,
@@ -84,8 +83,6 @@ impl<R: Read> Blocks<R> {
         let count = |known: [u32; 2], flags: u32| {
             known.into_iter().filter(|flag| flags & flag != 0).count() as u64
         };
-        self.at = 0;
-        self.block.clear();
         let unpacked = self.number()? as usize;
         if unpacked == 0 {
             return Ok(false);
@@ -100,32 +97,15 @@ impl<R: Read> Blocks<R> {
         self.skip(4 * (count(CHECKSUMS_UNPACKED, flags) + of_packed))?;
         self.packed.resize(packed, 0);
         self.input.read_exact(&mut self.packed)?;
-        self.block.resize(unpacked, 0);
+        block.resize(unpacked, 0);
         if is_stored {
-            self.block.copy_from_slice(&self.packed);
-        } else if !lzokay::decompress::decompress(&self.packed, &mut self.block)
+            block.copy_from_slice(&self.packed);
+        } else if !lzokay::decompress::decompress(&self.packed, block)
             .is_ok_and(|count| count == unpacked)
         {
             return Err(damaged("a block cannot be unpacked"));
         }
         Ok(true)
-    }
-}
-
-impl<R: Read> Read for Blocks<R> {
-    fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
-        if self.at == self.block.len() {
-            // What follows the end is not read.
-            self.has_ended = self.has_ended || !self.next_block()?;
-            if self.has_ended {
-                return Ok(0);
-            }
-        }
-        let rest = self.block.get(self.at..).unwrap_or(&[]);
-        let count = rest.len().min(target.len());
-        target[..count].copy_from_slice(&rest[..count]);
-        self.at += count;
-        Ok(count)
     }
 }
 
