@@ -78,10 +78,7 @@ pub(super) fn build(
     }
     let mut tree = Tree::new();
     tree.write_over(reader.entries)?;
-    if tree.pages() > PAGES_MAX {
-        return Err(too_many_pages());
-    }
-    let (mut files, special) = tree.files()?;
+    let (mut files, special) = tree.files_up_to(PAGES_MAX).ok_or_else(too_many_pages)?;
     files.sort_by(|one, other| one.path.cmp(&other.path));
     let bytes = files.iter().filter_map(|file| file.size).sum();
     let sbom = Sbom { subject: Subject::Root { name: None }, files };

@@ -112,7 +112,7 @@ impl Tree {
     }
 
     /// The number of page digests of all files, each counted once for each of its names.
-    pub(super) fn pages(&self) -> usize {
+    fn pages(&self) -> usize {
         let mut count = 0_usize;
         let mut waiting = vec![0];
         while let Some(node) = waiting.pop() {
@@ -128,8 +128,14 @@ impl Tree {
     /// Every regular file by its path, and the number of special ones. An error if their page
     /// digests, which each name of a file gets, are more than one archive may have.
     pub(super) fn files(&self) -> Result<(Vec<File>, u64), Error> {
-        if self.pages() > PAGES_MAX {
-            return Err(Error::content("holds more than any image does"));
+        let files = self.files_up_to(PAGES_MAX);
+        files.ok_or_else(|| Error::content("holds more than any image does"))
+    }
+
+    /// The same; `None` if the page digests are more than so many.
+    pub(super) fn files_up_to(&self, pages_max: usize) -> Option<(Vec<File>, u64)> {
+        if self.pages() > pages_max {
+            return None;
         }
         let (mut files, mut special) = (Vec::new(), 0);
         let mut waiting = vec![(0, Vec::new())];
@@ -148,7 +154,7 @@ impl Tree {
                 Node::Special => special += 1,
             }
         }
-        Ok((files, special))
+        Some((files, special))
     }
 
     fn put(&mut self, path: &[u8], kind: EntryKind) -> Result<(), Error> {
