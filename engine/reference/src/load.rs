@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
@@ -122,6 +122,21 @@ pub(crate) fn open_regular(path: &Path, flags: OFlags) -> std::io::Result<File> 
         return Err(std::io::Error::other("it is not a regular file"));
     }
     Ok(file)
+}
+
+/// Opens a regular file, but no link; `None` if there is none.
+pub(crate) fn open_if_there(path: &Path) -> Result<Option<File>, Error> {
+    match open_regular(path, OFlags::NOFOLLOW) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::reading(path)(error)),
+    }
+}
+
+/// What changes if a file is written; `None` if it is missing.
+pub(crate) fn state(path: &Path) -> Option<(u64, u64, i64, i64)> {
+    let metadata = std::fs::symlink_metadata(path).ok()?;
+    Some((metadata.ino(), metadata.size(), metadata.mtime(), metadata.mtime_nsec()))
 }
 
 /// The files of a folder that are not hidden, without folders, in the order of their names.

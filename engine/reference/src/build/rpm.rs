@@ -8,7 +8,7 @@ mod sqlite;
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
@@ -16,7 +16,7 @@ use rustix::fs::OFlags;
 use super::installed::{Installed, Links, Sum};
 use crate::digest::from_hex;
 use crate::error::{Error, shown};
-use crate::load::open_regular;
+use crate::load::{open_if_there, open_regular, state};
 use crate::model::check_path;
 
 use sqlite::{Database, Value};
@@ -88,7 +88,7 @@ pub(super) fn read(root: &Path, links: &Links<'_>) -> Result<Installed, Error> {
     let done = match kind {
         DatabaseKind::Sqlite => {
             refuse_journal(&path)?;
-            let log = open_beside(&log_path)?;
+            let log = open_if_there(&log_path)?;
             Database::open(file, log)
                 .and_then(|mut database| database.rows("Packages", &mut |row| reader.row(&row)))
         }
@@ -111,7 +111,7 @@ pub(super) fn read(root: &Path, links: &Links<'_>) -> Result<Installed, Error> {
 
 /// An error if an `SQLite` database has a journal of a change that was not finished.
 fn refuse_journal(path: &Path) -> Result<(), Error> {
-    let Some(journal) = open_beside(&beside(path, "-journal"))? else { return Ok(()) };
+    let Some(journal) = open_if_there(&beside(path, "-journal"))? else { return Ok(()) };
     let mut magic = [0; JOURNAL_MAGIC.len()];
     if journal.read_exact_at(&mut magic, 0).is_ok() && magic == JOURNAL_MAGIC {
         return Err(Error::content(format!(
@@ -129,18 +129,10 @@ fn beside(path: &Path, end: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn open_beside(path: &Path) -> Result<Option<File>, Error> {
-    match open_regular(path, OFlags::NOFOLLOW) {
-        Ok(file) => Ok(Some(file)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::reading(path)(error)),
-    }
-}
-
-/// What changes if a file is written; `None` if it is missing.
-fn state(path: &Path) -> Option<(u64, u64, i64, i64)> {
-    let metadata = fs::symlink_metadata(path).ok()?;
-    Some((metadata.ino(), metadata.size(), metadata.mtime(), metadata.mtime_nsec()))
+/// An error of reading an open database: for `map_err`.
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+fn reading(error: io::Error) -> Error {
+    Error::content(format!("can't be read: {error}"))
 }
 
 /// Adds the files of each package.

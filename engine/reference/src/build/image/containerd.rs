@@ -5,11 +5,8 @@
 //! manifest, or of a list of manifests. Of a store without a database, images are chosen by their
 //! digests.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use rustix::fs::OFlags;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -18,7 +15,7 @@ use super::oci::{Descriptor, Index};
 use super::{CONTAINERD_NAME, Digest, Store, build_of_list};
 use crate::build::{Built, Options, Progress};
 use crate::error::{Error, shown};
-use crate::load::{open_regular, read_bounded};
+use crate::load::{open_if_there, read_bounded, state};
 
 /// The folder with the blobs, and the database, from the store.
 const CONTENT: &str = "io.containerd.content.v1.content";
@@ -68,19 +65,10 @@ pub(in super::super) fn build(
 
 /// Reads the database, if there is one.
 fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
-    let failed = Error::reading(path);
-    let state = || {
-        let metadata = fs::symlink_metadata(path).ok()?;
-        Some((metadata.ino(), metadata.size(), metadata.mtime(), metadata.mtime_nsec()))
-    };
-    let before = state();
-    let file = match open_regular(path, OFlags::NOFOLLOW) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(error)),
-    };
-    let bytes = read_bounded(file, DATABASE_BYTES_MAX).map_err(failed)?;
-    if state() != before {
+    let before = state(path);
+    let Some(file) = open_if_there(path)? else { return Ok(None) };
+    let bytes = read_bounded(file, DATABASE_BYTES_MAX).map_err(Error::reading(path))?;
+    if state(path) != before {
         let message = format!("{} was changed meanwhile; try again", path.display());
         return Err(Error::content(message));
     }

@@ -9,10 +9,9 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io;
 use std::os::unix::fs::FileExt as _;
 
-use super::BLOB_BYTES_MAX;
+use super::{BLOB_BYTES_MAX, reading};
 use crate::error::Error;
 
 /// The magic of a hash database (`DB_HASHMAGIC`).
@@ -34,11 +33,6 @@ const HIGHEST: [u8; 4] = [0; 4];
 
 fn damaged(what: &str) -> Error {
     Error::content(format!("is a damaged BerkeleyDB database: {what}"))
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
-fn reading(error: io::Error) -> Error {
-    Error::content(format!("can't be read: {error}"))
 }
 
 /// Numbers in a file's byte order.

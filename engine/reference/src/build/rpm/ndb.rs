@@ -9,10 +9,9 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io;
 use std::os::unix::fs::FileExt as _;
 
-use super::BLOB_BYTES_MAX;
+use super::{BLOB_BYTES_MAX, reading};
 use crate::error::Error;
 
 /// First bytes of a database, of a slot, of a blob, and of what ends a blob.
@@ -40,11 +39,6 @@ struct Slot {
 
 fn damaged(what: &str) -> Error {
     Error::content(format!("is a damaged ndb database: {what}"))
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
-fn reading(error: io::Error) -> Error {
-    Error::content(format!("can't be read: {error}"))
 }
 
 /// The number at an index, counted in numbers.

@@ -6,9 +6,10 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::Read as _;
 use std::os::unix::fs::FileExt as _;
 
+use super::reading;
 use crate::error::Error;
 
 /// First bytes of a database.
@@ -54,11 +55,6 @@ pub(super) enum Value {
 
 fn damaged(what: &str) -> Error {
     Error::content(format!("is a damaged SQLite database: {what}"))
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
-fn reading(error: io::Error) -> Error {
-    Error::content(format!("can't be read: {error}"))
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<usize> {
