@@ -11,6 +11,8 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
+use adler2::adler32_slice;
+
 use super::{BLOB_BYTES_MAX, reading};
 use crate::error::Error;
 
@@ -116,26 +118,11 @@ fn content<'b>(file: &File, slot: Slot, bytes: &'b mut Vec<u8>) -> Result<&'b [u
     if !has_magics || number(header, 1) != slot.number || number(end, 1) as usize != length {
         return Err(damaged("a blob is not that of its slot"));
     }
-    if number(end, 0) != checksum(rest) {
+    // Adler-32 (RFC 1950, 8.2).
+    if number(end, 0) != adler32_slice(rest) {
         return Err(damaged("a blob has another checksum"));
     }
     data.get(..length).ok_or_else(cut)
-}
-
-/// Adler-32 (RFC 1950, 8.2).
-fn checksum(bytes: &[u8]) -> u32 {
-    /// The largest prime below 2^16, and how many bytes a sum of 32 bits has room for.
-    const PRIME: u32 = 65521;
-    const BYTES_A_SUM: usize = 5552;
-    let (mut first, mut second) = (1, 0);
-    for chunk in bytes.chunks(BYTES_A_SUM) {
-        for byte in chunk {
-            first += u32::from(*byte);
-            second += first;
-        }
-        (first, second) = (first % PRIME, second % PRIME);
-    }
-    second << 16 | first
 }
 
 #[cfg(test)]
