@@ -36,13 +36,6 @@ const SCOPE: Scope = Scope {
     udp_ports: false,
 };
 
-/// The words for one process and for several.
-const PROCESSES: [&str; 2] = ["process", "processes"];
-
-fn number(count: u64, words: [&str; 2]) -> String {
-    format!("{count} {}", words[usize::from(count != 1)])
-}
-
 /// Makes a bill of materials of what runs, and writes it like that of any source.
 pub fn build_running(
     request: &SbomBuild,
@@ -202,11 +195,11 @@ impl<'a> Collector<'a> {
             ));
         }
         let unread = [
-            (found.incomplete, PROCESSES, "changed or could not be read completely; try again"),
-            (self.snapshot.losses.dropped.into(), ["object", "objects"], "did not fit the limits"),
+            (found.incomplete, "process", "changed or could not be read completely; try again"),
+            (self.snapshot.losses.dropped.into(), "object", "did not fit the limits"),
         ];
         let unread = unread.into_iter().filter(|(count, ..)| *count > 0);
-        let line = |(count, words, what)| format!("{} {what}", number(count, words));
+        let line = |(count, of, what)| format!("{} {what}", counted(count, of));
         self.problems.extend(unread.map(line));
         let mut remarks =
             vec!["what runs in the machine now is approved, whatever it is: trust it first".into()];
@@ -218,7 +211,7 @@ impl<'a> Collector<'a> {
             ));
         }
         if is_system && found.elsewhere > 0 {
-            let processes = number(found.elsewhere, PROCESSES);
+            let processes = counted(found.elsewhere, "process");
             remarks.push(format!(
                 "left out: {processes} in containers; --container GLOB lists what runs in those"
             ));

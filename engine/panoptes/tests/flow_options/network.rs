@@ -68,10 +68,7 @@ const PART: usize = 512;
 
 /// Sends the packets of a capture on an interface, without pauses.
 pub(crate) fn send_all(interface: &str, capture: &Capture) {
-    let sender = Sender::new(interface);
-    for frame in frames(capture) {
-        sender.send(&frame);
-    }
+    send_in_parts(interface, capture, || ());
 }
 
 /// Sends the packets of a capture on an interface, with a pause behind each part of them.
