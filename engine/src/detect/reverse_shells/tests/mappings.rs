@@ -38,6 +38,17 @@ pub(super) fn memory(machine: &mut Machine, size: u64) -> [FakeFile; 2] {
     files
 }
 
+impl Machine {
+    /// Gives a process a socket that listens at a port.
+    pub(super) fn listen(&mut self, pid: u32, port: u16) {
+        self.listener(port);
+        let sock = self.world.sockets.last().unwrap().address;
+        let address = self.address();
+        let listener = FakeFile::socket(address, 7000, sock);
+        self.world.process(pid).files.push((8, listener));
+    }
+}
+
 /// A process with a connection, and another one with the two pipes of a shell. Nothing connects
 /// them.
 fn apart() -> Machine {
@@ -320,11 +331,7 @@ fn a_holder_of_several_connections_serves_others() {
 fn workers_of_a_server_raise_no_alert() {
     for pid in [20, 21] {
         let (mut machine, _) = sharing();
-        machine.listener(9000);
-        let sock = machine.world.sockets.last().unwrap().address;
-        let address = machine.address();
-        let listener = FakeFile::socket(address, 7000, sock);
-        machine.world.process(pid).files.push((8, listener));
+        machine.listen(pid, 9000);
         assert_silent(&machine, "a worker listens");
     }
 }

@@ -157,11 +157,7 @@ fn a_shell_that_runs_a_job_from_a_queue_raises_no_alert() {
 fn a_daemon_that_listens_raises_no_alert() {
     for pid in [20, 21] {
         let mut machine = queued();
-        machine.listener(9000);
-        let sock = machine.world.sockets.last().unwrap().address;
-        let address = machine.address();
-        let listener = FakeFile::socket(address, 7000, sock);
-        machine.world.process(pid).files.push((8, listener));
+        machine.listen(pid, 9000);
         assert_silent(&machine, "it listens");
     }
 }

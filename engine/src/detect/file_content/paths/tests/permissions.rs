@@ -40,12 +40,18 @@ fn a_program_that_becomes_set_uid_or_set_gid_is_found_once() {
     assert_eq!(changed(&mut machine), one("/usr/bin/tail", Some(0o2755), 0o2745, Access::Other));
 }
 
-/// The table of paths is full, and sweeps see all of its paths.
-#[test]
-fn a_set_uid_program_whose_path_finds_no_room_is_reported_once() {
+/// A machine with more programs than paths are known.
+fn crowded() -> (Machine, u64) {
     let (mut machine, bin, _) = swept();
     machine.files.paths.known = Known::new(16, HashKey::new(5));
     (0..64).for_each(|at| _ = machine.dentry(bin, &format!("p{at}"), mode::S_IFREG, 4));
+    (machine, bin)
+}
+
+/// The table of paths is full, and sweeps see all of its paths.
+#[test]
+fn a_set_uid_program_whose_path_finds_no_room_is_reported_once() {
+    let (mut machine, bin) = crowded();
     assert_eq!(changed(&mut machine), []);
     let own = machine.dentry(bin, "zz", mode::S_IFREG, 4);
     let inode = machine.inode_of(own);
@@ -68,9 +74,7 @@ fn a_set_uid_program_whose_path_finds_no_room_is_reported_once() {
 /// When `dpkg` has ended, sweeps come to its programs again.
 #[test]
 fn a_set_uid_program_of_a_package_stays_explained_when_its_path_finds_no_room() {
-    let (mut machine, bin, _) = swept();
-    machine.files.paths.known = Known::new(16, HashKey::new(5));
-    (0..64).for_each(|at| _ = machine.dentry(bin, &format!("p{at}"), mode::S_IFREG, 4));
+    let (mut machine, bin) = crowded();
     machine.files.packages.add_of_root();
     assert_eq!(changed(&mut machine), []);
     let own = machine.dentry(bin, "zz", mode::S_IFREG, 4);
@@ -84,9 +88,7 @@ fn a_set_uid_program_of_a_package_stays_explained_when_its_path_finds_no_room() 
 /// The same for a folder far below.
 #[test]
 fn an_open_folder_whose_path_finds_no_room_is_reported_once() {
-    let (mut machine, bin, _) = swept();
-    machine.files.paths.known = Known::new(16, HashKey::new(5));
-    (0..64).for_each(|at| _ = machine.dentry(bin, &format!("p{at}"), mode::S_IFREG, 4));
+    let (mut machine, _) = crowded();
     let root = machine.root;
     let etc = machine.folder(root, "etc");
     let deep = ["a", "b", "c"].iter().fold(etc, |folder, name| machine.folder(folder, name));
