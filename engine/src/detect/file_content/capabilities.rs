@@ -19,6 +19,7 @@ use arrayvec::ArrayVec;
 use panoptes_decoders::address::UserVa;
 
 use super::ClosedFiles;
+use super::paths::is_set_id;
 use crate::detect::Scene;
 use crate::state::process::Process;
 use crate::walk::{FileRow, Index, ProcessRow, Snapshot};
@@ -34,8 +35,6 @@ const AT_EUID: u64 = 12;
 const AT_GID: u64 = 13;
 const AT_EGID: u64 = 14;
 const AT_SECURE: u64 = 23;
-/// `S_ISUID` and `S_ISGID` (include/uapi/linux/stat.h).
-const SET_ID: u16 = 0o6000;
 
 /// Folders of the system, where packages put programs.
 const FOLDERS: &[&[u8]] = &[b"/bin/", b"/sbin/", b"/usr/bin/", b"/usr/lib", b"/usr/sbin/"];
@@ -117,7 +116,7 @@ impl ClosedFiles {
             return;
         };
         let attributes = &inode.attributes;
-        if attributes.mode & SET_ID == 0
+        if !is_set_id(attributes.mode)
             && self.paths.may_have_new_capabilities(attributes)
             && self.looked.try_push(index).is_err()
         {

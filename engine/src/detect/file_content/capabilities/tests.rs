@@ -144,7 +144,9 @@ fn a_program_that_gives_a_user_capabilities_is_found() {
     let (parent, child) = ((1000, set(NET_RAW, NET_RAW)), (1000, set(NET_RAW | SETUID, NET_RAW)));
     assert!(Case { parent, child, ..usual.clone() }.is_found());
     let parent = (1000, set(NET_RAW, 0));
-    assert!(Case { parent, ..usual }.is_found());
+    assert!(Case { parent, ..usual.clone() }.is_found());
+    // A set-gid file that its group may not execute is one with mandatory locks.
+    assert!(Case { permissions: 0o2705, ..usual }.is_found());
 }
 
 #[test]
@@ -171,6 +173,7 @@ fn capabilities_that_no_program_gives_are_no_finding() {
         ("those of the parent", Case { parent: (1000, set(SETUID, SETUID)), ..usual.clone() }),
         ("root", Case { child: (0, set(u64::MAX, 0)), ..usual.clone() }),
         ("a set-uid program", Case { permissions: 0o4755, ..usual.clone() }),
+        ("a set-gid program", Case { permissions: 0o2755, ..usual.clone() }),
         ("what was so before watching", Case { changed: -5, ..usual.clone() }),
         ("a container", Case { is_in_container: true, ..usual.clone() }),
         ("a user namespace", Case { is_in_user_namespace: true, ..usual.clone() }),
