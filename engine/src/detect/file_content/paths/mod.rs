@@ -169,6 +169,16 @@ struct Judge<'a> {
     recorded: Recorded,
 }
 
+/// What a [`Judge`] needs from outside of [`Paths`].
+struct By<'a> {
+    rules: &'a ContentRules,
+    shipped: &'a Shipped,
+    explained: &'a [ReportedContent],
+    strings: &'a mut Strings,
+    /// Number of unknown paths whose files are searched under other paths.
+    searches: usize,
+}
+
 impl Paths {
     /// Allocates for `limits`; unless they are wanted, almost nothing.
     pub(super) fn new(limits: &Limits, is_wanted: bool, key: HashKey) -> Self {
@@ -318,7 +328,27 @@ impl Paths {
             self.direct.begin_sweep();
             self.known.begin_sweep();
         }
-        let mut judge = Judge {
+        let by = By { rules, shipped, explained, strings, searches: SEARCHES_MAX };
+        let (sweep, direct, mut judge) = self.judge(by, (start_ns, now, now_ns));
+        let found = &mut |found: &Found<'_>| judge.take(found);
+        reader.forget_translations();
+        let place = (first.task.fs, now_ns);
+        let progress = sweep.go_on((reader, memory), place, &rules.include, found);
+        if progress == Progress::GoesOn && sweep.is_delayed() {
+            let looked = direct.look((reader, memory), sweep, judge.known);
+            direct.follow(looked, &mut judge);
+        }
+        self.follow(progress, now, now_ns);
+    }
+
+    /// What judges found paths, beside the names that are read. `start_ns`: changes count from then
+    /// on; `now_ns`: the time, both by the machine's clock.
+    fn judge<'a>(
+        &'a mut self,
+        By { rules, shipped, explained, strings, searches }: By<'a>,
+        (start_ns, now, now_ns): (i64, Now, i64),
+    ) -> (&'a mut Sweep, &'a mut Direct, Judge<'a>) {
+        let judge = Judge {
             known: &mut self.known,
             reported: &self.reported,
             pending: &mut self.pending,
@@ -330,20 +360,12 @@ impl Paths {
             start_ns,
             now,
             now_ns,
-            searches_left: SEARCHES_MAX,
+            searches_left: searches,
             has_left: &mut self.has_left,
             starting: &mut self.starting,
             recorded: self.recorded,
         };
-        let found = &mut |found: &Found<'_>| judge.take(found);
-        reader.forget_translations();
-        let place = (first.task.fs, now_ns);
-        let progress = self.sweep.go_on((reader, memory), place, &rules.include, found);
-        if progress == Progress::GoesOn && self.sweep.is_delayed() {
-            let looked = self.direct.look((reader, memory), &self.sweep, judge.known);
-            self.direct.follow(looked, &mut judge);
-        }
-        self.follow(progress, now, now_ns);
+        (&mut self.sweep, &mut self.direct, judge)
     }
 
     /// Follows what a scan's part of the sweep came to.

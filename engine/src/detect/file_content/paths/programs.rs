@@ -10,7 +10,7 @@ use super::folders::matter;
 use super::known::Place;
 use super::permissions::{Outcome, as_reported};
 use super::sweep::Found;
-use super::{Judge, Paths};
+use super::{By, Judge, Paths};
 use crate::shipped::Shipped;
 use crate::time::Now;
 use crate::walk::Snapshot;
@@ -74,23 +74,8 @@ impl Paths {
         if !self.is_wanted || is_swept && capabilities == 0 {
             return false;
         }
-        let mut judge = Judge {
-            known: &mut self.known,
-            reported: &self.reported,
-            pending: &mut self.pending,
-            removals: &mut self.removals,
-            strings,
-            rules,
-            shipped,
-            explained: &[],
-            start_ns,
-            now,
-            now_ns,
-            searches_left: 1,
-            has_left: &mut self.has_left,
-            starting: &mut self.starting,
-            recorded: self.recorded,
-        };
+        let by = By { rules, shipped, explained: &[], strings, searches: 1 };
+        let (.., mut judge) = self.judge(by, (start_ns, now, now_ns));
         let (place, parent) = (Place { mount, dentry }, KernelVa::NULL);
         let found = Found { path, place, parent, inode, attributes, folder: None };
         let outcome = match capabilities {
