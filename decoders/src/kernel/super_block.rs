@@ -57,6 +57,16 @@ impl Filesystem {
     pub const fn lives_in_memory(&self) -> bool {
         matches!(self.magic, magic::TMPFS | magic::RAMFS | magic::HUGETLBFS)
     }
+
+    /// Whether it is an image that the kernel only reads, whatever its mount allows: snaps, install
+    /// media. The times of its files are those of the machine that built it.
+    pub const fn is_read_only_image(&self) -> bool {
+        // The low half of `s_magic` has every known one.
+        matches!(
+            self.magic & u32::MAX as u64,
+            magic::SQUASHFS | magic::EROFS | magic::ISO9660 | magic::CRAMFS | magic::ROMFS
+        )
+    }
 }
 
 /// What is special about the files of a filesystem (include/uapi/linux/magic.h).
@@ -132,4 +142,12 @@ pub mod magic {
     pub const OVERLAYFS: u64 = 0x794c_7630;
     /// ramfs: the root of an initial ramdisk where that is not a tmpfs.
     pub(super) const RAMFS: u64 = 0x8584_58f6;
+    pub(super) const SQUASHFS: u64 = 0x7371_7368;
+    /// `EROFS_SUPER_MAGIC_V1`
+    pub(super) const EROFS: u64 = 0xe0f5_e1e2;
+    /// `ISOFS_SUPER_MAGIC`
+    pub(super) const ISO9660: u64 = 0x9660;
+    pub(super) const CRAMFS: u64 = 0x28cd_3d45;
+    /// `ROMFS_MAGIC` (include/uapi/linux/romfs_fs.h).
+    pub(super) const ROMFS: u64 = 0x7275;
 }

@@ -64,7 +64,7 @@ impl ClosedFiles {
 
 /// What becomes of a change of permissions. A closing's record shows the permissions of its file.
 pub(super) fn step(change: &Pending, closings: &[Closing], now: Now) -> Step {
-    if change.is_reported() {
+    if change.is_reported() || change.is_of_image() {
         return Step::Over;
     }
     let inode = change.content().inode;

@@ -121,6 +121,8 @@ pub(in super::super) struct Pending {
     pub(super) is_named: bool,
     pub(super) scans: u8,
     pub(super) device: Option<u32>,
+    /// Whether its filesystem is an image that is never written: nobody has changed permissions.
+    pub(super) is_on_image: bool,
     manager: Option<ProcessKey>,
     /// The pattern by which its path matters ([`pattern_number`]).
     pub(super) pattern: u16,
@@ -179,6 +181,7 @@ impl Pending {
             is_named: false,
             scans: 0,
             device: None,
+            is_on_image: false,
             manager: None,
             pattern: 0,
             capabilities: 0,
@@ -238,6 +241,11 @@ impl Pending {
             && other.before.is_none()
             && self.attributes.kind() == other.attributes.kind()
             && ![self, other].iter().any(|it| is_set_id(it.attributes.mode))
+    }
+
+    /// Whether it is no change at all, since its file is on a read-only image.
+    pub(in super::super) fn is_of_image(&self) -> bool {
+        self.is_on_image && !self.is_content
     }
 
     /// Whether its path named nothing before.

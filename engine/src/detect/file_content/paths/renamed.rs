@@ -9,7 +9,7 @@ use arrayvec::ArrayVec;
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::dentry::Name;
 use panoptes_decoders::kernel::inode::Attributes;
-use panoptes_decoders::layout::View;
+use panoptes_decoders::kernel::super_block::Filesystem;
 use panoptes_tables::Strings;
 
 use super::super::rules::{ChangedFile, ContentRules};
@@ -86,12 +86,13 @@ impl Paths {
             let pending = &mut self.pending[at];
             let [inode, block, dentry] = objects.map(|object| reader.object(object? as usize));
             let inode = inode.map(|bytes| Attributes::decode(&layouts.inode, bytes));
-            let block = block.map(View::new);
+            let block = block.map(|bytes| Filesystem::decode(&layouts.super_block, bytes));
             let was = &pending.attributes;
             let same = inode.filter(|is| is.ino == was.ino && is.nlink > 0);
             pending.is_over = same.is_none() || block.is_none();
             pending.attributes = same.unwrap_or(*was);
-            pending.device = block.map(|view| view.unsigned(layouts.super_block.s_dev) as u32);
+            pending.device = block.map(|block| block.dev);
+            pending.is_on_image = block.is_some_and(|block| block.is_read_only_image());
             let name =
                 dentry.map(|bytes| Name::decode(&layouts.dentry, pending.place.dentry, bytes));
             // A folder's change is reported by the path where it was found.

@@ -225,3 +225,53 @@ fn capabilities_from_before_watching_and_of_excluded_programs_are_no_change() {
     assert!(!begins(&mut machine, "/tmp/x", program, SETUID));
     assert_eq!(changed(&mut machine), []);
 }
+
+/// squashfs, erofs, iso9660, cramfs and romfs.
+const IMAGES: [u64; 5] = [0x7371_7368, 0xe0f5_e1e2, 0x9660, 0x28cd_3d45, 0x7275];
+const EXT4: u64 = 0xef53;
+
+/// A snap is mounted whose image was built while the machine was watched. Nobody can change a file
+/// there.
+#[test]
+fn programs_of_read_only_images_are_no_change() {
+    for (magics, is_found) in [(&IMAGES[..], false), (&[EXT4], true)] {
+        for (&magic, capabilities) in magics.iter().flat_map(|it| [(it, 0), (it, SETUID)]) {
+            let (mut machine, program) = with_program(&["tmp"], "/tmp/x");
+            machine.memory.set(machine::SUPER_BLOCK, "super_block", "s_magic", magic);
+            let inode = machine.inode_of(program);
+            if capabilities == 0 {
+                machine.chmod(inode, 0o4755);
+            }
+            assert!(!begins(&mut machine, "/tmp/x", program, capabilities));
+            assert_eq!(changed(&mut machine).len(), usize::from(is_found), "{magic:x}");
+            // It does not wait again each time that it runs.
+            assert!(!begins(&mut machine, "/tmp/x", program, capabilities));
+            assert!(!machine.files.paths.has_pending(), "{magic:x}");
+        }
+    }
+}
+
+/// An image is mounted over a folder that is swept: its names are new contents, and no changes of
+/// permissions.
+#[test]
+fn a_new_name_of_a_read_only_image_is_a_content_alone() {
+    let (mut machine, bin, _) = swept();
+    machine.memory.set(machine::SUPER_BLOCK, "super_block", "s_magic", IMAGES[0]);
+    let inode = machine.inode(mode::S_IFREG, 6, machine.seconds());
+    let name = machine.name(bin, "new", inode);
+    while !machine.files.paths.has_pending() {
+        assert_eq!(machine.run(10), []);
+    }
+    assert!(!begins(&mut machine, "/usr/bin/new", name, SETUID));
+    assert_eq!(machine.run(3000), found("/usr/bin/new", None, 6));
+    assert_eq!(accesses(&mut machine), []);
+    // One that was written before watching started gets its name by the mount.
+    let old = machine.inode(mode::S_IFREG, 6, START - 500);
+    machine.chmod(old, 0o4755);
+    machine.name(bin, "old", old);
+    machine.files.paths.set_recorded(Recorded { closings: true, paths: false });
+    for _ in 0..2 {
+        assert_eq!(changed(&mut machine), []);
+        assert!(!machine.files.paths.has_pending());
+    }
+}
