@@ -5,7 +5,8 @@
 //! is a tree of branches and leaves. A leaf's items are keys with values or with further buckets; a
 //! small bucket is a leaf inside the value. Numbers have the byte order of the machine that made
 //! the database: here that is little-endian. Every page is visited at most once, so no circle of
-//! pages ends in a loop.
+//! pages ends in a loop. No pages and no items overlap, so all items of one nesting have no more
+//! bytes than the file.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
@@ -144,14 +145,16 @@ impl<'d> Database<'d> {
     /// A page with those that it goes on in, which must not have been visited before.
     fn page(&self, number: u64) -> Result<&'d [u8], Error> {
         let missing = || damaged("it names a page that it has not");
-        if !self.seen.borrow_mut().insert(number) {
-            return Err(damaged("two places name one page"));
-        }
         let at = usize::try_from(number).ok().and_then(|at| at.checked_mul(self.page_bytes));
         let rest = at.and_then(|at| self.bytes.get(at..)).ok_or_else(missing)?;
-        let more = u32_at(rest, 12).ok_or_else(missing)? as usize;
-        let size = more.checked_add(1).and_then(|pages| pages.checked_mul(self.page_bytes));
-        size.and_then(|size| rest.get(..size)).ok_or_else(missing)
+        let more = u32_at(rest, 12).ok_or_else(missing)?;
+        let size = (more as usize + 1).checked_mul(self.page_bytes);
+        let page = size.and_then(|size| rest.get(..size)).ok_or_else(missing)?;
+        let mut seen = self.seen.borrow_mut();
+        if (number..=number + u64::from(more)).all(|number| seen.insert(number)) {
+            return Ok(page);
+        }
+        Err(damaged("two places name one page"))
     }
 
     /// Adds the items of a leaf: marks, the distance from here to the key, and the sizes of the key
@@ -161,6 +164,7 @@ impl<'d> Database<'d> {
         let count = usize::from(u16_at(page, 10).ok_or_else(cut)?);
         let left = self.items_left.get().checked_sub(count);
         self.items_left.set(left.ok_or_else(|| damaged("it has more items than are read"))?);
+        let mut bytes_left = page.len();
         for index in 0..count {
             let at = PAGE_HEADER_BYTES + index * ITEM_BYTES;
             let number = |field: usize| u32_at(page, at + 4 * field).ok_or_else(cut);
@@ -169,6 +173,8 @@ impl<'d> Database<'d> {
             let rest = page.get(at + distance as usize..).ok_or_else(cut)?;
             let (key, rest) = rest.split_at_checked(key_bytes as usize).ok_or_else(cut)?;
             let value = rest.get(..value_bytes as usize).ok_or_else(cut)?;
+            let left = bytes_left.checked_sub(ITEM_BYTES + key.len() + value.len());
+            bytes_left = left.ok_or_else(|| damaged("items overlap"))?;
             let value = if marks & IS_BUCKET == 0 {
                 Value::Bytes(value)
             } else {

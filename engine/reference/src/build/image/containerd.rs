@@ -22,6 +22,9 @@ const CONTENT: &str = "io.containerd.content.v1.content";
 const DATABASE: &str = "io.containerd.metadata.v1.bolt/meta.db";
 /// Maximum size of a database: a node with ten thousand images has some 100 MB.
 const DATABASE_BYTES_MAX: u64 = 1 << 30;
+/// Maximum size of an image's name, type or digest in the database: eight times that of a name with
+/// a tag and a digest.
+const TEXT_BYTES_MAX: usize = 4096;
 /// Types of a manifest and of a list of manifests whose own type is unknown.
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const LIST: &str = "application/vnd.oci.image.index.v1+json";
@@ -85,7 +88,7 @@ pub(super) fn targets(database: &[u8]) -> Result<Vec<Descriptor>, Error> {
         let Some(images) = named(database, namespace, b"images")? else { continue };
         for (name, image) in buckets(database, images)? {
             if let Some(target) = named(database, image, b"target")? {
-                found.extend(descriptor(name, &database.items(target)?));
+                found.extend(descriptor(name, &database.items(target)?)?);
             }
         }
     }
@@ -116,17 +119,31 @@ fn named<'d>(
 }
 
 /// The descriptor of a named image, if its target has a digest and a type.
-fn descriptor(name: &[u8], target: &[(&[u8], Value<'_>)]) -> Option<Descriptor> {
-    let text = |key: &[u8]| {
+fn descriptor(name: &[u8], target: &[(&[u8], Value<'_>)]) -> Result<Option<Descriptor>, Error> {
+    let value = |key: &[u8]| {
         target.iter().find_map(|(found, value)| match value {
-            Value::Bytes(bytes) if *found == key => String::from_utf8(bytes.to_vec()).ok(),
+            Value::Bytes(bytes) if *found == key => Some(*bytes),
             _ => None,
         })
     };
-    let (media_type, digest) = (text(b"mediatype")?, text(b"digest")?);
-    let name = String::from_utf8(name.to_vec()).ok()?;
-    let annotations = Some([(CONTAINERD_NAME.to_owned(), name)].into());
-    Some(Descriptor { media_type, digest, annotations, platform: None })
+    let (Some(media_type), Some(digest)) = (value(b"mediatype"), value(b"digest")) else {
+        return Ok(None);
+    };
+    for (what, text) in [("name", name), ("type", media_type), ("digest", digest)] {
+        if text.len() > TEXT_BYTES_MAX {
+            return Err(Error::content(format!(
+                "has an image whose {what} has {} bytes, more than {TEXT_BYTES_MAX}: {}",
+                text.len(),
+                shown(name)
+            )));
+        }
+    }
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
+    let texts = text(name).zip(text(media_type)).zip(text(digest));
+    Ok(texts.map(|((name, media_type), digest)| {
+        let annotations = Some([(CONTAINERD_NAME.to_owned(), name)].into());
+        Descriptor { media_type, digest, annotations, platform: None }
+    }))
 }
 
 /// A manifest, or a list of them.

@@ -158,6 +158,22 @@ fn what_leads_astray_is_an_error() {
     assert!(message(&with(1, many)).contains("a leaf is cut"));
 }
 
+/// A small file cannot make its reader hold the same bytes again and again.
+#[test]
+fn items_and_pages_that_overlap_are_an_error() {
+    let mut page = leaf(4, &[Item::Bytes(b"a", b"1"), Item::Bytes(b"b", &[7; 3000])]);
+    let first = PAGE_HEADER_BYTES;
+    // The key of the first item is the value of the second one.
+    page[first + 8..first + 12].copy_from_slice(&3000_u32.to_le_bytes());
+    let mut pages = example();
+    pages[1] = page;
+    assert!(all(&database(&pages)).unwrap_err().message.contains("items overlap"));
+    // A page goes on in another one, which is named, too.
+    let mut pages = example();
+    pages[1][12..16].copy_from_slice(&1_u32.to_le_bytes());
+    assert!(all(&database(&pages)).unwrap_err().message.contains("two places name one page"));
+}
+
 #[test]
 fn first_pages_that_do_not_fit_are_an_error() {
     let good = database(&example());

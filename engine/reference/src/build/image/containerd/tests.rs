@@ -111,12 +111,34 @@ fn damage_is_an_error() {
     assert!(error.message.contains("is damaged"), "{error}");
 }
 
+/// The items of an image's target.
+fn target(digest: &[u8]) -> Vec<Item<'_>> {
+    let kind = Item::Bytes(b"mediatype", b"application/vnd.oci.image.manifest.v1+json");
+    vec![Item::Bytes(b"digest", digest), kind, Item::Bytes(b"size", b"\x02")]
+}
+
+#[test]
+fn texts_longer_than_any_of_an_image_are_an_error() {
+    let error = |name: &[u8], digest: &[u8]| {
+        let target = vec![Item::Small(b"target", target(digest))];
+        let images = vec![Item::Small(b"images", vec![Item::Small(name, target)])];
+        let version = vec![Item::Small(b"moby", images)];
+        let mut page = leaf(3, &[Item::Small(b"v1", version)]);
+        page[12..16].copy_from_slice(&1_u32.to_le_bytes());
+        let (first, rest) = page.split_at(page.len().min(4096));
+        targets(&database(&[first.to_vec(), rest.to_vec()])).map(|found| found.len())
+    };
+    let longest = [b'x'; TEXT_BYTES_MAX];
+    assert_eq!(error(&longest, b"sha256:11").unwrap(), 1);
+    let longer = [b'x'; TEXT_BYTES_MAX + 1];
+    let message = error(&longer, b"sha256:11").unwrap_err().message;
+    assert!(message.contains("whose name has 4097 bytes, more than 4096: xxx"), "{message}");
+    let message = error(b"a:1", &longer).unwrap_err().message;
+    assert!(message.contains("whose digest has 4097 bytes, more than 4096: a:1"), "{message}");
+}
+
 #[test]
 fn what_is_no_image_is_passed_over() {
-    let target = |digest: &'static [u8]| {
-        let kind = Item::Bytes(b"mediatype", b"application/vnd.oci.image.manifest.v1+json");
-        vec![Item::Bytes(b"digest", digest), kind, Item::Bytes(b"size", b"\x02")]
-    };
     let images = vec![
         Item::Small(b"a:1", vec![Item::Small(b"target", target(b"sha256:11"))]),
         Item::Small(b"b:1", vec![Item::Small(b"labels", Vec::new())]),
