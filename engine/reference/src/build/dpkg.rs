@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::rc::Rc;
 
 use rustix::fs::OFlags;
 
@@ -21,8 +22,10 @@ pub(super) const INFO: &str = "var/lib/dpkg/info";
 const DIVERSIONS: &str = "var/lib/dpkg/diversions";
 
 /// Maximum size of a file of dpkg's that is read: the longest `.list` has some hundred thousand
-/// lines.
-const BYTES_MAX: u64 = 256 << 20;
+/// lines. A line takes a byte in the file and many more when it is read.
+const BYTES_MAX: u64 = 64 << 20;
+/// Maximum number of lines of such a file: ten times those of the longest `.list`.
+const LINES_MAX: usize = 4 << 20;
 
 /// By path: the path it was diverted to, and the package that diverted it.
 type Diversions = HashMap<Vec<u8>, (Vec<u8>, String)>;
@@ -41,7 +44,7 @@ pub(super) fn read(root: &Path, links: &Links<'_>) -> Result<Installed, Error> {
     names.sort();
     for name in names {
         let Some(package) = name.as_bytes().strip_suffix(b".md5sums") else { continue };
-        let package = String::from_utf8_lossy(package).into_owned();
+        let package: Rc<str> = String::from_utf8_lossy(package).into();
         let sums = read_bounded(&folder.join(&name))?;
         let list = read_bounded(&folder.join(format!("{package}.list")))?;
         let owned: HashSet<&[u8]> = list.split(|byte| *byte == b'\n').collect();
@@ -63,7 +66,7 @@ pub(super) fn read(root: &Path, links: &Links<'_>) -> Result<Installed, Error> {
                 Some((to, by)) if package.split(':').next() != Some(by.as_str()) => to.clone(),
                 _ => path,
             };
-            installed.add(&path, Sum::Md5(md5), &package, links);
+            installed.add(&path, Sum::Md5(md5), &package, links)?;
         }
     }
     Ok(installed)
@@ -99,13 +102,33 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>, Error> {
     let bytes = open_regular(path, OFlags::NOFOLLOW)
         .and_then(|file| load::read_bounded(file, BYTES_MAX))
         .map_err(Error::reading(path))?;
-    let too_large = || format!("{} is larger than any of dpkg's", path.display());
-    bytes.ok_or_else(|| Error::content(too_large()))
+    let too_large = |most: &str| {
+        Error::content(format!("{} is larger than any of dpkg's: {most}", path.display()))
+    };
+    let bytes = bytes.ok_or_else(|| too_large(&format!("{BYTES_MAX} bytes")))?;
+    if bytes.iter().filter(|byte| **byte == b'\n').nth(LINES_MAX).is_some() {
+        return Err(too_large(&format!("{LINES_MAX} lines")));
+    }
+    Ok(bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_larger_than_any_of_dpkg_are_errors() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.list");
+        fs::write(&path, b"\n".repeat(LINES_MAX)).unwrap();
+        assert!(read_bounded(&path).is_ok());
+        fs::write(&path, b"\n".repeat(LINES_MAX + 1)).unwrap();
+        let message = read_bounded(&path).unwrap_err().message;
+        assert!(message.ends_with("a.list is larger than any of dpkg's: 4194304 lines"));
+        fs::File::create(&path).unwrap().set_len(BYTES_MAX + 1).unwrap();
+        let message = read_bounded(&path).unwrap_err().message;
+        assert!(message.ends_with("a.list is larger than any of dpkg's: 67108864 bytes"));
+    }
 
     #[test]
     fn lines_of_sums_are_read() {

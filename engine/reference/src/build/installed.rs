@@ -1,14 +1,19 @@
 //! What a package manager has installed: the digests that it knows of its files.
 
 use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
 
-use crate::error::shown;
+use crate::error::{Error, shown};
 use crate::model::{File, PATH_BYTES_MAX};
 
 /// Maximum number of links on the way to a file, as in the kernel (`MAXSYMLINKS`,
 /// include/linux/namei.h).
 const LINKS_MAX: u32 = 40;
 
+/// Maximum number of files of all packages, and of bytes in their paths and those of their folders:
+/// ten times those of the largest distributions.
+const FILES_MAX: usize = 16 << 20;
+const BYTES_MAX: usize = 2 << 30;
 /// Maximum number of different files that are named.
 const NAMED_MAX: usize = 10;
 
@@ -45,22 +50,59 @@ impl Sum {
 }
 
 /// What a package manager's database has.
-#[derive(Default)]
 pub(super) struct Installed {
     /// Digests by the file's real path, each with the package that has it.
-    sums: BTreeMap<Vec<u8>, Vec<(Sum, String)>>,
+    sums: BTreeMap<Vec<u8>, Vec<(Sum, Rc<str>)>>,
     /// For people, one line each.
     pub(super) remarks: Vec<String>,
     /// The real paths of folders.
     folders: HashMap<Vec<u8>, Option<Vec<u8>>>,
+    /// How many files, and bytes in their paths, there may still be.
+    files_left: usize,
+    bytes_left: usize,
+}
+
+impl Default for Installed {
+    fn default() -> Self {
+        Self {
+            sums: BTreeMap::new(),
+            remarks: Vec::new(),
+            folders: HashMap::new(),
+            files_left: FILES_MAX,
+            bytes_left: BYTES_MAX,
+        }
+    }
 }
 
 impl Installed {
-    /// Adds a file, whose path may lead through links.
-    pub(super) fn add(&mut self, path: &[u8], sum: Sum, package: &str, links: &Links<'_>) {
-        if let Some(path) = resolve(path, links, &mut self.folders) {
-            self.sums.entry(path).or_default().push((sum, package.to_owned()));
+    /// Adds a file, whose path may lead through links. An error if there are more files than any
+    /// system has.
+    pub(super) fn add(
+        &mut self,
+        path: &[u8],
+        sum: Sum,
+        package: &Rc<str>,
+        links: &Links<'_>,
+    ) -> Result<(), Error> {
+        let folders = self.folders.len();
+        let real = resolve(path, links, &mut self.folders);
+        let real_bytes = real.as_ref().map_or(0, Vec::len);
+        // A new folder and its real path are kept, too.
+        let of_folder = if self.folders.len() > folders { path.len() + real_bytes } else { 0 };
+        let bytes = real_bytes + of_folder;
+        let left = self.files_left.checked_sub(1).zip(self.bytes_left.checked_sub(bytes));
+        let Some(left) = left else {
+            return Err(Error::content(format!(
+                "holds more than {FILES_MAX} files, or {BYTES_MAX} bytes of paths, at {} of {}",
+                shown(path),
+                shown(package.as_bytes())
+            )));
+        };
+        (self.files_left, self.bytes_left) = left;
+        if let Some(path) = real {
+            self.sums.entry(path).or_default().push((sum, Rc::clone(package)));
         }
+        Ok(())
     }
 
     /// The files, of which nothing but the digests is known, and remarks.
@@ -91,7 +133,7 @@ impl Installed {
                 Err(_) => missing += 1,
                 Ok(index) if sums.iter().any(|(sum, _)| sum.is_of(&files[index])) => same += 1,
                 Ok(_) => {
-                    let package = sums.first().map_or("", |(_, package)| package);
+                    let package = sums.first().map_or("", |(_, package)| &**package);
                     different.push(format!("{} ({package})", shown(path)));
                 }
             }
@@ -169,6 +211,23 @@ fn resolve_folder(folder: &[u8], links: &Links<'_>) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn more_files_or_paths_than_any_system_has_are_an_error() {
+        let add = |installed: &mut Installed, path: &[u8]| {
+            installed.add(path, Sum::Md5([0; 16]), &"app".into(), &|_| None)
+        };
+        let few = || Installed { files_left: 2, ..Installed::default() };
+        let mut installed = few();
+        assert!(add(&mut installed, b"/a").is_ok() && add(&mut installed, b"/b").is_ok());
+        let message = add(&mut installed, b"/c").unwrap_err().message;
+        assert!(message.contains("more than 16777216 files"), "{message}");
+        assert!(message.ends_with("at /c of app"), "{message}");
+        // The folder counts once: it is kept by its path and by its real one.
+        let mut installed = Installed { bytes_left: 6 * 3 + 6, ..Installed::default() };
+        assert!(add(&mut installed, b"/bin/a").is_ok() && add(&mut installed, b"/bin/b").is_ok());
+        assert!(add(&mut installed, b"/bin/c").is_err());
+    }
 
     #[test]
     fn links_are_followed_inside_the_root() {

@@ -10,6 +10,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use rustix::fs::OFlags;
 
@@ -34,10 +35,11 @@ const SQLITE: &str = "rpmdb.sqlite";
 /// First bytes of a journal that is not empty ("Database File Format" §3).
 const JOURNAL_MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
 
-/// Maximum number of files of all packages, and of bytes in their paths: ten times those of the
-/// largest distributions.
-const FILES_MAX: usize = 16 << 20;
-const PATH_BYTES_MAX: usize = 2 << 30;
+/// Maximum number of bytes in the paths of one package.
+const PATH_BYTES_MAX: usize = 256 << 20;
+/// Maximum size of a database: twenty times that of a large installation. A sparse file may claim
+/// any size.
+const DATABASE_BYTES_MAX: u64 = 16 << 30;
 /// Maximum size of a package's header and what is stored around it (`HEADER_DATA_MAX` of rpm is
 /// 256 MiB).
 const BLOB_BYTES_MAX: u64 = 257 << 20;
@@ -84,6 +86,13 @@ pub(super) fn read(root: &Path, links: &Links<'_>) -> Result<Installed, Error> {
     let state = || [&path, &log_path].map(|path| state(path));
     let before = state();
     let file = open_regular(&path, OFlags::NOFOLLOW).map_err(Error::reading(&path))?;
+    let size = file.metadata().map_err(Error::reading(&path))?.len();
+    if size > DATABASE_BYTES_MAX {
+        return Err(Error::content(format!(
+            "{} has {size} bytes, more than {DATABASE_BYTES_MAX}; is it rpm's database?",
+            path.display()
+        )));
+    }
     let mut reader = Reader::new(&mut installed, links);
     let done = match kind {
         DatabaseKind::Sqlite => {
@@ -139,17 +148,13 @@ fn reading(error: io::Error) -> Error {
 struct Reader<'a> {
     installed: &'a mut Installed,
     links: &'a Links<'a>,
-    /// How many files and bytes of paths there may still be.
-    files_left: usize,
-    path_bytes_left: usize,
     /// Number of files whose digests are of another kind.
     other: u64,
 }
 
 impl<'a> Reader<'a> {
     fn new(installed: &'a mut Installed, links: &'a Links<'a>) -> Self {
-        let (files_left, path_bytes_left) = (FILES_MAX, PATH_BYTES_MAX);
-        Self { installed, links, files_left, path_bytes_left, other: 0 }
+        Self { installed, links, other: 0 }
     }
 
     fn row(&mut self, row: &[Value]) -> Result<(), Error> {
@@ -163,14 +168,9 @@ impl<'a> Reader<'a> {
 
     /// Adds the files of a package, by its header.
     fn package(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let package = header::read(bytes, self.path_bytes_left)
-            .ok_or_else(|| Error::content("has a damaged header of a package"))?;
-        let name = String::from_utf8_lossy(package.name).into_owned();
-        let too_much = || Error::content("holds more files than any system has");
-        self.files_left = self.files_left.checked_sub(package.files.len()).ok_or_else(too_much)?;
+        let package = header::read(bytes, PATH_BYTES_MAX)?;
+        let name: Rc<str> = String::from_utf8_lossy(package.name).into();
         for file in &package.files {
-            let left = self.path_bytes_left.checked_sub(file.path.len());
-            self.path_bytes_left = left.ok_or_else(too_much)?;
             let bad = |what| {
                 let path = shown(&file.path);
                 Error::content(format!("has a bad {what} of {path} of {}", shown(package.name)))
@@ -186,7 +186,7 @@ impl<'a> Reader<'a> {
                 }
             };
             let sum = sum.ok_or_else(|| bad("digest"))?;
-            self.installed.add(&file.path, sum, &name, self.links);
+            self.installed.add(&file.path, sum, &name, self.links)?;
         }
         Ok(())
     }

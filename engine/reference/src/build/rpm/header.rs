@@ -8,11 +8,17 @@
 
 use std::collections::HashMap;
 
+use crate::error::{Error, shown};
 use crate::model::PATH_BYTES_MAX;
 
 const ENTRY_BYTES: usize = 16;
 /// Longest name of a package in bytes. Real ones have fewer than a hundred.
 const NAME_BYTES_MAX: usize = 255;
+/// Maximum number of entries of the index, as in rpm (`HEADER_TAGS_MAX`, lib/header.c).
+const ENTRIES_MAX: usize = 0xffff;
+/// Maximum number of items of one entry, so of a package's files: ten times those of the sources of
+/// a kernel. A string takes a byte in the header and sixteen here.
+const ITEMS_MAX: usize = 1 << 20;
 
 /// Tags (`rpmTag_e`).
 const NAME: u32 = 1000;
@@ -70,17 +76,48 @@ struct Entry<'a> {
     data: &'a [u8],
 }
 
-/// Reads a header; `None` if it is damaged, or if its paths have more than `path_bytes_max` bytes.
-pub(super) fn read(header: &[u8], path_bytes_max: usize) -> Option<Package<'_>> {
-    let entries = entries(header)?;
-    let name = strings(&entries, NAME, STRING)?.first().copied()?;
-    if name.len() > NAME_BYTES_MAX {
-        return None;
+/// Reads a header. An error if it is damaged, if its paths have more than `path_bytes_max` bytes, or
+/// if it has more of anything than headers have.
+pub(super) fn read(header: &[u8], path_bytes_max: usize) -> Result<Package<'_>, Error> {
+    let damaged = || Error::content("has a damaged header of a package");
+    let count = number(header, 0).ok_or_else(damaged)? as usize;
+    if count > ENTRIES_MAX {
+        return Err(Error::content(format!(
+            "has a header of a package with {count} entries, more than {ENTRIES_MAX}"
+        )));
     }
-    let algorithm = numbers(&entries, FILE_DIGEST_ALGORITHM)?.first().copied().unwrap_or(1);
-    let paths = paths(&entries, path_bytes_max)?;
-    let digests = strings(&entries, FILE_DIGESTS, STRING_ARRAY)?;
-    let flags = numbers(&entries, FILE_FLAGS)?;
+    let entries = entries(header).ok_or_else(damaged)?;
+    let name = name(&entries).ok_or_else(damaged)?;
+    let lists = [BASE_NAMES, DIRECTORY_NAMES, DIRECTORY_INDEXES, OLD_FILE_NAMES, FILE_DIGESTS]
+        .into_iter()
+        .chain([FILE_FLAGS, FILE_MODES, FILE_STATES, FILE_DEVICES, FILE_INODES]);
+    let counts = lists.filter_map(|tag| entries.get(&tag)).map(|entry| entry.count);
+    if let Some(count) = counts.max().filter(|count| *count > ITEMS_MAX) {
+        return Err(Error::content(format!(
+            "has {count} files or folders of the package {}, more than {ITEMS_MAX}",
+            shown(name)
+        )));
+    }
+    package(&entries, name, path_bytes_max).ok_or_else(damaged)
+}
+
+/// The name of the package.
+fn name<'a>(entries: &Entries<'a>) -> Option<&'a [u8]> {
+    let entry = entries.get(&NAME).filter(|entry| entry.kind == STRING && entry.count > 0)?;
+    let end = entry.data.iter().take(NAME_BYTES_MAX + 1).position(|byte| *byte == 0)?;
+    Some(&entry.data[..end])
+}
+
+/// The package of these entries.
+fn package<'a>(
+    entries: &Entries<'a>,
+    name: &'a [u8],
+    path_bytes_max: usize,
+) -> Option<Package<'a>> {
+    let algorithm = numbers(entries, FILE_DIGEST_ALGORITHM)?.first().copied().unwrap_or(1);
+    let paths = paths(entries, path_bytes_max)?;
+    let digests = strings(entries, FILE_DIGESTS, STRING_ARRAY)?;
+    let flags = numbers(entries, FILE_FLAGS)?;
     let modes: Vec<u16> = match entries.get(&FILE_MODES) {
         Some(entry) if entry.kind == INT16 => {
             items::<2>(entry)?.map(|bytes| u16::from_be_bytes(*bytes)).collect()
@@ -97,7 +134,7 @@ pub(super) fn read(header: &[u8], path_bytes_max: usize) -> Option<Package<'_>> 
     if [digests.len(), flags.len(), modes.len()] != [paths.len(); 3] {
         return None;
     }
-    let digests = digests_of_links(&entries, digests, &modes)?;
+    let digests = digests_of_links(entries, digests, &modes)?;
     let mut files = Vec::new();
     for (index, path) in paths.into_iter().enumerate() {
         let is_installed = states.get(index).is_none_or(|state| *state == STATE_NORMAL);
@@ -166,8 +203,12 @@ fn paths(entries: &Entries<'_>, bytes_max: usize) -> Option<Vec<Vec<u8>>> {
 /// The entries by their tags.
 type Entries<'a> = HashMap<u32, Entry<'a>>;
 
+fn number(header: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_be_bytes(*header.get(at..)?.first_chunk()?))
+}
+
 fn entries(header: &[u8]) -> Option<Entries<'_>> {
-    let number = |at: usize| Some(u32::from_be_bytes(*header.get(at..)?.first_chunk()?));
+    let number = |at: usize| number(header, at);
     let (count, data_bytes) = (number(0)? as usize, number(4)? as usize);
     let data_at = count.checked_mul(ENTRY_BYTES)?.checked_add(8)?;
     let data = header.get(data_at..data_at.checked_add(data_bytes)?)?;

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::fs::FileExt as _;
 
-use super::reading;
+use super::{BLOB_BYTES_MAX, reading};
 use crate::error::Error;
 
 /// First bytes of a database.
@@ -185,6 +185,9 @@ impl Database {
         let cut = || damaged("a page ends within a cell");
         let (length, first) = varint(cell).ok_or_else(cut)?;
         let (_, second) = varint(&cell[first..]).ok_or_else(cut)?;
+        if length > BLOB_BYTES_MAX {
+            return Err(damaged("a row is larger than any of rpm's"));
+        }
         let left = self.bytes_left.checked_sub(length.max(1));
         self.bytes_left = left.ok_or_else(|| damaged("its rows are larger than the database"))?;
         let length = length as usize;

@@ -189,3 +189,18 @@ fn damage_is_an_error() {
     assert_eq!(error.kind, Kind::Content);
     assert!(error.message.contains("rpmdb.sqlite: is a damaged SQLite database"), "{error}");
 }
+
+/// A sparse file takes no room, and long to be read.
+#[test]
+fn a_database_of_a_size_that_none_has_is_an_error() {
+    for (name, bytes) in older() {
+        let folder = root();
+        let name = format!("var/lib/rpm/{name}");
+        write(folder.path(), &name, &bytes);
+        let file = fs::OpenOptions::new().write(true).open(folder.path().join(&name)).unwrap();
+        file.set_len(DATABASE_BYTES_MAX + 4096).unwrap();
+        let message = built(folder.path(), true).unwrap_err().message;
+        let expected = "has 17179873280 bytes, more than 17179869184";
+        assert!(message.contains(expected) && message.contains(&name), "{message}");
+    }
+}

@@ -80,7 +80,7 @@ fn all_names_of_a_file_have_the_digest_of_its_last_name() {
         entries.push((FILE_DEVICES, INT32, devices.len() as u32 / 4, devices));
         entries.push((FILE_INODES, INT32, inodes.len() as u32 / 4, inodes));
         let whole = header(&entries);
-        let package = read(&whole, 100)?;
+        let package = read(&whole, 100).ok()?;
         let text = |file: &PackageFile<'_>| {
             let path = String::from_utf8(file.path.clone()).unwrap();
             format!("{path} {}", String::from_utf8_lossy(file.digest))
@@ -102,24 +102,43 @@ fn all_names_of_a_file_have_the_digest_of_its_last_name() {
 fn what_does_not_fit_is_refused() {
     let whole = header(&entries());
     for length in 0..whole.len() {
-        assert_eq!(read(&whole[..length], 100), None, "{length}");
+        assert!(read(&whole[..length], 100).is_err(), "{length}");
     }
     // All paths together have 3 × 10 + 6 bytes.
-    assert!(read(&whole, 36).is_some());
-    assert_eq!(read(&whole, 35), None);
+    assert!(read(&whole, 36).is_ok());
+    assert!(read(&whole, 35).is_err());
     for index in 0..entries().len() {
         let mut other = entries();
         // A wrong type, and counts beyond the data.
         other[index].1 = 9;
-        assert_eq!(read(&header(&other), 100), None, "{index}");
+        assert!(read(&header(&other), 100).is_err(), "{index}");
         for count in [u32::MAX, 1 << 30] {
             let mut other = entries();
             other[index].2 = count;
             let is_one = matches!(other[index].0, FILE_DIGEST_ALGORITHM | NAME);
-            assert!(read(&header(&other), 100).is_none() || is_one, "{index}");
+            assert!(read(&header(&other), 100).is_err() || is_one, "{index}");
         }
     }
     let mut other = entries();
     other[4].3 = &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2];
-    assert_eq!(read(&header(&other), 100), None, "a folder that it has not");
+    assert!(read(&header(&other), 100).is_err(), "a folder that it has not");
+}
+
+/// A string takes one byte in the header, and many more when it is read.
+#[test]
+fn more_than_headers_have_is_an_error_that_names_it() {
+    const MANY: &[u8] = &[0; ITEMS_MAX + 1];
+    for tag in [BASE_NAMES, DIRECTORY_NAMES, FILE_DIGESTS] {
+        let mut other = entries();
+        other.retain(|entry| entry.0 != tag);
+        other.push((tag, STRING_ARRAY, MANY.len() as u32, MANY));
+        let message = read(&header(&other), 1 << 30).unwrap_err().message;
+        let expected = "has 1048577 files or folders of the package app, more than 1048576";
+        assert_eq!(message, expected, "{tag}");
+    }
+    let count = 0x1_0000_u32;
+    let mut bytes = [count.to_be_bytes(), [0; 4]].concat();
+    bytes.resize(8 + 16 * count as usize, 0);
+    let message = read(&bytes, 100).unwrap_err().message;
+    assert_eq!(message, "has a header of a package with 65536 entries, more than 65535");
 }
