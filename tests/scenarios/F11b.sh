@@ -5,7 +5,7 @@
 #   file.file_inode_number: $inode
 #   file.file_inode_hash_sha256: $sha256
 #   file.file_previous_inode_number: $before
-#   detection.reason: ~the path names another file
+#   detection.reason: ~names another file
 # allow: file_content_change
 #   file.file_path: /usr/bin/shuf
 

@@ -6,7 +6,7 @@
 #   file.file_previous_inode_size_bytes: 7
 # allow: file_content_change
 #   file.file_path: /etc/f11e
-#   detection.reason: ~is new at this path
+#   detection.reason: ~is new since
 # allow: file_descriptor_file_content_change
 #   file_descriptor.file_descriptor_name: /etc/f11e
 #   detection.reason: ~it had only just been opened

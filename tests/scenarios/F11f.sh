@@ -8,7 +8,7 @@
 #   file.file_inode_size_bytes: 6
 # allow: file_content_change
 #   file.file_path: /etc/f11f
-#   detection.reason: ~is new at this path
+#   detection.reason: ~is new since
 # allow: file_descriptor_file_content_change
 #   file_descriptor.file_descriptor_name: /etc/f11f
 #   detection.reason: ~it had only just been opened

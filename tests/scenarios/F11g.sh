@@ -3,7 +3,7 @@
 # expect: file_content_change
 #   file.file_path: /etc/cron.d/f11g
 #   file.file_inode_number: $inode
-#   detection.reason: ~is new at this path
+#   detection.reason: ~is new since
 
 #: prepare
 mkdir -p /etc/cron.d

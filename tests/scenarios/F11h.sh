@@ -2,7 +2,7 @@
 # stage: shipped
 # expect: file_content_change at least 1 distinct file.file_path
 #   file.file_path: ~/usr/bin/
-#   detection.reason: ~the file has
+#   detection.reason: ~bytes, modified at
 # allow: file_content_change
 #   file.file_path: ~/usr/bin/
 # allow: file_descriptor_file_content_change

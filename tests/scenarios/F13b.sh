@@ -6,7 +6,7 @@
 #   process.process_id: $pid
 # allow: file_content_change
 #   file.file_path: /etc/f13b
-#   detection.reason: ~is new at this path
+#   detection.reason: ~is new since
 # allow: file_descriptor_file_content_change
 #   file_descriptor.file_descriptor_name: /etc/f13b
 #   detection.reason: ~it had only just been opened

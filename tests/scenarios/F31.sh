@@ -2,34 +2,34 @@
 # stage: shipped
 # expect: file_content_change
 #   file.file_path: /usr/bin/factor
-#   detection.reason: ~the path names another file
+#   detection.reason: ~names another file
 # expect: file_content_change
 #   file.file_path: /usr/share/f31/tool.sh
-#   detection.reason: ~the path names another file
+#   detection.reason: ~names another file
 # expect: file_content_change
 #   file.file_path: /opt/f31/tool
-#   detection.reason: ~the path names another file
+#   detection.reason: ~names another file
 # expect: file_content_change
 #   file.file_path: /etc/f31
-#   detection.reason: ~the path names another file
+#   detection.reason: ~names another file
 # expect: file_content_change
 #   file.file_path: /etc/pam.d/f31
-#   detection.reason: ~the path names another file
+#   detection.reason: ~names another file
 # expect: file_content_change
 #   file.file_path: /etc/cron.daily/f31
-#   detection.reason: ~the path names another file
+#   detection.reason: ~names another file
 # expect: file_content_change
 #   file.file_path: /var/spool/cron/crontabs/f31
-#   detection.reason: ~the path names another file
+#   detection.reason: ~names another file
 # expect: file_content_change
 #   file.file_path: /root/.ssh/authorized_keys2
-#   detection.reason: ~the path names another file
+#   detection.reason: ~names another file
 # expect: file_content_change
 #   file.file_path: /home/f31/.profile
-#   detection.reason: ~the path names another file
+#   detection.reason: ~names another file
 # expect: file_content_change
 #   file.file_path: /usr/local/lib/f31.so
-#   detection.reason: ~the path names another file
+#   detection.reason: ~names another file
 # expect: file_content_change
 #   file.file_path: /usr/sbin/f31
 #   detection.reason: ~is new
@@ -44,26 +44,26 @@
 #   detection.reason: ~is new
 # expect: file_content_change
 #   file.file_path: /usr/bin/tsort
-#   detection.reason: ~the path names another file
+#   detection.reason: ~names another file
 # expect: file_content_change
 #   file.file_path: /usr/lib/f31.so
-#   detection.reason: ~the path names another file
+#   detection.reason: ~names another file
 # expect: file_content_change
 #   file.file_path: /etc/f31.link
-#   detection.reason: ~the path names another file
+#   detection.reason: ~names another file
 # expect: file_content_change
 #   file.file_path: /etc/systemd/system/f31.service
 #   detection.reason: ~is new
 # expect: file_content_change
 #   file.file_path: /etc/f31.mount
-#   detection.reason: ~the path names another file
+#   detection.reason: ~names another file
 # expect: file_content_change
 #   file.file_path: /usr/bin/pinky
-#   detection.reason: ~the file has
+#   detection.reason: ~bytes, modified at
 # allow: file_content_change
 #   file.file_path: ~/usr/bin/
 # allow: file_content_change
-#   detection.reason: ~is new at this path
+#   detection.reason: ~is new since
 #
 # By the renames, links and mounts of all usual tools, and by truncate(2).
 
