@@ -13,6 +13,7 @@ mod initramfs;
 mod installed;
 mod layer;
 mod manager;
+mod room;
 mod root;
 mod rpm;
 mod storage;
@@ -255,10 +256,10 @@ fn of_file(source: &Path, options: &Options, progress: &dyn Progress) -> Result<
 /// The input of fuzz targets: the entries of archives, merged as layers and as a package.
 #[doc(hidden)]
 pub fn fuzz_layers(layers: &[&[u8]]) -> Result<Sbom, Error> {
-    let mut tree = tree::Tree::new();
+    let (mut tree, room) = (tree::Tree::new(), room::Room::new());
     for packed in layers {
         let unpacked = panoptes_unpack::all(*packed).map_err(Error::unpacking)?;
-        tree.apply(layer::read(&mut unpacked.take(FUZZ_BYTES_MAX), PageHashes::All)?)?;
+        tree.apply(layer::read(&mut unpacked.take(FUZZ_BYTES_MAX), PageHashes::All, &room)?)?;
     }
     let mut sbom = Sbom { subject: Subject::Image(Image::default()), files: tree.files()?.0 };
     sbom.settle()?;

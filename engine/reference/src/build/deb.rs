@@ -5,6 +5,7 @@
 use std::io::{BufReader, Read};
 
 use super::layer;
+use super::room::Room;
 use super::tree::Tree;
 use super::{Built, Counted, Options, Progress, dpkg};
 use crate::error::{Error, shown};
@@ -17,6 +18,8 @@ pub(super) const AR: &[u8] = b"!<arch>\n";
 const MEMBERS_MAX: u32 = 64;
 /// Maximum size of the files read from a package's control archive.
 const CONTROL_BYTES_MAX: u64 = 64 << 20;
+/// Maximum number of unpacked bytes of that archive.
+const CONTROL_UNPACKED_BYTES_MAX: u64 = 1 << 30;
 /// Maximum number of files in that archive.
 const CONTROL_FILES_MAX: usize = 10_000;
 /// Maximum number of problems reported for one package.
@@ -93,9 +96,10 @@ fn read_data(
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<(Vec<File>, u64), Error> {
-    let mut plain =
+    let plain =
         panoptes_unpack::all(Counted { input: member, progress }).map_err(Error::unpacking)?;
-    let entries = layer::read(&mut plain, options.page_hashes)?;
+    let room = Room::new();
+    let entries = layer::read(&mut room.unpacked(plain), options.page_hashes, &room)?;
     let mut tree = Tree::new();
     tree.unpack(entries)?;
     tree.files()
@@ -104,7 +108,9 @@ fn read_data(
 /// Reads the two files of the control archive that describe the others.
 fn read_control(member: &mut dyn Read) -> Result<Control, Error> {
     let mut control = Control::default();
-    let mut archive = tar::Archive::new(panoptes_unpack::all(member).map_err(Error::unpacking)?);
+    let room = Room::for_unpacked(CONTROL_UNPACKED_BYTES_MAX);
+    let plain = panoptes_unpack::all(member).map_err(Error::unpacking)?;
+    let mut archive = tar::Archive::new(room.unpacked(plain));
     // Raw: neither of the two has a long name.
     let entries = archive.entries().map_err(Error::unpacking)?.raw(true);
     for entry in entries.take(CONTROL_FILES_MAX) {

@@ -16,6 +16,7 @@ use serde::Deserialize;
 use oci::{Configuration, Descriptor, Index, Manifest, Platform};
 
 use super::layer::{self, Entry};
+use super::room::Room;
 use super::store::{Digest, Hashing, Store};
 use super::tree::Tree;
 use super::{Built, Counted, Options, Progress, on_all_processors};
@@ -30,6 +31,8 @@ pub(super) const DOCKER: &str = "manifest.json";
 
 /// Maximum number of manifests read, and maximum nesting of lists of them.
 const MANIFESTS_MAX: usize = 10_000;
+/// Maximum number of entries of all lists of manifests.
+const LISTED_MAX: usize = 1 << 20;
 const DEPTH_MAX: u32 = 8;
 /// Maximum number of layers; overlayfs allows 500.
 pub(super) const LAYERS_MAX: usize = 1000;
@@ -113,9 +116,9 @@ fn build_of_parts(
 }
 
 fn of_list(store: &Store, index: &Index, options: &Options) -> Result<Parts, Error> {
-    let mut candidates = Vec::new();
-    collect(store, index, None, 0, &mut candidates)?;
-    let chosen = choose(store, candidates, options)?;
+    let mut found = Collected::default();
+    collect(store, index, None, 0, &mut found)?;
+    let chosen = choose(store, found.candidates, options)?;
     let (manifest, configuration) = manifest(store, &chosen.digest)?;
     let unpacked = &configuration.rootfs.diff_ids;
     same_count(manifest.layers.len(), unpacked.len())?;
@@ -169,15 +172,43 @@ fn index(bytes: &[u8]) -> Result<Index, Error> {
         .map_err(|error| Error::content(format!("its index can't be read: {error}")))
 }
 
+/// What was found in lists of manifests.
+#[derive(Default)]
+struct Collected {
+    candidates: Vec<Candidate>,
+    /// Number of entries, and of lists that others name.
+    listed: usize,
+    lists: usize,
+}
+
+impl Collected {
+    /// An error if there is more than images have. A few lists that name each other may have any
+    /// number of entries.
+    fn check(&self) -> Result<(), Error> {
+        for (count, max, what) in [
+            (self.candidates.len(), MANIFESTS_MAX, "images"),
+            (self.lists, MANIFESTS_MAX, "lists of images"),
+            (self.listed, LISTED_MAX, "entries"),
+        ] {
+            if count > max {
+                return Err(Error::content(format!("lists more than {max} {what}")));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Finds the manifests of images in an index, and in the indexes that it names.
 fn collect(
     store: &Store,
     list: &Index,
     name: Option<&str>,
     depth: u32,
-    candidates: &mut Vec<Candidate>,
+    found: &mut Collected,
 ) -> Result<(), Error> {
     for descriptor in &list.manifests {
+        found.listed += 1;
+        found.check()?;
         let kind = descriptor.media_type.as_str();
         let name = named(descriptor).or(name);
         let platform = descriptor.platform.as_ref().map(Platform::name);
@@ -187,9 +218,6 @@ fn collect(
         if is_attestation {
             continue;
         }
-        if candidates.len() == MANIFESTS_MAX {
-            return Err(Error::content(format!("lists more than {MANIFESTS_MAX} images")));
-        }
         if kind.ends_with(".image.index.v1+json") || kind.ends_with(".manifest.list.v2+json") {
             if depth == DEPTH_MAX {
                 return Err(Error::content("has lists of images in lists of images, too deep"));
@@ -197,8 +225,9 @@ fn collect(
             let digest = Digest::parse(&descriptor.digest)?;
             // An index may name images that only the registry has.
             if store.has(&digest.blob()) {
+                found.lists += 1;
                 let list = index(&store.json_blob(&digest)?)?;
-                collect(store, &list, name, depth + 1, candidates)?;
+                collect(store, &list, name, depth + 1, found)?;
             }
         } else if kind.ends_with(".image.manifest.v1+json")
             || kind.ends_with(".distribution.manifest.v2+json")
@@ -206,11 +235,11 @@ fn collect(
             let digest = Digest::parse(&descriptor.digest)?;
             if store.has(&digest.blob()) {
                 let name = name.map(str::to_owned);
-                candidates.push(Candidate { digest, name, platform });
+                found.candidates.push(Candidate { digest, name, platform });
             }
         }
     }
-    Ok(())
+    found.check()
 }
 
 /// The name of an image: the full one if containerd or docker wrote it, else the one given by its
@@ -337,8 +366,9 @@ fn read_layers(
     for layer in layers {
         progress.expect(store.open(&layer.piece)?.1);
     }
+    let room = Room::new();
     let read = |(): &mut (), index: usize| {
-        let read = read_layer(store, &layers[index], pages, progress);
+        let read = read_layer(store, &layers[index], (pages, &room), progress);
         read.map_err(|error| error.within(format_args!("layer {}", index + 1)))
     };
     on_all_processors(layers.len(), || (), read).into_iter().collect()
@@ -347,13 +377,14 @@ fn read_layers(
 fn read_layer(
     store: &Store,
     layer: &Layer,
-    pages: PageHashes,
+    (pages, room): (PageHashes, &Room),
     progress: &dyn Progress,
 ) -> Result<Vec<Entry>, Error> {
     let (input, size) = store.open(&layer.piece)?;
     let mut packed = Hashing::new(Counted { input: input.take(size), progress });
-    let mut plain = Hashing::new(panoptes_unpack::all(&mut packed).map_err(Error::unpacking)?);
-    let entries = layer::read(&mut plain, pages)?;
+    let plain = panoptes_unpack::all(&mut packed).map_err(Error::unpacking)?;
+    let mut plain = Hashing::new(room.unpacked(plain));
+    let entries = layer::read(&mut plain, pages, room)?;
     layer.unpacked.check(&plain.finish().map_err(Error::unpacking)?, "what is in it")?;
     if let Some(digest) = &layer.packed {
         digest.check(&packed.finish().map_err(Error::unpacking)?, "it")?;

@@ -29,6 +29,9 @@ const ALIGNMENT: u64 = 4;
 const TRAILER: &[u8] = b"TRAILER!!!";
 /// Maximum number of entries: a hundred times as many as a distribution's.
 const ENTRIES_MAX: usize = 1 << 20;
+/// Maximum number of bytes in their names and in the names that links lead to: a hundred times
+/// those of a distribution's.
+const NAME_BYTES_MAX: usize = 64 << 20;
 /// Maximum number of page digests, each counted once for each name of its file: enough for 4 GiB.
 const PAGES_MAX: usize = 1 << 20;
 /// Maximum number of unpacked bytes of all packed parts: more than the memory of a machine that
@@ -70,15 +73,17 @@ pub(super) fn build(
     progress: &dyn Progress,
 ) -> Result<Built, Error> {
     let (entries, links) = (Vec::new(), HashMap::new());
-    let (count, pages_left, bytes_left) = (0, PAGES_MAX, UNPACKED_BYTES_MAX);
-    let mut reader = Archives { options, entries, links, count, pages_left, bytes_left };
+    let (names_left, pages_left, bytes_left) = (NAME_BYTES_MAX, PAGES_MAX, UNPACKED_BYTES_MAX);
+    let count = 0;
+    let mut reader =
+        Archives { options, entries, links, count, names_left, pages_left, bytes_left };
     reader.read(Counted { input: file, progress })?;
     if reader.count == 0 {
         return Err(Error::content("holds no cpio archive, so is no initramfs"));
     }
     let mut tree = Tree::new();
     tree.write_over(reader.entries)?;
-    let (mut files, special) = tree.files_up_to(PAGES_MAX).ok_or_else(too_many_pages)?;
+    let (mut files, special) = tree.files_up_to(PAGES_MAX, too_many_pages)?;
     files.sort_by(|one, other| one.path.cmp(&other.path));
     let bytes = files.iter().filter_map(|file| file.size).sum();
     let sbom = Sbom { subject: Subject::Root { name: None }, files };
@@ -101,6 +106,8 @@ struct Archives<'a> {
     links: HashMap<(u64, u64), Vec<u8>>,
     /// Number of entries so far.
     count: usize,
+    /// How many more bytes the names of entries and links may have.
+    names_left: usize,
     /// How many more page digests the contents may have.
     pages_left: usize,
     /// How many more bytes packed parts may have.
@@ -187,10 +194,15 @@ impl Archives<'_> {
                 return Err(Error::content("holds more than any initramfs does"));
             }
             let path = cleaned(&name)?;
+            self.take_names(path.len(), &path)?;
             let kind = match header.mode & S_IFMT {
                 S_IFREG => self.file(input, &header, &path, &mut block)?,
                 S_IFDIR => Some(EntryKind::Directory),
-                S_IFLNK => Some(EntryKind::Symlink(input.bytes(header.size)?)),
+                S_IFLNK => {
+                    let to = input.bytes(header.size)?;
+                    self.take_names(to.len(), &path)?;
+                    Some(EntryKind::Symlink(to))
+                }
                 _ => Some(EntryKind::Special),
             };
             if !matches!(header.mode & S_IFMT, S_IFREG | S_IFLNK) {
@@ -199,6 +211,16 @@ impl Archives<'_> {
             input.align()?;
             self.entries.extend(kind.map(|kind| Entry { path, kind }));
         }
+    }
+
+    /// Takes the room of names.
+    fn take_names(&mut self, bytes: usize, path: &[u8]) -> Result<(), Error> {
+        let left = self.names_left.checked_sub(bytes);
+        self.names_left = left.ok_or_else(|| {
+            let path = shown(path);
+            Error::content(format!("holds more than {NAME_BYTES_MAX} bytes of names, at {path}"))
+        })?;
+        Ok(())
     }
 
     /// Reads a file; `None` if it is another name of an earlier one, and has no data.
@@ -212,13 +234,16 @@ impl Archives<'_> {
         let mode = (header.mode & 0o7777) as u16;
         if header.names > 1 {
             let key = (header.device, header.inode);
-            if let Some(first) = self.links.get(&key) {
-                let kind = EntryKind::Link(first.clone());
+            if let Some(first) = self.links.get(&key).cloned() {
+                // It has two entries then: the name and its own content.
+                self.take_names(path.len() + first.len(), path)?;
+                let kind = EntryKind::Link(first);
                 self.entries.push(Entry { path: path.to_vec(), kind });
                 if header.size == 0 {
                     return Ok(None);
                 }
             } else {
+                self.take_names(path.len(), path)?;
                 self.links.insert(key, path.to_vec());
             }
         }

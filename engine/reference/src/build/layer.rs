@@ -8,15 +8,12 @@ use std::io::Read;
 
 use tar::EntryType;
 
+use super::room::Room;
 use crate::digest::{BLOCK_BYTES, Content, PageHashes, digest};
 use crate::error::{Error, shown};
 use crate::load::read_bounded;
 use crate::model::PATH_BYTES_MAX;
 
-/// Maximum number of entries of one archive: forty times a large distribution's.
-const ENTRIES_MAX: usize = 4 << 20;
-/// Maximum number of page digests of one archive: enough for 128 GiB.
-pub(super) const PAGES_MAX: usize = 32 << 20;
 /// Maximum size of a member that holds a name, and of one that holds pax records.
 const NAME_BYTES_MAX: u64 = 64 << 10;
 const PAX_BYTES_MAX: u64 = 1 << 20;
@@ -82,14 +79,17 @@ fn file(
     Ok((mode, content))
 }
 
-/// Reads an archive to its end.
-pub(super) fn read(archive: &mut dyn Read, pages: PageHashes) -> Result<Vec<Entry>, Error> {
+/// Reads an archive to its end, as far as there is room for it.
+pub(super) fn read(
+    archive: &mut dyn Read,
+    pages: PageHashes,
+    room: &Room,
+) -> Result<Vec<Entry>, Error> {
     let mut archive = tar::Archive::new(archive);
     let members = archive.entries().map_err(Error::unpacking)?.raw(true);
     let mut entries = Vec::new();
     let mut block = vec![0; BLOCK_BYTES];
     let mut pending = Pending::default();
-    let mut page_count = 0;
     for member in members {
         let mut member = member.map_err(Error::unpacking)?;
         if pending.update(&mut member)? {
@@ -116,7 +116,6 @@ pub(super) fn read(archive: &mut dyn Read, pages: PageHashes) -> Result<Vec<Entr
                     return Err(Error::content(message));
                 }
                 let (mode, content) = file(&mut member, &path, pages, &mut block)?;
-                page_count += content.pages.len();
                 EntryKind::File { mode, content }
             }
             other => {
@@ -127,10 +126,9 @@ pub(super) fn read(archive: &mut dyn Read, pages: PageHashes) -> Result<Vec<Entr
                 )));
             }
         };
-        if entries.len() == ENTRIES_MAX || page_count > PAGES_MAX {
-            return Err(Error::content("holds more than any image does"));
-        }
-        entries.push(Entry { path, kind });
+        let entry = Entry { path, kind };
+        room.add(&entry)?;
+        entries.push(entry);
     }
     Ok(entries)
 }
@@ -212,7 +210,7 @@ pub(super) mod tests {
     }
 
     fn kinds(bytes: &[u8]) -> Result<Vec<(String, String)>, Error> {
-        let entries = read(&mut &*bytes, PageHashes::None)?;
+        let entries = read(&mut &*bytes, PageHashes::None, &Room::new())?;
         let text = |entry: Entry| {
             let kind = match entry.kind {
                 EntryKind::File { content, .. } => content.size.to_string(),

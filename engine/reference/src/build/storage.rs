@@ -20,6 +20,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::image::{LAYERS_MAX, NAMED_MAX, configuration, configuration_digest, fits, image};
 use super::layer::{Entry, EntryKind};
+use super::room::Room;
 use super::store::Digest;
 use super::tree::{OPAQUE, Tree, WHITEOUT};
 use super::{Built, Options, Progress, on_all_processors};
@@ -33,10 +34,9 @@ pub(super) const IMAGES: &str = "overlay-images/images.json";
 const LAYERS: &str = "overlay-layers/layers.json";
 const MANIFEST: &str = "manifest";
 
-/// Maximum size of a JSON file: ten thousand images have some 20 MB.
-const JSON_BYTES_MAX: u64 = 256 << 20;
-/// Maximum number of entries of one layer: forty times a large distribution's.
-const ENTRIES_MAX: usize = 4 << 20;
+/// Maximum size of a JSON file: ten thousand images have some 20 MB. Read, it may be ten times as
+/// large.
+const JSON_BYTES_MAX: u64 = 64 << 20;
 
 /// Attributes of a directory that hides what is below it, with the value `y`.
 const OPAQUE_ATTRIBUTES: [&str; 3] =
@@ -91,8 +91,9 @@ pub(super) fn build(
         return Err(Error::request(format!("is of {found}, not of {}", shown(wanted.as_bytes()))));
     }
     let layers = layers(store, chosen.layer.as_deref())?;
+    let room = Room::new();
     let read = |block: &mut Vec<u8>, index: usize| {
-        let read = read_layer(&layers[index], options.page_hashes, block, progress);
+        let read = read_layer(&layers[index], (options.page_hashes, &room), block, progress);
         read.map_err(|error| error.within(layers[index].display()))
     };
     let mut tree = Tree::new();
@@ -185,18 +186,22 @@ fn bounded(path: &Path) -> Result<Vec<u8>, Error> {
 /// Reads an unpacked layer; its marks of removed files become those that archives have.
 fn read_layer(
     layer: &Path,
-    pages: PageHashes,
+    (pages, room): (PageHashes, &Room),
     block: &mut [u8],
     progress: &dyn Progress,
 ) -> Result<Vec<Entry>, Error> {
     let mut entries = Vec::new();
+    let mut add = |path, kind| {
+        let entry = Entry { path, kind };
+        room.add(&entry).map(|()| entries.push(entry))
+    };
     // Of files with several names: the first one.
     let mut shared = HashMap::new();
     let mut waiting = vec![(layer.to_owned(), Vec::new())];
     while let Some((folder, path)) = waiting.pop() {
         if is_opaque(&folder)? && !path.is_empty() {
             let path = [&path[..], OPAQUE].join(&b'/');
-            entries.push(Entry { path, kind: EntryKind::Special });
+            add(path, EntryKind::Special)?;
         }
         for entry in fs::read_dir(&folder).map_err(Error::reading(&folder))? {
             let entry = entry.map_err(Error::reading(&folder))?;
@@ -206,8 +211,11 @@ fn read_layer(
                 path => [path, name.as_bytes()].join(&b'/'),
             };
             let metadata = place.symlink_metadata().map_err(Error::reading(&place))?;
-            let kind = if path.len() >= PATH_BYTES_MAX || entries.len() == ENTRIES_MAX {
-                return Err(Error::content("holds more than any image does"));
+            let kind = if path.len() >= PATH_BYTES_MAX {
+                return Err(Error::content(format!(
+                    "{} is no path that a kernel gives",
+                    shown(&path)
+                )));
             } else if metadata.is_dir() {
                 unmoved(&place)?;
                 waiting.push((place, path.clone()));
@@ -228,12 +236,12 @@ fn read_layer(
             } else if metadata.file_type().is_char_device() && metadata.rdev() == 0 {
                 let folder = path.len() - name.len();
                 let path = [&path[..folder], WHITEOUT, name.as_bytes()].concat();
-                entries.push(Entry { path, kind: EntryKind::Special });
+                add(path, EntryKind::Special)?;
                 continue;
             } else {
                 EntryKind::Special
             };
-            entries.push(Entry { path, kind });
+            add(path, kind)?;
         }
     }
     Ok(entries)

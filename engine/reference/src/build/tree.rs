@@ -7,7 +7,8 @@
 
 use std::collections::BTreeMap;
 
-use super::layer::{Entry, EntryKind, PAGES_MAX};
+use super::layer::{Entry, EntryKind};
+use super::room::PAGES_MAX;
 use super::root::file;
 use crate::digest::Content;
 use crate::error::{Error, shown};
@@ -20,6 +21,9 @@ const NOTE: &[u8] = b".wh..wh.";
 
 /// Maximum number of directories and files: twice the entries of one archive.
 const NODES_MAX: usize = 8 << 20;
+/// Maximum number of bytes in the paths of all files. Links make paths that are longer than those
+/// of an archive.
+const FILE_PATHS_BYTES_MAX: usize = 2 << 30;
 /// Maximum number of links followed for one path, as in containerd.
 const LINKS_MAX: u32 = 255;
 
@@ -128,16 +132,20 @@ impl Tree {
     /// Every regular file by its path, and the number of special ones. An error if their page
     /// digests, which each name of a file gets, are more than one archive may have.
     pub(super) fn files(&self) -> Result<(Vec<File>, u64), Error> {
-        let files = self.files_up_to(PAGES_MAX);
-        files.ok_or_else(|| Error::content("holds more than any image does"))
+        self.files_up_to(PAGES_MAX, || Error::content("holds more than any image does"))
     }
 
-    /// The same; `None` if the page digests are more than so many.
-    pub(super) fn files_up_to(&self, pages_max: usize) -> Option<(Vec<File>, u64)> {
+    /// The same, with another error if the page digests are more than so many.
+    pub(super) fn files_up_to(
+        &self,
+        pages_max: usize,
+        too_many_pages: impl Fn() -> Error,
+    ) -> Result<(Vec<File>, u64), Error> {
         if self.pages() > pages_max {
-            return None;
+            return Err(too_many_pages());
         }
         let (mut files, mut special) = (Vec::new(), 0);
+        let mut bytes_left = FILE_PATHS_BYTES_MAX;
         let mut waiting = vec![(0, Vec::new())];
         while let Some((node, path)) = waiting.pop() {
             match &self.nodes[node] {
@@ -146,6 +154,15 @@ impl Tree {
                         let mut path = path.clone();
                         path.push(b'/');
                         path.extend_from_slice(name);
+                        let left = bytes_left.checked_sub(path.len());
+                        bytes_left =
+                            left.filter(|_| path.len() <= PATH_BYTES_MAX).ok_or_else(|| {
+                                Error::content(format!(
+                                    "has a path of more than {PATH_BYTES_MAX} bytes, or \
+                                 {FILE_PATHS_BYTES_MAX} bytes of paths, at {}",
+                                    shown(&path)
+                                ))
+                            })?;
                         waiting.push((bound.node, path));
                     }
                 }
@@ -154,7 +171,7 @@ impl Tree {
                 Node::Special => special += 1,
             }
         }
-        Some((files, special))
+        Ok((files, special))
     }
 
     fn put(&mut self, path: &[u8], kind: EntryKind) -> Result<(), Error> {

@@ -229,3 +229,19 @@ fn archives_of_docker_are_read() {
     fs::write(&place, archive(&[("a", EntryType::Regular, "", b"")])).unwrap();
     assert!(refused(&place, &Options::default()).1.contains("an archive of no image"));
 }
+
+/// A few lists that name each other have any number of entries.
+#[test]
+fn lists_that_name_lists_again_and_again_are_an_error() {
+    let layout = Layout::new();
+    let kind = "application/vnd.oci.image.index.v1+json";
+    let mut list = json!([]);
+    for _ in 0..7 {
+        let text = json!({"schemaVersion": 2, "manifests": list}).to_string();
+        list = json!(vec![layout.blob(kind, text.as_bytes()); 10]);
+    }
+    layout.index(list.as_array().unwrap());
+    let error = build(layout.path(), &Options::default(), &()).unwrap_err();
+    assert_eq!(error.kind, Kind::Content);
+    assert!(error.message.contains("lists more than 10000 lists of images"), "{error}");
+}

@@ -304,9 +304,10 @@ fn all_packed_parts_have_one_bound() {
     let options = Options::default();
     let left = |bytes_left: u64, image: &[u8]| {
         let (entries, links) = (Vec::new(), HashMap::new());
-        let pages_left = PAGES_MAX;
+        let (names_left, pages_left) = (NAME_BYTES_MAX, PAGES_MAX);
+        let options = &options;
         let mut reader =
-            Archives { options: &options, entries, links, count: 0, pages_left, bytes_left };
+            Archives { options, entries, links, count: 0, names_left, pages_left, bytes_left };
         reader.read(image).map(|()| reader.bytes_left)
     };
     let zeros = 1_u64 << 20;
@@ -315,6 +316,33 @@ fn all_packed_parts_have_one_bound() {
     for (bytes_left, image) in [(zeros, bomb.clone()), (2 * zeros - 1, bomb.repeat(2))] {
         let error = left(bytes_left, &image).unwrap_err();
         assert!(error.message.contains("more than any machine"), "{error}");
+    }
+}
+
+/// Names that are alike pack to a thousandth.
+#[test]
+fn more_bytes_of_names_than_any_has_are_an_error() {
+    let name = |at: u32| format!("{at:08}{}", "x".repeat(4000));
+    let few = [(&*name(1), S_IFREG | 0o755, 1, 1, &b""[..])];
+    assert!(built(&gzip(&archive(&few))).is_ok());
+    let names: Vec<String> = (0..17_000).map(name).collect();
+    let target = name(0);
+    let to = target.as_bytes();
+    let with = |mode: u32, links: u32, content| {
+        let (names, short) = (names.iter(), |at: usize| at.is_multiple_of(2));
+        let one = |(at, name): (usize, &String)| {
+            (name[..8 + 4000 * usize::from(short(at))].to_owned(), content)
+        };
+        let entries: Vec<(String, &[u8])> = names.enumerate().map(one).collect();
+        let entries: Vec<_> =
+            entries.iter().map(|(name, content)| (&**name, mode, 7, links, *content)).collect();
+        gzip(&archive(&entries))
+    };
+    // Links to long names, and names of one file whose first one is long.
+    for image in [with(S_IFLNK | 0o777, 1, to), with(S_IFREG | 0o755, 2, b"")] {
+        assert!(image.len() < 2 << 20, "{}", image.len());
+        let message = built(&image).unwrap_err().message;
+        assert!(message.contains("holds more than 67108864 bytes of names, at 000"), "{message}");
     }
 }
 

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::build::layer::tests::archive;
+use crate::build::room::Room;
 use crate::digest::PageHashes;
 use tar::EntryType;
 
@@ -27,7 +28,8 @@ fn layer(words: &str) -> Vec<Entry> {
             }
         })
         .collect();
-    super::super::layer::read(&mut archive(&members).as_slice(), PageHashes::None).unwrap()
+    let room = Room::new();
+    super::super::layer::read(&mut archive(&members).as_slice(), PageHashes::None, &room).unwrap()
 }
 
 /// The files of some layers, `path:size`.
@@ -48,6 +50,20 @@ fn files(layers: &[&str]) -> String {
         .collect();
     files.sort();
     files.join(" ")
+}
+
+/// Links lead to places deeper than any path of an archive.
+#[test]
+fn paths_longer_than_any_that_a_kernel_gives_are_an_error() {
+    let deep = vec!["d".repeat(250); 15].join("/");
+    let one = format!("{deep}/ one->/{deep}");
+    let file = |folder: &str| format!("{one} one/{folder}/f:1");
+    assert_eq!(files(&[&file("e")]), format!("/{deep}/e/f:1"));
+    let mut tree = Tree::new();
+    tree.apply(layer(&file(&"e".repeat(255)))).unwrap();
+    tree.apply(layer(&format!("one/{}/{}/f:1", "e".repeat(255), "g".repeat(90)))).unwrap();
+    let message = tree.files().unwrap_err().message;
+    assert!(message.contains("has a path of more than 4096 bytes"), "{message}");
 }
 
 #[test]
