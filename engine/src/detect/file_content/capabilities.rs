@@ -13,10 +13,13 @@
 //! time, and `AT_SECURE` if the program got more than the user had. Where that cannot be read, a
 //! parent of the same user that lacks them decides.
 //!
-//! Only programs whose inode was changed since watching started count, as for set-uid ones.
+//! Only programs whose inode was changed since watching started count, as for set-uid ones. Those
+//! that have given the same capabilities before do not: `chmod` changes the inode, too. So the
+//! other programs are looked at as well, as far as there is room.
 
 use arrayvec::ArrayVec;
 use panoptes_decoders::address::UserVa;
+use panoptes_decoders::kernel::inode::Attributes;
 
 use super::ClosedFiles;
 use super::paths::is_set_id;
@@ -26,6 +29,8 @@ use crate::walk::{FileRow, Index, ProcessRow, Snapshot};
 
 /// Number of processes that are looked at in one scan.
 const LOOKED_MAX: usize = 16;
+/// Number of them that may be of programs which have not changed.
+const UNCHANGED_MAX: usize = LOOKED_MAX / 2;
 /// How much of a stack is read: arguments and environment of up to 180 pointers, and the vector.
 const STACK_BYTES: u32 = 2048;
 /// Keys of the auxiliary vector (include/uapi/linux/auxvec.h), in the order in which
@@ -106,20 +111,21 @@ impl ClosedFiles {
     pub(super) fn note_capabilities(&mut self, snapshot: &Snapshot, process: &Process) {
         let Some(index) = process.row() else { return };
         let row = &snapshot.processes[index];
+        let further = further_capabilities(snapshot, row);
         // A container has mounts of its own. Its name alone tells nothing: any user may give a
         // control group the name of a container's.
-        if further_capabilities(snapshot, row) == 0 || !snapshot.shares_first_mounts(row) {
+        if further == 0 || !snapshot.shares_first_mounts(row) {
             return;
         }
-        let Some(inode) = executable(snapshot, row).and_then(|it| snapshot.inodes.at(it.inode))
-        else {
+        let Some(program) = program(snapshot, row) else { return };
+        if is_set_id(program.mode) || self.paths.has_given(program, further) {
             return;
-        };
-        let attributes = &inode.attributes;
-        if !is_set_id(attributes.mode)
-            && self.paths.may_have_new_capabilities(attributes)
-            && self.looked.try_push(index).is_err()
-        {
+        }
+        let is_changed = self.paths.may_have_new_capabilities(program);
+        let room = if is_changed { LOOKED_MAX } else { UNCHANGED_MAX };
+        if self.looked.len() < room {
+            self.looked.push(index);
+        } else if is_changed {
             self.lost.add(1, Some(process.process_id()));
         }
     }
@@ -150,8 +156,11 @@ impl ClosedFiles {
                 Some(at_exec) if at_exec.is_gain() => further,
                 _ => further & !inherited_capabilities(snapshot, row),
             };
-            if gained != 0 {
+            let Some(program) = program(snapshot, row).filter(|_| gained != 0) else { continue };
+            if self.paths.may_have_new_capabilities(program) {
                 self.take_program(scene.cx, row, gained);
+            } else {
+                self.paths.note_given(program, gained);
             }
         }
     }
@@ -160,6 +169,11 @@ impl ClosedFiles {
 /// The executable file of a process.
 pub(super) fn executable<'a>(snapshot: &'a Snapshot, row: &ProcessRow) -> Option<&'a FileRow> {
     snapshot.files.at(snapshot.mms.at(row.mm)?.exe_file)
+}
+
+/// The attributes of that file.
+fn program<'a>(snapshot: &'a Snapshot, row: &ProcessRow) -> Option<&'a Attributes> {
+    Some(&snapshot.inodes.at(executable(snapshot, row)?.inode)?.attributes)
 }
 
 /// The capabilities of a user's process that are not ambient.

@@ -62,6 +62,12 @@ impl Case {
     fn after_scan(&self, children: u32) -> Machine {
         let mut machine = Machine::new();
         assert_eq!(machine.run(2000), []);
+        self.scan(&mut machine, children);
+        machine
+    }
+
+    /// A scan that shows the parent and so many new children.
+    fn scan(&self, machine: &mut Machine, children: u32) {
         let file = |number: u64, path: &str| {
             Some(FakeFile::regular(0xffff_8881_0000_7000 + 256 * number, number, path))
         };
@@ -106,7 +112,6 @@ impl Case {
         };
         let memory = MachineMemory { source: &mut machine.memory, kernel: &machine.kernel };
         machine.files.look_at_capabilities(&mut Scene { memory, cx: &cx, out });
-        machine
     }
 
     /// Sets what the rows of a scan have of users, capabilities and the program.
@@ -185,6 +190,43 @@ fn capabilities_that_no_program_gives_are_no_finding() {
     ] {
         assert!(!case.is_found(), "{what}");
     }
+}
+
+/// `chmod`, `restorecon` or a rename sets the change time of a program that has capabilities.
+#[test]
+fn a_program_that_has_given_its_capabilities_before_gets_none_by_a_change_of_its_inode() {
+    let (old, now) = (Case { changed: -5, ..usual() }, usual());
+    let mut machine = old.after_scan(1);
+    assert!(!machine.files.paths.has_pending());
+    now.scan(&mut machine, 1);
+    assert!(!machine.files.paths.has_pending());
+    let more = Case { child: (1000, set(SETUID | SYS_ADMIN, 0)), ..now.clone() };
+    more.scan(&mut machine, 1);
+    assert!(machine.files.paths.has_pending(), "it has got more");
+    // A daemon that has kept its capabilities had none from its program.
+    let daemon = Case { parent: (0, set(0, 0)), ..old.clone() };
+    let mut machine = daemon.after_scan(1);
+    now.scan(&mut machine, 1);
+    assert!(machine.files.paths.has_pending(), "its program has none");
+}
+
+#[test]
+fn a_program_of_a_distribution_that_is_renamed_has_had_its_capabilities() {
+    let (child, path) = ((1000, set(NET_RAW, 0)), "usr/bin/ping");
+    let shipped = Case { child, path, ..usual() };
+    let mut machine = shipped.after_scan(1);
+    Case { path: "usr/bin/ping.orig", changed: 2, ..shipped }.scan(&mut machine, 1);
+    assert!(!machine.files.paths.has_pending());
+}
+
+/// Programs that are no change take no room from those that are.
+#[test]
+fn many_programs_of_before_watching_leave_room_for_new_ones() {
+    let old = Case { changed: -5, parent: (0, set(0, 0)), ..usual() };
+    let mut machine = old.after_scan(3 * LOOKED_MAX as u32);
+    assert_eq!(machine.files.losses().0.missed(), 0);
+    usual().scan(&mut machine, 1);
+    assert!(machine.files.paths.has_pending());
 }
 
 #[test]

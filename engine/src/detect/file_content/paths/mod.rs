@@ -74,7 +74,7 @@ const SWEEP_EVERY_NS: i64 = 400_000_000;
 /// Time after which a sweep ends because known names are not where they were, at least.
 const NEWS_NS: i64 = 2_000_000_000;
 /// Number of paths that a large machine has room for, and a small one.
-const KNOWN_MAX: usize = 11_008;
+const KNOWN_MAX: usize = 11_000;
 const KNOWN_MIN: usize = 2048;
 /// Number of changes that wait at a time. Further ones are found by the next sweep.
 pub(super) const PENDING_MAX: usize = 256;

@@ -408,6 +408,7 @@ impl Paths {
             }
             if pending.capabilities != 0 {
                 self.reported.note_capabilities(&pending.attributes);
+                self.reported.note_given(&pending.attributes, pending.capabilities);
             }
         }
         if !files.is_empty() {

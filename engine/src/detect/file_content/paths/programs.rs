@@ -27,13 +27,15 @@ impl Judge<'_> {
         outcome
     }
 
-    /// Decides about a program that has given capabilities to a process. They are reported once for
-    /// each change of its inode: nothing shows when they were set.
+    /// Decides about a program that has given capabilities to a process. Nothing shows when they
+    /// were set. They are reported once for each change of its inode, and only if it has not given
+    /// them before.
     fn take_capabilities(&mut self, found: &Found<'_>, capabilities: u64) -> Outcome {
         if self.starting.is_some()
             || self.rules.is_excluded(found.path)
             || !self.is_recent(found)
             || self.reported.has_capabilities(found.attributes)
+            || self.reported.has_given(found.attributes, capabilities)
         {
             return Outcome::Nothing;
         }
@@ -53,6 +55,16 @@ impl Paths {
         self.is_wanted
             && self.start_ns.is_some_and(|start| attributes.ctime_ns > start)
             && !self.reported.has_capabilities(attributes)
+    }
+
+    /// Whether a program has given all of these capabilities before.
+    pub(in super::super) fn has_given(&self, attributes: &Attributes, capabilities: u64) -> bool {
+        self.reported.has_given(attributes, capabilities)
+    }
+
+    /// Notes that a program has given these capabilities, and that this is no change.
+    pub(in super::super) fn note_given(&mut self, attributes: &Attributes, capabilities: u64) {
+        self.reported.note_given(attributes, capabilities);
     }
 
     /// Looks at the program of a process: its path, mount and dentry; its inode, and the

@@ -145,6 +145,7 @@ fn the_program_of_a_process_outside_of_containers_is_looked_at() {
 
 const SETUID: u64 = 1 << 7;
 const NET_RAW: u64 = 1 << 13;
+const SYS_ADMIN: u64 = 1 << 21;
 
 /// A swept machine with a program at this path that was changed now.
 fn with_program(folders: &[&str], path: &str) -> (Machine, u64) {
@@ -160,7 +161,7 @@ fn with_program(folders: &[&str], path: &str) -> (Machine, u64) {
 }
 
 #[test]
-fn a_program_with_capabilities_is_found_once_for_each_change_of_its_inode() {
+fn capabilities_of_a_program_are_found_once() {
     for (folders, path) in
         [(&["tmp"][..], "/tmp/x"), (&["opt", "app"], "/opt/app/x"), (&["etc"], "/etc/x")]
     {
@@ -174,13 +175,32 @@ fn a_program_with_capabilities_is_found_once_for_each_change_of_its_inode() {
             assert!(!begins(&mut machine, path, program, SETUID));
             assert_eq!(changed(&mut machine), []);
         }
-        // `setcap` sets the change time.
-        let inode = machine.inode_of(program);
-        machine.set_change_time(inode, machine.seconds());
-        assert!(!begins(&mut machine, path, program, SETUID));
-        let again = one(path, None, 0o755, Access::Capabilities(SETUID));
-        assert_eq!(changed(&mut machine), again);
     }
+}
+
+#[test]
+fn a_program_that_has_got_further_capabilities_is_found_again() {
+    let (mut machine, program) = with_program(&["tmp"], "/tmp/x");
+    let inode = machine.inode_of(program);
+    assert!(!begins(&mut machine, "/tmp/x", program, SETUID | NET_RAW));
+    assert_eq!(changed(&mut machine).len(), 1);
+    // `chmod`, `restorecon`, a rename: the capabilities stay.
+    machine.chmod(inode, 0o750);
+    assert!(!begins(&mut machine, "/tmp/x", program, SETUID));
+    assert_eq!(changed(&mut machine), []);
+    // `setcap` with others.
+    let others = Access::Capabilities(SETUID | SYS_ADMIN);
+    assert!(!begins(&mut machine, "/tmp/x", program, SETUID | SYS_ADMIN));
+    assert_eq!(changed(&mut machine), one("/tmp/x", None, 0o750, others));
+    // `chown` and writes take capabilities away: a program that has them again has got them.
+    machine.memory.set(inode, "inode", "i_uid.val", 1000);
+    machine.set_change_time(inode, machine.seconds());
+    let own = one("/tmp/x", None, 0o750, Access::Capabilities(SETUID));
+    assert!(!begins(&mut machine, "/tmp/x", program, SETUID));
+    assert_eq!(changed(&mut machine), own);
+    machine.set_content(inode, 5, machine.seconds());
+    assert!(!begins(&mut machine, "/tmp/x", program, SETUID));
+    assert_eq!(changed(&mut machine), own);
 }
 
 /// `cp`, `setcap`, and a user runs it at once.
@@ -209,6 +229,10 @@ fn capabilities_that_a_package_manager_sets_are_no_change() {
     assert_eq!(changed(&mut machine), []);
     assert!(!machine.files.paths.has_pending());
     machine.files.packages = Packages::new();
+    assert!(!begins(&mut machine, "/tmp/x", program, SETUID));
+    assert_eq!(changed(&mut machine), []);
+    let inode = machine.inode_of(program);
+    machine.chmod(inode, 0o750);
     assert!(!begins(&mut machine, "/tmp/x", program, SETUID));
     assert_eq!(changed(&mut machine), []);
 }
