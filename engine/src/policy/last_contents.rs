@@ -2,7 +2,9 @@
 //!
 //! What was written to a file is no part of a cause, so the alert of another content is counted,
 //! too. The sum has the path, and what the file held at the last of its alerts. An act that changes
-//! many files has one cause: its sum has their paths.
+//! many files has one cause: its sum has their paths. All causes share the room for these. Each has
+//! a share that no other one takes, and what is left goes to those that come first. When it is used
+//! up, the causes with most give some of it to those with less.
 
 use panoptes_tables::room;
 
@@ -15,6 +17,8 @@ use crate::page_cache::Hashes;
 const CONTENTS_MAX: usize = 16;
 /// Room for the paths of all causes in bytes, each with [`HEAD_BYTES`] before it.
 const PATHS_BYTES: usize = 5120;
+/// What each cause has of it at least, if it needs that.
+const SHARE_BYTES: usize = PATHS_BYTES / CONTENTS_MAX;
 /// The number of the path's cause, and the path's length.
 const HEAD_BYTES: usize = 3;
 /// Maximum number of paths in a sum.
@@ -101,15 +105,59 @@ impl LastContents {
             }
             count += 1;
         }
-        let room = PATHS_BYTES - self.paths.len();
         let Ok(length) = u16::try_from(path.len()) else { return false };
-        let fits = count < PATHS_MAX && path.len() + HEAD_BYTES <= room;
+        let fits = count < PATHS_MAX && self.make_room(number, path.len() + HEAD_BYTES);
         if fits {
             self.paths.push(number);
             self.paths.extend_from_slice(&length.to_le_bytes());
             self.paths.extend_from_slice(path);
         }
         fits
+    }
+
+    /// Makes room for so many bytes of a cause. Others lose their last paths, but not below their
+    /// shares and what this one has then. Returns whether there is room.
+    fn make_room(&mut self, number: u8, bytes: usize) -> bool {
+        let mut room = PATHS_BYTES - self.paths.len();
+        if bytes <= room {
+            return true;
+        }
+        let mut used = [0; CONTENTS_MAX];
+        for (of, path) in Paths(&self.paths) {
+            used[usize::from(of)] += path.len() + HEAD_BYTES;
+        }
+        let own = core::mem::take(&mut used[usize::from(number)]);
+        let least = SHARE_BYTES.max(own + bytes);
+        let spare: usize = used.iter().map(|used| used.saturating_sub(least)).sum();
+        if room + spare < bytes {
+            return false;
+        }
+        while room < bytes {
+            let most = (0..CONTENTS_MAX).max_by_key(|&at| used[at]);
+            let Some(most) = most.filter(|&most| used[most] > least) else { return false };
+            let freed = self.remove_last(most as u8);
+            used[most] -= freed;
+            room += freed;
+        }
+        true
+    }
+
+    /// Removes the last path of a cause that has one; returns its bytes.
+    fn remove_last(&mut self, number: u8) -> usize {
+        let (mut at, mut last) = (0, 0..0);
+        for (of, path) in Paths(&self.paths) {
+            let end = at + path.len() + HEAD_BYTES;
+            if of == number {
+                last = at..end;
+            }
+            at = end;
+        }
+        self.paths.copy_within(last.end.., last.start);
+        self.paths.truncate(at - last.len());
+        if let Some(cause) = self.all.iter_mut().find(|it| it.number == number) {
+            cause.has_more = true;
+        }
+        last.len()
     }
 
     /// The paths of a cause, in the order in which they came.
@@ -213,6 +261,64 @@ mod tests {
         let others = NewNames { count: 3, ..NewNames::default() };
         contents.note(third, &ChangedContent { others: Some(&others), ..content(b"/etc/z") });
         assert!(contents.get(third).unwrap().has_more);
+    }
+
+    /// A path of 100 bytes.
+    fn long(number: usize) -> Vec<u8> {
+        format!("/etc/{number:0>95}").into_bytes()
+    }
+
+    #[test]
+    fn a_cause_with_many_paths_leaves_room_for_those_of_others() {
+        let mut contents = LastContents::new();
+        let [one, other] = [1, 2].map(CauseKey::of_test);
+        (0..60).for_each(|number| contents.note(one, &content(&long(number))));
+        let before = paths(&contents, one).0;
+        assert!(before.len() > 45, "{}", before.len());
+        (0..10).for_each(|number| contents.note(other, &content(&long(number))));
+        assert_eq!((paths(&contents, other).0.len(), paths(&contents, other).1), (10, false));
+        let (after, has_more) = paths(&contents, one);
+        assert!(has_more && after.len() > 35, "{}", after.len());
+        assert_eq!(after, before[..after.len()], "the first ones stay");
+        // Neither takes more than half from the other.
+        for number in 0..2 * PATHS_MAX {
+            contents.note(other, &content(&long(number)));
+            contents.note(one, &content(&long(number)));
+        }
+        let counts = [one, other].map(|key| paths(&contents, key).0.len());
+        assert!(counts[0].abs_diff(counts[1]) <= 1 && counts[0] + counts[1] > 45, "{counts:?}");
+    }
+
+    #[test]
+    fn each_cause_has_a_share_that_no_other_one_takes() {
+        for hogs in [1, 8, CONTENTS_MAX as u64 - 1] {
+            let mut contents = LastContents::new();
+            for number in 0..60 {
+                (0..hogs)
+                    .for_each(|it| contents.note(CauseKey::of_test(it), &content(&long(number))));
+            }
+            for it in hogs..CONTENTS_MAX as u64 {
+                (0..3).for_each(|at| contents.note(CauseKey::of_test(it), &content(&long(at))));
+            }
+            for it in 0..CONTENTS_MAX as u64 {
+                let count = paths(&contents, CauseKey::of_test(it)).0.len();
+                assert!(count >= 3, "{count} paths of cause {it} beside {hogs}");
+            }
+        }
+    }
+
+    /// A path that is larger than its share of the room makes no other one leave for nothing.
+    #[test]
+    fn a_path_that_finds_no_room_removes_none() {
+        let mut contents = LastContents::new();
+        let [one, other] = [1, 2].map(CauseKey::of_test);
+        (0..60).for_each(|number| contents.note(one, &content(&long(number))));
+        let before = paths(&contents, one).0;
+        contents.note(other, &content(&[b'x'; 4096]));
+        assert_eq!(paths(&contents, other), (vec![], true));
+        assert_eq!(paths(&contents, one).0, before);
+        contents.note(other, &content(&vec![b'x'; 100_000]));
+        assert_eq!(paths(&contents, other), (vec![], true));
     }
 
     #[test]
