@@ -89,12 +89,20 @@ crate::layout! {
 pub const AF_INET: u16 = 2;
 /// `AF_INET6`
 pub const AF_INET6: u16 = 10;
+/// `AF_PACKET`
+pub const AF_PACKET: u16 = 17;
 /// `SOCK_STREAM` (include/linux/net.h).
 pub const SOCK_STREAM: u16 = 1;
+/// `SOCK_DGRAM`
+pub const SOCK_DGRAM: u16 = 2;
+/// `SOCK_RAW`
+pub const SOCK_RAW: u16 = 3;
 /// `IPPROTO_TCP` (include/uapi/linux/in.h).
 pub const IPPROTO_TCP: u16 = 6;
 /// `IPPROTO_UDP` (include/uapi/linux/in.h).
 pub const IPPROTO_UDP: u16 = 17;
+/// `IPPROTO_RAW`
+pub const IPPROTO_RAW: u16 = 255;
 
 /// State of a TCP connection (include/net/tcp_states.h).
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]

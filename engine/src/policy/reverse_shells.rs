@@ -5,7 +5,7 @@ use core::net::SocketAddr;
 
 use arrayvec::{ArrayString, ArrayVec};
 use panoptes_decoders::kernel::inode::mode;
-use panoptes_decoders::kernel::sock::IPPROTO_UDP;
+use panoptes_decoders::kernel::sock::{AF_PACKET, IPPROTO_UDP};
 use panoptes_sinks::activities::Activity;
 use panoptes_sinks::dialect::Dialect;
 use panoptes_sinks::json::time::Timestamp;
@@ -176,10 +176,16 @@ fn confidence(finding: &ReverseShell<'_>) -> Confidence {
             Confidence::High
         }
         (Reason::TurnsByOrder { turns }, _) if turns < TURNS_BY_ORDER_SURE => Confidence::Low,
+        (Reason::AnyPeer, _) if is_udp(finding) => Confidence::Low,
         (Reason::TwoPeers, _) if !is_tcp || leads_over_files(finding) => Confidence::Low,
         _ if is_memory_unsure(finding) || is_queue_unsure(finding) => Confidence::Low,
         _ => Confidence::Medium,
     }
+}
+
+/// Whether commands come by UDP.
+fn is_udp(finding: &ReverseShell<'_>) -> bool {
+    matches!(finding.end, End::Datagram(_, IPPROTO_UDP))
 }
 
 /// Whether a process of the chain reads from a regular file, memory or a message queue what another
@@ -246,6 +252,7 @@ fn write_reason(out: &mut impl Write, finding: &ReverseShell<'_>) -> fmt::Result
             out,
             "{shell} is run by a program that was given on a command line, with {peer} for input"
         )?,
+        Reason::AnyPeer => write!(out, "{shell} takes commands that any address may send")?,
         Reason::Given => write!(out, "{shell} runs a command with {peer} for input")?,
         Reason::TwoPeers => {
             write!(out, "{shell} does something each time that {peer} sends something")?;
@@ -262,9 +269,13 @@ fn write_reason(out: &mut impl Write, finding: &ReverseShell<'_>) -> fmt::Result
         Reason::Turns { answers: false } | Reason::TurnsByOrder { .. } | Reason::TwoPeers => {
             ", over "
         }
+        Reason::AnyPeer => ", and what it writes goes back, over ",
         _ => " and what it writes goes there, over ",
     })?;
     match (&finding.end, finding.direction) {
+        (End::Datagram(ends, _), _) if ends.family == AF_PACKET => {
+            out.write_str("a packet socket")?;
+        }
         (End::Datagram(_, IPPROTO_UDP), _) => write!(out, "a UDP socket at {own}")?,
         (End::Datagram(_, protocol), _) => {
             write!(out, "a socket of IP protocol {protocol} at {own}")?;
@@ -405,6 +416,30 @@ mod tests {
         let mut text = String::new();
         assert!(write_reason(&mut text, &of(Reason::TurnsByOrder { turns: 3 })).is_ok());
         assert!(text.contains(", and sends something there afterwards, 3 times in a row, over a"));
+    }
+
+    #[test]
+    fn sockets_without_a_destination_name_no_peer() {
+        let any = finding(Reason::AnyPeer);
+        let End::Datagram(ends, _) = any.end else { panic!("{any:?}") };
+        let unbound = Ipv4Addr::UNSPECIFIED.into();
+        let ends = Endpoints { source: unbound, destination: unbound, ..ends };
+        for (family, protocol, socket, expected) in [
+            (2, IPPROTO_UDP, "a UDP socket at 0.0.0.0:40000", Confidence::Low),
+            (2, 1, "a socket of IP protocol 1 at 0.0.0.0:40000", Confidence::Medium),
+            (AF_PACKET, 0, "a packet socket", Confidence::Medium),
+        ] {
+            let end = End::Datagram(Endpoints { family, ..ends }, protocol);
+            let any = ReverseShell { end, ..any };
+            assert_eq!(confidence(&any), expected);
+            let mut text = String::new();
+            assert!(write_reason(&mut text, &any).is_ok());
+            let expected = format!(
+                " takes commands that any address may send, and what it writes goes back, over \
+                 {socket}; in: "
+            );
+            assert_eq!(text, expected);
+        }
     }
 
     #[test]

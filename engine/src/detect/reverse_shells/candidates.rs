@@ -131,6 +131,20 @@ pub(super) fn ends_of(search: &Search) -> impl Iterator<Item = (Object, Option<I
     })
 }
 
+/// The sockets without a destination that a search has reached, nearest first.
+pub(super) fn any_peers_of(
+    search: &Search,
+) -> impl Iterator<Item = (Object, Option<Index<Hop>>)> + '_ {
+    let all = search.hops().iter().enumerate();
+    let found = all.filter(|(_, hop)| matches!(hop.object, Object::AnyPeer(_)));
+    found.map(|(at, hop)| (hop.object, Index::new(at)))
+}
+
+/// Whether a search has reached nothing by which a peer may send or get bytes.
+pub(super) fn is_dead_end(search: &Search) -> bool {
+    ends_of(search).next().is_none() && any_peers_of(search).next().is_none()
+}
+
 /// The connections that a table holds at descriptors other than standard input, output and error,
 /// or in slots of rings.
 pub(super) fn at_other_descriptors(

@@ -56,6 +56,7 @@ fn number(object: Object, way: Way, edges: Edges) -> u64 {
         Object::File(at) => (6, at.position()),
         Object::Memory(at) => (7, at.position()),
         Object::Queue(queue) => (8, queue.slot as usize),
+        Object::AnyPeer(at) => (9, at.position()),
     };
     let search = u64::from(way == Way::On) | u64::from(edges == Edges::WithFiles) << 1;
     (position as u64) << 6 | kind << 2 | search

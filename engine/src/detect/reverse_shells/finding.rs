@@ -396,7 +396,7 @@ pub(super) fn end_of(snapshot: &Snapshot, object: Object) -> Option<End> {
             let row = snapshot.connections.at(at)?;
             Some(End::Connection(ConnectionFacts::read(snapshot, row, None)))
         }
-        Object::Datagram(at) => {
+        Object::Datagram(at) | Object::AnyPeer(at) => {
             let row = snapshot.sockets.at(at)?;
             Some(End::Datagram(row.endpoints?, row.protocol))
         }
@@ -491,6 +491,6 @@ pub(super) fn through(snapshot: &Snapshot, object: Object) -> Through {
             let row = snapshot.terminals.at(at);
             Through::Terminal(row.map_or(0, |row| row.number))
         }
-        Object::Connection(_) | Object::Datagram(_) => Through::Connection,
+        Object::Connection(_) | Object::Datagram(_) | Object::AnyPeer(_) => Through::Connection,
     }
 }

@@ -72,6 +72,8 @@ pub enum Object {
     Connection(Index<ConnectionRow>),
     /// An IPv4 or IPv6 socket that is not a TCP connection and has a destination.
     Datagram(Index<SocketRow>),
+    /// A socket of datagrams or raw packets without a destination, which any address reaches.
+    AnyPeer(Index<SocketRow>),
     /// A regular file that one process writes and another reads, as one of them has it open.
     File(Index<FileRow>),
     /// Memory that several processes map as shared, by the inode that it has.
@@ -440,7 +442,9 @@ impl Graph {
     pub fn holds(&self, snapshot: &Snapshot, table: Index<FilesRow>, object: Object) -> bool {
         let file = match object {
             Object::Connection(at) => linked(&self.file_of_connection, at),
-            Object::Unix(at) | Object::Datagram(at) => snapshot.sockets.at(at).map(|row| row.file),
+            Object::Unix(at) | Object::Datagram(at) | Object::AnyPeer(at) => {
+                snapshot.sockets.at(at).map(|row| row.file)
+            }
             Object::Pipe(_)
             | Object::Terminal(_)
             | Object::File(_)
@@ -557,7 +561,7 @@ impl Graph {
             }
             Object::File(file) => self.each_other_file(snapshot, file, &mut each),
             // Those of memory and queues are no descriptors.
-            Object::Datagram(_) | Object::Memory(_) | Object::Queue(_) => {}
+            Object::Datagram(_) | Object::AnyPeer(_) | Object::Memory(_) | Object::Queue(_) => {}
         }
     }
 

@@ -71,6 +71,9 @@ pub enum Reason {
     /// It starts a process after each message of the peer and sends something after that, so many
     /// times in a row. Where the processes write is unknown.
     TurnsByOrder { turns: u32 },
+    /// It reads commands from its input, and any address can provide them: a relay gets them by a
+    /// socket without a destination.
+    AnyPeer,
 }
 
 /// Why an interpreter is not reported.

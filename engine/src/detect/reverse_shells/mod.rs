@@ -11,6 +11,7 @@
 //!
 //! Not here: the wording of records ([`crate::policy`]).
 
+mod any_peers;
 mod candidates;
 mod dead_ends;
 pub mod direction;
@@ -282,8 +283,12 @@ impl Shells {
         shell: Shell<'_>,
         files: &mut dyn ContentSource,
     ) -> bool {
-        !self.follow_over(scene, state, shell, files, Edges::Usual)
-            && self.may_lead_over_files(&shell)
+        if self.follow_over(scene, state, shell, files, Edges::Usual) {
+            return false;
+        }
+        let leads_over_files = self.may_lead_over_files(&shell);
+        self.watch_any_peers(scene, state, shell, files);
+        leads_over_files
     }
 
     /// Follows the bytes of one interpreter over these edges, and reports what is found. Returns

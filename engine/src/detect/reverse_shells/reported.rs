@@ -76,7 +76,9 @@ impl Reported {
     pub(super) fn key(&self, snapshot: &Snapshot, object: Object) -> Option<u64> {
         match object {
             Object::Connection(at) => snapshot.connections.at(at).map(|row| key_of(row, self.key)),
-            Object::Datagram(at) => key_of_datagram(snapshot.sockets.at(at)?, self.key),
+            Object::Datagram(at) | Object::AnyPeer(at) => {
+                key_of_datagram(snapshot.sockets.at(at)?, self.key)
+            }
             _ => None,
         }
     }
@@ -114,7 +116,7 @@ impl Reported {
             Object::Connection(at) => {
                 snapshot.connections.at(at).map(|row| Place::Connection(tuple_of(row)))
             }
-            Object::Datagram(_) => Some(Place::Datagram),
+            Object::Datagram(_) | Object::AnyPeer(_) => Some(Place::Datagram),
             _ => None,
         };
         if let Some(place) = place {

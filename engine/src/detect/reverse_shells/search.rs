@@ -272,6 +272,10 @@ impl Search {
             let Some(outer) = graph.carrier(place) else { continue };
             let Some(row) = snapshot.descriptors.at(outer) else { continue };
             let Some(object) = self.passable(snapshot, graph, row) else { continue };
+            // A server's answers to many peers are no answers to one shell's.
+            if matches!(object, Object::AnyPeer(_)) && !graph.is_alone(snapshot, table) {
+                continue;
+            }
             if is_same_link(snapshot, object, inner_object) {
                 continue;
             }

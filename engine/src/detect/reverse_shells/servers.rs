@@ -25,6 +25,8 @@ const SERVERS: &[&[u8]] = &[
     b"rlogind",
     b"rshd",
 ];
+/// Names of those that serve a terminal over datagrams.
+const DATAGRAM_SERVERS: &[&[u8]] = &[b"mosh-server"];
 /// Applet names in multi-call binaries.
 const APPLETS: &[&[u8]] = &[b"telnetd", b"sshd"];
 const BOXES: &[&[u8]] = &[b"busybox", b"toybox", b"busybox-static"];
@@ -68,12 +70,34 @@ struct Remembered<'a> {
 impl<'a> Known<'a> {
     /// Whether a process is a login server of the system.
     pub(super) fn serves_logins(&self, process: &ProcessRow, buffer: &mut PathBuffer) -> bool {
+        self.runs(process, buffer, is_server)
+    }
+
+    /// Whether a process is a login server of the system that uses datagrams.
+    pub(super) fn serves_datagram_logins(
+        &self,
+        process: &ProcessRow,
+        buffer: &mut PathBuffer,
+    ) -> bool {
+        self.runs(process, buffer, |name, _| DATAGRAM_SERVERS.contains(&name))
+    }
+
+    /// Whether a process runs a program of the system with such a name and command line.
+    fn runs(
+        &self,
+        process: &ProcessRow,
+        buffer: &mut PathBuffer,
+        is_it: impl Fn(&[u8], &[u8]) -> bool,
+    ) -> bool {
+        let snapshot = self.cx.snapshot;
         if process.mm.is_some() {
-            return serves_logins(self.cx.snapshot, process, buffer);
+            let line = line(snapshot, process).unwrap_or_default();
+            return is_it(name_of(snapshot, process), line)
+                && is_the_systems(snapshot, process, buffer);
         }
         self.remembered(process).is_some_and(|program| {
             let start = program.path.iter().rposition(|&byte| byte == b'/').map_or(0, |at| at + 1);
-            is_server(&program.path[start..], || program.line) && is_in_folder(program.path)
+            is_it(&program.path[start..], program.line) && is_in_folder(program.path)
         })
     }
 
@@ -114,11 +138,6 @@ impl<'a> Known<'a> {
     }
 }
 
-fn serves_logins(snapshot: &Snapshot, process: &ProcessRow, buffer: &mut PathBuffer) -> bool {
-    let line = || line(snapshot, process).unwrap_or_default();
-    is_server(name_of(snapshot, process), line) && is_the_systems(snapshot, process, buffer)
-}
-
 /// Whether a process is the system's client for logins elsewhere. In a container, any user may be
 /// root.
 pub(super) fn is_client(
@@ -132,8 +151,8 @@ pub(super) fn is_client(
 }
 
 /// Whether a program with this name is a login server; `line` is its command line.
-fn is_server<'a>(name: &[u8], line: impl FnOnce() -> &'a [u8]) -> bool {
-    SERVERS.contains(&name) || BOXES.contains(&name) && is_applet(line())
+fn is_server(name: &[u8], line: &[u8]) -> bool {
+    SERVERS.contains(&name) || BOXES.contains(&name) && is_applet(line)
 }
 
 fn is_applet(line: &[u8]) -> bool {

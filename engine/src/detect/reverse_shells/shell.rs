@@ -75,7 +75,8 @@ impl<'a> Shell<'a> {
         let script = is_script.then(|| fifo_of_script(snapshot, process)).flatten();
         let leads = |at: Option<_>| {
             let row = snapshot.descriptors.at(at);
-            row.is_some_and(|row| object_of(snapshot, row.file).is_some())
+            let object = row.and_then(|row| object_of(snapshot, row.file));
+            object.is_some_and(|it| !matches!(it, Object::AnyPeer(_)))
         };
         let [input, output, error] = stdio.map(leads);
         let is_fed = input && (output || error);

@@ -19,6 +19,7 @@ use crate::state::tests::world::{ESTABLISHED, FakeFile, FakeProcess, FakeSocket,
 use crate::state::{Change, ScanContext};
 use crate::walk::{DentryRow, Kernel, SocketRow, Span, TerminalRow};
 
+mod any_peers;
 mod busy;
 mod exemptions;
 mod files;
@@ -60,6 +61,8 @@ struct Machine {
     relays: HashMap<u64, Relay>,
     /// Connected UDP sockets, by the address of the open file: own port and peer.
     datagrams: HashMap<u64, (u16, (IpAddr, u16))>,
+    /// Sockets without a destination, by the address of the open file.
+    open_sockets: HashMap<u64, any_peers::OpenSocket>,
     /// Magic numbers of filesystems, by the numbers of inodes that are on them.
     filesystems: HashMap<u64, u64>,
     messages: Vec<queues::Message>,
@@ -238,6 +241,7 @@ impl Machine {
             }
         }
         logins::put_servers_in_place(snapshot);
+        any_peers::put_sockets(snapshot, &self.open_sockets);
         rings::put_rings(snapshot);
         mappings::put_filesystems(snapshot, &self.filesystems);
         queues::put_queues(snapshot, &self.messages);

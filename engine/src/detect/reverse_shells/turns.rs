@@ -563,6 +563,7 @@ fn writes_to(
             },
             Object::Terminal(_)
             | Object::Datagram(_)
+            | Object::AnyPeer(_)
             | Object::File(_)
             | Object::Memory(_)
             | Object::Queue(_) => return false,

@@ -1,8 +1,9 @@
 //! The two ways of an interpreter's bytes: from its sources, and to its targets.
 
+use super::candidates::is_dead_end;
 use super::dead_ends::DeadEnd;
 use super::graph::{Edges, Way};
-use super::{Shell, Shells, ends_of};
+use super::{Shell, Shells};
 
 impl Shells {
     /// Follows the input of an interpreter back to its sources. Returns whether some of them may be
@@ -22,7 +23,7 @@ impl Shells {
         let DeadEnd { is_cut, met_files } = known.unwrap_or(end);
         search.meet_files(met_files);
         if let Some(start) = start
-            && ends_of(search).next().is_none()
+            && is_dead_end(search)
             && search.holds_for_all(&self.graph)
         {
             self.dead_ends.add(start, Way::Back, edges, DeadEnd { is_cut, met_files });
@@ -46,7 +47,7 @@ impl Shells {
         if !known().all(|known| known.is_some()) {
             search.run(snapshot, &self.graph);
             is_cut |= search.is_full();
-            if ends_of(search).next().is_none() && search.holds_for_all(&self.graph) {
+            if is_dead_end(search) && search.holds_for_all(&self.graph) {
                 let end = DeadEnd { is_cut: search.is_full(), met_files: search.met_files() };
                 starts().for_each(|start| self.dead_ends.add(start, Way::On, edges, end));
             }

@@ -198,7 +198,7 @@ impl Graph {
     /// addresses, or AF_UNIX connections to several others beside its standard input, output and
     /// error. A table that was not read completely counts as that of a server. Each table is looked
     /// through once in a scan, so that counts as no step.
-    pub(super) fn is_alone(&self, snapshot: &Snapshot, table: Index<FilesRow>) -> bool {
+    pub(in super::super) fn is_alone(&self, snapshot: &Snapshot, table: Index<FilesRow>) -> bool {
         if let Some(known) = self.fact_of(table, fact::ALONE) {
             return known;
         }
@@ -230,7 +230,8 @@ impl Graph {
         };
         let Some(ends) = socket.endpoints else { return true };
         if ends.family != AF_UNIX {
-            let is_connected = object_of(snapshot, descriptor.file).is_some();
+            let object = object_of(snapshot, descriptor.file);
+            let is_connected = matches!(object, Some(Object::Datagram(_)));
             return !is_connected || others.has_peer(ends.destination);
         }
         let peer = snapshot.sockets.at(socket.peer);

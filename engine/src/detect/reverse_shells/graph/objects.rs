@@ -4,11 +4,13 @@ use core::net::IpAddr;
 
 use panoptes_decoders::kernel::file::{FMODE_READ, FMODE_WRITE};
 use panoptes_decoders::kernel::inode::mode;
-use panoptes_decoders::kernel::sock::{AF_INET, AF_INET6, SOCK_STREAM, TcpState};
+use panoptes_decoders::kernel::sock::{
+    AF_INET, AF_INET6, AF_PACKET, Endpoints, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, TcpState,
+};
 use panoptes_decoders::kernel::unix_sock::AF_UNIX;
 
 use super::Object;
-use crate::walk::{ConnectionRow, FileRow, Index, Snapshot};
+use crate::walk::{ConnectionRow, FileRow, Index, Snapshot, SocketRow};
 
 /// Whether a file is open for reading and writing.
 pub(super) fn is_open_both_ways(snapshot: &Snapshot, file: Index<FileRow>) -> bool {
@@ -35,19 +37,32 @@ pub fn object_of(snapshot: &Snapshot, file: Option<Index<FileRow>>) -> Option<Ob
         let endpoints = socket.endpoints?;
         return match endpoints.family {
             AF_UNIX => Some(Object::Unix(at)),
-            // A socket without a destination has no far end.
             AF_INET | AF_INET6
                 if socket.kind != SOCK_STREAM && !endpoints.destination.is_unspecified() =>
             {
                 Some(Object::Datagram(at))
             }
-            _ => None,
+            _ => is_open_to_any(socket, &endpoints).then_some(Object::AnyPeer(at)),
         };
     }
     if let Some(at) = row.terminal {
         return Some(Object::Terminal(at));
     }
     row.inode.filter(|_| is_pipe(snapshot, row)).map(Object::Pipe)
+}
+
+/// Whether a socket without a destination gets what other machines send. One of datagrams has a
+/// port once it is bound or has sent something (`inet_autobind`, net/ipv4/af_inet.c).
+fn is_open_to_any(socket: &SocketRow, endpoints: &Endpoints) -> bool {
+    match endpoints.family {
+        AF_PACKET => true,
+        AF_INET | AF_INET6 => {
+            let has_port = endpoints.source_port != 0;
+            let is_local = endpoints.source.to_canonical().is_loopback();
+            !is_local && (socket.kind == SOCK_RAW || socket.kind == SOCK_DGRAM && has_port)
+        }
+        _ => false,
+    }
 }
 
 /// Whether bytes can go over a connection, in one direction at least. A connection that the peer

@@ -1,0 +1,148 @@
+//! Shells whose relay uses a socket without a destination: raw sockets (shells over ICMP), packet
+//! sockets, and datagram sockets that are not connected (`socat UDP-DATAGRAM:… EXEC:sh`).
+//!
+//! Such a socket shows no peer and counts no bytes, and many daemons have one. So the rule is
+//! narrow:
+//!
+//! - The shell reads commands from its input, and both its input and its output lead to one holder
+//!   of such sockets, over pipes, pairs and pseudoterminals.
+//! - The holder, and each process between, serves nobody else ([`Graph::is_alone`]).
+//! - The shell has waited for its next command for a while.
+//!
+//! [`Graph::is_alone`]: super::graph::Graph::is_alone
+
+use panoptes_decoders::kernel::sock::{AF_PACKET, IPPROTO_RAW};
+
+use super::candidates::any_peers_of;
+use super::direction::Direction;
+use super::graph::{Edges, Object, is_master};
+use super::interpreter::Commands;
+use super::judge::{At, Reason};
+use super::pending::{Question, Settled};
+use super::search::{Hop, Search};
+use super::servers::Known;
+use super::shell::Shell;
+use super::two_peers::is_busy;
+use super::{Candidate, Shells, of_content};
+use crate::detect::Scene;
+use crate::page_cache::ContentSource;
+use crate::state::State;
+use crate::walk::{Index, Snapshot};
+
+type Ends = (Object, Option<Index<Hop>>);
+
+impl Shells {
+    /// Reports an interpreter that gets commands by a socket without a destination, and answers by
+    /// one of the same process. The search for its input is that of [`Self::follow_over`].
+    pub(super) fn watch_any_peers(
+        &mut self,
+        scene: &mut Scene<'_>,
+        state: &State,
+        shell: Shell<'_>,
+        files: &mut dyn ContentSource,
+    ) {
+        let snapshot = shell.snapshot;
+        let Some(inward) = self.source(&shell) else { return };
+        let known = shell.interpreter.or_else(|| of_content(snapshot, shell.process, files));
+        let shell = Shell { interpreter: known, ..shell };
+        if !known.is_some_and(|it| matches!(it.commands, Commands::Input { .. })) {
+            return;
+        }
+        self.graph.begin_part();
+        if self.follow_on(&shell, Edges::Usual) {
+            self.count_cut(&shell);
+        }
+        let Some(outward) = self.target(&shell, inward) else { return };
+        let candidate = Candidate::new(inward.0, inward.1, Direction::Unknown);
+        let mut candidate = Candidate { outward: outward.1, out_object: outward.0, ..candidate };
+        let is_reported = self.reported.has(snapshot, candidate.object);
+        if is_reported || self.is_any_peer_exempt(scene, state, &shell, &candidate) {
+            return;
+        }
+        let Some(pair) = self.pair(&shell, candidate.object) else { return };
+        let question = Question {
+            pair,
+            group: snapshot.processes.at(shell.process).map_or(0, |row| snapshot.group_of(row)),
+            shape: (At::Relayed, At::Relayed),
+            has_spoken: false,
+            received: 0,
+            works: is_busy(&shell),
+            counts: snapshot.counts().into(),
+            settled: Settled::HELD,
+            fed: None,
+        };
+        let settled = self.pending.settled(&question, scene.cx.now);
+        if let Some(process_id) = self.pending.take_refused() {
+            self.lost.add(1, Some(process_id));
+        }
+        if let Some(seen) = settled {
+            (candidate.reason, candidate.seen) = (Some(Reason::AnyPeer), seen);
+            self.report_first(scene, state, &shell, &[candidate], &candidate);
+        }
+    }
+
+    /// The nearest socket that input may come from; `None` too for a shell that forked for a part
+    /// of a pipeline, which takes no commands from its input.
+    fn source(&self, shell: &Shell<'_>) -> Option<Ends> {
+        let snapshot = shell.snapshot;
+        let mut ends = any_peers_of(&self.inward).filter(|&(object, _)| receives(snapshot, object));
+        let found = ends.find(|&(_, hop)| self.is_apart(shell, &self.inward, hop))?;
+        let leader = snapshot.leader(snapshot.processes.at(shell.process)?)?;
+        (!leader.task.is_fork()).then_some(found)
+    }
+
+    /// The socket that output may go to: the same one, or else another one of the same process.
+    fn target(&self, shell: &Shell<'_>, (object, inward): Ends) -> Option<Ends> {
+        let holder = |search: &Search, hop| Some(search.path(hop).next()?.table);
+        let own = holder(&self.inward, inward)?;
+        let ends = || {
+            let all = any_peers_of(&self.outward);
+            all.filter(|&(_, hop)| self.is_apart(shell, &self.outward, hop))
+        };
+        let same = ends().find(|&(other, _)| other == object);
+        same.or_else(|| ends().find(|&(_, hop)| holder(&self.outward, hop) == Some(own)))
+    }
+
+    /// Whether a path leads from a shell to another process that holds a socket, over links that
+    /// hold bytes for one reader, and over processes that serve nobody else.
+    fn is_apart(&self, shell: &Shell<'_>, search: &Search, hop: Option<Index<Hop>>) -> bool {
+        let mut links = search.path(hop).skip(1).map(|hop| hop.object).peekable();
+        let is_narrow =
+            |link| matches!(link, Object::Pipe(_) | Object::Unix(_) | Object::Terminal(_));
+        links.peek().is_some()
+            && links.all(is_narrow)
+            && search.path(hop).all(|hop| {
+                hop.table == shell.table || self.graph.is_alone(shell.snapshot, hop.table)
+            })
+    }
+
+    /// Whether the holder of a socket is a login server, or passes what it gets into a container.
+    fn is_any_peer_exempt(
+        &mut self,
+        scene: &Scene<'_>,
+        state: &State,
+        shell: &Shell<'_>,
+        candidate: &Candidate,
+    ) -> bool {
+        let snapshot = shell.snapshot;
+        if self.is_passed_into_container(shell, candidate) {
+            return true;
+        }
+        let Some(&hop) = self.inward.path(candidate.inward).next() else { return true };
+        let Some(process) = self.process_of(shell, hop.table) else { return true };
+        let inner = snapshot.descriptors.at(hop.inner).and_then(|row| row.file);
+        let inner = self.graph.object_of(snapshot, inner, Edges::Usual);
+        let has_terminal = inner.is_some_and(|inner| is_master(snapshot, inner));
+        let known = Known { cx: scene.cx, state };
+        known.is_named(&self.login_servers, process, &mut self.path)
+            || known.serves_logins(process, &mut self.path)
+            || has_terminal && known.serves_datagram_logins(process, &mut self.path)
+    }
+}
+
+/// Whether a socket gets packets: `IPPROTO_RAW` only sends (raw(7)).
+fn receives(snapshot: &Snapshot, object: Object) -> bool {
+    let Object::AnyPeer(at) = object else { return false };
+    let row = snapshot.sockets.at(at);
+    row.is_some_and(|row| row.family() == AF_PACKET || row.protocol != IPPROTO_RAW)
+}
