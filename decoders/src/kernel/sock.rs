@@ -101,6 +101,8 @@ pub const SOCK_RAW: u16 = 3;
 pub const IPPROTO_TCP: u16 = 6;
 /// `IPPROTO_UDP` (include/uapi/linux/in.h).
 pub const IPPROTO_UDP: u16 = 17;
+/// `IPPROTO_SCTP`
+pub const IPPROTO_SCTP: u16 = 132;
 /// `IPPROTO_RAW`
 pub const IPPROTO_RAW: u16 = 255;
 

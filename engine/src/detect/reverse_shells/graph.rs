@@ -70,7 +70,7 @@ pub enum Object {
     Terminal(Index<TerminalRow>),
     /// A TCP connection.
     Connection(Index<ConnectionRow>),
-    /// An IPv4 or IPv6 socket that is not a TCP connection and has a destination.
+    /// An IPv4 or IPv6 socket that is not of TCP and has a destination.
     Datagram(Index<SocketRow>),
     /// A socket of datagrams or raw packets without a destination, which any address reaches.
     AnyPeer(Index<SocketRow>),

@@ -5,7 +5,8 @@ use core::net::IpAddr;
 use panoptes_decoders::kernel::file::{FMODE_READ, FMODE_WRITE};
 use panoptes_decoders::kernel::inode::mode;
 use panoptes_decoders::kernel::sock::{
-    AF_INET, AF_INET6, AF_PACKET, Endpoints, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, TcpState,
+    AF_INET, AF_INET6, AF_PACKET, Endpoints, IPPROTO_SCTP, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM,
+    TcpState,
 };
 use panoptes_decoders::kernel::unix_sock::AF_UNIX;
 
@@ -37,11 +38,7 @@ pub fn object_of(snapshot: &Snapshot, file: Option<Index<FileRow>>) -> Option<Ob
         let endpoints = socket.endpoints?;
         return match endpoints.family {
             AF_UNIX => Some(Object::Unix(at)),
-            AF_INET | AF_INET6
-                if socket.kind != SOCK_STREAM && !endpoints.destination.is_unspecified() =>
-            {
-                Some(Object::Datagram(at))
-            }
+            AF_INET | AF_INET6 if has_peer(socket, &endpoints) => Some(Object::Datagram(at)),
             _ => is_open_to_any(socket, &endpoints).then_some(Object::AnyPeer(at)),
         };
     }
@@ -49,6 +46,20 @@ pub fn object_of(snapshot: &Snapshot, file: Option<Index<FileRow>>) -> Option<Ob
         return Some(Object::Terminal(at));
     }
     row.inode.filter(|_| is_pipe(snapshot, row)).map(Object::Pipe)
+}
+
+/// Whether a socket other than one of TCP has a peer. Those of TCP with a peer are connections. One
+/// of SCTP in the style of TCP keeps its peer's address when it is closed.
+fn has_peer(socket: &SocketRow, endpoints: &Endpoints) -> bool {
+    let state = || TcpState::from_number(endpoints.state);
+    let is_open = match (socket.kind, socket.protocol) {
+        (SOCK_STREAM, IPPROTO_SCTP) => {
+            matches!(state(), Some(TcpState::Established | TcpState::CloseWait))
+        }
+        (SOCK_STREAM, _) => false,
+        _ => true,
+    };
+    is_open && !endpoints.destination.is_unspecified()
 }
 
 /// Whether a socket without a destination gets what other machines send. One of datagrams has a

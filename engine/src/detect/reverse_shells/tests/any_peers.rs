@@ -1,11 +1,13 @@
 //! Shells behind sockets without a destination, and daemons that have such sockets.
 
 use panoptes_decoders::kernel::sock::{
-    AF_PACKET, IPPROTO_RAW, IPPROTO_UDP, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM,
+    AF_PACKET, IPPROTO_RAW, IPPROTO_SCTP, IPPROTO_UDP, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM,
 };
 
 use super::*;
 
+/// `SOCK_SEQPACKET` (include/linux/net.h)
+const SOCK_SEQPACKET: u16 = 5;
 const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 const IPPROTO_ICMP: u16 = 1;
 /// `PF_FORKNOEXEC` (include/linux/sched.h)
@@ -297,4 +299,22 @@ fn what_is_reported_as_a_connection_is_reported_once() {
     let tcp = machine.connection(40_000, PEER);
     machine.world.process(20).files.push((9, tcp));
     assert_eq!(Watch::new().wait(&machine), ["Outbound 40000: 20,21 in 20>21 out 21>20"]);
+}
+
+/// `ncat --sctp -e /bin/sh A P`: a connection that is not TCP's.
+#[test]
+fn a_shell_on_a_connection_of_sctp_is_reported() {
+    for (kind, protocol, count) in [
+        (SOCK_STREAM, IPPROTO_SCTP, 1),
+        (SOCK_SEQPACKET, IPPROTO_SCTP, 1),
+        // One of TCP without a row has just been closed.
+        (SOCK_STREAM, 6, 0),
+    ] {
+        let mut machine = Machine::default();
+        let sctp = machine.datagram(40_000, PEER);
+        let socket = OpenSocket { kind, protocol, source: (ANY, 40_000), ..UDP };
+        machine.open_sockets.insert(sctp.address, socket);
+        machine.run(20, "bash", "bash", &[(0, &sctp), (1, &sctp), (2, &sctp)]);
+        assert_eq!(Watch::new().settle(&machine).len(), count, "{kind} {protocol}");
+    }
 }
