@@ -232,7 +232,8 @@ impl Graph {
         if ends.family != AF_UNIX {
             let object = object_of(snapshot, descriptor.file);
             let is_connected = matches!(object, Some(Object::Datagram(_)));
-            return !is_connected || others.has_peer(ends.destination);
+            return !is_listening(ends.state)
+                && (!is_connected || others.has_peer(ends.destination));
         }
         let peer = snapshot.sockets.at(socket.peer);
         let is_connected = peer.is_some() || !socket.peer_address.is_null();

@@ -6,6 +6,8 @@ use panoptes_decoders::kernel::sock::{
 
 use super::*;
 
+/// `AF_VSOCK` (include/linux/socket.h)
+const AF_VSOCK: u16 = 40;
 /// `SOCK_SEQPACKET` (include/linux/net.h)
 const SOCK_SEQPACKET: u16 = 5;
 const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -20,16 +22,23 @@ pub(super) struct OpenSocket {
     kind: u16,
     protocol: u16,
     source: (IpAddr, u16),
+    /// `TCP_*`
+    state: u8,
 }
 
-const UDP: OpenSocket =
-    OpenSocket { family: AF_INET, kind: SOCK_DGRAM, protocol: IPPROTO_UDP, source: (ANY, 4444) };
+const UDP: OpenSocket = OpenSocket {
+    family: AF_INET,
+    kind: SOCK_DGRAM,
+    protocol: IPPROTO_UDP,
+    source: (ANY, 4444),
+    state: 7,
+};
 /// The kernel keeps the protocol of raw sockets in place of a port.
 const RAW: OpenSocket =
     OpenSocket { kind: SOCK_RAW, protocol: IPPROTO_ICMP, source: (ANY, IPPROTO_ICMP), ..UDP };
 const PING: OpenSocket = OpenSocket { protocol: IPPROTO_ICMP, source: (ANY, 77), ..UDP };
 const PACKET: OpenSocket =
-    OpenSocket { family: AF_PACKET, kind: SOCK_RAW, protocol: 0, source: (ANY, 0) };
+    OpenSocket { family: AF_PACKET, kind: SOCK_RAW, protocol: 0, source: (ANY, 0), ..UDP };
 /// It only sends.
 const SENDER: OpenSocket = OpenSocket { protocol: IPPROTO_RAW, source: (ANY, IPPROTO_RAW), ..RAW };
 
@@ -41,8 +50,8 @@ pub(super) fn put_sockets(snapshot: &mut Snapshot, sockets: &HashMap<u64, OpenSo
         let row = &mut snapshot.sockets[at];
         (row.kind, row.protocol) = (socket.kind, socket.protocol);
         let ends = row.endpoints.unwrap();
-        let (source, source_port) = socket.source;
-        row.endpoints = Some(Endpoints { family: socket.family, source, source_port, ..ends });
+        let OpenSocket { family, source: (source, source_port), state, .. } = *socket;
+        row.endpoints = Some(Endpoints { family, source, source_port, state, ..ends });
     }
 }
 
@@ -259,6 +268,10 @@ fn servers_of_several_peers_raise_no_alert() {
     assert!(reported.iter().all(|it| it.starts_with("Outbound 40000")), "{reported:?}");
     assert!(is_silent(&with(&listens)));
     assert!(is_silent(&with(&clients)));
+    for (family, protocol) in [(AF_INET, IPPROTO_SCTP), (AF_VSOCK, 0)] {
+        let server = OpenSocket { family, kind: SOCK_STREAM, protocol, state: 10, ..UDP };
+        assert!(is_silent(&with(&|machine| vec![machine.open_socket(server)])), "{family}");
+    }
     assert!(!is_silent(&with(&|_| vec![])));
 }
 
@@ -312,7 +325,8 @@ fn a_shell_on_a_connection_of_sctp_is_reported() {
     ] {
         let mut machine = Machine::default();
         let sctp = machine.datagram(40_000, PEER);
-        let socket = OpenSocket { kind, protocol, source: (ANY, 40_000), ..UDP };
+        let socket =
+            OpenSocket { kind, protocol, source: (ANY, 40_000), state: ESTABLISHED, ..UDP };
         machine.open_sockets.insert(sctp.address, socket);
         machine.run(20, "bash", "bash", &[(0, &sctp), (1, &sctp), (2, &sctp)]);
         assert_eq!(Watch::new().settle(&machine).len(), count, "{kind} {protocol}");
