@@ -22,7 +22,7 @@ use super::pending::{Question, Settled};
 use super::search::{Hop, Search};
 use super::servers::Known;
 use super::shell::Shell;
-use super::two_peers::is_busy;
+use super::turns::has_started_after;
 use super::{Candidate, Shells, of_content};
 use crate::detect::Scene;
 use crate::page_cache::ContentSource;
@@ -60,13 +60,16 @@ impl Shells {
             return;
         }
         let Some(pair) = self.pair(&shell, candidate.object) else { return };
+        let shape = (At::Relayed, At::Relayed);
+        // Only a pair that is watched costs a look at other processes.
+        let is_new = self.pending.had_spoken(pair, shape).is_none();
         let question = Question {
             pair,
             group: snapshot.processes.at(shell.process).map_or(0, |row| snapshot.group_of(row)),
-            shape: (At::Relayed, At::Relayed),
+            shape,
             has_spoken: false,
             received: 0,
-            works: is_busy(&shell),
+            works: is_new || is_busy(&shell),
             counts: snapshot.counts().into(),
             settled: Settled::HELD,
             fed: None,
@@ -138,6 +141,18 @@ impl Shells {
             || known.serves_logins(process, &mut self.path)
             || has_terminal && known.serves_datagram_logins(process, &mut self.path)
     }
+}
+
+/// Whether a shell works or has a child, as far as that is among the newest processes.
+fn is_busy(shell: &Shell<'_>) -> bool {
+    let snapshot = shell.snapshot;
+    let process = snapshot.processes.at(shell.process);
+    let (Some(process), Some(leader)) = (process, process.and_then(|it| snapshot.leader(it)))
+    else {
+        return true;
+    };
+    snapshot.threads_of(process).any(|thread| thread.task.is_at_work())
+        || has_started_after(snapshot, process, leader.task.start_boottime)
 }
 
 /// Whether a socket gets packets: `IPPROTO_RAW` only sends (raw(7)).

@@ -267,7 +267,7 @@ impl Shells {
 }
 
 /// Whether a shell works or waits for a child.
-pub(super) fn is_busy(shell: &Shell<'_>) -> bool {
+fn is_busy(shell: &Shell<'_>) -> bool {
     let snapshot = shell.snapshot;
     let Some(process) = snapshot.processes.at(shell.process) else { return true };
     let works = snapshot.threads_of(process).any(|thread| thread.task.is_at_work());
