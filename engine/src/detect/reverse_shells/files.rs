@@ -47,16 +47,9 @@ impl Shells {
 
     /// Whether a search that follows files and memory may find more than the last one, which did
     /// not follow them.
-    ///
-    /// A shell that forks for a part of a pipeline takes no commands from its input
-    /// (`tail -f log | while read line; do …`).
     pub(super) fn may_lead_over_files(&self, shell: &Shell<'_>) -> bool {
-        let process = shell.snapshot.processes.at(shell.process);
-        let leader = process.and_then(|process| shell.snapshot.leader(process));
-        if leader.is_none_or(|leader| leader.task.is_fork()) {
-            return false;
-        }
-        (self.inward.met_files() || self.outward.met_files())
+        !shell.is_fork()
+            && (self.inward.met_files() || self.outward.met_files())
             && shell.interpreter.is_none_or(reads_commands)
     }
 

@@ -248,7 +248,9 @@ impl Shells {
         let leads_over_files = self.follow(scene, state, shell, files);
         let of_input = self.recognised(shell, files);
         if of_input.interpreter.is_some_and(|it| it.commands == Commands::Lines) {
-            self.watch_lines(scene, state, &of_input);
+            let ends = ends_of(&self.inward).take(CANDIDATES_MAX);
+            let ends = ends.collect::<ArrayVec<_, CANDIDATES_MAX>>();
+            self.watch_lines(scene, state, &of_input, ends.into_iter());
         } else {
             self.watch_one_foot(scene, state, &of_input, Edges::Usual);
         }

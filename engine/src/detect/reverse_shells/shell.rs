@@ -100,6 +100,14 @@ impl<'a> Shell<'a> {
         Some(ProcessKey::of(&self.snapshot.leader(process)?.task))
     }
 
+    /// Whether it has run no program of its own since it was forked. A shell that forks for a part
+    /// of a pipeline takes no commands from its input (`nc A P | while read line; do …`).
+    pub(super) fn is_fork(&self) -> bool {
+        let process = self.snapshot.processes.at(self.process);
+        let leader = process.and_then(|process| self.snapshot.leader(process));
+        leader.is_none_or(|leader| leader.task.is_fork())
+    }
+
     /// The same with its script as input, if that is a FIFO.
     pub(super) fn fed_by_script(self) -> Option<Self> {
         let ([_, output, error], input) = (self.stdio, Some(self.script?));

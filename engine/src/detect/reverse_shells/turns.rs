@@ -30,7 +30,7 @@ use super::pending::Seen;
 use super::rows::{counters_of, line, name_of};
 use super::search::Hop;
 use super::shell::{Program, Shell};
-use super::{Candidate, Direction, Reason, Shells, ends_of, interpreter, servers};
+use super::{Candidate, Direction, Reason, Shells, interpreter, servers};
 use crate::address::{Reader, ReaderSizes};
 use crate::detect::Scene;
 use crate::page_cache::MachineMemory;
@@ -412,12 +412,16 @@ impl Shells {
         }
     }
 
-    /// Watches an interpreter whose input comes from peers while its output does not go there. The
-    /// search for its input is that of [`Self::follow`].
-    pub(super) fn watch_lines(&mut self, scene: &mut Scene<'_>, state: &State, shell: &Shell<'_>) {
-        let mut found = ArrayVec::<_, CONNECTIONS_OF_ONE>::new();
-        found.extend(ends_of(&self.inward).take(CONNECTIONS_OF_ONE));
-        for (object, hop) in found {
+    /// Watches an interpreter whose input comes from these peers while its output does not go
+    /// there. The search for its input is that of [`Self::follow`].
+    pub(super) fn watch_lines(
+        &mut self,
+        scene: &mut Scene<'_>,
+        state: &State,
+        shell: &Shell<'_>,
+        ends: impl Iterator<Item = (Object, Option<Index<Hop>>)>,
+    ) {
+        for (object, hop) in ends.take(CONNECTIONS_OF_ONE) {
             // A client that has asked gets a list, as it expects.
             let sent = counters_of(shell.snapshot, object).map(|counters| counters.bytes_out);
             if sent == Some(0) {

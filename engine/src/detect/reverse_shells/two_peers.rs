@@ -10,7 +10,6 @@
 //!
 //! Bytes of datagram sockets are not counted: there, the second step is not seen.
 
-use arrayvec::ArrayVec;
 use panoptes_decoders::kernel::sock::Counters;
 use panoptes_tables::HashKey;
 
@@ -167,24 +166,19 @@ impl Watched {
 }
 
 impl Shells {
-    /// Watches an interpreter whose input comes from peers and whose output goes to others, along
-    /// these edges. The searches are those of [`Self::follow_over`].
-    pub(super) fn watch_two_peers(
+    /// Watches an interpreter whose input comes from these peers and whose output goes to others,
+    /// along these edges. The searches are those of [`Self::follow_over`].
+    fn watch_two_peers(
         &mut self,
         scene: &mut Scene<'_>,
         state: &State,
         shell: &Shell<'_>,
-        edges: Edges,
+        (ends, edges): (&[Candidate], Edges),
     ) {
-        let snapshot = shell.snapshot;
-        let Some((out_object, outward)) = self.other_peer(snapshot) else { return };
+        let Some((out_object, outward)) = self.other_peer(shell.snapshot) else { return };
         let is_over_files = edges == Edges::WithFiles;
-        let mut ends = ArrayVec::<(Object, Option<Index<Hop>>), INPUTS_MAX>::new();
-        ends.extend(ends_of(&self.inward).take(INPUTS_MAX));
-        for (object, inward) in ends {
-            let direction = self.direction_of(snapshot, object);
-            let candidate = Candidate::new(object, inward, direction);
-            let candidate = Candidate { outward, out_object, ..candidate };
+        for &end in ends.iter().take(INPUTS_MAX) {
+            let candidate = Candidate { outward, out_object, ..end };
             if is_over_files && !self.are_ways_of_two_used(shell, &candidate) {
                 continue;
             }
@@ -192,11 +186,14 @@ impl Shells {
         }
     }
 
-    /// The nearest connection that output goes to and that this machine began.
+    /// The nearest connection that output goes to and that this machine began. What input comes
+    /// from, too, is the session of the terminal that both use: a login, and what its server
+    /// connects to for the user.
     pub(super) fn other_peer(&self, snapshot: &Snapshot) -> Option<(Object, Option<Index<Hop>>)> {
-        ends_of(&self.outward).find(|&(object, _)| match object {
-            Object::Connection(_) => self.direction_of(snapshot, object) == Direction::Outbound,
-            _ => true,
+        let feeds = |object| ends_of(&self.inward).any(|(other, _)| other == object);
+        ends_of(&self.outward).find(|&(object, _)| {
+            let is_outbound = || self.direction_of(snapshot, object) == Direction::Outbound;
+            (!matches!(object, Object::Connection(_)) || is_outbound()) && !feeds(object)
         })
     }
 
@@ -247,8 +244,8 @@ impl Shells {
         }
     }
 
-    /// Watches an interpreter whose input comes over connections and whose output does not go back,
-    /// unless something exempts their peers.
+    /// Watches an interpreter whose input comes over connections and whose output does not go back
+    /// there. A peer that something exempts is not watched.
     pub(super) fn watch_one_foot(
         &mut self,
         scene: &mut Scene<'_>,
@@ -256,12 +253,14 @@ impl Shells {
         shell: &Shell<'_>,
         edges: Edges,
     ) {
-        if !self.is_fed_unasked(&Known { cx: scene.cx, state }, shell) {
+        let ends = self.unasked_ends(&Known { cx: scene.cx, state }, shell);
+        if ends.is_empty() {
             return;
         }
-        self.watch_two_peers(scene, state, shell, edges);
+        self.watch_two_peers(scene, state, shell, (&ends, edges));
         if edges == Edges::Usual {
-            self.watch_lines(scene, state, shell);
+            let ends = ends.iter().map(|end| (end.object, end.inward));
+            self.watch_lines(scene, state, shell, ends);
         }
     }
 }

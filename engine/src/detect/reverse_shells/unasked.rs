@@ -8,38 +8,48 @@ use arrayvec::ArrayVec;
 
 use super::exemption::Login;
 use super::interpreter::Commands;
-use super::search::Hop;
 use super::servers::Known;
 use super::shell::Shell;
-use super::{CANDIDATES_MAX, Candidate, Object, Shells, ends_of};
-use crate::walk::Index;
+use super::{CANDIDATES_MAX, Candidate, Shells, ends_of};
 
 impl Shells {
-    /// Whether nothing exempts the peers that an interpreter's input comes from, and its output
+    /// The connections that feed an interpreter and that nothing exempts, nearest first. Its output
     /// goes to none of them. The searches are those of [`Self::follow`].
-    pub(super) fn is_fed_unasked(&mut self, known: &Known<'_>, shell: &Shell<'_>) -> bool {
+    ///
+    /// Each connection counts for itself. A relay that a user starts in a login has the terminal as
+    /// its standard input, so the login's own connection feeds the interpreter, too.
+    pub(super) fn unasked_ends(
+        &mut self,
+        known: &Known<'_>,
+        shell: &Shell<'_>,
+    ) -> ArrayVec<Candidate, CANDIDATES_MAX> {
         let snapshot = shell.snapshot;
+        let mut ends = ArrayVec::<Candidate, CANDIDATES_MAX>::new();
         let reads_input = |commands| matches!(commands, Commands::Input { .. });
-        if !shell.interpreter.is_some_and(|it| reads_input(it.commands)) {
-            return false;
+        if !shell.interpreter.is_some_and(|it| reads_input(it.commands)) || shell.is_fork() {
+            return ends;
         }
-        // A shell that forks for a part of a pipeline takes no commands from its input
-        // (`nc A P | while read line; do …`).
-        let process = snapshot.processes.at(shell.process);
-        let leader = process.and_then(|process| snapshot.leader(process));
-        if leader.is_none_or(|leader| leader.task.is_fork()) {
-            return false;
+        let all = ends_of(&self.inward).take(CANDIDATES_MAX);
+        ends.extend(all.map(|(object, inward)| {
+            Candidate::new(object, inward, self.direction_of(snapshot, object))
+        }));
+        if ends.is_empty() {
+            return ends;
         }
-        let mut ends = ArrayVec::<(Object, Option<Index<Hop>>), CANDIDATES_MAX>::new();
-        ends.extend(ends_of(&self.inward).take(CANDIDATES_MAX));
-        !ends.is_empty()
-            && ends.into_iter().all(|(object, inward)| {
-                let direction = self.direction_of(snapshot, object);
-                let candidate = Candidate::new(object, inward, direction);
-                let goes_back = ends_of(&self.outward).any(|(other, _)| other == object);
-                !goes_back
-                    && self.login_of(known, shell, &candidate) == Login::None
-                    && !self.is_passed_into_container(shell, &candidate)
-            })
+        let mut logins = ArrayVec::<Candidate, CANDIDATES_MAX>::new();
+        ends.retain(|end| {
+            let is_login = self.login_of(known, shell, end) != Login::None;
+            if is_login {
+                logins.push(*end);
+            }
+            !is_login
+        });
+        ends.retain(|end| {
+            let goes_back = ends_of(&self.outward).any(|(other, _)| other == end.object);
+            !goes_back
+                && !self.is_passed_into_container(shell, end)
+                && !self.is_of_login(known, shell, &logins, end)
+        });
+        ends
     }
 }

