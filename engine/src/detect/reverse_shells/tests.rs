@@ -38,6 +38,8 @@ mod unasked;
 const READ: u32 = FMODE_READ;
 const WRITE: u32 = FMODE_WRITE;
 const CONNECTION: u64 = 0xffff_8890_0000_0000;
+/// `PF_FORKNOEXEC` (include/linux/sched.h)
+const FORKED: u32 = 0x40;
 const PEER: (IpAddr, u16) = (IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9)), 4444);
 
 /// A machine whose pipes, pairs and terminals have two ends.

@@ -402,8 +402,10 @@ impl Shells {
         let (interpreter, process) = (Some(known), one.index);
         let shell = Shell { snapshot, process, table, interpreter, stdio, script: None };
         for object in connections {
-            // While its input alone comes over a connection, `watch_one_foot` watches it.
+            // While its input alone comes over a connection, `watch_one_foot` watches it, unless it
+            // is a fork.
             let is_input = takes_input
+                && !shell.is_fork()
                 && counters_of(snapshot, object).is_some_and(|it| it.bytes_out == 0)
                 && !holds_beside_input(snapshot, one.row, object);
             if !is_input {

@@ -19,6 +19,7 @@ struct Session {
     accepts: bool,
     /// The number of the connection's descriptor, or of its slot in a ring.
     number: u32,
+    flags: u32,
     watch: Watch,
     received: u64,
     sent: u64,
@@ -37,6 +38,7 @@ impl Session {
             output,
             accepts: false,
             number: 5,
+            flags: 0,
             watch: Watch::new(),
             received: 0,
             sent: 0,
@@ -60,7 +62,9 @@ impl Session {
         let (file, line) = self.program;
         let null = null();
         let files = [(0, &null), (1, &null), (4, &read), (self.number, &tcp)];
-        machine.run(20, file, line, &files);
+        let of_connection = usize::from(self.number == 0);
+        machine.run(20, file, line, &files[of_connection..]);
+        machine.world.process(20).flags = self.flags;
         if let Some(pid) = self.child {
             let output = match self.output {
                 Output::Connection => &tcp,
@@ -131,6 +135,18 @@ fn a_connection_in_a_ring_counts_as_one_at_a_descriptor() {
         session.number = RING_SLOT + 2;
         assert_eq!(session.commands(2), FOUND, "{output:?}");
     }
+}
+
+/// `while read -r line; do $line >&0; done </dev/tcp/A/4444 &`
+#[test]
+fn a_shell_that_forked_takes_turns_over_its_input() {
+    let mut session = Session::new("bash", "bash", Output::Connection);
+    (session.number, session.flags) = (0, FORKED);
+    assert_eq!(session.commands(2), FOUND);
+    // A client that asks first.
+    let mut session = Session::new("bash", "bash", Output::Connection);
+    (session.number, session.flags, session.sent) = (0, FORKED, 20);
+    assert_eq!(session.commands(7), [""; 0]);
 }
 
 #[test]

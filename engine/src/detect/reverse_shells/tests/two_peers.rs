@@ -3,8 +3,6 @@
 
 use super::*;
 
-/// `PF_FORKNOEXEC` (include/linux/sched.h)
-const FORKED: u32 = 0x40;
 const OTHER: (IpAddr, u16) = (IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7)), 514);
 const IN: u16 = 40_000;
 const OUT: u16 = 40_001;

@@ -2,9 +2,6 @@
 
 use super::*;
 
-/// `PF_FORKNOEXEC` (include/linux/sched.h)
-const FORKED: u32 = 0x40;
-
 /// A shell that reads what a program gets over a connection, and writes elsewhere.
 struct Fed {
     line: &'static str,
