@@ -39,6 +39,11 @@ const REST_NS: i64 = 300_000_000;
 const TURN_NS: i64 = 1_000_000_000;
 /// The longest rest before a turn where messages are not counted.
 const UNCOUNTED_REST_NS: i64 = 60_000_000_000;
+/// Largest number of bytes by which the first peer is told in one scan that something has come.
+/// Requests are longer.
+const TOLD_BYTES: u64 = 8;
+/// The output that a message has caused is so many times as long as what tells of it.
+const TOLD_PARTS: u64 = 16;
 /// Maximum number of connections of one shell's input that are watched.
 const INPUTS_MAX: usize = 4;
 /// A pair is forgotten when so many scans in a row have not shown it.
@@ -138,8 +143,13 @@ impl Watched {
             self.message = None;
         }
         let has_heard = sight.received > before.received;
-        let has_asked = sight.asked > before.asked;
-        let has_acted = sight.sent > before.sent || work.has_started;
+        let asked = sight.asked.saturating_sub(before.asked);
+        let sent = sight.sent.saturating_sub(before.sent);
+        let has_acted = sent > 0 || work.has_started;
+        // A request comes before its answer, and before what that causes.
+        let tells_of_output =
+            self.message.is_some() && !has_heard && asked.saturating_mul(TOLD_PARTS) <= sent;
+        let has_asked = asked > TOLD_BYTES && !tells_of_output;
         let rested = now.monotonic.since(self.rests_since);
         let has_rested = self.rest_scans > 0 && rested >= REST_NS;
         if sight.received.is_none() && rested > UNCOUNTED_REST_NS {
@@ -346,6 +356,44 @@ mod tests {
             }
         });
         assert_eq!(others, 0);
+    }
+
+    /// The largest number of turns if each takes 2 s, of what happens at its milliseconds.
+    fn most_turns_of(change: impl Fn(i64, &mut Sight)) -> u32 {
+        most_turns(|at, sight| change(at % 2000, sight))
+    }
+
+    #[test]
+    fn a_first_peer_that_is_told_what_has_come_was_not_asked() {
+        let relay = |told: [(i64, u64); 2], output: u64| {
+            most_turns_of(|at, sight| {
+                if at == 0 {
+                    sight.received = sight.received.map(|it| it + 9);
+                }
+                sight.asked += told.iter().filter(|it| it.0 == at).map(|it| it.1).sum::<u64>();
+                sight.sent += if at == 500 { output } else { 0 };
+            })
+        };
+        let never = (1, 0);
+        assert!(relay([(0, 1), never], 9) > 20, "with the message");
+        assert!(relay([(250, 1), never], 9) > 20, "after it");
+        assert!(relay([(1750, 8), (500, 8)], 9) > 20, "before it");
+        assert!(relay([(500, 60), never], 2000) > 20, "with the output");
+        assert_eq!(relay([(0, 60), never], 2000), 0, "it asked: a database");
+        assert_eq!(relay([(1750, 60), never], 2000), 0, "the same with a slow answer");
+        assert_eq!(relay([(250, 60), never], 2000), 0, "it fetches what it was told of");
+    }
+
+    #[test]
+    fn a_shell_that_acts_beside_health_checks_takes_no_turns() {
+        let turns = most_turns(|at, sight| {
+            if at % 2000 == 0 {
+                sight.asked += 6;
+                sight.received = sight.received.map(|it| it + 9);
+            }
+            sight.sent += if at % 4500 == 0 { 9 } else { 0 };
+        });
+        assert!(turns < TURNS, "{turns}");
     }
 
     #[test]
