@@ -22,7 +22,7 @@ paths='/tmp/f30t
 /root/.viminfo
 /etc/adjtime
 /etc/lvm/archive/f30t
-/etc/f30t.swp
+/etc/.f30t.swp
 /usr/share/f30t/data
 /opt/f30t/data
 /run/f30t.pid
@@ -60,7 +60,7 @@ paths='/tmp/f30t
 /root/.viminfo
 /etc/adjtime
 /etc/lvm/archive/f30t
-/etc/f30t.swp
+/etc/.f30t.swp
 /usr/share/f30t/data
 /opt/f30t/data
 /run/f30t.pid
