@@ -11,6 +11,7 @@
 //!
 //! [`Graph::is_alone`]: super::graph::Graph::is_alone
 
+use arrayvec::ArrayVec;
 use panoptes_decoders::kernel::sock::{AF_PACKET, IPPROTO_RAW};
 
 use super::candidates::any_peers_of;
@@ -29,6 +30,9 @@ use crate::page_cache::ContentSource;
 use crate::state::State;
 use crate::walk::{Index, Snapshot};
 
+/// Maximum number of sockets of one way that are checked.
+const ENDS_MAX: usize = 16;
+
 type Ends = (Object, Option<Index<Hop>>);
 
 impl Shells {
@@ -42,7 +46,18 @@ impl Shells {
         files: &mut dyn ContentSource,
     ) {
         let snapshot = shell.snapshot;
-        let Some(inward) = self.source(&shell) else { return };
+        if any_peers_of(&self.inward).next().is_none() {
+            return;
+        }
+        // What is found out of a table is kept only while there are steps.
+        self.graph.begin_part();
+        if any_peers_of(&self.inward).nth(ENDS_MAX).is_some() {
+            self.count_cut(&shell);
+        }
+        let sources = self.sources(&shell);
+        if sources.is_empty() {
+            return;
+        }
         let known = shell.interpreter.or_else(|| of_content(snapshot, shell.process, files));
         let shell = Shell { interpreter: known, ..shell };
         if !known.is_some_and(|it| matches!(it.commands, Commands::Input { .. })) {
@@ -52,13 +67,7 @@ impl Shells {
         if self.follow_on(&shell, Edges::Usual) {
             self.count_cut(&shell);
         }
-        let Some(outward) = self.target(&shell, inward) else { return };
-        let candidate = Candidate::new(inward.0, inward.1, Direction::Unknown);
-        let mut candidate = Candidate { outward: outward.1, out_object: outward.0, ..candidate };
-        let is_reported = self.reported.has(snapshot, candidate.object);
-        if is_reported || self.is_any_peer_exempt(scene, state, &shell, &candidate) {
-            return;
-        }
+        let Some(mut candidate) = self.any_peer(scene, state, &shell, &sources) else { return };
         let Some(pair) = self.pair(&shell, candidate.object) else { return };
         let shape = (At::Relayed, At::Relayed);
         // Only a pair that is watched costs a look at other processes.
@@ -84,14 +93,39 @@ impl Shells {
         }
     }
 
-    /// The nearest socket that input may come from; `None` too for a shell that forked for a part
-    /// of a pipeline, which takes no commands from its input.
-    fn source(&self, shell: &Shell<'_>) -> Option<Ends> {
+    /// The sockets that input may come from; none for a shell that forked for a part of a pipeline,
+    /// which takes no commands from its input.
+    fn sources(&self, shell: &Shell<'_>) -> ArrayVec<Ends, ENDS_MAX> {
         let snapshot = shell.snapshot;
-        let mut ends = any_peers_of(&self.inward).filter(|&(object, _)| receives(snapshot, object));
-        let found = ends.find(|&(_, hop)| self.is_apart(shell, &self.inward, hop))?;
-        let leader = snapshot.leader(snapshot.processes.at(shell.process)?)?;
-        (!leader.task.is_fork()).then_some(found)
+        let process = snapshot.processes.at(shell.process);
+        let leader = process.and_then(|process| snapshot.leader(process));
+        if leader.is_none_or(|leader| leader.task.is_fork()) {
+            return ArrayVec::new();
+        }
+        let ends = any_peers_of(&self.inward).take(ENDS_MAX);
+        let ends = ends.filter(|&(object, _)| receives(snapshot, object));
+        ends.filter(|&(_, hop)| self.is_apart(shell, &self.inward, hop)).collect()
+    }
+
+    /// The first of these sockets that output goes back to and that nothing exempts, unless one of
+    /// them was reported.
+    fn any_peer(
+        &mut self,
+        scene: &Scene<'_>,
+        state: &State,
+        shell: &Shell<'_>,
+        sources: &[Ends],
+    ) -> Option<Candidate> {
+        let candidates = sources.iter().filter_map(|&source| {
+            let (out_object, outward) = self.target(shell, source)?;
+            let candidate = Candidate::new(source.0, source.1, Direction::Unknown);
+            Some(Candidate { outward, out_object, ..candidate })
+        });
+        let candidates: ArrayVec<Candidate, ENDS_MAX> = candidates.collect();
+        if candidates.iter().any(|it| self.reported.has(shell.snapshot, it.object)) {
+            return None;
+        }
+        candidates.into_iter().find(|it| !self.is_any_peer_exempt(scene, state, shell, it))
     }
 
     /// The socket that output may go to: the same one, or else another one of the same process.
@@ -99,7 +133,7 @@ impl Shells {
         let holder = |search: &Search, hop| Some(search.path(hop).next()?.table);
         let own = holder(&self.inward, inward)?;
         let ends = || {
-            let all = any_peers_of(&self.outward);
+            let all = any_peers_of(&self.outward).take(ENDS_MAX);
             all.filter(|&(_, hop)| self.is_apart(shell, &self.outward, hop))
         };
         let same = ends().find(|&(other, _)| other == object);

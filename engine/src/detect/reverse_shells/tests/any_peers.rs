@@ -118,6 +118,8 @@ fn a_shell_behind_a_socket_of_each_kind_is_reported_once() {
         assert_eq!(watch.wait(&relayed(&[socket])), found);
         assert_eq!(watch.wait(&relayed(&[socket])), [""; 0]);
     }
+    let mut watch = Watch::new();
+    assert_eq!([0; 3].map(|_| watch.wait(&relayed(&[UDP, RAW])).len()), [1, 0, 0]);
     // Commands may come by one socket, answers go by another.
     let found = ["Unknown 0: 20,21 in 20>21 out 21>20"];
     assert_eq!(Watch::new().wait(&relayed(&[PACKET, SENDER])), found);
@@ -149,6 +151,18 @@ fn two_processes_may_share_one_socket_and_pass_bytes_over_others() {
     machine.run(23, "dash", "sh", &[(0, &in_read), (1, &out_write)]);
     let found = ["Unknown 1: 20,22,21,23 in 20>22>23 out 23>21"];
     assert_eq!(Watch::new().wait(&machine), found);
+}
+
+/// A process that only holds the shell's input hides no other.
+#[test]
+fn a_decoy_hides_no_relay() {
+    for pid in [18, 90] {
+        let mut machine = relayed(&[RAW]);
+        let decoy = machine.open_socket(UDP);
+        let input = machine.world.process(20).files[0].1.clone();
+        machine.run(pid, "decoy", "decoy", &[(5, &input), (7, &decoy)]);
+        assert_eq!(Watch::new().wait(&machine), ["Unknown 1: 20,21 in 20>21 out 21>20"]);
+    }
 }
 
 #[test]
