@@ -304,7 +304,37 @@ fn terminals_of_mosh_raise_no_alert() {
     assert_eq!(watch.wait(&on_terminal("usr/bin/agent", line)), [""; 0]);
 }
 
-/// What users type in terminals: `tcpdump -w - | ssh host`, `dig`, a REPL beside.
+/// `sudo -i`, `script` and their kind pass on what a terminal gets.
+#[test]
+fn what_runs_in_a_terminal_of_mosh_raises_no_alert() {
+    for (server, count) in [("usr/bin/mosh-server", 0), ("relay", 1)] {
+        let mut machine = Machine::default();
+        let socket = machine.open_socket(UDP);
+        let (outer_master, outer) = machine.terminal();
+        let (inner_master, inner) = machine.terminal();
+        machine.run(20, server, server, &[(5, &outer_master), (7, &socket)]);
+        machine.run(21, "bash", "bash x", &[(0, &outer), (1, &outer), (2, &outer)]);
+        machine.run(22, "sudo", "sudo -i", &[(0, &outer), (1, &outer), (6, &inner_master)]);
+        machine.run(23, "bash", "-bash", &[(0, &inner), (1, &inner), (2, &inner)]);
+        assert_eq!(Watch::new().wait(&machine).len(), count, "{server}");
+    }
+}
+
+/// A login exempts its own connection, and not what a user starts there.
+#[test]
+fn a_relay_in_a_login_is_reported() {
+    let mut machine = relayed(&[RAW]);
+    machine.listener(22);
+    let login = machine.connection(22, PEER);
+    let (master, slave) = machine.terminal();
+    machine.run(18, "sshd", "sshd", &[(4, &login), (9, &master)]);
+    machine.run(19, "bash", "-bash", &[(0, &slave), (1, &slave), (2, &slave)]);
+    machine.world.process(20).files.extend([(0, slave.clone()), (1, slave.clone()), (2, slave)]);
+    machine.world.process(20).parent = 19;
+    assert_eq!(Watch::new().wait(&machine), ["Unknown 1: 20,21 in 20>21 out 21>20"]);
+}
+
+/// Commands that users type in terminals: `tcpdump -w - | ssh host`, `dig`, a REPL beside.
 #[test]
 fn programs_in_a_terminal_are_no_relays_of_its_shell() {
     for socket in [UDP, RAW, PING, PACKET] {
