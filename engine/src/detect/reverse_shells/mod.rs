@@ -30,6 +30,7 @@ mod rows;
 pub mod search;
 mod servers;
 mod shell;
+mod shippers;
 #[cfg(test)]
 mod tests;
 mod turns;

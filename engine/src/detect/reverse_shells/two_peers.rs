@@ -52,15 +52,19 @@ const ABSENT_SCANS: u32 = 64;
 /// A shell and its two connections in one scan.
 #[derive(Clone, Copy, Debug)]
 struct Sight {
-    /// Number of bytes that the first peer has sent, if that is counted.
-    received: Option<u64>,
-    /// Number of bytes that were sent to it, and to the second peer.
+    /// Number of bytes that the first peer has sent, and that were sent to it.
+    received: u64,
     asked: u64,
+    /// Number of bytes that were sent to the second peer.
     sent: u64,
     /// The key of the connection to the second peer.
     out: u64,
     /// When the newest process of the scan was started.
     newest: u64,
+    /// Whether bytes of the first peer are counted.
+    is_counted: bool,
+    /// Whether others send something to the second peer, too.
+    is_shared: bool,
 }
 
 /// What a shell does in one scan.
@@ -144,7 +148,10 @@ impl Watched {
         }
         let has_heard = sight.received > before.received;
         let asked = sight.asked.saturating_sub(before.asked);
-        let sent = sight.sent.saturating_sub(before.sent);
+        // A scan may leave the descriptors of the others.
+        self.sight.is_shared |= before.is_shared;
+        let is_shared = self.sight.is_shared;
+        let sent = if is_shared { 0 } else { sight.sent.saturating_sub(before.sent) };
         let has_acted = sent > 0 || work.has_started;
         // A request comes before its answer, and before what that causes.
         let tells_of_output =
@@ -152,12 +159,12 @@ impl Watched {
         let has_asked = asked > TOLD_BYTES && !tells_of_output;
         let rested = now.monotonic.since(self.rests_since);
         let has_rested = self.rest_scans > 0 && rested >= REST_NS;
-        if sight.received.is_none() && rested > UNCOUNTED_REST_NS {
+        if !sight.is_counted && rested > UNCOUNTED_REST_NS {
             self.turns = 0;
         }
         if has_asked {
             self.message = None;
-        } else if has_rested && (has_heard || has_acted && sight.received.is_none()) {
+        } else if has_rested && (has_heard || has_acted && !sight.is_counted) {
             self.message = Some(now.monotonic);
         } else if has_rested && has_acted && self.message.is_none() {
             // It does something by itself.
@@ -228,11 +235,13 @@ impl Shells {
             return;
         }
         let sight = Sight {
-            received: counters.map(|it| it.bytes_in),
+            received: counters.map_or(0, |it| it.bytes_in),
             asked: counters.map_or(0, |it| it.bytes_out),
             sent: out_counters.map_or(0, |it| it.bytes_out),
             out: out.key,
             newest: newest_of(snapshot),
+            is_counted: counters.is_some(),
+            is_shared: self.is_output_shared(shell, candidate.outward),
         };
         let who = (pair, snapshot.group_of(row));
         let work = |after| Work {
@@ -292,7 +301,15 @@ mod tests {
     use super::*;
     use crate::state::process::ProcessKey;
 
-    const SIGHT: Sight = Sight { received: Some(0), asked: 300, sent: 0, out: 1, newest: 1 };
+    const SIGHT: Sight = Sight {
+        received: 0,
+        asked: 300,
+        sent: 0,
+        out: 1,
+        newest: 1,
+        is_counted: true,
+        is_shared: false,
+    };
 
     /// Scans that are a second apart do not show that a script comes in pieces.
     #[test]
@@ -303,8 +320,7 @@ mod tests {
             for scan in 0..12 {
                 now = now.after(1_000_000_000);
                 if !rests || scan % 2 == 1 {
-                    (sight.received, sight.sent) =
-                        (sight.received.map(|it| it + 9), sight.sent + 9);
+                    (sight.received, sight.sent) = (sight.received + 9, sight.sent + 9);
                 }
                 watched.observe(sight, now, |_| Work { has_started: false, is_busy: false });
             }
@@ -330,7 +346,7 @@ mod tests {
     #[test]
     fn what_is_sent_for_other_reasons_ends_the_row() {
         let is_heard = |milliseconds: i64| milliseconds % 2000 == 0;
-        let hear = |sight: &mut Sight| sight.received = sight.received.map(|it| it + 9);
+        let hear = |sight: &mut Sight| sight.received += 9;
         let answers = most_turns(|at, sight| match at % 2000 {
             0 => hear(sight),
             500 => sight.sent += 9,
@@ -352,7 +368,8 @@ mod tests {
                 sight.out += 1;
             }
             if at % 2000 == 500 {
-                (sight.out, sight.sent) = (sight.out + 1, sight.sent + 9);
+                sight.out += 1;
+                sight.sent += 9;
             }
         });
         assert_eq!(others, 0);
@@ -368,7 +385,7 @@ mod tests {
         let relay = |told: [(i64, u64); 2], output: u64| {
             most_turns_of(|at, sight| {
                 if at == 0 {
-                    sight.received = sight.received.map(|it| it + 9);
+                    sight.received += 9;
                 }
                 sight.asked += told.iter().filter(|it| it.0 == at).map(|it| it.1).sum::<u64>();
                 sight.sent += if at == 500 { output } else { 0 };
@@ -389,7 +406,7 @@ mod tests {
         let turns = most_turns(|at, sight| {
             if at % 2000 == 0 {
                 sight.asked += 6;
-                sight.received = sight.received.map(|it| it + 9);
+                sight.received += 9;
             }
             sight.sent += if at % 4500 == 0 { 9 } else { 0 };
         });
@@ -400,7 +417,7 @@ mod tests {
     fn turns_by_datagrams_follow_each_other() {
         let turns = |pause: i64| {
             let mut now = Now::at(0);
-            let mut sight = Sight { received: None, ..SIGHT };
+            let mut sight = Sight { is_counted: false, ..SIGHT };
             let mut watched = Watched::new(sight, now);
             for _ in 0..4 {
                 for _ in 0..4 {

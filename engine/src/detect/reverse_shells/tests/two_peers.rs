@@ -8,6 +8,7 @@ const IN: u16 = 40_000;
 const OUT: u16 = 40_001;
 const FORWARDED: u16 = 40_002;
 const LOGIN: u16 = 22;
+const CLIENTS: u16 = 5140;
 /// Scans of 10 ms in which nothing happens between two commands.
 const REST: usize = 40;
 
@@ -44,7 +45,20 @@ struct Job {
     pauses: bool,
     is_accepted: bool,
     login: Login,
+    others: Others,
     messages: u32,
+}
+
+/// What else the program gets that sends the shell's output on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Others {
+    None,
+    /// A client has connected to it.
+    Client,
+    Pipe,
+    Pair,
+    /// It has a pipe of its own, and a server of its own.
+    Own,
 }
 
 /// Where a job was started.
@@ -70,6 +84,7 @@ const JOB: Job = Job {
     pauses: true,
     is_accepted: false,
     login: Login::None,
+    others: Others::None,
     messages: 2,
 };
 
@@ -108,7 +123,9 @@ impl Job {
         }
         machine.run(22, "dash", self.line, &[(0, input), (1, output), (2, output)]);
         if self.login != Login::Forwards {
-            let files = [(0, &out_read), (1, &terminal), (2, &terminal), (3, &other)];
+            let further = self.connect_others(&mut machine);
+            let mut files = vec![(0, &out_read), (1, &terminal), (2, &terminal), (3, &other)];
+            files.extend((4..).zip(&further));
             machine.run(23, "nc", "nc B 514", &files);
         }
         machine.world.process(22).flags = self.flags;
@@ -133,6 +150,28 @@ impl Job {
         let forwarded = if self.login == Login::Forwards { other } else { &own };
         machine.run(10, "sshd", "sshd", &[(4, &login), (9, &master), (10, forwarded)]);
         terminal
+    }
+
+    /// What others send to the program that sends the shell's output on.
+    fn connect_others(&self, machine: &mut Machine) -> Vec<FakeFile> {
+        let (read, write) = machine.pipe();
+        let (one, far) = machine.pair();
+        match self.others {
+            Others::None => vec![],
+            Others::Client => {
+                machine.listener(CLIENTS);
+                vec![machine.connection(CLIENTS, PEER)]
+            }
+            Others::Pipe => {
+                machine.run(24, "job", "job", &[(1, &write)]);
+                vec![read]
+            }
+            Others::Pair => {
+                machine.run(24, "job", "job", &[(1, &far)]);
+                vec![one]
+            }
+            Others::Own => vec![read, write, machine.connection(40_003, OTHER)],
+        }
     }
 
     /// What is found while the peer sends its messages.
@@ -239,6 +278,40 @@ fn jobs_whose_log_goes_to_a_collector_raise_no_alert() {
         assert_eq!(Job { act: Act::Nothing, ..job }.found(), [""; 0], "{input:?}: it waits");
     }
     assert_eq!(Job { messages: 1, ..JOB }.found(), [""; 0], "nc A P | sh: one script");
+}
+
+#[test]
+fn what_a_program_sends_for_others_is_no_output_of_the_shell() {
+    for others in [Others::Client, Others::Pipe, Others::Pair] {
+        let job = Job { others, ..JOB };
+        let sent = Job { act: Act::Builtin, messages: 12, ..job };
+        assert_eq!(sent.found(), [""; 0], "{others:?}");
+        assert_eq!(job.found(), [PIPES], "{others:?}: it starts processes");
+    }
+    let own = Job { act: Act::Builtin, others: Others::Own, ..JOB };
+    assert_eq!(own.found(), [PIPES]);
+}
+
+#[test]
+fn what_a_program_sends_for_others_ends_no_row() {
+    let job = Job { others: Others::Client, asked: 300, ..JOB };
+    let mut machine = job.machine();
+    let mut watch = Watch::new();
+    let mut found = watch.settle(&machine);
+    for message in 0..3 {
+        for _ in 0..REST {
+            machine.counted.get_mut(&OUT).unwrap().0 += 9;
+            found.extend(watch.scan(&machine));
+        }
+        machine.counted.get_mut(&IN).unwrap().1 += 3;
+        found.extend(watch.scan(&machine));
+        machine.run(100 + message, "id", "id", &[(0, &null()), (1, &null())]);
+        machine.world.process(100 + message).parent = 22;
+        found.extend(watch.scan(&machine));
+        machine.world.remove(100 + message);
+        found.extend(watch.scan(&machine));
+    }
+    assert_eq!(found, [PIPES]);
 }
 
 #[test]
