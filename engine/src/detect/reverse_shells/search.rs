@@ -9,6 +9,7 @@ use panoptes_tables::room;
 
 use super::graph::{
     Edges, Graph, Object, Way, has_closed_sending, is_established, is_master, is_same_link,
+    object_of,
 };
 use crate::walk::{DescriptorRow, FilesRow, Index, Snapshot};
 
@@ -159,6 +160,7 @@ impl Search {
                         && table != hop.table
                         && Some(table) != last
                         && !is_own
+                        && !self.is_read_only(snapshot, hop, inner)
                     {
                         last = Some(table);
                         self.pass_through(snapshot, graph, at, hop, table, Some(inner));
@@ -179,6 +181,19 @@ impl Search {
         self.way == Way::Back
             && matches!(hop.object, Object::Pipe(_))
             && inner.is_some_and(|inner| inner.index == 0 && is_same(inner))
+    }
+
+    /// Whether a process has a pair of sockets from a program with a pseudoterminal as its standard
+    /// input alone. A terminal multiplexer passes what a pane shows to a command in this way (`tmux
+    /// pipe-pane -O`), and the command types nothing into the pane.
+    ///
+    /// Of the descriptors of one open file in a table, the graph has the last one.
+    fn is_read_only(&self, snapshot: &Snapshot, hop: Hop, inner: Index<DescriptorRow>) -> bool {
+        let object = |at| object_of(snapshot, snapshot.descriptors.at(at)?.file);
+        self.way == Way::Back
+            && matches!(hop.object, Object::Unix(_))
+            && snapshot.descriptors.at(inner).is_some_and(|row| row.index == 0)
+            && object(hop.inner).is_some_and(|it| is_master(snapshot, it))
     }
 
     /// Passes through the other processes that share the memory or the queue of a hop.

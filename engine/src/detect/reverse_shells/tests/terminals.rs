@@ -93,6 +93,32 @@ fn a_child_that_relays_to_one_of_many_terminals_is_found() {
     }
 }
 
+/// A terminal multiplexer in a login that passes what a pane shows to a command, or types what the
+/// command writes: `tmux pipe-pane -O 'nc A 514'`, `-I` (cmd-pipe-pane.c of tmux 3.4). `read` and
+/// `written` tell whether the pair of sockets is the command's standard input and output.
+fn pane(read: bool, written: bool) -> Machine {
+    let mut machine = Machine::default();
+    machine.listener(22);
+    let outer = add_login(&mut machine, "sshd", 22);
+    let tcp = machine.connection(40000, PEER);
+    let (master, slave) = machine.terminal();
+    let (near, far) = machine.pair();
+    machine.run(900, "tmux", "tmux", &[(5, &master), (6, &outer), (7, &near)]);
+    machine.run(901, "bash", "-bash", &[(0, &slave), (1, &slave), (2, &slave)]);
+    let null = null();
+    let [input, output] = [read, written].map(|is_pair| if is_pair { &far } else { &null });
+    machine.run(902, "nc", "nc A 514", &[(0, input), (1, output), (2, &null), (3, &tcp)]);
+    machine
+}
+
+#[test]
+fn a_command_that_reads_what_a_pane_shows_types_nothing() {
+    assert_eq!(Watch::new().settle(&pane(true, false)), [""; 0], "-O");
+    let found = ["Outbound 40000: 902,900,901 in 902>900>901 out 901>900>902"];
+    assert_eq!(Watch::new().settle(&pane(false, true)), found, "-I");
+    assert_eq!(Watch::new().settle(&pane(true, true)), found, "-IO");
+}
+
 /// Each end that a search reaches, with the tables on its way.
 fn ends(watch: &Watch, graph: &Graph) -> Vec<String> {
     let snapshot = &watch.snapshot;
