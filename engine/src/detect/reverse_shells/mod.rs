@@ -189,8 +189,9 @@ impl Detector for Shells {
         // An early scan often comes in the middle of a change.
         let was_cut = core::mem::replace(&mut self.was_cut, is_partial || snapshot.is_early);
         self.pending.begin_scan(was_cut);
-        self.turns.begin_scan(was_cut);
-        self.two_peers.begin_scan(was_cut);
+        let cut = was_cut.then_some(snapshot);
+        self.turns.begin_scan(cut);
+        self.two_peers.begin_scan(cut);
         let now = scene.cx.now.monotonic;
         self.partial_since = is_partial.then(|| self.partial_since.unwrap_or(now));
         self.waits = false;
@@ -227,6 +228,7 @@ impl Detector for Shells {
         if interpreters > 0 && !snapshot.is_light {
             self.look_turns = self.graph.next_looks();
         }
+        self.watch_resting_pairs(scene);
         self.report_ended(scene, state);
         self.interpreters = interpreters;
         self.first = if self.was_cut { begin + 1 } else { 0 };

@@ -3,7 +3,9 @@
 
 use panoptes_tables::{Counts, HashKey, Scan, room};
 
+use super::rows::process_of_key;
 use crate::state::process::ProcessKey;
+use crate::walk::{ProcessRow, Snapshot};
 
 /// A pair is forgotten when so many scans in a row have not shown it, even if each may only have
 /// left it out. One scan in a second leaves nothing that rests.
@@ -16,6 +18,15 @@ pub(super) struct Pair {
     /// The interpreter, and which of its programs.
     pub(super) process: ProcessKey,
     pub(super) exec_id: u32,
+}
+
+impl Pair {
+    /// Whether this is the process of the pair, and runs the same program.
+    pub(super) fn is_of(&self, snapshot: &Snapshot, process: &ProcessRow) -> bool {
+        snapshot.leader(process).is_some_and(|leader| {
+            (ProcessKey::of(&leader.task), leader.task.self_exec_id) == (self.process, self.exec_id)
+        })
+    }
 }
 
 /// A pair that is watched, and what is known of it.
@@ -53,6 +64,15 @@ impl<T> Pairs<T> {
         self.list.iter_mut().for_each(|entry| entry.seen = scan);
     }
 
+    /// The same for pairs whose processes have not ended. Most scans of a machine with much work
+    /// leave something, so absence shows little there.
+    pub(super) fn see_living(&mut self, snapshot: &Snapshot) {
+        let scan = self.scan;
+        let living =
+            self.list.iter_mut().filter(|it| process_of_key(snapshot, &it.pair.process).is_some());
+        living.for_each(|entry| entry.seen = scan);
+    }
+
     /// Begins a scan, and forgets pairs that more than so many scans in a row have not shown.
     pub(super) fn begin_scan(&mut self, absent_scans_max: u32) {
         self.scan = self.scan.next();
@@ -80,6 +100,17 @@ impl<T> Pairs<T> {
     /// What is known of a pair.
     pub(super) fn get(&self, pair: Pair) -> Option<&T> {
         self.list.iter().find(|entry| entry.pair == pair).map(|entry| &entry.state)
+    }
+
+    /// The same, for a change. The pair does not count as seen.
+    pub(super) fn get_mut(&mut self, pair: Pair) -> Option<&mut T> {
+        self.list.iter_mut().find(|entry| entry.pair == pair).map(|entry| &mut entry.state)
+    }
+
+    /// The pairs that this scan has not shown so far.
+    pub(super) fn unseen(&self) -> impl Iterator<Item = (Pair, &T)> {
+        let unseen = self.list.iter().filter(|entry| entry.seen != self.scan);
+        unseen.map(|entry| (entry.pair, &entry.state))
     }
 
     /// Notes that this scan shows a pair. Returns what is known of it, and whether the scan shows

@@ -72,6 +72,11 @@ impl Reported {
         Self { key, table, last: None, turns_left: TURNS, scan: Scan::default() }
     }
 
+    /// The secret of keys of connections.
+    pub(super) const fn secret(&self) -> HashKey {
+        self.key
+    }
+
     /// The key of a connection; `None` for other objects.
     pub(super) fn key(&self, snapshot: &Snapshot, object: Object) -> Option<u64> {
         match object {

@@ -152,10 +152,11 @@ impl Turns {
         Self { pairs: Pairs::new(WATCHED_MAX, key), reader }
     }
 
-    /// Forgets pairs that no recent scan has shown.
-    pub(super) fn begin_scan(&mut self, was_cut: bool) {
-        if was_cut {
-            self.pairs.see_all();
+    /// Forgets pairs that no recent scan has shown. If the last scan `was_cut`, this one shows
+    /// whose processes live.
+    pub(super) fn begin_scan(&mut self, was_cut: Option<&Snapshot>) {
+        if let Some(snapshot) = was_cut {
+            self.pairs.see_living(snapshot);
         }
         self.pairs.begin_scan(ABSENT_SCANS);
     }
@@ -603,7 +604,7 @@ mod tests {
         let crowd = 1000..1000 + WATCHED_MAX as u32 + 50;
         let mut found = [false; 2];
         for scan in 0..40 {
-            turns.begin_scan(false);
+            turns.begin_scan(None);
             for process_id in crowd.clone() {
                 observe(&mut turns, process_id, 1000, scan);
             }
@@ -615,7 +616,7 @@ mod tests {
         }
         assert_eq!(found, [true; 2]);
         // What is not seen any more makes room.
-        (0..=ABSENT_SCANS).for_each(|_| turns.begin_scan(false));
+        (0..=ABSENT_SCANS).for_each(|_| turns.begin_scan(None));
         assert_eq!((turns.pairs.list.len(), turns.pairs.groups.owners()), (0, 0));
     }
 
@@ -625,7 +626,7 @@ mod tests {
         let mut turns = Turns::new(HashKey::new(1));
         let count = WATCHED_MAX as u32 + 50;
         for _ in 0..3 {
-            turns.begin_scan(false);
+            turns.begin_scan(None);
             let mut read = 0;
             for process_id in 1..=count {
                 let process = ProcessKey { process_id, start_boottime: 1 };
@@ -648,7 +649,7 @@ mod tests {
             let pair = Pair { key: 7, process, exec_id: 1 };
             let mut found = Vec::new();
             for scan in 0..40_u64 {
-                turns.begin_scan(false);
+                turns.begin_scan(None);
                 let (received, sent) = (scan.div_ceil(4), scan / 4);
                 let ended = counts.then_some(100 + sent * 60);
                 let (group, answers, newest) = (0, true, 5);

@@ -10,6 +10,8 @@
 //!
 //! Bytes of datagram sockets are not counted: there, the second step is not seen.
 
+mod resting;
+
 use panoptes_decoders::kernel::sock::Counters;
 use panoptes_tables::HashKey;
 
@@ -25,7 +27,7 @@ use super::{Candidate, Direction, Reason, Shells, ends_of};
 use crate::detect::Scene;
 use crate::state::State;
 use crate::time::{Monotonic, Now, RealTime};
-use crate::walk::{Index, Snapshot};
+use crate::walk::{Index, ProcessRow, Snapshot};
 
 /// Maximum number of pairs of shell and connection that are watched.
 const WATCHED_MAX: usize = 24;
@@ -61,6 +63,8 @@ struct Sight {
     out: u64,
     /// When the newest process of the scan was started.
     newest: u64,
+    /// This machine's ports of the connections to both peers; 0 where bytes are not counted.
+    ports: [u16; 2],
     /// Whether bytes of the first peer are counted.
     is_counted: bool,
     /// Whether others send something to the second peer, too.
@@ -100,10 +104,16 @@ impl TwoPeers {
         Self(Pairs::new(WATCHED_MAX, key))
     }
 
-    /// Forgets pairs that no recent scan has shown.
-    pub(super) fn begin_scan(&mut self, was_cut: bool) {
-        if was_cut {
-            self.0.see_all();
+    #[cfg(test)]
+    pub(super) fn watched(&self) -> usize {
+        self.0.list.len()
+    }
+
+    /// Forgets pairs that no recent scan has shown. If the last scan `was_cut`, this one shows
+    /// whose processes live.
+    pub(super) fn begin_scan(&mut self, was_cut: Option<&Snapshot>) {
+        if let Some(snapshot) = was_cut {
+            self.0.see_living(snapshot);
         }
         self.0.begin_scan(ABSENT_SCANS);
     }
@@ -226,6 +236,11 @@ impl Shells {
         let objects = [candidate.object, candidate.out_object];
         let [Some(pair), Some(out)] = objects.map(|it| self.pair(shell, it)) else { return };
         let [counters, out_counters] = objects.map(|it| counters_of(snapshot, it));
+        // A light scan may show another way only. The pair counts as one that it does not show.
+        let before = self.two_peers.0.get(pair).filter(|_| snapshot.is_light);
+        if before.is_some_and(|before| before.sight.out != out.key) {
+            return;
+        }
         // The counters of a connection may be unreadable for a moment.
         let is_unread = |(object, counters): (Object, Option<Counters>)| {
             matches!(object, Object::Connection(_)) && counters.is_none()
@@ -240,13 +255,14 @@ impl Shells {
             sent: out_counters.map_or(0, |it| it.bytes_out),
             out: out.key,
             newest: newest_of(snapshot),
+            ports: objects.map(|it| port_of(snapshot, it)),
             is_counted: counters.is_some(),
             is_shared: self.is_output_shared(shell, candidate.outward),
         };
         let who = (pair, snapshot.group_of(row));
         let work = |after| Work {
             has_started: has_started_after(snapshot, row, after),
-            is_busy: is_busy(shell),
+            is_busy: is_busy(snapshot, row),
         };
         let turns = self.two_peers.observe(who, sight, scene.cx.now, work);
         if let Some(process_id) = self.two_peers.0.take_refused() {
@@ -284,16 +300,17 @@ impl Shells {
     }
 }
 
+/// This machine's port of a TCP connection; 0 for other objects.
+fn port_of(snapshot: &Snapshot, object: Object) -> u16 {
+    let Object::Connection(at) = object else { return 0 };
+    snapshot.connections.at(at).map_or(0, |row| row.endpoints.source_port)
+}
+
 /// Whether a shell works or waits for a child.
-fn is_busy(shell: &Shell<'_>) -> bool {
-    let snapshot = shell.snapshot;
-    let Some(process) = snapshot.processes.at(shell.process) else { return true };
-    let works = snapshot.threads_of(process).any(|thread| thread.task.is_at_work());
-    let has_child = || {
-        let own = shell.process_id();
-        snapshot.processes.iter().any(|other| Some(other.parent_pid) == own)
-    };
-    works || has_child()
+fn is_busy(snapshot: &Snapshot, shell: &ProcessRow) -> bool {
+    let works = snapshot.threads_of(shell).any(|thread| thread.task.is_at_work());
+    let own = snapshot.leader(shell).map(|leader| leader.task.tgid);
+    works || snapshot.processes.iter().any(|other| Some(other.parent_pid) == own)
 }
 
 #[cfg(test)]
@@ -307,6 +324,7 @@ mod tests {
         sent: 0,
         out: 1,
         newest: 1,
+        ports: [0; 2],
         is_counted: true,
         is_shared: false,
     };
@@ -444,7 +462,7 @@ mod tests {
         let crowd = 1000..1000 + WATCHED_MAX as u32 + 9;
         let idle = |_| Work { has_started: false, is_busy: false };
         for scan in 0..2 {
-            shells.begin_scan(false);
+            shells.begin_scan(None);
             for process_id in crowd.clone() {
                 shells.observe((pair(process_id), 1000), SIGHT, Now::at(scan), idle);
             }

@@ -314,6 +314,75 @@ fn what_a_program_sends_for_others_ends_no_row() {
     assert_eq!(found, [PIPES]);
 }
 
+/// A scan that leaves the descriptors of both relays, which rest.
+fn scan_lightly(watch: &mut Watch, machine: &mut Machine) -> Vec<String> {
+    let kept = [20, 23].map(|pid| {
+        let files = &mut machine.world.process(pid).files;
+        (pid, core::mem::replace(files, files.iter().filter(|it| it.0 < 3).cloned().collect()))
+    });
+    let found = watch.scan_with(machine, |snapshot| {
+        (snapshot.is_light, snapshot.left.tables, snapshot.left.of_resting) = (true, 2, 2);
+    });
+    for (pid, files) in kept {
+        machine.world.process(pid).files = files;
+    }
+    watch.snapshot.is_light = false;
+    found
+}
+
+/// The findings of light scans, and whether something waits for a whole one.
+fn found_lightly(job: &Job, messages: u32) -> (Vec<String>, bool) {
+    let mut machine = job.machine();
+    let mut watch = Watch::new();
+    let mut found = watch.settle(&machine);
+    let mut waits = false;
+    for message in 0..messages {
+        assert!(!watch.shells.waits());
+        (0..REST).for_each(|_| found.extend(scan_lightly(&mut watch, &mut machine)));
+        machine.counted.get_mut(&IN).unwrap().1 += 3;
+        found.extend(scan_lightly(&mut watch, &mut machine));
+        if job.act == Act::Process {
+            machine.run(100 + message, "id", "id", &[(0, &null()), (1, &null())]);
+            machine.world.process(100 + message).parent = 22;
+        } else if job.act == Act::Builtin {
+            machine.counted.get_mut(&OUT).unwrap().0 += 9;
+        }
+        found.extend(scan_lightly(&mut watch, &mut machine));
+        waits = watch.shells.waits();
+        machine.world.remove(100 + message);
+        if message + 1 == messages {
+            found.extend(watch.scan(&machine));
+        } else {
+            found.extend(scan_lightly(&mut watch, &mut machine));
+        }
+    }
+    (found, waits)
+}
+
+#[test]
+fn light_scans_that_leave_the_relays_count_turns() {
+    for act in [Act::Process, Act::Builtin] {
+        let job = Job { act, ..JOB };
+        assert_eq!(found_lightly(&job, 1), (vec![], false));
+        assert_eq!(found_lightly(&job, 2), (vec![PIPES.into()], true), "a whole scan reports it");
+    }
+    assert_eq!(found_lightly(&Job { act: Act::Nothing, ..JOB }, 12), (vec![], false));
+}
+
+/// Most scans of a machine with much work leave something.
+#[test]
+fn pairs_of_shells_that_have_ended_make_room() {
+    let mut machine = JOB.machine();
+    let mut watch = Watch::new();
+    watch.settle(&machine);
+    let count = |watch: &Watch| watch.shells.two_peers.watched();
+    (0..200).for_each(|_| drop(scan_lightly(&mut watch, &mut machine)));
+    assert_eq!(count(&watch), 1);
+    machine.world.remove(22);
+    (0..200).for_each(|_| drop(scan_lightly(&mut watch, &mut machine)));
+    assert_eq!(count(&watch), 0);
+}
+
 #[test]
 fn a_shell_that_does_something_by_itself_raises_no_alert() {
     let job = Job { asked: 300, ..JOB };
