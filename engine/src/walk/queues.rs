@@ -21,8 +21,10 @@ const NAMESPACES_SEEN_MAX: usize = 4096;
 const NAMESPACES_MAX: usize = 256;
 /// Maximum number of nodes of one level of their trees that one scan reads.
 const NODES_MAX: usize = 32;
-/// Maximum number of queues that one scan reads.
+/// Maximum number of queues that one scan reads. Most have no row: their last users have ended.
 const READS_MAX: usize = 2048;
+/// Number of rows for which there must be room: those of fewer queues need too many batches.
+const ROOM_MIN: usize = 64;
 /// Maximum number of queues that one scan lists: those of all levels, and of namespaces with one.
 pub(super) const LISTED_MAX: usize = DEPTH_MAX as usize * READS_MAX + NAMESPACES_MAX;
 /// Number of scans in which about all of them must be read: otherwise it is a gap.
@@ -90,7 +92,6 @@ impl Walker {
             self.read_queue_nodes(memory, level);
         }
         self.read_queue_rows(memory);
-        self.find_queue_users(memory);
     }
 
     /// A number by chance for each scan and purpose.
@@ -155,18 +156,32 @@ impl Walker {
         });
     }
 
-    /// Adds a row for each queue that was used.
+    /// Adds a row for each queue whose last users live, until little room is left. The others take
+    /// none: processes that end at once leave as many of them as they like.
     fn read_queue_rows(&mut self, memory: &mut Memory<'_>) {
         let chance = self.chance(QUEUES);
-        let Self { reader, snapshot, scratch, .. } = self;
-        let queues = &mut scratch.queues;
-        let Some(layout) = memory.kernel.layouts.msg_queue.as_ref() else { return };
-        if queues.is_empty() {
-            return;
-        }
-        snapshot.losses.cut(Part::Namespaces, turn(queues, QUEUES_MAX, chance).into());
+        let mut queues = core::mem::take(&mut self.scratch.queues);
+        let is_gap = turn(&mut queues, QUEUES_MAX, chance);
+        self.snapshot.losses.cut(Part::Namespaces, is_gap.into());
         queues.truncate(READS_MAX);
-        let Snapshot { queues: rows, losses, .. } = snapshot;
+        let mut left = queues.as_slice();
+        while !left.is_empty() {
+            let room = self.snapshot.queues.room();
+            if room < ROOM_MIN {
+                break;
+            }
+            let (next, rest) = left.split_at(room.min(left.len()));
+            self.read_queues_at(memory, next);
+            left = rest;
+        }
+        self.scratch.queues = queues;
+    }
+
+    /// Adds a row for each of these queues that was used, and whose last users live.
+    fn read_queues_at(&mut self, memory: &mut Memory<'_>, queues: &[KernelVa]) {
+        let Some(layout) = memory.kernel.layouts.msg_queue.as_ref() else { return };
+        let Self { reader, snapshot: Snapshot { queues: rows, losses, .. }, .. } = self;
+        let first = rows.len();
         fetch(reader, memory, &layout.packing, queues, |at, bytes| {
             let Some(bytes) = bytes else {
                 losses.miss(Part::Namespaces, 1);
@@ -176,15 +191,18 @@ impl Walker {
                 rows.push(QueueRow { address: queues[at], queue, ..QueueRow::default() });
             }
         });
+        self.find_queue_users(memory, first);
     }
 
-    /// Finds the processes that used the queues last. Those that have ended are none.
-    fn find_queue_users(&mut self, memory: &mut Memory<'_>) {
+    /// Finds the processes that used the queues from the row `first` on last. Those that have ended
+    /// are none.
+    fn find_queue_users(&mut self, memory: &mut Memory<'_>, first: usize) {
         let layouts = &memory.kernel.layouts;
         let Self { reader, snapshot, scratch, .. } = self;
         let Scratch { addresses, more: pids, .. } = scratch;
         pids.clear();
-        pids.extend(snapshot.queues.iter().flat_map(|row| [row.queue.sender, row.queue.receiver]));
+        let new = snapshot.queues.iter().skip(first);
+        pids.extend(new.flat_map(|row| [row.queue.sender, row.queue.receiver]));
         // The number in the first pid namespace.
         addresses.clear();
         addresses.extend(pids.iter().map(|pid| pid.plus(layouts.pid.numbers.offset.into())));
@@ -192,7 +210,7 @@ impl Walker {
         fetch(reader, memory, &layouts.upid.packing, addresses, |at, bytes| {
             let number = bytes.map(|bytes| View::new(bytes).unsigned(layouts.upid.nr) as u32);
             number_of[at % 2] = number.and_then(|number| process_of(snapshot, number, pids[at]));
-            let row = snapshot.queues.as_mut_slice().get_mut(at / 2);
+            let row = snapshot.queues.as_mut_slice().get_mut(first + at / 2);
             if let Some(row) = row.filter(|_| at % 2 == 1) {
                 [row.sender, row.receiver] = number_of;
             }

@@ -173,7 +173,7 @@ fn a_forged_tree_is_bounded() {
     let before = scene.memory.requests;
     assert!(!scene.scan().is_empty());
     let reads = (scene.memory.requests - before) as usize;
-    let most = NAMESPACES_MAX + DEPTH_MAX as usize * NODES_MAX + READS_MAX + 2 * QUEUES_MAX;
+    let most = NAMESPACES_MAX + DEPTH_MAX as usize * NODES_MAX + 3 * READS_MAX;
     assert!(reads <= most, "{reads} reads");
 }
 
@@ -193,6 +193,55 @@ fn a_hog_of_queues_leaves_those_of_others_their_turns() {
     }
     let seen = (0..400).filter(|_| scene.scan().contains(&(1, 1, 2))).count();
     assert!(seen >= 4, "seen in {seen} of 400 scans");
+}
+
+/// A user runs processes that send and receive a message each, and end.
+#[test]
+fn queues_whose_users_have_ended_take_no_room() {
+    let mut scene = Scene::new(2);
+    let (one, two) = (scene.pids[0], scene.pids[1]);
+    let ended = scene.memory.structure();
+    scene.memory.set(Sparse::field(ended, "pid", "numbers"), "upid", "nr", 9);
+    let queue = scene.queue(1, one, two);
+    let mut nodes: Vec<u64> = (0..31)
+        .map(|_| {
+            let left: Vec<u64> = (0..64).map(|_| scene.queue(2, ended, ended)).collect();
+            scene.node(&left)
+        })
+        .collect();
+    let relay = scene.node(&[queue]);
+    nodes.push(relay);
+    let top = scene.node(&nodes);
+    scene.namespace(top);
+    for scan in 0..20 {
+        assert_eq!(scene.scan(), [(1, 1, 2)], "{scan}");
+    }
+}
+
+#[test]
+fn living_and_ended_users_need_few_batches() {
+    let mut scene = Scene::new(2);
+    let one = scene.pids[0];
+    let ended = scene.memory.structure();
+    let mut next = 0;
+    let nodes: Vec<u64> = (0..32)
+        .map(|_| {
+            let queues: Vec<u64> = (0..64)
+                .map(|_| {
+                    next += 1;
+                    let user = if next % 8 == 0 { one } else { ended };
+                    scene.queue(next, user, user)
+                })
+                .collect();
+            scene.node(&queues)
+        })
+        .collect();
+    let top = scene.node(&nodes);
+    scene.namespace(top);
+    let found = scene.scan().len();
+    let batches = scene.memory.batches;
+    assert!(batches <= 4 * (READS_MAX / ROOM_MIN) as u64, "{batches} batches");
+    assert!((QUEUES_MAX - ROOM_MIN..=QUEUES_MAX).contains(&found), "{found}");
 }
 
 proptest! {
