@@ -31,7 +31,7 @@ pub(super) use self::objects::{
 pub use self::objects::{is_open, mirror, object_of};
 use self::objects::{is_open_both_ways, is_pipe};
 pub(super) use self::queues::{HISTORIES_MAX, USERS_MAX};
-pub use self::queues::{QueueEnd, QueueUse};
+pub use self::queues::{QueueEnd, QueueUse, Senders};
 pub use self::relays::Edges;
 use self::relays::{BOTH_WAYS_MAX, Relays};
 use self::terminals::Terminals;

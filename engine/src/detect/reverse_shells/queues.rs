@@ -3,12 +3,17 @@
 //! A queue shows who sent to it last and who received from it last. One queue may carry both
 //! directions, by types of messages; then both change with each message. So its users are
 //! remembered.
+//!
+//! The kernel notes when a message was last sent and when one was last received, in seconds
+//! (`q_stime` and `q_rtime`, ipc/msg.c). A message has come from the last sender to the last
+//! receiver if both times are others than before, and the second is not before the first. What the
+//! first scan shows may be of any age, and counts as a use alone.
 
 use arrayvec::ArrayVec;
 use panoptes_decoders::address::KernelVa;
 use panoptes_tables::room;
 
-use super::graph::{HISTORIES_MAX, QueueEnd, QueueUse, USERS_MAX};
+use super::graph::{HISTORIES_MAX, QueueEnd, QueueUse, Senders, USERS_MAX};
 use crate::state::process::ProcessKey;
 use crate::walk::{Index, ProcessRow, QueueRow, Snapshot};
 
@@ -25,6 +30,8 @@ struct QueueHistory {
     group: u64,
     /// When a message was last sent and received, in seconds.
     times: [u32; 2],
+    /// Whether a message was sent since one was last seen to come.
+    has_sent: bool,
     /// Number of scans since it was seen.
     unseen: u8,
     /// Whether there were more users than fit: it serves many.
@@ -36,10 +43,10 @@ struct QueueHistory {
 #[derive(Clone, Copy, Debug, Default)]
 struct User {
     process: ProcessKey,
-    /// Numbers of scans that have shown it as the last sender, and as the last receiver, each
-    /// after another message.
-    sends: u8,
-    receives: u8,
+    /// Whether a scan has shown it as the last sender, and as the last receiver.
+    sends: bool,
+    receives: bool,
+    senders: Senders,
 }
 
 /// The queues of one machine.
@@ -59,7 +66,7 @@ impl Queues {
         }
         for history in &mut self.0 {
             history.unseen = history.unseen.saturating_add(1);
-            history.users.retain(|user| has_process(snapshot, user.process));
+            history.forget_ended(snapshot);
         }
         self.0.retain(|history| history.unseen <= UNSEEN_MAX && !history.users.is_empty());
         let mut refused = None;
@@ -79,11 +86,8 @@ impl Queues {
         let known = self.0.iter().position(is_it);
         let Some(at) = known.or_else(|| self.add_history(snapshot, row)) else { return false };
         let Some(history) = self.0.get_mut(at) else { return false };
-        let times = [row.queue.sent, row.queue.received];
-        let is_moved = history.times != times;
-        (history.times, history.unseen) = (times, 0);
-        history.add(snapshot, row.sender, is_moved, |user| &mut user.sends);
-        history.add(snapshot, row.receiver, is_moved, |user| &mut user.receives);
+        history.unseen = 0;
+        history.add(snapshot, row, known.is_none());
         true
     }
 
@@ -96,6 +100,7 @@ impl Queues {
             id: row.queue.id,
             group: snapshot.group_of(user),
             times: [0; 2],
+            has_sent: false,
             unseen: 0,
             are_more: false,
             users: ArrayVec::new(),
@@ -123,35 +128,54 @@ impl Queues {
         let few = (0..).zip(&self.0).filter(|(_, history)| !history.are_more);
         few.flat_map(move |(slot, history)| {
             let queue = QueueEnd { slot, id: history.id };
-            history.users.iter().filter_map(move |user| {
+            (0..).zip(&history.users).filter_map(move |(at, user)| {
                 let process = snapshot.process_by_pid(user.process.process_id)?;
-                let (sends, receives) = (user.sends, user.receives);
-                Some(QueueUse { queue, table: process.files?, sends, receives })
+                let User { sends, receives, senders, .. } = *user;
+                Some(QueueUse { queue, table: process.files?, user: at, sends, receives, senders })
             })
         })
     }
 }
 
 impl QueueHistory {
-    /// Notes a process as the last sender or receiver, by the number of times that it was that.
-    fn add(
-        &mut self,
-        snapshot: &Snapshot,
-        process: Option<Index<ProcessRow>>,
-        is_moved: bool,
-        number: impl Fn(&mut User) -> &mut u8,
-    ) {
-        let process = snapshot.processes.at(process);
-        let Some(leader) = process.and_then(|it| snapshot.leader(it)) else { return };
+    /// Adds what a scan shows of it. `is_new`: it is the first one that does.
+    fn add(&mut self, snapshot: &Snapshot, row: &QueueRow, is_new: bool) {
+        let [sent, received] = [row.queue.sent, row.queue.received];
+        let before = core::mem::replace(&mut self.times, [sent, received]);
+        self.has_sent |= !is_new && before[0] != sent;
+        let sender = self.user(snapshot, row.sender);
+        let receiver = self.user(snapshot, row.receiver);
+        let mut note = |at: Option<usize>, note: fn(&mut User)| {
+            at.and_then(|at| self.users.get_mut(at)).map(note);
+        };
+        note(sender, |user| user.sends = true);
+        note(receiver, |user| user.receives = true);
+        let has_come = !is_new && self.has_sent && before[1] != received && received >= sent;
+        if let (Some(sender), Some(receiver), true) = (sender, receiver, has_come) {
+            self.has_sent = false;
+            self.users[receiver].senders.add(sender as u8);
+        }
+    }
+
+    /// The place of a user of the queue, which is added if it is new.
+    fn user(&mut self, snapshot: &Snapshot, process: Option<Index<ProcessRow>>) -> Option<usize> {
+        let leader = snapshot.leader(snapshot.processes.at(process)?)?;
         let process = ProcessKey::of(&leader.task);
         let known = self.users.iter().position(|user| user.process == process);
         if known.is_none() && self.users.try_push(User { process, ..User::default() }).is_err() {
             self.are_more = true;
+            return None;
         }
-        let at = known.unwrap_or(self.users.len() - 1);
-        if let Some(user) = self.users.get_mut(at).filter(|user| user.process == process) {
-            let count = number(user);
-            *count = if is_moved { count.saturating_add(1) } else { (*count).max(1) };
+        known.or(Some(self.users.len() - 1))
+    }
+
+    /// Forgets the users that have ended.
+    fn forget_ended(&mut self, snapshot: &Snapshot) {
+        for at in (0..self.users.len()).rev() {
+            if !has_process(snapshot, self.users[at].process) {
+                self.users.remove(at);
+                self.users.iter_mut().for_each(|user| user.senders.remove(at as u8));
+            }
         }
     }
 }

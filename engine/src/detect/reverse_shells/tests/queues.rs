@@ -13,6 +13,8 @@ pub(super) struct Message {
     receiver: u32,
     /// When it was sent and received, in seconds.
     time: u32,
+    /// When one was last received, if that was another time.
+    received: Option<u32>,
 }
 
 /// Adds the queues of messages to a scan.
@@ -29,7 +31,7 @@ pub(super) fn put_queues(snapshot: &mut Snapshot, messages: &[Message]) {
             queue: Queue {
                 id: message.queue,
                 sent: message.time,
-                received: message.time,
+                received: message.received.unwrap_or(message.time),
                 ..Queue::default()
             },
             sender: index(message.sender),
@@ -53,7 +55,7 @@ fn apart() -> Machine {
 }
 
 const fn message(queue: u32, sender: u32, receiver: u32) -> Message {
-    Message { queue, sender, receiver, time: 1 }
+    Message { queue, sender, receiver, time: 1, received: None }
 }
 
 /// The same, with a queue for each direction.
@@ -222,19 +224,100 @@ fn many_queues_of_one_user_are_counted_and_hide_no_relay() {
     assert!(watch.shells.unchecked().missed() > 0, "what was left is counted");
 }
 
-/// One message may be chance.
-#[test]
-fn two_scans_with_messages_make_a_queue_sure() {
-    let mut watch = Watch::new();
-    let mut machine = queued();
-    let is_sure = |watch: &Watch| {
-        let table = |pid| watch.snapshot.process_by_pid(pid).unwrap().files.unwrap();
+/// A watch that has seen a message from 20 to 21, and what follows.
+struct Followed {
+    watch: Watch,
+    machine: Machine,
+}
+
+impl Followed {
+    fn new() -> Self {
+        let (mut watch, machine) = (Watch::new(), queued());
+        assert_eq!(watch.settle(&machine), [QUEUED]);
+        Self { watch, machine }
+    }
+
+    /// A scan that shows the last message of the queue, sent and received then; returns whether it
+    /// is sure that messages of 20 come to 21.
+    fn is_sure(&mut self, sender: u32, receiver: u32, [sent, received]: [u32; 2]) -> bool {
+        self.machine.messages[0] =
+            Message { time: sent, received: Some(received), ..message(1, sender, receiver) };
+        self.watch.scan(&self.machine);
+        let table = |pid| self.watch.snapshot.process_by_pid(pid).unwrap().files.unwrap();
         let queue = graph::QueueEnd { slot: 0, id: 1 };
-        watch.shells.graph.is_queue_sure(queue, table(20), table(21))
-    };
-    assert_eq!(watch.settle(&machine), [QUEUED]);
-    assert!(!is_sure(&watch));
-    machine.messages[0].time = 2;
-    watch.scan(&machine);
-    assert!(is_sure(&watch));
+        self.watch.shells.graph.is_queue_sure(queue, table(20), table(21))
+    }
+}
+
+/// The first scan shows a message of any age, and one more may be chance.
+#[test]
+fn two_scans_with_new_messages_make_a_queue_sure() {
+    let mut followed = Followed::new();
+    assert!(!followed.is_sure(20, 21, [1, 1]));
+    assert!(!followed.is_sure(20, 21, [2, 2]));
+    assert!(!followed.is_sure(20, 21, [2, 2]), "the same one");
+    assert!(followed.is_sure(20, 21, [3, 3]));
+}
+
+/// Each end counts by its own time: what one sends may be for others.
+#[test]
+fn a_queue_is_sure_only_if_messages_were_sent_and_received() {
+    let mut followed = Followed::new();
+    for time in 2..9 {
+        assert!(!followed.is_sure(20, 21, [time, 1]), "21 has received none");
+    }
+    let mut followed = Followed::new();
+    for time in 2..9 {
+        assert!(!followed.is_sure(20, 21, [1, time]), "20 has sent none");
+    }
+    // The last message waits: what was received is older.
+    let mut followed = Followed::new();
+    for time in 2..9 {
+        assert!(!followed.is_sure(20, 21, [2 * time, 2 * time - 1]), "none of 20 came to it");
+    }
+    // A message waits in one scan and has come in the next.
+    let mut followed = Followed::new();
+    let times = [[4, 1], [4, 5], [6, 5], [6, 7]];
+    let are_sure = times.map(|times| followed.is_sure(20, 21, times));
+    assert_eq!(are_sure, [false, false, false, true]);
+    // One message was sent, and further ones of before come.
+    let mut followed = Followed::new();
+    assert!((2..9).all(|time| !followed.is_sure(20, 21, [2, time])));
+}
+
+/// Two pairs of processes have one queue.
+#[test]
+fn messages_between_others_do_not_make_a_queue_sure() {
+    let mut followed = Followed::new();
+    for pid in [30, 31] {
+        followed.machine.run(pid, "other", "./other", &[]);
+    }
+    for time in 1..9 {
+        assert!(!followed.is_sure(20, 30, [4 * time, 4 * time]));
+        assert!(!followed.is_sure(31, 21, [4 * time + 2, 4 * time + 2]));
+    }
+}
+
+/// The places of users change when one ends.
+#[test]
+fn a_user_that_ends_takes_only_its_own_messages_along() {
+    let mut followed = Followed::new();
+    followed.machine.run(30, "other", "./other", &[]);
+    followed.machine.run(31, "other", "./other", &[]);
+    assert!(!followed.is_sure(30, 21, [2, 2]));
+    assert!(!followed.is_sure(31, 21, [3, 3]));
+    assert!(!followed.is_sure(31, 21, [4, 4]));
+    assert!(!followed.is_sure(20, 21, [5, 5]));
+    assert!(followed.is_sure(20, 21, [6, 6]));
+    followed.machine.world.processes.retain(|it| it.pid != 30);
+    assert!(followed.is_sure(20, 21, [6, 6]));
+}
+
+/// One queue has messages of both directions; each scan shows the last one.
+#[test]
+fn a_queue_for_both_directions_is_sure_after_two_new_messages_of_one() {
+    let mut followed = Followed::new();
+    assert!(!followed.is_sure(21, 20, [2, 2]));
+    assert!(!followed.is_sure(20, 21, [3, 3]));
+    assert!(followed.is_sure(21, 20, [4, 4]));
 }
