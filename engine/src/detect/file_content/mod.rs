@@ -284,7 +284,8 @@ impl Detector for ClosedFiles {
             Change::DescriptorOpened { process, descriptor } => {
                 // When it closes the file, its ancestors may have ended.
                 if descriptor.writes_a_file() {
-                    self.packages.manager_of(snapshot, process, &mut self.strings);
+                    let now = scene.cx.now;
+                    self.packages.manager_of_writer(snapshot, process, now, &mut self.strings);
                     self.nameless.note(&descriptor, scene.cx.now.monotonic);
                 }
                 return;
@@ -316,6 +317,8 @@ impl Detector for ClosedFiles {
             }
             _ => None,
         };
+        let manager =
+            self.packages.manager_of_writer(snapshot, process, scene.cx.now, &mut self.strings);
         self.closings.push(Closing {
             stage: Stage::New,
             process: described.copy(scene.cx.strings, &mut self.strings, others),
@@ -334,7 +337,7 @@ impl Detector for ClosedFiles {
             closed_scans: 0,
             is_running: false,
             is_nameless_by_chance: self.nameless.is_by_chance(&descriptor, scene.cx.now.monotonic),
-            manager: self.packages.manager_of(snapshot, process, &mut self.strings),
+            manager,
         });
     }
 

@@ -1,32 +1,33 @@
 //! Files that a package manager's processes write: one event of it, instead of an alert for each.
 //!
-//! A package manager is a process of root that runs dpkg or rpm from a folder of the system,
-//! outside of containers. An SBOM of the system must approve its content. Without one, it must be
+//! A package manager is a process of root that runs one of the known ones ([`programs`]) from a
+//! folder of the system, outside of containers. An SBOM of the system must approve its content. Without one, it must be
 //! root's, and nobody else may write to it. What descends from such a process belongs to it.
 //!
 //! While a machine starts, ldconfig is one, too, if process 1 has started it: systemd makes
 //! `/etc/ld.so.cache` anew at the first start after `/usr` has changed (its `ldconfig.service`).
+//!
+//! What no descriptor shows belongs to the package manager that changed files at that time. One that
+//! also runs when it installs nothing did so around the times at which its processes were seen to
+//! write, and to files of root alone: a user may ask a service to do something then.
+
+mod programs;
 
 use core::fmt;
 
 use arrayvec::ArrayVec;
 use panoptes_tables::{Latest, StringId, Strings, room};
 
+use self::programs::Times;
 use super::Shipped;
 use crate::detect::{Accepted, Finding, Scene};
 use crate::page_cache::{Asker, ContentSource, FileIdentity, Hashes, Outcome};
-use crate::path::{PathBuffer, own_name, write_path};
+use crate::path::{PathBuffer, write_path};
 use crate::state::facts::{NameBuffers, ProcessFacts, ProcessNumbers};
 use crate::state::process::{Process, ProcessKey};
 use crate::time::{Monotonic, Now};
 use crate::walk::{Machine, PathRef, ProcessRow, Snapshot};
 
-/// The names of package managers' executables.
-const PROGRAMS: &[&[u8]] = &[b"dpkg", b"rpm"];
-/// Where systems keep them.
-const FOLDERS: &[&[u8]] = &[b"/bin/", b"/usr/bin/"];
-/// Executables that are package managers, too, if process 1 starts them in the first [`START_NS`].
-const AT_START: &[&[u8]] = &[b"/sbin/ldconfig", b"/usr/bin/ldconfig", b"/usr/sbin/ldconfig"];
 /// Time from boot on in which a slow machine has run all that it runs at its start.
 const START_NS: u64 = 900_000_000_000;
 /// Maximum number of package managers at a time. Changes by further ones are alerts.
@@ -40,8 +41,8 @@ const WRITERS_MAX: usize = 256;
 const GENERATIONS_MAX: usize = 16;
 /// Number of times in which package managers ran that are remembered. Those of one installation are
 /// one.
-const PAST_MAX: usize = 64;
-/// Time between two package managers of one installation.
+const PAST_MAX: usize = 48;
+/// Time between two package managers of one installation, and between two writes of one.
 const PAUSE_NS: i64 = 5_000_000_000;
 /// Number of strings that package managers need: theirs, and their files' names.
 pub(super) const STRINGS: usize = MANAGERS_MAX * (FILES_MAX + 4);
@@ -76,6 +77,7 @@ struct Manager {
     /// Whether an SBOM approves it, once that is known.
     is_approved: Option<bool>,
     ended: Option<Ended>,
+    work: Work,
     self_exec_id: Option<u32>,
     executable_size: Option<u64>,
     /// Of its executable, where an SBOM asked for them.
@@ -88,6 +90,24 @@ struct Manager {
     numbers: ProcessNumbers,
     files: ArrayVec<StringId, FILES_MAX>,
     count: u64,
+}
+
+/// When a package manager changes files.
+#[derive(Clone, Copy, Debug)]
+enum Work {
+    /// As long as it runs.
+    AllAlong,
+    /// Around the last times at which its processes were seen to write.
+    AroundWrites(Option<Writes>),
+}
+
+/// Times at which processes were seen to write, with short pauses, by the machine's clock.
+#[derive(Clone, Copy, Debug)]
+struct Writes {
+    began_ns: i64,
+    ended_ns: i64,
+    /// When the last one was seen.
+    at: Monotonic,
 }
 
 /// When a package manager was seen to have ended.
@@ -145,6 +165,26 @@ impl Packages {
         None
     }
 
+    /// The same for a process that has a file open for writing now, or has closed it.
+    pub(super) fn manager_of_writer(
+        &mut self,
+        snapshot: &Snapshot,
+        process: &Process,
+        now: Now,
+        strings: &mut Strings,
+    ) -> Option<ProcessKey> {
+        let key = self.manager_of(snapshot, process, strings)?;
+        let calendar_ns = snapshot.machine.calendar_ns;
+        let manager = self.managers.iter_mut().find(|manager| manager.key == key);
+        if let Some((manager, calendar_ns)) = manager.zip(calendar_ns) {
+            let before = manager.note_write(calendar_ns, now.monotonic);
+            if let Some(writes) = before.filter(|_| manager.was_trusted()) {
+                note_past(&mut self.past, (writes.began_ns, writes.ended_ns));
+            }
+        }
+        Some(key)
+    }
+
     fn is_known(&self, key: ProcessKey) -> bool {
         self.managers.iter().any(|manager| manager.key == key)
     }
@@ -157,21 +197,11 @@ impl Packages {
         key: ProcessKey,
         strings: &mut Strings,
     ) -> bool {
-        let mm = snapshot.mms.at(row.mm);
-        let Some(file) = mm.and_then(|mm| snapshot.files.at(mm.exe_file)) else { return false };
-        let is_at_start = row.parent_pid == 1 && key.start_boottime < START_NS;
-        let is_named = own_name(snapshot, file.path).is_some_and(|name| PROGRAMS.contains(&name));
-        if !(is_named || is_at_start)
-            || self.managers.len() == MANAGERS_MAX
-            || row.ids.is_none_or(|ids| (ids.uid, ids.euid) != (0, 0))
-            || snapshot.container_of(row).is_some()
-            || !snapshot.shares_first_mounts(row)
-            || write_path(snapshot, file.path, &mut self.buffer).is_none()
-            || !(is_named && FOLDERS.iter().any(|folder| self.buffer.text().starts_with(folder))
-                || is_at_start && AT_START.contains(&self.buffer.text()))
-        {
+        if self.managers.len() == MANAGERS_MAX {
             return false;
         }
+        let found = programs::find(snapshot, row, key.start_boottime, &mut self.buffer);
+        let Some((file, times)) = found else { return false };
         let Some(executable) = FileIdentity::of_file(snapshot, file) else { return false };
         let Some(facts) = ProcessFacts::read(snapshot, row, &mut self.names) else { return false };
         let mut keep = |text: &[u8]| strings.intern(text).or_else(|| strings.intern_cut(text));
@@ -189,6 +219,10 @@ impl Packages {
             is_roots: snapshot.is_put_by_root(file),
             is_approved: None,
             ended: None,
+            work: match times {
+                Times::AllAlong => Work::AllAlong,
+                Times::AroundWrites => Work::AroundWrites(None),
+            },
             self_exec_id: facts.self_exec_id,
             executable_size: facts.executable_size,
             hashes: None,
@@ -220,6 +254,7 @@ impl Packages {
             is_roots: true,
             is_approved: None,
             ended: None,
+            work: Work::AllAlong,
             self_exec_id: None,
             executable_size: None,
             hashes: None,
@@ -232,6 +267,19 @@ impl Packages {
             files: ArrayVec::new(),
             count: 0,
         });
+    }
+
+    /// Adds one that also runs when it installs nothing.
+    #[cfg(test)]
+    pub(super) fn add_service_of_root(&mut self) {
+        self.add_of_root();
+        self.managers[0].work = Work::AroundWrites(None);
+    }
+
+    /// Lets the first one write.
+    #[cfg(test)]
+    pub(super) fn write_by_first(&mut self, calendar_ns: i64, now: Now) {
+        self.managers[0].note_write(calendar_ns, now.monotonic);
     }
 
     /// Whether changes by a package manager's processes are no alerts; `None` if that is not known
@@ -282,12 +330,19 @@ impl Packages {
         }
     }
 
-    /// The package manager that ran at a time by the machine's clock.
-    pub(super) fn manager_at(&self, calendar_ns: i64, machine: &Machine) -> Option<ProcessKey> {
+    /// The package manager that changed files at a time by the machine's clock. `is_roots`: whether
+    /// the file is root's.
+    pub(super) fn manager_at(
+        &self,
+        calendar_ns: i64,
+        is_roots: bool,
+        machine: &Machine,
+    ) -> Option<ProcessKey> {
         let boot_to_real_ns = machine.boot_to_real_ns?;
         let ran = |manager: &&Manager| {
             let (began, ended) = manager.time(boot_to_real_ns);
             (began..=ended).contains(&calendar_ns)
+                && (is_roots || matches!(manager.work, Work::AllAlong))
         };
         self.managers.iter().find(ran).map(|manager| manager.key)
     }
@@ -297,8 +352,8 @@ impl Packages {
         self.past.iter().any(|(began, ended)| (*began..=*ended).contains(&calendar_ns))
     }
 
-    /// Reports what package managers wrote that have ended, or whose lists are full. `is_awaited`:
-    /// whether a change by the processes of one, which ended then, is still being checked. Where
+    /// Reports what package managers wrote that have ended or paused, or whose lists are full.
+    /// `is_awaited`: whether a change by the processes of one until then is still being checked. Where
     /// there are as many as possible, those that have ended make room.
     pub(super) fn report(
         &mut self,
@@ -311,9 +366,14 @@ impl Packages {
             let ended = manager.ended;
             ended.is_some_and(|ended| is_full || !is_awaited(manager.key, ended.at))
         };
+        let now = scene.cx.now.monotonic;
+        let has_paused = |manager: &Manager| {
+            let Work::AroundWrites(Some(writes)) = manager.work else { return false };
+            now.since(writes.at) > PAUSE_NS && !is_awaited(manager.key, writes.at)
+        };
         for manager in &mut self.managers {
-            let is_over = is_over(manager);
-            if manager.count == 0 || !is_over && !manager.files.is_full() {
+            let is_due = is_over(manager) || has_paused(manager) || manager.files.is_full();
+            if manager.count == 0 || !is_due {
                 continue;
             }
             let found = PackageFiles {
@@ -332,8 +392,10 @@ impl Packages {
         managers.retain(|manager| {
             let stays = manager.count > 0 || !is_over(manager);
             if !stays {
-                if let Some(boot_to_real_ns) = boot_to_real_ns.filter(|_| manager.was_trusted()) {
-                    note_past(past, manager.time(boot_to_real_ns));
+                let time = boot_to_real_ns.map(|boot_to_real_ns| manager.time(boot_to_real_ns));
+                let worked = time.filter(|(began, ended)| began <= ended && manager.was_trusted());
+                if let Some(time) = worked {
+                    note_past(past, time);
                 }
                 let Manager { name, path, directory, command_line, .. } = *manager;
                 let names = [name, path, directory, command_line];
@@ -359,11 +421,37 @@ fn note_past(past: &mut Latest<(i64, i64)>, (began, ended): (i64, i64)) {
 }
 
 impl Manager {
-    /// From when to when it runs, by the machine's clock.
+    /// From when to when it changes files, by the machine's clock; if it does not, the end is
+    /// before the beginning.
     fn time(&self, boot_to_real_ns: i64) -> (i64, i64) {
         let began = boot_to_real_ns.saturating_add_unsigned(self.key.start_boottime);
         let ended = self.ended.map_or(i64::MAX, |ended| ended.calendar_ns.unwrap_or(began));
-        (began, ended)
+        match self.work {
+            Work::AllAlong => (began, ended),
+            Work::AroundWrites(None) => (i64::MAX, i64::MIN),
+            Work::AroundWrites(Some(writes)) => (
+                began.max(writes.began_ns.saturating_sub(PAUSE_NS)),
+                ended.min(writes.ended_ns.saturating_add(PAUSE_NS)),
+            ),
+        }
+    }
+
+    /// Notes that one of its processes was seen to write. Returns the times before, if there was a
+    /// pause between them.
+    fn note_write(&mut self, calendar_ns: i64, at: Monotonic) -> Option<Writes> {
+        let Work::AroundWrites(writes) = &mut self.work else { return None };
+        let new = Writes { began_ns: calendar_ns, ended_ns: calendar_ns, at };
+        let is_near = |writes: &&mut Writes| {
+            let (began, ended) = (writes.began_ns, writes.ended_ns.saturating_add(PAUSE_NS));
+            (began..=ended).contains(&calendar_ns)
+        };
+        match writes.as_mut().filter(is_near) {
+            Some(writes) => {
+                (writes.ended_ns, writes.at) = (writes.ended_ns.max(calendar_ns), at);
+                None
+            }
+            None => writes.replace(new),
+        }
     }
 
     fn was_trusted(&self) -> bool {

@@ -53,8 +53,11 @@ impl ClosedFiles {
             let mut step = step(change, closings, (explained, &is_backup), now);
             if let Step::Report = step
                 && change.history().is_none()
-                && let Some(manager) =
-                    packages.manager_at(change.change_time_ns(), &snapshot.machine)
+                && let Some(manager) = packages.manager_at(
+                    change.change_time_ns(),
+                    change.is_roots(),
+                    &snapshot.machine,
+                )
             {
                 change.set_manager(manager);
                 match packages.is_trusted(manager, shipped, files) {

@@ -1,12 +1,13 @@
 //! Which processes belong to a package manager, and which package manager is trusted.
 
+use panoptes_decoders::kernel::vm_area_struct::{VM_EXEC, VM_READ};
 use panoptes_tables::{HashKey, StringRoom};
 
 use super::*;
 use crate::page_cache::{FileContent, Format, Hashes, Outcome, Traits};
 use crate::shipped::{ShippedBuilder, ShippedFile, Subject};
 use crate::state::tests::watch::limits;
-use crate::state::tests::world::{BOOT_NS, FakeFile, FakeProcess, World};
+use crate::state::tests::world::{BOOT_NS, FakeArea, FakeFile, FakeProcess, World};
 use crate::state::{Change, ScanContext, Settings, State};
 use crate::time::Now;
 
@@ -66,6 +67,108 @@ fn what_descends_from_a_package_manager_belongs_to_it() {
     assert_eq!(managers(&mut packages, &mut strings, &world), [(103, 101)]);
     world.processes.push(process(108, 1, "usr/bin/install"));
     assert_eq!(managers(&mut packages, &mut strings, &world), [(103, 101)]);
+}
+
+/// A Python with these arguments, which has mapped a library.
+fn python(pid: u32, arguments: &str, library: &str) -> FakeProcess {
+    let address = 0xffff_8883_0000_0000 + u64::from(pid) * 0x100;
+    let library = FakeFile::regular(address, 1000 + u64::from(pid), library);
+    let arguments = arguments.as_bytes().to_vec();
+    let area = FakeArea::of_file(0x7000_0000, 0x7000_1000, VM_READ | VM_EXEC, &library);
+    FakeProcess { arguments, ..process(pid, 1, "usr/bin/python3.12") }.with_area(area)
+}
+
+#[test]
+fn all_package_managers_of_distributions_are_known() {
+    let mut world = World::default();
+    let programs = [
+        "usr/bin/dnf5",
+        "usr/bin/dnf5daemon-server",
+        "usr/bin/microdnf",
+        "usr/bin/rpm-ostree",
+        "usr/bin/ostree",
+        "usr/bin/pacman",
+        "usr/bin/tdnf",
+    ];
+    // No more of them at a time than there is room for.
+    let others = ["sbin/apk", "usr/libexec/packagekitd", "snap/snapd/2137/usr/lib/snapd/snapd"];
+    for programs in [&programs[..], &others, &["usr/lib/snapd/snapd", "usr/lib/zypp/zypp-rpm"]] {
+        world.processes.truncate(1);
+        let pids = 101..101 + programs.len() as u32;
+        world.processes.extend(pids.clone().zip(programs).map(|(pid, it)| process(pid, 1, it)));
+        let (mut packages, mut strings) = (Packages::new(), strings());
+        let expected: Vec<_> = pids.map(|pid| (pid, pid)).collect();
+        assert_eq!(managers(&mut packages, &mut strings, &world), expected, "{programs:?}");
+    }
+    let world = World::default()
+        .with(process(101, 1, "home/bin/dnf5"))
+        .with(process(102, 1, "tmp/snapd/1/usr/lib/snapd/snapd"))
+        .with(process(103, 1, "usr/bin/packagekitd"))
+        .with(FakeProcess { uid: 1000, ..process(104, 1, "usr/bin/pacman") })
+        .with(process(105, 1, "usr/bin/dnf5").in_container("4f1c0de5a7b3"));
+    let (mut packages, mut strings) = (Packages::new(), strings());
+    assert_eq!(managers(&mut packages, &mut strings, &world), []);
+}
+
+/// Arguments alone prove nothing, nor does the library.
+#[test]
+fn a_script_is_one_if_its_python_has_mapped_librpm() {
+    const DNF: &str = "/usr/bin/python3\0/usr/bin/dnf\0upgrade\0";
+    const LIBRPM: &str = "usr/lib64/librpm.so.10.2.0";
+    let written = |mut process: FakeProcess| {
+        process.areas[0].flags = VM_READ;
+        process
+    };
+    let world = World::default()
+        .with(python(101, DNF, LIBRPM))
+        .with(python(102, DNF, "usr/lib64/librpmio.so.10.2.0"))
+        .with(python(103, DNF, "tmp/librpm.so.10"))
+        .with(python(104, "/usr/bin/python3\0/usr/bin/x\0/usr/bin/dnf\0", LIBRPM))
+        .with(python(105, "python3\0-c\0pass\0/usr/bin/dnf\0", LIBRPM))
+        .with(FakeProcess { uid: 1000, ..python(106, DNF, LIBRPM) })
+        .with(written(python(107, DNF, LIBRPM)))
+        .with(FakeProcess { in_exec: true, ..python(108, DNF, LIBRPM) })
+        .with(FakeProcess {
+            executable: process(109, 1, "tmp/python3.12").executable,
+            ..python(109, DNF, LIBRPM)
+        })
+        .with(process(110, 101, "usr/bin/install"));
+    let (mut packages, mut strings) = (Packages::new(), strings());
+    let found = managers(&mut packages, &mut strings, &world);
+    assert_eq!(found, [(101, 101), (110, 101)]);
+}
+
+/// A service may run for months, and a program waits for an answer.
+#[test]
+fn what_changes_belongs_to_a_service_only_around_its_writes() {
+    const SECOND: i64 = 1_000_000_000;
+    let mut packages = Packages::new();
+    let world = World::default().with(process(101, 1, "usr/lib/snapd/snapd"));
+    managers(&mut packages, &mut strings(), &world);
+    let key = packages.managers[0].key;
+    let began = BOOT_NS + key.start_boottime as i64;
+    let machine = Machine { boot_to_real_ns: Some(BOOT_NS), ..Machine::default() };
+    let is_at = |packages: &Packages, seconds: i64, is_roots| {
+        packages.manager_at(began + seconds * SECOND, is_roots, &machine) == Some(key)
+    };
+    assert!((0..200).all(|at| !is_at(&packages, at, true)));
+    for at in [100, 104, 102] {
+        let before = packages.managers[0].note_write(began + at * SECOND, Monotonic::default());
+        assert!(before.is_none());
+    }
+    let seconds = |packages: &Packages| -> Vec<i64> {
+        (0..200).filter(|at| is_at(packages, *at, true)).collect()
+    };
+    assert_eq!(seconds(&packages), (95..=109).collect::<Vec<_>>());
+    assert!((0..200).all(|at| !is_at(&packages, at, false)), "a user's file");
+    let before = packages.managers[0].note_write(began + 150 * SECOND, Monotonic::default());
+    let before = before.map(|it| [it.began_ns, it.ended_ns].map(|at| (at - began) / SECOND));
+    assert_eq!(before, Some([100, 104]));
+    assert_eq!(seconds(&packages), (145..=155).collect::<Vec<_>>());
+    // It ends.
+    let calendar_ns = Some(began + 151 * SECOND);
+    packages.note_end(key, Now::at(5), &Machine { calendar_ns, ..Machine::default() });
+    assert_eq!(seconds(&packages), (145..=151).collect::<Vec<_>>());
 }
 
 /// systemd's ldconfig.service runs at the first start after an update.
@@ -143,7 +246,8 @@ fn what_changes_while_a_package_manager_runs_is_its_work() {
     let key = packages.managers[0].key;
     let began = BOOT_NS + key.start_boottime as i64;
     let mut machine = Machine { boot_to_real_ns: Some(BOOT_NS), ..Machine::default() };
-    let manager_at = |packages: &Packages, at, machine: &Machine| packages.manager_at(at, machine);
+    let manager_at =
+        |packages: &Packages, at, machine: &Machine| packages.manager_at(at, false, machine);
     assert_eq!(manager_at(&packages, began - 1, &machine), None);
     assert_eq!(manager_at(&packages, began + 5_000_000_000, &machine), Some(key));
     machine.calendar_ns = Some(began + 1_000_000_000);

@@ -270,6 +270,11 @@ impl Pending {
         self.attributes.ctime_ns
     }
 
+    /// Whether its file is root's.
+    pub(in super::super) fn is_roots(&self) -> bool {
+        self.attributes.uid == 0
+    }
+
     pub(in super::super) fn set_manager(&mut self, manager: ProcessKey) {
         self.manager = Some(manager);
     }

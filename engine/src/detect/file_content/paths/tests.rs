@@ -291,6 +291,32 @@ fn an_event_of_a_package_manager_waits_until_all_changes_are_decided() {
     assert!(!is_awaited(&machine));
 }
 
+/// A service does not end: its event comes when it has paused.
+#[test]
+fn what_a_service_of_packages_writes_is_one_event_and_nothing_else_is_hidden_by_it() {
+    let (mut machine, _, tail) = swept();
+    machine.checks_closings = true;
+    machine.files.packages.add_service_of_root();
+    let inode = machine.inode_of(tail);
+    machine.set_content(inode, 5, machine.seconds());
+    assert_eq!(machine.run(2000), found("/usr/bin/tail", Some(4), 5));
+    machine.run(10_000);
+    let (calendar_ns, now) = (machine.calendar_ns, machine.now);
+    machine.files.packages.write_by_first(calendar_ns, now);
+    machine.set_content(inode, 6, machine.seconds());
+    assert_eq!((machine.run(4500), &machine.packaged[..]), (vec![], &[][..]));
+    assert_eq!((machine.run(4000), &machine.packaged[..]), (vec![], &[1][..]));
+    machine.set_content(inode, 7, machine.seconds());
+    assert_eq!(machine.run(2000), found("/usr/bin/tail", Some(6), 7));
+    // A user may ask it to do something at any time.
+    let (calendar_ns, now) = (machine.calendar_ns, machine.now);
+    machine.files.packages.write_by_first(calendar_ns, now);
+    machine.set_content(inode, 8, machine.seconds());
+    machine.memory.set(inode, "inode", "i_uid.val", 1000);
+    assert_eq!(machine.run(2000), found("/usr/bin/tail", Some(7), 8));
+    assert_eq!(machine.packaged, [1]);
+}
+
 #[test]
 fn a_step_of_the_clock_makes_nothing_new() {
     let (mut machine, bin, _) = swept();

@@ -68,6 +68,8 @@ pub(in crate::detect::file_content) struct Machine {
     pub has_program: bool,
     /// The numbers of further names of what was found.
     pub others: Vec<usize>,
+    /// Number of files of each event of a package manager.
+    pub packaged: Vec<u64>,
     /// The changes of permissions that were reported: paths, permissions before and now, and what
     /// they give.
     pub accesses: Vec<(String, Option<u16>, u16, Access)>,
@@ -100,6 +102,7 @@ impl Machine {
             left_tables: 0,
             has_program: true,
             others: Vec::new(),
+            packaged: Vec::new(),
             accesses: Vec::new(),
             memory,
         };
@@ -334,6 +337,10 @@ impl Machine {
                 if let Finding::FileContent(change) = finding {
                     let Some(FileName::Text(path)) = change.descriptor.name else { panic!() };
                     self.closed.push((text(path), change.previous.map(text)));
+                    return Accepted::Yes;
+                }
+                if let Finding::PackageFiles(found) = finding {
+                    self.packaged.push(found.count);
                     return Accepted::Yes;
                 }
                 if let Finding::PermissionChange(change) = finding {
