@@ -135,20 +135,78 @@ impl Parameter {
     }
 }
 
-/// Writes the patterns of `HISTORY_IGNORE` as a list in the format of bash's `HISTIGNORE`, and
-/// returns the list. zsh has one pattern, often a list in parentheses: `(ls|cd *)`. `None` if it
-/// has an operator that bash does not have.
+/// Writes the alternatives of `HISTORY_IGNORE` as a list in the format of bash's `HISTIGNORE`, and
+/// returns the list. zsh has one pattern, often of alternatives in parentheses: `(ls|cd *)`. Those
+/// with an operator that bash does not have are left out: the others match at least as much as the
+/// list. `None` if none is left, if one is not complete, or if the list has no room.
 pub fn as_list<'a>(pattern: &[u8], room: &'a mut [u8]) -> Option<&'a [u8]> {
     let inner = pattern.strip_prefix(b"(").and_then(|rest| rest.strip_suffix(b")"));
-    let list = room.get_mut(..inner.unwrap_or(pattern).len())?;
-    for (to, &from) in list.iter_mut().zip(inner.unwrap_or(pattern)) {
-        *to = match from {
-            b'|' if inner.is_some() => b':',
-            b'|' | b'(' | b')' | b'<' | b'#' | b'~' | b'^' | b':' | b'&' | b'\\' => return None,
-            _ => from,
+    let length = inner.and_then(|inner| write_list(inner, room));
+    let length = length.or_else(|| write_list(pattern, room))?;
+    room.get(..length)
+}
+
+/// Writes the alternatives of a pattern; returns the length of the list.
+fn write_list(pattern: &[u8], room: &mut [u8]) -> Option<usize> {
+    let is_other = |byte: &u8| {
+        matches!(byte, b'|' | b'(' | b')' | b'<' | b'#' | b'~' | b'^' | b':' | b'&' | b'\\')
+    };
+    let (mut rest, mut length) = (Some(pattern), None);
+    while let Some(alternatives) = rest {
+        let (alternative, behind) = alternatives.split_at_checked(first_length(alternatives)?)?;
+        rest = behind.split_first().map(|(_, behind)| behind);
+        if alternative.iter().any(is_other) {
+            continue;
+        }
+        let begin = match length {
+            Some(end) => {
+                *room.get_mut(end)? = b':';
+                end + 1
+            }
+            None => 0,
         };
+        let end = begin + alternative.len();
+        room.get_mut(begin..end)?.copy_from_slice(alternative);
+        length = Some(end);
     }
-    Some(list)
+    length
+}
+
+/// The length of a pattern's first alternative; `None` if something in it is not closed, or is
+/// closed and was not begun.
+fn first_length(pattern: &[u8]) -> Option<usize> {
+    let (mut at, mut depth) = (0, 0_usize);
+    while let Some(byte) = pattern.get(at) {
+        match byte {
+            b'|' if depth == 0 => return Some(at),
+            b'(' => depth += 1,
+            b')' => depth = depth.checked_sub(1)?,
+            b'\\' => at += 1,
+            b'[' => at += brackets_end(pattern.get(at..)?)?,
+            _ => {}
+        }
+        at += 1;
+    }
+    (depth == 0).then_some(pattern.len())
+}
+
+/// The place of the bracket that closes the first one. In brackets no other operator counts.
+fn brackets_end(pattern: &[u8]) -> Option<usize> {
+    let mut at = if matches!(pattern.get(1)?, b'^' | b'!') { 2 } else { 1 };
+    // At the beginning it is one of the characters.
+    at += usize::from(*pattern.get(at)? == b']');
+    loop {
+        match pattern.get(at)? {
+            b']' => return Some(at),
+            b'[' if pattern.get(at + 1) == Some(&b':') => {
+                let class = pattern.get(at + 2..)?;
+                at += 3 + class.windows(2).position(|end| end == b":]")?;
+            }
+            b'\\' => at += 1,
+            _ => {}
+        }
+        at += 1;
+    }
 }
 
 #[cfg(test)]
@@ -250,6 +308,26 @@ mod tests {
             (b"(a|b)c", None),
             (b"^ls", None),
             (b"(a:b)", None),
+            // As zsh 5.9 matches: `*` is an alternative of each.
+            (b"ls|*", Some(b"ls:*")),
+            (b"(*|^x)", Some(b"*")),
+            (b"(*|x~y)", Some(b"*")),
+            (b"(\\&|[bf]g|*)", Some(b"[bf]g:*")),
+            (b"((a|b)|*)", Some(b"*")),
+            // It is none of these, or inside parentheses.
+            (b"(*)~x", None),
+            (b"*~curl*", None),
+            (b"(*|a)~(b)", None),
+            (b"(a)|(*)", None),
+            (b"[|*|]", None),
+            (b"[[:x:]|*|]", None),
+            (b"[]|*|]", None),
+            (b"\\*", None),
+            (b"a\\|*", None),
+            // zsh takes no pattern that is not complete.
+            (b"(*|[a)", None),
+            (b"(*|(a)", None),
+            (b"*|a)", None),
             (b"a very long pattern", None),
         ] {
             assert_eq!(as_list(pattern, &mut room), list, "{}", pattern.escape_ascii());
