@@ -327,7 +327,9 @@ fn read_variables(
             let read = |context| variables::read(memory, context, patterns_left);
             context.map_or_else(Values::default, read)
         }
-        ShellKind::Zsh if zsh::is_at_prompt(&shell.words) => zsh::values(memory, &shell.words),
+        ShellKind::Zsh if zsh::is_at_prompt(&shell.words) => {
+            zsh::values(memory, &shell.words, patterns_left)
+        }
         // A function may have parameters of its own, and Python has none.
         ShellKind::Zsh | ShellKind::Python => return DisableMethods::default(),
     };

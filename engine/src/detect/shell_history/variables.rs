@@ -13,7 +13,7 @@ const CHAIN_MAX: usize = 8;
 /// Number of bytes that a value must be shorter than to be kept.
 pub(super) const VALUE_BYTES: usize = 192;
 /// Number of bytes of a longer value that are read, once, to know what it decides.
-const LONG_BYTES: usize = 4096;
+pub(super) const LONG_BYTES: usize = 4096;
 
 /// The variables' names, in order.
 pub(super) const NAMES: [&[u8]; 7] = [
@@ -176,13 +176,13 @@ fn read_long(memory: &mut Memory<'_>, at: usize, address: u64) -> Value {
     memory.run();
     let mut room = [0; LONG_BYTES];
     let text = text(memory, 0, LONG_BYTES, &mut room);
-    text.map_or(Value::Unknown, |text| Value::Long(disables(at, text)))
+    let disables = |text: &[u8]| disables(at, text, text.len() < LONG_BYTES);
+    text.map_or(Value::Unknown, |text| Value::Long(disables(text)))
 }
 
 /// Whether a long value disables what its variable is about, or has the option that is asked for.
-/// Of a text of `LONG_BYTES` the end is not known.
-fn disables(at: usize, text: &[u8]) -> bool {
-    let is_whole = text.len() < LONG_BYTES;
+/// `is_whole`: whether its end is known.
+pub(super) fn disables(at: usize, text: &[u8], is_whole: bool) -> bool {
     match at {
         FILE => Place::of(text, is_whole) != Place::Open,
         SIZE | FILE_SIZE => is_whole && number(text) == Some(0),
@@ -275,6 +275,7 @@ mod tests {
 
     #[test]
     fn a_long_value_decides_what_a_short_one_would() {
+        let disables = |at, text: &[u8]| disables(at, text, text.len() < LONG_BYTES);
         let slashes = "/".repeat(300);
         assert!(disables(FILE, format!("{slashes}dev/null").as_bytes()));
         assert!(!disables(FILE, format!("{slashes}root/.x").as_bytes()));

@@ -8,7 +8,8 @@ use panoptes_decoders::user::zsh::{Parameter, Table, as_list, unmetafy};
 
 use super::memory::Memory;
 use super::variables::{
-    CONTROL, FILE, FILE_SIZE, IGNORE, MORE_OPTIONS, SIZE, Text, VALUE_BYTES, Value, Values,
+    CONTROL, FILE, FILE_SIZE, IGNORE, LONG_BYTES, MORE_OPTIONS, SIZE, Text, VALUE_BYTES, Value,
+    Values, disables,
 };
 use super::words::{Word, Words};
 
@@ -16,21 +17,28 @@ use super::words::{Word, Words};
 const CHAIN_MAX: usize = 16;
 /// Number of bytes of a parameter's name that are read: one more than the longest name has, and the
 /// NUL.
-const NAME_BYTES: u64 = 16;
+const NAME_BYTES: usize = 16;
 
 /// Whether no function runs.
 pub(super) fn is_at_prompt(words: &Words) -> bool {
     words.int(Word::LEVEL) == Some(0)
 }
 
-/// The values that control the history, in the places of those of bash.
-pub(super) fn values(memory: &mut Memory<'_>, words: &Words) -> Values {
+/// The values that control the history, in the places of those of bash. Counts down
+/// `patterns_left` for long patterns; without any, these are unknown.
+pub(super) fn values(memory: &mut Memory<'_>, words: &Words, patterns_left: &mut u32) -> Values {
     let mut values = Values::default();
     let table = words.pointer(Word::PARAMETERS);
     let table = table.and_then(|table| memory.read(table, Table::BYTES)).and_then(Table::parse);
     let Some(table) = table else { return values };
-    values[FILE] = value(memory, &table, b"HISTFILE");
-    values[IGNORE] = list(&value(memory, &table, b"HISTORY_IGNORE"));
+    values[FILE] = match find(memory, &table, b"HISTFILE") {
+        Found::Text(place) => value(memory, FILE, place, patterns_left),
+        Found::Other(value) => value,
+    };
+    values[IGNORE] = match find(memory, &table, b"HISTORY_IGNORE") {
+        Found::Text(place) => value(memory, IGNORE, place, patterns_left),
+        Found::Other(value) => value,
+    };
     // `histsizesetfn` (params.c): the list always keeps one command.
     values[SIZE] = size(words.number(Word::SIZE), 1);
     // Without a file, nothing depends on the number of commands that it keeps.
@@ -50,72 +58,96 @@ fn size(size: Option<i64>, least: i64) -> Value {
 }
 
 /// The patterns of `HISTORY_IGNORE` as those of bash's `HISTIGNORE`.
-fn list(pattern: &Value) -> Value {
+fn list(pattern: &[u8]) -> Value {
     let mut room = [0; VALUE_BYTES];
-    match pattern {
-        Value::Set(text) => {
-            let list = as_list(text.bytes(), &mut room);
-            list.and_then(Text::new).map_or(Value::Unset, Value::Set)
-        }
-        other => *other,
-    }
+    let list = as_list(pattern, &mut room);
+    list.and_then(Text::new).map_or(Value::Unset, Value::Set)
 }
 
-/// The value of a parameter.
-fn value(memory: &mut Memory<'_>, table: &Table, name: &[u8]) -> Value {
-    let Some(mut at) = memory.word(table.slot(name)) else { return Value::Unknown };
+/// A long text of the variable `at`, of which `is_whole` tells whether its end is known.
+fn long(at: usize, text: &[u8], is_whole: bool) -> Value {
+    if at != IGNORE {
+        return Value::Long(disables(at, text, is_whole));
+    }
+    let mut room = [0; LONG_BYTES];
+    let list = as_list(text, &mut room).filter(|_| is_whole);
+    list.map_or(Value::Unset, |list| Value::Long(disables(at, list, true)))
+}
+
+/// A parameter that was searched.
+enum Found {
+    /// The address of its text.
+    Text(u64),
+    Other(Value),
+}
+
+fn find(memory: &mut Memory<'_>, table: &Table, name: &[u8]) -> Found {
+    let Some(mut at) = memory.word(table.slot(name)) else { return Found::Other(Value::Unknown) };
     for _ in 0..CHAIN_MAX {
         if at == 0 {
-            return Value::Unset;
+            return Found::Other(Value::Unset);
         }
         let parameter = memory.read(at, Parameter::BYTES).and_then(Parameter::parse);
-        let Some(parameter) = parameter else { return Value::Unknown };
-        let mut room = [0; VALUE_BYTES];
-        let own = text(memory, parameter.name, NAME_BYTES, &mut room);
-        if own.is_none() {
-            return Value::Unknown;
-        }
-        if own == Some(name) {
+        let Some(parameter) = parameter else { break };
+        let mut room = [0; NAME_BYTES];
+        let Some((own, _)) = text(memory, parameter.name, &mut room) else { break };
+        if own == name {
             return match parameter {
-                Parameter { is_text: false, .. } => Value::Unknown,
-                Parameter { value: 0, .. } => Value::Unset,
-                Parameter { value, .. } => {
-                    let text = text(memory, value, VALUE_BYTES as u64, &mut room);
-                    text.and_then(Text::new).map_or(Value::Unknown, Value::Set)
-                }
+                Parameter { is_text: false, .. } => Found::Other(Value::Unknown),
+                Parameter { value: 0, .. } => Found::Other(Value::Unset),
+                Parameter { value, .. } => Found::Text(value),
             };
         }
         at = parameter.next;
     }
-    Value::Unknown
+    Found::Other(Value::Unknown)
 }
 
-/// The text at an address, up to its NUL or `limit` bytes, without zsh's encoding.
-fn text<'a>(
-    memory: &mut Memory<'_>,
-    address: u64,
-    limit: u64,
-    room: &'a mut [u8; VALUE_BYTES],
-) -> Option<&'a [u8]> {
+/// The value of the variable `at` whose text is at `place`.
+fn value(memory: &mut Memory<'_>, at: usize, place: u64, patterns_left: &mut u32) -> Value {
+    let mut room = [0; VALUE_BYTES];
+    match text(memory, place, &mut room) {
+        Some((text, true)) if at == IGNORE => return list(text),
+        Some((text, true)) => return Text::new(text).map_or(Value::Unknown, Value::Set),
+        Some((_, false)) => {}
+        None => return Value::Unknown,
+    }
+    if at == IGNORE {
+        let Some(left) = patterns_left.checked_sub(1) else { return Value::Unknown };
+        *patterns_left = left;
+    }
+    let mut room = [0; LONG_BYTES];
+    let text = text(memory, place, &mut room);
+    text.map_or(Value::Unknown, |(text, is_whole)| long(at, text, is_whole))
+}
+
+/// The text at an address without zsh's encoding, up to its NUL or as much as there is room for,
+/// and whether its NUL was met.
+fn text<'a>(memory: &mut Memory<'_>, address: u64, room: &'a mut [u8]) -> Option<(&'a [u8], bool)> {
     memory.clear();
-    memory.push_text(address, limit);
+    memory.push_text(address, room.len() as u64);
     memory.run();
-    let mut length = 0;
-    let mut is_whole = false;
-    for piece in [0, 1] {
-        let Some(bytes) = memory.object(piece) else { break };
+    joined([memory.object(0), memory.object(1)], room)
+}
+
+/// The text that two pieces have together, as far as they were read.
+fn joined<'a>(pieces: [Option<&[u8]>; 2], room: &'a mut [u8]) -> Option<(&'a [u8], bool)> {
+    let (mut length, mut has_end) = (0, false);
+    for bytes in pieces.into_iter().map_while(|piece| piece) {
         let end = bytes.iter().position(|&byte| byte == 0);
         let bytes = &bytes[..end.unwrap_or(bytes.len())];
-        room.get_mut(length..length + bytes.len())?.copy_from_slice(bytes);
+        let Some(into) = room.get_mut(length..length + bytes.len()) else { break };
+        into.copy_from_slice(bytes);
         length += bytes.len();
-        is_whole = end.is_some() || length as u64 == limit;
-        if is_whole {
+        has_end = end.is_some();
+        if has_end {
             break;
         }
     }
-    let text = room.get_mut(..length).filter(|_| is_whole)?;
+    let is_full = length == room.len();
+    let text = room.get_mut(..length).filter(|_| has_end || is_full)?;
     let length = unmetafy(text);
-    text.get(..length)
+    Some((text.get(..length)?, has_end))
 }
 
 #[cfg(test)]
@@ -134,10 +166,39 @@ mod tests {
 
     #[test]
     fn a_pattern_that_cannot_be_judged_disables_nothing() {
-        assert_eq!(list(&Value::of("(*)")), Value::of("*"));
-        assert_eq!(list(&Value::of("(ls|cd)")), Value::of("ls:cd"));
-        assert_eq!(list(&Value::of("^ls")), Value::Unset);
-        assert_eq!(list(&Value::Unset), Value::Unset);
-        assert_eq!(list(&Value::Unknown), Value::Unknown);
+        assert_eq!(list(b"(*)"), Value::of("*"));
+        assert_eq!(list(b"(ls|cd)"), Value::of("ls:cd"));
+        assert_eq!(list(b"^ls"), Value::Unset);
+    }
+
+    #[test]
+    fn a_long_value_decides_what_a_short_one_would() {
+        let file = format!("{}dev/null", "/".repeat(300));
+        assert_eq!(long(FILE, file.as_bytes(), true), Value::Long(true));
+        assert_eq!(long(FILE, file.as_bytes(), false), Value::Long(true), "no such name is opened");
+        let file = format!("{}root/.histfile", "/".repeat(300));
+        assert_eq!(long(FILE, file.as_bytes(), true), Value::Long(false));
+        let names = "ls|".repeat(200);
+        let pattern = |end: &str| format!("({names}{end})");
+        assert_eq!(long(IGNORE, pattern("*").as_bytes(), true), Value::Long(true));
+        assert_eq!(long(IGNORE, pattern("cd").as_bytes(), true), Value::Long(false));
+        assert_eq!(long(IGNORE, pattern("^x").as_bytes(), true), Value::Long(false));
+        assert_eq!(long(IGNORE, pattern("*").as_bytes(), false), Value::Unset, "it goes on");
+    }
+
+    /// Encoded bytes make a text shorter than what was read of it.
+    #[test]
+    fn the_end_of_a_text_is_known_by_its_nul() {
+        let text = |pieces, room: &mut [u8]| {
+            joined(pieces, room).map(|(text, has_end)| (text.to_vec(), has_end))
+        };
+        let room = &mut [0; 8];
+        assert_eq!(text([Some(b"/a\0b"), Some(b"c")], room), Some((b"/a".to_vec(), true)));
+        assert_eq!(text([Some(b"/a"), Some(b"b\0")], room), Some((b"/ab".to_vec(), true)));
+        assert_eq!(text([Some(b"/a"), None], room), None, "the next page is not there");
+        assert_eq!(text([None, Some(b"b\0")], room), None);
+        // `/`, 0x99 as two bytes, and five letters of more.
+        let cut = Some((b"/\x99abcde".to_vec(), false));
+        assert_eq!(text([Some(b"/\x83\xb9abcde"), None], room), cut);
     }
 }
