@@ -1,18 +1,14 @@
 /* Connects to a port of this machine and passes bytes between the connection and a program. One
  * process has the connection, another one has the pipes of the program. They send each other
  * messages of System V: by two queues, or by one with two types (`ONE` as the third argument). */
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
 #include <poll.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/ipc.h>
 #include <sys/msg.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
+
+#include "relay.h"
 
 enum { BYTES = 2000, COMMAND = 1, ANSWER = 2 };
 
@@ -22,13 +18,6 @@ struct message {
 };
 
 static int commands, answers;
-
-static void nap(void)
-{
-	struct timespec time = { .tv_nsec = 5000000 };
-
-	nanosleep(&time, NULL);
-}
 
 /* Sends what can be read as a message. Returns 0 at the end. */
 static int pass_on(int fd, int queue, long type)
@@ -56,28 +45,17 @@ static int pass_back(int queue, long type, int fd)
 /* Runs the program, and passes its bytes to and from the queues. */
 static void inner(const char *program)
 {
-	int to[2], from[2];
+	int input, output;
 
-	if (pipe(to) != 0 || pipe(from) != 0)
+	if (start(program, &input, &output) != 0)
 		_exit(1);
-	if (fork() == 0) {
-		dup2(to[0], 0);
-		dup2(from[1], 1);
-		dup2(from[1], 2);
-		close(to[0]), close(to[1]), close(from[0]), close(from[1]);
-		execl(program, "sh", NULL);
-		_exit(1);
-	}
-	close(to[0]), close(from[1]);
-	while (pass_back(commands, COMMAND, to[1]) && pass_on(from[0], answers, ANSWER))
+	while (pass_back(commands, COMMAND, input) && pass_on(output, answers, ANSWER))
 		nap();
 	_exit(0);
 }
 
 int main(int argc, char **argv)
 {
-	struct sockaddr_in peer = { .sin_family = AF_INET };
-
 	if (argc < 3)
 		return 2;
 	commands = answers = msgget(IPC_PRIVATE, IPC_CREAT | 0600);
@@ -89,10 +67,8 @@ int main(int argc, char **argv)
 		prctl(PR_SET_PDEATHSIG, 9);
 		inner(argv[2]);
 	}
-	peer.sin_port = htons((unsigned short)atoi(argv[1]));
-	peer.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	int fd = socket(AF_INET, SOCK_STREAM, 0);
-	if (connect(fd, (struct sockaddr *)&peer, sizeof(peer)) != 0)
+	int fd = connect_to(argv[1]);
+	if (fd < 0)
 		return 1;
 	while (pass_on(fd, commands, COMMAND) && pass_back(answers, ANSWER, fd))
 		nap();

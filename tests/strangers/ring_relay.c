@@ -1,15 +1,12 @@
 /* Connects to a port of this machine and passes bytes between the connection and a program, whose
  * input and output are pipes. The connection has no descriptor: an io_uring holds it as a
  * registered file. */
-#include <arpa/inet.h>
 #include <linux/io_uring.h>
-#include <netinet/in.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
-#include <unistd.h>
+
+#include "relay.h"
 
 enum { ENTRIES = 8, BYTES = 4096 };
 enum what { RECEIVED = 1, ANSWERED, SENT };
@@ -81,38 +78,16 @@ static enum what await(struct ring *ring, int *result)
 	return what;
 }
 
-static int start(const char *program, int *input, int *output)
-{
-	int to[2], from[2];
-
-	if (pipe(to) != 0 || pipe(from) != 0)
-		return -1;
-	if (fork() == 0) {
-		dup2(to[0], 0);
-		dup2(from[1], 1);
-		dup2(from[1], 2);
-		close(to[0]), close(to[1]), close(from[0]), close(from[1]);
-		execl(program, "sh", NULL);
-		_exit(1);
-	}
-	close(to[0]), close(from[1]);
-	*input = to[1], *output = from[0];
-	return 0;
-}
-
 int main(int argc, char **argv)
 {
 	static char commands[BYTES], answers[BYTES];
-	struct sockaddr_in peer = { .sin_family = AF_INET };
 	struct ring ring;
 	int input, output, result;
 
 	if (argc < 3)
 		return 2;
-	peer.sin_port = htons((unsigned short)atoi(argv[1]));
-	peer.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	int fd = socket(AF_INET, SOCK_STREAM, 0);
-	if (connect(fd, (struct sockaddr *)&peer, sizeof(peer)) != 0 || ring_open(&ring) != 0)
+	int fd = connect_to(argv[1]);
+	if (fd < 0 || ring_open(&ring) != 0)
 		return 1;
 	int files[4] = { -1, -1, fd, -1 };
 	if (syscall(__NR_io_uring_register, ring.fd, IORING_REGISTER_FILES, files, 4) != 0)

@@ -2,18 +2,14 @@
  * process has the connection, another one has the pipes of the program. They share nothing but
  * memory: without a file, of System V (`SYSV` as the third argument), or of the file that is the
  * third argument. */
-#include <arpa/inet.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <poll.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/shm.h>
-#include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
+
+#include "relay.h"
 
 enum { BYTES = 2000 };
 
@@ -26,13 +22,6 @@ struct box {
 struct boxes {
 	struct box commands, answers;
 };
-
-static void nap(void)
-{
-	struct timespec time = { .tv_nsec = 5000000 };
-
-	nanosleep(&time, NULL);
-}
 
 /* Moves what can be read into a box that is empty. Returns 0 at the end. */
 static int fill(struct box *box, int fd)
@@ -91,27 +80,17 @@ static struct boxes *attach(void)
 /* Runs the program, and passes its bytes to and from the memory. */
 static void inner(struct boxes *boxes, const char *program)
 {
-	int to[2], from[2];
+	int input, output;
 
-	if (pipe(to) != 0 || pipe(from) != 0)
+	if (start(program, &input, &output) != 0)
 		_exit(1);
-	if (fork() == 0) {
-		dup2(to[0], 0);
-		dup2(from[1], 1);
-		dup2(from[1], 2);
-		close(to[0]), close(to[1]), close(from[0]), close(from[1]);
-		execl(program, "sh", NULL);
-		_exit(1);
-	}
-	close(to[0]), close(from[1]);
-	while (empty(&boxes->commands, to[1]) && fill(&boxes->answers, from[0]))
+	while (empty(&boxes->commands, input) && fill(&boxes->answers, output))
 		nap();
 	_exit(0);
 }
 
 int main(int argc, char **argv)
 {
-	struct sockaddr_in peer = { .sin_family = AF_INET };
 	const char *path = argc > 3 ? argv[3] : NULL;
 	struct boxes *boxes = NULL;
 
@@ -128,10 +107,8 @@ int main(int argc, char **argv)
 	}
 	if (boxes == NULL)
 		boxes = map(path);
-	peer.sin_port = htons((unsigned short)atoi(argv[1]));
-	peer.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	int fd = socket(AF_INET, SOCK_STREAM, 0);
-	if (connect(fd, (struct sockaddr *)&peer, sizeof(peer)) != 0)
+	int fd = connect_to(argv[1]);
+	if (fd < 0)
 		return 1;
 	while (fill(&boxes->commands, fd) && empty(&boxes->answers, fd))
 		nap();

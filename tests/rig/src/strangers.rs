@@ -9,6 +9,8 @@ use crate::error::Result;
 
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../strangers");
 
+/// A header that some of them share.
+const HEADER: &str = "relay.h";
 /// Names, sources and compiler options.
 const STRANGERS: &[(&str, &str, &[&str])] = &[
     ("stranger", "stranger.c", &["-static"]),
@@ -27,17 +29,20 @@ const STRANGERS: &[(&str, &str, &[&str])] = &[
 /// and on the host.
 pub fn build() -> Result<Vec<(String, PathBuf)>> {
     let folder = cache::folder("strangers")?;
+    let header = cache::read(&Path::new(SOURCES).join(HEADER))?;
     STRANGERS
         .iter()
         .map(|(name, source, options)| {
             let (target, stamp) = (folder.join(name), folder.join(format!("{name}.c")));
             let source = cache::read(&Path::new(SOURCES).join(source))?;
-            if !target.exists() || !cache::read(&stamp).is_ok_and(|old| old == source) {
+            let stamped = [&header[..], &source[..]].concat();
+            if !target.exists() || !cache::read(&stamp).is_ok_and(|old| old == stamped) {
                 let scratch = folder.join(format!("build-{}.c", std::process::id()));
                 cache::write(&scratch, &source)?;
                 let mut gcc = Command::new("gcc");
-                gcc.args(["-O2", "-Wall", "-Werror"]).args(*options).arg("-o").arg(&target);
-                command::output(gcc.arg(&scratch))?;
+                gcc.args(["-O2", "-Wall", "-Werror", "-I", SOURCES]).args(*options);
+                command::output(gcc.arg("-o").arg(&target).arg(&scratch))?;
+                cache::write(&scratch, &stamped)?;
                 cache::rename(&scratch, &stamp)?;
             }
             Ok((format!("opt/{name}"), target))
