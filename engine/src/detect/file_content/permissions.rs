@@ -47,8 +47,7 @@ impl ClosedFiles {
         let is_of_package = packages.ran_before(inode.attributes.ctime_ns);
         let Some(path) = packages.path_of(snapshot, file.path) else { return };
         let is_usual = || snapshot.is_put_by_root(file) && is_shipped(path, capabilities);
-        let is_explained = || is_of_package || paths.is_starting() || is_usual();
-        if capabilities != 0 && is_explained() {
+        if capabilities != 0 && (is_of_package || is_usual()) {
             return paths.note_given(&inode.attributes, capabilities);
         }
         let has_no_room = paths.take_program(

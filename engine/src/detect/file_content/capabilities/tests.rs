@@ -219,6 +219,18 @@ fn a_program_of_a_distribution_that_is_renamed_has_had_its_capabilities() {
     assert!(!machine.files.paths.has_pending());
 }
 
+/// What a script of the start sets counts later, if the program runs again.
+#[test]
+fn capabilities_that_are_set_while_a_machine_starts_are_found_later() {
+    let mut machine = Machine::new();
+    assert_eq!(machine.run(2000), []);
+    for is_starting in [true, false] {
+        machine.files.paths.set_starting(is_starting);
+        usual().scan(&mut machine, 1);
+        assert_eq!(machine.files.paths.has_pending(), !is_starting);
+    }
+}
+
 /// Programs that are no change take no room from those that are.
 #[test]
 fn many_programs_of_before_watching_leave_room_for_new_ones() {
