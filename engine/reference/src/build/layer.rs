@@ -26,6 +26,18 @@ pub(super) struct Entry {
     pub(super) kind: EntryKind,
 }
 
+impl Entry {
+    /// Takes its room.
+    pub(super) fn take(&self, room: &Room) -> Result<(), Error> {
+        let (target, pages) = match &self.kind {
+            EntryKind::Symlink(to) | EntryKind::Link(to) => (to.len(), 0),
+            EntryKind::File { content, .. } => (0, content.pages.len()),
+            EntryKind::Directory | EntryKind::Special => (0, 0),
+        };
+        room.add(&self.path, target, pages)
+    }
+}
+
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum EntryKind {
     File {
@@ -127,7 +139,7 @@ pub(super) fn read(
             }
         };
         let entry = Entry { path, kind };
-        room.add(&entry)?;
+        entry.take(room)?;
         entries.push(entry);
     }
     Ok(entries)

@@ -4,11 +4,10 @@
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::layer::{Entry, EntryKind};
 use crate::error::{Error, shown};
 
-/// Maximum number of entries: forty times those of a large distribution.
-const ENTRIES_MAX: u64 = 4 << 20;
+/// Maximum number of entries: eighty times those of a large distribution.
+const ENTRIES_MAX: u64 = 8 << 20;
 /// Maximum number of bytes in their names and in the names that links lead to: a hundred times
 /// those of a large distribution.
 const NAME_BYTES_MAX: u64 = 1 << 30;
@@ -43,14 +42,10 @@ impl Room {
         }
     }
 
-    /// Takes the room of an entry.
-    pub(super) fn add(&self, Entry { path, kind }: &Entry) -> Result<(), Error> {
-        let (to, pages) = match kind {
-            EntryKind::Symlink(to) | EntryKind::Link(to) => (to.len(), 0),
-            EntryKind::File { content, .. } => (0, content.pages.len()),
-            EntryKind::Directory | EntryKind::Special => (0, 0),
-        };
-        let name_bytes = path.len().saturating_add(to) as u64;
+    /// Takes the room of an entry at `path`: that of its own name and of the name that it leads to,
+    /// in bytes, and of its pages.
+    pub(super) fn add(&self, path: &[u8], target: usize, pages: usize) -> Result<(), Error> {
+        let name_bytes = path.len().saturating_add(target) as u64;
         for (left, count, max, what) in [
             (&self.entries, 1, ENTRIES_MAX, "entries"),
             (&self.name_bytes, name_bytes, NAME_BYTES_MAX, "bytes of names"),
@@ -107,12 +102,14 @@ mod tests {
         assert_eq!(read(), Err("there are more than 100 bytes in it".to_owned()));
         room.entries.store(2, Ordering::Relaxed);
         room.name_bytes.store(5, Ordering::Relaxed);
-        let entry = |path: &[u8], kind| Entry { path: path.to_vec(), kind };
-        assert!(room.add(&entry(b"ab", EntryKind::Directory)).is_ok());
-        let message = room.add(&entry(b"c", EntryKind::Symlink(b"abc".to_vec()))).unwrap_err();
-        assert_eq!(message.message, "holds more than 1073741824 bytes of names, at c");
+        assert!(room.add(b"ab", 0, 0).is_ok());
+        let message = room.add(b"c", 3, 0).unwrap_err().message;
+        assert_eq!(message, "holds more than 1073741824 bytes of names, at c");
         room.entries.store(0, Ordering::Relaxed);
-        let message = room.add(&entry(b"d", EntryKind::Special)).unwrap_err();
-        assert_eq!(message.message, "holds more than 4194304 entries, at d");
+        let message = room.add(b"d", 0, 0).unwrap_err().message;
+        assert_eq!(message, "holds more than 8388608 entries, at d");
+        room.entries.store(1, Ordering::Relaxed);
+        let message = room.add(b"e", 0, PAGES_MAX + 1).unwrap_err().message;
+        assert_eq!(message, "holds more than 33554432 pages of executable files, at e");
     }
 }

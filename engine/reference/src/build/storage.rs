@@ -193,7 +193,7 @@ fn read_layer(
     let mut entries = Vec::new();
     let mut add = |path, kind| {
         let entry = Entry { path, kind };
-        room.add(&entry).map(|()| entries.push(entry))
+        entry.take(room).map(|()| entries.push(entry))
     };
     // Of files with several names: the first one.
     let mut shared = HashMap::new();

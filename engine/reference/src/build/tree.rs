@@ -19,7 +19,7 @@ pub(super) const OPAQUE: &[u8] = b".wh..wh..opq";
 /// Other names with this beginning are a file system's own notes.
 const NOTE: &[u8] = b".wh..wh.";
 
-/// Maximum number of directories and files: twice the entries of one archive.
+/// Maximum number of directories and files: that of the entries of all archives.
 const NODES_MAX: usize = 8 << 20;
 /// Maximum number of bytes in the paths of all files. Links make paths that are longer than those
 /// of an archive.

@@ -76,8 +76,8 @@ struct Entry<'a> {
     data: &'a [u8],
 }
 
-/// Reads a header. An error if it is damaged, if its paths have more than `path_bytes_max` bytes, or
-/// if it has more of anything than headers have.
+/// Reads a header. An error if it is damaged, if its paths have more than `path_bytes_max` bytes,
+/// or if it has more of anything than headers have.
 pub(super) fn read(header: &[u8], path_bytes_max: usize) -> Result<Package<'_>, Error> {
     let damaged = || Error::content("has a damaged header of a package");
     let count = number(header, 0).ok_or_else(damaged)? as usize;
@@ -90,7 +90,8 @@ pub(super) fn read(header: &[u8], path_bytes_max: usize) -> Result<Package<'_>, 
     let name = name(&entries).ok_or_else(damaged)?;
     let lists = [BASE_NAMES, DIRECTORY_NAMES, DIRECTORY_INDEXES, OLD_FILE_NAMES, FILE_DIGESTS]
         .into_iter()
-        .chain([FILE_FLAGS, FILE_MODES, FILE_STATES, FILE_DEVICES, FILE_INODES]);
+        .chain([FILE_FLAGS, FILE_MODES, FILE_STATES, FILE_DEVICES, FILE_INODES])
+        .chain([FILE_DIGEST_ALGORITHM]);
     let counts = lists.filter_map(|tag| entries.get(&tag)).map(|entry| entry.count);
     if let Some(count) = counts.max().filter(|count| *count > ITEMS_MAX) {
         return Err(Error::content(format!(
