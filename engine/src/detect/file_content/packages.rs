@@ -1,15 +1,16 @@
 //! Files that a package manager's processes write: one event of it, instead of an alert for each.
 //!
 //! A package manager is a process of root that runs one of the known ones ([`programs`]) from a
-//! folder of the system, outside of containers. An SBOM of the system must approve its content. Without one, it must be
-//! root's, and nobody else may write to it. What descends from such a process belongs to it.
+//! folder of the system, outside of containers. An SBOM of the system must approve its content.
+//! Without one, it must be root's, and nobody else may write to it. What descends from such a
+//! process belongs to it.
 //!
 //! While a machine starts, ldconfig is one, too, if process 1 has started it: systemd makes
 //! `/etc/ld.so.cache` anew at the first start after `/usr` has changed (its `ldconfig.service`).
 //!
-//! What no descriptor shows belongs to the package manager that changed files at that time. One that
-//! also runs when it installs nothing did so around the times at which its processes were seen to
-//! write, and to files of root alone: a user may ask a service to do something then.
+//! What no descriptor shows belongs to the package manager that changed files at that time. One
+//! that also runs when it installs nothing did so around the times at which its processes were seen
+//! to write, and to files of root alone: a user may ask a service to do something then.
 
 mod programs;
 
@@ -353,8 +354,8 @@ impl Packages {
     }
 
     /// Reports what package managers wrote that have ended or paused, or whose lists are full.
-    /// `is_awaited`: whether a change by the processes of one until then is still being checked. Where
-    /// there are as many as possible, those that have ended make room.
+    /// `is_awaited`: whether a change by the processes of one until then is still being checked.
+    /// Where there are as many as possible, those that have ended make room.
     pub(super) fn report(
         &mut self,
         scene: &mut Scene<'_>,
