@@ -10,7 +10,7 @@ use super::exemption::Login;
 use super::interpreter::Commands;
 use super::servers::Known;
 use super::shell::Shell;
-use super::{CANDIDATES_MAX, Candidate, Shells, ends_of};
+use super::{CANDIDATES_MAX, Candidate, Object, Shells, ends_of};
 
 impl Shells {
     /// The connections that feed an interpreter and that nothing exempts, nearest first. Its output
@@ -29,13 +29,14 @@ impl Shells {
         if !shell.interpreter.is_some_and(|it| reads_input(it.commands)) || shell.is_fork() {
             return ends;
         }
-        let all = ends_of(&self.inward).take(CANDIDATES_MAX);
-        ends.extend(all.map(|(object, inward)| {
-            Candidate::new(object, inward, self.direction_of(snapshot, object))
-        }));
-        if ends.is_empty() {
+        let all = || ends_of(&self.inward).take(CANDIDATES_MAX);
+        // Most shells stop here: they are those of logins.
+        if all().all(|(object, _)| self.goes_back(object)) {
             return ends;
         }
+        ends.extend(all().map(|(object, inward)| {
+            Candidate::new(object, inward, self.direction_of(snapshot, object))
+        }));
         let mut logins = ArrayVec::<Candidate, CANDIDATES_MAX>::new();
         ends.retain(|end| {
             let is_login = self.login_of(known, shell, end) != Login::None;
@@ -45,11 +46,15 @@ impl Shells {
             !is_login
         });
         ends.retain(|end| {
-            let goes_back = ends_of(&self.outward).any(|(other, _)| other == end.object);
-            !goes_back
+            !self.goes_back(end.object)
                 && !self.is_passed_into_container(shell, end)
                 && !self.is_of_login(known, shell, &logins, end)
         });
         ends
+    }
+
+    /// Whether output goes to a connection, too.
+    fn goes_back(&self, object: Object) -> bool {
+        ends_of(&self.outward).any(|(other, _)| other == object)
     }
 }
