@@ -188,8 +188,8 @@ impl Detector for Shells {
         let is_partial = !snapshot.left.is_empty();
         // An early scan often comes in the middle of a change.
         let was_cut = core::mem::replace(&mut self.was_cut, is_partial || snapshot.is_early);
-        self.pending.begin_scan(was_cut);
         let cut = was_cut.then_some(snapshot);
+        self.pending.begin_scan(cut);
         self.turns.begin_scan(cut);
         self.two_peers.begin_scan(cut);
         let now = scene.cx.now.monotonic;

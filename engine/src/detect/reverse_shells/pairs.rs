@@ -7,10 +7,6 @@ use super::rows::process_of_key;
 use crate::state::process::ProcessKey;
 use crate::walk::{ProcessRow, Snapshot};
 
-/// A pair is forgotten when so many scans in a row have not shown it, even if each may only have
-/// left it out. One scan in a second leaves nothing that rests.
-const UNSHOWN_SCANS_MAX: u32 = 2048;
-
 /// An interpreter and a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Pair {
@@ -36,8 +32,6 @@ pub(super) struct Entry<T> {
     /// Whose interpreter it is ([`crate::walk::Snapshot::group_of`]).
     group: u64,
     seen: Scan,
-    /// The last scan that showed it, and did not only leave it out.
-    shown: Scan,
     state: T,
 }
 
@@ -58,14 +52,8 @@ impl<T> Pairs<T> {
         Self { scan: Scan::default(), list: room::list(most), groups, refused: None }
     }
 
-    /// Counts all pairs as seen in this scan, which may not have checked them.
-    pub(super) fn see_all(&mut self) {
-        let scan = self.scan;
-        self.list.iter_mut().for_each(|entry| entry.seen = scan);
-    }
-
-    /// The same for pairs whose processes have not ended. Most scans of a machine with much work
-    /// leave something, so absence shows little there.
+    /// Counts pairs whose processes have not ended as seen in this scan, which may not have checked
+    /// them. Most scans of a machine with much work leave something, so absence shows little there.
     pub(super) fn see_living(&mut self, snapshot: &Snapshot) {
         let scan = self.scan;
         let living =
@@ -78,8 +66,7 @@ impl<T> Pairs<T> {
         self.scan = self.scan.next();
         let (scan, groups) = (self.scan, &mut self.groups);
         self.list.retain(|entry| {
-            let stays = scan.since(entry.seen) <= absent_scans_max
-                && scan.since(entry.shown) <= UNSHOWN_SCANS_MAX;
+            let stays = scan.since(entry.seen) <= absent_scans_max;
             if !stays {
                 groups.remove(entry.group);
             }
@@ -117,7 +104,6 @@ impl<T> Pairs<T> {
     /// it for the first time.
     pub(super) fn see(&mut self, pair: Pair) -> Option<(&mut T, bool)> {
         let entry = self.list.iter_mut().find(|entry| entry.pair == pair)?;
-        entry.shown = self.scan;
         let is_first = core::mem::replace(&mut entry.seen, self.scan) != self.scan;
         Some((&mut entry.state, is_first))
     }
@@ -143,32 +129,6 @@ impl<T> Pairs<T> {
             self.refused = Some(left_out.pair.process.process_id);
         }
         self.groups.add(group);
-        let (seen, shown) = (self.scan, self.scan);
-        self.list.push(Entry { pair, group, seen, shown, state });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Light scans leave what rests, so each of them might have left out a pair.
-    #[test]
-    fn pairs_that_have_ended_make_room_between_scans_that_leave_something() {
-        let mut pairs = Pairs::new(8, HashKey::new(1));
-        let process = ProcessKey { process_id: 7, start_boottime: 1 };
-        let [ended, lives] = [1, 2].map(|key| Pair { key, process, exec_id: 1 });
-        pairs.add(ended, 0, ());
-        pairs.add(lives, 0, ());
-        for scan in 0..2 * UNSHOWN_SCANS_MAX {
-            pairs.see_all();
-            pairs.begin_scan(64);
-            // A whole scan.
-            if scan % 1000 == 0 {
-                assert!(pairs.see(lives).is_some(), "{scan}");
-            }
-            assert_eq!(pairs.get(ended).is_some(), scan < UNSHOWN_SCANS_MAX, "{scan}");
-        }
-        assert_eq!((pairs.list.len(), pairs.groups.owners()), (1, 1));
+        self.list.push(Entry { pair, group, seen: self.scan, state });
     }
 }

@@ -11,6 +11,7 @@ use super::judge::At;
 use super::pairs::{Pair, Pairs};
 use crate::state::process::ProcessKey;
 use crate::time::{Now, RealTime};
+use crate::walk::Snapshot;
 
 /// Maximum number of pairs of interpreter and connection that are watched.
 const PENDING_MAX: usize = 256;
@@ -121,11 +122,11 @@ impl PendingList {
         self.0.take_refused()
     }
 
-    /// Removes pairs that the last scan did not show, unless it `was_cut`: then it may not have
-    /// checked them.
-    pub(super) fn begin_scan(&mut self, was_cut: bool) {
-        if was_cut {
-            self.0.see_all();
+    /// Removes pairs that the last scan did not show. If it `was_cut`, it may not have checked them:
+    /// those stay whose processes this scan shows.
+    pub(super) fn begin_scan(&mut self, was_cut: Option<&Snapshot>) {
+        if let Some(snapshot) = was_cut {
+            self.0.see_living(snapshot);
         }
         self.0.begin_scan(1);
     }
@@ -223,7 +224,7 @@ mod tests {
     fn an_early_scan_settles_nothing() {
         let mut pending = PendingList::new(HashKey::new(1));
         let mut settles = |ms: i64, counts| {
-            pending.begin_scan(false);
+            pending.begin_scan(None);
             let question = Question { counts, ..question(1, 1) };
             pending.settled(&question, Now::at(ms * 1_000_000)).is_some()
         };
@@ -238,7 +239,7 @@ mod tests {
         let mut pending = PendingList::new(HashKey::new(1));
         let crowd = 1000..1000 + PENDING_MAX as u32 + 50;
         for scan in 0..10 {
-            pending.begin_scan(false);
+            pending.begin_scan(None);
             let now = Now::at(scan * 100_000_000);
             let settled = |pending: &mut PendingList, process_id, group| {
                 pending.settled(&question(process_id, group), now).is_some()
@@ -252,8 +253,8 @@ mod tests {
             assert_eq!(pending.0.list.len(), PENDING_MAX);
         }
         // What is not seen any more makes room.
-        pending.begin_scan(false);
-        pending.begin_scan(false);
+        pending.begin_scan(None);
+        pending.begin_scan(None);
         assert_eq!((pending.0.list.len(), pending.0.groups.owners()), (0, 0));
     }
 }
