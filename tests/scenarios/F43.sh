@@ -15,9 +15,10 @@
 # Eight alerts are in full, and a minute later a sum has the paths of the others.
 
 #: prepare
-mkdir -p /etc/f43 /etc/pam.d
-for number in {1..20}; do echo before > /etc/f43/$number; done
-echo before > /etc/pam.d/f43; sleep 4
+mkdir -p /etc/pam.d /f43
+for number in {1..20}; do echo before > /f43/$number; done
+# Another program: what bash writes here would be the same cause.
+cp -r /f43 /etc/f43; cp /f43/1 /etc/pam.d/f43; sleep 4
 #: act
 (for number in {1..20}; do exec {file}>> /etc/f43/$number; open="${open:-} $file"; done
 exec {other}>> /etc/pam.d/f43; scanned; act
@@ -27,4 +28,4 @@ wait $writer
 sleep 35
 seen
 #: clean
-rm -r /etc/f43 /etc/pam.d/f43
+rm -r /f43 /etc/f43 /etc/pam.d/f43
