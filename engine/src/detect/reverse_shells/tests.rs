@@ -253,9 +253,12 @@ impl Machine {
             (counters.bytes_out, counters.bytes_in) = counted.unwrap_or((self.sent, self.received));
         }
         for (one, other) in &self.pairs {
-            if let (Some(&one), Some(&other)) = (sockets.get(one), sockets.get(other)) {
-                snapshot.sockets[one].peer = Some(other);
-                snapshot.sockets[other].peer = Some(one);
+            let ends = [one, other];
+            for (near, far) in ends.into_iter().zip(ends.into_iter().rev()) {
+                let Some(&near) = sockets.get(near) else { continue };
+                // A socket keeps the address of a peer that was closed.
+                snapshot.sockets[near].peer_address = KernelVa(*far);
+                snapshot.sockets[near].peer = sockets.get(far).copied();
             }
         }
         for (master, slave) in &self.terminals {

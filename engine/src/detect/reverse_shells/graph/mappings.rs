@@ -241,9 +241,8 @@ impl Graph {
         !is_listening(ends.state)
             && (!is_connected
                 || descriptor.index < 3
-                || others.pair == Some(index)
                 || is_with_itself()
-                || *others.pair.get_or_insert(index) == index)
+                || others.has_pair(index, peer.is_some()))
     }
 
     /// Looks for the memory of a process in all address spaces, once in a scan.
@@ -309,6 +308,9 @@ impl Graph {
 struct Others {
     peer: Option<IpAddr>,
     pair: Option<Index<SocketRow>>,
+    /// The one whose peer no descriptor leads to. A peer that was closed has a place of its own:
+    /// socat keeps such a socket (`unix_release_sock`, net/unix/af_unix.c).
+    closed: Option<Index<SocketRow>>,
 }
 
 impl Others {
@@ -316,6 +318,12 @@ impl Others {
     fn has_peer(&mut self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         *self.peer.get_or_insert(address) == address
+    }
+
+    /// Whether a connected AF_UNIX socket is the only one of its kind.
+    fn has_pair(&mut self, socket: Index<SocketRow>, has_peer: bool) -> bool {
+        let place = if has_peer { &mut self.pair } else { &mut self.closed };
+        *place.get_or_insert(socket) == socket
     }
 }
 
