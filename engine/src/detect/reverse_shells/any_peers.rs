@@ -4,8 +4,8 @@
 //! Such a socket shows no peer and counts no bytes, and many daemons have one. So the rule is
 //! narrow:
 //!
-//! - The shell reads commands from its input, and both its input and its output lead to one holder
-//!   of such sockets, over pipes, pairs and pseudoterminals.
+//! - The shell reads commands from its input. Its input and its output lead to one holder of such
+//!   sockets, over pipes, pairs and pseudoterminals.
 //! - The holder, and each process between, serves nobody else ([`Graph::is_alone`]).
 //! - The shell has waited for its next command for a while.
 //!
@@ -78,7 +78,7 @@ impl Shells {
             shape,
             has_spoken: false,
             received: 0,
-            works: is_new || is_busy(&shell),
+            works: is_new || has_work(&shell),
             counts: snapshot.counts().into(),
             settled: Settled::HELD,
             fed: None,
@@ -97,9 +97,7 @@ impl Shells {
     /// which takes no commands from its input.
     fn sources(&self, shell: &Shell<'_>) -> ArrayVec<Ends, ENDS_MAX> {
         let snapshot = shell.snapshot;
-        let process = snapshot.processes.at(shell.process);
-        let leader = process.and_then(|process| snapshot.leader(process));
-        if leader.is_none_or(|leader| leader.task.is_fork()) {
+        if shell.is_fork() {
             return ArrayVec::new();
         }
         let ends = any_peers_of(&self.inward).take(ENDS_MAX);
@@ -140,8 +138,8 @@ impl Shells {
         same.or_else(|| ends().find(|&(_, hop)| holder(&self.outward, hop) == Some(own)))
     }
 
-    /// Whether a path leads from a shell to another process that holds a socket, over links that
-    /// hold bytes for one reader, and over processes that serve nobody else.
+    /// Whether a path leads from a shell to another process that holds a socket. Its links hold
+    /// bytes for one reader, and its processes serve nobody else.
     fn is_apart(&self, shell: &Shell<'_>, search: &Search, hop: Option<Index<Hop>>) -> bool {
         let mut links = search.path(hop).skip(1).map(|hop| hop.object).peekable();
         let is_narrow =
@@ -178,7 +176,7 @@ impl Shells {
 }
 
 /// Whether a shell works or has a child, as far as that is among the newest processes.
-fn is_busy(shell: &Shell<'_>) -> bool {
+fn has_work(shell: &Shell<'_>) -> bool {
     let snapshot = shell.snapshot;
     let process = snapshot.processes.at(shell.process);
     let (Some(process), Some(leader)) = (process, process.and_then(|it| snapshot.leader(it)))

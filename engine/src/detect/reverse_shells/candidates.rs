@@ -28,6 +28,8 @@ pub(super) struct Candidate {
     pub(super) direction: Direction,
     /// Whether what comes over it goes to a login server of this machine, as it comes.
     pub(super) is_tunnel: bool,
+    /// Whether a terminal multiplexer runs a command on the path.
+    pub(super) is_of_multiplexer: bool,
     pub(super) reason: Option<Reason>,
     /// Since when, and in how many scans, the reason has applied.
     pub(super) seen: Seen,
@@ -43,6 +45,7 @@ impl Candidate {
             out_object: object,
             direction,
             is_tunnel: false,
+            is_of_multiplexer: false,
             reason: None,
             seen: Seen { since_ns: RealTime::default(), scans: 0 },
         }

@@ -7,7 +7,7 @@
 //! front of it passes them so, and the system's ssh client (`ssh -R`).
 
 use super::direction::Direction;
-use super::graph::{Object, mirror, object_of};
+use super::graph::{Object, is_master, mirror, object_of};
 use super::rows::holds_at_stdio;
 use super::search::Hop;
 use super::servers::{self, Known};
@@ -31,6 +31,31 @@ pub(super) enum Login {
 }
 
 impl Shells {
+    /// Whether a path leads through a command that a terminal multiplexer runs: the line of its
+    /// status may show what a peer knows (`#(curl …)`), and `job_run` (job.c of tmux 3.4) gives
+    /// these commands the same pair of sockets as `pipe-pane` gives its own.
+    pub(super) fn is_of_multiplexer(
+        &mut self,
+        known: &Known<'_>,
+        shell: &Shell<'_>,
+        candidate: &Candidate,
+    ) -> bool {
+        let snapshot = shell.snapshot;
+        for hop in self.inward.path(candidate.inward) {
+            let inner = snapshot.descriptors.at(hop.inner);
+            let inner = inner.and_then(|row| object_of(snapshot, row.file));
+            let is_command = matches!(hop.object, Object::Unix(_))
+                && inner.is_some_and(|inner| is_master(snapshot, inner));
+            let Some(process) = self.process_of(shell, hop.table).filter(|_| is_command) else {
+                continue;
+            };
+            if known.multiplexes(process, &mut self.path) {
+                return true;
+            }
+        }
+        false
+    }
+
     /// How a login server stands on the path of a candidate. Between the outermost connection and
     /// the server there may be further connections, but no pipe, pair, pseudoterminal or file:
     /// behind those, another program talks to the server.

@@ -322,6 +322,7 @@ impl Shells {
         for candidate in &mut candidates {
             let login = self.login_of(known, shell, candidate);
             candidate.is_tunnel = login == Login::Tunnel;
+            candidate.is_of_multiplexer = self.is_of_multiplexer(known, shell, candidate);
             match self.judge(shell, interpreter, candidate, login, scene.cx.now) {
                 Ok(Some((reason, seen))) => {
                     (candidate.reason, candidate.seen) = (Some(reason), seen);
@@ -434,11 +435,13 @@ impl Shells {
         if over_files && !self.are_files_used(shell, candidate) {
             return Ok(None);
         }
-        if !over_files && !case.may_change(reason) {
+        let is_of_multiplexer = candidate.is_of_multiplexer;
+        if !over_files && !is_of_multiplexer && !case.may_change(reason) {
             return Ok(Some((reason, Seen { since_ns: now.real, scans: 1 })));
         }
         let Some(pair) = pair else { return Ok(None) };
         let (who, settled) = match (case.stdin_from_ancestor, case.is_at_other_fd()) {
+            _ if is_of_multiplexer => (0, Settled::OF_MULTIPLEXER),
             (true, _) => (2, Settled::FED),
             (false, true) => (1, Settled::HELD),
             (false, false) => (1, Settled::AT_REST),

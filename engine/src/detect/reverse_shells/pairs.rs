@@ -7,6 +7,11 @@ use super::rows::process_of_key;
 use crate::state::process::ProcessKey;
 use crate::walk::{ProcessRow, Snapshot};
 
+/// A pair is forgotten after so many scans that have not shown it, even if each may only have left
+/// it out: its process may live longer than its connection. One scan in a second leaves nothing
+/// that rests.
+const UNSHOWN_SCANS_MAX: u32 = 2048;
+
 /// An interpreter and a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Pair {
@@ -32,6 +37,8 @@ pub(super) struct Entry<T> {
     /// Whose interpreter it is ([`crate::walk::Snapshot::group_of`]).
     group: u64,
     seen: Scan,
+    /// The last scan that showed it, and did not only leave it out.
+    shown: Scan,
     state: T,
 }
 
@@ -55,9 +62,12 @@ impl<T> Pairs<T> {
     /// Counts pairs whose processes have not ended as seen in this scan, which may not have checked
     /// them. Most scans of a machine with much work leave something, so absence shows little there.
     pub(super) fn see_living(&mut self, snapshot: &Snapshot) {
+        self.see_those(|process| process_of_key(snapshot, process).is_some());
+    }
+
+    fn see_those(&mut self, lives: impl Fn(&ProcessKey) -> bool) {
         let scan = self.scan;
-        let living =
-            self.list.iter_mut().filter(|it| process_of_key(snapshot, &it.pair.process).is_some());
+        let living = self.list.iter_mut().filter(|entry| lives(&entry.pair.process));
         living.for_each(|entry| entry.seen = scan);
     }
 
@@ -66,7 +76,8 @@ impl<T> Pairs<T> {
         self.scan = self.scan.next();
         let (scan, groups) = (self.scan, &mut self.groups);
         self.list.retain(|entry| {
-            let stays = scan.since(entry.seen) <= absent_scans_max;
+            let stays = scan.since(entry.seen) <= absent_scans_max
+                && scan.since(entry.shown) <= UNSHOWN_SCANS_MAX;
             if !stays {
                 groups.remove(entry.group);
             }
@@ -104,6 +115,7 @@ impl<T> Pairs<T> {
     /// it for the first time.
     pub(super) fn see(&mut self, pair: Pair) -> Option<(&mut T, bool)> {
         let entry = self.list.iter_mut().find(|entry| entry.pair == pair)?;
+        entry.shown = self.scan;
         let is_first = core::mem::replace(&mut entry.seen, self.scan) != self.scan;
         Some((&mut entry.state, is_first))
     }
@@ -129,6 +141,32 @@ impl<T> Pairs<T> {
             self.refused = Some(left_out.pair.process.process_id);
         }
         self.groups.add(group);
-        self.list.push(Entry { pair, group, seen: self.scan, state });
+        let (seen, shown) = (self.scan, self.scan);
+        self.list.push(Entry { pair, group, seen, shown, state });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Light scans leave what rests, so each of them might have left out a pair.
+    #[test]
+    fn a_process_whose_connections_have_ended_has_room_for_others() {
+        let mut pairs = Pairs::new(8, HashKey::new(1));
+        let process = ProcessKey { process_id: 7, start_boottime: 1 };
+        let [ended, lives] = [1, 2].map(|key| Pair { key, process, exec_id: 1 });
+        pairs.add(ended, 0, ());
+        pairs.add(lives, 0, ());
+        for scan in 0..2 * UNSHOWN_SCANS_MAX {
+            pairs.see_those(|_| true);
+            pairs.begin_scan(64);
+            // A whole scan.
+            if scan % 1000 == 0 {
+                assert!(pairs.see(lives).is_some(), "{scan}");
+            }
+            assert_eq!(pairs.get(ended).is_some(), scan < UNSHOWN_SCANS_MAX, "{scan}");
+        }
+        assert_eq!((pairs.list.len(), pairs.groups.owners()), (1, 1));
     }
 }

@@ -36,6 +36,9 @@ impl Settled {
     pub(super) const FED: Self = Self { ns: 100_000_000, scans: 3, by_commands: true };
     /// An interactive shell may wait for a server's answer (`read -r line <&3`).
     pub(super) const HELD: Self = Self { ns: 2_000_000_000, scans: 3, by_commands: false };
+    /// A command of a terminal multiplexer asks a peer, and ends.
+    pub(super) const OF_MULTIPLEXER: Self =
+        Self { ns: 60_000_000_000, scans: 3, by_commands: false };
 }
 
 /// When a state was first seen, and in how many scans since.
@@ -122,8 +125,8 @@ impl PendingList {
         self.0.take_refused()
     }
 
-    /// Removes pairs that the last scan did not show. If it `was_cut`, it may not have checked them:
-    /// those stay whose processes this scan shows.
+    /// Removes pairs that the last scan did not show. If it `was_cut`, it may not have checked
+    /// them. Then those stay whose processes this scan shows.
     pub(super) fn begin_scan(&mut self, was_cut: Option<&Snapshot>) {
         if let Some(snapshot) = was_cut {
             self.0.see_living(snapshot);

@@ -5,9 +5,9 @@
 //! remembered.
 //!
 //! The kernel notes when a message was last sent and when one was last received, in seconds
-//! (`q_stime` and `q_rtime`, ipc/msg.c). A message has come from the last sender to the last
-//! receiver if both times are others than before, and the second is not before the first. What the
-//! first scan shows may be of any age, and counts as a use alone.
+//! (`q_stime` and `q_rtime`, ipc/msg.c). If both times are others than before, a message has come
+//! from the last sender to the last receiver. The second time must not be before the first. What
+//! the first scan shows may be of any age, and counts as a use alone.
 
 use arrayvec::ArrayVec;
 use panoptes_decoders::address::KernelVa;
@@ -151,7 +151,10 @@ impl QueueHistory {
         note(sender, |user| user.sends = true);
         note(receiver, |user| user.receives = true);
         let has_come = !is_new && self.has_sent && before[1] != received && received >= sent;
-        if let (Some(sender), Some(receiver), true) = (sender, receiver, has_come) {
+        // What a process sent after its own receipt is still to come to another one.
+        if let (Some(sender), Some(receiver), true) =
+            (sender, receiver, has_come && sender != receiver)
+        {
             self.has_sent = false;
             self.users[receiver].senders.add(sender as u8);
         }

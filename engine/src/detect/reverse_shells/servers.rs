@@ -82,6 +82,12 @@ impl<'a> Known<'a> {
         self.runs(process, buffer, |name, _| DATAGRAM_SERVERS.contains(&name))
     }
 
+    /// Whether a process is the system's terminal multiplexer that keeps pairs of sockets with the
+    /// commands it runs.
+    pub(super) fn multiplexes(&self, process: &ProcessRow, buffer: &mut PathBuffer) -> bool {
+        self.runs(process, buffer, |name, _| name == b"tmux")
+    }
+
     /// Whether a process runs a program of the system with such a name and command line.
     fn runs(
         &self,

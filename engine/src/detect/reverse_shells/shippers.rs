@@ -8,15 +8,19 @@ use super::direction::Direction;
 use super::graph::{Edges, Object, object_of};
 use super::search::Hop;
 use super::shell::Shell;
-use crate::walk::{DescriptorRow, FilesRow, Index, Snapshot};
+use crate::walk::{DescriptorRow, FileRow, FilesRow, Index, Snapshot};
 
 impl Shells {
-    /// Whether a program on the way of a shell's output gets something from others, too. A program
-    /// that cannot be checked completely counts as such.
-    pub(super) fn is_output_shared(&self, shell: &Shell<'_>, outward: Option<Index<Hop>>) -> bool {
+    /// Whether a program on the way of a shell's output gets something from others, too; `None` if
+    /// no steps are left to check it completely.
+    pub(super) fn is_output_shared(
+        &self,
+        shell: &Shell<'_>,
+        outward: Option<Index<Hop>>,
+    ) -> Option<bool> {
         let snapshot = shell.snapshot;
         let mut relays = self.outward.path(outward).filter(|hop| hop.table != shell.table);
-        relays.any(|hop| {
+        let is_shared = relays.any(|hop| {
             let before = hop.parent.and_then(|at| self.outward.hops().get(at.position()));
             let places = self.graph.carriers_of(snapshot, hop.table, Edges::Usual);
             let mut rows =
@@ -24,7 +28,8 @@ impl Shells {
             before.is_some_and(|before| {
                 rows.any(|row| self.is_given_by_others(snapshot, row, hop, before))
             })
-        })
+        });
+        (is_shared || !self.graph.is_exhausted()).then_some(is_shared)
     }
 
     /// Whether a descriptor of a program on the way brings what others write. `before` is the hop
@@ -38,7 +43,7 @@ impl Shells {
     ) -> bool {
         self.graph.spend(1);
         if self.graph.is_exhausted() {
-            return true;
+            return false;
         }
         let inner =
             snapshot.descriptors.at(hop.inner).and_then(|row| object_of(snapshot, row.file));
@@ -53,18 +58,32 @@ impl Shells {
             Object::Connection(_) => {
                 Some(object) != inner && self.direction_of(snapshot, object) != Direction::Outbound
             }
-            Object::Pipe(_) | Object::Terminal(_) if Some(object) == inner => false,
+            // What the shell's own children inherit is its output.
+            Object::Pipe(_) | Object::Terminal(_) | Object::Unix(_) if Some(object) == inner => {
+                false
+            }
             Object::Pipe(_) | Object::Terminal(_) | Object::Unix(_) => {
+                let silent = silent_peer(snapshot, object);
                 let mut others = false;
                 self.graph.other_end(snapshot, object, FMODE_WRITE, &mut |at| {
                     let table = self.graph.table_of(at);
-                    others |= table != Some(hop.table) && table != Some(before.table);
+                    let file = snapshot.descriptors.at(at).and_then(|row| row.file);
+                    let is_silent = silent.is_some() && file == silent;
+                    others |= !is_silent && table != Some(hop.table) && table != Some(before.table);
                 });
                 others
             }
             _ => false,
         }
     }
+}
+
+/// The open file of a socket's peer that sends nothing back: a server's for datagrams, such as that
+/// of `/dev/log`.
+fn silent_peer(snapshot: &Snapshot, object: Object) -> Option<Index<FileRow>> {
+    let Object::Unix(at) = object else { return None };
+    let peer = snapshot.sockets.at(snapshot.sockets.at(at)?.peer)?;
+    (peer.peer != Some(at)).then_some(peer.file)
 }
 
 /// Whether a descriptor leads to the same open file as a process's standard output or error.

@@ -50,6 +50,8 @@ struct Machine {
     modes: HashMap<u64, u32>,
     /// Pairs of files: of AF_UNIX sockets, and of a master and its terminal.
     pairs: Vec<(u64, u64)>,
+    /// Sockets for datagrams to a server's socket, which is no pair's.
+    senders: Vec<(u64, u64)>,
     terminals: Vec<(u64, u64)>,
     /// The descriptors that close on exec, of all processes.
     closed_on_exec: Vec<u32>,
@@ -259,6 +261,11 @@ impl Machine {
                 // A socket keeps the address of a peer that was closed.
                 snapshot.sockets[near].peer_address = KernelVa(*far);
                 snapshot.sockets[near].peer = sockets.get(far).copied();
+            }
+        }
+        for (near, far) in &self.senders {
+            if let (Some(&near), Some(&far)) = (sockets.get(near), sockets.get(far)) {
+                snapshot.sockets[near].peer = Some(far);
             }
         }
         for (master, slave) in &self.terminals {

@@ -67,8 +67,8 @@ struct Sight {
     ports: [u16; 2],
     /// Whether bytes of the first peer are counted.
     is_counted: bool,
-    /// Whether others send something to the second peer, too.
-    is_shared: bool,
+    /// Whether others send something to the second peer, too; `None` if that was not checked.
+    is_shared: Option<bool>,
 }
 
 /// What a shell does in one scan.
@@ -159,9 +159,11 @@ impl Watched {
         let has_heard = sight.received > before.received;
         let asked = sight.asked.saturating_sub(before.asked);
         // A scan may leave the descriptors of the others.
-        self.sight.is_shared |= before.is_shared;
-        let is_shared = self.sight.is_shared;
-        let sent = if is_shared { 0 } else { sight.sent.saturating_sub(before.sent) };
+        if before.is_shared == Some(true) {
+            self.sight.is_shared = before.is_shared;
+        }
+        let is_own = self.sight.is_shared == Some(false);
+        let sent = if is_own { sight.sent.saturating_sub(before.sent) } else { 0 };
         let has_acted = sent > 0 || work.has_started;
         // A request comes before its answer, and before what that causes.
         let tells_of_output =
@@ -204,6 +206,9 @@ impl Shells {
     ) {
         let Some((out_object, outward)) = self.other_peer(shell.snapshot) else { return };
         let is_over_files = edges == Edges::WithFiles;
+        if ends.len() > INPUTS_MAX {
+            self.count_cut(shell);
+        }
         for &end in ends.iter().take(INPUTS_MAX) {
             let candidate = Candidate { outward, out_object, ..end };
             if is_over_files && !self.are_ways_of_two_used(shell, &candidate) {
@@ -213,15 +218,22 @@ impl Shells {
         }
     }
 
-    /// The nearest connection that output goes to and that this machine began. What input comes
-    /// from, too, is the session of the terminal that both use: a login, and what its server
-    /// connects to for the user.
+    /// The nearest connection that output goes to and that this machine began; else the nearest
+    /// socket whose bytes are not counted. What input comes from, too, is the session of the
+    /// terminal that both use: a login, and what its server connects to for the user.
     pub(super) fn other_peer(&self, snapshot: &Snapshot) -> Option<(Object, Option<Index<Hop>>)> {
         let feeds = |object| ends_of(&self.inward).any(|(other, _)| other == object);
-        ends_of(&self.outward).find(|&(object, _)| {
-            let is_outbound = || self.direction_of(snapshot, object) == Direction::Outbound;
-            (!matches!(object, Object::Connection(_)) || is_outbound()) && !feeds(object)
-        })
+        let is_connection = |object| matches!(object, Object::Connection(_));
+        let is_outbound = |object| self.direction_of(snapshot, object) == Direction::Outbound;
+        let mut others = ends_of(&self.outward).filter(|&(object, _)| !feeds(object));
+        let mut uncounted = None;
+        let counted = others.find(|&(object, hop)| {
+            if !is_connection(object) {
+                uncounted = uncounted.or(Some((object, hop)));
+            }
+            is_connection(object) && is_outbound(object)
+        });
+        counted.or(uncounted)
     }
 
     fn watch_pair(
@@ -326,7 +338,7 @@ mod tests {
         newest: 1,
         ports: [0; 2],
         is_counted: true,
-        is_shared: false,
+        is_shared: Some(false),
     };
 
     /// Scans that are a second apart do not show that a script comes in pieces.

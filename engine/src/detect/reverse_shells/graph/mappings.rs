@@ -205,7 +205,8 @@ impl Graph {
         let is_complete = snapshot.files_structs.at(table).is_some_and(|row| row.complete);
         let mut others = Others::default();
         let mut all = snapshot.descriptor_indexes_of(table);
-        let is_alone = is_complete && all.all(|at| self.adds(snapshot, table, at, &mut others));
+        let is_alone = is_complete
+            && all.all(|at| !self.is_exhausted() && self.adds(snapshot, table, at, &mut others));
         self.note_fact(table, fact::ALONE, is_alone);
         self.note_fact(table, fact::CONNECTED, others.peer.is_some());
         is_alone

@@ -33,8 +33,8 @@ pub struct QueueEnd {
     pub id: u32,
 }
 
-/// From which users of its queue a process has received: for each of them the number of scans that
-/// have shown it, up to 3.
+/// The users of its queue whose messages a process has received: for each of them the number of
+/// scans that have shown it, up to 3.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Senders(u8);
 

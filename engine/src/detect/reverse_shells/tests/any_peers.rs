@@ -62,7 +62,7 @@ impl Machine {
         FakeFile::socket(file, 5000 + self.next, 0)
     }
 
-    fn name(&mut self, pid: u32, name: &str) {
+    pub(super) fn name(&mut self, pid: u32, name: &str) {
         let inode = number_of(name);
         let file = FakeFile::regular(0xffff_8892_0000_0000 + inode * 0x100, inode, name);
         let process = self.world.process(pid);

@@ -119,6 +119,23 @@ fn a_command_that_reads_what_a_pane_shows_types_nothing() {
     assert_eq!(Watch::new().settle(&pane(true, true)), found, "-IO");
 }
 
+/// `#(curl wttr.in)` in the line of the status: such a command has the same pair, and ends soon.
+#[test]
+fn a_command_for_the_status_of_a_multiplexer_raises_no_alert() {
+    let mut machine = pane(true, true);
+    machine.name(900, "usr/bin/tmux");
+    let mut watch = Watch::new();
+    let mut seconds = |count| {
+        let mut second = || {
+            watch.now = watch.now.after(990_000_000);
+            watch.scan(&machine)
+        };
+        (0..count).flat_map(|_| second()).collect::<Vec<_>>()
+    };
+    assert_eq!(seconds(58), [""; 0]);
+    assert_eq!(seconds(4), ["Outbound 40000: 902,900,901 in 902>900>901 out 901>900>902"]);
+}
+
 /// Each end that a search reaches, with the tables on its way.
 fn ends(watch: &Watch, graph: &Graph) -> Vec<String> {
     let snapshot = &watch.snapshot;

@@ -59,6 +59,8 @@ enum Others {
     Pair,
     /// It has a pipe of its own, and a server of its own.
     Own,
+    /// It writes to the log (`/dev/log`).
+    Log,
 }
 
 /// Where a job was started.
@@ -168,6 +170,12 @@ impl Job {
             }
             Others::Pair => {
                 machine.run(24, "job", "job", &[(1, &far)]);
+                vec![one]
+            }
+            Others::Log => {
+                let pair = machine.pairs.pop().unwrap();
+                machine.senders.push(pair);
+                machine.run(2, "journald", "journald", &[(5, &far)]);
                 vec![one]
             }
             Others::Own => vec![read, write, machine.connection(40_003, OTHER)],
@@ -288,8 +296,10 @@ fn what_a_program_sends_for_others_is_no_output_of_the_shell() {
         assert_eq!(sent.found(), [""; 0], "{others:?}");
         assert_eq!(job.found(), [PIPES], "{others:?}: it starts processes");
     }
-    let own = Job { act: Act::Builtin, others: Others::Own, ..JOB };
-    assert_eq!(own.found(), [PIPES]);
+    for others in [Others::Own, Others::Log] {
+        let own = Job { act: Act::Builtin, others, ..JOB };
+        assert_eq!(own.found(), [PIPES], "{others:?}");
+    }
 }
 
 #[test]

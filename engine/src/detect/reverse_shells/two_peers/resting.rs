@@ -63,7 +63,9 @@ impl Shells {
         }
         let secret = self.reported.secret();
         for row in snapshot.connections.iter() {
-            hidden.iter_mut().for_each(|it| it.take(row, || key_of(row, secret)));
+            let mut key = None;
+            let mut key = || *key.get_or_insert_with(|| key_of(row, secret));
+            hidden.iter_mut().for_each(|it| it.take(row, &mut key));
         }
         for Hidden { pair, sight, .. } in hidden.iter().filter(|it| it.is_missing == [false; 2]) {
             let process = snapshot.process_by_pid(pair.process.process_id);
