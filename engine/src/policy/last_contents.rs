@@ -4,7 +4,8 @@
 //! too. The sum has the path, and what the file held at the last of its alerts. An act that changes
 //! many files has one cause: its sum has their paths. All causes share the room for these. Each has
 //! a share that no other one takes, and what is left goes to those that come first. When it is used
-//! up, the causes with most give some of it to those with less.
+//! up, the causes with most give some of it to those with less. A path that exceeds its share is
+//! kept as a whole or not at all.
 
 use panoptes_tables::room;
 
@@ -17,7 +18,7 @@ use crate::page_cache::Hashes;
 const CONTENTS_MAX: usize = 16;
 /// Room for the paths of all causes in bytes, each with [`HEAD_BYTES`] before it.
 const PATHS_BYTES: usize = 5120;
-/// What each cause has of it at least, if it needs that.
+/// What each cause has of it at least: its paths within so many bytes always have room.
 const SHARE_BYTES: usize = PATHS_BYTES / CONTENTS_MAX;
 /// The number of the path's cause, and the path's length.
 const HEAD_BYTES: usize = 3;
@@ -115,29 +116,36 @@ impl LastContents {
         fits
     }
 
-    /// Makes room for so many bytes of a cause. Others lose their last paths, but not below their
-    /// shares and what this one has then. Returns whether there is room.
+    /// Makes room for so many bytes of a cause. Others lose their last paths. Within the share of
+    /// this cause, they lose those that exceed their own shares. Beyond it, they keep at least as
+    /// much as this one has then. Returns whether there is room.
     fn make_room(&mut self, number: u8, bytes: usize) -> bool {
         let mut room = PATHS_BYTES - self.paths.len();
         if bytes <= room {
             return true;
         }
-        let mut used = [0; CONTENTS_MAX];
-        for (of, path) in Paths(&self.paths) {
-            used[usize::from(of)] += path.len() + HEAD_BYTES;
+        let own: usize = self.paths_of(number).map(|path| path.len() + HEAD_BYTES).sum();
+        let then = own + bytes;
+        // Used by each cause, and kept by it at least: the first paths, each as a whole.
+        let (mut used, mut kept) = ([0; CONTENTS_MAX], [0; CONTENTS_MAX]);
+        for (of, path) in Paths(&self.paths).filter(|(of, _)| *of != number) {
+            let (used, kept) = (&mut used[usize::from(of)], &mut kept[usize::from(of)]);
+            let before = *used;
+            *used += path.len() + HEAD_BYTES;
+            if *used <= SHARE_BYTES || (then > SHARE_BYTES && before < then) {
+                *kept = *used;
+            }
         }
-        let own = core::mem::take(&mut used[usize::from(number)]);
-        let least = SHARE_BYTES.max(own + bytes);
-        let spare: usize = used.iter().map(|used| used.saturating_sub(least)).sum();
+        let spare: usize = used.iter().zip(&kept).map(|(used, kept)| used - kept).sum();
         if room + spare < bytes {
             return false;
         }
         while room < bytes {
-            let most = (0..CONTENTS_MAX).max_by_key(|&at| used[at]);
-            let Some(most) = most.filter(|&most| used[most] > least) else { return false };
-            let freed = self.remove_last(most as u8);
-            used[most] -= freed;
-            room += freed;
+            let causes = (0..CONTENTS_MAX).filter(|&at| used[at] > kept[at]);
+            let Some(most) = causes.max_by_key(|&at| used[at]) else { return false };
+            let size = self.remove_last(most as u8);
+            used[most] -= size;
+            room += size;
         }
         true
     }
@@ -304,6 +312,40 @@ mod tests {
                 let count = paths(&contents, CauseKey::of_test(it)).0.len();
                 assert!(count >= 3, "{count} paths of cause {it} beside {hogs}");
             }
+        }
+    }
+
+    /// A path within a cause's share always finds room, but never at the cost of another share.
+    #[test]
+    fn a_path_longer_than_a_share_is_lost_to_shares_only() {
+        const LONG: usize = 420;
+        let key = |at: u8| CauseKey::of_test(at.into());
+        let count = |contents: &LastContents, at| paths(contents, key(at)).0.len();
+        let mut contents = LastContents::new();
+        (0..12).for_each(|at| contents.note(key(at), &content(&[at + b'a'; LONG])));
+        // A path larger than its share takes nothing from causes that keep less than that then.
+        contents.note(key(12), &content(&[b'x'; 360]));
+        assert_eq!(paths(&contents, key(12)), (vec![], true));
+        assert!((0..12).all(|at| count(&contents, at) == 1));
+        // One within its share does: one other cause has a path that exceeds its own.
+        contents.note(key(12), &content(&[b'x'; 60]));
+        assert_eq!(count(&contents, 12), 1);
+        let losses = (0..12).filter(|&at| count(&contents, at) == 0);
+        assert_eq!(losses.count(), 1);
+    }
+
+    #[test]
+    fn paths_within_the_share_stay() {
+        let key = |at: u8| CauseKey::of_test(at.into());
+        let mut contents = LastContents::new();
+        for at in 0..CONTENTS_MAX as u8 {
+            contents.note(key(at), &content(&[at + b'a'; 60]));
+            // Larger than the room that is left in the share.
+            contents.note(key(at), &content(&[at + b'A'; 300]));
+        }
+        for at in 0..CONTENTS_MAX as u8 {
+            let (paths, _) = paths(&contents, key(at));
+            assert_eq!(paths.first().map(String::len), Some(60), "{at}");
         }
     }
 
