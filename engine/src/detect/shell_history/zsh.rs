@@ -121,17 +121,17 @@ fn value(memory: &mut Memory<'_>, at: usize, place: u64, patterns_left: &mut u32
     text.map_or(Value::Unknown, |(text, is_whole)| long(at, text, is_whole))
 }
 
-/// The text at an address without zsh's encoding, up to its NUL or as much as there is room for,
-/// and whether its NUL was met.
+/// The text at an address without zsh's encoding, and whether its NUL was met. A text without one
+/// ends where the room does.
 fn text<'a>(memory: &mut Memory<'_>, address: u64, room: &'a mut [u8]) -> Option<(&'a [u8], bool)> {
     memory.clear();
     memory.push_text(address, room.len() as u64);
     memory.run();
-    joined([memory.object(0), memory.object(1)], room)
+    join([memory.object(0), memory.object(1)], room)
 }
 
 /// The text that two pieces have together, as far as they were read.
-fn joined<'a>(pieces: [Option<&[u8]>; 2], room: &'a mut [u8]) -> Option<(&'a [u8], bool)> {
+fn join<'a>(pieces: [Option<&[u8]>; 2], room: &'a mut [u8]) -> Option<(&'a [u8], bool)> {
     let (mut length, mut has_end) = (0, false);
     for bytes in pieces.into_iter().map_while(|piece| piece) {
         let end = bytes.iter().position(|&byte| byte == 0);
@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn the_end_of_a_text_is_known_by_its_nul() {
         let text = |pieces, room: &mut [u8]| {
-            joined(pieces, room).map(|(text, has_end)| (text.to_vec(), has_end))
+            join(pieces, room).map(|(text, has_end)| (text.to_vec(), has_end))
         };
         let room = &mut [0; 8];
         assert_eq!(text([Some(b"/a\0b"), Some(b"c")], room), Some((b"/a".to_vec(), true)));
