@@ -99,7 +99,7 @@ fn read_data(
     let plain =
         panoptes_unpack::all(Counted { input: member, progress }).map_err(Error::unpacking)?;
     let room = Room::new();
-    let entries = layer::read(&mut room.unpacked(plain), options.page_hashes, &room)?;
+    let entries = layer::read(&mut room.reader(plain), options.page_hashes, &room)?;
     let mut tree = Tree::new();
     tree.unpack(entries)?;
     tree.files()
@@ -110,7 +110,7 @@ fn read_control(member: &mut dyn Read) -> Result<Control, Error> {
     let mut control = Control::default();
     let room = Room::for_unpacked(CONTROL_UNPACKED_BYTES_MAX);
     let plain = panoptes_unpack::all(member).map_err(Error::unpacking)?;
-    let mut archive = tar::Archive::new(room.unpacked(plain));
+    let mut archive = tar::Archive::new(room.reader(plain));
     // Raw: neither of the two has a long name.
     let entries = archive.entries().map_err(Error::unpacking)?.raw(true);
     for entry in entries.take(CONTROL_FILES_MAX) {

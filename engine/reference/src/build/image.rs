@@ -383,7 +383,7 @@ fn read_layer(
     let (input, size) = store.open(&layer.piece)?;
     let mut packed = Hashing::new(Counted { input: input.take(size), progress });
     let plain = panoptes_unpack::all(&mut packed).map_err(Error::unpacking)?;
-    let mut plain = Hashing::new(room.unpacked(plain));
+    let mut plain = Hashing::new(room.reader(plain));
     let entries = layer::read(&mut plain, pages, room)?;
     layer.unpacked.check(&plain.finish().map_err(Error::unpacking)?, "what is in it")?;
     if let Some(digest) = &layer.packed {

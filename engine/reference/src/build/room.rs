@@ -42,8 +42,8 @@ impl Room {
         }
     }
 
-    /// Takes the room of an entry at `path`: that of its own name and of the name that it leads to,
-    /// in bytes, and of its pages.
+    /// Takes the room of an entry at `path`, which has so many pages. `target` is the number of
+    /// bytes in the name that it leads to.
     pub(super) fn add(&self, path: &[u8], target: usize, pages: usize) -> Result<(), Error> {
         let name_bytes = path.len().saturating_add(target) as u64;
         for (left, count, max, what) in [
@@ -60,8 +60,8 @@ impl Room {
     }
 
     /// Reads unpacked data as long as there is room for it.
-    pub(super) const fn unpacked<R: Read>(&self, input: R) -> Unpacked<'_, R> {
-        Unpacked { room: self, input }
+    pub(super) const fn reader<R: Read>(&self, input: R) -> RoomReader<'_, R> {
+        RoomReader { room: self, input }
     }
 }
 
@@ -71,12 +71,12 @@ fn take(left: &AtomicU64, count: u64) -> bool {
 }
 
 /// Unpacked data.
-pub(super) struct Unpacked<'r, R> {
+pub(super) struct RoomReader<'r, R> {
     room: &'r Room,
     input: R,
 }
 
-impl<R: Read> Read for Unpacked<'_, R> {
+impl<R: Read> Read for RoomReader<'_, R> {
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
         let count = self.input.read(target)?;
         if take(&self.room.unpacked_bytes, count as u64) {
@@ -96,7 +96,7 @@ mod tests {
         let room = Room::for_unpacked(100);
         let read = || {
             let mut bytes = Vec::new();
-            room.unpacked(&[0; 50][..]).read_to_end(&mut bytes).map_err(|error| error.to_string())
+            room.reader(&[0; 50][..]).read_to_end(&mut bytes).map_err(|error| error.to_string())
         };
         assert_eq!((read(), read()), (Ok(50), Ok(50)));
         assert_eq!(read(), Err("there are more than 100 bytes in it".to_owned()));
