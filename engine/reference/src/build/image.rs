@@ -6,14 +6,17 @@
 
 mod bolt;
 pub(super) mod containerd;
+mod listing;
 mod oci;
 
+use std::collections::HashMap;
 use std::io::Read as _;
 use std::path::Path;
 
 use serde::Deserialize;
 
-use oci::{Configuration, Descriptor, Index, Manifest, Platform};
+use listing::{Candidate, Listing, collect};
+use oci::{Configuration, Index, Manifest};
 
 use super::layer::{self, Entry};
 use super::room::Room;
@@ -29,25 +32,15 @@ pub(super) const LAYOUT: &str = "oci-layout";
 pub(super) const INDEX: &str = "index.json";
 pub(super) const DOCKER: &str = "manifest.json";
 
-/// Maximum number of manifests read, and maximum nesting of lists of them.
-const MANIFESTS_MAX: usize = 10_000;
-/// Maximum number of entries of all lists of manifests.
-const LISTED_MAX: usize = 1 << 20;
-const DEPTH_MAX: u32 = 8;
 /// Maximum number of layers; overlayfs allows 500.
 pub(super) const LAYERS_MAX: usize = 1000;
 /// The annotation with the full name of an image.
 const CONTAINERD_NAME: &str = "io.containerd.image.name";
+/// Maximum number of bytes in the name of an image and in that of a platform: eight times those of
+/// a name with a tag and a digest.
+const NAME_BYTES_MAX: usize = 4096;
 /// Maximum number of choices named in a message.
 pub(super) const NAMED_MAX: usize = 20;
-
-/// One of the images in a layout.
-#[derive(Clone, Debug)]
-struct Candidate {
-    digest: Digest,
-    name: Option<String>,
-    platform: Option<String>,
-}
 
 /// The parts of an image.
 struct Parts {
@@ -116,10 +109,10 @@ fn build_of_parts(
 }
 
 fn of_list(store: &Store, index: &Index, options: &Options) -> Result<Parts, Error> {
-    let mut found = Collected::default();
-    collect(store, index, None, 0, &mut found)?;
-    let chosen = choose(store, found.candidates, options)?;
-    let (manifest, configuration) = manifest(store, &chosen.digest)?;
+    let mut listing = Listing::new();
+    collect(store, index, None, 0, &mut listing)?;
+    let chosen = choose(store, listing, options)?;
+    let (manifest, configuration) = manifest(store, &chosen.digest, &mut Listing::new())?;
     let unpacked = &configuration.rootfs.diff_ids;
     same_count(manifest.layers.len(), unpacked.len())?;
     let mut layers = Vec::new();
@@ -138,12 +131,16 @@ fn of_list(store: &Store, index: &Index, options: &Options) -> Result<Parts, Err
 }
 
 /// The manifest of an image, and the configuration that it names.
-fn manifest(store: &Store, digest: &Digest) -> Result<(Manifest, Configuration), Error> {
-    let bytes = store.json_blob(digest)?;
+fn manifest(
+    store: &Store,
+    digest: &Digest,
+    listing: &mut Listing,
+) -> Result<(Manifest, Configuration), Error> {
+    let bytes = listing.read(store, digest)?;
     let manifest: Manifest = serde_json::from_slice(&bytes)
         .map_err(|error| Error::content(format!("{digest} is no manifest: {error}")))?;
     let config = Digest::parse(&manifest.config.digest)?;
-    let configuration = configuration(&store.json_blob(&config)?)?;
+    let configuration = configuration(&listing.read(store, &config)?)?;
     Ok((manifest, configuration))
 }
 
@@ -155,8 +152,21 @@ pub(super) fn configuration_digest(manifest: &[u8]) -> Result<Digest, Error> {
 }
 
 pub(super) fn configuration(bytes: &[u8]) -> Result<Configuration, Error> {
-    serde_json::from_slice(bytes)
-        .map_err(|error| Error::content(format!("its configuration can't be read: {error}")))
+    let configuration: Configuration = serde_json::from_slice(bytes)
+        .map_err(|error| Error::content(format!("its configuration can't be read: {error}")))?;
+    check_name("a platform", &configuration.platform.name())?;
+    Ok(configuration)
+}
+
+/// An error if a name is longer than any that people give. `what` has it.
+fn check_name(what: &str, name: &str) -> Result<(), Error> {
+    let (bytes, beginning) = (name.len(), shown(name.as_bytes()));
+    if bytes > NAME_BYTES_MAX {
+        let message =
+            format!("has {what} of {bytes} bytes, more than {NAME_BYTES_MAX}: {beginning}");
+        return Err(Error::content(message));
+    }
+    Ok(())
 }
 
 fn same_count(layers: usize, unpacked: usize) -> Result<(), Error> {
@@ -172,96 +182,23 @@ fn index(bytes: &[u8]) -> Result<Index, Error> {
         .map_err(|error| Error::content(format!("its index can't be read: {error}")))
 }
 
-/// What was found in lists of manifests.
-#[derive(Default)]
-struct Collected {
-    candidates: Vec<Candidate>,
-    /// Number of entries, and of lists that others name.
-    listed: usize,
-    lists: usize,
-}
-
-impl Collected {
-    /// An error if there is more than images have. A few lists that name each other may have any
-    /// number of entries.
-    fn check(&self) -> Result<(), Error> {
-        for (count, max, what) in [
-            (self.candidates.len(), MANIFESTS_MAX, "images"),
-            (self.lists, MANIFESTS_MAX, "lists of images"),
-            (self.listed, LISTED_MAX, "entries"),
-        ] {
-            if count > max {
-                return Err(Error::content(format!("lists more than {max} {what}")));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Finds the manifests of images in an index, and in the indexes that it names.
-fn collect(
-    store: &Store,
-    list: &Index,
-    name: Option<&str>,
-    depth: u32,
-    found: &mut Collected,
-) -> Result<(), Error> {
-    for descriptor in &list.manifests {
-        found.listed += 1;
-        found.check()?;
-        let kind = descriptor.media_type.as_str();
-        let name = named(descriptor).or(name);
-        let platform = descriptor.platform.as_ref().map(Platform::name);
-        // Docker lists attestations of an image beside it.
-        let is_attestation = platform.as_deref() == Some("unknown/unknown")
-            || descriptor.annotation("vnd.docker.reference.type").is_some();
-        if is_attestation {
-            continue;
-        }
-        if kind.ends_with(".image.index.v1+json") || kind.ends_with(".manifest.list.v2+json") {
-            if depth == DEPTH_MAX {
-                return Err(Error::content("has lists of images in lists of images, too deep"));
-            }
-            let digest = Digest::parse(&descriptor.digest)?;
-            // An index may name images that only the registry has.
-            if store.has(&digest.blob()) {
-                found.lists += 1;
-                let list = index(&store.json_blob(&digest)?)?;
-                collect(store, &list, name, depth + 1, found)?;
-            }
-        } else if kind.ends_with(".image.manifest.v1+json")
-            || kind.ends_with(".distribution.manifest.v2+json")
-        {
-            let digest = Digest::parse(&descriptor.digest)?;
-            if store.has(&digest.blob()) {
-                let name = name.map(str::to_owned);
-                found.candidates.push(Candidate { digest, name, platform });
-            }
-        }
-    }
-    found.check()
-}
-
-/// The name of an image: the full one if containerd or docker wrote it, else the one given by its
-/// builder.
-fn named(descriptor: &Descriptor) -> Option<&str> {
-    [CONTAINERD_NAME, "org.opencontainers.image.ref.name"]
-        .iter()
-        .find_map(|name| descriptor.annotation(name))
-}
-
 /// Chooses the one requested image.
-fn choose(
-    store: &Store,
-    mut candidates: Vec<Candidate>,
-    options: &Options,
-) -> Result<Candidate, Error> {
+fn choose(store: &Store, mut listing: Listing, options: &Options) -> Result<Candidate, Error> {
+    let mut candidates = std::mem::take(&mut listing.candidates);
     if candidates.is_empty() {
         return Err(Error::content("holds no image"));
     }
     if candidates.len() > 1 || options.platform.is_some() {
+        let mut platforms = HashMap::new();
         for candidate in candidates.iter_mut().filter(|one| one.platform.is_none()) {
-            candidate.platform = image(&manifest(store, &candidate.digest)?.1).platform;
+            candidate.platform = if let Some(known) = platforms.get(&candidate.digest) {
+                Option::clone(known)
+            } else {
+                let (_, configuration) = manifest(store, &candidate.digest, &mut listing)?;
+                let platform = image(&configuration).platform;
+                platforms.insert(candidate.digest, platform.clone());
+                platform
+            };
         }
     }
     let all = candidates.clone();

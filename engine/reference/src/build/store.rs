@@ -105,7 +105,8 @@ impl Store {
         let (input, _) = self.open(name)?;
         let bytes = read_bounded(input, JSON_BYTES_MAX)
             .map_err(|error| Error::content(format!("{name}: {error}")))?;
-        let too_large = || format!("{name} is too large for what it should be");
+        let too_large =
+            || format!("{} has more than {JSON_BYTES_MAX} bytes", shown(name.as_bytes()));
         bytes.ok_or_else(|| Error::content(too_large()))
     }
 
@@ -155,7 +156,7 @@ impl Read for Piece<'_> {
 }
 
 /// A SHA-256 as images write it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(super) struct Digest([u8; 32]);
 
 impl Digest {
