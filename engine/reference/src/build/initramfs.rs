@@ -91,10 +91,11 @@ pub(super) fn build(
     Ok(Built { sbom, source: "an initramfs", problems, remarks, bytes, special })
 }
 
-fn too_many_pages() -> Error {
+fn too_many_pages(path: &[u8]) -> Error {
     Error::request(format!(
-        "holds more than {PAGES_MAX} pages of executable files, with all names of each; \
-         `--page-hashes none` makes an SBOM without hashes of pages"
+        "holds more than {PAGES_MAX} pages of executable files, with all names of each, at {}; \
+         `--page-hashes none` makes an SBOM without hashes of pages",
+        shown(path)
     ))
 }
 
@@ -170,7 +171,11 @@ impl Archives<'_> {
         };
         self.bytes_left = plain.input.input.limit();
         if self.bytes_left == 0 {
-            return Err(Error::content("unpacks to more than any machine has memory"));
+            let last = self.entries.last().map_or(&b""[..], |entry| &entry.path);
+            return Err(Error::content(format!(
+                "holds more than {UNPACKED_BYTES_MAX} unpacked bytes, at or after /{}",
+                shown(last)
+            )));
         }
         read
     }
@@ -189,17 +194,20 @@ impl Archives<'_> {
                 self.links.clear();
                 return Ok(());
             }
+            let path = cleaned(&name)?;
             self.count += 1;
             if self.count > ENTRIES_MAX {
-                return Err(Error::content("holds more than any initramfs does"));
+                let path = shown(&path);
+                let message = format!("holds more than {ENTRIES_MAX} entries, at {path}");
+                return Err(Error::content(message));
             }
-            let path = cleaned(&name)?;
             self.take_names(path.len(), &path)?;
             let kind = match header.mode & S_IFMT {
                 S_IFREG => self.file(input, &header, &path, &mut block)?,
                 S_IFDIR => Some(EntryKind::Directory),
                 S_IFLNK => {
-                    let to = input.bytes(header.size)?;
+                    let to = input.bytes(header.size);
+                    let to = to.map_err(|error| error.within(shown(&path)))?;
                     self.take_names(to.len(), &path)?;
                     Some(EntryKind::Symlink(to))
                 }
@@ -249,7 +257,7 @@ impl Archives<'_> {
         }
         let content = input.content(header.size, self.options, path, mode, block)?;
         let left = self.pages_left.checked_sub(content.pages.len());
-        self.pages_left = left.ok_or_else(too_many_pages)?;
+        self.pages_left = left.ok_or_else(|| too_many_pages(path))?;
         Ok(Some(EntryKind::File { mode, content }))
     }
 }
@@ -350,7 +358,8 @@ impl<R: Read> Places<R> {
 
     fn bytes(&mut self, count: u64) -> Result<Vec<u8>, Error> {
         if count > PATH_BYTES_MAX as u64 {
-            return Err(Error::content("has a name that is longer than any kernel gives"));
+            let message = format!("has a name of {count} bytes, more than {PATH_BYTES_MAX}");
+            return Err(Error::content(message));
         }
         let mut bytes = vec![0; count as usize];
         self.input.read_exact(&mut bytes).map_err(Error::unpacking)?;

@@ -21,6 +21,14 @@ const NOTE: &[u8] = b".wh..wh.";
 
 /// Maximum number of directories and files: that of the entries of all archives.
 const NODES_MAX: usize = 8 << 20;
+/// Maximum number of directories that no entry names before the entries in them: an entry can imply
+/// two thousand. Most archives name all of theirs.
+const IMPLIED_MAX: usize = 1 << 20;
+/// Maximum number of steps through directories and links for all entries: a hundred times those
+/// of a large distribution. An entry can lead through a million.
+const STEPS_MAX: usize = 100_000_000;
+/// Bytes of a path that count as one further step. Names of real files have fewer.
+const STEP_BYTES: usize = 64;
 /// Maximum number of bytes in the paths of all files. Links make paths that are longer than those
 /// of an archive.
 const FILE_PATHS_BYTES_MAX: usize = 2 << 30;
@@ -47,11 +55,15 @@ pub(super) struct Tree {
     /// The first one is the root.
     nodes: Vec<Node>,
     layer: usize,
+    /// How many more implied directories, and steps, there may be.
+    implied_left: usize,
+    steps_left: usize,
 }
 
 impl Tree {
     pub(super) fn new() -> Self {
-        Self { nodes: vec![Node::Directory(BTreeMap::new())], layer: 0 }
+        let nodes = vec![Node::Directory(BTreeMap::new())];
+        Self { nodes, layer: 0, implied_left: IMPLIED_MAX, steps_left: STEPS_MAX }
     }
 
     /// Merges a layer over the existing ones.
@@ -67,11 +79,11 @@ impl Tree {
                 // It is not visible in a container.
             } else if name == OPAQUE {
                 if let Some(folder) = self.walk(folder, false)? {
-                    self.empty(folder);
+                    self.empty(folder, &entry.path)?;
                 }
             } else if let Some(name) = name.strip_prefix(WHITEOUT) {
                 if let Some(folder) = self.walk(folder, false)? {
-                    self.take_away(folder, name);
+                    self.take_away(folder, name, &entry.path)?;
                 }
             } else {
                 self.put(&entry.path, entry.kind)?;
@@ -115,35 +127,26 @@ impl Tree {
         Ok(())
     }
 
-    /// The number of page digests of all files, each counted once for each of its names.
-    fn pages(&self) -> usize {
-        let mut count = 0_usize;
-        let mut waiting = vec![0];
-        while let Some(node) = waiting.pop() {
-            match &self.nodes[node] {
-                Node::Directory(names) => waiting.extend(names.values().map(|bound| bound.node)),
-                Node::File { content, .. } => count = count.saturating_add(content.pages.len()),
-                Node::Symlink(_) | Node::Special => {}
-            }
-        }
-        count
-    }
-
     /// Every regular file by its path, and the number of special ones. An error if their page
-    /// digests, which each name of a file gets, are more than one archive may have.
+    /// digests, which each name of a file gets, are more than all archives may have.
     pub(super) fn files(&self) -> Result<(Vec<File>, u64), Error> {
-        self.files_up_to(PAGES_MAX, || Error::content("holds more than any image does"))
+        self.files_up_to(PAGES_MAX, |path| {
+            Error::content(format!(
+                "holds more than {PAGES_MAX} pages of executable files, with all names of each, \
+                 at {}",
+                shown(path)
+            ))
+        })
     }
 
-    /// The same, with another error if the page digests are more than so many.
+    /// The same, with another error if the page digests are more than so many. It gets the path of
+    /// the file that has too many.
     pub(super) fn files_up_to(
         &self,
         pages_max: usize,
-        too_many_pages: impl Fn() -> Error,
+        too_many_pages: impl Fn(&[u8]) -> Error,
     ) -> Result<(Vec<File>, u64), Error> {
-        if self.pages() > pages_max {
-            return Err(too_many_pages());
-        }
+        let mut pages_left = pages_max;
         let (mut files, mut special) = (Vec::new(), 0);
         let mut bytes_left = FILE_PATHS_BYTES_MAX;
         let mut waiting = vec![(0, Vec::new())];
@@ -166,7 +169,11 @@ impl Tree {
                         waiting.push((bound.node, path));
                     }
                 }
-                Node::File { mode, content } => files.push(file(path, *mode, content)),
+                Node::File { mode, content } => {
+                    let left = pages_left.checked_sub(content.pages.len());
+                    pages_left = left.ok_or_else(|| too_many_pages(&path))?;
+                    files.push(file(path, *mode, content));
+                }
                 Node::Symlink(_) => {}
                 Node::Special => special += 1,
             }
@@ -182,11 +189,11 @@ impl Tree {
             EntryKind::Directory => match there {
                 // An existing directory keeps its content.
                 Some(bound) if matches!(self.nodes[bound.node], Node::Directory(_)) => bound.node,
-                _ => self.add(Node::Directory(BTreeMap::new()))?,
+                _ => self.add(Node::Directory(BTreeMap::new()), path)?,
             },
-            EntryKind::File { mode, content } => self.add(Node::File { mode, content })?,
-            EntryKind::Symlink(to) => self.add(Node::Symlink(to))?,
-            EntryKind::Special => self.add(Node::Special)?,
+            EntryKind::File { mode, content } => self.add(Node::File { mode, content }, path)?,
+            EntryKind::Symlink(to) => self.add(Node::Symlink(to), path)?,
+            EntryKind::Special => self.add(Node::Special, path)?,
             EntryKind::Link(to) => {
                 let missing = || {
                     let (path, to) = (shown(path), shown(&to));
@@ -208,9 +215,9 @@ impl Tree {
         Ok(())
     }
 
-    fn add(&mut self, node: Node) -> Result<usize, Error> {
+    fn add(&mut self, node: Node, path: &[u8]) -> Result<usize, Error> {
         if self.nodes.len() == NODES_MAX {
-            return Err(Error::content("holds more files than any image does"));
+            return Err(too_many(NODES_MAX, "files and directories", path));
         }
         self.nodes.push(node);
         Ok(self.nodes.len() - 1)
@@ -221,6 +228,22 @@ impl Tree {
             Node::Directory(names) => names.get(name).copied(),
             _ => None,
         }
+    }
+
+    /// Takes the room of steps at a path.
+    fn step(&mut self, count: usize, path: &[u8]) -> Result<(), Error> {
+        let left = self.steps_left.checked_sub(count);
+        let what = "steps through directories and links";
+        self.steps_left = left.ok_or_else(|| too_many(STEPS_MAX, what, path))?;
+        Ok(())
+    }
+
+    /// Takes the room of a directory that the entries below imply, and adds it.
+    fn imply(&mut self, path: &[u8]) -> Result<usize, Error> {
+        let left = self.implied_left.checked_sub(1);
+        let what = "directories that no entry names";
+        self.implied_left = left.ok_or_else(|| too_many(IMPLIED_MAX, what, path))?;
+        self.add(Node::Directory(BTreeMap::new()), path)
     }
 
     /// The directory at a path, created if it is missing.
@@ -236,6 +259,7 @@ impl Tree {
         };
         // The names still to be walked, the next one last; and the way back.
         let mut waiting = names(path);
+        self.step(waiting.len() + path.len() / STEP_BYTES, path)?;
         let mut way = vec![0];
         let mut followed = 0;
         while let Some(name) = waiting.pop() {
@@ -254,7 +278,7 @@ impl Tree {
                 if !make || way.len() > PATH_BYTES_MAX {
                     return Ok(None);
                 }
-                let node = self.add(Node::Directory(BTreeMap::new()))?;
+                let node = self.imply(path)?;
                 if let Node::Directory(names) = &mut self.nodes[at] {
                     names.insert(name, Bound { node, layer: self.layer });
                 }
@@ -272,7 +296,10 @@ impl Tree {
                     if to.starts_with(b"/") {
                         way.truncate(1);
                     }
-                    waiting.extend(names(to));
+                    let further = names(to);
+                    let steps = further.len() + to.len() / STEP_BYTES;
+                    waiting.extend(further);
+                    self.step(steps, path)?;
                 }
                 Node::File { .. } | Node::Special => return Ok(None),
             }
@@ -280,12 +307,12 @@ impl Tree {
         Ok(way.last().copied())
     }
 
-    /// Removes what lower layers have at a name.
-    fn take_away(&mut self, folder: usize, name: &[u8]) {
-        let Some(bound) = self.child(folder, name) else { return };
+    /// Removes what lower layers have at a name, for the entry at `path`.
+    fn take_away(&mut self, folder: usize, name: &[u8], path: &[u8]) -> Result<(), Error> {
+        let Some(bound) = self.child(folder, name) else { return Ok(()) };
         let is_directory = matches!(self.nodes[bound.node], Node::Directory(_));
         if is_directory {
-            self.empty(bound.node);
+            self.empty(bound.node, path)?;
         }
         // A directory in which this layer has an entry stays.
         let is_empty = match &self.nodes[bound.node] {
@@ -298,20 +325,23 @@ impl Tree {
         {
             names.remove(name);
         }
+        Ok(())
     }
 
-    /// Removes what lower layers have below a directory.
-    fn empty(&mut self, folder: usize) {
+    /// Removes what lower layers have below a directory, for the entry at `path`.
+    fn empty(&mut self, folder: usize, path: &[u8]) -> Result<(), Error> {
         // Directories below, each after its parent; then from the deepest up.
         let mut folders = vec![(folder, None)];
         let mut at = 0;
         while let Some(node) = folders.get(at).map(|(node, _)| *node) {
             if let Node::Directory(names) = &self.nodes[node] {
+                let steps = names.len() + 1;
                 for (name, bound) in names {
                     if matches!(self.nodes[bound.node], Node::Directory(_)) {
                         folders.push((bound.node, Some((node, name.clone(), bound.layer))));
                     }
                 }
+                self.step(steps, path)?;
             }
             at += 1;
         }
@@ -334,7 +364,12 @@ impl Tree {
                 names.remove(&name);
             }
         }
+        Ok(())
     }
+}
+
+fn too_many(max: usize, what: &str, path: &[u8]) -> Error {
+    Error::content(format!("holds more than {max} {what}, at {}", shown(path)))
 }
 
 /// The folder and the last name of a path.

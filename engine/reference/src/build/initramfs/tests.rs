@@ -131,6 +131,7 @@ fn more_pages_than_are_hashed_are_an_error_and_not_left_out() {
     let error = built(&image).unwrap_err();
     assert_eq!(error.kind, crate::Kind::Request);
     assert!(error.message.contains("more than 1048576 pages"), "{error}");
+    assert!(error.message.contains("with all names of each, at /bin/"), "{error}");
     assert!(error.message.contains("--page-hashes none"), "{error}");
     let options = Options { page_hashes: crate::digest::PageHashes::None, ..Options::default() };
     let built = build(&image[..], &options, &()).unwrap();
@@ -315,7 +316,7 @@ fn all_packed_parts_have_one_bound() {
     assert_eq!(left(zeros + 1, &bomb), Ok(1));
     for (bytes_left, image) in [(zeros, bomb.clone()), (2 * zeros - 1, bomb.repeat(2))] {
         let error = left(bytes_left, &image).unwrap_err();
-        assert!(error.message.contains("more than any machine"), "{error}");
+        assert!(error.message.contains("more than 68719476736 unpacked bytes, at"), "{error}");
     }
 }
 
@@ -344,6 +345,17 @@ fn more_bytes_of_names_than_any_has_are_an_error() {
         let message = built(&image).unwrap_err().message;
         assert!(message.contains("holds more than 67108864 bytes of names, at 000"), "{message}");
     }
+}
+
+#[test]
+fn more_entries_than_any_has_are_an_error_that_names_the_place() {
+    let options = &Options::default();
+    let (entries, links, count) = (Vec::new(), HashMap::new(), ENTRIES_MAX - 1);
+    let (names_left, pages_left, bytes_left) = (100, 100, 100);
+    let mut reader =
+        Archives { options, entries, links, count, names_left, pages_left, bytes_left };
+    let message = reader.read(&*main()).unwrap_err().message;
+    assert_eq!(message, "holds more than 1048576 entries, at bin");
 }
 
 #[test]

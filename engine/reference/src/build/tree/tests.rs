@@ -236,20 +236,70 @@ proptest! {
 
 #[test]
 fn all_names_of_a_file_count_for_the_bound_of_its_pages() {
-    let content = Content {
-        size: 0,
-        sha256: [0; 32],
-        sha1: [0; 20],
-        md5: [0; 16],
-        pages: vec![[0; 16]; 1 << 15],
-    };
-    let entry = |path: String, kind| Entry { path: path.into_bytes(), kind };
-    let mut entries = vec![entry("a".into(), EntryKind::File { mode: 0, content })];
-    entries.extend((1..1 << 10).map(|at| entry(format!("b/{at}"), EntryKind::Link(b"a".to_vec()))));
+    let (size, pages) = (0, vec![[0; 16]; 8]);
+    let content = Content { size, sha256: [0; 32], sha1: [0; 20], md5: [0; 16], pages };
+    let entry = |path: &str, kind| Entry { path: path.into(), kind };
+    let link = || EntryKind::Link(b"a".to_vec());
     let mut tree = Tree::new();
-    tree.apply(entries).unwrap();
-    assert_eq!(tree.pages(), PAGES_MAX);
-    tree.apply(vec![entry("c".into(), EntryKind::Link(b"a".to_vec()))]).unwrap();
-    let error = tree.files().unwrap_err();
-    assert!(error.message.contains("more than any image"), "{error}");
+    let file = EntryKind::File { mode: 0, content };
+    tree.apply(vec![entry("a", file), entry("b", link()), entry("c", link())]).unwrap();
+    let files = |max| tree.files_up_to(max, |path| Error::content(shown(path)));
+    assert_eq!(files(24).unwrap().0.len(), 3);
+    assert_eq!(files(23).unwrap_err().message, "/a", "the last one that is listed");
+}
+
+fn directories(paths: &[&str]) -> Vec<Entry> {
+    paths.iter().map(|path| Entry { path: (*path).into(), kind: EntryKind::Directory }).collect()
+}
+
+/// One entry can imply two thousand directories.
+#[test]
+fn directories_that_no_entry_names_have_a_bound_of_their_own() {
+    let mut tree = Tree::new();
+    tree.implied_left = 3;
+    tree.apply(directories(&["a/b/c/d", "e", "e/f"])).unwrap();
+    let message = tree.apply(directories(&["g", "g/h/i"])).unwrap_err().message;
+    assert_eq!(message, "holds more than 1048576 directories that no entry names, at g/h");
+    let deep = |at: u32| Entry {
+        path: format!("{at}{}", "/a".repeat(2000)).into(),
+        kind: EntryKind::Directory,
+    };
+    let mut tree = Tree::new();
+    assert!(tree.apply((0..524).map(deep).collect()).is_ok());
+    assert!(tree.apply(vec![deep(524)]).is_err());
+}
+
+/// Each link on the way may lead through thousands of names.
+#[test]
+fn the_steps_of_all_entries_have_one_bound() {
+    let link = |path: &str, to: String| Entry {
+        path: path.into(),
+        kind: EntryKind::Symlink(to.into_bytes()),
+    };
+    let mut tree = Tree::new();
+    tree.apply(vec![link("l", "./".repeat(2000)), link("m", "l".into())]).unwrap();
+    tree.steps_left = 5000;
+    tree.apply(directories(&["m/a", "m/b"])).unwrap();
+    let message = tree.apply(directories(&["m/c"])).unwrap_err().message;
+    assert_eq!(message, "holds more than 100000000 steps through directories and links, at m");
+    // A long name takes its time, too.
+    let mut tree = Tree::new();
+    tree.steps_left = 10;
+    assert!(tree.apply(directories(&[&format!("{}/a", "n".repeat(1000))])).is_err());
+}
+
+/// An opaque directory is searched as often as its layer says so.
+#[test]
+fn the_steps_of_marks_count() {
+    let names: Vec<String> = (0..100).map(|at| format!("d/{at}")).collect();
+    for mark in ["d/.wh..wh..opq", ".wh.d"] {
+        let done = |marks| {
+            let mut tree = Tree::new();
+            tree.steps_left = 1500;
+            let paths = names.iter().map(String::as_str);
+            tree.apply(directories(&paths.chain(vec![mark; marks]).collect::<Vec<_>>()))
+        };
+        assert!(done(3).is_ok(), "{mark}");
+        assert!(done(9).is_err(), "{mark}");
+    }
 }
