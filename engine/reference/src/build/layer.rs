@@ -147,7 +147,9 @@ pub(super) fn read(
 
 fn bounded(member: &mut impl Read, bytes_max: u64) -> Result<Vec<u8>, Error> {
     let bytes = read_bounded(member, bytes_max).map_err(Error::unpacking)?;
-    bytes.ok_or_else(|| Error::content("has a name that is longer than any kernel gives"))
+    bytes.ok_or_else(|| {
+        Error::content(format!("has a name, or pax records, of more than {bytes_max} bytes"))
+    })
 }
 
 /// A name, which NUL ends.

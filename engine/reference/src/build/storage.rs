@@ -180,7 +180,10 @@ fn list<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
 fn bounded(path: &Path) -> Result<Vec<u8>, Error> {
     let file = open_regular(path, OFlags::NOFOLLOW).map_err(Error::reading(path))?;
     let bytes = read_bounded(file, JSON_BYTES_MAX).map_err(Error::reading(path))?;
-    bytes.ok_or_else(|| Error::content(format!("{} is too large for it", path.display())))
+    bytes.ok_or_else(|| {
+        let path = path.display();
+        Error::content(format!("{path} has more than {JSON_BYTES_MAX} bytes"))
+    })
 }
 
 /// Reads an unpacked layer; its marks of removed files become those that archives have.

@@ -75,7 +75,10 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
         let message = format!("{} was changed meanwhile; try again", path.display());
         return Err(Error::content(message));
     }
-    let too_large = || Error::content(format!("{} is too large for it", path.display()));
+    let too_large = || {
+        let path = path.display();
+        Error::content(format!("{path} has more than {DATABASE_BYTES_MAX} bytes"))
+    };
     bytes.ok_or_else(too_large).map(Some)
 }
 

@@ -99,7 +99,17 @@ pub(super) fn read(header: &[u8], path_bytes_max: usize) -> Result<Package<'_>, 
             shown(name)
         )));
     }
-    package(&entries, name, path_bytes_max).ok_or_else(damaged)
+    let paths = paths(&entries).ok_or_else(damaged)?;
+    let mut bytes_left = path_bytes_max;
+    for [folder, file] in &paths {
+        let left = bytes_left.checked_sub(folder.len() + file.len());
+        bytes_left = left.ok_or_else(|| {
+            let (path, name) = (shown(&[*folder, *file].concat()), shown(name));
+            let max = path_bytes_max;
+            Error::content(format!("holds more than {max} bytes of paths, at {path} of {name}"))
+        })?;
+    }
+    package(&entries, name, &paths).ok_or_else(damaged)
 }
 
 /// The name of the package.
@@ -110,13 +120,8 @@ fn name<'a>(entries: &Entries<'a>) -> Option<&'a [u8]> {
 }
 
 /// The package of these entries.
-fn package<'a>(
-    entries: &Entries<'a>,
-    name: &'a [u8],
-    path_bytes_max: usize,
-) -> Option<Package<'a>> {
+fn package<'a>(entries: &Entries<'a>, name: &'a [u8], paths: &[[&[u8]; 2]]) -> Option<Package<'a>> {
     let algorithm = numbers(entries, FILE_DIGEST_ALGORITHM)?.first().copied().unwrap_or(1);
-    let paths = paths(entries, path_bytes_max)?;
     let digests = strings(entries, FILE_DIGESTS, STRING_ARRAY)?;
     let flags = numbers(entries, FILE_FLAGS)?;
     let modes: Vec<u16> = match entries.get(&FILE_MODES) {
@@ -137,12 +142,12 @@ fn package<'a>(
     }
     let digests = digests_of_links(entries, digests, &modes)?;
     let mut files = Vec::new();
-    for (index, path) in paths.into_iter().enumerate() {
+    for (index, path) in paths.iter().enumerate() {
         let is_installed = states.get(index).is_none_or(|state| *state == STATE_NORMAL);
         let is_fixed = flags[index] & (CONFIGURATION | GHOST) == 0;
         let digest = digests[index];
         if modes[index] & S_IFMT == S_IFREG && is_installed && is_fixed && !digest.is_empty() {
-            files.push(PackageFile { path, digest });
+            files.push(PackageFile { path: path.concat(), digest });
         }
     }
     Some(Package { name, algorithm, files })
@@ -174,29 +179,27 @@ fn digests_of_links<'a>(
     Some(digests)
 }
 
-/// The paths of all files: of folders and names, or, in packages of old, as a whole.
-fn paths(entries: &Entries<'_>, bytes_max: usize) -> Option<Vec<Vec<u8>>> {
+/// The paths of all files, each in two parts: of folders and names, or, in packages of old, whole
+/// after nothing.
+fn paths<'a>(entries: &Entries<'a>) -> Option<Vec<[&'a [u8]; 2]>> {
     let names = strings(entries, BASE_NAMES, STRING_ARRAY)?;
     // Whole paths that names were added to are out of date.
     if names.is_empty() {
         let paths = strings(entries, OLD_FILE_NAMES, STRING_ARRAY)?;
-        return Some(paths.into_iter().map(<[u8]>::to_vec).collect());
+        return Some(paths.into_iter().map(|path| [&[][..], path]).collect());
     }
     let folders = strings(entries, DIRECTORY_NAMES, STRING_ARRAY)?;
     let indexes = numbers(entries, DIRECTORY_INDEXES)?;
     if indexes.len() != names.len() {
         return None;
     }
-    let mut bytes_left = bytes_max;
     let mut paths = Vec::with_capacity(names.len());
     for (name, index) in names.into_iter().zip(indexes) {
         let folder = *folders.get(index as usize)?;
-        let length = folder.len() + name.len();
-        bytes_left = bytes_left.checked_sub(length)?;
-        if length > PATH_BYTES_MAX {
+        if folder.len() + name.len() > PATH_BYTES_MAX {
             return None;
         }
-        paths.push([folder, name].concat());
+        paths.push([folder, name]);
     }
     Some(paths)
 }

@@ -106,7 +106,8 @@ fn what_does_not_fit_is_refused() {
     }
     // All paths together have 3 × 10 + 6 bytes.
     assert!(read(&whole, 36).is_ok());
-    assert!(read(&whole, 35).is_err());
+    let message = read(&whole, 35).unwrap_err().message;
+    assert!(message.starts_with("holds more than 35 bytes of paths, at /"), "{message}");
     for index in 0..entries().len() {
         let mut other = entries();
         // A wrong type, and counts beyond the data.
