@@ -35,8 +35,8 @@ impl Listing {
         Self { candidates: Vec::new(), entries: 0, lists: 0, bytes_left: DOCUMENT_BYTES_MAX }
     }
 
-    /// An error at a digest if there is more than images have. A few lists that name each other may have any
-    /// number of entries.
+    /// An error at a digest if there is more than images have. A few lists that name each other may
+    /// have any number of entries.
     fn check(&self, digest: &str) -> Result<(), Error> {
         for (count, max, what) in [
             (self.candidates.len(), MANIFESTS_MAX, "images"),
