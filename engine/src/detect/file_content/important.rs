@@ -207,6 +207,10 @@ const UNIMPORTANT: &[&str] = &[
 const ACCOUNTS: &[&str] =
     &["/etc/group", "/etc/gshadow", "/etc/passwd", "/etc/shadow", "/etc/subgid", "/etc/subuid"];
 
+/// Folders of package managers' databases and locks, where files matter. They are open for writing
+/// although nothing is installed (rpm, libdnf5 and libsolv; apk).
+const DATABASES: &[&str] = &["/lib/apk/db/", "/usr/lib/apk/db/", "/usr/lib/sysimage/"];
+
 /// Folders in which runtimes keep the file systems of containers, and the folder below which the
 /// root of one begins.
 const CONTAINER_ROOTS: &[(&str, &str)] = &[
@@ -224,6 +228,14 @@ pub fn is_important(path: &[u8], may_execute: bool) -> bool {
     let path = in_container_root(path).unwrap_or(path);
     let matters = any(IMPORTANT, path) || any(IMPORTANT_IF_RUN, path) && is_run(path, may_execute);
     matters && !is_unimportant(path)
+}
+
+/// Whether a package manager that writes a file installs something: the file matters by its path,
+/// and is no database. snapd renames `a.service.Ab12~` to `a.service`.
+pub(super) fn is_installed(path: &[u8], may_execute: bool) -> bool {
+    let last = path.strip_suffix(b"~").unwrap_or(path);
+    is_important(last, may_execute)
+        && !DATABASES.iter().any(|folder| path.starts_with(folder.as_bytes()))
 }
 
 /// A number for the pattern by which a file matters, by default; `None` if it matters otherwise, or

@@ -284,8 +284,8 @@ impl Detector for ClosedFiles {
             Change::DescriptorOpened { process, descriptor } => {
                 // When it closes the file, its ancestors may have ended.
                 if descriptor.writes_a_file() {
-                    let now = scene.cx.now;
-                    self.packages.manager_of_writer(snapshot, process, now, &mut self.strings);
+                    let (writer, now) = ((process, &descriptor), scene.cx.now);
+                    self.packages.manager_of_writer(snapshot, writer, now, &mut self.strings);
                     self.nameless.note(&descriptor, scene.cx.now.monotonic);
                 }
                 return;
@@ -317,8 +317,8 @@ impl Detector for ClosedFiles {
             }
             _ => None,
         };
-        let manager =
-            self.packages.manager_of_writer(snapshot, process, scene.cx.now, &mut self.strings);
+        let (writer, now) = ((process, &descriptor), scene.cx.now);
+        let manager = self.packages.manager_of_writer(snapshot, writer, now, &mut self.strings);
         self.closings.push(Closing {
             stage: Stage::New,
             process: described.copy(scene.cx.strings, &mut self.strings, others),

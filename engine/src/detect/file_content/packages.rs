@@ -8,9 +8,10 @@
 //! While a machine starts, ldconfig is one, too, if process 1 has started it: systemd makes
 //! `/etc/ld.so.cache` anew at the first start after `/usr` has changed (its `ldconfig.service`).
 //!
-//! What no descriptor shows belongs to the package manager that changed files at that time. One
-//! that also runs when it installs nothing did so around the times at which its processes were seen
-//! to write, and to files of root alone: a user may ask a service to do something then.
+//! What no descriptor shows belongs to the package manager that changed files at that time. Some
+//! also run when they install nothing. Theirs are changes around the times at which their processes
+//! were seen to write files that matter. Only files of root count: a user may ask a service to do
+//! something then.
 
 mod programs;
 
@@ -20,11 +21,12 @@ use arrayvec::ArrayVec;
 use panoptes_tables::{Latest, StringId, Strings, room};
 
 use self::programs::Times;
-use super::Shipped;
+use super::important::is_installed;
+use super::{ANY_EXECUTE, Shipped};
 use crate::detect::{Accepted, Finding, Scene};
 use crate::page_cache::{Asker, ContentSource, FileIdentity, Hashes, Outcome};
 use crate::path::{PathBuffer, write_path};
-use crate::state::facts::{NameBuffers, ProcessFacts, ProcessNumbers};
+use crate::state::facts::{DescriptorFacts, FileName, NameBuffers, ProcessFacts, ProcessNumbers};
 use crate::state::process::{Process, ProcessKey};
 use crate::time::{Monotonic, Now};
 use crate::walk::{Machine, PathRef, ProcessRow, Snapshot};
@@ -96,13 +98,15 @@ struct Manager {
 /// When a package manager changes files.
 #[derive(Clone, Copy, Debug)]
 enum Work {
-    /// As long as it runs.
+    /// The whole time for which it runs.
     AllAlong,
-    /// Around the last times at which its processes were seen to write.
+    /// The last times at which its processes were seen to write files that matter, and shortly
+    /// before and after.
     AroundWrites(Option<Writes>),
 }
 
-/// Times at which processes were seen to write, with short pauses, by the machine's clock.
+/// Times at which processes were seen to write files that matter, with short pauses, by the
+/// machine's clock.
 #[derive(Clone, Copy, Debug)]
 struct Writes {
     began_ns: i64,
@@ -166,16 +170,16 @@ impl Packages {
         None
     }
 
-    /// The same for a process that has a file open for writing now, or has closed it.
+    /// The same for a process that has this file open for writing now, or has closed it.
     pub(super) fn manager_of_writer(
         &mut self,
         snapshot: &Snapshot,
-        process: &Process,
+        (process, descriptor): (&Process, &DescriptorFacts<'_>),
         now: Now,
         strings: &mut Strings,
     ) -> Option<ProcessKey> {
         let key = self.manager_of(snapshot, process, strings)?;
-        let calendar_ns = snapshot.machine.calendar_ns;
+        let calendar_ns = snapshot.machine.calendar_ns.filter(|_| installs(descriptor));
         let manager = self.managers.iter_mut().find(|manager| manager.key == key);
         if let Some((manager, calendar_ns)) = manager.zip(calendar_ns) {
             let before = manager.note_write(calendar_ns, now.monotonic);
@@ -410,6 +414,14 @@ impl Packages {
     }
 }
 
+/// Whether a file that is open for writing is one that is installed. Services also write caches,
+/// logs and databases, and any user may ask for that (`pkcon refresh`).
+fn installs(descriptor: &DescriptorFacts<'_>) -> bool {
+    let Some(FileName::Text(path)) = descriptor.name else { return false };
+    let mode = descriptor.inode.map_or(0, |inode| inode.mode);
+    is_installed(path, mode & ANY_EXECUTE != 0)
+}
+
 /// Notes a time in which a package manager ran.
 fn note_past(past: &mut Latest<(i64, i64)>, (began, ended): (i64, i64)) {
     let is_near = |it: &&mut (i64, i64)| {
@@ -422,8 +434,8 @@ fn note_past(past: &mut Latest<(i64, i64)>, (began, ended): (i64, i64)) {
 }
 
 impl Manager {
-    /// From when to when it changes files, by the machine's clock; if it does not, the end is
-    /// before the beginning.
+    /// The beginning and end of the time in which it changes files, by the machine's clock. If it
+    /// changes none, the end is before the beginning.
     fn time(&self, boot_to_real_ns: i64) -> (i64, i64) {
         let began = boot_to_real_ns.saturating_add_unsigned(self.key.start_boottime);
         let ended = self.ended.map_or(i64::MAX, |ended| ended.calendar_ns.unwrap_or(began));

@@ -17,10 +17,11 @@ use crate::walk::{FileRow, MmRow, ProcessRow, Snapshot};
 /// When a package manager changes files.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Times {
-    /// As long as it runs: it runs for one installation.
+    /// The whole time for which it runs: that is one installation.
     AllAlong,
-    /// Around the times at which its processes were seen to open a file for writing. It also runs
-    /// when it installs nothing: it waits for an answer, or is a service.
+    /// Times at which its processes were seen to have a file that matters open for writing, and
+    /// shortly before and after. It also runs when it installs nothing: it waits for an answer, or
+    /// is a service.
     AroundWrites,
 }
 

@@ -6,6 +6,7 @@ use panoptes_tables::{HashKey, StringRoom};
 use super::*;
 use crate::page_cache::{FileContent, Format, Hashes, Outcome, Traits};
 use crate::shipped::{ShippedBuilder, ShippedFile, Subject};
+use crate::state::facts::InodeFacts;
 use crate::state::tests::watch::limits;
 use crate::state::tests::world::{BOOT_NS, FakeArea, FakeFile, FakeProcess, World};
 use crate::state::{Change, ScanContext, Settings, State};
@@ -169,6 +170,57 @@ fn what_changes_belongs_to_a_service_only_around_its_writes() {
     let calendar_ns = Some(began + 151 * SECOND);
     packages.note_end(key, Now::at(5), &Machine { calendar_ns, ..Machine::default() });
     assert_eq!(seconds(&packages), (145..=151).collect::<Vec<_>>());
+}
+
+/// Any user may let packagekitd refresh its caches.
+#[test]
+fn only_files_that_matter_show_that_a_service_installs_something() {
+    let inode = InodeFacts { mode: 0o100_644, ..InodeFacts::default() };
+    let of = |name| DescriptorFacts { name, inode: Some(inode), ..DescriptorFacts::default() };
+    for (path, is_shown) in [
+        ("/usr/bin/hello;68f1c0de", true),
+        ("/etc/systemd/system/snap-hello-42.mount.Ab12Cd34~", true),
+        ("/usr/share/doc/hello/README", false),
+        ("/var/cache/PackageKit/40/metadata/primary.xml", false),
+        ("/var/lib/PackageKit/transactions.db", false),
+        ("/var/log/dnf.log", false),
+        ("/var/lib/snapd/state.json.Ab12Cd34~", false),
+        ("/usr/lib/sysimage/rpm/rpmdb.sqlite-shm", false),
+        ("/lib/apk/db/lock", false),
+    ] {
+        let descriptor = of(Some(FileName::Text(path.as_bytes())));
+        assert_eq!(windows(&descriptor), (is_shown, is_shown), "{path}");
+    }
+    assert_eq!(windows(&of(None)), (false, false));
+}
+
+/// Whether a service that has this file open, and again a minute later, is seen to install
+/// something, and whether the first time is remembered.
+fn windows(descriptor: &DescriptorFacts<'_>) -> (bool, bool) {
+    let (limits, mut packages, mut strings) = (limits(), Packages::new(), strings());
+    let world = World::default().with(process(101, 1, "usr/libexec/packagekitd"));
+    let snapshots = [0, 60].map(|seconds| {
+        let mut snapshot = Snapshot::empty(&limits);
+        world.show(&mut snapshot);
+        snapshot.machine.calendar_ns = Some(BOOT_NS + seconds * 1_000_000_000);
+        snapshot
+    });
+    let mut state = State::new(&limits, Settings::default(), HashKey::new(7));
+    let mut before = Snapshot::empty(&limits);
+    World::default().show(&mut before);
+    let no_change = &mut |_: &ScanContext<'_>, _: &Change<'_>| {};
+    state.update(&before, Now::at(1_795_159_906_905_224_659), no_change);
+    let on_change = &mut |cx: &ScanContext<'_>, change: &Change<'_>| {
+        let Change::ProcessCreated(process) = change else { return };
+        for snapshot in &snapshots {
+            let writer = (*process, descriptor);
+            let found = packages.manager_of_writer(snapshot, writer, cx.now, &mut strings);
+            assert!(found.is_some());
+        }
+    };
+    state.update(&snapshots[0], Now::at(1_795_159_906_915_224_659), on_change);
+    let is_open = !matches!(packages.managers[0].work, Work::AroundWrites(None));
+    (is_open, packages.past.iter().count() > 0)
 }
 
 /// systemd's ldconfig.service runs at the first start after an update.
