@@ -36,13 +36,15 @@ const fn of(name: &'static str, folders: &'static [&'static [u8]], times: Times)
     Program { name: name.as_bytes(), folders, times }
 }
 
+/// Any one name in a path.
+const STAR: u8 = b'*';
 /// Where systems keep programs.
 const BIN: &[&[u8]] = &[b"/bin/", b"/usr/bin/"];
 const SBIN: &[&[u8]] = &[b"/bin/", b"/usr/bin/", b"/sbin/", b"/usr/sbin/"];
 const PACKAGEKIT: &[&[u8]] =
     &[b"/usr/libexec/", b"/usr/lib/", b"/usr/lib/packagekit/", b"/usr/lib/PackageKit/"];
 /// snapd begins as the distribution's program, and goes on as that of a snap of itself. `*` is the
-/// number of a snap.
+/// number of a snap. What root writes below it matters by no pattern, so only an image counts.
 const SNAPD: &[&[u8]] = &[
     b"/usr/lib/snapd/",
     b"/usr/libexec/snapd/",
@@ -60,12 +62,10 @@ const PROGRAMS: &[Program] = &[
     of("zypp-rpm", &[b"/usr/lib/zypp/", b"/usr/libexec/zypp/"], Times::AllAlong),
     of("apk", SBIN, Times::AroundWrites),
     of("dnf5", BIN, Times::AroundWrites),
-    of("dnf5daemon-server", BIN, Times::AroundWrites),
+    of("dnf5daemon-server", SBIN, Times::AroundWrites),
     of("microdnf", BIN, Times::AroundWrites),
-    of("ostree", BIN, Times::AroundWrites),
     of("packagekitd", PACKAGEKIT, Times::AroundWrites),
     of("pacman", BIN, Times::AroundWrites),
-    of("rpm-ostree", BIN, Times::AroundWrites),
     of("snapd", SNAPD, Times::AroundWrites),
     of("tdnf", BIN, Times::AroundWrites),
 ];
@@ -110,7 +110,15 @@ pub(super) fn find<'s>(
     }
     write_path(snapshot, file.path, buffer)?;
     let folder = buffer.text().strip_suffix(name)?;
-    let is_in = |folders: &[&[u8]]| folders.iter().any(|of| is_folder(folder, of));
+    let is_on_image = || {
+        let block = snapshot.inodes.at(file.inode).map(|inode| inode.super_block);
+        let block = block.and_then(|block| snapshot.super_blocks.at(block));
+        block.is_some_and(|block| block.filesystem.is_read_only_image())
+    };
+    let is_in = |folders: &[&[u8]]| {
+        let of = folders.iter().find(|of| is_folder(folder, of));
+        of.is_some_and(|of| !of.contains(&STAR) || is_on_image())
+    };
     if let Some(program) = program.filter(|program| is_in(program.folders)) {
         return Some((file, program.times));
     }
@@ -127,7 +135,7 @@ pub(super) fn find<'s>(
 
 /// Whether a folder is this one, in which `*` stands for one name.
 fn is_folder(folder: &[u8], of: &[u8]) -> bool {
-    let Some(star) = of.iter().position(|byte| *byte == b'*') else { return folder == of };
+    let Some(star) = of.iter().position(|byte| *byte == STAR) else { return folder == of };
     let name = folder.strip_prefix(&of[..star]).and_then(|rest| rest.strip_suffix(&of[star + 1..]));
     name.is_some_and(|name| !name.is_empty() && !name.contains(&b'/'))
 }
