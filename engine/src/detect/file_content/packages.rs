@@ -39,7 +39,7 @@ const MANAGERS_MAX: usize = 8;
 pub const FILES_MAX: usize = 128;
 /// Number of writers that are remembered with their package managers: a process that has ended has
 /// no ancestors any more.
-const WRITERS_MAX: usize = 256;
+const WRITERS_MAX: usize = 232;
 /// Maximum number of generations between a package manager and a writer.
 const GENERATIONS_MAX: usize = 16;
 /// Number of times in which package managers ran that are remembered. Those of one installation are
@@ -101,8 +101,8 @@ enum Work {
     /// The whole time for which it runs.
     AllAlong,
     /// The last times at which its processes were seen to write files that matter, and shortly
-    /// before and after.
-    AroundWrites(Option<Writes>),
+    /// before and after; the same for those before the last pause, whose changes may still wait.
+    AroundWrites(Option<Writes>, Option<Writes>),
 }
 
 /// Times at which processes were seen to write files that matter, with short pauses, by the
@@ -113,6 +113,15 @@ struct Writes {
     ended_ns: i64,
     /// When the last one was seen.
     at: Monotonic,
+}
+
+/// A time in which a package manager changed files, by the machine's clock.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Past {
+    began_ns: i64,
+    ended_ns: i64,
+    /// Whether files of users count, too: see [`Work::AllAlong`].
+    is_all_along: bool,
 }
 
 /// When a package manager was seen to have ended.
@@ -129,8 +138,8 @@ pub(super) struct Packages {
     managers: Vec<Manager>,
     /// Writers and their package managers.
     writers: Latest<(ProcessKey, ProcessKey)>,
-    /// From when to when trusted package managers ran that have ended, by the machine's clock.
-    past: Latest<(i64, i64)>,
+    /// When trusted package managers ran that have ended.
+    past: Latest<Past>,
     names: NameBuffers,
     buffer: PathBuffer,
 }
@@ -183,8 +192,8 @@ impl Packages {
         let manager = self.managers.iter_mut().find(|manager| manager.key == key);
         if let Some((manager, calendar_ns)) = manager.zip(calendar_ns) {
             let before = manager.note_write(calendar_ns, now.monotonic);
-            if let Some(writes) = before.filter(|_| manager.was_trusted()) {
-                note_past(&mut self.past, (writes.began_ns, writes.ended_ns));
+            if let Some(before) = before.filter(|_| manager.was_trusted()) {
+                note_past(&mut self.past, before);
             }
         }
         Some(key)
@@ -226,7 +235,7 @@ impl Packages {
             ended: None,
             work: match times {
                 Times::AllAlong => Work::AllAlong,
-                Times::AroundWrites => Work::AroundWrites(None),
+                Times::AroundWrites => Work::AroundWrites(None, None),
             },
             self_exec_id: facts.self_exec_id,
             executable_size: facts.executable_size,
@@ -278,7 +287,7 @@ impl Packages {
     #[cfg(test)]
     pub(super) fn add_service_of_root(&mut self) {
         self.add_of_root();
-        self.managers[0].work = Work::AroundWrites(None);
+        self.managers[0].work = Work::AroundWrites(None, None);
     }
 
     /// Lets the first one write.
@@ -345,16 +354,16 @@ impl Packages {
     ) -> Option<ProcessKey> {
         let boot_to_real_ns = machine.boot_to_real_ns?;
         let ran = |manager: &&Manager| {
-            let (began, ended) = manager.time(boot_to_real_ns);
-            (began..=ended).contains(&calendar_ns)
-                && (is_roots || matches!(manager.work, Work::AllAlong))
+            let mut times = manager.times(boot_to_real_ns).into_iter().flatten();
+            times.any(|time| time.has(calendar_ns, is_roots))
         };
         self.managers.iter().find(ran).map(|manager| manager.key)
     }
 
-    /// Whether a trusted package manager ran at a time by the machine's clock, and is over.
-    pub(super) fn ran_before(&self, calendar_ns: i64) -> bool {
-        self.past.iter().any(|(began, ended)| (*began..=*ended).contains(&calendar_ns))
+    /// Whether a trusted package manager changed files at a time by the machine's clock, and is
+    /// over. `is_roots`: whether the file is root's.
+    pub(super) fn ran_before(&self, calendar_ns: i64, is_roots: bool) -> bool {
+        self.past.iter().any(|time| time.has(calendar_ns, is_roots))
     }
 
     /// Reports what package managers wrote that have ended or paused, or whose lists are full.
@@ -373,7 +382,7 @@ impl Packages {
         };
         let now = scene.cx.now.monotonic;
         let has_paused = |manager: &Manager| {
-            let Work::AroundWrites(Some(writes)) = manager.work else { return false };
+            let Work::AroundWrites(Some(writes), _) = manager.work else { return false };
             now.since(writes.at) > PAUSE_NS && !is_awaited(manager.key, writes.at)
         };
         for manager in &mut self.managers {
@@ -397,9 +406,8 @@ impl Packages {
         managers.retain(|manager| {
             let stays = manager.count > 0 || !is_over(manager);
             if !stays {
-                let time = boot_to_real_ns.map(|boot_to_real_ns| manager.time(boot_to_real_ns));
-                let worked = time.filter(|(began, ended)| began <= ended && manager.was_trusted());
-                if let Some(time) = worked {
+                let [last, _] = boot_to_real_ns.map_or([None; 2], |it| manager.times(it));
+                if let Some(time) = last.filter(|_| manager.was_trusted()) {
                     note_past(past, time);
                 }
                 let Manager { name, path, directory, command_line, .. } = *manager;
@@ -423,48 +431,70 @@ fn installs(descriptor: &DescriptorFacts<'_>) -> bool {
 }
 
 /// Notes a time in which a package manager ran.
-fn note_past(past: &mut Latest<(i64, i64)>, (began, ended): (i64, i64)) {
-    let is_near = |it: &&mut (i64, i64)| {
-        began.saturating_sub(it.1) <= PAUSE_NS && it.0.saturating_sub(ended) <= PAUSE_NS
+fn note_past(past: &mut Latest<Past>, new: Past) {
+    let is_near = |it: &&mut Past| {
+        it.is_all_along == new.is_all_along
+            && new.began_ns.saturating_sub(it.ended_ns) <= PAUSE_NS
+            && it.began_ns.saturating_sub(new.ended_ns) <= PAUSE_NS
     };
     match past.iter_mut().find(is_near) {
-        Some(near) => *near = (near.0.min(began), near.1.max(ended)),
-        None => _ = past.push((began, ended)),
+        Some(near) => {
+            near.began_ns = near.began_ns.min(new.began_ns);
+            near.ended_ns = near.ended_ns.max(new.ended_ns);
+        }
+        None => _ = past.push(new),
+    }
+}
+
+impl Past {
+    /// Whether a change at a time belongs to it. `is_roots`: whether the file is root's.
+    fn has(&self, calendar_ns: i64, is_roots: bool) -> bool {
+        (self.began_ns..=self.ended_ns).contains(&calendar_ns) && (is_roots || self.is_all_along)
+    }
+}
+
+impl Writes {
+    /// The time in which what changes belongs to them.
+    fn time(&self) -> Past {
+        Past {
+            began_ns: self.began_ns.saturating_sub(PAUSE_NS),
+            ended_ns: self.ended_ns.saturating_add(PAUSE_NS),
+            is_all_along: false,
+        }
     }
 }
 
 impl Manager {
-    /// The beginning and end of the time in which it changes files, by the machine's clock. If it
-    /// changes none, the end is before the beginning.
-    fn time(&self, boot_to_real_ns: i64) -> (i64, i64) {
-        let began = boot_to_real_ns.saturating_add_unsigned(self.key.start_boottime);
-        let ended = self.ended.map_or(i64::MAX, |ended| ended.calendar_ns.unwrap_or(began));
+    /// The times in which it changes files, the last one first.
+    fn times(&self, boot_to_real_ns: i64) -> [Option<Past>; 2] {
+        let began_ns = boot_to_real_ns.saturating_add_unsigned(self.key.start_boottime);
+        let ended_ns = self.ended.map_or(i64::MAX, |ended| ended.calendar_ns.unwrap_or(began_ns));
+        let within = |writes: Option<Writes>| {
+            let time = writes?.time();
+            let (began_ns, ended_ns) = (time.began_ns.max(began_ns), time.ended_ns.min(ended_ns));
+            (began_ns <= ended_ns).then_some(Past { began_ns, ended_ns, ..time })
+        };
         match self.work {
-            Work::AllAlong => (began, ended),
-            Work::AroundWrites(None) => (i64::MAX, i64::MIN),
-            Work::AroundWrites(Some(writes)) => (
-                began.max(writes.began_ns.saturating_sub(PAUSE_NS)),
-                ended.min(writes.ended_ns.saturating_add(PAUSE_NS)),
-            ),
+            Work::AllAlong => [Some(Past { began_ns, ended_ns, is_all_along: true }), None],
+            Work::AroundWrites(last, before) => [within(last), within(before)],
         }
     }
 
-    /// Notes that one of its processes was seen to write. Returns the times before, if there was a
-    /// pause between them.
-    fn note_write(&mut self, calendar_ns: i64, at: Monotonic) -> Option<Writes> {
-        let Work::AroundWrites(writes) = &mut self.work else { return None };
+    /// Notes that one of its processes was seen to write. Returns the time before, if there was a
+    /// pause.
+    fn note_write(&mut self, calendar_ns: i64, at: Monotonic) -> Option<Past> {
+        let Work::AroundWrites(last, before) = &mut self.work else { return None };
         let new = Writes { began_ns: calendar_ns, ended_ns: calendar_ns, at };
         let is_near = |writes: &&mut Writes| {
             let (began, ended) = (writes.began_ns, writes.ended_ns.saturating_add(PAUSE_NS));
             (began..=ended).contains(&calendar_ns)
         };
-        match writes.as_mut().filter(is_near) {
-            Some(writes) => {
-                (writes.ended_ns, writes.at) = (writes.ended_ns.max(calendar_ns), at);
-                None
-            }
-            None => writes.replace(new),
+        if let Some(writes) = last.as_mut().filter(is_near) {
+            (writes.ended_ns, writes.at) = (writes.ended_ns.max(calendar_ns), at);
+            return None;
         }
+        *before = last.replace(new);
+        before.map(|before| before.time())
     }
 
     fn was_trusted(&self) -> bool {

@@ -1,6 +1,7 @@
 //! Changed permissions that no record about the content shows, and that no package manager
 //! explains.
 
+use panoptes_decoders::kernel::inode::Attributes;
 use panoptes_tables::Strings;
 
 use super::ClosedFiles;
@@ -44,7 +45,8 @@ impl ClosedFiles {
         let inode = snapshot.inodes.at(file.inode);
         let (Some(mount), Some(dentry), Some(inode)) = (mount, dentry, inode) else { return };
         let Self { packages, paths, strings, rules, shipped, lost, .. } = self;
-        let is_of_package = packages.ran_before(inode.attributes.ctime_ns);
+        let Attributes { ctime_ns, uid, .. } = inode.attributes;
+        let is_of_package = packages.ran_before(ctime_ns, uid == 0);
         let Some(path) = packages.path_of(snapshot, file.path) else { return };
         let is_usual = || snapshot.is_put_by_root(file) && is_shipped(path, capabilities);
         if capabilities != 0 && (is_of_package || is_usual()) {

@@ -193,12 +193,32 @@ fn what_changes_belongs_to_a_service_only_around_its_writes() {
     assert!((0..200).all(|at| !is_at(&packages, at, false)), "a user's file");
     let before = packages.managers[0].note_write(began + 150 * SECOND, Monotonic::default());
     let before = before.map(|it| [it.began_ns, it.ended_ns].map(|at| (at - began) / SECOND));
-    assert_eq!(before, Some([100, 104]));
-    assert_eq!(seconds(&packages), (145..=155).collect::<Vec<_>>());
+    assert_eq!(before, Some([95, 109]));
+    // Changes from before the pause may still wait.
+    assert_eq!(seconds(&packages), (95..=109).chain(145..=155).collect::<Vec<_>>());
+    packages.managers[0].note_write(began + 180 * SECOND, Monotonic::default());
+    assert_eq!(seconds(&packages), (145..=155).chain(175..=185).collect::<Vec<_>>());
     // It ends.
-    let calendar_ns = Some(began + 151 * SECOND);
+    let calendar_ns = Some(began + 181 * SECOND);
     packages.note_end(key, Now::at(5), &Machine { calendar_ns, ..Machine::default() });
-    assert_eq!(seconds(&packages), (145..=151).collect::<Vec<_>>());
+    assert_eq!(seconds(&packages), (145..=155).chain(175..=181).collect::<Vec<_>>());
+}
+
+/// A user may ask a service to do something, and change files of his own then.
+#[test]
+fn past_times_of_services_explain_files_of_root_only() {
+    let mut packages = Packages::new();
+    let past = |began_ns, ended_ns, is_all_along| Past { began_ns, ended_ns, is_all_along };
+    note_past(&mut packages.past, past(100, 110, false));
+    assert_eq!([true, false].map(|is_roots| packages.ran_before(105, is_roots)), [true, false]);
+    // dpkg runs at the same time.
+    note_past(&mut packages.past, past(104, 107, true));
+    assert_eq!(
+        [103, 104, 107, 108].map(|at| packages.ran_before(at, false)),
+        [false, true, true, false]
+    );
+    note_past(&mut packages.past, past(120, 130, false));
+    assert!(packages.ran_before(115, true) && !packages.ran_before(115, false));
 }
 
 /// Any user may let packagekitd refresh its caches.
@@ -248,7 +268,7 @@ fn windows(descriptor: &DescriptorFacts<'_>) -> (bool, bool) {
         }
     };
     state.update(&snapshots[0], Now::at(1_795_159_906_915_224_659), on_change);
-    let is_open = !matches!(packages.managers[0].work, Work::AroundWrites(None));
+    let is_open = !matches!(packages.managers[0].work, Work::AroundWrites(None, _));
     (is_open, packages.past.iter().count() > 0)
 }
 
