@@ -95,7 +95,7 @@ struct Manager {
     count: u64,
 }
 
-/// When a package manager changes files.
+/// The times in which a package manager changes files.
 #[derive(Clone, Copy, Debug)]
 enum Work {
     /// The whole time for which it runs.
@@ -124,7 +124,7 @@ struct Past {
     is_all_along: bool,
 }
 
-/// When a package manager was seen to have ended.
+/// The time at which a package manager was seen to have ended.
 #[derive(Clone, Copy, Debug)]
 struct Ended {
     at: Monotonic,
@@ -138,7 +138,7 @@ pub(super) struct Packages {
     managers: Vec<Manager>,
     /// Writers and their package managers.
     writers: Latest<(ProcessKey, ProcessKey)>,
-    /// When trusted package managers ran that have ended.
+    /// Times in which trusted package managers ran that have ended.
     past: Latest<Past>,
     names: NameBuffers,
     buffer: PathBuffer,

@@ -14,7 +14,7 @@ use super::START_NS;
 use crate::path::{PathBuffer, own_name, write_path};
 use crate::walk::{FileRow, MmRow, ProcessRow, Snapshot};
 
-/// When a package manager changes files.
+/// The times in which a package manager changes files.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Times {
     /// The whole time for which it runs: that is one installation.
