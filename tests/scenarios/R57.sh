@@ -1,4 +1,4 @@
-# R57: socat gives a shell to whoever sends datagrams
+# R57: socat gives a shell to any sender of datagrams
 # stage: equipped
 # within: 8000 ms
 # expect: reverse_shell_detected

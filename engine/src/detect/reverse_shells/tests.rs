@@ -529,21 +529,6 @@ fn a_server_of_several_terminals_does_not_relay_between_them() {
 }
 
 #[test]
-fn pairs_of_sockets_are_followed_over_several_processes() {
-    let mut machine = Machine::default();
-    let tcp = machine.connection(40000, PEER);
-    let (a, b) = machine.pair();
-    let (c, d) = machine.pair();
-    machine.run(20, "socat", "socat TCP UNIX", &[(5, &tcp), (6, &a)]);
-    machine.run(21, "socat", "socat UNIX EXEC", &[(6, &b), (8, &c)]);
-    machine.run(22, "bash", "bash", &[(0, &d), (1, &d)]);
-    assert_eq!(
-        Watch::new().settle(&machine),
-        ["Outbound 40000: 20,21,22 in 20>21>22 out 22>21>20"]
-    );
-}
-
-#[test]
 fn a_proxy_within_the_machine_leads_to_the_peer_outside() {
     let mut machine = Machine::default();
     let here: IpAddr = Ipv4Addr::LOCALHOST.into();

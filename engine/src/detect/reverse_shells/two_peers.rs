@@ -41,11 +41,11 @@ const REST_NS: i64 = 300_000_000;
 const TURN_NS: i64 = 1_000_000_000;
 /// The longest rest before a turn where messages are not counted.
 const UNCOUNTED_REST_NS: i64 = 60_000_000_000;
-/// Largest number of bytes by which the first peer is told in one scan that something has come.
-/// Requests are longer.
-const TOLD_BYTES: u64 = 8;
-/// The output that a message has caused is so many times as long as what tells of it.
-const TOLD_PARTS: u64 = 16;
+/// Largest number of bytes that acknowledge a message of the first peer in one scan: requests are
+/// longer.
+const ACKNOWLEDGEMENT_BYTES: u64 = 8;
+/// The output that a message has caused is so many times as long as its acknowledgement.
+const OUTPUT_PARTS: u64 = 16;
 /// Maximum number of connections of one shell's input that are watched.
 const INPUTS_MAX: usize = 4;
 /// A pair is forgotten when so many scans in a row have not shown it.
@@ -166,9 +166,9 @@ impl Watched {
         let sent = if is_own { sight.sent.saturating_sub(before.sent) } else { 0 };
         let has_acted = sent > 0 || work.has_started;
         // A request comes before its answer, and before what that causes.
-        let tells_of_output =
-            self.message.is_some() && !has_heard && asked.saturating_mul(TOLD_PARTS) <= sent;
-        let has_asked = asked > TOLD_BYTES && !tells_of_output;
+        let acknowledges_output =
+            self.message.is_some() && !has_heard && asked.saturating_mul(OUTPUT_PARTS) <= sent;
+        let has_asked = asked > ACKNOWLEDGEMENT_BYTES && !acknowledges_output;
         let rested = now.monotonic.since(self.rests_since);
         let has_rested = self.rest_scans > 0 && rested >= REST_NS;
         if !sight.is_counted && rested > UNCOUNTED_REST_NS {
@@ -428,7 +428,7 @@ mod tests {
         assert!(relay([(500, 60), never], 2000) > 20, "with the output");
         assert_eq!(relay([(0, 60), never], 2000), 0, "it asked: a database");
         assert_eq!(relay([(1750, 60), never], 2000), 0, "the same with a slow answer");
-        assert_eq!(relay([(250, 60), never], 2000), 0, "it fetches what it was told of");
+        assert_eq!(relay([(250, 60), never], 2000), 0, "it fetches what the message names");
     }
 
     #[test]

@@ -20,7 +20,8 @@ const WITHOUT_ROW: [(&str, &str); 7] = [
     ("the kinds of gaps", "gaps::GAPS_MAX"),
     (
         "one process, file or chain",
-        "changes::KEPT_MAX clock::HOLES_MAX connections::BUCKETS_MAX connections::TWINS_MAX \
+        "any_peers::ENDS_MAX changes::KEPT_MAX clock::HOLES_MAX connections::BUCKETS_MAX \
+         connections::TWINS_MAX \
          contents::DOUBTS_MAX descriptors::TABLE_MAX \
          job::HOLES_MAX list::COUNTED_MAX list::POINTERS_MAX list::REMEMBERED_MAX \
          locate::LIBRARIES_MAX mappings::FOUND_MAX mappings::MAPPED_MAX \

@@ -288,7 +288,7 @@ fn the_steps_of_all_entries_have_one_bound() {
     assert!(tree.apply(directories(&[&format!("{}/a", "n".repeat(1000))])).is_err());
 }
 
-/// An opaque directory is searched as often as its layer says so.
+/// An opaque directory is searched as often as its layer marks it.
 #[test]
 fn the_steps_of_marks_count() {
     let names: Vec<String> = (0..100).map(|at| format!("d/{at}")).collect();

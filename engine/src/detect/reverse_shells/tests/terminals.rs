@@ -93,6 +93,21 @@ fn a_child_that_relays_to_one_of_many_terminals_is_found() {
     }
 }
 
+#[test]
+fn pairs_of_sockets_are_followed_over_several_processes() {
+    let mut machine = Machine::default();
+    let tcp = machine.connection(40000, PEER);
+    let (a, b) = machine.pair();
+    let (c, d) = machine.pair();
+    machine.run(20, "socat", "socat TCP UNIX", &[(5, &tcp), (6, &a)]);
+    machine.run(21, "socat", "socat UNIX EXEC", &[(6, &b), (8, &c)]);
+    machine.run(22, "bash", "bash", &[(0, &d), (1, &d)]);
+    assert_eq!(
+        Watch::new().settle(&machine),
+        ["Outbound 40000: 20,21,22 in 20>21>22 out 22>21>20"]
+    );
+}
+
 /// A terminal multiplexer in a login that passes what a pane shows to a command, or types what the
 /// command writes: `tmux pipe-pane -O 'nc A 514'`, `-I` (cmd-pipe-pane.c of tmux 3.4). `read` and
 /// `written` tell whether the pair of sockets is the command's standard input and output.
