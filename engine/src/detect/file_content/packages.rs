@@ -81,6 +81,8 @@ struct Manager {
     is_approved: Option<bool>,
     ended: Option<Ended>,
     work: Work,
+    /// Whether only what it installs counts as its work: see [`Times::AroundInstallations`].
+    is_service: bool,
     self_exec_id: Option<u32>,
     executable_size: Option<u64>,
     /// Of its executable, where an SBOM asked for them.
@@ -188,9 +190,9 @@ impl Packages {
         strings: &mut Strings,
     ) -> Option<ProcessKey> {
         let key = self.manager_of(snapshot, process, strings)?;
-        let calendar_ns = snapshot.machine.calendar_ns.filter(|_| installs(descriptor));
         let manager = self.managers.iter_mut().find(|manager| manager.key == key);
-        if let Some((manager, calendar_ns)) = manager.zip(calendar_ns) {
+        let manager = manager.filter(|manager| !manager.is_service || installs(descriptor));
+        if let Some((manager, calendar_ns)) = manager.zip(snapshot.machine.calendar_ns) {
             let before = manager.note_write(calendar_ns, now.monotonic);
             if let Some(before) = before.filter(|_| manager.was_trusted()) {
                 note_past(&mut self.past, before);
@@ -235,8 +237,9 @@ impl Packages {
             ended: None,
             work: match times {
                 Times::AllAlong => Work::AllAlong,
-                Times::AroundWrites => Work::AroundWrites(None, None),
+                Times::AroundWrites | Times::AroundInstallations => Work::AroundWrites(None, None),
             },
+            is_service: times == Times::AroundInstallations,
             self_exec_id: facts.self_exec_id,
             executable_size: facts.executable_size,
             hashes: None,
@@ -269,6 +272,7 @@ impl Packages {
             is_approved: None,
             ended: None,
             work: Work::AllAlong,
+            is_service: false,
             self_exec_id: None,
             executable_size: None,
             hashes: None,
@@ -382,8 +386,14 @@ impl Packages {
         };
         let now = scene.cx.now.monotonic;
         let has_paused = |manager: &Manager| {
-            let Work::AroundWrites(Some(writes), _) = manager.work else { return false };
-            now.since(writes.at) > PAUSE_NS && !is_awaited(manager.key, writes.at)
+            match manager.work {
+                Work::AllAlong => false,
+                Work::AroundWrites(Some(writes), _) => {
+                    now.since(writes.at) > PAUSE_NS && !is_awaited(manager.key, writes.at)
+                }
+                // It has written files that matter, and has installed none.
+                Work::AroundWrites(None, _) => !is_awaited(manager.key, now),
+            }
         };
         for manager in &mut self.managers {
             let is_due = is_over(manager) || has_paused(manager) || manager.files.is_full();

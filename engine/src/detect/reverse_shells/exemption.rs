@@ -8,7 +8,7 @@
 
 use super::direction::Direction;
 use super::graph::{Object, is_master, mirror, object_of};
-use super::rows::holds_at_stdio;
+use super::rows::{holds_at_stdio, line_of};
 use super::search::Hop;
 use super::servers::{self, Known};
 use super::shell::Shell;
@@ -31,9 +31,9 @@ pub(super) enum Login {
 }
 
 impl Shells {
-    /// Whether a path leads through a command that a terminal multiplexer runs: the line of its
-    /// status may show what a peer knows (`#(curl …)`), and `job_run` (job.c of tmux 3.4) gives
-    /// these commands the same pair of sockets as `pipe-pane` gives its own.
+    /// Whether a path leads through a command that a terminal multiplexer runs. The line of its
+    /// status may show what a peer knows (`#(curl …)`): `job_run` (job.c of tmux 3.4) gives these
+    /// commands the same pair of sockets as `pipe-pane` gives its own.
     pub(super) fn is_of_multiplexer(
         &mut self,
         known: &Known<'_>,
@@ -41,7 +41,9 @@ impl Shells {
         candidate: &Candidate,
     ) -> bool {
         let snapshot = shell.snapshot;
+        let mut outer = None;
         for hop in self.inward.path(candidate.inward) {
+            let command = outer.replace(hop.table).and_then(|table| self.index_of(shell, table));
             let inner = snapshot.descriptors.at(hop.inner);
             let inner = inner.and_then(|row| object_of(snapshot, row.file));
             let is_command = matches!(hop.object, Object::Unix(_))
@@ -49,7 +51,10 @@ impl Shells {
             let Some(process) = self.process_of(shell, hop.table).filter(|_| is_command) else {
                 continue;
             };
-            if known.multiplexes(process, &mut self.path) {
+            // Clients of the multiplexer have such pairs, too (`tmux -C`).
+            let mut line = command.into_iter().flat_map(|at| line_of(snapshot, at).take(3));
+            let is_started = line.any(|it| core::ptr::eq(it, process));
+            if is_started && known.multiplexes(process, &mut self.path) {
                 return true;
             }
         }

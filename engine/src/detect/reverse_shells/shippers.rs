@@ -8,7 +8,7 @@ use super::direction::Direction;
 use super::graph::{Edges, Object, object_of};
 use super::search::Hop;
 use super::shell::Shell;
-use crate::walk::{DescriptorRow, FileRow, FilesRow, Index, Snapshot};
+use crate::walk::{DescriptorRow, FileRow, FilesRow, Index, Snapshot, SocketRow};
 
 impl Shells {
     /// Whether a program on the way of a shell's output gets something from others, too; `None` if
@@ -23,6 +23,7 @@ impl Shells {
         let is_shared = relays.any(|hop| {
             let before = hop.parent.and_then(|at| self.outward.hops().get(at.position()));
             let places = self.graph.carriers_of(snapshot, hop.table, Edges::Usual);
+            let places = places.take_while(|_| !self.graph.is_exhausted());
             let mut rows =
                 places.filter_map(|place| snapshot.descriptors.at(self.graph.carrier(place)));
             before.is_some_and(|before| {
@@ -58,10 +59,9 @@ impl Shells {
             Object::Connection(_) => {
                 Some(object) != inner && self.direction_of(snapshot, object) != Direction::Outbound
             }
-            // What the shell's own children inherit is its output.
-            Object::Pipe(_) | Object::Terminal(_) | Object::Unix(_) if Some(object) == inner => {
-                false
-            }
+            Object::Pipe(_) | Object::Terminal(_) if Some(object) == inner => false,
+            // What the shell's own children inherit is its output. A server's socket has no peer.
+            Object::Unix(at) if Some(object) == inner && has_peer(snapshot, at) => false,
             Object::Pipe(_) | Object::Terminal(_) | Object::Unix(_) => {
                 let silent = silent_peer(snapshot, object);
                 let mut others = false;
@@ -76,6 +76,10 @@ impl Shells {
             _ => false,
         }
     }
+}
+
+fn has_peer(snapshot: &Snapshot, socket: Index<SocketRow>) -> bool {
+    snapshot.sockets.at(socket).is_some_and(|row| row.peer.is_some())
 }
 
 /// The open file of a socket's peer that sends nothing back: a server's for datagrams, such as that

@@ -218,22 +218,18 @@ impl Shells {
         }
     }
 
-    /// The nearest connection that output goes to and that this machine began; else the nearest
-    /// socket whose bytes are not counted. What input comes from, too, is the session of the
-    /// terminal that both use: a login, and what its server connects to for the user.
+    /// The nearest connection that output goes to and that this machine began, or the nearest
+    /// socket whose bytes are not counted; of two that are as near, the connection. What input
+    /// comes from, too, is the session of the terminal that both use: a login, and what its server
+    /// connects to for the user.
     pub(super) fn other_peer(&self, snapshot: &Snapshot) -> Option<(Object, Option<Index<Hop>>)> {
         let feeds = |object| ends_of(&self.inward).any(|(other, _)| other == object);
         let is_connection = |object| matches!(object, Object::Connection(_));
         let is_outbound = |object| self.direction_of(snapshot, object) == Direction::Outbound;
-        let mut others = ends_of(&self.outward).filter(|&(object, _)| !feeds(object));
-        let mut uncounted = None;
-        let counted = others.find(|&(object, hop)| {
-            if !is_connection(object) {
-                uncounted = uncounted.or(Some((object, hop)));
-            }
-            is_connection(object) && is_outbound(object)
-        });
-        counted.or(uncounted)
+        let depth = |hop: Option<Index<Hop>>| self.outward.path(hop).count();
+        let others = ends_of(&self.outward).filter(|&(object, _)| !feeds(object));
+        let others = others.filter(|&(object, _)| !is_connection(object) || is_outbound(object));
+        others.min_by_key(|&(object, hop)| (depth(hop), !is_connection(object)))
     }
 
     fn watch_pair(

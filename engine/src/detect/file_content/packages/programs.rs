@@ -19,10 +19,11 @@ use crate::walk::{FileRow, MmRow, ProcessRow, Snapshot};
 pub(super) enum Times {
     /// The whole time for which it runs: that is one installation.
     AllAlong,
-    /// Times at which its processes were seen to have a file that matters open for writing, and
-    /// shortly before and after. It also runs when it installs nothing: it waits for an answer, or
-    /// is a service.
+    /// Times at which its processes were seen to have a file open for writing, and shortly before
+    /// and after. Root alone starts it. It waits for an answer before it installs anything.
     AroundWrites,
+    /// The same for files that it installs: it is a service, and any user may make it write others.
+    AroundInstallations,
 }
 
 /// An executable that is a package manager.
@@ -62,11 +63,11 @@ const PROGRAMS: &[Program] = &[
     of("zypp-rpm", &[b"/usr/lib/zypp/", b"/usr/libexec/zypp/"], Times::AllAlong),
     of("apk", SBIN, Times::AroundWrites),
     of("dnf5", BIN, Times::AroundWrites),
-    of("dnf5daemon-server", SBIN, Times::AroundWrites),
+    of("dnf5daemon-server", SBIN, Times::AroundInstallations),
     of("microdnf", BIN, Times::AroundWrites),
-    of("packagekitd", PACKAGEKIT, Times::AroundWrites),
+    of("packagekitd", PACKAGEKIT, Times::AroundInstallations),
     of("pacman", BIN, Times::AroundWrites),
-    of("snapd", SNAPD, Times::AroundWrites),
+    of("snapd", SNAPD, Times::AroundInstallations),
     of("tdnf", BIN, Times::AroundWrites),
 ];
 /// Scripts of Python that install packages by librpm.

@@ -61,6 +61,8 @@ enum Others {
     Own,
     /// It writes to the log (`/dev/log`).
     Log,
+    /// It is the log: it reads what all write to `/dev/log`.
+    Server,
 }
 
 /// Where a job was started.
@@ -178,6 +180,12 @@ impl Job {
                 machine.run(2, "journald", "journald", &[(5, &far)]);
                 vec![one]
             }
+            Others::Server => {
+                let pair = machine.pairs.pop().unwrap();
+                machine.senders.push((pair.1, pair.0));
+                machine.run(24, "job", "job", &[(1, &far)]);
+                vec![one]
+            }
             Others::Own => vec![read, write, machine.connection(40_003, OTHER)],
         }
     }
@@ -290,7 +298,7 @@ fn jobs_whose_log_goes_to_a_collector_raise_no_alert() {
 
 #[test]
 fn what_a_program_sends_for_others_is_no_output_of_the_shell() {
-    for others in [Others::Client, Others::Pipe, Others::Pair] {
+    for others in [Others::Client, Others::Pipe, Others::Pair, Others::Server] {
         let job = Job { others, ..JOB };
         let sent = Job { act: Act::Builtin, messages: 12, ..job };
         assert_eq!(sent.found(), [""; 0], "{others:?}");
