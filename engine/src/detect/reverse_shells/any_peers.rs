@@ -74,7 +74,7 @@ impl Shells {
         let is_new = self.pending.had_spoken(pair, shape).is_none();
         let question = Question {
             pair,
-            group: snapshot.processes.at(shell.process).map_or(0, |row| snapshot.group_of(row)),
+            group: shell.group(),
             shape,
             has_spoken: false,
             received: 0,
@@ -83,11 +83,7 @@ impl Shells {
             settled: Settled::HELD,
             fed: None,
         };
-        let settled = self.pending.settled(&question, scene.cx.now);
-        if let Some(process_id) = self.pending.take_refused() {
-            self.lost.add(1, Some(process_id));
-        }
-        if let Some(seen) = settled {
+        if let Some(seen) = self.settled(&question, scene.cx.now) {
             (candidate.reason, candidate.seen) = (Some(Reason::AnyPeer), seen);
             self.report_first(scene, state, &shell, &[candidate], &candidate);
         }

@@ -7,7 +7,7 @@
 //! front of it passes them so, and the system's ssh client (`ssh -R`).
 
 use super::direction::Direction;
-use super::graph::{Object, is_master, mirror, object_of};
+use super::graph::{Object, mirror, object_of};
 use super::rows::{holds_at_stdio, line_of};
 use super::search::Hop;
 use super::servers::{self, Known};
@@ -43,15 +43,13 @@ impl Shells {
         let snapshot = shell.snapshot;
         let mut outer = None;
         for hop in self.inward.path(candidate.inward) {
-            let command = outer.replace(hop.table).and_then(|table| self.index_of(shell, table));
-            let inner = snapshot.descriptors.at(hop.inner);
-            let inner = inner.and_then(|row| object_of(snapshot, row.file));
-            let is_command = matches!(hop.object, Object::Unix(_))
-                && inner.is_some_and(|inner| is_master(snapshot, inner));
-            let Some(process) = self.process_of(shell, hop.table).filter(|_| is_command) else {
+            let command = outer.replace(hop.table);
+            if !hop.leads_from_master_to_socket(snapshot) {
                 continue;
-            };
+            }
+            let Some(process) = self.process_of(shell, hop.table) else { continue };
             // Clients of the multiplexer have such pairs, too (`tmux -C`).
+            let command = command.and_then(|table| self.index_of(shell, table));
             let mut line = command.into_iter().flat_map(|at| line_of(snapshot, at).take(3));
             let is_started = line.any(|it| core::ptr::eq(it, process));
             if is_started && known.multiplexes(process, &mut self.path) {

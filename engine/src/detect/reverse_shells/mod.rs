@@ -452,18 +452,23 @@ impl Shells {
             let mut tasks = snapshot.threads_of(process).map(|thread| &thread.task);
             tasks.any(|task| task.is_at_work() && !waits(task))
         });
-        let group = snapshot.processes.at(shell.process).map_or(0, |row| snapshot.group_of(row));
+        let group = shell.group();
         let received = counters_of(snapshot, candidate.object).map_or(0, |it| it.bytes_in);
         let has_spoken = case.has_spoken;
         let fed = self.fed(shell, candidate);
         let counts = snapshot.counts().into();
         let question =
             Question { pair, group, shape, has_spoken, received, works, counts, settled, fed };
-        let settled = self.pending.settled(&question, now);
+        Ok(self.settled(&question, now).map(|seen| (reason, seen)))
+    }
+
+    /// Since when the state of a pair has been settled, if it is. A pair without room is lost.
+    fn settled(&mut self, question: &Question, now: Now) -> Option<Seen> {
+        let settled = self.pending.settled(question, now);
         if let Some(process_id) = self.pending.take_refused() {
             self.lost.add(1, Some(process_id));
         }
-        Ok(settled.map(|seen| (reason, seen)))
+        settled
     }
 
     /// The key of an interpreter and a connection, the same in each scan.

@@ -61,7 +61,7 @@ impl<T> Pairs<T> {
 
     /// Counts pairs whose processes have not ended as seen in this scan, which may not have checked
     /// them. Most scans of a machine with much work leave something, so absence shows little there.
-    pub(super) fn see_living(&mut self, snapshot: &Snapshot) {
+    fn see_living(&mut self, snapshot: &Snapshot) {
         self.see_those(|process| process_of_key(snapshot, process).is_some());
     }
 
@@ -71,8 +71,13 @@ impl<T> Pairs<T> {
         living.for_each(|entry| entry.seen = scan);
     }
 
-    /// Begins a scan, and forgets pairs that more than so many scans in a row have not shown.
-    pub(super) fn begin_scan(&mut self, absent_scans_max: u32) {
+    /// Begins a scan, and forgets pairs that more than so many scans in a row have not shown. If
+    /// the last scan `was_cut`, it may not have checked them. Then this one shows whose processes
+    /// live.
+    pub(super) fn begin_scan(&mut self, was_cut: Option<&Snapshot>, absent_scans_max: u32) {
+        if let Some(snapshot) = was_cut {
+            self.see_living(snapshot);
+        }
         self.scan = self.scan.next();
         let (scan, groups) = (self.scan, &mut self.groups);
         self.list.retain(|entry| {
@@ -160,7 +165,7 @@ mod tests {
         pairs.add(lives, 0, ());
         for scan in 0..2 * UNSHOWN_SCANS_MAX {
             pairs.see_those(|_| true);
-            pairs.begin_scan(64);
+            pairs.begin_scan(None, 64);
             // A whole scan.
             if scan % 1000 == 0 {
                 assert!(pairs.see(lives).is_some(), "{scan}");

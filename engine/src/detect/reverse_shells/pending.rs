@@ -125,13 +125,9 @@ impl PendingList {
         self.0.take_refused()
     }
 
-    /// Removes pairs that the last scan did not show. If it `was_cut`, it may not have checked
-    /// them. Then those stay whose processes this scan shows.
+    /// Removes pairs that the last scan did not show; see [`Pairs::begin_scan`].
     pub(super) fn begin_scan(&mut self, was_cut: Option<&Snapshot>) {
-        if let Some(snapshot) = was_cut {
-            self.0.see_living(snapshot);
-        }
-        self.0.begin_scan(1);
+        self.0.begin_scan(was_cut, 1);
     }
 
     /// Whether any byte had been written to the connection when a pair with this shape was first

@@ -35,6 +35,19 @@ pub struct Hop {
     depth: u32,
 }
 
+impl Hop {
+    /// What its holder has at the end towards the interpreter.
+    pub(super) fn inner_object(&self, snapshot: &Snapshot) -> Option<Object> {
+        object_of(snapshot, snapshot.descriptors.at(self.inner)?.file)
+    }
+
+    /// Whether its holder has the master of a terminal, and an AF_UNIX socket for what passes it.
+    pub(super) fn leads_from_master_to_socket(&self, snapshot: &Snapshot) -> bool {
+        matches!(self.object, Object::Unix(_))
+            && self.inner_object(snapshot).is_some_and(|inner| is_master(snapshot, inner))
+    }
+}
+
 /// A breadth-first search for the sources or targets of bytes.
 #[derive(Debug)]
 pub struct Search {
@@ -187,13 +200,11 @@ impl Search {
     /// input alone. A terminal multiplexer passes what a pane shows to a command in this way (`tmux
     /// pipe-pane -O`), and the command types nothing into the pane.
     ///
-    /// Of the descriptors of one open file in a table, the graph has the last one.
+    /// The graph has the last of the descriptors of one open file in a table.
     fn is_read_only(&self, snapshot: &Snapshot, hop: Hop, inner: Index<DescriptorRow>) -> bool {
-        let object = |at| object_of(snapshot, snapshot.descriptors.at(at)?.file);
         self.way == Way::Back
-            && matches!(hop.object, Object::Unix(_))
             && snapshot.descriptors.at(inner).is_some_and(|row| row.index == 0)
-            && object(hop.inner).is_some_and(|it| is_master(snapshot, it))
+            && hop.leads_from_master_to_socket(snapshot)
     }
 
     /// Passes through the other processes that share the memory or the queue of a hop.

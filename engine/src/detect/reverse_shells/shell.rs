@@ -100,6 +100,12 @@ impl<'a> Shell<'a> {
         Some(ProcessKey::of(&self.snapshot.leader(process)?.task))
     }
 
+    /// The owner of its process ([`Snapshot::group_of`]).
+    pub(super) fn group(&self) -> u64 {
+        let process = self.snapshot.processes.at(self.process);
+        process.map_or(0, |process| self.snapshot.group_of(process))
+    }
+
     /// Whether it has run no program of its own since it was forked. A shell that forks for a part
     /// of a pipeline takes no commands from its input (`nc A P | while read line; do …`).
     pub(super) fn is_fork(&self) -> bool {

@@ -22,32 +22,31 @@ impl Shells {
         let mut relays = self.outward.path(outward).filter(|hop| hop.table != shell.table);
         let is_shared = relays.any(|hop| {
             let before = hop.parent.and_then(|at| self.outward.hops().get(at.position()));
+            let inner = hop.inner_object(snapshot);
             let places = self.graph.carriers_of(snapshot, hop.table, Edges::Usual);
             let places = places.take_while(|_| !self.graph.is_exhausted());
             let mut rows =
                 places.filter_map(|place| snapshot.descriptors.at(self.graph.carrier(place)));
             before.is_some_and(|before| {
-                rows.any(|row| self.is_given_by_others(snapshot, row, hop, before))
+                rows.any(|row| self.is_given_by_others(snapshot, row, (hop, inner), before))
             })
         });
         (is_shared || !self.graph.is_exhausted()).then_some(is_shared)
     }
 
-    /// Whether a descriptor of a program on the way brings what others write. `before` is the hop
-    /// from which the shell's output comes.
+    /// Whether a descriptor of a program on the way brings what others write. `inner` is what that
+    /// program gets the shell's output by, and `before` the hop from which that comes.
     fn is_given_by_others(
         &self,
         snapshot: &Snapshot,
         row: &DescriptorRow,
-        hop: &Hop,
+        (hop, inner): (&Hop, Option<Object>),
         before: &Hop,
     ) -> bool {
         self.graph.spend(1);
         if self.graph.is_exhausted() {
             return false;
         }
-        let inner =
-            snapshot.descriptors.at(hop.inner).and_then(|row| object_of(snapshot, row.file));
         let mode = snapshot.files.at(row.file).map_or(0, |file| file.open.mode);
         let Some(object) = object_of(snapshot, row.file) else { return false };
         // A terminal as its standard output is open for reading, too.

@@ -152,13 +152,9 @@ impl Turns {
         Self { pairs: Pairs::new(WATCHED_MAX, key), reader }
     }
 
-    /// Forgets pairs that no recent scan has shown. If the last scan `was_cut`, this one shows
-    /// whose processes live.
+    /// Forgets pairs that no recent scan has shown; see [`Pairs::begin_scan`].
     pub(super) fn begin_scan(&mut self, was_cut: Option<&Snapshot>) {
-        if let Some(snapshot) = was_cut {
-            self.pairs.see_living(snapshot);
-        }
-        self.pairs.begin_scan(ABSENT_SCANS);
+        self.pairs.begin_scan(was_cut, ABSENT_SCANS);
     }
 
     /// The process of a pair that has found no room or made room since the last call.

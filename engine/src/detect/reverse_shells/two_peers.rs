@@ -109,13 +109,9 @@ impl TwoPeers {
         self.0.list.len()
     }
 
-    /// Forgets pairs that no recent scan has shown. If the last scan `was_cut`, this one shows
-    /// whose processes live.
+    /// Forgets pairs that no recent scan has shown; see [`Pairs::begin_scan`].
     pub(super) fn begin_scan(&mut self, was_cut: Option<&Snapshot>) {
-        if let Some(snapshot) = was_cut {
-            self.0.see_living(snapshot);
-        }
-        self.0.begin_scan(ABSENT_SCANS);
+        self.0.begin_scan(was_cut, ABSENT_SCANS);
     }
 
     /// Takes note of a pair in this scan. Returns since when it is to be reported, if it is.
