@@ -2,7 +2,7 @@
 
 use panoptes_decoders::container::Maker;
 use panoptes_decoders::kernel::inode::mode;
-use panoptes_decoders::kernel::super_block::magic;
+use panoptes_decoders::kernel::super_block::{Filesystem, magic};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::capability_sets::CapabilitySet;
@@ -234,6 +234,12 @@ impl Snapshot {
         first != 0 && process.mount_namespace == first
     }
 
+    /// The filesystem of a file; `None` if it could not be read.
+    pub fn filesystem_of(&self, file: &FileRow) -> Option<Filesystem> {
+        let inode = self.inodes.at(file.inode)?;
+        Some(self.super_blocks.at(inode.super_block)?.filesystem)
+    }
+
     /// Whether root alone could have put a file where it is: it is a regular file of root, and
     /// nobody else can write to it.
     ///
@@ -245,16 +251,12 @@ impl Snapshot {
         let is_roots = attributes.uid == 0
             && attributes.mode & 0o022 == 0
             && attributes.mode & mode::S_IFMT == mode::S_IFREG;
-        let filesystem = |file: &FileRow| {
-            let inode = self.inodes.at(file.inode)?;
-            Some(self.super_blocks.at(inode.super_block)?.filesystem)
-        };
         let first = || {
             let mm = self.mms.at(self.init()?.mm)?;
-            filesystem(self.files.at(mm.exe_file)?)
+            self.filesystem_of(self.files.at(mm.exe_file)?)
         };
         is_roots
-            && filesystem(file).is_none_or(|it| {
+            && self.filesystem_of(file).is_none_or(|it| {
                 it.magic != magic::FUSE || first().is_some_and(|first| first.kind == it.kind)
             })
     }

@@ -10,8 +10,8 @@
 //!
 //! What no descriptor shows belongs to the package manager that changed files at that time. Some
 //! also run when they install nothing. Theirs are changes around the times at which their processes
-//! were seen to write files that matter. Only files of root count: a user may ask a service to do
-//! something then.
+//! were seen to write files; for services, files that matter. Only files of root count: a user may
+//! ask a service to do something then.
 
 mod programs;
 
@@ -80,9 +80,11 @@ struct Manager {
     /// Whether an SBOM approves it, once that is known.
     is_approved: Option<bool>,
     ended: Option<Ended>,
-    work: Work,
-    /// Whether only what it installs counts as its work: see [`Times::AroundInstallations`].
-    is_service: bool,
+    /// The times in which it changes files.
+    times: Times,
+    /// Writes of its processes, unless these times are the whole time for which it runs: the last
+    /// ones, and those before the last pause, whose changes may still wait.
+    writes: [Option<Writes>; 2],
     self_exec_id: Option<u32>,
     executable_size: Option<u64>,
     /// Of its executable, where an SBOM asked for them.
@@ -97,18 +99,7 @@ struct Manager {
     count: u64,
 }
 
-/// The times in which a package manager changes files.
-#[derive(Clone, Copy, Debug)]
-enum Work {
-    /// The whole time for which it runs.
-    AllAlong,
-    /// The last times at which its processes were seen to write files that matter, and shortly
-    /// before and after; the same for those before the last pause, whose changes may still wait.
-    AroundWrites(Option<Writes>, Option<Writes>),
-}
-
-/// Times at which processes were seen to write files that matter, with short pauses, by the
-/// machine's clock.
+/// Times at which processes were seen to write files, with short pauses, by the machine's clock.
 #[derive(Clone, Copy, Debug)]
 struct Writes {
     began_ns: i64,
@@ -122,7 +113,7 @@ struct Writes {
 struct Past {
     began_ns: i64,
     ended_ns: i64,
-    /// Whether files of users count, too: see [`Work::AllAlong`].
+    /// Whether files of users count, too: see [`Times::AllAlong`].
     is_all_along: bool,
 }
 
@@ -191,7 +182,8 @@ impl Packages {
     ) -> Option<ProcessKey> {
         let key = self.manager_of(snapshot, process, strings)?;
         let manager = self.managers.iter_mut().find(|manager| manager.key == key);
-        let manager = manager.filter(|manager| !manager.is_service || installs(descriptor));
+        let is_service = |manager: &Manager| manager.times == Times::AroundInstallations;
+        let manager = manager.filter(|manager| !is_service(manager) || installs(descriptor));
         if let Some((manager, calendar_ns)) = manager.zip(snapshot.machine.calendar_ns) {
             let before = manager.note_write(calendar_ns, now.monotonic);
             if let Some(before) = before.filter(|_| manager.was_trusted()) {
@@ -235,11 +227,8 @@ impl Packages {
             is_roots: snapshot.is_put_by_root(file),
             is_approved: None,
             ended: None,
-            work: match times {
-                Times::AllAlong => Work::AllAlong,
-                Times::AroundWrites | Times::AroundInstallations => Work::AroundWrites(None, None),
-            },
-            is_service: times == Times::AroundInstallations,
+            times,
+            writes: [None; 2],
             self_exec_id: facts.self_exec_id,
             executable_size: facts.executable_size,
             hashes: None,
@@ -271,8 +260,8 @@ impl Packages {
             is_roots: true,
             is_approved: None,
             ended: None,
-            work: Work::AllAlong,
-            is_service: false,
+            times: Times::AllAlong,
+            writes: [None; 2],
             self_exec_id: None,
             executable_size: None,
             hashes: None,
@@ -291,7 +280,7 @@ impl Packages {
     #[cfg(test)]
     pub(super) fn add_service_of_root(&mut self) {
         self.add_of_root();
-        self.managers[0].work = Work::AroundWrites(None, None);
+        self.managers[0].times = Times::AroundWrites;
     }
 
     /// Lets the first one write.
@@ -386,13 +375,13 @@ impl Packages {
         };
         let now = scene.cx.now.monotonic;
         let has_paused = |manager: &Manager| {
-            match manager.work {
-                Work::AllAlong => false,
-                Work::AroundWrites(Some(writes), _) => {
+            match (manager.times, manager.writes) {
+                (Times::AllAlong, _) => false,
+                (_, [Some(writes), _]) => {
                     now.since(writes.at) > PAUSE_NS && !is_awaited(manager.key, writes.at)
                 }
                 // It has written files that matter, and has installed none.
-                Work::AroundWrites(None, _) => !is_awaited(manager.key, now),
+                (_, [None, _]) => !is_awaited(manager.key, now),
             }
         };
         for manager in &mut self.managers {
@@ -484,16 +473,19 @@ impl Manager {
             let (began_ns, ended_ns) = (time.began_ns.max(began_ns), time.ended_ns.min(ended_ns));
             (began_ns <= ended_ns).then_some(Past { began_ns, ended_ns, ..time })
         };
-        match self.work {
-            Work::AllAlong => [Some(Past { began_ns, ended_ns, is_all_along: true }), None],
-            Work::AroundWrites(last, before) => [within(last), within(before)],
+        match self.times {
+            Times::AllAlong => [Some(Past { began_ns, ended_ns, is_all_along: true }), None],
+            Times::AroundWrites | Times::AroundInstallations => self.writes.map(within),
         }
     }
 
     /// Notes that one of its processes was seen to write. Returns the time before, if there was a
     /// pause.
     fn note_write(&mut self, calendar_ns: i64, at: Monotonic) -> Option<Past> {
-        let Work::AroundWrites(last, before) = &mut self.work else { return None };
+        if self.times == Times::AllAlong {
+            return None;
+        }
+        let [last, before] = &mut self.writes;
         let new = Writes { began_ns: calendar_ns, ended_ns: calendar_ns, at };
         let is_near = |writes: &&mut Writes| {
             let (began, ended) = (writes.began_ns, writes.ended_ns.saturating_add(PAUSE_NS));

@@ -19,8 +19,8 @@ use crate::walk::{FileRow, MmRow, ProcessRow, Snapshot};
 pub(super) enum Times {
     /// The whole time for which it runs: that is one installation.
     AllAlong,
-    /// Times at which its processes were seen to have a file open for writing, and shortly before
-    /// and after. Root alone starts it. It waits for an answer before it installs anything.
+    /// Times at which its processes were seen to have a file open for writing, and [`PAUSE_NS`]
+    /// before and after. Root alone starts it. It waits for an answer before it installs anything.
     AroundWrites,
     /// The same for files that it installs: it is a service, and any user may make it write others.
     AroundInstallations,
@@ -111,11 +111,7 @@ pub(super) fn find<'s>(
     }
     write_path(snapshot, file.path, buffer)?;
     let folder = buffer.text().strip_suffix(name)?;
-    let is_on_image = || {
-        let block = snapshot.inodes.at(file.inode).map(|inode| inode.super_block);
-        let block = block.and_then(|block| snapshot.super_blocks.at(block));
-        block.is_some_and(|block| block.filesystem.is_read_only_image())
-    };
+    let is_on_image = || snapshot.filesystem_of(file).is_some_and(|it| it.is_read_only_image());
     let is_in = |folders: &[&[u8]]| {
         let of = folders.iter().find(|of| is_folder(folder, of));
         of.is_some_and(|of| !of.contains(&STAR) || is_on_image())

@@ -271,7 +271,7 @@ fn windows(program: &str, descriptor: &DescriptorFacts<'_>) -> (bool, bool) {
         }
     };
     state.update(&snapshots[0], Now::at(1_795_159_906_915_224_659), on_change);
-    let is_open = !matches!(packages.managers[0].work, Work::AroundWrites(None, _));
+    let is_open = packages.managers[0].writes[0].is_some();
     (is_open, packages.past.iter().count() > 0)
 }
 
