@@ -31,14 +31,12 @@ pub(super) fn values(memory: &mut Memory<'_>, words: &Words, patterns_left: &mut
     let table = words.pointer(Word::PARAMETERS);
     let table = table.and_then(|table| memory.read(table, Table::BYTES)).and_then(Table::parse);
     let Some(table) = table else { return values };
-    values[FILE] = match find(memory, &table, b"HISTFILE") {
-        Found::Text(place) => value(memory, FILE, place, patterns_left),
-        Found::Other(value) => value,
-    };
-    values[IGNORE] = match find(memory, &table, b"HISTORY_IGNORE") {
-        Found::Text(place) => value(memory, IGNORE, place, patterns_left),
-        Found::Other(value) => value,
-    };
+    for (at, name) in [(FILE, &b"HISTFILE"[..]), (IGNORE, b"HISTORY_IGNORE")] {
+        values[at] = match find(memory, &table, name) {
+            Found::Text(place) => value(memory, at, place, patterns_left),
+            Found::Other(value) => value,
+        };
+    }
     // `histsizesetfn` (params.c): the list always keeps one command.
     values[SIZE] = size(words.number(Word::SIZE), 1);
     // Without a file, nothing depends on the number of commands that it keeps.
