@@ -12,6 +12,7 @@ use std::io::{self, BufRead, Read};
 use panoptes_unpack::{Compression, unsupported};
 
 use super::layer::{Entry, EntryKind, cleaned};
+use super::room::too_many;
 use super::tree::Tree;
 use super::{Built, Counted, Options, Progress};
 use crate::digest::{BLOCK_BYTES, Content, digest};
@@ -197,9 +198,7 @@ impl Archives<'_> {
             let path = cleaned(&name)?;
             self.count += 1;
             if self.count > ENTRIES_MAX {
-                let path = shown(&path);
-                let message = format!("holds more than {ENTRIES_MAX} entries, at {path}");
-                return Err(Error::content(message));
+                return Err(too_many(ENTRIES_MAX, "entries", &path));
             }
             self.take_names(path.len(), &path)?;
             let kind = match header.mode & S_IFMT {
@@ -224,10 +223,7 @@ impl Archives<'_> {
     /// Takes the room of names.
     fn take_names(&mut self, bytes: usize, path: &[u8]) -> Result<(), Error> {
         let left = self.names_left.checked_sub(bytes);
-        self.names_left = left.ok_or_else(|| {
-            let path = shown(path);
-            Error::content(format!("holds more than {NAME_BYTES_MAX} bytes of names, at {path}"))
-        })?;
+        self.names_left = left.ok_or_else(|| too_many(NAME_BYTES_MAX, "bytes of names", path))?;
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! What the archives of one source may hold together: a small one can claim, or unpack to, very
 //! much.
 
+use std::fmt::Display;
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -52,8 +53,7 @@ impl Room {
             (&self.pages, pages as u64, PAGES_MAX as u64, "pages of executable files"),
         ] {
             if !take(left, count) {
-                let message = format!("holds more than {max} {what}, at {}", shown(path));
-                return Err(Error::content(message));
+                return Err(too_many(max, what, path));
             }
         }
         Ok(())
@@ -63,6 +63,11 @@ impl Room {
     pub(super) const fn reader<R: Read>(&self, input: R) -> RoomReader<'_, R> {
         RoomReader { room: self, input }
     }
+}
+
+/// The error for more than `max` of something, which are exceeded at a path.
+pub(super) fn too_many(max: impl Display, what: &str, path: &[u8]) -> Error {
+    Error::content(format!("holds more than {max} {what}, at {}", shown(path)))
 }
 
 fn take(left: &AtomicU64, count: u64) -> bool {

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::layer::{Entry, EntryKind};
-use super::room::PAGES_MAX;
+use super::room::{PAGES_MAX, too_many};
 use super::root::file;
 use crate::digest::Content;
 use crate::error::{Error, shown};
@@ -366,10 +366,6 @@ impl Tree {
         }
         Ok(())
     }
-}
-
-fn too_many(max: usize, what: &str, path: &[u8]) -> Error {
-    Error::content(format!("holds more than {max} {what}, at {}", shown(path)))
 }
 
 /// The folder and the last name of a path.
