@@ -229,6 +229,7 @@ impl Show<'_> {
             outcome.extra.extend(errors.map(|error| format!("story: {error}")));
             let errors = records.iter().flat_map(|arrival| pairs.read(&arrival.record));
             outcome.extra.extend(errors.map(|error| format!("pairs: {error}")));
+            watcher.drop_before(told);
             let guest = &mut machine.guest;
             // A death may show only in missing records.
             if guest.is_dead() || (!outcome.is_good() && guest.has_died()) {

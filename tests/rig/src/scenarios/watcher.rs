@@ -86,7 +86,9 @@ impl AddAssign for Volume {
 /// The output so far.
 #[derive(Debug, Default)]
 struct Heard {
+    /// The kept records, without the first ones, which were dropped, and the number of those.
     arrivals: Vec<Arrival>,
+    dropped: usize,
     activities: BTreeMap<String, Volume>,
     messages: Vec<String>,
 }
@@ -103,6 +105,22 @@ impl Heard {
         if keep.takes(&arrival.record) {
             self.arrivals.push(arrival);
         }
+    }
+
+    /// Number of records that were kept, with those that were dropped since.
+    fn count(&self) -> usize {
+        self.dropped + self.arrivals.len()
+    }
+
+    /// The kept records from index `from` on, none of which was dropped.
+    fn since(&self, from: usize) -> &[Arrival] {
+        &self.arrivals[from - self.dropped..]
+    }
+
+    /// Drops the records before index `end`.
+    fn drop_before(&mut self, end: usize) {
+        self.arrivals.drain(..end - self.dropped);
+        self.dropped = end;
     }
 }
 
@@ -227,20 +245,26 @@ impl Watcher {
     ) -> bool {
         let mut next = from;
         self.wait(deadline, |heard| {
-            let found = heard.arrivals[next..].iter().position(&mut is_it);
-            next = heard.arrivals.len();
+            let found = heard.since(next).iter().position(&mut is_it);
+            next = heard.count();
             found.is_some()
         })
     }
 
     /// Number of records that were kept.
     pub(super) fn count(&self) -> usize {
-        self.shared.lock().arrivals.len()
+        self.shared.lock().count()
     }
 
     /// The kept records from index `from` on.
     pub(super) fn records(&self, from: usize) -> Vec<Arrival> {
-        self.shared.lock().arrivals[from..].to_vec()
+        self.shared.lock().since(from).to_vec()
+    }
+
+    /// Drops the kept records before index `end`, for which nobody will ask again: a million
+    /// records take eight gigabytes.
+    pub(super) fn drop_before(&self, end: usize) {
+        self.shared.lock().drop_before(end);
     }
 
     /// The records of each activity, kept or not.
@@ -266,5 +290,25 @@ impl Drop for Watcher {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = bounded::wait(&mut self.child);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indexes_stay_when_the_first_records_are_dropped() {
+        let mut heard = Heard::default();
+        for number in 0..3 {
+            let arrival = Arrival { at: Instant::now(), record: number.into() };
+            heard.take(arrival, 1, Keep::All);
+        }
+        heard.drop_before(2);
+        heard.drop_before(2);
+        assert_eq!(heard.count(), 3);
+        assert_eq!(heard.since(2)[0].record, 2);
+        assert!(heard.since(3).is_empty());
+        assert_eq!(heard.activities.values().map(|volume| volume.records).sum::<usize>(), 3);
     }
 }
