@@ -7,7 +7,7 @@ use panoptes_decoders::kernel::inode::{Attributes, mode};
 use panoptes_sinks::activities::Severity;
 use panoptes_tables::{StringId, Strings, Tag};
 
-use super::explained::{ReportedContent, ReportedName};
+use super::explained::{Explained, ReportedContent, ReportedName, explanation};
 use super::naming::{Moment, Naming};
 use super::{ABSENT_SCANS, ContentChange, HASHES_NS, SETTLED_SCANS, TEMPORARY_NS};
 use crate::detect::{Accepted, Finding, Findings};
@@ -215,6 +215,18 @@ impl Closing {
             modify_time_ns: self.attributes.modify_time_ns,
             size: self.attributes.size,
         }
+    }
+
+    /// Whether its file was last modified before a scan showed the descriptor: another one may have
+    /// written it.
+    pub(super) fn is_from_before(&self) -> bool {
+        let (is, was) = (&self.attributes, &self.opened);
+        (is.size, is.modify_time_ns) == (was.size, was.modify_time_ns)
+    }
+
+    /// Whether one of these contents is that of its file, under any name.
+    pub(super) fn is_explained(&self, reported: &[ReportedContent]) -> bool {
+        explanation(reported, &self.explanation(None)) == Explained::Yes
     }
 
     /// What its record explains; `path` is the hash of its path, if the record names one.

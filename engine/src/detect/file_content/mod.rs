@@ -355,45 +355,11 @@ impl Detector for ClosedFiles {
             {
                 closing.stage = Stage::of_unimportant(self.rules.others);
             }
-            let Stage::Waiting { matters } = closing.stage else { continue };
-            let (now, has_waited) = (scene.cx.now, closing.has_waited(scene.cx.now));
-            if let Some(manager) = closing.manager.filter(|_| matters) {
-                match self.packages.is_trusted(manager, &self.shipped, files) {
-                    Some(true) if closing.is_due(true, now) => {
-                        self.packages.count(manager, closing.name, &mut self.strings);
-                        closing.stage = Stage::Over;
-                        let name = closing.name.map(|id| self.strings.get(id));
-                        explain(&mut self.explained, &mut self.paths, closing, name);
-                        continue;
-                    }
-                    Some(true) => continue,
-                    None if !has_waited => continue,
-                    None | Some(false) => {}
-                }
-            }
-            let known = files.ask(&closing.identity(), closing.asker());
-            let awaits_name = matters && closing.awaits_name(now);
-            if awaits_name || !closing.is_due(known.is_some(), now) {
-                continue;
-            }
-            let content = closing.content();
-            if self.reported.contains(&content) {
-                closing.stage = Stage::Over;
-                continue;
-            }
-            let name = closing.name.map(|id| self.strings.get(id));
-            let weight = (matters, self.rules.severity(name));
-            let (cx, strings) = (scene.cx, &self.strings);
-            let accepted = closing.report(strings, cx, scene.out, known.as_ref(), weight);
-            if accepted == Accepted::No {
-                continue;
-            }
-            closing.stage = Stage::Over;
-            if matters {
-                explain(&mut self.explained, &mut self.paths, closing, name);
-            }
-            self.reported.push(content);
         }
+        // A descriptor that was open while its file changed tells more than one that was opened
+        // just after the change, and stands for both.
+        self.report_due(scene, files, false);
+        self.report_due(scene, files, true);
         self.remove_over();
         let Self { packages, strings, closings, paths, .. } = self;
         let now = scene.cx.now.monotonic;
@@ -420,6 +386,61 @@ impl Detector for ClosedFiles {
 }
 
 impl ClosedFiles {
+    /// Reports changes that are due: those that descriptors have seen, or those `from_before` their
+    /// first sight.
+    fn report_due(
+        &mut self,
+        scene: &mut Scene<'_>,
+        files: &mut dyn ContentSource,
+        from_before: bool,
+    ) {
+        for closing in &mut self.closings {
+            if closing.is_from_before() != from_before {
+                continue;
+            }
+            let Stage::Waiting { matters } = closing.stage else { continue };
+            let (now, has_waited) = (scene.cx.now, closing.has_waited(scene.cx.now));
+            if let Some(manager) = closing.manager.filter(|_| matters) {
+                match self.packages.is_trusted(manager, &self.shipped, files) {
+                    Some(true) if closing.is_due(true, now) => {
+                        self.packages.count(manager, closing.name, &mut self.strings);
+                        closing.stage = Stage::Over;
+                        let name = closing.name.map(|id| self.strings.get(id));
+                        explain(&mut self.explained, &mut self.paths, closing, name);
+                        continue;
+                    }
+                    Some(true) => continue,
+                    None if !has_waited => continue,
+                    None | Some(false) => {}
+                }
+            }
+            let known = files.ask(&closing.identity(), closing.asker());
+            let awaits_name = matters && closing.awaits_name(now);
+            if awaits_name || !closing.is_due(known.is_some(), now) {
+                continue;
+            }
+            let content = closing.content();
+            let is_reported = self.reported.contains(&content)
+                || from_before && closing.is_explained(&self.explained);
+            if is_reported {
+                closing.stage = Stage::Over;
+                continue;
+            }
+            let name = closing.name.map(|id| self.strings.get(id));
+            let weight = (matters, self.rules.severity(name));
+            let (cx, strings) = (scene.cx, &self.strings);
+            let accepted = closing.report(strings, cx, scene.out, known.as_ref(), weight);
+            if accepted == Accepted::No {
+                continue;
+            }
+            closing.stage = Stage::Over;
+            if matters {
+                explain(&mut self.explained, &mut self.paths, closing, name);
+            }
+            self.reported.push(content);
+        }
+    }
+
     fn check(&mut self, scene: &mut Scene<'_>, files: &mut dyn ContentSource) {
         self.waits = false;
         for closing in &mut self.closings {
@@ -448,7 +469,9 @@ impl ClosedFiles {
         let mut left = 0;
         for closing in &self.closings {
             let Stage::Waiting { matters: true } = closing.stage else { continue };
-            if closing.manager.is_some() || self.reported.contains(&closing.content()) {
+            let is_reported = self.reported.contains(&closing.content())
+                || closing.is_from_before() && closing.is_explained(&self.explained);
+            if closing.manager.is_some() || is_reported {
                 continue;
             }
             let known = files.known(&closing.identity());

@@ -5,6 +5,7 @@ use panoptes_decoders::kernel::inode::mode;
 use super::super::TEMPORARY_MAX;
 use super::super::paths::tests::Machine;
 use super::*;
+use crate::state::Opened;
 use crate::state::described::Described;
 use crate::walk::tests::memory::Sparse;
 
@@ -157,6 +158,24 @@ fn a_temporary_file_that_is_written_twice_is_one_record() {
     assert_eq!(etc.run(20), nothing());
     etc.machine.rename(temporary, folder, "sudoers", 0);
     assert_eq!(etc.run(5000), only("/etc/sudoers", Some("/etc/sudoers.tmp")));
+}
+
+/// `visudo` with `sed -i` as its editor: `sed` renames its file to the copy's name, and `visudo`
+/// opens that to check it, and renames it. Each has written it, as far as a scan shows.
+#[test]
+fn a_file_that_is_opened_after_its_change_is_one_record_of_its_writer() {
+    for is_first in [false, true] {
+        let mut etc = Tree::new();
+        let folder = etc.etc;
+        let modify_time_ns = etc.machine.seconds() * 1_000_000_000;
+        let dentry = etc.write(folder, "/etc/sedn2RUIe");
+        let inode = etc.machine.inode_of(dentry);
+        etc.machine.close_as("/etc/sudoers.tmp", inode, if is_first { 0x80 } else { 0x200 });
+        let reopened = etc.machine.files.closings.last_mut().unwrap();
+        reopened.opened = Opened { size: 9, modify_time_ns, written: true };
+        etc.machine.rename(dentry, folder, "sudoers", 0);
+        assert_eq!(etc.run(5000), only("/etc/sudoers", Some("/etc/sedn2RUIe")), "{is_first}");
+    }
 }
 
 /// `vipw` of a user who saves nothing, and a temporary file that stays.
