@@ -224,9 +224,12 @@ impl Closing {
         (is.size, is.modify_time_ns) == (was.size, was.modify_time_ns)
     }
 
-    /// Whether one of these contents is that of its file, under any name.
-    pub(super) fn is_explained(&self, reported: &[ReportedContent]) -> bool {
-        explanation(reported, &self.explanation(None)) == Explained::Yes
+    /// Whether a report has its content: one of its open file or, if this descriptor has not seen
+    /// the change, one of its inode under any name.
+    pub(super) fn is_reported(&self, reported: &[Reported], explained: &[ReportedContent]) -> bool {
+        reported.contains(&self.content())
+            || self.is_from_before()
+                && explanation(explained, &self.explanation(None)) == Explained::Yes
     }
 
     /// What its record explains; `path` is the hash of its path, if the record names one.

@@ -395,10 +395,10 @@ impl ClosedFiles {
         from_before: bool,
     ) {
         for closing in &mut self.closings {
+            let Stage::Waiting { matters } = closing.stage else { continue };
             if closing.is_from_before() != from_before {
                 continue;
             }
-            let Stage::Waiting { matters } = closing.stage else { continue };
             let (now, has_waited) = (scene.cx.now, closing.has_waited(scene.cx.now));
             if let Some(manager) = closing.manager.filter(|_| matters) {
                 match self.packages.is_trusted(manager, &self.shipped, files) {
@@ -419,10 +419,7 @@ impl ClosedFiles {
             if awaits_name || !closing.is_due(known.is_some(), now) {
                 continue;
             }
-            let content = closing.content();
-            let is_reported = self.reported.contains(&content)
-                || from_before && closing.is_explained(&self.explained);
-            if is_reported {
+            if closing.is_reported(&self.reported, &self.explained) {
                 closing.stage = Stage::Over;
                 continue;
             }
@@ -437,7 +434,7 @@ impl ClosedFiles {
             if matters {
                 explain(&mut self.explained, &mut self.paths, closing, name);
             }
-            self.reported.push(content);
+            self.reported.push(closing.content());
         }
     }
 
@@ -469,8 +466,7 @@ impl ClosedFiles {
         let mut left = 0;
         for closing in &self.closings {
             let Stage::Waiting { matters: true } = closing.stage else { continue };
-            let is_reported = self.reported.contains(&closing.content())
-                || closing.is_from_before() && closing.is_explained(&self.explained);
+            let is_reported = closing.is_reported(&self.reported, &self.explained);
             if closing.manager.is_some() || is_reported {
                 continue;
             }
