@@ -202,7 +202,7 @@ const LOADING_MAX_MS: u32 = 100;
 /// Number of scans after which a new process is reported although its data was never stable.
 const PENDING_SCANS_MAX: u32 = 4;
 /// Number of scans in a row after which the program of a process that never holds still is
-/// described by what a scan read, although that may be an earlier or a later one.
+/// described by what a scan read, if it had the same executable at the scan's end.
 const MOVING_SCANS_MAX: u8 = 3;
 /// Number of scans, in addition to the grace, that a process inside exec gets to come out of it.
 const EXEC_SCANS_MAX: u32 = 2;
@@ -404,7 +404,8 @@ impl Process {
         // Inside exec, its memory is the next program's.
         let is_its_own = process.stable && self.in_exec_since.is_none();
         // What ended cannot be read again, and what calls exec all the time never holds still.
-        let is_last = process.fate == Fate::Ended || self.moving_scans >= MOVING_SCANS_MAX;
+        let is_last = process.fate == Fate::Ended
+            || self.moving_scans >= MOVING_SCANS_MAX && process.fate != Fate::ProgramChanged;
         let moving_scans = self.moving_scans.saturating_add(snapshot.counts());
         self.moving_scans = if is_its_own { 0 } else { moving_scans };
         if is_its_own || is_last && described.program.executable.is_none() {

@@ -213,7 +213,8 @@ struct Scratch {
     /// the first. The latter is null for a process of the first one.
     user_namespaces: Vec<KernelVa>,
     outer_pid_namespaces: Vec<KernelVa>,
-    /// Processes in nested pid namespaces, with their numbers in the outer ones.
+    /// Processes in nested pid namespaces, with their numbers in the outer ones. At the end of a
+    /// scan, processes that moved, with their address spaces by then.
     nested: Reads<ProcessRow>,
     /// What the end of a scan reads once more: leaders that have another name by then, and threads
     /// with descriptor tables of their own.

@@ -1,8 +1,10 @@
 //! The second look at tasks: what changed while a scan read the machine.
 
+use panoptes_decoders::kernel::file::OpenFile;
 use panoptes_decoders::kernel::task_struct::Task;
+use panoptes_decoders::layout::View;
 
-use super::{Memory, Reads, Scratch, Walker, fetch};
+use super::{Index, Memory, Reads, Scratch, Walker, fetch};
 
 /// What became of a task during a scan.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -10,6 +12,9 @@ pub enum Fate {
     /// It was there at the end of the scan as at its beginning.
     #[default]
     Lives,
+    /// It was not stable, and its executable at the end of the scan is not the one that was read.
+    /// That may never have been its own: an exec frees the memory of the last one.
+    ProgramChanged,
     /// It was still under construction: it may be in no list yet, and have its parent's id.
     Unfinished,
     /// It ended.
@@ -25,8 +30,9 @@ impl Walker {
     pub(super) fn check_stability(&mut self, memory: &mut Memory<'_>) {
         let layout = &memory.kernel.layouts.task_struct;
         let snapshot = &mut self.snapshot;
-        let Scratch { addresses, renamed, .. } = &mut self.scratch;
+        let Scratch { addresses, renamed, nested: moved, .. } = &mut self.scratch;
         renamed.clear();
+        moved.clear();
         addresses.clear();
         addresses.extend(
             snapshot.processes.iter().map(|process| snapshot.threads[process.leader].task.address),
@@ -71,9 +77,60 @@ impl Walker {
                     // A zombie that its parent released has nothing any more (`__unhash_process`).
                     && !after.thread_pid.is_null()
             });
+            if !process.stable && process.fate == Fate::Lives {
+                process.fate = Fate::ProgramChanged;
+                if let (Some(after), Some(row)) = (after, Index::new(index))
+                    && moved.has_room()
+                {
+                    moved.push(row, after.mm);
+                }
+            }
         });
+        self.check_executables(memory);
         self.check_names(memory);
         self.check_own_tables(memory);
+    }
+
+    /// Reads the executables of processes that moved again. An exec releases the address space and
+    /// the executable, whose memory may have been another file's when the scan read it.
+    fn check_executables(&mut self, memory: &mut Memory<'_>) {
+        let layouts = &memory.kernel.layouts;
+        let Self { reader, snapshot, scratch, .. } = self;
+        let (Reads { rows, addresses: spaces }, found) = (&scratch.nested, &mut scratch.addresses);
+        found.clear();
+        fetch(reader, memory, &layouts.mm_struct.packing, spaces, |_, bytes| {
+            let exe_file = bytes.map(|bytes| View::new(bytes).pointer(layouts.mm_struct.exe_file));
+            found.push(exe_file.unwrap_or_default());
+        });
+        fetch(reader, memory, &layouts.file.packing, found, |index, bytes| {
+            let row = rows[index];
+            let before = snapshot.mms.at(snapshot.processes[row].mm);
+            let before = before.and_then(|mm| snapshot.files.at(mm.exe_file)).map(|file| file.open);
+            let after = bytes.map(|bytes| OpenFile::decode(&layouts.file, bytes));
+            let is_same = before.zip(after).is_some_and(|(before, after)| {
+                !after.dentry.is_null() && (before.dentry, before.mnt) == (after.dentry, after.mnt)
+            });
+            if is_same {
+                snapshot.processes[row].fate = Fate::Lives;
+            }
+        });
+        // The address space was alive until now if it still is the process's.
+        found.clear();
+        let leaders = rows.iter().map(|&row| snapshot.processes[row].leader);
+        found.extend(leaders.map(|leader| snapshot.threads[leader].task.address));
+        let layout = &layouts.task_struct;
+        fetch(reader, memory, &layout.packing, found, |index, bytes| {
+            let process = &mut snapshot.processes[rows[index]];
+            let before = &snapshot.threads[process.leader].task;
+            let now = bytes.map(|bytes| Task::decode(layout, before.address, bytes));
+            let now = now.filter(|now| now.is_same_thread(before));
+            if now.is_none() {
+                process.files_stable = false;
+                process.fate = Fate::Replaced;
+            } else if now.is_some_and(|now| now.mm != spaces[index]) {
+                process.fate = Fate::ProgramChanged;
+            }
+        });
     }
 
     /// Reads the tasks with a later name once more: the second look, too, was piece by piece.
@@ -117,7 +174,8 @@ impl Walker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::walk::tests::memory::{Sparse, add_process, kernel, small, walker};
+    use crate::walk::snapshot::{FileRow, MmRow};
+    use crate::walk::tests::memory::{Sparse, add_process, kernel, small, va, walker};
 
     /// `TASK_NEW`
     const NEW: u64 = 0x800;
@@ -130,6 +188,7 @@ mod tests {
         let task = &mut walker.snapshot.threads[leader].task;
         task.state = before as u32;
         memory.set(task.address.0, "task_struct", "__state", after);
+        memory.set(task.address.0, "task_struct", "thread_pid", 1);
         memory.walk(&mut walker, &kernel(), Walker::check_stability);
         walker.snapshot.processes[process].fate
     }
@@ -142,6 +201,51 @@ mod tests {
         assert_eq!(fate_of(NEW, NEW), Fate::Unfinished);
         assert_eq!(fate_of(0, NEW), Fate::Unfinished);
         assert_eq!(fate_of(NEW, 0), Fate::Lives);
+    }
+
+    /// The memory of the executable may be a library's file by the second look.
+    #[test]
+    fn the_executable_of_a_process_that_moved_is_read_again() {
+        let (mut memory, mut walker, kernel) = (Sparse::default(), walker(&small()), kernel());
+        let process = add_process(&mut walker, &mut memory, 0);
+        let [old, new, first, second] = [0; 4].map(|_| memory.structure());
+        let [program, library, mount] = [0; 3].map(|_| memory.structure());
+        let leader = walker.snapshot.processes[process].leader;
+        walker.snapshot.threads[leader].task.mm = va(old);
+        let task = walker.snapshot.threads[leader].task;
+        let file = walker.snapshot.files.row_of(first, || FileRow {
+            address: va(first),
+            open: OpenFile { dentry: va(program), mnt: va(mount), ..OpenFile::default() },
+            ..FileRow::default()
+        });
+        let row = MmRow { address: va(old), exe_file: file, ..MmRow::default() };
+        walker.snapshot.processes[process].mm = walker.snapshot.mms.row_of(old, || row);
+        memory.set(task.address.0, "task_struct", "thread_pid", first);
+        for file in [first, second] {
+            memory.set(file, "file", "f_path.mnt", mount);
+        }
+        let mut is_confirmed = |mm, exe_file, dentry| {
+            memory.set(task.address.0, "task_struct", "mm", mm);
+            memory.set(mm, "mm_struct", "exe_file", exe_file);
+            if exe_file != 0 {
+                memory.set(exe_file, "file", "f_path.dentry", dentry);
+            }
+            memory.walk(&mut walker, &kernel, Walker::check_stability);
+            let row = &walker.snapshot.processes[process];
+            (row.stable, row.fate)
+        };
+        assert_eq!(is_confirmed(old, first, program), (true, Fate::Lives), "it did not move");
+        assert_eq!(
+            is_confirmed(new, second, program),
+            (false, Fate::Lives),
+            "the same program again"
+        );
+        assert_eq!(
+            is_confirmed(new, second, library),
+            (false, Fate::ProgramChanged),
+            "another program"
+        );
+        assert_eq!(is_confirmed(new, 0, program), (false, Fate::ProgramChanged), "no executable");
     }
 
     #[test]

@@ -338,6 +338,15 @@ fn an_unstable_process_keeps_its_names() {
         scans += 1;
     }
     assert_eq!((named(&watch), scans), (["/other", "other\0"].map(str::to_owned), 2));
+    // The memory of its executable may be another file's by the end of the scan.
+    (torn.exec_id, torn.fate) = (torn.exec_id + 1, Fate::ProgramChanged);
+    for _ in 0..10 {
+        watch.scan(&world().with(torn.clone()));
+        assert_eq!(named(&watch), ["", ""]);
+    }
+    torn.fate = Fate::Lives;
+    watch.scan(&world().with(torn.clone()));
+    assert_eq!(named(&watch), ["/other", "other\0"]);
     // So do those of one that has ended: no later scan shows them.
     ended.exec_id += 1;
     (ended.fate, ended.executable) = (Fate::Ended, torn.executable);
