@@ -19,6 +19,10 @@ mod common;
 mod truth;
 mod watcher;
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
 use panoptes_synthetic::{Machine, Size, Source, When, profile};
 
 use actor::Actor;
@@ -148,6 +152,44 @@ fn run(seed: u64, is_blind: bool) -> Run {
     Run { book, operations, log }
 }
 
+/// What all seeds have shown.
+#[derive(Default)]
+struct Totals {
+    operations: u64,
+    excused: u64,
+    /// Number of records of each activity.
+    counts: BTreeMap<String, u64>,
+    /// By seed, the first violation.
+    failed: BTreeMap<u64, String>,
+}
+
+/// Plays all seeds, one on each core at a time.
+fn run_all(seeds: u64) -> Totals {
+    let (totals, last) = (Mutex::new(Totals::default()), AtomicU64::new(0));
+    let play = || loop {
+        let seed = last.fetch_add(1, Ordering::Relaxed) + 1;
+        if seed > seeds {
+            return;
+        }
+        let Run { book, operations, .. } = run(seed, false);
+        let mut totals = totals.lock().unwrap_or_else(PoisonError::into_inner);
+        totals.operations += operations;
+        totals.excused += book.excused;
+        for (name, count) in book.counts {
+            *totals.counts.entry(name).or_default() += count;
+        }
+        if let Some(first) = book.violations.first() {
+            totals.failed.insert(seed, format!("{} violations: {first}", book.violations.len()));
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(play);
+        }
+    });
+    totals.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn number(variable: &str) -> Option<u64> {
     let value = std::env::var(variable).ok()?;
     Some(value.parse().unwrap_or_else(|_| panic!("{variable} is not a number: {value}")))
@@ -162,20 +204,8 @@ fn records_are_true_whatever_changes_while_scans_read() {
         return;
     }
     let scans = number("PANOPTES_RACES").unwrap_or(20_000);
-    let (mut operations, mut excused, mut failed) = (0, 0, Vec::new());
-    let mut counts = std::collections::BTreeMap::<String, u64>::new();
     let seeds = scans.div_ceil(SCANS);
-    for seed in 1..=seeds {
-        let Run { book, operations: done, .. } = run(seed, false);
-        operations += done;
-        excused += book.excused;
-        for (name, count) in book.counts {
-            *counts.entry(name).or_default() += count;
-        }
-        if let Some(first) = book.violations.first() {
-            failed.push(format!("seed {seed}: {} violations: {first}", book.violations.len()));
-        }
-    }
+    let Totals { operations, excused, counts, failed } = run_all(seeds);
     println!(
         "{} scans, {operations} operations, {excused} fields excused, {counts:#?}",
         seeds * SCANS

@@ -38,6 +38,10 @@ impl Range {
     fn of(life: Life, area: &Area) -> Self {
         Self { life, start: area.start, end: area.end }
     }
+
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        self.life == other.life && self.start < other.end && other.start < self.end
+    }
 }
 
 /// What the machine has now, as records have to show it in the end.
