@@ -4,7 +4,7 @@ use panoptes_decoders::kernel::file::OpenFile;
 use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_decoders::layout::View;
 
-use super::{Index, Memory, Reads, Scratch, Walker, fetch};
+use super::{Index, Memory, ProcessRow, Reads, Scratch, Walker, fetch};
 
 /// What became of a task during a scan.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -22,6 +22,14 @@ pub enum Fate {
     /// It ended, and its memory was another task's by the end of the scan. Even its identity may be
     /// a mixture.
     Replaced,
+}
+
+impl ProcessRow {
+    /// Notes that its leader's memory is another task's.
+    fn set_replaced(&mut self) {
+        (self.stable, self.files_stable) = (false, false);
+        self.fate = Fate::Replaced;
+    }
 }
 
 impl Walker {
@@ -91,8 +99,8 @@ impl Walker {
         self.check_own_tables(memory);
     }
 
-    /// Reads the executables of processes that moved again. An exec releases the address space and
-    /// the executable, whose memory may have been another file's when the scan read it.
+    /// Reads once more the executables of processes that moved. An exec releases the address space
+    /// and the executable, whose memory may have been another file's when the scan read it.
     fn check_executables(&mut self, memory: &mut Memory<'_>) {
         let layouts = &memory.kernel.layouts;
         let Self { reader, snapshot, scratch, .. } = self;
@@ -123,12 +131,10 @@ impl Walker {
             let process = &mut snapshot.processes[rows[index]];
             let before = &snapshot.threads[process.leader].task;
             let now = bytes.map(|bytes| Task::decode(layout, before.address, bytes));
-            let now = now.filter(|now| now.is_same_thread(before));
-            if now.is_none() {
-                process.files_stable = false;
-                process.fate = Fate::Replaced;
-            } else if now.is_some_and(|now| now.mm != spaces[index]) {
-                process.fate = Fate::ProgramChanged;
+            match now.filter(|now| now.is_same_thread(before)) {
+                None => process.set_replaced(),
+                Some(now) if now.mm != spaces[index] => process.fate = Fate::ProgramChanged,
+                Some(_) => {}
             }
         });
     }
@@ -143,8 +149,7 @@ impl Walker {
             if after.is_none_or(|after| !after.is_same_thread(&row.task))
                 && let Some(process) = snapshot.processes.at_mut(row.process)
             {
-                (process.stable, process.files_stable) = (false, false);
-                process.fate = Fate::Replaced;
+                process.set_replaced();
             }
         });
     }

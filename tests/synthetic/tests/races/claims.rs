@@ -209,10 +209,10 @@ impl Book {
             wrong.push("the process never had this area".to_owned());
         }
         let acts = ["process_memory_created", "process_memory_terminated"];
-        let range = match self.present.areas.iter().find(|it| it.overlaps(&range)) {
-            Some(shown) if name == acts[1] && !self.present.areas.contains(&range) => shown.clone(),
-            _ => range,
-        };
+        // An area that has grown ends with other bounds than it began with.
+        let has_grown = name == acts[1] && !self.present.areas.contains(&range);
+        let mut shown = self.present.areas.iter().filter(|it| has_grown && it.overlaps(&range));
+        let range = shown.next().cloned().unwrap_or(range);
         if !follow(&mut self.present.areas, range, name, acts) {
             wrong.push("the same was reported of this area before".to_owned());
         }

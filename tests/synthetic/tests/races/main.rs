@@ -159,7 +159,7 @@ struct Totals {
     excused: u64,
     /// Number of records of each activity.
     counts: BTreeMap<String, u64>,
-    /// By seed, the first violation.
+    /// The first violation of each seed that has one.
     failed: BTreeMap<u64, String>,
 }
 
