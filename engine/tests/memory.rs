@@ -107,7 +107,7 @@ impl std::fmt::Display for Formula {
     }
 }
 
-/// PERFORMANCE.md has the formulas that this prints.
+/// docs/performance/scale.md has the formulas that this prints.
 #[test]
 fn memory_is_a_formula_of_the_limits() {
     let base = Limits::default();

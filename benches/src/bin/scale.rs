@@ -18,9 +18,9 @@
 //! - `changing`: a tenth of the processes closes and opens a file before each round;
 //! - `at-rest`: nothing changes, and scans may keep rows, except for one in a second.
 //!
-//! `--loaded` gives each process the load of PERFORMANCE.md's reference node. `--default-limits`
-//! uses the limits of the service and not those for so small machines. Then follow the bandwidth of
-//! the memory, what a shared line costs, and a model of more cores.
+//! `--loaded` gives each process the load of the reference node (docs/performance/scan.md).
+//! `--default-limits` uses the limits of the service and not those for so small machines. Then
+//! follow the bandwidth of the memory, what a shared line costs, and a model of more cores.
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! The fewest cache lines that a scan of a machine must read: the model of PERFORMANCE.md.
+//! The fewest cache lines that a scan of a machine must read. docs/performance/scan.md has the
+//! figures of this model.
 //!
 //! A line must be read if it holds a byte of a field that a decoder declares, of an object that the
 //! scan has found. The fields are those of the bound layouts, and the addresses those of the

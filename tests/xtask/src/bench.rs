@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: the cost of a scan and its lower bounds, measured in one run.
 //!
 //! Each mode runs programs of `benches`, which print their tables. A separate campaign, not part of
-//! `cargo xtask test`. PERFORMANCE.md has its figures.
+//! `cargo xtask test`. docs/performance has its figures.
 
 use std::path::{Path, PathBuf};
 
@@ -50,7 +50,7 @@ enum Other {
     FlowThreads(flow_threads::Options),
 }
 
-/// The loaded guest of PERFORMANCE.md.
+/// The loaded guest of docs/performance/scan.md.
 const LOAD: &str = "load processes=300 threads=5 fds=50 areas=100 connections=5";
 
 /// The reference node: 1,000 processes, 5,000 threads, 50,000 descriptors, 100,000 areas, and

@@ -3,7 +3,7 @@
 //! All run in turns, in the same minutes and on the same processor, so that other load on the
 //! machine meets all of them. The measure is processor time, of which the table has the median, and
 //! packets per second of it. Other sensors are fetched, but softflowd: it is left out where it is
-//! not installed, and a line names its package. PERFORMANCE.md has figures.
+//! not installed, and a line names its package. docs/performance/flows.md has figures.
 
 pub(crate) mod captures;
 mod sensors;

@@ -4,13 +4,13 @@
 //!     cargo run --release -p panoptes-benches --bin scan_floor -- \
 //!         [--runs N] [--core N] [--scans-only] RAM
 //!
-//! RAM is a raw dump or a paused guest's memory file; the loaded guest of PERFORMANCE.md has 300
-//! processes × 5 threads × 50 descriptors × about 100 areas × 5 connections in 1 GiB. Everything
-//! runs on one core (the last, unless `--core` names another), N times each way (40). The ways take
-//! turns, so that other load on the host affects all of them alike. *Cold* is after 128 MiB of
-//! other memory went through the processor's caches, with the file in the page cache; *warm* right
-//! after the same. Times are processor times, which on an idle host equal the clock's; only the
-//! time to the first scan is the clock's.
+//! RAM is a raw dump or a paused guest's memory file; the loaded guest of docs/performance/scan.md
+//! has 300 processes × 5 threads × 50 descriptors × about 100 areas × 5 connections in 1 GiB.
+//! Everything runs on one core (the last, unless `--core` names another), N times each way (40).
+//! The ways take turns, so that other load on the host affects all of them alike. *Cold* is after
+//! 128 MiB of other memory went through the processor's caches, with the file in the page cache;
+//! *warm* right after the same. Times are processor times, which on an idle host equal the clock's;
+//! only the time to the first scan is the clock's.
 //!
 //! Measured, each cold and warm, least and median:
 //!
