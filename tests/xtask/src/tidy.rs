@@ -11,6 +11,7 @@ mod keys;
 mod modules;
 mod needs;
 mod ports;
+mod promises;
 mod public;
 mod security;
 mod waits;
