@@ -2,13 +2,15 @@
 //! this command writes, and follow the links of all documents.
 
 use crate::cargo::{self, WORKSPACE};
+use crate::limits;
 
 /// If set, the tests of the generated pages write them.
 const WRITE: &str = "PANOPTES_WRITE_DOCS";
-/// The tests that generate pages.
+/// The tests that generate the other pages.
 const TESTS: [&str; 4] = ["--test", "records_page", "--test", "configuration_page"];
 
 pub(crate) fn run() -> Result<(), String> {
+    limits::write_page()?;
     let mut command = cargo::command();
     command.args(["test", "--quiet"]).args(WORKSPACE).args(TESTS).env(WRITE, "1");
     let succeeds = cargo::succeeds(&mut command)?;

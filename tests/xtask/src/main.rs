@@ -35,6 +35,7 @@ mod human;
 mod image;
 mod install;
 mod kernels;
+mod limits;
 mod live;
 mod machine;
 mod metrics;
@@ -99,7 +100,8 @@ enum Command {
     Bench(bench::Options),
     Captures(captures::Options),
     Cost(cost::Options),
-    /// Makes docs/records.md and docs/configuration.md anew, from the tables of the code
+    /// Makes docs/records.md and docs/configuration.md anew, from the tables of the code, and
+    /// docs/limits.md from docs/limits.txt
     Docs,
     Fresh(fresh::Options),
     Fuzz(fuzz::Options),

@@ -13,7 +13,7 @@ mod needs;
 mod ports;
 mod promises;
 mod public;
-mod security;
+mod resources;
 mod waits;
 
 use std::path::{Path, PathBuf};

@@ -1,12 +1,10 @@
-//! The table of shared resources in SECURITY.md agrees with the code.
+//! The shared resources of docs/limits.txt agree with the code.
 
 use std::collections::BTreeSet;
 
 use super::{files, sources};
+use crate::limits::{Resource, resources};
 
-/// The columns of the table.
-const HEADING: &str =
-    "| resource | who can fill it | what is lost then | what is reported | shown by |";
 /// The folders of the engine whose constants `*_MAX` may limit something that is shared.
 const FOLDERS: [&str; 6] = ["detect", "page_cache", "policy", "shipped", "state", "walk"];
 /// Words in the names of constants that bound one object, or tries, time and work for it: nobody
@@ -14,8 +12,8 @@ const FOLDERS: [&str; 6] = ["detect", "page_cache", "policy", "shipped", "state"
 const OF_ONE_OBJECT: &str = "ABSENT ARGUMENTS ATTEMPTS BEGINNING BITS BYTES CANDIDATES CHAIN DEPTH \
     ENTRIES GENERATIONS LENGTH NESTED NS PAGES PASSES RETRIES ROUNDS SCANS STATUSES STEPS TRIES \
     UNREAD WORD WORDS";
-/// Further constants without a row, and why.
-const WITHOUT_ROW: [(&str, &str); 7] = [
+/// Further constants without a resource, and why.
+const WITHOUT_RESOURCE: [(&str, &str); 7] = [
     ("what the user wrote", "build::FILES_MAX build::SUBJECTS_MAX shipped::APPLIED_MAX"),
     ("the kinds of gaps", "gaps::GAPS_MAX"),
     (
@@ -62,7 +60,7 @@ const WITHOUT_ROW: [(&str, &str); 7] = [
          packages::PAST_MAX",
     ),
 ];
-/// Measures that are commands and no tests.
+/// Commands that measure resources.
 const MEASURES: &[&str] = &["cargo xtask neighbours"];
 
 /// The words between backticks.
@@ -70,11 +68,8 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
-/// The rows of the table, as their cells.
-fn rows(page: &str) -> Vec<Vec<&str>> {
-    let table = page.lines().skip_while(|line| *line != HEADING).skip(2);
-    let rows = table.take_while(|line| line.starts_with('|'));
-    rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect()).collect()
+fn all_resources() -> Vec<Resource> {
+    resources().expect("docs/limits.txt has its form")
 }
 
 /// The lines between the macro's call `name! {` and its end.
@@ -132,22 +127,20 @@ fn is_of_one_object(name: &str) -> bool {
 }
 
 #[test]
-fn every_constant_that_limits_something_shared_has_a_row() {
-    let (sources, pages) = (sources(), files(&["md"]));
-    let is_page = |(path, _): &&(String, String)| path == "SECURITY.md";
-    let (_, page) = pages.iter().find(is_page).expect("SECURITY.md exists");
-    let constants = constants(&sources);
+fn every_constant_that_limits_something_shared_has_a_resource() {
+    let constants = constants(&sources());
     assert!(constants.len() > 40, "too few constants: {constants:?}");
-    let without = WITHOUT_ROW.iter().flat_map(|(_, names)| names.split_whitespace());
-    let rows = rows(page);
-    let with = rows.iter().flat_map(|row| quoted(row[0])).filter(|key| key.contains("::"));
+    let resources = all_resources();
+    let with = resources.iter().flat_map(|resource| &resource.constants);
+    let with = with.map(|(name, _)| name.as_str());
+    let without = WITHOUT_RESOURCE.iter().flat_map(|(_, names)| names.split_whitespace());
     let mut known = BTreeSet::new();
     for name in with.chain(without) {
         assert!(constants.contains(name), "there is no constant {name}");
         assert!(known.insert(name.to_owned()), "{name} is named twice");
     }
     let missing: Vec<_> = constants.difference(&known).collect();
-    assert!(missing.is_empty(), "SECURITY.md has no row of {missing:?}, nor is there a reason");
+    assert!(missing.is_empty(), "docs/limits.txt lacks {missing:?}, nor is there a reason");
 }
 
 #[test]
@@ -162,10 +155,10 @@ fn constants_are_found() {
 }
 
 #[test]
-fn every_limit_and_every_gap_has_one_row() {
-    let (sources, pages) = (sources(), files(&["md"]));
+fn every_limit_and_every_gap_has_one_resource() {
+    let sources = sources();
     let text = |wanted: &str| {
-        let all = sources.iter().chain(&pages);
+        let all = sources.iter();
         let mut found = all.filter(|(path, _)| path == wanted).map(|(_, text)| text.as_str());
         found.next().unwrap_or_else(|| panic!("{wanted} exists"))
     };
@@ -178,31 +171,33 @@ fn every_limit_and_every_gap_has_one_row() {
     assert_eq!(gaps.len(), of_scans.len() + of_flows.len(), "two gaps have the same key");
     let both: Vec<_> = limits.intersection(&gaps).collect();
     assert!(both.is_empty(), "a limit and a gap have the same key: {both:?}");
-    let rows = rows(text("SECURITY.md"));
-    assert!(rows.len() > limits.len() + gaps.len(), "the table was not found");
-    let mut missing: BTreeSet<&str> = limits.union(&gaps).copied().collect();
-    for row in &rows {
-        assert_eq!(row.len(), 5, "{row:?}");
-        for key in quoted(row[0]).filter(|key| !key.contains("::")) {
-            assert!(missing.remove(key), "SECURITY.md: `{key}` is unknown, or has two rows");
-        }
+    let resources = all_resources();
+    assert!(resources.len() > limits.len() + gaps.len(), "too few resources");
+    are_named_once(limits, resources.iter().flat_map(|resource| &resource.limits));
+    are_named_once(gaps, resources.iter().flat_map(|resource| &resource.gaps));
+}
+
+/// Checks that these keys are those that the resources name.
+fn are_named_once<'a>(mut keys: BTreeSet<&str>, named: impl Iterator<Item = &'a String>) {
+    for key in named {
+        assert!(keys.remove(key.as_str()), "docs/limits.txt: `{key}` is unknown, or named twice");
     }
-    assert!(missing.is_empty(), "SECURITY.md has no row of {missing:?}");
+    assert!(keys.is_empty(), "docs/limits.txt lacks {keys:?}");
 }
 
 #[test]
-fn the_tests_of_the_rows_exist() {
-    let (sources, pages) = (sources(), files(&["md"]));
-    let is_page = |(path, _): &&(String, String)| path == "SECURITY.md";
-    let (_, page) = pages.iter().find(is_page).expect("SECURITY.md exists");
-    for row in rows(page) {
-        let tests: Vec<_> = row.last().into_iter().flat_map(|cell| quoted(cell)).collect();
-        assert!(!tests.is_empty(), "SECURITY.md: nothing shows {:?}", row[0]);
-        for test in tests.iter().filter(|test| !MEASURES.contains(test)) {
+fn the_tests_of_the_resources_exist() {
+    let sources = sources();
+    for Resource { name, tests, commands, .. } in &all_resources() {
+        let is_shown = !tests.is_empty() || !commands.is_empty();
+        assert!(is_shown, "docs/limits.txt: nothing shows {name:?}");
+        for test in tests {
             let function = format!("fn {test}(");
             let is_test = sources.iter().any(|(_, text)| text.contains(&function));
-            assert!(is_test, "SECURITY.md: there is no test {test}");
+            assert!(is_test, "docs/limits.txt: there is no test {test}");
         }
+        let is_known = |command: &String| MEASURES.contains(&command.as_str());
+        assert!(commands.iter().all(is_known), "docs/limits.txt: {commands:?}");
     }
 }
 
@@ -246,6 +241,4 @@ gaps! {
 }
 "#;
     assert_eq!(gaps(text), BTreeSet::from(["a", "b"]));
-    let page = format!("# x\n{HEADING}\n|---|\n| a (`k`) | b | c | | `t` |\n\nend\n| no |");
-    assert_eq!(rows(&page), [["a (`k`)", "b", "c", "", "`t`"]]);
 }
