@@ -398,7 +398,7 @@ fn partial_files_are_retried_as_soon_with_few_scans() {
     assert_eq!(tries, [0, 1, 2, 5, 16, 57]);
 }
 
-/// Adversary C15: two contents had the same times.
+/// Two contents may have the same times.
 #[test]
 fn a_doubted_content_is_read_again() {
     let mut machine = Cached::whole(&content(PAGE), EXT4);
@@ -450,7 +450,7 @@ fn a_content_that_is_doubted_while_it_is_read_is_read_again() {
     assert!(contents.ask(&file).is_some());
 }
 
-/// Adversary C5: the files of one process took the places of all others'.
+/// The files of one process must not take the places of all others'.
 #[test]
 fn a_process_that_asks_for_very_many_files_leaves_room_for_others() {
     let machine = Cached::whole(&content(PAGE), EXT4);

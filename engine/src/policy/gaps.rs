@@ -434,7 +434,7 @@ mod tests {
         assert!(Watch::new().scans(2000, |_, _| Losses::default()).is_empty());
     }
 
-    /// Adversary D4: who spoils most scans was never mentioned, since one clean scan was enough.
+    /// One clean scan among many must not hide the process that spoils most scans.
     #[test]
     fn who_spoils_most_scans_is_reported_and_so_is_the_end() {
         let spoilt = |scan: i64| (200..1000).contains(&scan) && scan % 20 != 0;

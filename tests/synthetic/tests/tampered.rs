@@ -188,7 +188,7 @@ fn what_runs_after_another_boot_is_not_new() {
     assert_eq!(processes(&watch.scans(4), "process_created"), []);
 }
 
-/// Adversary C8: a kernel whose count of forks was set back was taken for another one.
+/// A kernel whose count of forks was set back must not be taken for another one.
 #[test]
 fn a_count_of_forks_that_is_set_back_is_reported_and_the_machine_is_watched_on() {
     let mut watch = Watch::new(machine(), &[b"shipped"]);
@@ -249,7 +249,7 @@ fn replace(watch: &mut Watch, path: &str, content: &[u8], written_at: u64) {
     watch.machine.step_clock(ago);
 }
 
-/// Adversary C15: two contents with the same times were taken for one.
+/// Two contents with the same times must not be taken for one.
 #[test]
 fn a_file_that_is_replaced_while_the_clock_is_set_back_is_hashed_again() {
     let (shipped, foreign) = ([b"\x7fELF", &[1; 9000][..]].concat(), [7; 9004]);

@@ -282,7 +282,7 @@ fn a_table_that_grows_while_it_is_read_shows_nothing_false() {
     assert!(batches > 10 && (1..batches as usize).contains(&unknown), "{unknown} of {batches}");
 }
 
-/// Adversary C14: a few processes with as many areas as the kernel allows filled the rows of areas.
+/// A few processes with as many areas as the kernel allows must not fill the rows of areas.
 #[test]
 fn processes_with_too_many_areas_take_no_rows_of_others() {
     let limits = Limits { vmas: 4000, ..small() };

@@ -204,7 +204,7 @@ fn a_foreign_program_is_reported_once() {
     assert_eq!(watch.scans(&again, 5), ["10 foreign program /tmp/evil hashed"]);
 }
 
-/// Adversary C3: a scope that a user names like a container was judged as one of no known image.
+/// A user may name a scope like a container: it must not count as a container of no known image.
 #[test]
 fn a_container_that_a_user_made_is_judged_by_the_systems_sbom() {
     for (container, expected) in
@@ -415,7 +415,7 @@ fn a_new_process_waits_for_its_container_to_be_known() {
     assert_eq!(alerts, ["9 elsewhere program /bin/web hashed"], "the wait for it is limited");
 }
 
-/// Adversary C9: a process that maps and unmaps memory all the time is never read as a whole.
+/// A process that maps and unmaps memory all the time is never read as a whole.
 #[test]
 fn a_library_of_a_process_whose_areas_are_never_read_as_a_whole_is_checked() {
     let mut watch = Watch::new();

@@ -347,7 +347,7 @@ mod tests {
         assert_eq!(block("\n### Roots of containers"), roots);
     }
 
-    /// Case 09: an alert for each lock of `useradd`.
+    /// Otherwise, each lock of `useradd` would raise an alert.
     #[test]
     fn locks_and_edited_copies_of_accounts_do_not_matter() {
         for (path, matters) in [

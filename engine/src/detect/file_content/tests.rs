@@ -205,7 +205,7 @@ fn files_that_stay_open_leave_room_for_closings() {
     assert!(written.closings.capacity() >= OPEN_MAX + WAITING_MAX);
 }
 
-/// Adversary C11: noise that took the places of other processes' closings.
+/// Noise must not take the places of other processes' closings.
 #[test]
 fn a_process_that_closes_very_many_files_takes_no_room_of_others() {
     let mut written = written();

@@ -414,7 +414,7 @@ mod tests {
             ("V8's code range", Anonymous, "rw-p>rwxp", "ws", reserved, Exempt(Reserved)),
             ("V8's code range before 11", Anonymous, "rw-p>r-xp", "ws", reserved, Exempt(Reserved)),
             ("LuaJIT's machine code", Anonymous, "rw-p>r-xp", "ws", generator, Exempt(Generator)),
-            // Adversary C13: an implant that looks like a runtime.
+            // An implant that looks like a runtime.
             (
                 "a user's program with 8 MiB around its code",
                 Anonymous,

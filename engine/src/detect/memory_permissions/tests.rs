@@ -410,7 +410,7 @@ fn findings_of_one_program_are_limited() {
     assert_eq!(found, 2 * u32::from(FINDINGS_MAX));
 }
 
-/// Adversary C13: an implant with eight findings was not reported any more.
+/// An implant with eight findings must still be reported.
 #[test]
 fn a_program_with_many_findings_is_reported_now_and_then() {
     let area = |flags| memory(0x20_0000, 0x20_1000, flags).written(PAGES);
@@ -472,7 +472,7 @@ fn a_process_with_many_findings_takes_no_room_of_others() {
     assert_eq!(watch.permissions.unchecked().process_id(), Some(200));
 }
 
-/// Adversary C13: any program that reserves eight mebibytes around its code was exempt.
+/// Any program may reserve eight mebibytes around its code: that alone must not exempt it.
 #[test]
 fn reserved_space_of_a_users_program_is_reported_once_for_its_file() {
     let free = |start, end, flags| memory(start, end, flags | VM_NORESERVE).written(PAGES);

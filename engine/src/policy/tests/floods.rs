@@ -189,7 +189,7 @@ fn alerts_that_find_no_room_at_the_stop_are_lost_records() {
     assert_eq!(reader.finish(), 1);
 }
 
-/// Adversary A1: an alert that finds the queue full was lost for good.
+/// An alert that finds the queue full must not be lost for good.
 #[test]
 fn an_alert_that_finds_no_room_comes_later() {
     let with = |flags| {

@@ -309,7 +309,7 @@ fn with_some_areas(areas: &[FakeArea]) -> World {
     some
 }
 
-/// Adversary C9: a process that maps and unmaps memory all the time is never read as a whole.
+/// A process that maps and unmaps memory all the time is never read as a whole.
 #[test]
 fn what_a_torn_scan_shows_of_an_address_space_is_compared() {
     let anonymous = FakeArea::anonymous;

@@ -42,7 +42,7 @@ fn blamed(watch: &Watch, limit: Limit) -> Option<u32> {
     watch.state.untracked()[limit as usize].process_id()
 }
 
-/// Adversary C1: 170,000 duplicates of one descriptor, opened before the attack.
+/// 170,000 duplicates of one descriptor, opened before the attack.
 #[test]
 fn descriptors_of_others_are_tracked_beside_a_process_with_170_000() {
     let tracked = Limits { file_descriptors: 131_072, processes: 1000, ..limits() };
@@ -119,7 +119,7 @@ fn rows_that_return_are_not_reported() {
     assert_eq!(watch.scan(&world), ["+fd 7/61 /file4"]);
 }
 
-/// Adversary C14: five processes with as many areas as the kernel allows.
+/// Five processes with as many areas as the kernel allows.
 #[test]
 fn areas_of_others_are_tracked_beside_processes_with_65_530() {
     let tracked = Limits { vmas: 262_144, processes: 1000, ..limits() };
@@ -178,7 +178,7 @@ fn without_limits(lines: &[String]) -> Vec<&str> {
     lines.iter().map(String::as_str).filter(|line| !is_limit(line)).collect()
 }
 
-/// Adversary C6: as many sleepers of one user as processes are tracked.
+/// As many sleepers of one user as processes are tracked.
 #[test]
 fn processes_of_others_are_tracked_beside_4096_sleepers() {
     let tracked = Limits { processes: 4096, ..limits() };
@@ -287,7 +287,7 @@ fn containers_take_no_processes_of_the_host() {
     }
 }
 
-/// Adversary C4: 1,300 names of 4,095 bytes.
+/// 1,300 names of 4,095 bytes.
 #[test]
 fn names_of_processes_always_have_room() {
     let tracked = Limits { file_descriptors: 4096, processes: 100, ..limits() };
@@ -385,7 +385,7 @@ fn connect(world: &mut World, pid: u32, port: u16, count: u16) {
     }
 }
 
-/// Adversary C12: a busy proxy, and then a flood of connections that wait.
+/// A busy proxy, and then a flood of connections that wait.
 #[test]
 fn connections_of_others_are_tracked_beside_a_busy_proxy() {
     let tracked = Limits { connections: 64, file_descriptors: 1000, ..limits() };

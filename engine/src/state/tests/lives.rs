@@ -64,7 +64,7 @@ fn a_process_started_between_arrival_and_the_first_scan_is_reported() {
     assert_eq!(watch.scan(&world), NOTHING);
 }
 
-/// Adversary C8: what began while contact was lost counted as existing when it was back.
+/// What began while contact was lost must not count as existing once contact is back.
 #[test]
 fn what_began_while_contact_was_lost_is_new() {
     let mut watch = Watch::quiet();
@@ -289,7 +289,7 @@ fn a_process_that_is_never_stable_is_reported_in_the_end() {
     assert_eq!(changes, ["+process 300 task300"]);
 }
 
-/// Adversary C2: of a process that swaps its descriptor table for ever, nothing was compared.
+/// A process may swap its descriptor table all the time: it must still be compared.
 #[test]
 fn a_process_that_swaps_its_descriptor_table_is_compared_and_counted() {
     let mut watch = Watch::quiet();

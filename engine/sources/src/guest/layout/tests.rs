@@ -164,8 +164,8 @@ fn places(areas: &[Area], expected: &Expected) -> Vec<(u64, u64)> {
     first(areas, expected).into_iter().map(|(physical, address, _)| (physical, address)).collect()
 }
 
-// Case 04: `-m 256M` and a DIMM, an NVDIMM or shared memory of 256 MiB. QEMU makes objects first,
-// so the DIMM has the higher address (system/vl.c, `qemu_create_late_backends`).
+// `-m 256M` and a DIMM, an NVDIMM or shared memory of 256 MiB. QEMU makes objects first, so the
+// DIMM has the higher address (system/vl.c, `qemu_create_late_backends`).
 #[test]
 fn of_equal_blocks_the_order_of_the_arguments_tells_which_is_which() {
     let (above, below) = (0x7f20_0000_0000, 0x7f10_0000_0000);

@@ -121,7 +121,7 @@ fn hog(pid: u32, files: u64) -> FakeProcess {
     })
 }
 
-/// Adversary C5: files that never become known took the room of all others.
+/// Files that never become known must not take the room of all others.
 #[test]
 fn a_process_with_very_many_open_files_hides_nothing_of_others() {
     let mut watch = Watch::with(&roomy(), at_once(), shipped());

@@ -23,7 +23,7 @@ fn relay(relay_state: u32, shell_state: u32, received: u64) -> Machine {
 
 const FOUND: &str = "Outbound 40000: 20,21 in 20>21 out 21>20";
 
-/// Field test A88: a relay that spins was waited for, 5 s long.
+/// A relay that spins never waits: it must not delay the report by 5 s.
 #[test]
 fn a_relay_that_spins_is_reported_once_its_peer_sends_something() {
     let mut watch = Watch::new();
@@ -43,7 +43,7 @@ fn a_relay_that_spins_is_waited_for_in_a_number_of_scans() {
     assert!(scans.is_some_and(|scans| (32..100).contains(&scans)), "{scans:?}");
 }
 
-/// Field test A87: with splice(2) the relay holds the lock of the pipe that the shell reads from.
+/// With splice(2), the relay holds the lock of the pipe that the shell reads from.
 #[test]
 fn a_shell_that_waits_for_the_lock_of_its_pipe_is_at_rest() {
     let mut watch = Watch::new();
@@ -90,7 +90,7 @@ fn a_shell_that_ends_before_its_relay_is_reported_then() {
     assert_eq!(ended(80, false, true), [FOUND], "it was reported before");
 }
 
-/// Field test A15, A82: the input and output of `sh -c COMMAND` are the connection itself.
+/// The input and output of `sh -c COMMAND` are the connection itself.
 #[test]
 fn a_command_whose_input_and_output_are_the_peer_is_reported_in_one_scan() {
     let machine = |listens: bool, stdio: usize| {

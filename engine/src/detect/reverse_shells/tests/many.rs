@@ -43,7 +43,7 @@ fn add_decoys(machine: &mut Machine, decoys: u32, pipes: u32, holds_both: bool) 
     machine.run(999, "hog", "hog", &files);
 }
 
-/// Adversary C10: interpreters without a peer used up the steps of a scan.
+/// Interpreters without a peer must not use up the steps of a scan.
 #[test]
 fn many_interpreters_that_read_from_one_process_do_not_delay_another() {
     let mut machine = Machine::default();

