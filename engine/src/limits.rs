@@ -36,7 +36,7 @@ macro_rules! limits {
             $($derived:ident $derived_key:literal $derived_noun:literal $derived_activity:expr;)+
         }
     ) => {
-        /// Capacities for one watched system (guide §7.3, "Limits").
+        /// Capacities for one watched system ("Limits" in §7.3 of the guide of DOCA Argus).
         #[derive(Clone, Copy, Debug, Eq, PartialEq)]
         pub struct Limits {
             $(#[doc = $help] pub $key: u32,)+

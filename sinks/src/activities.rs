@@ -1,10 +1,11 @@
 //! The table of everything that Panoptes can report: name, type, severity, default, short id,
 //! details.
 //!
-//! The 54 activities of guide §10 come first, in the guide's order; the activities that Panoptes
-//! adds follow. The record header, the schema, the configuration and the syslog ids all read this
-//! one table, so an activity is added in one place. When an activity is reported is the engine's
-//! policy and is not decided here.
+//! The guide is NVIDIA's *DOCA Argus Service Guide* (`docs/compatibility.md`, "The guide"). The 54
+//! activities of its §10 come first, in its order; the activities that Panoptes adds follow. The
+//! record header, the schema, the configuration and the syslog ids all read this one table, so an
+//! activity is added in one place. When an activity is reported is the engine's policy and is not
+//! decided here.
 
 use crate::details_kind::DetailsKind;
 use crate::dialect::Dialect;

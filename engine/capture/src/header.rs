@@ -16,9 +16,9 @@ pub(crate) const PCAP_BYTES: usize = 24;
 /// The version of pcap that all programs write.
 const PCAP_VERSION: (u16, u16) = (2, 4);
 
-/// Type of a pcapng section's header, the same in both byte orders (§4.1).
+/// Type of a pcapng section's header, the same in both byte orders (draft-ietf-opsawg-pcapng §4.1).
 pub(crate) const SECTION: u32 = 0x0a0d_0d0a;
-/// "Byte-Order Magic" (§4.1).
+/// "Byte-Order Magic" (the same section).
 pub(crate) const BYTE_ORDER_MAGIC: u32 = 0x1a2b_3c4d;
 /// A section header without options.
 pub(crate) const SECTION_BYTES: usize = 28;

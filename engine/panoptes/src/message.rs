@@ -1,10 +1,11 @@
 //! Messages for people, by level.
 //!
-//! Each message is one line on stderr (for the service: on stdout, guide §8.1). A debug log
-//! receives messages of all levels. For messages about a system that has a level of its own, that
-//! level holds in both places. Control characters are escaped, so that text from a watched machine
-//! can't control the terminal. On a terminal, a status line may stand below the messages: it is
-//! erased before each of them, and drawn again.
+//! Each message is one line on stderr. Those of the service go to stdout, as §8.1 of the guide of
+//! DOCA Argus says (`docs/compatibility.md`, "The guide"). A debug log receives messages of all
+//! levels. For messages about a system that has a level of its own, that level holds in both
+//! places. Control characters are escaped, so that text from a watched machine can't control the
+//! terminal. On a terminal, a status line may stand below the messages: it is erased before each of
+//! them, and drawn again.
 //!
 //! A reader of the service's messages that stops reading does not stop the service: messages are
 //! dropped, and their number follows once it reads again.

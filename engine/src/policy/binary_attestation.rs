@@ -1,4 +1,4 @@
-//! §10.4: records of programs that run and were not shipped like this.
+//! Attestation: records of programs that run and were not shipped like this.
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! §10.2: records of connections, and alerts of connections that exceed a threshold.
+//! Network connections: their records, and alerts of connections that exceed a threshold.
 
 use core::fmt::{self, Display, Write};
 use core::net::{IpAddr, SocketAddr};

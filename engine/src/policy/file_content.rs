@@ -1,4 +1,5 @@
-//! §10.6: records of files whose content may have changed while they were open.
+//! `file_descriptor_file_content_change`: records of files whose content may have changed while
+//! they were open.
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,5 @@
-//! §10.5: records of memory that became executable, or no longer is.
+//! `executable_permissions_added` and `executable_permissions_removed`: records of memory that
+//! became executable, or no longer is.
 
 use core::fmt::Write as _;
 

@@ -1,6 +1,9 @@
 //! Decides what to report, and in which form: from facts to records and to lines of `panoptes
 //! scan`.
 //!
+//! Activities and attributes are those of the guide: NVIDIA's *DOCA Argus Service Guide*
+//! (`docs/compatibility.md`, "The guide").
+//!
 //! [`describe`] fills the details objects of both. [`lines`] prints a snapshot. [`reporter`] turns
 //! changes into records, as [`config`] allows. The findings of each detector have a module with
 //! that detector's name, and `evidence` has the reason of an alert. `writing` writes each record:

@@ -1,6 +1,6 @@
 //! Turns changes into records: the activity of each, its subject, and its reason.
 //!
-//! There is one function per section of the guide's §10. The state decides what a change means, and
+//! There is one function per section of guide §10. The state decides what a change means, and
 //! the configuration whether it is reported.
 
 use core::fmt::Write as _;
@@ -118,7 +118,7 @@ impl Findings for Reporter<'_> {
 }
 
 impl Reporter<'_> {
-    // §10.1
+    // Processes (guide §10.1).
 
     fn process(&mut self, cx: &ScanContext<'_>, activity: Activity, process: &Process) {
         if activity == Activity::ProcessCreated {
@@ -176,7 +176,7 @@ impl Reporter<'_> {
         self.alert(cx, Subject::process(&facts), &record, evidence)
     }
 
-    // §10.5
+    // Process memory (guide §10.5).
 
     fn area_mapped(&mut self, cx: &ScanContext<'_>, process: &Process, area: &AreaFacts<'_>) {
         let object = Object::Area(area);
@@ -212,7 +212,7 @@ impl Reporter<'_> {
         }
     }
 
-    // §10.5 to §10.7
+    // Process memory, file descriptors, threads (guide §10.5 to §10.7).
 
     pub(super) fn object(
         &mut self,
@@ -257,7 +257,7 @@ impl Reporter<'_> {
         self.policy.note_found_late(count);
     }
 
-    // §10.8
+    // Containers (guide §10.8).
 
     fn container(
         &mut self,
@@ -276,7 +276,7 @@ impl Reporter<'_> {
         }
     }
 
-    // §10.10
+    // System events (guide §10.10).
 
     fn births_missed(&mut self, cx: &ScanContext<'_>, births: Births) {
         let mut reason = ArrayString::<200>::new();

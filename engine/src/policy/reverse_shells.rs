@@ -1,4 +1,4 @@
-//! §10.3: records of interpreters that a peer can command.
+//! `reverse_shell_detected`: records of interpreters that a peer can command.
 
 use core::fmt::{self, Display, Write};
 use core::net::SocketAddr;

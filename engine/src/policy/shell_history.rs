@@ -1,4 +1,5 @@
-//! §10.9: records of commands typed into shells, and of histories that were cleared or are off.
+//! Shell history: records of commands typed into shells, and of histories that were cleared or are
+//! off.
 
 use core::fmt::Write as _;
 

@@ -1,5 +1,8 @@
 //! Records: the details objects, and how a whole record is written.
 //!
+//! The guide, whose sections name the attributes, is NVIDIA's *DOCA Argus Service Guide*
+//! (`docs/compatibility.md`, "The guide").
+//!
 //! Each details object has its own file and is declared once (`macros.rs`). `value.rs` has the
 //! kinds of value that fields can have, `header.rs` the parts shared by all records of a system,
 //! `scan.rs` the lines of `panoptes scan`. Nothing here knows the kernel, nor decides when to write

@@ -52,7 +52,7 @@ details! {
         process_state: Option<ProcessState>,
         /// CPU time times the clock rate; left out if the rate is unknown.
         process_cpu_clock_cycles: Option<u64>,
-        /// CPU time, an addition to the guide's cycles.
+        /// CPU time; an addition to the cycles of DOCA Argus.
         process_cpu_time_ns: Option<u64>,
         /// `pid:[…]`
         process_pid_namespace: Option<Namespace>,

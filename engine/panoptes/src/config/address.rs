@@ -48,7 +48,7 @@ impl SystemAddress {
                 || printable(&path.to_string_lossy()),
                 |name| printable(&name.to_string_lossy()),
             ),
-            // The guide's unique identifier for a function is its VUID.
+            // DOCA Argus identifies a function by its VUID (guide §7.3).
             Self::Doca { vuid, .. } => vuid.clone(),
             Self::Guest(name) => printable(&name.short()),
             Self::Qemu(_) => self.to_string(),

@@ -1,7 +1,8 @@
 //! Keys of DOCA Argus' configuration, so that each is refused with the key to write instead.
 //!
 //! `apsh_config`, `dma_device_name`, `log_threshold_size` and `log_max_files_count` are in
-//! published configurations of that product. The others are named as §7 of its guide calls them.
+//! published configurations of DOCA Argus. The others are named as §7 of its guide calls them
+//! (`docs/compatibility.md`, "The guide").
 
 use super::problem::{Problem, printable};
 use super::tree::{Entry, Value};

@@ -186,7 +186,7 @@ impl Configuration {
         });
         self.collect(self.output.collected(self.output.preset()));
         if self.service.compatibility == Compatibility::DocaArgus {
-            // By the guide's rule every change is an alert.
+            // DOCA Argus reports every change as an alert.
             self.each_events(|events| events.content = ContentChanges::every_change());
         }
         if mode == Mode::Run {

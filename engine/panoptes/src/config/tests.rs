@@ -320,7 +320,7 @@ fn changed_files_matter_by_patterns() {
     );
 }
 
-/// The guide's rule: each change is an alert.
+/// The rule of DOCA Argus: each change is an alert.
 #[test]
 fn with_compatibility_every_change_is_an_alert() {
     let text = "service: {compatibility: doca_argus}\nsystems: {a: {system: web.mem}}\n";

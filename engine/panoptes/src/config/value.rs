@@ -96,7 +96,7 @@ impl fmt::Display for ByteSize {
     }
 }
 
-/// The levels of messages of guide §7.1, with their numbers.
+/// The levels of messages in §7.1 of the guide of DOCA Argus, with their numbers.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 #[repr(u8)]
 pub enum LogLevel {

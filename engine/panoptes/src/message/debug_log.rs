@@ -1,4 +1,5 @@
-//! The debug log: every message, whatever its level, in files that rotate (guide §8.2).
+//! The debug log: every message, whatever its level, in files that rotate: §8.2 of the guide of
+//! DOCA Argus.
 //!
 //! What cannot be written is lost and counted, and each further message tries again. A file that
 //! was moved or removed is made anew.

@@ -379,7 +379,7 @@ pub(super) fn last_number(wanted: &[Wanted], known: &Receivers<'_>) -> usize {
 }
 
 /// Where the debug log has a line about each record of systems whose level is DEBUG or higher, and
-/// of the service (guide §8.2). `None` without such a level.
+/// of the service (§8.2 of the guide of DOCA Argus). `None` without such a level.
 fn events_folder(configuration: &Configuration) -> Option<&Path> {
     let Configuration { service, default, systems, .. } = configuration;
     let of_systems = systems.iter().map(|system| &system.settings).chain([default]);

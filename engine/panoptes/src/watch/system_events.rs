@@ -1,4 +1,5 @@
-//! Records about Panoptes itself: service, host and profile activities (guide §10.10).
+//! Records about Panoptes itself: service, host and profile activities (§10.10 of the guide of DOCA
+//! Argus).
 
 use std::collections::HashMap;
 use std::sync::mpsc::Sender;

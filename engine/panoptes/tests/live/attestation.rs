@@ -131,7 +131,7 @@ fn truth(guest: &mut Guest, path: &str) -> BTreeMap<&'static str, Value> {
     ])
 }
 
-/// Checks every attribute of §11.6, for a file whose size is in no SBOM.
+/// Checks every attribute in §11.6 of the guide of DOCA Argus, for a file whose size is in no SBOM.
 ///
 /// The size is enough for an alert, so a slow watcher may report the file before it knows the
 /// content.
@@ -148,7 +148,8 @@ fn is_true_by_size(record: &Record, truth: &BTreeMap<&'static str, Value>, kind:
     agrees(record, &truth);
 }
 
-/// Checks every attribute of §11.6, and the process's hashes if the file is its executable.
+/// Checks every attribute in §11.6 of the guide, and the process's hashes if the file is its
+/// executable.
 #[track_caller]
 fn is_true(record: &Record, truth: &BTreeMap<&'static str, Value>, kind: &str) {
     let mut truth = truth.clone();

@@ -1,6 +1,6 @@
 //! A reverse shell's record has each process of the chain, with its descriptors and its connection
-//! (guide §11.8). All values are compared with `panoptes scan`, which other tests compare with the
-//! truth inside the guest.
+//! (§11.8 of the guide of DOCA Argus). All values are compared with `panoptes scan`, which other
+//! tests compare with the truth inside the guest.
 
 use std::collections::BTreeSet;
 

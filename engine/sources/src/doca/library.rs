@@ -88,8 +88,9 @@ impl Library {
         self.version.as_deref()
     }
 
-    /// Makes the library log its own messages of `level` (10 to 70, as in guide §7.1) and more
-    /// severe ones to standard error. Ignored if the library is too old for it.
+    /// Makes the library log its own messages of `level` and more severe ones to standard error.
+    /// Levels are 10 to 70, as in §7.1 of the guide of DOCA Argus (`docs/compatibility.md`, "The
+    /// guide"). Ignored if the library is too old for it.
     pub fn log_to_stderr(&self, level: u32) {
         let (Some(create), Some(limit)) = (
             self.symbols.doca_log_backend_create_with_fd_sdk,

@@ -3,8 +3,8 @@
 //! Documented: `doca_devemu_pci_mmap_create` (DOCA 2.7 to 3.2) and `doca_devemu_pci_ep_mmap_create`
 //! (3.3) make a memory map over "the domain that hosts" an emulated PCI function. They need no
 //! program on the host and no export from there. The addresses are I/O addresses, as the function
-//! itself would use them on the bus. With the IOMMU in passthrough mode (`iommu=pt`, which the DOCA
-//! Argus guide requires) they are the host's physical addresses.
+//! itself would use them on the bus. With the IOMMU in passthrough mode (`iommu=pt`, §5 of the
+//! guide of DOCA Argus) they are the host's physical addresses.
 //!
 //! Assumed: the same works for the representor of a network function, a PF or VF. According to the
 //! reference, `doca_devemu_pci_dev_create` refuses a representor whose type is not the emulated

@@ -1,4 +1,5 @@
-//! The records of a search for a kernel (guide §10.10), with the memory of a recorded machine.
+//! The records of a search for a kernel (§10.10 of the guide of DOCA Argus), with the memory of a
+//! recorded machine.
 
 use super::*;
 
