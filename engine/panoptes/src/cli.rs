@@ -49,7 +49,7 @@ pub enum Command {
     /// Run as a service: watch every configured system until stopped
     #[command(after_help = RUN_HELP)]
     Run(Settings),
-    /// Audit network flows: packets in, argus records out, with the options of argus(8)
+    /// Audit network flows: packets in, argus(8) records out, with the options of argus(8)
     #[command(override_usage = FLOW_USAGE, after_help = crate::flow::HELP)]
     #[command(disable_help_flag = true)]
     Flow {

@@ -278,7 +278,7 @@ impl RecordWriter {
             match (dialect, record.own) {
                 (Dialect::DocaArgus, Details::ReverseShell(shell)) => {
                     out.repeated(|out| shell.append(out))?;
-                    // The list itself, where consumers of that product look for it.
+                    // The list itself, where consumers of DOCA Argus look for it.
                     shell.append_fields(out)?;
                 }
                 _ => record.own.append(out)?,

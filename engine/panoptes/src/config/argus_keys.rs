@@ -28,12 +28,12 @@ const KEYS: [(&str, &str); 14] = [
     ("telemetry_user_data", "write `output.user_data`"),
 ];
 
-/// What to write instead of a key of that product.
+/// What to write instead of a key of DOCA Argus.
 pub(super) fn advice(key: &str) -> Option<&'static str> {
     KEYS.iter().find(|(name, _)| *name == key).map(|(_, advice)| *advice)
 }
 
-/// Refuses the keys of that product in an entry that is refused itself, at any depth: nothing else
+/// Refuses the keys of DOCA Argus in an entry that is refused itself, at any depth: nothing else
 /// reads what is in it.
 pub(super) fn refuse_within(entry: &Entry, push: &impl Fn(Problem)) {
     let Value::Map(entries) = &entry.value.value else { return };

@@ -57,7 +57,7 @@ pub(super) fn listen(
         Some(_) => vec![any],
         None if request.is_argus => {
             messages.warning(format_args!(
-                "clients may connect from everywhere to port {}, as to argus: -B names addresses",
+                "clients of any address may connect to port {}, as to argus(8): -B names addresses",
                 request.port
             ));
             vec![any]

@@ -87,7 +87,7 @@ pub(crate) use self::system::SharedSystem;
 
 /// The beginning of the help text.
 const USAGE: &str = "\
-Audit network flows: packets in, argus records out, with the options of argus(8)
+Audit network flows: packets in, argus(8) records out, with the options of argus(8)
 
 Usage: panoptes flow [OPTIONS] [-i NAME... | -r FILE...] [-w TO [FILTER]] [- FILTER]
 

@@ -40,15 +40,15 @@ Input:
   -b          Print the filter's program and end
 
 Output:
-  -w TO       Append argus records to this file; `-` is standard output; argus-udp://HOST[:PORT]
+  -w TO       Append argus(8) records to this file; `-` is standard output; argus-udp://HOST[:PORT]
               sends each as a datagram; may be repeated. `json:TO` writes JSON lines, `argus5:TO`
-              records of argus 5, `parquet:FILE` a file of columns; ipfix://HOST[:PORT] sends IPFIX
+              argus(8) 5 records, `parquet:FILE` a file of columns; ipfix://HOST[:PORT] sends IPFIX
   -w TO FILTER  Only records that match this expression of ra(1)
-  -P PORT     Let clients connect at this port; argus clients try 561. Not with -r, but for -T
+  -P PORT     Let clients connect at this port; argus(8)'s try 561. Not with -r, but for -T
   -B ADDRESS  ... at these addresses only, separated by commas
   --allow NETWORK  ... from these networks only, separated by commas
   -e ID       Identify this sensor: a number, an address, a host's name, '\"text\"' with up to four
-              characters, a UUID, or `hostuuid`; ID/inf adds the interface for clients of argus 5
+              characters, a UUID, or `hostuuid`; ID/inf adds the interface to argus(8) 5 records
   -S SECONDS  Report each flow at this interval; may be a fraction (5)
   -M SECONDS  Report the sensor's own state at this interval (300)
 
@@ -390,7 +390,7 @@ fn check(mut request: Request) -> Result<Request, Failure> {
         let is_binary = matches!(output.form, Form::Argus | Form::Argus5);
         if is_binary && io::stdout().is_terminal() {
             return Err(mistake(
-                "argus records are binary: send standard output to `ra -r -` or a file",
+                "argus(8) records are binary: send standard output to `ra -r -` or a file",
             ));
         }
     }
