@@ -1,13 +1,13 @@
-//! Pure functions that decode the bytes of a kernel.
+//! Pure functions from bytes to facts: of a machine's memory, and of network packets.
 //!
-//! What is here: address types ([`address`]), the trait that reads memory ([`source`]), page tables
+//! For memory: address types ([`address`]), the trait that reads memory ([`source`]), page tables
 //! ([`paging`]), the `layout!` macro that declares the fields of a decoder ([`layout`]), one file
-//! for each kernel structure ([`kernel`]), named as in the kernel, the data structures of user
-//! programs ([`user`]), patterns and digits ([`text`]), network packets ([`packet`]), and flows
-//! that routers export ([`netflow`]).
+//! for each kernel structure ([`kernel`]), named as in the kernel, control groups of containers
+//! ([`container`]), the data structures of user programs ([`user`]), patterns and digits
+//! ([`text`]).
 //!
-//! For the flows of the network: the headers of packets ([`packet`]), and what the first data of a
-//! connection says ([`application`]).
+//! For network flows: the headers of packets ([`packet`]), flows that routers export ([`netflow`]),
+//! and what the first data of a connection says of TLS, HTTP, DNS and others ([`application`]).
 //!
 //! What is not here: reading memory (the engine does that, in batches), state, and the offsets of
 //! fields in a given kernel (`panoptes-profiles` fills the layouts in).

@@ -10,8 +10,10 @@
 //! never wait for the writer. Records that an output cannot accept in time are dropped and counted.
 //!
 //! This crate knows neither kernels nor policy nor the time: the caller passes everything in. After
-//! start it allocates nothing. Start reading at [`record::RecordWriter::write`],
-//! [`record::scan::ScanLine::write`] and [`writer::Writer::step`].
+//! start, only outputs over TLS or HTTP allocate, and Parquet files.
+//!
+//! Start reading at [`record::RecordWriter::write`], [`record::scan::ScanLine::write`] and
+//! [`writer::Writer::step`].
 //!
 //! ```
 //! use panoptes_sinks::activities::Activity;

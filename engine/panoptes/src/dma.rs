@@ -1,6 +1,6 @@
 //! Memory behind a BlueField's DMA engine: opens `doca:DEVICE/VUID`, and lists these addresses.
 //!
-//! Not for: reading the memory (the engine's `source::doca`). **This code has not been tested with
+//! Not for: reading the memory (`panoptes_sources::doca`). **This code has not been tested with
 //! a BlueField yet.**
 
 use std::fmt;

@@ -6,6 +6,8 @@
 //! loaded after its kernel was found. Then the surroundings of the inode are assumed to be as in
 //! all kernels since v4.19, and a candidate is accepted only if it has the file's size and
 //! modification time and is on another filesystem.
+//!
+//! An area that was mapped before its file was copied up shows the lower file, as it does inside.
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::inode::{Attributes, mode};

@@ -4,6 +4,8 @@
 //! Files are read on other threads: SBOMs are large, and a file system may not answer. A thread
 //! that gets no answer is left behind: the settings apply before the SBOMs are read, and a later
 //! SIGHUP starts another thread.
+//!
+//! A key that needs a restart keeps its old value in the list of keys, so each SIGHUP names it.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
