@@ -5,7 +5,7 @@
 //! On the machine of the golden records.
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
 
-#[path = "../../sinks/tests/common/mod.rs"]
+#[path = "../../engine/records/tests/common/mod.rs"]
 mod common;
 
 use std::hint::black_box;
@@ -17,17 +17,17 @@ use criterion::measurement::WallTime;
 use criterion::{
     BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
 };
-use panoptes_sinks::activities::Activity;
-use panoptes_sinks::json::Limits;
-use panoptes_sinks::json::command_line::CommandLine;
-use panoptes_sinks::json::time::Timestamp;
-use panoptes_sinks::record::header::Header;
-use panoptes_sinks::record::interface::BluefieldSystem;
-use panoptes_sinks::record::process::ProcessDetails;
-use panoptes_sinks::record::scan::{ScanLine, ScanObject};
-use panoptes_sinks::record::value::Uuid;
-use panoptes_sinks::record::workload::Workload;
-use panoptes_sinks::record::{Details, RECORD_BYTES_MAX, Record, RecordWriter};
+use panoptes_records::activities::Activity;
+use panoptes_records::json::Limits;
+use panoptes_records::json::command_line::CommandLine;
+use panoptes_records::json::time::Timestamp;
+use panoptes_records::record::header::Header;
+use panoptes_records::record::interface::BluefieldSystem;
+use panoptes_records::record::process::ProcessDetails;
+use panoptes_records::record::scan::{ScanLine, ScanObject};
+use panoptes_records::record::value::Uuid;
+use panoptes_records::record::workload::Workload;
+use panoptes_records::record::{Details, RECORD_BYTES_MAX, Record, RecordWriter};
 
 fn lines(criterion: &mut Criterion) {
     let (process, descriptor, memory) = (bash(), stdin_socket(), libc_text());

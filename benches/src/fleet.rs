@@ -17,7 +17,7 @@ use panoptes_engine::time::Now;
 use panoptes_engine::walk::Budget;
 use panoptes_engine::watch::{SLICE_BYTES, ScanFigures, Stage, Watched, Workspace};
 use panoptes_profiles::Profile;
-use panoptes_sinks::queue::{Consumer, Producer, QueueSize, Waker, queue};
+use panoptes_records::queue::{Consumer, Producer, QueueSize, Waker, queue};
 use panoptes_sources::{FileSource, MachineSource as _};
 use panoptes_synthetic::{Machine, Size, profile};
 use panoptes_tables::room;

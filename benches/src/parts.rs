@@ -13,11 +13,11 @@ use panoptes_engine::watch::{
     Identity, SLICE_BYTES, ScanFigures, Setup, Stage, Watched, Workspace,
 };
 use panoptes_profiles::Profile;
-use panoptes_sinks::activities::Activity;
-use panoptes_sinks::json::Limits as TextLimits;
-use panoptes_sinks::queue::{Consumer, Producer, QueueSize, Waker, queue};
-use panoptes_sinks::record::header::Header;
-use panoptes_sinks::record::interface::BluefieldSystem;
+use panoptes_records::activities::Activity;
+use panoptes_records::json::Limits as TextLimits;
+use panoptes_records::queue::{Consumer, Producer, QueueSize, Waker, queue};
+use panoptes_records::record::header::Header;
+use panoptes_records::record::interface::BluefieldSystem;
 use panoptes_sources::MemorySource;
 
 use crate::times::{Times, processor_time};

@@ -9,7 +9,7 @@
 
 use core::ops::RangeInclusive;
 
-use panoptes_sinks::activities::Activity;
+use panoptes_records::activities::Activity;
 
 /// A key of `limits` in the configuration.
 #[derive(Clone, Debug)]

@@ -11,7 +11,7 @@ use common::{Machine, everything, one_hash, setup};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::time::Now;
 use panoptes_engine::watch::{Watched, Workspace};
-use panoptes_sinks::queue::{QueueSize, Waker, queue};
+use panoptes_records::queue::{QueueSize, Waker, queue};
 use panoptes_tables::{HashKey, room};
 
 const MIB: u64 = 1 << 20;

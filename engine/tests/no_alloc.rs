@@ -29,9 +29,9 @@ use panoptes_engine::system::kernel_of;
 use panoptes_engine::time::Monotonic;
 use panoptes_engine::walk::{Kernel, Scope};
 use panoptes_engine::watch::{Watched, Workspace};
+use panoptes_records::redact::{Pattern, Redactor};
 use panoptes_rig::dump::{self, Packing, Ram};
 use panoptes_rig::{Architecture, Random};
-use panoptes_sinks::redact::{Pattern, Redactor};
 use panoptes_sources::{
     Detail, FileSource, Kcore, MappedFile, MemorySource, Meter, Outcome, Request,
 };

@@ -15,12 +15,12 @@ use panoptes_engine::state::{Limit, Settings, State};
 use panoptes_engine::time::Now;
 // The handmade machines import these from `crate`.
 use panoptes_engine::{limits, walk};
+use panoptes_records::activities::Activity;
+use panoptes_records::json::Limits as TextLimits;
+use panoptes_records::queue::{QueueSize, Waker, queue};
+use panoptes_records::record::header::Header;
+use panoptes_records::record::interface::BluefieldSystem;
 use panoptes_rig::Random;
-use panoptes_sinks::activities::Activity;
-use panoptes_sinks::json::Limits as TextLimits;
-use panoptes_sinks::queue::{QueueSize, Waker, queue};
-use panoptes_sinks::record::header::Header;
-use panoptes_sinks::record::interface::BluefieldSystem;
 use panoptes_tables::HashKey;
 
 use limits::Limits;

@@ -7,10 +7,10 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use panoptes_fuzz::fuzz_target;
-use panoptes_sinks::flow::argus::{Extra, SourceId};
+use panoptes_records::flow::{Detail, Extra, FlowKey, FlowRecord, Kind, Side, Tcp};
+use panoptes_sinks::flow::argus::SourceId;
 use panoptes_sinks::flow::filter::{Names, RecordFilter};
 use panoptes_sinks::flow::output::{Access, ClientEvent, Clients};
-use panoptes_sinks::flow::{Detail, FlowKey, FlowRecord, Kind, Side, Tcp};
 use rustix::net::sockopt::set_socket_linger;
 
 const FIRST: &[u8] = b"first";

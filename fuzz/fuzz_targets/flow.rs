@@ -4,8 +4,8 @@
 use panoptes_decoders::packet::{Tunnels, decode};
 use panoptes_flow::{Flows, Reports, Settings, Timeouts};
 use panoptes_fuzz::fuzz_target;
-use panoptes_sinks::flow::FlowRecord;
-use panoptes_sinks::flow::argus::{Extra, Options, Version};
+use panoptes_records::flow::{Extra, FlowRecord};
+use panoptes_sinks::flow::argus::{Options, Version};
 use panoptes_sinks::flow::ipfix::Session;
 use panoptes_sinks::flow::json::Lines;
 use panoptes_tables::HashKey;

@@ -5,8 +5,7 @@ use panoptes_decoders::packet::Tunnels;
 use panoptes_decoders::packet::mirror::{Content, LINKS, Mirror, decode_mirrored, open};
 use panoptes_flow::{Flows, Reports, Settings, Timeouts};
 use panoptes_fuzz::fuzz_target;
-use panoptes_sinks::flow::FlowRecord;
-use panoptes_sinks::flow::argus::Extra;
+use panoptes_records::flow::{Extra, FlowRecord};
 use panoptes_tables::HashKey;
 
 /// Counts the packets in records.

@@ -4,7 +4,8 @@
 use panoptes_decoders::netflow::{Datagram, Exporters, Item, decode};
 use panoptes_flow::netflow::{exporter_of, record_of};
 use panoptes_fuzz::fuzz_target;
-use panoptes_sinks::flow::argus::{self, Extra, Options, PLAIN_BYTES_MAX};
+use panoptes_records::flow::Extra;
+use panoptes_sinks::flow::argus::{self, Options, PLAIN_BYTES_MAX};
 
 // A datagram: the number of its exporter, its length, its bytes.
 fuzz_target!(|data: &[u8]| {

@@ -3,16 +3,16 @@
 #![cfg_attr(fuzzing, no_main)]
 
 use panoptes_fuzz::fuzz_target;
-use panoptes_sinks::activities::{Activity, Severity};
-use panoptes_sinks::json::read::{Malformed, Reader, Token};
-use panoptes_sinks::json::shorten::shorten;
+use panoptes_records::activities::{Activity, Severity};
+use panoptes_records::json::read::{Malformed, Reader, Token};
+use panoptes_records::json::shorten::shorten;
 use panoptes_sinks::output::form::Schema;
 use panoptes_sinks::output::form::syslog::{About, RecordKind};
 use serde_json::Value;
 
 use value::read;
 
-#[path = "../../sinks/tests/common/value.rs"]
+#[path = "../../engine/records/tests/common/value.rs"]
 mod value;
 
 fuzz_target!(|data: &[u8]| {

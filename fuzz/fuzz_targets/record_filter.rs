@@ -5,11 +5,11 @@
 #![cfg_attr(fuzzing, no_main)]
 
 use panoptes_fuzz::fuzz_target;
-use panoptes_sinks::flow::argus::{Extra, SourceId};
-use panoptes_sinks::flow::filter::{EXPRESSION_BYTES_MAX, Names, RecordFilter};
-use panoptes_sinks::flow::{
-    Arp, Cause, Detail, Esp, FlowKey, FlowRecord, Icmp, Jitter, Kind, Side, Tcp,
+use panoptes_records::flow::{
+    Arp, Cause, Detail, Esp, Extra, FlowKey, FlowRecord, Icmp, Jitter, Kind, Side, Tcp,
 };
+use panoptes_sinks::flow::argus::SourceId;
+use panoptes_sinks::flow::filter::{EXPRESSION_BYTES_MAX, Names, RecordFilter};
 
 fn record(kind: u8) -> FlowRecord {
     let (kind, protocol, detail) = match kind % 7 {

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use panoptes_records::queue::{Class, Producer, QueueSize, Waker, queue};
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
 use panoptes_sinks::output::transport::TransportSettings;
 use panoptes_sinks::output::{Counters, Output as _, OutputKind};
-use panoptes_sinks::queue::{Class, Producer, QueueSize, Waker, queue};
 use panoptes_sinks::writer::Writer;
 
 fn main() {

@@ -1,68 +1,26 @@
-//! What Panoptes writes: the records, their serialisers, and the outputs they go to.
+//! The outputs that records go to, and the formats of flow records.
 //!
-//! Callers fill details structs that borrow the data ([`record`]). A record is serialised once into
-//! preallocated space ([`json`]) and leaves as a line. [`activities`] is
-//! the table of everything that can be reported; [`schema`] is made from the same declarations that
-//! write the records.
-//!
-//! A scanner writes records straight into its [`queue`]; the [`writer`], on a thread of its own,
-//! carries them to the [`output`]s: files and streams, by io_uring or by plain writes. Scanners
-//! never wait for the writer. Records that an output cannot accept in time are dropped and counted.
+//! The [`writer`], on a thread of its own, carries records from their queues to the [`output`]s:
+//! files, streams and receivers, by io_uring or by plain writes. Scanners never wait for the
+//! writer. Records that an output cannot accept in time are dropped and counted. [`flow`] has the
+//! formats in which records of flows leave.
 //!
 //! This crate knows neither kernels nor policy nor the time: the caller passes everything in. After
-//! start, only outputs over TLS or HTTP allocate, and Parquet files.
-//!
-//! Start reading at [`record::RecordWriter::write`], [`record::scan::ScanLine::write`] and
+//! start, files and streams allocate nothing; TLS, HTTP and Parquet do. Start reading at
 //! [`writer::Writer::step`].
-//!
-//! ```
-//! use panoptes_sinks::activities::Activity;
-//! use panoptes_sinks::json::Limits;
-//! use panoptes_sinks::record::header::Header;
-//! use panoptes_sinks::record::interface::BluefieldSystem;
-//! use panoptes_sinks::record::process::ProcessDetails;
-//! use panoptes_sinks::record::scan::ScanLine;
-//! use panoptes_sinks::record::workload::Workload;
-//! use panoptes_sinks::record::{Details, Record, RecordWriter};
-//!
-//! let process = ProcessDetails {
-//!     process_name: b"bash".as_slice().into(),
-//!     process_id: 714,
-//!     process_parent_process_id: Some(702),
-//!     ..ProcessDetails::default()
-//! };
-//! let mut out = [0; 4096];
-//!
-//! // `panoptes scan`: one line, with its line feed.
-//! let length = ScanLine::new(&process).write(&mut out, 1024)?;
-//! assert_eq!(
-//!     &out[..length],
-//!     b"{\"kind\":\"process\",\"process_name\":\"bash\",\"process_id\":714,\
-//!       \"process_parent_process_id\":702}\n"
-//! );
-//!
-//! // A record: the header is built once per system, the writer lives as long as its scanner.
-//! let mut header = Header::new(&"NONE".into(), &BluefieldSystem::default(), Limits::new(1024));
-//! header.set_workload(&Workload { hostname: Some("web-1".into()), ..Workload::default() });
-//! let mut writer = RecordWriter::new(0x0123_4567_89ab_cdef, 1024);
-//! let record = Record::new(Activity::ProcessCreated, Details::Process(&process));
-//! let length = writer.write(&mut out, &header, &record, 1_795_159_906_905_224_659)?;
-//! assert!(out[..length].starts_with(b"{\"vendor_name\":\"PANOPTES\""));
-//! # Ok::<(), panoptes_sinks::json::Full>(())
-//! ```
 //!
 //! From the queue to a file:
 //!
 //! ```no_run
 //! # use std::sync::atomic::AtomicBool;
-//! # use panoptes_sinks::activities::Activity;
-//! # use panoptes_sinks::json::Limits;
-//! # use panoptes_sinks::record::header::Header;
-//! # use panoptes_sinks::record::interface::BluefieldSystem;
-//! # use panoptes_sinks::record::process::ProcessDetails;
-//! # use panoptes_sinks::record::{Details, Record, RecordWriter};
+//! # use panoptes_records::activities::Activity;
+//! # use panoptes_records::json::Limits;
+//! # use panoptes_records::record::header::Header;
+//! # use panoptes_records::record::interface::BluefieldSystem;
+//! # use panoptes_records::record::process::ProcessDetails;
+//! # use panoptes_records::record::{Details, Record, RecordWriter};
 //! use panoptes_sinks::output::file::{FileOptions, FileOutput};
-//! use panoptes_sinks::queue::{QueueSize, Waker, queue};
+//! use panoptes_records::queue::{QueueSize, Waker, queue};
 //! use panoptes_sinks::writer::Writer;
 //!
 //! # let header = Header::new(&"NONE".into(), &BluefieldSystem::default(), Limits::new(1024));
@@ -87,28 +45,9 @@
 //! producer.flush();
 //! # Ok::<(), std::io::Error>(())
 //! ```
-#![cfg_attr(not(feature = "outputs"), expect(dead_code, reason = "outputs use some methods"))]
 
-pub mod activities;
-mod details_kind;
-pub mod dialect;
-#[cfg(feature = "outputs")]
 pub mod failpoints;
-pub mod filter;
-#[cfg(feature = "outputs")]
 pub mod flow;
-pub mod json;
-#[cfg(feature = "outputs")]
 pub mod output;
-#[cfg(feature = "outputs")]
 pub mod panics;
-pub mod people;
-mod preset;
-pub mod queue;
-pub mod record;
-pub mod record_counts;
-pub mod redact;
-pub mod schema;
-mod words;
-#[cfg(feature = "outputs")]
 pub mod writer;

@@ -1,5 +1,4 @@
-//! The writer: takes records from the queues of scanners, and of the sensor of flows, to the
-//! outputs, on a thread of its own.
+//! The writer takes records from their queues to the outputs, on a thread of its own.
 //!
 //! Each output has its own position in each queue, so a slow output delays no other: blocks are
 //! kept until the last output has taken them. When a queue is about to run out of blocks, or half
@@ -19,14 +18,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use panoptes_records::filter::Filter;
+use panoptes_records::queue::{Block, Consumer, Waker};
+use panoptes_records::record_counts::RecordCounts;
+
 use self::absent::Absent;
 use crate::failpoints;
-use crate::filter::Filter;
 use crate::output::backlog::Backlog;
 use crate::output::{Counters, Output, PATIENCE_NS, Standing};
 use crate::panics::{self, caught};
-use crate::queue::{Block, Consumer, Waker};
-use crate::record_counts::RecordCounts;
 
 #[derive(Debug)]
 pub struct Writer {

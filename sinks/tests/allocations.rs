@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may")]
 #![allow(unsafe_code, reason = "an allocator is unsafe to write")]
 
+#[path = "../../engine/records/tests/common/mod.rs"]
 mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -17,12 +18,16 @@ use std::time::{Duration, Instant};
 
 use common::{NOW_NS, STRING_LENGTH, bash, connection, set_web_1, stdin_socket, web_1_header};
 use panoptes_bounded as bounded;
-use panoptes_sinks::activities::{Activity, Severity};
-use panoptes_sinks::filter::{Activities, Filter, Subject};
-use panoptes_sinks::flow::argus::{Extra, SourceId};
+use panoptes_records::activities::{Activity, Severity};
+use panoptes_records::filter::{Activities, Filter, Subject};
+use panoptes_records::flow::{Cause, Extra, FlowRecord, Jitter};
+use panoptes_records::json::time::Timestamp;
+use panoptes_records::queue::{Class, Producer, QueueSize, Waker, queue};
+use panoptes_records::record::file_descriptor::FileDescriptorDetails;
+use panoptes_records::record::scan::ScanLine;
+use panoptes_records::record::{Details, RECORD_BYTES_MAX, Record, RecordWriter};
+use panoptes_sinks::flow::argus::SourceId;
 use panoptes_sinks::flow::filter::{self, RecordFilter};
-use panoptes_sinks::flow::{Cause, FlowRecord, Jitter};
-use panoptes_sinks::json::time::Timestamp;
 use panoptes_sinks::output::backlog::Backlog;
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
 use panoptes_sinks::output::form::Schema;
@@ -34,10 +39,6 @@ use panoptes_sinks::output::socket::{Connecting, Names, Peer, Socket};
 use panoptes_sinks::output::stream::StreamOutput;
 use panoptes_sinks::output::transport::TransportSettings;
 use panoptes_sinks::output::{Counters, Output, OutputKind};
-use panoptes_sinks::queue::{Class, Producer, QueueSize, Waker, queue};
-use panoptes_sinks::record::file_descriptor::FileDescriptorDetails;
-use panoptes_sinks::record::scan::ScanLine;
-use panoptes_sinks::record::{Details, RECORD_BYTES_MAX, Record, RecordWriter};
 use panoptes_sinks::writer::{WorkLeft, Writer};
 
 /// Counts allocations and passes them on.

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+#[path = "../../engine/records/tests/common/mod.rs"]
 mod common;
 
 use std::collections::BTreeMap;
@@ -14,19 +15,19 @@ use common::{
     NOW_NS, STRING_LENGTH, bash, eth0, limit_reached, plain_record, pod, service_header,
     web_1_header,
 };
-use panoptes_sinks::activities::Activity;
-use panoptes_sinks::dialect::Dialect;
+use panoptes_records::activities::Activity;
+use panoptes_records::dialect::Dialect;
+use panoptes_records::queue::{Producer, QueueSize, Waker, queue};
+use panoptes_records::record::header::Header;
+use panoptes_records::record::value::Numbered;
+use panoptes_records::record::workload::Workload;
+use panoptes_records::record::{Details, Record, RecordWriter};
+use panoptes_records::schema::record_schema;
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
 use panoptes_sinks::output::lines::Form;
 use panoptes_sinks::output::stream::StreamOutput;
 use panoptes_sinks::output::transport::TransportSettings;
 use panoptes_sinks::output::{Output, OutputKind};
-use panoptes_sinks::queue::{Producer, QueueSize, Waker, queue};
-use panoptes_sinks::record::header::Header;
-use panoptes_sinks::record::value::Numbered;
-use panoptes_sinks::record::workload::Workload;
-use panoptes_sinks::record::{Details, Record, RecordWriter};
-use panoptes_sinks::schema::record_schema;
 use panoptes_sinks::writer::{WorkLeft, Writer};
 use serde_json::Value;
 

@@ -10,13 +10,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use panoptes_sinks::activities::{Activity, Preset, Severity};
-use panoptes_sinks::filter::{Activities, Filter, Subject};
+use panoptes_records::activities::{Activity, Preset, Severity};
+use panoptes_records::filter::{Activities, Filter, Subject};
+use panoptes_records::queue::{Class, Producer, QueueSize, Waker, queue};
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
 use panoptes_sinks::output::stream::StreamOutput;
 use panoptes_sinks::output::transport::TransportSettings;
 use panoptes_sinks::output::{Counters, Output, OutputKind};
-use panoptes_sinks::queue::{Class, Producer, QueueSize, Waker, queue};
 use panoptes_sinks::writer::{End, Writer};
 
 const KINDS: [OutputKind; 2] = [OutputKind::IoUring, OutputKind::Plain];

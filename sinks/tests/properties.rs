@@ -3,8 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+#[path = "../../engine/records/tests/common/mod.rs"]
 mod common;
-#[path = "common/every.rs"]
+#[path = "../../engine/records/tests/common/every.rs"]
 mod every;
 
 use std::sync::LazyLock;
@@ -14,24 +15,24 @@ use common::{
     stdin_socket, web_1_header, web_1_header_in,
 };
 use every::{Filling, each_activity};
-use panoptes_sinks::activities::{Activity, Severity};
-use panoptes_sinks::dialect::Dialect;
-use panoptes_sinks::json::command_line::CommandLine;
-use panoptes_sinks::json::text::Text;
-use panoptes_sinks::json::{Full, Limits};
+use panoptes_records::activities::{Activity, Severity};
+use panoptes_records::dialect::Dialect;
+use panoptes_records::json::command_line::CommandLine;
+use panoptes_records::json::text::Text;
+use panoptes_records::json::{Full, Limits};
+use panoptes_records::record::file_descriptor::FileDescriptorDetails;
+use panoptes_records::record::header::Header;
+use panoptes_records::record::interface::BluefieldSystem;
+use panoptes_records::record::process::ProcessDetails;
+use panoptes_records::record::reverse_shell::{ReverseShellDetails, ShellProcess};
+use panoptes_records::record::scan::{SCAN_LINE_BYTES, ScanLine};
+use panoptes_records::record::value::{Flat, Numbered, Wrapped};
+use panoptes_records::record::workload::{ContainerContext, Workload};
+use panoptes_records::record::{Details, RECORD_BYTES_MAX, Record, RecordWriter};
+use panoptes_records::schema::{HEADER_KEYS, record_schema, scan_schema};
 use panoptes_sinks::output::form::syslog::{
     About, FRAME_BYTES_MAX, Framing, MESSAGE_BYTES_MAX, RecordKind, Syslog,
 };
-use panoptes_sinks::record::file_descriptor::FileDescriptorDetails;
-use panoptes_sinks::record::header::Header;
-use panoptes_sinks::record::interface::BluefieldSystem;
-use panoptes_sinks::record::process::ProcessDetails;
-use panoptes_sinks::record::reverse_shell::{ReverseShellDetails, ShellProcess};
-use panoptes_sinks::record::scan::{SCAN_LINE_BYTES, ScanLine};
-use panoptes_sinks::record::value::{Flat, Numbered, Wrapped};
-use panoptes_sinks::record::workload::{ContainerContext, Workload};
-use panoptes_sinks::record::{Details, RECORD_BYTES_MAX, Record, RecordWriter};
-use panoptes_sinks::schema::{HEADER_KEYS, record_schema, scan_schema};
 use proptest::prelude::*;
 use serde_json::Value;
 

@@ -3,17 +3,16 @@
 #![allow(clippy::unwrap_used, reason = "a test may")]
 #![allow(unsafe_code, reason = "a system call filter is set by prctl")]
 
-use std::fs;
-use std::io;
 use std::net::UdpSocket;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fs, io};
 
 use panoptes_bounded as bounded;
+use panoptes_records::queue::{Class, QueueSize, Waker, queue};
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
 use panoptes_sinks::output::socket::{Connecting, Names, Peer, Socket};
 use panoptes_sinks::output::{Counters, Output, OutputKind};
-use panoptes_sinks::queue::{Class, QueueSize, Waker, queue};
 use panoptes_sinks::writer::Writer;
 
 /// Makes `io_uring_setup` fail with EPERM in this thread, as a container's seccomp profile does.

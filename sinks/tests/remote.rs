@@ -3,22 +3,23 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+#[path = "../../engine/records/tests/common/mod.rs"]
 mod common;
 #[path = "common/receivers.rs"]
 mod receivers;
 
-use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use panoptes_bounded::{self as bounded, Port};
-use panoptes_sinks::filter::Filter;
+use panoptes_records::filter::Filter;
+use panoptes_records::queue::{Producer, Waker, queue};
 use panoptes_sinks::output::backlog::Backlog;
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
 use panoptes_sinks::output::form::Schema;
@@ -26,7 +27,6 @@ use panoptes_sinks::output::form::syslog::{Framing, Syslog};
 use panoptes_sinks::output::remote::{Forward, Messages, RemoteOutput, RemoteSettings};
 use panoptes_sinks::output::socket::{Peer, UnixKind};
 use panoptes_sinks::output::{Counters, Output as _, OutputKind};
-use panoptes_sinks::queue::{Producer, Waker, queue};
 use panoptes_sinks::writer::{End, Writer};
 use receivers::{
     JSON, KINDS, LARGE, Running, check_way, number, push, push_real, read_all, remote, start, tcp,

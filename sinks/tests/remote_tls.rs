@@ -4,6 +4,7 @@
 
 #[path = "common/certificates.rs"]
 mod certificates;
+#[path = "../../engine/records/tests/common/mod.rs"]
 mod common;
 #[path = "common/receivers.rs"]
 mod receivers;

@@ -2,8 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+#[path = "../../engine/records/tests/common/mod.rs"]
 mod common;
-#[path = "common/every.rs"]
+#[path = "../../engine/records/tests/common/every.rs"]
 mod every;
 
 use std::collections::BTreeSet;
@@ -11,14 +12,14 @@ use std::sync::LazyLock;
 
 use common::{NOW_NS, STRING_LENGTH, service_header_in, web_1_header_in};
 use every::{Filling, each_activity};
-use panoptes_sinks::activities::{Activity, MessageType, Severity};
-use panoptes_sinks::dialect::Dialect;
+use panoptes_records::activities::{Activity, MessageType, Severity};
+use panoptes_records::dialect::Dialect;
+use panoptes_records::record::header::{Header, Weight};
+use panoptes_records::record::value::Uuid;
+use panoptes_records::record::workload::Workload;
+use panoptes_records::record::{RECORD_BYTES_MAX, Record, RecordWriter};
 use panoptes_sinks::output::form::Schema;
 use panoptes_sinks::output::form::syslog::{About, RecordKind};
-use panoptes_sinks::record::header::{Header, Weight};
-use panoptes_sinks::record::value::Uuid;
-use panoptes_sinks::record::workload::Workload;
-use panoptes_sinks::record::{RECORD_BYTES_MAX, Record, RecordWriter};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -137,7 +138,10 @@ fn plain() -> Filling {
 
 #[test]
 fn the_golden_records_give_valid_events_that_have_everything() {
-    let records = [include_str!("golden/records.jsonl"), include_str!("golden/doca_argus.jsonl")];
+    let records = [
+        include_str!("../../engine/records/tests/golden/records.jsonl"),
+        include_str!("../../engine/records/tests/golden/doca_argus.jsonl"),
+    ];
     records.iter().flat_map(|records| records.lines()).for_each(check);
 }
 
@@ -161,7 +165,8 @@ proptest! {
 
 #[test]
 fn what_is_no_record_gives_no_event() {
-    let golden = include_str!("golden/records.jsonl").lines().next().unwrap();
+    let golden =
+        include_str!("../../engine/records/tests/golden/records.jsonl").lines().next().unwrap();
     for schema in SCHEMAS {
         let about = |time| {
             let (activity, severity) = (Activity::ProcessCreated, Severity::Info);
@@ -188,9 +193,10 @@ fn events_are_written_for_other_validators() {
         let mut lines = String::new();
         let mut add = |record: &str| lines += &(event(schema, record).unwrap() + "\n");
         each_record(&plain(), &mut add);
-        for records in
-            [include_str!("golden/records.jsonl"), include_str!("golden/doca_argus.jsonl")]
-        {
+        for records in [
+            include_str!("../../engine/records/tests/golden/records.jsonl"),
+            include_str!("../../engine/records/tests/golden/doca_argus.jsonl"),
+        ] {
             records.lines().for_each(&mut add);
         }
         let name = format!("{schema:?}.jsonl").to_ascii_lowercase();

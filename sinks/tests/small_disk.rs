@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use panoptes_bounded as bounded;
+use panoptes_records::queue::{Class, Producer, QueueSize, Waker, queue};
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
 use panoptes_sinks::output::{Counters, Output};
-use panoptes_sinks::queue::{Class, Producer, QueueSize, Waker, queue};
 use panoptes_sinks::writer::{WorkLeft, Writer};
 
 /// In the inner run, the folder of the file system.

@@ -2,7 +2,7 @@
 
 use panoptes_decoders::packet::transport::{Esp, Icmp as Message, Tcp as Segment, flag, protocol};
 use panoptes_decoders::packet::{Arp as ArpPacket, ArpOperation, Ip, Network, Packet};
-use panoptes_sinks::flow::{
+use panoptes_records::flow::{
     Arp, Cause, Detail, Direction, Esp as EspDetail, FlowRecord, Icmp, Kind, Side, TcpSide,
     TcpState, status, tcp_status,
 };

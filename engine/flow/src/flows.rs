@@ -6,7 +6,7 @@ use core::hint::select_unpredictable;
 
 use panoptes_decoders::packet::transport::protocol;
 use panoptes_decoders::packet::{Ip, Network, Packet};
-use panoptes_sinks::flow::{
+use panoptes_records::flow::{
     Address, Cause, Direction, FlowKey, FlowRecord, Interval, Intervals, Jitter, Kind,
 };
 use panoptes_tables::{HashIndex, HashKey, room};

@@ -5,7 +5,7 @@
 
 use panoptes_decoders::packet::transport::{Esp, Icmp, ports, protocol};
 use panoptes_decoders::packet::{Arp, ArpOperation, Ether, Ip, Network, Packet};
-use panoptes_sinks::flow::{Address, FlowKey, Kind};
+use panoptes_records::flow::{Address, FlowKey, Kind};
 
 use crate::flow::is_error;
 

@@ -6,9 +6,9 @@
 use panoptes_decoders::netflow::{Counters, Format, NetFlow};
 use panoptes_decoders::packet::ethertype;
 use panoptes_decoders::packet::transport::{flag, protocol};
-use panoptes_sinks::flow::argus::Exporter;
-use panoptes_sinks::flow::{
-    Address, Cause, Detail, FlowKey, FlowRecord, Kind, Side, Tcp, TcpSide, status, tcp_status,
+use panoptes_records::flow::{
+    Address, Cause, Detail, Exporter, FlowKey, FlowRecord, Kind, Side, Tcp, TcpSide, status,
+    tcp_status,
 };
 
 /// The record of a flow that was exported. [`exporter_of`] has what belongs beside it.

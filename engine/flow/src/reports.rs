@@ -1,8 +1,6 @@
 //! Who receives what is known of flows.
 
-use panoptes_sinks::flow::FlowRecord;
-use panoptes_sinks::flow::argus::Extra;
-use panoptes_sinks::flow::json::Resolution;
+use panoptes_records::flow::{Extra, FlowRecord, Resolution};
 
 /// Who receives records.
 pub trait Reports {

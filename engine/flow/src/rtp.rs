@@ -4,7 +4,7 @@
 //! those of version 2. Here a flow is RTP when two packets of one end have the same source and
 //! sequence numbers that follow each other, so that other data are not mistaken for it.
 
-use panoptes_sinks::flow::{Detail, Direction, Rtp, RtpSide, rtp_status};
+use panoptes_records::flow::{Detail, Direction, Rtp, RtpSide, rtp_status};
 
 /// Ports below belong to other protocols.
 const FIRST_PORT: u16 = 1024;

@@ -2,7 +2,7 @@
 //! (`argus/ArgusTcp.c`), retransmissions, order, and round-trip times.
 
 use panoptes_decoders::packet::transport::{Tcp as Segment, flag};
-use panoptes_sinks::flow::{Direction, Tcp, TcpSide, TcpState, tcp_status};
+use panoptes_records::flow::{Direction, Tcp, TcpSide, TcpState, tcp_status};
 
 /// How far an identification of IP may go back in a packet that was overtaken.
 const OVERTAKEN_MAX: u16 = 5000;

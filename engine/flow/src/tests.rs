@@ -2,8 +2,9 @@
 
 use panoptes_decoders::packet::transport::{flag, protocol};
 use panoptes_decoders::packet::{Ether, Fragment, Ip, Network, Packet};
-use panoptes_sinks::flow::argus::Extra;
-use panoptes_sinks::flow::{Cause, Detail, FlowRecord, Kind, Tcp, TcpState, status, tcp_status};
+use panoptes_records::flow::{
+    Cause, Detail, Extra, FlowRecord, Kind, Tcp, TcpState, status, tcp_status,
+};
 use panoptes_tables::HashKey;
 use proptest::prelude::*;
 

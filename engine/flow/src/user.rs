@@ -1,8 +1,7 @@
 //! The data of both ends of each flow: the first bytes, or all of control-plane protocols.
 
 use panoptes_decoders::packet::transport::protocol;
-use panoptes_sinks::flow::argus::USER_BYTES_MAX;
-use panoptes_sinks::flow::{FlowKey, Kind};
+use panoptes_records::flow::{FlowKey, Kind, USER_BYTES_MAX};
 use panoptes_tables::room;
 
 /// The most ports of [`ControlPorts`].

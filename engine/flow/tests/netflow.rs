@@ -6,8 +6,8 @@
 
 use panoptes_decoders::netflow::{Counters, Datagram, Exporters, Format, Item, NetFlow, decode};
 use panoptes_flow::netflow::{exporter_of, record_of};
-use panoptes_sinks::flow::argus::{self, Extra, Options, PLAIN_BYTES_MAX};
-use panoptes_sinks::flow::{Cause, Detail, Kind, Side, status, tcp_status};
+use panoptes_records::flow::{Cause, Detail, Extra, Kind, Side, status, tcp_status};
+use panoptes_sinks::flow::argus::{self, Options, PLAIN_BYTES_MAX};
 
 /// softflowd 1.1.0 with `-v 5`: TCP with FIN, UDP and an echo, each direction on its own.
 const V5: &str = "\

@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use panoptes_sinks::activities::{Activity, Severity};
-use panoptes_sinks::record::scan::Kind;
+use panoptes_records::activities::{Activity, Severity};
+use panoptes_records::record::scan::Kind;
 
 use crate::config::{Overrides, nearest};
 use crate::exit::Exit;

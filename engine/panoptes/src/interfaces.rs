@@ -7,8 +7,8 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
-use panoptes_sinks::json::address::MacAddress;
-use panoptes_sinks::record::interface::BluefieldInterface;
+use panoptes_records::json::address::MacAddress;
+use panoptes_records::record::interface::BluefieldInterface;
 
 /// One network interface.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]

@@ -19,7 +19,7 @@ use panoptes_engine::limits::Limits;
 use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::walk::Walker;
 use panoptes_engine::watch::{Attestation, Watched, Workspace};
-use panoptes_sinks::queue::QueueSize;
+use panoptes_records::queue::QueueSize;
 use panoptes_tables::{HashKey, room};
 
 use self::outputs::{of_flows, of_outputs};

@@ -24,9 +24,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use panoptes_sinks::json::time::Timestamp;
+use panoptes_records::json::time::Timestamp;
+use panoptes_records::people::ERASE_LINE;
 use panoptes_sinks::output::file::FileOptions;
-use panoptes_sinks::people::ERASE_LINE;
 
 use self::debug_log::DebugLog;
 use self::log_thread::{Log as _, LogThread};

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use clap::{CommandFactory, Parser};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use panoptes_sinks::dialect::Dialect;
+use panoptes_records::dialect::Dialect;
+use panoptes_records::schema::{record_schema, scan_schema};
 use panoptes_sinks::output::file::FileOptions;
-use panoptes_sinks::schema::{record_schema, scan_schema};
 
 use crate::advice::advise;
 use crate::check::check;

@@ -1,11 +1,11 @@
 //! The header of records: who watches, and with which severities.
 
-use panoptes_sinks::activities::Activity;
-use panoptes_sinks::dialect::Dialect;
-use panoptes_sinks::json::Limits;
-use panoptes_sinks::record::header::Header;
-use panoptes_sinks::record::interface::BluefieldSystem;
-use panoptes_sinks::record::value::Numbered;
+use panoptes_records::activities::Activity;
+use panoptes_records::dialect::Dialect;
+use panoptes_records::json::Limits;
+use panoptes_records::record::header::Header;
+use panoptes_records::record::interface::BluefieldSystem;
+use panoptes_records::record::value::Numbered;
 
 use crate::config::{Configuration, Events, System};
 use crate::interfaces::Interface;

@@ -9,10 +9,10 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::slice;
 
-use panoptes_sinks::activities::Preset;
+use panoptes_records::activities::Preset;
+use panoptes_records::people::LineStyle;
+use panoptes_records::record::scan::{Kind, Kinds};
 use panoptes_sinks::output::lines::Form;
-use panoptes_sinks::people::LineStyle;
-use panoptes_sinks::record::scan::{Kind, Kinds};
 
 use crate::cli::{Scan, Settings, Watch};
 use crate::config::{
@@ -321,8 +321,8 @@ mod tests {
     use std::time::Duration;
 
     use clap::Parser;
-    use panoptes_sinks::activities::Activity;
-    use panoptes_sinks::record::scan::Kind;
+    use panoptes_records::activities::Activity;
+    use panoptes_records::record::scan::Kind;
     use tempfile::{TempDir, tempdir};
 
     use super::*;

@@ -8,7 +8,7 @@ use panoptes_engine::policy::exceptions::Exceptions;
 use panoptes_engine::walk::Copied;
 use panoptes_engine::watch::{Identity, Setup};
 use panoptes_profiles::Profile;
-use panoptes_sinks::record::header::Header;
+use panoptes_records::record::header::Header;
 use panoptes_sources::AnySource;
 
 use crate::config::System;

@@ -21,7 +21,7 @@ pub(crate) mod tests;
 use panoptes_tables::HashKey;
 use std::sync::Arc;
 
-use panoptes_sinks::activities::Activity;
+use panoptes_records::activities::Activity;
 
 use self::reverse_shells::graph::Graph;
 use crate::address::Reader;

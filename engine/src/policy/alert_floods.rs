@@ -5,7 +5,7 @@
 //! first alert on, until it has not exceeded its rate for a while; in a full table, alerts of
 //! further processes are all reported.
 
-use panoptes_sinks::activities::Activity;
+use panoptes_records::activities::Activity;
 use panoptes_tables::{HashKey, Row, RowId, Scan, Table};
 
 use crate::limits::Limits;

@@ -3,8 +3,8 @@
 use core::ops::Range;
 
 use arrayvec::ArrayVec;
-use panoptes_sinks::json::text::Text;
-use panoptes_sinks::record::detection::Ancestor;
+use panoptes_records::json::text::Text;
+use panoptes_records::record::detection::Ancestor;
 use panoptes_tables::room;
 
 use crate::path::{PathBuffer, write_file_name};

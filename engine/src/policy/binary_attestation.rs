@@ -7,12 +7,12 @@ use core::fmt::{self, Display, Write};
 
 use arrayvec::{ArrayString, ArrayVec};
 use panoptes_decoders::text::Hex;
-use panoptes_sinks::activities::Activity;
-use panoptes_sinks::json::text::Text;
-use panoptes_sinks::record::detection::Confidence;
-use panoptes_sinks::record::elf_file::{ElfFileDetails, ElfFileType};
-use panoptes_sinks::record::value::Hash;
-use panoptes_sinks::record::{Details, Record};
+use panoptes_records::activities::Activity;
+use panoptes_records::json::text::Text;
+use panoptes_records::record::detection::Confidence;
+use panoptes_records::record::elf_file::{ElfFileDetails, ElfFileType};
+use panoptes_records::record::value::Hash;
+use panoptes_records::record::{Details, Record};
 
 use super::describe;
 use super::evidence::Evidence;

@@ -4,10 +4,10 @@
 use core::fmt::Write as _;
 
 use arrayvec::ArrayString;
-use panoptes_sinks::activities::Activity;
-use panoptes_sinks::record::detection::Confidence;
-use panoptes_sinks::record::system_activity::SystemActivityDetails;
-use panoptes_sinks::record::{Details, Record};
+use panoptes_records::activities::Activity;
+use panoptes_records::record::detection::Confidence;
+use panoptes_records::record::system_activity::SystemActivityDetails;
+use panoptes_records::record::{Details, Record};
 
 use super::causes::Cause;
 use super::evidence::Evidence;

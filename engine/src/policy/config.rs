@@ -1,6 +1,6 @@
 //! Configures which activities are reported, and their thresholds.
 
-use panoptes_sinks::activities::Activity;
+use panoptes_records::activities::Activity;
 
 use crate::state::Thresholds;
 

@@ -13,26 +13,26 @@ use panoptes_decoders::kernel::super_block::FilesKind;
 use panoptes_decoders::kernel::task_struct::TaskState;
 use panoptes_decoders::kernel::vm_area_struct::{VM_EXEC, VM_MAYSHARE, VM_READ, VM_WRITE};
 use panoptes_decoders::layout::c_string;
-use panoptes_sinks::json::address::MacAddress;
-use panoptes_sinks::json::command_line::CommandLine;
-use panoptes_sinks::json::text::Text;
-use panoptes_sinks::json::time::Timestamp;
-use panoptes_sinks::record::container::ContainerDetails;
-use panoptes_sinks::record::file::FileDetails;
-use panoptes_sinks::record::file_descriptor::{
+use panoptes_records::json::address::MacAddress;
+use panoptes_records::json::command_line::CommandLine;
+use panoptes_records::json::text::Text;
+use panoptes_records::json::time::Timestamp;
+use panoptes_records::record::container::ContainerDetails;
+use panoptes_records::record::file::FileDetails;
+use panoptes_records::record::file_descriptor::{
     FileAccess, FileDescriptorDetails, FileMode, FileType,
 };
-use panoptes_sinks::record::interface::WorkloadInterface;
-use panoptes_sinks::record::network_connection::{
+use panoptes_records::record::interface::WorkloadInterface;
+use panoptes_records::record::network_connection::{
     ConnectionState, NetworkConnectionDetails, Protocol,
 };
-use panoptes_sinks::record::process::{ProcessDetails, ProcessState};
-use panoptes_sinks::record::process_memory::ProcessMemoryDetails;
-use panoptes_sinks::record::thread::ThreadDetails;
-use panoptes_sinks::record::value::{
+use panoptes_records::record::process::{ProcessDetails, ProcessState};
+use panoptes_records::record::process_memory::ProcessMemoryDetails;
+use panoptes_records::record::thread::ThreadDetails;
+use panoptes_records::record::value::{
     Device, Flat, Hash, MemoryAddress, MemoryPermissions, Namespace, Permissions,
 };
-use panoptes_sinks::record::workload::ContainerContext;
+use panoptes_records::record::workload::ContainerContext;
 
 use super::subject_names::path;
 use crate::container_config::Image;

@@ -1,8 +1,8 @@
 //! The evidence of an alert. [`super::Reporter::alert`] puts it into a record.
 
 use arrayvec::ArrayString;
-use panoptes_sinks::json::time::Timestamp;
-use panoptes_sinks::record::detection::{Confidence, Detection};
+use panoptes_records::json::time::Timestamp;
+use panoptes_records::record::detection::{Confidence, Detection};
 
 use super::causes::Cause;
 use super::techniques::Techniques;

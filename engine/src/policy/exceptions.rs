@@ -18,7 +18,7 @@ use core::net::IpAddr;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use arrayvec::{ArrayString, ArrayVec};
-use panoptes_sinks::activities::Activity;
+use panoptes_records::activities::Activity;
 
 use super::containers::ContainerPolicy;
 use crate::container_config::{Glob, Names};

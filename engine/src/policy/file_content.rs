@@ -7,14 +7,14 @@ mod tests;
 use core::fmt::Write as _;
 
 use arrayvec::ArrayString;
-use panoptes_sinks::activities::{Activity, MessageType, Severity};
-use panoptes_sinks::json::text::Text;
-use panoptes_sinks::json::time::Timestamp;
-use panoptes_sinks::record::detection::Confidence;
-use panoptes_sinks::record::file_descriptor::FileDescriptorDetails;
-use panoptes_sinks::record::header::Weight;
-use panoptes_sinks::record::value::Hash;
-use panoptes_sinks::record::{Details, Record};
+use panoptes_records::activities::{Activity, MessageType, Severity};
+use panoptes_records::json::text::Text;
+use panoptes_records::json::time::Timestamp;
+use panoptes_records::record::detection::Confidence;
+use panoptes_records::record::file_descriptor::FileDescriptorDetails;
+use panoptes_records::record::header::Weight;
+use panoptes_records::record::value::Hash;
+use panoptes_records::record::{Details, Record};
 
 use super::describe;
 use super::evidence::Evidence;

@@ -5,7 +5,7 @@
 //! Alerts are not events. A process is counted from its first event on; in a full table, further
 //! processes are not counted and all their events are reported.
 
-use panoptes_sinks::activities::Activity;
+use panoptes_records::activities::Activity;
 use panoptes_tables::{HashKey, Row, RowId, Scan, Table};
 
 use crate::limits::Limits;

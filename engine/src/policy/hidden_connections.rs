@@ -6,10 +6,10 @@ use core::net::IpAddr;
 use arrayvec::ArrayString;
 use panoptes_decoders::kernel::sock::{IPPROTO_UDP, TcpState};
 use panoptes_decoders::layout::c_string;
-use panoptes_sinks::activities::Activity;
-use panoptes_sinks::json::time::Timestamp;
-use panoptes_sinks::record::detection::Confidence;
-use panoptes_sinks::record::{Details, Record};
+use panoptes_records::activities::Activity;
+use panoptes_records::json::time::Timestamp;
+use panoptes_records::record::detection::Confidence;
+use panoptes_records::record::{Details, Record};
 
 use super::describe;
 use super::evidence::Evidence;

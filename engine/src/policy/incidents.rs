@@ -21,9 +21,9 @@ mod tests;
 use core::net::IpAddr;
 
 use arrayvec::ArrayVec;
-use panoptes_sinks::activities::Activity;
-use panoptes_sinks::record::message_id::OWN_BYTES;
-use panoptes_sinks::record::value::Uuid;
+use panoptes_records::activities::Activity;
+use panoptes_records::record::message_id::OWN_BYTES;
+use panoptes_records::record::value::Uuid;
 use panoptes_tables::{HashKey, Key as _, Row, RowId, Scan, Table};
 
 use crate::limits::Limits;

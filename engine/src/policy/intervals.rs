@@ -6,7 +6,7 @@
 //! also emitted if they are more than twice as long as wanted, or if a scan has used more than its
 //! budget of work.
 
-use panoptes_sinks::record::system_activity::SystemActivityDetails;
+use panoptes_records::record::system_activity::SystemActivityDetails;
 use panoptes_tables::Histogram;
 
 use crate::time::Monotonic;

@@ -5,9 +5,9 @@
 //! the scan ran are left out, so that two scans can be compared.
 
 use panoptes_decoders::kernel::vm_area_struct::Vma;
-pub use panoptes_sinks::record::scan::{Kind, Kinds};
-use panoptes_sinks::record::scan::{SCAN_LINE_BYTES, ScanLine, ScanObject};
-use panoptes_sinks::redact::Redactor;
+pub use panoptes_records::record::scan::{Kind, Kinds};
+use panoptes_records::record::scan::{SCAN_LINE_BYTES, ScanLine, ScanObject};
+use panoptes_records::redact::Redactor;
 use panoptes_tables::room;
 
 use super::describe;

@@ -5,9 +5,9 @@ use core::fmt::Write as _;
 
 use arrayvec::ArrayString;
 use panoptes_decoders::kernel::vm_area_struct::permissions;
-use panoptes_sinks::activities::Activity;
-use panoptes_sinks::record::detection::Confidence;
-use panoptes_sinks::record::{Details, Record};
+use panoptes_records::activities::Activity;
+use panoptes_records::record::detection::Confidence;
+use panoptes_records::record::{Details, Record};
 
 use super::describe;
 use super::evidence::Evidence;

@@ -4,14 +4,14 @@ use core::fmt::Write as _;
 use core::mem;
 
 use arrayvec::{ArrayString, ArrayVec};
-use panoptes_sinks::activities::{Activity, MessageType};
-use panoptes_sinks::json::text::Text;
-use panoptes_sinks::json::time::Timestamp;
-use panoptes_sinks::record::detection::Detection;
-use panoptes_sinks::record::header::Weight;
-use panoptes_sinks::record::system_activity::SystemActivityDetails;
-use panoptes_sinks::record::value::Hash;
-use panoptes_sinks::record::{Details, Record};
+use panoptes_records::activities::{Activity, MessageType};
+use panoptes_records::json::text::Text;
+use panoptes_records::json::time::Timestamp;
+use panoptes_records::record::detection::Detection;
+use panoptes_records::record::header::Weight;
+use panoptes_records::record::system_activity::SystemActivityDetails;
+use panoptes_records::record::value::Hash;
+use panoptes_records::record::{Details, Record};
 
 use super::evidence::Evidence;
 use super::gaps::{GAPS_MAX, Missed, OVER_NS, Report, SECOND_NS};

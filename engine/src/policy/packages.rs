@@ -1,10 +1,10 @@
 //! Records of what package managers wrote.
 
 use arrayvec::ArrayVec;
-use panoptes_sinks::activities::Activity;
-use panoptes_sinks::record::package::{PackageDetails, PackageFile};
-use panoptes_sinks::record::value::Objects;
-use panoptes_sinks::record::{Details, Record};
+use panoptes_records::activities::Activity;
+use panoptes_records::record::package::{PackageDetails, PackageFile};
+use panoptes_records::record::value::Objects;
+use panoptes_records::record::{Details, Record};
 
 use super::describe;
 use super::writing::{Reporter, Subject};

@@ -7,14 +7,14 @@ use core::fmt::Write as _;
 
 use arrayvec::{ArrayString, ArrayVec};
 use panoptes_decoders::kernel::inode::mode;
-use panoptes_sinks::activities::{Activity, MessageType};
-use panoptes_sinks::json::text::Text;
-use panoptes_sinks::json::time::Timestamp;
-use panoptes_sinks::record::detection::Confidence;
-use panoptes_sinks::record::file::FileDetails;
-use panoptes_sinks::record::header::Weight;
-use panoptes_sinks::record::value::Hash;
-use panoptes_sinks::record::{Details, Record};
+use panoptes_records::activities::{Activity, MessageType};
+use panoptes_records::json::text::Text;
+use panoptes_records::json::time::Timestamp;
+use panoptes_records::record::detection::Confidence;
+use panoptes_records::record::file::FileDetails;
+use panoptes_records::record::header::Weight;
+use panoptes_records::record::value::Hash;
+use panoptes_records::record::{Details, Record};
 use panoptes_tables::StringId;
 
 use super::describe;

@@ -1,11 +1,11 @@
 //! Reports that a process runs another program (`process_executed`, an addition to guide §10.1).
 
 use arrayvec::ArrayVec;
-use panoptes_sinks::activities::Activity;
-use panoptes_sinks::json::text::Text;
-use panoptes_sinks::record::process_executed::{self, ProcessExecutedDetails};
-use panoptes_sinks::record::value::Objects;
-use panoptes_sinks::record::{Details, Record};
+use panoptes_records::activities::Activity;
+use panoptes_records::json::text::Text;
+use panoptes_records::record::process_executed::{self, ProcessExecutedDetails};
+use panoptes_records::record::value::Objects;
+use panoptes_records::record::{Details, Record};
 
 use super::describe;
 use super::reporter::describe_process;

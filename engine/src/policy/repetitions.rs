@@ -13,9 +13,9 @@
 use core::fmt::Write as _;
 
 use arrayvec::{ArrayString, ArrayVec};
-use panoptes_sinks::activities::{Activity, Severity};
-use panoptes_sinks::record::detection::Confidence;
-use panoptes_sinks::record::value::Uuid;
+use panoptes_records::activities::{Activity, Severity};
+use panoptes_records::record::detection::Confidence;
+use panoptes_records::record::value::Uuid;
 use panoptes_tables::{HashKey, Key, Row, RowId, Scan, Table};
 
 use super::causes::Cause;

@@ -7,19 +7,17 @@ use core::fmt::Write as _;
 
 use arrayvec::ArrayString;
 use panoptes_decoders::kernel::vm_area_struct::VM_EXEC;
-use panoptes_sinks::activities::Activity;
-use panoptes_sinks::json::text::Text;
-use panoptes_sinks::record::detection::Confidence;
-use panoptes_sinks::record::process::ProcessDetails;
-use panoptes_sinks::record::system_activity::SystemActivityDetails;
-use panoptes_sinks::record::{Details, Record};
+use panoptes_records::activities::Activity;
+use panoptes_records::json::text::Text;
+use panoptes_records::record::detection::Confidence;
+use panoptes_records::record::process::ProcessDetails;
+use panoptes_records::record::system_activity::SystemActivityDetails;
+use panoptes_records::record::{Details, Record};
 
-use super::describe;
 use super::evidence::Evidence;
-use super::hidden;
-use super::intervals;
 use super::techniques::ROOTKIT;
 use super::writing::{Reporter, Subject};
+use super::{describe, hidden, intervals};
 use crate::detect::{Accepted, Finding, Findings};
 use crate::state::container::Container;
 use crate::state::facts::{AreaFacts, DescriptorFacts, ThreadFacts};

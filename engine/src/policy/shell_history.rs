@@ -4,12 +4,12 @@
 use core::fmt::Write as _;
 
 use arrayvec::ArrayString;
-use panoptes_sinks::activities::Activity;
-use panoptes_sinks::json::time::Timestamp;
-use panoptes_sinks::record::detection::Confidence;
-use panoptes_sinks::record::shell_history::{ShellCommand, ShellHistoryDetails};
-use panoptes_sinks::record::value::Objects;
-use panoptes_sinks::record::{Details, Record};
+use panoptes_records::activities::Activity;
+use panoptes_records::json::time::Timestamp;
+use panoptes_records::record::detection::Confidence;
+use panoptes_records::record::shell_history::{ShellCommand, ShellHistoryDetails};
+use panoptes_records::record::value::Objects;
+use panoptes_records::record::{Details, Record};
 
 use super::describe;
 use super::evidence::Evidence;

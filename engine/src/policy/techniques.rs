@@ -1,7 +1,7 @@
 //! The techniques of MITRE ATT&CK that an alert indicates, in one place.
 //!
 //! There is one constant per case, each a list of ids of one version of ATT&CK
-//! ([`panoptes_sinks::record::detection::ATTACK_VERSION`]). The code of a record decides between
+//! ([`panoptes_records::record::detection::ATTACK_VERSION`]). The code of a record decides between
 //! the cases of its activity.
 
 use crate::state::Exceeded;

@@ -16,13 +16,13 @@ use std::net::Ipv4Addr;
 use std::sync::LazyLock;
 
 use jsonschema::Validator;
-use panoptes_sinks::activities::Activity;
-use panoptes_sinks::dialect::Dialect;
-use panoptes_sinks::json::Limits as TextLimits;
-use panoptes_sinks::queue::{Consumer, Producer, QueueSize, Waker, queue};
-use panoptes_sinks::record::header::Header;
-use panoptes_sinks::record::interface::BluefieldSystem;
-use panoptes_sinks::schema::{record_schema, scan_schema};
+use panoptes_records::activities::Activity;
+use panoptes_records::dialect::Dialect;
+use panoptes_records::json::Limits as TextLimits;
+use panoptes_records::queue::{Consumer, Producer, QueueSize, Waker, queue};
+use panoptes_records::record::header::Header;
+use panoptes_records::record::interface::BluefieldSystem;
+use panoptes_records::schema::{record_schema, scan_schema};
 use panoptes_tables::HashKey;
 use serde_json::{Value, json};
 

@@ -2,8 +2,8 @@
 //! beginning of each scan, in their order, until the queue accepts them.
 
 use arrayvec::ArrayVec;
-use panoptes_sinks::json::Full;
-use panoptes_sinks::queue::{Class, Producer};
+use panoptes_records::json::Full;
+use panoptes_records::queue::{Class, Producer};
 use panoptes_tables::room;
 
 /// Room in bytes: a few dozen alerts, beside the reserved blocks of the queue.
@@ -74,7 +74,7 @@ impl Undelivered {
 
 #[cfg(test)]
 mod tests {
-    use panoptes_sinks::queue::{Consumer, QueueSize, Waker, queue};
+    use panoptes_records::queue::{Consumer, QueueSize, Waker, queue};
 
     use super::*;
 

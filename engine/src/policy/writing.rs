@@ -3,22 +3,20 @@
 
 use std::sync::Arc;
 
-use panoptes_sinks::activities::{Activity, Severity};
-use panoptes_sinks::json::Full;
-use panoptes_sinks::queue::Producer;
-use panoptes_sinks::record::header::Header;
-use panoptes_sinks::record::process::ProcessDetails;
-use panoptes_sinks::record::value::Uuid;
-use panoptes_sinks::record::{Details, Record, RecordWriter};
-use panoptes_sinks::redact::Redactor;
+use panoptes_records::activities::{Activity, Severity};
+use panoptes_records::json::Full;
+use panoptes_records::queue::Producer;
+use panoptes_records::record::header::Header;
+use panoptes_records::record::process::ProcessDetails;
+use panoptes_records::record::value::Uuid;
+use panoptes_records::record::{Details, Record, RecordWriter};
+use panoptes_records::redact::Redactor;
 use panoptes_tables::HashKey;
 
-use super::PolicyConfig;
 use super::alert_floods::AlertFloods;
 use super::ancestors::Ancestors;
 use super::causes::Cause;
 use super::containers::{ContainerPolicy, Judged};
-use super::describe;
 use super::evidence::{CopyReason, Evidence};
 use super::exceptions::{About, Exceptions, Processes};
 use super::floods::Floods;
@@ -29,6 +27,7 @@ use super::last_contents::{ChangedContent, LastContents};
 use super::repetitions::{Common, Repetitions, Treatment};
 use super::undelivered::Undelivered;
 use super::unwritten::Unwritten;
+use super::{PolicyConfig, describe};
 use crate::container_config::ContainerConfig;
 use crate::detect::Accepted;
 use crate::detect::binary_attestation::Shipped;

@@ -25,9 +25,9 @@ use std::sync::Arc;
 
 use panoptes_decoders::source::MemorySource;
 use panoptes_profiles::Profile;
-use panoptes_sinks::queue::Producer;
-use panoptes_sinks::record::header::Header;
-use panoptes_sinks::redact::Redactor;
+use panoptes_records::queue::Producer;
+use panoptes_records::record::header::Header;
+use panoptes_records::redact::Redactor;
 use panoptes_tables::HashKey;
 
 use crate::container_config::{ContainerConfig, Glob, Images};

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use panoptes_sinks::json::Limits as TextLimits;
-use panoptes_sinks::record::header::Header;
-use panoptes_sinks::record::interface::BluefieldSystem;
+use panoptes_records::json::Limits as TextLimits;
+use panoptes_records::record::header::Header;
+use panoptes_records::record::interface::BluefieldSystem;
 use panoptes_tables::{HashKey, room};
 
 use super::clock::Clock;

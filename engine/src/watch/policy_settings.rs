@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use panoptes_sinks::activities::{Activity, Preset, Severity};
-use panoptes_sinks::redact::Redactor;
+use panoptes_records::activities::{Activity, Preset, Severity};
+use panoptes_records::redact::Redactor;
 
 use super::Watched;
 use crate::container_config::Glob;

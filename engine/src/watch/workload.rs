@@ -2,10 +2,10 @@
 //! changes.
 
 use arrayvec::ArrayVec;
-use panoptes_sinks::json::text::Text;
-use panoptes_sinks::record::header::Header;
-use panoptes_sinks::record::value::{Numbered, Uuid};
-use panoptes_sinks::record::workload::Workload;
+use panoptes_records::json::text::Text;
+use panoptes_records::record::header::Header;
+use panoptes_records::record::value::{Numbered, Uuid};
+use panoptes_records::record::workload::Workload;
 use panoptes_tables::room;
 
 use super::Identity;

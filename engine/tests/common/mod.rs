@@ -15,7 +15,7 @@ use panoptes_engine::time::Now;
 use panoptes_engine::walk::{Kernel, ScanError, Scope, Snapshot, Walker};
 use panoptes_engine::watch::{Setup, Watched, Workspace};
 use panoptes_profiles::{Options, Profile, discover};
-use panoptes_sinks::queue::{Consumer, Producer, QueueSize, Waker, queue};
+use panoptes_records::queue::{Consumer, Producer, QueueSize, Waker, queue};
 use panoptes_sources::{MemorySource, Replay};
 
 use recorded::Seen;

@@ -7,10 +7,10 @@ use panoptes_engine::limits::Limits;
 use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::watch::{Identity, Setup};
 use panoptes_profiles::Profile;
-use panoptes_sinks::activities::Activity;
-use panoptes_sinks::json::Limits as TextLimits;
-use panoptes_sinks::record::header::Header;
-use panoptes_sinks::record::interface::BluefieldSystem;
+use panoptes_records::activities::Activity;
+use panoptes_records::json::Limits as TextLimits;
+use panoptes_records::record::header::Header;
+use panoptes_records::record::interface::BluefieldSystem;
 use panoptes_tables::HashKey;
 
 /// Any key does: it only spreads the entries of tables.

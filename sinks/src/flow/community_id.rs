@@ -7,9 +7,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use panoptes_records::flow::{Detail, FlowKey, FlowRecord, Kind};
 use sha1::{Digest as _, Sha1};
-
-use super::record::{Detail, FlowKey, FlowRecord, Kind};
 
 /// Length in bytes of an id.
 pub const COMMUNITY_ID_BYTES: usize = 30;
@@ -165,8 +164,9 @@ impl Input {
 mod tests {
     use std::net::IpAddr;
 
+    use panoptes_records::flow::{Address, Icmp};
+
     use super::*;
-    use crate::flow::record::{Address, Icmp};
 
     fn address(text: &str) -> (Address, bool) {
         match text.parse().expect("an address") {

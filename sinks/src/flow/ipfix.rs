@@ -9,8 +9,9 @@
 //! Bytes are those on the wire with link-layer headers, as in all records of Panoptes; the registry
 //! has those from the IP header on.
 
-use super::argus::Extra;
-use super::record::{Cause, Detail, FlowRecord, Kind, Side, TcpSide, status, tcp_status};
+use panoptes_records::flow::{
+    Cause, Detail, Extra, FlowRecord, Kind, Side, TcpSide, status, tcp_status,
+};
 
 /// The most bytes of a message.
 pub const MESSAGE_BYTES_MAX: usize = 1400;

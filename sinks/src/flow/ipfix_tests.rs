@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use panoptes_records::flow::{Address, FlowKey, Tcp};
+
 use super::*;
-use crate::flow::record::{Address, FlowKey, Tcp};
 
 /// 2023-11-14 22:13:20 UTC, in nanoseconds.
 const BEGIN_NS: i64 = 1_700_000_000_000_000_000;

@@ -6,7 +6,6 @@
 //! some of them, and [`community_id`] gives the id of a flow in other tools. [`output`] has where
 //! records go.
 
-pub mod application;
 pub mod argus;
 pub mod community_id;
 pub mod filter;
@@ -14,12 +13,3 @@ pub mod ipfix;
 pub mod json;
 pub mod output;
 pub mod parquet;
-mod record;
-mod sequence;
-
-pub use record::{
-    Address, Arp, Cause, Detail, Direction, Esp, FlowKey, FlowRecord, Icmp, Interval, Intervals,
-    Jitter, Kind, Rtp, RtpSide, Side, Tcp, TcpSide, TcpState, header, rtp_status, status,
-    tcp_status,
-};
-pub use sequence::{SEQUENCE_PACKETS_MAX, Sequence, SequencePacket};

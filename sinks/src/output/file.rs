@@ -20,6 +20,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use panoptes_records::filter::Filter;
+use panoptes_records::queue::Block;
+
 pub use self::chain::Chain;
 
 use self::mend::mend;
@@ -27,8 +30,6 @@ use super::folder::{FolderLock, has_name};
 use super::lines::{Form, Lines};
 use super::transport::{self, Target, Transport, TransportSettings};
 use super::{Counters, DISK_PATIENCE_NS, Output, OutputKind, PATIENCE_NS, Standing};
-use crate::filter::Filter;
-use crate::queue::Block;
 
 /// How a file is kept.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -8,17 +8,17 @@
 //! an output.
 
 use std::collections::VecDeque;
-use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{io, thread};
+
+use panoptes_records::filter::Filter;
+use panoptes_records::queue::{Block, QueueSize};
 
 use super::backlog::Backlog;
 use super::{Counters, DISK_PATIENCE_NS, Output, OutputKind, Standing};
-use crate::filter::Filter;
 use crate::panics::caught;
-use crate::queue::{Block, QueueSize};
 
 /// Blocks between the writer and the thread, and the bytes of each.
 const BLOCKS: usize = 4;

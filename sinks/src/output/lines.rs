@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
+use panoptes_records::people::{LineStyle, line_of};
+use panoptes_records::queue::{Block, HeaderLists};
+
 use super::buffers::Buffers;
-use crate::people::{LineStyle, line_of};
-use crate::queue::{Block, HeaderLists};
 
 /// The form of an output's records.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

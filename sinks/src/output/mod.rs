@@ -33,11 +33,12 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use panoptes_records::filter::Filter;
+use panoptes_records::queue::Block;
+
 pub use self::isolated::Isolated;
 
 use self::backlog::Backlog;
-use crate::filter::Filter;
-use crate::queue::Block;
 
 /// How an output writes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

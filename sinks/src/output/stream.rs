@@ -6,11 +6,12 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use panoptes_records::filter::Filter;
+use panoptes_records::queue::Block;
+
 use super::lines::{Form, Lines};
 use super::transport::{self, Target, Transport, TransportSettings};
 use super::{Counters, Output, OutputKind, Standing};
-use crate::filter::Filter;
-use crate::queue::Block;
 
 #[derive(Debug)]
 pub struct StreamOutput {

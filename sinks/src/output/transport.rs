@@ -5,11 +5,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use panoptes_records::record::RECORD_BYTES_MAX;
+
 use super::buffers::Buffers;
 use super::plain::PlainWriter;
 use super::ring::RingWriter;
 use super::{Counters, OutputKind};
-use crate::record::RECORD_BYTES_MAX;
 
 /// A way to write buffers to one descriptor.
 pub(crate) trait Transport: std::fmt::Debug + Send {

@@ -4,10 +4,11 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::filter::Filter;
+use panoptes_records::filter::Filter;
+use panoptes_records::queue::Block;
+
 use crate::output::backlog::Backlog;
 use crate::output::{Counters, Output, OutputKind, Standing};
-use crate::queue::Block;
 
 /// In the place of an output that has panicked or was released: records wait for the next one.
 #[derive(Debug)]

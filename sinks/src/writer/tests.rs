@@ -3,9 +3,10 @@
 use std::ops::Range;
 use std::sync::Mutex;
 
+use panoptes_records::queue::{Class, Producer, QueueSize, queue};
+
 use super::*;
 use crate::output::OutputKind;
-use crate::queue::{Class, Producer, QueueSize, queue};
 
 /// Keeps records, and panics where a test wants it.
 #[derive(Debug, Default)]
@@ -302,7 +303,7 @@ fn an_end_during_a_change_loses_nothing() {
     let of_system = Filter { system: Some(7), ..Filter::ALL };
     let (counters, ended) = (Arc::clone(&old.counters), Arc::clone(&next.counters));
     let (before, after) = (Arc::clone(&old.kept), Arc::clone(&next.kept));
-    let subject = crate::filter::Subject { system: Some(7), receivers: 0 };
+    let subject = panoptes_records::filter::Subject { system: Some(7), receivers: 0 };
     let mut running = start(vec![Fragile { filter: of_system, ..old }, Fragile::default()]);
     running.producer.set_subject(subject);
     running.write(&["a"]);

@@ -8,13 +8,13 @@ use std::sync::atomic::AtomicBool;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use panoptes_sinks::filter::Filter;
+use panoptes_records::filter::Filter;
+use panoptes_records::queue::{Class, Producer, QueueSize, Waker, queue};
+use panoptes_records::record::RecordWriter;
 use panoptes_sinks::output::backlog::Backlog;
 use panoptes_sinks::output::remote::{Messages, RemoteOutput, RemoteSettings, Tls};
 use panoptes_sinks::output::socket::Peer;
 use panoptes_sinks::output::{Counters, Output, OutputKind};
-use panoptes_sinks::queue::{Class, Producer, QueueSize, Waker, queue};
-use panoptes_sinks::record::RecordWriter;
 use panoptes_sinks::writer::{End, Writer};
 use serde_json::Value;
 

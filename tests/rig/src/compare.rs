@@ -15,7 +15,7 @@ mod values;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use panoptes_sinks::record::scan::Kind;
+use panoptes_records::record::scan::Kind;
 use serde_json::Value;
 
 use crate::error::{Error, Result};

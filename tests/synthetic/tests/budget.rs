@@ -15,7 +15,7 @@ use panoptes_engine::time::Now;
 use panoptes_engine::walk::{Budget, ScanError, Scope};
 use panoptes_engine::watch::{Setup, Watched, Workspace};
 use panoptes_profiles::Profile;
-use panoptes_sinks::queue::{Consumer, Producer, QueueSize, Waker, queue};
+use panoptes_records::queue::{Consumer, Producer, QueueSize, Waker, queue};
 use panoptes_synthetic::{Counts, ForkOptions, Machine, Size, Source, When, profile};
 use serde_json::Value;
 

@@ -11,7 +11,7 @@ use common::{RELEASES, take_records};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::time::Now;
 use panoptes_engine::watch::{Setup, Watched, Workspace};
-use panoptes_sinks::queue::{Consumer, Producer, QueueSize, Waker, queue};
+use panoptes_records::queue::{Consumer, Producer, QueueSize, Waker, queue};
 use panoptes_synthetic::{Machine, Size, Source, profile};
 use serde_json::Value;
 

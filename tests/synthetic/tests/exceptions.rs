@@ -10,8 +10,8 @@ use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::policy::exceptions::{Exception, Exceptions};
 use panoptes_engine::time::Now;
 use panoptes_engine::watch::{Setup, Watched, Workspace};
-use panoptes_sinks::activities::Activity;
-use panoptes_sinks::queue::{QueueSize, Waker, queue};
+use panoptes_records::activities::Activity;
+use panoptes_records::queue::{QueueSize, Waker, queue};
 use panoptes_synthetic::{ForkOptions, Machine, Size, Source, profile};
 use serde_json::Value;
 

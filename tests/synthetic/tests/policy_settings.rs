@@ -10,10 +10,10 @@ use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::policy::exceptions::{Exception, Exceptions};
 use panoptes_engine::time::Now;
 use panoptes_engine::watch::{PolicySettings, Setup, Watched, Workspace};
-use panoptes_sinks::activities::{Activity, Preset, Severity};
-use panoptes_sinks::filter::Filter;
-use panoptes_sinks::queue::{Consumer, Producer, QueueSize, Waker, queue};
-use panoptes_sinks::redact::{Pattern, Redactor};
+use panoptes_records::activities::{Activity, Preset, Severity};
+use panoptes_records::filter::Filter;
+use panoptes_records::queue::{Consumer, Producer, QueueSize, Waker, queue};
+use panoptes_records::redact::{Pattern, Redactor};
 use panoptes_synthetic::{Machine, Size, Source, profile};
 use serde_json::Value;
 

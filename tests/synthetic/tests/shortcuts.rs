@@ -16,7 +16,7 @@ use panoptes_engine::limits::Limits;
 use panoptes_engine::time::Now;
 use panoptes_engine::walk::{Budget, Kept, Kernel, ProcessRow, Scope, Snapshot, Walker};
 use panoptes_engine::watch::{Watched, Workspace};
-use panoptes_sinks::queue::{Consumer, Producer, QueueSize, Waker, queue};
+use panoptes_records::queue::{Consumer, Producer, QueueSize, Waker, queue};
 use panoptes_synthetic::{Machine, Size, Source, profile};
 use serde_json::Value;
 

@@ -11,7 +11,7 @@ use panoptes_engine::time::Now;
 use panoptes_engine::walk::{ScanError, Walker};
 use panoptes_engine::watch::{SLICE_BYTES, Seen, Setup, Watched, Workspace};
 use panoptes_profiles::Profile;
-use panoptes_sinks::queue::{Consumer, Producer, QueueSize, Waker, queue};
+use panoptes_records::queue::{Consumer, Producer, QueueSize, Waker, queue};
 use panoptes_synthetic::{Machine, Size, Source, profile};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};

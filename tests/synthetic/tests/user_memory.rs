@@ -12,8 +12,8 @@ use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::time::Now;
 use panoptes_engine::walk::Walker;
 use panoptes_engine::watch::{Watched, Workspace};
-use panoptes_sinks::activities::Activity;
-use panoptes_sinks::queue::{QueueSize, Waker, queue};
+use panoptes_records::activities::Activity;
+use panoptes_records::queue::{QueueSize, Waker, queue};
 use panoptes_synthetic::{Machine, Size, Source, When, profile};
 use serde_json::Value;
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use panoptes_engine::limits::Limits;
 use panoptes_engine::time::Now;
 use panoptes_engine::watch::{SLICE_BYTES, Watched, Workspace};
-use panoptes_sinks::queue::{Consumer, Producer, QueueSize, Waker, queue};
+use panoptes_records::queue::{Consumer, Producer, QueueSize, Waker, queue};
 use panoptes_synthetic::{Machine, Source, profile};
 
 use common::RELEASES;

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use panoptes_records::activities::Preset;
 use panoptes_rig::Flavor;
 use panoptes_rig::scenarios::twins::{self, TwinChoice, TwinReport};
-use panoptes_sinks::activities::Preset;
 
 use crate::program;
 

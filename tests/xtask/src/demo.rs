@@ -14,10 +14,10 @@ use std::time::{Duration, Instant, SystemTime};
 use clap::Args;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use panoptes_records::activities::{Activity, Preset};
+use panoptes_records::people::{LineStyle, escape, line};
 use panoptes_rig::story::Story;
 use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, cache, death, setup};
-use panoptes_sinks::activities::{Activity, Preset};
-use panoptes_sinks::people::{LineStyle, escape, line};
 use serde_json::Value;
 
 use crate::{folders, human, processes, program};

@@ -1,7 +1,7 @@
 //! What the demo adds to the records' lines for people.
 
-use panoptes_sinks::json::time::Timestamp;
-use panoptes_sinks::people::escape;
+use panoptes_records::json::time::Timestamp;
+use panoptes_records::people::escape;
 use serde_json::Value;
 
 /// A line that announces the guest's next act, at a time in nanoseconds since 1970. Records have

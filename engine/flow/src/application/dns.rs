@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use panoptes_decoders::application::dns::{Data, Message, NAME_TEXT_MAX, Name, Record, Strings};
-use panoptes_sinks::flow::application::{ANSWERS_MAX, Answer, Answers, Application, Dns};
+use panoptes_records::flow::application::{ANSWERS_MAX, Answer, Answers, Application, Dns};
 
 use super::stream::Step;
 

@@ -1,7 +1,7 @@
 //! The first request of HTTP/1 and the status of its response.
 
 use panoptes_decoders::application::http::{METHODS, Request, Response, is_token_byte};
-use panoptes_sinks::flow::application::{Application, Http};
+use panoptes_records::flow::application::{Application, Http};
 
 use super::stream::Step;
 

@@ -24,8 +24,7 @@ use panoptes_decoders::application::dtls;
 use panoptes_decoders::application::quic::{Kind, LongHeader};
 use panoptes_decoders::packet::Ip;
 use panoptes_decoders::packet::transport::{self, Tcp as Segment, flag, protocol};
-use panoptes_sinks::flow::argus::Extra;
-use panoptes_sinks::flow::{Direction, Sequence};
+use panoptes_records::flow::{Direction, Extra, Sequence};
 use panoptes_tables::{HashKey, room};
 
 use self::buffers::Buffers;

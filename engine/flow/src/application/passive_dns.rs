@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use panoptes_decoders::application::dns::{Data, Message, Name};
-use panoptes_sinks::flow::json::Resolution;
+use panoptes_records::flow::Resolution;
 use panoptes_tables::{HashIndex, HashKey, room};
 
 use super::dns::{self, DATA_TEXT_MAX};

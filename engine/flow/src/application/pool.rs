@@ -1,6 +1,6 @@
 //! The applications of flows that have one.
 
-use panoptes_sinks::flow::application::Application;
+use panoptes_records::flow::application::Application;
 use panoptes_tables::room;
 
 /// No application.

@@ -5,7 +5,7 @@
 
 use panoptes_decoders::application::quic::{LongHeader, VERSION_2};
 use panoptes_decoders::application::tls::Transport;
-use panoptes_sinks::flow::application::{Application, Quic};
+use panoptes_records::flow::application::{Application, Quic};
 use ring::aead::quic::{AES_128, HeaderProtectionKey};
 use ring::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ring::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};

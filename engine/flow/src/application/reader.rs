@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use panoptes_decoders::application::dns::Message;
 use panoptes_decoders::packet::Ip;
 use panoptes_decoders::packet::transport::ports;
-use panoptes_sinks::flow::Direction;
-use panoptes_sinks::flow::application::Application;
+use panoptes_records::flow::Direction;
+use panoptes_records::flow::application::Application;
 use panoptes_tables::HashKey;
 
 use super::passive_dns::{Exchange, PassiveDns};

@@ -1,7 +1,7 @@
 //! The banners of SSH.
 
 use panoptes_decoders::application::ssh::Banner;
-use panoptes_sinks::flow::application::{Application, Ssh};
+use panoptes_records::flow::application::{Application, Ssh};
 
 use super::stream::Step;
 

@@ -2,7 +2,7 @@
 
 use panoptes_decoders::application::dtls::Fragment;
 use panoptes_decoders::application::tls::{self, Ja4, Transport};
-use panoptes_sinks::flow::application::{Application, Hello, ServerHello, Tls};
+use panoptes_records::flow::application::{Application, Hello, ServerHello, Tls};
 
 use super::stream::{STREAM_BYTES_MAX, Step};
 

@@ -1,7 +1,6 @@
 //! Records of flows, and flows that end: idle ones, those that need room, and all at the end.
 
-use panoptes_sinks::flow::Cause;
-use panoptes_sinks::flow::argus::Extra;
+use panoptes_records::flow::{Cause, Extra};
 
 use super::Flows;
 use crate::queues::{Queues, Waits};

@@ -1,6 +1,6 @@
 //! Messages of DNS: what dnsmasq was configured to answer (`captured/dns.txt`).
 
-use panoptes_sinks::flow::application::{ANSWERS_MAX, Application, Dns};
+use panoptes_records::flow::application::{ANSWERS_MAX, Application, Dns};
 
 use crate::recorded::data;
 use crate::wire::Wire;

@@ -1,6 +1,6 @@
 //! Hellos of DTLS: the recorded one of TLS in the form of RFC 6347.
 
-use panoptes_sinks::flow::application::{Application, Hello};
+use panoptes_records::flow::application::{Application, Hello};
 
 use crate::recorded::data;
 use crate::wire::Wire;

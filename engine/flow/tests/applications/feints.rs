@@ -4,7 +4,7 @@
 //! something that makes the server, or the network before it, ignore them.
 
 use panoptes_decoders::packet::transport::flag;
-use panoptes_sinks::flow::application::Application;
+use panoptes_records::flow::application::Application;
 
 use crate::recorded::data;
 use crate::wire::Wire;

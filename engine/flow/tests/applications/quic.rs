@@ -1,6 +1,6 @@
 //! Initial packets of QUIC: those of RFCs, and some that are encrypted here in the same way.
 
-use panoptes_sinks::flow::application::{Application, Hello};
+use panoptes_records::flow::application::{Application, Hello};
 use proptest::prelude::*;
 use ring::aead::quic::HeaderProtectionKey;
 use ring::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};

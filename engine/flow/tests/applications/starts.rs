@@ -1,7 +1,7 @@
 //! Which SYN begins a stream, and hellos of TLS that come later.
 
 use panoptes_decoders::packet::transport::flag;
-use panoptes_sinks::flow::application::Application;
+use panoptes_records::flow::application::Application;
 
 use crate::recorded::data;
 use crate::wire::Wire;

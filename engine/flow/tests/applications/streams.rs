@@ -1,7 +1,7 @@
 //! Beginnings of TCP streams.
 
 use panoptes_decoders::packet::transport::flag;
-use panoptes_sinks::flow::application::{Application, Tls};
+use panoptes_records::flow::application::{Application, Tls};
 use proptest::prelude::*;
 
 use crate::recorded::data;

@@ -3,10 +3,8 @@
 use panoptes_decoders::packet::transport::{flag, protocol};
 use panoptes_decoders::packet::{Fragment, Ip, Network, Packet};
 use panoptes_flow::{ApplicationSettings, Counts, Flows, Protocols, Reports, Settings, Timeouts};
-use panoptes_sinks::flow::FlowRecord;
-use panoptes_sinks::flow::application::{Application, Quic, Tls};
-use panoptes_sinks::flow::argus::Extra;
-use panoptes_sinks::flow::json::Resolution;
+use panoptes_records::flow::application::{Application, Quic, Tls};
+use panoptes_records::flow::{Extra, FlowRecord, Resolution};
 use panoptes_tables::HashKey;
 
 /// Keeps the applications of each record (how it began, what it became), and the answers of DNS

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::process::Command;
 
 use panoptes_bounded as bounded;
+use panoptes_records::flow::{Cause, Extra, FlowKey, FlowRecord, Side, header};
 use panoptes_rig::boxes;
 use panoptes_sinks::flow::argus::{
-    Extra, Interim, Management, Options, RECORD_BYTES_MAX, SourceId, Version,
+    Interim, Management, Options, RECORD_BYTES_MAX, SourceId, Version,
 };
-use panoptes_sinks::flow::{Cause, FlowKey, FlowRecord, Side, header};
 use panoptes_traffic::{Capture, kinds};
 
 use super::audit;

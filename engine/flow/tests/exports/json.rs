@@ -1,8 +1,8 @@
 //! JSON lines, against the columns that argus's client `ra` prints of the same records.
 
+use panoptes_records::json::time::Timestamp;
 use panoptes_sinks::flow::argus::{self, Management, Options, RECORD_BYTES_MAX};
 use panoptes_sinks::flow::json::{Lines, PLAIN_LINE_BYTES_MAX};
-use panoptes_sinks::json::time::Timestamp;
 use panoptes_traffic::{Argus, Capture, FIELDS, Row, kinds};
 use serde_json::Value;
 

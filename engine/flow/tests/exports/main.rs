@@ -6,8 +6,7 @@ mod nfdump;
 
 use panoptes_decoders::packet::{self, Tunnels};
 use panoptes_flow::{Flows, Reports, Settings, Timeouts};
-use panoptes_sinks::flow::FlowRecord;
-use panoptes_sinks::flow::argus::Extra;
+use panoptes_records::flow::{Extra, FlowRecord};
 use panoptes_tables::HashKey;
 use panoptes_traffic::{Capture, Clock};
 

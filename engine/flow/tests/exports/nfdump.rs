@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use panoptes_bounded as bounded;
-use panoptes_sinks::flow::argus::Extra;
+use panoptes_records::flow::Extra;
 use panoptes_sinks::flow::ipfix::{MESSAGE_BYTES_MAX, Session};
 use panoptes_traffic::{Flow, kinds};
 use rustix::process::{Pid, Signal, kill_process};

@@ -1,6 +1,6 @@
 //! Expressions, and what is known to differ.
 
-use panoptes_sinks::flow::{Detail, FlowRecord, Jitter, Kind, status, tcp_status};
+use panoptes_records::flow::{Detail, FlowRecord, Jitter, Kind, status, tcp_status};
 
 /// Both keep the same records. Semicolons separate expressions.
 pub(crate) const SAME: &str = r"

@@ -13,9 +13,9 @@ use std::thread;
 use expressions::{DIFFERENT, EXTENSIONS, MISTAKES, SAME, TERMS, is_turned_round};
 use panoptes_decoders::packet::{self, Tunnels};
 use panoptes_flow::{Flows, Reports, Settings, Timeouts};
-use panoptes_sinks::flow::argus::{self, Extra, Management, Options, PLAIN_BYTES_MAX, SourceId};
+use panoptes_records::flow::{Extra, FlowRecord, Jitter};
+use panoptes_sinks::flow::argus::{self, Management, Options, PLAIN_BYTES_MAX, SourceId};
 use panoptes_sinks::flow::filter::{Names, RecordFilter};
-use panoptes_sinks::flow::{FlowRecord, Jitter};
 use panoptes_tables::HashKey;
 use panoptes_traffic::{Argus, Capture, Clock, kinds};
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use panoptes_engine::container_config::Glob;
 use panoptes_engine::detect::file_content::rules::ContentRules;
-use panoptes_sinks::activities::Severity;
+use panoptes_records::activities::Severity;
 
 use super::section::Section;
 use super::value::Setting;

@@ -1,6 +1,6 @@
 //! Which activities are reported, their severities, and the thresholds of some.
 //!
-//! The names come from the table of all activities (`panoptes_sinks::activities`); this file adds
+//! The names come from the table of all activities (`panoptes_records::activities`); this file adds
 //! only the thresholds.
 
 use std::path::Path;
@@ -13,8 +13,8 @@ use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::policy::exceptions::Exceptions;
 use panoptes_engine::state::Thresholds;
 use panoptes_engine::watch::PolicySettings;
-use panoptes_sinks::activities::{Activity, Preset, Severity};
-use panoptes_sinks::redact::Redactor;
+use panoptes_records::activities::{Activity, Preset, Severity};
+use panoptes_records::redact::Redactor;
 
 use super::content::ContentChanges;
 use super::section::Section;

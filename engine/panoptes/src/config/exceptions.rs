@@ -15,8 +15,8 @@ use std::time::SystemTime;
 use panoptes_engine::container_config::Glob;
 use panoptes_engine::policy::exceptions::{self as engine, AddressPattern};
 use panoptes_engine::time::RealTime;
-use panoptes_sinks::activities::{Activity, MessageType};
-use panoptes_sinks::record::DetailsKind;
+use panoptes_records::activities::{Activity, MessageType};
+use panoptes_records::record::DetailsKind;
 
 use super::section::{Section, advice};
 use super::value::Setting;

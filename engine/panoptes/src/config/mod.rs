@@ -42,7 +42,7 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use panoptes_engine::policy::exceptions::{EXCEPTIONS_MAX, Exceptions};
-use panoptes_sinks::activities::Preset;
+use panoptes_records::activities::Preset;
 
 pub use address::SystemAddress;
 pub use auto_scan::{AutoScan, GuestPattern, SizeRange, UuidPattern};

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use panoptes_sinks::activities::Preset;
+use panoptes_records::activities::Preset;
+use panoptes_records::redact::{PATTERNS_MAX, Pattern, Redactor};
 use panoptes_sinks::output::lines::Form;
-use panoptes_sinks::redact::{PATTERNS_MAX, Pattern, Redactor};
 
 use super::events::Events;
 use super::header::HeaderForm;

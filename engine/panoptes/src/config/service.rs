@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use panoptes_sinks::dialect::Dialect;
+use panoptes_records::dialect::Dialect;
 
 use super::section::Section;
 use super::value::{LogLevel, Setting, Word};

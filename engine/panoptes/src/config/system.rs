@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use panoptes_engine::container_config::{ContainerConfig, Glob, Images};
 use panoptes_engine::detect::shell_history::ACTIVITIES as OF_SHELL_HISTORY;
 use panoptes_engine::limits::Limits;
-use panoptes_sinks::activities::Activity;
+use panoptes_records::activities::Activity;
 use panoptes_sources::FileFormat;
 
 use super::address::SystemAddress;

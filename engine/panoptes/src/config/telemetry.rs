@@ -11,8 +11,8 @@ mod values;
 
 use std::path::{Path, PathBuf};
 
-use panoptes_sinks::activities::Preset;
-use panoptes_sinks::filter::RECEIVERS_MAX;
+use panoptes_records::activities::Preset;
+use panoptes_records::filter::RECEIVERS_MAX;
 use panoptes_sinks::output::form::Envelope;
 use sha2::{Digest as _, Sha256};
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use panoptes_engine::detect::file_content::rules::ChangedFile;
 use panoptes_engine::limits::Limits;
-use panoptes_sinks::activities::{Activity, Severity};
+use panoptes_records::activities::{Activity, Severity};
 use proptest::prelude::*;
 
 use super::problem::is_unprintable;

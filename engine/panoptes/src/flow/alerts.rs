@@ -4,8 +4,8 @@
 //! A message and a record report the failure, later alerts are tried again, and the program's exit
 //! code is that of the failure.
 
+use panoptes_records::queue::Consumer;
 use panoptes_sinks::flow::output::{QUEUE_BYTES, RecordFile};
-use panoptes_sinks::queue::Consumer;
 
 use super::live_output::{LiveOutput, Loss};
 use super::patience::Patience;
@@ -64,10 +64,9 @@ impl AlertOutput {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::io;
+    use std::{fs, io};
 
-    use panoptes_sinks::queue::{Class, QueueSize, Waker, queue};
+    use panoptes_records::queue::{Class, QueueSize, Waker, queue};
 
     use super::super::signals::Signals;
     use super::*;

@@ -1,7 +1,7 @@
 //! What the user wants to know of applications.
 
 use panoptes_flow::{DNS_SERVERS_MAX, DnsServers, Protocol, Protocols};
-use panoptes_sinks::flow::SEQUENCE_PACKETS_MAX;
+use panoptes_records::flow::SEQUENCE_PACKETS_MAX;
 
 use super::request::{Request, Target};
 use super::values::{mistake, number};

@@ -9,10 +9,10 @@ use panoptes_decoders::packet::transport::protocol;
 use panoptes_decoders::packet::{self, Network};
 use panoptes_flow::netflow::{exporter_of, record_of};
 use panoptes_flow::{Counts, Reports as _};
-use panoptes_sinks::activities::Activity;
-use panoptes_sinks::flow::Cause;
-use panoptes_sinks::flow::argus::{Extra, Interim, Management, Options};
-use panoptes_sinks::record::system_activity::SystemActivityDetails;
+use panoptes_records::activities::Activity;
+use panoptes_records::flow::{Cause, Extra};
+use panoptes_records::record::system_activity::SystemActivityDetails;
+use panoptes_sinks::flow::argus::{Interim, Management, Options};
 
 use super::audit::{Audit, Missing, clock_was_set};
 use super::devices::Stream;

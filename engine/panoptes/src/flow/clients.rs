@@ -2,10 +2,10 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use panoptes_sinks::flow::argus::{Extra, Management, SourceId};
+use panoptes_records::flow::{Cause, Extra, FlowRecord, Jitter};
+use panoptes_sinks::flow::argus::{Management, SourceId};
 use panoptes_sinks::flow::filter::RecordFilter;
 use panoptes_sinks::flow::output::{ClientThread, Clients, Greeting};
-use panoptes_sinks::flow::{Cause, FlowRecord, Jitter};
 
 use super::filter;
 use super::request::Request;

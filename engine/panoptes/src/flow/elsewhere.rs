@@ -1,9 +1,7 @@
 //! What threads have counted and reported, as the auditor sees it, which writes it.
 
 use panoptes_flow::Counts;
-use panoptes_sinks::flow::FlowRecord;
-use panoptes_sinks::flow::argus::Extra;
-use panoptes_sinks::flow::json::Resolution;
+use panoptes_records::flow::{Extra, FlowRecord, Resolution};
 
 use super::audit::Missing;
 use super::links::UnreadLinks;

@@ -1,8 +1,8 @@
 //! The forms in which records leave. A record is written once in each form that an output has.
 
-use panoptes_sinks::flow::argus::{Extra, Interim, Management, Options, PLAIN_BYTES_MAX, Version};
-use panoptes_sinks::flow::json::{Lines, PLAIN_LINE_BYTES_MAX, RESOLUTION_BYTES_MAX, Resolution};
-use panoptes_sinks::flow::{Cause, FlowRecord};
+use panoptes_records::flow::{Cause, Extra, FlowRecord, Resolution};
+use panoptes_sinks::flow::argus::{Interim, Management, Options, PLAIN_BYTES_MAX, Version};
+use panoptes_sinks::flow::json::{Lines, PLAIN_LINE_BYTES_MAX, RESOLUTION_BYTES_MAX};
 
 use super::request::Form;
 

@@ -1,9 +1,9 @@
 //! What the sensor of flows misses, as records: `coverage_degraded` at once and each minute while
 //! it lasts, `coverage_restored` when it is over. Those of `panoptes watch` are the same.
 
-use panoptes_sinks::activities::Activity;
-use panoptes_sinks::json::time::Timestamp;
-use panoptes_sinks::record::system_activity::SystemActivityDetails;
+use panoptes_records::activities::Activity;
+use panoptes_records::json::time::Timestamp;
+use panoptes_records::record::system_activity::SystemActivityDetails;
 
 const SECOND_NS: u64 = 1_000_000_000;
 /// A gap that lasts is reported again after this time.

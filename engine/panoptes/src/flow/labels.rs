@@ -7,8 +7,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use panoptes_decoders::packet::transport::protocol::{SCTP, TCP, UDP};
-use panoptes_sinks::flow::argus::Labels;
-use panoptes_sinks::flow::{Address, FlowKey, Kind};
+use panoptes_records::flow::{Address, FlowKey, Kind, Labels};
 
 use super::values::mistake;
 use crate::exit::{Exit, Failure};

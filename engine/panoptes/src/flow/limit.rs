@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use arrayvec::ArrayString;
-use panoptes_sinks::record::system_activity::SystemActivityDetails;
+use panoptes_records::record::system_activity::SystemActivityDetails;
 
 /// The time between two records while the table stays full, in nanoseconds.
 const INTERVAL_NS: u64 = 60_000_000_000;
@@ -61,7 +61,7 @@ impl FlowLimit {
 
 #[cfg(test)]
 mod tests {
-    use panoptes_sinks::activities::Activity;
+    use panoptes_records::activities::Activity;
     use serde_json::Value;
 
     use super::super::sensor_records::{SensorRecords, plain_header};

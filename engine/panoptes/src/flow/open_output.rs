@@ -6,8 +6,7 @@
 use std::io;
 use std::path::Path;
 
-use panoptes_sinks::flow::FlowRecord;
-use panoptes_sinks::flow::argus::Extra;
+use panoptes_records::flow::{Extra, FlowRecord};
 use panoptes_sinks::flow::filter::RecordFilter;
 use panoptes_sinks::flow::ipfix::{MESSAGE_BYTES_MAX, Session};
 use panoptes_sinks::flow::output::{BlockingOutput as _, Datagrams, RecordFile};

@@ -5,13 +5,12 @@
 use std::sync::Arc;
 
 use panoptes_flow::Reports;
-use panoptes_sinks::activities::Activity;
-use panoptes_sinks::flow::argus::{Extra, Interim, Management, Options};
+use panoptes_records::activities::Activity;
+use panoptes_records::flow::{Cause, Extra, FlowRecord, Resolution};
+use panoptes_records::record::system_activity::SystemActivityDetails;
+use panoptes_sinks::flow::argus::{Interim, Management, Options};
 use panoptes_sinks::flow::filter::RecordFilter;
-use panoptes_sinks::flow::json::Resolution;
 use panoptes_sinks::flow::output::{ClientEvent, ClientThread, Clients, QUEUE_BYTES};
-use panoptes_sinks::flow::{Cause, FlowRecord};
-use panoptes_sinks::record::system_activity::SystemActivityDetails;
 
 use super::clients::{self, Subject};
 use super::figures::SensorFigures;

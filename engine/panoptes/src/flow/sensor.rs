@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use panoptes_interface::MirrorPort;
+use panoptes_records::queue::Producer;
 use panoptes_sinks::panics::caught;
-use panoptes_sinks::queue::Producer;
 
 use super::auditor::{Auditor, management};
 use super::figures::SensorFigures;

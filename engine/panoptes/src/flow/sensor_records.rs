@@ -1,11 +1,11 @@
 //! Records about the sensor itself, in the form of those of `panoptes watch`.
 
-use panoptes_sinks::activities::Activity;
-use panoptes_sinks::json::Limits as TextLimits;
-use panoptes_sinks::record::header::Header;
-use panoptes_sinks::record::interface::BluefieldSystem;
-use panoptes_sinks::record::system_activity::SystemActivityDetails;
-use panoptes_sinks::record::{Details, RECORD_BYTES_MAX, Record, RecordWriter};
+use panoptes_records::activities::Activity;
+use panoptes_records::json::Limits as TextLimits;
+use panoptes_records::record::header::Header;
+use panoptes_records::record::interface::BluefieldSystem;
+use panoptes_records::record::system_activity::SystemActivityDetails;
+use panoptes_records::record::{Details, RECORD_BYTES_MAX, Record, RecordWriter};
 
 use crate::random;
 

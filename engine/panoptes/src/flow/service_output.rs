@@ -10,12 +10,12 @@ use std::sync::mpsc::Sender;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use panoptes_sinks::activities::{Activity, Preset, Severity};
+use panoptes_records::activities::{Activity, Preset, Severity};
+use panoptes_records::json::text::Text;
+use panoptes_records::json::time::Timestamp;
+use panoptes_records::queue::{Class, HeaderLists, Producer, QueueSize};
+use panoptes_records::record::system_activity::SystemActivityDetails;
 use panoptes_sinks::failpoints;
-use panoptes_sinks::json::text::Text;
-use panoptes_sinks::json::time::Timestamp;
-use panoptes_sinks::queue::{Class, HeaderLists, Producer, QueueSize};
-use panoptes_sinks::record::system_activity::SystemActivityDetails;
 
 use super::figures::{OutputFigures, SensorFigures};
 use super::live_output::Loss;
@@ -196,7 +196,7 @@ impl ServiceOutput {
 mod tests {
     use std::sync::mpsc::channel;
 
-    use panoptes_sinks::queue::{Consumer, Waker, queue};
+    use panoptes_records::queue::{Consumer, Waker, queue};
 
     use super::*;
 

@@ -24,11 +24,10 @@ use panoptes_engine::system::Stop;
 use panoptes_engine::time::{Monotonic, Now, RealTime};
 use panoptes_engine::watch::{Setup, Watched, Workspace};
 use panoptes_profiles::Profile;
-use panoptes_sinks::activities::Activity;
-use panoptes_sinks::flow::argus::Process;
-use panoptes_sinks::flow::{Detail, FlowRecord, Kind, Side};
-use panoptes_sinks::queue::{Consumer, Producer, QueueSize, Waker, queue};
-use panoptes_sinks::record::header::Header;
+use panoptes_records::activities::Activity;
+use panoptes_records::flow::{Detail, FlowRecord, Kind, Process, Side};
+use panoptes_records::queue::{Consumer, Producer, QueueSize, Waker, queue};
+use panoptes_records::record::header::Header;
 use panoptes_sources::{AnySource, MachineSource as _};
 use uuid::Uuid;
 
@@ -416,7 +415,7 @@ fn push_plain(label: &mut Label, text: &[u8]) {
 /// What a record shows of a flow that may have sockets.
 fn seen_flow(record: &FlowRecord) -> Option<SeenFlow> {
     let key = &record.key;
-    let address = |address: panoptes_sinks::flow::Address| match key.kind {
+    let address = |address: panoptes_records::flow::Address| match key.kind {
         Kind::Ipv4 => Some(IpAddr::V4(Ipv4Addr::from_bits(address.v4()))),
         Kind::Ipv6 => Some(IpAddr::V6(Ipv6Addr::from(address.v6()))),
         _ => None,

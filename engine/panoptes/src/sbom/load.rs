@@ -11,10 +11,10 @@ use panoptes_engine::detect::binary_attestation::{
     Shipped, ShippedBuilder, ShippedFile, Subject as Target,
 };
 use panoptes_engine::shipped::TooMuch;
+use panoptes_records::activities::Activity;
 use panoptes_reference::digest::from_hex;
 use panoptes_reference::load;
 use panoptes_reference::model::{Sbom, Subject};
-use panoptes_sinks::activities::Activity;
 
 use crate::config::{Configuration, Reference};
 

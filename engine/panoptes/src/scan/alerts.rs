@@ -12,10 +12,10 @@ use panoptes_engine::time::{Monotonic, Now, RealTime};
 use panoptes_engine::walk::{Losses, Scope};
 use panoptes_engine::watch::{SLICE_BYTES, Setup, Watched, Workspace};
 use panoptes_profiles::Profile;
-use panoptes_sinks::activities::{Activity, MessageType};
-use panoptes_sinks::filter::Filter;
-use panoptes_sinks::people::{LineStyle, line};
-use panoptes_sinks::queue::{Consumer, QueueSize, Waker, queue};
+use panoptes_records::activities::{Activity, MessageType};
+use panoptes_records::filter::Filter;
+use panoptes_records::people::{LineStyle, line};
+use panoptes_records::queue::{Consumer, QueueSize, Waker, queue};
 use panoptes_sources::{AnySource, MachineSource as _};
 use serde_json::Value;
 

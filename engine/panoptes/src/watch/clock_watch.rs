@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use panoptes_engine::container_config::ContainerConfig;
 use panoptes_engine::watch::{Attestation, KnownMachine, PolicySettings};
 use panoptes_profiles::Profile;
-use panoptes_sinks::filter::Subject;
+use panoptes_records::filter::Subject;
 
 use super::figures::SystemFigures;
 use super::gap_messages::GapCounts;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use panoptes_engine::policy::exceptions::Exceptions;
-use panoptes_sinks::activities::Activity;
-use panoptes_sinks::record::system_activity::SystemActivityDetails;
+use panoptes_records::activities::Activity;
+use panoptes_records::record::system_activity::SystemActivityDetails;
 
 use super::system_events::{SystemEvents, because};
 use crate::message::Messages;

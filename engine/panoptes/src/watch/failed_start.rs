@@ -6,8 +6,8 @@ use std::sync::mpsc::channel;
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-use panoptes_sinks::activities::Activity;
-use panoptes_sinks::queue::{Waker, queue};
+use panoptes_records::activities::Activity;
+use panoptes_records::queue::{Waker, queue};
 use panoptes_sinks::writer::Writer;
 
 use super::clocks::nanoseconds;

@@ -6,15 +6,15 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use panoptes_sinks::activities::Preset;
-use panoptes_sinks::filter::{DEBUG_RECEIVER, Filter, FlowRecords, RECEIVERS_MAX};
+use panoptes_records::activities::Preset;
+use panoptes_records::filter::{DEBUG_RECEIVER, Filter, FlowRecords, RECEIVERS_MAX};
+use panoptes_records::people::LineStyle;
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
 use panoptes_sinks::output::folder::FolderLock;
 use panoptes_sinks::output::lines::Form;
 use panoptes_sinks::output::stream::StreamOutput;
 use panoptes_sinks::output::transport::TransportSettings;
 use panoptes_sinks::output::{Counters, Isolated, Output, OutputKind};
-use panoptes_sinks::people::LineStyle;
 use rustix::fs::{Access, AtFlags, CWD, FileType, accessat, fstat};
 
 use super::telemetry;

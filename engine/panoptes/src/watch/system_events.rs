@@ -9,15 +9,15 @@ use std::time::Instant;
 use panoptes_engine::container_config::Glob;
 use panoptes_engine::watch::KnownMachine;
 use panoptes_profiles::{DiscoveryError, Event};
-use panoptes_sinks::activities::Activity;
-use panoptes_sinks::dialect::Dialect;
-use panoptes_sinks::filter::{DEBUG_RECEIVER, Subject};
-use panoptes_sinks::json::Limits;
-use panoptes_sinks::queue::Producer;
-use panoptes_sinks::record::header::Header;
-use panoptes_sinks::record::system_activity::SystemActivityDetails;
-use panoptes_sinks::record::workload::Workload;
-use panoptes_sinks::record::{Details, Record, RecordWriter};
+use panoptes_records::activities::Activity;
+use panoptes_records::dialect::Dialect;
+use panoptes_records::filter::{DEBUG_RECEIVER, Subject};
+use panoptes_records::json::Limits;
+use panoptes_records::queue::Producer;
+use panoptes_records::record::header::Header;
+use panoptes_records::record::system_activity::SystemActivityDetails;
+use panoptes_records::record::workload::Workload;
+use panoptes_records::record::{Details, Record, RecordWriter};
 
 use crate::attach::ProfileProblem;
 use crate::config::{Configuration, Events, LogLevel, System};
@@ -382,7 +382,7 @@ mod tests {
     use std::path::Path;
     use std::sync::mpsc::channel;
 
-    use panoptes_sinks::queue::{QueueSize, Waker, queue};
+    use panoptes_records::queue::{QueueSize, Waker, queue};
 
     use super::*;
     use crate::config::{Mode, Overrides, SystemAddress, SystemSettings, read};

@@ -8,10 +8,10 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use panoptes_sinks::filter::Filter;
+use panoptes_records::filter::Filter;
+use panoptes_records::queue::Waker;
 use panoptes_sinks::output::file::FileOptions;
 use panoptes_sinks::output::{Counters, Output};
-use panoptes_sinks::queue::Waker;
 use panoptes_sinks::writer::OutputChange;
 
 use super::outputs::{LogFolder, Wanted, Watched, options};

@@ -14,13 +14,13 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::unistd::{Uid, User};
-use panoptes_sinks::activities::{Activity, Severity};
-use panoptes_sinks::json::time::Timestamp;
+use panoptes_records::activities::{Activity, Severity};
+use panoptes_records::json::time::Timestamp;
+use panoptes_records::queue::{Block, Waker, queue};
+use panoptes_records::record::detection::{Confidence, Detection};
+use panoptes_records::record::value::Uuid;
+use panoptes_records::record::{Details, Record, RecordWriter};
 use panoptes_sinks::output::{Counters, Output, Standing};
-use panoptes_sinks::queue::{Block, Waker, queue};
-use panoptes_sinks::record::detection::{Confidence, Detection};
-use panoptes_sinks::record::value::Uuid;
-use panoptes_sinks::record::{Details, Record, RecordWriter};
 use serde_json::json;
 
 use super::clocks::{nanoseconds, wall_clock_ns};

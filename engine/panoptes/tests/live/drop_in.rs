@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::LazyLock;
 
-use panoptes_sinks::activities::Activity;
-use panoptes_sinks::dialect::Dialect;
-use panoptes_sinks::record::DetailsKind;
+use panoptes_records::activities::Activity;
+use panoptes_records::dialect::Dialect;
+use panoptes_records::record::DetailsKind;
 use serde_json::Value;
 
 use crate::consumers::{Consumer, THINGS, scalars_are_strings};

@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::signal::{Signal, kill};
 use panoptes_decoders::address::KernelVa;
+use panoptes_records::activities::Activity;
 use panoptes_rig::standin::Standin;
 use panoptes_rig::{Flavor, Guest, Kernel};
-use panoptes_sinks::activities::Activity;
 
 use crate::kernel::{From, GuestKernel};
 use crate::record::Record;

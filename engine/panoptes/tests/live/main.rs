@@ -10,7 +10,7 @@
 mod acts;
 mod attestation;
 mod barrier;
-#[path = "../../../../sinks/tests/common/consumers.rs"]
+#[path = "../../../records/tests/common/consumers.rs"]
 mod consumers;
 mod containers;
 mod drop_in;

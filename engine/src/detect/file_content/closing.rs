@@ -4,7 +4,7 @@ use core::mem::swap;
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::inode::{Attributes, mode};
-use panoptes_sinks::activities::Severity;
+use panoptes_records::activities::Severity;
 use panoptes_tables::{StringId, Strings, Tag};
 
 use super::explained::{Explained, ReportedContent, ReportedName, explanation};

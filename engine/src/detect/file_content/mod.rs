@@ -50,7 +50,7 @@ mod unseen;
 use std::sync::Arc;
 
 use panoptes_decoders::kernel::inode::Attributes;
-use panoptes_sinks::activities::{Activity, Severity};
+use panoptes_records::activities::{Activity, Severity};
 
 use self::capabilities::Looked;
 use self::closing::{Closing, Reported, Stage, merge};

@@ -2,7 +2,7 @@
 //!
 //! Built once from the configuration and queried without allocating.
 
-use panoptes_sinks::activities::Severity;
+use panoptes_records::activities::Severity;
 
 use super::important::{is_important, is_run};
 use crate::container_config::Glob;

@@ -43,7 +43,7 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 use panoptes_decoders::kernel::task_struct::Task;
-use panoptes_sinks::activities::Activity;
+use panoptes_records::activities::Activity;
 use panoptes_tables::{HashKey, room};
 
 use super::{Detector, DetectorSetup, Scene};

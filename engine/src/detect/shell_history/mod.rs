@@ -47,7 +47,7 @@ mod words;
 mod zsh;
 
 use panoptes_decoders::address::KernelVa;
-use panoptes_sinks::activities::Activity;
+use panoptes_records::activities::Activity;
 
 use super::{Detector, DetectorSetup, Scene};
 use crate::address::{Reader, ReaderSizes};
@@ -58,8 +58,7 @@ use crate::state::State;
 use crate::state::facts::ProcessFacts;
 use crate::state::process::ProcessKey;
 use crate::time::RealTime;
-use panoptes_tables::{Counts, HashKey, Latest, Scan, room};
-use panoptes_tables::{StringRoom, Strings};
+use panoptes_tables::{Counts, HashKey, Latest, Scan, StringRoom, Strings, room};
 
 use changes::KEPT_MAX;
 use folder::Search;

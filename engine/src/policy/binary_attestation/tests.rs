@@ -2,10 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
-use panoptes_sinks::json::Limits as TextLimits;
-use panoptes_sinks::queue::{Consumer, Producer, QueueSize, Waker, queue};
-use panoptes_sinks::record::header::Header;
-use panoptes_sinks::record::interface::BluefieldSystem;
+use panoptes_records::json::Limits as TextLimits;
+use panoptes_records::queue::{Consumer, Producer, QueueSize, Waker, queue};
+use panoptes_records::record::header::Header;
+use panoptes_records::record::interface::BluefieldSystem;
 use serde_json::{Value, json};
 
 use super::*;

@@ -1,9 +1,9 @@
 //! The type and severity of a change, by the file that has changed.
 
-use panoptes_sinks::json::Limits as TextLimits;
-use panoptes_sinks::queue::{QueueSize, Waker, queue};
-use panoptes_sinks::record::header::Header;
-use panoptes_sinks::record::interface::BluefieldSystem;
+use panoptes_records::json::Limits as TextLimits;
+use panoptes_records::queue::{QueueSize, Waker, queue};
+use panoptes_records::record::header::Header;
+use panoptes_records::record::interface::BluefieldSystem;
 use panoptes_tables::{HashKey, StringRoom, Strings};
 use serde_json::Value;
 

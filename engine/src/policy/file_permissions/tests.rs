@@ -1,10 +1,10 @@
 //! What the record of changed permissions says.
 
 use panoptes_decoders::kernel::inode::mode;
-use panoptes_sinks::json::Limits as TextLimits;
-use panoptes_sinks::queue::{QueueSize, Waker, queue};
-use panoptes_sinks::record::header::Header;
-use panoptes_sinks::record::interface::BluefieldSystem;
+use panoptes_records::json::Limits as TextLimits;
+use panoptes_records::queue::{QueueSize, Waker, queue};
+use panoptes_records::record::header::Header;
+use panoptes_records::record::interface::BluefieldSystem;
 use panoptes_tables::{HashKey, StringRoom, Strings};
 use serde_json::Value;
 

@@ -1,11 +1,11 @@
 //! What the record of a changed path says.
 
 use panoptes_decoders::kernel::inode::{Attributes, mode};
-use panoptes_sinks::activities::Severity;
-use panoptes_sinks::json::Limits as TextLimits;
-use panoptes_sinks::queue::{QueueSize, Waker, queue};
-use panoptes_sinks::record::header::Header;
-use panoptes_sinks::record::interface::BluefieldSystem;
+use panoptes_records::activities::Severity;
+use panoptes_records::json::Limits as TextLimits;
+use panoptes_records::queue::{QueueSize, Waker, queue};
+use panoptes_records::record::header::Header;
+use panoptes_records::record::interface::BluefieldSystem;
 use panoptes_tables::{HashKey, StringRoom, Strings};
 use serde_json::Value;
 

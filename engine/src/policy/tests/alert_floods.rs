@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use panoptes_sinks::activities::Activity;
+use panoptes_records::activities::Activity;
 use serde_json::Value;
 
 use super::{Reader, attest, details};

@@ -6,9 +6,9 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use panoptes_decoders::kernel::inode::{Attributes, mode};
-use panoptes_sinks::activities::{Activity, MessageType};
-use panoptes_sinks::record::detection::Confidence;
-use panoptes_sinks::record::{Details, Record};
+use panoptes_records::activities::{Activity, MessageType};
+use panoptes_records::record::detection::Confidence;
+use panoptes_records::record::{Details, Record};
 use panoptes_tables::{HashKey, StringId, StringRoom, Strings};
 use serde_json::{Value, json};
 

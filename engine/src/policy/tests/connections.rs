@@ -1,6 +1,6 @@
 //! Alerts of connections: every value, and the reason.
 
-use panoptes_sinks::activities::Activity;
+use panoptes_records::activities::Activity;
 use serde_json::{Value, json};
 
 use super::{Reader, details, names, with_shell};

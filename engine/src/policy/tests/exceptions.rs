@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use panoptes_sinks::activities::Activity;
+use panoptes_records::activities::Activity;
 use proptest::prelude::*;
 use serde_json::Value;
 

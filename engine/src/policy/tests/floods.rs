@@ -1,7 +1,7 @@
 //! Floods: events of one process are summed up, and no flood costs an alert.
 
-use panoptes_sinks::json::Full;
-use panoptes_sinks::queue::Class;
+use panoptes_records::json::Full;
+use panoptes_records::queue::Class;
 use serde_json::{Value, json};
 
 use super::{Reader, details, names};

@@ -1,7 +1,7 @@
 //! Stories: which records share the incident of an alert, and what the first alert tells of before.
 
-use panoptes_sinks::activities::Activity;
-use panoptes_sinks::dialect::Dialect;
+use panoptes_records::activities::Activity;
+use panoptes_records::dialect::Dialect;
 use serde_json::{Value, json};
 
 use super::{Reader, SOCK, details, names};

@@ -1,8 +1,9 @@
 //! Management records: 128 bytes, at the beginning, at intervals and at the end of a stream.
 
+use panoptes_records::flow::Cause;
+
 use super::words::Words;
 use super::{SourceId, Version};
-use crate::flow::record::Cause;
 
 /// Length in bytes of a management record.
 const BYTES: usize = 128;

@@ -13,26 +13,21 @@
 //! Records of [`Version::Five`] have nanoseconds, and no other facts. Clients 3 do not read them.
 //! Their facts are those of the same files of argus 5.0.3.
 
-mod labels;
 mod management;
 mod parts;
 mod words;
 
-pub use labels::{LABELS_BYTES_MAX, Labels};
+use panoptes_records::flow::{Extra, FlowRecord, LABELS_BYTES_MAX};
+
 pub use management::{Interim, Management};
 pub(super) use parts::error_group;
 
-use super::Sequence;
-use super::application::Application;
-use super::record::{FlowRecord, Jitter};
 use words::Words;
 
 /// The largest record in bytes: its length is 16 bits that count words.
 pub const RECORD_BYTES_MAX: usize = 4 * 0xffff;
 /// The most bytes of a record without user data.
 pub const PLAIN_BYTES_MAX: usize = 768 + LABELS_BYTES_MAX + 4;
-/// The most bytes of user data of each end. Two of them and the rest fit into a record.
-pub const USER_BYTES_MAX: usize = 0xffff;
 
 /// The version of the format.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -109,50 +104,6 @@ pub struct Options {
     pub hardware: bool,
     /// `-Z`: smallest and largest packets.
     pub packet_sizes: bool,
-}
-
-/// What belongs to a flow and is kept apart from it.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Extra<'a> {
-    /// `-J`: times between packets.
-    pub jitter: Option<&'a Jitter>,
-    /// `-U`: the first bytes of data of both ends, at most [`USER_BYTES_MAX`] of each.
-    pub user: [&'a [u8]; 2],
-    /// Set if the flow was exported as NetFlow, IPFIX or sFlow.
-    pub exporter: Option<Exporter>,
-    /// The processes that hold the sockets of both ends, as far as they are known.
-    pub owners: [Option<Process<'a>>; 2],
-    /// What the data tell. Records of argus have no place for it.
-    pub application: Option<&'a Application>,
-    /// What the connection became later, if `application` says how it began: TLS behind `CONNECT`.
-    pub later_application: Option<&'a Application>,
-    /// Sizes and times of the first packets; likewise.
-    pub sequence: Option<&'a Sequence>,
-    /// `-Z`: the sums of the squared sizes of the packets of both ends. Records of argus have none.
-    pub size_squares: Option<[u64; 2]>,
-    /// What others say of the flow.
-    pub labels: Labels<'a>,
-}
-
-/// A process that holds a socket.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Process<'a> {
-    pub id: u32,
-    pub name: &'a [u8],
-    /// Its real user id.
-    pub user_id: Option<u32>,
-    /// The id of its container; empty if it is in none.
-    pub container_id: &'a [u8],
-}
-
-/// Who has exported a flow, and what only exporters tell.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Exporter {
-    /// Its IPv4 address; 0 if it has none.
-    pub address: u32,
-    /// Numbers of autonomous systems; 0 if they are not known.
-    pub source_as: u32,
-    pub destination_as: u32,
 }
 
 /// Writes a flow record to the beginning of `out` and returns its length in bytes; `None` if there

@@ -1,11 +1,12 @@
 //! The parts of a flow record, in the order in which argus 3 writes them.
 
-use super::words::Words;
-use super::{Exporter, Extra, Labels, Options, SourceId, USER_BYTES_MAX, Version};
-use crate::flow::record::{
-    Detail, FlowKey, FlowRecord, Icmp, Interval, Jitter, Kind, Rtp, Side, Tcp, TcpSide, TcpState,
-    header, status,
+use panoptes_records::flow::{
+    Detail, Exporter, Extra, FlowKey, FlowRecord, Icmp, Interval, Jitter, Kind, Labels, Rtp, Side,
+    Tcp, TcpSide, TcpState, USER_BYTES_MAX, header, status,
 };
+
+use super::words::Words;
+use super::{Options, SourceId, Version};
 
 /// Codes of the parts (`include/argus_def.h`).
 mod code {

@@ -1,10 +1,11 @@
 //! Records byte by byte, against a file that argus's clients 3.0.8.2 and 5.0.2 were seen to read.
 
-use super::*;
-use crate::flow::record::{
-    Address, Arp, Cause, Detail, FlowKey, Icmp, Interval, Intervals, Jitter, Kind, Side, Tcp,
-    TcpSide, TcpState, header, status, tcp_status,
+use panoptes_records::flow::{
+    Address, Arp, Cause, Detail, FlowKey, Icmp, Interval, Intervals, Jitter, Kind, Labels, Side,
+    Tcp, TcpSide, TcpState, USER_BYTES_MAX, header, status, tcp_status,
 };
+
+use super::*;
 
 /// Midnight of the captures: 2023-11-14 22:13:20 UTC, in nanoseconds.
 const BEGIN_NS: i64 = 1_700_000_000_000_000_000;

@@ -2,10 +2,11 @@
 
 use std::ops::RangeInclusive;
 
+use panoptes_records::flow::{Address, Cause, Detail, Extra, FlowRecord, Kind, status};
+
 use super::fields::{Number, Real, side};
 use super::terms::{Ends, ICMP, ICMPV6, Protocol, State, TCP, UDP};
-use crate::flow::argus::{Extra, SourceId, error_group};
-use crate::flow::record::{Address, Cause, Detail, FlowRecord, Kind, status};
+use crate::flow::argus::{SourceId, error_group};
 
 /// What a filter looks at: a flow record, or a management record.
 pub(super) struct Subject<'a> {

@@ -2,9 +2,9 @@
 
 use std::cmp::Ordering;
 
+use panoptes_records::flow::{Detail, Extra, FlowRecord, Intervals, Side, status};
+
 use super::terms::Ends;
-use crate::flow::argus::Extra;
-use crate::flow::record::{Detail, FlowRecord, Intervals, Side, status};
 
 /// Real numbers are equal if so many digits behind the point are. It is what ra prints at most.
 const PRECISION: f64 = 1e6;

@@ -22,8 +22,9 @@ mod words;
 
 use std::fmt;
 
-use super::argus::{Extra, SourceId};
-use super::record::{Cause, FlowRecord};
+use panoptes_records::flow::{Cause, Extra, FlowRecord};
+
+use super::argus::SourceId;
 use condition::{Condition, Subject};
 
 /// The longest expression in bytes.

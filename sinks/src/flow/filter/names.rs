@@ -1,7 +1,8 @@
 //! Names of ports, protocols and encapsulations.
 
+use panoptes_records::flow::header;
+
 use super::terms::{TCP, UDP};
-use crate::flow::record::header;
 
 /// Well-known ports (IANA's registry of service names): the name, the port, and whether it is one
 /// of TCP and of UDP.

@@ -1,12 +1,12 @@
 //! Filters, against records made by hand. `engine/flow/tests/filters` compares them with ra.
 
-use proptest::prelude::*;
-
-use super::*;
-use crate::flow::record::{
+use panoptes_records::flow::{
     Address, Detail, Esp, FlowKey, Icmp, Interval, Intervals, Jitter, Kind, Side, Tcp, header,
     status,
 };
+use proptest::prelude::*;
+
+use super::*;
 
 const SOURCE: SourceId = SourceId::Text(*b"eth0");
 

@@ -1,11 +1,12 @@
 //! What the data of a flow tell, each protocol as an object, and the sizes of its first packets.
 
+use panoptes_records::flow::application::{
+    Answer, Application, Dns, Hello, Http, Kept, Quic, Ssh, Tls,
+};
+use panoptes_records::flow::{Direction, Extra, Sequence, SequencePacket};
+use panoptes_records::json::text::Text;
+
 use super::{Full, JsonWriter};
-use crate::flow::application::{Answer, Application, Dns, Hello, Http, Kept, Quic, Ssh, Tls};
-use crate::flow::argus::Extra;
-use crate::flow::record::Direction;
-use crate::flow::sequence::{Sequence, SequencePacket};
-use crate::json::text::Text;
 
 /// Names of record types (IANA, "Resource Record (RR) TYPEs"). Others are `TYPE` and the number, as
 /// in RFC 3597 §5.

@@ -2,12 +2,13 @@
 
 use std::net::Ipv4Addr;
 
-use super::sides::{keys, list};
-use super::{Full, JsonWriter};
-use crate::flow::record::{
+use panoptes_records::flow::{
     Detail, Esp, FlowRecord, Icmp, Kind, Rtp, Tcp, TcpSide, TcpState, tcp_status,
 };
-use crate::json::address::MacAddress;
+use panoptes_records::json::address::MacAddress;
+
+use super::sides::{keys, list};
+use super::{Full, JsonWriter};
 
 /// Options of a connection: a bit of `include/argus_def.h` of argus 3.0.8, and its word.
 const TCP_OPTIONS: [(u32, &str); 7] = [

@@ -11,17 +11,20 @@ mod sensor;
 mod sides;
 mod words;
 
-pub use passive_dns::{RESOLUTION_BYTES_MAX, Resolution};
+use panoptes_records::flow::{
+    Address, Extra, FlowKey, FlowRecord, Kind, LABELS_BYTES_MAX, Labels, Process,
+};
+use panoptes_records::json::address::MacAddress;
+use panoptes_records::json::text::Text;
+use panoptes_records::json::time::Timestamp;
+use panoptes_records::json::{Full, JsonWriter, Limits};
+
+pub use passive_dns::RESOLUTION_BYTES_MAX;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::argus::{Extra, LABELS_BYTES_MAX, Labels, Options, Process, SourceId};
+use super::argus::{Options, SourceId};
 use super::community_id::{self, COMMUNITY_ID_BYTES};
-use super::record::{Address, FlowKey, FlowRecord, Kind};
-use crate::json::address::MacAddress;
-use crate::json::text::Text;
-use crate::json::time::Timestamp;
-use crate::json::{Full, JsonWriter, Limits};
 
 /// Bytes that are always enough for a record without user data. A byte of a label may need six.
 pub const PLAIN_LINE_BYTES_MAX: usize = 10_240 + 6 * LABELS_BYTES_MAX + 64;

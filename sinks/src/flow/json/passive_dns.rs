@@ -1,31 +1,11 @@
 //! Answers of DNS as JSON lines.
 
-use std::net::IpAddr;
+use panoptes_records::flow::Resolution;
 
 use super::{Full, JsonWriter, Lines, Text, Timestamp, application, line, write_source_id};
 
 /// Bytes that are always enough for the line of a [`Resolution`].
 pub const RESOLUTION_BYTES_MAX: usize = 8192;
-
-/// What a server of DNS has told a client about a name.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Resolution<'a> {
-    pub server: IpAddr,
-    pub client: IpAddr,
-    /// Whether the server is one of those that are expected, if any are.
-    pub is_known_server: Option<bool>,
-    /// The name, as in zone files and in lower case, and the record type.
-    pub name: &'a [u8],
-    pub kind: u16,
-    /// The answer as in zone files; empty if there is none, or if its type is not decoded.
-    pub answer: &'a [u8],
-    pub response_code: u8,
-    /// How often it was seen, and the times of the first and the last one in nanoseconds since
-    /// 1970.
-    pub count: u64,
-    pub first_ns: i64,
-    pub last_ns: i64,
-}
 
 impl Lines {
     /// Writes an answer and a line feed to the beginning of `out`, and returns the length in bytes;

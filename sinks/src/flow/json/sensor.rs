@@ -1,8 +1,9 @@
 //! Management records as JSON.
 
+use panoptes_records::flow::Cause;
+
 use super::{Full, JsonWriter, Lines, Timestamp, line, words, write_source_id};
 use crate::flow::argus::{Interim, Management};
-use crate::flow::record::Cause;
 
 impl Lines {
     /// Writes a management record and a line feed to the beginning of `out`, and returns the length

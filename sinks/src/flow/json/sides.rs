@@ -1,8 +1,11 @@
 //! What both ends of a flow have sent.
 
+use panoptes_records::flow::{
+    Extra, FlowKey, FlowRecord, Interval, Intervals, Side, header, status,
+};
+
 use super::{Full, JsonWriter, Timestamp, decimal};
-use crate::flow::argus::{Extra, Options};
-use crate::flow::record::{FlowKey, FlowRecord, Interval, Intervals, Side, header, status};
+use crate::flow::argus::Options;
 
 /// The key of an attribute for each end.
 macro_rules! keys {

@@ -2,19 +2,18 @@
 
 use std::collections::BTreeSet;
 
+use panoptes_records::flow::application::{
+    ANSWERS_MAX, Answer, Answers, Application, Dns, Hello, Http, Quic, ServerHello, Ssh, Tls,
+};
+use panoptes_records::flow::{
+    Arp, Cause, Detail, Direction, Esp, Icmp, Interval, Intervals, Jitter, Labels, Rtp, RtpSide,
+    SEQUENCE_PACKETS_MAX, Sequence, Side, Tcp, TcpSide, TcpState, status, tcp_status,
+};
+use panoptes_records::json::read::{Reader, Token};
 use serde_json::Value;
 
 use super::*;
-use crate::flow::application::{
-    ANSWERS_MAX, Answer, Answers, Application, Dns, Hello, Http, Quic, ServerHello, Ssh, Tls,
-};
-use crate::flow::argus::{Interim, Labels, Management};
-use crate::flow::record::{
-    Arp, Cause, Detail, Direction, Esp, Icmp, Interval, Intervals, Jitter, Rtp, RtpSide, Side, Tcp,
-    TcpSide, TcpState, status, tcp_status,
-};
-use crate::flow::{SEQUENCE_PACKETS_MAX, Sequence};
-use crate::json::read::{Reader, Token};
+use crate::flow::argus::{Interim, Management};
 
 /// 2023-11-14 22:13:20 UTC, in nanoseconds.
 const BEGIN_NS: i64 = 1_700_000_000_000_000_000;

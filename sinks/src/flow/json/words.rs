@@ -3,7 +3,7 @@
 //! The facts on states and directions are those of `common/argus_util.c` of the argus clients
 //! 3.0.8.2.
 
-use crate::flow::record::{Cause, Detail, FlowKey, FlowRecord, Kind, tcp_status};
+use panoptes_records::flow::{Cause, Detail, FlowKey, FlowRecord, Kind, tcp_status};
 
 /// IANA's number of the protocol.
 const TCP: u8 = 6;

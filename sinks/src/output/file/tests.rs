@@ -3,12 +3,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use panoptes_records::queue::{Class, QueueSize, Waker, queue};
 use proptest::prelude::*;
 
 use super::chain::numbered;
 use super::*;
 use crate::output::buffers::{Buffers, Piece};
-use crate::queue::{Class, QueueSize, Waker, queue};
 use std::fs;
 use std::os::unix::fs::FileExt;
 

@@ -5,10 +5,11 @@
 
 use std::io::Write;
 
+use panoptes_records::activities::Activity;
+
 use super::mapping::{Part, Values, top_value};
 use super::ocsf::severity_number;
 use super::syslog::{About, RecordKind};
-use crate::activities::Activity;
 
 mod parts;
 

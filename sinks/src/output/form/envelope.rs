@@ -2,10 +2,11 @@
 
 use std::io::Write;
 
+use panoptes_records::json::time::Timestamp;
+
 use super::mapping::top_value;
 use super::otlp::system;
 use super::syslog::About;
-use crate::json::time::Timestamp;
 
 /// What is around each record.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -58,10 +59,10 @@ impl Envelope {
 
 #[cfg(test)]
 mod tests {
+    use panoptes_records::activities::{Activity, Severity};
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::activities::{Activity, Severity};
     use crate::output::form::syslog::RecordKind;
 
     const ABOUT: About<'static> = About {

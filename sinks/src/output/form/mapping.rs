@@ -4,7 +4,7 @@
 //! takes goes under one key of its own, in the objects that it was in. Nothing is allocated, and
 //! nothing is lost: a value leaves the rest only if it was written elsewhere as a whole.
 
-use crate::json::read::{Malformed, Reader, Token};
+use panoptes_records::json::read::{Malformed, Reader, Token};
 
 use value::Form;
 

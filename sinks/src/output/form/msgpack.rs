@@ -1,8 +1,7 @@
 //! Records as MessagePack, for receivers that read no JSON.
 
+use panoptes_records::json::read::{DEPTH_MAX, Malformed, Reader, Token};
 use rmp::encode::{write_bool, write_f64, write_sint, write_str, write_uint};
-
-use crate::json::read::{DEPTH_MAX, Malformed, Reader, Token};
 
 /// Bytes of a head whose count is known at the end only: the kind and 32 bits (MessagePack
 /// specification, "map 32", "array 32", "str 32").

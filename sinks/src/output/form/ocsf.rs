@@ -6,10 +6,11 @@
 
 use std::io::Write;
 
+use panoptes_records::activities::{Activity, Severity};
+use panoptes_records::json::time::Timestamp;
+
 use super::mapping::{Part, Values, top_value};
 use super::syslog::{About, RecordKind};
-use crate::activities::{Activity, Severity};
-use crate::json::time::Timestamp;
 
 mod parts;
 

@@ -5,10 +5,11 @@
 
 use std::io::Write;
 
+use panoptes_records::activities::Severity;
+use panoptes_records::json::read::{Reader, Token};
+use panoptes_records::json::time::Timestamp;
+
 use super::syslog::{About, RecordKind};
-use crate::activities::Severity;
-use crate::json::read::{Reader, Token};
-use crate::json::time::Timestamp;
 
 /// Makes the bodies of requests of one sender.
 #[derive(Debug)]
@@ -238,10 +239,10 @@ fn enter(reader: &mut Reader<'_>, wanted: &str) -> Option<()> {
 
 #[cfg(test)]
 mod tests {
+    use panoptes_records::activities::Activity;
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::activities::Activity;
 
     fn about(severity: Severity) -> About<'static> {
         let activity = Activity::ProcessCreated;

@@ -8,11 +8,11 @@
 //! set the rules: rsyslog cuts messages at 8,096 bytes and garbles times with more than six digits
 //! after the second, and a byte order mark before the record breaks its reader's JSON.
 
-use crate::activities::{Activity, Severity};
-use crate::filter::NETWORK_FLOW;
-use crate::json::shorten::shorten;
-use crate::json::time::TIMESTAMP_LENGTH;
-use crate::json::{Full, JsonWriter, Limits};
+use panoptes_records::activities::{Activity, Severity};
+use panoptes_records::filter::NETWORK_FLOW;
+use panoptes_records::json::shorten::shorten;
+use panoptes_records::json::time::TIMESTAMP_LENGTH;
+use panoptes_records::json::{Full, JsonWriter, Limits};
 
 /// Maximum length of a message, its header included and its framing not.
 pub const MESSAGE_BYTES_MAX: usize = 8000;

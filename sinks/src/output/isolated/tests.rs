@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 
 use panoptes_bounded::BOUND;
+use panoptes_records::queue::{Class, Consumer, Producer, Waker, queue};
 
 use super::*;
 use crate::output::OutputKind;
-use crate::queue::{Class, Consumer, Producer, Waker, queue};
 use crate::writer::{OutputChange, Writer};
 
 /// What a test does with an output.

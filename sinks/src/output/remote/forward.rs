@@ -2,9 +2,9 @@
 //! `[tag, [[time, record], …], {"size": number, "chunk": text}]`. The receiver answers each message
 //! with `{"ack": text}` when it has it.
 
+use panoptes_records::json::time::{TIMESTAMP_LENGTH, Timestamp};
 use rmp::encode::{write_array_len, write_map_len, write_str, write_uint};
 
-use crate::json::time::{TIMESTAMP_LENGTH, Timestamp};
 use crate::output::form::msgpack;
 
 /// Makes messages for one receiver.

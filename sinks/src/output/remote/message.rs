@@ -3,21 +3,21 @@
 use std::sync::LazyLock;
 
 use memchr::memmem;
+use panoptes_records::activities::{Activity, Severity};
+use panoptes_records::filter::NETWORK_FLOW;
+use panoptes_records::json::shorten::shorten;
+use panoptes_records::json::time::TIMESTAMP_LENGTH;
+use panoptes_records::queue::{Block, HeaderLists};
+use panoptes_records::record::RECORD_BYTES_MAX;
+use panoptes_records::record::header::TIME_KEY;
 
 use super::forward::{self, Forward};
 use super::http::{Body, Http};
-use crate::activities::{Activity, Severity};
-use crate::filter::NETWORK_FLOW;
-use crate::json::shorten::shorten;
-use crate::json::time::TIMESTAMP_LENGTH;
 use crate::output::backlog::Backlog;
 use crate::output::form::otlp::Otlp;
 use crate::output::form::syslog::{About, FRAME_BYTES_MAX, Framing, RecordKind, Syslog};
 use crate::output::form::{Envelope, Schema};
 use crate::output::lines::Known;
-use crate::queue::{Block, HeaderLists};
-use crate::record::RECORD_BYTES_MAX;
-use crate::record::header::TIME_KEY;
 
 /// The form of what a receiver gets.
 #[derive(Debug)]

@@ -27,11 +27,13 @@ mod rejection;
 mod search;
 mod tls;
 
-use std::io;
-use std::mem;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{io, mem};
+
+use panoptes_records::filter::Filter;
+use panoptes_records::queue::Block;
 
 pub use self::forward::Forward;
 pub use self::http::{Body, Http};
@@ -48,8 +50,6 @@ use self::search::Next;
 use super::backlog::{Backlog, Dropped};
 use super::socket::{Action, BackOff, Connecting, Names, Peer, SocketError};
 use super::{Counters, Output, OutputKind, Standing};
-use crate::filter::Filter;
-use crate::queue::Block;
 
 /// What an output to a receiver needs.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use panoptes_engine::limits::Limits;
 use panoptes_engine::path::{PathBuffer, write_file_name};
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::{FileRow, Kernel, ProcessRow, Scope, Snapshot, Walker};
-use panoptes_sinks::queue::{Consumer, Producer};
+use panoptes_records::queue::{Consumer, Producer};
 use panoptes_synthetic::{Machine, Source, permissions};
 use serde_json::Value;
 

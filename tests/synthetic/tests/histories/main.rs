@@ -15,7 +15,7 @@ use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::time::Now;
 use panoptes_engine::walk::{Scope, Walker};
 use panoptes_engine::watch::{Watched, Workspace};
-use panoptes_sinks::queue::{Consumer, Producer, QueueSize, Waker, queue};
+use panoptes_records::queue::{Consumer, Producer, QueueSize, Waker, queue};
 use panoptes_synthetic::{Area, Machine, Size, Source, profile};
 use serde_json::Value;
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use panoptes_sinks::json::time::Timestamp;
+use panoptes_records::json::time::Timestamp;
 use serde_json::Value;
 
 use crate::common::line;

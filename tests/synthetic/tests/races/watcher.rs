@@ -7,7 +7,7 @@ use panoptes_engine::limits::Limits;
 use panoptes_engine::time::Now;
 use panoptes_engine::watch::{Watched, Workspace};
 use panoptes_profiles::Profile;
-use panoptes_sinks::queue::{Consumer, Producer, QueueSize, Waker, queue};
+use panoptes_records::queue::{Consumer, Producer, QueueSize, Waker, queue};
 use serde_json::Value;
 
 use crate::common::setup::{KEY, everything, setup};

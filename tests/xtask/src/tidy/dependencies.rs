@@ -15,6 +15,31 @@ fn dependencies_of_the_workspace_have_a_member() {
     assert!(unused.is_empty(), "no member uses {unused:?}");
 }
 
+/// Scans and detectors know no outputs, so they need no TLS, no Parquet and no `io_uring`.
+#[test]
+fn the_engine_depends_on_no_outputs() {
+    let manifests = files(&["toml"]);
+    let name_of = |manifest: &str| {
+        let line = manifest.lines().find(|line| line.starts_with("name = "));
+        line.and_then(|line| line.split('"').nth(1)).unwrap_or_default().to_owned()
+    };
+    let members: Vec<(String, Vec<&str>)> =
+        manifests.iter().map(|(_, text)| (name_of(text), names(text, "[dependencies]"))).collect();
+    let mut all = vec!["panoptes-engine"];
+    let mut next = 0;
+    while let Some(name) = all.get(next) {
+        let member = members.iter().find(|(member, _)| member == name);
+        let new = member.into_iter().flat_map(|(_, needs)| needs).filter(|it| !all.contains(it));
+        let new: Vec<&str> = new.copied().collect();
+        all.extend(new);
+        next += 1;
+    }
+    assert!(all.contains(&"panoptes-records") && all.contains(&"zerocopy"), "{all:?}");
+    for output in ["panoptes-sinks", "rustls", "parquet", "io-uring"] {
+        assert!(!all.contains(&output), "the engine depends on {output}: {all:?}");
+    }
+}
+
 /// A panic must not end the service, and no build for users panics on purpose.
 #[test]
 fn release_builds_unwind_and_have_no_failpoints() {

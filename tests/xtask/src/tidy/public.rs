@@ -12,6 +12,7 @@ const FOLDERS: &[&str] = &[
     "engine/flow/src/",
     "engine/interface/src/",
     "engine/packet-filter/src/",
+    "engine/records/src/",
     "engine/reference/src/",
     "engine/sources/src/",
     "engine/src/",

@@ -1,8 +1,8 @@
 //! Which records a receiver gets.
 
 use panoptes_engine::container_config::Glob;
-use panoptes_sinks::activities::{Activity, Preset, Severity};
-use panoptes_sinks::filter::{Activities, Filter, FlowRecords};
+use panoptes_records::activities::{Activity, Preset, Severity};
+use panoptes_records::filter::{Activities, Filter, FlowRecords};
 
 use super::Others;
 use super::values::ActivityName;

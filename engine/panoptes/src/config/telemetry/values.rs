@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use panoptes_sinks::activities::Activity;
-use panoptes_sinks::filter::NETWORK_FLOW;
+use panoptes_records::activities::Activity;
+use panoptes_records::filter::NETWORK_FLOW;
 
 use super::Transport;
 use crate::config::section::{Section, advice};

@@ -1,7 +1,7 @@
 //! Remote receivers: every key, what each mistake says, and what the receivers get.
 
-use panoptes_sinks::activities::Preset;
-use panoptes_sinks::filter::{Activities, Filter, FlowRecords};
+use panoptes_records::activities::Preset;
+use panoptes_records::filter::{Activities, Filter, FlowRecords};
 use panoptes_sinks::output::form::Envelope;
 
 use super::*;

@@ -74,8 +74,7 @@ impl Source {
 #[cfg(test)]
 mod tests {
     use panoptes_flow::Reports as _;
-    use panoptes_sinks::flow::FlowRecord;
-    use panoptes_sinks::flow::argus::Extra;
+    use panoptes_records::flow::{Extra, FlowRecord};
     use proptest::prelude::*;
 
     use super::super::batches::circle;

@@ -1,10 +1,8 @@
 //! Records on their way from the thread that has their flows to the one that writes them.
 
 use panoptes_flow::Reports;
-use panoptes_sinks::flow::application::Application;
-use panoptes_sinks::flow::argus::Extra;
-use panoptes_sinks::flow::json::Resolution;
-use panoptes_sinks::flow::{Cause, FlowRecord, Jitter, Sequence};
+use panoptes_records::flow::application::Application;
+use panoptes_records::flow::{Cause, Extra, FlowRecord, Jitter, Resolution, Sequence};
 
 use super::batches::{Batch, Filler};
 use crate::flow::elsewhere::Reported;
@@ -274,7 +272,7 @@ impl Reports for RecordSender {
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
-    use panoptes_sinks::flow::application::{Dns, Tls};
+    use panoptes_records::flow::application::{Dns, Tls};
 
     use super::super::batches::circle;
     use super::*;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use panoptes_sinks::activities::Activity;
-use panoptes_sinks::record::system_activity::SystemActivityDetails;
+use panoptes_records::activities::Activity;
+use panoptes_records::record::system_activity::SystemActivityDetails;
 use panoptes_sources::{AnySource, Format};
 
 use super::candidate::{Attaching, Changes, Check, Phase, Scanned, Waiting};

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use panoptes_engine::detect::hidden_connections::Wire;
 use panoptes_interface::MirrorPort;
-use panoptes_sinks::activities::Activity;
+use panoptes_records::activities::Activity;
+use panoptes_records::queue::queue;
 use panoptes_sinks::panics::Restarts;
-use panoptes_sinks::queue::queue;
 use panoptes_sinks::writer::OutputChange;
 
 use super::candidate::Phase;

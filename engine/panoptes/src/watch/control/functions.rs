@@ -4,7 +4,7 @@
 use std::mem::swap;
 use std::time::{Duration, Instant};
 
-use panoptes_sinks::activities::Activity;
+use panoptes_records::activities::Activity;
 
 use super::Control;
 use super::candidate::{Candidate, Phase};

@@ -7,10 +7,10 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use panoptes_sinks::activities::Activity;
-use panoptes_sinks::json::time::Timestamp;
+use panoptes_records::activities::Activity;
+use panoptes_records::json::time::Timestamp;
+use panoptes_records::record::system_activity::SystemActivityDetails;
 use panoptes_sinks::panics::caught;
-use panoptes_sinks::record::system_activity::SystemActivityDetails;
 
 use super::candidate::{Candidate, Check, Outside, Phase, Scanned};
 use super::scanners::{Lost, Unscanned};

@@ -38,7 +38,7 @@ use std::time::{Duration, Instant};
 
 use panoptes_engine::limits::Limits;
 use panoptes_engine::walk::Walker;
-use panoptes_sinks::activities::Activity;
+use panoptes_records::activities::Activity;
 use panoptes_sinks::failpoints;
 use panoptes_sinks::panics::caught;
 

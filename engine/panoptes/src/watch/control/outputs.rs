@@ -15,11 +15,11 @@ use std::sync::{Arc, Weak};
 use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
-use panoptes_sinks::activities::Activity;
+use panoptes_records::activities::Activity;
+use panoptes_records::queue::Waker;
+use panoptes_records::record::system_activity::SystemActivityDetails;
 use panoptes_sinks::output::{Counters, Output};
 use panoptes_sinks::panics::{Restarts, caught};
-use panoptes_sinks::queue::Waker;
-use panoptes_sinks::record::system_activity::SystemActivityDetails;
 use panoptes_sinks::writer::{End, OutputChange, Writer};
 
 use self::left::Left;

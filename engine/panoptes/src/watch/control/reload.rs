@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use panoptes_engine::container_config::ContainerConfig;
 use panoptes_engine::watch::Attestation;
-use panoptes_sinks::activities::Activity;
-use panoptes_sinks::json::text::Text;
-use panoptes_sinks::record::system_activity::SystemActivityDetails;
+use panoptes_records::activities::Activity;
+use panoptes_records::json::text::Text;
+use panoptes_records::record::system_activity::SystemActivityDetails;
 use panoptes_tables::room;
 
 use super::candidate::{Changes, Phase};

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use panoptes_engine::limits::Limits;
 use panoptes_engine::watch::Workspace;
-use panoptes_sinks::queue::{Consumer, QueueSize, Waker, queue};
+use panoptes_records::queue::{Consumer, QueueSize, Waker, queue};
 use panoptes_sources::lock_own_memory;
 use panoptes_tables::{HashKey, room};
 

@@ -15,7 +15,7 @@ use panoptes_engine::system::{AttachError, Stop, find_kernel};
 use panoptes_engine::walk::Walker;
 use panoptes_engine::watch::{Seen, Setup, Watched};
 use panoptes_profiles::{Event, Profile};
-use panoptes_sinks::record::header::Header;
+use panoptes_records::record::header::Header;
 use panoptes_sources::{AnySource, MachineSource as _, lock_own_memory};
 use panoptes_tables::room;
 use uuid::Uuid;

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use panoptes_engine::limits::Limits;
+use panoptes_records::queue::{Consumer, Waker, queue};
 use panoptes_sinks::output::Output;
 use panoptes_sinks::output::lines::Form;
-use panoptes_sinks::queue::{Consumer, Waker, queue};
 use panoptes_sinks::writer::Writer;
 use panoptes_sources::lock_own_memory;
 use panoptes_tables::room;
@@ -27,9 +27,7 @@ use super::search::{find_again, search};
 use super::{Control, LOADERS, LOOKERS, MEMORY_LOOK, OPENERS, Work};
 use crate::boot_ids::{BootIds, folder_of};
 use crate::config::Configuration;
-use crate::dma;
 use crate::exit::{Exit, Failure};
-use crate::guests;
 use crate::interfaces::{Interface, of_this_machine};
 use crate::memory::{
     CONTROL_QUEUE, MemoryLeft, Needed, Plan, Promised, TOO_MUCH, first_walker, largest,
@@ -51,6 +49,7 @@ use crate::watch::status_line::show_status;
 use crate::watch::system_events::{Notice, SystemEvents};
 use crate::watch::system_logs::{LogPlace, SystemLogs, log_place, openers};
 use crate::watch::threads::{OtherCores, Workers};
+use crate::{dma, guests};
 
 impl Control {
     /// Opens the outputs and starts the threads.

@@ -32,7 +32,7 @@ use nix::sys::pthread::{Pthread, pthread_kill, pthread_self};
 use nix::sys::signal::Signal;
 use panoptes_bounded as bounded;
 use panoptes_engine::watch::Workspace;
-use panoptes_sinks::queue::Waker;
+use panoptes_records::queue::Waker;
 use panoptes_sources::{MemorySource as _, Replay};
 use serde_json::Value;
 use tempfile::TempDir;

@@ -22,10 +22,10 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use panoptes_engine::policy::exceptions::Exceptions;
-use panoptes_sinks::activities::MessageType;
+use panoptes_records::activities::MessageType;
+use panoptes_records::record_counts::RecordCounts;
 use panoptes_sinks::output::Counters;
 use panoptes_sinks::panics::{Restarts, caught};
-use panoptes_sinks::record_counts::RecordCounts;
 use panoptes_sinks::writer::Writer;
 use rustix::process::{getpriority_process, setpriority_process};
 

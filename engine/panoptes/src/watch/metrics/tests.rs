@@ -15,7 +15,7 @@ use panoptes_engine::policy::exceptions::Exception;
 use panoptes_engine::policy::gaps::GAPS_MAX;
 use panoptes_engine::time::Now;
 use panoptes_engine::watch::Stage;
-use panoptes_sinks::activities::Activity;
+use panoptes_records::activities::Activity;
 
 use super::server::{CONNECTIONS_MAX, REQUEST_BYTES_MAX};
 use super::text::{Kind, Label, Text};

@@ -22,10 +22,10 @@ use std::thread::park_timeout;
 use std::time::{Duration, Instant};
 
 use panoptes_engine::time::{Monotonic, Now, RealTime};
+use panoptes_records::filter::Subject;
+use panoptes_records::queue::Producer;
 use panoptes_sinks::failpoints;
-use panoptes_sinks::filter::Subject;
 use panoptes_sinks::panics::{self, Restarts, caught};
-use panoptes_sinks::queue::Producer;
 
 use super::clocks::{nanoseconds, wall_clock_ns};
 use super::signals::Waker;

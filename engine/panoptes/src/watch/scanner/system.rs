@@ -7,8 +7,8 @@ use panoptes_engine::limits::Limits;
 use panoptes_engine::time::Now;
 use panoptes_engine::walk::{Budget, ScanError};
 use panoptes_engine::watch::{SLICE_BYTES, Watched, Workspace};
-use panoptes_sinks::filter::Subject;
-use panoptes_sinks::queue::Producer;
+use panoptes_records::filter::Subject;
+use panoptes_records::queue::Producer;
 use panoptes_sources::{AnySource, MachineSource as _};
 
 use crate::watch::clock_watch::{ClockWatch, NewSettings, SystemShared};

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel, sync_channel};
 use std::thread::{JoinHandle, sleep, spawn};
 
-use panoptes_sinks::queue::{self, QueueSize, queue};
+use panoptes_records::queue::{self, QueueSize, queue};
 
 use super::meter::cpu_ns;
 use super::*;

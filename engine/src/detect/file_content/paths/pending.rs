@@ -6,7 +6,7 @@ use arrayvec::ArrayVec;
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::file::FMODE_WRITE;
 use panoptes_decoders::kernel::inode::{Attributes, mode};
-use panoptes_sinks::activities::Severity;
+use panoptes_records::activities::Severity;
 use panoptes_tables::{StringId, Strings};
 
 use super::super::explained::ReportedContent;

@@ -14,7 +14,7 @@
 
 use arrayvec::ArrayVec;
 use panoptes_decoders::kernel::inode::{Attributes, mode};
-use panoptes_sinks::activities::Severity;
+use panoptes_records::activities::Severity;
 use panoptes_tables::Strings;
 
 use super::super::rules::ContentRules;

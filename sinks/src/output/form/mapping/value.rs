@@ -2,9 +2,9 @@
 
 use std::io::Write;
 
-use crate::json::read::{Escaped, Reader, Token};
-use crate::json::time::Timestamp;
-use crate::record::detection::ATTACK_VERSION;
+use panoptes_records::json::read::{Escaped, Reader, Token};
+use panoptes_records::json::time::Timestamp;
+use panoptes_records::record::detection::ATTACK_VERSION;
 
 /// How a value is written. It stays among the rest, too, where less than all of it is written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

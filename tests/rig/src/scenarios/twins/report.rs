@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use panoptes_sinks::activities::{Activity, Preset};
+use panoptes_records::activities::{Activity, Preset};
 use serde_json::Value;
 
 use super::super::outcome::{Outcome, shown};

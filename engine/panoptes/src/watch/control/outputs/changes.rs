@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use panoptes_sinks::activities::Activity;
+use panoptes_records::activities::Activity;
+use panoptes_records::record::system_activity::SystemActivityDetails;
 use panoptes_sinks::output::Output;
-use panoptes_sinks::record::system_activity::SystemActivityDetails;
 use panoptes_sinks::writer::OutputChange;
 
 use super::{Entry, Next, Outputs};

@@ -5,9 +5,9 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-use panoptes_sinks::activities::Activity;
+use panoptes_records::activities::Activity;
+use panoptes_records::record::system_activity::SystemActivityDetails;
 use panoptes_sinks::output::backlog::entries_on_disk;
-use panoptes_sinks::record::system_activity::SystemActivityDetails;
 
 use super::{Entry, Outputs};
 use crate::message::Messages;

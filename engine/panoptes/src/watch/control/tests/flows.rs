@@ -7,9 +7,9 @@ use std::sync::atomic::AtomicU64;
 
 use nix::sched::{CloneFlags, unshare};
 use panoptes_bounded::Port;
+use panoptes_records::queue::Block;
 use panoptes_sinks::output::file::FileOptions;
 use panoptes_sinks::output::{Counters, Output, OutputKind, Standing};
-use panoptes_sinks::queue::Block;
 
 use super::reload::{details, refuse, reload_whole};
 use super::*;

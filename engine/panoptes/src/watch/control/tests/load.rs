@@ -341,7 +341,7 @@ pub(super) fn is_of(record: &Value, pid: u32) -> bool {
 }
 
 /// The number of the record among all of its writer, and the writer: each writer counts from 1 on
-/// (`panoptes_sinks::record::message_id`).
+/// (`panoptes_records::record::message_id`).
 fn number(record: &Value) -> (u64, u64) {
     let id: String = record["message_id"].as_str().unwrap().replace('-', "");
     let id = u128::from_str_radix(&id, 16).unwrap();

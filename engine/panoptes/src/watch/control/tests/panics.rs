@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
+use panoptes_records::queue::Block;
 use panoptes_sinks::output::file::FileOptions;
 use panoptes_sinks::output::folder::FolderLock;
 use panoptes_sinks::output::{Counters, Output, OutputKind, Standing};
-use panoptes_sinks::queue::Block;
 
 use super::*;
 use crate::watch::outputs::{Recipe, Watched};

@@ -1,7 +1,7 @@
 //! Whether activities are reported, and their severities.
 
-use panoptes_sinks::activities::{Activity, MessageType, Severity};
-use panoptes_sinks::record::DetailsKind;
+use panoptes_records::activities::{Activity, MessageType, Severity};
+use panoptes_records::record::DetailsKind;
 use serde_json::json;
 
 use super::super::load::*;

@@ -7,7 +7,7 @@ use super::{Full, JsonWriter};
 
 impl JsonWriter<'_> {
     /// Some bytes in base64, quoted.
-    pub(crate) fn base64(&mut self, before: &str, bytes: &[u8]) -> Result<(), Full> {
+    pub fn base64(&mut self, before: &str, bytes: &[u8]) -> Result<(), Full> {
         let length = base64::encoded_len(bytes.len(), true).ok_or(Full)?;
         let room = self.after_slice(before, length + 2)?;
         let [first, room @ .., last] = room else { return Err(Full) };

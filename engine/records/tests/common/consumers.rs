@@ -1,7 +1,7 @@
 //! What known consumers of DOCA Argus read, by their own sources, but for kernel modules and GPUs,
 //! of which there are no records. The live tests of the program have these lists, too.
 
-use panoptes_sinks::record::DetailsKind;
+use panoptes_records::record::DetailsKind;
 use serde_json::Value;
 
 /// The fields of one thing that a consumer reads.

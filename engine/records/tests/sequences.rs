@@ -1,7 +1,7 @@
 //! Sizes and times of a flow's first packets.
 
-use panoptes_sinks::flow::Direction::{self, FromDestination, FromSource};
-use panoptes_sinks::flow::{SEQUENCE_PACKETS_MAX, Sequence};
+use panoptes_records::flow::Direction::{self, FromDestination, FromSource};
+use panoptes_records::flow::{SEQUENCE_PACKETS_MAX, Sequence};
 use proptest::prelude::*;
 
 const START_NS: i64 = 1_700_000_000_000_000_000;

@@ -20,7 +20,7 @@ impl Default for RecordCounts {
 
 impl RecordCounts {
     /// Counts the records of a block that have an activity.
-    pub(crate) fn add(&self, block: &Block) {
+    pub fn add(&self, block: &Block) {
         for index in 0..block.records() {
             let mark = block.mark(index);
             if mark.is_flow {

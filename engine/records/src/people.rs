@@ -29,7 +29,7 @@ pub struct LineStyle {
 pub const ERASE_LINE: &str = "\r\x1b[K";
 
 /// The line of a record as it was written; the text itself if it is no record.
-pub(crate) fn line_of(record: &[u8], style: LineStyle) -> String {
+pub fn line_of(record: &[u8], style: LineStyle) -> String {
     let line = match serde_json::from_slice(record) {
         Ok(record) => line(&record, style),
         Err(_) => escape(&String::from_utf8_lossy(record)),

@@ -57,7 +57,7 @@ pub struct HeaderLists {
 impl HeaderLists {
     /// A record without these lists, in pieces; `None` if it has no such places. Its middle begins
     /// there.
-    pub(crate) fn leave_out(self, record: &[u8], middle: u16) -> Option<[&[u8]; 3]> {
+    pub fn leave_out(self, record: &[u8], middle: u16) -> Option<[&[u8]; 3]> {
         let place = |place: u16| usize::from(middle) + usize::from(place);
         let [first, second] = self.places;
         Some([
@@ -116,7 +116,7 @@ pub struct Block {
 }
 
 impl Block {
-    pub(crate) fn new(bytes: usize) -> Self {
+    pub fn new(bytes: usize) -> Self {
         let records_max = bytes / RECORD_BYTES_MIN + 1;
         Self {
             bytes: vec![0; bytes].into_boxed_slice(),
@@ -208,12 +208,12 @@ impl Block {
     }
 
     /// What record `index` is.
-    pub(crate) fn mark(&self, index: usize) -> Mark {
+    pub fn mark(&self, index: usize) -> Mark {
         self.known[index].mark
     }
 
     /// Where the part begins in record `index` that all records of its header have alike.
-    pub(crate) fn middle(&self, index: usize) -> u16 {
+    pub fn middle(&self, index: usize) -> u16 {
         self.known[index].middle
     }
 
@@ -224,7 +224,7 @@ impl Block {
     }
 
     /// Copies records of another block, as many as there is room for; returns their number.
-    pub(crate) fn append_from(&mut self, other: &Self, range: Range<usize>) -> usize {
+    pub fn append_from(&mut self, other: &Self, range: Range<usize>) -> usize {
         for (count, index) in range.clone().enumerate() {
             let turn = other.turns.partition_point(|turn| turn.first as usize <= index);
             let of = other.turns[turn - 1].of;
@@ -246,7 +246,7 @@ impl Block {
     }
 
     /// Removes all records.
-    pub(crate) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         self.records = 0;
         self.turns.clear();
     }

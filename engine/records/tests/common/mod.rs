@@ -3,30 +3,30 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use panoptes_sinks::activities::Activity;
-use panoptes_sinks::dialect::Dialect;
-use panoptes_sinks::json::Limits;
-use panoptes_sinks::json::address::MacAddress;
-use panoptes_sinks::json::command_line::{CommandLine, CommandText};
-use panoptes_sinks::json::text::Text;
-use panoptes_sinks::json::time::Timestamp;
-use panoptes_sinks::record::detection::{Confidence, Detection};
-use panoptes_sinks::record::file_descriptor::{
+use panoptes_records::activities::Activity;
+use panoptes_records::dialect::Dialect;
+use panoptes_records::json::Limits;
+use panoptes_records::json::address::MacAddress;
+use panoptes_records::json::command_line::{CommandLine, CommandText};
+use panoptes_records::json::text::Text;
+use panoptes_records::json::time::Timestamp;
+use panoptes_records::record::detection::{Confidence, Detection};
+use panoptes_records::record::file_descriptor::{
     FileAccess, FileDescriptorDetails, FileMode, FileType,
 };
-use panoptes_sinks::record::header::Header;
-use panoptes_sinks::record::interface::{BluefieldInterface, BluefieldSystem, WorkloadInterface};
-use panoptes_sinks::record::network_connection::{
+use panoptes_records::record::header::Header;
+use panoptes_records::record::interface::{BluefieldInterface, BluefieldSystem, WorkloadInterface};
+use panoptes_records::record::network_connection::{
     ConnectionState, NetworkConnectionDetails, Protocol,
 };
-use panoptes_sinks::record::process::{ProcessDetails, ProcessState};
-use panoptes_sinks::record::process_memory::ProcessMemoryDetails;
-use panoptes_sinks::record::system_activity::SystemActivityDetails;
-use panoptes_sinks::record::value::{
+use panoptes_records::record::process::{ProcessDetails, ProcessState};
+use panoptes_records::record::process_memory::ProcessMemoryDetails;
+use panoptes_records::record::system_activity::SystemActivityDetails;
+use panoptes_records::record::value::{
     Device, Flat, MemoryAddress, MemoryPermissions, Namespace, Numbered, Permissions, Uuid,
 };
-use panoptes_sinks::record::workload::{ContainerContext, Workload};
-use panoptes_sinks::record::{Details, Record};
+use panoptes_records::record::workload::{ContainerContext, Workload};
+use panoptes_records::record::{Details, Record};
 
 /// 2026-11-20T07:31:46.905224659Z
 pub(crate) const NOW_NS: i64 = 1_795_159_906_905_224_659;

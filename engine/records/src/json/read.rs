@@ -98,7 +98,7 @@ impl<'r> Reader<'r> {
     }
 
     /// The text of the value that comes next.
-    pub(crate) fn value(&mut self) -> Result<&'r str, Malformed> {
+    pub fn value(&mut self) -> Result<&'r str, Malformed> {
         // Of an element, the comma before it is no part.
         let comma = usize::from(self.expected == Expected::MoreOrEnd);
         let start = self.at + comma;

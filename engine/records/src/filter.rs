@@ -5,14 +5,14 @@ use crate::preset::Preset;
 
 /// What outputs must know of a record to choose.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Mark {
-    pub(crate) activity: Activity,
-    pub(crate) severity: Severity,
-    pub(crate) is_alert: bool,
+pub struct Mark {
+    pub activity: Activity,
+    pub severity: Severity,
+    pub is_alert: bool,
     /// The smallest preset that contains it.
-    pub(crate) preset: Preset,
+    pub preset: Preset,
     /// Whether it is one of the sensor of flows, which has no activity.
-    pub(crate) is_flow: bool,
+    pub is_flow: bool,
 }
 
 /// The name that stands for the records of the sensor of flows where others have an activity.
@@ -85,7 +85,7 @@ impl Filter {
         Self { preset, ..Self::ALL }
     }
 
-    pub(crate) fn takes(&self, mark: Mark) -> bool {
+    pub fn takes(&self, mark: Mark) -> bool {
         if mark.is_flow {
             return !matches!(self.flows, FlowRecords::Without);
         }
@@ -96,7 +96,7 @@ impl Filter {
             && self.activities.has(mark.activity)
     }
 
-    pub(crate) fn takes_subject(&self, subject: &Subject) -> bool {
+    pub fn takes_subject(&self, subject: &Subject) -> bool {
         (self.system.is_none() || self.system == subject.system)
             && self.receiver.is_none_or(|number| subject.receivers >> number & 1 != 0)
     }

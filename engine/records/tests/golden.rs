@@ -8,23 +8,23 @@ use common::{
     CONTAINER_ID, NOW_NS, STRING_LENGTH, bash, connection, libc_text, limit_reached, pod,
     service_header_in, shell_detection, stdin_socket, web_1_header, web_1_header_in,
 };
-use panoptes_sinks::activities::Activity;
-use panoptes_sinks::dialect::Dialect;
-use panoptes_sinks::json::text::Text;
-use panoptes_sinks::json::time::Timestamp;
-use panoptes_sinks::record::detection::{Ancestor, Confidence, Detection};
-use panoptes_sinks::record::file::FileDetails;
-use panoptes_sinks::record::file_descriptor::FileType;
-use panoptes_sinks::record::header::Header;
-use panoptes_sinks::record::process::ProcessDetails;
-use panoptes_sinks::record::reverse_shell::{ReverseShellDetails, ShellProcess};
-use panoptes_sinks::record::scan::{ScanLine, ScanObject};
-use panoptes_sinks::record::shell_history::{ShellCommand, ShellHistoryDetails};
-use panoptes_sinks::record::system_activity::SystemActivityDetails;
-use panoptes_sinks::record::thread::ThreadDetails;
-use panoptes_sinks::record::value::{Device, Flat, Objects, Permissions, Uuid, Wrapped};
-use panoptes_sinks::record::{Details, RECORD_BYTES_MAX, Record, RecordWriter};
-use panoptes_sinks::schema::{record_schema, scan_schema};
+use panoptes_records::activities::Activity;
+use panoptes_records::dialect::Dialect;
+use panoptes_records::json::text::Text;
+use panoptes_records::json::time::Timestamp;
+use panoptes_records::record::detection::{Ancestor, Confidence, Detection};
+use panoptes_records::record::file::FileDetails;
+use panoptes_records::record::file_descriptor::FileType;
+use panoptes_records::record::header::Header;
+use panoptes_records::record::process::ProcessDetails;
+use panoptes_records::record::reverse_shell::{ReverseShellDetails, ShellProcess};
+use panoptes_records::record::scan::{ScanLine, ScanObject};
+use panoptes_records::record::shell_history::{ShellCommand, ShellHistoryDetails};
+use panoptes_records::record::system_activity::SystemActivityDetails;
+use panoptes_records::record::thread::ThreadDetails;
+use panoptes_records::record::value::{Device, Flat, Objects, Permissions, Uuid, Wrapped};
+use panoptes_records::record::{Details, RECORD_BYTES_MAX, Record, RecordWriter};
+use panoptes_records::schema::{record_schema, scan_schema};
 
 const RECORDS: &str = include_str!("golden/records.jsonl");
 /// The same records as consumers of DOCA Argus read them.

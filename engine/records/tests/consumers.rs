@@ -16,14 +16,14 @@ use common::{
 };
 use consumers::{Consumer, THINGS, scalars_are_strings};
 use every::{Filling, each_activity};
-use panoptes_sinks::activities::Activity;
-use panoptes_sinks::dialect::Dialect;
-use panoptes_sinks::json::shorten::shorten;
-use panoptes_sinks::json::time::Timestamp;
-use panoptes_sinks::record::file_descriptor::FileDescriptorDetails;
-use panoptes_sinks::record::header::Header;
-use panoptes_sinks::record::workload::ContainerContext;
-use panoptes_sinks::record::{Details, DetailsKind, RECORD_BYTES_MAX, Record, RecordWriter};
+use panoptes_records::activities::Activity;
+use panoptes_records::dialect::Dialect;
+use panoptes_records::json::shorten::shorten;
+use panoptes_records::json::time::Timestamp;
+use panoptes_records::record::file_descriptor::FileDescriptorDetails;
+use panoptes_records::record::header::Header;
+use panoptes_records::record::workload::ContainerContext;
+use panoptes_records::record::{Details, DetailsKind, RECORD_BYTES_MAX, Record, RecordWriter};
 use serde_json::{Map, Value, json};
 
 /// A process, a file and numbers with known values.

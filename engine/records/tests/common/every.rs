@@ -1,28 +1,28 @@
 //! A record of every activity, with strings and numbers that a test chooses.
 
-use panoptes_sinks::activities::Activity;
-use panoptes_sinks::dialect::Dialect;
-use panoptes_sinks::json::command_line::CommandLine;
-use panoptes_sinks::json::text::Text;
-use panoptes_sinks::json::time::Timestamp;
-use panoptes_sinks::record::container::ContainerDetails;
-use panoptes_sinks::record::elf_file::ElfFileDetails;
-use panoptes_sinks::record::file::FileDetails;
-use panoptes_sinks::record::file_descriptor::FileDescriptorDetails;
-use panoptes_sinks::record::network_connection::{Holder, NetworkConnectionDetails};
-use panoptes_sinks::record::package::{PackageDetails, PackageFile};
-use panoptes_sinks::record::process::ProcessDetails;
-use panoptes_sinks::record::process_executed::{MappedFile, ProcessExecutedDetails};
-use panoptes_sinks::record::process_memory::ProcessMemoryDetails;
-use panoptes_sinks::record::reverse_shell::{ReverseShellDetails, ShellProcess};
-use panoptes_sinks::record::shell_history::{ShellCommand, ShellHistoryDetails};
-use panoptes_sinks::record::system_activity::SystemActivityDetails;
-use panoptes_sinks::record::thread::ThreadDetails;
-use panoptes_sinks::record::value::{
+use panoptes_records::activities::Activity;
+use panoptes_records::dialect::Dialect;
+use panoptes_records::json::command_line::CommandLine;
+use panoptes_records::json::text::Text;
+use panoptes_records::json::time::Timestamp;
+use panoptes_records::record::container::ContainerDetails;
+use panoptes_records::record::elf_file::ElfFileDetails;
+use panoptes_records::record::file::FileDetails;
+use panoptes_records::record::file_descriptor::FileDescriptorDetails;
+use panoptes_records::record::network_connection::{Holder, NetworkConnectionDetails};
+use panoptes_records::record::package::{PackageDetails, PackageFile};
+use panoptes_records::record::process::ProcessDetails;
+use panoptes_records::record::process_executed::{MappedFile, ProcessExecutedDetails};
+use panoptes_records::record::process_memory::ProcessMemoryDetails;
+use panoptes_records::record::reverse_shell::{ReverseShellDetails, ShellProcess};
+use panoptes_records::record::shell_history::{ShellCommand, ShellHistoryDetails};
+use panoptes_records::record::system_activity::SystemActivityDetails;
+use panoptes_records::record::thread::ThreadDetails;
+use panoptes_records::record::value::{
     Device, Flat, Hash, MemoryAddress, Objects, Permissions, Wrapped,
 };
-use panoptes_sinks::record::workload::ContainerContext;
-use panoptes_sinks::record::{Details, DetailsKind, Record};
+use panoptes_records::record::workload::ContainerContext;
+use panoptes_records::record::{Details, DetailsKind, Record};
 
 use crate::common::{bash, connection, detection, stdin_socket};
 

@@ -30,7 +30,7 @@ const HEAD_BYTES: usize = 224;
 const MIDDLE_BYTES_MAX: usize = super::RECORD_BYTES_MAX / 3;
 
 /// What is between the message id and the time.
-pub(crate) const TIME_KEY: &str = "\",\"occurred_message_time_iso_8601_ns\":\"";
+pub const TIME_KEY: &str = "\",\"occurred_message_time_iso_8601_ns\":\"";
 
 /// Bytes between the head and the middle: the message id and the time.
 const BETWEEN_BYTES: usize = Uuid::TEXT_LENGTH + TIME_KEY.len() + TIMESTAMP_LENGTH;

@@ -87,7 +87,7 @@ impl JsonWriter<'_> {
 
     /// A quoted word that needs no escapes.
     #[inline(always)]
-    pub(crate) fn word(&mut self, before: &str, word: &str) -> Result<(), Full> {
+    pub fn word(&mut self, before: &str, word: &str) -> Result<(), Full> {
         debug_assert!(
             word.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\')
         );
