@@ -1,6 +1,6 @@
 //! ARP and RARP: RFC 826, RFC 903.
 
-use super::be16;
+use super::bytes::{be16, be32};
 
 /// What an ARP or RARP packet is for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -42,8 +42,8 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Arp> {
     Some(Arp {
         operation,
         sender_hardware: *bytes[8..].first_chunk()?,
-        sender: super::be32(bytes, 14)?,
+        sender: be32(bytes, 14)?,
         target_hardware: *bytes[18..].first_chunk()?,
-        target: super::be32(bytes, 24)?,
+        target: be32(bytes, 24)?,
     })
 }

@@ -1,6 +1,6 @@
 //! IPv4 (RFC 791) and IPv6 (RFC 8200) with their options and extension headers.
 
-use super::{Rest, be16, be32};
+use super::bytes::{Rest, be16, be32};
 
 /// Protocol numbers of IANA.
 pub mod protocol {

@@ -4,7 +4,8 @@ mod pseudo;
 mod wireless;
 
 use self::pseudo::Pseudo;
-use super::{Encapsulation, Header, Network, Packet, Rest, be16, ethertype};
+use super::bytes::{Rest, be16};
+use super::{Encapsulation, Header, Network, Packet, ethertype};
 
 /// An Ethernet header without its tags, or what frames of IEEE 802.11, 802.5 and FDDI have.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

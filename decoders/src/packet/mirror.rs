@@ -3,9 +3,10 @@
 //! A receiver on a socket has no outer packet of such a datagram: [`open`] reads the payload behind
 //! the header of UDP. Anybody can send there, so whatever it holds is an answer and no error.
 
+use super::bytes::Rest;
 use super::link::{self, Kind};
 use super::tunnel::{self, Tunnel};
-use super::{Encapsulation, Header, Packet, Rest, Tunnels, decode, ethertype};
+use super::{Encapsulation, Header, Packet, Tunnels, decode, ethertype};
 
 /// How packets lie in datagrams.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

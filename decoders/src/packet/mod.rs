@@ -11,6 +11,7 @@
 //! allocates nothing.
 
 mod arp;
+mod bytes;
 mod ip;
 mod link;
 pub mod mirror;
@@ -21,6 +22,8 @@ mod tunnel;
 pub use arp::{Arp, ArpOperation};
 pub use ip::{Fragment, Ip};
 pub use link::{Ether, Llc, Mpls};
+
+use bytes::Rest;
 
 /// The number of headers that are opened in one packet. More occur only in forged packets.
 const HEADERS_MAX: u32 = 24;
@@ -245,52 +248,6 @@ pub(crate) enum Header {
     Ethertype(u16),
     /// IPv4 or IPv6: the first four bits decide.
     Ip,
-}
-
-/// What is left of a frame.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Rest<'a> {
-    /// What was captured of it.
-    pub(crate) bytes: &'a [u8],
-    /// Its length in bytes on the wire.
-    pub(crate) length: u32,
-}
-
-impl<'a> Rest<'a> {
-    /// Goes behind `count` bytes; `None` if the capture ends before.
-    #[inline]
-    pub(crate) fn skip(&mut self, count: usize) -> Option<()> {
-        self.bytes = self.bytes.get(count..)?;
-        self.length = self.length.saturating_sub(count as u32);
-        Some(())
-    }
-
-    /// Takes an array from the front; `None` if the capture ends within it.
-    #[inline]
-    pub(crate) fn take<const N: usize>(&mut self) -> Option<&'a [u8; N]> {
-        let (head, bytes) = self.bytes.split_first_chunk()?;
-        self.bytes = bytes;
-        self.length = self.length.saturating_sub(N as u32);
-        Some(head)
-    }
-
-    /// The array at the front, which stays there.
-    #[inline]
-    pub(crate) fn peek<const N: usize>(&self) -> Option<&'a [u8; N]> {
-        self.bytes.first_chunk()
-    }
-}
-
-/// The big-endian number at an offset; `None` behind the end.
-#[inline]
-pub(crate) fn be16(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
-}
-
-/// The big-endian number at an offset; `None` behind the end.
-#[inline]
-pub(crate) fn be32(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! The headers behind IP: TCP (RFC 9293), UDP (RFC 768), SCTP (RFC 9260), ICMP (RFC 792, RFC 4443)
 //! and the first words of others.
 
+use super::bytes::{Rest, be16, be32};
 use super::ip::{self, Ip};
-use super::{Rest, be16, be32};
 
 pub use super::ip::protocol;
 

@@ -1,8 +1,9 @@
 //! Tunnels: IP packets that contain packets.
 
+use super::bytes::{Rest, be16, be32};
 use super::ip::protocol;
 use super::link::Kind;
-use super::{Encapsulation, Header, Ip, Packet, Rest, be16, be32, ethertype};
+use super::{Encapsulation, Header, Ip, Packet, ethertype};
 
 /// Ports of UDP that announce a tunnel (IANA).
 mod port {

@@ -3,7 +3,8 @@
 //! <https://www.tcpdump.org/linktypes.html>.
 
 use super::{Ether, Kind, first, ppp_protocol, without_network};
-use crate::packet::{Encapsulation, Header, Packet, Rest, be16, ethertype};
+use crate::packet::bytes::{Rest, be16};
+use crate::packet::{Encapsulation, Header, Packet, ethertype};
 
 /// A kind of such a link layer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -4,7 +4,8 @@
 //! other frame has those of its hop, as argus 3.0.8 has them.
 
 use super::{Ether, Kind, without_network};
-use crate::packet::{Encapsulation, Header, Network, Packet, Rest};
+use crate::packet::bytes::Rest;
+use crate::packet::{Encapsulation, Header, Network, Packet};
 
 /// Bits of the first byte of frame control: version and type (IEEE 802.11-2020 §9.2.4.1).
 const VERSION: u8 = 0x03;
