@@ -60,4 +60,5 @@ pub mod record;
 pub mod record_counts;
 pub mod redact;
 pub mod schema;
+pub mod schema_type;
 mod words;

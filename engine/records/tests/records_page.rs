@@ -7,11 +7,11 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use panoptes_records::activities::{Activity, MessageType};
-use panoptes_records::record::DetailsKind;
 use panoptes_records::record::detection::{Ancestor, Detection};
 use panoptes_records::record::interface::BluefieldSystem;
 use panoptes_records::record::workload::{ContainerContext, Workload};
-use panoptes_records::schema::{Object, Type};
+use panoptes_records::record::{DetailsKind, DetailsObject as _};
+use panoptes_records::schema_type::{Object, Type};
 use serde_json::Value;
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/records.md");
@@ -190,11 +190,11 @@ fn page() -> String {
         table(&mut out, &kind.describe(), &examples);
     }
     for (key, object) in [
-        ("detection", Object::of::<Detection<'_>>()),
-        ("an ancestor, in `detection`", Object::of::<Ancestor<'_>>()),
-        ("bluefield_system_information", Object::of::<BluefieldSystem<'_>>()),
-        ("workload_information", Object::of::<Workload<'_>>()),
-        ("container context, in `workload_information`", Object::of::<ContainerContext<'_>>()),
+        ("detection", Detection::schema_object()),
+        ("an ancestor, in `detection`", Ancestor::schema_object()),
+        ("bluefield_system_information", BluefieldSystem::schema_object()),
+        ("workload_information", Workload::schema_object()),
+        ("container context, in `workload_information`", ContainerContext::schema_object()),
     ] {
         let _ = write!(out, "\n## {key}\n\n");
         table(&mut out, &object, &examples);

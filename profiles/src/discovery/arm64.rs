@@ -1,23 +1,12 @@
-//! The parts of discovery that differ on arm64: the addresses in VMCOREINFO, and the start of
-//! memory.
-//!
-//! A raw memory file has no addresses. The memory of x86-64 begins at 0. That of an arm64 machine
-//! begins at an address that the manufacturer chose (QEMU's `virt`: 1 GiB), and all page tables
-//! count from there. So discovery moves the source (`MemorySource::move_by`) by likely distances.
-//! If none fits, it uses the distance between the place of `init_uts_ns` in the file and its
-//! address in VMCOREINFO.
+//! The addresses in VMCOREINFO that differ on arm64. `arm64_moves.rs` finds the start of memory.
 
 use std::ops::Range;
 
 use panoptes_decoders::address::PhysicalAddress;
-use panoptes_decoders::layout::c_string;
 use panoptes_decoders::paging::Levels;
 use panoptes_decoders::paging::aarch64::{self, Granule};
-use panoptes_decoders::source::MemorySource;
 
-use crate::discovery::candidate::{Claim, UTS_RELEASE_OFFSET};
 use crate::report::Refusal;
-use crate::sweep::EveryByte;
 use crate::vmcoreinfo::Vmcoreinfo;
 
 /// Alignment of the image's sections (`SEGMENT_ALIGN`, arch/arm64/include/asm/memory.h).
@@ -25,15 +14,6 @@ pub(crate) const SEGMENT_BYTES: u64 = 64 << 10;
 
 /// Largest image that is accepted; usual are 30 to 50 MB.
 pub(crate) const IMAGE_BYTES_MAX: u64 = 256 << 20;
-
-/// Usual starts of memory: QEMU's `virt` and many boards; others.
-const USUAL_BEGINNINGS: [u64; 2] = [0x4000_0000, 0x8000_0000];
-
-/// The beginning of `struct new_utsname` (`UTS_SYSNAME`, include/linux/uts.h).
-const SYSNAME: &[u8] = b"Linux\0";
-
-/// Maximum number of places with that name and the right release that are tried.
-const PLACES_MAX: usize = 64;
 
 /// The page-table levels, by `VA_BITS`, `TCR_EL1_T1SZ` and the page size.
 pub(crate) fn levels(info: &Vmcoreinfo) -> Result<Levels, Refusal> {
@@ -56,41 +36,6 @@ pub(crate) fn levels(info: &Vmcoreinfo) -> Result<Levels, Refusal> {
 /// arch/arm64/kernel/vmlinux.lds.S).
 pub(crate) const fn image_start(stext: u64) -> u64 {
     stext.saturating_sub(SEGMENT_BYTES)
-}
-
-/// Distances to move a source that does not know its addresses, the most likely first.
-pub(crate) fn usual_moves() -> impl Iterator<Item = u64> {
-    USUAL_BEGINNINGS.into_iter()
-}
-
-/// Distances to move a source such that a `struct new_utsname` with the release is at the address
-/// in VMCOREINFO. Sweeps all of memory.
-pub(crate) fn search_moves(
-    source: &mut dyn MemorySource,
-    info: &Vmcoreinfo,
-    claim: &Claim,
-) -> Vec<u64> {
-    let expected = claim.uts_names.map(|names| claim.physical(names).0);
-    let page_mask = claim.levels.page_bytes() - 1;
-    let mut moves = Vec::new();
-    let mut sweep = EveryByte::new(SYSNAME, 0..u64::MAX);
-    while let Some(at) = sweep.next(source) {
-        let distance = expected
-            .map(|expected| expected.wrapping_sub(at.0))
-            .into_iter()
-            .find(|distance| distance & page_mask == 0 && !moves.contains(distance));
-        let Some(distance) = distance else { continue };
-        let mut release = [0; 65];
-        let agrees = source.read_exact(at.plus(UTS_RELEASE_OFFSET), &mut release)
-            && c_string(&release) == info.release().as_bytes();
-        if agrees {
-            moves.push(distance);
-        }
-        if moves.len() == PLACES_MAX {
-            break;
-        }
-    }
-    moves
 }
 
 /// The direct map of the memory in `regions`, whose addresses are `distance` above the physical

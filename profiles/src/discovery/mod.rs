@@ -14,6 +14,7 @@
 //! Start reading at [`discover`].
 
 mod arm64;
+mod arm64_moves;
 mod candidate;
 mod clock;
 mod derive;
@@ -254,7 +255,8 @@ impl Search<'_, '_> {
             }
             proven.ok().map(|candidate| Candidate { moved, ..candidate })
         };
-        if let Some(candidate) = arm64::usual_moves().find_map(|moved| try_at(source, moved)) {
+        if let Some(candidate) = arm64_moves::usual_moves().find_map(|moved| try_at(source, moved))
+        {
             return Ok(candidate);
         }
         // Moving by zero bytes shows whether the source can be moved at all.
@@ -262,7 +264,7 @@ impl Search<'_, '_> {
             return Err(refusal);
         }
         self.searched += 1;
-        let moves = arm64::search_moves(source, info, &claim);
+        let moves = arm64_moves::search_moves(source, info, &claim);
         moves.into_iter().find_map(|moved| try_at(source, moved)).ok_or(refusal)
     }
 

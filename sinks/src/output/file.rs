@@ -28,8 +28,10 @@ pub use self::chain::Chain;
 use self::mend::mend;
 use super::folder::{FolderLock, has_name};
 use super::lines::{Form, Lines};
-use super::transport::{self, Target, Transport, TransportSettings};
-use super::{Counters, DISK_PATIENCE_NS, Output, OutputKind, PATIENCE_NS, Standing};
+use super::transport::{Target, Transport, TransportSettings};
+use super::{
+    Counters, DISK_PATIENCE_NS, Output, OutputKind, PATIENCE_NS, Standing, open_transport,
+};
 
 /// How a file is kept.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -139,7 +141,7 @@ impl FileOutput {
     /// crash left, are removed.
     pub fn open(path: &Path, options: FileOptions) -> io::Result<Self> {
         Self::open_with(path, options, |file, counters| {
-            transport::open(file, Target::File, options.transport, counters)
+            open_transport(file, Target::File, options.transport, counters)
         })
     }
 

@@ -28,6 +28,7 @@ mod syncer;
 pub mod transport;
 
 use std::fmt;
+use std::fs::File;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,10 +36,15 @@ use std::time::Duration;
 
 use panoptes_records::filter::Filter;
 use panoptes_records::queue::Block;
+use panoptes_records::record::RECORD_BYTES_MAX;
 
 pub use self::isolated::Isolated;
 
 use self::backlog::Backlog;
+use self::buffers::Buffers;
+use self::plain::PlainWriter;
+use self::ring::RingWriter;
+use self::transport::{Target, Transport, TransportSettings};
 
 /// How an output writes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -200,6 +206,28 @@ impl Counters {
         let otherwise = if is_taken { libc::EBUSY } else { libc::EIO };
         self.last_error.store(error.raw_os_error().unwrap_or(otherwise), Ordering::Relaxed);
     }
+}
+
+/// Opens the requested transport, or plain writes if io_uring is refused.
+pub(crate) fn open_transport(
+    mut file: File,
+    target: Target,
+    settings: TransportSettings,
+    counters: &Arc<Counters>,
+) -> Box<dyn Transport> {
+    let most = match target {
+        Target::File => settings.buffers,
+        Target::Stream => 1,
+    };
+    let bytes = settings.buffer_bytes.max(RECORD_BYTES_MAX);
+    let mut buffers = Buffers::new(settings.buffers.max(2), bytes, most);
+    if settings.kind == OutputKind::IoUring {
+        match RingWriter::new(file, target, buffers, Arc::clone(counters)) {
+            Ok(writer) => return Box::new(writer),
+            Err(refused) => (file, buffers) = refused,
+        }
+    }
+    Box::new(PlainWriter::new(file, target, buffers, Arc::clone(counters)))
 }
 
 /// The state of an output after a step.

@@ -10,8 +10,8 @@ use panoptes_records::filter::Filter;
 use panoptes_records::queue::Block;
 
 use super::lines::{Form, Lines};
-use super::transport::{self, Target, Transport, TransportSettings};
-use super::{Counters, Output, OutputKind, Standing};
+use super::transport::{Target, Transport, TransportSettings};
+use super::{Counters, Output, OutputKind, Standing, open_transport};
 
 #[derive(Debug)]
 pub struct StreamOutput {
@@ -32,7 +32,7 @@ impl StreamOutput {
     pub fn new(file: File, settings: TransportSettings) -> Self {
         let counters = Arc::new(Counters::default());
         let is_terminal = file.is_terminal();
-        let transport = transport::open(file, Target::Stream, settings, &counters);
+        let transport = open_transport(file, Target::Stream, settings, &counters);
         let (lines, filter) = (Lines::new(Form::default()), Filter::ALL);
         Self { transport, lines, filter, counters, is_terminal, is_closed: false, retry_at: None }
     }

@@ -1,16 +1,11 @@
-//! Writing buffers to a descriptor: the interface of the two ways, and the choice between them.
+//! Writing buffers to a descriptor: the interface of the two ways.
 
 use std::fs::File;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
-use panoptes_records::record::RECORD_BYTES_MAX;
-
+use super::OutputKind;
 use super::buffers::Buffers;
-use super::plain::PlainWriter;
-use super::ring::RingWriter;
-use super::{Counters, OutputKind};
 
 /// A way to write buffers to one descriptor.
 pub(crate) trait Transport: std::fmt::Debug + Send {
@@ -61,26 +56,4 @@ pub(crate) enum Target {
     File,
     /// At its own position, one write at a time.
     Stream,
-}
-
-/// Opens the requested transport, or plain writes if io_uring is refused.
-pub(crate) fn open(
-    mut file: File,
-    target: Target,
-    settings: TransportSettings,
-    counters: &Arc<Counters>,
-) -> Box<dyn Transport> {
-    let most = match target {
-        Target::File => settings.buffers,
-        Target::Stream => 1,
-    };
-    let bytes = settings.buffer_bytes.max(RECORD_BYTES_MAX);
-    let mut buffers = Buffers::new(settings.buffers.max(2), bytes, most);
-    if settings.kind == OutputKind::IoUring {
-        match RingWriter::new(file, target, buffers, Arc::clone(counters)) {
-            Ok(writer) => return Box::new(writer),
-            Err(refused) => (file, buffers) = refused,
-        }
-    }
-    Box::new(PlainWriter::new(file, target, buffers, Arc::clone(counters)))
 }

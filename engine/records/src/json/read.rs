@@ -326,7 +326,7 @@ mod tests {
     use super::value::read;
     use super::*;
     use crate::record::DetailsKind;
-    use crate::schema::{Object, Type};
+    use crate::schema_type::{Object, Type};
 
     #[test]
     fn written_records_are_read() {

@@ -3,7 +3,7 @@
 use crate::json::text::Text;
 use crate::json::time::Timestamp;
 use crate::json::{Full, JsonWriter};
-use crate::schema::Type;
+use crate::schema_type::Type;
 use crate::words::words;
 
 use super::macros::details;

@@ -58,7 +58,7 @@ macro_rules! details {
                 Ok(())
             }
 
-            fn describe_fields(object: &mut $crate::schema::Object) {
+            fn describe_fields(object: &mut $crate::schema_type::Object) {
                 $(
                     let first = object.properties.len();
                     <$type as $crate::record::value::Value>::describe(stringify!($field), object);

@@ -13,7 +13,7 @@ use crate::dialect::Dialect;
 use crate::json::time::{Day, TIMESTAMP_LENGTH, Timestamp};
 use crate::json::{Full, JsonWriter, Limits, fit_redacted};
 use crate::redact::Redactor;
-use crate::schema::Object;
+use crate::schema_type::Object;
 
 pub use crate::details_kind::DetailsKind;
 
@@ -78,6 +78,13 @@ pub trait DetailsObject {
     /// Adds the fields to a schema.
     fn describe_fields(object: &mut Object);
 
+    /// Returns the object's schema.
+    fn schema_object() -> Object {
+        let mut object = Object::default();
+        Self::describe_fields(&mut object);
+        object
+    }
+
     /// Appends key and object.
     #[inline]
     fn append(&self, out: &mut JsonWriter<'_>) -> Result<(), Full> {
@@ -119,7 +126,7 @@ macro_rules! details_kinds {
             /// The object's fields.
             pub fn describe(self) -> Object {
                 match self {
-                    $(Self::$variant => Object::of::<$type>(),)*
+                    $(Self::$variant => <$type as DetailsObject>::schema_object(),)*
                 }
             }
         }

@@ -116,7 +116,7 @@ impl super::value::Scalar for Ip {
         self.0.write(before, out)
     }
 
-    fn schema() -> crate::schema::Type {
+    fn schema() -> crate::schema_type::Type {
         IpAddr::schema()
     }
 }

@@ -10,7 +10,7 @@
 use crate::json::time::Day;
 use crate::json::{Full, Limits, fit_redacted};
 use crate::redact::Redactor;
-use crate::schema::{Object, Type};
+use crate::schema_type::{Object, Type};
 
 use super::DetailsObject;
 use super::container::ContainerDetails;

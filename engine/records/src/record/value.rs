@@ -14,7 +14,7 @@ use crate::json::digits::HEX;
 use crate::json::text::Text;
 use crate::json::time::Timestamp;
 use crate::json::{Full, JsonWriter};
-use crate::schema::{Object, Type};
+use crate::schema_type::{Object, Type};
 
 use super::DetailsObject;
 
@@ -122,7 +122,7 @@ impl<T: DetailsObject> Scalar for Numbered<'_, T> {
     }
 
     fn schema() -> Type {
-        Type::Numbered(Box::new(Type::object::<T>()))
+        Type::Numbered(Box::new(Type::Object(T::schema_object())))
     }
 }
 
@@ -160,7 +160,7 @@ impl<T: DetailsObject> Scalar for Wrapped<'_, T> {
     }
 
     fn schema() -> Type {
-        Type::list(Type::Wrapped(T::KEY, Box::new(Type::object::<T>())))
+        Type::list(Type::Wrapped(T::KEY, Box::new(Type::Object(T::schema_object()))))
     }
 }
 
@@ -196,7 +196,7 @@ impl<T: DetailsObject> Scalar for Objects<'_, T> {
     }
 
     fn schema() -> Type {
-        Type::list(Type::object::<T>())
+        Type::list(Type::Object(T::schema_object()))
     }
 }
 

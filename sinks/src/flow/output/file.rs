@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::background::{BlockingOutput, Goes};
-use crate::output::Counters;
 use crate::output::folder::{FILE_MODE, has_name};
 use crate::output::links;
-use crate::output::transport::{self, Target, Transport, TransportSettings};
+use crate::output::transport::{Target, Transport, TransportSettings};
+use crate::output::{Counters, open_transport};
 
 /// How long one wait for the disk or for the reader lasts.
 const WAIT: Duration = Duration::from_millis(100);
@@ -57,7 +57,7 @@ impl RecordFile {
         let counters = Arc::new(Counters::default());
         // One write at a time, so that appended records stay in order.
         let settings = TransportSettings::default();
-        let transport = transport::open(file, Target::Stream, settings, &counters);
+        let transport = open_transport(file, Target::Stream, settings, &counters);
         let first = first.to_vec();
         Self {
             path,
