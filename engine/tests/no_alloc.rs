@@ -4,7 +4,6 @@
 //! The allocator counts the allocations of the scanning thread while that thread has sealed it. The
 //! first scan, which runs most of the code, is counted too: nothing may be allocated lazily.
 #![allow(clippy::unwrap_used, reason = "a test may")]
-#![allow(unsafe_code, reason = "an allocator is unsafe to write")]
 
 #[path = "common/cached.rs"]
 mod cached;
@@ -12,7 +11,6 @@ mod common;
 #[path = "../sources/tests/common/fault.rs"]
 mod fault;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
 
@@ -21,6 +19,7 @@ use common::damage::{Damaged, touched_pages};
 use common::recorded::images_or_skip;
 use common::{Machine, Scanner, Watcher, entities};
 use fault::{Fault, FaultRates};
+use panoptes_allocations::{AllocatorCall, HookAllocator};
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_engine::limits::Limits;
 use panoptes_engine::page_cache::{Contents, FileIdentity};
@@ -37,9 +36,6 @@ use panoptes_sources::{
 };
 use panoptes_tables::{HashKey, room};
 
-/// Counts allocations while it is sealed, and forwards all calls.
-struct Counting;
-
 thread_local! {
     static SEALED: Cell<bool> = const { Cell::new(false) };
     static COUNT: Cell<u64> = const { Cell::new(0) };
@@ -49,12 +45,15 @@ thread_local! {
     static FIRST: Cell<usize> = const { Cell::new(0) };
 }
 
-fn count(bytes: usize, sign: i64) {
-    LIVE.set(LIVE.get() + sign * bytes as i64);
-}
-
-fn note(bytes: usize) {
-    if SEALED.get() {
+/// Counts the allocations of a sealed thread, and the bytes of each thread.
+fn count(call: AllocatorCall) {
+    let (bytes, freed) = match call {
+        AllocatorCall::Allocate { bytes } | AllocatorCall::AllocateZeroed { bytes } => (bytes, 0),
+        AllocatorCall::Reallocate { from, to } => (to, from),
+        AllocatorCall::Free { bytes } => (0, bytes),
+    };
+    LIVE.set(LIVE.get() + bytes as i64 - freed as i64);
+    if SEALED.get() && call.requested().is_some() {
         if COUNT.get() == 0 {
             FIRST.set(bytes);
         }
@@ -62,40 +61,8 @@ fn note(bytes: usize) {
     }
 }
 
-// SAFETY: every call goes to the system's allocator with the same arguments; the counters are in
-// cells that need neither memory nor a destructor.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        note(layout.size());
-        count(layout.size(), 1);
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        note(layout.size());
-        count(layout.size(), 1);
-        // SAFETY: the caller keeps the contract of `alloc_zeroed`.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
-        note(bytes);
-        count(bytes, 1);
-        count(layout.size(), -1);
-        // SAFETY: `pointer` came from `System` with this layout, and the caller keeps the rest.
-        unsafe { System.realloc(pointer, layout, bytes) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count(layout.size(), -1);
-        // SAFETY: `pointer` came from `System` with this layout.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: HookAllocator = HookAllocator::new(count);
 
 /// Returns the result of `work`; panics if it allocated.
 fn sealed<T>(what: &str, work: impl FnOnce() -> T) -> T {

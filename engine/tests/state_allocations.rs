@@ -2,14 +2,11 @@
 //! and with small limits: full tables are where allocations hide.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
-#![allow(unsafe_code, reason = "an allocator is unsafe to write")]
 
 #[path = "../src/state/tests/world.rs"]
 mod world;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicU64, Ordering};
-
+use panoptes_allocations::HookAllocator;
 use panoptes_engine::policy::{Policy, PolicyConfig};
 use panoptes_engine::state::{Limit, Settings, State};
 use panoptes_engine::time::Now;
@@ -27,27 +24,8 @@ use limits::Limits;
 use walk::Snapshot;
 use world::{ESTABLISHED, FakeArea, FakeFile, FakeProcess, FakeSocket, R, TIME_WAIT, W, World, X};
 
-/// Counts allocations and forwards all calls.
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: every call goes to the system's allocator with the same arguments.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: `pointer` came from `System.alloc` with this layout.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: HookAllocator = HookAllocator::counting();
 
 /// Number of scans processed with each set of limits.
 const SCANS: u32 = 1000;
@@ -159,11 +137,11 @@ fn a_thousand_scans_of_a_changing_machine_allocate_nothing() {
         for scan in 0..SCANS {
             change(&mut world, &mut random, scan);
             world.show(&mut snapshot);
-            let before = ALLOCATIONS.load(Ordering::Relaxed);
+            let before = panoptes_allocations::of_process();
             let now = Now::at(1_795_000_000_000_000_000).after(i64::from(scan) * 10_000_000);
             state.update(&snapshot, now, &mut policy.reporter(&mut producer));
             producer.flush();
-            allocated += ALLOCATIONS.load(Ordering::Relaxed) - before;
+            allocated += panoptes_allocations::of_process() - before;
             while let Some(block) = consumer.pop() {
                 records += block.records();
                 consumer.give_back(block);

@@ -3,20 +3,18 @@
 //! allocate a few times for each answer, and never for a record.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
-#![allow(unsafe_code, reason = "an allocator is unsafe to write")]
 
 #[path = "../../engine/records/tests/common/mod.rs"]
 mod common;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{NOW_NS, STRING_LENGTH, bash, connection, set_web_1, stdin_socket, web_1_header};
+use panoptes_allocations::HookAllocator;
 use panoptes_bounded as bounded;
 use panoptes_records::activities::{Activity, Severity};
 use panoptes_records::filter::{Activities, Filter, Subject};
@@ -41,27 +39,8 @@ use panoptes_sinks::output::transport::TransportSettings;
 use panoptes_sinks::output::{Counters, Output, OutputKind};
 use panoptes_sinks::writer::{WorkLeft, Writer};
 
-/// Counts allocations and passes them on.
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: every call goes to the system's allocator with the same arguments.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: `pointer` came from `System.alloc` with this layout.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: HookAllocator = HookAllocator::counting();
 
 /// One test in this file, and everything on one thread: no other code may allocate meanwhile.
 #[test]
@@ -97,12 +76,12 @@ fn filters_of_flow_records_allocate_nothing() {
     let filter = RecordFilter::parse(text, filter::Names::BuiltIn).unwrap();
     let (record, jitter) = (FlowRecord::default(), Jitter::default());
     let extra = Extra { jitter: Some(&jitter), ..Extra::default() };
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let before = panoptes_allocations::of_process();
     for _ in 0..100 {
         assert!(!filter.matches(&record, &extra, SourceId::None));
         assert!(!filter.matches_management(SourceId::None, Cause::Start));
     }
-    assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0);
+    assert_eq!(panoptes_allocations::of_process() - before, 0);
 }
 
 /// A receiver that is gone most of the time gets shortened messages.
@@ -119,7 +98,7 @@ fn backlogs_and_messages_allocate_nothing() {
         RecordWriter::new(1, STRING_LENGTH).write(&mut record, &web_1_header(), &crowded, NOW_NS);
     let record = &record[..length.unwrap()];
     let time = &Timestamp::from_ns(NOW_NS).text();
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let before = panoptes_allocations::of_process();
     for number in 0..1000 {
         let about = About { kind: RecordKind::Activity(activity), severity: Severity::Info, time };
         let message = syslog.write(&about, record, &mut out).unwrap();
@@ -135,7 +114,7 @@ fn backlogs_and_messages_allocate_nothing() {
             backlog.rewind();
         }
     }
-    assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), before);
+    assert_eq!(panoptes_allocations::of_process(), before);
     assert!(backlog.dropped().full > 500 && backlog.waiting().bytes > 1 << 19);
 }
 
@@ -150,7 +129,7 @@ fn a_socket_allocates_nothing(kind: OutputKind) {
     assert_eq!(socket.kind(), kind);
     let (line, mut room) = ([b'x'; 1000], vec![0; 1 << 20]);
 
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let before = panoptes_allocations::of_process();
     for round in 0..ROUNDS {
         names.ask();
         let mut connecting = Connecting::new(&peer, names.answer().unwrap().unwrap());
@@ -170,7 +149,7 @@ fn a_socket_allocates_nothing(kind: OutputKind) {
             assert!(!socket.is_idle(), "it is closed while it sends");
         }
     }
-    assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), before, "{kind:?}");
+    assert_eq!(panoptes_allocations::of_process(), before, "{kind:?}");
 }
 
 const COUNT: usize = 10_000;
@@ -208,7 +187,7 @@ fn allocations_for_a_receiver(messages: Messages, kind: OutputKind) -> u64 {
     let mut bytes = vec![0; 1 << 20];
     let mut arrived = 0;
 
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let before = panoptes_allocations::of_process();
     for number in 2..=COUNT {
         push(&mut producer);
         if number % PART == 0 {
@@ -225,7 +204,7 @@ fn allocations_for_a_receiver(messages: Messages, kind: OutputKind) -> u64 {
             }
         }
     }
-    let after = ALLOCATIONS.load(Ordering::Relaxed);
+    let after = panoptes_allocations::of_process();
     assert_eq!((counters.records(), counters.dropped()), (COUNT as u64, 0));
     after - before
 }
@@ -270,7 +249,7 @@ fn a_hundred_thousand_records_allocate_nothing(kind: OutputKind) {
     let start = Instant::now();
     let now = || start.elapsed().as_nanos() as u64;
 
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let before = panoptes_allocations::of_process();
     let (process, descriptor, connection) = (bash(), stdin_socket(), connection());
     let crowded =
         FileDescriptorDetails { file_descriptor_thread_id_array: Some(&threads), ..descriptor };
@@ -299,7 +278,7 @@ fn a_hundred_thousand_records_allocate_nothing(kind: OutputKind) {
     }
     producer.flush();
     writer.finish(&now);
-    assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), before, "{kind:?}");
+    assert_eq!(panoptes_allocations::of_process(), before, "{kind:?}");
 
     // Half of them, without those of another activity.
     let some = COUNT / 2 - COUNT / 1000;

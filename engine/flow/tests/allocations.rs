@@ -1,13 +1,10 @@
 //! After start, no packet and no record allocates: from captures through decoders, flows and
 //! filters to records in every form.
 
-#![allow(unsafe_code, reason = "an allocator is unsafe to write")]
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::hint::black_box;
 use std::io::Cursor;
 
+use panoptes_allocations::HookAllocator;
 use panoptes_capture::{CaptureFile, Options as CaptureOptions};
 use panoptes_decoders::packet::{self, Tunnels};
 use panoptes_flow::{ApplicationSettings, Flows, Protocols, Reports, Settings, Timeouts};
@@ -19,29 +16,8 @@ use panoptes_sinks::flow::json::{Lines, PLAIN_LINE_BYTES_MAX};
 use panoptes_tables::HashKey;
 use panoptes_traffic::{BEGIN_NS, Capture, Clock, kinds};
 
-/// Counts the allocations of each thread, and forwards all calls.
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call goes to the system's allocator with the same arguments.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: `pointer` came from `System.alloc` with this layout.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: HookAllocator = HookAllocator::counting();
 
 /// Bytes of user data that are kept of each end.
 const USER_BYTES: usize = 64;
@@ -134,7 +110,7 @@ fn allocations(capture: &Capture, capacity: usize) -> (u64, u64, u64) {
     let mut file = CaptureFile::from_reader(bytes, "a capture", &options).expect("a capture");
     let mut flows = Flows::new(&settings, HashKey::new(1));
     let mut forms = Forms::new();
-    let before = ALLOCATIONS.get();
+    let before = panoptes_allocations::of_thread();
     while let Some(frame) = file.next().expect("packets") {
         let tunnels = Tunnels::Discover;
         let packet = packet::decode(frame.link, frame.bytes, frame.wire_length, tunnels);
@@ -142,16 +118,16 @@ fn allocations(capture: &Capture, capacity: usize) -> (u64, u64, u64) {
     }
     flows.pass_time_to(i64::try_from(BEGIN_NS).expect("a time"), &mut forms);
     flows.finish(&mut forms);
-    let count = ALLOCATIONS.get() - before;
+    let count = panoptes_allocations::of_thread() - before;
     assert!(forms.matched > 0, "some filter matches");
     (count, flows.counts().packets, forms.records)
 }
 
 #[test]
 fn allocations_are_counted() {
-    let before = ALLOCATIONS.get();
+    let before = panoptes_allocations::of_thread();
     drop(black_box(Box::new(1)));
-    assert_eq!(ALLOCATIONS.get() - before, 1);
+    assert_eq!(panoptes_allocations::of_thread() - before, 1);
 }
 
 #[test]

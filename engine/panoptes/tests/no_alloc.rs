@@ -2,9 +2,7 @@
 //! large tables and with full tables, while the watched machine changes all the time.
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first thing that fails")]
-#![allow(unsafe_code, reason = "an allocator is unsafe to write")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::backtrace::Backtrace;
 use std::cell::Cell;
 use std::io::Write;
@@ -21,6 +19,7 @@ use panoptes::cli::{Arguments, Command};
 use panoptes::config::LogLevel;
 use panoptes::message::Messages;
 use panoptes::request::WatchRequest;
+use panoptes_allocations::{AllocatorCall, HookAllocator};
 use panoptes_engine::detect::binary_attestation::{Shipped, ShippedBuilder, ShippedFile, Subject};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::policy::PolicyConfig;
@@ -57,9 +56,6 @@ const LOGGED: u64 = 256 << 10;
 /// Maximum time that the service may take to write the records.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Passes everything to the system's allocator, and records allocations of sealed threads.
-struct Sealing;
-
 thread_local! {
     static SEALED: Cell<bool> = const { Cell::new(false) };
 }
@@ -70,7 +66,10 @@ static OFFENCES: AtomicU64 = AtomicU64::new(0);
 static FIRST: Mutex<Option<String>> = Mutex::new(None);
 
 /// Counts an allocation on a sealed thread, and keeps a backtrace of the first one.
-fn note(what: &str, bytes: usize) {
+fn note(call: AllocatorCall) {
+    if call.requested().is_none() {
+        return;
+    }
     thread_local! {
         /// Set while an allocation is recorded, because recording allocates too.
         static NOTING: Cell<bool> = const { Cell::new(false) };
@@ -82,7 +81,7 @@ fn note(what: &str, bytes: usize) {
     if is_sealed() && OFFENCES.fetch_add(1, Ordering::Relaxed) == 0 {
         let thread = std::thread::current();
         let thread = thread.name().unwrap_or("a thread");
-        let offence = format!("{thread}: {what} of {bytes} bytes\n{}", Backtrace::force_capture());
+        let offence = format!("{thread}: {call:?}\n{}", Backtrace::force_capture());
         *FIRST.lock().unwrap() = Some(offence);
     }
     NOTING.set(false);
@@ -94,34 +93,8 @@ fn is_sealed() -> bool {
             && matches!(std::thread::current().name(), Some("panoptes-scanner" | "panoptes-writer"))
 }
 
-// SAFETY: every call goes to the system's allocator with the same arguments.
-unsafe impl GlobalAlloc for Sealing {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        note("allocation", layout.size());
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        note("zeroed allocation", layout.size());
-        // SAFETY: the caller keeps the contract of `alloc_zeroed`.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
-        note("reallocation", bytes);
-        // SAFETY: `pointer` came from `System` with this layout.
-        unsafe { System.realloc(pointer, layout, bytes) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: `pointer` came from `System` with this layout.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Sealing = Sealing;
+static ALLOCATOR: HookAllocator = HookAllocator::new(note);
 
 /// One test at a time, because the counters are global.
 fn turn() -> MutexGuard<'static, ()> {

@@ -1,14 +1,12 @@
 //! Effects of sources on their process: reading does not allocate, and unrelated signals still
 //! reach their handlers. These tests need a process of their own, for the allocator and because it
 //! may die.
-#![allow(unsafe_code, reason = "an allocator that counts, and signals that the tests raise")]
+#![allow(unsafe_code, reason = "signals that the tests raise")]
 #![expect(clippy::unwrap_used, reason = "also in what the tests share")]
 
 #[path = "common/fault.rs"]
 mod fault;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::ffi::{CString, c_int};
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd as _;
@@ -21,6 +19,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::channel;
 
 use fault::{Fault, FaultRates};
+use panoptes_allocations::HookAllocator;
 use panoptes_bounded as bounded;
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_sources::{
@@ -30,29 +29,8 @@ use panoptes_sources::{
 
 const PAGES: u64 = 64;
 
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: everything is passed on to the system's allocator unchanged; the counter allocates
-// nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
-static COUNTING: Counting = Counting;
+static ALLOCATOR: HookAllocator = HookAllocator::counting();
 
 /// A file of which every other page holds data.
 fn file() -> File {
@@ -86,7 +64,7 @@ fn allocations(source: &mut impl MemorySource, between: impl FnOnce()) -> u64 {
             Request::new(PhysicalAddress(address), index as u32 % 300, index as u32 * 16)
         })
         .collect();
-    let before = ALLOCATIONS.get();
+    let before = panoptes_allocations::of_thread();
     for _ in 0..2 {
         source.read_batch(&mut requests, &mut arena);
         let mut from = 0;
@@ -94,26 +72,26 @@ fn allocations(source: &mut impl MemorySource, between: impl FnOnce()) -> u64 {
             from = range.end;
         }
     }
-    let first = ALLOCATIONS.get() - before;
+    let first = panoptes_allocations::of_thread() - before;
     between();
-    let before = ALLOCATIONS.get();
+    let before = panoptes_allocations::of_thread();
     source.read_batch(&mut requests, &mut arena);
-    first + ALLOCATIONS.get() - before
+    first + panoptes_allocations::of_thread() - before
 }
 
 #[test]
 fn no_source_allocates_while_reading() {
     assert!({
-        let before = ALLOCATIONS.get();
+        let before = panoptes_allocations::of_thread();
         drop(std::hint::black_box(Box::new(7)));
-        ALLOCATIONS.get() > before
+        panoptes_allocations::of_thread() > before
     });
     let file = file();
     let mut source = mapped(&file);
     assert_eq!(allocations(&mut source, || ()), 0);
-    let before = ALLOCATIONS.get();
+    let before = panoptes_allocations::of_thread();
     source.refresh().unwrap();
-    assert_eq!(ALLOCATIONS.get(), before);
+    assert_eq!(panoptes_allocations::of_thread(), before);
 
     let mut recorder = Recorder::new(mapped(&file)).unwrap();
     assert_eq!(allocations(&mut recorder, || ()), 0);

@@ -21,7 +21,6 @@ use std::path::{Path, PathBuf};
 /// The only files that may contain the keyword `unsafe`; each gives its reasons.
 const UNSAFE_FILES: &[&str] = &[
     "engine/flow/src/prefetch.rs",
-    "engine/flow/tests/allocations.rs",
     "engine/interface/src/ring.rs",    // memory that the kernel fills
     "engine/interface/src/socket.rs",  // setsockopt, ioctl
     "engine/interface/src/xdp/bpf.rs", // bpf
@@ -29,7 +28,6 @@ const UNSAFE_FILES: &[&str] = &[
     "engine/interface/tests/tun.rs",
     "engine/packet-filter/src/library.rs", // dlopen, and calls into libpcap
     "engine/packet-filter/tests/comparison/kernel.rs", // SO_ATTACH_FILTER
-    "engine/panoptes/tests/no_alloc.rs",
     "engine/sources/src/doca/bindings.rs", // types of C functions, made by bindgen
     "engine/sources/src/doca/buffers.rs",  // memory that a device writes to
     "engine/sources/src/doca/devices.rs",  // calls into the DOCA library
@@ -42,13 +40,11 @@ const UNSAFE_FILES: &[&str] = &[
     "engine/sources/src/mapping.rs",
     "engine/sources/src/sigbus.rs",
     "engine/sources/tests/process.rs",
-    "engine/tests/no_alloc.rs",
-    "engine/tests/state_allocations.rs",
     "sinks/src/output/ring.rs",
     "sinks/src/output/socket/ring.rs",
     "sinks/src/output/socket/unsent.rs", // SIOCOUTQ
-    "sinks/tests/allocations.rs",
     "sinks/tests/refused.rs",
+    "tests/allocations/src/lib.rs",
 ];
 
 /// A longer file should be split.
