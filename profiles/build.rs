@@ -12,7 +12,7 @@ use serde_json::Value;
 const ABSENT: u32 = u32::MAX;
 const UNASKED: u32 = u32::MAX - 1;
 
-struct Profile {
+struct ProfileJson {
     path: PathBuf,
     content: Value,
 }
@@ -30,7 +30,7 @@ fn main() {
     let mut code = String::new();
     let _ = writeln!(code, "pub(super) static SYMBOLS: &[&str] = &{};", list(&symbols));
     let _ = writeln!(code, "pub(super) static MEMBERS: &[(&str, &str)] = &{};", list(&members));
-    let _ = writeln!(code, "pub(super) static TABLES: &[Table] = &[");
+    let _ = writeln!(code, "pub(super) static TABLES: &[BuiltinTable] = &[");
     for profile in &profiles {
         let distances = symbols.iter().map(|name| {
             profile.symbols().find(|(own, _)| own == name).map_or(UNASKED, |(_, value)| value)
@@ -42,7 +42,7 @@ fn main() {
         });
         let _ = writeln!(
             code,
-            "Table {{ build_id: {:?}, release: {:?}, symbols: &{:?}, members: &{:?} }},",
+            "BuiltinTable {{ build_id: {:?}, release: {:?}, symbols: &{:?}, members: &{:?} }},",
             profile.text("build_id"),
             profile.text("release"),
             distances.collect::<Vec<_>>(),
@@ -61,7 +61,7 @@ fn list<T: std::fmt::Debug>(set: &BTreeSet<T>) -> String {
 }
 
 /// Reads all profiles, in the order of their names.
-fn read(folder: &Path) -> Vec<Profile> {
+fn read(folder: &Path) -> Vec<ProfileJson> {
     let mut paths: Vec<PathBuf> = fs::read_dir(folder)
         .into_iter()
         .flatten()
@@ -75,12 +75,12 @@ fn read(folder: &Path) -> Vec<Profile> {
             let bytes = fs::read(&path).expect("a listed file can be read");
             let content = serde_json::from_slice(&bytes)
                 .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-            Profile { path, content }
+            ProfileJson { path, content }
         })
         .collect()
 }
 
-impl Profile {
+impl ProfileJson {
     fn text(&self, key: &str) -> &str {
         self.content[key].as_str().unwrap_or_else(|| self.refuse(key))
     }

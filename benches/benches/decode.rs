@@ -10,14 +10,14 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use panoptes_benches::Machine;
 use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::kernel::dentry::Name;
+use panoptes_decoders::kernel::dentry::DirectoryEntry;
 use panoptes_decoders::kernel::file::OpenFile;
 use panoptes_decoders::kernel::inode::Attributes;
-use panoptes_decoders::kernel::maple_tree::{self, Entry};
+use panoptes_decoders::kernel::maple_tree::{self, MapleEntry};
 use panoptes_decoders::kernel::sock::Endpoints;
 use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_decoders::kernel::vm_area_struct::Vma;
-use panoptes_decoders::layout::Packing;
+use panoptes_decoders::layout::PackedLayout;
 
 const OBJECTS: usize = 1000;
 
@@ -40,7 +40,7 @@ fn decode(criterion: &mut Criterion) {
     });
     let dentries = snapshot.dentries.iter().map(|row| row.name.address).collect();
     bench(criterion, &mut machine, "dentry", &layouts.dentry.packing, dentries, |bytes| {
-        black_box(Name::decode(&layouts.dentry, at, bytes));
+        black_box(DirectoryEntry::decode(&layouts.dentry, at, bytes));
     });
     let inodes = snapshot.inodes.iter().map(|row| row.address).collect();
     bench(criterion, &mut machine, "inode", &layouts.inode.packing, inodes, |bytes| {
@@ -70,11 +70,11 @@ fn areas(
 ) -> (Vec<KernelVa>, Vec<KernelVa>) {
     let (mut leaves, mut areas) = (Vec::new(), Vec::new());
     let Some(layout) = machine.kernel.layouts.maple_node else { return (leaves, areas) };
-    let mut level: Vec<Entry> = roots.map(maple_tree::root).collect();
+    let mut level: Vec<MapleEntry> = roots.map(maple_tree::root).collect();
     while !level.is_empty() && areas.len() < OBJECTS {
         let mut next = Vec::new();
         for entry in level {
-            let Entry::Node(node) = entry else { continue };
+            let MapleEntry::Node(node) = entry else { continue };
             for bytes in machine.packed(&layout.packing, &[node.address()]) {
                 leaves.extend(node.is_leaf().then(|| node.address()));
                 maple_tree::for_each_entry(
@@ -83,7 +83,7 @@ fn areas(
                     &bytes,
                     u64::MAX,
                     |entry, _| match entry {
-                        Entry::Value(area) => areas.push(area),
+                        MapleEntry::Value(area) => areas.push(area),
                         entry => next.push(entry),
                     },
                 );
@@ -98,7 +98,7 @@ fn bench(
     criterion: &mut Criterion,
     machine: &mut Machine,
     name: &str,
-    packing: &Packing,
+    packing: &PackedLayout,
     mut addresses: Vec<KernelVa>,
     mut decode: impl FnMut(&[u8]),
 ) {

@@ -21,7 +21,7 @@ use panoptes_records::activities::Activity;
 use panoptes_records::json::Limits;
 use panoptes_records::json::command_line::CommandLine;
 use panoptes_records::json::time::Timestamp;
-use panoptes_records::record::header::Header;
+use panoptes_records::record::header::RecordHeader;
 use panoptes_records::record::interface::BluefieldSystem;
 use panoptes_records::record::process::ProcessDetails;
 use panoptes_records::record::scan::{ScanLine, ScanObject};
@@ -73,7 +73,7 @@ fn records(criterion: &mut Criterion) {
 fn record(
     group: &mut BenchmarkGroup<'_, WallTime>,
     name: &str,
-    header: &Header,
+    header: &RecordHeader,
     record: &Record<'_>,
 ) {
     let mut writer = RecordWriter::new(1, STRING_LENGTH);
@@ -86,9 +86,9 @@ fn record(
 }
 
 /// A header without interfaces: fourteen fields and the activity's name.
-fn short_header() -> Header {
+fn short_header() -> RecordHeader {
     let limits = Limits::new(STRING_LENGTH);
-    let mut header = Header::new(&"NONE".into(), &BluefieldSystem::default(), limits);
+    let mut header = RecordHeader::new(&"NONE".into(), &BluefieldSystem::default(), limits);
     header.set_workload(&Workload {
         unique_identifier: Some("web-1".into()),
         os_version: Some("Linux Kernel 6.1".into()),

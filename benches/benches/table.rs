@@ -13,7 +13,7 @@ use criterion::{
 };
 use panoptes_benches::KEY;
 use panoptes_tables::AddressMap;
-use panoptes_tables::{HashKey, Key, Row, Scan, Table};
+use panoptes_tables::{HashKey, Key, Row, ScanNumber, Table};
 
 /// Addresses as in a slab: 192 bytes apart, visited in another order.
 fn addresses(count: usize) -> Vec<u64> {
@@ -98,7 +98,7 @@ fn state_table(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("insert and remove", count), |bencher| {
             bencher.iter(|| {
                 for &address in &present {
-                    table.insert(Object::at(address), Scan(1));
+                    table.insert(Object::at(address), ScanNumber(1));
                 }
                 for &address in &present {
                     let id = table.find(&Address(address)).expect("it is there");
@@ -107,9 +107,9 @@ fn state_table(criterion: &mut Criterion) {
             });
         });
         for &address in &present {
-            table.insert(Object::at(address), Scan(1));
+            table.insert(Object::at(address), ScanNumber(1));
         }
-        let mut scan = Scan(1);
+        let mut scan = ScanNumber(1);
         group.bench_function(BenchmarkId::new("find and see", count), |bencher| {
             bencher.iter(|| {
                 scan = scan.next();

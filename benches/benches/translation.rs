@@ -10,8 +10,8 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use panoptes_decoders::address::{KernelVa, PhysicalAddress};
-use panoptes_decoders::paging::{KernelSpace, Levels};
-use panoptes_engine::address::{Reader, ReaderSizes};
+use panoptes_decoders::paging::{KernelSpace, PageTableLevels};
+use panoptes_engine::address::{MemoryReader, ReaderSizes};
 use panoptes_sources::Replay;
 
 const PAGES: u64 = 1024;
@@ -42,7 +42,7 @@ fn machine() -> (Replay, KernelSpace) {
         put(0x4000 + page * 8, frame | 3);
     }
     let space = KernelSpace {
-        levels: Levels::default(),
+        levels: PageTableLevels::default(),
         root: PhysicalAddress(0x1000),
         direct_map: DIRECT_MAP..DIRECT_MAP + MEMORY_BYTES,
         ..KernelSpace::default()
@@ -66,8 +66,8 @@ fn translation(criterion: &mut Criterion) {
             }
         });
     });
-    let mut reader = Reader::new(ReaderSizes::default());
-    let mut read = |reader: &mut Reader, addresses: &[KernelVa]| {
+    let mut reader = MemoryReader::new(ReaderSizes::default());
+    let mut read = |reader: &mut MemoryReader, addresses: &[KernelVa]| {
         reader.clear();
         for &address in addresses {
             reader.push_bytes(&space, address, OBJECT_BYTES);

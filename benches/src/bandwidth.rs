@@ -66,12 +66,12 @@ fn read(words: &[u64], reads: Reads) -> u64 {
 /// Counters that are neighbours in memory.
 #[derive(Debug)]
 #[repr(align(128))]
-struct Counters([AtomicU64; 32]);
+struct OutputCounters([AtomicU64; 32]);
 
 /// Nanoseconds of an addition to a counter of a core's own, if its neighbour in the same line (or
 /// one two lines away, if `is_apart`) is the counter of the other core.
 pub fn addition_ns(cores: [usize; 2], is_apart: bool) -> f64 {
-    let counters = Counters(std::array::from_fn(|_| AtomicU64::new(0)));
+    let counters = OutputCounters(std::array::from_fn(|_| AtomicU64::new(0)));
     let (counters, barrier) = (&counters.0, &Barrier::new(2));
     let times = each(&cores, |lane| {
         let counter = &counters[if is_apart { lane * 16 } else { lane }];

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::time::Now;
 use panoptes_engine::walk::Budget;
-use panoptes_engine::watch::{SLICE_BYTES, ScanFigures, Stage, Watched, Workspace};
+use panoptes_engine::watch::{SLICE_BYTES, ScanFigures, ScanStage, WatchedMachine, Workspace};
 use panoptes_profiles::Profile;
 use panoptes_records::queue::{Consumer, Producer, QueueSize, Waker, queue};
 use panoptes_sources::{FileSource, MachineSource as _};
@@ -124,7 +124,7 @@ pub struct Round {
     /// Scans that kept the rows of the ones before.
     pub kept: usize,
     /// Processor time of each stage.
-    pub stages_ns: [u64; Stage::ALL.len()],
+    pub stages_ns: [u64; ScanStage::ALL.len()],
 }
 
 /// Rounds of all lanes.
@@ -151,7 +151,7 @@ impl Rounds {
 }
 
 struct System {
-    watched: Watched,
+    watched: WatchedMachine,
     source: FileSource,
 }
 

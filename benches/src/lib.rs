@@ -21,12 +21,12 @@ use std::io;
 use std::path::Path;
 
 use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::layout::Packing;
-use panoptes_engine::address::{Reader, ReaderSizes};
+use panoptes_decoders::layout::PackedLayout;
+use panoptes_engine::address::{MemoryReader, ReaderSizes};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::{Kernel, Scope, Snapshot, Walker};
-use panoptes_profiles::{Options, Profile, discover};
+use panoptes_profiles::{DiscoveryOptions, Profile, discover};
 use panoptes_sources::Replay;
 use panoptes_tables::HashKey;
 
@@ -55,7 +55,7 @@ impl Machine {
     /// measure something else than its name says.
     pub fn all() -> Vec<Self> {
         let (name, bytes) = recorded::in_repository();
-        let builtin = Options { use_builtin: true, ..Options::default() };
+        let builtin = DiscoveryOptions { use_builtin: true, ..DiscoveryOptions::default() };
         let mut machines = vec![Self::from_bytes(name, bytes, &builtin)];
         machines.extend(recorded::images().iter().map(|image| Self::open(image)));
         machines.sort_by_key(|machine| machine.memory.page_count());
@@ -66,10 +66,10 @@ impl Machine {
         let name = image.file_stem().map_or_else(String::new, |stem| stem.display().to_string());
         let bytes =
             std::fs::read(image).unwrap_or_else(|error| panic!("{}: {error}", image.display()));
-        Self::from_bytes(name, bytes, &Options::default())
+        Self::from_bytes(name, bytes, &DiscoveryOptions::default())
     }
 
-    fn from_bytes(name: String, bytes: Vec<u8>, options: &Options) -> Self {
+    fn from_bytes(name: String, bytes: Vec<u8>, options: &DiscoveryOptions) -> Self {
         let mut memory =
             Replay::from_bytes(bytes).unwrap_or_else(|error| panic!("{name}: {error}"));
         let profile = discover(&mut memory, options, &mut ())
@@ -88,8 +88,8 @@ impl Machine {
     }
 
     /// The packed copies of the structures at these addresses, as far as they can be read.
-    pub fn packed(&mut self, packing: &Packing, addresses: &[KernelVa]) -> Vec<Vec<u8>> {
-        let mut reader = Reader::new(ReaderSizes::default());
+    pub fn packed(&mut self, packing: &PackedLayout, addresses: &[KernelVa]) -> Vec<Vec<u8>> {
+        let mut reader = MemoryReader::new(ReaderSizes::default());
         for &address in addresses {
             reader.push(&self.kernel.space, address, packing);
         }

@@ -4,19 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use panoptes_engine::container_config::ContainerConfig;
-use panoptes_engine::detect::binary_attestation::{ShippedBuilder, ShippedFile, Subject};
+use panoptes_engine::detect::binary_attestation::{ShippedBuilder, ShippedFile, ShippedSubject};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::time::Now;
 use panoptes_engine::walk::Budget;
 use panoptes_engine::watch::{
-    Identity, SLICE_BYTES, ScanFigures, Setup, Stage, Watched, Workspace,
+    MachineIdentity, SLICE_BYTES, ScanFigures, ScanStage, Setup, WatchedMachine, Workspace,
 };
 use panoptes_profiles::Profile;
 use panoptes_records::activities::Activity;
 use panoptes_records::json::Limits as TextLimits;
 use panoptes_records::queue::{Consumer, Producer, QueueSize, Waker, queue};
-use panoptes_records::record::header::Header;
+use panoptes_records::record::header::RecordHeader;
 use panoptes_records::record::interface::BluefieldSystem;
 use panoptes_sources::MemorySource;
 
@@ -51,18 +51,18 @@ pub const EVERYTHING: &[Part] = &[
 
 /// Processor times of the stages of repeated scans, by stage.
 #[derive(Debug, Default)]
-pub struct StageTimes([Times; Stage::ALL.len()]);
+pub struct StageTimes([Times; ScanStage::ALL.len()]);
 
 impl StageTimes {
     /// Adds those of one scan, in nanoseconds.
-    pub fn add(&mut self, ns: [u64; Stage::ALL.len()]) {
+    pub fn add(&mut self, ns: [u64; ScanStage::ALL.len()]) {
         for (times, ns) in self.0.iter_mut().zip(ns) {
             times.0.push(Duration::from_nanos(ns));
         }
     }
 
     pub fn medians(&self) -> impl Iterator<Item = (&'static str, Duration)> {
-        Stage::ALL.iter().zip(&self.0).map(|(stage, times)| (stage.name(), times.median()))
+        ScanStage::ALL.iter().zip(&self.0).map(|(stage, times)| (stage.name(), times.median()))
     }
 }
 
@@ -70,7 +70,7 @@ impl StageTimes {
 #[derive(Debug)]
 pub struct Way {
     workspace: Workspace,
-    watched: Watched,
+    watched: WatchedMachine,
     producer: Producer,
     consumer: Consumer,
     /// Number of records so far.
@@ -78,7 +78,7 @@ pub struct Way {
 }
 
 /// A machine that is watched with some parts enabled. Its number differs from those of others.
-pub fn watched(parts: &[Part], profile: &Profile, limits: &Limits, number: u64) -> Watched {
+pub fn watched(parts: &[Part], profile: &Profile, limits: &Limits, number: u64) -> WatchedMachine {
     let mut policy = PolicyConfig::default();
     policy.set_enabled(Activity::ReverseShellDetected, parts.contains(&Part::ReverseShells));
     for activity in [Activity::FileContentChange, Activity::FilePermissionsChanged] {
@@ -93,20 +93,20 @@ pub fn watched(parts: &[Part], profile: &Profile, limits: &Limits, number: u64) 
     }
     let mut shipped = ShippedBuilder::new();
     if parts.contains(&Part::Attestation) {
-        let everywhere = shipped.subject(&Subject::Everywhere).expect("there is room");
+        let everywhere = shipped.subject(&ShippedSubject::Everywhere).expect("there is room");
         let one = ShippedFile { sha256: Some([7; 32]), ..ShippedFile::default() };
         shipped.add(everywhere, &one).expect("there is room");
     }
     let text = TextLimits::new(limits.string_length as usize);
-    let mut watched = Watched::new(Setup {
+    let mut watched = WatchedMachine::new(Setup {
         limits: *limits,
         key: crate::KEY,
         message_ids: number,
         policy,
         report_existing: false,
         waits_for_clock: false,
-        header: Header::new(&"NONE".into(), &BluefieldSystem::default(), text),
-        identity: Identity::default(),
+        header: RecordHeader::new(&"NONE".into(), &BluefieldSystem::default(), text),
+        identity: MachineIdentity::default(),
         profile,
         login_servers: <_>::default(),
         content_rules: Arc::default(),
@@ -138,7 +138,7 @@ impl Way {
         &mut self,
         source: &mut S,
         now: Now,
-    ) -> [u64; Stage::ALL.len()] {
+    ) -> [u64; ScanStage::ALL.len()] {
         let used = || u64::try_from(processor_time().as_nanos()).unwrap_or(u64::MAX);
         self.scan_within(source, now, &Budget::default_for(&Limits::default()).timed_by(&used));
         self.figures().stages_ns

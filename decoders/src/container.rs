@@ -87,7 +87,7 @@ impl Runtime {
 
 /// What the name of one control group means for the processes in it and below.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Said<'a> {
+pub enum CgroupMeaning<'a> {
     /// No information: check the group above.
     Nothing,
     /// The processes are outside the named container: they are part of the runtime.
@@ -101,23 +101,23 @@ pub enum Said<'a> {
 
 /// Classifies the name of a control group; `above` is the name of the group above, empty at the
 /// top.
-pub fn said<'a>(name: &'a [u8], above: &[u8]) -> Said<'a> {
+pub fn said<'a>(name: &'a [u8], above: &[u8]) -> CgroupMeaning<'a> {
     // Slices hold groups, never processes. The slice of a Podman pod has an identifier in its name,
     // too.
     if name.ends_with(b".slice") {
-        return Said::Nothing;
+        return CgroupMeaning::Nothing;
     }
     if let Some((prefix, id)) = identifier(name) {
         return identified(prefix, id, name, above);
     }
     if name.starts_with(b"lxc.monitor") || above == b"lxc.monitor" {
-        return Said::Outside;
+        return CgroupMeaning::Outside;
     }
     if name == b"supervisor" && nspawn(above).is_some() {
-        return Said::Outside;
+        return CgroupMeaning::Outside;
     }
     if let Some(id) = build_id(name, above) {
-        return Said::Id(id, Some(Runtime::BuildKit));
+        return CgroupMeaning::Id(id, Some(Runtime::BuildKit));
     }
     if let Some(payload) = name.strip_prefix(b"lxc.payload.") {
         return named(payload, Runtime::Lxc);
@@ -134,17 +134,17 @@ pub fn said<'a>(name: &'a [u8], above: &[u8]) -> Said<'a> {
             }
         }
     }
-    nspawn(name).map_or(Said::Nothing, |(name, runtime)| named(name, runtime))
+    nspawn(name).map_or(CgroupMeaning::Nothing, |(name, runtime)| named(name, runtime))
 }
 
 /// Classifies a name that has an identifier in it, after `prefix`.
-fn identified<'a>(prefix: &[u8], id: &'a [u8], name: &[u8], above: &[u8]) -> Said<'a> {
+fn identified<'a>(prefix: &[u8], id: &'a [u8], name: &[u8], above: &[u8]) -> CgroupMeaning<'a> {
     if contains(prefix, b"conmon-") {
-        return Said::Outside;
+        return CgroupMeaning::Outside;
     }
     // A Podman pod's group, without systemd.
     if contains(prefix, b"libpod_pod_") || (above == b"libpod_parent" && id == name) {
-        return Said::Nothing;
+        return CgroupMeaning::Nothing;
     }
     let made_by = |words: &[&[u8]]| words.iter().any(|word| prefix.ends_with(word));
     let runtime = if made_by(&[b"cri-containerd-", b":cri-containerd:", b"nerdctl-", b":nerdctl:"])
@@ -173,11 +173,11 @@ fn identified<'a>(prefix: &[u8], id: &'a [u8], name: &[u8], above: &[u8]) -> Sai
     } else {
         None
     };
-    Said::Id(id, runtime)
+    CgroupMeaning::Id(id, runtime)
 }
 
-fn named(name: &[u8], runtime: Runtime) -> Said<'_> {
-    if name.is_empty() { Said::Nothing } else { Said::Name(name, runtime) }
+fn named(name: &[u8], runtime: Runtime) -> CgroupMeaning<'_> {
+    if name.is_empty() { CgroupMeaning::Nothing } else { CgroupMeaning::Name(name, runtime) }
 }
 
 /// The container's name in a unit of systemd-machined or in an instance of nspawn's template unit.
@@ -255,7 +255,7 @@ pub enum Maker {
 
 /// A container that a path of control groups names.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Found<'a> {
+pub struct CgroupContainer<'a> {
     /// Index of its control group in the path.
     pub at: usize,
     /// Its identifier or name; a name may have escapes ([`unescape`]).
@@ -270,10 +270,10 @@ pub struct Found<'a> {
 /// The innermost container that the path of a control group names. `path` has the names from the
 /// top down, without the root's. The part of the path above [`Found::at`] names the enclosing
 /// container.
-pub fn container_of<'a>(path: &[&'a [u8]]) -> Option<Found<'a>> {
+pub fn container_of<'a>(path: &[&'a [u8]]) -> Option<CgroupContainer<'a>> {
     let found = innermost(path)?;
     let is_users = path.iter().take(found.at).any(|name| is_user_manager(name));
-    Some(Found { maker: if is_users { Maker::User } else { found.maker }, ..found })
+    Some(CgroupContainer { maker: if is_users { Maker::User } else { found.maker }, ..found })
 }
 
 /// Whether systemd delegates this group to an unprivileged user: `user@UID.service`, where that
@@ -283,23 +283,35 @@ fn is_user_manager(name: &[u8]) -> bool {
     uid.is_some_and(|uid| uid != b"0")
 }
 
-fn innermost<'a>(path: &[&'a [u8]]) -> Option<Found<'a>> {
+fn innermost<'a>(path: &[&'a [u8]]) -> Option<CgroupContainer<'a>> {
     let mut is_outside = false;
     let mut at = path.len();
     while let Some(here) = at.checked_sub(1) {
         let above = here.checked_sub(1).map_or(&[][..], |above| path[above]);
-        let found =
-            Found { at: here, id: &[], is_name: false, runtime: None, maker: Maker::Runtime };
+        let found = CgroupContainer {
+            at: here,
+            id: &[],
+            is_name: false,
+            runtime: None,
+            maker: Maker::Runtime,
+        };
         match said(path[here], above) {
-            Said::Nothing => at = here,
-            Said::Outside => {
+            CgroupMeaning::Nothing => at = here,
+            CgroupMeaning::Outside => {
                 is_outside = true;
                 // nspawn itself: outside the container that the group above names.
                 at = if path[here] == b"supervisor" { here.saturating_sub(1) } else { here };
             }
-            Said::Id(id, runtime) => return Some(Found { id, runtime, ..found }),
-            Said::Name(id, runtime) => {
-                return Some(Found { id, is_name: true, runtime: Some(runtime), ..found });
+            CgroupMeaning::Id(id, runtime) => {
+                return Some(CgroupContainer { id, runtime, ..found });
+            }
+            CgroupMeaning::Name(id, runtime) => {
+                return Some(CgroupContainer {
+                    id,
+                    is_name: true,
+                    runtime: Some(runtime),
+                    ..found
+                });
             }
         }
     }
@@ -310,7 +322,7 @@ fn innermost<'a>(path: &[&'a [u8]]) -> Option<Found<'a>> {
 /// (`make_cgroup_path` of crun, `defaultDirPath` of runc): one with the container's name, at the
 /// top or beside the caller's session. containerd's `ctr` puts a directory with the name of its
 /// namespace above.
-fn plain<'a>(path: &[&'a [u8]]) -> Option<Found<'a>> {
+fn plain<'a>(path: &[&'a [u8]]) -> Option<CgroupContainer<'a>> {
     let mut at = path.iter().position(|name| !name.ends_with(b".slice"))?;
     let mut runtime = None;
     if at == 0 && matches!(path[0], b"default" | b"k8s.io") {
@@ -324,7 +336,7 @@ fn plain<'a>(path: &[&'a [u8]]) -> Option<Found<'a>> {
     if id.is_empty() || !id.iter().all(is_allowed) || is_session || is_unit || is_known {
         return None;
     }
-    Some(Found { at, id, is_name: true, runtime, maker: Maker::Unknown })
+    Some(CgroupContainer { at, id, is_name: true, runtime, maker: Maker::Unknown })
 }
 
 /// Suffixes of systemd's units (`unit_type_table` of systemd).

@@ -33,7 +33,7 @@ const FIELD_BYTES_MAX: u32 = 4096;
 
 /// The position of one field.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Field {
+pub struct PackedField {
     /// Byte offset in the kernel's structure.
     pub offset: u32,
     pub size: u32,
@@ -64,13 +64,13 @@ pub trait Members {
 
 /// A structure or field that a decoder needs and the profile lacks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Missing {
+pub struct MissingMember {
     pub structure: &'static str,
     /// The field's newest name; empty if the structure itself is missing.
     pub field: &'static str,
 }
 
-impl core::fmt::Display for Missing {
+impl core::fmt::Display for MissingMember {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         if self.field.is_empty() {
             write!(f, "the profile has no struct {}, or none that can be right", self.structure)
@@ -80,11 +80,11 @@ impl core::fmt::Display for Missing {
     }
 }
 
-impl core::error::Error for Missing {}
+impl core::error::Error for MissingMember {}
 
 /// A run of bytes of the kernel's structure that one request fetches.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Span {
+pub struct PackedSpan {
     /// Offset in the kernel's structure.
     pub offset: u32,
     pub length: u32,
@@ -94,17 +94,17 @@ pub struct Span {
 
 /// The spans of a layout.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Packing {
-    spans: [Span; SPANS_MAX],
+pub struct PackedLayout {
+    spans: [PackedSpan; SPANS_MAX],
     count: u8,
     bytes: u32,
     /// Offset in the kernel's structure of the first byte after the last span.
     end: u32,
 }
 
-impl Packing {
+impl PackedLayout {
     /// The spans, ascending.
-    pub fn spans(&self) -> &[Span] {
+    pub fn spans(&self) -> &[PackedSpan] {
         self.spans.get(..usize::from(self.count)).unwrap_or(&[])
     }
 
@@ -119,7 +119,7 @@ impl Packing {
     }
 
     /// Gathers fields into spans; `bind` of the layouts calls it.
-    pub fn of(fields: &[Field]) -> Self {
+    pub fn of(fields: &[PackedField]) -> Self {
         let mut packing = Self::default();
         let mut covered = 0;
         loop {
@@ -152,7 +152,7 @@ impl Packing {
                 }
                 _ => {
                     packing.spans[count] =
-                        Span { offset: start, length: end - start, packed: packing.bytes };
+                        PackedSpan { offset: start, length: end - start, packed: packing.bytes };
                     packing.bytes += end - start;
                     packing.count += 1;
                 }
@@ -162,7 +162,7 @@ impl Packing {
     }
 
     /// Sets `field.packed` by the span that covers the field.
-    pub fn place(&self, field: &mut Field) {
+    pub fn place(&self, field: &mut PackedField) {
         for span in self.spans() {
             if field.offset >= span.offset && field.offset < span.offset + span.length {
                 field.packed = span.packed + (field.offset - span.offset);
@@ -181,20 +181,20 @@ pub trait Layout: Sized {
     /// # Errors
     ///
     /// A required field is missing, or the structure is missing or too large.
-    fn bind(members: &dyn Members) -> Result<Self, Missing>;
+    fn bind(members: &dyn Members) -> Result<Self, MissingMember>;
 
     /// The spans to fetch.
-    fn packing(&self) -> &Packing;
+    fn packing(&self) -> &PackedLayout;
 
     /// Calls `each` with every field that the kernel has.
-    fn each_field(&self, each: &mut dyn FnMut(Field));
+    fn each_field(&self, each: &mut dyn FnMut(PackedField));
 }
 
 /// Looks up one field by its names, newest first; for [`layout!`](crate::layout!).
-pub fn look_up(members: &dyn Members, structure: &str, names: &[&str]) -> Option<Field> {
+pub fn look_up(members: &dyn Members, structure: &str, names: &[&str]) -> Option<PackedField> {
     let member = names.iter().find_map(|name| members.member(structure, name))?;
     let end = member.offset.checked_add(member.size)?;
-    (member.size <= FIELD_BYTES_MAX && end <= STRUCTURE_BYTES_MAX).then_some(Field {
+    (member.size <= FIELD_BYTES_MAX && end <= STRUCTURE_BYTES_MAX).then_some(PackedField {
         offset: member.offset,
         size: member.size,
         packed: 0,
@@ -242,9 +242,9 @@ macro_rules! layout {
             /// Size of the kernel's structure in bytes.
             pub size: u32,
             /// The spans to fetch.
-            pub packing: $crate::layout::Packing,
-            $( $(#[$field_doc])* pub $field: $crate::layout::Field, )*
-            $( $(#[$opt_doc])* pub $opt: Option<$crate::layout::Field>, )*
+            pub packing: $crate::layout::PackedLayout,
+            $( $(#[$field_doc])* pub $field: $crate::layout::PackedField, )*
+            $( $(#[$opt_doc])* pub $opt: Option<$crate::layout::PackedField>, )*
         }
 
         impl $crate::layout::Layout for $layout {
@@ -252,9 +252,9 @@ macro_rules! layout {
 
             fn bind(
                 members: &dyn $crate::layout::Members,
-            ) -> Result<Self, $crate::layout::Missing> {
-                use $crate::layout::{Missing, Packing, look_up};
-                let unknown = Missing { structure: $structure, field: "" };
+            ) -> Result<Self, $crate::layout::MissingMember> {
+                use $crate::layout::{MissingMember, PackedLayout, look_up};
+                let unknown = MissingMember { structure: $structure, field: "" };
                 let size = members
                     .size_of($structure)
                     .filter(|&size| size <= $crate::layout::STRUCTURE_BYTES_MAX)
@@ -262,14 +262,14 @@ macro_rules! layout {
                 #[allow(unused_mut, reason = "a layout may have no field of one kind")]
                 let mut bound = Self {
                     size,
-                    packing: Packing::default(),
-                    $( $field: look_up(members, $structure, &[$($name),+]).ok_or(Missing {
+                    packing: PackedLayout::default(),
+                    $( $field: look_up(members, $structure, &[$($name),+]).ok_or(MissingMember {
                         structure: $structure,
                         field: [$($name),+][0],
                     })?, )*
                     $( $opt: look_up(members, $structure, &[$($opt_name),+]), )*
                 };
-                let packing = Packing::of(&[
+                let packing = PackedLayout::of(&[
                     $( bound.$field, )*
                     $( bound.$opt.unwrap_or_default(), )*
                 ]);
@@ -282,11 +282,11 @@ macro_rules! layout {
                 Ok(bound)
             }
 
-            fn packing(&self) -> &$crate::layout::Packing {
+            fn packing(&self) -> &$crate::layout::PackedLayout {
                 &self.packing
             }
 
-            fn each_field(&self, each: &mut dyn FnMut($crate::layout::Field)) {
+            fn each_field(&self, each: &mut dyn FnMut($crate::layout::PackedField)) {
                 $( each(self.$field); )*
                 $( self.$opt.into_iter().for_each(&mut *each); )*
             }
@@ -310,14 +310,14 @@ impl<'a> View<'a> {
 
     /// The field's raw bytes.
     #[inline]
-    pub fn bytes(self, field: Field) -> &'a [u8] {
+    pub fn bytes(self, field: PackedField) -> &'a [u8] {
         let start = field.packed as usize;
         self.bytes.get(start..start + field.size as usize).unwrap_or(&[])
     }
 
     /// A little-endian unsigned number of the field's size, 1, 2, 4 or 8 bytes.
     #[inline]
-    pub fn unsigned(self, field: Field) -> u64 {
+    pub fn unsigned(self, field: PackedField) -> u64 {
         match field.size {
             8.. => u64::from_le_bytes(self.first_bytes(field)),
             4 => u32::from_le_bytes(self.first_bytes(field)).into(),
@@ -329,33 +329,33 @@ impl<'a> View<'a> {
 
     /// The first bytes of a field that has as many; zeros outside of the copy.
     #[inline]
-    fn first_bytes<const N: usize>(self, field: Field) -> [u8; N] {
+    fn first_bytes<const N: usize>(self, field: PackedField) -> [u8; N] {
         let start = field.packed as usize;
         let bytes = self.bytes.get(start..start + N);
         bytes.and_then(|bytes| bytes.try_into().ok()).unwrap_or([0; N])
     }
 
     #[inline]
-    pub fn optional(self, field: Option<Field>) -> Option<u64> {
+    pub fn optional(self, field: Option<PackedField>) -> Option<u64> {
         field.map(|field| self.unsigned(field))
     }
 
     /// A little-endian signed number of the field's size, 4 or 8 bytes.
     #[inline]
-    pub fn signed(self, field: Field) -> i64 {
+    pub fn signed(self, field: PackedField) -> i64 {
         let number = self.unsigned(field);
         if field.size == 4 { i64::from(number as u32 as i32) } else { number as i64 }
     }
 
     /// A kernel pointer.
     #[inline]
-    pub fn pointer(self, field: Field) -> crate::address::KernelVa {
+    pub fn pointer(self, field: PackedField) -> crate::address::KernelVa {
         crate::address::KernelVa(if field.size < 8 { 0 } else { self.unsigned(field) })
     }
 
     /// The 64-bit number at `index` of an array field; zero past its end.
     #[inline]
-    pub fn u64_at(self, field: Field, index: usize) -> u64 {
+    pub fn u64_at(self, field: PackedField, index: usize) -> u64 {
         u64_at(self.bytes(field), index.saturating_mul(8))
     }
 }
@@ -426,9 +426,9 @@ mod tests {
         assert_eq!(s.gone, None);
         let spans = s.packing.spans();
         assert_eq!(spans.len(), 3);
-        assert_eq!(spans[0], Span { offset: 0, length: 8, packed: 0 });
-        assert_eq!(spans[1], Span { offset: 1000, length: 24, packed: 8 });
-        assert_eq!(spans[2], Span { offset: 9000, length: 16, packed: 32 });
+        assert_eq!(spans[0], PackedSpan { offset: 0, length: 8, packed: 0 });
+        assert_eq!(spans[1], PackedSpan { offset: 1000, length: 24, packed: 8 });
+        assert_eq!(spans[2], PackedSpan { offset: 9000, length: 16, packed: 32 });
         assert_eq!(s.packing.bytes(), 48);
         let mut offsets = std::vec::Vec::new();
         s.each_field(&mut |field| offsets.push(field.offset));
@@ -458,6 +458,6 @@ mod tests {
                 x: ["newest", "older"],
             }
         }
-        assert_eq!(T::bind(&Fixed), Err(Missing { structure: "s", field: "newest" }));
+        assert_eq!(T::bind(&Fixed), Err(MissingMember { structure: "s", field: "newest" }));
     }
 }

@@ -14,7 +14,7 @@ pub const PAGE_BYTES: u64 = 4096;
 
 /// The result of one request.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Outcome {
+pub enum ReadOutcome {
     #[default]
     Pending,
     /// All bytes are in the arena. Memory that the machine has never touched reads as zeros.
@@ -27,7 +27,7 @@ pub enum Outcome {
 
 /// One read of a batch.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Request {
+pub struct ReadRequest {
     /// First byte to read.
     pub address: PhysicalAddress,
     /// Number of bytes; may cross pages, never wraps.
@@ -35,13 +35,13 @@ pub struct Request {
     /// Offset in the arena of the copy.
     pub target: u32,
     /// Set by the source.
-    pub outcome: Outcome,
+    pub outcome: ReadOutcome,
 }
 
-impl Request {
+impl ReadRequest {
     /// A pending request.
     pub const fn new(address: PhysicalAddress, length: u32, target: u32) -> Self {
-        Self { address, length, target, outcome: Outcome::Pending }
+        Self { address, length, target, outcome: ReadOutcome::Pending }
     }
 
     /// The bytes of the arena that this request fills, or `None` if the arena is too short.
@@ -56,12 +56,12 @@ impl Request {
     pub fn answer_each(
         requests: &mut [Self],
         arena: &mut [u8],
-        mut answer: impl FnMut(u64, &mut [u8]) -> Outcome,
+        mut answer: impl FnMut(u64, &mut [u8]) -> ReadOutcome,
     ) {
         for request in requests {
             request.outcome = match request.target_range(arena.len()) {
                 Some(range) => answer(request.address.0, &mut arena[range]),
-                None => Outcome::Failed,
+                None => ReadOutcome::Failed,
             };
         }
     }
@@ -72,7 +72,7 @@ pub trait MemorySource {
     /// Answers every request: copies its bytes into `arena` at `target` and sets its `outcome`. A
     /// request whose target is outside the arena is `Failed`. Reading never changes the watched
     /// machine: it allocates no page that the machine has not touched.
-    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]);
+    fn read_batch(&mut self, requests: &mut [ReadRequest], arena: &mut [u8]);
 
     /// The ranges of physical addresses with memory, ascending, not overlapping.
     fn regions(&self) -> &[Range<u64>];
@@ -96,14 +96,14 @@ pub trait MemorySource {
     /// Reads one range, for cold paths such as discovery; `false` unless all bytes were read.
     fn read_exact(&mut self, address: PhysicalAddress, bytes: &mut [u8]) -> bool {
         let Ok(length) = u32::try_from(bytes.len()) else { return false };
-        let mut requests = [Request::new(address, length, 0)];
+        let mut requests = [ReadRequest::new(address, length, 0)];
         self.read_batch(&mut requests, bytes);
-        requests[0].outcome == Outcome::Read
+        requests[0].outcome == ReadOutcome::Read
     }
 }
 
 impl<S: MemorySource + ?Sized> MemorySource for &mut S {
-    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+    fn read_batch(&mut self, requests: &mut [ReadRequest], arena: &mut [u8]) {
         (**self).read_batch(requests, arena);
     }
 

@@ -13,11 +13,13 @@ use std::time::Instant;
 
 use panoptes_decoders::text::Hex;
 use panoptes_engine::limits::Limits;
-use panoptes_engine::page_cache::{Contents, FileContent, FileIdentity, Format, Hashes, Outcome};
+use panoptes_engine::page_cache::{
+    ContentFacts, ContentFormat, Contents, FileIdentity, HashOutcome, Hashes,
+};
 use panoptes_engine::path::{PathBuffer, write_file_name};
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::{Scope, Walker};
-use panoptes_profiles::{Options, discover};
+use panoptes_profiles::{DiscoveryOptions, discover};
 use panoptes_sources::FileSource;
 use panoptes_tables::HashKey;
 
@@ -31,7 +33,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let mut source = FileSource::open(path.as_ref()).expect("the memory can be opened");
-    let options = Options { use_builtin: true, ..Options::default() };
+    let options = DiscoveryOptions { use_builtin: true, ..DiscoveryOptions::default() };
     let profile = discover(&mut source, &options, &mut ()).expect("a kernel is found");
     let kernel = kernel_of(&profile);
     let limits = Limits::default();
@@ -64,14 +66,14 @@ fn main() -> ExitCode {
     for (name, identity) in &files {
         let size = identity.size;
         let text = match contents.get(identity) {
-            Some(FileContent { outcome: Outcome::Whole { hashes }, format, .. }) => {
+            Some(ContentFacts { outcome: HashOutcome::Whole { hashes }, format, .. }) => {
                 bytes += size;
                 format!("{} {size} {}", all(hashes), word(*format))
             }
-            Some(FileContent { outcome: Outcome::Partial(partial), .. }) => {
+            Some(ContentFacts { outcome: HashOutcome::Partial(partial), .. }) => {
                 format!("partial {}/{} {size}", partial.resident, partial.pages)
             }
-            Some(FileContent { outcome: Outcome::Nothing, .. }) => format!("nothing {size}"),
+            Some(ContentFacts { outcome: HashOutcome::Nothing, .. }) => format!("nothing {size}"),
             None => format!("unasked {size}"),
         };
         let line = [text.as_bytes(), b" ", name, b"\n"].concat();
@@ -101,10 +103,10 @@ fn all(hashes: &Hashes) -> String {
     format!("{} {} {}", Hex(&hashes.sha256), Hex(&hashes.sha1), Hex(&hashes.md5))
 }
 
-fn word(format: Format) -> String {
+fn word(format: ContentFormat) -> String {
     match format {
-        Format::Unknown => "unknown".to_owned(),
-        Format::Other => "other".to_owned(),
-        Format::Elf(kind) => format!("{kind:?}"),
+        ContentFormat::Unknown => "unknown".to_owned(),
+        ContentFormat::Other => "other".to_owned(),
+        ContentFormat::Elf(kind) => format!("{kind:?}"),
     }
 }

@@ -17,13 +17,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use panoptes_decoders::address::PhysicalAddress;
-use panoptes_decoders::source::{MemorySource, PAGE_BYTES, Request};
+use panoptes_decoders::source::{MemorySource, PAGE_BYTES, ReadRequest};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::policy::lines::LineWriter;
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::{Kernel, Scope, Walker};
-use panoptes_profiles::report::Evidence;
-use panoptes_profiles::{Options, Profile, discover};
+use panoptes_profiles::report::KernelEvidence;
+use panoptes_profiles::{DiscoveryOptions, Profile, discover};
 use panoptes_sources::{FileSource, Recorder, Replay, create_recording};
 use panoptes_tables::HashKey;
 
@@ -43,7 +43,7 @@ struct Narrowed<'s, S> {
 }
 
 impl<S: MemorySource> MemorySource for Narrowed<'_, S> {
-    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+    fn read_batch(&mut self, requests: &mut [ReadRequest], arena: &mut [u8]) {
         self.source.read_batch(requests, arena);
     }
 
@@ -66,7 +66,7 @@ fn main() -> ExitCode {
         eprintln!("usage: record [--builtin] RAM OUT.image");
         return ExitCode::from(2);
     };
-    match record(ram, out, &Options { use_builtin, ..Options::default() }) {
+    match record(ram, out, &DiscoveryOptions { use_builtin, ..DiscoveryOptions::default() }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("record: {error}");
@@ -75,10 +75,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn record(ram: &Path, out: &Path, options: &Options) -> Result<(), Box<dyn Error>> {
+fn record(ram: &Path, out: &Path, options: &DiscoveryOptions) -> Result<(), Box<dyn Error>> {
     let mut source = FileSource::open(ram)?;
     let found = discover(&mut source, options, &mut ())?;
-    if found.trace != Evidence::Vmcoreinfo {
+    if found.trace != KernelEvidence::Vmcoreinfo {
         return Err(
             "this kernel is found by its page tables only: the image would hold all memory".into(),
         );

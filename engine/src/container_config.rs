@@ -8,7 +8,7 @@ use panoptes_decoders::text::matches_glob;
 
 /// The names of a container; unknown ones are left out.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Names<'a> {
+pub struct ContainerNames<'a> {
     /// The 64-hex id, or the runtime's name for it.
     pub id: &'a [u8],
     /// The name of the container, where the runtime uses names.
@@ -16,7 +16,7 @@ pub struct Names<'a> {
     pub pod_name: Option<&'a [u8]>,
     pub pod_uid: Option<&'a [u8]>,
     /// Its image, as far as it is known.
-    pub image: Image<'a>,
+    pub image: ImageReference<'a>,
 }
 
 /// A pattern for names: `*` matches any characters, `?` matches one.
@@ -63,18 +63,18 @@ impl Glob {
     }
 
     /// Whether the pattern matches any name of a container.
-    fn means_any(&self, names: &Names<'_>) -> bool {
+    fn means_any(&self, names: &ContainerNames<'_>) -> bool {
         self.means_container(names) || self.means_image(&names.image)
     }
 
     /// Whether the pattern matches a container's id, its name or its pod.
-    pub(crate) fn means_container(&self, names: &Names<'_>) -> bool {
+    pub(crate) fn means_container(&self, names: &ContainerNames<'_>) -> bool {
         let pod = [names.pod_name, names.pod_uid].into_iter().flatten();
         self.means(names.id, names.name) || pod.into_iter().any(|name| self.matches(name))
     }
 
     /// Whether the pattern matches an image's name or digest.
-    pub(crate) fn means_image(&self, image: &Image<'_>) -> bool {
+    pub(crate) fn means_image(&self, image: &ImageReference<'_>) -> bool {
         let parts = [image.name, image.digest].into_iter().flatten();
         parts.into_iter().any(|part| self.matches(part.as_bytes()))
     }
@@ -82,13 +82,13 @@ impl Glob {
 
 /// An image reference: `registry/name:tag`, `sha256:…`, or both joined by `@`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Image<'a> {
+pub struct ImageReference<'a> {
     /// The name, with the tag if there is one.
     pub name: Option<&'a str>,
     pub digest: Option<&'a str>,
 }
 
-impl<'a> Image<'a> {
+impl<'a> ImageReference<'a> {
     /// Splits an image reference into name and digest.
     pub fn new(image: &'a str) -> Self {
         let is_digest = |text: &str| {
@@ -150,7 +150,7 @@ impl ContainerConfig {
     }
 
     /// Whether a container of these names is reported.
-    pub fn reports(&self, names: &Names<'_>) -> bool {
+    pub fn reports(&self, names: &ContainerNames<'_>) -> bool {
         let any = |globs: &[Glob]| globs.iter().any(|glob| glob.means_any(names));
         (self.include.is_empty() || any(&self.include)) && !any(&self.exclude)
     }
@@ -229,19 +229,26 @@ mod tests {
         assert_eq!(images.image_of(b"ffff", Some(b"web-1")), Some("web"));
         assert_eq!(images.image_of(b"ffff", None), None);
         assert_eq!(Images::default().image_of(ID, None), None);
-        let both = Image { name: Some("nginx:1.27"), digest: Some("sha256:aa") };
-        assert_eq!(Image::new("nginx:1.27@sha256:aa"), both);
-        assert_eq!(Image::new("sha256:aa"), Image { name: None, digest: Some("sha256:aa") });
-        assert_eq!(Image::new("a@b"), Image { name: Some("a@b"), digest: None });
+        let both = ImageReference { name: Some("nginx:1.27"), digest: Some("sha256:aa") };
+        assert_eq!(ImageReference::new("nginx:1.27@sha256:aa"), both);
+        assert_eq!(
+            ImageReference::new("sha256:aa"),
+            ImageReference { name: None, digest: Some("sha256:aa") }
+        );
+        assert_eq!(ImageReference::new("a@b"), ImageReference { name: Some("a@b"), digest: None });
     }
 
     #[test]
     fn exclude_wins_over_include() {
         let globs = |patterns: &[&str]| patterns.iter().map(|p| Glob::new(p)).collect();
         let mut config = ContainerConfig::default();
-        let web = Names { id: ID, pod_name: Some(b"web-0"), ..Names::default() };
-        let nginx = Names { id: b"x", image: Image::new("nginx:1@sha256:ab"), ..Names::default() };
-        let other = Names { id: b"db", name: Some(b"db"), ..Names::default() };
+        let web = ContainerNames { id: ID, pod_name: Some(b"web-0"), ..ContainerNames::default() };
+        let nginx = ContainerNames {
+            id: b"x",
+            image: ImageReference::new("nginx:1@sha256:ab"),
+            ..ContainerNames::default()
+        };
+        let other = ContainerNames { id: b"db", name: Some(b"db"), ..ContainerNames::default() };
         assert!(config.reports_all() && config.reports(&web));
         config.include = globs(&["web-*", "nginx:*", "db"]);
         assert!(config.reports(&web) && config.reports(&nginx) && config.reports(&other));

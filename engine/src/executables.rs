@@ -17,7 +17,7 @@ use panoptes_tables::HashKey;
 use crate::container_config::Glob;
 use crate::limits::Limits;
 use crate::page_cache::{
-    Contents, FileIdentity, FileReader, MachineMemory, Outcome, PAGE_BYTES, Unread,
+    Contents, FileIdentity, FileReader, HashOutcome, MachineMemory, MissingPage, PAGE_BYTES,
 };
 use crate::path::{PathBuffer, write_file_name};
 use crate::state::facts::is_floating;
@@ -190,7 +190,7 @@ pub fn outcomes(
     files: &[Executable],
     (source, kernel): (&mut dyn MemorySource, &Kernel),
     (limits, key): (&Limits, HashKey),
-    found: &mut dyn FnMut(&Executable, Outcome),
+    found: &mut dyn FnMut(&Executable, HashOutcome),
 ) {
     let mut contents = Contents::new(limits, key);
     // Twice as many fit, whatever the limits are.
@@ -205,7 +205,7 @@ pub fn outcomes(
         }
         for file in batch {
             let known = contents.get(&file.identity);
-            found(file, known.map_or(Outcome::Nothing, |content| content.outcome));
+            found(file, known.map_or(HashOutcome::Nothing, |content| content.outcome));
         }
     }
 }
@@ -233,19 +233,19 @@ impl<'a, 'm> CachedFile<'a, 'm> {
     }
 
     /// Checks the pages that were read since the last check, and begins anew.
-    fn check(&mut self) -> Result<(), Unread> {
+    fn check(&mut self) -> Result<(), MissingPage> {
         if self.at > 0 && !self.files.holds(self.memory) {
-            return Err(Unread);
+            return Err(MissingPage);
         }
         self.check_at = self.at + CHECKED_PAGES * PAGE_BYTES;
         let is_open = self.files.begin(self.memory, self.snapshot, self.executable.file);
-        if is_open { Ok(()) } else { Err(Unread) }
+        if is_open { Ok(()) } else { Err(MissingPage) }
     }
 }
 
 impl Read for CachedFile<'_, '_> {
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
-        let unread = |Unread| io::Error::other("a page is not in memory, or was reused");
+        let unread = |MissingPage| io::Error::other("a page is not in memory, or was reused");
         let size = self.executable.identity.size;
         if self.at == self.check_at || self.at == size {
             self.check().map_err(unread)?;
@@ -256,7 +256,7 @@ impl Read for CachedFile<'_, '_> {
             return Ok(0);
         }
         let bytes = self.files.read(self.memory, self.at, count);
-        let bytes = bytes.ok_or(Unread).map_err(unread)?;
+        let bytes = bytes.ok_or(MissingPage).map_err(unread)?;
         target[..bytes.len()].copy_from_slice(bytes);
         self.at += count;
         Ok(count as usize)

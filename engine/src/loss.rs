@@ -45,14 +45,14 @@ impl Tally {
 
 /// A process that caused losses.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Blamed {
+pub struct BlamedProcess {
     pub process_id: u32,
     /// Whether it was not blamed before.
     is_new: bool,
     tally: Tally,
 }
 
-impl Blamed {
+impl BlamedProcess {
     /// How much it caused since the last report.
     pub fn missed(&self) -> u64 {
         self.tally.missed()
@@ -65,16 +65,16 @@ pub struct Loss {
     all: Tally,
     /// Whether something was added since the last call of [`Self::take_added`].
     has_added: bool,
-    listed: ArrayVec<Blamed, LISTED_MAX>,
+    listed: ArrayVec<BlamedProcess, LISTED_MAX>,
     /// Number of new processes that are not listed any more.
     unlisted: u32,
-    known: Known,
+    known: ProcessIdCache,
 }
 
 impl Loss {
     /// Allocates what remembers processes. Without that (the default), each process is new.
     pub fn new() -> Self {
-        Self { known: Known::new(), ..Self::default() }
+        Self { known: ProcessIdCache::new(), ..Self::default() }
     }
 
     /// Counts `count` more things, which `process_id` caused, if a process did.
@@ -118,7 +118,7 @@ impl Loss {
     }
 
     /// The processes that caused it, those that were not blamed before last.
-    pub fn blamed(&self) -> &[Blamed] {
+    pub fn blamed(&self) -> &[BlamedProcess] {
         &self.listed
     }
 
@@ -164,7 +164,7 @@ impl Loss {
     /// The place where losses of a process are counted, if it is listed.
     fn tally_of(&mut self, process_id: Option<u32>) -> Option<&mut Tally> {
         let process_id = process_id?;
-        let is_it = |blamed: &Blamed| blamed.process_id == process_id;
+        let is_it = |blamed: &BlamedProcess| blamed.process_id == process_id;
         // Most losses follow others of the same process.
         let last = self.listed.len().checked_sub(1);
         let at = last.filter(|&last| is_it(&self.listed[last]));
@@ -187,16 +187,16 @@ impl Loss {
             let at = self.listed.iter().position(|blamed| !blamed.is_new).unwrap_or(0);
             self.unlisted += u32::from(self.listed.remove(at).is_new);
         }
-        self.listed.push(Blamed { process_id, is_new, tally: Tally::default() });
+        self.listed.push(BlamedProcess { process_id, is_new, tally: Tally::default() });
         Some(self.listed.len() - 1)
     }
 }
 
 /// Ids of processes: of those with the same hash, the last few. 0 is no process.
 #[derive(Clone, Debug, Default)]
-struct Known(Box<[u32]>);
+struct ProcessIdCache(Box<[u32]>);
 
-impl Known {
+impl ProcessIdCache {
     fn new() -> Self {
         Self(room::copies(0, KNOWN_MAX))
     }

@@ -9,9 +9,9 @@ use std::ops::Range;
 
 use common::guest::{Guest, Kind, RELEASE};
 use panoptes_decoders::address::PhysicalAddress;
-use panoptes_decoders::source::{MachineSource, MemorySource, Request};
+use panoptes_decoders::source::{MachineSource, MemorySource, ReadRequest};
 use panoptes_engine::system::{AttachError, Stop, attach, kernel_of};
-use panoptes_profiles::{Options, Profile, discover};
+use panoptes_profiles::{DiscoveryOptions, Profile, discover};
 
 /// A machine with several possible layouts, which may end during the search.
 struct Machine {
@@ -29,12 +29,12 @@ impl Machine {
     }
 
     fn attach(&mut self) -> Result<Profile, AttachError> {
-        attach(self, &Options::default(), &mut (), Stop::NEVER)
+        attach(self, &DiscoveryOptions::default(), &mut (), Stop::NEVER)
     }
 }
 
 impl MemorySource for Machine {
-    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+    fn read_batch(&mut self, requests: &mut [ReadRequest], arena: &mut [u8]) {
         self.layouts[self.chosen].read_batch(requests, arena);
     }
 
@@ -72,7 +72,7 @@ impl MachineSource for Machine {
 fn every_attachment_binds_the_types_of_modules() {
     let guest = Guest::new(Kind { overlay_module: true, ..Kind::default() });
     let mut machine = Machine::new(vec![guest.clone()]);
-    let found = discover(&mut machine, &Options::default(), &mut ()).unwrap();
+    let found = discover(&mut machine, &DiscoveryOptions::default(), &mut ()).unwrap();
     assert_eq!(kernel_of(&found).layouts.ovl_inode, None);
     let profile = machine.attach().unwrap();
     let kernel = kernel_of(&profile);
@@ -111,7 +111,8 @@ fn a_request_to_stop_ends_the_search_within_a_sweep() {
         let asked = Cell::new(0);
         let stop = || asked.replace(asked.get() + 1) >= after;
         let mut machine = Machine::new(vec![Guest::empty(), Guest::empty()]);
-        let stopped = attach(&mut machine, &Options::default(), &mut (), Stop::when(&stop));
+        let stopped =
+            attach(&mut machine, &DiscoveryOptions::default(), &mut (), Stop::when(&stop));
         assert!(matches!(stopped, Err(AttachError::Stopped)));
         assert!(machine.sweeps.get() <= after, "{} after {after}", machine.sweeps.get());
     }

@@ -8,7 +8,7 @@ use std::path::Path;
 use common::recorded::images_or_skip;
 use common::{Machine, Watcher};
 use panoptes_decoders::address::PhysicalAddress;
-use panoptes_decoders::source::{MemorySource, Request};
+use panoptes_decoders::source::{MemorySource, ReadRequest};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::time::{Monotonic, Now, RealTime};
 use panoptes_engine::walk::Kernel;
@@ -31,7 +31,7 @@ impl<S: MemorySource> Ticking<S> {
 }
 
 impl<S: MemorySource> MemorySource for Ticking<S> {
-    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+    fn read_batch(&mut self, requests: &mut [ReadRequest], arena: &mut [u8]) {
         self.inner.read_batch(requests, arena);
         // `tkr_mono.cycle_last` is the third word of the timekeeper's first 48 bytes. The other
         // request for this address is for the wall clock and must stay unchanged.

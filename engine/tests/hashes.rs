@@ -10,12 +10,12 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use panoptes_engine::limits::Limits;
-use panoptes_engine::page_cache::{Contents, FileIdentity, Outcome};
+use panoptes_engine::page_cache::{Contents, FileIdentity, HashOutcome};
 use panoptes_engine::path::{PathBuffer, write_path};
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::time::Monotonic;
 use panoptes_engine::walk::{Scope, Walker};
-use panoptes_profiles::{Options, discover};
+use panoptes_profiles::{DiscoveryOptions, discover};
 use panoptes_rig::contents::{Course, Phase, Place};
 use panoptes_rig::{Flavor, Guest, Kernel, setup};
 use panoptes_sources::FileSource;
@@ -80,7 +80,7 @@ fn hashes_while_written(guest: &mut Guest, time: Duration, count: u32) -> BTreeM
     guest.agent(&format!("run echo {alone} > /tmp/alone")).unwrap();
     guest.agent(&format!("run (while true; do {one} {other} done) > /dev/null 2>&1 &")).unwrap();
     let mut source = FileSource::open(guest.ram_path()).unwrap();
-    let profile = discover(&mut source, &Options::default(), &mut ()).unwrap();
+    let profile = discover(&mut source, &DiscoveryOptions::default(), &mut ()).unwrap();
     let kernel = kernel_of(&profile);
     let limits = Limits::default();
     let (mut walker, mut contents) =
@@ -113,7 +113,8 @@ fn hashes_while_written(guest: &mut Guest, time: Duration, count: u32) -> BTreeM
         while contents.has_work() {
             contents.work(&mut source, &kernel, 256 << 10, &());
         }
-        if let Some(Outcome::Whole { hashes }) = contents.get(&file).map(|known| known.outcome) {
+        if let Some(HashOutcome::Whole { hashes }) = contents.get(&file).map(|known| known.outcome)
+        {
             let sum = contents::text(&hashes.sha256);
             *seen.entry(sums.iter().any(|line| line.starts_with(&sum))).or_default() += 1;
         }

@@ -10,14 +10,14 @@ use common::recorded::images_or_skip;
 use common::{Machine, everything, one_hash, setup};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::time::Now;
-use panoptes_engine::watch::{Watched, Workspace};
+use panoptes_engine::watch::{WatchedMachine, Workspace};
 use panoptes_records::queue::{QueueSize, Waker, queue};
 use panoptes_tables::{HashKey, room};
 
 const MIB: u64 = 1 << 20;
 
 fn system(limits: &Limits) -> Option<u64> {
-    Watched::bytes(limits, &everything(), &Arc::new(one_hash()))
+    WatchedMachine::bytes(limits, &everything(), &Arc::new(one_hash()))
 }
 
 fn workspace(limits: &Limits) -> Option<u64> {
@@ -143,9 +143,9 @@ fn many_systems_need_what_was_counted_and_no_more_later() {
     let before = resident();
     let mut workspace = room::touch(|| Workspace::new(&HUNDRED, common::KEY));
     let shipped = Arc::new(one_hash());
-    let mut systems: Vec<Watched> = (0..SYSTEMS)
+    let mut systems: Vec<WatchedMachine> = (0..SYSTEMS)
         .map(|_| setup(&HUNDRED, &machine.profile, everything(), Arc::clone(&shipped)))
-        .map(|setup| room::touch(|| Watched::new(setup)))
+        .map(|setup| room::touch(|| WatchedMachine::new(setup)))
         .collect();
     let at_start = resident().saturating_sub(before);
     for round in 0..3 {

@@ -27,12 +27,12 @@ use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::time::Monotonic;
 use panoptes_engine::walk::{Kernel, Scope};
-use panoptes_engine::watch::{Watched, Workspace};
+use panoptes_engine::watch::{WatchedMachine, Workspace};
 use panoptes_records::redact::{Pattern, Redactor};
 use panoptes_rig::dump::{self, Packing, Ram};
 use panoptes_rig::{Architecture, Random};
 use panoptes_sources::{
-    Detail, FileSource, Kcore, MappedFile, MemorySource, Meter, Outcome, Request,
+    Detail, FileSource, Kcore, MappedMemory, MemorySource, ReadOutcome, ReadRequest, SourceMeter,
 };
 use panoptes_tables::{HashKey, room};
 
@@ -115,7 +115,7 @@ fn a_thousand_scans_allocate_nothing() {
         let count = scans(&Machine::open(&image));
         for limits in [Limits::default(), NARROW] {
             let mut scanner = Scanner::new(&limits);
-            let mut meter = Meter::new(&mut memory, Detail::Lines).unwrap();
+            let mut meter = SourceMeter::new(&mut memory, Detail::Lines).unwrap();
             let mut total = 0;
             sealed(&name, || {
                 for _ in 0..count {
@@ -161,7 +161,7 @@ fn scans_of_a_mapped_file_allocate_nothing() {
     for (at, page) in machine.memory.clone().pages_mut() {
         std::os::unix::fs::FileExt::write_all_at(file.as_file(), page, at.0).unwrap();
     }
-    let mut source = MappedFile::open(file.path()).unwrap();
+    let mut source = MappedMemory::open(file.path()).unwrap();
     let mut scanner = Scanner::new(&Limits::default());
     sealed("a mapped file", || {
         for _ in 0..20 {
@@ -217,24 +217,24 @@ fn hashing_files_allocates_nothing() {
 fn read_about(what: &str, source: &mut dyn MemorySource, within: u64) {
     let mut random = Random(1);
     let mut arena = vec![0; 16_000];
-    let mut batch = || -> Vec<Request> {
+    let mut batch = || -> Vec<ReadRequest> {
         let request = |index: usize| {
             let address = random.below(within as usize) as u64;
             let (address, length) = match index % 3 {
                 0 => (address & !0xfff, 4096),
                 _ => (address, random.below(6000) as u32),
             };
-            Request::new(PhysicalAddress(address), length, random.below(8000) as u32)
+            ReadRequest::new(PhysicalAddress(address), length, random.below(8000) as u32)
         };
         (0..2000).map(request).collect()
     };
-    let mut batches: Vec<Vec<Request>> = (0..5).map(|_| batch()).collect();
+    let mut batches: Vec<Vec<ReadRequest>> = (0..5).map(|_| batch()).collect();
     sealed(what, || {
         for requests in &mut batches {
             source.read_batch(requests, &mut arena);
         }
     });
-    let read = batches.iter().flatten().filter(|request| request.outcome == Outcome::Read);
+    let read = batches.iter().flatten().filter(|request| request.outcome == ReadOutcome::Read);
     assert!(read.count() > 1000, "{what}");
 }
 
@@ -292,10 +292,10 @@ fn reading_by_a_dma_engine_allocates_nothing() {
         let regions = [0x1000..0x8_0000, 0xa_0000..bytes];
         let mut source = DocaMemory::open(&library, "d", "V", &regions, PATIENCE).unwrap();
         let mut random = Random(1);
-        let mut requests: Vec<Request> = (0..20_000)
+        let mut requests: Vec<ReadRequest> = (0..20_000)
             .map(|_| {
                 let address = PhysicalAddress(random.below(bytes as usize) as u64);
-                Request::new(address, random.below(400) as u32, random.below(8000) as u32)
+                ReadRequest::new(address, random.below(400) as u32, random.below(8000) as u32)
             })
             .collect();
         let mut arena = vec![0; 8400];
@@ -363,10 +363,10 @@ fn what_is_counted_before_is_what_is_allocated() {
         let (_kernel, of_kernel) = counted(|| kernel_of(&machine.profile));
         for policy in [PolicyConfig::default(), common::everything()] {
             for shipped in [Arc::default(), Arc::new(common::one_hash())] {
-                let expected = Watched::bytes(&limits, &policy, &shipped);
+                let expected = WatchedMachine::bytes(&limits, &policy, &shipped);
                 let setup = common::setup(&limits, &machine.profile, policy, shipped);
                 // The header was made before, and is freed with the machine.
-                let (watched, bytes) = counted(|| Watched::new(setup));
+                let (watched, bytes) = counted(|| WatchedMachine::new(setup));
                 assert_eq!(expected, Some(bytes - of_kernel), "a machine, {limits:?}");
                 drop(watched);
             }

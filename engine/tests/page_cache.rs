@@ -11,11 +11,11 @@ use std::ops::Range;
 use cached::{Cached, DIRECT_MAP, EXT4, HUGETLBFS, INODE, MAPPING, OverlayFields, PAGE, TMPFS};
 use panoptes_decoders::kernel::ovl_inode::OvlInode;
 use panoptes_decoders::layout::Layout as _;
-use panoptes_decoders::source::{MemorySource, Request};
+use panoptes_decoders::source::{MemorySource, ReadRequest};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::page_cache::{
-    Asker, BestMatch, Contents, ElfKind, FileContent, Format, Outcome, PageDigest, PageMatcher,
-    Partial,
+    Asker, BestMatch, ContentFacts, ContentFormat, Contents, ElfKind, HashOutcome, PageDigest,
+    PageMatcher, Partial,
 };
 use panoptes_engine::time::Monotonic;
 use panoptes_tables::HashKey;
@@ -43,14 +43,14 @@ fn work(contents: &mut Contents, machine: &mut Cached, judge: &dyn PageMatcher) 
     panic!("the work does not end");
 }
 
-fn known_by(machine: &mut Cached, judge: &dyn PageMatcher) -> FileContent {
+fn known_by(machine: &mut Cached, judge: &dyn PageMatcher) -> ContentFacts {
     let mut contents = Contents::new(&limits(), HashKey::new(5));
     assert_eq!(contents.ask(&machine.file), None);
     work(&mut contents, machine, judge);
     *contents.get(&machine.file).unwrap()
 }
 
-fn known(machine: &mut Cached) -> FileContent {
+fn known(machine: &mut Cached) -> ContentFacts {
     known_by(machine, &())
 }
 
@@ -65,7 +65,7 @@ fn assert_whole(machine: &mut Cached, expected: &[u8]) {
 
 fn assert_partial(machine: &mut Cached, resident: u32, pages: u32) {
     let partial = Partial { pages, resident, best_match: None };
-    assert_eq!(known(machine).outcome, Outcome::Partial(partial));
+    assert_eq!(known(machine).outcome, HashOutcome::Partial(partial));
 }
 
 #[test]
@@ -102,8 +102,8 @@ const PROC: u64 = 0x9fa0;
 fn an_empty_file_has_the_hash_of_nothing_unless_its_content_is_made_up() {
     let empty = known(&mut Cached::new(0, EXT4));
     assert_eq!(empty.hashes().map(|hashes| hashes.sha256), Some(sha256(b"")));
-    assert_eq!(empty.format, Format::Other);
-    assert_eq!(known(&mut Cached::new(0, PROC)).outcome, Outcome::Nothing);
+    assert_eq!(empty.format, ContentFormat::Other);
+    assert_eq!(known(&mut Cached::new(0, PROC)).outcome, HashOutcome::Nothing);
 }
 
 #[test]
@@ -159,13 +159,13 @@ fn the_type_of_an_elf_file_is_detected() {
     let mut content = content(5000);
     content[..20].copy_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x03\0\x3e\0");
     let kind = known(&mut Cached::whole(&content, EXT4)).format;
-    assert_eq!(kind, Format::Elf(ElfKind::SharedObject));
+    assert_eq!(kind, ContentFormat::Elf(ElfKind::SharedObject));
     content[16] = 2;
     let mut machine = Cached::whole(&content, EXT4);
-    assert_eq!(known(&mut machine).format, Format::Elf(ElfKind::Executable));
+    assert_eq!(known(&mut machine).format, ContentFormat::Elf(ElfKind::Executable));
     machine.remove(0);
     machine.plant();
-    assert_eq!(known(&mut machine).format, Format::Unknown);
+    assert_eq!(known(&mut machine).format, ContentFormat::Unknown);
 }
 
 /// Records its input.
@@ -191,7 +191,7 @@ fn a_partial_file_is_compared_page_by_page() {
     let note = Note::default();
     let known = known_by(&mut machine, &note);
     let best_match = Some(BestMatch { shipped: 7, compared: 7, differing: 1 });
-    assert_eq!(known.outcome, Outcome::Partial(Partial { pages: 10, resident: 7, best_match }));
+    assert_eq!(known.outcome, HashOutcome::Partial(Partial { pages: 10, resident: 7, best_match }));
     let expected: Vec<(u32, PageDigest)> = (0..)
         .zip(content.chunks(PAGE))
         .filter(|(index, _)| ![0, 4, 5].contains(index))
@@ -250,7 +250,7 @@ fn false_claims_cost_nothing() {
         let mut machine = Cached::new(size, TMPFS);
         machine.add(0, 0, &[1; PAGE]);
         machine.plant();
-        assert_eq!(known(&mut machine).outcome, Outcome::Nothing);
+        assert_eq!(known(&mut machine).outcome, HashOutcome::Nothing);
     }
     // A large file with few pages in memory: empty parts of the tree are skipped.
     let mut machine = Cached::new(64 << 30, EXT4);
@@ -272,7 +272,7 @@ fn false_claims_cost_nothing() {
             let at = 0x2_0000 + 40 + slot * 8;
             machine.memory[at..at + 8].copy_from_slice(&(DIRECT_MAP + 0x2_0002).to_le_bytes());
         }
-        assert_eq!(known(&mut machine).outcome, Outcome::Nothing);
+        assert_eq!(known(&mut machine).outcome, HashOutcome::Nothing);
     }
 }
 
@@ -284,7 +284,7 @@ fn a_file_with_another_identity_has_no_hash() {
     {
         let mut machine = Cached::whole(&bytes, EXT4);
         machine.set(INODE, "inode", field, value);
-        assert_eq!(known(&mut machine).outcome, Outcome::Nothing, "{field}");
+        assert_eq!(known(&mut machine).outcome, HashOutcome::Nothing, "{field}");
     }
 }
 
@@ -296,7 +296,7 @@ struct Changing<F> {
 }
 
 impl<F: FnMut(&mut Cached)> MemorySource for Changing<F> {
-    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+    fn read_batch(&mut self, requests: &mut [ReadRequest], arena: &mut [u8]) {
         if self.machine.batches >= self.after {
             (self.change)(&mut self.machine);
         }

@@ -9,10 +9,10 @@ use std::ops::Range;
 use common::recorded::{MAKE, Seen, images_or_skip};
 use common::{Machine, Scanner, entities};
 use panoptes_decoders::address::{KernelVa, PhysicalAddress};
-use panoptes_decoders::source::{MemorySource, Outcome, Request};
+use panoptes_decoders::source::{MemorySource, ReadOutcome, ReadRequest};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::walk::{ConnectionRow, Kernel, PathRef, Scope, Snapshot, UserNamespaceRow};
-use panoptes_sources::{Detail, Meter};
+use panoptes_sources::{Detail, SourceMeter};
 
 /// Generous limit of a scan's batches besides those for each level of a tree or list.
 const BATCHES_FIXED_MAX: u64 = 50;
@@ -177,7 +177,7 @@ fn batches_are_those_of_the_levels_not_of_the_objects() {
     let mut costs = Vec::new();
     for image in images {
         let machine = Machine::open(&image);
-        let mut meter = Meter::new(machine.memory, Detail::Lines).unwrap();
+        let mut meter = SourceMeter::new(machine.memory, Detail::Lines).unwrap();
         let (snapshot, ..) = scanner.see(&mut meter, &machine.kernel);
         let first = meter.counts();
         let (population, interfaces) = (entities(snapshot), snapshot.interfaces.len() as u64);
@@ -223,10 +223,10 @@ struct BatchOnly<S> {
 }
 
 impl<S: MemorySource> MemorySource for BatchOnly<S> {
-    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+    fn read_batch(&mut self, requests: &mut [ReadRequest], arena: &mut [u8]) {
         self.batches += 1;
         self.empty += u64::from(requests.is_empty());
-        assert!(requests.iter().all(|request| request.outcome == Outcome::Pending));
+        assert!(requests.iter().all(|request| request.outcome == ReadOutcome::Pending));
         assert_eq!(arena.as_ptr().align_offset(8), 0);
         self.source.read_batch(requests, arena);
     }
@@ -250,7 +250,7 @@ fn no_request_is_issued_outside_a_batch() {
     let mut scanner = Scanner::new(&Limits::default());
     for image in images {
         let Machine { memory, kernel, .. } = Machine::open(&image);
-        let meter = Meter::new(memory, Detail::Lines).unwrap();
+        let meter = SourceMeter::new(memory, Detail::Lines).unwrap();
         let mut source = BatchOnly { source: meter, batches: 0, empty: 0 };
         scanner.see(&mut source, &kernel);
         let counts = source.source.counts();
@@ -294,7 +294,7 @@ struct Moving<'a, S> {
 }
 
 impl<S: MemorySource> MemorySource for Moving<'_, S> {
-    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+    fn read_batch(&mut self, requests: &mut [ReadRequest], arena: &mut [u8]) {
         self.inner.read_batch(requests, arena);
         let mut was_read = false;
         for request in requests.iter() {

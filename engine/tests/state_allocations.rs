@@ -8,14 +8,14 @@ mod world;
 
 use panoptes_allocations::HookAllocator;
 use panoptes_engine::policy::{Policy, PolicyConfig};
-use panoptes_engine::state::{Limit, Settings, State};
+use panoptes_engine::state::{Limit, MachineState, StateSettings};
 use panoptes_engine::time::Now;
 // The handmade machines import these from `crate`.
 use panoptes_engine::{limits, walk};
 use panoptes_records::activities::Activity;
 use panoptes_records::json::Limits as TextLimits;
 use panoptes_records::queue::{QueueSize, Waker, queue};
-use panoptes_records::record::header::Header;
+use panoptes_records::record::header::RecordHeader;
 use panoptes_records::record::interface::BluefieldSystem;
 use panoptes_rig::Random;
 use panoptes_tables::HashKey;
@@ -124,11 +124,11 @@ fn a_thousand_scans_of_a_changing_machine_allocate_nothing() {
             config.set_enabled(activity, true);
         }
         let text = TextLimits::new(limits.string_length as usize);
-        let header = Header::new(&"NONE".into(), &BluefieldSystem::default(), text);
+        let header = RecordHeader::new(&"NONE".into(), &BluefieldSystem::default(), text);
         let mut policy = Policy::new(&limits, config, header, 1, HashKey::new(7));
         let size = QueueSize { blocks: 8, block_bytes: 1 << 20 };
         let (mut producer, mut consumer) = queue(size, &Waker::default());
-        let mut state = State::new(&limits, Settings::default(), HashKey::new(3));
+        let mut state = MachineState::new(&limits, StateSettings::default(), HashKey::new(3));
         // The scan sees more than is tracked.
         let mut snapshot = Snapshot::empty(&roomy);
         let mut world = World::default();

@@ -2,11 +2,11 @@
 //! panics, names and iterations have an end.
 #![cfg_attr(fuzzing, no_main)]
 
-use panoptes_decoders::application::dns::{Data, Message, NAME_TEXT_MAX, Name};
+use panoptes_decoders::application::dns::{Data, DnsMessage, DomainName, NAME_TEXT_MAX};
 use panoptes_decoders::application::http::{Request, Response};
 use panoptes_decoders::application::quic::LongHeader;
 use panoptes_decoders::application::ssh::Banner;
-use panoptes_decoders::application::tls::{ClientHello, Ja4, ServerHello, Transport};
+use panoptes_decoders::application::tls::{ClientHello, Ja4, Ja4Transport, ServerHello};
 use panoptes_fuzz::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -17,7 +17,7 @@ fuzz_target!(|data: &[u8]| {
             + hello.signature_algorithms().count();
         assert!(read <= 4 * data.len());
         assert!(hello.server_name().is_none_or(|name| name.len() < data.len()));
-        if let Some(ja4) = Ja4::of(hello, Transport::Quic) {
+        if let Some(ja4) = Ja4::of(hello, Ja4Transport::Quic) {
             assert!(ja4.as_str().starts_with('q') && hello.missing == 0);
         }
     }
@@ -44,12 +44,12 @@ fuzz_target!(|data: &[u8]| {
         rest = header.rest;
     }
     assert!(packets <= data.len() / 7);
-    let over_tcp = Message::decode_tcp(data).map(|(message, _)| message);
-    [Message::decode(data), over_tcp].into_iter().flatten().for_each(read);
+    let over_tcp = DnsMessage::decode_tcp(data).map(|(message, _)| message);
+    [DnsMessage::decode(data), over_tcp].into_iter().flatten().for_each(read);
 });
 
 /// Reads all of a message.
-fn read(message: Message<'_>) {
+fn read(message: DnsMessage<'_>) {
     message.question().inspect(|question| write(question.name));
     for answer in message.answers() {
         write(answer.name);
@@ -70,7 +70,7 @@ fn read(message: Message<'_>) {
 }
 
 /// A name that has a text is short, and the text fits.
-fn write(name: Name<'_>) {
+fn write(name: DomainName<'_>) {
     let text = name.write(&mut [0; NAME_TEXT_MAX]).map(str::len);
     let length: usize = name.labels().map(|label| label.len() + 1).sum();
     assert!(length <= 254);

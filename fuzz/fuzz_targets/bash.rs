@@ -3,8 +3,8 @@
 #![cfg_attr(fuzzing, no_main)]
 
 use panoptes_decoders::user::bash::{
-    Bucket, Entry, Table, Variable, has_option, ignores_spaces, operand_of, seconds, timestamp,
-    wants_more,
+    BashHashTable, BashHistoryEntry, Bucket, Variable, has_option, ignores_spaces, operand_of,
+    seconds, timestamp, wants_more,
 };
 use panoptes_decoders::user::bash_patterns::ignores_everything;
 use panoptes_decoders::user::elf_dynamic::{
@@ -37,8 +37,8 @@ fuzz_target!(|data: &[u8]| {
     let _ = operand_of(data, address);
     assert!(timestamp(data).is_none_or(|time| time >= 0));
     assert!(seconds(data).is_none_or(|time| time >= 0));
-    let _ = (Entry::parse(data), Bucket::parse(data), Variable::parse(data));
-    if let Some(table) = Table::parse(data) {
+    let _ = (BashHistoryEntry::parse(data), Bucket::parse(data), Variable::parse(data));
+    if let Some(table) = BashHashTable::parse(data) {
         let slot = table.slot(data).wrapping_sub(table.buckets);
         assert!(slot < u64::from(table.count) * 8);
     }

@@ -6,7 +6,7 @@
 
 use std::io::{Cursor, Read};
 
-use panoptes_capture::{CaptureFile, Format, Options};
+use panoptes_capture::{CaptureFile, CaptureFormat, CaptureOptions};
 use panoptes_fuzz::fuzz_target;
 
 /// Unpacked bytes of one input: a compressed one may have a thousand times its size.
@@ -31,9 +31,9 @@ fuzz_target!(|data: &[u8]| {
         bytes => usize::from(bytes),
     };
     let reader = Slow { capture: Cursor::new(capture.to_vec()), bytes_max };
-    let options = Options { as_tsh: how & 1 != 0, ..Options::default() };
+    let options = CaptureOptions { as_tsh: how & 1 != 0, ..CaptureOptions::default() };
     let Ok(mut file) = CaptureFile::from_reader(reader, "input", &options) else { return };
-    assert_eq!(file.format() == Format::Tsh, options.as_tsh);
+    assert_eq!(file.format() == CaptureFormat::Tsh, options.as_tsh);
     let mut read = 0;
     while read < CAPTURE_BYTES_MAX
         && let Ok(Some(frame)) = file.next()

@@ -7,10 +7,10 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use panoptes_fuzz::fuzz_target;
-use panoptes_records::flow::{Detail, Extra, FlowKey, FlowRecord, Kind, Side, Tcp};
+use panoptes_records::flow::{Detail, Extra, FlowKey, FlowKeyKind, FlowRecord, FlowSide, Tcp};
 use panoptes_sinks::flow::argus::SourceId;
-use panoptes_sinks::flow::filter::{Names, RecordFilter};
-use panoptes_sinks::flow::output::{Access, ClientEvent, Clients};
+use panoptes_sinks::flow::filter::{NameSource, RecordFilter};
+use panoptes_sinks::flow::output::{AllowedNetworks, ClientEvent, Clients};
 use rustix::net::sockopt::set_socket_linger;
 
 const FIRST: &[u8] = b"first";
@@ -18,13 +18,14 @@ const RECORD: &[u8] = b"record";
 const STEP_NS: u64 = 50_000_000;
 
 fn compile(expression: &str) -> Result<RecordFilter, String> {
-    RecordFilter::parse(expression, Names::BuiltIn).map_err(|error| error.to_string())
+    RecordFilter::parse(expression, NameSource::BuiltIn).map_err(|error| error.to_string())
 }
 
 fn record() -> FlowRecord {
-    let side = Side { packets: 3, bytes: 200, first_ns: 1, last_ns: 1 << 30, ..Side::default() };
+    let side =
+        FlowSide { packets: 3, bytes: 200, first_ns: 1, last_ns: 1 << 30, ..FlowSide::default() };
     FlowRecord {
-        key: FlowKey { kind: Kind::Ipv4, protocol: 6, ..FlowKey::default() },
+        key: FlowKey { kind: FlowKeyKind::Ipv4, protocol: 6, ..FlowKey::default() },
         source: side,
         destination: side,
         detail: Detail::Tcp(Tcp::default()),
@@ -61,7 +62,8 @@ fn is_served(bytes: &[u8]) -> bool {
 // A segment: the time before it, its length, its bytes.
 fuzz_target!(|data: &[u8]| {
     let addresses = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
-    let mut clients = Clients::listen(&addresses, Access::default(), compile).expect("a port");
+    let mut clients =
+        Clients::listen(&addresses, AllowedNetworks::default(), compile).expect("a port");
     let to = clients.addresses().next().expect("an address");
     let (hostile, plain) = (connect(to), connect(to));
     let mut now_ns = 0;

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use panoptes::config::{Mode, Overrides, Place, Weight, read};
+use panoptes::config::{ConfigLocation, Mode, Overrides, Weight, read};
 use panoptes_fuzz::fuzz_target;
 
 // The command that reads the text, and the text.
@@ -18,7 +18,7 @@ fuzz_target!(|data: &[u8]| {
     for problem in &problems {
         let message = &problem.message;
         assert!(!message.is_empty() && !message.contains(char::is_control), "{message:?}");
-        if let Some(Place::File { line, column }) = problem.place {
+        if let Some(ConfigLocation::File { line, column }) = problem.place {
             assert!((1..=lines).contains(&line) && column > 0, "{line}:{column}: {message}");
         }
     }

@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use panoptes_decoders::paging::aarch64::Granule;
 use panoptes_decoders::source::MemorySource as _;
 use panoptes_fuzz::fuzz_target;
-use panoptes_profiles::{Options, discover};
+use panoptes_profiles::{DiscoveryOptions, discover};
 
 #[path = "../../profiles/tests/common/mod.rs"]
 mod common;
@@ -55,11 +55,11 @@ fn change_and_discover(guest: &mut Guest, road: u8, changes: &[u8]) {
         };
         guest.word(at, new);
     }
-    let options = Options {
+    let options = DiscoveryOptions {
         use_kallsyms: road & 4 == 0,
         // The sweep for page tables reads everything, so it is rare.
         use_vmcoreinfo: road & 0xf8 != 0,
-        ..Options::default()
+        ..DiscoveryOptions::default()
     };
     let beginning = guest.regions()[0].start;
     let _ = discover(guest, &options, &mut ());

@@ -17,7 +17,8 @@ use panoptes_fuzz::fuzz_target;
 use panoptes_rig::Architecture;
 use panoptes_rig::dump::{self, Packing, Ram};
 use panoptes_sources::{
-    FileFormat, FileSource, MachineSource as _, MemorySource, Opening, PAGE_BYTES, Request,
+    FileFormat, FileSource, FileSourceOptions, MachineSource as _, MemorySource, PAGE_BYTES,
+    ReadRequest,
 };
 
 /// A little more than the megabyte that dumps leave out.
@@ -93,10 +94,10 @@ impl Fuzz {
         file.write_all(&dump).unwrap();
         let is_raw = which + 1 == self.dumps.len();
         let openings = if is_raw {
-            let raw = Opening { format: FileFormat::Raw, ..Opening::default() };
-            vec![raw, Opening { regions: Some(&JOINED), ..raw }]
+            let raw = FileSourceOptions { format: FileFormat::Raw, ..FileSourceOptions::default() };
+            vec![raw, FileSourceOptions { regions: Some(&JOINED), ..raw }]
         } else {
-            vec![Opening { format: FileFormat::Dump, ..Opening::default() }]
+            vec![FileSourceOptions { format: FileFormat::Dump, ..FileSourceOptions::default() }]
         };
         for opening in openings {
             if let Ok(mut source) = FileSource::open_with(self.file.path(), opening) {
@@ -125,11 +126,11 @@ impl Fuzz {
             let length = (range.end - range.start).min(self.arena.len() as u64) as u32;
             let at = PhysicalAddress(range.start);
             let mut requests = [
-                Request::new(at, 40.min(length), 0),
-                Request::new(at, length, 0),
-                Request::new(PhysicalAddress(range.end.wrapping_sub(20)), 40, 100),
-                Request::new(PhysicalAddress(range.start.wrapping_sub(20)), 5000, 100),
-                Request::new(at, 4096, 7),
+                ReadRequest::new(at, 40.min(length), 0),
+                ReadRequest::new(at, length, 0),
+                ReadRequest::new(PhysicalAddress(range.end.wrapping_sub(20)), 40, 100),
+                ReadRequest::new(PhysicalAddress(range.start.wrapping_sub(20)), 5000, 100),
+                ReadRequest::new(at, 4096, 7),
             ];
             source.read_batch(&mut requests, &mut self.arena);
             from = range.end;

@@ -2,12 +2,12 @@
 #![cfg_attr(fuzzing, no_main)]
 
 use panoptes_decoders::packet::{Tunnels, decode};
-use panoptes_flow::{Flows, Reports, Settings, Timeouts};
+use panoptes_flow::{FlowTableSettings, Flows, Reports, Timeouts};
 use panoptes_fuzz::fuzz_target;
 use panoptes_records::flow::{Extra, FlowRecord};
-use panoptes_sinks::flow::argus::{Options, Version};
+use panoptes_sinks::flow::argus::{ArgusOptions, Version};
 use panoptes_sinks::flow::ipfix::Session;
-use panoptes_sinks::flow::json::Lines;
+use panoptes_sinks::flow::json::JsonLineFormat;
 use panoptes_tables::HashKey;
 
 /// Ethernet, loopback, PPP, IP, HDLC, 802.11, cooked, radiotap, cooked of version 2.
@@ -23,18 +23,18 @@ struct Written {
 impl Reports for Written {
     fn report(&mut self, record: &FlowRecord, extra: &Extra<'_>) {
         self.packets += record.source.packets + record.destination.packets;
-        let options = Options {
+        let options = ArgusOptions {
             application_bytes: true,
             hardware: true,
             packet_sizes: true,
-            ..Options::default()
+            ..ArgusOptions::default()
         };
         let out = &mut self.out;
         for version in [Version::Three, Version::Five] {
             let length = version.write(out, &options, record, extra).expect("there is room");
             assert_eq!(usize::from(u16::from_be_bytes([out[2], out[3]])) * 4, length);
         }
-        let lines = Lines { options, community_id_seed: Some(0) };
+        let lines = JsonLineFormat { options, community_id_seed: Some(0) };
         let length = lines.write(out, record, extra).expect("there is room");
         assert!(out[..length].is_ascii() && out[..length].ends_with(b"}\n"));
         self.session.write(out, record, extra, 0).expect("there is room");
@@ -45,13 +45,13 @@ impl Reports for Written {
 
 // A frame: the number of its link layer, the time since the last one, its length, its bytes.
 fuzz_target!(|data: &[u8]| {
-    let settings = Settings {
+    let settings = FlowTableSettings {
         capacity: 7,
         status_interval_ns: 5_000_000_000,
         timeouts: Timeouts::default(),
         has_jitter: true,
         user_bytes: 9,
-        ..Settings::default()
+        ..FlowTableSettings::default()
     };
     let mut flows = Flows::new(&settings, HashKey::new(1));
     let mut written = Written { out: vec![0; 8192], packets: 0, session: Session::new(1, 0) };

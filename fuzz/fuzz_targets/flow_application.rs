@@ -4,11 +4,11 @@
 
 use panoptes_decoders::packet::transport::{flag, protocol};
 use panoptes_decoders::packet::{Ip, Network, Packet};
-use panoptes_flow::{ApplicationSettings, Flows, Protocols, Reports, Settings, Timeouts};
+use panoptes_flow::{ApplicationSettings, FlowTableSettings, Flows, Protocols, Reports, Timeouts};
 use panoptes_fuzz::fuzz_target;
 use panoptes_records::flow::application::Application;
-use panoptes_records::flow::{Extra, FlowRecord, Resolution};
-use panoptes_sinks::flow::json::{Lines, PLAIN_LINE_BYTES_MAX, RESOLUTION_BYTES_MAX};
+use panoptes_records::flow::{Extra, FlowRecord, NameResolution};
+use panoptes_sinks::flow::json::{JsonLineFormat, PLAIN_LINE_BYTES_MAX, RESOLUTION_BYTES_MAX};
 use panoptes_tables::HashKey;
 use ring::aead::quic::HeaderProtectionKey;
 use ring::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
@@ -32,15 +32,15 @@ struct Written {
 impl Reports for Written {
     fn report(&mut self, record: &FlowRecord, extra: &Extra<'_>) {
         let out = &mut self.out[..PLAIN_LINE_BYTES_MAX];
-        let length = Lines::default().write(out, record, extra).expect("there is room");
+        let length = JsonLineFormat::default().write(out, record, extra).expect("there is room");
         check(&out[..length]);
         self.last = extra.application.copied().unwrap_or_default();
     }
 
-    fn resolved(&mut self, resolution: &Resolution<'_>) {
+    fn resolved(&mut self, resolution: &NameResolution<'_>) {
         assert!(resolution.count > 0 && resolution.first_ns <= resolution.last_ns);
         let out = &mut self.out[..RESOLUTION_BYTES_MAX];
-        let length = Lines::default().resolution(out, resolution).expect("there is room");
+        let length = JsonLineFormat::default().resolution(out, resolution).expect("there is room");
         check(&out[..length]);
     }
 }
@@ -81,14 +81,14 @@ fuzz_target!(|data: &[u8]| {
         sequence_packets: 30,
         ..Default::default()
     };
-    let settings = Settings {
+    let settings = FlowTableSettings {
         capacity: 5,
         status_interval_ns: 5_000_000_000,
         timeouts: Timeouts::default(),
         has_jitter: false,
         user_bytes: 0,
         application,
-        ..Settings::default()
+        ..FlowTableSettings::default()
     };
     let mut flows = Flows::new(&settings, HashKey::new(1));
     let mut written = Written { out: vec![0; 16_384], last: Application::Unknown };

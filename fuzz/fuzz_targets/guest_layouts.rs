@@ -5,7 +5,7 @@
 #![cfg_attr(fuzzing, no_main)]
 
 use panoptes_fuzz::fuzz_target;
-use panoptes_sources::{Area, Device, Expected, Machine, Placed, layouts};
+use panoptes_sources::{Area, ExpectedMemory, Machine, MemoryDevice, PlacedArea, layouts};
 
 const MACHINES: [Machine; 12] = [
     Machine::Q35,
@@ -29,12 +29,12 @@ fuzz_target!(|data: &[u8]| {
     let sizes: Vec<u64> = areas.iter().map(Area::bytes).collect();
     let (main, others) = sizes.split_at(sizes.len().min(usize::from(uses % 8)));
     let plugged = if uses & 8 == 0 { &[][..] } else { others };
-    let expected = Expected {
+    let expected = ExpectedMemory {
         machine: MACHINES[usize::from(*machine) % MACHINES.len()],
         main: main.to_vec(),
-        plugged: plugged.iter().map(|bytes| Device::new(*bytes, None)).collect(),
+        plugged: plugged.iter().map(|bytes| MemoryDevice::new(*bytes, None)).collect(),
         has_slots: uses & 16 != 0,
-        ..Expected::default()
+        ..ExpectedMemory::default()
     };
     for layout in layouts(&areas, &expected) {
         check(&layout, &areas);
@@ -43,12 +43,13 @@ fuzz_target!(|data: &[u8]| {
 
 /// No two parts of a layout have the same physical address, and each is in one area, or in several
 /// that touch.
-fn check(layout: &[Placed], areas: &[Area]) {
+fn check(layout: &[PlacedArea], areas: &[Area]) {
     for part in layout {
         assert!(part.bytes > 0 && part.physical.checked_add(part.bytes).is_some());
         let has = |address| areas.iter().any(|area| area.range.contains(&address));
         assert!(has(part.address) && has(part.address + (part.bytes - 1)));
     }
-    let ends_before = |one: &Placed, next: &Placed| one.physical + one.bytes <= next.physical;
+    let ends_before =
+        |one: &PlacedArea, next: &PlacedArea| one.physical + one.bytes <= next.physical;
     assert!(layout.is_sorted_by(ends_before), "{layout:?}");
 }

@@ -4,10 +4,10 @@
 use std::io::Write;
 
 use panoptes_fuzz::fuzz_target;
-use panoptes_reference::build::{Options, build};
+use panoptes_reference::build::{BuildOptions, build};
 
 fuzz_target!(|data: &[u8]| {
     let mut file = tempfile::NamedTempFile::new().expect("there is room");
     file.write_all(data).expect("there is room");
-    let _ = build(file.path(), &Options::default(), &());
+    let _ = build(file.path(), &BuildOptions::default(), &());
 });

@@ -4,8 +4,8 @@
 use std::io::Cursor;
 
 use panoptes_fuzz::fuzz_target;
-use panoptes_profiles::import::{Wanted, from_kernel};
+use panoptes_profiles::import::{TypePreference, from_kernel};
 
 fuzz_target!(|data: &[u8]| {
-    let _ = from_kernel(&mut Cursor::new(data), Wanted::default());
+    let _ = from_kernel(&mut Cursor::new(data), TypePreference::default());
 });

@@ -9,15 +9,15 @@
 use std::io::Cursor;
 
 use panoptes_fuzz::fuzz_target;
-use panoptes_profiles::import::{Wanted, from_kernel, headers};
+use panoptes_profiles::import::{TypePreference, from_kernel, headers};
 
 fuzz_target!(|data: &[u8]| {
     let Some((wanted, file)) = data.split_first() else { return };
-    let _ = from_kernel(&mut Cursor::new(file), Wanted { dwarf: wanted % 2 == 1 });
+    let _ = from_kernel(&mut Cursor::new(file), TypePreference { dwarf: wanted % 2 == 1 });
     let symbols = headers::symbols(file).ok();
     let _ = headers::profile(file, String::new(), symbols);
     if let Ok(text) = str::from_utf8(file) {
-        let _ = headers::Configuration::parse(text);
+        let _ = headers::KernelConfig::parse(text);
         let _ = headers::release(text);
     }
 });

@@ -2,8 +2,8 @@
 #![cfg_attr(fuzzing, no_main)]
 
 use panoptes_decoders::packet::Tunnels;
-use panoptes_decoders::packet::mirror::{Content, LINKS, Mirror, decode_mirrored, open};
-use panoptes_flow::{Flows, Reports, Settings, Timeouts};
+use panoptes_decoders::packet::mirror::{LINKS, Mirror, MirrorContent, decode_mirrored, open};
+use panoptes_flow::{FlowTableSettings, Flows, Reports, Timeouts};
 use panoptes_fuzz::fuzz_target;
 use panoptes_records::flow::{Extra, FlowRecord};
 use panoptes_tables::HashKey;
@@ -20,7 +20,11 @@ impl Reports for Counted {
 
 // A datagram: its kind, how many bytes were cut off, its length, its bytes.
 fuzz_target!(|data: &[u8]| {
-    let settings = Settings { capacity: 7, timeouts: Timeouts::default(), ..Settings::default() };
+    let settings = FlowTableSettings {
+        capacity: 7,
+        timeouts: Timeouts::default(),
+        ..FlowTableSettings::default()
+    };
     let mut flows = Flows::new(&settings, HashKey::new(1));
     let mut counted = Counted::default();
     let (mut rest, mut now_ns) = (data, 1_700_000_000_000_000_000);
@@ -30,7 +34,7 @@ fuzz_target!(|data: &[u8]| {
         now_ns += 1_000_000;
         let mirror = Mirror::ALL[usize::from(kind) % Mirror::ALL.len()];
         let wire_length = payload.len() as u32 + u32::from(cut);
-        let Content::Packet(mirrored) = open(mirror, payload, wire_length) else { continue };
+        let MirrorContent::Packet(mirrored) = open(mirror, payload, wire_length) else { continue };
         assert!(payload.ends_with(mirrored.bytes) && !mirrored.bytes.is_empty());
         assert_eq!(mirrored.length as usize, mirrored.bytes.len() + usize::from(cut));
         assert!(LINKS.contains(&mirrored.link));

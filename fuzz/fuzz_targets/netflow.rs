@@ -5,11 +5,11 @@ use panoptes_decoders::netflow::{Datagram, Exporters, Item, decode};
 use panoptes_flow::netflow::{exporter_of, record_of};
 use panoptes_fuzz::fuzz_target;
 use panoptes_records::flow::Extra;
-use panoptes_sinks::flow::argus::{self, Options, PLAIN_BYTES_MAX};
+use panoptes_sinks::flow::argus::{self, ArgusOptions, PLAIN_BYTES_MAX};
 
 // A datagram: the number of its exporter, its length, its bytes.
 fuzz_target!(|data: &[u8]| {
-    let options = Options { packet_sizes: true, ..Options::default() };
+    let options = ArgusOptions { packet_sizes: true, ..ArgusOptions::default() };
     let mut exporters = Box::new(Exporters::default());
     let mut out = [0; PLAIN_BYTES_MAX];
     let (mut rest, mut now_ns, mut items) = (data, 1_700_000_000_000_000_000, 0);

@@ -11,7 +11,7 @@ use std::cell::RefCell;
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_engine::limits::Limits;
-use panoptes_engine::page_cache::{Contents, FileReader, MachineMemory, Outcome};
+use panoptes_engine::page_cache::{Contents, FileReader, HashOutcome, MachineMemory};
 use panoptes_engine::walk::{FileRow, InodeRow, Snapshot};
 use panoptes_fuzz::fuzz_target;
 use panoptes_tables::HashKey;
@@ -139,7 +139,7 @@ fn hash(machine: &mut Cached, contents: &mut Contents) {
         assert!(slices < SLICES_MAX, "it does not end");
     }
     let known = contents.get(&file).expect("something is known");
-    if let Outcome::Partial(partial) = known.outcome {
+    if let HashOutcome::Partial(partial) = known.outcome {
         assert!(partial.resident <= partial.pages);
     }
 }

@@ -4,7 +4,7 @@
 
 use panoptes_fuzz::fuzz_target;
 use panoptes_records::activities::{Activity, Severity};
-use panoptes_records::json::read::{Malformed, Reader, Token};
+use panoptes_records::json::read::{JsonReader, MalformedRecord, Token};
 use panoptes_records::json::shorten::shorten;
 use panoptes_sinks::output::form::Schema;
 use panoptes_sinks::output::form::syslog::{About, RecordKind};

@@ -2,15 +2,15 @@
 #![cfg_attr(fuzzing, no_main)]
 
 use panoptes_decoders::user::bash_patterns::ignores_everything;
-use panoptes_decoders::user::zsh::{Entry, Parameter, Table, as_list, unmetafy};
+use panoptes_decoders::user::zsh::{Parameter, ZshHashTable, ZshHistoryEntry, as_list, unmetafy};
 use panoptes_fuzz::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
-    if let Some(entry) = Entry::parse(data) {
-        assert!(data.len() as u64 >= Entry::BYTES && entry.up != 0 && entry.down != 0);
+    if let Some(entry) = ZshHistoryEntry::parse(data) {
+        assert!(data.len() as u64 >= ZshHistoryEntry::BYTES && entry.up != 0 && entry.down != 0);
         let _ = entry.is_typed();
     }
-    if let Some(table) = Table::parse(data) {
+    if let Some(table) = ZshHashTable::parse(data) {
         let slot = table.slot(data).wrapping_sub(table.nodes);
         assert!(slot < u64::from(table.size) * 8);
     }

@@ -14,7 +14,7 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::source::MemorySource;
 use panoptes_profiles::memory::KernelMemory;
 use panoptes_profiles::vmcoreinfo::{VMCOREINFO_BYTES_MAX, Vmcoreinfo};
-use panoptes_profiles::{Options, discover};
+use panoptes_profiles::{DiscoveryOptions, discover};
 
 #[path = "../tests/common/raw_file.rs"]
 mod raw_file;
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
 
 fn cut(corpus: &Path, image: &Path) -> Result<(), Box<dyn Error>> {
     let mut source = RawFile::open(image)?;
-    let profile = discover(&mut source, &Options::default(), &mut ())?;
+    let profile = discover(&mut source, &DiscoveryOptions::default(), &mut ())?;
     let write = |target: &str, name: String, bytes: &[u8]| -> std::io::Result<()> {
         let folder = corpus.join(target);
         std::fs::create_dir_all(&folder)?;

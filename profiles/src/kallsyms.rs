@@ -69,7 +69,7 @@ impl Scheme {
 
 /// Why bytes are not a table of names.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum Error {
+pub enum KallsymsError {
     /// No symbols, or more than possible.
     #[error("kallsyms: {symbols} symbols cannot be")]
     Count { symbols: u32 },
@@ -100,13 +100,13 @@ impl<'a> Kallsyms<'a> {
         names: &'a [u8],
         token_table: &'a [u8],
         token_index: &[u8; TOKEN_INDEX_BYTES],
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, KallsymsError> {
         if symbols == 0 || symbols > SYMBOLS_MAX {
-            return Err(Error::Count { symbols });
+            return Err(KallsymsError::Count { symbols });
         }
         let mut tokens: [&[u8]; 256] = [&[]; 256];
         for ((token, text), index) in tokens.iter_mut().enumerate().zip(token_index.as_chunks().0) {
-            let error = Error::Token { token: token as u32 };
+            let error = KallsymsError::Token { token: token as u32 };
             let start = usize::from(u16::from_le_bytes(*index));
             let rest = token_table.get(start..).ok_or(error)?;
             let length = memchr::memchr(0, rest).ok_or(error)?;
@@ -124,7 +124,7 @@ impl<'a> Kallsyms<'a> {
     /// # Errors
     ///
     /// The table is damaged, so nothing found in it can be trusted.
-    pub fn find(&self, wanted: &[&str]) -> Result<Vec<Option<u32>>, Error> {
+    pub fn find(&self, wanted: &[&str]) -> Result<Vec<Option<u32>>, KallsymsError> {
         let mut found = vec![None; wanted.len()];
         // Length and first character exclude most names; only the others are compared.
         let mut filter = [0_u64; 256];
@@ -136,14 +136,14 @@ impl<'a> Kallsyms<'a> {
         let mut rest = self.names;
         for symbol in 0..self.symbols {
             let (encoded, after) =
-                encoded_name(rest).ok_or(Error::Truncated { symbols: symbol })?;
+                encoded_name(rest).ok_or(KallsymsError::Truncated { symbols: symbol })?;
             rest = after;
             let mut length = 0;
             for &token in encoded {
                 length += self.tokens[usize::from(token)].len();
             }
             if !(2..=NAME_BYTES_MAX).contains(&length) {
-                return Err(Error::Name { symbol });
+                return Err(KallsymsError::Name { symbol });
             }
             let first = self.character(encoded, 1);
             if filter[usize::from(first)] & 1 << ((length - 1) % 64) == 0 {
@@ -216,14 +216,14 @@ mod tests {
         let tables = compress(&["T_stext"]);
         let new =
             |count, names| Kallsyms::new(count, names, &tables.token_table, &tables.token_index);
-        assert_eq!(new(0, &tables.names).unwrap_err(), Error::Count { symbols: 0 });
+        assert_eq!(new(0, &tables.names).unwrap_err(), KallsymsError::Count { symbols: 0 });
         let table = new(2, &tables.names).unwrap();
-        assert_eq!(table.find(&["_stext"]), Err(Error::Truncated { symbols: 1 }));
-        assert_eq!(new(1, &[0]).unwrap().find(&[]), Err(Error::Name { symbol: 0 }));
+        assert_eq!(table.find(&["_stext"]), Err(KallsymsError::Truncated { symbols: 1 }));
+        assert_eq!(new(1, &[0]).unwrap().find(&[]), Err(KallsymsError::Name { symbol: 0 }));
         let mut index = tables.token_index;
         index[20..22].fill(0xff);
         let damaged = Kallsyms::new(1, &tables.names, &tables.token_table, &index);
-        assert_eq!(damaged.unwrap_err(), Error::Token { token: 10 });
+        assert_eq!(damaged.unwrap_err(), KallsymsError::Token { token: 10 });
     }
 
     #[test]

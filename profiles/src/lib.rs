@@ -35,8 +35,8 @@ pub mod unsupported;
 pub mod verify;
 pub mod vmcoreinfo;
 
-pub use discovery::{Options, discover, mapped_share};
+pub use discovery::{DiscoveryOptions, discover, mapped_share};
 pub use profile::Profile;
 pub use profile_file::ProfileFile;
-pub use report::{DiscoveryError, Event, Progress};
+pub use report::{DiscoveryError, DiscoveryProgress, Event};
 pub use symbols::Symbols;

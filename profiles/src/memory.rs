@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use panoptes_decoders::address::{KernelVa, PhysicalAddress};
-use panoptes_decoders::paging::{Levels, Step};
+use panoptes_decoders::paging::{PageTableEntry, PageTableLevels};
 use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 
 /// `__START_KERNEL_map` (arch/x86/include/asm/page_64_types.h): the lowest address of the image.
@@ -15,7 +15,7 @@ pub(crate) const START_KERNEL_MAP: u64 = 0xffff_ffff_8000_0000;
 
 /// Why an address could not be read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum Fault {
+pub enum MemoryFault {
     /// The address is invalid with this number of levels.
     #[error("{address} is no address")]
     NotCanonical { address: KernelVa },
@@ -40,7 +40,7 @@ pub enum Fault {
     },
 }
 
-impl Fault {
+impl MemoryFault {
     /// Whether the memory lacks what the page tables lead to; otherwise the address is wrong.
     pub const fn is_missing(self) -> bool {
         matches!(self, Self::NotRead { .. } | Self::LostTable { .. })
@@ -70,7 +70,7 @@ pub struct Translation {
 pub struct KernelMemory<'s> {
     source: &'s mut dyn MemorySource,
     root: PhysicalAddress,
-    levels: Levels,
+    levels: PageTableLevels,
     /// The last translated page: consecutive reads are usually close together.
     last: Option<(KernelVa, u64, PhysicalAddress)>,
     /// The image, then the direct map. They replace page tables that the memory lacks.
@@ -82,7 +82,7 @@ impl<'s> KernelMemory<'s> {
     pub const fn new(
         source: &'s mut dyn MemorySource,
         root: PhysicalAddress,
-        levels: Levels,
+        levels: PageTableLevels,
     ) -> Self {
         Self { source, root, levels, last: None, linear: Vec::new() }
     }
@@ -97,14 +97,14 @@ impl<'s> KernelMemory<'s> {
         self.source
     }
 
-    pub const fn levels(&self) -> Levels {
+    pub const fn levels(&self) -> PageTableLevels {
         self.levels
     }
 
     /// Translates an address by walking the page tables.
-    pub fn translate(&mut self, address: KernelVa) -> Result<Translation, Fault> {
+    pub fn translate(&mut self, address: KernelVa) -> Result<Translation, MemoryFault> {
         if !self.levels.is_canonical(address.0) {
-            return Err(Fault::NotCanonical { address });
+            return Err(MemoryFault::NotCanonical { address });
         }
         if let Some((page, page_bytes, physical)) = self.last
             && let Some(offset) = address.0.checked_sub(page.0)
@@ -117,18 +117,21 @@ impl<'s> KernelMemory<'s> {
             let at = self.levels.entry_address(table, address.0, level);
             let mut entry = [0; 8];
             if !self.source.read_exact(at, &mut entry) {
-                let fault = Fault::NotRead { address, physical: at };
+                let fault = MemoryFault::NotRead { address, physical: at };
                 // A table that no memory can have is no lost one: the tables are others.
                 let is_memory = self.source.regions().iter().any(|part| part.contains(&at.0));
                 return if is_memory { self.by_distance(address, fault) } else { Err(fault) };
             }
             match self.levels.step(u64::from_le_bytes(entry), address.0, level) {
-                Step::Table(next) => table = next,
-                Step::NotPresent if self.is_lost(at) => {
-                    return self.by_distance(address, Fault::LostTable { address, physical: at });
+                PageTableEntry::Table(next) => table = next,
+                PageTableEntry::NotPresent if self.is_lost(at) => {
+                    return self
+                        .by_distance(address, MemoryFault::LostTable { address, physical: at });
                 }
-                Step::NotPresent => return Err(Fault::NotMapped { address, level }),
-                Step::Page(physical) => {
+                PageTableEntry::NotPresent => {
+                    return Err(MemoryFault::NotMapped { address, level });
+                }
+                PageTableEntry::Page(physical) => {
                     let page_bytes = self.levels.bytes(level);
                     let offset = address.0 & (page_bytes - 1);
                     let page = address.minus(offset);
@@ -138,11 +141,15 @@ impl<'s> KernelMemory<'s> {
             }
         }
         // The lowest level has only pages and holes.
-        Err(Fault::NotMapped { address, level: 1 })
+        Err(MemoryFault::NotMapped { address, level: 1 })
     }
 
     /// Translates an address whose page tables the memory lacks.
-    fn by_distance(&self, address: KernelVa, fault: Fault) -> Result<Translation, Fault> {
+    fn by_distance(
+        &self,
+        address: KernelVa,
+        fault: MemoryFault,
+    ) -> Result<Translation, MemoryFault> {
         let linear = self.linear.iter().find(|linear| linear.range.contains(&address.0));
         let linear = linear.ok_or(fault)?;
         let physical = linear.physical.plus(address.0 - linear.range.start);
@@ -159,7 +166,7 @@ impl<'s> KernelMemory<'s> {
     }
 
     /// Fills `bytes` from `address` on, page by page.
-    pub fn read(&mut self, address: KernelVa, bytes: &mut [u8]) -> Result<(), Fault> {
+    pub fn read(&mut self, address: KernelVa, bytes: &mut [u8]) -> Result<(), MemoryFault> {
         let (done, fault) = self.read_up_to(address, bytes);
         match fault {
             Some(fault) if done < bytes.len() => Err(fault),
@@ -168,7 +175,7 @@ impl<'s> KernelMemory<'s> {
     }
 
     /// Reads `length` bytes.
-    pub fn read_vec(&mut self, address: KernelVa, length: usize) -> Result<Vec<u8>, Fault> {
+    pub fn read_vec(&mut self, address: KernelVa, length: usize) -> Result<Vec<u8>, MemoryFault> {
         let mut bytes = vec![0; length];
         self.read(address, &mut bytes)?;
         Ok(bytes)
@@ -176,7 +183,11 @@ impl<'s> KernelMemory<'s> {
 
     /// Reads up to `length` bytes, for tables whose length only their content shows; an error if
     /// none can be read.
-    pub fn read_prefix(&mut self, address: KernelVa, length: usize) -> Result<Vec<u8>, Fault> {
+    pub fn read_prefix(
+        &mut self,
+        address: KernelVa,
+        length: usize,
+    ) -> Result<Vec<u8>, MemoryFault> {
         let mut bytes = vec![0; length];
         let (done, fault) = self.read_up_to(address, &mut bytes);
         bytes.truncate(done);
@@ -187,19 +198,19 @@ impl<'s> KernelMemory<'s> {
     }
 
     /// Reads a little-endian 64-bit number.
-    pub fn read_u64(&mut self, address: KernelVa) -> Result<u64, Fault> {
+    pub fn read_u64(&mut self, address: KernelVa) -> Result<u64, MemoryFault> {
         let mut bytes = [0; 8];
         self.read(address, &mut bytes)?;
         Ok(u64::from_le_bytes(bytes))
     }
 
     /// Reads a pointer.
-    pub fn read_pointer(&mut self, address: KernelVa) -> Result<KernelVa, Fault> {
+    pub fn read_pointer(&mut self, address: KernelVa) -> Result<KernelVa, MemoryFault> {
         self.read_u64(address).map(KernelVa)
     }
 
     /// Reads a little-endian 32-bit number.
-    pub fn read_u32(&mut self, address: KernelVa) -> Result<u32, Fault> {
+    pub fn read_u32(&mut self, address: KernelVa) -> Result<u32, MemoryFault> {
         let mut bytes = [0; 4];
         self.read(address, &mut bytes)?;
         Ok(u32::from_le_bytes(bytes))
@@ -207,7 +218,7 @@ impl<'s> KernelMemory<'s> {
 
     /// Reads until `bytes` is full or a page cannot be read: the number of bytes read, and the
     /// fault.
-    fn read_up_to(&mut self, address: KernelVa, bytes: &mut [u8]) -> (usize, Option<Fault>) {
+    fn read_up_to(&mut self, address: KernelVa, bytes: &mut [u8]) -> (usize, Option<MemoryFault>) {
         let mut done = 0;
         while done < bytes.len() {
             let at = address.plus(done as u64);
@@ -223,7 +234,7 @@ impl<'s> KernelMemory<'s> {
                 let small = length.min((PAGE_BYTES - at.0 % PAGE_BYTES) as usize);
                 if small == length || !self.source.read_exact(found.physical, &mut target[..small])
                 {
-                    let fault = Fault::NotRead { address: at, physical: found.physical };
+                    let fault = MemoryFault::NotRead { address: at, physical: found.physical };
                     return (done, Some(fault));
                 }
                 done += small;
@@ -238,7 +249,7 @@ impl<'s> KernelMemory<'s> {
 /// Whether the memory lacks an address that the kernel has.
 pub(crate) fn is_lost(memory: &mut KernelMemory<'_>, at: KernelVa) -> bool {
     let read = memory.read(at, &mut [0]);
-    read.map_or_else(Fault::is_missing, |()| is_page_of_zeros(memory, at))
+    read.map_or_else(MemoryFault::is_missing, |()| is_page_of_zeros(memory, at))
 }
 
 /// Whether the page with an address has nothing but zeros, as tools write for pages that they could

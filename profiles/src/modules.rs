@@ -13,7 +13,7 @@ use crate::btf::{BTF_BYTES_MAX, Btf, merged};
 use crate::memory::KernelMemory;
 use crate::object::read_object;
 use crate::profile::Profile;
-use crate::report::Origin;
+use crate::report::LayoutOrigin;
 
 /// Maximum number of modules that are read.
 const MODULES_MAX: usize = 4096;
@@ -71,7 +71,7 @@ fn base_types(memory: &mut KernelMemory<'_>, profile: &Profile) -> Option<Vec<u8
     if let (Some(start), Some(stop)) = (symbols.start_btf, symbols.stop_btf) {
         return read_whole(memory, start, stop.0.checked_sub(start.0)?);
     }
-    let Origin::Btf { at, bytes } = profile.origin else { return None };
+    let LayoutOrigin::Btf { at, bytes } = profile.origin else { return None };
     let offset = at.0.checked_sub(profile.space.image_physical.0)?;
     read_whole(memory, KernelVa(profile.space.image.start.wrapping_add(offset)), bytes)
 }

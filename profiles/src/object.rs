@@ -3,14 +3,14 @@
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::Layout;
 
-use crate::memory::{Fault, KernelMemory};
+use crate::memory::{KernelMemory, MemoryFault};
 
 /// Reads the spans of `layout` from the object at `address`.
 pub(crate) fn read_object(
     memory: &mut KernelMemory<'_>,
     layout: &impl Layout,
     address: KernelVa,
-) -> Result<Vec<u8>, Fault> {
+) -> Result<Vec<u8>, MemoryFault> {
     let packing = layout.packing();
     let mut bytes = vec![0; packing.bytes() as usize];
     for span in packing.spans() {

@@ -5,7 +5,7 @@ use panoptes_decoders::kernel::Layouts;
 use panoptes_decoders::paging::KernelSpace;
 
 use crate::profile_file::{ProfileFile, RecordedMembers};
-use crate::report::{Check, CheckOutcome, Evidence, INIT_TASK, Origin};
+use crate::report::{CheckOutcome, INIT_TASK, KernelEvidence, LayoutOrigin, ProfileCheck};
 use crate::symbols::Symbols;
 
 /// A kernel that was found, bound and verified.
@@ -30,13 +30,13 @@ pub struct Profile {
     /// Distance by which KASLR moved the image.
     pub kernel_offset: u64,
     /// What led to the kernel.
-    pub trace: Evidence,
+    pub trace: KernelEvidence,
     /// Physical address of that trace.
     pub found_at: PhysicalAddress,
     /// The source of the layouts.
-    pub origin: Origin,
+    pub origin: LayoutOrigin,
     /// The checks of the verification.
-    pub checks: Vec<Check>,
+    pub checks: Vec<ProfileCheck>,
     /// Whether the symbols come from the kernel's complete table.
     pub(crate) all_symbols: bool,
     /// Everything that the layouts were bound from, for a profile file.
@@ -46,7 +46,7 @@ pub struct Profile {
 impl Profile {
     /// Whether the memory is a dump that lacks the first task.
     pub fn lacks_init_task(&self) -> bool {
-        let is_it = |check: &&Check| check.name == INIT_TASK;
+        let is_it = |check: &&ProfileCheck| check.name == INIT_TASK;
         let check = self.checks.iter().find(is_it);
         check.is_some_and(|check| matches!(check.outcome, CheckOutcome::Unread(_)))
     }

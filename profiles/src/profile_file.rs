@@ -15,7 +15,7 @@ use std::ops::Range;
 use panoptes_decoders::layout::{Member, Members};
 use serde::{Deserialize, Serialize};
 
-use crate::stored::{Answer, Answers, Stored};
+use crate::stored::{StoredAnswer, StoredAnswers, StoredProfile};
 use crate::symbols::Symbols;
 
 /// Version of the format; others are refused.
@@ -26,7 +26,7 @@ pub const FILE_BYTES_MAX: usize = 4 << 20;
 
 /// Why a file is not a profile.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum ProfileFileError {
     #[error("profile: {bytes} bytes, more than {}", FILE_BYTES_MAX)]
     TooLarge { bytes: usize },
     #[error("profile: {0}")]
@@ -46,9 +46,9 @@ pub struct RecordedMembers {
 
 impl RecordedMembers {
     /// The recorded answer for a path.
-    pub(crate) fn answer(&self, structure: &str, path: &str) -> Answer<Member> {
+    pub(crate) fn answer(&self, structure: &str, path: &str) -> StoredAnswer<Member> {
         let written = self.structures.get(structure).and_then(|paths| paths.get(path)).copied();
-        Answer::of(written.map(|field| field.map(|(offset, size)| Member { offset, size })))
+        StoredAnswer::of(written.map(|field| field.map(|(offset, size)| Member { offset, size })))
     }
 
     /// All recorded answers, by structure and path, both in ascending order. `None` if the kernel
@@ -111,12 +111,12 @@ impl Members for Recorder<'_> {
 
 /// Passes look-ups on and records the first one without a stored answer.
 pub(crate) struct Completeness<'a> {
-    answers: &'a dyn Answers,
+    answers: &'a dyn StoredAnswers,
     unanswered: RefCell<Option<String>>,
 }
 
 impl<'a> Completeness<'a> {
-    pub(crate) fn of(answers: &'a dyn Answers) -> Self {
+    pub(crate) fn of(answers: &'a dyn StoredAnswers) -> Self {
         Self { answers, unanswered: RefCell::default() }
     }
 
@@ -127,7 +127,7 @@ impl<'a> Completeness<'a> {
 
     fn ask(&self, structure: &str, path: &str) -> Option<Member> {
         let answer = self.answers.answer(structure, path);
-        if answer == Answer::Unasked {
+        if answer == StoredAnswer::Unasked {
             let dot = if path.is_empty() { "" } else { "." };
             self.unanswered
                 .borrow_mut()
@@ -186,20 +186,20 @@ impl ProfileFile {
     }
 
     /// Parses the bytes of a file.
-    pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
+    pub fn parse(bytes: &[u8]) -> Result<Self, ProfileFileError> {
         /// The part that every version of the format has.
         #[derive(Deserialize)]
         struct Any {
             format: u32,
         }
         if bytes.len() > FILE_BYTES_MAX {
-            return Err(Error::TooLarge { bytes: bytes.len() });
+            return Err(ProfileFileError::TooLarge { bytes: bytes.len() });
         }
-        let any: Any = serde_json::from_slice(bytes).map_err(Error::Json)?;
+        let any: Any = serde_json::from_slice(bytes).map_err(ProfileFileError::Json)?;
         if any.format != FORMAT {
-            return Err(Error::Format { found: any.format });
+            return Err(ProfileFileError::Format { found: any.format });
         }
-        serde_json::from_slice(bytes).map_err(Error::Json)
+        serde_json::from_slice(bytes).map_err(ProfileFileError::Json)
     }
 
     /// The bytes of the file, with a line feed at the end.
@@ -216,8 +216,8 @@ impl ProfileFile {
     }
 
     /// The stored answer for a symbol.
-    pub(crate) fn distance(&self, name: &str) -> Answer<u64> {
-        Answer::of(self.symbols.get(name).copied())
+    pub(crate) fn distance(&self, name: &str) -> StoredAnswer<u64> {
+        StoredAnswer::of(self.symbols.get(name).copied())
     }
 
     /// The recorded members of structures.
@@ -226,14 +226,14 @@ impl ProfileFile {
     }
 }
 
-impl Answers for ProfileFile {
-    fn answer(&self, structure: &str, path: &str) -> Answer<Member> {
+impl StoredAnswers for ProfileFile {
+    fn answer(&self, structure: &str, path: &str) -> StoredAnswer<Member> {
         self.members().answer(structure, path)
     }
 }
 
-impl Stored for ProfileFile {
-    fn symbol(&self, name: &str) -> Answer<u64> {
+impl StoredProfile for ProfileFile {
+    fn symbol(&self, name: &str) -> StoredAnswer<u64> {
         self.distance(name)
     }
 }

@@ -3,11 +3,11 @@
 use core::fmt;
 
 use panoptes_decoders::address::PhysicalAddress;
-use panoptes_decoders::layout::Missing;
+use panoptes_decoders::layout::MissingMember;
 
-use crate::memory::{Fault, START_KERNEL_MAP};
+use crate::memory::{MemoryFault, START_KERNEL_MAP};
 use crate::profile_file::ProfileFile;
-use crate::unsupported::Unsupported;
+use crate::unsupported::UnsupportedKernel;
 use crate::{btf, vmcoreinfo};
 
 /// The name of the check of `init_task`.
@@ -28,7 +28,7 @@ const MAKE_PROFILE: &str = "make a profile with `panoptes profile build` (of the
 
 /// The source of the layouts.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Origin {
+pub enum LayoutOrigin {
     /// A profile file with that build id.
     File { build_id: String },
     /// A built-in table with that build id.
@@ -41,7 +41,7 @@ pub enum Origin {
     },
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for LayoutOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { build_id } if build_id.is_empty() => {
@@ -56,7 +56,7 @@ impl fmt::Display for Origin {
 
 /// What led to a kernel.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Evidence {
+pub enum KernelEvidence {
     /// A VMCOREINFO text.
     Vmcoreinfo,
     /// Page tables that map a kernel's image.
@@ -65,7 +65,7 @@ pub enum Evidence {
     Banner,
 }
 
-impl fmt::Display for Evidence {
+impl fmt::Display for KernelEvidence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Vmcoreinfo => "VMCOREINFO",
@@ -77,7 +77,7 @@ impl fmt::Display for Evidence {
 
 /// A step of discovery; it ends when the next one begins.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Stage {
+pub enum DiscoveryStage {
     /// Searching the beginnings of all pages.
     SweepPageBeginnings,
     /// Searching all of memory.
@@ -101,7 +101,7 @@ pub enum Stage {
 }
 
 /// What the step does, for people.
-impl fmt::Display for Stage {
+impl fmt::Display for DiscoveryStage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::SweepPageBeginnings => "searching the beginnings of all pages",
@@ -123,37 +123,37 @@ impl fmt::Display for Stage {
 #[non_exhaustive]
 pub enum Event<'a> {
     /// A stage begins.
-    Stage(Stage),
+    Stage(DiscoveryStage),
     /// Memory has the trace of a possible kernel.
     OsIdentifierFound {
-        trace: Evidence,
+        trace: KernelEvidence,
         at: PhysicalAddress,
         release: &'a str,
         /// The kernel's build id, if known.
         build_id: Option<&'a str>,
     },
     /// The usual place had no valid candidate: the search continues elsewhere.
-    OsIdentifierDiscoveryExtended { to: Stage },
+    OsIdentifierDiscoveryExtended { to: DiscoveryStage },
     /// A candidate was tried and refused.
-    CandidateRefused(&'a Attempt),
+    CandidateRefused(&'a DiscoveryAttempt),
     /// Layouts are about to be bound.
-    LoadingProfileCandidate(&'a Origin),
+    LoadingProfileCandidate(&'a LayoutOrigin),
     /// The bound layouts passed verification.
-    ProfileVerificationSuccessful(&'a [Check]),
+    ProfileVerificationSuccessful(&'a [ProfileCheck]),
 }
 
 /// Receives the events of discovery.
-pub trait Progress {
+pub trait DiscoveryProgress {
     /// Called for each event.
     fn event(&mut self, event: Event<'_>);
 }
 
 /// Ignores all events.
-impl Progress for () {
+impl DiscoveryProgress for () {
     fn event(&mut self, _: Event<'_>) {}
 }
 
-impl<F: FnMut(Event<'_>)> Progress for F {
+impl<F: FnMut(Event<'_>)> DiscoveryProgress for F {
     fn event(&mut self, event: Event<'_>) {
         self(event);
     }
@@ -161,7 +161,7 @@ impl<F: FnMut(Event<'_>)> Progress for F {
 
 /// One check of a profile against memory.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Check {
+pub struct ProfileCheck {
     pub name: &'static str,
     pub outcome: CheckOutcome,
 }
@@ -180,7 +180,7 @@ pub enum CheckOutcome {
     Skipped(&'static str),
 }
 
-impl fmt::Display for Check {
+impl fmt::Display for ProfileCheck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.outcome {
             CheckOutcome::Passed => write!(f, "{}: yes", self.name),
@@ -195,16 +195,16 @@ impl fmt::Display for Check {
 /// Why a candidate was refused.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Refusal {
+pub enum CandidateRefusal {
     /// The VMCOREINFO text is invalid.
     #[error(transparent)]
-    Vmcoreinfo(vmcoreinfo::Error),
+    Vmcoreinfo(vmcoreinfo::VmcoreinfoError),
     /// A required value is missing.
     #[error("it does not say {0}")]
     Lacks(&'static str),
     /// A kernel of a kind that is not supported.
     #[error("{0}")]
-    Unsupported(Unsupported),
+    Unsupported(UnsupportedKernel),
     /// Nothing but its banner is in memory.
     #[error(
         "neither VMCOREINFO nor page tables of x86-64 lead to it; 32-bit kernels, user-mode Linux, \
@@ -220,7 +220,7 @@ pub enum Refusal {
         /// The object that was to be reached.
         what: &'static str,
         /// The failure; `None` if they lead elsewhere.
-        fault: Option<Fault>,
+        fault: Option<MemoryFault>,
     },
     /// The kernel in memory has another release.
     #[error("the kernel there is {found:?}")]
@@ -255,10 +255,10 @@ pub enum Refusal {
     },
     /// BTF that cannot be parsed.
     #[error("the types in memory are damaged ({0})")]
-    Btf(btf::Error),
+    Btf(btf::BtfError),
     /// A structure or field that the decoders need is missing.
     #[error(transparent)]
-    Missing(Missing),
+    Missing(MissingMember),
     /// The first task was not found.
     #[error("no init_task was found")]
     NoInitTask,
@@ -267,7 +267,7 @@ pub enum Refusal {
     NoDirectMap,
     /// The failed and the other checks.
     #[error("{}", failed(.0))]
-    Verification(Vec<Check>),
+    Verification(Vec<ProfileCheck>),
 }
 
 /// The beginning of the message of [`Refusal::NotGenerated`].
@@ -281,10 +281,10 @@ fn without_profile(build_id: Option<&str>) -> String {
 
 /// The message of [`Refusal::Verification`]: the checks that failed, else those that could not be
 /// made.
-fn failed(checks: &[Check]) -> String {
+fn failed(checks: &[ProfileCheck]) -> String {
     let join = |is_named: fn(&CheckOutcome) -> bool| {
         let named = checks.iter().filter(|check| is_named(&check.outcome));
-        named.map(Check::to_string).collect::<Vec<_>>().join("; ")
+        named.map(ProfileCheck::to_string).collect::<Vec<_>>().join("; ")
     };
     let failed = join(|outcome| matches!(outcome, CheckOutcome::Failed(_)));
     if failed.is_empty() {
@@ -296,7 +296,7 @@ fn failed(checks: &[Check]) -> String {
     failed
 }
 
-impl Refusal {
+impl CandidateRefusal {
     /// Whether the memory lacks a page table, which proves nothing.
     pub(crate) fn is_missing(&self) -> bool {
         matches!(self, Self::PageTables { fault: Some(fault), .. } if fault.is_missing())
@@ -358,29 +358,29 @@ impl fmt::Display for OtherFiles {
 
 /// A candidate that was tried and refused.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Attempt {
+pub struct DiscoveryAttempt {
     /// What led to it.
-    pub trace: Evidence,
+    pub trace: KernelEvidence,
     /// Address of that trace.
     pub at: PhysicalAddress,
     /// Its release; empty if unknown.
     pub release: String,
     /// Its build id, if known.
     pub build_id: Option<String>,
-    pub refusal: Refusal,
+    pub refusal: CandidateRefusal,
 }
 
-impl Attempt {
+impl DiscoveryAttempt {
     /// The kind of its kernel, if that is not supported.
-    fn unsupported(&self) -> Option<Unsupported> {
+    fn unsupported(&self) -> Option<UnsupportedKernel> {
         match self.refusal {
-            Refusal::Unsupported(kind) => Some(kind),
-            _ => Unsupported::of_release(&self.release),
+            CandidateRefusal::Unsupported(kind) => Some(kind),
+            _ => UnsupportedKernel::of_release(&self.release),
         }
     }
 }
 
-impl fmt::Display for Attempt {
+impl fmt::Display for DiscoveryAttempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} at {}", self.trace, self.at)?;
         if !self.release.is_empty() {
@@ -394,7 +394,7 @@ impl fmt::Display for Attempt {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Attempts {
     /// The candidates that came furthest, the furthest first.
-    pub named: Vec<Attempt>,
+    pub named: Vec<DiscoveryAttempt>,
     /// Number of all candidates.
     pub count: u64,
     /// Number of stored profiles that may fit a candidate, and were not tried: there are too many.
@@ -407,7 +407,7 @@ impl Attempts {
         self.named.first().is_some_and(|first| matches!(first.refusal.progress(), 2 | 3))
     }
 
-    pub(crate) fn push(&mut self, attempt: Attempt) {
+    pub(crate) fn push(&mut self, attempt: DiscoveryAttempt) {
         self.count += 1;
         let progress = attempt.refusal.progress();
         let place = self.named.partition_point(|other| other.refusal.progress() >= progress);
@@ -445,7 +445,7 @@ pub enum DiscoveryError {
     UnableToDetermineTargetOs(Attempts),
     /// The kernel in memory is of a kind that is not supported.
     #[error("Linux {release} was found in this memory; {kind}")]
-    Unsupported { release: String, kind: Unsupported, attempts: Attempts },
+    Unsupported { release: String, kind: UnsupportedKernel, attempts: Attempts },
     /// There is a kernel, but no layouts for it.
     #[error("no profile fits the kernel in this memory{}; {}", .0, MAKE_PROFILE)]
     NoMatchingProfileFound(Attempts),
@@ -493,11 +493,10 @@ impl DiscoveryError {
     /// Where the page tables of an x86-64 kernel must be, if that could not be read.
     pub fn unread_tables(&self) -> Option<PhysicalAddress> {
         self.attempts().named.iter().find_map(|attempt| match attempt.refusal {
-            Refusal::PageTables { fault: Some(Fault::NotRead { address, physical }), .. }
-                if address.0 >= START_KERNEL_MAP =>
-            {
-                Some(physical)
-            }
+            CandidateRefusal::PageTables {
+                fault: Some(MemoryFault::NotRead { address, physical }),
+                ..
+            } if address.0 >= START_KERNEL_MAP => Some(physical),
             _ => None,
         })
     }
@@ -530,7 +529,7 @@ mod tests {
         };
         let text = |files: &[ProfileFile]| {
             let files = OtherFiles::of(files);
-            Refusal::NotGenerated { build_id: Some("ab12".to_owned()), files }.to_string()
+            CandidateRefusal::NotGenerated { build_id: Some("ab12".to_owned()), files }.to_string()
         };
         let plain =
             "no profile file or built-in table is for build id ab12, and profile generation is off";

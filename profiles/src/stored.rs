@@ -7,7 +7,7 @@ use crate::symbols::Symbols;
 
 /// A stored answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Answer<T> {
+pub(crate) enum StoredAnswer<T> {
     /// Not recorded when the profile was stored.
     Unasked,
     /// The kernel lacks it.
@@ -15,7 +15,7 @@ pub(crate) enum Answer<T> {
     Known(T),
 }
 
-impl<T> Answer<T> {
+impl<T> StoredAnswer<T> {
     pub(crate) fn known(self) -> Option<T> {
         match self {
             Self::Unasked | Self::Absent => None,
@@ -35,35 +35,35 @@ impl<T> Answer<T> {
 }
 
 /// Stored answers about structures, which may be incomplete.
-pub(crate) trait Answers {
+pub(crate) trait StoredAnswers {
     /// The answer for a path in a structure; the empty path is the structure itself.
-    fn answer(&self, structure: &str, path: &str) -> Answer<Member>;
+    fn answer(&self, structure: &str, path: &str) -> StoredAnswer<Member>;
 }
 
 /// A stored profile of a kernel.
-pub(crate) trait Stored: Answers {
+pub(crate) trait StoredProfile: StoredAnswers {
     /// Distance of a symbol from the image's first byte.
-    fn symbol(&self, name: &str) -> Answer<u64>;
+    fn symbol(&self, name: &str) -> StoredAnswer<u64>;
 
     /// Whether it says nothing of any symbol: its source was the kernel's headers.
     fn has_only_types(&self) -> bool {
-        Symbols::NAMES.iter().all(|name| self.symbol(name) == Answer::Unasked)
+        Symbols::NAMES.iter().all(|name| self.symbol(name) == StoredAnswer::Unasked)
     }
 }
 
 /// Sets every stored symbol, for an image that begins at `start`; returns the first name without an
 /// answer.
 pub(crate) fn place_symbols(
-    stored: &dyn Stored,
+    stored: &dyn StoredProfile,
     start: u64,
     symbols: &mut Symbols,
 ) -> Option<&'static str> {
     let mut unknown = None;
     for &name in Symbols::NAMES {
         match stored.symbol(name) {
-            Answer::Unasked => unknown = unknown.or(Some(name)),
-            Answer::Absent => {}
-            Answer::Known(distance) => {
+            StoredAnswer::Unasked => unknown = unknown.or(Some(name)),
+            StoredAnswer::Absent => {}
+            StoredAnswer::Known(distance) => {
                 if let Some(field) = symbols.field_mut(name) {
                     *field = Some(KernelVa(start.wrapping_add(distance)));
                 }

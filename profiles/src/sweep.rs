@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use memchr::memmem;
 use panoptes_decoders::address::PhysicalAddress;
-use panoptes_decoders::source::{MemorySource, Outcome, PAGE_BYTES, Request};
+use panoptes_decoders::source::{MemorySource, PAGE_BYTES, ReadOutcome, ReadRequest};
 
 /// Number of bytes read at the beginning of a page: an ELF note's header, its name and the text's
 /// first word.
@@ -33,7 +33,7 @@ const VMCOREINFO_OFFSETS: [u64; 2] = [0, 24];
 pub(crate) struct PageBeginnings {
     needle: &'static [u8],
     at: u64,
-    requests: Vec<Request>,
+    requests: Vec<ReadRequest>,
     arena: Vec<u8>,
     found: VecDeque<PhysicalAddress>,
 }
@@ -63,7 +63,7 @@ impl PageBeginnings {
                 let mut page = start.next_multiple_of(PAGE_BYTES);
                 while page < end && self.requests.len() < BATCH_PAGES {
                     let target = self.requests.len() as u32 * BEGINNING_BYTES;
-                    self.requests.push(Request::new(
+                    self.requests.push(ReadRequest::new(
                         PhysicalAddress(page),
                         BEGINNING_BYTES,
                         target,
@@ -76,7 +76,7 @@ impl PageBeginnings {
                 return None;
             }
             source.read_batch(&mut self.requests, &mut self.arena);
-            for request in self.requests.iter().filter(|r| r.outcome == Outcome::Read) {
+            for request in self.requests.iter().filter(|r| r.outcome == ReadOutcome::Read) {
                 let Some(range) = request.target_range(self.arena.len()) else { continue };
                 let bytes = &self.arena[range];
                 for offset in VMCOREINFO_OFFSETS {
@@ -171,11 +171,11 @@ fn read_pages(source: &mut dyn MemorySource, start: u64, bytes: &mut [u8]) {
     while page < end {
         let next = (page + 1).next_multiple_of(PAGE_BYTES).min(end);
         let target = (page - start) as u32;
-        requests.push(Request::new(PhysicalAddress(page), (next - page) as u32, target));
+        requests.push(ReadRequest::new(PhysicalAddress(page), (next - page) as u32, target));
         page = next;
     }
     source.read_batch(&mut requests, bytes);
-    for request in requests.iter().filter(|request| request.outcome != Outcome::Read) {
+    for request in requests.iter().filter(|request| request.outcome != ReadOutcome::Read) {
         if let Some(range) = request.target_range(bytes.len()) {
             bytes[range].fill(0);
         }

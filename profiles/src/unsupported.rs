@@ -20,7 +20,7 @@ const X86_64_IMAGES: core::ops::Range<u64> = 0xffff_ffff_8000_0000..0xffff_ffff_
 /// The kind of a kernel that is not supported.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
-pub enum Unsupported {
+pub enum UnsupportedKernel {
     /// Its pointers have four bytes.
     Bits32,
     /// It is a program of another Linux (arch/um).
@@ -31,7 +31,7 @@ pub enum Unsupported {
     Old,
 }
 
-impl fmt::Display for Unsupported {
+impl fmt::Display for UnsupportedKernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bits32 => f.write_str("32-bit kernels are not supported, only amd64 and arm64"),
@@ -53,7 +53,7 @@ impl fmt::Display for Unsupported {
     }
 }
 
-impl Unsupported {
+impl UnsupportedKernel {
     /// The kind by a VMCOREINFO text; `None` for the kernels that can be supported, and for texts
     /// that do not show it.
     ///
@@ -100,26 +100,26 @@ mod tests {
     use super::*;
 
     /// A text with the lines that all kernels write, and those of an architecture.
-    fn kind(list_head: u64, stext: u64, lines: &str) -> Option<Unsupported> {
+    fn kind(list_head: u64, stext: u64, lines: &str) -> Option<UnsupportedKernel> {
         let text = format!(
             "OSRELEASE=6.1.0\nPAGESIZE=4096\nSYMBOL(_stext)={stext:x}\n\
              SIZE(list_head)={list_head}\n{lines}"
         );
-        Unsupported::of(&Vmcoreinfo::parse(text.as_bytes()).unwrap())
+        UnsupportedKernel::of(&Vmcoreinfo::parse(text.as_bytes()).unwrap())
     }
 
     #[test]
     fn thirty_two_bit_kernels_are_told_by_the_size_of_their_pointers() {
         let pae = "CONFIG_X86_PAE=y\n";
-        assert_eq!(kind(8, 0xd2c0_0000, pae), Some(Unsupported::Bits32), "i386");
-        assert_eq!(kind(8, 0xc010_0000, ""), Some(Unsupported::Bits32), "arm");
-        assert_eq!(kind(8, 0x8010_0000, ""), Some(Unsupported::Bits32), "mips");
+        assert_eq!(kind(8, 0xd2c0_0000, pae), Some(UnsupportedKernel::Bits32), "i386");
+        assert_eq!(kind(8, 0xc010_0000, ""), Some(UnsupportedKernel::Bits32), "arm");
+        assert_eq!(kind(8, 0x8010_0000, ""), Some(UnsupportedKernel::Bits32), "mips");
     }
 
     #[test]
     fn user_mode_kernels_are_told_by_an_address_of_programs() {
-        assert_eq!(kind(16, 0x6000_1000, ""), Some(Unsupported::UserMode));
-        assert_eq!(kind(8, 0x0804_a000, ""), Some(Unsupported::UserMode), "of 32 bits");
+        assert_eq!(kind(16, 0x6000_1000, ""), Some(UnsupportedKernel::UserMode));
+        assert_eq!(kind(8, 0x0804_a000, ""), Some(UnsupportedKernel::UserMode), "of 32 bits");
     }
 
     #[test]
@@ -130,7 +130,11 @@ mod tests {
             (0xffff_ffff_8000_2000, "NUMBER(phys_ram_base)=2147483648\n", Some("riscv64")),
             (0x9000_0000_0020_0000, "", None),
         ] {
-            assert_eq!(kind(16, stext, lines), Some(Unsupported::Architecture(name)), "{stext:x}");
+            assert_eq!(
+                kind(16, stext, lines),
+                Some(UnsupportedKernel::Architecture(name)),
+                "{stext:x}"
+            );
         }
     }
 
@@ -145,10 +149,14 @@ mod tests {
     #[test]
     fn old_kernels_are_told_by_their_release() {
         for release in ["5.9.16", "5.4.0-169-generic", "4.19.0-27-amd64", "2.6.32", "3.10"] {
-            assert_eq!(Unsupported::of_release(release), Some(Unsupported::Old), "{release}");
+            assert_eq!(
+                UnsupportedKernel::of_release(release),
+                Some(UnsupportedKernel::Old),
+                "{release}"
+            );
         }
         for release in ["5.10.0-32-amd64", "5.15", "6.1.0", "10.0-rc1", "", "5", "next-20261101"] {
-            assert_eq!(Unsupported::of_release(release), None, "{release}");
+            assert_eq!(UnsupportedKernel::of_release(release), None, "{release}");
         }
     }
 }

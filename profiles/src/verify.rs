@@ -17,7 +17,7 @@ use self::anchors::Anchors;
 use self::poll::{Poll, Silence, object};
 use crate::memory::KernelMemory;
 use crate::object::read_object;
-use crate::report::{Check, CheckOutcome, INIT_TASK};
+use crate::report::{CheckOutcome, INIT_TASK, ProfileCheck};
 use crate::symbols::Symbols;
 
 /// The complete names, with and without SMP.
@@ -30,9 +30,9 @@ const ASKED_MAX: usize = 64;
 const PASSED_MIN: usize = 3;
 
 /// Whether checks confirm a profile: none is contradicted, and enough of them could be made.
-pub fn confirms(checks: &[Check]) -> bool {
-    let is_passed = |check: &&Check| check.outcome == CheckOutcome::Passed;
-    let is_failed = |check: &Check| matches!(check.outcome, CheckOutcome::Failed(_));
+pub fn confirms(checks: &[ProfileCheck]) -> bool {
+    let is_passed = |check: &&ProfileCheck| check.outcome == CheckOutcome::Passed;
+    let is_failed = |check: &ProfileCheck| matches!(check.outcome, CheckOutcome::Failed(_));
     checks.iter().filter(is_passed).count() >= PASSED_MIN && !checks.iter().any(is_failed)
 }
 
@@ -42,35 +42,35 @@ pub fn verify(
     layouts: &Layouts,
     symbols: &Symbols,
     release: &str,
-) -> Vec<Check> {
+) -> Vec<ProfileCheck> {
     let init_task = symbols.init_task.unwrap_or_default();
     let anchors = Anchors::read(memory, layouts, init_task, symbols.init_pid_ns);
     let own_pids = own_pids(memory, layouts, &anchors);
     vec![
-        Check { name: INIT_TASK, outcome: swapper(memory, layouts, init_task) },
-        Check {
+        ProfileCheck { name: INIT_TASK, outcome: swapper(memory, layouts, init_task) },
+        ProfileCheck {
             name: "the release of init_uts_ns is the kernel's",
             outcome: uts_release(memory, layouts, symbols, release),
         },
-        Check {
+        ProfileCheck {
             name: "tasks of the list point to each other",
             outcome: anchors.links.outcome_of_pairs(),
         },
-        Check {
+        ProfileCheck {
             name: "process 1 is a child of init_task",
             outcome: first_process(&anchors, init_task),
         },
-        Check {
+        ProfileCheck {
             name: "the pid namespace leads to its tasks",
             outcome: tree_of_pids(&anchors, &own_pids),
         },
-        Check { name: "tasks have their pids", outcome: own_pids },
-        Check { name: "parents are tasks", outcome: parents(memory, layouts, &anchors) },
-        Check {
+        ProfileCheck { name: "tasks have their pids", outcome: own_pids },
+        ProfileCheck { name: "parents are tasks", outcome: parents(memory, layouts, &anchors) },
+        ProfileCheck {
             name: "the memory of processes can be read",
             outcome: address_spaces(memory, layouts, &anchors),
         },
-        Check {
+        ProfileCheck {
             name: "the files of processes can be read",
             outcome: descriptor_tables(memory, layouts, &anchors),
         },

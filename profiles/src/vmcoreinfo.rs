@@ -28,7 +28,7 @@ pub struct Vmcoreinfo {
 
 /// Why bytes are not a VMCOREINFO text.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum Error {
+pub enum VmcoreinfoError {
     /// The text does not begin with `OSRELEASE=` and a plausible release.
     #[error("VMCOREINFO: no release")]
     Release,
@@ -40,7 +40,7 @@ pub enum Error {
 impl Vmcoreinfo {
     /// Parses the text at the beginning of `bytes`: lines of printable ASCII, up to the first other
     /// byte.
-    pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
+    pub fn parse(bytes: &[u8]) -> Result<Self, VmcoreinfoError> {
         let bytes = bytes.get(..VMCOREINFO_BYTES_MAX).unwrap_or(bytes);
         let is_text = |byte: &u8| *byte == b'\n' || (0x20..0x7f).contains(byte);
         let length = bytes.iter().position(|byte| !is_text(byte)).unwrap_or(bytes.len());
@@ -51,10 +51,10 @@ impl Vmcoreinfo {
         let parsed = Self { text: text.to_owned() };
         let release = parsed.release();
         if !text.as_bytes().starts_with(BEGINNING) || !is_release(release) {
-            return Err(Error::Release);
+            return Err(VmcoreinfoError::Release);
         }
         if parsed.text.lines().nth(1).is_none() {
-            return Err(Error::Fragment);
+            return Err(VmcoreinfoError::Fragment);
         }
         Ok(parsed)
     }
@@ -194,10 +194,14 @@ mod tests {
     fn decoys_are_refused() {
         for decoy in ["OSRELEASE=%s\nBUILD-ID=%20phN\n", "OSRELEASE=\n\n", "osrelease=6.1\nx\n", ""]
         {
-            assert_eq!(Vmcoreinfo::parse(decoy.as_bytes()), Err(Error::Release), "{decoy}");
+            assert_eq!(
+                Vmcoreinfo::parse(decoy.as_bytes()),
+                Err(VmcoreinfoError::Release),
+                "{decoy}"
+            );
         }
-        assert_eq!(Vmcoreinfo::parse(b"OSRELEASE=6.1.0\n\0"), Err(Error::Fragment));
-        assert_eq!(Vmcoreinfo::parse(b"OSRELEASE=6.1.0"), Err(Error::Release));
+        assert_eq!(Vmcoreinfo::parse(b"OSRELEASE=6.1.0\n\0"), Err(VmcoreinfoError::Fragment));
+        assert_eq!(Vmcoreinfo::parse(b"OSRELEASE=6.1.0"), Err(VmcoreinfoError::Release));
     }
 
     #[test]

@@ -7,16 +7,18 @@ use std::collections::BTreeSet;
 
 use common::guest::{Arm64, DIRECT_MAP, Guest, Kind, RELEASE};
 use panoptes_decoders::paging::aarch64::Granule;
-use panoptes_profiles::report::{CheckOutcome, Refusal};
-use panoptes_profiles::{DiscoveryError, Options, Profile, ProfileFile, discover};
+use panoptes_profiles::report::{CandidateRefusal, CheckOutcome};
+use panoptes_profiles::{DiscoveryError, DiscoveryOptions, Profile, ProfileFile, discover};
 
-fn find(guest: &mut Guest, options: &Options<'_>) -> Result<Profile, DiscoveryError> {
+fn find(guest: &mut Guest, options: &DiscoveryOptions<'_>) -> Result<Profile, DiscoveryError> {
     discover(guest, options, &mut ())
 }
 
 /// A profile of the kernel of such a guest.
 fn profile_of(kind: Kind) -> ProfileFile {
-    find(&mut Guest::new(kind), &Options::default()).expect("its kernel is found").to_file()
+    find(&mut Guest::new(kind), &DiscoveryOptions::default())
+        .expect("its kernel is found")
+        .to_file()
 }
 
 #[test]
@@ -24,7 +26,7 @@ fn damaged_types_are_a_profile_that_cannot_be_parsed() {
     let mut guest = Guest::new(Kind::default());
     let btf = guest.image(0x10_0000);
     guest.memory[btf as usize + 24..][..400].fill(0xff);
-    let error = find(&mut guest, &Options::default()).unwrap_err();
+    let error = find(&mut guest, &DiscoveryOptions::default()).unwrap_err();
     assert_eq!(error.activity(), "profile_parsing_failed");
 }
 
@@ -34,14 +36,14 @@ fn the_refusal_of_damaged_types_names_the_way_out() {
     let mut guest = Guest::new(Kind::default());
     let btf = guest.image(0x10_0000);
     zero_page(&mut guest, btf + PAGE as u64);
-    let error = find(&mut guest, &Options::default()).unwrap_err();
+    let error = find(&mut guest, &DiscoveryOptions::default()).unwrap_err();
     assert_eq!(error.activity(), "profile_parsing_failed");
     let text = error.to_string();
     for part in ["the types in memory are damaged", "panoptes profile build", "os_symbol_path"] {
         assert!(text.contains(part), "{part}: {text}");
     }
     let file = [profile_of(Kind::default())];
-    let options = Options { files: &file, ..Options::default() };
+    let options = DiscoveryOptions { files: &file, ..DiscoveryOptions::default() };
     let profile = find(&mut guest, &options).expect("the profile file has the types");
     assert_eq!(profile.layouts, guest.layouts);
 }
@@ -51,7 +53,7 @@ fn types_that_a_dump_lacks_are_no_kernel_without_types() {
     let mut guest = Guest::new(Kind::default());
     let btf = guest.image(0x10_0000);
     zero_page(&mut guest, btf);
-    let error = find(&mut guest, &Options::default()).unwrap_err();
+    let error = find(&mut guest, &DiscoveryOptions::default()).unwrap_err();
     assert_eq!(error.activity(), "no_matching_profile_found");
     let text = error.to_string();
     assert!(text.contains("the memory lacks the kernel's types"), "{text}");
@@ -62,9 +64,9 @@ fn types_that_a_dump_lacks_are_no_kernel_without_types() {
 fn check_verification_fails(damage: impl FnOnce(&mut Guest), expected: &str) {
     let mut guest = Guest::new(Kind::default());
     damage(&mut guest);
-    let error = find(&mut guest, &Options::default()).expect_err("no profile is valid");
+    let error = find(&mut guest, &DiscoveryOptions::default()).expect_err("no profile is valid");
     assert_eq!(error.activity(), "profile_verification_failed", "{error}");
-    let Refusal::Verification(checks) = &error.attempts().named[0].refusal else {
+    let CandidateRefusal::Verification(checks) = &error.attempts().named[0].refusal else {
         panic!("{error}");
     };
     let failed = |name: &str| {
@@ -99,7 +101,7 @@ fn empty_pid_tree(guest: &mut Guest) {
 fn check_damage_is_accepted(damage: impl FnOnce(&mut Guest), unread: &str) -> Profile {
     let mut guest = Guest::new(Kind::default());
     damage(&mut guest);
-    let profile = find(&mut guest, &Options::default()).expect("a profile is valid");
+    let profile = find(&mut guest, &DiscoveryOptions::default()).expect("a profile is valid");
     let is_unread = |name: &str| {
         profile.checks.iter().any(|check| {
             check.name.contains(name)
@@ -187,7 +189,8 @@ fn a_profile_with_one_wrong_offset_is_refused() {
         let offset: u32 = text[at..end].parse().expect("an offset");
         let wrong = format!("{}{}{}", &text[..at], offset + 8, &text[end..]);
         let file = [ProfileFile::parse(wrong.as_bytes()).unwrap()];
-        let options = Options { files: &file, generate: false, ..Options::default() };
+        let options =
+            DiscoveryOptions { files: &file, generate: false, ..DiscoveryOptions::default() };
         let found = find(&mut Guest::new(Kind { btf: false, ..Kind::default() }), &options);
         let error = found.expect_err(&name);
         assert_eq!(error.activity(), "profile_verification_failed", "{name}: {error}");
@@ -257,7 +260,7 @@ fn indispensable(kind: Kind) -> BTreeSet<u64> {
     for page in used_pages(&whole) {
         let mut guest = whole.clone();
         zero_page(&mut guest, page);
-        match find(&mut guest, &Options { files: &file, ..Options::default() }) {
+        match find(&mut guest, &DiscoveryOptions { files: &file, ..DiscoveryOptions::default() }) {
             Ok(profile) => {
                 assert_eq!(profile.layouts, whole.layouts);
                 assert_eq!(profile.space.direct_map.start, whole.direct_map(), "{page:#x}");
@@ -297,7 +300,8 @@ fn an_arm64_dump_may_lack_init_task() {
         let at = guest.init_task + page * PAGE as u64;
         zero_page(&mut guest, at);
     }
-    let profile = find(&mut guest, &Options::default()).expect("the tree of pids leads to tasks");
+    let profile =
+        find(&mut guest, &DiscoveryOptions::default()).expect("the tree of pids leads to tasks");
     assert_eq!(profile.space.direct_map.start, DIRECT_MAP);
     assert!(profile.lacks_init_task());
 }
@@ -310,7 +314,8 @@ fn the_tree_of_pids_alone_leads_to_the_direct_map() {
         let at = guest.image(offset);
         zero_page(&mut guest, at);
     }
-    let profile = find(&mut guest, &Options::default()).expect("the tree of pids leads to tasks");
+    let profile =
+        find(&mut guest, &DiscoveryOptions::default()).expect("the tree of pids leads to tasks");
     assert_eq!(profile.space.direct_map.start, DIRECT_MAP);
 }
 
@@ -322,10 +327,10 @@ fn a_text_whose_tables_are_zeros_is_no_kernel() {
                 SYMBOL(_stext)=ffffffff81000000\nSYMBOL(init_uts_ns)=ffffffff81000000\n\
                 NUMBER(phys_base)=-16777216\n";
     guest.text(0x10_0000, text);
-    assert_eq!(find(&mut guest, &Options::default()).unwrap().release, RELEASE);
+    assert_eq!(find(&mut guest, &DiscoveryOptions::default()).unwrap().release, RELEASE);
     let mut guest = Guest::empty();
     guest.text(0x10_0000, text);
-    let error = find(&mut guest, &Options::default()).unwrap_err();
+    let error = find(&mut guest, &DiscoveryOptions::default()).unwrap_err();
     assert_eq!(error.activity(), "unable_to_determine_target_os");
 }
 
@@ -335,7 +340,7 @@ fn a_dump_with_the_page_of_its_types_but_no_types_has_no_profile() {
     let mut guest = Guest::new(Kind::default());
     let btf = guest.image(0x10_0000) as usize;
     guest.memory[btf..btf + 4].fill(0);
-    let error = find(&mut guest, &Options::default()).unwrap_err();
+    let error = find(&mut guest, &DiscoveryOptions::default()).unwrap_err();
     assert_eq!(error.activity(), "no_matching_profile_found");
     assert!(error.to_string().contains("no BTF was found"), "{error}");
 }

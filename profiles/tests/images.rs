@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use common::raw_file::RawFile;
 use panoptes_decoders::kernel::Layouts;
 use panoptes_decoders::layout::Members;
-use panoptes_decoders::source::{MemorySource, Request};
+use panoptes_decoders::source::{MemorySource, ReadRequest};
 use panoptes_profiles::btf::Btf;
-use panoptes_profiles::{Options, Profile, ProfileFile, discover};
+use panoptes_profiles::{DiscoveryOptions, Profile, ProfileFile, discover};
 
 fn images() -> Vec<PathBuf> {
     let Some(folder) = std::env::var_os("PANOPTES_IMAGES") else {
@@ -26,7 +26,7 @@ fn images() -> Vec<PathBuf> {
     images
 }
 
-fn find(image: &Path, options: &Options<'_>) -> Profile {
+fn find(image: &Path, options: &DiscoveryOptions<'_>) -> Profile {
     let mut source = RawFile::open(image).expect("the image can be opened");
     match discover(&mut source, options, &mut ()) {
         Ok(profile) => profile,
@@ -37,14 +37,14 @@ fn find(image: &Path, options: &Options<'_>) -> Profile {
 #[test]
 fn every_method_finds_the_same_kernel() {
     for image in images() {
-        let first = find(&image, &Options::default());
+        let first = find(&image, &DiscoveryOptions::default());
         assert!(first.timekeeper.is_some() && first.symbols.sysctl_bootid.is_some());
         assert_ne!(first.space.vmemmap_base, 0);
         let file = [ProfileFile::parse(&first.to_file().to_bytes()).unwrap()];
         for options in [
-            Options { use_kallsyms: false, ..Options::default() },
-            Options { use_vmcoreinfo: false, ..Options::default() },
-            Options { files: &file, generate: false, ..Options::default() },
+            DiscoveryOptions { use_kallsyms: false, ..DiscoveryOptions::default() },
+            DiscoveryOptions { use_vmcoreinfo: false, ..DiscoveryOptions::default() },
+            DiscoveryOptions { files: &file, generate: false, ..DiscoveryOptions::default() },
         ] {
             let other = find(&image, &options);
             assert_eq!(other.release, first.release);
@@ -71,7 +71,7 @@ fn every_method_finds_the_same_kernel() {
 }
 
 /// Changes what was read of each page, by the number of the page.
-fn each_page(requests: &[Request], arena: &mut [u8], mut change: impl FnMut(u64, &mut [u8])) {
+fn each_page(requests: &[ReadRequest], arena: &mut [u8], mut change: impl FnMut(u64, &mut [u8])) {
     for request in requests {
         let Some(target) = request.target_range(arena.len()) else { continue };
         let bytes = &mut arena[target];
@@ -93,7 +93,7 @@ struct Damaged {
 }
 
 impl MemorySource for Damaged {
-    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+    fn read_batch(&mut self, requests: &mut [ReadRequest], arena: &mut [u8]) {
         self.source.read_batch(requests, arena);
         each_page(requests, arena, |page, bytes| {
             let noise = (page ^ self.seed).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
@@ -127,7 +127,7 @@ impl Holed {
 }
 
 impl MemorySource for Holed {
-    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+    fn read_batch(&mut self, requests: &mut [ReadRequest], arena: &mut [u8]) {
         self.source.read_batch(requests, arena);
         each_page(requests, arena, |page, bytes| {
             if self.pages.contains(&page) {
@@ -146,8 +146,9 @@ impl MemorySource for Holed {
 fn a_dump_may_lack_a_thousand_pages() {
     const TRIES: u64 = 200;
     for image in images() {
-        let file = [find(&image, &Options::default()).to_file()];
-        let options = Options { files: &file, generate: false, ..Options::default() };
+        let file = [find(&image, &DiscoveryOptions::default()).to_file()];
+        let options =
+            DiscoveryOptions { files: &file, generate: false, ..DiscoveryOptions::default() };
         let mut refused = 0;
         for seed in 0..TRIES {
             let source = RawFile::open(&image).expect("the image can be opened");
@@ -167,7 +168,7 @@ fn damaged_memory_yields_a_kernel_or_an_error() {
         for (seed, one_in) in [(1, 4), (2, 32), (3, 256), (4, 2048), (5, 16384)] {
             let source = RawFile::open(&image).expect("the image can be opened");
             let mut damaged = Damaged { source, seed, one_in };
-            match discover(&mut damaged, &Options::default(), &mut ()) {
+            match discover(&mut damaged, &DiscoveryOptions::default(), &mut ()) {
                 Ok(profile) => println!("one page in {one_in}: {}", profile.release),
                 Err(error) => println!("one page in {one_in}: {error}"),
             }
@@ -181,7 +182,7 @@ fn a_truncated_file_yields_a_kernel_or_an_error() {
         for part in [1, 2, 3, 5, 7] {
             let mut source = RawFile::open(&image).expect("the image can be opened");
             source.region.end = source.region.end / 8 * part + 100;
-            match discover(&mut source, &Options::default(), &mut ()) {
+            match discover(&mut source, &DiscoveryOptions::default(), &mut ()) {
                 Ok(profile) => println!("{part} of 8 parts: {}", profile.release),
                 Err(error) => println!("{part} of 8 parts: {error}"),
             }

@@ -4,36 +4,37 @@ mod common;
 
 use common::guest::{Arm64, BUILD_ID, DIRECT_MAP, Guest, Kind, RELEASE, VMEMMAP};
 use panoptes_decoders::paging::aarch64::Granule;
-use panoptes_decoders::paging::{Levels, x86_64};
+use panoptes_decoders::paging::{PageTableLevels, x86_64};
 use panoptes_decoders::source::MemorySource as _;
-use panoptes_profiles::report::{Evidence, Origin, Refusal};
-use panoptes_profiles::{DiscoveryError, Event, Options, Profile, ProfileFile, discover};
+use panoptes_profiles::report::{CandidateRefusal, KernelEvidence, LayoutOrigin};
+use panoptes_profiles::{DiscoveryError, DiscoveryOptions, Event, Profile, ProfileFile, discover};
 use proptest::prelude::*;
 
-fn find(guest: &mut Guest, options: &Options<'_>) -> Result<Profile, DiscoveryError> {
+fn find(guest: &mut Guest, options: &DiscoveryOptions<'_>) -> Result<Profile, DiscoveryError> {
     discover(guest, options, &mut ())
 }
 
-fn without_vmcoreinfo() -> Options<'static> {
-    Options { use_vmcoreinfo: false, ..Options::default() }
+fn without_vmcoreinfo() -> DiscoveryOptions<'static> {
+    DiscoveryOptions { use_vmcoreinfo: false, ..DiscoveryOptions::default() }
 }
 
-fn without_kallsyms() -> Options<'static> {
-    Options { use_kallsyms: false, ..Options::default() }
+fn without_kallsyms() -> DiscoveryOptions<'static> {
+    DiscoveryOptions { use_kallsyms: false, ..DiscoveryOptions::default() }
 }
 
 #[test]
 fn every_method_leads_to_the_same_kernel() {
     for five_levels in [false, true] {
         for vmcoreinfo in [Some(0xf0_0000), Some(0xf0_0018), Some(0xf0_0123), None] {
-            for options in [Options::default(), without_kallsyms(), without_vmcoreinfo()] {
+            for options in [DiscoveryOptions::default(), without_kallsyms(), without_vmcoreinfo()] {
                 let mut guest = Guest::new(Kind { five_levels, vmcoreinfo, ..Kind::default() });
                 let direct_map = guest.direct_map();
                 let profile = find(&mut guest, &options).expect("the kernel is found");
                 assert_eq!(profile.release, RELEASE);
                 assert_eq!(profile.layouts, guest.layouts);
-                let levels = if five_levels { x86_64::Levels::Five } else { x86_64::Levels::Four };
-                assert_eq!(profile.space.levels, Levels::X86_64(levels));
+                let levels =
+                    if five_levels { x86_64::X86Levels::Five } else { x86_64::X86Levels::Four };
+                assert_eq!(profile.space.levels, PageTableLevels::X86_64(levels));
                 assert_eq!(profile.space.direct_map.start, direct_map);
                 assert_eq!(profile.space.vmemmap_base, VMEMMAP);
                 assert_eq!(profile.space.root.0, guest.image(0x1_0000));
@@ -44,7 +45,8 @@ fn every_method_leads_to_the_same_kernel() {
                 assert!(found.init_pid_ns.is_some() && found.init_net.is_some());
                 assert!(found.tcp_hashinfo.is_some());
                 let by_text = options.use_vmcoreinfo && vmcoreinfo.is_some();
-                let trace = if by_text { Evidence::Vmcoreinfo } else { Evidence::PageTables };
+                let trace =
+                    if by_text { KernelEvidence::Vmcoreinfo } else { KernelEvidence::PageTables };
                 assert_eq!(profile.trace, trace);
                 assert_eq!(profile.build_id.as_deref(), by_text.then_some(BUILD_ID));
                 assert_eq!(profile.timekeeper.is_some(), by_text && options.use_kallsyms);
@@ -68,12 +70,12 @@ fn arm64_kernels_and_the_start_of_their_memory_are_found() {
         arm64(Granule::Kib64, 48, 48, 0x1_2000_0000),
         arm64(Granule::Kib64, 52, 48, 0x4000_0000),
     ] {
-        for options in [Options::default(), without_kallsyms()] {
+        for options in [DiscoveryOptions::default(), without_kallsyms()] {
             let mut guest = Guest::new(Kind { arm64: Some(kind), ..Kind::default() });
             let profile =
                 find(&mut guest, &options).unwrap_or_else(|error| panic!("{kind:x?}: {error}"));
             let space = &profile.space;
-            assert_eq!(space.levels, Levels::Aarch64(kind.levels()), "{kind:x?}");
+            assert_eq!(space.levels, PageTableLevels::Aarch64(kind.levels()), "{kind:x?}");
             assert_eq!(guest.regions()[0].start, kind.beginning, "{kind:x?}");
             assert_eq!(space.direct_map.start, DIRECT_MAP);
             assert_eq!(space.direct_map_physical.0, kind.beginning);
@@ -96,7 +98,7 @@ fn memory_with_known_addresses_is_not_moved() {
     let kind = arm64(Granule::Kib4, 48, 48, 0x4000_0000);
     let mut guest = Guest::new(Kind { arm64: Some(kind), ..Kind::default() });
     guest.movable = false;
-    let error = find(&mut guest, &Options::default()).unwrap_err();
+    let error = find(&mut guest, &DiscoveryOptions::default()).unwrap_err();
     assert_eq!(error.activity(), "unable_to_determine_target_os");
     assert_eq!(guest.regions()[0].start, 0);
 }
@@ -109,8 +111,8 @@ fn a_forgery_of_another_architecture_moves_nothing() {
     let kind = Kind { arm64: Some(forged), calendar_seconds: 1, ..Kind::default() };
     guest.boot(kind, 2 << 20);
     guest.boot(Kind { vmcoreinfo: Some(0xf0_2000), ..Kind::default() }, 10 << 20);
-    let profile = find(&mut guest, &Options::default()).unwrap();
-    assert_eq!(profile.space.levels, Levels::X86_64(x86_64::Levels::Four));
+    let profile = find(&mut guest, &DiscoveryOptions::default()).unwrap();
+    assert_eq!(profile.space.levels, PageTableLevels::X86_64(x86_64::X86Levels::Four));
     assert_eq!(guest.regions()[0].start, 0);
     assert_eq!(profile.space.image_physical.0, 10 << 20);
 }
@@ -135,15 +137,15 @@ fn forged_texts_are_refused_and_the_true_one_found() {
         guest.text(0x10_0000 + page as u64 * 0x1000, text);
     }
     let mut refused = Vec::new();
-    let profile = discover(&mut guest, &Options::default(), &mut |event: Event<'_>| {
+    let profile = discover(&mut guest, &DiscoveryOptions::default(), &mut |event: Event<'_>| {
         if let Event::CandidateRefused(attempt) = event {
             refused.push(attempt.refusal.clone());
         }
     });
     assert_eq!(profile.unwrap().release, RELEASE);
     assert_eq!(refused.len(), 5);
-    assert!(matches!(refused[2], Refusal::PageTables { .. }), "{refused:?}");
-    assert_eq!(refused[4], Refusal::Encrypted);
+    assert!(matches!(refused[2], CandidateRefusal::PageTables { .. }), "{refused:?}");
+    assert_eq!(refused[4], CandidateRefusal::Encrypted);
 }
 
 #[test]
@@ -154,12 +156,12 @@ fn a_text_with_a_wrong_release_is_refused() {
     let end = 0xf0_0018 + 10 + "9.9.9-test\nBUILD-ID=00\n".len();
     guest.memory[end] = b'\n';
     let mut first = None;
-    let _ = discover(&mut guest, &Options::default(), &mut |event: Event<'_>| {
+    let _ = discover(&mut guest, &DiscoveryOptions::default(), &mut |event: Event<'_>| {
         if let Event::CandidateRefused(attempt) = event {
             first.get_or_insert(attempt.refusal.clone());
         }
     });
-    assert_eq!(first, Some(Refusal::Release { found: RELEASE.to_owned() }));
+    assert_eq!(first, Some(CandidateRefusal::Release { found: RELEASE.to_owned() }));
 }
 
 #[test]
@@ -170,11 +172,11 @@ fn after_a_warm_reboot_the_running_kernel_is_used() {
         let kind =
             Kind { calendar_seconds: second, vmcoreinfo: Some(0xf0_2000), ..Kind::default() };
         guest.boot(kind, 10 << 20);
-        let profile = find(&mut guest, &Options::default()).unwrap();
+        let profile = find(&mut guest, &DiscoveryOptions::default()).unwrap();
         assert_eq!(profile.calendar_seconds, Some(1_750_000_900));
         let expected = if first > second { 2 << 20 } else { 10 << 20 };
         assert_eq!(profile.space.image_physical.0, expected);
-        let options = Options { look_for_newer: false, ..Options::default() };
+        let options = DiscoveryOptions { look_for_newer: false, ..DiscoveryOptions::default() };
         let hasty = find(&mut guest, &options).unwrap();
         assert_eq!(hasty.space.image_physical.0, 2 << 20);
     }
@@ -182,7 +184,7 @@ fn after_a_warm_reboot_the_running_kernel_is_used() {
 
 #[test]
 fn memory_without_a_kernel_is_an_error() {
-    let error = find(&mut Guest::empty(), &Options::default()).unwrap_err();
+    let error = find(&mut Guest::empty(), &DiscoveryOptions::default()).unwrap_err();
     assert_eq!(error.activity(), "unable_to_determine_target_os");
     assert_eq!(error.attempts().count, 0);
 }
@@ -190,15 +192,15 @@ fn memory_without_a_kernel_is_an_error() {
 #[test]
 fn a_kernel_without_types_has_no_profile() {
     let mut guest = Guest::new(Kind { btf: false, ..Kind::default() });
-    let error = find(&mut guest, &Options::default()).unwrap_err();
+    let error = find(&mut guest, &DiscoveryOptions::default()).unwrap_err();
     assert_eq!(error.activity(), "no_matching_profile_found");
     assert!(error.to_string().contains(RELEASE), "{error}");
 }
 
 /// A profile of the guests' kernel.
 fn profile_file() -> ProfileFile {
-    let profile =
-        find(&mut Guest::new(Kind::default()), &Options::default()).expect("its kernel is found");
+    let profile = find(&mut Guest::new(Kind::default()), &DiscoveryOptions::default())
+        .expect("its kernel is found");
     profile.to_file()
 }
 
@@ -209,23 +211,23 @@ fn a_kernel_without_vmcoreinfo_takes_the_profile_of_its_release() {
     let mut guest = Guest::new(kind);
     let file = [profile_file()];
     for generate in [false, true] {
-        let options = Options { files: &file, generate, ..Options::default() };
+        let options = DiscoveryOptions { files: &file, generate, ..DiscoveryOptions::default() };
         let profile = find(&mut guest, &options).expect("the release is the same");
         assert_eq!(profile.layouts, guest.layouts);
-        assert_eq!(profile.origin, Origin::File { build_id: BUILD_ID.to_owned() });
+        assert_eq!(profile.origin, LayoutOrigin::File { build_id: BUILD_ID.to_owned() });
         assert_eq!(profile.build_id, None);
     }
-    let error = find(&mut guest, &Options::default()).unwrap_err();
+    let error = find(&mut guest, &DiscoveryOptions::default()).unwrap_err();
     assert_eq!(error.activity(), "no_matching_profile_found");
     // Types in memory are exact: the file may be of another build with that release.
     let mut source = Guest::new(Kind { btf: true, ..kind });
-    let options = Options { files: &file, ..Options::default() };
+    let options = DiscoveryOptions { files: &file, ..DiscoveryOptions::default() };
     let profile = find(&mut source, &options).unwrap();
-    assert!(matches!(profile.origin, Origin::Btf { .. }), "{:?}", profile.origin);
+    assert!(matches!(profile.origin, LayoutOrigin::Btf { .. }), "{:?}", profile.origin);
     // One that is made of such a memory serves the same kernel.
     let file = [profile.to_file()];
     assert_eq!(file[0].build_id, "");
-    let options = Options { files: &file, generate: false, ..Options::default() };
+    let options = DiscoveryOptions { files: &file, generate: false, ..DiscoveryOptions::default() };
     assert_eq!(find(&mut guest, &options).unwrap().layouts, guest.layouts);
 }
 
@@ -237,12 +239,14 @@ fn a_kernel_without_vmcoreinfo_takes_the_profile_that_fits() {
     let wrong = text.replacen("\"comm\":[", "\"comm\":[1", 1).replace(BUILD_ID, "ab12");
     let parse = |text: &str| ProfileFile::parse(text.as_bytes()).unwrap();
     let files = [parse(&wrong), parse(&text)];
-    let options = Options { files: &files, generate: false, ..Options::default() };
+    let options =
+        DiscoveryOptions { files: &files, generate: false, ..DiscoveryOptions::default() };
     let profile = find(&mut guest, &options).expect("the second file fits");
-    assert_eq!(profile.origin, Origin::File { build_id: BUILD_ID.to_owned() });
+    assert_eq!(profile.origin, LayoutOrigin::File { build_id: BUILD_ID.to_owned() });
     // With VMCOREINFO, a profile of another build is never tried.
     let mut guest = Guest::new(Kind { btf: false, ..Kind::default() });
-    let options = Options { files: &files[..1], generate: false, ..Options::default() };
+    let options =
+        DiscoveryOptions { files: &files[..1], generate: false, ..DiscoveryOptions::default() };
     let error = find(&mut guest, &options).unwrap_err();
     assert_eq!(error.activity(), "no_matching_profile_found");
 }
@@ -254,7 +258,7 @@ fn a_refusal_names_the_number_of_profiles_that_were_not_tried() {
     let text = String::from_utf8(profile_file().to_bytes()).unwrap();
     let wrong = text.replacen("\"comm\":[", "\"comm\":[1", 1).replace(BUILD_ID, "ab12");
     let files = vec![ProfileFile::parse(wrong.as_bytes()).unwrap(); 19];
-    let of = |files| Options { files, generate: false, ..Options::default() };
+    let of = |files| DiscoveryOptions { files, generate: false, ..DiscoveryOptions::default() };
     let error = find(&mut guest, &of(&files)).unwrap_err().to_string();
     assert!(error.contains("; 3 more profiles for its release were not tried"), "{error}");
     let error = find(&mut guest, &of(&files[..16])).unwrap_err().to_string();
@@ -272,8 +276,12 @@ fn a_profile_of_types_alone_takes_the_symbols_from_memory() {
     for vmcoreinfo in [Some(0xf0_0018), None] {
         for use_kallsyms in [true, false] {
             let mut guest = Guest::new(Kind { vmcoreinfo, btf: false, ..Kind::default() });
-            let options =
-                Options { files: &file, generate: false, use_kallsyms, ..Options::default() };
+            let options = DiscoveryOptions {
+                files: &file,
+                generate: false,
+                use_kallsyms,
+                ..DiscoveryOptions::default()
+            };
             let profile = find(&mut guest, &options).expect("the types are enough");
             assert_eq!(profile.layouts, guest.layouts);
             assert!(profile.symbols.init_task.is_some());
@@ -285,7 +293,7 @@ fn a_profile_of_types_alone_takes_the_symbols_from_memory() {
 fn error_of_text(lines: &str) -> DiscoveryError {
     let mut guest = Guest::empty();
     guest.text(0x10_0000, &format!("OSRELEASE={lines}"));
-    find(&mut guest, &Options::default()).expect_err("it is not supported")
+    find(&mut guest, &DiscoveryOptions::default()).expect_err("it is not supported")
 }
 
 #[test]
@@ -329,14 +337,14 @@ fn the_text_of_an_unsupported_kernel_hides_no_other_kernel() {
         0x10_0000,
         "OSRELEASE=6.1.0-50-686-pae\nSYMBOL(_stext)=d2c00000\nSIZE(list_head)=8\n",
     );
-    assert_eq!(find(&mut guest, &Options::default()).unwrap().release, RELEASE);
+    assert_eq!(find(&mut guest, &DiscoveryOptions::default()).unwrap().release, RELEASE);
 }
 
 #[test]
 fn a_kernel_of_which_only_the_banner_is_found_is_named() {
     let mut guest = Guest::empty();
     guest.text(0x10_0123, "Linux version 6.1.0-tiny (builder@host) (gcc 12.2.0) #1 SMP\n");
-    let error = find(&mut guest, &Options::default()).unwrap_err();
+    let error = find(&mut guest, &DiscoveryOptions::default()).unwrap_err();
     assert_eq!(error.activity(), "unable_to_determine_target_os");
     let text = error.to_string();
     assert!(text.contains("a kernel's banner at 0x100123 (6.1.0-tiny)"), "{text}");
@@ -346,19 +354,19 @@ fn a_kernel_of_which_only_the_banner_is_found_is_named() {
 #[test]
 fn a_profile_file_serves_every_boot_of_its_kernel() {
     let mut guest = Guest::new(Kind::default());
-    let profile = find(&mut guest, &Options::default()).unwrap();
+    let profile = find(&mut guest, &DiscoveryOptions::default()).unwrap();
     let bytes = profile.to_file().to_bytes();
     let file = [ProfileFile::parse(&bytes).unwrap()];
     // Another boot: other levels, another address, and no types in memory.
     let mut guest = Guest::empty();
     guest.boot(Kind { five_levels: true, btf: false, ..Kind::default() }, 10 << 20);
-    let options = Options { files: &file, generate: false, ..Options::default() };
+    let options = DiscoveryOptions { files: &file, generate: false, ..DiscoveryOptions::default() };
     let again = find(&mut guest, &options).unwrap();
     assert_eq!(again.layouts, profile.layouts);
-    assert_eq!(again.origin, Origin::File { build_id: BUILD_ID.to_owned() });
+    assert_eq!(again.origin, LayoutOrigin::File { build_id: BUILD_ID.to_owned() });
     assert_eq!(again.symbols.init_task, profile.symbols.init_task);
     assert_eq!(again.to_file(), file[0]);
-    let none = Options { generate: false, ..Options::default() };
+    let none = DiscoveryOptions { generate: false, ..DiscoveryOptions::default() };
     let error = find(&mut guest, &none).unwrap_err();
     assert_eq!(error.activity(), "no_matching_profile_found");
 }
@@ -366,15 +374,15 @@ fn a_profile_file_serves_every_boot_of_its_kernel() {
 #[test]
 fn the_memory_replaces_a_profile_file_that_does_not_fit() {
     let mut guest = Guest::new(Kind::default());
-    let profile = find(&mut guest, &Options::default()).unwrap();
+    let profile = find(&mut guest, &DiscoveryOptions::default()).unwrap();
     let text = String::from_utf8(profile.to_file().to_bytes()).unwrap();
     let wrong = text.replacen("\"comm\":[", "\"comm\":[1", 1);
     assert_ne!(wrong, text);
     let file = [ProfileFile::parse(wrong.as_bytes()).unwrap()];
-    let options = Options { files: &file, ..Options::default() };
+    let options = DiscoveryOptions { files: &file, ..DiscoveryOptions::default() };
     let found = find(&mut guest, &options).unwrap();
-    assert!(matches!(found.origin, Origin::Btf { .. }));
-    let options = Options { generate: false, ..options };
+    assert!(matches!(found.origin, LayoutOrigin::Btf { .. }));
+    let options = DiscoveryOptions { generate: false, ..options };
     let error = find(&mut guest, &options).unwrap_err();
     assert_eq!(error.activity(), "profile_verification_failed");
 }
@@ -382,7 +390,7 @@ fn the_memory_replaces_a_profile_file_that_does_not_fit() {
 #[test]
 fn the_memory_replaces_an_outdated_profile_file() {
     let mut guest = Guest::new(Kind::default());
-    let profile = find(&mut guest, &Options::default()).unwrap();
+    let profile = find(&mut guest, &DiscoveryOptions::default()).unwrap();
     let text = String::from_utf8(profile.to_file().to_bytes()).unwrap();
     // An optional field without a stored answer, and one that the kernel lacks.
     for (old, origin_is_file) in [(text.replacen("\"lhash2_mask\"", "\"other\"", 1), false), {
@@ -392,7 +400,7 @@ fn the_memory_replaces_an_outdated_profile_file() {
     }] {
         assert_ne!(old, text);
         let file = [ProfileFile::parse(old.as_bytes()).unwrap()];
-        let options = Options { files: &file, ..Options::default() };
+        let options = DiscoveryOptions { files: &file, ..DiscoveryOptions::default() };
         let mut refused = Vec::new();
         let found = discover(&mut guest, &options, &mut |event: Event<'_>| {
             if let Event::CandidateRefused(attempt) = event {
@@ -400,14 +408,14 @@ fn the_memory_replaces_an_outdated_profile_file() {
             }
         })
         .unwrap();
-        assert_eq!(matches!(found.origin, Origin::File { .. }), origin_is_file);
+        assert_eq!(matches!(found.origin, LayoutOrigin::File { .. }), origin_is_file);
         assert_eq!(
             refused.iter().any(|line| line.contains("inet_hashinfo.lhash2_mask")),
             !origin_is_file
         );
         // Without generation, an outdated profile is better than none.
-        let found = find(&mut guest, &Options { generate: false, ..options }).unwrap();
-        assert!(matches!(found.origin, Origin::File { .. }));
+        let found = find(&mut guest, &DiscoveryOptions { generate: false, ..options }).unwrap();
+        assert!(matches!(found.origin, LayoutOrigin::File { .. }));
         assert_eq!(found.layouts.inet_hashinfo.lhash2_mask, None);
     }
 }
@@ -450,7 +458,7 @@ proptest! {
         if let Some(page) = page {
             guest.memory[page * 4096..][..4096].fill(0);
         }
-        for options in [Options::default(), without_kallsyms(), without_vmcoreinfo()] {
+        for options in [DiscoveryOptions::default(), without_kallsyms(), without_vmcoreinfo()] {
             let _ = find(&mut guest, &options);
         }
     }

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use panoptes_records::queue::{Class, Producer, QueueSize, Waker, queue};
+use panoptes_records::queue::{Producer, QueueSize, RecordClass, Waker, queue};
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
 use panoptes_sinks::output::transport::TransportSettings;
-use panoptes_sinks::output::{Counters, Output as _, OutputKind};
+use panoptes_sinks::output::{Output as _, OutputCounters, OutputKind};
 use panoptes_sinks::writer::Writer;
 
 fn main() {
@@ -22,7 +22,7 @@ fn main() {
 }
 
 /// Runs `push` beside a writer on its own thread, until all is written.
-fn written(folder: &Path, kind: OutputKind, push: impl FnOnce(&mut Producer, &Counters)) {
+fn written(folder: &Path, kind: OutputKind, push: impl FnOnce(&mut Producer, &OutputCounters)) {
     let path = folder.join("panoptes-measure.jsonl");
     let transport = TransportSettings { kind, ..TransportSettings::default() };
     let options =
@@ -56,7 +56,7 @@ fn written(folder: &Path, kind: OutputKind, push: impl FnOnce(&mut Producer, &Co
 fn measure_throughput(folder: &Path, kind: OutputKind) {
     written(folder, kind, |producer, _| {
         for _ in 0..4_000_000 {
-            while producer.try_push(Class::default(), &[b'x'; 299]).is_err() {
+            while producer.try_push(RecordClass::default(), &[b'x'; 299]).is_err() {
                 std::thread::yield_now();
             }
         }
@@ -71,7 +71,7 @@ fn measure_latency(folder: &Path, kind: OutputKind) {
         for round in 1..=ROUNDS as u64 {
             std::thread::sleep(Duration::from_millis(1));
             let start = Instant::now();
-            producer.try_push(Class::default(), &[b'x'; 2000]).expect("the queue is empty");
+            producer.try_push(RecordClass::default(), &[b'x'; 2000]).expect("the queue is empty");
             producer.flush();
             while counters.records() < round {
                 std::thread::yield_now();

@@ -11,6 +11,7 @@
 //! record that watching it began.
 
 mod absent;
+mod output_change;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,19 +20,20 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use panoptes_records::filter::Filter;
-use panoptes_records::queue::{Block, Consumer, Waker};
+use panoptes_records::queue::{Consumer, RecordBlock, Waker};
 use panoptes_records::record_counts::RecordCounts;
 
 use self::absent::Absent;
+pub use self::output_change::OutputChange;
 use crate::failpoints;
 use crate::output::backlog::Backlog;
-use crate::output::{Counters, Output, PATIENCE_NS, Standing};
+use crate::output::{Output, OutputCounters, OutputStatus, PATIENCE_NS};
 use crate::panics::{self, caught};
 
 #[derive(Debug)]
 pub struct Writer {
     lanes: Vec<Lane>,
-    outputs: Vec<Reader>,
+    outputs: Vec<WriterOutput>,
     changes: Receiver<OutputChange>,
     waker: Waker,
     counts: Arc<RecordCounts>,
@@ -39,34 +41,11 @@ pub struct Writer {
     step_ns: Arc<AtomicU64>,
 }
 
-/// A change of the outputs while the writer runs.
-#[derive(Debug)]
-pub enum OutputChange {
-    /// One more output. It takes the blocks from this number on ([`Waker::next`]).
-    Add(Box<dyn Output>, u64),
-    /// No more records follow for the output of a system's records. The writer ends it when all
-    /// that were passed on before are written.
-    End(u32),
-    /// No block from this number on ([`Waker::next`]) is for the output with these counters. One
-    /// that makes no progress ends soon: its receiver is away, or its disk is full.
-    Remove(Arc<Counters>, u64),
-    /// The same, and another output with this filter follows in its place: later records wait for
-    /// that. When the output has ended, its counters show it ([`Counters::is_released`]).
-    Release(Arc<Counters>, u64, Filter),
-    /// All outputs that write files open them again: another program has moved them.
-    Reopen,
-    /// An output in the place of the one with these counters, which has panicked or was released.
-    Replace(Arc<Counters>, Box<dyn Output>),
-    /// One more queue, which shares the waker of the others. It goes when its producer is gone and
-    /// all its blocks were taken.
-    AddQueue(Consumer),
-}
-
 /// A queue, and its blocks that some output has not yet taken.
 #[derive(Debug)]
 struct Lane {
     consumer: Consumer,
-    held: VecDeque<Block>,
+    held: VecDeque<RecordBlock>,
     /// The number of the first block held, counted from the start.
     first: u64,
     /// Whether it goes when its producer is gone.
@@ -75,10 +54,10 @@ struct Lane {
 
 /// An output and its position in each lane.
 #[derive(Debug)]
-struct Reader {
+struct WriterOutput {
     output: Box<dyn Output>,
-    places: Vec<Place>,
-    standing: Standing,
+    places: Vec<LanePosition>,
+    standing: OutputStatus,
     /// The number of the first block that it needs.
     from: u64,
     /// The number of the first block that it does not need, if it is to be ended.
@@ -115,7 +94,7 @@ enum Sequel {
 
 /// The next record to take.
 #[derive(Clone, Copy, Debug, Default)]
-struct Place {
+struct LanePosition {
     block: u64,
     record: usize,
 }
@@ -134,7 +113,7 @@ pub enum WorkLeft {
 
 /// Why [`Writer::run`] returned.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum End {
+pub enum WriterEnd {
     Finished,
     /// `stop` was set.
     Stopped,
@@ -168,7 +147,7 @@ impl Writer {
         panics::note();
         let waker = queues.first().map(|queue| queue.waker().clone()).unwrap_or_default();
         let lanes: Vec<_> = queues.into_iter().map(|queue| Lane::new(queue, false)).collect();
-        let outputs = outputs.into_iter().map(|output| Reader::new(output, &lanes)).collect();
+        let outputs = outputs.into_iter().map(|output| WriterOutput::new(output, &lanes)).collect();
         let (counts, step_ns) = (Arc::default(), Arc::default());
         Self { lanes, outputs, changes, waker, counts, step_ns }
     }
@@ -193,17 +172,18 @@ impl Writer {
     fn change_outputs(&mut self, now_ns: u64) {
         while let Ok(change) = self.changes.try_recv() {
             let next = self.waker.next();
-            let is_of = |counters: &Arc<Counters>| {
+            let is_of = |counters: &Arc<OutputCounters>| {
                 let counters = Arc::clone(counters);
-                move |it: &&mut Reader| Arc::ptr_eq(it.output.counters(), &counters)
+                move |it: &&mut WriterOutput| Arc::ptr_eq(it.output.counters(), &counters)
             };
             match change {
                 OutputChange::Add(output, from) => {
-                    self.outputs.push(Reader { from, ..Reader::new(output, &self.lanes) });
+                    self.outputs
+                        .push(WriterOutput { from, ..WriterOutput::new(output, &self.lanes) });
                 }
                 OutputChange::Reopen => {
                     for reader in &mut self.outputs {
-                        reader.guarded(&self.lanes, Reader::reopen);
+                        reader.guarded(&self.lanes, WriterOutput::reopen);
                     }
                 }
                 OutputChange::Replace(counters, output) => {
@@ -214,11 +194,12 @@ impl Writer {
                 OutputChange::AddQueue(queue) => {
                     self.lanes.push(Lane::new(queue, true));
                     for reader in &mut self.outputs {
-                        reader.places.push(Place::default());
+                        reader.places.push(LanePosition::default());
                     }
                 }
                 OutputChange::End(system) => {
-                    let own = |reader: &&mut Reader| reader.output.filter().system == Some(system);
+                    let own =
+                        |reader: &&mut WriterOutput| reader.output.filter().system == Some(system);
                     for reader in self.outputs.iter_mut().filter(own) {
                         if reader.is_absent || reader.has_successor() {
                             reader.next_until = Some(next);
@@ -261,8 +242,8 @@ impl Writer {
                 return true;
             }
             has_ended = true;
-            let waiting = reader.guarded(lanes, Reader::hand_over).flatten();
-            reader.guarded(lanes, Reader::finish);
+            let waiting = reader.guarded(lanes, WriterOutput::hand_over).flatten();
+            reader.guarded(lanes, WriterOutput::finish);
             if let Sequel::Output(filter) = reader.sequel {
                 // The next one goes on where it was.
                 reader.release(filter, waiting);
@@ -312,7 +293,7 @@ impl Writer {
             is_moved = false;
             for reader in &mut self.outputs {
                 let lanes = &self.lanes;
-                let step = |reader: &mut Reader| reader.step(lanes, until, now_ns, &mut wait);
+                let step = |reader: &mut WriterOutput| reader.step(lanes, until, now_ns, &mut wait);
                 is_moved |= reader.guarded(lanes, step).unwrap_or(false);
             }
         }
@@ -326,11 +307,11 @@ impl Writer {
 
     fn left(&self) -> WorkLeft {
         let all = |standing| self.outputs.iter().all(|reader| reader.standing == standing);
-        if !self.outputs.is_empty() && all(Standing::Closed) {
+        if !self.outputs.is_empty() && all(OutputStatus::Closed) {
             WorkLeft::NoReader
         } else if self.lanes.iter().any(|lane| !lane.held.is_empty()) {
             WorkLeft::Backlog
-        } else if self.outputs.iter().all(Reader::has_nothing_to_do) {
+        } else if self.outputs.iter().all(WriterOutput::has_nothing_to_do) {
             WorkLeft::Nothing
         } else {
             WorkLeft::Something
@@ -342,18 +323,18 @@ impl Writer {
     ///
     /// `stop` is checked after [`Waker::wake`], and otherwise now and then. `clock` returns
     /// nanoseconds that never go back. Scanners wake the thread that calls this.
-    pub fn run(&mut self, clock: &impl Fn() -> u64, stop: &AtomicBool) -> End {
+    pub fn run(&mut self, clock: &impl Fn() -> u64, stop: &AtomicBool) -> WriterEnd {
         self.waker.set_to_this_thread();
         let mut wait = Duration::ZERO;
-        let mut end = End::Finished;
+        let mut end = WriterEnd::Finished;
         while !self.lanes.iter().all(|lane| lane.consumer.is_finished()) {
             if stop.load(Ordering::Relaxed) {
-                end = End::Stopped;
+                end = WriterEnd::Stopped;
                 break;
             }
             match self.step(clock(), wait) {
                 WorkLeft::NoReader => {
-                    end = End::NoReader;
+                    end = WriterEnd::NoReader;
                     break;
                 }
                 WorkLeft::Nothing => {
@@ -372,7 +353,9 @@ impl Writer {
 
     /// If a write is under way, the step itself waits; else this thread sleeps.
     fn sleep_unless_under_way(&self, wait: Duration) {
-        if !wait.is_zero() && !self.outputs.iter().any(|reader| reader.standing == Standing::Busy) {
+        if !wait.is_zero()
+            && !self.outputs.iter().any(|reader| reader.standing == OutputStatus::Busy)
+        {
             std::thread::park_timeout(wait);
         }
     }
@@ -393,7 +376,7 @@ impl Writer {
         loop {
             let now_ns = clock();
             let left = self.step(now_ns, SHORT_WAIT);
-            let is_away = self.outputs.iter().any(|reader| reader.standing == Standing::Away);
+            let is_away = self.outputs.iter().any(|reader| reader.standing == OutputStatus::Away);
             match left {
                 WorkLeft::NoReader => break,
                 WorkLeft::Nothing if !is_away => break,
@@ -415,7 +398,7 @@ impl Writer {
             reader.output.prepare_end(false);
         }
         for reader in &mut self.outputs {
-            reader.guarded(&self.lanes, Reader::finish);
+            reader.guarded(&self.lanes, WriterOutput::finish);
         }
         for (index, lane) in self.lanes.iter_mut().enumerate() {
             for reader in &mut self.outputs {
@@ -441,7 +424,7 @@ impl Lane {
 
     /// Gives back the blocks that every output has taken and, when the producer is about to run
     /// out, the oldest one.
-    fn release(&mut self, outputs: &mut [Reader], index: usize) {
+    fn release(&mut self, outputs: &mut [WriterOutput], index: usize) {
         loop {
             let slowest = outputs.iter().map(|reader| reader.places[index].block).min();
             while !self.held.is_empty() && slowest.is_none_or(|slowest| self.first < slowest) {
@@ -452,7 +435,7 @@ impl Lane {
             }
             // A slow output may hold half of the blocks: a reader that never reads must not cost
             // the other outputs their room for bursts.
-            let open = outputs.iter().filter(|reader| reader.standing != Standing::Closed);
+            let open = outputs.iter().filter(|reader| reader.standing != OutputStatus::Closed);
             let is_lagging = open.map(|reader| reader.places[index].block).max() > slowest;
             let blocks = self.consumer.blocks();
             let most = if is_lagging { blocks / 2 } else { blocks - BLOCKS_SPARE };
@@ -468,14 +451,14 @@ impl Lane {
     }
 }
 
-impl Reader {
+impl WriterOutput {
     /// An output that takes the records that `lanes` still hold and all later ones.
     fn new(output: Box<dyn Output>, lanes: &[Lane]) -> Self {
-        let place = |lane: &Lane| Place { block: lane.first, record: 0 };
+        let place = |lane: &Lane| LanePosition { block: lane.first, record: 0 };
         Self {
             output,
             places: lanes.iter().map(place).collect(),
-            standing: Standing::Idle,
+            standing: OutputStatus::Idle,
             from: 0,
             until: None,
             sequel: Sequel::Nothing,
@@ -510,7 +493,7 @@ impl Reader {
         let output = std::mem::replace(&mut self.output, Box::new(absent));
         // Its buffers may be half changed, so this may panic; nothing of it is used again.
         let _ = caught(move || drop(output));
-        self.standing = Standing::Failing;
+        self.standing = OutputStatus::Failing;
         self.is_absent = true;
     }
 
@@ -547,7 +530,7 @@ impl Reader {
     fn replace(&mut self, output: Box<dyn Output>) {
         let waiting = self.output.hand_over();
         self.output = output;
-        self.standing = Standing::Idle;
+        self.standing = OutputStatus::Idle;
         self.is_absent = false;
         (self.taken, self.skipped) = (0, 0);
         self.progress = self.output.progress();
@@ -581,11 +564,11 @@ impl Reader {
     fn step(&mut self, lanes: &[Lane], until: u64, now_ns: u64, wait: &mut Duration) -> bool {
         failpoints::reach("output");
         let taken = self.take(lanes, until, now_ns);
-        let may_wait = taken == 0 && self.standing == Standing::Busy;
+        let may_wait = taken == 0 && self.standing == OutputStatus::Busy;
         let wait = if may_wait { std::mem::take(wait) } else { Duration::ZERO };
         let standing = self.output.advance(now_ns, wait);
         // A rotation has ended, or the last buffer is free again: there is room.
-        let has_room = self.standing == Standing::Busy && standing == Standing::Idle;
+        let has_room = self.standing == OutputStatus::Busy && standing == OutputStatus::Idle;
         self.standing = standing;
         taken > 0 || has_room
     }
@@ -601,16 +584,16 @@ impl Reader {
             places.filter_map(|(lane, place)| lane.held.get((place.block - lane.first) as usize));
         let has_more = next.any(|block| block.number() < until);
         match self.standing {
-            Standing::Idle if !has_more => true,
+            OutputStatus::Idle if !has_more => true,
             _ if now_ns >= self.ends_ns => true,
-            Standing::Closed => true,
+            OutputStatus::Closed => true,
             // The next output goes on with what waits, and its receiver may have come back by it.
-            Standing::Failing | Standing::Away
+            OutputStatus::Failing | OutputStatus::Away
                 if !has_more && self.has_successor() && self.output.keeps_waiting() =>
             {
                 true
             }
-            Standing::Failing if self.sequel == Sequel::Nothing => false,
+            OutputStatus::Failing if self.sequel == Sequel::Nothing => false,
             _ if has_more && self.sequel == Sequel::Nothing => false,
             _ => !self.is_hopeful(now_ns),
         }
@@ -632,7 +615,7 @@ impl Reader {
                 return taken;
             };
             if block.number() < self.from {
-                *place = Place { block: place.block + 1, record: 0 };
+                *place = LanePosition { block: place.block + 1, record: 0 };
                 continue;
             }
             let run = block.next_wanted(&self.output.filter(), place.record);
@@ -646,14 +629,14 @@ impl Reader {
                 return taken;
             }
             if place.record == block.records() {
-                *place = Place { block: place.block + 1, record: 0 };
+                *place = LanePosition { block: place.block + 1, record: 0 };
             }
         }
     }
 
     /// Whether no step is of use until a block arrives.
     fn has_nothing_to_do(&self) -> bool {
-        let is_busy = matches!(self.standing, Standing::Busy | Standing::Failing);
+        let is_busy = matches!(self.standing, OutputStatus::Busy | OutputStatus::Failing);
         !is_busy && self.until.is_none()
     }
 
@@ -664,9 +647,11 @@ impl Reader {
             (self.progress, self.progress_ns) = (progress, now_ns);
         }
         let patience_ns = match self.standing {
-            Standing::Closed => return false,
-            Standing::Idle => PATIENCE_NS,
-            Standing::Busy | Standing::Failing | Standing::Away => self.output.patience_ns(),
+            OutputStatus::Closed => return false,
+            OutputStatus::Idle => PATIENCE_NS,
+            OutputStatus::Busy | OutputStatus::Failing | OutputStatus::Away => {
+                self.output.patience_ns()
+            }
         };
         now_ns < self.progress_ns + patience_ns
     }
@@ -690,7 +675,7 @@ impl Reader {
             self.output.counters().add_skipped(lost);
             self.skipped += lost as u64;
         }
-        *place = Place { block: place.block + 1, record: 0 };
+        *place = LanePosition { block: place.block + 1, record: 0 };
         true
     }
 }

@@ -17,10 +17,10 @@ use common::{NOW_NS, STRING_LENGTH, bash, connection, set_web_1, stdin_socket, w
 use panoptes_allocations::HookAllocator;
 use panoptes_bounded as bounded;
 use panoptes_records::activities::{Activity, Severity};
-use panoptes_records::filter::{Activities, Filter, Subject};
+use panoptes_records::filter::{Activities, Filter, FilterSubject};
 use panoptes_records::flow::{Cause, Extra, FlowRecord, Jitter};
 use panoptes_records::json::time::Timestamp;
-use panoptes_records::queue::{Class, Producer, QueueSize, Waker, queue};
+use panoptes_records::queue::{Producer, QueueSize, RecordClass, Waker, queue};
 use panoptes_records::record::file_descriptor::FileDescriptorDetails;
 use panoptes_records::record::scan::ScanLine;
 use panoptes_records::record::{Details, RECORD_BYTES_MAX, Record, RecordWriter};
@@ -30,13 +30,15 @@ use panoptes_sinks::output::backlog::Backlog;
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
 use panoptes_sinks::output::form::Schema;
 use panoptes_sinks::output::form::otlp::Otlp;
-use panoptes_sinks::output::form::syslog::{About, FRAME_BYTES_MAX, Framing, RecordKind, Syslog};
-use panoptes_sinks::output::lines::Form;
+use panoptes_sinks::output::form::syslog::{
+    About, FRAME_BYTES_MAX, MessageFraming, RecordKind, Syslog,
+};
+use panoptes_sinks::output::lines::LineForm;
 use panoptes_sinks::output::remote::{Body, Http, Messages, RemoteOutput, RemoteSettings};
-use panoptes_sinks::output::socket::{Connecting, Names, Peer, Socket};
+use panoptes_sinks::output::socket::{Peer, PeerResolver, PendingConnection, Socket};
 use panoptes_sinks::output::stream::StreamOutput;
 use panoptes_sinks::output::transport::TransportSettings;
-use panoptes_sinks::output::{Counters, Output, OutputKind};
+use panoptes_sinks::output::{Output, OutputCounters, OutputKind};
 use panoptes_sinks::writer::{WorkLeft, Writer};
 
 #[global_allocator]
@@ -48,8 +50,8 @@ fn nothing_is_allocated_after_start() {
     for kind in [OutputKind::IoUring, OutputKind::Plain] {
         a_hundred_thousand_records_allocate_nothing(kind);
         a_socket_allocates_nothing(kind);
-        let syslog = Syslog::new(Framing::OctetCounting, 16, "sensor-1", 4711);
-        let stream = Framing::OctetCounting;
+        let syslog = Syslog::new(MessageFraming::OctetCounting, 16, "sensor-1", 4711);
+        let stream = MessageFraming::OctetCounting;
         for messages in [
             Messages::Json { is_compact: true },
             Messages::Syslog { syslog, stream },
@@ -73,7 +75,7 @@ fn nothing_is_allocated_after_start() {
 fn filters_of_flow_records_allocate_nothing() {
     let text = "not (man or tcp and host 10.1.0.1 or net fd00::/8) and dst port 53-80 or http \
                 or pkts gt 5 and dur gt 1.5 or src intpkt gt 1 or unreach or multicast or syn";
-    let filter = RecordFilter::parse(text, filter::Names::BuiltIn).unwrap();
+    let filter = RecordFilter::parse(text, filter::NameSource::BuiltIn).unwrap();
     let (record, jitter) = (FlowRecord::default(), Jitter::default());
     let extra = Extra { jitter: Some(&jitter), ..Extra::default() };
     let before = panoptes_allocations::of_process();
@@ -86,7 +88,7 @@ fn filters_of_flow_records_allocate_nothing() {
 
 /// A receiver that is gone most of the time gets shortened messages.
 fn backlogs_and_messages_allocate_nothing() {
-    let syslog = Syslog::new(Framing::OctetCounting, 16, "sensor-1", 4711);
+    let syslog = Syslog::new(MessageFraming::OctetCounting, 16, "sensor-1", 4711);
     let mut backlog = Backlog::new(1 << 20);
     let (mut record, mut out) = (vec![0; RECORD_BYTES_MAX], [0; FRAME_BYTES_MAX]);
     let threads: Vec<u32> = (0..10_000).collect();
@@ -123,8 +125,8 @@ fn a_socket_allocates_nothing(kind: OutputKind) {
     const ROUNDS: usize = 20;
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let peer = Peer::tcp("127.0.0.1", listener.local_addr().unwrap().port());
-    let counters = Arc::new(Counters::default());
-    let mut names = Names::start(&peer).unwrap();
+    let counters = Arc::new(OutputCounters::default());
+    let mut names = PeerResolver::start(&peer).unwrap();
     let mut socket = Socket::new(kind, &counters);
     assert_eq!(socket.kind(), kind);
     let (line, mut room) = ([b'x'; 1000], vec![0; 1 << 20]);
@@ -132,7 +134,7 @@ fn a_socket_allocates_nothing(kind: OutputKind) {
     let before = panoptes_allocations::of_process();
     for round in 0..ROUNDS {
         names.ask();
-        let mut connecting = Connecting::new(&peer, names.answer().unwrap().unwrap());
+        let mut connecting = PendingConnection::new(&peer, names.answer().unwrap().unwrap());
         socket.open(connecting.advance(0, Duration::from_secs(1)).unwrap().unwrap());
         let mut stream = bounded::accept(&listener).unwrap();
         let mut taken = 0;
@@ -227,7 +229,7 @@ fn a_hundred_thousand_records_allocate_nothing(kind: OutputKind) {
         max_files: 2,
         sync_ns: Some(50_000_000),
         filter: Filter::ALL,
-        form: Form::Compact,
+        form: LineForm::Compact,
         transport,
     };
     let file = FileOutput::open(&folder.path().join("events.jsonl"), options).unwrap();
@@ -266,10 +268,10 @@ fn a_hundred_thousand_records_allocate_nothing(kind: OutputKind) {
         }
         let record = if number % 1000 == 0 { &cut } else { &connected };
         let write = |room: &mut [u8]| records.write(room, &header, record, NOW_NS);
-        let class = Class { activity: record.activity, ..Class::default() };
+        let class = RecordClass { activity: record.activity, ..RecordClass::default() };
         // Two systems in turn, 100 records of each; one receiver takes the first alone.
         let receivers = u64::from(number / 100 % 2 == 0);
-        producer.set_subject(Subject { receivers, ..Subject::SERVICE });
+        producer.set_subject(FilterSubject { receivers, ..FilterSubject::SERVICE });
         producer.push_with(class, write).unwrap();
         if number % 256 == 0 {
             producer.flush();

@@ -18,13 +18,13 @@ use common::{
 use panoptes_records::activities::Activity;
 use panoptes_records::dialect::Dialect;
 use panoptes_records::queue::{Producer, QueueSize, Waker, queue};
-use panoptes_records::record::header::Header;
-use panoptes_records::record::value::Numbered;
+use panoptes_records::record::header::RecordHeader;
+use panoptes_records::record::value::IndexedObjects;
 use panoptes_records::record::workload::Workload;
 use panoptes_records::record::{Details, Record, RecordWriter};
 use panoptes_records::schema::record_schema;
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
-use panoptes_sinks::output::lines::Form;
+use panoptes_sinks::output::lines::LineForm;
 use panoptes_sinks::output::stream::StreamOutput;
 use panoptes_sinks::output::transport::TransportSettings;
 use panoptes_sinks::output::{Output, OutputKind};
@@ -39,14 +39,14 @@ const COUNT: usize = 400;
 
 /// The headers of the service, of systems with and without interfaces, of one with so many that
 /// the list is cut, and of the first system after one of its interfaces is gone.
-fn headers() -> [Header; 5] {
+fn headers() -> [RecordHeader; 5] {
     let of = |name: &'static str, interfaces: Option<usize>| {
         let mut header = service_header();
         let interfaces = interfaces.map(|count| vec![eth0(); count]);
         header.set_workload(&Workload {
             unique_identifier: Some(name.into()),
             hostname: Some(name.into()),
-            workload_networking_interfaces: interfaces.as_deref().map(Numbered),
+            workload_networking_interfaces: interfaces.as_deref().map(IndexedObjects),
             ..Workload::default()
         });
         header
@@ -68,7 +68,7 @@ fn write(outputs: Vec<Box<dyn Output>>) {
     let (mut producer, consumer) = queue(QueueSize::default(), &Waker::default());
     let mut writer = Writer::new(vec![consumer], outputs);
     let (headers, mut records) = (headers(), RecordWriter::new(7, STRING_LENGTH));
-    let mut push = |producer: &mut Producer, header: &Header, record: &Record<'_>| {
+    let mut push = |producer: &mut Producer, header: &RecordHeader, record: &Record<'_>| {
         let class = header.class(record.activity);
         producer.push_with(class, |room| records.write(room, header, record, NOW_NS)).unwrap();
     };
@@ -140,7 +140,7 @@ fn every_file_of_a_log_has_the_whole_header_of_each_system_before_compact_ones()
     let validator = jsonschema::validator_for(&schema).unwrap();
     for kind in [OutputKind::IoUring, OutputKind::Plain] {
         let folder = tempfile::tempdir().unwrap();
-        let open = |name: &str, form: Form| -> Box<dyn Output> {
+        let open = |name: &str, form: LineForm| -> Box<dyn Output> {
             let transport = TransportSettings { kind, ..TransportSettings::default() };
             let rotate_size = 100_000;
             let options = FileOptions {
@@ -152,7 +152,7 @@ fn every_file_of_a_log_has_the_whole_header_of_each_system_before_compact_ones()
             };
             Box::new(FileOutput::open(&folder.path().join(name), options).unwrap())
         };
-        write(vec![open("full.jsonl", Form::Full), open("compact.jsonl", Form::Compact)]);
+        write(vec![open("full.jsonl", LineForm::Full), open("compact.jsonl", LineForm::Compact)]);
         let full = files(&folder.path().join("full.jsonl")).concat();
         let mut compact = files(&folder.path().join("compact.jsonl"));
         assert_eq!(full.len(), COUNT);
@@ -172,7 +172,7 @@ fn a_stream_begins_with_whole_headers() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("stream");
     let file = File::create(&path).unwrap();
-    let stream = StreamOutput::new(file, TransportSettings::default()).with_form(Form::Compact);
+    let stream = StreamOutput::new(file, TransportSettings::default()).with_form(LineForm::Compact);
     write(vec![Box::new(stream)]);
     let mut records = files(&path).concat();
     assert_eq!(records.len(), COUNT);
@@ -184,7 +184,7 @@ fn a_log_that_is_continued_begins_with_whole_headers() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("log.jsonl");
     for _ in 0..2 {
-        let options = FileOptions { form: Form::Compact, ..FileOptions::default() };
+        let options = FileOptions { form: LineForm::Compact, ..FileOptions::default() };
         write(vec![Box::new(FileOutput::open(&path, options).unwrap())]);
     }
     let mut records = files(&path).concat();

@@ -11,13 +11,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use panoptes_records::activities::{Activity, Preset, Severity};
-use panoptes_records::filter::{Activities, Filter, Subject};
-use panoptes_records::queue::{Class, Producer, QueueSize, Waker, queue};
+use panoptes_records::filter::{Activities, Filter, FilterSubject};
+use panoptes_records::queue::{Producer, QueueSize, RecordClass, Waker, queue};
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
 use panoptes_sinks::output::stream::StreamOutput;
 use panoptes_sinks::output::transport::TransportSettings;
-use panoptes_sinks::output::{Counters, Output, OutputKind};
-use panoptes_sinks::writer::{End, Writer};
+use panoptes_sinks::output::{Output, OutputCounters, OutputKind};
+use panoptes_sinks::writer::{Writer, WriterEnd};
 
 const KINDS: [OutputKind; 2] = [OutputKind::IoUring, OutputKind::Plain];
 const SIZE: QueueSize = QueueSize { blocks: 16, block_bytes: 64 * 1024 };
@@ -25,21 +25,21 @@ const COUNT: usize = 30_000;
 
 /// What record `number` is, and what it is about. The period of each property is another one, so
 /// that all occur together.
-fn kind_of(number: usize) -> (Class, Subject) {
+fn kind_of(number: usize) -> (RecordClass, FilterSubject) {
     let activities =
         [Activity::ProcessCreated, Activity::ProcessHidden, Activity::FileDescriptorOpen];
     let severities = [Severity::Info, Severity::Medium, Severity::Info, Severity::High];
     let activity = activities[number % 3];
-    let class = Class {
+    let class = RecordClass {
         activity,
         severity: severities[number % 4],
         is_alert: activity == Activity::ProcessHidden,
         preset: activity.preset(),
-        ..Class::default()
+        ..RecordClass::default()
     };
     let subject = match number / 50 % 5 {
-        0 => Subject::SERVICE,
-        system => Subject { system: Some(system as u32), receivers: 1 << system },
+        0 => FilterSubject::SERVICE,
+        system => FilterSubject { system: Some(system as u32), receivers: 1 << system },
     };
     (class, subject)
 }
@@ -55,7 +55,7 @@ fn file_output(path: &Path, kind: OutputKind, filter: Filter) -> Box<dyn Output>
 }
 
 /// Runs a writer on its own thread while `push` produces.
-fn run(outputs: Vec<Box<dyn Output>>, push: impl FnOnce(&mut Producer, &[Arc<Counters>])) {
+fn run(outputs: Vec<Box<dyn Output>>, push: impl FnOnce(&mut Producer, &[Arc<OutputCounters>])) {
     let (mut producer, consumer) = queue(SIZE, &Waker::default());
     let counters: Vec<_> = outputs.iter().map(|output| Arc::clone(output.counters())).collect();
     let mut writer = Writer::new(vec![consumer], outputs);
@@ -67,11 +67,11 @@ fn run(outputs: Vec<Box<dyn Output>>, push: impl FnOnce(&mut Producer, &[Arc<Cou
     });
     push(&mut producer, &counters);
     stop.store(true, Ordering::Relaxed);
-    assert_eq!(thread.join().unwrap(), End::Stopped);
+    assert_eq!(thread.join().unwrap(), WriterEnd::Stopped);
 }
 
 /// Pushes all records, no faster than the output with these counters, which takes all.
-fn push_all(producer: &mut Producer, complete: &Counters) {
+fn push_all(producer: &mut Producer, complete: &OutputCounters) {
     for number in 0..COUNT {
         let (class, subject) = kind_of(number);
         producer.set_subject(subject);
@@ -85,7 +85,7 @@ fn push_all(producer: &mut Producer, complete: &Counters) {
     }
 }
 
-type Takes = fn(&Class, &Subject) -> bool;
+type Takes = fn(&RecordClass, &FilterSubject) -> bool;
 
 #[test]
 fn each_output_gets_what_its_filter_takes_in_order() {

@@ -11,15 +11,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use panoptes_records::activities::Preset;
-use panoptes_records::filter::{Filter, Subject};
+use panoptes_records::filter::{Filter, FilterSubject};
 use panoptes_records::people::LineStyle;
-use panoptes_records::queue::{Class, Producer, QueueSize, Waker, queue};
+use panoptes_records::queue::{Producer, QueueSize, RecordClass, Waker, queue};
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
-use panoptes_sinks::output::lines::Form;
+use panoptes_sinks::output::lines::LineForm;
 use panoptes_sinks::output::stream::StreamOutput;
 use panoptes_sinks::output::transport::TransportSettings;
-use panoptes_sinks::output::{Counters, Output, OutputKind};
-use panoptes_sinks::writer::{End, OutputChange, WorkLeft, Writer};
+use panoptes_sinks::output::{Output, OutputCounters, OutputKind};
+use panoptes_sinks::writer::{OutputChange, WorkLeft, Writer, WriterEnd};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::pty::{OpenptFlags, openpt, ptsname, unlockpt};
 
@@ -45,8 +45,8 @@ fn stream_output(file: File, kind: OutputKind) -> Box<dyn Output> {
 
 /// A writer on its own thread.
 struct Running {
-    thread: thread::JoinHandle<End>,
-    counters: Vec<Arc<Counters>>,
+    thread: thread::JoinHandle<WriterEnd>,
+    counters: Vec<Arc<OutputCounters>>,
     stop: Arc<AtomicBool>,
 }
 
@@ -72,7 +72,7 @@ fn record(number: usize) -> String {
 fn push_all(producer: &mut Producer, count: usize) {
     for number in 0..count {
         let record = record(number);
-        while producer.try_push(Class::default(), record.as_bytes()).is_err() {
+        while producer.try_push(RecordClass::default(), record.as_bytes()).is_err() {
             thread::yield_now();
         }
         if number % 1000 == 999 {
@@ -101,7 +101,7 @@ fn pipe() -> (File, File) {
     (reader, File::from(std::os::fd::OwnedFd::from(writer)))
 }
 
-fn check_way(counters: &Counters, kind: OutputKind) {
+fn check_way(counters: &OutputCounters, kind: OutputKind) {
     let (ring, plain) = (counters.ring_writes(), counters.plain_writes());
     match kind {
         OutputKind::IoUring => assert!(ring > 0 && plain == 0, "{counters:?}"),
@@ -125,7 +125,7 @@ fn rotation_under_load_keeps_every_record_once_and_whole() {
             let (mut producer, running) = start(LARGE, vec![file_output(&path, kind, options)]);
             push_all(&mut producer, COUNT);
             drop(producer);
-            assert_eq!(running.thread.join().unwrap(), End::Finished);
+            assert_eq!(running.thread.join().unwrap(), WriterEnd::Finished);
             let counters = &running.counters[0];
             let mut text = String::new();
             for number in (1..=100).rev() {
@@ -158,7 +158,7 @@ fn a_folder_that_is_removed_under_load_is_made_anew_and_has_all_that_follows() {
         let begin = Instant::now();
         let (mut count, mut before) = (0, None);
         while begin.elapsed() < Duration::from_millis(1500) {
-            producer.try_push(Class::default(), format!("{count}").as_bytes()).unwrap();
+            producer.try_push(RecordClass::default(), format!("{count}").as_bytes()).unwrap();
             producer.flush();
             count += 1;
             if before.is_none() && begin.elapsed() > Duration::from_millis(200) {
@@ -248,7 +248,7 @@ fn files_that_were_moved_are_opened_again_on_request_without_losing_a_record() {
         });
         let mut names = Vec::new();
         for number in 0..COUNT {
-            producer.try_push(Class::default(), record(number).as_bytes()).unwrap();
+            producer.try_push(RecordClass::default(), record(number).as_bytes()).unwrap();
             if number % 5000 == 2500 {
                 producer.flush();
                 names.push(folder.path().join(format!("moved-{number}")));
@@ -288,7 +288,7 @@ fn a_slow_pipe_gets_every_record_whole_through_short_writes() {
         });
         push_all(&mut producer, COUNT);
         drop(producer);
-        assert_eq!(running.thread.join().unwrap(), End::Finished);
+        assert_eq!(running.thread.join().unwrap(), WriterEnd::Finished);
         check_way(&running.counters[0], kind);
         check_complete(&reading.join().unwrap(), COUNT);
     }
@@ -306,9 +306,9 @@ fn a_terminal_that_has_gone_is_an_end_and_no_error() {
         let output = stream_output(File::from(terminal), kind);
         let (mut producer, running) = start(LARGE, vec![output]);
         drop(window);
-        producer.try_push(Class::default(), record(0).as_bytes()).unwrap();
+        producer.try_push(RecordClass::default(), record(0).as_bytes()).unwrap();
         producer.flush();
-        assert_eq!(running.thread.join().unwrap(), End::NoReader);
+        assert_eq!(running.thread.join().unwrap(), WriterEnd::NoReader);
         let counters = &running.counters[0];
         assert_eq!((counters.errors(), counters.dropped()), (0, 0));
     }
@@ -319,14 +319,14 @@ fn a_closed_pipe_is_an_end_and_no_error() {
     for kind in KINDS {
         let (reader, writer) = pipe();
         let (mut producer, running) = start(LARGE, vec![stream_output(writer, kind)]);
-        producer.try_push(Class::default(), record(0).as_bytes()).unwrap();
+        producer.try_push(RecordClass::default(), record(0).as_bytes()).unwrap();
         producer.flush();
         let mut lines = BufReader::new(reader).lines();
         assert_eq!(lines.next().unwrap().unwrap(), record(0));
         drop(lines);
-        producer.try_push(Class::default(), record(1).as_bytes()).unwrap();
+        producer.try_push(RecordClass::default(), record(1).as_bytes()).unwrap();
         producer.flush();
-        assert_eq!(running.thread.join().unwrap(), End::NoReader);
+        assert_eq!(running.thread.join().unwrap(), WriterEnd::NoReader);
         let counters = &running.counters[0];
         assert_eq!((counters.errors(), counters.dropped()), (0, 0));
     }
@@ -345,7 +345,7 @@ fn a_closed_pipe_leaves_the_file_beside_it_alone() {
         let (mut producer, running) = start(LARGE, outputs);
         push_all(&mut producer, COUNT);
         drop(producer);
-        assert_eq!(running.thread.join().unwrap(), End::Finished);
+        assert_eq!(running.thread.join().unwrap(), WriterEnd::Finished);
         let counters = &running.counters[1];
         let counted = (counters.records(), counters.dropped());
         assert_eq!(counted, (COUNT as u64, 0), "{kind:?} {counters:?}");
@@ -366,7 +366,7 @@ fn a_reader_that_never_reads_costs_no_other_output_a_record() {
         let (mut producer, running) = start(SMALL, outputs);
         // No faster than the file, which would otherwise rightly lose records too.
         for number in 0..COUNT {
-            producer.try_push(Class::default(), record(number).as_bytes()).unwrap();
+            producer.try_push(RecordClass::default(), record(number).as_bytes()).unwrap();
             if number % 500 == 499 {
                 producer.flush();
                 while running.counters[1].records() <= number as u64 {
@@ -375,7 +375,7 @@ fn a_reader_that_never_reads_costs_no_other_output_a_record() {
             }
         }
         running.stop.store(true, Ordering::Relaxed);
-        assert_eq!(running.thread.join().unwrap(), End::Stopped);
+        assert_eq!(running.thread.join().unwrap(), WriterEnd::Stopped);
         check_complete(&fs::read_to_string(&path).unwrap(), COUNT);
         let stream = &running.counters[0];
         assert_eq!(running.counters[1].dropped(), 0);
@@ -393,7 +393,7 @@ fn a_full_disk_is_an_error_that_counts_what_is_lost_and_never_blocks() {
         let (mut producer, running) = start(SMALL, vec![output]);
         push_all(&mut producer, 20_000);
         drop(producer);
-        assert_eq!(running.thread.join().unwrap(), End::Finished);
+        assert_eq!(running.thread.join().unwrap(), WriterEnd::Finished);
         let counters = &running.counters[0];
         assert_eq!((counters.records(), counters.dropped()), (0, 20_000), "{counters:?}");
         assert!(counters.errors() > 0);
@@ -412,7 +412,7 @@ fn a_record_alone_is_written_within_milliseconds() {
         for number in 0..50 {
             thread::sleep(Duration::from_millis(2));
             let start = Instant::now();
-            producer.try_push(Class::default(), record(number).as_bytes()).unwrap();
+            producer.try_push(RecordClass::default(), record(number).as_bytes()).unwrap();
             producer.flush();
             while running.counters[0].records() <= number as u64 {
                 thread::yield_now();
@@ -447,7 +447,7 @@ fn alerts_have_a_file_of_their_own() {
     let mut now_ns = 0;
     for number in 0..1000 {
         let is_alert = number % 20 == 7;
-        let class = Class { is_urgent: is_alert, is_alert, ..Class::default() };
+        let class = RecordClass { is_urgent: is_alert, is_alert, ..RecordClass::default() };
         producer.try_push(class, record(number).as_bytes()).unwrap();
         if number % 9 == 0 {
             producer.flush();
@@ -476,8 +476,8 @@ fn two_scanners_share_a_writer_and_each_keeps_its_order() {
     let mut writer = Writer::new(vec![first_queue, second_queue], vec![output]);
     let mut now_ns = 0;
     for number in 0..1000 {
-        first.try_push(Class::default(), format!("a{number:04}").as_bytes()).unwrap();
-        second.try_push(Class::default(), format!("b{number:04}").as_bytes()).unwrap();
+        first.try_push(RecordClass::default(), format!("a{number:04}").as_bytes()).unwrap();
+        second.try_push(RecordClass::default(), format!("b{number:04}").as_bytes()).unwrap();
         if number % 7 == 0 {
             first.flush();
         }
@@ -506,7 +506,7 @@ fn records_of_all_queues_go_out_in_the_order_they_were_handed_over() {
     let mut writer = Writer::new(consumers, vec![output]);
     for number in 0..60 {
         let producer = &mut producers[(60 - number) * number % 3];
-        producer.try_push(Class::default(), record(number).as_bytes()).unwrap();
+        producer.try_push(RecordClass::default(), record(number).as_bytes()).unwrap();
         producer.flush();
     }
     drop(producers);
@@ -533,8 +533,8 @@ fn a_system_s_output_can_be_added_and_ended_while_the_writer_runs() {
             }
         };
         let mut push = |system: Option<u32>, text: &str| {
-            producer.set_subject(Subject { system, ..Subject::SERVICE });
-            producer.try_push(Class::default(), text.as_bytes()).unwrap();
+            producer.set_subject(FilterSubject { system, ..FilterSubject::SERVICE });
+            producer.try_push(RecordClass::default(), text.as_bytes()).unwrap();
             producer.flush();
         };
         push(Some(1), "before its log");
@@ -571,7 +571,7 @@ fn a_terminal_shows_a_preset_as_lines_for_people() {
     for kind in KINDS {
         let path = folder.path().join("terminal");
         let output = StreamOutput::new(File::create(&path).unwrap(), settings(kind))
-            .with_form(Form::ForPeople(LineStyle::default()))
+            .with_form(LineForm::ForPeople(LineStyle::default()))
             .with_filter(Filter::of_preset(Preset::Security));
         let (mut producer, running) = start(QueueSize::default(), vec![Box::new(output)]);
         let names = ["process_created", "thread_created", "reverse_shell_detected"];
@@ -581,7 +581,9 @@ fn a_terminal_shows_a_preset_as_lines_for_people() {
                 "{{\"occurred_message_time_iso_8601_ns\":\"2026-11-20T07:31:46.905224659+00:00\",\
                  \"severity\":\"INFO\",\"activity_data\":{{\"name\":\"{name}\"}}}}"
             );
-            producer.try_push(Class { preset, ..Class::default() }, text.as_bytes()).unwrap();
+            producer
+                .try_push(RecordClass { preset, ..RecordClass::default() }, text.as_bytes())
+                .unwrap();
         }
         drop(producer);
         running.thread.join().unwrap();

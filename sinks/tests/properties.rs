@@ -21,17 +21,17 @@ use panoptes_records::json::command_line::CommandLine;
 use panoptes_records::json::text::Text;
 use panoptes_records::json::{Full, Limits};
 use panoptes_records::record::file_descriptor::FileDescriptorDetails;
-use panoptes_records::record::header::Header;
+use panoptes_records::record::header::RecordHeader;
 use panoptes_records::record::interface::BluefieldSystem;
 use panoptes_records::record::process::ProcessDetails;
 use panoptes_records::record::reverse_shell::{ReverseShellDetails, ShellProcess};
 use panoptes_records::record::scan::{SCAN_LINE_BYTES, ScanLine};
-use panoptes_records::record::value::{Flat, Numbered, Wrapped};
+use panoptes_records::record::value::{Flat, IndexedObjects, WrappedObjects};
 use panoptes_records::record::workload::{ContainerContext, Workload};
 use panoptes_records::record::{Details, RECORD_BYTES_MAX, Record, RecordWriter};
 use panoptes_records::schema::{HEADER_KEYS, record_schema, scan_schema};
 use panoptes_sinks::output::form::syslog::{
-    About, FRAME_BYTES_MAX, Framing, MESSAGE_BYTES_MAX, RecordKind, Syslog,
+    About, FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, MessageFraming, RecordKind, Syslog,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -49,7 +49,7 @@ fn validator(schema: &str) -> jsonschema::Validator {
 }
 
 /// The schema of records with this header.
-fn schema_of(header: &Header) -> &'static jsonschema::Validator {
+fn schema_of(header: &RecordHeader) -> &'static jsonschema::Validator {
     match header.dialect() {
         Dialect::Panoptes => &RECORDS,
         Dialect::DocaArgus => &FOREIGN_RECORDS,
@@ -57,7 +57,7 @@ fn schema_of(header: &Header) -> &'static jsonschema::Validator {
 }
 
 /// Writes, parses and validates.
-fn written(header: &Header, record: &Record<'_>) -> Value {
+fn written(header: &RecordHeader, record: &Record<'_>) -> Value {
     let mut out = vec![0; RECORD_BYTES_MAX];
     let mut writer = RecordWriter::new(1, STRING_LENGTH);
     let length = writer.write(&mut out, header, record, NOW_NS).unwrap();
@@ -82,7 +82,7 @@ fn filling() -> impl Strategy<Value = Filling> {
 }
 
 /// Checks the record's syslog message: it is complete, or shortened, valid and still clear.
-fn check_message(header: &Header, record: &Record<'_>) {
+fn check_message(header: &RecordHeader, record: &Record<'_>) {
     let whole = written(header, record);
     let mut text = vec![0; RECORD_BYTES_MAX];
     let length = RecordWriter::new(1, STRING_LENGTH).write(&mut text, header, record, NOW_NS);
@@ -95,7 +95,7 @@ fn check_message(header: &Header, record: &Record<'_>) {
         time: time.try_into().unwrap(),
     };
     let mut out = [0; FRAME_BYTES_MAX];
-    let syslog = Syslog::new(Framing::OctetCounting, 16, &"h".repeat(300), u32::MAX);
+    let syslog = Syslog::new(MessageFraming::OctetCounting, 16, &"h".repeat(300), u32::MAX);
     let frame = std::str::from_utf8(syslog.write(&about, text, &mut out).unwrap()).unwrap();
 
     let (length, message) = frame.split_once(' ').unwrap();
@@ -134,7 +134,7 @@ fn every_activity_fits_a_syslog_message_if_all_names_are_escaped() {
     let user_data = "\x01".repeat(1000);
     let interfaces = vec![eth0(); 400];
     for dialect in DIALECTS {
-        let mut header = Header::in_dialect(
+        let mut header = RecordHeader::in_dialect(
             dialect,
             &user_data.as_str().into(),
             &BluefieldSystem::default(),
@@ -143,7 +143,7 @@ fn every_activity_fits_a_syslog_message_if_all_names_are_escaped() {
         header.set_workload(&Workload {
             unique_identifier: Some(Text::new(&filling.bytes)),
             hostname: Some(Text::new(&filling.bytes)),
-            workload_networking_interfaces: Some(Numbered(&interfaces)),
+            workload_networking_interfaces: Some(IndexedObjects(&interfaces)),
             ..Workload::default()
         });
         each_activity(&filling, dialect, |record| check_message(&header, record));
@@ -245,10 +245,10 @@ fn names_that_need_escapes_push_no_process_out_of_a_reverse_shell() {
     let connections = [connection()];
     let chain = [ShellProcess {
         process: Flat(process),
-        file_descriptor_list: Wrapped::new(&descriptors),
-        network_connection_list: Wrapped::new(&connections),
+        file_descriptor_list: WrappedObjects::new(&descriptors),
+        network_connection_list: WrappedObjects::new(&connections),
     }; 2];
-    let shell = ReverseShellDetails { process_list: Wrapped::new(&chain) };
+    let shell = ReverseShellDetails { process_list: WrappedObjects::new(&chain) };
     let detection = shell_detection();
     let record = Record {
         detection: Some(&detection),
@@ -271,12 +271,12 @@ fn an_incomplete_chain_is_marked_where_it_was_cut() {
     let descriptors = [stdin_socket()];
     let process = |is_cut| ShellProcess {
         process: Flat(bash()),
-        file_descriptor_list: Wrapped::cut_if(&descriptors, is_cut),
-        network_connection_list: Wrapped::default(),
+        file_descriptor_list: WrappedObjects::cut_if(&descriptors, is_cut),
+        network_connection_list: WrappedObjects::default(),
     };
     let detection = shell_detection();
     let truncated = |chain: &[ShellProcess<'_>], is_cut| {
-        let shell = ReverseShellDetails { process_list: Wrapped::cut_if(chain, is_cut) };
+        let shell = ReverseShellDetails { process_list: WrappedObjects::cut_if(chain, is_cut) };
         let record = Record {
             detection: Some(&detection),
             ..Record::new(Activity::ReverseShellDetected, Details::ReverseShell(&shell))
@@ -298,7 +298,7 @@ fn a_machine_with_hundreds_of_interfaces_keeps_the_first_of_them() {
     let mut header = service_header();
     header.set_workload(&Workload {
         hostname: Some("web-1".into()),
-        workload_networking_interfaces: Some(Numbered(&interfaces)),
+        workload_networking_interfaces: Some(IndexedObjects(&interfaces)),
         ..Workload::default()
     });
     let process = bash();

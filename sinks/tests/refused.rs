@@ -9,10 +9,10 @@ use std::time::Duration;
 use std::{fs, io};
 
 use panoptes_bounded as bounded;
-use panoptes_records::queue::{Class, QueueSize, Waker, queue};
+use panoptes_records::queue::{QueueSize, RecordClass, Waker, queue};
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
-use panoptes_sinks::output::socket::{Connecting, Names, Peer, Socket};
-use panoptes_sinks::output::{Counters, Output, OutputKind};
+use panoptes_sinks::output::socket::{Peer, PeerResolver, PendingConnection, Socket};
+use panoptes_sinks::output::{Output, OutputCounters, OutputKind};
 use panoptes_sinks::writer::Writer;
 
 /// Makes `io_uring_setup` fail with EPERM in this thread, as a container's seccomp profile does.
@@ -49,7 +49,7 @@ fn plain_writes_take_over_where_io_uring_is_refused() {
         let counters = output.counters().clone();
         let (mut producer, consumer) = queue(QueueSize::default(), &Waker::default());
         let mut writer = Writer::new(vec![consumer], vec![Box::new(output)]);
-        producer.try_push(Class::default(), b"{}").unwrap();
+        producer.try_push(RecordClass::default(), b"{}").unwrap();
         drop(producer);
         writer.finish(&|| 0);
         assert_eq!(fs::read(&path).unwrap(), b"{}\n");
@@ -66,9 +66,9 @@ fn plain_sends_take_over_where_io_uring_is_refused() {
         let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
         receiver.set_read_timeout(Some(bounded::BOUND)).unwrap();
         let peer = Peer::udp("127.0.0.1", receiver.local_addr().unwrap().port());
-        let addresses = Names::start(&peer).unwrap().answer().unwrap().unwrap();
-        let connected = Connecting::new(&peer, addresses).advance(0, Duration::from_secs(1));
-        let counters = Arc::new(Counters::default());
+        let addresses = PeerResolver::start(&peer).unwrap().answer().unwrap().unwrap();
+        let connected = PendingConnection::new(&peer, addresses).advance(0, Duration::from_secs(1));
+        let counters = Arc::new(OutputCounters::default());
         let mut socket = Socket::new(OutputKind::IoUring, &counters);
         assert_eq!(socket.kind(), OutputKind::Plain);
         socket.open(connected.unwrap().unwrap());

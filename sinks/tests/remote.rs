@@ -23,11 +23,11 @@ use panoptes_records::queue::{Producer, Waker, queue};
 use panoptes_sinks::output::backlog::Backlog;
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
 use panoptes_sinks::output::form::Schema;
-use panoptes_sinks::output::form::syslog::{Framing, Syslog};
+use panoptes_sinks::output::form::syslog::{MessageFraming, Syslog};
 use panoptes_sinks::output::remote::{Forward, Messages, RemoteOutput, RemoteSettings};
 use panoptes_sinks::output::socket::{Peer, UnixKind};
-use panoptes_sinks::output::{Counters, Output as _, OutputKind};
-use panoptes_sinks::writer::{End, Writer};
+use panoptes_sinks::output::{Output as _, OutputCounters, OutputKind};
+use panoptes_sinks::writer::{Writer, WriterEnd};
 use receivers::{
     JSON, KINDS, LARGE, Running, check_way, number, push, push_real, read_all, remote, start, tcp,
     text, wait_for,
@@ -152,7 +152,7 @@ fn a_receiver_that_does_not_read_delays_no_other_output_and_costs_the_oldest_eve
 }
 
 /// A writer with 1000 records for a receiver that has refused a connection.
-fn start_away() -> (Port, Producer, Running, Arc<Counters>) {
+fn start_away() -> (Port, Producer, Running, Arc<OutputCounters>) {
     let port = Port::reserve().unwrap();
     let away = remote(tcp(port.address()), JSON, OutputKind::IoUring, 16 << 20);
     let (mut producer, running) = start(vec![Box::new(away)]);
@@ -180,13 +180,13 @@ fn a_stop_leaves_out_what_a_receiver_does_not_take() {
     let (_port, producer, running, counters) = start_away();
     let begin = Instant::now();
     running.stop.store(true, Ordering::Relaxed);
-    assert_eq!(running.thread.join().unwrap(), End::Stopped);
+    assert_eq!(running.thread.join().unwrap(), WriterEnd::Stopped);
     assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
     assert_eq!((counters.records(), counters.dropped()), (0, 1000));
     drop(producer);
 }
 
-fn syslog(stream: Framing) -> Messages {
+fn syslog(stream: MessageFraming) -> Messages {
     Messages::Syslog { syslog: Syslog::new(stream, 16, "sensor-1", 4711), stream }
 }
 
@@ -206,7 +206,7 @@ fn syslog_messages_are_framed_as_the_transport_needs() {
     for kind in KINDS {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let peer = tcp(listener.local_addr().unwrap());
-        let framing = Framing::OctetCounting;
+        let framing = MessageFraming::OctetCounting;
         let (mut producer, running) =
             start(vec![Box::new(remote(peer, syslog(framing), kind, 16 << 20))]);
         push_real(&mut producer, COUNT);
@@ -233,8 +233,12 @@ fn a_datagram_is_a_message() {
         receiver.set_read_timeout(Some(bounded::BOUND)).unwrap();
         let address = receiver.local_addr().unwrap();
         let peer = Peer::udp(&address.ip().to_string(), address.port());
-        let (mut producer, running) =
-            start(vec![Box::new(remote(peer, syslog(Framing::OctetCounting), kind, 1 << 20))]);
+        let (mut producer, running) = start(vec![Box::new(remote(
+            peer,
+            syslog(MessageFraming::OctetCounting),
+            kind,
+            1 << 20,
+        ))]);
         push_real(&mut producer, COUNT);
         let counters = Arc::clone(&running.counters[0]);
         wait_for("datagrams", || counters.records() == COUNT as u64);
@@ -303,7 +307,7 @@ fn a_unix_socket_of_either_kind_takes_messages() {
     let folder = tempfile::tempdir().unwrap();
     let send = |path: &Path| {
         let peer = Peer::unix(path, UnixKind::Any);
-        let output = remote(peer, syslog(Framing::LineFeed), OutputKind::IoUring, 1 << 20);
+        let output = remote(peer, syslog(MessageFraming::LineFeed), OutputKind::IoUring, 1 << 20);
         let (mut producer, running) = start(vec![Box::new(output)]);
         push_real(&mut producer, COUNT);
         drop(producer);

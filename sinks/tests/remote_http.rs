@@ -22,7 +22,7 @@ use panoptes_bounded as bounded;
 use panoptes_sinks::output::form::Envelope;
 use panoptes_sinks::output::form::otlp::Otlp;
 use panoptes_sinks::output::remote::{Body, Http, Messages};
-use panoptes_sinks::output::{Counters, OutputKind};
+use panoptes_sinks::output::{OutputCounters, OutputKind};
 use receivers::{
     KINDS, check_way, number, push, push_real, remote, remote_over, start, tcp, wait_for,
 };
@@ -95,7 +95,7 @@ fn lines() -> Messages {
 }
 
 /// Sends so many records, in parts with pauses; returns the counters at the end.
-fn send(address: SocketAddr, kind: OutputKind, count: usize) -> Arc<Counters> {
+fn send(address: SocketAddr, kind: OutputKind, count: usize) -> Arc<OutputCounters> {
     let output = remote(tcp(address), lines(), kind, 64 << 20);
     let (mut producer, running) = start(vec![Box::new(output)]);
     for part in 0..4 {

@@ -18,7 +18,7 @@ use std::time::Duration;
 use certificates::{Authority, Identity, Kind};
 use panoptes_bounded as bounded;
 use panoptes_sinks::output::OutputKind;
-use panoptes_sinks::output::remote::{Tls, TlsFiles};
+use panoptes_sinks::output::remote::{TlsConnector, TlsFiles};
 use receivers::{JSON, KINDS, check_way, number, push, remote_over, start, tcp, wait_for};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersion};
@@ -80,7 +80,7 @@ fn a_receiver_gets_every_record_once_in_order_and_a_clean_end() {
 }
 
 /// Connects as `tls` has it to a receiver with `config`; returns why that fails.
-fn failure(config: Arc<ServerConfig>, tls: Tls) -> String {
+fn failure(config: Arc<ServerConfig>, tls: TlsConnector) -> String {
     let (listener, address) = listener();
     thread::spawn(move || {
         loop {
@@ -265,7 +265,7 @@ fn files_that_cannot_be_used_are_named() {
         let [certificate, key] = own.map(Clone::clone);
         let own = Some((certificate, key));
         let files = TlsFiles { ca: Some(ca.to_owned()), own, server_name: name.to_owned() };
-        let error = Tls::read(&files, None).unwrap_err().to_string();
+        let error = TlsConnector::read(&files, None).unwrap_err().to_string();
         assert!(error.contains(words), "{error}");
     };
     let ca = authority.file();

@@ -14,7 +14,7 @@ use common::{NOW_NS, STRING_LENGTH, service_header_in, web_1_header_in};
 use every::{Filling, each_activity};
 use panoptes_records::activities::{Activity, MessageType, Severity};
 use panoptes_records::dialect::Dialect;
-use panoptes_records::record::header::{Header, Weight};
+use panoptes_records::record::header::{RecordHeader, Weight};
 use panoptes_records::record::value::Uuid;
 use panoptes_records::record::workload::Workload;
 use panoptes_records::record::{RECORD_BYTES_MAX, Record, RecordWriter};
@@ -119,7 +119,7 @@ fn each_record(filling: &Filling, mut take: impl FnMut(&str)) {
     }
 }
 
-fn written(header: &Header, record: &Record<'_>) -> String {
+fn written(header: &RecordHeader, record: &Record<'_>) -> String {
     let mut out = vec![0; RECORD_BYTES_MAX];
     let mut writer = RecordWriter::new(1, STRING_LENGTH);
     let length = writer.write(&mut out, header, record, NOW_NS).unwrap();

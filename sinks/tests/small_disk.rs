@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use panoptes_bounded as bounded;
-use panoptes_records::queue::{Class, Producer, QueueSize, Waker, queue};
+use panoptes_records::queue::{Producer, QueueSize, RecordClass, Waker, queue};
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
-use panoptes_sinks::output::{Counters, Output};
+use panoptes_sinks::output::{Output, OutputCounters};
 use panoptes_sinks::writer::{WorkLeft, Writer};
 
 /// In the inner run, the folder of the file system.
@@ -53,7 +53,7 @@ fn small_disk(test: &str, mount_options: &str) -> Option<PathBuf> {
 struct Log {
     producer: Producer,
     writer: Writer,
-    counters: Arc<Counters>,
+    counters: Arc<OutputCounters>,
     now_ns: u64,
     /// Number of records so far.
     count: usize,
@@ -76,7 +76,7 @@ impl Log {
     /// Writes one record each 200 ms.
     fn write(&mut self, count: usize) {
         for _ in 0..count {
-            self.producer.try_push(Class::default(), record(self.count).as_bytes()).unwrap();
+            self.producer.try_push(RecordClass::default(), record(self.count).as_bytes()).unwrap();
             self.producer.flush();
             self.count += 1;
             self.now_ns += 200_000_000;
@@ -89,7 +89,7 @@ impl Log {
     /// The same, but goes on when the disk accepts nothing.
     fn write_some(&mut self, count: usize) {
         for _ in 0..count {
-            self.producer.try_push(Class::default(), record(self.count).as_bytes()).unwrap();
+            self.producer.try_push(RecordClass::default(), record(self.count).as_bytes()).unwrap();
             self.count += 1;
         }
         self.producer.flush();

@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 
 use panoptes_bounded::{self as bounded, Port};
 use panoptes_sinks::output::socket::{
-    Action, Connected, Connecting, Names, Peer, Sent, Socket, SocketError, UnixKind,
+    Action, ConnectedSocket, Peer, PeerResolver, PendingConnection, SentCounts, Socket,
+    SocketError, UnixKind,
 };
-use panoptes_sinks::output::{Counters, OutputKind};
+use panoptes_sinks::output::{OutputCounters, OutputKind};
 
 const KINDS: [OutputKind; 2] = [OutputKind::IoUring, OutputKind::Plain];
 /// Longer than anything here takes.
@@ -38,26 +39,26 @@ fn wait_for<T>(mut what: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-fn connect(peer: &Peer) -> Result<Connected, SocketError> {
-    let mut names = Names::start(peer).unwrap();
+fn connect(peer: &Peer) -> Result<ConnectedSocket, SocketError> {
+    let mut names = PeerResolver::start(peer).unwrap();
     names.ask();
     let addresses = wait_for(|| {
         thread::sleep(Duration::from_millis(1));
         names.answer()
     })?;
-    let mut connecting = Connecting::new(peer, addresses);
+    let mut connecting = PendingConnection::new(peer, addresses);
     let start = Instant::now();
     wait_for(|| connecting.advance(start.elapsed().as_nanos() as u64, WAIT))
 }
 
-fn socket(kind: OutputKind) -> (Socket, Arc<Counters>) {
-    let counters = Arc::new(Counters::default());
+fn socket(kind: OutputKind) -> (Socket, Arc<OutputCounters>) {
+    let counters = Arc::new(OutputCounters::default());
     let socket = Socket::new(kind, &counters);
     assert_eq!(socket.kind(), kind);
     (socket, counters)
 }
 
-fn connected(kind: OutputKind, peer: &Peer) -> (Socket, Arc<Counters>) {
+fn connected(kind: OutputKind, peer: &Peer) -> (Socket, Arc<OutputCounters>) {
     let (mut socket, counters) = socket(kind);
     socket.open(connect(peer).unwrap());
     assert!(socket.is_open());
@@ -73,7 +74,7 @@ fn udp(receiver: &UdpSocket) -> Peer {
     Peer::udp(&address.ip().to_string(), address.port())
 }
 
-fn check_way(counters: &Counters, kind: OutputKind) {
+fn check_way(counters: &OutputCounters, kind: OutputKind) {
     let (ring, plain) = (counters.ring_writes(), counters.plain_writes());
     match kind {
         OutputKind::IoUring => assert!(ring > 0 && plain == 0, "{counters:?}"),
@@ -142,7 +143,7 @@ fn a_peer_reads_everything_in_order() {
         let reader = reader(accept());
         send_all(&mut socket, &text).unwrap();
         wait_until_confirmed(&socket);
-        let sent = Sent { bytes: text.len() as u64, ..Sent::default() };
+        let sent = SentCounts { bytes: text.len() as u64, ..SentCounts::default() };
         assert_eq!((socket.sent(), counters.bytes()), (sent, text.len() as u64));
         check_way(&counters, kind);
         socket.close();
@@ -345,7 +346,7 @@ fn a_datagram_that_is_too_long_is_left_out_and_counted() {
         assert_eq!(socket.append(&vec![1; 65_508]), 65_508);
         assert_eq!(socket.append(b"short"), 5);
         send_all(&mut socket, b"").unwrap();
-        assert_eq!(socket.sent(), Sent { bytes: 5, datagrams: 1, refused: 1 });
+        assert_eq!(socket.sent(), SentCounts { bytes: 5, datagrams: 1, refused: 1 });
         assert_eq!((counters.errors(), counters.last_error()), (1, libc::EMSGSIZE));
         check_way(&counters, kind);
         let mut room = [0; 100];
@@ -497,7 +498,7 @@ fn a_socket_may_be_closed_opened_and_dropped_while_it_sends() {
         socket.open(connect(&peer).unwrap());
         assert!(start.elapsed() < BLOCKED, "the caller was blocked");
         assert!(socket.is_idle());
-        assert_eq!((socket.sent(), socket.received()), (Sent::default(), b"".as_slice()));
+        assert_eq!((socket.sent(), socket.received()), (SentCounts::default(), b"".as_slice()));
         let second = reader(accept(&listener));
         send_all(&mut socket, b"the second connection").unwrap();
         socket.close();

@@ -18,7 +18,7 @@ use panoptes_engine::limits::Limits;
 use panoptes_engine::walk::{Kernel, Scope, Walker};
 use panoptes_rig::standin::Standin;
 use panoptes_sources::doca::{DocaMemory, Library, PATIENCE};
-use panoptes_sources::{Detail, MemorySource as _, Meter};
+use panoptes_sources::{Detail, MemorySource as _, SourceMeter};
 
 const FUNCTIONS: usize = 64;
 /// Times for a batch in microseconds.
@@ -80,7 +80,7 @@ fn measure(machine: &Machine, memory: &Path, batch_us: u32, rounds: usize) -> Re
     let regions = machine.memory.regions();
     let open = |index: usize| {
         let source = DocaMemory::open(&library, "dma0", &format!("VF{index}"), regions, PATIENCE)?;
-        Ok(Meter::new(source, Detail::Batches)?)
+        Ok(SourceMeter::new(source, Detail::Batches)?)
     };
     let mut functions = (0..FUNCTIONS).map(open).collect::<Result<Vec<_>, Error>>()?;
     let mut walker = Walker::new(&Limits::default(), KEY);
@@ -116,7 +116,7 @@ fn measure(machine: &Machine, memory: &Path, batch_us: u32, rounds: usize) -> Re
 /// Scans each function once; returns the time for all.
 fn round(
     walker: &mut Walker,
-    functions: &mut [Meter<DocaMemory>],
+    functions: &mut [SourceMeter<DocaMemory>],
     kernel: &Kernel,
 ) -> Result<Duration, Error> {
     let begin = Instant::now();
@@ -128,7 +128,7 @@ fn round(
 
 fn scan(
     walker: &mut Walker,
-    function: &mut Meter<DocaMemory>,
+    function: &mut SourceMeter<DocaMemory>,
     kernel: &Kernel,
 ) -> Result<(), Error> {
     function.source_mut().refresh();

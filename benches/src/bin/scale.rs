@@ -32,7 +32,7 @@ use panoptes_benches::model::LINE_BYTES;
 use panoptes_benches::one_core::allowed_cores;
 use panoptes_benches::times::Times;
 use panoptes_engine::limits::Limits;
-use panoptes_engine::watch::Stage;
+use panoptes_engine::watch::ScanStage;
 use panoptes_synthetic::Size;
 
 type Error = Box<dyn std::error::Error>;
@@ -173,7 +173,7 @@ struct Measured {
     kept: usize,
     scans: usize,
     longest: Duration,
-    stages_ns: [u64; Stage::ALL.len()],
+    stages_ns: [u64; ScanStage::ALL.len()],
 }
 
 impl Measured {
@@ -273,10 +273,10 @@ fn print_row(systems: usize, measured: &Measured, one: &Measured) {
 
 /// Prints where the time of a scan goes, in microseconds.
 fn print_stages(measured: &Measured) {
-    let of = |(stage, ns): (&Stage, &u64)| {
+    let of = |(stage, ns): (&ScanStage, &u64)| {
         format!("{} {:.0}", stage.name(), *ns as f64 / 1e3 / measured.scans as f64)
     };
-    let stages: Vec<_> = Stage::ALL.iter().zip(&measured.stages_ns).map(of).collect();
+    let stages: Vec<_> = ScanStage::ALL.iter().zip(&measured.stages_ns).map(of).collect();
     println!("a scan on one core, us: {}", stages.join(", "));
 }
 

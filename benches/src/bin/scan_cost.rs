@@ -18,7 +18,7 @@ use panoptes_engine::limits::Limits;
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::time::Now;
 use panoptes_engine::walk::{Kernel, Scope, Walker};
-use panoptes_profiles::{Options, Profile, discover};
+use panoptes_profiles::{DiscoveryOptions, Profile, discover};
 use panoptes_sources::Replay;
 
 /// Number of times that each stage runs: the count of one run is the sum divided by this.
@@ -29,7 +29,7 @@ const INTERVAL_NS: i64 = 10_000_000;
 
 #[inline(never)]
 fn stage_discovery(source: &mut Replay) -> Profile {
-    let options = Options { use_builtin: true, ..Options::default() };
+    let options = DiscoveryOptions { use_builtin: true, ..DiscoveryOptions::default() };
     discover(source, &options, &mut ()).expect("a kernel is found")
 }
 

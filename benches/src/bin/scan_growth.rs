@@ -21,7 +21,7 @@ use panoptes_benches::{KEY, objects_of};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::{Budget, Kernel, Scope, Walker};
-use panoptes_sources::{Detail, FileSource, MachineSource as _, Meter};
+use panoptes_sources::{Detail, FileSource, MachineSource as _, SourceMeter};
 use panoptes_synthetic::{Machine, Size, profile};
 
 type Error = Box<dyn std::error::Error>;
@@ -132,7 +132,7 @@ fn scan(processes: u32, path: &Path, kernel: &Kernel) -> Result<Point, Error> {
     // The machine's memory has no hole below 4 GiB, which is the last of the layouts.
     source.choose_layout(source.layouts().saturating_sub(1));
     let mut walker = Walker::new(&limits, KEY);
-    let mut meter = Meter::new(&mut source, Detail::Lines)?;
+    let mut meter = SourceMeter::new(&mut source, Detail::Lines)?;
     let objects = objects_of(walker.scan(&mut meter, kernel, Scope::ALL)?)?;
     let lines = meter.counts().lines;
     let (mut caches, mut times) = (Caches::default(), Times::default());

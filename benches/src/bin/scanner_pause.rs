@@ -28,14 +28,14 @@ use panoptes_benches::one_core::{allow_only, allowed_cores, pin};
 use panoptes_benches::parts::{DETECTORS, watched};
 use panoptes_benches::pauses::Steps;
 use panoptes_benches::times::{Times, timed};
-use panoptes_decoders::source::{MemorySource, Request};
+use panoptes_decoders::source::{MemorySource, ReadRequest};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::time::Now;
-use panoptes_engine::watch::{SLICE_BYTES, Watched, Workspace};
-use panoptes_records::queue::{Class, Producer, QueueSize, Waker, queue};
+use panoptes_engine::watch::{SLICE_BYTES, WatchedMachine, Workspace};
+use panoptes_records::queue::{Producer, QueueSize, RecordClass, Waker, queue};
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
 use panoptes_sinks::output::transport::TransportSettings;
-use panoptes_sinks::output::{Counters, Output as _, OutputKind};
+use panoptes_sinks::output::{Output as _, OutputCounters, OutputKind};
 use panoptes_sinks::writer::Writer;
 use panoptes_sources::FileSource;
 use panoptes_synthetic::{Machine, Size, profile};
@@ -100,7 +100,7 @@ struct Stepped<'a> {
 }
 
 impl MemorySource for Stepped<'_> {
-    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+    fn read_batch(&mut self, requests: &mut [ReadRequest], arena: &mut [u8]) {
         self.source.read_batch(requests, arena);
         self.steps.note();
     }
@@ -114,7 +114,7 @@ impl MemorySource for Stepped<'_> {
 struct Scanner {
     machine: Machine,
     source: FileSource,
-    watched: Watched,
+    watched: WatchedMachine,
     workspace: Workspace,
     now: Now,
 }
@@ -221,7 +221,7 @@ impl Report {
     }
 }
 
-fn print(report: &Report, options: &Options, counters: &Counters, bursts: bool) {
+fn print(report: &Report, options: &Options, counters: &OutputCounters, bursts: bool) {
     let Report { steps, scans, of_pushes, pushes, pushed, refused, late, stolen, .. } = report;
     let us = |time: Duration| time.as_secs_f64() * 1e6;
     let pauses = report.pauses();
@@ -339,7 +339,7 @@ impl Scanner {
 fn push(producer: &mut Producer, steps: &mut Steps) {
     for _ in 0..RECORDS {
         // One that finds no room is refused and counted: the scanner never waits.
-        let _ = producer.try_push(Class::default(), &RECORD);
+        let _ = producer.try_push(RecordClass::default(), &RECORD);
         steps.note();
     }
 }

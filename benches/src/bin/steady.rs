@@ -34,9 +34,9 @@ use panoptes_engine::limits::Limits;
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::time::Now;
 use panoptes_engine::walk::{Kernel, Scope, Snapshot, Walker};
-use panoptes_engine::watch::Stage;
-use panoptes_profiles::{Options, discover};
-use panoptes_sources::{Counts, Detail, FileSource, MemorySource as _, Meter};
+use panoptes_engine::watch::ScanStage;
+use panoptes_profiles::{DiscoveryOptions, discover};
+use panoptes_sources::{Detail, FileSource, MemorySource as _, MeterCounts, SourceMeter};
 use tempfile::NamedTempFile;
 
 type Error = Box<dyn std::error::Error>;
@@ -148,14 +148,14 @@ fn settle(
 }
 
 /// Where a kernel counts what has run.
-struct Counters {
+struct OutputCounters {
     /// The switches of a run queue.
     switches: u64,
     /// The run times of the first threads of all processes with user memory.
     runs: Vec<u64>,
 }
 
-impl Counters {
+impl OutputCounters {
     fn find(copy: &Copy, source: &mut FileSource, kernel: &Kernel) -> Result<Self, Error> {
         let mut walker = Walker::new(&Limits::default(), KEY);
         let snapshot = walker.scan(source, kernel, Scope::LEAST)?;
@@ -190,7 +190,7 @@ impl Counters {
 struct Cost {
     times: Times,
     stages: StageTimes,
-    counts: Counts,
+    counts: MeterCounts,
 }
 
 fn main() -> ExitCode {
@@ -229,13 +229,13 @@ fn run() -> Result<(), Error> {
     let core = pin(None)?;
     let mut copy = Copy::of(&ram)?;
     let mut source = copy.open()?;
-    let profile = discover(&mut source, &Options::default(), &mut ())?;
+    let profile = discover(&mut source, &DiscoveryOptions::default(), &mut ())?;
     copy.regions = source.regions().to_vec();
-    let counters = Counters::find(&copy, &mut source, &kernel_of(&profile))?;
+    let counters = OutputCounters::find(&copy, &mut source, &kernel_of(&profile))?;
     println!("{}: {}, core {core}, {runs} scans a case", ram.display(), profile.release);
     println!("{} processes can run", counters.runs.len());
     print!("{:>10}{:>14}{:>14}{:>10}", "", "least [ms]", "median [ms]", "lines");
-    for stage in Stage::ALL {
+    for stage in ScanStage::ALL {
         print!("{:>14}", stage.name());
     }
     println!();
@@ -261,7 +261,7 @@ fn measure(
     mut way: Way,
     wanted: (bool, bool),
     (percent, runs): (usize, usize),
-    (copy, counters): (&Copy, &Counters),
+    (copy, counters): (&Copy, &OutputCounters),
 ) -> Result<Cost, Error> {
     let mut source = copy.open()?;
     let mut now = Now::at(1_795_000_000_000_000_000);
@@ -278,7 +278,7 @@ fn measure(
         counters.run(copy, percent, turn)?;
         if cost.times.0.len() == runs {
             // Counting lines is slow, so one more scan is for that.
-            let mut source = Meter::new(copy.open()?, Detail::Lines)?;
+            let mut source = SourceMeter::new(copy.open()?, Detail::Lines)?;
             way.scan(&mut source, now);
             way.drop_records();
             if counts(&way) {

@@ -21,7 +21,7 @@ use panoptes_engine::limits::Limits;
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::time::Now;
 use panoptes_engine::walk::{Scope, Walker};
-use panoptes_profiles::{Options, Profile, discover};
+use panoptes_profiles::{DiscoveryOptions, Profile, discover};
 use panoptes_sources::{FileSource, MemorySource, Replay};
 
 const ALL: &[Part] = &[Part::ReverseShells, Part::ShellHistory, Part::Attestation];
@@ -95,7 +95,7 @@ fn main() -> ExitCode {
 }
 
 fn measure<S: MemorySource>(source: &mut S, runs: usize, only: Option<&str>) {
-    let options = Options { use_builtin: true, ..Options::default() };
+    let options = DiscoveryOptions { use_builtin: true, ..DiscoveryOptions::default() };
     let profile = discover(source, &options, &mut ()).expect("a kernel is found");
     let is_wanted = |name: &str| only.is_none_or(|only| only == name);
     let ways = WAYS.into_iter().filter(|(name, _)| is_wanted(name));

@@ -17,8 +17,8 @@ mod trees;
 use std::collections::{HashMap, HashSet};
 
 use panoptes_decoders::address::{KernelVa, PhysicalAddress};
-use panoptes_decoders::layout::{Layout, Packing, u64_at};
-use panoptes_decoders::paging::Step;
+use panoptes_decoders::layout::{Layout, PackedLayout, u64_at};
+use panoptes_decoders::paging::PageTableEntry;
 use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 use panoptes_engine::walk::{Kernel, Snapshot};
 
@@ -217,16 +217,16 @@ impl Survey<'_> {
                 return None;
             }
             match levels.step(u64::from_le_bytes(entry), address, level) {
-                Step::Table(next) => table = next,
-                Step::Page(page) => return Some(page),
-                Step::NotPresent => return None,
+                PageTableEntry::Table(next) => table = next,
+                PageTableEntry::Page(page) => return Some(page),
+                PageTableEntry::NotPresent => return None,
             }
         }
         None
     }
 
     /// The packed copy of an object.
-    fn packed(&mut self, address: KernelVa, packing: &Packing) -> Option<Vec<u8>> {
+    fn packed(&mut self, address: KernelVa, packing: &PackedLayout) -> Option<Vec<u8>> {
         let mut copy = vec![0; packing.bytes() as usize];
         for span in packing.spans() {
             let physical = self.physical(address.plus(span.offset.into()))?;

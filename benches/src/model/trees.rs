@@ -4,8 +4,8 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::inet_hashinfo::{
     EHASH_BUCKET_BYTES, EHASH_BUCKETS_MAX, LHASH2_BUCKETS_MAX,
 };
-use panoptes_decoders::kernel::maple_tree::{self, Entry};
-use panoptes_decoders::kernel::xarray::{self, Slot};
+use panoptes_decoders::kernel::maple_tree::{self, MapleEntry};
+use panoptes_decoders::kernel::xarray::{self, XaSlot};
 use panoptes_decoders::layout::View;
 
 use super::{Survey, distinct};
@@ -16,9 +16,9 @@ impl Survey<'_> {
         let (layouts, roots) = (&self.kernel.layouts, &self.kernel.roots);
         let (mut nodes, mut pids) = (Vec::new(), Vec::new());
         match xarray::slot(self.pointer(roots.init_pid_ns.plus(layouts.pid_idr_root()))) {
-            Slot::Node(node) => nodes.push(node),
-            Slot::Entry(pid) => pids.push(pid),
-            Slot::Empty => {}
+            XaSlot::Node(node) => nodes.push(node),
+            XaSlot::Entry(pid) => pids.push(pid),
+            XaSlot::Empty => {}
         }
         self.begin("xa_node");
         let layout = &layouts.xa_node;
@@ -33,9 +33,9 @@ impl Survey<'_> {
                 let slot_offset = u64::from(layout.slots.offset) + index as u64 * 8;
                 self.want(node.plus(slot_offset), 8);
                 match slot {
-                    Slot::Node(child) => nodes.push(child),
-                    Slot::Entry(pid) => pids.push(pid),
-                    Slot::Empty => {}
+                    XaSlot::Node(child) => nodes.push(child),
+                    XaSlot::Entry(pid) => pids.push(pid),
+                    XaSlot::Empty => {}
                 }
             });
         }
@@ -57,9 +57,9 @@ impl Survey<'_> {
         let (mut nodes, mut areas) = (Vec::new(), Vec::new());
         for mm in self.snapshot.mms.iter() {
             match maple_tree::root(mm.ma_root) {
-                Entry::Node(node) => nodes.push((node, u64::MAX)),
-                Entry::Value(area) => areas.push(area),
-                Entry::Empty => {}
+                MapleEntry::Node(node) => nodes.push((node, u64::MAX)),
+                MapleEntry::Value(area) => areas.push(area),
+                MapleEntry::Empty => {}
             }
         }
         self.begin("maple_node");
@@ -73,9 +73,9 @@ impl Survey<'_> {
             let mut last = 0;
             maple_tree::for_each_entry(layout, node, &bytes, max, |entry, end| {
                 match entry {
-                    Entry::Node(child) => nodes.push((child, end)),
-                    Entry::Value(area) => areas.push(area),
-                    Entry::Empty => {}
+                    MapleEntry::Node(child) => nodes.push((child, end)),
+                    MapleEntry::Value(area) => areas.push(area),
+                    MapleEntry::Empty => {}
                 }
                 last = end;
             });

@@ -5,9 +5,9 @@
 
 mod name;
 
-pub use name::{Labels, NAME_TEXT_MAX, Name};
+pub use name::{DomainName, Labels, NAME_TEXT_MAX};
 
-use super::Reader;
+use super::WireReader;
 
 /// Numbers of record types (IANA, "Resource Record (RR) TYPEs").
 pub mod kind {
@@ -27,7 +27,7 @@ const HEADER_LENGTH: usize = 12;
 
 /// A query or a response.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Message<'a> {
+pub struct DnsMessage<'a> {
     /// Names refer to other places of the message, so all of it is kept.
     bytes: &'a [u8],
     pub id: u16,
@@ -38,10 +38,10 @@ pub struct Message<'a> {
     pub counts: [u16; 4],
 }
 
-impl<'a> Message<'a> {
+impl<'a> DnsMessage<'a> {
     /// Decodes the data of a UDP datagram; `None` if the header is not whole.
     pub fn decode(bytes: &'a [u8]) -> Option<Self> {
-        let mut header = Reader::new(bytes);
+        let mut header = WireReader::new(bytes);
         let (id, flags) = (header.u16()?, header.u16()?);
         let counts = [header.u16()?, header.u16()?, header.u16()?, header.u16()?];
         Some(Self { bytes, id, flags, counts })
@@ -50,7 +50,7 @@ impl<'a> Message<'a> {
     /// Decodes the first message in the data of a TCP segment that begins with one (RFC 1035
     /// §4.2.2), and returns it with the data behind it.
     pub fn decode_tcp(data: &'a [u8]) -> Option<(Self, &'a [u8])> {
-        let mut data = Reader::new(data);
+        let mut data = WireReader::new(data);
         let length = data.u16()?;
         let message = Self::decode(data.take_up_to(usize::from(length)))?;
         Some((message, data.bytes))
@@ -82,7 +82,7 @@ impl<'a> Message<'a> {
     }
 
     /// The first question. Only queries of multicast DNS have more (RFC 6762 §5.3, RFC 9619).
-    pub fn question(&self) -> Option<Question<'a>> {
+    pub fn question(&self) -> Option<DnsQuestion<'a>> {
         if self.counts[0] == 0 {
             return None;
         }
@@ -90,31 +90,31 @@ impl<'a> Message<'a> {
     }
 
     /// The answers, in their order.
-    pub fn answers(&self) -> Answers<'a> {
+    pub fn answers(&self) -> DnsAnswers<'a> {
         let mut at = HEADER_LENGTH;
         for _ in 0..self.counts[0] {
             // Each question takes five bytes at least.
             let Some((_, after)) = self.question_at(at) else {
-                return Answers { message: *self, at, remaining: 0 };
+                return DnsAnswers { message: *self, at, remaining: 0 };
             };
             at = after;
         }
-        Answers { message: *self, at, remaining: self.counts[1] }
+        DnsAnswers { message: *self, at, remaining: self.counts[1] }
     }
 
     /// A question, and where what follows it begins.
-    fn question_at(&self, at: usize) -> Option<(Question<'a>, usize)> {
-        let name = Name::new(self.bytes, at);
+    fn question_at(&self, at: usize) -> Option<(DnsQuestion<'a>, usize)> {
+        let name = DomainName::new(self.bytes, at);
         let end = name.end()?;
-        let mut reader = Reader::new(self.bytes.get(end..)?);
-        Some((Question { name, kind: reader.u16()?, class: reader.u16()? }, end + 4))
+        let mut reader = WireReader::new(self.bytes.get(end..)?);
+        Some((DnsQuestion { name, kind: reader.u16()?, class: reader.u16()? }, end + 4))
     }
 }
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Question<'a> {
-    pub name: Name<'a>,
+pub struct DnsQuestion<'a> {
+    pub name: DomainName<'a>,
     /// The record type that is asked for: one of [`kind`], or another number.
     pub kind: u16,
     /// 1 is the Internet.
@@ -123,30 +123,30 @@ pub struct Question<'a> {
 
 /// The answers of a message. They end with the first one that is not whole.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Answers<'a> {
-    message: Message<'a>,
+pub struct DnsAnswers<'a> {
+    message: DnsMessage<'a>,
     at: usize,
     remaining: u16,
 }
 
-impl<'a> Answers<'a> {
-    fn read(&mut self) -> Option<Record<'a>> {
+impl<'a> DnsAnswers<'a> {
+    fn read(&mut self) -> Option<ResourceRecord<'a>> {
         let bytes = self.message.bytes;
-        let name = Name::new(bytes, self.at);
+        let name = DomainName::new(bytes, self.at);
         let end = name.end()?;
-        let mut reader = Reader::new(bytes.get(end..)?);
+        let mut reader = WireReader::new(bytes.get(end..)?);
         let (kind, class, ttl) = (reader.u16()?, reader.u16()?, reader.u32()?);
         let data = reader.vector16()?;
         let start = bytes.len() - reader.bytes.len() - data.len();
         self.at = start + data.len();
-        Some(Record { name, kind, class, ttl, data: Data::read(bytes, start, data, kind) })
+        Some(ResourceRecord { name, kind, class, ttl, data: Data::read(bytes, start, data, kind) })
     }
 }
 
-impl<'a> Iterator for Answers<'a> {
-    type Item = Record<'a>;
+impl<'a> Iterator for DnsAnswers<'a> {
+    type Item = ResourceRecord<'a>;
 
-    fn next(&mut self) -> Option<Record<'a>> {
+    fn next(&mut self) -> Option<ResourceRecord<'a>> {
         self.remaining = self.remaining.checked_sub(1)?;
         let record = self.read();
         if record.is_none() {
@@ -158,8 +158,8 @@ impl<'a> Iterator for Answers<'a> {
 
 /// An answer.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Record<'a> {
-    pub name: Name<'a>,
+pub struct ResourceRecord<'a> {
+    pub name: DomainName<'a>,
     /// The record type: one of [`kind`], or another number.
     pub kind: u16,
     /// 1 is the Internet.
@@ -174,26 +174,26 @@ pub struct Record<'a> {
 pub enum Data<'a> {
     A([u8; 4]),
     Aaaa([u8; 16]),
-    Cname(Name<'a>),
+    Cname(DomainName<'a>),
     /// A service at a name (RFC 9460). Priority 0 is an alias.
     Https {
         priority: u16,
-        target: Name<'a>,
+        target: DomainName<'a>,
         parameters: Parameters<'a>,
     },
     /// A lower preference comes first.
     Mx {
         preference: u16,
-        exchange: Name<'a>,
+        exchange: DomainName<'a>,
     },
-    Ns(Name<'a>),
-    Ptr(Name<'a>),
+    Ns(DomainName<'a>),
+    Ptr(DomainName<'a>),
     /// Where a service is (RFC 2782).
     Srv {
         priority: u16,
         weight: u16,
         port: u16,
-        target: Name<'a>,
+        target: DomainName<'a>,
     },
     Txt(Strings<'a>),
     /// Of another type, or not as its type has it.
@@ -211,10 +211,10 @@ impl<'a> Data<'a> {
         // Names may not leave the data, but refer to what is before it.
         let message = message.get(..start + data.len())?;
         let name = |offset| {
-            let name = Name::new(message, start + offset);
+            let name = DomainName::new(message, start + offset);
             name.end().map(|_| name)
         };
-        let mut reader = Reader::new(data);
+        let mut reader = WireReader::new(data);
         Some(match kind {
             kind::A => Self::A(data.try_into().ok()?),
             kind::AAAA => Self::Aaaa(data.try_into().ok()?),
@@ -248,7 +248,7 @@ impl<'a> Iterator for Strings<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<&'a [u8]> {
-        let mut reader = Reader::new(self.bytes);
+        let mut reader = WireReader::new(self.bytes);
         let string = reader.vector8()?;
         self.bytes = reader.bytes;
         Some(string)
@@ -266,7 +266,7 @@ impl<'a> Iterator for Parameters<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        let mut reader = Reader::new(self.bytes);
+        let mut reader = WireReader::new(self.bytes);
         let parameter = (reader.u16()?, reader.vector16()?);
         self.bytes = reader.bytes;
         Some(parameter)

@@ -1,7 +1,7 @@
 //! DTLS: the records and fragments that carry the hellos in datagrams (RFC 6347 §4.1 and §4.2.2).
 //! The first records of DTLS 1.3 are alike (RFC 9147 §4).
 
-use super::Reader;
+use super::WireReader;
 
 /// The type of a record with handshake messages.
 const HANDSHAKE: u8 = 22;
@@ -43,7 +43,7 @@ pub fn is_handshake(datagram: &[u8]) -> bool {
 /// Whether this is the rest of a record of the old version, behind its epoch. Other protocols have
 /// datagrams that begin as it does, so the rest has to agree.
 fn is_old_record(after: &[u8]) -> Option<bool> {
-    let mut after = Reader::new(after);
+    let mut after = WireReader::new(after);
     let record: [u8; 6] = after.array()?;
     let length = usize::from(after.u16()?);
     let (kind, message) = (after.u8()?, number(after.array()?));
@@ -60,14 +60,14 @@ fn is_old_record(after: &[u8]) -> Option<bool> {
 /// The fragments of a datagram, in their order. They end with the first record that is of another
 /// type or encrypted, and with the first fragment that is not whole.
 pub const fn fragments(datagram: &[u8]) -> Fragments<'_> {
-    Fragments { record: Reader::new(&[]), rest: Reader::new(datagram) }
+    Fragments { record: WireReader::new(&[]), rest: WireReader::new(datagram) }
 }
 
 /// Fragments in a row.
 #[derive(Clone, Debug)]
 pub struct Fragments<'a> {
-    record: Reader<'a>,
-    rest: Reader<'a>,
+    record: WireReader<'a>,
+    rest: WireReader<'a>,
 }
 
 impl<'a> Iterator for Fragments<'a> {
@@ -81,14 +81,14 @@ impl<'a> Iterator for Fragments<'a> {
             // Type, version, epoch, number of the record.
             self.rest.take(11)?;
             let length = self.rest.u16()?;
-            self.record = Reader::new(self.rest.take_up_to(usize::from(length)));
+            self.record = WireReader::new(self.rest.take_up_to(usize::from(length)));
         }
         let (kind, length) = (self.record.u8()?, number(self.record.array()?));
         let (sequence, offset) = (self.record.u16()?, number(self.record.array()?));
         let bytes = number(self.record.array()?) as usize;
         let data = self.record.take_up_to(bytes);
         if data.len() < bytes {
-            (self.record, self.rest) = (Reader::default(), Reader::default());
+            (self.record, self.rest) = (WireReader::default(), WireReader::default());
         }
         Some(Fragment { kind, length, sequence, offset, data })
     }

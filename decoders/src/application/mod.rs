@@ -22,11 +22,11 @@ pub mod tls;
 /// Bytes that are read from the front. A function gives `None` if they end too early, and then
 /// takes nothing.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Reader<'a> {
+pub(crate) struct WireReader<'a> {
     pub(crate) bytes: &'a [u8],
 }
 
-impl<'a> Reader<'a> {
+impl<'a> WireReader<'a> {
     pub(crate) const fn new(bytes: &'a [u8]) -> Self {
         Self { bytes }
     }

@@ -4,7 +4,7 @@
 //! The client's hello is in an Initial packet. A key that everybody can derive from the connection
 //! id encrypts it (RFC 9001 §5.2). Decryption needs AES-128-GCM and HKDF and is not here.
 
-use super::Reader;
+use super::WireReader;
 
 /// Version 1: RFC 9000.
 pub const VERSION_1: u32 = 1;
@@ -17,7 +17,7 @@ const RETRY_TAG_LENGTH: usize = 16;
 
 /// The type of a packet with a long header.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Kind<'a> {
+pub enum LongPacketKind<'a> {
     /// Data before the handshake is complete.
     EarlyData,
     Handshake,
@@ -44,7 +44,7 @@ pub struct LongHeader<'a> {
     pub version: u32,
     pub destination_id: &'a [u8],
     pub source_id: &'a [u8],
-    pub kind: Kind<'a>,
+    pub kind: LongPacketKind<'a>,
     /// The protected packet number and the encrypted payload, as far as the data has them. Empty if
     /// the kind has none.
     pub payload: &'a [u8],
@@ -59,7 +59,7 @@ pub struct LongHeader<'a> {
 impl<'a> LongHeader<'a> {
     /// Decodes the first packet of a datagram; `None` if it has a short header, or is no QUIC.
     pub fn decode(datagram: &'a [u8]) -> Option<Self> {
-        let mut reader = Reader::new(datagram);
+        let mut reader = WireReader::new(datagram);
         let first = reader.u8()?;
         if first & 0x80 == 0 {
             return None;
@@ -70,14 +70,14 @@ impl<'a> LongHeader<'a> {
             version,
             destination_id,
             source_id,
-            kind: Kind::Unknown,
+            kind: LongPacketKind::Unknown,
             payload: &[],
             header_length: datagram.len() - reader.bytes.len(),
             missing: 0,
             rest: &[],
         };
         if version == 0 {
-            header.kind = Kind::VersionNegotiation { versions: reader.bytes };
+            header.kind = LongPacketKind::VersionNegotiation { versions: reader.bytes };
         }
         if version != VERSION_1 && version != VERSION_2 {
             return Some(header);
@@ -91,20 +91,20 @@ impl<'a> LongHeader<'a> {
         Some(header)
     }
 
-    fn read_kind(&mut self, number: u8, mut reader: Reader<'a>) -> Option<()> {
+    fn read_kind(&mut self, number: u8, mut reader: WireReader<'a>) -> Option<()> {
         // Version 2 has the same types under numbers higher by one (RFC 9369 §3.2).
         let number = if self.version == VERSION_2 { number.wrapping_sub(1) & 3 } else { number };
         let before = reader.bytes.len();
         self.kind = match number {
             0 => {
                 let length = variable(&mut reader)?;
-                Kind::Initial { token: reader.take(usize::try_from(length).ok()?)? }
+                LongPacketKind::Initial { token: reader.take(usize::try_from(length).ok()?)? }
             }
-            1 => Kind::EarlyData,
-            2 => Kind::Handshake,
+            1 => LongPacketKind::EarlyData,
+            2 => LongPacketKind::Handshake,
             _ => {
                 let length = reader.bytes.len().checked_sub(RETRY_TAG_LENGTH)?;
-                self.kind = Kind::Retry { token: reader.take(length)? };
+                self.kind = LongPacketKind::Retry { token: reader.take(length)? };
                 self.header_length += before;
                 return Some(());
             }
@@ -119,7 +119,7 @@ impl<'a> LongHeader<'a> {
 }
 
 /// Reads a number of 1, 2, 4 or 8 bytes: RFC 9000 §16.
-fn variable(reader: &mut Reader<'_>) -> Option<u64> {
+fn variable(reader: &mut WireReader<'_>) -> Option<u64> {
     let first = reader.u8()?;
     let more = (1 << (first >> 6)) - 1;
     let bytes = reader.take(more)?;

@@ -8,9 +8,9 @@
 
 mod ja4;
 
-pub use ja4::{Ja4, Transport};
+pub use ja4::{Ja4, Ja4Transport};
 
-use super::Reader;
+use super::WireReader;
 
 /// Numbers of extensions (IANA, "TLS ExtensionType Values").
 pub mod extension {
@@ -92,8 +92,8 @@ impl<'a> ClientHello<'a> {
 
     /// The name of the server that the client asks for (RFC 6066 §3).
     pub fn server_name(&self) -> Option<&'a [u8]> {
-        let list = Reader::new(self.extensions.find(extension::SERVER_NAME)?).vector16()?;
-        let mut list = Reader::new(list);
+        let list = WireReader::new(self.extensions.find(extension::SERVER_NAME)?).vector16()?;
+        let mut list = WireReader::new(list);
         // A name takes three bytes at least.
         while let Some(kind) = list.u8() {
             let name = list.vector16()?;
@@ -112,7 +112,7 @@ impl<'a> ClientHello<'a> {
     /// The versions in the extension of TLS 1.3.
     pub fn versions(&self) -> Numbers<'a> {
         let data = self.extensions.find(extension::SUPPORTED_VERSIONS);
-        let list = data.and_then(|data| Reader::new(data).vector8());
+        let list = data.and_then(|data| WireReader::new(data).vector8());
         Numbers { bytes: list.unwrap_or_default() }
     }
 
@@ -141,7 +141,9 @@ impl<'a> ClientHello<'a> {
     /// A list of numbers, which is all that an extension contains.
     fn numbers(&self, kind: u16) -> Numbers<'a> {
         let data = self.extensions.find(kind);
-        Numbers { bytes: data.and_then(|data| Reader::new(data).vector16()).unwrap_or_default() }
+        Numbers {
+            bytes: data.and_then(|data| WireReader::new(data).vector16()).unwrap_or_default(),
+        }
     }
 }
 
@@ -181,7 +183,7 @@ impl<'a> ServerHello<'a> {
     /// The version that the server chose.
     pub fn version(&self) -> u16 {
         let chosen = self.extensions.find(extension::SUPPORTED_VERSIONS);
-        chosen.and_then(|data| Reader::new(data).u16()).unwrap_or(self.legacy_version)
+        chosen.and_then(|data| WireReader::new(data).u16()).unwrap_or(self.legacy_version)
     }
 
     /// The application protocol that the server chose. TLS 1.3 encrypts it.
@@ -197,7 +199,7 @@ impl<'a> ServerHello<'a> {
 
 /// What the first record has of its handshake messages.
 fn record(data: &[u8]) -> Option<&[u8]> {
-    let mut data = Reader::new(data);
+    let mut data = WireReader::new(data);
     let (kind, [major, minor], length) = (data.u8()?, data.array()?, data.u16()?);
     if kind != HANDSHAKE || major != 3 || minor > 4 || length > RECORD_LENGTH_MAX {
         return None;
@@ -206,16 +208,16 @@ fn record(data: &[u8]) -> Option<&[u8]> {
 }
 
 /// What there is of a message's body, and the number of bytes that are missing.
-fn body(message: &[u8], expected: u8) -> Option<(Reader<'_>, usize)> {
-    let mut message = Reader::new(message);
+fn body(message: &[u8], expected: u8) -> Option<(WireReader<'_>, usize)> {
+    let mut message = WireReader::new(message);
     let [kind, high, middle, low] = message.array()?;
     let length = u32::from_be_bytes([0, high, middle, low]) as usize;
     let body = message.take_up_to(length);
-    (kind == expected).then_some((Reader::new(body), length - body.len()))
+    (kind == expected).then_some((WireReader::new(body), length - body.len()))
 }
 
 /// What there is of a vector behind its length of two bytes; `None` if it leaves a whole message.
-fn vector<'a>(body: &mut Reader<'a>, missing: usize) -> Option<&'a [u8]> {
+fn vector<'a>(body: &mut WireReader<'a>, missing: usize) -> Option<&'a [u8]> {
     if missing == 0 {
         return body.vector16();
     }
@@ -234,7 +236,7 @@ impl Iterator for Numbers<'_> {
 
     #[inline]
     fn next(&mut self) -> Option<u16> {
-        let mut reader = Reader::new(self.bytes);
+        let mut reader = WireReader::new(self.bytes);
         let number = reader.u16()?;
         self.bytes = reader.bytes;
         Some(number)
@@ -248,7 +250,7 @@ pub struct Extensions<'a> {
 }
 
 impl<'a> Extensions<'a> {
-    fn read(body: &mut Reader<'a>, missing: usize) -> Option<Self> {
+    fn read(body: &mut WireReader<'a>, missing: usize) -> Option<Self> {
         // SSL 3.0 and simple clients have none, and not even a length.
         if body.bytes.is_empty() {
             return Some(Self::default());
@@ -267,7 +269,7 @@ impl<'a> Iterator for Extensions<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        let mut reader = Reader::new(self.bytes);
+        let mut reader = WireReader::new(self.bytes);
         let extension = (reader.u16()?, reader.vector16()?);
         self.bytes = reader.bytes;
         Some(extension)
@@ -283,7 +285,7 @@ pub struct Protocols<'a> {
 impl<'a> Protocols<'a> {
     fn of(extensions: &Extensions<'a>) -> Self {
         let data = extensions.find(extension::ALPN);
-        Self { bytes: data.and_then(|data| Reader::new(data).vector16()).unwrap_or_default() }
+        Self { bytes: data.and_then(|data| WireReader::new(data).vector16()).unwrap_or_default() }
     }
 }
 
@@ -292,7 +294,7 @@ impl<'a> Iterator for Protocols<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<&'a [u8]> {
-        let mut reader = Reader::new(self.bytes);
+        let mut reader = WireReader::new(self.bytes);
         let name = reader.vector8()?;
         self.bytes = reader.bytes;
         Some(name)

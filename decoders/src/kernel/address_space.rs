@@ -18,7 +18,7 @@ crate::layout! {
 
 /// The decoded fields of a `struct address_space`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Mapping {
+pub struct PageCacheMapping {
     /// `struct inode *`
     pub host: KernelVa,
     /// Root pointer of the xarray of its pages.
@@ -26,7 +26,7 @@ pub struct Mapping {
     pub pages: u64,
 }
 
-impl Mapping {
+impl PageCacheMapping {
     /// Decodes the packed copy of a `struct address_space`.
     pub fn decode(layout: &AddressSpace, bytes: &[u8]) -> Self {
         let view = View::new(bytes);

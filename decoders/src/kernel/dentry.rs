@@ -35,7 +35,7 @@ pub const NAME_BYTES_MAX: usize = 255;
 
 /// The decoded fields of a `struct dentry`, except its name.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Name {
+pub struct DirectoryEntry {
     pub address: KernelVa,
     /// `struct dentry *` of the directory.
     pub parent: KernelVa,
@@ -55,7 +55,7 @@ pub struct Name {
     pub changing: bool,
 }
 
-impl Name {
+impl DirectoryEntry {
     /// Decodes the packed copy of the dentry at `address`, and its name if the dentry holds it.
     pub fn decode<'a>(layout: &Dentry, address: KernelVa, bytes: &'a [u8]) -> (Self, &'a [u8]) {
         let view = View::new(bytes);

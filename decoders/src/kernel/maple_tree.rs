@@ -34,7 +34,7 @@ pub struct Enode(pub u64);
 
 /// What a slot or a root holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Entry {
+pub enum MapleEntry {
     /// Nothing, or not a pointer.
     Empty,
     /// A node further down.
@@ -62,12 +62,12 @@ impl Enode {
 
 /// Decodes the root pointer of a tree: a node (`xa_is_node`: low bits 10, above 4096), one value,
 /// or nothing.
-pub const fn root(pointer: u64) -> Entry {
+pub const fn root(pointer: u64) -> MapleEntry {
     match pointer {
-        0 => Entry::Empty,
-        node if node & 3 == 2 && node > 4096 => Entry::Node(Enode(node)),
-        value if value & 3 == 0 => Entry::Value(KernelVa(value)),
-        _ => Entry::Empty,
+        0 => MapleEntry::Empty,
+        node if node & 3 == 2 && node > 4096 => MapleEntry::Node(Enode(node)),
+        value if value & 3 == 0 => MapleEntry::Value(KernelVa(value)),
+        _ => MapleEntry::Empty,
     }
 }
 
@@ -79,7 +79,7 @@ pub fn for_each_entry(
     node: Enode,
     bytes: &[u8],
     max: u64,
-    mut each: impl FnMut(Entry, u64),
+    mut each: impl FnMut(MapleEntry, u64),
 ) {
     let (pivot, slot) = match node.kind() {
         MAPLE_LEAF_64 | MAPLE_RANGE_64 => (layout.range_pivot, layout.range_slot),
@@ -101,10 +101,10 @@ pub fn for_each_entry(
         let pointer = view.u64_at(slot, index);
         if node.is_leaf() {
             if pointer != 0 && pointer & 3 == 0 {
-                each(Entry::Value(KernelVa(pointer)), end);
+                each(MapleEntry::Value(KernelVa(pointer)), end);
             }
         } else if pointer != 0 {
-            each(Entry::Node(Enode(pointer)), end);
+            each(MapleEntry::Node(Enode(pointer)), end);
         }
     }
 }
@@ -112,16 +112,16 @@ pub fn for_each_entry(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layout::Field;
+    use crate::layout::PackedField;
 
     fn layout() -> MapleNode {
         MapleNode {
             size: 256,
-            parent: Field { offset: 0, size: 8, packed: 0 },
-            range_pivot: Field { offset: 8, size: 120, packed: 8 },
-            range_slot: Field { offset: 128, size: 128, packed: 128 },
-            arange_pivot: Field { offset: 8, size: 72, packed: 8 },
-            arange_slot: Field { offset: 80, size: 80, packed: 80 },
+            parent: PackedField { offset: 0, size: 8, packed: 0 },
+            range_pivot: PackedField { offset: 8, size: 120, packed: 8 },
+            range_slot: PackedField { offset: 128, size: 128, packed: 128 },
+            arange_pivot: PackedField { offset: 8, size: 72, packed: 8 },
+            arange_slot: PackedField { offset: 80, size: 80, packed: 80 },
             ..MapleNode::default()
         }
     }
@@ -144,16 +144,16 @@ mod tests {
         assert_eq!(
             seen,
             [
-                (Entry::Value(KernelVa(0xffff_8880_0000_1000)), 0x1fff),
-                (Entry::Value(KernelVa(0xffff_8880_0000_2000)), u64::MAX),
+                (MapleEntry::Value(KernelVa(0xffff_8880_0000_1000)), 0x1fff),
+                (MapleEntry::Value(KernelVa(0xffff_8880_0000_2000)), u64::MAX),
             ]
         );
     }
 
     #[test]
     fn roots_are_classified() {
-        assert_eq!(root(0), Entry::Empty);
-        assert_eq!(root(0xffff_8880_0000_0000), Entry::Value(KernelVa(0xffff_8880_0000_0000)));
-        assert!(matches!(root(0xffff_8880_0000_001e), Entry::Node(_)));
+        assert_eq!(root(0), MapleEntry::Empty);
+        assert_eq!(root(0xffff_8880_0000_0000), MapleEntry::Value(KernelVa(0xffff_8880_0000_0000)));
+        assert!(matches!(root(0xffff_8880_0000_001e), MapleEntry::Node(_)));
     }
 }

@@ -39,7 +39,7 @@ pub mod uts_namespace;
 pub mod vm_area_struct;
 pub mod xarray;
 
-use crate::layout::{Layout, Members, Missing};
+use crate::layout::{Layout, Members, MissingMember};
 
 /// Declares all layouts: first of structures that every kernel has, then of structures that some
 /// kernels lack.
@@ -61,7 +61,7 @@ macro_rules! layouts {
             /// # Errors
             ///
             /// The first required field that is missing.
-            pub fn bind(members: &dyn Members) -> Result<Self, Missing> {
+            pub fn bind(members: &dyn Members) -> Result<Self, MissingMember> {
                 Ok(Self {
                     $( $field: <$layout as Layout>::bind(members)?, )*
                     $( $some: match members.size_of(<$some_layout as Layout>::STRUCTURE) {

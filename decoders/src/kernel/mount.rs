@@ -21,7 +21,7 @@ crate::layout! {
 
 /// The decoded fields of a `struct mount`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Mounted {
+pub struct MountLinks {
     /// `struct dentry *`
     pub root: KernelVa,
     /// `struct mount *`
@@ -30,7 +30,7 @@ pub struct Mounted {
     pub mountpoint: KernelVa,
 }
 
-impl Mounted {
+impl MountLinks {
     /// Decodes the packed copy of a `struct mount`.
     pub fn decode(layout: &Mount, bytes: &[u8]) -> Self {
         let view = View::new(bytes);

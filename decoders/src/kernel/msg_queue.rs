@@ -61,7 +61,7 @@ impl IpcNamespace {
 
 /// A message queue, and who used it last.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Queue {
+pub struct IpcMessageQueue {
     pub id: u32,
     /// `struct pid *` of the process that sent last; null if none has.
     pub sender: KernelVa,
@@ -71,7 +71,7 @@ pub struct Queue {
     pub received: u32,
 }
 
-impl Queue {
+impl IpcMessageQueue {
     /// Decodes a packed copy; `None` for a queue that is being removed, or that only one process
     /// at most has used.
     pub fn decode(layout: &MsgQueue, bytes: &[u8]) -> Option<Self> {

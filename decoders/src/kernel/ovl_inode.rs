@@ -75,7 +75,7 @@ impl Real {
     /// Decodes the packed copy of a `struct ovl_inode` of a regular file.
     pub fn decode(layout: &OvlInode, bytes: &[u8]) -> Self {
         let view = View::new(bytes);
-        let pointer = |field: Option<crate::layout::Field>| {
+        let pointer = |field: Option<crate::layout::PackedField>| {
             field.map(|field| view.pointer(field)).filter(|pointer| !pointer.is_null())
         };
         let upper = view.pointer(layout.upperdentry);

@@ -30,7 +30,7 @@ crate::layout! {
 
 /// The decoded fields of a `struct rq`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Running {
+pub struct RunQueueState {
     /// `struct task_struct *` that runs now.
     pub current: KernelVa,
     /// `struct task_struct *` of the idle task.
@@ -41,7 +41,7 @@ pub struct Running {
     pub switches: Option<u64>,
 }
 
-impl Running {
+impl RunQueueState {
     /// Decodes the packed copy of a `struct rq`.
     pub fn decode(layout: &RunQueue, bytes: &[u8]) -> Self {
         let view = View::new(bytes);

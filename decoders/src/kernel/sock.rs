@@ -205,7 +205,7 @@ impl Endpoints {
 
 /// Counters of a TCP connection since it began.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Counters {
+pub struct TcpCounters {
     pub bytes_in: u64,
     /// Bytes sent, retransmissions included.
     pub bytes_out: u64,
@@ -217,7 +217,7 @@ pub struct Counters {
     pub data_segments_out: u32,
 }
 
-impl Counters {
+impl TcpCounters {
     /// Decodes the packed copy of a `struct tcp_sock`.
     pub fn decode(layout: &TcpSock, bytes: &[u8]) -> Self {
         let view = View::new(bytes);

@@ -1,7 +1,7 @@
 //! `struct task_struct` (include/linux/sched.h): one thread.
 
 use crate::address::KernelVa;
-use crate::layout::{Field, View, c_string};
+use crate::layout::{PackedField, View, c_string};
 
 crate::layout! {
     /// `struct task_struct` (include/linux/sched.h).
@@ -178,7 +178,7 @@ impl Task {
     /// Decodes the packed copy of the task at `address`.
     pub fn decode(layout: &TaskStruct, address: KernelVa, bytes: &[u8]) -> Self {
         let view = View::new(bytes);
-        let link = |field: Option<Field>, word| {
+        let link = |field: Option<PackedField>, word| {
             KernelVa(field.map_or(0, |field| view.u64_at(field, word)))
         };
         let login = |field| view.optional(field).map_or(AUDIT_UNSET, |id| id as u32);

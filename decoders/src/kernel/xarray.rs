@@ -54,7 +54,7 @@ pub const DEPTH_MAX: u32 = 11;
 
 /// What a slot holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Slot {
+pub enum XaSlot {
     /// Nothing, or an entry that is neither a node nor a pointer.
     Empty,
     /// A node further down.
@@ -65,20 +65,20 @@ pub enum Slot {
 
 /// Decodes a slot's pointer: low bits 10 mark an internal entry (`xa_is_internal`), which is a node
 /// if it is above 4096 (`xa_is_node`).
-pub const fn slot(pointer: u64) -> Slot {
+pub const fn slot(pointer: u64) -> XaSlot {
     match pointer & 3 {
-        2 if pointer > 4096 => Slot::Node(KernelVa(pointer - 2)),
-        0 if pointer != 0 => Slot::Entry(KernelVa(pointer)),
-        _ => Slot::Empty,
+        2 if pointer > 4096 => XaSlot::Node(KernelVa(pointer - 2)),
+        0 if pointer != 0 => XaSlot::Entry(KernelVa(pointer)),
+        _ => XaSlot::Empty,
     }
 }
 
 /// Calls `each` with the index of every child or entry of the packed node.
-pub fn for_each_slot(layout: &XaNode, bytes: &[u8], mut each: impl FnMut(usize, Slot)) {
+pub fn for_each_slot(layout: &XaNode, bytes: &[u8], mut each: impl FnMut(usize, XaSlot)) {
     let view = View::new(bytes);
     for index in 0..(layout.slots.size / 8) as usize {
         match slot(view.u64_at(layout.slots, index)) {
-            Slot::Empty => {}
+            XaSlot::Empty => {}
             found => each(index, found),
         }
     }

@@ -2,7 +2,7 @@
 //! version 9 has the same numbers below 128.
 
 use super::clock::{Clock, SECOND_NS, milliseconds, ntp, since_1970};
-use super::flow::{Counters, NetFlow};
+use super::flow::{NetFlow, NetFlowCounters};
 
 /// Marks the elements of the other direction (RFC 5103 §6.1).
 pub(super) const REVERSE: u16 = 0x8000;
@@ -11,10 +11,10 @@ pub(super) const UNKNOWN: u16 = u16::MAX;
 
 /// The values of a record while it is read.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Record {
+pub(super) struct DataRecord {
     pub(super) flow: NetFlow,
-    forward: Side,
-    reverse: Side,
+    forward: RecordDirection,
+    reverse: RecordDirection,
     /// A time that both ends may be given relative to, in nanoseconds since 1970.
     pub(super) started_ns: Option<i64>,
     /// One of so many packets was looked at.
@@ -27,7 +27,7 @@ pub(super) struct Record {
 
 /// What is known of one direction.
 #[derive(Clone, Copy, Debug, Default)]
-struct Side {
+struct RecordDirection {
     /// Packets and bytes since the last record, of the whole flow, and behind the exporter.
     counts: [(u64, u64); 3],
     tcp_flags: u8,
@@ -49,7 +49,7 @@ enum Time {
     Before(i64),
 }
 
-impl Record {
+impl DataRecord {
     /// Takes a value. One with an unsuitable length is left out.
     pub(super) fn set(&mut self, element: u16, value: &[u8]) {
         match element {
@@ -174,7 +174,7 @@ impl Record {
     }
 }
 
-impl Side {
+impl RecordDirection {
     fn number(&mut self, element: u16, number: u64) {
         match element {
             1 => self.counts[0].1 = number,
@@ -204,7 +204,7 @@ impl Side {
         }
     }
 
-    fn finish(&self, clock: &Clock, started_ns: Option<i64>) -> Counters {
+    fn finish(&self, clock: &Clock, started_ns: Option<i64>) -> NetFlowCounters {
         let at = |time| match (time, started_ns) {
             (Time::None, _) => None,
             (Time::Absolute(time_ns), _) => Some(time_ns),
@@ -229,7 +229,7 @@ impl Side {
         };
         let counted = self.counts.iter().find(|counts| **counts != (0, 0));
         let (packets, bytes) = counted.copied().unwrap_or_default();
-        Counters { packets, bytes, first_ns, last_ns, tcp_flags: self.tcp_flags }
+        NetFlowCounters { packets, bytes, first_ns, last_ns, tcp_flags: self.tcp_flags }
     }
 }
 

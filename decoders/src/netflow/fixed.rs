@@ -4,13 +4,13 @@
 //! User Guide.
 
 use super::clock::Clock;
-use super::flow::{Counters, Format, NetFlow};
-use super::reader::Reader;
+use super::flow::{ExportFormat, NetFlow, NetFlowCounters};
+use super::reader::DatagramReader;
 
 /// What the header of a datagram says of all its records.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Header {
-    pub(super) format: Format,
+pub(super) struct NetFlowHeader {
+    pub(super) format: ExportFormat,
     pub(super) clock: Clock,
     /// Number of records.
     pub(super) count: u16,
@@ -24,15 +24,15 @@ pub(super) struct Header {
 }
 
 /// Reads the header behind the version.
-pub(super) fn header(format: Format, rest: &mut Reader<'_>) -> Option<Header> {
+pub(super) fn header(format: ExportFormat, rest: &mut DatagramReader<'_>) -> Option<NetFlowHeader> {
     let count = rest.short()?;
     let uptime_ms = rest.number()?;
     let (seconds, nanoseconds) = (rest.number()?, rest.number()?);
     let clock =
         Clock::new(Some(uptime_ms), i64::from(seconds) * 1_000_000_000 + i64::from(nanoseconds));
     let mut header =
-        Header { format, clock, count, sequence: None, domain: 0, sampling: 1, method: 0 };
-    if format == Format::NetflowV1 {
+        NetFlowHeader { format, clock, count, sequence: None, domain: 0, sampling: 1, method: 0 };
+    if format == ExportFormat::NetflowV1 {
         return Some(header);
     }
     header.sequence = Some(rest.number()?);
@@ -40,35 +40,37 @@ pub(super) fn header(format: Format, rest: &mut Reader<'_>) -> Option<Header> {
     let last = rest.take::<2>()?;
     match format {
         // A mode in two bits and the interval in 14.
-        Format::NetflowV5 => header.sampling = u32::from(u16::from_be_bytes(last) & 0x3fff).max(1),
-        Format::NetflowV8 => {
+        ExportFormat::NetflowV5 => {
+            header.sampling = u32::from(u16::from_be_bytes(last) & 0x3fff).max(1)
+        }
+        ExportFormat::NetflowV8 => {
             header.method = last[0];
             rest.number()?;
         }
         _ => {}
     }
-    if format != Format::NetflowV7 {
+    if format != ExportFormat::NetflowV7 {
         header.domain = u32::from(engine);
     }
     Some(header)
 }
 
-impl Header {
+impl NetFlowHeader {
     /// The length of a record in bytes; `None` for an unknown way of adding up.
     pub(super) const fn record_bytes(&self) -> Option<usize> {
         Some(match (self.format, self.method) {
-            (Format::NetflowV1 | Format::NetflowV5, _) => 48,
-            (Format::NetflowV8, 1 | 2) => 28,
-            (Format::NetflowV8, 3 | 4 | 6 | 9..=12) => 32,
-            (Format::NetflowV8, 5 | 7 | 13 | 14) => 40,
-            (Format::NetflowV8, 8) => 44,
-            (Format::NetflowV8, _) => return None,
+            (ExportFormat::NetflowV1 | ExportFormat::NetflowV5, _) => 48,
+            (ExportFormat::NetflowV8, 1 | 2) => 28,
+            (ExportFormat::NetflowV8, 3 | 4 | 6 | 9..=12) => 32,
+            (ExportFormat::NetflowV8, 5 | 7 | 13 | 14) => 40,
+            (ExportFormat::NetflowV8, 8) => 44,
+            (ExportFormat::NetflowV8, _) => return None,
             _ => 52,
         })
     }
 
     /// Reads a record.
-    pub(super) fn record(&self, rest: &mut Reader<'_>) -> Option<NetFlow> {
+    pub(super) fn record(&self, rest: &mut DatagramReader<'_>) -> Option<NetFlow> {
         let mut flow = NetFlow {
             format: self.format,
             domain: self.domain,
@@ -76,8 +78,10 @@ impl Header {
             ..NetFlow::default()
         };
         match (self.format, self.method) {
-            (Format::NetflowV8, 6..=8) => switched(&self.clock, self.method, rest, &mut flow)?,
-            (Format::NetflowV8, method) => added(&self.clock, method, rest, &mut flow)?,
+            (ExportFormat::NetflowV8, 6..=8) => {
+                switched(&self.clock, self.method, rest, &mut flow)?
+            }
+            (ExportFormat::NetflowV8, method) => added(&self.clock, method, rest, &mut flow)?,
             _ => single(&self.clock, rest, &mut flow)?,
         }
         if flow.protocol == 1 {
@@ -88,8 +92,8 @@ impl Header {
 }
 
 /// Packets and bytes, and the times of the first and of the last packet.
-fn counters(clock: &Clock, rest: &mut Reader<'_>) -> Option<Counters> {
-    Some(Counters {
+fn counters(clock: &Clock, rest: &mut DatagramReader<'_>) -> Option<NetFlowCounters> {
+    Some(NetFlowCounters {
         packets: rest.number()?.into(),
         bytes: rest.number()?.into(),
         first_ns: clock.at(rest.number()?)?,
@@ -99,14 +103,14 @@ fn counters(clock: &Clock, rest: &mut Reader<'_>) -> Option<Counters> {
 }
 
 /// A record of versions 1, 5, 6 and 7.
-fn single(clock: &Clock, rest: &mut Reader<'_>, flow: &mut NetFlow) -> Option<()> {
+fn single(clock: &Clock, rest: &mut DatagramReader<'_>, flow: &mut NetFlow) -> Option<()> {
     flow.source = rest.number()?.into();
     flow.destination = rest.number()?.into();
     flow.next_hop = rest.number()?.into();
     interfaces(rest, flow)?;
     flow.forward = counters(clock, rest)?;
     ports(rest, flow)?;
-    if flow.format == Format::NetflowV1 {
+    if flow.format == ExportFormat::NetflowV1 {
         rest.short()?;
         [flow.protocol, flow.tos, flow.forward.tcp_flags] = rest.take()?;
         return rest.take::<7>().map(drop);
@@ -116,7 +120,7 @@ fn single(clock: &Clock, rest: &mut Reader<'_>, flow: &mut NetFlow) -> Option<()
     [flow.source_mask, flow.destination_mask] = rest.take()?;
     // Padding, the sizes of encapsulations, or flags that say which fields a switch left out.
     rest.short()?;
-    if flow.format != Format::NetflowV5 {
+    if flow.format != ExportFormat::NetflowV5 {
         // The next hop within the peer, or the router that is bypassed.
         rest.number()?;
     }
@@ -124,7 +128,12 @@ fn single(clock: &Clock, rest: &mut Reader<'_>, flow: &mut NetFlow) -> Option<()
 }
 
 /// A record of version 8 that a router has added up.
-fn added(clock: &Clock, method: u8, rest: &mut Reader<'_>, flow: &mut NetFlow) -> Option<()> {
+fn added(
+    clock: &Clock,
+    method: u8,
+    rest: &mut DatagramReader<'_>,
+    flow: &mut NetFlow,
+) -> Option<()> {
     flow.flows = rest.number()?;
     flow.forward = counters(clock, rest)?;
     match method {
@@ -178,7 +187,12 @@ fn added(clock: &Clock, method: u8, rest: &mut Reader<'_>, flow: &mut NetFlow) -
 }
 
 /// A record of version 8 that a Catalyst switch has added up.
-fn switched(clock: &Clock, method: u8, rest: &mut Reader<'_>, flow: &mut NetFlow) -> Option<()> {
+fn switched(
+    clock: &Clock,
+    method: u8,
+    rest: &mut DatagramReader<'_>,
+    flow: &mut NetFlow,
+) -> Option<()> {
     flow.destination = rest.number()?.into();
     if method != 6 {
         flow.source = rest.number()?.into();
@@ -202,19 +216,19 @@ fn switched(clock: &Clock, method: u8, rest: &mut Reader<'_>, flow: &mut NetFlow
     rest.take::<8>().map(drop)
 }
 
-fn interfaces(rest: &mut Reader<'_>, flow: &mut NetFlow) -> Option<()> {
+fn interfaces(rest: &mut DatagramReader<'_>, flow: &mut NetFlow) -> Option<()> {
     flow.input = rest.short()?.into();
     flow.output = rest.short()?.into();
     Some(())
 }
 
-fn ports(rest: &mut Reader<'_>, flow: &mut NetFlow) -> Option<()> {
+fn ports(rest: &mut DatagramReader<'_>, flow: &mut NetFlow) -> Option<()> {
     flow.source_port = rest.short()?;
     flow.destination_port = rest.short()?;
     Some(())
 }
 
-fn numbers_of_systems(rest: &mut Reader<'_>, flow: &mut NetFlow) -> Option<()> {
+fn numbers_of_systems(rest: &mut DatagramReader<'_>, flow: &mut NetFlow) -> Option<()> {
     flow.source_as = rest.short()?.into();
     flow.destination_as = rest.short()?.into();
     Some(())

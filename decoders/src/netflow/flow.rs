@@ -2,7 +2,7 @@
 
 /// The format in which an exporter sent something.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Format {
+pub enum ExportFormat {
     #[default]
     NetflowV1,
     NetflowV5,
@@ -18,7 +18,7 @@ pub enum Format {
 /// A flow, mostly of one direction. What the exporter does not send is 0.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct NetFlow {
-    pub format: Format,
+    pub format: ExportFormat,
     /// Who sent the datagram: an IPv4 address has its 32 bits in the lowest ones. For sFlow, the
     /// agent.
     pub exporter: u128,
@@ -44,9 +44,9 @@ pub struct NetFlow {
     pub ttl: u8,
     /// Type and code of ICMP or ICMPv6.
     pub icmp: Option<[u8; 2]>,
-    pub forward: Counters,
+    pub forward: NetFlowCounters,
     /// The other direction, if the exporter tells both in one record (RFC 5103).
-    pub reverse: Option<Counters>,
+    pub reverse: Option<NetFlowCounters>,
     /// Number of flows that are added up here; 0 if it is one.
     pub flows: u32,
     /// Indices of interfaces (`ifIndex` of SNMP).
@@ -74,7 +74,7 @@ pub struct NetFlow {
 
 /// What one end has sent.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Counters {
+pub struct NetFlowCounters {
     pub packets: u64,
     /// With the IP header, without the link layer.
     pub bytes: u64,

@@ -24,10 +24,10 @@ mod template;
 #[cfg(test)]
 mod tests;
 
-pub use flow::{Counters, Format, Item, NetFlow, Sample};
+pub use flow::{ExportFormat, Item, NetFlow, NetFlowCounters, Sample};
 
-use reader::Reader;
-use table::{Key, Table};
+use reader::DatagramReader;
+use table::{ExporterKey, ExporterTable};
 use template::Template;
 
 /// Templates of all exporters, and of one.
@@ -51,7 +51,7 @@ pub struct Datagram<'a> {
 
 /// What was decoded, and what was not.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Counts {
+pub struct ExporterCounts {
     /// Datagrams in a known format.
     pub datagrams: u64,
     /// Datagrams in another one.
@@ -83,7 +83,7 @@ pub struct Counts {
 
 /// A stream of datagrams.
 #[derive(Clone, Copy, Debug, Default)]
-struct Source {
+struct ExporterStream {
     /// The sequence number of the next datagram.
     next: Option<u32>,
     /// When the exporter was started, in nanoseconds since 1970.
@@ -95,31 +95,36 @@ struct Source {
 /// What is known of exporters. It takes some 170 KiB.
 #[derive(Clone, Debug)]
 pub struct Exporters {
-    templates: Table<Template, TEMPLATES_MAX, OWN_TEMPLATES_MAX>,
-    sources: Table<Source, SOURCES_MAX, OWN_SOURCES_MAX>,
-    counts: Counts,
+    templates: ExporterTable<Template, TEMPLATES_MAX, OWN_TEMPLATES_MAX>,
+    sources: ExporterTable<ExporterStream, SOURCES_MAX, OWN_SOURCES_MAX>,
+    counts: ExporterCounts,
 }
 
 impl Default for Exporters {
     fn default() -> Self {
         Self {
-            templates: Table::new(Template::EMPTY),
-            sources: Table::new(Source::default()),
-            counts: Counts::default(),
+            templates: ExporterTable::new(Template::EMPTY),
+            sources: ExporterTable::new(ExporterStream::default()),
+            counts: ExporterCounts::default(),
         }
     }
 }
 
 impl Exporters {
-    pub const fn counts(&self) -> Counts {
+    pub const fn counts(&self) -> ExporterCounts {
         self.counts
     }
 
     /// The stream that a datagram belongs to, and whether numbers of it are missing. `None` if
     /// there is no room to follow it.
-    fn follow(&mut self, key: &Key, now_ns: i64, sequence: Option<u32>) -> Option<&mut Source> {
+    fn follow(
+        &mut self,
+        key: &ExporterKey,
+        now_ns: i64,
+        sequence: Option<u32>,
+    ) -> Option<&mut ExporterStream> {
         if self.sources.find(key, now_ns).is_none() {
-            self.sources.put(key, now_ns, Source::default());
+            self.sources.put(key, now_ns, ExporterStream::default());
         }
         let Some(source) = self.sources.find(key, now_ns) else {
             self.counts.not_followed += 1;
@@ -132,7 +137,8 @@ impl Exporters {
             // A number from before says that datagrams came late or that the exporter began anew.
             let missing = sequence.wrapping_sub(expected);
             if missing < 1 << 31 {
-                let counts_datagrams = matches!(key.format, Format::NetflowV9 | Format::Sflow);
+                let counts_datagrams =
+                    matches!(key.format, ExportFormat::NetflowV9 | ExportFormat::Sflow);
                 let lost = if counts_datagrams {
                     &mut self.counts.lost_datagrams
                 } else {
@@ -147,17 +153,17 @@ impl Exporters {
 
 /// Decodes a datagram and gives what it contains to `each`.
 pub fn decode(datagram: &Datagram<'_>, exporters: &mut Exporters, mut each: impl FnMut(Item<'_>)) {
-    let mut rest = Reader::new(datagram.payload);
+    let mut rest = DatagramReader::new(datagram.payload);
     let format = match rest.short() {
-        Some(1) => Format::NetflowV1,
-        Some(5) => Format::NetflowV5,
-        Some(6) => Format::NetflowV6,
-        Some(7) => Format::NetflowV7,
-        Some(8) => Format::NetflowV8,
-        Some(9) => Format::NetflowV9,
-        Some(10) => Format::Ipfix,
+        Some(1) => ExportFormat::NetflowV1,
+        Some(5) => ExportFormat::NetflowV5,
+        Some(6) => ExportFormat::NetflowV6,
+        Some(7) => ExportFormat::NetflowV7,
+        Some(8) => ExportFormat::NetflowV8,
+        Some(9) => ExportFormat::NetflowV9,
+        Some(10) => ExportFormat::Ipfix,
         // The version of sFlow is a number of four bytes.
-        Some(0) if rest.short() == Some(5) => Format::Sflow,
+        Some(0) if rest.short() == Some(5) => ExportFormat::Sflow,
         _ => {
             exporters.counts.others += 1;
             return;
@@ -165,9 +171,9 @@ pub fn decode(datagram: &Datagram<'_>, exporters: &mut Exporters, mut each: impl
     };
     exporters.counts.datagrams += 1;
     let decoded = match format {
-        Format::NetflowV9 => sets::v9(datagram, rest, exporters, &mut each),
-        Format::Ipfix => sets::ipfix(datagram, rest, exporters, &mut each),
-        Format::Sflow => sflow::decode(datagram, rest, exporters, &mut each),
+        ExportFormat::NetflowV9 => sets::v9(datagram, rest, exporters, &mut each),
+        ExportFormat::Ipfix => sets::ipfix(datagram, rest, exporters, &mut each),
+        ExportFormat::Sflow => sflow::decode(datagram, rest, exporters, &mut each),
         _ => fixed_layout(format, datagram, rest, exporters, &mut each),
     };
     if decoded.is_none() {
@@ -177,9 +183,9 @@ pub fn decode(datagram: &Datagram<'_>, exporters: &mut Exporters, mut each: impl
 
 /// Versions 1 to 8. `None` if records are missing.
 fn fixed_layout(
-    format: Format,
+    format: ExportFormat,
     datagram: &Datagram<'_>,
-    mut rest: Reader<'_>,
+    mut rest: DatagramReader<'_>,
     exporters: &mut Exporters,
     each: &mut impl FnMut(Item<'_>),
 ) -> Option<()> {
@@ -191,7 +197,8 @@ fn fixed_layout(
     if header.count == 0 || behind < length * usize::from(header.count) {
         return None;
     }
-    let key = Key { exporter: datagram.exporter, domain: header.domain, format, template: 0 };
+    let key =
+        ExporterKey { exporter: datagram.exporter, domain: header.domain, format, template: 0 };
     if header.sequence.is_some()
         && let Some(source) = exporters.follow(&key, datagram.received_ns, header.sequence)
     {

@@ -2,11 +2,11 @@
 
 /// What is left of a datagram, or of a part of it.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Reader<'a> {
+pub(super) struct DatagramReader<'a> {
     bytes: &'a [u8],
 }
 
-impl<'a> Reader<'a> {
+impl<'a> DatagramReader<'a> {
     pub(super) const fn new(bytes: &'a [u8]) -> Self {
         Self { bytes }
     }
@@ -48,9 +48,9 @@ impl<'a> Reader<'a> {
 
     /// Takes `count` bytes, or all if there are fewer. Also says whether there were enough.
     #[inline]
-    pub(super) fn part(&mut self, count: usize) -> (Reader<'a>, bool) {
+    pub(super) fn part(&mut self, count: usize) -> (DatagramReader<'a>, bool) {
         let (head, rest) = self.bytes.split_at(count.min(self.bytes.len()));
         self.bytes = rest;
-        (Reader::new(head), head.len() == count)
+        (DatagramReader::new(head), head.len() == count)
     }
 }

@@ -2,18 +2,18 @@
 //! by them.
 
 use super::clock::{Clock, SECOND_NS};
-use super::reader::Reader;
-use super::table::Key;
+use super::reader::DatagramReader;
+use super::table::ExporterKey;
 use super::template::{self, Template};
-use super::{Datagram, Exporters, Format, Item};
+use super::{Datagram, ExportFormat, Exporters, Item};
 
 /// The smallest id of a template, and so of a set of records.
 const TEMPLATE_ID_MIN: u16 = 256;
 
 /// What the header of a message says of all its sets.
 #[derive(Clone, Copy, Debug)]
-struct Message {
-    key: Key,
+struct ExportHeader {
+    key: ExporterKey,
     received_ns: i64,
     sequence: u32,
     clock: Clock,
@@ -21,7 +21,7 @@ struct Message {
 
 /// Kinds of sets.
 #[derive(Clone, Copy, Debug)]
-enum Kind {
+enum SetKind {
     Flows,
     Options,
 }
@@ -29,7 +29,7 @@ enum Kind {
 /// Decodes version 9 behind the version; `None` if something is wrong.
 pub(super) fn v9(
     datagram: &Datagram<'_>,
-    mut rest: Reader<'_>,
+    mut rest: DatagramReader<'_>,
     exporters: &mut Exporters,
     each: &mut impl FnMut(Item<'_>),
 ) -> Option<()> {
@@ -37,8 +37,8 @@ pub(super) fn v9(
     let uptime_ms = rest.number()?;
     let clock = Clock::new(Some(uptime_ms), i64::from(rest.number()?) * SECOND_NS);
     let sequence = rest.number()?;
-    let message = Message {
-        key: key(datagram, Format::NetflowV9, rest.number()?),
+    let message = ExportHeader {
+        key: key(datagram, ExportFormat::NetflowV9, rest.number()?),
         received_ns: datagram.received_ns,
         sequence,
         clock,
@@ -52,7 +52,7 @@ pub(super) fn v9(
 /// Decodes IPFIX behind the version; `None` if something is wrong.
 pub(super) fn ipfix(
     datagram: &Datagram<'_>,
-    mut rest: Reader<'_>,
+    mut rest: DatagramReader<'_>,
     exporters: &mut Exporters,
     each: &mut impl FnMut(Item<'_>),
 ) -> Option<()> {
@@ -60,8 +60,8 @@ pub(super) fn ipfix(
     let (mut rest, is_whole) = rest.part(length);
     let clock = Clock::new(None, i64::from(rest.number()?) * SECOND_NS);
     let sequence = rest.number()?;
-    let message = Message {
-        key: key(datagram, Format::Ipfix, rest.number()?),
+    let message = ExportHeader {
+        key: key(datagram, ExportFormat::Ipfix, rest.number()?),
         received_ns: datagram.received_ns,
         sequence,
         clock,
@@ -76,16 +76,16 @@ pub(super) fn ipfix(
     read.filter(|()| is_whole)
 }
 
-const fn key(datagram: &Datagram<'_>, format: Format, domain: u32) -> Key {
-    Key { exporter: datagram.exporter, domain, format, template: 0 }
+const fn key(datagram: &Datagram<'_>, format: ExportFormat, domain: u32) -> ExporterKey {
+    ExporterKey { exporter: datagram.exporter, domain, format, template: 0 }
 }
 
-impl Message {
+impl ExportHeader {
     /// Reads sets until the end, and adds the number of records up; it becomes `None` if that of
     /// a set is not known. `None` if something is wrong.
     fn sets(
         &self,
-        mut rest: Reader<'_>,
+        mut rest: DatagramReader<'_>,
         records: &mut Option<u32>,
         exporters: &mut Exporters,
         each: &mut impl FnMut(Item<'_>),
@@ -95,11 +95,11 @@ impl Message {
             let length = usize::from(rest.short()?).checked_sub(4)?;
             let (set, is_whole) = rest.part(length);
             match (self.key.format, id) {
-                (Format::NetflowV9, 0) | (Format::Ipfix, 2) => {
-                    self.templates(set, Kind::Flows, exporters)?;
+                (ExportFormat::NetflowV9, 0) | (ExportFormat::Ipfix, 2) => {
+                    self.templates(set, SetKind::Flows, exporters)?;
                 }
-                (Format::NetflowV9, 1) | (Format::Ipfix, 3) => {
-                    self.templates(set, Kind::Options, exporters)?;
+                (ExportFormat::NetflowV9, 1) | (ExportFormat::Ipfix, 3) => {
+                    self.templates(set, SetKind::Options, exporters)?;
                 }
                 (_, TEMPLATE_ID_MIN..) => {
                     let read = self.records(id, set, exporters, each);
@@ -113,17 +113,22 @@ impl Message {
     }
 
     /// Reads definitions of templates. `None` if one ends too early.
-    fn templates(&self, mut set: Reader<'_>, kind: Kind, exporters: &mut Exporters) -> Option<()> {
-        let is_ipfix = self.key.format == Format::Ipfix;
+    fn templates(
+        &self,
+        mut set: DatagramReader<'_>,
+        kind: SetKind,
+        exporters: &mut Exporters,
+    ) -> Option<()> {
+        let is_ipfix = self.key.format == ExportFormat::Ipfix;
         // What is shorter is padding.
-        let least = if matches!(kind, Kind::Options) && !is_ipfix { 6 } else { 4 };
+        let least = if matches!(kind, SetKind::Options) && !is_ipfix { 6 } else { 4 };
         while set.remaining() >= least {
             let id = set.short()?;
             let mut template = Template::EMPTY;
             match (kind, is_ipfix) {
-                (Kind::Flows, _) => template::flows(&mut set, is_ipfix, &mut template)?,
-                (Kind::Options, true) => template::ipfix_options(&mut set, &mut template)?,
-                (Kind::Options, false) => template::v9_options(&mut set, &mut template)?,
+                (SetKind::Flows, _) => template::flows(&mut set, is_ipfix, &mut template)?,
+                (SetKind::Options, true) => template::ipfix_options(&mut set, &mut template)?,
+                (SetKind::Options, false) => template::v9_options(&mut set, &mut template)?,
             }
             if template.is_empty() {
                 // In version 9, zeros that fill the set.
@@ -132,7 +137,7 @@ impl Message {
                 }
                 continue;
             }
-            let key = Key { template: id, ..self.key };
+            let key = ExporterKey { template: id, ..self.key };
             let is_usable = id >= TEMPLATE_ID_MIN && template.is_usable();
             if is_usable && exporters.templates.put(&key, self.received_ns, template).is_some() {
                 exporters.counts.templates += 1;
@@ -146,7 +151,7 @@ impl Message {
     /// Removes a template; with the id of a set of templates, all (RFC 7011 §8.1).
     fn withdraw(&self, id: u16, exporters: &mut Exporters) {
         exporters.templates.remove(|other| {
-            let is_own = Key { template: 0, ..*other } == self.key;
+            let is_own = ExporterKey { template: 0, ..*other } == self.key;
             is_own && (other.template == id || matches!(id, 2 | 3))
         });
     }
@@ -155,12 +160,12 @@ impl Message {
     fn records(
         &self,
         id: u16,
-        mut set: Reader<'_>,
+        mut set: DatagramReader<'_>,
         exporters: &mut Exporters,
         each: &mut impl FnMut(Item<'_>),
     ) -> Option<u32> {
         let Exporters { templates, sources, counts } = exporters;
-        let key = Key { template: id, ..self.key };
+        let key = ExporterKey { template: id, ..self.key };
         let Some(template) = templates.find(&key, self.received_ns) else {
             counts.sets_without_template += 1;
             return None;
@@ -168,7 +173,7 @@ impl Message {
         let mut source = sources.find(&self.key, self.received_ns);
         // Version 9 fills sets with up to three bytes.
         let length_min = template.record_bytes_min().max(match self.key.format {
-            Format::NetflowV9 => 4,
+            ExportFormat::NetflowV9 => 4,
             _ => 1,
         });
         let mut number = 0;
@@ -194,7 +199,7 @@ impl Message {
             record.flow.exporter = self.key.exporter;
             record.flow.domain = self.key.domain;
             record.flow.sequence = match self.key.format {
-                Format::Ipfix => self.sequence.wrapping_add(index),
+                ExportFormat::Ipfix => self.sequence.wrapping_add(index),
                 _ => self.sequence,
             };
             match record.finish(&self.clock) {

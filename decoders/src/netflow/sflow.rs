@@ -2,9 +2,9 @@
 //!
 //! The layouts are those of "sFlow Version 5" (sFlow.org, July 2004), §5.
 
-use super::flow::{Counters, Format, NetFlow, Sample};
-use super::reader::Reader;
-use super::table::Key;
+use super::flow::{ExportFormat, NetFlow, NetFlowCounters, Sample};
+use super::reader::DatagramReader;
+use super::table::ExporterKey;
 use super::{Datagram, Exporters, Item};
 
 /// Numbers of samples and of the records in them, whose enterprise is 0.
@@ -26,27 +26,32 @@ mod format {
 /// Decodes a datagram behind the version; `None` if something is wrong.
 pub(super) fn decode(
     datagram: &Datagram<'_>,
-    mut rest: Reader<'_>,
+    mut rest: DatagramReader<'_>,
     exporters: &mut Exporters,
     each: &mut impl FnMut(Item<'_>),
 ) -> Option<()> {
     let (agent, _) = address(&mut rest)?;
     let (domain, sequence) = (rest.number()?, rest.number()?);
-    let key = Key { exporter: datagram.exporter, domain, format: Format::Sflow, template: 0 };
+    let key = ExporterKey {
+        exporter: datagram.exporter,
+        domain,
+        format: ExportFormat::Sflow,
+        template: 0,
+    };
     if let Some(source) = exporters.follow(&key, datagram.received_ns, Some(sequence)) {
         source.next = Some(sequence.wrapping_add(1));
     }
     rest.number()?; // milliseconds since the agent was started
     let context = NetFlow {
-        format: Format::Sflow,
+        format: ExportFormat::Sflow,
         exporter: agent,
         domain,
         sequence,
-        forward: Counters {
+        forward: NetFlowCounters {
             packets: 1,
             first_ns: datagram.received_ns,
             last_ns: datagram.received_ns,
-            ..Counters::default()
+            ..NetFlowCounters::default()
         },
         ..NetFlow::default()
     };
@@ -67,7 +72,7 @@ pub(super) fn decode(
 
 /// A sample of a packet.
 fn flow_sample(
-    mut rest: Reader<'_>,
+    mut rest: DatagramReader<'_>,
     is_expanded: bool,
     mut flow: NetFlow,
     exporters: &mut Exporters,
@@ -112,7 +117,7 @@ fn flow_sample(
 }
 
 /// The first bytes of the packet. Of several, the first ones.
-fn raw_header<'a>(mut rest: Reader<'a>, packet: &mut Option<Sample<'a>>) -> Option<()> {
+fn raw_header<'a>(mut rest: DatagramReader<'a>, packet: &mut Option<Sample<'a>>) -> Option<()> {
     let (protocol, length, stripped) = (rest.number()?, rest.number()?, rest.number()?);
     let count = rest.number()? as usize;
     let is_whole = count <= rest.remaining();
@@ -135,7 +140,7 @@ fn raw_header<'a>(mut rest: Reader<'a>, packet: &mut Option<Sample<'a>>) -> Opti
 }
 
 /// A packet of which the agent tells only its Ethernet header.
-fn ethernet(mut rest: Reader<'_>, flow: &mut NetFlow) -> Option<()> {
+fn ethernet(mut rest: DatagramReader<'_>, flow: &mut NetFlow) -> Option<()> {
     let length = rest.number()?;
     let (source, destination) = (rest.take::<8>()?, rest.take::<8>()?);
     flow.source_hardware.copy_from_slice(&source[..6]);
@@ -145,7 +150,7 @@ fn ethernet(mut rest: Reader<'_>, flow: &mut NetFlow) -> Option<()> {
 }
 
 /// A packet of which the agent tells only its IP header and its ports.
-fn internet(mut rest: Reader<'_>, is_v6: bool, flow: &mut NetFlow) -> Option<()> {
+fn internet(mut rest: DatagramReader<'_>, is_v6: bool, flow: &mut NetFlow) -> Option<()> {
     flow.is_v6 = is_v6;
     flow.forward.bytes = rest.number()?.into();
     flow.protocol = rest.number()? as u8;
@@ -159,7 +164,7 @@ fn internet(mut rest: Reader<'_>, is_v6: bool, flow: &mut NetFlow) -> Option<()>
     Some(())
 }
 
-fn switch(mut rest: Reader<'_>, flow: &mut NetFlow) -> Option<()> {
+fn switch(mut rest: DatagramReader<'_>, flow: &mut NetFlow) -> Option<()> {
     let tag = |number: u32| (number != 0 && number < 0x1000).then_some(number as u16);
     flow.source_vlan = tag(rest.number()?);
     rest.number()?; // priority
@@ -167,14 +172,14 @@ fn switch(mut rest: Reader<'_>, flow: &mut NetFlow) -> Option<()> {
     Some(())
 }
 
-fn router(mut rest: Reader<'_>, flow: &mut NetFlow) -> Option<()> {
+fn router(mut rest: DatagramReader<'_>, flow: &mut NetFlow) -> Option<()> {
     (flow.next_hop, _) = address(&mut rest)?;
     flow.source_mask = rest.number()? as u8;
     flow.destination_mask = rest.number()? as u8;
     Some(())
 }
 
-fn gateway(mut rest: Reader<'_>, flow: &mut NetFlow) -> Option<()> {
+fn gateway(mut rest: DatagramReader<'_>, flow: &mut NetFlow) -> Option<()> {
     address(&mut rest)?; // the next hop of BGP
     rest.number()?; // the router's own system
     flow.source_as = rest.number()?;
@@ -190,7 +195,7 @@ fn gateway(mut rest: Reader<'_>, flow: &mut NetFlow) -> Option<()> {
 }
 
 /// The index of an interface; 0 if it is unknown or if there are several.
-fn interface(rest: &mut Reader<'_>, is_expanded: bool) -> Option<u32> {
+fn interface(rest: &mut DatagramReader<'_>, is_expanded: bool) -> Option<u32> {
     let (format, number) = if is_expanded {
         (rest.number()?, rest.number()?)
     } else {
@@ -202,7 +207,7 @@ fn interface(rest: &mut Reader<'_>, is_expanded: bool) -> Option<u32> {
 }
 
 /// An address, and whether it is one of IPv6. It may be unknown.
-fn address(rest: &mut Reader<'_>) -> Option<(u128, bool)> {
+fn address(rest: &mut DatagramReader<'_>) -> Option<(u128, bool)> {
     match rest.number()? {
         0 => Some((0, false)),
         1 => Some((rest.number()?.into(), false)),
@@ -212,7 +217,7 @@ fn address(rest: &mut Reader<'_>) -> Option<(u128, bool)> {
 }
 
 /// A part that has its length before it. Also says whether it is all there.
-fn part<'a>(rest: &mut Reader<'a>) -> Option<(Reader<'a>, bool)> {
+fn part<'a>(rest: &mut DatagramReader<'a>) -> Option<(DatagramReader<'a>, bool)> {
     let length = rest.number()? as usize;
     Some(rest.part(length))
 }

@@ -1,7 +1,7 @@
 //! Templates of NetFlow version 9 (RFC 3954) and IPFIX (RFC 7011).
 
-use super::fields::{REVERSE, Record, UNKNOWN};
-use super::reader::Reader;
+use super::fields::{DataRecord, REVERSE, UNKNOWN};
+use super::reader::DatagramReader;
 
 /// The most fields of a template that is kept.
 const FIELDS_MAX: usize = 128;
@@ -14,7 +14,7 @@ const ENTERPRISE: u16 = 0x8000;
 
 /// A field: its element, as [`Record::set`] takes it, and its length in bytes.
 #[derive(Clone, Copy, Debug)]
-struct Field {
+struct TemplateField {
     element: u16,
     length: u16,
 }
@@ -22,7 +22,7 @@ struct Field {
 /// The fields of records.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Template {
-    fields: [Field; FIELDS_MAX],
+    fields: [TemplateField; FIELDS_MAX],
     count: u16,
     /// Whether there are more fields than are kept.
     has_more: bool,
@@ -32,7 +32,7 @@ pub(super) struct Template {
 
 impl Template {
     pub(super) const EMPTY: Self = Self {
-        fields: [Field { element: UNKNOWN, length: 0 }; FIELDS_MAX],
+        fields: [TemplateField { element: UNKNOWN, length: 0 }; FIELDS_MAX],
         count: 0,
         has_more: false,
         is_options: false,
@@ -41,7 +41,7 @@ impl Template {
     fn add(&mut self, element: u16, length: u16) {
         match self.fields.get_mut(usize::from(self.count)) {
             Some(field) => {
-                *field = Field { element, length };
+                *field = TemplateField { element, length };
                 self.count += 1;
             }
             None => self.has_more = true,
@@ -58,13 +58,13 @@ impl Template {
         !self.has_more && self.record_bytes_min() > 0
     }
 
-    fn fields(&self) -> &[Field] {
+    fn fields(&self) -> &[TemplateField] {
         &self.fields[..usize::from(self.count)]
     }
 
     /// The length in bytes of the shortest record.
     pub(super) fn record_bytes_min(&self) -> usize {
-        let least = |field: &Field| match field.length {
+        let least = |field: &TemplateField| match field.length {
             VARIABLE => 1,
             length => usize::from(length),
         };
@@ -72,8 +72,8 @@ impl Template {
     }
 
     /// Reads a record; `None` if the end is before.
-    pub(super) fn record(&self, rest: &mut Reader<'_>) -> Option<Record> {
-        let mut record = Record::default();
+    pub(super) fn record(&self, rest: &mut DatagramReader<'_>) -> Option<DataRecord> {
+        let mut record = DataRecord::default();
         for field in self.fields() {
             let length = match field.length {
                 VARIABLE => match rest.byte()? {
@@ -90,13 +90,17 @@ impl Template {
 
 /// Reads the definition of a template behind its id (RFC 3954 §5.2, RFC 7011 §3.4.1); `None` if
 /// the set ends within it. `is_ipfix` is whether elements may have enterprise numbers.
-pub(super) fn flows(rest: &mut Reader<'_>, is_ipfix: bool, template: &mut Template) -> Option<()> {
+pub(super) fn flows(
+    rest: &mut DatagramReader<'_>,
+    is_ipfix: bool,
+    template: &mut Template,
+) -> Option<()> {
     let count = rest.short()?;
     fields(rest, template, count, is_ipfix)
 }
 
 /// Reads the definition of an options template of IPFIX behind its id (RFC 7011 §3.4.2.2).
-pub(super) fn ipfix_options(rest: &mut Reader<'_>, template: &mut Template) -> Option<()> {
+pub(super) fn ipfix_options(rest: &mut DatagramReader<'_>, template: &mut Template) -> Option<()> {
     template.is_options = true;
     let count = rest.short()?;
     if count > 0 {
@@ -106,7 +110,7 @@ pub(super) fn ipfix_options(rest: &mut Reader<'_>, template: &mut Template) -> O
 }
 
 /// Reads the definition of an options template of version 9 behind its id (RFC 3954 §6.1).
-pub(super) fn v9_options(rest: &mut Reader<'_>, template: &mut Template) -> Option<()> {
+pub(super) fn v9_options(rest: &mut DatagramReader<'_>, template: &mut Template) -> Option<()> {
     template.is_options = true;
     let (scope_bytes, option_bytes) = (rest.short()?, rest.short()?);
     for _ in 0..scope_bytes / 4 {
@@ -119,7 +123,7 @@ pub(super) fn v9_options(rest: &mut Reader<'_>, template: &mut Template) -> Opti
 
 /// Reads the fields of a template.
 fn fields(
-    rest: &mut Reader<'_>,
+    rest: &mut DatagramReader<'_>,
     template: &mut Template,
     count: u16,
     is_ipfix: bool,

@@ -34,7 +34,7 @@ fn add(exporters: &mut Exporters, exporter: u128, payload: &[u8]) -> Vec<NetFlow
 }
 
 /// The flows of datagrams of one exporter, and what was counted.
-fn decoded(datagrams: &[Vec<u8>]) -> (Vec<NetFlow>, Counts) {
+fn decoded(datagrams: &[Vec<u8>]) -> (Vec<NetFlow>, ExporterCounts) {
     let mut exporters = Exporters::default();
     let flows = datagrams.iter().flat_map(|payload| add(&mut exporters, 1, payload)).collect();
     (flows, exporters.counts())

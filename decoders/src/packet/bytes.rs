@@ -2,14 +2,14 @@
 
 /// The part of a frame that is not decoded yet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Rest<'a> {
+pub(crate) struct FrameRemainder<'a> {
     /// The captured bytes of it.
     pub(crate) bytes: &'a [u8],
     /// Its length in bytes on the wire.
     pub(crate) length: u32,
 }
 
-impl<'a> Rest<'a> {
+impl<'a> FrameRemainder<'a> {
     /// Skips `count` bytes; `None` if the capture ends before.
     #[inline]
     pub(crate) fn skip(&mut self, count: usize) -> Option<()> {

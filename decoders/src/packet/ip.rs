@@ -1,6 +1,6 @@
 //! IPv4 (RFC 791) and IPv6 (RFC 8200) with their options and extension headers.
 
-use super::bytes::{Rest, be16, be32};
+use super::bytes::{FrameRemainder, be16, be32};
 
 /// Protocol numbers of IANA.
 pub mod protocol {
@@ -81,7 +81,7 @@ mod options {
 
 /// Decodes the header of either version, of a packet or of one that ICMP quotes.
 #[inline(never)]
-pub(super) fn header(rest: Rest<'_>) -> Option<Ip<'_>> {
+pub(super) fn header(rest: FrameRemainder<'_>) -> Option<Ip<'_>> {
     let mut ip = fixed_header(rest)?;
     if ip.is_v6 {
         ip.pass_extensions();
@@ -95,7 +95,7 @@ pub(super) fn header(rest: Rest<'_>) -> Option<Ip<'_>> {
 /// of the result, so that it stays in registers.
 #[expect(clippy::inline_always, reason = "what is returned would go through memory")]
 #[inline(always)]
-pub(super) fn fixed_header(rest: Rest<'_>) -> Option<Ip<'_>> {
+pub(super) fn fixed_header(rest: FrameRemainder<'_>) -> Option<Ip<'_>> {
     match rest.bytes.first()? >> 4 {
         4 => version_4(rest),
         6 => version_6(rest),
@@ -104,7 +104,7 @@ pub(super) fn fixed_header(rest: Rest<'_>) -> Option<Ip<'_>> {
 }
 
 #[inline]
-fn version_4(mut rest: Rest<'_>) -> Option<Ip<'_>> {
+fn version_4(mut rest: FrameRemainder<'_>) -> Option<Ip<'_>> {
     let header: &[u8; 20] = rest.peek()?;
     let header_length = usize::from(header[0] & 15) * 4;
     if header_length < 20 {
@@ -174,7 +174,7 @@ fn options_of(mut bytes: &[u8]) -> u32 {
 }
 
 #[inline]
-fn version_6(mut rest: Rest<'_>) -> Option<Ip<'_>> {
+fn version_6(mut rest: FrameRemainder<'_>) -> Option<Ip<'_>> {
     let header: &[u8; 40] = rest.take()?;
     let word = be32(header, 0)?;
     // A length of 0: a jumbogram (RFC 2675), or the network card divides the packet.

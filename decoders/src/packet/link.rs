@@ -4,8 +4,8 @@ mod pseudo;
 mod wireless;
 
 use self::pseudo::Pseudo;
-use super::bytes::{Rest, be16};
-use super::{Encapsulation, Header, Network, Packet, ethertype};
+use super::bytes::{FrameRemainder, be16};
+use super::{Encapsulation, Network, NextLayer, Packet, ethertype};
 
 /// An Ethernet header without its tags, or what frames of IEEE 802.11, 802.5 and FDDI have.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -35,7 +35,7 @@ pub struct Mpls {
 
 /// A link layer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Kind {
+pub(crate) enum LinkLayer {
     Ethernet,
     /// A word with the address family of the machine that captured.
     Loopback,
@@ -56,63 +56,67 @@ pub(crate) enum Kind {
 pub(super) const ETHERNET: u16 = 1;
 
 /// How a capture begins, by its number in the list of link-layer header types of tcpdump.org.
-pub(super) const fn first(link: u16) -> Header {
-    Header::Link(match link {
-        ETHERNET => Kind::Ethernet,
-        0 | 108 => Kind::Loopback,
-        9 => Kind::Ppp,
-        50 | 104 => Kind::Hdlc,
+pub(super) const fn first(link: u16) -> NextLayer {
+    NextLayer::Link(match link {
+        ETHERNET => LinkLayer::Ethernet,
+        0 | 108 => LinkLayer::Loopback,
+        9 => LinkLayer::Ppp,
+        50 | 104 => LinkLayer::Hdlc,
         // Raw IP: the number itself, and those of some systems.
-        12 | 14 | 101 | 228 | 229 => return Header::Ip,
-        100 => Kind::Llc,
-        105 => Kind::Wireless,
-        113 => Kind::CookedV1,
-        127 => Kind::RadioTap,
-        192 => Kind::PacketInformation,
-        219 => return Header::Ethertype(ethertype::MPLS),
-        276 => Kind::CookedV2,
+        12 | 14 | 101 | 228 | 229 => return NextLayer::Ip,
+        100 => LinkLayer::Llc,
+        105 => LinkLayer::Wireless,
+        113 => LinkLayer::CookedV1,
+        127 => LinkLayer::RadioTap,
+        192 => LinkLayer::PacketInformation,
+        219 => return NextLayer::Ethertype(ethertype::MPLS),
+        276 => LinkLayer::CookedV2,
         _ => match pseudo::of(link) {
-            Some(kind) => Kind::Pseudo(kind),
-            None => Kind::Unknown,
+            Some(kind) => LinkLayer::Pseudo(kind),
+            None => LinkLayer::Unknown,
         },
     })
 }
 
 /// Decodes the header of a link layer; `None` if nothing behind it can be decoded.
 #[inline]
-pub(super) fn decode(kind: Kind, packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<Header> {
+pub(super) fn decode(
+    kind: LinkLayer,
+    packet: &mut Packet<'_>,
+    rest: &mut FrameRemainder<'_>,
+) -> Option<NextLayer> {
     match kind {
-        Kind::Ethernet => ethernet(packet, rest),
-        Kind::Loopback => loopback(packet, rest),
-        Kind::CookedV1 => {
+        LinkLayer::Ethernet => ethernet(packet, rest),
+        LinkLayer::Loopback => loopback(packet, rest),
+        LinkLayer::CookedV1 => {
             packet.encapsulation.add(Encapsulation::LINUX_COOKED);
             let header: &[u8; 16] = rest.take()?;
             Some(behind_type(be16(header, 14)?))
         }
-        Kind::CookedV2 => {
+        LinkLayer::CookedV2 => {
             packet.encapsulation.add(Encapsulation::LINUX_COOKED);
             let header: &[u8; 20] = rest.take()?;
             Some(behind_type(be16(header, 0)?))
         }
-        Kind::Llc => llc(packet, rest),
-        Kind::Ppp => ppp(packet, rest),
-        Kind::Hdlc => hdlc(packet, rest),
-        Kind::Wireless => wireless::decode(packet, rest, 1),
-        Kind::RadioTap => wireless::radio_tap(packet, rest),
-        Kind::PacketInformation => {
+        LinkLayer::Llc => llc(packet, rest),
+        LinkLayer::Ppp => ppp(packet, rest),
+        LinkLayer::Hdlc => hdlc(packet, rest),
+        LinkLayer::Wireless => wireless::decode(packet, rest, 1),
+        LinkLayer::RadioTap => wireless::radio_tap(packet, rest),
+        LinkLayer::PacketInformation => {
             // Version, flags, length, link type: all little-endian.
             let header: &[u8; 8] = rest.peek()?;
             let link = u32::from_le_bytes(*header.last_chunk()?);
             rest.skip(usize::from(u16::from_le_bytes([header[2], header[3]])).max(8))?;
             Some(first(u16::try_from(link).ok()?))
         }
-        Kind::Pseudo(kind) => pseudo::decode(kind, packet, rest),
-        Kind::Unknown => None,
+        LinkLayer::Pseudo(kind) => pseudo::decode(kind, packet, rest),
+        LinkLayer::Unknown => None,
     }
 }
 
 /// The end of a frame that is whole and that has neither addresses nor a packet of IP.
-fn without_network(packet: &mut Packet<'_>) -> Option<Header> {
+fn without_network(packet: &mut Packet<'_>) -> Option<NextLayer> {
     if packet.network == Network::Unknown {
         packet.network = Network::Control;
     }
@@ -120,24 +124,24 @@ fn without_network(packet: &mut Packet<'_>) -> Option<Header> {
 }
 
 /// A type field that a header has in place of an Ethernet header.
-const fn behind_type(kind: u16) -> Header {
+const fn behind_type(kind: u16) -> NextLayer {
     match kind {
         // The "protocol" of 802.3 frames and of 802.2 ones in Linux (`if_ether.h`): the first ones
         // begin with 0xffff.
-        1 | 4 => Header::Link(Kind::Llc),
-        _ => Header::Ethertype(kind),
+        1 | 4 => NextLayer::Link(LinkLayer::Llc),
+        _ => NextLayer::Ethertype(kind),
     }
 }
 
 #[inline]
-fn ethernet(packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<Header> {
+fn ethernet(packet: &mut Packet<'_>, rest: &mut FrameRemainder<'_>) -> Option<NextLayer> {
     let ether = ether(rest.take()?);
     packet.ether = Some(ether);
     packet.encapsulation.add(Encapsulation::ETHERNET);
     if ether.kind < ethertype::FIRST {
-        return Some(Header::Link(Kind::Llc));
+        return Some(NextLayer::Link(LinkLayer::Llc));
     }
-    Some(Header::Ethertype(ether.kind))
+    Some(NextLayer::Ethertype(ether.kind))
 }
 
 #[inline]
@@ -150,18 +154,18 @@ pub(super) fn ether(header: &[u8; 14]) -> Ether {
 }
 
 /// The word has the family of the capturing system, in its byte order or in that of the network.
-fn loopback(packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<Header> {
+fn loopback(packet: &mut Packet<'_>, rest: &mut FrameRemainder<'_>) -> Option<NextLayer> {
     let word: &[u8; 4] = rest.take()?;
     let (little, big) = (u32::from_le_bytes(*word), u32::from_be_bytes(*word));
     // AF_INET is 2 everywhere; AF_INET6 is 10 (Linux), 23 (Windows), 24, 28 or 30.
     match little.min(big) {
-        2 | 10 | 23 | 24 | 28 | 30 => Some(Header::Ip),
+        2 | 10 | 23 | 24 | 28 | 30 => Some(NextLayer::Ip),
         _ => without_network(packet),
     }
 }
 
 /// IEEE 802.2: a SNAP header leads to an Ethernet type.
-fn llc(packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<Header> {
+fn llc(packet: &mut Packet<'_>, rest: &mut FrameRemainder<'_>) -> Option<NextLayer> {
     let header: &[u8; 3] = rest.peek()?;
     let [destination, source, control] = *header;
     packet.encapsulation.add(Encapsulation::LLC);
@@ -172,16 +176,16 @@ fn llc(packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<Header> {
         if let Some(ether) = packet.ether.as_mut().filter(|ether| ether.kind == 0) {
             ether.kind = kind;
         }
-        return Some(Header::Ethertype(kind));
+        return Some(NextLayer::Ethertype(kind));
     }
     // Unnumbered frames have one byte of control, others two.
     rest.skip(if control & 3 == 3 { 3 } else { 4 })?;
     // IP directly in 802.2, as some bridges send it (RFC 948).
-    ((destination, source, control) == (6, 6, 3)).then_some(Header::Ip)
+    ((destination, source, control) == (6, 6, 3)).then_some(NextLayer::Ip)
 }
 
 /// PPP in RFC 1662's frames, with or without address and control, the protocol cut or not.
-fn ppp(packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<Header> {
+fn ppp(packet: &mut Packet<'_>, rest: &mut FrameRemainder<'_>) -> Option<NextLayer> {
     // Cisco's HDLC: an address, a zero, an Ethernet type.
     if matches!(rest.bytes, [0x0f | 0x8f, 0, ..]) {
         return hdlc(packet, rest);
@@ -193,7 +197,10 @@ fn ppp(packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<Header> {
     ppp_protocol(packet, rest)
 }
 
-pub(super) fn ppp_protocol(packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<Header> {
+pub(super) fn ppp_protocol(
+    packet: &mut Packet<'_>,
+    rest: &mut FrameRemainder<'_>,
+) -> Option<NextLayer> {
     let first = *rest.bytes.first()?;
     let protocol = if first & 1 == 1 {
         rest.skip(1)?;
@@ -202,20 +209,20 @@ pub(super) fn ppp_protocol(packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Opti
         u16::from_be_bytes(*rest.take()?)
     };
     match protocol {
-        0x21 | 0x57 => Some(Header::Ip),
-        0x281 => Some(Header::Ethertype(ethertype::MPLS)),
-        0x283 => Some(Header::Ethertype(ethertype::MPLS_MULTICAST)),
+        0x21 | 0x57 => Some(NextLayer::Ip),
+        0x281 => Some(NextLayer::Ethertype(ethertype::MPLS)),
+        0x283 => Some(NextLayer::Ethertype(ethertype::MPLS_MULTICAST)),
         _ => without_network(packet),
     }
 }
 
 /// Cisco's HDLC begins with 0x0f or 0x8f, PPP with 0xff.
-fn hdlc(packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<Header> {
+fn hdlc(packet: &mut Packet<'_>, rest: &mut FrameRemainder<'_>) -> Option<NextLayer> {
     match *rest.bytes.first()? {
         0x0f | 0x8f => {
             packet.encapsulation.add(Encapsulation::CISCO_HDLC);
             let header: &[u8; 4] = rest.take()?;
-            Some(Header::Ethertype(be16(header, 2)?))
+            Some(NextLayer::Ethertype(be16(header, 2)?))
         }
         _ => {
             packet.encapsulation.add(Encapsulation::HDLC);
@@ -225,15 +232,19 @@ fn hdlc(packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<Header> {
 }
 
 /// Headers that an Ethernet type announces and that lead to another header.
-pub(super) fn between(kind: u16, packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<Header> {
+pub(super) fn between(
+    kind: u16,
+    packet: &mut Packet<'_>,
+    rest: &mut FrameRemainder<'_>,
+) -> Option<NextLayer> {
     match kind {
         ethertype::VLAN | ethertype::QINQ | ethertype::QINQ_OLD => {
             let tag: &[u8; 4] = rest.take()?;
             packet.vlan = be16(tag, 0);
             packet.encapsulation.add(Encapsulation::VLAN);
             match be16(tag, 2)? {
-                length if length < ethertype::FIRST => Some(Header::Link(Kind::Llc)),
-                kind => Some(Header::Ethertype(kind)),
+                length if length < ethertype::FIRST => Some(NextLayer::Link(LinkLayer::Llc)),
+                kind => Some(NextLayer::Ethertype(kind)),
             }
         }
         ethertype::MPLS | ethertype::MPLS_MULTICAST => mpls(packet, rest),
@@ -244,13 +255,13 @@ pub(super) fn between(kind: u16, packet: &mut Packet<'_>, rest: &mut Rest<'_>) -
             if header[1] == 0 { ppp_protocol(packet, rest) } else { None }
         }
         ethertype::PPP => ppp(packet, rest),
-        ethertype::BRIDGE => Some(Header::Link(Kind::Ethernet)),
+        ethertype::BRIDGE => Some(NextLayer::Link(LinkLayer::Ethernet)),
         ethertype::ERSPAN => {
             packet.encapsulation.add(Encapsulation::ERSPAN);
             // Type II: version, VLAN, class, and a session of ten bits.
             let header: &[u8; 8] = rest.take()?;
             packet.vni = Some(u32::from(be16(header, 2)? & 0x3ff));
-            Some(Header::Link(Kind::Ethernet))
+            Some(NextLayer::Link(LinkLayer::Ethernet))
         }
         ethertype::ERSPAN_3 => {
             // draft-foschiano-erspan-03 §4.3: the frame's type is Ethernet (0); the lowest bit
@@ -263,14 +274,14 @@ pub(super) fn between(kind: u16, packet: &mut Packet<'_>, rest: &mut Rest<'_>) -
                 return None;
             }
             rest.skip(8 * usize::from(header[11] & 1))?;
-            Some(Header::Link(Kind::Ethernet))
+            Some(NextLayer::Link(LinkLayer::Ethernet))
         }
         _ => None,
     }
 }
 
 /// A stack of labels. The last one names no protocol: the first bits of what follows do.
-fn mpls(packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<Header> {
+fn mpls(packet: &mut Packet<'_>, rest: &mut FrameRemainder<'_>) -> Option<NextLayer> {
     packet.encapsulation.add(Encapsulation::MPLS);
     let mut stack = Mpls::default();
     for _ in 0..super::HEADERS_MAX {
@@ -282,11 +293,11 @@ fn mpls(packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<Header> {
         packet.mpls = Some(stack);
         if word & 0x100 != 0 {
             return match rest.bytes.first()? >> 4 {
-                4 | 6 => Some(Header::Ip),
+                4 | 6 => Some(NextLayer::Ip),
                 // A pseudowire's control word (RFC 4385), then Ethernet.
                 0 => {
                     rest.skip(4)?;
-                    Some(Header::Link(Kind::Ethernet))
+                    Some(NextLayer::Link(LinkLayer::Ethernet))
                 }
                 _ => None,
             };

@@ -3,10 +3,10 @@
 //! A receiver on a socket has no outer packet of such a datagram: [`open`] reads the payload behind
 //! the header of UDP. Anybody can send there, so whatever it holds is an answer and no error.
 
-use super::bytes::Rest;
-use super::link::{self, Kind};
+use super::bytes::FrameRemainder;
+use super::link::{self, LinkLayer};
 use super::tunnel::{self, Tunnel};
-use super::{Encapsulation, Header, Packet, Tunnels, decode, ethertype};
+use super::{Encapsulation, NextLayer, Packet, Tunnels, decode, ethertype};
 
 /// How packets lie in datagrams.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -52,8 +52,8 @@ impl Mirror {
 
 /// What a datagram holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Content<'a> {
-    Packet(Mirrored<'a>),
+pub enum MirrorContent<'a> {
+    Packet(MirrorPacket<'a>),
     /// Something that belongs to the protocol, for example a sign of life.
     Control,
     /// Something else.
@@ -62,7 +62,7 @@ pub enum Content<'a> {
 
 /// A packet in a datagram.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Mirrored<'a> {
+pub struct MirrorPacket<'a> {
     /// The LINKTYPE number of tcpdump.org of the packet: one of [`LINKS`].
     pub link: u16,
     /// What was received of it.
@@ -100,17 +100,17 @@ pub const OUTER_BYTES: usize = 8 + 63 * 4;
 
 /// Opens the payload of a datagram. `length` is the payload's length in bytes, of which `payload`
 /// may be only the beginning.
-pub fn open(mirror: Mirror, payload: &[u8], length: u32) -> Content<'_> {
-    let mut rest = Rest { bytes: payload, length };
+pub fn open(mirror: Mirror, payload: &[u8], length: u32) -> MirrorContent<'_> {
+    let mut rest = FrameRemainder { bytes: payload, length };
     if mirror == Mirror::Tzsp {
         return tzsp(rest);
     }
-    packet(mirror, &mut rest).map_or(Content::Other, Content::Packet)
+    packet(mirror, &mut rest).map_or(MirrorContent::Other, MirrorContent::Packet)
 }
 
 /// Decodes a mirrored packet as [`decode`] does.
 #[inline]
-pub fn decode_mirrored<'a>(mirrored: &Mirrored<'a>, tunnels: Tunnels) -> Packet<'a> {
+pub fn decode_mirrored<'a>(mirrored: &MirrorPacket<'a>, tunnels: Tunnels) -> Packet<'a> {
     let mut packet = decode(mirrored.link, mirrored.bytes, mirrored.length, tunnels);
     packet.encapsulation.add(mirrored.outer.encapsulation.0);
     packet.vni = packet.vni.or(mirrored.outer.vni);
@@ -118,7 +118,7 @@ pub fn decode_mirrored<'a>(mirrored: &Mirrored<'a>, tunnels: Tunnels) -> Packet<
 }
 
 /// The packet behind a tunnel's header.
-fn packet<'a>(mirror: Mirror, rest: &mut Rest<'a>) -> Option<Mirrored<'a>> {
+fn packet<'a>(mirror: Mirror, rest: &mut FrameRemainder<'a>) -> Option<MirrorPacket<'a>> {
     let Tunnel { mut header, bits, vni } = match mirror {
         Mirror::Vxlan => tunnel::vxlan(rest)?,
         Mirror::Geneve => tunnel::geneve(rest)?,
@@ -130,19 +130,19 @@ fn packet<'a>(mirror: Mirror, rest: &mut Rest<'a>) -> Option<Mirrored<'a>> {
     // GRE announces ERSPAN by an Ethernet type, which is before the frame.
     for _ in 0..BETWEEN_MAX {
         match header {
-            Header::Ethertype(
+            NextLayer::Ethertype(
                 kind @ (ethertype::BRIDGE | ethertype::ERSPAN | ethertype::ERSPAN_3),
             ) => header = link::between(kind, &mut scratch, rest)?,
             _ => break,
         }
     }
     let link = match header {
-        Header::Link(Kind::Ethernet) => ETHERNET,
-        Header::Ip | Header::Ethertype(ethertype::IPV4 | ethertype::IPV6) => RAW,
+        NextLayer::Link(LinkLayer::Ethernet) => ETHERNET,
+        NextLayer::Ip | NextLayer::Ethertype(ethertype::IPV4 | ethertype::IPV6) => RAW,
         _ => return None,
     };
     let outer = Outer { mirror, vni: scratch.vni, encapsulation: scratch.encapsulation };
-    (!rest.bytes.is_empty()).then_some(Mirrored {
+    (!rest.bytes.is_empty()).then_some(MirrorPacket {
         link,
         bytes: rest.bytes,
         length: rest.length,
@@ -162,30 +162,30 @@ mod tzsp_type {
 
 /// Version 1, a type, the packet's protocol, and tags. A tag has a type, and but for padding (0)
 /// and the end (1) a length and so many bytes.
-fn tzsp(mut rest: Rest<'_>) -> Content<'_> {
-    let Some(&[1, kind, high, low]) = rest.take::<4>() else { return Content::Other };
+fn tzsp(mut rest: FrameRemainder<'_>) -> MirrorContent<'_> {
+    let Some(&[1, kind, high, low]) = rest.take::<4>() else { return MirrorContent::Other };
     match kind {
         tzsp_type::RECEIVED | tzsp_type::TO_BE_SENT => {}
         tzsp_type::CONFIGURATION | tzsp_type::KEEP_ALIVE | tzsp_type::PORT_OPENER => {
-            return Content::Control;
+            return MirrorContent::Control;
         }
-        _ => return Content::Other,
+        _ => return MirrorContent::Other,
     }
     let link = match u16::from_be_bytes([high, low]) {
         1 => ETHERNET,
         18 => WIRELESS,
-        _ => return Content::Other,
+        _ => return MirrorContent::Other,
     };
     if pass_tags(&mut rest).is_none() || rest.bytes.is_empty() {
-        return Content::Other;
+        return MirrorContent::Other;
     }
     let (mirror, encapsulation) = (Mirror::Tzsp, Encapsulation::default());
     let outer = Outer { mirror, vni: None, encapsulation };
-    Content::Packet(Mirrored { link, bytes: rest.bytes, length: rest.length, outer })
+    MirrorContent::Packet(MirrorPacket { link, bytes: rest.bytes, length: rest.length, outer })
 }
 
 /// Goes behind the last tag. Each turn takes a byte at least.
-fn pass_tags(rest: &mut Rest<'_>) -> Option<()> {
+fn pass_tags(rest: &mut FrameRemainder<'_>) -> Option<()> {
     loop {
         match *rest.take()? {
             [0] => {}
@@ -221,7 +221,7 @@ mod tests {
     #[track_caller]
     fn opened(mirror: Mirror, header: &[u8], inner: &[u8]) -> (u16, Option<u32>, u32) {
         let payload = [header, inner].concat();
-        let Content::Packet(mirrored) = open(mirror, &payload, payload.len() as u32) else {
+        let MirrorContent::Packet(mirrored) = open(mirror, &payload, payload.len() as u32) else {
             panic!("{mirror:?}: no packet in {payload:x?}")
         };
         assert_eq!((mirrored.bytes, mirrored.length), (inner, inner.len() as u32));
@@ -268,22 +268,22 @@ mod tests {
 
     #[test]
     fn what_has_no_packet_is_named() {
-        fn content(mirror: Mirror, payload: &[u8]) -> Content<'_> {
+        fn content(mirror: Mirror, payload: &[u8]) -> MirrorContent<'_> {
             open(mirror, payload, payload.len() as u32)
         }
         for mirror in Mirror::ALL {
-            assert_eq!(content(mirror, &[]), Content::Other);
-            assert_eq!(content(mirror, &[0xff; 64]), Content::Other);
+            assert_eq!(content(mirror, &[]), MirrorContent::Other);
+            assert_eq!(content(mirror, &[0xff; 64]), MirrorContent::Other);
         }
         // Without the flag of a number, or without a frame.
-        assert_eq!(content(Mirror::Vxlan, &[0; 64]), Content::Other);
-        assert_eq!(content(Mirror::Vxlan, &[8, 0, 0, 0, 0, 0, 1, 0]), Content::Other);
+        assert_eq!(content(Mirror::Vxlan, &[0; 64]), MirrorContent::Other);
+        assert_eq!(content(Mirror::Vxlan, &[8, 0, 0, 0, 0, 0, 1, 0]), MirrorContent::Other);
         for kind in 3..=5 {
-            assert_eq!(content(Mirror::Tzsp, &[1, kind, 0, 0]), Content::Control);
+            assert_eq!(content(Mirror::Tzsp, &[1, kind, 0, 0]), MirrorContent::Control);
         }
         // The tags do not end.
-        assert_eq!(content(Mirror::Tzsp, &[1, 0, 0, 1, 0, 0, 0]), Content::Other);
-        assert_eq!(content(Mirror::Tzsp, &[1, 0, 0, 1, 9, 200, 1]), Content::Other);
+        assert_eq!(content(Mirror::Tzsp, &[1, 0, 0, 1, 0, 0, 0]), MirrorContent::Other);
+        assert_eq!(content(Mirror::Tzsp, &[1, 0, 0, 1, 9, 200, 1]), MirrorContent::Other);
     }
 
     #[test]
@@ -296,7 +296,7 @@ mod tests {
     #[test]
     fn a_datagram_that_was_cut_keeps_its_length() {
         let payload = [&[8, 0, 0, 0, 0, 0, 1, 0][..], &frame()].concat();
-        let Content::Packet(mirrored) = open(Mirror::Vxlan, &payload, 1508) else {
+        let MirrorContent::Packet(mirrored) = open(Mirror::Vxlan, &payload, 1508) else {
             panic!("no packet")
         };
         assert_eq!((mirrored.length, mirrored.bytes.len()), (1500, frame().len()));
@@ -311,7 +311,7 @@ mod tests {
                 &[1, 0, 0, 1],
             ];
             let payload = [heads[head], &bytes].concat();
-            if let Content::Packet(mirrored) = open(Mirror::ALL[which], &payload, 9000) {
+            if let MirrorContent::Packet(mirrored) = open(Mirror::ALL[which], &payload, 9000) {
                 prop_assert!(payload.ends_with(mirrored.bytes) && !mirrored.bytes.is_empty());
                 prop_assert!(LINKS.contains(&mirrored.link));
                 decode_mirrored(&mirrored, Tunnels::Discover);

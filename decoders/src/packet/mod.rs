@@ -23,7 +23,7 @@ pub use arp::{Arp, ArpOperation};
 pub use ip::{Fragment, Ip};
 pub use link::{Ether, Llc, Mpls};
 
-use bytes::Rest;
+use bytes::FrameRemainder;
 
 /// The number of headers that are opened in one packet. More occur only in forged packets.
 const HEADERS_MAX: u32 = 24;
@@ -133,14 +133,14 @@ pub struct Packet<'a> {
 
 /// Whether frames of a link layer are read. `link` is a LINKTYPE number of tcpdump.org.
 pub fn reads_link(link: u16) -> bool {
-    link::first(link) != Header::Link(link::Kind::Unknown)
+    link::first(link) != NextLayer::Link(link::LinkLayer::Unknown)
 }
 
 /// Decodes a frame. `link` is a LINKTYPE number of tcpdump.org, `wire_length` the frame's length
 /// in bytes before the capture cut it.
 #[inline]
 pub fn decode(link: u16, bytes: &[u8], wire_length: u32, tunnels: Tunnels) -> Packet<'_> {
-    let rest = Rest { bytes, length: wire_length };
+    let rest = FrameRemainder { bytes, length: wire_length };
     if link == link::ETHERNET
         && let Some(packet) = plain(rest, tunnels)
     {
@@ -153,7 +153,7 @@ pub fn decode(link: u16, bytes: &[u8], wire_length: u32, tunnels: Tunnels) -> Pa
 /// result is that of [`header_by_header`], sooner.
 #[allow(clippy::inline_always, reason = "a packet that is returned would go through memory")]
 #[inline(always)]
-fn plain(mut rest: Rest<'_>, tunnels: Tunnels) -> Option<Packet<'_>> {
+fn plain(mut rest: FrameRemainder<'_>, tunnels: Tunnels) -> Option<Packet<'_>> {
     use transport::protocol;
     let ether = link::ether(rest.take()?);
     if !matches!(ether.kind, ethertype::IPV4 | ethertype::IPV6) {
@@ -179,16 +179,16 @@ fn plain(mut rest: Rest<'_>, tunnels: Tunnels) -> Option<Packet<'_>> {
 
 /// Decodes any packet, header by header.
 #[inline(never)]
-fn header_by_header(link: u16, mut rest: Rest<'_>, tunnels: Tunnels) -> Packet<'_> {
+fn header_by_header(link: u16, mut rest: FrameRemainder<'_>, tunnels: Tunnels) -> Packet<'_> {
     let mut packet = Packet::default();
     // The packet with a tunnel in UDP, which only its port announces.
     let mut outer = None;
     let mut next = link::first(link);
     for _ in 0..HEADERS_MAX {
         let step = match next {
-            Header::Link(kind) => link::decode(kind, &mut packet, &mut rest),
-            Header::Ethertype(kind) => ethertype(kind, &mut packet, &mut rest),
-            Header::Ip => {
+            NextLayer::Link(kind) => link::decode(kind, &mut packet, &mut rest),
+            NextLayer::Ethertype(kind) => ethertype(kind, &mut packet, &mut rest),
+            NextLayer::Ip => {
                 let (encapsulation, vni) = (packet.encapsulation, packet.vni);
                 let step = internet(&mut packet, &mut rest, tunnels);
                 if step.is_some() && matches!(packet.network, Network::Ip(ip) if ip.is_udp()) {
@@ -212,13 +212,17 @@ fn header_by_header(link: u16, mut rest: Rest<'_>, tunnels: Tunnels) -> Packet<'
 
 /// Decodes an IP header; `Some` if a tunnel behind it leads to another header.
 #[inline]
-fn internet<'a>(packet: &mut Packet<'a>, rest: &mut Rest<'a>, tunnels: Tunnels) -> Option<Header> {
+fn internet<'a>(
+    packet: &mut Packet<'a>,
+    rest: &mut FrameRemainder<'a>,
+    tunnels: Tunnels,
+) -> Option<NextLayer> {
     let ip = ip::header(*rest)?;
     packet.network = Network::Ip(ip);
     if ip.has_ah {
         packet.encapsulation.add(Encapsulation::AH);
     }
-    *rest = Rest { bytes: ip.payload, length: ip.payload_length };
+    *rest = FrameRemainder { bytes: ip.payload, length: ip.payload_length };
     match ip.protocol {
         transport::protocol::TCP | transport::protocol::ICMP => None,
         transport::protocol::UDP if tunnels == Tunnels::Declared => None,
@@ -229,10 +233,14 @@ fn internet<'a>(packet: &mut Packet<'a>, rest: &mut Rest<'a>, tunnels: Tunnels) 
 
 /// Decodes what an Ethernet type announces.
 #[inline]
-fn ethertype(kind: u16, packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<Header> {
+fn ethertype(
+    kind: u16,
+    packet: &mut Packet<'_>,
+    rest: &mut FrameRemainder<'_>,
+) -> Option<NextLayer> {
     packet.network = Network::Other(kind);
     match kind {
-        ethertype::IPV4 | ethertype::IPV6 => Some(Header::Ip),
+        ethertype::IPV4 | ethertype::IPV6 => Some(NextLayer::Ip),
         ethertype::ARP | ethertype::RARP => {
             packet.network = Network::Arp(arp::decode(rest.bytes)?);
             None
@@ -243,8 +251,8 @@ fn ethertype(kind: u16, packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<
 
 /// The header that comes next.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Header {
-    Link(link::Kind),
+pub(crate) enum NextLayer {
+    Link(link::LinkLayer),
     Ethertype(u16),
     /// IPv4 or IPv6: the first four bits decide.
     Ip,

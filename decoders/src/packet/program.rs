@@ -85,7 +85,7 @@ const SCRATCH_WORDS: usize = 16;
 
 /// Why a program is refused. The index is that of the wrong instruction.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Refusal {
+pub enum BpfProgramError {
     /// It has no instruction, or more than a million.
     Length(usize),
     /// The code is not in [`code`].
@@ -98,7 +98,7 @@ pub enum Refusal {
     End,
 }
 
-impl core::fmt::Display for Refusal {
+impl core::fmt::Display for BpfProgramError {
     fn fmt(&self, out: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Length(count) => {
@@ -112,27 +112,27 @@ impl core::fmt::Display for Refusal {
     }
 }
 
-impl core::error::Error for Refusal {}
+impl core::error::Error for BpfProgramError {}
 
 /// A program that can run: its codes, jumps and constants are valid, and each run ends.
 #[derive(Clone, Debug)]
-pub struct Program<I> {
+pub struct BpfProgram<I> {
     instructions: I,
 }
 
-impl<I: AsRef<[Instruction]>> Program<I> {
+impl<I: AsRef<[Instruction]>> BpfProgram<I> {
     /// Checks the instructions.
-    pub fn new(instructions: I) -> Result<Self, Refusal> {
+    pub fn new(instructions: I) -> Result<Self, BpfProgramError> {
         let all = instructions.as_ref();
         if all.is_empty() || all.len() > INSTRUCTIONS_MAX {
-            return Err(Refusal::Length(all.len()));
+            return Err(BpfProgramError::Length(all.len()));
         }
         for (index, instruction) in all.iter().enumerate() {
             check(*instruction, index, all.len())?;
         }
         match all.last().map(|last| last.code) {
             Some(code::RET_K | code::RET_A) => Ok(Self { instructions }),
-            _ => Err(Refusal::End),
+            _ => Err(BpfProgramError::End),
         }
     }
 
@@ -152,18 +152,18 @@ impl<I: AsRef<[Instruction]>> Program<I> {
 }
 
 /// Checks one instruction of a program of `length` instructions.
-fn check(instruction: Instruction, index: usize, length: usize) -> Result<(), Refusal> {
+fn check(instruction: Instruction, index: usize, length: usize) -> Result<(), BpfProgramError> {
     let constant = instruction.constant;
     let is_inside = |jump: u8| index + 1 + usize::from(jump) < length;
     let (is_valid, refusal) = match instruction.code {
         code::LD_MEM | code::LDX_MEM | code::ST | code::STX => {
-            ((constant as usize) < SCRATCH_WORDS, Refusal::Constant { index })
+            ((constant as usize) < SCRATCH_WORDS, BpfProgramError::Constant { index })
         }
-        code::DIV_K | code::MOD_K => (constant != 0, Refusal::Constant { index }),
-        code::LSH_K | code::RSH_K => (constant < 32, Refusal::Constant { index }),
+        code::DIV_K | code::MOD_K => (constant != 0, BpfProgramError::Constant { index }),
+        code::LSH_K | code::RSH_K => (constant < 32, BpfProgramError::Constant { index }),
         code::JA => {
             let target = jumped(index + 1, constant);
-            (target.is_some_and(|target| target < length), Refusal::Jump { index })
+            (target.is_some_and(|target| target < length), BpfProgramError::Jump { index })
         }
         code::JEQ_K
         | code::JGT_K
@@ -174,9 +174,9 @@ fn check(instruction: Instruction, index: usize, length: usize) -> Result<(), Re
         | code::JGE_X
         | code::JSET_X => {
             let are_inside = is_inside(instruction.jump_true) && is_inside(instruction.jump_false);
-            (are_inside, Refusal::Jump { index })
+            (are_inside, BpfProgramError::Jump { index })
         }
-        other => (ALWAYS_VALID.contains(&other), Refusal::Code { index }),
+        other => (ALWAYS_VALID.contains(&other), BpfProgramError::Code { index }),
     };
     if is_valid { Ok(()) } else { Err(refusal) }
 }
@@ -332,7 +332,7 @@ mod tests {
     }
 
     fn run(program: &[Instruction], packet: &[u8], wire_length: u32) -> u32 {
-        Program::new(program).expect("the program is valid").run(packet, wire_length)
+        BpfProgram::new(program).expect("the program is valid").run(packet, wire_length)
     }
 
     /// `tcpdump -dd -y EN10MB 'tcp dst port 80'` for IPv4, without the branch of IPv6.
@@ -429,20 +429,23 @@ mod tests {
         let end = instruction(0x06, (0, 0), 1);
         let long = std::vec![end; INSTRUCTIONS_MAX + 1];
         for (program, refusal) in [
-            (&[][..], Refusal::Length(0)),
-            (&long, Refusal::Length(1_048_577)),
-            (&[instruction(0x05, (0, 0), 1), end], Refusal::Jump { index: 0 }),
-            (&[end, instruction(0x05, (0, 0), -3_i32 as u32), end], Refusal::Jump { index: 1 }),
-            (&[instruction(0x15, (0, 1), 0), end], Refusal::Jump { index: 0 }),
-            (&[instruction(0x15, (1, 0), 0), end], Refusal::Jump { index: 0 }),
-            (&[instruction(0x60, (0, 0), 16), end], Refusal::Constant { index: 0 }),
-            (&[instruction(0x34, (0, 0), 0), end], Refusal::Constant { index: 0 }),
-            (&[instruction(0x64, (0, 0), 32), end], Refusal::Constant { index: 0 }),
-            (&[end, instruction(0xff, (0, 0), 0), end], Refusal::Code { index: 1 }),
-            (&[instruction(0x0e, (0, 0), 0)], Refusal::Code { index: 0 }),
-            (&[instruction(0x00, (0, 0), 0)], Refusal::End),
+            (&[][..], BpfProgramError::Length(0)),
+            (&long, BpfProgramError::Length(1_048_577)),
+            (&[instruction(0x05, (0, 0), 1), end], BpfProgramError::Jump { index: 0 }),
+            (
+                &[end, instruction(0x05, (0, 0), -3_i32 as u32), end],
+                BpfProgramError::Jump { index: 1 },
+            ),
+            (&[instruction(0x15, (0, 1), 0), end], BpfProgramError::Jump { index: 0 }),
+            (&[instruction(0x15, (1, 0), 0), end], BpfProgramError::Jump { index: 0 }),
+            (&[instruction(0x60, (0, 0), 16), end], BpfProgramError::Constant { index: 0 }),
+            (&[instruction(0x34, (0, 0), 0), end], BpfProgramError::Constant { index: 0 }),
+            (&[instruction(0x64, (0, 0), 32), end], BpfProgramError::Constant { index: 0 }),
+            (&[end, instruction(0xff, (0, 0), 0), end], BpfProgramError::Code { index: 1 }),
+            (&[instruction(0x0e, (0, 0), 0)], BpfProgramError::Code { index: 0 }),
+            (&[instruction(0x00, (0, 0), 0)], BpfProgramError::End),
         ] {
-            let refused = Program::new(program).expect_err("the program is broken");
+            let refused = BpfProgram::new(program).expect_err("the program is broken");
             assert_eq!(refused, refusal);
             assert!(!std::format!("{refused}").is_empty());
         }

@@ -464,7 +464,7 @@ proptest! {
             bytes[at % 34] = byte;
         }
         bytes.truncate(length);
-        let rest = Rest { bytes: &bytes, length: 200 };
+        let rest = FrameRemainder { bytes: &bytes, length: 200 };
         let tunnels = if discovers { Tunnels::Discover } else { Tunnels::Declared };
         if let Some(packet) = plain(rest, tunnels) {
             prop_assert_eq!(packet, header_by_header(link::ETHERNET, rest, tunnels));
@@ -476,7 +476,7 @@ proptest! {
 fn common_packets_go_the_short_way() {
     for (kind, packet) in [(ethertype::IPV4, ipv4(17, &UDP)), (ethertype::IPV6, ipv6(6, &UDP))] {
         let bytes = [ether(kind), packet].concat();
-        let rest = Rest { bytes: &bytes, length: bytes.len() as u32 };
+        let rest = FrameRemainder { bytes: &bytes, length: bytes.len() as u32 };
         assert!(plain(rest, Tunnels::Declared).is_some());
         assert!(plain(rest, Tunnels::Discover).is_some());
     }

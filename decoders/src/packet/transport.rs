@@ -1,7 +1,7 @@
 //! The headers behind IP: TCP (RFC 9293), UDP (RFC 768), SCTP (RFC 9260), ICMP (RFC 792, RFC 4443)
 //! and the first words of others.
 
-use super::bytes::{Rest, be16, be32};
+use super::bytes::{FrameRemainder, be16, be32};
 use super::ip::{self, Ip};
 
 pub use super::ip::protocol;
@@ -178,7 +178,7 @@ impl<'a> Icmp<'a> {
 
     /// The packet that an error message quotes; `None` if its header was not captured.
     pub fn quoted(&self) -> Option<Ip<'a>> {
-        ip::header(Rest { bytes: self.rest, length: self.rest.len() as u32 })
+        ip::header(FrameRemainder { bytes: self.rest, length: self.rest.len() as u32 })
     }
 }
 

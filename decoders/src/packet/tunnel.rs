@@ -1,9 +1,9 @@
 //! Tunnels: IP packets that contain packets.
 
-use super::bytes::{Rest, be16, be32};
+use super::bytes::{FrameRemainder, be16, be32};
 use super::ip::protocol;
-use super::link::Kind;
-use super::{Encapsulation, Header, Ip, Packet, ethertype};
+use super::link::LinkLayer;
+use super::{Encapsulation, Ip, NextLayer, Packet, ethertype};
 
 /// Ports of UDP that announce a tunnel (IANA).
 mod port {
@@ -31,16 +31,20 @@ pub(super) fn may_be_udp(payload: &[u8]) -> bool {
 }
 
 /// Opens a tunnel; `None` if there is none, and then `rest` is unchanged.
-pub(super) fn decode(ip: &Ip<'_>, packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<Header> {
+pub(super) fn decode(
+    ip: &Ip<'_>,
+    packet: &mut Packet<'_>,
+    rest: &mut FrameRemainder<'_>,
+) -> Option<NextLayer> {
     let mut inner = *rest;
     let outer = if ip.is_v6 { Encapsulation::IPV6 } else { Encapsulation::IPV4 };
     let Tunnel { header, bits, vni } = match ip.protocol {
         protocol::GRE => gre(&mut inner)?,
-        protocol::IPV4 | protocol::IPV6 => Tunnel::new(Header::Ip, outer),
+        protocol::IPV4 | protocol::IPV6 => Tunnel::new(NextLayer::Ip, outer),
         protocol::UDP => udp(&mut inner)?,
         _ => return None,
     };
-    if header == Header::Ip && !matches!(inner.bytes.first()? >> 4, 4 | 6) {
+    if header == NextLayer::Ip && !matches!(inner.bytes.first()? >> 4, 4 | 6) {
         return None;
     }
     packet.encapsulation.add(bits);
@@ -51,24 +55,24 @@ pub(super) fn decode(ip: &Ip<'_>, packet: &mut Packet<'_>, rest: &mut Rest<'_>) 
 
 /// A tunnel: what is in it, what it is, and its number if it has one.
 pub(super) struct Tunnel {
-    pub(super) header: Header,
+    pub(super) header: NextLayer,
     pub(super) bits: u32,
     pub(super) vni: Option<u32>,
 }
 
 impl Tunnel {
-    const fn new(header: Header, bits: u32) -> Self {
+    const fn new(header: NextLayer, bits: u32) -> Self {
         Self { header, bits, vni: None }
     }
 
     /// `word` has the number in its upper three bytes.
-    const fn numbered(header: Header, bits: u32, word: u32) -> Self {
+    const fn numbered(header: NextLayer, bits: u32, word: u32) -> Self {
         Self { header, bits, vni: Some(word >> 8) }
     }
 }
 
 /// GRE of RFC 2784 and RFC 2890, and version 1, which carries PPP (RFC 2637).
-pub(super) fn gre(rest: &mut Rest<'_>) -> Option<Tunnel> {
+pub(super) fn gre(rest: &mut FrameRemainder<'_>) -> Option<Tunnel> {
     let header: &[u8; 4] = rest.take()?;
     let (flags, kind) = (be16(header, 0)?, be16(header, 2)?);
     let has = |bit: u16| usize::from(flags & bit != 0);
@@ -83,22 +87,22 @@ pub(super) fn gre(rest: &mut Rest<'_>) -> Option<Tunnel> {
             }
             // A frame of ERSPAN without a sequence number has no ERSPAN header.
             if kind == ethertype::ERSPAN && flags & sequence == 0 {
-                return Some(Tunnel::new(Header::Link(Kind::Ethernet), Encapsulation::GRE));
+                return Some(Tunnel::new(NextLayer::Link(LinkLayer::Ethernet), Encapsulation::GRE));
             }
             // NVGRE: RFC 7637 §3.2.
             if kind == ethertype::BRIDGE && flags & key != 0 {
-                let header = Header::Ethertype(kind);
+                let header = NextLayer::Ethertype(kind);
                 return Some(Tunnel::numbered(header, Encapsulation::GRE, number?));
             }
         }
         1 => rest.skip(4 * (1 + has(sequence) + has(0x80)))?,
         _ => return None,
     }
-    Some(Tunnel::new(Header::Ethertype(kind), Encapsulation::GRE))
+    Some(Tunnel::new(NextLayer::Ethertype(kind), Encapsulation::GRE))
 }
 
 /// A tunnel in UDP, by its port.
-fn udp(rest: &mut Rest<'_>) -> Option<Tunnel> {
+fn udp(rest: &mut FrameRemainder<'_>) -> Option<Tunnel> {
     let header: &[u8; 8] = rest.take()?;
     let (source, destination) = (be16(header, 0)?, be16(header, 2)?);
     let is = |port: u16| destination == port || source == port;
@@ -119,7 +123,7 @@ fn udp(rest: &mut Rest<'_>) -> Option<Tunnel> {
 }
 
 /// A packet of the user in GTP-U, version 1: 3GPP TS 29.281 §5.1.
-fn gtp_user(rest: &mut Rest<'_>) -> Option<Tunnel> {
+fn gtp_user(rest: &mut FrameRemainder<'_>) -> Option<Tunnel> {
     let header: &[u8; 8] = rest.take()?;
     if header[0] & 0xf0 != 0x30 || header[1] != 0xff {
         return None;
@@ -130,12 +134,12 @@ fn gtp_user(rest: &mut Rest<'_>) -> Option<Tunnel> {
             pass_extensions(next, rest)?;
         }
     }
-    Some(Tunnel::new(Header::Ip, Encapsulation::GTP_USER))
+    Some(Tunnel::new(NextLayer::Ip, Encapsulation::GTP_USER))
 }
 
 /// Extension headers of GTP-U: 3GPP TS 29.281 §5.2. Each has its length in words of four bytes, and
 /// the type of the next one at its end; `next` is the first one's.
-fn pass_extensions(mut next: u8, rest: &mut Rest<'_>) -> Option<()> {
+fn pass_extensions(mut next: u8, rest: &mut FrameRemainder<'_>) -> Option<()> {
     for _ in 0..GTP_EXTENSIONS_MAX {
         if next == 0 {
             return Some(());
@@ -148,17 +152,17 @@ fn pass_extensions(mut next: u8, rest: &mut Rest<'_>) -> Option<()> {
 }
 
 /// RFC 7348 §5: only the flag of a valid number, and the last byte is 0.
-pub(super) fn vxlan(rest: &mut Rest<'_>) -> Option<Tunnel> {
+pub(super) fn vxlan(rest: &mut FrameRemainder<'_>) -> Option<Tunnel> {
     let header: &[u8; 8] = rest.take()?;
-    let (inner, number) = (Header::Link(Kind::Ethernet), be32(header, 4)?);
+    let (inner, number) = (NextLayer::Link(LinkLayer::Ethernet), be32(header, 4)?);
     let is_valid = header[0] & 8 != 0 && header[7] == 0;
     is_valid.then_some(Tunnel::numbered(inner, Encapsulation::VXLAN, number))
 }
 
 /// RFC 8926 §3.4: version 0, the length of the options in words.
-pub(super) fn geneve(rest: &mut Rest<'_>) -> Option<Tunnel> {
+pub(super) fn geneve(rest: &mut FrameRemainder<'_>) -> Option<Tunnel> {
     let header: &[u8; 8] = rest.take()?;
-    let (inner, number) = (Header::Ethertype(be16(header, 2)?), be32(header, 4)?);
+    let (inner, number) = (NextLayer::Ethertype(be16(header, 2)?), be32(header, 4)?);
     if header[0] & 0xc0 != 0 {
         return None;
     }
@@ -167,7 +171,7 @@ pub(super) fn geneve(rest: &mut Rest<'_>) -> Option<Tunnel> {
 }
 
 /// L2TP version 2, a data message: RFC 2661 §3.1.
-fn l2tp(rest: &mut Rest<'_>) -> Option<Tunnel> {
+fn l2tp(rest: &mut FrameRemainder<'_>) -> Option<Tunnel> {
     let flags = u16::from_be_bytes(*rest.take()?);
     let has = |bit: u16| usize::from(flags & bit != 0);
     if flags & 0x8000 != 0 || flags & 15 != 2 {
@@ -179,11 +183,11 @@ fn l2tp(rest: &mut Rest<'_>) -> Option<Tunnel> {
         let offset = u16::from_be_bytes(*rest.take()?);
         rest.skip(usize::from(offset))?;
     }
-    Some(Tunnel::new(Header::Link(Kind::Ppp), Encapsulation::L2TP))
+    Some(Tunnel::new(NextLayer::Link(LinkLayer::Ppp), Encapsulation::L2TP))
 }
 
 /// Teredo: RFC 4380 §5.1.1, an authentication header and an origin may come first.
-fn teredo(rest: &mut Rest<'_>) -> Option<Tunnel> {
+fn teredo(rest: &mut FrameRemainder<'_>) -> Option<Tunnel> {
     for _ in 0..2 {
         match *rest.peek::<4>()? {
             [0, 1, identifier, authentication] => {
@@ -193,5 +197,5 @@ fn teredo(rest: &mut Rest<'_>) -> Option<Tunnel> {
             _ => break,
         }
     }
-    (rest.bytes.first()? >> 4 == 6).then_some(Tunnel::new(Header::Ip, Encapsulation::TEREDO))
+    (rest.bytes.first()? >> 4 == 6).then_some(Tunnel::new(NextLayer::Ip, Encapsulation::TEREDO))
 }

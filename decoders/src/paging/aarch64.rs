@@ -4,7 +4,7 @@
 //! determines the number of levels, 2 to 5. Arm counts levels down to 3 and begins with -1 if there
 //! are five. In this crate the lowest level is always 1: Arm's level n is 4 - n.
 
-use super::Step;
+use super::PageTableEntry;
 use crate::address::PhysicalAddress;
 
 /// The size of a page: the lowest level maps pages, and a complete table fills one.
@@ -57,7 +57,7 @@ const PRESENT_INVALID: u64 = 1 << 11;
 
 /// The page-table levels of an arm64 machine.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Levels {
+pub struct Aarch64Levels {
     granule: Granule,
     /// Number of address bits that the tables resolve.
     address_bits: u8,
@@ -65,7 +65,7 @@ pub struct Levels {
     lpa2: bool,
 }
 
-impl Levels {
+impl Aarch64Levels {
     /// The tables of a kernel built for addresses of `built_bits` (`VA_BITS`) on a processor that
     /// supports `actual_bits` (64 minus `TCR_EL1.T1SZ`); `None` for impossible combinations.
     ///
@@ -142,18 +142,18 @@ impl Levels {
 
     /// Decodes `entry`, read at `level` for `virtual_address`.
     #[inline]
-    pub const fn step(self, entry: u64, virtual_address: u64, level: u32) -> Step {
+    pub const fn step(self, entry: u64, virtual_address: u64, level: u32) -> PageTableEntry {
         let offset_mask = self.bytes(level) - 1;
-        let page = Step::Page(PhysicalAddress(
+        let page = PageTableEntry::Page(PhysicalAddress(
             (self.output(entry) & !offset_mask) | (virtual_address & offset_mask),
         ));
         match (entry & (VALID | TABLE_OR_PAGE), level) {
             (0b11, 1) => page,
             // A swapped-out page has neither bit.
             (TABLE_OR_PAGE, 1) if entry & (PROT_NONE | PRESENT_INVALID) != 0 => page,
-            (0b11, _) => Step::Table(PhysicalAddress(self.output(entry))),
+            (0b11, _) => PageTableEntry::Table(PhysicalAddress(self.output(entry))),
             (VALID, _) if self.has_blocks(level) => page,
-            _ => Step::NotPresent,
+            _ => PageTableEntry::NotPresent,
         }
     }
 

@@ -9,7 +9,7 @@ use crate::address::{KernelVa, PhysicalAddress};
 
 /// The result of decoding one entry.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Step {
+pub enum PageTableEntry {
     /// Physical address of the next lower table.
     Table(PhysicalAddress),
     /// The translated physical address.
@@ -22,18 +22,18 @@ pub enum Step {
 ///
 /// Levels count up from 1, the lowest, on all architectures.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Levels {
-    X86_64(x86_64::Levels),
-    Aarch64(aarch64::Levels),
+pub enum PageTableLevels {
+    X86_64(x86_64::X86Levels),
+    Aarch64(aarch64::Aarch64Levels),
 }
 
-impl Default for Levels {
+impl Default for PageTableLevels {
     fn default() -> Self {
-        Self::X86_64(x86_64::Levels::Four)
+        Self::X86_64(x86_64::X86Levels::Four)
     }
 }
 
-impl Levels {
+impl PageTableLevels {
     /// The number of the topmost level.
     #[inline]
     pub const fn top(self) -> u32 {
@@ -68,7 +68,7 @@ impl Levels {
 
     /// Decodes `entry`, read at `level` for `virtual_address`.
     #[inline]
-    pub const fn step(self, entry: u64, virtual_address: u64, level: u32) -> Step {
+    pub const fn step(self, entry: u64, virtual_address: u64, level: u32) -> PageTableEntry {
         match self {
             Self::X86_64(_) => x86_64::step(entry, virtual_address, level),
             Self::Aarch64(levels) => levels.step(entry, virtual_address, level),
@@ -102,7 +102,7 @@ const fn offset_in(range: &Range<u64>, address: KernelVa, bytes: u32) -> Option<
 /// How kernel addresses translate: two linear ranges by arithmetic, all others by the page tables.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct KernelSpace {
-    pub levels: Levels,
+    pub levels: PageTableLevels,
     /// Physical address of the top table (`swapper_pg_dir`).
     pub root: PhysicalAddress,
     /// The direct map: the virtual addresses of all physical memory, in order.

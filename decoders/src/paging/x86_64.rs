@@ -1,6 +1,6 @@
 //! Page-table entries of x86-64 (Intel SDM vol. 3A §4.5, 4- and 5-level paging).
 
-use super::Step;
+use super::PageTableEntry;
 use crate::address::PhysicalAddress;
 
 /// Physical address bits of an entry: 12 to 51.
@@ -13,7 +13,7 @@ const PROTNONE: u64 = 1 << 8;
 
 /// The number of page-table levels.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Levels {
+pub enum X86Levels {
     /// 48-bit addresses.
     #[default]
     Four,
@@ -21,7 +21,7 @@ pub enum Levels {
     Five,
 }
 
-impl Levels {
+impl X86Levels {
     /// The number of the topmost level: 4 or 5.
     pub const fn top(self) -> u32 {
         match self {
@@ -52,15 +52,15 @@ pub const fn entry_address(
 }
 
 /// Decodes `entry`, read at `level` for `virtual_address`.
-pub const fn step(entry: u64, virtual_address: u64, level: u32) -> Step {
+pub const fn step(entry: u64, virtual_address: u64, level: u32) -> PageTableEntry {
     if entry & PRESENT == 0 {
         if level == 1 && entry & PROTNONE != 0 {
             // The frame number is stored inverted, against L1TF
             // (arch/x86/include/asm/pgtable-invert.h).
             let base = !entry & ADDRESS_MASK;
-            return Step::Page(PhysicalAddress(base | (virtual_address & 0xfff)));
+            return PageTableEntry::Page(PhysicalAddress(base | (virtual_address & 0xfff)));
         }
-        return Step::NotPresent;
+        return PageTableEntry::NotPresent;
     }
     if level == 1 || (level <= 3 && entry & LARGE != 0) {
         let page_bits = 12 + 9 * (level - 1);
@@ -68,9 +68,9 @@ pub const fn step(entry: u64, virtual_address: u64, level: u32) -> Step {
         // Bit 12 of a large entry is its PAT bit: it is below the page's address bits, so it is
         // masked away.
         let base = entry & ADDRESS_MASK & !offset_mask;
-        return Step::Page(PhysicalAddress(base | (virtual_address & offset_mask)));
+        return PageTableEntry::Page(PhysicalAddress(base | (virtual_address & offset_mask)));
     }
-    Step::Table(PhysicalAddress(entry & ADDRESS_MASK))
+    PageTableEntry::Table(PhysicalAddress(entry & ADDRESS_MASK))
 }
 
 #[cfg(test)]
@@ -79,24 +79,33 @@ mod tests {
 
     #[test]
     fn canonical_addresses_depend_on_the_levels() {
-        assert!(Levels::Four.is_canonical(0xffff_8880_0000_0000));
-        assert!(!Levels::Four.is_canonical(0xff11_0000_0000_0000));
-        assert!(Levels::Five.is_canonical(0xff11_0000_0000_0000));
-        assert!(Levels::Four.is_canonical(0x7fff_ffff_f000));
+        assert!(X86Levels::Four.is_canonical(0xffff_8880_0000_0000));
+        assert!(!X86Levels::Four.is_canonical(0xff11_0000_0000_0000));
+        assert!(X86Levels::Five.is_canonical(0xff11_0000_0000_0000));
+        assert!(X86Levels::Four.is_canonical(0x7fff_ffff_f000));
     }
 
     #[test]
     fn entries_lead_down_to_pages_of_three_sizes() {
         let va = 0xffff_8880_1234_5678;
         assert_eq!(entry_address(PhysicalAddress(0x1000), va, 4).0, 0x1000 + 0x111 * 8);
-        assert_eq!(step(0x2063, va, 4), Step::Table(PhysicalAddress(0x2000)));
+        assert_eq!(step(0x2063, va, 4), PageTableEntry::Table(PhysicalAddress(0x2000)));
         assert_eq!(
             step(0x4000_00e3, va, 3),
-            Step::Page(PhysicalAddress(0x4000_0000 | 0x1234_5678))
+            PageTableEntry::Page(PhysicalAddress(0x4000_0000 | 0x1234_5678))
         );
-        assert_eq!(step(0x1220_10e3, va, 2), Step::Page(PhysicalAddress(0x1220_0000 | 0x14_5678)));
-        assert_eq!(step(0x8000_0000_0123_4063, va, 1), Step::Page(PhysicalAddress(0x0123_4678)));
-        assert_eq!(step(0, va, 1), Step::NotPresent);
-        assert_eq!(step(0x000f_ffff_ffff_a100, va, 1), Step::Page(PhysicalAddress(0x5678)));
+        assert_eq!(
+            step(0x1220_10e3, va, 2),
+            PageTableEntry::Page(PhysicalAddress(0x1220_0000 | 0x14_5678))
+        );
+        assert_eq!(
+            step(0x8000_0000_0123_4063, va, 1),
+            PageTableEntry::Page(PhysicalAddress(0x0123_4678))
+        );
+        assert_eq!(step(0, va, 1), PageTableEntry::NotPresent);
+        assert_eq!(
+            step(0x000f_ffff_ffff_a100, va, 1),
+            PageTableEntry::Page(PhysicalAddress(0x5678))
+        );
     }
 }

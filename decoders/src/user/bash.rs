@@ -17,14 +17,14 @@ pub const CODE_BYTES: u64 = 24;
 
 /// `HIST_ENTRY`: one command of the history.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Entry {
+pub struct BashHistoryEntry {
     /// `char *line`
     pub line: u64,
     /// `char *timestamp`, for [`timestamp`].
     pub timestamp: u64,
 }
 
-impl Entry {
+impl BashHistoryEntry {
     /// Parses an entry; `None` if it cannot be one.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let entry = Self { line: u64_at(bytes, 0)?, timestamp: u64_at(bytes, 8)? };
@@ -99,14 +99,14 @@ pub const CONTEXT_TABLE: u64 = 32;
 
 /// `HASH_TABLE`
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Table {
+pub struct BashHashTable {
     /// `BUCKET_CONTENTS **bucket_array`
     pub buckets: u64,
     /// `int nbuckets`
     pub count: u32,
 }
 
-impl Table {
+impl BashHashTable {
     /// Size in bytes.
     pub const BYTES: u64 = 16;
 

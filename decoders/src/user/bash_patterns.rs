@@ -26,9 +26,9 @@ pub fn ignores_everything(patterns: &[u8], is_extended: bool) -> bool {
     let mut steps = STEPS_MAX;
     let mut remembered = 0;
     let are_ignored = SAMPLES.iter().all(|line| {
-        let mut list = Split { rest: patterns, is_extended };
+        let mut list = BashPatternList { rest: patterns, is_extended };
         let is_ignored = list.any(|pattern| {
-            let mut attempt = Attempt { pattern, line, is_extended, steps };
+            let mut attempt = BashPatternMatch { pattern, line, is_extended, steps };
             let matches = attempt.matches();
             steps = attempt.steps;
             matches
@@ -40,12 +40,12 @@ pub fn ignores_everything(patterns: &[u8], is_extended: bool) -> bool {
 }
 
 /// The patterns of a list. Colons in brackets, quotes and lists of patterns do not end a pattern.
-struct Split<'a> {
+struct BashPatternList<'a> {
     rest: &'a [u8],
     is_extended: bool,
 }
 
-impl<'a> Iterator for Split<'a> {
+impl<'a> Iterator for BashPatternList<'a> {
     type Item = &'a [u8];
 
     fn next(&mut self) -> Option<&'a [u8]> {
@@ -162,7 +162,7 @@ impl Positions {
 }
 
 /// One pattern and one line.
-struct Attempt<'a> {
+struct BashPatternMatch<'a> {
     pattern: &'a [u8],
     line: &'a [u8],
     is_extended: bool,
@@ -170,7 +170,7 @@ struct Attempt<'a> {
     steps: u32,
 }
 
-impl Attempt<'_> {
+impl BashPatternMatch<'_> {
     fn matches(&mut self) -> bool {
         if self.line.len() > LINE_MAX {
             return false;

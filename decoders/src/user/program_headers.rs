@@ -26,7 +26,7 @@ pub struct ProgramHeaders<'a> {
 
 /// The fields of a program header that are used.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Entry {
+struct ProgramHeader {
     kind: u32,
     flags: u32,
     offset: u64,
@@ -43,9 +43,9 @@ impl<'a> ProgramHeaders<'a> {
         Some(Self { table: file.get(start..end)? })
     }
 
-    fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
+    fn entries(&self) -> impl Iterator<Item = ProgramHeader> + '_ {
         self.table.chunks_exact(PROGRAM_HEADER_BYTES as usize).filter_map(|bytes| {
-            Some(Entry {
+            Some(ProgramHeader {
                 kind: u32_at(bytes, 0)?,
                 flags: u32_at(bytes, 4)?,
                 offset: u64_at(bytes, 8)?,

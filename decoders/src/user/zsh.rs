@@ -11,7 +11,7 @@ use super::{u32_at, u64_at};
 
 /// `struct histent`: one command of the history.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Entry {
+pub struct ZshHistoryEntry {
     /// `char *node.nam`, with zsh's encoding ([`unmetafy`]); 0 in a new `curline`.
     pub line: u64,
     /// `node.flags`
@@ -26,7 +26,7 @@ pub struct Entry {
     pub number: i64,
 }
 
-impl Entry {
+impl ZshHistoryEntry {
     /// Size in bytes.
     pub const BYTES: u64 = 88;
 
@@ -76,14 +76,14 @@ pub fn unmetafy(text: &mut [u8]) -> usize {
 
 /// `struct hashtable`
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Table {
+pub struct ZshHashTable {
     /// `HashNode *nodes`
     pub nodes: u64,
     /// `int hsize`
     pub size: u32,
 }
 
-impl Table {
+impl ZshHashTable {
     /// Number of bytes of it that are read.
     pub const BYTES: u64 = 16;
 
@@ -225,8 +225,8 @@ mod tests {
 
     #[test]
     fn an_entry_has_its_line_its_time_and_its_neighbours() {
-        let parsed = Entry::parse(&entry(0)).unwrap();
-        let expected = Entry {
+        let parsed = ZshHistoryEntry::parse(&entry(0)).unwrap();
+        let expected = ZshHistoryEntry {
             line: 0x55e8_c3cc_9d20,
             flags: 0,
             up: 0x55e8_c3cc_d750,
@@ -235,22 +235,22 @@ mod tests {
             number: 3,
         };
         assert_eq!(parsed, expected);
-        assert_eq!(Entry::parse(&entry(0)[..87]), None);
+        assert_eq!(ZshHistoryEntry::parse(&entry(0)[..87]), None);
         // A pointer that is none.
         let mut wrong = entry(0);
         wrong[31] = 0xff;
-        assert_eq!(Entry::parse(&wrong), None);
+        assert_eq!(ZshHistoryEntry::parse(&wrong), None);
     }
 
     #[test]
     fn entries_of_a_file_and_of_other_shells_were_not_typed() {
         // `HIST_OLD | HIST_READ`; with `HIST_FOREIGN`.
         for flags in [0x6, 0x16, 0x10] {
-            assert!(!Entry::parse(&entry(flags)).unwrap().is_typed(), "{flags:#x}");
+            assert!(!ZshHistoryEntry::parse(&entry(flags)).unwrap().is_typed(), "{flags:#x}");
         }
         // `HIST_OLD`, `HIST_DUP`, `HIST_TMPSTORE`, `HIST_NOWRITE`
         for flags in [0, 0x2, 0x8, 0x20, 0x40] {
-            assert!(Entry::parse(&entry(flags)).unwrap().is_typed(), "{flags:#x}");
+            assert!(ZshHistoryEntry::parse(&entry(flags)).unwrap().is_typed(), "{flags:#x}");
         }
     }
 
@@ -274,11 +274,11 @@ mod tests {
     #[test]
     fn names_are_in_their_slots() {
         let header = [&151_u32.to_le_bytes()[..], &[179, 0, 0, 0], &0x5000_u64.to_le_bytes()];
-        let table = Table::parse(&header.concat()).unwrap();
+        let table = ZshHashTable::parse(&header.concat()).unwrap();
         // 'a' is 97, and 'b' is 98: 97 * 33 + 98 is 3299, which is 128 modulo 151.
         assert_eq!(table.slot(b"a"), 0x5000 + 97 * 8);
         assert_eq!(table.slot(b"ab"), 0x5000 + 128 * 8);
-        assert_eq!(Table::parse(&[0; 16]), None);
+        assert_eq!(ZshHashTable::parse(&[0; 16]), None);
     }
 
     #[test]

@@ -1,17 +1,19 @@
 //! DNS messages of dnsmasq, and names made by hand.
 
-use panoptes_decoders::application::dns::{Data, Message, NAME_TEXT_MAX, Name, Record, kind};
+use panoptes_decoders::application::dns::{
+    Data, DnsMessage, DomainName, NAME_TEXT_MAX, ResourceRecord, kind,
+};
 
 use super::recorded::data;
 
-fn text(name: Name<'_>) -> String {
+fn text(name: DomainName<'_>) -> String {
     let mut buffer = [0; NAME_TEXT_MAX];
     name.write(&mut buffer).expect("a name").to_owned()
 }
 
 /// The only answer in a recorded response.
-fn only<'a>(message: &'a [u8], expected: &str) -> Record<'a> {
-    let message = Message::decode(message).expect("a message");
+fn only<'a>(message: &'a [u8], expected: &str) -> ResourceRecord<'a> {
+    let message = DnsMessage::decode(message).expect("a message");
     let question = message.question().expect("a question");
     assert_eq!(text(question.name), expected);
     let answers: Vec<_> = message.answers().collect();
@@ -24,7 +26,7 @@ fn only<'a>(message: &'a [u8], expected: &str) -> Record<'a> {
 #[test]
 fn a_query_is_read() {
     let query = data("query-a");
-    let message = Message::decode(&query).expect("a message");
+    let message = DnsMessage::decode(&query).expect("a message");
     assert_eq!((message.id, message.opcode(), message.counts), (0x1000, 0, [1, 0, 0, 0]));
     assert!(!message.is_response() && !message.is_truncated() && !message.is_authoritative());
     let question = message.question().expect("a question");
@@ -36,7 +38,7 @@ fn a_query_is_read() {
 #[test]
 fn answers_of_each_type_are_read() {
     let bytes = data("a");
-    let message = Message::decode(&bytes).expect("a message");
+    let message = DnsMessage::decode(&bytes).expect("a message");
     assert!(message.is_response() && message.is_authoritative());
     assert_eq!((message.response_code(), message.counts), (0, [1, 1, 0, 0]));
     assert_eq!(only(&bytes, "www.flow.example").data, Data::A([192, 0, 2, 7]));
@@ -70,7 +72,7 @@ fn answers_of_each_type_are_read() {
 #[test]
 fn a_chain_of_names_is_read() {
     let bytes = data("aaaa");
-    let answers: Vec<_> = Message::decode(&bytes).expect("a message").answers().collect();
+    let answers: Vec<_> = DnsMessage::decode(&bytes).expect("a message").answers().collect();
     let [alias, address] = answers.as_slice() else { panic!("two answers: {answers:?}") };
     assert_eq!((text(alias.name), alias.kind), ("alias.flow.example".to_owned(), kind::CNAME));
     let Data::Cname(target) = alias.data else { panic!() };
@@ -82,7 +84,7 @@ fn a_chain_of_names_is_read() {
 #[test]
 fn a_name_that_does_not_exist_has_no_answer() {
     let bytes = data("missing");
-    let message = Message::decode(&bytes).expect("a message");
+    let message = DnsMessage::decode(&bytes).expect("a message");
     assert_eq!((message.response_code(), message.answers().count()), (3, 0));
     assert_eq!(text(message.question().expect("a question").name), "none.flow.example");
 }
@@ -90,19 +92,19 @@ fn a_name_that_does_not_exist_has_no_answer() {
 #[test]
 fn messages_over_tcp_follow_each_other() {
     let both = [data("tcp-query"), data("tcp-a")].concat();
-    let (query, rest) = Message::decode_tcp(&both).expect("a message");
+    let (query, rest) = DnsMessage::decode_tcp(&both).expect("a message");
     assert!(!query.is_response());
-    let (response, rest) = Message::decode_tcp(rest).expect("a message");
+    let (response, rest) = DnsMessage::decode_tcp(rest).expect("a message");
     assert!(response.is_response() && rest.is_empty());
     let answers: Vec<_> = response.answers().map(|answer| answer.data).collect();
     assert_eq!(answers, [Data::A([192, 0, 2, 7])]);
     // The last answer ends the data.
-    let (cut, _) = Message::decode_tcp(&both[..both.len() - 1]).map_or_else(
+    let (cut, _) = DnsMessage::decode_tcp(&both[..both.len() - 1]).map_or_else(
         || panic!("a message"),
-        |(_, rest)| Message::decode_tcp(rest).expect("a message"),
+        |(_, rest)| DnsMessage::decode_tcp(rest).expect("a message"),
     );
     assert_eq!((cut.counts[1], cut.answers().count()), (1, 0));
-    assert_eq!(Message::decode_tcp(&both[..13]), None);
+    assert_eq!(DnsMessage::decode_tcp(&both[..13]), None);
 }
 
 /// A response with a question for the root, and answers without a name of their own, with this
@@ -122,7 +124,7 @@ fn response(kind: u16, data: &[&[u8]]) -> Vec<u8> {
 const FIRST: usize = 28;
 
 fn names(bytes: &[u8]) -> Vec<Option<String>> {
-    let answers = Message::decode(bytes).expect("a message").answers();
+    let answers = DnsMessage::decode(bytes).expect("a message").answers();
     let names = answers.map(|answer| {
         let Data::Cname(name) = answer.data else { panic!("{answer:?}") };
         name.write(&mut [0; NAME_TEXT_MAX]).map(str::to_owned)
@@ -167,7 +169,7 @@ fn pointers_that_do_not_lead_back_are_wrong() {
         bytes[7] = 3;
         bytes.extend([0, 0, 5, 0, 1, 0, 0, 0, 9, 0, 2]);
         bytes.extend((0xc000 | to).to_be_bytes());
-        let last = Message::decode(&bytes).expect("a message").answers().last();
+        let last = DnsMessage::decode(&bytes).expect("a message").answers().last();
         let Data::Cname(name) = last.expect("an answer").data else { panic!() };
         assert_eq!(name.write(&mut [0; NAME_TEXT_MAX]).is_some(), is_read, "{count}");
     }
@@ -194,7 +196,7 @@ fn names_have_a_longest_length() {
     let longest = response(kind::CNAME, &[&labels(&[63, 63, 63, 61])]);
     let [Some(name)] = &names(&longest)[..] else { panic!() };
     assert_eq!(name.len(), NAME_TEXT_MAX);
-    let record = Message::decode(&longest).expect("a message").answers().next();
+    let record = DnsMessage::decode(&longest).expect("a message").answers().next();
     let Data::Cname(name) = record.expect("an answer").data else { panic!() };
     assert_eq!(name.write(&mut [0; NAME_TEXT_MAX - 1]), None, "a short buffer");
     // With a pointer: 63 + 63 + 63 + 62 bytes.
@@ -219,7 +221,7 @@ fn wrong_data_is_kept() {
         (99, b"\0"),
     ] {
         let bytes = response(kind, &[data, b"\0"]);
-        let answers: Vec<_> = Message::decode(&bytes).expect("a message").answers().collect();
+        let answers: Vec<_> = DnsMessage::decode(&bytes).expect("a message").answers().collect();
         assert_eq!((answers.len(), &answers[0].data), (2, &Data::Other(data)), "{kind}");
     }
 }
@@ -228,8 +230,8 @@ fn wrong_data_is_kept() {
 fn counts_may_be_lies() {
     let mut bytes = response(kind::A, &[b"1234"]);
     bytes[6..8].copy_from_slice(&[0xff, 0xff]);
-    assert_eq!(Message::decode(&bytes).expect("a message").answers().count(), 1);
+    assert_eq!(DnsMessage::decode(&bytes).expect("a message").answers().count(), 1);
     bytes[4..6].copy_from_slice(&[0xff, 0xff]);
-    assert_eq!(Message::decode(&bytes).expect("a message").answers().count(), 0);
-    assert_eq!(Message::decode(&bytes[..11]), None);
+    assert_eq!(DnsMessage::decode(&bytes).expect("a message").answers().count(), 0);
+    assert_eq!(DnsMessage::decode(&bytes[..11]), None);
 }

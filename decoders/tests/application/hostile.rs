@@ -1,11 +1,11 @@
 //! Data of any bytes, and recorded data that was changed: nothing panics, and each result is a part
 //! of the data.
 
-use panoptes_decoders::application::dns::{Data, Message, NAME_TEXT_MAX, Name};
+use panoptes_decoders::application::dns::{Data, DnsMessage, DomainName, NAME_TEXT_MAX};
 use panoptes_decoders::application::http::{Request, Response};
 use panoptes_decoders::application::quic::LongHeader;
 use panoptes_decoders::application::ssh::Banner;
-use panoptes_decoders::application::tls::{ClientHello, Ja4, ServerHello, Transport};
+use panoptes_decoders::application::tls::{ClientHello, Ja4, Ja4Transport, ServerHello};
 use proptest::prelude::*;
 
 use super::recorded;
@@ -19,7 +19,7 @@ fn read_all(data: &[u8]) -> usize {
         assert!(extensions + 2 * hello.ciphers.clone().count() <= data.len());
         assert!(hello.server_name().is_none_or(|name| name.len() < data.len()));
         assert!(hello.protocols().map(<[u8]>::len).sum::<usize>() <= data.len());
-        let ja4 = Ja4::of(hello, Transport::Tcp);
+        let ja4 = Ja4::of(hello, Ja4Transport::Tcp);
         assert!(ja4.is_none_or(|ja4| ja4.as_str().len() == 36 && hello.missing == 0));
     }
     if let Some(hello) = ServerHello::decode(data) {
@@ -45,13 +45,15 @@ fn read_all(data: &[u8]) -> usize {
         known += 1;
         assert!(header.header_length + header.payload.len() + header.rest.len() <= data.len());
     }
-    for message in [Message::decode(data), Message::decode_tcp(data).map(|(message, _)| message)] {
+    for message in
+        [DnsMessage::decode(data), DnsMessage::decode_tcp(data).map(|(message, _)| message)]
+    {
         known += message.map_or(0, |message| read_message(&message, data.len()));
     }
     known
 }
 
-fn read_message(message: &Message<'_>, length: usize) -> usize {
+fn read_message(message: &DnsMessage<'_>, length: usize) -> usize {
     let question = message.question();
     question.inspect(|question| read_name(question.name));
     let mut answers = 0;
@@ -78,7 +80,7 @@ fn read_message(message: &Message<'_>, length: usize) -> usize {
 }
 
 /// A name is at most 255 bytes, and its text says the same as its labels.
-fn read_name(name: Name<'_>) {
+fn read_name(name: DomainName<'_>) {
     let mut buffer = [0; NAME_TEXT_MAX];
     let Some(text) = name.write(&mut buffer) else { return };
     let labels: Vec<_> = name.labels().collect();
@@ -164,7 +166,7 @@ proptest! {
             message.extend(label);
         }
         message.extend([0, 0, 1, 0, 1]);
-        let message = Message::decode(&message).expect("a message");
+        let message = DnsMessage::decode(&message).expect("a message");
         let name = message.question().expect("a question").name;
         let mut buffer = [0; NAME_TEXT_MAX];
         prop_assert_eq!(unescaped(name.write(&mut buffer).expect("a name")), labels);

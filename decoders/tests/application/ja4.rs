@@ -1,6 +1,6 @@
 //! The fingerprint JA4: examples of its authors, and what their program makes of recorded hellos.
 
-use panoptes_decoders::application::tls::{ClientHello, Ja4, Transport};
+use panoptes_decoders::application::tls::{ClientHello, Ja4, Ja4Transport};
 
 use super::recorded::data;
 
@@ -55,7 +55,7 @@ impl Hello<'_> {
         [&[1], &length[1..], &body[..]].concat()
     }
 
-    fn ja4(&self, transport: Transport) -> String {
+    fn ja4(&self, transport: Ja4Transport) -> String {
         let message = self.message();
         let hello = ClientHello::from_message(&message).expect("a hello");
         Ja4::of(&hello, transport).expect("a fingerprint").to_string()
@@ -84,15 +84,15 @@ const EXAMPLE: Hello<'_> = Hello {
 
 #[test]
 fn the_example_of_the_description_has_its_fingerprint() {
-    assert_eq!(EXAMPLE.ja4(Transport::Tcp), "t13d1516h2_8daaf6152771_e5627efa2ab1");
-    assert_eq!(EXAMPLE.ja4(Transport::Quic), "q13d1516h2_8daaf6152771_e5627efa2ab1");
+    assert_eq!(EXAMPLE.ja4(Ja4Transport::Tcp), "t13d1516h2_8daaf6152771_e5627efa2ab1");
+    assert_eq!(EXAMPLE.ja4(Ja4Transport::Quic), "q13d1516h2_8daaf6152771_e5627efa2ab1");
 }
 
 /// The description also has the hash of the example's extensions without signature algorithms.
 #[test]
 fn no_signature_algorithms_leave_no_mark() {
     let raw = EXAMPLE.raw.rsplit_once('_').expect("three lists").0;
-    let ja4 = Hello { raw, ..EXAMPLE }.ja4(Transport::Tcp);
+    let ja4 = Hello { raw, ..EXAMPLE }.ja4(Ja4Transport::Tcp);
     assert_eq!(ja4, "t13d1516h2_8daaf6152771_6d807ffa2a79");
 }
 
@@ -108,7 +108,7 @@ fn published_captures_have_their_fingerprints() {
               0009,0014,0011,0008,0006,0003,00ff_0000",
         ..EXAMPLE
     };
-    assert_eq!(old.ja4(Transport::Tcp), "t10d230100_6a57a6f57151_000000000000");
+    assert_eq!(old.ja4(Ja4Transport::Tcp), "t10d230100_6a57a6f57151_000000000000");
     // tls-alpn-h2.pcap: more than 16 ciphers, and algorithms that look like RFC 8701's.
     let many = Hello {
         version: 0x0303,
@@ -120,7 +120,7 @@ fn published_captures_have_their_fingerprints() {
               0601,0603,efef,0501,0503,0401,0403,eeee,eded,0301,0303,0201,0203",
         ..EXAMPLE
     };
-    assert_eq!(many.ja4(Transport::Tcp), "t12d4605h2_85626a9a5f7f_aaf95bb78ec9");
+    assert_eq!(many.ja4(Ja4Transport::Tcp), "t12d4605h2_85626a9a5f7f_aaf95bb78ec9");
     // macos_tcp_flags.pcap: an algorithm occurs twice.
     let twice = Hello {
         raw: "1301,1302,1303,c02c,c02b,c024,c023,c00a,c009,cca9,c030,c02f,c028,c027,c014,c013,\
@@ -129,7 +129,7 @@ fn published_captures_have_their_fingerprints() {
               0403,0804,0401,0503,0203,0805,0805,0501,0806,0601,0201",
         ..EXAMPLE
     };
-    assert_eq!(twice.ja4(Transport::Tcp), "t13d2613h2_2802a3db6c62_845d286b0d67");
+    assert_eq!(twice.ja4(Ja4Transport::Tcp), "t13d2613h2_2802a3db6c62_845d286b0d67");
 }
 
 /// What FoxIO's `python/ja4.py` prints for the capture with these hellos.
@@ -143,10 +143,10 @@ fn recorded_hellos_have_the_fingerprints_of_another_program() {
     ] {
         let data = data(name);
         let hello = ClientHello::decode(&data).expect("a hello");
-        let ja4 = Ja4::of(&hello, Transport::Tcp).expect("a fingerprint");
+        let ja4 = Ja4::of(&hello, Ja4Transport::Tcp).expect("a fingerprint");
         assert_eq!(ja4.as_str(), expected, "{name}");
         let cut = ClientHello::decode(&data[..data.len() - 1]).expect("a hello");
-        assert_eq!(Ja4::of(&cut, Transport::Tcp), None, "{name}, cut");
+        assert_eq!(Ja4::of(&cut, Ja4Transport::Tcp), None, "{name}, cut");
     }
 }
 
@@ -167,10 +167,10 @@ fn protocols_are_shown_by_two_characters() {
         (b"\x30\x31\xab\xcd", "3d"),
         (b"\x30\xab\xcd\x31", "01"),
     ] {
-        let ja4 = Hello { protocols: &[name], ..EXAMPLE }.ja4(Transport::Tcp);
+        let ja4 = Hello { protocols: &[name], ..EXAMPLE }.ja4(Ja4Transport::Tcp);
         assert_eq!(ja4[8..10], *expected, "{name:?}");
     }
-    assert_eq!(Hello { protocols: &[], ..EXAMPLE }.ja4(Transport::Tcp)[8..10], *"00");
+    assert_eq!(Hello { protocols: &[], ..EXAMPLE }.ja4(Ja4Transport::Tcp)[8..10], *"00");
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn versions_are_shown_by_two_characters() {
     for (version, expected) in
         [(0x0304, "13"), (0x0303, "12"), (0x0302, "11"), (0x0301, "10"), (0x0300, "s3"), (9, "00")]
     {
-        let old = Hello { version, versions: &[], ..EXAMPLE }.ja4(Transport::Tcp);
+        let old = Hello { version, versions: &[], ..EXAMPLE }.ja4(Ja4Transport::Tcp);
         assert_eq!(old[1..3], *expected);
     }
 }
@@ -187,13 +187,13 @@ fn versions_are_shown_by_two_characters() {
 fn numbers_without_end_have_no_fingerprint() {
     let ciphers = |count: usize| format!("{}_0000", vec!["1301"; count].join(","));
     let hello = |raw: &str| Hello { raw, ..EXAMPLE }.message();
-    assert_eq!(Hello { raw: &ciphers(99), ..EXAMPLE }.ja4(Transport::Tcp)[4..8], *"9901");
-    assert_eq!(Hello { raw: &ciphers(512), ..EXAMPLE }.ja4(Transport::Tcp)[4..8], *"9901");
+    assert_eq!(Hello { raw: &ciphers(99), ..EXAMPLE }.ja4(Ja4Transport::Tcp)[4..8], *"9901");
+    assert_eq!(Hello { raw: &ciphers(512), ..EXAMPLE }.ja4(Ja4Transport::Tcp)[4..8], *"9901");
     assert_eq!(
-        Hello { raw: "", ..EXAMPLE }.ja4(Transport::Tcp)[11..],
+        Hello { raw: "", ..EXAMPLE }.ja4(Ja4Transport::Tcp)[11..],
         *"000000000000_000000000000"
     );
     let message = hello(&ciphers(513));
     let too_many = ClientHello::from_message(&message).expect("a hello");
-    assert_eq!(Ja4::of(&too_many, Transport::Tcp), None);
+    assert_eq!(Ja4::of(&too_many, Ja4Transport::Tcp), None);
 }

@@ -1,7 +1,7 @@
 //! The packets of RFC 9001 appendix A, and the hellos in them.
 
-use panoptes_decoders::application::quic::{Kind, LongHeader, VERSION_1, VERSION_2};
-use panoptes_decoders::application::tls::{ClientHello, Ja4, ServerHello, Transport};
+use panoptes_decoders::application::quic::{LongHeader, LongPacketKind, VERSION_1, VERSION_2};
+use panoptes_decoders::application::tls::{ClientHello, Ja4, Ja4Transport, ServerHello};
 
 use super::recorded::bytes;
 
@@ -43,7 +43,7 @@ const SERVER_FRAMES: &str =
 fn the_initial_packets_are_read() {
     let packet = client_initial();
     let header = LongHeader::decode(&packet).expect("a header");
-    assert_eq!((header.version, header.kind), (VERSION_1, Kind::Initial { token: &[] }));
+    assert_eq!((header.version, header.kind), (VERSION_1, LongPacketKind::Initial { token: &[] }));
     assert_eq!(header.destination_id, bytes("8394c8f03e515708"));
     assert_eq!(header.source_id, b"");
     // "packet number offset 18", and the length 1182 with the tag.
@@ -62,7 +62,7 @@ fn the_initial_packets_are_read() {
 fn the_retry_packet_is_read() {
     let packet = bytes("ff000000010008f067a5502a4262b5746f6b656e04a265ba2eff4d829058fb3f0f2496ba");
     let header = LongHeader::decode(&packet).expect("a header");
-    assert_eq!(header.kind, Kind::Retry { token: b"token" });
+    assert_eq!(header.kind, LongPacketKind::Retry { token: b"token" });
     assert_eq!((header.source_id, header.payload), (&bytes("f067a5502a4262b5")[..], &[][..]));
     assert_eq!(LongHeader::decode(&packet[..30]), None, "no room for the tag");
 }
@@ -73,9 +73,10 @@ fn version_2_has_other_types() {
     let mut packet = bytes("d36b3343cf088394c8f03e5157080000449e00000002");
     packet.resize(1200, 0);
     let header = LongHeader::decode(&packet).expect("a header");
-    assert_eq!((header.version, header.kind), (VERSION_2, Kind::Initial { token: &[] }));
+    assert_eq!((header.version, header.kind), (VERSION_2, LongPacketKind::Initial { token: &[] }));
     assert_eq!(header.payload.len(), 1182);
-    for (first, expected) in [(0xe0, Kind::EarlyData), (0xf0, Kind::Handshake)] {
+    for (first, expected) in [(0xe0, LongPacketKind::EarlyData), (0xf0, LongPacketKind::Handshake)]
+    {
         packet[0] = first;
         // The token's length is now that of the payload.
         let header = LongHeader::decode(&packet).expect("a header");
@@ -83,7 +84,9 @@ fn version_2_has_other_types() {
     }
     packet[0] = 0xc0;
     let header = LongHeader::decode(&packet).expect("a header");
-    assert!(matches!(header.kind, Kind::Retry { token } if token.len() == 1200 - 15 - 16));
+    assert!(
+        matches!(header.kind, LongPacketKind::Retry { token } if token.len() == 1200 - 15 - 16)
+    );
 }
 
 #[test]
@@ -92,7 +95,7 @@ fn packets_of_a_datagram_follow_each_other() {
     let datagram = [server_initial(), handshake].concat();
     let first = LongHeader::decode(&datagram).expect("a header");
     let second = LongHeader::decode(first.rest).expect("a header");
-    assert_eq!((second.kind, second.payload), (Kind::Handshake, &b"abc"[..]));
+    assert_eq!((second.kind, second.payload), (LongPacketKind::Handshake, &b"abc"[..]));
     assert_eq!((second.destination_id, second.source_id), (&[7][..], &[8, 9][..]));
     assert_eq!((second.rest, LongHeader::decode(second.rest)), (&b"\x40short"[..], None));
 }
@@ -103,10 +106,10 @@ fn other_versions_are_read_as_far_as_all_are_alike() {
     let header = LongHeader::decode(b"\x80\0\0\0\0\x01a\x02bc\0\0\0\x01\x1a\x2a\x3a\x4a");
     let header = header.expect("a header");
     let versions = &b"\0\0\0\x01\x1a\x2a\x3a\x4a"[..];
-    assert_eq!((header.version, header.kind), (0, Kind::VersionNegotiation { versions }));
+    assert_eq!((header.version, header.kind), (0, LongPacketKind::VersionNegotiation { versions }));
     assert_eq!((header.destination_id, header.source_id), (&b"a"[..], &b"bc"[..]));
     let header = LongHeader::decode(b"\x80\x1a\x2a\x3a\x4a\x01a\0rest").expect("a header");
-    assert_eq!((header.version, header.kind), (0x1a2a_3a4a, Kind::Unknown));
+    assert_eq!((header.version, header.kind), (0x1a2a_3a4a, LongPacketKind::Unknown));
     // Version 1: the fixed bit, and ids of more than 20 bytes.
     let with_id = |first: u8, length: u8| {
         [&[first, 0, 0, 0, 1, length][..], &vec![1; length as usize], &[0, 0, 0]].concat()
@@ -132,7 +135,7 @@ fn the_hellos_in_the_packets_are_read() {
     assert_eq!(hello.protocols().collect::<Vec<_>>(), [b"alpn"]);
     assert_eq!(hello.ciphers.clone().collect::<Vec<_>>(), [0x1301, 0x1302]);
     assert_eq!((hello.version(), hello.missing), (0x0304, 0));
-    let ja4 = Ja4::of(&hello, Transport::Quic).expect("a fingerprint");
+    let ja4 = Ja4::of(&hello, Ja4Transport::Quic).expect("a fingerprint");
     assert_eq!(ja4.to_string()[..11], *"q13d0211an_");
 
     let frames = bytes(SERVER_FRAMES);

@@ -3,9 +3,9 @@
 use std::process::Command;
 
 use panoptes_bounded as bounded;
-use panoptes_decoders::application::dns::{Message, NAME_TEXT_MAX};
+use panoptes_decoders::application::dns::{DnsMessage, NAME_TEXT_MAX};
 use panoptes_decoders::application::http::{Request, Response};
-use panoptes_decoders::application::tls::{ClientHello, Ja4, ServerHello, Transport};
+use panoptes_decoders::application::tls::{ClientHello, Ja4, Ja4Transport, ServerHello};
 
 use super::recorded;
 
@@ -113,7 +113,7 @@ fn fingerprints_are_as_tshark_shows_them() {
     let shown = tshark("tls", false, &data, &["tls.handshake.ja4"]).expect("tshark is installed");
     let read = data.iter().map(|data| {
         let hello = ClientHello::decode(data).expect("a hello");
-        Ja4::of(&hello, Transport::Tcp).expect("a fingerprint").to_string()
+        Ja4::of(&hello, Ja4Transport::Tcp).expect("a fingerprint").to_string()
     });
     assert_eq!(read.collect::<Vec<_>>(), shown);
 }
@@ -128,9 +128,9 @@ fn messages_are_as_tshark_shows_them() {
         let Some(shown) = tshark("dns", !is_tcp, &data, &fields) else { return };
         let read = data.iter().map(|data| {
             let message = if is_tcp {
-                Message::decode_tcp(data).map(|(message, _)| message)
+                DnsMessage::decode_tcp(data).map(|(message, _)| message)
             } else {
-                Message::decode(data)
+                DnsMessage::decode(data)
             };
             let message = message.expect("a message");
             let question = message.question().expect("a question");

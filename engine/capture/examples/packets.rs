@@ -6,11 +6,11 @@
 //! ```
 use std::io::Write as _;
 
-use panoptes_capture::{CaptureFile, Options};
+use panoptes_capture::{CaptureFile, CaptureOptions};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::args_os().nth(1).ok_or("usage: packets CAPTURE")?;
-    let mut file = CaptureFile::open(path.as_ref(), &Options::default())?;
+    let mut file = CaptureFile::open(path.as_ref(), &CaptureOptions::default())?;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     while let Some(frame) = file.next()? {
         let seconds = frame.time_ns.div_euclid(1_000_000_000);

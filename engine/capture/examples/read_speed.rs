@@ -10,7 +10,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use panoptes_capture::{CaptureFile, Options};
+use panoptes_capture::{CaptureFile, CaptureOptions};
 
 const PACKETS: u32 = 1_000_000;
 /// Captured bytes of each packet.
@@ -43,7 +43,7 @@ fn measure(path: &Path) -> Result<(), Anything> {
     let mut packets = 0_u32;
     let best = fastest(|| {
         packets = 0;
-        let mut file = CaptureFile::open(path, &Options::default())?;
+        let mut file = CaptureFile::open(path, &CaptureOptions::default())?;
         let mut sum = 0;
         while let Some(frame) = file.next()? {
             packets += 1;

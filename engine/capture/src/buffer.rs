@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind, Read};
 
-use crate::frame::Skipped;
+use crate::frame::SkippedCounts;
 
 /// Memory of a buffer. The largest record that must be whole in it is a block of pcapng.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -63,7 +63,7 @@ impl Buffer {
     }
 
     /// Skips any number of bytes. If the capture ends before, what it had is counted as cut off.
-    pub(crate) fn skip(&mut self, count: u64, skipped: &mut Skipped) -> io::Result<()> {
+    pub(crate) fn skip(&mut self, count: u64, skipped: &mut SkippedCounts) -> io::Result<()> {
         let mut left = count;
         while left > 0 {
             if !self.has(1)? {
@@ -79,7 +79,7 @@ impl Buffer {
 
     /// Consumes what is left at the end of the capture: the beginning of a record, or nothing.
     #[cold]
-    pub(crate) fn cut(&mut self, skipped: &mut Skipped) {
+    pub(crate) fn cut(&mut self, skipped: &mut SkippedCounts) {
         skipped.cut_bytes += self.window().len() as u64;
         self.start = self.end;
     }
@@ -146,7 +146,7 @@ mod tests {
     fn bytes_stay_in_order_across_refills() {
         let bytes: Vec<u8> = (0..3_000_000_u32).map(|at| (at % 251) as u8).collect();
         let mut buffer = Buffer::new(Box::new(Trickle::new(bytes.clone(), &[300_000, 7, 1])));
-        let (mut at, mut skipped) = (0, Skipped::default());
+        let (mut at, mut skipped) = (0, SkippedCounts::default());
         while buffer.has(1000).unwrap() {
             assert_eq!(buffer.offset(), at as u64);
             assert_eq!(buffer.window()[..1000], bytes[at..at + 1000]);
@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn skipping_past_the_end_is_counted() {
         let mut buffer = Buffer::new(Box::new(&[1_u8; 100][..]));
-        let mut skipped = Skipped::default();
+        let mut skipped = SkippedCounts::default();
         buffer.skip(40, &mut skipped).unwrap();
         assert_eq!((buffer.offset(), skipped.cut_bytes), (40, 0));
         buffer.skip(u64::MAX, &mut skipped).unwrap();

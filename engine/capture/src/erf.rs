@@ -6,8 +6,8 @@
 
 use crate::buffer::Buffer;
 use crate::bytes::Order;
-use crate::error::{Fault, Problem};
-use crate::frame::{CISCO_HDLC, ETHERNET, Found, IPV4, IPV6, PPP_HDLC, Skipped};
+use crate::error::{CaptureFault, Problem};
+use crate::frame::{BufferedPacket, CISCO_HDLC, ETHERNET, IPV4, IPV6, PPP_HDLC, SkippedCounts};
 
 const RECORD_HEADER_BYTES: usize = 16;
 const EXTENSION_BYTES: usize = 8;
@@ -21,7 +21,7 @@ const SECONDS_PLAUSIBLE: std::ops::Range<u64> = 631_152_000..4_102_444_800;
 
 /// What a type of record holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Content {
+enum ErfPayload {
     /// Two bytes of offset and padding, then Ethernet.
     Ethernet,
     /// PPP or Cisco's HDLC.
@@ -38,7 +38,7 @@ enum Content {
     Unknown,
 }
 
-impl Content {
+impl ErfPayload {
     fn of(kind: u8) -> Self {
         match kind & !HAS_EXTENSION {
             2 | 11 | 16 | 20 => Self::Ethernet,
@@ -65,7 +65,7 @@ impl Content {
 }
 
 /// Whether the capture begins with records. An error if they are of a type that is not supported.
-pub(crate) fn detect(buffer: &mut Buffer) -> Result<bool, Fault> {
+pub(crate) fn detect(buffer: &mut Buffer) -> Result<bool, CaptureFault> {
     if !buffer.has(RECORD_HEADER_BYTES)? || !is_plausible(buffer.window()) {
         return Ok(false);
     }
@@ -74,25 +74,28 @@ pub(crate) fn detect(buffer: &mut Buffer) -> Result<bool, Fault> {
         return Ok(false);
     }
     // Padding at the start is nothing that a capture card writes, and a text may look like it.
-    match Content::of(buffer.window()[8]) {
-        Content::Unsupported(kind) => {
-            Err(Fault::Unsupported { records: "an ERF record", number: kind.into() })
+    match ErfPayload::of(buffer.window()[8]) {
+        ErfPayload::Unsupported(kind) => {
+            Err(CaptureFault::Unsupported { records: "an ERF record", number: kind.into() })
         }
-        content => Ok(content != Content::None || buffer.window()[8] & !HAS_EXTENSION == 27),
+        content => Ok(content != ErfPayload::None || buffer.window()[8] & !HAS_EXTENSION == 27),
     }
 }
 
 fn is_plausible(header: &[u8]) -> bool {
     let seconds = Order::Little.u64(header, 0) >> 32;
     let length = usize::from(Order::Big.u16(header, 10));
-    let content = Content::of(header[8]);
-    content != Content::Unknown
+    let content = ErfPayload::of(header[8]);
+    content != ErfPayload::Unknown
         && length >= RECORD_HEADER_BYTES + content.head_bytes()
-        && (SECONDS_PLAUSIBLE.contains(&seconds) || content == Content::None)
+        && (SECONDS_PLAUSIBLE.contains(&seconds) || content == ErfPayload::None)
 }
 
 /// The next packet.
-pub(crate) fn next(buffer: &mut Buffer, skipped: &mut Skipped) -> Result<Option<Found>, Fault> {
+pub(crate) fn next(
+    buffer: &mut Buffer,
+    skipped: &mut SkippedCounts,
+) -> Result<Option<BufferedPacket>, CaptureFault> {
     loop {
         if !buffer.has(RECORD_HEADER_BYTES)? {
             buffer.cut(skipped);
@@ -101,7 +104,7 @@ pub(crate) fn next(buffer: &mut Buffer, skipped: &mut Skipped) -> Result<Option<
         let length = usize::from(Order::Big.u16(buffer.window(), 10));
         let wrong = |offset| {
             let problem = Problem::RecordLength(length as u32);
-            Err(Fault::Damaged { offset, problem })
+            Err(CaptureFault::Damaged { offset, problem })
         };
         if length < RECORD_HEADER_BYTES {
             return wrong(buffer.offset());
@@ -111,10 +114,10 @@ pub(crate) fn next(buffer: &mut Buffer, skipped: &mut Skipped) -> Result<Option<
             return Ok(None);
         }
         let record = &buffer.window()[..length];
-        let content = Content::of(record[8]);
+        let content = ErfPayload::of(record[8]);
         match content {
-            Content::None => {}
-            Content::Unsupported(_) | Content::Unknown => skipped.unknown_records += 1,
+            ErfPayload::None => {}
+            ErfPayload::Unsupported(_) | ErfPayload::Unknown => skipped.unknown_records += 1,
             _ => {
                 let Some(mut found) = packet(record, content) else {
                     return wrong(buffer.offset());
@@ -128,20 +131,20 @@ pub(crate) fn next(buffer: &mut Buffer, skipped: &mut Skipped) -> Result<Option<
 }
 
 /// The packet of a whole record; `start` is relative to it. `None` if the headers do not fit.
-fn packet(record: &[u8], content: Content) -> Option<Found> {
+fn packet(record: &[u8], content: ErfPayload) -> Option<BufferedPacket> {
     let start = headers(record)? + content.head_bytes();
     let room = record.get(start..)?;
     let stamp = Order::Little.u64(record, 0);
     let wire_bytes = usize::from(Order::Big.u16(record, 14));
     let (link, wire_bytes) = match content {
-        Content::Ethernet => (ETHERNET, wire_bytes.saturating_sub(FCS_BYTES)),
-        Content::Ipv4 => (IPV4, wire_bytes),
-        Content::Ipv6 => (IPV6, wire_bytes),
+        ErfPayload::Ethernet => (ETHERNET, wire_bytes.saturating_sub(FCS_BYTES)),
+        ErfPayload::Ipv4 => (IPV4, wire_bytes),
+        ErfPayload::Ipv6 => (IPV6, wire_bytes),
         // RFC 1547 §4.3.1: Cisco's frames begin with the address 0x0f or 0x8f.
         _ if matches!(room.first(), Some(0x0f | 0x8f)) => (CISCO_HDLC, wire_bytes),
         _ => (PPP_HDLC, wire_bytes),
     };
-    Some(Found {
+    Some(BufferedPacket {
         time_ns: time_ns(stamp),
         link,
         wire_length: wire_bytes as u32,

@@ -67,7 +67,7 @@ pub enum Problem {
 
 /// An error before the name of the file is added.
 #[derive(Debug)]
-pub(crate) enum Fault {
+pub(crate) enum CaptureFault {
     Read(io::Error),
     Empty,
     UnknownFormat,
@@ -75,13 +75,13 @@ pub(crate) enum Fault {
     Damaged { offset: u64, problem: Problem },
 }
 
-impl From<io::Error> for Fault {
+impl From<io::Error> for CaptureFault {
     fn from(error: io::Error) -> Self {
         Self::Read(error)
     }
 }
 
-impl Fault {
+impl CaptureFault {
     /// The error of the capture of this name. `offset` is where reading stopped.
     pub(crate) fn of(self, name: &str, offset: u64) -> CaptureError {
         let name = name.to_owned();

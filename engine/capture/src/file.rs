@@ -8,19 +8,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::buffer::Buffer;
-use crate::error::{CaptureError, Fault};
-use crate::follow::{Following, Over};
-use crate::frame::{Found, Frame, Skipped};
+use crate::error::{CaptureError, CaptureFault};
+use crate::follow::{FollowReader, Over};
+use crate::frame::{BufferedPacket, Frame, SkippedCounts};
 use crate::header;
 use crate::pcap::Pcap;
 use crate::pcapng::PcapNg;
 use crate::snoop::Snoop;
-use crate::unpack::{Refusal, unpack};
+use crate::unpack::{UnpackError, unpack};
 use crate::{erf, tsh};
 
 /// What a file was found to be.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Format {
+pub enum CaptureFormat {
     /// Classic pcap (draft-ietf-opsawg-pcap).
     Pcap,
     /// draft-ietf-opsawg-pcapng.
@@ -35,7 +35,7 @@ pub enum Format {
 
 /// How a capture is read.
 #[derive(Clone, Debug, Default)]
-pub struct Options {
+pub struct CaptureOptions {
     /// The capture is TSH, which has no mark of its own. It may be compressed.
     pub as_tsh: bool,
     /// At the end of a regular file or FIFO, wait for more. Opening waits, too, until the format
@@ -45,7 +45,7 @@ pub struct Options {
     pub stop: Option<Arc<AtomicBool>>,
 }
 
-impl Options {
+impl CaptureOptions {
     /// What ends the wait.
     fn over(&self) -> Over {
         let stop = self.stop.clone();
@@ -63,7 +63,7 @@ pub struct CaptureFile {
     packets: Packets,
     /// A further writer has begun a capture behind the end.
     has_next: Arc<AtomicBool>,
-    skipped: Skipped,
+    skipped: SkippedCounts,
     has_failed: bool,
 }
 
@@ -78,11 +78,11 @@ enum Packets {
 
 impl CaptureFile {
     /// Opens a file. Its content decides what format it has, and whether it is compressed.
-    pub fn open(path: &Path, options: &Options) -> Result<Self, CaptureError> {
+    pub fn open(path: &Path, options: &CaptureOptions) -> Result<Self, CaptureError> {
         let name = path.display().to_string();
         let wrong = |error| CaptureError::Open { name: name.clone(), error };
         if options.follow {
-            let reader = Following::open(path, options.over()).map_err(wrong)?;
+            let reader = FollowReader::open(path, options.over()).map_err(wrong)?;
             return Self::start_following(reader, name, options);
         }
         Self::start(Box::new(File::open(path).map_err(wrong)?), name, options)
@@ -92,10 +92,10 @@ impl CaptureFile {
     pub fn from_reader(
         reader: impl Read + Send + 'static,
         name: &str,
-        options: &Options,
+        options: &CaptureOptions,
     ) -> Result<Self, CaptureError> {
         let reader: Box<dyn Read + Send> = if options.follow {
-            Box::new(Following::new(reader, options.over()))
+            Box::new(FollowReader::new(reader, options.over()))
         } else {
             Box::new(reader)
         };
@@ -110,17 +110,17 @@ impl CaptureFile {
     pub fn follow(
         file: File,
         name: &str,
-        options: &Options,
+        options: &CaptureOptions,
         over: impl FnMut() -> bool + Send + 'static,
     ) -> Result<Self, CaptureError> {
-        let reader = Following::of_file(file, Box::new(over));
+        let reader = FollowReader::of_file(file, Box::new(over));
         Self::start_following(reader, name.to_owned(), options)
     }
 
     fn start_following(
-        reader: Following<File>,
+        reader: FollowReader<File>,
         name: String,
-        options: &Options,
+        options: &CaptureOptions,
     ) -> Result<Self, CaptureError> {
         let has_next = reader.has_next();
         let file = Self::start(Box::new(reader), name, options)?;
@@ -130,14 +130,14 @@ impl CaptureFile {
     fn start(
         reader: Box<dyn Read + Send>,
         mut name: String,
-        options: &Options,
+        options: &CaptureOptions,
     ) -> Result<Self, CaptureError> {
         let unpacked = match unpack(reader) {
             Ok(unpacked) => unpacked,
-            Err(Refusal::Read(error)) => {
+            Err(UnpackError::Read(error)) => {
                 return Err(CaptureError::Read { name, offset: 0, error });
             }
-            Err(Refusal::Compression(compression)) => {
+            Err(UnpackError::Compression(compression)) => {
                 return Err(CaptureError::Compression { name, compression });
             }
         };
@@ -147,7 +147,7 @@ impl CaptureFile {
         let mut buffer = Buffer::new(unpacked.reader);
         match detect(&mut buffer, options) {
             Ok(packets) => {
-                let (skipped, has_next) = (Skipped::default(), Arc::default());
+                let (skipped, has_next) = (SkippedCounts::default(), Arc::default());
                 Ok(Self { name, buffer, packets, has_next, skipped, has_failed: false })
             }
             Err(fault) => Err(fault.of(&name, buffer.offset())),
@@ -155,13 +155,13 @@ impl CaptureFile {
     }
 
     /// The format that the content was found to have.
-    pub fn format(&self) -> Format {
+    pub fn format(&self) -> CaptureFormat {
         match self.packets {
-            Packets::Pcap(_) => Format::Pcap,
-            Packets::PcapNg(_) => Format::PcapNg,
-            Packets::Snoop(_) => Format::Snoop,
-            Packets::Erf => Format::Erf,
-            Packets::Tsh => Format::Tsh,
+            Packets::Pcap(_) => CaptureFormat::Pcap,
+            Packets::PcapNg(_) => CaptureFormat::PcapNg,
+            Packets::Snoop(_) => CaptureFormat::Snoop,
+            Packets::Erf => CaptureFormat::Erf,
+            Packets::Tsh => CaptureFormat::Tsh,
         }
     }
 
@@ -203,7 +203,7 @@ impl CaptureFile {
     #[inline(always)]
     fn lend(
         &mut self,
-        found: Result<Option<Found>, Fault>,
+        found: Result<Option<BufferedPacket>, CaptureFault>,
     ) -> Result<Option<Frame<'_>>, CaptureError> {
         match found {
             Ok(Some(found)) => Ok(Some(self.frame(found))),
@@ -214,7 +214,7 @@ impl CaptureFile {
 
     #[expect(clippy::inline_always, reason = "part of `next`")]
     #[inline(always)]
-    fn frame(&self, found: Found) -> Frame<'_> {
+    fn frame(&self, found: BufferedPacket) -> Frame<'_> {
         Frame {
             time_ns: found.time_ns,
             link: found.link,
@@ -235,7 +235,7 @@ impl CaptureFile {
     }
 
     /// Each turn consumes a header.
-    fn find_behind(&mut self) -> Result<Option<Found>, Fault> {
+    fn find_behind(&mut self) -> Result<Option<BufferedPacket>, CaptureFault> {
         loop {
             let (buffer, skipped) = (&mut self.buffer, &mut self.skipped);
             if self.has_next.swap(false, Ordering::Relaxed) {
@@ -261,12 +261,12 @@ impl CaptureFile {
     }
 
     /// What was not returned so far.
-    pub fn skipped(&self) -> Skipped {
-        Skipped { is_compression_cut: self.buffer.is_cut(), ..self.skipped }
+    pub fn skipped(&self) -> SkippedCounts {
+        SkippedCounts { is_compression_cut: self.buffer.is_cut(), ..self.skipped }
     }
 
     #[cold]
-    fn fail(&mut self, fault: Fault) -> CaptureError {
+    fn fail(&mut self, fault: CaptureFault) -> CaptureError {
         self.has_failed = true;
         fault.of(&self.name, self.buffer.offset())
     }
@@ -280,10 +280,10 @@ impl fmt::Debug for CaptureFile {
 }
 
 /// Detects the format, and reads the file's header.
-fn detect(buffer: &mut Buffer, options: &Options) -> Result<Packets, Fault> {
+fn detect(buffer: &mut Buffer, options: &CaptureOptions) -> Result<Packets, CaptureFault> {
     if !buffer.has(1)? {
-        let end = || Fault::Read(ErrorKind::UnexpectedEof.into());
-        return Err(if buffer.is_cut() { end() } else { Fault::Empty });
+        let end = || CaptureFault::Read(ErrorKind::UnexpectedEof.into());
+        return Err(if buffer.is_cut() { end() } else { CaptureFault::Empty });
     }
     if options.as_tsh {
         tsh::check(buffer)?;
@@ -295,11 +295,11 @@ fn detect(buffer: &mut Buffer, options: &Options) -> Result<Packets, Fault> {
     if let Some(snoop) = Snoop::open(buffer)? {
         return Ok(Packets::Snoop(snoop));
     }
-    if erf::detect(buffer)? { Ok(Packets::Erf) } else { Err(Fault::UnknownFormat) }
+    if erf::detect(buffer)? { Ok(Packets::Erf) } else { Err(CaptureFault::UnknownFormat) }
 }
 
 /// The two formats whose headers may come again within a stream.
-fn pcap_or_pcapng(buffer: &mut Buffer) -> Result<Option<Packets>, Fault> {
+fn pcap_or_pcapng(buffer: &mut Buffer) -> Result<Option<Packets>, CaptureFault> {
     if let Some(pcap) = Pcap::open(buffer)? {
         return Ok(Some(Packets::Pcap(pcap)));
     }

@@ -25,7 +25,7 @@ pub(crate) type Over = Box<dyn FnMut() -> bool + Send>;
 
 /// Kind of file: it decides how the end of a capture is noticed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Kind {
+enum CaptureFileKind {
     Regular,
     /// Writers may come one after the other.
     Fifo,
@@ -33,9 +33,9 @@ enum Kind {
 }
 
 /// A reader whose end is not reached before the capture is over.
-pub(crate) struct Following<R> {
+pub(crate) struct FollowReader<R> {
     reader: R,
-    kind: Kind,
+    kind: CaptureFileKind,
     over: Over,
     /// It is over; what was written before is still read.
     is_over: bool,
@@ -57,7 +57,7 @@ pub(crate) struct Following<R> {
     was_cut: fn(&R, u64) -> bool,
 }
 
-impl<R: Read> Following<R> {
+impl<R: Read> FollowReader<R> {
     pub(crate) fn new(reader: R, over: Over) -> Self {
         let wait = |_: &R| {
             std::thread::sleep(POLL_INTERVAL);
@@ -65,7 +65,7 @@ impl<R: Read> Following<R> {
         };
         Self {
             reader,
-            kind: Kind::Other,
+            kind: CaptureFileKind::Other,
             over,
             is_over: false,
             has_ended: false,
@@ -85,18 +85,20 @@ impl<R: Read> Following<R> {
         let is_first = self.position == 0;
         match self.kind {
             // What was read may be of either content.
-            Kind::Regular if (self.was_written_anew)(&self.reader, &self.beginning) => {
+            CaptureFileKind::Regular if (self.was_written_anew)(&self.reader, &self.beginning) => {
                 self.has_ended = true;
                 return 0;
             }
             // Its last writer may have ended within a packet.
-            Kind::Fifo if self.had_no_writer && !is_first && header::length(bytes).is_some() => {
+            CaptureFileKind::Fifo
+                if self.had_no_writer && !is_first && header::length(bytes).is_some() =>
+            {
                 self.had_no_writer = false;
                 self.next.extend_from_slice(bytes);
                 self.has_next.store(true, Ordering::Relaxed);
                 return 0;
             }
-            Kind::Regular if self.position == self.beginning.len() as u64 => {
+            CaptureFileKind::Regular if self.position == self.beginning.len() as u64 => {
                 let room = BEGINNING_BYTES - self.beginning.len();
                 self.beginning.extend_from_slice(&bytes[..bytes.len().min(room)]);
             }
@@ -117,7 +119,7 @@ impl<R: Read> Following<R> {
     }
 }
 
-impl Following<File> {
+impl FollowReader<File> {
     /// Opens a regular file or a FIFO. Neither opening nor reading waits for a writer without
     /// asking `over`.
     pub(crate) fn open(path: &Path, over: Over) -> io::Result<Self> {
@@ -129,9 +131,9 @@ impl Following<File> {
     /// The same, of an open file.
     pub(crate) fn of_file(reader: File, over: Over) -> Self {
         let kind = match reader.metadata().map(|metadata| metadata.file_type()) {
-            Ok(found) if found.is_file() => Kind::Regular,
-            Ok(found) if found.is_fifo() => Kind::Fifo,
-            _ => Kind::Other,
+            Ok(found) if found.is_file() => CaptureFileKind::Regular,
+            Ok(found) if found.is_fifo() => CaptureFileKind::Fifo,
+            _ => CaptureFileKind::Other,
         };
         Self {
             kind,
@@ -176,7 +178,7 @@ fn has_other_beginning(file: &File, beginning: &[u8]) -> bool {
     room[..count] != *known && room[..count].iter().any(|byte| *byte != 0)
 }
 
-impl<R: Read> Read for Following<R> {
+impl<R: Read> Read for FollowReader<R> {
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
         if self.has_ended {
             return Ok(0);

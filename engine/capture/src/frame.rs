@@ -41,7 +41,7 @@ pub struct Frame<'a> {
 
 /// What was in a capture and was not returned.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Skipped {
+pub struct SkippedCounts {
     /// Blocks of pcapng and records of ERF of unknown types. Those that are known to hold no packet
     /// are not counted.
     pub unknown_records: u64,
@@ -57,7 +57,7 @@ pub struct Skipped {
 
 /// A packet that a reader found; the bytes are still in the buffer.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Found {
+pub(crate) struct BufferedPacket {
     pub(crate) time_ns: i64,
     pub(crate) link: u16,
     pub(crate) wire_length: u32,

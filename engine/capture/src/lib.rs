@@ -32,5 +32,5 @@ mod testing;
 mod tests;
 
 pub use error::{CaptureError, Problem};
-pub use file::{CaptureFile, Format, Options};
-pub use frame::{Frame, PACKET_BYTES_MAX, Skipped};
+pub use file::{CaptureFile, CaptureFormat, CaptureOptions};
+pub use frame::{Frame, PACKET_BYTES_MAX, SkippedCounts};

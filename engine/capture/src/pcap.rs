@@ -2,8 +2,8 @@
 
 use crate::buffer::Buffer;
 use crate::bytes::{Order, nanoseconds};
-use crate::error::{Fault, Problem};
-use crate::frame::{Found, PACKET_BYTES_MAX, RAW, Skipped};
+use crate::error::{CaptureFault, Problem};
+use crate::frame::{BufferedPacket, PACKET_BYTES_MAX, RAW, SkippedCounts};
 use crate::header::{self, MICROSECONDS, MODIFIED, NANOSECONDS, PCAP_BYTES};
 
 const RECORD_HEADER_BYTES: usize = 16;
@@ -30,7 +30,7 @@ pub(crate) struct Pcap {
 
 impl Pcap {
     /// Reads the file's header; `None` if it is no pcap file.
-    pub(crate) fn open(buffer: &mut Buffer) -> Result<Option<Self>, Fault> {
+    pub(crate) fn open(buffer: &mut Buffer) -> Result<Option<Self>, CaptureFault> {
         if !buffer.has(4)? {
             return Ok(None);
         }
@@ -38,7 +38,7 @@ impl Pcap {
             return Ok(None);
         };
         if !buffer.has(PCAP_BYTES)? {
-            return Err(Fault::Damaged { offset: 0, problem: Problem::Header });
+            return Err(CaptureFault::Damaged { offset: 0, problem: Problem::Header });
         }
         // The upper half has the length of the frame check sequence.
         let link = order.u32(buffer.window(), 20) as u16;
@@ -53,8 +53,8 @@ impl Pcap {
     pub(crate) fn next(
         &mut self,
         buffer: &mut Buffer,
-        skipped: &mut Skipped,
-    ) -> Result<Option<Found>, Fault> {
+        skipped: &mut SkippedCounts,
+    ) -> Result<Option<BufferedPacket>, CaptureFault> {
         if !buffer.has(self.header_bytes)? {
             buffer.cut(skipped);
             return Ok(None);
@@ -81,7 +81,7 @@ impl Pcap {
             return Ok(None);
         }
         let start = buffer.consume(self.header_bytes + length) + self.header_bytes;
-        Ok(Some(Found {
+        Ok(Some(BufferedPacket {
             time_ns: nanoseconds(seconds, u64::from(fraction) * u64::from(self.unit_ns)),
             link: self.link,
             wire_length,
@@ -104,6 +104,6 @@ fn kind_of(bytes: &[u8]) -> Option<(Order, u32, usize)> {
 
 /// Where such a length is, the records after it cannot be found.
 #[cold]
-fn too_long(buffer: &Buffer, captured: u32) -> Fault {
-    Fault::Damaged { offset: buffer.offset(), problem: Problem::PacketLength(captured) }
+fn too_long(buffer: &Buffer, captured: u32) -> CaptureFault {
+    CaptureFault::Damaged { offset: buffer.offset(), problem: Problem::PacketLength(captured) }
 }

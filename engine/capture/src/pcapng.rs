@@ -2,8 +2,8 @@
 
 use crate::buffer::Buffer;
 use crate::bytes::Order;
-use crate::error::{Fault, Problem};
-use crate::frame::{Found, PACKET_BYTES_MAX, RAW, Skipped};
+use crate::error::{CaptureFault, Problem};
+use crate::frame::{BufferedPacket, PACKET_BYTES_MAX, RAW, SkippedCounts};
 use crate::header::{self, BYTE_ORDER_MAGIC, MARK_BYTES, SECTION, SECTION_BYTES};
 
 /// Largest block that is read as a whole: a packet, and as much for its options.
@@ -35,7 +35,7 @@ const TIME_OFFSET: u16 = 14;
 
 /// How many nanoseconds a unit of time has.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Resolution {
+enum TimeResolution {
     /// A unit is so many nanoseconds.
     Multiple(u64),
     /// So many units are a nanosecond. 0 is more than 64 bits have.
@@ -44,7 +44,7 @@ enum Resolution {
     Binary(u8),
 }
 
-impl Resolution {
+impl TimeResolution {
     const MICROSECONDS: Self = Self::Multiple(1000);
 
     /// The value of `if_tsresol`.
@@ -74,11 +74,11 @@ impl Resolution {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Interface {
+struct PcapNgInterface {
     link: u16,
     /// Limit of captured bytes; 0 is none.
     snap_length: u32,
-    resolution: Resolution,
+    resolution: TimeResolution,
     offset_ns: i64,
 }
 
@@ -86,14 +86,14 @@ struct Interface {
 #[derive(Debug)]
 pub(crate) struct PcapNg {
     order: Order,
-    interfaces: Vec<Interface>,
+    interfaces: Vec<PcapNgInterface>,
     /// Number in the capture of the section's first interface.
     first_interface: u32,
     last_ns: i64,
 }
 
 /// A packet in its block; `start` is relative to it.
-struct Packet {
+struct PcapNgPacket {
     interface: u32,
     time: Option<u64>,
     captured: usize,
@@ -110,12 +110,12 @@ enum Unusable {
 
 impl PcapNg {
     /// `None` if it is no pcapng file.
-    pub(crate) fn open(buffer: &mut Buffer) -> Result<Option<Self>, Fault> {
+    pub(crate) fn open(buffer: &mut Buffer) -> Result<Option<Self>, CaptureFault> {
         if !buffer.has(4)? || Order::Little.u32(buffer.window(), 0) != SECTION {
             return Ok(None);
         }
         if !buffer.has(SECTION_BYTES)? {
-            return Err(Fault::Damaged { offset: 0, problem: Problem::Header });
+            return Err(CaptureFault::Damaged { offset: 0, problem: Problem::Header });
         }
         let interfaces = Vec::new();
         Ok(Some(Self { order: Order::Little, interfaces, first_interface: 0, last_ns: 0 }))
@@ -127,8 +127,8 @@ impl PcapNg {
     pub(crate) fn next(
         &mut self,
         buffer: &mut Buffer,
-        skipped: &mut Skipped,
-    ) -> Result<Option<Found>, Fault> {
+        skipped: &mut SkippedCounts,
+    ) -> Result<Option<BufferedPacket>, CaptureFault> {
         loop {
             if !buffer.has(BLOCK_BYTES_MIN)? {
                 buffer.cut(skipped);
@@ -156,7 +156,7 @@ impl PcapNg {
             let again = self.order.u32(block, length - 4);
             if again as usize != length {
                 let problem = Problem::BlockLengths(length as u32, again);
-                return Err(Fault::Damaged { offset, problem });
+                return Err(CaptureFault::Damaged { offset, problem });
             }
             match kind {
                 ENHANCED_PACKET | SIMPLE_PACKET | OBSOLETE_PACKET => {
@@ -164,7 +164,7 @@ impl PcapNg {
                     let at = buffer.consume(length);
                     match found {
                         Ok(found) => {
-                            return Ok(Some(Found { start: found.start + at, ..found }));
+                            return Ok(Some(BufferedPacket { start: found.start + at, ..found }));
                         }
                         Err(Unusable::Damaged) => skipped.damaged_packets += 1,
                         Err(Unusable::Oversized) => skipped.oversized_packets += 1,
@@ -182,19 +182,19 @@ impl PcapNg {
 
     /// The length of the block at the start of the window, checked.
     #[inline]
-    fn block_length(&self, buffer: &Buffer) -> Result<usize, Fault> {
+    fn block_length(&self, buffer: &Buffer) -> Result<usize, CaptureFault> {
         let length = self.order.u32(buffer.window(), 4);
         if (length as usize) < BLOCK_BYTES_MIN || !length.is_multiple_of(4) {
             let problem = Problem::RecordLength(length);
-            return Err(Fault::Damaged { offset: buffer.offset(), problem });
+            return Err(CaptureFault::Damaged { offset: buffer.offset(), problem });
         }
         Ok(length as usize)
     }
 
     /// Begins a section; its block is not consumed. `false` if the capture ends within it.
-    fn section(&mut self, buffer: &mut Buffer) -> Result<bool, Fault> {
+    fn section(&mut self, buffer: &mut Buffer) -> Result<bool, CaptureFault> {
         let offset = buffer.offset();
-        let damaged = |problem| Err(Fault::Damaged { offset, problem });
+        let damaged = |problem| Err(CaptureFault::Damaged { offset, problem });
         if !buffer.has(SECTION_BYTES)? {
             return Ok(false);
         }
@@ -218,8 +218,8 @@ impl PcapNg {
 
     /// Adds an interface.
     #[cold]
-    fn interface(&mut self, block: &[u8], offset: u64) -> Result<(), Fault> {
-        let damaged = |problem| Err(Fault::Damaged { offset, problem });
+    fn interface(&mut self, block: &[u8], offset: u64) -> Result<(), CaptureFault> {
+        let damaged = |problem| Err(CaptureFault::Damaged { offset, problem });
         if block.len() < INTERFACE_BYTES {
             return damaged(Problem::RecordLength(block.len() as u32));
         }
@@ -227,10 +227,10 @@ impl PcapNg {
             return damaged(Problem::Interfaces(SECTION_INTERFACES_MAX));
         }
         let link = self.order.u16(block, 8);
-        let mut interface = Interface {
+        let mut interface = PcapNgInterface {
             link: if matches!(link, 12 | 14) { RAW } else { link },
             snap_length: self.order.u32(block, 12),
-            resolution: Resolution::MICROSECONDS,
+            resolution: TimeResolution::MICROSECONDS,
             offset_ns: 0,
         };
         let mut options = &block[INTERFACE_BYTES - 4..block.len() - 4];
@@ -240,7 +240,7 @@ impl PcapNg {
             match (code, value) {
                 (END_OF_OPTIONS, _) => break,
                 (TIME_RESOLUTION, [resolution]) => {
-                    interface.resolution = Resolution::of(*resolution);
+                    interface.resolution = TimeResolution::of(*resolution);
                 }
                 (TIME_OFFSET, [_, _, _, _, _, _, _, _]) => {
                     let seconds = self.order.u64(value, 0) as i64;
@@ -257,7 +257,7 @@ impl PcapNg {
 
     /// The packet of a whole block; `start` is relative to it.
     #[inline]
-    fn packet(&mut self, kind: u32, block: &[u8]) -> Result<Found, Unusable> {
+    fn packet(&mut self, kind: u32, block: &[u8]) -> Result<BufferedPacket, Unusable> {
         let packet = match kind {
             ENHANCED_PACKET => self.enhanced(block),
             SIMPLE_PACKET => self.simple(block),
@@ -277,7 +277,7 @@ impl PcapNg {
             let since = interface.resolution.nanoseconds(time);
             self.last_ns = since.saturating_add(interface.offset_ns);
         }
-        Ok(Found {
+        Ok(BufferedPacket {
             time_ns: self.last_ns,
             link: interface.link,
             wire_length: packet.wire_length,
@@ -289,14 +289,14 @@ impl PcapNg {
 
     /// §4.3.
     #[inline]
-    fn enhanced(&self, block: &[u8]) -> Option<Packet> {
+    fn enhanced(&self, block: &[u8]) -> Option<PcapNgPacket> {
         let (header, _) = checked_header::<ENHANCED_HEADER_BYTES>(block)?;
         let interface = self.order.u32(header, 8);
         Some(self.timed(header, interface))
     }
 
     /// §4.4: the interface is the first one, and its limit is how much was captured.
-    fn simple(&self, block: &[u8]) -> Option<Packet> {
+    fn simple(&self, block: &[u8]) -> Option<PcapNgPacket> {
         let (header, room) = checked_header::<SIMPLE_HEADER_BYTES>(block)?;
         let wire_length = self.order.u32(header, 8);
         let limit = match self.interfaces.first()?.snap_length {
@@ -304,11 +304,11 @@ impl PcapNg {
             limit => limit,
         };
         let captured = room.min(wire_length.min(limit) as usize);
-        Some(Packet { interface: 0, time: None, captured, wire_length, start: header.len() })
+        Some(PcapNgPacket { interface: 0, time: None, captured, wire_length, start: header.len() })
     }
 
     /// "Packet Block" of the draft, which is obsolete. It has 16 bits of interface, 16 of drops.
-    fn obsolete(&self, block: &[u8]) -> Option<Packet> {
+    fn obsolete(&self, block: &[u8]) -> Option<PcapNgPacket> {
         let (header, _) = checked_header::<ENHANCED_HEADER_BYTES>(block)?;
         let interface = self.order.u16(header, 8).into();
         Some(self.timed(header, interface))
@@ -316,9 +316,9 @@ impl PcapNg {
 
     /// What follows the interface in both.
     #[inline]
-    fn timed(&self, header: &[u8; ENHANCED_HEADER_BYTES], interface: u32) -> Packet {
+    fn timed(&self, header: &[u8; ENHANCED_HEADER_BYTES], interface: u32) -> PcapNgPacket {
         let time = self.order.u32(header, 12);
-        Packet {
+        PcapNgPacket {
             interface,
             time: Some(u64::from(time) << 32 | u64::from(self.order.u32(header, 16))),
             captured: self.order.u32(header, 20) as usize,
@@ -337,7 +337,7 @@ fn checked_header<const N: usize>(block: &[u8]) -> Option<(&[u8; N], usize)> {
 
 /// Whether another capture begins in the place of a block.
 #[cold]
-fn is_other_header(buffer: &mut Buffer) -> Result<bool, Fault> {
+fn is_other_header(buffer: &mut Buffer) -> Result<bool, CaptureFault> {
     Ok(buffer.has(MARK_BYTES)? && header::length(buffer.window()).is_some())
 }
 
@@ -347,14 +347,14 @@ fn skip_large(
     buffer: &mut Buffer,
     kind: u32,
     length: usize,
-    skipped: &mut Skipped,
-) -> Result<(), Fault> {
+    skipped: &mut SkippedCounts,
+) -> Result<(), CaptureFault> {
     match kind {
         ENHANCED_PACKET | SIMPLE_PACKET | OBSOLETE_PACKET => skipped.oversized_packets += 1,
         // Packets after it could not be understood.
         INTERFACE => {
             let problem = Problem::RecordLength(length as u32);
-            return Err(Fault::Damaged { offset: buffer.offset(), problem });
+            return Err(CaptureFault::Damaged { offset: buffer.offset(), problem });
         }
         SECTION => {}
         _ if WITHOUT_PACKETS.contains(&kind) => {}

@@ -2,8 +2,8 @@
 
 use crate::buffer::Buffer;
 use crate::bytes::{Order, nanoseconds};
-use crate::error::{Fault, Problem};
-use crate::frame::{ETHERNET, FDDI, Found, PACKET_BYTES_MAX, Skipped, TOKEN_RING};
+use crate::error::{CaptureFault, Problem};
+use crate::frame::{BufferedPacket, ETHERNET, FDDI, PACKET_BYTES_MAX, SkippedCounts, TOKEN_RING};
 
 const MAGIC: &[u8] = b"snoop\0\0\0";
 const FILE_HEADER_BYTES: usize = 16;
@@ -23,23 +23,25 @@ pub(crate) struct Snoop {
 
 impl Snoop {
     /// Reads the file's header; `None` if it is no snoop file.
-    pub(crate) fn open(buffer: &mut Buffer) -> Result<Option<Self>, Fault> {
+    pub(crate) fn open(buffer: &mut Buffer) -> Result<Option<Self>, CaptureFault> {
         if !buffer.has(MAGIC.len())? || !buffer.window().starts_with(MAGIC) {
             return Ok(None);
         }
         if !buffer.has(FILE_HEADER_BYTES)? {
-            return Err(Fault::Damaged { offset: 0, problem: Problem::Header });
+            return Err(CaptureFault::Damaged { offset: 0, problem: Problem::Header });
         }
         let version = ORDER.u32(buffer.window(), 8);
         if version != VERSION {
-            return Err(Fault::Damaged { offset: 8, problem: Problem::Version(version) });
+            return Err(CaptureFault::Damaged { offset: 8, problem: Problem::Version(version) });
         }
         // "Datalink Type" of RFC 1761.
         let link = match ORDER.u32(buffer.window(), 12) {
             0 | 4 => ETHERNET,
             2 => TOKEN_RING,
             8 => FDDI,
-            number => return Err(Fault::Unsupported { records: "a snoop data link", number }),
+            number => {
+                return Err(CaptureFault::Unsupported { records: "a snoop data link", number });
+            }
         };
         buffer.consume(FILE_HEADER_BYTES);
         Ok(Some(Self { link, padding: 0 }))
@@ -49,8 +51,8 @@ impl Snoop {
     pub(crate) fn next(
         &mut self,
         buffer: &mut Buffer,
-        skipped: &mut Skipped,
-    ) -> Result<Option<Found>, Fault> {
+        skipped: &mut SkippedCounts,
+    ) -> Result<Option<BufferedPacket>, CaptureFault> {
         loop {
             buffer.skip(std::mem::take(&mut self.padding), skipped)?;
             if !buffer.has(RECORD_HEADER_BYTES)? {
@@ -66,7 +68,7 @@ impl Snoop {
                 || (record as usize) < RECORD_HEADER_BYTES
             {
                 let problem = Problem::RecordLength(record);
-                return Err(Fault::Damaged { offset: buffer.offset(), problem });
+                return Err(CaptureFault::Damaged { offset: buffer.offset(), problem });
             }
             if length > PACKET_BYTES_MAX {
                 skipped.oversized_packets += 1;
@@ -79,7 +81,7 @@ impl Snoop {
             }
             let start = buffer.consume(RECORD_HEADER_BYTES + length) + RECORD_HEADER_BYTES;
             self.padding = u64::from(record) - (RECORD_HEADER_BYTES + length) as u64;
-            return Ok(Some(Found {
+            return Ok(Some(BufferedPacket {
                 time_ns: nanoseconds(seconds, u64::from(microseconds) * 1000),
                 link: self.link,
                 wire_length,

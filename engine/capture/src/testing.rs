@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 
 use crate::bytes::Order;
-use crate::{CaptureError, CaptureFile, Options, Skipped};
+use crate::{CaptureError, CaptureFile, CaptureOptions, SkippedCounts};
 
 /// Returns so many bytes per call, in turn.
 pub(crate) struct Trickle {
@@ -28,7 +28,7 @@ impl Read for Trickle {
 
 /// A [`crate::Frame`] with bytes of its own.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Packet {
+pub(crate) struct OwnedFrame {
     pub(crate) time_ns: i64,
     pub(crate) link: u16,
     pub(crate) wire_length: u32,
@@ -37,32 +37,32 @@ pub(crate) struct Packet {
 }
 
 /// An Ethernet packet.
-pub(crate) fn packet(time_ns: i64, wire_length: u32, bytes: &[u8]) -> Packet {
-    Packet { time_ns, link: 1, wire_length, bytes: bytes.to_vec(), interface: 0 }
+pub(crate) fn packet(time_ns: i64, wire_length: u32, bytes: &[u8]) -> OwnedFrame {
+    OwnedFrame { time_ns, link: 1, wire_length, bytes: bytes.to_vec(), interface: 0 }
 }
 
 /// All packets, the error at the end if there is one, and what was skipped.
 #[derive(Debug)]
-pub(crate) struct Outcome {
-    pub(crate) packets: Vec<Packet>,
+pub(crate) struct CaptureContents {
+    pub(crate) packets: Vec<OwnedFrame>,
     pub(crate) error: Option<String>,
-    pub(crate) skipped: Skipped,
+    pub(crate) skipped: SkippedCounts,
 }
 
 pub(crate) fn open(bytes: &[u8]) -> Result<CaptureFile, CaptureError> {
-    CaptureFile::from_reader(io::Cursor::new(bytes.to_vec()), "test", &Options::default())
+    CaptureFile::from_reader(io::Cursor::new(bytes.to_vec()), "test", &CaptureOptions::default())
 }
 
 /// Reads a capture to its end.
-pub(crate) fn read(bytes: &[u8]) -> Outcome {
+pub(crate) fn read(bytes: &[u8]) -> CaptureContents {
     drain(open(bytes).expect("the header is right"))
 }
 
-pub(crate) fn drain(mut file: CaptureFile) -> Outcome {
+pub(crate) fn drain(mut file: CaptureFile) -> CaptureContents {
     let mut packets = Vec::new();
     let error = loop {
         match file.next() {
-            Ok(Some(frame)) => packets.push(Packet {
+            Ok(Some(frame)) => packets.push(OwnedFrame {
                 time_ns: frame.time_ns,
                 link: frame.link,
                 wire_length: frame.wire_length,
@@ -74,17 +74,17 @@ pub(crate) fn drain(mut file: CaptureFile) -> Outcome {
         }
     };
     assert!(file.next().expect("no second error").is_none(), "reading ended");
-    Outcome { packets, error, skipped: file.skipped() }
+    CaptureContents { packets, error, skipped: file.skipped() }
 }
 
 /// Writes numbers of one byte order.
 #[derive(Clone, Debug)]
-pub(crate) struct Writer {
+pub(crate) struct ByteOrderWriter {
     pub(crate) bytes: Vec<u8>,
     pub(crate) order: Order,
 }
 
-impl Writer {
+impl ByteOrderWriter {
     pub(crate) fn new(order: Order) -> Self {
         Self { bytes: Vec::new(), order }
     }
@@ -157,8 +157,8 @@ impl Writer {
 }
 
 /// A classic pcap file with time stamps in nanoseconds.
-pub(crate) fn pcap(order: Order, packets: &[Packet]) -> Vec<u8> {
-    let mut out = Writer::new(order);
+pub(crate) fn pcap(order: Order, packets: &[OwnedFrame]) -> Vec<u8> {
+    let mut out = ByteOrderWriter::new(order);
     out.u32s(&[0xa1b2_3c4d]);
     out.u16s(&[2, 4]);
     out.u32s(&[0, 0, 65_535, 1]);
@@ -172,8 +172,8 @@ pub(crate) fn pcap(order: Order, packets: &[Packet]) -> Vec<u8> {
 }
 
 /// A pcapng file with two interfaces and time stamps in nanoseconds.
-pub(crate) fn pcapng(order: Order, packets: &[Packet]) -> Vec<u8> {
-    let mut out = Writer::new(order);
+pub(crate) fn pcapng(order: Order, packets: &[OwnedFrame]) -> Vec<u8> {
+    let mut out = ByteOrderWriter::new(order);
     out.section();
     out.interface(1, 0, &[(9, &[9]), (0, &[])]);
     out.interface(1, 0, &[(2, b"eth1"), (9, &[9])]);

@@ -10,15 +10,17 @@ use lz4_flex::frame::{BlockSize, FrameEncoder, FrameInfo};
 use proptest::prelude::*;
 
 use crate::bytes::Order;
-use crate::testing::{Packet, Trickle, Writer, drain, open, packet, pcap, pcapng, read};
-use crate::{CaptureFile, Format, Options, Skipped};
+use crate::testing::{
+    ByteOrderWriter, OwnedFrame, Trickle, drain, open, packet, pcap, pcapng, read,
+};
+use crate::{CaptureFile, CaptureFormat, CaptureOptions, SkippedCounts};
 
 const ORDERS: [Order; 2] = [Order::Little, Order::Big];
 /// A second that is plausible for captures.
 const SECOND: u32 = 1_700_000_000;
 const SECOND_NS: i64 = SECOND as i64 * 1_000_000_000;
 
-fn three() -> Vec<Packet> {
+fn three() -> Vec<OwnedFrame> {
     [60_u32, 9000, 0]
         .iter()
         .zip(0..)
@@ -63,7 +65,7 @@ const PACKERS: [Packer; 4] = [gzip, zstd, xz, lz4];
 
 #[test]
 fn compressed_captures_are_unpacked() {
-    let packets: Vec<Packet> = three().into_iter().cycle().take(300).collect();
+    let packets: Vec<OwnedFrame> = three().into_iter().cycle().take(300).collect();
     let whole = pcap(Order::Little, &packets);
     let (one, two) = whole.split_at(whole.len() / 3);
     for pack in PACKERS {
@@ -71,7 +73,10 @@ fn compressed_captures_are_unpacked() {
         for packed in [pack(&whole), [pack(one), pack(two)].concat()] {
             let outcome = read(&packed);
             assert_eq!(outcome.error, None);
-            assert_eq!((outcome.packets, outcome.skipped), (packets.clone(), Skipped::default()));
+            assert_eq!(
+                (outcome.packets, outcome.skipped),
+                (packets.clone(), SkippedCounts::default())
+            );
         }
     }
 }
@@ -85,7 +90,7 @@ fn packets_before_a_cut_in_compressed_data_are_returned() {
     })
     .take(700_000)
     .collect();
-    let packets: Vec<Packet> = noise.chunks(1400).map(|bytes| packet(1, 1400, bytes)).collect();
+    let packets: Vec<OwnedFrame> = noise.chunks(1400).map(|bytes| packet(1, 1400, bytes)).collect();
     let whole = pcap(Order::Little, &packets);
     for pack in PACKERS {
         let packed = pack(&whole);
@@ -132,7 +137,7 @@ fn files_without_packets_are_errors() {
     {
         assert!(refused(bytes).starts_with("test is not a capture in a known format: "));
     }
-    let missing = CaptureFile::open("/nonexistent/capture".as_ref(), &Options::default());
+    let missing = CaptureFile::open("/nonexistent/capture".as_ref(), &CaptureOptions::default());
     let message = missing.expect_err("no such file").to_string();
     assert!(message.starts_with("cannot open /nonexistent/capture: No such file"), "{message}");
 }
@@ -144,7 +149,8 @@ fn a_growing_file_is_followed() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(&whole[..30]).unwrap();
     let stop = Arc::new(AtomicBool::new(false));
-    let options = Options { follow: true, stop: Some(stop.clone()), ..Options::default() };
+    let options =
+        CaptureOptions { follow: true, stop: Some(stop.clone()), ..CaptureOptions::default() };
     let capture = CaptureFile::open(file.path(), &options).unwrap();
     let reading = std::thread::spawn(move || drain(capture));
     for piece in whole[30..].chunks(2000) {
@@ -169,7 +175,7 @@ fn what_was_written_before_a_capture_was_over_is_read() {
     std::io::Seek::seek(&mut writer, at).unwrap();
     let over = move || writer.write_all(&rest).is_ok();
     let followed =
-        CaptureFile::follow(file.reopen().unwrap(), "a", &Options::default(), over).unwrap();
+        CaptureFile::follow(file.reopen().unwrap(), "a", &CaptureOptions::default(), over).unwrap();
     assert_eq!(drain(followed).packets, packets);
 }
 
@@ -184,7 +190,7 @@ fn a_followed_file_that_is_emptied_ends() {
         false
     };
     let followed =
-        CaptureFile::follow(file.reopen().unwrap(), "a", &Options::default(), over).unwrap();
+        CaptureFile::follow(file.reopen().unwrap(), "a", &CaptureOptions::default(), over).unwrap();
     assert_eq!(drain(followed).packets, packets);
 }
 
@@ -195,7 +201,7 @@ fn following_stops_without_a_writer() {
     let mode = rustix::fs::Mode::from_raw_mode(0o600);
     rustix::fs::mkfifoat(rustix::fs::CWD, &path, mode).unwrap();
     let stop = Some(Arc::new(AtomicBool::new(true)));
-    let options = Options { follow: true, stop, ..Options::default() };
+    let options = CaptureOptions { follow: true, stop, ..CaptureOptions::default() };
     let message = CaptureFile::open(&path, &options).expect_err("nothing is written").to_string();
     assert!(message.ends_with(" is empty: no capture was written to it"), "{message}");
     let message = CaptureFile::from_reader(&b""[..], "stdin", &options).expect_err("empty");
@@ -211,7 +217,8 @@ fn a_fifo_is_followed_from_writer_to_writer() {
     let mode = rustix::fs::Mode::from_raw_mode(0o600);
     rustix::fs::mkfifoat(rustix::fs::CWD, &path, mode).unwrap();
     let stop = Arc::new(AtomicBool::new(false));
-    let options = Options { follow: true, stop: Some(stop.clone()), ..Options::default() };
+    let options =
+        CaptureOptions { follow: true, stop: Some(stop.clone()), ..CaptureOptions::default() };
     let place = path.clone();
     let reading = std::thread::spawn(move || drain(CaptureFile::open(&place, &options).unwrap()));
     for piece in whole.chunks(whole.len() / 2 + 1) {
@@ -225,11 +232,11 @@ fn a_fifo_is_followed_from_writer_to_writer() {
 }
 
 /// Any packets; times are those that both formats can express.
-fn packets() -> impl Strategy<Value = Vec<Packet>> {
+fn packets() -> impl Strategy<Value = Vec<OwnedFrame>> {
     let time = 0..i64::from(u32::MAX) * 1_000_000_000;
     let bytes = prop::collection::vec(any::<u8>(), 0..200);
     let any_packet = (time, any::<u32>(), bytes, 0..2_u32).prop_map(|(time, wire, bytes, from)| {
-        Packet { interface: from, ..packet(time, wire, &bytes) }
+        OwnedFrame { interface: from, ..packet(time, wire, &bytes) }
     });
     prop::collection::vec(any_packet, 0..40)
 }
@@ -242,15 +249,17 @@ proptest! {
         steps in prop::collection::vec(1_usize..8, 1..9),
     ) {
         let order = ORDERS[usize::from(is_big)];
-        let first: Vec<_> = packets.iter().map(|p| Packet { interface: 0, ..p.clone() }).collect();
+        let of_first = |packet: &OwnedFrame| OwnedFrame { interface: 0, ..packet.clone() };
+        let first: Vec<_> = packets.iter().map(of_first).collect();
         let cases = [(pcap(order, &packets), first), (pcapng(order, &packets), packets)];
         for (bytes, packets) in cases {
             let whole = read(&bytes);
             prop_assert_eq!(whole.error, None);
-            prop_assert_eq!(whole.skipped, Skipped::default());
+            prop_assert_eq!(whole.skipped, SkippedCounts::default());
             prop_assert_eq!(&whole.packets, &packets);
             let trickle = Trickle::new(bytes, &steps);
-            let file = CaptureFile::from_reader(trickle, "test", &Options::default()).unwrap();
+            let options = CaptureOptions::default();
+            let file = CaptureFile::from_reader(trickle, "test", &options).unwrap();
             prop_assert_eq!(&drain(file).packets, &packets);
         }
     }
@@ -281,11 +290,11 @@ proptest! {
             bytes.truncate(length.index(bytes.len() + 1));
         }
         for as_tsh in [false, true] {
-            let options = Options { as_tsh, ..Options::default() };
+            let options = CaptureOptions { as_tsh, ..CaptureOptions::default() };
             let reader = Cursor::new(bytes.clone());
             if let Ok(file) = CaptureFile::from_reader(reader, "test", &options) {
                 let kind = file.format();
-                prop_assert!(as_tsh == (kind == Format::Tsh));
+                prop_assert!(as_tsh == (kind == CaptureFormat::Tsh));
                 drain(file);
             }
         }

@@ -6,8 +6,8 @@
 
 use crate::buffer::Buffer;
 use crate::bytes::{Order, nanoseconds};
-use crate::error::{Fault, Problem};
-use crate::frame::{Found, IPV4, Skipped};
+use crate::error::{CaptureFault, Problem};
+use crate::frame::{BufferedPacket, IPV4, SkippedCounts};
 
 const RECORD_BYTES: usize = 44;
 const STAMP_BYTES: usize = 8;
@@ -15,15 +15,18 @@ const STAMP_BYTES: usize = 8;
 const ORDER: Order = Order::Big;
 
 /// Checks that the first record has an IPv4 header.
-pub(crate) fn check(buffer: &mut Buffer) -> Result<(), Fault> {
+pub(crate) fn check(buffer: &mut Buffer) -> Result<(), CaptureFault> {
     if buffer.has(RECORD_BYTES)? && buffer.window()[STAMP_BYTES] >> 4 != 4 {
-        return Err(Fault::Damaged { offset: 0, problem: Problem::NotIpv4 });
+        return Err(CaptureFault::Damaged { offset: 0, problem: Problem::NotIpv4 });
     }
     Ok(())
 }
 
 /// The next packet.
-pub(crate) fn next(buffer: &mut Buffer, skipped: &mut Skipped) -> Result<Option<Found>, Fault> {
+pub(crate) fn next(
+    buffer: &mut Buffer,
+    skipped: &mut SkippedCounts,
+) -> Result<Option<BufferedPacket>, CaptureFault> {
     if !buffer.has(RECORD_BYTES)? {
         buffer.cut(skipped);
         return Ok(None);
@@ -35,7 +38,7 @@ pub(crate) fn next(buffer: &mut Buffer, skipped: &mut Skipped) -> Result<Option<
     // "Total Length" of the IPv4 header (RFC 791).
     let wire_length = u32::from(ORDER.u16(record, STAMP_BYTES + 2));
     let start = buffer.consume(RECORD_BYTES) + STAMP_BYTES;
-    Ok(Some(Found {
+    Ok(Some(BufferedPacket {
         time_ns: nanoseconds(seconds, microseconds * 1000),
         link: IPV4,
         wire_length,

@@ -18,7 +18,7 @@ const ZSTD_WINDOW_BYTES_MAX: u64 = 128 << 20;
 
 /// How a file is compressed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Compression {
+enum CaptureCompression {
     Gzip,
     Xz,
     Zstd,
@@ -27,47 +27,49 @@ enum Compression {
     Other(&'static str),
 }
 
-const MARKS: [(&[u8], Compression); 7] = [
-    (b"\x1f\x8b\x08", Compression::Gzip),     // RFC 1952 §2.3.1
-    (b"\xfd7zXZ\0", Compression::Xz),         // The .xz File Format §2.1.1.1
-    (b"\x28\xb5\x2f\xfd", Compression::Zstd), // RFC 8878 §3.1.1
-    (b"\x04\x22\x4d\x18", Compression::Lz4),  // LZ4 Frame Format, "Magic Number"
-    (b"BZh", Compression::Other("bzip2")),    // no decoder in Rust has a usable licence
-    (b"\x1f\x9d", Compression::Other("compress (.Z)")),
-    (b"PK\x03\x04", Compression::Other("zip")),
+const MARKS: [(&[u8], CaptureCompression); 7] = [
+    (b"\x1f\x8b\x08", CaptureCompression::Gzip), // RFC 1952 §2.3.1
+    (b"\xfd7zXZ\0", CaptureCompression::Xz),     // The .xz File Format §2.1.1.1
+    (b"\x28\xb5\x2f\xfd", CaptureCompression::Zstd), // RFC 8878 §3.1.1
+    (b"\x04\x22\x4d\x18", CaptureCompression::Lz4), // LZ4 Frame Format, "Magic Number"
+    (b"BZh", CaptureCompression::Other("bzip2")), // no decoder in Rust has a usable licence
+    (b"\x1f\x9d", CaptureCompression::Other("compress (.Z)")),
+    (b"PK\x03\x04", CaptureCompression::Other("zip")),
 ];
 
 /// A reader of what a file holds.
-pub(crate) struct Unpacked {
+pub(crate) struct UnpackedReader {
     pub(crate) reader: Box<dyn Read + Send>,
     pub(crate) was_compressed: bool,
 }
 
 /// Why a file is not unpacked.
-pub(crate) enum Refusal {
+pub(crate) enum UnpackError {
     Read(io::Error),
     /// The name of a compression that is not supported.
     Compression(&'static str),
 }
 
 /// Looks at the first bytes of a file and unpacks what follows, if it is compressed.
-pub(crate) fn unpack(mut reader: Box<dyn Read + Send>) -> Result<Unpacked, Refusal> {
+pub(crate) fn unpack(mut reader: Box<dyn Read + Send>) -> Result<UnpackedReader, UnpackError> {
     let mut mark = Vec::with_capacity(MARK_BYTES);
-    (&mut reader).take(MARK_BYTES as u64).read_to_end(&mut mark).map_err(Refusal::Read)?;
+    (&mut reader).take(MARK_BYTES as u64).read_to_end(&mut mark).map_err(UnpackError::Read)?;
     let found = MARKS.iter().find(|(bytes, _)| mark.starts_with(bytes));
     let whole = Cursor::new(mark).chain(reader);
     let Some((_, compression)) = found else {
-        return Ok(Unpacked { reader: Box::new(whole), was_compressed: false });
+        return Ok(UnpackedReader { reader: Box::new(whole), was_compressed: false });
     };
     let input = BufReader::with_capacity(READ_BYTES, whole);
     let reader: Box<dyn Read + Send> = match compression {
-        Compression::Gzip => Box::new(MultiGzDecoder::new(input)),
-        Compression::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(input, true, XZ_KIB_MAX)),
-        Compression::Zstd => Box::new(ZstdFrames::new(input)),
-        Compression::Lz4 => Box::new(Lz4Frames(lz4_flex::frame::FrameDecoder::new(input))),
-        Compression::Other(name) => return Err(Refusal::Compression(name)),
+        CaptureCompression::Gzip => Box::new(MultiGzDecoder::new(input)),
+        CaptureCompression::Xz => {
+            Box::new(lzma_rust2::XzReader::new_mem_limit(input, true, XZ_KIB_MAX))
+        }
+        CaptureCompression::Zstd => Box::new(ZstdFrames::new(input)),
+        CaptureCompression::Lz4 => Box::new(Lz4Frames(lz4_flex::frame::FrameDecoder::new(input))),
+        CaptureCompression::Other(name) => return Err(UnpackError::Compression(name)),
     };
-    Ok(Unpacked { reader, was_compressed: true })
+    Ok(UnpackedReader { reader, was_compressed: true })
 }
 
 /// The frames of an lz4 file.

@@ -18,7 +18,7 @@ pub const UNCLEAR_MAX: usize = CONFIRM_BACK as usize - 1;
 
 /// What a packet far from those before it is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Step {
+pub enum ClockJump {
     /// It is not known before the next packet.
     Unclear,
     /// Time has passed without packets.
@@ -52,7 +52,7 @@ impl CaptureClock {
 
     /// Takes the time of a packet that was not accepted. Those before it that were unclear and are
     /// not near it were wrong.
-    pub fn take_other(&mut self, time_ns: i64) -> Step {
+    pub fn take_other(&mut self, time_ns: i64) -> ClockJump {
         let last_ns = self.last_ns.unwrap_or(time_ns);
         let count = match self.other {
             Some((other_ns, count)) if self.go_on(other_ns, time_ns) => count + 1,
@@ -61,17 +61,17 @@ impl CaptureClock {
         self.other = Some((time_ns, count));
         let needed = if time_ns > last_ns { CONFIRM_PAUSE } else { CONFIRM_BACK };
         if count < needed {
-            return Step::Unclear;
+            return ClockJump::Unclear;
         }
         self.other = None;
         self.last_ns = Some(time_ns);
         let by_ns = time_ns.saturating_sub(last_ns);
         if by_ns > 0 && !is_near(by_ns, self.set_back_ns) {
-            return Step::Pause;
+            return ClockJump::Pause;
         }
         // Back to where it was before: two clocks, whose packets take turns.
         self.set_back_ns = by_ns.saturating_neg().max(0);
-        Step::Set(by_ns)
+        ClockJump::Set(by_ns)
     }
 
     /// Whether the packets that are unclear stay so with one of this time; else they were wrong.
@@ -120,7 +120,7 @@ mod tests {
     const BEGIN_NS: i64 = 1_700_000_000 * SECOND_NS;
 
     /// The steps that packets at these seconds show.
-    fn steps(seconds: impl IntoIterator<Item = i64>) -> Vec<(i64, Step)> {
+    fn steps(seconds: impl IntoIterator<Item = i64>) -> Vec<(i64, ClockJump)> {
         let mut clock = CaptureClock::default();
         let take = |second: i64| {
             let time_ns = BEGIN_NS + second * SECOND_NS;
@@ -135,15 +135,15 @@ mod tests {
 
     #[test]
     fn a_single_wrong_time_is_unclear_and_then_forgotten() {
-        assert_eq!(steps([0, 1, 2, 1_000_000, 3, 4]), [(1_000_000, Step::Unclear)]);
-        assert_eq!(steps([0, 1, 2, -9000, 3, 4]), [(-9000, Step::Unclear)]);
+        assert_eq!(steps([0, 1, 2, 1_000_000, 3, 4]), [(1_000_000, ClockJump::Unclear)]);
+        assert_eq!(steps([0, 1, 2, -9000, 3, 4]), [(-9000, ClockJump::Unclear)]);
         let twice = steps([0, 1, 9000, 2, 9000, 3]);
-        assert_eq!(twice, [(9000, Step::Unclear), (9000, Step::Unclear)]);
+        assert_eq!(twice, [(9000, ClockJump::Unclear), (9000, ClockJump::Unclear)]);
     }
 
     #[test]
     fn a_pause_passes_time() {
-        assert_eq!(steps([0, 3600, 3601]), [(3600, Step::Unclear), (3601, Step::Pause)]);
+        assert_eq!(steps([0, 3600, 3601]), [(3600, ClockJump::Unclear), (3601, ClockJump::Pause)]);
         assert_eq!(steps((0..100).map(|number| number * 60)), []);
     }
 
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn packets_far_apart_confirm_each_other() {
         let found = steps((0..5).map(|number| number * 120));
-        let [unclear, pause] = [Step::Unclear, Step::Pause];
+        let [unclear, pause] = [ClockJump::Unclear, ClockJump::Pause];
         assert_eq!(found, [(120, unclear), (240, pause), (360, unclear), (480, pause)]);
         // Days are no pause that one packet shows.
         let found = steps([0, 1, 200_000, 300_000, 2, 3]);
@@ -172,7 +172,7 @@ mod tests {
             assert!(clock.accept(BEGIN_NS) && !clock.is_behind_pause());
             let time_ns = BEGIN_NS + second * SECOND_NS;
             assert!(!clock.accept(time_ns));
-            assert_eq!(clock.take_other(time_ns), Step::Unclear);
+            assert_eq!(clock.take_other(time_ns), ClockJump::Unclear);
             assert_eq!(clock.is_behind_pause(), is_right, "{second}");
         }
     }
@@ -181,8 +181,8 @@ mod tests {
     fn a_clock_that_is_set_back_needs_eight_packets() {
         let all = steps((0..10).chain(-3600..-3580));
         let (last, unclear) = all.split_last().expect("there are some");
-        assert!(unclear.iter().all(|(_, step)| *step == Step::Unclear));
-        assert_eq!(*last, (-3593, Step::Set(-3602 * SECOND_NS)));
+        assert!(unclear.iter().all(|(_, step)| *step == ClockJump::Unclear));
+        assert_eq!(*last, (-3593, ClockJump::Set(-3602 * SECOND_NS)));
     }
 
     /// Each of two clocks has some packets in a row.
@@ -193,9 +193,9 @@ mod tests {
             (begin..begin + 10).map(move |second| second + offset)
         });
         let sum = steps(turns).into_iter().map(|(_, step)| match step {
-            Step::Unclear => 0,
-            Step::Pause => panic!("no time has passed"),
-            Step::Set(by_ns) => by_ns,
+            ClockJump::Unclear => 0,
+            ClockJump::Pause => panic!("no time has passed"),
+            ClockJump::Set(by_ns) => by_ns,
         });
         assert!(sum.sum::<i64>().abs() <= HOUR_NS + 100 * SECOND_NS);
     }
@@ -215,8 +215,8 @@ mod tests {
                     unclear = 0;
                 }
                 match clock.take_other(time_ns) {
-                    Step::Unclear => unclear += 1,
-                    Step::Pause | Step::Set(_) => unclear = 0,
+                    ClockJump::Unclear => unclear += 1,
+                    ClockJump::Pause | ClockJump::Set(_) => unclear = 0,
                 }
                 prop_assert!(unclear <= UNCLEAR_MAX);
             }

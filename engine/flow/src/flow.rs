@@ -3,13 +3,13 @@
 use panoptes_decoders::packet::transport::{Esp, Icmp as Message, Tcp as Segment, flag, protocol};
 use panoptes_decoders::packet::{Arp as ArpPacket, ArpOperation, Ip, Network, Packet};
 use panoptes_records::flow::{
-    Arp, Cause, Detail, Direction, Esp as EspDetail, FlowRecord, Icmp, Kind, Side, TcpSide,
-    TcpState, status, tcp_status,
+    Arp, Cause, Detail, Esp as EspDetail, FlowDirection, FlowKeyKind, FlowRecord, FlowSide, Icmp,
+    TcpSide, TcpState, status, tcp_status,
 };
 
 use crate::queues::Waits;
 use crate::rtp;
-use crate::tcp::{self, Outcome};
+use crate::tcp::{self, SegmentOutcome};
 
 /// Bits of the status of ESP (`include/argus_def.h`).
 mod esp_status {
@@ -63,12 +63,18 @@ impl Flow {
     /// The queue in which the flow waits for its removal.
     pub(crate) const fn idle_queue(&self) -> Waits {
         match self.record.key.kind {
-            Kind::Ipv4 | Kind::Ipv6 if self.record.key.protocol == protocol::TCP => Waits::IdleTcp,
-            Kind::Ipv4 | Kind::Ipv6 | Kind::Igmp | Kind::EspV4 | Kind::EspV6 => Waits::IdleIp,
-            Kind::Icmp | Kind::Icmpv6 => Waits::IdleIcmp,
-            Kind::Arp | Kind::Rarp => Waits::IdleArp,
-            Kind::FragmentV4 | Kind::FragmentV6 => Waits::IdleFragment,
-            Kind::Ethernet | Kind::Llc | Kind::Wireless => Waits::IdleOther,
+            FlowKeyKind::Ipv4 | FlowKeyKind::Ipv6 if self.record.key.protocol == protocol::TCP => {
+                Waits::IdleTcp
+            }
+            FlowKeyKind::Ipv4
+            | FlowKeyKind::Ipv6
+            | FlowKeyKind::Igmp
+            | FlowKeyKind::EspV4
+            | FlowKeyKind::EspV6 => Waits::IdleIp,
+            FlowKeyKind::Icmp | FlowKeyKind::Icmpv6 => Waits::IdleIcmp,
+            FlowKeyKind::Arp | FlowKeyKind::Rarp => Waits::IdleArp,
+            FlowKeyKind::FragmentV4 | FlowKeyKind::FragmentV6 => Waits::IdleFragment,
+            FlowKeyKind::Ethernet | FlowKeyKind::Llc | FlowKeyKind::Wireless => Waits::IdleOther,
         }
     }
 
@@ -104,12 +110,12 @@ impl Flow {
         record.cause = Cause::Status;
         (record.error, record.vnis) = (None, [None; 2]);
         for side in [&mut record.source, &mut record.destination] {
-            *side = Side {
+            *side = FlowSide {
                 ttl: side.ttl,
                 tos: side.tos,
                 ip_id: side.ip_id,
                 status: side.status & (status::IP | status::SEVERAL_PATHS),
-                ..Side::default()
+                ..FlowSide::default()
             };
         }
         match &mut record.detail {
@@ -139,14 +145,14 @@ impl Flow {
     pub(crate) fn count(
         &mut self,
         packet: &Packet<'_>,
-        direction: Direction,
+        direction: FlowDirection,
         data_length: u32,
         arrival: Arrival,
     ) {
         if let Some(ether) = &packet.ether {
             let pair = match direction {
-                Direction::FromSource => [ether.destination, ether.source],
-                Direction::FromDestination => [ether.source, ether.destination],
+                FlowDirection::FromSource => [ether.destination, ether.source],
+                FlowDirection::FromDestination => [ether.source, ether.destination],
             };
             if self.record.ethertype == 0 && self.record.hardware == [[0; 6]; 2] {
                 (self.record.hardware, self.record.ethertype) = (pair, ether.kind);
@@ -196,7 +202,7 @@ impl Flow {
     pub(crate) fn follow<'a>(
         &mut self,
         packet: &Packet<'a>,
-        direction: Direction,
+        direction: FlowDirection,
         is_first: bool,
         now_ns: i64,
     ) -> Effect<'a> {
@@ -216,7 +222,7 @@ impl Flow {
     fn follow_ip<'a>(
         &mut self,
         ip: &Ip<'a>,
-        direction: Direction,
+        direction: FlowDirection,
         is_first: bool,
         now_ns: i64,
         effect: &mut Effect<'a>,
@@ -258,7 +264,7 @@ impl Flow {
         &mut self,
         segment: &Segment<'_>,
         ip: &Ip<'_>,
-        direction: Direction,
+        direction: FlowDirection,
         now_ns: i64,
         effect: &mut Effect<'_>,
     ) {
@@ -275,8 +281,8 @@ impl Flow {
                 effect.turns_round = true;
             }
             Detail::Tcp(tcp) => match tcp::follow(tcp, direction, segment, ip.id, now_ns) {
-                Outcome::Continues { is_active } => effect.is_active = is_active,
-                Outcome::Restarts => effect.restarts = true,
+                SegmentOutcome::Continues { is_active } => effect.is_active = is_active,
+                SegmentOutcome::Restarts => effect.restarts = true,
             },
             detail => *detail = Detail::Tcp(tcp::begin(segment, ip.id, now_ns)),
         }

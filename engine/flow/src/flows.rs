@@ -7,17 +7,17 @@ use core::hint::select_unpredictable;
 use panoptes_decoders::packet::transport::protocol;
 use panoptes_decoders::packet::{Ip, Network, Packet};
 use panoptes_records::flow::{
-    Address, Cause, Direction, FlowKey, FlowRecord, Interval, Intervals, Jitter, Kind,
+    Address, Cause, FlowDirection, FlowKey, FlowKeyKind, FlowRecord, Interval, Intervals, Jitter,
 };
 use panoptes_tables::{HashIndex, HashKey, room};
 
 use crate::application::Applications;
 use crate::flow::{Arrival, Effect, Flow, message_of};
-use crate::identity::{self, Identity};
+use crate::identity::{self, FlowIdentity};
 use crate::prefetch::prefetch;
-use crate::queues::{Place, Places, Queues, Waits};
+use crate::queues::{FlowPlace, FlowPlaces, Queues, Waits};
 use crate::reports::Reports;
-use crate::settings::{Counts, Settings};
+use crate::settings::{FlowTableCounts, FlowTableSettings};
 use crate::user::UserData;
 
 /// How often the queues are looked at, in nanoseconds.
@@ -29,7 +29,7 @@ const OVERLAY_FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 /// All flows.
 #[derive(Debug)]
 pub struct Flows {
-    settings: Settings,
+    settings: FlowTableSettings,
     key: HashKey,
     index: HashIndex,
     slots: Vec<Flow>,
@@ -37,14 +37,14 @@ pub struct Flows {
     free: Vec<u32>,
     queues: Queues,
     /// The place of each flow in the queues.
-    places: Places,
+    places: FlowPlaces,
     jitter: Vec<Jitter>,
     /// The sums of the squared sizes of the packets of both ends.
     squares: Vec<[u64; 2]>,
     user: UserData,
     /// `None` unless something of it is asked for.
     applications: Option<Box<Applications>>,
-    counts: Counts,
+    counts: FlowTableCounts,
     /// The time by which flows wait, in nanoseconds. It never goes back.
     now_ns: i64,
     /// What a packet's time needs to become such a time. [`i64::MIN`]: no packet passes time.
@@ -61,9 +61,9 @@ pub struct Flows {
 
 impl Flows {
     /// Allocates. `key` must be secret: senders choose what is hashed.
-    pub fn new(settings: &Settings, key: HashKey) -> Self {
+    pub fn new(settings: &FlowTableSettings, key: HashKey) -> Self {
         let capacity = settings.capacity.clamp(1, (1 << 26) - 2);
-        let settings = Settings { capacity, ..*settings };
+        let settings = FlowTableSettings { capacity, ..*settings };
         let application = &settings.application;
         let applications =
             application.is_on().then(|| Box::new(Applications::new(application, capacity, key)));
@@ -83,7 +83,7 @@ impl Flows {
             jitter: room::list(if settings.has_jitter { capacity } else { 0 }),
             squares: room::list(if settings.has_size_squares { capacity } else { 0 }),
             user: UserData::new(capacity, settings.user_bytes, settings.control.as_ref()),
-            counts: Counts::default(),
+            counts: FlowTableCounts::default(),
             now_ns: i64::MIN,
             shift_ns: clock_shift_ns,
             clock_shift_ns,
@@ -93,12 +93,12 @@ impl Flows {
         }
     }
 
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> FlowTableCounts {
         let fallow = u64::from(self.queues.fallow());
         let tracked = (self.slots.len() - self.free.len()) as u64 - fallow;
         let of_applications = self.applications.as_ref().map(|all| all.overflows());
         let (given_up, resolutions_overflowed) = of_applications.unwrap_or_default();
-        Counts {
+        FlowTableCounts {
             tracked,
             fallow,
             lost_user_bytes: self.user.lost_bytes(),
@@ -218,21 +218,21 @@ impl Flows {
                 (flow, direction, false)
             }
             None => match self.add(hash, (key, overlay), reports) {
-                Some(flow) => (flow, Direction::FromSource, true),
+                Some(flow) => (flow, FlowDirection::FromSource, true),
                 None => return self.counts.unaccounted += 1,
             },
         };
         let now_ns = arrival.time_ns;
-        if !IS_PLAIN && self.settings.identity != Identity::Conversation {
+        if !IS_PLAIN && self.settings.identity != FlowIdentity::Conversation {
             return self.count_in_matrix(packet, flow, direction, arrival);
         }
         let mut effect = self.slots[flow as usize].follow(packet, direction, is_first, now_ns);
         if effect.restarts {
-            direction = Direction::FromSource;
+            direction = FlowDirection::FromSource;
             effect = self.restart(flow, key, packet, now_ns, reports);
         }
         if effect.turns_round {
-            direction = Direction::FromSource;
+            direction = FlowDirection::FromSource;
             effect = self.turn_round(flow, packet, now_ns);
         }
         let mut counted = effect.data_length;
@@ -269,7 +269,7 @@ impl Flows {
         &mut self,
         packet: &Packet<'_>,
         flow: u32,
-        direction: Direction,
+        direction: FlowDirection,
         arrival: Arrival,
     ) {
         let (data, data_length) = match &packet.network {
@@ -289,7 +289,7 @@ impl Flows {
         // apart.
         let of_overlay = u64::from(overlay).wrapping_mul(OVERLAY_FACTOR);
         let words = key.words();
-        if key.kind == Kind::Ipv4 {
+        if key.kind == FlowKeyKind::Ipv4 {
             let end = |address: Address, port: u16| address.0[1] << 16 | u64::from(port);
             let source = end(key.source, key.source_port);
             let destination = end(key.destination, key.destination_port);
@@ -315,10 +315,10 @@ impl Flows {
         hash: u64,
         key: &FlowKey,
         overlay: u32,
-    ) -> Option<(u32, Direction)> {
+    ) -> Option<(u32, FlowDirection)> {
         let is_one_way = !IS_PLAIN
             && self.settings.is_unidirectional
-            && !matches!(key.kind, Kind::Arp | Kind::Rarp);
+            && !matches!(key.kind, FlowKeyKind::Arp | FlowKeyKind::Rarp);
         let words = key.words();
         let reversed = if is_one_way { words } else { key.reversed().words() };
         let mut is_from_source = false;
@@ -333,13 +333,14 @@ impl Flows {
             let is_known = is_from_source | (differences(&known, &reversed) == 0);
             is_known && (IS_PLAIN || record.overlay == overlay)
         })?;
-        let (from_source, from_destination) = (Direction::FromSource, Direction::FromDestination);
+        let (from_source, from_destination) =
+            (FlowDirection::FromSource, FlowDirection::FromDestination);
         Some((flow, select_unpredictable(is_from_source, from_source, from_destination)))
     }
 
     /// The same for rare packets, apart from the code for all.
     #[inline(never)]
-    fn find_rarely(&self, key: &FlowKey, overlay: u32) -> Option<(u32, Direction)> {
+    fn find_rarely(&self, key: &FlowKey, overlay: u32) -> Option<(u32, FlowDirection)> {
         self.find::<false>(self.hash(key, overlay), key, overlay)
     }
 
@@ -423,7 +424,7 @@ impl Flows {
             }
             None if self.slots.len() < self.settings.capacity => {
                 self.slots.push(Flow::default());
-                self.places.push(Place::default());
+                self.places.push(FlowPlace::default());
                 if self.settings.has_jitter {
                     self.jitter.push(Jitter::default());
                 }
@@ -485,7 +486,7 @@ impl Flows {
         self.queues.remove(&mut self.places, flow);
         let overlay = self.slots[flow as usize].record.overlay;
         self.begin(flow, self.places[flow as usize].hash, (key, overlay));
-        self.slots[flow as usize].follow(packet, Direction::FromSource, true, now_ns)
+        self.slots[flow as usize].follow(packet, FlowDirection::FromSource, true, now_ns)
     }
 
     /// Makes the destination of a flow its source, and goes on with a packet that it has sent. No
@@ -503,7 +504,7 @@ impl Flows {
         }
         let slot = &mut self.slots[flow as usize];
         slot.turn_round();
-        slot.follow(packet, Direction::FromSource, false, now_ns)
+        slot.follow(packet, FlowDirection::FromSource, false, now_ns)
     }
 
     /// The flow to which fragments without ports belong, if its first fragment was seen.
@@ -513,11 +514,11 @@ impl Flows {
     }
 
     /// In which direction of a flow the source of a key sends.
-    fn direction_in(&self, flow: u32, key: &FlowKey) -> Direction {
+    fn direction_in(&self, flow: u32, key: &FlowKey) -> FlowDirection {
         if self.slots[flow as usize].record.key.source.0[1] == key.source.0[1] {
-            Direction::FromSource
+            FlowDirection::FromSource
         } else {
-            Direction::FromDestination
+            FlowDirection::FromDestination
         }
     }
 
@@ -527,7 +528,7 @@ impl Flows {
         flow: u32,
         ip: &Ip<'_>,
         key: &FlowKey,
-        direction: Direction,
+        direction: FlowDirection,
         reports: &mut impl Reports,
     ) {
         let addresses = FlowKey { source_port: 0, destination_port: 0, extra: 0, ..*key };
@@ -551,8 +552,8 @@ impl Flows {
         let early = core::mem::take(&mut early.record.source);
         if let Some(squares) = self.squares.get_mut(fragments as usize) {
             let early = core::mem::take(&mut squares[0]);
-            self.squares[flow as usize][usize::from(direction == Direction::FromDestination)] +=
-                early;
+            self.squares[flow as usize]
+                [usize::from(direction == FlowDirection::FromDestination)] += early;
         }
         let side = self.slots[flow as usize].record.side(direction);
         side.size_min = match side.packets {
@@ -575,7 +576,7 @@ impl Flows {
     /// itself.
     pub fn error_message(&mut self, packet: &Packet<'_>, time_ns: i64) {
         if let Network::Ip(ip) = &packet.network
-            && self.settings.identity == Identity::Conversation
+            && self.settings.identity == FlowIdentity::Conversation
         {
             self.refer(ip, self.overlay_of(packet), time_ns);
         }
@@ -601,16 +602,16 @@ impl Flows {
 
     /// Keeps the time and the data of a packet, if asked for.
     #[inline]
-    fn keep(&mut self, flow: u32, direction: Direction, effect: &Effect<'_>, arrival: Arrival) {
+    fn keep(&mut self, flow: u32, direction: FlowDirection, effect: &Effect<'_>, arrival: Arrival) {
         if let Some(jitter) = self.jitter.get_mut(flow as usize) {
             let intervals = match direction {
-                Direction::FromSource => &mut jitter.source,
-                Direction::FromDestination => &mut jitter.destination,
+                FlowDirection::FromSource => &mut jitter.source,
+                FlowDirection::FromDestination => &mut jitter.destination,
             };
             let limit_ns = self.settings.status_interval_ns.saturating_mul(2);
             add_time(intervals, effect.is_active, arrival.time_ns, limit_ns);
         }
-        let end = usize::from(direction == Direction::FromDestination);
+        let end = usize::from(direction == FlowDirection::FromDestination);
         self.user.add(flow, end, effect.data);
         if let Some(squares) = self.squares.get_mut(flow as usize) {
             let size = u64::from(arrival.bytes);

@@ -5,7 +5,7 @@
 
 use panoptes_decoders::packet::transport::{Esp, Icmp, ports, protocol};
 use panoptes_decoders::packet::{Arp, ArpOperation, Ether, Ip, Network, Packet};
-use panoptes_records::flow::{Address, FlowKey, Kind};
+use panoptes_records::flow::{Address, FlowKey, FlowKeyKind};
 
 use crate::flow::is_error;
 
@@ -14,7 +14,7 @@ const DNS: u16 = 53;
 
 /// Which packets are of the same flow.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Identity {
+pub enum FlowIdentity {
     /// Addresses, protocol and ports: the usual one.
     #[default]
     Conversation,
@@ -24,7 +24,7 @@ pub enum Identity {
     Layer2,
 }
 
-impl Identity {
+impl FlowIdentity {
     /// The key of a packet's flow; `None` if not even its link layer could be read, or has no
     /// sender.
     #[inline]
@@ -33,7 +33,7 @@ impl Identity {
             (Self::Layer3, Network::Ip(ip), _) => Some(FlowKey {
                 source: Address::new(ip.source),
                 destination: Address::new(ip.destination),
-                kind: if ip.is_v6 { Kind::Ipv6 } else { Kind::Ipv4 },
+                kind: if ip.is_v6 { FlowKeyKind::Ipv6 } else { FlowKeyKind::Ipv4 },
                 ..FlowKey::default()
             }),
             (Self::Layer2, Network::Ip(_) | Network::Arp(_), Some(ether)) => Some(of_ether(ether)),
@@ -50,7 +50,7 @@ pub fn of(packet: &Packet<'_>) -> Option<FlowKey> {
         Network::Ip(ip) => Some(of_ip(ip)),
         Network::Arp(arp) => Some(of_arp(arp)),
         Network::Llc(llc) => Some(FlowKey {
-            kind: Kind::Llc,
+            kind: FlowKeyKind::Llc,
             extra: 0,
             source_port: u16::from(llc.source),
             destination_port: u16::from(llc.destination),
@@ -61,7 +61,7 @@ pub fn of(packet: &Packet<'_>) -> Option<FlowKey> {
             Some(FlowKey { extra: *kind, ..of_ether(&ether) })
         }
         Network::Wireless => Some(FlowKey {
-            kind: Kind::Wireless,
+            kind: FlowKeyKind::Wireless,
             extra: 0,
             ..of_ether(&packet.ether.unwrap_or_default())
         }),
@@ -75,7 +75,7 @@ fn of_ether(ether: &Ether) -> FlowKey {
         source: Address::hardware(ether.source),
         destination: Address::hardware(ether.destination),
         extra: ether.kind,
-        kind: Kind::Ethernet,
+        kind: FlowKeyKind::Ethernet,
         ..FlowKey::default()
     }
 }
@@ -88,7 +88,7 @@ pub(crate) fn of_ip(ip: &Ip<'_>) -> FlowKey {
         source: Address::new(ip.source),
         destination: Address::new(ip.destination),
         protocol: ip.protocol,
-        kind: if ip.is_v6 { Kind::Ipv6 } else { Kind::Ipv4 },
+        kind: if ip.is_v6 { FlowKeyKind::Ipv6 } else { FlowKeyKind::Ipv4 },
         ..FlowKey::default()
     };
     if !ip.is_first_fragment() {
@@ -138,7 +138,7 @@ pub(crate) fn error_of<'a>(ip: &Ip<'a>) -> Option<(Icmp<'a>, Ip<'a>)> {
 pub(crate) fn of_fragment(ip: &Ip<'_>, key: FlowKey) -> FlowKey {
     let id = ip.fragment.unwrap_or_default().id;
     FlowKey {
-        kind: if ip.is_v6 { Kind::FragmentV6 } else { Kind::FragmentV4 },
+        kind: if ip.is_v6 { FlowKeyKind::FragmentV6 } else { FlowKeyKind::FragmentV4 },
         source_port: (id >> 16) as u16,
         destination_port: id as u16,
         extra: 0,
@@ -170,7 +170,7 @@ fn of_icmp(ip: &Ip<'_>, key: FlowKey) -> FlowKey {
     let is_question = matches!(kind, 8 | 10 | 13 | 15 | 17);
     let code = if is_question { 0 } else { icmp.code };
     let mut key = FlowKey {
-        kind: Kind::Icmp,
+        kind: FlowKeyKind::Icmp,
         protocol: 0,
         source_port: u16::from_be_bytes([kind, code]),
         ..key
@@ -214,11 +214,11 @@ fn of_icmpv6(ip: &Ip<'_>, key: FlowKey) -> FlowKey {
         kind => kind,
     };
     let source_port = u16::from_be_bytes([kind, icmp.code]);
-    FlowKey { kind: Kind::Icmpv6, source_port, ..key }
+    FlowKey { kind: FlowKeyKind::Icmpv6, source_port, ..key }
 }
 
 fn of_igmp(ip: &Ip<'_>, mut key: FlowKey) -> FlowKey {
-    key.kind = Kind::Igmp;
+    key.kind = FlowKeyKind::Igmp;
     if let Some(&[kind, code, _, _, a, b, c, d]) = ip.payload.first_chunk() {
         key.source_port = u16::from_be_bytes([kind, code]);
         let group = u32::from_be_bytes([a, b, c, d]);
@@ -233,7 +233,7 @@ fn of_igmp(ip: &Ip<'_>, mut key: FlowKey) -> FlowKey {
 
 fn of_esp(ip: &Ip<'_>, mut key: FlowKey) -> FlowKey {
     let esp = Esp::decode(ip.payload).unwrap_or_default();
-    key.kind = if ip.is_v6 { Kind::EspV6 } else { Kind::EspV4 };
+    key.kind = if ip.is_v6 { FlowKeyKind::EspV6 } else { FlowKeyKind::EspV4 };
     (key.source_port, key.destination_port) = ((esp.spi >> 16) as u16, esp.spi as u16);
     // Each direction has an index of its own, and the same one may be in use in both.
     if ip.is_v6 { key } else { asked_by_source(key) }
@@ -245,12 +245,12 @@ fn of_arp(arp: &Arp) -> FlowKey {
     let key = FlowKey {
         source: Address([0, u64::from(arp.sender)]),
         destination: Address([0, u64::from(arp.target)]),
-        kind: Kind::Arp,
+        kind: FlowKeyKind::Arp,
         ..FlowKey::default()
     };
     // Which hardware the question is about decides, and not who answers.
     let about = FlowKey { source: Address([0, target]), destination: Address([0, target]), ..key };
-    let about = FlowKey { kind: Kind::Rarp, ..about };
+    let about = FlowKey { kind: FlowKeyKind::Rarp, ..about };
     match arp.operation {
         ArpOperation::Request => FlowKey { source: Address([sender, key.source.0[1]]), ..key },
         ArpOperation::Reply => {

@@ -35,10 +35,10 @@ mod tests;
 mod user;
 
 pub use application::settings::{
-    ApplicationSettings, DNS_SERVERS_MAX, DnsServers, Protocol, Protocols,
+    ApplicationProtocol, ApplicationSettings, DNS_SERVERS_MAX, DnsServers, Protocols,
 };
-pub use clock::{CaptureClock, Step, UNCLEAR_MAX};
+pub use clock::{CaptureClock, ClockJump, UNCLEAR_MAX};
 pub use flows::Flows;
 pub use reports::Reports;
-pub use settings::{Counts, Settings, Timeouts};
+pub use settings::{FlowTableCounts, FlowTableSettings, Timeouts};
 pub use user::ControlPorts;

@@ -3,12 +3,12 @@
 //! What they contain is what argus 3.0.8 writes for `-r cisco:` (`argus/ArgusNetflow.c`). Where it
 //! loses something that was exported, it is kept here: docs/flow.md has the list.
 
-use panoptes_decoders::netflow::{Counters, Format, NetFlow};
+use panoptes_decoders::netflow::{ExportFormat, NetFlow, NetFlowCounters};
 use panoptes_decoders::packet::ethertype;
 use panoptes_decoders::packet::transport::{flag, protocol};
 use panoptes_records::flow::{
-    Address, Cause, Detail, Exporter, FlowKey, FlowRecord, Kind, Side, Tcp, TcpSide, status,
-    tcp_status,
+    Address, Cause, Detail, Exporter, FlowKey, FlowKeyKind, FlowRecord, FlowSide, Tcp, TcpSide,
+    status, tcp_status,
 };
 
 /// The record of a flow that was exported. [`exporter_of`] has what belongs beside it.
@@ -49,18 +49,18 @@ pub fn exporter_of(flow: &NetFlow) -> Exporter {
     }
 }
 
-fn side(flow: &NetFlow, counters: &Counters) -> Side {
+fn side(flow: &NetFlow, counters: &NetFlowCounters) -> FlowSide {
     if counters.packets == 0 && counters.bytes == 0 {
-        return Side::default();
+        return FlowSide::default();
     }
-    Side {
+    FlowSide {
         packets: counters.packets,
         bytes: counters.bytes,
         first_ns: counters.first_ns,
         last_ns: counters.last_ns,
         tos: flow.tos,
         status: status::IP,
-        ..Side::default()
+        ..FlowSide::default()
     }
 }
 
@@ -72,16 +72,16 @@ fn key(flow: &NetFlow) -> FlowKey {
         destination_port: flow.destination_port,
         extra: 0,
         protocol: flow.protocol,
-        kind: if flow.is_v6 { Kind::Ipv6 } else { Kind::Ipv4 },
+        kind: if flow.is_v6 { FlowKeyKind::Ipv6 } else { FlowKeyKind::Ipv4 },
     };
     match (flow.icmp, flow.protocol, flow.is_v6) {
         (Some(icmp), protocol::ICMP, false) => {
-            key.kind = Kind::Icmp;
+            key.kind = FlowKeyKind::Icmp;
             (key.source_port, key.destination_port) = (u16::from_be_bytes(icmp), 0);
             key.protocol = 0; // of the packet that an error quotes
         }
         (Some(icmp), protocol::ICMPV6, true) => {
-            key.kind = Kind::Icmpv6;
+            key.kind = FlowKeyKind::Icmpv6;
             (key.source_port, key.destination_port) = (u16::from_be_bytes(icmp), 0);
         }
         // The place of the masks of IPv4.
@@ -110,8 +110,8 @@ fn has_hardware(flow: &NetFlow) -> bool {
 
 /// What the flags of all packets say of the connection.
 fn tcp(flow: &NetFlow) -> Detail {
-    let is_old = !matches!(flow.format, Format::NetflowV9 | Format::Ipfix);
-    let side = |counters: &Counters| {
+    let is_old = !matches!(flow.format, ExportFormat::NetflowV9 | ExportFormat::Ipfix);
+    let side = |counters: &NetFlowCounters| {
         let seen = counters.tcp_flags;
         let has = |flag: u8, bits: u32| if seen & flag != 0 { bits } else { 0 };
         let mut bits = has(flag::FIN, tcp_status::FIN);

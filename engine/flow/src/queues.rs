@@ -42,7 +42,7 @@ impl Waits {
 
 /// A flow's place in a queue, and what its removal needs.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
+pub(crate) struct FlowPlace {
     previous: u32,
     next: u32,
     /// When it was added, in nanoseconds since 1970.
@@ -56,7 +56,7 @@ pub(crate) struct Place {
     pub(crate) is_written: bool,
 }
 
-impl Default for Place {
+impl Default for FlowPlace {
     fn default() -> Self {
         let (previous, next, queue) = (NONE, NONE, Waits::Nowhere);
         Self { previous, next, since_ns: 0, hash: 0, number: 0, queue, is_written: false }
@@ -64,7 +64,7 @@ impl Default for Place {
 }
 
 /// The places of all flows.
-pub(crate) type Places = Vec<Place>;
+pub(crate) type FlowPlaces = Vec<FlowPlace>;
 
 /// The ends of all queues.
 #[derive(Debug)]
@@ -92,11 +92,11 @@ impl Queues {
     }
 
     /// Adds a flow that is in no queue.
-    pub(crate) fn add(&mut self, places: &mut Places, flow: u32, queue: Waits, now_ns: i64) {
+    pub(crate) fn add(&mut self, places: &mut FlowPlaces, flow: u32, queue: Waits, now_ns: i64) {
         self.fallow += u32::from(queue == Waits::Fallow);
         let last = core::mem::replace(&mut self.last[queue as usize], flow);
         let place = &mut places[flow as usize];
-        *place = Place { previous: last, next: NONE, since_ns: now_ns, queue, ..*place };
+        *place = FlowPlace { previous: last, next: NONE, since_ns: now_ns, queue, ..*place };
         match last {
             NONE => self.first[queue as usize] = flow,
             _ => places[last as usize].next = flow,
@@ -104,9 +104,9 @@ impl Queues {
     }
 
     /// Removes a flow from its queue, if it is in one.
-    pub(crate) fn remove(&mut self, places: &mut Places, flow: u32) {
+    pub(crate) fn remove(&mut self, places: &mut FlowPlaces, flow: u32) {
         let place = &mut places[flow as usize];
-        let Place { previous, next, queue, .. } = *place;
+        let FlowPlace { previous, next, queue, .. } = *place;
         if queue == Waits::Nowhere {
             return;
         }
@@ -123,7 +123,7 @@ impl Queues {
     }
 
     /// The flow behind one in its queue.
-    pub(crate) fn after(places: &[Place], flow: u32) -> Option<u32> {
+    pub(crate) fn after(places: &[FlowPlace], flow: u32) -> Option<u32> {
         let next = places[flow as usize].next;
         (next != NONE).then_some(next)
     }
@@ -143,7 +143,7 @@ mod tests {
             steps in proptest::collection::vec((0..20_u32, 0..3_usize), 0..200),
         ) {
             let kinds = [Waits::Nowhere, Waits::Status, Waits::Fallow];
-            let mut places = vec![Place::default(); 20];
+            let mut places = vec![FlowPlace::default(); 20];
             let (mut queues, mut model) = (Queues::new(), [const { VecDeque::new() }; 3]);
             for (flow, kind) in steps {
                 queues.remove(&mut places, flow);

@@ -1,6 +1,6 @@
 //! Who receives what is known of flows.
 
-use panoptes_records::flow::{Extra, FlowRecord, Resolution};
+use panoptes_records::flow::{Extra, FlowRecord, NameResolution};
 
 /// Who receives records.
 pub trait Reports {
@@ -8,5 +8,5 @@ pub trait Reports {
     fn report(&mut self, record: &FlowRecord, extra: &Extra<'_>);
 
     /// Takes an answer of DNS, if passive DNS is on.
-    fn resolved(&mut self, _resolution: &Resolution<'_>) {}
+    fn resolved(&mut self, _resolution: &NameResolution<'_>) {}
 }

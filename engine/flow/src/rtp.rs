@@ -4,7 +4,7 @@
 //! those of version 2. Here a flow is RTP when two packets of one end have the same source and
 //! sequence numbers that follow each other, so that other data are not mistaken for it.
 
-use panoptes_records::flow::{Detail, Direction, Rtp, RtpSide, rtp_status};
+use panoptes_records::flow::{Detail, FlowDirection, Rtp, RtpSide, rtp_status};
 
 /// Ports below belong to other protocols.
 const FIRST_PORT: u16 = 1024;
@@ -25,7 +25,7 @@ const DROPOUT_MAX: u16 = 3000;
 #[inline]
 pub(crate) fn follow(
     detail: &mut Detail,
-    direction: Direction,
+    direction: FlowDirection,
     ports: (u16, u16),
     data: &[u8],
     length: u32,
@@ -39,14 +39,14 @@ pub(crate) fn follow(
     }
     if let Some(rtp) = sides(detail, data, length) {
         let side = match direction {
-            Direction::FromSource => &mut rtp.source,
-            Direction::FromDestination => &mut rtp.destination,
+            FlowDirection::FromSource => &mut rtp.source,
+            FlowDirection::FromDestination => &mut rtp.destination,
         };
         let out_of_order = follow_side(side, data, rtp.is_control, &mut rtp.is_certain);
         if out_of_order {
             rtp.status |= match direction {
-                Direction::FromSource => rtp_status::OUT_OF_ORDER_SOURCE,
-                Direction::FromDestination => rtp_status::OUT_OF_ORDER_DESTINATION,
+                FlowDirection::FromSource => rtp_status::OUT_OF_ORDER_SOURCE,
+                FlowDirection::FromDestination => rtp_status::OUT_OF_ORDER_DESTINATION,
             };
         }
     }
@@ -140,7 +140,7 @@ mod tests {
         let mut detail = Detail::None;
         for sequence in sequences {
             let data = packet(*sequence, 1);
-            follow(&mut detail, Direction::FromSource, PORTS, &data, data.len() as u32);
+            follow(&mut detail, FlowDirection::FromSource, PORTS, &data, data.len() as u32);
         }
         match detail {
             Detail::Rtp(rtp) => rtp,
@@ -176,13 +176,13 @@ mod tests {
             (Vec::new(), PORTS),
         ] {
             let mut detail = Detail::None;
-            follow(&mut detail, Direction::FromSource, ports, &data, data.len() as u32);
+            follow(&mut detail, FlowDirection::FromSource, ports, &data, data.len() as u32);
             assert!(matches!(detail, Detail::None), "{data:?} {ports:?}");
         }
         let mut detail = Detail::None;
         for source in 0..9 {
             let data = packet(u16::from(source), source);
-            follow(&mut detail, Direction::FromSource, PORTS, &data, data.len() as u32);
+            follow(&mut detail, FlowDirection::FromSource, PORTS, &data, data.len() as u32);
         }
         assert!(matches!(detail, Detail::Rtp(rtp) if !rtp.is_certain), "other sources");
     }
@@ -193,7 +193,7 @@ mod tests {
         let mut data = vec![0x80, 201, 0, 1, 1, 2, 3, 4];
         data.extend([0x81, 202, 0, 3, 1, 2, 3, 4, 1, 2, b'a', b'b', 0, 0, 0, 0]);
         let mut detail = Detail::None;
-        follow(&mut detail, Direction::FromDestination, PORTS, &data, data.len() as u32);
+        follow(&mut detail, FlowDirection::FromDestination, PORTS, &data, data.len() as u32);
         let Detail::Rtp(rtp) = detail else { panic!("{detail:?}") };
         assert!(rtp.is_control && rtp.is_certain);
         assert_eq!(rtp.destination.header[..8], data[..8]);

@@ -1,7 +1,7 @@
 //! What a table of flows is made with, and what it counts.
 
 use crate::application::settings::ApplicationSettings;
-use crate::identity::Identity;
+use crate::identity::FlowIdentity;
 use crate::user::ControlPorts;
 
 /// How long idle flows are kept after their last report, in nanoseconds.
@@ -38,7 +38,7 @@ impl Default for Timeouts {
 /// What a table of flows is made with.
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "independent switches, not states")]
-pub struct Settings {
+pub struct FlowTableSettings {
     /// The number of flows that are tracked at once.
     pub capacity: usize,
     /// How long a record of a flow may last, in nanoseconds.
@@ -54,7 +54,7 @@ pub struct Settings {
     pub application: ApplicationSettings,
     /// The flows that keep all of their data.
     pub control: Option<ControlPorts>,
-    pub identity: Identity,
+    pub identity: FlowIdentity,
     /// The packets of each direction are a flow of their own; those of ARP are not.
     pub is_unidirectional: bool,
     /// Packets of different overlays ([`Packet::vni`](panoptes_decoders::packet::Packet)) are of
@@ -68,11 +68,11 @@ pub struct Settings {
     pub part: (u32, u32),
 }
 
-impl Settings {
+impl FlowTableSettings {
     /// Whether nothing is asked for but the counts of usual flows. No packet of theirs then asks,
     /// one by one, whether something else is.
     pub(crate) const fn are_plain(&self) -> bool {
-        matches!(self.identity, Identity::Conversation)
+        matches!(self.identity, FlowIdentity::Conversation)
             && !self.has_jitter
             && !self.has_size_squares
             && self.user_bytes == 0
@@ -85,7 +85,7 @@ impl Settings {
 
 /// What has happened since the start.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Counts {
+pub struct FlowTableCounts {
     pub packets: u64,
     pub bytes: u64,
     /// Flows begun.

@@ -2,7 +2,7 @@
 //! (`argus/ArgusTcp.c`), retransmissions, order, and round-trip times.
 
 use panoptes_decoders::packet::transport::{Tcp as Segment, flag};
-use panoptes_records::flow::{Direction, Tcp, TcpSide, TcpState, tcp_status};
+use panoptes_records::flow::{FlowDirection, Tcp, TcpSide, TcpState, tcp_status};
 
 /// How far an identification of IP may go back in a packet that was overtaken.
 const OVERTAKEN_MAX: u16 = 5000;
@@ -16,7 +16,7 @@ const PAUSE_NS: i64 = 60_000_000_000;
 
 /// What a segment was for its flow.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Outcome {
+pub(crate) enum SegmentOutcome {
     /// It belongs to the flow. `is_active`: it was sent while others were in flight.
     Continues { is_active: bool },
     /// It begins another connection with the same addresses and ports.
@@ -40,10 +40,10 @@ fn microseconds(from_ns: i64, to_ns: i64) -> u32 {
 
 /// The end that sends in a direction, and the other one.
 #[inline]
-fn ends(tcp: &mut Tcp, direction: Direction) -> (&mut TcpSide, &mut TcpSide) {
+fn ends(tcp: &mut Tcp, direction: FlowDirection) -> (&mut TcpSide, &mut TcpSide) {
     // Only the addresses are exchanged, which takes no branch.
     let (mut this, mut other) = (&mut tcp.source, &mut tcp.destination);
-    if direction == Direction::FromDestination {
+    if direction == FlowDirection::FromDestination {
         core::mem::swap(&mut this, &mut other);
     }
     (this, other)
@@ -102,15 +102,15 @@ pub(crate) fn begin(segment: &Segment<'_>, ip_id: u16, now_ns: i64) -> Tcp {
 #[inline]
 pub(crate) fn follow(
     tcp: &mut Tcp,
-    direction: Direction,
+    direction: FlowDirection,
     segment: &Segment<'_>,
     ip_id: u16,
     now_ns: i64,
-) -> Outcome {
+) -> SegmentOutcome {
     let flags = segment.flags;
     let begins = flags & (flag::SYN | flag::FIN | flag::RST) == flag::SYN;
     if begins && may_restart(tcp, direction, segment, now_ns) {
-        return Outcome::Restarts;
+        return SegmentOutcome::Restarts;
     }
     tcp.has_continued = true;
     let options = tcp.options | segment.options;
@@ -126,19 +126,24 @@ pub(crate) fn follow(
         this.status |= tcp_status::CONGESTED;
     }
     // A SYN without more says nothing about what was sent before.
-    let mut packet = Sent { ip_id, now_ns, has_random_ids: &mut has_random_ids };
+    let mut packet = SegmentPacket { ip_id, now_ns, has_random_ids: &mut has_random_ids };
     let is_active = flags == flag::SYN || sequence(this, other, segment, &mut packet);
-    let times = Times { other: other.last_ns, before: this.last_ns, now: now_ns };
+    let times = SegmentTimes { other: other.last_ns, before: this.last_ns, now: now_ns };
     this.last_ns = now_ns;
     tcp.has_random_ids[direction as usize] = has_random_ids;
     advance(tcp, direction, segment, times);
-    Outcome::Continues { is_active }
+    SegmentOutcome::Continues { is_active }
 }
 
 /// Whether a SYN begins a new connection: the old one has ended, one end has closed it, it was
 /// refused and this is no second try, or nobody has sent anything for long. A SYN+ACK, whose SYN
 /// came another way, does after such a pause only.
-fn may_restart(tcp: &mut Tcp, direction: Direction, segment: &Segment<'_>, now_ns: i64) -> bool {
+fn may_restart(
+    tcp: &mut Tcp,
+    direction: FlowDirection,
+    segment: &Segment<'_>,
+    now_ns: i64,
+) -> bool {
     let last_ns = tcp.source.last_ns.max(tcp.destination.last_ns);
     let was_refused = tcp.status & tcp_status::RESET != 0;
     let has_other_number = ends(tcp, direction).0.sequence != segment.sequence;
@@ -155,7 +160,7 @@ fn may_restart(tcp: &mut Tcp, direction: Direction, segment: &Segment<'_>, now_n
 }
 
 /// The packet of a segment: its identification and time, which show the order of sending.
-struct Sent<'a> {
+struct SegmentPacket<'a> {
     ip_id: u16,
     now_ns: i64,
     /// Whether the identifications of the sender's packets do not count them.
@@ -168,7 +173,7 @@ fn sequence(
     this: &mut TcpSide,
     other: &mut TcpSide,
     segment: &Segment<'_>,
-    packet: &mut Sent<'_>,
+    packet: &mut SegmentPacket<'_>,
 ) -> bool {
     let (flags, ip_id) = (segment.flags, packet.ip_id);
     let mut is_active = true;
@@ -210,7 +215,7 @@ fn order(
     other: &TcpSide,
     segment: &Segment<'_>,
     end: u32,
-    packet: &mut Sent<'_>,
+    packet: &mut SegmentPacket<'_>,
 ) -> bool {
     let (seq, length, ip_id) = (segment.sequence, segment.data_length, packet.ip_id);
     let is_soon = packet.now_ns.saturating_sub(this.last_ns) < OVERTAKEN_NS;
@@ -287,7 +292,7 @@ fn acknowledge(this: &mut TcpSide, other: &mut TcpSide, segment: &Segment<'_>) {
 
 /// When segments came, in nanoseconds since 1970.
 #[derive(Clone, Copy)]
-struct Times {
+struct SegmentTimes {
     /// The last one of the other end, and the last but one of this end; 0 if there is none.
     other: i64,
     before: i64,
@@ -296,7 +301,7 @@ struct Times {
 }
 
 /// What a segment changes in the state of a connection.
-struct Step {
+struct TcpTransition {
     state: TcpState,
     status: u32,
     syn_ack_us: u32,
@@ -306,13 +311,13 @@ struct Step {
 
 /// Goes to the next state.
 #[inline]
-fn advance(tcp: &mut Tcp, direction: Direction, segment: &Segment<'_>, times: Times) {
+fn advance(tcp: &mut Tcp, direction: FlowDirection, segment: &Segment<'_>, times: SegmentTimes) {
     let flags = segment.flags;
     let has = |bits: u8| flags & bits != 0;
     if has(flag::SYN) && !has(flag::FIN | flag::RST) && is_late(tcp, direction, segment) {
         return take_late(tcp, direction, segment, times);
     }
-    let mut step = Step {
+    let mut step = TcpTransition {
         state: tcp.state,
         status: 0,
         syn_ack_us: tcp.syn_ack_us,
@@ -355,11 +360,11 @@ fn advance(tcp: &mut Tcp, direction: Direction, segment: &Segment<'_>, times: Ti
 /// What follows the first SYN.
 #[inline]
 fn open(
-    step: &mut Step,
+    step: &mut TcpTransition,
     this: &mut TcpSide,
     other: &mut TcpSide,
     segment: &Segment<'_>,
-    times: Times,
+    times: SegmentTimes,
 ) {
     let has = |bits: u8| segment.flags & bits != 0;
     if is_syn(segment.flags) {
@@ -385,11 +390,11 @@ fn open(
 /// What follows the SYN+ACK.
 #[inline]
 fn establish(
-    step: &mut Step,
+    step: &mut TcpTransition,
     this: &mut TcpSide,
     other: &mut TcpSide,
     segment: &Segment<'_>,
-    times: Times,
+    times: SegmentTimes,
 ) {
     let has = |bits: u8| segment.flags & bits != 0;
     if has(flag::FIN) {
@@ -421,10 +426,10 @@ const fn is_behind(end: &TcpSide, syn: u32) -> bool {
 
 /// Whether a SYN comes that the destination sends, and that the source has answered: the source is
 /// the server, if no SYN of its own was seen.
-pub(crate) fn turns_round(tcp: &Tcp, direction: Direction, segment: &Segment<'_>) -> bool {
+pub(crate) fn turns_round(tcp: &Tcp, direction: FlowDirection, segment: &Segment<'_>) -> bool {
     let is_answered = tcp.source.has_acknowledged && tcp.source.acknowledged == segment.sequence;
     let answers = tcp.status & tcp_status::SAW_SYN_ACK != 0 && is_answered;
-    direction == Direction::FromDestination
+    direction == FlowDirection::FromDestination
         && is_syn(segment.flags)
         && tcp.status & tcp_status::SAW_SYN == 0
         && matches!(tcp.state, TcpState::SynReceived | TcpState::Established)
@@ -433,7 +438,7 @@ pub(crate) fn turns_round(tcp: &Tcp, direction: Direction, segment: &Segment<'_>
 
 /// Whether a SYN or a SYN+ACK comes behind what follows it: packets take several ways to a sensor,
 /// or come from several points.
-fn is_late(tcp: &mut Tcp, direction: Direction, segment: &Segment<'_>) -> bool {
+fn is_late(tcp: &mut Tcp, direction: FlowDirection, segment: &Segment<'_>) -> bool {
     let (state, status) = (tcp.state, tcp.status);
     let (this, other) = ends(tcp, direction);
     if is_syn(segment.flags) {
@@ -452,7 +457,7 @@ fn is_late(tcp: &mut Tcp, direction: Direction, segment: &Segment<'_>) -> bool {
 /// Takes a segment that [`is_late`]. Durations of the handshake are those between the times of
 /// packets, in whatever order they come; where one of these is not known, there is none.
 #[cold]
-fn take_late(tcp: &mut Tcp, direction: Direction, segment: &Segment<'_>, times: Times) {
+fn take_late(tcp: &mut Tcp, direction: FlowDirection, segment: &Segment<'_>, times: SegmentTimes) {
     let (known, syn_ns) = (tcp.status, tcp.syn_ns);
     let (this, other) = ends(tcp, direction);
     if !this.has_begun {
@@ -465,7 +470,7 @@ fn take_late(tcp: &mut Tcp, direction: Direction, segment: &Segment<'_>, times: 
         let is_only = other.bytes == 0 && other.acknowledged == segment.sequence;
         this.status |= tcp_status::SAW_SYN;
         // Readers take it for one of the source. A flow that was not turned round has an answer.
-        if direction == Direction::FromSource {
+        if direction == FlowDirection::FromSource {
             tcp.status |= tcp_status::SAW_SYN;
         }
         if segment.flags & (flag::ECE | flag::CWR) == flag::ECE | flag::CWR {

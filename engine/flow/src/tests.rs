@@ -3,12 +3,12 @@
 use panoptes_decoders::packet::transport::{flag, protocol};
 use panoptes_decoders::packet::{Ether, Fragment, Ip, Network, Packet};
 use panoptes_records::flow::{
-    Cause, Detail, Extra, FlowRecord, Kind, Tcp, TcpState, status, tcp_status,
+    Cause, Detail, Extra, FlowKeyKind, FlowRecord, Tcp, TcpState, status, tcp_status,
 };
 use panoptes_tables::HashKey;
 use proptest::prelude::*;
 
-use crate::{Flows, Reports, Settings, Timeouts};
+use crate::{FlowTableSettings, Flows, Reports, Timeouts};
 
 mod fallow;
 mod order;
@@ -38,13 +38,13 @@ struct Wire {
 
 impl Wire {
     fn new(capacity: usize) -> Self {
-        let settings = Settings {
+        let settings = FlowTableSettings {
             capacity,
             status_interval_ns: 5 * SECOND_NS,
             timeouts: Timeouts::default(),
             has_jitter: true,
             user_bytes: 8,
-            ..Settings::default()
+            ..FlowTableSettings::default()
         };
         let flows = Flows::new(&settings, HashKey::new(7));
         Self { flows, kept: Kept::default(), now_ns: BEGIN_NS }
@@ -134,7 +134,7 @@ fn frames_without_a_packet_have_their_hop() {
     assert_eq!(wire.flows.counts().unaccounted, 1);
     let records = wire.finish();
     let [record] = &records[..] else { panic!("one record: {records:?}") };
-    assert_eq!(record.key.kind, Kind::Wireless);
+    assert_eq!(record.key.kind, FlowKeyKind::Wireless);
     assert_eq!(record.key.source.hardware_in(1), station);
     assert_eq!(record.key.destination.hardware_in(1), access_point);
     assert_eq!((record.source.packets, record.destination.bytes), (1, 68));
@@ -285,13 +285,13 @@ fn fragments_belong_to_the_flow_of_the_first_one() {
         }
         let records = wire.finish();
         let [record] = &records[..] else { panic!("one flow: {records:?}") };
-        assert_eq!((record.key.kind, record.source.packets), (Kind::Ipv4, 2), "{order:?}");
+        assert_eq!((record.key.kind, record.source.packets), (FlowKeyKind::Ipv4, 2), "{order:?}");
         assert_ne!(record.source.status & status::FRAGMENTS, 0);
     }
     // Without the first one, they are a flow of their own.
     let mut wire = Wire::new(8);
     wire.send(Ip { fragment: fragment(16, false), ..ip(0, protocol::UDP, &UDP) });
-    assert_eq!(wire.finish()[0].key.kind, Kind::FragmentV4);
+    assert_eq!(wire.finish()[0].key.kind, FlowKeyKind::FragmentV4);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The data of both ends of each flow: the first bytes, or all of control-plane protocols.
 
 use panoptes_decoders::packet::transport::protocol;
-use panoptes_records::flow::{FlowKey, Kind, USER_BYTES_MAX};
+use panoptes_records::flow::{FlowKey, FlowKeyKind, USER_BYTES_MAX};
 use panoptes_tables::room;
 
 /// The most ports of [`ControlPorts`].
@@ -35,7 +35,7 @@ impl ControlPorts {
 
     /// Whether one of the ports of a flow is in the list.
     fn has(&self, key: &FlowKey) -> bool {
-        matches!(key.kind, Kind::Ipv4 | Kind::Ipv6)
+        matches!(key.kind, FlowKeyKind::Ipv4 | FlowKeyKind::Ipv6)
             && matches!(key.protocol, protocol::TCP | protocol::UDP)
             && self.all[..self.count].iter().any(|(protocol, port)| {
                 key.protocol == *protocol
@@ -51,14 +51,14 @@ pub(crate) struct UserData {
     size: usize,
     bytes: Box<[u8]>,
     lengths: Box<[[u32; 2]]>,
-    control: Option<Box<Control>>,
+    control: Option<Box<ControlData>>,
 }
 
 /// The data of control-plane flows: chains of parts.
 #[derive(Debug)]
-struct Control {
+struct ControlData {
     ports: ControlPorts,
-    chains: Box<[[Chain; 2]]>,
+    chains: Box<[[ControlChain; 2]]>,
     parts: Box<[u8]>,
     /// The part behind each one, plus one; 0 behind the last one.
     next: Box<[u32]>,
@@ -72,7 +72,7 @@ struct Control {
 
 /// The data of one end.
 #[derive(Clone, Copy, Debug, Default)]
-struct Chain {
+struct ControlChain {
     /// The first and the last part, plus one; 0 if there is none.
     first: u32,
     last: u32,
@@ -89,9 +89,9 @@ impl UserData {
             bytes: room::copies(0, flows * 2 * size),
             lengths: room::copies([0; 2], flows),
             control: ports.map(|ports| {
-                room::boxed(Control {
+                room::boxed(ControlData {
                     ports: *ports,
-                    chains: room::copies([Chain::default(); 2], capacity),
+                    chains: room::copies([ControlChain::default(); 2], capacity),
                     parts: room::copies(0, PARTS * PART_BYTES),
                     next: room::copies(0, PARTS),
                     free: 0,
@@ -113,7 +113,8 @@ impl UserData {
         self.clear(flow);
         if let Some(control) = &mut self.control {
             let is_kept = control.ports.has(key);
-            control.chains[flow as usize] = [Chain { is_kept, ..Chain::default() }; 2];
+            control.chains[flow as usize] =
+                [ControlChain { is_kept, ..ControlChain::default() }; 2];
         }
     }
 
@@ -160,14 +161,14 @@ impl UserData {
     }
 }
 
-impl Control {
+impl ControlData {
     fn clear(&mut self, flow: u32) {
         for chain in &mut self.chains[flow as usize] {
             if chain.first != 0 {
                 self.next[chain.last as usize - 1] = self.free;
                 self.free = chain.first;
             }
-            *chain = Chain { is_kept: chain.is_kept, ..Chain::default() };
+            *chain = ControlChain { is_kept: chain.is_kept, ..ControlChain::default() };
         }
     }
 

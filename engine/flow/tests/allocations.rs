@@ -5,14 +5,14 @@ use std::hint::black_box;
 use std::io::Cursor;
 
 use panoptes_allocations::HookAllocator;
-use panoptes_capture::{CaptureFile, Options as CaptureOptions};
+use panoptes_capture::{CaptureFile, CaptureOptions};
 use panoptes_decoders::packet::{self, Tunnels};
-use panoptes_flow::{ApplicationSettings, Flows, Protocols, Reports, Settings, Timeouts};
+use panoptes_flow::{ApplicationSettings, FlowTableSettings, Flows, Protocols, Reports, Timeouts};
 use panoptes_records::flow::{Extra, FlowRecord};
-use panoptes_sinks::flow::argus::{Options, PLAIN_BYTES_MAX, Version};
-use panoptes_sinks::flow::filter::{Names, RecordFilter};
+use panoptes_sinks::flow::argus::{ArgusOptions, PLAIN_BYTES_MAX, Version};
+use panoptes_sinks::flow::filter::{NameSource, RecordFilter};
 use panoptes_sinks::flow::ipfix::{MESSAGE_BYTES_MAX, Session};
-use panoptes_sinks::flow::json::{Lines, PLAIN_LINE_BYTES_MAX};
+use panoptes_sinks::flow::json::{JsonLineFormat, PLAIN_LINE_BYTES_MAX};
 use panoptes_tables::HashKey;
 use panoptes_traffic::{BEGIN_NS, Capture, Clock, kinds};
 
@@ -38,25 +38,25 @@ struct Forms {
     message: [u8; MESSAGE_BYTES_MAX],
     session: Session,
     filters: Vec<RecordFilter>,
-    options: Options,
+    options: ArgusOptions,
     records: u64,
     matched: u64,
 }
 
 impl Forms {
     fn new() -> Self {
-        let filter = |text| RecordFilter::parse(text, Names::BuiltIn).expect("an expression");
+        let filter = |text| RecordFilter::parse(text, NameSource::BuiltIn).expect("an expression");
         Self {
             argus: vec![0; PLAIN_BYTES_MAX + 2 * USER_BYTES],
             line: vec![0; PLAIN_LINE_BYTES_MAX + 4 * USER_BYTES],
             message: [0; MESSAGE_BYTES_MAX],
             session: Session::new(1, 1_000_000_000),
             filters: FILTERS.into_iter().map(filter).collect(),
-            options: Options {
+            options: ArgusOptions {
                 application_bytes: true,
                 hardware: true,
                 packet_sizes: true,
-                ..Options::default()
+                ..ArgusOptions::default()
             },
             records: 0,
             matched: 0,
@@ -71,7 +71,7 @@ impl Reports for Forms {
             let written = version.write(&mut self.argus, &self.options, record, extra);
             assert!(written.is_some(), "there is room");
         }
-        let lines = Lines { options: self.options, community_id_seed: Some(0) };
+        let lines = JsonLineFormat { options: self.options, community_id_seed: Some(0) };
         assert!(lines.write(&mut self.line, record, extra).is_some(), "there is room");
         let now_ns = record.times().1;
         if self.session.write(&mut self.message, record, extra, now_ns).is_none() {
@@ -96,14 +96,14 @@ fn applications() -> ApplicationSettings {
 
 /// Sends a capture through everything. The number of allocations, of packets and of records.
 fn allocations(capture: &Capture, capacity: usize) -> (u64, u64, u64) {
-    let settings = Settings {
+    let settings = FlowTableSettings {
         capacity,
         status_interval_ns: 5_000_000_000,
         timeouts: Timeouts::default(),
         has_jitter: true,
         user_bytes: USER_BYTES,
         application: applications(),
-        ..Settings::default()
+        ..FlowTableSettings::default()
     };
     let bytes = Cursor::new(capture.pcap(Clock::Nanoseconds));
     let options = CaptureOptions::default();

@@ -4,10 +4,12 @@
 //! datagrams, captured on the loopback interface: `decoders/src/netflow/tests/exports.rs` has how
 //! they were made. What is not compared is listed in docs/flow.md.
 
-use panoptes_decoders::netflow::{Counters, Datagram, Exporters, Format, Item, NetFlow, decode};
+use panoptes_decoders::netflow::{
+    Datagram, ExportFormat, Exporters, Item, NetFlow, NetFlowCounters, decode,
+};
 use panoptes_flow::netflow::{exporter_of, record_of};
-use panoptes_records::flow::{Cause, Detail, Extra, Kind, Side, status, tcp_status};
-use panoptes_sinks::flow::argus::{self, Options, PLAIN_BYTES_MAX};
+use panoptes_records::flow::{Cause, Detail, Extra, FlowKeyKind, FlowSide, status, tcp_status};
+use panoptes_sinks::flow::argus::{self, ArgusOptions, PLAIN_BYTES_MAX};
 
 /// softflowd 1.1.0 with `-v 5`: TCP with FIN, UDP and an echo, each direction on its own.
 const V5: &str = "\
@@ -44,7 +46,7 @@ fn parts(record: &[u8]) -> Vec<(u8, String)> {
 fn written(flow: &NetFlow) -> Vec<u8> {
     let mut out = [0; PLAIN_BYTES_MAX];
     let extra = Extra { exporter: Some(exporter_of(flow)), ..Extra::default() };
-    let length = argus::write(&mut out, &Options::default(), &record_of(flow), &extra);
+    let length = argus::write(&mut out, &ArgusOptions::default(), &record_of(flow), &extra);
     out[..length.expect("there is room")].to_vec()
 }
 
@@ -117,7 +119,7 @@ fn flows_of_version_5_are_written_as_argus_does() {
 /// A TCP flow with all fields.
 fn flow() -> NetFlow {
     NetFlow {
-        format: Format::Ipfix,
+        format: ExportFormat::Ipfix,
         exporter: 0x0a00_0009,
         sequence: 77,
         source: 0x0a00_0001,
@@ -128,7 +130,7 @@ fn flow() -> NetFlow {
         tos: 0xb8,
         ttl: 63,
         ip_id: 9,
-        forward: Counters {
+        forward: NetFlowCounters {
             packets: 3,
             bytes: 300,
             first_ns: 1_000,
@@ -161,7 +163,7 @@ fn what_only_exporters_tell_is_kept() {
 
 #[test]
 fn the_other_direction_is_the_answer() {
-    let answer = Counters { packets: 2, bytes: 200, tcp_flags: 0x14, ..flow().forward };
+    let answer = NetFlowCounters { packets: 2, bytes: 200, tcp_flags: 0x14, ..flow().forward };
     let record = record_of(&NetFlow { reverse: Some(answer), ..flow() });
     assert_eq!((record.destination.packets, record.destination.bytes), (2, 200));
     assert_eq!(record.destination.status, status::IP);
@@ -170,16 +172,19 @@ fn the_other_direction_is_the_answer() {
     assert_eq!((tcp.source.status, tcp.destination.status), (0, tcp_status::RESET));
     assert!(tcp.has_continued);
     // An answer alone: the other end has nothing.
-    let flow = NetFlow { forward: Counters::default(), reverse: Some(answer), ..flow() };
+    let flow = NetFlow { forward: NetFlowCounters::default(), reverse: Some(answer), ..flow() };
     let record = record_of(&flow);
-    assert_eq!(Side { vlan: 0, status: 0, ttl: 0, ip_id: 0, ..record.source }, Side::default());
+    assert_eq!(
+        FlowSide { vlan: 0, status: 0, ttl: 0, ip_id: 0, ..record.source },
+        FlowSide::default()
+    );
     assert_eq!(record.times(), (1_000, 2_000));
 }
 
 #[test]
 fn a_synchronisation_is_that_of_who_asks_or_of_who_answers() {
     let status = |format, packets, tcp_flags| {
-        let forward = Counters { packets, tcp_flags, ..flow().forward };
+        let forward = NetFlowCounters { packets, tcp_flags, ..flow().forward };
         match record_of(&NetFlow { format, forward, ..flow() }).detail {
             Detail::Tcp(tcp) => tcp.status,
             other => panic!("{other:?}"),
@@ -195,8 +200,8 @@ fn a_synchronisation_is_that_of_who_asks_or_of_who_answers() {
         (9, 0x01, 0x8, 0x8),
         (9, 0x00, 0x0, 0x0),
     ] {
-        assert_eq!(status(Format::NetflowV5, packets, flags), old, "{flags:x}");
-        assert_eq!(status(Format::NetflowV9, packets, flags), new, "{flags:x}");
+        assert_eq!(status(ExportFormat::NetflowV5, packets, flags), old, "{flags:x}");
+        assert_eq!(status(ExportFormat::NetflowV9, packets, flags), new, "{flags:x}");
     }
 }
 
@@ -204,12 +209,12 @@ fn a_synchronisation_is_that_of_who_asks_or_of_who_answers() {
 fn icmp_and_other_protocols_have_their_keys() {
     let echo = NetFlow { protocol: 1, icmp: Some([8, 0]), destination_port: 0x800, ..flow() };
     let record = record_of(&echo);
-    assert_eq!((record.key.kind, record.key.source_port), (Kind::Icmp, 0x800));
+    assert_eq!((record.key.kind, record.key.source_port), (FlowKeyKind::Icmp, 0x800));
     assert_eq!((record.detail, record.cause), (Detail::None, Cause::Status));
     let words = &parts(&written(&echo))[1].1;
     assert_eq!(words, "02010105 0a000001 0a000002 01000800 00000000");
     let v6 = NetFlow { is_v6: true, protocol: 58, icmp: Some([128, 0]), ..flow() };
-    assert_eq!(record_of(&v6).key.kind, Kind::Icmpv6);
+    assert_eq!(record_of(&v6).key.kind, FlowKeyKind::Icmpv6);
     let gre = NetFlow { protocol: 47, source_port: 0, destination_port: 0, ..flow() };
     assert_eq!(record_of(&gre).key.protocol, 47);
     // Hardware addresses take the place of interfaces.

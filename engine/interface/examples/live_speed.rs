@@ -17,7 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{LEFT, RIGHT, Sender, enter_namespace, frame, options, receive, started, wait};
-use panoptes_interface::{Interface, Options, XdpInterface};
+use panoptes_interface::{Interface, InterfaceOptions, XdpInterface};
 
 /// Packets in the ring while only reading is measured.
 const PACKETS: u32 = 100_000;
@@ -33,7 +33,7 @@ fn main() {
     if !enter_namespace() {
         return;
     }
-    let mut interface = started(&Options { ring_bytes: 64 << 20, ..options(RIGHT) });
+    let mut interface = started(&InterfaceOptions { ring_bytes: 64 << 20, ..options(RIGHT) });
     let first = |bytes: &[u8]| bytes.first().copied().map_or(0, u64::from);
     let reading = ring(&mut interface, bytes, first);
     let sum = |bytes: &[u8]| bytes.iter().step_by(64).map(|byte| u64::from(*byte)).sum();

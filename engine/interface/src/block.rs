@@ -49,7 +49,7 @@ const HEADERS_BYTES: usize = HEADER_BYTES + 20;
 
 /// The place in a block.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Cursor {
+pub(crate) struct BlockCursor {
     /// Offset of the next packet.
     at: usize,
     /// Number of packets that are left.
@@ -58,7 +58,7 @@ pub(crate) struct Cursor {
 
 /// A packet that was found in a block.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Found {
+pub(crate) struct BlockPacket {
     pub(crate) time_ns: i64,
     pub(crate) wire_length: u32,
     /// Offset of the first byte in the block, and number of captured bytes.
@@ -74,7 +74,7 @@ pub(crate) struct Found {
 
 /// How the packets of a socket are completed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Form {
+pub(crate) enum LinkHeaderKind {
     /// The packet is whole but for its VLAN tag.
     Ethernet,
     Cooked,
@@ -82,7 +82,7 @@ pub(crate) enum Form {
     Other,
 }
 
-impl Form {
+impl LinkHeaderKind {
     pub(crate) fn of_link(link: u16) -> Self {
         match link {
             ETHERNET => Self::Ethernet,
@@ -92,7 +92,7 @@ impl Form {
     }
 }
 
-impl Cursor {
+impl BlockCursor {
     /// The beginning of a block.
     pub(crate) fn begin(block: &[u8]) -> Self {
         let at = word(block, FIRST_PACKET).map_or(usize::MAX, |at| at as usize);
@@ -106,14 +106,14 @@ impl Cursor {
 
     /// The next packet, completed. `None` at the end, and if a length in the block is wrong.
     #[inline]
-    pub(crate) fn next(&mut self, block: &mut [u8], form: Form) -> Option<Found> {
+    pub(crate) fn next(&mut self, block: &mut [u8], form: LinkHeaderKind) -> Option<BlockPacket> {
         if self.left == 0 {
             return None;
         }
         let packet = block.get_mut(self.at..)?;
         let headers: &[u8; HEADERS_BYTES] = packet.first_chunk()?;
         let next = word(headers, NEXT)? as usize;
-        let mut found = Found {
+        let mut found = BlockPacket {
             time_ns: i64::from(word(headers, SECONDS)?) * 1_000_000_000
                 + i64::from(word(headers, NANOSECONDS)?),
             wire_length: word(headers, LENGTH)?,
@@ -128,8 +128,8 @@ impl Cursor {
         }
         let tag = tag(headers);
         match (form, tag) {
-            (Form::Cooked, tag) => cook(packet, &mut found, tag)?,
-            (Form::Ethernet, Some(tag)) => insert(packet, &mut found, tag)?,
+            (LinkHeaderKind::Cooked, tag) => cook(packet, &mut found, tag)?,
+            (LinkHeaderKind::Ethernet, Some(tag)) => insert(packet, &mut found, tag)?,
             _ => {}
         }
         packet.get(found.start..found.start.checked_add(found.length)?)?;
@@ -161,7 +161,7 @@ fn tag(headers: &[u8; HEADERS_BYTES]) -> Option<[u8; TAG_BYTES]> {
 }
 
 /// Inserts a tag behind the addresses of an Ethernet header; the addresses move.
-fn insert(packet: &mut [u8], found: &mut Found, tag: [u8; TAG_BYTES]) -> Option<()> {
+fn insert(packet: &mut [u8], found: &mut BlockPacket, tag: [u8; TAG_BYTES]) -> Option<()> {
     if found.length < ADDRESSES_BYTES {
         return Some(()); // cut before the tag
     }
@@ -179,7 +179,7 @@ fn insert(packet: &mut [u8], found: &mut Found, tag: [u8; TAG_BYTES]) -> Option<
 
 /// Writes a cooked header: packet type, hardware, length of the address, address, protocol. A tag
 /// stands between the address and the protocol, as in Ethernet.
-fn cook(packet: &mut [u8], found: &mut Found, tag: Option<[u8; TAG_BYTES]>) -> Option<()> {
+fn cook(packet: &mut [u8], found: &mut BlockPacket, tag: Option<[u8; TAG_BYTES]>) -> Option<()> {
     let mut header = [0; COOKED_BYTES + TAG_BYTES];
     header[1] = found.packet_type;
     header[2..4].copy_from_slice(&found.hardware.to_be_bytes());
@@ -198,7 +198,7 @@ fn cook(packet: &mut [u8], found: &mut Found, tag: Option<[u8; TAG_BYTES]>) -> O
     Some(())
 }
 
-fn lengthen(found: &mut Found, bytes: usize) {
+fn lengthen(found: &mut BlockPacket, bytes: usize) {
     found.length += bytes;
     found.wire_length = found.wire_length.saturating_add(bytes as u32);
 }

@@ -13,7 +13,7 @@ use crate::socket;
 
 /// A network interface.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Device {
+pub struct NetworkInterface {
     pub name: String,
     /// The kernel's number of it, from 1.
     pub index: u32,
@@ -26,8 +26,8 @@ pub struct Device {
 }
 
 /// All network interfaces, by index.
-pub fn all() -> io::Result<Vec<Device>> {
-    let mut devices: Vec<Device> = Vec::new();
+pub fn all() -> io::Result<Vec<NetworkInterface>> {
+    let mut devices: Vec<NetworkInterface> = Vec::new();
     for entry in getifaddrs()? {
         let name = entry.interface_name;
         // One that was removed in the meantime is left out.
@@ -38,7 +38,7 @@ pub fn all() -> io::Result<Vec<Device>> {
         if devices.iter().any(|device| device.index == index) {
             continue;
         }
-        devices.push(Device {
+        devices.push(NetworkInterface {
             name,
             index,
             hardware,
@@ -52,7 +52,8 @@ pub fn all() -> io::Result<Vec<Device>> {
 
 /// The first network interface that is up and running, other than the loopback.
 pub fn default_name() -> io::Result<Option<String>> {
-    let is_default =
-        |device: &Device| device.is_up && device.is_running && device.hardware != ARPHRD_LOOPBACK;
+    let is_default = |device: &NetworkInterface| {
+        device.is_up && device.is_running && device.hardware != ARPHRD_LOOPBACK
+    };
     Ok(all()?.into_iter().find(is_default).map(|device| device.name))
 }

@@ -262,7 +262,7 @@ pub struct Group(AtomicU64);
 
 /// The state of a group, in one number.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-struct State {
+struct GroupState {
     /// Number of the group.
     generation: u32,
     /// Its number in the kernel.
@@ -270,7 +270,7 @@ struct State {
     members: u16,
 }
 
-impl State {
+impl GroupState {
     const fn of(word: u64) -> Self {
         Self { generation: (word >> 32) as u32, id: (word >> 16) as u16, members: word as u16 }
     }
@@ -293,8 +293,8 @@ impl Group {
         part == 0 || usize::from(self.state().members) == part
     }
 
-    fn state(&self) -> State {
-        State::of(self.0.load(Ordering::Acquire))
+    fn state(&self) -> GroupState {
+        GroupState::of(self.0.load(Ordering::Acquire))
     }
 
     /// The kernel's number of the group that a part joins; `None` for the first part.
@@ -305,11 +305,11 @@ impl Group {
     /// A part has joined the group with this number in the kernel. Only the next one does, so
     /// nobody else writes meanwhile.
     pub(crate) fn add(&self, part: usize, id: u16) {
-        let State { generation, members, .. } = self.state();
+        let GroupState { generation, members, .. } = self.state();
         let state = if part == 0 {
-            State { generation: generation.wrapping_add(1).max(1), id, members: 1 }
+            GroupState { generation: generation.wrapping_add(1).max(1), id, members: 1 }
         } else {
-            State { generation, id, members: members + 1 }
+            GroupState { generation, id, members: members + 1 }
         };
         self.0.store(state.word(), Ordering::Release);
     }
@@ -317,8 +317,8 @@ impl Group {
 
 #[cfg(test)]
 mod tests {
-    use panoptes_decoders::packet::mirror::{Content, decode_mirrored, open};
-    use panoptes_decoders::packet::program::Program;
+    use panoptes_decoders::packet::mirror::{MirrorContent, decode_mirrored, open};
+    use panoptes_decoders::packet::program::BpfProgram;
     use panoptes_decoders::packet::{Network, Tunnels};
     use proptest::prelude::*;
 
@@ -358,13 +358,13 @@ mod tests {
 
     /// The part that a program chooses for a datagram.
     fn chosen(division: &Division, mirror: Mirror, payload: &[u8]) -> usize {
-        let program = Program::new(division.of_port(mirror)).expect("a valid program");
+        let program = BpfProgram::new(division.of_port(mirror)).expect("a valid program");
         program.run(payload, payload.len() as u32) as usize
     }
 
     /// The part of the packet in a datagram, by the decoders.
     fn of_packet(division: &Division, mirror: Mirror, payload: &[u8]) -> usize {
-        let Content::Packet(mirrored) = open(mirror, payload, payload.len() as u32) else {
+        let MirrorContent::Packet(mirrored) = open(mirror, payload, payload.len() as u32) else {
             panic!("a packet")
         };
         let packet = decode_mirrored(&mirrored, Tunnels::Discover);

@@ -4,7 +4,7 @@
 
 use std::io;
 
-use panoptes_decoders::packet::program::{Instruction, Program};
+use panoptes_decoders::packet::program::{BpfProgram, Instruction};
 
 use crate::link::{COOKED, COOKED_BYTES};
 
@@ -31,11 +31,11 @@ pub(crate) const REJECT: Instruction =
     Instruction { code: RETURN_CONSTANT, jump_true: 0, jump_false: 0, constant: 0 };
 
 /// A filter that is run here.
-pub(crate) type Filter = Program<Box<[Instruction]>>;
+pub(crate) type Filter = BpfProgram<Box<[Instruction]>>;
 
 /// A filter that is run here. An empty one is none.
 pub(crate) fn own(filter: &[Instruction]) -> io::Result<Option<Filter>> {
-    let filter = (!filter.is_empty()).then(|| Program::new(filter.into())).transpose();
+    let filter = (!filter.is_empty()).then(|| BpfProgram::new(filter.into())).transpose();
     filter.map_err(|refusal| io::Error::new(io::ErrorKind::InvalidInput, refusal.to_string()))
 }
 

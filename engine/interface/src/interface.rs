@@ -6,14 +6,14 @@ use std::time::Duration;
 use panoptes_capture::Frame;
 use panoptes_decoders::packet::program::Instruction;
 
-use crate::block::{Cursor, Form, Found, TAG_BYTES};
+use crate::block::{BlockCursor, BlockPacket, LinkHeaderKind, TAG_BYTES};
 use crate::clock;
 use crate::devices;
 use crate::division::{Division, Group};
 use crate::error::InterfaceError;
 use crate::filter::{self, Filter};
 use crate::link::{self, ARPHRD_LOOPBACK};
-use crate::ring::Ring;
+use crate::ring::BlockRing;
 use crate::socket::PacketSocket;
 
 /// Name that stands for all interfaces.
@@ -34,7 +34,7 @@ const FRAME_BYTES: usize = 2048;
 
 /// What to capture, and how.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Options {
+pub struct InterfaceOptions {
     /// Name of an interface; `any` stands for all, also for those that come later.
     pub name: String,
     /// Also receive what is addressed to others. Not for `any`.
@@ -49,7 +49,7 @@ pub struct Options {
     pub hardware_time: bool,
 }
 
-impl Default for Options {
+impl Default for InterfaceOptions {
     fn default() -> Self {
         Self {
             name: ANY.to_owned(),
@@ -81,15 +81,15 @@ pub struct Interface {
     name: String,
     index: u32,
     link: u16,
-    form: Form,
+    form: LinkHeaderKind,
     snap_length: u32,
     is_promiscuous: bool,
     has_hardware_time: bool,
     /// The filter, if it is run here and not by the kernel.
     filter: Option<Filter>,
-    ring: Ring,
+    ring: BlockRing,
     /// The place in the current block; `None` before the block is begun.
-    cursor: Option<Cursor>,
+    cursor: Option<BlockCursor>,
     losses: Losses,
     /// [`Self::check`] has reported that the interface was removed.
     is_removed: bool,
@@ -99,7 +99,7 @@ pub struct Interface {
 
 impl Interface {
     /// Opens an interface, without receiving from it yet.
-    pub fn open(options: &Options) -> Result<Self, InterfaceError> {
+    pub fn open(options: &InterfaceOptions) -> Result<Self, InterfaceError> {
         let name = options.name.as_str();
         let failed = |what| move |error| InterfaceError::of_call(name, what, error);
         let (index, hardware) = if name == ANY {
@@ -112,8 +112,9 @@ impl Interface {
             (device.index, Some(device.hardware))
         };
         let link = hardware.map_or(link::COOKED, link::of_hardware);
-        let form = Form::of_link(link);
-        let socket = PacketSocket::new(form == Form::Cooked).map_err(failed("open a socket"))?;
+        let form = LinkHeaderKind::of_link(link);
+        let socket =
+            PacketSocket::new(form == LinkHeaderKind::Cooked).map_err(failed("open a socket"))?;
         let version = libc::tpacket_versions::TPACKET_V3 as libc::c_int;
         socket.set(libc::PACKET_VERSION, &version).map_err(failed("choose TPACKET_V3"))?;
         let room = TAG_BYTES as libc::c_uint;
@@ -239,10 +240,10 @@ impl Interface {
 
     /// The next packet that is wanted. Each turn uses up a packet or a block.
     #[inline]
-    fn find(&mut self) -> Option<Found> {
+    fn find(&mut self) -> Option<BlockPacket> {
         loop {
             let block = self.ring.block()?;
-            let cursor = self.cursor.get_or_insert_with(|| Cursor::begin(block));
+            let cursor = self.cursor.get_or_insert_with(|| BlockCursor::begin(block));
             match cursor.next(block, self.form) {
                 Some(found) if is_wanted(&found, block, self.filter.as_ref()) => {
                     return Some(found);
@@ -307,7 +308,7 @@ impl AsFd for Interface {
 }
 
 /// Gives a socket its ring.
-fn ring(socket: &PacketSocket, options: &Options) -> Result<Ring, InterfaceError> {
+fn ring(socket: &PacketSocket, options: &InterfaceOptions) -> Result<BlockRing, InterfaceError> {
     let (blocks, block_bytes) = geometry(options.ring_bytes);
     let number = |number: usize| number as libc::c_uint;
     let timeout = options.block_timeout.as_millis().clamp(1, 10_000);
@@ -322,7 +323,7 @@ fn ring(socket: &PacketSocket, options: &Options) -> Result<Ring, InterfaceError
     };
     let name = options.name.as_str();
     let made = socket.set(libc::PACKET_RX_RING, &request);
-    let ring = made.and_then(|()| Ring::new(socket, blocks, block_bytes));
+    let ring = made.and_then(|()| BlockRing::new(socket, blocks, block_bytes));
     ring.map_err(|error| match error.raw_os_error() {
         Some(libc::ENOMEM) => {
             InterfaceError::Memory { name: name.to_owned(), ring_bytes: blocks * block_bytes }
@@ -343,7 +344,7 @@ fn geometry(ring_bytes: usize) -> (usize, usize) {
 
 /// What is sent over the loopback is received too; one of the two is enough, as for libpcap.
 #[inline]
-fn is_wanted(found: &Found, block: &[u8], filter: Option<&Filter>) -> bool {
+fn is_wanted(found: &BlockPacket, block: &[u8], filter: Option<&Filter>) -> bool {
     if found.packet_type == libc::PACKET_OUTGOING && found.hardware == ARPHRD_LOOPBACK {
         return false;
     }

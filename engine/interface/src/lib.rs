@@ -33,10 +33,10 @@ mod ring;
 mod socket;
 mod xdp;
 
-pub use devices::{Device, all, default_name};
+pub use devices::{NetworkInterface, all, default_name};
 pub use division::{Division, Group, PARTS_MAX};
 pub use error::InterfaceError;
-pub use interface::{Interface, Losses, Options};
+pub use interface::{Interface, InterfaceOptions, Losses};
 pub use mirror::{MirrorOptions, MirrorPort, MirrorSocket};
 pub use names::{NoAddress, is_name, mirror_of};
 pub use xdp::{XdpInterface, XdpMode};

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sys::socket::{setsockopt, sockopt};
 use panoptes_decoders::packet::mirror::{
-    Content, LINKS, Mirror, Mirrored, OUTER_BYTES, Outer, open,
+    LINKS, Mirror, MirrorContent, MirrorPacket, OUTER_BYTES, Outer, open,
 };
 use panoptes_decoders::packet::program::Instruction;
 use rustix::net::sockopt::{
@@ -54,7 +54,7 @@ pub struct MirrorPort {
 
 /// Which packets of a link type are wanted.
 #[derive(Debug)]
-enum Wanted {
+enum LinkFilter {
     All,
     None,
     Of(Filter),
@@ -71,7 +71,7 @@ pub struct MirrorSocket {
     socket: UdpSocket,
     buffer_bytes: usize,
     /// One for each of [`LINKS`].
-    wanted: [Wanted; LINKS.len()],
+    wanted: [LinkFilter; LINKS.len()],
     /// Room for a batch of datagrams, so many bytes for each.
     bytes: Box<[u8]>,
     room: usize,
@@ -92,7 +92,7 @@ pub struct MirrorSocket {
 }
 
 /// A packet that was found in the batch.
-struct Found {
+struct MirroredPacket {
     time_ns: i64,
     link: u16,
     start: usize,
@@ -180,7 +180,7 @@ impl MirrorSocket {
             socket,
             // Half of it is for the kernel's own data.
             buffer_bytes: buffer / 2,
-            wanted: [Wanted::All, Wanted::All, Wanted::All],
+            wanted: [LinkFilter::All, LinkFilter::All, LinkFilter::All],
             bytes: Box::default(),
             room: 0,
             controls: vec![[0; CONTROL_BYTES]; DATAGRAMS].into_boxed_slice(),
@@ -205,14 +205,14 @@ impl MirrorSocket {
         let mut is_filtered = false;
         for (wanted, link) in self.wanted.iter_mut().zip(LINKS) {
             *wanted = match filter(link).map(filter::own).transpose() {
-                Ok(None) => Wanted::None,
-                Ok(Some(None)) => Wanted::All,
-                Ok(Some(Some(filter))) => Wanted::Of(filter),
+                Ok(None) => LinkFilter::None,
+                Ok(Some(None)) => LinkFilter::All,
+                Ok(Some(Some(filter))) => LinkFilter::Of(filter),
                 Err(error) => {
                     return Err(InterfaceError::of_call(&self.name, "run the filter", error));
                 }
             };
-            is_filtered |= !matches!(wanted, Wanted::All);
+            is_filtered |= !matches!(wanted, LinkFilter::All);
         }
         // A filter may look at any byte.
         let cut = self.snap_length.saturating_add(OUTER_BYTES).min(DATAGRAM_BYTES_MAX);
@@ -227,14 +227,14 @@ impl MirrorSocket {
     /// shows that. So a flood of such ones keeps the caller from nothing.
     #[inline]
     #[expect(clippy::should_implement_trait, reason = "the packet borrows the batch")]
-    pub fn next(&mut self) -> Option<(i64, Mirrored<'_>)> {
-        let Found { time_ns, link, start, captured, length, outer } = self.find()?;
+    pub fn next(&mut self) -> Option<(i64, MirrorPacket<'_>)> {
+        let MirroredPacket { time_ns, link, start, captured, length, outer } = self.find()?;
         let bytes = self.bytes.get(start..)?.get(..captured)?;
-        Some((time_ns, Mirrored { link, bytes, length, outer }))
+        Some((time_ns, MirrorPacket { link, bytes, length, outer }))
     }
 
     /// The next packet that is wanted, in this batch or in the next one.
-    fn find(&mut self) -> Option<Found> {
+    fn find(&mut self) -> Option<MirroredPacket> {
         if self.next == self.count {
             self.receive();
         }
@@ -250,30 +250,30 @@ impl MirrorSocket {
 
     /// The packet in a datagram of the batch, if it is wanted.
     #[inline]
-    fn look_at(&mut self, number: usize) -> Option<Found> {
+    fn look_at(&mut self, number: usize) -> Option<MirroredPacket> {
         let datagram = self.batch.get(number)?;
         let (begin, captured) = (number * self.room, datagram.length.min(self.room));
         let payload = self.bytes.get(begin..)?.get(..captured)?;
         let mirrored = match open(self.mirror, payload, datagram.length as u32) {
-            Content::Packet(mirrored) => mirrored,
-            Content::Control => return None,
-            Content::Other => {
+            MirrorContent::Packet(mirrored) => mirrored,
+            MirrorContent::Control => return None,
+            MirrorContent::Other => {
                 self.others += 1;
                 return None;
             }
         };
         let at = LINKS.iter().position(|link| *link == mirrored.link)?;
         let is_wanted = match &self.wanted[at] {
-            Wanted::All => true,
-            Wanted::None => false,
-            Wanted::Of(filter) => filter.run(mirrored.bytes, mirrored.length) > 0,
+            LinkFilter::All => true,
+            LinkFilter::None => false,
+            LinkFilter::Of(filter) => filter.run(mirrored.bytes, mirrored.length) > 0,
         };
         if !is_wanted {
             return None;
         }
         self.received += 1;
         let control = self.controls.get(number)?.get(..datagram.control)?;
-        Some(Found {
+        Some(MirroredPacket {
             time_ns: stamp(control).unwrap_or(0),
             link: mirrored.link,
             start: begin + captured - mirrored.bytes.len(),
@@ -424,7 +424,11 @@ mod tests {
 
     /// Receives until so many packets have come.
     #[track_caller]
-    fn receive(receiver: &mut MirrorSocket, count: usize, mut take: impl FnMut(i64, Mirrored<'_>)) {
+    fn receive(
+        receiver: &mut MirrorSocket,
+        count: usize,
+        mut take: impl FnMut(i64, MirrorPacket<'_>),
+    ) {
         let (begin, mut received) = (Instant::now(), 0);
         while received < count {
             assert!(begin.elapsed() < PATIENCE, "{received} of {count}");

@@ -22,7 +22,7 @@ const PREFETCH_LINES: usize = 3;
 
 /// A ring of blocks, and the place in it.
 #[derive(Debug)]
-pub(crate) struct Ring {
+pub(crate) struct BlockRing {
     /// `blocks * block_bytes` bytes of the kernel.
     memory: NonNull<u8>,
     block_bytes: usize,
@@ -32,9 +32,9 @@ pub(crate) struct Ring {
 }
 
 // SAFETY: the mapping belongs to the process, not to a thread, and this is its only owner.
-unsafe impl Send for Ring {}
+unsafe impl Send for BlockRing {}
 
-impl Ring {
+impl BlockRing {
     /// Maps the ring that a socket was given: `blocks` blocks of `block_bytes`.
     pub(crate) fn new(socket: &impl AsFd, blocks: usize, block_bytes: usize) -> io::Result<Self> {
         let bytes = blocks.checked_mul(block_bytes).filter(|_| block_bytes >= BLOCK_BYTES_MIN);
@@ -111,7 +111,7 @@ fn prefetch_line(address: *const u8) {
 #[inline]
 fn prefetch_line(_address: *const u8) {}
 
-impl Drop for Ring {
+impl Drop for BlockRing {
     fn drop(&mut self) {
         let bytes = self.blocks * self.block_bytes;
         // SAFETY: the range came from mmap with this very length, and nothing borrows it any more.

@@ -80,7 +80,7 @@ struct HardwareRequest {
 
 /// The request of an ioctl for one interface (`struct ifreq`, with a pointer).
 #[repr(C)]
-struct Request<T> {
+struct InterfaceRequest<T> {
     name: [u8; libc::IFNAMSIZ],
     data: *mut T,
     rest: [u64; 2],
@@ -339,7 +339,7 @@ impl PacketSocket {
     }
 
     fn ask<T>(&self, name: &str, number: c_ulong, data: &mut T) -> io::Result<()> {
-        let mut request = Request { name: field(name)?, data, rest: [0; 2] };
+        let mut request = InterfaceRequest { name: field(name)?, data, rest: [0; 2] };
         // SAFETY: the request is at least as long as `struct ifreq`, and begins as it. It points
         // to live data of the type that belongs to the number, in each of its callers.
         let result = unsafe { libc::ioctl(self.0.as_raw_fd(), number as _, &raw mut request) };

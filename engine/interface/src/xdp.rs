@@ -13,14 +13,14 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use panoptes_capture::Frame;
 use panoptes_decoders::packet::program::Instruction;
 
-use self::bpf::Place;
-use self::queue::Queue;
+use self::bpf::XdpAttachMode;
+use self::queue::XdpQueue;
 use self::rings::CHUNK_BYTES;
 use self::time::Time;
 use crate::devices;
 use crate::error::InterfaceError;
 use crate::filter::{self, Filter};
-use crate::interface::{ANY, Losses, Options};
+use crate::interface::{ANY, InterfaceOptions, Losses};
 use crate::link::{self, ETHERNET};
 use crate::socket::PacketSocket;
 
@@ -74,7 +74,7 @@ pub struct XdpInterface {
     link: Option<OwnedFd>,
     program: OwnedFd,
     map: OwnedFd,
-    queues: Vec<Queue>,
+    queues: Vec<XdpQueue>,
     /// The queue that is read, and the stamp of the next frame of the others.
     current: usize,
     until_ns: u64,
@@ -94,7 +94,7 @@ impl XdpInterface {
     /// It needs CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF. `ring_bytes` are shared out among the
     /// queues, in chunks of 4096 bytes; a queue has at least 64. `block_timeout` and
     /// `hardware_time` have no meaning here.
-    pub fn open(options: &Options) -> Result<Self, InterfaceError> {
+    pub fn open(options: &InterfaceOptions) -> Result<Self, InterfaceError> {
         let name = options.name.as_str();
         if name == ANY {
             return Err(InterfaceError::Unsuitable { name: name.to_owned() });
@@ -122,7 +122,7 @@ impl XdpInterface {
             },
             _ => failure(name, "open a socket", error),
         };
-        let queues = (0..queues).map(|_| Queue::new(chunks));
+        let queues = (0..queues).map(|_| XdpQueue::new(chunks));
         let queues = queues.collect::<Result<_, _>>().map_err(memory_failure)?;
         Ok(Self {
             name: options.name.clone(),
@@ -164,14 +164,14 @@ impl XdpInterface {
             joined.map_err(failed("receive what is for others"))?;
         }
         // A driver may refuse, for example because the interface takes frames that are too long.
-        let in_driver = bpf::attach(&self.program, self.index, Place::Driver);
+        let in_driver = bpf::attach(&self.program, self.index, XdpAttachMode::Driver);
         let is_final = |error: &io::Error| {
             let code = error.raw_os_error();
             matches!(code, Some(libc::EPERM | libc::EBUSY | libc::EEXIST | libc::ENODEV))
         };
         let (link, is_generic) = match in_driver {
             Err(error) if !is_final(&error) => {
-                (bpf::attach(&self.program, self.index, Place::Stack), true)
+                (bpf::attach(&self.program, self.index, XdpAttachMode::Stack), true)
             }
             link => (link, false),
         };
@@ -183,7 +183,7 @@ impl XdpInterface {
             let set = bpf::set_socket(&self.map, number, queue);
             set.map_err(failed("give a queue its socket"))?;
         }
-        let is_zero_copy = !is_generic && self.queues.iter().all(Queue::is_zero_copy);
+        let is_zero_copy = !is_generic && self.queues.iter().all(XdpQueue::is_zero_copy);
         self.mode = match (is_generic, is_zero_copy) {
             (true, _) => XdpMode::Generic,
             (_, true) => XdpMode::ZeroCopy,
@@ -279,7 +279,7 @@ impl XdpInterface {
     /// What was counted up to now. Packets that were lost did not pass the filter before. Zero-copy
     /// drivers count packets of their own that find no chunk.
     pub fn losses(&self) -> Losses {
-        let dropped = self.damaged + self.queues.iter().map(Queue::lost).sum::<u64>();
+        let dropped = self.damaged + self.queues.iter().map(XdpQueue::lost).sum::<u64>();
         Losses { received: self.received + dropped, dropped }
     }
 

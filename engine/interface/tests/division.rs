@@ -14,7 +14,7 @@ use panoptes_bounded as bounded;
 use panoptes_decoders::packet::mirror::Mirror;
 use panoptes_decoders::packet::program::Instruction;
 use panoptes_interface::{
-    Division, Group, Interface, InterfaceError, MirrorOptions, MirrorSocket, Options,
+    Division, Group, Interface, InterfaceError, InterfaceOptions, MirrorOptions, MirrorSocket,
 };
 
 const PARTS: usize = 3;
@@ -66,7 +66,12 @@ fn frames(division: &Division) -> Vec<(Vec<u8>, usize)> {
 }
 
 /// The parts of an interface from the first one to this.
-fn joined(options: &Options, division: &Division, group: &Group, count: usize) -> Vec<Interface> {
+fn joined(
+    options: &InterfaceOptions,
+    division: &Division,
+    group: &Group,
+    count: usize,
+) -> Vec<Interface> {
     let join = |part| {
         let mut interface = Interface::open(options).unwrap();
         interface.start_part(&[], (division, part), group).unwrap();

@@ -5,7 +5,7 @@ mod common;
 
 use common::{LEFT, RIGHT, Sender, all, enter_namespace, options, tagged};
 use panoptes_decoders::packet::program::Instruction;
-use panoptes_interface::{Interface, Options};
+use panoptes_interface::{Interface, InterfaceOptions};
 
 /// `udp dst port 53 or arp`, for Ethernet and for LINKTYPE_LINUX_SLL: code, jumps, constant.
 const ETHERNET: &str = "40 0 0 12,21 0 4 34525,48 0 0 20,21 0 12 17,40 0 0 56,21 9 10 53,\
@@ -55,7 +55,7 @@ fn arp() -> Vec<u8> {
     frame
 }
 
-fn filtered(options: &Options, text: &str) -> Interface {
+fn filtered(options: &InterfaceOptions, text: &str) -> Interface {
     let mut interface = Interface::open(options).unwrap();
     interface.start(&program(text)).unwrap();
     interface
@@ -66,7 +66,7 @@ fn the_kernel_runs_filters() {
     if !enter_namespace() {
         return;
     }
-    let mut interface = filtered(&Options { snap_length: 50, ..options(RIGHT) }, ETHERNET);
+    let mut interface = filtered(&InterfaceOptions { snap_length: 50, ..options(RIGHT) }, ETHERNET);
     // A cooked header has no destination, so its packets are compared from the protocol on.
     let mut any = filtered(&options("any"), COOKED);
     let sender = Sender::new(LEFT);

@@ -14,7 +14,9 @@ use caps::{CapSet, Capability};
 use common::{
     LEFT, RIGHT, Sender, all, enter_namespace, frame, ip, options, started, tagged, wait,
 };
-use panoptes_interface::{Interface, InterfaceError, Options, all as devices, default_name};
+use panoptes_interface::{
+    Interface, InterfaceError, InterfaceOptions, all as devices, default_name,
+};
 
 #[test]
 fn a_packet_on_the_loopback_comes_once() {
@@ -49,7 +51,8 @@ fn the_longest_packets_fit_into_the_smallest_ring() {
     if !enter_namespace() {
         return;
     }
-    let mut interface = started(&Options { ring_bytes: 0, hardware_time: true, ..options("lo") });
+    let mut interface =
+        started(&InterfaceOptions { ring_bytes: 0, hardware_time: true, ..options("lo") });
     assert!(!interface.has_hardware_time(), "the loopback has no clock");
     let to = UdpSocket::bind("127.0.0.1:0").unwrap();
     let data: Vec<u8> = (0..BYTES).map(|at| (at * at / 256) as u8).collect();
@@ -211,7 +214,7 @@ fn a_promiscuous_interface_is_so_while_it_is_open() {
     assert_eq!(promiscuity(), '1');
     drop(interface);
     assert_eq!(promiscuity(), '0');
-    let interface = started(&Options { promiscuous: false, ..options(RIGHT) });
+    let interface = started(&InterfaceOptions { promiscuous: false, ..options(RIGHT) });
     assert_eq!(promiscuity(), '0');
     assert!(interface.as_fd().try_clone_to_owned().is_ok());
 }

@@ -9,14 +9,14 @@ use common::{
     LEFT, RIGHT, Sender, all, enter_namespace, frame, now_ns, number_of, options, receive,
     send_burst, started, tagged,
 };
-use panoptes_interface::Options;
+use panoptes_interface::InterfaceOptions;
 
 #[test]
 fn frames_of_every_length_arrive_as_they_were_sent() {
     if !enter_namespace() {
         return;
     }
-    let mut interface = started(&Options { hardware_time: true, ..options(RIGHT) });
+    let mut interface = started(&InterfaceOptions { hardware_time: true, ..options(RIGHT) });
     assert_eq!(interface.link(), 1);
     assert!(!interface.has_hardware_time(), "there is no card");
     let sender = Sender::new(LEFT);
@@ -75,7 +75,8 @@ fn packets_are_cut_at_the_snap_length() {
         return;
     }
     for snap in [1_usize, 11, 12, 13, 14, 18, 64] {
-        let mut interface = started(&Options { snap_length: snap as u32, ..options(RIGHT) });
+        let mut interface =
+            started(&InterfaceOptions { snap_length: snap as u32, ..options(RIGHT) });
         let sender = Sender::new(LEFT);
         let sent = [frame(1, 60), frame(2, 1000), tagged(0x8100, 5, &frame(3, 500))];
         sender.send_all(&sent);
@@ -121,7 +122,7 @@ fn losses_are_counted_while_the_reader_stalls() {
     if !enter_namespace() {
         return;
     }
-    let mut interface = started(&Options { ring_bytes: 1, ..options(RIGHT) });
+    let mut interface = started(&InterfaceOptions { ring_bytes: 1, ..options(RIGHT) });
     let sender = Sender::new(LEFT);
     let mut total = 0;
     for turn in 1..=3 {
@@ -153,7 +154,7 @@ fn few_packets_do_not_fill_a_ring_that_is_not_read() {
         return;
     }
     let block_timeout = Duration::from_millis(1);
-    let mut interface = started(&Options { block_timeout, ..options(RIGHT) });
+    let mut interface = started(&InterfaceOptions { block_timeout, ..options(RIGHT) });
     let sender = Sender::new(LEFT);
     for number in 0..FRAMES {
         sender.send(&frame(number, 200));

@@ -24,7 +24,7 @@ use nix::unistd::Pid;
 use panoptes_bounded as bounded;
 use panoptes_capture::Frame;
 use panoptes_decoders::packet::program::Instruction;
-use panoptes_interface::{Interface, InterfaceError, Options, XdpInterface, XdpMode};
+use panoptes_interface::{Interface, InterfaceError, InterfaceOptions, XdpInterface, XdpMode};
 
 /// The length up to which veth has XDP in the driver, and one above it (`veth_xdp_set`).
 const MTUS: [(usize, XdpMode); 2] = [(1500, XdpMode::Driver), (9000, XdpMode::Generic)];
@@ -55,7 +55,7 @@ fn show(name: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn started(options: &Options) -> XdpInterface {
+fn started(options: &InterfaceOptions) -> XdpInterface {
     let mut interface = XdpInterface::open(options).unwrap();
     interface.start(&[]).unwrap();
     interface
@@ -157,7 +157,8 @@ fn packets_are_cut_at_the_snap_length() {
         return;
     }
     for snap in [1_usize, 14, 64, 5000] {
-        let mut interface = started(&Options { snap_length: snap as u32, ..options(RIGHT) });
+        let mut interface =
+            started(&InterfaceOptions { snap_length: snap as u32, ..options(RIGHT) });
         let sent = [frame(1, 60), frame(2, 1000)];
         Sender::new(LEFT).send_all(&sent);
         let mut seen = Vec::new();
@@ -180,7 +181,8 @@ fn a_filter_sees_whole_packets_and_loses_none() {
         jump_false,
         constant,
     });
-    let mut interface = XdpInterface::open(&Options { snap_length: 16, ..options(RIGHT) }).unwrap();
+    let mut interface =
+        XdpInterface::open(&InterfaceOptions { snap_length: 16, ..options(RIGHT) }).unwrap();
     interface.start(&program).unwrap();
     let sent: Vec<_> = (0..1000).map(|number| frame(number, 100)).collect();
     Sender::new(LEFT).send_all(&sent);
@@ -229,7 +231,7 @@ fn losses_are_counted_while_the_reader_stalls() {
         if !enter(mtu) {
             return;
         }
-        let mut interface = started(&Options { ring_bytes: 1, ..options(RIGHT) });
+        let mut interface = started(&InterfaceOptions { ring_bytes: 1, ..options(RIGHT) });
         let sender = Sender::new(LEFT);
         let mut total = 0;
         for turn in 1..=3 {
@@ -380,7 +382,7 @@ fn an_interface_is_promiscuous_while_it_is_open() {
     }
     let promiscuity = || show(RIGHT).split_once("promiscuity ").unwrap().1.as_bytes()[0];
     for (promiscuous, expected) in [(true, b'1'), (false, b'0')] {
-        let interface = started(&Options { promiscuous, ..options(RIGHT) });
+        let interface = started(&InterfaceOptions { promiscuous, ..options(RIGHT) });
         assert_eq!(promiscuity(), expected);
         drop(interface);
         assert_eq!(promiscuity(), b'0');

@@ -7,7 +7,7 @@ use std::io::Cursor;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use panoptes_capture::{CaptureFile, Options};
+use panoptes_capture::{CaptureFile, CaptureOptions};
 use panoptes_packet_filter::PacketFilter;
 use panoptes_traffic::{Capture, Clock};
 
@@ -18,7 +18,10 @@ const ETHERNET: u16 = 1;
 fn main() -> ExitCode {
     let expressions: Vec<_> = std::env::args().skip(1).collect();
     for expression in &expressions {
-        match PacketFilter::compile(expression, &panoptes_packet_filter::Options::new(ETHERNET)) {
+        match PacketFilter::compile(
+            expression,
+            &panoptes_packet_filter::FilterOptions::new(ETHERNET),
+        ) {
             Ok(filter) => measure(expression, &filter),
             Err(error) => {
                 eprintln!("filter_speed: {error}");
@@ -31,7 +34,7 @@ fn main() -> ExitCode {
 
 fn measure(expression: &str, filter: &PacketFilter) {
     let pcap = Capture::mix_of_packets(1, PACKETS, Some(96)).pcap(Clock::Microseconds);
-    let mut file = CaptureFile::from_reader(Cursor::new(pcap), "mix", &Options::default())
+    let mut file = CaptureFile::from_reader(Cursor::new(pcap), "mix", &CaptureOptions::default())
         .expect("the capture is a pcap file");
     let mut packets = Vec::new();
     while let Some(frame) = file.next().expect("the capture is whole") {

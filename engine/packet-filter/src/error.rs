@@ -1,6 +1,6 @@
 //! [`FilterError`]: why an expression is no filter.
 
-use panoptes_decoders::packet::program::Refusal;
+use panoptes_decoders::packet::program::BpfProgramError;
 
 /// Why an expression is no filter. Each message has one line.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -23,5 +23,5 @@ pub enum FilterError {
     Expression { expression: String, message: String },
     /// libpcap made a program that does not run.
     #[error("libpcap made a wrong program of the filter {expression:?}: {refusal}")]
-    Program { expression: String, refusal: Refusal },
+    Program { expression: String, refusal: BpfProgramError },
 }

@@ -1,23 +1,23 @@
 //! [`PacketFilter`]: a compiled expression.
 
-use panoptes_decoders::packet::program::{Instruction, Program, Refusal, code};
+use panoptes_decoders::packet::program::{BpfProgram, BpfProgramError, Instruction, code};
 
 use crate::dump;
 use crate::error::FilterError;
 use crate::library::Library;
-use crate::options::{Options, SNAP_LENGTH_MAX};
+use crate::options::{FilterOptions, SNAP_LENGTH_MAX};
 
 /// A filter of packets.
 #[derive(Clone, Debug)]
 pub struct PacketFilter {
-    program: Program<Box<[Instruction]>>,
+    program: BpfProgram<Box<[Instruction]>>,
 }
 
 impl PacketFilter {
     /// Compiles an expression. If it is empty, all packets match.
     ///
     /// Expressions with names of hosts ask the resolver, which may take seconds.
-    pub fn compile(expression: &str, options: &Options) -> Result<Self, FilterError> {
+    pub fn compile(expression: &str, options: &FilterOptions) -> Result<Self, FilterError> {
         let snap_length = match options.snap_length {
             0 => SNAP_LENGTH_MAX,
             length => length.min(i32::MAX as u32),
@@ -29,7 +29,7 @@ impl PacketFilter {
                 ..Default::default()
             }])
         } else {
-            let options = Options { snap_length, ..*options };
+            let options = FilterOptions { snap_length, ..*options };
             Library::get()?.compile(expression, &options)?
         };
         Self::from_instructions(instructions).map_err(|refusal| {
@@ -39,8 +39,8 @@ impl PacketFilter {
     }
 
     /// A filter that was compiled elsewhere, for example by `tcpdump -ddd`.
-    pub fn from_instructions(instructions: Box<[Instruction]>) -> Result<Self, Refusal> {
-        Ok(Self { program: Program::new(instructions)? })
+    pub fn from_instructions(instructions: Box<[Instruction]>) -> Result<Self, BpfProgramError> {
+        Ok(Self { program: BpfProgram::new(instructions)? })
     }
 
     /// Whether the filter keeps a packet. `wire_length` is the packet's length in bytes before the

@@ -16,7 +16,7 @@ use libc::FILE;
 use panoptes_decoders::packet::program::Instruction;
 
 use crate::error::FilterError;
-use crate::options::{Options, Origin};
+use crate::options::{FilterOptions, PacketOrigin};
 
 /// The names of the library: in Debian and what derives from it, and elsewhere.
 const NAMES: [&CStr; 2] = [c"libpcap.so.0.8", c"libpcap.so.1"];
@@ -121,7 +121,7 @@ impl Library {
     pub(crate) fn compile(
         &self,
         expression: &str,
-        options: &Options,
+        options: &FilterOptions,
     ) -> Result<Box<[Instruction]>, FilterError> {
         let wrong = |message: String| {
             let expression = expression.to_owned();
@@ -158,10 +158,10 @@ impl Library {
     /// A handle for packets of an origin, not null, which must be closed.
     ///
     /// libpcap makes other programs for captures than for an interface, for example of `inbound`.
-    fn open(&self, options: &Options) -> Result<*mut Pcap, String> {
+    fn open(&self, options: &FilterOptions) -> Result<*mut Pcap, String> {
         let is_swapped = match options.origin {
-            Origin::File { is_swapped } => is_swapped,
-            Origin::Interface => {
+            PacketOrigin::File { is_swapped } => is_swapped,
+            PacketOrigin::Interface => {
                 let (dlt, length) = (c_int::from(options.dlt()), options.snap_length as c_int);
                 // SAFETY: the function takes two numbers of any value.
                 let pcap = unsafe { (self.open_dead)(dlt, length) };
@@ -190,7 +190,7 @@ impl Library {
 }
 
 /// The header of a pcap file, in the byte order of this machine or in the other one.
-fn file_header(options: &Options, is_swapped: bool) -> [u8; 24] {
+fn file_header(options: &FilterOptions, is_swapped: bool) -> [u8; 24] {
     let words = [0xa1b2_c3d4, 0, 0, 0, options.snap_length, u32::from(options.link)];
     let mut header = [0; 24];
     for (target, word) in header.chunks_exact_mut(4).zip(words) {

@@ -2,8 +2,8 @@
 
 /// What a program depends on besides its expression.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Options {
-    pub origin: Origin,
+pub struct FilterOptions {
+    pub origin: PacketOrigin,
     /// The LINKTYPE number of tcpdump.org (Ethernet is 1), as captures have it.
     pub link: u16,
     /// Bytes of a packet that are captured: what the program returns for a packet that it keeps.
@@ -18,7 +18,7 @@ pub struct Options {
 
 /// Where packets come from. It decides about `inbound`, and about the numbers of address families.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Origin {
+pub enum PacketOrigin {
     /// A capture. With [`link`](Options::link) 0, its packets begin with a number in the byte order
     /// of the machine that has made it, which is that of the capture.
     File {
@@ -30,11 +30,11 @@ pub enum Origin {
     Interface,
 }
 
-impl Options {
+impl FilterOptions {
     /// As `tcpdump -r` has them.
     pub const fn new(link: u16) -> Self {
         Self {
-            origin: Origin::File { is_swapped: false },
+            origin: PacketOrigin::File { is_swapped: false },
             link,
             snap_length: SNAP_LENGTH_MAX,
             netmask: 0,

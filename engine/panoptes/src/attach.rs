@@ -10,25 +10,30 @@ use std::path::{Path, PathBuf};
 
 use panoptes_decoders::source::MemorySource as _;
 use panoptes_engine::system::{self, AttachError, Stop};
-use panoptes_profiles::import::{self, Wanted};
-use panoptes_profiles::{Event, Options, Profile, ProfileFile};
-use panoptes_sources::{AnySource, FileFormat, FileSource, Kcore, MachineSource as _, Opening};
+use panoptes_profiles::import::{self, TypePreference};
+use panoptes_profiles::{DiscoveryOptions, Event, Profile, ProfileFile};
+use panoptes_sources::{
+    AnySource, FileFormat, FileSource, FileSourceOptions, Kcore, MachineSource as _,
+};
 
 use crate::config::{
     AutoOr, Configuration, GuestName, Service, System, SystemAddress, SystemSettings,
 };
 use crate::dma;
 use crate::exit::{Exit, Failure};
-use crate::guests::{self, Guest, Owner};
+use crate::guests::{self, Guest, GuestNameOwner};
 use crate::message::Messages;
 
 /// The options with which a kernel is searched; `files` are the system's profiles.
-pub fn options<'a>(files: &'a [ProfileFile], configuration: &Configuration) -> Options<'a> {
-    Options {
+pub fn options<'a>(
+    files: &'a [ProfileFile],
+    configuration: &Configuration,
+) -> DiscoveryOptions<'a> {
+    DiscoveryOptions {
         files,
         use_builtin: configuration.built_in_profiles,
         generate: configuration.profile_generation,
-        ..Options::default()
+        ..DiscoveryOptions::default()
     }
 }
 
@@ -48,7 +53,7 @@ pub fn open_with(
                 AutoOr::Auto => None,
                 AutoOr::Given(path) => Some(dma::regions_file(path)?),
             };
-            let opening = Opening {
+            let opening = FileSourceOptions {
                 format: settings.file_format,
                 is_watched: watching,
                 regions: regions.as_deref(),
@@ -73,15 +78,15 @@ pub fn open_with(
 
 /// What the name of a guest stands for now.
 #[derive(Clone, Debug)]
-pub struct Resolution {
+pub struct GuestResolution {
     pub address: SystemAddress,
     /// The guest with the memory; `None` for a file.
-    pub owner: Option<Owner>,
+    pub owner: Option<GuestNameOwner>,
     /// The id and the start time of the guest's process.
     process: Option<(u32, u64)>,
 }
 
-impl Resolution {
+impl GuestResolution {
     /// Checks memory that was opened at the address.
     ///
     /// # Errors
@@ -107,21 +112,21 @@ impl Resolution {
 pub fn find_guest(
     name: &GuestName,
     guests: impl FnOnce() -> io::Result<Vec<Guest>>,
-    earlier: Option<&Owner>,
-) -> Result<Resolution, Failure> {
+    earlier: Option<&GuestNameOwner>,
+) -> Result<GuestResolution, Failure> {
     if let GuestName::Bare { file, .. } = name
         && file.symlink_metadata().is_ok()
     {
         let address = SystemAddress::File(file.clone());
-        return Ok(Resolution { address, owner: None, process: None });
+        return Ok(GuestResolution { address, owner: None, process: None });
     }
     let found = guests().map_err(|error| {
         Failure::io(&error, Exit::Source, "cannot list this machine's processes")
     })?;
     match guests::resolve(name, &found, earlier) {
-        Ok(guest) => Ok(Resolution {
+        Ok(guest) => Ok(GuestResolution {
             address: SystemAddress::Qemu(guest.pid),
-            owner: Some(Owner::of(guest)),
+            owner: Some(GuestNameOwner::of(guest)),
             process: Some((guest.pid, guest.began)),
         }),
         Err(why) => {
@@ -373,13 +378,13 @@ pub struct Profiles {
 #[error("profile {}: {error}", path.display())]
 pub struct ProfileProblem {
     pub path: PathBuf,
-    pub error: import::Error,
+    pub error: import::ImportError,
 }
 
 impl ProfileProblem {
     /// Whether its content is damaged; otherwise, it can't be read.
     pub fn is_damage(&self) -> bool {
-        let import::Error::Io(error) = &self.error else { return true };
+        let import::ImportError::Io(error) = &self.error else { return true };
         matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
     }
 }
@@ -413,12 +418,12 @@ pub fn profile_files(settings: &SystemSettings) -> Result<Profiles, ProfileProbl
     Ok(profiles)
 }
 
-fn read_profile(path: &Path) -> Result<ProfileFile, import::Error> {
+fn read_profile(path: &Path) -> Result<ProfileFile, import::ImportError> {
     // Opening a pipe would wait for a writer, and a device may do anything.
     if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::other("it is not a regular file").into());
     }
-    import::from_kernel(&mut std::fs::File::open(path)?, Wanted::default())
+    import::from_kernel(&mut std::fs::File::open(path)?, TypePreference::default())
 }
 
 /// The failure for memory without a kernel that can be scanned.

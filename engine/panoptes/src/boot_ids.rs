@@ -54,7 +54,7 @@ impl BootKey {
 
 /// An id that this run has returned.
 #[derive(Clone, Debug)]
-struct Given {
+struct AssignedBootId {
     uuid: Uuid,
     /// The address of the system that has it.
     address: String,
@@ -66,7 +66,7 @@ pub struct BootIds {
     /// The folder of the files; `None` if it can't be used.
     folder: Option<PathBuf>,
     /// The ids that this run has returned: they never change during the run.
-    given: Mutex<BTreeMap<BootKey, Given>>,
+    given: Mutex<BTreeMap<BootKey, AssignedBootId>>,
     messages: Arc<Messages>,
     /// What failed since the last [`Self::take_problems`].
     problems: Mutex<Vec<String>>,
@@ -127,7 +127,7 @@ impl BootIds {
             return one.uuid;
         }
         let uuid = self.kept_or_new(&key);
-        given.insert(key, Given { uuid, address: address.to_owned() });
+        given.insert(key, AssignedBootId { uuid, address: address.to_owned() });
         uuid
     }
 
@@ -152,13 +152,13 @@ impl BootIds {
         let path = folder.join(key.file_name());
         let mut ids = match read_bounded(&path) {
             Ok(text) => {
-                let ids = Ids::parse(&text);
+                let ids = KernelBootIds::parse(&text);
                 if ids.is_none() {
                     self.set_aside(&path)?;
                 }
                 ids.unwrap_or_default()
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ids::default(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => KernelBootIds::default(),
             Err(error) => return Err(error),
         };
         if let Some(uuid) = ids.of(&key.system) {
@@ -217,13 +217,13 @@ fn folder_for(
 
 /// The ids of one kernel's boot, in the systems that continue it.
 #[derive(Debug, Default)]
-struct Ids {
+struct KernelBootIds {
     first: Option<Uuid>,
     /// By [`BootKey::system`].
     systems: BTreeMap<String, Uuid>,
 }
 
-impl Ids {
+impl KernelBootIds {
     /// `None` if the text is not that of a whole file.
     fn parse(text: &[u8]) -> Option<Self> {
         let object: Value = serde_json::from_slice(text).ok()?;
@@ -451,7 +451,7 @@ mod tests {
     fn clones_without_end_do_not_fill_a_file() {
         let folder = tempdir().unwrap();
         let (messages, said) = messages(folder.path());
-        let mut ids = Ids::default();
+        let mut ids = KernelBootIds::default();
         (0..SYSTEMS_MAX).for_each(|number| _ = ids.add(&number.to_string()).unwrap());
         let boots = folder.path().join(BOOTS);
         fs::create_dir(&boots).unwrap();

@@ -10,17 +10,17 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::config::{
-    AutoScan, Configuration, GuestName, Key, Loaded, Loader, Mode, Overrides, Place, Problem,
-    Report, SystemAddress, Weight, one_line, printable, show_duration,
+    AutoScan, ConfigKey, ConfigLocation, Configuration, GuestName, LoadedConfiguration, Loader,
+    Mode, Overrides, Problem, Report, SystemAddress, Weight, one_line, printable, show_duration,
 };
-use crate::exit::Answer;
-use crate::memory::{MemoryLeft, Needed, Plan, TOO_MUCH};
+use crate::exit::CommandOutput;
+use crate::memory::{MemoryDemand, MemoryLeft, Plan, TOO_MUCH};
 use crate::sbom::Sboms;
 use crate::size::show;
 use crate::watch::name_of;
 
 /// Checks a file as the service would read it. `shows_keys`: prints every key with its value.
-pub fn check(file: &Path, overrides: Overrides, json: bool, shows_keys: bool) -> Answer {
+pub fn check(file: &Path, overrides: Overrides, json: bool, shows_keys: bool) -> CommandOutput {
     let loader = Loader { mode: Mode::Run, file: Some(file.to_owned()), overrides };
     let loaded = if shows_keys { loader.load_with_all_keys() } else { loader.load() };
     let loaded = loaded.and_then(with_sboms);
@@ -41,28 +41,28 @@ pub fn check(file: &Path, overrides: Overrides, json: bool, shows_keys: bool) ->
         if let Some(keys) = keys {
             object["effective"] = effective(keys).map(key_object).collect();
         }
-        return Answer { out: format!("{object}\n"), err: Vec::new(), exit: report.exit() };
+        return CommandOutput { out: format!("{object}\n"), err: Vec::new(), exit: report.exit() };
     }
     let out = configuration.map(|(configuration, needed)| summary(file, configuration, needed));
     let mut out = out.unwrap_or_default();
     for (key, value, place) in keys.into_iter().flat_map(effective) {
         let origin = match place {
-            Some(Place::File { line, column }) => {
+            Some(ConfigLocation::File { line, column }) => {
                 format!("{}:{line}:{column}", printable(&file.to_string_lossy()))
             }
-            Some(Place::Option(option)) => printable(option),
+            Some(ConfigLocation::Option(option)) => printable(option),
             None => "default".to_owned(),
         };
         let _ = writeln!(out, "{}: {value} # {origin}", key.path);
     }
     // Lines that editors and other tools can follow: each starts with the place.
     let err = report.to_string().lines().map(str::to_owned).collect();
-    Answer { out, err, exit: report.exit() }
+    CommandOutput { out, err, exit: report.exit() }
 }
 
 /// Reads the SBOMs that a configuration names. A mistake in an SBOM is a mistake of the
 /// configuration.
-fn with_sboms(loaded: Loaded) -> Result<(Loaded, Needed), Report> {
+fn with_sboms(loaded: LoadedConfiguration) -> Result<(LoadedConfiguration, MemoryDemand), Report> {
     match Sboms::load(&loaded.configuration) {
         Ok(sboms) => with_memory(loaded, &sboms),
         Err(faults) => {
@@ -74,9 +74,12 @@ fn with_sboms(loaded: Loaded) -> Result<(Loaded, Needed), Report> {
 
 /// Computes the memory that a configuration needs. More than this machine has is a mistake; how
 /// much is left matters only at start.
-fn with_memory(loaded: Loaded, sboms: &Sboms) -> Result<(Loaded, Needed), Report> {
+fn with_memory(
+    loaded: LoadedConfiguration,
+    sboms: &Sboms,
+) -> Result<(LoadedConfiguration, MemoryDemand), Report> {
     let configuration = &loaded.configuration;
-    let needed = Needed::of(&Plan {
+    let needed = MemoryDemand::of(&Plan {
         configuration,
         systems: &configuration.systems,
         auto_scan: configuration.auto_scan,
@@ -96,7 +99,7 @@ fn with_memory(loaded: Loaded, sboms: &Sboms) -> Result<(Loaded, Needed), Report
     }
 }
 
-fn summary(file: &Path, configuration: &Configuration, needed: &Needed) -> String {
+fn summary(file: &Path, configuration: &Configuration, needed: &MemoryDemand) -> String {
     let mut text = format!("{}: ok\n", printable(&file.to_string_lossy()));
     let output = &configuration.output;
     let mut targets = Vec::new();
@@ -161,9 +164,11 @@ fn what_is_watched(address: &SystemAddress) -> String {
 }
 
 /// Every key that has a value, with the value, and where that was given.
-fn effective(keys: &[Key]) -> impl Iterator<Item = (&Key, String, Option<&Place>)> {
+fn effective(
+    keys: &[ConfigKey],
+) -> impl Iterator<Item = (&ConfigKey, String, Option<&ConfigLocation>)> {
     let given = keys.iter().filter_map(|key| Some((key.path.as_str(), key.place.as_ref()?)));
-    let given: HashMap<&str, &Place> = given.collect();
+    let given: HashMap<&str, &ConfigLocation> = given.collect();
     keys.iter().filter(|key| key.form.is_some()).map(move |key| {
         let inherited = || given.get(key.inherited()?.as_str()).copied();
         let is_secret = key.path.ends_with(".headers") && key.value != "{}";
@@ -172,14 +177,14 @@ fn effective(keys: &[Key]) -> impl Iterator<Item = (&Key, String, Option<&Place>
     })
 }
 
-fn key_object((key, value, place): (&Key, String, Option<&Place>)) -> Value {
+fn key_object((key, value, place): (&ConfigKey, String, Option<&ConfigLocation>)) -> Value {
     let mut object = json!({"key": key.path, "value": value});
     match place {
-        Some(Place::File { line, column }) => {
+        Some(ConfigLocation::File { line, column }) => {
             object["line"] = (*line).into();
             object["column"] = (*column).into();
         }
-        Some(Place::Option(option)) => object["option"] = (&**option).into(),
+        Some(ConfigLocation::Option(option)) => object["option"] = (&**option).into(),
         None => {}
     }
     object
@@ -190,7 +195,7 @@ fn problems(file: &Path, report: &Report) -> Value {
         let chosen = report.problems.iter().filter(|problem| problem.weight == weight);
         let list: Vec<Value> = chosen
             .map(|problem| match problem.place {
-                Some(Place::File { line, column }) => {
+                Some(ConfigLocation::File { line, column }) => {
                     json!({"line": line, "column": column, "message": problem.message})
                 }
                 _ => json!({"message": problem.message}),
@@ -206,7 +211,7 @@ fn problems(file: &Path, report: &Report) -> Value {
     })
 }
 
-fn systems(configuration: &Configuration, needed: &Needed) -> Value {
+fn systems(configuration: &Configuration, needed: &MemoryDemand) -> Value {
     let systems = configuration.systems.iter().zip(&needed.systems);
     systems
         .map(|(system, (_, bytes))| {

@@ -12,7 +12,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use panoptes_records::activities::{Activity, Severity};
-use panoptes_records::record::scan::Kind;
+use panoptes_records::record::scan::ScanKind;
 
 use crate::config::{Overrides, nearest};
 use crate::exit::Exit;
@@ -48,7 +48,7 @@ pub enum Command {
     Watch(Watch),
     /// Run as a service: watch every configured system until stopped
     #[command(after_help = RUN_HELP)]
-    Run(Settings),
+    Run(ConfigOptions),
     /// Audit network flows: packets in, argus(8) records out, with the options of argus(8)
     #[command(override_usage = FLOW_USAGE, after_help = crate::flow::HELP)]
     #[command(disable_help_flag = true)]
@@ -69,7 +69,7 @@ pub enum Command {
     },
     /// Make, show and check kernel profiles
     #[command(subcommand)]
-    Profile(Profile),
+    Profile(ProfileCommand),
     /// Make bills of materials (SBOMs) of what should run
     #[command(subcommand)]
     Sbom(Sbom),
@@ -156,7 +156,7 @@ pub struct Scan {
     pub system: OsString,
     /// Print only these kinds of objects, comma separated
     #[arg(long, value_name = "KINDS", value_parser = kinds(), value_delimiter = ',')]
-    pub only: Vec<Kind>,
+    pub only: Vec<ScanKind>,
     /// Print alerts instead of objects, then what was not checked and why
     #[arg(long, group = "contents", conflicts_with = "only")]
     pub alerts: bool,
@@ -173,7 +173,7 @@ pub struct Scan {
     #[arg(long)]
     pub strict: bool,
     #[command(flatten)]
-    pub settings: Settings,
+    pub settings: ConfigOptions,
 }
 
 /// `panoptes watch`.
@@ -200,12 +200,12 @@ pub struct Watch {
     #[arg(hide_possible_values = true)]
     pub activities: Vec<Activity>,
     #[command(flatten)]
-    pub settings: Settings,
+    pub settings: ConfigOptions,
 }
 
 /// The options of every command that reads a system. They override the configuration.
 #[derive(Args, Clone, Debug, Default)]
-pub struct Settings {
+pub struct ConfigOptions {
     /// Read this configuration (YAML or JSON)
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -215,7 +215,7 @@ pub struct Settings {
 
 /// The commands for profiles.
 #[derive(Clone, Debug, Subcommand)]
-pub enum Profile {
+pub enum ProfileCommand {
     /// Make a profile of a kernel: from memory, from a file of the kernel, or from its headers
     #[command(after_help = PROFILE_BUILD_HELP)]
     Build {
@@ -373,11 +373,11 @@ impl TypedValueParser for ActivityParser {
 }
 
 /// Reads the words for kinds. Those of kinds that are not built are hidden and refused.
-fn kinds() -> impl TypedValueParser<Value = Kind> {
-    let built = Kind::ALL.iter().map(|kind| PossibleValue::new(kind.word()).help(kind.help()));
+fn kinds() -> impl TypedValueParser<Value = ScanKind> {
+    let built = ScanKind::ALL.iter().map(|kind| PossibleValue::new(kind.word()).help(kind.help()));
     let hidden = KINDS_NOT_BUILT.map(|word| PossibleValue::new(word).hide(true));
     PossibleValuesParser::new(built.chain(hidden))
-        .try_map(|word| Kind::from_word(&word).ok_or("this kind is not built yet"))
+        .try_map(|word| ScanKind::from_word(&word).ok_or("this kind is not built yet"))
 }
 
 /// Kinds of objects that are documented but not built in this version.
@@ -615,14 +615,14 @@ mod tests {
         else {
             panic!("this is a good command line");
         };
-        assert_eq!(scan.only, [Kind::Processes, Kind::ShellHistory]);
+        assert_eq!(scan.only, [ScanKind::Processes, ScanKind::ShellHistory]);
         assert!(parse("panoptes scan x --only processs").is_err());
     }
 
     #[test]
     fn kinds_that_are_hidden_are_those_that_are_not_built() {
         for value in kinds().possible_values().unwrap() {
-            let is_built = Kind::from_word(value.get_name()).is_some();
+            let is_built = ScanKind::from_word(value.get_name()).is_some();
             assert_eq!(value.is_hide_set(), !is_built, "{value:?}");
         }
         for word in KINDS_NOT_BUILT {

@@ -65,7 +65,7 @@ impl Function {
 
 /// The functions that DOCA lists on this machine.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Found {
+pub struct DocaFunctionList {
     /// DOCA's version; `None`: it is unknown, or DOCA is not installed.
     pub version: Option<String>,
     /// All functions of all devices.
@@ -78,7 +78,7 @@ pub struct Found {
     pub left_out: Vec<String>,
 }
 
-impl Found {
+impl DocaFunctionList {
     /// Whether the list does not exclude that there is such a function.
     pub fn may_have(&self, address: &SystemAddress) -> bool {
         let (SystemAddress::Doca { device, vuid }, Some(unlisted)) = (address, &self.unlisted)
@@ -181,19 +181,22 @@ const FUNCTIONS_MAX: usize = 1024;
 
 /// Lists the functions of all DMA devices.
 #[cfg(feature = "doca")]
-pub fn find(library_path: Option<&Path>) -> Found {
+pub fn find(library_path: Option<&Path>) -> DocaFunctionList {
     use panoptes_sources::doca::{Library, devices};
 
+    let none = |version: Option<String>, obstacle: String| DocaFunctionList {
+        version,
+        obstacle: Some(obstacle),
+        ..DocaFunctionList::default()
+    };
     let library = match Library::load(library_path) {
         Ok(library) => library,
-        Err(error) => return Found { obstacle: Some(error.to_string()), ..Found::default() },
+        Err(error) => return none(None, error.to_string()),
     };
     let version = library.version().map(str::to_owned);
     let found = match devices(&library) {
         Ok(found) => found,
-        Err(error) => {
-            return Found { version, obstacle: Some(error.to_string()), ..Found::default() };
-        }
+        Err(error) => return none(version, error.to_string()),
     };
     let mut functions: Vec<Function> = Vec::new();
     let (mut unlisted, mut left_out) = (Vec::new(), Vec::new());
@@ -241,7 +244,7 @@ pub fn find(library_path: Option<&Path>) -> Found {
     if !functions.is_empty() {
         obstacle = None;
     }
-    Found { version, functions, obstacle, unlisted: Some(unlisted), left_out }
+    DocaFunctionList { version, functions, obstacle, unlisted: Some(unlisted), left_out }
 }
 
 /// Fails, because this program was built without DOCA.
@@ -267,8 +270,8 @@ pub const fn is_installed(_: Option<&Path>) -> bool {
 
 /// Finds nothing, because this program was built without DOCA.
 #[cfg(not(feature = "doca"))]
-pub fn find(_: Option<&Path>) -> Found {
-    Found { obstacle: Some(WITHOUT.to_owned()), ..Found::default() }
+pub fn find(_: Option<&Path>) -> DocaFunctionList {
+    DocaFunctionList { obstacle: Some(WITHOUT.to_owned()), ..DocaFunctionList::default() }
 }
 
 #[cfg(not(feature = "doca"))]
@@ -291,21 +294,33 @@ mod tests {
     #[test]
     fn only_a_list_of_its_device_shows_that_a_function_is_gone() {
         let functions = vec![function("a", "VF0", None)];
-        let listed = Found { functions, unlisted: Some(Vec::new()), ..Found::default() };
-        let check = |found: &Found, vuid, expected| {
+        let listed = DocaFunctionList {
+            functions,
+            unlisted: Some(Vec::new()),
+            ..DocaFunctionList::default()
+        };
+        let check = |found: &DocaFunctionList, vuid, expected| {
             let address = SystemAddress::doca_from_parts("a", vuid).unwrap();
             assert_eq!(found.may_have(&address), expected, "{vuid}: {found:?}");
         };
         check(&listed, "VF0", true);
         check(&listed, "VF1", false);
-        check(&Found { unlisted: Some(vec!["b".to_owned()]), ..listed.clone() }, "VF1", false);
-        check(&Found { unlisted: Some(vec!["a".to_owned()]), ..listed.clone() }, "VF1", true);
-        check(&Found { unlisted: None, ..listed }, "VF1", true);
+        check(
+            &DocaFunctionList { unlisted: Some(vec!["b".to_owned()]), ..listed.clone() },
+            "VF1",
+            false,
+        );
+        check(
+            &DocaFunctionList { unlisted: Some(vec!["a".to_owned()]), ..listed.clone() },
+            "VF1",
+            true,
+        );
+        check(&DocaFunctionList { unlisted: None, ..listed }, "VF1", true);
     }
 
     #[test]
     fn each_reason_is_given_once() {
-        let mut found = Found::default();
+        let mut found = DocaFunctionList::default();
         assert_eq!(found.obstacles(), None);
         found.functions = (0..9).map(|_| function("a", "VF0", Some("mute"))).collect();
         assert_eq!(found.obstacles().as_deref(), Some("mute"));

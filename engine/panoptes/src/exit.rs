@@ -64,7 +64,7 @@ impl From<Exit> for ExitCode {
 
 /// The output of a command, and its exit code.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Answer {
+pub struct CommandOutput {
     /// For standard output.
     pub out: String,
     /// For standard error, a line each.

@@ -12,7 +12,7 @@ use panoptes_records::record::interface::BluefieldInterface;
 
 /// One network interface.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Interface {
+pub struct HostInterface {
     pub name: String,
     /// The hardware address, if this kind of interface has one.
     pub mac: Option<MacAddress>,
@@ -20,7 +20,7 @@ pub struct Interface {
     pub ipv6: Vec<Ipv6Addr>,
 }
 
-impl Interface {
+impl HostInterface {
     /// The interface in the form of records.
     pub fn record(&self) -> BluefieldInterface<'_> {
         BluefieldInterface {
@@ -37,13 +37,13 @@ impl Interface {
 }
 
 /// Reads the interfaces of this machine, in the kernel's order, and as many as a record can hold.
-pub fn of_this_machine() -> io::Result<Vec<Interface>> {
-    let mut list: Vec<Interface> = Vec::new();
+pub fn of_this_machine() -> io::Result<Vec<HostInterface>> {
+    let mut list: Vec<HostInterface> = Vec::new();
     for entry in getifaddrs()? {
         // An address may have a label (`eth0:1`); the part before the colon is the interface.
         let name = entry.interface_name.split(':').next().unwrap_or_default();
         let index = list.iter().position(|interface| interface.name == name).unwrap_or_else(|| {
-            list.push(Interface { name: name.to_owned(), ..Interface::default() });
+            list.push(HostInterface { name: name.to_owned(), ..HostInterface::default() });
             list.len() - 1
         });
         add_address(&mut list[index], &entry);
@@ -51,7 +51,7 @@ pub fn of_this_machine() -> io::Result<Vec<Interface>> {
     Ok(bounded(list))
 }
 
-fn add_address(interface: &mut Interface, entry: &InterfaceAddress) {
+fn add_address(interface: &mut HostInterface, entry: &InterfaceAddress) {
     let Some(address) = entry.address.as_ref() else { return };
     if let Some(link) = address.as_link_addr() {
         // A loopback interface has six zeros; a tunnel has no hardware address at all.
@@ -70,7 +70,7 @@ fn push_new<T: PartialEq>(list: &mut Vec<T>, value: T) {
 }
 
 /// Limits the list and keeps the kernel's order; interfaces without an address are dropped first.
-fn bounded(mut list: Vec<Interface>) -> Vec<Interface> {
+fn bounded(mut list: Vec<HostInterface>) -> Vec<HostInterface> {
     while list.len() > INTERFACE_COUNT_MAX {
         let without = list.iter().rposition(|interface| !interface.has_address());
         list.remove(without.unwrap_or(list.len() - 1));
@@ -88,11 +88,11 @@ const ADDRESS_COUNT_MAX: usize = 16;
 mod tests {
     use super::*;
 
-    fn named(name: &str, address: Option<Ipv4Addr>) -> Interface {
-        Interface {
+    fn named(name: &str, address: Option<Ipv4Addr>) -> HostInterface {
+        HostInterface {
             name: name.to_owned(),
             ipv4: address.into_iter().collect(),
-            ..Interface::default()
+            ..HostInterface::default()
         }
     }
 

@@ -14,11 +14,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use panoptes_engine::container_config::Images;
-use panoptes_engine::detect::binary_attestation::{Shipped, ShippedBuilder, ShippedFile, Subject};
+use panoptes_engine::detect::binary_attestation::{
+    ShippedBuilder, ShippedFile, ShippedFiles, ShippedSubject,
+};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::walk::Walker;
-use panoptes_engine::watch::{Attestation, Watched, Workspace};
+use panoptes_engine::watch::{Attestation, WatchedMachine, Workspace};
 use panoptes_records::queue::QueueSize;
 use panoptes_tables::{HashKey, room};
 
@@ -65,7 +67,7 @@ pub struct Plan<'a> {
 
 /// Bytes that watching needs.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Needed {
+pub struct MemoryDemand {
     /// By system: its name, and the bytes that it needs.
     pub systems: Vec<(String, u64)>,
     /// Bytes of each guest that is found later.
@@ -84,7 +86,7 @@ pub struct Needed {
     pub reload: u64,
 }
 
-impl Needed {
+impl MemoryDemand {
     /// Computes what a plan needs; `None` if it is not a number of 64 bits.
     pub fn of(plan: &Plan<'_>) -> Option<Self> {
         let found = plan.auto_scan.then_some(&plan.configuration.default);
@@ -200,7 +202,7 @@ impl Growth {
     ) -> Self {
         let present = room::measure(|| Workspace::new(limits, HashKey::new(0)));
         let sum = |plan: &Plan<'_>| {
-            let needed = Needed::of(plan)?;
+            let needed = MemoryDemand::of(plan)?;
             let found = needed.found.unwrap_or(0).checked_mul(found)?;
             let scanners = needed.scanner.max(present?).checked_mul(scanners)?;
             let systems = needed.systems.iter().map(|(_, bytes)| *bytes);
@@ -216,7 +218,7 @@ impl Growth {
     /// # Errors
     ///
     /// The message has the figures.
-    pub(crate) fn check(self, left: &MemoryLeft, promised: &Promised) -> Result<(), Failure> {
+    pub(crate) fn check(self, left: &MemoryLeft, promised: &PromisedMemory) -> Result<(), Failure> {
         let bytes = left.bytes.saturating_sub(promised.0.load(Ordering::SeqCst));
         if self.0.is_some_and(|more| more <= bytes) {
             return Ok(());
@@ -233,7 +235,7 @@ impl Growth {
 }
 
 /// For people, in one line.
-impl std::fmt::Display for Needed {
+impl std::fmt::Display for MemoryDemand {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let sum = self.sum().map_or_else(|| "more than any machine has".to_owned(), show);
         let count = self.systems.len();
@@ -265,18 +267,18 @@ impl std::fmt::Display for Needed {
 /// Bytes that are promised to parts of the program, which have not allocated them yet: they are not
 /// left, although the machine shows them as such.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Promised(Arc<AtomicU64>);
+pub(crate) struct PromisedMemory(Arc<AtomicU64>);
 
 /// Bytes that are promised as long as this exists.
 #[derive(Debug)]
 pub(crate) struct Promise {
-    all: Promised,
+    all: PromisedMemory,
     bytes: u64,
     /// Bytes that were promised to others before.
     others: u64,
 }
 
-impl Promised {
+impl PromisedMemory {
     /// Promises so many bytes.
     pub(crate) fn add(&self, bytes: u64) -> Promise {
         let others = self.0.fetch_add(bytes, Ordering::SeqCst);
@@ -304,13 +306,13 @@ fn of_system(settings: &SystemSettings) -> Option<u64> {
 /// # Errors
 ///
 /// It needs more than is left and not promised to others; the message has the figures.
-pub(crate) fn check_system(system: &System, promised: &Promised) -> Result<Promise, Failure> {
+pub(crate) fn check_system(system: &System, promised: &PromisedMemory) -> Result<Promise, Failure> {
     check_system_with(system, promised, MemoryLeft::now)
 }
 
 fn check_system_with(
     system: &System,
-    promised: &Promised,
+    promised: &PromisedMemory,
     left: impl FnOnce() -> Option<MemoryLeft>,
 ) -> Result<Promise, Failure> {
     // If it cannot be attached to otherwise, it reads its first process with a walker of its own.
@@ -337,7 +339,7 @@ fn check_system_with(
 /// Bytes for one system with these settings; `None` if it is not a number of 64 bits.
 pub fn of_system_settings(settings: &SystemSettings) -> Option<u64> {
     let policy = PolicyConfig::from(&settings.events);
-    Watched::bytes(&settings.limits, &policy, &stand_in(settings))
+    WatchedMachine::bytes(&settings.limits, &policy, &stand_in(settings))
 }
 
 fn of_reload(settings: &SystemSettings) -> Option<u64> {
@@ -346,10 +348,10 @@ fn of_reload(settings: &SystemSettings) -> Option<u64> {
 }
 
 /// Some content if the settings name an SBOM: whether there is any decides what is allocated.
-fn stand_in(settings: &SystemSettings) -> Arc<Shipped> {
+fn stand_in(settings: &SystemSettings) -> Arc<ShippedFiles> {
     let mut builder = ShippedBuilder::new();
     if !settings.sbom.is_empty()
-        && let Ok(everywhere) = builder.subject(&Subject::Everywhere)
+        && let Ok(everywhere) = builder.subject(&ShippedSubject::Everywhere)
     {
         let file = ShippedFile { sha256: Some([0; 32]), ..ShippedFile::default() };
         // There is room for one.
@@ -465,7 +467,7 @@ mod tests {
     #[test]
     fn the_sum_has_everything() {
         let configuration = Configuration::defaults(Mode::Run);
-        let mut needed = Needed::of(&plan(&configuration)).unwrap();
+        let mut needed = MemoryDemand::of(&plan(&configuration)).unwrap();
         let empty = needed.sum().unwrap();
         assert!(empty > quick_queue(1).bytes() as u64 && needed.found > Some(1 << 20));
         needed.systems = vec![("a".to_owned(), 7), ("b".to_owned(), 8)];
@@ -492,7 +494,7 @@ mod tests {
             auto_scan: false,
             sboms: None,
         };
-        let sum = Needed::of(&plan).unwrap().sum().unwrap();
+        let sum = MemoryDemand::of(&plan).unwrap().sum().unwrap();
         // A kernel and a small userland leave so much of 512 MiB.
         assert!(sum < 300 << 20, "{}", show(sum));
     }
@@ -503,7 +505,7 @@ mod tests {
         let plan = plan(&configuration);
         let of = |bytes| {
             let left = MemoryLeft { bytes, by: "a test".to_owned() };
-            Needed::fitting_preset(&plan, &left).map(|(name, needed)| {
+            MemoryDemand::fitting_preset(&plan, &left).map(|(name, needed)| {
                 assert!(needed <= bytes, "{name} needs {}", show(needed));
                 name
             })
@@ -513,7 +515,7 @@ mod tests {
             let mut configuration = configuration.clone();
             configuration.default.limits = limits;
             let plan = Plan { configuration: &configuration, ..plan };
-            (name, Needed::of(&plan).unwrap().sum().unwrap())
+            (name, MemoryDemand::of(&plan).unwrap().sum().unwrap())
         });
         for (at, (name, sum)) in sums.into_iter().enumerate() {
             assert_eq!(of(sum), Some(name));
@@ -525,17 +527,17 @@ mod tests {
     fn every_scanner_that_runs_in_any_case_is_in_the_sum() {
         let mut configuration = Configuration::defaults(Mode::Run);
         let cores = ScannerCores::of(&configuration.service.cores).cores.len();
-        let needed = Needed::of(&plan(&configuration)).unwrap();
+        let needed = MemoryDemand::of(&plan(&configuration)).unwrap();
         assert_eq!((needed.scanners, needed.further_scanners), (2, cores as u64 - 1));
         configuration.service.cores = Cores::Given(vec![0, 1, 2]);
-        assert_eq!(Needed::of(&plan(&configuration)).unwrap().scanners, 4);
+        assert_eq!(MemoryDemand::of(&plan(&configuration)).unwrap().scanners, 4);
     }
 
     #[test]
     fn further_scanners_use_half_of_what_is_left() {
         let configuration = Configuration::defaults(Mode::Run);
-        let needed = Needed::of(&plan(&configuration)).unwrap();
-        let needed = Needed { further_scanners: 15, ..needed };
+        let needed = MemoryDemand::of(&plan(&configuration)).unwrap();
+        let needed = MemoryDemand { further_scanners: 15, ..needed };
         let left = |bytes| MemoryLeft { bytes, by: "a test".to_owned() };
         let (sum, each) = (needed.sum().unwrap(), needed.scanner);
         assert_eq!(needed.further_that_fit(&left(sum + 6 * each)), 3);
@@ -550,7 +552,7 @@ mod tests {
         let settings = Configuration::defaults(Mode::Run).default;
         let address = SystemAddress::Qemu(7);
         let system = System { name: "a".to_owned(), address, settings };
-        let promised = Promised::default();
+        let promised = PromisedMemory::default();
         let left = |bytes| move || Some(MemoryLeft { bytes, by: "a test".to_owned() });
         let alone = check_system_with(&system, &promised, left(u64::MAX)).unwrap();
         let bytes = promised.bytes();
@@ -585,7 +587,7 @@ mod tests {
         let known = Growth::between(&plan(&old), &plan(&new), 3, (2, &new.default.limits));
         assert_eq!(known, growth(3, 0), "the scanners have that memory");
         let left = |bytes| MemoryLeft { bytes, by: "a test".to_owned() };
-        let promised = Promised::default();
+        let promised = PromisedMemory::default();
         assert_eq!(growth(3, 2).check(&left(more), &promised), Ok(()));
         let _other = promised.add(1);
         let failure = growth(3, 2).check(&left(more), &promised).unwrap_err();
@@ -596,7 +598,7 @@ mod tests {
     #[test]
     fn more_than_is_left_is_refused() {
         let configuration = Configuration::defaults(Mode::Run);
-        let needed = Needed::of(&plan(&configuration)).unwrap();
+        let needed = MemoryDemand::of(&plan(&configuration)).unwrap();
         let sum = needed.sum().unwrap();
         let left = |bytes| MemoryLeft { bytes, by: "a test".to_owned() };
         assert_eq!(needed.check(&left(sum)), Ok(()));
@@ -610,7 +612,7 @@ mod tests {
         let mut configuration = Configuration::defaults(Mode::Run);
         let little = MemoryLeft { bytes: 1, by: "a test".to_owned() };
         let message = |configuration: &Configuration| {
-            let needed = Needed::of(&plan(configuration)).unwrap();
+            let needed = MemoryDemand::of(&plan(configuration)).unwrap();
             needed.check_in_all(&little).unwrap_err().message
         };
         let end = "lower `limits`, watch fewer systems, or add memory";

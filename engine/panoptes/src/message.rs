@@ -29,7 +29,7 @@ use panoptes_records::people::ERASE_LINE;
 use panoptes_sinks::output::file::FileOptions;
 
 use self::debug_log::DebugLog;
-use self::log_thread::{Log as _, LogThread};
+use self::log_thread::{LogThread, LogThreadSink as _};
 use self::timed_write::TimedWrite;
 use crate::config::{LogLevel, System, one_line};
 use crate::exit::{Exit, Failure};
@@ -37,29 +37,29 @@ use crate::exit::{Exit, Failure};
 /// Writes messages up to a level, and messages of all levels to the debug log if there is one.
 #[derive(Clone)]
 pub struct Messages {
-    shared: Arc<Shared>,
+    shared: Arc<MessagesState>,
     /// The level of the system that they are about, if it has one of its own.
     level: Option<LogLevel>,
 }
 
-struct Shared {
+struct MessagesState {
     level: AtomicU8,
     colour: bool,
     /// Whether each message begins with its time: nobody else notes that.
     has_time: bool,
-    out: Mutex<Out>,
-    debug_log: Mutex<Option<Place>>,
+    out: Mutex<MessageOutput>,
+    debug_log: Mutex<Option<DebugLogTarget>>,
 }
 
 /// Where the debug log is.
-enum Place {
+enum DebugLogTarget {
     /// A file that each writer of a message writes to.
     Here(DebugLog),
     /// A thread that writes to the file at this path.
     Thread(Arc<LogThread>, PathBuf),
 }
 
-impl Place {
+impl DebugLogTarget {
     fn path(&self) -> PathBuf {
         match self {
             Self::Here(log) => log.path(),
@@ -69,7 +69,7 @@ impl Place {
 }
 
 /// Where messages go, and the status line there.
-struct Out {
+struct MessageOutput {
     to: Box<dyn Write + Send>,
     /// Empty while there is none.
     status: String,
@@ -78,7 +78,7 @@ struct Out {
     dropped: u64,
 }
 
-impl Out {
+impl MessageOutput {
     /// Writes a line of text, or nothing, above the status line. One write, so that lines of
     /// several processes do not mix.
     fn write(&mut self, line: &str) {
@@ -131,11 +131,16 @@ impl Messages {
         has_time: bool,
         level: LogLevel,
     ) -> Self {
-        let shared = Shared {
+        let shared = MessagesState {
             level: AtomicU8::new(level as u8),
             colour,
             has_time,
-            out: Mutex::new(Out { to: out, status: String::new(), has_ended: false, dropped: 0 }),
+            out: Mutex::new(MessageOutput {
+                to: out,
+                status: String::new(),
+                has_ended: false,
+                dropped: 0,
+            }),
             debug_log: Mutex::new(None),
         };
         Self { shared: Arc::new(shared), level: None }
@@ -159,7 +164,7 @@ impl Messages {
             let what = format_args!("service.debug_log_folder: {folder} can't be written");
             Failure::io(&error, Exit::Output, what)
         })?;
-        *locked(&self.shared.debug_log) = Some(Place::Here(log));
+        *locked(&self.shared.debug_log) = Some(DebugLogTarget::Here(log));
         Ok(())
     }
 
@@ -168,10 +173,10 @@ impl Messages {
     pub(crate) fn isolate_debug_log(&self, enter: impl FnOnce() + Send + 'static) {
         let mut place = locked(&self.shared.debug_log);
         match place.take() {
-            Some(Place::Here(log)) => {
+            Some(DebugLogTarget::Here(log)) => {
                 let path = log.path();
                 let started = LogThread::start(log, enter);
-                let started = started.map(|log| Place::Thread(Arc::new(log), path));
+                let started = started.map(|log| DebugLogTarget::Thread(Arc::new(log), path));
                 let error = started.as_ref().err().map(ToString::to_string);
                 *place = started.ok();
                 drop(place);
@@ -186,8 +191,8 @@ impl Messages {
     /// Rotates the debug log by these options from now on.
     pub(crate) fn set_options(&self, options: &FileOptions) {
         let thread = match locked(&self.shared.debug_log).as_mut() {
-            Some(Place::Here(log)) => return log.set_options(options),
-            Some(Place::Thread(log, _)) => Arc::clone(log),
+            Some(DebugLogTarget::Here(log)) => return log.set_options(options),
+            Some(DebugLogTarget::Thread(log, _)) => Arc::clone(log),
             None => return,
         };
         thread.set_options(options);
@@ -198,8 +203,8 @@ impl Messages {
         let mut place = locked(&self.shared.debug_log);
         let reopened = match place.as_mut() {
             None => return,
-            Some(Place::Here(log)) => log.reopen(),
-            Some(Place::Thread(log, _)) => {
+            Some(DebugLogTarget::Here(log)) => log.reopen(),
+            Some(DebugLogTarget::Thread(log, _)) => {
                 let log = Arc::clone(log);
                 drop(place);
                 log.reopen()
@@ -276,8 +281,8 @@ impl Messages {
         let line = format!("{} {} {text}\n", now(), format!("{level:?}").to_lowercase());
         let path = place.path();
         let written = match place {
-            Place::Here(log) => log.write(line.as_bytes()),
-            Place::Thread(log, _) => {
+            DebugLogTarget::Here(log) => log.write(line.as_bytes()),
+            DebugLogTarget::Thread(log, _) => {
                 let log = Arc::clone(log);
                 drop(debug_log);
                 log.write(line.as_bytes())

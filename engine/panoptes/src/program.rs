@@ -13,12 +13,12 @@ use panoptes_sinks::output::file::FileOptions;
 
 use crate::advice::advise;
 use crate::check::check;
-use crate::cli::{Arguments, Command, Sbom, Settings};
+use crate::cli::{Arguments, Command, ConfigOptions, Sbom};
 use crate::config::{Configuration, LogLevel, Mode, Report, Weight, nearest, one_line, printable};
 use crate::doctor::{doctor, doctor_of_flow};
 use crate::exit::{Exit, Failure, print};
 use crate::message::Messages;
-use crate::request::{Refusal, ScanRequest, WatchRequest, loader};
+use crate::request::{RequestError, ScanRequest, WatchRequest, loader};
 use crate::{completions, flow, profile, sbom, scan, systems, watch};
 
 /// Runs the program with `arguments`, which start with the program's own name.
@@ -41,8 +41,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     };
     match carry_out(parsed.command) {
         Ok(exit) => exit,
-        Err(Refusal::Failure(failure)) => end(&failure),
-        Err(Refusal::Report(report)) => {
+        Err(RequestError::Failure(failure)) => end(&failure),
+        Err(RequestError::Report(report)) => {
             for line in report.to_string().lines() {
                 print_line(line);
             }
@@ -51,7 +51,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     }
 }
 
-fn carry_out(command: Command) -> Result<Exit, Refusal> {
+fn carry_out(command: Command) -> Result<Exit, RequestError> {
     // For commands that use no configuration.
     let messages = Messages::on_stderr(LogLevel::default());
     let exit = match command {
@@ -68,7 +68,7 @@ fn carry_out(command: Command) -> Result<Exit, Refusal> {
         }
         Command::Flow { options } => flow::run(&options, false)?,
         Command::Systems { json, config } => {
-            let settings = Settings { config, ..Settings::default() };
+            let settings = ConfigOptions { config, ..ConfigOptions::default() };
             let loaded = loader(Mode::Scan, settings).load()?;
             systems::list(&loaded.configuration.service, json)?
         }
@@ -98,7 +98,8 @@ fn carry_out(command: Command) -> Result<Exit, Refusal> {
             answer.exit
         }
         Command::TestAlert { config, severity, json } => {
-            let settings = Settings { config: config.or_else(default_config), ..<_>::default() };
+            let settings =
+                ConfigOptions { config: config.or_else(default_config), ..<_>::default() };
             let loaded = loader(Mode::Test, settings).load()?;
             let answer = watch::test_alert(&loaded.configuration, severity, json)?;
             print(answer.out.as_bytes())?;

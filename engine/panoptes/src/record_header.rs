@@ -3,15 +3,18 @@
 use panoptes_records::activities::Activity;
 use panoptes_records::dialect::Dialect;
 use panoptes_records::json::Limits;
-use panoptes_records::record::header::Header;
+use panoptes_records::record::header::RecordHeader;
 use panoptes_records::record::interface::BluefieldSystem;
-use panoptes_records::record::value::Numbered;
+use panoptes_records::record::value::IndexedObjects;
 
 use crate::config::{Configuration, Events, System};
-use crate::interfaces::Interface;
+use crate::interfaces::HostInterface;
 
 /// The header of records about Panoptes itself, with the severities of `default`.
-pub(crate) fn header_of_service(configuration: &Configuration, interfaces: &[Interface]) -> Header {
+pub(crate) fn header_of_service(
+    configuration: &Configuration,
+    interfaces: &[HostInterface],
+) -> RecordHeader {
     let Configuration { service, output, default, .. } = configuration;
     let limits = Limits::new(default.limits.string_length as usize);
     let dialect = service.compatibility.dialect();
@@ -19,7 +22,7 @@ pub(crate) fn header_of_service(configuration: &Configuration, interfaces: &[Int
 }
 
 /// The header of records about a system, without interfaces of this machine.
-pub(crate) fn header_of_system(configuration: &Configuration, system: &System) -> Header {
+pub(crate) fn header_of_system(configuration: &Configuration, system: &System) -> RecordHeader {
     let limits = Limits::new(system.settings.limits.string_length as usize);
     let dialect = configuration.service.compatibility.dialect();
     header(dialect, &configuration.output.user_data, &[], limits, &system.settings.events)
@@ -28,24 +31,25 @@ pub(crate) fn header_of_system(configuration: &Configuration, system: &System) -
 pub(crate) fn header(
     dialect: Dialect,
     user_data: &str,
-    interfaces: &[Interface],
+    interfaces: &[HostInterface],
     limits: Limits,
     events: &Events,
-) -> Header {
-    let records: Vec<_> = interfaces.iter().map(Interface::record).collect();
-    let watcher = BluefieldSystem { bluefield_networking_interfaces: Some(Numbered(&records)) };
-    let mut header = Header::in_dialect(dialect, &user_data.into(), &watcher, limits);
+) -> RecordHeader {
+    let records: Vec<_> = interfaces.iter().map(HostInterface::record).collect();
+    let watcher =
+        BluefieldSystem { bluefield_networking_interfaces: Some(IndexedObjects(&records)) };
+    let mut header = RecordHeader::in_dialect(dialect, &user_data.into(), &watcher, limits);
     set_weights(&mut header, events);
     header
 }
 
-fn set_weights(header: &mut Header, events: &Events) {
+fn set_weights(header: &mut RecordHeader, events: &Events) {
     for (activity, _) in events.iter() {
         set_weight(header, events, activity);
     }
 }
 
-pub(crate) fn set_weight(header: &mut Header, events: &Events, activity: Activity) {
+pub(crate) fn set_weight(header: &mut RecordHeader, events: &Events, activity: Activity) {
     header.set_severity(activity, events.get(activity).severity);
     header.set_preset(activity, events.preset_of(activity));
 }

@@ -11,13 +11,13 @@ use std::slice;
 
 use panoptes_records::activities::Preset;
 use panoptes_records::people::LineStyle;
-use panoptes_records::record::scan::{Kind, Kinds};
-use panoptes_sinks::output::lines::Form;
+use panoptes_records::record::scan::{Kinds, ScanKind};
+use panoptes_sinks::output::lines::LineForm;
 
-use crate::cli::{Scan, Settings, Watch};
+use crate::cli::{ConfigOptions, Scan, Watch};
 use crate::config::{
-    Choice, Configuration, Key, Loaded, Loader, Mode, NOTHING_TO_WATCH, Output, Place, Problem,
-    Report, System,
+    Choice, ConfigKey, ConfigLocation, Configuration, LoadedConfiguration, Loader, Mode,
+    NOTHING_TO_WATCH, OutputSettings, Problem, Report, System,
 };
 use crate::dma;
 use crate::exit::{Exit, Failure};
@@ -31,7 +31,7 @@ pub struct ScanRequest {
     pub system: System,
     /// The kinds to print.
     pub kinds: Kinds,
-    pub printed: Printed,
+    pub printed: ScanOutputKind,
     /// Whether anything that could not be read is a failure.
     pub strict: bool,
     /// Whether the summary is one JSON object, and alerts are records on a terminal, too.
@@ -45,7 +45,7 @@ pub struct ScanRequest {
 
 /// What `panoptes scan` prints.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Printed {
+pub enum ScanOutputKind {
     Objects,
     Alerts,
     /// Counts and timings.
@@ -63,11 +63,11 @@ pub struct WatchRequest {
     pub auto_scan: bool,
     pub configuration: Configuration,
     /// What standard output shows, if records go there.
-    pub stdout: Shown,
+    pub stdout: OutputView,
     /// Warnings about the configuration.
     pub warnings: Report,
     /// The keys of the configuration with their values; of systems only what is given.
-    pub keys: Vec<Key>,
+    pub keys: Vec<ConfigKey>,
     /// What the command line asks to see.
     view: View,
     /// For reading the configuration again on SIGHUP: [`WatchRequest::reload`].
@@ -78,9 +78,9 @@ pub struct WatchRequest {
 
 /// What an output shows, and how.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Shown {
+pub struct OutputView {
     pub preset: Preset,
-    pub form: Form,
+    pub form: LineForm,
 }
 
 /// What the command line of `panoptes watch` asks to see.
@@ -97,9 +97,9 @@ struct View {
 
 impl View {
     /// What standard output shows.
-    fn shown(&self, output: &Output, names_system: bool) -> Shown {
+    fn shown(&self, output: &OutputSettings, names_system: bool) -> OutputView {
         if !self.is_terminal && !self.lines {
-            return Shown { preset: output.preset(), form: output.form() };
+            return OutputView { preset: output.preset(), form: output.form() };
         }
         let style = LineStyle {
             has_colours: wants_colour(self.is_terminal),
@@ -107,8 +107,8 @@ impl View {
             columns: if self.is_terminal { columns() } else { 0 },
             has_status: self.is_terminal && has_status_line(),
         };
-        let form = if self.json { output.form() } else { Form::ForPeople(style) };
-        Shown { preset: output.preset_on_terminal(), form }
+        let form = if self.json { output.form() } else { LineForm::ForPeople(style) };
+        OutputView { preset: output.preset_on_terminal(), form }
     }
 }
 
@@ -120,7 +120,7 @@ fn columns() -> u16 {
 /// Why a request can't be made.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error(transparent)]
-pub enum Refusal {
+pub enum RequestError {
     /// One message.
     Failure(#[from] Failure),
     /// The mistakes of a configuration.
@@ -128,7 +128,7 @@ pub enum Refusal {
 }
 
 impl ScanRequest {
-    pub fn new(scan: Scan) -> Result<Self, Refusal> {
+    pub fn new(scan: Scan) -> Result<Self, RequestError> {
         let mut loaded = loader(Mode::Scan, scan.settings).load_to_use()?;
         loaded.configuration.collect(Preset::Alerts);
         let all = scan.only.is_empty();
@@ -143,9 +143,9 @@ impl ScanRequest {
             system,
             kinds: if all { Kinds::ALL } else { scan.only.into_iter().collect() },
             printed: match (scan.alerts, scan.summary) {
-                (true, _) => Printed::Alerts,
-                (false, true) => Printed::Summary,
-                (false, false) => Printed::Objects,
+                (true, _) => ScanOutputKind::Alerts,
+                (false, true) => ScanOutputKind::Summary,
+                (false, false) => ScanOutputKind::Objects,
             },
             strict: scan.strict,
             json: scan.json,
@@ -158,16 +158,16 @@ impl ScanRequest {
 
 impl ScanRequest {
     /// A scan for what is mapped in a system.
-    pub fn of_executables(system: OsString, config: Option<PathBuf>) -> Result<Self, Refusal> {
+    pub fn of_executables(system: OsString, config: Option<PathBuf>) -> Result<Self, RequestError> {
         Self::new(Scan {
             system,
-            only: vec![Kind::Memory],
+            only: vec![ScanKind::Memory],
             alerts: false,
             summary: false,
             json: false,
             lines: false,
             strict: false,
-            settings: Settings { config, ..Settings::default() },
+            settings: ConfigOptions { config, ..ConfigOptions::default() },
         })
     }
 }
@@ -190,7 +190,7 @@ impl WatchRequest {
     }
 
     /// The request of `panoptes watch`; `is_terminal` is whether standard output is a terminal.
-    pub fn watch(watch: Watch, is_terminal: bool) -> Result<Self, Refusal> {
+    pub fn watch(watch: Watch, is_terminal: bool) -> Result<Self, RequestError> {
         let Watch { systems, json, lines, alerts, severity, activities, mut settings } = watch;
         if alerts {
             settings.overrides.set.push("output.preset=alerts".to_owned());
@@ -206,7 +206,7 @@ impl WatchRequest {
 
     /// The request of `panoptes run`; `default_config` is the file that the service reads without
     /// `--config`, if it exists.
-    pub fn run(settings: Settings, default_config: &Path) -> Result<Self, Refusal> {
+    pub fn run(settings: ConfigOptions, default_config: &Path) -> Result<Self, RequestError> {
         let mut loader = loader(Mode::Run, settings);
         if loader.file.is_none() && default_config.exists() {
             loader.file = Some(default_config.to_owned());
@@ -220,13 +220,13 @@ impl WatchRequest {
     }
 
     /// Makes the same request with the current content of the configuration file.
-    pub fn reload(&self) -> Result<Self, Refusal> {
+    pub fn reload(&self) -> Result<Self, RequestError> {
         Self::make(self.loader.clone(), self.named.clone(), self.view.clone())
     }
 
     /// Makes the request that `read`, which was just read, stands for until a restart: of the keys
     /// that decide about others, it has the old values.
-    pub fn reload_as_far_as_possible(&self, read: &Self) -> Result<Self, Refusal> {
+    pub fn reload_as_far_as_possible(&self, read: &Self) -> Result<Self, RequestError> {
         let value = |request: &Self, path: &str| {
             let key = request.keys.iter().find(|key| key.path == path);
             key.map(|key| key.value.clone()).unwrap_or_default()
@@ -245,8 +245,9 @@ impl WatchRequest {
         Ok(Self { loader: self.loader.clone(), ..made })
     }
 
-    fn make(loader: Loader, named: Vec<OsString>, view: View) -> Result<Self, Refusal> {
-        let Loaded { mut configuration, mut warnings, keys, mut words } = loader.load_to_use()?;
+    fn make(loader: Loader, named: Vec<OsString>, view: View) -> Result<Self, RequestError> {
+        let LoadedConfiguration { mut configuration, mut warnings, keys, mut words } =
+            loader.load_to_use()?;
         // A user who names systems wants only those.
         let auto_scan = configuration.auto_scan && named.is_empty();
         let count = if named.is_empty() { configuration.systems.len() } else { named.len() };
@@ -279,7 +280,7 @@ impl WatchRequest {
     }
 }
 
-pub(crate) fn loader(mode: Mode, settings: Settings) -> Loader {
+pub(crate) fn loader(mode: Mode, settings: ConfigOptions) -> Loader {
     Loader { mode, file: settings.config, overrides: settings.overrides }
 }
 
@@ -305,7 +306,7 @@ fn pick_all(texts: &[OsString], configuration: &Configuration) -> Result<Vec<Sys
 fn nothing_to_watch(loader: &Loader) -> Report {
     let place = match loader.file {
         Some(_) => None,
-        None => Some(Place::Option("panoptes run".into())),
+        None => Some(ConfigLocation::Option("panoptes run".into())),
     };
     Report {
         file: loader.file.clone(),
@@ -322,7 +323,7 @@ mod tests {
 
     use clap::Parser;
     use panoptes_records::activities::Activity;
-    use panoptes_records::record::scan::Kind;
+    use panoptes_records::record::scan::ScanKind;
     use tempfile::{TempDir, tempdir};
 
     use super::*;
@@ -353,17 +354,17 @@ mod tests {
         }
     }
 
-    fn run(line: &str, default_config: &Path) -> Result<WatchRequest, Refusal> {
+    fn run(line: &str, default_config: &Path) -> Result<WatchRequest, RequestError> {
         match command(line) {
             Command::Run(settings) => WatchRequest::run(settings, default_config),
             other => panic!("{line}: {other:?}"),
         }
     }
 
-    fn exit(refusal: &Refusal) -> Exit {
+    fn exit(refusal: &RequestError) -> Exit {
         match refusal {
-            Refusal::Failure(failure) => failure.exit,
-            Refusal::Report(report) => report.exit(),
+            RequestError::Failure(failure) => failure.exit,
+            RequestError::Report(report) => report.exit(),
         }
     }
 
@@ -379,9 +380,9 @@ mod tests {
         };
         assert_eq!(
             kinds("panoptes scan x --only files,processes --only files"),
-            [Kind::Processes, Kind::Files]
+            [ScanKind::Processes, ScanKind::Files]
         );
-        assert_eq!(kinds("panoptes scan x"), Kind::ALL);
+        assert_eq!(kinds("panoptes scan x"), ScanKind::ALL);
     }
 
     #[test]
@@ -400,17 +401,17 @@ mod tests {
     #[test]
     fn a_terminal_shows_the_preset_security_unless_another_is_set() {
         let request = watch("panoptes watch /a");
-        assert_eq!(request.stdout, Shown::default());
+        assert_eq!(request.stdout, OutputView::default());
         assert_eq!(collected(&request), [true, true]);
         let request = watch_on_terminal("panoptes watch /a");
         assert_eq!(request.stdout.preset, Preset::Security);
-        assert!(matches!(request.stdout.form, Form::ForPeople(style) if !style.names_system));
+        assert!(matches!(request.stdout.form, LineForm::ForPeople(style) if !style.names_system));
         assert_eq!(collected(&request), [false, true]);
         let again = request.reload().unwrap();
         assert_eq!((again.stdout, collected(&again)), (request.stdout, [false, true]));
         let request = watch_on_terminal("panoptes watch /a /b --set output.preset=everything");
         assert_eq!(request.stdout.preset, Preset::Everything);
-        assert!(matches!(request.stdout.form, Form::ForPeople(style) if style.names_system));
+        assert!(matches!(request.stdout.form, LineForm::ForPeople(style) if style.names_system));
         assert_eq!(collected(&request), [true, true]);
     }
 
@@ -418,7 +419,9 @@ mod tests {
     fn a_pipe_gets_lines_for_people_on_request() {
         let request = watch("panoptes watch /a --lines");
         assert_eq!(request.stdout.preset, Preset::Security);
-        let Form::ForPeople(style) = request.stdout.form else { panic!("{:?}", request.stdout) };
+        let LineForm::ForPeople(style) = request.stdout.form else {
+            panic!("{:?}", request.stdout)
+        };
         assert!(!style.has_colours && !style.has_status && style.columns == 0);
         let line = "panoptes watch /a --lines --json";
         assert!(Arguments::try_parse_from(line.split_whitespace()).is_err());
@@ -427,7 +430,7 @@ mod tests {
     #[test]
     fn a_log_beside_a_terminal_is_complete() {
         let request = watch_on_terminal("panoptes watch /a --json --log-folder /tmp/log");
-        assert_eq!(request.stdout, Shown { preset: Preset::Security, form: Form::Full });
+        assert_eq!(request.stdout, OutputView { preset: Preset::Security, form: LineForm::Full });
         assert_eq!(collected(&request), [true, true]);
     }
 
@@ -465,7 +468,7 @@ mod tests {
         let file = file.display();
         let expected = "`wbe` is neither a configured system (web, db) nor a file; for a file that \
                         does not exist yet write ./wbe";
-        let check = |refusal: Refusal| {
+        let check = |refusal: RequestError| {
             assert_eq!((exit(&refusal), &*refusal.to_string()), (Exit::Source, expected));
         };
         match command(&format!("panoptes scan wbe --config {file}")) {

@@ -9,17 +9,17 @@ use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use panoptes_engine::detect::shell_history::{Remembered, remembered};
+use panoptes_engine::detect::shell_history::{HistoryCommand, remembered};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::page_cache::Contents;
-use panoptes_engine::policy::lines::{Kind, Kinds, LineCounts, LineWriter, Traits};
+use panoptes_engine::policy::lines::{Kinds, LineCounts, LineWriter, ScanKind, Traits};
 use panoptes_engine::state::facts::{HeapRule, executable_of};
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::{Kernel, Losses, Scope, Snapshot, Walker};
 use panoptes_engine::watch::SLICE_BYTES;
 use panoptes_profiles::Profile;
-use panoptes_sinks::output::file::Chain;
-use panoptes_sources::{AnySource, Counts, Detail, Meter};
+use panoptes_sinks::output::file::LogFiles;
+use panoptes_sources::{AnySource, Detail, MeterCounts, SourceMeter};
 use serde_json::{Value, json};
 
 pub use self::running::build_running;
@@ -30,7 +30,7 @@ use crate::attach::{attach_once, warn_losses};
 use crate::config::UserMemory;
 use crate::exit::{Exit, Failure, print, printed};
 use crate::message::Messages;
-use crate::request::{Printed, ScanRequest};
+use crate::request::{ScanOutputKind, ScanRequest};
 use crate::sbom::Sboms;
 use crate::watched::kind_of_copy;
 
@@ -39,18 +39,18 @@ const ATTEMPTS_MAX: u32 = 8;
 
 /// Scans once and prints lines, alerts, or counts and times.
 pub fn scan(request: &ScanRequest, messages: &Messages) -> Result<Exit, Failure> {
-    if request.printed == Printed::Alerts {
+    if request.printed == ScanOutputKind::Alerts {
         return alerts::print_alerts(request, messages);
     }
     let begin = Instant::now();
-    let is_summary = request.printed == Printed::Summary;
+    let is_summary = request.printed == ScanOutputKind::Summary;
     let sboms = if is_summary { alerts::sboms(request)? } else { Sboms::default() };
     let (name, kinds) = (&request.system.name, request.kinds);
     let mut log =
-        request.configuration.output.log_folder.as_deref().map(Log::create).transpose()?;
+        request.configuration.output.log_folder.as_deref().map(ScanLog::create).transpose()?;
     let (source, profile) = attach_to(request, begin, messages)?;
     let kernel = kernel_of(&profile);
-    let mut times = Times { discovered: begin.elapsed(), ..Times::default() };
+    let mut times = ScanTimings { discovered: begin.elapsed(), ..ScanTimings::default() };
 
     let limits = request.system.settings.limits;
     let mut walker = Walker::new(&limits, crate::random::hash_key());
@@ -60,15 +60,16 @@ pub fn scan(request: &ScanRequest, messages: &Messages) -> Result<Exit, Failure>
     let user_memory = request.system.settings.user_memory;
     let scope = scope(kinds, user_memory);
     times.prepared = begin.elapsed().saturating_sub(times.discovered);
-    let mut source = Meter::new(source, Detail::Batches)?;
+    let mut source = SourceMeter::new(source, Detail::Batches)?;
     let (attempts, walked) = look(&mut walker, &mut source, &kernel, scope, name)?;
     times.walked = walked;
     let snapshot = walker.snapshot();
     let reads = source.counts();
     let hashing = Instant::now();
     let contents =
-        kinds.contains(Kind::Processes).then(|| hash(snapshot, &limits, &mut source, &kernel));
-    let (commands, unread) = if kinds.contains(Kind::ShellHistory) && user_memory.shell_history {
+        kinds.contains(ScanKind::Processes).then(|| hash(snapshot, &limits, &mut source, &kernel));
+    let (commands, unread) = if kinds.contains(ScanKind::ShellHistory) && user_memory.shell_history
+    {
         remembered(&mut source, &kernel, snapshot, limits.string_length as usize)
     } else {
         Default::default()
@@ -83,11 +84,11 @@ pub fn scan(request: &ScanRequest, messages: &Messages) -> Result<Exit, Failure>
         Box::new(BufWriter::with_capacity(BUFFER_BYTES, io::stdout().lock()))
     };
     let counts = {
-        let mut out = Out { shown, log: log.as_mut() };
+        let mut out = ScanOutput { shown, log: log.as_mut() };
         let written = print_lines(&mut lines, snapshot, extras, kinds, &kernel, &mut out);
         written.and_then(|counts| out.flush().map(|()| counts))
     };
-    log.map_or(Ok(()), Log::end)?;
+    log.map_or(Ok(()), ScanLog::end)?;
     let Some(counts) = printed(counts)? else { return Ok(Exit::Done) };
     times.printed = printing.elapsed();
     let damage = Damage::of(snapshot, scope).with_lines(&counts);
@@ -124,7 +125,7 @@ fn print_summary(
 }
 
 /// The file of `output.log_folder` with the lines of the last scan.
-struct Log {
+struct ScanLog {
     path: PathBuf,
     file: BufWriter<File>,
     /// Why the file has not all lines.
@@ -134,10 +135,10 @@ struct Log {
 const LOG_NAME: &str = "scan.jsonl";
 const BUFFER_BYTES: usize = 1 << 16;
 
-impl Log {
+impl ScanLog {
     fn create(folder: &Path) -> Result<Self, Failure> {
         let path = folder.join(LOG_NAME);
-        let opened = Chain::new(&path, 0).open().and_then(|file| file.set_len(0).map(|()| file));
+        let opened = LogFiles::new(&path, 0).open().and_then(|file| file.set_len(0).map(|()| file));
         match opened {
             Ok(file) => {
                 let file = BufWriter::with_capacity(BUFFER_BYTES, file);
@@ -160,12 +161,12 @@ impl Log {
 }
 
 /// Where lines go: standard output or nothing, and the log if there is one.
-struct Out<'a> {
+struct ScanOutput<'a> {
     shown: Box<dyn Write>,
-    log: Option<&'a mut Log>,
+    log: Option<&'a mut ScanLog>,
 }
 
-impl Write for Out<'_> {
+impl Write for ScanOutput<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if let Some(log) = &mut self.log {
             log.write(bytes);
@@ -207,7 +208,7 @@ fn attach_to(
 fn hash(
     snapshot: &Snapshot,
     limits: &Limits,
-    source: &mut Meter<AnySource>,
+    source: &mut SourceMeter<AnySource>,
     kernel: &Kernel,
 ) -> Contents {
     let mut contents = Contents::new(limits, crate::random::hash_key());
@@ -225,7 +226,7 @@ fn hash(
 /// Walks until a snapshot is consistent. If a machine changes too fast, the last one is used.
 fn look(
     walker: &mut Walker,
-    source: &mut Meter<AnySource>,
+    source: &mut SourceMeter<AnySource>,
     kernel: &Kernel,
     scope: Scope,
     name: &str,
@@ -274,7 +275,7 @@ fn print_lines(
 #[derive(Clone, Copy)]
 struct Extras<'a> {
     contents: Option<&'a Contents>,
-    commands: &'a [Remembered],
+    commands: &'a [HistoryCommand],
 }
 
 /// Writes messages about missing data, and returns the exit code. A copy of a running machine is
@@ -308,13 +309,13 @@ fn verdict(losses: &Losses, damage: &Damage, request: &ScanRequest, messages: &M
 /// What must be read for the kinds that are printed: a connection's holders are found through
 /// descriptors, and its interface through the interfaces.
 fn scope(kinds: Kinds, user_memory: UserMemory) -> Scope {
-    let connections = kinds.contains(Kind::Connections);
+    let connections = kinds.contains(ScanKind::Connections);
     Scope {
-        files: kinds.contains(Kind::Files) || connections,
+        files: kinds.contains(ScanKind::Files) || connections,
         // Shells are identified by the files that they have mapped.
-        memory: kinds.contains(Kind::Memory) || kinds.contains(Kind::ShellHistory),
+        memory: kinds.contains(ScanKind::Memory) || kinds.contains(ScanKind::ShellHistory),
         connections,
-        interfaces: kinds.contains(Kind::Interfaces) || connections,
+        interfaces: kinds.contains(ScanKind::Interfaces) || connections,
         command_lines: user_memory.command_lines,
         udp_ports: false,
     }
@@ -336,7 +337,7 @@ fn population(snapshot: &Snapshot) -> Population {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Times {
+struct ScanTimings {
     discovered: Duration,
     prepared: Duration,
     walked: Duration,
@@ -349,10 +350,10 @@ struct Times {
 struct Walk {
     population: Population,
     losses: Losses,
-    times: Times,
+    times: ScanTimings,
     attempts: u32,
     lines: LineCounts,
-    reads: Counts,
+    reads: MeterCounts,
 }
 
 /// The data that `--summary` prints.
@@ -459,8 +460,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let logs = folder.path().join("new");
         for text in ["a first scan\n", "a scan\n"] {
-            let mut log = Log::create(&logs).unwrap();
-            let mut out = Out { shown: Box::new(io::sink()), log: Some(&mut log) };
+            let mut log = ScanLog::create(&logs).unwrap();
+            let mut out = ScanOutput { shown: Box::new(io::sink()), log: Some(&mut log) };
             out.write_all(text.as_bytes()).unwrap();
             out.flush().unwrap();
             drop(out);
@@ -472,10 +473,10 @@ mod tests {
     #[test]
     fn the_log_has_all_lines_although_nobody_reads_the_output() {
         let folder = tempfile::tempdir().unwrap();
-        let mut log = Log::create(folder.path()).unwrap();
+        let mut log = ScanLog::create(folder.path()).unwrap();
         let (reader, writer) = io::pipe().unwrap();
         drop(reader);
-        let mut out = Out { shown: Box::new(writer), log: Some(&mut log) };
+        let mut out = ScanOutput { shown: Box::new(writer), log: Some(&mut log) };
         for line in ["a\n", "b\n"] {
             out.write_all(line.as_bytes()).unwrap();
         }
@@ -483,7 +484,7 @@ mod tests {
         drop(out);
         log.end().unwrap();
         assert_eq!(std::fs::read(folder.path().join(LOG_NAME)).unwrap(), b"a\nb\n");
-        let mut out = Out { shown: Box::new(io::pipe().unwrap().1), log: None };
+        let mut out = ScanOutput { shown: Box::new(io::pipe().unwrap().1), log: None };
         assert_eq!(out.write_all(b"a\n").unwrap_err().kind(), ErrorKind::BrokenPipe);
     }
 
@@ -493,9 +494,9 @@ mod tests {
         let path = folder.path().join(LOG_NAME);
         std::os::unix::fs::symlink("/dev/full", &path).unwrap();
         let file = BufWriter::new(File::options().write(true).open(&path).unwrap());
-        let mut log = Log { path, file, error: None };
+        let mut log = ScanLog { path, file, error: None };
         let (mut reader, writer) = io::pipe().unwrap();
-        let mut out = Out { shown: Box::new(writer), log: Some(&mut log) };
+        let mut out = ScanOutput { shown: Box::new(writer), log: Some(&mut log) };
         for _ in 0..3 {
             out.write_all(&[b'x'; 10_000]).unwrap();
         }

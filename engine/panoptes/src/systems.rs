@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::config::Service;
 use crate::dma;
 use crate::exit::{Exit, Failure, print};
-use crate::guests::{Guest, Keeping, Users, find};
+use crate::guests::{Guest, GuestMemoryKind, Users, find};
 
 /// Lists the systems, for people or as one JSON object.
 pub fn list(service: &Service, as_json: bool) -> Result<Exit, Failure> {
@@ -26,7 +26,7 @@ pub fn list(service: &Service, as_json: bool) -> Result<Exit, Failure> {
     print(text.as_bytes())
 }
 
-fn object(guests: &[Guest], host_obstacle: Option<&str>, dma: &dma::Found) -> Value {
+fn object(guests: &[Guest], host_obstacle: Option<&str>, dma: &dma::DocaFunctionList) -> Value {
     let host = json!({
         "system": "host:",
         "can_be_watched": host_obstacle.is_none(),
@@ -41,7 +41,7 @@ fn object(guests: &[Guest], host_obstacle: Option<&str>, dma: &dma::Found) -> Va
             "uuid": guest.uuid,
             "user": guest.user,
             "memory_bytes": guest.memory_bytes,
-            "memory": guest.memory.map(Keeping::name),
+            "memory": guest.memory.map(GuestMemoryKind::name),
             "accelerator": guest.has_kvm.map(accelerator),
             "encryption": guest.encryption,
             "can_be_watched": guest.obstacle.is_none(),
@@ -118,7 +118,7 @@ fn host(obstacle: Option<&str>) -> String {
 
 /// The functions of DMA devices. Most machines have neither a DMA device nor DOCA, so the output
 /// mentions their absence only if they are `wanted`.
-fn functions(dma: &dma::Found, wanted: bool) -> String {
+fn functions(dma: &dma::DocaFunctionList, wanted: bool) -> String {
     let mut text = String::new();
     let rows: Vec<[String; 3]> = dma
         .functions
@@ -164,7 +164,11 @@ mod tests {
         };
         let other = dma::Function { obstacle: Some("because".to_owned()), ..function.clone() };
         let version = Some("3.2.0".to_owned());
-        let found = dma::Found { version, functions: vec![function, other], ..Default::default() };
+        let found = dma::DocaFunctionList {
+            version,
+            functions: vec![function, other],
+            ..Default::default()
+        };
         assert_eq!(
             functions(&found, false),
             "\nSYSTEM              FUNCTION  HOST'S PCI ADDRESS\n\
@@ -175,8 +179,10 @@ mod tests {
         assert_eq!(object["systems"][1]["system"], "doca:mlx5_0/MT1VF0");
         assert_eq!(object["systems"][2]["can_be_watched"], false);
         assert_eq!(object["doca"]["version"], "3.2.0");
-        let none =
-            dma::Found { obstacle: Some("it is not there".to_owned()), ..Default::default() };
+        let none = dma::DocaFunctionList {
+            obstacle: Some("it is not there".to_owned()),
+            ..Default::default()
+        };
         assert_eq!(functions(&none, false), "");
         assert_eq!(functions(&none, true), "no DMA device can be used: it is not there\n");
     }
@@ -188,7 +194,7 @@ mod tests {
             name: Some("web".to_owned()),
             user: "root".to_owned(),
             memory_bytes: Some(512 << 20),
-            memory: Some(Keeping::Private),
+            memory: Some(GuestMemoryKind::Private),
             has_kvm: Some(true),
             ..Guest::default()
         };
@@ -200,7 +206,7 @@ mod tests {
              qemu:12    web   -     root  512 MiB  private  kvm\n\
              qemu:1234  web   -     root  512 MiB  private  kvm\n    cannot be watched: because\n"
         );
-        let object = object(&[guest, other], Some("closed"), &dma::Found::default());
+        let object = object(&[guest, other], Some("closed"), &dma::DocaFunctionList::default());
         let host_object = &object["systems"][2];
         assert_eq!(host_object["system"], "host:");
         assert_eq!(host_object["can_be_watched"], false);

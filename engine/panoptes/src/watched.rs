@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use panoptes_engine::container_config::ContainerConfig;
 use panoptes_engine::policy::exceptions::Exceptions;
-use panoptes_engine::walk::Copied;
-use panoptes_engine::watch::{Identity, Setup};
+use panoptes_engine::walk::MemoryCopyMode;
+use panoptes_engine::watch::{MachineIdentity, Setup};
 use panoptes_profiles::Profile;
-use panoptes_records::record::header::Header;
+use panoptes_records::record::header::RecordHeader;
 use panoptes_sources::AnySource;
 
 use crate::config::System;
@@ -18,7 +18,7 @@ use crate::record_header::os_version;
 /// The setup for the settings of a system: without SBOM contents, and for a machine that runs.
 pub(crate) fn setup<'a>(
     system: &System,
-    header: Header,
+    header: RecordHeader,
     exceptions: Arc<Exceptions>,
     profile: &'a Profile,
 ) -> Setup<'a> {
@@ -34,7 +34,7 @@ pub(crate) fn setup<'a>(
         containers: Arc::new(ContainerConfig::from(&settings.containers)),
         exceptions: policy.exceptions,
         header,
-        identity: Identity {
+        identity: MachineIdentity {
             name: system.name.clone(),
             os_version: os_version(&profile.release),
             boot_uuid: [0; 16],
@@ -48,10 +48,10 @@ pub(crate) fn setup<'a>(
 
 /// Whether a source is a copy of memory, and which one. Hypervisors stop a machine whose state they
 /// save, at the latest for its last part; other formats do not tell.
-pub(crate) fn kind_of_copy(source: &AnySource) -> Copied {
+pub(crate) fn kind_of_copy(source: &AnySource) -> MemoryCopyMode {
     match source {
-        AnySource::File(file) if file.is_of_one_moment() => Copied::AtOnce,
-        AnySource::File(file) if file.is_still() => Copied::PageByPage,
-        _ => Copied::No,
+        AnySource::File(file) if file.is_of_one_moment() => MemoryCopyMode::AtOnce,
+        AnySource::File(file) if file.is_still() => MemoryCopyMode::PageByPage,
+        _ => MemoryCopyMode::No,
     }
 }

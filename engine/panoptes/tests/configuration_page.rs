@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use panoptes::config::{Effect, Key, keys};
+use panoptes::config::{ConfigKey, Effect, keys};
 use panoptes_engine::limits::Limits;
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
@@ -90,10 +90,10 @@ fn escaped(meaning: &str) -> String {
 }
 
 /// A table of keys. A section has a row if it has a meaning.
-fn table(keys: &[Key], meaning: &dyn Fn(&str) -> String) -> String {
+fn table(keys: &[ConfigKey], meaning: &dyn Fn(&str) -> String) -> String {
     let mut text = String::from(TABLE);
     for key in keys {
-        let Key { path, form, default, range, .. } = key;
+        let ConfigKey { path, form, default, range, .. } = key;
         let meaning = meaning(path);
         let range = range.as_ref().map(|(least, most)| match most.as_str() {
             UNBOUNDED => format!("at least {least}"),
@@ -119,7 +119,7 @@ fn table(keys: &[Key], meaning: &dyn Fn(&str) -> String) -> String {
 }
 
 /// The table of activities, and the other keys of some of them.
-fn events(keys: &[Key], meanings: &BTreeMap<String, String>) -> String {
+fn events(keys: &[ConfigKey], meanings: &BTreeMap<String, String>) -> String {
     let mut text = String::from("| activity | `enabled` | `severity` |\n|---|---|---|\n");
     let mut others = Vec::new();
     for key in keys {
@@ -149,7 +149,7 @@ fn page() -> String {
         let of_limit = limit.map(|limit| limit.help.to_owned());
         of_limit.or_else(|| meanings.get(path).cloned()).unwrap_or_default()
     };
-    let (of_events, others): (Vec<Key>, Vec<Key>) = keys()
+    let (of_events, others): (Vec<ConfigKey>, Vec<ConfigKey>) = keys()
         .into_iter()
         .filter(|key| key.path != "default.events")
         .partition(|key| key.path.starts_with(EVENTS));

@@ -20,23 +20,25 @@ use panoptes::config::LogLevel;
 use panoptes::message::Messages;
 use panoptes::request::WatchRequest;
 use panoptes_allocations::{AllocatorCall, HookAllocator};
-use panoptes_engine::detect::binary_attestation::{Shipped, ShippedBuilder, ShippedFile, Subject};
+use panoptes_engine::detect::binary_attestation::{
+    ShippedBuilder, ShippedFile, ShippedFiles, ShippedSubject,
+};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::time::{Monotonic, Now, RealTime};
-use panoptes_engine::watch::{Identity, SLICE_BYTES, Setup, Watched, Workspace};
-use panoptes_profiles::{Options, discover};
+use panoptes_engine::watch::{MachineIdentity, SLICE_BYTES, Setup, WatchedMachine, Workspace};
+use panoptes_profiles::{DiscoveryOptions, discover};
 use panoptes_records::activities::Activity;
 use panoptes_records::filter::Filter;
 use panoptes_records::json::Limits as TextLimits;
 use panoptes_records::queue::{QueueSize, Waker, queue};
-use panoptes_records::record::header::Header;
+use panoptes_records::record::header::RecordHeader;
 use panoptes_records::record::interface::BluefieldSystem;
-use panoptes_records::record::value::Numbered;
+use panoptes_records::record::value::IndexedObjects;
 use panoptes_records::redact::{Pattern, Redactor};
 use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, setup};
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
-use panoptes_sinks::output::lines::Form;
+use panoptes_sinks::output::lines::LineForm;
 use panoptes_sinks::output::stream::StreamOutput;
 use panoptes_sinks::output::transport::TransportSettings;
 use panoptes_sinks::output::{Output, OutputKind};
@@ -141,7 +143,7 @@ fn outputs(folder: &Path) -> Vec<Box<dyn Output>> {
             max_files: 2,
             sync_ns: Some(100_000_000),
             filter: Filter::ALL,
-            form: Form::Compact,
+            form: LineForm::Compact,
             transport,
         };
         let path = folder.join(format!("{kind:?}.jsonl"));
@@ -152,15 +154,15 @@ fn outputs(folder: &Path) -> Vec<Box<dyn Output>> {
     outputs
 }
 
-fn watched(source: &mut FileSource, limits: Limits) -> Watched {
-    let profile = discover(source, &Options::default(), &mut ()).unwrap();
+fn watched(source: &mut FileSource, limits: Limits) -> WatchedMachine {
+    let profile = discover(source, &DiscoveryOptions::default(), &mut ()).unwrap();
     let text = TextLimits::new(limits.string_length as usize);
-    let watcher = BluefieldSystem { bluefield_networking_interfaces: Some(Numbered(&[])) };
+    let watcher = BluefieldSystem { bluefield_networking_interfaces: Some(IndexedObjects(&[])) };
     let mut policy = PolicyConfig::default();
     for &activity in Activity::ALL {
         policy.set_enabled(activity, true);
     }
-    let mut watched = Watched::new(Setup {
+    let mut watched = WatchedMachine::new(Setup {
         limits,
         key: HashKey::new(1),
         message_ids: 2,
@@ -171,8 +173,8 @@ fn watched(source: &mut FileSource, limits: Limits) -> Watched {
         exceptions: std::sync::Arc::default(),
         report_existing: true,
         waits_for_clock: false,
-        header: Header::new(&"NONE".into(), &watcher, text),
-        identity: Identity { name: "guest".to_owned(), ..Identity::default() },
+        header: RecordHeader::new(&"NONE".into(), &watcher, text),
+        identity: MachineIdentity { name: "guest".to_owned(), ..MachineIdentity::default() },
         profile: &profile,
         shipped: Arc::new(one_hash()),
     });
@@ -183,9 +185,9 @@ fn watched(source: &mut FileSource, limits: Limits) -> Watched {
 }
 
 /// One approved hash, so that every program must be checked and none is approved.
-fn one_hash() -> Shipped {
+fn one_hash() -> ShippedFiles {
     let mut builder = ShippedBuilder::new();
-    let everywhere = builder.subject(&Subject::Everywhere).unwrap();
+    let everywhere = builder.subject(&ShippedSubject::Everywhere).unwrap();
     let file = ShippedFile { sha256: Some([7; 32]), ..ShippedFile::default() };
     builder.add(everywhere, &file).unwrap();
     builder.build()

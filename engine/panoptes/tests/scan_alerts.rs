@@ -14,7 +14,7 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_engine::limits::Limits;
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::{Scope, Walker};
-use panoptes_profiles::{Options, discover};
+use panoptes_profiles::{DiscoveryOptions, discover};
 use panoptes_sources::FileSource;
 use panoptes_tables::HashKey;
 use serde_json::Value;
@@ -41,7 +41,7 @@ fn texts(output: &Output) -> [String; 2] {
 /// include/linux/list.h); returns its id.
 fn hide(path: &Path) -> u32 {
     let mut source = FileSource::open(path).unwrap();
-    let options = Options { use_builtin: true, ..Options::default() };
+    let options = DiscoveryOptions { use_builtin: true, ..DiscoveryOptions::default() };
     let profile = discover(&mut source, &options, &mut ()).unwrap();
     let kernel = kernel_of(&profile);
     let mut walker = Walker::new(&Limits::default(), HashKey::new(1));

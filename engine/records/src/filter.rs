@@ -5,7 +5,7 @@ use crate::preset::Preset;
 
 /// What outputs must know of a record to choose.
 #[derive(Clone, Copy, Debug)]
-pub struct Mark {
+pub struct RecordAttributes {
     pub activity: Activity,
     pub severity: Severity,
     pub is_alert: bool,
@@ -50,7 +50,7 @@ pub struct Filter {
 
 /// What records are about, for outputs that choose by it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Subject {
+pub struct FilterSubject {
     /// The number of a system that has an output of its own.
     pub system: Option<u32>,
     /// A bit for each of the outputs that take some systems only, set if it takes this one.
@@ -63,7 +63,7 @@ pub const RECEIVERS_MAX: usize = u64::BITS as usize - 1;
 /// The number of the debug log's file of records ([`Filter::receiver`]).
 pub const DEBUG_RECEIVER: u8 = RECEIVERS_MAX as u8;
 
-impl Subject {
+impl FilterSubject {
     /// No system: records about Panoptes itself.
     pub const SERVICE: Self = Self { system: None, receivers: u64::MAX };
 }
@@ -85,7 +85,7 @@ impl Filter {
         Self { preset, ..Self::ALL }
     }
 
-    pub fn takes(&self, mark: Mark) -> bool {
+    pub fn takes(&self, mark: RecordAttributes) -> bool {
         if mark.is_flow {
             return !matches!(self.flows, FlowRecords::Without);
         }
@@ -96,13 +96,13 @@ impl Filter {
             && self.activities.has(mark.activity)
     }
 
-    pub fn takes_subject(&self, subject: &Subject) -> bool {
+    pub fn takes_subject(&self, subject: &FilterSubject) -> bool {
         (self.system.is_none() || self.system == subject.system)
             && self.receiver.is_none_or(|number| subject.receivers >> number & 1 != 0)
     }
 }
 
-impl Default for Subject {
+impl Default for FilterSubject {
     fn default() -> Self {
         Self::SERVICE
     }
@@ -136,10 +136,10 @@ impl Activities {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::queue::{Class, QueueSize, Waker, queue};
+    use crate::queue::{QueueSize, RecordClass, Waker, queue};
 
     /// The records that a filter takes of these.
-    fn taken(filter: &Filter, classes: &[(Class, Subject)]) -> Vec<usize> {
+    fn taken(filter: &Filter, classes: &[(RecordClass, FilterSubject)]) -> Vec<usize> {
         let (mut producer, mut consumer) = queue(QueueSize::default(), &Waker::default());
         for &(class, subject) in classes {
             producer.set_subject(subject);
@@ -159,8 +159,9 @@ mod tests {
 
     #[test]
     fn flow_records_go_where_they_are_wanted_whatever_else_is() {
-        let (flow, event) = (Class { is_flow: true, ..Class::default() }, Class::default());
-        let of = |class| (class, Subject::SERVICE);
+        let (flow, event) =
+            (RecordClass { is_flow: true, ..RecordClass::default() }, RecordClass::default());
+        let of = |class| (class, FilterSubject::SERVICE);
         let records = [of(event), of(flow), of(event), of(flow)];
         let few = Filter { alerts_only: true, activities: Activities::of([]), ..Filter::ALL };
         for (flows, expected, of_few) in [
@@ -175,15 +176,15 @@ mod tests {
 
     #[test]
     fn a_record_must_fit_in_each_respect() {
-        let class = |activity: Activity, severity, is_alert| Class {
+        let class = |activity: Activity, severity, is_alert| RecordClass {
             activity,
             severity,
             is_alert,
             preset: activity.preset(),
-            ..Class::default()
+            ..RecordClass::default()
         };
-        let of = |system, receivers| Subject { system: Some(system), receivers };
-        let (first, second, service) = (of(1, 0b01), of(2, 0b11), Subject::SERVICE);
+        let of = |system, receivers| FilterSubject { system: Some(system), receivers };
+        let (first, second, service) = (of(1, 0b01), of(2, 0b11), FilterSubject::SERVICE);
         let classes = [
             (class(Activity::ProcessCreated, Severity::Info, false), first),
             (class(Activity::ProcessHidden, Severity::High, true), first),

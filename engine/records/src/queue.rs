@@ -20,11 +20,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 
-use crate::filter::Subject;
+use crate::filter::FilterSubject;
 use crate::json::Full;
-use block::{Known, RECORD_BYTES_MIN, Whose};
+use block::{RECORD_BYTES_MIN, RecordMetadata, RecordRunKey};
 
-pub use block::{Block, Class, HeaderLists};
+pub use block::{HeaderLists, RecordBlock, RecordClass};
 
 /// The capacity of a queue.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -47,7 +47,7 @@ impl QueueSize {
         let blocks = if self.blocks < BLOCKS_MIN { BLOCKS_MIN } else { self.blocks };
         // Each record that fits has the place of its end, and what is known of it.
         let records = self.block_bytes / RECORD_BYTES_MIN + 1;
-        let of_record = size_of::<u32>() + size_of::<Known>();
+        let of_record = size_of::<u32>() + size_of::<RecordMetadata>();
         blocks.saturating_mul(self.block_bytes + records * of_record)
     }
 }
@@ -61,11 +61,11 @@ impl Default for QueueSize {
 
 /// Wakes the writer's thread and numbers the blocks passed to it.
 #[derive(Clone, Debug, Default)]
-pub struct Waker(Arc<Shared>);
+pub struct Waker(Arc<WakerState>);
 
 /// State shared by all queues to one writer.
 #[derive(Debug, Default)]
-struct Shared {
+struct WakerState {
     thread: OnceLock<Thread>,
     /// The number of the next block.
     next: AtomicU64,
@@ -95,9 +95,9 @@ impl Waker {
 #[derive(Debug)]
 pub struct Producer {
     /// The block being filled; `None` when the writer has all blocks.
-    current: Option<Block>,
-    full: rtrb::Producer<Block>,
-    free: rtrb::Consumer<Block>,
+    current: Option<RecordBlock>,
+    full: rtrb::Producer<RecordBlock>,
+    free: rtrb::Consumer<RecordBlock>,
     /// Number of all blocks, and of free ones that only urgent records may use.
     blocks: usize,
     reserve: usize,
@@ -108,7 +108,7 @@ pub struct Producer {
     block_bytes: usize,
     refused: u64,
     /// What records are about.
-    subject: Subject,
+    subject: FilterSubject,
     /// Declared last, so that the writer finds the queue abandoned when it wakes.
     waker: WakeOnDrop,
 }
@@ -131,7 +131,7 @@ impl Producer {
     /// block.
     pub fn push_with(
         &mut self,
-        class: Class,
+        class: RecordClass,
         write: impl FnMut(&mut [u8]) -> Result<usize, Full>,
     ) -> Result<(), Full> {
         self.offer_with(class, write).inspect_err(|_| self.count_refused(1))
@@ -141,13 +141,13 @@ impl Producer {
     /// offers it again, or counts it.
     pub fn offer_with(
         &mut self,
-        class: Class,
+        class: RecordClass,
         mut write: impl FnMut(&mut [u8]) -> Result<usize, Full>,
     ) -> Result<(), Full> {
         if self.left[usize::from(!class.is_urgent)] == 0 {
             return Err(Full);
         }
-        let of = Whose { subject: self.subject, lists: class.lists };
+        let of = RecordRunKey { subject: self.subject, lists: class.lists };
         if let Some(block) = &mut self.current {
             if self.is_reserved && !class.is_urgent {
                 self.is_reserved = self.free.slots() < self.reserve;
@@ -176,7 +176,7 @@ impl Producer {
     }
 
     /// Sets what the next records are about.
-    pub fn set_subject(&mut self, subject: Subject) {
+    pub fn set_subject(&mut self, subject: FilterSubject) {
         self.subject = subject;
     }
 
@@ -186,7 +186,7 @@ impl Producer {
     }
 
     /// Copies one record, without a line feed, into the queue.
-    pub fn try_push(&mut self, class: Class, record: &[u8]) -> Result<(), Full> {
+    pub fn try_push(&mut self, class: RecordClass, record: &[u8]) -> Result<(), Full> {
         self.push_with(class, |room| {
             room.get_mut(..record.len()).ok_or(Full)?.copy_from_slice(record);
             Ok(record.len())
@@ -196,7 +196,7 @@ impl Producer {
     /// Begins the turn of one of `turns` systems: its records may use that part of the free blocks,
     /// and the last of them may exceed it. Without this call, records may use all free blocks.
     pub fn share(&mut self, turns: usize) {
-        let rest = self.current.as_ref().map_or(0, Block::left);
+        let rest = self.current.as_ref().map_or(0, RecordBlock::left);
         let free = self.free.slots();
         let events = free.saturating_sub(self.reserve);
         let turns = turns.max(1);
@@ -265,20 +265,20 @@ impl Drop for Producer {
 /// The writer's end.
 #[derive(Debug)]
 pub struct Consumer {
-    full: rtrb::Consumer<Block>,
-    free: rtrb::Producer<Block>,
+    full: rtrb::Consumer<RecordBlock>,
+    free: rtrb::Producer<RecordBlock>,
     blocks: usize,
     waker: Waker,
 }
 
 impl Consumer {
     /// The oldest block passed on.
-    pub fn pop(&mut self) -> Option<Block> {
+    pub fn pop(&mut self) -> Option<RecordBlock> {
         self.full.pop().ok()
     }
 
     /// Returns a block for reuse.
-    pub fn give_back(&mut self, mut block: Block) {
+    pub fn give_back(&mut self, mut block: RecordBlock) {
         block.clear();
         // If the producer is gone, the block is not needed.
         let _ = self.free.push(block);
@@ -306,11 +306,11 @@ pub fn queue(size: QueueSize, waker: &Waker) -> (Producer, Consumer) {
     let (full_producer, full_consumer) = rtrb::RingBuffer::new(blocks);
     let (mut free_producer, free_consumer) = rtrb::RingBuffer::new(blocks);
     for _ in 1..blocks {
-        let pushed = free_producer.push(Block::new(size.block_bytes));
+        let pushed = free_producer.push(RecordBlock::new(size.block_bytes));
         debug_assert!(pushed.is_ok(), "fewer places than blocks");
     }
     let producer = Producer {
-        current: Some(Block::new(size.block_bytes)),
+        current: Some(RecordBlock::new(size.block_bytes)),
         full: full_producer,
         free: free_consumer,
         blocks,
@@ -319,7 +319,7 @@ pub fn queue(size: QueueSize, waker: &Waker) -> (Producer, Consumer) {
         left: [usize::MAX; 2],
         block_bytes: size.block_bytes,
         refused: 0,
-        subject: Subject::SERVICE,
+        subject: FilterSubject::SERVICE,
         waker: WakeOnDrop(waker.clone()),
     };
     let consumer =

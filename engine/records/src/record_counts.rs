@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::activities::{Activity, MessageType};
-use crate::queue::Block;
+use crate::queue::RecordBlock;
 
 /// Counts of records; any thread may read them at any time.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ impl Default for RecordCounts {
 
 impl RecordCounts {
     /// Counts the records of a block that have an activity.
-    pub fn add(&self, block: &Block) {
+    pub fn add(&self, block: &RecordBlock) {
         for index in 0..block.records() {
             let mark = block.mark(index);
             if mark.is_flow {
@@ -49,7 +49,7 @@ impl RecordCounts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::queue::{Class, QueueSize, Waker, queue};
+    use crate::queue::{QueueSize, RecordClass, Waker, queue};
 
     #[test]
     fn records_are_counted_by_activity_and_kind() {
@@ -62,10 +62,12 @@ mod tests {
             (Activity::ProcessCreated, false),
             (changed, false),
         ] {
-            let class = Class { activity, is_alert, ..Class::default() };
+            let class = RecordClass { activity, is_alert, ..RecordClass::default() };
             producer.push_with(class, |_| Ok(0)).unwrap();
         }
-        producer.push_with(Class { is_flow: true, ..Class::default() }, |_| Ok(0)).unwrap();
+        producer
+            .push_with(RecordClass { is_flow: true, ..RecordClass::default() }, |_| Ok(0))
+            .unwrap();
         producer.flush();
         let counts = RecordCounts::default();
         counts.add(&consumer.pop().unwrap());

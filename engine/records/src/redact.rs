@@ -85,7 +85,7 @@ pub struct Redactor {
 
 /// What is replaced in a text: places in ascending order that neither overlap nor touch.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Hidden {
+pub(crate) struct RedactedRanges {
     places: ArrayVec<Range<usize>, PLACES_MAX>,
     length: usize,
 }
@@ -136,7 +136,13 @@ impl Pattern {
     }
 
     /// Adds what is replaced in a text. `is_torn`: the text has a continuation that is not known.
-    fn find(&self, text: &[u8], is_torn: bool, cache: Option<&mut Cache>, hidden: &mut Hidden) {
+    fn find(
+        &self,
+        text: &[u8],
+        is_torn: bool,
+        cache: Option<&mut Cache>,
+        hidden: &mut RedactedRanges,
+    ) {
         let mut cache = cache;
         let mut at = 0;
         for _ in 0..MATCHES_MAX {
@@ -159,7 +165,7 @@ impl Pattern {
         text: &[u8],
         found: Range<usize>,
         cache: Option<&mut Cache>,
-        hidden: &mut Hidden,
+        hidden: &mut RedactedRanges,
     ) {
         let Some((groups, cache)) = self.groups.as_ref().zip(cache) else {
             return hidden.add(found);
@@ -241,8 +247,8 @@ impl Redactor {
 
     /// What is replaced in arguments that are separated by NUL, or in a command. `is_torn`: it has
     /// a continuation that is not known.
-    pub(crate) fn find(&mut self, text: &[u8], is_torn: bool) -> Hidden {
-        let mut hidden = Hidden { places: ArrayVec::new(), length: text.len() };
+    pub(crate) fn find(&mut self, text: &[u8], is_torn: bool) -> RedactedRanges {
+        let mut hidden = RedactedRanges { places: ArrayVec::new(), length: text.len() };
         let searched = text.get(..TEXT_BYTES_MAX).unwrap_or(text);
         self.text.clear();
         self.text.extend(searched.iter().map(|&byte| if byte == 0 { b' ' } else { byte }));
@@ -254,7 +260,7 @@ impl Redactor {
     }
 }
 
-impl Hidden {
+impl RedactedRanges {
     /// The places in a part of the text.
     pub(crate) fn within(&self, part: Range<usize>) -> impl Iterator<Item = Range<usize>> {
         let clip = move |place: &Range<usize>| place.start.max(part.start)..place.end.min(part.end);
@@ -380,7 +386,7 @@ mod tests {
         fn places_are_joined_and_in_order(
             all in proptest::collection::vec((0_usize..90, 0_usize..9), 0..40),
         ) {
-            let mut hidden = Hidden { places: ArrayVec::new(), length: 100 };
+            let mut hidden = RedactedRanges { places: ArrayVec::new(), length: 100 };
             let mut expected = [false; 100];
             for (start, length) in all {
                 hidden.add(start..start + length);

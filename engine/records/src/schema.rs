@@ -12,18 +12,18 @@ use crate::dialect::Dialect;
 use crate::json::time::Timestamp;
 use crate::record::detection::{Detection, Membership};
 use crate::record::interface::BluefieldSystem;
-use crate::record::scan::Kind;
+use crate::record::scan::ScanKind;
 use crate::record::value::{Scalar, Uuid};
 use crate::record::workload::{ContainerContext, Workload};
 use crate::record::{DetailsKind, DetailsObject, SCHEMA_VERSION};
-use crate::schema_type::{Type, closed, truncated};
+use crate::schema_type::{SchemaType, closed, truncated};
 
 /// The schema of every record in a dialect.
 pub fn record_schema(dialect: Dialect) -> String {
     let mut workload = <Workload<'_>>::schema_object();
     workload.add(
         ContainerContext::KEY,
-        Type::Object(<ContainerContext<'_>>::schema_object()),
+        SchemaType::Object(<ContainerContext<'_>>::schema_object()),
         false,
     );
     let properties = json!({
@@ -142,6 +142,7 @@ fn ends_of(activities: &[Activity]) -> String {
 
 /// The schema of every line of a scan.
 pub fn scan_schema() -> String {
-    let lines: Value = Kind::ALL.iter().map(|kind| kind.line().json(Dialect::Panoptes)).collect();
+    let lines: Value =
+        ScanKind::ALL.iter().map(|kind| kind.line().json(Dialect::Panoptes)).collect();
     json!({"$schema": DRAFT, "title": "Panoptes scan line", "oneOf": lines}).to_string()
 }

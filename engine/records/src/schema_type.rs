@@ -8,7 +8,7 @@ use crate::dialect::Dialect;
 
 /// The type of a value.
 #[derive(Clone, Debug)]
-pub enum Type {
+pub enum SchemaType {
     Text,
     Boolean,
     /// An integer that is not negative.
@@ -26,18 +26,18 @@ pub enum Type {
         digits: usize,
     },
     /// An array.
-    List(Box<Type>),
+    List(Box<SchemaType>),
     /// An object keyed "0", "1", …
-    Numbered(Box<Type>),
+    Numbered(Box<SchemaType>),
     /// An object with one key.
-    Wrapped(&'static str, Box<Type>),
+    Wrapped(&'static str, Box<SchemaType>),
     /// An object of named fields.
-    Object(Object),
+    Object(SchemaObject),
 }
 
 /// The fields of an object, in their order.
 #[derive(Clone, Debug, Default)]
-pub struct Object {
+pub struct SchemaObject {
     pub properties: Vec<Property>,
 }
 
@@ -48,16 +48,16 @@ pub struct Property {
     pub name: &'static str,
     /// Its second key in the dialect of another product.
     pub alias: Option<&'static str>,
-    pub value: Type,
+    pub value: SchemaType,
     /// Whether the object always has it. Other fields are left out while their value is unknown.
     pub required: bool,
     /// The field's meaning and unit: the comment at its declaration. Empty for some.
     pub meaning: &'static str,
 }
 
-impl Object {
+impl SchemaObject {
     /// Adds a field, without a meaning.
-    pub fn add(&mut self, name: &'static str, value: Type, required: bool) {
+    pub fn add(&mut self, name: &'static str, value: SchemaType, required: bool) {
         self.properties.push(Property { name, alias: None, value, required, meaning: "" });
     }
 
@@ -107,8 +107,8 @@ impl Object {
 }
 
 /// Whether a field of this type is left out where its value is not known, even if it is required.
-fn may_be_unknown(value: &Type, dialect: Dialect) -> bool {
-    dialect.is_foreign() && matches!(value, Type::Time)
+fn may_be_unknown(value: &SchemaType, dialect: Dialect) -> bool {
+    dialect.is_foreign() && matches!(value, SchemaType::Time)
 }
 
 /// The schema of `truncated`.
@@ -129,7 +129,7 @@ pub(crate) fn closed<'a>(
     })
 }
 
-impl Type {
+impl SchemaType {
     /// An array of `item`.
     pub fn list(item: Self) -> Self {
         Self::List(Box::new(item))

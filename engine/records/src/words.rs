@@ -36,8 +36,8 @@ macro_rules! words {
                 out.word(before, self.word())
             }
 
-            fn schema() -> $crate::schema_type::Type {
-                $crate::schema_type::Type::Words(Self::WORDS)
+            fn schema() -> $crate::schema_type::SchemaType {
+                $crate::schema_type::SchemaType::Words(Self::WORDS)
             }
         }
     };

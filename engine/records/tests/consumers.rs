@@ -21,7 +21,7 @@ use panoptes_records::dialect::Dialect;
 use panoptes_records::json::shorten::shorten;
 use panoptes_records::json::time::Timestamp;
 use panoptes_records::record::file_descriptor::FileDescriptorDetails;
-use panoptes_records::record::header::Header;
+use panoptes_records::record::header::RecordHeader;
 use panoptes_records::record::workload::ContainerContext;
 use panoptes_records::record::{Details, DetailsKind, RECORD_BYTES_MAX, Record, RecordWriter};
 use serde_json::{Map, Value, json};
@@ -49,7 +49,7 @@ fn whole_container() -> ContainerContext<'static> {
     }
 }
 
-fn text(header: &Header, record: &Record<'_>, now_ns: i64) -> Vec<u8> {
+fn text(header: &RecordHeader, record: &Record<'_>, now_ns: i64) -> Vec<u8> {
     let mut out = vec![0; RECORD_BYTES_MAX];
     let mut writer = RecordWriter::new(1, STRING_LENGTH);
     let length = writer.write(&mut out, header, record, now_ns).unwrap();
@@ -57,7 +57,7 @@ fn text(header: &Header, record: &Record<'_>, now_ns: i64) -> Vec<u8> {
     out
 }
 
-fn written(header: &Header, record: &Record<'_>, now_ns: i64) -> Value {
+fn written(header: &RecordHeader, record: &Record<'_>, now_ns: i64) -> Value {
     serde_json::from_slice(&text(header, record, now_ns)).unwrap()
 }
 

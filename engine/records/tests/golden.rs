@@ -15,14 +15,16 @@ use panoptes_records::json::time::Timestamp;
 use panoptes_records::record::detection::{Ancestor, Confidence, Detection};
 use panoptes_records::record::file::FileDetails;
 use panoptes_records::record::file_descriptor::FileType;
-use panoptes_records::record::header::Header;
+use panoptes_records::record::header::RecordHeader;
 use panoptes_records::record::process::ProcessDetails;
 use panoptes_records::record::reverse_shell::{ReverseShellDetails, ShellProcess};
 use panoptes_records::record::scan::{ScanLine, ScanObject};
 use panoptes_records::record::shell_history::{ShellCommand, ShellHistoryDetails};
 use panoptes_records::record::system_activity::SystemActivityDetails;
 use panoptes_records::record::thread::ThreadDetails;
-use panoptes_records::record::value::{Device, Flat, Objects, Permissions, Uuid, Wrapped};
+use panoptes_records::record::value::{
+    DeviceNumber, Flat, Objects, Permissions, Uuid, WrappedObjects,
+};
 use panoptes_records::record::{Details, RECORD_BYTES_MAX, Record, RecordWriter};
 use panoptes_records::schema::{record_schema, scan_schema};
 
@@ -43,13 +45,13 @@ fn with_example_id(record: &str, number: usize) -> String {
 }
 
 /// Checks a record in each dialect.
-fn check(number: usize, header: fn(Dialect) -> Header, record: &Record<'_>) {
+fn check(number: usize, header: fn(Dialect) -> RecordHeader, record: &Record<'_>) {
     for dialect in [Dialect::Panoptes, Dialect::DocaArgus] {
         check_in(dialect, number, &header(dialect), record);
     }
 }
 
-fn check_in(dialect: Dialect, number: usize, header: &Header, record: &Record<'_>) {
+fn check_in(dialect: Dialect, number: usize, header: &RecordHeader, record: &Record<'_>) {
     let records = match dialect {
         Dialect::Panoptes => RECORDS,
         Dialect::DocaArgus => FOREIGN_RECORDS,
@@ -116,10 +118,10 @@ fn reverse_shell_detected() {
     let (descriptors, connections) = ([stdin_socket()], [connection()]);
     let processes = [ShellProcess {
         process: Flat(bash()),
-        file_descriptor_list: Wrapped::new(&descriptors),
-        network_connection_list: Wrapped::new(&connections),
+        file_descriptor_list: WrappedObjects::new(&descriptors),
+        network_connection_list: WrappedObjects::new(&connections),
     }];
-    let shell = ReverseShellDetails { process_list: Wrapped::new(&processes) };
+    let shell = ReverseShellDetails { process_list: WrappedObjects::new(&processes) };
     let earlier = EARLIER.map(|id| Uuid(id.to_be_bytes()));
     let ancestors = [
         Ancestor {
@@ -218,7 +220,7 @@ fn file_permissions_changed() {
         file_path: "/usr/local/bin/x".into(),
         file_type: Some(FileType::Regular),
         file_inode_number: Some(1187),
-        file_inode_device_identifier: Some(Device { major: 8, minor: 1 }),
+        file_inode_device_identifier: Some(DeviceNumber { major: 8, minor: 1 }),
         file_inode_permissions: Some(Permissions(0o4755)),
         file_inode_uid: Some(0),
         file_inode_gid: Some(0),

@@ -11,7 +11,7 @@ use panoptes_records::record::detection::{Ancestor, Detection};
 use panoptes_records::record::interface::BluefieldSystem;
 use panoptes_records::record::workload::{ContainerContext, Workload};
 use panoptes_records::record::{DetailsKind, DetailsObject as _};
-use panoptes_records::schema_type::{Object, Type};
+use panoptes_records::schema_type::{SchemaObject, SchemaType};
 use serde_json::Value;
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/records.md");
@@ -96,28 +96,28 @@ fn collect(value: &Value, examples: &mut BTreeMap<String, String>) {
     }
 }
 
-fn type_of(value: &Type) -> String {
+fn type_of(value: &SchemaType) -> String {
     match value {
-        Type::Text => "text".to_owned(),
-        Type::Boolean => "true or false".to_owned(),
-        Type::Integer { maximum: Some(maximum) } => match maximum {
+        SchemaType::Text => "text".to_owned(),
+        SchemaType::Boolean => "true or false".to_owned(),
+        SchemaType::Integer { maximum: Some(maximum) } => match maximum {
             0xff => "integer, 8 bits".to_owned(),
             0xffff => "integer, 16 bits".to_owned(),
             0xffff_ffff => "integer, 32 bits".to_owned(),
             &u64::MAX => "integer, 64 bits".to_owned(),
             maximum => format!("integer, 0 to {maximum}"),
         },
-        Type::Integer { .. } => "integer".to_owned(),
-        Type::Time => "time".to_owned(),
-        Type::Pattern(_) => "text of a fixed form".to_owned(),
-        Type::Words(words) => {
+        SchemaType::Integer { .. } => "integer".to_owned(),
+        SchemaType::Time => "time".to_owned(),
+        SchemaType::Pattern(_) => "text of a fixed form".to_owned(),
+        SchemaType::Words(words) => {
             words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
         }
-        Type::Hex { digits } => format!("{digits} hex digits"),
-        Type::List(item) => format!("list of {}", type_of(item)),
-        Type::Numbered(item) => format!("object of `0`, `1`, …: {}", type_of(item)),
-        Type::Wrapped(key, _) => format!("object with `{key}`"),
-        Type::Object(_) => "object".to_owned(),
+        SchemaType::Hex { digits } => format!("{digits} hex digits"),
+        SchemaType::List(item) => format!("list of {}", type_of(item)),
+        SchemaType::Numbered(item) => format!("object of `0`, `1`, …: {}", type_of(item)),
+        SchemaType::Wrapped(key, _) => format!("object with `{key}`"),
+        SchemaType::Object(_) => "object".to_owned(),
     }
 }
 
@@ -125,7 +125,7 @@ fn cell(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
 }
 
-fn table(out: &mut String, object: &Object, examples: &BTreeMap<String, String>) {
+fn table(out: &mut String, object: &SchemaObject, examples: &BTreeMap<String, String>) {
     out.push_str("| attribute | type | meaning | example |\n|---|---|---|---|\n");
     for property in &object.properties {
         let example = examples.get(property.name).map_or_else(String::new, |text| {

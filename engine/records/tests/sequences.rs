@@ -1,12 +1,12 @@
 //! Sizes and times of a flow's first packets.
 
-use panoptes_records::flow::Direction::{self, FromDestination, FromSource};
+use panoptes_records::flow::FlowDirection::{self, FromDestination, FromSource};
 use panoptes_records::flow::{SEQUENCE_PACKETS_MAX, Sequence};
 use proptest::prelude::*;
 
 const START_NS: i64 = 1_700_000_000_000_000_000;
 
-fn packets(sequence: &Sequence) -> Vec<(u16, Direction, u32)> {
+fn packets(sequence: &Sequence) -> Vec<(u16, FlowDirection, u32)> {
     sequence.packets().map(|packet| (packet.size, packet.direction, packet.gap_us)).collect()
 }
 

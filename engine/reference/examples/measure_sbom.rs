@@ -4,16 +4,16 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use panoptes_reference::build::{Options, build};
-use panoptes_reference::{Error, format, load};
+use panoptes_reference::build::{BuildOptions, build};
+use panoptes_reference::{SbomError, format, load};
 
-fn main() -> Result<(), Error> {
+fn main() -> Result<(), SbomError> {
     let source = std::env::args_os().nth(1).map_or_else(|| PathBuf::from("/usr"), PathBuf::from);
     let begin = Instant::now();
-    let built = build(&source, &Options::default(), &())?;
+    let built = build(&source, &BuildOptions::default(), &())?;
     let took = begin.elapsed();
     let mut text = Vec::new();
-    format::write(&built.sbom, &mut text).map_err(|error| Error::content(error.to_string()))?;
+    format::write(&built.sbom, &mut text).map_err(|error| SbomError::content(error.to_string()))?;
     let begin = Instant::now();
     let read = load::parse(&text)?;
     let loaded = begin.elapsed();

@@ -28,12 +28,12 @@ use std::sync::{Mutex, PoisonError};
 use panoptes_unpack::{Compression, unsupported};
 use rustix::fs::OFlags;
 
-use self::manager::Manager;
+use self::manager::PackageManagerKind;
 use self::store::Store;
 use crate::digest::PageHashes;
-use crate::error::Error;
+use crate::error::SbomError;
 use crate::load::{self, open_regular};
-use crate::model::{Image, Sbom, Subject};
+use crate::model::{Sbom, SbomImage, SbomSubject};
 
 /// How many bytes of a file are read to detect its type.
 const BEGINNING_BYTES: u64 = 512;
@@ -44,7 +44,7 @@ const TAR_MAGIC_AT: usize = 257;
 
 /// The options of a build.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Options {
+pub struct BuildOptions {
     /// The subject's name, instead of the source's.
     pub name: Option<String>,
     /// Globs of ids or names of containers; if there are any, the subject is an image.
@@ -63,12 +63,12 @@ pub struct Options {
     pub trust_rpm: bool,
 }
 
-impl Options {
+impl BuildOptions {
     /// The package manager whose digests are trusted.
-    const fn trusted(&self) -> Option<Manager> {
+    const fn trusted(&self) -> Option<PackageManagerKind> {
         match (self.trust_dpkg, self.trust_rpm) {
-            (true, _) => Some(Manager::Dpkg),
-            (false, true) => Some(Manager::Rpm),
+            (true, _) => Some(PackageManagerKind::Dpkg),
+            (false, true) => Some(PackageManagerKind::Rpm),
             (false, false) => None,
         }
     }
@@ -76,7 +76,7 @@ impl Options {
 
 /// The result of a build.
 #[derive(Clone, Debug)]
-pub struct Built {
+pub struct BuildResult {
     pub sbom: Sbom,
     /// A description of the source, for people.
     pub source: &'static str,
@@ -90,13 +90,13 @@ pub struct Built {
     pub special: u64,
 }
 
-impl Built {
+impl BuildResult {
     /// Gives the subject the requested name and containers, and brings the files into their order.
     ///
     /// # Errors
     ///
     /// A path has two contents.
-    pub fn complete(mut self, options: &Options) -> Result<Self, Error> {
+    pub fn complete(mut self, options: &BuildOptions) -> Result<Self, SbomError> {
         name(&mut self.sbom.subject, options);
         self.sbom.settle()?;
         Ok(self)
@@ -104,25 +104,25 @@ impl Built {
 }
 
 /// Receives the progress of a build.
-pub trait Progress: Sync {
+pub trait BuildProgress: Sync {
     /// `bytes` more bytes will be read.
     fn expect(&self, bytes: u64);
     /// `bytes` more bytes were read.
     fn advance(&self, bytes: u64);
 }
 
-impl Progress for () {
+impl BuildProgress for () {
     fn expect(&self, _bytes: u64) {}
     fn advance(&self, _bytes: u64) {}
 }
 
 /// Reports how many bytes are read.
-struct Counted<'a, R> {
+struct ProgressReader<'a, R> {
     input: R,
-    progress: &'a dyn Progress,
+    progress: &'a dyn BuildProgress,
 }
 
-impl<R: Read> Read for Counted<'_, R> {
+impl<R: Read> Read for ProgressReader<'_, R> {
     fn read(&mut self, target: &mut [u8]) -> std::io::Result<usize> {
         let count = self.input.read(target)?;
         self.progress.advance(count as u64);
@@ -160,8 +160,12 @@ fn on_all_processors<S, T: Send>(
 }
 
 /// Builds an SBOM from `source`, whose type is detected.
-pub fn build(source: &Path, options: &Options, progress: &dyn Progress) -> Result<Built, Error> {
-    let metadata = std::fs::metadata(source).map_err(Error::reading(source))?;
+pub fn build(
+    source: &Path,
+    options: &BuildOptions,
+    progress: &dyn BuildProgress,
+) -> Result<BuildResult, SbomError> {
+    let metadata = std::fs::metadata(source).map_err(SbomError::reading(source))?;
     let built = if metadata.is_dir()
         && source.join(image::LAYOUT).is_file()
         && source.join(image::INDEX).is_file()
@@ -185,16 +189,16 @@ pub fn build(source: &Path, options: &Options, progress: &dyn Progress) -> Resul
                     "{} has no database of {name}, which --trust-{name} reads; leave that out",
                     source.display(),
                 );
-                return Err(Error::request(message));
+                return Err(SbomError::request(message));
             }
             manager.trusted(source)?
         } else {
-            let manager = Manager::ALL.into_iter().find(|manager| manager.is_in(source));
+            let manager = PackageManagerKind::ALL.into_iter().find(|manager| manager.is_in(source));
             root::build(source, options, manager, progress)?
         }
     } else {
         if let Some(manager) = options.trusted() {
-            return Err(Error::request(format!(
+            return Err(SbomError::request(format!(
                 "{} is no root directory; leave out --trust-{}",
                 source.display(),
                 manager.name()
@@ -205,12 +209,16 @@ pub fn build(source: &Path, options: &Options, progress: &dyn Progress) -> Resul
     built.complete(options)
 }
 
-fn of_file(source: &Path, options: &Options, progress: &dyn Progress) -> Result<Built, Error> {
-    let failed = Error::reading(source);
+fn of_file(
+    source: &Path,
+    options: &BuildOptions,
+    progress: &dyn BuildProgress,
+) -> Result<BuildResult, SbomError> {
+    let failed = SbomError::reading(source);
     let file = open_regular(source, OFlags::empty()).map_err(failed)?;
     let mut beginning = Vec::new();
     (&file).take(BEGINNING_BYTES).read_to_end(&mut beginning).map_err(failed)?;
-    let within = |error: Error| error.within(source.display());
+    let within = |error: SbomError| error.within(source.display());
     if beginning.get(TAR_MAGIC_AT..).is_some_and(|rest| rest.starts_with(b"ustar")) {
         std::io::Seek::rewind(&mut &file).map_err(failed)?;
         let store = Store::archive(file).map_err(within)?;
@@ -221,7 +229,7 @@ fn of_file(source: &Path, options: &Options, progress: &dyn Progress) -> Result<
                 image::INDEX,
                 image::DOCKER
             );
-            return Err(Error::content(message));
+            return Err(SbomError::content(message));
         }
         for_images(source, options, true)?;
         return image::build(&store, options, progress).map_err(within);
@@ -241,9 +249,9 @@ fn of_file(source: &Path, options: &Options, progress: &dyn Progress) -> Result<
     }
     if let Some(name) = packing.map(Compression::name).or(unsupported(&beginning)) {
         let message = format!("{} is packed with {name}; unpack it first", source.display());
-        return Err(Error::content(message));
+        return Err(SbomError::content(message));
     }
-    Ok(Built {
+    Ok(BuildResult {
         sbom: load::file(source)?,
         source: "an SBOM",
         problems: Vec::new(),
@@ -255,26 +263,27 @@ fn of_file(source: &Path, options: &Options, progress: &dyn Progress) -> Result<
 
 /// The input of fuzz targets: the entries of archives, merged as layers and as a package.
 #[doc(hidden)]
-pub fn fuzz_layers(layers: &[&[u8]]) -> Result<Sbom, Error> {
-    let (mut tree, room) = (tree::Tree::new(), room::Room::new());
+pub fn fuzz_layers(layers: &[&[u8]]) -> Result<Sbom, SbomError> {
+    let (mut tree, room) = (tree::ImageTree::new(), room::Room::new());
     for packed in layers {
-        let unpacked = panoptes_unpack::all(*packed).map_err(Error::unpacking)?;
+        let unpacked = panoptes_unpack::all(*packed).map_err(SbomError::unpacking)?;
         tree.apply(layer::read(&mut unpacked.take(FUZZ_BYTES_MAX), PageHashes::All, &room)?)?;
     }
-    let mut sbom = Sbom { subject: Subject::Image(Image::default()), files: tree.files()?.0 };
+    let mut sbom =
+        Sbom { subject: SbomSubject::Image(SbomImage::default()), files: tree.files()?.0 };
     sbom.settle()?;
     Ok(sbom)
 }
 
 /// The same for a package.
 #[doc(hidden)]
-pub fn fuzz_deb(package: &[u8]) -> Result<Sbom, Error> {
-    Ok(deb::build(package, &Options::default(), &())?.sbom)
+pub fn fuzz_deb(package: &[u8]) -> Result<Sbom, SbomError> {
+    Ok(deb::build(package, &BuildOptions::default(), &())?.sbom)
 }
 
 /// The same for a database of rpm's and its log.
 #[doc(hidden)]
-pub fn fuzz_rpm(database: &[u8], log: &[u8]) -> Result<(), Error> {
+pub fn fuzz_rpm(database: &[u8], log: &[u8]) -> Result<(), SbomError> {
     use std::io::Write as _;
     let file = |bytes| {
         let memory = rustix::fs::memfd_create("fuzz", rustix::fs::MemfdFlags::CLOEXEC)?;
@@ -284,18 +293,18 @@ pub fn fuzz_rpm(database: &[u8], log: &[u8]) -> Result<(), Error> {
         Ok::<_, std::io::Error>(file)
     };
     let files = file(database).and_then(|database| Ok((database, file(log)?)));
-    let (database, log) = files.map_err(Error::reading(Path::new("memory")))?;
+    let (database, log) = files.map_err(SbomError::reading(Path::new("memory")))?;
     rpm::fuzz(database, log)
 }
 
 /// The same for the names of images in a database of containerd's; returns their number.
 #[doc(hidden)]
-pub fn fuzz_image_names(database: &[u8]) -> Result<usize, Error> {
+pub fn fuzz_image_names(database: &[u8]) -> Result<usize, SbomError> {
     image::fuzz_names(database)
 }
 
 /// Refuses options that do not apply to the type of the source.
-fn for_images(source: &Path, options: &Options, is_image: bool) -> Result<(), Error> {
+fn for_images(source: &Path, options: &BuildOptions, is_image: bool) -> Result<(), SbomError> {
     let of_image =
         [("--platform", options.platform.is_some()), ("--image", options.image.is_some())];
     let of_root = [
@@ -307,20 +316,20 @@ fn for_images(source: &Path, options: &Options, is_image: bool) -> Result<(), Er
         if is_image { (&of_root, "is an image") } else { (&of_image, "is no image") };
     match options.iter().find(|(_, is_given)| *is_given) {
         Some((option, _)) => {
-            Err(Error::request(format!("{} {what}; leave out {option}", source.display())))
+            Err(SbomError::request(format!("{} {what}; leave out {option}", source.display())))
         }
         None => Ok(()),
     }
 }
 
 /// Sets the requested name and containers of the subject.
-fn name(subject: &mut Subject, options: &Options) {
-    if !options.containers.is_empty() && !matches!(subject, Subject::Image(_)) {
+fn name(subject: &mut SbomSubject, options: &BuildOptions) {
+    if !options.containers.is_empty() && !matches!(subject, SbomSubject::Image(_)) {
         let name = subject.name().map(str::to_owned);
-        *subject = Subject::Image(Image { name, ..Image::default() });
+        *subject = SbomSubject::Image(SbomImage { name, ..SbomImage::default() });
     }
     match subject {
-        Subject::Image(image) => {
+        SbomSubject::Image(image) => {
             image.containers.extend(options.containers.iter().cloned());
             image.containers.sort();
             image.containers.dedup();
@@ -328,7 +337,9 @@ fn name(subject: &mut Subject, options: &Options) {
                 image.name.clone_from(&options.name);
             }
         }
-        Subject::Root { name } | Subject::Package { name, .. } | Subject::Hashes { name } => {
+        SbomSubject::Root { name }
+        | SbomSubject::Package { name, .. }
+        | SbomSubject::Hashes { name } => {
             if options.name.is_some() {
                 name.clone_from(&options.name);
             }

@@ -17,7 +17,7 @@ pub const BLOCK_BYTES: usize = 256 << 10;
 
 /// Size and hashes of a content.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Content {
+pub struct ContentDigests {
     /// In bytes.
     pub size: u64,
     pub sha256: [u8; 32],
@@ -70,7 +70,7 @@ pub fn digest(
     name: &[u8],
     mode: u16,
     progress: &mut dyn FnMut(u64),
-) -> io::Result<Content> {
+) -> io::Result<ContentDigests> {
     debug_assert!(block.len() >= PAGE_BYTES && block.len().is_multiple_of(PAGE_BYTES));
     let (mut sha256, mut sha1, mut md5) = (Sha256::new(), Sha1::new(), Md5::new());
     let mut digests = Vec::new();
@@ -94,7 +94,7 @@ pub fn digest(
             break;
         }
     }
-    Ok(Content {
+    Ok(ContentDigests {
         size,
         sha256: sha256.finalize().into(),
         sha1: sha1.finalize().into(),
@@ -149,7 +149,7 @@ pub fn from_hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
 mod tests {
     use super::*;
 
-    fn of(content: &[u8], pages: PageHashes, name: &str, mode: u16) -> Content {
+    fn of(content: &[u8], pages: PageHashes, name: &str, mode: u16) -> ContentDigests {
         let mut block = vec![0; 2 * PAGE_BYTES];
         digest(&mut &*content, &mut block, pages, name.as_bytes(), mode, &mut |_| {}).unwrap()
     }

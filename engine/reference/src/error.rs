@@ -6,7 +6,7 @@ use std::path::Path;
 
 /// The class of a failure, from which the exit code follows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Kind {
+pub enum SbomErrorKind {
     /// The source can't be opened or read.
     Source,
     /// A permission is missing.
@@ -20,28 +20,28 @@ pub enum Kind {
 /// One line for people: what failed, where, and the remedy.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{message}")]
-pub struct Error {
-    pub kind: Kind,
+pub struct SbomError {
+    pub kind: SbomErrorKind,
     pub message: String,
 }
 
-impl Error {
+impl SbomError {
     /// An error in the content.
     pub fn content(message: impl Into<String>) -> Self {
-        Self { kind: Kind::Content, message: message.into() }
+        Self { kind: SbomErrorKind::Content, message: message.into() }
     }
 
     /// Another option is needed.
     pub fn request(message: impl Into<String>) -> Self {
-        Self { kind: Kind::Request, message: message.into() }
+        Self { kind: SbomErrorKind::Request, message: message.into() }
     }
 
     /// A file or folder can't be read: for `map_err`.
     pub fn reading(path: &Path) -> impl Fn(io::Error) -> Self + Copy {
         move |error| {
             let kind = match error.kind() {
-                io::ErrorKind::PermissionDenied => Kind::Permission,
-                _ => Kind::Source,
+                io::ErrorKind::PermissionDenied => SbomErrorKind::Permission,
+                _ => SbomErrorKind::Source,
             };
             Self { kind, message: format!("{} can't be read: {error}", path.display()) }
         }

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::digest::{PageDigest, from_hex, hex};
-use crate::error::Error;
-use crate::model::{File, Sbom, Subject};
+use crate::error::SbomError;
+use crate::model::{Sbom, SbomFile, SbomSubject};
 
 /// The value of `format`.
 pub const NAME: &str = "panoptes-sbom";
@@ -38,11 +38,11 @@ pub fn write(sbom: &Sbom, out: &mut dyn Write) -> io::Result<()> {
 }
 
 /// Reads an SBOM whose [`NAME`] and [`VERSION`] were already checked.
-pub fn read(text: &[u8]) -> Result<Sbom, Error> {
-    let document: Document<'_> = serde_json::from_slice(text).map_err(|error| at(&error))?;
+pub fn read(text: &[u8]) -> Result<Sbom, SbomError> {
+    let document: SbomDocument<'_> = serde_json::from_slice(text).map_err(|error| at(&error))?;
     let mut files = Vec::with_capacity(document.files.len());
     // The place of the last file, from which lines are counted.
-    let (mut offset, mut place) = (0, Place { line: 1, column: 1 });
+    let (mut offset, mut place) = (0, TextPosition { line: 1, column: 1 });
     for written in document.files {
         let written = written.get();
         // It is a slice of `text`.
@@ -51,10 +51,10 @@ pub fn read(text: &[u8]) -> Result<Sbom, Error> {
         offset = start;
         let read = serde_json::from_str(written).map_err(|error| (place.plus(&error), why(&error)));
         let file = read.and_then(|file: WrittenFile<'_>| {
-            File::try_from(file).map_err(|message| (place, message))
+            SbomFile::try_from(file).map_err(|message| (place, message))
         });
-        let place = |(place, message): (Place, String)| {
-            Error::content(format!("{}:{}: {message}", place.line, place.column))
+        let place = |(place, message): (TextPosition, String)| {
+            SbomError::content(format!("{}:{}: {message}", place.line, place.column))
         };
         files.push(file.map_err(place)?);
     }
@@ -65,12 +65,12 @@ pub fn read(text: &[u8]) -> Result<Sbom, Error> {
 
 /// A place in a text; both numbers count from one, columns in bytes.
 #[derive(Clone, Copy)]
-struct Place {
+struct TextPosition {
     line: usize,
     column: usize,
 }
 
-impl Place {
+impl TextPosition {
     /// The place after some more text.
     fn after(self, text: &[u8]) -> Self {
         match text.iter().rposition(|byte| *byte == b'\n') {
@@ -93,10 +93,10 @@ impl Place {
 }
 
 /// An error preceded by its place: `LINE:COLUMN: message`.
-pub(crate) fn at(error: &serde_json::Error) -> Error {
+pub(crate) fn at(error: &serde_json::Error) -> SbomError {
     match (error.line(), error.column()) {
-        (0, _) => Error::content(why(error)),
-        (line, column) => Error::content(format!("{line}:{column}: {}", why(error))),
+        (0, _) => SbomError::content(why(error)),
+        (line, column) => SbomError::content(format!("{line}:{column}: {}", why(error))),
     }
 }
 
@@ -109,12 +109,12 @@ fn why(error: &serde_json::Error) -> String {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Document<'a> {
+struct SbomDocument<'a> {
     #[serde(rename = "format")]
     _format: String,
     #[serde(rename = "version")]
     _version: u64,
-    subject: Subject,
+    subject: SbomSubject,
     #[serde(borrow)]
     files: Vec<&'a RawValue>,
 }
@@ -142,8 +142,8 @@ struct WrittenFile<'a> {
     arguments: Vec<Vec<String>>,
 }
 
-impl<'a> From<&'a File> for WrittenFile<'a> {
-    fn from(file: &'a File) -> Self {
+impl<'a> From<&'a SbomFile> for WrittenFile<'a> {
+    fn from(file: &'a SbomFile) -> Self {
         let path = file.path.as_deref();
         let text = path.and_then(|path| str::from_utf8(path).ok());
         let raw = if text.is_none() { path } else { None };
@@ -165,7 +165,7 @@ impl<'a> From<&'a File> for WrittenFile<'a> {
     }
 }
 
-impl TryFrom<WrittenFile<'_>> for File {
+impl TryFrom<WrittenFile<'_>> for SbomFile {
     type Error = String;
 
     fn try_from(written: WrittenFile<'_>) -> Result<Self, String> {
@@ -204,7 +204,7 @@ impl TryFrom<WrittenFile<'_>> for File {
 fn hash<const N: usize>(
     key: &str,
     text: Option<Cow<'_, str>>,
-    file: &File,
+    file: &SbomFile,
 ) -> Result<Option<[u8; N]>, String> {
     let Some(text) = text else { return Ok(None) };
     from_hex(text.as_bytes())
@@ -226,7 +226,7 @@ fn page_digests(text: &str) -> Result<Vec<PageDigest>, String> {
 mod tests {
     use super::*;
     use crate::digest::{PageHashes, digest};
-    use crate::model::Image;
+    use crate::model::SbomImage;
 
     #[test]
     fn what_no_subject_has_is_refused() {
@@ -235,20 +235,20 @@ mod tests {
         {
             let with = |more: &str| {
                 let subject = format!(r#"{{"kind":"{kind}","name":"a"{more}}}"#);
-                serde_json::from_str::<Subject>(&subject).map(|_| ()).map_err(|e| e.to_string())
+                serde_json::from_str::<SbomSubject>(&subject).map(|_| ()).map_err(|e| e.to_string())
             };
             assert_eq!(with(""), Ok(()));
             let why = with(&format!(r#","{more}":"b""#)).unwrap_err();
             assert!(why.contains("unknown field") && why.contains(more), "{why}");
         }
-        assert!(serde_json::from_str::<Subject>(r#"{"kind":"machine"}"#).is_err());
+        assert!(serde_json::from_str::<SbomSubject>(r#"{"kind":"machine"}"#).is_err());
     }
 
     fn example() -> Sbom {
         let mut block = vec![0; 1 << 16];
         let content =
             digest(&mut &[7; 5000][..], &mut block, PageHashes::All, b"", 0, &mut |_| {}).unwrap();
-        let file = File {
+        let file = SbomFile {
             path: Some(b"/bin/caf\xc3\xa9".to_vec()),
             size: Some(content.size),
             mode: Some(0o4755),
@@ -258,14 +258,18 @@ mod tests {
             pages: content.pages,
             arguments: vec![vec![b"cafe".to_vec(), b"-x".to_vec()]],
         };
-        let raw = File { path: Some(b"/bin/\xff".to_vec()), md5: Some([1; 16]), ..File::default() };
+        let raw = SbomFile {
+            path: Some(b"/bin/\xff".to_vec()),
+            md5: Some([1; 16]),
+            ..SbomFile::default()
+        };
         Sbom {
-            subject: Subject::Image(Image {
+            subject: SbomSubject::Image(SbomImage {
                 name: Some("app:1".to_owned()),
                 digest: Some("sha256:00".to_owned()),
                 entrypoint: vec!["/bin/café".to_owned()],
                 containers: vec!["app-*".to_owned()],
-                ..Image::default()
+                ..SbomImage::default()
             }),
             files: vec![file, raw],
         }
@@ -286,9 +290,9 @@ mod tests {
         assert_eq!(text.lines().count(), 1 + sbom.files.len() + 1);
         assert!(text.contains(r#""mode":"4755""#), "{text}");
         for subject in [
-            Subject::Root { name: Some("web".to_owned()) },
-            Subject::Package { name: None, version: Some("1".to_owned()), architecture: None },
-            Subject::Hashes { name: None },
+            SbomSubject::Root { name: Some("web".to_owned()) },
+            SbomSubject::Package { name: None, version: Some("1".to_owned()), architecture: None },
+            SbomSubject::Hashes { name: None },
         ] {
             let sbom = Sbom { subject, ..example() };
             assert_eq!(read(written(&sbom).as_bytes()).unwrap(), sbom);

@@ -22,4 +22,4 @@ pub mod import;
 pub mod load;
 pub mod model;
 
-pub use error::{Error, Kind};
+pub use error::{SbomError, SbomErrorKind};

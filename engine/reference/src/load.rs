@@ -9,7 +9,7 @@ use rustix::fs::OFlags;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::error::Error;
+use crate::error::SbomError;
 use crate::format::{self, at};
 use crate::import::{cyclonedx, hash_list, spdx};
 use crate::model::Sbom;
@@ -21,7 +21,7 @@ pub const BYTES_MAX: u64 = 1 << 30;
 const FOLDER_FILES_MAX: usize = 10_000;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Format {
+pub enum SbomFormat {
     /// Panoptes' own format.
     Panoptes,
     /// SPDX 2.2 or 2.3.
@@ -44,34 +44,34 @@ struct Head {
 }
 
 /// Detects the format of a text, and checks that its version is supported.
-fn detect(text: &[u8]) -> Result<Format, Error> {
+fn detect(text: &[u8]) -> Result<SbomFormat, SbomError> {
     let beginning = text.trim_ascii_start();
     if !beginning.starts_with(b"{") && !beginning.starts_with(b"[") {
-        return Ok(Format::HashList);
+        return Ok(SbomFormat::HashList);
     }
     if beginning.starts_with(b"[") {
-        return Err(Error::content("is a JSON list; an SBOM is an object"));
+        return Err(SbomError::content("is a JSON list; an SBOM is an object"));
     }
     let head: Head = serde_json::from_slice(text).map_err(|error| at(&error))?;
     match head {
         Head { format: Some(name), version, .. } if name == format::NAME => match version {
-            Some(version) if version == format::VERSION => Ok(Format::Panoptes),
-            Some(version) => Err(Error::content(format!(
+            Some(version) if version == format::VERSION => Ok(SbomFormat::Panoptes),
+            Some(version) => Err(SbomError::content(format!(
                 "is of version {version}; this Panoptes reads version {}",
                 format::VERSION
             ))),
-            None => Err(Error::content("has no `version`; the one that is read is 1")),
+            None => Err(SbomError::content("has no `version`; the one that is read is 1")),
         },
         Head { spdx_version: Some(version), .. } => match version.as_str() {
-            "SPDX-2.2" | "SPDX-2.3" => Ok(Format::Spdx2),
-            _ => Err(Error::content(format!(
+            "SPDX-2.2" | "SPDX-2.3" => Ok(SbomFormat::Spdx2),
+            _ => Err(SbomError::content(format!(
                 "is of version `{}`; SPDX-2.2, SPDX-2.3 and 3.0 are read",
                 crate::error::shown(version.as_bytes())
             ))),
         },
-        Head { bom_format: Some(name), .. } if name == "CycloneDX" => Ok(Format::CycloneDx),
-        Head { graph: Some(_), .. } => Ok(Format::Spdx3),
-        _ => Err(Error::content(
+        Head { bom_format: Some(name), .. } if name == "CycloneDX" => Ok(SbomFormat::CycloneDx),
+        Head { graph: Some(_), .. } => Ok(SbomFormat::Spdx3),
+        _ => Err(SbomError::content(
             "is JSON of no format that is known: Panoptes (`panoptes sbom build`), \
              SPDX or CycloneDX",
         )),
@@ -79,28 +79,28 @@ fn detect(text: &[u8]) -> Result<Format, Error> {
 }
 
 /// Reads an SBOM from a text.
-pub fn parse(text: &[u8]) -> Result<Sbom, Error> {
+pub fn parse(text: &[u8]) -> Result<Sbom, SbomError> {
     match detect(text)? {
-        Format::Panoptes => format::read(text),
-        Format::Spdx2 => spdx::read_2(text),
-        Format::Spdx3 => spdx::read_3(text),
-        Format::CycloneDx => cyclonedx::read(text),
-        Format::HashList => hash_list::read(text),
+        SbomFormat::Panoptes => format::read(text),
+        SbomFormat::Spdx2 => spdx::read_2(text),
+        SbomFormat::Spdx3 => spdx::read_3(text),
+        SbomFormat::CycloneDx => cyclonedx::read(text),
+        SbomFormat::HashList => hash_list::read(text),
     }
 }
 
 /// Reads an SBOM from a file.
-pub fn file(path: &Path) -> Result<Sbom, Error> {
-    let named = |error: Error| {
+pub fn file(path: &Path) -> Result<Sbom, SbomError> {
+    let named = |error: SbomError| {
         // A place follows the name without a space, as in compilers' messages.
         let is_place = error.message.starts_with(|first: char| first.is_ascii_digit());
         let between = if is_place { ":" } else { ": " };
-        Error { message: format!("{}{between}{}", path.display(), error.message), ..error }
+        SbomError { message: format!("{}{between}{}", path.display(), error.message), ..error }
     };
     let bytes = open_regular(path, OFlags::empty()).and_then(|file| read_bounded(file, BYTES_MAX));
-    let bytes = bytes.map_err(Error::reading(path))?.ok_or_else(|| {
+    let bytes = bytes.map_err(SbomError::reading(path))?.ok_or_else(|| {
         let message = format!("is larger than {} MiB; is it an SBOM?", BYTES_MAX >> 20);
-        named(Error::content(message))
+        named(SbomError::content(message))
     })?;
     parse(&bytes).map_err(named)
 }
@@ -125,11 +125,11 @@ pub(crate) fn open_regular(path: &Path, flags: OFlags) -> std::io::Result<File> 
 }
 
 /// Opens a regular file, but no link; `None` if there is none.
-pub(crate) fn open_if_there(path: &Path) -> Result<Option<File>, Error> {
+pub(crate) fn open_if_there(path: &Path) -> Result<Option<File>, SbomError> {
     match open_regular(path, OFlags::NOFOLLOW) {
         Ok(file) => Ok(Some(file)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::reading(path)(error)),
+        Err(error) => Err(SbomError::reading(path)(error)),
     }
 }
 
@@ -140,8 +140,8 @@ pub(crate) fn state(path: &Path) -> Option<(u64, u64, i64, i64)> {
 }
 
 /// The files of a folder that are not hidden, without folders, in the order of their names.
-pub fn folder(path: &Path) -> Result<Vec<PathBuf>, Error> {
-    let failed = Error::reading(path);
+pub fn folder(path: &Path) -> Result<Vec<PathBuf>, SbomError> {
+    let failed = SbomError::reading(path);
     let mut files = Vec::new();
     for entry in std::fs::read_dir(path).map_err(failed)? {
         let entry = entry.map_err(failed)?;
@@ -151,13 +151,13 @@ pub fn folder(path: &Path) -> Result<Vec<PathBuf>, Error> {
         }
         if files.len() > FOLDER_FILES_MAX {
             let message = format!("{} holds more than {FOLDER_FILES_MAX} files", path.display());
-            return Err(Error::content(message));
+            return Err(SbomError::content(message));
         }
     }
     if files.is_empty() {
         let message =
             format!("{} holds no file; put SBOMs into it, or leave it out", path.display());
-        return Err(Error::content(message));
+        return Err(SbomError::content(message));
     }
     files.sort();
     Ok(files)
@@ -170,11 +170,11 @@ mod tests {
     #[test]
     fn formats_are_detected_by_their_content() {
         for (text, format) in [
-            (r#"{"format":"panoptes-sbom","version":1}"#, Format::Panoptes),
-            (r#"{"spdxVersion":"SPDX-2.3","files":[]}"#, Format::Spdx2),
-            (r#" {"@context":"x","@graph":[]}"#, Format::Spdx3),
-            (r#"{"bomFormat":"CycloneDX"}"#, Format::CycloneDx),
-            ("00  a", Format::HashList),
+            (r#"{"format":"panoptes-sbom","version":1}"#, SbomFormat::Panoptes),
+            (r#"{"spdxVersion":"SPDX-2.3","files":[]}"#, SbomFormat::Spdx2),
+            (r#" {"@context":"x","@graph":[]}"#, SbomFormat::Spdx3),
+            (r#"{"bomFormat":"CycloneDX"}"#, SbomFormat::CycloneDx),
+            ("00  a", SbomFormat::HashList),
         ] {
             assert_eq!(detect(text.as_bytes()), Ok(format), "{text}");
         }

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{PAGE_BYTES, PageDigest};
-use crate::error::{Error, shown};
+use crate::error::{SbomError, shown};
 
 /// Maximum length of a path from the kernel (`PATH_MAX`, include/uapi/linux/limits.h).
 pub const PATH_BYTES_MAX: usize = 4096;
@@ -14,17 +14,17 @@ pub const PATH_BYTES_MAX: usize = 4096;
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Sbom {
     /// What it describes.
-    pub subject: Subject,
+    pub subject: SbomSubject,
     /// The files, in the order of their paths.
-    pub files: Vec<File>,
+    pub files: Vec<SbomFile>,
 }
 
 /// What an SBOM describes.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Subject {
+pub enum SbomSubject {
     /// A container image: what may run in its containers.
-    Image(Image),
+    Image(SbomImage),
     /// A machine's root directory: what may run outside of containers.
     Root {
         /// A name for people.
@@ -52,7 +52,7 @@ pub enum Subject {
 /// A container image.
 #[derive(Clone, Debug, Default, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Image {
+pub struct SbomImage {
     /// Its reference, such as `docker.io/library/nginx:1.27`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -80,7 +80,7 @@ pub struct Image {
 
 /// One file.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
-pub struct File {
+pub struct SbomFile {
     /// Absolute inside the subject's root, without symbolic links; `None` if only the content
     /// counts.
     pub path: Option<Vec<u8>>,
@@ -97,7 +97,7 @@ pub struct File {
     pub arguments: Vec<Vec<Vec<u8>>>,
 }
 
-impl Subject {
+impl SbomSubject {
     /// The word for its kind in Panoptes' format.
     pub const fn kind(&self) -> &'static str {
         match self {
@@ -111,7 +111,7 @@ impl Subject {
     /// The name for people.
     pub fn name(&self) -> Option<&str> {
         match self {
-            Self::Image(Image { name, .. })
+            Self::Image(SbomImage { name, .. })
             | Self::Root { name }
             | Self::Package { name, .. }
             | Self::Hashes { name } => name.as_deref(),
@@ -124,7 +124,7 @@ impl Subject {
     }
 }
 
-impl File {
+impl SbomFile {
     /// An error if the file itself is inconsistent.
     pub fn check(&self) -> Result<(), String> {
         if let Some(path) = &self.path {
@@ -165,11 +165,11 @@ impl File {
 
 impl Sbom {
     /// Sorts the files and removes duplicates; two contents at one path are an error.
-    pub fn settle(&mut self) -> Result<(), Error> {
+    pub fn settle(&mut self) -> Result<(), SbomError> {
         if self.subject.has_paths()
             && let Some(index) = self.files.iter().position(|file| file.path.is_none())
         {
-            return Err(Error::content(format!(
+            return Err(SbomError::content(format!(
                 "file {} has no `path`, which a subject of kind `{}` needs",
                 index + 1,
                 self.subject.kind()
@@ -182,7 +182,7 @@ impl Sbom {
                 && one.path.is_some()
                 && one.path == other.path
             {
-                return Err(Error::content(format!(
+                return Err(SbomError::content(format!(
                     "{} stands there twice with different content; keep one of them",
                     one.shown()
                 )));
@@ -193,8 +193,8 @@ impl Sbom {
 }
 
 /// By path, then by content.
-fn order(left: &File, right: &File) -> Ordering {
-    let key = |file: &File| (file.sha256, file.sha1, file.md5, file.size);
+fn order(left: &SbomFile, right: &SbomFile) -> Ordering {
+    let key = |file: &SbomFile| (file.sha256, file.sha1, file.md5, file.size);
     left.path.cmp(&right.path).then_with(|| key(left).cmp(&key(right)))
 }
 
@@ -224,12 +224,16 @@ pub fn check_path(path: &[u8]) -> Result<(), String> {
 mod tests {
     use super::*;
 
-    fn file(path: &str, byte: u8) -> File {
-        File { path: Some(path.as_bytes().to_vec()), sha256: Some([byte; 32]), ..File::default() }
+    fn file(path: &str, byte: u8) -> SbomFile {
+        SbomFile {
+            path: Some(path.as_bytes().to_vec()),
+            sha256: Some([byte; 32]),
+            ..SbomFile::default()
+        }
     }
 
-    fn root(files: Vec<File>) -> Sbom {
-        Sbom { subject: Subject::Root { name: None }, files }
+    fn root(files: Vec<SbomFile>) -> Sbom {
+        Sbom { subject: SbomSubject::Root { name: None }, files }
     }
 
     #[test]
@@ -253,20 +257,20 @@ mod tests {
 
     #[test]
     fn who_has_paths_has_them_for_all() {
-        let bare = File { path: None, ..file("", 1) };
+        let bare = SbomFile { path: None, ..file("", 1) };
         assert!(root(vec![bare.clone()]).settle().is_err());
-        let hashes = Subject::Hashes { name: None };
+        let hashes = SbomSubject::Hashes { name: None };
         assert!(Sbom { subject: hashes, files: vec![bare] }.settle().is_ok());
     }
 
     #[test]
     fn pages_fit_the_size() {
-        let mut file = File { size: Some(4097), pages: vec![[0; 16]; 2], ..file("/a", 1) };
+        let mut file = SbomFile { size: Some(4097), pages: vec![[0; 16]; 2], ..file("/a", 1) };
         assert_eq!(file.check(), Ok(()));
         file.size = Some(4096);
         assert!(file.check().unwrap_err().contains("is 1 pages"));
         file.size = None;
         assert!(file.check().is_err());
-        assert!(File::default().check().unwrap_err().contains("no hash"));
+        assert!(SbomFile::default().check().unwrap_err().contains("no hash"));
     }
 }

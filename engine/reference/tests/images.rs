@@ -9,8 +9,8 @@ use std::process::Command;
 
 use panoptes_bounded as bounded;
 use panoptes_needs::skip;
-use panoptes_reference::build::{Built, Options, build};
-use panoptes_reference::model::Subject;
+use panoptes_reference::build::{BuildOptions, BuildResult, build};
+use panoptes_reference::model::SbomSubject;
 use sha2::{Digest as _, Sha256};
 
 fn run(folder: &Path, line: &str) {
@@ -39,7 +39,7 @@ fn truth(root: &Path, path: &str, files: &mut BTreeMap<String, ([u8; 32], u32)>)
     }
 }
 
-fn files(built: &Built) -> BTreeMap<String, ([u8; 32], u32)> {
+fn files(built: &BuildResult) -> BTreeMap<String, ([u8; 32], u32)> {
     let files = built.sbom.files.iter();
     files
         .map(|file| {
@@ -104,10 +104,10 @@ fn an_image_of_umoci_is_what_umoci_unpacks() {
     umoci("unpack --rootless --image image:app three");
     let mut expected = BTreeMap::new();
     truth(&work.join("three/rootfs"), "", &mut expected);
-    let image = build(&work.join("image"), &Options::default(), &()).expect("it is good");
+    let image = build(&work.join("image"), &BuildOptions::default(), &()).expect("it is good");
     assert_eq!(files(&image), expected);
     assert!(expected.len() > 50);
-    let Subject::Image(found) = &image.sbom.subject else { panic!("it is an image") };
+    let SbomSubject::Image(found) = &image.sbom.subject else { panic!("it is an image") };
     assert_eq!(found.name.as_deref(), Some("app"));
     assert_eq!(
         (&found.entrypoint[..], &found.cmd[..]),
@@ -129,7 +129,7 @@ fn an_image_of_umoci_is_what_umoci_unpacks() {
     skopeo("oci-archive:oci.tar:app");
     skopeo("docker-archive:docker.tar:app:1");
     for (archive, name) in [("oci.tar", "app"), ("docker.tar", "app:1")] {
-        let built = build(&work.join(archive), &Options::default(), &()).expect("it is good");
+        let built = build(&work.join(archive), &BuildOptions::default(), &()).expect("it is good");
         assert_eq!(built.sbom.files, image.sbom.files, "{archive}");
         let found = built.sbom.subject.name().unwrap_or_default();
         assert!(found.ends_with(name), "{archive}: {found}");

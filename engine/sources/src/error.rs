@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::dump::DumpProblem;
 use super::foreign::with_path;
-use super::format::Format;
+use super::format::DetectedFormat;
 use super::image::ImageProblem;
 use super::sigbus;
 
@@ -47,14 +47,14 @@ pub enum SourceError {
     Ragged { path: PathBuf, bytes: u64 },
     /// The file's first bytes are those of a format that is not memory.
     #[error("{} is {}: {}", path.display(), format.name(), format.advice(path))]
-    Format { path: PathBuf, format: Format },
+    Format { path: PathBuf, format: DetectedFormat },
     #[error(
         "{} is {}, but {}",
         path.display(),
         format.name(),
         with_path(&problem.to_string(), path)
     )]
-    Dump { path: PathBuf, format: Format, problem: DumpProblem },
+    Dump { path: PathBuf, format: DetectedFormat, problem: DumpProblem },
     /// `hint` explains why and what to do.
     #[error("cannot open /proc/kcore: {error}: {hint}")]
     Host {

@@ -13,20 +13,20 @@ use super::mapping::{seek_data, seek_hole};
 
 /// What a file has at the offset of a page.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Place {
+pub(super) enum ExtentKind {
     Data,
     Hole,
     PastEnd,
 }
 
 /// Whether the page at `offset` holds data, is a hole, or is past the end of the file.
-pub(super) fn place(file: &File, offset: u64) -> io::Result<Place> {
+pub(super) fn place(file: &File, offset: u64) -> io::Result<ExtentKind> {
     match seek_data(file, offset)? {
-        Some(data) if data < offset.saturating_add(PAGE_BYTES) => Ok(Place::Data),
-        Some(_) => Ok(Place::Hole),
+        Some(data) if data < offset.saturating_add(PAGE_BYTES) => Ok(ExtentKind::Data),
+        Some(_) => Ok(ExtentKind::Hole),
         // lseek gives the same answer for a hole that reaches to the end and past the end.
-        None if offset < file.metadata()?.len() => Ok(Place::Hole),
-        None => Ok(Place::PastEnd),
+        None if offset < file.metadata()?.len() => Ok(ExtentKind::Hole),
+        None => Ok(ExtentKind::PastEnd),
     }
 }
 

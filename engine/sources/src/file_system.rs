@@ -70,14 +70,14 @@ const HUGE_PAGES: [MemfdFlags; 6] = [
 
 /// What the kernel remembers of a file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Facts {
+pub(crate) struct CachedStat {
     pub(crate) is_regular: bool,
     /// Major and minor number of the device.
     pub(crate) device: (u32, u32),
     pub(crate) inode: u64,
 }
 
-impl From<Statx> for Facts {
+impl From<Statx> for CachedStat {
     fn from(facts: Statx) -> Self {
         Self {
             is_regular: FileType::from_raw_mode(facts.stx_mode.into()) == FileType::RegularFile,
@@ -87,7 +87,7 @@ impl From<Statx> for Facts {
     }
 }
 
-impl Facts {
+impl CachedStat {
     /// Of an open file.
     pub(crate) fn of(file: &File) -> io::Result<Self> {
         let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
@@ -138,7 +138,7 @@ pub(crate) fn may_block(
     file: &File,
     others: impl FnOnce() -> io::Result<Vec<u8>>,
 ) -> io::Result<Option<MayBlock>> {
-    if is_internal(Facts::of(file)?.device) {
+    if is_internal(CachedStat::of(file)?.device) {
         return Ok(None);
     }
     judge(mount_of(file)?, &read_mounts(Path::new("/proc/self/mountinfo"))?, others)
@@ -215,7 +215,7 @@ fn is_internal(device: (u32, u32)) -> bool {
         let sizes = HUGE_PAGES.into_iter().map(|size| size | MemfdFlags::HUGETLB);
         let own = |flags| {
             let file = File::from(memfd_create(c"panoptes", flags | MemfdFlags::CLOEXEC).ok()?);
-            Facts::of(&file).ok().map(|facts| facts.device)
+            CachedStat::of(&file).ok().map(|facts| facts.device)
         };
         std::iter::once(MemfdFlags::empty()).chain(sizes).filter_map(own).collect()
     });
@@ -300,7 +300,7 @@ mod tests {
     #[test]
     fn a_device_that_is_not_the_kernels_own_is_detached() {
         assert!(!is_internal((0, 0)) && !is_internal((8, 1)));
-        assert!(is_internal(Facts::of(&memfd(0, 0).unwrap()).unwrap().device));
+        assert!(is_internal(CachedStat::of(&memfd(0, 0).unwrap()).unwrap().device));
     }
 
     #[test]
@@ -308,13 +308,13 @@ mod tests {
         use std::os::unix::fs::MetadataExt as _;
         let file = tempfile::NamedTempFile::new().unwrap();
         let stat = file.as_file().metadata().unwrap();
-        let expected = Facts {
+        let expected = CachedStat {
             is_regular: true,
             device: (libc::major(stat.dev()), libc::minor(stat.dev())),
             inode: stat.ino(),
         };
-        assert_eq!(Facts::of(file.as_file()).unwrap(), expected);
-        assert_eq!(Facts::at(file.path()).unwrap(), expected);
-        assert!(!Facts::at(&std::env::temp_dir()).unwrap().is_regular);
+        assert_eq!(CachedStat::of(file.as_file()).unwrap(), expected);
+        assert_eq!(CachedStat::at(file.path()).unwrap(), expected);
+        assert!(!CachedStat::at(&std::env::temp_dir()).unwrap().is_regular);
     }
 }

@@ -40,14 +40,19 @@ fn shell_word(path: &Path) -> String {
 
 /// Bytes at an offset of the file.
 #[derive(Debug)]
-struct Mark {
+struct ForeignMagic {
     at: usize,
     bytes: &'static [u8],
     foreign: Foreign,
 }
 
-const fn mark(at: usize, bytes: &'static [u8], name: &'static str, advice: &'static str) -> Mark {
-    Mark { at, bytes, foreign: Foreign { name, advice } }
+const fn mark(
+    at: usize,
+    bytes: &'static [u8],
+    name: &'static str,
+    advice: &'static str,
+) -> ForeignMagic {
+    ForeignMagic { at, bytes, foreign: Foreign { name, advice } }
 }
 
 const DUMP_INSIDE: &str = "dump the memory inside the guest, with LiME or AVML";
@@ -80,7 +85,7 @@ const AGE: &str = "decrypt it: age -d -o memory.dump {}";
 const LIVE_AVML: &str = "dump the running machine with AVML: avml memory.lime";
 
 /// Saved machines and memory of other systems.
-const MACHINES: &[Mark] = &[
+const MACHINES: &[ForeignMagic] = &[
     mark(
         0,
         b"LibvirtQemudPart",
@@ -234,7 +239,7 @@ const MACHINES: &[Mark] = &[
 ];
 
 /// Containers of evidence and disks.
-const DISKS: &[Mark] = &[
+const DISKS: &[ForeignMagic] = &[
     mark(0, b"EVF\x09\x0d\x0a\xff\0", "an EnCase image (E01)", EWF),
     mark(0, b"LVF\x09\x0d\x0a\xff\0", "an EnCase container of files (L01)", ENCASE),
     mark(0, b"EVF2\x0d\x0a\x81\0", "an EnCase image (Ex01)", ENCASE),
@@ -301,7 +306,7 @@ const DISKS: &[Mark] = &[
 ];
 
 /// Compressed files, archives and other data.
-const PACKED: &[Mark] = &[
+const PACKED: &[ForeignMagic] = &[
     mark(0, b"\x1f\x8b\x08", "compressed with gzip", "unpack it: gzip -dc {} > memory.dump"),
     mark(0, b"BZh", "compressed with bzip2", "unpack it: bzip2 -dc {} > memory.dump"),
     mark(0, b"\xfd7zXZ\0", "compressed with xz", "unpack it: xz -dc {} > memory.dump"),
@@ -364,7 +369,7 @@ const PACKED: &[Mark] = &[
 ];
 
 /// Marks of 1 to 4 bytes that raw memory may well have.
-const WEAK: &[Mark] = &[
+const WEAK: &[ForeignMagic] = &[
     mark(1080, b"\x53\xef", "a file system (ext2, ext3 or ext4)", FILE_SYSTEM),
     mark(510, b"\x55\xaa", "a disk with partitions (MBR)", DISK),
     mark(
@@ -386,7 +391,7 @@ const WEAK: &[Mark] = &[
 ];
 
 /// Marks in the last 512 bytes of a file.
-const AT_END: &[Mark] = &[
+const AT_END: &[ForeignMagic] = &[
     mark(0, b"conectix", "a disk image (VHD)", DUMP_INSIDE),
     mark(0, b"koly", "a disk image of macOS (DMG)", DISK),
 ];
@@ -466,8 +471,10 @@ pub(super) fn by_name(path: &Path) -> Option<Foreign> {
     ENDINGS.iter().find(|(ending, _)| name.ends_with(ending)).map(|(_, foreign)| *foreign)
 }
 
-fn find(marks: &[Mark], bytes: &[u8]) -> Option<Foreign> {
-    let has = |mark: &&Mark| bytes.get(mark.at..).is_some_and(|rest| rest.starts_with(mark.bytes));
+fn find(marks: &[ForeignMagic], bytes: &[u8]) -> Option<Foreign> {
+    let has = |mark: &&ForeignMagic| {
+        bytes.get(mark.at..).is_some_and(|rest| rest.starts_with(mark.bytes))
+    };
     marks.iter().find(has).map(|mark| mark.foreign)
 }
 

@@ -11,7 +11,7 @@ use super::image;
 
 /// Format of a file, as its bytes suggest.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Format {
+pub enum DetectedFormat {
     /// Physical memory byte by byte: a live guest's, or a raw dump.
     Raw,
     /// A sparse image written by [`super::Recorder`].
@@ -59,26 +59,26 @@ pub const FORMAT_HEAD_BYTES: usize = 4096;
 const ET_CORE: u8 = 4;
 
 /// Formats that their magic number identifies.
-const MAGICS: [(&[u8], Format); 15] = [
-    (&image::MAGIC, Format::Recorded),
-    (b"EMiL", Format::Lime), // lime.h: LIME_MAGIC 0x4c694d45, little endian
-    (b"AVML", Format::Avml), // AVML's image.rs: 0x4c4d5641, little endian
-    (b"KDUMP   ", Format::Kdump), // makedumpfile's diskdump_mod.h
-    (b"DISKDUMP", Format::Kdump),
-    (b"makedumpfile\0", Format::Kdump), // the flattened form, for pipes
-    (b"QEVM\0\0\0\x03", Format::Qemu),  // migration/qemu-file.h, QEMU_VM_FILE_VERSION
-    (b"LibvirtQemudSave", Format::Libvirt), // src/qemu/qemu_saveimage.h
+const MAGICS: [(&[u8], DetectedFormat); 15] = [
+    (&image::MAGIC, DetectedFormat::Recorded),
+    (b"EMiL", DetectedFormat::Lime), // lime.h: LIME_MAGIC 0x4c694d45, little endian
+    (b"AVML", DetectedFormat::Avml), // AVML's image.rs: 0x4c4d5641, little endian
+    (b"KDUMP   ", DetectedFormat::Kdump), // makedumpfile's diskdump_mod.h
+    (b"DISKDUMP", DetectedFormat::Kdump),
+    (b"makedumpfile\0", DetectedFormat::Kdump), // the flattened form, for pipes
+    (b"QEVM\0\0\0\x03", DetectedFormat::Qemu),  // migration/qemu-file.h, QEMU_VM_FILE_VERSION
+    (b"LibvirtQemudSave", DetectedFormat::Libvirt), // src/qemu/qemu_saveimage.h
     // crash's vmware_vmss.h; each is written in another state of the machine.
-    (b"\xd2\xbe\xd2\xbe", Format::Vmware),
-    (b"\xd3\xbe\xd3\xbe", Format::Vmware),
-    (b"\xd1\xba\xd1\xba", Format::Vmware),
-    (b"\xd2\xba\xd2\xba", Format::Vmware),
-    (b"\xd0\xbe\xd0\xbe", Format::Vmware),
-    (b"\xd0\xbe\xd2\xbe", Format::Vmware), // Volatility's vmware.py
-    (b"Xen saved domain, xl format\n", Format::XenSave), // tools/xl/xl.h
+    (b"\xd2\xbe\xd2\xbe", DetectedFormat::Vmware),
+    (b"\xd3\xbe\xd3\xbe", DetectedFormat::Vmware),
+    (b"\xd1\xba\xd1\xba", DetectedFormat::Vmware),
+    (b"\xd2\xba\xd2\xba", DetectedFormat::Vmware),
+    (b"\xd0\xbe\xd0\xbe", DetectedFormat::Vmware),
+    (b"\xd0\xbe\xd2\xbe", DetectedFormat::Vmware), // Volatility's vmware.py
+    (b"Xen saved domain, xl format\n", DetectedFormat::XenSave), // tools/xl/xl.h
 ];
 
-impl Format {
+impl DetectedFormat {
     /// The format of a file with these first bytes: [`FORMAT_HEAD_BYTES`] of them or the whole
     /// file.
     pub fn of(head: &[u8]) -> Self {
@@ -129,7 +129,7 @@ impl Format {
     /// Whether all of the memory is of one moment: the machine stood still while its state was
     /// saved. Other formats are also those of copies of a machine that ran.
     pub const fn is_of_one_moment(self) -> bool {
-        use Format::{Libvirt, Qemu, Recorded, Vmware, XenSave};
+        use DetectedFormat::{Libvirt, Qemu, Recorded, Vmware, XenSave};
         matches!(self, Recorded | Qemu | Libvirt | Vmware | XenSave)
     }
 
@@ -168,26 +168,35 @@ mod tests {
     #[test]
     fn formats_are_detected_from_their_first_bytes() {
         let mut core = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x04\0>\0".to_vec();
-        assert_eq!(Format::of(&core), Format::ElfCore);
+        assert_eq!(DetectedFormat::of(&core), DetectedFormat::ElfCore);
         core[16] = 3;
-        assert_eq!(Format::of(&core), Format::Elf);
-        assert_eq!(Format::of(b"\x7fELF\x01\x02\x01\0\0\0\0\0\0\0\0\0\0\x04"), Format::ElfCore);
-        assert_eq!(Format::of(b"\x7fELF"), Format::Elf);
-        assert_eq!(Format::of(b"EMiL\x01\0\0\0"), Format::Lime);
-        assert_eq!(Format::of(b"KDUMP   \x06\0\0\0"), Format::Kdump);
-        assert_eq!(Format::of(b"makedumpfile\0\0\0\0"), Format::Kdump);
-        assert_eq!(Format::of(b"QEVM\0\0\0\x03"), Format::Qemu);
-        assert_eq!(Format::of(b"LibvirtQemudSave\x02"), Format::Libvirt);
-        assert_eq!(Format::of(b"QFI\xfb\0\0\0\x03").name(), "a disk image (qcow2)");
-        assert_eq!(Format::of(b"\x1f\x8b\x08\0").name(), "compressed with gzip");
-        assert_eq!(Format::of(b"QEVM\0\0\0\x02").name(), "a QEMU stream of the obsolete version 2");
-        assert_eq!(Format::of("service:\n  log_level: 50 # ä\n".as_bytes()), Format::Text);
+        assert_eq!(DetectedFormat::of(&core), DetectedFormat::Elf);
+        assert_eq!(
+            DetectedFormat::of(b"\x7fELF\x01\x02\x01\0\0\0\0\0\0\0\0\0\0\x04"),
+            DetectedFormat::ElfCore
+        );
+        assert_eq!(DetectedFormat::of(b"\x7fELF"), DetectedFormat::Elf);
+        assert_eq!(DetectedFormat::of(b"EMiL\x01\0\0\0"), DetectedFormat::Lime);
+        assert_eq!(DetectedFormat::of(b"KDUMP   \x06\0\0\0"), DetectedFormat::Kdump);
+        assert_eq!(DetectedFormat::of(b"makedumpfile\0\0\0\0"), DetectedFormat::Kdump);
+        assert_eq!(DetectedFormat::of(b"QEVM\0\0\0\x03"), DetectedFormat::Qemu);
+        assert_eq!(DetectedFormat::of(b"LibvirtQemudSave\x02"), DetectedFormat::Libvirt);
+        assert_eq!(DetectedFormat::of(b"QFI\xfb\0\0\0\x03").name(), "a disk image (qcow2)");
+        assert_eq!(DetectedFormat::of(b"\x1f\x8b\x08\0").name(), "compressed with gzip");
+        assert_eq!(
+            DetectedFormat::of(b"QEVM\0\0\0\x02").name(),
+            "a QEMU stream of the obsolete version 2"
+        );
+        assert_eq!(
+            DetectedFormat::of("service:\n  log_level: 50 # ä\n".as_bytes()),
+            DetectedFormat::Text
+        );
         let wide = "\u{feff}a: ä\r\n".encode_utf16().flat_map(u16::to_le_bytes);
-        assert_eq!(Format::of(&wide.collect::<Vec<_>>()), Format::Text);
-        assert_eq!(Format::of(b"\xff\xfe\x0a\0\x01\0"), Format::Raw);
-        assert_eq!(Format::of(b"\xd0\xbe\xd0\xbe\x08\0\0\0"), Format::Vmware);
-        assert_eq!(Format::of(b"QFI\xfb\0\0\0\x01").name(), "a disk image (qcow)");
-        assert_eq!(Format::of(&image::MAGIC), Format::Recorded);
+        assert_eq!(DetectedFormat::of(&wide.collect::<Vec<_>>()), DetectedFormat::Text);
+        assert_eq!(DetectedFormat::of(b"\xff\xfe\x0a\0\x01\0"), DetectedFormat::Raw);
+        assert_eq!(DetectedFormat::of(b"\xd0\xbe\xd0\xbe\x08\0\0\0"), DetectedFormat::Vmware);
+        assert_eq!(DetectedFormat::of(b"QFI\xfb\0\0\0\x01").name(), "a disk image (qcow)");
+        assert_eq!(DetectedFormat::of(&image::MAGIC), DetectedFormat::Recorded);
     }
 
     // A guest's memory follows the header: marks in it must not win over the header.
@@ -197,17 +206,17 @@ mod tests {
         head[..8].copy_from_slice(b"EMiL\x01\0\0\0");
         head[0x38..0x3c].copy_from_slice(b"ARM\x64");
         head[257..262].copy_from_slice(b"ustar");
-        assert_eq!(Format::of(&head), Format::Lime);
+        assert_eq!(DetectedFormat::of(&head), DetectedFormat::Lime);
         head[0] = 0;
-        assert_eq!(Format::of(&head).name(), "a kernel of arm64 (Image)");
+        assert_eq!(DetectedFormat::of(&head).name(), "a kernel of arm64 (Image)");
     }
 
     #[test]
     fn anything_else_is_raw() {
-        assert_eq!(Format::of(&[]), Format::Raw);
-        assert_eq!(Format::of(&[0; 4096]), Format::Raw);
+        assert_eq!(DetectedFormat::of(&[]), DetectedFormat::Raw);
+        assert_eq!(DetectedFormat::of(&[0; 4096]), DetectedFormat::Raw);
         // A BIOS's vectors.
-        assert_eq!(Format::of(b"\x53\xff\x00\xf0\x53\xff\x00\xf0"), Format::Raw);
-        assert_eq!(Format::of(&[b'A'; 4096]), Format::Raw);
+        assert_eq!(DetectedFormat::of(b"\x53\xff\x00\xf0\x53\xff\x00\xf0"), DetectedFormat::Raw);
+        assert_eq!(DetectedFormat::of(&[b'A'; 4096]), DetectedFormat::Raw);
     }
 }

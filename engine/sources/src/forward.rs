@@ -5,7 +5,7 @@
 macro_rules! to_inner {
     ($type:ty) => {
         impl $crate::MemorySource for $type {
-            fn read_batch(&mut self, requests: &mut [$crate::Request], arena: &mut [u8]) {
+            fn read_batch(&mut self, requests: &mut [$crate::ReadRequest], arena: &mut [u8]) {
                 self.source_mut().read_batch(requests, arena);
             }
 

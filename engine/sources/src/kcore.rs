@@ -14,7 +14,7 @@ use std::ops::Range;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use panoptes_decoders::source::{MachineSource, MemorySource, Outcome, Request};
+use panoptes_decoders::source::{MachineSource, MemorySource, ReadOutcome, ReadRequest};
 
 use super::dump::{DumpBytes, DumpProblem, elf};
 use super::pieces::answer_pieces;
@@ -63,13 +63,14 @@ impl Kcore {
         self.calls
     }
 
-    fn answer(&mut self, address: u64, target: &mut [u8]) -> Outcome {
+    fn answer(&mut self, address: u64, target: &mut [u8]) -> ReadOutcome {
         answer_pieces(address, target, |at, target| {
-            let (offset, left) = Segment::locate(&self.segments, at).ok_or(Outcome::NotBacked)?;
+            let (offset, left) =
+                Segment::locate(&self.segments, at).ok_or(ReadOutcome::NotBacked)?;
             let length = usize::try_from(left).unwrap_or(usize::MAX).min(target.len());
             self.calls += 1;
             let read = self.file.read_exact_at(&mut target[..length], offset);
-            read.map(|()| length).map_err(|_| Outcome::Failed)
+            read.map(|()| length).map_err(|_| ReadOutcome::Failed)
         })
     }
 }
@@ -77,8 +78,8 @@ impl Kcore {
 impl MachineSource for Kcore {}
 
 impl MemorySource for Kcore {
-    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
-        Request::answer_each(requests, arena, |address, bytes| self.answer(address, bytes));
+    fn read_batch(&mut self, requests: &mut [ReadRequest], arena: &mut [u8]) {
+        ReadRequest::answer_each(requests, arena, |address, bytes| self.answer(address, bytes));
     }
 
     fn regions(&self) -> &[Range<u64>] {

@@ -58,17 +58,19 @@ pub use any::AnySource;
 pub use dump::{DumpProblem, Lacks};
 pub use error::{ErrorClass, LayoutProblem, SourceError};
 pub use foreign::Foreign;
-pub use format::{FORMAT_HEAD_BYTES, FileFormat, Format};
+pub use format::{DetectedFormat, FORMAT_HEAD_BYTES, FileFormat};
 pub use guest::{
-    Area, Backing, Device, Expected, FileIdentity, GuestMemory, GuestProcess, Label, Machine,
-    Placed, Use, file_identity, layouts,
+    Area, AreaBacking, AreaLabel, ExpectedMemory, FileIdentity, GuestMemory, GuestProcess, Machine,
+    MemoryDevice, PlacedArea, Use, file_identity, layouts,
 };
 pub use image::ImageProblem;
 pub use kcore::Kcore;
 pub use lock::lock_own_memory;
-pub use mapped::{MappedCounts, MappedFile, Segment};
-pub use meter::{Counts, Detail, Meter};
-pub use open::{FileSource, Opening};
-pub use panoptes_decoders::source::{MachineSource, MemorySource, Outcome, PAGE_BYTES, Request};
-pub use record::{Recorded, Recorder, create_recording};
+pub use mapped::{MappedCounts, MappedMemory, Segment};
+pub use meter::{Detail, MeterCounts, SourceMeter};
+pub use open::{FileSource, FileSourceOptions};
+pub use panoptes_decoders::source::{
+    MachineSource, MemorySource, PAGE_BYTES, ReadOutcome, ReadRequest,
+};
+pub use record::{RecordedPages, Recorder, create_recording};
 pub use replay::Replay;

@@ -28,10 +28,12 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 
 use panoptes_decoders::address::PhysicalAddress;
-use panoptes_decoders::source::{MachineSource, MemorySource, Outcome, PAGE_BYTES, Request};
+use panoptes_decoders::source::{
+    MachineSource, MemorySource, PAGE_BYTES, ReadOutcome, ReadRequest,
+};
 
-use super::extents::{Place, next_extent, place};
-use super::mapping::{Keeper, Mapping};
+use super::extents::{ExtentKind, next_extent, place};
+use super::mapping::{FileMapping, Keeper};
 use super::open::open_regular;
 use super::pages::BitSet;
 use super::pieces::answer_pieces;
@@ -106,15 +108,15 @@ pub struct MappedCounts {
 
 /// A machine's memory in a file, mapped.
 #[derive(Debug)]
-pub struct MappedFile {
+pub struct MappedMemory {
     file: File,
     bytes: u64,
-    mapping: Mapping,
+    mapping: FileMapping,
     /// Set once the mapping cannot be trusted (the file has shrunk) or must not be touched
     /// (hugetlbfs).
     by_call: bool,
     truncated: bool,
-    beginning: Beginning,
+    beginning: LayoutCertainty,
     /// Number of names of the file when it was opened, and as of the last refresh.
     links: (u64, u64),
     /// The file's pages that are known to hold data.
@@ -145,7 +147,7 @@ enum Forget {
 
 /// Whether the physical address of the memory's beginning is known.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Beginning {
+enum LayoutCertainty {
     /// The caller gave the layout.
     Known,
     /// The file has no headers, so the layout is a guess.
@@ -160,7 +162,7 @@ struct Stamp {
     changed: (i64, i64),
 }
 
-impl MappedFile {
+impl MappedMemory {
     /// Opens a file of raw memory in the likeliest of its [`Self::layouts`], which
     /// [`MachineSource::choose_layout`] and [`MemorySource::move_by`] change.
     pub fn open(path: &Path) -> Result<Self, SourceError> {
@@ -171,7 +173,10 @@ impl MappedFile {
     pub(super) fn from_flat_file(file: File, path: &Path) -> Result<Self, SourceError> {
         let bytes = super::open::check(&file, path)?;
         let layout = layouts_of(bytes).next().unwrap_or_default();
-        Ok(Self { beginning: Beginning::Assumed, ..Self::new(file, path, bytes, layout, true)? })
+        Ok(Self {
+            beginning: LayoutCertainty::Assumed,
+            ..Self::new(file, path, bytes, layout, true)?
+        })
     }
 
     /// Uses a file that is open for reading and holds the machine's memory in one or more segments,
@@ -223,7 +228,7 @@ impl MappedFile {
         // On hugetlbfs, which pages exist is only known if all do; blocks are 512 bytes.
         let by_call = matches!(keeper, Keeper::HugePages(_))
             && file.metadata().map_err(failed("examine"))?.blocks() < bytes / 512;
-        let mapping = Mapping::new(&file, bytes as usize, keeper, guarded)
+        let mapping = FileMapping::new(&file, bytes as usize, keeper, guarded)
             .map_err(failed("map"))?
             .ok_or(SourceError::Mappings)?;
         let forget = match keeper {
@@ -237,7 +242,7 @@ impl MappedFile {
             mapping,
             by_call,
             truncated: false,
-            beginning: Beginning::Known,
+            beginning: LayoutCertainty::Known,
             links: (0, 0),
             known: BitSet::new(bytes.div_ceil(PAGE_BYTES) as usize),
             regions,
@@ -307,7 +312,7 @@ impl MappedFile {
     /// Begins to fetch the bytes of a request into the CPU's cache. Returns their file offset, or
     /// [`NOWHERE`] if they are not in one segment.
     #[inline]
-    fn begin(&self, request: &Request) -> u64 {
+    fn begin(&self, request: &ReadRequest) -> u64 {
         let offset = self.locate(request.address.0, u64::from(request.length));
         if let Some(offset) = offset {
             self.mapping.prefetch(offset as usize, request.length as usize);
@@ -316,7 +321,7 @@ impl MappedFile {
     }
 
     #[inline]
-    fn read_ahead<const AHEAD: usize>(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+    fn read_ahead<const AHEAD: usize>(&mut self, requests: &mut [ReadRequest], arena: &mut [u8]) {
         // The file offsets of the next requests.
         let mut offsets = [NOWHERE; AHEAD];
         if !self.by_call {
@@ -327,22 +332,22 @@ impl MappedFile {
                 let later = requests.get(index + AHEAD).map(|later| self.begin(later));
                 core::mem::replace(place, later.unwrap_or(NOWHERE))
             } else {
-                let Request { address, length, .. } = requests[index];
+                let ReadRequest { address, length, .. } = requests[index];
                 self.locate(address.0, length.into()).unwrap_or(NOWHERE)
             };
             let request = &mut requests[index];
             request.outcome = match request.target_range(arena.len()) {
                 Some(range) => self.answer(request.address.0, offset, &mut arena[range]),
-                None => Outcome::Failed,
+                None => ReadOutcome::Failed,
             };
         }
     }
 
     /// Answers a request whose bytes are at `offset` of the file.
     #[inline]
-    fn answer(&mut self, address: u64, offset: u64, target: &mut [u8]) -> Outcome {
+    fn answer(&mut self, address: u64, offset: u64, target: &mut [u8]) -> ReadOutcome {
         if target.is_empty() {
-            return Outcome::Read;
+            return ReadOutcome::Read;
         }
         if offset != NOWHERE {
             let (first, last) = page_span(offset, target.len());
@@ -350,7 +355,7 @@ impl MappedFile {
                 && !self.by_call
                 && self.mapping.copy(offset as usize, target)
             {
-                return Outcome::Read;
+                return ReadOutcome::Read;
             }
         }
         self.answer_slowly(address, target)
@@ -359,32 +364,33 @@ impl MappedFile {
     /// Answers a request that needs more than a copy: one of its pages is not known to hold data,
     /// it is in no segment or in several, or the mapping is broken there.
     #[cold]
-    fn answer_slowly(&mut self, address: u64, target: &mut [u8]) -> Outcome {
+    fn answer_slowly(&mut self, address: u64, target: &mut [u8]) -> ReadOutcome {
         let outcome = answer_pieces(address, target, |at, target| {
-            let (offset, left) = Segment::locate(&self.segments, at).ok_or(Outcome::NotBacked)?;
+            let (offset, left) =
+                Segment::locate(&self.segments, at).ok_or(ReadOutcome::NotBacked)?;
             // Page by page: a page may exist while its neighbour does not.
             let in_page = left.min(PAGE_BYTES - offset % PAGE_BYTES) as usize;
             let piece = in_page.min(target.len());
             let bytes = &mut target[..piece];
             match self.read_piece(offset, bytes) {
-                Outcome::Read => {}
+                ReadOutcome::Read => {}
                 // A hole in the file is memory that was never written, or zeros that a sparse copy
                 // did not store.
-                Outcome::NotBacked => bytes.fill(0),
+                ReadOutcome::NotBacked => bytes.fill(0),
                 outcome => return Err(outcome),
             }
             Ok(piece)
         });
-        self.counts.failed += u64::from(outcome == Outcome::Failed);
+        self.counts.failed += u64::from(outcome == ReadOutcome::Failed);
         outcome
     }
 
     /// Reads bytes of the file that are in one segment.
-    fn read_piece(&mut self, offset: u64, target: &mut [u8]) -> Outcome {
+    fn read_piece(&mut self, offset: u64, target: &mut [u8]) -> ReadOutcome {
         // The copy before this call may have set the mark already.
         if !self.by_call && !self.mapping.is_broken() {
             let there = self.ask(offset, target.len());
-            if there != Outcome::Read || self.mapping.copy(offset as usize, target) {
+            if there != ReadOutcome::Read || self.mapping.copy(offset as usize, target) {
                 return there;
             }
         }
@@ -395,27 +401,27 @@ impl MappedFile {
             self.by_call = self.mapping.mend(&self.file).is_err();
         }
         let there = self.ask(offset, target.len());
-        if there != Outcome::Read {
+        if there != ReadOutcome::Read {
             return there;
         }
         self.counts.by_call += 1;
         match self.file.read_exact_at(target, offset) {
-            Ok(()) => Outcome::Read,
+            Ok(()) => ReadOutcome::Read,
             Err(error) => {
                 if error.kind() == io::ErrorKind::UnexpectedEof {
                     self.give_mapping_up();
                 }
-                Outcome::Failed
+                ReadOutcome::Failed
             }
         }
     }
 
     /// Finds out with lseek whether all pages of a range hold data, where that is not known yet.
     /// Returns [`Outcome::Read`] if all do, else the outcome of the first that does not.
-    fn ask(&mut self, offset: u64, bytes: usize) -> Outcome {
+    fn ask(&mut self, offset: u64, bytes: usize) -> ReadOutcome {
         let (first, last) = page_span(offset, bytes);
         if self.known.contains_all(first, last) {
-            return Outcome::Read;
+            return ReadOutcome::Read;
         }
         self.counts.slow += 1;
         for page in first..=last {
@@ -423,23 +429,23 @@ impl MappedFile {
                 continue;
             }
             match place(&self.file, page as u64 * PAGE_BYTES) {
-                Ok(Place::Data) => _ = self.known.insert(page),
-                Ok(Place::Hole) => {
+                Ok(ExtentKind::Data) => _ = self.known.insert(page),
+                Ok(ExtentKind::Hole) => {
                     self.counts.holes += 1;
-                    return Outcome::NotBacked;
+                    return ReadOutcome::NotBacked;
                 }
-                Ok(Place::PastEnd) => {
+                Ok(ExtentKind::PastEnd) => {
                     self.give_mapping_up();
-                    return Outcome::Failed;
+                    return ReadOutcome::Failed;
                 }
-                Err(_) => return Outcome::Failed,
+                Err(_) => return ReadOutcome::Failed,
             }
         }
-        Outcome::Read
+        ReadOutcome::Read
     }
 }
 
-impl MachineSource for MappedFile {
+impl MachineSource for MappedMemory {
     fn refresh(&mut self) {
         let _ = Self::refresh(self);
     }
@@ -447,13 +453,13 @@ impl MachineSource for MappedFile {
     fn layouts(&self) -> usize {
         // Machines with so little memory that none of it goes around a hole do not differ.
         match self.beginning {
-            Beginning::Known => 1,
-            Beginning::Assumed => layouts_of(self.bytes).count(),
+            LayoutCertainty::Known => 1,
+            LayoutCertainty::Assumed => layouts_of(self.bytes).count(),
         }
     }
 
     fn choose_layout(&mut self, index: usize) {
-        if self.beginning == Beginning::Assumed
+        if self.beginning == LayoutCertainty::Assumed
             && let Some(segments) = layouts_of(self.bytes).nth(index)
         {
             self.regions = segments.iter().map(|segment| segment.physical.clone()).collect();
@@ -466,8 +472,8 @@ impl MachineSource for MappedFile {
     }
 }
 
-impl MemorySource for MappedFile {
-    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+impl MemorySource for MappedMemory {
+    fn read_batch(&mut self, requests: &mut [ReadRequest], arena: &mut [u8]) {
         self.read_ahead::<AHEAD>(requests, arena);
     }
 
@@ -505,7 +511,7 @@ impl MemorySource for MappedFile {
         let length = segment.physical.end - segment.physical.start;
         let Some(end) = start
             .checked_add(length)
-            .filter(|_| self.beginning == Beginning::Assumed && start % PAGE_BYTES == 0)
+            .filter(|_| self.beginning == LayoutCertainty::Assumed && start % PAGE_BYTES == 0)
         else {
             return false;
         };

@@ -36,7 +36,7 @@ const PREFETCH_LINES_MAX: usize = 8;
 
 /// A file mapped read-only. The field order matters: the signal guard is dropped before the range.
 #[derive(Debug)]
-pub(super) struct Mapping {
+pub(super) struct FileMapping {
     signals: Guard,
     range: Range,
     /// Keeps holes from being filled.
@@ -76,7 +76,7 @@ impl Range {
     }
 }
 
-impl Mapping {
+impl FileMapping {
     /// Maps the first `bytes` of the file, guarded if `guarded` is set, the file is in memory and
     /// the kernel allows it. `Ok(None)` if too many files are mapped already.
     pub(super) fn new(
@@ -421,12 +421,12 @@ pub(super) mod testing {
     }
 
     /// Memory of which a read waits without end, as that of a migration that stands still.
-    pub(crate) struct Unserved {
+    pub(crate) struct StalledMemory {
         _faults: OwnedFd,
         range: Range,
     }
 
-    impl Unserved {
+    impl StalledMemory {
         /// `None` without the permission to handle faults of the kernel.
         pub(crate) fn new(bytes: usize) -> Option<Self> {
             let sharing = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
@@ -466,7 +466,8 @@ mod tests {
     fn mending_covers_all_that_was_replaced() {
         let file = memfd(FILE_BYTES as u64, 0).unwrap();
         file.write_all_at(&vec![0xaa; FILE_BYTES], 0).unwrap();
-        let mut mapping = Mapping::new(&file, FILE_BYTES, Keeper::Memory, true).unwrap().unwrap();
+        let mut mapping =
+            FileMapping::new(&file, FILE_BYTES, Keeper::Memory, true).unwrap().unwrap();
         if !mapping.is_guarded() {
             panoptes_needs::skip::test("userfaultfd");
             return;
@@ -490,7 +491,8 @@ mod tests {
     fn mending_covers_several_faults_and_nothing_behind_the_end() {
         let file = memfd(FILE_BYTES as u64, 0).unwrap();
         file.write_all_at(&vec![0xaa; FILE_BYTES], 0).unwrap();
-        let mut mapping = Mapping::new(&file, FILE_BYTES, Keeper::Memory, true).unwrap().unwrap();
+        let mut mapping =
+            FileMapping::new(&file, FILE_BYTES, Keeper::Memory, true).unwrap().unwrap();
         if !mapping.is_guarded() {
             panoptes_needs::skip::test("userfaultfd");
             return;

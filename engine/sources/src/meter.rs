@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use panoptes_decoders::address::PhysicalAddress;
-use panoptes_decoders::source::{MemorySource, Outcome, PAGE_BYTES, Request};
+use panoptes_decoders::source::{MemorySource, PAGE_BYTES, ReadOutcome, ReadRequest};
 
 use super::SourceError;
 use super::pages::UnitSet;
@@ -25,7 +25,7 @@ pub enum Detail {
 
 /// Counts of a [`Meter`] since its last reset.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Counts {
+pub struct MeterCounts {
     pub batches: u64,
     /// Requests in all batches.
     pub requests: u64,
@@ -45,15 +45,15 @@ pub struct Counts {
 
 /// A source that counts what is read through it.
 #[derive(Debug)]
-pub struct Meter<S> {
+pub struct SourceMeter<S> {
     source: S,
     detail: Detail,
-    counts: Counts,
+    counts: MeterCounts,
     lines: UnitSet,
     pages: UnitSet,
 }
 
-impl<S: MemorySource> Meter<S> {
+impl<S: MemorySource> SourceMeter<S> {
     /// Wraps a source. With [`Detail::Lines`] this allocates a bit for each cache line and each
     /// page; nothing is allocated later.
     pub fn new(source: S, detail: Detail) -> Result<Self, SourceError> {
@@ -64,17 +64,17 @@ impl<S: MemorySource> Meter<S> {
                 UnitSet::new(source.regions(), PAGE_BYTES.trailing_zeros())?,
             ),
         };
-        Ok(Self { source, detail, counts: Counts::default(), lines, pages })
+        Ok(Self { source, detail, counts: MeterCounts::default(), lines, pages })
     }
 
     /// Counts since the last reset.
-    pub fn counts(&self) -> Counts {
-        Counts { lines: self.lines.count(), pages: self.pages.count(), ..self.counts }
+    pub fn counts(&self) -> MeterCounts {
+        MeterCounts { lines: self.lines.count(), pages: self.pages.count(), ..self.counts }
     }
 
     /// Sets all counts to zero.
     pub fn reset(&mut self) {
-        self.counts = Counts::default();
+        self.counts = MeterCounts::default();
         self.lines.clear();
         self.pages.clear();
     }
@@ -94,8 +94,8 @@ impl<S: MemorySource> Meter<S> {
     }
 }
 
-impl<S: MemorySource> MemorySource for Meter<S> {
-    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+impl<S: MemorySource> MemorySource for SourceMeter<S> {
+    fn read_batch(&mut self, requests: &mut [ReadRequest], arena: &mut [u8]) {
         self.source.read_batch(requests, arena);
         let size = requests.len() as u64;
         self.counts.batches += 1;
@@ -106,14 +106,14 @@ impl<S: MemorySource> MemorySource for Meter<S> {
         }
         for request in requests {
             match request.outcome {
-                Outcome::Read => {
+                ReadOutcome::Read => {
                     let bytes = u64::from(request.length);
                     self.counts.bytes += bytes;
                     self.lines.insert(request.address.0, bytes);
                     self.pages.insert(request.address.0, bytes);
                 }
-                Outcome::NotBacked => self.counts.not_backed += 1,
-                Outcome::Failed | Outcome::Pending => self.counts.failed += 1,
+                ReadOutcome::NotBacked => self.counts.not_backed += 1,
+                ReadOutcome::Failed | ReadOutcome::Pending => self.counts.failed += 1,
             }
         }
     }
@@ -142,17 +142,17 @@ mod tests {
     use super::*;
     use crate::Replay;
 
-    fn read_twice(detail: Detail) -> Meter<Replay> {
+    fn read_twice(detail: Detail) -> SourceMeter<Replay> {
         let memory = Replay::from_pages(vec![0..0x10_0000], vec![0, 1, 4], Vec::new()).unwrap();
-        let mut meter = Meter::new(memory, detail).unwrap();
+        let mut meter = SourceMeter::new(memory, detail).unwrap();
         let mut arena = [0; 512];
         for _ in 0..2 {
             let mut requests = [
-                Request::new(PhysicalAddress(0), 64, 0),
-                Request::new(PhysicalAddress(32), 64, 0),
-                Request::new(PhysicalAddress(0xff0), 0x20, 0),
-                Request::new(PhysicalAddress(0x2000), 8, 0),
-                Request::new(PhysicalAddress(0x4000), 8, 511),
+                ReadRequest::new(PhysicalAddress(0), 64, 0),
+                ReadRequest::new(PhysicalAddress(32), 64, 0),
+                ReadRequest::new(PhysicalAddress(0xff0), 0x20, 0),
+                ReadRequest::new(PhysicalAddress(0x2000), 8, 0),
+                ReadRequest::new(PhysicalAddress(0x4000), 8, 511),
             ];
             meter.read_batch(&mut requests, &mut arena);
         }
@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn lines_and_pages_count_once() {
         let mut meter = read_twice(Detail::Lines);
-        let expected = Counts {
+        let expected = MeterCounts {
             batches: 3,
             requests: 11,
             largest_batch: 5,
@@ -179,13 +179,14 @@ mod tests {
         let lines: Vec<u64> = meter.lines().map(|line| line.0).collect();
         assert_eq!(lines, [0, 0x40, 0xfc0, 0x1000, 0x4000]);
         meter.reset();
-        assert_eq!(meter.counts(), Counts::default());
+        assert_eq!(meter.counts(), MeterCounts::default());
     }
 
     #[test]
     fn the_fast_mode_counts_batches_and_requests() {
         let meter = read_twice(Detail::Batches);
-        let expected = Counts { batches: 3, requests: 11, largest_batch: 5, ..Counts::default() };
+        let expected =
+            MeterCounts { batches: 3, requests: 11, largest_batch: 5, ..MeterCounts::default() };
         assert_eq!(meter.counts(), expected);
     }
 }

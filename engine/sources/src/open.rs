@@ -15,20 +15,20 @@ use super::dump::{
 use super::error::BLOCK_DEVICE;
 use super::file_system;
 use super::foreign::{self, Foreign};
-use super::format::{FORMAT_HEAD_BYTES, FileFormat, Format};
+use super::format::{DetectedFormat, FORMAT_HEAD_BYTES, FileFormat};
 use super::image::IMAGE_BYTES_MAX;
 use super::mapping::may_be_written;
 use super::partner::{self, Beside};
-use super::pieces::{Part, read_at_most};
-use super::{DumpProblem, Lacks, MappedFile, Replay, SourceError};
+use super::pieces::{InnerSource, read_at_most};
+use super::{DumpProblem, Lacks, MappedMemory, Replay, SourceError};
 
 /// Memory in a file of any supported format.
 #[derive(Debug)]
 pub struct FileSource {
-    memory: Box<dyn Part>,
-    format: Format,
+    memory: Box<dyn InnerSource>,
+    format: DetectedFormat,
     lacks: Lacks,
-    disregarded: Option<Format>,
+    disregarded: Option<DetectedFormat>,
     /// Whether its memory never changes.
     is_still: bool,
     /// A raw file that is no live guest's memory, and its path.
@@ -41,7 +41,7 @@ pub struct FileSource {
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Opening<'a> {
+pub struct FileSourceOptions<'a> {
     pub format: FileFormat,
     /// Whether threads that others wait for will read it: a file whose file system may block is
     /// refused, before that file system is asked anything.
@@ -63,11 +63,11 @@ impl FileSource {
     /// memory if it has whole pages and another process has, or may have, the file open for
     /// writing. Each supported format has its line in `from_dump`.
     pub fn open_as(path: &Path, format: FileFormat) -> Result<Self, SourceError> {
-        Self::open_with(path, Opening { format, ..Opening::default() })
+        Self::open_with(path, FileSourceOptions { format, ..FileSourceOptions::default() })
     }
 
     /// Opens a file, as [`Self::open_as`] describes.
-    pub fn open_with(path: &Path, opening: Opening<'_>) -> Result<Self, SourceError> {
+    pub fn open_with(path: &Path, opening: FileSourceOptions<'_>) -> Result<Self, SourceError> {
         let (file, bytes) = open_for(path, opening.is_watched)?;
         let wrong = |doing| SourceError::file(path, doing);
         let looks = detect(&file, path, bytes, opening.format).map_err(wrong("read"))?;
@@ -75,20 +75,20 @@ impl FileSource {
             FileFormat::Raw => true,
             FileFormat::Dump => false,
             FileFormat::Auto => {
-                looks != Format::Raw
+                looks != DetectedFormat::Raw
                     && bytes.is_multiple_of(PAGE_BYTES)
                     && may_be_written(&file).map_err(wrong("examine"))?
             }
         };
-        let format = if is_raw { Format::Raw } else { looks };
+        let format = if is_raw { DetectedFormat::Raw } else { looks };
         let mut source = match format {
-            Format::Raw => {
+            DetectedFormat::Raw => {
                 let source = Self::from_raw(file, path, bytes, opening)?;
                 Self { disregarded: (format != looks).then_some(looks), ..source }
             }
             format => Self::from_dump(file, path, bytes, format, opening.is_watched)?,
         };
-        if source.format != Format::Raw {
+        if source.format != DetectedFormat::Raw {
             source.lacks.unused_regions = opening.regions.map(|_| OWN_REGIONS);
         }
         Ok(source)
@@ -101,8 +101,8 @@ impl FileSource {
             Ok(opened) => opened,
             Err(error) => return matches!(error, SourceError::NotAFile { .. }),
         };
-        let looks = detect(&file, path, bytes, FileFormat::Auto).unwrap_or(Format::Raw);
-        matches!(looks, Format::Text | Format::Foreign(_))
+        let looks = detect(&file, path, bytes, FileFormat::Auto).unwrap_or(DetectedFormat::Raw);
+        matches!(looks, DetectedFormat::Text | DetectedFormat::Foreign(_))
             && (!bytes.is_multiple_of(PAGE_BYTES) || !may_be_written(&file).unwrap_or(true))
     }
 
@@ -111,11 +111,11 @@ impl FileSource {
         file: File,
         path: &Path,
         bytes: u64,
-        format: Format,
+        format: DetectedFormat,
         is_watched: bool,
     ) -> Result<Self, SourceError> {
         match format {
-            Format::Recorded => {
+            DetectedFormat::Recorded => {
                 if bytes > IMAGE_BYTES_MAX {
                     return Err(SourceError::TooLarge { bytes });
                 }
@@ -125,19 +125,23 @@ impl FileSource {
                 let memory = Box::new(Replay::from_bytes(image)?);
                 Ok(Self::of(memory, format, Lacks::default()))
             }
-            Format::Lime => Self::from_segments(file, path, bytes, format, lime::read),
-            Format::ElfCore => Self::from_segments(file, path, bytes, format, elf::read),
-            Format::Kdump => Self::from_blocks(file, path, bytes, format, kdump::open),
-            Format::Avml => Self::from_blocks(file, path, bytes, format, avml::open),
-            Format::Qemu => Self::from_blocks(file, path, bytes, format, qemu::open),
-            Format::Libvirt => Self::from_blocks(file, path, bytes, format, qemu::libvirt::open),
-            Format::XenSave => Self::from_segments(file, path, bytes, format, xen::read_save),
-            Format::Vmware => Self::from_vmware(file, path, bytes, is_watched),
+            DetectedFormat::Lime => Self::from_segments(file, path, bytes, format, lime::read),
+            DetectedFormat::ElfCore => Self::from_segments(file, path, bytes, format, elf::read),
+            DetectedFormat::Kdump => Self::from_blocks(file, path, bytes, format, kdump::open),
+            DetectedFormat::Avml => Self::from_blocks(file, path, bytes, format, avml::open),
+            DetectedFormat::Qemu => Self::from_blocks(file, path, bytes, format, qemu::open),
+            DetectedFormat::Libvirt => {
+                Self::from_blocks(file, path, bytes, format, qemu::libvirt::open)
+            }
+            DetectedFormat::XenSave => {
+                Self::from_segments(file, path, bytes, format, xen::read_save)
+            }
+            DetectedFormat::Vmware => Self::from_vmware(file, path, bytes, is_watched),
             format => Err(SourceError::Format { path: path.to_path_buf(), format }),
         }
     }
 
-    fn of(memory: Box<dyn Part>, format: Format, lacks: Lacks) -> Self {
+    fn of(memory: Box<dyn InnerSource>, format: DetectedFormat, lacks: Lacks) -> Self {
         Self {
             memory,
             format,
@@ -155,7 +159,7 @@ impl FileSource {
         file: File,
         path: &Path,
         bytes: u64,
-        format: Format,
+        format: DetectedFormat,
         read: impl FnOnce(&DumpBytes) -> Result<Segments, DumpProblem>,
     ) -> Result<Self, SourceError> {
         let wrong = |problem| SourceError::Dump { path: path.to_path_buf(), format, problem };
@@ -168,10 +172,10 @@ impl FileSource {
     fn at_segments(
         file: File,
         path: &Path,
-        format: Format,
+        format: DetectedFormat,
         (segments, regions, lacks): Segments,
     ) -> Result<Self, SourceError> {
-        let source = MappedFile::from_dump(file, path, segments, regions)?;
+        let source = MappedMemory::from_dump(file, path, segments, regions)?;
         Ok(Self::of(Box::new(source), format, lacks))
     }
 
@@ -180,7 +184,7 @@ impl FileSource {
         file: File,
         path: &Path,
         bytes: u64,
-        format: Format,
+        format: DetectedFormat,
         open: impl FnOnce(DumpBytes) -> Result<(BlockDump, Lacks), DumpProblem>,
     ) -> Result<Self, SourceError> {
         let wrong = |problem| SourceError::Dump { path: path.to_path_buf(), format, problem };
@@ -194,7 +198,7 @@ impl FileSource {
         file: File,
         path: &Path,
         bytes: u64,
-        opening: Opening<'_>,
+        opening: FileSourceOptions<'_>,
     ) -> Result<Self, SourceError> {
         let is_given = opening.format == FileFormat::Raw;
         let is_still = || may_be_written(&file).map(|may| !may);
@@ -203,7 +207,7 @@ impl FileSource {
         if is_still && !is_given && partner::is_vmem(path) {
             match partner::of_memory(path, bytes, |path| open_for(path, opening.is_watched)) {
                 Beside::Addresses(segments) => {
-                    return Self::at_segments(file, path, Format::Vmware, segments);
+                    return Self::at_segments(file, path, DetectedFormat::Vmware, segments);
                 }
                 Beside::Nothing(reason) => assumption = Some(reason),
             }
@@ -211,7 +215,7 @@ impl FileSource {
         let mut unused_regions = None;
         if let Some(regions) = opening.regions {
             if let Some(segments) = raw_ranges::by_regions(regions, bytes) {
-                let source = Self::at_segments(file, path, Format::Raw, segments)?;
+                let source = Self::at_segments(file, path, DetectedFormat::Raw, segments)?;
                 return Ok(Self { is_still, ..source });
             }
             let reach = regions.last().map_or(0, |region| region.end);
@@ -220,21 +224,26 @@ impl FileSource {
         let doubt = if is_given || !is_still { None } else { doubt(&file) };
         if !bytes.is_multiple_of(PAGE_BYTES) {
             if let Some(foreign) = doubt {
-                let (path, format) = (path.to_path_buf(), Format::Foreign(foreign));
+                let (path, format) = (path.to_path_buf(), DetectedFormat::Foreign(foreign));
                 return Err(SourceError::Format { path, format });
             }
             let segments = raw_ranges::find(&file, bytes);
             let segments =
                 segments.ok_or_else(|| SourceError::Ragged { path: path.to_path_buf(), bytes })?;
-            let mut source = Self::at_segments(file, path, Format::Raw, segments)?;
+            let mut source = Self::at_segments(file, path, DetectedFormat::Raw, segments)?;
             source.lacks.unused_regions = unused_regions.map(|_| OTHER_REGIONS);
             return Ok(Self { is_still, ..source });
         }
         let copy = if is_still { file.try_clone().ok() } else { None };
-        let source = MappedFile::from_flat_file(file, path)?;
+        let source = MappedMemory::from_flat_file(file, path)?;
         let lacks = Lacks { assumption, unused_regions, ..Lacks::default() };
         let still_raw = copy.map(|file| (file, path.to_path_buf()));
-        Ok(Self { is_still, still_raw, doubt, ..Self::of(Box::new(source), Format::Raw, lacks) })
+        Ok(Self {
+            is_still,
+            still_raw,
+            doubt,
+            ..Self::of(Box::new(source), DetectedFormat::Raw, lacks)
+        })
     }
 
     /// Opens the state of a VMware machine: its memory is in the same file, or in the `.vmem`
@@ -245,10 +254,10 @@ impl FileSource {
         bytes: u64,
         is_watched: bool,
     ) -> Result<Self, SourceError> {
-        let format = Format::Vmware;
+        let format = DetectedFormat::Vmware;
         let wrong = |problem| SourceError::Dump { path: path.to_path_buf(), format, problem };
         let file = DumpBytes::new(file, bytes).map_err(wrong)?;
-        let state = vmware::State::read(&file).map_err(wrong)?;
+        let state = vmware::VmwareState::read(&file).map_err(wrong)?;
         if state.has_memory() {
             let segments = state.segments(bytes).map_err(wrong)?;
             return Self::at_segments(file.into_file(), path, format, segments);
@@ -277,7 +286,7 @@ impl FileSource {
             self.lacks_gaps = true;
             return Ok(false);
         };
-        let mut source = Self::at_segments(file, &path, Format::Raw, segments)?;
+        let mut source = Self::at_segments(file, &path, DetectedFormat::Raw, segments)?;
         source.lacks.unused_regions = self.lacks.unused_regions.map(|_| OTHER_REGIONS);
         let (disregarded, doubt) = (self.disregarded, self.doubt);
         *self = Self { is_still: true, disregarded, doubt, ..source };
@@ -306,12 +315,12 @@ impl FileSource {
     }
 
     /// The format in which the file was opened.
-    pub fn format(&self) -> Format {
+    pub fn format(&self) -> DetectedFormat {
         self.format
     }
 
     /// The format that the first bytes suggest, if it was not trusted.
-    pub fn disregarded(&self) -> Option<Format> {
+    pub fn disregarded(&self) -> Option<DetectedFormat> {
         self.disregarded
     }
 
@@ -338,11 +347,11 @@ const GAPS: &str = "the file is long enough to have the gaps too";
 const OWN_REGIONS: &str = "the dump has addresses of its own";
 
 /// The format that the bytes, or the name, of a file suggest.
-fn detect(file: &File, path: &Path, bytes: u64, given: FileFormat) -> io::Result<Format> {
+fn detect(file: &File, path: &Path, bytes: u64, given: FileFormat) -> io::Result<DetectedFormat> {
     let mut head = vec![0; foreign::MARKS_BYTES];
     let length = read_at_most(file, 0, &mut head[..FORMAT_HEAD_BYTES])?;
-    let looks = Format::of_file(&head[..length], Some(bytes));
-    if looks != Format::Raw || given == FileFormat::Raw {
+    let looks = DetectedFormat::of_file(&head[..length], Some(bytes));
+    if looks != DetectedFormat::Raw || given == FileFormat::Raw {
         return Ok(looks);
     }
     let length = read_at_most(file, 0, &mut head)?;
@@ -352,7 +361,7 @@ fn detect(file: &File, path: &Path, bytes: u64, given: FileFormat) -> io::Result
     let found = foreign::of(&head[..length], Some(bytes))
         .or_else(|| foreign::at_end(&tail[..tail_bytes]))
         .or_else(|| foreign::by_name(path));
-    Ok(found.map_or(Format::Raw, Format::Foreign))
+    Ok(found.map_or(DetectedFormat::Raw, DetectedFormat::Foreign))
 }
 
 /// What a raw file may be instead.

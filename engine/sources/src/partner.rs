@@ -43,7 +43,7 @@ pub(super) fn of_memory(
     let mut longer = None;
     for ending in STATES {
         let Ok((file, length)) = open(&path.with_extension(ending)) else { continue };
-        let state = DumpBytes::new(file, length).and_then(|file| vmware::State::read(&file));
+        let state = DumpBytes::new(file, length).and_then(|file| vmware::VmwareState::read(&file));
         let Some(state) = state.ok().filter(|state| !state.has_memory()) else { continue };
         let image = state.image_bytes().unwrap_or(bytes);
         reason = OTHER_SNAPSHOT;

@@ -6,12 +6,12 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 
-use panoptes_decoders::source::{MachineSource, Outcome};
+use panoptes_decoders::source::{MachineSource, ReadOutcome};
 
 /// A source that belongs to another one.
-pub(crate) trait Part: MachineSource + Debug + Send {}
+pub(crate) trait InnerSource: MachineSource + Debug + Send {}
 
-impl<S: MachineSource + Debug + Send> Part for S {}
+impl<S: MachineSource + Debug + Send> InnerSource for S {}
 
 /// Answers a request piece by piece. `piece` fills the beginning of the bytes for an address and
 /// returns their number (not 0), or the outcome of the whole request. What is not backed reads as
@@ -19,22 +19,22 @@ impl<S: MachineSource + Debug + Send> Part for S {}
 pub(crate) fn answer_pieces(
     address: u64,
     target: &mut [u8],
-    mut piece: impl FnMut(u64, &mut [u8]) -> Result<usize, Outcome>,
-) -> Outcome {
+    mut piece: impl FnMut(u64, &mut [u8]) -> Result<usize, ReadOutcome>,
+) -> ReadOutcome {
     let mut done = 0;
     while done < target.len() {
-        let at = address.checked_add(done as u64).ok_or(Outcome::NotBacked);
+        let at = address.checked_add(done as u64).ok_or(ReadOutcome::NotBacked);
         match at.and_then(|at| piece(at, &mut target[done..])) {
             Ok(count) => done += count,
             Err(outcome) => {
-                if outcome == Outcome::NotBacked {
+                if outcome == ReadOutcome::NotBacked {
                     target.fill(0);
                 }
                 return outcome;
             }
         }
     }
-    Outcome::Read
+    ReadOutcome::Read
 }
 
 /// Reads a file from an offset until the target is full or the file ends; returns the number of

@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use panoptes_decoders::address::PhysicalAddress;
-use panoptes_decoders::source::{MemorySource, Outcome, PAGE_BYTES, Request};
+use panoptes_decoders::source::{MemorySource, PAGE_BYTES, ReadOutcome, ReadRequest};
 
 use super::SourceError;
 use super::image::{self, PAGE};
@@ -15,7 +15,7 @@ use super::pages::UnitSet;
 
 /// Counts of [`Recorder::write_image`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Recorded {
+pub struct RecordedPages {
     /// Pages written.
     pub pages: u64,
     /// Pages that were read before, but could not be read when the image was written.
@@ -50,7 +50,7 @@ impl<S: MemorySource> Recorder<S> {
 
     /// Writes the recorded pages, which are read again for it. Pause the machine before the first
     /// read; otherwise the image mixes several moments.
-    pub fn write_image(&mut self, out: &mut impl Write) -> Result<Recorded, SourceError> {
+    pub fn write_image(&mut self, out: &mut impl Write) -> Result<RecordedPages, SourceError> {
         let touched: Vec<u64> = self.touched.iter().collect();
         let mut page = [0; PAGE];
         // The header has the number of pages, so find out first which cannot be read.
@@ -68,14 +68,17 @@ impl<S: MemorySource> Recorder<S> {
             })
         })
         .map_err(SourceError::Write)?;
-        Ok(Recorded { pages: frames.len() as u64, lost: (touched.len() - frames.len()) as u64 })
+        Ok(RecordedPages {
+            pages: frames.len() as u64,
+            lost: (touched.len() - frames.len()) as u64,
+        })
     }
 }
 
 impl<S: MemorySource> MemorySource for Recorder<S> {
-    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+    fn read_batch(&mut self, requests: &mut [ReadRequest], arena: &mut [u8]) {
         self.source.read_batch(requests, arena);
-        for request in requests.iter().filter(|request| request.outcome == Outcome::Read) {
+        for request in requests.iter().filter(|request| request.outcome == ReadOutcome::Read) {
             self.touched.insert(request.address.0, u64::from(request.length));
         }
     }
@@ -103,7 +106,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
-    use crate::{Detail, MappedFile, Meter, Replay};
+    use crate::{Detail, MappedMemory, Replay, SourceMeter};
 
     fn memory() -> Replay {
         let frames = vec![0, 1, 2, 7, 0x10_0000, 0x10_0003];
@@ -134,7 +137,8 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(0x8000).unwrap();
         std::os::unix::fs::FileExt::write_all_at(file.as_file(), &[1; 0x3000], 0).unwrap();
-        let memory = Meter::new(MappedFile::open(file.path()).unwrap(), Detail::Lines).unwrap();
+        let memory =
+            SourceMeter::new(MappedMemory::open(file.path()).unwrap(), Detail::Lines).unwrap();
         let mut recorder = Recorder::new(memory).unwrap();
         assert!(recorder.read_exact(PhysicalAddress(0x1ff0), &mut [0; 8]));
         assert!(!recorder.move_by(12), "not by a part of a page");
@@ -160,16 +164,16 @@ mod tests {
         let mut recorder = Recorder::new(memory()).unwrap();
         let mut arena = [0; 0x4000];
         let mut requests = [
-            Request::new(PhysicalAddress(0xfff), 2, 0),
-            Request::new(PhysicalAddress(0x1_0000_3000), 1, 8),
-            Request::new(PhysicalAddress(0x5000), 0x1000, 0), // not backed
-            Request::new(PhysicalAddress(0x2000), 0, 0),      // empty
+            ReadRequest::new(PhysicalAddress(0xfff), 2, 0),
+            ReadRequest::new(PhysicalAddress(0x1_0000_3000), 1, 8),
+            ReadRequest::new(PhysicalAddress(0x5000), 0x1000, 0), // not backed
+            ReadRequest::new(PhysicalAddress(0x2000), 0, 0),      // empty
         ];
         recorder.read_batch(&mut requests, &mut arena);
         assert_eq!(recorder.touched.count(), 3);
 
         let mut image = Vec::new();
-        assert_eq!(recorder.write_image(&mut image).unwrap(), Recorded { pages: 3, lost: 0 });
+        assert_eq!(recorder.write_image(&mut image).unwrap(), RecordedPages { pages: 3, lost: 0 });
         let mut replay = Replay::from_bytes(image).unwrap();
         assert_eq!(replay.regions(), memory().regions());
         let found: Vec<u64> = replay.page_addresses().map(|address| address.0).collect();
@@ -188,10 +192,10 @@ mod tests {
         recorder.touched.insert(0x1000, 0x2000);
         recorder.touched.insert(0x4000, 1);
         let mut image = Vec::new();
-        assert_eq!(recorder.write_image(&mut image).unwrap(), Recorded { pages: 2, lost: 1 });
+        assert_eq!(recorder.write_image(&mut image).unwrap(), RecordedPages { pages: 2, lost: 1 });
         recorder.touched.clear();
         image.clear();
-        assert_eq!(recorder.write_image(&mut image).unwrap(), Recorded { pages: 0, lost: 0 });
+        assert_eq!(recorder.write_image(&mut image).unwrap(), RecordedPages { pages: 0, lost: 0 });
         assert_eq!(Replay::from_bytes(image).unwrap().page_count(), 0);
     }
 }

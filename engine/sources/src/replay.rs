@@ -7,7 +7,9 @@ use std::io::{self, Write};
 use std::ops::Range;
 
 use panoptes_decoders::address::PhysicalAddress;
-use panoptes_decoders::source::{MachineSource, MemorySource, Outcome, PAGE_BYTES, Request};
+use panoptes_decoders::source::{
+    MachineSource, MemorySource, PAGE_BYTES, ReadOutcome, ReadRequest,
+};
 
 use super::image::{self, ImageProblem, PAGE};
 
@@ -17,7 +19,7 @@ pub struct Replay {
     regions: Vec<Range<u64>>,
     /// The addresses of the pages / 4096, ascending.
     frames: Vec<u64>,
-    index: Index,
+    index: PageFrameIndex,
     /// An image's bytes, or the pages alone.
     bytes: Vec<u8>,
     /// Index of the first page in `bytes`.
@@ -29,7 +31,7 @@ impl Replay {
     /// an error.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, ImageProblem> {
         let contents = image::parse(&bytes)?;
-        let index = Index::new(&contents.frames);
+        let index = PageFrameIndex::new(&contents.frames);
         Ok(Self {
             regions: contents.regions,
             frames: contents.frames,
@@ -49,7 +51,7 @@ impl Replay {
     ) -> Result<Self, ImageProblem> {
         image::check(&regions, &frames)?;
         pages.resize(frames.len() * PAGE, 0);
-        let index = Index::new(&frames);
+        let index = PageFrameIndex::new(&frames);
         Ok(Self { regions, frames, index, bytes: pages, pages_at: 0 })
     }
 
@@ -114,26 +116,26 @@ impl Replay {
         Some(start..start + (length - done).min(PAGE - offset))
     }
 
-    fn answer(&self, address: u64, target: &mut [u8]) -> Outcome {
+    fn answer(&self, address: u64, target: &mut [u8]) -> ReadOutcome {
         let mut done = 0;
         while done < target.len() {
             let Some(piece) = self.piece(address, done, target.len()) else {
                 target.fill(0);
-                return Outcome::NotBacked;
+                return ReadOutcome::NotBacked;
             };
             let length = piece.len();
             target[done..done + length].copy_from_slice(&self.bytes[piece]);
             done += length;
         }
-        Outcome::Read
+        ReadOutcome::Read
     }
 }
 
 impl MachineSource for Replay {}
 
 impl MemorySource for Replay {
-    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
-        Request::answer_each(requests, arena, |address, bytes| self.answer(address, bytes));
+    fn read_batch(&mut self, requests: &mut [ReadRequest], arena: &mut [u8]) {
+        ReadRequest::answer_each(requests, arena, |address, bytes| self.answer(address, bytes));
     }
 
     fn regions(&self) -> &[Range<u64>] {
@@ -153,14 +155,14 @@ impl MemorySource for Replay {
 /// An index over a sorted list of numbers. The range of numbers is divided into about as many equal
 /// spans as the list has entries. The entries of one span are few for an image of a real machine.
 #[derive(Clone, Debug, Default)]
-struct Index {
+struct PageFrameIndex {
     first: u64,
     shift: u32,
     /// For each span the position of its first entry; the last element is the length of the list.
     starts: Vec<usize>,
 }
 
-impl Index {
+impl PageFrameIndex {
     fn new(frames: &[u64]) -> Self {
         let (Some(&first), Some(&last)) = (frames.first(), frames.last()) else {
             return Self::default();

@@ -51,7 +51,7 @@ pub(super) const REPLACED_BYTES: usize = 1 << 20;
 
 /// A watched range of addresses. The handler takes no lock, so all fields are atomics.
 #[derive(Debug)]
-struct Slot {
+struct SigbusSlot {
     taken: AtomicBool,
     /// Address of the first byte; 0 while the slot is not in use.
     start: AtomicUsize,
@@ -65,7 +65,7 @@ struct Slot {
     replaced_end: AtomicUsize,
 }
 
-impl Slot {
+impl SigbusSlot {
     const fn new() -> Self {
         Self {
             taken: AtomicBool::new(false),
@@ -91,7 +91,7 @@ impl Slot {
     }
 }
 
-static SLOTS: [Slot; RANGES_MAX] = [const { Slot::new() }; RANGES_MAX];
+static SLOTS: [SigbusSlot; RANGES_MAX] = [const { SigbusSlot::new() }; RANGES_MAX];
 /// Number of slots that were ever in use: those behind them need no lookup.
 static USED: AtomicUsize = AtomicUsize::new(0);
 static INSTALL: Once = Once::new();
@@ -102,7 +102,7 @@ static PREVIOUS_FLAGS: AtomicI32 = AtomicI32::new(0);
 /// Watches a range for as long as it lives. Drop it before the range is unmapped.
 #[derive(Debug)]
 pub(super) struct Guard {
-    slot: &'static Slot,
+    slot: &'static SigbusSlot,
 }
 
 impl Guard {
@@ -111,7 +111,7 @@ impl Guard {
     pub(super) fn new(start: usize, bytes: usize, page_bytes: usize) -> Option<Self> {
         INSTALL.call_once(install);
         let end = start.checked_add(bytes)?;
-        let is_free = |slot: &Slot| !slot.taken.swap(true, Ordering::Acquire);
+        let is_free = |slot: &SigbusSlot| !slot.taken.swap(true, Ordering::Acquire);
         let index = SLOTS.iter().position(is_free)?;
         let slot = &SLOTS[index];
         slot.unmark();
@@ -196,7 +196,7 @@ extern "C" fn on_sigbus(signal: c_int, info: *mut libc::siginfo_t, context: *mut
 }
 
 /// The watched range that holds an address.
-fn slot_of(address: usize) -> Option<(&'static Slot, Range<usize>)> {
+fn slot_of(address: usize) -> Option<(&'static SigbusSlot, Range<usize>)> {
     let used = USED.load(Ordering::Relaxed).min(RANGES_MAX);
     SLOTS[..used].iter().find_map(|slot| {
         let start = slot.start.load(Ordering::Acquire);
@@ -211,7 +211,7 @@ fn slot_of(address: usize) -> Option<(&'static Slot, Range<usize>)> {
 
 /// Maps zeros over the bytes from the page of `address` on, within its watched range. `false` if
 /// mapping fails.
-fn survive(slot: &Slot, range: &Range<usize>, address: usize) -> bool {
+fn survive(slot: &SigbusSlot, range: &Range<usize>, address: usize) -> bool {
     let page_bytes = slot.page_bytes.load(Ordering::Relaxed);
     let from = range.start + (address - range.start) / page_bytes * page_bytes;
     let length = (range.end - from).min(REPLACED_BYTES.next_multiple_of(page_bytes));

@@ -29,7 +29,7 @@ use std::thread::{Builder, Thread};
 use std::time::{Duration, Instant};
 
 use panoptes_decoders::address::PhysicalAddress;
-use panoptes_decoders::source::{MachineSource, MemorySource, Outcome, Request};
+use panoptes_decoders::source::{MachineSource, MemorySource, ReadOutcome, ReadRequest};
 use rustix::thread::{CpuSet, Pid, gettid, sched_getcpu, sched_setaffinity};
 
 use super::pieces::answer_pieces;
@@ -63,8 +63,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// A source that is read by a thread of its own; see the module.
 #[derive(Debug)]
-pub(crate) struct Timed {
-    shared: Arc<Shared>,
+pub(crate) struct TimedSource {
+    shared: Arc<TimedSourceState>,
     reader: Thread,
     process: ProcessKey,
     regions: Vec<Range<u64>>,
@@ -77,7 +77,7 @@ pub(crate) struct Timed {
     failed: u64,
 }
 
-struct Shared {
+struct TimedSourceState {
     /// Whether the thread has the job. The caller touches the job only otherwise.
     is_asked: AtomicBool,
     /// The kernel's id of the thread; 0 before it runs.
@@ -88,10 +88,10 @@ struct Shared {
     is_dropped: AtomicBool,
     /// Whether the thread's process is in [`WAITED_FOR`] because of this thread.
     is_listed: AtomicBool,
-    job: Mutex<Job>,
+    job: Mutex<ReadJob>,
 }
 
-impl fmt::Debug for Shared {
+impl fmt::Debug for TimedSourceState {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The lock may be held for long.
         out.debug_struct("Shared").field("is_asked", &self.is_asked).finish_non_exhaustive()
@@ -109,22 +109,22 @@ fn is_runnable(stat: &File) -> bool {
 }
 
 /// What the thread is to do, and its answer.
-struct Job {
+struct ReadJob {
     source: Box<dyn MemorySource + Send>,
-    kind: Kind,
-    requests: Vec<Request>,
+    kind: ReadJobKind,
+    requests: Vec<ReadRequest>,
     bytes: Vec<u8>,
     /// The thread that waits for the answer.
     caller: Thread,
 }
 
 #[derive(Clone, Debug)]
-enum Kind {
+enum ReadJobKind {
     Read,
     NextData { from: PhysicalAddress, found: Option<Range<u64>> },
 }
 
-impl Timed {
+impl TimedSource {
     /// Starts a thread for a source that reads the memory of a process. An error if a thread
     /// already waits for that process without end.
     pub(crate) fn new(
@@ -139,14 +139,14 @@ impl Timed {
             ));
         }
         let regions = source.regions().to_vec();
-        let job = Job {
+        let job = ReadJob {
             source,
-            kind: Kind::Read,
+            kind: ReadJobKind::Read,
             requests: Vec::with_capacity(REQUESTS_MAX),
             bytes: vec![0; BUFFER_BYTES],
             caller: std::thread::current(),
         };
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(TimedSourceState {
             is_asked: AtomicBool::new(false),
             thread: AtomicI32::new(0),
             stat: OnceLock::new(),
@@ -176,7 +176,7 @@ impl Timed {
 
     /// Passes on the job that `fill` prepares. Returns it with the answer; `None` if there is no
     /// answer in time.
-    fn ask(&mut self, fill: impl FnOnce(&mut Job)) -> Option<MutexGuard<'_, Job>> {
+    fn ask(&mut self, fill: impl FnOnce(&mut ReadJob)) -> Option<MutexGuard<'_, ReadJob>> {
         if self.is_waited_for() {
             return None;
         }
@@ -221,10 +221,10 @@ impl Timed {
 
     /// Reads the first requests of a batch that fit into the buffer; returns their number, and
     /// `None` if there is no answer.
-    fn read_part(&mut self, requests: &mut [Request], arena: &mut [u8]) -> Option<usize> {
+    fn read_part(&mut self, requests: &mut [ReadRequest], arena: &mut [u8]) -> Option<usize> {
         let mut count = 0;
         let answer = self.ask(|job| {
-            job.kind = Kind::Read;
+            job.kind = ReadJobKind::Read;
             job.caller = std::thread::current();
             job.requests.clear();
             let mut at = 0;
@@ -233,7 +233,7 @@ impl Timed {
                 if at + bytes > BUFFER_BYTES {
                     break;
                 }
-                job.requests.push(Request::new(request.address, request.length, at as u32));
+                job.requests.push(ReadRequest::new(request.address, request.length, at as u32));
                 at += bytes;
                 count += 1;
             }
@@ -245,7 +245,7 @@ impl Timed {
                     arena[target].copy_from_slice(&answer.bytes[source]);
                     read.outcome
                 }
-                _ => Outcome::Failed,
+                _ => ReadOutcome::Failed,
             };
         }
         Some(count)
@@ -253,20 +253,20 @@ impl Timed {
 
     /// Reads a request that is larger than the buffer.
     #[cold]
-    fn read_large(&mut self, address: u64, target: &mut [u8]) -> Outcome {
+    fn read_large(&mut self, address: u64, target: &mut [u8]) -> ReadOutcome {
         answer_pieces(address, target, |at, target| {
             let count = target.len().min(BUFFER_BYTES);
-            let mut part = [Request::new(PhysicalAddress(at), count as u32, 0)];
+            let mut part = [ReadRequest::new(PhysicalAddress(at), count as u32, 0)];
             match self.read_part(&mut part, &mut target[..count]) {
-                Some(_) if part[0].outcome == Outcome::Read => Ok(count),
+                Some(_) if part[0].outcome == ReadOutcome::Read => Ok(count),
                 Some(_) => Err(part[0].outcome),
-                None => Err(Outcome::Failed),
+                None => Err(ReadOutcome::Failed),
             }
         })
     }
 }
 
-impl Drop for Timed {
+impl Drop for TimedSource {
     fn drop(&mut self) {
         let mut waited_for = lock(&WAITED_FOR);
         self.shared.is_dropped.store(true, Ordering::SeqCst);
@@ -279,8 +279,8 @@ impl Drop for Timed {
     }
 }
 
-impl MemorySource for Timed {
-    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+impl MemorySource for TimedSource {
+    fn read_batch(&mut self, requests: &mut [ReadRequest], arena: &mut [u8]) {
         let mut done = 0;
         while done < requests.len() {
             let rest = &mut requests[done..];
@@ -288,7 +288,7 @@ impl MemorySource for Timed {
             if first.length as usize > BUFFER_BYTES {
                 rest[0].outcome = match first.target_range(arena.len()) {
                     Some(target) => self.read_large(first.address.0, &mut arena[target]),
-                    None => Outcome::Failed,
+                    None => ReadOutcome::Failed,
                 };
                 done += 1;
                 continue;
@@ -296,7 +296,7 @@ impl MemorySource for Timed {
             let Some(count) = self.read_part(rest, arena) else {
                 self.failed += rest.len() as u64;
                 for request in rest {
-                    request.outcome = Outcome::Failed;
+                    request.outcome = ReadOutcome::Failed;
                 }
                 return;
             };
@@ -310,17 +310,17 @@ impl MemorySource for Timed {
 
     fn next_data(&mut self, from: PhysicalAddress) -> Option<Range<u64>> {
         let answer = self.ask(|job| {
-            job.kind = Kind::NextData { from, found: None };
+            job.kind = ReadJobKind::NextData { from, found: None };
             job.caller = std::thread::current();
         })?;
         match &answer.kind {
-            Kind::NextData { found, .. } => found.clone(),
-            Kind::Read => None,
+            ReadJobKind::NextData { found, .. } => found.clone(),
+            ReadJobKind::Read => None,
         }
     }
 }
 
-impl MachineSource for Timed {
+impl MachineSource for TimedSource {
     fn refresh(&mut self) {
         self.patience = PATIENCE;
     }
@@ -337,7 +337,7 @@ impl MachineSource for Timed {
 }
 
 /// The thread: does one job after the other until the source is dropped.
-fn serve(shared: &Shared, process: ProcessKey) {
+fn serve(shared: &TimedSourceState, process: ProcessKey) {
     shared.thread.store(gettid().as_raw_nonzero().get(), Ordering::Relaxed);
     if let Ok(stat) = File::open("/proc/thread-self/stat") {
         let _ = shared.stat.set(stat);
@@ -348,10 +348,10 @@ fn serve(shared: &Shared, process: ProcessKey) {
             continue;
         }
         let mut job = lock(&shared.job);
-        let Job { source, kind, requests, bytes, caller } = &mut *job;
+        let ReadJob { source, kind, requests, bytes, caller } = &mut *job;
         match kind {
-            Kind::Read => source.read_batch(requests, bytes),
-            Kind::NextData { from, found } => *found = source.next_data(*from),
+            ReadJobKind::Read => source.read_batch(requests, bytes),
+            ReadJobKind::NextData { from, found } => *found = source.next_data(*from),
         }
         let caller = caller.clone();
         drop(job);
@@ -392,7 +392,7 @@ mod tests {
     }
 
     impl MemorySource for Gated {
-        fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+        fn read_batch(&mut self, requests: &mut [ReadRequest], arena: &mut [u8]) {
             for request in requests {
                 let address = request.address.0;
                 if address == Self::GATE {
@@ -404,7 +404,8 @@ mod tests {
                 for (offset, byte) in arena[target].iter_mut().enumerate() {
                     *byte = if is_inside { Self::byte(address + offset as u64) } else { 0 };
                 }
-                request.outcome = if is_inside { Outcome::Read } else { Outcome::NotBacked };
+                request.outcome =
+                    if is_inside { ReadOutcome::Read } else { ReadOutcome::NotBacked };
             }
         }
 
@@ -424,14 +425,14 @@ mod tests {
         (Gated { begun, permits, regions: vec![0..BYTES] }, begins, permit)
     }
 
-    fn timed(pid: u32) -> (Timed, Sender<()>) {
+    fn timed(pid: u32) -> (TimedSource, Sender<()>) {
         let (source, _, permit) = gated();
-        (Timed::new(Box::new(source), (pid, 1)).unwrap(), permit)
+        (TimedSource::new(Box::new(source), (pid, 1)).unwrap(), permit)
     }
 
-    fn read(source: &mut Timed, address: u64, bytes: usize) -> (Outcome, Vec<u8>) {
+    fn read(source: &mut TimedSource, address: u64, bytes: usize) -> (ReadOutcome, Vec<u8>) {
         let mut arena = vec![0xee; bytes];
-        let mut requests = [Request::new(PhysicalAddress(address), bytes as u32, 0)];
+        let mut requests = [ReadRequest::new(PhysicalAddress(address), bytes as u32, 0)];
         source.read_batch(&mut requests, &mut arena);
         (requests[0].outcome, arena)
     }
@@ -449,16 +450,16 @@ mod tests {
                 8 => 0,
                 _ => (index % 300) as u32,
             };
-            requests.push(Request::new(PhysicalAddress(index * 613 + 1), length, at));
+            requests.push(ReadRequest::new(PhysicalAddress(index * 613 + 1), length, at));
             at += length;
         }
-        requests.push(Request::new(PhysicalAddress(BYTES - 3), 8, 0));
-        requests.push(Request::new(PhysicalAddress(0), 8, (12 << 20) - 4));
+        requests.push(ReadRequest::new(PhysicalAddress(BYTES - 3), 8, 0));
+        requests.push(ReadRequest::new(PhysicalAddress(0), 8, (12 << 20) - 4));
         source.read_batch(&mut requests, &mut arena);
         let (past, outside) = (requests.pop().unwrap(), requests.pop().unwrap());
-        assert_eq!((outside.outcome, past.outcome), (Outcome::NotBacked, Outcome::Failed));
+        assert_eq!((outside.outcome, past.outcome), (ReadOutcome::NotBacked, ReadOutcome::Failed));
         for request in requests.iter().skip(1) {
-            assert_eq!(request.outcome, Outcome::Read, "{request:?}");
+            assert_eq!(request.outcome, ReadOutcome::Read, "{request:?}");
             for (offset, byte) in arena[request.target_range(12 << 20).unwrap()].iter().enumerate()
             {
                 let first = request.target_range(12 << 20).unwrap().start;
@@ -477,7 +478,7 @@ mod tests {
         let (mut source, permit) = timed(2);
         source.refresh();
         let begin = Instant::now();
-        assert_eq!(read(&mut source, Gated::GATE, 4).0, Outcome::Failed);
+        assert_eq!(read(&mut source, Gated::GATE, 4).0, ReadOutcome::Failed);
         assert!(begin.elapsed() >= PATIENCE, "{:?}", begin.elapsed());
         assert_eq!((source.overdue, source.patience), (1, Duration::ZERO));
         // No request is passed on any more, not even after a refresh: no other read is overdue.
@@ -485,7 +486,7 @@ mod tests {
         for _ in 0..1000 {
             source.refresh();
             let (outcome, bytes) = read(&mut source, 0x1000, 4);
-            assert_eq!((outcome, bytes), (Outcome::Failed, vec![0xee; 4]));
+            assert_eq!((outcome, bytes), (ReadOutcome::Failed, vec![0xee; 4]));
             assert_eq!(source.next_data(PhysicalAddress(0)), None);
         }
         assert_eq!((source.overdue, source.failed, source.patience), (1, 1001, PATIENCE));
@@ -499,14 +500,14 @@ mod tests {
             std::thread::yield_now();
         }
         let expected: Vec<u8> = (0x1000..0x1004).map(Gated::byte).collect();
-        assert_eq!(read(&mut source, 0x1000, 4), (Outcome::Read, expected));
+        assert_eq!(read(&mut source, 0x1000, 4), (ReadOutcome::Read, expected));
     }
 
     #[test]
     fn a_thread_that_could_run_is_told_from_one_that_waits() {
         let (mut source, _permit) = timed(5);
         source.refresh();
-        assert_eq!(read(&mut source, 0x1000, 4).0, Outcome::Read);
+        assert_eq!(read(&mut source, 0x1000, 4).0, ReadOutcome::Read);
         // It waits for work, as it would for memory.
         while is_runnable(source.shared.stat.get().unwrap()) {
             std::thread::yield_now();
@@ -519,7 +520,7 @@ mod tests {
     #[test]
     fn the_time_of_all_reads_between_two_refreshes_is_limited() {
         let (source, begins, permit) = gated();
-        let mut source = Timed::new(Box::new(source), (3, 1)).unwrap();
+        let mut source = TimedSource::new(Box::new(source), (3, 1)).unwrap();
         source.refresh();
         source.patience = Duration::from_millis(30);
         let slow = std::thread::spawn(move || {
@@ -530,7 +531,7 @@ mod tests {
         });
         let mut answered = 0;
         while source.overdue == 0 {
-            answered += u32::from(read(&mut source, Gated::GATE, 4).0 == Outcome::Read);
+            answered += u32::from(read(&mut source, Gated::GATE, 4).0 == ReadOutcome::Read);
         }
         assert!(answered <= 3, "{answered}");
         drop(source);
@@ -541,17 +542,17 @@ mod tests {
     fn only_one_thread_waits_for_a_process() {
         let (mut source, permit) = timed(4);
         source.refresh();
-        assert_eq!(read(&mut source, Gated::GATE, 4).0, Outcome::Failed);
+        assert_eq!(read(&mut source, Gated::GATE, 4).0, ReadOutcome::Failed);
         drop(source);
         let other = || gated().0;
-        let error = Timed::new(Box::new(other()), (4, 1)).unwrap_err();
+        let error = TimedSource::new(Box::new(other()), (4, 1)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         // Another process with this number is another one.
-        assert!(Timed::new(Box::new(other()), (4, 2)).is_ok());
+        assert!(TimedSource::new(Box::new(other()), (4, 2)).is_ok());
         permit.send(()).unwrap();
         while lock(&WAITED_FOR).contains(&(4, 1)) {
             std::thread::yield_now();
         }
-        assert!(Timed::new(Box::new(other()), (4, 1)).is_ok());
+        assert!(TimedSource::new(Box::new(other()), (4, 1)).is_ok());
     }
 }

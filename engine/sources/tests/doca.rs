@@ -16,7 +16,7 @@ use panoptes_rig::standin::Standin;
 use panoptes_sources::doca::{
     DocaCounts, DocaError, DocaMemory, FunctionKind, Library, PATIENCE, devices,
 };
-use panoptes_sources::{MachineSource as _, MemorySource as _, Outcome, Request};
+use panoptes_sources::{MachineSource as _, MemorySource as _, ReadOutcome, ReadRequest};
 
 const BYTES: usize = 4 << 20;
 const REGIONS: [Range<u64>; 3] = [0x1000..0x9_f000, 0x10_0000..0x20_0000, 0x20_0000..0x30_0000];
@@ -55,7 +55,7 @@ impl Setup {
     }
 
     /// Requests all over the memory and beyond, each with its own target.
-    fn requests(&self, random: &mut Random, count: usize) -> (Vec<Request>, Vec<u8>) {
+    fn requests(&self, random: &mut Random, count: usize) -> (Vec<ReadRequest>, Vec<u8>) {
         let mut target = 0;
         let mut requests = Vec::new();
         for _ in 0..count {
@@ -65,7 +65,7 @@ impl Setup {
                 _ => random.next() % 300,
             };
             let start = random.next() % (self.memory.len() as u64 - 60_000);
-            requests.push(Request::new(PhysicalAddress(start), length as u32, target));
+            requests.push(ReadRequest::new(PhysicalAddress(start), length as u32, target));
             target += length as u32;
         }
         (requests, vec![0xee; target as usize])
@@ -85,16 +85,16 @@ impl Setup {
             let is_backed = request.length == 0
                 || whole.iter().any(|region| region.contains(&start) && end <= region.end);
             match request.outcome {
-                Outcome::Read => {
+                ReadOutcome::Read => {
                     assert!(is_backed, "{request:?}");
                     assert!(got == &self.memory[start as usize..end as usize], "{request:?}");
                 }
-                Outcome::NotBacked => {
+                ReadOutcome::NotBacked => {
                     assert!(!is_backed, "{request:?}");
                     assert!(got.iter().all(|byte| *byte == 0), "{request:?}");
                 }
-                Outcome::Failed => failed += 1,
-                Outcome::Pending => panic!("unanswered: {request:?}"),
+                ReadOutcome::Failed => failed += 1,
+                ReadOutcome::Pending => panic!("unanswered: {request:?}"),
             }
         }
         assert_eq!(source.counts().failed - before, failed, "the losses are counted");
@@ -153,13 +153,15 @@ fn copies_that_always_fail_are_given_up() {
 fn bad_memory_fails_only_requests_for_it() {
     let setup = Setup::new("bad 0x150010 0x150017");
     let mut source = setup.open().unwrap();
-    let mut requests: Vec<Request> = (0..64_u32)
-        .map(|index| Request::new(PhysicalAddress(0x15_0000 + u64::from(index) * 4), 4, index * 4))
+    let mut requests: Vec<ReadRequest> = (0..64_u32)
+        .map(|index| {
+            ReadRequest::new(PhysicalAddress(0x15_0000 + u64::from(index) * 4), 4, index * 4)
+        })
         .collect();
     source.read_batch(&mut requests, &mut [0; 256]);
     let failed: Vec<u64> = requests
         .iter()
-        .filter(|request| request.outcome != Outcome::Read)
+        .filter(|request| request.outcome != ReadOutcome::Read)
         .map(|request| request.address.0)
         .collect();
     assert_eq!(failed, [0x15_0010, 0x15_0014]);
@@ -463,7 +465,7 @@ fn functions_beyond_the_limit_are_left_out_and_counted() {
     let setup = Setup::new("functions VF 1100\ndevice dma1 0000:04:00.0\nfunction PF0 PF");
     let library = Library::load(Some(&setup.standin.library())).unwrap();
     let found = devices(&library).unwrap();
-    let counts = |device: &panoptes_sources::doca::Device| {
+    let counts = |device: &panoptes_sources::doca::DocaDevice| {
         (device.functions.as_ref().unwrap().len(), device.left_out)
     };
     assert_eq!((counts(&found[0]), counts(&found[1])), ((1024, 77), (1, 0)));

@@ -7,7 +7,7 @@ mod fault;
 
 use fault::{Fault, FaultCounts, FaultRates};
 use panoptes_decoders::address::PhysicalAddress;
-use panoptes_sources::{MappedFile, MemorySource, Outcome, PAGE_BYTES, Replay, Request};
+use panoptes_sources::{MappedMemory, MemorySource, PAGE_BYTES, ReadOutcome, ReadRequest, Replay};
 
 const PAGES: u64 = 1024;
 
@@ -17,10 +17,12 @@ fn memory(byte: u8) -> Replay {
 }
 
 /// Reads 64 bytes in the middle of every page.
-fn sweep(source: &mut impl MemorySource) -> (Vec<Outcome>, Vec<u8>) {
+fn sweep(source: &mut impl MemorySource) -> (Vec<ReadOutcome>, Vec<u8>) {
     let mut arena = vec![0; PAGES as usize * 64];
-    let mut requests: Vec<Request> = (0..PAGES)
-        .map(|page| Request::new(PhysicalAddress(page * PAGE_BYTES + 2000), 64, page as u32 * 64))
+    let mut requests: Vec<ReadRequest> = (0..PAGES)
+        .map(|page| {
+            ReadRequest::new(PhysicalAddress(page * PAGE_BYTES + 2000), 64, page as u32 * 64)
+        })
         .collect();
     source.read_batch(&mut requests, &mut arena);
     (requests.iter().map(|request| request.outcome).collect(), arena)
@@ -107,10 +109,12 @@ fn a_torn_read_is_half_new_and_half_old() {
 #[test]
 fn a_rate_of_a_million_always_strikes() {
     let failed = FaultRates { failed_requests: 1_000_000, ..FaultRates::default() };
-    assert!(sweep(&mut Fault::new(memory(1), 0, failed)).0.iter().all(|o| *o == Outcome::Failed));
+    assert!(
+        sweep(&mut Fault::new(memory(1), 0, failed)).0.iter().all(|o| *o == ReadOutcome::Failed)
+    );
     let holes = FaultRates { not_backed_pages: 1_000_000, ..FaultRates::default() };
     let (outcomes, bytes) = sweep(&mut Fault::new(memory(1), 0, holes));
-    assert!(outcomes.iter().all(|outcome| *outcome == Outcome::NotBacked));
+    assert!(outcomes.iter().all(|outcome| *outcome == ReadOutcome::NotBacked));
     assert!(bytes.iter().all(|byte| *byte == 0));
 }
 
@@ -129,7 +133,7 @@ fn the_hook_is_called_before_each_batch() {
 fn the_memory_below_can_be_moved() {
     let file = tempfile::NamedTempFile::new().unwrap();
     file.as_file().set_len(0x8000).unwrap();
-    let memory = MappedFile::open(file.path()).unwrap();
+    let memory = MappedMemory::open(file.path()).unwrap();
     let mut fault = Fault::new(memory, 1, FaultRates::default());
     assert!(fault.move_by(0x4000_0000));
     assert!(fault.read_exact(PhysicalAddress(0x4000_0000), &mut [0; 8]));

@@ -23,8 +23,8 @@ use panoptes_allocations::HookAllocator;
 use panoptes_bounded as bounded;
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_sources::{
-    Detail, FileFormat, FileSource, MappedFile, MemorySource, Meter, Opening, PAGE_BYTES, Recorder,
-    Replay, Request, Segment, SourceError,
+    Detail, FileFormat, FileSource, FileSourceOptions, MappedMemory, MemorySource, PAGE_BYTES,
+    ReadRequest, Recorder, Replay, Segment, SourceError, SourceMeter,
 };
 
 const PAGES: u64 = 64;
@@ -43,16 +43,16 @@ fn file() -> File {
     file
 }
 
-fn mapped(file: &File) -> MappedFile {
+fn mapped(file: &File) -> MappedMemory {
     let layout = Segment::around_hole(PAGES * PAGE_BYTES, 8 * PAGE_BYTES, 1 << 32);
-    MappedFile::from_file(file.try_clone().unwrap(), Path::new("test"), layout).unwrap()
+    MappedMemory::from_file(file.try_clone().unwrap(), Path::new("test"), layout).unwrap()
 }
 
 /// Reads random places, and everything twice, with a call of `between`; returns the number of
 /// allocations.
 fn allocations(source: &mut impl MemorySource, between: impl FnOnce()) -> u64 {
     let mut arena = vec![0; 1 << 16];
-    let mut requests: Vec<Request> = (0..4096_u64)
+    let mut requests: Vec<ReadRequest> = (0..4096_u64)
         .map(|index| {
             let address = match index % 5 {
                 0 => index * 97 % (8 * PAGE_BYTES),
@@ -61,7 +61,7 @@ fn allocations(source: &mut impl MemorySource, between: impl FnOnce()) -> u64 {
                 3 => u64::MAX - index % 64,
                 _ => index << 40,
             };
-            Request::new(PhysicalAddress(address), index as u32 % 300, index as u32 * 16)
+            ReadRequest::new(PhysicalAddress(address), index as u32 % 300, index as u32 * 16)
         })
         .collect();
     let before = panoptes_allocations::of_thread();
@@ -99,7 +99,7 @@ fn no_source_allocates_while_reading() {
     recorder.write_image(&mut image).unwrap();
     assert_eq!(allocations(&mut Replay::from_bytes(image).unwrap(), || ()), 0);
 
-    let mut meter = Meter::new(mapped(&file), Detail::Lines).unwrap();
+    let mut meter = SourceMeter::new(mapped(&file), Detail::Lines).unwrap();
     assert_eq!(allocations(&mut meter, || ()), 0);
     assert!(meter.counts().lines > 0);
 
@@ -245,14 +245,14 @@ fn a_full_table_of_mappings_is_an_error_and_makes_room_again() {
         let file = file();
         let open = || {
             let layout = vec![Segment { physical: 0..PAGE_BYTES, offset: 0 }];
-            MappedFile::from_file(file.try_clone().unwrap(), Path::new("test"), layout)
+            MappedMemory::from_file(file.try_clone().unwrap(), Path::new("test"), layout)
         };
         // 64 guests with 32 files each, twice. Each has a descriptor.
         if !allow_descriptors(2 * 64 * 32 + 64) {
             panoptes_needs::skip::test("many open files");
             std::process::exit(44);
         }
-        let mut sources: Vec<MappedFile> = (0..2 * 64 * 32).map(|_| open().unwrap()).collect();
+        let mut sources: Vec<MappedMemory> = (0..2 * 64 * 32).map(|_| open().unwrap()).collect();
         let error = open().unwrap_err();
         assert!(matches!(error, SourceError::Mappings));
         assert!(error.to_string().contains("fewer, larger memory files"), "{error}");
@@ -308,7 +308,11 @@ fn a_file_system_that_does_not_answer_is_refused_at_once() {
     let path = file.path.to_path_buf();
     let (sender, answer) = channel();
     std::thread::spawn(move || {
-        let opening = Opening { format: FileFormat::Raw, is_watched: true, ..Opening::default() };
+        let opening = FileSourceOptions {
+            format: FileFormat::Raw,
+            is_watched: true,
+            ..FileSourceOptions::default()
+        };
         let _ = sender.send(FileSource::open_with(&path, opening).map(drop));
     });
     let refused = bounded::recv(&answer).unwrap().unwrap_err().to_string();

@@ -4,7 +4,7 @@
 //! machine runs: other objects, the environment and the file name of the program are in it, too.
 
 use panoptes_decoders::address::PhysicalAddress;
-use panoptes_decoders::source::{MemorySource, Outcome, PAGE_BYTES, Request};
+use panoptes_decoders::source::{MemorySource, PAGE_BYTES, ReadOutcome, ReadRequest};
 use panoptes_tables::room;
 
 /// Number of pages that are remembered as not blank.
@@ -35,7 +35,7 @@ impl Blanks {
     pub(super) fn touch<S: MemorySource + ?Sized>(
         &mut self,
         source: &mut S,
-        request: &Request,
+        request: &ReadRequest,
         bytes: &[u8],
     ) -> bool {
         let (mut at, mut rest) = (request.address.0, bytes);
@@ -59,9 +59,10 @@ impl Blanks {
             return false;
         }
         let address = PhysicalAddress(frame.saturating_mul(PAGE_BYTES));
-        let mut request = [Request::new(address, PAGE_BYTES as u32, 0)];
+        let mut request = [ReadRequest::new(address, PAGE_BYTES as u32, 0)];
         source.read_batch(&mut request, &mut self.page);
-        let is_blank = request[0].outcome == Outcome::Read && self.page.iter().all(|&it| it == 0);
+        let is_blank =
+            request[0].outcome == ReadOutcome::Read && self.page.iter().all(|&it| it == 0);
         if !is_blank && let Some(known) = self.known.get_mut(place) {
             *known = frame + 1;
         }

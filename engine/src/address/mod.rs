@@ -9,4 +9,4 @@ mod blank;
 mod reader;
 mod tlb;
 
-pub use reader::{Reader, ReaderSizes, Work};
+pub use reader::{MemoryReader, ReadCost, ReaderSizes};

@@ -5,9 +5,9 @@
 //! translated with the page tables, level by level; each level is one batch for the whole round.
 
 use panoptes_decoders::address::{KernelVa, PhysicalAddress, UserVa};
-use panoptes_decoders::layout::{Packing, Span, u64_at};
-use panoptes_decoders::paging::{KernelSpace, Levels, Step};
-use panoptes_decoders::source::{MemorySource, Outcome, PAGE_BYTES, Request};
+use panoptes_decoders::layout::{PackedLayout, PackedSpan, u64_at};
+use panoptes_decoders::paging::{KernelSpace, PageTableEntry, PageTableLevels};
+use panoptes_decoders::source::{MemorySource, PAGE_BYTES, ReadOutcome, ReadRequest};
 use panoptes_tables::room;
 
 use super::blank::Blanks;
@@ -31,7 +31,7 @@ impl Default for ReaderSizes {
 
 /// What reading a batch cost.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Work {
+pub struct ReadCost {
     /// Batches that the source was asked for.
     pub batches: u64,
     /// Bytes of all objects, and of page-table entries.
@@ -41,7 +41,7 @@ pub struct Work {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Object {
+struct BatchObject {
     target: u32,
     length: u32,
     whole: bool,
@@ -73,24 +73,24 @@ enum WalkState {
 /// One batch of objects. All its memory is allocated by [`Reader::new`]; the default one has none
 /// and accepts no object.
 #[derive(Debug, Default)]
-pub struct Reader {
+pub struct MemoryReader {
     /// One page larger than needed, so that the arena can begin at a page: transports want aligned
     /// buffers.
     arena: Box<[u8]>,
     arena_start: usize,
     arena_bytes: usize,
     used: usize,
-    objects: Vec<Object>,
-    requests: Vec<Request>,
+    objects: Vec<BatchObject>,
+    requests: Vec<ReadRequest>,
     walks: Vec<Walk>,
-    walk_requests: Vec<Request>,
+    walk_requests: Vec<ReadRequest>,
     walk_owners: Vec<u32>,
     walk_arena: Box<[u8]>,
     tlb: Tlb,
     blanks: Blanks,
 }
 
-impl Reader {
+impl MemoryReader {
     /// Allocates a batch of these sizes.
     pub fn new(sizes: ReaderSizes) -> Self {
         let arena = room::copies(0_u8, sizes.arena_bytes + PAGE_BYTES as usize);
@@ -154,7 +154,7 @@ impl Reader {
         }
         let target = self.used as u32;
         let object = self.objects.len() as u32;
-        self.objects.push(Object { target, length, whole: true, is_filled: false });
+        self.objects.push(BatchObject { target, length, whole: true, is_filled: false });
         self.used = end;
         Some((object, target))
     }
@@ -167,7 +167,7 @@ impl Reader {
         &mut self,
         space: &KernelSpace,
         address: KernelVa,
-        packing: &Packing,
+        packing: &PackedLayout,
     ) -> Option<u32> {
         // A span that is not linear is one piece for each page that it touches.
         let pieces = packing.spans().len() * (packing.bytes() as usize / PAGE_BYTES as usize + 2);
@@ -180,7 +180,7 @@ impl Reader {
         if let Some(first) = space.linear_all(address, packing.end()) {
             self.requests.extend(packing.spans().iter().map(|span| {
                 let at = PhysicalAddress(first.0.wrapping_add(span.offset.into()));
-                Request::new(at, span.length, target + span.packed)
+                ReadRequest::new(at, span.length, target + span.packed)
             }));
         } else {
             self.request_spans(space, object, address, target, packing.spans());
@@ -197,7 +197,7 @@ impl Reader {
         object: u32,
         address: KernelVa,
         target: u32,
-        spans: &[Span],
+        spans: &[PackedSpan],
     ) {
         for span in spans {
             let va = address.plus(u64::from(span.offset));
@@ -238,7 +238,7 @@ impl Reader {
     /// does.
     pub fn push_user(
         &mut self,
-        levels: Levels,
+        levels: PageTableLevels,
         root: PhysicalAddress,
         address: UserVa,
         length: u32,
@@ -259,7 +259,7 @@ impl Reader {
     /// bytes, and fails if the page is not present.
     pub fn push_user_page(
         &mut self,
-        levels: Levels,
+        levels: PageTableLevels,
         root: PhysicalAddress,
         address: UserVa,
     ) -> Option<u32> {
@@ -339,7 +339,7 @@ impl Reader {
     #[inline]
     fn request(&mut self, address: PhysicalAddress, length: u32, target: u32) {
         if length > 0 {
-            self.requests.push(Request::new(address, length, target));
+            self.requests.push(ReadRequest::new(address, length, target));
         }
     }
 
@@ -381,8 +381,12 @@ impl Reader {
     }
 
     /// Reads all pushed objects. Returns what that cost.
-    pub fn run<S: MemorySource + ?Sized>(&mut self, source: &mut S, levels: Levels) -> Work {
-        let mut work = Work::default();
+    pub fn run<S: MemorySource + ?Sized>(
+        &mut self,
+        source: &mut S,
+        levels: PageTableLevels,
+    ) -> ReadCost {
+        let mut work = ReadCost::default();
         if !self.walks.is_empty() {
             work = self.walk_tables(source, levels);
         }
@@ -394,7 +398,7 @@ impl Reader {
         let arena = &mut self.arena[self.arena_start..self.arena_start + self.arena_bytes];
         source.read_batch(&mut self.requests, arena);
         for request in &self.requests {
-            if request.outcome != Outcome::Read {
+            if request.outcome != ReadOutcome::Read {
                 fail_owner(&mut self.objects, request);
                 work.failed += 1;
             }
@@ -407,7 +411,11 @@ impl Reader {
 
     /// Fails the structures and texts that touch a page of zeros.
     #[cold]
-    fn fail_blank_objects<S: MemorySource + ?Sized>(&mut self, source: &mut S, work: &mut Work) {
+    fn fail_blank_objects<S: MemorySource + ?Sized>(
+        &mut self,
+        source: &mut S,
+        work: &mut ReadCost,
+    ) {
         let arena = &self.arena[self.arena_start..self.arena_start + self.arena_bytes];
         for request in &self.requests {
             let Some(target) = request.target_range(arena.len()) else { continue };
@@ -421,8 +429,12 @@ impl Reader {
     }
 
     /// Translates all walks, one batch a level, and turns the results into requests.
-    fn walk_tables<S: MemorySource + ?Sized>(&mut self, source: &mut S, levels: Levels) -> Work {
-        let mut work = Work::default();
+    fn walk_tables<S: MemorySource + ?Sized>(
+        &mut self,
+        source: &mut S,
+        levels: PageTableLevels,
+    ) -> ReadCost {
+        let mut work = ReadCost::default();
         for level in (1..=levels.top()).rev() {
             self.walk_requests.clear();
             self.walk_owners.clear();
@@ -431,7 +443,7 @@ impl Reader {
                     let table = PhysicalAddress(walk.physical);
                     let entry = levels.entry_address(table, walk.address, level);
                     let target = (self.walk_requests.len() * 8) as u32;
-                    self.walk_requests.push(Request::new(entry, 8, target));
+                    self.walk_requests.push(ReadRequest::new(entry, 8, target));
                     self.walk_owners.push(index as u32);
                 }
             }
@@ -443,21 +455,21 @@ impl Reader {
             source.read_batch(&mut self.walk_requests, &mut self.walk_arena);
             for (request, &owner) in self.walk_requests.iter().zip(&self.walk_owners) {
                 let walk = &mut self.walks[owner as usize];
-                let entry = if request.outcome == Outcome::Read {
+                let entry = if request.outcome == ReadOutcome::Read {
                     u64_at(&self.walk_arena, request.target as usize)
                 } else {
                     work.failed += 1;
                     0
                 };
                 match levels.step(entry, walk.address, level) {
-                    Step::Table(table) => walk.physical = table.0,
-                    Step::Page(physical) => {
+                    PageTableEntry::Table(table) => walk.physical = table.0,
+                    PageTableEntry::Page(physical) => {
                         walk.physical = physical.0;
                         walk.state = WalkState::Found;
                         let frame = physical.0 & !(PAGE_BYTES - 1);
                         self.tlb.put(walk.root, walk.address / PAGE_BYTES, frame);
                     }
-                    Step::NotPresent => walk.state = WalkState::Lost,
+                    PageTableEntry::NotPresent => walk.state = WalkState::Lost,
                 }
             }
         }
@@ -466,7 +478,7 @@ impl Reader {
                 self.objects[walk.object as usize].whole = false;
             } else if walk.length > 0 {
                 let physical = PhysicalAddress(walk.physical);
-                self.requests.push(Request::new(physical, walk.length, walk.target));
+                self.requests.push(ReadRequest::new(physical, walk.length, walk.target));
             }
         }
         work
@@ -490,7 +502,7 @@ impl Reader {
 
 /// Marks the object of a request that has no answer.
 #[cold]
-fn fail_owner(objects: &mut [Object], request: &Request) {
+fn fail_owner(objects: &mut [BatchObject], request: &ReadRequest) {
     if let Some(owner) = owner(objects, request) {
         owner.whole = false;
     }
@@ -498,7 +510,7 @@ fn fail_owner(objects: &mut [Object], request: &Request) {
 
 /// The object of a request. Objects are in the order of their places in the arena, and one with a
 /// request has bytes there.
-fn owner<'o>(objects: &'o mut [Object], request: &Request) -> Option<&'o mut Object> {
+fn owner<'o>(objects: &'o mut [BatchObject], request: &ReadRequest) -> Option<&'o mut BatchObject> {
     let after = objects.partition_point(|object| object.target <= request.target);
     after.checked_sub(1).and_then(|owner| objects.get_mut(owner))
 }
@@ -513,7 +525,7 @@ mod tests {
     struct Flat(Vec<u8>, u32);
 
     impl MemorySource for Flat {
-        fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+        fn read_batch(&mut self, requests: &mut [ReadRequest], arena: &mut [u8]) {
             self.1 += 1;
             for request in requests {
                 let start = request.address.0 as usize;
@@ -521,9 +533,9 @@ mod tests {
                 request.outcome = match self.0.get(start..start + request.length as usize) {
                     Some(bytes) => {
                         arena[target].copy_from_slice(bytes);
-                        Outcome::Read
+                        ReadOutcome::Read
                     }
-                    None => Outcome::NotBacked,
+                    None => ReadOutcome::NotBacked,
                 };
             }
         }
@@ -535,7 +547,7 @@ mod tests {
 
     fn space() -> KernelSpace {
         KernelSpace {
-            levels: Levels::default(),
+            levels: PageTableLevels::default(),
             root: PhysicalAddress(0x1000),
             direct_map: 0xffff_8880_0000_0000..0xffff_8880_0001_0000,
             ..KernelSpace::default()
@@ -559,7 +571,8 @@ mod tests {
 
     #[test]
     fn linear_and_walked_objects_are_read_in_one_round() {
-        let mut reader = Reader::new(ReaderSizes { objects: 8, arena_bytes: 4096, walks: 32 });
+        let mut reader =
+            MemoryReader::new(ReaderSizes { objects: 8, arena_bytes: 4096, walks: 32 });
         let mut memory = memory();
         let space = space();
         assert_eq!(reader.push_bytes(&space, KernelVa(0xffff_8880_0000_8ffc), 4), Some(0));
@@ -578,11 +591,12 @@ mod tests {
 
     #[test]
     fn whether_a_page_is_present_is_known_without_reading_it() {
-        let mut reader = Reader::new(ReaderSizes { objects: 8, arena_bytes: 4096, walks: 32 });
+        let mut reader =
+            MemoryReader::new(ReaderSizes { objects: 8, arena_bytes: 4096, walks: 32 });
         let mut memory = memory();
         // A user address with the same entries in its page tables.
         memory.0.copy_within(0x1000 + 0x192 * 8..0x1000 + 0x193 * 8, 0x1000);
-        let (levels, root) = (Levels::default(), PhysicalAddress(0x1000));
+        let (levels, root) = (PageTableLevels::default(), PhysicalAddress(0x1000));
         for address in [0, 0x1fff, 0x2000, 1 << 63] {
             assert!(reader.push_user_page(levels, root, UserVa(address)).is_some());
         }
@@ -593,7 +607,8 @@ mod tests {
 
     #[test]
     fn requests_without_an_answer_are_counted() {
-        let mut reader = Reader::new(ReaderSizes { objects: 8, arena_bytes: 4096, walks: 32 });
+        let mut reader =
+            MemoryReader::new(ReaderSizes { objects: 8, arena_bytes: 4096, walks: 32 });
         let (mut memory, space) = (Flat(vec![0; 0x4000], 0), space());
         for at in [0x2000, 0x8000, 0x3ffe] {
             reader.push_bytes(&space, KernelVa(0xffff_8880_0000_0000 + at), 4);
@@ -606,7 +621,7 @@ mod tests {
 
     #[test]
     fn a_full_batch_refuses_objects_and_runs_again() {
-        let mut reader = Reader::new(ReaderSizes { objects: 2, arena_bytes: 64, walks: 8 });
+        let mut reader = MemoryReader::new(ReaderSizes { objects: 2, arena_bytes: 64, walks: 8 });
         let space = space();
         let address = KernelVa(0xffff_8880_0000_8000);
         assert_eq!(reader.push_bytes(&space, address, 60), Some(0));

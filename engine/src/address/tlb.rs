@@ -3,7 +3,7 @@
 use panoptes_tables::room;
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Entry {
+struct TlbEntry {
     root: u64,
     page: u64,
     frame: u64,
@@ -13,19 +13,22 @@ struct Entry {
 /// A direct-mapped cache, cleared at every scan: the guest changes its tables meanwhile.
 #[derive(Debug, Default)]
 pub(super) struct Tlb {
-    entries: Box<[Entry]>,
+    entries: Box<[TlbEntry]>,
     generation: u32,
 }
 
 impl Tlb {
     pub(super) fn new(entries: usize) -> Self {
-        Self { entries: room::copies(Entry::default(), entries.next_power_of_two()), generation: 1 }
+        Self {
+            entries: room::copies(TlbEntry::default(), entries.next_power_of_two()),
+            generation: 1,
+        }
     }
 
     pub(super) fn clear(&mut self) {
         self.generation = self.generation.wrapping_add(1);
         if self.generation == 0 {
-            self.entries.fill(Entry::default());
+            self.entries.fill(TlbEntry::default());
             self.generation = 1;
         }
     }
@@ -44,6 +47,6 @@ impl Tlb {
 
     pub(super) fn put(&mut self, root: u64, page: u64, frame: u64) {
         let index = self.index(root, page);
-        self.entries[index] = Entry { root, page, frame, generation: self.generation };
+        self.entries[index] = TlbEntry { root, page, frame, generation: self.generation };
     }
 }

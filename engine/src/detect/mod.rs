@@ -24,12 +24,12 @@ use std::sync::Arc;
 use panoptes_records::activities::Activity;
 
 use self::reverse_shells::graph::Graph;
-use crate::address::Reader;
+use crate::address::MemoryReader;
 use crate::container_config::{Glob, Images};
 use crate::limits::Limits;
 use crate::loss::Loss;
 use crate::page_cache::{ContentSource, MachineMemory};
-use crate::state::{Change, ScanContext, State};
+use crate::state::{Change, MachineState, ScanContext};
 
 /// What detectors are made for.
 #[expect(missing_debug_implementations, reason = "it holds a closure")]
@@ -44,7 +44,7 @@ pub struct DetectorSetup<'a> {
     /// Which changes of files are alerts.
     pub content_rules: &'a Arc<file_content::rules::ContentRules>,
     /// What may run.
-    pub shipped: &'a Arc<binary_attestation::Shipped>,
+    pub shipped: &'a Arc<binary_attestation::ShippedFiles>,
     pub images: &'a Images,
     /// Random, secret from the guests. Each detector derives its own key.
     pub key: HashKey,
@@ -52,15 +52,15 @@ pub struct DetectorSetup<'a> {
 
 /// One scan, as detectors see it.
 #[expect(missing_debug_implementations, reason = "a source need not have one")]
-pub struct Scene<'a> {
+pub struct DetectorContext<'a> {
     pub memory: MachineMemory<'a>,
     pub cx: &'a ScanContext<'a>,
     pub out: &'a mut dyn Findings,
 }
 
-impl Scene<'_> {
+impl DetectorContext<'_> {
     /// Passes on what a detector has found.
-    pub fn found(&mut self, finding: &Finding<'_>) -> Accepted {
+    pub fn found(&mut self, finding: &Finding<'_>) -> Acceptance {
         self.out.found(self.cx, finding)
     }
 }
@@ -78,13 +78,19 @@ pub trait Detector {
     fn begin_scan(&mut self) {}
 
     /// Receives one change of the tracked state.
-    fn observe(&mut self, _scene: &mut Scene<'_>, _change: &Change<'_>) {}
+    fn observe(&mut self, _scene: &mut DetectorContext<'_>, _change: &Change<'_>) {}
 
     /// Checks the scan that `state` was last updated from.
-    fn update(&mut self, _scene: &mut Scene<'_>, _state: &State, _files: &mut dyn ContentSource) {}
+    fn update(
+        &mut self,
+        _scene: &mut DetectorContext<'_>,
+        _state: &MachineState,
+        _files: &mut dyn ContentSource,
+    ) {
+    }
 
     /// Reports what waited for the content of files, as far as it is known by now.
-    fn settle(&mut self, _scene: &mut Scene<'_>, _files: &mut dyn ContentSource) {}
+    fn settle(&mut self, _scene: &mut DetectorContext<'_>, _files: &mut dyn ContentSource) {}
 
     /// Offers findings once more that were not accepted: no scan follows. Returns the number of
     /// those that were not offered.
@@ -92,7 +98,7 @@ pub trait Detector {
         &mut self,
         _cx: &ScanContext<'_>,
         _out: &mut dyn Findings,
-        _state: &State,
+        _state: &MachineState,
         _files: &mut dyn ContentSource,
     ) -> u64 {
         0
@@ -112,9 +118,9 @@ pub fn with_memory(is_enabled: &dyn Fn(Activity) -> bool) -> [bool; 2] {
 pub enum Finding<'a> {
     BinaryAttestation(&'a binary_attestation::Alert<'a>),
     FileContent(&'a file_content::ContentChange<'a>),
-    HiddenConnection(&'a hidden_connections::Hidden),
+    HiddenConnection(&'a hidden_connections::HiddenConnection),
     /// Any change of the right to execute memory, with the rule's verdict.
-    MemoryPermissions(&'a memory_permissions::Judged<'a>),
+    MemoryPermissions(&'a memory_permissions::JudgedAreaChange<'a>),
     PackageFiles(&'a file_content::packages::PackageFiles<'a>),
     PathChange(&'a file_content::paths::PathChange<'a>),
     PermissionChange(&'a file_content::paths::PermissionChange<'a>),
@@ -124,7 +130,7 @@ pub enum Finding<'a> {
 
 /// Whether a finding was accepted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Accepted {
+pub enum Acceptance {
     /// It was reported, or its report is not wanted.
     Yes,
     /// There was no room for its record, which the queue counts as dropped, or there are too many
@@ -132,7 +138,7 @@ pub enum Accepted {
     No,
 }
 
-impl Accepted {
+impl Acceptance {
     /// Whether this one and another one were both accepted.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
@@ -145,25 +151,25 @@ impl Accepted {
 
 /// Receiver of findings.
 pub trait Findings {
-    fn found(&mut self, cx: &ScanContext<'_>, finding: &Finding<'_>) -> Accepted;
+    fn found(&mut self, cx: &ScanContext<'_>, finding: &Finding<'_>) -> Acceptance;
 }
 
-impl<F: FnMut(&ScanContext<'_>, &Finding<'_>) -> Accepted> Findings for F {
-    fn found(&mut self, cx: &ScanContext<'_>, finding: &Finding<'_>) -> Accepted {
+impl<F: FnMut(&ScanContext<'_>, &Finding<'_>) -> Acceptance> Findings for F {
+    fn found(&mut self, cx: &ScanContext<'_>, finding: &Finding<'_>) -> Acceptance {
         self(cx, finding)
     }
 }
 
 /// What detectors need only during a scan. The machines that one thread watches share it.
 #[derive(Debug)]
-pub struct Scratch {
+pub struct DetectorScratch {
     graph: Graph,
-    closings: Reader,
-    history: Reader,
-    permissions: Reader,
+    closings: MemoryReader,
+    history: MemoryReader,
+    permissions: MemoryReader,
 }
 
-impl Scratch {
+impl DetectorScratch {
     /// Allocates for scans with these limits, or smaller ones.
     pub fn new(limits: &Limits) -> Self {
         Self {
@@ -177,7 +183,7 @@ impl Scratch {
 
 impl Detectors {
     /// Takes the scratch space before a scan, and returns it by a second call after the scan.
-    pub fn exchange(&mut self, scratch: &mut Scratch) {
+    pub fn exchange(&mut self, scratch: &mut DetectorScratch) {
         self.reverse_shells.exchange(&mut scratch.graph);
         self.file_content.exchange(&mut scratch.closings);
         self.shell_history.exchange(&mut scratch.history);
@@ -200,8 +206,8 @@ macro_rules! detectors {
             pub fn update_unless(
                 &mut self,
                 must_stop: &dyn Fn() -> bool,
-                scene: &mut Scene<'_>,
-                state: &State,
+                scene: &mut DetectorContext<'_>,
+                state: &MachineState,
                 files: &mut dyn ContentSource,
             ) -> bool {
                 $(if !must_stop() {
@@ -221,12 +227,16 @@ macro_rules! detectors {
             }
 
             /// [`Detector::observe`] of each.
-            pub fn observe(&mut self, scene: &mut Scene<'_>, change: &Change<'_>) {
+            pub fn observe(&mut self, scene: &mut DetectorContext<'_>, change: &Change<'_>) {
                 $(self.$folder.observe(scene, change);)*
             }
 
             /// [`Detector::settle`] of each.
-            pub fn settle(&mut self, scene: &mut Scene<'_>, files: &mut dyn ContentSource) {
+            pub fn settle(
+                &mut self,
+                scene: &mut DetectorContext<'_>,
+                files: &mut dyn ContentSource,
+            ) {
                 $(self.$folder.settle(scene, files);)*
             }
 
@@ -235,7 +245,7 @@ macro_rules! detectors {
                 &mut self,
                 cx: &ScanContext<'_>,
                 out: &mut dyn Findings,
-                state: &State,
+                state: &MachineState,
                 files: &mut dyn ContentSource,
             ) -> u64 {
                 [$(self.$folder.finish(cx, out, state, files),)*].into_iter().sum()
@@ -245,10 +255,10 @@ macro_rules! detectors {
 }
 
 detectors! {
-    binary_attestation: binary_attestation::Attest,
-    reverse_shells: reverse_shells::Shells,
-    file_content: file_content::ClosedFiles,
-    shell_history: shell_history::History,
-    memory_permissions: memory_permissions::Permissions,
+    binary_attestation: binary_attestation::BinaryAttestation,
+    reverse_shells: reverse_shells::ReverseShells,
+    file_content: file_content::FileContent,
+    shell_history: shell_history::ShellHistory,
+    memory_permissions: memory_permissions::MemoryPermissions,
     hidden_connections: hidden_connections::HiddenConnections,
 }

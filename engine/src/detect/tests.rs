@@ -2,15 +2,15 @@
 
 use core::ops::Range;
 
-use panoptes_decoders::source::{MemorySource, Outcome, Request};
+use panoptes_decoders::source::{MemorySource, ReadOutcome, ReadRequest};
 
 /// A machine whose memory cannot be read.
 pub(crate) struct Unreadable;
 
 impl MemorySource for Unreadable {
-    fn read_batch(&mut self, requests: &mut [Request], _: &mut [u8]) {
+    fn read_batch(&mut self, requests: &mut [ReadRequest], _: &mut [u8]) {
         for request in requests {
-            request.outcome = Outcome::Failed;
+            request.outcome = ReadOutcome::Failed;
         }
     }
 

@@ -1,7 +1,7 @@
 //! How many entries each user and process has caused: nobody takes the whole room of
 //! [`super::Contents`].
 
-use panoptes_tables::{Counts, HashKey};
+use panoptes_tables::{HashKey, OwnerCounts};
 
 use super::Asker;
 
@@ -12,10 +12,10 @@ const GROUPS_MAX: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Askers {
     /// By user or container, the number of its entries, and of its processes that have some.
-    entries: Counts,
-    processes: Counts,
+    entries: OwnerCounts,
+    processes: OwnerCounts,
     /// By process and user, the number of its entries.
-    own: Counts,
+    own: OwnerCounts,
 }
 
 impl Askers {
@@ -23,9 +23,9 @@ impl Askers {
     pub(super) fn new(entries: usize, key: HashKey) -> Self {
         let groups = entries.min(GROUPS_MAX);
         Self {
-            entries: Counts::new(groups, key.derive("contents: askers' entries")),
-            processes: Counts::new(groups, key.derive("contents: askers' processes")),
-            own: Counts::new(entries, key.derive("contents: askers")),
+            entries: OwnerCounts::new(groups, key.derive("contents: askers' entries")),
+            processes: OwnerCounts::new(groups, key.derive("contents: askers' processes")),
+            own: OwnerCounts::new(entries, key.derive("contents: askers")),
         }
     }
 

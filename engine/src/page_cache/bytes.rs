@@ -14,8 +14,8 @@ use panoptes_decoders::kernel::super_block::magic;
 use panoptes_tables::room;
 
 use super::memory::MachineMemory;
-use super::pages::{Cached, Finder, Place};
-use crate::address::{Reader, ReaderSizes};
+use super::pages::{FileAddressSpace, FilePageLocation, Finder};
+use crate::address::{MemoryReader, ReaderSizes};
 use crate::walk::{FileRow, Index, Snapshot};
 
 /// Maximum number of bytes of one read.
@@ -26,17 +26,17 @@ const PAGES_MAX: usize = 256;
 
 /// Something is not in memory, but may be later.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Unread;
+pub struct MissingPage;
 
 /// Reads files, one after the other, in memory allocated at start.
 #[derive(Debug)]
 pub struct FileReader {
     /// For the kernel's page descriptors.
-    reader: Reader,
+    reader: MemoryReader,
     /// For the pages' content.
-    bytes: Reader,
+    bytes: MemoryReader,
     finder: Box<Finder>,
-    file: Cached,
+    file: FileAddressSpace,
     /// The places of the file's pages, by index, ascending.
     pages: Vec<(u64, PhysicalAddress)>,
     reads: u32,
@@ -47,10 +47,10 @@ impl FileReader {
     pub fn new() -> Self {
         let sizes = |arena_bytes| ReaderSizes { objects: 4, arena_bytes, walks: 64 };
         Self {
-            reader: Reader::new(sizes(4096)),
-            bytes: Reader::new(sizes(READ_BYTES_MAX as usize + 64)),
+            reader: MemoryReader::new(sizes(4096)),
+            bytes: MemoryReader::new(sizes(READ_BYTES_MAX as usize + 64)),
             finder: room::boxed(Finder::new()),
-            file: Cached::default(),
+            file: FileAddressSpace::default(),
             pages: room::list(PAGES_MAX),
             reads: 0,
         }
@@ -73,7 +73,7 @@ impl FileReader {
             return false;
         }
         let mapping = inode.attributes.mapping;
-        self.file = Cached { mapping, has_holes: false, huge_order: 0 };
+        self.file = FileAddressSpace { mapping, has_holes: false, huge_order: 0 };
         self.reads += 1;
         self.finder.begin(&mut memory.with(&mut self.reader), &self.file).is_ok()
     }
@@ -113,9 +113,9 @@ impl FileReader {
         let memory = &mut memory.with(reader);
         finder.begin(memory, file).is_ok()
             && pages.iter().all(|&(index, page)| {
-                let mut places = [Place::Missing];
+                let mut places = [FilePageLocation::Missing];
                 let found = finder.find(memory, index, &mut places);
-                found.is_ok() && places == [Place::At(page)]
+                found.is_ok() && places == [FilePageLocation::At(page)]
             })
     }
 
@@ -135,9 +135,9 @@ impl FileReader {
             return None;
         }
         self.reads += 1;
-        let mut places = [Place::Missing];
+        let mut places = [FilePageLocation::Missing];
         finder.find(&mut memory.with(reader), index, &mut places).ok()?;
-        let [Place::At(page)] = places else { return None };
+        let [FilePageLocation::At(page)] = places else { return None };
         pages.insert(place, (index, page));
         Some(page)
     }
@@ -160,14 +160,14 @@ impl<'a, 'm> FileBytes<'a, 'm> {
         files: &'a mut FileReader,
         memory: &'a mut MachineMemory<'m>,
         (snapshot, file): (&Snapshot, Option<Index<FileRow>>),
-        read: impl FnOnce(&mut Self) -> Result<T, Unread>,
-    ) -> Result<T, Unread> {
+        read: impl FnOnce(&mut Self) -> Result<T, MissingPage>,
+    ) -> Result<T, MissingPage> {
         if !files.begin(memory, snapshot, file) {
-            return Err(Unread);
+            return Err(MissingPage);
         }
         let mut open = Self { files, memory };
         let found = read(&mut open)?;
-        if open.files.holds(open.memory) { Ok(found) } else { Err(Unread) }
+        if open.files.holds(open.memory) { Ok(found) } else { Err(MissingPage) }
     }
 
     /// Reads `length` bytes at an offset.
@@ -175,8 +175,8 @@ impl<'a, 'm> FileBytes<'a, 'm> {
     /// # Errors
     ///
     /// If not all of them are in memory.
-    pub fn read(&mut self, offset: u64, length: u64) -> Result<&[u8], Unread> {
-        self.files.read(self.memory, offset, length).ok_or(Unread)
+    pub fn read(&mut self, offset: u64, length: u64) -> Result<&[u8], MissingPage> {
+        self.files.read(self.memory, offset, length).ok_or(MissingPage)
     }
 }
 

@@ -1,13 +1,13 @@
 //! The known contents and the requested ones: a table of fixed size, and three queues.
 
 use panoptes_decoders::source::MemorySource;
-use panoptes_tables::{HashIndex, HashKey, Scan, room};
+use panoptes_tables::{HashIndex, HashKey, ScanNumber, room};
 
 use super::askers::Askers;
-use super::job::{Job, Step};
+use super::job::{HashJob, HashStep};
 use super::memory::KernelMemory;
-use super::scratch::{Buffers, WINDOW_BYTES};
-use super::{Asker, FileContent, FileIdentity, Outcome, PageMatcher};
+use super::scratch::{HashBuffers, WINDOW_BYTES};
+use super::{Asker, ContentFacts, FileIdentity, HashOutcome, PageMatcher};
 use crate::limits::Limits;
 use crate::loss::Loss;
 use crate::time::Monotonic;
@@ -39,7 +39,7 @@ const EVICTION_CANDIDATES_MAX: usize = 64;
 const RESERVED_PART: usize = 8;
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-enum State {
+enum HashingState {
     #[default]
     Idle,
     Queued,
@@ -47,11 +47,11 @@ enum State {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Entry {
+struct ContentEntry {
     file: FileIdentity,
     /// For whom it was first requested.
     asker: Asker,
-    known: Option<FileContent>,
+    known: Option<ContentFacts>,
     /// Whether the file had changed right before `known` was read.
     recent: bool,
     /// Whether another content may have the same identity by now.
@@ -59,11 +59,11 @@ struct Entry {
     /// How often in a row that was so, saturating.
     doubts: u8,
     /// The last scan before its content was read, and before it was known.
-    begun: Scan,
-    finished: Scan,
-    state: State,
+    begun: ScanNumber,
+    finished: ScanNumber,
+    state: HashingState,
     /// The last scan in which a caller asked for it.
-    asked: Scan,
+    asked: ScanNumber,
     /// When it was read last.
     known_at: Monotonic,
     /// How often it was read, saturating.
@@ -81,7 +81,7 @@ struct Lane {
     last: u32,
     /// The entry that is being hashed.
     current: u32,
-    job: Job,
+    job: HashJob,
     /// Bytes read since a lane of larger files had its turn.
     since_turn: u64,
 }
@@ -90,19 +90,19 @@ struct Lane {
 #[derive(Debug)]
 pub struct Contents {
     key: HashKey,
-    entries: Vec<Entry>,
+    entries: Vec<ContentEntry>,
     capacity: usize,
     index: HashIndex,
     newest: u32,
     oldest: u32,
     lanes: [Lane; 3],
-    buffers: Option<Box<Buffers>>,
+    buffers: Option<Box<HashBuffers>>,
     /// The number and the time of the last scan.
-    scan: Scan,
+    scan: ScanNumber,
     now: Monotonic,
     /// The last scan that found the machine's calendar time set: the files that were read before
     /// may have changed without any other times.
-    doubted: Option<Scan>,
+    doubted: Option<ScanNumber>,
     finished: u64,
     /// Who has how many entries.
     askers: Askers,
@@ -112,7 +112,7 @@ pub struct Contents {
 impl Contents {
     /// Allocates for `limits`, including the buffers.
     pub fn new(limits: &Limits, key: HashKey) -> Self {
-        let buffers = Some(room::boxed(Buffers::new()));
+        let buffers = Some(room::boxed(HashBuffers::new()));
         Self { buffers, ..Self::without_buffers(limits, key) }
     }
 
@@ -123,7 +123,7 @@ impl Contents {
             first: NONE,
             last: NONE,
             current: NONE,
-            job: Job::new(digests),
+            job: HashJob::new(digests),
             since_turn: 0,
         };
         Self {
@@ -135,7 +135,7 @@ impl Contents {
             oldest: NONE,
             lanes: DIGESTS.map(lane),
             buffers: None,
-            scan: Scan::default(),
+            scan: ScanNumber::default(),
             now: Monotonic::default(),
             doubted: None,
             finished: 0,
@@ -145,7 +145,7 @@ impl Contents {
     }
 
     /// Takes the buffers before work, and returns them by a second call after it.
-    pub fn exchange(&mut self, buffers: &mut Option<Box<Buffers>>) {
+    pub fn exchange(&mut self, buffers: &mut Option<Box<HashBuffers>>) {
         core::mem::swap(&mut self.buffers, buffers);
     }
 
@@ -183,24 +183,24 @@ impl Contents {
     }
 
     /// What is known of a file. Queues nothing.
-    pub fn get(&self, file: &FileIdentity) -> Option<&FileContent> {
+    pub fn get(&self, file: &FileIdentity) -> Option<&ContentFacts> {
         self.entry(self.find(file)?)?.certain()
     }
 
     /// What is or was known of a file: by now it may have another content. Queues nothing.
-    pub fn get_last(&self, file: &FileIdentity) -> Option<&FileContent> {
+    pub fn get_last(&self, file: &FileIdentity) -> Option<&ContentFacts> {
         self.entry(self.find(file)?)?.known.as_ref()
     }
 
     /// What is known of a file. The file is queued if nothing is known, and retried now and then if
     /// it was partly cached. Files that no caller asks for any more are evicted first.
-    pub fn ask(&mut self, file: &FileIdentity) -> Option<&FileContent> {
+    pub fn ask(&mut self, file: &FileIdentity) -> Option<&ContentFacts> {
         self.ask_for(file, Asker::default())
     }
 
     /// The same on behalf of a process. The last part of the room is for users and processes with
     /// few files.
-    pub fn ask_for(&mut self, file: &FileIdentity, asker: Asker) -> Option<&FileContent> {
+    pub fn ask_for(&mut self, file: &FileIdentity, asker: Asker) -> Option<&ContentFacts> {
         let known = self.find(file);
         let Some(index) = known.or_else(|| self.admit(file, asker)) else {
             self.refused.stand(1, asker.blamed());
@@ -217,10 +217,10 @@ impl Contents {
         let is_due = match entry.known {
             None => true,
             Some(_) if entry.is_doubtful => true,
-            Some(FileContent { outcome: Outcome::Whole { .. }, .. }) if !entry.recent => false,
+            Some(ContentFacts { outcome: HashOutcome::Whole { .. }, .. }) if !entry.recent => false,
             Some(_) => now.since(entry.known_at) >= entry.pause_ns(),
         };
-        if is_due && entry.state == State::Idle {
+        if is_due && entry.state == HashingState::Idle {
             self.queue(index);
         }
         self.entry(index)?.certain()
@@ -244,7 +244,7 @@ impl Contents {
     ) -> u64 {
         let before = self.finished;
         let Some(mut buffers) = self.buffers.take() else { return 0 };
-        let Buffers { reader, scratch } = &mut *buffers;
+        let HashBuffers { reader, scratch } = &mut *buffers;
         // The guest has run since, and its page tables may have changed.
         reader.forget_translations();
         let mut left = bytes as u64;
@@ -253,7 +253,7 @@ impl Contents {
             let lane = &mut self.lanes[number];
             if lane.current == NONE {
                 let Some(entry) = self.entries.get_mut(lane.first as usize) else { break };
-                (entry.state, entry.begun) = (State::AtWork, self.scan);
+                (entry.state, entry.begun) = (HashingState::AtWork, self.scan);
                 lane.current = lane.first;
                 lane.first = entry.behind;
                 if lane.first == NONE {
@@ -265,7 +265,7 @@ impl Contents {
             let (step, cost) = lane.job.step(memory, scratch, judge);
             lane.since_turn += cost;
             left = left.saturating_sub(cost);
-            if let Step::Done(known) = step {
+            if let HashStep::Done(known) = step {
                 let current = core::mem::replace(&mut lane.current, NONE);
                 let recent = lane.job.is_recent();
                 self.finish(current, known, recent);
@@ -291,7 +291,7 @@ impl Contents {
         None
     }
 
-    fn finish(&mut self, index: u32, known: FileContent, recent: bool) {
+    fn finish(&mut self, index: u32, known: ContentFacts, recent: bool) {
         self.finished += 1;
         let (scan, doubted) = (self.scan, self.doubted);
         let Some(entry) = self.entries.get_mut(index as usize) else { return };
@@ -299,12 +299,12 @@ impl Contents {
         entry.recent = recent;
         (entry.is_doubtful, entry.finished) = (false, scan);
         entry.doubt(doubted, scan);
-        entry.state = State::Idle;
+        entry.state = HashingState::Idle;
         entry.known_at = self.now;
         entry.tries = (entry.tries + 1).min(TRIES_MAX);
     }
 
-    fn entry(&self, index: u32) -> Option<&Entry> {
+    fn entry(&self, index: u32) -> Option<&ContentEntry> {
         self.entries.get(index as usize)
     }
 
@@ -326,16 +326,16 @@ impl Contents {
         let is_above = self.askers.is_above_its_share(asker, self.capacity);
         let is_free = used < self.capacity && (used < self.capacity - reserve || !is_above);
         let idle = if is_free { None } else { Some(self.idle()?) };
-        let entry = Entry {
+        let entry = ContentEntry {
             file: *file,
             asker,
             known: None,
             recent: false,
             is_doubtful: false,
             doubts: 0,
-            begun: Scan::default(),
-            finished: Scan::default(),
-            state: State::Idle,
+            begun: ScanNumber::default(),
+            finished: ScanNumber::default(),
+            state: HashingState::Idle,
             asked: self.scan,
             known_at: Monotonic::default(),
             tries: 0,
@@ -369,7 +369,7 @@ impl Contents {
             if self.scan.since(entry.asked) < IDLE_SCANS {
                 break;
             }
-            if entry.state == State::Idle {
+            if entry.state == HashingState::Idle {
                 return Some(index);
             }
             index = entry.newer;
@@ -406,7 +406,7 @@ impl Contents {
     fn queue(&mut self, index: u32) {
         let Some(entry) = self.entries.get_mut(index as usize) else { return };
         let number = LANES.iter().position(|&bytes| entry.file.size <= bytes).unwrap_or(0);
-        entry.state = State::Queued;
+        entry.state = HashingState::Queued;
         entry.behind = NONE;
         let lane = &mut self.lanes[number];
         let last = core::mem::replace(&mut lane.last, index);
@@ -417,14 +417,14 @@ impl Contents {
     }
 }
 
-impl Entry {
+impl ContentEntry {
     /// How long it waits until it is read again, in nanoseconds, unless its whole content is known.
     fn pause_ns(&self) -> i64 {
         RETRY_NS << (2 * self.tries.saturating_sub(1))
     }
 
     /// Doubts what is known if the clock was set after reading began; `doubted` is when.
-    fn doubt(&mut self, doubted: Option<Scan>, scan: Scan) {
+    fn doubt(&mut self, doubted: Option<ScanNumber>, scan: ScanNumber) {
         let Some(doubted) = doubted.filter(|_| self.known.is_some() && !self.is_doubtful) else {
             return;
         };
@@ -437,7 +437,7 @@ impl Entry {
         }
     }
 
-    fn certain(&self) -> Option<&FileContent> {
+    fn certain(&self) -> Option<&ContentFacts> {
         self.known.as_ref().filter(|_| !self.is_doubtful)
     }
 }

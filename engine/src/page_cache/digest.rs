@@ -5,7 +5,7 @@ use panoptes_decoders::user::elf;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
-use super::{ElfKind, Format, Hashes, PageDigest};
+use super::{ContentFormat, ElfKind, Hashes, PageDigest};
 
 /// The three hashes of a file whose content arrives piece by piece.
 #[derive(Clone, Debug, Default)]
@@ -38,14 +38,14 @@ pub(super) fn of_page(bytes: &[u8]) -> PageDigest {
 }
 
 /// The format of a file that begins with these bytes.
-pub(super) fn format_of(bytes: &[u8]) -> Format {
+pub(super) fn format_of(bytes: &[u8]) -> ContentFormat {
     match elf::kind(bytes) {
-        None => Format::Other,
-        Some(elf::ET_REL) => Format::Elf(ElfKind::Relocatable),
-        Some(elf::ET_EXEC) => Format::Elf(ElfKind::Executable),
-        Some(elf::ET_DYN) => Format::Elf(ElfKind::SharedObject),
-        Some(elf::ET_CORE) => Format::Elf(ElfKind::Core),
-        Some(other) => Format::Elf(ElfKind::Other(other)),
+        None => ContentFormat::Other,
+        Some(elf::ET_REL) => ContentFormat::Elf(ElfKind::Relocatable),
+        Some(elf::ET_EXEC) => ContentFormat::Elf(ElfKind::Executable),
+        Some(elf::ET_DYN) => ContentFormat::Elf(ElfKind::SharedObject),
+        Some(elf::ET_CORE) => ContentFormat::Elf(ElfKind::Core),
+        Some(other) => ContentFormat::Elf(ElfKind::Other(other)),
     }
 }
 

@@ -14,13 +14,13 @@ use panoptes_decoders::kernel::super_block::magic;
 
 use super::digest::{Hashers, format_of, of_page};
 use super::memory::KernelMemory;
-use super::opened::{Opened, is_being_written, is_on_a_disk, is_recent};
-use super::pages::{Cached, Place, WINDOW_PAGES_MAX};
-use super::scratch::{NO_RUN, PLACE_BYTES, Piece, Scratch, WINDOW_BYTES};
-use super::traits::{self, Traits, Words};
+use super::opened::{OpenInode, is_being_written, is_on_a_disk, is_recent};
+use super::pages::{FileAddressSpace, FilePageLocation, WINDOW_PAGES_MAX};
+use super::scratch::{HashScratch, NO_RUN, PLACE_BYTES, WINDOW_BYTES, WindowPage};
+use super::traits::{self, ShellWordFinder, Traits};
 use super::tree::Broken;
 use super::{
-    FILE_BYTES_MAX, FileContent, FileIdentity, Format, Outcome, PAGE_BYTES, PageDigest,
+    ContentFacts, ContentFormat, FILE_BYTES_MAX, FileIdentity, HashOutcome, PAGE_BYTES, PageDigest,
     PageMatcher, Partial,
 };
 
@@ -43,19 +43,19 @@ const HOLES_MAX: u64 = (1 << 30) / PAGE_BYTES;
 static ZEROS: [u8; PAGE_BYTES as usize] = [0; PAGE_BYTES as usize];
 
 /// A step, and approximately how many bytes of memory it read.
-type Worked = Result<(Step, u64), Broken>;
+type HashStepResult = Result<(HashStep, u64), Broken>;
 
 /// Result of a step.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Step {
+pub(super) enum HashStep {
     /// There is more to do.
     GoesOn,
     /// The job is finished.
-    Done(FileContent),
+    Done(ContentFacts),
 }
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-enum Stage {
+enum HashStage {
     #[default]
     Open,
     /// Count the pages that are cached.
@@ -70,18 +70,18 @@ enum Stage {
 
 /// The state of hashing one file.
 #[derive(Debug, Default)]
-pub(super) struct Job {
+pub(super) struct HashJob {
     file: FileIdentity,
-    stage: Stage,
+    stage: HashStage,
     attempts: u8,
     /// Whether the file changed lately, and if so, how often it was read and with which outcome
     /// last.
     recent: bool,
     passes: u8,
-    before: Option<Outcome>,
+    before: Option<HashOutcome>,
     /// `struct inode *` with the pages; on an overlay, that of a layer.
     real: KernelVa,
-    cached: Cached,
+    cached: FileAddressSpace,
     /// Size of the kernel's pages, once the file is open.
     page_bytes: u64,
     /// Index of the next page, in the kernel's pages.
@@ -92,15 +92,15 @@ pub(super) struct Job {
     holes: u64,
     /// Whether a cached page cannot be read.
     unreadable: bool,
-    format: Format,
+    format: ContentFormat,
     traits: Traits,
-    words: Words,
+    words: ShellWordFinder,
     hashers: Hashers,
     digests: Vec<(u32, PageDigest)>,
-    outcome: Outcome,
+    outcome: HashOutcome,
 }
 
-impl Job {
+impl HashJob {
     /// Allocates room for this many page digests. Of a file with more pages, the first ones are
     /// compared.
     pub(super) fn new(digests: usize) -> Self {
@@ -116,7 +116,7 @@ impl Job {
         self.before = None;
         self.unreadable = false;
         self.traits = Traits::default();
-        self.stage = Stage::Open;
+        self.stage = HashStage::Open;
     }
 
     /// Whether the file changed so lately that its outcome must be checked again later.
@@ -128,32 +128,32 @@ impl Job {
     pub(super) fn step(
         &mut self,
         memory: &mut KernelMemory<'_>,
-        bench: &mut Scratch,
+        bench: &mut HashScratch,
         judge: &dyn PageMatcher,
-    ) -> (Step, u64) {
+    ) -> (HashStep, u64) {
         let worked = match self.stage {
-            Stage::Open => self.open(memory),
-            Stage::Survey => self.survey(memory, bench),
-            Stage::Whole => self.whole(memory, bench),
-            Stage::Pages => self.pages(memory, bench, judge),
-            Stage::Close => self.close(memory),
+            HashStage::Open => self.open(memory),
+            HashStage::Survey => self.survey(memory, bench),
+            HashStage::Whole => self.whole(memory, bench),
+            HashStage::Pages => self.pages(memory, bench, judge),
+            HashStage::Close => self.close(memory),
         };
         let (step, cost) = worked.unwrap_or_else(|Broken| (self.again(), STEP_BYTES));
         (step, cost.max(STEP_BYTES))
     }
 
     /// Restarts, unless that was tried often enough.
-    fn again(&mut self) -> Step {
+    fn again(&mut self) -> HashStep {
         self.attempts += 1;
         if self.attempts >= ATTEMPTS_MAX {
             return self.nothing();
         }
-        self.stage = Stage::Open;
-        Step::GoesOn
+        self.stage = HashStage::Open;
+        HashStep::GoesOn
     }
 
-    fn known(&self, outcome: Outcome) -> FileContent {
-        FileContent { outcome, format: self.format, traits: self.traits }
+    fn known(&self, outcome: HashOutcome) -> ContentFacts {
+        ContentFacts { outcome, format: self.format, traits: self.traits }
     }
 
     /// Searches a piece of the file for the words of [`Traits`].
@@ -163,8 +163,8 @@ impl Job {
         }
     }
 
-    fn nothing(&self) -> Step {
-        Step::Done(self.known(Outcome::Nothing))
+    fn nothing(&self) -> HashStep {
+        HashStep::Done(self.known(HashOutcome::Nothing))
     }
 
     /// Reads the inode; an error if it is no longer the file's.
@@ -181,10 +181,10 @@ impl Job {
         if is_same { Ok(attributes) } else { Err(Broken) }
     }
 
-    fn open(&mut self, memory: &mut KernelMemory<'_>) -> Worked {
-        self.format = Format::Unknown;
+    fn open(&mut self, memory: &mut KernelMemory<'_>) -> HashStepResult {
+        self.format = ContentFormat::Unknown;
         let attributes = self.inode(memory)?;
-        let mut opened = Opened::read(memory, (self.file.inode, attributes))?;
+        let mut opened = OpenInode::read(memory, (self.file.inode, attributes))?;
         if opened.filesystem.dev != self.file.device {
             return Err(Broken);
         }
@@ -192,7 +192,7 @@ impl Job {
             Some(real) => real,
             None => return Ok((self.nothing(), STEP_BYTES)),
         };
-        let Opened { inode: (inode, attributes), mapping, filesystem } = opened;
+        let OpenInode { inode: (inode, attributes), mapping, filesystem } = opened;
         self.real = inode;
         if is_being_written(memory, inode)? {
             return Err(Broken);
@@ -203,10 +203,11 @@ impl Job {
         if self.file.size == 0 {
             // Files of /proc and /sys have size 0 too, although they can be read.
             let is_empty = lives_in_memory || is_on_a_disk(memory, filesystem.kind)?;
-            self.format = if is_empty { Format::Other } else { Format::Unknown };
+            self.format = if is_empty { ContentFormat::Other } else { ContentFormat::Unknown };
             let hashes = Hashers::default().finish();
-            let outcome = if is_empty { Outcome::Whole { hashes } } else { Outcome::Nothing };
-            return Ok((Step::Done(self.known(outcome)), STEP_BYTES));
+            let outcome =
+                if is_empty { HashOutcome::Whole { hashes } } else { HashOutcome::Nothing };
+            return Ok((HashStep::Done(self.known(outcome)), STEP_BYTES));
         }
         if self.file.size > FILE_BYTES_MAX {
             return Ok((self.nothing(), STEP_BYTES));
@@ -220,23 +221,26 @@ impl Job {
                 .ok_or(Broken)?,
             _ => 0,
         };
-        self.cached =
-            Cached { mapping: attributes.mapping, has_holes: lives_in_memory, huge_order };
+        self.cached = FileAddressSpace {
+            mapping: attributes.mapping,
+            has_holes: lives_in_memory,
+            huge_order,
+        };
         if mapping.pages == 0 && !lives_in_memory {
             return Ok((self.nothing(), STEP_BYTES));
         }
-        self.go_to(Stage::Survey);
-        Ok((Step::GoesOn, STEP_BYTES))
+        self.go_to(HashStage::Survey);
+        Ok((HashStep::GoesOn, STEP_BYTES))
     }
 
     /// Starts a stage that goes through all pages.
-    fn go_to(&mut self, stage: Stage) {
+    fn go_to(&mut self, stage: HashStage) {
         self.stage = stage;
         self.at = 0;
-        if stage != Stage::Close {
+        if stage != HashStage::Close {
             self.resident = 0;
         }
-        if stage == Stage::Survey {
+        if stage == HashStage::Survey {
             self.holes = 0;
         }
         self.digests.clear();
@@ -265,10 +269,10 @@ impl Job {
         self.file.size.saturating_sub(index.saturating_mul(self.page_bytes)).min(self.page_bytes)
     }
 
-    fn survey(&mut self, memory: &mut KernelMemory<'_>, bench: &mut Scratch) -> Worked {
+    fn survey(&mut self, memory: &mut KernelMemory<'_>, bench: &mut HashScratch) -> HashStepResult {
         let total = self.page_count();
         bench.finder.begin(memory, &self.cached)?;
-        let Scratch { finder, places, .. } = bench;
+        let HashScratch { finder, places, .. } = bench;
         let next = finder.skip(memory, self.at, total)?;
         if next > self.at && self.cached.has_holes {
             let pieces = self.pieces(self.at..next);
@@ -284,9 +288,9 @@ impl Job {
             for (index, place) in (self.at..).zip(places.iter()) {
                 let pieces = self.pieces(index..index + 1);
                 match place {
-                    Place::Missing => continue,
-                    Place::Hole => self.holes += pieces,
-                    Place::At(_) => {}
+                    FilePageLocation::Missing => continue,
+                    FilePageLocation::Hole => self.holes += pieces,
+                    FilePageLocation::At(_) => {}
                 }
                 self.resident += pieces;
             }
@@ -294,30 +298,30 @@ impl Job {
             cost += count * PLACE_BYTES;
         }
         if self.at < total {
-            return Ok((Step::GoesOn, cost));
+            return Ok((HashStep::GoesOn, cost));
         }
         if self.resident == 0 || self.holes > HOLES_MAX {
             return Ok((self.nothing(), cost));
         }
         let is_whole = self.resident == self.file.size.div_ceil(PAGE_BYTES) && !self.unreadable;
-        self.go_to(if is_whole { Stage::Whole } else { Stage::Pages });
-        Ok((Step::GoesOn, cost))
+        self.go_to(if is_whole { HashStage::Whole } else { HashStage::Pages });
+        Ok((HashStep::GoesOn, cost))
     }
 
-    fn whole(&mut self, memory: &mut KernelMemory<'_>, bench: &mut Scratch) -> Worked {
+    fn whole(&mut self, memory: &mut KernelMemory<'_>, bench: &mut HashScratch) -> HashStepResult {
         let count = self.read_window(memory, bench)?;
         let mut content = bench.content();
         for index in self.at..self.at + count as u64 {
             let length = self.bytes_at(index) as usize;
             match content.next(length) {
-                Piece::Missing => return Err(Broken),
-                Piece::Unreadable => {
+                WindowPage::Missing => return Err(Broken),
+                WindowPage::Unreadable => {
                     self.unreadable = true;
                     return Err(Broken);
                 }
-                Piece::Hole => {
+                WindowPage::Hole => {
                     if index == 0 {
-                        self.format = Format::Other;
+                        self.format = ContentFormat::Other;
                     }
                     let mut left = length;
                     while left > 0 {
@@ -326,7 +330,7 @@ impl Job {
                         left -= zeros.len();
                     }
                 }
-                Piece::Bytes(bytes) => {
+                WindowPage::Bytes(bytes) => {
                     if index == 0 {
                         self.format = format_of(bytes);
                     }
@@ -337,28 +341,28 @@ impl Job {
         }
         self.at += count as u64;
         if self.at == self.page_count() {
-            self.outcome = Outcome::Whole { hashes: self.hashers.finish() };
-            self.stage = Stage::Close;
+            self.outcome = HashOutcome::Whole { hashes: self.hashers.finish() };
+            self.stage = HashStage::Close;
         }
-        Ok((Step::GoesOn, WINDOW_BYTES.min(count as u64 * self.page_bytes)))
+        Ok((HashStep::GoesOn, WINDOW_BYTES.min(count as u64 * self.page_bytes)))
     }
 
     fn pages(
         &mut self,
         memory: &mut KernelMemory<'_>,
-        bench: &mut Scratch,
+        bench: &mut HashScratch,
         judge: &dyn PageMatcher,
-    ) -> Worked {
+    ) -> HashStepResult {
         let total = self.page_count();
         bench.finder.begin(memory, &self.cached)?;
-        let Scratch { finder, .. } = bench;
+        let HashScratch { finder, .. } = bench;
         // In a file that lives in memory a hole is a page too, but a large hole is not worth
         // hashing.
         let next = finder.skip(memory, self.at, total)?;
         if next > self.at && self.cached.has_holes {
             self.resident += self.pieces(self.at..next);
             if self.at == 0 {
-                self.format = Format::Other;
+                self.format = ContentFormat::Other;
             }
         }
         self.at = next;
@@ -371,10 +375,10 @@ impl Job {
                 let piece = content.next(length);
                 let pieces = self.pieces(index..index + 1);
                 match piece {
-                    Piece::Missing | Piece::Unreadable => continue,
-                    Piece::Hole if index == 0 => self.format = Format::Other,
-                    Piece::Hole => {}
-                    Piece::Bytes(bytes) => {
+                    WindowPage::Missing | WindowPage::Unreadable => continue,
+                    WindowPage::Hole if index == 0 => self.format = ContentFormat::Other,
+                    WindowPage::Hole => {}
+                    WindowPage::Bytes(bytes) => {
                         if index == 0 {
                             self.format = format_of(bytes);
                         }
@@ -393,28 +397,28 @@ impl Job {
             self.at += count as u64;
         }
         if self.at < total {
-            return Ok((Step::GoesOn, cost));
+            return Ok((HashStep::GoesOn, cost));
         }
         self.outcome = if self.resident == 0 {
-            Outcome::Nothing
+            HashOutcome::Nothing
         } else {
-            Outcome::Partial(Partial {
+            HashOutcome::Partial(Partial {
                 pages: u32::try_from(self.file.size.div_ceil(PAGE_BYTES)).unwrap_or(u32::MAX),
                 resident: u32::try_from(self.resident).unwrap_or(u32::MAX),
                 best_match: judge.best_match(self.file.size, &self.digests),
             })
         };
-        self.stage = Stage::Close;
-        Ok((Step::GoesOn, cost))
+        self.stage = HashStage::Close;
+        Ok((HashStep::GoesOn, cost))
     }
 
-    fn close(&mut self, memory: &mut KernelMemory<'_>) -> Worked {
+    fn close(&mut self, memory: &mut KernelMemory<'_>) -> HashStepResult {
         // Checked before the inode: a write that begins later changes its time.
         if is_being_written(memory, self.real)? {
             return Err(Broken);
         }
         let attributes = self.inode(memory)?;
-        let own = Opened::read(memory, (self.file.inode, attributes))?;
+        let own = OpenInode::read(memory, (self.file.inode, attributes))?;
         let real = own.real(memory)?.ok_or(Broken)?;
         let (inode, attributes) = real.inode;
         if inode != self.real || attributes.mapping != self.cached.mapping {
@@ -422,27 +426,27 @@ impl Job {
         }
         if self.recent && self.before.replace(self.outcome) != Some(self.outcome) {
             self.passes += 1;
-            self.stage = Stage::Open;
-            let step = if self.passes < PASSES_MAX { Step::GoesOn } else { self.nothing() };
+            self.stage = HashStage::Open;
+            let step = if self.passes < PASSES_MAX { HashStep::GoesOn } else { self.nothing() };
             return Ok((step, STEP_BYTES));
         }
-        Ok((Step::Done(self.known(self.outcome)), STEP_BYTES))
+        Ok((HashStep::Done(self.known(self.outcome)), STEP_BYTES))
     }
 
     /// Reads the next window: its places, its bytes, its places again. Returns its number of pages.
     fn read_window(
         &mut self,
         memory: &mut KernelMemory<'_>,
-        bench: &mut Scratch,
+        bench: &mut HashScratch,
     ) -> Result<usize, Broken> {
         let count = self.window() as usize;
         for _ in 0..WINDOW_ATTEMPTS_MAX {
             bench.finder.begin(memory, &self.cached)?;
-            let Scratch { finder, places, .. } = bench;
+            let HashScratch { finder, places, .. } = bench;
             finder.find(memory, self.at, &mut places[..count])?;
             self.read_bytes(memory, bench, count)?;
             bench.finder.begin(memory, &self.cached)?;
-            let Scratch { finder, places, again, .. } = bench;
+            let HashScratch { finder, places, again, .. } = bench;
             finder.find(memory, self.at, &mut again[..count])?;
             if places[..count] == again[..count] {
                 return Ok(count);
@@ -455,20 +459,20 @@ impl Job {
     fn read_bytes(
         &self,
         memory: &mut KernelMemory<'_>,
-        bench: &mut Scratch,
+        bench: &mut HashScratch,
         count: usize,
     ) -> Result<(), Broken> {
-        let Scratch { bytes, places, runs, .. } = bench;
+        let HashScratch { bytes, places, runs, .. } = bench;
         bytes.clear();
         runs.fill(NO_RUN);
         let mut at = 0;
         while at < count {
-            let Place::At(first) = places[at] else {
+            let FilePageLocation::At(first) = places[at] else {
                 at += 1;
                 continue;
             };
             let (begin, mut length) = (at, 0_u64);
-            while at < count && places[at] == Place::At(first.plus(length)) {
+            while at < count && places[at] == FilePageLocation::At(first.plus(length)) {
                 runs[at] = (bytes.len() as u32, length as u32);
                 length += self.bytes_at(self.at + at as u64);
                 at += 1;

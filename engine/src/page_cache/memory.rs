@@ -1,10 +1,10 @@
 //! Access to a machine's memory, and to the objects of its kernel.
 
 use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::layout::Packing;
+use panoptes_decoders::layout::PackedLayout;
 use panoptes_decoders::source::MemorySource;
 
-use crate::address::Reader;
+use crate::address::MemoryReader;
 use crate::walk::Kernel;
 
 /// The memory of a machine.
@@ -16,21 +16,21 @@ pub struct MachineMemory<'a> {
 
 impl MachineMemory<'_> {
     /// The same, with a batch for reads.
-    pub(super) fn with<'a>(&'a mut self, reader: &'a mut Reader) -> KernelMemory<'a> {
+    pub(super) fn with<'a>(&'a mut self, reader: &'a mut MemoryReader) -> KernelMemory<'a> {
         KernelMemory { reader, source: self.source, kernel: self.kernel }
     }
 }
 
 /// The memory of a machine, and a batch for reads.
 pub(super) struct KernelMemory<'a> {
-    pub(super) reader: &'a mut Reader,
+    pub(super) reader: &'a mut MemoryReader,
     pub(super) source: &'a mut dyn MemorySource,
     pub(super) kernel: &'a Kernel,
 }
 
 impl KernelMemory<'_> {
     /// Reads a packed structure of the kernel.
-    pub(super) fn object(&mut self, address: KernelVa, packing: &Packing) -> Option<&[u8]> {
+    pub(super) fn object(&mut self, address: KernelVa, packing: &PackedLayout) -> Option<&[u8]> {
         self.reader.clear();
         self.reader.push(&self.kernel.space, address, packing)?;
         self.run();

@@ -31,11 +31,11 @@ mod tree;
 #[path = "../../tests/common/cached.rs"]
 mod cached;
 
-pub use bytes::{FileBytes, FileReader, Unread};
+pub use bytes::{FileBytes, FileReader, MissingPage};
 pub use contents::Contents;
 pub use identity::FileIdentity;
 pub use memory::MachineMemory;
-pub use scratch::Buffers;
+pub use scratch::HashBuffers;
 pub use symbols::Symbols;
 pub use traits::Traits;
 
@@ -57,19 +57,19 @@ pub struct Hashes {
     pub md5: [u8; 16],
 }
 
-impl FileContent {
+impl ContentFacts {
     /// The file's hashes, if all of it was read.
     pub const fn hashes(&self) -> Option<Hashes> {
         match self.outcome {
-            Outcome::Whole { hashes } => Some(hashes),
-            Outcome::Partial(_) | Outcome::Nothing => None,
+            HashOutcome::Whole { hashes } => Some(hashes),
+            HashOutcome::Partial(_) | HashOutcome::Nothing => None,
         }
     }
 }
 
 /// How much of a file's content was read.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Outcome {
+pub enum HashOutcome {
     Whole {
         hashes: Hashes,
     },
@@ -105,7 +105,7 @@ pub struct BestMatch {
 
 /// The format of a file according to its first page.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Format {
+pub enum ContentFormat {
     /// Its first page is not in memory.
     #[default]
     Unknown,
@@ -130,9 +130,9 @@ pub enum ElfKind {
 
 /// What is known of a file's content.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct FileContent {
-    pub outcome: Outcome,
-    pub format: Format,
+pub struct ContentFacts {
+    pub outcome: HashOutcome,
+    pub format: ContentFormat,
     /// What words in the pages that were read show about the file.
     pub traits: Traits,
 }
@@ -170,37 +170,37 @@ impl Asker {
 /// Source of file contents.
 pub trait ContentSource {
     /// What is known of a file. If nothing is, the file is queued, on behalf of a process.
-    fn ask(&mut self, file: &FileIdentity, asker: Asker) -> Option<FileContent>;
+    fn ask(&mut self, file: &FileIdentity, asker: Asker) -> Option<ContentFacts>;
 
     /// The same; while a file is read again, what was known of it before.
-    fn ask_last(&mut self, file: &FileIdentity, asker: Asker) -> Option<FileContent> {
+    fn ask_last(&mut self, file: &FileIdentity, asker: Asker) -> Option<ContentFacts> {
         self.ask(file, asker)
     }
 
     /// What was known of a file as it was. Queues nothing.
-    fn known(&self, _file: &FileIdentity) -> Option<FileContent> {
+    fn known(&self, _file: &FileIdentity) -> Option<ContentFacts> {
         None
     }
 }
 
 impl ContentSource for Contents {
-    fn ask(&mut self, file: &FileIdentity, asker: Asker) -> Option<FileContent> {
+    fn ask(&mut self, file: &FileIdentity, asker: Asker) -> Option<ContentFacts> {
         self.ask_for(file, asker).copied()
     }
 
-    fn ask_last(&mut self, file: &FileIdentity, asker: Asker) -> Option<FileContent> {
+    fn ask_last(&mut self, file: &FileIdentity, asker: Asker) -> Option<ContentFacts> {
         let known = self.ask_for(file, asker).copied();
         known.or_else(|| self.get_last(file).copied())
     }
 
-    fn known(&self, file: &FileIdentity) -> Option<FileContent> {
+    fn known(&self, file: &FileIdentity) -> Option<ContentFacts> {
         self.get_last(file).copied()
     }
 }
 
 /// A source without contents, which queues nothing.
 impl ContentSource for () {
-    fn ask(&mut self, _: &FileIdentity, _: Asker) -> Option<FileContent> {
+    fn ask(&mut self, _: &FileIdentity, _: Asker) -> Option<ContentFacts> {
         None
     }
 }

@@ -2,7 +2,7 @@
 //! changed.
 
 use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::kernel::address_space::Mapping;
+use panoptes_decoders::kernel::address_space::PageCacheMapping;
 use panoptes_decoders::kernel::super_block::{FS_REQUIRES_DEV, Filesystem, magic};
 use panoptes_decoders::layout::View;
 
@@ -16,13 +16,13 @@ const RECENT_SECONDS: i64 = 2;
 
 /// An inode, with its mapping and filesystem.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Opened {
+pub(super) struct OpenInode {
     pub(super) inode: overlay::Inode,
-    pub(super) mapping: Mapping,
+    pub(super) mapping: PageCacheMapping,
     pub(super) filesystem: Filesystem,
 }
 
-impl Opened {
+impl OpenInode {
     pub(super) fn read(
         memory: &mut KernelMemory<'_>,
         inode: overlay::Inode,
@@ -37,7 +37,7 @@ impl Opened {
         let filesystem = memory.reader.object(1).ok_or(Broken)?;
         Ok(Self {
             inode,
-            mapping: Mapping::decode(&layouts.address_space, mapping),
+            mapping: PageCacheMapping::decode(&layouts.address_space, mapping),
             filesystem: Filesystem::decode(&layouts.super_block, filesystem),
         })
     }

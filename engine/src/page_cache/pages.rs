@@ -2,12 +2,12 @@
 //! page frames.
 
 use panoptes_decoders::address::{KernelVa, PhysicalAddress};
-use panoptes_decoders::kernel::address_space::Mapping;
+use panoptes_decoders::kernel::address_space::PageCacheMapping;
 use panoptes_decoders::kernel::page::{CachedPage, head_of};
 use panoptes_decoders::kernel::xarray::CacheSlot;
 
 use super::memory::KernelMemory;
-use super::tree::{Broken, Found, Tree};
+use super::tree::{Broken, PageTreeCursor, PageTreeEntry};
 use crate::walk::Kernel;
 
 /// Maximum number of pages of a window: the number of slots of a tree node.
@@ -25,7 +25,7 @@ const PHYSICAL_BITS: u32 = 52;
 
 /// How a file's pages are found.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Cached {
+pub(super) struct FileAddressSpace {
     /// `struct address_space *`
     pub(super) mapping: KernelVa,
     /// Whether a page that is not in the tree is zeros, because the file is only in memory.
@@ -36,7 +36,7 @@ pub(super) struct Cached {
 
 /// The place of a file's page.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) enum Place {
+pub(super) enum FilePageLocation {
     /// Not cached, or not yet.
     #[default]
     Missing,
@@ -47,7 +47,7 @@ pub(super) enum Place {
 
 /// One page of the file while its place is searched.
 #[derive(Clone, Copy, Debug, Default)]
-struct Looked {
+struct FilePageLookup {
     slot: CacheSlot,
     /// Its index in the units of the head's index.
     key: u64,
@@ -61,18 +61,18 @@ struct Looked {
 /// Finds the places of one file's pages.
 #[derive(Debug)]
 pub(super) struct Finder {
-    file: Cached,
-    tree: Tree,
-    looked: [Looked; WINDOW_PAGES_MAX],
+    file: FileAddressSpace,
+    tree: PageTreeCursor,
+    looked: [FilePageLookup; WINDOW_PAGES_MAX],
     heads: [Option<CachedPage>; WINDOW_PAGES_MAX],
 }
 
 impl Finder {
     pub(super) fn new() -> Self {
         Self {
-            file: Cached::default(),
-            tree: Tree::new(),
-            looked: [Looked::default(); WINDOW_PAGES_MAX],
+            file: FileAddressSpace::default(),
+            tree: PageTreeCursor::new(),
+            looked: [FilePageLookup::default(); WINDOW_PAGES_MAX],
             heads: [None; WINDOW_PAGES_MAX],
         }
     }
@@ -81,12 +81,12 @@ impl Finder {
     pub(super) fn begin(
         &mut self,
         memory: &mut KernelMemory<'_>,
-        file: &Cached,
+        file: &FileAddressSpace,
     ) -> Result<(), Broken> {
         self.file = *file;
         let layout = &memory.kernel.layouts.address_space;
         let mapping = memory.object(file.mapping, &layout.packing).ok_or(Broken)?;
-        self.tree.begin(Mapping::decode(layout, mapping).head);
+        self.tree.begin(PageCacheMapping::decode(layout, mapping).head);
         Ok(())
     }
 
@@ -123,7 +123,7 @@ impl Finder {
         &mut self,
         memory: &mut KernelMemory<'_>,
         from: u64,
-        places: &mut [Place],
+        places: &mut [FilePageLocation],
     ) -> Result<(), Broken> {
         let count = places.len().min(WINDOW_PAGES_MAX);
         for at in 0..count {
@@ -135,10 +135,18 @@ impl Finder {
         Ok(())
     }
 
-    fn look_up(&mut self, memory: &mut KernelMemory<'_>, index: u64) -> Result<Looked, Broken> {
+    fn look_up(
+        &mut self,
+        memory: &mut KernelMemory<'_>,
+        index: u64,
+    ) -> Result<FilePageLookup, Broken> {
         let file = self.file;
         let mut find = |index| self.tree.find(memory, index);
-        let plain = |found: Found| Looked { slot: found.slot, key: index, ..Looked::default() };
+        let plain = |found: PageTreeEntry| FilePageLookup {
+            slot: found.slot,
+            key: index,
+            ..FilePageLookup::default()
+        };
         if file.huge_order == 0 {
             return find(index).map(plain);
         }
@@ -146,14 +154,19 @@ impl Finder {
         // it never is.
         let key = index >> file.huge_order;
         let found = find(key)?;
-        let is_page = |found: &Found| matches!(found.slot, CacheSlot::Page(_));
+        let is_page = |found: &PageTreeEntry| matches!(found.slot, CacheSlot::Page(_));
         if is_page(&found) && found.single {
             let behind = Some(index - (key << file.huge_order));
-            return Ok(Looked { slot: found.slot, key, behind, ..Looked::default() });
+            return Ok(FilePageLookup {
+                slot: found.slot,
+                key,
+                behind,
+                ..FilePageLookup::default()
+            });
         }
         let found = find(index)?;
         if is_page(&found) && found.single {
-            return Ok(Looked { slot: CacheSlot::Empty, ..plain(found) });
+            return Ok(FilePageLookup { slot: CacheSlot::Empty, ..plain(found) });
         }
         Ok(plain(found))
     }
@@ -186,14 +199,14 @@ impl Finder {
     }
 
     /// Computes the places from the heads.
-    fn place(&mut self, kernel: &Kernel, places: &mut [Place]) {
+    fn place(&mut self, kernel: &Kernel, places: &mut [FilePageLocation]) {
         let file = self.file;
         let layout = &kernel.layouts.page;
         let uptodate = kernel.layouts.page_flags.and_then(|flags| flags.uptodate_bit());
         for (looked, place) in self.looked.iter_mut().zip(places) {
             looked.page = KernelVa::NULL;
             *place = match looked.slot {
-                CacheSlot::Empty if file.has_holes => Place::Hole,
+                CacheSlot::Empty if file.has_holes => FilePageLocation::Hole,
                 CacheSlot::Page(address) => {
                     let head = self.heads.get(looked.head as usize).copied().flatten();
                     let page = head.zip(uptodate).and_then(|(head, uptodate)| {
@@ -208,9 +221,10 @@ impl Finder {
                             .then(|| address.plus(behind * u64::from(layout.size)))
                     });
                     looked.page = page.unwrap_or_default();
-                    page.and_then(|page| frame_of(kernel, page)).map_or(Place::Missing, Place::At)
+                    page.and_then(|page| frame_of(kernel, page))
+                        .map_or(FilePageLocation::Missing, FilePageLocation::At)
                 }
-                _ => Place::Missing,
+                _ => FilePageLocation::Missing,
             };
         }
     }
@@ -218,26 +232,26 @@ impl Finder {
     /// Checks that the tail pages of compound pages belong to their heads. Those of hugetlbfs are
     /// not checked: most of their structures need not exist
     /// (`CONFIG_HUGETLB_PAGE_OPTIMIZE_VMEMMAP`), but the size is known.
-    fn check_tails(&mut self, memory: &mut KernelMemory<'_>, places: &mut [Place]) {
+    fn check_tails(&mut self, memory: &mut KernelMemory<'_>, places: &mut [FilePageLocation]) {
         let KernelMemory { reader, kernel, .. } = memory;
         let layout = &kernel.layouts.page;
         reader.clear();
         let mut asked = [0_u32; WINDOW_PAGES_MAX];
         for (at, (looked, place)) in self.looked.iter().zip(places.iter_mut()).enumerate() {
             let CacheSlot::Page(head) = looked.slot else { continue };
-            if !matches!(place, Place::At(_)) || looked.page == head {
+            if !matches!(place, FilePageLocation::At(_)) || looked.page == head {
                 continue;
             }
             if self.file.huge_order > 0 {
                 let behind = looked.page.0.wrapping_sub(head.0) / u64::from(layout.size.max(1));
                 if behind >> self.file.huge_order != 0 {
-                    *place = Place::Missing;
+                    *place = FilePageLocation::Missing;
                 }
                 continue;
             }
             match reader.push(&kernel.space, looked.page, &layout.packing) {
                 Some(object) => asked[object as usize] = at as u32,
-                None => *place = Place::Missing,
+                None => *place = FilePageLocation::Missing,
             }
         }
         if reader.is_empty() {
@@ -251,7 +265,7 @@ impl Finder {
                 head_of(looked.page, page.compound_info)
             });
             if info.map(CacheSlot::Page) != Some(looked.slot) {
-                places[at as usize] = Place::Missing;
+                places[at as usize] = FilePageLocation::Missing;
             }
         }
     }

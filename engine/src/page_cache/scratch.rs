@@ -1,7 +1,7 @@
 //! Buffers that jobs share: a window of a file, the places of its pages, and their content.
 
-use super::pages::{Finder, Place, WINDOW_PAGES_MAX};
-use crate::address::{Reader, ReaderSizes};
+use super::pages::{FilePageLocation, Finder, WINDOW_PAGES_MAX};
+use crate::address::{MemoryReader, ReaderSizes};
 
 /// Number of bytes of a file that are read at a time.
 pub(super) const WINDOW_BYTES: u64 = 256 << 10;
@@ -10,27 +10,27 @@ pub(super) const PLACE_BYTES: u64 = 128;
 
 /// What hashing needs only while it works. The machines that one thread watches share it.
 #[derive(Debug)]
-pub struct Buffers {
+pub struct HashBuffers {
     /// For the kernel's page descriptors.
-    pub(super) reader: Reader,
-    pub(super) scratch: Scratch,
+    pub(super) reader: MemoryReader,
+    pub(super) scratch: HashScratch,
 }
 
-impl Buffers {
+impl HashBuffers {
     #[expect(clippy::new_without_default, reason = "it allocates")]
     pub fn new() -> Self {
-        Self { reader: reader_of_pages(), scratch: Scratch::new() }
+        Self { reader: reader_of_pages(), scratch: HashScratch::new() }
     }
 }
 
 /// Buffers that jobs share. They keep nothing from one step to the next.
 #[derive(Debug)]
-pub(super) struct Scratch {
+pub(super) struct HashScratch {
     /// For the pages' content.
-    pub(super) bytes: Reader,
+    pub(super) bytes: MemoryReader,
     pub(super) finder: Finder,
-    pub(super) places: [Place; WINDOW_PAGES_MAX],
-    pub(super) again: [Place; WINDOW_PAGES_MAX],
+    pub(super) places: [FilePageLocation; WINDOW_PAGES_MAX],
+    pub(super) again: [FilePageLocation; WINDOW_PAGES_MAX],
     /// By page, the request that has its bytes and their offset in it.
     pub(super) runs: [(u32, u32); WINDOW_PAGES_MAX],
 }
@@ -39,37 +39,37 @@ pub(super) struct Scratch {
 pub(super) const NO_RUN: (u32, u32) = (u32::MAX, 0);
 
 /// The batch for the kernel's page descriptors of a window.
-fn reader_of_pages() -> Reader {
-    Reader::new(ReaderSizes {
+fn reader_of_pages() -> MemoryReader {
+    MemoryReader::new(ReaderSizes {
         objects: WINDOW_PAGES_MAX,
         arena_bytes: WINDOW_PAGES_MAX * PLACE_BYTES as usize,
         walks: WINDOW_PAGES_MAX * 8,
     })
 }
 
-impl Scratch {
+impl HashScratch {
     pub(super) fn new() -> Self {
         Self {
-            bytes: Reader::new(ReaderSizes {
+            bytes: MemoryReader::new(ReaderSizes {
                 objects: WINDOW_PAGES_MAX,
                 arena_bytes: WINDOW_BYTES as usize,
                 walks: 8,
             }),
             finder: Finder::new(),
-            places: [Place::Missing; WINDOW_PAGES_MAX],
-            again: [Place::Missing; WINDOW_PAGES_MAX],
+            places: [FilePageLocation::Missing; WINDOW_PAGES_MAX],
+            again: [FilePageLocation::Missing; WINDOW_PAGES_MAX],
             runs: [NO_RUN; WINDOW_PAGES_MAX],
         }
     }
 
-    pub(super) fn content(&self) -> Content<'_> {
-        Content { bench: self, at: 0 }
+    pub(super) fn content(&self) -> WindowPages<'_> {
+        WindowPages { bench: self, at: 0 }
     }
 }
 
 /// A page of the window.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Piece<'a> {
+pub(super) enum WindowPage<'a> {
     Missing,
     Unreadable,
     Hole,
@@ -78,24 +78,24 @@ pub(super) enum Piece<'a> {
 
 /// The window's pages, one after the other.
 #[derive(Debug)]
-pub(super) struct Content<'a> {
-    bench: &'a Scratch,
+pub(super) struct WindowPages<'a> {
+    bench: &'a HashScratch,
     at: usize,
 }
 
-impl<'a> Content<'a> {
-    pub(super) fn next(&mut self, length: usize) -> Piece<'a> {
+impl<'a> WindowPages<'a> {
+    pub(super) fn next(&mut self, length: usize) -> WindowPage<'a> {
         let (place, run) = (self.bench.places.get(self.at), self.bench.runs.get(self.at));
         self.at += 1;
         match (place, run) {
-            (Some(Place::Hole), _) => Piece::Hole,
-            (Some(Place::At(_)), Some(&(object, start))) => {
+            (Some(FilePageLocation::Hole), _) => WindowPage::Hole,
+            (Some(FilePageLocation::At(_)), Some(&(object, start))) => {
                 let start = start as usize;
                 let bytes = self.bench.bytes.object(object as usize);
                 let bytes = bytes.and_then(|bytes| bytes.get(start..start + length));
-                bytes.map_or(Piece::Unreadable, Piece::Bytes)
+                bytes.map_or(WindowPage::Unreadable, WindowPage::Bytes)
             }
-            _ => Piece::Missing,
+            _ => WindowPage::Missing,
         }
     }
 }

@@ -8,7 +8,7 @@ use panoptes_decoders::user::elf_dynamic::{
     Segments, Symbol, SysvHash, candidates, gnu_hash, program_headers, sysv_hash,
 };
 
-use super::bytes::{FileBytes, Unread};
+use super::bytes::{FileBytes, MissingPage};
 
 /// Maximum number of symbols of one bucket of a GNU hash table, and number of bytes of its chain
 /// that are read at a time.
@@ -21,7 +21,7 @@ const NAME_BYTES_MAX: usize = 32;
 
 /// A hash table of symbols.
 #[derive(Clone, Copy, Debug)]
-enum Table {
+enum SymbolHashTable {
     Gnu(GnuHash),
     Sysv(SysvHash),
 }
@@ -31,7 +31,7 @@ enum Table {
 pub struct Symbols {
     /// The loaded segments.
     pub segments: Segments,
-    dynamic: Option<(Dynamic, Table)>,
+    dynamic: Option<(Dynamic, SymbolHashTable)>,
 }
 
 impl Symbols {
@@ -40,7 +40,7 @@ impl Symbols {
     /// # Errors
     ///
     /// If not all of them are in memory.
-    pub fn read(file: &mut FileBytes<'_, '_>) -> Result<Option<Self>, Unread> {
+    pub fn read(file: &mut FileBytes<'_, '_>) -> Result<Option<Self>, MissingPage> {
         let header = file.read(0, HEADER_BYTES)?;
         let Some((offset, count)) = program_headers(header) else { return Ok(None) };
         let headers = file.read(offset, count * PROGRAM_HEADER_BYTES)?;
@@ -53,11 +53,11 @@ impl Symbols {
         let table = match (dynamic.gnu_hash, dynamic.hash) {
             (Some(place), _) => {
                 let header = found.bytes(file, place, GnuHash::BYTES)?;
-                header.and_then(|header| GnuHash::parse(header, place)).map(Table::Gnu)
+                header.and_then(|header| GnuHash::parse(header, place)).map(SymbolHashTable::Gnu)
             }
             (None, Some(place)) => {
                 let header = found.bytes(file, place, SysvHash::BYTES)?;
-                header.and_then(|header| SysvHash::parse(header, place)).map(Table::Sysv)
+                header.and_then(|header| SysvHash::parse(header, place)).map(SymbolHashTable::Sysv)
             }
             (None, None) => None,
         };
@@ -70,11 +70,17 @@ impl Symbols {
     /// # Errors
     ///
     /// If not all of the tables that decide are in memory.
-    pub fn find(&self, file: &mut FileBytes<'_, '_>, name: &str) -> Result<Option<u64>, Unread> {
+    pub fn find(
+        &self,
+        file: &mut FileBytes<'_, '_>,
+        name: &str,
+    ) -> Result<Option<u64>, MissingPage> {
         let Some((dynamic, table)) = &self.dynamic else { return Ok(None) };
         match table {
-            Table::Gnu(table) => self.find_in_gnu(file, dynamic, table, name.as_bytes()),
-            Table::Sysv(table) => self.find_in_sysv(file, dynamic, table, name.as_bytes()),
+            SymbolHashTable::Gnu(table) => self.find_in_gnu(file, dynamic, table, name.as_bytes()),
+            SymbolHashTable::Sysv(table) => {
+                self.find_in_sysv(file, dynamic, table, name.as_bytes())
+            }
         }
     }
 
@@ -88,13 +94,13 @@ impl Symbols {
         file: &'f mut FileBytes<'_, '_>,
         address: u64,
         length: u64,
-    ) -> Result<Option<&'f [u8]>, Unread> {
+    ) -> Result<Option<&'f [u8]>, MissingPage> {
         let place = self.segments.in_file(address).filter(|&(_, there)| length <= there);
         let Some((offset, _)) = place else { return Ok(None) };
         file.read(offset, length).map(Some)
     }
 
-    fn half(&self, file: &mut FileBytes<'_, '_>, address: u64) -> Result<Option<u32>, Unread> {
+    fn half(&self, file: &mut FileBytes<'_, '_>, address: u64) -> Result<Option<u32>, MissingPage> {
         let bytes = self.bytes(file, address, 4)?;
         Ok(bytes.and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes))
     }
@@ -105,7 +111,7 @@ impl Symbols {
         dynamic: &Dynamic,
         table: &GnuHash,
         name: &[u8],
-    ) -> Result<Option<u64>, Unread> {
+    ) -> Result<Option<u64>, MissingPage> {
         let hash = gnu_hash(name);
         let Some(mut symbol) = self.half(file, table.bucket(hash))? else { return Ok(None) };
         let mut left = CHAIN_MAX;
@@ -142,7 +148,7 @@ impl Symbols {
         dynamic: &Dynamic,
         table: &SysvHash,
         name: &[u8],
-    ) -> Result<Option<u64>, Unread> {
+    ) -> Result<Option<u64>, MissingPage> {
         let Some(mut symbol) = self.half(file, table.bucket(sysv_hash(name)))? else {
             return Ok(None);
         };
@@ -165,7 +171,7 @@ impl Symbols {
         dynamic: &Dynamic,
         index: u32,
         name: &[u8],
-    ) -> Result<Option<u64>, Unread> {
+    ) -> Result<Option<u64>, MissingPage> {
         let symbol = self.bytes(file, dynamic.symbol(index), SYMBOL_BYTES)?;
         let Some(symbol) = symbol.and_then(Symbol::parse) else { return Ok(None) };
         let place = dynamic.strings.wrapping_add(symbol.name.into());

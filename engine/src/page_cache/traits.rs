@@ -38,15 +38,15 @@ impl Traits {
 
 /// Searches for the words.
 #[derive(Debug)]
-pub(super) struct Words([Finder<'static>; WORDS.len()]);
+pub(super) struct ShellWordFinder([Finder<'static>; WORDS.len()]);
 
-impl Default for Words {
+impl Default for ShellWordFinder {
     fn default() -> Self {
         Self(WORDS.map(Finder::new))
     }
 }
 
-impl Words {
+impl ShellWordFinder {
     /// Adds the words of a piece of the file.
     pub(super) fn add(&self, traits: &mut Traits, bytes: &[u8]) {
         for (bit, finder) in self.0.iter().enumerate() {
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn a_shell_is_recognised_by_its_builtins() {
-        let words = Words::default();
+        let words = ShellWordFinder::default();
         let mut traits = Traits::default();
         words.add(&mut traits, b"\0getopts\0test\0readonly");
         assert!(!traits.is_shell());

@@ -18,7 +18,7 @@ const DEPTH_MAX: usize = 11;
 
 /// The entry at an index.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Found {
+pub(super) struct PageTreeEntry {
     /// [`CacheSlot::Empty`], [`CacheSlot::Page`] or [`CacheSlot::Gone`].
     pub(super) slot: CacheSlot,
     /// The first index after this one that the entry does not cover.
@@ -29,7 +29,7 @@ pub(super) struct Found {
 
 /// A copy of a node.
 #[derive(Clone, Copy, Debug)]
-struct Node {
+struct PageTreeNode {
     address: KernelVa,
     shift: u32,
     slots: [u64; SLOTS_MAX],
@@ -37,16 +37,16 @@ struct Node {
 
 /// The path to an index in one file's tree.
 #[derive(Debug)]
-pub(super) struct Tree {
+pub(super) struct PageTreeCursor {
     head: u64,
-    nodes: Vec<Node>,
+    nodes: Vec<PageTreeNode>,
 }
 
 /// A node could not be read, or is invalid.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Broken;
 
-impl Tree {
+impl PageTreeCursor {
     /// Allocates for the deepest tree.
     pub(super) fn new() -> Self {
         Self { head: 0, nodes: room::list(DEPTH_MAX) }
@@ -63,13 +63,15 @@ impl Tree {
         &mut self,
         memory: &mut KernelMemory<'_>,
         index: u64,
-    ) -> Result<Found, Broken> {
+    ) -> Result<PageTreeEntry, Broken> {
         let bits = slot_bits(&memory.kernel.layouts.xa_node)?;
         let mut next = match cache_slot(self.head) {
             CacheSlot::Node(address) => address,
             // Without a node the head is the entry at index 0.
-            slot if index == 0 => return Ok(Found { slot: alone(slot), end: 1, single: true }),
-            _ => return Ok(Found { slot: CacheSlot::Empty, end: u64::MAX, single: false }),
+            slot if index == 0 => {
+                return Ok(PageTreeEntry { slot: alone(slot), end: 1, single: true });
+            }
+            _ => return Ok(PageTreeEntry { slot: CacheSlot::Empty, end: u64::MAX, single: false }),
         };
         for depth in 0..DEPTH_MAX {
             let kept = self.nodes.get(depth).is_some_and(|node| node.address == next);
@@ -89,7 +91,7 @@ impl Tree {
             let node = &self.nodes[depth];
             let here = index >> node.shift;
             if depth == 0 && here >> bits != 0 {
-                return Ok(Found { slot: CacheSlot::Empty, end: u64::MAX, single: false });
+                return Ok(PageTreeEntry { slot: CacheSlot::Empty, end: u64::MAX, single: false });
             }
             let at = (here & ((1 << bits) - 1)) as usize;
             let end = (here + 1).checked_shl(node.shift).filter(|&end| end > index);
@@ -101,12 +103,12 @@ impl Tree {
                         CacheSlot::Page(page) => CacheSlot::Page(page),
                         _ => CacheSlot::Gone,
                     };
-                    return Ok(Found { slot, end, single: false });
+                    return Ok(PageTreeEntry { slot, end, single: false });
                 }
                 CacheSlot::Node(_) | CacheSlot::Sibling(_) => return Err(Broken),
                 slot => {
                     let is_wide = node.shift > 0 || node.slot(at + 1) == CacheSlot::Sibling(at);
-                    return Ok(Found { slot, end, single: !is_wide });
+                    return Ok(PageTreeEntry { slot, end, single: !is_wide });
                 }
             }
         }
@@ -122,7 +124,7 @@ const fn alone(slot: CacheSlot) -> CacheSlot {
     }
 }
 
-impl Node {
+impl PageTreeNode {
     fn slot(&self, at: usize) -> CacheSlot {
         self.slots.get(at).map_or(CacheSlot::Empty, |&pointer| cache_slot(pointer))
     }
@@ -137,7 +139,7 @@ fn slot_bits(layout: &XaNode) -> Result<u32, Broken> {
     }
 }
 
-fn read(memory: &mut KernelMemory<'_>, address: KernelVa) -> Result<Node, Broken> {
+fn read(memory: &mut KernelMemory<'_>, address: KernelVa) -> Result<PageTreeNode, Broken> {
     let layout = &memory.kernel.layouts.xa_node;
     let view = View::new(memory.object(address, &layout.packing).ok_or(Broken)?);
     let mut slots = [0; SLOTS_MAX];
@@ -146,5 +148,5 @@ fn read(memory: &mut KernelMemory<'_>, address: KernelVa) -> Result<Node, Broken
         *slot = view.u64_at(layout.slots, at);
     }
     let shift = view.unsigned(layout.shift) as u32;
-    if shift >= u64::BITS { Err(Broken) } else { Ok(Node { address, shift, slots }) }
+    if shift >= u64::BITS { Err(Broken) } else { Ok(PageTreeNode { address, shift, slots }) }
 }

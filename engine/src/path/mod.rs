@@ -66,13 +66,17 @@ impl PathBuffer {
 
 /// Properties of a name that was written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Named {
+pub struct PathProperties {
     /// Whether the name ends in ` (deleted)`.
     pub deleted: bool,
 }
 
 /// Writes the path of a mount and dentry; `None` if a part of it could not be read.
-pub fn write_path(snapshot: &Snapshot, path: PathRef, out: &mut PathBuffer) -> Option<Named> {
+pub fn write_path(
+    snapshot: &Snapshot,
+    path: PathRef,
+    out: &mut PathBuffer,
+) -> Option<PathProperties> {
     out.clear();
     let dentry = snapshot.dentries.at(path.dentry)?;
     let deleted = dentry.name.unlinked;
@@ -83,17 +87,17 @@ pub fn write_path(snapshot: &Snapshot, path: PathRef, out: &mut PathBuffer) -> O
     let mut at = path;
     for _ in 0..NAMES_MAX {
         match step_up(snapshot, &mut at) {
-            Step::Name(name) => {
+            PathStep::Name(name) => {
                 out.prepend(name);
                 out.prepend(b"/");
             }
-            Step::Root => {
+            PathStep::Root => {
                 if out.start == end {
                     out.prepend(b"/");
                 }
-                return out.whole.then_some(Named { deleted });
+                return out.whole.then_some(PathProperties { deleted });
             }
-            Step::Unreadable => return None,
+            PathStep::Unreadable => return None,
         }
     }
     None
@@ -104,8 +108,8 @@ pub fn is_too_long(snapshot: &Snapshot, path: PathRef) -> bool {
     let (mut at, mut length) = (path, 0);
     while length <= PATH_BYTES_MAX {
         match step_up(snapshot, &mut at) {
-            Step::Name(name) => length += name.len() + 1,
-            Step::Root | Step::Unreadable => return false,
+            PathStep::Name(name) => length += name.len() + 1,
+            PathStep::Root | PathStep::Unreadable => return false,
         }
     }
     true
@@ -120,9 +124,9 @@ pub fn is_same_path(snapshot: &Snapshot, one: PathRef, other: PathRef) -> Option
             return Some(true);
         }
         match (step_up(snapshot, &mut one), step_up(snapshot, &mut other)) {
-            (Step::Root, Step::Root) => return Some(true),
-            (Step::Name(name), Step::Name(same)) if name == same => {}
-            (Step::Unreadable, _) | (_, Step::Unreadable) => return None,
+            (PathStep::Root, PathStep::Root) => return Some(true),
+            (PathStep::Name(name), PathStep::Name(same)) if name == same => {}
+            (PathStep::Unreadable, _) | (_, PathStep::Unreadable) => return None,
             _ => return Some(false),
         }
     }
@@ -144,7 +148,7 @@ pub fn top_mount(snapshot: &Snapshot, path: PathRef) -> Option<Index<MountRow>> 
 }
 
 /// Result of one step up a path.
-enum Step<'a> {
+enum PathStep<'a> {
     /// A name; the place is now its directory.
     Name(&'a [u8]),
     /// The place is the root.
@@ -153,29 +157,33 @@ enum Step<'a> {
     Unreadable,
 }
 
-fn step_up<'a>(snapshot: &'a Snapshot, at: &mut PathRef) -> Step<'a> {
+fn step_up<'a>(snapshot: &'a Snapshot, at: &mut PathRef) -> PathStep<'a> {
     for _ in 0..NAMES_MAX {
         let rows = (snapshot.mounts.at(at.mount), snapshot.dentries.at(at.dentry));
-        let (Some(mount), Some(row)) = rows else { return Step::Unreadable };
+        let (Some(mount), Some(row)) = rows else { return PathStep::Unreadable };
         if !mount.was_read {
-            return Step::Unreadable;
+            return PathStep::Unreadable;
         }
         if at.dentry != mount.root && row.parent != at.dentry {
             at.dentry = row.parent;
-            return dentry_text(snapshot, row).map_or(Step::Unreadable, Step::Name);
+            return dentry_text(snapshot, row).map_or(PathStep::Unreadable, PathStep::Name);
         }
         if mount.parent == at.mount || at.dentry != mount.root {
             // The root of the top mount, or a name that is no longer below its mount.
-            return Step::Root;
+            return PathStep::Root;
         }
         *at = PathRef { mount: mount.parent, dentry: mount.mountpoint };
     }
-    Step::Unreadable
+    PathStep::Unreadable
 }
 
 /// Writes the name of an open file as `readlink /proc/PID/fd/N` shows it; `None` if a part of it
 /// could not be read.
-pub fn write_file_name(snapshot: &Snapshot, file: &FileRow, out: &mut PathBuffer) -> Option<Named> {
+pub fn write_file_name(
+    snapshot: &Snapshot,
+    file: &FileRow,
+    out: &mut PathBuffer,
+) -> Option<PathProperties> {
     let dentry = snapshot.dentries.at(file.path.dentry)?;
     let mount = snapshot.mounts.at(file.path.mount).filter(|mount| mount.was_read)?;
     let is_root = dentry.parent == file.path.dentry;
@@ -223,7 +231,7 @@ pub fn write_file_name(snapshot: &Snapshot, file: &FileRow, out: &mut PathBuffer
             deleted = true;
         }
     }
-    Some(Named { deleted })
+    Some(PathProperties { deleted })
 }
 
 /// The name of an inode beside its dentry; `None` if it could not be read.

@@ -6,7 +6,7 @@
 //! further processes are all reported.
 
 use panoptes_records::activities::Activity;
-use panoptes_tables::{HashKey, Row, RowId, Scan, Table};
+use panoptes_tables::{HashKey, Row, RowId, ScanNumber, Table};
 
 use crate::limits::Limits;
 use crate::state::process::ProcessKey;
@@ -33,12 +33,12 @@ const SECOND_NS: i64 = 1_000_000_000;
 
 /// The alerts of one process that count against its rate.
 #[derive(Clone, Copy, Debug)]
-struct Count {
+struct ProcessAlertCount {
     process: ProcessKey,
     alerts: [u8; ACTIVITIES.len()],
 }
 
-impl Row for Count {
+impl Row for ProcessAlertCount {
     type Key = ProcessKey;
 
     fn key(&self) -> ProcessKey {
@@ -49,7 +49,7 @@ impl Row for Count {
 /// Counts the alerts of each process.
 #[derive(Debug)]
 pub(super) struct AlertFloods {
-    table: Table<Count>,
+    table: Table<ProcessAlertCount>,
     /// When the counts were last lowered.
     lowered: Monotonic,
     /// Whether everything is admitted: nothing can be offered again.
@@ -79,7 +79,10 @@ impl AlertFloods {
     pub(super) fn count(&mut self, process: ProcessKey, activity: Activity) {
         let Some(kind) = kind_of(activity).filter(|_| process.process_id != 0) else { return };
         let found = self.table.find(&process).or_else(|| {
-            self.table.insert(Count { process, alerts: [0; ACTIVITIES.len()] }, Scan::default())
+            self.table.insert(
+                ProcessAlertCount { process, alerts: [0; ACTIVITIES.len()] },
+                ScanNumber::default(),
+            )
         });
         if let Some(count) = found.and_then(|id| self.table.get_mut(id)) {
             count.alerts[kind] = count.alerts[kind].saturating_add(1);

@@ -15,17 +15,17 @@ use panoptes_records::record::value::Hash;
 use panoptes_records::record::{Details, Record};
 
 use super::describe;
-use super::evidence::Evidence;
+use super::evidence::AlertEvidence;
 use super::subject_names::{self, path};
 use super::techniques::{
     DELETED, ELSEWHERE, ELSEWHERE_FILELESS, FILELESS, FOREIGN, LIBRARY, MODIFIED, Techniques,
 };
-use super::writing::{Reporter, Subject};
-use crate::detect::Accepted;
+use super::writing::{EventSubject, Reporter};
+use crate::detect::Acceptance;
 use crate::detect::binary_attestation::Alert;
 use crate::detect::binary_attestation::arguments::arguments;
 use crate::detect::binary_attestation::verdict::{Basis, Role, Wrong};
-use crate::page_cache::{ElfKind, Format};
+use crate::page_cache::{ContentFormat, ElfKind};
 use crate::state::ScanContext;
 use crate::state::facts::ProcessFacts;
 
@@ -40,11 +40,11 @@ impl Reporter<'_> {
         &mut self,
         cx: &ScanContext<'_>,
         alert: &Alert<'_>,
-    ) -> Accepted {
+    ) -> Acceptance {
         let key = alert.process.key();
         let activities = activities(alert);
         if !activities.iter().all(|&activity| self.admits(key, activity)) {
-            return Accepted::No;
+            return Acceptance::No;
         }
         let process = ProcessFacts {
             executable_hashes: alert.process_hashes.or(alert.process.executable_hashes),
@@ -53,13 +53,13 @@ impl Reporter<'_> {
         let process = describe::process(&process, cx.snapshot.machine.tsc_khz);
         let parents = [Details::Process(&process)];
         let details = elf_file(alert);
-        let mut accepted = Accepted::Yes;
+        let mut accepted = Acceptance::Yes;
         let mut is_reported = false;
         for activity in activities {
             let mut reason = ArrayString::<REASON_BYTES>::new();
             // Text that does not fit is cut off: the sentence begins with the most important part.
             let _ = write_reason(&mut reason, activity, alert);
-            let evidence = Evidence {
+            let evidence = AlertEvidence {
                 reason: &reason,
                 techniques: techniques(alert),
                 confidence: confidence(alert),
@@ -68,13 +68,13 @@ impl Reporter<'_> {
                 cause: self.cause().of_attestation(alert),
             };
             let record = Record::new(activity, Details::ElfFile(&details)).with_parents(&parents);
-            let subject = Subject::process(&alert.process);
+            let subject = EventSubject::process(&alert.process);
             let one = self.alert(cx, subject, &record, evidence);
-            is_reported |= one == Accepted::Yes;
+            is_reported |= one == Acceptance::Yes;
             accepted = accepted.and(one);
         }
         // What was reported in part is not reported again.
-        if is_reported { Accepted::Yes } else { accepted }
+        if is_reported { Acceptance::Yes } else { accepted }
     }
 }
 
@@ -125,11 +125,13 @@ fn confidence(alert: &Alert<'_>) -> Confidence {
 fn elf_file<'a>(alert: &Alert<'a>) -> ElfFileDetails<'a> {
     let file = &alert.file;
     let kind = match file.format {
-        Format::Elf(ElfKind::Executable) => Some(ElfFileType::Executable),
-        Format::Elf(ElfKind::SharedObject) => Some(ElfFileType::SharedObject),
-        Format::Elf(ElfKind::Relocatable) => Some(ElfFileType::Relocatable),
-        Format::Elf(ElfKind::Core) => Some(ElfFileType::Core),
-        Format::Elf(ElfKind::Other(_)) | Format::Other | Format::Unknown => None,
+        ContentFormat::Elf(ElfKind::Executable) => Some(ElfFileType::Executable),
+        ContentFormat::Elf(ElfKind::SharedObject) => Some(ElfFileType::SharedObject),
+        ContentFormat::Elf(ElfKind::Relocatable) => Some(ElfFileType::Relocatable),
+        ContentFormat::Elf(ElfKind::Core) => Some(ElfFileType::Core),
+        ContentFormat::Elf(ElfKind::Other(_)) | ContentFormat::Other | ContentFormat::Unknown => {
+            None
+        }
     };
     ElfFileDetails {
         elf_file_inode_number: Some(file.number),

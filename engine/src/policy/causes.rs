@@ -20,13 +20,13 @@ use crate::detect::binary_attestation::verdict::Wrong;
 use crate::detect::file_content::ContentChange;
 use crate::detect::file_content::important::rule_of;
 use crate::detect::file_content::paths::{PathChange, PermissionChange};
-use crate::detect::hidden_connections::{Hidden, What};
-use crate::detect::memory_permissions::Judged;
+use crate::detect::hidden_connections::{HiddenConnection, HiddenConnectionKind};
+use crate::detect::memory_permissions::JudgedAreaChange;
 use crate::detect::memory_permissions::rule::FindingKind;
-use crate::detect::reverse_shells::{End, ReverseShell};
+use crate::detect::reverse_shells::{ConnectionEnd, ReverseShell};
 use crate::detect::shell_history::{HistoryChange, HistoryEvent};
 use crate::state::facts::{ConnectionFacts, FileName, ProcessFacts};
-use crate::state::{Exceeded, ScanContext};
+use crate::state::{ExceededThreshold, ScanContext};
 use crate::walk::Views;
 
 /// Files that no process is known to have changed were changed by one act if that was in the same
@@ -119,7 +119,7 @@ impl Cause {
     pub(super) fn of_permissions(
         self,
         cx: &ScanContext<'_>,
-        judged: &Judged<'_>,
+        judged: &JudgedAreaChange<'_>,
         what: FindingKind,
     ) -> Self {
         let cause = self.variant(&what).variant(&judged.direction);
@@ -181,14 +181,14 @@ impl Cause {
     /// The peers of input and output without their ports, the reason, and the programs on the way.
     pub(super) fn of_shell(self, finding: &ReverseShell<'_>) -> Self {
         let (peer, protocol) = match &finding.end {
-            End::Connection(facts) => (facts.destination, facts.protocol),
-            End::Datagram(ends, protocol) => (ends.destination, *protocol),
+            ConnectionEnd::Connection(facts) => (facts.destination, facts.protocol),
+            ConnectionEnd::Datagram(ends, protocol) => (ends.destination, *protocol),
         };
         let cause = self.variant(&finding.reason).variant(&finding.direction);
         let cause = cause.address(peer).number(protocol).number(finding.is_tunnel);
         let cause = match &finding.out_end {
-            Some(End::Connection(facts)) => cause.address(facts.destination),
-            Some(End::Datagram(ends, _)) => cause.address(ends.destination),
+            Some(ConnectionEnd::Connection(facts)) => cause.address(facts.destination),
+            Some(ConnectionEnd::Datagram(ends, _)) => cause.address(ends.destination),
             None => cause,
         };
         let programs = finding.members.iter().map(|member| &member.process);
@@ -211,7 +211,7 @@ impl Cause {
     pub(super) fn of_threshold(
         self,
         facts: &ConnectionFacts,
-        exceeded: &Exceeded,
+        exceeded: &ExceededThreshold,
         process: Option<&ProcessFacts<'_>>,
     ) -> Self {
         let cause = self.variant(exceeded).address(facts.destination);
@@ -225,11 +225,11 @@ impl Cause {
 
     /// What the packets are of: a port of this machine; or two machines, and the lower of their
     /// ports, for the other one is often an ephemeral port.
-    pub(super) fn of_packets(self, hidden: &Hidden) -> Self {
+    pub(super) fn of_packets(self, hidden: &HiddenConnection) -> Self {
         let cause = self.number(hidden.protocol).address(hidden.own.ip());
         match hidden.what {
-            What::Listener => cause.number(hidden.own.port()),
-            What::Connection => {
+            HiddenConnectionKind::Listener => cause.number(hidden.own.port()),
+            HiddenConnectionKind::Connection => {
                 let port = hidden.own.port().min(hidden.peer.port());
                 cause.address(hidden.peer.ip()).number(port)
             }

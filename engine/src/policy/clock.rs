@@ -10,10 +10,10 @@ use panoptes_records::record::system_activity::SystemActivityDetails;
 use panoptes_records::record::{Details, Record};
 
 use super::causes::Cause;
-use super::evidence::Evidence;
+use super::evidence::AlertEvidence;
 use super::techniques::ROOTKIT;
-use super::writing::{Reporter, Subject};
-use crate::detect::Accepted;
+use super::writing::{EventSubject, Reporter};
+use crate::detect::Acceptance;
 use crate::state::ScanContext;
 use crate::time::RealTime;
 
@@ -22,7 +22,7 @@ const REASON_BYTES: usize = 256;
 
 /// A clock that stands still while the machine runs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Tampering {
+pub struct ClockTampering {
     /// When the clock stopped.
     pub since: RealTime,
     /// For how long it has stood still, in nanoseconds.
@@ -54,8 +54,8 @@ impl Reporter<'_> {
     pub(crate) fn clock_tampered(
         &mut self,
         cx: &ScanContext<'_>,
-        tampering: &Tampering,
-    ) -> Accepted {
+        tampering: &ClockTampering,
+    ) -> Acceptance {
         // A defect of the kernel or of the host can do the same.
         let confidence = Confidence::Medium;
         let cause = self.cause().of_clock(false);
@@ -64,7 +64,11 @@ impl Reporter<'_> {
     }
 
     /// Writes the alert of a count of forks that was set back.
-    pub(crate) fn forks_set_back(&mut self, cx: &ScanContext<'_>, set_back: &SetBack) -> Accepted {
+    pub(crate) fn forks_set_back(
+        &mut self,
+        cx: &ScanContext<'_>,
+        set_back: &SetBack,
+    ) -> Acceptance {
         let &SetBack { since, scans, .. } = set_back;
         let cause = self.cause().of_clock(true);
         let reason = reason_of_forks(set_back);
@@ -78,18 +82,18 @@ impl Reporter<'_> {
         (since_ns, scans): (RealTime, u32),
         confidence: Confidence,
         cause: Cause,
-    ) -> Accepted {
+    ) -> Acceptance {
         let details =
             SystemActivityDetails { reason: reason.into(), ..SystemActivityDetails::default() };
         let techniques = ROOTKIT;
-        let evidence = Evidence { reason, techniques, confidence, since_ns, scans, cause };
+        let evidence = AlertEvidence { reason, techniques, confidence, since_ns, scans, cause };
         let record = Record::new(Activity::ClockTampered, Details::SystemActivity(&details));
-        self.alert(cx, Subject::default(), &record, evidence)
+        self.alert(cx, EventSubject::default(), &record, evidence)
     }
 }
 
-fn reason(tampering: &Tampering) -> ArrayString<REASON_BYTES> {
-    let Tampering { still_ns, forks, processes, runtime_ns, .. } = *tampering;
+fn reason(tampering: &ClockTampering) -> ArrayString<REASON_BYTES> {
+    let ClockTampering { still_ns, forks, processes, runtime_ns, .. } = *tampering;
     let milliseconds = |ns: u64| (ns / 1_000_000_000, ns / 1_000_000 % 1000);
     let (still, still_ms) = milliseconds(u64::try_from(still_ns).unwrap_or(0));
     let (ran, ran_ms) = milliseconds(runtime_ns);
@@ -131,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_reason_has_every_value_and_fits() {
-        let tampering = Tampering {
+        let tampering = ClockTampering {
             since: RealTime::default(),
             still_ns: 5_123_000_000,
             scans: 7,
@@ -144,7 +148,7 @@ mod tests {
             "the kernel's clock has stood still for 5.123 s; meanwhile 3 processes ran for \
              0.020 s, and 4 processes and threads were started"
         );
-        let most = Tampering {
+        let most = ClockTampering {
             still_ns: i64::MAX,
             forks: u64::MAX,
             processes: u32::MAX,

@@ -13,13 +13,13 @@ use panoptes_records::record::process::ProcessDetails;
 use panoptes_records::record::value::Objects;
 use panoptes_records::record::{Details, Record};
 
-use super::evidence::Evidence;
+use super::evidence::AlertEvidence;
 use super::reporter::describe_process;
-use super::writing::{Reporter, Subject};
+use super::writing::{EventSubject, Reporter};
 use super::{describe, techniques};
 use crate::state::connection::Connection;
 use crate::state::facts::ProcessFacts;
-use crate::state::{ConnectionChange, Exceeded, ScanContext};
+use crate::state::{ConnectionChange, ExceededThreshold, ScanContext};
 use crate::time::Now;
 use crate::walk::number_of;
 
@@ -35,18 +35,18 @@ impl Reporter<'_> {
         &mut self,
         cx: &ScanContext<'_>,
         change: &ConnectionChange<'_>,
-        exceeded: Exceeded,
+        exceeded: ExceededThreshold,
     ) {
         let activity = match exceeded {
-            Exceeded::BytesIn { .. } | Exceeded::BytesOut { .. } => {
+            ExceededThreshold::BytesIn { .. } | ExceededThreshold::BytesOut { .. } => {
                 Activity::TcpConnectionExcessiveData
             }
-            Exceeded::Duration { .. } => Activity::TcpLongLastingConnection,
+            ExceededThreshold::Duration { .. } => Activity::TcpLongLastingConnection,
         };
         let mut reason = ArrayString::<REASON_BYTES>::new();
         // Text that does not fit is cut off: the sentence begins with the most important part.
         let _ = write_reason(&mut reason, change.connection, exceeded);
-        let evidence = Evidence {
+        let evidence = AlertEvidence {
             reason: &reason,
             techniques: techniques::of_connection(exceeded),
             // The value is counted, not inferred.
@@ -68,7 +68,7 @@ impl Reporter<'_> {
         cx: &ScanContext<'_>,
         activity: Activity,
         change: &ConnectionChange<'_>,
-        evidence: Option<Evidence<'_>>,
+        evidence: Option<AlertEvidence<'_>>,
     ) {
         let is_admitted = evidence.is_some()
             || change.process.is_none_or(|process| self.policy.floods.admit(process.key, activity));
@@ -111,10 +111,10 @@ impl Reporter<'_> {
         let own = Details::NetworkConnection(&details);
         let parents = parents(process.as_ref(), descriptor.as_ref());
         let subject = match (change.process, &ended, &last_owner) {
-            (Some(process), ..) => Subject::of(cx, process),
-            (None, Some(ended), _) => Subject::process(ended),
-            (None, None, Some(owner)) => Subject::ended(owner.process, owner.container),
-            (None, None, None) => Subject::default(),
+            (Some(process), ..) => EventSubject::of(cx, process),
+            (None, Some(ended), _) => EventSubject::process(ended),
+            (None, None, Some(owner)) => EventSubject::ended(owner.process, owner.container),
+            (None, None, None) => EventSubject::default(),
         };
         let subject = subject.with_connection(Some(&facts));
         let record = Record::new(activity, own).with_parents(&parents);
@@ -148,23 +148,27 @@ fn parents<'a>(
     descriptor.into_iter().chain(process.map(Details::Process)).collect()
 }
 
-fn write_reason(out: &mut impl Write, connection: &Connection, exceeded: Exceeded) -> fmt::Result {
+fn write_reason(
+    out: &mut impl Write,
+    connection: &Connection,
+    exceeded: ExceededThreshold,
+) -> fmt::Result {
     let facts = &connection.facts();
     let at = |address: IpAddr, port| SocketAddr::new(address.to_canonical(), port);
     let own = at(facts.source, facts.source_port);
     let peer = at(facts.destination, facts.destination_port);
     match exceeded {
-        Exceeded::BytesIn { bytes, threshold } => write!(
+        ExceededThreshold::BytesIn { bytes, threshold } => write!(
             out,
             "{bytes} bytes came in from {peer} to {own}, more than the threshold of {threshold} \
              (bytes_in)"
         ),
-        Exceeded::BytesOut { bytes, threshold } => write!(
+        ExceededThreshold::BytesOut { bytes, threshold } => write!(
             out,
             "{bytes} bytes went out from {own} to {peer}, more than the threshold of {threshold} \
              (bytes_out), retransmissions included"
         ),
-        Exceeded::Duration { lasted_ns, threshold_ns } => {
+        ExceededThreshold::Duration { lasted_ns, threshold_ns } => {
             write!(
                 out,
                 "the connection of {own} with {peer} has lasted {} s since it was first seen, more \

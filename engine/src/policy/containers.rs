@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use crate::container_config::{ContainerConfig, Image, Names};
-use crate::detect::binary_attestation::Shipped;
-use crate::shipped::Applied;
+use crate::container_config::{ContainerConfig, ContainerNames, ImageReference};
+use crate::detect::binary_attestation::ShippedFiles;
+use crate::shipped::ProcessSubjects;
 use crate::state::ScanContext;
 use crate::state::container::{Container, ContainerFacts, ContainerKey};
 use crate::state::facts::ProcessFacts;
@@ -13,7 +13,7 @@ use panoptes_tables::{RowId, room};
 
 /// The configuration's answers for one tracked container.
 #[derive(Clone, Copy, Debug)]
-struct Verdict {
+struct ContainerVerdict {
     key: ContainerKey,
     /// Version of the names by which the container is known.
     version: u32,
@@ -31,7 +31,7 @@ struct Decision {
 #[derive(Clone, Copy, Debug, Default)]
 struct ImageId {
     configured: Option<usize>,
-    applied: Applied,
+    applied: ProcessSubjects,
 }
 
 /// Applies the configuration of containers.
@@ -39,27 +39,27 @@ struct ImageId {
 pub(super) struct ContainerPolicy {
     config: Arc<ContainerConfig>,
     /// The SBOMs, which may name images.
-    shipped: Arc<Shipped>,
+    shipped: Arc<ShippedFiles>,
     /// By row number of the container.
-    verdicts: Box<[Option<Verdict>]>,
+    verdicts: Box<[Option<ContainerVerdict>]>,
 }
 
 /// What to do with a record.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Judged<'a> {
+pub(super) enum RecordDecision<'a> {
     /// It is an event of a container that is not reported.
     Silent,
     /// It belongs to no container, or to one of which nothing is known.
     Outside,
     /// It belongs to this container.
-    Reported(Reported<'a>),
+    Reported(ReportedContainer<'a>),
 }
 
 /// A container that is reported.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Reported<'a> {
+pub(super) struct ReportedContainer<'a> {
     pub(super) facts: ContainerFacts<'a>,
-    pub(super) image: Image<'a>,
+    pub(super) image: ImageReference<'a>,
 }
 
 impl ContainerPolicy {
@@ -75,7 +75,7 @@ impl ContainerPolicy {
     }
 
     /// Replaces the SBOMs.
-    pub(super) fn set_shipped(&mut self, shipped: Arc<Shipped>) {
+    pub(super) fn set_shipped(&mut self, shipped: Arc<ShippedFiles>) {
         self.shipped = shipped;
         self.verdicts.fill(None);
     }
@@ -88,13 +88,13 @@ impl ContainerPolicy {
         id: RowId,
         container: &Container,
         is_due: bool,
-    ) -> Judged<'a> {
+    ) -> RecordDecision<'a> {
         let facts = container.facts(cx.strings);
         let place = self.verdicts.get_mut(id.0 as usize);
         let (key, version) = (container.key, container.version);
         let kept = place.as_ref().and_then(|place| **place);
         let kept = kept.filter(|verdict| (verdict.key, verdict.version) == (key, version));
-        let verdict = kept.unwrap_or_else(|| Verdict {
+        let verdict = kept.unwrap_or_else(|| ContainerVerdict {
             key,
             version,
             decision: decide(&self.config, &self.shipped, &facts),
@@ -112,7 +112,7 @@ impl ContainerPolicy {
         key: Option<ContainerKey>,
         id: &'a [u8],
         is_due: bool,
-    ) -> Judged<'a> {
+    ) -> RecordDecision<'a> {
         let facts = ContainerFacts { id, ..ContainerFacts::default() };
         let kept = key.and_then(|key| self.kept(key));
         let decision = kept.unwrap_or_else(|| decide(&self.config, &self.shipped, &facts));
@@ -120,12 +120,12 @@ impl ContainerPolicy {
     }
 
     /// What to do with a record of a container of which only the key is known.
-    pub(super) fn gone<'a>(&self, key: ContainerKey, is_due: bool) -> Judged<'a> {
+    pub(super) fn gone<'a>(&self, key: ContainerKey, is_due: bool) -> RecordDecision<'a> {
         let kept = self.kept(key).map(|decision| decision.reported);
         if is_due || kept.unwrap_or_else(|| self.config.reports_all()) {
-            Judged::Outside
+            RecordDecision::Outside
         } else {
-            Judged::Silent
+            RecordDecision::Silent
         }
     }
 
@@ -134,16 +134,18 @@ impl ContainerPolicy {
         &'a mut self,
         cx: &ScanContext<'a>,
         process: &ProcessFacts<'a>,
-    ) -> Option<Names<'a>> {
+    ) -> Option<ContainerNames<'a>> {
         let (key, id) = (process.container_key, process.container);
         let judged = match (key.and_then(|key| cx.containers.find(key)), id) {
             (Some((row, container)), _) => self.tracked(cx, row, container, true),
             (None, Some(id)) => self.untracked(key, id, true),
-            (None, None) => Judged::Outside,
+            (None, None) => RecordDecision::Outside,
         };
         match judged {
-            Judged::Reported(Reported { facts, image }) => Some(names(&facts, image)),
-            Judged::Silent | Judged::Outside => None,
+            RecordDecision::Reported(ReportedContainer { facts, image }) => {
+                Some(names(&facts, image))
+            }
+            RecordDecision::Silent | RecordDecision::Outside => None,
         }
     }
 
@@ -152,12 +154,12 @@ impl ContainerPolicy {
         facts: ContainerFacts<'a>,
         decision: Decision,
         is_due: bool,
-    ) -> Judged<'a> {
+    ) -> RecordDecision<'a> {
         if !decision.reported && !is_due {
-            return Judged::Silent;
+            return RecordDecision::Silent;
         }
         let image = decision.image.of(&self.config, &self.shipped);
-        Judged::Reported(Reported { facts, image })
+        RecordDecision::Reported(ReportedContainer { facts, image })
     }
 
     fn kept(&self, key: ContainerKey) -> Option<Decision> {
@@ -168,15 +170,19 @@ impl ContainerPolicy {
 
 impl ImageId {
     /// The image's name and digest from the configuration, completed by the SBOM that applies.
-    fn of<'a>(&self, config: &'a ContainerConfig, shipped: &'a Shipped) -> Image<'a> {
+    fn of<'a>(&self, config: &'a ContainerConfig, shipped: &'a ShippedFiles) -> ImageReference<'a> {
         let configured = self.configured.and_then(|image| config.images.get(image));
-        let configured = configured.map(Image::new).unwrap_or_default();
+        let configured = configured.map(ImageReference::new).unwrap_or_default();
         let (name, digest) = shipped.image_of(&self.applied).unwrap_or_default();
-        Image { name: configured.name.or(name), digest: configured.digest.or(digest) }
+        ImageReference { name: configured.name.or(name), digest: configured.digest.or(digest) }
     }
 }
 
-fn decide(config: &ContainerConfig, shipped: &Shipped, facts: &ContainerFacts<'_>) -> Decision {
+fn decide(
+    config: &ContainerConfig,
+    shipped: &ShippedFiles,
+    facts: &ContainerFacts<'_>,
+) -> Decision {
     let configured = config.images.find(facts.id, facts.name());
     let configured_image = configured.and_then(|image| config.images.get(image));
     let applied = shipped.of_container(facts.id, facts.name(), configured_image);
@@ -185,8 +191,8 @@ fn decide(config: &ContainerConfig, shipped: &Shipped, facts: &ContainerFacts<'_
     Decision { reported: config.reports(&names), image }
 }
 
-fn names<'a>(facts: &ContainerFacts<'a>, image: Image<'a>) -> Names<'a> {
-    Names {
+fn names<'a>(facts: &ContainerFacts<'a>, image: ImageReference<'a>) -> ContainerNames<'a> {
+    ContainerNames {
         id: facts.id,
         name: facts.name(),
         pod_name: facts.pod_name(),

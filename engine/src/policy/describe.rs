@@ -24,18 +24,18 @@ use panoptes_records::record::file_descriptor::{
 };
 use panoptes_records::record::interface::WorkloadInterface;
 use panoptes_records::record::network_connection::{
-    ConnectionState, NetworkConnectionDetails, Protocol,
+    ConnectionProtocol, ConnectionState, NetworkConnectionDetails,
 };
 use panoptes_records::record::process::{ProcessDetails, ProcessState};
 use panoptes_records::record::process_memory::ProcessMemoryDetails;
 use panoptes_records::record::thread::ThreadDetails;
 use panoptes_records::record::value::{
-    Device, Flat, Hash, MemoryAddress, MemoryPermissions, Namespace, Permissions,
+    AreaPermissions, DeviceNumber, Flat, Hash, MemoryAddress, Namespace, Permissions,
 };
 use panoptes_records::record::workload::ContainerContext;
 
 use super::subject_names::path;
-use crate::container_config::Image;
+use crate::container_config::ImageReference;
 use crate::detect::file_content::paths::set_ids;
 use crate::page_cache::Partial;
 use crate::state::container::ContainerFacts;
@@ -141,7 +141,7 @@ pub fn container<'a>(facts: &ContainerFacts<'a>) -> ContainerDetails<'a> {
 /// Describes the container of a record. `address`, that of its pod, is left out if unknown.
 pub fn container_context<'a>(
     facts: &ContainerFacts<'a>,
-    image: Image<'a>,
+    image: ImageReference<'a>,
     address: Option<IpAddr>,
     machine: &'a Machine,
 ) -> ContainerContext<'a> {
@@ -172,8 +172,8 @@ pub fn memory<'a>(facts: &AreaFacts<'a>) -> ProcessMemoryDetails<'a> {
 }
 
 /// The permissions in `VM_*` flags.
-pub fn permissions(flags: u64) -> MemoryPermissions {
-    MemoryPermissions {
+pub fn permissions(flags: u64) -> AreaPermissions {
+    AreaPermissions {
         read: flags & VM_READ != 0,
         write: flags & VM_WRITE != 0,
         execute: flags & VM_EXEC != 0,
@@ -211,14 +211,14 @@ pub fn network_connection<'a>(
 }
 
 /// Maps the IP protocol number (include/uapi/linux/in.h).
-const fn protocol(number: u16) -> Protocol {
+const fn protocol(number: u16) -> ConnectionProtocol {
     match number {
-        IPPROTO_TCP => Protocol::Tcp,
-        IPPROTO_UDP | 136 => Protocol::Udp,
-        1 | 58 => Protocol::Icmp,
-        132 => Protocol::Sctp,
-        33 => Protocol::Dccp,
-        _ => Protocol::Raw,
+        IPPROTO_TCP => ConnectionProtocol::Tcp,
+        IPPROTO_UDP | 136 => ConnectionProtocol::Udp,
+        1 | 58 => ConnectionProtocol::Icmp,
+        132 => ConnectionProtocol::Sctp,
+        33 => ConnectionProtocol::Dccp,
+        _ => ConnectionProtocol::Raw,
     }
 }
 
@@ -311,9 +311,9 @@ pub(super) fn add_set_id(reason: &mut impl fmt::Write, mode: u16, (uid, gid): (u
     };
 }
 
-pub(super) fn device(number: u32) -> Device {
+pub(super) fn device(number: u32) -> DeviceNumber {
     let (major, minor) = device_numbers(number);
-    Device { major, minor }
+    DeviceNumber { major, minor }
 }
 
 /// A file that a path names: its path, type and attributes. The type is left out if it is another

@@ -7,7 +7,7 @@ use panoptes_records::record::detection::{Confidence, Detection};
 use super::causes::Cause;
 use super::techniques::Techniques;
 use crate::time::RealTime;
-use crate::walk::Copied;
+use crate::walk::MemoryCopyMode;
 
 /// What an alert of a copy of memory adds to its reason, and what follows if it may be torn.
 const IN_COPY: &str = "; seen once, in a copy of memory";
@@ -20,7 +20,7 @@ pub(super) type CopyReason = ArrayString<REASON_BYTES_MAX>;
 
 /// Why an alert is reported.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Evidence<'a> {
+pub(super) struct AlertEvidence<'a> {
     /// One sentence.
     pub(super) reason: &'a str,
     pub(super) techniques: Techniques,
@@ -33,16 +33,20 @@ pub(super) struct Evidence<'a> {
     pub(super) cause: Cause,
 }
 
-impl<'a> Evidence<'a> {
+impl<'a> AlertEvidence<'a> {
     /// The evidence that memory gives: a copy shows everything once.
-    pub(super) fn of_copy<'r>(self, copied: Copied, reason: &'r mut CopyReason) -> Evidence<'r>
+    pub(super) fn of_copy<'r>(
+        self,
+        copied: MemoryCopyMode,
+        reason: &'r mut CopyReason,
+    ) -> AlertEvidence<'r>
     where
         'a: 'r,
     {
         let torn = match copied {
-            Copied::No => return self,
-            Copied::AtOnce => "",
-            Copied::PageByPage => TORN,
+            MemoryCopyMode::No => return self,
+            MemoryCopyMode::AtOnce => "",
+            MemoryCopyMode::PageByPage => TORN,
         };
         let room = REASON_BYTES_MAX - IN_COPY.len() - torn.len();
         let end =
@@ -56,7 +60,7 @@ impl<'a> Evidence<'a> {
             Confidence::High => Confidence::Medium,
             Confidence::Medium | Confidence::Low => Confidence::Low,
         };
-        Evidence { reason, confidence, scans: 1, ..self }
+        AlertEvidence { reason, confidence, scans: 1, ..self }
     }
 
     pub(super) fn detection(self) -> Detection<'a> {
@@ -73,8 +77,8 @@ mod tests {
     use super::*;
     use crate::policy::techniques::ROOTKIT;
 
-    fn evidence(reason: &str, confidence: Confidence) -> Evidence<'_> {
-        Evidence {
+    fn evidence(reason: &str, confidence: Confidence) -> AlertEvidence<'_> {
+        AlertEvidence {
             reason,
             techniques: ROOTKIT,
             confidence,
@@ -88,12 +92,13 @@ mod tests {
     fn an_alert_of_a_copy_has_a_lower_confidence_and_names_it() {
         let mut reason = CopyReason::new();
         let of_copy = evidence("process 7 is hidden", Confidence::High)
-            .of_copy(Copied::PageByPage, &mut reason);
+            .of_copy(MemoryCopyMode::PageByPage, &mut reason);
         let expected = "process 7 is hidden; seen once, in a copy of memory, which may be torn";
         assert_eq!(of_copy.reason, expected);
         assert_eq!(of_copy.confidence, Confidence::Medium);
         let long = "\u{e4}".repeat(REASON_BYTES_MAX);
-        let of_copy = evidence(&long, Confidence::Low).of_copy(Copied::PageByPage, &mut reason);
+        let of_copy =
+            evidence(&long, Confidence::Low).of_copy(MemoryCopyMode::PageByPage, &mut reason);
         assert!(of_copy.reason.ends_with(TORN) && of_copy.reason.len() <= REASON_BYTES_MAX);
         assert_eq!(of_copy.confidence, Confidence::Low);
     }

@@ -21,8 +21,8 @@ use arrayvec::{ArrayString, ArrayVec};
 use panoptes_records::activities::Activity;
 
 use super::containers::ContainerPolicy;
-use crate::container_config::{Glob, Names};
-use crate::detect::reverse_shells::Member;
+use crate::container_config::{ContainerNames, Glob};
+use crate::detect::reverse_shells::ChainMember;
 use crate::state::ScanContext;
 use crate::state::facts::{ConnectionFacts, ProcessFacts};
 use crate::state::process::{COMMAND_LINE_BYTES_MAX, Process};
@@ -98,7 +98,7 @@ pub(super) enum Processes<'a> {
     Tracked(&'a Process),
     Described(&'a ProcessFacts<'a>),
     /// The processes of a reverse shell.
-    Members(&'a [Member<'a>]),
+    Members(&'a [ChainMember<'a>]),
 }
 
 impl<'a> Processes<'a> {
@@ -172,7 +172,7 @@ impl Exception {
     fn covers(
         &self,
         process: Option<&ProcessFacts<'_>>,
-        container: Option<&Names<'_>>,
+        container: Option<&ContainerNames<'_>>,
         peer: Option<Peer>,
     ) -> bool {
         let is_named = self.names_container();

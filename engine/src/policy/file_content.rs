@@ -17,12 +17,12 @@ use panoptes_records::record::value::Hash;
 use panoptes_records::record::{Details, Record};
 
 use super::describe;
-use super::evidence::Evidence;
+use super::evidence::AlertEvidence;
 use super::last_contents::ChangedContent;
 use super::subject_names::{PATH_BYTES_MAX, PROCESS_BYTES_MAX, path, process};
 use super::techniques::{CONTENT, CONTENT_SET_ID};
-use super::writing::{Reporter, Subject};
-use crate::detect::Accepted;
+use super::writing::{EventSubject, Reporter};
+use crate::detect::Acceptance;
 use crate::detect::file_content::ContentChange;
 use crate::detect::file_content::paths::is_set_id;
 use crate::state::ScanContext;
@@ -38,7 +38,7 @@ impl Reporter<'_> {
         &mut self,
         cx: &ScanContext<'_>,
         change: &ContentChange<'_>,
-    ) -> Accepted {
+    ) -> Acceptance {
         let activity = Activity::FileDescriptorFileContentChange;
         let process = describe::process(&change.process, cx.snapshot.machine.tsc_khz);
         let hashes = change.hashes;
@@ -54,7 +54,7 @@ impl Reporter<'_> {
         let is_set_id = is_set_id(mode);
         let has_other_size = size != change.opened.size;
         let reason = reason(change);
-        let evidence = Evidence {
+        let evidence = AlertEvidence {
             reason: &reason,
             techniques: if is_set_id { CONTENT_SET_ID } else { CONTENT },
             // The new content may equal the old one.
@@ -75,7 +75,7 @@ impl Reporter<'_> {
             hashes,
             act: self.cause().of_contents(change),
         };
-        let subject = Subject::process(&change.process).with_content(content);
+        let subject = EventSubject::process(&change.process).with_content(content);
         if change.matters {
             return self.alert(cx, subject, &record, evidence);
         }

@@ -17,12 +17,12 @@ use panoptes_records::record::value::Permissions;
 use panoptes_records::record::{Details, Record};
 
 use super::describe;
-use super::evidence::Evidence;
+use super::evidence::AlertEvidence;
 use super::subject_names::{PATH_BYTES_MAX, path};
 use super::techniques::{PERMISSIONS, SET_ID};
-use super::writing::{Reporter, Subject};
-use crate::detect::Accepted;
-use crate::detect::file_content::paths::{Access, PermissionChange};
+use super::writing::{EventSubject, Reporter};
+use crate::detect::Acceptance;
+use crate::detect::file_content::paths::{GrantedAccess, PermissionChange};
 use crate::state::ScanContext;
 
 /// Maximum length of the reason in bytes: two paths, four ids of 10 digits, two modes and the text
@@ -35,11 +35,11 @@ impl Reporter<'_> {
         &mut self,
         cx: &ScanContext<'_>,
         change: &PermissionChange<'_>,
-    ) -> Accepted {
+    ) -> Acceptance {
         let (inode, before) = (&change.attributes, change.before);
         let owner = before.and_then(|before| before.owner);
         let mut names = ArrayVec::<Text<'_>, { CAPABILITIES.len() }>::new();
-        if let Access::Capabilities(all) = change.what {
+        if let GrantedAccess::Capabilities(all) = change.what {
             names.extend(capabilities(all).map(|name| Text::from(name.as_bytes())));
         }
         let details = FileDetails {
@@ -51,9 +51,9 @@ impl Reporter<'_> {
             file_capabilities: (!names.is_empty()).then_some(&names),
             ..describe::named_file(change.path, inode, change.device)
         };
-        let is_elevation = !matches!(change.what, Access::OpenFolder | Access::Other);
+        let is_elevation = !matches!(change.what, GrantedAccess::OpenFolder | GrantedAccess::Other);
         let reason = reason(change);
-        let evidence = Evidence {
+        let evidence = AlertEvidence {
             reason: &reason,
             techniques: if is_elevation { SET_ID } else { PERMISSIONS },
             confidence: Confidence::High,
@@ -63,21 +63,25 @@ impl Reporter<'_> {
         };
         let record = Record::new(Activity::FilePermissionsChanged, Details::File(&details));
         let record = Record { weight: weight(change), ..record };
-        if change.what != Access::Other {
-            return self.alert(cx, Subject::default(), &record, evidence);
+        if change.what != GrantedAccess::Other {
+            return self.alert(cx, EventSubject::default(), &record, evidence);
         }
         if !self.is_wanted(record.activity) {
-            return Accepted::Yes;
+            return Acceptance::Yes;
         }
         let detection = evidence.detection();
-        self.try_write(cx, Subject::default(), &Record { detection: Some(&detection), ..record })
+        self.try_write(
+            cx,
+            EventSubject::default(),
+            &Record { detection: Some(&detection), ..record },
+        )
     }
 }
 
 /// Type and severity, if they are not those of the activity: what gives nobody further rights is an
 /// event.
 fn weight(change: &PermissionChange<'_>) -> Option<Weight> {
-    if change.what == Access::Other {
+    if change.what == GrantedAccess::Other {
         return Some(Weight { message_type: MessageType::Event, severity: Severity::Info });
     }
     let message_type = MessageType::Alert;
@@ -96,19 +100,19 @@ fn reason(change: &PermissionChange<'_>) -> ArrayString<REASON_BYTES> {
     let subject = path(Some(change.path));
     // Text that does not fit is cut off: the sentence begins with the most important part.
     let _ = match change.what {
-        Access::SetUid => {
+        GrantedAccess::SetUid => {
             write!(
                 reason,
                 "{subject} became set-uid: every user who starts it gets the rights of user {uid}"
             )
         }
-        Access::SetGid => {
+        GrantedAccess::SetGid => {
             write!(
                 reason,
                 "{subject} became set-gid: every user who starts it gets the rights of group {gid}"
             )
         }
-        Access::Capabilities(all) => {
+        GrantedAccess::Capabilities(all) => {
             let text = "gives capabilities to every user who starts it:";
             let begun = write!(reason, "{subject} {text}");
             (0..).zip(capabilities(all)).fold(begun, |_, (at, name)| {
@@ -116,16 +120,16 @@ fn reason(change: &PermissionChange<'_>) -> ArrayString<REASON_BYTES> {
                 write!(reason, "{comma} {name}")
             })
         }
-        Access::OpenFolder => write!(
+        GrantedAccess::OpenFolder => write!(
             reason,
             "{subject} became writable for all, without the sticky bit: anyone may replace what is \
              in it"
         ),
-        Access::Other => write!(reason, "{subject} has other permissions or another owner"),
+        GrantedAccess::Other => write!(reason, "{subject} has other permissions or another owner"),
     };
     let _ = write!(reason, "; permissions {permissions:04o}, user {uid}, group {gid}");
     let _ = match change.before {
-        None if matches!(change.what, Access::Capabilities(_)) => Ok(()),
+        None if matches!(change.what, GrantedAccess::Capabilities(_)) => Ok(()),
         None => reason.write_str("; before, not known"),
         Some(before) => match before.owner {
             None => write!(reason, "; before, {:04o}", before.permissions),

@@ -6,7 +6,7 @@
 //! processes are not counted and all their events are reported.
 
 use panoptes_records::activities::Activity;
-use panoptes_tables::{HashKey, Row, RowId, Scan, Table};
+use panoptes_tables::{HashKey, Row, RowId, ScanNumber, Table};
 
 use crate::limits::Limits;
 use crate::state::process::ProcessKey;
@@ -37,12 +37,12 @@ const PERIOD_NS: i64 = 1_000_000_000;
 
 /// The events of one process in the present period.
 #[derive(Clone, Copy, Debug)]
-struct Count {
+struct ProcessEventCount {
     process: ProcessKey,
     events: [u32; ACTIVITIES.len()],
 }
 
-impl Row for Count {
+impl Row for ProcessEventCount {
     type Key = ProcessKey;
 
     fn key(&self) -> ProcessKey {
@@ -53,7 +53,7 @@ impl Row for Count {
 /// Counts the events of each process.
 #[derive(Debug)]
 pub(super) struct Floods {
-    table: Table<Count>,
+    table: Table<ProcessEventCount>,
     /// Maximum number of events of one activity and process in a period.
     most: u32,
     period_start: Monotonic,
@@ -78,7 +78,10 @@ impl Floods {
     pub(super) fn admit(&mut self, process: ProcessKey, activity: Activity) -> bool {
         let Some(kind) = ACTIVITIES.iter().position(|&one| one == activity) else { return true };
         let found = self.table.find(&process).or_else(|| {
-            self.table.insert(Count { process, events: [0; ACTIVITIES.len()] }, Scan::default())
+            self.table.insert(
+                ProcessEventCount { process, events: [0; ACTIVITIES.len()] },
+                ScanNumber::default(),
+            )
         });
         let Some(count) = found.and_then(|id| self.table.get_mut(id)) else { return true };
         let events = &mut count.events[kind];

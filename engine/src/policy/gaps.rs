@@ -10,11 +10,11 @@
 
 use arrayvec::ArrayVec;
 
-use super::often::Often;
+use super::often::LossFrequency;
 use crate::limits::{Limit, PerLimit};
-use crate::loss::{Blamed, LISTED_MAX, Loss};
+use crate::loss::{BlamedProcess, LISTED_MAX, Loss};
 use crate::time::{Monotonic, Now, RealTime};
-use crate::walk::{Deferred, Losses};
+use crate::walk::{DeferredWork, Losses};
 
 /// When a loss is a gap.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -75,10 +75,10 @@ gaps! {
 
 /// What a scan missed.
 #[derive(Debug)]
-pub struct Missed<'a> {
+pub struct ScanShortfall<'a> {
     pub scan: Losses,
     /// What the scan left for the next one.
-    pub left: Deferred,
+    pub left: DeferredWork,
     /// Processes of which scans show no consistent data.
     pub unstable: &'a mut Loss,
     /// What was not tracked.
@@ -107,8 +107,8 @@ pub(super) const OVER_NS: i64 = 10 * SECOND_NS;
 
 /// The state of one gap.
 #[derive(Clone, Copy, Debug, Default)]
-struct State {
-    often: Often,
+struct GapState {
+    often: LossFrequency,
     /// Since when the gap lasts.
     since: Option<RealTime>,
     last: Monotonic,
@@ -131,7 +131,7 @@ pub(super) struct Report {
     pub(super) missed: Option<u64>,
     pub(super) since: RealTime,
     /// The processes to blame.
-    pub(super) blamed: ArrayVec<Blamed, LISTED_MAX>,
+    pub(super) blamed: ArrayVec<BlamedProcess, LISTED_MAX>,
     /// Number of further ones.
     pub(super) unlisted: u32,
     /// Whether it is about folders ([`Missed::folder`]).
@@ -141,7 +141,7 @@ pub(super) struct Report {
 /// Tracks what is missed of one machine.
 #[derive(Debug)]
 pub(super) struct Gaps {
-    states: [State; GAPS_MAX],
+    states: [GapState; GAPS_MAX],
     /// Of the gaps that nothing else counts.
     events: Loss,
     alerts: Loss,
@@ -169,7 +169,7 @@ pub fn words_of(gap: usize) -> &'static str {
 impl Gaps {
     pub(super) fn new() -> Self {
         Self {
-            states: [State::default(); GAPS_MAX],
+            states: [GapState::default(); GAPS_MAX],
             events: Loss::default(),
             alerts: Loss::default(),
             unreadable: Loss::default(),
@@ -188,12 +188,12 @@ impl Gaps {
     }
 
     /// Counts what one scan missed.
-    pub(super) fn begin_scan(&mut self, missed: &Missed<'_>, now: Monotonic) {
+    pub(super) fn begin_scan(&mut self, missed: &ScanShortfall<'_>, now: Monotonic) {
         self.after_ns = now.since(core::mem::replace(&mut self.at, now));
         let [events, alerts] = core::mem::take(&mut self.refused);
         self.events.add(events, None);
         self.alerts.add(alerts, None);
-        let Missed { scan, left, .. } = missed;
+        let ScanShortfall { scan, left, .. } = missed;
         for (loss, count, process_id) in [
             (&mut self.unreadable, scan.unreadable.into(), None),
             (&mut self.unbounded, scan.unbounded.into(), None),
@@ -210,7 +210,7 @@ impl Gaps {
     pub(super) fn report(
         &mut self,
         gap: usize,
-        missed: &mut Missed<'_>,
+        missed: &mut ScanShortfall<'_>,
         now: Now,
     ) -> Option<Report> {
         let (kind, key, rule, words) = GAPS.get(gap)?;
@@ -243,13 +243,13 @@ impl Gaps {
     pub(super) fn accept(
         &mut self,
         gap: usize,
-        missed: &mut Missed<'_>,
+        missed: &mut ScanShortfall<'_>,
         report: &Report,
         now: Monotonic,
     ) {
         let Some((state, loss)) = self.parts_of(gap, missed) else { return };
         if report.missed.is_none() {
-            *state = State { often: state.often, ..State::default() };
+            *state = GapState { often: state.often, ..GapState::default() };
             loss.forget();
             return;
         }
@@ -264,8 +264,8 @@ impl Gaps {
     fn parts_of<'a>(
         &'a mut self,
         gap: usize,
-        missed: &'a mut Missed<'_>,
-    ) -> Option<(&'a mut State, &'a mut Loss)> {
+        missed: &'a mut ScanShortfall<'_>,
+    ) -> Option<(&'a mut GapState, &'a mut Loss)> {
         let (kind, ..) = GAPS.get(gap)?;
         let loss = match kind {
             Gap::Events => &mut self.events,
@@ -295,7 +295,7 @@ impl Gaps {
     }
 }
 
-impl State {
+impl GapState {
     /// Returns whether to report something missed or the end, and since when the gap lasts; `None`
     /// if there is nothing to report.
     fn follow(&mut self, is_lost: bool, names_another: bool, now: Now) -> Option<(bool, RealTime)> {
@@ -315,7 +315,7 @@ impl State {
 /// All that counts losses, for tests.
 #[cfg(test)]
 #[derive(Debug)]
-pub(super) struct Lost {
+pub(super) struct LossFixture {
     pub(super) unstable: Loss,
     pub(super) tables: PerLimit<Loss>,
     pub(super) changes: Loss,
@@ -324,7 +324,7 @@ pub(super) struct Lost {
 }
 
 #[cfg(test)]
-impl Lost {
+impl LossFixture {
     pub(super) fn new() -> Self {
         Self {
             unstable: Loss::new(),
@@ -335,11 +335,11 @@ impl Lost {
         }
     }
 
-    pub(super) fn missed(&mut self, scan: Losses) -> Missed<'_> {
+    pub(super) fn missed(&mut self, scan: Losses) -> ScanShortfall<'_> {
         let Self { unstable, tables, changes, paths, others } = self;
         let [contents, binaries, unjudged, shells, commands, permissions] = others;
-        let left = Deferred::default();
-        Missed {
+        let left = DeferredWork::default();
+        ScanShortfall {
             scan,
             left,
             unstable,
@@ -367,7 +367,7 @@ mod tests {
     /// Gaps, and what they lost.
     struct Watch {
         gaps: Gaps,
-        lost: Lost,
+        lost: LossFixture,
     }
 
     /// A report of a scan.
@@ -387,7 +387,7 @@ mod tests {
 
     impl Watch {
         fn new() -> Self {
-            Self { gaps: Gaps::new(), lost: Lost::new() }
+            Self { gaps: Gaps::new(), lost: LossFixture::new() }
         }
 
         /// The reports of a scan. Those that `accepts` refuses are offered again.
@@ -412,7 +412,7 @@ mod tests {
         fn scans(
             &mut self,
             scans: i64,
-            mut lose: impl FnMut(i64, &mut Lost) -> Losses,
+            mut lose: impl FnMut(i64, &mut LossFixture) -> Losses,
         ) -> Vec<Reported> {
             let scans = 0..scans;
             let reports = scans.map(|scan| {
@@ -429,7 +429,7 @@ mod tests {
 
     #[test]
     fn a_loss_by_chance_is_no_gap() {
-        let by_chance = |scan, _: &mut Lost| unreadable(u32::from(scan % 20 == 0));
+        let by_chance = |scan, _: &mut LossFixture| unreadable(u32::from(scan % 20 == 0));
         assert!(Watch::new().scans(20_000, by_chance).is_empty());
         assert!(Watch::new().scans(2000, |_, _| Losses::default()).is_empty());
     }
@@ -438,7 +438,7 @@ mod tests {
     #[test]
     fn who_spoils_most_scans_is_reported_and_so_is_the_end() {
         let spoilt = |scan: i64| (200..1000).contains(&scan) && scan % 20 != 0;
-        let lose = |scan, _: &mut Lost| unreadable(if spoilt(scan) { 2 } else { 0 });
+        let lose = |scan, _: &mut LossFixture| unreadable(if spoilt(scan) { 2 } else { 0 });
         let all = Watch::new().scans(1500, lose);
         let facts: Vec<_> = all.iter().map(|it| (it.key, it.missed)).collect();
         let key = "unreadable";

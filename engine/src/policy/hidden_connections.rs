@@ -12,11 +12,11 @@ use panoptes_records::record::detection::Confidence;
 use panoptes_records::record::{Details, Record};
 
 use super::describe;
-use super::evidence::Evidence;
+use super::evidence::AlertEvidence;
 use super::techniques::{HIDDEN_CONNECTION, HIDDEN_LISTENER};
-use super::writing::{Reporter, Subject};
-use crate::detect::Accepted;
-use crate::detect::hidden_connections::{Hidden, What};
+use super::writing::{EventSubject, Reporter};
+use crate::detect::Acceptance;
+use crate::detect::hidden_connections::{HiddenConnection, HiddenConnectionKind};
 use crate::state::ScanContext;
 use crate::state::facts::ConnectionFacts;
 use crate::time::RealTime;
@@ -27,10 +27,14 @@ const REASON_BYTES: usize = 512;
 
 impl Reporter<'_> {
     /// Reports a connection or a port without a socket.
-    pub(super) fn hidden_connection(&mut self, cx: &ScanContext<'_>, hidden: &Hidden) -> Accepted {
+    pub(super) fn hidden_connection(
+        &mut self,
+        cx: &ScanContext<'_>,
+        hidden: &HiddenConnection,
+    ) -> Acceptance {
         let activity = match hidden.what {
-            What::Connection => Activity::HiddenConnectionDetected,
-            What::Listener => Activity::HiddenListenerDetected,
+            HiddenConnectionKind::Connection => Activity::HiddenConnectionDetected,
+            HiddenConnectionKind::Listener => Activity::HiddenListenerDetected,
         };
         let facts = facts(cx, hidden);
         let interface = describe::interface_of(cx.snapshot, &facts);
@@ -38,11 +42,11 @@ impl Reporter<'_> {
         details.tcp_connection_creation_time_iso_8601_ns =
             Some(Timestamp::from_ns(hidden.first_ns));
         let reason = reason(hidden);
-        let evidence = Evidence {
+        let evidence = AlertEvidence {
             reason: &reason,
             techniques: match hidden.what {
-                What::Connection => HIDDEN_CONNECTION,
-                What::Listener => HIDDEN_LISTENER,
+                HiddenConnectionKind::Connection => HIDDEN_CONNECTION,
+                HiddenConnectionKind::Listener => HIDDEN_LISTENER,
             },
             // A packet socket may belong to a network stack of its own.
             confidence: match hidden.suspect {
@@ -53,14 +57,14 @@ impl Reporter<'_> {
             scans: hidden.scans,
             cause: self.cause().of_packets(hidden),
         };
-        let subject = Subject::default().with_connection(Some(&facts));
+        let subject = EventSubject::default().with_connection(Some(&facts));
         let record = Record::new(activity, Details::NetworkConnection(&details));
         self.alert(cx, subject, &record, evidence)
     }
 }
 
 /// What the packets show, as if it were a socket.
-fn facts(cx: &ScanContext<'_>, hidden: &Hidden) -> ConnectionFacts {
+fn facts(cx: &ScanContext<'_>, hidden: &HiddenConnection) -> ConnectionFacts {
     let own = hidden.own.ip();
     let has_own = |row: &&crate::walk::InterfaceRow| match own {
         IpAddr::V4(address) => row.ipv4.contains(&address),
@@ -72,13 +76,15 @@ fn facts(cx: &ScanContext<'_>, hidden: &Hidden) -> ConnectionFacts {
         IpAddr::V6(_) => IpAddr::from([0_u8; 16]),
     };
     let (state, peer, peer_port) = match hidden.what {
-        What::Connection => (TcpState::Established, hidden.peer.ip(), hidden.peer.port()),
-        What::Listener => (TcpState::Listen, nothing, 0),
+        HiddenConnectionKind::Connection => {
+            (TcpState::Established, hidden.peer.ip(), hidden.peer.port())
+        }
+        HiddenConnectionKind::Listener => (TcpState::Listen, nothing, 0),
     };
     // An unconnected UDP socket is closed.
     let protocol = u16::from(hidden.protocol);
     let state = match (hidden.what, protocol) {
-        (What::Listener, IPPROTO_UDP) => TcpState::Closed,
+        (HiddenConnectionKind::Listener, IPPROTO_UDP) => TcpState::Closed,
         _ => state,
     };
     ConnectionFacts {
@@ -94,25 +100,25 @@ fn facts(cx: &ScanContext<'_>, hidden: &Hidden) -> ConnectionFacts {
 }
 
 /// One sentence: what was seen on the wire, and what scans have shown meanwhile.
-fn reason(hidden: &Hidden) -> ArrayString<REASON_BYTES> {
-    let Hidden { own, peer, scans, .. } = hidden;
+fn reason(hidden: &HiddenConnection) -> ArrayString<REASON_BYTES> {
+    let HiddenConnection { own, peer, scans, .. } = hidden;
     let mut reason = ArrayString::new();
     let ms = hidden.last_ns.saturating_sub(hidden.first_ns) / 1_000_000;
     // Text that does not fit is cut off: the sentence begins with the most important part.
     let is_udp = u16::from(hidden.protocol) == IPPROTO_UDP;
     let name = if is_udp { "UDP" } else { "TCP" };
     let _ = match hidden.what {
-        What::Connection => write!(
+        HiddenConnectionKind::Connection => write!(
             reason,
             "{own} exchanged packets with {peer} over {name} for {ms} ms, and in that time {scans} \
              scans of all sockets showed none that accounts for them"
         ),
-        What::Listener if is_udp => write!(
+        HiddenConnectionKind::Listener if is_udp => write!(
             reason,
             "{own} answered {peer} over UDP for {ms} ms, and in that time {scans} scans of all \
              sockets showed none at this port"
         ),
-        What::Listener => write!(
+        HiddenConnectionKind::Listener => write!(
             reason,
             "{own} accepted a TCP connection from {peer} that lasted {ms} ms, and in that time \
              {scans} scans of all sockets showed neither it nor one that listens at this port"
@@ -131,10 +137,10 @@ mod tests {
     use arrayvec::ArrayVec;
 
     use super::*;
-    use crate::detect::hidden_connections::Owner;
+    use crate::detect::hidden_connections::SocketOwner;
 
-    fn hidden(what: What, own: &str, peer: &str) -> Hidden {
-        Hidden {
+    fn hidden(what: HiddenConnectionKind, own: &str, peer: &str) -> HiddenConnection {
+        HiddenConnection {
             what,
             protocol: 6,
             own: own.parse().expect(own),
@@ -148,13 +154,14 @@ mod tests {
 
     #[test]
     fn the_reason_has_both_ends_the_time_and_the_scans() {
-        let connection = hidden(What::Connection, "10.9.0.2:4444", "10.9.0.1:40972");
+        let connection =
+            hidden(HiddenConnectionKind::Connection, "10.9.0.2:4444", "10.9.0.1:40972");
         assert_eq!(
             reason(&connection).as_str(),
             "10.9.0.2:4444 exchanged packets with 10.9.0.1:40972 over TCP for 1024 ms, and in that \
              time 97 scans of all sockets showed none that accounts for them"
         );
-        let listener = Hidden { what: What::Listener, ..connection };
+        let listener = HiddenConnection { what: HiddenConnectionKind::Listener, ..connection };
         assert_eq!(
             reason(&listener).as_str(),
             "10.9.0.2:4444 accepted a TCP connection from 10.9.0.1:40972 that lasted 1024 ms, and \
@@ -165,29 +172,29 @@ mod tests {
 
     #[test]
     fn reasons_of_udp_name_it() {
-        let listener = hidden(What::Listener, "10.9.0.2:4444", "10.9.0.1:40972");
-        let listener = Hidden { protocol: 17, ..listener };
+        let listener = hidden(HiddenConnectionKind::Listener, "10.9.0.2:4444", "10.9.0.1:40972");
+        let listener = HiddenConnection { protocol: 17, ..listener };
         assert_eq!(
             reason(&listener).as_str(),
             "10.9.0.2:4444 answered 10.9.0.1:40972 over UDP for 1024 ms, and in that time 97 scans \
              of all sockets showed none at this port"
         );
-        let packets = Hidden { what: What::Connection, ..listener };
+        let packets = HiddenConnection { what: HiddenConnectionKind::Connection, ..listener };
         assert!(reason(&packets).contains("exchanged packets with 10.9.0.1:40972 over UDP for"));
     }
 
     #[test]
     fn the_longest_reason_fits() {
         let end = "[1111:2222:3333:4444:5555:6666:7777:8888]:65535";
-        for what in [What::Connection, What::Listener] {
-            let suspect = Owner {
+        for what in [HiddenConnectionKind::Connection, HiddenConnectionKind::Listener] {
+            let suspect = SocketOwner {
                 process_id: u32::MAX,
                 user_id: None,
                 // Each byte becomes three.
                 name: [0xff; 16],
                 container: ArrayVec::new(),
             };
-            let longest = Hidden {
+            let longest = HiddenConnection {
                 first_ns: i64::MIN,
                 last_ns: i64::MAX,
                 scans: u32::MAX,

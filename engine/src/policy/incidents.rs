@@ -24,7 +24,7 @@ use arrayvec::ArrayVec;
 use panoptes_records::activities::Activity;
 use panoptes_records::record::message_id::OWN_BYTES;
 use panoptes_records::record::value::Uuid;
-use panoptes_tables::{HashKey, Key as _, Row, RowId, Scan, Table};
+use panoptes_tables::{HashKey, Key as _, Row, RowId, ScanNumber, Table};
 
 use crate::limits::Limits;
 use crate::state::container::ContainerKey;
@@ -65,7 +65,7 @@ type Id = [u8; OWN_BYTES];
 
 /// What is remembered of a process.
 #[derive(Clone, Debug)]
-struct Known {
+struct IncidentProcess {
     process: ProcessKey,
     /// Number of its incident; 0 if it belongs to none.
     incident: u32,
@@ -75,7 +75,7 @@ struct Known {
     ids: ArrayVec<Id, IDS>,
 }
 
-impl Row for Known {
+impl Row for IncidentProcess {
     type Key = ProcessKey;
 
     fn key(&self) -> ProcessKey {
@@ -98,7 +98,7 @@ struct Incident {
 /// The incidents of one machine, and their processes.
 #[derive(Debug)]
 pub(super) struct Incidents {
-    processes: Table<Known>,
+    processes: Table<IncidentProcess>,
     list: ArrayVec<Incident, INCIDENTS_MAX>,
     last_number: u32,
     key: HashKey,
@@ -248,7 +248,7 @@ impl Incidents {
     fn add_children(&mut self, snapshot: &Snapshot, number: u32) -> bool {
         // A set that may have too many, because most processes are nobody's children.
         let mut parents = [0_u64; 64];
-        let is_in = |known: &Known| known.incident == number && known.includes_children;
+        let is_in = |known: &IncidentProcess| known.incident == number && known.includes_children;
         for id in self.processes.ids() {
             if let Some(known) = self.processes.get(id).filter(|known| is_in(known)) {
                 let bit = known.process.process_id as usize % 4096;
@@ -306,24 +306,24 @@ impl Incidents {
         before != (known.incident, known.includes_children)
     }
 
-    fn known(&self, process: ProcessKey) -> Option<&Known> {
+    fn known(&self, process: ProcessKey) -> Option<&IncidentProcess> {
         self.processes.get(self.processes.find(&process)?)
     }
 
-    fn known_mut(&mut self, process: ProcessKey) -> Option<&mut Known> {
+    fn known_mut(&mut self, process: ProcessKey) -> Option<&mut IncidentProcess> {
         self.processes.get_mut(self.processes.find(&process)?)
     }
 
     /// The row of a process, which may be new; `None` if there is no room.
-    fn row(&mut self, snapshot: &Snapshot, process: ProcessKey) -> Option<&mut Known> {
+    fn row(&mut self, snapshot: &Snapshot, process: ProcessKey) -> Option<&mut IncidentProcess> {
         let found = self.processes.find(&process).or_else(|| {
             if self.processes.len() == self.processes.capacity() {
                 self.make_room(snapshot);
             }
             let (incident, includes_children, ended) = (0, false, None);
             let ids = ArrayVec::new();
-            let known = Known { process, incident, includes_children, ended, ids };
-            self.processes.insert(known, Scan::default())
+            let known = IncidentProcess { process, incident, includes_children, ended, ids };
+            self.processes.insert(known, ScanNumber::default())
         })?;
         self.processes.get_mut(found)
     }

@@ -21,7 +21,7 @@ const AGAIN_NS: i64 = 60_000_000_000;
 
 /// Times between scans, in nanoseconds, since the last report.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Reached {
+pub(super) struct ScanIntervalStats {
     pub(super) wanted: u64,
     /// Number of times.
     pub(super) count: u64,
@@ -34,14 +34,14 @@ pub(super) struct Reached {
     pub(super) found_late: u64,
 }
 
-impl Reached {
+impl ScanIntervalStats {
     pub(super) fn is_late(&self) -> bool {
         self.mean > self.wanted.saturating_mul(LATE_FACTOR)
     }
 }
 
 /// The attributes of a record; none if there are no times.
-pub(super) fn details(reached: Option<Reached>) -> SystemActivityDetails<'static> {
+pub(super) fn details(reached: Option<ScanIntervalStats>) -> SystemActivityDetails<'static> {
     SystemActivityDetails {
         scan_interval_ns: reached.map(|reached| reached.wanted),
         scan_interval_mean_ns: reached.map(|reached| reached.mean),
@@ -100,13 +100,14 @@ impl Intervals {
     }
 
     /// At the end of a period: the times, if scans were late or a scan used more than its budget.
-    pub(super) fn late(&mut self, now: Monotonic) -> Option<Reached> {
+    pub(super) fn late(&mut self, now: Monotonic) -> Option<ScanIntervalStats> {
         if now.since(self.since) < self.period_ns {
             return None;
         }
         let (budget_used, found_late) = (self.budget_used, self.found_late);
-        let is_reported =
-            |it: &Reached| it.is_late() || it.budget_used > BUDGET_PERCENT || it.found_late > 0;
+        let is_reported = |it: &ScanIntervalStats| {
+            it.is_late() || it.budget_used > BUDGET_PERCENT || it.found_late > 0
+        };
         let reached = self.take(now).filter(is_reported);
         if reached.is_none() {
             // The next report has it.
@@ -117,8 +118,8 @@ impl Intervals {
     }
 
     /// The times since the last call; `None` if nobody scans regularly, or there is none.
-    pub(super) fn take(&mut self, now: Monotonic) -> Option<Reached> {
-        let reached = Reached {
+    pub(super) fn take(&mut self, now: Monotonic) -> Option<ScanIntervalStats> {
+        let reached = ScanIntervalStats {
             wanted: self.wanted,
             count: self.times.count(),
             mean: self.times.mean(),

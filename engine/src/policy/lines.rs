@@ -1,18 +1,18 @@
 //! The lines of `panoptes scan`: everything that one scan saw, in the contract's order.
 //!
-//! Kinds are in the order of [`Kind`]. Within a kind, lines are sorted by process id (those without
-//! one first), then by thread id, descriptor, address or 4-tuple. Attributes that depend on when
-//! the scan ran are left out, so that two scans can be compared.
+//! Kinds are in the order of [`ScanKind`]. Within a kind, lines are sorted by process id (those
+//! without one first), then by thread id, descriptor, address or 4-tuple. Attributes that depend on
+//! when the scan ran are left out, so that two scans can be compared.
 
 use panoptes_decoders::kernel::vm_area_struct::Vma;
-pub use panoptes_records::record::scan::{Kind, Kinds};
+pub use panoptes_records::record::scan::{Kinds, ScanKind};
 use panoptes_records::record::scan::{SCAN_LINE_BYTES, ScanLine, ScanObject};
 use panoptes_records::redact::Redactor;
 use panoptes_tables::room;
 
 use super::describe;
 use super::shell_history::shell_command;
-use crate::detect::shell_history::{Command, Remembered};
+use crate::detect::shell_history::{HistoryCommand, TypedCommand};
 use crate::limits::Limits;
 use crate::page_cache::Contents;
 use crate::path::is_too_long;
@@ -34,7 +34,7 @@ pub struct Traits<'a> {
     /// Contents of files, if requested.
     pub contents: Option<&'a Contents>,
     /// Commands in the shells' lists, if requested.
-    pub commands: &'a [Remembered],
+    pub commands: &'a [HistoryCommand],
 }
 
 /// Totals of one [`LineWriter::write`].
@@ -53,11 +53,11 @@ pub struct LineWriter {
     out: Box<[u8]>,
     string_length: usize,
     redactor: Option<Redactor>,
-    scratch: Scratch,
+    scratch: LineScratch,
 }
 
 #[derive(Debug)]
-struct Scratch {
+struct LineScratch {
     names: NameBuffers,
     holders: Holders,
     /// Containers in the order of their lines.
@@ -65,7 +65,7 @@ struct Scratch {
 }
 
 /// Passes lines to a sink, and counts them.
-struct Lines<'a, E> {
+struct ScanLineEmitter<'a, E> {
     out: &'a mut [u8],
     string_length: usize,
     redactor: Option<&'a mut Redactor>,
@@ -73,7 +73,7 @@ struct Lines<'a, E> {
     sink: &'a mut dyn FnMut(&[u8]) -> Result<(), E>,
 }
 
-impl<E> Lines<'_, E> {
+impl<E> ScanLineEmitter<'_, E> {
     fn write<T: ScanObject>(&mut self, line: &ScanLine<'_, T>) -> Result<(), E> {
         let redactor = self.redactor.as_deref_mut();
         let Ok(length) = line.write_redacted(self.out, self.string_length, redactor) else {
@@ -120,9 +120,9 @@ impl<E> Lines<'_, E> {
         Ok(())
     }
 
-    fn commands(&mut self, commands: &[Remembered]) -> Result<(), E> {
-        for &Remembered { process_id, ref line, time_s } in commands {
-            let details = shell_command(&Command { line, time_s });
+    fn commands(&mut self, commands: &[HistoryCommand]) -> Result<(), E> {
+        for &HistoryCommand { process_id, ref line, time_s } in commands {
+            let details = shell_command(&TypedCommand { line, time_s });
             self.write(&ScanLine::of_process(process_id, &details))?;
         }
         Ok(())
@@ -135,7 +135,7 @@ impl LineWriter {
             out: room::copies(0, SCAN_LINE_BYTES),
             string_length: limits.string_length as usize,
             redactor: None,
-            scratch: Scratch {
+            scratch: LineScratch {
                 names: NameBuffers::default(),
                 holders: Holders::new(limits),
                 order: room::list(limits.containers_seen_max()),
@@ -159,29 +159,30 @@ impl LineWriter {
     ) -> Result<LineCounts, E> {
         let Self { out, string_length, redactor, scratch } = self;
         let (redactor, counts) = (redactor.as_mut(), LineCounts::default());
-        let lines = &mut Lines { out, string_length: *string_length, redactor, counts, sink };
+        let lines =
+            &mut ScanLineEmitter { out, string_length: *string_length, redactor, counts, sink };
         for kind in kinds.iter() {
             match kind {
-                Kind::Processes => scratch.processes(snapshot, traits, lines)?,
-                Kind::Threads => lines.threads(snapshot)?,
-                Kind::Files => scratch.files(snapshot, lines)?,
-                Kind::Memory => scratch.memory(snapshot, traits, lines)?,
-                Kind::Connections => scratch.connections(snapshot, lines)?,
-                Kind::Interfaces => lines.interfaces(snapshot)?,
-                Kind::Containers => scratch.containers(snapshot, lines)?,
-                Kind::ShellHistory => lines.commands(traits.commands)?,
+                ScanKind::Processes => scratch.processes(snapshot, traits, lines)?,
+                ScanKind::Threads => lines.threads(snapshot)?,
+                ScanKind::Files => scratch.files(snapshot, lines)?,
+                ScanKind::Memory => scratch.memory(snapshot, traits, lines)?,
+                ScanKind::Connections => scratch.connections(snapshot, lines)?,
+                ScanKind::Interfaces => lines.interfaces(snapshot)?,
+                ScanKind::Containers => scratch.containers(snapshot, lines)?,
+                ScanKind::ShellHistory => lines.commands(traits.commands)?,
             }
         }
         Ok(lines.counts)
     }
 }
 
-impl Scratch {
+impl LineScratch {
     fn processes<E>(
         &mut self,
         snapshot: &Snapshot,
         traits: &Traits<'_>,
-        lines: &mut Lines<'_, E>,
+        lines: &mut ScanLineEmitter<'_, E>,
     ) -> Result<(), E> {
         for &index in snapshot.by_pid.iter() {
             let Some(row) = snapshot.processes.at(index) else { continue };
@@ -201,7 +202,11 @@ impl Scratch {
         Ok(())
     }
 
-    fn files<E>(&mut self, snapshot: &Snapshot, lines: &mut Lines<'_, E>) -> Result<(), E> {
+    fn files<E>(
+        &mut self,
+        snapshot: &Snapshot,
+        lines: &mut ScanLineEmitter<'_, E>,
+    ) -> Result<(), E> {
         for (process, process_id) in processes_by_pid(snapshot) {
             for table in snapshot.files_structs_of(process) {
                 // A list without all threads would be wrong.
@@ -227,7 +232,7 @@ impl Scratch {
         &mut self,
         snapshot: &Snapshot,
         traits: &Traits<'_>,
-        lines: &mut Lines<'_, E>,
+        lines: &mut ScanLineEmitter<'_, E>,
     ) -> Result<(), E> {
         for (process, process_id) in processes_by_pid(snapshot) {
             let Some(mm) = snapshot.mms.at(process.mm) else { continue };
@@ -249,7 +254,11 @@ impl Scratch {
         Ok(())
     }
 
-    fn connections<E>(&mut self, snapshot: &Snapshot, lines: &mut Lines<'_, E>) -> Result<(), E> {
+    fn connections<E>(
+        &mut self,
+        snapshot: &Snapshot,
+        lines: &mut ScanLineEmitter<'_, E>,
+    ) -> Result<(), E> {
         self.holders.find(snapshot);
         for index in snapshot.connections.indexes() {
             if self.holders.of(index).is_empty() {
@@ -265,7 +274,11 @@ impl Scratch {
         Ok(())
     }
 
-    fn containers<E>(&mut self, snapshot: &Snapshot, lines: &mut Lines<'_, E>) -> Result<(), E> {
+    fn containers<E>(
+        &mut self,
+        snapshot: &Snapshot,
+        lines: &mut ScanLineEmitter<'_, E>,
+    ) -> Result<(), E> {
         // By first process. Of two with the same one, the outer one first, whose path is shorter.
         self.order.clear();
         let alive = snapshot.containers.indexed().filter(|(_, row)| row.is_alive());

@@ -10,14 +10,14 @@ use panoptes_records::record::detection::Confidence;
 use panoptes_records::record::{Details, Record};
 
 use super::describe;
-use super::evidence::Evidence;
-use super::reporter::{Object, describe_process};
+use super::evidence::AlertEvidence;
+use super::reporter::{ProcessObject, describe_process};
 use super::subject_names::{PATH_BYTES_MAX, PROCESS_BYTES_MAX, path, process};
 use super::techniques::{INJECTED, PATCHED};
-use super::writing::{Reporter, Subject};
-use crate::detect::Accepted;
-use crate::detect::memory_permissions::Judged;
-use crate::detect::memory_permissions::rule::{Backing, Direction, FindingKind};
+use super::writing::{EventSubject, Reporter};
+use crate::detect::Acceptance;
+use crate::detect::memory_permissions::JudgedAreaChange;
+use crate::detect::memory_permissions::rule::{AreaKind, FindingKind, PermissionDirection};
 use crate::state::ScanContext;
 
 impl Reporter<'_> {
@@ -25,23 +25,23 @@ impl Reporter<'_> {
     pub(super) fn memory_permissions(
         &mut self,
         cx: &ScanContext<'_>,
-        judged: &Judged<'_>,
-    ) -> Accepted {
+        judged: &JudgedAreaChange<'_>,
+    ) -> Acceptance {
         let Ok(what) = judged.verdict else {
             self.new_executable(cx, judged);
-            return Accepted::Yes;
+            return Acceptance::Yes;
         };
         let activity = match judged.direction {
-            Direction::Added => Activity::ExecutablePermissionsAdded,
-            Direction::Removed => Activity::ExecutablePermissionsRemoved,
+            PermissionDirection::Added => Activity::ExecutablePermissionsAdded,
+            PermissionDirection::Removed => Activity::ExecutablePermissionsRemoved,
         };
         if !self.admits(judged.process.key, activity) {
-            return Accepted::No;
+            return Acceptance::No;
         }
         let process = describe_process(cx, judged.process);
         let details = describe::memory(&judged.area);
         let reason = reason(judged, judged.process.facts(cx.strings).name, what);
-        let evidence = Evidence {
+        let evidence = AlertEvidence {
             reason: &reason,
             techniques: match what {
                 FindingKind::Patched | FindingKind::TextOpened => PATCHED,
@@ -55,16 +55,19 @@ impl Reporter<'_> {
         let parents = [Details::Process(&process)];
         let record = Record::new(activity, Details::ProcessMemory(&details));
         let record = record.with_parents(&parents);
-        self.alert(cx, Subject::of(cx, judged.process), &record, evidence)
+        self.alert(cx, EventSubject::of(cx, judged.process), &record, evidence)
     }
 
     /// Reports memory without a file that became executable, if that is not a finding: a runtime
     /// makes its reserved space executable piece by piece.
-    fn new_executable(&mut self, cx: &ScanContext<'_>, judged: &Judged<'_>) {
+    fn new_executable(&mut self, cx: &ScanContext<'_>, judged: &JudgedAreaChange<'_>) {
         let is_new = judged.before.is_some_and(|before| !before.was_executable);
-        if is_new && judged.direction == Direction::Added && judged.backing == Backing::Anonymous {
+        if is_new
+            && judged.direction == PermissionDirection::Added
+            && judged.backing == AreaKind::Anonymous
+        {
             let activity = Activity::NewExecutableAnonymousMemoryMapped;
-            self.object(cx, activity, judged.process, Object::Area(&judged.area));
+            self.object(cx, activity, judged.process, ProcessObject::Area(&judged.area));
         }
     }
 }
@@ -84,18 +87,22 @@ const REASON_BYTES: usize = PROCESS_BYTES_MAX + PATH_BYTES_MAX + 512;
 
 /// One sentence: whose memory it is, its size and address, why it is reported, and its permissions
 /// before and now. `name` is that of the process.
-fn reason(judged: &Judged<'_>, name: &[u8], what: FindingKind) -> ArrayString<REASON_BYTES> {
+fn reason(
+    judged: &JudgedAreaChange<'_>,
+    name: &[u8],
+    what: FindingKind,
+) -> ArrayString<REASON_BYTES> {
     let area = &judged.area;
     let (start, end) =
         judged.before.map_or((area.start, area.end), |before| (before.start, before.end));
     let subject = match judged.backing {
-        Backing::Stack => "of the stack",
-        Backing::Heap => "of the heap",
-        Backing::Anonymous => "of memory without a file",
-        Backing::Shared => "of shared memory",
-        Backing::File if area.is_main_executable => "of the program itself",
-        Backing::File if area.file.is_some() => "of the mapped file",
-        Backing::File => "of a mapped file",
+        AreaKind::Stack => "of the stack",
+        AreaKind::Heap => "of the heap",
+        AreaKind::Anonymous => "of memory without a file",
+        AreaKind::Shared => "of shared memory",
+        AreaKind::File if area.is_main_executable => "of the program itself",
+        AreaKind::File if area.file.is_some() => "of the mapped file",
+        AreaKind::File => "of a mapped file",
     };
     let why = match what {
         FindingKind::Stack => "can be executed, and no mapped file asks for such a stack",
@@ -126,7 +133,7 @@ fn reason(judged: &Judged<'_>, name: &[u8], what: FindingKind) -> ArrayString<RE
     let owner = process(name, judged.process.process_id());
     let _ = write!(reason, "{owner}: {bytes} bytes {subject}");
     if let Some(file) = area.file
-        && judged.backing == Backing::File
+        && judged.backing == AreaKind::File
     {
         let _ = write!(reason, " {}", path(Some(file)));
     }
@@ -137,7 +144,7 @@ fn reason(judged: &Judged<'_>, name: &[u8], what: FindingKind) -> ArrayString<RE
     };
     let _ = write!(reason, "{} now", permissions(area.flags));
     let returned = judged.before.is_some_and(|before| before.was_executable);
-    if returned && judged.direction == Direction::Added {
+    if returned && judged.direction == PermissionDirection::Added {
         let _ = write!(reason, ", executable at an earlier time");
     }
     if judged.is_last {

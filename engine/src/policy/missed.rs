@@ -13,17 +13,17 @@ use panoptes_records::record::system_activity::SystemActivityDetails;
 use panoptes_records::record::value::Hash;
 use panoptes_records::record::{Details, Record};
 
-use super::evidence::Evidence;
-use super::gaps::{GAPS_MAX, Missed, OVER_NS, Report, SECOND_NS};
+use super::evidence::AlertEvidence;
+use super::gaps::{GAPS_MAX, OVER_NS, Report, SECOND_NS, ScanShortfall};
 use super::intervals::{self, BUDGET_PERCENT};
 use super::last_contents::PATHS_MAX;
 use super::repetitions::{self, Common, NAMES_MAX, Repetition};
 use super::reporter::describe_process;
-use super::writing::{Reporter, Subject};
-use crate::detect::Accepted;
-use crate::loss::{Blamed, LISTED_MAX};
+use super::writing::{EventSubject, Reporter};
+use crate::detect::Acceptance;
+use crate::loss::{BlamedProcess, LISTED_MAX};
 use crate::state::process::Process;
-use crate::state::{ScanContext, State};
+use crate::state::{MachineState, ScanContext};
 
 impl Reporter<'_> {
     /// Reports what was counted of a process that ends.
@@ -34,7 +34,7 @@ impl Reporter<'_> {
     }
 
     /// Reports once a second what was counted of all processes.
-    fn sum_up_all(&mut self, cx: &ScanContext<'_>, state: &State) {
+    fn sum_up_all(&mut self, cx: &ScanContext<'_>, state: &MachineState) {
         if self.policy.floods.is_over(cx.now.monotonic) {
             self.sum_up_events(cx, state);
         }
@@ -42,7 +42,7 @@ impl Reporter<'_> {
 
     /// Reports what was counted of all processes, and begins to count anew. Those that are not
     /// tracked any more are summed up together.
-    fn sum_up_events(&mut self, cx: &ScanContext<'_>, state: &State) {
+    fn sum_up_events(&mut self, cx: &ScanContext<'_>, state: &MachineState) {
         for row in 0..self.policy.floods.rows() {
             let Some((key, exceeded)) = self.policy.floods.flooding(row) else { continue };
             let process = state.find(&key);
@@ -80,7 +80,7 @@ impl Reporter<'_> {
             count: Some(more.into()),
             ..SystemActivityDetails::default()
         };
-        let subject = Subject::of(cx, process);
+        let subject = EventSubject::of(cx, process);
         let process = describe_process(cx, process);
         let parents = [Details::Process(&process)];
         let record = Record::new(Activity::EventsSummedUp, Details::SystemActivity(&details));
@@ -106,8 +106,8 @@ impl Reporter<'_> {
     }
 
     /// Counts the events of a sum that found no room as lost.
-    fn count_refused_events(&mut self, accepted: Accepted, more: u64) {
-        if accepted == Accepted::No {
+    fn count_refused_events(&mut self, accepted: Acceptance, more: u64) {
+        if accepted == Acceptance::No {
             self.policy.gaps.refused[0] += more;
             self.out.count_refused(more);
         }
@@ -115,7 +115,7 @@ impl Reporter<'_> {
 
     /// Reports what is only counted so far: no scan follows. What finds no room is lost, and so are
     /// findings that detectors still have.
-    pub fn finish(&mut self, cx: &ScanContext<'_>, state: &State, findings_left: u64) {
+    pub fn finish(&mut self, cx: &ScanContext<'_>, state: &MachineState, findings_left: u64) {
         self.sum_up_events(cx, state);
         self.finish_alerts(cx);
         self.out.count_refused(findings_left);
@@ -123,19 +123,19 @@ impl Reporter<'_> {
     }
 
     /// Ends a scan: reports what was summed up.
-    pub fn end_scan(&mut self, cx: &ScanContext<'_>, state: &State) {
+    pub fn end_scan(&mut self, cx: &ScanContext<'_>, state: &MachineState) {
         self.sum_up_all(cx, state);
         self.sum_up_alerts(cx);
         self.late_scans(cx);
     }
 
     /// Reports what scans begin to miss, still miss, or see again.
-    pub fn report_gaps(&mut self, cx: &ScanContext<'_>, missed: &mut Missed<'_>) {
+    pub fn report_gaps(&mut self, cx: &ScanContext<'_>, missed: &mut ScanShortfall<'_>) {
         let now = cx.now;
         self.policy.gaps.begin_scan(missed, now.monotonic);
         for gap in 0..GAPS_MAX {
             let Some(report) = self.policy.gaps.report(gap, missed, now) else { continue };
-            if self.gap(cx, &report, missed.folder) == Accepted::Yes {
+            if self.gap(cx, &report, missed.folder) == Acceptance::Yes {
                 self.policy.gaps.accept(gap, missed, &report, now.monotonic);
             }
         }
@@ -170,7 +170,7 @@ impl Reporter<'_> {
         self.system(cx, Activity::CoverageReport, &details);
     }
 
-    fn gap(&mut self, cx: &ScanContext<'_>, report: &Report, folder: &[u8]) -> Accepted {
+    fn gap(&mut self, cx: &ScanContext<'_>, report: &Report, folder: &[u8]) -> Acceptance {
         let Report { key, words, .. } = *report;
         let mut reason = ArrayString::<160>::new();
         let activity = if let Some(missed) = report.missed {
@@ -182,7 +182,8 @@ impl Reporter<'_> {
         };
         let processes: ArrayVec<u32, LISTED_MAX> =
             report.blamed.iter().map(|it| it.process_id).collect();
-        let counts: ArrayVec<u64, LISTED_MAX> = report.blamed.iter().map(Blamed::missed).collect();
+        let counts: ArrayVec<u64, LISTED_MAX> =
+            report.blamed.iter().map(BlamedProcess::missed).collect();
         let has_any = !processes.is_empty();
         let has_folder = report.has_folder && !folder.is_empty();
         let details = SystemActivityDetails {
@@ -219,7 +220,7 @@ impl Reporter<'_> {
             let Some(repetition) = self.policy.repetitions.due(row, is_end) else { continue };
             let key = repetition.common.key();
             let is_wanted = self.is_wanted(Activity::AlertsSummedUp);
-            if !is_wanted || self.repeated(cx, &repetition) == Accepted::Yes {
+            if !is_wanted || self.repeated(cx, &repetition) == Acceptance::Yes {
                 self.policy.repetitions.accept(row);
                 self.policy.last_contents.forget(key);
             } else if is_end {
@@ -232,7 +233,7 @@ impl Reporter<'_> {
     }
 
     /// Writes the number of a cause's alerts.
-    fn repeated(&mut self, cx: &ScanContext<'_>, repetition: &Repetition) -> Accepted {
+    fn repeated(&mut self, cx: &ScanContext<'_>, repetition: &Repetition) -> Acceptance {
         let Common { activity, severity, techniques, confidence, container, .. } =
             repetition.common;
         let names: ArrayVec<Text<'_>, NAMES_MAX> = repetition.names().map(Text::from).collect();
@@ -264,7 +265,7 @@ impl Reporter<'_> {
             ..SystemActivityDetails::default()
         };
         let own = Activity::AlertsSummedUp;
-        let evidence = Evidence {
+        let evidence = AlertEvidence {
             reason: &reason,
             techniques,
             confidence,
@@ -281,7 +282,7 @@ impl Reporter<'_> {
             incident: repetition.incident,
             ..Record::new(own, Details::SystemActivity(&details))
         };
-        let subject = Subject::owned_by(container, repetition.container_id());
+        let subject = EventSubject::owned_by(container, repetition.container_id());
         let accepted = self.write_sum(cx, subject, &record);
         drop(paths);
         self.policy.last_contents = contents;

@@ -54,6 +54,6 @@ mod undelivered;
 mod unwritten;
 mod writing;
 
-pub use clock::{SetBack, Tampering};
+pub use clock::{ClockTampering, SetBack};
 pub use config::PolicyConfig;
 pub use writing::{Policy, Reporter};

@@ -22,11 +22,11 @@ const WHOLE_SCANS: i64 = 12;
 
 /// How often scans lost something lately.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Often {
+pub(super) struct LossFrequency {
     level: i64,
 }
 
-impl Often {
+impl LossFrequency {
     /// Counts a scan, so long after the one before. Returns whether it lost something that is a
     /// gap, or part of the present one.
     pub(super) fn count(&mut self, has_lost: bool, after_ns: i64, is_gap: bool) -> bool {
@@ -75,7 +75,7 @@ mod tests {
         within_ns: i64,
         mut has_lost: impl FnMut(i64) -> bool,
     ) -> Option<i64> {
-        let mut often = Often::default();
+        let mut often = LossFrequency::default();
         let mut times = (0..within_ns / interval_ns).map(|scan| scan * interval_ns);
         times.find(|&now| often.count(has_lost(now), interval_ns, false))
     }
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_gap_lasts_while_some_scans_are_whole() {
-        let mut often = Often::default();
+        let mut often = LossFrequency::default();
         let mut is_gap = false;
         let mut last = 0;
         for scan in 0..10_000 {

@@ -7,8 +7,8 @@ use panoptes_records::record::value::Objects;
 use panoptes_records::record::{Details, Record};
 
 use super::describe;
-use super::writing::{Reporter, Subject};
-use crate::detect::Accepted;
+use super::writing::{EventSubject, Reporter};
+use crate::detect::Acceptance;
 use crate::detect::file_content::packages::{FILES_MAX, PackageFiles};
 use crate::state::ScanContext;
 
@@ -18,10 +18,10 @@ impl Reporter<'_> {
         &mut self,
         cx: &ScanContext<'_>,
         found: &PackageFiles<'_>,
-    ) -> Accepted {
+    ) -> Acceptance {
         let activity = Activity::PackageFilesChanged;
         if !self.is_wanted(activity) {
-            return Accepted::Yes;
+            return Acceptance::Yes;
         }
         let names = found.files.iter().map(|&id| found.strings.get(id));
         let files: ArrayVec<PackageFile<'_>, FILES_MAX> =
@@ -34,6 +34,6 @@ impl Reporter<'_> {
         let process = describe::process(&found.process, cx.snapshot.machine.tsc_khz);
         let parents = [Details::Process(&process)];
         let record = Record::new(activity, Details::Package(&details)).with_parents(&parents);
-        self.try_write(cx, Subject::process(&found.process), &record)
+        self.try_write(cx, EventSubject::process(&found.process), &record)
     }
 }

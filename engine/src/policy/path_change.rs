@@ -18,12 +18,12 @@ use panoptes_records::record::{Details, Record};
 use panoptes_tables::StringId;
 
 use super::describe;
-use super::evidence::Evidence;
+use super::evidence::AlertEvidence;
 use super::last_contents::ChangedContent;
 use super::subject_names::{PATH_BYTES_MAX, path};
 use super::techniques::{CLEAR_HISTORY, CONTENT, CONTENT_SET_ID};
-use super::writing::{Reporter, Subject};
-use crate::detect::Accepted;
+use super::writing::{EventSubject, Reporter};
+use crate::detect::Acceptance;
 use crate::detect::file_content::paths::{HistoryLoss, NAMES_MAX, PathChange, is_set_id};
 use crate::state::ScanContext;
 
@@ -37,7 +37,7 @@ impl Reporter<'_> {
         &mut self,
         cx: &ScanContext<'_>,
         change: &PathChange<'_>,
-    ) -> Accepted {
+    ) -> Acceptance {
         let inode = &change.attributes;
         let (hashes, before) = (change.hashes, change.before);
         let others = &change.others;
@@ -68,7 +68,7 @@ impl Reporter<'_> {
             ..is
         };
         let has_other_size = before.is_none_or(|before| before.size != inode.size);
-        let evidence = Evidence {
+        let evidence = AlertEvidence {
             reason: &reason(change),
             techniques: match change.history {
                 Some(_) => CLEAR_HISTORY,
@@ -92,7 +92,7 @@ impl Reporter<'_> {
             hashes,
             act: self.cause().of_paths(change),
         };
-        let subject = Subject::default().with_content(content);
+        let subject = EventSubject::default().with_content(content);
         self.alert(cx, subject, &Record { weight, ..record }, evidence)
     }
 }

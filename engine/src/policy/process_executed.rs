@@ -9,7 +9,7 @@ use panoptes_records::record::{Details, Record};
 
 use super::describe;
 use super::reporter::describe_process;
-use super::writing::{Reporter, Subject};
+use super::writing::{EventSubject, Reporter};
 use crate::state::process::Process;
 use crate::state::{MappedFiles, ScanContext};
 
@@ -36,7 +36,7 @@ impl Reporter<'_> {
         let mut count = 0;
         for file in mapped.iter() {
             count += 1;
-            let _ = files.try_push(process_executed::MappedFile {
+            let _ = files.try_push(process_executed::MappedFileDetails {
                 file_path: file.path.map(Text::new),
                 memory_permissions: describe::permissions(file.flags),
             });
@@ -49,6 +49,6 @@ impl Reporter<'_> {
         };
         let parents = [Details::Process(&details)];
         let record = Record::new(activity, Details::ProcessExecuted(&executed));
-        self.write(cx, Subject::of(cx, process), &record.with_parents(&parents));
+        self.write(cx, EventSubject::of(cx, process), &record.with_parents(&parents));
     }
 }

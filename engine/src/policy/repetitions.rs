@@ -16,10 +16,10 @@ use arrayvec::{ArrayString, ArrayVec};
 use panoptes_records::activities::{Activity, Severity};
 use panoptes_records::record::detection::Confidence;
 use panoptes_records::record::value::Uuid;
-use panoptes_tables::{HashKey, Key, Row, RowId, Scan, Table};
+use panoptes_tables::{HashKey, Key, Row, RowId, ScanNumber, Table};
 
 use super::causes::Cause;
-use super::evidence::Evidence;
+use super::evidence::AlertEvidence;
 use super::techniques::Techniques;
 use crate::state::container::{CONTAINER_ID_BYTES, ContainerKey};
 use crate::time::{Monotonic, Now};
@@ -79,12 +79,12 @@ impl Common {
     pub(super) fn of(
         activity: Activity,
         severity: Severity,
-        evidence: &Evidence<'_>,
+        evidence: &AlertEvidence<'_>,
         container: Option<ContainerKey>,
         user: Option<(u32, u32)>,
         is_story: bool,
     ) -> Self {
-        let Evidence { cause, techniques, confidence, .. } = *evidence;
+        let AlertEvidence { cause, techniques, confidence, .. } = *evidence;
         let container_hash = container.map_or(0, |container| cause.of_key(&container));
         let cause = cause.number(activity as u8).number(severity as u8).number(confidence as u8);
         let cause =
@@ -261,7 +261,7 @@ impl Repetitions {
                 names: ArrayVec::new(),
                 has_more_names: false,
             };
-            self.table.insert(row, Scan::default())
+            self.table.insert(row, ScanNumber::default())
         });
         let Some(row) = found.and_then(|id| self.table.get_mut(id)) else { return };
         if row.whole.is_full() {
@@ -389,8 +389,14 @@ mod tests {
             let cause = self.repetitions.cause().number(number);
             let since_ns = RealTime::default();
             let confidence = Confidence::High;
-            let evidence =
-                Evidence { reason: "", techniques: LIBRARY, confidence, since_ns, scans: 1, cause };
+            let evidence = AlertEvidence {
+                reason: "",
+                techniques: LIBRARY,
+                confidence,
+                since_ns,
+                scans: 1,
+                cause,
+            };
             let activity = Activity::ForeignLibraryLoaded;
             Common::of(activity, Severity::High, &evidence, None, Some((0, 0)), true)
         }

@@ -14,11 +14,11 @@ use panoptes_records::record::process::ProcessDetails;
 use panoptes_records::record::system_activity::SystemActivityDetails;
 use panoptes_records::record::{Details, Record};
 
-use super::evidence::Evidence;
+use super::evidence::AlertEvidence;
 use super::techniques::ROOTKIT;
-use super::writing::{Reporter, Subject};
+use super::writing::{EventSubject, Reporter};
 use super::{describe, hidden, intervals};
-use crate::detect::{Accepted, Finding, Findings};
+use crate::detect::{Acceptance, Finding, Findings};
 use crate::state::container::Container;
 use crate::state::facts::{AreaFacts, DescriptorFacts, ThreadFacts};
 use crate::state::process::{Process, ProcessKey};
@@ -28,6 +28,7 @@ use crate::walk::Views;
 
 impl Changes for Reporter<'_> {
     fn change(&mut self, cx: &ScanContext<'_>, change: &Change<'_>) {
+        use ProcessObject::{Descriptor, Thread};
         match *change {
             Change::ProcessCreated(process) => {
                 self.process(cx, Activity::ProcessCreated, process);
@@ -46,21 +47,19 @@ impl Changes for Reporter<'_> {
                 let name = process.facts(cx.strings).name;
                 let reason = hidden::reason(process, name, missing, shown, scans);
                 let accepted = self.hidden(cx, process, &reason, (scans, since_ns), missing);
-                is_accepted.set(accepted == Accepted::Yes);
+                is_accepted.set(accepted == Acceptance::Yes);
             }
-            Change::ThreadCreated { process, thread } => {
-                self.object(cx, Activity::ThreadCreated, process, Object::Thread(&thread));
+            Change::ThreadCreated { process, ref thread } => {
+                self.object(cx, Activity::ThreadCreated, process, Thread(thread));
             }
-            Change::ThreadTerminated { process, thread } => {
-                self.object(cx, Activity::ThreadTerminated, process, Object::Thread(&thread));
+            Change::ThreadTerminated { process, ref thread } => {
+                self.object(cx, Activity::ThreadTerminated, process, Thread(thread));
             }
-            Change::DescriptorOpened { process, descriptor } => {
-                let opened = Object::Descriptor(&descriptor);
-                self.object(cx, Activity::FileDescriptorOpen, process, opened);
+            Change::DescriptorOpened { process, ref descriptor } => {
+                self.object(cx, Activity::FileDescriptorOpen, process, Descriptor(descriptor));
             }
-            Change::DescriptorClosed { process, descriptor } => {
-                let closed = Object::Descriptor(&descriptor);
-                self.object(cx, Activity::FileDescriptorClose, process, closed);
+            Change::DescriptorClosed { process, ref descriptor } => {
+                self.object(cx, Activity::FileDescriptorClose, process, Descriptor(descriptor));
             }
             Change::AreaMapped { process, area } => self.area_mapped(cx, process, &area),
             Change::AreaUnmapped { process, area } => self.area_unmapped(cx, process, &area),
@@ -100,7 +99,7 @@ impl Changes for Reporter<'_> {
 }
 
 impl Findings for Reporter<'_> {
-    fn found(&mut self, cx: &ScanContext<'_>, finding: &Finding<'_>) -> Accepted {
+    fn found(&mut self, cx: &ScanContext<'_>, finding: &Finding<'_>) -> Acceptance {
         match *finding {
             Finding::BinaryAttestation(alert) => self.binary_attestation(cx, alert),
             Finding::FileContent(change) => self.file_content(cx, change),
@@ -137,7 +136,7 @@ impl Reporter<'_> {
         }
         let details = describe::process(&facts, cx.snapshot.machine.tsc_khz);
         let record = Record::new(activity, Details::Process(&details));
-        self.write(cx, Subject::of(cx, process), &record);
+        self.write(cx, EventSubject::of(cx, process), &record);
     }
 
     /// Counts an event of a child of a process; returns whether it is written. The children of
@@ -163,21 +162,21 @@ impl Reporter<'_> {
         reason: &str,
         (scans, since_ns): (u32, RealTime),
         missing: Views,
-    ) -> Accepted {
+    ) -> Acceptance {
         let activity = Activity::ProcessHidden;
         let facts = process.facts(cx.strings);
         let details = describe::process(&facts, cx.snapshot.machine.tsc_khz);
         let record = Record::new(activity, Details::Process(&details));
         let (techniques, confidence) = (ROOTKIT, Confidence::High);
         let cause = self.cause().of_hidden(&facts, missing);
-        let evidence = Evidence { reason, techniques, confidence, since_ns, scans, cause };
-        self.alert(cx, Subject::process(&facts), &record, evidence)
+        let evidence = AlertEvidence { reason, techniques, confidence, since_ns, scans, cause };
+        self.alert(cx, EventSubject::process(&facts), &record, evidence)
     }
 
     // Process memory (guide §10.5).
 
     fn area_mapped(&mut self, cx: &ScanContext<'_>, process: &Process, area: &AreaFacts<'_>) {
-        let object = Object::Area(area);
+        let object = ProcessObject::Area(area);
         self.object(cx, Activity::ProcessMemoryCreated, process, object);
         if area.has_file {
             self.object(cx, Activity::NewFileMapped, process, object);
@@ -198,12 +197,12 @@ impl Reporter<'_> {
     ) {
         let was_code = before.was_executable || before.flags & VM_EXEC != 0;
         if area.has_file && area.flags & VM_EXEC != 0 && !was_code {
-            self.object(cx, Activity::NewFileMapped, process, Object::Area(area));
+            self.object(cx, Activity::NewFileMapped, process, ProcessObject::Area(area));
         }
     }
 
     fn area_unmapped(&mut self, cx: &ScanContext<'_>, process: &Process, area: &AreaFacts<'_>) {
-        let object = Object::Area(area);
+        let object = ProcessObject::Area(area);
         self.object(cx, Activity::ProcessMemoryTerminated, process, object);
         if area.has_file {
             self.object(cx, Activity::FileUnmapped, process, object);
@@ -217,30 +216,30 @@ impl Reporter<'_> {
         cx: &ScanContext<'_>,
         activity: Activity,
         process: &Process,
-        object: Object<'_>,
+        object: ProcessObject<'_>,
     ) {
         if !self.is_wanted(activity) || !self.policy.floods.admit(process.key, activity) {
             return;
         }
         let (memory, descriptor, thread);
         let details = match object {
-            Object::Area(area) => {
+            ProcessObject::Area(area) => {
                 memory = describe::memory(area);
                 Details::ProcessMemory(&memory)
             }
-            Object::Descriptor(facts) => {
+            ProcessObject::Descriptor(facts) => {
                 descriptor = describe::file_descriptor(facts);
                 Details::FileDescriptor(&descriptor)
             }
-            Object::Thread(facts) => {
+            ProcessObject::Thread(facts) => {
                 thread = describe::thread(facts);
                 Details::Thread(&thread)
             }
         };
-        let subject = Subject::of(cx, process);
+        let subject = EventSubject::of(cx, process);
         let mut process = describe_process(cx, process);
         // In the middle of an exec, the program is known by its mapping alone.
-        if let Object::Area(area) = object
+        if let ProcessObject::Area(area) = object
             && area.is_main_executable
             && process.process_executable_path.is_none()
         {
@@ -270,7 +269,7 @@ impl Reporter<'_> {
             let parent = described.as_ref().map(Details::Process);
             let record = Record::new(activity, Details::Container(&details));
             let record = record.with_parents(parent.as_slice());
-            self.write(cx, Subject::container(container, process), &record);
+            self.write(cx, EventSubject::container(container, process), &record);
         }
     }
 
@@ -326,12 +325,12 @@ impl Reporter<'_> {
         cx: &ScanContext<'_>,
         activity: Activity,
         details: &SystemActivityDetails<'_>,
-    ) -> Accepted {
+    ) -> Acceptance {
         if !self.is_wanted(activity) {
-            return Accepted::Yes;
+            return Acceptance::Yes;
         }
         let record = Record::new(activity, Details::SystemActivity(details));
-        self.try_write(cx, Subject::default(), &record)
+        self.try_write(cx, EventSubject::default(), &record)
     }
 }
 
@@ -344,7 +343,7 @@ pub(super) fn describe_process<'a>(
 
 /// What a process has, and a record is about.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Object<'a> {
+pub(super) enum ProcessObject<'a> {
     Area(&'a AreaFacts<'a>),
     Descriptor(&'a DescriptorFacts<'a>),
     Thread(&'a ThreadFacts),

@@ -13,20 +13,20 @@ use panoptes_records::record::detection::Confidence;
 use panoptes_records::record::file_descriptor::FileDescriptorDetails;
 use panoptes_records::record::network_connection::NetworkConnectionDetails;
 use panoptes_records::record::reverse_shell::{ReverseShellDetails, ShellProcess};
-use panoptes_records::record::value::{Flat, Wrapped};
+use panoptes_records::record::value::{Flat, WrappedObjects};
 use panoptes_records::record::{Details, Record};
 
 use super::describe;
-use super::evidence::Evidence;
+use super::evidence::AlertEvidence;
 use super::incidents::Party;
 use super::techniques::{LANGUAGE, LANGUAGE_AT_KNOWN_PORT, SHELL, SHELL_AT_KNOWN_PORT, Techniques};
-use super::writing::{Reporter, Subject};
-use crate::detect::Accepted;
-use crate::detect::reverse_shells::direction::Direction;
-use crate::detect::reverse_shells::interpreter::Kind;
+use super::writing::{EventSubject, Reporter};
+use crate::detect::Acceptance;
+use crate::detect::reverse_shells::direction::ConnectionDirection;
+use crate::detect::reverse_shells::interpreter::InterpreterKind;
 use crate::detect::reverse_shells::judge::Reason;
 use crate::detect::reverse_shells::{
-    End, MemberConnection, ReverseShell, Step, TURNS_BY_ORDER_SURE, Through,
+    ChainStep, ConnectionEnd, MemberConnection, ReverseShell, TURNS_BY_ORDER_SURE, Through,
 };
 use crate::state::ScanContext;
 use crate::state::facts::FileName;
@@ -47,16 +47,16 @@ impl Reporter<'_> {
         &mut self,
         cx: &ScanContext<'_>,
         finding: &ReverseShell<'_>,
-    ) -> Accepted {
+    ) -> Acceptance {
         let activity = Activity::ReverseShellDetected;
-        let Some(shell) = finding.members.last() else { return Accepted::Yes };
+        let Some(shell) = finding.members.last() else { return Acceptance::Yes };
         if !self.admits(shell.process.key(), activity) {
-            return Accepted::No;
+            return Acceptance::No;
         }
         let machine = &cx.snapshot.machine;
         for member in finding.members {
             let details = describe::process(&member.process, machine.tsc_khz);
-            self.write_beginning(cx, Subject::process(&member.process), &details);
+            self.write_beginning(cx, EventSubject::process(&member.process), &details);
         }
         let mut descriptors = ArrayVec::<FileDescriptorDetails<'_>, DESCRIPTORS_MAX>::new();
         let mut connections = ArrayVec::<NetworkConnectionDetails<'_>, CONNECTIONS_MAX>::new();
@@ -74,19 +74,18 @@ impl Reporter<'_> {
             let held = descriptor..(descriptor + member.descriptors.len()).min(descriptors.len());
             let of = connection..(connection + member.connections.len()).min(connections.len());
             (descriptor, connection) = (held.end, of.end);
+            let held = descriptors.get(held).unwrap_or_default();
+            let connections = connections.get(of).unwrap_or_default();
             processes.push(ShellProcess {
                 process: Flat(describe::process(&member.process, machine.tsc_khz)),
-                file_descriptor_list: Wrapped::cut_if(
-                    descriptors.get(held).unwrap_or_default(),
-                    member.is_cut,
-                ),
-                network_connection_list: Wrapped::new(connections.get(of).unwrap_or_default()),
+                file_descriptor_list: WrappedObjects::cut_if(held, member.is_cut),
+                network_connection_list: WrappedObjects::new(connections),
             });
         }
         let mut reason = ArrayString::<REASON_BYTES>::new();
         // Text that does not fit is cut off: the sentence begins with the most important part.
         let _ = write_reason(&mut reason, finding);
-        let evidence = Evidence {
+        let evidence = AlertEvidence {
             reason: &reason,
             techniques: techniques(finding),
             confidence: confidence(finding),
@@ -94,8 +93,9 @@ impl Reporter<'_> {
             scans: finding.scans,
             cause: self.cause().of_shell(finding),
         };
-        let details =
-            ReverseShellDetails { process_list: Wrapped::cut_if(&processes, finding.is_cut) };
+        let details = ReverseShellDetails {
+            process_list: WrappedObjects::cut_if(&processes, finding.is_cut),
+        };
         let interpreter = describe::process(&shell.process, machine.tsc_khz);
         let peer = connection_to_peer(finding).map(|held| connection_details(cx, &held));
         let mut apart = ArrayVec::<Details<'_>, 2>::new();
@@ -105,11 +105,11 @@ impl Reporter<'_> {
         }
         let record = Record::new(activity, Details::ReverseShell(&details)).with_parents(&apart);
         let connection = match &finding.end {
-            End::Connection(facts) => Some(facts),
-            End::Datagram(..) => None,
+            ConnectionEnd::Connection(facts) => Some(facts),
+            ConnectionEnd::Datagram(..) => None,
         };
         let parties = parties(finding);
-        let subject = Subject::process(&shell.process).with_parties(&parties, finding.members);
+        let subject = EventSubject::process(&shell.process).with_parties(&parties, finding.members);
         self.alert(cx, subject.with_connection(connection), &record, evidence)
     }
 }
@@ -132,13 +132,15 @@ fn connection_to_peer(finding: &ReverseShell<'_>) -> Option<MemberConnection> {
     let ends = (own(&finding.end), peer(&finding.end));
     let mut held = finding.members.iter().flat_map(|member| member.connections);
     let held = held.find(|held| {
-        let end = End::Connection(held.facts);
+        let end = ConnectionEnd::Connection(held.facts);
         (own(&end), peer(&end)) == ends
     });
     match (held, &finding.end) {
         (Some(held), _) => Some(*held),
-        (None, &End::Connection(facts)) => Some(MemberConnection { facts, first_seen_ns: None }),
-        (None, End::Datagram(..)) => None,
+        (None, &ConnectionEnd::Connection(facts)) => {
+            Some(MemberConnection { facts, first_seen_ns: None })
+        }
+        (None, ConnectionEnd::Datagram(..)) => None,
     }
 }
 
@@ -155,19 +157,20 @@ fn parties(finding: &ReverseShell<'_>) -> ArrayVec<Party, PROCESSES_MAX> {
 
 fn techniques(finding: &ReverseShell<'_>) -> Techniques {
     let port = peer(&finding.end).port();
-    let is_known = finding.direction != Direction::Accepted && KNOWN_PORTS.contains(&port);
+    let is_known =
+        finding.direction != ConnectionDirection::Accepted && KNOWN_PORTS.contains(&port);
     match (finding.interpreter.kind, is_known) {
-        (Kind::Shell, false) => SHELL,
-        (Kind::Shell, true) => SHELL_AT_KNOWN_PORT,
-        (Kind::Language, false) => LANGUAGE,
-        (Kind::Language, true) => LANGUAGE_AT_KNOWN_PORT,
+        (InterpreterKind::Shell, false) => SHELL,
+        (InterpreterKind::Shell, true) => SHELL_AT_KNOWN_PORT,
+        (InterpreterKind::Language, false) => LANGUAGE,
+        (InterpreterKind::Language, true) => LANGUAGE_AT_KNOWN_PORT,
     }
 }
 
 fn confidence(finding: &ReverseShell<'_>) -> Confidence {
-    let is_tcp = matches!(finding.end, End::Connection(_));
+    let is_tcp = matches!(finding.end, ConnectionEnd::Connection(_));
     match (finding.reason, finding.direction) {
-        (Reason::Commanded, Direction::Accepted | Direction::Outbound)
+        (Reason::Commanded, ConnectionDirection::Accepted | ConnectionDirection::Outbound)
             if is_tcp
                 && finding.out_end.is_none()
                 && !finding.is_tunnel
@@ -185,7 +188,7 @@ fn confidence(finding: &ReverseShell<'_>) -> Confidence {
 
 /// Whether commands come by UDP.
 fn is_udp(finding: &ReverseShell<'_>) -> bool {
-    matches!(finding.end, End::Datagram(_, IPPROTO_UDP))
+    matches!(finding.end, ConnectionEnd::Datagram(_, IPPROTO_UDP))
 }
 
 /// Whether a process of the chain reads from a regular file, memory or a message queue what another
@@ -204,7 +207,7 @@ fn leads_through(finding: &ReverseShell<'_>, is_it: impl Fn(Through) -> bool) ->
 /// Whether memory that processes of the chain share may serve another purpose: it is that of a file
 /// on a disk, or carries bytes one way only. A counter for events that they share settles that.
 fn is_memory_unsure(finding: &ReverseShell<'_>) -> bool {
-    let memory = |steps: &[Step]| {
+    let memory = |steps: &[ChainStep]| {
         steps.iter().find_map(|step| match step.through {
             Some(Through::Memory { is_on_disk, has_events, .. }) => Some((is_on_disk, has_events)),
             _ => None,
@@ -222,18 +225,18 @@ fn is_queue_unsure(finding: &ReverseShell<'_>) -> bool {
     leads_through(finding, |link| matches!(link, Through::Queue { is_sure: false, .. }))
 }
 
-fn peer(end: &End) -> SocketAddr {
+fn peer(end: &ConnectionEnd) -> SocketAddr {
     let (address, port) = match end {
-        End::Connection(facts) => (facts.destination, facts.destination_port),
-        End::Datagram(ends, _) => (ends.destination, ends.destination_port),
+        ConnectionEnd::Connection(facts) => (facts.destination, facts.destination_port),
+        ConnectionEnd::Datagram(ends, _) => (ends.destination, ends.destination_port),
     };
     SocketAddr::new(address.to_canonical(), port)
 }
 
-fn own(end: &End) -> SocketAddr {
+fn own(end: &ConnectionEnd) -> SocketAddr {
     let (address, port) = match end {
-        End::Connection(facts) => (facts.source, facts.source_port),
-        End::Datagram(ends, _) => (ends.source, ends.source_port),
+        ConnectionEnd::Connection(facts) => (facts.source, facts.source_port),
+        ConnectionEnd::Datagram(ends, _) => (ends.source, ends.source_port),
     };
     SocketAddr::new(address.to_canonical(), port)
 }
@@ -273,20 +276,20 @@ fn write_reason(out: &mut impl Write, finding: &ReverseShell<'_>) -> fmt::Result
         _ => " and what it writes goes there, over ",
     })?;
     match (&finding.end, finding.direction) {
-        (End::Datagram(ends, _), _) if ends.family == AF_PACKET => {
+        (ConnectionEnd::Datagram(ends, _), _) if ends.family == AF_PACKET => {
             out.write_str("a packet socket")?;
         }
-        (End::Datagram(_, IPPROTO_UDP), _) => write!(out, "a UDP socket at {own}")?,
-        (End::Datagram(_, protocol), _) => {
+        (ConnectionEnd::Datagram(_, IPPROTO_UDP), _) => write!(out, "a UDP socket at {own}")?,
+        (ConnectionEnd::Datagram(_, protocol), _) => {
             write!(out, "a socket of IP protocol {protocol} at {own}")?;
         }
-        (End::Connection(_), Direction::Accepted) => {
+        (ConnectionEnd::Connection(_), ConnectionDirection::Accepted) => {
             write!(out, "a connection that was accepted at {own}")?;
         }
-        (End::Connection(_), Direction::Outbound) => {
+        (ConnectionEnd::Connection(_), ConnectionDirection::Outbound) => {
             write!(out, "an outbound connection from {own}")?;
         }
-        (End::Connection(_), Direction::Unknown) => write!(
+        (ConnectionEnd::Connection(_), ConnectionDirection::Unknown) => write!(
             out,
             "a connection at {own} (whether it is outbound or was accepted is not known: it was \
              there before it was watched)"
@@ -331,7 +334,7 @@ fn path<'a>(finding: &ReverseShell<'a>, kind: u16, number: u64) -> Option<&'a [u
 }
 
 /// A chain of processes, with what connects them.
-fn way(finding: &ReverseShell<'_>, steps: &[Step]) -> impl Display {
+fn way(finding: &ReverseShell<'_>, steps: &[ChainStep]) -> impl Display {
     fmt::from_fn(move |f| {
         for step in steps {
             name(finding, step.member).fmt(f)?;
@@ -390,10 +393,13 @@ mod tests {
         };
         ReverseShell {
             reason,
-            direction: Direction::Outbound,
-            end: End::Datagram(ends, IPPROTO_UDP),
+            direction: ConnectionDirection::Outbound,
+            end: ConnectionEnd::Datagram(ends, IPPROTO_UDP),
             out_end: None,
-            interpreter: Interpreter { kind: Kind::Language, commands: Commands::Argument },
+            interpreter: Interpreter {
+                kind: InterpreterKind::Language,
+                commands: Commands::Argument,
+            },
             is_tunnel: false,
             since_ns: RealTime::from_ns(0),
             scans: 1,
@@ -421,7 +427,7 @@ mod tests {
     #[test]
     fn sockets_without_a_destination_name_no_peer() {
         let any = finding(Reason::AnyPeer);
-        let End::Datagram(ends, _) = any.end else { panic!("{any:?}") };
+        let ConnectionEnd::Datagram(ends, _) = any.end else { panic!("{any:?}") };
         let unbound = Ipv4Addr::UNSPECIFIED.into();
         let ends = Endpoints { source: unbound, destination: unbound, ..ends };
         for (family, protocol, socket, expected) in [
@@ -429,7 +435,7 @@ mod tests {
             (2, 1, "a socket of IP protocol 1 at 0.0.0.0:40000", Confidence::Medium),
             (AF_PACKET, 0, "a packet socket", Confidence::Medium),
         ] {
-            let end = End::Datagram(Endpoints { family, ..ends }, protocol);
+            let end = ConnectionEnd::Datagram(Endpoints { family, ..ends }, protocol);
             let any = ReverseShell { end, ..any };
             assert_eq!(confidence(&any), expected);
             let mut text = String::new();
@@ -451,13 +457,13 @@ mod tests {
             destination_port: 514,
             ..ConnectionFacts::default()
         };
-        let out_end = Some(End::Connection(facts(40001, [198, 51, 100, 7])));
+        let out_end = Some(ConnectionEnd::Connection(facts(40001, [198, 51, 100, 7])));
         let datagram = ReverseShell { out_end, ..finding(Reason::TwoPeers) };
         assert_eq!(confidence(&datagram), Confidence::Low);
-        let end = End::Connection(facts(40000, [203, 0, 113, 9]));
+        let end = ConnectionEnd::Connection(facts(40000, [203, 0, 113, 9]));
         let both = ReverseShell { end, ..datagram };
         assert_eq!(confidence(&both), Confidence::Medium);
-        let file = [Step { member: 0, through: Some(Through::File(7)) }];
+        let file = [ChainStep { member: 0, through: Some(Through::File(7)) }];
         assert_eq!(confidence(&ReverseShell { inward: &file, ..both }), Confidence::Low);
         for (reason, what) in [
             (Reason::TwoPeers, "does something"),
@@ -477,13 +483,14 @@ mod tests {
 
     #[test]
     fn memory_of_no_disk_that_carries_both_ways_is_surer() {
-        let step = |through| [Step { member: 0, through }, Step { member: 0, through: None }];
+        let step =
+            |through| [ChainStep { member: 0, through }, ChainStep { member: 0, through: None }];
         let memory = |is_on_disk, has_events| {
             step(Some(Through::Memory { number: 9, is_on_disk, has_events }))
         };
         let (pipe, plain, disk) =
             (&step(Some(Through::Pipe(7))), &memory(false, false), &memory(true, false));
-        let of = |(inward, outward): (&[Step; 2], &[Step; 2])| {
+        let of = |(inward, outward): (&[ChainStep; 2], &[ChainStep; 2])| {
             confidence(&ReverseShell { inward, outward, ..finding(Reason::Commanded) })
         };
         assert_eq!(of((plain, plain)), Confidence::Medium);

@@ -12,12 +12,12 @@ use panoptes_records::record::value::Objects;
 use panoptes_records::record::{Details, Record};
 
 use super::describe;
-use super::evidence::Evidence;
+use super::evidence::AlertEvidence;
 use super::techniques::{CLEAR_HISTORY, PREVENT_HISTORY};
-use super::writing::{Reporter, Subject};
-use crate::detect::Accepted;
+use super::writing::{EventSubject, Reporter};
+use crate::detect::Acceptance;
 use crate::detect::shell_history::{
-    Clearing, Command, DisableMethod, HistoryChange, HistoryEvent, ShellKind,
+    DisableMethod, HistoryChange, HistoryClearing, HistoryEvent, ShellKind, TypedCommand,
 };
 use crate::state::ScanContext;
 
@@ -30,7 +30,7 @@ impl Reporter<'_> {
         &mut self,
         cx: &ScanContext<'_>,
         event: &HistoryEvent<'_>,
-    ) -> Accepted {
+    ) -> Acceptance {
         let (activity, techniques) = match event.change {
             HistoryChange::Executed(_) => (Activity::ShellCommandExecuted, None),
             HistoryChange::Cleared(_) => (Activity::ShellHistoryCleared, Some(CLEAR_HISTORY)),
@@ -39,10 +39,10 @@ impl Reporter<'_> {
             }
         };
         if !self.is_wanted(activity) {
-            return Accepted::Yes;
+            return Acceptance::Yes;
         }
         if !self.admits(event.process.key(), activity) {
-            return Accepted::No;
+            return Acceptance::No;
         }
         let command = match event.change {
             HistoryChange::Executed(command) => Some(command),
@@ -56,12 +56,12 @@ impl Reporter<'_> {
         let process = describe::process(&event.process, cx.snapshot.machine.tsc_khz);
         let parents = [Details::Process(&process)];
         let record = Record::new(activity, Details::ShellHistory(&details)).with_parents(&parents);
-        let subject = Subject::process(&event.process);
+        let subject = EventSubject::process(&event.process);
         let Some(techniques) = techniques else {
             return self.try_write(cx, subject, &record);
         };
         let reason = reason(event);
-        let evidence = Evidence {
+        let evidence = AlertEvidence {
             reason: &reason,
             techniques,
             confidence: confidence(event.kind, &event.change),
@@ -74,7 +74,7 @@ impl Reporter<'_> {
 }
 
 /// A command as records and lines contain it.
-pub(super) fn shell_command<'a>(command: &Command<'a>) -> ShellCommand<'a> {
+pub(super) fn shell_command<'a>(command: &TypedCommand<'a>) -> ShellCommand<'a> {
     let time_ns = command.time_s.and_then(|time| time.checked_mul(1_000_000_000));
     ShellCommand {
         command_execution_time_iso_8601_ns: time_ns.map(Timestamp::from_ns),
@@ -119,17 +119,17 @@ fn reason(event: &HistoryEvent<'_>) -> ArrayString<REASON_BYTES> {
     // Text that does not fit is cut off: the sentence begins with the most important part.
     let _ = match event.change {
         HistoryChange::Executed(_) => Ok(()),
-        HistoryChange::Cleared(Clearing::All { count }) => write!(
+        HistoryChange::Cleared(HistoryClearing::All { count }) => write!(
             reason,
             "all {count} commands that {kind} (process {process}) remembered are gone \
              ({how_cleared})"
         ),
-        HistoryChange::Cleared(Clearing::Size { count }) => write!(
+        HistoryChange::Cleared(HistoryClearing::Size { count }) => write!(
             reason,
             "all {count} commands that {kind} (process {process}) remembered are gone: it may \
              remember none (HISTSIZE=0)"
         ),
-        HistoryChange::Cleared(Clearing::Some { removed, count }) => write!(
+        HistoryChange::Cleared(HistoryClearing::Some { removed, count }) => write!(
             reason,
             "{removed} of {count} commands that {kind} (process {process}) remembered were taken \
              out (history -d)"
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_list_may_be_cleared_for_a_reason() {
-        let cleared = HistoryChange::Cleared(Clearing::All { count: 5 });
+        let cleared = HistoryChange::Cleared(HistoryClearing::All { count: 5 });
         assert_eq!(confidence(ShellKind::Python, &cleared), Confidence::Medium);
         assert_eq!(confidence(ShellKind::Zsh, &cleared), Confidence::Medium);
         assert_eq!(confidence(ShellKind::Bash, &cleared), Confidence::High);

@@ -4,7 +4,7 @@
 //! ([`panoptes_records::record::detection::ATTACK_VERSION`]). The code of a record decides between
 //! the cases of its activity.
 
-use crate::state::Exceeded;
+use crate::state::ExceededThreshold;
 
 pub(super) type Techniques = &'static [&'static str];
 
@@ -74,10 +74,10 @@ pub(super) const LANGUAGE: Techniques = &["T1059", "T1095"];
 pub(super) const LANGUAGE_AT_KNOWN_PORT: Techniques = &["T1059", "T1071"];
 
 /// The techniques of a connection that has exceeded a threshold.
-pub(super) const fn of_connection(exceeded: Exceeded) -> Techniques {
+pub(super) const fn of_connection(exceeded: ExceededThreshold) -> Techniques {
     match exceeded {
-        Exceeded::BytesIn { .. } => DATA_IN,
-        Exceeded::BytesOut { .. } => DATA_OUT,
-        Exceeded::Duration { .. } => LONG_LASTING,
+        ExceededThreshold::BytesIn { .. } => DATA_IN,
+        ExceededThreshold::BytesOut { .. } => DATA_OUT,
+        ExceededThreshold::Duration { .. } => LONG_LASTING,
     }
 }

@@ -20,28 +20,28 @@ use panoptes_records::activities::Activity;
 use panoptes_records::dialect::Dialect;
 use panoptes_records::json::Limits as TextLimits;
 use panoptes_records::queue::{Consumer, Producer, QueueSize, Waker, queue};
-use panoptes_records::record::header::Header;
+use panoptes_records::record::header::RecordHeader;
 use panoptes_records::record::interface::BluefieldSystem;
 use panoptes_records::schema::{record_schema, scan_schema};
 use panoptes_tables::HashKey;
 use serde_json::{Value, json};
 
-use super::gaps::Lost;
+use super::gaps::LossFixture;
 use super::lines::{Kinds, LineWriter, Traits};
 use super::{Policy, PolicyConfig};
 use crate::container_config::Images;
-use crate::detect::binary_attestation::{Attest, Shipped};
-use crate::detect::memory_permissions::Permissions;
+use crate::detect::binary_attestation::{BinaryAttestation, ShippedFiles};
+use crate::detect::memory_permissions::MemoryPermissions;
 use crate::detect::tests::Unreadable;
-use crate::detect::{Detector as _, Scene};
+use crate::detect::{Detector as _, DetectorContext};
 use crate::limits::Limits;
-use crate::page_cache::{Asker, ContentSource, FileContent, FileIdentity, MachineMemory};
+use crate::page_cache::{Asker, ContentFacts, ContentSource, FileIdentity, MachineMemory};
 use crate::state::facts::AreaFacts;
 use crate::state::tests::watch::limits;
 use crate::state::tests::world::{
     ESTABLISHED, FakeArea, FakeFile, FakeProcess, FakeSocket, R, TIME_WAIT, W, World, X,
 };
-use crate::state::{Change, Changes as _, ScanContext, Settings, State};
+use crate::state::{Change, Changes as _, MachineState, ScanContext, StateSettings};
 use crate::time::Now;
 use crate::walk::{InterfaceRow, Kernel, Losses, Snapshot, view};
 
@@ -76,12 +76,12 @@ pub(super) fn records_of(consumer: &mut Consumer) -> Vec<Value> {
 
 /// Watches a [`World`] and reads its records.
 struct Reader {
-    state: State,
+    state: MachineState,
     snapshot: Snapshot,
     policy: Policy,
-    permissions: Permissions,
-    lost: Lost,
-    attest: Attest,
+    permissions: MemoryPermissions,
+    lost: LossFixture,
+    attest: BinaryAttestation,
     files: Box<dyn ContentSource>,
     producer: Producer,
     consumer: Consumer,
@@ -105,18 +105,18 @@ impl Reader {
     fn in_dialect(dialect: Dialect, limits: &Limits, config: PolicyConfig) -> Self {
         let text = TextLimits::new(limits.string_length as usize);
         let watcher = BluefieldSystem::default();
-        let header = Header::in_dialect(dialect, &"NONE".into(), &watcher, text);
+        let header = RecordHeader::in_dialect(dialect, &"NONE".into(), &watcher, text);
         let size = QueueSize { blocks: 4, block_bytes: 1 << 20 };
         let (producer, consumer) = queue(size, &Waker::default());
         let mut snapshot = Snapshot::empty(limits);
         snapshot.interfaces.push(eth0());
         Self {
-            state: State::new(limits, Settings::default(), HashKey::new(7)),
+            state: MachineState::new(limits, StateSettings::default(), HashKey::new(7)),
             snapshot,
             policy: Policy::new(limits, config, header, 1, HashKey::new(7)),
-            permissions: Permissions::new(),
-            lost: Lost::new(),
-            attest: attest(limits, Shipped::default()),
+            permissions: MemoryPermissions::new(),
+            lost: LossFixture::new(),
+            attest: attest(limits, ShippedFiles::default()),
             files: Box::new(NoContents),
             producer,
             consumer,
@@ -139,12 +139,12 @@ impl Reader {
         let observe = &mut |cx: &ScanContext<'_>, change: &Change<'_>| {
             reporter.change(cx, change);
             let memory = MachineMemory { source: &mut Unreadable, kernel: &kernel };
-            permissions.observe(&mut Scene { memory, cx, out: &mut reporter }, change);
+            permissions.observe(&mut DetectorContext { memory, cx, out: &mut reporter }, change);
         };
         self.state.update(&self.snapshot, self.now, observe);
         let cx = self.state.scan_context(&self.snapshot, self.now);
         let memory = MachineMemory { source: &mut Unreadable, kernel: &kernel };
-        let scene = &mut Scene { memory, cx: &cx, out: &mut reporter };
+        let scene = &mut DetectorContext { memory, cx: &cx, out: &mut reporter };
         permissions.update(scene, &self.state, &mut *self.files);
         self.attest.update(scene, &self.state, &mut *self.files);
         reporter.end_scan(&cx, &self.state);
@@ -163,13 +163,13 @@ impl Reader {
 struct NoContents;
 
 impl ContentSource for NoContents {
-    fn ask(&mut self, _: &FileIdentity, _: Asker) -> Option<FileContent> {
+    fn ask(&mut self, _: &FileIdentity, _: Asker) -> Option<ContentFacts> {
         None
     }
 }
 
-fn attest(limits: &Limits, shipped: Shipped) -> Attest {
-    Attest::new(limits, shipped.into(), Images::default(), HashKey::new(7))
+fn attest(limits: &Limits, shipped: ShippedFiles) -> BinaryAttestation {
+    BinaryAttestation::new(limits, shipped.into(), Images::default(), HashKey::new(7))
 }
 
 fn eth0() -> InterfaceRow {

@@ -3,7 +3,7 @@
 
 use arrayvec::ArrayVec;
 use panoptes_records::json::Full;
-use panoptes_records::queue::{Class, Producer};
+use panoptes_records::queue::{Producer, RecordClass};
 use panoptes_tables::room;
 
 /// Room in bytes: a few dozen alerts, beside the reserved blocks of the queue.
@@ -13,14 +13,14 @@ const RECORDS_MAX: usize = 256;
 
 /// Records that wait for room in the queue, the oldest first.
 #[derive(Debug)]
-pub(super) struct Undelivered {
+pub(super) struct UndeliveredRecords {
     bytes: Box<[u8]>,
     used: usize,
     /// Length in bytes and class of each.
-    records: ArrayVec<(usize, Class), RECORDS_MAX>,
+    records: ArrayVec<(usize, RecordClass), RECORDS_MAX>,
 }
 
-impl Undelivered {
+impl UndeliveredRecords {
     pub(super) fn new() -> Self {
         let bytes = room::copies(0, BYTES);
         Self { bytes, used: 0, records: ArrayVec::new() }
@@ -59,7 +59,7 @@ impl Undelivered {
     /// Keeps one more record, which `write` writes.
     pub(super) fn keep(
         &mut self,
-        class: Class,
+        class: RecordClass,
         write: impl FnOnce(&mut [u8]) -> Result<usize, Full>,
     ) -> Result<(), Full> {
         if self.records.is_full() {
@@ -78,11 +78,11 @@ mod tests {
 
     use super::*;
 
-    fn urgent() -> Class {
-        Class { is_urgent: true, is_alert: true, ..Class::default() }
+    fn urgent() -> RecordClass {
+        RecordClass { is_urgent: true, is_alert: true, ..RecordClass::default() }
     }
 
-    fn keep(undelivered: &mut Undelivered, record: &[u8]) -> Result<(), Full> {
+    fn keep(undelivered: &mut UndeliveredRecords, record: &[u8]) -> Result<(), Full> {
         undelivered.keep(urgent(), |room| {
             room.get_mut(..record.len()).ok_or(Full)?.copy_from_slice(record);
             Ok(record.len())
@@ -102,7 +102,7 @@ mod tests {
     fn records_are_offered_in_their_order_until_the_queue_accepts_them() {
         let size = QueueSize { blocks: 4, block_bytes: 32 };
         let (mut producer, mut consumer) = queue(size, &Waker::default());
-        let mut undelivered = Undelivered::new();
+        let mut undelivered = UndeliveredRecords::new();
         let records: Vec<_> = (0..50).map(|number| format!("record {number:02}")).collect();
         for record in &records {
             keep(&mut undelivered, record.as_bytes()).unwrap();
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused() {
-        let mut undelivered = Undelivered::new();
+        let mut undelivered = UndeliveredRecords::new();
         assert_eq!(keep(&mut undelivered, &vec![b'x'; BYTES + 1]), Err(Full));
         for _ in 0..RECORDS_MAX {
             keep(&mut undelivered, b"record").unwrap();

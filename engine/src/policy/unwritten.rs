@@ -1,15 +1,15 @@
 //! Processes whose beginning was left out in a flood of them. It is written before an alert about
 //! one of them, which would be about nothing known otherwise.
 
-use panoptes_tables::{HashKey, Row, Scan, Table};
+use panoptes_tables::{HashKey, Row, ScanNumber, Table};
 
 use crate::limits::Limits;
 use crate::state::process::ProcessKey;
 
 #[derive(Clone, Copy, Debug)]
-struct Process(ProcessKey);
+struct UnwrittenProcess(ProcessKey);
 
-impl Row for Process {
+impl Row for UnwrittenProcess {
     type Key = ProcessKey;
 
     fn key(&self) -> ProcessKey {
@@ -19,9 +19,9 @@ impl Row for Process {
 
 /// The tracked processes whose beginning was not written.
 #[derive(Debug)]
-pub(super) struct Unwritten(Table<Process>);
+pub(super) struct UnwrittenProcesses(Table<UnwrittenProcess>);
 
-impl Unwritten {
+impl UnwrittenProcesses {
     pub(super) fn new(limits: &Limits, key: HashKey) -> Self {
         Self(Table::without_scans(
             (limits.processes as usize / 4).max(64),
@@ -31,7 +31,7 @@ impl Unwritten {
 
     pub(super) fn add(&mut self, process: ProcessKey) {
         if self.0.find(&process).is_none() {
-            self.0.insert(Process(process), Scan::default());
+            self.0.insert(UnwrittenProcess(process), ScanNumber::default());
         }
     }
 

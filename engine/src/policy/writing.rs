@@ -6,7 +6,7 @@ use std::sync::Arc;
 use panoptes_records::activities::{Activity, Severity};
 use panoptes_records::json::Full;
 use panoptes_records::queue::Producer;
-use panoptes_records::record::header::Header;
+use panoptes_records::record::header::RecordHeader;
 use panoptes_records::record::process::ProcessDetails;
 use panoptes_records::record::value::Uuid;
 use panoptes_records::record::{Details, Record, RecordWriter};
@@ -16,8 +16,8 @@ use panoptes_tables::HashKey;
 use super::alert_floods::AlertFloods;
 use super::ancestors::Ancestors;
 use super::causes::Cause;
-use super::containers::{ContainerPolicy, Judged};
-use super::evidence::{CopyReason, Evidence};
+use super::containers::{ContainerPolicy, RecordDecision};
+use super::evidence::{AlertEvidence, CopyReason};
 use super::exceptions::{About, Exceptions, Processes};
 use super::floods::Floods;
 use super::gaps::{GAPS_MAX, Gaps};
@@ -25,13 +25,13 @@ use super::incidents::{Incidents, Party};
 use super::intervals::Intervals;
 use super::last_contents::{ChangedContent, LastContents};
 use super::repetitions::{Common, Repetitions, Treatment};
-use super::undelivered::Undelivered;
-use super::unwritten::Unwritten;
+use super::undelivered::UndeliveredRecords;
+use super::unwritten::UnwrittenProcesses;
 use super::{PolicyConfig, describe};
 use crate::container_config::ContainerConfig;
-use crate::detect::Accepted;
-use crate::detect::binary_attestation::Shipped;
-use crate::detect::reverse_shells::Member;
+use crate::detect::Acceptance;
+use crate::detect::binary_attestation::ShippedFiles;
+use crate::detect::reverse_shells::ChainMember;
 use crate::limits::Limits;
 use crate::state::ScanContext;
 use crate::state::container::{Container, ContainerKey};
@@ -43,7 +43,7 @@ use crate::time::Monotonic;
 #[derive(Debug)]
 pub struct Policy {
     config: PolicyConfig,
-    pub(super) header: Header,
+    pub(super) header: RecordHeader,
     pub(super) writer: RecordWriter,
     pub(super) containers: ContainerPolicy,
     pub(super) exceptions: Arc<Exceptions>,
@@ -54,8 +54,8 @@ pub struct Policy {
     pub(super) incidents: Incidents,
     /// `None` only while an alert is written.
     pub(super) ancestors: Option<Ancestors>,
-    pub(super) unwritten: Unwritten,
-    pub(super) undelivered: Undelivered,
+    pub(super) unwritten: UnwrittenProcesses,
+    pub(super) undelivered: UndeliveredRecords,
     pub(super) gaps: Gaps,
     pub(super) intervals: Intervals,
 }
@@ -65,7 +65,7 @@ impl Policy {
     pub fn new(
         limits: &Limits,
         config: PolicyConfig,
-        header: Header,
+        header: RecordHeader,
         message_ids: u64,
         key: HashKey,
     ) -> Self {
@@ -75,8 +75,8 @@ impl Policy {
         let alert_floods = AlertFloods::new(limits, key);
         let repetitions = Repetitions::new(key);
         let incidents = Incidents::new(limits, key);
-        let unwritten = Unwritten::new(limits, key);
-        let undelivered = Undelivered::new();
+        let unwritten = UnwrittenProcesses::new(limits, key);
+        let undelivered = UndeliveredRecords::new();
         Self {
             config,
             header,
@@ -97,7 +97,7 @@ impl Policy {
     }
 
     /// Sets the SBOMs, which may name the images of containers.
-    pub fn set_shipped(&mut self, shipped: Arc<Shipped>) {
+    pub fn set_shipped(&mut self, shipped: Arc<ShippedFiles>) {
         self.containers.set_shipped(shipped);
     }
 
@@ -121,7 +121,7 @@ impl Policy {
         self.config = config;
     }
 
-    pub fn header_mut(&mut self) -> &mut Header {
+    pub fn header_mut(&mut self) -> &mut RecordHeader {
         &mut self.header
     }
 
@@ -191,7 +191,7 @@ pub struct Reporter<'a> {
 
 /// What became of a record.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Written {
+enum RecordOutcome {
     Yes,
     /// Its container is not reported.
     Silent,
@@ -199,9 +199,9 @@ enum Written {
     No,
 }
 
-impl From<Written> for Accepted {
-    fn from(written: Written) -> Self {
-        if written == Written::No { Self::No } else { Self::Yes }
+impl From<RecordOutcome> for Acceptance {
+    fn from(written: RecordOutcome) -> Self {
+        if written == RecordOutcome::No { Self::No } else { Self::Yes }
     }
 }
 
@@ -215,7 +215,7 @@ impl Reporter<'_> {
     pub(super) fn write(
         &mut self,
         cx: &ScanContext<'_>,
-        subject: Subject<'_>,
+        subject: EventSubject<'_>,
         record: &Record<'_>,
     ) {
         let _ = self.try_write(cx, subject, record);
@@ -226,9 +226,9 @@ impl Reporter<'_> {
     pub(super) fn try_write(
         &mut self,
         cx: &ScanContext<'_>,
-        subject: Subject<'_>,
+        subject: EventSubject<'_>,
         record: &Record<'_>,
-    ) -> Accepted {
+    ) -> Acceptance {
         let Policy { writer, incidents, .. } = &mut *self.policy;
         let id = writer.next_id(cx.now.real.ns());
         let incident = incidents.find(subject.process, subject.connection);
@@ -246,13 +246,13 @@ impl Reporter<'_> {
     pub(super) fn alert(
         &mut self,
         cx: &ScanContext<'_>,
-        subject: Subject<'_>,
+        subject: EventSubject<'_>,
         record: &Record<'_>,
-        evidence: Evidence<'_>,
-    ) -> Accepted {
+        evidence: AlertEvidence<'_>,
+    ) -> Acceptance {
         let activity = record.activity;
         if !self.is_wanted(activity) || self.is_silenced(cx, activity, subject) {
-            return Accepted::Yes;
+            return Acceptance::Yes;
         }
         let own = subject.process.map(|process| Party { process, includes_children: true });
         let parties = if subject.parties.is_empty() { own.as_slice() } else { subject.parties };
@@ -264,14 +264,14 @@ impl Reporter<'_> {
         // Alerts of one cause are one story.
         let found = found.or(treatment.incident);
         let act = subject.content.and_then(|content| content.act).filter(|_| treatment.is_first);
-        let act = act.map(|cause| Evidence { cause, ..evidence });
+        let act = act.map(|cause| AlertEvidence { cause, ..evidence });
         let act = act.map(|act| self.common(cx, subject, record, &act, is_high));
         if let Some(counted) = self.counted(&common, treatment, act) {
             self.count_repetition(cx, subject, &counted, found);
             if let Some(incident) = found.filter(|_| is_high) {
                 self.join_incident(cx, subject, incident, parties);
             }
-            return Accepted::Yes;
+            return Acceptance::Yes;
         }
         for details in record.parents.iter().chain([&record.own]) {
             if let Details::Process(details) = details {
@@ -294,7 +294,7 @@ impl Reporter<'_> {
         let written = self.write_as(id, cx, subject, &record);
         drop(line);
         self.policy.ancestors = ancestors;
-        if written == Written::Yes {
+        if written == RecordOutcome::Yes {
             if let Some(incident) = incident.filter(|_| is_high) {
                 self.join_incident(cx, subject, incident, parties);
             }
@@ -329,9 +329,9 @@ impl Reporter<'_> {
     fn common(
         &self,
         cx: &ScanContext<'_>,
-        subject: Subject<'_>,
+        subject: EventSubject<'_>,
         record: &Record<'_>,
-        evidence: &Evidence<'_>,
+        evidence: &AlertEvidence<'_>,
         is_story: bool,
     ) -> Common {
         let severity = self.policy.header.class_of(record).severity;
@@ -344,7 +344,7 @@ impl Reporter<'_> {
     fn count_repetition(
         &mut self,
         cx: &ScanContext<'_>,
-        subject: Subject<'_>,
+        subject: EventSubject<'_>,
         common: &Common,
         incident: Option<Uuid>,
     ) {
@@ -360,11 +360,11 @@ impl Reporter<'_> {
     fn join_incident(
         &mut self,
         cx: &ScanContext<'_>,
-        subject: Subject<'_>,
+        subject: EventSubject<'_>,
         incident: Uuid,
         parties: &[Party],
     ) {
-        let Subject { key, connection, .. } = subject;
+        let EventSubject { key, connection, .. } = subject;
         self.policy.incidents.add(cx.snapshot, incident, parties, key, connection);
     }
 
@@ -372,9 +372,9 @@ impl Reporter<'_> {
     pub(super) fn write_sum(
         &mut self,
         cx: &ScanContext<'_>,
-        subject: Subject<'_>,
+        subject: EventSubject<'_>,
         record: &Record<'_>,
-    ) -> Accepted {
+    ) -> Acceptance {
         let id = self.policy.writer.next_id(cx.now.real.ns());
         self.write_as(id, cx, subject, record).into()
     }
@@ -384,10 +384,10 @@ impl Reporter<'_> {
         &mut self,
         cx: &ScanContext<'_>,
         activity: Activity,
-        subject: Subject<'_>,
+        subject: EventSubject<'_>,
     ) -> bool {
         let Policy { exceptions, containers, .. } = &mut *self.policy;
-        let Subject { processes, connection, .. } = subject;
+        let EventSubject { processes, connection, .. } = subject;
         exceptions.silences(cx, activity, About { processes, connection }, containers)
     }
 
@@ -395,7 +395,7 @@ impl Reporter<'_> {
     pub(super) fn write_beginning(
         &mut self,
         cx: &ScanContext<'_>,
-        subject: Subject<'_>,
+        subject: EventSubject<'_>,
         details: &ProcessDetails<'_>,
     ) {
         if subject.process.is_some_and(|process| self.policy.unwritten.remove(process)) {
@@ -409,12 +409,12 @@ impl Reporter<'_> {
         &mut self,
         message_id: Uuid,
         cx: &ScanContext<'_>,
-        subject: Subject<'_>,
+        subject: EventSubject<'_>,
         record: &Record<'_>,
-    ) -> Written {
+    ) -> RecordOutcome {
         let Policy { header, writer, containers, undelivered, gaps, incidents, .. } =
             &mut *self.policy;
-        let Subject { key, id, .. } = subject;
+        let EventSubject { key, id, .. } = subject;
         let class = header.class_of(record);
         // The rules are for what runtimes made. A user can choose every name by which they judge.
         let is_due = class.is_alert || key.is_some_and(ContainerKey::is_by_user);
@@ -422,12 +422,12 @@ impl Reporter<'_> {
             (Some((row, container)), ..) => containers.tracked(cx, row, container, is_due),
             (None, _, Some(id)) => containers.untracked(key, id, is_due),
             (None, Some(key), None) => containers.gone(key, is_due),
-            (None, None, None) => Judged::Outside,
+            (None, None, None) => RecordDecision::Outside,
         };
         let reported = match judged {
-            Judged::Silent => return Written::Silent,
-            Judged::Outside => None,
-            Judged::Reported(reported) => Some(reported),
+            RecordDecision::Silent => return RecordOutcome::Silent,
+            RecordDecision::Outside => None,
+            RecordDecision::Reported(reported) => Some(reported),
         };
         let context = reported.map(|reported| {
             let machine = &cx.snapshot.machine;
@@ -450,18 +450,18 @@ impl Reporter<'_> {
                 let kind = (record.activity, class.is_alert);
                 incidents.note_record(cx.snapshot, process, kind, message_id);
             }
-            return Written::Yes;
+            return RecordOutcome::Yes;
         }
         self.out.count_refused(1);
         gaps.refused[usize::from(class.is_urgent)] += 1;
-        Written::No
+        RecordOutcome::No
     }
 }
 
 /// What a record is about: its container, as far as that is known, unless it is outside of
 /// containers; its process; and what else decides to which incident it belongs.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Subject<'a> {
+pub(super) struct EventSubject<'a> {
     key: Option<ContainerKey>,
     id: Option<&'a [u8]>,
     pub(super) process: Option<ProcessKey>,
@@ -475,7 +475,7 @@ pub(super) struct Subject<'a> {
     content: Option<ChangedContent<'a>>,
 }
 
-impl<'a> Subject<'a> {
+impl<'a> EventSubject<'a> {
     /// A process, or an object that it holds.
     pub(super) fn process(facts: &'a ProcessFacts<'a>) -> Self {
         Self {
@@ -521,7 +521,7 @@ impl<'a> Subject<'a> {
     }
 
     /// Adds all processes that an alert is about.
-    pub(super) fn with_parties(self, parties: &'a [Party], members: &'a [Member<'a>]) -> Self {
+    pub(super) fn with_parties(self, parties: &'a [Party], members: &'a [ChainMember<'a>]) -> Self {
         Self { parties, processes: Processes::Members(members), ..self }
     }
 }

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::{
-    Image, KeptFile, KeptSubject, NONE, Shipped, ShippedFile, Span, Subject, SubjectId, UNKNOWN,
-    merged,
+    CompactRange, KeptFile, KeptSubject, NONE, ShippedFile, ShippedFiles, ShippedImage,
+    ShippedSubject, SubjectId, UNKNOWN, merged,
 };
 use crate::container_config::Glob;
 use crate::page_cache::{PAGE_BYTES, PageDigest};
@@ -37,7 +37,7 @@ fn room(used: usize, more: usize, most: usize, what: &'static str) -> Result<(),
 /// Collects files and builds the index of them.
 #[derive(Debug, Default)]
 pub struct ShippedBuilder {
-    shipped: Shipped,
+    shipped: ShippedFiles,
     run_of: HashMap<u128, u32>,
 }
 
@@ -48,11 +48,11 @@ impl ShippedBuilder {
 
     /// Returns the subject that files are added to. Everything approved everywhere is one subject,
     /// everything outside of containers another. Each image, by name and digest, is one more.
-    pub fn subject(&mut self, subject: &Subject<'_>) -> Result<SubjectId, TooMuch> {
+    pub fn subject(&mut self, subject: &ShippedSubject<'_>) -> Result<SubjectId, TooMuch> {
         let known = self.shipped.subjects.iter().position(|kept| match (kept, subject) {
-            (KeptSubject::Everywhere, Subject::Everywhere)
-            | (KeptSubject::System, Subject::System) => true,
-            (KeptSubject::Image(kept), Subject::Image { name, digest, .. }) => {
+            (KeptSubject::Everywhere, ShippedSubject::Everywhere)
+            | (KeptSubject::System, ShippedSubject::System) => true,
+            (KeptSubject::Image(kept), ShippedSubject::Image { name, digest, .. }) => {
                 (kept.name.as_deref(), kept.digest.as_deref()) == (*name, *digest)
                     && (name.is_some() || digest.is_some())
             }
@@ -62,17 +62,19 @@ impl ShippedBuilder {
         if known.is_none() {
             room(index, 1, SUBJECTS_MAX, "images")?;
             self.shipped.subjects.push(match *subject {
-                Subject::Everywhere => KeptSubject::Everywhere,
-                Subject::System => KeptSubject::System,
-                Subject::Image { name, digest, .. } => KeptSubject::Image(Image {
+                ShippedSubject::Everywhere => KeptSubject::Everywhere,
+                ShippedSubject::System => KeptSubject::System,
+                ShippedSubject::Image { name, digest, .. } => KeptSubject::Image(ShippedImage {
                     name: name.map(str::to_owned),
                     digest: digest.map(str::to_owned),
-                    ..Image::default()
+                    ..ShippedImage::default()
                 }),
             });
         }
-        if let (Some(KeptSubject::Image(kept)), Subject::Image { containers, entrypoint, .. }) =
-            (self.shipped.subjects.get_mut(index), subject)
+        if let (
+            Some(KeptSubject::Image(kept)),
+            ShippedSubject::Image { containers, entrypoint, .. },
+        ) = (self.shipped.subjects.get_mut(index), subject)
         {
             kept.containers.extend(containers.iter().map(|pattern| Glob::new(pattern)));
             let line = joined(entrypoint);
@@ -88,7 +90,7 @@ impl ShippedBuilder {
         room(self.shipped.files.len(), 1, FILES_MAX, "files")?;
         let path = match file.path {
             Some(path) => self.keep_path(path)?,
-            None => Span::default(),
+            None => CompactRange::default(),
         };
         let arguments = self.keep_arguments(file.arguments)?;
         let all = |size: u64| size.div_ceil(PAGE_BYTES) == file.pages.len() as u64;
@@ -111,29 +113,29 @@ impl ShippedBuilder {
         Ok(())
     }
 
-    fn keep_text(&mut self, parts: &[&[u8]]) -> Result<Span, TooMuch> {
+    fn keep_text(&mut self, parts: &[&[u8]]) -> Result<CompactRange, TooMuch> {
         let count = parts.iter().map(|part| part.len()).sum();
         room(self.shipped.texts.len(), count, TEXT_BYTES_MAX, "bytes of paths and arguments")?;
         let start = self.shipped.texts.len() as u32;
         for part in parts {
             self.shipped.texts.extend_from_slice(part);
         }
-        Ok(Span { start, count: count as u32 })
+        Ok(CompactRange { start, count: count as u32 })
     }
 
-    fn keep_path(&mut self, path: &[u8]) -> Result<Span, TooMuch> {
+    fn keep_path(&mut self, path: &[u8]) -> Result<CompactRange, TooMuch> {
         let slash: &[u8] = if path.starts_with(b"/") { b"" } else { b"/" };
         self.keep_text(&[slash, path])
     }
 
-    fn keep_arguments(&mut self, lists: &[Vec<Vec<u8>>]) -> Result<Span, TooMuch> {
+    fn keep_arguments(&mut self, lists: &[Vec<Vec<u8>>]) -> Result<CompactRange, TooMuch> {
         room(self.shipped.arguments.len(), lists.len(), FILES_MAX, "lists of arguments")?;
         let start = self.shipped.arguments.len() as u32;
         for list in lists {
             let span = self.keep_text(&[&joined(list)])?;
             self.shipped.arguments.push(span);
         }
-        Ok(Span { start, count: lists.len() as u32 })
+        Ok(CompactRange { start, count: lists.len() as u32 })
     }
 
     fn keep_pages(&mut self, pages: &[PageDigest]) -> Result<u32, TooMuch> {
@@ -150,21 +152,22 @@ impl ShippedBuilder {
         }
         room(self.shipped.pages.len(), pages.len(), PAGES_MAX, "pages")?;
         let number = self.shipped.runs.len() as u32;
-        self.shipped
-            .runs
-            .push(Span { start: self.shipped.pages.len() as u32, count: pages.len() as u32 });
+        self.shipped.runs.push(CompactRange {
+            start: self.shipped.pages.len() as u32,
+            count: pages.len() as u32,
+        });
         self.shipped.pages.extend_from_slice(pages);
         self.run_of.insert(key, number);
         Ok(number)
     }
 
     /// Sorts everything.
-    pub fn build(self) -> Shipped {
+    pub fn build(self) -> ShippedFiles {
         let mut shipped = self.shipped;
         shipped.by_sha256.sort_unstable();
         shipped.by_sha1.sort_unstable();
         shipped.by_md5.sort_unstable();
-        let Shipped { files, texts, .. } = &shipped;
+        let ShippedFiles { files, texts, .. } = &shipped;
         let numbers = || (0..).zip(files);
         let mut by_path: Vec<u32> =
             numbers().filter(|(_, file)| file.path.count > 0).map(|(number, _)| number).collect();

@@ -13,7 +13,7 @@ mod tests;
 
 use core::ops::Range;
 
-use crate::container_config::{Glob, Image as ImageName};
+use crate::container_config::{Glob, ImageReference as ImageName};
 use crate::page_cache::{BestMatch, Hashes, PageDigest, PageMatcher};
 
 pub use build::{ShippedBuilder, TooMuch};
@@ -41,7 +41,7 @@ pub struct ShippedFile<'a> {
 
 /// Where files are shipped to.
 #[derive(Clone, Copy, Debug)]
-pub enum Subject<'a> {
+pub enum ShippedSubject<'a> {
     /// Approved content, in containers and outside: lists of hashes.
     Everywhere,
     /// Everything outside of containers: a root directory, packages.
@@ -83,12 +83,12 @@ impl RunId {
 
 /// The subjects that apply to one process.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Applied {
+pub struct ProcessSubjects {
     ids: [SubjectId; APPLIED_MAX],
     count: u8,
 }
 
-impl Applied {
+impl ProcessSubjects {
     /// Whether nothing applies, so that the process is not checked.
     pub fn is_empty(&self) -> bool {
         self.count == 0
@@ -117,11 +117,11 @@ impl Applied {
 enum KeptSubject {
     Everywhere,
     System,
-    Image(Image),
+    Image(ShippedImage),
 }
 
 #[derive(Clone, Debug, Default)]
-struct Image {
+struct ShippedImage {
     name: Option<String>,
     digest: Option<String>,
     containers: Vec<Glob>,
@@ -131,12 +131,12 @@ struct Image {
 
 /// A compact range of a table.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
-struct Span {
+struct CompactRange {
     start: u32,
     count: u32,
 }
 
-impl Span {
+impl CompactRange {
     fn range(self) -> Range<usize> {
         self.start as usize..(self.start as usize).saturating_add(self.count as usize)
     }
@@ -147,7 +147,7 @@ impl Span {
 struct KeptFile {
     subject: SubjectId,
     /// In the texts; empty if the file has no path.
-    path: Span,
+    path: CompactRange,
     /// In bytes, or [`UNKNOWN`].
     size: u64,
     /// Whether a hash of its whole content is known.
@@ -155,7 +155,7 @@ struct KeptFile {
     /// Number of its run of pages, or [`NONE`].
     run: u32,
     /// In the table of argument lists.
-    arguments: Span,
+    arguments: CompactRange,
 }
 
 const UNKNOWN: u64 = u64::MAX;
@@ -163,16 +163,16 @@ const NONE: u32 = u32::MAX;
 
 /// Everything that was shipped.
 #[derive(Debug, Default)]
-pub struct Shipped {
+pub struct ShippedFiles {
     subjects: Vec<KeptSubject>,
     files: Vec<KeptFile>,
     /// Paths and argument lists.
     texts: Vec<u8>,
     /// Argument lists in the texts, each argument terminated by NUL.
-    arguments: Vec<Span>,
+    arguments: Vec<CompactRange>,
     pages: Vec<PageDigest>,
     /// Contents in the pages; files with the same pages share one.
-    runs: Vec<Span>,
+    runs: Vec<CompactRange>,
     /// For each kind of hash, the files for which it is the strongest known, in order.
     by_sha256: Vec<([u8; 32], u32)>,
     by_sha1: Vec<([u8; 20], u32)>,
@@ -186,7 +186,7 @@ pub struct Shipped {
     has_unsized: Vec<bool>,
 }
 
-impl Shipped {
+impl ShippedFiles {
     /// Approximate size of the index in bytes.
     pub fn bytes(&self) -> u64 {
         let lists = [
@@ -211,20 +211,25 @@ impl Shipped {
         self.subjects.is_empty()
     }
 
-    pub fn file(&self, id: FileId) -> Option<File<'_>> {
+    pub fn file(&self, id: FileId) -> Option<ShippedFileView<'_>> {
         let kept = self.files.get(id.0 as usize)?;
-        Some(File { shipped: self, id, kept })
+        Some(ShippedFileView { shipped: self, id, kept })
     }
 
     /// The subjects that apply outside of containers.
-    pub fn of_system(&self) -> Applied {
+    pub fn of_system(&self) -> ProcessSubjects {
         self.applied(|kept| matches!(kept, KeptSubject::Everywhere | KeptSubject::System))
     }
 
     /// The subjects that apply in a container. If its image is unknown or has no SBOM, only content
     /// that is approved everywhere applies. `image` is the image's name or digest according to the
     /// configuration.
-    pub fn of_container(&self, id: &[u8], name: Option<&[u8]>, image: Option<&str>) -> Applied {
+    pub fn of_container(
+        &self,
+        id: &[u8],
+        name: Option<&[u8]>,
+        image: Option<&str>,
+    ) -> ProcessSubjects {
         self.applied(|kept| match kept {
             KeptSubject::Everywhere => true,
             KeptSubject::System => false,
@@ -232,8 +237,8 @@ impl Shipped {
         })
     }
 
-    fn applied(&self, applies: impl Fn(&KeptSubject) -> bool) -> Applied {
-        let mut applied = Applied::default();
+    fn applied(&self, applies: impl Fn(&KeptSubject) -> bool) -> ProcessSubjects {
+        let mut applied = ProcessSubjects::default();
         for (index, _) in self.subjects.iter().enumerate().filter(|(_, kept)| applies(kept)) {
             applied.add(SubjectId(index as u16));
         }
@@ -241,7 +246,7 @@ impl Shipped {
     }
 
     /// The name and digest of the first image that applies.
-    pub fn image_of(&self, applied: &Applied) -> Option<(Option<&str>, Option<&str>)> {
+    pub fn image_of(&self, applied: &ProcessSubjects) -> Option<(Option<&str>, Option<&str>)> {
         applied.iter().find_map(|id| match self.subjects.get(usize::from(id.0)) {
             Some(KeptSubject::Image(image)) => {
                 Some((image.name.as_deref(), image.digest.as_deref()))
@@ -254,7 +259,7 @@ impl Shipped {
     /// by NUL.
     pub fn entrypoints<'a>(
         &'a self,
-        applied: &'a Applied,
+        applied: &'a ProcessSubjects,
     ) -> impl Iterator<Item = &'a [u8]> + Clone {
         applied.iter().flat_map(|id| {
             let image = match self.subjects.get(usize::from(id.0)) {
@@ -266,7 +271,10 @@ impl Shipped {
     }
 
     /// Files of any subject with this content, by the strongest known hash of each.
-    pub fn with_content<'a>(&'a self, hashes: &'a Hashes) -> impl Iterator<Item = File<'a>> {
+    pub fn with_content<'a>(
+        &'a self,
+        hashes: &'a Hashes,
+    ) -> impl Iterator<Item = ShippedFileView<'a>> {
         let numbers = equal(&self.by_sha256, &hashes.sha256)
             .chain(equal(&self.by_sha1, &hashes.sha1))
             .chain(equal(&self.by_md5, &hashes.md5));
@@ -278,7 +286,7 @@ impl Shipped {
         &'a self,
         subject: SubjectId,
         path: &[u8],
-    ) -> impl Iterator<Item = File<'a>> + use<'a> {
+    ) -> impl Iterator<Item = ShippedFileView<'a>> + use<'a> {
         let path = merged(path);
         let key = |number: &u32| {
             self.file(FileId(*number)).map(|file| (file.subject(), merged(file.kept_path())))
@@ -300,7 +308,7 @@ impl Shipped {
     }
 
     /// Files of any subject with this size in bytes.
-    pub fn of_size(&self, size: u64) -> impl Iterator<Item = File<'_>> {
+    pub fn of_size(&self, size: u64) -> impl Iterator<Item = ShippedFileView<'_>> {
         let of = |number: &u32| self.files.get(*number as usize).map(|kept| kept.size);
         let start = self.by_size.partition_point(|number| of(number) < Some(size));
         let count = self.by_size[start..].partition_point(|number| of(number) <= Some(size));
@@ -317,12 +325,12 @@ impl Shipped {
         self.pages.get(self.runs.get(id.0 as usize)?.range())
     }
 
-    fn text(&self, span: Span) -> &[u8] {
+    fn text(&self, span: CompactRange) -> &[u8] {
         self.texts.get(span.range()).unwrap_or(&[])
     }
 }
 
-impl PageMatcher for Shipped {
+impl PageMatcher for ShippedFiles {
     fn best_match(&self, size: u64, pages: &[(u32, PageDigest)]) -> Option<BestMatch> {
         let mut best: Option<BestMatch> = None;
         let mut last = NONE;
@@ -356,7 +364,7 @@ impl PageMatcher for Shipped {
     }
 }
 
-impl Image {
+impl ShippedImage {
     /// Whether a container is of this image: by the image name or digest that the configuration
     /// gives it, or else by the SBOM's own patterns.
     fn is_of(&self, id: &[u8], name: Option<&[u8]>, image: Option<&str>) -> bool {
@@ -401,13 +409,13 @@ fn equal<'a, const N: usize>(
 
 /// One shipped file.
 #[derive(Clone, Copy, Debug)]
-pub struct File<'a> {
-    shipped: &'a Shipped,
+pub struct ShippedFileView<'a> {
+    shipped: &'a ShippedFiles,
     id: FileId,
     kept: &'a KeptFile,
 }
 
-impl<'a> File<'a> {
+impl<'a> ShippedFileView<'a> {
     pub fn id(&self) -> FileId {
         self.id
     }

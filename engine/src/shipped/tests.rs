@@ -70,8 +70,8 @@ fn model() -> impl Strategy<Value = Model> {
         })
 }
 
-fn image(name: &'static str) -> Subject<'static> {
-    Subject::Image { name: Some(name), digest: None, containers: &[], entrypoint: &[] }
+fn image(name: &'static str) -> ShippedSubject<'static> {
+    ShippedSubject::Image { name: Some(name), digest: None, containers: &[], entrypoint: &[] }
 }
 
 fn without_usr(path: &[u8]) -> Vec<u8> {
@@ -84,10 +84,10 @@ fn without_usr(path: &[u8]) -> Vec<u8> {
     path.to_vec()
 }
 
-fn build(files: &[Model]) -> (Shipped, Vec<SubjectId>) {
+fn build(files: &[Model]) -> (ShippedFiles, Vec<SubjectId>) {
     let mut builder = ShippedBuilder::new();
     let subjects: Vec<SubjectId> =
-        [Subject::Everywhere, Subject::System, image("one"), image("two")]
+        [ShippedSubject::Everywhere, ShippedSubject::System, image("one"), image("two")]
             .iter()
             .map(|subject| builder.subject(subject).expect("there is room for four"))
             .collect();
@@ -97,7 +97,7 @@ fn build(files: &[Model]) -> (Shipped, Vec<SubjectId>) {
     (builder.build(), subjects)
 }
 
-fn numbers<'a>(files: impl Iterator<Item = File<'a>>) -> Vec<u32> {
+fn numbers<'a>(files: impl Iterator<Item = ShippedFileView<'a>>) -> Vec<u32> {
     let mut numbers: Vec<u32> = files.map(|file| file.id().0).collect();
     numbers.sort_unstable();
     numbers
@@ -217,19 +217,19 @@ fn images_match_by_either_name() {
 fn subjects_apply_by_where_a_process_is() {
     let patterns = ["web-*".to_owned()];
     let entrypoint = [b"/bin/serve".to_vec(), b"--now".to_vec()];
-    let web = Subject::Image {
+    let web = ShippedSubject::Image {
         name: Some("web:1"),
         digest: Some("sha256:ab"),
         containers: &patterns,
         entrypoint: &entrypoint,
     };
     let mut builder = ShippedBuilder::new();
-    let system = builder.subject(&Subject::System).expect("there is room");
+    let system = builder.subject(&ShippedSubject::System).expect("there is room");
     let web = builder.subject(&web).expect("there is room");
     let other = builder.subject(&image("other:1")).expect("there is room");
-    assert_eq!(builder.subject(&Subject::System), Ok(system), "the same again");
+    assert_eq!(builder.subject(&ShippedSubject::System), Ok(system), "the same again");
     let shipped = builder.build();
-    let ids = |applied: Applied| applied.iter().collect::<Vec<_>>();
+    let ids = |applied: ProcessSubjects| applied.iter().collect::<Vec<_>>();
     assert_eq!(ids(shipped.of_system()), [system]);
     assert_eq!(ids(shipped.of_container(b"web-1", None, None)), [web], "by its id");
     assert_eq!(ids(shipped.of_container(b"0123", Some(b"web-1"), None)), [web], "by its name");
@@ -244,13 +244,13 @@ fn subjects_apply_by_where_a_process_is() {
     let applied = shipped.of_container(b"web-1", None, None);
     assert_eq!(shipped.entrypoints(&applied).collect::<Vec<_>>(), [b"/bin/serve\0--now\0"]);
     assert_eq!(shipped.image_of(&applied), Some((Some("web:1"), Some("sha256:ab"))));
-    assert!(Shipped::default().of_system().is_empty(), "nothing was shipped");
+    assert!(ShippedFiles::default().of_system().is_empty(), "nothing was shipped");
 }
 
 #[test]
 fn approved_content_applies_everywhere() {
     let mut builder = ShippedBuilder::new();
-    let everywhere = builder.subject(&Subject::Everywhere).expect("there is room");
+    let everywhere = builder.subject(&ShippedSubject::Everywhere).expect("there is room");
     let list = ShippedFile { sha256: Some([7; 32]), ..ShippedFile::default() };
     builder.add(everywhere, &list).expect("there is room");
     let shipped = builder.build();
@@ -269,7 +269,7 @@ fn arguments_are_kept_as_the_kernel_keeps_them() {
         vec![b"tar".to_vec(), b"with space".to_vec(), Vec::new()],
     ];
     let mut builder = ShippedBuilder::new();
-    let system = builder.subject(&Subject::System).expect("there is room");
+    let system = builder.subject(&ShippedSubject::System).expect("there is room");
     let tar = ShippedFile { path: Some(b"bin/tar"), arguments: &lists, ..ShippedFile::default() };
     builder.add(system, &tar).expect("there is room");
     let shipped = builder.build();

@@ -38,7 +38,7 @@ pub(super) fn newest(snapshot: &Snapshot) -> u64 {
 }
 
 /// Who uses a process id whose process the scan does not show.
-pub(super) enum Whose {
+pub(super) enum PidOccupant {
     /// No thread.
     NoThread,
     /// Threads without their leader.
@@ -47,7 +47,7 @@ pub(super) enum Whose {
     Another,
 }
 
-pub(super) fn whose(snapshot: &Snapshot, process_id: u32) -> Whose {
+pub(super) fn whose(snapshot: &Snapshot, process_id: u32) -> PidOccupant {
     let tgid = |at: Index<ThreadRow>| snapshot.threads.at(at).map(|row| row.task.tgid);
     let at = snapshot.by_tid.partition_point(|&at| tgid(at) < Some(process_id));
     let mut threads = snapshot.by_tid.as_slice()[at..]
@@ -56,10 +56,10 @@ pub(super) fn whose(snapshot: &Snapshot, process_id: u32) -> Whose {
         .take_while(|row| row.task.tgid == process_id)
         .peekable();
     if threads.peek().is_none() {
-        Whose::NoThread
+        PidOccupant::NoThread
     } else if threads.any(|row| row.task.is_leader() && !process::is_dead(&row.task)) {
-        Whose::Another
+        PidOccupant::Another
     } else {
-        Whose::ItsThreads
+        PidOccupant::ItsThreads
     }
 }

@@ -5,7 +5,7 @@ use panoptes_decoders::source::PAGE_BYTES;
 use panoptes_tables::{StringId, Strings, Tag};
 
 use super::facts::{AreaFacts, is_main_executable};
-use super::file_names::Named;
+use super::file_names::NamedRow;
 use crate::walk::{MmRow, Snapshot, VmaRow};
 
 /// An area, or a part of one, as it was in the last scan.
@@ -32,8 +32,8 @@ pub struct AreaBefore {
 /// There can be very many. Where an address is only compared, its [`Tag`] stands for it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Area {
-    start: Page,
-    end: Page,
+    start: UserPageNumber,
+    end: UserPageNumber,
     file: Tag<4>,
     /// Its `anon_vma`, as of the last scan.
     anon_vma: Tag<4>,
@@ -64,12 +64,12 @@ mod mark {
 /// The number of a page of user memory, which has 45 bits at most (five levels of page tables).
 /// Higher ones are forged.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-struct Page {
+struct UserPageNumber {
     low: [u8; 4],
     high: [u8; 2],
 }
 
-impl Page {
+impl UserPageNumber {
     #[inline]
     fn of(address: u64) -> Self {
         let number = (address / PAGE_BYTES).min((1 << 48) - 1);
@@ -94,8 +94,8 @@ impl Area {
     pub(super) fn new(snapshot: &Snapshot, mm: &MmRow, row: &VmaRow) -> Self {
         let vma = &row.vma;
         Self {
-            start: Page::of(vma.start),
-            end: Page::of(vma.end),
+            start: UserPageNumber::of(vma.start),
+            end: UserPageNumber::of(vma.end),
             flags: vma.flags as u32,
             file: Tag::of(vma.file.0),
             inode: inode(snapshot, row),
@@ -238,7 +238,12 @@ impl Area {
     pub(super) fn part(&self, start: u64, end: u64) -> Self {
         let skipped = ((start - self.start()) / PAGE_BYTES) as u32;
         let page_offset = self.page_offset.wrapping_add(skipped);
-        Self { start: Page::of(start), end: Page::of(end), page_offset, ..*self }
+        Self {
+            start: UserPageNumber::of(start),
+            end: UserPageNumber::of(end),
+            page_offset,
+            ..*self
+        }
     }
 
     /// The low half of the page at which the first byte of its file would be.
@@ -283,7 +288,7 @@ pub(super) struct Old {
     pub(super) touched: bool,
 }
 
-impl Named for Area {
+impl NamedRow for Area {
     fn name(&mut self) -> &mut Option<StringId> {
         &mut self.name
     }
@@ -300,12 +305,12 @@ mod tests {
     #[test]
     fn an_area_has_its_place_whatever_the_tables_of_pages() {
         for address in [0, PAGE_BYTES, 0x7fff_ffff_f000, (1 << 57) - PAGE_BYTES] {
-            assert_eq!(Page::of(address).address(), address);
-            assert_eq!(Page::of(address + PAGE_BYTES - 1), Page::of(address));
+            assert_eq!(UserPageNumber::of(address).address(), address);
+            assert_eq!(UserPageNumber::of(address + PAGE_BYTES - 1), UserPageNumber::of(address));
         }
         // Forged addresses keep their order.
-        assert_eq!(Page::of(u64::MAX), Page::of(1 << 60));
-        assert!(Page::of(u64::MAX).address() > 1 << 57);
+        assert_eq!(UserPageNumber::of(u64::MAX), UserPageNumber::of(1 << 60));
+        assert!(UserPageNumber::of(u64::MAX).address() > 1 << 57);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::facts::{AreaFacts, DescriptorFacts, ThreadFacts};
 use super::holders::Holder;
 use super::mapped_files::MappedFiles;
 use super::process::Process;
-use super::thresholds::Exceeded;
+use super::thresholds::ExceededThreshold;
 use crate::limits::Limit;
 use crate::time::{Now, RealTime};
 use crate::walk::{Snapshot, Views};
@@ -100,7 +100,7 @@ pub enum Change<'a> {
         /// `struct inode *`
         inode: KernelVa,
         /// The file when the descriptor was first seen.
-        opened: Opened,
+        opened: FileAtOpen,
     },
     /// Memory was mapped where nothing of the kind was.
     AreaMapped { process: &'a Process, area: AreaFacts<'a> },
@@ -125,7 +125,7 @@ pub enum Change<'a> {
     /// A connection changed its state.
     ConnectionStateChanged(ConnectionChange<'a>),
     /// A connection exceeded a threshold for the first time.
-    ConnectionExceeded { change: ConnectionChange<'a>, exceeded: Exceeded },
+    ConnectionExceeded { change: ConnectionChange<'a>, exceeded: ExceededThreshold },
     /// A connection is open; reported once in each period.
     ConnectionStatus(ConnectionChange<'a>),
     /// A container is new.
@@ -191,7 +191,7 @@ impl Change<'_> {
 
 /// A file as it was when a descriptor of it was first seen.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Opened {
+pub struct FileAtOpen {
     /// Size in bytes.
     pub size: u64,
     /// Time of the last modification, in nanoseconds since 1970.

@@ -1,7 +1,7 @@
 //! The threads, descriptors and areas of one process.
 
 use panoptes_decoders::address::KernelVa;
-use panoptes_tables::{List, Tag};
+use panoptes_tables::{PoolList, Tag};
 
 use super::process::{InExec, Process};
 use crate::walk::ProcessRow;
@@ -10,9 +10,9 @@ use crate::walk::ProcessRow;
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Children {
-    pub(super) threads: List,
-    pub(super) descriptors: List,
-    pub(super) areas: List,
+    pub(super) threads: PoolList,
+    pub(super) descriptors: PoolList,
+    pub(super) areas: PoolList,
     /// Grows with every change of the areas.
     pub(super) areas_version: u32,
     /// The address space of the areas: its address, and `self_exec_id`.
@@ -30,7 +30,7 @@ pub(super) struct Children {
     pub(super) areas_taken: bool,
     /// Number of scans that showed some of its areas before that.
     pub(super) areas_scans: u8,
-    pub(super) untracked: Untracked,
+    pub(super) untracked: UntrackedStart,
     /// Whether some of its descriptors may wait to be reported ([`super::held`]).
     pub(super) descriptors_held: bool,
     /// Whether all of its areas wait.
@@ -52,7 +52,7 @@ impl Children {
 /// From where on a process may have rows that are not tracked, because it has more than its share.
 /// What is tracked from there on may be older than its row, so it is not reported as new.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Untracked {
+pub(super) struct UntrackedStart {
     /// A thread id.
     pub(super) threads: u32,
     /// A table and a descriptor's number in it.
@@ -63,7 +63,7 @@ pub(super) struct Untracked {
     pub(super) areas_hash: u64,
 }
 
-impl Default for Untracked {
+impl Default for UntrackedStart {
     /// Everything is tracked.
     fn default() -> Self {
         Self {
@@ -77,14 +77,14 @@ impl Default for Untracked {
 
 /// How many rows of each kind a process may have.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Allowed {
+pub(super) struct RowAllowance {
     pub(super) threads: u32,
     pub(super) descriptors: u32,
     pub(super) areas: u32,
 }
 
 /// One process while its children are compared.
-pub(super) struct Entry<'a> {
+pub(super) struct ComparedProcess<'a> {
     pub(super) process: &'a Process,
     pub(super) row: &'a ProcessRow,
     pub(super) children: &'a mut Children,
@@ -94,10 +94,10 @@ pub(super) struct Entry<'a> {
     pub(super) in_exec: InExec,
     /// The machine's calendar time at the previous scan.
     pub(super) clock_ns: Option<i64>,
-    pub(super) allowed: Allowed,
+    pub(super) allowed: RowAllowance,
 }
 
-impl Entry<'_> {
+impl ComparedProcess<'_> {
     /// Whether new children of one kind belong to the baseline; `taken` if the first of that kind
     /// were recorded before.
     pub(super) fn quiet(&self, taken: bool) -> bool {

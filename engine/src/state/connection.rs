@@ -5,13 +5,13 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use arrayvec::ArrayVec;
-use panoptes_decoders::kernel::sock::{Counters, IPPROTO_TCP, TcpState};
+use panoptes_decoders::kernel::sock::{IPPROTO_TCP, TcpCounters, TcpState};
 use panoptes_decoders::layout::c_string;
 use panoptes_tables::RowId;
 
 use super::facts::ConnectionFacts;
 use super::keys::{ContainerKey, ProcessKey};
-use super::thresholds::{Exceeded, Measures, Thresholds, is_open};
+use super::thresholds::{ExceededThreshold, Measures, Thresholds, is_open};
 use crate::time::{Monotonic, Now};
 use crate::walk::{ConnectionRow, Snapshot};
 
@@ -51,7 +51,7 @@ pub(super) fn is_small(row: &ConnectionRow) -> bool {
 pub struct Connection {
     source: [u64; 2],
     destination: [u64; 2],
-    counters: Counters,
+    counters: TcpCounters,
     /// When it was first seen.
     pub first_seen: Now,
     absent_since: Now,
@@ -128,7 +128,7 @@ fn address_of([high, low]: [u64; 2], is_ipv6: bool) -> IpAddr {
 
 /// The holder of a connection: the lowest descriptor of the lowest process, if there are several.
 #[derive(Clone, Copy, Debug)]
-pub struct Owner {
+pub struct ConnectionOwner {
     pub process: ProcessKey,
     /// The process's row.
     pub(super) row: RowId,
@@ -138,7 +138,7 @@ pub struct Owner {
     pub(super) name: [u8; 16],
 }
 
-impl Owner {
+impl ConnectionOwner {
     pub fn name(&self) -> &[u8] {
         c_string(&self.name)
     }
@@ -153,7 +153,7 @@ pub(super) fn waits(facts: &ConnectionFacts) -> bool {
 
 impl Connection {
     /// A connection that a scan shows first.
-    pub(super) fn new(facts: &ConnectionFacts, owner: Option<Owner>, now: Now) -> Self {
+    pub(super) fn new(facts: &ConnectionFacts, owner: Option<ConnectionOwner>, now: Now) -> Self {
         let (source, is_source_ipv6) = bits_of(facts.source);
         let (destination, is_destination_ipv6) = bits_of(facts.destination);
         let mut new = Self {
@@ -174,7 +174,7 @@ impl Connection {
 
     /// Notes what a scan shows of it; its ends stay the same. The last owner stays if there is none
     /// now. A timewait socket has neither counters nor a route; those of the connection stay.
-    pub(super) fn refresh(&mut self, facts: &ConnectionFacts, owner: Option<Owner>) {
+    pub(super) fn refresh(&mut self, facts: &ConnectionFacts, owner: Option<ConnectionOwner>) {
         self.state = facts.state;
         self.set(mark::WAITS, waits(facts));
         self.bound_device = facts.bound_device;
@@ -186,7 +186,7 @@ impl Connection {
             self.route_device = facts.route_device;
         }
         self.set(mark::DESCRIPTOR, owner.is_some());
-        if let Some(Owner { process, row, descriptor, container, name }) = owner {
+        if let Some(ConnectionOwner { process, row, descriptor, container, name }) = owner {
             self.marks |= mark::OWNER;
             (self.owner_process_id, self.owner_start) =
                 (process.process_id, process.start_boottime);
@@ -230,14 +230,14 @@ impl Connection {
         (source, self.source_port, destination, self.destination_port, self.network_namespace)
     }
 
-    fn counters(&self) -> Option<Counters> {
+    fn counters(&self) -> Option<TcpCounters> {
         self.is(mark::COUNTERS).then_some(self.counters)
     }
 
     /// The last process that held it.
-    pub fn owner(&self) -> Option<Owner> {
+    pub fn owner(&self) -> Option<ConnectionOwner> {
         let (process_id, start_boottime) = (self.owner_process_id, self.owner_start);
-        self.is(mark::OWNER).then_some(Owner {
+        self.is(mark::OWNER).then_some(ConnectionOwner {
             process: ProcessKey { process_id, start_boottime },
             row: RowId(self.owner_row),
             descriptor: self.owner_descriptor,
@@ -300,7 +300,7 @@ impl Connection {
         &mut self,
         thresholds: &Thresholds,
         now: Monotonic,
-    ) -> ArrayVec<Exceeded, 3> {
+    ) -> ArrayVec<ExceededThreshold, 3> {
         if self.listens() {
             return ArrayVec::new();
         }
@@ -367,9 +367,9 @@ mod tests {
             owned in any::<Option<(u64, Option<u64>, [u8; 16])>>(),
         ) {
             let counters = counted.map(|(bytes_in, bytes_out)| {
-                Counters { bytes_in, bytes_out, ..Counters::default() }
+                TcpCounters { bytes_in, bytes_out, ..TcpCounters::default() }
             });
-            let owner = owned.map(|(start_boottime, container, name)| Owner {
+            let owner = owned.map(|(start_boottime, container, name)| ConnectionOwner {
                 process: ProcessKey { process_id: numbers[0], start_boottime },
                 row: RowId(numbers[1]),
                 descriptor: numbers[2],

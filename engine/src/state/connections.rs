@@ -21,19 +21,22 @@ use arrayvec::ArrayVec;
 use panoptes_decoders::kernel::sock::TcpState;
 
 use super::change::{Change, ConnectionChange};
-use super::connection::{Connection, Owner, Tuple, is_same_tuple, is_small, mark, tuple_of_row};
+use super::connection::{
+    Connection, ConnectionOwner, Tuple, is_same_tuple, is_small, mark, tuple_of_row,
+};
+use super::connections_scratch::ConnectionsScratch;
 use super::crowded_connections::CrowdedConnections;
 use super::emit::Emitter;
 use super::ended::EndedOwners;
 use super::facts::{ConnectionFacts, DescriptorFacts};
-use super::holders::{Holder, Holders, Holding};
+use super::holders::{Holder, HolderProcesses, Holders};
 use super::process::Process;
-use super::thresholds::{Exceeded, Thresholds};
+use super::thresholds::{ExceededThreshold, Thresholds};
 use crate::limits::Limits;
 use crate::loss::Loss;
 use crate::time::{Monotonic, RealTime};
 use crate::walk::{ConnectionRow, Index, Snapshot};
-use panoptes_tables::{Cursor, HashKey, List, ListPool, room};
+use panoptes_tables::{HashKey, ListPool, PoolCursor, PoolList};
 
 /// Number of scans in a row from which a connection must be absent to be over.
 const ABSENT_SCANS_MAX: u8 = 2;
@@ -59,29 +62,11 @@ fn listens(row: &ConnectionRow) -> bool {
     TcpState::from_number(row.endpoints.state) == Some(TcpState::Listen)
 }
 
-/// What comparing connections needs only during a scan.
-#[derive(Debug)]
-pub(super) struct ConnectionsScratch {
-    claimed: Box<[bool]>,
-    first_seen_ns: Box<[Option<RealTime>]>,
-    holders: Holders,
-}
-
-impl ConnectionsScratch {
-    pub(super) fn new(limits: &Limits) -> Self {
-        Self {
-            claimed: room::copies(false, limits.connections_seen_max()),
-            first_seen_ns: room::copies(None, limits.connections_seen_max()),
-            holders: Holders::new(limits),
-        }
-    }
-}
-
 /// All connections, and the lists to compare them, in memory allocated at start.
 #[derive(Debug)]
 pub(super) struct Connections {
     pub(super) rows: ListPool<Connection>,
-    pub(super) list: List,
+    pub(super) list: PoolList,
     pub(super) crowded: CrowdedConnections,
     /// Whether each row of the scan belongs to a tracked connection, by its index.
     claimed: Box<[bool]>,
@@ -117,7 +102,7 @@ impl Connections {
             accept_grace_scans,
             thresholds: Thresholds::default(),
             rows: ListPool::new(limits.connections as usize),
-            list: List::default(),
+            list: PoolList::default(),
             claimed: Box::default(),
             first_seen_ns: Box::default(),
             holders: Holders::default(),
@@ -139,7 +124,7 @@ impl Connections {
 
     pub(super) fn clear(&mut self) {
         self.rows.clear();
-        self.list = List::default();
+        self.list = PoolList::default();
         self.crowded.clear();
         self.ended.clear();
         (self.beginning_scans, self.taken, self.settled) = (0, false, None);
@@ -154,7 +139,7 @@ impl Connections {
     /// the baseline. Counts those that find no room.
     pub(super) fn update(
         &mut self,
-        holding: &Holding<'_>,
+        holding: &HolderProcesses<'_>,
         quiet: bool,
         lost: &mut Loss,
         emitter: &mut Emitter<'_>,
@@ -245,8 +230,8 @@ const CUT_MAX: usize = 64;
 
 struct Pass<'a, 't> {
     connections: &'a mut Connections,
-    cursor: Cursor,
-    holding: &'a Holding<'a>,
+    cursor: PoolCursor,
+    holding: &'a HolderProcesses<'a>,
     lost: &'a mut Loss,
     emitter: &'a mut Emitter<'t>,
     complete: bool,
@@ -415,7 +400,7 @@ impl Pass<'_, '_> {
             self.waits = true;
             self.report_new(number);
         } else if is_changed {
-            self.report_row(number, Kind::StateChanged);
+            self.report_row(number, ConnectionChangeKind::StateChanged);
         }
         if !waits {
             self.report_measures(number);
@@ -475,11 +460,11 @@ impl Pass<'_, '_> {
             }
         }
         for exceeded in all {
-            self.report_row(number, Kind::Exceeded(exceeded));
+            self.report_row(number, ConnectionChangeKind::Exceeded(exceeded));
         }
         if is_due {
             self.statuses_left -= 1;
-            self.report_row(number, Kind::Status);
+            self.report_row(number, ConnectionChangeKind::Status);
         }
     }
 
@@ -505,7 +490,7 @@ impl Pass<'_, '_> {
         let mut new = Connection::new(&facts, owner, self.emitter.now);
         (new.address, new.seen_round) = (row.address.0, self.emitter.snapshot.chains_round);
         // A process that started after watching did cannot have had the connection before.
-        let existed = |owner: &Owner| {
+        let existed = |owner: &ConnectionOwner| {
             self.holding.processes.get(owner.row).is_none_or(|process| process.life.existing)
         };
         let quiet = returns || self.quiet && owner.as_ref().is_none_or(existed);
@@ -524,10 +509,10 @@ impl Pass<'_, '_> {
         }
         if is_reported && !new.listens() {
             if !quiet {
-                self.report(&new, Some(number), Kind::Created);
+                self.report(&new, Some(number), ConnectionChangeKind::Created);
             }
             for exceeded in exceeded {
-                self.report(&new, Some(number), Kind::Exceeded(exceeded));
+                self.report(&new, Some(number), ConnectionChangeKind::Exceeded(exceeded));
             }
         }
     }
@@ -548,7 +533,7 @@ impl Pass<'_, '_> {
             if let Some(row) = self.connections.rows.row_mut(self.cursor) {
                 row.set(mark::REPORTED, true);
             }
-            self.report(&copy, Some(number), Kind::Created);
+            self.report(&copy, Some(number), ConnectionChangeKind::Created);
         } else if self.leaves_descriptors() {
             self.connections.waits_for_holder = true;
         }
@@ -620,29 +605,29 @@ impl Pass<'_, '_> {
         let Some(mut old) = rows.remove(list, &mut self.cursor) else { return };
         old.set_absent(self.emitter.now);
         if !old.is(mark::REPORTED) {
-            self.report(&old, None, Kind::Created);
+            self.report(&old, None, ConnectionChangeKind::Created);
             for exceeded in old.exceed(&self.thresholds, self.now) {
-                self.report(&old, None, Kind::Exceeded(exceeded));
+                self.report(&old, None, ConnectionChangeKind::Exceeded(exceeded));
             }
         }
         if !old.listens() {
-            self.report(&old, None, Kind::Terminated);
+            self.report(&old, None, ConnectionChangeKind::Terminated);
         }
     }
 
     /// The owner of a connection of the scan, if its process is tracked.
-    fn owner(&self, number: usize) -> Option<Owner> {
+    fn owner(&self, number: usize) -> Option<ConnectionOwner> {
         self.connections.holders.of(Index::new(number)).iter().find_map(|holder| {
             let row = self.holding.rows.get(holder.process.position()).copied().flatten()?;
             let process = self.holding.processes.get(row)?;
             let mut name = [0; 16];
             name.iter_mut().zip(process.name()).for_each(|(to, from)| *to = *from);
             let (descriptor, container) = (holder.descriptor, process.container_key());
-            Some(Owner { process: process.key, row, descriptor, container, name })
+            Some(ConnectionOwner { process: process.key, row, descriptor, container, name })
         })
     }
 
-    fn report_row(&mut self, number: usize, kind: Kind) {
+    fn report_row(&mut self, number: usize, kind: ConnectionChangeKind) {
         if let Some(&row) = self.connections.rows.row(self.cursor) {
             self.report(&row, Some(number), kind);
         }
@@ -650,7 +635,12 @@ impl Pass<'_, '_> {
 
     /// Reports a connection with its owner, unless the owner itself was not reported yet. `number`
     /// is the connection's index in the scan.
-    fn report(&mut self, connection: &Connection, number: Option<usize>, kind: Kind) {
+    fn report(
+        &mut self,
+        connection: &Connection,
+        number: Option<usize>,
+        kind: ConnectionChangeKind,
+    ) {
         let snapshot = self.emitter.snapshot;
         let mut connection = *connection;
         let mut owner = connection.owner();
@@ -678,21 +668,23 @@ impl Pass<'_, '_> {
         });
         let change = ConnectionChange { connection, process, ended, descriptor, holders };
         let change = match kind {
-            Kind::Created => Change::ConnectionCreated(change),
-            Kind::StateChanged => Change::ConnectionStateChanged(change),
-            Kind::Terminated => Change::ConnectionTerminated(change),
-            Kind::Exceeded(exceeded) => Change::ConnectionExceeded { change, exceeded },
-            Kind::Status => Change::ConnectionStatus(change),
+            ConnectionChangeKind::Created => Change::ConnectionCreated(change),
+            ConnectionChangeKind::StateChanged => Change::ConnectionStateChanged(change),
+            ConnectionChangeKind::Terminated => Change::ConnectionTerminated(change),
+            ConnectionChangeKind::Exceeded(exceeded) => {
+                Change::ConnectionExceeded { change, exceeded }
+            }
+            ConnectionChangeKind::Status => Change::ConnectionStatus(change),
         };
         self.emitter.emit(&change);
     }
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Kind {
+enum ConnectionChangeKind {
     Created,
     StateChanged,
     Terminated,
-    Exceeded(Exceeded),
+    Exceeded(ExceededThreshold),
     Status,
 }

@@ -18,7 +18,9 @@ use super::process::Process;
 use crate::limits::Limits;
 use crate::time::Monotonic;
 use crate::walk::{ContainerRow, Index, ProcessRow, Snapshot};
-use panoptes_tables::{Counts, CutText, HashKey, Row, RowId, Scan, StringId, Strings, Table, room};
+use panoptes_tables::{
+    CutText, HashKey, OwnerCounts, Row, RowId, ScanNumber, StringId, Strings, Table, room,
+};
 
 /// Number of scans in a row from which a container must be absent: what a scan reads of a process's
 /// control groups can be torn while the process goes on.
@@ -304,7 +306,7 @@ fn first_of(snapshot: &Snapshot, row: &ContainerRow) -> Option<ProcessKey> {
 
 /// What to report about a container that has ended.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Gone {
+pub(super) struct EndedContainer {
     pub(super) id: RowId,
     /// Whether to report its start first.
     pub(super) unannounced: bool,
@@ -336,7 +338,7 @@ pub struct Containers {
     rows: Vec<Option<RowId>>,
     path_key: HashKey,
     /// By user, the number of containers that it made.
-    users: Counts,
+    users: OwnerCounts,
     of_users: usize,
     /// Number of containers in this scan of users with too many, and a process in one of them.
     refused: (u32, Option<u32>),
@@ -349,7 +351,10 @@ impl Containers {
             keys: Vec::default(),
             rows: Vec::default(),
             path_key: key.derive("state: paths of containers"),
-            users: Counts::new(limits.containers as usize, key.derive("state: users' containers")),
+            users: OwnerCounts::new(
+                limits.containers as usize,
+                key.derive("state: users' containers"),
+            ),
             of_users: 0,
             refused: (0, None),
         }
@@ -401,7 +406,7 @@ impl Containers {
         is_admitted
     }
 
-    fn insert(&mut self, new: Container, scan: Scan) -> Option<RowId> {
+    fn insert(&mut self, new: Container, scan: ScanNumber) -> Option<RowId> {
         let user = new.user;
         let id = self.table.insert(new, scan);
         if let Some(user) = user.filter(|_| id.is_some()) {
@@ -412,7 +417,7 @@ impl Containers {
     }
 
     /// Finds the tracked containers that the scan shows.
-    pub(super) fn match_rows(&mut self, snapshot: &Snapshot, scan: Scan) {
+    pub(super) fn match_rows(&mut self, snapshot: &Snapshot, scan: ScanNumber) {
         self.keys.clear();
         self.rows.clear();
         for (index, row) in snapshot.containers.indexed().take(self.keys.capacity()) {
@@ -439,7 +444,7 @@ impl Containers {
         index: Index<ContainerRow>,
         snapshot: &Snapshot,
         row: &ContainerRow,
-        scan: Scan,
+        scan: ScanNumber,
     ) -> bool {
         let Some(container) = self.table.get_mut(id) else { return false };
         if container.replaced || container.is_another(snapshot, row) {
@@ -461,10 +466,10 @@ impl Containers {
         &mut self,
         from: u32,
         snapshot: &Snapshot,
-        scan: Scan,
+        scan: ScanNumber,
         whole: bool,
         is_alive: impl Fn(&ProcessKey) -> bool,
-    ) -> Option<Gone> {
+    ) -> Option<EndedContainer> {
         for number in from..self.table.end() {
             let id = RowId(number);
             let seen = self.table.last_seen(id) == Some(scan);
@@ -488,7 +493,11 @@ impl Containers {
             // A container with the machine's pid namespace may have ended before it was reported.
             let was_one = container.inside != Inside::Never || container.has_own_mounts(snapshot);
             let unannounced = !container.announced && was_one && preexisting;
-            return Some(Gone { id, unannounced, is_news: container.announced || unannounced });
+            return Some(EndedContainer {
+                id,
+                unannounced,
+                is_news: container.announced || unannounced,
+            });
         }
         None
     }
@@ -508,7 +517,7 @@ impl Containers {
     pub(super) fn update_from(
         &mut self,
         snapshot: &Snapshot,
-        (scan, now): (Scan, Monotonic),
+        (scan, now): (ScanNumber, Monotonic),
         strings: &mut Strings,
         existing: impl Fn(&ProcessKey) -> bool,
     ) {

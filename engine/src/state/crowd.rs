@@ -9,10 +9,10 @@
 
 use panoptes_tables::{RowId, Shares};
 
-use super::children::{Allowed, Children};
+use super::children::{Children, RowAllowance};
 use super::emit::Update;
 use super::process::Process;
-use super::{State, descriptor, thread};
+use super::{MachineState, descriptor, thread};
 use crate::limits::{Limit, Limits, PerLimit};
 use crate::loss::Loss;
 use crate::walk::{Index, ProcessRow, Snapshot};
@@ -38,9 +38,9 @@ impl Crowd {
         }
     }
 
-    pub(super) fn allowed(&self, process: RowId) -> Allowed {
+    pub(super) fn allowed(&self, process: RowId) -> RowAllowance {
         let [threads, descriptors, areas] = &self.shares;
-        Allowed {
+        RowAllowance {
             threads: threads.allowed(process.0),
             descriptors: descriptors.allowed(process.0),
             areas: areas.allowed(process.0),
@@ -103,7 +103,7 @@ fn wanted(snapshot: &Snapshot, process: &Process, children: &Children) -> [u32; 
     let seen_descriptors = tables.map(|table| table.descriptors.len()).sum::<usize>();
     let mm = row.and_then(|row| snapshot.mms.at(row.mm)).filter(|mm| mm.complete);
     // Those that the scan does not show are tracked, too.
-    let is_cut = untracked.descriptors != super::children::Untracked::default().descriptors;
+    let is_cut = untracked.descriptors != super::children::UntrackedStart::default().descriptors;
     let tracked_descriptors = if is_cut && table.is_some() { 0 } else { descriptors.len() };
     [
         seen_threads.max(threads.len()),
@@ -113,7 +113,7 @@ fn wanted(snapshot: &Snapshot, process: &Process, children: &Children) -> [u32; 
     .map(|count| u32::try_from(count).unwrap_or(u32::MAX))
 }
 
-impl State {
+impl MachineState {
     /// Divides the tables of threads, descriptors and areas, and removes rows of each process that
     /// has more than its share.
     pub(super) fn share_tables(&mut self, update: &mut Update<'_>) {
@@ -198,7 +198,7 @@ impl State {
 }
 
 #[cfg(test)]
-impl State {
+impl MachineState {
     /// Number of tracked rows of a process.
     pub(super) fn rows_of(&self, process_id: u32, limit: Limit) -> usize {
         let id = self.processes.ids().find(|&id| {

@@ -6,11 +6,13 @@
 //! shows while scans do not show all.
 
 use panoptes_decoders::kernel::sock::TcpState;
-use panoptes_tables::{HashKey, Key, List, ListPool, Row, RowId, Scan, Shares, Table, room};
+use panoptes_tables::{
+    HashKey, Key, ListPool, PoolList, Row, RowId, ScanNumber, Shares, Table, room,
+};
 
 use super::connection::{Connection, Tuple, is_small, mark, tuple_of, tuple_of_row};
 use super::facts::ConnectionFacts;
-use super::holders::{Holders, Holding};
+use super::holders::{HolderProcesses, Holders};
 use crate::limits::Limits;
 use crate::walk::{ConnectionRow, Index, Snapshot};
 
@@ -36,9 +38,9 @@ impl Key for EvictedKey {
 
 /// A connection that made room for others after it was reported.
 #[derive(Debug)]
-struct Evicted(EvictedKey);
+struct EvictedConnection(EvictedKey);
 
-impl Row for Evicted {
+impl Row for EvictedConnection {
     type Key = EvictedKey;
 
     fn key(&self) -> EvictedKey {
@@ -48,7 +50,7 @@ impl Row for Evicted {
 
 /// Who owns a connection while the table is divided.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Owner {
+enum ConnectionShareOwner {
     /// The number of a process's row, or of a network namespace after these.
     Full(u32),
     /// Of a network namespace.
@@ -65,9 +67,9 @@ pub(super) struct CrowdedConnections {
     wanted: Box<[u32]>,
     wanted_small: [u32; NETS as usize],
     processes: u32,
-    evicted: Table<Evicted>,
+    evicted: Table<EvictedConnection>,
     key: HashKey,
-    scan: Scan,
+    scan: ScanNumber,
     /// The round of chains of the last scan.
     round: u32,
     is_crowded: bool,
@@ -89,7 +91,7 @@ impl CrowdedConnections {
             processes: limits.processes,
             evicted: Table::new(evicted, key.derive("state: evicted connections")),
             key: key.derive("state: owners of connections"),
-            scan: Scan::default(),
+            scan: ScanNumber::default(),
             round: 0,
             is_crowded: false,
             was_refused: false,
@@ -101,27 +103,27 @@ impl CrowdedConnections {
         self.was_refused = false;
     }
 
-    fn owner(&self, process: Option<RowId>, net: u32, small: bool) -> Owner {
+    fn owner(&self, process: Option<RowId>, net: u32, small: bool) -> ConnectionShareOwner {
         let net = self.key.hash_numbers([net.into()]) as u32 % NETS;
         match process {
-            _ if small => Owner::Small(net),
-            Some(RowId(row)) => Owner::Full(row),
-            None => Owner::Full(self.processes + net),
+            _ if small => ConnectionShareOwner::Small(net),
+            Some(RowId(row)) => ConnectionShareOwner::Full(row),
+            None => ConnectionShareOwner::Full(self.processes + net),
         }
     }
 
-    fn used(&mut self, owner: Owner) -> Option<&mut u32> {
+    fn used(&mut self, owner: ConnectionShareOwner) -> Option<&mut u32> {
         match owner {
-            Owner::Full(owner) => self.used.get_mut(owner as usize),
-            Owner::Small(net) => self.used_small.get_mut(net as usize),
+            ConnectionShareOwner::Full(owner) => self.used.get_mut(owner as usize),
+            ConnectionShareOwner::Small(net) => self.used_small.get_mut(net as usize),
         }
     }
 
     /// Whether an owner may have one more; counts it if so.
-    fn takes(&mut self, owner: Owner) -> bool {
+    fn takes(&mut self, owner: ConnectionShareOwner) -> bool {
         let allowed = match owner {
-            Owner::Full(owner) => self.full.allowed(owner),
-            Owner::Small(net) => self.small.allowed(net),
+            ConnectionShareOwner::Full(owner) => self.full.allowed(owner),
+            ConnectionShareOwner::Small(net) => self.small.allowed(net),
         };
         let Some(used) = self.used(owner).filter(|used| **used < allowed) else { return false };
         *used += 1;
@@ -207,9 +209,9 @@ impl CrowdedConnections {
     /// all connections, those that are tracked and that it does not show need room, too.
     pub(super) fn divide(
         &mut self,
-        (rows, list, has_all): (&ListPool<Connection>, List, bool),
+        (rows, list, has_all): (&ListPool<Connection>, PoolList, bool),
         holders: &Holders,
-        holding: &Holding<'_>,
+        holding: &HolderProcesses<'_>,
         snapshot: &Snapshot,
         news: &[ConnectionRow],
     ) -> bool {
@@ -259,10 +261,10 @@ impl CrowdedConnections {
     }
 
     /// Counts one more connection that an owner wants.
-    fn want(&mut self, owner: Owner) {
+    fn want(&mut self, owner: ConnectionShareOwner) {
         let wanted = match owner {
-            Owner::Full(owner) => self.wanted.get_mut(owner as usize),
-            Owner::Small(net) => self.wanted_small.get_mut(net as usize),
+            ConnectionShareOwner::Full(owner) => self.wanted.get_mut(owner as usize),
+            ConnectionShareOwner::Small(net) => self.wanted_small.get_mut(net as usize),
         };
         if let Some(wanted) = wanted {
             *wanted += 1;
@@ -273,8 +275,8 @@ impl CrowdedConnections {
     /// 4-tuple and network namespace.
     fn want_unseen(
         &mut self,
-        (rows, list): (&ListPool<Connection>, List),
-        holding: &Holding<'_>,
+        (rows, list): (&ListPool<Connection>, PoolList),
+        holding: &HolderProcesses<'_>,
         snapshot: &Snapshot,
         news: &[ConnectionRow],
     ) {
@@ -291,7 +293,7 @@ impl CrowdedConnections {
     }
 
     /// The owner of a tracked connection.
-    fn owner_of(&self, row: &Connection, holding: &Holding<'_>) -> Owner {
+    fn owner_of(&self, row: &Connection, holding: &HolderProcesses<'_>) -> ConnectionShareOwner {
         let process = row.owner().filter(|owner| {
             let process = holding.processes.get(owner.row);
             process.is_some_and(|process| process.key == owner.process)
@@ -306,8 +308,8 @@ impl CrowdedConnections {
     pub(super) fn remove_above(
         &mut self,
         rows: &mut ListPool<Connection>,
-        list: &mut List,
-        holding: &Holding<'_>,
+        list: &mut PoolList,
+        holding: &HolderProcesses<'_>,
     ) {
         let mut cursor = ListPool::<Connection>::start(*list);
         while let Some(row) = rows.row(cursor) {
@@ -320,7 +322,7 @@ impl CrowdedConnections {
             let facts = &row.facts();
             let key = self.key_of(&tuple_of(facts));
             let is_known = row.is(mark::REPORTED) && self.evicted.find(&key).is_none();
-            if is_known && self.evicted.insert(Evicted(key), self.scan).is_none() {
+            if is_known && self.evicted.insert(EvictedConnection(key), self.scan).is_none() {
                 // It could not be remembered.
                 rows.advance(&mut cursor);
                 continue;

@@ -6,12 +6,12 @@
 //! it gets no new ones. Names that were cut stay so until their rows change. Those that are missing
 //! are made when there is room again ([`super::file_names::Names::is_late_due`]).
 
-use panoptes_tables::{CUT_BYTES_MIN, CutText, List, ListPool, RowId, Shares, Strings, room};
+use panoptes_tables::{CUT_BYTES_MIN, CutText, ListPool, PoolList, RowId, Shares, Strings, room};
 
-use super::State;
+use super::MachineState;
 use super::children::Children;
 use super::descriptor::Descriptor;
-use super::file_names::{CUT_BYTES, Named};
+use super::file_names::{CUT_BYTES, NamedRow};
 use super::memory::Areas;
 use super::process::Process;
 use crate::limits::{Limit, Limits};
@@ -56,9 +56,9 @@ impl CrowdedNames {
 }
 
 /// Bytes and number of the names in a list, with those that are missing.
-fn cost<T: Named + Clone + Default>(
+fn cost<T: NamedRow + Clone + Default>(
     rows: &ListPool<T>,
-    list: List,
+    list: PoolList,
     strings: &Strings,
 ) -> (usize, usize) {
     let mut cursor = ListPool::<T>::start(list);
@@ -76,9 +76,9 @@ fn cost<T: Named + Clone + Default>(
 
 /// Cuts the names in a list that are longer than `longest` bytes, and removes those that cost more
 /// than is `left`. Returns whether it removed any.
-fn cut<T: Named + Clone + Default>(
+fn cut<T: NamedRow + Clone + Default>(
     rows: &mut ListPool<T>,
-    list: List,
+    list: PoolList,
     (longest, left): (usize, &mut usize),
     strings: &mut Strings,
 ) -> bool {
@@ -119,7 +119,7 @@ fn cost_of(
     (files + mapped, of_files + of_mapped)
 }
 
-impl State {
+impl MachineState {
     /// Limits the names of each process that has more than its share.
     pub(super) fn share_names(&mut self, snapshot: &Snapshot) {
         let is_refused = self.progress.untracked[Limit::Strings as usize] > 0;

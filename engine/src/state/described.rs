@@ -13,7 +13,7 @@ use panoptes_tables::{CutText, HEADER_BYTES, StringId, StringRoom, Strings};
 use super::facts::{ProcessFacts, ProcessNumbers};
 use super::keys::{ContainerKey, ProcessKey};
 use crate::page_cache::Hashes;
-use crate::walk::{Ids, user};
+use crate::walk::{UserGroupIds, user};
 
 /// Bytes of the names of a process for which there is always room.
 pub(crate) const CONTAINER_ID_BYTES: usize = 80;
@@ -37,12 +37,12 @@ pub(super) const CONTAINER_ROOM: StringRoom =
 /// There are several of each process, so nothing leaves a gap.
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
-pub(crate) struct Described {
+pub(crate) struct ProcessDescription {
     pub(super) key: ProcessKey,
     numbers: Numbers,
     /// Of its container, if it is in one.
     container_key: ContainerKey,
-    pub(super) program: Program,
+    pub(super) program: ProgramDescription,
     pub(super) directory: Option<StringId>,
     pub(super) container: Option<StringId>,
     is_contained: bool,
@@ -54,7 +54,7 @@ pub(crate) struct Described {
     pub(super) was_recovered: bool,
 }
 
-const _: () = assert!(size_of::<Described>() == 216);
+const _: () = assert!(size_of::<ProcessDescription>() == 216);
 
 /// [`ProcessNumbers`] in less room: a number that is missing has a value that it never has.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +63,7 @@ struct Numbers {
     creation_time_ns: i64,
     /// `u64::MAX` if missing.
     cpu_time_ns: u64,
-    ids: Option<Ids>,
+    ids: Option<UserGroupIds>,
     state: Option<(u32, u32)>,
     /// Process ids end at 2^22 (`PID_MAX_LIMIT`), and -1 is no login of anyone. `u32::MAX` if
     /// missing.
@@ -118,7 +118,7 @@ impl Default for Numbers {
 /// The program of a process; exec replaces all of it.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(Rust, packed(4))]
-pub(super) struct Program {
+pub(super) struct ProgramDescription {
     pub(super) name: [u8; 16],
     pub(super) self_exec_id: u32,
     pub(super) executable: Option<StringId>,
@@ -133,7 +133,7 @@ pub(super) struct Program {
     pub(super) is_put_by_root: bool,
 }
 
-impl Program {
+impl ProgramDescription {
     pub(super) fn new(task: &Task) -> Self {
         Self { name: task.comm, self_exec_id: task.self_exec_id, ..Self::default() }
     }
@@ -150,10 +150,14 @@ impl Program {
     }
 }
 
-impl Described {
+impl ProcessDescription {
     /// A process as the scan shows it first.
     pub(super) fn new(task: &Task) -> Self {
-        Self { key: ProcessKey::of(task), program: Program::new(task), ..Self::default() }
+        Self {
+            key: ProcessKey::of(task),
+            program: ProgramDescription::new(task),
+            ..Self::default()
+        }
     }
 
     pub(super) fn numbers(&self) -> ProcessNumbers {
@@ -220,7 +224,7 @@ impl Described {
     /// The same of a process of another user.
     #[cfg(test)]
     pub(crate) fn of_user(self, uid: u32) -> Self {
-        let ids = Some(Ids { uid, ..Ids::default() });
+        let ids = Some(UserGroupIds { uid, ..UserGroupIds::default() });
         Self { numbers: Numbers { ids, ..self.numbers }, ..self }
     }
 
@@ -263,7 +267,7 @@ impl Described {
         });
         let is_cut = kept.is_some_and(|id| into.get(id).len() < line.len());
         Self {
-            program: Program {
+            program: ProgramDescription {
                 executable,
                 command_line: kept,
                 command_line_cut: program.command_line_cut || is_cut,
@@ -282,12 +286,15 @@ impl Described {
         mut keep: impl FnMut(StringId, usize, fn(&[u8], usize) -> CutText) -> Option<StringId>,
     ) -> Self {
         let Self {
-            program: Program { executable, command_line, .. }, directory, container, ..
+            program: ProgramDescription { executable, command_line, .. },
+            directory,
+            container,
+            ..
         } = *self;
         let kept_line = command_line.and_then(|id| keep(id, LINE_BYTES, CutText::beginning));
         let is_cut = self.program.command_line_cut || kept_line != command_line;
         Self {
-            program: Program {
+            program: ProgramDescription {
                 executable: executable.and_then(|id| keep(id, EXECUTABLE_BYTES, CutText::new)),
                 command_line: kept_line,
                 command_line_cut: is_cut,
@@ -310,8 +317,8 @@ impl Described {
     /// Releases and forgets its names, and the rest of its program but the name of that.
     pub(super) fn clear_names(&mut self, strings: &mut Strings) {
         self.release(strings);
-        let Program { name, self_exec_id, .. } = self.program;
-        self.program = Program { name, self_exec_id, ..Program::default() };
+        let ProgramDescription { name, self_exec_id, .. } = self.program;
+        self.program = ProgramDescription { name, self_exec_id, ..ProgramDescription::default() };
         (self.directory, self.container) = (None, None);
     }
 }

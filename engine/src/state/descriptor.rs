@@ -10,17 +10,17 @@ use panoptes_decoders::kernel::file::{FMODE_PATH, FMODE_WRITE};
 use panoptes_decoders::kernel::inode::mode::{S_IFBLK, S_IFCHR, S_IFMT, S_IFREG};
 use panoptes_decoders::kernel::super_block::FilesKind;
 
-use super::change::{Change, Opened};
-use super::children::{Children, Entry, Untracked};
+use super::change::{Change, FileAtOpen};
+use super::children::{Children, ComparedProcess, UntrackedStart};
 use super::emit::{Emitter, ROWS_A_QUESTION};
 use super::facts::{
     DescriptorFacts, FileName, InodeFacts, OpenFlags, is_floating, numbered_kind, open_flags,
 };
-use super::file_names::{Named, is_numbered};
+use super::file_names::{NamedRow, is_numbered};
 use super::open_files::OpenFiles;
 use super::process::{InExec, Process};
 use crate::walk::{DescriptorRow, FileRow, FilesRow, Index, ProcessRow, Snapshot, TABLE_MAX};
-use panoptes_tables::{Cursor, List, ListPool};
+use panoptes_tables::{ListPool, PoolCursor, PoolList};
 use panoptes_tables::{StringId, Strings, Tag};
 
 /// One tracked descriptor.
@@ -191,8 +191,8 @@ impl Descriptor {
     }
 
     /// Its file when it was first seen.
-    const fn opened(&self) -> Opened {
-        Opened {
+    const fn opened(&self) -> FileAtOpen {
+        FileAtOpen {
             size: self.opened_size,
             modify_time_ns: self.opened_modify_time_ns,
             written: self.is(mark::WRITTEN),
@@ -238,7 +238,7 @@ impl Descriptor {
     }
 }
 
-impl Named for Descriptor {
+impl NamedRow for Descriptor {
     fn name(&mut self) -> &mut Option<StringId> {
         &mut self.name
     }
@@ -254,7 +254,7 @@ impl Named for Descriptor {
 pub(super) fn update(
     descriptors: &mut ListPool<Descriptor>,
     (open_files, own_tables): (&mut OpenFiles, &mut Vec<Index<FilesRow>>),
-    entry: &mut Entry<'_>,
+    entry: &mut ComparedProcess<'_>,
     emitter: &mut Emitter<'_>,
 ) {
     let snapshot = emitter.snapshot;
@@ -266,7 +266,7 @@ pub(super) fn update(
         kept: 0,
         has_one_table: false,
         unknown,
-        untracked: Untracked::default().descriptors,
+        untracked: UntrackedStart::default().descriptors,
         descriptors,
         open_files,
         entry,
@@ -351,7 +351,7 @@ fn is_writable(open: OpenFlags) -> bool {
 /// Reports the writable descriptors of a process that has ended.
 pub(super) fn tell_writers(
     descriptors: &ListPool<Descriptor>,
-    list: List,
+    list: PoolList,
     process: &Process,
     emitter: &mut Emitter<'_>,
 ) {
@@ -408,20 +408,20 @@ pub(super) fn cut(
 fn cut_from(
     descriptors: &mut ListPool<Descriptor>,
     children: &mut Children,
-    cursor: &mut Cursor,
+    cursor: &mut PoolCursor,
     strings: &mut Strings,
 ) -> (Tag<3>, u32) {
     let first = descriptors.row(*cursor).map(Descriptor::key);
     while let Some(old) = descriptors.remove(&mut children.descriptors, cursor) {
         old.release(strings);
     }
-    first.unwrap_or(Untracked::default().descriptors)
+    first.unwrap_or(UntrackedStart::default().descriptors)
 }
 
 /// Frees all descriptors of a process that has ended.
 pub(super) fn release_all(
     descriptors: &mut ListPool<Descriptor>,
-    list: &mut List,
+    list: &mut PoolList,
     strings: &mut Strings,
 ) {
     let mut cursor = ListPool::<Descriptor>::start(*list);
@@ -433,9 +433,9 @@ pub(super) fn release_all(
 struct Merge<'a, 'e, 't> {
     descriptors: &'a mut ListPool<Descriptor>,
     open_files: &'a mut OpenFiles,
-    entry: &'a mut Entry<'e>,
+    entry: &'a mut ComparedProcess<'e>,
     emitter: &'a mut Emitter<'t>,
-    cursor: Cursor,
+    cursor: PoolCursor,
     quiet: bool,
     /// Number of rows before the cursor.
     kept: u32,

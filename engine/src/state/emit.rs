@@ -4,7 +4,7 @@ use core::cell::Cell;
 
 use super::change::{Change, Changes, ScanContext};
 use super::container::Containers;
-use super::file_names::Names;
+use super::file_names::FileNames;
 use crate::time::Now;
 use crate::walk::Snapshot;
 
@@ -32,7 +32,7 @@ impl Update<'_> {
     pub(super) fn emitter<'b>(
         &'b mut self,
         containers: &'b Containers,
-        names: &'b mut Names,
+        names: &'b mut FileNames,
     ) -> Emitter<'b> {
         let Self { snapshot, now, must_stop, .. } = *self;
         let (rows_left, stopped) = (Cell::new(ROWS_A_QUESTION), Cell::new(false));
@@ -54,7 +54,7 @@ impl Update<'_> {
 pub(super) struct Emitter<'a> {
     pub(super) snapshot: &'a Snapshot,
     containers: &'a Containers,
-    pub(super) names: &'a mut Names,
+    pub(super) names: &'a mut FileNames,
     pub(super) now: Now,
     must_stop: &'a dyn Fn() -> bool,
     /// Number of rows until the next question.
@@ -108,7 +108,7 @@ impl Emitter<'_> {
     }
 
     /// Reports a change that borrows names.
-    pub(super) fn emit_named<'b>(&'b mut self, change: impl FnOnce(&'b Names) -> Change<'b>) {
+    pub(super) fn emit_named<'b>(&'b mut self, change: impl FnOnce(&'b FileNames) -> Change<'b>) {
         if self.is_silent {
             return;
         }

@@ -6,12 +6,12 @@
 //! without a place, the connection keeps the name.
 
 use panoptes_tables::{
-    Counts, CutText, HEADER_BYTES, HashKey, Row, RowId, Scan, StringId, StringRoom, Strings, Table,
-    room,
+    CutText, HEADER_BYTES, HashKey, OwnerCounts, Row, RowId, ScanNumber, StringId, StringRoom,
+    Strings, Table, room,
 };
 
 use super::described::{
-    CONTAINER_ID_BYTES, DIRECTORY_BYTES, Described, EXECUTABLE_BYTES, LINE_BYTES,
+    CONTAINER_ID_BYTES, DIRECTORY_BYTES, EXECUTABLE_BYTES, LINE_BYTES, ProcessDescription,
 };
 use super::facts::ProcessFacts;
 use super::keys::ProcessKey;
@@ -38,7 +38,7 @@ pub(super) fn ended_room(limits: &Limits) -> StringRoom {
 /// A process that has ended, as it was last seen.
 #[derive(Debug)]
 pub struct EndedOwner {
-    described: Described,
+    described: ProcessDescription,
     group: u64,
 }
 
@@ -61,10 +61,10 @@ impl Row for EndedOwner {
 pub(super) struct EndedOwners {
     rows: Table<EndedOwner>,
     /// Rows by user or container.
-    groups: Counts,
+    groups: OwnerCounts,
     /// Whether the process of each row has owned a connection.
     owned: Box<[bool]>,
-    scan: Scan,
+    scan: ScanNumber,
 }
 
 impl EndedOwners {
@@ -72,9 +72,9 @@ impl EndedOwners {
         let owners = owners_max(limits);
         Self {
             rows: Table::new(owners, key.derive("state: ended owners")),
-            groups: Counts::new(owners, key.derive("state: groups of ended owners")),
+            groups: OwnerCounts::new(owners, key.derive("state: groups of ended owners")),
             owned: room::copies(false, limits.processes as usize),
-            scan: Scan::default(),
+            scan: ScanNumber::default(),
         }
     }
 
@@ -102,7 +102,12 @@ impl EndedOwners {
     }
 
     /// Keeps what is known of a process that has ended, if it has owned a connection.
-    pub(super) fn keep(&mut self, process: RowId, described: &Described, strings: &mut Strings) {
+    pub(super) fn keep(
+        &mut self,
+        process: RowId,
+        described: &ProcessDescription,
+        strings: &mut Strings,
+    ) {
         let has_owned = self.owned.get(process.0 as usize).is_some_and(|owned| *owned);
         if !has_owned || self.rows.find(&described.key).is_some() {
             return;
@@ -200,13 +205,13 @@ mod tests {
         Strings::with_capacity(room, StringRoom { bytes: 4096, strings: 64 }, HashKey::new(2))
     }
 
-    fn process(process_id: u32, uid: u32) -> Described {
-        Described::default().of_process(process_id).began(process_id.into()).of_user(uid)
+    fn process(process_id: u32, uid: u32) -> ProcessDescription {
+        ProcessDescription::default().of_process(process_id).began(process_id.into()).of_user(uid)
     }
 
-    fn kept(owners: &EndedOwners, processes: &[Described]) -> Vec<u32> {
+    fn kept(owners: &EndedOwners, processes: &[ProcessDescription]) -> Vec<u32> {
         let kept = processes.iter().filter(|process| owners.find(&process.key).is_some());
-        kept.map(Described::process_id).collect()
+        kept.map(ProcessDescription::process_id).collect()
     }
 
     #[test]

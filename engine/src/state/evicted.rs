@@ -7,12 +7,12 @@
 //! An evicted process is remembered as long as it exists. If it is tracked again, it is not
 //! reported as new, and neither is what it has by then. It is not reported if it ends before that.
 
-use panoptes_tables::{HashIndex, HashKey, Row, RowId, Scan, Shares, Table, room};
+use panoptes_tables::{HashIndex, HashKey, Row, RowId, ScanNumber, Shares, Table, room};
 
-use super::State;
+use super::MachineState;
 use super::emit::Update;
 use super::keys::ProcessKey;
-use super::process::{Process, Stage};
+use super::process::{LifeStage, Process};
 use crate::limits::{Limit, Limits};
 use crate::walk::{ProcessRow, Snapshot};
 
@@ -23,14 +23,14 @@ const UNSEEN_SCANS_MAX: u32 = 8;
 
 /// A process that made room for others after it was reported.
 #[derive(Debug)]
-pub(super) struct Evicted {
+pub(super) struct EvictedProcess {
     key: ProcessKey,
     existing: bool,
     first_exec_id: u32,
     unseen_scans: u32,
 }
 
-impl Row for Evicted {
+impl Row for EvictedProcess {
     type Key = ProcessKey;
 
     fn key(&self) -> ProcessKey {
@@ -54,7 +54,7 @@ pub(super) struct Admission {
     index: HashIndex,
     key: HashKey,
     shares: Shares,
-    evicted: Table<Evicted>,
+    evicted: Table<EvictedProcess>,
     is_crowded: bool,
 }
 
@@ -134,7 +134,7 @@ impl Admission {
     pub(super) fn return_to(&mut self, new: &mut Process) {
         let id = self.evicted.find(&new.key);
         let Some(evicted) = id.and_then(|id| self.evicted.remove(id)) else { return };
-        new.life.stage = Stage::Announced;
+        new.life.stage = LifeStage::Announced;
         new.life.returned = true;
         new.set_program_known();
         new.life.existing = evicted.existing;
@@ -146,7 +146,7 @@ impl Admission {
     pub(super) fn forget_ended(
         &mut self,
         shown: impl Iterator<Item = ProcessKey>,
-        scan: Scan,
+        scan: ScanNumber,
         counts: u8,
     ) {
         if self.evicted.is_empty() {
@@ -169,7 +169,7 @@ impl Admission {
     }
 }
 
-impl State {
+impl MachineState {
     /// Evicts processes of groups above their share, if there are more newcomers of other groups
     /// than free rows.
     pub(super) fn make_room(&mut self, update: &mut Update<'_>) {
@@ -225,7 +225,7 @@ impl State {
         }
         let Some(row) = self.processes.get(id) else { return false };
         if row.life.is_announced() {
-            let evicted = Evicted {
+            let evicted = EvictedProcess {
                 key: row.key,
                 existing: row.life.existing,
                 first_exec_id: row.first_exec_id,

@@ -10,7 +10,7 @@ use core::net::{IpAddr, Ipv4Addr};
 use panoptes_decoders::kernel::file::FMODE_WRITE;
 use panoptes_decoders::kernel::inode::{Attributes, mode};
 use panoptes_decoders::kernel::sock::{
-    AF_INET, AF_INET6, Counters, Endpoints, IPPROTO_TCP, TcpState,
+    AF_INET, AF_INET6, Endpoints, IPPROTO_TCP, TcpCounters, TcpState,
 };
 use panoptes_decoders::kernel::super_block::{FilesKind, magic};
 use panoptes_decoders::kernel::task_struct::Task;
@@ -22,8 +22,8 @@ use super::keys::{ContainerKey, ProcessKey};
 use crate::page_cache::{FileIdentity, Hashes};
 use crate::path::{PathBuffer, is_same_path, is_too_long, write_file_name, write_path};
 use crate::walk::{
-    ConnectionRow, DescriptorRow, FileRow, Ids, InodeRow, MmRow, ProcessRow, Snapshot, SocketRow,
-    ThreadRow, VmaRow,
+    ConnectionRow, DescriptorRow, FileRow, InodeRow, MmRow, ProcessRow, Snapshot, SocketRow,
+    ThreadRow, UserGroupIds, VmaRow,
 };
 use panoptes_tables::Tag;
 
@@ -83,7 +83,7 @@ pub struct ProcessNumbers {
     /// The tgid of the real parent; 0 for processes that the kernel itself started.
     pub parent_process_id: Option<u32>,
     /// User and group ids.
-    pub ids: Option<Ids>,
+    pub ids: Option<UserGroupIds>,
     /// User id of the login that it belongs to.
     pub login_user_id: Option<u32>,
     /// Number of that login.
@@ -570,7 +570,7 @@ pub struct ConnectionFacts {
     /// Number of the device that its route leaves through, 0, or [`crate::walk::UNREAD_DEVICE`].
     pub route_device: u32,
     /// Counters, if the socket has any.
-    pub counters: Option<Counters>,
+    pub counters: Option<TcpCounters>,
     /// Number of its network namespace, or 0.
     pub network_namespace: u32,
     /// The owner's descriptor.

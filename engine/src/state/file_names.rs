@@ -42,7 +42,7 @@ impl NamesScratch {
 }
 
 /// A row with a name.
-pub(super) trait Named {
+pub(super) trait NamedRow {
     fn name(&mut self) -> &mut Option<StringId>;
     /// Whether it has no name, although its file has one.
     fn lacks_name(&self) -> bool;
@@ -50,7 +50,7 @@ pub(super) trait Named {
 
 /// The names that rows refer to, and those of the scan's files.
 #[derive(Debug)]
-pub(super) struct Names {
+pub(super) struct FileNames {
     pub(super) strings: Strings,
     pub(super) buffer: PathBuffer,
     /// Names by the file's index in the snapshot. Every name in it counts as used until the scan
@@ -76,7 +76,7 @@ const LATE_NAMES: u32 = 64;
 /// Bytes to which a name is cut if the whole name finds no room.
 pub(super) const CUT_BYTES: usize = 64;
 
-impl Names {
+impl FileNames {
     pub(super) fn new(limits: &Limits, key: HashKey) -> Self {
         Self {
             strings: Strings::with_capacity(open_room(limits), reserved_room(limits), key),

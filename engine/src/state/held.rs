@@ -12,15 +12,15 @@
 //! * Nothing waits longer than 500 ms, nor beyond the end of the process, another exec, an eviction
 //!   or the last scan. A scan that shows less than the one before changes nothing about that.
 
-use panoptes_tables::{List, ListPool, RowId, Tag};
+use panoptes_tables::{ListPool, PoolList, RowId, Tag};
 
-use super::State;
+use super::MachineState;
 use super::descriptor::{Descriptor, report_first};
 use super::emit::{Emitter, Update};
 use super::process::{InExec, Process};
 use crate::walk::ProcessRow;
 
-impl State {
+impl MachineState {
     /// Reports what waits of a process. Returns whether nothing waits any more: after a request to
     /// stop, the rest waits for the end of the watch.
     pub(super) fn report_held(&mut self, id: RowId, update: &mut Update<'_>) -> bool {
@@ -95,7 +95,7 @@ impl State {
 /// Reports the descriptors of a process that wait.
 fn report_descriptors(
     descriptors: &mut ListPool<Descriptor>,
-    list: List,
+    list: PoolList,
     process: &Process,
     emitter: &mut Emitter<'_>,
 ) {

@@ -2,7 +2,7 @@
 //!
 //! Every scan builds this list anew from its descriptors, in memory allocated at start.
 
-use super::connection::Owner;
+use super::connection::ConnectionOwner;
 use super::process::Process;
 use crate::limits::Limits;
 use crate::walk::{ConnectionRow, DescriptorRow, Index, ProcessRow, Snapshot, Span};
@@ -21,15 +21,15 @@ pub struct Holder {
 }
 
 /// The processes that connections refer to.
-pub(super) struct Holding<'a> {
+pub(super) struct HolderProcesses<'a> {
     pub(super) processes: &'a Table<Process>,
     /// Row of each process of the scan.
     pub(super) rows: &'a [Option<RowId>],
 }
 
-impl Holding<'_> {
+impl HolderProcesses<'_> {
     /// Whether a process is tracked but not reported yet.
-    pub(super) fn is_unannounced(&self, owner: &Owner) -> bool {
+    pub(super) fn is_unannounced(&self, owner: &ConnectionOwner) -> bool {
         self.processes
             .get(owner.row)
             .is_some_and(|process| process.key == owner.process && !process.life.is_announced())

@@ -1,6 +1,6 @@
 //! The files that an address space maps, one by one.
 
-use panoptes_tables::{List, ListPool, Strings};
+use panoptes_tables::{ListPool, PoolList, Strings};
 
 use super::area::Area;
 
@@ -8,7 +8,7 @@ use super::area::Area;
 #[derive(Clone, Copy, Debug)]
 pub struct MappedFiles<'a> {
     rows: &'a ListPool<Area>,
-    list: List,
+    list: PoolList,
     strings: &'a Strings,
 }
 
@@ -22,7 +22,7 @@ pub struct MappedFile<'a> {
 }
 
 impl<'a> MappedFiles<'a> {
-    pub(super) fn new(rows: &'a ListPool<Area>, list: List, strings: &'a Strings) -> Self {
+    pub(super) fn new(rows: &'a ListPool<Area>, list: PoolList, strings: &'a Strings) -> Self {
         Self { rows, list, strings }
     }
 

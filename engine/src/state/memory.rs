@@ -18,17 +18,17 @@ use panoptes_decoders::source::PAGE_BYTES;
 use super::area::{Area, AreaBefore, Old};
 use super::area_name::AreaName;
 use super::change::Change;
-use super::children::{Children, Entry, Untracked};
+use super::children::{Children, ComparedProcess, UntrackedStart};
 use super::described::set_text;
 use super::emit::{Emitter, ROWS_A_QUESTION};
 use super::facts::HeapRule;
-use super::file_names::Named as _;
+use super::file_names::NamedRow as _;
 use super::process::{InExec, Process};
-use super::sharing::Sharing;
-use super::unread_areas::Unread;
+use super::sharing::ComparedSpaces;
+use super::unread_areas::UnreadAreas;
 use crate::limits::Limits;
 use crate::walk::{MmRow, Snapshot, VmaRow};
-use panoptes_tables::{HashKey, List, ListPool};
+use panoptes_tables::{HashKey, ListPool, PoolList};
 use panoptes_tables::{StringId, Strings, room};
 
 /// Number of scans for which a new process's areas wait for a scan that has its parent's, too: what
@@ -36,7 +36,7 @@ use panoptes_tables::{StringId, Strings, room};
 const PARENT_SCANS: u32 = 16;
 
 /// Whether a new process's areas wait, because the scan left its parent's.
-fn waits_for_parent(snapshot: &Snapshot, entry: &Entry<'_>) -> bool {
+fn waits_for_parent(snapshot: &Snapshot, entry: &ComparedProcess<'_>) -> bool {
     if snapshot.left.address_spaces == 0 || entry.children.areas_taken {
         return false;
     }
@@ -63,7 +63,7 @@ fn set_name(strings: &mut Strings, place: &mut Option<StringId>, name: Option<&[
 
 /// The origin of a new area.
 #[derive(Clone, Copy, Debug)]
-enum Origin {
+enum AreaOrigin {
     /// It continues the old area in this row, whose state before is given. It may also have merged
     /// with another one that was executable and is not any more, or the other way round.
     Claims(u32, AreaBefore, Option<AreaBefore>),
@@ -73,7 +73,7 @@ enum Origin {
     New,
 }
 
-impl Origin {
+impl AreaOrigin {
     /// The origin when one more old area overlaps; `claim` is that area's row if the new area can
     /// continue it.
     fn with(self, claim: Option<u32>, before: AreaBefore, new: &Area) -> Self {
@@ -123,8 +123,8 @@ impl Origin {
 #[derive(Debug)]
 pub(super) struct AreasScratch {
     old: Vec<Old>,
-    origins: Vec<Origin>,
-    sharing: Sharing,
+    origins: Vec<AreaOrigin>,
+    sharing: ComparedSpaces,
 }
 
 impl AreasScratch {
@@ -132,7 +132,7 @@ impl AreasScratch {
         Self {
             old: room::list(limits.vmas as usize),
             origins: room::list(limits.vmas_seen_max()),
-            sharing: Sharing::new(limits.processes_seen_max()),
+            sharing: ComparedSpaces::new(limits.processes_seen_max()),
         }
     }
 }
@@ -143,9 +143,9 @@ pub(super) struct Areas {
     pub(super) rows: ListPool<Area>,
     heap: HeapRule,
     pub(super) old: Vec<Old>,
-    origins: Vec<Origin>,
+    origins: Vec<AreaOrigin>,
     area_name: AreaName,
-    sharing: Sharing,
+    sharing: ComparedSpaces,
     /// Maximum number of areas in a scan.
     seen_max: usize,
     key: HashKey,
@@ -160,7 +160,7 @@ impl Areas {
             old: Vec::default(),
             origins: Vec::default(),
             area_name: AreaName::default(),
-            sharing: Sharing::default(),
+            sharing: ComparedSpaces::default(),
             seen_max: limits.vmas_seen_max(),
         }
     }
@@ -176,7 +176,7 @@ impl Areas {
     }
 
     /// Compares a process's areas with those of the last scan, as far as this scan shows them.
-    pub(super) fn update(&mut self, entry: &mut Entry<'_>, emitter: &mut Emitter<'_>) {
+    pub(super) fn update(&mut self, entry: &mut ComparedProcess<'_>, emitter: &mut Emitter<'_>) {
         let snapshot = emitter.snapshot;
         let Some(mm) = snapshot.mms.at(entry.row.mm) else { return };
         if waits_for_parent(snapshot, entry) || entry.in_exec == InExec::Begun {
@@ -202,7 +202,7 @@ impl Areas {
             entry.children.space = space;
             entry.children.areas_held =
                 entry.in_exec == InExec::Undescribed && !entry.quiet(entry.children.areas_taken);
-            entry.children.untracked.areas = Untracked::default().areas;
+            entry.children.untracked.areas = UntrackedStart::default().areas;
         }
         emitter.is_silent = entry.children.areas_held;
         self.rows.refuse(others.len() as u32);
@@ -248,7 +248,7 @@ impl Areas {
         let hash = others.iter().fold(0, |hash, VmaRow { vma, .. }| {
             self.key.hash_numbers([hash, vma.start, vma.end, vma.flags, vma.file.0])
         });
-        let from = others.first().map_or(Untracked::default().areas, |row| row.vma.start);
+        let from = others.first().map_or(UntrackedStart::default().areas, |row| row.vma.start);
         let untracked = &mut children.untracked;
         if core::mem::replace(&mut untracked.areas_hash, hash) != hash {
             children.areas_version = children.areas_version.wrapping_add(1);
@@ -290,7 +290,7 @@ impl Areas {
     }
 
     /// Returns `None` if the areas have changed, and otherwise whether their rows are up to date.
-    fn is_unchanged(&self, list: List, emitter: &Emitter<'_>, news: &[VmaRow]) -> Option<bool> {
+    fn is_unchanged(&self, list: PoolList, emitter: &Emitter<'_>, news: &[VmaRow]) -> Option<bool> {
         let snapshot = emitter.snapshot;
         let mut cursor = ListPool::<Area>::start(list);
         let mut is_noted = true;
@@ -308,7 +308,7 @@ impl Areas {
     }
 
     /// Updates what the scan shows of areas in which nothing else has changed.
-    fn note(&mut self, list: List, news: &[VmaRow], emitter: &mut Emitter<'_>) {
+    fn note(&mut self, list: PoolList, news: &[VmaRow], emitter: &mut Emitter<'_>) {
         let mut cursor = ListPool::<Area>::start(list);
         for row in news {
             if self.rows.row(cursor).is_none() {
@@ -339,7 +339,7 @@ impl Areas {
             {
                 first += 1;
             }
-            let mut origin = Origin::New;
+            let mut origin = AreaOrigin::New;
             let mut covered = 0;
             for old in self.old.iter_mut().skip(first) {
                 let area = self.rows.at(old.number);
@@ -355,7 +355,8 @@ impl Areas {
                 covered = u64::saturating_add(covered, before.end.saturating_sub(before.start));
                 let claim = (!old.claimed).then_some(old.number);
                 origin = origin.with(claim, before, &new);
-                old.claimed |= matches!(origin, Origin::Claims(number, ..) if number == old.number);
+                old.claimed |=
+                    matches!(origin, AreaOrigin::Claims(number, ..) if number == old.number);
             }
             if covered == new.end() - new.start() {
                 origin.set_all_mapped_before();
@@ -365,7 +366,7 @@ impl Areas {
     }
 
     /// Removes the old areas that no new area continues.
-    fn unmap(&mut self, entry: &Entry<'_>, emitter: &mut Emitter<'_>) {
+    fn unmap(&mut self, entry: &ComparedProcess<'_>, emitter: &mut Emitter<'_>) {
         let process = entry.process;
         for old in self.old.iter().filter(|old| !old.claimed) {
             if !emitter.goes_on() {
@@ -386,7 +387,7 @@ impl Areas {
     /// Builds the list anew in the order of the scan.
     fn map(
         &mut self,
-        entry: &mut Entry<'_>,
+        entry: &mut ComparedProcess<'_>,
         mm: &MmRow,
         (news, quiet_from): (&[VmaRow], u64),
         emitter: &mut Emitter<'_>,
@@ -401,7 +402,7 @@ impl Areas {
             let before = origin.before(&area);
             area.note_executable(before.is_some_and(|before| before.was_executable));
             let mut in_buffer = false;
-            if let Origin::Claims(number, ..) = origin {
+            if let AreaOrigin::Claims(number, ..) = origin {
                 let old = *self.rows.at(number);
                 area.continue_from(&old);
                 name_late(&mut area, row, emitter);
@@ -429,7 +430,7 @@ impl Areas {
     /// Returns whether any area is not as before.
     fn map_read(
         &mut self,
-        entry: &mut Entry<'_>,
+        entry: &mut ComparedProcess<'_>,
         mm: &MmRow,
         (news, quiet_from): (&[VmaRow], u64),
         emitter: &mut Emitter<'_>,
@@ -438,7 +439,7 @@ impl Areas {
         let quiet = entry.quiet(entry.children.areas_taken);
         let list = &mut entry.children.areas;
         let mut cursor = ListPool::<Area>::start(*list);
-        let mut unread = Unread::new(mm.map_count as usize, self.old.len());
+        let mut unread = UnreadAreas::new(mm.map_count as usize, self.old.len());
         let mut is_changed = false;
         for (at, row) in news.iter().enumerate() {
             let Some(&origin) = self.origins.get(at).filter(|_| emitter.goes_on()) else { break };
@@ -447,8 +448,8 @@ impl Areas {
             area.note_executable(before.is_some_and(|before| before.was_executable));
             // Before the old area that it continues is removed.
             let old = match origin {
-                Origin::Claims(number, ..) => Some(*self.rows.at(number)),
-                Origin::Part(_) | Origin::New => None,
+                AreaOrigin::Claims(number, ..) => Some(*self.rows.at(number)),
+                AreaOrigin::Part(_) | AreaOrigin::New => None,
             };
             let same = old.filter(|old| old.is(snapshot, row));
             is_changed |= same.is_none();
@@ -463,7 +464,7 @@ impl Areas {
             }
             let is_full = self.rows.used() == self.rows.capacity();
             let reused = match origin {
-                Origin::Claims(number, ..) if same.is_some() || is_full => Some(number),
+                AreaOrigin::Claims(number, ..) if same.is_some() || is_full => Some(number),
                 _ => None,
             };
             if let Some(number) = reused {
@@ -514,7 +515,7 @@ impl Areas {
     pub(super) fn report_after(
         &self,
         before: u32,
-        list: List,
+        list: PoolList,
         process: &Process,
         emitter: &mut Emitter<'_>,
     ) -> u32 {
@@ -533,7 +534,7 @@ impl Areas {
     }
 
     /// Frees all areas of an address space that has ended.
-    pub(super) fn release_all(&mut self, list: &mut List, strings: &mut Strings) {
+    pub(super) fn release_all(&mut self, list: &mut PoolList, strings: &mut Strings) {
         let mut cursor = ListPool::<Area>::start(*list);
         while let Some(old) = self.rows.remove(list, &mut cursor) {
             old.release(strings);

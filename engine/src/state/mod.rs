@@ -60,6 +60,7 @@ pub mod change;
 mod children;
 pub mod connection;
 mod connections;
+mod connections_scratch;
 pub mod container;
 pub mod coverage;
 mod crowd;
@@ -78,6 +79,7 @@ pub mod keys;
 mod mapped_files;
 pub mod memory;
 mod open_files;
+mod path_identity;
 pub mod process;
 mod recovered;
 mod scratch;
@@ -90,7 +92,7 @@ pub mod thresholds;
 mod unread_areas;
 mod update;
 
-pub use scratch::Scratch;
+pub use scratch::StateScratch;
 
 pub use crate::limits::Limit;
 use crate::limits::{Limits, PerLimit};
@@ -99,19 +101,19 @@ use crate::time::{Now, RealTime};
 use crate::walk::{ConnectionRow, FilesRow, Index, Snapshot};
 
 pub use area::AreaBefore;
-pub use change::{Change, Changes, ConnectionChange, Opened, ScanContext};
+pub use change::{Change, Changes, ConnectionChange, FileAtOpen, ScanContext};
 use children::Children;
 pub use coverage::Births;
 use facts::HeapRule;
 use keys::ProcessKey;
 pub use mapped_files::{MappedFile, MappedFiles};
-use panoptes_tables::{HashKey, LimitGauge, ListPool, RowId, Scan, Table, room};
+use panoptes_tables::{HashKey, LimitGauge, ListPool, RowId, ScanNumber, Table, room};
 use process::Process;
-pub use thresholds::{Exceeded, Thresholds};
+pub use thresholds::{ExceededThreshold, Thresholds};
 
 /// How scans are compared.
 #[derive(Clone, Copy, Debug)]
-pub struct Settings {
+pub struct StateSettings {
     /// Whether to report objects that exist when watching starts as if they were new.
     pub report_existing: bool,
     /// Number of additional scans that a process gets to call exec after its fork was seen.
@@ -124,7 +126,7 @@ pub struct Settings {
     pub heap: HeapRule,
 }
 
-impl Default for Settings {
+impl Default for StateSettings {
     fn default() -> Self {
         Self {
             report_existing: false,
@@ -147,8 +149,8 @@ pub struct Usage {
 
 /// The tracked state of one watched machine.
 #[derive(Debug)]
-pub struct State {
-    settings: Settings,
+pub struct MachineState {
+    settings: StateSettings,
     processes: Table<Process>,
     /// Threads, descriptors and areas of each process, by the number of its row.
     children: Box<[Children]>,
@@ -165,7 +167,7 @@ pub struct State {
     areas_reported: Option<(RowId, u32)>,
     connections: connections::Connections,
     containers: container::Containers,
-    names: file_names::Names,
+    names: file_names::FileNames,
     crowd: crowd::Crowd,
     crowded_names: crowded_names::CrowdedNames,
     admission: evicted::Admission,
@@ -173,8 +175,8 @@ pub struct State {
     rows: Vec<Option<RowId>>,
     births: recovered::Births,
     /// Number of scans so far.
-    scan: Scan,
-    progress: Progress,
+    scan: ScanNumber,
+    progress: StateProgress,
     /// The processes of which no scan has shown consistent data for a while.
     unstable: Loss,
     /// How long a process is a zombie before it is reported.
@@ -183,7 +185,7 @@ pub struct State {
 
 /// What scans have shown since the state was empty.
 #[derive(Debug, Default)]
-struct Progress {
+struct StateProgress {
     gauges: PerLimit<LimitGauge>,
     untracked: PerLimit<u64>,
     coverage: coverage::Coverage,
@@ -201,16 +203,16 @@ struct Progress {
     seen_until: Option<u64>,
 }
 
-impl State {
+impl MachineState {
     /// Allocates for `limits`, including the scratch space.
-    pub fn new(limits: &Limits, settings: Settings, key: HashKey) -> Self {
+    pub fn new(limits: &Limits, settings: StateSettings, key: HashKey) -> Self {
         let mut state = Self::without_scratch(limits, settings, key);
-        state.exchange(&mut Scratch::new(limits));
+        state.exchange(&mut StateScratch::new(limits));
         state
     }
 
     /// Allocates for `limits`; each scan needs scratch space ([`Self::exchange`]).
-    pub fn without_scratch(limits: &Limits, settings: Settings, key: HashKey) -> Self {
+    pub fn without_scratch(limits: &Limits, settings: StateSettings, key: HashKey) -> Self {
         let processes = limits.processes as usize;
         Self {
             settings,
@@ -225,14 +227,14 @@ impl State {
             areas_reported: None,
             connections: connections::Connections::new(limits, settings.accept_grace_scans, key),
             containers: container::Containers::new(limits, key),
-            names: file_names::Names::new(limits, key.derive("state: strings")),
+            names: file_names::FileNames::new(limits, key.derive("state: strings")),
             crowd: crowd::Crowd::new(limits),
             crowded_names: crowded_names::CrowdedNames::new(limits),
             admission: evicted::Admission::new(limits, key),
             rows: Vec::default(),
             births: recovered::Births::new(),
-            scan: Scan::default(),
-            progress: Progress::default(),
+            scan: ScanNumber::default(),
+            progress: StateProgress::default(),
             unstable: Loss::new(),
             zombie_after_ns: Thresholds::default().zombie_after_ns,
         }
@@ -283,7 +285,7 @@ impl State {
         self.names.strings.clear();
         self.admission.clear();
         self.births.clear();
-        self.progress = Progress::default();
+        self.progress = StateProgress::default();
     }
 
     /// The kernel's count of forks at the start of the last scan.

@@ -2,7 +2,7 @@
 
 use crate::limits::Limits;
 use crate::walk::{FileRow, FilesRow, Index, ProcessRow, Snapshot};
-use panoptes_tables::{Scan, room};
+use panoptes_tables::{ScanNumber, room};
 
 /// The files of the tables that were asked for in this scan. A table is sorted when it is first
 /// asked for, so all answers together cost no more than sorting all descriptors once.
@@ -11,8 +11,8 @@ pub(super) struct OpenFiles {
     /// Numbers of files, in the place of their descriptors' rows; ascending in each sorted table.
     files: Box<[u32]>,
     /// By table, the scan in which it was sorted.
-    sorted_in: Box<[Scan]>,
-    scan: Scan,
+    sorted_in: Box<[ScanNumber]>,
+    scan: ScanNumber,
     /// Number of descriptors that were sorted since the start.
     sorted: u64,
 }
@@ -21,8 +21,8 @@ impl OpenFiles {
     pub(super) fn new(limits: &Limits) -> Self {
         Self {
             files: room::copies(0, limits.file_descriptors_seen_max()),
-            sorted_in: room::copies(Scan::default(), limits.processes_seen_max()),
-            scan: Scan::default(),
+            sorted_in: room::copies(ScanNumber::default(), limits.processes_seen_max()),
+            scan: ScanNumber::default(),
             sorted: 0,
         }
     }
@@ -30,9 +30,9 @@ impl OpenFiles {
     /// Forgets the tables of the scan before.
     pub(super) fn begin_scan(&mut self) {
         self.scan = self.scan.next();
-        if self.scan == Scan::default() {
+        if self.scan == ScanNumber::default() {
             // The numbers begin anew, and no table was sorted in this scan.
-            self.sorted_in.fill(Scan::default());
+            self.sorted_in.fill(ScanNumber::default());
             self.scan = self.scan.next();
         }
     }
@@ -150,7 +150,7 @@ mod tests {
     fn numbers_of_scans_may_wrap() {
         let snapshot = shown(1, 4);
         let mut open = OpenFiles::new(&limits());
-        open.scan = Scan(u32::MAX - 1);
+        open.scan = ScanNumber(u32::MAX - 1);
         for _ in 0..4 {
             open.begin_scan();
             assert!(open.has(&snapshot, Index::new(0), Index::new(2)));

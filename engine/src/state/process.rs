@@ -5,18 +5,19 @@ use panoptes_decoders::kernel::task_struct::{EXIT_DEAD, EXIT_ZOMBIE, Task};
 use panoptes_decoders::layout::c_string;
 
 use super::described::{
-    CONTAINER_ID_BYTES, DIRECTORY_BYTES, Described, EXECUTABLE_BYTES, LINE_BYTES, Program,
-    set_reserved,
+    CONTAINER_ID_BYTES, DIRECTORY_BYTES, EXECUTABLE_BYTES, LINE_BYTES, ProcessDescription,
+    ProgramDescription, set_reserved,
 };
 use super::facts::{self, ProcessFacts, ProcessNumbers};
-use super::file_names::Names;
+use super::file_names::FileNames;
 use super::keys::ContainerKey;
 pub use super::keys::ProcessKey;
+use super::path_identity::PathIdentity;
 use crate::page_cache::{Asker, ContentSource};
 use crate::path::{write_file_name, write_path};
 use crate::time::{Monotonic, RealTime};
-use crate::walk::{Fate, Index, PathRef, ProcessRow, Snapshot, ThreadRow, Views, view};
-use panoptes_tables::{CutText, Row, Scan, Strings};
+use crate::walk::{Index, ProcessRow, Snapshot, TaskFate, ThreadRow, Views, view};
+use panoptes_tables::{CutText, Row, ScanNumber, Strings};
 
 #[derive(Debug, Default)]
 pub struct Process {
@@ -28,13 +29,13 @@ pub struct Process {
     /// Its row in the current scan, if that shows it.
     pub(super) row: Option<Index<ProcessRow>>,
     pub(super) life: Life,
-    described: Described,
+    described: ProcessDescription,
     /// The files that the paths in its description were made from.
-    executable_place: Place,
-    directory_place: Place,
+    executable_place: PathIdentity,
+    directory_place: PathIdentity,
     /// The previous program, kept until a scan with stable data has shown which descriptors exec
     /// closed, and until the exec is reported.
-    ran_before: Option<Program>,
+    ran_before: Option<ProgramDescription>,
     /// Whether descriptors that exec closes may still be found closed.
     is_closing: bool,
     held_still: bool,
@@ -80,7 +81,7 @@ fn milliseconds(now: Monotonic) -> u32 {
 
 /// A process as a scan shows it.
 #[derive(Clone, Copy)]
-pub(super) struct Seen<'a> {
+pub(super) struct ScannedProcess<'a> {
     pub(super) snapshot: &'a Snapshot,
     pub(super) row: &'a ProcessRow,
     pub(super) leader: &'a ThreadRow,
@@ -88,7 +89,7 @@ pub(super) struct Seen<'a> {
 
 /// How far a process was reported.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) enum Stage {
+pub(super) enum LifeStage {
     #[default]
     Pending,
     /// It was reported, or recorded as baseline.
@@ -101,7 +102,7 @@ pub(super) enum Stage {
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Life {
-    pub(super) stage: Stage,
+    pub(super) stage: LifeStage,
     /// Whether it existed when watching started, so that its creation is not reported.
     pub(super) existing: bool,
     /// Whether it was reported, made room for others, and is tracked again.
@@ -115,7 +116,7 @@ pub(super) struct Life {
     pub(super) absent_scans: u32,
     /// Number of scans in a row, complete or not, that showed neither it nor any of its threads.
     pub(super) unseen_scans: u32,
-    pub(super) hidden: Hidden,
+    pub(super) hidden: HidingViews,
     /// Since when each scan that showed it has shown a zombie.
     pub(super) zombie_since: Option<Monotonic>,
     pub(super) zombie_reported: bool,
@@ -134,11 +135,11 @@ impl Life {
     }
 
     pub(super) fn is_announced(&self) -> bool {
-        self.stage != Stage::Pending
+        self.stage != LifeStage::Pending
     }
 
     pub(super) fn is_ended(&self) -> bool {
-        self.stage == Stage::Ended
+        self.stage == LifeStage::Ended
     }
 
     /// Whether it began while the machine was watched, and was not tracked before.
@@ -160,7 +161,7 @@ pub(super) struct Confirm {
 
 /// The views that hide a process.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Hidden {
+pub(super) struct HidingViews {
     /// Number of scans in a row in which the same views hid it.
     pub(super) scans: u32,
     from: Views,
@@ -168,26 +169,6 @@ pub(super) struct Hidden {
     task: KernelVa,
     pub(super) since_ns: RealTime,
     pub(super) reported: bool,
-}
-
-/// The objects that a path was made from.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-struct Place {
-    mount: KernelVa,
-    dentry: KernelVa,
-    unlinked: bool,
-}
-
-impl Place {
-    fn of(snapshot: &Snapshot, path: PathRef) -> Option<Self> {
-        let dentry = snapshot.dentries.at(path.dentry)?;
-        let mount = snapshot.mounts.at(path.mount)?;
-        Some(Self {
-            mount: mount.address,
-            dentry: dentry.name.address,
-            unlinked: dentry.name.unlinked,
-        })
-    }
 }
 
 /// Bytes of a command line that are kept.
@@ -229,7 +210,7 @@ impl Process {
             key: ProcessKey::of(task),
             address: task.address,
             first_seen: now,
-            described: Described::new(task),
+            described: ProcessDescription::new(task),
             first_exec_id: task.self_exec_id,
             exec: Exec { is_due: !task.is_fork(), ..Exec::default() },
             on_cpu: task.on_cpu,
@@ -240,7 +221,7 @@ impl Process {
     /// A process that a scan found only after its end. What it had is gone.
     pub(super) fn recovered(task: &Task, snapshot: &Snapshot, now: Monotonic) -> Self {
         let mut process = Self::new(task, now);
-        process.life.stage = Stage::Ended;
+        process.life.stage = LifeStage::Ended;
         process.described.was_recovered = true;
         process.described.set_numbers(&ProcessNumbers::of_ended(task, snapshot));
         process
@@ -344,14 +325,14 @@ impl Process {
         self.described.program.is_put_by_root
     }
 
-    pub(crate) fn described(&self) -> &Described {
+    pub(crate) fn described(&self) -> &ProcessDescription {
         &self.described
     }
 
     /// Its description when it closed a descriptor that it wrote through: descriptors that close on
     /// exec belong to the previous program. (Records follow the order of observation: after an
     /// exec, no other record is about the previous program.)
-    pub(crate) fn described_at_close(&self, close_on_exec: bool) -> Described {
+    pub(crate) fn described_at_close(&self, close_on_exec: bool) -> ProcessDescription {
         let mut described = self.described;
         if let Some(before) = self.ran_before.filter(|_| close_on_exec && self.is_closing) {
             described.program = before;
@@ -363,16 +344,16 @@ impl Process {
     /// released everything can still be described.
     pub(super) fn refresh(
         &mut self,
-        seen: Seen<'_>,
+        seen: ScannedProcess<'_>,
         container: Option<ContainerKey>,
-        scan: Scan,
-        names: &mut Names,
+        scan: ScanNumber,
+        names: &mut FileNames,
     ) {
-        let Seen { snapshot, row: process, leader } = seen;
+        let ScannedProcess { snapshot, row: process, leader } = seen;
         let task = &leader.task;
         let strings = &mut names.strings;
         self.forget_before(strings);
-        if process.fate == Fate::Replaced {
+        if process.fate == TaskFate::Replaced {
             self.held_still = false;
             return;
         }
@@ -391,8 +372,8 @@ impl Process {
         let described = &mut self.described;
         if described.program.self_exec_id != task.self_exec_id {
             // Another program: nothing of the last one may stand for what cannot be read of it.
-            let before = core::mem::replace(&mut described.program, Program::new(task));
-            self.executable_place = Place::default();
+            let before = core::mem::replace(&mut described.program, ProgramDescription::new(task));
+            self.executable_place = PathIdentity::default();
             self.is_closing = true;
             self.exec = Exec { is_due: true, ..Exec::default() };
             if let Some(older) = self.ran_before.replace(before) {
@@ -404,8 +385,8 @@ impl Process {
         // Inside exec, its memory is the next program's.
         let is_its_own = process.stable && self.in_exec_since.is_none();
         // What ended cannot be read again, and what calls exec all the time never holds still.
-        let is_last = process.fate == Fate::Ended
-            || self.moving_scans >= MOVING_SCANS_MAX && process.fate != Fate::ProgramChanged;
+        let is_last = process.fate == TaskFate::Ended
+            || self.moving_scans >= MOVING_SCANS_MAX && process.fate != TaskFate::ProgramChanged;
         let moving_scans = self.moving_scans.saturating_add(snapshot.counts());
         self.moving_scans = if is_its_own { 0 } else { moving_scans };
         if is_its_own || is_last && described.program.executable.is_none() {
@@ -420,7 +401,7 @@ impl Process {
 
     /// Whether it is inside exec and counts as running the program whose memory it has: exec sets
     /// the executable before the number (`begin_new_exec`, fs/exec.c).
-    fn counts_as_next(&self, seen: Seen<'_>) -> bool {
+    fn counts_as_next(&self, seen: ScannedProcess<'_>) -> bool {
         let program = &self.described.program;
         let is_new = program.self_exec_id != self.first_exec_id
             || parent_exec_id(seen).is_some_and(|parent| parent != program.self_exec_id);
@@ -429,11 +410,11 @@ impl Process {
 
     fn refresh_container(
         &mut self,
-        seen: Seen<'_>,
+        seen: ScannedProcess<'_>,
         container: Option<ContainerKey>,
         strings: &mut Strings,
     ) {
-        let Seen { snapshot, row: process, leader } = seen;
+        let ScannedProcess { snapshot, row: process, leader } = seen;
         let described = &mut self.described;
         match snapshot.container_of(process) {
             Some(id) => {
@@ -458,15 +439,15 @@ impl Process {
         }
     }
 
-    fn refresh_executable(&mut self, seen: Seen<'_>, again: bool, names: &mut Names) {
-        let Seen { snapshot, row, .. } = seen;
+    fn refresh_executable(&mut self, seen: ScannedProcess<'_>, again: bool, names: &mut FileNames) {
+        let ScannedProcess { snapshot, row, .. } = seen;
         let mm = snapshot.mms.at(row.mm);
         let Some(file) = mm.and_then(|mm| snapshot.files.at(mm.exe_file)) else { return };
         let program = &mut self.described.program;
         if let Some(inode) = snapshot.inodes.at(file.inode).filter(|inode| inode.was_read()) {
             program.set_executable_size(inode.attributes.size);
         }
-        if let Some(place) = Place::of(snapshot, file.path)
+        if let Some(place) = PathIdentity::of(snapshot, file.path)
             && (place != self.executable_place || again)
             && write_file_name(snapshot, file, &mut names.buffer).is_some()
         {
@@ -483,9 +464,9 @@ impl Process {
         }
     }
 
-    fn refresh_directory(&mut self, seen: Seen<'_>, again: bool, names: &mut Names) {
-        let Seen { snapshot, row, .. } = seen;
-        if let Some(place) = Place::of(snapshot, row.cwd)
+    fn refresh_directory(&mut self, seen: ScannedProcess<'_>, again: bool, names: &mut FileNames) {
+        let ScannedProcess { snapshot, row, .. } = seen;
+        if let Some(place) = PathIdentity::of(snapshot, row.cwd)
             && (place != self.directory_place || again)
             && write_path(snapshot, row.cwd, &mut names.buffer).is_some()
         {
@@ -502,19 +483,23 @@ impl Process {
     }
 
     /// Notes whether the scan shows it inside exec.
-    pub(super) fn watch_exec(&mut self, seen: Seen<'_>, now: Monotonic) {
+    pub(super) fn watch_exec(&mut self, seen: ScannedProcess<'_>, now: Monotonic) {
         let since = self.in_exec_since.unwrap_or(now);
         self.in_exec_since = is_inside_exec(seen).then_some(since);
     }
 
     /// Asks for the hashes of its executable until they are known: while it runs, nothing can write
     /// to it.
-    pub(super) fn refresh_hashes(&mut self, seen: Seen<'_>, files: &mut dyn ContentSource) {
+    pub(super) fn refresh_hashes(
+        &mut self,
+        seen: ScannedProcess<'_>,
+        files: &mut dyn ContentSource,
+    ) {
         // Inside exec, its memory may be the next program's, which the path then is not about.
         let is_its_own = || {
             let mm = seen.snapshot.mms.at(seen.row.mm);
             let file = mm.and_then(|mm| seen.snapshot.files.at(mm.exe_file));
-            let place = file.and_then(|file| Place::of(seen.snapshot, file.path));
+            let place = file.and_then(|file| PathIdentity::of(seen.snapshot, file.path));
             place == Some(self.executable_place)
         };
         if self.described.program.executable_hashes.is_none()
@@ -529,7 +514,7 @@ impl Process {
         }
     }
 
-    fn refresh_command_line(&mut self, seen: Seen<'_>, strings: &mut Strings) {
+    fn refresh_command_line(&mut self, seen: ScannedProcess<'_>, strings: &mut Strings) {
         let Some(mm) = seen.snapshot.mms.at(seen.row.mm) else { return };
         let Some(text) = facts::command_line(seen.snapshot, mm) else { return };
         let kept = text.get(..COMMAND_LINE_BYTES_MAX).unwrap_or(text);
@@ -610,7 +595,7 @@ impl Process {
     /// Whether a new process can be reported: its data is stable and complete. A forked process may
     /// be about to exec, and its attributes are still its parent's, so it gets `grace` more scans.
     /// A process inside exec gets a few more, to have arguments.
-    pub(super) fn is_whole_enough(&self, seen: Seen<'_>, grace: u32) -> bool {
+    pub(super) fn is_whole_enough(&self, seen: ScannedProcess<'_>, grace: u32) -> bool {
         let pending = self.life.scans_before;
         let task = &seen.leader.task;
         let exec_grace = grace.saturating_add(EXEC_SCANS_MAX);
@@ -685,7 +670,7 @@ pub(super) fn is_dead(task: &Task) -> bool {
 
 /// Whether a process's new program is not set up yet: exec raises `self_exec_id` (`begin_new_exec`,
 /// fs/exec.c) before it sets the end of the arguments (`create_elf_tables`, fs/binfmt_elf.c).
-fn is_inside_exec(seen: Seen<'_>) -> bool {
+fn is_inside_exec(seen: ScannedProcess<'_>) -> bool {
     // No process can set this end to 0 (`prctl_set_mm_map`, kernel/sys.c, refuses addresses below
     // `mmap_min_addr`), though it could make the arguments empty.
     seen.snapshot.mms.at(seen.row.mm).is_some_and(|mm| mm.arguments.end == 0)
@@ -693,7 +678,7 @@ fn is_inside_exec(seen: Seen<'_>) -> bool {
 
 /// The exec id of a process's parent: equal to its own as long as neither has called exec since the
 /// fork.
-fn parent_exec_id(seen: Seen<'_>) -> Option<u32> {
+fn parent_exec_id(seen: ScannedProcess<'_>) -> Option<u32> {
     let parent = seen.snapshot.process_by_pid(seen.row.parent_pid)?;
     Some(seen.snapshot.leader(parent)?.task.self_exec_id)
 }

@@ -5,13 +5,13 @@
 //! Those that no scan has seen are reported as created and terminated at once, at most as many as
 //! births were missed by the kernel's own count.
 
-use super::State;
+use super::MachineState;
 use super::change::Change;
 use super::emit::Update;
 use super::keys::ProcessKey;
 use super::process::Process;
 use crate::walk::Snapshot;
-use panoptes_tables::Latest;
+use panoptes_tables::RecentList;
 
 /// Number of the latest births that are known by their starts.
 const BIRTHS_MAX: usize = 1024;
@@ -20,14 +20,14 @@ const BIRTHS_MAX: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Births {
     /// Starts of processes in nanoseconds since boot.
-    starts: Latest<u64>,
+    starts: RecentList<u64>,
     /// Processes that began no later may have been seen. 0 until the first scan.
     known_until: u64,
 }
 
 impl Births {
     pub(super) fn new() -> Self {
-        Self { starts: Latest::new(BIRTHS_MAX), known_until: 0 }
+        Self { starts: RecentList::new(BIRTHS_MAX), known_until: 0 }
     }
 
     pub(super) fn clear(&mut self) {
@@ -56,7 +56,7 @@ impl Births {
     }
 }
 
-impl State {
+impl MachineState {
     /// Reports the ended processes of a scan that no scan has seen. `missed` is the number of
     /// births that are missing by the kernel's count. Returns how many were recovered.
     pub(super) fn recover(&mut self, missed: u64, update: &mut Update<'_>) -> u64 {

@@ -6,8 +6,8 @@ use core::mem;
 
 use panoptes_tables::{RowId, room};
 
-use super::State;
-use super::connections::ConnectionsScratch;
+use super::MachineState;
+use super::connections_scratch::ConnectionsScratch;
 use super::container::ContainersScratch;
 use super::file_names::NamesScratch;
 use super::memory::AreasScratch;
@@ -17,7 +17,7 @@ use crate::walk::{FilesRow, Index};
 
 /// What comparing a scan needs only while it runs.
 #[derive(Debug)]
-pub struct Scratch {
+pub struct StateScratch {
     rows: Vec<Option<RowId>>,
     open_files: OpenFiles,
     own_tables: Vec<Index<FilesRow>>,
@@ -27,7 +27,7 @@ pub struct Scratch {
     names: NamesScratch,
 }
 
-impl Scratch {
+impl StateScratch {
     /// Allocates for scans with these limits, or smaller ones.
     pub fn new(limits: &Limits) -> Self {
         Self {
@@ -42,10 +42,10 @@ impl Scratch {
     }
 }
 
-impl State {
+impl MachineState {
     /// Takes the scratch space before a scan, and returns it by a second call after the scan.
     /// Without it, a scan compares nothing.
-    pub fn exchange(&mut self, scratch: &mut Scratch) {
+    pub fn exchange(&mut self, scratch: &mut StateScratch) {
         mem::swap(&mut self.rows, &mut scratch.rows);
         mem::swap(&mut self.open_files, &mut scratch.open_files);
         mem::swap(&mut self.own_tables, &mut scratch.own_tables);

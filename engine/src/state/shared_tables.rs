@@ -6,9 +6,9 @@
 
 use arrayvec::ArrayVec;
 use panoptes_decoders::kernel::task_struct::Task;
-use panoptes_tables::{Cursor, List, ListPool, RowId, Tag};
+use panoptes_tables::{ListPool, PoolCursor, PoolList, RowId, Tag};
 
-use super::State;
+use super::MachineState;
 use super::children::Children;
 use super::descriptor::{Descriptor, find_own_tables, table_tag};
 use super::emit::Update;
@@ -36,7 +36,7 @@ struct LeftTable {
     is_copied: bool,
 }
 
-impl State {
+impl MachineState {
     /// Passes on the tables that processes have left since the last scan.
     pub(super) fn pass_on_tables(&mut self, update: &Update<'_>) {
         let snapshot = update.snapshot;
@@ -142,7 +142,7 @@ impl State {
     }
 
     /// The place in a process's rows after those of lower tables.
-    fn after(&self, process: RowId, tag: Tag<3>) -> Cursor {
+    fn after(&self, process: RowId, tag: Tag<3>) -> PoolCursor {
         let list = self.children.get(process.0 as usize).map(|children| children.descriptors);
         let mut cursor = ListPool::<Descriptor>::start(list.unwrap_or_default());
         while self.descriptors.row(cursor).is_some_and(|row| row.table < tag) {
@@ -187,10 +187,10 @@ impl State {
     }
 
     /// Takes the rows of a table from a process, or copies of them, as those of `tag`.
-    fn take_rows(&mut self, process: RowId, key: Tag<3>, tag: Tag<3>, is_copied: bool) -> List {
+    fn take_rows(&mut self, process: RowId, key: Tag<3>, tag: Tag<3>, is_copied: bool) -> PoolList {
         let Self { descriptors, children, names, .. } = self;
         let list = &mut children[process.0 as usize].descriptors;
-        let mut taken = List::default();
+        let mut taken = PoolList::default();
         let mut end = ListPool::<Descriptor>::start(taken);
         let mut cursor = ListPool::<Descriptor>::start(*list);
         while let Some(&old) = descriptors.row(cursor) {

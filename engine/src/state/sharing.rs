@@ -4,32 +4,32 @@
 //! each of them has these areas.
 
 use crate::walk::{Index, MmRow};
-use panoptes_tables::{Scan, room};
+use panoptes_tables::{ScanNumber, room};
 
 /// Which address spaces were compared in this scan, and how many areas may still be.
 #[derive(Debug, Default)]
-pub(super) struct Sharing {
+pub(super) struct ComparedSpaces {
     /// By address space, the scan in which it was first compared.
-    compared_in: Box<[Scan]>,
-    scan: Scan,
+    compared_in: Box<[ScanNumber]>,
+    scan: ScanNumber,
     /// Number of areas that may be compared again in this scan, for other processes.
     left: usize,
 }
 
-impl Sharing {
+impl ComparedSpaces {
     /// Allocates for so many address spaces.
     pub(super) fn new(spaces: usize) -> Self {
-        let compared_in = room::copies(Scan::default(), spaces);
-        Self { compared_in, scan: Scan::default(), left: 0 }
+        let compared_in = room::copies(ScanNumber::default(), spaces);
+        Self { compared_in, scan: ScanNumber::default(), left: 0 }
     }
 
     /// Begins a scan with as many comparisons with other processes as it can have areas.
     pub(super) fn begin_scan(&mut self, areas: usize) {
         self.left = areas;
         self.scan = self.scan.next();
-        if self.scan == Scan::default() {
+        if self.scan == ScanNumber::default() {
             // The numbers begin anew, and nothing was compared in this scan.
-            self.compared_in.fill(Scan::default());
+            self.compared_in.fill(ScanNumber::default());
             self.scan = self.scan.next();
         }
     }
@@ -58,7 +58,7 @@ mod tests {
     #[test]
     fn areas_that_are_compared_do_not_grow_with_the_processes_that_share_them() {
         let compared_by = |processes: usize| {
-            let mut sharing = Sharing::new(10);
+            let mut sharing = ComparedSpaces::new(10);
             (0..3).fold(0, |sum, _| {
                 sharing.begin_scan(1000);
                 let hog = (0..processes).filter(|_| sharing.admits(space(0), 300)).count() * 300;
@@ -73,8 +73,8 @@ mod tests {
 
     #[test]
     fn numbers_of_scans_may_wrap() {
-        let mut sharing = Sharing::new(2);
-        sharing.scan = Scan(u32::MAX - 1);
+        let mut sharing = ComparedSpaces::new(2);
+        sharing.scan = ScanNumber(u32::MAX - 1);
         for _ in 0..4 {
             sharing.begin_scan(0);
             assert!(sharing.admits(space(1), 5));

@@ -4,12 +4,12 @@ use panoptes_decoders::kernel::task_struct::Task;
 
 use super::absence::absence;
 use super::change::Change;
-use super::children::{Children, Entry, Untracked};
+use super::children::{Children, ComparedProcess, UntrackedStart};
 use super::emit::Emitter;
 use super::facts::ThreadFacts;
 use super::process::is_dead;
 use crate::walk::{Index, Snapshot, ThreadRow};
-use panoptes_tables::{Cursor, ListPool, Tag};
+use panoptes_tables::{ListPool, PoolCursor, Tag};
 
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Thread {
@@ -64,7 +64,7 @@ pub(super) fn living(snapshot: &Snapshot, group: &[Index<ThreadRow>]) -> u32 {
 /// thread must be absent to have ended; `None` if absence from this scan proves nothing.
 pub(super) fn update(
     threads: &mut ListPool<Thread>,
-    entry: &mut Entry<'_>,
+    entry: &mut ComparedProcess<'_>,
     group: &[Index<ThreadRow>],
     absent_scans_max: Option<u32>,
     emitter: &mut Emitter<'_>,
@@ -74,7 +74,7 @@ pub(super) fn update(
     let quiet = entry.quiet(entry.children.threads_taken);
     let unknown = entry.children.untracked.threads;
     let allowed = entry.allowed.threads;
-    let mut untracked = Untracked::default().threads;
+    let mut untracked = UntrackedStart::default().threads;
     let (mut born, mut kept) = (0, 0);
     let mut cursor = ListPool::<Thread>::start(entry.children.threads);
     for row in group.iter().filter_map(|&index| snapshot.threads.at(index)) {
@@ -133,8 +133,8 @@ pub(super) fn update(
 /// and some of them are still there.
 fn miss_before(
     threads: &mut ListPool<Thread>,
-    entry: &mut Entry<'_>,
-    cursor: &mut Cursor,
+    entry: &mut ComparedProcess<'_>,
+    cursor: &mut PoolCursor,
     tid: Option<u32>,
     absent_scans_max: Option<u32>,
     emitter: &mut Emitter<'_>,
@@ -163,8 +163,8 @@ pub(super) fn cut(threads: &mut ListPool<Thread>, children: &mut Children, allow
 /// Handles a thread that the scan did not show, and moves on.
 fn miss(
     threads: &mut ListPool<Thread>,
-    entry: &mut Entry<'_>,
-    cursor: &mut Cursor,
+    entry: &mut ComparedProcess<'_>,
+    cursor: &mut PoolCursor,
     absent_scans_max: Option<u32>,
     emitter: &mut Emitter<'_>,
 ) {

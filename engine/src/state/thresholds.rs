@@ -4,7 +4,7 @@
 //! duration is known only from the first scan that showed it: no socket keeps its creation time.
 
 use arrayvec::ArrayVec;
-use panoptes_decoders::kernel::sock::{Counters, TcpState};
+use panoptes_decoders::kernel::sock::{TcpCounters, TcpState};
 
 use crate::time::Monotonic;
 
@@ -38,7 +38,7 @@ impl Default for Thresholds {
 
 /// A threshold that a connection exceeded.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Exceeded {
+pub enum ExceededThreshold {
     /// Bytes received.
     BytesIn { bytes: u64, threshold: u64 },
     /// Bytes sent.
@@ -71,19 +71,25 @@ impl Measures {
     pub(super) fn exceed(
         &mut self,
         thresholds: &Thresholds,
-        counters: Option<Counters>,
+        counters: Option<TcpCounters>,
         is_open: bool,
         now: Monotonic,
-    ) -> ArrayVec<Exceeded, 3> {
+    ) -> ArrayVec<ExceededThreshold, 3> {
         let mut all = ArrayVec::new();
-        if let Some(Counters { bytes_in, bytes_out, .. }) = counters {
+        if let Some(TcpCounters { bytes_in, bytes_out, .. }) = counters {
             if bytes_in > thresholds.bytes_in && !self.reported_bytes_in {
                 self.reported_bytes_in = true;
-                all.push(Exceeded::BytesIn { bytes: bytes_in, threshold: thresholds.bytes_in });
+                all.push(ExceededThreshold::BytesIn {
+                    bytes: bytes_in,
+                    threshold: thresholds.bytes_in,
+                });
             }
             if bytes_out > thresholds.bytes_out && !self.reported_bytes_out {
                 self.reported_bytes_out = true;
-                all.push(Exceeded::BytesOut { bytes: bytes_out, threshold: thresholds.bytes_out });
+                all.push(ExceededThreshold::BytesOut {
+                    bytes: bytes_out,
+                    threshold: thresholds.bytes_out,
+                });
             }
         }
         let threshold_ns = thresholds.duration_ns;
@@ -91,7 +97,7 @@ impl Measures {
             let lasted_ns = u64::try_from(now.since(self.first)).unwrap_or(0);
             if lasted_ns > threshold_ns {
                 self.reported_duration = true;
-                all.push(Exceeded::Duration { lasted_ns, threshold_ns });
+                all.push(ExceededThreshold::Duration { lasted_ns, threshold_ns });
             }
         }
         all
@@ -141,15 +147,15 @@ mod tests {
         Monotonic::from_ns(now_ns)
     }
 
-    fn counted(bytes_in: u64, bytes_out: u64) -> Counters {
-        Counters { bytes_in, bytes_out, ..Counters::default() }
+    fn counted(bytes_in: u64, bytes_out: u64) -> TcpCounters {
+        TcpCounters { bytes_in, bytes_out, ..TcpCounters::default() }
     }
 
     fn exceed(
         measures: &mut Measures,
-        counters: impl Into<Option<Counters>>,
+        counters: impl Into<Option<TcpCounters>>,
         now: Monotonic,
-    ) -> Vec<Exceeded> {
+    ) -> Vec<ExceededThreshold> {
         measures.exceed(&THRESHOLDS, counters.into(), true, now).to_vec()
     }
 
@@ -164,13 +170,13 @@ mod tests {
         );
         assert_eq!(
             exceed(&mut measures, counted(1001, 500), at(105)),
-            [Exceeded::BytesIn { bytes: 1001, threshold: 1000 }]
+            [ExceededThreshold::BytesIn { bytes: 1001, threshold: 1000 }]
         );
         assert_eq!(
             exceed(&mut measures, counted(5000, 501), at(106)),
             [
-                Exceeded::BytesOut { bytes: 501, threshold: 500 },
-                Exceeded::Duration { lasted_ns: 101, threshold_ns: 100 }
+                ExceededThreshold::BytesOut { bytes: 501, threshold: 500 },
+                ExceededThreshold::Duration { lasted_ns: 101, threshold_ns: 100 }
             ]
         );
         assert_eq!(exceed(&mut measures, counted(u64::MAX, u64::MAX), at(i64::MAX)), []);

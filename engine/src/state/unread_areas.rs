@@ -5,7 +5,7 @@
 //! at its place; any other part that the scan does not show is kept as it was. If far more are kept
 //! than the process has areas, those that no scan has shown for a while are not tracked any more.
 
-use panoptes_tables::{Cursor, List, ListPool};
+use panoptes_tables::{ListPool, PoolCursor, PoolList};
 
 use super::area::{Area, Old};
 use super::change::Change;
@@ -15,7 +15,7 @@ use super::process::Process;
 
 /// How far the old areas of a process were kept or removed, in the order of their addresses.
 #[derive(Debug, Default)]
-pub(super) struct Unread {
+pub(super) struct UnreadAreas {
     /// The next old area.
     at: usize,
     /// The address up to which the list is built.
@@ -34,7 +34,7 @@ const KEPT_MORE: usize = 64;
 /// are too many. A scan right after a large unmap may show few of those that are left.
 const UNSEEN_SCANS_MAX: u8 = 8;
 
-impl Unread {
+impl UnreadAreas {
     /// For a process that has `present` areas now and had `old` ones.
     pub(super) fn new(present: usize, old: usize) -> Self {
         let has_too_many = old > present.saturating_mul(2).saturating_add(KEPT_MORE);
@@ -53,7 +53,7 @@ impl Unread {
         &mut self,
         until: u64,
         (rows, old): (&mut ListPool<Area>, &[Old]),
-        (list, cursor): (&mut List, &mut Cursor),
+        (list, cursor): (&mut PoolList, &mut PoolCursor),
         process: &Process,
         emitter: &mut Emitter<'_>,
     ) {

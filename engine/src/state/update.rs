@@ -2,21 +2,21 @@
 
 use core::cell::Cell;
 
-use super::absence::{Whose, absence, absent_scans_max, newest, whose};
+use super::absence::{PidOccupant, absence, absent_scans_max, newest, whose};
 use super::change::{Change, Changes};
-use super::children::{Children, Entry};
+use super::children::{Children, ComparedProcess};
 use super::emit::Update;
-use super::holders::Holding;
+use super::holders::HolderProcesses;
 use super::keys::ProcessKey;
 use super::mapped_files::MappedFiles;
-use super::process::{self, Confirm, Process, Seen, Stage};
-use super::{Progress, State, descriptor, thread};
+use super::process::{self, Confirm, LifeStage, Process, ScannedProcess};
+use super::{MachineState, StateProgress, descriptor, thread};
 use crate::limits::Limit;
 use crate::page_cache::ContentSource;
 use crate::time::{Monotonic, Now};
-use crate::walk::{Fate, Index, ProcessRow, Snapshot, ThreadRow, Views};
+use crate::walk::{Index, ProcessRow, Snapshot, TaskFate, ThreadRow, Views};
 use panoptes_tables::RowId;
-use panoptes_tables::{Crossing, List, ListPool};
+use panoptes_tables::{Crossing, ListPool, PoolList};
 
 /// Number of scans in a row, complete or not, that must show neither a process nor any of its
 /// threads for it to have ended. Views may never be complete, and whatever tears them for a moment
@@ -28,7 +28,7 @@ const BEGINNING_SCANS_MAX: u32 = 16;
 /// takes a few scans.
 const UNSTABLE_NS: i64 = 500_000_000;
 
-impl State {
+impl MachineState {
     /// Compares one scan with the last and reports every difference to `out`. Allocates nothing.
     pub fn update(&mut self, snapshot: &Snapshot, now: Now, out: &mut dyn Changes) {
         self.update_unless(&|| false, snapshot, now, &mut (), out);
@@ -176,12 +176,12 @@ impl State {
                 }
                 match whose(snapshot, row.process_id()) {
                     // Its leader is being replaced, or was read at a bad time.
-                    Whose::ItsThreads => {
+                    PidOccupant::ItsThreads => {
                         row.life.unseen_scans = 0;
                         continue;
                     }
-                    Whose::Another => {}
-                    Whose::NoThread => {
+                    PidOccupant::Another => {}
+                    PidOccupant::NoThread => {
                         row.life.absent_scans += u32::from(absence(absent_scans_max, snapshot));
                         // A scan without any process proves nothing.
                         if !snapshot.processes.is_empty() {
@@ -222,7 +222,7 @@ impl State {
     fn end(&mut self, id: RowId, update: &mut Update<'_>) -> bool {
         let Some(row) = self.processes.get_mut(id) else { return true };
         if !row.life.is_announced() {
-            row.life.stage = Stage::Announced;
+            row.life.stage = LifeStage::Announced;
             let mut emitter = update.emitter(&self.containers, &mut self.names);
             emitter.emit(&Change::ProcessCreated(row));
         }
@@ -231,7 +231,7 @@ impl State {
         }
         let Some(row) = self.processes.get_mut(id) else { return true };
         row.forget_before(&mut self.names.strings);
-        row.life.stage = Stage::Ended;
+        row.life.stage = LifeStage::Ended;
         self.report_exec(id, update);
         let Some(row) = self.processes.get(id) else { return true };
         let mut emitter = update.emitter(&self.containers, &mut self.names);
@@ -286,7 +286,7 @@ impl State {
             born += u64::from(is_news);
             let Some(row) = self.processes.get_mut(id) else { continue };
             let container = process.container.and_then(|row| self.containers.key(row));
-            let seen = Seen { snapshot, row: process, leader };
+            let seen = ScannedProcess { snapshot, row: process, leader };
             let was_in_exec = row.in_exec_since().is_some();
             if row.owes_exec_before(&leader.task) {
                 // No later scan shows that program.
@@ -303,7 +303,7 @@ impl State {
             let is_first = row.life.note_scan(snapshot.counts());
             let announce = !row.life.is_announced() && row.is_whole_enough(seen, grace);
             if announce {
-                row.life.stage = Stage::Announced;
+                row.life.stage = LifeStage::Announced;
             }
             let confirm = Confirm {
                 scans: self.settings.confirm_scans.max(2),
@@ -405,7 +405,7 @@ impl State {
     /// The key of a process of the scan that has no row but can have one.
     pub(super) fn newcomer(&self, row: &ProcessRow, snapshot: &Snapshot) -> Option<ProcessKey> {
         let leader = snapshot.leader(row).filter(|row| !process::is_dead(&row.task))?;
-        if matches!(row.fate, Fate::Replaced | Fate::Unfinished) {
+        if matches!(row.fate, TaskFate::Replaced | TaskFate::Unfinished) {
             return None;
         }
         let key = ProcessKey::of(&leader.task);
@@ -430,7 +430,7 @@ impl State {
         new.row = Some(index);
         new.life.existing = self.progress.is_baseline(key.start_boottime, update.quiet);
         if new.life.existing {
-            new.life.stage = Stage::Announced;
+            new.life.stage = LifeStage::Announced;
             new.set_program_known();
         } else if self.progress.began_unwatched(key.start_boottime, update.quiet) {
             new.set_began_unwatched();
@@ -498,7 +498,8 @@ impl State {
             let silent = process.life.existing || process.life.returned;
             let allowed = self.crowd.allowed(id);
             self.names.longest = self.crowded_names.longest(id);
-            let mut entry = Entry { process, row, children, silent, in_exec, clock_ns, allowed };
+            let mut entry =
+                ComparedProcess { process, row, children, silent, in_exec, clock_ns, allowed };
             let mut emitter = update.emitter(&self.containers, &mut self.names);
             let threads = &mut self.threads;
             let new = thread::update(threads, &mut entry, group, absent_scans_max, &mut emitter);
@@ -540,9 +541,9 @@ impl State {
         row.set_program_known();
         let process = &*row;
         // The areas of an earlier program are not those of this one.
-        let list = self.children.get(id.0 as usize).map_or_else(List::default, |children| {
+        let list = self.children.get(id.0 as usize).map_or_else(PoolList::default, |children| {
             let is_its_own = children.space.1 == process.self_exec_id();
-            if is_its_own { children.areas } else { List::default() }
+            if is_its_own { children.areas } else { PoolList::default() }
         });
         let rows = &self.areas.rows;
         update.emitter(&self.containers, &mut self.names).emit_named(|names| {
@@ -553,7 +554,7 @@ impl State {
     }
 
     fn compare_connections(&mut self, update: &mut Update<'_>) {
-        let holding = Holding { processes: &self.processes, rows: &self.rows };
+        let holding = HolderProcesses { processes: &self.processes, rows: &self.rows };
         // Until a scan had all connections, those of the baseline may still come.
         let quiet = update.quiet || !self.connections.taken && !self.settings.report_existing;
         let mut emitter = update.emitter(&self.containers, &mut self.names);
@@ -651,7 +652,7 @@ impl State {
     }
 }
 
-impl Progress {
+impl StateProgress {
     /// Whether a process belongs to the baseline: all that this scan shows does (`quiet`), except
     /// later arrivals, or it found no room until now.
     fn is_baseline(&self, start_boottime: u64, quiet: bool) -> bool {

@@ -4,7 +4,7 @@
 
 use panoptes_decoders::source::MachineSource;
 use panoptes_profiles::{
-    DiscoveryError, Options, Profile, Progress, discover, mapped_share, modules,
+    DiscoveryError, DiscoveryOptions, DiscoveryProgress, Profile, discover, mapped_share, modules,
 };
 
 use super::stop::{Stop, Stoppable};
@@ -30,8 +30,8 @@ pub enum AttachError {
 /// No kernel was found, the machine ended meanwhile, or the caller requested to stop.
 pub fn attach(
     source: &mut dyn MachineSource,
-    options: &Options<'_>,
-    progress: &mut dyn Progress,
+    options: &DiscoveryOptions<'_>,
+    progress: &mut dyn DiscoveryProgress,
     stop: Stop<'_>,
 ) -> Result<Profile, AttachError> {
     let found = find_kernel(source, options, progress, stop);
@@ -54,11 +54,11 @@ pub fn attach(
 /// No kernel was found in any layout, or the caller requested to stop.
 pub fn find_kernel(
     source: &mut dyn MachineSource,
-    options: &Options<'_>,
-    progress: &mut dyn Progress,
+    options: &DiscoveryOptions<'_>,
+    progress: &mut dyn DiscoveryProgress,
     stop: Stop<'_>,
 ) -> Result<Profile, AttachError> {
-    let mut find = |source: &mut dyn MachineSource, options: &Options<'_>| {
+    let mut find = |source: &mut dyn MachineSource, options: &DiscoveryOptions<'_>| {
         let found = discover(&mut Stoppable { source, stop }, options, progress);
         // A sweep that was stopped found less than there is.
         if stop.is_requested() {
@@ -75,7 +75,7 @@ pub fn find_kernel(
     let mut best: Option<(f64, usize, Profile)> = None;
     let mut failure = None;
     for everywhere in [false, true] {
-        let options = Options { everywhere, ..*options };
+        let options = DiscoveryOptions { everywhere, ..*options };
         for index in 0..layouts {
             source.choose_layout(index);
             match find(source, &options) {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 
 use panoptes_decoders::address::PhysicalAddress;
-use panoptes_decoders::source::{MemorySource, Outcome, Request};
+use panoptes_decoders::source::{MemorySource, ReadOutcome, ReadRequest};
 
 /// Answers whether a search for a kernel must stop.
 #[derive(Clone, Copy)]
@@ -38,10 +38,10 @@ pub(super) struct Stoppable<'a> {
 }
 
 impl MemorySource for Stoppable<'_> {
-    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+    fn read_batch(&mut self, requests: &mut [ReadRequest], arena: &mut [u8]) {
         if self.stop.is_requested() {
             for request in requests {
-                request.outcome = Outcome::Failed;
+                request.outcome = ReadOutcome::Failed;
             }
             return;
         }
@@ -74,10 +74,10 @@ mod tests {
     }
 
     impl MemorySource for Endless {
-        fn read_batch(&mut self, requests: &mut [Request], _: &mut [u8]) {
+        fn read_batch(&mut self, requests: &mut [ReadRequest], _: &mut [u8]) {
             self.uses += 1;
             for request in requests {
-                request.outcome = Outcome::Read;
+                request.outcome = ReadOutcome::Read;
             }
         }
 

@@ -10,9 +10,9 @@
 use std::fmt;
 
 use panoptes_decoders::address::KernelVa;
-use panoptes_tables::{Index, Keyed};
+use panoptes_tables::{AddressedRows, Index};
 
-use crate::address::Work;
+use crate::address::ReadCost;
 use crate::limits::Limits;
 
 /// Bytes that an open file costs, with its inode, its name and what is behind it.
@@ -100,7 +100,7 @@ impl<'a> Budget<'a> {
     }
 
     /// How much of it so much work and so many rows are, in percent: the largest of the parts.
-    pub(crate) fn percent_of(&self, work: Work, rows: u64) -> u32 {
+    pub(crate) fn percent_of(&self, work: ReadCost, rows: u64) -> u32 {
         let percent = |used: u64, all: u64| used.saturating_mul(100) / all.max(1);
         let batches = percent(work.batches, self.batches.into());
         let bytes = percent(work.bytes, self.bytes);
@@ -124,7 +124,7 @@ impl fmt::Debug for Budget<'_> {
 /// What a scan left for the next ones, because its budget was spent, or because it is a light one
 /// and their processes rest.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Deferred {
+pub struct DeferredWork {
     /// Descriptor tables of which it did not look at every slot.
     pub tables: u32,
     pub address_spaces: u32,
@@ -138,7 +138,7 @@ pub struct Deferred {
     pub process_id: Option<u32>,
 }
 
-impl Deferred {
+impl DeferredWork {
     /// Whether nothing was left.
     pub const fn is_empty(&self) -> bool {
         self.total() == 0
@@ -152,7 +152,7 @@ impl Deferred {
 
 /// Up to where one part of a scan may go.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Mark {
+pub(super) struct BudgetMark {
     batches: u64,
     bytes: u64,
     rows: u64,
@@ -160,17 +160,17 @@ pub(super) struct Mark {
 
 /// Measures what a scan reads.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Meter<'a> {
+pub(super) struct BudgetMeter<'a> {
     budget: Budget<'a>,
-    spent: Work,
+    spent: ReadCost,
     /// Whether the deadline has passed.
     is_late: bool,
     is_stopped: bool,
 }
 
-impl<'a> Meter<'a> {
+impl<'a> BudgetMeter<'a> {
     pub(super) const fn new(budget: Budget<'a>) -> Self {
-        let spent = Work { batches: 0, bytes: 0, failed: 0 };
+        let spent = ReadCost { batches: 0, bytes: 0, failed: 0 };
         Self { budget, spent, is_late: false, is_stopped: false }
     }
 
@@ -186,13 +186,13 @@ impl<'a> Meter<'a> {
     }
 
     /// What was read so far.
-    pub(super) const fn spent(&self) -> Work {
+    pub(super) const fn spent(&self) -> ReadCost {
         self.spent
     }
 
     /// Counts what was read.
     #[inline]
-    pub(super) fn add(&mut self, work: Work) {
+    pub(super) fn add(&mut self, work: ReadCost) {
         self.spent.batches += work.batches;
         self.spent.bytes += work.bytes;
         self.spent.failed += work.failed;
@@ -208,9 +208,9 @@ impl<'a> Meter<'a> {
 
     /// Up to where a part may go that gets `part` of `of` parts of the rest, with so many rows in
     /// the snapshot, and files that still have to be read.
-    pub(super) fn mark(&self, rows: u64, files: u64, (part, of): (u64, u64)) -> Mark {
+    pub(super) fn mark(&self, rows: u64, files: u64, (part, of): (u64, u64)) -> BudgetMark {
         let end = |spent: u64, budget: u64| spent + budget.saturating_sub(spent) / of * part;
-        Mark {
+        BudgetMark {
             batches: end(self.spent.batches, self.budget.batches.into()),
             bytes: end(self.spent.bytes + files * FILE_BYTES, self.budget.bytes),
             rows: end(rows + files * FILE_ROWS, self.budget.rows.into()),
@@ -218,7 +218,7 @@ impl<'a> Meter<'a> {
     }
 
     /// Whether a part of a scan has spent what it may; `rows` and `files` as in [`Self::mark`].
-    pub(super) fn is_beyond(&self, mark: &Mark, rows: u64, files: u64) -> bool {
+    pub(super) fn is_beyond(&self, mark: &BudgetMark, rows: u64, files: u64) -> bool {
         self.is_late
             || self.spent.batches >= mark.batches
             || self.spent.bytes + files * FILE_BYTES >= mark.bytes
@@ -227,7 +227,7 @@ impl<'a> Meter<'a> {
 
     /// How many objects a part may still read that take so many bytes and one row each; 0 after the
     /// deadline. `rows` and `files` as in [`Self::mark`].
-    pub(super) fn room(&self, mark: &Mark, rows: u64, files: u64, bytes: u64) -> usize {
+    pub(super) fn room(&self, mark: &BudgetMark, rows: u64, files: u64, bytes: u64) -> usize {
         if self.is_late || self.spent.batches >= mark.batches {
             return 0;
         }
@@ -248,14 +248,14 @@ impl<'a> Meter<'a> {
 
 /// A row at which the next scan begins: an object in the kernel or, if that is gone, a position.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Cursor {
+pub(super) struct ResumePoint {
     pub(super) address: KernelVa,
     pub(super) position: usize,
 }
 
-impl Cursor {
+impl ResumePoint {
     /// The position of its row in this scan.
-    pub(super) fn find<Row>(&self, rows: &Keyed<Row>) -> Option<usize> {
+    pub(super) fn find<Row>(&self, rows: &AddressedRows<Row>) -> Option<usize> {
         let found = rows.find(self.address.0).map(Index::position);
         found.or(Some(self.position)).filter(|&at| at < rows.len())
     }
@@ -266,9 +266,9 @@ impl Cursor {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Resume {
     /// The first descriptor table, and the first of its slots.
-    pub(super) table: Cursor,
+    pub(super) table: ResumePoint,
     pub(super) slot: u32,
-    pub(super) address_space: Cursor,
+    pub(super) address_space: ResumePoint,
     /// Number of the bucket of sockets, counted over all tables.
     pub(super) bucket: u32,
     /// Number of times that all chains of sockets had their turn.
@@ -279,12 +279,12 @@ pub(super) struct Resume {
 
 /// The order in which rows are read: from one on, and all around.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Turn {
+pub(super) struct RowRotation {
     begin: usize,
     count: usize,
 }
 
-impl Turn {
+impl RowRotation {
     pub(super) const fn new(begin: usize, count: usize) -> Self {
         Self { begin, count }
     }
@@ -308,14 +308,14 @@ mod tests {
 
     use super::*;
 
-    fn work(batches: u64, bytes: u64) -> Work {
-        Work { batches, bytes, ..Work::default() }
+    fn work(batches: u64, bytes: u64) -> ReadCost {
+        ReadCost { batches, bytes, ..ReadCost::default() }
     }
 
     #[test]
     fn a_part_gets_its_share_of_what_is_left() {
         let budget = Budget { batches: 100, bytes: 10_000, rows: 1000, ..Budget::NONE };
-        let mut meter = Meter::new(budget);
+        let mut meter = BudgetMeter::new(budget);
         meter.add(work(20, 6000));
         let half = meter.mark(200, 0, (1, 2));
         assert_eq!((half.batches, half.bytes, half.rows), (60, 8000, 600));
@@ -339,7 +339,7 @@ mod tests {
             asked.set(asked.get() + 1);
             asked.get() == 2
         };
-        let mut meter = Meter::new(Budget::NONE.until(&is_over));
+        let mut meter = BudgetMeter::new(Budget::NONE.until(&is_over));
         let mark = meter.mark(0, 0, (1, 1));
         for is_late in [false, true, true] {
             meter.add(work(1, 1));
@@ -362,10 +362,10 @@ mod tests {
     #[test]
     fn a_turn_has_every_row_once() {
         for (begin, expected) in [(0, [0, 1, 2]), (2, [2, 0, 1])] {
-            let turn = Turn::new(begin, 3);
+            let turn = RowRotation::new(begin, 3);
             assert_eq!(turn.all().collect::<Vec<_>>(), expected);
         }
-        assert_eq!(Turn::new(0, 0).all().count(), 0);
+        assert_eq!(RowRotation::new(0, 0).all().count(), 0);
     }
 
     #[test]

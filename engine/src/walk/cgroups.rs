@@ -5,14 +5,14 @@
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::Layouts;
 use panoptes_decoders::kernel::cgroup::{CssSet, NAME_BYTES_MAX, for_each_subsys};
-use panoptes_decoders::layout::{Field, View, c_string};
+use panoptes_decoders::layout::{PackedField, View, c_string};
 
 use super::owners::Quotas;
-use super::places::Place;
+use super::places::SnapshotRow;
 use super::snapshot::{CssSetRow, Index, row_at};
 use super::tables::Snapshot;
-use super::{Memory, Part, Scratch, Walker, fetch, fetch_each};
-use crate::address::Reader;
+use super::{ScanPart, ScannedMemory, WalkScratch, Walker, fetch, fetch_each};
+use crate::address::MemoryReader;
 
 /// `css_set_table` has `1 << CSS_SET_HASH_BITS` list heads (kernel/cgroup/cgroup.c, 5.10 to 7.2).
 pub(super) const CSS_SET_HEADS: usize = 1 << 7;
@@ -23,25 +23,25 @@ impl Snapshot {
         &mut self,
         layouts: &Layouts,
         quotas: &mut Quotas,
-        place: Place,
+        place: SnapshotRow,
         bytes: &[u8],
     ) -> Option<()> {
         let view = View::new(bytes);
         match place {
-            Place::CssSet(row) => {
+            SnapshotRow::CssSet(row) => {
                 self.place_css_set(layouts.css_set.as_ref()?, quotas, row, bytes);
             }
-            Place::CssState(row) => {
+            SnapshotRow::CssState(row) => {
                 let cgroup = view.pointer(layouts.cgroup_subsys_state.as_ref()?.cgroup);
                 let state = &mut self.css_states[row];
                 state.cgroup = quotas.row_at(&mut self.cgroups, state.process, cgroup);
             }
-            Place::Cgroup(row) => {
+            SnapshotRow::Cgroup(row) => {
                 let node = view.pointer(layouts.cgroup.as_ref()?.kn);
                 let group = &mut self.cgroups[row];
                 group.node = quotas.row_at(&mut self.kernfs_nodes, group.process, node);
             }
-            Place::KernfsNode(row) => {
+            SnapshotRow::KernfsNode(row) => {
                 let layout = layouts.kernfs_node.as_ref()?;
                 let (process, above) =
                     (self.kernfs_nodes[row].process, view.pointer(layout.parent));
@@ -73,7 +73,8 @@ impl Snapshot {
             }
         }
         let set = &mut self.css_sets[row];
-        let head = |field: Option<Field>| KernelVa(field.map_or(0, |field| view.u64_at(field, 0)));
+        let head =
+            |field: Option<PackedField>| KernelVa(field.map_or(0, |field| view.u64_at(field, 0)));
         (set.first_task, set.first_moving) = (head(layout.tasks), head(layout.mg_tasks));
         if !set.is_used {
             return;
@@ -89,26 +90,26 @@ impl Snapshot {
 }
 
 impl Walker {
-    pub(super) fn read_group_names(&mut self, memory: &mut Memory<'_>) {
-        let Scratch { addresses: names, quotas, .. } = &mut self.scratch;
+    pub(super) fn read_group_names(&mut self, memory: &mut ScannedMemory<'_>) {
+        let WalkScratch { addresses: names, quotas, .. } = &mut self.scratch;
         let Snapshot { kernfs_nodes: nodes, bytes: texts, losses, .. } = &mut self.snapshot;
         names.clear();
         names.extend(nodes.iter().map(|node| node.name));
-        let push = |reader: &mut Reader, space: &_, &name: &_| {
+        let push = |reader: &mut MemoryReader, space: &_, &name: &_| {
             reader.push_bytes(space, name, NAME_BYTES_MAX + 1)
         };
         fetch_each(&mut self.reader, memory, names, push, |index, bytes| {
             let node = &mut nodes.as_mut_slice()[index];
             // Only the root of a hierarchy has an empty name; any other one is in a page of zeros.
             let name = bytes.map(c_string).filter(|name| node.is_root || !name.is_empty());
-            losses.miss(Part::ControlGroups, u32::from(name.is_none()));
+            losses.miss(ScanPart::ControlGroups, u32::from(name.is_none()));
             let add = |name| quotas.add_group_text(texts, node.process, name);
             node.text = name.and_then(add);
         });
     }
 
     /// Reads the owners of the directories that ever had another than root.
-    pub(super) fn read_group_owners(&mut self, memory: &mut Memory<'_>) {
+    pub(super) fn read_group_owners(&mut self, memory: &mut ScannedMemory<'_>) {
         let Some(layout) = &memory.kernel.layouts.kernfs_iattrs else { return };
         let addresses = &mut self.scratch.addresses;
         let (nodes, losses) = (&mut self.snapshot.kernfs_nodes, &mut self.snapshot.losses);
@@ -118,7 +119,7 @@ impl Walker {
             let node = &mut nodes.as_mut_slice()[index];
             match bytes.map(View::new) {
                 Some(view) => node.owner = Some(view.unsigned(layout.ia_uid) as u32),
-                None => losses.miss(Part::ControlGroups, u32::from(!node.iattr.is_null())),
+                None => losses.miss(ScanPart::ControlGroups, u32::from(!node.iattr.is_null())),
             }
         });
     }

@@ -7,13 +7,13 @@ use panoptes_decoders::address::UserVa;
 use panoptes_decoders::paging::KernelSpace;
 use panoptes_decoders::source::PAGE_BYTES;
 
-use super::copied::Copied;
+use super::copied::MemoryCopyMode;
 use super::owners::divide;
 use super::snapshot::MmRow;
 use super::tables::Snapshot;
 use super::texts;
-use super::{Memory, Walker};
-use crate::address::Reader;
+use super::{ScannedMemory, Walker};
+use crate::address::MemoryReader;
 use panoptes_tables::Rows;
 
 /// Maximum number of bytes read of a command line.
@@ -63,9 +63,9 @@ impl Walker {
 
     /// Reads command lines as `/proc/PID/cmdline` does (`get_mm_cmdline`, fs/proc/base.c): the
     /// arguments or, if the process wrote a title over their last NUL, that title up to its NUL.
-    pub(super) fn read_command_lines(&mut self, memory: &mut Memory<'_>) {
+    pub(super) fn read_command_lines(&mut self, memory: &mut ScannedMemory<'_>) {
         let mut spare = self.share_lines();
-        let is_torn = self.snapshot.copied == Copied::PageByPage;
+        let is_torn = self.snapshot.copied == MemoryCopyMode::PageByPage;
         let count = if is_torn { PIECES_OF_COPY } else { PIECES };
         let mut next = 0;
         while next < self.snapshot.mms.len() {
@@ -155,7 +155,12 @@ fn title_limit(mm: &MmRow) -> u64 {
 }
 
 /// Adds the pieces of an address space's command line to the batch; `false` when the batch is full.
-fn push_arguments(reader: &mut Reader, space: &KernelSpace, mm: &MmRow, is_torn: bool) -> bool {
+fn push_arguments(
+    reader: &mut MemoryReader,
+    space: &KernelSpace,
+    mm: &MmRow,
+    is_torn: bool,
+) -> bool {
     // The kernel reaches page tables through the direct map.
     let root = space.linear(mm.pgd).unwrap_or_default();
     let valid = !mm.arguments.is_empty() && !root.is_null();

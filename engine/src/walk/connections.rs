@@ -14,10 +14,10 @@ use panoptes_decoders::kernel::sock::{AF_INET, AF_INET6, Endpoints, TcpState};
 use panoptes_decoders::kernel::super_block::magic;
 use panoptes_decoders::layout::{View, u64_at};
 
-use super::budget::{Mark, SOCKET_BYTES};
+use super::budget::{BudgetMark, SOCKET_BYTES};
 use super::snapshot::{ConnectionRow, Index, InodeRow, row_at};
 use super::tables::Snapshot;
-use super::{Memory, Part, Scratch, Walker, fetch};
+use super::{ScanPart, ScannedMemory, WalkScratch, Walker, fetch};
 use panoptes_tables::{Insertion, Rows, fair_share};
 
 /// Maximum number of rounds that follow the chains of all buckets. The kernel's tables keep chains
@@ -62,7 +62,7 @@ impl Buckets {
 
 impl Walker {
     /// Fills `connections`.
-    pub(super) fn read_connections(&mut self, memory: &mut Memory<'_>) {
+    pub(super) fn read_connections(&mut self, memory: &mut ScannedMemory<'_>) {
         self.snapshot.connections_version += 1;
         self.find_sockets(memory);
         self.read_sockets(memory);
@@ -75,7 +75,7 @@ impl Walker {
     }
 
     /// Adds a row for each socket of all tables.
-    fn find_sockets(&mut self, memory: &mut Memory<'_>) {
+    fn find_sockets(&mut self, memory: &mut ScannedMemory<'_>) {
         self.list_heads(memory);
         self.scratch.kept_sockets.begin(&self.scratch.addresses);
         let mark = memory.meter.mark(self.snapshot.count_rows(), 0, (3, 4));
@@ -85,17 +85,17 @@ impl Walker {
     }
 
     /// Lists the first socket of every chain of all tables.
-    pub(super) fn list_heads(&mut self, memory: &mut Memory<'_>) {
+    pub(super) fn list_heads(&mut self, memory: &mut ScannedMemory<'_>) {
         self.read_tables(memory);
         self.share_buckets();
         self.read_buckets(memory);
     }
 
     /// Lists the arrays of buckets of all tables, that of the initial namespace first.
-    fn read_tables(&mut self, memory: &mut Memory<'_>) {
+    fn read_tables(&mut self, memory: &mut ScannedMemory<'_>) {
         let layouts = &memory.kernel.layouts;
         let layout = &layouts.inet_hashinfo;
-        let Scratch { addresses: tables, buckets: list, .. } = &mut self.scratch;
+        let WalkScratch { addresses: tables, buckets: list, .. } = &mut self.scratch;
         let (nets, losses) = (&self.snapshot.nets, &mut self.snapshot.losses);
         self.visited.clear();
         tables.clear();
@@ -105,7 +105,7 @@ impl Walker {
         list.clear();
         fetch(&mut self.reader, memory, &layout.packing, tables, |index, bytes| {
             let Some(view) = bytes.map(View::new) else {
-                losses.miss(Part::Sockets, 1);
+                losses.miss(ScanPart::Sockets, 1);
                 return;
             };
             let mut count_of = |mask: u64, max: u32| {
@@ -167,9 +167,9 @@ impl Walker {
     }
 
     /// Collects the first socket of every bucket, and the bucket's number over all tables.
-    pub(super) fn read_buckets(&mut self, memory: &mut Memory<'_>) {
+    pub(super) fn read_buckets(&mut self, memory: &mut ScannedMemory<'_>) {
         let Self { reader, scratch, snapshot, .. } = self;
-        let Scratch { addresses: socks, numbers, buckets: list, .. } = scratch;
+        let WalkScratch { addresses: socks, numbers, buckets: list, .. } = scratch;
         numbers.clear();
         let mut number = 0_u32;
         let link = u64::from(memory.kernel.layouts.sock_common.skc_node.offset);
@@ -206,7 +206,7 @@ impl Walker {
                 number = number.saturating_add(all.slice_bytes(at.1) / all.stride);
                 at = after(at);
                 let Some(bytes) = reader.object(object) else {
-                    snapshot.losses.miss(Part::Sockets, 1);
+                    snapshot.losses.miss(ScanPart::Sockets, 1);
                     continue;
                 };
                 let buckets = bytes.chunks_exact(all.stride as usize);
@@ -230,8 +230,8 @@ impl Walker {
 
     /// Leaves the chains for which the budget does not suffice to the next scan, which begins with
     /// them.
-    fn choose_chains(&mut self, memory: &Memory<'_>, mark: &Mark) {
-        let Scratch { addresses: socks, numbers, .. } = &mut self.scratch;
+    fn choose_chains(&mut self, memory: &ScannedMemory<'_>, mark: &BudgetMark) {
+        let WalkScratch { addresses: socks, numbers, .. } = &mut self.scratch;
         let snapshot = &mut self.snapshot;
         let resume = &mut self.hints.resume;
         snapshot.chains_round = resume.chains_round;
@@ -253,10 +253,10 @@ impl Walker {
     }
 
     /// Reads sockets and, round after round, the next one in each chain.
-    fn follow_chains(&mut self, memory: &mut Memory<'_>, mark: &Mark) {
+    fn follow_chains(&mut self, memory: &mut ScannedMemory<'_>, mark: &BudgetMark) {
         let layout = &memory.kernel.layouts.sock_common;
         let link = u64::from(layout.skc_node.offset);
-        let Scratch { addresses: socks, more: next, .. } = &mut self.scratch;
+        let WalkScratch { addresses: socks, more: next, .. } = &mut self.scratch;
         self.visited.clear();
         let mut is_unbounded = false;
         let mut others = self.snapshot.connections.capacity();
@@ -272,7 +272,7 @@ impl Walker {
             fetch(&mut self.reader, memory, &layout.packing, socks, |index, bytes| {
                 let address = socks[index];
                 let Some(bytes) = bytes else {
-                    snapshot.losses.miss(Part::Sockets, 1);
+                    snapshot.losses.miss(ScanPart::Sockets, 1);
                     return;
                 };
                 if visited.insert(address.0, 0) != Insertion::New {
@@ -313,12 +313,12 @@ impl Walker {
             });
             mem::swap(socks, next);
         }
-        self.snapshot.losses.cut(Part::Sockets, u32::from(is_unbounded));
+        self.snapshot.losses.cut(ScanPart::Sockets, u32::from(is_unbounded));
     }
 
     /// Reads the namespaces without processes, which only sockets lead to, and sets the namespace
     /// of every socket that a descriptor leads to.
-    fn read_more_nets(&mut self, memory: &mut Memory<'_>) {
+    fn read_more_nets(&mut self, memory: &mut ScannedMemory<'_>) {
         let unread = self.snapshot.nets.iter().position(|net| net.inum == 0);
         if let Some(unread) = unread {
             self.read_nets(memory, unread);

@@ -7,14 +7,15 @@
 use arrayvec::ArrayVec;
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::container::{
-    CONTAINER_BYTES_MAX, Found, Maker, POD_UID_BYTES_MAX, Runtime, container_of, pod_uid, unescape,
+    CONTAINER_BYTES_MAX, CgroupContainer, Maker, POD_UID_BYTES_MAX, Runtime, container_of, pod_uid,
+    unescape,
 };
 use panoptes_decoders::kernel::uts_namespace::UtsNamespace;
 use panoptes_decoders::layout::{View, c_string};
 
 use super::snapshot::{CgroupRow, CssSetRow, Index, KernfsRow, ProcessRow, Span};
 use super::tables::Snapshot;
-use super::{Memory, Part, Scratch, Walker, fetch};
+use super::{ScanPart, ScannedMemory, WalkScratch, Walker, fetch};
 
 /// Maximum depth of a control group; a container's is about three deep.
 const DEPTH_MAX: usize = 64;
@@ -129,7 +130,7 @@ impl GroupPath {
 }
 
 /// A container found in a path of control groups, copied out of the names.
-struct Claim {
+struct ContainerClaim {
     at: usize,
     id: [u8; CONTAINER_BYTES_MAX],
     id_length: usize,
@@ -138,8 +139,8 @@ struct Claim {
     maker: Maker,
 }
 
-impl Claim {
-    fn new(found: &Found<'_>) -> Self {
+impl ContainerClaim {
+    fn new(found: &CgroupContainer<'_>) -> Self {
         let mut id = [0; CONTAINER_BYTES_MAX];
         let id_length = if found.is_name {
             unescape(found.id, &mut id)
@@ -147,14 +148,14 @@ impl Claim {
             id.iter_mut().zip(found.id).for_each(|(to, from)| *to = *from);
             found.id.len().min(id.len())
         };
-        let Found { at, is_name, runtime, maker, .. } = *found;
+        let CgroupContainer { at, is_name, runtime, maker, .. } = *found;
         Self { at, id, id_length, is_name, runtime, maker }
     }
 }
 
 impl Walker {
     /// Finds every container, and the container of each process.
-    pub(super) fn find_containers(&mut self, memory: &mut Memory<'_>) {
+    pub(super) fn find_containers(&mut self, memory: &mut ScannedMemory<'_>) {
         self.read_group_names(memory);
         self.read_group_owners(memory);
         for index in self.snapshot.css_sets.indexes() {
@@ -207,21 +208,21 @@ impl Walker {
         })
     }
 
-    fn claim(&self, group_path: &GroupPath, length: usize) -> Option<Claim> {
+    fn claim(&self, group_path: &GroupPath, length: usize) -> Option<ContainerClaim> {
         let claim = group_path.with_names(&self.snapshot, length, |path| {
-            container_of(path).as_ref().map(Claim::new)
+            container_of(path).as_ref().map(ContainerClaim::new)
         })??;
         // Of a bare name, the directory itself counts, too: nothing shows that a runtime made it.
         let length = claim.at + usize::from(claim.maker == Maker::Unknown);
         let is_users = group_path.is_users(&self.snapshot, length);
-        Some(Claim { maker: if is_users { Maker::User } else { claim.maker }, ..claim })
+        Some(ContainerClaim { maker: if is_users { Maker::User } else { claim.maker }, ..claim })
     }
 
     /// Gives a container and its enclosing containers rows. Without room, it counts as unknown.
     fn row_of_claim(
         &mut self,
         group_path: &GroupPath,
-        claim: Claim,
+        claim: ContainerClaim,
         process: Option<Index<ProcessRow>>,
     ) -> (Option<Index<ContainerRow>>, bool) {
         let mut innermost = None;
@@ -247,10 +248,10 @@ impl Walker {
     fn container_row(
         &mut self,
         group_path: &GroupPath,
-        claim: &Claim,
+        claim: &ContainerClaim,
         process: Option<Index<ProcessRow>>,
     ) -> Option<Index<ContainerRow>> {
-        let Self { snapshot, scratch: Scratch { quotas, .. }, path_key, .. } = self;
+        let Self { snapshot, scratch: WalkScratch { quotas, .. }, path_key, .. } = self;
         let node = group_path.nodes.get(claim.at).and_then(|&node| snapshot.kernfs_nodes.at(node));
         let node = node?.address;
         let mut path = [0; PATH_BYTES_MAX];
@@ -315,7 +316,7 @@ impl Walker {
                 && snapshot.processes.iter().any(|process| !process.container_known);
     }
 
-    fn read_host_names(&mut self, memory: &mut Memory<'_>) {
+    fn read_host_names(&mut self, memory: &mut ScannedMemory<'_>) {
         let kernel = memory.kernel;
         let layout = &kernel.layouts.uts_namespace;
         let snapshot = &mut self.snapshot;
@@ -331,7 +332,7 @@ impl Walker {
         let (rows, losses) = (snapshot.containers.as_mut_slice(), &mut snapshot.losses);
         fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
             let Some(view) = bytes.map(View::new) else {
-                losses.miss(Part::Namespaces, u32::from(!addresses[index].is_null()));
+                losses.miss(ScanPart::Namespaces, u32::from(!addresses[index].is_null()));
                 return;
             };
             rows[index].host_name = host_name(layout, view);

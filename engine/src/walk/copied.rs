@@ -2,7 +2,7 @@
 
 /// Whether memory is a copy, and what the machine did meanwhile.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Copied {
+pub enum MemoryCopyMode {
     /// It is the machine's own.
     #[default]
     No,
@@ -12,7 +12,7 @@ pub enum Copied {
     PageByPage,
 }
 
-impl Copied {
+impl MemoryCopyMode {
     /// Whether it is a copy, which may lack pages.
     pub const fn is_copy(self) -> bool {
         !matches!(self, Self::No)

@@ -12,13 +12,13 @@ use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_decoders::layout::View;
 use panoptes_tables::room;
 
-use super::owners::{CONTAINERS, Owned, divide_parts, room_of_shown};
+use super::owners::{CONTAINERS, OwnedRow, divide_parts, room_of_shown};
 use super::processes::CHUNK;
 use super::queries::user;
 use super::snapshot::{ThreadRow, view};
 use super::tables::Snapshot;
 use super::tasks::place_task;
-use super::{Memory, Part, Scratch, Walker, fetch, fetch_groups};
+use super::{ScanPart, ScannedMemory, WalkScratch, Walker, fetch, fetch_groups};
 
 /// The owner of the process of a task that leads none.
 const NO_LEADER: u32 = u32::MAX;
@@ -39,7 +39,7 @@ pub(super) struct Crowd {
     leaders: Vec<Leader>,
     creds: Vec<KernelVa>,
     pids: Vec<KernelVa>,
-    processes: Vec<Owned<ThreadRow>>,
+    processes: Vec<OwnedRow<ThreadRow>>,
     /// By row of a leader: number of further threads of its process.
     threads_left: Vec<u32>,
 }
@@ -83,7 +83,7 @@ impl Walker {
     #[cold]
     pub(super) fn fetch_crowd(
         &mut self,
-        memory: &mut Memory<'_>,
+        memory: &mut ScannedMemory<'_>,
         found: &mut [KernelVa],
         numbers: &mut [u32],
     ) {
@@ -100,7 +100,7 @@ impl Walker {
     }
 
     /// Reads the owners of all processes.
-    fn find_leaders(&mut self, memory: &mut Memory<'_>, found: &[KernelVa]) {
+    fn find_leaders(&mut self, memory: &mut ScannedMemory<'_>, found: &[KernelVa]) {
         let layout = &memory.kernel.layouts.task_struct;
         self.scratch.quotas.begin_owners();
         self.scratch.crowd.begin(found.len());
@@ -118,29 +118,29 @@ impl Walker {
     }
 
     /// Reads the owners of the listed leaders.
-    fn read_owners(&mut self, memory: &mut Memory<'_>) {
+    fn read_owners(&mut self, memory: &mut ScannedMemory<'_>) {
         #[derive(Clone, Copy)]
-        enum Kind {
+        enum OwnerObjectKind {
             Cred,
             Pid,
         }
         let layouts = &memory.kernel.layouts;
-        let Scratch { crowd, quotas, .. } = &mut self.scratch;
+        let WalkScratch { crowd, quotas, .. } = &mut self.scratch;
         let Crowd { owners, leaders, creds, pids, .. } = crowd;
         let groups = [
-            (Kind::Cred, &layouts.cred.packing, creds.as_slice()),
-            (Kind::Pid, &layouts.pid.packing, pids.as_slice()),
+            (OwnerObjectKind::Cred, &layouts.cred.packing, creds.as_slice()),
+            (OwnerObjectKind::Pid, &layouts.pid.packing, pids.as_slice()),
         ];
         fetch_groups(&mut self.reader, memory, groups, |kind, index, bytes| {
             let (view, leader) = (bytes.map(View::new), &mut leaders[index]);
             match kind {
-                Kind::Cred => {
+                OwnerObjectKind::Cred => {
                     let uid = view.map(|view| view.unsigned(layouts.cred.uid) as u32);
                     leader.user = user(uid.unwrap_or(u32::MAX), leader.login);
                 }
                 // All users are known by now. Process 1 is in the first pid namespace, which is at
                 // level 0.
-                Kind::Pid => {
+                OwnerObjectKind::Pid => {
                     let level = view.map_or(0, |view| view.unsigned(layouts.pid.level));
                     let owner = if level == 0 { leader.user.into() } else { CONTAINERS };
                     if let Some(place) = owners.get_mut(leader.place as usize) {
@@ -154,7 +154,7 @@ impl Walker {
     /// Moves the leaders that have room to the front; returns their number. The others are marked
     /// as visited, so that no list leads to them.
     fn choose_leaders(&mut self, found: &mut [KernelVa], numbers: &mut [u32]) -> usize {
-        let Scratch { crowd, quotas, .. } = &mut self.scratch;
+        let WalkScratch { crowd, quotas, .. } = &mut self.scratch;
         let Snapshot { processes, losses, .. } = &mut self.snapshot;
         let mut count = 0;
         for place in 0..found.len() {
@@ -176,16 +176,16 @@ impl Walker {
     }
 
     /// Divides the rows that are left among the processes that have rows.
-    fn divide_threads(&mut self, memory: &mut Memory<'_>, leaders: &[KernelVa]) {
+    fn divide_threads(&mut self, memory: &mut ScannedMemory<'_>, leaders: &[KernelVa]) {
         let layout = &memory.kernel.layouts.signal_struct;
         let threads = &self.snapshot.threads;
-        let Scratch { crowd, quotas, more: signals, .. } = &mut self.scratch;
+        let WalkScratch { crowd, quotas, more: signals, .. } = &mut self.scratch;
         let Crowd { owners, processes, threads_left, .. } = crowd;
         processes.clear();
         signals.clear();
         for (&owner, leader) in owners.iter().zip(leaders) {
             let Some(row) = threads.find(leader.0) else { continue };
-            processes.push(Owned { owner: quotas.key_of(owner), row, wanted: 0 });
+            processes.push(OwnedRow { owner: quotas.key_of(owner), row, wanted: 0 });
             signals.push(threads[row].task.signal);
         }
         fetch(&mut self.reader, memory, &layout.packing, signals, |index, bytes| {
@@ -202,14 +202,19 @@ impl Walker {
     }
 
     /// Adds rows for threads, as many of each process as have room.
-    fn fetch_threads(&mut self, memory: &mut Memory<'_>, tasks: &[KernelVa], numbers: &[u32]) {
+    fn fetch_threads(
+        &mut self,
+        memory: &mut ScannedMemory<'_>,
+        tasks: &[KernelVa],
+        numbers: &[u32],
+    ) {
         let kernel = memory.kernel;
         let layout = &kernel.layouts.task_struct;
         let Snapshot { threads, losses, .. } = &mut self.snapshot;
         let (left, visited) = (&mut self.scratch.crowd.threads_left, &mut self.visited);
         fetch(&mut self.reader, memory, &layout.packing, tasks, |index, bytes| {
             let Some(bytes) = bytes else {
-                losses.miss(Part::Tasks, 1);
+                losses.miss(ScanPart::Tasks, 1);
                 return;
             };
             let task = Task::decode(layout, tasks[index], bytes);
@@ -240,12 +245,12 @@ impl Walker {
     /// Removes leaders from the list of those that become processes, if there are more than fit.
     /// The oldest of each owner stay, and those that the IDR does not show as far as there is room.
     #[cold]
-    pub(super) fn cut_leaders(&mut self, memory: &mut Memory<'_>) {
+    pub(super) fn cut_leaders(&mut self, memory: &mut ScannedMemory<'_>) {
         let count = self.scratch.leaders.len();
         self.scratch.quotas.begin_owners();
         self.scratch.crowd.begin(count);
         for start in (0..count).step_by(CHUNK) {
-            let Scratch { leaders, crowd, .. } = &mut self.scratch;
+            let WalkScratch { leaders, crowd, .. } = &mut self.scratch;
             crowd.begin_batch();
             for (place, &row) in leaders.iter().enumerate().skip(start).take(CHUNK) {
                 crowd.add(place, &self.snapshot.threads[row].task);
@@ -253,7 +258,7 @@ impl Walker {
             self.read_owners(memory);
         }
         let Snapshot { threads, processes, losses, .. } = &mut self.snapshot;
-        let Scratch { leaders, crowd, quotas, .. } = &mut self.scratch;
+        let WalkScratch { leaders, crowd, quotas, .. } = &mut self.scratch;
         let shown = room_of_shown(processes.capacity());
         quotas.divide_processes(shown);
         let mut spare = processes.capacity() - shown;

@@ -19,14 +19,14 @@ use core::mem;
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::{View, u64_at};
 
-use super::budget::{Cursor, FILE_BYTES, Mark, Turn};
+use super::budget::{BudgetMark, FILE_BYTES, ResumePoint, RowRotation};
 use super::fd_slices::{RUNS_PER_WORD_MAX, Slice, add_runs};
-use super::owners::{Owned, Quotas, divide};
+use super::owners::{OwnedRow, Quotas, divide};
 use super::snapshot::{DescriptorRow, FileRow, FilesRow, Span};
 use super::tables::Snapshot;
-use super::{Kernel, Memory, Part, Walker, each_ahead, fetch};
-use crate::address::Reader;
-use panoptes_tables::{Keyed, fair_share};
+use super::{Kernel, ScanPart, ScannedMemory, Walker, each_ahead, fetch};
+use crate::address::MemoryReader;
+use panoptes_tables::{AddressedRows, fair_share};
 
 /// Largest table that is read. The kernel's maximum for a process is `fs.nr_open`, 1 Mi by default.
 pub(crate) const TABLE_MAX: u32 = 1 << 24;
@@ -68,7 +68,7 @@ impl FilesRow {
 
 impl Walker {
     /// Fills `descriptors`, and each table's range of them.
-    pub(super) fn read_descriptors(&mut self, memory: &mut Memory<'_>) {
+    pub(super) fn read_descriptors(&mut self, memory: &mut ScannedMemory<'_>) {
         self.read_fdtables(memory);
         self.leave_resting_tables();
         self.share_words();
@@ -78,7 +78,7 @@ impl Walker {
         self.snapshot.limit_sharing();
     }
 
-    fn read_fdtables(&mut self, memory: &mut Memory<'_>) {
+    fn read_fdtables(&mut self, memory: &mut ScannedMemory<'_>) {
         let layouts = &memory.kernel.layouts;
         let tables = self.snapshot.files_structs.as_mut_slice();
         let losses = &mut self.snapshot.losses;
@@ -96,7 +96,7 @@ impl Walker {
         fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
             let table = &mut tables[index];
             let Some(bytes) = bytes else {
-                losses.miss(Part::DescriptorTables, 1);
+                losses.miss(ScanPart::DescriptorTables, 1);
                 table.complete = false;
                 return;
             };
@@ -135,11 +135,11 @@ impl Walker {
         });
     }
 
-    fn read_fd_arrays(&mut self, memory: &mut Memory<'_>) {
+    fn read_fd_arrays(&mut self, memory: &mut ScannedMemory<'_>) {
         let tables = &self.snapshot.files_structs;
         let resume = self.hints.resume;
         let begin = resume.table.find(tables).unwrap_or(0);
-        self.scratch.table_turn = Turn::new(begin, tables.len());
+        self.scratch.table_turn = RowRotation::new(begin, tables.len());
         // The slots before `WHOLE_PLACES` are read anyway.
         let is_it = |table: &&FilesRow| {
             table.address == resume.table.address
@@ -166,7 +166,7 @@ impl Walker {
     /// Returns the first slot that was left.
     fn read_tables_from(
         &mut self,
-        memory: &mut Memory<'_>,
+        memory: &mut ScannedMemory<'_>,
         resumed: u32,
         slices: &mut Vec<Slice>,
     ) -> Slice {
@@ -190,7 +190,12 @@ impl Walker {
     }
 
     /// How many slots to read next; `None` if the budget is spent.
-    fn places_left(&self, memory: &Memory<'_>, mark: &Mark, is_first: bool) -> Option<u32> {
+    fn places_left(
+        &self,
+        memory: &ScannedMemory<'_>,
+        mark: &BudgetMark,
+        is_first: bool,
+    ) -> Option<u32> {
         let rows = self.snapshot.count_rows();
         // The executables, and what descriptors lead to.
         let files = (self.snapshot.files.len() + self.snapshot.descriptors.len()) as u64;
@@ -203,7 +208,7 @@ impl Walker {
     /// Returns the first that was not read.
     fn read_slices(
         &mut self,
-        memory: &mut Memory<'_>,
+        memory: &mut ScannedMemory<'_>,
         slices: &mut [Slice],
         (done, places): (usize, u32),
     ) -> usize {
@@ -240,7 +245,12 @@ impl Walker {
     }
 
     /// Reads the first slots of the tables that were left, from `end` on.
-    fn read_first_slots(&mut self, memory: &mut Memory<'_>, end: Slice, slices: &mut Vec<Slice>) {
+    fn read_first_slots(
+        &mut self,
+        memory: &mut ScannedMemory<'_>,
+        end: Slice,
+        slices: &mut Vec<Slice>,
+    ) {
         let turn = self.scratch.table_turn;
         let mut next = if end.first == 0 { end.table } else { end.table + 1 };
         while next < self.snapshot.files_structs.len() {
@@ -293,9 +303,9 @@ impl Walker {
         let position = turn.at(end.table);
         (resume.table, resume.slot) = match tables.get(position) {
             Some(table) if end.table < tables.len() => {
-                (Cursor { address: table.address, position }, end.first / 64 * 64)
+                (ResumePoint { address: table.address, position }, end.first / 64 * 64)
             }
-            _ => (Cursor::default(), 0),
+            _ => (ResumePoint::default(), 0),
         };
     }
 
@@ -304,7 +314,7 @@ impl Walker {
     /// their turn; the first one begins at slot `resumed`, after its first slots.
     fn list_slices(
         &mut self,
-        memory: &mut Memory<'_>,
+        memory: &mut ScannedMemory<'_>,
         (from, resumed): (Slice, u32),
         slices: &mut Vec<Slice>,
     ) -> Slice {
@@ -334,7 +344,7 @@ impl Walker {
                     table.dropped = table.dropped.saturating_add(unlisted);
                     descriptors.dropped = descriptors.dropped.saturating_add(unlisted);
                 } else {
-                    losses.miss(Part::DescriptorTables, 1);
+                    losses.miss(ScanPart::DescriptorTables, 1);
                     table.complete = false;
                     next.first = table.max_fds;
                 }
@@ -349,7 +359,7 @@ impl Walker {
     }
 
     /// Reads the next bitmaps of large tables, from slot `from` on: one object for each table.
-    fn read_bitmaps(&mut self, memory: &mut Memory<'_>, from: Slice, resumed: u32) {
+    fn read_bitmaps(&mut self, memory: &mut ScannedMemory<'_>, from: Slice, resumed: u32) {
         self.reader.clear();
         let turn = self.scratch.table_turn;
         let mut left = BATCH_WORDS;
@@ -390,12 +400,12 @@ impl Walker {
         }
         let Some(array) = reader.object(object) else {
             table.complete = false;
-            snapshot.losses.miss(Part::DescriptorTables, 1);
+            snapshot.losses.miss(ScanPart::DescriptorTables, 1);
             return;
         };
         let close_on_exec = reader.object(object + 1);
         let close_on_exec_unknown = close_on_exec.is_none();
-        snapshot.losses.miss(Part::DescriptorTables, u32::from(close_on_exec_unknown));
+        snapshot.losses.miss(ScanPart::DescriptorTables, u32::from(close_on_exec_unknown));
         let close_on_exec = close_on_exec.unwrap_or(&[]);
         for place in 0..slice.count {
             let file = KernelVa(u64_at(array, place as usize * 8));
@@ -445,7 +455,7 @@ impl Walker {
                 let addresses = addresses.unwrap_or_default();
                 let rows = descriptors.range_mut(table.descriptors);
                 // The first pass searches for few.
-                let touch = |files: &&mut Keyed<FileRow>, at: usize| {
+                let touch = |files: &&mut AddressedRows<FileRow>, at: usize| {
                     if is_first { 0 } else { files.touch(addresses[at].0) }
                 };
                 let count = rows.len().min(addresses.len());
@@ -540,8 +550,8 @@ impl Snapshot {
     fn cut_tables(
         &mut self,
         files: &mut Vec<KernelVa>,
-        turn: Turn,
-        owned: &mut Vec<Owned<FilesRow>>,
+        turn: RowRotation,
+        owned: &mut Vec<OwnedRow<FilesRow>>,
     ) {
         if owned.is_empty() {
             self.list_tables(owned);
@@ -622,7 +632,7 @@ fn list_used(
 }
 
 /// Adds a slice's slots and their close-on-exec bits to the batch; `false` when the batch is full.
-fn push_slice(reader: &mut Reader, kernel: &Kernel, table: &FilesRow, slice: &Slice) -> bool {
+fn push_slice(reader: &mut MemoryReader, kernel: &Kernel, table: &FilesRow, slice: &Slice) -> bool {
     let before = reader.len();
     let array = table.fd.plus(u64::from(slice.first) * 8);
     let bits = table.close_on_exec.plus(u64::from(slice.first / 64) * 8);

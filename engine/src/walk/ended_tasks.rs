@@ -11,12 +11,12 @@
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::task_struct::{PID_MAX_LIMIT, Task, TaskStruct};
-use panoptes_decoders::layout::Field;
+use panoptes_decoders::layout::PackedField;
 use panoptes_decoders::source::PAGE_BYTES;
 
 use super::snapshot::ThreadRow;
-use super::{Machine, Memory, Walker, fetch};
-use panoptes_tables::{Insertion, Keyed, Latest};
+use super::{Machine, ScannedMemory, Walker, fetch};
+use panoptes_tables::{AddressedRows, Insertion, RecentList};
 
 /// Maximum number of places that one scan reads.
 const PLACES_MAX: usize = 1024;
@@ -70,7 +70,7 @@ impl Shape {
     fn keeps(&self, layout: &TaskStruct) -> bool {
         let middle = self.stride / 2;
         let pointer = middle.saturating_sub(64 / 2 + 8)..middle + 8;
-        let is_kept = |field: Field| {
+        let is_kept = |field: PackedField| {
             let (start, end) = (u64::from(field.offset), u64::from(field.offset + field.size));
             end <= pointer.start || start >= pointer.end
         };
@@ -100,7 +100,7 @@ pub(super) struct TaskPlaces {
     /// Number of scans until the shape is looked for.
     retry: u32,
     /// Slabs in which tasks began since then.
-    slabs: Latest<KernelVa>,
+    slabs: RecentList<KernelVa>,
     newest_start: u64,
     /// The kernel's count of forks at the last scan.
     forks: Option<u64>,
@@ -114,7 +114,7 @@ impl TaskPlaces {
         Self {
             shape: None,
             retry: 0,
-            slabs: Latest::new(SLABS_MAX),
+            slabs: RecentList::new(SLABS_MAX),
             newest_start: 0,
             forks: None,
             looks_left: 0,
@@ -149,7 +149,7 @@ impl TaskPlaces {
     }
 
     /// Remembers the slabs of tasks that began since the last call.
-    fn remember(&mut self, shape: Shape, threads: &Keyed<ThreadRow>) {
+    fn remember(&mut self, shape: Shape, threads: &AddressedRows<ThreadRow>) {
         let before = self.newest_start;
         for task in threads.iter().skip(1).map(|row| &row.task) {
             if task.start_boottime <= before {
@@ -166,7 +166,7 @@ impl TaskPlaces {
 
 impl Walker {
     /// Fills [`super::Snapshot::ended`].
-    pub(super) fn find_ended_tasks(&mut self, memory: &mut Memory<'_>) {
+    pub(super) fn find_ended_tasks(&mut self, memory: &mut ScannedMemory<'_>) {
         let is_due = self.places.is_due(&self.snapshot.machine);
         let layout = &memory.kernel.layouts.task_struct;
         let Some(shape) = self.shape_of_slabs(layout) else { return };
@@ -236,7 +236,7 @@ impl Walker {
 
     /// Reads the ended tasks once more, and removes those that changed meanwhile: another task may
     /// be about to get the place, and what was read a mixture of both.
-    fn check_ended_tasks(&mut self, memory: &mut Memory<'_>) {
+    fn check_ended_tasks(&mut self, memory: &mut ScannedMemory<'_>) {
         let layout = &memory.kernel.layouts.task_struct;
         let (addresses, ended) = (&mut self.scratch.addresses, &mut self.snapshot.ended);
         addresses.clear();
@@ -276,12 +276,12 @@ fn is_same(one: &Task, other: &Task) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use panoptes_decoders::layout::Packing;
+    use panoptes_decoders::layout::PackedLayout;
 
     fn layout() -> TaskStruct {
-        let field = |offset, size| Field { offset, size, ..Field::default() };
+        let field = |offset, size| PackedField { offset, size, ..PackedField::default() };
         let comm = field(2000, 16);
-        TaskStruct { packing: Packing::of(&[comm]), comm, ..TaskStruct::default() }
+        TaskStruct { packing: PackedLayout::of(&[comm]), comm, ..TaskStruct::default() }
     }
 
     fn at(slab: u64, place: u64, stride: u64) -> KernelVa {

@@ -4,26 +4,28 @@ use core::mem;
 use core::ops::Range;
 
 use panoptes_decoders::kernel::Layouts;
-use panoptes_decoders::kernel::dentry::Name;
+use panoptes_decoders::kernel::dentry::DirectoryEntry;
 use panoptes_decoders::kernel::file::{FMODE_BACKING_MAYBE, OpenFile};
 use panoptes_decoders::kernel::inode::{Attributes, mode};
-use panoptes_decoders::kernel::mount::Mounted;
+use panoptes_decoders::kernel::mount::MountLinks;
 use panoptes_decoders::kernel::super_block::{Filesystem, magic};
 use panoptes_decoders::layout::View;
-use panoptes_decoders::paging::Levels;
+use panoptes_decoders::paging::PageTableLevels;
 
-use super::budget::{Cursor, FILE_BYTES, Mark};
+use super::budget::{BudgetMark, FILE_BYTES, ResumePoint};
 use super::owners::{Leads, Quotas};
-use super::places::{Place, PlaceCounts, list_places};
+use super::places::{PlaceCounts, SnapshotRow, list_places};
 use super::processes::path_of;
 use super::rings::note_ring;
 use super::snapshot::{
     DentryRow, FileRow, Index, InodeRow, MountRow, NAME_INLINE_BYTES, NameKind, NameRow, row_at,
 };
 use super::tables::Snapshot;
-use super::{Kernel, Memory, Part, Reads, Scratch, Walker, fetch, fetch_ahead, fetch_each};
-use crate::address::Reader;
-use panoptes_tables::Keyed;
+use super::{
+    Kernel, Reads, ScanPart, ScannedMemory, WalkScratch, Walker, fetch, fetch_ahead, fetch_each,
+};
+use crate::address::MemoryReader;
+use panoptes_tables::AddressedRows;
 
 /// Maximum number of rounds: one for each directory level. A path has at most 4096 bytes
 /// (`PATH_MAX`), so 2048 names, and lies on some mounts. A tree can be deeper, but nothing shows
@@ -102,7 +104,7 @@ impl FileOrder {
 
 impl Walker {
     /// Reads every file that has a row, then everything that it leads to.
-    pub(super) fn read_files(&mut self, memory: &mut Memory<'_>) {
+    pub(super) fn read_files(&mut self, memory: &mut ScannedMemory<'_>) {
         let rows = self.snapshot.count_rows();
         let mark = memory.meter.mark(rows, 0, (3, 4));
         let order = FileOrder::new(self);
@@ -124,7 +126,7 @@ impl Walker {
     /// `known` has how many rows of each table were read.
     pub(super) fn read_more_files(
         &mut self,
-        memory: &mut Memory<'_>,
+        memory: &mut ScannedMemory<'_>,
         before: usize,
         known: PlaceCounts,
     ) {
@@ -136,7 +138,12 @@ impl Walker {
     }
 
     /// Reads the rows that are not `listed` yet, by table, and everything that they lead to.
-    fn follow_places(&mut self, memory: &mut Memory<'_>, mark: &Mark, mut listed: PlaceCounts) {
+    fn follow_places(
+        &mut self,
+        memory: &mut ScannedMemory<'_>,
+        mark: &BudgetMark,
+        mut listed: PlaceCounts,
+    ) {
         let mut attempts = 0;
         self.scratch.torn.clear();
         let mut rounds_left = DEPTH_MAX;
@@ -146,7 +153,7 @@ impl Walker {
             list_places(&self.snapshot, &mut listed, places);
             if places.is_empty() {
                 // Read the changing names again, and then what they lead to.
-                let again = |row| (Place::Dentry(row), dentries[row].name.address);
+                let again = |row| (SnapshotRow::Dentry(row), dentries[row].name.address);
                 places.extend(torn.drain(..).map(again));
                 attempts += 1;
             }
@@ -160,7 +167,7 @@ impl Walker {
                 break;
             }
             let Some(left) = rounds_left.checked_sub(1) else {
-                self.snapshot.losses.cut(Part::Files, 1);
+                self.snapshot.losses.cut(ScanPart::Files, 1);
                 break;
             };
             rounds_left = left;
@@ -172,7 +179,12 @@ impl Walker {
     }
 
     /// Reads open files in order, as many as the budget allows; returns their number.
-    fn read_open_files(&mut self, memory: &mut Memory<'_>, order: FileOrder, mark: &Mark) -> usize {
+    fn read_open_files(
+        &mut self,
+        memory: &mut ScannedMemory<'_>,
+        order: FileOrder,
+        mark: &BudgetMark,
+    ) -> usize {
         self.scratch.backed.clear();
         self.scratch.inode_processes.clear();
         let count = self.snapshot.files.len();
@@ -215,7 +227,7 @@ impl Walker {
             }
             table.more_slots = 0..0;
             if mem::take(&mut is_first) {
-                resume.table = Cursor { address: table.address, position };
+                resume.table = ResumePoint { address: table.address, position };
                 // The first slots are read again in any case; a table never begins anew for them.
                 let began = if position == turn.at(0) { self.scratch.resumed_slot } else { 0 };
                 resume.slot = (row.index / 64 * 64).max(began);
@@ -227,7 +239,7 @@ impl Walker {
             if vmas.range(mm.vmas).iter().any(|row| is_left(row.file)) {
                 (mm.complete, mm.left) = (false, true);
                 left.address_spaces += 1;
-                first = first.or(Some(Cursor { address: mm.address, position }));
+                first = first.or(Some(ResumePoint { address: mm.address, position }));
             }
         }
         resume.address_space = first.unwrap_or(resume.address_space);
@@ -235,12 +247,17 @@ impl Walker {
         resume.areas_first = !resume.areas_first;
     }
 
-    fn read_some_files(&mut self, memory: &mut Memory<'_>, order: FileOrder, turns: Range<usize>) {
+    fn read_some_files(
+        &mut self,
+        memory: &mut ScannedMemory<'_>,
+        order: FileOrder,
+        turns: Range<usize>,
+    ) {
         let kernel = memory.kernel;
         let layouts = &kernel.layouts;
         let mnt = u64::from(layouts.mount.mnt.offset);
         let mut snapshot = &mut self.snapshot;
-        let Scratch { addresses, backed, quotas, inode_processes, .. } = &mut self.scratch;
+        let WalkScratch { addresses, backed, quotas, inode_processes, .. } = &mut self.scratch;
         addresses.clear();
         let rows = turns.clone().map(|turn| order.row_of(turn));
         addresses.extend(rows.filter_map(|row| Some(snapshot.files.at(row)?.address)));
@@ -261,12 +278,12 @@ impl Walker {
             touch,
             |snapshot, index, bytes| {
                 let (Some(bytes), Some(row)) = (bytes, order.row_of(turns.start + index)) else {
-                    snapshot.losses.miss(Part::Files, 1);
+                    snapshot.losses.miss(ScanPart::Files, 1);
                     return;
                 };
                 let file = &mut snapshot.files[row];
                 file.open = OpenFile::decode(&layouts.file, bytes);
-                if matches!(kernel.space.levels, Levels::Aarch64(_)) {
+                if matches!(kernel.space.levels, PageTableLevels::Aarch64(_)) {
                     file.open = file.open.of_arm64();
                 }
                 let before = snapshot.inodes.len();
@@ -289,8 +306,8 @@ impl Walker {
 
     /// Reads the paths that users know for files mapped through a layered filesystem.
     /// [`Self::take_user_paths`] later decides which of these really are paths.
-    fn read_user_paths(&mut self, memory: &mut Memory<'_>) {
-        let Scratch { user_paths, quotas, backed, addresses, .. } = &mut self.scratch;
+    fn read_user_paths(&mut self, memory: &mut ScannedMemory<'_>) {
+        let WalkScratch { user_paths, quotas, backed, addresses, .. } = &mut self.scratch;
         user_paths.clear();
         let layouts = &memory.kernel.layouts;
         let Some(layout) = &layouts.backing_file else { return };
@@ -333,7 +350,7 @@ impl Walker {
     }
 
     /// Reads the listed rows.
-    fn read_places(&mut self, memory: &mut Memory<'_>) {
+    fn read_places(&mut self, memory: &mut ScannedMemory<'_>) {
         let layouts = &memory.kernel.layouts;
         // Empty where the kernel has no control groups.
         let css_set = layouts.css_set.map(|layout| layout.packing).unwrap_or_default();
@@ -341,35 +358,36 @@ impl Walker {
         let cgroup = layouts.cgroup.map(|layout| layout.packing).unwrap_or_default();
         let kernfs_node = layouts.kernfs_node.map(|layout| layout.packing).unwrap_or_default();
         let packing = |place| match place {
-            Place::Dentry(_) => &layouts.dentry.packing,
-            Place::Mount(_) => &layouts.mount.packing,
-            Place::Inode(_) => &layouts.inode.packing,
-            Place::SuperBlock(_) => &layouts.super_block.packing,
-            Place::CssSet(_) => &css_set,
-            Place::CssState(_) => &css_state,
-            Place::Cgroup(_) => &cgroup,
-            Place::KernfsNode(_) => &kernfs_node,
+            SnapshotRow::Dentry(_) => &layouts.dentry.packing,
+            SnapshotRow::Mount(_) => &layouts.mount.packing,
+            SnapshotRow::Inode(_) => &layouts.inode.packing,
+            SnapshotRow::SuperBlock(_) => &layouts.super_block.packing,
+            SnapshotRow::CssSet(_) => &css_set,
+            SnapshotRow::CssState(_) => &css_state,
+            SnapshotRow::Cgroup(_) => &cgroup,
+            SnapshotRow::KernfsNode(_) => &kernfs_node,
         };
-        let push = |reader: &mut Reader, space: &_, &(place, address): &_| {
+        let push = |reader: &mut MemoryReader, space: &_, &(place, address): &_| {
             reader.push(space, address, packing(place))
         };
         let snapshot = &mut self.snapshot;
-        let Scratch { places, torn, blank_inodes, quotas, inode_processes, .. } = &mut self.scratch;
+        let WalkScratch { places, torn, blank_inodes, quotas, inode_processes, .. } =
+            &mut self.scratch;
         let places = &*places;
         fetch_each(&mut self.reader, memory, places, push, |index, bytes| {
             let Some(bytes) = bytes else {
-                snapshot.losses.miss(Part::Files, 1);
+                snapshot.losses.miss(ScanPart::Files, 1);
                 return;
             };
             match places[index].0 {
-                Place::Dentry(row) => {
+                SnapshotRow::Dentry(row) => {
                     let taken = take_dentry(layouts, &mut snapshot.dentries, quotas, row, bytes);
                     if !taken && torn.len() < torn.capacity() {
                         torn.push(row);
                     }
                 }
-                Place::Mount(row) => snapshot.place_mount(layouts, quotas, row, bytes),
-                Place::Inode(row) => {
+                SnapshotRow::Mount(row) => snapshot.place_mount(layouts, quotas, row, bytes),
+                SnapshotRow::Inode(row) => {
                     let process = inode_processes.get(row.position()).copied().flatten();
                     snapshot.place_inode(layouts, (quotas, process), row, bytes);
                     let is_blank = is_blank(&snapshot.inodes[row].attributes);
@@ -377,7 +395,7 @@ impl Walker {
                         blank_inodes.push(row);
                     }
                 }
-                Place::SuperBlock(row) => {
+                SnapshotRow::SuperBlock(row) => {
                     let filesystem = Filesystem::decode(&layouts.super_block, bytes);
                     snapshot.super_blocks[row].filesystem = filesystem;
                     snapshot.super_blocks[row].was_read = true;
@@ -390,19 +408,19 @@ impl Walker {
     }
 
     /// Reads the names that are stored outside of their dentries, from row `first` on.
-    fn read_long_names(&mut self, memory: &mut Memory<'_>, first: usize) {
-        let Scratch { long_names: names, quotas, .. } = &mut self.scratch;
+    fn read_long_names(&mut self, memory: &mut ScannedMemory<'_>, first: usize) {
+        let WalkScratch { long_names: names, quotas, .. } = &mut self.scratch;
         let snapshot = &mut self.snapshot;
         names.clear();
         let rows = snapshot.dentries.indexed().skip(first);
         let long = rows.filter(|(_, row)| !row.name.long_name.is_null());
         names.extend(long.map(|(index, row)| (index, row.name.long_name, row.name.length)));
-        let push = |reader: &mut Reader, space: &_, &(_, address, length): &_| {
+        let push = |reader: &mut MemoryReader, space: &_, &(_, address, length): &_| {
             reader.push_filled(space, address, length)
         };
         fetch_each(&mut self.reader, memory, names, push, |index, bytes| {
             let Some(bytes) = bytes else {
-                snapshot.losses.miss(Part::Files, 1);
+                snapshot.losses.miss(ScanPart::Files, 1);
                 return;
             };
             let row = &mut snapshot.dentries[names[index].0];
@@ -413,7 +431,7 @@ impl Walker {
     /// Adds name rows for the inodes of buffers shared between devices, and lists the rings.
     fn find_named_files(&mut self, kernel: &Kernel) {
         let Layouts { dma_buf, io_ring_ctx, .. } = &kernel.layouts;
-        let Self { snapshot, scratch: Scratch { quotas, .. }, .. } = self;
+        let Self { snapshot, scratch: WalkScratch { quotas, .. }, .. } = self;
         if dma_buf.is_none() && io_ring_ctx.is_none() {
             return;
         }
@@ -438,9 +456,9 @@ impl Walker {
     }
 
     /// Adds name rows for the inodes of namespace files: the name of the namespace's kind.
-    fn name_namespace_files(&mut self, memory: &mut Memory<'_>) {
+    fn name_namespace_files(&mut self, memory: &mut ScannedMemory<'_>) {
         let snapshot = &mut self.snapshot;
-        let Scratch { inodes, inode_processes, quotas, .. } = &mut self.scratch;
+        let WalkScratch { inodes, inode_processes, quotas, .. } = &mut self.scratch;
         inodes.clear();
         for (index, inode) in snapshot.inodes.indexed() {
             let filesystem = snapshot.super_blocks.at(inode.super_block);
@@ -452,7 +470,7 @@ impl Walker {
         let layout = &memory.kernel.layouts.inode_private;
         fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
             let Some(view) = bytes.map(View::new) else {
-                snapshot.losses.miss(Part::Files, 1);
+                snapshot.losses.miss(ScanPart::Files, 1);
                 return;
             };
             let ns = view.pointer(layout.i_private);
@@ -472,7 +490,7 @@ impl Snapshot {
         row: Index<MountRow>,
         bytes: &[u8],
     ) {
-        let mounted = Mounted::decode(&layouts.mount, bytes);
+        let mounted = MountLinks::decode(&layouts.mount, bytes);
         let MountRow { address, process, .. } = self.mounts[row];
         let root = quotas.row_at(&mut self.dentries, process, mounted.root);
         let mountpoint = quotas.row_at(&mut self.dentries, process, mounted.mountpoint);
@@ -508,12 +526,12 @@ fn is_blank(attributes: &Attributes) -> bool {
 /// changing.
 fn take_dentry(
     layouts: &Layouts,
-    dentries: &mut Keyed<DentryRow>,
+    dentries: &mut AddressedRows<DentryRow>,
     quotas: &mut Quotas,
     row: Index<DentryRow>,
     bytes: &[u8],
 ) -> bool {
-    let (name, text) = Name::decode(&layouts.dentry, dentries[row].name.address, bytes);
+    let (name, text) = DirectoryEntry::decode(&layouts.dentry, dentries[row].name.address, bytes);
     if name.changing {
         return false;
     }

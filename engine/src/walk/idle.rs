@@ -8,15 +8,15 @@
 //! The caller limits how long this goes on: code inside the kernel can hide from the counts.
 
 use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::kernel::rq::Running;
+use panoptes_decoders::kernel::rq::RunQueueState;
 use panoptes_tables::room;
 
 use super::interfaces::INTERFACES_EVERY_SCANS;
 use super::kept::RUN_QUEUES_MAX;
 use super::snapshot::Machine;
 use super::views::RUN_QUEUES_EVERY_SCANS;
-use super::{Kernel, Losses, Memory, ScanError, Scope, Snapshot, Walker};
-use crate::address::Reader;
+use super::{Kernel, Losses, ScanError, ScannedMemory, Scope, Snapshot, Walker};
+use crate::address::MemoryReader;
 
 /// Number of scans before which a machine must have rested until one of them reads everything, so
 /// that the next ones can keep its rows. Until then, light scans are cheaper.
@@ -27,7 +27,7 @@ const WHOLE_SCANS: u32 = 16;
 
 /// Which scan the rows of a walker are from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Origin {
+pub(super) struct ScanOrigin {
     /// The system, and the number of its scan.
     pub(super) system: u64,
     pub(super) scan: u64,
@@ -49,12 +49,12 @@ pub(super) struct Idle {
     /// Whether nobody could use the rows: the machine's clock stood still, or was in doubt.
     is_unused: bool,
     /// The scan that the counts in `before` are from; `None` if it has failed.
-    counted: Option<Origin>,
+    counted: Option<ScanOrigin>,
     /// Number of scans in a row before which the machine has rested.
     rested_scans: u32,
     /// The scan that the rows are from; `None` if they are not worth keeping: that scan has failed,
     /// or left something, and was not the light one that is made to be kept.
-    shown: Option<Origin>,
+    shown: Option<ScanOrigin>,
     /// Number of scans that have kept them.
     kept_scans: u32,
 }
@@ -80,7 +80,7 @@ impl Idle {
     pub(super) fn take(
         &mut self,
         kernel: &Kernel,
-        reader: &Reader,
+        reader: &MemoryReader,
         queues: &[KernelVa],
         first: usize,
     ) {
@@ -89,7 +89,7 @@ impl Idle {
         let Some(layout) = &kernel.layouts.rq else { return };
         self.rests = !queues.is_empty();
         for (at, &queue) in (first..).zip(queues) {
-            let running = reader.object(at).map(|bytes| Running::decode(layout, bytes));
+            let running = reader.object(at).map(|bytes| RunQueueState::decode(layout, bytes));
             let resting = running.filter(|it| it.current == it.idle && !it.idle.is_null());
             match resting.and_then(|it| it.switches) {
                 Some(count) => self.now.push((queue, count)),
@@ -101,7 +101,7 @@ impl Idle {
     /// Whether no task has run since `scan`, the last one, began. Something outside may load
     /// another state into a machine whose clock stands still, so rows from then are of use only
     /// until its next tick.
-    pub(super) fn has_rested(&mut self, scan: Origin, snapshot: &Snapshot) -> bool {
+    pub(super) fn has_rested(&mut self, scan: ScanOrigin, snapshot: &Snapshot) -> bool {
         let machine = &snapshot.machine;
         let before = core::mem::replace(&mut self.ticks, machine.ticks);
         let has_rested = self.rests
@@ -115,12 +115,12 @@ impl Idle {
     }
 
     /// Whether the rows are those of `scan`, the last one, and worth keeping.
-    fn has_rows(&self, scan: Origin) -> bool {
+    fn has_rows(&self, scan: ScanOrigin) -> bool {
         self.shown == Some(scan)
     }
 
     /// Whether the counts can be compared with those of `scan`, the last one.
-    pub(super) fn has_counts(&self, scan: Origin) -> bool {
+    pub(super) fn has_counts(&self, scan: ScanOrigin) -> bool {
         self.counted == Some(scan) && !self.before.is_empty()
     }
 
@@ -136,12 +136,12 @@ impl Idle {
     }
 
     /// Notes the scan that the counts are from.
-    pub(super) fn count(&mut self, scan: Origin, machine: &Machine) {
+    pub(super) fn count(&mut self, scan: ScanOrigin, machine: &Machine) {
         (self.counted, self.forks, self.is_unused) = (Some(scan), machine.total_forks, false);
     }
 
     /// Notes that the rows are worth keeping, and what their scan has lost.
-    pub(super) fn end(&mut self, scan: Origin, losses: Losses) {
+    pub(super) fn end(&mut self, scan: ScanOrigin, losses: Losses) {
         (self.shown, self.losses) = (Some(scan), losses);
     }
 
@@ -191,7 +191,7 @@ impl Walker {
     /// read once in a number of scans still is.
     pub(super) fn keep_rows(
         &mut self,
-        memory: &mut Memory<'_>,
+        memory: &mut ScannedMemory<'_>,
         scope: Scope,
     ) -> Result<bool, ScanError> {
         let is_due = self.hints.run_queues_age == 0 || scope.interfaces && self.interface_age == 0;

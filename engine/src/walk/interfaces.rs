@@ -5,7 +5,7 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::net_device::MAC_BYTES;
 
 use super::snapshot::{InterfaceRow, NetRow};
-use super::{Memory, Part, Walker};
+use super::{ScanPart, ScannedMemory, Walker};
 use panoptes_tables::Insertion;
 
 /// Number of scans for which the list of network interfaces is valid.
@@ -36,7 +36,7 @@ impl Walker {
     /// Brings `interfaces` up to date. A device is found through the one before it, so a machine
     /// with many devices costs many rounds. The first scan reads all, and then every
     /// `INTERFACES_EVERY_SCANS`-th. The others read those of young namespaces.
-    pub(super) fn update_interfaces(&mut self, memory: &mut Memory<'_>) {
+    pub(super) fn update_interfaces(&mut self, memory: &mut ScannedMemory<'_>) {
         self.note_nets();
         self.owner_turn = self.owner_turn.wrapping_add(1);
         let is_due = self.interface_age == 0;
@@ -56,7 +56,7 @@ impl Walker {
 
     /// Fills `interfaces`. Lists are followed entry by entry, so this costs a round for each entry.
     /// Owners take turns, and no namespace gets more than its share of room and entries.
-    fn read_interfaces(&mut self, memory: &mut Memory<'_>) {
+    fn read_interfaces(&mut self, memory: &mut ScannedMemory<'_>) {
         self.snapshot.interfaces.clear();
         self.list_all_nets();
         self.visited.clear();
@@ -82,7 +82,7 @@ impl Walker {
     /// still be read.
     pub(super) fn read_devices(
         &mut self,
-        memory: &mut Memory<'_>,
+        memory: &mut ScannedMemory<'_>,
         net: &NetRow,
         rows: usize,
         left: &mut u32,
@@ -103,11 +103,11 @@ impl Walker {
             *left -= 1;
             let device = link.minus(u64::from(layout.dev_list.offset));
             if !self.is_first_visit(device) {
-                self.snapshot.losses.cut(Part::Interfaces, 1);
+                self.snapshot.losses.cut(ScanPart::Interfaces, 1);
                 return Extent::Broken;
             }
             let Some(view) = memory.read_one(&mut self.reader, device, &layout.packing) else {
-                self.snapshot.losses.miss(Part::Interfaces, 1);
+                self.snapshot.losses.miss(ScanPart::Interfaces, 1);
                 return Extent::Broken;
             };
             link = KernelVa(view.u64_at(layout.dev_list, 0));
@@ -130,7 +130,7 @@ impl Walker {
             if is_whole || !self.snapshot.copied.is_copy() {
                 self.snapshot.interfaces.push(row);
             } else {
-                self.snapshot.losses.miss(Part::Interfaces, 1);
+                self.snapshot.losses.miss(ScanPart::Interfaces, 1);
             }
         }
     }
@@ -138,7 +138,7 @@ impl Walker {
     /// Reads the addresses of IPv4; `false` if something could not be read.
     fn read_ipv4(
         &mut self,
-        memory: &mut Memory<'_>,
+        memory: &mut ScannedMemory<'_>,
         in_device: KernelVa,
         row: &mut InterfaceRow,
         left: &mut u32,
@@ -166,7 +166,7 @@ impl Walker {
     /// The same of IPv6.
     fn read_ipv6(
         &mut self,
-        memory: &mut Memory<'_>,
+        memory: &mut ScannedMemory<'_>,
         inet6_dev: KernelVa,
         row: &mut InterfaceRow,
         left: &mut u32,

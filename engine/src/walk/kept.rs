@@ -12,7 +12,7 @@ use panoptes_tables::{Rows, room};
 
 use super::budget::Resume;
 use super::ended_tasks::TaskPlaces;
-use super::resting::Resting;
+use super::resting::PreviousProcesses;
 use super::rings::{REMEMBERED_MAX, RingSlot};
 use super::snapshot::InterfaceRow;
 use super::tables::{INTERFACES_MAX, NETS_MAX};
@@ -40,7 +40,7 @@ pub(super) struct Hint {
 /// What the walk remembers of one system: its limits, where to look, and its network interfaces,
 /// which not every scan reads, with the ages of the namespaces that they are in.
 #[derive(Debug)]
-pub struct Kept {
+pub struct WalkCheckpoint {
     limits: Limits,
     /// Differs from that of all other systems.
     system: u64,
@@ -54,7 +54,7 @@ pub struct Kept {
     /// Where the next scan goes on with what the last one left.
     pub(super) resume: Resume,
     places: TaskPlaces,
-    resting: Resting,
+    resting: PreviousProcesses,
     interfaces: Rows<InterfaceRow>,
     interface_age: u32,
     owner_turn: u32,
@@ -62,7 +62,7 @@ pub struct Kept {
     ring_slots: Vec<RingSlot>,
 }
 
-impl Kept {
+impl WalkCheckpoint {
     /// The limits of this system.
     pub fn limits(&self) -> &Limits {
         &self.limits
@@ -80,7 +80,7 @@ impl Kept {
             tasks: room::list(limits.processes_seen_max() + HINTS_MAX),
             resume: Resume::default(),
             places: TaskPlaces::new(),
-            resting: Resting::with_capacity(limits.processes as usize),
+            resting: PreviousProcesses::with_capacity(limits.processes as usize),
             interfaces: Rows::with_capacity(INTERFACES_MAX),
             interface_age: 0,
             owner_turn: 0,
@@ -93,7 +93,7 @@ impl Kept {
 impl Walker {
     /// Continues with a system: the next scan is one of it, and has its limits. The walker has what
     /// is kept until [`Self::keep`].
-    pub fn resume(&mut self, kept: &mut Kept) {
+    pub fn resume(&mut self, kept: &mut WalkCheckpoint) {
         self.snapshot.admit(&kept.limits);
         self.hints.resume(kept);
         self.exchange(kept);
@@ -101,12 +101,12 @@ impl Walker {
 
     /// Keeps what the next scan of the same system needs, after a scan. The snapshot stays, except
     /// for the network interfaces.
-    pub fn keep(&mut self, kept: &mut Kept) {
+    pub fn keep(&mut self, kept: &mut WalkCheckpoint) {
         self.hints.keep(kept);
         self.exchange(kept);
     }
 
-    fn exchange(&mut self, kept: &mut Kept) {
+    fn exchange(&mut self, kept: &mut WalkCheckpoint) {
         mem::swap(&mut self.system, &mut kept.system);
         mem::swap(&mut self.scans, &mut kept.scans);
         mem::swap(&mut self.places, &mut kept.places);

@@ -9,12 +9,12 @@
 //! The route of a socket may change without its state. The next scan that keeps no rows reads it.
 
 use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::kernel::sock::{Counters, Endpoints, TcpState};
+use panoptes_decoders::kernel::sock::{Endpoints, TcpCounters, TcpState};
 use panoptes_decoders::layout::View;
 use panoptes_tables::room;
 
 use super::snapshot::ConnectionRow;
-use super::{Memory, Reads, Snapshot, Walker, fetch_groups};
+use super::{Reads, ScannedMemory, Snapshot, Walker, fetch_groups};
 
 /// How the last scan found its TCP sockets.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ impl KeptSockets {
 impl Walker {
     /// Reads the counters of all TCP sockets in the rows; `false` if anything else of the sockets
     /// has changed, or may have. The rows are of no use then.
-    pub(super) fn refresh_connections(&mut self, memory: &mut Memory<'_>) -> bool {
+    pub(super) fn refresh_connections(&mut self, memory: &mut ScannedMemory<'_>) -> bool {
         let losses = self.idle.losses();
         self.snapshot.losses = losses;
         if !self.scratch.kept_sockets.has_all {
@@ -93,10 +93,10 @@ impl Walker {
     }
 
     /// Reads the sockets in the rows; `false` if one has changed by more than its counters.
-    fn read_counters(&mut self, memory: &mut Memory<'_>) -> bool {
+    fn read_counters(&mut self, memory: &mut ScannedMemory<'_>) -> bool {
         #[derive(Clone, Copy)]
-        enum Kind {
-            Counters,
+        enum CounterObjectKind {
+            OutputCounters,
             Waiting,
             Endpoints,
         }
@@ -105,9 +105,13 @@ impl Walker {
         let KeptSockets { all, full, waiting, .. } = &self.scratch.kept_sockets;
         // The 4-tuples come last: a socket that has its own then had it at its counters, too.
         let batch = [
-            (Kind::Counters, &layouts.tcp_sock.packing, full.addresses.as_slice()),
-            (Kind::Waiting, &layouts.inet_timewait_sock.packing, &waiting.addresses),
-            (Kind::Endpoints, &layouts.sock_common.packing, all),
+            (
+                CounterObjectKind::OutputCounters,
+                &layouts.tcp_sock.packing,
+                full.addresses.as_slice(),
+            ),
+            (CounterObjectKind::Waiting, &layouts.inet_timewait_sock.packing, &waiting.addresses),
+            (CounterObjectKind::Endpoints, &layouts.sock_common.packing, all),
         ];
         let (mut is_same, mut has_counted) = (true, false);
         fetch_groups(&mut self.reader, memory, batch, |kind, index, bytes| {
@@ -116,17 +120,17 @@ impl Walker {
                 return;
             };
             match kind {
-                Kind::Counters => {
-                    let counters = Some(Counters::decode(&layouts.tcp_sock, bytes));
+                CounterObjectKind::OutputCounters => {
+                    let counters = Some(TcpCounters::decode(&layouts.tcp_sock, bytes));
                     let row = &mut connections[full.rows[index]];
                     has_counted |= row.counters != counters;
                     row.counters = counters;
                 }
-                Kind::Waiting => {
+                CounterObjectKind::Waiting => {
                     let state = View::new(bytes).unsigned(layouts.inet_timewait_sock.tw_substate);
                     is_same &= connections[waiting.rows[index]].endpoints.state == state as u8;
                 }
-                Kind::Endpoints => {
+                CounterObjectKind::Endpoints => {
                     let row = &connections.as_slice()[index];
                     let mut after = Endpoints::decode(&layouts.sock_common, bytes);
                     if row.counters.is_none() && after.state == TcpState::TimeWait as u8 {

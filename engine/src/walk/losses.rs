@@ -2,7 +2,7 @@
 
 /// The kinds of objects that a scan may fail to read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Part {
+pub enum ScanPart {
     Tasks,
     Pids,
     Processes,
@@ -16,7 +16,7 @@ pub enum Part {
     Interfaces,
 }
 
-impl Part {
+impl ScanPart {
     /// All of them, with the words for one and for several.
     pub const ALL: [(Self, [&'static str; 2]); 11] = [
         (Self::Tasks, ["task", "tasks"]),
@@ -45,27 +45,27 @@ pub struct Losses {
     pub process_id: Option<u32>,
     /// Attributes that are not resident (user memory swapped out or never touched).
     pub not_resident: u32,
-    pub(crate) unreadable_by: [u32; Part::ALL.len()],
-    pub(crate) unbounded_by: [u32; Part::ALL.len()],
+    pub(crate) unreadable_by: [u32; ScanPart::ALL.len()],
+    pub(crate) unbounded_by: [u32; ScanPart::ALL.len()],
 }
 
 impl Losses {
     /// Counts objects that could not be read.
-    pub(super) const fn miss(&mut self, part: Part, count: u32) {
+    pub(super) const fn miss(&mut self, part: ScanPart, count: u32) {
         self.unreadable = self.unreadable.saturating_add(count);
         let of_part = &mut self.unreadable_by[part as usize];
         *of_part = of_part.saturating_add(count);
     }
 
     /// Counts lists or trees that did not end within their bound.
-    pub(super) const fn cut(&mut self, part: Part, count: u32) {
+    pub(super) const fn cut(&mut self, part: ScanPart, count: u32) {
         self.unbounded = self.unbounded.saturating_add(count);
         let of_part = &mut self.unbounded_by[part as usize];
         *of_part = of_part.saturating_add(count);
     }
 
     /// How many objects of a kind could not be read, and how many of their lists did not end.
-    pub const fn of(&self, part: Part) -> (u32, u32) {
+    pub const fn of(&self, part: ScanPart) -> (u32, u32) {
         (self.unreadable_by[part as usize], self.unbounded_by[part as usize])
     }
 }

@@ -9,7 +9,7 @@ use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 use super::cgroups::CSS_SET_HEADS;
 use super::containers::host_name;
 use super::snapshot::Machine;
-use super::{Budget, Kernel, Memory, Walker};
+use super::{Budget, Kernel, ScannedMemory, Walker};
 
 /// `VSYSCALL_ADDR` (arch/x86/include/uapi/asm/vsyscall.h).
 const VSYSCALL_ADDRESS: u64 = 0xffff_ffff_ff60_0000;
@@ -23,7 +23,7 @@ const CSS_SET_TABLE_BYTES: u32 = CSS_SET_HEADS as u32 * 8;
 impl Walker {
     /// Reads the kernel's count of forks, and nothing else.
     pub fn read_forks<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) -> Option<u64> {
-        let memory = &mut Memory::new(source, kernel, Budget::NONE);
+        let memory = &mut ScannedMemory::new(source, kernel, Budget::NONE);
         self.reader.clear();
         let count = self.reader.push_bytes(&kernel.space, kernel.roots.total_forks, 8)?;
         memory.run(&mut self.reader);
@@ -31,7 +31,7 @@ impl Walker {
     }
 
     /// Reads the machine's own facts in one batch. Unknown facts are left out.
-    pub(super) fn read_machine(&mut self, memory: &mut Memory<'_>) {
+    pub(super) fn read_machine(&mut self, memory: &mut ScannedMemory<'_>) {
         let kernel = memory.kernel;
         let (layouts, space, roots) = (&kernel.layouts, &kernel.space, &kernel.roots);
         let reader = &mut self.reader;

@@ -5,18 +5,21 @@
 
 use core::mem;
 
-use panoptes_decoders::kernel::maple_tree::{self, Enode, Entry, MapleNode};
+use panoptes_decoders::kernel::maple_tree::{self, Enode, MapleEntry, MapleNode};
 use panoptes_decoders::kernel::vm_area_struct::{Vma, VmaLinks};
 use panoptes_decoders::layout::View;
 use panoptes_decoders::source::PAGE_BYTES;
 
-use super::budget::{AREA_BYTES, Cursor, Mark, Turn};
+use super::budget::{AREA_BYTES, BudgetMark, ResumePoint, RowRotation};
 use super::owners::{Quotas, divide};
 use super::snapshot::{FileRow, Index, MmRow, NameKind, NameRow, Span, VmaRow};
 use super::tables::Snapshot;
-use super::{Kernel, Losses, Memory, Part, Reads, Scratch, Walker, fetch, fetch_ahead, fetch_each};
-use crate::address::Reader;
-use panoptes_tables::{Insertion, Keyed, fair_share};
+use super::{
+    Kernel, Losses, Reads, ScanPart, ScannedMemory, WalkScratch, Walker, fetch, fetch_ahead,
+    fetch_each,
+};
+use crate::address::MemoryReader;
+use panoptes_tables::{AddressedRows, Insertion, fair_share};
 
 /// Maximum depth of a red-black tree: twice the logarithm of the number of areas that a process may
 /// have (`vm.max_map_count`, an int).
@@ -33,7 +36,7 @@ const LISTED_MORE: u32 = 64;
 
 /// A node of a maple tree to be read.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Node {
+pub(super) struct PendingMapleNode {
     mm: Index<MmRow>,
     enode: Enode,
     max: u64,
@@ -41,12 +44,12 @@ pub(super) struct Node {
 
 impl Walker {
     /// Fills `vmas`, and each address space's range of them.
-    pub(super) fn read_areas(&mut self, memory: &mut Memory<'_>) {
+    pub(super) fn read_areas(&mut self, memory: &mut ScannedMemory<'_>) {
         self.share_areas();
         let files = self.snapshot.files.len() as u64;
         let mark = memory.meter.mark(self.snapshot.count_rows(), files, (2, 3));
         let begin = self.hints.resume.address_space.find(&self.snapshot.mms).unwrap_or(0);
-        let turn = Turn::new(begin, self.snapshot.mms.len());
+        let turn = RowRotation::new(begin, self.snapshot.mms.len());
         self.scratch.space_turn = turn;
         let mut spaces = mem::take(&mut self.scratch.spaces);
         self.choose_spaces(memory, &mark, turn, &mut spaces);
@@ -105,9 +108,9 @@ impl Walker {
     /// more than a fair share, and of the others at least one. The others are marked as left.
     fn choose_spaces(
         &mut self,
-        memory: &Memory<'_>,
-        mark: &Mark,
-        turn: Turn,
+        memory: &ScannedMemory<'_>,
+        mark: &BudgetMark,
+        turn: RowRotation,
         spaces: &mut Vec<Index<MmRow>>,
     ) {
         let most = self.snapshot.vmas.capacity() as u64;
@@ -149,7 +152,7 @@ impl Walker {
 
     /// Marks the address spaces that were left, and these, too. The next scan begins with the first
     /// of all.
-    fn leave_spaces(&mut self, turn: Turn, unread: &[Index<MmRow>]) {
+    fn leave_spaces(&mut self, turn: RowRotation, unread: &[Index<MmRow>]) {
         let Snapshot { mms, left, .. } = &mut self.snapshot;
         for &index in unread {
             mms[index].left = true;
@@ -162,7 +165,7 @@ impl Walker {
             if mm.rests {
                 left.of_resting += 1;
             } else {
-                first = first.or(Some(Cursor { address: mm.address, position }));
+                first = first.or(Some(ResumePoint { address: mm.address, position }));
             }
         }
         self.hints.resume.address_space = first.unwrap_or_default();
@@ -170,7 +173,7 @@ impl Walker {
 
     fn read_maple_trees(
         &mut self,
-        memory: &mut Memory<'_>,
+        memory: &mut ScannedMemory<'_>,
         layout: &MapleNode,
         spaces: &[Index<MmRow>],
     ) {
@@ -180,12 +183,12 @@ impl Walker {
         for &index in spaces {
             let mm = &mut self.snapshot.mms[index];
             match maple_tree::root(mm.ma_root) {
-                Entry::Empty => {}
-                Entry::Value(vma) => areas.push(index, vma),
-                Entry::Node(node) if nodes.len() < nodes.capacity() => {
-                    nodes.push(Node { mm: index, enode: node, max: u64::MAX });
+                MapleEntry::Empty => {}
+                MapleEntry::Value(vma) => areas.push(index, vma),
+                MapleEntry::Node(node) if nodes.len() < nodes.capacity() => {
+                    nodes.push(PendingMapleNode { mm: index, enode: node, max: u64::MAX });
                 }
-                Entry::Node(_) => mm.complete = false,
+                MapleEntry::Node(_) => mm.complete = false,
             }
         }
         for _ in 0..maple_tree::DEPTH_MAX {
@@ -199,10 +202,10 @@ impl Walker {
     }
 
     /// Reads the trees whose nodes are the areas themselves, one level of all trees in each round.
-    fn read_red_black_trees(&mut self, memory: &mut Memory<'_>, spaces: &[Index<MmRow>]) {
+    fn read_red_black_trees(&mut self, memory: &mut ScannedMemory<'_>, spaces: &[Index<MmRow>]) {
         let kernel = memory.kernel;
         let layout = &kernel.layouts.vm_area_struct;
-        let Scratch { areas, more_areas: below, quotas, .. } = &mut self.scratch;
+        let WalkScratch { areas, more_areas: below, quotas, .. } = &mut self.scratch;
         let snapshot = &mut self.snapshot;
         let (vmas, files, names) = (&mut snapshot.vmas, &mut snapshot.files, &mut snapshot.names);
         let (mms, losses) = (&mut snapshot.mms, &mut snapshot.losses);
@@ -262,20 +265,20 @@ impl Walker {
     }
 
     /// Reads one level of all trees, and lists the next one, and areas with their owners.
-    fn read_nodes(&mut self, memory: &mut Memory<'_>, layout: &MapleNode) {
-        let Scratch { areas, nodes, more_nodes: children, .. } = &mut self.scratch;
+    fn read_nodes(&mut self, memory: &mut ScannedMemory<'_>, layout: &MapleNode) {
+        let WalkScratch { areas, nodes, more_nodes: children, .. } = &mut self.scratch;
         let visited = &mut self.visited;
         let mms = &mut self.snapshot.mms;
         let (losses, vmas) = (&mut self.snapshot.losses, &mut self.snapshot.vmas);
         children.clear();
-        let push = |reader: &mut Reader, space: &_, node: &Node| {
+        let push = |reader: &mut MemoryReader, space: &_, node: &PendingMapleNode| {
             reader.push(space, node.enode.address(), &layout.packing)
         };
         fetch_each(&mut self.reader, memory, nodes, push, |index, bytes| {
-            let Node { mm, enode: node, max } = nodes[index];
+            let PendingMapleNode { mm, enode: node, max } = nodes[index];
             let owner = &mut mms[mm];
             let Some(bytes) = bytes else {
-                losses.miss(Part::AddressSpaces, 1);
+                losses.miss(ScanPart::AddressSpaces, 1);
                 owner.complete = false;
                 return;
             };
@@ -288,20 +291,20 @@ impl Walker {
                 return;
             }
             maple_tree::for_each_entry(layout, node, bytes, max, |entry, end| match entry {
-                Entry::Empty => {}
+                MapleEntry::Empty => {}
                 _ if !owner.lists_more() => owner.complete = false,
-                Entry::Value(vma) if areas.has_room() && owner.areas_left > 0 => {
+                MapleEntry::Value(vma) if areas.has_room() && owner.areas_left > 0 => {
                     owner.areas_left -= 1;
                     areas.push(mm, vma);
                 }
-                Entry::Value(_) if owner.areas_left == 0 => {
+                MapleEntry::Value(_) if owner.areas_left == 0 => {
                     owner.complete = false;
                     vmas.dropped = vmas.dropped.saturating_add(1);
                 }
-                Entry::Node(child) if children.len() < children.capacity() => {
-                    children.push(Node { mm, enode: child, max: end });
+                MapleEntry::Node(child) if children.len() < children.capacity() => {
+                    children.push(PendingMapleNode { mm, enode: child, max: end });
                 }
-                Entry::Value(_) | Entry::Node(_) => {
+                MapleEntry::Value(_) | MapleEntry::Node(_) => {
                     owner.complete = false;
                     losses.dropped += 1;
                 }
@@ -311,17 +314,17 @@ impl Walker {
     }
 
     /// Reads the listed areas.
-    fn read_vmas(&mut self, memory: &mut Memory<'_>) {
+    fn read_vmas(&mut self, memory: &mut ScannedMemory<'_>) {
         let kernel = memory.kernel;
         let layout = &kernel.layouts.vm_area_struct;
         let snapshot = &mut self.snapshot;
         let (vmas, files, names) = (&mut snapshot.vmas, &mut snapshot.files, &mut snapshot.names);
         let (mms, losses) = (&mut snapshot.mms, &mut snapshot.losses);
-        let Scratch { areas, quotas, .. } = &mut self.scratch;
+        let WalkScratch { areas, quotas, .. } = &mut self.scratch;
         let Reads { rows: owners, addresses } = &*areas;
         let mut files = files;
         let (reader, packing) = (&mut self.reader, &layout.packing);
-        let touch = |files: &&mut Keyed<FileRow>, bytes: &[u8]| {
+        let touch = |files: &&mut AddressedRows<FileRow>, bytes: &[u8]| {
             files.touch(View::new(bytes).pointer(layout.vm_file).0)
         };
         fetch_ahead(
@@ -372,7 +375,7 @@ fn take_area(
     let area = bytes.map(|bytes| (Vma::decode(layout, bytes), VmaLinks::decode(layout, bytes)));
     let area = area.filter(|(vma, links)| links.mm == mm.address && vma.start < vma.end);
     let Some((mut vma, links)) = area else {
-        losses.miss(Part::MemoryAreas, 1);
+        losses.miss(ScanPart::MemoryAreas, 1);
         mm.complete = false;
         return None;
     };
@@ -383,8 +386,8 @@ fn take_area(
 
 /// Makes an area's row, and rows for its file and its name.
 fn row(
-    files: &mut Keyed<FileRow>,
-    names: &mut Keyed<NameRow>,
+    files: &mut AddressedRows<FileRow>,
+    names: &mut AddressedRows<NameRow>,
     (quotas, mm, owner): (&mut Quotas, &MmRow, Index<MmRow>),
     vma: Vma,
     links: &VmaLinks,

@@ -61,42 +61,42 @@ mod young_nets;
 use core::ops::Range;
 
 use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::layout::{Packing, View};
+use panoptes_decoders::layout::{PackedLayout, View};
 use panoptes_decoders::paging::KernelSpace;
 use panoptes_decoders::source::MemorySource;
 
-pub use budget::{Budget, Deferred};
+pub use budget::{Budget, DeferredWork};
 pub use capability_sets::{CapabilitySet, CapabilitySetId, CapabilitySets};
-pub use copied::Copied;
+pub use copied::MemoryCopyMode;
 pub(crate) use descriptors::TABLE_MAX;
-pub use kept::Kept;
+pub use kept::WalkCheckpoint;
 pub use kernel::{Kernel, Roots};
-pub use losses::{Losses, Part};
+pub use losses::{Losses, ScanPart};
 pub use port_set::{PortSet, UdpPorts};
 pub(crate) use queries::user;
 pub use ring_rows::{QueueRow, RING_SLOT, RingRow, number_of, slot_of};
 pub use snapshot::{
     CgroupRow, ConnectionRow, ContainerRow, CssSetRow, CssStateRow, DentryRow, DescriptorRow,
-    FileRow, FilesRow, HostName, Ids, Index, InodeRow, InterfaceRow, KernfsRow, Machine, MmRow,
+    FileRow, FilesRow, HostName, Index, InodeRow, InterfaceRow, KernfsRow, Machine, MmRow,
     MountRow, NameKind, NameRow, NetRow, PathRef, ProcessRow, Rows, SocketRow, Span, SuperBlockRow,
-    TerminalRow, ThreadRow, UserNamespaceRow, Views, VmaRow, view,
+    TerminalRow, ThreadRow, UserGroupIds, UserNamespaceRow, Views, VmaRow, view,
 };
-pub use stability::Fate;
+pub use stability::TaskFate;
 pub use tables::Snapshot;
 pub(crate) use tables::TERMINALS_MAX;
 pub use tcp_socks::UNREAD_DEVICE;
 pub use terminals::is_terminal;
 
-use self::budget::{Meter, Turn};
+use self::budget::{BudgetMeter, RowRotation};
 use self::ended_tasks::TaskPlaces;
 use self::held_files::HeldFiles;
 use self::idle::Idle;
 use self::kept_sockets::KeptSockets;
-use self::resting::Resting;
+use self::resting::PreviousProcesses;
 use self::rings::{RingSlot, Rings};
 use self::views::Hints;
 use self::young_nets::{DueNet, NetAge};
-use crate::address::{Reader, ReaderSizes};
+use crate::address::{MemoryReader, ReaderSizes};
 use crate::limits::Limits;
 use panoptes_tables::{AddressMap, HashKey, room};
 
@@ -164,17 +164,17 @@ pub enum ScanError {
 /// a walker, each with what is [`Kept`] of it.
 #[derive(Debug)]
 pub struct Walker {
-    pub(crate) reader: Reader,
+    pub(crate) reader: MemoryReader,
     pub(crate) snapshot: Snapshot,
     /// Every `struct pid` of the IDR.
     pids: AddressMap,
     /// The addresses visited in a round.
     visited: AddressMap,
-    scratch: Scratch,
+    scratch: WalkScratch,
     hints: Hints,
     idle: Idle,
     places: TaskPlaces,
-    resting: Resting,
+    resting: PreviousProcesses,
     may_be_light: bool,
     /// The system that is scanned, and its scans since watching began.
     system: u64,
@@ -194,7 +194,7 @@ pub struct Walker {
 
 /// Lists that the rounds fill and read. None has a meaning after its round.
 #[derive(Debug)]
-struct Scratch {
+struct WalkScratch {
     addresses: Vec<KernelVa>,
     /// The next level, where there are levels.
     more: Vec<KernelVa>,
@@ -229,21 +229,21 @@ struct Scratch {
     /// Areas, or roots of their trees, with their address spaces.
     areas: Reads<MmRow>,
     more_areas: Reads<MmRow>,
-    nodes: Vec<memory::Node>,
-    more_nodes: Vec<memory::Node>,
+    nodes: Vec<memory::PendingMapleNode>,
+    more_nodes: Vec<memory::PendingMapleNode>,
     /// Address spaces whose areas are read.
     spaces: Vec<Index<MmRow>>,
     /// The orders in which address spaces and descriptor tables are read.
-    space_turn: Turn,
-    table_turn: Turn,
+    space_turn: RowRotation,
+    table_turn: RowRotation,
     /// The slot at which the first table of the turn began.
     resumed_slot: u32,
     slices: Vec<fd_slices::Slice>,
     checked_slots: Vec<moved_descriptors::CheckedSlots>,
     checked_tables: Vec<Index<FilesRow>>,
     /// Descriptor tables and address spaces with their owners, if rows are divided among these.
-    owned_tables: Vec<owners::Owned<FilesRow>>,
-    owned_spaces: Vec<owners::Owned<MmRow>>,
+    owned_tables: Vec<owners::OwnedRow<FilesRow>>,
+    owned_spaces: Vec<owners::OwnedRow<MmRow>>,
     quotas: owners::Quotas,
     crowd: crowd::Crowd,
     /// Of the rows of open files: the number of those that every scan reads (executables, standard
@@ -253,7 +253,7 @@ struct Scratch {
     backed: Vec<Index<FileRow>>,
     /// Files, and what may be the paths that users know them by.
     user_paths: Vec<(Index<FileRow>, PathRef)>,
-    places: Vec<(places::Place, KernelVa)>,
+    places: Vec<(places::SnapshotRow, KernelVa)>,
     long_names: Vec<(Index<DentryRow>, KernelVa, u32)>,
     /// Names that were changing when they were read.
     torn: Vec<Index<DentryRow>>,
@@ -266,7 +266,7 @@ struct Scratch {
     inodes: Reads<InodeRow>,
     /// By inode, the first process that leads to it.
     inode_processes: Vec<owners::Leads>,
-    connections: tcp_socks::Lists,
+    connections: tcp_socks::TcpSockLists,
     connection_order: Vec<connections::SortKey>,
     /// From the last scan of the same system, if that keeps its rows.
     kept_sockets: KeptSockets,
@@ -278,7 +278,7 @@ struct Scratch {
     due_nets: Vec<DueNet>,
 }
 
-impl Scratch {
+impl WalkScratch {
     /// Allocates for what the tables of `snapshot` can hold.
     fn new(snapshot: &Snapshot, key: HashKey) -> Self {
         let (mms, vmas) = (snapshot.mms.capacity(), snapshot.vmas.capacity());
@@ -307,8 +307,8 @@ impl Scratch {
             nodes: room::list(vmas / 2 + mms),
             more_nodes: room::list(vmas / 2 + mms),
             spaces: room::list(mms),
-            space_turn: Turn::default(),
-            table_turn: Turn::default(),
+            space_turn: RowRotation::default(),
+            table_turn: RowRotation::default(),
             resumed_slot: 0,
             slices: room::list(descriptors::SLICES_MAX),
             checked_slots: room::list(descriptors::SLICES_MAX),
@@ -329,7 +329,7 @@ impl Scratch {
             texts: Reads::with_capacity(snapshot.names.capacity()),
             inodes: Reads::with_capacity(snapshot.inodes.capacity()),
             inode_processes: room::list(snapshot.inodes.capacity()),
-            connections: tcp_socks::Lists::new(snapshot),
+            connections: tcp_socks::TcpSockLists::new(snapshot),
             connection_order: room::list(snapshot.connections.capacity()),
             kept_sockets: KeptSockets::with_capacity(snapshot.connections.capacity()),
             sockets: HeldFiles::with_capacity(snapshot.files.capacity()),
@@ -385,14 +385,14 @@ impl Walker {
     pub fn new(limits: &Limits, key: HashKey) -> Self {
         let snapshot = Snapshot::new(limits, key);
         Self {
-            reader: Reader::new(ReaderSizes::default()),
+            reader: MemoryReader::new(ReaderSizes::default()),
             pids: AddressMap::new(snapshot.threads.capacity(), key.derive("walk: pids")),
             visited: AddressMap::new(list_max(&snapshot), key.derive("walk: visited")),
-            scratch: Scratch::new(&snapshot, key),
+            scratch: WalkScratch::new(&snapshot, key),
             hints: Hints::new(snapshot.processes.capacity()),
             idle: Idle::new(),
             places: TaskPlaces::new(),
-            resting: Resting::with_capacity(limits.processes as usize),
+            resting: PreviousProcesses::with_capacity(limits.processes as usize),
             may_be_light: false,
             system: 0,
             scans: 0,
@@ -429,26 +429,27 @@ impl Walker {
         self.snapshot.clear();
         self.pids.clear();
         self.visited.clear();
-        (self.scratch.space_turn, self.scratch.table_turn) = (Turn::default(), Turn::default());
+        (self.scratch.space_turn, self.scratch.table_turn) =
+            (RowRotation::default(), RowRotation::default());
         self.scratch.rings.clear();
         self.hints.begin_scan();
     }
 }
 
 /// The memory of the scanned machine, and how its kernel lays it out.
-struct Memory<'a> {
+struct ScannedMemory<'a> {
     source: &'a mut dyn MemorySource,
     kernel: &'a Kernel,
-    meter: Meter<'a>,
+    meter: BudgetMeter<'a>,
 }
 
-impl<'a> Memory<'a> {
+impl<'a> ScannedMemory<'a> {
     fn new(source: &'a mut dyn MemorySource, kernel: &'a Kernel, budget: Budget<'a>) -> Self {
-        Self { source, kernel, meter: Meter::new(budget) }
+        Self { source, kernel, meter: BudgetMeter::new(budget) }
     }
 
     /// Reads the objects of a batch. All reads of a scan are here, so they are counted here.
-    fn run(&mut self, reader: &mut Reader) {
+    fn run(&mut self, reader: &mut MemoryReader) {
         if self.meter.must_stop() {
             reader.fail_all();
             return;
@@ -470,9 +471,9 @@ impl<'a> Memory<'a> {
     /// Reads one structure.
     fn read_one<'r>(
         &mut self,
-        reader: &'r mut Reader,
+        reader: &'r mut MemoryReader,
         address: KernelVa,
-        packing: &Packing,
+        packing: &PackedLayout,
     ) -> Option<View<'r>> {
         reader.clear();
         reader.push(&self.kernel.space, address, packing);
@@ -482,7 +483,7 @@ impl<'a> Memory<'a> {
 
     fn read_bytes<'r>(
         &mut self,
-        reader: &'r mut Reader,
+        reader: &'r mut MemoryReader,
         address: KernelVa,
         length: u32,
     ) -> Option<&'r [u8]> {
@@ -497,10 +498,10 @@ impl<'a> Memory<'a> {
 /// an object to the batch. Calls `decode` with each index in `items` and the bytes, or `None` if
 /// they cannot be read, or must not be any more.
 fn fetch_each<Item>(
-    reader: &mut Reader,
-    memory: &mut Memory<'_>,
+    reader: &mut MemoryReader,
+    memory: &mut ScannedMemory<'_>,
     items: &[Item],
-    push: impl Fn(&mut Reader, &KernelSpace, &Item) -> Option<u32>,
+    push: impl Fn(&mut MemoryReader, &KernelSpace, &Item) -> Option<u32>,
     mut decode: impl FnMut(usize, Option<&[u8]>),
 ) {
     fetch_batches(reader, memory, items, push, |reader, batch| {
@@ -514,11 +515,11 @@ fn fetch_each<Item>(
 /// `take` with the indexes of each batch, and with the reader that has the objects, or `None` if
 /// nothing must be read any more.
 fn fetch_batches<Item>(
-    reader: &mut Reader,
-    memory: &mut Memory<'_>,
+    reader: &mut MemoryReader,
+    memory: &mut ScannedMemory<'_>,
     items: &[Item],
-    push: impl Fn(&mut Reader, &KernelSpace, &Item) -> Option<u32>,
-    mut take: impl FnMut(Option<&Reader>, Range<usize>),
+    push: impl Fn(&mut MemoryReader, &KernelSpace, &Item) -> Option<u32>,
+    mut take: impl FnMut(Option<&MemoryReader>, Range<usize>),
 ) {
     let space = &memory.kernel.space;
     let mut done = 0;
@@ -543,13 +544,14 @@ fn fetch_batches<Item>(
 
 /// Reads the structure at each of `addresses`, as [`fetch_each`] does.
 fn fetch(
-    reader: &mut Reader,
-    memory: &mut Memory<'_>,
-    packing: &Packing,
+    reader: &mut MemoryReader,
+    memory: &mut ScannedMemory<'_>,
+    packing: &PackedLayout,
     addresses: &[KernelVa],
     decode: impl FnMut(usize, Option<&[u8]>),
 ) {
-    let push = |reader: &mut Reader, space: &_, &address: &_| reader.push(space, address, packing);
+    let push =
+        |reader: &mut MemoryReader, space: &_, &address: &_| reader.push(space, address, packing);
     fetch_each(reader, memory, addresses, push, decode);
 }
 
@@ -577,15 +579,16 @@ fn each_ahead<Context>(
 /// Reads the structure at each of `addresses`, as [`fetch`] does. `decode` searches for addresses
 /// in large tables, and `touch` loads the beginnings of these searches ([`each_ahead`]).
 fn fetch_ahead<Context>(
-    reader: &mut Reader,
-    memory: &mut Memory<'_>,
-    packing: &Packing,
+    reader: &mut MemoryReader,
+    memory: &mut ScannedMemory<'_>,
+    packing: &PackedLayout,
     addresses: &[KernelVa],
     context: &mut Context,
     touch: impl Fn(&Context, &[u8]) -> u32,
     mut decode: impl FnMut(&mut Context, usize, Option<&[u8]>),
 ) {
-    let push = |reader: &mut Reader, space: &_, &address: &_| reader.push(space, address, packing);
+    let push =
+        |reader: &mut MemoryReader, space: &_, &address: &_| reader.push(space, address, packing);
     fetch_batches(reader, memory, addresses, push, |reader, batch| {
         let object = |index| reader.and_then(|reader| reader.object(index));
         let touch =
@@ -599,9 +602,9 @@ fn fetch_ahead<Context>(
 /// Reads structures of several kinds in the same batches. `groups` has kinds, packings and
 /// addresses; `decode` gets the kind, the index in its group and the packed copy.
 fn fetch_groups<Kind: Copy, const N: usize>(
-    reader: &mut Reader,
-    memory: &mut Memory<'_>,
-    groups: [(Kind, &Packing, &[KernelVa]); N],
+    reader: &mut MemoryReader,
+    memory: &mut ScannedMemory<'_>,
+    groups: [(Kind, &PackedLayout, &[KernelVa]); N],
     mut decode: impl FnMut(Kind, usize, Option<&[u8]>),
 ) {
     let space = &memory.kernel.space;

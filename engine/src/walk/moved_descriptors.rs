@@ -8,7 +8,7 @@ use panoptes_decoders::layout::{View, u64_at};
 use super::fd_slices::{GAP_PLACES, SLICE_PLACES};
 use super::snapshot::{DescriptorRow, FilesRow, Span};
 use super::tables::Snapshot;
-use super::{Memory, Scratch, Walker, fetch};
+use super::{ScannedMemory, WalkScratch, Walker, fetch};
 
 /// Descriptors whose slots are read again; the first of them is in slot `first`.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +34,7 @@ impl Walker {
     /// Since Linux commit 0ede61d8589c ("file: convert to SLAB_TYPESAFE_BY_RCU") (in v6.7), the
     /// kernel reuses the memory of a closed file at once, even for another process. If a slot has
     /// changed, what was read through it may belong to another file.
-    pub(super) fn check_descriptors(&mut self, memory: &mut Memory<'_>) {
+    pub(super) fn check_descriptors(&mut self, memory: &mut ScannedMemory<'_>) {
         self.check_tables(memory);
         let mut checked = mem::take(&mut self.scratch.checked_slots);
         let mut tables = self.snapshot.files_structs.indexes();
@@ -93,7 +93,7 @@ impl Walker {
     /// sockets have other files. Another file had the slot and the address before, so the slots are
     /// the same.
     fn leave_torn_files(&mut self) {
-        let Scratch { blank_inodes, torn_files, .. } = &self.scratch;
+        let WalkScratch { blank_inodes, torn_files, .. } = &self.scratch;
         if blank_inodes.is_empty() && torn_files.is_empty() {
             return;
         }
@@ -108,7 +108,7 @@ impl Walker {
     }
 
     /// Marks the tables that have other memory by now.
-    fn check_tables(&mut self, memory: &mut Memory<'_>) {
+    fn check_tables(&mut self, memory: &mut ScannedMemory<'_>) {
         let layout = &memory.kernel.layouts.files_struct;
         let Self { reader, snapshot, scratch, .. } = self;
         let (places, addresses) = (&mut scratch.checked_tables, &mut scratch.addresses);

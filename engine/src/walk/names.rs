@@ -5,8 +5,8 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::{View, c_string};
 
 use super::snapshot::{NameKind, NameRow};
-use super::{Memory, Reads, Walker, fetch, fetch_each};
-use crate::address::Reader;
+use super::{Reads, ScannedMemory, Walker, fetch, fetch_each};
+use crate::address::MemoryReader;
 
 /// Bytes read of a name.
 const TEXT_BYTES: u32 = 80;
@@ -34,7 +34,7 @@ impl NameRow {
 
 impl Walker {
     /// Reads all names that have no text yet.
-    pub(super) fn read_names(&mut self, memory: &mut Memory<'_>) {
+    pub(super) fn read_names(&mut self, memory: &mut ScannedMemory<'_>) {
         let anon_vma_name = memory.kernel.layouts.anon_vma_name;
         let texts = &mut self.scratch.texts;
         texts.clear();
@@ -54,7 +54,7 @@ impl Walker {
 
     /// Finds the address of each name's text: behind one pointer for a mapping or a buffer, two for
     /// a namespace, none for an area.
-    fn find_texts(&mut self, memory: &mut Memory<'_>) {
+    fn find_texts(&mut self, memory: &mut ScannedMemory<'_>) {
         let layouts = &memory.kernel.layouts;
         let names = &mut self.snapshot.names;
         let Reads { rows, addresses: texts } = &mut self.scratch.texts;
@@ -87,10 +87,11 @@ impl Walker {
         }
     }
 
-    fn read_texts(&mut self, memory: &mut Memory<'_>) {
+    fn read_texts(&mut self, memory: &mut ScannedMemory<'_>) {
         let Reads { rows, addresses: texts } = &self.scratch.texts;
-        let push =
-            |reader: &mut Reader, space: &_, &text: &_| reader.push_bytes(space, text, TEXT_BYTES);
+        let push = |reader: &mut MemoryReader, space: &_, &text: &_| {
+            reader.push_bytes(space, text, TEXT_BYTES)
+        };
         // What could not be copied is zeros, as an empty text.
         let is_copy = self.snapshot.copied.is_copy();
         fetch_each(&mut self.reader, memory, texts, push, |index, bytes| {

@@ -19,7 +19,7 @@
 //! texts (`texts`, `command_lines`), and dividing what is tracked (`state/crowd.rs`).
 
 use panoptes_decoders::address::KernelVa;
-use panoptes_tables::{AddressMap, HashKey, Insertion, Keyed, fair_share, room};
+use panoptes_tables::{AddressMap, AddressedRows, HashKey, Insertion, fair_share, room};
 
 use super::ring_rows::RingRow;
 use super::snapshot::{
@@ -36,7 +36,7 @@ const NOBODY: u64 = u64::MAX;
 
 /// A row with its owner, and how many rows it wants.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Owned<Row> {
+pub(super) struct OwnedRow<Row> {
     /// Its number, or [`Quotas::key_of`] that.
     pub(super) owner: u64,
     pub(super) row: Index<Row>,
@@ -45,10 +45,14 @@ pub(super) struct Owned<Row> {
 
 /// Divides `room` among the owners and calls `allow` with each row and what it may have. No row may
 /// have more than the share of an owner. `owned` is sorted by owner.
-pub(super) fn divide<Row>(room: u64, owned: &[Owned<Row>], mut allow: impl FnMut(Index<Row>, u64)) {
+pub(super) fn divide<Row>(
+    room: u64,
+    owned: &[OwnedRow<Row>],
+    mut allow: impl FnMut(Index<Row>, u64),
+) {
     let owners = || owned.chunk_by(|one, next| one.owner == next.owner);
     let sum =
-        |rows: &[Owned<Row>]| rows.iter().fold(0, |sum: u64, it| sum.saturating_add(it.wanted));
+        |rows: &[OwnedRow<Row>]| rows.iter().fold(0, |sum: u64, it| sum.saturating_add(it.wanted));
     let of_owner = fair_share(room, || owners().map(sum));
     for rows in owners() {
         let of_row = fair_share(of_owner, || rows.iter().map(|it| it.wanted));
@@ -67,13 +71,13 @@ pub(super) const fn room_of_shown(capacity: usize) -> usize {
 /// Owners are those of [`Quotas::key_of`].
 pub(super) fn divide_parts<Row>(
     room: u64,
-    owned: &[Owned<Row>],
+    owned: &[OwnedRow<Row>],
     mut allow: impl FnMut(Index<Row>, u64),
 ) {
-    let part = |it: &Owned<Row>| it.owner >> 32;
+    let part = |it: &OwnedRow<Row>| it.owner >> 32;
     let parts = || owned.chunk_by(|one, next| part(one) == part(next));
     let sum =
-        |rows: &[Owned<Row>]| rows.iter().fold(0, |sum: u64, it| sum.saturating_add(it.wanted));
+        |rows: &[OwnedRow<Row>]| rows.iter().fold(0, |sum: u64, it| sum.saturating_add(it.wanted));
     let of_part = fair_share(room, || parts().map(sum));
     for rows in parts() {
         divide(of_part.min(room), rows, &mut allow);
@@ -96,25 +100,25 @@ impl Snapshot {
     }
 
     /// Lists every descriptor table with its owner.
-    pub(super) fn list_tables(&self, owned: &mut Vec<Owned<FilesRow>>) {
+    pub(super) fn list_tables(&self, owned: &mut Vec<OwnedRow<FilesRow>>) {
         self.list(owned, self.files_structs.indexed().map(|(row, table)| (row, table.process)));
     }
 
     /// Lists every address space with its owner.
-    pub(super) fn list_spaces(&self, owned: &mut Vec<Owned<MmRow>>) {
+    pub(super) fn list_spaces(&self, owned: &mut Vec<OwnedRow<MmRow>>) {
         self.list(owned, self.mms.indexed().map(|(row, mm)| (row, mm.process)));
     }
 
     fn list<Row>(
         &self,
-        owned: &mut Vec<Owned<Row>>,
+        owned: &mut Vec<OwnedRow<Row>>,
         rows: impl Iterator<Item = (Index<Row>, Option<Index<ProcessRow>>)>,
     ) {
         owned.clear();
         owned.extend(rows.map(|(row, process)| {
             let process = self.processes.at(process);
             let owner = process.map_or(NOBODY, |process| process.owner.into());
-            Owned { owner, row, wanted: 0 }
+            OwnedRow { owner, row, wanted: 0 }
         }));
         owned.sort_unstable_by_key(|it| (it.owner, it.row));
     }
@@ -124,7 +128,7 @@ impl Snapshot {
 pub(super) type Leads = Option<Index<ProcessRow>>;
 
 /// A row with the first process that leads to it.
-pub(super) trait Led {
+pub(super) trait QuotaRow {
     /// The place of its table in [`Quotas`].
     const TABLE: usize;
     /// The first part of the table, in eighths, which goes to the first comers.
@@ -133,9 +137,9 @@ pub(super) trait Led {
     fn process(&mut self) -> &mut Leads;
 }
 
-macro_rules! led {
+macro_rules! quota_rows {
     ($($row:ident = $table:literal, $free_eighths:literal;)+) => {
-        $(impl Led for $row {
+        $(impl QuotaRow for $row {
             const TABLE: usize = $table;
             const FREE_EIGHTHS: usize = $free_eighths;
 
@@ -148,7 +152,7 @@ macro_rules! led {
     };
 }
 
-led! {
+quota_rows! {
     // Nearly all are files of descriptors and areas, which are divided already.
     FileRow = 0, 7;
     DentryRow = 1, 4;
@@ -176,7 +180,7 @@ const PART_MIN: usize = 4;
 const TEXT_PART_MIN: usize = 512;
 
 /// How many rows were caused, and how many may be.
-type Count<'a> = (&'a mut u32, usize);
+type QuotaCounter<'a> = (&'a mut u32, usize);
 
 /// Maximum number of users and containers among which rows are divided. Further ones count as one.
 const OWNERS_MAX: usize = 4096;
@@ -190,18 +194,18 @@ struct Account {
 
 /// The kinds of owners, which have equal parts of a table.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-enum Class {
+enum OwnerClass {
     #[default]
     Root,
     Containers,
     Users,
 }
 
-const CLASSES: [Class; 3] = [Class::Root, Class::Containers, Class::Users];
+const CLASSES: [OwnerClass; 3] = [OwnerClass::Root, OwnerClass::Containers, OwnerClass::Users];
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Owner {
-    class: Class,
+struct QuotaOwner {
+    class: OwnerClass,
     processes: usize,
     /// Number of further processes that may have rows, if there are more than fit.
     processes_left: u64,
@@ -210,7 +214,7 @@ struct Owner {
 
 /// The owners of a class together.
 #[derive(Clone, Copy, Debug, Default)]
-struct Owners {
+struct OwnerClassTotal {
     count: usize,
     rows: [u32; TABLES],
 }
@@ -221,9 +225,9 @@ struct Owners {
 pub(super) struct Quotas {
     accounts: Box<[Account]>,
     /// Root first.
-    owners: Vec<Owner>,
+    owners: Vec<QuotaOwner>,
     /// By [`Class`]. Those that have processes have equal parts of a table.
-    classes: [Owners; 3],
+    classes: [OwnerClassTotal; 3],
     parts: usize,
     /// The owner of each user and container.
     numbers: AddressMap,
@@ -249,7 +253,7 @@ impl Quotas {
         let processes = processes.min(self.accounts.len());
         self.accounts[..processes].fill(Account::default());
         self.owners.clear();
-        self.owners.push(Owner { processes, ..Owner::default() });
+        self.owners.push(QuotaOwner { processes, ..QuotaOwner::default() });
         self.count_classes();
         self.refused = None;
     }
@@ -276,7 +280,7 @@ impl Quotas {
     pub(super) fn begin_owners(&mut self) {
         self.numbers.clear();
         self.owners.clear();
-        self.owners.push(Owner::default());
+        self.owners.push(QuotaOwner::default());
     }
 
     /// The number of an owner, which has one more process.
@@ -291,8 +295,9 @@ impl Quotas {
         let next = self.owners.len() as u32;
         match self.numbers.insert(owner, next) {
             Insertion::New => {
-                let class = if owner < CONTAINERS { Class::Users } else { Class::Containers };
-                self.owners.push(Owner { class, ..Owner::default() });
+                let class =
+                    if owner < CONTAINERS { OwnerClass::Users } else { OwnerClass::Containers };
+                self.owners.push(QuotaOwner { class, ..QuotaOwner::default() });
                 next
             }
             Insertion::Old(number) => number,
@@ -310,22 +315,22 @@ impl Quotas {
 
     /// A key by which the owners of a class are together.
     pub(super) fn key_of(&self, owner: u32) -> u64 {
-        let class = self.owners.get(owner as usize).map_or(Class::Root, |owner| owner.class);
+        let class = self.owners.get(owner as usize).map_or(OwnerClass::Root, |owner| owner.class);
         (class as u64) << 32 | u64::from(owner)
     }
 
     /// Divides rows among the processes that were counted: among root, all containers and all
     /// users, and then among the owners of each.
     pub(super) fn divide_processes(&mut self, room: usize) {
-        let count = |owner: &Owner| owner.processes as u64;
-        let of_class = |owners: &[Owner], class: Class| {
+        let count = |owner: &QuotaOwner| owner.processes as u64;
+        let of_class = |owners: &[QuotaOwner], class: OwnerClass| {
             owners.iter().filter(|owner| owner.class == class).map(count).sum::<u64>()
         };
         let owners = self.owners.as_slice();
         let of_part =
             fair_share(room as u64, || CLASSES.into_iter().map(|it| of_class(owners, it)));
         for class in CLASSES {
-            let its = |owner: &&Owner| owner.class == class;
+            let its = |owner: &&QuotaOwner| owner.class == class;
             let of_owner = fair_share(of_part, || self.owners.iter().filter(its).map(count));
             for owner in self.owners.iter_mut().filter(|owner| owner.class == class) {
                 owner.processes_left = of_owner;
@@ -344,8 +349,8 @@ impl Quotas {
     /// The row of an object to which a process leads. It is added if it is new and there is room,
     /// whatever the process has caused.
     #[inline]
-    pub(super) fn granted<Row: Led + From<KernelVa>>(
-        rows: &mut Keyed<Row>,
+    pub(super) fn granted<Row: QuotaRow + From<KernelVa>>(
+        rows: &mut AddressedRows<Row>,
         process: Leads,
         address: KernelVa,
     ) -> Option<Index<Row>> {
@@ -355,9 +360,9 @@ impl Quotas {
     /// The row of the object at an address to which a process leads. It is added if it is new,
     /// there is room, and neither the process nor its owner has caused more than their parts.
     #[inline]
-    pub(super) fn row_at<Row: Led + From<KernelVa>>(
+    pub(super) fn row_at<Row: QuotaRow + From<KernelVa>>(
         &mut self,
-        rows: &mut Keyed<Row>,
+        rows: &mut AddressedRows<Row>,
         process: Leads,
         address: KernelVa,
     ) -> Option<Index<Row>> {
@@ -365,9 +370,9 @@ impl Quotas {
     }
 
     /// The same for an object that `row` makes a row of.
-    pub(super) fn row_of<Row: Led>(
+    pub(super) fn row_of<Row: QuotaRow>(
         &mut self,
-        rows: &mut Keyed<Row>,
+        rows: &mut AddressedRows<Row>,
         process: Leads,
         address: u64,
         row: impl FnOnce() -> Row,
@@ -381,9 +386,9 @@ impl Quotas {
 
     /// The same in the part of a table that is divided.
     #[cold]
-    fn row_of_part<Row: Led>(
+    fn row_of_part<Row: QuotaRow>(
         &mut self,
-        rows: &mut Keyed<Row>,
+        rows: &mut AddressedRows<Row>,
         process: Leads,
         address: u64,
         row: impl FnOnce() -> Row,
@@ -391,7 +396,7 @@ impl Quotas {
         let before = rows.len();
         let divided = rows.capacity() - rows.capacity() / 8 * Row::FREE_EIGHTHS;
         let mut counts = self.counts(Row::TABLE, process, divided, PART_MIN);
-        let is_spent = |&(&mut count, most): &Count<'_>| count as usize >= most;
+        let is_spent = |&(&mut count, most): &QuotaCounter<'_>| count as usize >= most;
         if counts.as_ref().is_none_or(|counts| counts.iter().any(is_spent)) {
             let known = rows.find(address);
             if known.is_none() && address != 0 {
@@ -415,7 +420,7 @@ impl Quotas {
         process: Leads,
         divided: usize,
         least: usize,
-    ) -> Option<[Count<'_>; 3]> {
+    ) -> Option<[QuotaCounter<'_>; 3]> {
         let part = divided / self.parts.max(1);
         let account = self.accounts.get_mut(process?.position())?;
         let owner = self.owners.get_mut(account.owner as usize)?;
@@ -441,7 +446,7 @@ impl Quotas {
     ) -> bool {
         let counts = self.counts(ROWS + kind, process, divided, TEXT_PART_MIN);
         let Some(mut counts) = counts else { return false };
-        let fits = |&(&mut count, most): &Count<'_>| count as usize + bytes <= most;
+        let fits = |&(&mut count, most): &QuotaCounter<'_>| count as usize + bytes <= most;
         let is_charged = counts.iter().all(fits);
         if is_charged {
             for (count, _) in &mut counts {
@@ -456,8 +461,8 @@ impl Quotas {
 
 /// The row of an object, which is added if it is new and there is room.
 #[inline]
-fn granted<Row: Led>(
-    rows: &mut Keyed<Row>,
+fn granted<Row: QuotaRow>(
+    rows: &mut AddressedRows<Row>,
     process: Leads,
     address: u64,
     row: impl FnOnce() -> Row,
@@ -484,9 +489,12 @@ mod tests {
             rows in proptest::collection::vec((0..4_u64, 0..100_u64), 1..30),
             room in 0..600_u64,
         ) {
-            let mut owned: Vec<Owned<u8>> = (0..)
+            let mut owned: Vec<OwnedRow<u8>> = (0..)
                 .zip(&rows)
-                .map(|(at, &(owner, wanted))| Owned { owner, row: Index::new(at).unwrap(), wanted })
+                .map(|(at, &(owner, wanted))| {
+                    let row = Index::new(at).unwrap();
+                    OwnedRow { owner, row, wanted }
+                })
                 .collect();
             owned.sort_unstable_by_key(|it| it.owner);
             let mut got = vec![0; rows.len()];
@@ -512,7 +520,7 @@ mod tests {
     /// Leads to so many new rows from a process; returns how many there was room for.
     fn lead(
         quotas: &mut Quotas,
-        rows: &mut Keyed<MountRow>,
+        rows: &mut AddressedRows<MountRow>,
         process: Index<ProcessRow>,
         count: u64,
     ) -> usize {
@@ -540,7 +548,7 @@ mod tests {
                 }
             }
             let mut quotas = Quotas::new(1000, HashKey::new(1));
-            let mut rows: Keyed<MountRow> = Keyed::new(2400, HashKey::new(1));
+            let mut rows: AddressedRows<MountRow> = AddressedRows::new(2400, HashKey::new(1));
             quotas.begin(walker.snapshot.processes.len());
             quotas.set_owners(&mut walker.snapshot, &outer);
             let mut all = |processes: &[Index<ProcessRow>], count: u64| -> usize {
@@ -580,7 +588,7 @@ mod tests {
     #[test]
     fn each_process_leads_to_its_part_of_a_table() {
         let mut quotas = Quotas::new(100, HashKey::new(1));
-        let mut rows: Keyed<MountRow> = Keyed::new(400, HashKey::new(1));
+        let mut rows: AddressedRows<MountRow> = AddressedRows::new(400, HashKey::new(1));
         for _ in 0..2 {
             quotas.begin(20);
             rows.clear();

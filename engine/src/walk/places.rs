@@ -13,7 +13,7 @@ macro_rules! place_tables {
     ($count:literal: $($table:ident => $place:ident($row:ident), $address:expr;)*) => {
         /// A row of one of the tables.
         #[derive(Clone, Copy, Debug)]
-        pub(super) enum Place {
+        pub(super) enum SnapshotRow {
             $($place(Index<$row>),)*
         }
 
@@ -25,11 +25,11 @@ macro_rules! place_tables {
         pub(super) fn list_places(
             snapshot: &Snapshot,
             listed: &mut PlaceCounts,
-            places: &mut Vec<(Place, KernelVa)>,
+            places: &mut Vec<(SnapshotRow, KernelVa)>,
         ) {
             let [$($table,)*] = listed;
             places.clear();
-            $(list_rows(&snapshot.$table, $table, places, Place::$place, $address);)*
+            $(list_rows(&snapshot.$table, $table, places, SnapshotRow::$place, $address);)*
         }
 
         /// Number of rows of each table that [`list_places`] lists.
@@ -55,8 +55,8 @@ place_tables! {
 fn list_rows<Row>(
     rows: &Rows<Row>,
     listed: &mut usize,
-    places: &mut Vec<(Place, KernelVa)>,
-    place: impl Fn(Index<Row>) -> Place,
+    places: &mut Vec<(SnapshotRow, KernelVa)>,
+    place: impl Fn(Index<Row>) -> SnapshotRow,
     address: impl Fn(&Row) -> KernelVa,
 ) {
     // What finds no room is listed next time.

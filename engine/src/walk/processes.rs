@@ -7,16 +7,16 @@ use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_decoders::layout::View;
 
 use super::capability_sets::{CapabilitySet, CapabilitySetId, CapabilitySets};
-use super::copied::Copied;
+use super::copied::MemoryCopyMode;
 use super::owners::{Leads, Quotas};
 use super::snapshot::{
-    CssSetRow, DentryRow, FilesRow, Ids, Index, MmRow, MountRow, PathRef, ProcessRow, Span,
-    ThreadRow, row_at,
+    CssSetRow, DentryRow, FilesRow, Index, MmRow, MountRow, PathRef, ProcessRow, Span, ThreadRow,
+    UserGroupIds, row_at,
 };
 use super::tables::Snapshot;
-use super::{Kernel, Memory, Part, Reads, Scratch, Walker, fetch, fetch_groups};
-use crate::address::Reader;
-use panoptes_tables::Keyed;
+use super::{Kernel, Reads, ScanPart, ScannedMemory, WalkScratch, Walker, fetch, fetch_groups};
+use crate::address::MemoryReader;
+use panoptes_tables::AddressedRows;
 
 /// The number of a process's capabilities, if it is in the initial namespace and not root. The
 /// namespaces are those of all processes so far: the oldest ones are in the initial one.
@@ -39,7 +39,7 @@ fn number_set(
 /// Whether a task still has the number of its parent. A fork begins with a copy of the parent's
 /// task (`dup_task_struct`, kernel/fork.c). Nothing leads to that yet, but what was copied later
 /// may.
-fn is_still_its_parent(task: &Task, threads: &Keyed<ThreadRow>) -> bool {
+fn is_still_its_parent(task: &Task, threads: &AddressedRows<ThreadRow>) -> bool {
     let is_same = |parent: &ThreadRow| {
         let parent = &parent.task;
         (parent.pid, parent.start_boottime) == (task.pid, task.start_boottime)
@@ -51,7 +51,7 @@ fn is_still_its_parent(task: &Task, threads: &Keyed<ThreadRow>) -> bool {
 
 impl Walker {
     /// Makes a row for each process, oldest first. Also sorts threads and processes by id.
-    pub(super) fn group_threads(&mut self, memory: &mut Memory<'_>) {
+    pub(super) fn group_threads(&mut self, memory: &mut ScannedMemory<'_>) {
         self.list_leaders();
         if self.scratch.leaders.len() > self.snapshot.processes.capacity() {
             self.cut_leaders(memory);
@@ -68,7 +68,7 @@ impl Walker {
         leaders.clear();
         // Row 0 is `init_task`, which is in no process.
         let by_tid = &mut snapshot.by_tid;
-        let may_be_torn = snapshot.copied == Copied::PageByPage;
+        let may_be_torn = snapshot.copied == MemoryCopyMode::PageByPage;
         for (index, row) in threads.indexed().skip(1) {
             if may_be_torn && is_still_its_parent(&row.task, threads) {
                 snapshot.torn += 1;
@@ -131,7 +131,7 @@ impl Walker {
 
     /// Reads what every process points to: credentials, namespaces, directories, address space,
     /// descriptor table.
-    pub(super) fn read_processes(&mut self, memory: &mut Memory<'_>) {
+    pub(super) fn read_processes(&mut self, memory: &mut ScannedMemory<'_>) {
         self.name_parents();
         self.snapshot.nets.clear();
         row_at(&mut self.snapshot.nets, memory.kernel.roots.init_net);
@@ -169,7 +169,7 @@ impl Walker {
 
     /// Reads the processes in `start..end`, or as many of them as fit one batch. Returns the end of
     /// those read.
-    fn read_chunk(&mut self, memory: &mut Memory<'_>, start: usize, end: usize) -> usize {
+    fn read_chunk(&mut self, memory: &mut ScannedMemory<'_>, start: usize, end: usize) -> usize {
         self.reader.clear();
         for process in &self.snapshot.processes.as_slice()[start..end] {
             let task = &self.snapshot.threads[process.leader].task;
@@ -202,7 +202,7 @@ impl Walker {
             let bytes = self.reader.object(next).map(View::new);
             next += 1;
             if bytes.is_none() && !address.is_null() {
-                snapshot.losses.miss(Part::Processes, 1);
+                snapshot.losses.miss(ScanPart::Processes, 1);
             }
             bytes
         };
@@ -226,7 +226,7 @@ impl Walker {
             let mount = view.pointer(layouts.fs_struct.pwd_mnt).minus(mnt);
             (mount, view.pointer(layouts.fs_struct.pwd_dentry))
         }));
-        process.ids = cred.map(|view| Ids {
+        process.ids = cred.map(|view| UserGroupIds {
             uid: view.unsigned(layouts.cred.uid) as u32,
             gid: view.unsigned(layouts.cred.gid) as u32,
             euid: view.unsigned(layouts.cred.euid) as u32,
@@ -264,9 +264,9 @@ impl Walker {
     }
 
     /// Reads the mount and pid namespaces of the processes from position `start` on, as listed.
-    fn read_namespaces(&mut self, memory: &mut Memory<'_>, start: usize) {
+    fn read_namespaces(&mut self, memory: &mut ScannedMemory<'_>, start: usize) {
         #[derive(Clone, Copy)]
-        enum Kind {
+        enum ProcessNamespaceKind {
             Mount,
             Pid,
         }
@@ -287,16 +287,20 @@ impl Walker {
         });
         let processes = &mut self.snapshot.processes.as_mut_slice()[start..];
         let (mnt, pid) = (&layouts.mnt_namespace, &layouts.pid_namespace);
-        let groups =
-            [(Kind::Mount, &mnt.packing, mounts.as_slice()), (Kind::Pid, &pid.packing, namespaces)];
+        let groups = [
+            (ProcessNamespaceKind::Mount, &mnt.packing, mounts.as_slice()),
+            (ProcessNamespaceKind::Pid, &pid.packing, namespaces),
+        ];
         fetch_groups(&mut self.reader, memory, groups, |kind, index, bytes| {
             let (Some(view), Some(process)) = (bytes.map(View::new), processes.get_mut(index))
             else {
                 return;
             };
             match kind {
-                Kind::Mount => process.mount_namespace = view.unsigned(mnt.inum) as u32,
-                Kind::Pid => process.pid_namespace = view.unsigned(pid.inum) as u32,
+                ProcessNamespaceKind::Mount => {
+                    process.mount_namespace = view.unsigned(mnt.inum) as u32
+                }
+                ProcessNamespaceKind::Pid => process.pid_namespace = view.unsigned(pid.inum) as u32,
             }
         });
     }
@@ -352,7 +356,7 @@ impl Walker {
     }
 
     /// Reads the network namespaces in rows from position `first` on.
-    pub(super) fn read_nets(&mut self, memory: &mut Memory<'_>, first: usize) {
+    pub(super) fn read_nets(&mut self, memory: &mut ScannedMemory<'_>, first: usize) {
         let layout = &memory.kernel.layouts.net;
         let nets = &mut self.snapshot.nets.as_mut_slice()[first..];
         let losses = &mut self.snapshot.losses;
@@ -361,7 +365,7 @@ impl Walker {
         addresses.extend(nets.iter().map(|net| net.address));
         fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
             let Some(view) = bytes.map(View::new) else {
-                losses.miss(Part::Namespaces, 1);
+                losses.miss(ScanPart::Namespaces, 1);
                 return;
             };
             let net = &mut nets[index];
@@ -373,7 +377,7 @@ impl Walker {
         });
     }
 
-    fn read_mms(&mut self, memory: &mut Memory<'_>) {
+    fn read_mms(&mut self, memory: &mut ScannedMemory<'_>) {
         let kernel = memory.kernel;
         let layout = &kernel.layouts.mm_struct;
         let snapshot = &mut self.snapshot;
@@ -386,7 +390,7 @@ impl Walker {
         fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
             let mm = &mut mms[index];
             let Some(view) = bytes.map(View::new) else {
-                losses.miss(Part::AddressSpaces, 1);
+                losses.miss(ScanPart::AddressSpaces, 1);
                 mm.complete = false;
                 return;
             };
@@ -411,7 +415,7 @@ impl Walker {
     }
 }
 
-impl Scratch {
+impl WalkScratch {
     /// Lists where the numbers of a process in its own pid namespace and in the outermost one below
     /// the first are, given its `struct pid` and the level of that.
     fn list_numbers(
@@ -444,7 +448,7 @@ pub(super) const CHUNK: usize = 4096;
 const PROCESS_OBJECTS: usize = 5;
 
 /// Adds what a task points to to the batch; `false` when the batch is full.
-fn push_process(reader: &mut Reader, kernel: &Kernel, task: &Task) -> bool {
+fn push_process(reader: &mut MemoryReader, kernel: &Kernel, task: &Task) -> bool {
     let layouts = &kernel.layouts;
     let objects: [_; PROCESS_OBJECTS] = [
         (task.signal, &layouts.signal_struct.packing),
@@ -465,8 +469,8 @@ fn push_process(reader: &mut Reader, kernel: &Kernel, task: &Task) -> bool {
 
 /// The path of a file to which a process leads, with rows for its mount and its name.
 pub(super) fn path_of(
-    mounts: &mut Keyed<MountRow>,
-    dentries: &mut Keyed<DentryRow>,
+    mounts: &mut AddressedRows<MountRow>,
+    dentries: &mut AddressedRows<DentryRow>,
     (quotas, process): (&mut Quotas, Leads),
     mount: KernelVa,
     dentry: KernelVa,

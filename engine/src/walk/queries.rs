@@ -6,7 +6,7 @@ use panoptes_decoders::kernel::super_block::{Filesystem, magic};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::capability_sets::CapabilitySet;
-use super::losses::Part;
+use super::losses::ScanPart;
 use super::ring_rows::RingRow;
 use super::snapshot::{
     DescriptorRow, FileRow, FilesRow, Index, NetRow, ProcessRow, Span, ThreadRow,
@@ -47,12 +47,12 @@ impl Snapshot {
 
     /// Whether memory is a copy without all tasks.
     pub(super) fn lacks_tasks(&self) -> bool {
-        self.copied.is_copy() && self.losses.of(Part::Tasks) != (0, 0)
+        self.copied.is_copy() && self.losses.of(ScanPart::Tasks) != (0, 0)
     }
 
     /// Whether the scan has all network interfaces.
     pub fn has_all_interfaces(&self) -> bool {
-        self.losses.of(Part::Interfaces) == (0, 0)
+        self.losses.of(ScanPart::Interfaces) == (0, 0)
     }
 
     /// A process's tables of descriptors, each once: first the main table, then the tables of
@@ -282,7 +282,7 @@ mod tests {
     use panoptes_decoders::address::KernelVa;
 
     use super::*;
-    use crate::walk::snapshot::{ContainerRow, Ids};
+    use crate::walk::snapshot::{ContainerRow, UserGroupIds};
     use crate::walk::tests::memory::small;
 
     /// A scan with these containers, each inside the one before; and a process of user 1000 in the
@@ -299,7 +299,7 @@ mod tests {
             let row = ContainerRow { node, id, maker, parent, ..ContainerRow::default() };
             parent = snapshot.containers.row_of(at, || row);
         }
-        let ids = Some(Ids { uid: 1000, ..Ids::default() });
+        let ids = Some(UserGroupIds { uid: 1000, ..UserGroupIds::default() });
         let process = ProcessRow::new(Index::new(0).unwrap());
         (snapshot, ProcessRow { container: parent, ids, ..process })
     }
@@ -335,7 +335,7 @@ mod tests {
         assert_eq!(snapshot.user_of(&process), 7);
         snapshot.threads[process.leader].task.loginuid = 0;
         assert_eq!(snapshot.user_of(&process), 1000);
-        process.ids = Some(Ids::default());
+        process.ids = Some(UserGroupIds::default());
         assert_eq!(snapshot.user_of(&process), 0);
         process.namespace_maker = core::num::NonZeroU32::new(9);
         assert_eq!(snapshot.user_of(&process), 9);

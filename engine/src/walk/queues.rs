@@ -5,15 +5,15 @@
 //! chance, so that nobody's queues keep those of others unread for long.
 
 use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::kernel::msg_queue::{DEPTH_MAX, Queue};
-use panoptes_decoders::kernel::xarray::{self, Slot};
+use panoptes_decoders::kernel::msg_queue::{DEPTH_MAX, IpcMessageQueue};
+use panoptes_decoders::kernel::xarray::{self, XaSlot};
 use panoptes_decoders::layout::View;
 use panoptes_tables::room;
 
 use super::ring_rows::{QUEUES_MAX, QueueRow};
 use super::snapshot::{Index, ProcessRow};
 use super::tables::Snapshot;
-use super::{Memory, Part, Scratch, Walker, fetch};
+use super::{ScanPart, ScannedMemory, WalkScratch, Walker, fetch};
 
 /// Maximum number of IPC namespaces that are remembered within one scan.
 const NAMESPACES_SEEN_MAX: usize = 4096;
@@ -83,7 +83,7 @@ impl IpcNamespaces {
 
 impl Walker {
     /// Reads the message queues of all IPC namespaces.
-    pub(super) fn read_queues(&mut self, memory: &mut Memory<'_>) {
+    pub(super) fn read_queues(&mut self, memory: &mut ScannedMemory<'_>) {
         if self.list_ipc_namespaces(memory).is_none() {
             return;
         }
@@ -101,10 +101,10 @@ impl Walker {
 
     /// Lists where each namespace has its queues. `None` if there is none, or if the kernel's
     /// queues are unknown.
-    fn list_ipc_namespaces(&mut self, memory: &Memory<'_>) -> Option<()> {
+    fn list_ipc_namespaces(&mut self, memory: &ScannedMemory<'_>) -> Option<()> {
         let layouts = &memory.kernel.layouts;
         let chance = self.chance(NAMESPACES);
-        let Scratch { ipc_namespaces, addresses, .. } = &mut self.scratch;
+        let WalkScratch { ipc_namespaces, addresses, .. } = &mut self.scratch;
         let (namespace, ids) = layouts.ipc_namespace.zip(layouts.ipc_ids)?;
         ipc_namespaces.remove_repetitions();
         let of_queues = |&address: &KernelVa| namespace.queues_of(address, &ids);
@@ -113,20 +113,20 @@ impl Walker {
         let (_, others) = addresses.split_first_mut()?;
         let is_gap = turn(others, NAMESPACES_MAX - 1, chance) || ipc_namespaces.are_more;
         addresses.truncate(NAMESPACES_MAX);
-        self.snapshot.losses.cut(Part::Namespaces, is_gap.into());
+        self.snapshot.losses.cut(ScanPart::Namespaces, is_gap.into());
         Some(())
     }
 
     /// Lists the roots of the trees of the namespaces that have queues.
-    fn read_queue_roots(&mut self, memory: &mut Memory<'_>) {
-        let Scratch { addresses, more, queues, .. } = &mut self.scratch;
+    fn read_queue_roots(&mut self, memory: &mut ScannedMemory<'_>) {
+        let WalkScratch { addresses, more, queues, .. } = &mut self.scratch;
         more.clear();
         queues.clear();
         let Some(layout) = &memory.kernel.layouts.ipc_ids else { return };
         let losses = &mut self.snapshot.losses;
         fetch(&mut self.reader, memory, &layout.packing, addresses, |_, bytes| {
             let Some(view) = bytes.map(View::new) else {
-                losses.miss(Part::Namespaces, 1);
+                losses.miss(ScanPart::Namespaces, 1);
                 return;
             };
             if view.unsigned(layout.in_use) != 0 {
@@ -136,33 +136,33 @@ impl Walker {
     }
 
     /// Reads the nodes of one level of the trees.
-    fn read_queue_nodes(&mut self, memory: &mut Memory<'_>, level: u32) {
+    fn read_queue_nodes(&mut self, memory: &mut ScannedMemory<'_>, level: u32) {
         let chance = self.chance(level);
         let Self { reader, snapshot: Snapshot { losses, .. }, scratch, .. } = self;
-        let Scratch { addresses, more, queues, .. } = scratch;
+        let WalkScratch { addresses, more, queues, .. } = scratch;
         core::mem::swap(addresses, more);
         more.clear();
         if addresses.is_empty() {
             return;
         }
-        losses.cut(Part::Namespaces, turn(addresses, NODES_MAX, chance).into());
+        losses.cut(ScanPart::Namespaces, turn(addresses, NODES_MAX, chance).into());
         addresses.truncate(NODES_MAX);
         let layout = &memory.kernel.layouts.xa_node;
         fetch(reader, memory, &layout.packing, addresses, |_, bytes| match bytes {
             Some(bytes) => {
                 xarray::for_each_slot(layout, bytes, |_, slot| list_slot(slot, more, queues));
             }
-            None => losses.miss(Part::Namespaces, 1),
+            None => losses.miss(ScanPart::Namespaces, 1),
         });
     }
 
     /// Adds a row for each queue whose last users live, until little room is left. The others take
     /// none: processes that end at once leave as many of them as they like.
-    fn read_queue_rows(&mut self, memory: &mut Memory<'_>) {
+    fn read_queue_rows(&mut self, memory: &mut ScannedMemory<'_>) {
         let chance = self.chance(QUEUES);
         let mut queues = core::mem::take(&mut self.scratch.queues);
         let is_gap = turn(&mut queues, QUEUES_MAX, chance);
-        self.snapshot.losses.cut(Part::Namespaces, is_gap.into());
+        self.snapshot.losses.cut(ScanPart::Namespaces, is_gap.into());
         queues.truncate(READS_MAX);
         let mut left = queues.as_slice();
         while !left.is_empty() {
@@ -178,16 +178,16 @@ impl Walker {
     }
 
     /// Adds a row for each of these queues that was used, and whose last users live.
-    fn read_queues_at(&mut self, memory: &mut Memory<'_>, queues: &[KernelVa]) {
+    fn read_queues_at(&mut self, memory: &mut ScannedMemory<'_>, queues: &[KernelVa]) {
         let Some(layout) = memory.kernel.layouts.msg_queue.as_ref() else { return };
         let Self { reader, snapshot: Snapshot { queues: rows, losses, .. }, .. } = self;
         let first = rows.len();
         fetch(reader, memory, &layout.packing, queues, |at, bytes| {
             let Some(bytes) = bytes else {
-                losses.miss(Part::Namespaces, 1);
+                losses.miss(ScanPart::Namespaces, 1);
                 return;
             };
-            if let Some(queue) = Queue::decode(layout, bytes) {
+            if let Some(queue) = IpcMessageQueue::decode(layout, bytes) {
                 rows.push(QueueRow { address: queues[at], queue, ..QueueRow::default() });
             }
         });
@@ -196,10 +196,10 @@ impl Walker {
 
     /// Finds the processes that used the queues from the row `first` on last. Those that have ended
     /// are none.
-    fn find_queue_users(&mut self, memory: &mut Memory<'_>, first: usize) {
+    fn find_queue_users(&mut self, memory: &mut ScannedMemory<'_>, first: usize) {
         let layouts = &memory.kernel.layouts;
         let Self { reader, snapshot, scratch, .. } = self;
-        let Scratch { addresses, more: pids, .. } = scratch;
+        let WalkScratch { addresses, more: pids, .. } = scratch;
         pids.clear();
         let new = snapshot.queues.iter().skip(first);
         pids.extend(new.flat_map(|row| [row.queue.sender, row.queue.receiver]));
@@ -226,11 +226,11 @@ fn process_of(snapshot: &Snapshot, id: u32, pid: KernelVa) -> Option<Index<Proce
     (leader.task.thread_pid == pid).then_some(process)
 }
 
-fn list_slot(slot: Slot, nodes: &mut Vec<KernelVa>, queues: &mut Vec<KernelVa>) {
+fn list_slot(slot: XaSlot, nodes: &mut Vec<KernelVa>, queues: &mut Vec<KernelVa>) {
     let (list, address) = match slot {
-        Slot::Empty => return,
-        Slot::Node(node) => (nodes, node),
-        Slot::Entry(entry) => (queues, entry),
+        XaSlot::Empty => return,
+        XaSlot::Node(node) => (nodes, node),
+        XaSlot::Entry(entry) => (queues, entry),
     };
     if list.len() < list.capacity() {
         list.push(address);

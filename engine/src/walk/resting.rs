@@ -38,7 +38,7 @@ const ANCESTORS_MAX: u32 = 64;
 
 /// One process of the last scan.
 #[derive(Clone, Copy, Debug)]
-struct Before {
+struct PreviousProcess {
     /// Its start and its id, by which scans are sorted.
     start_boottime: u64,
     process_id: u32,
@@ -48,9 +48,9 @@ struct Before {
     runs: Option<NonZeroU64>,
 }
 
-const _: () = assert!(size_of::<Before>() == 24);
+const _: () = assert!(size_of::<PreviousProcess>() == 24);
 
-impl Before {
+impl PreviousProcess {
     const fn key(&self) -> (u64, u32) {
         (self.start_boottime, self.process_id)
     }
@@ -59,11 +59,11 @@ impl Before {
 /// The processes of the last scan of a system, oldest first, as many as are tracked. It has none if
 /// that scan has left more than what processes have that rested.
 #[derive(Debug)]
-pub(super) struct Resting {
-    before: Vec<Before>,
+pub(super) struct PreviousProcesses {
+    before: Vec<PreviousProcess>,
 }
 
-impl Resting {
+impl PreviousProcesses {
     /// Allocates for so many processes.
     pub(super) fn with_capacity(processes: usize) -> Self {
         Self { before: room::list(processes) }
@@ -85,7 +85,7 @@ impl Resting {
             let task = &snapshot.threads[row.leader].task;
             let (start_boottime, process_id) = key_of(task);
             let was_left = snapshot.is_light && rests;
-            Before { start_boottime, process_id, was_left, runs }
+            PreviousProcess { start_boottime, process_id, was_left, runs }
         }));
     }
 }
@@ -93,7 +93,7 @@ impl Resting {
 impl Snapshot {
     /// Finds the processes that have not run, and which of them the last scan has left. Both lists
     /// have the same order.
-    fn find_resting(&mut self, resting: &Resting) {
+    fn find_resting(&mut self, resting: &PreviousProcesses) {
         let mut before = resting.before.iter().peekable();
         self.runs.clear();
         self.rests.clear();

@@ -2,7 +2,7 @@
 //! queues, to which no descriptor leads, either.
 
 use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::kernel::msg_queue::Queue;
+use panoptes_decoders::kernel::msg_queue::IpcMessageQueue;
 
 use super::snapshot::{DescriptorRow, FileRow, FilesRow, Index, ProcessRow, Span};
 
@@ -36,7 +36,7 @@ pub struct RingRow {
 pub struct QueueRow {
     /// `struct msg_queue *`
     pub address: KernelVa,
-    pub queue: Queue,
+    pub queue: IpcMessageQueue,
     /// The process that sent last, if it lives.
     pub sender: Option<Index<ProcessRow>>,
     /// The process that received last, if it lives.

@@ -13,17 +13,17 @@ mod shares;
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::Layouts;
-use panoptes_decoders::layout::{Field, View, u64_at};
+use panoptes_decoders::layout::{PackedField, View, u64_at};
 use panoptes_decoders::paging::KernelSpace;
-use panoptes_tables::{Keyed, room};
+use panoptes_tables::{AddressedRows, room};
 
 use super::owners::Quotas;
 use super::places::count_places;
 use super::ring_rows::{RING_SLOT, RINGS_MAX, RingRow};
 use super::snapshot::{DentryRow, DescriptorRow, FileRow, Index, Span};
 use super::tables::Snapshot;
-use super::{Memory, Part, Scratch, Walker, fetch, fetch_each};
-use crate::address::Reader;
+use super::{ScanPart, ScannedMemory, WalkScratch, Walker, fetch, fetch_each};
+use crate::address::MemoryReader;
 use shares::{FILES, RANGES, Share, Shares, SlotRange};
 
 pub(super) use shares::{REMEMBERED_MAX, RingSlot};
@@ -39,18 +39,18 @@ const FLAGS: u64 = 0b111;
 #[derive(Debug)]
 pub(super) struct Rings {
     /// Their tables of files.
-    tables: Vec<Table>,
+    tables: Vec<RingFileTable>,
     shares: Shares,
     /// The slots that are read, by table.
     ranges: Vec<SlotRange>,
     /// The used slots, by range and number.
-    slots: Vec<Slot>,
+    slots: Vec<RingFileSlot>,
     /// By used slot, its `struct file`.
     files: Vec<KernelVa>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Table {
+struct RingFileTable {
     ring: Index<RingRow>,
     array: KernelVa,
     slots: u32,
@@ -58,7 +58,7 @@ struct Table {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Slot {
+struct RingFileSlot {
     /// Its place in [`Rings::ranges`].
     range: u32,
     number: u32,
@@ -114,7 +114,7 @@ impl Rings {
 
 /// Adds a row for an open file of the filesystem of anonymous inodes if it is a ring.
 pub(super) fn note_ring(
-    rings: &mut Keyed<RingRow>,
+    rings: &mut AddressedRows<RingRow>,
     quotas: &mut Quotas,
     (index, file): (Index<FileRow>, &FileRow),
     dentry: &DentryRow,
@@ -130,7 +130,7 @@ pub(super) fn note_ring(
 
 impl Walker {
     /// Reads the files of the rings.
-    pub(super) fn read_rings(&mut self, memory: &mut Memory<'_>) {
+    pub(super) fn read_rings(&mut self, memory: &mut ScannedMemory<'_>) {
         self.scratch.rings.clear();
         if self.snapshot.rings.is_empty() {
             self.ring_slots.clear();
@@ -153,48 +153,48 @@ impl Walker {
         self.snapshot.sort_rings();
     }
 
-    fn read_ring_tables(&mut self, memory: &mut Memory<'_>) {
+    fn read_ring_tables(&mut self, memory: &mut ScannedMemory<'_>) {
         let Some(layout) = &memory.kernel.layouts.io_ring_ctx else { return };
         let Some(array) = layout.nodes.or(layout.files) else { return };
         let Snapshot { rings, losses, .. } = &mut self.snapshot;
-        let Scratch { rings: Rings { tables, .. }, addresses, .. } = &mut self.scratch;
+        let WalkScratch { rings: Rings { tables, .. }, addresses, .. } = &mut self.scratch;
         addresses.clear();
         addresses.extend(rings.iter().map(|ring| ring.context));
         fetch(&mut self.reader, memory, &layout.packing, addresses, |at, bytes| {
             let (Some(view), Some(ring)) = (bytes.map(View::new), Index::new(at)) else {
-                losses.miss(Part::Files, 1);
+                losses.miss(ScanPart::Files, 1);
                 return;
             };
             let slots = layout.nr_user_files.map_or(0, |field| view.unsigned(field));
             let array = view.pointer(array);
             if slots > 0 && !array.is_null() {
-                losses.cut(Part::Files, u32::from(slots > u64::from(SLOTS_OF_ONE)));
+                losses.cut(ScanPart::Files, u32::from(slots > u64::from(SLOTS_OF_ONE)));
                 let slots = slots.min(SLOTS_OF_ONE.into()) as u32;
-                tables.push(Table { ring, array, slots, share: Share::default() });
+                tables.push(RingFileTable { ring, array, slots, share: Share::default() });
             }
         });
     }
 
     /// Chooses the slots that this scan reads.
     fn choose_ring_slots(&mut self) {
-        let Self { snapshot, scratch: Scratch { rings, quotas, .. }, ring_slots, .. } = self;
+        let Self { snapshot, scratch: WalkScratch { rings, quotas, .. }, ring_slots, .. } = self;
         let Rings { tables, shares, ranges, .. } = rings;
         shares.divide(tables, snapshot, quotas);
         for (at, table) in (0..).zip(tables.iter()) {
             let is_gap = table.list_ranges(at, self.scans, ring_slots, ranges);
-            snapshot.losses.cut(Part::Files, u32::from(is_gap));
+            snapshot.losses.cut(ScanPart::Files, u32::from(is_gap));
         }
     }
 
     /// Lists the used slots of all tables.
-    fn read_ring_slots(&mut self, memory: &mut Memory<'_>) {
+    fn read_ring_slots(&mut self, memory: &mut ScannedMemory<'_>) {
         let layout = SlotLayout::of(&memory.kernel.layouts);
         let Self { snapshot: Snapshot { losses, .. }, ring_slots, .. } = self;
         let Rings { tables, ranges, slots, .. } = &mut self.scratch.rings;
         ring_slots.clear();
         fetch_each(&mut self.reader, memory, ranges, push_range(layout), |at, bytes| {
             let Some(bytes) = bytes else {
-                losses.miss(Part::Files, 1);
+                losses.miss(ScanPart::Files, 1);
                 return;
             };
             let range = &ranges[at];
@@ -205,11 +205,11 @@ impl Walker {
                     continue;
                 }
                 if table.share.files == 0 || slots.len() == slots.capacity() {
-                    losses.cut(Part::Files, 1);
+                    losses.cut(ScanPart::Files, 1);
                     return;
                 }
                 table.share.files -= 1;
-                slots.push(Slot { range: at as u32, number, value });
+                slots.push(RingFileSlot { range: at as u32, number, value });
                 if !table.is_large() || number < table.first_slots() {
                     continue;
                 }
@@ -217,14 +217,14 @@ impl Walker {
                     table.share.remembered -= 1;
                     ring_slots.push(RingSlot { array: table.array, number });
                 } else {
-                    losses.cut(Part::Files, 1);
+                    losses.cut(ScanPart::Files, 1);
                 }
             }
         });
     }
 
     /// Reads the open file of each used slot. A slot of an older kernel has it itself.
-    fn read_ring_nodes(&mut self, memory: &mut Memory<'_>) {
+    fn read_ring_nodes(&mut self, memory: &mut ScannedMemory<'_>) {
         let layouts = &memory.kernel.layouts;
         let Rings { slots, files, .. } = &mut self.scratch.rings;
         files.extend(slots.iter().map(|slot| KernelVa(slot.value & !FLAGS)));
@@ -240,9 +240,9 @@ impl Walker {
     }
 
     /// Adds the rows of the files, and reads what they lead to.
-    fn add_ring_files(&mut self, memory: &mut Memory<'_>) {
+    fn add_ring_files(&mut self, memory: &mut ScannedMemory<'_>) {
         let Self { snapshot, scratch, .. } = self;
-        let Scratch { rings: Rings { tables, ranges, slots, files, .. }, .. } = scratch;
+        let WalkScratch { rings: Rings { tables, ranges, slots, files, .. }, .. } = scratch;
         let known = count_places(snapshot);
         let before = snapshot.files.len();
         let of_slots = slots.iter().zip(files.iter());
@@ -250,7 +250,7 @@ impl Walker {
         for (at, table) in (0..).zip(tables.iter()) {
             let process = snapshot.rings[table.ring].process;
             let mut descriptors = snapshot.descriptors.span_from(snapshot.descriptors.len());
-            let is_its = |slot: &Slot| ranges[slot.range as usize].table == at;
+            let is_its = |slot: &RingFileSlot| ranges[slot.range as usize].table == at;
             while let Some((slot, address)) = of_slots.next_if(|(slot, _)| is_its(slot)) {
                 if !address.is_plausible() {
                     continue;
@@ -268,7 +268,7 @@ impl Walker {
     }
 
     /// Reads the slots again after their files, and leaves out what has changed.
-    pub(super) fn check_rings(&mut self, memory: &mut Memory<'_>) {
+    pub(super) fn check_rings(&mut self, memory: &mut ScannedMemory<'_>) {
         let layout = SlotLayout::of(&memory.kernel.layouts);
         let Self { reader, snapshot, scratch, .. } = self;
         let Rings { tables, ranges, slots, .. } = &scratch.rings;
@@ -302,7 +302,9 @@ impl Walker {
 }
 
 /// Adds a range of slots to a batch.
-fn push_range(layout: SlotLayout) -> impl Fn(&mut Reader, &KernelSpace, &SlotRange) -> Option<u32> {
+fn push_range(
+    layout: SlotLayout,
+) -> impl Fn(&mut MemoryReader, &KernelSpace, &SlotRange) -> Option<u32> {
     move |reader, space, range| {
         let distance = u64::from(range.first) * u64::from(layout.stride);
         let begin = range.array.0.wrapping_add(distance);
@@ -310,7 +312,7 @@ fn push_range(layout: SlotLayout) -> impl Fn(&mut Reader, &KernelSpace, &SlotRan
     }
 }
 
-fn file_of_node(bytes: &[u8], field: Field) -> KernelVa {
+fn file_of_node(bytes: &[u8], field: PackedField) -> KernelVa {
     KernelVa(View::new(bytes).pointer(field).0 & !FLAGS)
 }
 

@@ -2,8 +2,8 @@
 
 use panoptes_decoders::source::MemorySource;
 
-use super::idle::Origin;
-use super::{Budget, Kernel, Memory, ScanError, Scope, Snapshot, Walker};
+use super::idle::ScanOrigin;
+use super::{Budget, Kernel, ScanError, ScannedMemory, Scope, Snapshot, Walker};
 
 impl Walker {
     /// Scans once, without allocating.
@@ -25,7 +25,7 @@ impl Walker {
         scope: Scope,
         budget: &Budget<'_>,
     ) -> Result<&Snapshot, ScanError> {
-        let memory = &mut Memory::new(source, kernel, *budget);
+        let memory = &mut ScannedMemory::new(source, kernel, *budget);
         self.begin_scan(memory, scope);
         self.snapshot.is_light = false;
         self.read_rows(memory, scope, false)
@@ -41,7 +41,7 @@ impl Walker {
         scope: Scope,
         budget: &Budget<'_>,
     ) -> Result<&Snapshot, ScanError> {
-        let memory = &mut Memory::new(source, kernel, *budget);
+        let memory = &mut ScannedMemory::new(source, kernel, *budget);
         self.begin_scan(memory, scope);
         if self.keep_rows(memory, scope)? {
             return Ok(&self.snapshot);
@@ -54,7 +54,7 @@ impl Walker {
     }
 
     /// Reads the facts about the machine, and whether it has rested since the last scan.
-    fn begin_scan(&mut self, memory: &mut Memory<'_>, scope: Scope) {
+    fn begin_scan(&mut self, memory: &mut ScannedMemory<'_>, scope: Scope) {
         self.reader.forget_translations();
         self.read_machine(memory);
         let origin = self.origin(scope);
@@ -62,14 +62,14 @@ impl Walker {
         (self.snapshot.is_kept, self.snapshot.has_run) = (false, false);
     }
 
-    pub(super) const fn origin(&self, scope: Scope) -> Origin {
-        Origin { system: self.system, scan: self.scans, scope }
+    pub(super) const fn origin(&self, scope: Scope) -> ScanOrigin {
+        ScanOrigin { system: self.system, scan: self.scans, scope }
     }
 
     /// Makes all rows anew. Those of a light scan are worth keeping only if it `keeps_light` ones.
     fn read_rows(
         &mut self,
-        memory: &mut Memory<'_>,
+        memory: &mut ScannedMemory<'_>,
         scope: Scope,
         keeps_light: bool,
     ) -> Result<&Snapshot, ScanError> {
@@ -137,7 +137,7 @@ impl Walker {
     /// Reads what processes use without a descriptor.
     fn read_without_descriptors(
         &mut self,
-        memory: &mut Memory<'_>,
+        memory: &mut ScannedMemory<'_>,
         scope: Scope,
     ) -> Result<(), ScanError> {
         if scope.files || scope.connections {

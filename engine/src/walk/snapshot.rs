@@ -10,21 +10,21 @@ use core::ops::Range;
 use super::capability_sets::CapabilitySetId;
 pub use super::containers::{ContainerRow, HostName};
 pub use super::sockets::SocketRow;
-use super::stability::Fate;
+use super::stability::TaskFate;
 pub use super::terminals::TerminalRow;
 use arrayvec::ArrayVec;
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::cgroup::SUBSYS_MAX;
-use panoptes_decoders::kernel::dentry::Name;
+use panoptes_decoders::kernel::dentry::DirectoryEntry;
 use panoptes_decoders::kernel::file::OpenFile;
 use panoptes_decoders::kernel::inode::Attributes;
-use panoptes_decoders::kernel::mount::Mounted;
+use panoptes_decoders::kernel::mount::MountLinks;
 use panoptes_decoders::kernel::net_device::MAC_BYTES;
-use panoptes_decoders::kernel::sock::{Counters, Endpoints};
+use panoptes_decoders::kernel::sock::{Endpoints, TcpCounters};
 use panoptes_decoders::kernel::super_block::Filesystem;
 use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_decoders::kernel::vm_area_struct::Vma;
-use panoptes_tables::Keyed;
+use panoptes_tables::AddressedRows;
 pub use panoptes_tables::{Index, Rows, Span};
 
 /// Makes a row of the object at an address.
@@ -45,13 +45,13 @@ rows_of_objects! {
 
 impl From<KernelVa> for DentryRow {
     fn from(address: KernelVa) -> Self {
-        Self { name: Name { address, ..Name::default() }, ..Self::default() }
+        Self { name: DirectoryEntry { address, ..DirectoryEntry::default() }, ..Self::default() }
     }
 }
 
 /// The row of the object at an address, which is added if it is new and there is room.
 pub(super) fn row_at<Row: From<KernelVa>>(
-    rows: &mut Keyed<Row>,
+    rows: &mut AddressedRows<Row>,
     address: KernelVa,
 ) -> Option<Index<Row>> {
     rows.row_of(address.0, || address.into())
@@ -143,7 +143,7 @@ pub struct PathRef {
 
 /// User and group ids of a process.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Ids {
+pub struct UserGroupIds {
     pub uid: u32,
     pub gid: u32,
     pub euid: u32,
@@ -156,7 +156,7 @@ pub struct ProcessRow {
     pub leader: Index<ThreadRow>,
     pub parent_pid: u32,
     /// User and group ids, if they could be read.
-    pub ids: Option<Ids>,
+    pub ids: Option<UserGroupIds>,
     /// The user who made its user namespace, or the outermost one around it; if that is unknown,
     /// its own. `None`: root, who made the first one.
     pub namespace_maker: Option<NonZeroU32>,
@@ -190,7 +190,7 @@ pub struct ProcessRow {
     /// the data about them is consistent.
     pub stable: bool,
     /// What the end of the scan showed of its leader.
-    pub fate: Fate,
+    pub fate: TaskFate,
     /// Whether its leader had the same descriptor table at the end of the scan.
     pub files_stable: bool,
     /// First entry of its signal's list of threads, if readable: the address of a `thread_node`.
@@ -226,7 +226,7 @@ impl ProcessRow {
             threads_runtime_ns: 0,
             threads: Span::new(0, 0),
             stable: true,
-            fate: Fate::Lives,
+            fate: TaskFate::Lives,
             files_stable: true,
             first_thread: None,
             first_of_pid: None,
@@ -443,7 +443,7 @@ pub(super) const NAME_INLINE_BYTES: usize = 40;
 #[derive(Clone, Copy, Debug)]
 pub struct DentryRow {
     /// Decoded dentry.
-    pub name: Name,
+    pub name: DirectoryEntry,
     /// The directory; a root refers to itself.
     pub parent: Option<Index<DentryRow>>,
     /// The name, if it is short.
@@ -459,7 +459,7 @@ pub struct DentryRow {
 impl Default for DentryRow {
     fn default() -> Self {
         Self {
-            name: Name::default(),
+            name: DirectoryEntry::default(),
             parent: None,
             text: [0; NAME_INLINE_BYTES],
             long: None,
@@ -476,7 +476,7 @@ pub struct MountRow {
     pub address: KernelVa,
     /// Whether it could be read.
     pub was_read: bool,
-    pub mounted: Mounted,
+    pub mounted: MountLinks,
     /// The dentry of its root.
     pub root: Option<Index<DentryRow>>,
     /// The mount that it is on; the top mount refers to itself.
@@ -631,7 +631,7 @@ pub struct ConnectionRow {
     pub address: KernelVa,
     pub endpoints: Endpoints,
     /// Counters; sockets in TIME_WAIT and SYN_RECEIVED have none.
-    pub counters: Option<Counters>,
+    pub counters: Option<TcpCounters>,
     /// `struct file *` of its descriptor; null if no process holds it.
     pub file: KernelVa,
     /// Inode number of a socket without a file, or 0.

@@ -4,11 +4,11 @@ use panoptes_decoders::kernel::file::OpenFile;
 use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_decoders::layout::View;
 
-use super::{Index, Memory, ProcessRow, Reads, Scratch, Walker, fetch};
+use super::{Index, ProcessRow, Reads, ScannedMemory, WalkScratch, Walker, fetch};
 
 /// What became of a task during a scan.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Fate {
+pub enum TaskFate {
     /// It was there at the end of the scan as at its beginning.
     #[default]
     Lives,
@@ -28,17 +28,17 @@ impl ProcessRow {
     /// Notes that its leader's memory is another task's.
     fn set_replaced(&mut self) {
         (self.stable, self.files_stable) = (false, false);
-        self.fate = Fate::Replaced;
+        self.fate = TaskFate::Replaced;
     }
 }
 
 impl Walker {
     /// Reads every process's leader again. If it has changed, this scan's data about the process
     /// may be inconsistent.
-    pub(super) fn check_stability(&mut self, memory: &mut Memory<'_>) {
+    pub(super) fn check_stability(&mut self, memory: &mut ScannedMemory<'_>) {
         let layout = &memory.kernel.layouts.task_struct;
         let snapshot = &mut self.snapshot;
-        let Scratch { addresses, renamed, nested: moved, .. } = &mut self.scratch;
+        let WalkScratch { addresses, renamed, nested: moved, .. } = &mut self.scratch;
         renamed.clear();
         moved.clear();
         addresses.clear();
@@ -72,11 +72,11 @@ impl Walker {
             let has_ended =
                 |after: Task| after.exit_state != 0 || after.mm != before.mm && after.mm.is_null();
             process.fate = match after {
-                _ if is_replaced => Fate::Replaced,
+                _ if is_replaced => TaskFate::Replaced,
                 // A copy made piece by piece can have its parent's state and its own start.
-                Some(after) if after.is_unfinished() => Fate::Unfinished,
-                Some(after) if before.exit_state == 0 && has_ended(after) => Fate::Ended,
-                _ => Fate::Lives,
+                Some(after) if after.is_unfinished() => TaskFate::Unfinished,
+                Some(after) if before.exit_state == 0 && has_ended(after) => TaskFate::Ended,
+                _ => TaskFate::Lives,
             };
             process.stable = after.is_some_and(|after| {
                 after.mm == before.mm
@@ -85,8 +85,8 @@ impl Walker {
                     // A zombie that its parent released has nothing any more (`__unhash_process`).
                     && !after.thread_pid.is_null()
             });
-            if !process.stable && process.fate == Fate::Lives {
-                process.fate = Fate::ProgramChanged;
+            if !process.stable && process.fate == TaskFate::Lives {
+                process.fate = TaskFate::ProgramChanged;
                 if let (Some(after), Some(row)) = (after, Index::new(index))
                     && moved.has_room()
                 {
@@ -101,7 +101,7 @@ impl Walker {
 
     /// Reads once more the executables of processes that moved. An exec releases the address space
     /// and the executable, whose memory may have been another file's when the scan read it.
-    fn check_executables(&mut self, memory: &mut Memory<'_>) {
+    fn check_executables(&mut self, memory: &mut ScannedMemory<'_>) {
         let layouts = &memory.kernel.layouts;
         let Self { reader, snapshot, scratch, .. } = self;
         let (Reads { rows, addresses: spaces }, found) = (&scratch.nested, &mut scratch.addresses);
@@ -119,7 +119,7 @@ impl Walker {
                 !after.dentry.is_null() && (before.dentry, before.mnt) == (after.dentry, after.mnt)
             });
             if is_same {
-                snapshot.processes[row].fate = Fate::Lives;
+                snapshot.processes[row].fate = TaskFate::Lives;
             }
         });
         // The address space was alive until now if it still is the process's.
@@ -133,14 +133,14 @@ impl Walker {
             let now = bytes.map(|bytes| Task::decode(layout, before.address, bytes));
             match now.filter(|now| now.is_same_thread(before)) {
                 None => process.set_replaced(),
-                Some(now) if now.mm != spaces[index] => process.fate = Fate::ProgramChanged,
+                Some(now) if now.mm != spaces[index] => process.fate = TaskFate::ProgramChanged,
                 Some(_) => {}
             }
         });
     }
 
     /// Reads the tasks with a later name once more: the second look, too, was piece by piece.
-    fn check_names(&mut self, memory: &mut Memory<'_>) {
+    fn check_names(&mut self, memory: &mut ScannedMemory<'_>) {
         let layout = &memory.kernel.layouts.task_struct;
         let (Reads { rows, addresses }, snapshot) = (&self.scratch.renamed, &mut self.snapshot);
         fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
@@ -157,7 +157,7 @@ impl Walker {
     /// Reads the threads with descriptor tables of their own again. What looked like a thread may
     /// be the memory of one that has ended: the kernel copies a parent's `task_struct` before it
     /// changes the copy (`dup_task_struct`, kernel/fork.c).
-    fn check_own_tables(&mut self, memory: &mut Memory<'_>) {
+    fn check_own_tables(&mut self, memory: &mut ScannedMemory<'_>) {
         let layout = &memory.kernel.layouts.task_struct;
         let (Reads { rows, addresses }, snapshot) = (&self.scratch.own_tables, &mut self.snapshot);
         fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
@@ -186,7 +186,7 @@ mod tests {
     const NEW: u64 = 0x800;
 
     /// What becomes of a process whose first thread had these states.
-    fn fate_of(before: u64, after: u64) -> Fate {
+    fn fate_of(before: u64, after: u64) -> TaskFate {
         let (mut memory, mut walker) = (Sparse::default(), walker(&small()));
         let process = add_process(&mut walker, &mut memory, 0);
         let leader = walker.snapshot.processes[process].leader;
@@ -202,10 +202,10 @@ mod tests {
     /// that order. The first look may have the parent's state and the new start.
     #[test]
     fn a_task_that_is_new_at_the_second_look_is_unfinished() {
-        assert_eq!(fate_of(0, 0), Fate::Lives);
-        assert_eq!(fate_of(NEW, NEW), Fate::Unfinished);
-        assert_eq!(fate_of(0, NEW), Fate::Unfinished);
-        assert_eq!(fate_of(NEW, 0), Fate::Lives);
+        assert_eq!(fate_of(0, 0), TaskFate::Lives);
+        assert_eq!(fate_of(NEW, NEW), TaskFate::Unfinished);
+        assert_eq!(fate_of(0, NEW), TaskFate::Unfinished);
+        assert_eq!(fate_of(NEW, 0), TaskFate::Lives);
     }
 
     /// The memory of the executable may be a library's file by the second look.
@@ -239,18 +239,22 @@ mod tests {
             let row = &walker.snapshot.processes[process];
             (row.stable, row.fate)
         };
-        assert_eq!(is_confirmed(old, first, program), (true, Fate::Lives), "it did not move");
+        assert_eq!(is_confirmed(old, first, program), (true, TaskFate::Lives), "it did not move");
         assert_eq!(
             is_confirmed(new, second, program),
-            (false, Fate::Lives),
+            (false, TaskFate::Lives),
             "the same program again"
         );
         assert_eq!(
             is_confirmed(new, second, library),
-            (false, Fate::ProgramChanged),
+            (false, TaskFate::ProgramChanged),
             "another program"
         );
-        assert_eq!(is_confirmed(new, 0, program), (false, Fate::ProgramChanged), "no executable");
+        assert_eq!(
+            is_confirmed(new, 0, program),
+            (false, TaskFate::ProgramChanged),
+            "no executable"
+        );
     }
 
     #[test]

@@ -4,11 +4,11 @@
 use core::num::NonZeroU64;
 
 use panoptes_decoders::kernel::task_struct::Task;
-use panoptes_tables::{HashKey, Keyed, Rows};
+use panoptes_tables::{AddressedRows, HashKey, Rows};
 
-use super::budget::Deferred;
+use super::budget::DeferredWork;
 use super::capability_sets::CapabilitySets;
-use super::copied::Copied;
+use super::copied::MemoryCopyMode;
 use super::losses::Losses;
 use super::port_set::UdpPorts;
 use super::ring_rows::{QUEUES_MAX, QueueRow, RINGS_MAX, RingRow};
@@ -17,7 +17,7 @@ use super::snapshot::{
     FileRow, FilesRow, Index, InodeRow, InterfaceRow, KernfsRow, Machine, MmRow, MountRow, NameRow,
     NetRow, ProcessRow, SocketRow, SuperBlockRow, TerminalRow, ThreadRow, UserNamespaceRow, VmaRow,
 };
-use crate::address::Work;
+use crate::address::ReadCost;
 use crate::limits::Limits;
 
 /// Maximum number of sets of control groups beside those of each process.
@@ -57,7 +57,7 @@ macro_rules! tables {
             /// Whether the scan has left what processes have that rest.
             pub is_light: bool,
             /// Whether the memory is a copy, and which one.
-            pub copied: Copied,
+            pub copied: MemoryCopyMode,
             $($(#[$doc])* pub $name: $table<$row>,)*
             /// Network interfaces. Not every scan reads them; until then, those of an earlier scan.
             pub interfaces: Rows<InterfaceRow>,
@@ -86,9 +86,9 @@ macro_rules! tables {
             /// means nothing if the other rows are not kept.
             pub connections_version: u64,
             /// What the scan left for the next one.
-            pub left: Deferred,
+            pub left: DeferredWork,
             /// What the scan has read.
-            pub work: Work,
+            pub work: ReadCost,
             /// Objects that could not be read or did not fit.
             pub losses: Losses,
         }
@@ -108,7 +108,7 @@ macro_rules! tables {
                     has_run: false,
                     is_early: false,
                     is_light: false,
-                    copied: Copied::No,
+                    copied: MemoryCopyMode::No,
                     $($name: tables!(@new $table, $capacity, key.derive(stringify!($name))),)*
                     interfaces: Rows::with_capacity(INTERFACES_MAX),
                     capability_sets: CapabilitySets::default(),
@@ -121,8 +121,8 @@ macro_rules! tables {
                     chains_in_turn: false,
                     chains_round: 0,
                     connections_version: 0,
-                    left: Deferred::default(),
-                    work: Work::default(),
+                    left: DeferredWork::default(),
+                    work: ReadCost::default(),
                     losses: Losses::default(),
                 }
             }
@@ -138,8 +138,8 @@ macro_rules! tables {
                 self.torn = 0;
                 self.connections_cut = 0;
                 self.chains_in_turn = false;
-                self.left = Deferred::default();
-                self.work = Work::default();
+                self.left = DeferredWork::default();
+                self.work = ReadCost::default();
                 self.losses = Losses::default();
             }
 
@@ -172,13 +172,13 @@ macro_rules! tables {
             }
         }
     };
-    (@new Keyed, $capacity:expr, $key:expr) => { Keyed::new($capacity, $key) };
+    (@new AddressedRows, $capacity:expr, $key:expr) => { AddressedRows::new($capacity, $key) };
     (@new Rows, $capacity:expr, $key:expr) => { Rows::with_capacity($capacity) };
 }
 
 tables! { limits;
     /// Threads, including leaders.
-    threads: Keyed<ThreadRow> = limits.threads_seen_max();
+    threads: AddressedRows<ThreadRow> = limits.threads_seen_max();
     /// Processes, oldest first.
     processes: Rows<ProcessRow> = limits.processes_seen_max();
     /// By process, a hash of its threads and their run times; `None` if one of them can run.
@@ -191,47 +191,47 @@ tables! { limits;
     by_pid: Rows<Index<ProcessRow>> = limits.processes_seen_max();
     /// [`Snapshot::threads`], by process id and thread id; without `init_task`.
     by_tid: Rows<Index<ThreadRow>> = limits.threads_seen_max();
-    files_structs: Keyed<FilesRow> = limits.processes_seen_max();
+    files_structs: AddressedRows<FilesRow> = limits.processes_seen_max();
     /// Thread ids, grouped by table of descriptors.
     files_threads: Rows<u32> = limits.threads_seen_max();
     /// Descriptors, grouped by table; behind them the slots of rings, grouped by ring.
     descriptors: Rows<DescriptorRow> = limits.file_descriptors_seen_max();
     /// Rings of io_uring.
-    rings: Keyed<RingRow> = RINGS_MAX;
+    rings: AddressedRows<RingRow> = RINGS_MAX;
     /// [`Snapshot::rings`], by table of descriptors.
     rings_by_table: Rows<Index<RingRow>> = RINGS_MAX;
     /// System V message queues that processes have used. Light scans have none.
     queues: Rows<QueueRow> = QUEUES_MAX;
-    mms: Keyed<MmRow> = limits.processes_seen_max();
+    mms: AddressedRows<MmRow> = limits.processes_seen_max();
     /// Areas, grouped by address space.
     vmas: Rows<VmaRow> = limits.vmas_seen_max();
-    files: Keyed<FileRow> = limits.files_seen_max();
-    inodes: Keyed<InodeRow> = limits.files_seen_max();
+    files: AddressedRows<FileRow> = limits.files_seen_max();
+    inodes: AddressedRows<InodeRow> = limits.files_seen_max();
     /// Names in directories: one for each file, and the directories above them.
-    dentries: Keyed<DentryRow> = limits.files_seen_max() + limits.files_seen_max() / 4;
-    mounts: Keyed<MountRow> = MOUNTS_MAX;
-    super_blocks: Keyed<SuperBlockRow> = SUPER_BLOCKS_MAX;
+    dentries: AddressedRows<DentryRow> = limits.files_seen_max() + limits.files_seen_max() / 4;
+    mounts: AddressedRows<MountRow> = MOUNTS_MAX;
+    super_blocks: AddressedRows<SuperBlockRow> = SUPER_BLOCKS_MAX;
     /// Names of areas, namespaces and buffers.
-    names: Keyed<NameRow> = NAMES_MAX;
+    names: AddressedRows<NameRow> = NAMES_MAX;
     /// Sets of control groups of tasks.
-    css_sets: Keyed<CssSetRow> = limits.processes_seen_max() + CSS_SETS_MAX;
+    css_sets: AddressedRows<CssSetRow> = limits.processes_seen_max() + CSS_SETS_MAX;
     /// Controllers' states in control groups.
-    css_states: Keyed<CssStateRow> = CGROUPS_MAX;
-    cgroups: Keyed<CgroupRow> = CGROUPS_MAX;
+    css_states: AddressedRows<CssStateRow> = CGROUPS_MAX;
+    cgroups: AddressedRows<CgroupRow> = CGROUPS_MAX;
     /// Directories of control groups.
-    kernfs_nodes: Keyed<KernfsRow> = CGROUPS_MAX;
+    kernfs_nodes: AddressedRows<KernfsRow> = CGROUPS_MAX;
     /// Containers, including enclosing ones; found by a hash of the path of their control group.
-    containers: Keyed<ContainerRow> = limits.containers_seen_max();
+    containers: AddressedRows<ContainerRow> = limits.containers_seen_max();
     /// Network namespaces; the initial one first.
-    nets: Keyed<NetRow> = NETS_MAX;
+    nets: AddressedRows<NetRow> = NETS_MAX;
     /// User namespaces other than that of process 1, with those around them.
-    user_namespaces: Keyed<UserNamespaceRow> = USER_NAMESPACES_MAX;
+    user_namespaces: AddressedRows<UserNamespaceRow> = USER_NAMESPACES_MAX;
     /// TCP sockets.
     connections: Rows<ConnectionRow> = limits.connections_seen_max();
     /// Sockets that descriptors lead to, of every family.
     sockets: Rows<SocketRow> = limits.files_seen_max();
     /// Terminals that descriptors lead to, and their other ends.
-    terminals: Keyed<TerminalRow> = TERMINALS_MAX;
+    terminals: AddressedRows<TerminalRow> = TERMINALS_MAX;
     /// Tasks that have ended, in memory that the kernel has not used again. They are in no list.
     ended: Rows<Task> = ENDED_TASKS_MAX;
     /// Long names, command lines and other texts.

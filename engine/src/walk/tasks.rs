@@ -9,15 +9,18 @@ use core::mem;
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::task_struct::Task;
-use panoptes_decoders::kernel::xarray::{self, Slot};
+use panoptes_decoders::kernel::xarray::{self, XaSlot};
 use panoptes_decoders::layout::{View, u64_at};
 
-use super::copied::Copied;
+use super::copied::MemoryCopyMode;
 use super::owners::room_of_shown;
 use super::snapshot::{Index, ThreadRow, view};
 use super::views::{Candidates, is_sane};
-use super::{Kernel, Losses, Memory, Part, Reads, ScanError, Scratch, Walker, fetch, fetch_groups};
-use panoptes_tables::{Insertion, Keyed};
+use super::{
+    Kernel, Losses, Reads, ScanError, ScanPart, ScannedMemory, WalkScratch, Walker, fetch,
+    fetch_groups,
+};
+use panoptes_tables::{AddressedRows, Insertion};
 
 /// Maximum number of rounds, in one scan, that read tasks found only in a list: one round for
 /// newborn tasks, the rest for chains of hidden ones. In a copy of memory, the tree of numbers may
@@ -29,10 +32,10 @@ const HEARSAY_ROUNDS_MAX: u32 = 8;
 /// How far the task list and the thread groups were followed in this scan. Each entry is followed
 /// once, however many rounds it takes to read the tasks that no row shows.
 #[derive(Debug)]
-struct Lists {
+struct TaskListCursor {
     /// The next task of the task list; `None` at the list's end.
     task: Option<KernelVa>,
-    way: Way,
+    way: TaskListDirection,
     /// Position of the first row that was not looked at.
     row: usize,
     rounds_left: u32,
@@ -42,13 +45,13 @@ struct Lists {
 
 /// The direction in which the task list is followed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Way {
+enum TaskListDirection {
     Forth,
     /// From the end, if the list is torn.
     Back,
 }
 
-impl Way {
+impl TaskListDirection {
     const fn next(self, task: &Task) -> KernelVa {
         match self {
             Self::Forth => task.tasks_next,
@@ -57,28 +60,28 @@ impl Way {
     }
 }
 
-impl Lists {
+impl TaskListCursor {
     /// The lists as `init_task` begins them.
-    fn begin(threads: &Keyed<ThreadRow>, copied: Copied, kernel: &Kernel) -> Self {
+    fn begin(threads: &AddressedRows<ThreadRow>, copied: MemoryCopyMode, kernel: &Kernel) -> Self {
         let link = u64::from(kernel.layouts.task_struct.tasks.offset);
         let task = threads.first().map(|row| row.task.tasks_next.minus(link));
         let rounds_left =
             if copied.is_copy() { threads.capacity() as u32 } else { EXTRA_ROUNDS_MAX };
         // Row 0 is `init_task`, which is in no group.
-        Self { task, way: Way::Forth, row: 1, rounds_left, steps: 0 }
+        Self { task, way: TaskListDirection::Forth, row: 1, rounds_left, steps: 0 }
     }
 
     /// Goes on with the task list from its end.
-    fn turn_back(&mut self, threads: &Keyed<ThreadRow>, kernel: &Kernel) {
+    fn turn_back(&mut self, threads: &AddressedRows<ThreadRow>, kernel: &Kernel) {
         let link = u64::from(kernel.layouts.task_struct.tasks.offset);
-        self.way = Way::Back;
+        self.way = TaskListDirection::Back;
         self.task = threads.first().map(|row| row.task.tasks_prev.minus(link));
     }
 }
 
 impl Walker {
     /// Fills `threads`.
-    pub(super) fn read_tasks(&mut self, memory: &mut Memory<'_>) -> Result<(), ScanError> {
+    pub(super) fn read_tasks(&mut self, memory: &mut ScannedMemory<'_>) -> Result<(), ScanError> {
         let mut found = mem::take(&mut self.scratch.addresses);
         found.clear();
         let kernel = memory.kernel;
@@ -110,7 +113,7 @@ impl Walker {
         self.hints.idr_trusted =
             is_tree && self.snapshot.idr_complete && self.snapshot.losses.unreadable == 0;
 
-        let mut lists = Lists::begin(&self.snapshot.threads, self.snapshot.copied, kernel);
+        let mut lists = TaskListCursor::begin(&self.snapshot.threads, self.snapshot.copied, kernel);
         self.scratch.groups.clear();
         self.follow_lists(memory, &mut lists, &mut found);
         for _ in 0..HEARSAY_ROUNDS_MAX {
@@ -139,8 +142,8 @@ impl Walker {
     /// Follows the task list and the thread groups, and reads the tasks that only they show.
     fn follow_lists(
         &mut self,
-        memory: &mut Memory<'_>,
-        lists: &mut Lists,
+        memory: &mut ScannedMemory<'_>,
+        lists: &mut TaskListCursor,
         found: &mut Vec<KernelVa>,
     ) {
         loop {
@@ -151,7 +154,7 @@ impl Walker {
                 return;
             }
             let Some(left) = lists.rounds_left.checked_sub(1) else {
-                self.snapshot.losses.cut(Part::Tasks, 1);
+                self.snapshot.losses.cut(ScanPart::Tasks, 1);
                 return;
             };
             lists.rounds_left = left;
@@ -161,7 +164,7 @@ impl Walker {
 
     /// Collects the address of every task that the initial pid namespace's IDR leads to, and its
     /// expected number in `numbers`.
-    fn read_pid_idr(&mut self, memory: &mut Memory<'_>, found: &mut Vec<KernelVa>) {
+    fn read_pid_idr(&mut self, memory: &mut ScannedMemory<'_>, found: &mut Vec<KernelVa>) {
         found.clear();
         let Kernel { layouts, roots, .. } = memory.kernel;
         let head = roots.init_pid_ns.plus(layouts.pid_idr_root());
@@ -174,13 +177,18 @@ impl Walker {
 
     /// Collects every `struct pid` of the IDR, level by level; `nodes` is the frontier. Returns
     /// whether the tree was read completely.
-    fn find_pids(&mut self, memory: &mut Memory<'_>, head: u64, nodes: &mut Vec<KernelVa>) -> bool {
-        let Scratch { pids, more: children, .. } = &mut self.scratch;
+    fn find_pids(
+        &mut self,
+        memory: &mut ScannedMemory<'_>,
+        head: u64,
+        nodes: &mut Vec<KernelVa>,
+    ) -> bool {
+        let WalkScratch { pids, more: children, .. } = &mut self.scratch;
         pids.clear();
         match xarray::slot(head) {
-            Slot::Node(node) => nodes.push(node),
-            Slot::Entry(pid) => pids.push(pid),
-            Slot::Empty => {}
+            XaSlot::Node(node) => nodes.push(node),
+            XaSlot::Entry(pid) => pids.push(pid),
+            XaSlot::Empty => {}
         }
         let layout = &memory.kernel.layouts.xa_node;
         let (visited, losses) = (&mut self.visited, &mut self.snapshot.losses);
@@ -193,15 +201,15 @@ impl Walker {
             children.clear();
             fetch(&mut self.reader, memory, &layout.packing, nodes, |_, bytes| {
                 let Some(bytes) = bytes else {
-                    losses.miss(Part::Pids, 1);
+                    losses.miss(ScanPart::Pids, 1);
                     whole = false;
                     return;
                 };
                 let leaf = View::new(bytes).unsigned(layout.shift) == 0;
                 xarray::for_each_slot(layout, bytes, |_, slot| {
                     let (address, list) = match slot {
-                        Slot::Node(address) if !leaf => (address, &mut *children),
-                        Slot::Entry(address) if leaf => (address, &mut *pids),
+                        XaSlot::Node(address) if !leaf => (address, &mut *children),
+                        XaSlot::Entry(address) if leaf => (address, &mut *pids),
                         _ => return,
                     };
                     if !address.is_plausible() {
@@ -225,9 +233,9 @@ impl Walker {
     ///
     /// Its number in the initial namespace is `numbers[0]`. That is read separately, since newer
     /// kernels have a flexible array there, which has no size.
-    fn read_pids(&mut self, memory: &mut Memory<'_>, found: &mut Vec<KernelVa>) -> bool {
+    fn read_pids(&mut self, memory: &mut ScannedMemory<'_>, found: &mut Vec<KernelVa>) -> bool {
         #[derive(Clone, Copy)]
-        enum Kind {
+        enum PidObjectKind {
             Number,
             Pid,
             RunQueue,
@@ -236,7 +244,7 @@ impl Walker {
         let layouts = &kernel.layouts;
         let link = u64::from(layouts.task_struct.pid_links.offset);
         let first_number = u64::from(layouts.pid.numbers.offset);
-        let Scratch { pids, numbers, more: upids, .. } = &mut self.scratch;
+        let WalkScratch { pids, numbers, more: upids, .. } = &mut self.scratch;
         found.clear();
         numbers.clear();
         numbers.resize(pids.len(), 0);
@@ -247,22 +255,22 @@ impl Walker {
         let queues = mem::take(&mut hints.run_queues);
         let mut whole = true;
         let batch = [
-            (Kind::Number, &layouts.upid.packing, upids.as_slice()),
-            (Kind::Pid, &layouts.pid.packing, pids.as_slice()),
-            (Kind::RunQueue, &rq, &queues),
+            (PidObjectKind::Number, &layouts.upid.packing, upids.as_slice()),
+            (PidObjectKind::Pid, &layouts.pid.packing, pids.as_slice()),
+            (PidObjectKind::RunQueue, &rq, &queues),
         ];
         fetch_groups(&mut self.reader, memory, batch, |kind, index, bytes| {
             match (kind, bytes.map(View::new)) {
-                (Kind::RunQueue, _) => hints.take_run_queue(kernel, queues[index], bytes),
-                (Kind::Number, Some(view)) => {
+                (PidObjectKind::RunQueue, _) => hints.take_run_queue(kernel, queues[index], bytes),
+                (PidObjectKind::Number, Some(view)) => {
                     numbers[index] = view.unsigned(layouts.upid.nr) as u32;
                 }
-                (Kind::Number, None) => whole = false,
-                (Kind::Pid, None) => {
-                    self.snapshot.losses.miss(Part::Pids, 1);
+                (PidObjectKind::Number, None) => whole = false,
+                (PidObjectKind::Pid, None) => {
+                    self.snapshot.losses.miss(ScanPart::Pids, 1);
                     whole = false;
                 }
-                (Kind::Pid, Some(view)) => {
+                (PidObjectKind::Pid, Some(view)) => {
                     whole &= self.pids.insert(pids[index].0, 0) != Insertion::Full;
                     hints.take_group_heads(view, layouts.pid.tasks);
                     let first = view.u64_at(layouts.pid.tasks, 0);
@@ -285,7 +293,7 @@ impl Walker {
     /// known.
     pub(super) fn fetch_tasks(
         &mut self,
-        memory: &mut Memory<'_>,
+        memory: &mut ScannedMemory<'_>,
         addresses: &[KernelVa],
         seen_in: u16,
         numbers: &[u32],
@@ -296,7 +304,7 @@ impl Walker {
         fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
             let address = addresses[index];
             let Some(bytes) = bytes else {
-                losses.miss(Part::Tasks, 1);
+                losses.miss(ScanPart::Tasks, 1);
                 return;
             };
             let task = Task::decode(layout, address, bytes);
@@ -309,7 +317,7 @@ impl Walker {
     fn follow_task_list(
         &mut self,
         kernel: &Kernel,
-        lists: &mut Lists,
+        lists: &mut TaskListCursor,
         unknown: &mut Vec<KernelVa>,
     ) {
         let mut unknown = Candidates { visited: &mut self.visited, found: unknown };
@@ -319,7 +327,7 @@ impl Walker {
         while let Some(at) = lists.task {
             lists.steps += 1;
             if at == head {
-                self.snapshot.task_list_closed |= lists.way == Way::Forth;
+                self.snapshot.task_list_closed |= lists.way == TaskListDirection::Forth;
                 lists.task = None;
                 return;
             }
@@ -331,7 +339,9 @@ impl Walker {
             lists.task = Some(lists.way.next(&row.task).minus(link));
             if row.views & view::TASK_LIST != 0 {
                 // A forged ring without the head, or the place where the way forth ended.
-                self.snapshot.losses.cut(Part::Tasks, u32::from(lists.way == Way::Forth));
+                self.snapshot
+                    .losses
+                    .cut(ScanPart::Tasks, u32::from(lists.way == TaskListDirection::Forth));
                 lists.task = None;
             }
             row.views |= view::TASK_LIST;
@@ -343,7 +353,7 @@ impl Walker {
     fn follow_thread_groups(
         &mut self,
         kernel: &Kernel,
-        lists: &mut Lists,
+        lists: &mut TaskListCursor,
         unknown: &mut Vec<KernelVa>,
     ) {
         let mut unknown = Candidates { visited: &mut self.visited, found: unknown };
@@ -392,7 +402,7 @@ impl Walker {
 /// Adds a row for a task, if it is new. `number` is its expected thread id, where known.
 #[inline]
 pub(super) fn place_task(
-    threads: &mut Keyed<ThreadRow>,
+    threads: &mut AddressedRows<ThreadRow>,
     losses: &mut Losses,
     kernel: &Kernel,
     task: Task,
@@ -402,7 +412,7 @@ pub(super) fn place_task(
     // An attacker who makes a task look like none cannot change its number in the IDR.
     let is_numbered = number.is_some_and(|&nr| nr != 0 && nr == task.pid);
     if !is_numbered && !is_sane(&task, kernel) {
-        losses.miss(Part::Tasks, 1);
+        losses.miss(ScanPart::Tasks, 1);
         return;
     }
     let row = threads.row_of(task.address.0, || ThreadRow::new(task));
@@ -414,7 +424,7 @@ pub(super) fn place_task(
 /// Follows a process's list of threads over the rows, from a link on. Returns the link to the first
 /// thread without a row.
 fn follow_group(
-    threads: &mut Keyed<ThreadRow>,
+    threads: &mut AddressedRows<ThreadRow>,
     kernel: &Kernel,
     leader: Index<ThreadRow>,
     mut link: KernelVa,

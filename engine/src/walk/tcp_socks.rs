@@ -7,16 +7,16 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::Layouts;
 use panoptes_decoders::kernel::file::FMODE_PATH;
 use panoptes_decoders::kernel::inode::mode;
-use panoptes_decoders::kernel::sock::{Counters, Endpoints, IPPROTO_TCP, SOCK_STREAM};
+use panoptes_decoders::kernel::sock::{Endpoints, IPPROTO_TCP, SOCK_STREAM, TcpCounters};
 use panoptes_decoders::kernel::unix_sock::AF_UNIX;
 use panoptes_decoders::layout::View;
 
 use super::connections::is_sockfs;
-use super::copied::Copied;
+use super::copied::MemoryCopyMode;
 use super::snapshot::{ConnectionRow, FileRow, Index, SocketRow};
 use super::tables::Snapshot;
 use super::terminals::may_be_terminal;
-use super::{Kernel, Memory, Part, Reads, Scratch, Walker, fetch_groups};
+use super::{Kernel, Reads, ScanPart, ScannedMemory, WalkScratch, Walker, fetch_groups};
 use panoptes_tables::{AddressMap, Insertion, room};
 
 // Sockets in the first two states are no `tcp_sock`s, but `inet_timewait_sock`s and
@@ -42,7 +42,7 @@ enum Route {
 
 /// Lists that the batches fill and read.
 #[derive(Debug)]
-pub(super) struct Lists {
+pub(super) struct TcpSockLists {
     /// Sockets that are full `tcp_sock`s.
     full: Reads<ConnectionRow>,
     /// Sockets in TIME_WAIT.
@@ -67,7 +67,7 @@ pub(super) struct Lists {
     unix: Reads<SocketRow>,
 }
 
-impl Lists {
+impl TcpSockLists {
     /// Allocates for all sockets of a snapshot.
     pub(super) fn new(snapshot: &Snapshot) -> Self {
         let capacity = snapshot.connections.capacity();
@@ -107,7 +107,7 @@ impl Lists {
 
 impl ConnectionRow {
     /// Leaves out what its `struct sock` would show.
-    pub(super) const fn lose_sock(&mut self, copied: Copied) {
+    pub(super) const fn lose_sock(&mut self, copied: MemoryCopyMode) {
         self.counters = None;
         if copied.is_copy() {
             self.route_device = UNREAD_DEVICE;
@@ -117,7 +117,7 @@ impl ConnectionRow {
 
 impl Walker {
     /// Reads counters, routes and holders of the sockets, in three batches.
-    pub(super) fn read_sockets(&mut self, memory: &mut Memory<'_>) {
+    pub(super) fn read_sockets(&mut self, memory: &mut ScannedMemory<'_>) {
         self.list_sockets(memory.kernel);
         self.read_states(memory);
         self.snapshot.add_sockets(&mut self.scratch.sockets);
@@ -169,9 +169,9 @@ impl Walker {
 
     /// First batch: the counters of full sockets, the state of those in TIME_WAIT, and what is
     /// behind the open files of sockets and terminals.
-    fn read_states(&mut self, memory: &mut Memory<'_>) {
+    fn read_states(&mut self, memory: &mut ScannedMemory<'_>) {
         #[derive(Clone, Copy)]
-        enum Kind {
+        enum StateObjectKind {
             TcpSock,
             Sock,
             TimeWait,
@@ -181,37 +181,36 @@ impl Walker {
         let layouts = &memory.kernel.layouts;
         let private = layouts.tty_file_private.map(|it| it.packing).unwrap_or_default();
         let snapshot = &mut self.snapshot;
-        let Scratch { connections, sockets: held, terminals, torn_files: torn, .. } =
+        let WalkScratch { connections, sockets: held, terminals, torn_files: torn, .. } =
             &mut self.scratch;
-        let Lists { full, waiting, sockets, routes, .. } = connections;
+        let TcpSockLists { full, waiting, sockets, routes, .. } = connections;
         let batch = [
-            (Kind::TcpSock, &layouts.tcp_sock.packing, full.addresses.as_slice()),
-            (Kind::Sock, &layouts.sock.packing, &full.addresses),
-            (Kind::TimeWait, &layouts.inet_timewait_sock.packing, &waiting.addresses),
-            (Kind::Socket, &layouts.socket.packing, &held.privates),
-            (Kind::TtyPrivate, &private, &terminals.privates),
+            (StateObjectKind::TcpSock, &layouts.tcp_sock.packing, full.addresses.as_slice()),
+            (StateObjectKind::Sock, &layouts.sock.packing, &full.addresses),
+            (StateObjectKind::TimeWait, &layouts.inet_timewait_sock.packing, &waiting.addresses),
+            (StateObjectKind::Socket, &layouts.socket.packing, &held.privates),
+            (StateObjectKind::TtyPrivate, &private, &terminals.privates),
         ];
         fetch_groups(&mut self.reader, memory, batch, |kind, index, bytes| {
             let Some(bytes) = bytes else {
-                snapshot.losses.miss(Part::Sockets, 1);
-                if matches!(kind, Kind::Sock) {
+                snapshot.losses.miss(ScanPart::Sockets, 1);
+                if matches!(kind, StateObjectKind::Sock) {
                     snapshot.connections[full.rows[index]].lose_sock(snapshot.copied);
                 }
                 return;
             };
             let view = View::new(bytes);
             match kind {
-                Kind::TcpSock => {
+                StateObjectKind::TcpSock => {
                     snapshot.connections[full.rows[index]].counters =
-                        Some(Counters::decode(&layouts.tcp_sock, bytes));
+                        Some(TcpCounters::decode(&layouts.tcp_sock, bytes));
                 }
-                Kind::Sock => {
+                StateObjectKind::Sock => {
                     let connection = &mut snapshot.connections[full.rows[index]];
                     let is_tcp = view.unsigned(layouts.sock.sk_type) as u16 == SOCK_STREAM
                         && view.unsigned(layouts.sock.sk_protocol) as u16 == IPPROTO_TCP;
                     if !is_tcp {
-                        connection.counters = None;
-                        return;
+                        return connection.counters = None;
                     }
                     sockets[index] = view.pointer(layouts.sock.sk_socket);
                     // A route in a listening socket would be an old one: it sends nothing itself.
@@ -219,17 +218,19 @@ impl Walker {
                         routes[index] = view.pointer(layouts.sock.sk_dst_cache);
                     }
                 }
-                Kind::TimeWait => {
+                StateObjectKind::TimeWait => {
                     let state = view.unsigned(layouts.inet_timewait_sock.tw_substate) as u8;
                     if state == TCP_FIN_WAIT2 {
                         snapshot.connections[waiting.rows[index]].endpoints.state = state;
                     }
                 }
-                Kind::Socket if view.pointer(layouts.socket.file) != held.files[index].1 => {
+                StateObjectKind::Socket
+                    if view.pointer(layouts.socket.file) != held.files[index].1 =>
+                {
                     note_torn(torn, held.files[index].0);
                 }
-                Kind::Socket => held.objects[index] = view.pointer(layouts.socket.sk),
-                Kind::TtyPrivate => {
+                StateObjectKind::Socket => held.objects[index] = view.pointer(layouts.socket.sk),
+                StateObjectKind::TtyPrivate => {
                     let Some(layout) = &layouts.tty_file_private else { return };
                     if view.pointer(layout.file) == terminals.files[index].1 {
                         terminals.objects[index] = view.pointer(layout.tty);
@@ -242,9 +243,9 @@ impl Walker {
     /// Second batch: the open files and routes of the TCP sockets, the sockets and terminals behind
     /// other descriptors. The 4-tuples of the TCP sockets are read again: the kernel may have
     /// reused their memory between reading the bucket and reading the counters.
-    fn read_holders(&mut self, memory: &mut Memory<'_>) {
+    fn read_holders(&mut self, memory: &mut ScannedMemory<'_>) {
         #[derive(Clone, Copy)]
-        enum Kind {
+        enum HolderObjectKind {
             Socket,
             Route,
             HeldEndpoints,
@@ -254,9 +255,9 @@ impl Walker {
         }
         let layouts = &memory.kernel.layouts;
         let terminal = layouts.tty_struct.map(|it| it.packing).unwrap_or_default();
-        let snapshot = &mut self.snapshot;
-        let Lists { full, sockets, routes, distinct, route_of, devices, orphans, doubtful, .. } =
-            &mut self.scratch.connections;
+        let (snapshot, lists) = (&mut self.snapshot, &mut self.scratch.connections);
+        let TcpSockLists { full, sockets, routes, distinct, route_of, .. } = lists;
+        let TcpSockLists { devices, orphans, doubtful, .. } = lists;
         // Connections share routes, so each route is read once.
         find_distinct(&mut self.visited, routes, distinct, route_of);
         orphans.clear();
@@ -265,15 +266,15 @@ impl Walker {
         // One for each row of their tables, in order.
         let (held, terminals) = (&self.scratch.sockets.objects, &self.scratch.terminals.objects);
         let batch = [
-            (Kind::Socket, &layouts.socket.packing, sockets.as_slice()),
-            (Kind::Route, &layouts.dst_entry.packing, distinct),
-            (Kind::HeldEndpoints, &layouts.sock_common.packing, held),
-            (Kind::HeldSock, &layouts.sock.packing, held),
-            (Kind::Terminal, &terminal, terminals),
-            (Kind::Endpoints, &layouts.sock_common.packing, &full.addresses),
+            (HolderObjectKind::Socket, &layouts.socket.packing, sockets.as_slice()),
+            (HolderObjectKind::Route, &layouts.dst_entry.packing, distinct),
+            (HolderObjectKind::HeldEndpoints, &layouts.sock_common.packing, held),
+            (HolderObjectKind::HeldSock, &layouts.sock.packing, held),
+            (HolderObjectKind::Terminal, &terminal, terminals),
+            (HolderObjectKind::Endpoints, &layouts.sock_common.packing, &full.addresses),
         ];
         fetch_groups(&mut self.reader, memory, batch, |kind, index, bytes| {
-            if matches!(kind, Kind::Endpoints) {
+            if matches!(kind, HolderObjectKind::Endpoints) {
                 let after = bytes.map(|bytes| Endpoints::decode(&layouts.sock_common, bytes));
                 if !snapshot.connections[full.rows[index]].check(after) {
                     route_of[index] = Route::Torn;
@@ -283,7 +284,7 @@ impl Walker {
             let Some(bytes) = bytes else { return };
             let view = View::new(bytes);
             match kind {
-                Kind::Socket => {
+                HolderObjectKind::Socket => {
                     let (row, file) = (full.rows[index], view.pointer(layouts.socket.file));
                     orphans.extend(file.is_null().then_some(index));
                     snapshot.connections[row].file = file;
@@ -291,23 +292,23 @@ impl Walker {
                         doubtful.push(row, other);
                     }
                 }
-                Kind::Route => devices[index] = view.pointer(layouts.dst_entry.dev),
-                Kind::HeldEndpoints => {
+                HolderObjectKind::Route => devices[index] = view.pointer(layouts.dst_entry.dev),
+                HolderObjectKind::HeldEndpoints => {
                     let Some(socket) = snapshot.sockets.get_mut(index) else { return };
                     socket.endpoints = Some(Endpoints::decode(&layouts.sock_common, bytes));
                 }
-                Kind::HeldSock => {
+                HolderObjectKind::HeldSock => {
                     let Some(socket) = snapshot.sockets.get_mut(index) else { return };
                     socket.kind = view.unsigned(layouts.sock.sk_type) as u16;
                     socket.protocol = view.unsigned(layouts.sock.sk_protocol) as u16;
                 }
-                Kind::Terminal => {
+                HolderObjectKind::Terminal => {
                     let row = snapshot.terminals.get_mut(index).zip(layouts.tty_struct.as_ref());
                     let Some((terminal, layout)) = row else { return };
                     terminal.link_address = view.pointer(layout.link);
                     terminal.number = view.unsigned(layout.index) as u32;
                 }
-                Kind::Endpoints => {}
+                HolderObjectKind::Endpoints => {}
             }
         });
         orphans.retain(|&index| route_of[index] != Route::Torn);
@@ -315,9 +316,9 @@ impl Walker {
 
     /// Third batch: the devices of routes, the inodes of sockets without a file, and the peers of
     /// AF_UNIX sockets.
-    fn read_devices_and_peers(&mut self, memory: &mut Memory<'_>) {
+    fn read_devices_and_peers(&mut self, memory: &mut ScannedMemory<'_>) {
         #[derive(Clone, Copy)]
-        enum Kind {
+        enum PeerObjectKind {
             Device,
             Orphan,
             Doubtful,
@@ -326,7 +327,7 @@ impl Walker {
         let layouts = &memory.kernel.layouts;
         let unix_packing = layouts.unix_sock.map(|it| it.packing).unwrap_or_default();
         let snapshot = &mut self.snapshot;
-        let Lists {
+        let TcpSockLists {
             full,
             sockets,
             orphans,
@@ -352,14 +353,14 @@ impl Walker {
         device_numbers.clear();
         device_numbers.resize(devices.len(), 0);
         let batch = [
-            (Kind::Device, &layouts.net_device_index.packing, devices.as_slice()),
-            (Kind::Orphan, &layouts.socket_alloc.packing, &orphan_sockets.addresses),
-            (Kind::Doubtful, &layouts.socket.packing, &doubtful.addresses),
-            (Kind::Unix, &unix_packing, &unix.addresses),
+            (PeerObjectKind::Device, &layouts.net_device_index.packing, devices.as_slice()),
+            (PeerObjectKind::Orphan, &layouts.socket_alloc.packing, &orphan_sockets.addresses),
+            (PeerObjectKind::Doubtful, &layouts.socket.packing, &doubtful.addresses),
+            (PeerObjectKind::Unix, &unix_packing, &unix.addresses),
         ];
         fetch_groups(&mut self.reader, memory, batch, |kind, index, bytes| {
             match (kind, bytes.map(View::new)) {
-                (Kind::Doubtful, view) => {
+                (PeerObjectKind::Doubtful, view) => {
                     let file = view.map(|view| view.pointer(layouts.socket.file));
                     let connection = &mut snapshot.connections[doubtful.rows[index]];
                     if file != Some(connection.file) {
@@ -367,15 +368,15 @@ impl Walker {
                     }
                 }
                 (_, None) => {}
-                (Kind::Device, Some(view)) => {
+                (PeerObjectKind::Device, Some(view)) => {
                     let number = view.unsigned(layouts.net_device_index.ifindex);
                     device_numbers[index] = number as u32;
                 }
-                (Kind::Orphan, Some(view)) => {
+                (PeerObjectKind::Orphan, Some(view)) => {
                     let connection = &mut snapshot.connections[orphan_sockets.rows[index]];
                     connection.inode = view.unsigned(layouts.socket_alloc.ino);
                 }
-                (Kind::Unix, Some(view)) => {
+                (PeerObjectKind::Unix, Some(view)) => {
                     let Some(layout) = &layouts.unix_sock else { return };
                     snapshot.sockets[unix.rows[index]].peer_address = view.pointer(layout.peer);
                 }

@@ -17,19 +17,19 @@ mod pages;
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::task_struct::{PIDTYPE_PGID, PIDTYPE_SID, Task};
-use panoptes_decoders::layout::Field;
+use panoptes_decoders::layout::PackedField;
 use panoptes_decoders::source::PAGE_BYTES;
 
 use clock::CopyClock;
-use evidence::Evidence;
-use lists::List;
+use evidence::TearEvidence;
+use lists::ProcessList;
 use pages::Spaces;
 
-use super::copied::Copied;
+use super::copied::MemoryCopyMode;
 use super::snapshot::{ProcessRow, ThreadRow, view};
-use super::{Kernel, Memory, Snapshot, Views, Walker};
-use crate::address::Reader;
-use panoptes_tables::Keyed;
+use super::{Kernel, ScannedMemory, Snapshot, Views, Walker};
+use crate::address::MemoryReader;
+use panoptes_tables::AddressedRows;
 
 /// Comparisons of processes with threads, in all.
 const STEPS_MAX: u64 = 1 << 28;
@@ -42,26 +42,26 @@ const FORK_MAX_NS: u64 = 1_000_000_000;
 const LINK_BYTES: u64 = 8;
 
 /// Looks for the places that show a process or lack it.
-struct Probe<'a, 'm> {
-    reader: &'a mut Reader,
-    memory: &'a mut Memory<'m>,
-    threads: &'a Keyed<ThreadRow>,
+struct TearProbe<'a, 'm> {
+    reader: &'a mut MemoryReader,
+    memory: &'a mut ScannedMemory<'m>,
+    threads: &'a AddressedRows<ThreadRow>,
     clock: CopyClock,
     task: Task,
-    evidence: Evidence,
+    evidence: TearEvidence,
 }
 
 impl Walker {
     /// Sets whether the memory is a copy.
-    pub const fn set_copied(&mut self, copied: Copied) {
+    pub const fn set_copied(&mut self, copied: MemoryCopyMode) {
         self.snapshot.copied = copied;
         self.reader.set_blanks_fail(copied.is_copy());
     }
 
     /// In a copy, leaves of the views that lack a process only those that prove that somebody took
     /// it out of a list.
-    pub(super) fn ignore_tears(&mut self, memory: &mut Memory<'_>) {
-        if self.snapshot.copied != Copied::PageByPage {
+    pub(super) fn ignore_tears(&mut self, memory: &mut ScannedMemory<'_>) {
+        if self.snapshot.copied != MemoryCopyMode::PageByPage {
             return;
         }
         let mut clock = None;
@@ -93,7 +93,7 @@ impl Walker {
     /// The views whose lack of a process only a change by somebody else explains.
     fn proven_views(
         &mut self,
-        memory: &mut Memory<'_>,
+        memory: &mut ScannedMemory<'_>,
         clock: CopyClock,
         process: &ProcessRow,
     ) -> Views {
@@ -108,12 +108,12 @@ impl Walker {
             return Views::NONE;
         }
         let heads = css_sets.at(process.css_set).map(|set| set.address);
-        let evidence = Evidence::default();
+        let evidence = TearEvidence::default();
         let reader = &mut self.reader;
-        let mut probe = Probe { reader, memory, threads, clock, task, evidence };
+        let mut probe = TearProbe { reader, memory, threads, clock, task, evidence };
         probe.look_at_task();
         let mut proven = 0;
-        for list in List::ALL {
+        for list in ProcessList::ALL {
             let is_missing = process.missing.has(list.view());
             if probe.look_at_list(list, heads, is_missing) {
                 proven |= list.view();
@@ -135,7 +135,7 @@ impl Walker {
     }
 }
 
-impl Probe<'_, '_> {
+impl TearProbe<'_, '_> {
     /// Whether something that the kernel does explains that these views lack the process.
     fn is_torn(&self, lacking: Views) -> bool {
         let layout = &self.memory.kernel.layouts.task_struct;
@@ -147,7 +147,7 @@ impl Probe<'_, '_> {
         if is_begin || self.evidence.is_end() || self.lived_during_copy() {
             return true;
         }
-        let own = |field: Option<Field>| {
+        let own = |field: Option<PackedField>| {
             let at = self.task.address.plus(field?.offset.into());
             self.page(at)
         };

@@ -12,13 +12,13 @@ use super::snapshot::{DentryRow, NAME_INLINE_BYTES};
 
 /// A kind of names, and its part of the room.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Names {
+pub(super) enum NamePool {
     Files,
     /// Directories of control groups, and containers.
     Groups,
 }
 
-impl Names {
+impl NamePool {
     /// The last eighth of the room that these may take, and how many eighths before it are divided.
     const fn eighths(self) -> (usize, usize) {
         match self {
@@ -55,7 +55,7 @@ impl Quotas {
         process: Leads,
         text: &[u8],
     ) -> Option<Span<u8>> {
-        Names::Groups.add(bytes, self, process, text)
+        NamePool::Groups.add(bytes, self, process, text)
     }
 }
 
@@ -68,7 +68,7 @@ impl DentryRow {
     /// Sets a long name. Without room beside the row it is cut, with a hash.
     pub(super) fn set_long_name(&mut self, bytes: &mut Rows<u8>, quotas: &mut Quotas, name: &[u8]) {
         self.readable = true;
-        if let Some(text) = Names::Files.add(bytes, quotas, self.process, name) {
+        if let Some(text) = NamePool::Files.add(bytes, quotas, self.process, name) {
             self.long = text.first();
             return;
         }
@@ -112,7 +112,7 @@ mod tests {
         // Names of control groups have the rest, in the same way.
         let mut add = |process: usize| {
             let name = &[b'g'; 200];
-            Names::Groups.add(&mut bytes, &mut quotas, Index::new(process), name).is_some()
+            NamePool::Groups.add(&mut bytes, &mut quotas, Index::new(process), name).is_some()
         };
         assert_eq!((0..100).filter(|_| add(0)).count(), 2 + 2);
         assert!(add(1) && !add(0));

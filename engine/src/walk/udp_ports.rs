@@ -12,7 +12,7 @@ use panoptes_decoders::layout::View;
 use panoptes_tables::Insertion;
 
 use super::connections::Buckets;
-use super::{Memory, Part, Scratch, Walker, fetch};
+use super::{ScanPart, ScannedMemory, WalkScratch, Walker, fetch};
 
 /// Maximum length of a chain. The kernel's own are short; one port may have many sockets.
 const CHAIN_MAX: u32 = 1024;
@@ -21,7 +21,7 @@ const SLOTS_MAX: u32 = 4 * UDP_SLOTS_MAX;
 
 impl Walker {
     /// Fills `udp_ports`.
-    pub(super) fn read_udp_ports(&mut self, memory: &mut Memory<'_>) {
+    pub(super) fn read_udp_ports(&mut self, memory: &mut ScannedMemory<'_>) {
         let before = self.left_out();
         self.find_udp_tables(memory);
         let has_tables = !self.scratch.buckets.is_empty();
@@ -41,7 +41,7 @@ impl Walker {
     }
 
     /// Whether something translates addresses. The hook is null until `nf_nat` is loaded.
-    fn may_translate(&mut self, memory: &mut Memory<'_>) -> bool {
+    fn may_translate(&mut self, memory: &mut ScannedMemory<'_>) -> bool {
         let at = memory.kernel.roots.nf_nat_hook;
         if at.is_null() {
             // A kernel without connection tracking lacks the hook. If the symbols of data are not
@@ -53,9 +53,9 @@ impl Walker {
     }
 
     /// Lists the arrays of slots of all tables.
-    fn find_udp_tables(&mut self, memory: &mut Memory<'_>) {
+    fn find_udp_tables(&mut self, memory: &mut ScannedMemory<'_>) {
         let layouts = &memory.kernel.layouts;
-        let Scratch { addresses: tables, buckets: list, .. } = &mut self.scratch;
+        let WalkScratch { addresses: tables, buckets: list, .. } = &mut self.scratch;
         list.clear();
         let (Some(layout), Some(slot)) = (&layouts.udp_table, &layouts.udp_hslot) else { return };
         self.visited.clear();
@@ -68,7 +68,7 @@ impl Walker {
         let mut room = SLOTS_MAX;
         fetch(&mut self.reader, memory, &layout.packing, tables, |index, bytes| {
             let Some(view) = bytes.map(View::new) else {
-                losses.miss(Part::Sockets, 1);
+                losses.miss(ScanPart::Sockets, 1);
                 return;
             };
             let count = view.unsigned(layout.mask).saturating_add(1);
@@ -82,16 +82,16 @@ impl Walker {
             if read > 0 && buckets.is_plausible() && list.len() < list.capacity() {
                 list.push(buckets);
             } else {
-                losses.miss(Part::Sockets, 1);
+                losses.miss(ScanPart::Sockets, 1);
             }
         });
     }
 
     /// Reads sockets and, round after round, the next one in each chain.
-    fn follow_udp_chains(&mut self, memory: &mut Memory<'_>) {
+    fn follow_udp_chains(&mut self, memory: &mut ScannedMemory<'_>) {
         let layout = &memory.kernel.layouts.sock_common;
         let link = u64::from(layout.skc_node.offset);
-        let Scratch { addresses: socks, more: next, .. } = &mut self.scratch;
+        let WalkScratch { addresses: socks, more: next, .. } = &mut self.scratch;
         let (visited, snapshot) = (&mut self.visited, &mut self.snapshot);
         visited.clear();
         for _ in 0..CHAIN_MAX {
@@ -101,7 +101,7 @@ impl Walker {
             next.clear();
             fetch(&mut self.reader, memory, &layout.packing, socks, |index, bytes| {
                 let Some(bytes) = bytes else {
-                    snapshot.losses.miss(Part::Sockets, 1);
+                    snapshot.losses.miss(ScanPart::Sockets, 1);
                     return;
                 };
                 match visited.insert(socks[index].0, 0) {
@@ -124,7 +124,7 @@ impl Walker {
             });
             mem::swap(socks, next);
         }
-        snapshot.losses.cut(Part::Sockets, u32::from(!socks.is_empty()));
+        snapshot.losses.cut(ScanPart::Sockets, u32::from(!socks.is_empty()));
     }
 }
 

@@ -11,15 +11,15 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::cred::LEVEL_MAX;
 use panoptes_decoders::layout::View;
 
-use panoptes_tables::Keyed;
+use panoptes_tables::AddressedRows;
 
 use super::snapshot::{UserNamespaceRow, row_at};
-use super::{Memory, Part, Walker, fetch};
+use super::{ScanPart, ScannedMemory, Walker, fetch};
 
 impl Walker {
     /// Reads the user namespaces of all processes, as listed by process, and the namespaces around
     /// them. Sets who made the outermost ones.
-    pub(super) fn read_user_namespaces(&mut self, memory: &mut Memory<'_>) {
+    pub(super) fn read_user_namespaces(&mut self, memory: &mut ScannedMemory<'_>) {
         let first = self.first_user_namespace();
         self.snapshot.user_namespaces.clear();
         if first.is_null() {
@@ -65,7 +65,7 @@ impl Walker {
     /// Reads the namespaces in rows from position `start` on, and gives their parents rows.
     fn read_user_namespaces_from(
         &mut self,
-        memory: &mut Memory<'_>,
+        memory: &mut ScannedMemory<'_>,
         start: usize,
         first: KernelVa,
     ) {
@@ -76,7 +76,7 @@ impl Walker {
         addresses.extend(rows.iter().skip(start).map(|row| row.address));
         fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
             let Some(view) = bytes.map(View::new) else {
-                losses.miss(Part::Namespaces, 1);
+                losses.miss(ScanPart::Namespaces, 1);
                 return;
             };
             let parent = view.pointer(layout.parent);
@@ -90,7 +90,11 @@ impl Walker {
 }
 
 /// The user who made the outermost namespace around the one at `address`, if that is known.
-fn maker_of(rows: &Keyed<UserNamespaceRow>, address: KernelVa, first: KernelVa) -> Option<u32> {
+fn maker_of(
+    rows: &AddressedRows<UserNamespaceRow>,
+    address: KernelVa,
+    first: KernelVa,
+) -> Option<u32> {
     let mut row = rows.at(rows.find(address.0))?;
     for _ in 0..LEVEL_MAX {
         if row.parent == first {

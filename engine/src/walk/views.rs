@@ -9,16 +9,16 @@
 use core::mem;
 
 use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::kernel::rq::Running;
+use panoptes_decoders::kernel::rq::RunQueueState;
 use panoptes_decoders::kernel::task_struct::{PID_MAX_LIMIT, PIDTYPE_PGID, PIDTYPE_SID, Task};
-use panoptes_decoders::layout::{Field, View};
+use panoptes_decoders::layout::{PackedField, View};
 
 use super::budget::Resume;
 use super::cgroups::CSS_SET_HEADS;
-use super::kept::{HINTS_MAX, Hint, Kept, RUN_QUEUES_MAX};
+use super::kept::{HINTS_MAX, Hint, RUN_QUEUES_MAX, WalkCheckpoint};
 use super::snapshot::{Index, ProcessRow, ThreadRow, row_at, view};
-use super::{Kernel, Memory, Walker, fetch};
-use panoptes_tables::{AddressMap, Insertion, Keyed, room};
+use super::{Kernel, ScannedMemory, Walker, fetch};
+use panoptes_tables::{AddressMap, AddressedRows, Insertion, room};
 
 /// Maximum number of control groups' queues read to find run queues: each group has one per
 /// processor.
@@ -37,7 +37,7 @@ pub(super) struct Hints {
     pub(super) run_queues_age: u32,
     /// Whether they are those of all processors.
     pub(super) run_queues_whole: bool,
-    running: Vec<(KernelVa, Running)>,
+    running: Vec<(KernelVa, RunQueueState)>,
     /// First entries of the lists of process groups and sessions, each with its `PIDTYPE_*`.
     groups: Vec<(KernelVa, usize)>,
     /// Heads of the lists of `css_set_table`.
@@ -65,19 +65,19 @@ impl Hints {
     }
 
     /// Continues with what is kept of a system.
-    pub(super) fn resume(&mut self, kept: &mut Kept) {
+    pub(super) fn resume(&mut self, kept: &mut WalkCheckpoint) {
         self.exchange(kept);
         mem::swap(&mut self.kept_next, &mut kept.tasks);
     }
 
     /// Returns what is kept of a system after a scan, which has its list of tasks in `self.kept`.
-    pub(super) fn keep(&mut self, kept: &mut Kept) {
+    pub(super) fn keep(&mut self, kept: &mut WalkCheckpoint) {
         self.exchange(kept);
         refill(&mut self.kept, &self.kept_next);
         mem::swap(&mut self.kept, &mut kept.tasks);
     }
 
-    fn exchange(&mut self, kept: &mut Kept) {
+    fn exchange(&mut self, kept: &mut WalkCheckpoint) {
         mem::swap(&mut self.run_queues, &mut kept.run_queues);
         mem::swap(&mut self.run_queues_age, &mut kept.run_queues_age);
         mem::swap(&mut self.run_queues_whole, &mut kept.run_queues_whole);
@@ -105,11 +105,11 @@ impl Hints {
     /// Decodes a run queue; ignores an unreadable one.
     pub(super) fn take_run_queue(&mut self, kernel: &Kernel, at: KernelVa, bytes: Option<&[u8]>) {
         let Some((layout, bytes)) = kernel.layouts.rq.as_ref().zip(bytes) else { return };
-        push(&mut self.running, (at, Running::decode(layout, bytes)));
+        push(&mut self.running, (at, RunQueueState::decode(layout, bytes)));
     }
 
     /// Notes the process group and the session that have the number of a `struct pid`.
-    pub(super) fn take_group_heads(&mut self, pid: View<'_>, tasks: Field) {
+    pub(super) fn take_group_heads(&mut self, pid: View<'_>, tasks: PackedField) {
         for kind in [PIDTYPE_PGID, PIDTYPE_SID] {
             let first = KernelVa(pid.u64_at(tasks, kind));
             if !first.is_null() {
@@ -186,7 +186,7 @@ impl Walker {
         // longer.
         let mut steps = threads.len();
         for (queue, running) in &self.hints.running {
-            let mut see = |threads: &mut Keyed<ThreadRow>, task: KernelVa, known| {
+            let mut see = |threads: &mut AddressedRows<ThreadRow>, task: KernelVa, known| {
                 match threads.at_mut(known) {
                     _ if task == running.idle => {}
                     Some(row) => row.views |= view::RUN_QUEUE,
@@ -229,7 +229,7 @@ impl Walker {
     /// Returns whether it added any.
     pub(super) fn fetch_hearsay(
         &mut self,
-        memory: &mut Memory<'_>,
+        memory: &mut ScannedMemory<'_>,
         addresses: &[KernelVa],
     ) -> bool {
         let kernel = memory.kernel;
@@ -314,7 +314,7 @@ impl Walker {
 
     /// Finds the run queue of each processor, once in `RUN_QUEUES_EVERY_SCANS` scans. Every task
     /// names its control group's queue on its processor, and each processor has tasks of its own.
-    pub(super) fn find_run_queues(&mut self, memory: &mut Memory<'_>) {
+    pub(super) fn find_run_queues(&mut self, memory: &mut ScannedMemory<'_>) {
         let age = self.hints.run_queues_age;
         self.hints.run_queues_age = (age + 1) % RUN_QUEUES_EVERY_SCANS;
         let layout = memory.kernel.layouts.cfs_rq.as_ref();
@@ -418,7 +418,7 @@ impl Walker {
 
 /// Follows a list of children over the rows; it is complete if it ends at its own head.
 fn follow_children(
-    threads: &mut Keyed<ThreadRow>,
+    threads: &mut AddressedRows<ThreadRow>,
     parent: Index<ThreadRow>,
     (children, sibling): (u64, u64),
     candidates: &mut Candidates<'_>,
@@ -447,8 +447,8 @@ fn follow_children(
 
 /// Follows the list of a process group or a session over the rows.
 fn follow_group(
-    threads: &mut Keyed<ThreadRow>,
-    pid_links: Field,
+    threads: &mut AddressedRows<ThreadRow>,
+    pid_links: PackedField,
     first: KernelVa,
     kind: usize,
     candidates: &mut Candidates<'_>,
@@ -475,7 +475,7 @@ fn follow_group(
 
 /// Whether a process's list of threads contains its leader; `None` if the list cannot be followed.
 fn group_shows(
-    threads: &Keyed<ThreadRow>,
+    threads: &AddressedRows<ThreadRow>,
     process: &ProcessRow,
     kernel: &Kernel,
     steps: &mut usize,

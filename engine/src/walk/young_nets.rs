@@ -16,7 +16,7 @@ use core::mem;
 
 use super::interfaces::{ENTRY_BATCHES, Extent, INTERFACES_EVERY_SCANS};
 use super::snapshot::{Index, InterfaceRow, NetRow};
-use super::{Memory, Walker};
+use super::{ScannedMemory, Walker};
 
 /// Number of entries that a scan reads. Each costs up to four batches.
 const ENTRIES_MAX: u32 = 32;
@@ -99,7 +99,7 @@ impl Walker {
     }
 
     /// Reads the interfaces of some of the namespaces that wait for that.
-    pub(super) fn read_young_nets(&mut self, memory: &mut Memory<'_>) {
+    pub(super) fn read_young_nets(&mut self, memory: &mut ScannedMemory<'_>) {
         self.list_due_nets();
         if self.scratch.due_nets.is_empty() {
             return;

@@ -5,8 +5,8 @@
 //!
 //! A machine that runs on while its clock stands still has a kernel that someone tampered with.
 
-use super::run_times::{Progress, RunTimes};
-use crate::policy::Tampering;
+use super::run_times::{RunProgress, RunTimes};
+use crate::policy::ClockTampering;
 use crate::time::{Monotonic, Now};
 use crate::walk::{Machine, Snapshot};
 
@@ -172,15 +172,15 @@ impl Clock {
     }
 
     /// What to report of a clock that stands still while the machine runs, if that is due.
-    pub(super) fn tampering(&self, now: Monotonic) -> Option<Tampering> {
+    pub(super) fn tampering(&self, now: Monotonic) -> Option<ClockTampering> {
         let standstill = &self.standstill;
         let is_apart = self.reported.is_none_or(|reported| now.since(reported) >= APART_NS);
         if !standstill.is_tampered || standstill.is_reported || !is_apart {
             return None;
         }
-        let (ticked, Progress { forks, processes, runtime_ns }) =
+        let (ticked, RunProgress { forks, processes, runtime_ns }) =
             (self.ticked?, self.run_times.progress());
-        Some(Tampering {
+        Some(ClockTampering {
             since: ticked.real,
             still_ns: now.since(ticked.monotonic),
             scans: standstill.scans,
@@ -291,7 +291,7 @@ mod tests {
             self.clock.read(&self.snapshot, self.now)
         }
 
-        fn tampering(&self) -> Option<Tampering> {
+        fn tampering(&self) -> Option<ClockTampering> {
             self.clock.tampering(self.now.monotonic)
         }
 
@@ -421,7 +421,7 @@ mod tests {
             scans.scan();
             tampering = scans.tampering();
         }
-        let Tampering { since, still_ns, forks, processes, runtime_ns, scans: count } =
+        let ClockTampering { since, still_ns, forks, processes, runtime_ns, scans: count } =
             tampering.unwrap();
         assert_eq!(since, stopped.real);
         assert_eq!(still_ns, scans.now.monotonic.since(stopped.monotonic));

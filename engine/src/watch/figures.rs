@@ -1,11 +1,11 @@
 //! What a scan has cost, in numbers: for metrics.
 
-use crate::address::Work;
+use crate::address::ReadCost;
 use crate::walk::Budget;
 
 /// A stage of a scan. Records of changes are written in the stage that finds the change.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Stage {
+pub enum ScanStage {
     /// The machine's memory is read.
     Walk,
     /// What was read is compared with the state.
@@ -18,7 +18,7 @@ pub enum Stage {
     Write,
 }
 
-impl Stage {
+impl ScanStage {
     /// All stages, in their order.
     pub const ALL: [Self; 5] = [Self::Walk, Self::Compare, Self::Detect, Self::Hash, Self::Write];
 
@@ -38,9 +38,9 @@ impl Stage {
 pub struct ScanFigures {
     /// Nanoseconds by stage, in the order of [`Stage::ALL`]. It is 0 for a stage that the scan did
     /// not reach, and without a clock ([`Budget::timed_by`]).
-    pub stages_ns: [u64; Stage::ALL.len()],
+    pub stages_ns: [u64; ScanStage::ALL.len()],
     /// What was read; nothing if the scan gave no snapshot.
-    pub work: Work,
+    pub work: ReadCost,
     /// Whether the scan has kept the rows of the one before, whether it is a light one, and whether
     /// it came before the interval was over.
     pub has_kept: bool,
@@ -57,7 +57,7 @@ impl ScanFigures {
     }
 
     /// Notes that a stage ends, and the next one begins.
-    pub(super) fn end(&mut self, stage: Stage, budget: &Budget<'_>) {
+    pub(super) fn end(&mut self, stage: ScanStage, budget: &Budget<'_>) {
         let before = std::mem::replace(&mut self.since_ns, budget.now_ns());
         self.stages_ns[stage as usize] += self.since_ns.saturating_sub(before);
     }

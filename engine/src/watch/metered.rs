@@ -4,30 +4,30 @@
 use std::ops::Range;
 
 use panoptes_decoders::address::PhysicalAddress;
-use panoptes_decoders::source::{MemorySource, Outcome, Request};
+use panoptes_decoders::source::{MemorySource, ReadOutcome, ReadRequest};
 
-use crate::address::Work;
+use crate::address::ReadCost;
 use crate::walk::Budget;
 
 /// A source that counts what is read, and reads nothing any more once the scan must stop.
-pub(super) struct Metered<'a> {
+pub(super) struct MeteredSource<'a> {
     pub(super) source: &'a mut dyn MemorySource,
     pub(super) budget: &'a Budget<'a>,
-    pub(super) work: Work,
+    pub(super) work: ReadCost,
 }
 
-impl MemorySource for Metered<'_> {
-    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+impl MemorySource for MeteredSource<'_> {
+    fn read_batch(&mut self, requests: &mut [ReadRequest], arena: &mut [u8]) {
         if self.budget.must_stop() {
             for request in requests {
-                request.outcome = Outcome::Failed;
+                request.outcome = ReadOutcome::Failed;
             }
             return;
         }
         self.work.batches += 1;
         self.work.bytes += requests.iter().map(|request| u64::from(request.length)).sum::<u64>();
         self.source.read_batch(requests, arena);
-        let failed = requests.iter().filter(|request| request.outcome != Outcome::Read);
+        let failed = requests.iter().filter(|request| request.outcome != ReadOutcome::Read);
         self.work.failed += failed.count() as u64;
     }
 

@@ -26,43 +26,46 @@ use std::sync::Arc;
 use panoptes_decoders::source::MemorySource;
 use panoptes_profiles::Profile;
 use panoptes_records::queue::Producer;
-use panoptes_records::record::header::Header;
+use panoptes_records::record::header::RecordHeader;
 use panoptes_records::redact::Redactor;
 use panoptes_tables::HashKey;
 
 use crate::container_config::{ContainerConfig, Glob, Images};
-use crate::detect::binary_attestation::{Attest, Shipped};
+use crate::detect::binary_attestation::{BinaryAttestation, ShippedFiles};
 use crate::detect::file_content::rules::ContentRules;
-use crate::detect::hidden_connections::Wire;
-use crate::detect::{Accepted, Detector as _, Detectors, Scene};
+use crate::detect::hidden_connections::TrafficLink;
+use crate::detect::{Acceptance, Detector as _, DetectorContext, Detectors};
 use crate::limits::{Limit, Limits, PerLimit};
 use crate::loss::Loss;
 use crate::page_cache::{Contents, MachineMemory};
 use crate::policy::exceptions::Exceptions;
-use crate::policy::gaps::{GAPS_MAX, Missed};
+use crate::policy::gaps::{GAPS_MAX, ScanShortfall};
 use crate::policy::{Policy, PolicyConfig, Reporter};
 use crate::state::facts::HeapRule;
-use crate::state::{Change, Changes as _, ScanContext, State, Usage};
+use crate::state::{Change, Changes as _, MachineState, ScanContext, Usage};
 use crate::system::kernel_of;
 use crate::time::{Monotonic, Now};
-use crate::walk::{Budget, Copied, Deferred, Kept, Kernel, ScanError, Scope, Snapshot, Walker};
+use crate::walk::{
+    Budget, DeferredWork, Kernel, MemoryCopyMode, ScanError, Scope, Snapshot, WalkCheckpoint,
+    Walker,
+};
 
 use clock::{CalendarClock, Clock, Motion};
 use early::Early;
 use forks::{Course, Forks};
-use metered::Metered;
+use metered::MeteredSource;
 use oldest::OldestPrograms;
-use parts::{Parts, PartsSetup};
+use parts::{MachineParts, PartsSetup};
 use shortcuts::{Shortcuts, Waits};
 
-pub use figures::{ScanFigures, Stage};
+pub use figures::{ScanFigures, ScanStage};
 pub use policy_settings::PolicySettings;
 pub use workload::KnownMachine;
 pub use workspace::Workspace;
 
 /// How records identify a machine.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Identity {
+pub struct MachineIdentity {
     /// Its name in the configuration.
     pub name: String,
     /// `Linux Kernel 6.1`
@@ -95,12 +98,12 @@ pub struct Setup<'a> {
     /// loading the memory of a saved machine.
     pub waits_for_clock: bool,
     /// The constant parts of its records.
-    pub header: Header,
+    pub header: RecordHeader,
     /// How records identify it.
-    pub identity: Identity,
+    pub identity: MachineIdentity,
     pub profile: &'a Profile,
     /// The SBOM contents that running files are checked against; attestation is off if empty.
-    pub shipped: Arc<Shipped>,
+    pub shipped: Arc<ShippedFiles>,
 }
 
 /// The check of running files, and the file contents known so far. The two belong together: partly
@@ -108,14 +111,14 @@ pub struct Setup<'a> {
 #[derive(Debug)]
 pub struct Attestation {
     contents: Contents,
-    attest: Attest,
+    attest: BinaryAttestation,
 }
 
 impl Attestation {
-    pub fn new(limits: &Limits, shipped: Arc<Shipped>, images: Images, key: HashKey) -> Self {
+    pub fn new(limits: &Limits, shipped: Arc<ShippedFiles>, images: Images, key: HashKey) -> Self {
         Self {
             contents: Contents::without_buffers(limits, key),
-            attest: Attest::new(limits, shipped, images, key),
+            attest: BinaryAttestation::new(limits, shipped, images, key),
         }
     }
 }
@@ -130,7 +133,7 @@ pub struct FirstProcess {
 
 /// How far a machine was watched before contact was lost.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Seen {
+pub struct LastContact {
     pub boot_uuid: [u8; 16],
     /// Start of the newest process, in nanoseconds since boot.
     newest_start: u64,
@@ -139,10 +142,10 @@ pub struct Seen {
 
 /// One watched machine: what is remembered of it. Each scan needs a [`Workspace`].
 #[derive(Debug)]
-pub struct Watched {
+pub struct WatchedMachine {
     kernel: Kernel,
-    kept: Kept,
-    state: State,
+    kept: WalkCheckpoint,
+    state: MachineState,
     contents: Contents,
     detectors: Detectors,
     policy: Policy,
@@ -163,20 +166,20 @@ pub struct Watched {
     /// What scans read.
     scope: Scope,
     /// Whether the memory is a copy.
-    copied: Copied,
+    copied: MemoryCopyMode,
 }
 
 /// Bytes of files hashed in a scan that asked for some. Small files are known at once, and larger
 /// ones make progress however little time there is between scans.
 pub const SLICE_BYTES: usize = 256 << 10;
 
-impl Watched {
+impl WatchedMachine {
     /// Allocates everything that watching needs beside a [`Workspace`].
     pub fn new(setup: Setup<'_>) -> Self {
         let kernel = kernel_of(setup.profile);
         let heap = if kernel.heap_may_touch() { HeapRule::Touches } else { HeapRule::Overlaps };
         let shortcuts = Shortcuts::new(setup.message_ids);
-        let parts = Parts::new(PartsSetup {
+        let parts = MachineParts::new(PartsSetup {
             limits: &setup.limits,
             heap,
             key: setup.key,
@@ -192,7 +195,7 @@ impl Watched {
             identity: setup.identity,
             shipped: setup.shipped,
         });
-        let Parts { kept, state, contents, detectors, policy, workload, clock } = parts;
+        let MachineParts { kept, state, contents, detectors, policy, workload, clock } = parts;
         Self {
             kernel,
             kept,
@@ -212,7 +215,7 @@ impl Watched {
             early: Early::default(),
             figures: ScanFigures::default(),
             scope: Scope::ALL,
-            copied: Copied::No,
+            copied: MemoryCopyMode::No,
         }
     }
 
@@ -245,8 +248,8 @@ impl Watched {
     }
 
     /// How far this machine was watched; `None` if no scan was compared.
-    pub fn seen(&self) -> Option<Seen> {
-        Some(Seen {
+    pub fn seen(&self) -> Option<LastContact> {
+        Some(LastContact {
             boot_uuid: self.workload.boot_uuid(),
             newest_start: self.state.newest_start()?,
             oldest: OldestPrograms::new(self.state.programs()),
@@ -258,7 +261,7 @@ impl Watched {
     ///
     /// If an earlier state of the machine was restored meanwhile, that is right, too: nothing began
     /// later than what was seen, except what began after the restored state was saved.
-    pub fn go_on(&mut self, seen: &Seen) {
+    pub fn go_on(&mut self, seen: &LastContact) {
         let has_its_id = seen.boot_uuid == self.workload.boot_uuid();
         if has_its_id || self.oldest.shares(&seen.oldest) {
             self.state.go_on_after(seen.newest_start);
@@ -284,7 +287,7 @@ impl Watched {
 
     /// Sets whether the memory is a copy, which never changes: then nothing is confirmed by a
     /// second scan. If the machine may have run meanwhile, what a tear explains is no finding.
-    pub const fn set_copied(&mut self, copied: Copied) {
+    pub const fn set_copied(&mut self, copied: MemoryCopyMode) {
         self.copied = copied;
     }
 
@@ -299,7 +302,7 @@ impl Watched {
     }
 
     /// Sets what it shares with the sensor of the machine's packets.
-    pub fn set_wire(&mut self, wire: Arc<Wire>) {
+    pub fn set_wire(&mut self, wire: Arc<TrafficLink>) {
         self.scope.udp_ports = true;
         self.detectors.hidden_connections.set_wire(wire);
     }
@@ -361,7 +364,7 @@ impl Watched {
         } else {
             walker.scan_within(source, kernel, scope, budget).map(drop)
         };
-        self.figures.end(Stage::Walk, budget);
+        self.figures.end(ScanStage::Walk, budget);
         let snapshot = walker.snapshot();
         self.figures.has_kept = scanned.is_ok() && snapshot.is_kept;
         self.figures.is_early = is_early;
@@ -371,7 +374,7 @@ impl Watched {
             self.is_partial = snapshot.is_partial();
             self.exchange(workspace);
             let work = workspace.snapshot().work;
-            let mut source = Metered { source, budget, work };
+            let mut source = MeteredSource { source, budget, work };
             let compared = self.compare(workspace.snapshot(), &mut source, now, out);
             let used = budget.percent_of(source.work, workspace.snapshot().count_rows());
             self.policy.note_budget_used(used);
@@ -427,7 +430,7 @@ impl Watched {
     fn compare(
         &mut self,
         snapshot: &Snapshot,
-        source: &mut Metered<'_>,
+        source: &mut MeteredSource<'_>,
         now: Now,
         out: &mut Producer,
     ) -> Result<(), ScanError> {
@@ -449,20 +452,20 @@ impl Watched {
             shortcuts.note_change(cx.snapshot, change);
             reporter.change(cx, change);
             let memory = MachineMemory { source: &mut *source, kernel };
-            detectors.observe(&mut Scene { memory, cx, out: &mut reporter }, change);
+            detectors.observe(&mut DetectorContext { memory, cx, out: &mut reporter }, change);
         };
         let must_stop = &|| budget.must_stop();
         if !self.state.update_unless(must_stop, snapshot, now, contents, on_change) {
             return Err(ScanError::Stopped);
         }
-        self.figures.end(Stage::Compare, budget);
+        self.figures.end(ScanStage::Compare, budget);
         let cx = self.state.scan_context(snapshot, now);
         let memory = MachineMemory { source: &mut *source, kernel };
-        let scene = &mut Scene { memory, cx: &cx, out: &mut reporter };
+        let scene = &mut DetectorContext { memory, cx: &cx, out: &mut reporter };
         if !detectors.update_unless(must_stop, scene, &self.state, contents) {
             return Err(ScanError::Stopped);
         }
-        self.figures.end(Stage::Detect, budget);
+        self.figures.end(ScanStage::Detect, budget);
         if contents.has_work() {
             let shipped = detectors.binary_attestation.shipped();
             contents.work(scene.memory.source, kernel, SLICE_BYTES, shipped.as_ref());
@@ -471,14 +474,14 @@ impl Watched {
             }
             detectors.settle(scene, contents);
         }
-        self.figures.end(Stage::Hash, budget);
+        self.figures.end(ScanStage::Hash, budget);
         report_tampering((&mut self.clock, &mut self.forks), &mut reporter, &cx, now);
         reporter.note_found_late(shortcuts.end_scan(waits(detectors, &self.state)));
         reporter.end_scan(&cx, &self.state);
         let (cx, unstable, tables) = self.state.losses(snapshot, now);
         let missed = &mut missed(snapshot, (unstable, tables), contents.refused(), detectors);
         reporter.report_gaps(&cx, missed);
-        self.figures.end(Stage::Write, budget);
+        self.figures.end(ScanStage::Write, budget);
         Ok(())
     }
 
@@ -581,12 +584,12 @@ fn missed<'a>(
     (unstable, tables): (&'a mut Loss, &'a mut PerLimit<Loss>),
     contents: &'a mut Loss,
     detectors: &'a mut Detectors,
-) -> Missed<'a> {
+) -> ScanShortfall<'a> {
     let (binaries, unjudged) = detectors.binary_attestation.losses();
     let (changes, (paths, folder)) = detectors.file_content.losses();
-    Missed {
+    ScanShortfall {
         scan: snapshot.losses,
-        left: if snapshot.is_partial() { snapshot.left } else { Deferred::default() },
+        left: if snapshot.is_partial() { snapshot.left } else { DeferredWork::default() },
         unstable,
         tables,
         contents,
@@ -601,7 +604,7 @@ fn missed<'a>(
     }
 }
 
-fn waits(detectors: &Detectors, state: &State) -> Waits {
+fn waits(detectors: &Detectors, state: &MachineState) -> Waits {
     Waits {
         urgent: detectors.reverse_shells.waits() || state.waits_for_next(),
         other: detectors.file_content.waits() || state.waits_for_all(),
@@ -616,12 +619,12 @@ fn report_tampering(
     now: Now,
 ) {
     if let Some(tampering) = clock.tampering(now.monotonic)
-        && reporter.clock_tampered(cx, &tampering) == Accepted::Yes
+        && reporter.clock_tampered(cx, &tampering) == Acceptance::Yes
     {
         clock.set_reported(now.monotonic);
     }
     if let Some(set_back) = forks.set_back()
-        && reporter.forks_set_back(cx, &set_back) == Accepted::Yes
+        && reporter.forks_set_back(cx, &set_back) == Acceptance::Yes
     {
         forks.set_reported();
     }

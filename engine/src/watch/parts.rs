@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use panoptes_records::json::Limits as TextLimits;
-use panoptes_records::record::header::Header;
+use panoptes_records::record::header::RecordHeader;
 use panoptes_records::record::interface::BluefieldSystem;
 use panoptes_tables::{HashKey, room};
 
 use super::clock::Clock;
 use super::workload::KnownMachine;
-use super::{Identity, Watched};
+use super::{MachineIdentity, WatchedMachine};
 use crate::container_config::{ContainerConfig, Glob};
-use crate::detect::binary_attestation::Shipped;
+use crate::detect::binary_attestation::ShippedFiles;
 use crate::detect::file_content::rules::ContentRules;
 use crate::detect::{DetectorSetup, Detectors};
 use crate::limits::Limits;
@@ -19,8 +19,8 @@ use crate::page_cache::Contents;
 use crate::policy::exceptions::Exceptions;
 use crate::policy::{Policy, PolicyConfig};
 use crate::state::facts::HeapRule;
-use crate::state::{Settings, State};
-use crate::walk::Kept;
+use crate::state::{MachineState, StateSettings};
+use crate::walk::WalkCheckpoint;
 
 /// What the parts are made for: [`super::Setup`], without the profile.
 pub(super) struct PartsSetup<'a> {
@@ -35,15 +35,15 @@ pub(super) struct PartsSetup<'a> {
     pub(super) exceptions: Arc<Exceptions>,
     pub(super) report_existing: bool,
     pub(super) waits_for_clock: bool,
-    pub(super) header: Header,
-    pub(super) identity: Identity,
-    pub(super) shipped: Arc<Shipped>,
+    pub(super) header: RecordHeader,
+    pub(super) identity: MachineIdentity,
+    pub(super) shipped: Arc<ShippedFiles>,
 }
 
 /// All that is allocated for one machine.
-pub(super) struct Parts {
-    pub(super) kept: Kept,
-    pub(super) state: State,
+pub(super) struct MachineParts {
+    pub(super) kept: WalkCheckpoint,
+    pub(super) state: MachineState,
     pub(super) contents: Contents,
     pub(super) detectors: Detectors,
     pub(super) policy: Policy,
@@ -51,11 +51,12 @@ pub(super) struct Parts {
     pub(super) clock: Clock,
 }
 
-impl Parts {
+impl MachineParts {
     pub(super) fn new(setup: PartsSetup<'_>) -> Self {
         let PartsSetup { limits, key, report_existing, .. } = setup;
-        let settings = Settings { heap: setup.heap, report_existing, ..Settings::default() };
-        let mut state = State::without_scratch(limits, settings, key);
+        let settings =
+            StateSettings { heap: setup.heap, report_existing, ..StateSettings::default() };
+        let mut state = MachineState::without_scratch(limits, settings, key);
         state.set_thresholds(setup.policy.wanted(setup.policy.thresholds));
         let detectors = Detectors::build(&DetectorSetup {
             limits,
@@ -72,7 +73,7 @@ impl Parts {
         policy.set_exceptions(setup.exceptions);
         policy.set_shipped(setup.shipped);
         Self {
-            kept: Kept::new(limits),
+            kept: WalkCheckpoint::new(limits),
             state,
             contents: Contents::without_buffers(limits, key),
             detectors,
@@ -83,14 +84,18 @@ impl Parts {
     }
 }
 
-impl Watched {
+impl WatchedMachine {
     /// Number of bytes that [`Self::new`] allocates for a machine, beside a copy of its kernel's
     /// layouts; `None` if it is not a number of 64 bits. Allocates nothing of that.
-    pub fn bytes(limits: &Limits, policy: &PolicyConfig, shipped: &Arc<Shipped>) -> Option<u64> {
+    pub fn bytes(
+        limits: &Limits,
+        policy: &PolicyConfig,
+        shipped: &Arc<ShippedFiles>,
+    ) -> Option<u64> {
         let text = TextLimits::new(limits.string_length as usize);
-        let header = Header::new(&"NONE".into(), &BluefieldSystem::default(), text);
+        let header = RecordHeader::new(&"NONE".into(), &BluefieldSystem::default(), text);
         room::measure(|| {
-            Parts::new(PartsSetup {
+            MachineParts::new(PartsSetup {
                 limits,
                 heap: HeapRule::default(),
                 key: HashKey::new(0),
@@ -103,7 +108,7 @@ impl Watched {
                 report_existing: false,
                 waits_for_clock: false,
                 header,
-                identity: Identity::default(),
+                identity: MachineIdentity::default(),
                 shipped: Arc::clone(shipped),
             })
         })

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use panoptes_records::activities::{Activity, Preset, Severity};
 use panoptes_records::redact::Redactor;
 
-use super::Watched;
+use super::WatchedMachine;
 use crate::container_config::Glob;
 use crate::detect::file_content::rules::ContentRules;
 use crate::policy::PolicyConfig;
@@ -28,7 +28,7 @@ pub struct PolicySettings {
     pub redactor: Option<Redactor>,
 }
 
-impl Watched {
+impl WatchedMachine {
     /// Uses other settings from now on. A detector that needs memory of its own
     /// ([`crate::detect::with_memory`]) must have been on since the start.
     pub fn set_policy(&mut self, new: PolicySettings) {

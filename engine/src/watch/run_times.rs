@@ -15,7 +15,7 @@ const SCANS_PER_THREAD: u32 = 2;
 
 /// A process, by its start and its id, and how its run time grew.
 #[derive(Clone, Copy, Debug)]
-struct Run {
+struct ProcessRunTime {
     start_ns: u64,
     pid: u32,
     /// Number of scans that showed a longer run time than before.
@@ -27,7 +27,7 @@ struct Run {
 
 /// What went on since the clock stopped.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Progress {
+pub(super) struct RunProgress {
     pub(super) forks: u64,
     /// Number of processes that ran.
     pub(super) processes: u32,
@@ -41,9 +41,9 @@ pub(super) struct RunTimes {
     forks: Option<u64>,
     fork_scans: u32,
     /// The processes of the last scan, oldest first.
-    last: Vec<Run>,
-    next: Vec<Run>,
-    progress: Progress,
+    last: Vec<ProcessRunTime>,
+    next: Vec<ProcessRunTime>,
+    progress: RunProgress,
     is_proof: bool,
 }
 
@@ -54,7 +54,7 @@ impl RunTimes {
             fork_scans: 0,
             last: room::list(processes),
             next: room::list(processes),
-            progress: Progress::default(),
+            progress: RunProgress::default(),
             is_proof: false,
         }
     }
@@ -63,7 +63,7 @@ impl RunTimes {
     pub(super) fn clear(&mut self) {
         (self.forks, self.fork_scans) = (None, 0);
         self.last.clear();
-        (self.progress, self.is_proof) = (Progress::default(), false);
+        (self.progress, self.is_proof) = (RunProgress::default(), false);
     }
 
     /// Asks for another proof, from later scans only.
@@ -78,7 +78,7 @@ impl RunTimes {
         self.is_proof
     }
 
-    pub(super) fn progress(&self) -> Progress {
+    pub(super) fn progress(&self) -> RunProgress {
         self.progress
     }
 
@@ -107,7 +107,7 @@ impl RunTimes {
             let Some(leader) = snapshot.leader(process) else { continue };
             let (start_ns, pid) = (leader.task.start_boottime, leader.task.pid);
             let runtime_ns = process.threads_runtime_ns.saturating_add(process.ended_runtime_ns);
-            let mut run = Run { start_ns, pid, scans: 0, runtime_ns, is_active: false };
+            let mut run = ProcessRunTime { start_ns, pid, scans: 0, runtime_ns, is_active: false };
             while last.next_if(|it| (it.start_ns, it.pid) < (start_ns, pid)).is_some() {}
             if let Some(before) = last.next_if(|it| (it.start_ns, it.pid) == (start_ns, pid)) {
                 run = *before;
@@ -163,7 +163,7 @@ mod tests {
             assert_eq!(grows.last(), Some(expected - 1));
             assert_eq!(
                 run_times.progress(),
-                Progress { forks: 0, processes: 1, runtime_ns: expected }
+                RunProgress { forks: 0, processes: 1, runtime_ns: expected }
             );
             run_times.prove_again();
             run_times.compare(&scan(&[(process.clone(), 100)]));
@@ -196,7 +196,7 @@ mod tests {
                 (FakeProcess::new(last), 60),
             ]));
         }
-        let expected = Progress { forks: 0, processes: 1, runtime_ns: 4 };
+        let expected = RunProgress { forks: 0, processes: 1, runtime_ns: 4 };
         assert_eq!((run_times.progress(), run_times.is_proof()), (expected, false));
     }
 

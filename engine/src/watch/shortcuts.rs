@@ -28,7 +28,7 @@ pub(super) struct Waits {
 
 /// How a scan's changes count.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Counts {
+enum LateChanges {
     No,
     /// As found late, if the next scan shows that the machine has rested until then: a task may
     /// have run while the scan read.
@@ -55,7 +55,7 @@ pub(super) struct Shortcuts {
     ahead_ns: i64,
     /// Whether the last scan has kept the rows.
     has_kept: bool,
-    counts: Counts,
+    counts: LateChanges,
     waits: Waits,
     light: Light,
     /// Number of changes that a process has made before the last scan, which has left them.
@@ -72,7 +72,7 @@ impl Shortcuts {
             swept: None,
             ahead_ns: ((part * SWEEP_NS as u64) >> 32) as i64,
             has_kept: false,
-            counts: Counts::No,
+            counts: LateChanges::No,
             waits: Waits { urgent: false, other: false },
             light: Light::No,
             of_resting: 0,
@@ -114,9 +114,9 @@ impl Shortcuts {
             self.swept = Some(now);
         }
         self.counts = match self.counts {
-            Counts::Perhaps(count) if snapshot.has_rested => Counts::Yes(count),
-            _ if had_kept && snapshot.has_rested && !snapshot.is_kept => Counts::Perhaps(0),
-            _ => Counts::No,
+            LateChanges::Perhaps(count) if snapshot.has_rested => LateChanges::Yes(count),
+            _ if had_kept && snapshot.has_rested && !snapshot.is_kept => LateChanges::Perhaps(0),
+            _ => LateChanges::No,
         };
     }
 
@@ -131,7 +131,7 @@ impl Shortcuts {
     }
 
     const fn add_one(&mut self) {
-        if let Counts::Perhaps(count) | Counts::Yes(count) = &mut self.counts {
+        if let LateChanges::Perhaps(count) | LateChanges::Yes(count) = &mut self.counts {
             *count += 1;
         }
     }
@@ -142,11 +142,11 @@ impl Shortcuts {
         self.waits = waits;
         let of_resting = core::mem::replace(&mut self.of_resting, 0);
         match self.counts {
-            Counts::Yes(count) => {
-                self.counts = Counts::No;
+            LateChanges::Yes(count) => {
+                self.counts = LateChanges::No;
                 count + of_resting
             }
-            Counts::Perhaps(_) | Counts::No => of_resting,
+            LateChanges::Perhaps(_) | LateChanges::No => of_resting,
         }
     }
 }

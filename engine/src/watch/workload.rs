@@ -3,12 +3,12 @@
 
 use arrayvec::ArrayVec;
 use panoptes_records::json::text::Text;
-use panoptes_records::record::header::Header;
-use panoptes_records::record::value::{Numbered, Uuid};
+use panoptes_records::record::header::RecordHeader;
+use panoptes_records::record::value::{IndexedObjects, Uuid};
 use panoptes_records::record::workload::Workload;
 use panoptes_tables::room;
 
-use super::Identity;
+use super::MachineIdentity;
 use crate::policy::describe;
 use crate::walk::{HostName, InterfaceRow, Machine, Snapshot};
 
@@ -18,7 +18,7 @@ const INTERFACES_MAX: usize = 32;
 /// What is known of a machine, for the header of its records.
 #[derive(Debug, Default)]
 pub struct KnownMachine {
-    identity: Identity,
+    identity: MachineIdentity,
     /// Empty if it is not known.
     hostname: HostName,
     /// Zeros if it is not known.
@@ -33,7 +33,7 @@ pub struct KnownMachine {
 }
 
 impl KnownMachine {
-    pub(super) fn new(identity: Identity) -> Self {
+    pub(super) fn new(identity: MachineIdentity) -> Self {
         Self { identity, interfaces: room::list(INTERFACES_MAX), ..Self::default() }
     }
 
@@ -81,7 +81,7 @@ impl KnownMachine {
     }
 
     /// Updates the header from a scan.
-    pub(super) fn update(&mut self, snapshot: &Snapshot, header: &mut Header) {
+    pub(super) fn update(&mut self, snapshot: &Snapshot, header: &mut RecordHeader) {
         // Interfaces of the initial network namespace: those of containers are not the machine's.
         let namespace = snapshot.nets.first().map_or(0, |net| net.inum);
         let own = || {
@@ -109,10 +109,10 @@ impl KnownMachine {
     }
 
     /// Writes it into the header of records about the machine.
-    pub fn write(&self, header: &mut Header) {
+    pub fn write(&self, header: &mut RecordHeader) {
         let described: ArrayVec<_, INTERFACES_MAX> =
             self.interfaces.iter().map(describe::interface).collect();
-        let Identity { name, os_version, boot_uuid } = &self.identity;
+        let MachineIdentity { name, os_version, boot_uuid } = &self.identity;
         let id = |id: [u8; 16]| (id != [0; 16]).then_some(Uuid(id));
         header.set_workload(&Workload {
             unique_identifier: Some(name.as_str().into()),
@@ -120,7 +120,9 @@ impl KnownMachine {
             boot_uuid: id(*boot_uuid),
             kernel_boot_id: id(self.boot_id),
             hostname: (!self.hostname.is_empty()).then(|| Text::new(&self.hostname)),
-            workload_networking_interfaces: self.has_interfaces.then_some(Numbered(&described)),
+            workload_networking_interfaces: self
+                .has_interfaces
+                .then_some(IndexedObjects(&described)),
         });
     }
 }

@@ -9,7 +9,7 @@ use panoptes_tables::{HashKey, room};
 
 use crate::detect;
 use crate::limits::Limits;
-use crate::page_cache::Buffers;
+use crate::page_cache::HashBuffers;
 use crate::state;
 use crate::walk::{Snapshot, Walker};
 
@@ -18,9 +18,9 @@ use crate::walk::{Snapshot, Walker};
 #[derive(Debug)]
 pub struct Workspace {
     pub(super) walker: Walker,
-    pub(super) state: state::Scratch,
-    pub(super) detectors: detect::Scratch,
-    pub(super) buffers: Option<Box<Buffers>>,
+    pub(super) state: state::StateScratch,
+    pub(super) detectors: detect::DetectorScratch,
+    pub(super) buffers: Option<Box<HashBuffers>>,
 }
 
 impl Workspace {
@@ -28,9 +28,9 @@ impl Workspace {
     pub fn new(limits: &Limits, key: HashKey) -> Self {
         Self {
             walker: Walker::new(limits, key),
-            state: state::Scratch::new(limits),
-            detectors: detect::Scratch::new(limits),
-            buffers: Some(room::boxed(Buffers::new())),
+            state: state::StateScratch::new(limits),
+            detectors: detect::DetectorScratch::new(limits),
+            buffers: Some(room::boxed(HashBuffers::new())),
         }
     }
 

@@ -36,7 +36,7 @@ pub enum Insertion {
 const SLOTS_MIN: usize = 4096;
 
 #[derive(Clone, Copy, Debug)]
-struct Entry {
+struct AddressMapEntry {
     address: u64,
     value: u32,
 }
@@ -52,7 +52,7 @@ pub struct AddressMap {
     /// The bits of a slot that have the position.
     position_mask: u32,
     /// The entries, and behind them the expected ones.
-    entries: Vec<Entry>,
+    entries: Vec<AddressMapEntry>,
     /// Number of entries without the expected ones.
     used: usize,
     /// The position that was found or added last: several references to an object often follow
@@ -232,7 +232,7 @@ impl AddressMap {
             free
         };
         let Some((free, tag)) = free else { return Insertion::Full };
-        self.entries.push(Entry { address, value });
+        self.entries.push(AddressMapEntry { address, value });
         self.latest = self.used;
         self.used += 1;
         self.slots[free] = tag | self.used as u32;

@@ -1,36 +1,36 @@
 //! How many entries of a list or table each owner has.
 
-use crate::{HashKey, Key, Row, Scan, Table};
+use crate::{HashKey, Key, Row, ScanNumber, Table};
 
 /// An owner: a process, a user or a container.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Owner(u64);
+struct OwnerKey(u64);
 
-impl Key for Owner {
+impl Key for OwnerKey {
     fn hash(&self, key: HashKey) -> u64 {
         key.hash_numbers([self.0])
     }
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Count {
-    owner: Owner,
+struct OwnerCount {
+    owner: OwnerKey,
     entries: u32,
 }
 
-impl Row for Count {
-    type Key = Owner;
+impl Row for OwnerCount {
+    type Key = OwnerKey;
 
-    fn key(&self) -> Owner {
+    fn key(&self) -> OwnerKey {
         self.owner
     }
 }
 
 /// Counts the entries of each owner.
 #[derive(Debug)]
-pub struct Counts(Table<Count>);
+pub struct OwnerCounts(Table<OwnerCount>);
 
-impl Counts {
+impl OwnerCounts {
     /// Allocates for so many owners. Further ones are not counted.
     pub fn new(owners: usize, key: HashKey) -> Self {
         Self(Table::without_scans(owners, key))
@@ -38,9 +38,10 @@ impl Counts {
 
     /// Counts one more entry of an owner. Returns whether it is the first.
     pub fn add(&mut self, owner: u64) -> bool {
-        let owner = Owner(owner);
+        let owner = OwnerKey(owner);
         let found = self.0.find(&owner);
-        let id = found.or_else(|| self.0.insert(Count { owner, entries: 0 }, Scan::default()));
+        let id = found
+            .or_else(|| self.0.insert(OwnerCount { owner, entries: 0 }, ScanNumber::default()));
         if let Some(count) = id.and_then(|id| self.0.get_mut(id)) {
             count.entries += 1;
         }
@@ -49,7 +50,7 @@ impl Counts {
 
     /// Counts one entry of an owner less. Returns whether it was the last.
     pub fn remove(&mut self, owner: u64) -> bool {
-        let Some(id) = self.0.find(&Owner(owner)) else { return false };
+        let Some(id) = self.0.find(&OwnerKey(owner)) else { return false };
         let Some(count) = self.0.get_mut(id) else { return false };
         count.entries -= 1;
         let is_last = count.entries == 0;
@@ -61,7 +62,7 @@ impl Counts {
 
     /// Number of entries of an owner.
     pub fn of(&self, owner: u64) -> u32 {
-        let id = self.0.find(&Owner(owner));
+        let id = self.0.find(&OwnerKey(owner));
         id.and_then(|id| self.0.get(id)).map_or(0, |count| count.entries)
     }
 
@@ -90,7 +91,7 @@ mod tests {
 
     #[test]
     fn entries_are_counted_by_owner() {
-        let mut counts = Counts::new(3, HashKey::new(1));
+        let mut counts = OwnerCounts::new(3, HashKey::new(1));
         assert_eq!([7, 7, 8, 7].map(|owner| counts.add(owner)), [true, false, true, false]);
         assert_eq!((counts.of(7), counts.of(8), counts.of(9), counts.owners()), (3, 1, 0, 2));
         assert_eq!(counts.who_makes_room_for(9), Some(7));
@@ -106,7 +107,7 @@ mod tests {
 
     #[test]
     fn an_owner_without_room_is_not_counted() {
-        let mut counts = Counts::new(1, HashKey::new(1));
+        let mut counts = OwnerCounts::new(1, HashKey::new(1));
         assert_eq!([7, 8].map(|owner| counts.add(owner)), [true, false]);
         assert_eq!((counts.of(8), counts.remove(8)), (0, false));
     }

@@ -6,12 +6,12 @@ use crate::{AddressMap, HashKey, Index, Insertion, Rows};
 
 /// [`Rows`] of objects with an address each. Several references to one object lead to one row.
 #[derive(Debug)]
-pub struct Keyed<Row> {
+pub struct AddressedRows<Row> {
     rows: Rows<Row>,
     by_address: AddressMap,
 }
 
-impl<Row> Keyed<Row> {
+impl<Row> AddressedRows<Row> {
     /// Allocates for `capacity` rows, whose addresses are hashed with `key`.
     pub fn new(capacity: usize, key: HashKey) -> Self {
         Self { rows: Rows::with_capacity(capacity), by_address: AddressMap::new(capacity, key) }
@@ -59,7 +59,7 @@ impl<Row> Keyed<Row> {
     }
 }
 
-impl<Row> Deref for Keyed<Row> {
+impl<Row> Deref for AddressedRows<Row> {
     type Target = Rows<Row>;
 
     fn deref(&self) -> &Rows<Row> {
@@ -67,7 +67,7 @@ impl<Row> Deref for Keyed<Row> {
     }
 }
 
-impl<Row> DerefMut for Keyed<Row> {
+impl<Row> DerefMut for AddressedRows<Row> {
     fn deref_mut(&mut self) -> &mut Rows<Row> {
         &mut self.rows
     }
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn each_address_has_one_row() {
-        let mut rows = Keyed::new(8, HashKey::new(1));
+        let mut rows = AddressedRows::new(8, HashKey::new(1));
         assert_eq!(rows.row_of(0, || "null"), None);
         let [first, second] = [0x10, 0x20].map(|address| rows.row_of(address, || "new").unwrap());
         assert_eq!((rows.row_of(0x10, || "again"), rows[first]), (Some(first), "new"));
@@ -91,8 +91,8 @@ mod tests {
     #[test]
     fn an_address_has_a_row_or_none_whatever_the_capacity() {
         for capacity in 0..=8 {
-            let mut rows = Keyed::new(8, HashKey::new(1));
-            let mut small = Keyed::new(capacity, HashKey::new(1));
+            let mut rows = AddressedRows::new(8, HashKey::new(1));
+            let mut small = AddressedRows::new(capacity, HashKey::new(1));
             rows.set_capacity(capacity);
             for rows in [&mut rows, &mut small] {
                 for address in (1..=10).chain(1..=10) {
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn fewer_rows_than_there_are_admit_no_more() {
-        let mut rows = Keyed::new(8, HashKey::new(1));
+        let mut rows = AddressedRows::new(8, HashKey::new(1));
         (1..=6).for_each(|address| _ = rows.row_of(address, || address));
         rows.set_capacity(3);
         assert_eq!((rows.row_of(7, || 7), rows.find(7), rows.len()), (None, None, 6));
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn addresses_that_do_not_fit_are_counted() {
-        let mut rows = Keyed::new(8, HashKey::new(1));
+        let mut rows = AddressedRows::new(8, HashKey::new(1));
         for address in 1..=10 {
             rows.row_of(address, || address);
         }

@@ -6,13 +6,13 @@ use crate::room;
 
 /// The last things that were added, in no order.
 #[derive(Debug)]
-pub struct Latest<T> {
+pub struct RecentList<T> {
     list: Vec<T>,
     /// The place of the oldest one, when the list is full.
     oldest: usize,
 }
 
-impl<T> Latest<T> {
+impl<T> RecentList<T> {
     /// Allocates for so many; with no room, nothing is kept.
     pub fn new(capacity: usize) -> Self {
         Self { list: room::list(capacity), oldest: 0 }
@@ -36,7 +36,7 @@ impl<T> Latest<T> {
     }
 }
 
-impl<T: PartialEq> Latest<T> {
+impl<T: PartialEq> RecentList<T> {
     /// Adds one that the list does not have; returns whether that was so.
     pub fn insert(&mut self, new: T) -> bool {
         let is_new = !self.list.contains(&new);
@@ -47,7 +47,7 @@ impl<T: PartialEq> Latest<T> {
     }
 }
 
-impl<T> Deref for Latest<T> {
+impl<T> Deref for RecentList<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
@@ -55,7 +55,7 @@ impl<T> Deref for Latest<T> {
     }
 }
 
-impl<T> DerefMut for Latest<T> {
+impl<T> DerefMut for RecentList<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         &mut self.list
     }
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn a_new_one_takes_the_place_of_the_oldest() {
-        let mut latest = Latest::new(3);
+        let mut latest = RecentList::new(3);
         let mut shown = |number| {
             let is_new = latest.insert(number);
             let mut all = latest.to_vec();
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn the_oldest_one_is_returned_and_a_cleared_list_begins_anew() {
-        let mut latest = Latest::new(2);
+        let mut latest = RecentList::new(2);
         let returned = [1, 2, 3, 4].map(|number| latest.push(number));
         assert_eq!(returned, [None, None, Some(1), Some(2)]);
         latest.push(5);
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn without_room_nothing_is_kept() {
-        let mut latest = Latest::new(0);
+        let mut latest = RecentList::new(0);
         assert!(latest.insert(1) && latest.insert(1));
         assert!(latest.is_empty());
     }

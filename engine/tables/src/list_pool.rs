@@ -12,18 +12,18 @@ const END: u32 = u32::MAX;
 
 /// A list, which its owner keeps: its first row and its length.
 #[derive(Clone, Copy, Debug)]
-pub struct List {
+pub struct PoolList {
     first: u32,
     length: u32,
 }
 
-impl Default for List {
+impl Default for PoolList {
     fn default() -> Self {
         Self { first: END, length: 0 }
     }
 }
 
-impl List {
+impl PoolList {
     /// Number of rows in it.
     pub fn len(&self) -> usize {
         self.length as usize
@@ -36,7 +36,7 @@ impl List {
 
 /// A position in a list: between a row and the one before it.
 #[derive(Clone, Copy, Debug)]
-pub struct Cursor {
+pub struct PoolCursor {
     before: u32,
     at: u32,
 }
@@ -71,33 +71,33 @@ impl<T: Clone + Default> ListPool<T> {
     }
 
     /// The start of a list.
-    pub fn start(list: List) -> Cursor {
-        Cursor { before: END, at: list.first }
+    pub fn start(list: PoolList) -> PoolCursor {
+        PoolCursor { before: END, at: list.first }
     }
 
     /// The row at a position.
     #[inline]
-    pub fn row(&self, cursor: Cursor) -> Option<&T> {
+    pub fn row(&self, cursor: PoolCursor) -> Option<&T> {
         self.rows.get(cursor.at as usize)
     }
 
     /// The row at a position.
     #[inline]
-    pub fn row_mut(&mut self, cursor: Cursor) -> Option<&mut T> {
+    pub fn row_mut(&mut self, cursor: PoolCursor) -> Option<&mut T> {
         self.rows.get_mut(cursor.at as usize)
     }
 
     /// Moves on to the next row.
     #[inline]
-    pub fn advance(&self, cursor: &mut Cursor) {
+    pub fn advance(&self, cursor: &mut PoolCursor) {
         if cursor.at != END {
-            *cursor = Cursor { before: cursor.at, at: self.next[cursor.at as usize] };
+            *cursor = PoolCursor { before: cursor.at, at: self.next[cursor.at as usize] };
         }
     }
 
     /// Inserts a row and moves on behind it. If there is no room, counts the row and returns
     /// `false`.
-    pub fn insert(&mut self, list: &mut List, cursor: &mut Cursor, row: T) -> bool {
+    pub fn insert(&mut self, list: &mut PoolList, cursor: &mut PoolCursor, row: T) -> bool {
         let number = self.free;
         if number == END {
             self.refused = self.refused.saturating_add(1);
@@ -112,7 +112,7 @@ impl<T: Clone + Default> ListPool<T> {
     }
 
     /// Removes the row at a position; the position is then that of the next row.
-    pub fn remove(&mut self, list: &mut List, cursor: &mut Cursor) -> Option<T> {
+    pub fn remove(&mut self, list: &mut PoolList, cursor: &mut PoolCursor) -> Option<T> {
         let number = cursor.at;
         let row = self.rows.get_mut(number as usize).map(core::mem::take)?;
         let next = self.next[number as usize];
@@ -132,7 +132,7 @@ impl<T: Clone + Default> ListPool<T> {
     }
 
     /// The number of the row at a position, for [`ListPool::attach`].
-    pub fn number(cursor: Cursor) -> u32 {
+    pub fn number(cursor: PoolCursor) -> u32 {
         cursor.at
     }
 
@@ -147,7 +147,7 @@ impl<T: Clone + Default> ListPool<T> {
     }
 
     /// Inserts a row that is in no list and moves on behind it.
-    pub fn attach(&mut self, list: &mut List, cursor: &mut Cursor, number: u32) {
+    pub fn attach(&mut self, list: &mut PoolList, cursor: &mut PoolCursor, number: u32) {
         #[cfg(debug_assertions)]
         assert!(!self.is_free(number), "a free row is in no list");
         debug_assert_ne!(cursor.at, number, "a row is in one list, once");
@@ -182,7 +182,7 @@ impl<T: Clone + Default> ListPool<T> {
     #[allow(clippy::unused_self, reason = "it is an assertion")]
     fn mark(&mut self, _number: u32, _is_free: bool) {}
 
-    fn link<'a>(&'a mut self, list: &'a mut List, before: u32) -> &'a mut u32 {
+    fn link<'a>(&'a mut self, list: &'a mut PoolList, before: u32) -> &'a mut u32 {
         if before == END { &mut list.first } else { &mut self.next[before as usize] }
     }
 
@@ -232,7 +232,7 @@ mod tests {
         Remove(usize, usize),
     }
 
-    fn place(lists: &ListPool<u32>, list: List, at: usize) -> Cursor {
+    fn place(lists: &ListPool<u32>, list: PoolList, at: usize) -> PoolCursor {
         let mut cursor = ListPool::<u32>::start(list);
         for _ in 0..at {
             lists.advance(&mut cursor);
@@ -254,7 +254,7 @@ mod tests {
             capacity in 0_usize..30,
         ) {
             let mut lists = ListPool::<u32>::new(capacity);
-            let mut heads = [List::default(); 3];
+            let mut heads = [PoolList::default(); 3];
             let mut model: [Vec<u32>; 3] = Default::default();
             let mut refused = 0;
             for step in steps {

@@ -3,9 +3,9 @@
 /// The number of a scan. It wraps, at a hundred scans a second after 500 days, so two numbers only
 /// compare correctly if fewer than 2³¹ scans lie between them.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Scan(pub u32);
+pub struct ScanNumber(pub u32);
 
-impl Scan {
+impl ScanNumber {
     /// The next scan.
     #[must_use]
     pub const fn next(self) -> Self {
@@ -35,8 +35,8 @@ mod tests {
 
     #[test]
     fn numbers_compare_across_the_wrap() {
-        let last = Scan(u32::MAX);
-        assert_eq!(last.next(), Scan(0));
+        let last = ScanNumber(u32::MAX);
+        assert_eq!(last.next(), ScanNumber(0));
         assert!(last.next().is_after(last) && !last.is_after(last.next()));
         assert!(!last.is_after(last));
         assert_eq!(last.after(5).since(last), 5);

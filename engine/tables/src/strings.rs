@@ -25,19 +25,19 @@ impl StringId {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Entry {
+struct StringEntry {
     /// Offset of its header, or the number of the next free entry.
     offset: u32,
     /// Number of its uses; with [`RESERVED`] if it is in the reserved room.
     uses: u32,
 }
 
-const _: () = assert!(size_of::<Entry>() == 8);
+const _: () = assert!(size_of::<StringEntry>() == 8);
 
 /// Marks a string in the reserved room. No string has so many uses.
 const RESERVED: u32 = 1 << 31;
 
-impl Entry {
+impl StringEntry {
     const fn uses(self) -> u32 {
         self.uses & !RESERVED
     }
@@ -73,7 +73,7 @@ pub struct Strings {
     bytes: Box<[u8]>,
     end: usize,
     garbage: usize,
-    entries: Box<[Entry]>,
+    entries: Box<[StringEntry]>,
     free: u32,
     used: u32,
     index: HashIndex,
@@ -111,7 +111,7 @@ impl Strings {
             bytes: room::copies(0, capacity),
             end: 0,
             garbage: 0,
-            entries: room::copies(Entry::default(), entries),
+            entries: room::copies(StringEntry::default(), entries),
             free: NO_ENTRY,
             used: 0,
             index: HashIndex::new(entries),
@@ -220,7 +220,7 @@ impl Strings {
         debug_assert!(entry.uses() == 0, "a free entry has no string");
         self.free = entry.offset;
         let uses = 1 | if reserved { RESERVED } else { 0 };
-        *entry = Entry { offset: offset as u32, uses };
+        *entry = StringEntry { offset: offset as u32, uses };
         self.used += 1;
         if !reserved {
             self.open_used.bytes += needed;
@@ -287,11 +287,11 @@ impl Strings {
             entry.uses -= 1;
             return;
         }
-        let Entry { offset, .. } = *entry;
+        let StringEntry { offset, .. } = *entry;
         let is_reserved = entry.is_reserved();
         let hash = self.hash(self.text(number), is_reserved);
         let entry = &mut self.entries[number as usize];
-        *entry = Entry { offset: self.free, uses: 0 };
+        *entry = StringEntry { offset: self.free, uses: 0 };
         let length = self.length_at(offset);
         if !is_reserved {
             self.open_used.bytes -= HEADER_BYTES + length;
@@ -315,7 +315,7 @@ impl Strings {
     }
 
     fn text(&self, entry: u32) -> &[u8] {
-        let Entry { offset, .. } = self.entries[entry as usize];
+        let StringEntry { offset, .. } = self.entries[entry as usize];
         let start = offset as usize + HEADER_BYTES;
         &self.bytes[start..start + self.length_at(offset)]
     }
@@ -379,7 +379,7 @@ impl Strings {
         let last = self.entries.len().wrapping_sub(1);
         for (number, entry) in self.entries.iter_mut().enumerate() {
             let next = if number == last { NO_ENTRY } else { number as u32 + 1 };
-            *entry = Entry { offset: next, uses: 0 };
+            *entry = StringEntry { offset: next, uses: 0 };
         }
     }
 }

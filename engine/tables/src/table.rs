@@ -5,7 +5,7 @@
 //! row that finds no room is counted; the table never grows.
 
 use crate::hash_index::HashIndex;
-use crate::{HashKey, Scan, room};
+use crate::{HashKey, ScanNumber, room};
 
 pub trait Key: Copy + Eq {
     fn hash(&self, key: HashKey) -> u64;
@@ -28,7 +28,7 @@ pub struct RowId(pub u32);
 pub struct Table<R> {
     slots: Box<[Option<R>]>,
     /// The last scan that saw each row; empty if that is not kept.
-    last_seen: Box<[Scan]>,
+    last_seen: Box<[ScanNumber]>,
     /// The empty slots below `fresh`.
     free: Free,
     /// The first slot that was never used.
@@ -53,7 +53,7 @@ impl<R: Row> Table<R> {
     fn with_capacity(capacity: usize, scans: usize, key: HashKey) -> Self {
         Self {
             slots: room::filled(capacity, || None),
-            last_seen: room::copies(Scan::default(), scans),
+            last_seen: room::copies(ScanNumber::default(), scans),
             free: Free::new(capacity),
             fresh: 0,
             index: HashIndex::new(capacity),
@@ -71,7 +71,7 @@ impl<R: Row> Table<R> {
 
     /// Adds a row whose key is not in the table, seen in `scan`. If there is no room, counts the
     /// row and returns `None`.
-    pub fn insert(&mut self, row: R, scan: Scan) -> Option<RowId> {
+    pub fn insert(&mut self, row: R, scan: ScanNumber) -> Option<RowId> {
         debug_assert!(self.find(&row.key()).is_none(), "a row is inserted once");
         let hash = row.key().hash(self.key);
         let number = match self.free.first() {
@@ -119,7 +119,7 @@ impl<R: Row> Table<R> {
     }
 
     /// Notes that `scan` saw a row; `false` if that was noted before.
-    pub fn see(&mut self, id: RowId, scan: Scan) -> bool {
+    pub fn see(&mut self, id: RowId, scan: ScanNumber) -> bool {
         if self.get(id).is_none() {
             return false;
         }
@@ -128,7 +128,7 @@ impl<R: Row> Table<R> {
     }
 
     /// The last scan that saw a row.
-    pub fn last_seen(&self, id: RowId) -> Option<Scan> {
+    pub fn last_seen(&self, id: RowId) -> Option<ScanNumber> {
         self.get(id).and_then(|_| self.last_seen.get(id.0 as usize).copied())
     }
 
@@ -268,10 +268,10 @@ mod tests {
         #[test]
         fn a_table_agrees_with_a_hash_map(steps in steps(), capacity in 1_usize..150) {
             let mut table = Table::new(capacity, HashKey::new(7));
-            let mut model: HashMap<u16, (u64, Scan, RowId)> = HashMap::new();
+            let mut model: HashMap<u16, (u64, ScanNumber, RowId)> = HashMap::new();
             let mut newcomers = 0;
             for (scan, step) in steps.into_iter().enumerate() {
-                let scan = Scan(scan as u32);
+                let scan = ScanNumber(scan as u32);
                 match step {
                     Step::Insert(key, value) => {
                         let found = table.find(&Number(key));
@@ -332,7 +332,7 @@ mod tests {
             }
         }
         let mut table = Table::new(1000, HashKey::new(0));
-        let taken = (0..1000).filter(|&n| table.insert(Same(n), Scan(0)).is_some()).count();
+        let taken = (0..1000).filter(|&n| table.insert(Same(n), ScanNumber(0)).is_some()).count();
         assert_eq!(taken, 64);
         assert_eq!(table.take_newcomers(), 1000 - 64);
         assert!(table.find(&SameKey(63)).is_some());

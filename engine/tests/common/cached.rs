@@ -8,8 +8,8 @@ use std::ops::Range;
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::Layouts;
-use panoptes_decoders::layout::{Field, Member, Members};
-use panoptes_decoders::source::{MemorySource, Outcome, Request};
+use panoptes_decoders::layout::{Member, Members, PackedField};
+use panoptes_decoders::source::{MemorySource, ReadOutcome, ReadRequest};
 use panoptes_engine::page_cache::FileIdentity;
 use panoptes_engine::walk::Kernel;
 
@@ -122,17 +122,17 @@ pub struct Cached {
 }
 
 impl MemorySource for Cached {
-    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+    fn read_batch(&mut self, requests: &mut [ReadRequest], arena: &mut [u8]) {
         self.batches += 1;
         let memory = &self.memory;
-        Request::answer_each(requests, arena, |address, bytes| {
+        ReadRequest::answer_each(requests, arena, |address, bytes| {
             let end = address.checked_add(bytes.len() as u64);
             let range = end.and_then(|end| memory.get(address as usize..end as usize));
             match range {
                 Some(found) => bytes.copy_from_slice(found),
-                None => return Outcome::NotBacked,
+                None => return ReadOutcome::NotBacked,
             }
-            Outcome::Read
+            ReadOutcome::Read
         });
     }
 
@@ -219,7 +219,7 @@ impl Cached {
     /// Writes a field of a structure.
     pub fn set(&mut self, at: u64, structure: &str, field: &str, value: u64) {
         let member = Fields.member(structure, field).expect("it is known");
-        let field = Field { offset: member.offset, size: member.size, packed: 0 };
+        let field = PackedField { offset: member.offset, size: member.size, packed: 0 };
         let start = at as usize + field.offset as usize;
         self.memory[start..start + field.size as usize]
             .copy_from_slice(&value.to_le_bytes()[..field.size as usize]);

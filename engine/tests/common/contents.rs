@@ -8,13 +8,13 @@ use panoptes_decoders::source::MemorySource;
 use panoptes_decoders::text::Hex;
 use panoptes_engine::limits::Limits;
 use panoptes_engine::page_cache::{
-    BestMatch, Contents, FileContent, FileIdentity, Hashes, Outcome, PAGE_BYTES, PageDigest,
+    BestMatch, ContentFacts, Contents, FileIdentity, HashOutcome, Hashes, PAGE_BYTES, PageDigest,
     PageMatcher, Partial,
 };
 use panoptes_engine::path::{PathBuffer, write_path};
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::{FileRow, Index, Kernel, Scope, Snapshot, Walker};
-use panoptes_profiles::{Options, discover, modules};
+use panoptes_profiles::{DiscoveryOptions, discover, modules};
 use panoptes_rig::contents::{FileTruth, HOLDER, Made, Moment, Phase, Place, made};
 use panoptes_rig::{Error, Guest, Result};
 use panoptes_sources::FileSource;
@@ -159,7 +159,8 @@ pub(crate) fn look(
 ) -> Result<Compared> {
     let text = |e: &dyn fmt::Display| Error::new(e.to_string());
     let mut source = FileSource::open(guest.ram_path()).map_err(|e| text(&e))?;
-    let mut profile = discover(&mut source, &Options::default(), &mut ()).map_err(|e| text(&e))?;
+    let mut profile =
+        discover(&mut source, &DiscoveryOptions::default(), &mut ()).map_err(|e| text(&e))?;
     if types == Types::OfModules {
         modules::bind(&mut source, &mut profile);
     }
@@ -207,7 +208,7 @@ fn settle<S: MemorySource>(
     kernel: &Kernel,
     identity: &FileIdentity,
     shipped: &Shipped,
-) -> Option<FileContent> {
+) -> Option<ContentFacts> {
     contents.ask(identity);
     for _ in 0..SLICES_MAX {
         if !contents.has_work() {
@@ -258,7 +259,7 @@ fn judge(
     truth: &FileTruth,
     files: &[Made],
     shipped: &Shipped,
-    known: Option<FileContent>,
+    known: Option<ContentFacts>,
 ) {
     let path = &truth.path;
     let Some(known) = known else {
@@ -273,7 +274,7 @@ fn judge(
         if truth.changed && !is_below { made::changed(made.clone()) } else { made.clone() };
     let pages = digests(&content);
     match known.outcome {
-        Outcome::Whole { hashes } => {
+        HashOutcome::Whole { hashes } => {
             compared.whole += 1;
             if let Some(sums) = &truth.sums
                 && *sums != hex(&hashes)
@@ -283,18 +284,18 @@ fn judge(
                 compared.wrong(format_args!("{path}, {way:?}: the hash of something else"));
             }
         }
-        Outcome::Partial(partial) => {
+        HashOutcome::Partial(partial) => {
             compared.partial += 1;
             if let Some(best_match) = partial.best_match {
                 compared.pages.0 += u64::from(best_match.compared);
                 compared.pages.1 += u64::from(best_match.differing);
             }
         }
-        Outcome::Nothing => {}
+        HashOutcome::Nothing => {}
     }
     let Some(resident) = truth.resident.as_ref().filter(|_| !is_below) else {
         let is_all_there = content.is_empty() || moment.phase == Phase::Read;
-        if is_all_there && !matches!(known.outcome, Outcome::Whole { .. }) {
+        if is_all_there && !matches!(known.outcome, HashOutcome::Whole { .. }) {
             compared.wrong(format_args!("{path}, {way:?}: {:?} of a whole file", known.outcome));
         }
         return;
@@ -311,10 +312,10 @@ fn judge(
         .map(|(page, digest)| (page as u32, *digest))
         .collect();
     let expected = match there.len() {
-        0 if !pages.is_empty() => Outcome::Nothing,
+        0 if !pages.is_empty() => HashOutcome::Nothing,
         count if count == pages.len() => match known.outcome {
-            Outcome::Whole { .. } => known.outcome,
-            _ => Outcome::Whole {
+            HashOutcome::Whole { .. } => known.outcome,
+            _ => HashOutcome::Whole {
                 hashes: Hashes {
                     sha256: Sha256::digest(&content).into(),
                     sha1: [0; 20],
@@ -322,7 +323,7 @@ fn judge(
                 },
             },
         },
-        count => Outcome::Partial(Partial {
+        count => HashOutcome::Partial(Partial {
             pages: pages.len() as u32,
             resident: count as u32,
             best_match: shipped.best_match(content.len() as u64, &there),
@@ -335,21 +336,25 @@ fn judge(
     let agrees = match (expected, known.outcome) {
         // A hole of a file that was copied up to a filesystem in memory; the hash was compared
         // above.
-        (_, Outcome::Whole { .. }) if moment.place.is_overlay() => true,
-        (Outcome::Partial(one), Outcome::Partial(other)) if is_swapped => {
+        (_, HashOutcome::Whole { .. }) if moment.place.is_overlay() => true,
+        (HashOutcome::Partial(one), HashOutcome::Partial(other)) if is_swapped => {
             let differing =
                 |partial: Partial| partial.best_match.map(|best_match| best_match.differing);
             one.pages == other.pages
                 && other.resident <= one.resident
                 && differing(other) <= differing(one)
         }
-        (Outcome::Whole { .. }, Outcome::Partial(other)) if is_swapped => {
+        (HashOutcome::Whole { .. }, HashOutcome::Partial(other)) if is_swapped => {
             let most = u32::from(truth.changed) * 2;
             other.best_match.is_some_and(|best_match| best_match.differing <= most)
         }
-        (Outcome::Whole { .. } | Outcome::Partial(_), Outcome::Nothing) if is_swapped => true,
+        (HashOutcome::Whole { .. } | HashOutcome::Partial(_), HashOutcome::Nothing)
+            if is_swapped =>
+        {
+            true
+        }
         // If several files differ equally, any of them is right.
-        (Outcome::Partial(one), Outcome::Partial(other)) => {
+        (HashOutcome::Partial(one), HashOutcome::Partial(other)) => {
             let counts = |partial: Partial| {
                 let best_match = partial
                     .best_match

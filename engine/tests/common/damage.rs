@@ -1,13 +1,13 @@
 //! A recorded machine's memory, damaged on purpose and healed again.
 
 use panoptes_decoders::address::{KernelVa, PhysicalAddress};
-use panoptes_decoders::layout::Field;
+use panoptes_decoders::layout::PackedField;
 use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::walk::{Kernel, Scope, Walker};
 use panoptes_profiles::memory::KernelMemory;
 use panoptes_rig::Random;
-use panoptes_sources::{Detail, Meter, Replay};
+use panoptes_sources::{Detail, Replay, SourceMeter};
 
 use super::{KEY, Machine};
 
@@ -102,7 +102,7 @@ impl<'m> Damaged<'m> {
     }
 
     /// Changes a field of the object at a kernel address: at most its first eight bytes.
-    pub(crate) fn set(&mut self, object: KernelVa, field: Field, value: u64) {
+    pub(crate) fn set(&mut self, object: KernelVa, field: PackedField, value: u64) {
         let bytes = value.to_le_bytes();
         self.put(
             object.plus(u64::from(field.offset)),
@@ -119,7 +119,7 @@ impl<'m> Damaged<'m> {
     }
 
     /// The first eight bytes of a field.
-    pub(crate) fn get(&mut self, object: KernelVa, field: Field) -> u64 {
+    pub(crate) fn get(&mut self, object: KernelVa, field: PackedField) -> u64 {
         self.word(object.plus(u64::from(field.offset)))
     }
 
@@ -193,7 +193,7 @@ impl<'m> Damaged<'m> {
 
 /// The pages that a scan of the machine reads; damage elsewhere has no effect.
 pub(crate) fn touched_pages(machine: &Machine) -> Vec<PhysicalAddress> {
-    let mut meter = Meter::new(machine.memory.clone(), Detail::Lines).expect("it fits");
+    let mut meter = SourceMeter::new(machine.memory.clone(), Detail::Lines).expect("it fits");
     let mut walker = Walker::new(&Limits::default(), KEY);
     walker.scan(&mut meter, &machine.kernel, Scope::ALL).expect("processes are found");
     meter.pages().collect()

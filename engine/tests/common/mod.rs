@@ -13,8 +13,8 @@ use panoptes_engine::policy::lines::{LineCounts, LineWriter};
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::time::Now;
 use panoptes_engine::walk::{Kernel, ScanError, Scope, Snapshot, Walker};
-use panoptes_engine::watch::{Setup, Watched, Workspace};
-use panoptes_profiles::{Options, Profile, discover};
+use panoptes_engine::watch::{Setup, WatchedMachine, Workspace};
+use panoptes_profiles::{DiscoveryOptions, Profile, discover};
 use panoptes_records::queue::{Consumer, Producer, QueueSize, Waker, queue};
 use panoptes_sources::{MemorySource, Replay};
 
@@ -33,16 +33,20 @@ impl Machine {
     pub(crate) fn open(image: &Path) -> Self {
         let name = image.file_stem().map_or_else(String::new, |stem| stem.display().to_string());
         let bytes = std::fs::read(image).expect("the image can be read");
-        Self::from_bytes(name, bytes, &Options::default())
+        Self::from_bytes(name, bytes, &DiscoveryOptions::default())
     }
 
     /// The machine among the sources, whose kernel a built-in table describes.
     pub(crate) fn in_repository() -> Self {
         let (name, bytes) = recorded::in_repository();
-        Self::from_bytes(name, bytes, &Options { use_builtin: true, ..Options::default() })
+        Self::from_bytes(
+            name,
+            bytes,
+            &DiscoveryOptions { use_builtin: true, ..DiscoveryOptions::default() },
+        )
     }
 
-    fn from_bytes(name: String, bytes: Vec<u8>, options: &Options) -> Self {
+    fn from_bytes(name: String, bytes: Vec<u8>, options: &DiscoveryOptions) -> Self {
         let mut memory = Replay::from_bytes(bytes).unwrap_or_else(|problem| {
             panic!("{name}: {problem}; make it with: {}", recorded::MAKE)
         });
@@ -80,7 +84,7 @@ impl Scanner {
 /// Watches a machine for changes, with a queue for its records.
 pub(crate) struct Watcher {
     workspace: Workspace,
-    pub(crate) watched: Watched,
+    pub(crate) watched: WatchedMachine,
     producer: Producer,
     consumer: Consumer,
     now: Now,
@@ -96,7 +100,7 @@ impl Watcher {
     pub(crate) fn with_clock(limits: &Limits, profile: &Profile, waits_for_clock: bool) -> Self {
         let shipped = Arc::new(one_hash());
         let setup = setup(limits, profile, everything(), shipped);
-        let watched = Watched::new(Setup { waits_for_clock, ..setup });
+        let watched = WatchedMachine::new(Setup { waits_for_clock, ..setup });
         let size = QueueSize { blocks: 8, block_bytes: 1 << 20 };
         let (producer, consumer) = queue(size, &Waker::default());
         let workspace = Workspace::new(limits, KEY);

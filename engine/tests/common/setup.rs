@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use panoptes_engine::detect::binary_attestation::{Shipped, ShippedBuilder, ShippedFile, Subject};
+use panoptes_engine::detect::binary_attestation::{
+    ShippedBuilder, ShippedFile, ShippedFiles, ShippedSubject,
+};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::policy::PolicyConfig;
-use panoptes_engine::watch::{Identity, Setup};
+use panoptes_engine::watch::{MachineIdentity, Setup};
 use panoptes_profiles::Profile;
 use panoptes_records::activities::Activity;
 use panoptes_records::json::Limits as TextLimits;
-use panoptes_records::record::header::Header;
+use panoptes_records::record::header::RecordHeader;
 use panoptes_records::record::interface::BluefieldSystem;
 use panoptes_tables::HashKey;
 
@@ -17,9 +19,9 @@ use panoptes_tables::HashKey;
 pub(crate) const KEY: HashKey = HashKey::new(0x5eed_5eed_5eed_5eed);
 
 /// A reference with one hash, so that attestation checks all programs and none of them is shipped.
-pub(crate) fn one_hash() -> Shipped {
+pub(crate) fn one_hash() -> ShippedFiles {
     let mut builder = ShippedBuilder::new();
-    let everywhere = builder.subject(&Subject::Everywhere).expect("there is room");
+    let everywhere = builder.subject(&ShippedSubject::Everywhere).expect("there is room");
     let file = ShippedFile { sha256: Some([7; 32]), ..ShippedFile::default() };
     builder.add(everywhere, &file).expect("there is room");
     builder.build()
@@ -39,7 +41,7 @@ pub(crate) fn setup<'a>(
     limits: &Limits,
     profile: &'a Profile,
     policy: PolicyConfig,
-    shipped: Arc<Shipped>,
+    shipped: Arc<ShippedFiles>,
 ) -> Setup<'a> {
     let text = TextLimits::new(limits.string_length as usize);
     Setup {
@@ -53,8 +55,8 @@ pub(crate) fn setup<'a>(
         exceptions: Arc::default(),
         report_existing: true,
         waits_for_clock: false,
-        header: Header::new(&"NONE".into(), &BluefieldSystem::default(), text),
-        identity: Identity::default(),
+        header: RecordHeader::new(&"NONE".into(), &BluefieldSystem::default(), text),
+        identity: MachineIdentity::default(),
         profile,
         shipped,
     }

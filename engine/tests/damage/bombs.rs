@@ -6,7 +6,7 @@
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::Layouts;
-use panoptes_decoders::layout::Field;
+use panoptes_decoders::layout::PackedField;
 use panoptes_engine::limits::Limits;
 use panoptes_engine::walk::Snapshot;
 
@@ -50,7 +50,7 @@ impl<'m> Bomb<'m> {
     }
 
     /// Writes a field of an object in the room.
-    fn set(&mut self, object: KernelVa, field: Field, value: u64) {
+    fn set(&mut self, object: KernelVa, field: PackedField, value: u64) {
         self.memory.set(object, field, value);
     }
 

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use common::{Machine, Scanner, entities};
 use panoptes_decoders::source::MemorySource;
 use panoptes_engine::walk::{Kernel, ScanError, Scope, Snapshot};
-use panoptes_sources::{Detail, Meter};
+use panoptes_sources::{Detail, SourceMeter};
 use rustix::time::{ClockId, clock_gettime};
 
 /// Longest processor time of one scan, whatever the memory holds.
@@ -55,7 +55,7 @@ struct Outcome {
 
 /// Scans once and writes the lines; checks the bounds.
 fn scan<S: MemorySource>(scanner: &mut Scanner, source: S, kernel: &Kernel) -> Outcome {
-    let mut meter = Meter::new(source, Detail::Batches).expect("nothing is needed");
+    let mut meter = SourceMeter::new(source, Detail::Batches).expect("nothing is needed");
     let begin = processor_time();
     scanner.walker.forget();
     let scanned = scanner.walker.scan(&mut meter, kernel, Scope::ALL);

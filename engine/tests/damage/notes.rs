@@ -6,8 +6,8 @@ use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::{Kernel, Scope};
-use panoptes_profiles::{Options, discover};
-use panoptes_sources::{Detail, Meter};
+use panoptes_profiles::{DiscoveryOptions, discover};
+use panoptes_sources::{Detail, SourceMeter};
 
 use panoptes_rig::Random;
 
@@ -108,7 +108,7 @@ fn a_forged_note_leads_to_the_right_kernel_or_to_none() {
                 bytes.resize(text.len(), 0);
                 damaged.write(at, &bytes);
                 let begin = processor_time();
-                let profile = discover(&mut damaged.memory, &Options::default(), &mut ());
+                let profile = discover(&mut damaged.memory, &DiscoveryOptions::default(), &mut ());
                 let time = processor_time().saturating_sub(begin);
                 assert!(time.as_secs() < DISCOVERY_SECONDS_MAX, "discovery took {time:?}");
                 worst = worst.max(time.as_millis());
@@ -154,8 +154,8 @@ fn discovery_of_damaged_memory_ends() {
                 damaged.strike(&pages, &mut random);
             }
             let begin = processor_time();
-            let mut meter = Meter::new(&mut damaged.memory, Detail::Batches).unwrap();
-            let profile = discover(&mut meter, &Options::default(), &mut ());
+            let mut meter = SourceMeter::new(&mut damaged.memory, Detail::Batches).unwrap();
+            let profile = discover(&mut meter, &DiscoveryOptions::default(), &mut ());
             if let Ok(profile) = profile {
                 found += 1;
                 let kernel = kernel_of(&profile);

@@ -8,8 +8,8 @@ use std::path::Path;
 use panoptes_decoders::source::MemorySource;
 use panoptes_engine::limits::Limits;
 use panoptes_engine::system::kernel_of;
-use panoptes_profiles::{Options, discover};
-use panoptes_sources::{Detail, MappedFile, Meter, SourceError};
+use panoptes_profiles::{DiscoveryOptions, discover};
+use panoptes_sources::{Detail, MappedMemory, SourceError, SourceMeter};
 
 use super::common::Scanner;
 use super::fault::{Fault, FaultRates};
@@ -41,12 +41,12 @@ impl Ram {
         self.file.path()
     }
 
-    fn open(&self) -> MappedFile {
-        MappedFile::open(self.path()).unwrap()
+    fn open(&self) -> MappedMemory {
+        MappedMemory::open(self.path()).unwrap()
     }
 
     /// A source whose file is cut to `length` before batch number `batch`.
-    fn open_to_be_cut(&self, length: u64, batch: u64) -> Fault<MappedFile> {
+    fn open_to_be_cut(&self, length: u64, batch: u64) -> Fault<MappedMemory> {
         let file: File = self.file.reopen().unwrap();
         Fault::new(self.open(), 0, FaultRates::default()).with_hook(Box::new(move |at| {
             if at == batch {
@@ -73,7 +73,7 @@ fn a_file_cut_before_it_is_opened_is_refused_or_holds_less() {
     for length in lengths(ram.bytes) {
         watch.next(&format!("{length} bytes"));
         ram.file.as_file().set_len(length).unwrap();
-        match MappedFile::open(ram.path()) {
+        match MappedMemory::open(ram.path()) {
             Ok(source) => {
                 let outcome = scan(&mut scanner, source, &machine.kernel);
                 assert!(outcome.entities <= whole || outcome.error.is_some());
@@ -125,14 +125,14 @@ fn a_file_cut_under_discovery_gives_an_error_or_a_kernel() {
     let machine = &machines[0];
     let ram = Ram::new(machine);
     let (mut found, mut refused) = (0, 0);
-    let mut meter = Meter::new(ram.open(), Detail::Batches).unwrap();
-    discover(&mut meter, &Options::default(), &mut ()).unwrap();
+    let mut meter = SourceMeter::new(ram.open(), Detail::Batches).unwrap();
+    discover(&mut meter, &DiscoveryOptions::default(), &mut ()).unwrap();
     let all = meter.counts().batches;
     for batch in [0, 1, 2, 10, 100, all / 4, all / 2, all / 4 * 3, all - 20, all - 1, all + 5] {
         for length in [0, ram.bytes / 2 + 2048] {
             watch.next(&format!("cut to {length} before batch {batch}"));
             let mut source = ram.open_to_be_cut(length, batch);
-            match discover(&mut source, &Options::default(), &mut ()) {
+            match discover(&mut source, &DiscoveryOptions::default(), &mut ()) {
                 Ok(profile) => {
                     found += 1;
                     scan(&mut scanner, &mut source, &kernel_of(&profile));

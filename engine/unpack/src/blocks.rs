@@ -9,20 +9,20 @@ pub(crate) trait Unpack {
 }
 
 /// Reads the bytes of all blocks.
-pub(crate) struct Blocks<U> {
+pub(crate) struct BlockReader<U> {
     input: U,
     block: Vec<u8>,
     at: usize,
     has_ended: bool,
 }
 
-impl<U: Unpack> Blocks<U> {
+impl<U: Unpack> BlockReader<U> {
     pub(crate) fn new(input: U) -> Self {
         Self { input, block: Vec::new(), at: 0, has_ended: false }
     }
 }
 
-impl<U: Unpack> Read for Blocks<U> {
+impl<U: Unpack> Read for BlockReader<U> {
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
         if self.at == self.block.len() {
             self.at = 0;

@@ -21,7 +21,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use flate2::bufread::{GzDecoder, MultiGzDecoder};
 use lzma_rust2::{LzmaReader, XzReader};
 
-use blocks::Blocks;
+use blocks::BlockReader;
 use lz4::Legacy;
 use lzo::Lzop;
 use zstd::Frames;
@@ -81,8 +81,8 @@ impl Compression {
             Self::Xz => Box::new(XzReader::new_mem_limit(input, false, LZMA_KIB_MAX)),
             Self::Lzma => Box::new(LzmaReader::new_mem_limit(Bytes(input), LZMA_KIB_MAX, None)?),
             Self::Zstd => Box::new(Frames::one(input)),
-            Self::Lz4Legacy => Box::new(Blocks::new(Legacy::new(input))),
-            Self::Lzo => Box::new(Blocks::new(Lzop::new(input))),
+            Self::Lz4Legacy => Box::new(BlockReader::new(Legacy::new(input))),
+            Self::Lzo => Box::new(BlockReader::new(Lzop::new(input))),
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use panoptes_decoders::layout::{Member, Members, u32_at};
 
-use super::{Btf, DEPTH_MAX, Type, VISITS_MAX, kind};
+use super::{Btf, BtfType, DEPTH_MAX, VISITS_MAX, kind};
 
 impl Members for Btf<'_> {
     fn member(&self, structure: &str, path: &str) -> Option<Member> {
@@ -36,13 +36,13 @@ impl Members for Btf<'_> {
 
 impl Btf<'_> {
     /// The structure or union with a tag, or the target of a typedef of that name.
-    fn structure(&self, name: &str) -> Option<Type> {
+    fn structure(&self, name: &str) -> Option<BtfType> {
         let id = self.tags.get(name.as_bytes()).or_else(|| self.typedefs.get(name.as_bytes()))?;
         self.resolve(*id).filter(|found| matches!(found.kind(), kind::STRUCT | kind::UNION))
     }
 
     /// Follows modifiers and typedefs to the type behind them.
-    fn resolve(&self, mut id: u32) -> Option<Type> {
+    fn resolve(&self, mut id: u32) -> Option<BtfType> {
         for _ in 0..DEPTH_MAX {
             let r#type = self.get(id)?;
             match r#type.kind() {
@@ -59,7 +59,7 @@ impl Btf<'_> {
     /// type. Bit-fields are not found: a decoder reads whole bytes.
     fn find(
         &self,
-        inside: Type,
+        inside: BtfType,
         name: &[u8],
         base: u32,
         depth: u32,

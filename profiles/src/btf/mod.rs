@@ -42,7 +42,7 @@ const VISITS_MAX: u32 = 1 << 20;
 
 /// The sizes and offsets in a header.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Header {
+pub struct BtfHeader {
     own_bytes: u32,
     type_offset: u32,
     type_bytes: u32,
@@ -50,15 +50,15 @@ pub struct Header {
     string_bytes: u32,
 }
 
-impl Header {
+impl BtfHeader {
     /// Parses and checks the header at the beginning of `bytes`, like `btf_parse_hdr`
     /// (kernel/bpf/btf.c).
-    pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
+    pub fn parse(bytes: &[u8]) -> Result<Self, BtfError> {
         if bytes.len() < HEADER_BYTES {
-            return Err(Error::Truncated { at: 0 });
+            return Err(BtfError::Truncated { at: 0 });
         }
         if !bytes.starts_with(&MAGIC) {
-            return Err(Error::Magic);
+            return Err(BtfError::Magic);
         }
         let header = Self {
             own_bytes: u32_at(bytes, 4),
@@ -74,7 +74,7 @@ impl Header {
             && u64::from(header.type_offset) + u64::from(header.type_bytes)
                 <= u64::from(header.string_offset)
             && header.total_bytes() <= BTF_BYTES_MAX as u64;
-        if plausible { Ok(header) } else { Err(Error::Header) }
+        if plausible { Ok(header) } else { Err(BtfError::Header) }
     }
 
     /// Total size: header, types and names.
@@ -85,7 +85,7 @@ impl Header {
 
 /// Why bytes are not BTF.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum Error {
+pub enum BtfError {
     #[error("BTF: no magic number")]
     Magic,
     #[error("BTF: the header's lengths do not fit together")]
@@ -131,7 +131,7 @@ pub(crate) mod kind {
 
 /// `struct btf_type`
 #[derive(Clone, Copy, Debug)]
-struct Type {
+struct BtfType {
     name: u32,
     info: u32,
     /// The size, or another type's id.
@@ -140,7 +140,7 @@ struct Type {
     body: usize,
 }
 
-impl Type {
+impl BtfType {
     const fn kind(self) -> u32 {
         (self.info >> 24) & 0x1f
     }
@@ -199,16 +199,16 @@ impl fmt::Debug for Btf<'_> {
 
 impl<'a> Btf<'a> {
     /// Parses everything from the header to the last type. Bytes after the end are ignored.
-    pub fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
-        let header = Header::parse(bytes)?;
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, BtfError> {
+        let header = BtfHeader::parse(bytes)?;
         let start = header.own_bytes as usize + header.type_offset as usize;
         let end = start + header.type_bytes as usize;
         let names_start = header.own_bytes as usize + header.string_offset as usize;
         let names_end = names_start + header.string_bytes as usize;
         let names =
-            bytes.get(names_start..names_end).ok_or(Error::Truncated { at: bytes.len() })?;
+            bytes.get(names_start..names_end).ok_or(BtfError::Truncated { at: bytes.len() })?;
         if names.first() != Some(&0) || names.last() != Some(&0) {
-            return Err(Error::Names);
+            return Err(BtfError::Names);
         }
         let mut btf = Self {
             bytes,
@@ -221,19 +221,19 @@ impl<'a> Btf<'a> {
         let mut at = start;
         while at < end {
             if btf.types.len() + 1 >= TYPES_MAX {
-                return Err(Error::TooManyTypes);
+                return Err(BtfError::TooManyTypes);
             }
             if end - at < 12 {
-                return Err(Error::Truncated { at });
+                return Err(BtfError::Truncated { at });
             }
             let id = btf.types.len() as u32 + 1;
             let r#type = btf.type_at(at);
-            let body = r#type.body_bytes().ok_or(Error::Type { id, kind: r#type.kind() })?;
+            let body = r#type.body_bytes().ok_or(BtfError::Type { id, kind: r#type.kind() })?;
             if end - at - 12 < body {
-                return Err(Error::Truncated { at });
+                return Err(BtfError::Truncated { at });
             }
             if r#type.name as usize >= names.len() {
-                return Err(Error::Type { id, kind: r#type.kind() });
+                return Err(BtfError::Type { id, kind: r#type.kind() });
             }
             btf.types.push(at as u32);
             match r#type.kind() {
@@ -274,13 +274,13 @@ impl<'a> Btf<'a> {
     }
 
     /// The type with an id; `None` for `void` and for missing ids.
-    fn get(&self, id: u32) -> Option<Type> {
+    fn get(&self, id: u32) -> Option<BtfType> {
         let at = *self.types.get((id as usize).checked_sub(1)?)?;
         Some(self.type_at(at as usize))
     }
 
-    fn type_at(&self, at: usize) -> Type {
-        Type {
+    fn type_at(&self, at: usize) -> BtfType {
+        BtfType {
             name: u32_at(self.bytes, at),
             info: u32_at(self.bytes, at + 4),
             value: u32_at(self.bytes, at + 8),

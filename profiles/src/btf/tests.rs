@@ -154,14 +154,14 @@ fn a_header_followed_by_something_else_is_refused() {
     let whole = sample();
     let mut copy = whole.clone();
     copy[24..].fill(0);
-    assert_eq!(Btf::parse(&copy).unwrap_err(), Error::Type { id: 1, kind: 0 });
+    assert_eq!(Btf::parse(&copy).unwrap_err(), BtfError::Type { id: 1, kind: 0 });
     copy[24..].fill(1);
-    assert_eq!(Btf::parse(&copy).unwrap_err(), Error::Names);
+    assert_eq!(Btf::parse(&copy).unwrap_err(), BtfError::Names);
     assert_eq!(
         Btf::parse(&whole[..whole.len() - 1]).unwrap_err(),
-        Error::Truncated { at: whole.len() - 1 }
+        BtfError::Truncated { at: whole.len() - 1 }
     );
-    assert_eq!(Btf::parse(&[]).unwrap_err(), Error::Truncated { at: 0 });
+    assert_eq!(Btf::parse(&[]).unwrap_err(), BtfError::Truncated { at: 0 });
 }
 
 proptest! {
@@ -194,7 +194,7 @@ fn kernel_and_module() -> (Vec<u8>, Vec<u8>, Vec<u8>) {
     let members = [("flags", long, 0), ("vfs_inode", inode, 64), ("upper", long, 192)];
     both.structure(kind::STRUCT, false, "ovl_inode", 32, &members);
     let (alone, both) = (alone.finish(), both.finish());
-    let (own, whole) = (Header::parse(&alone).unwrap(), Header::parse(&both).unwrap());
+    let (own, whole) = (BtfHeader::parse(&alone).unwrap(), BtfHeader::parse(&both).unwrap());
     let (types, names) = (own.type_bytes as usize, own.string_bytes as usize);
     let end = HEADER_BYTES + whole.type_bytes as usize;
     let mut module = MAGIC.to_vec();
@@ -229,5 +229,5 @@ fn a_module_that_claims_more_than_it_has_is_refused() {
     assert!(merged(&kernel[..kernel.len() - 1], &module).is_err());
     let mut huge = module;
     huge[20..24].copy_from_slice(&(BTF_BYTES_MAX as u32).to_le_bytes());
-    assert_eq!(merged(&kernel, &huge), Err(Error::Header));
+    assert_eq!(merged(&kernel, &huge), Err(BtfError::Header));
 }

@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use panoptes_decoders::address::PhysicalAddress;
-use panoptes_decoders::paging::Levels;
+use panoptes_decoders::paging::PageTableLevels;
 use panoptes_decoders::paging::aarch64::{self, Granule};
 
-use crate::report::Refusal;
+use crate::report::CandidateRefusal;
 use crate::vmcoreinfo::Vmcoreinfo;
 
 /// Alignment of the image's sections (`SEGMENT_ALIGN`, arch/arm64/include/asm/memory.h).
@@ -16,20 +16,20 @@ pub(crate) const SEGMENT_BYTES: u64 = 64 << 10;
 pub(crate) const IMAGE_BYTES_MAX: u64 = 256 << 20;
 
 /// The page-table levels, by `VA_BITS`, `TCR_EL1_T1SZ` and the page size.
-pub(crate) fn levels(info: &Vmcoreinfo) -> Result<Levels, Refusal> {
+pub(crate) fn levels(info: &Vmcoreinfo) -> Result<PageTableLevels, CandidateRefusal> {
     let number = |name: &str| info.number(name).and_then(|number| u32::try_from(number).ok());
-    let built = number("VA_BITS").ok_or(Refusal::Lacks("VA_BITS"))?;
+    let built = number("VA_BITS").ok_or(CandidateRefusal::Lacks("VA_BITS"))?;
     let actual = match number("TCR_EL1_T1SZ") {
         Some(size) => {
-            64_u32.checked_sub(size).ok_or(Refusal::Lacks("a TCR_EL1_T1SZ that can be"))?
+            64_u32.checked_sub(size).ok_or(CandidateRefusal::Lacks("a TCR_EL1_T1SZ that can be"))?
         }
         None => built,
     };
     info.page_size()
         .and_then(Granule::of_page_bytes)
-        .and_then(|granule| aarch64::Levels::new(granule, built, actual))
-        .map(Levels::Aarch64)
-        .ok_or(Refusal::Lacks("a size of pages and addresses that can be"))
+        .and_then(|granule| aarch64::Aarch64Levels::new(granule, built, actual))
+        .map(PageTableLevels::Aarch64)
+        .ok_or(CandidateRefusal::Lacks("a size of pages and addresses that can be"))
 }
 
 /// Start of the image: one segment with the head precedes the code (`_text`, `.head.text`,
@@ -63,7 +63,11 @@ pub(crate) fn direct_map_distance(info: &Vmcoreinfo) -> Option<u64> {
 
 /// Address that the `struct page` of page frame 0 would have. `VMEMMAP_START` is that of the frame
 /// at `PHYS_OFFSET` (`vmemmap`, arch/arm64/include/asm/pgtable.h).
-pub(crate) fn vmemmap(info: &Vmcoreinfo, levels: aarch64::Levels, page_bytes: u64) -> Option<u64> {
+pub(crate) fn vmemmap(
+    info: &Vmcoreinfo,
+    levels: aarch64::Aarch64Levels,
+    page_bytes: u64,
+) -> Option<u64> {
     let start = info.number("VMEMMAP_START")? as u64;
     // `memstart_addr` is signed: KASLR can move it below 0.
     let frame = info.number("PHYS_OFFSET")? / levels.bytes(1) as i64;

@@ -9,7 +9,7 @@
 use panoptes_decoders::layout::c_string;
 use panoptes_decoders::source::MemorySource;
 
-use crate::discovery::candidate::{Claim, UTS_RELEASE_OFFSET};
+use crate::discovery::candidate::{UTS_RELEASE_OFFSET, VmcoreinfoClaim};
 use crate::sweep::EveryByte;
 use crate::vmcoreinfo::Vmcoreinfo;
 
@@ -32,7 +32,7 @@ pub(crate) fn usual_moves() -> impl Iterator<Item = u64> {
 pub(crate) fn search_moves(
     source: &mut dyn MemorySource,
     info: &Vmcoreinfo,
-    claim: &Claim,
+    claim: &VmcoreinfoClaim,
 ) -> Vec<u64> {
     let expected = claim.uts_names.map(|names| claim.physical(names).0);
     let page_mask = claim.levels.page_bytes() - 1;

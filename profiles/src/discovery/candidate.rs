@@ -6,14 +6,14 @@ use std::ops::Range;
 
 use panoptes_decoders::address::{KernelVa, PhysicalAddress};
 use panoptes_decoders::layout::c_string;
-use panoptes_decoders::paging::{Levels, x86_64};
+use panoptes_decoders::paging::{PageTableLevels, x86_64};
 use panoptes_decoders::source::MemorySource;
 
 use crate::discovery::arm64;
 use crate::memory::{KernelMemory, START_KERNEL_MAP, is_page_of_zeros};
-use crate::report::{Attempt, Evidence, Refusal};
+use crate::report::{CandidateRefusal, DiscoveryAttempt, KernelEvidence};
 use crate::symbols::Symbols;
-use crate::unsupported::Unsupported;
+use crate::unsupported::UnsupportedKernel;
 use crate::vmcoreinfo::Vmcoreinfo;
 
 /// `KERNEL_IMAGE_SIZE` (arch/x86/include/asm/page_64_types.h): the image ends after at most 1 GiB,
@@ -36,14 +36,14 @@ const UTS_KREF_BYTES: u64 = 4;
 
 /// A kernel in memory, as far as it is known.
 #[derive(Clone, Debug)]
-pub(crate) struct Candidate {
-    pub(crate) trace: Evidence,
+pub(crate) struct KernelCandidate {
+    pub(crate) trace: KernelEvidence,
     pub(crate) at: PhysicalAddress,
     pub(crate) release: String,
     pub(crate) build_id: Option<String>,
     pub(crate) kernel_offset: u64,
     pub(crate) root: PhysicalAddress,
-    pub(crate) levels: Levels,
+    pub(crate) levels: PageTableLevels,
     /// Distance by which the source was moved for it (see [`MemorySource::move_by`]).
     pub(crate) moved: u64,
     /// The image's addresses; until [`Self::refine_image`], the end is the highest possible.
@@ -60,26 +60,26 @@ pub(crate) struct Candidate {
 
 /// The addresses that a VMCOREINFO text claims for its kernel, on any architecture.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Claim {
+pub(crate) struct VmcoreinfoClaim {
     pub(crate) swapper: u64,
     pub(crate) stext: u64,
     /// Possible addresses of `init_uts_ns.name`.
     pub(crate) uts_names: [u64; 2],
     /// Distance of an address in the image from its physical address (wrapping).
     pub(crate) image_distance: u64,
-    pub(crate) levels: Levels,
+    pub(crate) levels: PageTableLevels,
     /// Start of the image; `image_limit` is its highest possible end.
     pub(crate) image_start: u64,
     pub(crate) image_limit: u64,
 }
 
-impl Claim {
+impl VmcoreinfoClaim {
     /// Extracts the claim from a text.
-    pub(crate) fn of(info: &Vmcoreinfo) -> Result<Self, Refusal> {
-        if let Some(kind) = Unsupported::of(info) {
-            return Err(Refusal::Unsupported(kind));
+    pub(crate) fn of(info: &Vmcoreinfo) -> Result<Self, CandidateRefusal> {
+        if let Some(kind) = UnsupportedKernel::of(info) {
+            return Err(CandidateRefusal::Unsupported(kind));
         }
-        let needed = |name: &str, what| info.symbol(name).ok_or(Refusal::Lacks(what));
+        let needed = |name: &str, what| info.symbol(name).ok_or(CandidateRefusal::Lacks(what));
         let swapper = needed("swapper_pg_dir", "where swapper_pg_dir is")?;
         let stext = needed("_stext", "where _stext is")?;
         let uts = needed("init_uts_ns", "where init_uts_ns is")?;
@@ -102,20 +102,20 @@ impl Claim {
         }
         let phys_base = info
             .number("phys_base")
-            .ok_or(Refusal::Lacks("phys_base (x86-64) or kimage_voffset (arm64)"))?;
+            .ok_or(CandidateRefusal::Lacks("phys_base (x86-64) or kimage_voffset (arm64)"))?;
         if info.number("sme_mask").is_some_and(|mask| mask != 0) {
-            return Err(Refusal::Encrypted);
+            return Err(CandidateRefusal::Encrypted);
         }
         let levels = match info.number("pgtable_l5_enabled") {
-            Some(0) | None => x86_64::Levels::Four,
-            Some(_) => x86_64::Levels::Five,
+            Some(0) | None => x86_64::X86Levels::Four,
+            Some(_) => x86_64::X86Levels::Five,
         };
         Ok(Self {
             swapper,
             stext,
             uts_names,
             image_distance: START_KERNEL_MAP.wrapping_sub(phys_base as u64),
-            levels: Levels::X86_64(levels),
+            levels: PageTableLevels::X86_64(levels),
             image_start: stext & !(LARGE_PAGE_BYTES - 1),
             image_limit: START_KERNEL_MAP + KERNEL_IMAGE_BYTES,
         })
@@ -134,8 +134,8 @@ pub(crate) fn prove(
     source: &mut dyn MemorySource,
     at: PhysicalAddress,
     info: &Vmcoreinfo,
-    claim: &Claim,
-) -> Result<Candidate, Refusal> {
+    claim: &VmcoreinfoClaim,
+) -> Result<KernelCandidate, CandidateRefusal> {
     let root = claim.physical(claim.swapper);
     let mut memory = KernelMemory::new(source, root, claim.levels);
     let mut is_assumed = false;
@@ -157,8 +157,8 @@ pub(crate) fn prove(
         init_top_pgt: Some(KernelVa(claim.swapper)),
         ..Symbols::default()
     };
-    Ok(Candidate {
-        trace: Evidence::Vmcoreinfo,
+    Ok(KernelCandidate {
+        trace: KernelEvidence::Vmcoreinfo,
         at,
         release: info.release().to_owned(),
         build_id: info.build_id().map(str::to_owned),
@@ -190,8 +190,8 @@ pub(crate) const fn kernel_offset(start: u64) -> u64 {
 fn has_release(
     memory: &mut KernelMemory<'_>,
     info: &Vmcoreinfo,
-    claim: &Claim,
-) -> Result<bool, Refusal> {
+    claim: &VmcoreinfoClaim,
+) -> Result<bool, CandidateRefusal> {
     let mut found = Vec::new();
     for names in claim.uts_names {
         let at = KernelVa(names.wrapping_add(UTS_RELEASE_OFFSET));
@@ -200,7 +200,10 @@ fn has_release(
             Ok(()) => found = c_string(&release).to_vec(),
             Err(fault) if fault.is_missing() => return Ok(false),
             Err(fault) => {
-                return Err(Refusal::PageTables { what: "init_uts_ns", fault: Some(fault) });
+                return Err(CandidateRefusal::PageTables {
+                    what: "init_uts_ns",
+                    fault: Some(fault),
+                });
             }
         }
         if found == info.release().as_bytes() {
@@ -210,11 +213,14 @@ fn has_release(
             return Ok(false);
         }
     }
-    Err(Refusal::Release { found: found.escape_ascii().to_string() })
+    Err(CandidateRefusal::Release { found: found.escape_ascii().to_string() })
 }
 
 /// Whether the page tables map themselves and the image as claimed.
-fn is_mapped(memory: &mut KernelMemory<'_>, claim: &Claim) -> Result<(), Refusal> {
+fn is_mapped(
+    memory: &mut KernelMemory<'_>,
+    claim: &VmcoreinfoClaim,
+) -> Result<(), CandidateRefusal> {
     leads(memory, "swapper_pg_dir", claim.swapper, claim.physical(claim.swapper).0)?;
     leads(memory, "_stext", claim.stext, claim.physical(claim.stext).0)
 }
@@ -224,18 +230,18 @@ fn leads(
     what: &'static str,
     address: u64,
     expected: u64,
-) -> Result<(), Refusal> {
+) -> Result<(), CandidateRefusal> {
     match memory.translate(KernelVa(address)) {
         Ok(found) if found.physical.0 == expected => Ok(()),
-        Ok(_) => Err(Refusal::PageTables { what, fault: None }),
-        Err(fault) => Err(Refusal::PageTables { what, fault: Some(fault) }),
+        Ok(_) => Err(CandidateRefusal::PageTables { what, fault: None }),
+        Err(fault) => Err(CandidateRefusal::PageTables { what, fault: Some(fault) }),
     }
 }
 
-impl Candidate {
+impl KernelCandidate {
     /// The record of an attempt that ended with a refusal.
-    pub(crate) fn attempt(&self, refusal: Refusal) -> Attempt {
-        Attempt {
+    pub(crate) fn attempt(&self, refusal: CandidateRefusal) -> DiscoveryAttempt {
+        DiscoveryAttempt {
             trace: self.trace,
             at: self.at,
             release: self.release.clone(),
@@ -248,8 +254,8 @@ impl Candidate {
     /// the page tables map at the image's distance.
     pub(crate) fn refine_image(&mut self, memory: &mut KernelMemory<'_>) {
         let step = match self.levels {
-            Levels::X86_64(_) => LARGE_PAGE_BYTES,
-            Levels::Aarch64(_) => arm64::SEGMENT_BYTES,
+            PageTableLevels::X86_64(_) => LARGE_PAGE_BYTES,
+            PageTableLevels::Aarch64(_) => arm64::SEGMENT_BYTES,
         };
         let mut end = self.image.start;
         let mut at = self.image.start;

@@ -8,7 +8,7 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::Layouts;
 use panoptes_decoders::layout::{Members, View, c_string};
 
-use crate::discovery::candidate::Candidate;
+use crate::discovery::candidate::KernelCandidate;
 use crate::discovery::image::ImagePieces;
 use crate::memory::KernelMemory;
 use crate::object::read_object;
@@ -91,7 +91,7 @@ impl ClockFields {
 /// The clock's `struct timekeeper` and its calendar time in seconds, if plausible.
 pub(crate) fn timekeeper(
     memory: &mut KernelMemory<'_>,
-    candidate: &mut Candidate,
+    candidate: &mut KernelCandidate,
     layouts: &Layouts,
     fields: &ClockFields,
 ) -> Option<(KernelVa, u64)> {
@@ -116,7 +116,7 @@ fn seconds(memory: &mut KernelMemory<'_>, layouts: &Layouts, at: KernelVa) -> Op
 /// (`shadow_timekeeper`), is uninitialised data and so comes later.
 fn search(
     memory: &mut KernelMemory<'_>,
-    candidate: &Candidate,
+    candidate: &KernelCandidate,
     layouts: &Layouts,
     fields: &SearchFields,
 ) -> Option<KernelVa> {

@@ -4,43 +4,46 @@ use panoptes_decoders::address::{KernelVa, PhysicalAddress};
 use panoptes_decoders::kernel::Layouts;
 use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_decoders::layout::{Layout as _, Members, View};
-use panoptes_decoders::paging::{KernelSpace, Levels};
+use panoptes_decoders::paging::{KernelSpace, PageTableLevels};
 use panoptes_decoders::source::MemorySource;
 
-use crate::discovery::candidate::Candidate;
+use crate::discovery::candidate::KernelCandidate;
 use crate::discovery::vmemmap::{self, SlabFields};
 use crate::discovery::{arm64, direct_map, image};
 use crate::memory::KernelMemory;
 use crate::object::read_object;
-use crate::report::Refusal;
+use crate::report::CandidateRefusal;
 use crate::verify::{is_init_task, is_missing};
 
 /// Determines how addresses translate, and adds the roots of the walk to the symbols.
 pub(crate) fn space(
     memory: &mut KernelMemory<'_>,
-    candidate: &mut Candidate,
+    candidate: &mut KernelCandidate,
     layouts: &Layouts,
     members: &dyn Members,
-) -> Result<KernelSpace, Refusal> {
+) -> Result<KernelSpace, CandidateRefusal> {
     let named = candidate.symbols.init_task;
     let init_task = named
         .filter(|&at| is_init_task(memory, layouts, at))
         .or_else(|| image::find_init_task(memory, candidate, layouts))
         // A dump may lack it. Other views lead to the tasks then.
         .or_else(|| named.filter(|&at| is_missing(memory, &layouts.task_struct, at)))
-        .ok_or(Refusal::NoInitTask)?;
+        .ok_or(CandidateRefusal::NoInitTask)?;
     candidate.symbols.init_task = Some(init_task);
     let none = || vec![0; layouts.task_struct.packing().bytes() as usize];
     let bytes = read_object(memory, &layouts.task_struct, init_task).unwrap_or_else(|_| none());
     let task = Task::decode(&layouts.task_struct, init_task, &bytes);
     reach_roots(memory, candidate, layouts, &task);
     let objects = direct_map::slab_objects(memory, candidate, layouts, &task);
-    let base = direct_map::base(memory, candidate, &objects).ok_or(Refusal::NoDirectMap)?;
+    let base =
+        direct_map::base(memory, candidate, &objects).ok_or(CandidateRefusal::NoDirectMap)?;
     let top = memory.source().regions().iter().map(|region| region.end).max().unwrap_or(0);
     let (range, physical) = match candidate.levels {
-        Levels::X86_64(_) => (base..base.saturating_add(top), PhysicalAddress(0)),
-        Levels::Aarch64(_) => arm64::direct_map(memory.source().regions(), base, &candidate.image)
-            .ok_or(Refusal::NoDirectMap)?,
+        PageTableLevels::X86_64(_) => (base..base.saturating_add(top), PhysicalAddress(0)),
+        PageTableLevels::Aarch64(_) => {
+            arm64::direct_map(memory.source().regions(), base, &candidate.image)
+                .ok_or(CandidateRefusal::NoDirectMap)?
+        }
     };
     memory.assume(range.clone(), physical);
     let mut space = KernelSpace {
@@ -63,7 +66,7 @@ pub(crate) fn space(
 /// leads to them.
 fn reach_roots(
     memory: &mut KernelMemory<'_>,
-    candidate: &mut Candidate,
+    candidate: &mut KernelCandidate,
     layouts: &Layouts,
     init_task: &Task,
 ) {

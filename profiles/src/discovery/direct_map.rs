@@ -6,11 +6,11 @@ use std::collections::HashMap;
 use panoptes_decoders::address::{KernelVa, PhysicalAddress};
 use panoptes_decoders::kernel::Layouts;
 use panoptes_decoders::kernel::task_struct::Task;
-use panoptes_decoders::kernel::xarray::{self, Slot};
-use panoptes_decoders::paging::Levels;
+use panoptes_decoders::kernel::xarray::{self, XaSlot};
+use panoptes_decoders::paging::PageTableLevels;
 
 use crate::discovery::arm64;
-use crate::discovery::candidate::Candidate;
+use crate::discovery::candidate::KernelCandidate;
 use crate::discovery::vmemmap::REGION_ALIGNMENT;
 use crate::memory::KernelMemory;
 use crate::object::read_object;
@@ -22,7 +22,7 @@ const OBJECTS_MAX: usize = 80;
 /// either.
 pub(super) fn slab_objects(
     memory: &mut KernelMemory<'_>,
-    candidate: &Candidate,
+    candidate: &KernelCandidate,
     layouts: &Layouts,
     init_task: &Task,
 ) -> Vec<KernelVa> {
@@ -36,17 +36,17 @@ pub(super) fn slab_objects(
         .and_then(|ns| memory.read_u64(ns.plus(layouts.pid_idr_root())).ok());
     let mut slot = xarray::slot(head.unwrap_or(0));
     for _ in 0..xarray::DEPTH_MAX {
-        let Slot::Node(node) = slot else { break };
+        let XaSlot::Node(node) = slot else { break };
         objects.push(node);
         let Ok(bytes) = read_object(memory, &layouts.xa_node, node) else { break };
-        slot = Slot::Empty;
+        slot = XaSlot::Empty;
         xarray::for_each_slot(&layouts.xa_node, &bytes, |_, found| {
             match found {
-                Slot::Entry(object) => objects.push(object),
+                XaSlot::Entry(object) => objects.push(object),
                 // The lowest numbers are those of the oldest tasks.
-                Slot::Node(_) if slot == Slot::Empty => slot = found,
-                Slot::Node(node) => objects.push(node),
-                Slot::Empty => {}
+                XaSlot::Node(_) if slot == XaSlot::Empty => slot = found,
+                XaSlot::Node(node) => objects.push(node),
+                XaSlot::Empty => {}
             }
         });
     }
@@ -60,7 +60,7 @@ pub(super) fn slab_objects(
 /// contradict it.
 pub(super) fn base(
     memory: &mut KernelMemory<'_>,
-    candidate: &Candidate,
+    candidate: &KernelCandidate,
     objects: &[KernelVa],
 ) -> Option<u64> {
     let root = candidate.root;
@@ -90,10 +90,10 @@ pub(super) fn base(
 
 /// The distance that the kernel names: in the variable `page_offset_base`, or on arm64 by numbers
 /// of VMCOREINFO.
-fn named(memory: &mut KernelMemory<'_>, candidate: &Candidate) -> Option<u64> {
+fn named(memory: &mut KernelMemory<'_>, candidate: &KernelCandidate) -> Option<u64> {
     match candidate.levels {
-        Levels::X86_64(_) => memory.read_u64(candidate.symbols.page_offset_base?).ok(),
-        Levels::Aarch64(_) => arm64::direct_map_distance(candidate.vmcoreinfo.as_ref()?),
+        PageTableLevels::X86_64(_) => memory.read_u64(candidate.symbols.page_offset_base?).ok(),
+        PageTableLevels::Aarch64(_) => arm64::direct_map_distance(candidate.vmcoreinfo.as_ref()?),
     }
 }
 
@@ -116,9 +116,9 @@ fn top_table(memory: &mut KernelMemory<'_>, root: PhysicalAddress, base: u64) ->
     }
 }
 
-fn is_aligned(levels: Levels, base: u64) -> bool {
+fn is_aligned(levels: PageTableLevels, base: u64) -> bool {
     match levels {
-        Levels::X86_64(_) => base >> 63 == 1 && base.is_multiple_of(REGION_ALIGNMENT),
-        Levels::Aarch64(_) => base.is_multiple_of(levels.page_bytes()),
+        PageTableLevels::X86_64(_) => base >> 63 == 1 && base.is_multiple_of(REGION_ALIGNMENT),
+        PageTableLevels::Aarch64(_) => base.is_multiple_of(levels.page_bytes()),
     }
 }

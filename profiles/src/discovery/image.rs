@@ -4,10 +4,10 @@ use memchr::memmem;
 use panoptes_decoders::address::{KernelVa, PhysicalAddress};
 use panoptes_decoders::kernel::Layouts;
 
-use crate::btf::{self, Btf, Header};
-use crate::discovery::candidate::{Candidate, LARGE_PAGE_BYTES};
+use crate::btf::{self, Btf, BtfHeader};
+use crate::discovery::candidate::{KernelCandidate, LARGE_PAGE_BYTES};
 use crate::memory::KernelMemory;
-use crate::report::Refusal;
+use crate::report::CandidateRefusal;
 use crate::verify::is_init_task;
 
 /// Smallest size of a kernel's own BTF: that of modules has some KB, that of kernels megabytes.
@@ -27,7 +27,7 @@ const INIT_TASK_COMM: &[u8] = b"swapper";
 /// Reads the kernel's BTF at the address of its symbols.
 pub(crate) fn named_btf(
     memory: &mut KernelMemory<'_>,
-    candidate: &Candidate,
+    candidate: &KernelCandidate,
 ) -> Option<(PhysicalAddress, Vec<u8>)> {
     let (start, stop) = (candidate.symbols.start_btf?, candidate.symbols.stop_btf?);
     let length = stop.0.checked_sub(start.0)?;
@@ -35,7 +35,7 @@ pub(crate) fn named_btf(
         return None;
     }
     let bytes = memory.read_vec(start, length as usize).ok()?;
-    Header::parse(&bytes).ok()?;
+    BtfHeader::parse(&bytes).ok()?;
     Some((memory.translate(start).ok()?.physical, bytes))
 }
 
@@ -43,14 +43,14 @@ pub(crate) fn named_btf(
 /// image has none of that size.
 pub(crate) fn search_btf(
     memory: &mut KernelMemory<'_>,
-    candidate: &Candidate,
-    mut refusal: Refusal,
-) -> Result<(PhysicalAddress, Vec<u8>), Refusal> {
+    candidate: &KernelCandidate,
+    mut refusal: CandidateRefusal,
+) -> Result<(PhysicalAddress, Vec<u8>), CandidateRefusal> {
     let mut tries = 0;
     let found = find_place(memory, candidate, &btf::MAGIC, PLACES_MAX, |memory, at| {
         let mut header = [0; btf::HEADER_BYTES];
         memory.read(at, &mut header).ok()?;
-        let length = Header::parse(&header).ok()?.total_bytes();
+        let length = BtfHeader::parse(&header).ok()?.total_bytes();
         if length < KERNEL_BTF_BYTES_MIN || tries == BTF_TRIES_MAX {
             return None;
         }
@@ -59,7 +59,7 @@ pub(crate) fn search_btf(
         match Btf::parse(&bytes) {
             Ok(_) => Some((memory.translate(at).ok()?.physical, bytes)),
             Err(error) => {
-                refusal = Refusal::Btf(error);
+                refusal = CandidateRefusal::Btf(error);
                 None
             }
         }
@@ -70,7 +70,7 @@ pub(crate) fn search_btf(
 /// Finds `init_task` by its name, its number, and because it is its own leader and parent.
 pub(crate) fn find_init_task(
     memory: &mut KernelMemory<'_>,
-    candidate: &Candidate,
+    candidate: &KernelCandidate,
     layouts: &Layouts,
 ) -> Option<KernelVa> {
     find_place(memory, candidate, INIT_TASK_COMM, PLACES_MAX, |memory, comm| {
@@ -82,7 +82,7 @@ pub(crate) fn find_init_task(
 /// The first result of `examine` for a place in the image that has `needle`, of at most `places`.
 pub(super) fn find_place<T>(
     memory: &mut KernelMemory<'_>,
-    candidate: &Candidate,
+    candidate: &KernelCandidate,
     needle: &[u8],
     mut places: u32,
     mut examine: impl FnMut(&mut KernelMemory<'_>, KernelVa) -> Option<T>,
@@ -108,7 +108,7 @@ pub(super) struct ImagePieces {
 }
 
 impl ImagePieces {
-    pub(super) const fn new(candidate: &Candidate) -> Self {
+    pub(super) const fn new(candidate: &KernelCandidate) -> Self {
         Self { at: candidate.image.start, end: candidate.image.end }
     }
 

@@ -28,8 +28,8 @@ mod vmemmap;
 
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::kernel::Layouts;
-use panoptes_decoders::layout::{Members, Missing};
-use panoptes_decoders::paging::Levels;
+use panoptes_decoders::layout::{Members, MissingMember};
+use panoptes_decoders::paging::PageTableLevels;
 use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 
 use crate::btf::Btf;
@@ -37,10 +37,10 @@ use crate::memory::{KernelMemory, is_lost};
 use crate::profile::Profile;
 use crate::profile_file::{Completeness, ProfileFile, Recorder};
 use crate::report::{
-    Attempt, Attempts, DiscoveryError, Event, Evidence, Origin, OtherFiles, Progress, Refusal,
-    Stage,
+    Attempts, CandidateRefusal, DiscoveryAttempt, DiscoveryError, DiscoveryProgress,
+    DiscoveryStage, Event, KernelEvidence, LayoutOrigin, OtherFiles,
 };
-use crate::stored::{Stored, place_symbols};
+use crate::stored::{StoredProfile, place_symbols};
 use crate::sweep::{EveryByte, PageBeginnings};
 use crate::verify;
 use crate::vmcoreinfo::{BEGINNING, VMCOREINFO_BYTES_MAX, Vmcoreinfo};
@@ -48,7 +48,7 @@ use crate::vmcoreinfo::{BEGINNING, VMCOREINFO_BYTES_MAX, Vmcoreinfo};
 pub(crate) use arm64::image_start;
 #[cfg(feature = "import")]
 pub(crate) use candidate::LARGE_PAGE_BYTES;
-use candidate::{Candidate, Claim};
+use candidate::{KernelCandidate, VmcoreinfoClaim};
 use clock::ClockFields;
 use fitting::{is_sure, stored_for};
 pub use regions::mapped_share;
@@ -65,7 +65,7 @@ const VERIFICATIONS_MAX: u32 = 5;
 /// Sources and methods that discovery may use.
 #[derive(Clone, Copy, Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "independent switches, not states")]
-pub struct Options<'a> {
+pub struct DiscoveryOptions<'a> {
     /// Existing profiles; one with the kernel's build id is used.
     pub files: &'a [ProfileFile],
     /// Whether built-in tables are used. Off by default: finding a kernel by its memory alone must
@@ -84,7 +84,7 @@ pub struct Options<'a> {
     pub everywhere: bool,
 }
 
-impl Default for Options<'_> {
+impl Default for DiscoveryOptions<'_> {
     fn default() -> Self {
         Self {
             files: &[],
@@ -107,22 +107,22 @@ impl Default for Options<'_> {
 /// No kernel was found, or none could be verified; the error has all attempts.
 pub fn discover(
     source: &mut dyn MemorySource,
-    options: &Options<'_>,
-    progress: &mut dyn Progress,
+    options: &DiscoveryOptions<'_>,
+    progress: &mut dyn DiscoveryProgress,
 ) -> Result<Profile, DiscoveryError> {
-    let mut search = Search {
+    let mut search = KernelSearch {
         options,
         progress,
         attempts: Attempts::default(),
         roots: Vec::new(),
         best: None,
-        sweep: Stage::SweepPageBeginnings,
+        sweep: DiscoveryStage::SweepPageBeginnings,
         searched: 0,
         assumed: Vec::new(),
         is_last: false,
     };
     search.run(source);
-    search.stage(Stage::Done);
+    search.stage(DiscoveryStage::Done);
     let (profile, moved) =
         search.best.ok_or_else(|| DiscoveryError::from_attempts(search.attempts))?;
     move_source(source, moved);
@@ -130,18 +130,18 @@ pub fn discover(
 }
 
 /// A candidate's claimed release and build id, and why it was refused.
-type Refused = (String, Option<String>, Refusal);
+type RefusedCandidate = (String, Option<String>, CandidateRefusal);
 
-struct Search<'o, 'p> {
-    options: &'o Options<'o>,
-    progress: &'p mut dyn Progress,
+struct KernelSearch<'o, 'p> {
+    options: &'o DiscoveryOptions<'o>,
+    progress: &'p mut dyn DiscoveryProgress,
     attempts: Attempts,
     /// Top page tables of the kernels that were fully tried: a kernel has several texts.
     roots: Vec<PhysicalAddress>,
     /// The best kernel so far, and the distance by which the source must be moved for it.
     best: Option<(Profile, u64)>,
     /// The sweep that continues after a candidate.
-    sweep: Stage,
+    sweep: DiscoveryStage,
     /// How often memory was swept to find where it begins.
     searched: u32,
     /// Texts of kernels of whose page tables the memory lacks some.
@@ -150,7 +150,7 @@ struct Search<'o, 'p> {
     is_last: bool,
 }
 
-impl Search<'_, '_> {
+impl KernelSearch<'_, '_> {
     fn run(&mut self, source: &mut dyn MemorySource) {
         if self.options.use_vmcoreinfo {
             self.stage(self.sweep);
@@ -167,7 +167,7 @@ impl Search<'_, '_> {
             if found || !self.options.everywhere {
                 return;
             }
-            self.extend(Stage::SweepEverything);
+            self.extend(DiscoveryStage::SweepEverything);
             let mut sweep = EveryByte::new(BEGINNING, 0..u64::MAX);
             let mut last_page = None;
             while let Some(at) = sweep.next(source) {
@@ -184,18 +184,18 @@ impl Search<'_, '_> {
                 }
             }
         }
-        self.extend(Stage::SweepPageTables);
+        self.extend(DiscoveryStage::SweepPageTables);
         let found = page_tables::find(source);
         for &image in &found.images {
             let outcome = page_tables::prove(source, &found, image)
                 .map_err(|refusal| (String::new(), None, refusal));
-            self.go_on(source, Evidence::PageTables, image.0, outcome);
+            self.go_on(source, KernelEvidence::PageTables, image.0, outcome);
         }
         if let Some((at, release)) = found.banner
             && self.best.is_none()
         {
-            let (trace, refusal) = (Evidence::Banner, Refusal::BannerOnly);
-            self.refuse(Attempt { trace, at, release, build_id: None, refusal });
+            let (trace, refusal) = (KernelEvidence::Banner, CandidateRefusal::BannerOnly);
+            self.refuse(DiscoveryAttempt { trace, at, release, build_id: None, refusal });
         }
     }
 
@@ -214,11 +214,11 @@ impl Search<'_, '_> {
     fn try_text(&mut self, source: &mut dyn MemorySource, at: PhysicalAddress) {
         let outcome = match Vmcoreinfo::parse(&read_text(source, at)) {
             Ok(info) => {
-                self.stage(Stage::ProvePageTables);
+                self.stage(DiscoveryStage::ProvePageTables);
                 let claimed = (info.release().to_owned(), info.build_id().map(str::to_owned));
                 self.prove(source, at, &info).map_err(|refusal| (claimed.0, claimed.1, refusal))
             }
-            Err(error) => Err((String::new(), None, Refusal::Vmcoreinfo(error))),
+            Err(error) => Err((String::new(), None, CandidateRefusal::Vmcoreinfo(error))),
         };
         if let Ok(candidate) = &outcome
             && candidate.is_assumed
@@ -230,7 +230,7 @@ impl Search<'_, '_> {
             }
             return;
         }
-        self.go_on(source, Evidence::Vmcoreinfo, at, outcome);
+        self.go_on(source, KernelEvidence::Vmcoreinfo, at, outcome);
     }
 
     /// Verifies the claim of a text; moves the source as far as the candidate requires.
@@ -239,10 +239,10 @@ impl Search<'_, '_> {
         source: &mut dyn MemorySource,
         at: PhysicalAddress,
         info: &Vmcoreinfo,
-    ) -> Result<Candidate, Refusal> {
-        let claim = Claim::of(info)?;
+    ) -> Result<KernelCandidate, CandidateRefusal> {
+        let claim = VmcoreinfoClaim::of(info)?;
         let refusal = match candidate::prove(source, at, info, &claim) {
-            Err(refusal) if matches!(claim.levels, Levels::Aarch64(_)) => refusal,
+            Err(refusal) if matches!(claim.levels, PageTableLevels::Aarch64(_)) => refusal,
             outcome => return outcome,
         };
         let try_at = |source: &mut dyn MemorySource, moved| {
@@ -253,7 +253,7 @@ impl Search<'_, '_> {
             if proven.is_err() {
                 move_source(source, moved.wrapping_neg());
             }
-            proven.ok().map(|candidate| Candidate { moved, ..candidate })
+            proven.ok().map(|candidate| KernelCandidate { moved, ..candidate })
         };
         if let Some(candidate) = arm64_moves::usual_moves().find_map(|moved| try_at(source, moved))
         {
@@ -273,9 +273,9 @@ impl Search<'_, '_> {
     fn go_on(
         &mut self,
         source: &mut dyn MemorySource,
-        trace: Evidence,
+        trace: KernelEvidence,
         at: PhysicalAddress,
-        outcome: Result<Candidate, Refused>,
+        outcome: Result<KernelCandidate, RefusedCandidate>,
     ) {
         let moved = outcome.as_ref().map_or(0, |candidate| candidate.moved);
         let outcome = outcome.and_then(|candidate| {
@@ -302,13 +302,13 @@ impl Search<'_, '_> {
             }
             Ok(None) => {}
             Err((release, build_id, refusal)) => {
-                self.refuse(Attempt { trace, at, release, build_id, refusal });
+                self.refuse(DiscoveryAttempt { trace, at, release, build_id, refusal });
             }
         }
         self.stage(self.sweep);
     }
 
-    fn refuse(&mut self, attempt: Attempt) {
+    fn refuse(&mut self, attempt: DiscoveryAttempt) {
         self.progress.event(Event::CandidateRefused(&attempt));
         self.attempts.push(attempt);
     }
@@ -316,8 +316,8 @@ impl Search<'_, '_> {
     fn try_candidate(
         &mut self,
         source: &mut dyn MemorySource,
-        candidate: &Candidate,
-    ) -> Result<Profile, Refusal> {
+        candidate: &KernelCandidate,
+    ) -> Result<Profile, CandidateRefusal> {
         self.progress.event(Event::OsIdentifierFound {
             trace: candidate.trace,
             at: candidate.at,
@@ -352,7 +352,7 @@ impl Search<'_, '_> {
                 self.record_refusal(candidate, &mut tries);
                 refusal
             }
-            None => tries.refused.take().unwrap_or_else(|| Refusal::NotGenerated {
+            None => tries.refused.take().unwrap_or_else(|| CandidateRefusal::NotGenerated {
                 build_id: candidate.build_id.clone(),
                 files: OtherFiles::of(self.options.files),
             }),
@@ -370,15 +370,17 @@ impl Search<'_, '_> {
     fn try_stored<'s>(
         &mut self,
         memory: &mut KernelMemory<'_>,
-        candidate: &Candidate,
-        list: Vec<(Origin, &'s dyn Stored)>,
+        candidate: &KernelCandidate,
+        list: Vec<(LayoutOrigin, &'s dyn StoredProfile)>,
         tries: &mut Tries<'s>,
     ) -> Option<Profile> {
         for (origin, stored) in list {
             match self.bind_stored(memory, candidate, origin.clone(), stored, false) {
                 Ok(profile) => return Some(profile),
                 Err(refusal) => {
-                    if tries.older.is_none() && matches!(refusal, Refusal::Incomplete { .. }) {
+                    if tries.older.is_none()
+                        && matches!(refusal, CandidateRefusal::Incomplete { .. })
+                    {
                         tries.older = Some((origin, stored));
                     }
                     self.record_refusal(candidate, tries);
@@ -390,7 +392,7 @@ impl Search<'_, '_> {
     }
 
     /// Records the refusal of a stored profile, unless it will be the candidate's.
-    fn record_refusal(&mut self, candidate: &Candidate, tries: &mut Tries<'_>) {
+    fn record_refusal(&mut self, candidate: &KernelCandidate, tries: &mut Tries<'_>) {
         if let Some(refusal) = tries.refused.take() {
             self.refuse(candidate.attempt(refusal));
         }
@@ -400,16 +402,16 @@ impl Search<'_, '_> {
     fn bind_stored(
         &mut self,
         memory: &mut KernelMemory<'_>,
-        candidate: &Candidate,
-        origin: Origin,
-        stored: &dyn Stored,
+        candidate: &KernelCandidate,
+        origin: LayoutOrigin,
+        stored: &dyn StoredProfile,
         accept_older: bool,
-    ) -> Result<Profile, Refusal> {
+    ) -> Result<Profile, CandidateRefusal> {
         let mut candidate = candidate.clone();
         let mut unknown = place_symbols(stored, candidate.image.start, &mut candidate.symbols);
         candidate.all_symbols = unknown.is_none();
         if stored.has_only_types() {
-            self.stage(Stage::Kallsyms);
+            self.stage(DiscoveryStage::Kallsyms);
             symbols::read_kallsyms(memory, &mut candidate);
             unknown = None;
         }
@@ -417,10 +419,10 @@ impl Search<'_, '_> {
         let members = Completeness::of(stored);
         if !accept_older {
             // Checked before anything is read: an outdated table costs nothing.
-            ask_all(&members).map_err(Refusal::Missing)?;
+            ask_all(&members).map_err(CandidateRefusal::Missing)?;
             let what = members.unanswered().or(unknown.map(|name| format!("the symbol {name}")));
             if let Some(what) = what {
-                return Err(Refusal::Incomplete { what });
+                return Err(CandidateRefusal::Incomplete { what });
             }
         }
         self.bind(memory, candidate, origin, &members)
@@ -430,54 +432,57 @@ impl Search<'_, '_> {
     fn generate(
         &mut self,
         memory: &mut KernelMemory<'_>,
-        candidate: &Candidate,
-    ) -> Result<Profile, Refusal> {
+        candidate: &KernelCandidate,
+    ) -> Result<Profile, CandidateRefusal> {
         let mut candidate = candidate.clone();
         if self.options.use_kallsyms {
-            self.stage(Stage::Kallsyms);
+            self.stage(DiscoveryStage::Kallsyms);
             symbols::read_kallsyms(memory, &mut candidate);
         }
         candidate.refine_image(memory);
-        self.stage(Stage::Btf);
+        self.stage(DiscoveryStage::Btf);
         if let Some((at, bytes)) = image::named_btf(memory, &candidate)
             && let Ok(btf) = Btf::parse(&bytes)
         {
-            let origin = Origin::Btf { at, bytes: bytes.len() as u64 };
+            let origin = LayoutOrigin::Btf { at, bytes: bytes.len() as u64 };
             return self.bind(memory, candidate, origin, &btf);
         }
         let files = OtherFiles::of(self.options.files);
         // A kernel that names its types has them: a dump that lacks their page is damaged.
         let named = candidate.symbols.start_btf.zip(candidate.symbols.stop_btf);
         let is_lost = named.is_some_and(|(start, stop)| start < stop && is_lost(memory, start));
-        let none =
-            if is_lost { Refusal::NoTypesInDump { files } } else { Refusal::NoProfile { files } };
+        let none = if is_lost {
+            CandidateRefusal::NoTypesInDump { files }
+        } else {
+            CandidateRefusal::NoProfile { files }
+        };
         let (at, bytes) = image::search_btf(memory, &candidate, none)?;
-        let btf = Btf::parse(&bytes).map_err(Refusal::Btf)?;
-        let origin = Origin::Btf { at, bytes: bytes.len() as u64 };
+        let btf = Btf::parse(&bytes).map_err(CandidateRefusal::Btf)?;
+        let origin = LayoutOrigin::Btf { at, bytes: bytes.len() as u64 };
         self.bind(memory, candidate, origin, &btf)
     }
 
     fn bind(
         &mut self,
         memory: &mut KernelMemory<'_>,
-        mut candidate: Candidate,
-        origin: Origin,
+        mut candidate: KernelCandidate,
+        origin: LayoutOrigin,
         members: &dyn Members,
-    ) -> Result<Profile, Refusal> {
+    ) -> Result<Profile, CandidateRefusal> {
         self.progress.event(Event::LoadingProfileCandidate(&origin));
-        self.stage(Stage::Bind);
+        self.stage(DiscoveryStage::Bind);
         let recorder = Recorder::new(members);
-        let layouts = Layouts::bind(&recorder).map_err(Refusal::Missing)?;
-        self.stage(Stage::Derive);
+        let layouts = Layouts::bind(&recorder).map_err(CandidateRefusal::Missing)?;
+        self.stage(DiscoveryStage::Derive);
         let clock = ClockFields::bind(&recorder);
         let space = derive::space(memory, &mut candidate, &layouts, &recorder)?;
         let timekeeper = clock::timekeeper(memory, &mut candidate, &layouts, &clock);
         let counter_khz = match space.levels {
-            Levels::Aarch64(_) => timekeeper
+            PageTableLevels::Aarch64(_) => timekeeper
                 .and_then(|(timekeeper, _)| clock::arm64_counter_khz(memory, &clock, timekeeper)),
-            Levels::X86_64(_) => None,
+            PageTableLevels::X86_64(_) => None,
         };
-        self.stage(Stage::Verify);
+        self.stage(DiscoveryStage::Verify);
         let mut checks = Vec::new();
         for _ in 0..VERIFICATIONS_MAX {
             checks = verify::verify(memory, &layouts, &candidate.symbols, &candidate.release);
@@ -486,7 +491,7 @@ impl Search<'_, '_> {
             }
         }
         if !verify::confirms(&checks) {
-            return Err(Refusal::Verification(checks));
+            return Err(CandidateRefusal::Verification(checks));
         }
         self.progress.event(Event::ProfileVerificationSuccessful(&checks));
         Ok(Profile {
@@ -508,11 +513,11 @@ impl Search<'_, '_> {
         })
     }
 
-    fn stage(&mut self, stage: Stage) {
+    fn stage(&mut self, stage: DiscoveryStage) {
         self.progress.event(Event::Stage(stage));
     }
 
-    fn extend(&mut self, to: Stage) {
+    fn extend(&mut self, to: DiscoveryStage) {
         self.progress.event(Event::OsIdentifierDiscoveryExtended { to });
         self.sweep = to;
         self.stage(to);
@@ -523,9 +528,9 @@ impl Search<'_, '_> {
 #[derive(Default)]
 struct Tries<'s> {
     /// Why the last one was refused, if that was not recorded yet.
-    refused: Option<Refusal>,
+    refused: Option<CandidateRefusal>,
     /// The first one that is older than this program.
-    older: Option<(Origin, &'s dyn Stored)>,
+    older: Option<(LayoutOrigin, &'s dyn StoredProfile)>,
 }
 
 /// Moves a source unless the distance is zero; `false` if the source cannot be moved.
@@ -535,7 +540,7 @@ fn move_source(source: &mut dyn MemorySource, moved: u64) -> bool {
 
 /// Asks every question that a profile's members must answer; the error is the first required one
 /// that is missing.
-pub(crate) fn ask_all(members: &dyn Members) -> Result<(), Missing> {
+pub(crate) fn ask_all(members: &dyn Members) -> Result<(), MissingMember> {
     Layouts::bind(members)?;
     let _ = ClockFields::bind(members);
     let _ = vmemmap::SlabFields::bind(members);

@@ -8,13 +8,15 @@
 use std::collections::HashMap;
 
 use panoptes_decoders::address::{KernelVa, PhysicalAddress};
-use panoptes_decoders::paging::x86_64::{Levels, step};
-use panoptes_decoders::paging::{self, Step};
+use panoptes_decoders::paging::x86_64::{X86Levels, step};
+use panoptes_decoders::paging::{self, PageTableEntry};
 use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 
-use crate::discovery::candidate::{Candidate, KERNEL_IMAGE_BYTES, LARGE_PAGE_BYTES, kernel_offset};
+use crate::discovery::candidate::{
+    KERNEL_IMAGE_BYTES, KernelCandidate, LARGE_PAGE_BYTES, kernel_offset,
+};
 use crate::memory::{KernelMemory, START_KERNEL_MAP};
-use crate::report::{Evidence, Refusal};
+use crate::report::{CandidateRefusal, KernelEvidence};
 use crate::sweep::Chunk;
 use crate::symbols::Symbols;
 use crate::vmcoreinfo::{find_banner, find_release};
@@ -39,11 +41,11 @@ const TABLE_FLAGS: u64 = 0x63;
 /// Bits of an entry that may differ between tables: user, and those that the hardware ignores.
 const TABLE_FLAGS_ANY: u64 = 0x4 | 0xe00;
 
-type Page = [u8; PAGE_BYTES as usize];
+type TablePage = [u8; PAGE_BYTES as usize];
 
 /// The result of a sweep for page tables.
 #[derive(Debug, Default)]
-pub(crate) struct Found {
+pub(crate) struct PageTableSweep {
     /// Pages with the shape of `level3_kernel_pgt`, and the target of their entry 510.
     pub(crate) images: Vec<(PhysicalAddress, PhysicalAddress)>,
     /// Pages by the table that their last entry leads to.
@@ -53,8 +55,8 @@ pub(crate) struct Found {
 }
 
 /// Sweeps all memory.
-pub(crate) fn find(source: &mut dyn MemorySource) -> Found {
-    let mut found = Found::default();
+pub(crate) fn find(source: &mut dyn MemorySource) -> PageTableSweep {
+    let mut found = PageTableSweep::default();
     let mut parents = 0;
     let mut chunk = Chunk::new();
     let mut at = 0;
@@ -86,23 +88,23 @@ pub(crate) fn find(source: &mut dyn MemorySource) -> Found {
 /// release from the image.
 pub(crate) fn prove(
     source: &mut dyn MemorySource,
-    found: &Found,
+    found: &PageTableSweep,
     (level3, level2): (PhysicalAddress, PhysicalAddress),
-) -> Result<Candidate, Refusal> {
-    let elsewhere = |what| Refusal::PageTables { what, fault: None };
+) -> Result<KernelCandidate, CandidateRefusal> {
+    let elsewhere = |what| CandidateRefusal::PageTables { what, fault: None };
     let (start, image_physical) =
         image_start(source, level2).ok_or(elsewhere("the image's first page"))?;
     let (root, levels) = found.top(source, level3).ok_or(elsewhere("the top page table"))?;
-    let levels = paging::Levels::X86_64(levels);
+    let levels = paging::PageTableLevels::X86_64(levels);
     let mut memory = KernelMemory::new(source, root, levels);
     let first = memory
         .translate(KernelVa(start))
-        .map_err(|fault| Refusal::PageTables { what: "the image", fault: Some(fault) })?;
+        .map_err(|fault| CandidateRefusal::PageTables { what: "the image", fault: Some(fault) })?;
     if first.physical != image_physical {
         return Err(elsewhere("the image"));
     }
-    let mut candidate = Candidate {
-        trace: Evidence::PageTables,
+    let mut candidate = KernelCandidate {
+        trace: KernelEvidence::PageTables,
         at: level3,
         release: String::new(),
         build_id: None,
@@ -118,31 +120,31 @@ pub(crate) fn prove(
         all_symbols: false,
     };
     candidate.refine_image(&mut memory);
-    candidate.release =
-        release(&mut memory, &candidate).ok_or(Refusal::Lacks("a release in its image"))?;
+    candidate.release = release(&mut memory, &candidate)
+        .ok_or(CandidateRefusal::Lacks("a release in its image"))?;
     Ok(candidate)
 }
 
-impl Found {
+impl PageTableSweep {
     /// The top table above `level3`: with four levels the page whose last entry leads to `level3`,
     /// with five the parent of that page.
     fn top(
         &self,
         source: &mut dyn MemorySource,
         level3: PhysicalAddress,
-    ) -> Option<(PhysicalAddress, Levels)> {
+    ) -> Option<(PhysicalAddress, X86Levels)> {
         // With five levels `level4_kernel_pgt` is in the image too and has a parent there.
         for parent in self.parents_near(level3) {
             let above = self.parents_near(parent);
             for grandparent in above.filter(|&grandparent| grandparent != parent) {
                 if has_direct_map(source, grandparent) {
-                    return Some((grandparent, Levels::Five));
+                    return Some((grandparent, X86Levels::Five));
                 }
             }
         }
         self.parents_near(level3)
             .find(|&parent| has_direct_map(source, parent))
-            .map(|parent| (parent, Levels::Four))
+            .map(|parent| (parent, X86Levels::Four))
     }
 
     /// Pages near `child` whose last entry leads to it, the 16 nearest.
@@ -165,13 +167,15 @@ fn image_start(
     (0..512).find_map(|index| {
         let address = START_KERNEL_MAP + index * LARGE_PAGE_BYTES;
         let physical = match step(entry(&page, index as usize), address, 2) {
-            Step::Page(physical) => physical,
+            PageTableEntry::Page(physical) => physical,
             // Split into small pages, for their permissions: the first one has the address.
-            Step::Table(level1) => match step(entry(&*read_page(source, level1)?, 0), address, 1) {
-                Step::Page(physical) => physical,
-                _ => return None,
-            },
-            Step::NotPresent => return None,
+            PageTableEntry::Table(level1) => {
+                match step(entry(&*read_page(source, level1)?, 0), address, 1) {
+                    PageTableEntry::Page(physical) => physical,
+                    _ => return None,
+                }
+            }
+            PageTableEntry::NotPresent => return None,
         };
         Some((address, physical))
     })
@@ -184,7 +188,7 @@ fn has_direct_map(source: &mut dyn MemorySource, at: PhysicalAddress) -> bool {
 }
 
 /// The release in the image's banner.
-fn release(memory: &mut KernelMemory<'_>, candidate: &Candidate) -> Option<String> {
+fn release(memory: &mut KernelMemory<'_>, candidate: &KernelCandidate) -> Option<String> {
     let start = candidate.image.start;
     let end = candidate.image.end.min(start + BANNER_BYTES_MAX);
     (start..end).step_by(LARGE_PAGE_BYTES as usize).find_map(|address| {
@@ -195,23 +199,26 @@ fn release(memory: &mut KernelMemory<'_>, candidate: &Candidate) -> Option<Strin
     })
 }
 
-pub(super) fn read_page(source: &mut dyn MemorySource, at: PhysicalAddress) -> Option<Box<Page>> {
+pub(super) fn read_page(
+    source: &mut dyn MemorySource,
+    at: PhysicalAddress,
+) -> Option<Box<TablePage>> {
     let mut page = Box::new([0; PAGE_BYTES as usize]);
     source.read_exact(at, page.as_mut_slice()).then_some(page)
 }
 
-pub(super) fn entry(page: &Page, index: usize) -> u64 {
+pub(super) fn entry(page: &TablePage, index: usize) -> u64 {
     page.as_chunks().0.get(index).copied().map_or(0, u64::from_le_bytes)
 }
 
 /// The table that an entry leads to; `None` for other entries.
-fn table(page: &Page, index: usize) -> Option<PhysicalAddress> {
+fn table(page: &TablePage, index: usize) -> Option<PhysicalAddress> {
     let entry = entry(page, index);
     if entry & 0xfff & !TABLE_FLAGS_ANY != TABLE_FLAGS {
         return None;
     }
     match step(entry, 0, 4) {
-        Step::Table(table) if table.0 != 0 => Some(table),
+        PageTableEntry::Table(table) if table.0 != 0 => Some(table),
         _ => None,
     }
 }

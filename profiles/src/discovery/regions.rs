@@ -4,7 +4,7 @@
 //! For sources that have to guess. Not for: finding the layout; the caller tries layouts.
 
 use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::paging::Levels;
+use panoptes_decoders::paging::PageTableLevels;
 use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 
 use crate::memory::KernelMemory;
@@ -18,7 +18,7 @@ const PLACES: u64 = 64;
 /// that the kernel may not use (`mem=`).
 pub fn mapped_share(source: &mut dyn MemorySource, profile: &Profile) -> f64 {
     let space = &profile.space;
-    if !matches!(space.levels, Levels::X86_64(_)) {
+    if !matches!(space.levels, PageTableLevels::X86_64(_)) {
         return 1.0; // discovery itself finds and verifies where arm64's memory begins
     }
     let regions = source.regions().to_vec();

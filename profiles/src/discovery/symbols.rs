@@ -2,9 +2,9 @@
 
 use panoptes_decoders::address::KernelVa;
 
-use crate::discovery::candidate::Candidate;
+use crate::discovery::candidate::KernelCandidate;
 use crate::discovery::image::find_place;
-use crate::kallsyms::search::{self, Addresses, DIGITS, Tables};
+use crate::kallsyms::search::{self, DIGITS, KallsymsAddresses, Tables};
 use crate::kallsyms::{self, Kallsyms, SYMBOLS_MAX, TOKEN_INDEX_BYTES, TOKEN_TABLE_BYTES_MAX};
 use crate::memory::KernelMemory;
 use crate::symbols::Symbols;
@@ -21,7 +21,7 @@ const NAME_BYTES_GUESS: usize = 16;
 
 /// Sets every symbol that kallsyms has. Symbols remain unknown if they cannot be read or contradict
 /// addresses known from elsewhere; discovery then derives them in other ways.
-pub(crate) fn read_kallsyms(memory: &mut KernelMemory<'_>, candidate: &mut Candidate) {
+pub(crate) fn read_kallsyms(memory: &mut KernelMemory<'_>, candidate: &mut KernelCandidate) {
     let named = named_tables(memory, candidate);
     let found = named.and_then(|tables| symbols(memory, candidate, &tables));
     if let Some(found) = found.or_else(|| searched_symbols(memory, candidate)) {
@@ -31,7 +31,7 @@ pub(crate) fn read_kallsyms(memory: &mut KernelMemory<'_>, candidate: &mut Candi
 }
 
 /// The tables that VMCOREINFO names.
-fn named_tables(memory: &mut KernelMemory<'_>, candidate: &Candidate) -> Option<Tables> {
+fn named_tables(memory: &mut KernelMemory<'_>, candidate: &KernelCandidate) -> Option<Tables> {
     let info = candidate.vmcoreinfo.as_ref()?;
     let table = |name: &str| info.symbol(name).map(KernelVa);
     let base = match table("kallsyms_relative_base") {
@@ -42,7 +42,7 @@ fn named_tables(memory: &mut KernelMemory<'_>, candidate: &Candidate) -> Option<
         Some(at) => (at, 4),
         None => (table("kallsyms_addresses")?, 8),
     };
-    let addresses = Addresses { at, width, base };
+    let addresses = KallsymsAddresses { at, width, base };
     Some(Tables {
         symbols: memory.read_u32(table("kallsyms_num_syms")?).ok()?,
         names: table("kallsyms_names")?,
@@ -53,7 +53,7 @@ fn named_tables(memory: &mut KernelMemory<'_>, candidate: &Candidate) -> Option<
 }
 
 /// The symbols of the first valid tables in the image.
-fn searched_symbols(memory: &mut KernelMemory<'_>, candidate: &Candidate) -> Option<Symbols> {
+fn searched_symbols(memory: &mut KernelMemory<'_>, candidate: &KernelCandidate) -> Option<Symbols> {
     let mut candidate = candidate.clone();
     candidate.refine_image(memory);
     let mut tries = 0;
@@ -68,7 +68,7 @@ fn searched_symbols(memory: &mut KernelMemory<'_>, candidate: &Candidate) -> Opt
 /// The required symbols from the tables; `None` if they contradict known addresses.
 fn symbols(
     memory: &mut KernelMemory<'_>,
-    candidate: &Candidate,
+    candidate: &KernelCandidate,
     tables: &Tables,
 ) -> Option<Symbols> {
     let count = tables.symbols;
@@ -109,7 +109,7 @@ fn indexes(
         let table = Kallsyms::new(count, &names, token_table, token_index).ok()?;
         match table.find(Symbols::NAMES) {
             Ok(indexes) => return Some(indexes),
-            Err(kallsyms::Error::Truncated { .. })
+            Err(kallsyms::KallsymsError::Truncated { .. })
                 if names.len() == length && length < count as usize * 64 =>
             {
                 length *= 2;

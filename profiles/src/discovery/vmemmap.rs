@@ -7,10 +7,10 @@
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::page::head_of;
 use panoptes_decoders::layout::{Members, c_string};
-use panoptes_decoders::paging::{KernelSpace, Levels, Step, x86_64};
+use panoptes_decoders::paging::{KernelSpace, PageTableEntry, PageTableLevels, x86_64};
 use panoptes_decoders::source::PAGE_BYTES;
 
-use crate::discovery::candidate::Candidate;
+use crate::discovery::candidate::KernelCandidate;
 use crate::discovery::{arm64, page_tables};
 use crate::memory::KernelMemory;
 
@@ -58,7 +58,7 @@ impl SlabFields {
 /// Finds the start of the array; zero if it remains unknown.
 pub(crate) fn base(
     memory: &mut KernelMemory<'_>,
-    candidate: &Candidate,
+    candidate: &KernelCandidate,
     space: &KernelSpace,
     fields: Option<SlabFields>,
     object: KernelVa,
@@ -71,8 +71,8 @@ pub(crate) fn base(
         .unwrap_or(PAGE_STRUCT_BYTES);
     let named = candidate.symbols.vmemmap_base.and_then(|at| memory.read_u64(at).ok());
     let claimed = info.and_then(|info| match space.levels {
-        Levels::X86_64(_) => info.symbol("vmemmap").filter(|&base| is_aligned(base)),
-        Levels::Aarch64(levels) => arm64::vmemmap(info, levels, page_bytes),
+        PageTableLevels::X86_64(_) => info.symbol("vmemmap").filter(|&base| is_aligned(base)),
+        PageTableLevels::Aarch64(levels) => arm64::vmemmap(info, levels, page_bytes),
     });
     let named = named.filter(|&base| is_aligned(base));
     let frame = candidate.root.0 / space.levels.page_bytes();
@@ -95,7 +95,7 @@ fn search(
     fields: SlabFields,
     object: KernelVa,
 ) -> Option<u64> {
-    let Levels::X86_64(levels) = space.levels else { return None };
+    let PageTableLevels::X86_64(levels) = space.levels else { return None };
     let frame = memory.translate(object).ok()?.physical.0 / PAGE_BYTES;
     let behind = space.direct_map.end.max(space.direct_map.start);
     mapped_regions(memory, space, levels)
@@ -130,12 +130,12 @@ fn is_slab_page(
 fn mapped_regions(
     memory: &mut KernelMemory<'_>,
     space: &KernelSpace,
-    levels: x86_64::Levels,
+    levels: x86_64::X86Levels,
 ) -> Vec<u64> {
     // The upper half of the top table, sign-extended.
     let first = match levels {
-        x86_64::Levels::Five => 0xff00_0000_0000_0000,
-        x86_64::Levels::Four => 0xffff_8000_0000_0000,
+        x86_64::X86Levels::Five => 0xff00_0000_0000_0000,
+        x86_64::X86Levels::Four => 0xffff_8000_0000_0000,
     };
     let mut tables = vec![(first, space.root, levels.top(), 256_u64)];
     let mut regions = Vec::new();
@@ -151,10 +151,10 @@ fn mapped_regions(
         for index in from..512 {
             let address = base + ((index - from) << (12 + 9 * (level - 1)));
             match x86_64::step(page_tables::entry(&page, index as usize), address, level) {
-                Step::NotPresent => {}
+                PageTableEntry::NotPresent => {}
                 _ if level == 3 => regions.push(address),
-                Step::Table(next) => below.push((address, next, level - 1, 0)),
-                Step::Page(_) => {}
+                PageTableEntry::Table(next) => below.push((address, next, level - 1, 0)),
+                PageTableEntry::Page(_) => {}
             }
         }
         // A stack: lower addresses are read first.

@@ -13,7 +13,7 @@ use gimli::{
 };
 use panoptes_decoders::layout::{Member, Members};
 
-use super::Error;
+use super::ImportError;
 
 /// Maximum depth of modifiers, typedefs and nested anonymous structures that is followed.
 const DEPTH_MAX: u32 = 32;
@@ -49,7 +49,7 @@ pub(super) struct Dwarf<'d> {
 
 /// The required attributes of an entry.
 #[derive(Clone, Copy, Debug, Default)]
-struct Facts<'d> {
+struct DwarfAttributes<'d> {
     tag: Option<DwTag>,
     name: Option<&'d [u8]>,
     r#type: Option<DebugInfoOffset>,
@@ -62,13 +62,13 @@ struct Facts<'d> {
     is_declaration: bool,
 }
 
-fn refused(error: gimli::Error) -> Error {
-    Error::Dwarf(error.to_string())
+fn refused(error: gimli::Error) -> ImportError {
+    ImportError::Dwarf(error.to_string())
 }
 
 impl<'d> Dwarf<'d> {
     /// Visits all entries once and records the first definition of each name.
-    pub(super) fn parse(sections: &HashMap<&str, &'d [u8]>) -> Result<Self, Error> {
+    pub(super) fn parse(sections: &HashMap<&str, &'d [u8]>) -> Result<Self, ImportError> {
         let load = |id: gimli::SectionId| -> Result<Slice<'d>, gimli::Error> {
             let bytes = sections.get(id.name()).copied().unwrap_or(&[]);
             Ok(EndianSlice::new(bytes, LittleEndian))
@@ -84,14 +84,14 @@ impl<'d> Dwarf<'d> {
         let mut headers = parsed.sections.units();
         while let Some(header) = headers.next().map_err(refused)? {
             if parsed.units.len() == UNITS_MAX {
-                return Err(Error::Dwarf(format!("more than {UNITS_MAX} units")));
+                return Err(ImportError::Dwarf(format!("more than {UNITS_MAX} units")));
             }
             let unit = parsed.sections.unit(header).map_err(refused)?;
             parsed.note(&unit).map_err(refused)?;
             parsed.units.push(header);
         }
         if parsed.tags.is_empty() {
-            return Err(Error::NoTypes);
+            return Err(ImportError::NoTypes);
         }
         Ok(parsed)
     }
@@ -115,7 +115,7 @@ impl<'d> Dwarf<'d> {
                 entries.skip_attributes(abbreviation.attributes())?;
                 continue;
             }
-            let mut facts = Facts::default();
+            let mut facts = DwarfAttributes::default();
             for specification in abbreviation.attributes() {
                 let attribute = entries.read_attribute(*specification)?;
                 self.take(unit, &attribute, &mut facts);
@@ -139,7 +139,7 @@ impl<'d> Dwarf<'d> {
         &self,
         unit: &gimli::Unit<Slice<'d>>,
         attribute: &Attribute<Slice<'d>>,
-        facts: &mut Facts<'d>,
+        facts: &mut DwarfAttributes<'d>,
     ) {
         match attribute.name() {
             dw::DW_AT_name => {
@@ -186,7 +186,7 @@ impl Members for Dwarf<'_> {
         let Some((mut inside, _)) = self.structure(structure) else {
             let at = *self.enums.get(structure.as_bytes())?;
             let (_, below) = self.entries(at, true, &mut visits)?;
-            let is = |facts: &&Facts<'_>| {
+            let is = |facts: &&DwarfAttributes<'_>| {
                 facts.tag == Some(dw::DW_TAG_enumerator) && facts.name == Some(path.as_bytes())
             };
             let value = u32::try_from(below.iter().find(is)?.value?).ok()?;
@@ -213,13 +213,13 @@ impl Members for Dwarf<'_> {
     }
 }
 
-const fn is_structure(facts: &Facts<'_>) -> bool {
+const fn is_structure(facts: &DwarfAttributes<'_>) -> bool {
     matches!(facts.tag, Some(dw::DW_TAG_structure_type | dw::DW_TAG_union_type))
 }
 
 impl<'d> Dwarf<'d> {
     /// The structure or union with a tag, or the target of a typedef of that name.
-    fn structure(&self, name: &str) -> Option<(DebugInfoOffset, Facts<'d>)> {
+    fn structure(&self, name: &str) -> Option<(DebugInfoOffset, DwarfAttributes<'d>)> {
         let at = self.tags.get(name.as_bytes()).or_else(|| self.typedefs.get(name.as_bytes()))?;
         self.resolve(*at).filter(|(_, facts)| is_structure(facts))
     }
@@ -238,10 +238,10 @@ impl<'d> Dwarf<'d> {
         at: DebugInfoOffset,
         children: bool,
         visits: &mut u32,
-    ) -> Option<(Facts<'d>, Vec<Facts<'d>>)> {
+    ) -> Option<(DwarfAttributes<'d>, Vec<DwarfAttributes<'d>>)> {
         let unit = self.unit(at)?;
         let mut entries = unit.entries_raw(Some(at.to_unit_offset(&unit.header)?)).ok()?;
-        let mut own: Option<Facts<'d>> = None;
+        let mut own: Option<DwarfAttributes<'d>> = None;
         let mut below = Vec::new();
         while !entries.is_empty() {
             *visits = visits.checked_sub(1)?;
@@ -260,7 +260,8 @@ impl<'d> Dwarf<'d> {
                 entries.skip_attributes(abbreviation.attributes()).ok()?;
                 continue;
             }
-            let mut facts = Facts { tag: Some(abbreviation.tag()), ..Facts::default() };
+            let mut facts =
+                DwarfAttributes { tag: Some(abbreviation.tag()), ..DwarfAttributes::default() };
             for specification in abbreviation.attributes() {
                 let attribute = entries.read_attribute(*specification).ok()?;
                 self.take(&unit, &attribute, &mut facts);
@@ -278,7 +279,7 @@ impl<'d> Dwarf<'d> {
     }
 
     /// Follows modifiers and typedefs to the type behind them.
-    fn resolve(&self, mut at: DebugInfoOffset) -> Option<(DebugInfoOffset, Facts<'d>)> {
+    fn resolve(&self, mut at: DebugInfoOffset) -> Option<(DebugInfoOffset, DwarfAttributes<'d>)> {
         for _ in 0..DEPTH_MAX {
             let facts = self.entries(at, false, &mut VISITS_MAX.clone())?.0;
             match facts.tag? {

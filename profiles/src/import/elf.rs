@@ -17,13 +17,13 @@ use object::{
 use panoptes_decoders::address::KernelVa;
 
 use super::dwarf::{self, Dwarf};
-use super::{Architecture, Error, Facts, Wanted, hex, kallsyms_search};
+use super::{Architecture, ImportError, KernelFacts, TypePreference, hex, kallsyms_search};
 use crate::btf::{BTF_BYTES_MAX, Btf};
 use crate::profile_file::ProfileFile;
 use crate::symbols::Symbols;
 use crate::vmcoreinfo::find_release;
 
-pub(super) type File<'d, R> = ElfFile<'d, FileHeader64<LittleEndian>, R>;
+pub(super) type KernelElf<'d, R> = ElfFile<'d, FileHeader64<LittleEndian>, R>;
 
 /// Maximum size of all loaded segments in bytes.
 const LOADED_BYTES_MAX: u64 = 512 << 20;
@@ -42,25 +42,33 @@ const SEGMENTS_MAX: usize = 64;
 const NOTES_BYTES_MAX: u64 = 16 << 20;
 
 /// Generates a profile from an ELF file.
-pub(super) fn profile<'d, R: ReadRef<'d>>(data: R, wanted: Wanted) -> Result<ProfileFile, Error> {
-    let file = File::parse(data).map_err(refused)?;
+pub(super) fn profile<'d, R: ReadRef<'d>>(
+    data: R,
+    wanted: TypePreference,
+) -> Result<ProfileFile, ImportError> {
+    let file = KernelElf::parse(data).map_err(refused)?;
     let machine = file.elf_header().e_machine(LittleEndian);
     let architecture = Architecture::of(machine)
-        .ok_or_else(|| Error::Architecture(format!("{:?}", file.architecture())))?;
+        .ok_or_else(|| ImportError::Architecture(format!("{:?}", file.architecture())))?;
     check_notes(&file)?;
     let build_id = file.build_id().map_err(refused)?.map(hex).unwrap_or_default();
     let pieces = pieces(&file, data)?;
     let release =
-        pieces.iter().find_map(|(_, piece)| find_release(piece)).ok_or(Error::NoRelease)?;
+        pieces.iter().find_map(|(_, piece)| find_release(piece)).ok_or(ImportError::NoRelease)?;
     let symbols = match named(&file) {
         Some(symbols) => symbols,
         None => pieces
             .iter()
             .find_map(|(start, piece)| kallsyms_search::search(piece, *start))
-            .ok_or(Error::NoSymbols)?,
+            .ok_or(ImportError::NoSymbols)?,
     };
-    let facts =
-        |members| Facts { build_id, release: release.to_owned(), symbols, members, architecture };
+    let facts = |members| KernelFacts {
+        build_id,
+        release: release.to_owned(),
+        symbols,
+        members,
+        architecture,
+    };
     let section = file.section_by_name(".BTF").filter(|_| !wanted.dwarf);
     let Some(section) = section else {
         let unpacked = dwarf_sections(&file)?;
@@ -68,10 +76,10 @@ pub(super) fn profile<'d, R: ReadRef<'d>>(data: R, wanted: Wanted) -> Result<Pro
         return facts(&Dwarf::parse(&sections)?).into_file();
     };
     if section.size() > BTF_BYTES_MAX as u64 {
-        return Err(Error::TooLarge { what: "its BTF", bytes_max: BTF_BYTES_MAX as u64 });
+        return Err(ImportError::TooLarge { what: "its BTF", bytes_max: BTF_BYTES_MAX as u64 });
     }
     let bytes = section.data().map_err(refused)?;
-    let btf = Btf::parse(bytes).map_err(Error::Btf)?;
+    let btf = Btf::parse(bytes).map_err(ImportError::Btf)?;
     facts(&btf).into_file()
 }
 
@@ -80,8 +88,8 @@ type Sections<'d> = Vec<(&'static str, Cow<'d, [u8]>)>;
 
 /// The unpacked sections with DWARF.
 pub(super) fn dwarf_sections<'d, R: ReadRef<'d>>(
-    file: &File<'d, R>,
-) -> Result<Sections<'d>, Error> {
+    file: &KernelElf<'d, R>,
+) -> Result<Sections<'d>, ImportError> {
     let mut unpacked = Vec::new();
     let mut room = DWARF_BYTES_MAX;
     for name in dwarf::SECTIONS {
@@ -90,11 +98,11 @@ pub(super) fn dwarf_sections<'d, R: ReadRef<'d>>(
         let packed = data.data.len() as u64;
         let believed = packed.saturating_mul(DWARF_RATIO_MAX) + (DWARF_RATIO_MAX << 10);
         if data.uncompressed_size > believed {
-            return Err(Error::Elf(format!("{name} cannot be as long as it says")));
+            return Err(ImportError::Elf(format!("{name} cannot be as long as it says")));
         }
         room = room
             .checked_sub(data.uncompressed_size)
-            .ok_or(Error::TooLarge { what: "its DWARF", bytes_max: DWARF_BYTES_MAX })?;
+            .ok_or(ImportError::TooLarge { what: "its DWARF", bytes_max: DWARF_BYTES_MAX })?;
         unpacked.push((name, data.decompress().map_err(refused)?));
     }
     Ok(unpacked)
@@ -102,7 +110,7 @@ pub(super) fn dwarf_sections<'d, R: ReadRef<'d>>(
 
 /// Bounds what the search for the build id reads: notes may overlap in the file, so that each can
 /// be as long as the file.
-fn check_notes<'d, R: ReadRef<'d>>(file: &File<'d, R>) -> Result<(), Error> {
+fn check_notes<'d, R: ReadRef<'d>>(file: &KernelElf<'d, R>) -> Result<(), ImportError> {
     let sections = file.elf_section_table().iter();
     let sections = sections
         .filter(|section| section.sh_type(LittleEndian) == object::elf::SHT_NOTE)
@@ -113,17 +121,20 @@ fn check_notes<'d, R: ReadRef<'d>>(file: &File<'d, R>) -> Result<(), Error> {
         .map(|segment| segment.p_filesz(LittleEndian));
     let bytes = sections.chain(segments).fold(0, u64::saturating_add);
     if bytes > NOTES_BYTES_MAX {
-        return Err(Error::TooLarge { what: "all its notes", bytes_max: NOTES_BYTES_MAX });
+        return Err(ImportError::TooLarge { what: "all its notes", bytes_max: NOTES_BYTES_MAX });
     }
     Ok(())
 }
 
-pub(super) fn refused(error: object::Error) -> Error {
-    Error::Elf(error.to_string())
+pub(super) fn refused(error: object::Error) -> ImportError {
+    ImportError::Elf(error.to_string())
 }
 
 /// The loaded segments, with their link addresses.
-fn pieces<'d, R: ReadRef<'d>>(file: &File<'d, R>, data: R) -> Result<Vec<(u64, &'d [u8])>, Error> {
+fn pieces<'d, R: ReadRef<'d>>(
+    file: &KernelElf<'d, R>,
+    data: R,
+) -> Result<Vec<(u64, &'d [u8])>, ImportError> {
     let mut pieces = Vec::new();
     let mut room = LOADED_BYTES_MAX;
     for segment in file.elf_program_headers() {
@@ -134,17 +145,20 @@ fn pieces<'d, R: ReadRef<'d>>(file: &File<'d, R>, data: R) -> Result<Vec<(u64, &
         room = room
             .checked_sub(segment.p_filesz(LittleEndian))
             .filter(|_| pieces.len() < SEGMENTS_MAX)
-            .ok_or(Error::TooLarge { what: "what is loaded of it", bytes_max: LOADED_BYTES_MAX })?;
+            .ok_or(ImportError::TooLarge {
+                what: "what is loaded of it",
+                bytes_max: LOADED_BYTES_MAX,
+            })?;
         let bytes = segment
             .data(LittleEndian, data)
-            .map_err(|()| Error::Elf("a segment does not lie in it".to_owned()))?;
+            .map_err(|()| ImportError::Elf("a segment does not lie in it".to_owned()))?;
         pieces.push((segment.p_vaddr(LittleEndian), bytes));
     }
     Ok(pieces)
 }
 
 /// Symbols from `.symtab`, if it has the kernel's `_stext`.
-fn named<'d, R: ReadRef<'d>>(file: &File<'d, R>) -> Option<Symbols> {
+fn named<'d, R: ReadRef<'d>>(file: &KernelElf<'d, R>) -> Option<Symbols> {
     let mut symbols = Symbols::default();
     for symbol in file.symbols() {
         let section = match symbol.flags() {

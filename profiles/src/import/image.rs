@@ -3,8 +3,8 @@
 use memchr::memmem;
 use panoptes_decoders::layout::{u32_at, u64_at};
 
-use super::{Architecture, Error, Facts, hex, kallsyms_search};
-use crate::btf::{self, Btf, Header};
+use super::{Architecture, ImportError, KernelFacts, hex, kallsyms_search};
+use crate::btf::{self, Btf, BtfHeader};
 use crate::profile_file::ProfileFile;
 use crate::vmcoreinfo::find_release;
 
@@ -27,22 +27,22 @@ const BUILD_ID_BYTES: usize = 20;
 const INNER_BYTES_MAX: usize = 1 << 20;
 
 /// Generates a profile from an image that begins at `_text`.
-pub(super) fn profile(image: &[u8]) -> Result<ProfileFile, Error> {
-    let release = find_release(image).ok_or(Error::NoRelease)?.to_owned();
-    let symbols = kallsyms_search::search(image, 0).ok_or(Error::NoSymbols)?;
+pub(super) fn profile(image: &[u8]) -> Result<ProfileFile, ImportError> {
+    let release = find_release(image).ok_or(ImportError::NoRelease)?.to_owned();
+    let symbols = kallsyms_search::search(image, 0).ok_or(ImportError::NoSymbols)?;
     let build_id = build_id(image).unwrap_or_default();
     let btf = types(image)?;
-    Facts { build_id, release, symbols, members: &btf, architecture: Architecture::Aarch64 }
+    KernelFacts { build_id, release, symbols, members: &btf, architecture: Architecture::Aarch64 }
         .into_file()
 }
 
 /// The first BTF that is large enough and parses.
-fn types(image: &[u8]) -> Result<Btf<'_>, Error> {
-    let mut refusal = Error::NoTypes;
+fn types(image: &[u8]) -> Result<Btf<'_>, ImportError> {
+    let mut refusal = ImportError::NoTypes;
     let mut tries = 0;
     for at in memmem::find_iter(image, &btf::MAGIC).take(PLACES_MAX) {
         let rest = image.get(at..).unwrap_or(&[]);
-        let Ok(header) = Header::parse(rest) else { continue };
+        let Ok(header) = BtfHeader::parse(rest) else { continue };
         if header.total_bytes() < KERNEL_BTF_BYTES_MIN {
             continue;
         }
@@ -52,7 +52,7 @@ fn types(image: &[u8]) -> Result<Btf<'_>, Error> {
         }
         match Btf::parse(rest) {
             Ok(btf) => return Ok(btf),
-            Err(error) => refusal = Error::Btf(error),
+            Err(error) => refusal = ImportError::Btf(error),
         }
     }
     Err(refusal)

@@ -16,7 +16,7 @@ use panoptes_decoders::layout::{Member, Members};
 use simd_json::prelude::*;
 use simd_json::tape;
 
-use super::{Architecture, Error, Facts};
+use super::{Architecture, ImportError, KernelFacts};
 use crate::profile_file::ProfileFile;
 use crate::symbols::Symbols;
 use crate::vmcoreinfo::release_of_banner;
@@ -31,16 +31,16 @@ const DEPTH_MAX: u32 = 32;
 /// Maximum number of fields that one look-up visits.
 const VISITS_MAX: u32 = 1 << 20;
 
-type Value<'t, 'i> = tape::Value<'t, 'i>;
+type IsfValue<'t, 'i> = tape::Value<'t, 'i>;
 
 /// Generates a profile from the unpacked bytes of a file.
-pub(super) fn profile(bytes: &mut [u8]) -> Result<ProfileFile, Error> {
-    let tape = simd_json::to_tape(bytes).map_err(|error| Error::Isf(error.to_string()))?;
+pub(super) fn profile(bytes: &mut [u8]) -> Result<ProfileFile, ImportError> {
+    let tape = simd_json::to_tape(bytes).map_err(|error| ImportError::Isf(error.to_string()))?;
     let root = tape.as_value();
     let part = |name: &'static str| {
         root.get(name)
             .filter(tape::Value::is_object)
-            .ok_or_else(|| Error::Isf(format!("it has no {name}")))
+            .ok_or_else(|| ImportError::Isf(format!("it has no {name}")))
     };
     let isf = Isf {
         base_types: part("base_types")?,
@@ -51,8 +51,8 @@ pub(super) fn profile(bytes: &mut [u8]) -> Result<ProfileFile, Error> {
     let banner = symbols_part
         .get("linux_banner")
         .and_then(|banner| BASE64.decode(banner.get("constant_data")?.as_str()?).ok())
-        .ok_or(Error::NoRelease)?;
-    let release = release_of_banner(&banner).ok_or(Error::NoRelease)?.to_owned();
+        .ok_or(ImportError::NoRelease)?;
+    let release = release_of_banner(&banner).ok_or(ImportError::NoRelease)?.to_owned();
     let address = |name: &&str| {
         let at = symbols_part.get(*name)?.get("address")?.as_u64().filter(|&at| at != 0)?;
         // Some versions of the schema lack the upper 16 bits.
@@ -60,19 +60,19 @@ pub(super) fn profile(bytes: &mut [u8]) -> Result<ProfileFile, Error> {
     };
     let symbols: Symbols = Symbols::NAMES.iter().map(address).collect();
     // Only x86-64 has `__START_KERNEL_map`.
-    let stext = symbols.stext.ok_or(Error::NoSymbols)?.0;
+    let stext = symbols.stext.ok_or(ImportError::NoSymbols)?.0;
     let architecture =
         if stext >= 0xffff_ffff_8000_0000 { Architecture::X86_64 } else { Architecture::Aarch64 };
     // Without a build id the release must suffice.
     let build_id = String::new();
-    Facts { build_id, release, symbols, members: &isf, architecture }.into_file()
+    KernelFacts { build_id, release, symbols, members: &isf, architecture }.into_file()
 }
 
 /// The types in the file.
 struct Isf<'t, 'i> {
-    base_types: Value<'t, 'i>,
-    user_types: Value<'t, 'i>,
-    enums: Value<'t, 'i>,
+    base_types: IsfValue<'t, 'i>,
+    user_types: IsfValue<'t, 'i>,
+    enums: IsfValue<'t, 'i>,
 }
 
 impl Members for Isf<'_, '_> {
@@ -103,7 +103,7 @@ impl Members for Isf<'_, '_> {
 
 impl<'t, 'i> Isf<'t, 'i> {
     /// The structure or union that a type refers to.
-    fn structure(&self, r#type: Value<'t, 'i>) -> Option<Value<'t, 'i>> {
+    fn structure(&self, r#type: IsfValue<'t, 'i>) -> Option<IsfValue<'t, 'i>> {
         let kind = r#type.get("kind")?.into_string()?;
         let name = r#type.get("name")?.into_string()?;
         ["struct", "union", "class"].contains(&kind).then(|| self.user_types.get(name))?
@@ -111,12 +111,12 @@ impl<'t, 'i> Isf<'t, 'i> {
 
     fn find(
         &self,
-        inside: Value<'t, 'i>,
+        inside: IsfValue<'t, 'i>,
         name: &str,
         base: u64,
         depth: u32,
         visits: &mut u32,
-    ) -> Option<(u64, Value<'t, 'i>)> {
+    ) -> Option<(u64, IsfValue<'t, 'i>)> {
         let depth = depth.checked_sub(1)?;
         let fields = inside.get("fields")?;
         if let Some(field) = fields.get(name) {
@@ -146,9 +146,9 @@ impl<'t, 'i> Isf<'t, 'i> {
         None
     }
 
-    fn type_bytes(&self, r#type: Value<'t, 'i>, depth: u32) -> Option<u64> {
+    fn type_bytes(&self, r#type: IsfValue<'t, 'i>, depth: u32) -> Option<u64> {
         let depth = depth.checked_sub(1)?;
-        let named = |table: &Value<'t, 'i>| {
+        let named = |table: &IsfValue<'t, 'i>| {
             let name = r#type.get("name")?.into_string()?;
             table.get(name)?.get("size")?.as_u64()
         };
@@ -233,11 +233,14 @@ mod tests {
     fn missing_parts_are_reported() {
         // The complete sample lacks only the kernel's structures.
         let error = profile(&mut SAMPLE.as_bytes().to_vec()).unwrap_err();
-        assert!(matches!(error, Error::NoSymbols | Error::Missing(_)), "{error}");
+        assert!(matches!(error, ImportError::NoSymbols | ImportError::Missing(_)), "{error}");
         for text in ["{", "[]", "{\"user_types\":{}}", "{\"user_types\":[],\"symbols\":1}"] {
-            assert!(matches!(profile(&mut text.as_bytes().to_vec()), Err(Error::Isf(_))), "{text}");
+            assert!(
+                matches!(profile(&mut text.as_bytes().to_vec()), Err(ImportError::Isf(_))),
+                "{text}"
+            );
         }
         let without = SAMPLE.replace("linux_banner", "other");
-        assert!(matches!(profile(&mut without.into_bytes()), Err(Error::NoRelease)));
+        assert!(matches!(profile(&mut without.into_bytes()), Err(ImportError::NoRelease)));
     }
 }

@@ -30,7 +30,7 @@ const IMAGE_BYTES_MAX: u64 = 1 << 30;
 /// Searches for the tables in `bytes`, which begin at address `start` of the kernel. `None` if the
 /// tables are missing or inconsistent.
 pub(crate) fn search(bytes: &[u8], start: u64) -> Option<Symbols> {
-    let piece = Piece { bytes, range: start..start.checked_add(bytes.len() as u64)? };
+    let piece = KernelPart { bytes, range: start..start.checked_add(bytes.len() as u64)? };
     memmem::find_iter(bytes, DIGITS)
         .take(PLACES_MAX)
         .filter_map(|digits| {
@@ -42,13 +42,13 @@ pub(crate) fn search(bytes: &[u8], start: u64) -> Option<Symbols> {
 }
 
 /// A part of a kernel.
-struct Piece<'a> {
+struct KernelPart<'a> {
     bytes: &'a [u8],
     /// Its addresses.
     range: Range<u64>,
 }
 
-impl Piece<'_> {
+impl KernelPart<'_> {
     /// Up to `length` bytes from an address on.
     fn prefix(&self, at: KernelVa, length: usize) -> &[u8] {
         let start =

@@ -10,7 +10,7 @@ use std::io::Read as _;
 use panoptes_decoders::layout::u32_at;
 use panoptes_unpack::Compression;
 
-use super::Error;
+use super::ImportError;
 
 /// Maximum size of an unpacked kernel in bytes: generic ones have 50 to 80 MB.
 pub(crate) const IMAGE_BYTES_MAX: u64 = 512 << 20;
@@ -34,7 +34,7 @@ pub(crate) fn is_bootable(beginning: &[u8]) -> bool {
 }
 
 /// Unpacks the kernel in the bytes of a bootable file.
-pub(crate) fn open(file: Vec<u8>) -> Result<Kernel, Error> {
+pub(crate) fn open(file: Vec<u8>) -> Result<Kernel, ImportError> {
     let mut bytes = file;
     for _ in 0..LAYERS_MAX {
         if bytes.starts_with(b"\x7fELF") {
@@ -54,24 +54,24 @@ pub(crate) fn open(file: Vec<u8>) -> Result<Kernel, Error> {
         } else {
             Some(bytes.as_slice())
         };
-        let payload = payload.ok_or(Error::Image("its payload does not lie in the file"))?;
+        let payload = payload.ok_or(ImportError::Image("its payload does not lie in the file"))?;
         bytes = unpack(payload, IMAGE_BYTES_MAX)?
-            .ok_or(Error::Image("its kernel is compressed in no way that is known here"))?;
+            .ok_or(ImportError::Image("its kernel is compressed in no way that is known here"))?;
     }
-    Err(Error::Image("it is packed too many times over"))
+    Err(ImportError::Image("it is packed too many times over"))
 }
 
 /// Unpacks all of `bytes` to at most `bytes_max`; `None` if their format is unknown. Data after the
 /// compressed data is ignored.
-fn unpack(bytes: &[u8], bytes_max: u64) -> Result<Option<Vec<u8>>, Error> {
+fn unpack(bytes: &[u8], bytes_max: u64) -> Result<Option<Vec<u8>>, ImportError> {
     let Some(way) = Compression::of(bytes) else { return Ok(None) };
     let mut unpacked = Vec::new();
     let read = way
         .reader(bytes)
         .and_then(|reader| reader.take(bytes_max + 1).read_to_end(&mut unpacked))
-        .map_err(|error| Error::Compressed(error.to_string()))?;
+        .map_err(|error| ImportError::Compressed(error.to_string()))?;
     if read as u64 > bytes_max {
-        return Err(Error::TooLarge { what: "the compressed image", bytes_max });
+        return Err(ImportError::TooLarge { what: "the compressed image", bytes_max });
     }
     Ok(Some(unpacked))
 }
@@ -150,17 +150,17 @@ mod tests {
     fn claims_beyond_the_file_are_errors() {
         let mut bytes = bz_image(&gzip(b"\x7fELF"));
         put(&mut bytes, 0x248, &u32::MAX.to_le_bytes());
-        assert!(matches!(open(bytes), Err(Error::Image(_))));
-        assert!(matches!(open(bz_image(b"no such way")), Err(Error::Image(_))));
-        assert!(matches!(open(b"MZ".to_vec()), Err(Error::Image(_))));
+        assert!(matches!(open(bytes), Err(ImportError::Image(_))));
+        assert!(matches!(open(bz_image(b"no such way")), Err(ImportError::Image(_))));
+        assert!(matches!(open(b"MZ".to_vec()), Err(ImportError::Image(_))));
     }
 
     #[test]
     fn too_much_and_damage_are_errors() {
         let packed = gzip(&[0; 5000]);
-        assert!(matches!(unpack(&packed, 4999), Err(Error::TooLarge { .. })));
+        assert!(matches!(unpack(&packed, 4999), Err(ImportError::TooLarge { .. })));
         assert!(unpack(&packed, 5000).is_ok());
-        assert!(matches!(unpack(&packed[..20], 5000), Err(Error::Compressed(_))));
+        assert!(matches!(unpack(&packed[..20], 5000), Err(ImportError::Compressed(_))));
         assert!(unpack(b"plain text", 100).unwrap().is_none());
     }
 }

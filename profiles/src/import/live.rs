@@ -10,7 +10,7 @@ use object::elf::{ELF_NOTE_GNU, FileHeader64, NT_GNU_BUILD_ID};
 use object::read::elf::NoteIterator;
 use panoptes_decoders::address::KernelVa;
 
-use super::{Architecture, Error, Facts, hex};
+use super::{Architecture, ImportError, KernelFacts, hex};
 use crate::btf::Btf;
 use crate::profile_file::ProfileFile;
 use crate::symbols::Symbols;
@@ -28,11 +28,11 @@ pub fn from_running(
     kallsyms: impl Read,
     notes: &[u8],
     release: String,
-) -> Result<ProfileFile, Error> {
+) -> Result<ProfileFile, ImportError> {
     let build_id = build_id(notes).unwrap_or_default();
     let symbols = symbols(kallsyms)?;
-    let btf = Btf::parse(btf).map_err(Error::Btf)?;
-    Facts { build_id, release, symbols, members: &btf, architecture: Architecture::own() }
+    let btf = Btf::parse(btf).map_err(ImportError::Btf)?;
+    KernelFacts { build_id, release, symbols, members: &btf, architecture: Architecture::own() }
         .into_file()
 }
 
@@ -48,7 +48,7 @@ fn build_id(notes: &[u8]) -> Option<String> {
 }
 
 /// The symbols in a list in the form of `/proc/kallsyms`.
-pub(super) fn symbols(kallsyms: impl Read) -> Result<Symbols, Error> {
+pub(super) fn symbols(kallsyms: impl Read) -> Result<Symbols, ImportError> {
     const HIDDEN: &str = "/proc/kallsyms shows no addresses: run as root, or lower \
                           /proc/sys/kernel/kptr_restrict";
     let mut symbols = Symbols::default();
@@ -78,7 +78,7 @@ pub(super) fn symbols(kallsyms: impl Read) -> Result<Symbols, Error> {
         }
     }
     if addresses == 0 {
-        return Err(Error::Hidden(HIDDEN));
+        return Err(ImportError::Hidden(HIDDEN));
     }
     Ok(symbols)
 }
@@ -97,7 +97,7 @@ mod tests {
         assert_eq!(found.init_task, Some(KernelVa(0xffff_ffff_8200_0000)));
         assert_eq!(found.etext, None);
         let hidden = b"0000000000000000 T _stext\n0000000000000000 D init_task\n";
-        assert!(matches!(symbols(&hidden[..]), Err(Error::Hidden(_))));
+        assert!(matches!(symbols(&hidden[..]), Err(ImportError::Hidden(_))));
     }
 
     #[test]

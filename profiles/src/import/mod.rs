@@ -19,7 +19,7 @@ pub mod package;
 
 use std::io::{self, Read, Seek, SeekFrom};
 
-use panoptes_decoders::layout::{Members, Missing};
+use panoptes_decoders::layout::{Members, MissingMember};
 use panoptes_decoders::text::Hex;
 use panoptes_unpack::Compression;
 
@@ -34,7 +34,7 @@ const BEGINNING_BYTES: usize = 4096;
 /// Why no profile can be generated from a file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum ImportError {
     #[error(transparent)]
     Io(#[from] io::Error),
     /// Not a kind of file that profiles are generated from.
@@ -63,18 +63,18 @@ pub enum Error {
     )]
     NoTypes,
     #[error(transparent)]
-    Btf(btf::Error),
+    Btf(btf::BtfError),
     #[error("DWARF: {0}")]
     Dwarf(String),
     #[error("it is no ISF (Volatility 3's JSON of symbols): {0}")]
     Isf(String),
     #[error(transparent)]
-    Profile(crate::profile_file::Error),
+    Profile(crate::profile_file::ProfileFileError),
     #[error("the package: {0}")]
     Package(&'static str),
     /// A structure or field that the decoders need is missing.
     #[error(transparent)]
-    Missing(Missing),
+    Missing(MissingMember),
     /// The running kernel hides required information.
     #[error("{0}")]
     Hidden(&'static str),
@@ -83,7 +83,7 @@ pub enum Error {
 /// The kind of a file, by its beginning.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
-pub enum Kind {
+pub enum KernelFileKind {
     /// A kernel for a boot loader, or a compressed file.
     Bootable,
     /// An ELF file other than a memory dump.
@@ -93,7 +93,7 @@ pub enum Kind {
     Json,
 }
 
-impl Kind {
+impl KernelFileKind {
     /// The kind of a file with this beginning; `None` if it may be memory.
     pub fn of(beginning: &[u8]) -> Option<Self> {
         if package::is_package(beginning) {
@@ -113,36 +113,39 @@ impl Kind {
 
 /// Which types to use.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Wanted {
+pub struct TypePreference {
     /// DWARF even if there is BTF.
     pub dwarf: bool,
 }
 
 /// Reads the beginning of a file and returns its kind; `None` if it may be memory.
-pub fn kind<R: Read + Seek>(file: &mut R) -> Result<Option<Kind>, Error> {
+pub fn kind<R: Read + Seek>(file: &mut R) -> Result<Option<KernelFileKind>, ImportError> {
     let mut beginning = Vec::with_capacity(BEGINNING_BYTES);
     file.seek(SeekFrom::Start(0))?;
     file.take(BEGINNING_BYTES as u64).read_to_end(&mut beginning)?;
     file.seek(SeekFrom::Start(0))?;
-    Ok(Kind::of(&beginning))
+    Ok(KernelFileKind::of(&beginning))
 }
 
 /// Generates a profile from a kernel's file (`vmlinuz`, `vmlinux`, or arm64's `Image`, also
 /// compressed), or reads one from JSON (a profile, or an ISF, also compressed).
-pub fn from_kernel<R: Read + Seek>(file: &mut R, wanted: Wanted) -> Result<ProfileFile, Error> {
-    match kind(file)?.ok_or(Error::Unknown)? {
-        Kind::Package => Err(Error::Unknown),
-        Kind::Json => {
+pub fn from_kernel<R: Read + Seek>(
+    file: &mut R,
+    wanted: TypePreference,
+) -> Result<ProfileFile, ImportError> {
+    match kind(file)?.ok_or(ImportError::Unknown)? {
+        KernelFileKind::Package => Err(ImportError::Unknown),
+        KernelFileKind::Json => {
             let mut bytes = Vec::new();
             file.take(isf::FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
             from_json(bytes)
         }
-        Kind::Elf => elf::profile(&object::ReadCache::new(file), wanted),
-        Kind::Bootable => {
+        KernelFileKind::Elf => elf::profile(&object::ReadCache::new(file), wanted),
+        KernelFileKind::Bootable => {
             let mut bytes = Vec::new();
             let bytes_max = kernel_image::IMAGE_BYTES_MAX;
             if file.take(bytes_max + 1).read_to_end(&mut bytes)? as u64 > bytes_max {
-                return Err(Error::TooLarge { what: "the file", bytes_max });
+                return Err(ImportError::TooLarge { what: "the file", bytes_max });
             }
             match kernel_image::open(bytes)? {
                 kernel_image::Kernel::Elf(bytes) => elf::profile(bytes.as_slice(), wanted),
@@ -154,18 +157,18 @@ pub fn from_kernel<R: Read + Seek>(file: &mut R, wanted: Wanted) -> Result<Profi
 }
 
 /// Reads JSON: a profile, or an ISF.
-fn from_json(mut bytes: Vec<u8>) -> Result<ProfileFile, Error> {
+fn from_json(mut bytes: Vec<u8>) -> Result<ProfileFile, ImportError> {
     if bytes.len() as u64 > isf::FILE_BYTES_MAX {
-        return Err(Error::TooLarge { what: "the JSON", bytes_max: isf::FILE_BYTES_MAX });
+        return Err(ImportError::TooLarge { what: "the JSON", bytes_max: isf::FILE_BYTES_MAX });
     }
     if memchr::memmem::find(&bytes, b"\"user_types\"").is_some() {
         return isf::profile(&mut bytes);
     }
-    ProfileFile::parse(&bytes).map_err(Error::Profile)
+    ProfileFile::parse(&bytes).map_err(ImportError::Profile)
 }
 
 /// The required information from a file.
-struct Facts<'m> {
+struct KernelFacts<'m> {
     /// Empty if the file has none: then the release identifies the kernel.
     build_id: String,
     release: String,
@@ -204,11 +207,11 @@ impl Architecture {
     }
 }
 
-impl Facts<'_> {
-    fn into_file(self) -> Result<ProfileFile, Error> {
+impl KernelFacts<'_> {
+    fn into_file(self) -> Result<ProfileFile, ImportError> {
         let recorder = Recorder::new(self.members);
-        ask_all(&recorder).map_err(Error::Missing)?;
-        let stext = self.symbols.stext.ok_or(Error::NoSymbols)?.0;
+        ask_all(&recorder).map_err(ImportError::Missing)?;
+        let stext = self.symbols.stext.ok_or(ImportError::NoSymbols)?.0;
         let start = self.architecture.image_start(stext);
         let end = self.symbols.end.map_or(u64::MAX, |end| end.0);
         let members = recorder.into_members();
@@ -232,12 +235,12 @@ mod tests {
             bytes.extend([kind, 0]);
             bytes
         };
-        assert_eq!(Kind::of(&elf(2)), Some(Kind::Elf));
-        assert_eq!(Kind::of(&elf(3)), Some(Kind::Elf));
-        assert_eq!(Kind::of(&elf(4)), None, "a dump");
-        assert_eq!(Kind::of(b"MZ"), Some(Kind::Bootable));
-        assert_eq!(Kind::of(&[0x1f, 0x8b, 8, 0]), Some(Kind::Bootable));
-        assert_eq!(Kind::of(&[0; 4096]), None, "memory");
-        assert_eq!(Kind::of(b""), None);
+        assert_eq!(KernelFileKind::of(&elf(2)), Some(KernelFileKind::Elf));
+        assert_eq!(KernelFileKind::of(&elf(3)), Some(KernelFileKind::Elf));
+        assert_eq!(KernelFileKind::of(&elf(4)), None, "a dump");
+        assert_eq!(KernelFileKind::of(b"MZ"), Some(KernelFileKind::Bootable));
+        assert_eq!(KernelFileKind::of(&[0x1f, 0x8b, 8, 0]), Some(KernelFileKind::Bootable));
+        assert_eq!(KernelFileKind::of(&[0; 4096]), None, "memory");
+        assert_eq!(KernelFileKind::of(b""), None);
     }
 }

@@ -8,7 +8,7 @@ use std::io::{self, BufReader, Read, Write};
 
 use panoptes_unpack::Compression;
 
-use super::Error;
+use super::ImportError;
 
 /// First bytes of an `ar` archive, the format of `.deb`.
 const AR: &[u8] = b"!<arch>\n";
@@ -35,7 +35,7 @@ pub(super) fn is_package(beginning: &[u8]) -> bool {
 
 /// Extracts the kernel from a package (`vmlinux` or `vmlinuz`, the first one) and returns its path
 /// in the package.
-pub fn unpack(package: impl Read, out: &mut dyn Write) -> Result<String, Error> {
+pub fn unpack(package: impl Read, out: &mut dyn Write) -> Result<String, ImportError> {
     let mut package = BufReader::with_capacity(1 << 20, package);
     let mut magic = [0; 4];
     package.read_exact(&mut magic)?;
@@ -50,21 +50,24 @@ fn is_kernel(path: &str) -> bool {
     })
 }
 
-fn copy(mut file: impl Read, size: u64, out: &mut dyn Write) -> Result<(), Error> {
+fn copy(mut file: impl Read, size: u64, out: &mut dyn Write) -> Result<(), ImportError> {
     if size > KERNEL_BYTES_MAX {
-        return Err(Error::TooLarge { what: "the kernel in it", bytes_max: KERNEL_BYTES_MAX });
+        return Err(ImportError::TooLarge {
+            what: "the kernel in it",
+            bytes_max: KERNEL_BYTES_MAX,
+        });
     }
     if io::copy(&mut (&mut file).take(size), out)? != size {
-        return Err(Error::Package("it ends within the kernel"));
+        return Err(ImportError::Package("it ends within the kernel"));
     }
     Ok(())
 }
 
-const NONE: Error = Error::Package("it holds no vmlinux and no vmlinuz");
+const NONE: ImportError = ImportError::Package("it holds no vmlinux and no vmlinuz");
 
 /// Reads a `.deb` after its first four bytes.
-fn from_deb(package: &mut impl Read, out: &mut dyn Write) -> Result<String, Error> {
-    const BAD: Error = Error::Package("it is no ar archive as deb(5) has it");
+fn from_deb(package: &mut impl Read, out: &mut dyn Write) -> Result<String, ImportError> {
+    const BAD: ImportError = ImportError::Package("it is no ar archive as deb(5) has it");
     let mut rest = [0; 4];
     package.read_exact(&mut rest)?;
     for _ in 0..MEMBERS_MAX {
@@ -89,21 +92,21 @@ fn from_deb(package: &mut impl Read, out: &mut dyn Write) -> Result<String, Erro
 }
 
 /// The rest of `input`, unpacked by the compression that its beginning shows.
-fn unpacked<'r>(mut input: impl Read + 'r) -> Result<Box<dyn Read + 'r>, Error> {
+fn unpacked<'r>(mut input: impl Read + 'r) -> Result<Box<dyn Read + 'r>, ImportError> {
     let mut beginning = [0; 8];
     input.read_exact(&mut beginning)?;
     let whole = io::Cursor::new(beginning).chain(input);
     match Compression::of(&beginning) {
         Some(way) => way
             .reader(BufReader::with_capacity(1 << 17, whole))
-            .map_err(|error| Error::Compressed(error.to_string())),
+            .map_err(|error| ImportError::Compressed(error.to_string())),
         None => Ok(Box::new(whole)),
     }
 }
 
-fn from_tar(member: &mut dyn Read, out: &mut dyn Write) -> Result<String, Error> {
+fn from_tar(member: &mut dyn Read, out: &mut dyn Write) -> Result<String, ImportError> {
     let mut archive = tar::Archive::new(unpacked(member)?);
-    let damaged = |error: io::Error| Error::Compressed(error.to_string());
+    let damaged = |error: io::Error| ImportError::Compressed(error.to_string());
     // Raw: otherwise names in a member of their own are read completely, however long; no kernel
     // has one.
     for entry in archive.entries().map_err(damaged)?.raw(true).take(MEMBERS_MAX as usize) {
@@ -118,7 +121,7 @@ fn from_tar(member: &mut dyn Read, out: &mut dyn Write) -> Result<String, Error>
     Err(NONE)
 }
 
-fn from_rpm(package: &mut impl Read, out: &mut dyn Write) -> Result<String, Error> {
+fn from_rpm(package: &mut impl Read, out: &mut dyn Write) -> Result<String, ImportError> {
     io::copy(&mut package.take(RPM_LEAD_BYTES - 4), &mut io::sink())?;
     // The signatures, padded to eight bytes, then the header.
     let signatures = skip_rpm_header(package)?;
@@ -128,8 +131,8 @@ fn from_rpm(package: &mut impl Read, out: &mut dyn Write) -> Result<String, Erro
 }
 
 /// Skips a header (16 bytes, an index of 16 bytes an entry, and data) and returns its size.
-fn skip_rpm_header(package: &mut impl Read) -> Result<u64, Error> {
-    const BAD: Error = Error::Package("it has no header as RPM writes it");
+fn skip_rpm_header(package: &mut impl Read) -> Result<u64, ImportError> {
+    const BAD: ImportError = ImportError::Package("it has no header as RPM writes it");
     let mut beginning = [0; 16];
     package.read_exact(&mut beginning)?;
     if !beginning.starts_with(&[0x8e, 0xad, 0xe8]) {
@@ -146,9 +149,9 @@ fn skip_rpm_header(package: &mut impl Read) -> Result<u64, Error> {
     Ok(16 + rest)
 }
 
-fn from_cpio(archive: &mut dyn Read, out: &mut dyn Write) -> Result<String, Error> {
-    const BAD: Error = Error::Package("its files are no cpio archive of the new form");
-    let skip = |archive: &mut dyn Read, bytes: u64| -> Result<(), Error> {
+fn from_cpio(archive: &mut dyn Read, out: &mut dyn Write) -> Result<String, ImportError> {
+    const BAD: ImportError = ImportError::Package("its files are no cpio archive of the new form");
+    let skip = |archive: &mut dyn Read, bytes: u64| -> Result<(), ImportError> {
         io::copy(&mut archive.take(bytes), &mut io::sink())?;
         Ok(())
     };
@@ -258,7 +261,10 @@ mod tests {
             }
         }
         for package in [deb(&files[..1]), rpm(&files[..1])] {
-            assert!(matches!(unpack(package.as_slice(), &mut io::sink()), Err(Error::Package(_))));
+            assert!(matches!(
+                unpack(package.as_slice(), &mut io::sink()),
+                Err(ImportError::Package(_))
+            ));
         }
     }
 }

@@ -47,7 +47,7 @@ const COUNTS_MAX: u32 = 8;
 const ALIGNMENT: u64 = 4;
 
 /// Reads up to so many bytes from an address on.
-pub type Read<'r> = dyn FnMut(KernelVa, usize) -> Vec<u8> + 'r;
+pub type KernelReadFn<'r> = dyn FnMut(KernelVa, usize) -> Vec<u8> + 'r;
 
 /// The addresses of the tables.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -61,12 +61,12 @@ pub struct Tables {
     /// `kallsyms_token_index`
     pub token_index: KernelVa,
     /// Possible places of the addresses: only the addresses themselves show which one is right.
-    pub addresses: [Addresses; 4],
+    pub addresses: [KallsymsAddresses; 4],
 }
 
 /// A possible place of the addresses.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Addresses {
+pub struct KallsymsAddresses {
     /// The first address.
     pub at: KernelVa,
     /// Size of each in bytes: 4 for an offset, 8 for an address.
@@ -106,7 +106,11 @@ impl Tables {
 }
 
 /// Tries a place in the image that contains [`DIGITS`].
-pub fn at_digits(digits: KernelVa, image: &Range<u64>, read: &mut Read<'_>) -> Option<Tables> {
+pub fn at_digits(
+    digits: KernelVa,
+    image: &Range<u64>,
+    read: &mut KernelReadFn<'_>,
+) -> Option<Tables> {
     let (token_table, token_index) = tokens(digits, image, read)?;
     let (symbols, names) = names(token_table, image, read)?;
     let mut tables = Tables { symbols, names, token_table, token_index, ..Tables::default() };
@@ -117,11 +121,11 @@ pub fn at_digits(digits: KernelVa, image: &Range<u64>, read: &mut Read<'_>) -> O
     let behind = token_index.plus(TOKEN_INDEX_BYTES as u64);
     tables.addresses = [
         // Until v6.3 before the number of symbols: offsets and their base, or addresses.
-        Addresses { at: count.minus(8 + offsets), width: 4, base: number(count.minus(8)) },
-        Addresses { at: count.minus(words), width: 8, base: 0 },
+        KallsymsAddresses { at: count.minus(8 + offsets), width: 4, base: number(count.minus(8)) },
+        KallsymsAddresses { at: count.minus(words), width: 8, base: 0 },
         // Since v6.4 after the tokens.
-        Addresses { at: behind, width: 4, base: number(behind.plus(offsets)) },
-        Addresses { at: behind, width: 8, base: 0 },
+        KallsymsAddresses { at: behind, width: 4, base: number(behind.plus(offsets)) },
+        KallsymsAddresses { at: behind, width: 8, base: 0 },
     ];
     Some(tables)
 }
@@ -130,7 +134,7 @@ pub fn at_digits(digits: KernelVa, image: &Range<u64>, read: &mut Read<'_>) -> O
 fn tokens(
     digits: KernelVa,
     image: &Range<u64>,
-    read: &mut Read<'_>,
+    read: &mut KernelReadFn<'_>,
 ) -> Option<(KernelVa, KernelVa)> {
     let first = digits.0.saturating_sub(TOKENS_BYTES_MAX).max(image.start);
     let before = digits.0.checked_sub(first)? as usize;
@@ -184,7 +188,7 @@ struct Markers {
 fn names(
     token_table: KernelVa,
     image: &Range<u64>,
-    read: &mut Read<'_>,
+    read: &mut KernelReadFn<'_>,
 ) -> Option<(u32, KernelVa)> {
     let room = token_table.0.checked_sub(image.start)?.min(MARKERS_MAX * 4 + 8);
     let bytes = read(token_table.minus(room), room as usize);
@@ -282,7 +286,7 @@ fn follows(before: u32, marker: u32) -> bool {
 fn names_before(
     markers: &Markers,
     image: &Range<u64>,
-    read: &mut Read<'_>,
+    read: &mut KernelReadFn<'_>,
 ) -> Option<(u32, KernelVa)> {
     let end = markers.at.checked_sub(u64::from(markers.last))?;
     // The names of the last marker fill the space between, so the names begin that much earlier.
@@ -315,7 +319,7 @@ fn names_before(
 
 /// Whether `symbols` names begin at `names`: the first 256 end at the second marker, and the last
 /// ones at the markers, except for padding.
-fn agree(names: KernelVa, symbols: u32, markers: &Markers, read: &mut Read<'_>) -> bool {
+fn agree(names: KernelVa, symbols: u32, markers: &Markers, read: &mut KernelReadFn<'_>) -> bool {
     let first = read(names, markers.second as usize);
     if skip(&first, SYMBOLS_A_MARKER) != Some(markers.second as usize) {
         return false;
@@ -430,7 +434,7 @@ mod tests {
             }
             put(&[0x5a; 16]);
             let width = 4;
-            let right = Addresses { at: addresses.unwrap(), width, base };
+            let right = KallsymsAddresses { at: addresses.unwrap(), width, base };
             let expected = Tables {
                 symbols,
                 names: names_at,
@@ -465,7 +469,7 @@ mod tests {
                 assert_eq!(found.token_table, expected.token_table);
                 assert_eq!(found.token_index, expected.token_index);
                 let right = expected.addresses[0];
-                let holds = |place: &Addresses| {
+                let holds = |place: &KallsymsAddresses| {
                     // Self-relative offsets have no base.
                     let same_base = order == Order::Narrow || place.base == right.base;
                     (place.at, place.width) == (right.at, right.width) && same_base

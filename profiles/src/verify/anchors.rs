@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::Layouts;
 use panoptes_decoders::kernel::task_struct::Task;
-use panoptes_decoders::kernel::xarray::{self, Slot};
+use panoptes_decoders::kernel::xarray::{self, XaSlot};
 use panoptes_decoders::layout::View;
 
 use super::ASKED_MAX;
@@ -98,7 +98,7 @@ impl Anchors {
             Ok(bytes) => View::new(&bytes).unsigned(layouts.idr.xa_head),
             Err(silence) => return self.pids.silence(&silence),
         };
-        self.has_no_tree = !matches!(xarray::slot(head), Slot::Node(_));
+        self.has_no_tree = !matches!(xarray::slot(head), XaSlot::Node(_));
         if self.has_no_tree {
             return self.pids.contradict(|| format!("its root is {head:#x}, which is no node"));
         }
@@ -153,8 +153,8 @@ impl Anchors {
         let mut open = vec![(0_u64, xarray::slot(head))];
         while let Some((first, slot)) = open.pop() {
             match slot {
-                Slot::Entry(pid) => entries.push((first, pid)),
-                Slot::Node(node) if seen.len() < LISTED_MAX && seen.insert(node) => {
+                XaSlot::Entry(pid) => entries.push((first, pid)),
+                XaSlot::Node(node) if seen.len() < LISTED_MAX && seen.insert(node) => {
                     let bytes = match object(memory, layout, node) {
                         Ok(bytes) => bytes,
                         Err(silence) => {
@@ -170,7 +170,7 @@ impl Anchors {
                     // A stack: lower numbers are read first.
                     open[begin..].reverse();
                 }
-                Slot::Empty | Slot::Node(_) => {}
+                XaSlot::Empty | XaSlot::Node(_) => {}
             }
             if entries.len() >= LISTED_MAX {
                 break;

@@ -4,7 +4,7 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::Layout;
 use panoptes_decoders::source::PAGE_BYTES;
 
-use crate::memory::{Fault, KernelMemory, is_page_of_zeros};
+use crate::memory::{KernelMemory, MemoryFault, is_page_of_zeros};
 use crate::object::read_object;
 use crate::report::CheckOutcome;
 
@@ -20,7 +20,7 @@ const UNANIMOUS_MIN: usize = 4;
 /// Why an object proves nothing.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Silence {
-    Fault(Fault),
+    Fault(MemoryFault),
     /// It lies in a page of zeros, as tools write for pages that they could not read.
     Zeros(KernelVa),
 }
@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn a_wrong_address_contradicts() {
         let mut poll = poll(0, 0);
-        let fault = Fault::NotCanonical { address: KernelVa(1) };
+        let fault = MemoryFault::NotCanonical { address: KernelVa(1) };
         poll.ask(Err(Silence::Fault(fault)), || "b".to_owned());
         assert_eq!(poll.outcome(), failed(&format!("1 of 1 do not: b: {fault}")));
     }

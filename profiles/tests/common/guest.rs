@@ -8,10 +8,10 @@ use std::ops::Range;
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::kernel::Layouts;
 use panoptes_decoders::kernel::task_struct::PF_KTHREAD;
-use panoptes_decoders::layout::Field;
-use panoptes_decoders::paging::Step;
+use panoptes_decoders::layout::PackedField;
+use panoptes_decoders::paging::PageTableEntry;
 use panoptes_decoders::paging::aarch64::{self, Granule};
-use panoptes_decoders::source::{MemorySource, Outcome, Request};
+use panoptes_decoders::source::{MemorySource, ReadOutcome, ReadRequest};
 use panoptes_profiles::btf::Btf;
 
 use super::kallsyms_writer::compress;
@@ -97,8 +97,9 @@ pub(crate) struct Arm64 {
 }
 
 impl Arm64 {
-    pub(crate) fn levels(self) -> aarch64::Levels {
-        aarch64::Levels::new(self.granule, self.built_bits, self.actual_bits).expect("they can be")
+    pub(crate) fn levels(self) -> aarch64::Aarch64Levels {
+        aarch64::Aarch64Levels::new(self.granule, self.built_bits, self.actual_bits)
+            .expect("they can be")
     }
 }
 
@@ -216,7 +217,7 @@ impl Guest {
     }
 
     /// Writes a field of the object at a physical address.
-    pub(crate) fn put(&mut self, object: u64, field: Field, value: u64) {
+    pub(crate) fn put(&mut self, object: u64, field: PackedField, value: u64) {
         let bytes = &value.to_le_bytes()[..field.size.min(8) as usize];
         self.bytes(object + u64::from(field.offset), bytes);
     }
@@ -300,7 +301,7 @@ impl Guest {
             let entry = levels.entry_address(PhysicalAddress(table), va, above).0;
             let old =
                 self.memory[entry as usize..].first_chunk().copied().map_or(0, u64::from_le_bytes);
-            let next = if let Step::Table(next) = levels.step(old, va, above) {
+            let next = if let PageTableEntry::Table(next) = levels.step(old, va, above) {
                 next.0 - arm64.beginning
             } else {
                 *tables += 1;
@@ -494,10 +495,10 @@ const ARM64_HEAD_BYTES: u64 = 64 << 10;
 const PAGE_STRUCT_BYTES: u64 = 64;
 
 impl MemorySource for Guest {
-    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+    fn read_batch(&mut self, requests: &mut [ReadRequest], arena: &mut [u8]) {
         for request in requests {
             let Some(target) = request.target_range(arena.len()) else {
-                request.outcome = Outcome::Failed;
+                request.outcome = ReadOutcome::Failed;
                 continue;
             };
             let start = request.address.0.checked_sub(self.region.start);
@@ -507,9 +508,9 @@ impl MemorySource for Guest {
             request.outcome = match source {
                 Some(source) => {
                     arena[target].copy_from_slice(source);
-                    Outcome::Read
+                    ReadOutcome::Read
                 }
-                None => Outcome::NotBacked,
+                None => ReadOutcome::NotBacked,
             };
         }
     }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use panoptes_decoders::source::{MemorySource, Outcome, Request};
+use panoptes_decoders::source::{MemorySource, ReadOutcome, ReadRequest};
 
 pub(crate) struct RawFile {
     file: File,
@@ -22,14 +22,14 @@ impl RawFile {
 }
 
 impl MemorySource for RawFile {
-    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+    fn read_batch(&mut self, requests: &mut [ReadRequest], arena: &mut [u8]) {
         for request in requests {
             let Some(range) = request.target_range(arena.len()) else {
-                request.outcome = Outcome::Failed;
+                request.outcome = ReadOutcome::Failed;
                 continue;
             };
             let read = self.file.read_exact_at(&mut arena[range], request.address.0);
-            request.outcome = if read.is_ok() { Outcome::Read } else { Outcome::NotBacked };
+            request.outcome = if read.is_ok() { ReadOutcome::Read } else { ReadOutcome::NotBacked };
         }
     }
 

@@ -7,7 +7,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use panoptes_records::flow::{Detail, FlowKey, FlowRecord, Kind};
+use panoptes_records::flow::{Detail, FlowKey, FlowKeyKind, FlowRecord};
 use sha1::{Digest as _, Sha1};
 
 /// Length in bytes of an id.
@@ -56,16 +56,18 @@ fn endpoints(record: &FlowRecord) -> Option<Endpoints<'_>> {
     let has_ports = matches!(key.protocol, protocol::TCP | protocol::UDP | protocol::SCTP);
     let plain = Endpoints { key, protocol: key.protocol, ports: None, is_one_way: false };
     match key.kind {
-        Kind::Ipv4 | Kind::Ipv6 if has_ports => {
+        FlowKeyKind::Ipv4 | FlowKeyKind::Ipv6 if has_ports => {
             let ports = Some([key.source_port, key.destination_port]);
             Some(Endpoints { ports, ..plain })
         }
-        Kind::Ipv4 | Kind::Ipv6 | Kind::EspV4 | Kind::EspV6 => Some(plain),
-        Kind::FragmentV4 | Kind::FragmentV6 => {
+        FlowKeyKind::Ipv4 | FlowKeyKind::Ipv6 | FlowKeyKind::EspV4 | FlowKeyKind::EspV6 => {
+            Some(plain)
+        }
+        FlowKeyKind::FragmentV4 | FlowKeyKind::FragmentV6 => {
             let is_icmp = matches!(key.protocol, protocol::ICMP | protocol::ICMPV6);
             (!has_ports && !is_icmp).then_some(plain)
         }
-        Kind::Icmp => {
+        FlowKeyKind::Icmp => {
             let [kind, code] = key.source_port.to_be_bytes();
             let answer = answer_v4(kind);
             let mut ports = [u16::from(kind), u16::from(answer.unwrap_or(code))];
@@ -76,7 +78,7 @@ fn endpoints(record: &FlowRecord) -> Option<Endpoints<'_>> {
             let is_one_way = answer.is_none();
             Some(Endpoints { protocol: protocol::ICMP, ports: Some(ports), is_one_way, ..plain })
         }
-        Kind::Icmpv6 => {
+        FlowKeyKind::Icmpv6 => {
             let [mut kind, code] = key.source_port.to_be_bytes();
             // The key has the type of the question; the first message has its own.
             if let Detail::Icmp(message) = &record.detail {
@@ -86,7 +88,12 @@ fn endpoints(record: &FlowRecord) -> Option<Endpoints<'_>> {
             let ports = Some([u16::from(kind), u16::from(answer.unwrap_or(code))]);
             Some(Endpoints { ports, is_one_way: answer.is_none(), ..plain })
         }
-        Kind::Igmp | Kind::Arp | Kind::Rarp | Kind::Ethernet | Kind::Llc | Kind::Wireless => None,
+        FlowKeyKind::Igmp
+        | FlowKeyKind::Arp
+        | FlowKeyKind::Rarp
+        | FlowKeyKind::Ethernet
+        | FlowKeyKind::Llc
+        | FlowKeyKind::Wireless => None,
     }
 }
 
@@ -179,7 +186,7 @@ mod tests {
     fn record(protocol: u8, source: &str, destination: &str, ports: [u16; 2]) -> FlowRecord {
         let ((source, is_v6), (destination, _)) = (address(source), address(destination));
         let [source_port, destination_port] = ports;
-        let kind = if is_v6 { Kind::Ipv6 } else { Kind::Ipv4 };
+        let kind = if is_v6 { FlowKeyKind::Ipv6 } else { FlowKeyKind::Ipv4 };
         let mut key = FlowKey { source, destination, kind, protocol, ..FlowKey::default() };
         let mut detail = Detail::None;
         match protocol {
@@ -193,7 +200,7 @@ mod tests {
                 };
                 let asker = if is_answer { &mut key.destination } else { &mut key.source };
                 asker.0[0] = 1;
-                (key.kind, key.protocol) = (Kind::Icmp, 0);
+                (key.kind, key.protocol) = (FlowKeyKind::Icmp, 0);
                 key.source_port = question << 8 | destination_port;
             }
             58 => {
@@ -201,7 +208,7 @@ mod tests {
                     129 | 134 | 136 => source_port - 1,
                     other => other,
                 };
-                key.kind = Kind::Icmpv6;
+                key.kind = FlowKeyKind::Icmpv6;
                 key.source_port = question << 8 | destination_port;
                 detail = Detail::Icmp(Icmp { kind: source_port as u8, ..Icmp::default() });
             }
@@ -301,14 +308,20 @@ mod tests {
     #[test]
     fn what_is_not_known_has_no_id() {
         let udp = record(17, "1.2.3.4", "5.6.7.8", [1, 2]);
-        let of_links = [Kind::Arp, Kind::Rarp, Kind::Ethernet, Kind::Llc, Kind::Wireless];
-        for kind in of_links.into_iter().chain([Kind::FragmentV4, Kind::Igmp]) {
+        let of_links = [
+            FlowKeyKind::Arp,
+            FlowKeyKind::Rarp,
+            FlowKeyKind::Ethernet,
+            FlowKeyKind::Llc,
+            FlowKeyKind::Wireless,
+        ];
+        for kind in of_links.into_iter().chain([FlowKeyKind::FragmentV4, FlowKeyKind::Igmp]) {
             let record = FlowRecord { key: FlowKey { kind, ..udp.key }, ..udp };
             assert_eq!(id(&record, 0), None, "{kind:?}");
         }
         // Protocols without ports need no first fragment.
         let rsvp = record(46, "1.2.3.4", "5.6.7.8", [0, 0]);
-        let fragment = FlowKey { kind: Kind::FragmentV4, destination_port: 7, ..rsvp.key };
+        let fragment = FlowKey { kind: FlowKeyKind::FragmentV4, destination_port: 7, ..rsvp.key };
         assert_eq!(id(&FlowRecord { key: fragment, ..rsvp }, 0).as_deref(), Some(RSVP.0));
     }
 }

@@ -10,7 +10,7 @@
 //! has those from the IP header on.
 
 use panoptes_records::flow::{
-    Cause, Detail, Extra, FlowRecord, Kind, Side, TcpSide, status, tcp_status,
+    Cause, Detail, Extra, FlowKeyKind, FlowRecord, FlowSide, TcpSide, status, tcp_status,
 };
 
 /// The most bytes of a message.
@@ -58,11 +58,22 @@ enum Template {
 impl Template {
     const ALL: [Self; 3] = [Self::V4, Self::V6, Self::Link];
 
-    const fn of(kind: Kind) -> Self {
+    const fn of(kind: FlowKeyKind) -> Self {
         match kind {
-            Kind::Ipv4 | Kind::Icmp | Kind::Igmp | Kind::EspV4 | Kind::FragmentV4 => Self::V4,
-            Kind::Ipv6 | Kind::Icmpv6 | Kind::EspV6 | Kind::FragmentV6 => Self::V6,
-            Kind::Arp | Kind::Rarp | Kind::Ethernet | Kind::Llc | Kind::Wireless => Self::Link,
+            FlowKeyKind::Ipv4
+            | FlowKeyKind::Icmp
+            | FlowKeyKind::Igmp
+            | FlowKeyKind::EspV4
+            | FlowKeyKind::FragmentV4 => Self::V4,
+            FlowKeyKind::Ipv6
+            | FlowKeyKind::Icmpv6
+            | FlowKeyKind::EspV6
+            | FlowKeyKind::FragmentV6 => Self::V6,
+            FlowKeyKind::Arp
+            | FlowKeyKind::Rarp
+            | FlowKeyKind::Ethernet
+            | FlowKeyKind::Llc
+            | FlowKeyKind::Wireless => Self::Link,
         }
     }
 
@@ -249,13 +260,13 @@ fn write_record(
 }
 
 /// The value of an element that is a number.
-fn value(record: &FlowRecord, side: &Side, number: u16, is_reverse: bool) -> u64 {
+fn value(record: &FlowRecord, side: &FlowSide, number: u16, is_reverse: bool) -> u64 {
     let key = &record.key;
-    let has_ports = matches!(key.kind, Kind::Ipv4 | Kind::Ipv6);
+    let has_ports = matches!(key.kind, FlowKeyKind::Ipv4 | FlowKeyKind::Ipv6);
     match number {
         1 => side.bytes,
         2 => side.packets,
-        4 if key.kind == Kind::Icmp => 1,
+        4 if key.kind == FlowKeyKind::Icmp => 1,
         4 => key.protocol.into(),
         5 => side.tos.into(),
         6 => tcp_side(record, is_reverse).map_or(0, |side| side.flags).into(),
@@ -263,7 +274,9 @@ fn value(record: &FlowRecord, side: &Side, number: u16, is_reverse: bool) -> u64
         11 if has_ports => key.destination_port.into(),
         8 => key.source.v4().into(),
         12 => key.destination.v4().into(),
-        32 | 139 if matches!(key.kind, Kind::Icmp | Kind::Icmpv6) => key.source_port.into(),
+        32 | 139 if matches!(key.kind, FlowKeyKind::Icmp | FlowKeyKind::Icmpv6) => {
+            key.source_port.into()
+        }
         58 if side.status & status::VLAN != 0 => u64::from(side.vlan & 0xfff),
         136 => end_reason(record),
         148 => record.sequence.into(),

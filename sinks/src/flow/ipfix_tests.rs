@@ -11,13 +11,13 @@ const BEGIN_NS: i64 = 1_700_000_000_000_000_000;
 const MINUTE_NS: i64 = 60_000_000_000;
 
 /// Values by element, with its enterprise number or 0.
-type Values = BTreeMap<(u32, u16), u128>;
+type IpfixValues = BTreeMap<(u32, u16), u128>;
 /// Elements and their lengths by template.
 type Templates = BTreeMap<u16, Vec<((u32, u16), usize)>>;
 
-struct Reader<'a>(&'a [u8]);
+struct IpfixReader<'a>(&'a [u8]);
 
-impl<'a> Reader<'a> {
+impl<'a> IpfixReader<'a> {
     fn bytes(&mut self, count: usize) -> &'a [u8] {
         let (bytes, rest) = self.0.split_at(count);
         self.0 = rest;
@@ -30,8 +30,8 @@ impl<'a> Reader<'a> {
 }
 
 /// The sequence number of a message, and its records.
-fn read(message: &[u8], templates: &mut Templates) -> (u32, Vec<(u16, Values)>) {
-    let mut reader = Reader(message);
+fn read(message: &[u8], templates: &mut Templates) -> (u32, Vec<(u16, IpfixValues)>) {
+    let mut reader = IpfixReader(message);
     assert_eq!(reader.number(2), 10, "version");
     assert_eq!(reader.number(2), message.len() as u128, "length");
     assert_eq!(reader.number(4), 1_700_000_000, "export time");
@@ -41,7 +41,7 @@ fn read(message: &[u8], templates: &mut Templates) -> (u32, Vec<(u16, Values)>) 
     while !reader.0.is_empty() {
         let id = reader.number(2) as u16;
         let length = reader.number(2) as usize;
-        let mut set = Reader(reader.bytes(length - 4));
+        let mut set = IpfixReader(reader.bytes(length - 4));
         while !set.0.is_empty() {
             if id == 2 {
                 let template = set.number(2) as u16;
@@ -64,8 +64,8 @@ fn read(message: &[u8], templates: &mut Templates) -> (u32, Vec<(u16, Values)>) 
     (sequence, records)
 }
 
-fn record(kind: Kind, source: u128) -> FlowRecord {
-    let side = |packets: u64, ttl: u8| Side {
+fn record(kind: FlowKeyKind, source: u128) -> FlowRecord {
+    let side = |packets: u64, ttl: u8| FlowSide {
         packets,
         bytes: packets << 33,
         first_ns: BEGIN_NS + 5_000_000,
@@ -74,7 +74,7 @@ fn record(kind: Kind, source: u128) -> FlowRecord {
         tos: 0x28,
         vlan: 0xe064,
         status: status::IP | status::VLAN,
-        ..Side::default()
+        ..FlowSide::default()
     };
     let tcp = Tcp {
         status: tcp_status::SAW_SYN_ACK,
@@ -108,16 +108,20 @@ fn records_have_the_elements_of_the_registry() {
     let mut out = [0; MESSAGE_BYTES_MAX];
     let icmp = FlowRecord {
         key: FlowKey {
-            kind: Kind::Icmp,
+            kind: FlowKeyKind::Icmp,
             source_port: 0x0301,
             protocol: 17,
-            ..record(Kind::Icmp, 5).key
+            ..record(FlowKeyKind::Icmp, 5).key
         },
         detail: Detail::None,
-        ..record(Kind::Icmp, 5)
+        ..record(FlowKeyKind::Icmp, 5)
     };
-    for record in [record(Kind::Ipv4, 5), record(Kind::Ipv6, 1 << 127), icmp, record(Kind::Arp, 5)]
-    {
+    for record in [
+        record(FlowKeyKind::Ipv4, 5),
+        record(FlowKeyKind::Ipv6, 1 << 127),
+        icmp,
+        record(FlowKeyKind::Arp, 5),
+    ] {
         session.write(&mut out, &record, &Extra::default(), BEGIN_NS).expect("there is room");
     }
     let length = session.finish(&mut out, BEGIN_NS).expect("records");
@@ -181,7 +185,7 @@ fn messages_are_short_and_templates_come_again() {
     };
     for number in 0..100 {
         // Two templates by turns: each record needs a set of its own.
-        let kind = if number % 2 == 0 { Kind::Ipv4 } else { Kind::Ipv6 };
+        let kind = if number % 2 == 0 { FlowKeyKind::Ipv4 } else { FlowKeyKind::Ipv6 };
         let now_ns = BEGIN_NS + number * MINUTE_NS / 60;
         let record = record(kind, number as u128);
         if session.write(&mut out, &record, &Extra::default(), now_ns).is_none() {
@@ -205,13 +209,17 @@ fn a_buffer_without_room_changes_nothing() {
     for room in [0, 15, 16, 20, 300] {
         let mut out = vec![0; room];
         assert_eq!(
-            session.write(&mut out, &record(Kind::Ipv4, 1), &Extra::default(), BEGIN_NS),
+            session.write(&mut out, &record(FlowKeyKind::Ipv4, 1), &Extra::default(), BEGIN_NS),
             None
         );
         assert_eq!(session.finish(&mut out, BEGIN_NS), None);
     }
     let mut out = [0; MESSAGE_BYTES_MAX];
-    assert!(session.write(&mut out, &record(Kind::Ipv4, 1), &Extra::default(), BEGIN_NS).is_some());
+    assert!(
+        session
+            .write(&mut out, &record(FlowKeyKind::Ipv4, 1), &Extra::default(), BEGIN_NS)
+            .is_some()
+    );
 }
 
 #[test]
@@ -219,7 +227,9 @@ fn sums_of_squares_are_there_with_sizes() {
     let mut session = Session::new(7, MINUTE_NS).with_sizes(true);
     let mut out = [0; MESSAGE_BYTES_MAX];
     let extra = Extra { size_squares: Some([9 << 40, 5]), ..Extra::default() };
-    session.write(&mut out, &record(Kind::Ipv4, 5), &extra, BEGIN_NS).expect("there is room");
+    session
+        .write(&mut out, &record(FlowKeyKind::Ipv4, 5), &extra, BEGIN_NS)
+        .expect("there is room");
     let length = session.finish(&mut out, BEGIN_NS).expect("a message");
     let (_, records) = read(&out[..length], &mut Templates::new());
     let (_, values) = &records[0];

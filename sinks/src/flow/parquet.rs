@@ -18,8 +18,8 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::{SerializedColumnWriter, SerializedFileWriter};
 use parquet::schema::types::Type;
 
-use self::columns::{COLUMNS, Kind, names};
-use self::line::{Value, fields};
+use self::columns::{COLUMNS, ParquetColumnType, names};
+use self::line::{JsonLineValue, fields};
 use crate::flow::output::{BlockingOutput, each_record};
 use crate::output::folder::FILE_MODE;
 
@@ -46,7 +46,7 @@ pub struct ParquetFile {
 /// The values of a column in this row group.
 struct Column {
     name: Box<str>,
-    kind: Kind,
+    kind: ParquetColumnType,
     /// For each value: 1 if it is there, and of lists 2. For each null, 0.
     levels: Vec<i16>,
     /// Of lists: 0 for the first value of a record, 1 for others.
@@ -213,7 +213,7 @@ fn schema() -> Result<Arc<Type>, ParquetError> {
     Type::group_type_builder("flow").with_fields(fields).build().map(Arc::new)
 }
 
-fn field(name: &str, kind: Kind) -> Result<Type, ParquetError> {
+fn field(name: &str, kind: ParquetColumnType) -> Result<Type, ParquetError> {
     let of = |name: &str, physical, logical, repetition| {
         Type::primitive_type_builder(name, physical)
             .with_logical_type(logical)
@@ -222,15 +222,17 @@ fn field(name: &str, kind: Kind) -> Result<Type, ParquetError> {
     };
     let optional = Repetition::OPTIONAL;
     match kind {
-        Kind::Number => of(name, Physical::INT64, None, optional),
-        Kind::Time => {
+        ParquetColumnType::Number => of(name, Physical::INT64, None, optional),
+        ParquetColumnType::Time => {
             let unit = LogicalType::timestamp(true, TimeUnit::NANOS);
             of(name, Physical::INT64, Some(unit), optional)
         }
-        Kind::Fraction => of(name, Physical::DOUBLE, None, optional),
-        Kind::Flag => of(name, Physical::BOOLEAN, None, optional),
-        Kind::Text => of(name, Physical::BYTE_ARRAY, Some(LogicalType::String), optional),
-        Kind::List => {
+        ParquetColumnType::Fraction => of(name, Physical::DOUBLE, None, optional),
+        ParquetColumnType::Flag => of(name, Physical::BOOLEAN, None, optional),
+        ParquetColumnType::Text => {
+            of(name, Physical::BYTE_ARRAY, Some(LogicalType::String), optional)
+        }
+        ParquetColumnType::List => {
             let text = Some(LogicalType::String);
             let element = of("element", Physical::BYTE_ARRAY, text, Repetition::REQUIRED)?;
             let list = Type::group_type_builder("list")
@@ -247,17 +249,20 @@ fn field(name: &str, kind: Kind) -> Result<Type, ParquetError> {
 }
 
 impl Column {
-    fn new(name: String, kind: Kind) -> Self {
+    fn new(name: String, kind: ParquetColumnType) -> Self {
         let of = |is_it: bool| if is_it { ROWS_MAX } else { 0 };
-        let is_text = matches!(kind, Kind::Text | Kind::List);
+        let is_text = matches!(kind, ParquetColumnType::Text | ParquetColumnType::List);
         Self {
             name: name.into_boxed_str(),
             kind,
             levels: Vec::with_capacity(ROWS_MAX),
-            repetitions: Vec::with_capacity(of(kind == Kind::List)),
-            numbers: Vec::with_capacity(of(matches!(kind, Kind::Number | Kind::Time))),
-            fractions: Vec::with_capacity(of(kind == Kind::Fraction)),
-            flags: Vec::with_capacity(of(kind == Kind::Flag)),
+            repetitions: Vec::with_capacity(of(kind == ParquetColumnType::List)),
+            numbers: Vec::with_capacity(of(matches!(
+                kind,
+                ParquetColumnType::Number | ParquetColumnType::Time
+            ))),
+            fractions: Vec::with_capacity(of(kind == ParquetColumnType::Fraction)),
+            flags: Vec::with_capacity(of(kind == ParquetColumnType::Flag)),
             texts: Vec::with_capacity(16 * of(is_text)),
             ends: Vec::with_capacity(of(is_text)),
             last_row: 0,
@@ -281,31 +286,31 @@ impl Column {
 
     fn add_null(&mut self, row: usize) {
         self.levels.push(0);
-        if self.kind == Kind::List {
+        if self.kind == ParquetColumnType::List {
             self.repetitions.push(0);
         }
         self.last_row = row;
     }
 
     /// Adds a value; only lists have several in a record. Returns the bytes of its text.
-    fn add(&mut self, row: usize, value: Value<'_>) -> usize {
+    fn add(&mut self, row: usize, value: JsonLineValue<'_>) -> usize {
         let is_more = self.last_row == row;
-        if is_more && self.kind != Kind::List {
+        if is_more && self.kind != ParquetColumnType::List {
             return 0;
         }
         let before = self.texts.len();
         match self.kind {
-            Kind::Number => self.numbers.push(value.number()),
-            Kind::Time => self.numbers.push(value.time_ns()),
-            Kind::Fraction => self.fractions.push(value.fraction()),
-            Kind::Flag => self.flags.push(value.is_true()),
-            Kind::Text | Kind::List => {
+            ParquetColumnType::Number => self.numbers.push(value.number()),
+            ParquetColumnType::Time => self.numbers.push(value.time_ns()),
+            ParquetColumnType::Fraction => self.fractions.push(value.fraction()),
+            ParquetColumnType::Flag => self.flags.push(value.is_true()),
+            ParquetColumnType::Text | ParquetColumnType::List => {
                 value.text(&mut self.texts);
                 self.ends.push(self.texts.len());
             }
         }
-        self.levels.push(if self.kind == Kind::List { 2 } else { 1 });
-        if self.kind == Kind::List {
+        self.levels.push(if self.kind == ParquetColumnType::List { 2 } else { 1 });
+        if self.kind == ParquetColumnType::List {
             self.repetitions.push(i16::from(is_more));
         }
         self.last_row = row;
@@ -315,14 +320,16 @@ impl Column {
     fn write(&mut self, to: &mut SerializedColumnWriter<'_>) -> Result<(), ParquetError> {
         let levels = Some(&self.levels[..]);
         match self.kind {
-            Kind::Number | Kind::Time => {
+            ParquetColumnType::Number | ParquetColumnType::Time => {
                 to.typed::<Int64Type>().write_batch(&self.numbers, levels, None)?
             }
-            Kind::Fraction => {
+            ParquetColumnType::Fraction => {
                 to.typed::<DoubleType>().write_batch(&self.fractions, levels, None)?
             }
-            Kind::Flag => to.typed::<BoolType>().write_batch(&self.flags, levels, None)?,
-            Kind::Text | Kind::List => {
+            ParquetColumnType::Flag => {
+                to.typed::<BoolType>().write_batch(&self.flags, levels, None)?
+            }
+            ParquetColumnType::Text | ParquetColumnType::List => {
                 let all = ByteArray::from(&self.texts[..]);
                 let mut begin = 0;
                 let values = self.ends.iter().map(|end| {
@@ -331,7 +338,7 @@ impl Column {
                     value
                 });
                 let values: Vec<_> = values.collect();
-                let is_list = self.kind == Kind::List;
+                let is_list = self.kind == ParquetColumnType::List;
                 let repetitions = is_list.then_some(&self.repetitions[..]);
                 to.typed::<ByteArrayType>().write_batch(&values, levels, repetitions)?
             }

@@ -6,8 +6,8 @@
 
 /// The buffers of one output.
 #[derive(Debug)]
-pub(crate) struct Buffers {
-    slots: Box<[Slot]>,
+pub(crate) struct OutputBuffers {
+    slots: Box<[OutputBuffer]>,
     /// Index of the oldest sealed buffer.
     oldest: usize,
     /// Number of sealed buffers, in a row from the oldest. The next one is being filled.
@@ -17,17 +17,17 @@ pub(crate) struct Buffers {
 }
 
 #[derive(Debug)]
-struct Slot {
+struct OutputBuffer {
     data: Box<[u8]>,
     filled: usize,
     written: usize,
     records: usize,
     offset: u64,
-    state: State,
+    state: OutputBufferState,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum State {
+enum OutputBufferState {
     Free,
     Ready,
     Writing,
@@ -38,24 +38,24 @@ enum State {
 
 /// The next piece for a transport to write.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Piece {
+pub(crate) struct PendingWrite {
     pub(crate) slot: usize,
     pub(crate) start: usize,
     pub(crate) end: usize,
     pub(crate) offset: u64,
 }
 
-impl Buffers {
+impl OutputBuffers {
     /// `count` buffers of `bytes` each. At most `most` may be under way at once: one for a stream,
     /// all for a file.
     pub(crate) fn new(count: usize, bytes: usize, most: usize) -> Self {
-        let slot = || Slot {
+        let slot = || OutputBuffer {
             data: vec![0; bytes].into_boxed_slice(),
             filled: 0,
             written: 0,
             records: 0,
             offset: 0,
-            state: State::Free,
+            state: OutputBufferState::Free,
         };
         let slots = std::iter::repeat_with(slot).take(count).collect();
         Self { slots, oldest: 0, sealed: 0, most }
@@ -95,7 +95,7 @@ impl Buffers {
     pub(crate) fn append(&mut self, bytes: &[u8], records: usize) {
         let index = self.filling().expect("the caller asked for room");
         let slot = &mut self.slots[index];
-        debug_assert_eq!(slot.state, State::Free, "only a free buffer is filled");
+        debug_assert_eq!(slot.state, OutputBufferState::Free, "only a free buffer is filled");
         slot.data[slot.filled..slot.filled + bytes.len()].copy_from_slice(bytes);
         slot.filled += bytes.len();
         slot.records += records;
@@ -107,9 +107,13 @@ impl Buffers {
             return;
         }
         let index = self.place(self.sealed);
-        debug_assert_eq!(self.slots[index].state, State::Free, "a buffer is sealed once");
+        debug_assert_eq!(
+            self.slots[index].state,
+            OutputBufferState::Free,
+            "a buffer is sealed once"
+        );
         self.slots[index].offset = offset;
-        self.slots[index].state = State::Ready;
+        self.slots[index].state = OutputBufferState::Ready;
         self.sealed += 1;
     }
 
@@ -120,30 +124,30 @@ impl Buffers {
 
     /// Number of buffers being written.
     pub(crate) fn under_way(&self) -> usize {
-        self.slots.iter().filter(|slot| slot.state == State::Writing).count()
+        self.slots.iter().filter(|slot| slot.state == OutputBufferState::Writing).count()
     }
 
     /// The next piece to begin, in order; it counts as under way from now on.
-    pub(crate) fn begin(&mut self) -> Option<Piece> {
+    pub(crate) fn begin(&mut self) -> Option<PendingWrite> {
         for place in 0..self.most.min(self.sealed) {
             let index = self.place(place);
             let slot = &mut self.slots[index];
             match slot.state {
-                State::Ready => {
-                    slot.state = State::Writing;
+                OutputBufferState::Ready => {
+                    slot.state = OutputBufferState::Writing;
                     let (start, end) = (slot.written, slot.filled);
                     let offset = slot.offset + start as u64;
-                    return Some(Piece { slot: index, start, end, offset });
+                    return Some(PendingWrite { slot: index, start, end, offset });
                 }
-                State::Writing | State::Done | State::Free => {}
+                OutputBufferState::Writing | OutputBufferState::Done | OutputBufferState::Free => {}
                 // Blocks the buffers after it: a full disk is then tried once, not once per buffer.
-                State::Failed => return None,
+                OutputBufferState::Failed => return None,
             }
         }
         None
     }
 
-    pub(crate) fn bytes(&self, piece: Piece) -> &[u8] {
+    pub(crate) fn bytes(&self, piece: PendingWrite) -> &[u8] {
         &self.slots[piece.slot].data[piece.start..piece.end]
     }
 
@@ -151,12 +155,16 @@ impl Buffers {
     /// written, and all records before them too.
     pub(crate) fn wrote(&mut self, slot: usize, bytes: usize) -> usize {
         let slot = &mut self.slots[slot];
-        debug_assert_eq!(slot.state, State::Writing, "only what was begun is written");
+        debug_assert_eq!(slot.state, OutputBufferState::Writing, "only what was begun is written");
         slot.written += bytes;
         assert!(slot.written <= slot.filled, "more was written than there was");
-        slot.state = if slot.written < slot.filled { State::Ready } else { State::Done };
+        slot.state = if slot.written < slot.filled {
+            OutputBufferState::Ready
+        } else {
+            OutputBufferState::Done
+        };
         let mut records = 0;
-        while self.sealed > 0 && self.slots[self.oldest].state == State::Done {
+        while self.sealed > 0 && self.slots[self.oldest].state == OutputBufferState::Done {
             records += self.forget_oldest();
         }
         records
@@ -172,19 +180,23 @@ impl Buffers {
 
     /// Marks a buffer whose write failed; it waits for [`Self::retry`].
     pub(crate) fn failed(&mut self, slot: usize) {
-        debug_assert_eq!(self.slots[slot].state, State::Writing, "only what was begun fails");
-        self.slots[slot].state = State::Failed;
+        debug_assert_eq!(
+            self.slots[slot].state,
+            OutputBufferState::Writing,
+            "only what was begun fails"
+        );
+        self.slots[slot].state = OutputBufferState::Failed;
     }
 
     pub(crate) fn has_failed(&self) -> bool {
-        self.slots.iter().any(|slot| slot.state == State::Failed)
+        self.slots.iter().any(|slot| slot.state == OutputBufferState::Failed)
     }
 
     /// Makes failed buffers ready again.
     pub(crate) fn retry(&mut self) {
         for slot in &mut self.slots {
-            if slot.state == State::Failed {
-                slot.state = State::Ready;
+            if slot.state == OutputBufferState::Failed {
+                slot.state = OutputBufferState::Ready;
             }
         }
     }
@@ -195,8 +207,8 @@ impl Buffers {
         for place in 0..self.sealed {
             let index = self.place(place);
             let slot = &mut self.slots[index];
-            debug_assert_ne!(slot.state, State::Writing, "nothing is under way");
-            (slot.offset, slot.written, slot.state) = (offset, 0, State::Ready);
+            debug_assert_ne!(slot.state, OutputBufferState::Writing, "nothing is under way");
+            (slot.offset, slot.written, slot.state) = (offset, 0, OutputBufferState::Ready);
             offset += slot.filled as u64;
         }
         offset
@@ -217,21 +229,21 @@ impl Buffers {
         let mut records = 0;
         for slot in &mut self.slots {
             records += match slot.state {
-                State::Writing => std::mem::take(&mut slot.records),
+                OutputBufferState::Writing => std::mem::take(&mut slot.records),
                 _ => slot.clear(),
             };
         }
-        while self.sealed > 0 && self.slots[self.oldest].state == State::Free {
+        while self.sealed > 0 && self.slots[self.oldest].state == OutputBufferState::Free {
             self.forget_oldest();
         }
         records
     }
 }
 
-impl Slot {
+impl OutputBuffer {
     /// Frees the buffer and returns the number of its records.
     fn clear(&mut self) -> usize {
-        (self.filled, self.written, self.state) = (0, 0, State::Free);
+        (self.filled, self.written, self.state) = (0, 0, OutputBufferState::Free);
         std::mem::take(&mut self.records)
     }
 }
@@ -240,8 +252,8 @@ impl Slot {
 mod tests {
     use super::*;
 
-    fn filled(count: usize, most: usize) -> Buffers {
-        let mut buffers = Buffers::new(count, 8, most);
+    fn filled(count: usize, most: usize) -> OutputBuffers {
+        let mut buffers = OutputBuffers::new(count, 8, most);
         for index in 0..count {
             buffers.append(b"ab\ncd\n", 2);
             buffers.seal(6 * index as u64);

@@ -21,16 +21,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use panoptes_records::filter::Filter;
-use panoptes_records::queue::Block;
+use panoptes_records::queue::RecordBlock;
 
-pub use self::chain::Chain;
+pub use self::chain::LogFiles;
 
 use self::mend::mend;
 use super::folder::{FolderLock, has_name};
-use super::lines::{Form, Lines};
-use super::transport::{Target, Transport, TransportSettings};
+use super::lines::{LineForm, LineFormatter};
+use super::transport::{OutputTransport, Target, TransportSettings};
 use super::{
-    Counters, DISK_PATIENCE_NS, Output, OutputKind, PATIENCE_NS, Standing, open_transport,
+    DISK_PATIENCE_NS, Output, OutputCounters, OutputKind, OutputStatus, PATIENCE_NS, open_transport,
 };
 
 /// How a file is kept.
@@ -45,7 +45,7 @@ pub struct FileOptions {
     pub sync_ns: Option<u64>,
     /// Which records the file has.
     pub filter: Filter,
-    pub form: Form,
+    pub form: LineForm,
     pub transport: TransportSettings,
 }
 
@@ -57,7 +57,7 @@ impl Default for FileOptions {
             max_files: 8,
             sync_ns: None,
             filter: Filter::ALL,
-            form: Form::default(),
+            form: LineForm::default(),
             transport: TransportSettings::default(),
         }
     }
@@ -65,11 +65,11 @@ impl Default for FileOptions {
 
 #[derive(Debug)]
 pub struct FileOutput {
-    transport: Box<dyn Transport>,
-    lines: Lines,
-    chain: Chain,
+    transport: Box<dyn OutputTransport>,
+    lines: LineFormatter,
+    chain: LogFiles,
     options: FileOptions,
-    counters: Arc<Counters>,
+    counters: Arc<OutputCounters>,
     /// Where the file ends, buffered records included.
     size: u64,
     phase: Phase,
@@ -85,14 +85,14 @@ pub struct FileOutput {
     /// it was removed: nobody could see how large it is.
     change_after: u64,
     /// What was written when the file was last seen under its name.
-    seen: Written,
+    seen: WriteProgress,
     is_gone: bool,
-    synced: Synced,
+    synced: SyncProgress,
     lock: Option<Arc<FolderLock>>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Written {
+struct WriteProgress {
     /// Bytes of the file, whole records.
     end: u64,
     /// Records of the output.
@@ -101,7 +101,7 @@ struct Written {
 
 /// Which of the output's records have a sync with a known result.
 #[derive(Debug, Default)]
-struct Synced {
+struct SyncProgress {
     /// Records before the last sync whose result is known.
     known: u64,
     /// Records before the sync that is under way, and how many had failed then.
@@ -148,10 +148,10 @@ impl FileOutput {
     fn open_with(
         path: &Path,
         options: FileOptions,
-        open_transport: impl FnOnce(File, &Arc<Counters>) -> Box<dyn Transport>,
+        open_transport: impl FnOnce(File, &Arc<OutputCounters>) -> Box<dyn OutputTransport>,
     ) -> io::Result<Self> {
-        let chain = Chain::new(path, options.max_files);
-        let counters = Arc::new(Counters::default());
+        let chain = LogFiles::new(path, options.max_files);
+        let counters = Arc::new(OutputCounters::default());
         let (file, size) = open_current(&chain, &counters)?;
         if let Err(error) = chain.remove_surplus() {
             counters.add_error(&error);
@@ -159,7 +159,7 @@ impl FileOutput {
         let transport = open_transport(file, &counters);
         Ok(Self {
             transport,
-            lines: Lines::new(options.form),
+            lines: LineFormatter::new(options.form),
             chain,
             options,
             counters,
@@ -171,9 +171,9 @@ impl FileOutput {
             next_check: 0,
             retry_at: None,
             change_after: 0,
-            seen: Written { end: size, records: 0 },
+            seen: WriteProgress { end: size, records: 0 },
             is_gone: false,
-            synced: Synced::default(),
+            synced: SyncProgress::default(),
             lock: None,
         })
     }
@@ -203,14 +203,14 @@ impl FileOutput {
         self.is_dirty = true;
     }
 
-    fn standing(&mut self) -> Standing {
+    fn standing(&mut self) -> OutputStatus {
         let buffers = self.transport.buffers();
         if buffers.has_failed() {
-            Standing::Failing
+            OutputStatus::Failing
         } else if self.phase == Phase::Writing && buffers.is_idle() && buffers.filled() == 0 {
-            Standing::Idle
+            OutputStatus::Idle
         } else {
-            Standing::Busy
+            OutputStatus::Busy
         }
     }
 
@@ -275,7 +275,7 @@ impl FileOutput {
             if self.counters.failed_syncs() > failed {
                 // What was written meanwhile may be lost, too.
                 known = self.counters.records();
-                Counters::add(&self.counters.unsynced, (known - self.synced.known) as usize);
+                OutputCounters::add(&self.counters.unsynced, (known - self.synced.known) as usize);
             }
             self.synced.known = known;
         }
@@ -294,7 +294,7 @@ impl FileOutput {
     fn rotate(&mut self) -> io::Result<()> {
         let file = self.chain.rotate()?;
         self.begin(file, 0)?;
-        Counters::add(&self.counters.rotations, 1);
+        OutputCounters::add(&self.counters.rotations, 1);
         Ok(())
     }
 
@@ -313,9 +313,9 @@ impl FileOutput {
         self.is_gone = false;
     }
 
-    fn written(&mut self) -> Written {
+    fn written(&mut self) -> WriteProgress {
         let end = self.size - self.transport.buffers().pending();
-        Written { end, records: self.counters.records() }
+        WriteProgress { end, records: self.counters.records() }
     }
 
     /// Opens or creates a file of the log's name, unless the one that is written has it.
@@ -345,7 +345,7 @@ impl FileOutput {
         }
         self.begin(file, end)?;
         self.is_dirty = true;
-        Counters::add(&self.counters.remade, usize::from(is_surprise));
+        OutputCounters::add(&self.counters.remade, usize::from(is_surprise));
         Ok(())
     }
 
@@ -393,10 +393,10 @@ impl FileOutput {
 }
 
 /// Opens the current file of a log, and returns where it ends.
-fn open_current(chain: &Chain, counters: &Counters) -> io::Result<(File, u64)> {
+fn open_current(chain: &LogFiles, counters: &OutputCounters) -> io::Result<(File, u64)> {
     let file = chain.open()?;
     let mended = mend(&file)?;
-    Counters::add(&counters.mended, mended.lines);
+    OutputCounters::add(&counters.mended, mended.lines);
     Ok((file, mended.end))
 }
 
@@ -418,7 +418,7 @@ impl Output for FileOutput {
         self.transport.kind()
     }
 
-    fn counters(&self) -> &Arc<Counters> {
+    fn counters(&self) -> &Arc<OutputCounters> {
         &self.counters
     }
 
@@ -426,7 +426,7 @@ impl Output for FileOutput {
         self.options.filter
     }
 
-    fn append(&mut self, block: &Block, range: Range<usize>, now_ns: u64) -> usize {
+    fn append(&mut self, block: &RecordBlock, range: Range<usize>, now_ns: u64) -> usize {
         let mut at = range.start;
         while self.phase == Phase::Writing && at < range.end {
             let in_file = self.room_in_file(now_ns);
@@ -457,7 +457,7 @@ impl Output for FileOutput {
         at - range.start
     }
 
-    fn advance(&mut self, now_ns: u64, wait: Duration) -> Standing {
+    fn advance(&mut self, now_ns: u64, wait: Duration) -> OutputStatus {
         self.check_file(now_ns);
         if self.is_flush_due(now_ns) {
             self.seal();

@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use panoptes_records::filter::Filter;
-use panoptes_records::queue::{Block, QueueSize};
+use panoptes_records::queue::{QueueSize, RecordBlock};
 
 use super::backlog::Backlog;
-use super::{Counters, DISK_PATIENCE_NS, Output, OutputKind, Standing};
+use super::{DISK_PATIENCE_NS, Output, OutputCounters, OutputKind, OutputStatus};
 use crate::panics::caught;
 
 /// Blocks between the writer and the thread, and the bytes of each.
@@ -35,9 +35,9 @@ const END_STALLED: Duration = Duration::from_secs(1);
 
 /// The writer's end.
 #[derive(Debug)]
-pub struct Isolated {
-    shared: Arc<Shared>,
-    counters: Arc<Counters>,
+pub struct IsolatedOutput {
+    shared: Arc<SharedOutputThread>,
+    counters: Arc<OutputCounters>,
     kind: OutputKind,
     filter: Filter,
     keeps_waiting: bool,
@@ -48,30 +48,30 @@ pub struct Isolated {
 }
 
 #[derive(Debug)]
-struct Shared {
-    state: Mutex<State>,
+struct SharedOutputThread {
+    state: Mutex<OutputThreadState>,
     changed: Condvar,
 }
 
 #[derive(Debug)]
-struct State {
-    full: VecDeque<Block>,
-    free: Vec<Block>,
+struct OutputThreadState {
+    full: VecDeque<RecordBlock>,
+    free: Vec<RecordBlock>,
     /// The writer's clock, and when it was that.
     clock: (u64, Instant),
     /// Whether the thread has records that it has not passed on to the output.
     has_block: bool,
     /// Since when the thread is in an operation.
     working_since: Option<Instant>,
-    standing: Standing,
+    standing: OutputStatus,
     progress: u64,
     /// When it made progress last, or had nothing to write.
     progress_at: Instant,
     patience_ns: u64,
     reopens: bool,
     takes_over: Option<Backlog>,
-    hand_over: Asked<Option<Backlog>>,
-    end: Asked<()>,
+    hand_over: OutputThreadRequest<Option<Backlog>>,
+    end: OutputThreadRequest<()>,
     /// When the end was asked for.
     end_at: Option<Instant>,
     /// Whether the writer waits no longer: what is left was counted as lost.
@@ -81,14 +81,14 @@ struct State {
 
 /// Something that the writer asks of the thread.
 #[derive(Debug, Default)]
-enum Asked<T> {
+enum OutputThreadRequest<T> {
     #[default]
     No,
     Wanted,
     Done(T),
 }
 
-impl Isolated {
+impl IsolatedOutput {
     /// Bytes of memory that each takes.
     pub const BYTES: usize = QueueSize { blocks: BLOCKS, block_bytes: BLOCK_BYTES }.bytes();
 
@@ -103,25 +103,26 @@ impl Isolated {
     ) -> io::Result<Self> {
         let counters = Arc::clone(output.counters());
         let now = Instant::now();
-        let state = State {
+        let state = OutputThreadState {
             full: VecDeque::with_capacity(BLOCKS),
-            free: (0..BLOCKS).map(|_| Block::new(BLOCK_BYTES)).collect(),
+            free: (0..BLOCKS).map(|_| RecordBlock::new(BLOCK_BYTES)).collect(),
             clock: (0, now),
             has_block: false,
             working_since: None,
-            standing: Standing::Idle,
+            standing: OutputStatus::Idle,
             progress: output.progress(),
             progress_at: now,
             patience_ns: output.patience_ns(),
             reopens: false,
             takes_over: None,
-            hand_over: Asked::No,
-            end: Asked::No,
+            hand_over: OutputThreadRequest::No,
+            end: OutputThreadRequest::No,
             end_at: None,
             is_abandoned: false,
             panic: None,
         };
-        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
+        let shared =
+            Arc::new(SharedOutputThread { state: Mutex::new(state), changed: Condvar::new() });
         let (kind, filter) = (output.kind(), output.filter());
         let keeps_waiting = output.keeps_waiting();
         let before = (counters.records(), own_drops(&counters));
@@ -135,7 +136,7 @@ impl Isolated {
     }
 
     /// Raises a panic of the thread on this one.
-    fn raise(&self, mut state: MutexGuard<'_, State>) {
+    fn raise(&self, mut state: MutexGuard<'_, OutputThreadState>) {
         if let Some(panic) = state.panic.take() {
             state.is_abandoned = true;
             drop(state);
@@ -154,23 +155,23 @@ impl Isolated {
 }
 
 /// The records that an output took and dropped.
-fn own_drops(counters: &Counters) -> u64 {
+fn own_drops(counters: &OutputCounters) -> u64 {
     counters.dropped().saturating_sub(counters.skipped())
 }
 
-impl Output for Isolated {
+impl Output for IsolatedOutput {
     fn kind(&self) -> OutputKind {
         self.kind
     }
 
-    fn counters(&self) -> &Arc<Counters> {
+    fn counters(&self) -> &Arc<OutputCounters> {
         &self.counters
     }
 
-    fn append(&mut self, block: &Block, range: Range<usize>, now_ns: u64) -> usize {
+    fn append(&mut self, block: &RecordBlock, range: Range<usize>, now_ns: u64) -> usize {
         let mut state = self.shared.lock();
         state.clock = (now_ns, Instant::now());
-        if !matches!(state.end, Asked::No) {
+        if !matches!(state.end, OutputThreadRequest::No) {
             // The thread may have ended.
             return 0;
         }
@@ -200,10 +201,10 @@ impl Output for Isolated {
         self.filter
     }
 
-    fn advance(&mut self, now_ns: u64, wait: Duration) -> Standing {
+    fn advance(&mut self, now_ns: u64, wait: Duration) -> OutputStatus {
         let mut state = self.shared.lock();
         state.clock = (now_ns, Instant::now());
-        if state.standing() == Standing::Busy && !wait.is_zero() {
+        if state.standing() == OutputStatus::Busy && !wait.is_zero() {
             let waited = self.shared.changed.wait_timeout(state, wait);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -224,20 +225,20 @@ impl Output for Isolated {
 
     fn prepare_end(&mut self, hands_over: bool) -> bool {
         let mut state = self.shared.lock();
-        if hands_over && matches!(state.hand_over, Asked::No) {
-            state.hand_over = Asked::Wanted;
+        if hands_over && matches!(state.hand_over, OutputThreadRequest::No) {
+            state.hand_over = OutputThreadRequest::Wanted;
         }
-        if matches!(state.end, Asked::No) {
-            (state.end, state.end_at) = (Asked::Wanted, Some(Instant::now()));
+        if matches!(state.end, OutputThreadRequest::No) {
+            (state.end, state.end_at) = (OutputThreadRequest::Wanted, Some(Instant::now()));
             self.shared.changed.notify_all();
         }
-        matches!(state.end, Asked::Done(())) || state.panic.is_some()
+        matches!(state.end, OutputThreadRequest::Done(())) || state.panic.is_some()
     }
 
     fn hand_over(&mut self) -> Option<Backlog> {
         match std::mem::take(&mut self.shared.lock().hand_over) {
-            Asked::Done(waiting) => waiting,
-            Asked::No | Asked::Wanted => None,
+            OutputThreadRequest::Done(waiting) => waiting,
+            OutputThreadRequest::No | OutputThreadRequest::Wanted => None,
         }
     }
 
@@ -271,7 +272,7 @@ impl Output for Isolated {
     }
 }
 
-impl Drop for Isolated {
+impl Drop for IsolatedOutput {
     /// Ends the thread, and waits for it for a moment: then another output may have its file.
     fn drop(&mut self) {
         self.prepare_end(false);
@@ -280,16 +281,16 @@ impl Drop for Isolated {
     }
 }
 
-impl State {
+impl OutputThreadState {
     /// Whether the output has not taken all records yet.
     fn is_busy(&self) -> bool {
         self.has_block || !self.full.is_empty() || self.takes_over.is_some()
     }
 
     /// The output's standing, with what it has not taken yet.
-    fn standing(&self) -> Standing {
+    fn standing(&self) -> OutputStatus {
         match self.standing {
-            Standing::Idle if self.is_busy() => Standing::Busy,
+            OutputStatus::Idle if self.is_busy() => OutputStatus::Busy,
             standing => standing,
         }
     }
@@ -300,12 +301,14 @@ impl State {
         let is_long = |since: Instant| now.saturating_duration_since(since) >= STALL;
         let is_disk = self.patience_ns >= DISK_PATIENCE_NS;
         self.working_since.is_some_and(is_long)
-            || is_disk && self.standing == Standing::Busy && is_long(self.progress_at)
+            || is_disk && self.standing == OutputStatus::Busy && is_long(self.progress_at)
     }
 
     /// Whether the end of the thread is still waited for.
     const fn is_awaited(&self) -> bool {
-        !matches!(self.end, Asked::Done(())) && self.panic.is_none() && !self.is_abandoned
+        !matches!(self.end, OutputThreadRequest::Done(()))
+            && self.panic.is_none()
+            && !self.is_abandoned
     }
 
     fn now_ns(&self) -> u64 {
@@ -318,14 +321,14 @@ impl State {
         self.full.is_empty()
             && !self.reopens
             && self.takes_over.is_none()
-            && !matches!(self.hand_over, Asked::Wanted)
-            && !matches!(self.end, Asked::Wanted)
+            && !matches!(self.hand_over, OutputThreadRequest::Wanted)
+            && !matches!(self.end, OutputThreadRequest::Wanted)
     }
 
     /// Notes what the output says after an operation.
-    fn note(&mut self, output: &dyn Output, standing: Standing) {
+    fn note(&mut self, output: &dyn Output, standing: OutputStatus) {
         let (progress, now) = (output.progress(), Instant::now());
-        if progress != self.progress || standing != Standing::Busy {
+        if progress != self.progress || standing != OutputStatus::Busy {
             self.progress_at = now;
         }
         (self.standing, self.progress) = (standing, progress);
@@ -334,8 +337,8 @@ impl State {
 }
 
 /// What the thread is to do in one turn.
-struct Turn {
-    block: Option<Block>,
+struct OutputThreadTurn {
+    block: Option<RecordBlock>,
     reopens: bool,
     takes_over: Option<Backlog>,
     hands_over: bool,
@@ -343,17 +346,17 @@ struct Turn {
     now_ns: u64,
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl SharedOutputThread {
+    fn lock(&self) -> MutexGuard<'_, OutputThreadState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for the end of the thread, for so long at most.
     fn wait_for_end<'a>(
         &'a self,
-        state: MutexGuard<'a, State>,
+        state: MutexGuard<'a, OutputThreadState>,
         most: Duration,
-    ) -> MutexGuard<'a, State> {
+    ) -> MutexGuard<'a, OutputThreadState> {
         let waited = self.changed.wait_timeout_while(state, most, |state| state.is_awaited());
         waited.unwrap_or_else(PoisonError::into_inner).0
     }
@@ -367,30 +370,30 @@ impl Shared {
         let mut state = self.lock();
         state.working_since = None;
         match ended {
-            Ok(()) => state.end = Asked::Done(()),
+            Ok(()) => state.end = OutputThreadRequest::Done(()),
             Err(panic) => state.panic = Some(panic),
         }
         drop(state);
         self.changed.notify_all();
     }
 
-    fn next_turn(&self) -> Turn {
+    fn next_turn(&self) -> OutputThreadTurn {
         let mut state = self.lock();
         let wait = match state.standing {
-            Standing::Busy | Standing::Failing => SHORT_WAIT,
-            Standing::Idle | Standing::Away | Standing::Closed => LONG_WAIT,
+            OutputStatus::Busy | OutputStatus::Failing => SHORT_WAIT,
+            OutputStatus::Idle | OutputStatus::Away | OutputStatus::Closed => LONG_WAIT,
         };
-        let rests = |state: &mut State| state.is_at_rest();
+        let rests = |state: &mut OutputThreadState| state.is_at_rest();
         let waited = self.changed.wait_timeout_while(state, wait, rests);
         state = waited.unwrap_or_else(PoisonError::into_inner).0;
         let block = state.full.pop_front();
         state.has_block = block.is_some();
         state.working_since = Some(Instant::now());
-        Turn {
+        OutputThreadTurn {
             reopens: std::mem::take(&mut state.reopens),
             takes_over: state.takes_over.take(),
-            hands_over: matches!(state.hand_over, Asked::Wanted) && block.is_none(),
-            ends: matches!(state.end, Asked::Wanted) && block.is_none(),
+            hands_over: matches!(state.hand_over, OutputThreadRequest::Wanted) && block.is_none(),
+            ends: matches!(state.end, OutputThreadRequest::Wanted) && block.is_none(),
             now_ns: state.now_ns(),
             block,
         }
@@ -421,7 +424,7 @@ impl Shared {
         (state.has_block, state.working_since) = (false, None);
         state.note(output, standing);
         if let Some(waiting) = waiting {
-            state.hand_over = Asked::Done(waiting);
+            state.hand_over = OutputThreadRequest::Done(waiting);
         }
         let is_over = turn.ends || state.is_abandoned;
         drop(state);
@@ -431,7 +434,7 @@ impl Shared {
 
     /// Gives all records of a block to the output, as fast as it takes them. At the end, what one
     /// that fails does not take is dropped.
-    fn pass_on(&self, output: &mut dyn Output, block: &Block) -> Standing {
+    fn pass_on(&self, output: &mut dyn Output, block: &RecordBlock) -> OutputStatus {
         let (mut at, mut wait) = (0, Duration::ZERO);
         loop {
             let now_ns = self.lock().now_ns();
@@ -446,7 +449,7 @@ impl Shared {
                 return standing;
             }
             wait = if count == 0 { SHORT_WAIT } else { Duration::ZERO };
-            if count == 0 && standing != Standing::Busy {
+            if count == 0 && standing != OutputStatus::Busy {
                 thread::sleep(SHORT_WAIT);
             }
             let mut state = self.lock();
@@ -464,9 +467,9 @@ impl Shared {
     }
 
     /// Whether the writer ends, and the output takes nothing now: it loses the rest.
-    fn is_ending(&self, standing: Standing) -> bool {
-        let takes_nothing = matches!(standing, Standing::Failing | Standing::Away);
-        takes_nothing && matches!(self.lock().end, Asked::Wanted)
+    fn is_ending(&self, standing: OutputStatus) -> bool {
+        let takes_nothing = matches!(standing, OutputStatus::Failing | OutputStatus::Away);
+        takes_nothing && matches!(self.lock().end, OutputThreadRequest::Wanted)
     }
 }
 

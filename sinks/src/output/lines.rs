@@ -3,13 +3,13 @@
 use std::ops::Range;
 
 use panoptes_records::people::{LineStyle, line_of};
-use panoptes_records::queue::{Block, HeaderLists};
+use panoptes_records::queue::{HeaderLists, RecordBlock};
 
-use super::buffers::Buffers;
+use super::buffers::OutputBuffers;
 
 /// The form of an output's records.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Form {
+pub enum LineForm {
     /// As they are.
     #[default]
     Full,
@@ -22,16 +22,20 @@ pub enum Form {
 
 /// Brings records into an output's form.
 #[derive(Debug)]
-pub(crate) struct Lines {
-    form: Form,
-    known: Known,
+pub(crate) struct LineFormatter {
+    form: LineForm,
+    known: WrittenHeaderLists,
     /// The line for people of the record that was asked about last.
     line: String,
 }
 
-impl Lines {
-    pub(crate) fn new(form: Form) -> Self {
-        let known = if form == Form::Compact { Known::new() } else { Known::default() };
+impl LineFormatter {
+    pub(crate) fn new(form: LineForm) -> Self {
+        let known = if form == LineForm::Compact {
+            WrittenHeaderLists::new()
+        } else {
+            WrittenHeaderLists::default()
+        };
         Self { form, known, line: String::new() }
     }
 
@@ -42,15 +46,20 @@ impl Lines {
 
     /// How many records from the start of `range`, which is not empty, fit into `room` bytes; in
     /// any form but the full one, at most one.
-    pub(crate) fn fitting(&mut self, block: &Block, range: Range<usize>, room: usize) -> usize {
+    pub(crate) fn fitting(
+        &mut self,
+        block: &RecordBlock,
+        range: Range<usize>,
+        room: usize,
+    ) -> usize {
         match self.form {
-            Form::Full => block.fitting(range, room),
-            Form::Compact => {
+            LineForm::Full => block.fitting(range, room),
+            LineForm::Compact => {
                 let pieces = self.compact(block, range.start);
                 usize::from(pieces.iter().map(|piece| piece.len()).sum::<usize>() <= room)
             }
-            Form::ForPeople(_) if room == 0 => 0,
-            Form::ForPeople(style) => {
+            LineForm::ForPeople(_) if room == 0 => 0,
+            LineForm::ForPeople(style) => {
                 self.line = line_of(block.slice(range.start, 1), style);
                 self.line.push('\n');
                 usize::from(self.line.len() <= room)
@@ -61,29 +70,29 @@ impl Lines {
     /// Adds the `count` records from `index` on, which fit, to the buffers; returns their length.
     pub(crate) fn append(
         &mut self,
-        block: &Block,
+        block: &RecordBlock,
         index: usize,
         count: usize,
-        buffers: &mut Buffers,
+        buffers: &mut OutputBuffers,
     ) -> usize {
         let pieces = match self.form {
-            Form::Full => [block.slice(index, count), &[], &[]],
-            Form::Compact => self.compact(block, index),
-            Form::ForPeople(_) => [self.line.as_bytes(), &[], &[]],
+            LineForm::Full => [block.slice(index, count), &[], &[]],
+            LineForm::Compact => self.compact(block, index),
+            LineForm::ForPeople(_) => [self.line.as_bytes(), &[], &[]],
         };
         let [first, second, third] = pieces;
         buffers.append(first, count);
         buffers.append(second, 0);
         buffers.append(third, 0);
         let length = first.len() + second.len() + third.len();
-        if self.form == Form::Compact {
+        if self.form == LineForm::Compact {
             self.known.add(block.lists(index));
         }
         length
     }
 
     /// A record in pieces, without its lists of interfaces if they are known.
-    fn compact<'b>(&self, block: &'b Block, index: usize) -> [&'b [u8]; 3] {
+    fn compact<'b>(&self, block: &'b RecordBlock, index: usize) -> [&'b [u8]; 3] {
         if self.known.has(block.lists(index)) {
             block.without_lists(index)
         } else {
@@ -94,7 +103,7 @@ impl Lines {
 
 /// The systems whose lists of interfaces were written, and which lists those are, as hashes.
 #[derive(Debug, Default)]
-pub(crate) struct Known {
+pub(crate) struct WrittenHeaderLists {
     systems: Vec<(u64, u64)>,
     /// The one to replace if there is no room.
     oldest: usize,
@@ -105,7 +114,7 @@ pub(crate) struct Known {
 /// Maximum number of systems. The lists of a further one are written more often.
 const SYSTEMS_MAX: usize = 1024;
 
-impl Known {
+impl WrittenHeaderLists {
     pub(crate) fn new() -> Self {
         Self { systems: Vec::with_capacity(SYSTEMS_MAX), ..Self::default() }
     }
@@ -144,7 +153,7 @@ mod tests {
     #[test]
     fn a_full_table_of_systems_forgets_the_oldest_and_goes_on() {
         let lists = |system, content| HeaderLists { system, content, ..HeaderLists::default() };
-        let mut known = Known::new();
+        let mut known = WrittenHeaderLists::new();
         let capacity = known.systems.capacity();
         for system in 0..=SYSTEMS_MAX as u64 {
             assert!(!known.has(lists(system, 7)));

@@ -35,16 +35,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use panoptes_records::filter::Filter;
-use panoptes_records::queue::Block;
+use panoptes_records::queue::RecordBlock;
 use panoptes_records::record::RECORD_BYTES_MAX;
 
-pub use self::isolated::Isolated;
+pub use self::isolated::IsolatedOutput;
 
 use self::backlog::Backlog;
-use self::buffers::Buffers;
+use self::buffers::OutputBuffers;
 use self::plain::PlainWriter;
 use self::ring::RingWriter;
-use self::transport::{Target, Transport, TransportSettings};
+use self::transport::{OutputTransport, Target, TransportSettings};
 
 /// How an output writes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -59,7 +59,7 @@ macro_rules! counters {
     ($($(#[$docs:meta])* $name:ident;)*) => {
         /// Counters of an output; any thread may read them at any time.
         #[derive(Debug, Default)]
-        pub struct Counters {
+        pub struct OutputCounters {
             $($name: AtomicU64,)*
             last_error: AtomicI32,
             failure: Mutex<String>,
@@ -69,7 +69,7 @@ macro_rules! counters {
             is_stalled: AtomicBool,
         }
 
-        impl Counters {
+        impl OutputCounters {
             $($(#[$docs])*
             pub fn $name(&self) -> u64 {
                 self.$name.load(Ordering::Relaxed)
@@ -118,7 +118,7 @@ counters! {
     waiting_bytes;
 }
 
-impl Counters {
+impl OutputCounters {
     /// The `errno` of the last failed operation; 0 before the first failure.
     pub fn last_error(&self) -> i32 {
         self.last_error.load(Ordering::Relaxed)
@@ -213,14 +213,14 @@ pub(crate) fn open_transport(
     mut file: File,
     target: Target,
     settings: TransportSettings,
-    counters: &Arc<Counters>,
-) -> Box<dyn Transport> {
+    counters: &Arc<OutputCounters>,
+) -> Box<dyn OutputTransport> {
     let most = match target {
         Target::File => settings.buffers,
         Target::Stream => 1,
     };
     let bytes = settings.buffer_bytes.max(RECORD_BYTES_MAX);
-    let mut buffers = Buffers::new(settings.buffers.max(2), bytes, most);
+    let mut buffers = OutputBuffers::new(settings.buffers.max(2), bytes, most);
     if settings.kind == OutputKind::IoUring {
         match RingWriter::new(file, target, buffers, Arc::clone(counters)) {
             Ok(writer) => return Box::new(writer),
@@ -232,7 +232,7 @@ pub(crate) fn open_transport(
 
 /// The state of an output after a step.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Standing {
+pub enum OutputStatus {
     /// All records that it took have reached the kernel, or the receiver.
     Idle,
     /// A write or sync is under way, or records wait for their flush time.
@@ -250,10 +250,10 @@ pub enum Standing {
 pub trait Output: std::fmt::Debug + Send {
     fn kind(&self) -> OutputKind;
 
-    fn counters(&self) -> &Arc<Counters>;
+    fn counters(&self) -> &Arc<OutputCounters>;
 
     /// Takes records of `range`, as many as there is room for, and returns their number.
-    fn append(&mut self, block: &Block, range: Range<usize>, now_ns: u64) -> usize;
+    fn append(&mut self, block: &RecordBlock, range: Range<usize>, now_ns: u64) -> usize;
 
     /// Which records it takes.
     fn filter(&self) -> Filter {
@@ -262,7 +262,7 @@ pub trait Output: std::fmt::Debug + Send {
 
     /// Does the work that is due and collects completions. Waits up to `wait` for one when a write
     /// or sync is under way.
-    fn advance(&mut self, now_ns: u64, wait: Duration) -> Standing;
+    fn advance(&mut self, now_ns: u64, wait: Duration) -> OutputStatus;
 
     /// Opens its file again, if it has one, when what was taken until now is written.
     fn reopen(&mut self) {}

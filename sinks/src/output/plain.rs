@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::buffers::Buffers;
+use super::buffers::OutputBuffers;
 use super::syncer::Syncer;
-use super::transport::{Target, Transport};
-use super::{Counters, OutputKind};
+use super::transport::{OutputTransport, Target};
+use super::{OutputCounters, OutputKind};
 
 #[derive(Debug)]
 pub(crate) struct PlainWriter {
@@ -23,8 +23,8 @@ pub(crate) struct PlainWriter {
     target: Target,
     /// A regular file as a stream never blocks.
     is_regular: bool,
-    buffers: Buffers,
-    counters: Arc<Counters>,
+    buffers: OutputBuffers,
+    counters: Arc<OutputCounters>,
     /// Of a file. Without it, a sync fails.
     syncer: Option<Syncer>,
 }
@@ -36,8 +36,8 @@ impl PlainWriter {
     pub(crate) fn new(
         file: File,
         target: Target,
-        buffers: Buffers,
-        counters: Arc<Counters>,
+        buffers: OutputBuffers,
+        counters: Arc<OutputCounters>,
     ) -> Self {
         let is_regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
         let syncer = if target == Target::File { Syncer::start().ok() } else { None };
@@ -70,19 +70,19 @@ impl PlainWriter {
     /// Counts the sync under way, once its result is known.
     fn end_sync(&mut self, wait: Duration) {
         match self.syncer.as_mut().and_then(|syncer| syncer.result(wait)) {
-            Some(Ok(())) => Counters::add(&self.counters.syncs, 1),
+            Some(Ok(())) => OutputCounters::add(&self.counters.syncs, 1),
             Some(Err(error)) => self.counters.add_failed_sync(&error),
             None => {}
         }
     }
 }
 
-impl Transport for PlainWriter {
+impl OutputTransport for PlainWriter {
     fn kind(&self) -> OutputKind {
         OutputKind::Plain
     }
 
-    fn buffers(&mut self) -> &mut Buffers {
+    fn buffers(&mut self) -> &mut OutputBuffers {
         &mut self.buffers
     }
 
@@ -98,10 +98,10 @@ impl Transport for PlainWriter {
                     return Err(io::ErrorKind::WriteZero.into());
                 }
                 Ok(count) => {
-                    Counters::add(&self.counters.plain_writes, 1);
-                    Counters::add(&self.counters.bytes, count);
+                    OutputCounters::add(&self.counters.plain_writes, 1);
+                    OutputCounters::add(&self.counters.bytes, count);
                     let records = self.buffers.wrote(piece.slot, count);
-                    Counters::add(&self.counters.records, records);
+                    OutputCounters::add(&self.counters.records, records);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                     self.buffers.wrote(piece.slot, 0);

@@ -19,25 +19,25 @@ use std::time::Duration;
 use io_uring::types::{Fixed, FsyncFlags, SubmitArgs, Timespec};
 use io_uring::{IoUring, Probe, opcode, squeue};
 
-use super::buffers::{Buffers, Piece};
-use super::transport::{Target, Transport};
-use super::{Counters, OutputKind};
+use super::buffers::{OutputBuffers, PendingWrite};
+use super::transport::{OutputTransport, Target};
+use super::{OutputCounters, OutputKind};
 
 #[derive(Debug)]
 pub(crate) struct RingWriter {
-    ring: Ring,
+    ring: OutputRing,
     file: File,
     target: Target,
-    buffers: Buffers,
-    counters: Arc<Counters>,
+    buffers: OutputBuffers,
+    counters: Arc<OutputCounters>,
     is_syncing: bool,
     error: Option<io::Error>,
 }
 
 /// A wrapper so that `RingWriter` can derive `Debug`.
-struct Ring(IoUring);
+struct OutputRing(IoUring);
 
-impl std::fmt::Debug for Ring {
+impl std::fmt::Debug for OutputRing {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Ring").finish_non_exhaustive()
     }
@@ -58,12 +58,12 @@ impl RingWriter {
     pub(crate) fn new(
         file: File,
         target: Target,
-        buffers: Buffers,
-        counters: Arc<Counters>,
-    ) -> Result<Self, (File, Buffers)> {
+        buffers: OutputBuffers,
+        counters: Arc<OutputCounters>,
+    ) -> Result<Self, (File, OutputBuffers)> {
         match set_up(&file, &buffers) {
             Ok(ring) => Ok(Self {
-                ring: Ring(ring),
+                ring: OutputRing(ring),
                 file,
                 target,
                 buffers,
@@ -75,7 +75,7 @@ impl RingWriter {
         }
     }
 
-    fn push_write(&mut self, piece: Piece) {
+    fn push_write(&mut self, piece: PendingWrite) {
         let bytes = self.buffers.bytes(piece);
         let offset = match self.target {
             Target::File => piece.offset,
@@ -139,17 +139,17 @@ impl RingWriter {
                 if result < 0 {
                     self.counters.add_failed_sync(&io::Error::from_raw_os_error(-result));
                 } else {
-                    Counters::add(&self.counters.syncs, 1);
+                    OutputCounters::add(&self.counters.syncs, 1);
                 }
                 continue;
             }
             let slot = entry.user_data() as usize;
             match result {
                 1.. => {
-                    Counters::add(&self.counters.ring_writes, 1);
-                    Counters::add(&self.counters.bytes, result as usize);
+                    OutputCounters::add(&self.counters.ring_writes, 1);
+                    OutputCounters::add(&self.counters.bytes, result as usize);
                     let records = self.buffers.wrote(slot, result as usize);
-                    Counters::add(&self.counters.records, records);
+                    OutputCounters::add(&self.counters.records, records);
                 }
                 0 => {
                     self.buffers.failed(slot);
@@ -176,7 +176,7 @@ impl RingWriter {
 }
 
 /// A ring with every needed operation, with file and buffers registered.
-fn set_up(file: &File, buffers: &Buffers) -> io::Result<IoUring> {
+fn set_up(file: &File, buffers: &OutputBuffers) -> io::Result<IoUring> {
     let memory: Vec<_> = buffers
         .memory()
         .map(|memory| libc::iovec {
@@ -203,12 +203,12 @@ fn set_up(file: &File, buffers: &Buffers) -> io::Result<IoUring> {
     Ok(ring)
 }
 
-impl Transport for RingWriter {
+impl OutputTransport for RingWriter {
     fn kind(&self) -> OutputKind {
         OutputKind::IoUring
     }
 
-    fn buffers(&mut self) -> &mut Buffers {
+    fn buffers(&mut self) -> &mut OutputBuffers {
         &mut self.buffers
     }
 
@@ -266,7 +266,7 @@ impl Drop for RingWriter {
         }
         if self.buffers.under_way() > 0 {
             // A reader that never reads: the kernel may still read the buffers, so they must stay.
-            std::mem::forget(std::mem::replace(&mut self.buffers, Buffers::new(1, 0, 1)));
+            std::mem::forget(std::mem::replace(&mut self.buffers, OutputBuffers::new(1, 0, 1)));
         }
     }
 }

@@ -7,18 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use panoptes_records::filter::Filter;
-use panoptes_records::queue::Block;
+use panoptes_records::queue::RecordBlock;
 
-use super::lines::{Form, Lines};
-use super::transport::{Target, Transport, TransportSettings};
-use super::{Counters, Output, OutputKind, Standing, open_transport};
+use super::lines::{LineForm, LineFormatter};
+use super::transport::{OutputTransport, Target, TransportSettings};
+use super::{Output, OutputCounters, OutputKind, OutputStatus, open_transport};
 
 #[derive(Debug)]
 pub struct StreamOutput {
-    transport: Box<dyn Transport>,
-    lines: Lines,
+    transport: Box<dyn OutputTransport>,
+    lines: LineFormatter,
     filter: Filter,
-    counters: Arc<Counters>,
+    counters: Arc<OutputCounters>,
     is_terminal: bool,
     is_closed: bool,
     retry_at: Option<u64>,
@@ -30,17 +30,17 @@ impl StreamOutput {
     /// Writes all records, as they are, to `file` at its current position. For standard output,
     /// pass a duplicate of its descriptor.
     pub fn new(file: File, settings: TransportSettings) -> Self {
-        let counters = Arc::new(Counters::default());
+        let counters = Arc::new(OutputCounters::default());
         let is_terminal = file.is_terminal();
         let transport = open_transport(file, Target::Stream, settings, &counters);
-        let (lines, filter) = (Lines::new(Form::default()), Filter::ALL);
+        let (lines, filter) = (LineFormatter::new(LineForm::default()), Filter::ALL);
         Self { transport, lines, filter, counters, is_terminal, is_closed: false, retry_at: None }
     }
 
     /// Writes records in this form.
     #[must_use]
-    pub fn with_form(self, form: Form) -> Self {
-        Self { lines: Lines::new(form), ..self }
+    pub fn with_form(self, form: LineForm) -> Self {
+        Self { lines: LineFormatter::new(form), ..self }
     }
 
     /// Writes these records only.
@@ -71,16 +71,16 @@ impl StreamOutput {
         }
     }
 
-    fn standing(&mut self) -> Standing {
+    fn standing(&mut self) -> OutputStatus {
         let buffers = self.transport.buffers();
         if self.is_closed {
-            Standing::Closed
+            OutputStatus::Closed
         } else if self.retry_at.is_some() {
-            Standing::Failing
+            OutputStatus::Failing
         } else if buffers.is_idle() && buffers.filled() == 0 {
-            Standing::Idle
+            OutputStatus::Idle
         } else {
-            Standing::Busy
+            OutputStatus::Busy
         }
     }
 }
@@ -90,7 +90,7 @@ impl Output for StreamOutput {
         self.transport.kind()
     }
 
-    fn counters(&self) -> &Arc<Counters> {
+    fn counters(&self) -> &Arc<OutputCounters> {
         &self.counters
     }
 
@@ -100,7 +100,7 @@ impl Output for StreamOutput {
 
     /// Takes records of `range`, as many as there is room for; all of them after the reader is
     /// gone.
-    fn append(&mut self, block: &Block, range: Range<usize>, _now_ns: u64) -> usize {
+    fn append(&mut self, block: &RecordBlock, range: Range<usize>, _now_ns: u64) -> usize {
         if self.is_closed {
             return range.len();
         }
@@ -120,9 +120,9 @@ impl Output for StreamOutput {
         at - range.start
     }
 
-    fn advance(&mut self, now_ns: u64, wait: Duration) -> Standing {
+    fn advance(&mut self, now_ns: u64, wait: Duration) -> OutputStatus {
         if self.is_closed {
-            return Standing::Closed;
+            return OutputStatus::Closed;
         }
         let buffers = self.transport.buffers();
         if buffers.is_idle() {

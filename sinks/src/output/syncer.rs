@@ -10,19 +10,19 @@ use std::time::Duration;
 /// A thread that syncs, and ends after this.
 #[derive(Debug)]
 pub(super) struct Syncer {
-    shared: Arc<Shared>,
+    shared: Arc<SharedSyncer>,
     is_syncing: bool,
 }
 
 /// What both threads have. Channels allocate where they wait.
 #[derive(Debug, Default)]
-struct Shared {
-    state: Mutex<State>,
+struct SharedSyncer {
+    state: Mutex<SyncerState>,
     has_changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-enum State {
+enum SyncerState {
     /// The thread has not begun, which allocates.
     #[default]
     Starting,
@@ -36,10 +36,10 @@ enum State {
 
 impl Syncer {
     pub(super) fn start() -> io::Result<Self> {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(SharedSyncer::default());
         let of_thread = Arc::clone(&shared);
         thread::Builder::new().name("panoptes-sync".to_owned()).spawn(move || of_thread.serve())?;
-        let is_starting = |state: &mut State| matches!(state, State::Starting);
+        let is_starting = |state: &mut SyncerState| matches!(state, SyncerState::Starting);
         drop(shared.has_changed.wait_while(shared.lock(), is_starting));
         Ok(Self { shared, is_syncing: false })
     }
@@ -48,7 +48,7 @@ impl Syncer {
     pub(super) fn begin(&mut self, file: &File) -> io::Result<()> {
         if !self.is_syncing {
             // The file may be replaced meanwhile.
-            self.shared.set(State::Wanted(file.try_clone()?));
+            self.shared.set(SyncerState::Wanted(file.try_clone()?));
             self.is_syncing = true;
         }
         Ok(())
@@ -63,12 +63,12 @@ impl Syncer {
         if !self.is_syncing {
             return None;
         }
-        let is_under_way = |state: &mut State| !matches!(state, State::Done(_));
+        let is_under_way = |state: &mut SyncerState| !matches!(state, SyncerState::Done(_));
         let state = self.shared.lock();
         let waited = self.shared.has_changed.wait_timeout_while(state, wait, is_under_way);
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        match std::mem::replace(&mut *state, State::Idle) {
-            State::Done(result) => {
+        match std::mem::replace(&mut *state, SyncerState::Idle) {
+            SyncerState::Done(result) => {
                 self.is_syncing = false;
                 Some(result)
             }
@@ -83,37 +83,39 @@ impl Syncer {
 impl Drop for Syncer {
     /// Does not wait: a disk may never answer.
     fn drop(&mut self) {
-        self.shared.set(State::Over);
+        self.shared.set(SyncerState::Over);
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl SharedSyncer {
+    fn lock(&self) -> MutexGuard<'_, SyncerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set(&self, state: State) {
+    fn set(&self, state: SyncerState) {
         *self.lock() = state;
         self.has_changed.notify_all();
     }
 
     /// Syncs what is wanted until that is over.
     fn serve(&self) {
-        self.set(State::Idle);
-        let is_idle = |state: &mut State| !matches!(state, State::Wanted(_) | State::Over);
+        self.set(SyncerState::Idle);
+        let is_idle =
+            |state: &mut SyncerState| !matches!(state, SyncerState::Wanted(_) | SyncerState::Over);
         loop {
             let waited = self.has_changed.wait_while(self.lock(), is_idle);
             let mut state = waited.unwrap_or_else(PoisonError::into_inner);
-            let State::Wanted(file) = std::mem::replace(&mut *state, State::UnderWay) else {
+            let SyncerState::Wanted(file) = std::mem::replace(&mut *state, SyncerState::UnderWay)
+            else {
                 return;
             };
             drop(state);
             let result = file.sync_data();
             let mut state = self.lock();
-            if matches!(*state, State::Over) {
+            if matches!(*state, SyncerState::Over) {
                 return;
             }
-            *state = State::Done(result);
+            *state = SyncerState::Done(result);
             self.has_changed.notify_all();
         }
     }

@@ -5,13 +5,13 @@ use std::io;
 use std::time::Duration;
 
 use super::OutputKind;
-use super::buffers::Buffers;
+use super::buffers::OutputBuffers;
 
 /// A way to write buffers to one descriptor.
-pub(crate) trait Transport: std::fmt::Debug + Send {
+pub(crate) trait OutputTransport: std::fmt::Debug + Send {
     fn kind(&self) -> OutputKind;
 
-    fn buffers(&mut self) -> &mut Buffers;
+    fn buffers(&mut self) -> &mut OutputBuffers;
 
     /// Begins ready buffers and collects completions. Waits up to `wait` for one when a write or
     /// sync is under way.

@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use panoptes_records::filter::Filter;
-use panoptes_records::queue::Block;
+use panoptes_records::queue::RecordBlock;
 
 use crate::output::backlog::Backlog;
-use crate::output::{Counters, Output, OutputKind, Standing};
+use crate::output::{Output, OutputCounters, OutputKind, OutputStatus};
 
 /// In the place of an output that has panicked or was released: records wait for the next one.
 #[derive(Debug)]
 pub(super) struct Absent {
     pub(super) kind: OutputKind,
     pub(super) filter: Filter,
-    pub(super) counters: Arc<Counters>,
+    pub(super) counters: Arc<OutputCounters>,
     /// What waits for the receiver of both outputs.
     pub(super) waiting: Option<Backlog>,
 }
@@ -25,11 +25,11 @@ impl Output for Absent {
         self.kind
     }
 
-    fn counters(&self) -> &Arc<Counters> {
+    fn counters(&self) -> &Arc<OutputCounters> {
         &self.counters
     }
 
-    fn append(&mut self, _: &Block, _: Range<usize>, _: u64) -> usize {
+    fn append(&mut self, _: &RecordBlock, _: Range<usize>, _: u64) -> usize {
         0
     }
 
@@ -37,8 +37,8 @@ impl Output for Absent {
         self.filter
     }
 
-    fn advance(&mut self, _: u64, _: Duration) -> Standing {
-        Standing::Failing
+    fn advance(&mut self, _: u64, _: Duration) -> OutputStatus {
+        OutputStatus::Failing
     }
 
     fn hand_over(&mut self) -> Option<Backlog> {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Mutex;
 
-use panoptes_records::queue::{Class, Producer, QueueSize, queue};
+use panoptes_records::queue::{Producer, QueueSize, RecordClass, queue};
 
 use super::*;
 use crate::output::OutputKind;
@@ -11,7 +11,7 @@ use crate::output::OutputKind;
 /// Keeps records, and panics where a test wants it.
 #[derive(Debug, Default)]
 struct Fragile {
-    counters: Arc<Counters>,
+    counters: Arc<OutputCounters>,
     kept: Arc<Mutex<Vec<String>>>,
     /// The record that it cannot take.
     bad: Option<&'static str>,
@@ -30,7 +30,7 @@ impl Output for Fragile {
         OutputKind::Plain
     }
 
-    fn counters(&self) -> &Arc<Counters> {
+    fn counters(&self) -> &Arc<OutputCounters> {
         &self.counters
     }
 
@@ -38,7 +38,7 @@ impl Output for Fragile {
         self.filter
     }
 
-    fn append(&mut self, block: &Block, range: Range<usize>, _: u64) -> usize {
+    fn append(&mut self, block: &RecordBlock, range: Range<usize>, _: u64) -> usize {
         if self.is_full {
             return 0;
         }
@@ -50,12 +50,12 @@ impl Output for Fragile {
         range.len()
     }
 
-    fn advance(&mut self, _: u64, _: Duration) -> Standing {
+    fn advance(&mut self, _: u64, _: Duration) -> OutputStatus {
         assert!(!self.is_bad_when_it_advances, "a bad step");
         match self.is_away.load(Ordering::Relaxed) {
-            _ if self.is_full => Standing::Failing,
-            true => Standing::Away,
-            false => Standing::Idle,
+            _ if self.is_full => OutputStatus::Failing,
+            true => OutputStatus::Away,
+            false => OutputStatus::Idle,
         }
     }
 
@@ -85,7 +85,7 @@ impl Running {
     /// Writes records, each in a block of its own.
     fn write(&mut self, records: &[&str]) {
         for record in records {
-            self.producer.try_push(Class::default(), record.as_bytes()).unwrap();
+            self.producer.try_push(RecordClass::default(), record.as_bytes()).unwrap();
             self.producer.flush();
         }
         self.writer.step(0, Duration::ZERO);
@@ -95,13 +95,13 @@ impl Running {
         self.changes.send(change).unwrap();
     }
 
-    fn remove(&self, counters: &Arc<Counters>) {
+    fn remove(&self, counters: &Arc<OutputCounters>) {
         let until = self.writer.waker().next();
         self.change(OutputChange::Remove(Arc::clone(counters), until));
     }
 
     /// For an output that takes everything.
-    fn release(&self, counters: &Arc<Counters>) {
+    fn release(&self, counters: &Arc<OutputCounters>) {
         let until = self.writer.waker().next();
         self.change(OutputChange::Release(Arc::clone(counters), until, Filter::ALL));
     }
@@ -303,13 +303,13 @@ fn an_end_during_a_change_loses_nothing() {
     let of_system = Filter { system: Some(7), ..Filter::ALL };
     let (counters, ended) = (Arc::clone(&old.counters), Arc::clone(&next.counters));
     let (before, after) = (Arc::clone(&old.kept), Arc::clone(&next.kept));
-    let subject = panoptes_records::filter::Subject { system: Some(7), receivers: 0 };
+    let subject = panoptes_records::filter::FilterSubject { system: Some(7), receivers: 0 };
     let mut running = start(vec![Fragile { filter: of_system, ..old }, Fragile::default()]);
     running.producer.set_subject(subject);
     running.write(&["a"]);
     let until = running.writer.waker().next();
     running.change(OutputChange::Release(Arc::clone(&counters), until, of_system));
-    running.producer.try_push(Class::default(), b"b").unwrap();
+    running.producer.try_push(RecordClass::default(), b"b").unwrap();
     running.producer.flush();
     running.change(OutputChange::End(7));
     running.write(&[]);
@@ -350,7 +350,7 @@ fn a_queue_may_be_added_and_goes_with_its_producer() {
         let (mut producer, consumer) = queue(QueueSize::default(), running.writer.waker());
         running.change(OutputChange::AddQueue(consumer));
         let name = format!("added {round}");
-        producer.try_push(Class::default(), name.as_bytes()).unwrap();
+        producer.try_push(RecordClass::default(), name.as_bytes()).unwrap();
         producer.flush();
         running.write(&["own"]);
         assert_eq!(running.writer.lanes.len(), 2);

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use panoptes_sinks::output::remote::{Tls, TlsFiles};
+use panoptes_sinks::output::remote::{TlsConnector, TlsFiles};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -67,13 +67,13 @@ impl Authority {
     }
 
     /// How a sender that trusts this authority connects to the receiver of this name.
-    pub(crate) fn client(&self, server_name: &str, own: Option<&Identity>) -> Tls {
+    pub(crate) fn client(&self, server_name: &str, own: Option<&Identity>) -> TlsConnector {
         let own = own.map(|own| {
             let certificate = self.write("own.pem", &own.certificate.pem());
             (certificate, self.write("own.key", &own.key.serialize_pem()))
         });
         let server_name = server_name.to_owned();
-        Tls::read(&TlsFiles { ca: Some(self.file()), own, server_name }, None).unwrap()
+        TlsConnector::read(&TlsFiles { ca: Some(self.file()), own, server_name }, None).unwrap()
     }
 
     fn roots(&self) -> Arc<RootCertStore> {

@@ -9,13 +9,13 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use panoptes_records::filter::Filter;
-use panoptes_records::queue::{Class, Producer, QueueSize, Waker, queue};
+use panoptes_records::queue::{Producer, QueueSize, RecordClass, Waker, queue};
 use panoptes_records::record::RecordWriter;
 use panoptes_sinks::output::backlog::Backlog;
-use panoptes_sinks::output::remote::{Messages, RemoteOutput, RemoteSettings, Tls};
+use panoptes_sinks::output::remote::{Messages, RemoteOutput, RemoteSettings, TlsConnector};
 use panoptes_sinks::output::socket::Peer;
-use panoptes_sinks::output::{Counters, Output, OutputKind};
-use panoptes_sinks::writer::{End, Writer};
+use panoptes_sinks::output::{Output, OutputCounters, OutputKind};
+use panoptes_sinks::writer::{Writer, WriterEnd};
 use serde_json::Value;
 
 use crate::common::{NOW_NS, STRING_LENGTH, bash, plain_record, web_1_header};
@@ -38,7 +38,7 @@ pub(crate) fn remote(
 
 /// The same, over TLS if that is given.
 pub(crate) fn remote_over(
-    tls: Option<Tls>,
+    tls: Option<TlsConnector>,
     peer: Peer,
     messages: Messages,
     kind: OutputKind,
@@ -58,14 +58,14 @@ pub(crate) fn tcp(address: SocketAddr) -> Peer {
 
 /// A writer on its own thread.
 pub(crate) struct Running {
-    pub(crate) thread: JoinHandle<End>,
-    pub(crate) counters: Vec<Arc<Counters>>,
+    pub(crate) thread: JoinHandle<WriterEnd>,
+    pub(crate) counters: Vec<Arc<OutputCounters>>,
     pub(crate) stop: Arc<AtomicBool>,
 }
 
 impl Running {
     pub(crate) fn end(self) {
-        assert_eq!(self.thread.join().unwrap(), End::Finished);
+        assert_eq!(self.thread.join().unwrap(), WriterEnd::Finished);
     }
 }
 
@@ -97,7 +97,7 @@ pub(crate) fn text(number: usize) -> String {
 /// Pushes the records of these numbers; every tenth one is an alert.
 pub(crate) fn push(producer: &mut Producer, numbers: std::ops::Range<usize>) {
     for number in numbers {
-        let class = Class { is_alert: number.is_multiple_of(10), ..Class::default() };
+        let class = RecordClass { is_alert: number.is_multiple_of(10), ..RecordClass::default() };
         while producer.try_push(class, text(number).as_bytes()).is_err() {
             thread::yield_now();
         }
@@ -131,7 +131,7 @@ pub(crate) fn read_all(stream: impl Read) -> Vec<usize> {
     numbers
 }
 
-pub(crate) fn check_way(counters: &Counters, kind: OutputKind) {
+pub(crate) fn check_way(counters: &OutputCounters, kind: OutputKind) {
     let (ring, plain) = (counters.ring_writes(), counters.plain_writes());
     match kind {
         OutputKind::IoUring => assert!(ring > 0 && plain == 0, "{counters:?}"),

@@ -15,7 +15,7 @@ mod values;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use panoptes_records::record::scan::Kind;
+use panoptes_records::record::scan::ScanKind;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
@@ -33,7 +33,7 @@ const REPEATS: usize = 2;
 /// The kinds of lines that are compared, in the order of `panoptes scan`. The guest's truth has no
 /// commands of shells.
 pub fn kinds() -> impl Iterator<Item = &'static str> {
-    Kind::ALL.iter().filter(|&&kind| kind != Kind::ShellHistory).map(|kind| kind.name())
+    ScanKind::ALL.iter().filter(|&&kind| kind != ScanKind::ShellHistory).map(|kind| kind.name())
 }
 
 /// A guest's report about itself at one moment.

@@ -2,7 +2,7 @@
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::Layouts;
-use panoptes_decoders::kernel::xarray::{self, Slot};
+use panoptes_decoders::kernel::xarray::{self, XaSlot};
 
 use crate::memory::Memory;
 
@@ -90,7 +90,7 @@ impl Memory {
         }
         while shift > 0 {
             let slot = Self::node_slot(layouts, node, index, shift);
-            node = if let Slot::Node(below) = xarray::slot(self.word(slot)) {
+            node = if let XaSlot::Node(below) = xarray::slot(self.word(slot)) {
                 below
             } else {
                 let at = (node, index >> shift & 63);
@@ -119,7 +119,7 @@ impl Memory {
             let slot = Self::node_slot(layouts, node, index, shift);
             path.push((node, slot));
             match xarray::slot(self.word(slot)) {
-                Slot::Node(below) if shift > 0 => node = below,
+                XaSlot::Node(below) if shift > 0 => node = below,
                 _ => break,
             }
         }
@@ -139,7 +139,7 @@ impl Memory {
         loop {
             let root = self.tree_root(head);
             let first = root.plus(layouts.xa_node.slots.offset.into());
-            let Slot::Node(below) = xarray::slot(self.word(first)) else { return };
+            let XaSlot::Node(below) = xarray::slot(self.word(first)) else { return };
             if self.get(root, layouts.xa_node_tree.count) != 1
                 || self.get(root, layouts.xa_node_tree.shift) == 0
             {
@@ -154,7 +154,7 @@ impl Memory {
 
     fn tree_root(&self, head: KernelVa) -> KernelVa {
         match xarray::slot(self.word(head)) {
-            Slot::Node(node) => node,
+            XaSlot::Node(node) => node,
             _ => panic!("a tree of this machine has a node at its root"),
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::Layouts;
-use panoptes_decoders::layout::{Field, Members};
+use panoptes_decoders::layout::{Members, PackedField};
 use panoptes_profiles::ProfileFile;
 
 /// Address of the image without KASLR (`__START_KERNEL_map` + `CONFIG_PHYSICAL_START`).
@@ -81,9 +81,9 @@ impl Kernel {
     }
 
     /// A field that the decoders do not declare, but that the profile has.
-    pub(crate) fn field(&self, structure: &str, path: &str) -> Option<Field> {
+    pub(crate) fn field(&self, structure: &str, path: &str) -> Option<PackedField> {
         let member = self.profile.members().member(structure, path)?;
-        Some(Field { offset: member.offset, size: member.size, packed: 0 })
+        Some(PackedField { offset: member.offset, size: member.size, packed: 0 })
     }
 
     /// Address of the `struct timekeeper`: behind a sequence counter (kernel/time/timekeeping.c).

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use panoptes_decoders::address::{KernelVa, PhysicalAddress};
 use panoptes_decoders::kernel::Layouts;
-use panoptes_decoders::layout::Field;
+use panoptes_decoders::layout::PackedField;
 use panoptes_decoders::source::PAGE_BYTES;
-use panoptes_profiles::{Options, Profile, ProfileFile, discover};
+use panoptes_profiles::{DiscoveryOptions, Profile, ProfileFile, discover};
 
 use crate::areas::Mm;
 use crate::build::Builder;
@@ -206,12 +206,12 @@ impl Machine {
     /// Panics if that fails: the memory is then not that of a kernel.
     pub fn discover(&mut self) -> Profile {
         let files = [self.kernel.profile.clone()];
-        let options = Options {
+        let options = DiscoveryOptions {
             files: &files,
             generate: false,
             look_for_newer: false,
             everywhere: false,
-            ..Options::default()
+            ..DiscoveryOptions::default()
         };
         let mut source = Source::new(self);
         discover(&mut source, &options, &mut ()).unwrap_or_else(|why| panic!("{why}"))
@@ -288,7 +288,7 @@ impl Machine {
     }
 
     /// Writes a NUL-terminated text into a field.
-    pub(crate) fn put_text(&mut self, object: KernelVa, field: Field, text: &str) {
+    pub(crate) fn put_text(&mut self, object: KernelVa, field: PackedField, text: &str) {
         let mut bytes = vec![0; field.size as usize];
         let length = text.len().min(bytes.len() - 1);
         bytes[..length].copy_from_slice(&text.as_bytes()[..length]);

@@ -11,7 +11,7 @@ use std::io;
 use std::ops::Range;
 
 use panoptes_decoders::address::{KernelVa, PhysicalAddress};
-use panoptes_decoders::layout::Field;
+use panoptes_decoders::layout::PackedField;
 use panoptes_decoders::source::PAGE_BYTES;
 
 use crate::mirror::Mirror;
@@ -250,32 +250,37 @@ impl Memory {
     }
 
     /// Stores a field of the object at `object`, little-endian, with the field's size.
-    pub fn put(&mut self, object: KernelVa, field: Field, value: u64) {
+    pub fn put(&mut self, object: KernelVa, field: PackedField, value: u64) {
         let size = field.size.min(8) as usize;
         self.write(object.plus(field.offset.into()), &value.to_le_bytes()[..size]);
     }
 
     /// Stores a field that some kernels lack.
-    pub(crate) fn put_optional(&mut self, object: KernelVa, field: Option<Field>, value: u64) {
+    pub(crate) fn put_optional(
+        &mut self,
+        object: KernelVa,
+        field: Option<PackedField>,
+        value: u64,
+    ) {
         if let Some(field) = field {
             self.put(object, field, value);
         }
     }
 
     /// Stores a pointer field.
-    pub(crate) fn point(&mut self, object: KernelVa, field: Field, to: KernelVa) {
+    pub(crate) fn point(&mut self, object: KernelVa, field: PackedField, to: KernelVa) {
         self.put(object, field, to.0);
     }
 
     /// Stores a pointer field and the field after it. The kernel has such pairs in `task_struct`:
     /// `mm` and `active_mm`, `real_parent` and `parent`, `real_cred` and `cred`.
-    pub(crate) fn point_pair(&mut self, object: KernelVa, field: Field, to: KernelVa) {
+    pub(crate) fn point_pair(&mut self, object: KernelVa, field: PackedField, to: KernelVa) {
         self.point(object, field, to);
         self.put_word(object.plus(u64::from(field.offset) + 8), to.0);
     }
 
     /// Loads a field of at most eight bytes.
-    pub fn get(&self, object: KernelVa, field: Field) -> u64 {
+    pub fn get(&self, object: KernelVa, field: PackedField) -> u64 {
         let bytes = self.read(object.plus(field.offset.into()), field.size.min(8) as usize);
         let mut word = [0; 8];
         word[..bytes.len()].copy_from_slice(bytes);

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::inode::mode;
 use panoptes_decoders::kernel::super_block::magic;
-use panoptes_decoders::layout::Field;
+use panoptes_decoders::layout::PackedField;
 
 use crate::machine::Machine;
 
@@ -16,7 +16,7 @@ const EXT4: u64 = 0xef53;
 const EXTERNAL_NAME_BYTES: u32 = 16;
 
 /// `vfsmount.mnt_sb` (include/linux/mount.h).
-const SUPER_BLOCK: Field = Field { offset: 8, size: 8, packed: 0 };
+const SUPER_BLOCK: PackedField = PackedField { offset: 8, size: 8, packed: 0 };
 /// Size of a regular file in bytes: room for all areas of a program.
 const FILE_BYTES: u64 = 2 << 20;
 
@@ -206,7 +206,7 @@ impl Machine {
     }
 
     fn hash_dentry(&mut self, dentry: KernelVa, is_hashed: bool) {
-        let field: Field = self.layouts().dentry.d_hash_pprev;
+        let field: PackedField = self.layouts().dentry.d_hash_pprev;
         let bucket = self.kernel.code(0).0;
         self.memory.put(dentry, field, if is_hashed { bucket } else { 0 });
     }

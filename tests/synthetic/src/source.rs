@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::Range;
 
 use panoptes_decoders::address::PhysicalAddress;
-use panoptes_decoders::source::{MachineSource, MemorySource, Outcome, Request};
+use panoptes_decoders::source::{MachineSource, MemorySource, ReadOutcome, ReadRequest};
 
 use crate::machine::Machine;
 
@@ -23,9 +23,9 @@ pub struct Counts {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum When<'a> {
     /// Before a batch.
-    Batch(&'a [Request]),
+    Batch(&'a [ReadRequest]),
     /// Before one request of a batch; the ones before it have been answered.
-    Piece(&'a Request),
+    Piece(&'a ReadRequest),
 }
 
 /// Changes a machine before a read; gets what was read so far.
@@ -75,12 +75,12 @@ impl<'h, M: BorrowMut<Machine>> Source<'h, M> {
         self.machine.borrow_mut()
     }
 
-    fn answer(&mut self, request: &mut Request, arena: &mut [u8]) {
+    fn answer(&mut self, request: &mut ReadRequest, arena: &mut [u8]) {
         self.machine.borrow_mut().memory.note_read();
         self.counts.pieces += 1;
         self.counts.bytes += u64::from(request.length);
         let Some(target) = request.target_range(arena.len()) else {
-            request.outcome = Outcome::Failed;
+            request.outcome = ReadOutcome::Failed;
             return;
         };
         let start = usize::try_from(request.address.0).unwrap_or(usize::MAX);
@@ -88,16 +88,16 @@ impl<'h, M: BorrowMut<Machine>> Source<'h, M> {
         let found = found.and_then(|end| self.machine.borrow().memory.bytes().get(start..end));
         request.outcome = if let Some(bytes) = found {
             arena[target].copy_from_slice(bytes);
-            Outcome::Read
+            ReadOutcome::Read
         } else {
             arena[target].fill(0);
-            Outcome::NotBacked
+            ReadOutcome::NotBacked
         };
     }
 }
 
 impl<M: BorrowMut<Machine>> MemorySource for Source<'_, M> {
-    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+    fn read_batch(&mut self, requests: &mut [ReadRequest], arena: &mut [u8]) {
         if let Some(hook) = &mut self.hook {
             hook(self.machine.borrow_mut(), When::Batch(requests), self.counts);
         }

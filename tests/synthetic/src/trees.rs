@@ -4,7 +4,7 @@
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::maple_tree::MapleNode;
 use panoptes_decoders::kernel::vm_area_struct::VmAreaStruct;
-use panoptes_decoders::layout::Field;
+use panoptes_decoders::layout::PackedField;
 
 use crate::memory::Memory;
 
@@ -75,7 +75,7 @@ impl Memory {
         layout: &MapleNode,
         entries: &[Entry],
         (kind, most): (u64, usize),
-        (pivots, slots): (Field, Field),
+        (pivots, slots): (PackedField, PackedField),
         nodes: &mut Vec<KernelVa>,
     ) -> Vec<Entry> {
         let mut level = Vec::new();

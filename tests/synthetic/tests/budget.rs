@@ -9,11 +9,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use panoptes_engine::detect::binary_attestation::{Shipped, ShippedBuilder};
+use panoptes_engine::detect::binary_attestation::{ShippedBuilder, ShippedFiles};
 use panoptes_engine::limits::{Limit, Limits};
 use panoptes_engine::time::Now;
 use panoptes_engine::walk::{Budget, ScanError, Scope};
-use panoptes_engine::watch::{Setup, Watched, Workspace};
+use panoptes_engine::watch::{Setup, WatchedMachine, Workspace};
 use panoptes_profiles::Profile;
 use panoptes_records::queue::{Consumer, Producer, QueueSize, Waker, queue};
 use panoptes_synthetic::{Counts, ForkOptions, Machine, Size, Source, When, profile};
@@ -146,7 +146,7 @@ fn every_object_is_read_after_a_few_partial_scans() {
 
 /// Watches a machine; its records as lines without times.
 struct Watcher {
-    watched: Watched,
+    watched: WatchedMachine,
     workspace: Workspace,
     producer: Producer,
     consumer: Consumer,
@@ -164,9 +164,9 @@ impl Watcher {
         Self::with(profile, one_hash())
     }
 
-    fn with(profile: &Profile, shipped: Shipped) -> Self {
+    fn with(profile: &Profile, shipped: ShippedFiles) -> Self {
         let limits = limits();
-        let watched = Watched::new(Setup {
+        let watched = WatchedMachine::new(Setup {
             report_existing: false,
             ..setup(&limits, profile, everything(), Arc::new(shipped))
         });

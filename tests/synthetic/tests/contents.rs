@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use common::{kernel, walker};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::page_cache::{
-    BestMatch, Contents, FileIdentity, Outcome, PageDigest, PageMatcher,
+    BestMatch, Contents, FileIdentity, HashOutcome, PageDigest, PageMatcher,
 };
 use panoptes_engine::walk::Scope;
 use panoptes_synthetic::{Machine, Source, profile};
@@ -23,7 +23,7 @@ impl PageMatcher for Nothing {
 }
 
 /// The content of the file that a process has open at descriptor 3, by its name.
-fn outcome(machine: &mut Machine, pid: u32) -> Option<Outcome> {
+fn outcome(machine: &mut Machine, pid: u32) -> Option<HashOutcome> {
     let (limits, kernel) = (Limits::default(), kernel(machine));
     let mut walker = walker(&limits);
     let mut contents = Contents::new(&limits, HashKey::new(5));
@@ -57,14 +57,14 @@ fn a_written_file_has_the_hash_of_its_content() {
                 assert_eq!(machine.open(pid, "/srv/content"), 3);
             }
             machine.tick(60_000_000_000);
-            let Some(Outcome::Whole { hashes }) = outcome(&mut machine, pid) else {
+            let Some(HashOutcome::Whole { hashes }) = outcome(&mut machine, pid) else {
                 panic!("{release}: the content of {size} bytes is not known");
             };
             assert_eq!(hashes.sha256, Sha256::digest(&content)[..], "{release}: {size} bytes");
         }
         machine.set_size("/srv/content", 40_000);
         let outcome = outcome(&mut machine, pid);
-        assert!(matches!(outcome, Some(Outcome::Partial(_))), "{release}: {outcome:?}");
+        assert!(matches!(outcome, Some(HashOutcome::Partial(_))), "{release}: {outcome:?}");
     }
 }
 

@@ -10,7 +10,7 @@ use common::setup::{KEY, everything, setup};
 use common::{RELEASES, take_records};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::time::Now;
-use panoptes_engine::watch::{Setup, Watched, Workspace};
+use panoptes_engine::watch::{Setup, WatchedMachine, Workspace};
 use panoptes_records::queue::{Consumer, Producer, QueueSize, Waker, queue};
 use panoptes_synthetic::{Machine, Size, Source, profile};
 use serde_json::Value;
@@ -20,7 +20,7 @@ const INTERVAL_NS: u32 = 10_000_000;
 struct Watch {
     machine: Machine,
     workspace: Workspace,
-    watched: Watched,
+    watched: WatchedMachine,
     producer: Producer,
     consumer: Consumer,
     now: Now,
@@ -33,7 +33,7 @@ impl Watch {
         let limits = Limits { processes: 256, threads: 512, ..Limits::default() };
         let found = machine.discover();
         let setup = setup(&limits, &found, everything(), Arc::default());
-        let watched = Watched::new(Setup { report_existing: false, ..setup });
+        let watched = WatchedMachine::new(Setup { report_existing: false, ..setup });
         let size = QueueSize { blocks: 8, block_bytes: 1 << 20 };
         let (producer, consumer) = queue(size, &Waker::default());
         let workspace = Workspace::new(&limits, KEY);

@@ -9,7 +9,7 @@ use panoptes_engine::limits::Limits;
 use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::policy::exceptions::{Exception, Exceptions};
 use panoptes_engine::time::Now;
-use panoptes_engine::watch::{Setup, Watched, Workspace};
+use panoptes_engine::watch::{Setup, WatchedMachine, Workspace};
 use panoptes_records::activities::Activity;
 use panoptes_records::queue::{QueueSize, Waker, queue};
 use panoptes_synthetic::{ForkOptions, Machine, Size, Source, profile};
@@ -31,7 +31,7 @@ fn records(exceptions: Arc<Exceptions>) -> Vec<Value> {
     let mut machine = Machine::builder(&profile("6.12.117+deb13-amd64")).size(size).build();
     let limits = Limits::default();
     let profile = machine.discover();
-    let mut watched = Watched::new(Setup {
+    let mut watched = WatchedMachine::new(Setup {
         exceptions,
         report_existing: false,
         ..setup(&limits, &profile, PolicyConfig::default(), Arc::default())

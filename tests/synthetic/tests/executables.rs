@@ -8,7 +8,7 @@ use common::{kernel, setup::KEY, walker};
 use panoptes_engine::container_config::Glob;
 use panoptes_engine::executables::{CachedFile, Executable, Executables, Processes, outcomes};
 use panoptes_engine::limits::Limits;
-use panoptes_engine::page_cache::{MachineMemory, Outcome};
+use panoptes_engine::page_cache::{HashOutcome, MachineMemory};
 use panoptes_engine::walk::Scope;
 use panoptes_synthetic::{Area, ForkOptions, Machine, Source, profile};
 use sha2::{Digest as _, Sha256};
@@ -46,9 +46,9 @@ fn seen(machine: &mut Machine, processes: Processes<'_>) -> (Vec<Seen>, (usize, 
         let mut content = Vec::new();
         let read = CachedFile::new(memory, snapshot, file).read_to_end(&mut content);
         let (sha256, missing) = match outcome {
-            Outcome::Whole { hashes } => (Some(hashes.sha256), 0),
-            Outcome::Partial(part) => (None, part.pages - part.resident),
-            Outcome::Nothing => (None, u32::MAX),
+            HashOutcome::Whole { hashes } => (Some(hashes.sha256), 0),
+            HashOutcome::Partial(part) => (None, part.pages - part.resident),
+            HashOutcome::Nothing => (None, u32::MAX),
         };
         Seen {
             path: String::from_utf8(file.path.clone()).expect("it is ASCII"),

@@ -9,7 +9,7 @@ use panoptes_engine::limits::Limits;
 use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::policy::exceptions::{Exception, Exceptions};
 use panoptes_engine::time::Now;
-use panoptes_engine::watch::{PolicySettings, Setup, Watched, Workspace};
+use panoptes_engine::watch::{PolicySettings, Setup, WatchedMachine, Workspace};
 use panoptes_records::activities::{Activity, Preset, Severity};
 use panoptes_records::filter::Filter;
 use panoptes_records::queue::{Consumer, Producer, QueueSize, Waker, queue};
@@ -25,7 +25,7 @@ const CREATED: Activity = Activity::ProcessCreated;
 /// A machine that is watched.
 struct Watch {
     machine: Machine,
-    watched: Watched,
+    watched: WatchedMachine,
     workspace: Workspace,
     now: Now,
     producer: Producer,
@@ -37,7 +37,7 @@ impl Watch {
         let size = Size { processes: 12, threads: 1, descriptors: 4, areas: 4, ..Size::default() };
         let mut machine = Machine::builder(&profile("6.12.117+deb13-amd64")).size(size).build();
         let limits = Limits::default();
-        let watched = Watched::new(Setup {
+        let watched = WatchedMachine::new(Setup {
             report_existing: false,
             ..setup(&limits, &machine.discover(), PolicyConfig::default(), Arc::default())
         });

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use actor::Actor;
 use common::setup::{KEY, everything, setup};
 use common::{RELEASES, found, kernel, line, take_records, walker};
-use panoptes_decoders::source::{MemorySource, Outcome, Request};
+use panoptes_decoders::source::{MemorySource, ReadOutcome, ReadRequest};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::time::Now;
-use panoptes_engine::walk::{Budget, Kept, Kernel, ProcessRow, Scope, Snapshot, Walker};
-use panoptes_engine::watch::{Watched, Workspace};
+use panoptes_engine::walk::{Budget, Kernel, ProcessRow, Scope, Snapshot, WalkCheckpoint, Walker};
+use panoptes_engine::watch::{WatchedMachine, Workspace};
 use panoptes_records::queue::{Consumer, Producer, QueueSize, Waker, queue};
 use panoptes_synthetic::{Machine, Size, Source, profile};
 use serde_json::Value;
@@ -34,7 +34,7 @@ fn machine(release: &str) -> Machine {
 /// Scans a machine, and keeps the rows if it has rested.
 fn scan<'w>(
     walker: &'w mut Walker,
-    kept: &mut Kept,
+    kept: &mut WalkCheckpoint,
     kernel: &Kernel,
     machine: &mut Machine,
 ) -> &'w Snapshot {
@@ -67,7 +67,7 @@ fn what_is_kept_is_what_a_whole_scan_finds() {
     for release in RELEASES {
         let mut machine = machine(release);
         let kernel = kernel(&mut machine);
-        let (mut walker, mut kept) = (walker(&limits()), Kept::new(&limits()));
+        let (mut walker, mut kept) = (walker(&limits()), WalkCheckpoint::new(&limits()));
         let mut whole = Vec::new();
         for number in 0..6 {
             machine.tick(INTERVAL_NS as u64);
@@ -89,7 +89,7 @@ fn whatever_a_task_has_done_is_in_the_next_scan() {
     for release in RELEASES {
         let mut machine = machine(release);
         let kernel = kernel(&mut machine);
-        let (mut walker, mut kept) = (walker(&limits()), Kept::new(&limits()));
+        let (mut walker, mut kept) = (walker(&limits()), WalkCheckpoint::new(&limits()));
         let (mut actor, mut kept_scans) = (Actor::new(7), 0);
         for number in 0..200 {
             machine.tick(INTERVAL_NS as u64);
@@ -106,7 +106,7 @@ fn whatever_a_task_has_done_is_in_the_next_scan() {
 fn an_operation_that_goes_on_is_no_rest() {
     let mut machine = machine(RELEASES[1]);
     let kernel = kernel(&mut machine);
-    let (mut walker, mut kept) = (walker(&limits()), Kept::new(&limits()));
+    let (mut walker, mut kept) = (walker(&limits()), WalkCheckpoint::new(&limits()));
     for _ in 0..3 {
         scan(&mut walker, &mut kept, &kernel, &mut machine);
     }
@@ -148,7 +148,7 @@ fn packets_change_sockets_without_a_task() {
         let pid = machine.processes().map(|process| process.pid).max().expect("it has some");
         let descriptor = machine.accept(pid, address("10.0.0.1:8080"), address("10.0.0.2:999"));
         let (mut walker, mut other) = (walker(&limits()), walker(&limits()));
-        let mut kept = Kept::new(&limits());
+        let mut kept = WalkCheckpoint::new(&limits());
         for _ in 0..3 {
             scan(&mut walker, &mut kept, &kernel, &mut machine);
         }
@@ -173,7 +173,7 @@ fn a_machine_that_comes_to_rest_is_read_whole_once() {
     let mut machine = machine(RELEASES[2]);
     let kernel = kernel(&mut machine);
     let pid = machine.processes().map(|process| process.pid).max().expect("it has some");
-    let (mut walker, mut kept) = (walker(&limits()), Kept::new(&limits()));
+    let (mut walker, mut kept) = (walker(&limits()), WalkCheckpoint::new(&limits()));
     machine.tick(1_000_000_000);
     let mut light = |machine: &mut Machine| {
         walker.set_light(true);
@@ -208,7 +208,7 @@ fn rows_that_are_kept_for_long_are_those_of_a_light_scan() {
     let pid = machine.processes().map(|process| process.pid).max().expect("it has some");
     let descriptor = machine.accept(pid, address("10.0.0.1:8080"), address("10.0.0.2:999"));
     let (mut walker, mut other) = (walker(&limits()), walker(&limits()));
-    let mut kept = Kept::new(&limits());
+    let mut kept = WalkCheckpoint::new(&limits());
     machine.tick(1_000_000_000);
     for number in 0..30 {
         walker.set_light(number > 1);
@@ -258,7 +258,7 @@ fn rows_that_are_kept_for_long_are_those_of_a_light_scan() {
 fn the_rows_of_another_system_or_of_an_older_scan_are_not_kept() {
     let mut machines = [machine(RELEASES[1]), machine(RELEASES[1])];
     let kernels = machines.each_mut().map(kernel);
-    let mut kept = [Kept::new(&limits()), Kept::new(&limits())];
+    let mut kept = [WalkCheckpoint::new(&limits()), WalkCheckpoint::new(&limits())];
     let mut walkers = [walker(&limits()), walker(&limits())];
     let mut scan = |walker: usize, system: usize| {
         let (kernel, machine) = (&kernels[system], &mut machines[system]);
@@ -273,7 +273,7 @@ fn the_rows_of_another_system_or_of_an_older_scan_are_not_kept() {
 /// A machine that is watched.
 struct Watch {
     workspace: Workspace,
-    watched: Watched,
+    watched: WatchedMachine,
     producer: Producer,
     consumer: Consumer,
     now: Now,
@@ -282,7 +282,8 @@ struct Watch {
 impl Watch {
     fn new(machine: &mut Machine, shortcuts: bool) -> Self {
         let profile = machine.discover();
-        let mut watched = Watched::new(setup(&limits(), &profile, everything(), Arc::default()));
+        let mut watched =
+            WatchedMachine::new(setup(&limits(), &profile, everything(), Arc::default()));
         watched.set_shortcuts(shortcuts);
         watched.set_scan_interval(INTERVAL_NS as u64);
         let size = QueueSize { blocks: 8, block_bytes: 1 << 20 };
@@ -407,12 +408,12 @@ struct Failing<S> {
 }
 
 impl<S: MemorySource> MemorySource for Failing<S> {
-    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+    fn read_batch(&mut self, requests: &mut [ReadRequest], arena: &mut [u8]) {
         self.source.read_batch(requests, arena);
         self.batches += 1;
         if self.batches > 3 {
             for request in requests {
-                request.outcome = Outcome::Failed;
+                request.outcome = ReadOutcome::Failed;
             }
         }
     }
@@ -463,7 +464,7 @@ fn left(snapshot: &Snapshot) -> Vec<u32> {
 fn a_light_scan_leaves_what_processes_have_that_have_not_run() {
     let mut machine = machine(RELEASES[2]);
     let kernel = kernel(&mut machine);
-    let (mut walker, mut kept) = (walker(&limits()), Kept::new(&limits()));
+    let (mut walker, mut kept) = (walker(&limits()), WalkCheckpoint::new(&limits()));
     let mut light = |machine: &mut Machine| {
         walker.set_light(true);
         left(scan(&mut walker, &mut kept, &kernel, machine))
@@ -502,7 +503,7 @@ fn a_light_scan_leaves_what_processes_have_that_have_not_run() {
 fn a_light_scan_leaves_nothing_if_the_clock_counts_only_ticks() {
     let mut machine = machine(RELEASES[2]);
     let kernel = kernel(&mut machine);
-    let (mut walker, mut kept) = (walker(&limits()), Kept::new(&limits()));
+    let (mut walker, mut kept) = (walker(&limits()), WalkCheckpoint::new(&limits()));
     machine.tick(1_000_000_000);
     let field = kernel.layouts.task_struct.sum_exec_runtime;
     let tasks: Vec<_> = machine.threads().map(|thread| thread.task).collect();

@@ -5,11 +5,13 @@ mod common;
 
 use std::sync::Arc;
 
-use panoptes_engine::detect::binary_attestation::{Shipped, ShippedBuilder, ShippedFile, Subject};
+use panoptes_engine::detect::binary_attestation::{
+    ShippedBuilder, ShippedFile, ShippedFiles, ShippedSubject,
+};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::time::Now;
 use panoptes_engine::walk::{ScanError, Walker};
-use panoptes_engine::watch::{SLICE_BYTES, Seen, Setup, Watched, Workspace};
+use panoptes_engine::watch::{LastContact, SLICE_BYTES, Setup, WatchedMachine, Workspace};
 use panoptes_profiles::Profile;
 use panoptes_records::queue::{Consumer, Producer, QueueSize, Waker, queue};
 use panoptes_synthetic::{Machine, Size, Source, profile};
@@ -28,11 +30,11 @@ struct Watch {
     profile: Profile,
     walker: Walker,
     workspace: Workspace,
-    watched: Watched,
+    watched: WatchedMachine,
     producer: Producer,
     consumer: Consumer,
     now: Now,
-    shipped: Arc<Shipped>,
+    shipped: Arc<ShippedFiles>,
 }
 
 fn machine() -> Machine {
@@ -40,8 +42,8 @@ fn machine() -> Machine {
     Machine::builder(&profile(RELEASES[1])).size(size).build()
 }
 
-fn watched(profile: &Profile, shipped: &Arc<Shipped>) -> Watched {
-    Watched::new(Setup {
+fn watched(profile: &Profile, shipped: &Arc<ShippedFiles>) -> WatchedMachine {
+    WatchedMachine::new(Setup {
         report_existing: false,
         ..setup(&Limits::default(), profile, everything(), Arc::clone(shipped))
     })
@@ -52,7 +54,7 @@ impl Watch {
     fn new(mut machine: Machine, contents: &[&[u8]]) -> Self {
         let limits = Limits::default();
         let mut shipped = ShippedBuilder::new();
-        let everywhere = shipped.subject(&Subject::Everywhere).expect("there is room");
+        let everywhere = shipped.subject(&ShippedSubject::Everywhere).expect("there is room");
         for content in contents {
             let sha256 = Some(Sha256::digest(content).into());
             shipped
@@ -78,7 +80,7 @@ impl Watch {
     }
 
     /// Attaches to the machine, whose boot is taken for that of a number.
-    fn attach(&mut self, boot: u8, seen: Option<&Seen>) {
+    fn attach(&mut self, boot: u8, seen: Option<&LastContact>) {
         self.watched = watched(&self.profile, &self.shipped);
         let source = &mut Source::new(&mut self.machine);
         self.watched.first_process(&mut self.walker, source).expect("process 1 is there");

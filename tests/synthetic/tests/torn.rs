@@ -16,12 +16,14 @@ use std::ops::Range;
 use actor::Actor;
 use panoptes_decoders::address::{KernelVa, PhysicalAddress};
 use panoptes_decoders::kernel::Layouts;
-use panoptes_decoders::kernel::xarray::{Slot, slot};
-use panoptes_decoders::source::{MachineSource, MemorySource, Outcome, PAGE_BYTES, Request};
+use panoptes_decoders::kernel::xarray::{XaSlot, slot};
+use panoptes_decoders::source::{
+    MachineSource, MemorySource, PAGE_BYTES, ReadOutcome, ReadRequest,
+};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::system::kernel_of;
-use panoptes_engine::walk::{Copied, Scope, Snapshot, Walker};
-use panoptes_profiles::{Options, Profile, discover};
+use panoptes_engine::walk::{MemoryCopyMode, Scope, Snapshot, Walker};
+use panoptes_profiles::{DiscoveryOptions, Profile, discover};
 use panoptes_synthetic::{Machine, Memory, Size, profile};
 
 const RELEASES: [&str; 4] =
@@ -80,7 +82,7 @@ fn change(machine: &mut Machine, actor: &mut Actor) {
 }
 
 impl MemorySource for Dump {
-    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+    fn read_batch(&mut self, requests: &mut [ReadRequest], arena: &mut [u8]) {
         for request in requests {
             let target = request.target_range(arena.len()).expect("it has room");
             let [low, top] = &self.regions;
@@ -92,10 +94,10 @@ impl MemorySource for Dump {
             let end = start.saturating_add(target.len());
             request.outcome = if let Some(bytes) = self.bytes.get(start..end) {
                 arena[target].copy_from_slice(bytes);
-                Outcome::Read
+                ReadOutcome::Read
             } else {
                 arena[target].fill(0);
-                Outcome::NotBacked
+                ReadOutcome::NotBacked
             };
         }
     }
@@ -142,7 +144,8 @@ fn machine(seed: u64, actor: &mut Actor) -> Machine {
 
 fn attach(dump: &mut Dump, release: &str) -> Result<Profile, String> {
     let files = [profile(release)];
-    let options = Options { files: &files, generate: false, ..Options::default() };
+    let options =
+        DiscoveryOptions { files: &files, generate: false, ..DiscoveryOptions::default() };
     discover(dump, &options, &mut ()).map_err(|error| error.to_string())
 }
 
@@ -159,7 +162,7 @@ fn scan_of(dump: &mut Dump, release: &str) -> Result<Walker, String> {
 /// What scans copies.
 fn walker() -> Walker {
     let mut walker = common::walker(&Limits::default());
-    walker.set_copied(Copied::PageByPage);
+    walker.set_copied(MemoryCopyMode::PageByPage);
     walker
 }
 
@@ -387,7 +390,7 @@ fn skip(memory: &mut Memory, link: KernelVa) {
 /// The slot of a number in an IDR.
 fn slot_of(memory: &mut Memory, layouts: &Layouts, head: KernelVa, number: u32) -> KernelVa {
     let mut place = head;
-    while let Slot::Node(node) = slot(memory.word(place)) {
+    while let XaSlot::Node(node) = slot(memory.word(place)) {
         let shift = memory.get(node, layouts.xa_node.shift);
         let index = u64::from(number) >> shift & 63;
         place = node.plus(u64::from(layouts.xa_node.slots.offset) + index * 8);
@@ -498,7 +501,7 @@ fn a_copy_without_the_tree_of_numbers_has_all_processes() {
         let mut machine = builder.heap_pages().build();
         machine.tick(90_000_000_000);
         let head = root_of_numbers(&machine);
-        let Slot::Node(root) = slot(machine.memory().word(head)) else {
+        let XaSlot::Node(root) = slot(machine.memory().word(head)) else {
             panic!("the tree has one node only")
         };
         former.put(&mut machine, root);

@@ -11,7 +11,7 @@ use panoptes_engine::limits::Limits;
 use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::time::Now;
 use panoptes_engine::walk::Walker;
-use panoptes_engine::watch::{Watched, Workspace};
+use panoptes_engine::watch::{WatchedMachine, Workspace};
 use panoptes_records::activities::Activity;
 use panoptes_records::queue::{QueueSize, Waker, queue};
 use panoptes_synthetic::{Machine, Size, Source, When, profile};
@@ -77,7 +77,8 @@ fn watch(machine: &mut Machine, user_memory: UserMemory) -> (BTreeSet<u64>, Vec<
         policy.set_enabled(activity, is_read);
     }
     let limits = Limits::default();
-    let mut watched = Watched::new(setup(&limits, &machine.discover(), policy, Arc::default()));
+    let mut watched =
+        WatchedMachine::new(setup(&limits, &machine.discover(), policy, Arc::default()));
     watched.set_command_lines(user_memory.command_lines);
     let mut workspace = Workspace::new(&limits, KEY);
     let size = QueueSize { blocks: 64, block_bytes: 1 << 20 };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use panoptes_engine::limits::Limits;
 use panoptes_engine::time::Now;
-use panoptes_engine::watch::{SLICE_BYTES, Watched, Workspace};
+use panoptes_engine::watch::{SLICE_BYTES, WatchedMachine, Workspace};
 use panoptes_records::queue::{Consumer, Producer, QueueSize, Waker, queue};
 use panoptes_synthetic::{Machine, Source, profile};
 
@@ -16,15 +16,19 @@ use common::setup::{KEY, everything, one_hash, setup};
 
 /// A system, and the queue of its records.
 struct System {
-    watched: Watched,
+    watched: WatchedMachine,
     producer: Producer,
     consumer: Consumer,
 }
 
 impl System {
     fn new(machine: &mut Machine, limits: &Limits) -> Self {
-        let watched =
-            Watched::new(setup(limits, &machine.discover(), everything(), Arc::new(one_hash())));
+        let watched = WatchedMachine::new(setup(
+            limits,
+            &machine.discover(),
+            everything(),
+            Arc::new(one_hash()),
+        ));
         let size = QueueSize { blocks: 8, block_bytes: 1 << 20 };
         let (producer, consumer) = queue(size, &Waker::default());
         Self { watched, producer, consumer }

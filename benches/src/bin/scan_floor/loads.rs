@@ -6,19 +6,19 @@ use std::ops::Range;
 use panoptes_benches::model::LINE_BYTES;
 use panoptes_benches::{LineWriter, write_lines};
 use panoptes_decoders::address::PhysicalAddress;
-use panoptes_decoders::source::{MemorySource, PAGE_BYTES, Request};
+use panoptes_decoders::source::{MemorySource, PAGE_BYTES, ReadRequest};
 use panoptes_engine::walk::{Kernel, Scope, Walker};
-use panoptes_sources::{Counts, Detail, FileSource, Meter};
+use panoptes_sources::{Detail, FileSource, MeterCounts, SourceMeter};
 
 use crate::{Error, look};
 
 /// The requests of a scan, counted and recorded.
 pub(crate) struct Seen {
-    pub(crate) counts: Counts,
+    pub(crate) counts: MeterCounts,
     /// Addresses of the different lines and pages that were read, ascending.
     pub(crate) lines: Vec<PhysicalAddress>,
     pages: Vec<PhysicalAddress>,
-    batches: Vec<Vec<Request>>,
+    batches: Vec<Vec<ReadRequest>>,
 }
 
 impl Seen {
@@ -28,7 +28,7 @@ impl Seen {
         kernel: &Kernel,
         lines: &mut LineWriter,
     ) -> Result<Self, Error> {
-        let mut meter = Meter::new(&mut *source, Detail::Lines)?;
+        let mut meter = SourceMeter::new(&mut *source, Detail::Lines)?;
         look(walker, &mut meter, kernel, Scope::ALL)?;
         let counts = meter.counts();
         let (touched, pages) = (meter.lines().collect(), meter.pages().collect());
@@ -43,11 +43,11 @@ impl Seen {
 /// Records every batch that is requested.
 struct Tape<S> {
     source: S,
-    batches: Vec<Vec<Request>>,
+    batches: Vec<Vec<ReadRequest>>,
 }
 
 impl<S: MemorySource> MemorySource for Tape<S> {
-    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+    fn read_batch(&mut self, requests: &mut [ReadRequest], arena: &mut [u8]) {
         self.batches.push(requests.to_vec());
         self.source.read_batch(requests, arena);
     }
@@ -59,20 +59,20 @@ impl<S: MemorySource> MemorySource for Tape<S> {
 
 /// The same memory in other requests.
 pub(crate) struct Load {
-    batches: Vec<Vec<Request>>,
-    lines: Vec<Request>,
-    joined: Vec<Request>,
-    in_order: Vec<Request>,
-    pages: Vec<Request>,
+    batches: Vec<Vec<ReadRequest>>,
+    lines: Vec<ReadRequest>,
+    joined: Vec<ReadRequest>,
+    in_order: Vec<ReadRequest>,
+    pages: Vec<ReadRequest>,
     arena: Vec<u8>,
 }
 
 impl Load {
     pub(crate) fn new(seen: &Seen) -> Self {
         let batches = seen.batches.clone();
-        let each = |all: &[PhysicalAddress], bytes: u64| -> Vec<Request> {
+        let each = |all: &[PhysicalAddress], bytes: u64| -> Vec<ReadRequest> {
             let request = |(index, &at): (usize, &PhysicalAddress)| {
-                Request::new(at, bytes as u32, index as u32 * bytes as u32)
+                ReadRequest::new(at, bytes as u32, index as u32 * bytes as u32)
             };
             all.iter().enumerate().map(request).collect()
         };
@@ -119,7 +119,7 @@ impl Load {
 }
 
 /// The lines of all requests, each once, in the order of the requests.
-fn first_touches(batches: &[Vec<Request>]) -> Vec<PhysicalAddress> {
+fn first_touches(batches: &[Vec<ReadRequest>]) -> Vec<PhysicalAddress> {
     let mut known = HashSet::new();
     let mut found = Vec::new();
     for request in batches.iter().flatten().filter(|request| request.length > 0) {
@@ -134,10 +134,10 @@ fn first_touches(batches: &[Vec<Request>]) -> Vec<PhysicalAddress> {
 }
 
 /// Joins requests whose bytes follow each other, there and in the arena, within a page.
-fn join(lines: &[Request]) -> Vec<Request> {
-    let mut joined: Vec<Request> = Vec::new();
+fn join(lines: &[ReadRequest]) -> Vec<ReadRequest> {
+    let mut joined: Vec<ReadRequest> = Vec::new();
     for line in lines {
-        let end = |last: &Request| last.address.0 + u64::from(last.length);
+        let end = |last: &ReadRequest| last.address.0 + u64::from(last.length);
         match joined.last_mut() {
             Some(last) if end(last) == line.address.0 && line.address.0 % PAGE_BYTES != 0 => {
                 last.length += line.length;

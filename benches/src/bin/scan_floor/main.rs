@@ -51,8 +51,8 @@ use panoptes_decoders::source::MemorySource;
 use panoptes_engine::limits::Limits;
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::{Kernel, Scope, Walker};
-use panoptes_profiles::{Options, discover};
-use panoptes_sources::{Counts, Detail, FileSource, Meter};
+use panoptes_profiles::{DiscoveryOptions, discover};
+use panoptes_sources::{Detail, FileSource, MeterCounts, SourceMeter};
 use panoptes_tables::room;
 
 use loads::{Load, Seen};
@@ -114,7 +114,7 @@ fn measure(arguments: &Arguments) -> Result<(), Error> {
     let start = Instant::now();
     let mut source = FileSource::open(&arguments.ram)?;
     let opened = start.elapsed();
-    let profile = discover(&mut source, &Options::default(), &mut ())?;
+    let profile = discover(&mut source, &DiscoveryOptions::default(), &mut ())?;
     let discovered = start.elapsed();
     let kernel = kernel_of(&profile);
     // As in the service, no scan waits for its own memory.
@@ -207,7 +207,7 @@ const STAGES: [(&str, Scope); 6] = [
 struct Stage {
     name: &'static str,
     times: Times,
-    counts: Counts,
+    counts: MeterCounts,
 }
 
 fn stages(
@@ -218,7 +218,7 @@ fn stages(
 ) -> Result<Vec<Stage>, Error> {
     let mut stages = Vec::new();
     for (name, scope) in STAGES {
-        let mut meter = Meter::new(&mut *source, Detail::Lines)?;
+        let mut meter = SourceMeter::new(&mut *source, Detail::Lines)?;
         look(walker, &mut meter, kernel, scope)?;
         stages.push(Stage { name, times: Times::default(), counts: meter.counts() });
     }
@@ -234,7 +234,7 @@ fn stages(
 
 fn print_stages(stages: &[Stage]) {
     println!("\n{:20}{:>10}{:>12}{:>12}", "stage", "[ms]", "requests", "lines");
-    let (mut before, mut seen) = (0.0, Counts::default());
+    let (mut before, mut seen) = (0.0, MeterCounts::default());
     for Stage { name, times, counts } in stages {
         let until = milliseconds(times.median());
         let (requests, lines) = (counts.requests - seen.requests, counts.lines - seen.lines);

@@ -9,7 +9,7 @@ use panoptes_benches::times::{Spread, Times};
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::source::PAGE_BYTES;
 use panoptes_engine::walk::{Losses, Snapshot};
-use panoptes_sources::Counts;
+use panoptes_sources::MeterCounts;
 
 /// The times of one way to read, cold and warm.
 #[derive(Debug, Default)]
@@ -37,7 +37,7 @@ pub(crate) struct Report<'a> {
     pub(crate) runs: usize,
     pub(crate) counts: [(&'static str, usize); 6],
     pub(crate) losses: Losses,
-    pub(crate) read: Counts,
+    pub(crate) read: MeterCounts,
     /// Number of runs of neighbouring lines.
     pub(crate) line_runs: usize,
     pub(crate) start: [(&'static str, Duration); 4],
@@ -59,7 +59,7 @@ impl Report<'_> {
         let counts: Vec<String> =
             self.counts.iter().map(|(name, count)| format!("{count} {name}")).collect();
         println!("{objects} objects: {}", counts.join(", "));
-        let Counts { batches, requests, bytes, lines, pages, .. } = self.read;
+        let MeterCounts { batches, requests, bytes, lines, pages, .. } = self.read;
         println!(
             "{batches} batches, {requests} requests, {:.1} MB; {lines} lines ({:.1} MB) in {} runs \
              and {pages} pages ({:.1} MB)",

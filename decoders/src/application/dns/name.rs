@@ -12,12 +12,12 @@ const POINTERS_MAX: u32 = 127;
 
 /// A name at a place of a message.
 #[derive(Clone, Copy, Eq, PartialEq)]
-pub struct Name<'a> {
+pub struct DomainName<'a> {
     message: &'a [u8],
     at: usize,
 }
 
-impl<'a> Name<'a> {
+impl<'a> DomainName<'a> {
     pub(super) const fn new(message: &'a [u8], at: usize) -> Self {
         Self { message, at }
     }
@@ -51,7 +51,7 @@ impl<'a> Name<'a> {
     /// Returns `None` if the name is wrong or longer than the buffer. One of [`NAME_TEXT_MAX`]
     /// bytes is always long enough.
     pub fn write(self, buffer: &mut [u8]) -> Option<&str> {
-        let mut text = Text { buffer, length: 0 };
+        let mut text = DnsNameText { buffer, length: 0 };
         let mut labels = self.labels();
         for label in labels.by_ref() {
             if text.length > 0 {
@@ -69,7 +69,7 @@ impl<'a> Name<'a> {
     }
 }
 
-impl fmt::Debug for Name<'_> {
+impl fmt::Debug for DomainName<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut buffer = [0; NAME_TEXT_MAX];
         f.write_str(self.write(&mut buffer).unwrap_or("(wrong)"))
@@ -83,7 +83,7 @@ impl fmt::Debug for Name<'_> {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Labels<'a> {
     /// What is left of the name.
-    name: Name<'a>,
+    name: DomainName<'a>,
     /// Pointers lead to lower places only.
     lowest: usize,
     /// Length in bytes of the labels until now, with the root.
@@ -135,12 +135,12 @@ impl<'a> Iterator for Labels<'a> {
 }
 
 /// Text that grows in a buffer.
-struct Text<'a> {
+struct DnsNameText<'a> {
     buffer: &'a mut [u8],
     length: usize,
 }
 
-impl Text<'_> {
+impl DnsNameText<'_> {
     fn push(&mut self, byte: u8) -> Option<()> {
         *self.buffer.get_mut(self.length)? = byte;
         self.length += 1;

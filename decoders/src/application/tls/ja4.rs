@@ -19,7 +19,7 @@ const HASHES: [usize; 2] = [11, 24];
 
 /// What carries TLS.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Transport {
+pub enum Ja4Transport {
     Dtls,
     Quic,
     Tcp,
@@ -31,11 +31,11 @@ pub struct Ja4([u8; 36]);
 
 impl Ja4 {
     /// The fingerprint of a hello; `None` if a part of the hello is missing.
-    pub fn of(hello: &ClientHello<'_>, transport: Transport) -> Option<Self> {
+    pub fn of(hello: &ClientHello<'_>, transport: Ja4Transport) -> Option<Self> {
         if hello.missing > 0 {
             return None;
         }
-        let mut numbers = Sorted::new();
+        let mut numbers = Ja4Numbers::new();
         let mut text = [b'_'; 36];
         for cipher in hello.ciphers.clone() {
             numbers.push(cipher)?;
@@ -57,9 +57,9 @@ impl Ja4 {
         numbers.hash(algorithms, &mut text[HASHES[1]..]);
         let has_name = hello.extensions.find(extension::SERVER_NAME).is_some();
         text[0] = match transport {
-            Transport::Dtls => b'd',
-            Transport::Quic => b'q',
-            Transport::Tcp => b't',
+            Ja4Transport::Dtls => b'd',
+            Ja4Transport::Quic => b'q',
+            Ja4Transport::Tcp => b't',
         };
         text[1..3].copy_from_slice(&version(hello.version()));
         text[3] = if has_name { b'd' } else { b'i' };
@@ -88,12 +88,12 @@ impl fmt::Display for Ja4 {
 }
 
 /// Numbers that will be sorted.
-struct Sorted {
+struct Ja4Numbers {
     numbers: [u16; NUMBERS_MAX],
     count: usize,
 }
 
-impl Sorted {
+impl Ja4Numbers {
     const fn new() -> Self {
         Self { numbers: [0; NUMBERS_MAX], count: 0 }
     }

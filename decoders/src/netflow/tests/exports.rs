@@ -107,7 +107,7 @@ type Line = (u128, u128, u16, u16, u8, u8, u64, u64, i64, i64);
 
 fn line(flow: &NetFlow) -> Line {
     let NetFlow { source, destination, source_port, destination_port, protocol, .. } = *flow;
-    let Counters { packets, bytes, first_ns, last_ns, tcp_flags } = flow.forward;
+    let NetFlowCounters { packets, bytes, first_ns, last_ns, tcp_flags } = flow.forward;
     let times = [first_ns, last_ns].map(|time| time / 1_000_000 - SECOND_MS);
     (
         source,
@@ -141,7 +141,7 @@ const B6: u128 = 0x2001_0db8_0000_0001_0000_0000_0001_0065;
 
 #[test]
 fn versions_1_and_5_of_softflowd_are_read() {
-    for (export, format) in [(V1, Format::NetflowV1), (V5, Format::NetflowV5)] {
+    for (export, format) in [(V1, ExportFormat::NetflowV1), (V5, ExportFormat::NetflowV5)] {
         let (flows, counts) = decoded(&[hex(export)]);
         assert_eq!(flows.iter().map(line).collect::<Vec<_>>(), lines_v4(0));
         assert_eq!((counts.datagrams, counts.flows, counts.malformed), (1, 6, 0));
@@ -168,7 +168,13 @@ fn version_9_of_softflowd_is_read() {
     assert_eq!(flows.iter().map(line).collect::<Vec<_>>(), expected);
     assert_eq!((flows[6].icmp, flows[7].icmp), (Some([8, 0]), Some([0, 0])));
     assert_eq!(flows.iter().map(|flow| flow.is_v6).filter(|is_v6| *is_v6).count(), 2);
-    let expected = Counts { datagrams: 1, flows: 8, templates: 5, options: 1, ..Counts::default() };
+    let expected = ExporterCounts {
+        datagrams: 1,
+        flows: 8,
+        templates: 5,
+        options: 1,
+        ..ExporterCounts::default()
+    };
     assert_eq!(counts, expected);
 }
 

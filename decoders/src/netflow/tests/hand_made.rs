@@ -19,8 +19,8 @@ const TIMES: &str = "0036e6b0 0036ea98"; // 3,598,000 and 3,599,000
 const FIRST_NS: i64 = 1_700_000_002_500_000_000;
 const LAST_NS: i64 = 1_700_000_003_500_000_000;
 
-fn counters(packets: u64, bytes: u64, tcp_flags: u8) -> Counters {
-    Counters { packets, bytes, first_ns: FIRST_NS, last_ns: LAST_NS, tcp_flags }
+fn counters(packets: u64, bytes: u64, tcp_flags: u8) -> NetFlowCounters {
+    NetFlowCounters { packets, bytes, first_ns: FIRST_NS, last_ns: LAST_NS, tcp_flags }
 }
 
 /// Decodes one datagram that contains one flow.
@@ -58,13 +58,13 @@ fn all_fields_of_versions_5_6_and_7_are_read() {
     // Engine 2/3, one of 100 packets at random; padding.
     let v5 = [header(5, 1, "0203 4064"), record("0000")].concat();
     let with_engine = NetFlow { domain: 0x203, ..expected };
-    assert_eq!(only(v5), NetFlow { format: Format::NetflowV5, sampling: 100, ..with_engine });
+    assert_eq!(only(v5), NetFlow { format: ExportFormat::NetflowV5, sampling: 100, ..with_engine });
     // Sizes of encapsulations, next hop of the peer.
     let v6 = [header(6, 1, "0203 0000"), record("0e0e 0a000009")].concat();
-    assert_eq!(only(v6), NetFlow { format: Format::NetflowV6, ..with_engine });
+    assert_eq!(only(v6), NetFlow { format: ExportFormat::NetflowV6, ..with_engine });
     // Flags, the router that is bypassed.
     let v7 = [header(7, 1, "00000000"), record("0000 0a000009")].concat();
-    assert_eq!(only(v7), NetFlow { format: Format::NetflowV7, ..expected });
+    assert_eq!(only(v7), NetFlow { format: ExportFormat::NetflowV7, ..expected });
 }
 
 /// What a record adds to a flow.
@@ -76,7 +76,7 @@ fn all_ways_of_adding_up_in_version_8_are_read() {
         let engine = std::format!("0203 {method:02x}02 00000000");
         let flow = only([header(8, 1, &engine), hex(record)].concat());
         let rest = NetFlow {
-            format: Format::NetflowV8,
+            format: ExportFormat::NetflowV8,
             exporter: 1,
             domain: 0x203,
             sequence: 7,
@@ -182,7 +182,13 @@ fn the_example_of_rfc_3954_is_read() {
     assert_eq!((flows[2].domain, flows[2].sequence), (0x11, 9));
     // No times were told: they are those of the header.
     assert_eq!(flows[0].forward.last_ns, 1_700_000_004_000_000_000);
-    let expected = Counts { datagrams: 1, flows: 3, templates: 2, options: 2, ..Counts::default() };
+    let expected = ExporterCounts {
+        datagrams: 1,
+        flows: 3,
+        templates: 2,
+        options: 2,
+        ..ExporterCounts::default()
+    };
     assert_eq!(counts, expected);
 }
 
@@ -252,11 +258,11 @@ fn times_come_in_every_unit() {
         );
         let set = std::format!("0100 {:04x} {from} {to} 00000001", 8 + 2 * length);
         let (flows, _) = decoded(&[message(&[&template, &set])]);
-        let expected = Counters {
+        let expected = NetFlowCounters {
             packets: 1,
             first_ns: 1_700_000_002_000_000_000 + part_ms * 1_000_000,
             last_ns: 1_700_000_003_000_000_000 + part_ms * 1_000_000,
-            ..Counters::default()
+            ..NetFlowCounters::default()
         };
         assert_eq!(flows[0].forward, expected, "{first}");
     }
@@ -352,7 +358,7 @@ fn expanded_samples_and_extended_data_of_sflow_are_read() {
     payload.extend((sample.len() as u32).to_be_bytes());
     payload.extend(sample);
     let expected = NetFlow {
-        format: Format::Sflow,
+        format: ExportFormat::Sflow,
         exporter: 0x2001_0db8 << 96 | 1,
         domain: 3,
         sequence: 9,
@@ -364,7 +370,7 @@ fn expanded_samples_and_extended_data_of_sflow_are_read() {
         destination_port: 80,
         protocol: 6,
         tos: 0xb8,
-        forward: Counters {
+        forward: NetFlowCounters {
             packets: 1,
             bytes: 100,
             first_ns: NOW_NS,

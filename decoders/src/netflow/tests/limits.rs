@@ -1,7 +1,7 @@
 //! Damaged datagrams, missing ones, and exporters that want too much.
 
 use super::*;
-use crate::netflow::table::{Key, Table};
+use crate::netflow::table::{ExporterKey, ExporterTable};
 
 /// A message of IPFIX of a domain, which defines a template or has a flow of it.
 fn message(domain: u32, sequence: u32, set: &[u8]) -> Vec<u8> {
@@ -67,8 +67,8 @@ fn an_exporter_cannot_evict_the_templates_of_another() {
 
 #[test]
 fn an_exporter_with_too_many_templates_loses_the_one_unused_for_longest() {
-    let mut table = Table::<u8, 8, 2>::new(0);
-    let key = |exporter, template| Key { exporter, template, ..Key::default() };
+    let mut table = ExporterTable::<u8, 8, 2>::new(0);
+    let key = |exporter, template| ExporterKey { exporter, template, ..ExporterKey::default() };
     for (template, now_ns) in [(1, 10), (2, 20)] {
         table.put(&key(1, template), now_ns, template as u8);
     }
@@ -81,8 +81,8 @@ fn an_exporter_with_too_many_templates_loses_the_one_unused_for_longest() {
 
 #[test]
 fn an_entry_unused_for_half_an_hour_gives_its_room() {
-    let mut table = Table::<u8, 2, 1>::new(0);
-    let key = |exporter| Key { exporter, ..Key::default() };
+    let mut table = ExporterTable::<u8, 2, 1>::new(0);
+    let key = |exporter| ExporterKey { exporter, ..ExporterKey::default() };
     let second_ns = 1_000_000_000;
     table.put(&key(1), 0, 1);
     table.put(&key(2), second_ns, 2);

@@ -174,7 +174,7 @@ proptest! {
         prop_assume!(least >= 4);
         let (flows, counts) = decoded(&[export(is_ipfix, &fields, count)]);
         prop_assert_eq!((counts.malformed, counts.templates), (0, 1));
-        expected.format = if is_ipfix { Format::Ipfix } else { Format::NetflowV9 };
+        expected.format = if is_ipfix { ExportFormat::Ipfix } else { ExportFormat::NetflowV9 };
         expected.exporter = 1;
         (expected.forward.first_ns, expected.forward.last_ns) = (NOW_NS, NOW_NS);
         if expected.forward.packets == 0 && expected.forward.bytes == 0 {

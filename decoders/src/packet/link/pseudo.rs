@@ -2,9 +2,9 @@
 //! that a program or a kernel puts before a packet. All are described at
 //! <https://www.tcpdump.org/linktypes.html>.
 
-use super::{Ether, Kind, first, ppp_protocol, without_network};
-use crate::packet::bytes::{Rest, be16};
-use crate::packet::{Encapsulation, Header, Packet, ethertype};
+use super::{Ether, LinkLayer, first, ppp_protocol, without_network};
+use crate::packet::bytes::{FrameRemainder, be16};
+use crate::packet::{Encapsulation, NextLayer, Packet, ethertype};
 
 /// A kind of such a link layer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -83,7 +83,11 @@ pub(super) const fn of(link: u16) -> Option<Pseudo> {
 }
 
 /// Decodes the header of such a link layer; `None` if nothing behind it can be decoded.
-pub(super) fn decode(kind: Pseudo, packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<Header> {
+pub(super) fn decode(
+    kind: Pseudo,
+    packet: &mut Packet<'_>,
+    rest: &mut FrameRemainder<'_>,
+) -> Option<NextLayer> {
     match kind {
         Pseudo::SwitchTag(length) => switch_tag(usize::from(length), packet, rest),
         Pseudo::Behind(length, inner) => behind(usize::from(length), inner, packet, rest),
@@ -95,7 +99,7 @@ pub(super) fn decode(kind: Pseudo, packet: &mut Packet<'_>, rest: &mut Rest<'_>)
             // The length is that without padding to words of four bytes.
             let length = usize::from(*rest.bytes.first()?);
             rest.skip(length.next_multiple_of(4))?;
-            Some(Header::Ip)
+            Some(NextLayer::Ip)
         }
         Pseudo::Monitor => {
             let header: &[u8; 8] = rest.peek()?;
@@ -103,7 +107,7 @@ pub(super) fn decode(kind: Pseudo, packet: &mut Packet<'_>, rest: &mut Rest<'_>)
             let length: [u8; 4] = *header.last_chunk()?;
             let length = u32::from_le_bytes(length).min(u32::from_be_bytes(length));
             rest.skip(usize::try_from(length).ok()?)?;
-            Some(Header::Link(Kind::Wireless))
+            Some(NextLayer::Link(LinkLayer::Wireless))
         }
     }
 }
@@ -112,25 +116,29 @@ fn behind(
     length: usize,
     inner: Inner,
     packet: &mut Packet<'_>,
-    rest: &mut Rest<'_>,
-) -> Option<Header> {
+    rest: &mut FrameRemainder<'_>,
+) -> Option<NextLayer> {
     let header = *rest;
     rest.skip(length)?;
     Some(match inner {
-        Inner::Ethernet => Header::Link(Kind::Ethernet),
-        Inner::FrameRelay => Header::Link(Kind::Pseudo(Pseudo::FrameRelay)),
-        Inner::Hdlc => Header::Link(Kind::Hdlc),
-        Inner::Ip => Header::Ip,
-        Inner::Llc => Header::Link(Kind::Llc),
-        Inner::Ppp => Header::Link(Kind::Ppp),
+        Inner::Ethernet => NextLayer::Link(LinkLayer::Ethernet),
+        Inner::FrameRelay => NextLayer::Link(LinkLayer::Pseudo(Pseudo::FrameRelay)),
+        Inner::Hdlc => NextLayer::Link(LinkLayer::Hdlc),
+        Inner::Ip => NextLayer::Ip,
+        Inner::Llc => NextLayer::Link(LinkLayer::Llc),
+        Inner::Ppp => NextLayer::Link(LinkLayer::Ppp),
         Inner::PppProtocol => return ppp_protocol(packet, rest),
-        Inner::Ethertype => Header::Ethertype(be16(header.bytes, length.checked_sub(2)?)?),
-        Inner::EthertypeAndTwo => Header::Ethertype(be16(header.bytes, length.checked_sub(4)?)?),
+        Inner::Ethertype => NextLayer::Ethertype(be16(header.bytes, length.checked_sub(2)?)?),
+        Inner::EthertypeAndTwo => NextLayer::Ethertype(be16(header.bytes, length.checked_sub(4)?)?),
     })
 }
 
 /// The tag that a switch adds for the machine that controls it.
-fn switch_tag(length: usize, packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<Header> {
+fn switch_tag(
+    length: usize,
+    packet: &mut Packet<'_>,
+    rest: &mut FrameRemainder<'_>,
+) -> Option<NextLayer> {
     let addresses: &[u8; 12] = rest.take()?;
     rest.skip(length)?;
     let kind = u16::from_be_bytes(*rest.take()?);
@@ -140,13 +148,17 @@ fn switch_tag(length: usize, packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Op
     packet.ether = Some(ether);
     packet.encapsulation.add(Encapsulation::ETHERNET);
     if kind < ethertype::FIRST {
-        return Some(Header::Link(Kind::Llc));
+        return Some(NextLayer::Link(LinkLayer::Llc));
     }
-    Some(Header::Ethertype(kind))
+    Some(NextLayer::Ethertype(kind))
 }
 
 /// The highest bit of the source announces a route, whose first byte has its length.
-fn ring(control: usize, packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<Header> {
+fn ring(
+    control: usize,
+    packet: &mut Packet<'_>,
+    rest: &mut FrameRemainder<'_>,
+) -> Option<NextLayer> {
     rest.skip(control)?;
     let addresses: &[u8; 12] = rest.take()?;
     let mut ether = Ether::default();
@@ -157,18 +169,18 @@ fn ring(control: usize, packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<
         rest.skip(usize::from(*rest.bytes.first()? & 0x1f))?;
     }
     packet.ether = Some(ether);
-    Some(Header::Link(Kind::Llc))
+    Some(NextLayer::Link(LinkLayer::Llc))
 }
 
 /// An address of Q.922, and what RFC 2427 or Cisco puts behind it.
-fn frame_relay(packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<Header> {
+fn frame_relay(packet: &mut Packet<'_>, rest: &mut FrameRemainder<'_>) -> Option<NextLayer> {
     // The lowest bit marks the last byte: two bytes, at most four.
     let length = rest.bytes.iter().take(4).position(|byte| byte & 1 == 1)? + 1;
     rest.skip(length)?;
     // The control byte of an unnumbered frame; Cisco has an Ethernet type here.
     if *rest.bytes.first()? != 3 {
         let kind = u16::from_be_bytes(*rest.take()?);
-        return Some(Header::Ethertype(kind));
+        return Some(NextLayer::Ethertype(kind));
     }
     rest.skip(1)?;
     if *rest.bytes.first()? == 0 {
@@ -176,15 +188,17 @@ fn frame_relay(packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<Header> {
     }
     // Identifiers of network layers (ISO/IEC TR 9577).
     match *rest.take::<1>()? {
-        [0xcc | 0x8e] => Some(Header::Ip),
+        [0xcc | 0x8e] => Some(NextLayer::Ip),
         [0x80] => {
             // SNAP: an organisation and a type.
             let snap: &[u8; 5] = rest.take()?;
             let kind = be16(snap, 3)?;
             match &snap[..3] {
-                [0, 0, 0] => Some(Header::Ethertype(kind)),
+                [0, 0, 0] => Some(NextLayer::Ethertype(kind)),
                 // Bridged Ethernet, with its checksum or without.
-                [0, 0x80, 0xc2] if matches!(kind, 1 | 7) => Some(Header::Link(Kind::Ethernet)),
+                [0, 0x80, 0xc2] if matches!(kind, 1 | 7) => {
+                    Some(NextLayer::Link(LinkLayer::Ethernet))
+                }
                 _ => without_network(packet),
             }
         }
@@ -193,7 +207,7 @@ fn frame_relay(packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<Header> {
 }
 
 /// Family, version and resource, then attributes: length, type, value, padding to four bytes.
-fn netfilter_log(packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<Header> {
+fn netfilter_log(packet: &mut Packet<'_>, rest: &mut FrameRemainder<'_>) -> Option<NextLayer> {
     let &[family, version, _, _] = rest.take()?;
     if version != 0 {
         return None;
@@ -207,7 +221,7 @@ fn netfilter_log(packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<Header>
         let length = usize::from(length).checked_sub(4)?;
         if kind == PAYLOAD {
             return match family {
-                FAMILY_IPV4 | FAMILY_IPV6 => Some(Header::Ip),
+                FAMILY_IPV4 | FAMILY_IPV6 => Some(NextLayer::Ip),
                 _ => without_network(packet),
             };
         }
@@ -222,7 +236,7 @@ const FAMILY_IPV4: u8 = 2;
 const FAMILY_IPV6: u8 = 10;
 
 /// Its length, the type of the record and the link layer, in little-endian words.
-fn packet_tap(packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<Header> {
+fn packet_tap(packet: &mut Packet<'_>, rest: &mut FrameRemainder<'_>) -> Option<NextLayer> {
     let header: &[u8; 12] = rest.peek()?;
     let word =
         |at: usize| -> Option<u32> { Some(u32::from_le_bytes(*header.get(at..)?.first_chunk()?)) };

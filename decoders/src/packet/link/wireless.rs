@@ -3,9 +3,9 @@
 //! A data frame that is not encrypted leads to its packet, and has the addresses of its ends. Any
 //! other frame has those of its hop, as argus 3.0.8 has them.
 
-use super::{Ether, Kind, without_network};
-use crate::packet::bytes::Rest;
-use crate::packet::{Encapsulation, Header, Network, Packet};
+use super::{Ether, LinkLayer, without_network};
+use crate::packet::bytes::FrameRemainder;
+use crate::packet::{Encapsulation, Network, NextLayer, Packet};
 
 /// Bits of the first byte of frame control: version and type (IEEE 802.11-2020 §9.2.4.1).
 const VERSION: u8 = 0x03;
@@ -39,7 +39,10 @@ const PADDED: u8 = 0x20;
 const WORDS_MAX: usize = 8;
 
 /// Version, padding, and the length, little-endian; then words with a bit for each field.
-pub(super) fn radio_tap(packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<Header> {
+pub(super) fn radio_tap(
+    packet: &mut Packet<'_>,
+    rest: &mut FrameRemainder<'_>,
+) -> Option<NextLayer> {
     let header: &[u8; 4] = rest.peek()?;
     let length = usize::from(u16::from_le_bytes([header[2], header[3]]));
     if length < RADIO_TAP_BYTES_MIN {
@@ -67,7 +70,11 @@ fn flags(header: &[u8]) -> Option<u8> {
 }
 
 /// Decodes a frame whose header is padded to a multiple of `unit` bytes.
-pub(super) fn decode(packet: &mut Packet<'_>, rest: &mut Rest<'_>, unit: usize) -> Option<Header> {
+pub(super) fn decode(
+    packet: &mut Packet<'_>,
+    rest: &mut FrameRemainder<'_>,
+    unit: usize,
+) -> Option<NextLayer> {
     packet.encapsulation.add(Encapsulation::WIRELESS);
     let &[kind, flags] = rest.peek()?;
     let receiver = address(rest, 4)?;
@@ -104,10 +111,10 @@ pub(super) fn decode(packet: &mut Packet<'_>, rest: &mut Rest<'_>, unit: usize) 
     } else {
         Ether { destination, source, kind: 0 }
     });
-    Some(Header::Link(Kind::Llc))
+    Some(NextLayer::Link(LinkLayer::Llc))
 }
 
-fn address(rest: &Rest<'_>, at: usize) -> Option<[u8; 6]> {
+fn address(rest: &FrameRemainder<'_>, at: usize) -> Option<[u8; 6]> {
     rest.bytes.get(at..)?.first_chunk().copied()
 }
 

@@ -8,16 +8,16 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn of(granule: Granule, built: u32, actual: u32) -> Levels {
-    Levels::new(granule, built, actual).unwrap()
+fn of(granule: Granule, built: u32, actual: u32) -> Aarch64Levels {
+    Aarch64Levels::new(granule, built, actual).unwrap()
 }
 
-fn table(address: u64) -> Step {
-    Step::Table(PhysicalAddress(address))
+fn table(address: u64) -> PageTableEntry {
+    PageTableEntry::Table(PhysicalAddress(address))
 }
 
-fn page(address: u64) -> Step {
-    Step::Page(PhysicalAddress(address))
+fn page(address: u64) -> PageTableEntry {
+    PageTableEntry::Page(PhysicalAddress(address))
 }
 
 /// Documentation/arch/arm64/memory.rst and Kconfig's `PGTABLE_LEVELS`.
@@ -38,7 +38,7 @@ fn levels_follow_from_granule_and_address() {
         assert_eq!(of(granule, bits, bits).top(), expected, "{granule:?} {bits}");
     }
     for (built, actual) in [(35, 35), (53, 52), (48, 49), (52, 20), (0, 0), (64, 64)] {
-        assert_eq!(Levels::new(Granule::Kib4, built, actual), None, "{built} {actual}");
+        assert_eq!(Aarch64Levels::new(Granule::Kib4, built, actual), None, "{built} {actual}");
     }
 }
 
@@ -76,9 +76,9 @@ fn four_kib_entries_lead_down_to_pages_of_three_sizes() {
     assert_eq!(levels.step(0x0068_0000_4120_0711, va, 2), page(0x4120_0000 | 0x14_5678));
     assert_eq!(levels.step(0x0078_0000_4123_4713, va, 1), page(0x4123_4678));
     // A block at the top level and the encoding of a block at the lowest level are reserved.
-    assert_eq!(levels.step(0x4000_0711, va, 4), Step::NotPresent);
-    assert_eq!(levels.step(0x4000_0711, va, 1), Step::NotPresent);
-    assert_eq!(levels.step(0, va, 1), Step::NotPresent);
+    assert_eq!(levels.step(0x4000_0711, va, 4), PageTableEntry::NotPresent);
+    assert_eq!(levels.step(0x4000_0711, va, 1), PageTableEntry::NotPresent);
+    assert_eq!(levels.step(0, va, 1), PageTableEntry::NotPresent);
 }
 
 #[test]
@@ -97,9 +97,9 @@ fn pages_without_access_rights_are_present_and_swapped_ones_are_not() {
     let levels = of(Granule::Kib4, 48, 48);
     assert_eq!(levels.step(0x4123_4002 | PROT_NONE, 0xabc, 1), page(0x4123_4abc));
     assert_eq!(levels.step(0x4123_4002 | PRESENT_INVALID, 0xabc, 1), page(0x4123_4abc));
-    assert_eq!(levels.step(0x4123_4002, 0xabc, 1), Step::NotPresent);
+    assert_eq!(levels.step(0x4123_4002, 0xabc, 1), PageTableEntry::NotPresent);
     // A swap entry of an old kernel, whose offset happens to set bit 11.
-    assert_eq!(levels.step(0x4123_4800, 0xabc, 1), Step::NotPresent);
+    assert_eq!(levels.step(0x4123_4800, 0xabc, 1), PageTableEntry::NotPresent);
 }
 
 /// D8.3.1 and D8.3.2: where the upper bits of 52-bit addresses are.
@@ -120,7 +120,7 @@ fn physical_addresses_have_52_bits_in_two_forms() {
 /// Maps pages into its own tables and walks them as the Arm ARM's pseudocode does, by
 /// `addrselecttop` and `addrselectbottom` (`AArch64.S1Walk`).
 struct Model {
-    levels: Levels,
+    levels: Aarch64Levels,
     entries: BTreeMap<(u64, u64), u64>,
     /// The table that each entry leads to.
     children: BTreeMap<(u64, u64), u64>,
@@ -166,16 +166,16 @@ impl Model {
             let at = self.levels.entry_address(table, va, level);
             let entry = *self.entries.get(&(table.0, (at.0 - table.0) / 8))?;
             match self.levels.step(entry, va, level) {
-                Step::Table(next) => table = next,
-                Step::Page(physical) => return Some(physical.0),
-                Step::NotPresent => return None,
+                PageTableEntry::Table(next) => table = next,
+                PageTableEntry::Page(physical) => return Some(physical.0),
+                PageTableEntry::NotPresent => return None,
             }
         }
         None
     }
 }
 
-fn any_levels() -> impl Strategy<Value = Levels> {
+fn any_levels() -> impl Strategy<Value = Aarch64Levels> {
     prop_oneof![
         Just(of(Granule::Kib4, 39, 39)),
         Just(of(Granule::Kib4, 48, 48)),
@@ -226,7 +226,7 @@ proptest! {
     ) {
         let _ = levels.entry_address(PhysicalAddress(table), va, level);
         let _ = levels.bytes(level);
-        if let Step::Page(physical) = levels.step(entry, va, level) {
+        if let PageTableEntry::Page(physical) = levels.step(entry, va, level) {
             prop_assert_eq!(physical.0 >> 52, 0);
         }
     }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn matches(pattern: &[u8], line: &[u8], is_extended: bool) -> bool {
-    Attempt { pattern, line, is_extended, steps: STEPS_MAX }.matches()
+    BashPatternMatch { pattern, line, is_extended, steps: STEPS_MAX }.matches()
 }
 
 /// A pattern, as a tree.
@@ -164,7 +164,7 @@ fn single_patterns_match_as_in_bash() {
 #[test]
 fn a_list_is_split_as_bash_splits_it() {
     let split = |list: &'static str, is_extended| {
-        let patterns = Split { rest: list.as_bytes(), is_extended };
+        let patterns = BashPatternList { rest: list.as_bytes(), is_extended };
         patterns.map(|it| core::str::from_utf8(it).unwrap()).collect::<std::vec::Vec<_>>()
     };
     assert_eq!(split("ls:cd:exit", false), ["ls", "cd", "exit"]);

@@ -8,7 +8,7 @@ fn classic_pcap_of_both_byte_orders_and_all_resolutions() {
     let kinds = [(0xa1b2_c3d4_u32, 0_usize, 1000_i64), (0xa1b2_3c4d, 0, 1), (0xa1b2_cd34, 8, 1000)];
     for order in ORDERS {
         for (magic, more, unit) in kinds {
-            let mut out = Writer::new(order);
+            let mut out = ByteOrderWriter::new(order);
             out.u32s(&[magic]);
             out.u16s(&[2, 4]);
             // The snapshot length is wrong, and the link type has the length of the FCS above it.
@@ -18,14 +18,14 @@ fn classic_pcap_of_both_byte_orders_and_all_resolutions() {
                 out.bytes.extend(vec![0xff; more]);
                 out.bytes.extend(bytes);
             }
-            assert_eq!(open(&out.bytes).unwrap().format(), Format::Pcap);
+            assert_eq!(open(&out.bytes).unwrap().format(), CaptureFormat::Pcap);
             let outcome = read(&out.bytes);
             let stamps: Vec<i64> = outcome.packets.iter().map(|found| found.time_ns).collect();
             let expected = [3, 999_999, i64::from(u32::MAX)];
             assert_eq!(stamps, expected.map(|stamp| SECOND_NS + stamp * unit));
             assert_eq!(outcome.packets[0].bytes, b"four");
             assert_eq!((outcome.packets[0].link, outcome.packets[0].wire_length), (113, 2));
-            assert_eq!((outcome.error, outcome.skipped), (None, Skipped::default()));
+            assert_eq!((outcome.error, outcome.skipped), (None, SkippedCounts::default()));
         }
     }
 }
@@ -50,7 +50,7 @@ fn the_end_within_a_record_is_counted() {
 fn a_pcap_record_of_impossible_length_is_an_error() {
     let mut whole = pcap(Order::Little, &three());
     let place = whole.len();
-    let mut record = Writer::new(Order::Little);
+    let mut record = ByteOrderWriter::new(Order::Little);
     record.u32s(&[SECOND, 0, (256 << 10) + 1, 60]);
     whole.extend(record.bytes);
     let outcome = read(&whole);
@@ -68,7 +68,7 @@ fn a_pcap_record_of_impossible_length_is_an_error() {
 
 #[test]
 fn pcapng_of_several_sections() {
-    let mut out = Writer::new(Order::Big);
+    let mut out = ByteOrderWriter::new(Order::Big);
     let mut expected = Vec::new();
     for (section, order) in [Order::Big, Order::Little].into_iter().enumerate() {
         out.order = order;
@@ -96,15 +96,15 @@ fn pcapng_of_several_sections() {
         out.block(2, &obsolete);
         let first = section as u32 * 2;
         let time_ns = SECOND_NS + 5000;
-        expected.push(Packet { interface: first, ..packet(time_ns, 60, b"abcde") });
-        expected.push(Packet { interface: first, ..packet(time_ns, 60, b"abcd") });
-        let from = Packet { interface: first + 1, ..packet(1_000_500_000_000, 3, b"xyz") };
-        expected.push(Packet { link: 105, ..from });
+        expected.push(OwnedFrame { interface: first, ..packet(time_ns, 60, b"abcde") });
+        expected.push(OwnedFrame { interface: first, ..packet(time_ns, 60, b"abcd") });
+        let from = OwnedFrame { interface: first + 1, ..packet(1_000_500_000_000, 3, b"xyz") };
+        expected.push(OwnedFrame { link: 105, ..from });
     }
-    assert_eq!(open(&out.bytes).unwrap().format(), Format::PcapNg);
+    assert_eq!(open(&out.bytes).unwrap().format(), CaptureFormat::PcapNg);
     let outcome = read(&out.bytes);
     assert_eq!((outcome.packets, outcome.error), (expected, None));
-    assert_eq!(outcome.skipped, Skipped { unknown_records: 2, ..Skipped::default() });
+    assert_eq!(outcome.skipped, SkippedCounts { unknown_records: 2, ..SkippedCounts::default() });
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn every_resolution_of_pcapng() {
         (0, u64::MAX, i64::MAX),
         (0x80, u64::MAX, i64::MAX),
     ] {
-        let mut out = Writer::new(Order::Little);
+        let mut out = ByteOrderWriter::new(Order::Little);
         out.section();
         out.interface(1, 0, &[(9, &[option])]);
         out.enhanced(0, units, 0, b"");
@@ -139,7 +139,7 @@ fn every_resolution_of_pcapng() {
 
 #[test]
 fn damaged_packets_of_pcapng_are_skipped() {
-    let mut out = Writer::new(Order::Little);
+    let mut out = ByteOrderWriter::new(Order::Little);
     out.section();
     out.enhanced(0, 1, 1, b"no interface yet");
     out.interface(1, 0, &[(2, b"an option of ")]);
@@ -159,8 +159,8 @@ fn damaged_packets_of_pcapng_are_skipped() {
 
 #[test]
 fn impossible_blocks_of_pcapng_are_errors() {
-    let wrong = |write: &dyn Fn(&mut Writer)| {
-        let mut out = Writer::new(Order::Little);
+    let wrong = |write: &dyn Fn(&mut ByteOrderWriter)| {
+        let mut out = ByteOrderWriter::new(Order::Little);
         out.section();
         out.interface(1, 0, &[]);
         write(&mut out);
@@ -188,8 +188,8 @@ fn impossible_blocks_of_pcapng_are_errors() {
     assert!(error.starts_with("version 2 of the format is not known"), "{error}");
 }
 
-pub(super) fn snoop(packets: &[Packet]) -> Vec<u8> {
-    let mut out = Writer::new(Order::Big);
+pub(super) fn snoop(packets: &[OwnedFrame]) -> Vec<u8> {
+    let mut out = ByteOrderWriter::new(Order::Big);
     out.bytes.extend(b"snoop\0\0\0");
     out.u32s(&[2, 4]);
     for packet in packets {
@@ -212,15 +212,15 @@ fn snoop_is_read() {
         packet(0, 5, b"other"),
     ];
     let mut whole = snoop(&packets);
-    let long = Writer::new(Order::Big).body(|body| {
+    let long = ByteOrderWriter::new(Order::Big).body(|body| {
         body.u32s(&[400_000, 400_000, 400_024, 0, 0, 0]);
         body.bytes.resize(400_024, 1);
     });
     whole.extend(&long);
-    assert_eq!(open(&whole).unwrap().format(), Format::Snoop);
+    assert_eq!(open(&whole).unwrap().format(), CaptureFormat::Snoop);
     let outcome = read(&whole);
     assert_eq!((outcome.packets, outcome.error), (packets.to_vec(), None));
-    assert_eq!(outcome.skipped, Skipped { oversized_packets: 1, ..Skipped::default() });
+    assert_eq!(outcome.skipped, SkippedCounts { oversized_packets: 1, ..SkippedCounts::default() });
 
     let with = |place: usize, value: u8| {
         let mut bytes = snoop(&packets);
@@ -238,7 +238,7 @@ fn snoop_is_read() {
 
 /// A record of ERF with extension headers.
 fn erf_record(kind: u8, extensions: usize, time: u64, wire: u16, content: &[u8]) -> Vec<u8> {
-    let mut out = Writer::new(Order::Big);
+    let mut out = ByteOrderWriter::new(Order::Big);
     out.bytes.extend(time.to_le_bytes());
     let flag = |has_more: bool| if has_more { 0x80 } else { 0 };
     out.bytes.extend([kind | flag(extensions > 0), 0x06]);
@@ -252,8 +252,8 @@ fn erf_record(kind: u8, extensions: usize, time: u64, wire: u16, content: &[u8])
     out.bytes
 }
 
-pub(super) fn erf(packets: &[Packet]) -> Vec<u8> {
-    let record = |packet: &Packet| {
+pub(super) fn erf(packets: &[OwnedFrame]) -> Vec<u8> {
+    let record = |packet: &OwnedFrame| {
         let seconds = u64::from(SECOND) + packet.time_ns as u64 % 1000;
         erf_record(2, 0, seconds << 32, packet.wire_length as u16, &packet.bytes)
     };
@@ -285,10 +285,10 @@ fn erf_is_read() {
             whole.extend(erf_record(skipped, 0, time, 10, b"nothing"));
         }
     }
-    assert_eq!(open(&whole).unwrap().format(), Format::Erf);
+    assert_eq!(open(&whole).unwrap().format(), CaptureFormat::Erf);
     let outcome = read(&whole);
     assert_eq!(outcome.error, None);
-    assert_eq!(outcome.skipped, Skipped { unknown_records: 20, ..Skipped::default() });
+    assert_eq!(outcome.skipped, SkippedCounts { unknown_records: 20, ..SkippedCounts::default() });
     for (found, (kind, _, wire, link, bytes)) in outcome.packets.iter().zip(cases) {
         assert_eq!((found.time_ns, found.interface), (SECOND_NS + 500_000_000, 2), "{kind}");
         let is_ethernet = link == 1;
@@ -319,17 +319,17 @@ fn erf_of_other_types_or_lengths_is_an_error() {
 
 #[test]
 fn tsh_is_read_if_it_is_chosen() {
-    let mut out = Writer::new(Order::Big);
+    let mut out = ByteOrderWriter::new(Order::Big);
     for index in 0..3_u32 {
         out.u32s(&[SECOND, 5 << 24 | (7 + index)]);
         out.bytes.extend(b"\x45\0\x05\xdc");
         out.bytes.extend([index as u8; 32]);
     }
     out.bytes.extend(b"cut");
-    let options = Options { as_tsh: true, ..Options::default() };
+    let options = CaptureOptions { as_tsh: true, ..CaptureOptions::default() };
     for bytes in [out.bytes.clone(), gzip(&out.bytes)] {
         let file = CaptureFile::from_reader(Cursor::new(bytes), "test", &options).unwrap();
-        assert_eq!(file.format(), Format::Tsh);
+        assert_eq!(file.format(), CaptureFormat::Tsh);
         let outcome = drain(file);
         assert_eq!((outcome.packets.len(), outcome.skipped.cut_bytes), (3, 3));
         let second = &outcome.packets[1];

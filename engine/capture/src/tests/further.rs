@@ -6,9 +6,9 @@ use std::os::unix::fs::FileExt as _;
 use super::*;
 
 /// Packets of another time and of another link layer.
-fn later(link: u16) -> Vec<Packet> {
+fn later(link: u16) -> Vec<OwnedFrame> {
     let later = three().into_iter();
-    later.map(|p| Packet { time_ns: p.time_ns + 60_000_000_000, link, ..p }).collect()
+    later.map(|p| OwnedFrame { time_ns: p.time_ns + 60_000_000_000, link, ..p }).collect()
 }
 
 /// A capture with this link type: that of pcap is at a fixed place.
@@ -18,7 +18,7 @@ fn with_link(order: Order, link: u8) -> Vec<u8> {
     bytes
 }
 
-fn expected(link: u16) -> Vec<Packet> {
+fn expected(link: u16) -> Vec<OwnedFrame> {
     [three(), later(link)].concat()
 }
 
@@ -30,11 +30,12 @@ fn a_header_behind_a_packet_begins_a_further_capture() {
         for order in ORDERS {
             let outcome = read(&[&before[..], &with_link(order, 113)].concat());
             assert_eq!((outcome.packets, outcome.error), (expected(113), None));
-            assert_eq!(outcome.skipped, Skipped::default());
+            assert_eq!(outcome.skipped, SkippedCounts::default());
             let outcome = read(&[&before[..], &pcapng(order, &later(1))].concat());
-            let times = |packets: &[Packet]| packets.iter().map(|p| p.time_ns).collect::<Vec<_>>();
+            let times =
+                |packets: &[OwnedFrame]| packets.iter().map(|p| p.time_ns).collect::<Vec<_>>();
             assert_eq!(times(&outcome.packets), times(&expected(1)));
-            assert_eq!((outcome.error, outcome.skipped), (None, Skipped::default()));
+            assert_eq!((outcome.error, outcome.skipped), (None, SkippedCounts::default()));
         }
     }
 }
@@ -46,7 +47,7 @@ fn headers_without_packets_are_captures_without_packets() {
     let headers = [&pcaps[0][..], &sections[1], &pcaps[1], &pcaps[1], &sections[0]].concat();
     let outcome = read(&[headers.repeat(20_000), pcap(Order::Big, &three())].concat());
     assert_eq!((outcome.packets, outcome.error), (three(), None));
-    assert_eq!(outcome.skipped, Skipped::default());
+    assert_eq!(outcome.skipped, SkippedCounts::default());
 }
 
 #[test]
@@ -88,7 +89,8 @@ fn the_next_writer_of_a_fifo_begins_anew_where_the_last_one_ended_within_a_packe
     let folder = tempfile::tempdir().unwrap();
     let path = fifo(&folder);
     let stop = Arc::new(AtomicBool::new(false));
-    let options = Options { follow: true, stop: Some(stop.clone()), ..Options::default() };
+    let options =
+        CaptureOptions { follow: true, stop: Some(stop.clone()), ..CaptureOptions::default() };
     let place = path.clone();
     let reading = std::thread::spawn(move || drain(CaptureFile::open(&place, &options).unwrap()));
     let whole = pcap(Order::Little, &three());
@@ -107,7 +109,7 @@ fn the_next_writer_of_a_fifo_begins_anew_where_the_last_one_ended_within_a_packe
 }
 
 /// Follows a file whose writer does something when its end is reached for the first time.
-fn follow(bytes: &[u8], mut write: impl FnMut(&File) + Send + 'static) -> Vec<Packet> {
+fn follow(bytes: &[u8], mut write: impl FnMut(&File) + Send + 'static) -> Vec<OwnedFrame> {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), bytes).unwrap();
     let (writer, mut looks) = (File::options().write(true).open(file.path()).unwrap(), 0);
@@ -119,7 +121,7 @@ fn follow(bytes: &[u8], mut write: impl FnMut(&File) + Send + 'static) -> Vec<Pa
         looks == 3
     };
     let opened = file.reopen().unwrap();
-    drain(CaptureFile::follow(opened, "a", &Options::default(), over).unwrap()).packets
+    drain(CaptureFile::follow(opened, "a", &CaptureOptions::default(), over).unwrap()).packets
 }
 
 #[test]

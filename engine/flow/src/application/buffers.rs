@@ -24,7 +24,7 @@ const NONE: u16 = u16::MAX;
 
 /// The owner of a buffer.
 #[derive(Clone, Copy, Debug)]
-struct Owner {
+struct BufferOwner {
     /// When the stream got it, counted in buffers. 0: it is free.
     since: u64,
     stream: u32,
@@ -35,7 +35,7 @@ struct Owner {
     newer: u16,
 }
 
-impl Owner {
+impl BufferOwner {
     const NONE: Self = Self { since: 0, stream: 0, source: 0, older: NONE, newer: NONE };
 }
 
@@ -48,7 +48,7 @@ struct Age {
 
 impl Age {
     /// Whether the stream still has it.
-    fn is_valid(self, owners: &[Owner]) -> bool {
+    fn is_valid(self, owners: &[BufferOwner]) -> bool {
         owners.get(usize::from(self.number)).is_some_and(|owner| owner.since == self.since)
     }
 }
@@ -66,7 +66,7 @@ impl Ages {
         Self { all: room::list(AGES), at: 0 }
     }
 
-    fn push(&mut self, age: Age, owners: &[Owner]) {
+    fn push(&mut self, age: Age, owners: &[BufferOwner]) {
         if self.all.len() == AGES {
             self.all.drain(..self.at);
             self.all.retain(|age| age.is_valid(owners));
@@ -76,7 +76,7 @@ impl Ages {
     }
 
     /// Takes the oldest one that a stream still has.
-    fn pop(&mut self, owners: &[Owner]) -> Option<Age> {
+    fn pop(&mut self, owners: &[BufferOwner]) -> Option<Age> {
         while let Some(age) = self.all.get(self.at).copied() {
             self.at += 1;
             if age.is_valid(owners) {
@@ -89,10 +89,10 @@ impl Ages {
 
 /// Buffers of some streams.
 #[derive(Debug)]
-pub(super) struct Buffers {
+pub(super) struct StreamBuffers {
     all: Vec<Buffer>,
     free: Vec<u16>,
-    owners: Box<[Owner]>,
+    owners: Box<[BufferOwner]>,
     /// The newest buffer of each list.
     newest: Box<[u16]>,
     /// A secret odd number that chooses the list of a source: senders choose their addresses.
@@ -105,12 +105,12 @@ pub(super) struct Buffers {
     pub(super) reclaimed: u64,
 }
 
-impl Buffers {
+impl StreamBuffers {
     pub(super) fn new(key: HashKey) -> Self {
         Self {
             all: room::list(BUFFERS),
             free: room::list(BUFFERS),
-            owners: room::copies(Owner::NONE, BUFFERS),
+            owners: room::copies(BufferOwner::NONE, BUFFERS),
             newest: room::copies(NONE, 1 << LIST_BITS),
             factor: key.derive("sources of streams").hash_numbers([0]) as u32 | 1,
             silent: Ages::new(),
@@ -185,13 +185,14 @@ impl Buffers {
             older.newer = number;
         }
         let since = self.taken;
-        self.owners[usize::from(number)] = Owner { since, stream, source, older, newer: NONE };
+        self.owners[usize::from(number)] =
+            BufferOwner { since, stream, source, older, newer: NONE };
         self.silent.push(Age { since, number }, &self.owners);
     }
 
     /// Removes a buffer from the list of its source.
     fn release(&mut self, number: u16) {
-        let owner = std::mem::replace(&mut self.owners[usize::from(number)], Owner::NONE);
+        let owner = std::mem::replace(&mut self.owners[usize::from(number)], BufferOwner::NONE);
         let list = self.list_of(owner.source);
         if let Some(older) = self.owners.get_mut(usize::from(owner.older)) {
             older.newer = owner.newer;
@@ -232,8 +233,8 @@ mod tests {
     use super::*;
 
     /// Each stream has a source of its own.
-    fn full(is_silent: impl Fn(u32) -> bool + Copy) -> Buffers {
-        let mut buffers = Buffers::new(HashKey::new(7));
+    fn full(is_silent: impl Fn(u32) -> bool + Copy) -> StreamBuffers {
+        let mut buffers = StreamBuffers::new(HashKey::new(7));
         for stream in 0..BUFFERS as u32 {
             assert_eq!(buffers.take(stream, stream, is_silent).1, None);
         }
@@ -266,7 +267,7 @@ mod tests {
 
     #[test]
     fn a_source_loses_its_own_streams() {
-        let mut buffers = Buffers::new(HashKey::new(7));
+        let mut buffers = StreamBuffers::new(HashKey::new(7));
         for stream in 0..SILENT_MAX as u32 {
             assert_eq!(buffers.take(stream, 1, |_| true).1, None);
         }
@@ -315,7 +316,7 @@ mod tests {
         fn streams_lose_what_a_search_finds(
             steps in proptest::collection::vec((0..6_u8, 0..20_000_u32), 9000),
         ) {
-            let (mut buffers, mut model) = (Buffers::new(HashKey::new(7)), Model::default());
+            let (mut buffers, mut model) = (StreamBuffers::new(HashKey::new(7)), Model::default());
             let answered = RefCell::new(BTreeSet::new());
             let is_silent = |stream: u32| !answered.borrow().contains(&stream);
             let mut numbers = std::collections::BTreeMap::new();

@@ -3,10 +3,14 @@
 use std::io::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use panoptes_decoders::application::dns::{Data, Message, NAME_TEXT_MAX, Name, Record, Strings};
-use panoptes_records::flow::application::{ANSWERS_MAX, Answer, Answers, Application, Dns};
+use panoptes_decoders::application::dns::{
+    Data, DnsMessage, DomainName, NAME_TEXT_MAX, ResourceRecord, Strings,
+};
+use panoptes_records::flow::application::{
+    ANSWERS_MAX, Application, Dns, DnsAnswer, DnsAnswerList,
+};
 
-use super::stream::Step;
+use super::stream::StreamDemand;
 
 /// The most bytes of an answer as text: two names and some numbers are never longer.
 pub(super) const DATA_TEXT_MAX: usize = NAME_TEXT_MAX + 32;
@@ -19,27 +23,27 @@ const LENGTH_BYTES: usize = 2;
 pub(super) const PORTS: [u16; 3] = [53, 5353, 5355];
 
 /// The message at the beginning of a TCP stream.
-pub(super) fn of_stream(stream: &[u8]) -> Result<Message<'_>, Step> {
+pub(super) fn of_stream(stream: &[u8]) -> Result<DnsMessage<'_>, StreamDemand> {
     let Some(&[high, low]) = stream.first_chunk() else {
-        return Err(Step::Wait(LENGTH_BYTES));
+        return Err(StreamDemand::Wait(LENGTH_BYTES));
     };
     let end = LENGTH_BYTES + usize::from(u16::from_be_bytes([high, low]));
-    match Message::decode_tcp(stream) {
+    match DnsMessage::decode_tcp(stream) {
         Some((message, _)) if stream.len() >= end && is_plausible(&message, false) => Ok(message),
-        _ if stream.len() < end => Err(Step::Wait(end)),
-        _ => Err(Step::Done),
+        _ if stream.len() < end => Err(StreamDemand::Wait(end)),
+        _ => Err(StreamDemand::Done),
     }
 }
 
 /// Whether this may be a query or an answer: updates and notifications are not. Only queries of
 /// multicast DNS have several questions (RFC 6762 §5.3, RFC 9619).
-pub(super) fn is_plausible(message: &Message<'_>, is_multicast: bool) -> bool {
+pub(super) fn is_plausible(message: &DnsMessage<'_>, is_multicast: bool) -> bool {
     message.opcode() == 0 && (message.counts[0] <= 1 || is_multicast)
 }
 
 /// Takes a message. `is_known_server` says whether its sender is expected.
 pub(super) fn take(
-    message: &Message<'_>,
+    message: &DnsMessage<'_>,
     is_known_server: Option<bool>,
     application: &mut Application,
 ) {
@@ -64,10 +68,10 @@ pub(super) fn take(
             let name = first.name.write(&mut buffer).unwrap_or_default();
             (dns.name, dns.kind) = (name.as_bytes().into(), first.kind);
         }
-        dns.answers = Answers::default();
+        dns.answers = DnsAnswerList::default();
         for record in message.answers().take(LOOKED_AT_MAX) {
             let data = text(&record, &mut buffer);
-            dns.answers.push(Answer { kind: record.kind, ttl_s: record.ttl, data });
+            dns.answers.push(DnsAnswer { kind: record.kind, ttl_s: record.ttl, data });
         }
         let others = usize::from(message.counts[1]).saturating_sub(LOOKED_AT_MAX.max(ANSWERS_MAX));
         let others = u16::try_from(others).unwrap_or(u16::MAX);
@@ -79,7 +83,10 @@ pub(super) fn take(
 }
 
 /// What an answer says, as in zone files; empty for types that are not decoded.
-pub(super) fn text<'a>(record: &Record<'_>, buffer: &'a mut [u8; DATA_TEXT_MAX]) -> &'a [u8] {
+pub(super) fn text<'a>(
+    record: &ResourceRecord<'_>,
+    buffer: &'a mut [u8; DATA_TEXT_MAX],
+) -> &'a [u8] {
     let length = match &record.data {
         Data::A(address) => numbers(buffer, format_args!("{}", Ipv4Addr::from(*address))),
         Data::Aaaa(address) => numbers(buffer, format_args!("{}", Ipv6Addr::from(*address))),
@@ -111,7 +118,7 @@ fn numbers(buffer: &mut [u8; DATA_TEXT_MAX], numbers: std::fmt::Arguments<'_>) -
 }
 
 /// Writes a name behind what is in a buffer. The length of both, or 0 if the name is wrong.
-fn with_name(buffer: &mut [u8; DATA_TEXT_MAX], begin: usize, name: Name<'_>) -> usize {
+fn with_name(buffer: &mut [u8; DATA_TEXT_MAX], begin: usize, name: DomainName<'_>) -> usize {
     name.write(&mut buffer[begin..]).map_or(0, |name| begin + name.len())
 }
 

@@ -3,7 +3,7 @@
 use panoptes_decoders::packet::Ip;
 use panoptes_decoders::packet::transport::{self, flag};
 
-use super::settings::Protocol;
+use super::settings::ApplicationProtocol;
 use super::start::Start;
 
 /// The most segments of a direction in which the beginning of a protocol is searched.
@@ -14,7 +14,7 @@ const TTL_DIFFERENCE_MAX: u8 = 8;
 
 /// Where the reading of one direction is.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) enum Stage {
+pub(super) enum DirectionStage {
     #[default]
     New,
     /// The number of the first byte is known.
@@ -26,7 +26,7 @@ pub(super) enum Stage {
 
 /// One direction of a flow.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct End {
+pub(super) struct DirectionProgress {
     /// The sequence number of the first byte of all.
     pub(super) first: u32,
     /// That of the first byte of what is read: more than `first` behind something else.
@@ -41,9 +41,9 @@ pub(super) struct End {
     pub(super) searched: u8,
     /// The time to live of the first packet of all; 0 if this end has sent none.
     pub(super) ttl: u8,
-    pub(super) stage: Stage,
+    pub(super) stage: DirectionStage,
     /// What was read from `base`.
-    pub(super) known: Option<Protocol>,
+    pub(super) known: Option<ApplicationProtocol>,
     /// Whether the receiver may have taken something else from there.
     pub(super) is_doubtful: bool,
     /// The identification of the last packet in fragments, and where the data behind the header of
@@ -51,9 +51,9 @@ pub(super) struct End {
     pub(super) parts: Option<(u32, u32)>,
 }
 
-impl End {
+impl DirectionProgress {
     pub(super) fn begun(base: u32) -> Self {
-        Self { first: base, base, stage: Stage::Begun, ..Self::default() }
+        Self { first: base, base, stage: DirectionStage::Begun, ..Self::default() }
     }
 
     pub(super) const fn has_sent(&self) -> bool {
@@ -62,19 +62,19 @@ impl End {
 
     /// Whether another SYN may begin another stream.
     pub(super) fn may_begin_again(&self) -> bool {
-        let is_unread = matches!(self.stage, Stage::New | Stage::Begun);
+        let is_unread = matches!(self.stage, DirectionStage::New | DirectionStage::Begun);
         !self.is_answered && (is_unread || self.syn_bytes > 0)
     }
 
     /// Whether no segment with data can change what is known.
     pub(super) fn is_over(&self) -> bool {
-        self.stage == Stage::Done && self.searched > SEARCHED_SEGMENTS
+        self.stage == DirectionStage::Done && self.searched > SEARCHED_SEGMENTS
     }
 }
 
 /// A piece of a stream.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Piece<'a> {
+pub(super) struct StreamPiece<'a> {
     pub(super) number: u32,
     pub(super) data: &'a [u8],
     pub(super) ip: &'a Ip<'a>,
@@ -82,7 +82,7 @@ pub(super) struct Piece<'a> {
     pub(super) ttl: u8,
 }
 
-impl Piece<'_> {
+impl StreamPiece<'_> {
     /// The number of the byte where a protocol begins.
     pub(super) const fn place(&self, start: Start) -> u32 {
         self.number.wrapping_add(start.at as u32)

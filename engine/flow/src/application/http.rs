@@ -3,7 +3,7 @@
 use panoptes_decoders::application::http::{METHODS, Request, Response, is_token_byte};
 use panoptes_records::flow::application::{Application, Http};
 
-use super::stream::Step;
+use super::stream::StreamDemand;
 
 /// The longest method that is waited for.
 const METHOD_BYTES_MAX: usize = 32;
@@ -32,18 +32,18 @@ pub(super) fn is_head(data: &[u8]) -> bool {
 }
 
 /// Takes the head at the beginning of a stream.
-pub(super) fn read(stream: &[u8], application: &mut Application) -> Step {
+pub(super) fn read(stream: &[u8], application: &mut Application) -> StreamDemand {
     let mut http = match *application {
         Application::Unknown => Http::default(),
         Application::Http(http) => http,
-        _ => return Step::Done,
+        _ => return StreamDemand::Done,
     };
     let has_end = |end: &[u8]| stream.windows(end.len()).any(|bytes| bytes == end);
-    let wait = Step::Wait(stream.len() + 1);
+    let wait = StreamDemand::Wait(stream.len() + 1);
     if let Some(response) = Response::decode(stream) {
         http.status = response.status;
         *application = Application::Http(http);
-        return Step::Done;
+        return StreamDemand::Done;
     }
     if let Some(request) = Request::decode(stream) {
         http.method = request.method.into();
@@ -51,8 +51,8 @@ pub(super) fn read(stream: &[u8], application: &mut Application) -> Step {
         http.host = request.host().map(Into::into);
         http.user_agent = request.user_agent().map(Into::into);
         *application = Application::Http(http);
-        return if has_end(b"\n\r\n") || has_end(b"\n\n") { Step::Done } else { wait };
+        return if has_end(b"\n\r\n") || has_end(b"\n\n") { StreamDemand::Done } else { wait };
     }
     // A whole line that is neither is of something else.
-    if stream.contains(&b'\n') { Step::Done } else { wait }
+    if stream.contains(&b'\n') { StreamDemand::Done } else { wait }
 }

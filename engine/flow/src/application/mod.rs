@@ -21,18 +21,18 @@ mod stream;
 mod tls;
 
 use panoptes_decoders::application::dtls;
-use panoptes_decoders::application::quic::{Kind, LongHeader};
+use panoptes_decoders::application::quic::{LongHeader, LongPacketKind};
 use panoptes_decoders::packet::Ip;
 use panoptes_decoders::packet::transport::{self, Tcp as Segment, flag, protocol};
-use panoptes_records::flow::{Direction, Extra, Sequence};
+use panoptes_records::flow::{Extra, FlowDirection, Sequence};
 use panoptes_tables::{HashKey, room};
 
-use self::buffers::Buffers;
-use self::end::{End, Piece, SEARCHED_SEGMENTS, Stage};
-use self::reader::{Reader, Way};
-use self::settings::{ApplicationSettings, Protocol};
+use self::buffers::StreamBuffers;
+use self::end::{DirectionProgress, DirectionStage, SEARCHED_SEGMENTS, StreamPiece};
+use self::reader::{ApplicationReader, PacketContext};
+use self::settings::{ApplicationProtocol, ApplicationSettings};
 use self::start::Start;
-use self::stream::{STREAM_BYTES_MAX, Step};
+use self::stream::{STREAM_BYTES_MAX, StreamDemand};
 use crate::reports::Reports;
 use crate::tcp::is_before;
 
@@ -47,8 +47,8 @@ const UDP_BYTES: usize = 8;
 
 /// Where the reading of a flow is.
 #[derive(Clone, Copy, Debug, Default)]
-struct Progress {
-    ends: [End; 2],
+struct ApplicationProgress {
+    ends: [DirectionProgress; 2],
     /// Initial packets of QUIC that were looked at.
     packets: u8,
 }
@@ -58,9 +58,9 @@ struct Progress {
 pub(crate) struct Applications {
     sequence_packets: usize,
     has_protocols: bool,
-    flows: Vec<Progress>,
-    reader: Reader,
-    buffers: Buffers,
+    flows: Vec<ApplicationProgress>,
+    reader: ApplicationReader,
+    buffers: StreamBuffers,
     sequences: Vec<Sequence>,
 }
 
@@ -72,8 +72,8 @@ impl Applications {
             sequence_packets: settings.sequence_packets,
             has_protocols: !settings.protocols.is_empty(),
             flows: room::list(capacity),
-            reader: Reader::new(settings, capacity, key),
-            buffers: Buffers::new(key),
+            reader: ApplicationReader::new(settings, capacity, key),
+            buffers: StreamBuffers::new(key),
             sequences: room::list(if has_sequences { capacity } else { 0 }),
         }
     }
@@ -92,14 +92,14 @@ impl Applications {
     /// Begins a flow in a slot.
     pub(crate) fn begin(&mut self, flow: u32) {
         while self.flows.len() <= flow as usize {
-            self.flows.push(Progress::default());
+            self.flows.push(ApplicationProgress::default());
             if self.sequence_packets > 0 {
                 self.sequences.push(Sequence::default());
             }
         }
         let old = std::mem::take(&mut self.flows[flow as usize]);
         for end in old.ends {
-            if let Stage::Collecting(buffer) = end.stage {
+            if let DirectionStage::Collecting(buffer) = end.stage {
                 self.buffers.give_back(buffer);
             }
         }
@@ -125,7 +125,7 @@ impl Applications {
     pub(crate) fn packet(
         &mut self,
         flow: u32,
-        direction: Direction,
+        direction: FlowDirection,
         ip: &Ip<'_>,
         data_length: u32,
         now_ns: i64,
@@ -143,7 +143,7 @@ impl Applications {
         if !self.has_protocols {
             return;
         }
-        let way = Way::new(flow, direction, ip, now_ns);
+        let way = PacketContext::new(flow, direction, ip, now_ns);
         let end = &mut self.flows[flow as usize].ends[way.end];
         if end.ttl == 0 {
             end.ttl = ip.ttl.max(1);
@@ -159,22 +159,22 @@ impl Applications {
     fn later_fragment(
         &mut self,
         flow: u32,
-        direction: Direction,
+        direction: FlowDirection,
         ip: &Ip<'_>,
         now_ns: i64,
         reports: &mut impl Reports,
     ) {
         let Some(fragment) = ip.fragment.filter(|_| self.has_protocols) else { return };
-        let way = Way::new(flow, direction, ip, now_ns);
+        let way = PacketContext::new(flow, direction, ip, now_ns);
         let end = *self.end(way);
         let Some((_, base)) = end.parts.filter(|(id, _)| *id == fragment.id) else { return };
         let number = base.wrapping_add(u32::from(fragment.offset));
         match (ip.protocol, end.stage) {
             (protocol::TCP, _) => {
-                let piece = Piece { number, data: ip.payload, ip, ttl: end.ttl };
+                let piece = StreamPiece { number, data: ip.payload, ip, ttl: end.ttl };
                 self.piece(way, &piece, reports);
             }
-            (protocol::UDP, Stage::Collecting(buffer)) => {
+            (protocol::UDP, DirectionStage::Collecting(buffer)) => {
                 self.buffers.get(buffer).write(number as usize, ip.payload, true);
                 self.read_datagrams(way, buffer);
             }
@@ -182,11 +182,11 @@ impl Applications {
         }
     }
 
-    fn end(&mut self, way: Way) -> &mut End {
+    fn end(&mut self, way: PacketContext) -> &mut DirectionProgress {
         &mut self.flows[way.flow as usize].ends[way.end]
     }
 
-    fn segment(&mut self, way: Way, ip: &Ip<'_>, reports: &mut impl Reports) {
+    fn segment(&mut self, way: PacketContext, ip: &Ip<'_>, reports: &mut impl Reports) {
         if self.end(way).is_over() && transport::tcp_flags(ip.payload) & flag::SYN == 0 {
             return;
         }
@@ -204,19 +204,19 @@ impl Applications {
             return;
         }
         let end = self.end(way);
-        if end.stage == Stage::New {
-            *end = End { ttl: end.ttl, ..End::begun(number) };
+        if end.stage == DirectionStage::New {
+            *end = DirectionProgress { ttl: end.ttl, ..DirectionProgress::begun(number) };
         }
         if let Some(fragment) = ip.fragment {
             let header = ip.payload_length.saturating_sub(segment.data_length);
             end.parts = Some((fragment.id, number.wrapping_sub(header)));
         }
-        let piece = Piece { number, data: segment.data, ip, ttl: end.ttl };
+        let piece = StreamPiece { number, data: segment.data, ip, ttl: end.ttl };
         self.piece(way, &piece, reports);
     }
 
     /// Takes a piece of a stream.
-    fn piece(&mut self, way: Way, piece: &Piece<'_>, reports: &mut impl Reports) {
+    fn piece(&mut self, way: PacketContext, piece: &StreamPiece<'_>, reports: &mut impl Reports) {
         let end = self.end(way);
         // Before the beginning are only bytes that keep a connection alive, and feints.
         if is_before(piece.number, end.first) {
@@ -224,7 +224,8 @@ impl Applications {
         }
         end.searched = end.searched.saturating_add(1);
         // Most segments are behind the hello of TLS, and begin no other one.
-        let is_behind = end.known == Some(Protocol::Tls) && is_before(end.base, piece.number);
+        let is_behind =
+            end.known == Some(ApplicationProtocol::Tls) && is_before(end.base, piece.number);
         if is_behind && !tls::may_begin_hello(piece.data) {
             return;
         }
@@ -233,11 +234,11 @@ impl Applications {
     }
 
     /// Adds a piece to the stream that is read.
-    fn read(&mut self, way: Way, piece: &Piece<'_>, reports: &mut impl Reports) {
+    fn read(&mut self, way: PacketContext, piece: &StreamPiece<'_>, reports: &mut impl Reports) {
         let end = *self.end(way);
         let offset = piece.number.wrapping_sub(end.base);
         // What lies far ahead is no reason to give the beginning up: it may be a feint, too.
-        if end.stage == Stage::Done || offset > LATE_BYTES_MAX {
+        if end.stage == DirectionStage::Done || offset > LATE_BYTES_MAX {
             if end.searched > SEARCHED_SEGMENTS {
                 self.stop(way);
             }
@@ -247,23 +248,23 @@ impl Applications {
         if replaces {
             self.stop(way);
             self.reader.clear(way.flow);
-            self.end(way).stage = Stage::Begun;
+            self.end(way).stage = DirectionStage::Begun;
         }
-        if !replaces && (end.stage != Stage::Begun || offset > 0) {
+        if !replaces && (end.stage != DirectionStage::Begun || offset > 0) {
             return self.collect(way, offset as usize, piece, 1, reports);
         }
         match self.reader.read(&way, piece.data, reports) {
-            Step::Done => {
+            StreamDemand::Done => {
                 let known = start::find(piece.data, self.reader.protocols());
                 self.conclude(way, known, !piece.is_sure());
             }
-            Step::Wait(need) => self.collect(way, 0, piece, need, reports),
+            StreamDemand::Wait(need) => self.collect(way, 0, piece, need, reports),
         }
     }
 
     /// Whether the first piece of a stream is of another protocol than a feint that was collected.
-    fn replaces(&self, stage: Stage, piece: &Piece<'_>) -> bool {
-        let Stage::Collecting(buffer) = stage else { return false };
+    fn replaces(&self, stage: DirectionStage, piece: &StreamPiece<'_>) -> bool {
+        let DirectionStage::Collecting(buffer) = stage else { return false };
         let collected = self.buffers.peek(buffer);
         let protocol = |data| start::find(data, self.reader.protocols()).map(|one| one.protocol);
         collected.has_doubtful_start()
@@ -272,11 +273,11 @@ impl Applications {
     }
 
     /// Keeps what the beginning of a direction was.
-    fn conclude(&mut self, way: Way, start: Option<Start>, is_doubtful: bool) {
+    fn conclude(&mut self, way: PacketContext, start: Option<Start>, is_doubtful: bool) {
         self.stop(way);
         // What only begins as a hello does is none.
         let has_tls = self.reader.has_tls(way.flow);
-        let start = start.filter(|start| start.protocol != Protocol::Tls || has_tls);
+        let start = start.filter(|start| start.protocol != ApplicationProtocol::Tls || has_tls);
         let end = self.end(way);
         (end.known, end.is_doubtful) = (start.map(|start| start.protocol), is_doubtful);
         end.base = end.base.wrapping_add(start.map_or(0, |start| start.at as u32));
@@ -284,13 +285,14 @@ impl Applications {
 
     /// Begins anew with a piece if a protocol begins there: a hello behind something else, or what
     /// the receiver takes instead of a feint.
-    fn search(&mut self, way: Way, piece: &Piece<'_>, reports: &mut impl Reports) {
+    fn search(&mut self, way: PacketContext, piece: &StreamPiece<'_>, reports: &mut impl Reports) {
         let end = *self.end(way);
         if end.searched > SEARCHED_SEGMENTS {
             return;
         }
         // A hello may be in the same segment as what is before it.
-        let wanted = [self.reader.protocols(), self.reader.protocols().only(Protocol::Tls)];
+        let wanted =
+            [self.reader.protocols(), self.reader.protocols().only(ApplicationProtocol::Tls)];
         let count = 1 + usize::from(end.known.is_some());
         let found = wanted.into_iter().take(count).find_map(|wanted| {
             start::find(piece.data, wanted).filter(|start| self.is_new(way, piece, *start))
@@ -303,45 +305,51 @@ impl Applications {
             self.reader.clear(way.flow);
         }
         let end = self.end(way);
-        (end.base, end.stage, end.known) = (place, Stage::Begun, None);
-        let piece = Piece { number: place, data: &piece.data[start.at..], ..*piece };
+        (end.base, end.stage, end.known) = (place, DirectionStage::Begun, None);
+        let piece = StreamPiece { number: place, data: &piece.data[start.at..], ..*piece };
         self.read(way, &piece, reports);
     }
 
     /// Whether a stream begins anew with a protocol in a piece.
-    fn is_new(&self, way: Way, piece: &Piece<'_>, start: Start) -> bool {
+    fn is_new(&self, way: PacketContext, piece: &StreamPiece<'_>, start: Start) -> bool {
         let end = self.flows[way.flow as usize].ends[way.end];
         let place = piece.place(start);
         match (end.stage, end.known) {
-            (Stage::New | Stage::Begun, _) => false,
-            (Stage::Collecting(buffer), _) => {
+            (DirectionStage::New | DirectionStage::Begun, _) => false,
+            (DirectionStage::Collecting(buffer), _) => {
                 let collected = self.buffers.peek(buffer).bytes();
                 let is_hello = collected.is_empty() || tls::may_begin_hello(collected);
-                start.protocol == Protocol::Tls && !is_hello
+                start.protocol == ApplicationProtocol::Tls && !is_hello
             }
-            (Stage::Done, None) => true,
-            (Stage::Done, Some(_)) if place == end.base => end.is_doubtful && piece.is_sure(),
-            (Stage::Done, Some(known)) if is_before(place, end.base) => {
+            (DirectionStage::Done, None) => true,
+            (DirectionStage::Done, Some(_)) if place == end.base => {
+                end.is_doubtful && piece.is_sure()
+            }
+            (DirectionStage::Done, Some(known)) if is_before(place, end.base) => {
                 known == start.protocol && (end.is_doubtful || piece.is_sure())
             }
             // A server that did not understand the first hello has asked for what came then.
-            (Stage::Done, Some(Protocol::Tls)) => {
-                start.protocol == Protocol::Tls
+            (DirectionStage::Done, Some(ApplicationProtocol::Tls)) => {
+                start.protocol == ApplicationProtocol::Tls
                     && piece.number == end.acknowledged
                     && piece.is_sure()
             }
-            (Stage::Done, Some(_)) => start.protocol == Protocol::Tls,
+            (DirectionStage::Done, Some(_)) => start.protocol == ApplicationProtocol::Tls,
         }
     }
 
     /// Takes the numbers of a SYN or a SYN+ACK. Of several SYNs, the one that is answered begins
     /// the stream (RFC 9293 §3.10.7.4): others are of other connections, or feints.
-    fn synchronise(&mut self, way: Way, segment: &Segment<'_>, ttl: u8) {
+    fn synchronise(&mut self, way: PacketContext, segment: &Segment<'_>, ttl: u8) {
         let base = segment.sequence.wrapping_add(1);
         let end = self.flows[way.flow as usize].ends[way.end];
-        if end.stage == Stage::New || end.base != base && end.may_begin_again() {
+        if end.stage == DirectionStage::New || end.base != base && end.may_begin_again() {
             let syn_bytes = u16::try_from(segment.data_length).unwrap_or(u16::MAX);
-            self.begin_again(way.flow, way.end, End { syn_bytes, ttl, ..End::begun(base) });
+            self.begin_again(
+                way.flow,
+                way.end,
+                DirectionProgress { syn_bytes, ttl, ..DirectionProgress::begun(base) },
+            );
         }
         if segment.flags & flag::ACK == 0 {
             return;
@@ -349,23 +357,25 @@ impl Applications {
         let (other, base) = (1 - way.end, segment.acknowledgement);
         let end = &mut self.flows[way.flow as usize].ends[other];
         let length = base.wrapping_sub(end.base);
-        if end.stage != Stage::New && length <= u32::from(end.syn_bytes) {
+        if end.stage != DirectionStage::New && length <= u32::from(end.syn_bytes) {
             end.is_answered = true;
-        } else if end.stage == Stage::Begun || end.may_begin_again() {
-            let answered = End { is_answered: true, ..End::begun(base) };
+        } else if end.stage == DirectionStage::Begun || end.may_begin_again() {
+            let answered =
+                DirectionProgress { is_answered: true, ..DirectionProgress::begun(base) };
             self.begin_again(way.flow, other, answered);
         }
     }
 
     /// Begins another stream in place of one whose SYN was not answered.
-    fn begin_again(&mut self, flow: u32, end: usize, begun: End) {
+    fn begin_again(&mut self, flow: u32, end: usize, begun: DirectionProgress) {
         let known = &mut self.flows[flow as usize].ends[end];
         let old = *known;
-        *known = End { ttl: if begun.ttl > 0 { begun.ttl } else { old.ttl }, ..begun };
-        if let Stage::Collecting(buffer) = old.stage {
+        *known =
+            DirectionProgress { ttl: if begun.ttl > 0 { begun.ttl } else { old.ttl }, ..begun };
+        if let DirectionStage::Collecting(buffer) = old.stage {
             self.buffers.give_back(buffer);
         }
-        if matches!(old.stage, Stage::Collecting(_) | Stage::Done) {
+        if matches!(old.stage, DirectionStage::Collecting(_) | DirectionStage::Done) {
             self.reader.clear(flow);
         }
     }
@@ -374,9 +384,9 @@ impl Applications {
     /// counts for the first piece.
     fn collect(
         &mut self,
-        way: Way,
+        way: PacketContext,
         offset: usize,
-        piece: &Piece<'_>,
+        piece: &StreamPiece<'_>,
         need: usize,
         reports: &mut impl Reports,
     ) {
@@ -387,7 +397,7 @@ impl Applications {
             return;
         }
         match self.reader.read(&way, buffer.bytes(), reports) {
-            Step::Wait(need) if !buffer.is_full() => {
+            StreamDemand::Wait(need) if !buffer.is_full() => {
                 buffer.need = need.min(STREAM_BYTES_MAX) as u16;
             }
             _ => {
@@ -398,22 +408,22 @@ impl Applications {
         }
     }
 
-    fn datagram(&mut self, way: Way, ip: &Ip<'_>, reports: &mut impl Reports) {
+    fn datagram(&mut self, way: PacketContext, ip: &Ip<'_>, reports: &mut impl Reports) {
         let data = ip.payload.get(UDP_BYTES..).unwrap_or_default();
         if way.is_dns() && !is_hello(data) {
             return self.reader.message(&way, data, reports);
         }
-        if self.reader.has(Protocol::Tls) && dtls::is_handshake(data) {
+        if self.reader.has(ApplicationProtocol::Tls) && dtls::is_handshake(data) {
             return self.fragments(way, ip, data);
         }
-        if !self.reader.has(Protocol::Quic) {
+        if !self.reader.has(ApplicationProtocol::Quic) {
             return;
         }
         let mut rest = data;
         for _ in 0..COALESCED_MAX {
             let progress = &mut self.flows[way.flow as usize];
             let Some(header) = LongHeader::decode(rest) else { break };
-            if matches!(header.kind, Kind::Initial { .. }) {
+            if matches!(header.kind, LongPacketKind::Initial { .. }) {
                 if progress.packets >= QUIC_PACKETS_MAX {
                     break;
                 }
@@ -425,9 +435,9 @@ impl Applications {
     }
 
     /// Takes the fragments of a hello of DTLS.
-    fn fragments(&mut self, way: Way, ip: &Ip<'_>, data: &[u8]) {
+    fn fragments(&mut self, way: PacketContext, ip: &Ip<'_>, data: &[u8]) {
         for fragment in dtls::fragments(data).filter(tls::is_of_hello).take(COALESCED_MAX) {
-            if self.flows[way.flow as usize].ends[way.end].stage == Stage::Done {
+            if self.flows[way.flow as usize].ends[way.end].stage == DirectionStage::Done {
                 return;
             }
             let number = self.buffer(way, 1);
@@ -453,22 +463,22 @@ impl Applications {
     }
 
     /// Reads the message of DTLS in a buffer.
-    fn read_datagrams(&mut self, way: Way, number: u16) {
+    fn read_datagrams(&mut self, way: PacketContext, number: u16) {
         let buffer = self.buffers.get(number);
         let step = self.reader.datagrams(&way, buffer.bytes());
-        if step == Step::Done || buffer.is_full() {
+        if step == StreamDemand::Done || buffer.is_full() {
             self.stop(way);
         }
     }
 
     /// Takes an Initial packet of QUIC, if it is the client's.
-    fn initial(&mut self, way: Way, header: &LongHeader<'_>, packet: &[u8]) {
+    fn initial(&mut self, way: PacketContext, header: &LongHeader<'_>, packet: &[u8]) {
         let end = self.flows[way.flow as usize].ends[way.end];
         let mut room = [0; quic::PACKET_BYTES_MAX];
         // The first packet's id counts until the server asks for another one.
         let frames = match end.stage {
-            Stage::Done => return,
-            Stage::Collecting(buffer) => {
+            DirectionStage::Done => return,
+            DirectionStage::Collecting(buffer) => {
                 let id = self.buffers.get(buffer).id();
                 quic::open(header, packet, id, &mut room)
             }
@@ -494,9 +504,9 @@ impl Applications {
     }
 
     /// The buffer of a direction.
-    fn buffer(&mut self, way: Way, need: usize) -> u16 {
+    fn buffer(&mut self, way: PacketContext, need: usize) -> u16 {
         let end = &self.flows[way.flow as usize].ends[way.end];
-        if let Stage::Collecting(buffer) = end.stage {
+        if let DirectionStage::Collecting(buffer) = end.stage {
             return buffer;
         }
         let stream = way.flow * 2 + way.end as u32;
@@ -504,19 +514,19 @@ impl Applications {
         let is_silent =
             |stream: u32| !flows[stream as usize / 2].ends[1 - stream as usize % 2].has_sent();
         let (number, lost) = self.buffers.take(stream, way.source(), is_silent);
-        self.flows[way.flow as usize].ends[way.end].stage = Stage::Collecting(number);
+        self.flows[way.flow as usize].ends[way.end].stage = DirectionStage::Collecting(number);
         if let Some(lost) = lost {
-            self.flows[lost as usize / 2].ends[lost as usize % 2].stage = Stage::Done;
+            self.flows[lost as usize / 2].ends[lost as usize % 2].stage = DirectionStage::Done;
         }
         self.buffers.get(number).need = need.min(STREAM_BYTES_MAX) as u16;
         number
     }
 
     /// Nothing more of a direction is read.
-    fn stop(&mut self, way: Way) {
+    fn stop(&mut self, way: PacketContext) {
         let end = &mut self.flows[way.flow as usize].ends[way.end];
-        let before = std::mem::replace(&mut end.stage, Stage::Done);
-        if let Stage::Collecting(buffer) = before {
+        let before = std::mem::replace(&mut end.stage, DirectionStage::Done);
+        if let DirectionStage::Collecting(buffer) = before {
             self.buffers.give_back(buffer);
         }
     }
@@ -524,6 +534,6 @@ impl Applications {
 
 /// Whether a datagram is no message of DNS, whatever its port: a hello of DTLS or of QUIC.
 fn is_hello(data: &[u8]) -> bool {
-    let is_initial = |header: LongHeader<'_>| matches!(header.kind, Kind::Initial { .. });
+    let is_initial = |header: LongHeader<'_>| matches!(header.kind, LongPacketKind::Initial { .. });
     dtls::is_handshake(data) || LongHeader::decode(data).is_some_and(is_initial)
 }

@@ -6,8 +6,8 @@
 
 use std::net::IpAddr;
 
-use panoptes_decoders::application::dns::{Data, Message, Name};
-use panoptes_records::flow::Resolution;
+use panoptes_decoders::application::dns::{Data, DnsMessage, DomainName};
+use panoptes_records::flow::NameResolution;
 use panoptes_tables::{HashIndex, HashKey, room};
 
 use super::dns::{self, DATA_TEXT_MAX};
@@ -20,9 +20,9 @@ const TEXT_BYTES_MAX: usize = 4 << 20;
 
 /// The parts of a [`Resolution`] whose texts are in the table.
 #[derive(Clone, Copy, Debug)]
-struct Row {
+struct ResolutionRow {
     /// With empty texts.
-    resolution: Resolution<'static>,
+    resolution: NameResolution<'static>,
     hash: u64,
     begin: u32,
     name_length: u16,
@@ -34,7 +34,7 @@ struct Row {
 pub(super) struct PassiveDns {
     key: HashKey,
     index: HashIndex,
-    rows: Vec<Row>,
+    rows: Vec<ResolutionRow>,
     texts: Vec<u8>,
     /// How often the table was full.
     pub(super) overflows: u64,
@@ -63,11 +63,11 @@ impl PassiveDns {
     /// Takes a response.
     pub(super) fn add(
         &mut self,
-        message: &Message<'_>,
+        message: &DnsMessage<'_>,
         exchange: &Exchange,
         reports: &mut impl Reports,
     ) {
-        let mut one = Resolution {
+        let mut one = NameResolution {
             server: exchange.server,
             client: exchange.client,
             is_known_server: exchange.is_known_server,
@@ -89,7 +89,7 @@ impl PassiveDns {
                 answer.make_ascii_lowercase();
             }
             let (name, kind) = (lower(record.name, &mut name), record.kind);
-            self.count(&Resolution { name, kind, answer, ..one }, reports);
+            self.count(&NameResolution { name, kind, answer, ..one }, reports);
         }
         if let Some(question) = message.question().filter(|_| is_empty) {
             (one.name, one.kind) = (lower(question.name, &mut name), question.kind);
@@ -97,7 +97,7 @@ impl PassiveDns {
         }
     }
 
-    fn count(&mut self, one: &Resolution<'_>, reports: &mut impl Reports) {
+    fn count(&mut self, one: &NameResolution<'_>, reports: &mut impl Reports) {
         let hash = self.hash(one);
         if let Some(row) = self.find(hash, one) {
             let known = &mut self.rows[row as usize].resolution;
@@ -114,8 +114,8 @@ impl PassiveDns {
             // There is room in an empty table.
             let _ = self.index.insert(hash, 0);
         }
-        self.rows.push(Row {
-            resolution: Resolution { name: &[], answer: &[], ..*one },
+        self.rows.push(ResolutionRow {
+            resolution: NameResolution { name: &[], answer: &[], ..*one },
             hash,
             begin: self.texts.len() as u32,
             name_length: one.name.len() as u16,
@@ -125,7 +125,7 @@ impl PassiveDns {
         self.texts.extend_from_slice(one.answer);
     }
 
-    fn hash(&self, one: &Resolution<'_>) -> u64 {
+    fn hash(&self, one: &NameResolution<'_>) -> u64 {
         let address = |address: IpAddr| match address {
             IpAddr::V4(address) => u128::from(address.to_bits()),
             IpAddr::V6(address) => address.to_bits(),
@@ -142,7 +142,7 @@ impl PassiveDns {
         ])
     }
 
-    fn find(&self, hash: u64, one: &Resolution<'_>) -> Option<u32> {
+    fn find(&self, hash: u64, one: &NameResolution<'_>) -> Option<u32> {
         self.index.find(hash, |number| {
             let row = &self.rows[number as usize];
             let known = &row.resolution;
@@ -153,7 +153,7 @@ impl PassiveDns {
         })
     }
 
-    fn texts(&self, row: &Row) -> (&[u8], &[u8]) {
+    fn texts(&self, row: &ResolutionRow) -> (&[u8], &[u8]) {
         let texts = &self.texts[row.begin as usize..];
         let (name, rest) = texts.split_at(usize::from(row.name_length));
         (name, &rest[..usize::from(row.answer_length)])
@@ -163,7 +163,7 @@ impl PassiveDns {
     pub(super) fn report(&mut self, reports: &mut impl Reports) {
         for row in &self.rows {
             let (name, answer) = self.texts(row);
-            reports.resolved(&Resolution { name, answer, ..row.resolution });
+            reports.resolved(&NameResolution { name, answer, ..row.resolution });
         }
         self.rows.clear();
         self.texts.clear();
@@ -172,7 +172,7 @@ impl PassiveDns {
 }
 
 /// A name in lower case: names that differ in nothing else are equal (RFC 4343).
-fn lower<'a>(name: Name<'_>, buffer: &'a mut [u8; DATA_TEXT_MAX]) -> &'a [u8] {
+fn lower<'a>(name: DomainName<'_>, buffer: &'a mut [u8; DATA_TEXT_MAX]) -> &'a [u8] {
     let length = name.write(buffer).map_or(0, str::len);
     let text = &mut buffer[..length];
     text.make_ascii_lowercase();

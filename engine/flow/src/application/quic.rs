@@ -4,7 +4,7 @@
 //! read them. The hello is in CRYPTO frames of some packets, whose offsets give their order.
 
 use panoptes_decoders::application::quic::{LongHeader, VERSION_2};
-use panoptes_decoders::application::tls::Transport;
+use panoptes_decoders::application::tls::Ja4Transport;
 use panoptes_records::flow::application::{Application, Quic};
 use ring::aead::quic::{AES_128, HeaderProtectionKey};
 use ring::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
@@ -53,13 +53,13 @@ impl KeyType for Length {
 }
 
 /// The keys of the client's Initial packets.
-struct Keys {
+struct QuicInitialKeys {
     packet: LessSafeKey,
     header: HeaderProtectionKey,
     iv: [u8; IV_BYTES],
 }
 
-impl Keys {
+impl QuicInitialKeys {
     /// Those of a version and of the destination's id in the client's first packet.
     fn derive(version: u32, id: &[u8]) -> Option<Self> {
         let is_2 = version == VERSION_2;
@@ -129,7 +129,7 @@ pub(super) fn open<'a>(
     let length = header.header_length + header.payload.len();
     let room = room.get_mut(..length)?;
     room.copy_from_slice(packet.get(..length)?);
-    Keys::derive(header.version, id)?.open(header.header_length, room)
+    QuicInitialKeys::derive(header.version, id)?.open(header.header_length, room)
 }
 
 /// Takes the hello at the beginning of a connection's stream. Whether it is whole.
@@ -140,7 +140,7 @@ pub(super) fn read(stream: &[u8], version: u32, application: &mut Application) -
         _ => return true,
     };
     quic.version = version;
-    quic.client = tls::hello(stream, Transport::Quic);
+    quic.client = tls::hello(stream, Ja4Transport::Quic);
     *application = Application::Quic(quic);
     let Some(&[_, high, middle, low]) = stream.first_chunk() else { return false };
     stream.len() - 4 >= u32::from_be_bytes([0, high, middle, low]) as usize

@@ -2,17 +2,17 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use panoptes_decoders::application::dns::Message;
+use panoptes_decoders::application::dns::DnsMessage;
 use panoptes_decoders::packet::Ip;
 use panoptes_decoders::packet::transport::ports;
-use panoptes_records::flow::Direction;
+use panoptes_records::flow::FlowDirection;
 use panoptes_records::flow::application::Application;
 use panoptes_tables::HashKey;
 
 use super::passive_dns::{Exchange, PassiveDns};
 use super::pool::Pool;
-use super::settings::{ApplicationSettings, Protocol, Protocols};
-use super::stream::{STREAM_BYTES_MAX, Step};
+use super::settings::{ApplicationProtocol, ApplicationSettings, Protocols};
+use super::stream::{STREAM_BYTES_MAX, StreamDemand};
 use super::{dns, http, quic, ssh, start, tls};
 use crate::reports::Reports;
 
@@ -24,7 +24,7 @@ const MULTICAST_DNS: u16 = 5353;
 
 /// A packet of a flow: who sends it to whom, and when.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Way {
+pub(super) struct PacketContext {
     pub(super) flow: u32,
     /// 0 from the source of the flow, 1 from its destination.
     pub(super) end: usize,
@@ -36,11 +36,11 @@ pub(super) struct Way {
     time_ns: i64,
 }
 
-impl Way {
-    pub(super) fn new(flow: u32, direction: Direction, ip: &Ip<'_>, time_ns: i64) -> Self {
+impl PacketContext {
+    pub(super) fn new(flow: u32, direction: FlowDirection, ip: &Ip<'_>, time_ns: i64) -> Self {
         let header = if ip.is_first_fragment() { ip.payload } else { &[] };
         let (source, destination) = ports(header).unwrap_or_default();
-        let is_from_source = direction == Direction::FromSource;
+        let is_from_source = direction == FlowDirection::FromSource;
         let is_client = match (source == SSH, destination == SSH) {
             (true, false) => false,
             (false, true) => true,
@@ -85,7 +85,7 @@ impl Way {
 
 /// What is known of the applications of all flows.
 #[derive(Debug)]
-pub(super) struct Reader {
+pub(super) struct ApplicationReader {
     settings: ApplicationSettings,
     pool: Pool,
     /// What connections became that had begun as something else.
@@ -93,10 +93,11 @@ pub(super) struct Reader {
     passive_dns: Option<Box<PassiveDns>>,
 }
 
-impl Reader {
+impl ApplicationReader {
     pub(super) fn new(settings: &ApplicationSettings, flows: usize, key: HashKey) -> Self {
-        let has_passive_dns = settings.has_passive_dns && settings.protocols.has(Protocol::Dns);
-        let has_tls = settings.protocols.has(Protocol::Tls);
+        let has_passive_dns =
+            settings.has_passive_dns && settings.protocols.has(ApplicationProtocol::Dns);
+        let has_tls = settings.protocols.has(ApplicationProtocol::Tls);
         Self {
             settings: *settings,
             pool: Pool::new(if settings.protocols.is_empty() { 0 } else { flows }),
@@ -109,7 +110,7 @@ impl Reader {
         self.settings.protocols
     }
 
-    pub(super) const fn has(&self, protocol: Protocol) -> bool {
+    pub(super) const fn has(&self, protocol: ApplicationProtocol) -> bool {
         self.settings.protocols.has(protocol)
     }
 
@@ -142,31 +143,41 @@ impl Reader {
     }
 
     /// Reads the beginning of a TCP stream, or what comes behind the header of a proxy there.
-    pub(super) fn read(&mut self, way: &Way, stream: &[u8], reports: &mut impl Reports) -> Step {
+    pub(super) fn read(
+        &mut self,
+        way: &PacketContext,
+        stream: &[u8],
+        reports: &mut impl Reports,
+    ) -> StreamDemand {
         if let Some(need) = start::missing(stream) {
-            return Step::Wait(need);
+            return StreamDemand::Wait(need);
         }
         let at = start::find(stream, self.settings.protocols).map_or(0, |start| start.at);
         match self.read_at_once(way, &stream[at..], reports) {
-            Step::Wait(need) => Step::Wait(at + need),
-            Step::Done => Step::Done,
+            StreamDemand::Wait(need) => StreamDemand::Wait(at + need),
+            StreamDemand::Done => StreamDemand::Done,
         }
     }
 
-    fn read_at_once(&mut self, way: &Way, stream: &[u8], reports: &mut impl Reports) -> Step {
-        if way.is_dns() && self.has(Protocol::Dns) {
+    fn read_at_once(
+        &mut self,
+        way: &PacketContext,
+        stream: &[u8],
+        reports: &mut impl Reports,
+    ) -> StreamDemand {
+        if way.is_dns() && self.has(ApplicationProtocol::Dns) {
             match dns::of_stream(stream) {
                 Ok(message) => {
                     self.take(way, &message, reports);
-                    return Step::Done;
+                    return StreamDemand::Done;
                 }
                 // No message is so long, and each other protocol begins so.
-                Err(Step::Wait(need)) if need > STREAM_BYTES_MAX => {}
+                Err(StreamDemand::Wait(need)) if need > STREAM_BYTES_MAX => {}
                 Err(step) => return step,
             }
         }
         let protocols = self.settings.protocols;
-        if protocols.has(Protocol::Tls) && tls::is_record(stream) {
+        if protocols.has(ApplicationProtocol::Tls) && tls::is_record(stream) {
             let begun = self.pool.get(way.flow);
             let is_later = begun.is_some_and(|begun| !matches!(begun, Application::Tls(_)));
             let pool = if is_later { &mut self.later } else { &mut self.pool };
@@ -174,32 +185,32 @@ impl Reader {
         }
         self.pool.change(way.flow, |known| {
             // Its beginning could be that of a method.
-            if protocols.has(Protocol::Ssh) && ssh::may_be(stream) {
+            if protocols.has(ApplicationProtocol::Ssh) && ssh::may_be(stream) {
                 return ssh::read(stream, way.is_client, known);
             }
-            if protocols.has(Protocol::Http) && http::may_be(stream) {
+            if protocols.has(ApplicationProtocol::Http) && http::may_be(stream) {
                 return http::read(stream, known);
             }
-            Step::Done
+            StreamDemand::Done
         })
     }
 
     /// Reads the beginning of a hello of DTLS.
-    pub(super) fn datagrams(&mut self, way: &Way, message: &[u8]) -> Step {
+    pub(super) fn datagrams(&mut self, way: &PacketContext, message: &[u8]) -> StreamDemand {
         self.pool.change(way.flow, |known| tls::read_datagrams(message, known))
     }
 
     /// Reads a datagram of DNS.
-    pub(super) fn message(&mut self, way: &Way, data: &[u8], reports: &mut impl Reports) {
-        if let Some(message) = Message::decode(data)
+    pub(super) fn message(&mut self, way: &PacketContext, data: &[u8], reports: &mut impl Reports) {
+        if let Some(message) = DnsMessage::decode(data)
             .filter(|message| dns::is_plausible(message, way.is_multicast_dns()))
         {
             self.take(way, &message, reports);
         }
     }
 
-    fn take(&mut self, way: &Way, message: &Message<'_>, reports: &mut impl Reports) {
-        if !self.has(Protocol::Dns) {
+    fn take(&mut self, way: &PacketContext, message: &DnsMessage<'_>, reports: &mut impl Reports) {
+        if !self.has(ApplicationProtocol::Dns) {
             return;
         }
         let [server, client] = way.addresses();
@@ -215,7 +226,7 @@ impl Reader {
     }
 
     /// Reads the beginning of the client's stream in QUIC. Whether its hello is whole.
-    pub(super) fn hello(&mut self, way: &Way, stream: &[u8], version: u32) -> bool {
+    pub(super) fn hello(&mut self, way: &PacketContext, stream: &[u8], version: u32) -> bool {
         self.pool.change(way.flow, |known| quic::read(stream, version, known))
     }
 }

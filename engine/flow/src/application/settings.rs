@@ -8,7 +8,7 @@ pub const DNS_SERVERS_MAX: usize = 64;
 /// A protocol whose data are read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
-pub enum Protocol {
+pub enum ApplicationProtocol {
     Dns = 1,
     Http = 2,
     Quic = 4,
@@ -24,16 +24,16 @@ impl Protocols {
     /// Each [`Protocol`].
     pub const ALL: Self = Self(0b1_1111);
 
-    pub const fn add(&mut self, protocol: Protocol) {
+    pub const fn add(&mut self, protocol: ApplicationProtocol) {
         self.0 |= protocol as u8;
     }
 
-    pub const fn has(self, protocol: Protocol) -> bool {
+    pub const fn has(self, protocol: ApplicationProtocol) -> bool {
         self.0 & protocol as u8 != 0
     }
 
     /// One of them, if it is one of them.
-    pub(crate) const fn only(self, protocol: Protocol) -> Self {
+    pub(crate) const fn only(self, protocol: ApplicationProtocol) -> Self {
         Self(self.0 & protocol as u8)
     }
 

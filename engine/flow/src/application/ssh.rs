@@ -3,7 +3,7 @@
 use panoptes_decoders::application::ssh::Banner;
 use panoptes_records::flow::application::{Application, Ssh};
 
-use super::stream::Step;
+use super::stream::StreamDemand;
 
 /// What a banner begins with. Lines that a server may send before its banner are not skipped.
 const BEGINNING: &[u8] = b"SSH-";
@@ -22,18 +22,18 @@ pub(super) fn is_banner(data: &[u8]) -> bool {
 }
 
 /// Takes the banner at the beginning of a client's or of a server's stream.
-pub(super) fn read(stream: &[u8], is_client: bool, application: &mut Application) -> Step {
+pub(super) fn read(stream: &[u8], is_client: bool, application: &mut Application) -> StreamDemand {
     let mut ssh = match *application {
         Application::Unknown => Ssh::default(),
         Application::Ssh(ssh) => ssh,
-        _ => return Step::Done,
+        _ => return StreamDemand::Done,
     };
     let Some(banner) = Banner::decode(stream) else {
         let is_over = stream.len() >= BANNER_BYTES_MAX || stream.contains(&b'\n');
-        return if is_over { Step::Done } else { Step::Wait(stream.len() + 1) };
+        return if is_over { StreamDemand::Done } else { StreamDemand::Wait(stream.len() + 1) };
     };
     let end = if is_client { &mut ssh.client } else { &mut ssh.server };
     *end = banner.text.into();
     *application = Application::Ssh(ssh);
-    Step::Done
+    StreamDemand::Done
 }

@@ -3,7 +3,7 @@
 
 use memchr::memchr;
 
-use super::settings::{Protocol, Protocols};
+use super::settings::{ApplicationProtocol, Protocols};
 use super::{http, ssh, tls};
 
 /// The most headers and lines that are passed in one segment.
@@ -21,7 +21,7 @@ const PROXY_2_BYTES: usize = 16;
 pub(super) struct Start {
     /// Where it begins, in bytes.
     pub(super) at: usize,
-    pub(super) protocol: Protocol,
+    pub(super) protocol: ApplicationProtocol,
 }
 
 /// The first of some protocols whose beginning data have. If the data are short, they may only be
@@ -33,7 +33,7 @@ pub(super) fn find(data: &[u8], wanted: Protocols) -> Option<Start> {
         let rest = data.get(at..).filter(|rest| !rest.is_empty())?;
         // A line of a text may be a request of HTTP that somebody quotes.
         if let Some(protocol) = protocol_of(rest).filter(|protocol| wanted.has(*protocol))
-            && (protocol != Protocol::Http || !is_behind_text)
+            && (protocol != ApplicationProtocol::Http || !is_behind_text)
         {
             return Some(Start { at, protocol });
         }
@@ -52,28 +52,28 @@ pub(super) fn missing(data: &[u8]) -> Option<usize> {
 }
 
 /// Which protocol data begin with.
-fn protocol_of(data: &[u8]) -> Option<Protocol> {
+fn protocol_of(data: &[u8]) -> Option<ApplicationProtocol> {
     if tls::may_begin_hello(data) {
-        Some(Protocol::Tls)
+        Some(ApplicationProtocol::Tls)
     } else if ssh::is_banner(data) {
-        Some(Protocol::Ssh)
+        Some(ApplicationProtocol::Ssh)
     } else if http::is_head(data) {
-        Some(Protocol::Http)
+        Some(ApplicationProtocol::Http)
     } else {
         None
     }
 }
 
 /// A header or a line before another protocol.
-struct Before {
+struct StreamPreamble {
     bytes: usize,
     /// A line of text that no proxy writes.
     is_text: bool,
 }
 
 /// The header or the line that data begin with.
-fn before(data: &[u8]) -> Option<Before> {
-    let header = |bytes| Some(Before { bytes, is_text: false });
+fn before(data: &[u8]) -> Option<StreamPreamble> {
+    let header = |bytes| Some(StreamPreamble { bytes, is_text: false });
     match *data {
         // An empty line, as clients of HTTP may send it (RFC 9112 §2.2).
         [b'\r', b'\n', ..] if !data.starts_with(PROXY_2) => header(2),
@@ -108,7 +108,7 @@ fn before(data: &[u8]) -> Option<Before> {
             let length = memchr(b'\n', &data[..data.len().min(LINE_BYTES_MAX)])?;
             let is_line = data[..length].iter().all(is_text);
             let is_text = !data.starts_with(PROXY_1);
-            is_line.then_some(Before { bytes: length + 1, is_text })
+            is_line.then_some(StreamPreamble { bytes: length + 1, is_text })
         }
     }
 }

@@ -10,7 +10,7 @@ const CONNECTION_ID_BYTES_MAX: usize = 20;
 
 /// What a reader of a stream's beginning wants.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Step {
+pub(super) enum StreamDemand {
     /// Nothing more.
     Done,
     /// The first bytes, so many at least.

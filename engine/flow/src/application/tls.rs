@@ -1,10 +1,10 @@
 //! The hellos of TLS and DTLS.
 
 use panoptes_decoders::application::dtls::Fragment;
-use panoptes_decoders::application::tls::{self, Ja4, Transport};
-use panoptes_records::flow::application::{Application, Hello, ServerHello, Tls};
+use panoptes_decoders::application::tls::{self, Ja4, Ja4Transport};
+use panoptes_records::flow::application::{Application, Hello, ServerHello, TlsHellos};
 
-use super::stream::{STREAM_BYTES_MAX, Step};
+use super::stream::{STREAM_BYTES_MAX, StreamDemand};
 
 /// The type of a record with handshake messages, and the types of the hellos (RFC 8446 §5.1, §4).
 const HANDSHAKE: u8 = 22;
@@ -20,12 +20,12 @@ const RECORD_BYTES_MAX: usize = (1 << 14) + 2048;
 const RECORDS_MAX: usize = STREAM_BYTES_MAX / (RECORD_HEADER + 1);
 
 /// A hello without the headers of its records.
-struct Message {
+struct TlsHello {
     bytes: [u8; STREAM_BYTES_MAX],
     length: usize,
 }
 
-impl Message {
+impl TlsHello {
     fn push(&mut self, data: &[u8]) {
         let room = &mut self.bytes[self.length..];
         let count = room.len().min(data.len());
@@ -52,10 +52,10 @@ pub(super) fn is_record(stream: &[u8]) -> bool {
 }
 
 /// Takes the hello at the beginning of a stream.
-pub(super) fn read(stream: &[u8], application: &mut Application) -> Step {
-    let mut message = Message { bytes: [0; STREAM_BYTES_MAX], length: 0 };
+pub(super) fn read(stream: &[u8], application: &mut Application) -> StreamDemand {
+    let mut message = TlsHello { bytes: [0; STREAM_BYTES_MAX], length: 0 };
     let step = collect(stream, &mut message);
-    take(message.bytes(), Transport::Tcp, application, step)
+    take(message.bytes(), Ja4Transport::Tcp, application, step)
 }
 
 /// Whether a fragment of DTLS is part of a hello.
@@ -70,13 +70,13 @@ pub(super) const fn header_of(fragment: &Fragment<'_>) -> [u8; MESSAGE_HEADER] {
 }
 
 /// Takes the hello in a message of DTLS.
-pub(super) fn read_datagrams(message: &[u8], application: &mut Application) -> Step {
+pub(super) fn read_datagrams(message: &[u8], application: &mut Application) -> StreamDemand {
     let Some(&[_, high, middle, low]) = message.first_chunk() else {
-        return Step::Wait(MESSAGE_HEADER);
+        return StreamDemand::Wait(MESSAGE_HEADER);
     };
     let wanted = MESSAGE_HEADER + u32::from_be_bytes([0, high, middle, low]) as usize;
-    let step = if message.len() < wanted { Step::Wait(wanted) } else { Step::Done };
-    take(message, Transport::Dtls, application, step)
+    let step = if message.len() < wanted { StreamDemand::Wait(wanted) } else { StreamDemand::Done };
+    take(message, Ja4Transport::Dtls, application, step)
 }
 
 /// Whether data are the beginning of a hello, as far as they go. The second byte of a record's
@@ -99,38 +99,43 @@ pub(super) fn may_begin_hello(data: &[u8]) -> bool {
 }
 
 /// Puts the first message together.
-fn collect(stream: &[u8], message: &mut Message) -> Step {
+fn collect(stream: &[u8], message: &mut TlsHello) -> StreamDemand {
     let mut rest = stream;
     let at = |rest: &[u8]| stream.len() - rest.len();
     for _ in 0..RECORDS_MAX {
         let Some((&[kind, major, _, high, low], body)) = rest.split_first_chunk() else {
-            return Step::Wait(at(rest) + RECORD_HEADER);
+            return StreamDemand::Wait(at(rest) + RECORD_HEADER);
         };
         let length = usize::from(u16::from_be_bytes([high, low]));
         if kind != HANDSHAKE || major != 3 || length > RECORD_BYTES_MAX {
-            return Step::Done;
+            return StreamDemand::Done;
         }
         let before = message.length;
         message.push(&body[..length.min(body.len())]);
         let wanted = message.wanted();
         if wanted.is_some_and(|wanted| wanted <= message.length) {
-            return Step::Done;
+            return StreamDemand::Done;
         }
         if body.len() < length {
             let end = wanted.map_or(usize::MAX, |wanted| wanted - before).min(length);
-            return Step::Wait(at(rest) + RECORD_HEADER + end.min(STREAM_BYTES_MAX));
+            return StreamDemand::Wait(at(rest) + RECORD_HEADER + end.min(STREAM_BYTES_MAX));
         }
         rest = &body[length..];
     }
-    Step::Done
+    StreamDemand::Done
 }
 
 /// Takes what there is of a message.
-fn take(message: &[u8], transport: Transport, application: &mut Application, step: Step) -> Step {
+fn take(
+    message: &[u8],
+    transport: Ja4Transport,
+    application: &mut Application,
+    step: StreamDemand,
+) -> StreamDemand {
     let mut tls = match *application {
-        Application::Unknown => Tls::default(),
+        Application::Unknown => TlsHellos::default(),
         Application::Tls(tls) => tls,
-        _ => return Step::Done,
+        _ => return StreamDemand::Done,
     };
     match message.first() {
         None => return step,
@@ -150,7 +155,7 @@ fn take(message: &[u8], transport: Transport, application: &mut Application, ste
             }
             None => return step,
         },
-        Some(_) => return Step::Done,
+        Some(_) => return StreamDemand::Done,
     }
     *application = Application::Tls(tls);
     step
@@ -162,10 +167,10 @@ fn is_again(old: &Hello, new: &Hello) -> bool {
 }
 
 /// What a client's hello says, as far as it is there.
-pub(super) fn hello(message: &[u8], transport: Transport) -> Option<Hello> {
+pub(super) fn hello(message: &[u8], transport: Ja4Transport) -> Option<Hello> {
     let hello = match transport {
-        Transport::Dtls => tls::ClientHello::from_dtls_message(message)?,
-        Transport::Quic | Transport::Tcp => tls::ClientHello::from_message(message)?,
+        Ja4Transport::Dtls => tls::ClientHello::from_dtls_message(message)?,
+        Ja4Transport::Quic | Ja4Transport::Tcp => tls::ClientHello::from_message(message)?,
     };
     let mut list = [0; 64];
     let mut length = 0;

@@ -8,11 +8,11 @@ impl Wire {
     /// A sensor that remembers idle connections for 7,200 s.
     fn remembering(capacity: usize) -> Self {
         let timeouts = Timeouts { tcp_fallow_ns: 7200 * SECOND_NS, ..Timeouts::default() };
-        let settings = Settings {
+        let settings = FlowTableSettings {
             capacity,
             status_interval_ns: 5 * SECOND_NS,
             timeouts,
-            ..Settings::default()
+            ..FlowTableSettings::default()
         };
         let mut wire = Self::new(capacity);
         wire.flows = Flows::new(&settings, HashKey::new(7));

@@ -8,11 +8,11 @@ const ANSWER: [u8; 8] = [0, 10, 0, 9, 0, 8, 0, 0];
 impl Wire {
     /// A sensor to which the number of the overlay belongs to what identifies a flow.
     fn of_tenants(capacity: usize) -> Self {
-        let settings = Settings {
+        let settings = FlowTableSettings {
             capacity,
             status_interval_ns: 5 * SECOND_NS,
             has_overlays: true,
-            ..Settings::default()
+            ..FlowTableSettings::default()
         };
         let mut wire = Self::new(capacity);
         wire.flows = Flows::new(&settings, HashKey::new(7));
@@ -83,7 +83,7 @@ fn what_belongs_to_a_flow_is_in_its_overlay() {
     wire.send_in(tenants[1], ip(1, protocol::ICMP, &error));
     let records = wire.finish();
     let of = |vni: Option<u32>| {
-        let is_wanted = |one: &&FlowRecord| one.key.kind == Kind::Ipv4 && one.vnis[0] == vni;
+        let is_wanted = |one: &&FlowRecord| one.key.kind == FlowKeyKind::Ipv4 && one.vnis[0] == vni;
         let record = records.iter().find(is_wanted).expect("a record");
         (record.source.packets, record.error.is_some())
     };

@@ -5,12 +5,12 @@ use crate::identity;
 
 /// Settings of one of two tables.
 fn part(number: u32) -> Flows {
-    let settings = Settings {
+    let settings = FlowTableSettings {
         capacity: 8,
         status_interval_ns: 5 * SECOND_NS,
         timeouts: Timeouts::default(),
         part: (number, 2),
-        ..Settings::default()
+        ..FlowTableSettings::default()
     };
     Flows::new(&settings, HashKey::new(7))
 }

@@ -6,11 +6,11 @@ impl Wire {
     /// A sensor of live packets, which wait by the time that is passed to them.
     fn live() -> Self {
         let mut wire = Self::new(8);
-        let settings = Settings {
+        let settings = FlowTableSettings {
             capacity: 8,
             status_interval_ns: 5 * SECOND_NS,
             waits_by_clock: true,
-            ..Settings::default()
+            ..FlowTableSettings::default()
         };
         wire.flows = Flows::new(&settings, HashKey::new(7));
         wire

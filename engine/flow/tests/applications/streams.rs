@@ -1,7 +1,7 @@
 //! Beginnings of TCP streams.
 
 use panoptes_decoders::packet::transport::flag;
-use panoptes_records::flow::application::{Application, Tls};
+use panoptes_records::flow::application::{Application, TlsHellos};
 use proptest::prelude::*;
 
 use crate::recorded::data;
@@ -18,7 +18,7 @@ fn pieces<'a>(wire: &mut Wire, port: u16, pieces: impl IntoIterator<Item = (usiz
     }
 }
 
-fn whole(hello: &[u8]) -> Tls {
+fn whole(hello: &[u8]) -> TlsHellos {
     let mut wire = Wire::new(4);
     pieces(&mut wire, 1, [(0, hello)]);
     wire.tls()

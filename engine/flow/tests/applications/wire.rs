@@ -2,9 +2,11 @@
 
 use panoptes_decoders::packet::transport::{flag, protocol};
 use panoptes_decoders::packet::{Fragment, Ip, Network, Packet};
-use panoptes_flow::{ApplicationSettings, Counts, Flows, Protocols, Reports, Settings, Timeouts};
-use panoptes_records::flow::application::{Application, Quic, Tls};
-use panoptes_records::flow::{Extra, FlowRecord, Resolution};
+use panoptes_flow::{
+    ApplicationSettings, FlowTableCounts, FlowTableSettings, Flows, Protocols, Reports, Timeouts,
+};
+use panoptes_records::flow::application::{Application, Quic, TlsHellos};
+use panoptes_records::flow::{Extra, FlowRecord, NameResolution};
 use panoptes_tables::HashKey;
 
 /// Keeps the applications of each record (how it began, what it became), and the answers of DNS
@@ -18,7 +20,7 @@ impl Reports for Kept {
         self.0.push((first.copied().unwrap_or_default(), later.copied().unwrap_or_default()));
     }
 
-    fn resolved(&mut self, resolution: &Resolution<'_>) {
+    fn resolved(&mut self, resolution: &NameResolution<'_>) {
         let answer = String::from_utf8_lossy(resolution.answer).into_owned();
         self.1.push((answer, resolution.count));
     }
@@ -40,14 +42,14 @@ impl Wire {
         let (protocols, has_passive_dns) = (Protocols::ALL, true);
         let application =
             ApplicationSettings { protocols, has_passive_dns, ..ApplicationSettings::default() };
-        let settings = Settings {
+        let settings = FlowTableSettings {
             capacity,
             status_interval_ns: 5_000_000_000,
             timeouts: Timeouts::default(),
             has_jitter: false,
             user_bytes: 0,
             application,
-            ..Settings::default()
+            ..FlowTableSettings::default()
         };
         let flows = Flows::new(&settings, HashKey::new(7));
         Self { flows, kept: Kept::default(), now_ns: 1_700_000_000_000_000_000 }
@@ -182,7 +184,7 @@ impl Wire {
         std::mem::take(&mut self.kept.1)
     }
 
-    pub(crate) fn counts(&self) -> Counts {
+    pub(crate) fn counts(&self) -> FlowTableCounts {
         self.flows.counts()
     }
 
@@ -206,7 +208,7 @@ impl Wire {
     }
 
     #[track_caller]
-    pub(crate) fn tls(self) -> Tls {
+    pub(crate) fn tls(self) -> TlsHellos {
         let application = self.only();
         let Application::Tls(tls) = application else { panic!("no TLS: {application:?}") };
         tls

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::process::Command;
 
 use panoptes_bounded as bounded;
-use panoptes_records::flow::{Cause, Extra, FlowKey, FlowRecord, Side, header};
+use panoptes_records::flow::{Cause, Extra, FlowKey, FlowRecord, FlowSide, header};
 use panoptes_rig::boxes;
 use panoptes_sinks::flow::argus::{
-    Interim, Management, Options, RECORD_BYTES_MAX, SourceId, Version,
+    ArgusOptions, Interim, Management, RECORD_BYTES_MAX, SourceId, Version,
 };
 use panoptes_traffic::{Capture, kinds};
 
@@ -63,7 +63,7 @@ const FIELDS: &[&str] = &[
     "duser:64",
 ];
 
-const OPTIONS: Options = Options {
+const OPTIONS: ArgusOptions = ArgusOptions {
     source_id: SourceId::Address(0x0a01_0001),
     application_bytes: true,
     hardware: true,
@@ -115,15 +115,15 @@ fn ra_5_prints_the_numbers_of_vxlan() {
         return;
     };
     let ra = folder.join("ra");
-    let side = Side {
+    let side = FlowSide {
         packets: 1,
         bytes: 60,
         first_ns: 1_700_000_000_000_000_000,
         last_ns: 1_700_000_000_000_000_000,
-        ..Side::default()
+        ..FlowSide::default()
     };
     let printed = |encapsulation: u32, vnis: [Option<u32>; 2]| {
-        let side = Side { encapsulation, ..side };
+        let side = FlowSide { encapsulation, ..side };
         let key = FlowKey { protocol: 17, ..FlowKey::default() };
         let record =
             FlowRecord { key, source: side, destination: side, vnis, ..FlowRecord::default() };

@@ -1,14 +1,14 @@
 //! JSON lines, against the columns that argus's client `ra` prints of the same records.
 
 use panoptes_records::json::time::Timestamp;
-use panoptes_sinks::flow::argus::{self, Management, Options, RECORD_BYTES_MAX};
-use panoptes_sinks::flow::json::{Lines, PLAIN_LINE_BYTES_MAX};
+use panoptes_sinks::flow::argus::{self, ArgusOptions, Management, RECORD_BYTES_MAX};
+use panoptes_sinks::flow::json::{JsonLineFormat, PLAIN_LINE_BYTES_MAX};
 use panoptes_traffic::{Argus, Capture, FIELDS, Row, kinds};
 use serde_json::Value;
 
 use super::audit;
 
-const OPTIONS: Options = Options {
+const OPTIONS: ArgusOptions = ArgusOptions {
     source_id: argus::SourceId::None,
     application_bytes: true,
     hardware: true,
@@ -22,7 +22,7 @@ fn pairs(argus: &Argus, capture: &Capture) -> Vec<(Value, Row)> {
     let mut records = Management::default().first(0).to_vec();
     let mut lines = Vec::new();
     let mut out = vec![0; RECORD_BYTES_MAX];
-    let writer = Lines { options: OPTIONS, community_id_seed: Some(0) };
+    let writer = JsonLineFormat { options: OPTIONS, community_id_seed: Some(0) };
     audit(capture, &mut |record, extra| {
         let length = argus::write(&mut out, &OPTIONS, record, extra).expect("there is room");
         records.extend_from_slice(&out[..length]);

@@ -5,7 +5,7 @@ mod json;
 mod nfdump;
 
 use panoptes_decoders::packet::{self, Tunnels};
-use panoptes_flow::{Flows, Reports, Settings, Timeouts};
+use panoptes_flow::{FlowTableSettings, Flows, Reports, Timeouts};
 use panoptes_records::flow::{Extra, FlowRecord};
 use panoptes_tables::HashKey;
 use panoptes_traffic::{Capture, Clock};
@@ -18,13 +18,13 @@ const PACKET_HEADER: usize = 16;
 /// Calls a function for each record of a capture, of `panoptes flow -A -J -U 64 -S 3600`.
 fn audit(capture: &Capture, report: &mut dyn FnMut(&FlowRecord, &Extra<'_>)) {
     let reports = &mut Each(report);
-    let settings = Settings {
+    let settings = FlowTableSettings {
         capacity: 1000,
         status_interval_ns: 3600 * 1_000_000_000,
         timeouts: Timeouts::default(),
         has_jitter: true,
         user_bytes: 64,
-        ..Settings::default()
+        ..FlowTableSettings::default()
     };
     let mut flows = Flows::new(&settings, HashKey::new(7));
     let file = capture.pcap(Clock::Nanoseconds);

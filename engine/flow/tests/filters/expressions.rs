@@ -1,6 +1,6 @@
 //! Expressions, and what is known to differ.
 
-use panoptes_records::flow::{Detail, FlowRecord, Jitter, Kind, status, tcp_status};
+use panoptes_records::flow::{Detail, FlowKeyKind, FlowRecord, Jitter, status, tcp_status};
 
 /// Both keep the same records. Semicolons separate expressions.
 pub(crate) const SAME: &str = r"
@@ -166,7 +166,10 @@ pub(crate) fn is_turned_round(record: &FlowRecord) -> bool {
 }
 
 fn is_ipv6(record: &FlowRecord) -> bool {
-    matches!(record.key.kind, Kind::Ipv6 | Kind::Icmpv6 | Kind::EspV6 | Kind::FragmentV6)
+    matches!(
+        record.key.kind,
+        FlowKeyKind::Ipv6 | FlowKeyKind::Icmpv6 | FlowKeyKind::EspV6 | FlowKeyKind::FragmentV6
+    )
 }
 
 fn is_tcp(record: &FlowRecord) -> bool {
@@ -174,7 +177,7 @@ fn is_tcp(record: &FlowRecord) -> bool {
 }
 
 fn is_arp(record: &FlowRecord) -> bool {
-    matches!(record.key.kind, Kind::Arp | Kind::Rarp)
+    matches!(record.key.kind, FlowKeyKind::Arp | FlowKeyKind::Rarp)
 }
 
 fn has_no_times(jitter: &Jitter) -> bool {
@@ -225,12 +228,14 @@ pub(crate) const DIFFERENT: &[Difference] = &[
     },
     Difference {
         expressions: &["dst port lt 100", "dst port lte 443"],
-        of: |record, _| matches!(record.key.kind, Kind::FragmentV4 | Kind::FragmentV6),
+        of: |record, _| {
+            matches!(record.key.kind, FlowKeyKind::FragmentV4 | FlowKeyKind::FragmentV6)
+        },
         reason: "fragments without the first one have no ports; for ra, these are 0",
     },
     Difference {
         expressions: &["port 53-80", "tcp port 1000-30000", "src or dst port 5000-5353"],
-        of: |record, _| matches!(record.key.kind, Kind::Ipv4 | Kind::Ipv6),
+        of: |record, _| matches!(record.key.kind, FlowKeyKind::Ipv4 | FlowKeyKind::Ipv6),
         reason: "ra compares one limit with one port, and the other one with the other",
     },
     Difference {
@@ -240,7 +245,7 @@ pub(crate) const DIFFERENT: &[Difference] = &[
     },
     Difference {
         expressions: &["icmp host 10.1.0.1"],
-        of: |record, _| record.key.kind != Kind::Icmp,
+        of: |record, _| record.key.kind != FlowKeyKind::Icmp,
         reason: "ra takes it for ipv4 host",
     },
     Difference {
@@ -280,7 +285,9 @@ pub(crate) const DIFFERENT: &[Difference] = &[
     },
     Difference {
         expressions: &["ploss gt 0", "ploss gt 1.0", "src ploss gt 0", "dst ploss gt 0.5"],
-        of: |record, _| is_tcp(record) || record.key.kind == Kind::EspV4 || record.rtp().is_some(),
+        of: |record, _| {
+            is_tcp(record) || record.key.kind == FlowKeyKind::EspV4 || record.rtp().is_some()
+        },
         reason: "ra computes it after the filter",
     },
     Difference {
@@ -300,12 +307,12 @@ pub(crate) const DIFFERENT: &[Difference] = &[
     },
     Difference {
         expressions: &["redirect", "icmp and redirect"],
-        of: |record, _| record.key.kind == Kind::Icmp,
+        of: |record, _| record.key.kind == FlowKeyKind::Icmp,
         reason: "ra compares bytes of the record that only other records have",
     },
     Difference {
         expressions: &["rtr", "mbr"],
-        of: |record, _| record.key.kind == Kind::Igmp,
+        of: |record, _| record.key.kind == FlowKeyKind::Igmp,
         reason: "ra forgets the type of a message of IGMP",
     },
     Difference {

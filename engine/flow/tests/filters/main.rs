@@ -12,10 +12,10 @@ use std::thread;
 
 use expressions::{DIFFERENT, EXTENSIONS, MISTAKES, SAME, TERMS, is_turned_round};
 use panoptes_decoders::packet::{self, Tunnels};
-use panoptes_flow::{Flows, Reports, Settings, Timeouts};
+use panoptes_flow::{FlowTableSettings, Flows, Reports, Timeouts};
 use panoptes_records::flow::{Extra, FlowRecord, Jitter};
-use panoptes_sinks::flow::argus::{self, Management, Options, PLAIN_BYTES_MAX, SourceId};
-use panoptes_sinks::flow::filter::{Names, RecordFilter};
+use panoptes_sinks::flow::argus::{self, ArgusOptions, Management, PLAIN_BYTES_MAX, SourceId};
+use panoptes_sinks::flow::filter::{NameSource, RecordFilter};
 use panoptes_tables::HashKey;
 use panoptes_traffic::{Argus, Capture, Clock, kinds};
 
@@ -47,13 +47,13 @@ impl Records {
     }
 
     fn add(&mut self, capture: &Capture) {
-        let settings = Settings {
+        let settings = FlowTableSettings {
             capacity: 1000,
             status_interval_ns: 5_000_000_000,
             timeouts: Timeouts::default(),
             has_jitter: true,
             user_bytes: 0,
-            ..Settings::default()
+            ..FlowTableSettings::default()
         };
         let mut flows = Flows::new(&settings, HashKey::new(1));
         let pcap = capture.pcap(Clock::Microseconds);
@@ -78,12 +78,12 @@ impl Records {
         let management =
             Management { source_id: SOURCE, begin_ns: BEGIN_NS, ..Management::default() };
         let mut bytes = management.first(BEGIN_NS).to_vec();
-        let options = Options {
+        let options = ArgusOptions {
             source_id: SOURCE,
             application_bytes: true,
             hardware: true,
             packet_sizes: true,
-            ..Options::default()
+            ..ArgusOptions::default()
         };
         for (record, jitter) in &self.0 {
             let mut out = [0; PLAIN_BYTES_MAX];
@@ -96,7 +96,8 @@ impl Records {
 
     /// The numbers of the records that match.
     fn matching(&self, expression: &str) -> Result<BTreeSet<u32>, String> {
-        let filter = RecordFilter::parse(expression, Names::BuiltIn).map_err(|e| e.to_string())?;
+        let filter =
+            RecordFilter::parse(expression, NameSource::BuiltIn).map_err(|e| e.to_string())?;
         let matches = |(record, jitter): &&(FlowRecord, Option<Jitter>)| {
             let extra = Extra { jitter: jitter.as_ref(), ..Extra::default() };
             filter.matches(record, &extra, SOURCE)
@@ -289,7 +290,7 @@ fn words_that_ra_lacks_have_the_same_meaning_as_its_own() {
 fn mistakes_are_refused() {
     let written = Written::new();
     assert_none(&wrong(MISTAKES, |expression| {
-        let is_mistake = RecordFilter::parse(expression, Names::BuiltIn).is_err();
+        let is_mistake = RecordFilter::parse(expression, NameSource::BuiltIn).is_err();
         let is_for_ra = written.of_ra(expression).is_err();
         (!is_mistake || !is_for_ra).then(|| format!("{expression}: {is_mistake}, {is_for_ra}"))
     }));

@@ -3,14 +3,14 @@
 use std::collections::VecDeque;
 use std::io::Cursor;
 
-use panoptes_capture::{CaptureFile, Options as CaptureOptions};
+use panoptes_capture::{CaptureFile, CaptureOptions};
 use panoptes_decoders::packet::{self, Tunnels};
-use panoptes_flow::{ApplicationSettings, Flows, Protocols, Reports, Settings, Timeouts};
+use panoptes_flow::{ApplicationSettings, FlowTableSettings, Flows, Protocols, Reports, Timeouts};
 use panoptes_records::flow::{Extra, FlowRecord};
-use panoptes_sinks::flow::argus::{Options, PLAIN_BYTES_MAX, Version};
-use panoptes_sinks::flow::filter::{Names, RecordFilter};
+use panoptes_sinks::flow::argus::{ArgusOptions, PLAIN_BYTES_MAX, Version};
+use panoptes_sinks::flow::filter::{NameSource, RecordFilter};
 use panoptes_sinks::flow::ipfix::{MESSAGE_BYTES_MAX, Session};
-use panoptes_sinks::flow::json::{Lines, PLAIN_LINE_BYTES_MAX};
+use panoptes_sinks::flow::json::{JsonLineFormat, PLAIN_LINE_BYTES_MAX};
 use panoptes_tables::HashKey;
 use panoptes_traffic::{BEGIN_NS, Capture, Clock, Random, kinds};
 
@@ -43,7 +43,7 @@ struct Forms {
     message: [u8; MESSAGE_BYTES_MAX],
     session: Session,
     filter: RecordFilter,
-    options: Options,
+    options: ArgusOptions,
     records: u64,
     packets: u64,
     /// The records of the last packet.
@@ -59,12 +59,12 @@ impl Forms {
             line: vec![0; PLAIN_LINE_BYTES_MAX + 4 * USER_BYTES],
             message: [0; MESSAGE_BYTES_MAX],
             session: Session::new(1, 1_000_000_000),
-            filter: RecordFilter::parse(text, Names::BuiltIn).expect("an expression"),
-            options: Options {
+            filter: RecordFilter::parse(text, NameSource::BuiltIn).expect("an expression"),
+            options: ArgusOptions {
                 application_bytes: true,
                 hardware: true,
                 packet_sizes: true,
-                ..Options::default()
+                ..ArgusOptions::default()
             },
             records: 0,
             packets: 0,
@@ -93,7 +93,7 @@ impl Reports for Forms {
             let words = usize::from(u16::from_be_bytes([self.argus[2], self.argus[3]]));
             assert_eq!(words * 4, length, "the length in the record's header");
         }
-        let lines = Lines { options: self.options, community_id_seed: Some(0) };
+        let lines = JsonLineFormat { options: self.options, community_id_seed: Some(0) };
         let length = lines.write(&mut self.line, record, extra).expect("there is room for a line");
         if self.records.is_multiple_of(LINES_PER_CHECK) {
             let line = &self.line[..length];
@@ -150,13 +150,13 @@ struct Path {
 
 impl Path {
     fn new(seed: u64) -> Self {
-        let plain = Settings {
+        let plain = FlowTableSettings {
             capacity: CAPACITY,
             status_interval_ns: 5_000_000_000,
             timeouts: Timeouts::default(),
-            ..Settings::default()
+            ..FlowTableSettings::default()
         };
-        let settings = Settings {
+        let settings = FlowTableSettings {
             has_jitter: true,
             user_bytes: USER_BYTES,
             application: applications(),

@@ -41,8 +41,8 @@ fn block(packets: &[&[u8]]) -> Vec<u8> {
     block
 }
 
-fn read(block: &mut [u8], form: Form) -> Vec<(Found, Vec<u8>)> {
-    let mut cursor = Cursor::begin(block);
+fn read(block: &mut [u8], form: LinkHeaderKind) -> Vec<(BlockPacket, Vec<u8>)> {
+    let mut cursor = BlockCursor::begin(block);
     let mut all = Vec::new();
     while let Some(found) = cursor.next(block, form) {
         all.push((found, block[found.start..found.start + found.length].to_vec()));
@@ -54,10 +54,10 @@ fn read(block: &mut [u8], form: Form) -> Vec<(Found, Vec<u8>)> {
 #[test]
 fn packets_of_a_block_are_read_in_order() {
     let mut block = block(&[b"first", b"", b"the third"]);
-    let all = read(&mut block, Form::Other);
+    let all = read(&mut block, LinkHeaderKind::Other);
     let bytes: Vec<_> = all.iter().map(|(_, bytes)| bytes.as_slice()).collect();
     assert_eq!(bytes, [&b"first"[..], b"", b"the third"]);
-    let expected = Found {
+    let expected = BlockPacket {
         time_ns: 1_700_000_002_999_999_999,
         wire_length: 1009,
         start: 64 + 512 + MAC,
@@ -79,12 +79,12 @@ fn a_tag_is_inserted_where_it_was() {
         put(&mut block, 64 + TAG, 0x6123_u32.to_ne_bytes());
         put(&mut block, 64 + TAG_TYPE, 0x88a8_u16.to_ne_bytes());
         let mut cooked = block.clone();
-        let (found, bytes) = read(&mut block, Form::Ethernet).remove(0);
+        let (found, bytes) = read(&mut block, LinkHeaderKind::Ethernet).remove(0);
         let tag = [kind[0], kind[1], 0x61, 0x23];
         assert_eq!(bytes, [b"abcdefghijkl", &tag[..], b"MNopq"].concat());
         assert_eq!(found.wire_length, 1017 + 4);
 
-        let (found, bytes) = read(&mut cooked, Form::Cooked).remove(0);
+        let (found, bytes) = read(&mut cooked, LinkHeaderKind::Cooked).remove(0);
         let header = [0, 1, 0, 1, 0, 6, 1, 2, 3, 4, 5, 6, 0, 0];
         assert_eq!(bytes, [&header[..], &tag, &[8, 6], packet].concat());
         assert_eq!(found.wire_length, 1017 + 20);
@@ -97,7 +97,7 @@ fn wrong_lengths_end_a_block() {
     let change = |at: usize, bytes: [u8; 4]| {
         let mut changed = whole.clone();
         put(&mut changed, at, bytes);
-        read(&mut changed, Form::Ethernet).len()
+        read(&mut changed, LinkHeaderKind::Ethernet).len()
     };
     assert_eq!(change(64 + CAPTURED, 0_u32.to_ne_bytes()), 2);
     assert_eq!(change(FIRST_PACKET, u32::MAX.to_ne_bytes()), 0);
@@ -114,14 +114,16 @@ proptest! {
     fn any_bytes_are_read_without_harm(
         mut bytes in prop::collection::vec(any::<u8>(), 0..600),
         small in prop::collection::vec((0_usize..600, 0_u32..300), 0..40),
-        form in prop::sample::select(vec![Form::Ethernet, Form::Cooked, Form::Other]),
+        form in prop::sample::select(vec![
+            LinkHeaderKind::Ethernet, LinkHeaderKind::Cooked, LinkHeaderKind::Other,
+        ]),
     ) {
         for (at, word) in small {
             if let Some(to) = bytes.get_mut(at..).and_then(|rest| rest.first_chunk_mut()) {
                 *to = word.to_ne_bytes();
             }
         }
-        let mut cursor = Cursor::begin(&bytes);
+        let mut cursor = BlockCursor::begin(&bytes);
         for _ in 0..1000 {
             let Some(found) = cursor.next(&mut bytes, form) else { break };
             prop_assert!(found.start + found.length <= bytes.len());

@@ -21,7 +21,7 @@ const LICENCE: &std::ffi::CStr = c"Apache-2.0";
 
 /// Where a program is attached (`XDP_FLAGS_` in `include/uapi/linux/if_link.h`).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Place {
+pub(super) enum XdpAttachMode {
     /// In the kernel's stack, for drivers without support.
     Stack = 1 << 1,
     /// In the driver.
@@ -140,7 +140,11 @@ pub(super) fn load(program: &[Instruction]) -> io::Result<OwnedFd> {
 /// Attaches a program to an interface until the returned link is closed, also by the end of the
 /// process. Since Linux kernel commit aa8d3a716b59 ("bpf, xdp: Add bpf_link-based XDP attachment
 /// API") (in v5.9).
-pub(super) fn attach(program: &OwnedFd, interface: u32, place: Place) -> io::Result<OwnedFd> {
+pub(super) fn attach(
+    program: &OwnedFd,
+    interface: u32,
+    place: XdpAttachMode,
+) -> io::Result<OwnedFd> {
     let attributes = LinkAttributes {
         program: number(program),
         interface,

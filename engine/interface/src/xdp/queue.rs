@@ -19,12 +19,12 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 
 /// A socket and its memory.
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(super) struct XdpQueue {
     pub(super) rings: Rings,
     socket: OwnedFd,
 }
 
-impl Queue {
+impl XdpQueue {
     /// A socket with so many chunks, a power of two; it receives nothing yet.
     pub(super) fn new(count: u32) -> io::Result<Self> {
         let socket = socket_with(AddressFamily::XDP, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
@@ -77,7 +77,7 @@ impl Queue {
     }
 }
 
-impl AsFd for Queue {
+impl AsFd for XdpQueue {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }

@@ -31,7 +31,7 @@ const FRAMES_AHEAD: u32 = 3;
 
 /// A received frame.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Received<'a> {
+pub(super) struct XdpFrame<'a> {
     /// What the program wrote in front of it; 0 if it could not.
     pub(super) stamp_ns: u64,
     pub(super) bytes: &'a [u8],
@@ -40,9 +40,9 @@ pub(super) struct Received<'a> {
 /// The chunks and rings of a socket.
 #[derive(Debug)]
 pub(super) struct Rings {
-    chunks: Mapping,
-    received: Ring,
-    fill: Ring,
+    chunks: RingMapping,
+    received: XdpRing,
+    fill: XdpRing,
     /// Number of chunks, a power of two.
     count: u32,
     /// Descriptors of the receive ring, by numbers that never begin anew: those before `returned`
@@ -56,7 +56,7 @@ impl Rings {
     /// Gives a socket that is not bound yet so many chunks. `count` must be a power of two.
     pub(super) fn new(socket: &impl AsFd, count: u32) -> io::Result<Self> {
         let socket = socket.as_fd();
-        let chunks = Mapping::of_own(count as usize * CHUNK_BYTES)?;
+        let chunks = RingMapping::of_own(count as usize * CHUNK_BYTES)?;
         let registration = XdpUmemReg {
             addr: chunks.start.as_ptr() as u64,
             len: chunks.bytes as u64,
@@ -71,9 +71,9 @@ impl Rings {
         set_xdp_rx_ring_size(socket, count)?;
         let offsets = xdp_mmap_offsets(socket)?;
         let entry_bytes = size_of::<libc::xdp_desc>();
-        let received = Ring::new(socket, XDP_PGOFF_RX_RING, &offsets.rx, count, entry_bytes)?;
+        let received = XdpRing::new(socket, XDP_PGOFF_RX_RING, &offsets.rx, count, entry_bytes)?;
         let entry_bytes = size_of::<u64>();
-        let fill = Ring::new(socket, XDP_UMEM_PGOFF_FILL_RING, &offsets.fr, count, entry_bytes)?;
+        let fill = XdpRing::new(socket, XDP_UMEM_PGOFF_FILL_RING, &offsets.fr, count, entry_bytes)?;
         let rings = Self { chunks, received, fill, count, returned: 0, next: 0, end: 0 };
         for number in 0..count {
             rings.give(number, u64::from(number) * CHUNK_BYTES as u64);
@@ -108,7 +108,7 @@ impl Rings {
 
     /// A frame that was received; `None` if it and its stamp are not within one chunk.
     #[inline]
-    fn frame(&self, number: u32) -> Option<Received<'_>> {
+    fn frame(&self, number: u32) -> Option<XdpFrame<'_>> {
         let (place, length) = self.descriptor(number);
         let start = (place % CHUNK_BYTES).checked_sub(STAMP_BYTES)?;
         let is_within = length <= CHUNK_BYTES - STAMP_BYTES - start && place < self.chunks.bytes;
@@ -119,7 +119,7 @@ impl Rings {
         let bytes =
             unsafe { std::slice::from_raw_parts(self.chunks.start.add(start).as_ptr(), bytes) };
         let (stamp, bytes) = bytes.split_first_chunk()?;
-        Some(Received { stamp_ns: u64::from_ne_bytes(*stamp), bytes })
+        Some(XdpFrame { stamp_ns: u64::from_ne_bytes(*stamp), bytes })
     }
 
     /// The stamp of the next frame; `None` if no more are known.
@@ -144,7 +144,7 @@ impl Rings {
 
     /// The frame that [`Self::advance`] went on to. `None` if the kernel gave a wrong place.
     #[inline]
-    pub(super) fn current(&self) -> Option<Received<'_>> {
+    pub(super) fn current(&self) -> Option<XdpFrame<'_>> {
         let is_lent = self.next != self.returned;
         is_lent.then(|| self.frame(self.next.wrapping_sub(1))).flatten()
     }
@@ -183,15 +183,15 @@ impl Rings {
 
 /// A ring: offsets of its numbers and entries in its memory.
 #[derive(Debug)]
-struct Ring {
-    mapping: Mapping,
+struct XdpRing {
+    mapping: RingMapping,
     producer: usize,
     consumer: usize,
     flags: usize,
     entries: usize,
 }
 
-impl Ring {
+impl XdpRing {
     fn new(
         socket: BorrowedFd<'_>,
         page: u64,
@@ -201,7 +201,7 @@ impl Ring {
     ) -> io::Result<Self> {
         let entries = offsets.desc as usize;
         let bytes = entries + count as usize * entry_bytes;
-        let mapping = Mapping::of_socket(socket, page, bytes)?;
+        let mapping = RingMapping::of_socket(socket, page, bytes)?;
         // Flags are newer than the rings, and older than the way in which programs are attached.
         let flags = offsets.flags.ok_or(io::ErrorKind::Unsupported)?;
         let [producer, consumer, flags] =
@@ -222,15 +222,15 @@ impl Ring {
 
 /// Memory that is shared with the kernel.
 #[derive(Debug)]
-struct Mapping {
+struct RingMapping {
     start: NonNull<u8>,
     bytes: usize,
 }
 
 // SAFETY: the mapping belongs to the process, not to a thread, and this is its only owner.
-unsafe impl Send for Mapping {}
+unsafe impl Send for RingMapping {}
 
-impl Mapping {
+impl RingMapping {
     /// Memory with zeros. It is shared, so that a fork does not part it from the kernel's.
     fn of_own(bytes: usize) -> io::Result<Self> {
         Self::new(bytes, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1, 0)
@@ -256,7 +256,7 @@ impl Mapping {
     }
 }
 
-impl Drop for Mapping {
+impl Drop for RingMapping {
     fn drop(&mut self) {
         // SAFETY: the range came from mmap with this very length, and nothing borrows it any more.
         // The kernel keeps the chunks of a socket until that is closed.

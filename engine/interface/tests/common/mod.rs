@@ -16,7 +16,7 @@ use nix::sys::socket::{AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType};
 use nix::sys::socket::{bind, send, socket};
 use panoptes_bounded as bounded;
 use panoptes_capture::Frame;
-use panoptes_interface::{Interface, Options};
+use panoptes_interface::{Interface, InterfaceOptions};
 
 /// The two ends of the pair.
 pub(crate) const LEFT: &str = "left0";
@@ -74,11 +74,11 @@ fn address(name: &str) -> LinkAddr {
     all.find_map(|entry| entry.address?.as_link_addr().copied()).unwrap()
 }
 
-pub(crate) fn options(name: &str) -> Options {
-    Options { name: name.to_owned(), ..Options::default() }
+pub(crate) fn options(name: &str) -> InterfaceOptions {
+    InterfaceOptions { name: name.to_owned(), ..InterfaceOptions::default() }
 }
 
-pub(crate) fn started(options: &Options) -> Interface {
+pub(crate) fn started(options: &InterfaceOptions) -> Interface {
     let mut interface = Interface::open(options).unwrap();
     interface.start(&[]).unwrap();
     interface

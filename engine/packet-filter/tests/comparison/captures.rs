@@ -2,7 +2,7 @@
 
 use std::io::Cursor;
 
-use panoptes_capture::{CaptureFile, Options};
+use panoptes_capture::{CaptureFile, CaptureOptions};
 use panoptes_traffic::{Capture, Clock, kinds};
 
 pub(crate) const NULL: u16 = 0;
@@ -29,7 +29,7 @@ impl Packet {
 
 /// The packets of a capture in any format.
 pub(crate) fn read(capture: Vec<u8>) -> Vec<Packet> {
-    let options = Options::default();
+    let options = CaptureOptions::default();
     let mut file =
         CaptureFile::from_reader(Cursor::new(capture), "capture", &options).expect("a capture");
     let mut packets = Vec::new();

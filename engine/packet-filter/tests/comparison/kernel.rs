@@ -8,8 +8,8 @@ use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixDatagram;
 
-use panoptes_decoders::packet::program::{Instruction, Program, code};
-use panoptes_packet_filter::{Options, PacketFilter};
+use panoptes_decoders::packet::program::{BpfProgram, Instruction, code};
+use panoptes_packet_filter::{FilterOptions, PacketFilter};
 
 use crate::captures::{ETHERNET, RAW, ethernet, on};
 use crate::expressions::EXPRESSIONS;
@@ -88,14 +88,14 @@ fn filters_run_as_in_the_kernel() {
         packets.retain(|packet| !packet.bytes.is_empty());
         for expression in EXPRESSIONS {
             // A snap length that cuts.
-            let options = Options { snap_length: 33, ..Options::new(link) };
+            let options = FilterOptions { snap_length: 33, ..FilterOptions::new(link) };
             let Ok(filter) = PacketFilter::compile(expression, &options) else { continue };
             if let Err(error) = kernel.attach(filter.instructions()) {
                 assert_eq!(error.raw_os_error(), Some(libc::EINVAL), "{expression:?}");
                 refused.push(*expression);
                 continue;
             }
-            let program = Program::new(filter.instructions()).expect("it is valid");
+            let program = BpfProgram::new(filter.instructions()).expect("it is valid");
             if OTHERWISE.contains(expression) {
                 continue;
             }
@@ -223,7 +223,7 @@ fn random_programs_run_as_in_the_kernel() {
     let (mut kept, mut dropped) = (0, 0);
     for number in 0..4000_u32 {
         let instructions = program(&mut random, number % 2 == 0);
-        let program = Program::new(&instructions[..]).expect("the program is valid");
+        let program = BpfProgram::new(&instructions[..]).expect("the program is valid");
         kernel.attach(&instructions).expect("the kernel takes it");
         for _ in 0..5 {
             let length = 1 + random.below(80);

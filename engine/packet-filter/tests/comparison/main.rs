@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use captures::{ETHERNET, RAW};
-use panoptes_packet_filter::{Options, PacketFilter};
+use panoptes_packet_filter::{FilterOptions, PacketFilter};
 
 /// Runs a check for each of the numbers below `count`, on all processors, and fails with what the
 /// checks find wrong.
@@ -39,7 +39,8 @@ fn each(count: usize, check: impl Fn(usize) -> Option<String> + Sync) {
 #[test]
 fn an_empty_expression_keeps_everything() {
     for expression in ["", " \t"] {
-        let filter = PacketFilter::compile(expression, &Options::new(ETHERNET)).expect("a filter");
+        let filter =
+            PacketFilter::compile(expression, &FilterOptions::new(ETHERNET)).expect("a filter");
         let output = tcpdump::run(&["-d", "-y", "EN10MB"], Stdio::null());
         assert_eq!(filter.dump(), String::from_utf8_lossy(&output.stdout));
         assert!(filter.matches(&[], 0));
@@ -49,7 +50,7 @@ fn an_empty_expression_keeps_everything() {
 #[test]
 fn the_program_has_the_snap_length() {
     for (snap_length, expected) in [(96, 96), (0, 262_144)] {
-        let options = Options { snap_length, ..Options::new(ETHERNET) };
+        let options = FilterOptions { snap_length, ..FilterOptions::new(ETHERNET) };
         let filter = PacketFilter::compile("ip", &options).expect("a filter");
         let returned: Vec<u32> = filter.instructions().iter().map(|one| one.constant).collect();
         assert_eq!(returned[2..], [expected, 0]);
@@ -59,7 +60,7 @@ fn the_program_has_the_snap_length() {
 #[test]
 fn broadcasts_depend_on_the_mask() {
     let filter = |netmask| {
-        let options = Options { netmask, ..Options::new(RAW) };
+        let options = FilterOptions { netmask, ..FilterOptions::new(RAW) };
         PacketFilter::compile("ip broadcast", &options).expect("a filter")
     };
     let mut packet = [0; 20];
@@ -77,7 +78,8 @@ fn wrong_expressions_are_reported_in_one_line() {
         ("host nobody.invalid", "unknown host"),
         ("port 70000", "70000"),
     ] {
-        let error = PacketFilter::compile(expression, &Options::new(ETHERNET)).expect_err("wrong");
+        let error =
+            PacketFilter::compile(expression, &FilterOptions::new(ETHERNET)).expect_err("wrong");
         let message = error.to_string();
         assert!(message.contains(part), "{message}");
         assert!(!message.contains('\n'), "{message}");
@@ -89,7 +91,8 @@ fn threads_compile_at_the_same_time() {
     each(400, |number| {
         let port = number + 1;
         let expression = format!("tcp dst port {port}");
-        let filter = PacketFilter::compile(&expression, &Options::new(RAW)).expect("a filter");
+        let filter =
+            PacketFilter::compile(&expression, &FilterOptions::new(RAW)).expect("a filter");
         let dump = filter.dump();
         (!dump.contains(&format!("#{port:#x} "))).then_some(dump)
     });

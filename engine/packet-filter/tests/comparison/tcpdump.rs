@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use panoptes_bounded as bounded;
-use panoptes_packet_filter::{FilterError, Options, Origin, PacketFilter};
+use panoptes_packet_filter::{FilterError, FilterOptions, PacketFilter, PacketOrigin};
 use tempfile::TempDir;
 
 use crate::captures::{
@@ -31,7 +31,11 @@ fn complaint(output: &Output) -> String {
 }
 
 /// What an expression's filter keeps, or libpcap's message.
-fn kept(expression: &str, options: &Options, packets: &[Packet]) -> Result<Vec<Packet>, String> {
+fn kept(
+    expression: &str,
+    options: &FilterOptions,
+    packets: &[Packet],
+) -> Result<Vec<Packet>, String> {
     let filter = match PacketFilter::compile(expression, options) {
         Ok(filter) => filter,
         Err(FilterError::Expression { message, .. }) => return Err(message),
@@ -56,14 +60,14 @@ fn kept_by_tcpdump(
 /// Compares, for each expression, what tcpdump keeps with what our filters keep. Returns how many
 /// expressions keep some packets, but not all.
 fn compare(link: u16, packets: &[Packet]) -> usize {
-    let options = |optimise| Options { optimise, ..Options::new(link) };
+    let options = |optimise| FilterOptions { optimise, ..FilterOptions::new(link) };
     compare_with(&options, packets, &pcap(link, packets))
 }
 
 /// The same for packets of one capture file, with options that depend on whether programs are
 /// optimised.
 fn compare_with(
-    options: &(dyn Fn(bool) -> Options + Sync),
+    options: &(dyn Fn(bool) -> FilterOptions + Sync),
     packets: &[Packet],
     capture: &[u8],
 ) -> usize {
@@ -127,14 +131,14 @@ fn filters_of_swapped_captures_keep_what_tcpdump_keeps() {
             family.reverse();
         }
     }
-    let origin = Origin::File { is_swapped: true };
-    let options = |optimise| Options { origin, optimise, ..Options::new(NULL) };
+    let origin = PacketOrigin::File { is_swapped: true };
+    let options = |optimise| FilterOptions { origin, optimise, ..FilterOptions::new(NULL) };
     let capture = swapped_pcap(NULL, &swapped);
     let telling = compare_with(&options, &swapped, &capture);
     assert!(telling > 80, "{telling} expressions keep some packets and drop others");
     let ip = PacketFilter::compile("ip", &options(true)).expect("a filter");
     let keeps = |packet: &&Packet| ip.matches(&packet.bytes, packet.wire_length);
-    let native = PacketFilter::compile("ip", &Options::new(NULL)).expect("a filter");
+    let native = PacketFilter::compile("ip", &FilterOptions::new(NULL)).expect("a filter");
     let is_native = |packet: &&Packet| native.matches(&packet.bytes, packet.wire_length);
     assert_eq!(swapped.iter().filter(keeps).count(), packets.iter().filter(is_native).count());
 }
@@ -148,7 +152,7 @@ fn long_expressions_keep_what_tcpdump_keeps() {
     std::fs::write(&path, pcap(ETHERNET, &packets)).expect("the capture can be written");
     let ids: Vec<_> = (0..400).map(|number| format!("ip[4:2] & 1023 = {number}")).collect();
     let expression = ids.join(" or ");
-    let options = Options { optimise: false, ..Options::new(ETHERNET) };
+    let options = FilterOptions { optimise: false, ..FilterOptions::new(ETHERNET) };
     let found = kept(&expression, &options, &packets).expect("libpcap takes it");
     assert!(found.len() > 50 && found.len() < packets.len(), "{}", found.len());
     assert!(found == kept_by_tcpdump(&expression, false, &path).expect("tcpdump takes it"));
@@ -165,7 +169,11 @@ fn dumps_are_those_of_tcpdump() {
                 let plain = if optimise { "-d" } else { "-Od" };
                 let output = run(&[plain, "-y", name, "--", expression], Stdio::null());
                 // Without a capture, tcpdump expects packets of an interface.
-                let options = Options { origin: Origin::Interface, optimise, ..Options::new(link) };
+                let options = FilterOptions {
+                    origin: PacketOrigin::Interface,
+                    optimise,
+                    ..FilterOptions::new(link)
+                };
                 let found = PacketFilter::compile(expression, &options);
                 let (expected, found) = match found {
                     Ok(filter) => (String::from_utf8_lossy(&output.stdout).into(), filter.dump()),

@@ -4,7 +4,7 @@ use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::source::MemorySource as _;
 use panoptes_engine::system::AttachError;
 use panoptes_profiles::DiscoveryError;
-use panoptes_sources::{AnySource, Format};
+use panoptes_sources::{AnySource, DetectedFormat};
 
 use crate::config::{System, SystemAddress};
 use crate::exit::Failure;
@@ -57,7 +57,7 @@ pub(super) fn add(
 /// A fault of a copy that its content shows.
 fn reason(error: &DiscoveryError, source: &mut AnySource, end: u64) -> Option<String> {
     let AnySource::File(file) = &*source else { return None };
-    if file.format() != Format::Raw || !source.is_still() {
+    if file.format() != DetectedFormat::Raw || !source.is_still() {
         return None;
     }
     // Memory above a hole is earlier in the file than its addresses say.
@@ -73,22 +73,24 @@ fn reason(error: &DiscoveryError, source: &mut AnySource, end: u64) -> Option<St
         return None;
     }
     match content(source, end) {
-        Content::Zeros => Some("it holds only zeros: nothing was copied; dump again".to_owned()),
-        Content::Random => Some("it looks compressed or encrypted".to_owned()),
-        Content::Other => None,
+        RawFileContent::Zeros => {
+            Some("it holds only zeros: nothing was copied; dump again".to_owned())
+        }
+        RawFileContent::Random => Some("it looks compressed or encrypted".to_owned()),
+        RawFileContent::Other => None,
     }
 }
 
 /// What a file's pages hold.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Content {
+enum RawFileContent {
     Zeros,
     Random,
     Other,
 }
 
 /// Reads some of the pages up to an address.
-fn content(source: &mut AnySource, end: u64) -> Content {
+fn content(source: &mut AnySource, end: u64) -> RawFileContent {
     let pages = end / PAGE_BYTES as u64;
     let step = pages.div_ceil(PAGES_MAX).max(1);
     let (mut read, mut zeros, mut random) = (0_u64, 0_u64, 0_u64);
@@ -102,11 +104,11 @@ fn content(source: &mut AnySource, end: u64) -> Content {
         random += u64::from(is_random(&page));
     }
     if read > 0 && zeros == read {
-        Content::Zeros
+        RawFileContent::Zeros
     } else if random > 0 && random * 10 >= read * 9 {
-        Content::Random
+        RawFileContent::Random
     } else {
-        Content::Other
+        RawFileContent::Other
     }
 }
 
@@ -147,7 +149,7 @@ mod tests {
         assert!(!is_random(&half));
     }
 
-    fn content_of(pages: &[[u8; PAGE_BYTES]]) -> Content {
+    fn content_of(pages: &[[u8; PAGE_BYTES]]) -> RawFileContent {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), pages.as_flattened()).unwrap();
         let source = panoptes_sources::FileSource::open(file.path()).unwrap();
@@ -157,8 +159,8 @@ mod tests {
     #[test]
     fn the_content_of_a_file_tells_what_it_is() {
         let zeros = [0; PAGE_BYTES];
-        assert_eq!(content_of(&[zeros, zeros]), Content::Zeros);
-        assert_eq!(content_of(&[random_page(), random_page()]), Content::Random);
-        assert_eq!(content_of(&[random_page(), zeros]), Content::Other);
+        assert_eq!(content_of(&[zeros, zeros]), RawFileContent::Zeros);
+        assert_eq!(content_of(&[random_page(), random_page()]), RawFileContent::Random);
+        assert_eq!(content_of(&[random_page(), zeros]), RawFileContent::Other);
     }
 }

@@ -5,7 +5,7 @@
 //! (`docs/compatibility.md`, "The guide").
 
 use super::problem::{Problem, printable};
-use super::tree::{Entry, Value};
+use super::tree::{ConfigEntry, ConfigValue};
 
 /// Each key, and what to write instead.
 const KEYS: [(&str, &str); 14] = [
@@ -35,8 +35,8 @@ pub(super) fn advice(key: &str) -> Option<&'static str> {
 
 /// Refuses the keys of DOCA Argus in an entry that is refused itself, at any depth: nothing else
 /// reads what is in it.
-pub(super) fn refuse_within(entry: &Entry, push: &impl Fn(Problem)) {
-    let Value::Map(entries) = &entry.value.value else { return };
+pub(super) fn refuse_within(entry: &ConfigEntry, push: &impl Fn(Problem)) {
+    let ConfigValue::Map(entries) = &entry.value.value else { return };
     for entry in entries {
         if let Some(advice) = advice(&entry.key) {
             let message = format!("`{}` is a key of DOCA Argus; {advice}", printable(&entry.key));

@@ -22,7 +22,7 @@ use super::value::{ByteSize, Setting, listed};
 
 /// Whether an activity is reported.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Enabled {
+pub enum EventSwitch {
     /// To the outputs whose preset contains it.
     #[default]
     ByPreset,
@@ -31,7 +31,7 @@ pub enum Enabled {
     Never,
 }
 
-impl Setting for Enabled {
+impl Setting for EventSwitch {
     const FORM: &'static str = "preset, true or false";
 
     fn show(&self) -> String {
@@ -57,7 +57,7 @@ impl Setting for Enabled {
 /// The setting of one activity.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct EventSetting {
-    pub enabled: Enabled,
+    pub enabled: EventSwitch,
     pub severity: Severity,
 }
 
@@ -128,17 +128,17 @@ impl Events {
             return false;
         }
         match self.get(activity).enabled {
-            Enabled::ByPreset => activity.preset() <= preset,
-            Enabled::Always => true,
-            Enabled::Never => false,
+            EventSwitch::ByPreset => activity.preset() <= preset,
+            EventSwitch::Always => true,
+            EventSwitch::Never => false,
         }
     }
 
     /// The smallest preset that has the records of an activity.
     pub fn preset_of(&self, activity: Activity) -> Preset {
         match self.get(activity).enabled {
-            Enabled::Always => Preset::Alerts,
-            Enabled::ByPreset | Enabled::Never => activity.preset(),
+            EventSwitch::Always => Preset::Alerts,
+            EventSwitch::ByPreset | EventSwitch::Never => activity.preset(),
         }
     }
 
@@ -148,10 +148,10 @@ impl Events {
             let setting = &mut self.settings[activity as usize];
             if !choice.activities.is_empty() {
                 let is_named = choice.activities.contains(&activity);
-                setting.enabled = if is_named { Enabled::Always } else { Enabled::Never };
+                setting.enabled = if is_named { EventSwitch::Always } else { EventSwitch::Never };
             }
             if choice.severity.is_some_and(|least| setting.severity < least) {
-                setting.enabled = Enabled::Never;
+                setting.enabled = EventSwitch::Never;
             }
         }
     }
@@ -217,7 +217,8 @@ impl Default for Events {
             .iter()
             .map(|activity| {
                 let info = activity.info();
-                let enabled = if info.default_on { Enabled::ByPreset } else { Enabled::Never };
+                let enabled =
+                    if info.default_on { EventSwitch::ByPreset } else { EventSwitch::Never };
                 EventSetting { enabled, severity: info.severity }
             })
             .collect();
@@ -316,7 +317,7 @@ mod tests {
     fn nothing_is_reported_of_histories_that_are_not_read() {
         let mut events = Events { reads_shell_history: false, ..Events::default() };
         for activity in OF_SHELL_HISTORY {
-            for enabled in [Enabled::ByPreset, Enabled::Always] {
+            for enabled in [EventSwitch::ByPreset, EventSwitch::Always] {
                 events.settings[activity as usize].enabled = enabled;
                 assert!(!PolicyConfig::from(&events).is_enabled(activity));
             }
@@ -330,8 +331,8 @@ mod tests {
         let (created, shell) = (Activity::ProcessCreated, Activity::ReverseShellDetected);
         let mut events = Events { preset: Preset::Alerts, ..Events::default() };
         assert!(events.is_enabled(shell) && !events.is_enabled(created));
-        events.settings[opened as usize].enabled = Enabled::Always;
-        events.settings[shell as usize].enabled = Enabled::Never;
+        events.settings[opened as usize].enabled = EventSwitch::Always;
+        events.settings[shell as usize].enabled = EventSwitch::Never;
         assert!(events.is_enabled(opened) && !events.is_enabled(shell));
         assert_eq!(events.preset_of(opened), Preset::Alerts);
         events.preset = Preset::Everything;

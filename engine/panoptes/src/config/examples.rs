@@ -3,10 +3,10 @@
 //! Each function returns the end of a message, with what the user wrote in its right place.
 
 use super::problem::printable;
-use super::tree::{Node, Value};
+use super::tree::{ConfigNode, ConfigValue};
 
 /// An example of a mapping for the key at the end of a path, if it has one.
-pub(super) fn of_mapping(path: &str, node: &Node) -> Option<String> {
+pub(super) fn of_mapping(path: &str, node: &ConfigNode) -> Option<String> {
     let (_, key) = path.rsplit_once('.').unwrap_or(("", path));
     let is_element = key.ends_with(']');
     let key = key.split('[').next().unwrap_or_default();
@@ -39,7 +39,7 @@ pub(super) fn of_list(path: &str, text: &str) -> String {
 }
 
 /// The whole message about a wrong value that may also be a mapping.
-pub(super) fn of_value(path: &str, node: &Node) -> Option<String> {
+pub(super) fn of_value(path: &str, node: &ConfigNode) -> Option<String> {
     const SWITCHES: [&str; 6] = ["true", "false", "yes", "no", "on", "off"];
     let text = first_text(node).filter(|_| path == "auto_scan")?;
     let is_switch = SWITCHES.iter().any(|word| word.eq_ignore_ascii_case(text));
@@ -71,14 +71,14 @@ fn of_port(text: &str) -> String {
 }
 
 /// The value, or the first element of the list, if it is a single value.
-fn first_text(node: &Node) -> Option<&str> {
+fn first_text(node: &ConfigNode) -> Option<&str> {
     match &node.value {
-        Value::Scalar(text) => Some(text),
-        Value::List(nodes) => match &nodes.first()?.value {
-            Value::Scalar(text) => Some(text),
+        ConfigValue::Scalar(text) => Some(text),
+        ConfigValue::List(nodes) => match &nodes.first()?.value {
+            ConfigValue::Scalar(text) => Some(text),
             _ => None,
         },
-        Value::Map(_) | Value::Null => None,
+        ConfigValue::Map(_) | ConfigValue::Null => None,
     }
 }
 

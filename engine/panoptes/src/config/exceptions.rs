@@ -30,7 +30,7 @@ pub struct Exception {
     user_id: Option<u32>,
     container: Option<String>,
     image: Option<String>,
-    address: Option<Addresses>,
+    address: Option<PeerPattern>,
     command_line: Option<String>,
     reason: String,
     until: Option<Until>,
@@ -46,7 +46,7 @@ struct ProcessName(String);
 
 /// Addresses of peers: one, a network or a pattern.
 #[derive(Clone, Debug, Eq, PartialEq)]
-struct Addresses {
+struct PeerPattern {
     text: String,
     pattern: AddressPattern,
 }
@@ -322,7 +322,7 @@ impl Setting for ProcessName {
     }
 }
 
-impl Setting for Addresses {
+impl Setting for PeerPattern {
     const FORM: &'static str = "address, network or pattern";
 
     fn show(&self) -> String {

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use panoptes_interface::{is_name, mirror_of};
-use panoptes_packet_filter::{FilterError, Options, PacketFilter};
+use panoptes_packet_filter::{FilterError, FilterOptions, PacketFilter};
 
 use super::section::Section;
-use super::value::{ByteSize, Setting, Word};
+use super::value::{ByteSize, KeywordSetting, Setting};
 
 /// The most threads that divide packets.
 pub(crate) const FLOW_THREADS_MAX: u32 = 16;
@@ -92,7 +92,7 @@ impl Default for Flows {
 impl FlowInterfaces {
     /// The names, and what stands for one.
     fn words(&self) -> impl Iterator<Item = &str> {
-        Parts::of(&self.0).names.split(',')
+        FlowInterfaceSpec::of(&self.0).names.split(',')
     }
 
     fn has_port(&self) -> bool {
@@ -194,7 +194,7 @@ fn is_id(text: &str) -> bool {
 
 /// Checks a filter; the reason is libpcap's.
 fn check_filter(expression: &str) -> Result<(), String> {
-    let compile = |link| PacketFilter::compile(expression, &Options::new(link)).map(drop);
+    let compile = |link| PacketFilter::compile(expression, &FilterOptions::new(link)).map(drop);
     let [first, others @ ..] = LINKS;
     let Err(error) = compile(first) else { return Ok(()) };
     if others.into_iter().any(|link| compile(link).is_ok()) {
@@ -207,14 +207,14 @@ fn check_filter(expression: &str) -> Result<(), String> {
 }
 
 /// What an element of `interfaces` consists of.
-struct Parts<'a> {
+struct FlowInterfaceSpec<'a> {
     /// Between commas.
     names: &'a str,
     is_group: bool,
     id: &'a str,
 }
 
-impl<'a> Parts<'a> {
+impl<'a> FlowInterfaceSpec<'a> {
     fn of(text: &'a str) -> Self {
         let (names, id) = text.rsplit_once('/').unwrap_or((text, "0"));
         let group = names.strip_prefix("dup:").or_else(|| names.strip_prefix("bond:"));
@@ -235,7 +235,7 @@ impl Setting for FlowInterfaces {
             let why = "takes packets away from this machine; start `panoptes flow` for that";
             return Err(why.to_owned());
         }
-        let Parts { names, is_group, id } = Parts::of(&text);
+        let FlowInterfaceSpec { names, is_group, id } = FlowInterfaceSpec::of(&text);
         let mut are_names = is_id(id);
         for word in names.split(',') {
             let is_port = mirror_of(word).map_err(|error| error.to_string())?.is_some();
@@ -265,7 +265,7 @@ impl Setting for PacketExpression {
     }
 }
 
-impl Word for FlowApplication {
+impl KeywordSetting for FlowApplication {
     const WORDS: &'static [(&'static str, Self)] = &[
         ("all", Self::All),
         ("dns", Self::Dns),

@@ -1,8 +1,8 @@
 //! The form of the records' headers.
 
-use panoptes_sinks::output::lines::Form;
+use panoptes_sinks::output::lines::LineForm;
 
-use super::value::Word;
+use super::value::KeywordSetting;
 
 /// The form of the records' headers.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -15,10 +15,10 @@ pub enum HeaderForm {
 
 impl HeaderForm {
     /// The form of records for programs.
-    pub fn form(self) -> Form {
+    pub fn form(self) -> LineForm {
         match self {
-            Self::Full => Form::Full,
-            Self::Compact => Form::Compact,
+            Self::Full => LineForm::Full,
+            Self::Compact => LineForm::Compact,
         }
     }
 
@@ -31,7 +31,7 @@ impl HeaderForm {
     }
 }
 
-impl Word for HeaderForm {
+impl KeywordSetting for HeaderForm {
     const WORDS: &'static [(&'static str, Self)] =
         &[("full", Self::Full), ("compact", Self::Compact)];
 }

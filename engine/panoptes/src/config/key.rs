@@ -2,11 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::problem::Place;
+use super::problem::ConfigLocation;
 
 /// A key of the configuration as the reader knows it, and its value.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Key {
+pub struct ConfigKey {
     /// The key with its path: `service.log_level`.
     pub path: String,
     /// How much of the path names a system or an element of a list, such as `systems.web` or
@@ -19,7 +19,7 @@ pub struct Key {
     /// The value, in the same form.
     pub value: String,
     /// Where the value was given; `None`: it is the default.
-    pub place: Option<Place>,
+    pub place: Option<ConfigLocation>,
     /// The least and the greatest value, if the reader checks a range.
     pub range: Option<(String, String)>,
 }
@@ -65,7 +65,7 @@ pub struct ChangedKey {
     pub effect: Effect,
 }
 
-impl Key {
+impl ConfigKey {
     /// The system or element that it belongs to, if it belongs to one.
     pub fn element(&self) -> Option<&str> {
         (self.element > 0).then(|| &self.path[..self.element])
@@ -105,8 +105,8 @@ fn effect_of(path: &str) -> (Effect, usize) {
 
 /// What two configurations have differently, in the order of reading. Their keys are those that are
 /// given in systems, and all others.
-pub fn changed_keys(old: &[Key], new: &[Key]) -> Vec<ChangedKey> {
-    let (before, after) = (Keys::of(old), Keys::of(new));
+pub fn changed_keys(old: &[ConfigKey], new: &[ConfigKey]) -> Vec<ChangedKey> {
+    let (before, after) = (ConfigKeyIndex::of(old), ConfigKeyIndex::of(new));
     let mut changed: Vec<ChangedKey> = Vec::new();
     for key in new {
         changed.extend(before.difference(key));
@@ -122,30 +122,34 @@ pub fn changed_keys(old: &[Key], new: &[Key]) -> Vec<ChangedKey> {
 
 /// The keys that apply now, after `new` was read: those of `new`, but what `changed` has stays as
 /// it was.
-pub fn keys_with_old(old: &[Key], new: Vec<Key>, changed: &[&ChangedKey]) -> Vec<Key> {
+pub fn keys_with_old(
+    old: &[ConfigKey],
+    new: Vec<ConfigKey>,
+    changed: &[&ChangedKey],
+) -> Vec<ConfigKey> {
     let stays: HashSet<&str> = changed.iter().map(|key| key.path.as_str()).collect();
-    let has_stayed = |key: &Key| stays.contains(key.path.as_str());
-    let mut keys: Vec<Key> = new.into_iter().filter(|key| !has_stayed(key)).collect();
+    let has_stayed = |key: &ConfigKey| stays.contains(key.path.as_str());
+    let mut keys: Vec<ConfigKey> = new.into_iter().filter(|key| !has_stayed(key)).collect();
     keys.extend(old.iter().filter(|key| has_stayed(key)).cloned());
     keys
 }
 
 /// Keys to look up.
-struct Keys<'a> {
-    by_path: HashMap<&'a str, &'a Key>,
+struct ConfigKeyIndex<'a> {
+    by_path: HashMap<&'a str, &'a ConfigKey>,
     elements: HashSet<&'a str>,
 }
 
-impl<'a> Keys<'a> {
-    fn of(keys: &'a [Key]) -> Self {
+impl<'a> ConfigKeyIndex<'a> {
+    fn of(keys: &'a [ConfigKey]) -> Self {
         Self {
             by_path: keys.iter().map(|key| (key.path.as_str(), key)).collect(),
-            elements: keys.iter().filter_map(Key::element).collect(),
+            elements: keys.iter().filter_map(ConfigKey::element).collect(),
         }
     }
 
     /// How a key of the other configuration differs from these.
-    fn difference(&self, key: &Key) -> Option<ChangedKey> {
+    fn difference(&self, key: &ConfigKey) -> Option<ChangedKey> {
         // What has keys of its own has no other value.
         key.form.as_deref().filter(|form| *form != MAPPINGS)?;
         if let Some(element) = key.element().filter(|element| !self.elements.contains(element)) {
@@ -168,7 +172,7 @@ mod tests {
     use crate::config::section::Context;
     use crate::config::{Mode, Overrides, keys, read_with_keys};
 
-    fn of(text: &str) -> Vec<Key> {
+    fn of(text: &str) -> Vec<ConfigKey> {
         let context = Context::listing(Path::new("/etc"));
         let (_, problems, keys) = read_with_keys(context, text, Mode::Run, &Overrides::default());
         assert!(problems.is_empty(), "{problems:?} of {text}");
@@ -264,7 +268,7 @@ mod tests {
             assert!(length > 0, "{}", key.path);
         }
         for (beginning, _) in EFFECTS {
-            let is_key = |key: &Key| key.path == beginning;
+            let is_key = |key: &ConfigKey| key.path == beginning;
             assert!(keys().iter().any(is_key), "{beginning}");
         }
         let of_system = of("systems: {web: {system: /a, sbom: [/b], os_symbol_path: /c}}");

@@ -5,10 +5,10 @@ use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::problem::{Place, Problem, Report, Weight};
+use super::problem::{ConfigLocation, Problem, Report, Weight};
 use super::section::Context;
 use super::{
-    Configuration, FieldName, FieldValue, GuestName, Key, Mode, Overrides, SystemAddress,
+    ConfigKey, Configuration, FieldName, FieldValue, GuestName, Mode, Overrides, SystemAddress,
     read_with_keys,
 };
 
@@ -23,24 +23,24 @@ pub struct Loader {
 
 /// A valid configuration.
 #[derive(Clone, Debug)]
-pub struct Loaded {
+pub struct LoadedConfiguration {
     pub configuration: Configuration,
     /// Has no errors.
     pub warnings: Report,
     /// The keys with their values; of systems only what is given, or all if so asked.
-    pub keys: Vec<Key>,
+    pub keys: Vec<ConfigKey>,
     /// The bare words by which systems are given.
     pub(crate) words: Vec<GuestName>,
 }
 
 impl Loader {
     /// Reads the file and the command line, or returns all their mistakes.
-    pub fn load(&self) -> Result<Loaded, Report> {
+    pub fn load(&self) -> Result<LoadedConfiguration, Report> {
         self.load_listing(false)
     }
 
     /// The same, to use it now: a bare word is a file if that is there.
-    pub(crate) fn load_to_use(&self) -> Result<Loaded, Report> {
+    pub(crate) fn load_to_use(&self) -> Result<LoadedConfiguration, Report> {
         let mut loaded = self.load()?;
         for system in &mut loaded.configuration.systems {
             system.address = system.address.clone().or_file();
@@ -49,11 +49,11 @@ impl Loader {
     }
 
     /// The same, with all keys of all systems.
-    pub fn load_with_all_keys(&self) -> Result<Loaded, Report> {
+    pub fn load_with_all_keys(&self) -> Result<LoadedConfiguration, Report> {
         self.load_listing(true)
     }
 
-    fn load_listing(&self, all: bool) -> Result<Loaded, Report> {
+    fn load_listing(&self, all: bool) -> Result<LoadedConfiguration, Report> {
         let (text, folder) = match &self.file {
             Some(file) => (self.read_file(file)?, file.parent().unwrap_or(Path::new(""))),
             None => (String::new(), Path::new("")),
@@ -72,7 +72,7 @@ impl Loader {
                 _ => None,
             });
             let words = words.collect();
-            Ok(Loaded { configuration, warnings: report, keys, words })
+            Ok(LoadedConfiguration { configuration, warnings: report, keys, words })
         }
     }
 
@@ -134,10 +134,13 @@ fn read_bounded(file: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// The place after valid text.
-fn place_after(good: &[u8]) -> Place {
+fn place_after(good: &[u8]) -> ConfigLocation {
     let text = String::from_utf8_lossy(good);
     let last_line = text.rsplit('\n').next().unwrap_or_default();
-    Place::File { line: text.matches('\n').count() + 1, column: last_line.chars().count() + 1 }
+    ConfigLocation::File {
+        line: text.matches('\n').count() + 1,
+        column: last_line.chars().count() + 1,
+    }
 }
 
 /// Words in the names of header fields that are secrets.

@@ -48,18 +48,18 @@ pub use address::SystemAddress;
 pub use auto_scan::{AutoScan, GuestPattern, SizeRange, UuidPattern};
 pub use content::{ContentChanges, FilePattern};
 pub use duration::show_duration;
-pub use events::{Choice, Enabled, EventSetting, Events};
+pub use events::{Choice, EventSetting, EventSwitch, Events};
 pub use exceptions::Exception;
 pub(crate) use flows::FLOW_THREADS_MAX;
 pub use flows::{FlowApplication, FlowInterfaces, Flows, PacketExpression};
 pub use guest_name::GuestName;
 pub use header::HeaderForm;
-pub use key::{ChangedKey, Effect, Key, changed_keys, keys_with_old};
-pub use load::{Loaded, Loader};
-pub use output::{Output, Sync};
+pub use key::{ChangedKey, ConfigKey, Effect, changed_keys, keys_with_old};
+pub use load::{LoadedConfiguration, Loader};
+pub use output::{OutputSettings, Sync};
 pub use overrides::Overrides;
 pub(crate) use problem::one_line;
-pub use problem::{Place, Problem, Report, Weight, printable};
+pub use problem::{ConfigLocation, Problem, Report, Weight, printable};
 pub(crate) use section::nearest;
 pub use service::{Compatibility, Cores, Service};
 pub use system::{
@@ -67,12 +67,13 @@ pub use system::{
 };
 pub use telemetry::{
     Backlog, Facility, FieldName, FieldValue, HostName, NetworkAddress, RecordChoice,
-    SyslogFraming, Telemetry, TelemetryAddress, TelemetryFormat, Tls, Transport, Url,
+    SyslogFraming, Telemetry, TelemetryAddress, TelemetryFormat, TelemetryTls, TelemetryTransport,
+    Url,
 };
 pub use value::{AutoOr, ByteSize, LogLevel};
 
 use section::{Context, Section};
-use tree::{Origin, parse};
+use tree::{ConfigOrigin, parse};
 use value::Setting;
 
 /// All that can be configured.
@@ -91,7 +92,7 @@ pub struct Configuration {
     pub default: SystemSettings,
     /// The configured systems, in the order of the file.
     pub systems: Vec<System>,
-    pub output: Output,
+    pub output: OutputSettings,
     /// Alerts that are silenced, of all systems.
     pub exceptions: Vec<Exception>,
     /// The sensor of network flows; only `run` has it.
@@ -115,10 +116,13 @@ impl Configuration {
     /// The configuration of an empty file.
     pub fn defaults(mode: Mode) -> Self {
         let output = match mode {
-            Mode::Run | Mode::Test => {
-                Output { log_folder: Some(PathBuf::from(LOG_FOLDER)), ..Output::default() }
+            Mode::Run | Mode::Test => OutputSettings {
+                log_folder: Some(PathBuf::from(LOG_FOLDER)),
+                ..OutputSettings::default()
+            },
+            Mode::Watch | Mode::Scan => {
+                OutputSettings { stdout: true, ..OutputSettings::default() }
             }
-            Mode::Watch | Mode::Scan => Output { stdout: true, ..Output::default() },
         };
         Self {
             service: Service::default(),
@@ -245,7 +249,7 @@ fn read_with_keys(
     text: &str,
     mode: Mode,
     overrides: &Overrides,
-) -> (Configuration, Vec<Problem>, Vec<Key>) {
+) -> (Configuration, Vec<Problem>, Vec<ConfigKey>) {
     let configuration = read_in(&context, text, mode, overrides);
     let keys = context.keys.map(RefCell::into_inner).unwrap_or_default();
     (configuration, context.problems.into_inner(), keys)
@@ -253,7 +257,7 @@ fn read_with_keys(
 
 /// Every key of the configuration with its default, in the order of reading. A system is called
 /// `NAME` and has only the keys that `default` lacks; a list of mappings has one element.
-pub fn keys() -> Vec<Key> {
+pub fn keys() -> Vec<ConfigKey> {
     let text = "auto_scan: {include: [{name: a}]}\n\
                 systems: {NAME: {system: 'file:/'}}\noutput: {telemetry: [{address: 'a:1'}]}\n\
                 exceptions: [{activity: process_hidden}]";
@@ -269,7 +273,7 @@ pub fn keys() -> Vec<Key> {
 
 /// Reads a configuration; its problems, and its keys if they are listed, are in `context` then.
 fn read_in(context: &Context<'_>, text: &str, mode: Mode, overrides: &Overrides) -> Configuration {
-    let (mut root, mut problems) = parse(text, &Origin::File);
+    let (mut root, mut problems) = parse(text, &ConfigOrigin::File);
     overrides.apply(&mut root, &mut problems);
     context.problems.replace(problems);
     let mut configuration = Configuration::defaults(mode);

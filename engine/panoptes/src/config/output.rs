@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use panoptes_records::activities::Preset;
 use panoptes_records::redact::{PATTERNS_MAX, Pattern, Redactor};
-use panoptes_sinks::output::lines::Form;
+use panoptes_sinks::output::lines::LineForm;
 
 use super::events::Events;
 use super::header::HeaderForm;
 use super::section::Section;
 use super::service::Compatibility;
 use super::telemetry::{self, NetworkAddress, Telemetry};
-use super::value::{AutoOr, ByteSize, FolderOrNone, Setting, Word};
+use super::value::{AutoOr, ByteSize, FolderOrNone, KeywordSetting, Setting};
 
 /// Where records go.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Output {
+pub struct OutputSettings {
     /// Whether records go to standard output.
     pub stdout: bool,
     /// The folder of the event log; `None` is no event log.
@@ -53,7 +53,7 @@ pub enum Sync {
     Always,
 }
 
-impl Output {
+impl OutputSettings {
     /// Reads the section. `log_folder` is the option of the command line, which may be a path that
     /// is not text; `events` are those of `default` and of all systems.
     pub(crate) fn read(
@@ -125,7 +125,7 @@ impl Output {
     }
 }
 
-impl Output {
+impl OutputSettings {
     /// The size at which a file is rotated, and how many old files are kept beside it.
     pub(crate) fn rotation(&self) -> (u64, u32) {
         (self.rotate_size.0, self.max_files.saturating_sub(1))
@@ -137,7 +137,7 @@ impl Output {
     }
 
     /// The form of records for programs.
-    pub fn form(&self) -> Form {
+    pub fn form(&self) -> LineForm {
         self.header.form()
     }
 
@@ -168,7 +168,7 @@ impl Output {
     }
 }
 
-impl Default for Output {
+impl Default for OutputSettings {
     fn default() -> Self {
         Self {
             stdout: false,
@@ -256,7 +256,7 @@ impl Setting for Sync {
     }
 }
 
-impl Word for Preset {
+impl KeywordSetting for Preset {
     const WORDS: &'static [(&'static str, Self)] = &[
         (Self::Alerts.word(), Self::Alerts),
         (Self::Security.word(), Self::Security),
@@ -285,7 +285,7 @@ mod tests {
 
     #[test]
     fn metrics_are_served_nowhere_or_on_the_loopback_interface_unless_an_address_is_written() {
-        assert_eq!(Output::default().metrics, None);
+        assert_eq!(OutputSettings::default().metrics, None);
         let read = |text| MetricsAddress::read(text, Path::new("")).map(|address| address.show());
         assert_eq!(read("9464").as_deref(), Ok("127.0.0.1:9464"));
         assert_eq!(read("10.0.0.7:9464").as_deref(), Ok("10.0.0.7:9464"));

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use panoptes_engine::limits::Limits;
 
 use super::LimitsPreset;
-use super::problem::{Place, Problem, printable};
+use super::problem::{ConfigLocation, Problem, printable};
 use super::section::nearest;
-use super::tree::{Entry, Node, Origin, Value, parse};
+use super::tree::{ConfigEntry, ConfigNode, ConfigOrigin, ConfigValue, parse};
 use super::value::Setting as _;
 
 /// The options that override the configuration, as typed; of several `--set`, the last one wins.
@@ -44,37 +44,37 @@ fn limits_help() -> String {
 
 impl Overrides {
     /// Inserts the options into `root`, except the folder, whose path may not be text.
-    pub(crate) fn apply(&self, root: &mut Node, problems: &mut Vec<Problem>) {
+    pub(crate) fn apply(&self, root: &mut ConfigNode, problems: &mut Vec<Problem>) {
         for text in &self.set {
-            let place = Place::Option(format!("--set {text}").into());
+            let place = ConfigLocation::Option(format!("--set {text}").into());
             note(set(root, text, problems), place, problems);
         }
         for limit in self.limits.iter().flat_map(|text| text.split(',')) {
-            let place = Place::Option(format!("--limits {limit}").into());
+            let place = ConfigLocation::Option(format!("--limits {limit}").into());
             note(set_limit(root, limit, &place), place, problems);
         }
         for (option, value, key) in
             [("--interval", &self.interval, "scan_interval"), ("--cores", &self.cores, "cores")]
         {
             let Some(value) = value else { continue };
-            let place = Place::Option(format!("{option} {value}").into());
+            let place = ConfigLocation::Option(format!("{option} {value}").into());
             let path = ["service".to_owned(), key.to_owned()];
             note(insert(root, &path, scalar(value, &place)), place, problems);
         }
     }
 }
 
-fn note(result: Result<(), String>, place: Place, problems: &mut Vec<Problem>) {
+fn note(result: Result<(), String>, place: ConfigLocation, problems: &mut Vec<Problem>) {
     if let Err(message) = result {
         problems.push(Problem::error(Some(place), message));
     }
 }
 
-fn scalar(text: &str, place: &Place) -> Node {
-    Node { place: place.clone(), value: Value::Scalar(text.trim().to_owned()) }
+fn scalar(text: &str, place: &ConfigLocation) -> ConfigNode {
+    ConfigNode { place: place.clone(), value: ConfigValue::Scalar(text.trim().to_owned()) }
 }
 
-fn set_limit(root: &mut Node, limit: &str, place: &Place) -> Result<(), String> {
+fn set_limit(root: &mut ConfigNode, limit: &str, place: &ConfigLocation) -> Result<(), String> {
     let path = |key: String| ["default".to_owned(), "limits".to_owned(), key];
     let Some((key, value)) = limit.split_once('=') else {
         if LimitsPreset::read(limit.trim(), Path::new("")).is_err() {
@@ -110,8 +110,10 @@ fn no_preset(word: &str) -> String {
 }
 
 /// Adds a limit to those of single systems that have a preset, which stands for all limits.
-fn add_to_presets(root: &mut Node, key: &str, value: &Node) {
-    let Some(Node { value: Value::Map(systems), .. }) = child(root, "systems") else { return };
+fn add_to_presets(root: &mut ConfigNode, key: &str, value: &ConfigNode) {
+    let Some(ConfigNode { value: ConfigValue::Map(systems), .. }) = child(root, "systems") else {
+        return;
+    };
     for system in systems {
         let Some(limits) = child(&mut system.value, "limits") else { continue };
         if child(limits, "preset").is_some() {
@@ -121,10 +123,10 @@ fn add_to_presets(root: &mut Node, key: &str, value: &Node) {
     }
 }
 
-fn set(root: &mut Node, text: &str, problems: &mut Vec<Problem>) -> Result<(), String> {
+fn set(root: &mut ConfigNode, text: &str, problems: &mut Vec<Problem>) -> Result<(), String> {
     let (path, value) = split_path(text)?;
     let option: Arc<str> = format!("--set {text}").into();
-    let (node, mistakes) = parse(value, &Origin::Option(option));
+    let (node, mistakes) = parse(value, &ConfigOrigin::Option(option));
     let good = mistakes.is_empty();
     problems.extend(mistakes);
     if good { insert(root, &path, node) } else { Ok(()) }
@@ -158,16 +160,16 @@ fn split_path(text: &str) -> Result<(Vec<String>, &str), String> {
 }
 
 /// Inserts `value` at `path` and creates missing mappings on the path.
-fn insert(node: &mut Node, path: &[String], value: Node) -> Result<(), String> {
+fn insert(node: &mut ConfigNode, path: &[String], value: ConfigNode) -> Result<(), String> {
     let Some((key, rest)) = path.split_first() else {
         *node = value;
         return Ok(());
     };
-    if matches!(node.value, Value::Null) {
-        node.value = Value::Map(Vec::new());
+    if matches!(node.value, ConfigValue::Null) {
+        node.value = ConfigValue::Map(Vec::new());
     }
     let kind = node.kind();
-    let Value::Map(entries) = &mut node.value else {
+    let ConfigValue::Map(entries) = &mut node.value else {
         return Err(format!(
             "`{}` can't be set there: the file has {kind} in that place",
             printable(key)
@@ -175,41 +177,45 @@ fn insert(node: &mut Node, path: &[String], value: Node) -> Result<(), String> {
     };
     let index = entries.iter().position(|entry| entry.key == *key).unwrap_or_else(|| {
         let place = value.place.clone();
-        entries.push(Entry { key: key.clone(), place: place.clone(), value: Node::null(place) });
+        entries.push(ConfigEntry {
+            key: key.clone(),
+            place: place.clone(),
+            value: ConfigNode::null(place),
+        });
         entries.len() - 1
     });
     insert(&mut entries[index].value, rest, value)
 }
 
 /// Removes limits of single systems, so that those of the command line apply to all.
-fn forget_limits(root: &mut Node, is_given: impl Fn(&str) -> bool) {
+fn forget_limits(root: &mut ConfigNode, is_given: impl Fn(&str) -> bool) {
     let Some(systems) = child(root, "systems") else { return };
-    let Value::Map(systems) = &mut systems.value else { return };
+    let ConfigValue::Map(systems) = &mut systems.value else { return };
     for system in systems {
         forget_in(&mut system.value, &is_given);
     }
 }
 
 /// Removes limits of `default`, or of a system.
-fn forget_in(settings: &mut Node, is_given: impl Fn(&str) -> bool) {
+fn forget_in(settings: &mut ConfigNode, is_given: impl Fn(&str) -> bool) {
     name_preset(settings);
-    if let Some(Node { value: Value::Map(limits), .. }) = child(settings, "limits") {
+    if let Some(ConfigNode { value: ConfigValue::Map(limits), .. }) = child(settings, "limits") {
         limits.retain(|entry| !is_given(&entry.key));
     }
 }
 
 /// Writes `limits: small` as `limits: {preset: small}`.
-fn name_preset(settings: &mut Node) {
+fn name_preset(settings: &mut ConfigNode) {
     let Some(limits) = child(settings, "limits") else { return };
-    if let Value::Scalar(_) = limits.value {
+    if let ConfigValue::Scalar(_) = limits.value {
         let (place, key) = (limits.place.clone(), "preset".to_owned());
-        let value = mem::replace(limits, Node::null(place.clone()));
-        limits.value = Value::Map(vec![Entry { key, place, value }]);
+        let value = mem::replace(limits, ConfigNode::null(place.clone()));
+        limits.value = ConfigValue::Map(vec![ConfigEntry { key, place, value }]);
     }
 }
 
-fn child<'a>(node: &'a mut Node, key: &str) -> Option<&'a mut Node> {
-    let Value::Map(entries) = &mut node.value else { return None };
+fn child<'a>(node: &'a mut ConfigNode, key: &str) -> Option<&'a mut ConfigNode> {
+    let ConfigValue::Map(entries) = &mut node.value else { return None };
     entries.iter_mut().find(|entry| entry.key == key).map(|entry| &mut entry.value)
 }
 

@@ -11,7 +11,7 @@ use crate::exit::Exit;
 
 /// Where a value was given.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Place {
+pub enum ConfigLocation {
     /// In the file; both count from one, columns in characters.
     File { line: usize, column: usize },
     /// On the command line: the option as typed, `--set KEY=VALUE`.
@@ -31,7 +31,7 @@ pub enum Weight {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Problem {
     /// `None` for what concerns the whole file (it can't be read, or a value is missing).
-    pub place: Option<Place>,
+    pub place: Option<ConfigLocation>,
     pub weight: Weight,
     /// What is wrong and how to fix it, in one line.
     pub message: String,
@@ -39,12 +39,12 @@ pub struct Problem {
 
 impl Problem {
     /// A mistake for which the configuration is refused.
-    pub fn error(place: Option<Place>, message: impl Into<String>) -> Self {
+    pub fn error(place: Option<ConfigLocation>, message: impl Into<String>) -> Self {
         Self { place, weight: Weight::Error, message: one_line(&message.into()) }
     }
 
     /// A doubtful setting with which the configuration is still accepted.
-    pub fn warning(place: Option<Place>, message: impl Into<String>) -> Self {
+    pub fn warning(place: Option<ConfigLocation>, message: impl Into<String>) -> Self {
         Self { place, weight: Weight::Warning, message: one_line(&message.into()) }
     }
 }
@@ -74,7 +74,7 @@ impl Report {
             Exit::Permission
         } else if errors.peek().is_none() {
             Exit::Done
-        } else if errors.all(|error| matches!(error.place, Some(Place::Option(_)))) {
+        } else if errors.all(|error| matches!(error.place, Some(ConfigLocation::Option(_)))) {
             Exit::Usage
         } else {
             Exit::Configuration
@@ -89,11 +89,15 @@ impl Report {
     fn line(&self, problem: &Problem, message: &str) -> String {
         let file = self.file.as_ref().map(|file| printable(&file.to_string_lossy()));
         match (&problem.place, file) {
-            (Some(Place::Option(option)), _) => format!("{}: {message}", printable(option)),
-            (Some(Place::File { line, column }), Some(file)) => {
+            (Some(ConfigLocation::Option(option)), _) => {
+                format!("{}: {message}", printable(option))
+            }
+            (Some(ConfigLocation::File { line, column }), Some(file)) => {
                 format!("{file}:{line}:{column}: {message}")
             }
-            (Some(Place::File { line, column }), None) => format!("{line}:{column}: {message}"),
+            (Some(ConfigLocation::File { line, column }), None) => {
+                format!("{line}:{column}: {message}")
+            }
             (None, Some(file)) => format!("{file}: {message}"),
             (None, None) => message.to_owned(),
         }
@@ -152,11 +156,11 @@ mod tests {
     use super::*;
 
     fn in_file() -> Problem {
-        Problem::error(Some(Place::File { line: 3, column: 7 }), "is wrong")
+        Problem::error(Some(ConfigLocation::File { line: 3, column: 7 }), "is wrong")
     }
 
     fn in_option() -> Problem {
-        Problem::error(Some(Place::Option("--set a=b".into())), "is wrong")
+        Problem::error(Some(ConfigLocation::Option("--set a=b".into())), "is wrong")
     }
 
     #[test]

@@ -11,9 +11,9 @@ use std::fmt::Write as _;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-use super::key::{Key, MAPPINGS};
-use super::problem::{Place, Problem, printable};
-use super::tree::{Entry, Node, Value};
+use super::key::{ConfigKey, MAPPINGS};
+use super::problem::{ConfigLocation, Problem, printable};
+use super::tree::{ConfigEntry, ConfigNode, ConfigValue};
 use super::value::{ByteSize, Setting, listed};
 use super::{argus_keys, examples};
 
@@ -25,7 +25,7 @@ pub(crate) struct Context<'a> {
     /// All mistakes found so far.
     pub(crate) problems: RefCell<Vec<Problem>>,
     /// The keys that were looked up, if they are to be listed.
-    pub(crate) keys: Option<RefCell<Vec<Key>>>,
+    pub(crate) keys: Option<RefCell<Vec<ConfigKey>>>,
     /// Whether keys that a system leaves out are listed, too.
     lists_inherited: bool,
 }
@@ -51,10 +51,10 @@ impl<'a> Context<'a> {
     }
 
     /// Paths in the file are relative to its folder, those of the command line to the current one.
-    fn base(&self, place: &Place) -> &'a Path {
+    fn base(&self, place: &ConfigLocation) -> &'a Path {
         match place {
-            Place::File { .. } => self.folder,
-            Place::Option(_) => Path::new(""),
+            ConfigLocation::File { .. } => self.folder,
+            ConfigLocation::Option(_) => Path::new(""),
         }
     }
 }
@@ -67,25 +67,25 @@ pub(crate) struct Section<'a> {
     path: String,
     /// How much of the path names a system or an element of a list; 0 if nothing does.
     element: usize,
-    place: Option<Place>,
-    entries: &'a [Entry],
+    place: Option<ConfigLocation>,
+    entries: &'a [ConfigEntry],
     /// The key whose value stands for the whole section, with that value.
-    short: Option<(&'static str, &'a Node)>,
+    short: Option<(&'static str, &'a ConfigNode)>,
     known: Vec<&'static str>,
 }
 
 impl<'a> Section<'a> {
     /// The whole file.
-    pub(crate) fn root(context: &'a Context<'a>, node: &'a Node) -> Self {
+    pub(crate) fn root(context: &'a Context<'a>, node: &'a ConfigNode) -> Self {
         // A problem of the whole file has no place in it.
         Self { place: None, ..Self::of(context, String::new(), 0, node) }
     }
 
-    fn of(context: &'a Context<'a>, path: String, element: usize, node: &'a Node) -> Self {
-        let entries: &[Entry] = match &node.value {
-            Value::Map(entries) => entries,
-            Value::Null => &[],
-            Value::Scalar(_) | Value::List(_) => {
+    fn of(context: &'a Context<'a>, path: String, element: usize, node: &'a ConfigNode) -> Self {
+        let entries: &[ConfigEntry] = match &node.value {
+            ConfigValue::Map(entries) => entries,
+            ConfigValue::Null => &[],
+            ConfigValue::Scalar(_) | ConfigValue::List(_) => {
                 let name = if path.is_empty() {
                     "a configuration".to_owned()
                 } else {
@@ -129,7 +129,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    pub(crate) fn place(&self) -> Option<Place> {
+    pub(crate) fn place(&self) -> Option<ConfigLocation> {
         self.place.clone()
     }
 
@@ -150,12 +150,12 @@ impl<'a> Section<'a> {
     /// A single value as it is written.
     pub(crate) fn text(&self, key: &str) -> Option<&'a str> {
         match &self.find(key)?.value {
-            Value::Scalar(text) => Some(text),
+            ConfigValue::Scalar(text) => Some(text),
             _ => None,
         }
     }
 
-    pub(crate) fn place_of(&self, key: &str) -> Option<Place> {
+    pub(crate) fn place_of(&self, key: &str) -> Option<ConfigLocation> {
         self.find(key).map(|node| node.place.clone())
     }
 
@@ -172,7 +172,7 @@ impl<'a> Section<'a> {
     }
 
     /// Reports a mistake at a given place.
-    pub(crate) fn refuse_at(&self, place: &Place, message: impl Into<String>) {
+    pub(crate) fn refuse_at(&self, place: &ConfigLocation, message: impl Into<String>) {
         self.context.push(Problem::error(Some(place.clone()), message));
     }
 
@@ -255,7 +255,7 @@ impl<'a> Section<'a> {
     }
 
     /// The entries of a list of mappings under `key`.
-    fn mappings(&mut self, key: &'static str) -> &'a [Node] {
+    fn mappings(&mut self, key: &'static str) -> &'a [ConfigNode] {
         self.know(key, |known| {
             (known.form, known.default) = (Some(MAPPINGS.to_owned()), "[]".to_owned());
         });
@@ -272,7 +272,7 @@ impl<'a> Section<'a> {
             let element = path.len();
             let mut section = Section::of(self.context, path, element, node);
             // What is no mapping has been refused.
-            if matches!(node.value, Value::Map(_) | Value::Null) {
+            if matches!(node.value, ConfigValue::Map(_) | ConfigValue::Null) {
                 read(&mut section);
                 section.finish();
             }
@@ -290,7 +290,7 @@ impl<'a> Section<'a> {
         for (index, node) in self.mappings(key).iter().enumerate() {
             let path = format!("{}[{index}]", self.full(key));
             let element = path.len();
-            let mut section = if matches!(node.value, Value::Scalar(_)) {
+            let mut section = if matches!(node.value, ConfigValue::Scalar(_)) {
                 let place = Some(node.place.clone());
                 let short = Some((short, node));
                 Section { place, short, ..Section::absent(self.context, path, element) }
@@ -315,7 +315,7 @@ impl<'a> Section<'a> {
         self.know(key, |known| {
             (known.form, known.default) = (Some(form.to_owned()), into.show());
         });
-        let map = self.find(key).filter(|node| matches!(node.value, Value::Map(_)));
+        let map = self.find(key).filter(|node| matches!(node.value, ConfigValue::Map(_)));
         let mut section = match map {
             Some(node) => Section::of(self.context, path, self.element, node),
             None => Section::absent(self.context, path, self.element),
@@ -330,11 +330,14 @@ impl<'a> Section<'a> {
     }
 
     /// Reads a section whose keys are names that the user chose.
-    pub(crate) fn named(&mut self, mut read: impl FnMut(&'a str, &Place, &mut Section<'a>)) {
+    pub(crate) fn named(
+        &mut self,
+        mut read: impl FnMut(&'a str, &ConfigLocation, &mut Section<'a>),
+    ) {
         for entry in self.entries {
             let path = format!("{}.{}", self.path, printable(&entry.key));
             let element = path.len();
-            if matches!(entry.value.value, Value::Scalar(_) | Value::List(_)) {
+            if matches!(entry.value.value, ConfigValue::Scalar(_) | ConfigValue::List(_)) {
                 self.refuse_element(&path, entry);
                 continue;
             }
@@ -354,10 +357,10 @@ impl<'a> Section<'a> {
     }
 
     /// Refuses a system that is no mapping; a single value is probably where its memory is.
-    fn refuse_element(&self, path: &str, entry: &Entry) {
+    fn refuse_element(&self, path: &str, entry: &ConfigEntry) {
         let kind = entry.value.kind();
         let mut message = format!("`{path}` must be a mapping of keys to values, not {kind}");
-        if let Value::Scalar(text) = &entry.value.value {
+        if let ConfigValue::Scalar(text) = &entry.value.value {
             let (name, text) = (printable(&entry.key), examples::of_system(text));
             let _ = write!(message, "; write `{name}: {{system: {text}}}`");
         }
@@ -389,7 +392,7 @@ impl<'a> Section<'a> {
         into: &mut T,
         patterns: &mut Vec<(K, T)>,
     ) {
-        match self.find(key).filter(|node| matches!(node.value, Value::Map(_))) {
+        match self.find(key).filter(|node| matches!(node.value, ConfigValue::Map(_))) {
             Some(node) => {
                 self.know(key, |known| {
                     (known.form, known.default) = (Some(T::form()), into.show());
@@ -405,7 +408,7 @@ impl<'a> Section<'a> {
     }
 
     /// The entries of a mapping whose keys the user chose.
-    fn pairs<K: Setting, T: Setting>(&self, key: &str, node: &'a Node) -> Vec<(K, T)> {
+    fn pairs<K: Setting, T: Setting>(&self, key: &str, node: &'a ConfigNode) -> Vec<(K, T)> {
         let path = self.full(key);
         let section = Section::of(self.context, path.clone(), self.element, node);
         let mut pairs = Vec::new();
@@ -430,7 +433,7 @@ impl<'a> Section<'a> {
         short: &'static str,
         read: impl FnOnce(&mut Section<'a>),
     ) {
-        let is_value = |node: &&Node| matches!(node.value, Value::Scalar(_));
+        let is_value = |node: &&ConfigNode| matches!(node.value, ConfigValue::Scalar(_));
         let Some(node) = self.find(key).filter(is_value) else { return self.section(key, read) };
         self.know(key, |_| {});
         let mut section = Section::absent(self.context, self.full(key), self.element);
@@ -444,14 +447,14 @@ impl<'a> Section<'a> {
         self.scalar(&self.full(key), node)
     }
 
-    fn scalar<T: Setting>(&self, path: &str, node: &Node) -> Option<T> {
+    fn scalar<T: Setting>(&self, path: &str, node: &ConfigNode) -> Option<T> {
         self.checked(path, node, |_| Ok(()))
     }
 
     fn checked<T: Setting>(
         &self,
         path: &str,
-        node: &Node,
+        node: &ConfigNode,
         check: impl Fn(&T) -> Result<(), String>,
     ) -> Option<T> {
         let read = |text| {
@@ -459,7 +462,7 @@ impl<'a> Section<'a> {
             check(&value).map(|()| value)
         };
         let problem = match &node.value {
-            Value::Scalar(text) => match read(text) {
+            ConfigValue::Scalar(text) => match read(text) {
                 Ok(value) => return Some(value),
                 Err(why) => examples::of_value(path, node)
                     .unwrap_or_else(|| format!("`{path}`: `{}` {why}", printable(text))),
@@ -471,18 +474,18 @@ impl<'a> Section<'a> {
         None
     }
 
-    fn list(&self, key: &str) -> Option<&'a [Node]> {
+    fn list(&self, key: &str) -> Option<&'a [ConfigNode]> {
         let node = self.find(key)?;
-        if let Value::List(nodes) = &node.value {
+        if let ConfigValue::List(nodes) = &node.value {
             return Some(nodes);
         }
         let fix = match &node.value {
-            Value::Map(entries) => entries.first().map(|first| {
+            ConfigValue::Map(entries) => entries.first().map(|first| {
                 let first = printable(&first.key);
                 format!("; write a dash before the first key of each element: `- {first}: …`")
             }),
-            Value::Scalar(text) => Some(examples::of_list(&self.full(key), text)),
-            Value::List(_) | Value::Null => None,
+            ConfigValue::Scalar(text) => Some(examples::of_list(&self.full(key), text)),
+            ConfigValue::List(_) | ConfigValue::Null => None,
         };
         let (fix, kind) = (fix.unwrap_or_default(), node.kind());
         self.refuse(key, format!("`{}` must be a list, not {kind}{fix}", self.full(key)));
@@ -490,23 +493,23 @@ impl<'a> Section<'a> {
     }
 
     /// The node under `key`, unless it is null, which is the same as leaving it out.
-    fn find(&self, key: &str) -> Option<&'a Node> {
+    fn find(&self, key: &str) -> Option<&'a ConfigNode> {
         if let Some((_, node)) = self.short.filter(|(short, _)| *short == key) {
             return Some(node);
         }
         let entry = self.entries.iter().find(|entry| entry.key == key)?;
-        (!matches!(entry.value.value, Value::Null)).then_some(&entry.value)
+        (!matches!(entry.value.value, ConfigValue::Null)).then_some(&entry.value)
     }
 
     /// Makes `key` known. `describe` completes what is known of it, if the keys are to be listed.
-    fn know(&mut self, key: &'static str, describe: impl FnOnce(&mut Key)) {
+    fn know(&mut self, key: &'static str, describe: impl FnOnce(&mut ConfigKey)) {
         if self.known.contains(&key) {
             return;
         }
         self.known.push(key);
         if let Some(keys) = &self.context.keys {
             let (path, element) = (self.joined(key), self.element);
-            let mut known = Key { path, element, ..Key::default() };
+            let mut known = ConfigKey { path, element, ..ConfigKey::default() };
             describe(&mut known);
             keys.borrow_mut().push(known);
         }
@@ -519,10 +522,10 @@ impl<'a> Section<'a> {
 
     /// The same for a value that an option of the command line has set.
     pub(crate) fn note_option(&self, key: &str, value: String, option: String) {
-        self.note_at(key, || value, Some(Place::Option(option.into())));
+        self.note_at(key, || value, Some(ConfigLocation::Option(option.into())));
     }
 
-    fn note_at(&self, key: &str, show: impl FnOnce() -> String, place: Option<Place>) {
+    fn note_at(&self, key: &str, show: impl FnOnce() -> String, place: Option<ConfigLocation>) {
         let Some(keys) = &self.context.keys else { return };
         let path = self.joined(key);
         // It was listed a moment ago.
@@ -557,12 +560,12 @@ fn show_pairs<K: Setting, T: Setting>(pairs: &[(K, T)]) -> String {
 }
 
 /// Whether a node has no content: null, or only empty lists and mappings.
-fn has_no_content(node: &Node) -> bool {
+fn has_no_content(node: &ConfigNode) -> bool {
     match &node.value {
-        Value::Null => true,
-        Value::List(nodes) => nodes.is_empty(),
-        Value::Map(entries) => entries.iter().all(|entry| has_no_content(&entry.value)),
-        Value::Scalar(_) => false,
+        ConfigValue::Null => true,
+        ConfigValue::List(nodes) => nodes.is_empty(),
+        ConfigValue::Map(entries) => entries.iter().all(|entry| has_no_content(&entry.value)),
+        ConfigValue::Scalar(_) => false,
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use panoptes_records::dialect::Dialect;
 
 use super::section::Section;
-use super::value::{LogLevel, Setting, Word};
+use super::value::{KeywordSetting, LogLevel, Setting};
 
 /// The settings of the program itself.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -112,7 +112,7 @@ impl Compatibility {
     }
 }
 
-impl Word for Compatibility {
+impl KeywordSetting for Compatibility {
     const WORDS: &'static [(&'static str, Self)] =
         &[("none", Self::None), ("doca_argus", Self::DocaArgus)];
 }

@@ -12,10 +12,10 @@ use panoptes_records::activities::Activity;
 use panoptes_sources::FileFormat;
 
 use super::address::SystemAddress;
-use super::events::{Enabled, Events};
+use super::events::{EventSwitch, Events};
 use super::guest_name::GuestName;
 use super::section::Section;
-use super::value::{AutoOr, LogLevel, Setting, Word, listed};
+use super::value::{AutoOr, KeywordSetting, LogLevel, Setting, listed};
 
 /// A system to watch.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -155,7 +155,7 @@ impl SystemSettings {
         ];
         for (name, is_read, activities) in not_read {
             let is_wanted = |activity: &&Activity| {
-                !is_read && self.events.get(**activity).enabled == Enabled::Always
+                !is_read && self.events.get(**activity).enabled == EventSwitch::Always
             };
             for activity in activities.iter().filter(is_wanted) {
                 let message = format!(
@@ -288,7 +288,7 @@ impl System {
     }
 }
 
-impl Word for FileFormat {
+impl KeywordSetting for FileFormat {
     const WORDS: &'static [(&'static str, Self)] =
         &[("auto", Self::Auto), ("raw", Self::Raw), ("dump", Self::Dump)];
 }

@@ -25,15 +25,15 @@ use super::events::Events;
 use super::header::HeaderForm;
 use super::problem::printable;
 use super::section::Section;
-use super::value::{AutoOr, Setting as _, Word};
+use super::value::{AutoOr, KeywordSetting, Setting as _};
 
 /// One receiver of records.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Telemetry {
     pub address: TelemetryAddress,
-    pub transport: Transport,
+    pub transport: TelemetryTransport,
     /// How the connection is encrypted, if it is.
-    pub tls: Option<Tls>,
+    pub tls: Option<TelemetryTls>,
     /// Identifies Panoptes to the receiver.
     pub tag: String,
     pub format: TelemetryFormat,
@@ -63,7 +63,7 @@ pub enum TelemetryAddress {
 
 /// How a receiver proves who it is, and Panoptes to it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Tls {
+pub struct TelemetryTls {
     /// A file of the certificates that may sign the receiver's; auto: those of this machine.
     pub ca: AutoOr<PathBuf>,
     /// Files of Panoptes' own certificate and its key.
@@ -74,7 +74,7 @@ pub struct Tls {
 
 /// The transport to a receiver.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Transport {
+pub enum TelemetryTransport {
     #[default]
     Tcp,
     /// TLS over TCP.
@@ -176,7 +176,8 @@ impl Telemetry {
     }
 
     fn read(others: &Others<'_>, section: &mut Section<'_>) -> Option<Self> {
-        let (mut transport, mut format) = (Transport::default(), TelemetryFormat::default());
+        let (mut transport, mut format) =
+            (TelemetryTransport::default(), TelemetryFormat::default());
         section.value("transport", &mut transport);
         section.value("format", &mut format);
         if let Err(why) = check_pair(transport, format) {
@@ -197,16 +198,16 @@ impl Telemetry {
         section.texts("headers", "names and texts", &mut headers);
         let mut envelope = Envelope::None;
         section.value("envelope", &mut envelope);
-        let has_lines = transport == Transport::Http && format != TelemetryFormat::Otlp;
+        let has_lines = transport == TelemetryTransport::Http && format != TelemetryFormat::Otlp;
         only_for(has_lines, "envelope", "`transport: http` with json, ocsf or ecs", section);
         if let Some(address) = &address {
             object(address, (transport, format, envelope), section);
         }
         let is_syslog = format == TelemetryFormat::Syslog;
-        let is_stream = !matches!(transport, Transport::Udp | Transport::Http);
+        let is_stream = !matches!(transport, TelemetryTransport::Udp | TelemetryTransport::Http);
         only_for(is_syslog && is_stream, "framing", "`format: syslog` on a stream", section);
         only_for(is_syslog, "facility", "`format: syslog`", section);
-        only_for(transport == Transport::Http, "headers", "`transport: http`", section);
+        only_for(transport == TelemetryTransport::Http, "headers", "`transport: http`", section);
         let mut backlog = Backlog::default();
         backlog.read("backlog", section);
         let can_have_flows = !matches!(format, TelemetryFormat::Ocsf | TelemetryFormat::Ecs);
@@ -215,7 +216,7 @@ impl Telemetry {
         section.value("header", &mut header);
         let is_event = matches!(format, TelemetryFormat::Ocsf | TelemetryFormat::Ecs);
         only_for(!is_event, "header", "formats that have the record itself", section);
-        if transport == Transport::Http && !is_event {
+        if transport == TelemetryTransport::Http && !is_event {
             warn_of_compact(header, section);
         }
         if others.needs_full_header && header == HeaderForm::Compact && section.has("header") {
@@ -240,32 +241,34 @@ impl Telemetry {
 
 impl TelemetryAddress {
     fn read(
-        transport: Transport,
+        transport: TelemetryTransport,
         format: TelemetryFormat,
         section: &mut Section<'_>,
     ) -> Option<Self> {
         if !section.has("address") {
             let form = match transport {
-                Transport::Tcp | Transport::Tls | Transport::Udp => "host:port",
-                Transport::Unix => "the path of a socket",
-                Transport::Http => Url::EXAMPLE,
+                TelemetryTransport::Tcp | TelemetryTransport::Tls | TelemetryTransport::Udp => {
+                    "host:port"
+                }
+                TelemetryTransport::Unix => "the path of a socket",
+                TelemetryTransport::Http => Url::EXAMPLE,
             };
             let message = format!("`{}` is missing; write {form}", section.full("address"));
             section.refuse("address", message);
         }
         match transport {
-            Transport::Tcp | Transport::Tls | Transport::Udp => {
+            TelemetryTransport::Tcp | TelemetryTransport::Tls | TelemetryTransport::Udp => {
                 let mut network = None;
                 section.value("address", &mut network);
                 network.map(Self::Network)
             }
-            Transport::Unix => {
+            TelemetryTransport::Unix => {
                 let mut path = None;
                 section.value("address", &mut path);
                 warn_of_host(section);
                 path.map(Self::Unix)
             }
-            Transport::Http => {
+            TelemetryTransport::Http => {
                 let mut url = None;
                 section.value("address", &mut url);
                 // Where receivers of OpenTelemetry take logs.
@@ -277,19 +280,23 @@ impl TelemetryAddress {
 }
 
 /// Whether a receiver can get such a format over such a transport.
-fn check_pair(transport: Transport, format: TelemetryFormat) -> Result<(), String> {
+fn check_pair(transport: TelemetryTransport, format: TelemetryFormat) -> Result<(), String> {
     use TelemetryFormat as Format;
     match (transport, format) {
-        (Transport::Udp, Format::Forward) => {
+        (TelemetryTransport::Udp, Format::Forward) => {
             Err("`format: forward` needs a stream; use `transport: tcp`, tls or unix".to_owned())
         }
-        (Transport::Http, Format::Syslog | Format::Forward) => Err(format!(
+        (TelemetryTransport::Http, Format::Syslog | Format::Forward) => Err(format!(
             "`format: {}` is not for `transport: http`; use json, otlp, ocsf or ecs",
             format.show()
         )),
-        (Transport::Tcp | Transport::Tls | Transport::Udp | Transport::Unix, Format::Otlp) => {
-            Err("`format: otlp` needs `transport: http`".to_owned())
-        }
+        (
+            TelemetryTransport::Tcp
+            | TelemetryTransport::Tls
+            | TelemetryTransport::Udp
+            | TelemetryTransport::Unix,
+            Format::Otlp,
+        ) => Err("`format: otlp` needs `transport: http`".to_owned()),
         _ => Ok(()),
     }
 }
@@ -297,7 +304,7 @@ fn check_pair(transport: Transport, format: TelemetryFormat) -> Result<(), Strin
 /// Refuses, or warns of, what a known receiver does not take.
 fn object(
     address: &TelemetryAddress,
-    (transport, format, envelope): (Transport, TelemetryFormat, Envelope),
+    (transport, format, envelope): (TelemetryTransport, TelemetryFormat, Envelope),
     section: &mut Section<'_>,
 ) {
     match known::objection(address, transport, format, envelope) {
@@ -343,23 +350,23 @@ fn only_for(has_effect: bool, key: &'static str, what: &str, section: &Section<'
 
 /// Reads `tls`. Gives `None` where the connection is not encrypted.
 fn read_tls(
-    transport: Transport,
+    transport: TelemetryTransport,
     address: Option<&TelemetryAddress>,
     section: &mut Section<'_>,
-) -> Option<Tls> {
-    let mut tls = Tls::default();
+) -> Option<TelemetryTls> {
+    let mut tls = TelemetryTls::default();
     section.section("tls", |section| tls.read(section));
     let is_encrypted = match address {
         Some(TelemetryAddress::Url(url)) => url.is_tls,
         // The address is refused already.
-        None if transport == Transport::Http => return None,
-        _ => transport == Transport::Tls,
+        None if transport == TelemetryTransport::Http => return None,
+        _ => transport == TelemetryTransport::Tls,
     };
     only_for(is_encrypted, "tls", "`transport: tls`, and for http with an https:// URL", section);
     is_encrypted.then_some(tls)
 }
 
-impl Tls {
+impl TelemetryTls {
     fn read(&mut self, section: &mut Section<'_>) {
         let (mut certificate, mut key) = (None, None);
         section.value("ca", &mut self.ca);
@@ -376,7 +383,7 @@ impl Tls {
     }
 }
 
-impl Word for Transport {
+impl KeywordSetting for TelemetryTransport {
     const WORDS: &'static [(&'static str, Self)] = &[
         ("tcp", Self::Tcp),
         ("tls", Self::Tls),
@@ -386,12 +393,12 @@ impl Word for Transport {
     ];
 }
 
-impl Word for Envelope {
+impl KeywordSetting for Envelope {
     const WORDS: &'static [(&'static str, Self)] =
         &[("none", Self::None), ("elasticsearch", Self::Elasticsearch), ("splunk", Self::Splunk)];
 }
 
-impl Word for TelemetryFormat {
+impl KeywordSetting for TelemetryFormat {
     const WORDS: &'static [(&'static str, Self)] = &[
         ("json", Self::Json),
         ("syslog", Self::Syslog),

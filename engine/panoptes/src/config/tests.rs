@@ -10,7 +10,7 @@ use panoptes_records::activities::{Activity, Severity};
 use proptest::prelude::*;
 
 use super::problem::is_unprintable;
-use super::tree::{Node, Value};
+use super::tree::{ConfigNode, ConfigValue};
 use super::*;
 
 mod argus_keys;
@@ -76,21 +76,21 @@ fn the_example_has_every_key() {
     let context = Context::listing_all(Path::new(""));
     read_in(&context, EXAMPLE, Mode::Run, &Overrides::default());
     let keys = context.keys.unwrap().into_inner();
-    let (root, _) = parse(EXAMPLE, &Origin::File);
-    let missing: Vec<&Key> = keys.iter().filter(|key| !holds(&root, &key.path)).collect();
+    let (root, _) = parse(EXAMPLE, &ConfigOrigin::File);
+    let missing: Vec<&ConfigKey> = keys.iter().filter(|key| !holds(&root, &key.path)).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
 
 /// The keys whose defaults the documentation has.
-fn keys_with_defaults() -> Vec<Key> {
-    let is_of_one = |key: &Key| key.path.starts_with("systems.") || key.path.contains("[0]");
+fn keys_with_defaults() -> Vec<ConfigKey> {
+    let is_of_one = |key: &ConfigKey| key.path.starts_with("systems.") || key.path.contains("[0]");
     keys().into_iter().filter(|key| key.form.is_some() && !is_of_one(key)).collect()
 }
 
 #[test]
 fn every_key_has_the_default_that_is_documented() {
     let defaults = Configuration::defaults(Mode::Run);
-    for Key { path, default, range, .. } in keys_with_defaults() {
+    for ConfigKey { path, default, range, .. } in keys_with_defaults() {
         let set = |value: &str| {
             let overrides = set(&[&format!("{path}={value}")]);
             read("", Path::new("/etc/panoptes"), Mode::Run, &overrides)
@@ -108,10 +108,10 @@ fn every_key_has_the_default_that_is_documented() {
     }
 }
 
-fn holds(node: &Node, path: &str) -> bool {
+fn holds(node: &ConfigNode, path: &str) -> bool {
     path.split('.')
         .try_fold(node, |node, key| match &node.value {
-            Value::Map(entries) => {
+            ConfigValue::Map(entries) => {
                 entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value)
             }
             _ => None,
@@ -361,7 +361,7 @@ fn a_system_starts_from_the_default() {
     let symbols = PathBuf::from("/etc/panoptes/symbols");
     assert_eq!(a.settings.os_symbol_path, AutoOr::Given(symbols));
     let created = a.settings.events.get(Activity::ProcessCreated);
-    assert_eq!(created, EventSetting { enabled: Enabled::Never, severity: Severity::Low });
+    assert_eq!(created, EventSetting { enabled: EventSwitch::Never, severity: Severity::Low });
     assert!(a.settings.events.is_enabled(Activity::ThreadCreated));
     assert!(!b.settings.events.is_enabled(Activity::ThreadCreated));
     assert_eq!(a.settings.events.thresholds.bytes_in, 1024);
@@ -605,7 +605,7 @@ fn tables_that_do_not_fit_each_other_cause_a_warning() {
 fn two_systems_with_one_memory_cause_a_warning() {
     let text = "systems:\n  a: {system: /m}\n  b: {system: /n}\n  c: {system: 'file:/m'}\n";
     let (_, problems) = read_file(text);
-    let place = Some(Place::File { line: 4, column: 15 });
+    let place = Some(ConfigLocation::File { line: 4, column: 15 });
     let message = "`c` and `a` are both file:/m: it is watched twice";
     assert_eq!(problems, [Problem::warning(place, message)]);
 }

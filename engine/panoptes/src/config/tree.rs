@@ -12,74 +12,74 @@ use std::sync::Arc;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, Tag};
 
-use super::problem::{Place, Problem, printable};
+use super::problem::{ConfigLocation, Problem, printable};
 
 /// A value and its place.
 #[derive(Clone, Debug)]
-pub(crate) struct Node {
-    pub(crate) place: Place,
-    pub(crate) value: Value,
+pub(crate) struct ConfigNode {
+    pub(crate) place: ConfigLocation,
+    pub(crate) value: ConfigValue,
 }
 
 /// The value of a node.
 #[derive(Clone, Debug)]
-pub(crate) enum Value {
+pub(crate) enum ConfigValue {
     /// Nothing, `~` or `null`: the same as a missing key.
     Null,
     /// Text, quoted or not.
     Scalar(String),
-    List(Vec<Node>),
+    List(Vec<ConfigNode>),
     /// Keys and values, in the order of the file.
-    Map(Vec<Entry>),
+    Map(Vec<ConfigEntry>),
 }
 
 /// One key with its value.
 #[derive(Clone, Debug)]
-pub(crate) struct Entry {
+pub(crate) struct ConfigEntry {
     pub(crate) key: String,
-    pub(crate) place: Place,
-    pub(crate) value: Node,
+    pub(crate) place: ConfigLocation,
+    pub(crate) value: ConfigNode,
 }
 
 /// The source of the text, from which places are made.
 #[derive(Clone, Debug)]
-pub(crate) enum Origin {
+pub(crate) enum ConfigOrigin {
     File,
     Option(Arc<str>),
 }
 
-impl Origin {
-    fn place(&self, marker: &Marker) -> Place {
+impl ConfigOrigin {
+    fn place(&self, marker: &Marker) -> ConfigLocation {
         match self {
-            Self::File => Place::File { line: marker.line(), column: marker.col() + 1 },
-            Self::Option(option) => Place::Option(Arc::clone(option)),
+            Self::File => ConfigLocation::File { line: marker.line(), column: marker.col() + 1 },
+            Self::Option(option) => ConfigLocation::Option(Arc::clone(option)),
         }
     }
 
-    fn start(&self) -> Place {
+    fn start(&self) -> ConfigLocation {
         self.place(&Marker::new(0, 1, 0))
     }
 }
 
-impl Node {
-    pub(crate) fn null(place: Place) -> Self {
-        Self { place, value: Value::Null }
+impl ConfigNode {
+    pub(crate) fn null(place: ConfigLocation) -> Self {
+        Self { place, value: ConfigValue::Null }
     }
 
     /// The kind of the node, for messages.
     pub(crate) fn kind(&self) -> &'static str {
         match self.value {
-            Value::Null => "empty",
-            Value::Scalar(_) => "a single value",
-            Value::List(_) => "a list",
-            Value::Map(_) => "a mapping of keys to values",
+            ConfigValue::Null => "empty",
+            ConfigValue::Scalar(_) => "a single value",
+            ConfigValue::List(_) => "a list",
+            ConfigValue::Map(_) => "a mapping of keys to values",
         }
     }
 }
 
 /// Reads `text`. It always returns a tree. If the text is not YAML, or is too deep or too large,
 /// the tree is empty and the problem has the place where reading stopped.
-pub(crate) fn parse(text: &str, origin: &Origin) -> (Node, Vec<Problem>) {
+pub(crate) fn parse(text: &str, origin: &ConfigOrigin) -> (ConfigNode, Vec<Problem>) {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut builder = Builder::new(origin);
     for event in Parser::new_from_str(text) {
@@ -89,53 +89,53 @@ pub(crate) fn parse(text: &str, origin: &Origin) -> (Node, Vec<Problem>) {
         };
         if let Err(problem) = taken {
             builder.problems.push(problem);
-            return (Node::null(origin.start()), builder.problems);
+            return (ConfigNode::null(origin.start()), builder.problems);
         }
     }
-    let root = builder.root.take().unwrap_or_else(|| Node::null(origin.start()));
+    let root = builder.root.take().unwrap_or_else(|| ConfigNode::null(origin.start()));
     (root, builder.problems)
 }
 
-fn not_yaml(error: &ScanError, origin: &Origin) -> Problem {
+fn not_yaml(error: &ScanError, origin: &ConfigOrigin) -> Problem {
     let message = format!("this is not valid YAML: {}", printable(error.info()));
     Problem::error(Some(origin.place(error.marker())), message)
 }
 
 /// A list or mapping that is not closed yet.
 struct Frame {
-    place: Place,
+    place: ConfigLocation,
     anchor: usize,
-    content: Content,
+    content: YamlCollection,
 }
 
-enum Content {
-    List(Vec<Node>),
-    Map(Map),
+enum YamlCollection {
+    List(Vec<ConfigNode>),
+    Map(YamlMapping),
 }
 
 #[derive(Default)]
-struct Map {
-    entries: Vec<Entry>,
+struct YamlMapping {
+    entries: Vec<ConfigEntry>,
     /// The key whose value is next.
-    pending: Option<(String, Place)>,
+    pending: Option<(String, ConfigLocation)>,
     /// The keys so far, to detect one that is given twice.
-    seen: HashMap<String, Place>,
+    seen: HashMap<String, ConfigLocation>,
 }
 
 struct Builder<'a> {
-    origin: &'a Origin,
+    origin: &'a ConfigOrigin,
     stack: Vec<Frame>,
     /// The nodes of anchors, each with its number of nodes.
-    anchors: BTreeMap<usize, (Node, usize)>,
+    anchors: BTreeMap<usize, (ConfigNode, usize)>,
     /// Nodes made so far, including the copies that aliases make.
     node_count: usize,
     document_count: usize,
-    root: Option<Node>,
+    root: Option<ConfigNode>,
     problems: Vec<Problem>,
 }
 
 impl<'a> Builder<'a> {
-    fn new(origin: &'a Origin) -> Self {
+    fn new(origin: &'a ConfigOrigin) -> Self {
         Self {
             origin,
             stack: Vec::new(),
@@ -174,27 +174,31 @@ impl<'a> Builder<'a> {
                 self.count(1, &place)?;
                 let null = style == ScalarStyle::Plain && tag.is_none() && is_null(&text);
                 let value = if null && !self.expects_key() {
-                    Value::Null
+                    ConfigValue::Null
                 } else {
-                    Value::Scalar(text.into_owned())
+                    ConfigValue::Scalar(text.into_owned())
                 };
-                self.complete(Node { place, value }, anchor)
+                self.complete(ConfigNode { place, value }, anchor)
             }
             Event::SequenceStart(anchor, tag) => {
                 refuse_tag(tag.as_deref(), &place)?;
-                self.open(Frame { place, anchor, content: Content::List(Vec::new()) })
+                self.open(Frame { place, anchor, content: YamlCollection::List(Vec::new()) })
             }
             Event::MappingStart(anchor, tag) => {
                 refuse_tag(tag.as_deref(), &place)?;
-                self.open(Frame { place, anchor, content: Content::Map(Map::default()) })
+                self.open(Frame {
+                    place,
+                    anchor,
+                    content: YamlCollection::Map(YamlMapping::default()),
+                })
             }
             Event::SequenceEnd | Event::MappingEnd => {
                 let frame = self.stack.pop().expect("the parser closes only what it opened");
                 let value = match frame.content {
-                    Content::List(nodes) => Value::List(nodes),
-                    Content::Map(map) => Value::Map(map.entries),
+                    YamlCollection::List(nodes) => ConfigValue::List(nodes),
+                    YamlCollection::Map(map) => ConfigValue::Map(map.entries),
                 };
-                self.complete(Node { place: frame.place, value }, frame.anchor)
+                self.complete(ConfigNode { place: frame.place, value }, frame.anchor)
             }
         }
     }
@@ -213,7 +217,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Adds a finished node to its parent.
-    fn complete(&mut self, node: Node, anchor: usize) -> Result<(), Problem> {
+    fn complete(&mut self, node: ConfigNode, anchor: usize) -> Result<(), Problem> {
         if anchor != 0 {
             let count = count_nodes(&node);
             // The copy for aliases needs memory too.
@@ -225,19 +229,19 @@ impl<'a> Builder<'a> {
             return Ok(());
         };
         match &mut frame.content {
-            Content::List(nodes) => nodes.push(node),
-            Content::Map(map) => match map.pending.take() {
+            YamlCollection::List(nodes) => nodes.push(node),
+            YamlCollection::Map(map) => match map.pending.take() {
                 Some((key, place)) => {
                     if let Some(first) = map.seen.get(&key) {
                         let problem = given_twice(&key, place, first);
                         self.problems.push(problem);
                     } else {
                         map.seen.insert(key.clone(), place.clone());
-                        map.entries.push(Entry { key, place, value: node });
+                        map.entries.push(ConfigEntry { key, place, value: node });
                     }
                 }
                 None => match node.value {
-                    Value::Scalar(key) => map.pending = Some((key, node.place)),
+                    ConfigValue::Scalar(key) => map.pending = Some((key, node.place)),
                     _ => return Err(Problem::error(Some(node.place), KEY_IS_TEXT)),
                 },
             },
@@ -247,12 +251,12 @@ impl<'a> Builder<'a> {
 
     fn expects_key(&self) -> bool {
         match self.stack.last() {
-            Some(Frame { content: Content::Map(map), .. }) => map.pending.is_none(),
+            Some(Frame { content: YamlCollection::Map(map), .. }) => map.pending.is_none(),
             _ => false,
         }
     }
 
-    fn count(&mut self, more: usize, place: &Place) -> Result<(), Problem> {
+    fn count(&mut self, more: usize, place: &ConfigLocation) -> Result<(), Problem> {
         self.node_count += more;
         if self.node_count > NODES_MAX {
             let message = format!("this has more than {NODES_MAX} values");
@@ -264,7 +268,7 @@ impl<'a> Builder<'a> {
 
 /// Refuses tags, except those of YAML's own types: they change nothing, since every key has one
 /// type. Any other tag would be ignored without a message.
-fn refuse_tag(tag: Option<&Tag>, place: &Place) -> Result<(), Problem> {
+fn refuse_tag(tag: Option<&Tag>, place: &ConfigLocation) -> Result<(), Problem> {
     match tag {
         Some(tag) if !tag.is_yaml_core_schema() => {
             let message = format!("the tag `{}` is not supported", printable(&tag.to_string()));
@@ -274,20 +278,20 @@ fn refuse_tag(tag: Option<&Tag>, place: &Place) -> Result<(), Problem> {
     }
 }
 
-fn given_twice(key: &str, place: Place, first: &Place) -> Problem {
+fn given_twice(key: &str, place: ConfigLocation, first: &ConfigLocation) -> Problem {
     let first = match first {
-        Place::File { line, .. } => format!(" (first on line {line})"),
-        Place::Option(_) => String::new(),
+        ConfigLocation::File { line, .. } => format!(" (first on line {line})"),
+        ConfigLocation::Option(_) => String::new(),
     };
     let message = format!("`{}` is given twice{first}; keep one of them", printable(key));
     Problem::error(Some(place), message)
 }
 
-fn count_nodes(node: &Node) -> usize {
+fn count_nodes(node: &ConfigNode) -> usize {
     match &node.value {
-        Value::Null | Value::Scalar(_) => 1,
-        Value::List(nodes) => 1 + nodes.iter().map(count_nodes).sum::<usize>(),
-        Value::Map(entries) => {
+        ConfigValue::Null | ConfigValue::Scalar(_) => 1,
+        ConfigValue::List(nodes) => 1 + nodes.iter().map(count_nodes).sum::<usize>(),
+        ConfigValue::Map(entries) => {
             1 + entries.iter().map(|entry| count_nodes(&entry.value)).sum::<usize>()
         }
     }
@@ -314,11 +318,11 @@ mod tests {
 
     /// The tree in one line, and the problems with their places.
     fn check(text: &str, tree: &str, problems: &[&str]) {
-        let (root, found) = parse(text, &Origin::File);
+        let (root, found) = parse(text, &ConfigOrigin::File);
         let found: Vec<String> = found
             .into_iter()
             .map(|problem| match problem.place {
-                Some(Place::File { line, column }) => {
+                Some(ConfigLocation::File { line, column }) => {
                     format!("{line}:{column}: {}", problem.message)
                 }
                 place => format!("{place:?}: {}", problem.message),
@@ -330,18 +334,18 @@ mod tests {
         );
     }
 
-    fn show(node: &Node) -> String {
+    fn show(node: &ConfigNode) -> String {
         let at = match &node.place {
-            Place::File { line, column } => format!("{line}:{column}"),
-            Place::Option(option) => option.to_string(),
+            ConfigLocation::File { line, column } => format!("{line}:{column}"),
+            ConfigLocation::Option(option) => option.to_string(),
         };
         match &node.value {
-            Value::Null => format!("null@{at}"),
-            Value::Scalar(text) => format!("{text:?}@{at}"),
-            Value::List(nodes) => {
+            ConfigValue::Null => format!("null@{at}"),
+            ConfigValue::Scalar(text) => format!("{text:?}@{at}"),
+            ConfigValue::List(nodes) => {
                 format!("[{}]", nodes.iter().map(show).collect::<Vec<_>>().join(" "))
             }
-            Value::Map(entries) => {
+            ConfigValue::Map(entries) => {
                 let entries: Vec<String> = entries
                     .iter()
                     .map(|entry| format!("{}={}", entry.key, show(&entry.value)))
@@ -393,9 +397,9 @@ mod tests {
             let inner = format!("*a{},", level - 1).repeat(10);
             writeln!(text, "a{level}: &a{level} [{inner}]").unwrap();
         }
-        let (_, problems) = parse(&text, &Origin::File);
+        let (_, problems) = parse(&text, &ConfigOrigin::File);
         assert!(problems[0].message.contains("more than 200000 values"), "{problems:?}");
-        let (_, problems) = parse("a: &x [*x]", &Origin::File);
+        let (_, problems) = parse("a: &x [*x]", &ConfigOrigin::File);
         assert!(problems[0].message.contains("alias"), "{problems:?}");
     }
 
@@ -411,22 +415,25 @@ mod tests {
         check("a: !!int 1\n", "{a=\"1\"@1:4}", &[]);
         let nested = format!("{}{}", "[".repeat(50), "]".repeat(50));
         check(&nested, "null@1:1", &["1:33: this is nested deeper than 32 levels"]);
-        let (_, problems) = parse(&"[".repeat(100_000), &Origin::File);
+        let (_, problems) = parse(&"[".repeat(100_000), &ConfigOrigin::File);
         assert_eq!(problems.len(), 1);
-        let (_, problems) = parse(&"- ".repeat(100_000), &Origin::File);
+        let (_, problems) = parse(&"- ".repeat(100_000), &ConfigOrigin::File);
         assert_eq!(problems.len(), 1);
     }
 
     #[test]
     fn what_is_not_yaml_is_refused_with_its_place() {
-        let (_, problems) = parse("a: 1\nb: [1\n", &Origin::File);
+        let (_, problems) = parse("a: 1\nb: [1\n", &ConfigOrigin::File);
         assert!(problems[0].message.starts_with("this is not valid YAML"), "{problems:?}");
-        assert!(matches!(problems[0].place, Some(Place::File { line: 2 | 3, .. })), "{problems:?}");
+        assert!(
+            matches!(problems[0].place, Some(ConfigLocation::File { line: 2 | 3, .. })),
+            "{problems:?}"
+        );
     }
 
     #[test]
     fn an_option_is_its_own_place() {
-        let origin = Origin::Option("--set a=1".into());
+        let origin = ConfigOrigin::Option("--set a=1".into());
         assert_eq!(show(&parse("1", &origin).0), "\"1\"@--set a=1");
     }
 }

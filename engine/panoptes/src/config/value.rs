@@ -32,12 +32,12 @@ pub(crate) trait Setting: Sized {
 }
 
 /// A value that is one of a few words.
-pub(crate) trait Word: Sized + Copy + PartialEq + 'static {
+pub(crate) trait KeywordSetting: Sized + Copy + PartialEq + 'static {
     /// Every value with its word.
     const WORDS: &'static [(&'static str, Self)];
 }
 
-impl<T: Word> Setting for T {
+impl<T: KeywordSetting> Setting for T {
     fn form() -> String {
         listed(T::words().into_iter())
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use panoptes_interface::all;
 
-use super::checks::{self, Capabilities, Check};
+use super::checks::{self, Capabilities, DoctorCheck};
 use super::ethtool::Ethtool;
 use crate::flow::Needs;
 use crate::size::show;
@@ -27,7 +27,7 @@ const CLOCK: &str = "/sys/devices/system/clocksource/clocksource0/current_clocks
 
 /// Whether an interface can have packets.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-enum Link {
+enum InterfaceLinkState {
     #[default]
     Missing,
     /// It was not switched on.
@@ -41,7 +41,7 @@ enum Link {
 struct Card {
     name: String,
     by_xdp: bool,
-    link: Link,
+    link: InterfaceLinkState,
     hardware: u16,
     mtu: Option<u32>,
     driver: Option<String>,
@@ -54,7 +54,7 @@ struct Card {
 }
 
 /// Checks this machine for an `argus.conf`.
-pub(super) fn examine(file: &Path) -> Vec<Check> {
+pub(super) fn examine(file: &Path) -> Vec<DoctorCheck> {
     let needs = match Needs::read(file) {
         Ok(needs) => needs,
         Err(mistake) => return vec![wrong(&mistake)],
@@ -71,7 +71,7 @@ pub(super) fn examine(file: &Path) -> Vec<Check> {
             for (name, by_xdp) in names {
                 let card = look(name, by_xdp, ethtool.as_ref());
                 checks.push(interface(&card, needs.ring_bytes));
-                if card.link != Link::Missing {
+                if card.link != InterfaceLinkState::Missing {
                     checks.extend([merged(&card), ring(&card)]);
                 }
             }
@@ -109,9 +109,9 @@ fn look(name: String, by_xdp: bool, ethtool: Option<&Ethtool>) -> Card {
     });
     Card {
         link: match (device.is_up, device.is_running) {
-            (false, _) => Link::Down,
-            (true, false) => Link::NoCarrier,
-            (true, true) => Link::Up,
+            (false, _) => InterfaceLinkState::Down,
+            (true, false) => InterfaceLinkState::NoCarrier,
+            (true, true) => InterfaceLinkState::Up,
         },
         hardware: device.hardware,
         mtu: of("mtu").and_then(|text| text.parse().ok()),
@@ -124,33 +124,33 @@ fn look(name: String, by_xdp: bool, ethtool: Option<&Ethtool>) -> Card {
     }
 }
 
-fn wrong(mistake: &str) -> Check {
-    Check::obstacle("configuration", mistake, "correct the line, or remove it")
+fn wrong(mistake: &str) -> DoctorCheck {
+    DoctorCheck::obstacle("configuration", mistake, "correct the line, or remove it")
 }
 
-fn configuration(file: &Path, warnings: &[String]) -> Check {
+fn configuration(file: &Path, warnings: &[String]) -> DoctorCheck {
     let what = "configuration";
     match warnings {
-        [] => Check::fine(what, format!("{} is sound", file.display())),
+        [] => DoctorCheck::fine(what, format!("{} is sound", file.display())),
         [first, others @ ..] => {
             let more = if others.is_empty() { "" } else { " (and others)" };
-            Check::warning(what, format!("{first}{more}"), "remove what has no effect")
+            DoctorCheck::warning(what, format!("{first}{more}"), "remove what has no effect")
         }
     }
 }
 
-fn capabilities(has: Capabilities, by_xdp: bool) -> Check {
+fn capabilities(has: Capabilities, by_xdp: bool) -> DoctorCheck {
     let what = "capabilities";
     let for_xdp = FOR_XDP.into_iter().filter(|_| by_xdp);
     let needed: Vec<_> = [NET_RAW].into_iter().chain(for_xdp).collect();
     let missing: Vec<_> = needed.iter().filter(|one| !has.has(**one)).map(|one| one.1).collect();
     if missing.is_empty() {
         let names: Vec<_> = needed.iter().map(|one| one.1).collect();
-        return Check::fine(what, format!("{} can be used", names.join(", ")));
+        return DoctorCheck::fine(what, format!("{} can be used", names.join(", ")));
     }
     let unit =
         if by_xdp { "panoptes-flow.service with flow-xdp.conf" } else { "panoptes-flow.service" };
-    Check::obstacle(
+    DoctorCheck::obstacle(
         what,
         format!("{} is missing", missing.join(", ")),
         format!("run as root, or by {unit}"),
@@ -158,43 +158,43 @@ fn capabilities(has: Capabilities, by_xdp: bool) -> Check {
 }
 
 /// `release`: that of the kernel, such as `6.1.0-18-amd64`.
-fn xdp(by_xdp: bool, release: &str) -> Check {
+fn xdp(by_xdp: bool, release: &str) -> DoctorCheck {
     let what = "XDP";
     if !by_xdp {
-        return Check::unused(what, "no interface is received by XDP");
+        return DoctorCheck::unused(what, "no interface is received by XDP");
     }
     let mut numbers = release.split(['.', '-']).map_while(|word| word.parse::<u32>().ok());
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     if version >= (5, 9) {
-        return Check::fine(what, format!("Linux {release} has what it takes"));
+        return DoctorCheck::fine(what, format!("Linux {release} has what it takes"));
     }
     let fix = "leave out `xdp:`, or use Linux 5.9 or newer";
-    Check::obstacle(what, format!("Linux {release} is too old"), fix)
+    DoctorCheck::obstacle(what, format!("Linux {release} is too old"), fix)
 }
 
-fn no_interface(why: &str) -> Check {
-    Check::obstacle("interface", why, "ARGUS_INTERFACE=NAME; ip link set NAME up")
+fn no_interface(why: &str) -> DoctorCheck {
+    DoctorCheck::obstacle("interface", why, "ARGUS_INTERFACE=NAME; ip link set NAME up")
 }
 
-fn interface(card: &Card, ring_bytes: usize) -> Check {
+fn interface(card: &Card, ring_bytes: usize) -> DoctorCheck {
     let (what, name) = ("interface", &card.name);
-    if name == "any" && card.link == Link::Missing {
-        return Check::fine(what, "any: all interfaces, by the kernel's pseudo-device");
+    if name == "any" && card.link == InterfaceLinkState::Missing {
+        return DoctorCheck::fine(what, "any: all interfaces, by the kernel's pseudo-device");
     }
-    if card.link == Link::Missing {
+    if card.link == InterfaceLinkState::Missing {
         let message = format!("there is no interface {name}");
-        return Check::obstacle(what, message, "ARGUS_INTERFACE: one that `ip link` lists");
+        return DoctorCheck::obstacle(what, message, "ARGUS_INTERFACE: one that `ip link` lists");
     }
     if card.by_xdp && card.hardware != ETHERNET {
         let message = format!("{name} is no Ethernet, which XDP needs");
-        return Check::obstacle(what, message, format!("ARGUS_INTERFACE={name}"));
+        return DoctorCheck::obstacle(what, message, format!("ARGUS_INTERFACE={name}"));
     }
-    if card.link == Link::Down {
+    if card.link == InterfaceLinkState::Down {
         let message = format!("{name} is down: it has no packets");
-        return Check::warning(what, message, format!("ip link set {name} up"));
+        return DoctorCheck::warning(what, message, format!("ip link set {name} up"));
     }
-    if card.link == Link::NoCarrier {
-        return Check::warning(
+    if card.link == InterfaceLinkState::NoCarrier {
+        return DoctorCheck::warning(
             what,
             format!("{name} has no carrier"),
             "look at the cable or the peer",
@@ -203,21 +203,25 @@ fn interface(card: &Card, ring_bytes: usize) -> Check {
     if let Some(mtu) = card.mtu.filter(|mtu| card.by_xdp && *mtu > XDP_MTU_MAX) {
         let message =
             format!("{name} has an MTU of {mtu}: longer packets than 3840 bytes are lost");
-        return Check::warning(what, message, format!("ip link set {name} mtu {XDP_MTU_MAX}"));
+        return DoctorCheck::warning(
+            what,
+            message,
+            format!("ip link set {name} mtu {XDP_MTU_MAX}"),
+        );
     }
     let driver = card.driver.as_deref().map(|driver| format!(", driver {driver}"));
     let (driver, ring) = (driver.unwrap_or_default(), show(ring_bytes as u64));
-    Check::fine(what, format!("{name} is up{driver}; its packets wait in {ring}"))
+    DoctorCheck::fine(what, format!("{name} is up{driver}; its packets wait in {ring}"))
 }
 
-fn merged(card: &Card) -> Check {
+fn merged(card: &Card) -> DoctorCheck {
     let (what, name) = ("offloads", &card.name);
     match card.merges.as_deref() {
-        None => Check::fine(what, format!("{name}: what the card merges is not known")),
-        Some([]) => Check::fine(what, format!("{name}: packets are seen as they came")),
+        None => DoctorCheck::fine(what, format!("{name}: what the card merges is not known")),
+        Some([]) => DoctorCheck::fine(what, format!("{name}: packets are seen as they came")),
         Some(on) => {
             let off: Vec<_> = on.iter().map(|feature| format!("{feature} off")).collect();
-            Check::warning(
+            DoctorCheck::warning(
                 what,
                 format!(
                     "{name}: {} is on, so several segments of TCP count as one long packet",
@@ -229,53 +233,53 @@ fn merged(card: &Card) -> Check {
     }
 }
 
-fn ring(card: &Card) -> Check {
+fn ring(card: &Card) -> DoctorCheck {
     let (what, name) = ("receive ring", &card.name);
     match card.ring {
-        None => Check::unused(what, format!("{name}: its driver has none that can be set")),
-        Some((size, most)) if size < most && card.missed > 0 => Check::warning(
+        None => DoctorCheck::unused(what, format!("{name}: its driver has none that can be set")),
+        Some((size, most)) if size < most && card.missed > 0 => DoctorCheck::warning(
             what,
             format!("{name}: {size} of {most} packets; {} found it full", card.missed),
             format!("ethtool -G {name} rx {most}"),
         ),
-        Some((size, most)) => Check::fine(what, format!("{name}: {size} of {most} packets")),
+        Some((size, most)) => DoctorCheck::fine(what, format!("{name}: {size} of {most} packets")),
     }
 }
 
 /// `filter`: whether it could be compiled; `None` without one.
-fn libpcap(filter: Option<&Result<(), String>>) -> Check {
+fn libpcap(filter: Option<&Result<(), String>>) -> DoctorCheck {
     let what = "libpcap";
     match filter {
-        None => Check::unused(what, "not needed: there is no filter of packets"),
-        Some(Ok(())) => Check::fine(what, "it compiles the filter of packets"),
+        None => DoctorCheck::unused(what, "not needed: there is no filter of packets"),
+        Some(Ok(())) => DoctorCheck::fine(what, "it compiles the filter of packets"),
         Some(Err(why)) => {
-            Check::obstacle(what, why, "apt install libpcap0.8, or correct ARGUS_FILTER")
+            DoctorCheck::obstacle(what, why, "apt install libpcap0.8, or correct ARGUS_FILTER")
         }
     }
 }
 
-fn clock(source: Option<&str>) -> Check {
+fn clock(source: Option<&str>) -> DoctorCheck {
     let what = "clock";
     match source {
-        Some(name) if SLOW_CLOCKS.contains(&name) => Check::warning(
+        Some(name) if SLOW_CLOCKS.contains(&name) => DoctorCheck::warning(
             what,
             format!("the kernel's clock is {name}, and slow to read for each packet"),
             "see /sys/devices/system/clocksource/clocksource0/available_clocksource",
         ),
-        Some(name) => Check::fine(what, format!("the kernel's clock is {name}")),
-        None => Check::fine(what, "the kernel does not tell its clock"),
+        Some(name) => DoctorCheck::fine(what, format!("the kernel's clock is {name}")),
+        None => DoctorCheck::fine(what, "the kernel does not tell its clock"),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::checks::State;
+    use super::super::checks::DoctorCheckState;
     use super::*;
 
     fn card() -> Card {
         Card {
             name: "eth1".to_owned(),
-            link: Link::Up,
+            link: InterfaceLinkState::Up,
             hardware: ETHERNET,
             mtu: Some(1500),
             driver: Some("ixgbe".to_owned()),
@@ -286,7 +290,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn is(check: &Check, state: State, fix: Option<&str>) {
+    fn is(check: &DoctorCheck, state: DoctorCheckState, fix: Option<&str>) {
         assert_eq!((check.state, check.fix.as_deref()), (state, fix), "{}", check.message);
     }
 
@@ -294,63 +298,79 @@ mod tests {
     fn an_interface_must_be_there_and_up() {
         let of = |card: Card| interface(&card, 32 << 20);
         let sound = of(card());
-        is(&sound, State::Fine, None);
+        is(&sound, DoctorCheckState::Fine, None);
         assert!(sound.message.contains("ixgbe") && sound.message.contains("32.0 MiB"));
-        let missing = Card { link: Link::Missing, ..card() };
-        assert_eq!(of(missing).state, State::Obstacle);
-        is(&of(Card { link: Link::Down, ..card() }), State::Warning, Some("ip link set eth1 up"));
-        assert_eq!(of(Card { link: Link::NoCarrier, ..card() }).state, State::Warning);
+        let missing = Card { link: InterfaceLinkState::Missing, ..card() };
+        assert_eq!(of(missing).state, DoctorCheckState::Obstacle);
+        is(
+            &of(Card { link: InterfaceLinkState::Down, ..card() }),
+            DoctorCheckState::Warning,
+            Some("ip link set eth1 up"),
+        );
+        assert_eq!(
+            of(Card { link: InterfaceLinkState::NoCarrier, ..card() }).state,
+            DoctorCheckState::Warning
+        );
         let long = Card { mtu: Some(9000), ..card() };
-        is(&of(long.clone()), State::Fine, None);
+        is(&of(long.clone()), DoctorCheckState::Fine, None);
         let fix = "ip link set eth1 mtu 3826";
-        is(&of(Card { by_xdp: true, ..long }), State::Warning, Some(fix));
-        assert_eq!(of(Card { by_xdp: true, hardware: 772, ..card() }).state, State::Obstacle);
+        is(&of(Card { by_xdp: true, ..long }), DoctorCheckState::Warning, Some(fix));
+        assert_eq!(
+            of(Card { by_xdp: true, hardware: 772, ..card() }).state,
+            DoctorCheckState::Obstacle
+        );
     }
 
     #[test]
     fn merged_packets_are_a_warning() {
-        is(&merged(&card()), State::Fine, None);
-        is(&merged(&Card { merges: None, ..card() }), State::Fine, None);
+        is(&merged(&card()), DoctorCheckState::Fine, None);
+        is(&merged(&Card { merges: None, ..card() }), DoctorCheckState::Fine, None);
         let merges = Some(vec!["rx-gro".to_owned(), "rx-lro".to_owned()]);
         let fix = "ethtool -K eth1 rx-gro off rx-lro off";
-        is(&merged(&Card { merges, ..card() }), State::Warning, Some(fix));
+        is(&merged(&Card { merges, ..card() }), DoctorCheckState::Warning, Some(fix));
     }
 
     #[test]
     fn a_small_ring_matters_if_it_was_full() {
-        is(&ring(&card()), State::Fine, None);
+        is(&ring(&card()), DoctorCheckState::Fine, None);
         let fix = Some("ethtool -G eth1 rx 4096");
-        is(&ring(&Card { missed: 3, ..card() }), State::Warning, fix);
-        is(&ring(&Card { missed: 3, ring: Some((4096, 4096)), ..card() }), State::Fine, None);
-        is(&ring(&Card { ring: None, ..card() }), State::Unused, None);
+        is(&ring(&Card { missed: 3, ..card() }), DoctorCheckState::Warning, fix);
+        is(
+            &ring(&Card { missed: 3, ring: Some((4096, 4096)), ..card() }),
+            DoctorCheckState::Fine,
+            None,
+        );
+        is(&ring(&Card { ring: None, ..card() }), DoctorCheckState::Unused, None);
     }
 
     #[test]
     fn capabilities_are_those_of_the_interfaces() {
         let with = |mask: u64| Capabilities::of(&format!("CapEff:\t{mask:016x}\n"));
         let raw = 1 << 13;
-        assert_eq!(capabilities(with(raw), false).state, State::Fine);
-        assert_eq!(capabilities(with(!raw), false).state, State::Obstacle);
+        assert_eq!(capabilities(with(raw), false).state, DoctorCheckState::Fine);
+        assert_eq!(capabilities(with(!raw), false).state, DoctorCheckState::Obstacle);
         let check = capabilities(with(raw | 1 << 12), true);
-        assert!(check.state == State::Obstacle && check.message == "CAP_BPF is missing");
-        assert_eq!(capabilities(with(raw | 1 << 12 | 1 << 39), true).state, State::Fine);
+        assert!(check.state == DoctorCheckState::Obstacle && check.message == "CAP_BPF is missing");
+        assert_eq!(capabilities(with(raw | 1 << 12 | 1 << 39), true).state, DoctorCheckState::Fine);
     }
 
     #[test]
     fn xdp_needs_a_kernel() {
-        assert_eq!(xdp(false, "").state, State::Unused);
-        for (release, state) in
-            [("5.8.0-1", State::Obstacle), ("5.9.1", State::Fine), ("6.1.0-18-amd64", State::Fine)]
-        {
+        assert_eq!(xdp(false, "").state, DoctorCheckState::Unused);
+        for (release, state) in [
+            ("5.8.0-1", DoctorCheckState::Obstacle),
+            ("5.9.1", DoctorCheckState::Fine),
+            ("6.1.0-18-amd64", DoctorCheckState::Fine),
+        ] {
             assert_eq!(xdp(true, release).state, state, "{release}");
         }
     }
 
     #[test]
     fn a_slow_clock_is_a_warning() {
-        assert_eq!(clock(Some("tsc")).state, State::Fine);
-        assert_eq!(clock(Some("kvm-clock")).state, State::Fine);
-        assert_eq!(clock(Some("hpet")).state, State::Warning);
+        assert_eq!(clock(Some("tsc")).state, DoctorCheckState::Fine);
+        assert_eq!(clock(Some("kvm-clock")).state, DoctorCheckState::Fine);
+        assert_eq!(clock(Some("hpet")).state, DoctorCheckState::Warning);
     }
 
     #[test]
@@ -369,14 +389,14 @@ mod tests {
         let output = file.join("a");
         let output = format!("ARGUS_OUTPUT_FILE={}\n", output.display());
         let state = states(&format!("ARGUS_INTERFACE=no-such0\nA=b\n{output}"));
-        assert_eq!(state("configuration"), Some(State::Warning));
-        assert_eq!(state("interface"), Some(State::Obstacle));
-        assert_eq!(state("libpcap"), Some(State::Unused));
-        assert_eq!(state("output"), Some(State::Obstacle));
+        assert_eq!(state("configuration"), Some(DoctorCheckState::Warning));
+        assert_eq!(state("interface"), Some(DoctorCheckState::Obstacle));
+        assert_eq!(state("libpcap"), Some(DoctorCheckState::Unused));
+        assert_eq!(state("output"), Some(DoctorCheckState::Obstacle));
         assert_eq!(state("offloads"), None);
         let state = states("ARGUS_INTERFACE=lo\n");
-        assert_eq!(state("configuration"), Some(State::Fine));
+        assert_eq!(state("configuration"), Some(DoctorCheckState::Fine));
         assert!(state("offloads").is_some() && state("receive ring").is_some());
-        assert_eq!(states("ARGUS_DAEMON=x\n")("configuration"), Some(State::Obstacle));
+        assert_eq!(states("ARGUS_DAEMON=x\n")("configuration"), Some(DoctorCheckState::Obstacle));
     }
 }

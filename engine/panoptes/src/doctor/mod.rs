@@ -28,42 +28,42 @@ use serde_json::json;
 use crate::boot_ids::folder_of;
 use crate::config::{AutoOr, Configuration, Loader, Mode, Overrides, SystemAddress, Weight};
 use crate::dma;
-use crate::exit::{Answer, Exit};
+use crate::exit::{CommandOutput, Exit};
 use crate::guests::{self, Guest};
-use crate::memory::{MemoryLeft, Needed, Plan, TOO_MUCH};
+use crate::memory::{MemoryDemand, MemoryLeft, Plan, TOO_MUCH};
 use crate::sbom::Sboms;
 use crate::watch::{check_files, files_of, name_of, probe};
-use checks::{Access, Capabilities, Check, State};
+use checks::{Capabilities, DoctorCheck, DoctorCheckState, GuestProcessAccess};
 
 /// Checks this machine for a configuration, or for an empty one.
 ///
 /// `reaches_receivers`: connects to the receivers, too.
-pub(crate) fn doctor(file: Option<&Path>, as_json: bool, reaches_receivers: bool) -> Answer {
+pub(crate) fn doctor(file: Option<&Path>, as_json: bool, reaches_receivers: bool) -> CommandOutput {
     answer(&examine(file, reaches_receivers), as_json)
 }
 
 /// The same for the flow sensor, with its `argus.conf`.
-pub(crate) fn doctor_of_flow(file: &Path, as_json: bool) -> Answer {
+pub(crate) fn doctor_of_flow(file: &Path, as_json: bool) -> CommandOutput {
     answer(&flow::examine(file), as_json)
 }
 
-fn answer(checks: &[Check], as_json: bool) -> Answer {
-    let obstacles = checks.iter().filter(|check| check.state == State::Obstacle).count();
+fn answer(checks: &[DoctorCheck], as_json: bool) -> CommandOutput {
+    let obstacles = checks.iter().filter(|check| check.state == DoctorCheckState::Obstacle).count();
     let exit = if obstacles == 0 { Exit::Done } else { Exit::Failed };
     let user = user_name(geteuid());
     let out = if as_json {
-        let list: Vec<_> = checks.iter().map(Check::object).collect();
+        let list: Vec<_> = checks.iter().map(DoctorCheck::object).collect();
         format!("{}\n", json!({ "user": user, "obstacles": obstacles, "checks": list }))
     } else {
         table(&user, obstacles, checks)
     };
-    Answer { out, err: Vec::new(), exit }
+    CommandOutput { out, err: Vec::new(), exit }
 }
 
 /// For people: a line a check, and one for its fix.
-fn table(user: &str, obstacles: usize, checks: &[Check]) -> String {
+fn table(user: &str, obstacles: usize, checks: &[DoctorCheck]) -> String {
     let mut text = format!("as user {user}:\n");
-    for Check { what, state, message, fix } in checks {
+    for DoctorCheck { what, state, message, fix } in checks {
         let _ = writeln!(text, "{:8}  {what:13}  {message}", state.word());
         if let Some(fix) = fix {
             let _ = writeln!(text, "{:25}fix: {fix}", "");
@@ -77,7 +77,7 @@ fn table(user: &str, obstacles: usize, checks: &[Check]) -> String {
     text
 }
 
-fn examine(file: Option<&Path>, reaches_receivers: bool) -> Vec<Check> {
+fn examine(file: Option<&Path>, reaches_receivers: bool) -> Vec<DoctorCheck> {
     let (configuration, first) = load(file);
     let service = &configuration.service;
     let is_watched = |is_it: fn(&SystemAddress) -> bool| {
@@ -90,7 +90,7 @@ fn examine(file: Option<&Path>, reaches_receivers: bool) -> Vec<Check> {
         || is_watched(|it| matches!(it, SystemAddress::Doca { .. }));
     let users: Vec<_> = service.guest_users.iter().map(|user| (user, user_id(user))).collect();
     let own = geteuid().as_raw();
-    let access = Access {
+    let access = GuestProcessAccess {
         wants_guests,
         has_other_users: users.iter().any(|(_, id)| id.is_some_and(|id| id != own || own == 0)),
         has: Capabilities::of(&fs::read_to_string("/proc/self/status").unwrap_or_default()),
@@ -126,7 +126,7 @@ fn examine(file: Option<&Path>, reaches_receivers: bool) -> Vec<Check> {
 }
 
 /// The configuration, or the default one if it has mistakes, and the check of it.
-fn load(file: Option<&Path>) -> (Configuration, Check) {
+fn load(file: Option<&Path>) -> (Configuration, DoctorCheck) {
     let loader =
         Loader { mode: Mode::Run, file: file.map(Path::to_owned), overrides: Overrides::default() };
     let name = file.map_or_else(|| "the default".to_owned(), |file| file.display().to_string());
@@ -148,15 +148,15 @@ fn way_to_write() -> OutputKind {
     })
 }
 
-fn memory(configuration: &Configuration, has: Capabilities) -> [Check; 2] {
+fn memory(configuration: &Configuration, has: Capabilities) -> [DoctorCheck; 2] {
     let plan = Plan {
         configuration,
         systems: &configuration.systems,
         auto_scan: configuration.auto_scan,
         sboms: None,
     };
-    let needed = Needed::of(&plan);
-    let sum = needed.as_ref().and_then(Needed::sum).unwrap_or(u64::MAX);
+    let needed = MemoryDemand::of(&plan);
+    let sum = needed.as_ref().and_then(MemoryDemand::sum).unwrap_or(u64::MAX);
     let left = MemoryLeft::now();
     let checked = match (&needed, &left) {
         (None, _) => Err(TOO_MUCH.to_owned()),
@@ -166,7 +166,7 @@ fn memory(configuration: &Configuration, has: Capabilities) -> [Check; 2] {
         }
     };
     let left = left.filter(|_| checked.is_err());
-    let preset = left.and_then(|left| Needed::fitting_preset(&plan, &left));
+    let preset = left.and_then(|left| MemoryDemand::fitting_preset(&plan, &left));
     // Without a limit that is known, none is assumed.
     let limit = getrlimit(Resource::RLIMIT_MEMLOCK).ok().map(|(soft, _)| soft);
     let limit = limit.filter(|limit| *limit != RLIM_INFINITY);
@@ -174,7 +174,7 @@ fn memory(configuration: &Configuration, has: Capabilities) -> [Check; 2] {
 }
 
 /// The checks of the guests that are to be watched, and of the systems that are named by guests.
-fn guest_checks(configuration: &Configuration) -> Vec<Check> {
+fn guest_checks(configuration: &Configuration) -> Vec<DoctorCheck> {
     let users = guests::Users::of(&configuration.service.guest_users);
     let found = match guests::find(&users) {
         Ok(found) => found,
@@ -227,7 +227,7 @@ fn may(path: &Path, access: rights::Access) -> Result<(), Error> {
 }
 
 /// Files that are read, folders that are written to, and the port of metrics.
-fn places(configuration: &Configuration) -> Vec<Check> {
+fn places(configuration: &Configuration) -> Vec<DoctorCheck> {
     let (service, output) = (&configuration.service, &configuration.output);
     let mut checks = Vec::new();
     for system in &configuration.systems {
@@ -264,7 +264,7 @@ fn places(configuration: &Configuration) -> Vec<Check> {
 }
 
 /// The files and folders that the settings of systems name, each once.
-fn files(configuration: &Configuration) -> Vec<Check> {
+fn files(configuration: &Configuration) -> Vec<DoctorCheck> {
     let systems = configuration.systems.iter().map(|system| &system.settings);
     let mut files = BTreeSet::new();
     for settings in systems.chain([&configuration.default]) {
@@ -331,7 +331,9 @@ mod tests {
         let checks = examine(Some(&file), false);
         let of_it: Vec<_> = checks.iter().filter(|check| check.what == "sbom").collect();
         let [check] = &of_it[..] else { panic!("{}", of_it.len()) };
-        assert!(check.state == State::Obstacle && check.message.contains("missing.json"));
+        assert!(
+            check.state == DoctorCheckState::Obstacle && check.message.contains("missing.json")
+        );
     }
 
     #[test]

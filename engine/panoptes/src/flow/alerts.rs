@@ -66,7 +66,7 @@ impl AlertOutput {
 mod tests {
     use std::{fs, io};
 
-    use panoptes_records::queue::{Class, QueueSize, Waker, queue};
+    use panoptes_records::queue::{QueueSize, RecordClass, Waker, queue};
 
     use super::super::signals::Signals;
     use super::*;
@@ -81,7 +81,7 @@ mod tests {
     fn write(output: &mut AlertOutput, lines: &[&str]) {
         let (mut producer, mut consumer) = queue(QueueSize::default(), &Waker::default());
         for line in lines {
-            producer.try_push(Class::default(), line.as_bytes()).expect("room");
+            producer.try_push(RecordClass::default(), line.as_bytes()).expect("room");
         }
         producer.flush();
         output.write(&mut consumer);

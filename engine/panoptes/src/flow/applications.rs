@@ -1,19 +1,19 @@
 //! What the user wants to know of applications.
 
-use panoptes_flow::{DNS_SERVERS_MAX, DnsServers, Protocol, Protocols};
+use panoptes_flow::{ApplicationProtocol, DNS_SERVERS_MAX, DnsServers, Protocols};
 use panoptes_records::flow::SEQUENCE_PACKETS_MAX;
 
-use super::request::{Request, Target};
+use super::request::{FlowRequest, Target};
 use super::values::{mistake, number};
 use crate::exit::Failure;
 
 /// The names of protocols.
-const PROTOCOLS: [(&str, Protocol); 5] = [
-    ("dns", Protocol::Dns),
-    ("http", Protocol::Http),
-    ("quic", Protocol::Quic),
-    ("ssh", Protocol::Ssh),
-    ("tls", Protocol::Tls),
+const PROTOCOLS: [(&str, ApplicationProtocol); 5] = [
+    ("dns", ApplicationProtocol::Dns),
+    ("http", ApplicationProtocol::Http),
+    ("quic", ApplicationProtocol::Quic),
+    ("ssh", ApplicationProtocol::Ssh),
+    ("tls", ApplicationProtocol::Tls),
 ];
 /// Bytes of a packet: those of Ethernet without jumbo frames, and the headers of a tunnel.
 const SNAP_LENGTH: u32 = 2048;
@@ -23,7 +23,7 @@ pub(super) const OPTIONS: [&str; 4] =
     ["--application", "--dns-servers", "--passive-dns", "--sequence"];
 
 /// Takes one of the options and its value.
-pub(super) fn set(request: &mut Request, option: &str, value: &str) -> Result<(), Failure> {
+pub(super) fn set(request: &mut FlowRequest, option: &str, value: &str) -> Result<(), Failure> {
     match option {
         "--application" => set_protocols(request, option, value),
         "--dns-servers" => set_dns_servers(request, option, value),
@@ -45,7 +45,7 @@ pub(super) fn set(request: &mut Request, option: &str, value: &str) -> Result<()
 }
 
 /// `--dns-servers`: addresses, separated by commas.
-fn set_dns_servers(request: &mut Request, option: &str, value: &str) -> Result<(), Failure> {
+fn set_dns_servers(request: &mut FlowRequest, option: &str, value: &str) -> Result<(), Failure> {
     request.application.dns_servers = DnsServers::default();
     for word in value.split(',') {
         let message = || format!("{option} needs addresses, not `{word}`");
@@ -60,7 +60,7 @@ fn set_dns_servers(request: &mut Request, option: &str, value: &str) -> Result<(
 }
 
 /// `--application`: names of protocols, separated by commas.
-fn set_protocols(request: &mut Request, option: &str, value: &str) -> Result<(), Failure> {
+fn set_protocols(request: &mut FlowRequest, option: &str, value: &str) -> Result<(), Failure> {
     let protocols = &mut request.application.protocols;
     for word in value.split(',') {
         if word == "all" {

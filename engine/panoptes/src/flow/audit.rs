@@ -1,7 +1,7 @@
 //! What takes packets as they come, and what is known of those that did not.
 
 use panoptes_capture::Frame;
-use panoptes_decoders::packet::mirror::Mirrored;
+use panoptes_decoders::packet::mirror::MirrorPacket;
 
 /// What takes packets as they come.
 pub(super) trait Audit {
@@ -12,7 +12,7 @@ pub(super) trait Audit {
     fn packet(&mut self, stream: usize, frame: &Frame<'_>);
 
     /// Counts a mirrored packet of a stream, with its time in nanoseconds since 1970.
-    fn mirrored(&mut self, stream: usize, time_ns: i64, mirrored: &Mirrored<'_>);
+    fn mirrored(&mut self, stream: usize, time_ns: i64, mirrored: &MirrorPacket<'_>);
 
     /// Counts a packet of a stream whose time is wrong, with the time when it was read.
     #[cold]
@@ -36,7 +36,7 @@ pub(super) trait Audit {
 
 /// How many sources of packets there are, and what they have missed since the start.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Missing {
+pub(super) struct PacketSourceLosses {
     /// Number of interfaces that are open. A capture counts as one.
     pub(super) interfaces: u32,
     /// Packets that found no room.
@@ -47,7 +47,7 @@ pub(super) struct Missing {
     pub(super) interface_seconds: u64,
 }
 
-impl Missing {
+impl PacketSourceLosses {
     /// Captures: they count as one interface, and miss nothing.
     pub(super) const NOTHING: Self =
         Self { interfaces: 1, packets: 0, mirrors: 0, interface_seconds: 0 };

@@ -4,25 +4,25 @@ use std::time::Instant;
 
 use panoptes_capture::Frame;
 use panoptes_decoders::netflow::{self, Datagram, Exporters, Item};
-use panoptes_decoders::packet::mirror::Mirrored;
+use panoptes_decoders::packet::mirror::MirrorPacket;
 use panoptes_decoders::packet::transport::protocol;
 use panoptes_decoders::packet::{self, Network};
 use panoptes_flow::netflow::{exporter_of, record_of};
-use panoptes_flow::{Counts, Reports as _};
+use panoptes_flow::{FlowTableCounts, Reports as _};
 use panoptes_records::activities::Activity;
 use panoptes_records::flow::{Cause, Extra};
 use panoptes_records::record::system_activity::SystemActivityDetails;
-use panoptes_sinks::flow::argus::{Interim, Management, Options};
+use panoptes_sinks::flow::argus::{ArgusOptions, Interim, Management};
 
-use super::audit::{Audit, Missing, clock_was_set};
-use super::devices::Stream;
-use super::elsewhere::{Elsewhere, Reported};
-use super::gaps::{Gap, Gaps, Missed};
+use super::audit::{Audit, PacketSourceLosses, clock_was_set};
+use super::devices::FlowStream;
+use super::elsewhere::{Elsewhere, ThreadReport};
+use super::gaps::{FlowGapTotals, Gap, Gaps};
 use super::limit::FlowLimit;
 use super::links::UnreadLinks;
 use super::live_output::LOSSES_NS;
 use super::outputs::Outputs;
-use super::request::Request;
+use super::request::FlowRequest;
 use super::tables::{Tables, add, capacity_of_all, length_of};
 use crate::exit::{Exit, Failure};
 
@@ -33,7 +33,7 @@ pub(super) struct Auditor {
     /// What threads have counted, if they have the flows.
     elsewhere: Elsewhere,
     /// The options of the records of each stream.
-    records: Vec<Options>,
+    records: Vec<ArgusOptions>,
     outputs: Outputs,
     /// What is known of exporters of flows; made when the first of their packets comes.
     exporters: Option<Box<Exporters>>,
@@ -48,7 +48,7 @@ pub(super) struct Auditor {
     next_state_ns: u64,
     /// The time of the last management record, and all that had happened by then.
     since_ns: i64,
-    reported: Counts,
+    reported: FlowTableCounts,
     reported_dropped: u64,
     limit: FlowLimit,
     /// Records that threads have lost, as far as that was reported, and when the next report may
@@ -58,7 +58,7 @@ pub(super) struct Auditor {
     gaps: Gaps,
     next_look_ns: u64,
     /// As of the last look.
-    missing: Missing,
+    missing: PacketSourceLosses,
     /// How many flows can be tracked in all tables together.
     flows_max: u64,
 }
@@ -72,9 +72,9 @@ const LOOK_NS: u64 = 1_000_000_000;
 
 impl Auditor {
     /// Without packets of a live interface yet. With threads, these have the tables of flows.
-    pub(super) fn new(request: &Request, outputs: Outputs, begin_ns: i64) -> Self {
-        let no_stream = request.streams.is_empty().then(Stream::default);
-        let records = request.streams.iter().chain(&no_stream).map(|stream| Options {
+    pub(super) fn new(request: &FlowRequest, outputs: Outputs, begin_ns: i64) -> Self {
+        let no_stream = request.streams.is_empty().then(FlowStream::default);
+        let records = request.streams.iter().chain(&no_stream).map(|stream| ArgusOptions {
             source_id: stream.source_id.unwrap_or(request.records.source_id),
             interface: request.interface_of(stream),
             ..request.records
@@ -97,14 +97,14 @@ impl Auditor {
             interval_ns,
             next_state_ns: interval_ns,
             since_ns: begin_ns,
-            reported: Counts::default(),
+            reported: FlowTableCounts::default(),
             reported_dropped: 0,
             limit: FlowLimit::new(request.capacity, setting),
             reported_lost: 0,
             next_report_ns: 0,
             gaps: Gaps::default(),
             next_look_ns: 0,
-            missing: Missing::NOTHING,
+            missing: PacketSourceLosses::NOTHING,
             flows_max: capacity_of_all(request),
         }
     }
@@ -121,11 +121,11 @@ impl Auditor {
     }
 
     /// Writes a record, or an answer of DNS, of a stream: a thread has its flow.
-    pub(super) fn reported(&mut self, stream: usize, reported: &Reported<'_>) {
+    pub(super) fn reported(&mut self, stream: usize, reported: &ThreadReport<'_>) {
         let mut recording = self.outputs.of(&self.records[stream]);
         match reported {
-            Reported::Flow(record, extra) => recording.report(record, extra),
-            Reported::Answer(resolution) => recording.resolved(resolution),
+            ThreadReport::Flow(record, extra) => recording.report(record, extra),
+            ThreadReport::Answer(resolution) => recording.resolved(resolution),
         }
     }
 
@@ -180,7 +180,7 @@ impl Auditor {
     }
 
     /// What the exporters have sent.
-    pub(super) fn exporters(&self) -> netflow::Counts {
+    pub(super) fn exporters(&self) -> netflow::ExporterCounts {
         self.exporters.as_ref().map(|exporters| exporters.counts()).unwrap_or_default()
     }
 
@@ -203,7 +203,7 @@ impl Auditor {
 
     /// Looks at the outputs, and reports the sensor's state when its time has come. `missing` gives
     /// what the sources have missed since the start.
-    pub(super) fn step(&mut self, missing: impl FnOnce() -> Missing) {
+    pub(super) fn step(&mut self, missing: impl FnOnce() -> PacketSourceLosses) {
         let now_ns = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         if now_ns < self.next_step_ns {
             return;
@@ -233,7 +233,7 @@ impl Auditor {
     fn look(&mut self, now_ns: Option<u64>) {
         let (counts, links) = (self.counts(), self.unread());
         let scans = self.outputs.scans();
-        let missed = Missed::default()
+        let missed = FlowGapTotals::default()
             .with(Gap::Packets, self.missing.packets)
             .with(Gap::Mirrors, self.missing.mirrors)
             .with(Gap::Links, links.unread())
@@ -285,13 +285,13 @@ impl Auditor {
     }
 
     /// What all streams have counted.
-    pub(super) fn counts(&self) -> Counts {
-        let exported = Counts { records: self.exported, ..Counts::default() };
+    pub(super) fn counts(&self) -> FlowTableCounts {
+        let exported = FlowTableCounts { records: self.exported, ..FlowTableCounts::default() };
         [self.elsewhere.counts, exported].into_iter().fold(self.tables.counts(), add)
     }
 
     /// What has happened since the last management record.
-    fn interim(&mut self, missing: Missing) -> Interim {
+    fn interim(&mut self, missing: PacketSourceLosses) -> Interim {
         let dropped = missing.packets;
         let (counts, last, now_ns) = (self.counts(), self.reported, super::now_ns());
         let narrow = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
@@ -314,7 +314,7 @@ impl Auditor {
     }
 
     /// What the sources had missed at the last look.
-    pub(super) const fn missing(&self) -> Missing {
+    pub(super) const fn missing(&self) -> PacketSourceLosses {
         self.missing
     }
 
@@ -324,7 +324,10 @@ impl Auditor {
     }
 
     /// Writes all flows and the last management record. What was counted, and how it went.
-    pub(super) fn finish(mut self, missing: Missing) -> (Counts, Result<Exit, Failure>) {
+    pub(super) fn finish(
+        mut self,
+        missing: PacketSourceLosses,
+    ) -> (FlowTableCounts, Result<Exit, Failure>) {
         self.missing = missing;
         self.outputs.begin_to_end();
         for (stream, flows) in self.tables.streams() {
@@ -353,7 +356,7 @@ impl Audit for Auditor {
         self.tables.packet(stream, frame, &mut recording);
     }
 
-    fn mirrored(&mut self, stream: usize, time_ns: i64, mirrored: &Mirrored<'_>) {
+    fn mirrored(&mut self, stream: usize, time_ns: i64, mirrored: &MirrorPacket<'_>) {
         if self.is_left_out() {
             return;
         }
@@ -382,7 +385,7 @@ impl Audit for Auditor {
 }
 
 /// What exporters have sent and no record has.
-const fn unread_exports(counts: &netflow::Counts) -> u64 {
+const fn unread_exports(counts: &netflow::ExporterCounts) -> u64 {
     counts.malformed
         + counts.sets_without_template
         + counts.templates_refused
@@ -392,7 +395,7 @@ const fn unread_exports(counts: &netflow::Counts) -> u64 {
 }
 
 /// What all management records have in common. `link` is the LINKTYPE of the first source.
-pub(super) fn management(request: &Request, begin_ns: i64, link: u16) -> Management {
+pub(super) fn management(request: &FlowRequest, begin_ns: i64, link: u16) -> Management {
     let whole_seconds = request.status_interval_ns / 1_000_000_000;
     let mut ids = request.streams.iter().map(|stream| stream.source_id);
     let first = ids.next().flatten();

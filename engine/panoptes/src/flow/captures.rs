@@ -4,16 +4,16 @@ use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use panoptes_capture::{CaptureFile, Frame, Options, Skipped};
-use panoptes_flow::{CaptureClock, Step, UNCLEAR_MAX};
+use panoptes_capture::{CaptureFile, CaptureOptions, Frame, SkippedCounts};
+use panoptes_flow::{CaptureClock, ClockJump, UNCLEAR_MAX};
 
-use super::audit::{Audit as _, Missing};
+use super::audit::{Audit as _, PacketSourceLosses};
 use super::auditor::Auditor;
-use super::feed::{self, Batch, Feed, Next};
+use super::feed::{self, Feed, FeedBatch, FeedItem};
 use super::filter::PacketFilters;
 use super::opening::{failure, open};
-use super::origin::{Origin, none_in};
-use super::request::Request;
+use super::origin::{CaptureOrigin, none_in};
+use super::request::FlowRequest;
 use super::signals::Signals;
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
@@ -27,31 +27,31 @@ const WAIT: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(super) struct Captures {
     /// The captures to come, the last one first, and whether they have exports of flows.
-    origins: Vec<(Origin, bool)>,
-    options: Options,
+    origins: Vec<(CaptureOrigin, bool)>,
+    options: CaptureOptions,
     messages: Messages,
     /// What the captures have had that was not returned.
-    skipped: Skipped,
+    skipped: SkippedCounts,
     pace: Option<Pace>,
-    times: Times,
+    times: CaptureTimes,
 }
 
 /// The times of packets.
 #[derive(Debug)]
-struct Times {
+struct CaptureTimes {
     clock: CaptureClock,
     /// Packets whose times are far from those before them, until it is known why.
-    unclear: Batch,
+    unclear: FeedBatch,
 }
 
 /// An open capture, and whether it has exports of flows.
-pub(super) struct Source {
-    pub(super) reader: Reader,
+pub(super) struct OpenCapture {
+    pub(super) reader: OpenCaptureReader,
     has_exports: bool,
 }
 
 /// What reads a capture.
-pub(super) enum Reader {
+pub(super) enum OpenCaptureReader {
     File(Box<CaptureFile>),
     /// One whose next packet may take long: it is read by a thread of its own.
     Feed(Feed),
@@ -67,16 +67,16 @@ struct Pace {
 }
 
 /// What takes a packet.
-struct Taking<'a> {
+struct PacketIntake<'a> {
     pace: Option<&'a mut Pace>,
-    times: &'a mut Times,
+    times: &'a mut CaptureTimes,
     has_exports: bool,
     auditor: &'a mut Auditor,
     filters: &'a mut PacketFilters,
     signals: &'a Signals,
 }
 
-impl Taking<'_> {
+impl PacketIntake<'_> {
     /// Reads packets until the outputs should be looked at. Whether more should follow.
     fn read_file(&mut self, file: &mut CaptureFile) -> Result<bool, Failure> {
         for _ in 0..PACKETS_BETWEEN {
@@ -93,11 +93,11 @@ impl Taking<'_> {
     fn read_feed(&mut self, feed: &mut Feed) -> Result<bool, Failure> {
         for _ in 0..PACKETS_BETWEEN {
             match feed.next(WAIT) {
-                Next::Frame(frame) if self.packet_apart(&frame)? => {}
-                Next::Frame(_) => return Ok(false),
-                Next::Report(reason) => self.auditor.report_failure(&reason),
-                Next::Nothing => return Ok(true),
-                Next::End(result) => return result.map(|()| false),
+                FeedItem::Frame(frame) if self.packet_apart(&frame)? => {}
+                FeedItem::Frame(_) => return Ok(false),
+                FeedItem::Report(reason) => self.auditor.report_failure(&reason),
+                FeedItem::Nothing => return Ok(true),
+                FeedItem::End(result) => return result.map(|()| false),
             }
         }
         Ok(true)
@@ -133,12 +133,12 @@ impl Taking<'_> {
             return false;
         }
         match self.times.clock.take_other(time_ns) {
-            Step::Unclear => {
+            ClockJump::Unclear => {
                 self.times.unclear.push(frame);
                 return true;
             }
-            Step::Pause => {}
-            Step::Set(by_ns) => self.auditor.set_clock(by_ns),
+            ClockJump::Pause => {}
+            ClockJump::Set(by_ns) => self.auditor.set_clock(by_ns),
         }
         self.count_unclear(true) && self.count(frame)
     }
@@ -167,7 +167,7 @@ impl Taking<'_> {
     /// that is alone is wrong, unless a pause explains it. `is_only`: the capture has no other, so
     /// that there is nothing from which it differs.
     fn count_last(&mut self, is_only: bool) {
-        let Times { clock, unclear } = &self.times;
+        let CaptureTimes { clock, unclear } = &self.times;
         let are_right = unclear.count() != 1 || is_only || clock.is_behind_pause();
         self.count_unclear(are_right);
     }
@@ -196,7 +196,7 @@ impl Taking<'_> {
 }
 
 impl Captures {
-    pub(super) fn new(request: &Request, messages: &Messages) -> Result<Self, Failure> {
+    pub(super) fn new(request: &FlowRequest, messages: &Messages) -> Result<Self, Failure> {
         let mut paths = request.captures.clone();
         for folder in &request.folders {
             let before = paths.len();
@@ -209,65 +209,70 @@ impl Captures {
         let files = paths.into_iter().map(|path| (path, false)).chain(exports);
         let files = files.map(|(path, has_exports)| (origin(path), has_exports));
         let servers = request.servers.iter().cloned();
-        let servers = servers.map(|server| (Origin::Server(server), false));
+        let servers = servers.map(|server| (CaptureOrigin::Server(server), false));
         let mut origins: Vec<_> = files.chain(servers).collect();
         origins.reverse();
-        let options =
-            Options { as_tsh: request.as_tsh, follow: request.follows, ..Options::default() };
+        let options = CaptureOptions {
+            as_tsh: request.as_tsh,
+            follow: request.follows,
+            ..CaptureOptions::default()
+        };
         let pace = request.time_scale.map(|scale| Pace { scale, start: None });
         Ok(Self {
             origins,
             options,
             messages: messages.clone(),
-            skipped: Skipped::default(),
+            skipped: SkippedCounts::default(),
             pace,
-            times: Times {
+            times: CaptureTimes {
                 clock: CaptureClock::default(),
-                unclear: Batch::of_packets(UNCLEAR_MAX),
+                unclear: FeedBatch::of_packets(UNCLEAR_MAX),
             },
         })
     }
 
     /// Opens the next capture.
-    pub(super) fn open(&mut self) -> Result<Option<Source>, Failure> {
+    pub(super) fn open(&mut self) -> Result<Option<OpenCapture>, Failure> {
         let Some((origin, has_exports)) = self.origins.pop() else { return Ok(None) };
         let reader = match origin {
             // Packets of a pipe come when they like, and those of a followed file, too.
-            Origin::File(path) if !path.exists() || !self.options.follow && path.is_file() => {
-                Reader::File(Box::new(open(&path, &self.options)?))
+            CaptureOrigin::File(path)
+                if !path.exists() || !self.options.follow && path.is_file() =>
+            {
+                OpenCaptureReader::File(Box::new(open(&path, &self.options)?))
             }
             origin => {
                 let options = self.options.clone();
-                let read = move |link: &feed::Link| origin.read(&options, link);
-                Reader::Feed(Feed::start(self.options.follow, &self.messages, read))
+                let read = move |link: &feed::FeedProducer| origin.read(&options, link);
+                OpenCaptureReader::Feed(Feed::start(self.options.follow, &self.messages, read))
             }
         };
-        Ok(Some(Source { reader, has_exports }))
+        Ok(Some(OpenCapture { reader, has_exports }))
     }
 
     /// Reads a capture to its end, or until no more packets are needed. Whether there may be a next
     /// one.
     pub(super) fn read(
         &mut self,
-        source: Source,
+        source: OpenCapture,
         auditor: &mut Auditor,
         filters: &mut PacketFilters,
         signals: &Signals,
     ) -> Result<bool, Failure> {
-        let Source { mut reader, has_exports } = source;
+        let OpenCapture { mut reader, has_exports } = source;
         let (pace, times) = (self.pace.as_mut(), &mut self.times);
         let before = auditor.number();
-        let mut take = Taking { pace, times, has_exports, auditor, filters, signals };
+        let mut take = PacketIntake { pace, times, has_exports, auditor, filters, signals };
         let result = loop {
             if take.auditor.has_ended() || take.signals.have_ended() {
                 break Ok(());
             }
             let goes_on = match &mut reader {
-                Reader::File(file) => take.read_file(file),
-                Reader::Feed(feed) => take.read_feed(feed),
+                OpenCaptureReader::File(file) => take.read_file(file),
+                OpenCaptureReader::Feed(feed) => take.read_feed(feed),
             };
             match goes_on {
-                Ok(true) => take.auditor.step(|| Missing::NOTHING),
+                Ok(true) => take.auditor.step(|| PacketSourceLosses::NOTHING),
                 result => break result.map(|_| ()),
             }
         };
@@ -279,16 +284,16 @@ impl Captures {
     }
 
     /// Adds what a capture has had that was not returned.
-    fn close(&mut self, reader: &Reader) {
+    fn close(&mut self, reader: &OpenCaptureReader) {
         let skipped = match reader {
-            Reader::File(file) => file.skipped(),
-            Reader::Feed(feed) => feed.skipped(),
+            OpenCaptureReader::File(file) => file.skipped(),
+            OpenCaptureReader::Feed(feed) => feed.skipped(),
         };
         feed::add(&mut self.skipped, skipped);
     }
 
     /// What all captures have had that was not returned.
-    pub(super) const fn skipped(&self) -> Skipped {
+    pub(super) const fn skipped(&self) -> SkippedCounts {
         self.skipped
     }
 }
@@ -300,7 +305,7 @@ impl Pace {
         let passed_s = frame.time_ns.saturating_sub(first_ns) as f64 / 1e9;
         let due = Duration::try_from_secs_f64(passed_s / self.scale).unwrap_or_default();
         while let Some(left) = due.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
-            auditor.step(|| Missing::NOTHING);
+            auditor.step(|| PacketSourceLosses::NOTHING);
             if signals.have_ended() {
                 return false;
             }
@@ -311,13 +316,13 @@ impl Pace {
 }
 
 /// What a name of the command line stands for.
-fn origin(path: PathBuf) -> Origin {
+fn origin(path: PathBuf) -> CaptureOrigin {
     if path.as_os_str() == "-" {
-        Origin::StandardInput
+        CaptureOrigin::StandardInput
     } else if path.is_dir() {
-        Origin::Folder(path)
+        CaptureOrigin::Folder(path)
     } else {
-        Origin::File(path)
+        CaptureOrigin::File(path)
     }
 }
 

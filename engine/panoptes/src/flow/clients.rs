@@ -5,24 +5,24 @@ use std::net::{Ipv4Addr, SocketAddr};
 use panoptes_records::flow::{Cause, Extra, FlowRecord, Jitter};
 use panoptes_sinks::flow::argus::{Management, SourceId};
 use panoptes_sinks::flow::filter::RecordFilter;
-use panoptes_sinks::flow::output::{ClientThread, Clients, Greeting};
+use panoptes_sinks::flow::output::{ClientSettings, ClientThread, Clients};
 
 use super::filter;
-use super::request::Request;
+use super::request::FlowRequest;
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 use crate::sandbox::Role;
 
 /// What filters look at.
 #[derive(Debug)]
-pub(super) struct Subject {
+pub(super) struct ClientFilterInput {
     /// `None` for a management record.
     flow: Option<(FlowRecord, Option<Jitter>)>,
     source_id: SourceId,
     cause: Cause,
 }
 
-impl Subject {
+impl ClientFilterInput {
     pub(super) fn flow(record: &FlowRecord, extra: &Extra<'_>, source_id: SourceId) -> Self {
         let flow = Some((*record, extra.jitter.copied()));
         Self { flow, source_id, cause: record.cause }
@@ -45,7 +45,7 @@ impl Subject {
 
 /// The ports where clients connect. They are opened before the program gives up its privileges.
 pub(super) fn listen(
-    request: &Request,
+    request: &FlowRequest,
     messages: &Messages,
 ) -> Result<Option<Clients<RecordFilter>>, Failure> {
     if request.port == 0 {
@@ -78,9 +78,9 @@ pub(super) fn serve(
     management: Management,
     waits: bool,
     messages: &Messages,
-) -> Result<ClientThread<Subject>, Failure> {
+) -> Result<ClientThread<ClientFilterInput>, Failure> {
     let first = Box::new(move || management.first(super::now_ns()).to_vec());
-    let greeting = Greeting { first, matches: Subject::matches, waits };
+    let greeting = ClientSettings { first, matches: ClientFilterInput::matches, waits };
     let messages = messages.clone();
     let started = ClientThread::start(clients, greeting, move || Role::Clients.enter(&messages));
     started.map_err(|error| Failure::io(&error, Exit::Failed, "cannot serve clients"))

@@ -27,7 +27,7 @@ pub(super) struct Clocks {
 
 /// The times that packets may have which are read now.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Times {
+pub(super) struct PlausibleTimes {
     pub(super) plausible: Range<i64>,
     pub(super) now_ns: i64,
 }
@@ -39,7 +39,7 @@ impl Clocks {
     }
 
     /// Passes the time of flows, and reports a clock that was set.
-    pub(super) fn look(&mut self, auditor: &mut impl Audit) -> Times {
+    pub(super) fn look(&mut self, auditor: &mut impl Audit) -> PlausibleTimes {
         let passed_ns = i64::try_from(self.start.elapsed().as_nanos()).unwrap_or(i64::MAX);
         let (times, set_ns) = self.compare(passed_ns, super::now_ns());
         if let Some(by_ns) = set_ns {
@@ -50,7 +50,7 @@ impl Clocks {
     }
 
     /// The times that packets may have, and by how much the real clock was set since the last look.
-    const fn compare(&mut self, passed_ns: i64, now_ns: i64) -> (Times, Option<i64>) {
+    const fn compare(&mut self, passed_ns: i64, now_ns: i64) -> (PlausibleTimes, Option<i64>) {
         let ahead_ns = now_ns.saturating_sub(self.start_ns).saturating_sub(passed_ns);
         let by_ns = ahead_ns.saturating_sub(self.ahead_ns);
         self.ahead_ns = ahead_ns;
@@ -58,7 +58,7 @@ impl Clocks {
         self.last_ns = now_ns;
         let plausible = earliest_ns - OLDEST_NS..now_ns.saturating_add(AHEAD_NS);
         let was_set = by_ns.unsigned_abs() >= SET_NS as u64;
-        (Times { plausible, now_ns }, if was_set { Some(by_ns) } else { None })
+        (PlausibleTimes { plausible, now_ns }, if was_set { Some(by_ns) } else { None })
     }
 }
 

@@ -7,9 +7,9 @@
 
 use std::path::Path;
 
-use panoptes_flow::identity::Identity;
+use panoptes_flow::identity::FlowIdentity;
 
-use super::request::Request;
+use super::request::FlowRequest;
 use super::values::{mistake, number, source_id};
 use super::{control, devices};
 use crate::config::LogLevel;
@@ -50,12 +50,12 @@ const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
 ];
 
 /// Reads a configuration if it exists.
-pub(super) fn read_if_there(path: &str, request: &mut Request) -> Result<(), Failure> {
+pub(super) fn read_if_there(path: &str, request: &mut FlowRequest) -> Result<(), Failure> {
     if Path::new(path).exists() { read(path, request) } else { Ok(()) }
 }
 
 /// Reads a configuration into the request.
-pub(super) fn read(path: &str, request: &mut Request) -> Result<(), Failure> {
+pub(super) fn read(path: &str, request: &mut FlowRequest) -> Result<(), Failure> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| Failure::io(&error, Exit::Source, format_args!("cannot read {path}")))?;
     let known = request.warnings.len();
@@ -79,7 +79,7 @@ pub(super) fn read(path: &str, request: &mut Request) -> Result<(), Failure> {
 /// The mistakes of an `argus.conf` and then its warnings, each with its line, from 1 on. Names of
 /// hosts are looked up.
 pub fn argus_conf_remarks(text: &str) -> Vec<(usize, String)> {
-    let mut request = Request::default();
+    let mut request = FlowRequest::default();
     let mut remarks = apply(text, &mut request);
     remarks.extend(request.warnings.iter().filter_map(|warning| {
         let (line, text) = warning.split_once(": ")?;
@@ -90,7 +90,7 @@ pub fn argus_conf_remarks(text: &str) -> Vec<(usize, String)> {
 
 /// Applies a configuration; the mistakes, with their lines. Warnings of the request begin with the
 /// line, too.
-fn apply(text: &str, request: &mut Request) -> Vec<(usize, String)> {
+fn apply(text: &str, request: &mut FlowRequest) -> Vec<(usize, String)> {
     let mut mistakes = Vec::new();
     let mut replaced = (false, false);
     let mut lines = text.lines().enumerate();
@@ -129,26 +129,26 @@ fn unknown(name: &str) -> String {
 }
 
 /// The name and the value, which may be in double quotes and may have a comment behind it.
-fn split(line: &str) -> Result<(&str, Value<'_>), String> {
+fn split(line: &str) -> Result<(&str, ArgusConfValue<'_>), String> {
     let (name, value) = line.split_once('=').ok_or("a line is NAME=value")?;
     let value = if let Some(quoted) = value.strip_prefix('"') {
         let (text, _) = quoted.split_once('"').ok_or("a double quote is missing")?;
-        Value { text, is_quoted: true }
+        ArgusConfValue { text, is_quoted: true }
     } else {
         let end = [" //", "\t//"].iter().filter_map(|comment| value.find(comment)).min();
-        Value { text: value[..end.unwrap_or(value.len())].trim(), is_quoted: false }
+        ArgusConfValue { text: value[..end.unwrap_or(value.len())].trim(), is_quoted: false }
     };
     Ok((name, value))
 }
 
 /// A value, and whether it was in double quotes.
 #[derive(Clone, Copy, Debug)]
-struct Value<'a> {
+struct ArgusConfValue<'a> {
     text: &'a str,
     is_quoted: bool,
 }
 
-impl Value<'_> {
+impl ArgusConfValue<'_> {
     fn is_yes(self, name: &str) -> Result<bool, Failure> {
         match &self.text.to_ascii_lowercase()[..] {
             "yes" => Ok(true),
@@ -161,8 +161,8 @@ impl Value<'_> {
 /// Sets one variable. `replaced` tells whether the file has named interfaces and outputs already.
 fn set(
     name: &str,
-    value: Value<'_>,
-    request: &mut Request,
+    value: ArgusConfValue<'_>,
+    request: &mut FlowRequest,
     replaced: &mut (bool, bool),
 ) -> Result<(), Failure> {
     let what = &format!("{PREFIX}{name}");
@@ -227,7 +227,7 @@ fn set(
 }
 
 /// What is behind these letters does not matter, as for argus.
-fn set_flow_type(what: &str, text: &str, request: &mut Request) -> Result<(), Failure> {
+fn set_flow_type(what: &str, text: &str, request: &mut FlowRequest) -> Result<(), Failure> {
     let text = text.to_ascii_lowercase();
     request.is_unidirectional = text.starts_with("uni");
     if request.is_unidirectional || text.starts_with("bi") {
@@ -236,16 +236,21 @@ fn set_flow_type(what: &str, text: &str, request: &mut Request) -> Result<(), Fa
     Err(mistake(format!("{what} is `Bidirectional` or `Unidirectional`, not `{text}`")))
 }
 
-fn identity(what: &str, text: &str) -> Result<Identity, Failure> {
+fn identity(what: &str, text: &str) -> Result<FlowIdentity, Failure> {
     match &text.to_ascii_uppercase()[..] {
-        "CLASSIC_5_TUPLE" => Ok(Identity::Conversation),
-        "LAYER_3_MATRIX" => Ok(Identity::Layer3),
-        "LAYER_2_MATRIX" => Ok(Identity::Layer2),
+        "CLASSIC_5_TUPLE" => Ok(FlowIdentity::Conversation),
+        "LAYER_3_MATRIX" => Ok(FlowIdentity::Layer3),
+        "LAYER_2_MATRIX" => Ok(FlowIdentity::Layer2),
         _ => Err(Failure::not_built(format!("{what}={text}"))),
     }
 }
 
-fn set_timeout(name: &str, what: &str, text: &str, request: &mut Request) -> Result<(), Failure> {
+fn set_timeout(
+    name: &str,
+    what: &str,
+    text: &str,
+    request: &mut FlowRequest,
+) -> Result<(), Failure> {
     let timeouts = &mut request.timeouts;
     let timeout = match name {
         // argus has one for IGMP, too; here it is that of IP.
@@ -270,7 +275,7 @@ fn without_effect(
     name: &str,
     what: &str,
     text: &str,
-    request: &mut Request,
+    request: &mut FlowRequest,
 ) -> Result<(), Failure> {
     if TUNING.contains(&name) {
         return Ok(());
@@ -305,7 +310,7 @@ fn bytes(what: &str, text: &str) -> Result<usize, Failure> {
 mod tests {
     use panoptes_sinks::flow::argus::SourceId;
 
-    use super::super::request::{Form, Output, Target};
+    use super::super::request::{FlowRecordForm, OutputRequest, Target};
     use super::*;
 
     #[test]
@@ -324,19 +329,19 @@ mod tests {
             ARGUS_CHROOT_DIR=/srv\nARGUS_SETUSER_ID=nobody\nARGUS_SETGROUP_ID=nogroup\n\
             ARGUS_SET_PID=no\nARGUS_PID_PATH=/run\nARGUS_DEBUG_LEVEL=2\n\
             ARGUS_TUNNEL_DISCOVERY=yes\n";
-        let mut request = Request::default();
+        let mut request = FlowRequest::default();
         assert_eq!(apply(text, &mut request), []);
-        let mut expected = Request {
+        let mut expected = FlowRequest {
             streams: devices::parse("-i", "ind:a/1,b/2").expect("two"),
             outputs: vec![
-                Output {
+                OutputRequest {
                     to: Target::File("/tmp/out".into()),
-                    form: Form::Argus,
+                    form: FlowRecordForm::Argus,
                     filter: Some("icmp or arp".to_owned()),
                 },
-                Output {
+                OutputRequest {
                     to: Target::Datagrams(([10, 0, 0, 1], 561).into()),
-                    form: Form::Argus,
+                    form: FlowRecordForm::Argus,
                     filter: None,
                 },
             ],
@@ -359,7 +364,7 @@ mod tests {
             user: Some("nobody".to_owned()),
             group: Some("nogroup".to_owned()),
             debug_level: 2,
-            ..Request::default()
+            ..FlowRequest::default()
         };
         expected.timeouts.tcp_ns = 120_000_000_000;
         expected.timeouts.tcp_fallow_ns = 7_200_000_000_000;
@@ -374,7 +379,7 @@ mod tests {
         let text = "ARGUS_DAEMON=perhaps\n\nARGUS_MONITOR_ID=\"a\nARGUS_MIN_SSF=40\nwords\n\
             ARGUS_TCP_TIMEOUT=0\nARGUS_FLOW_KEY=VLAN\n\
             ARGUS_TCP_FALLOW_TIMEOUT=65535\n";
-        let mistakes = apply(text, &mut Request::default());
+        let mistakes = apply(text, &mut FlowRequest::default());
         let expected = [
             (1, "ARGUS_DAEMON is `yes` or `no`, not `perhaps`"),
             (3, "a double quote is missing"),
@@ -391,7 +396,7 @@ mod tests {
     fn what_has_no_effect_is_a_warning_with_its_line() {
         let text = "ARGUS_DEAMON=yes\nRA_FILTER=x\n\nARGUS_KEYSTROKE=tcp\nARGUS_ENV=\"A=1\"\n\
             ARGUS_HASHTABLE_SIZE=8192\nARGUS_GENERATE_HASH_METRICS=yes\nARGUS_KEYSTROKE=no\n";
-        let mut request = Request::default();
+        let mut request = FlowRequest::default();
         assert_eq!(apply(text, &mut request), []);
         let expected = [
             "1: `ARGUS_DEAMON` is no variable of argus.conf; it has no effect",
@@ -401,7 +406,7 @@ mod tests {
             "7: ARGUS_GENERATE_HASH_METRICS=yes is not supported; it has no effect",
         ];
         assert_eq!(std::mem::take(&mut request.warnings), expected);
-        assert_eq!(request, Request::default());
+        assert_eq!(request, FlowRequest::default());
     }
 
     /// The file of the package.
@@ -422,14 +427,14 @@ mod tests {
 
     #[test]
     fn the_example_is_accepted_with_each_of_its_variables() {
-        assert_eq!(apply(EXAMPLE, &mut Request::default()), []);
+        assert_eq!(apply(EXAMPLE, &mut FlowRequest::default()), []);
         let shown: Vec<_> =
             EXAMPLE.lines().map(|line| line.strip_prefix('#').unwrap_or(line)).collect();
         let variables = shown.into_iter().filter(|line| line.starts_with(PREFIX));
         let mut named = std::collections::BTreeSet::new();
         for line in variables {
             let line = line.replace("`hostuuid`", "7");
-            let mut request = Request::default();
+            let mut request = FlowRequest::default();
             assert_eq!(apply(&line, &mut request), [], "{line}");
             assert_eq!(request.warnings, [""; 0], "{line}");
             named.insert(line.split('=').next().expect("a name").to_owned());
@@ -443,7 +448,7 @@ mod tests {
     #[test]
     fn texts_of_any_length_are_ids() {
         for (text, id) in [("ab", *b"ab\0\0"), ("en0é5", *b"en0\0"), ("sensor", *b"sens")] {
-            let mut request = Request::default();
+            let mut request = FlowRequest::default();
             assert_eq!(apply(&format!("ARGUS_MONITOR_ID=\"{text}\""), &mut request), []);
             assert_eq!(request.records.source_id, SourceId::Text(id), "{text}");
         }

@@ -33,12 +33,12 @@ pub(super) enum Means {
 
 /// An interface, or a port that stands for one.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(super) struct Named {
+pub(super) struct NamedInterface {
     pub(super) name: String,
     pub(super) means: Means,
 }
 
-impl Named {
+impl NamedInterface {
     /// An interface whose packets are copies of those that the kernel has.
     pub(super) fn plain(name: &str) -> Self {
         Self { name: name.to_owned(), means: Means::Ring }
@@ -47,8 +47,8 @@ impl Named {
 
 /// Interfaces whose packets are in the same flows.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(super) struct Stream {
-    pub(super) interfaces: Vec<Named>,
+pub(super) struct FlowStream {
+    pub(super) interfaces: Vec<NamedInterface>,
     /// The id of its records, if it has one of its own.
     pub(super) source_id: Option<SourceId>,
 }
@@ -59,7 +59,7 @@ pub(super) const ALL: &str = "all";
 const ANY: &str = "any";
 
 /// Reads the words of one `-i`.
-pub(super) fn parse(what: &str, text: &str) -> Result<Vec<Stream>, Failure> {
+pub(super) fn parse(what: &str, text: &str) -> Result<Vec<FlowStream>, Failure> {
     let text = text.trim();
     let wrong = || mistake(format!("{what}: `{text}` is no interface; see -h"));
     let (kind, list) = match text.split_once(':') {
@@ -74,15 +74,15 @@ pub(super) fn parse(what: &str, text: &str) -> Result<Vec<Stream>, Failure> {
             let streams: Vec<_> = words.map(|word| joined(what, word)).collect::<Result<_, _>>()?;
             let id = streams.iter().find_map(|stream| stream.source_id);
             let interfaces = streams.into_iter().flat_map(|stream| stream.interfaces);
-            vec![Stream { interfaces: interfaces.collect(), source_id: id }]
+            vec![FlowStream { interfaces: interfaces.collect(), source_id: id }]
         }
     };
-    let is_wrong = |stream: &Stream| stream.interfaces.is_empty();
+    let is_wrong = |stream: &FlowStream| stream.interfaces.is_empty();
     if streams.is_empty() || streams.iter().any(is_wrong) { Err(wrong()) } else { Ok(streams) }
 }
 
 /// Interfaces of one stream: `NAME[,…][/ID]`; groups in brackets are parts of it.
-fn joined(what: &str, text: &str) -> Result<Stream, Failure> {
+fn joined(what: &str, text: &str) -> Result<FlowStream, Failure> {
     let (names, id) = match text.split_once('/') {
         Some((names, id)) => (names, Some(id.trim()).filter(|id| !id.is_empty())),
         None => (text, None),
@@ -92,7 +92,7 @@ fn joined(what: &str, text: &str) -> Result<Stream, Failure> {
         interfaces.push(named(what, without_brackets(word.trim()))?);
     }
     let source_id = id.map(|id| source_id(what, id)).transpose()?;
-    Ok(Stream { interfaces, source_id })
+    Ok(FlowStream { interfaces, source_id })
 }
 
 /// A word without the brackets of a group. Those of an IPv6 address stay.
@@ -105,11 +105,14 @@ fn without_brackets(word: &str) -> &str {
 }
 
 /// One interface.
-fn named(what: &str, word: &str) -> Result<Named, Failure> {
+fn named(what: &str, word: &str) -> Result<NamedInterface, Failure> {
     let word = word.strip_prefix("bond:").or_else(|| word.strip_prefix("dup:")).unwrap_or(word);
     let mirror = mirror_of(word).map_err(|error| mistake(format!("{what}: `{word}` {error}")))?;
     if let Some((mirror, address)) = mirror {
-        return Ok(Named { name: word.to_owned(), means: Means::Datagrams(mirror, address) });
+        return Ok(NamedInterface {
+            name: word.to_owned(),
+            means: Means::Datagrams(mirror, address),
+        });
     }
     let (name, means) = match word.strip_prefix("xdp:") {
         Some(name) => (name, Means::Xdp),
@@ -122,20 +125,20 @@ fn named(what: &str, word: &str) -> Result<Named, Failure> {
     if !is_name(name) {
         return Err(mistake(format!("{what}: `{word}` is no name of an interface")));
     }
-    Ok(Named { name: name.to_owned(), means })
+    Ok(NamedInterface { name: name.to_owned(), means })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parsed(text: &str) -> Vec<(Vec<Named>, Option<SourceId>)> {
+    fn parsed(text: &str) -> Vec<(Vec<NamedInterface>, Option<SourceId>)> {
         let streams = parse("-i", text).unwrap_or_else(|failure| panic!("{failure}"));
         streams.into_iter().map(|stream| (stream.interfaces, stream.source_id)).collect()
     }
 
-    fn names(all: &[&str]) -> Vec<Named> {
-        all.iter().map(|name| Named::plain(name)).collect()
+    fn names(all: &[&str]) -> Vec<NamedInterface> {
+        all.iter().map(|name| NamedInterface::plain(name)).collect()
     }
 
     #[test]
@@ -156,14 +159,14 @@ mod tests {
 
     #[test]
     fn xdp_may_be_before_each_name() {
-        let by_xdp = |name: &str| Named { name: name.to_owned(), means: Means::Xdp };
+        let by_xdp = |name: &str| NamedInterface { name: name.to_owned(), means: Means::Xdp };
         let number = |id| Some(SourceId::Number(id));
         assert_eq!(parsed("xdp:en0"), [(vec![by_xdp("en0")], None)]);
         assert_eq!(parsed("xdp:en0/7"), [(vec![by_xdp("en0")], number(7))]);
-        let both = vec![by_xdp("en0"), Named::plain("en1")];
+        let both = vec![by_xdp("en0"), NamedInterface::plain("en1")];
         assert_eq!(parsed("xdp:en0 en1"), [(both.clone(), None)]);
         assert_eq!(parsed("bond:xdp:en0,en1/3"), [(both, number(3))]);
-        let three = vec![by_xdp("en0"), by_xdp("en1"), Named::plain("en2")];
+        let three = vec![by_xdp("en0"), by_xdp("en1"), NamedInterface::plain("en2")];
         assert_eq!(parsed("dup:[bond:xdp:en0,xdp:en1],en2"), [(three, None)]);
         let apart = [(vec![by_xdp("en0")], number(1)), (vec![by_xdp("en1")], number(2))];
         assert_eq!(parsed("ind:xdp:en0/1,xdp:en1/2"), apart);
@@ -173,7 +176,7 @@ mod tests {
     fn ports_stand_for_interfaces() {
         let port = |word: &str, mirror, address: &str| {
             let means = Means::Datagrams(mirror, address.parse().expect("an address"));
-            Named { name: word.to_owned(), means }
+            NamedInterface { name: word.to_owned(), means }
         };
         let vxlan = port("udp:0.0.0.0:4789", Mirror::Vxlan, "0.0.0.0:4789");
         assert_eq!(parsed("udp:0.0.0.0:4789"), [(vec![vxlan.clone()], None)]);
@@ -190,9 +193,9 @@ mod tests {
         ] {
             assert_eq!(parsed(word), [(vec![port(word, mirror, address)], None)]);
         }
-        let three = vec![vxlan.clone(), geneve, Named::plain("en2")];
+        let three = vec![vxlan.clone(), geneve, NamedInterface::plain("en2")];
         assert_eq!(parsed("dup:[bond:udp:0.0.0.0:4789,udp:[::1]:6081],en2"), [(three, None)]);
-        let apart = [(vec![vxlan], id), (vec![Named::plain("en0")], None)];
+        let apart = [(vec![vxlan], id), (vec![NamedInterface::plain("en0")], None)];
         assert_eq!(parsed("ind:udp:0.0.0.0:4789/7,en0"), apart);
     }
 

@@ -1,16 +1,16 @@
 //! What threads have counted and reported, as the auditor sees it, which writes it.
 
-use panoptes_flow::Counts;
-use panoptes_records::flow::{Extra, FlowRecord, Resolution};
+use panoptes_flow::FlowTableCounts;
+use panoptes_records::flow::{Extra, FlowRecord, NameResolution};
 
-use super::audit::Missing;
+use super::audit::PacketSourceLosses;
 use super::links::UnreadLinks;
 use super::tables::add;
 
 /// What threads have counted.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Elsewhere {
-    pub(super) counts: Counts,
+    pub(super) counts: FlowTableCounts,
     pub(super) wrong_times: u64,
     pub(super) unread: UnreadLinks,
     pub(super) last_sequence: u32,
@@ -18,7 +18,7 @@ pub(super) struct Elsewhere {
     pub(super) lost_records: u64,
     /// Packets that came to another thread than their own.
     pub(super) passed: u64,
-    pub(super) missing: Missing,
+    pub(super) missing: PacketSourceLosses,
 }
 
 impl Elsewhere {
@@ -30,7 +30,7 @@ impl Elsewhere {
         self.last_sequence = self.last_sequence.max(next.last_sequence);
         self.lost_records += next.lost_records;
         self.passed += next.passed;
-        self.missing = Missing {
+        self.missing = PacketSourceLosses {
             packets: self.missing.packets + next.missing.packets,
             mirrors: self.missing.mirrors + next.missing.mirrors,
             ..next.missing
@@ -40,7 +40,7 @@ impl Elsewhere {
 
 /// What a thread has reported.
 #[derive(Debug)]
-pub(super) enum Reported<'a> {
+pub(super) enum ThreadReport<'a> {
     Flow(&'a FlowRecord, &'a Extra<'a>),
-    Answer(Resolution<'a>),
+    Answer(NameResolution<'a>),
 }

@@ -7,7 +7,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use panoptes_capture::{CaptureFile, Frame, PACKET_BYTES_MAX, Skipped};
+use panoptes_capture::{CaptureFile, Frame, PACKET_BYTES_MAX, SkippedCounts};
 
 use super::opening::failure;
 use crate::exit::{Exit, Failure};
@@ -21,12 +21,12 @@ const REPORTS_MAX: usize = 16;
 
 /// Copies of packets, in memory that is used again.
 #[derive(Debug, Default)]
-pub(super) struct Batch {
+pub(super) struct FeedBatch {
     bytes: Vec<u8>,
-    frames: Vec<Packet>,
+    frames: Vec<FeedPacket>,
 }
 
-impl Batch {
+impl FeedBatch {
     /// Room for so many packets of any length, so that none of them allocates.
     pub(super) fn of_packets(count: usize) -> Self {
         let bytes = Vec::with_capacity(count * PACKET_BYTES_MAX);
@@ -39,7 +39,7 @@ impl Batch {
 
     pub(super) fn push(&mut self, frame: &Frame<'_>) {
         let Frame { time_ns, link, wire_length, bytes, interface } = *frame;
-        self.frames.push(Packet { link, time_ns, wire_length, interface, length: bytes.len() });
+        self.frames.push(FeedPacket { link, time_ns, wire_length, interface, length: bytes.len() });
         self.bytes.extend_from_slice(bytes);
     }
 
@@ -59,8 +59,8 @@ impl Batch {
     }
 
     /// A packet whose bytes begin there.
-    fn frame(&self, packet: &Packet, begin: usize) -> Frame<'_> {
-        let Packet { link, time_ns, wire_length, interface, length } = *packet;
+    fn frame(&self, packet: &FeedPacket, begin: usize) -> Frame<'_> {
+        let FeedPacket { link, time_ns, wire_length, interface, length } = *packet;
         let bytes = &self.bytes[begin..begin + length];
         Frame { time_ns, link, wire_length, bytes, interface }
     }
@@ -68,13 +68,13 @@ impl Batch {
     /// Whether the reader waits until the auditor has taken it. Packets may be empty, so they count
     /// by their places as well.
     const fn is_full(&self) -> bool {
-        self.bytes.len() + self.frames.len() * size_of::<Packet>() >= BATCH_BYTES
+        self.bytes.len() + self.frames.len() * size_of::<FeedPacket>() >= BATCH_BYTES
     }
 }
 
 /// A packet of a batch.
 #[derive(Clone, Copy, Debug)]
-struct Packet {
+struct FeedPacket {
     link: u16,
     time_ns: i64,
     wire_length: u32,
@@ -84,18 +84,18 @@ struct Packet {
 
 /// What both threads have.
 #[derive(Debug, Default)]
-struct Shared {
-    state: Mutex<State>,
+struct FeedChannel {
+    state: Mutex<FeedState>,
     /// Something has changed.
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    batch: Batch,
+struct FeedState {
+    batch: FeedBatch,
     /// What went wrong and did not end the thread.
     reports: Vec<String>,
-    skipped: Skipped,
+    skipped: SkippedCounts,
     /// How the captures have ended.
     end: Option<Result<(), Failure>>,
     /// Nobody needs more.
@@ -105,16 +105,16 @@ struct State {
 /// The auditor's end.
 #[derive(Debug)]
 pub(super) struct Feed {
-    shared: Arc<Shared>,
-    batch: Batch,
+    shared: Arc<FeedChannel>,
+    batch: FeedBatch,
     /// The next packet of the batch, and where its bytes begin.
     next: usize,
     begin: usize,
-    skipped: Skipped,
+    skipped: SkippedCounts,
 }
 
 /// What comes next.
-pub(super) enum Next<'a> {
+pub(super) enum FeedItem<'a> {
     Frame(Frame<'a>),
     /// Something went wrong, and reading goes on.
     Report(String),
@@ -123,28 +123,28 @@ pub(super) enum Next<'a> {
     End(Result<(), Failure>),
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl FeedChannel {
+    fn lock(&self) -> MutexGuard<'_, FeedState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The reading thread's end.
 #[derive(Clone, Debug)]
-pub(super) struct Link {
-    shared: Arc<Shared>,
+pub(super) struct FeedProducer {
+    shared: Arc<FeedChannel>,
     follows: bool,
     messages: Messages,
 }
 
 /// How one capture has ended.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Ended {
+pub(super) struct CaptureEnd {
     /// Nobody needs more.
     pub(super) is_closed: bool,
 }
 
-impl Link {
+impl FeedProducer {
     /// Restricts the thread: what follows interprets what strangers wrote. `from_files`: it opens
     /// files, too.
     pub(super) fn enter(&self, from_files: bool) {
@@ -190,12 +190,16 @@ impl Link {
     }
 
     /// Reads a capture to its end, or until nobody needs more.
-    pub(super) fn read(&self, file: CaptureFile) -> Result<Ended, Failure> {
+    pub(super) fn read(&self, file: CaptureFile) -> Result<CaptureEnd, Failure> {
         self.count(file, &mut 0)
     }
 
     /// The same, and counts its packets, whatever the result.
-    pub(super) fn count(&self, mut file: CaptureFile, packets: &mut u64) -> Result<Ended, Failure> {
+    pub(super) fn count(
+        &self,
+        mut file: CaptureFile,
+        packets: &mut u64,
+    ) -> Result<CaptureEnd, Failure> {
         let before = self.shared.lock().skipped;
         let result = read(&self.shared, &mut file, packets, before);
         self.shared.lock().skipped = sum(before, file.skipped());
@@ -204,13 +208,13 @@ impl Link {
 }
 
 /// The same, of two captures.
-const fn sum(mut one: Skipped, other: Skipped) -> Skipped {
+const fn sum(mut one: SkippedCounts, other: SkippedCounts) -> SkippedCounts {
     add(&mut one, other);
     one
 }
 
 /// Adds what a capture has had that was not returned.
-pub(super) const fn add(all: &mut Skipped, one: Skipped) {
+pub(super) const fn add(all: &mut SkippedCounts, one: SkippedCounts) {
     all.unknown_records += one.unknown_records;
     all.oversized_packets += one.oversized_packets;
     all.damaged_packets += one.damaged_packets;
@@ -223,11 +227,11 @@ impl Feed {
     pub(super) fn start(
         follows: bool,
         messages: &Messages,
-        read: impl FnOnce(&Link) -> Result<(), Failure> + Send + 'static,
+        read: impl FnOnce(&FeedProducer) -> Result<(), Failure> + Send + 'static,
     ) -> Self {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(FeedChannel::default());
         let (its, messages) = (Arc::clone(&shared), messages.clone());
-        let link = Link { shared: its, follows, messages };
+        let link = FeedProducer { shared: its, follows, messages };
         let thread = std::thread::Builder::new().name("capture".to_owned());
         let started = thread.spawn(move || {
             let end = read(&link);
@@ -238,16 +242,22 @@ impl Feed {
             let failure = Failure::io(&error, Exit::Failed, "cannot start a thread");
             shared.lock().end = Some(Err(failure));
         }
-        Self { shared, batch: Batch::default(), next: 0, begin: 0, skipped: Skipped::default() }
+        Self {
+            shared,
+            batch: FeedBatch::default(),
+            next: 0,
+            begin: 0,
+            skipped: SkippedCounts::default(),
+        }
     }
 
     /// What the capture has had that was not returned.
-    pub(super) const fn skipped(&self) -> Skipped {
+    pub(super) const fn skipped(&self) -> SkippedCounts {
         self.skipped
     }
 
     /// The next packet; waits for up to `wait`.
-    pub(super) fn next(&mut self, wait: Duration) -> Next<'_> {
+    pub(super) fn next(&mut self, wait: Duration) -> FeedItem<'_> {
         if self.next == self.batch.frames.len() {
             self.batch.clear();
             (self.next, self.begin) = (0, 0);
@@ -260,9 +270,9 @@ impl Feed {
             self.skipped = state.skipped;
             if self.batch.frames.is_empty() {
                 if !state.reports.is_empty() {
-                    return Next::Report(state.reports.remove(0));
+                    return FeedItem::Report(state.reports.remove(0));
                 }
-                return state.end.take().map_or(Next::Nothing, Next::End);
+                return state.end.take().map_or(FeedItem::Nothing, FeedItem::End);
             }
             drop(state);
             self.shared.changed.notify_all();
@@ -271,7 +281,7 @@ impl Feed {
         let begin = self.begin;
         self.next += 1;
         self.begin += packet.length;
-        Next::Frame(self.batch.frame(&packet, begin))
+        FeedItem::Frame(self.batch.frame(&packet, begin))
     }
 }
 
@@ -286,11 +296,11 @@ impl Drop for Feed {
 /// Reads a capture to its end, or until nobody needs more. `before`: what other captures have had
 /// that was not returned.
 fn read(
-    shared: &Shared,
+    shared: &FeedChannel,
     file: &mut CaptureFile,
     packets: &mut u64,
-    before: Skipped,
-) -> Result<Ended, Failure> {
+    before: SkippedCounts,
+) -> Result<CaptureEnd, Failure> {
     loop {
         let frame = file.next().map_err(|error| failure(&error))?;
         let mut state = shared.lock();
@@ -298,7 +308,7 @@ fn read(
             state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         let is_closed = state.is_closed;
-        let Some(frame) = frame.filter(|_| !is_closed) else { return Ok(Ended { is_closed }) };
+        let Some(frame) = frame.filter(|_| !is_closed) else { return Ok(CaptureEnd { is_closed }) };
         *packets += 1;
         let was_empty = state.batch.frames.is_empty();
         state.batch.push(&frame);
@@ -319,7 +329,7 @@ mod tests {
 
     #[test]
     fn packets_that_are_unclear_have_room_from_the_start() {
-        let mut batch = Batch::of_packets(UNCLEAR_MAX);
+        let mut batch = FeedBatch::of_packets(UNCLEAR_MAX);
         let bytes = vec![7; PACKET_BYTES_MAX];
         let place = batch.bytes.as_ptr();
         for turn in 0..3 {

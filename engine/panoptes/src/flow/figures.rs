@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use panoptes_flow::Counts;
+use panoptes_flow::FlowTableCounts;
 
 use super::gaps::KINDS;
 
@@ -82,7 +82,7 @@ impl SensorFigures {
     }
 
     /// Sets what was counted. `limit` is the number of flows that can be tracked.
-    pub(super) fn set(&self, counts: &Counts, limit: u64, gaps: [u64; KINDS]) {
+    pub(super) fn set(&self, counts: &FlowTableCounts, limit: u64, gaps: [u64; KINDS]) {
         for (place, count) in [
             (&self.packets, counts.packets),
             (&self.bytes, counts.bytes),

@@ -2,10 +2,10 @@
 
 use panoptes_capture::Frame;
 use panoptes_decoders::packet::program::Instruction;
-use panoptes_packet_filter::{Options, Origin, PacketFilter};
-use panoptes_sinks::flow::filter::{Names, RecordFilter};
+use panoptes_packet_filter::{FilterOptions, PacketFilter, PacketOrigin};
+use panoptes_sinks::flow::filter::{NameSource, RecordFilter};
 
-use super::request::Request;
+use super::request::FlowRequest;
 use crate::exit::{Exit, Failure};
 
 /// LINKTYPE_ETHERNET of tcpdump.org.
@@ -21,11 +21,11 @@ const CLIENT_TERMS_MAX: usize = 64;
 pub(super) struct PacketFilters {
     expression: Option<String>,
     optimises: bool,
-    compiled: Vec<(u16, Origin, PacketFilter)>,
+    compiled: Vec<(u16, PacketOrigin, PacketFilter)>,
 }
 
 impl PacketFilters {
-    pub(super) fn new(request: &Request) -> Self {
+    pub(super) fn new(request: &FlowRequest) -> Self {
         let expression = request.filter.clone();
         Self { expression, optimises: request.optimises, compiled: Vec::new() }
     }
@@ -36,7 +36,7 @@ impl PacketFilters {
             return Ok(());
         }
         let mut compiles = |link| {
-            let options = Options { optimise: self.optimises, ..Options::new(link) };
+            let options = FilterOptions { optimise: self.optimises, ..FilterOptions::new(link) };
             self.compiled(&options).map(drop)
         };
         compiles(ETHERNET).or_else(|mistake| {
@@ -51,7 +51,7 @@ impl PacketFilters {
         if self.expression.is_none() {
             return Ok(true);
         }
-        let options = Options { optimise: self.optimises, ..Options::new(frame.link) };
+        let options = FilterOptions { optimise: self.optimises, ..FilterOptions::new(frame.link) };
         Ok(self.compiled(&options)?.matches(frame.bytes, frame.wire_length))
     }
 
@@ -64,11 +64,11 @@ impl PacketFilters {
         if self.expression.is_none() {
             return Ok(&[]);
         }
-        let options = Options {
-            origin: Origin::Interface,
+        let options = FilterOptions {
+            origin: PacketOrigin::Interface,
             snap_length,
             optimise: self.optimises,
-            ..Options::new(link)
+            ..FilterOptions::new(link)
         };
         self.compiled(&options).map(PacketFilter::instructions)
     }
@@ -78,17 +78,17 @@ impl PacketFilters {
         if self.expression.is_none() {
             return Ok(&[]);
         }
-        let options = Options { optimise: self.optimises, ..Options::new(link) };
+        let options = FilterOptions { optimise: self.optimises, ..FilterOptions::new(link) };
         self.compiled(&options).map(PacketFilter::instructions)
     }
 
     /// The filter's program for captures of a link type, as text: `-b`.
     pub(super) fn text(&mut self, link: u16) -> Result<String, Failure> {
-        let options = Options { optimise: self.optimises, ..Options::new(link) };
+        let options = FilterOptions { optimise: self.optimises, ..FilterOptions::new(link) };
         self.compiled(&options).map(PacketFilter::dump)
     }
 
-    fn compiled(&mut self, options: &Options) -> Result<&PacketFilter, Failure> {
+    fn compiled(&mut self, options: &FilterOptions) -> Result<&PacketFilter, Failure> {
         let is_it = |link: u16, origin| (link, origin) == (options.link, options.origin);
         let known = self.compiled.iter().position(|(link, origin, _)| is_it(*link, *origin));
         let index = known.unwrap_or(self.compiled.len());
@@ -104,14 +104,14 @@ impl PacketFilters {
 
 /// The filter of an output.
 pub(super) fn of_output(expression: &str) -> Result<RecordFilter, Failure> {
-    RecordFilter::parse(expression, Names::System)
+    RecordFilter::parse(expression, NameSource::System)
         .map_err(|error| Failure::new(Exit::Usage, format!("`-w TO {expression}`: {error}")))
 }
 
 /// The filter of a client, which must not make the program wait for a resolver.
 pub(super) fn of_client(expression: &str) -> Result<RecordFilter, String> {
     let filter =
-        RecordFilter::parse(expression, Names::BuiltIn).map_err(|error| error.to_string())?;
+        RecordFilter::parse(expression, NameSource::BuiltIn).map_err(|error| error.to_string())?;
     if filter.terms() > CLIENT_TERMS_MAX {
         return Err(format!("it has more than {CLIENT_TERMS_MAX} terms"));
     }

@@ -48,7 +48,7 @@ gaps! {
 
 /// The state of one gap.
 #[derive(Clone, Copy, Debug, Default)]
-struct State {
+struct FlowGapState {
     /// The number missed since the start of the program, at the last look.
     total: u64,
     /// The number before the gap began.
@@ -64,13 +64,13 @@ struct State {
 
 /// Tracks what is missed.
 #[derive(Debug, Default)]
-pub(super) struct Gaps([State; KINDS]);
+pub(super) struct Gaps([FlowGapState; KINDS]);
 
 impl Gaps {
     /// The same at the end of the program: what no record has yet is reported now.
     pub(super) fn finish(
         &mut self,
-        missed: &Missed,
+        missed: &FlowGapTotals,
         real_ns: i64,
         mut report: impl FnMut(Activity, &SystemActivityDetails<'_>),
     ) {
@@ -92,9 +92,9 @@ pub(crate) fn key_of(kind: usize) -> &'static str {
 
 /// What was missed since the start of the program, by [`Gap`].
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Missed([u64; KINDS]);
+pub(super) struct FlowGapTotals([u64; KINDS]);
 
-impl Missed {
+impl FlowGapTotals {
     #[must_use]
     pub(super) const fn with(mut self, gap: Gap, count: u64) -> Self {
         self.0[gap as usize] = count;
@@ -115,7 +115,7 @@ impl Gaps {
     /// nanoseconds since 1970.
     pub(super) fn look(
         &mut self,
-        missed: &Missed,
+        missed: &FlowGapTotals,
         (now_ns, real_ns): (u64, i64),
         mut report: impl FnMut(Activity, &SystemActivityDetails<'_>),
     ) {
@@ -172,7 +172,7 @@ mod tests {
     fn records(missed: impl Fn(u64) -> u64, seconds: u64) -> Vec<(u64, Activity, Option<u64>)> {
         let (mut gaps, mut all) = (Gaps::default(), Vec::new());
         for second in 0..seconds {
-            let missed = Missed::default().with(Gap::Streams, missed(second));
+            let missed = FlowGapTotals::default().with(Gap::Streams, missed(second));
             gaps.look(&missed, (second * SECOND_NS, 0), |activity, details| {
                 assert_eq!(details.gap, Some("streams"));
                 all.push((second, activity, details.missed));
@@ -204,7 +204,7 @@ mod tests {
     fn metrics_have_what_was_missed_since_the_gap_began() {
         let mut gaps = Gaps::default();
         let mut look = |second: u64, total: u64| {
-            let missed = Missed::default().with(Gap::Streams, total);
+            let missed = FlowGapTotals::default().with(Gap::Streams, total);
             gaps.look(&missed, (second * SECOND_NS, 0), |_, _| ());
             gaps.missed()[Gap::Streams as usize]
         };

@@ -9,17 +9,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use panoptes_interface::{InterfaceError, MirrorPort, Options, all, default_name};
+use panoptes_interface::{InterfaceError, InterfaceOptions, MirrorPort, all, default_name};
 
-use super::audit::{Audit, Missing};
+use super::audit::{Audit, PacketSourceLosses};
 use super::auditor::Auditor;
-use super::clocks::{Clocks, Times};
-use super::devices::{self, Means, Named, Stream};
+use super::clocks::{Clocks, PlausibleTimes};
+use super::devices::{self, FlowStream, Means, NamedInterface};
 use super::figures::SensorFigures;
 use super::filter::PacketFilters;
-use super::part::Part;
+use super::part::InterfacePart;
 use super::receiver::{Receiver, failure};
-use super::request::Request;
+use super::request::FlowRequest;
 use super::signals::Signals;
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
@@ -36,11 +36,11 @@ const LAST_WAIT: Duration = Duration::from_millis(50);
 
 /// An interface of a stream.
 #[derive(Debug)]
-struct Source {
+struct StreamInterface {
     stream: usize,
     /// `None`: it has all packets of the interface.
-    part: Option<Part>,
-    options: Options,
+    part: Option<InterfacePart>,
+    options: InterfaceOptions,
     means: Means,
     /// Its LINKTYPE_ number.
     link: u16,
@@ -60,9 +60,9 @@ struct Source {
 #[derive(Debug)]
 pub(super) struct Interfaces {
     /// With the names of the interfaces.
-    request: Request,
+    request: FlowRequest,
     filters: PacketFilters,
-    sources: Vec<Source>,
+    sources: Vec<StreamInterface>,
     /// Packets before this time, in nanoseconds since 1970, are left to another sensor.
     from_ns: i64,
     /// What shows how many packets each has lost, if somebody looks.
@@ -74,8 +74,9 @@ pub(super) struct Interfaces {
 impl Interfaces {
     /// Opens all interfaces. They receive nothing yet. `ports` are those of another sensor, which
     /// this one takes over.
-    pub(super) fn open(request: &Request, mut ports: Vec<MirrorPort>) -> Result<Self, Failure> {
-        let mut interfaces = Self::none(&Request { streams: streams(request)?, ..request.clone() });
+    pub(super) fn open(request: &FlowRequest, mut ports: Vec<MirrorPort>) -> Result<Self, Failure> {
+        let mut interfaces =
+            Self::none(&FlowRequest { streams: streams(request)?, ..request.clone() });
         for (stream, named) in interfaces.request.streams.iter().enumerate() {
             for named in &named.interfaces {
                 let options = options(named, &interfaces.request);
@@ -89,7 +90,7 @@ impl Interfaces {
                 };
                 let receiver = receiver.unwrap_or_else(|| Receiver::open(&options, named.means));
                 let receiver = receiver.map_err(|error| failure(&error))?;
-                let source = Source::new((stream, named), options, receiver);
+                let source = StreamInterface::new((stream, named), options, receiver);
                 source.compile(&mut interfaces.filters)?;
                 interfaces.sources.push(source);
             }
@@ -98,7 +99,7 @@ impl Interfaces {
     }
 
     /// Without one yet; the request has their names.
-    pub(super) fn none(request: &Request) -> Self {
+    pub(super) fn none(request: &FlowRequest) -> Self {
         let filters = PacketFilters::new(request);
         Self {
             request: request.clone(),
@@ -123,12 +124,15 @@ impl Interfaces {
     /// Adds what receives a part of the packets of an interface, the one with this number.
     pub(super) fn add(
         &mut self,
-        (stream, named): (usize, &Named),
+        (stream, named): (usize, &NamedInterface),
         receiver: Receiver,
-        part: Part,
+        part: InterfacePart,
     ) -> Result<(), Failure> {
         let options = options(named, &self.request);
-        let source = Source { part: Some(part), ..Source::new((stream, named), options, receiver) };
+        let source = StreamInterface {
+            part: Some(part),
+            ..StreamInterface::new((stream, named), options, receiver)
+        };
         source.compile(&mut self.filters)?;
         self.sources.push(source);
         Ok(())
@@ -141,7 +145,7 @@ impl Interfaces {
                 source.interface = None;
                 continue;
             }
-            let reports = source.part.as_ref().is_none_or(Part::is_last);
+            let reports = source.part.as_ref().is_none_or(InterfacePart::is_last);
             match source.start(&mut self.filters)? {
                 Ok(()) if !reports => continue,
                 Ok(()) => messages.info(format_args!("{}: auditing", source.options.name)),
@@ -181,11 +185,11 @@ impl Interfaces {
     }
 
     /// The part of the packets that it has; `None` for all.
-    pub(super) fn part(&self) -> Option<&Part> {
+    pub(super) fn part(&self) -> Option<&InterfacePart> {
         self.sources.first()?.part.as_ref()
     }
 
-    pub(super) const fn request(&self) -> &Request {
+    pub(super) const fn request(&self) -> &FlowRequest {
         &self.request
     }
 
@@ -280,8 +284,8 @@ impl Interfaces {
     }
 
     /// What all interfaces have missed since the start.
-    pub(super) fn missing(&mut self) -> Missing {
-        let mut all = Missing::default();
+    pub(super) fn missing(&mut self) -> PacketSourceLosses {
+        let mut all = PacketSourceLosses::default();
         for (at, source) in self.sources.iter_mut().enumerate() {
             let now = source.interface.as_mut().map_or(0, |interface| interface.losses().dropped);
             let lost = source.lost_before + now;
@@ -300,7 +304,7 @@ impl Interfaces {
     /// What the thread of packets has to do.
     pub(super) fn role(&self) -> Role {
         let by_xdp = self.sources.iter().any(|source| source.means == Means::Xdp);
-        let is_interface = |source: &Source| !matches!(source.means, Means::Datagrams(..));
+        let is_interface = |source: &StreamInterface| !matches!(source.means, Means::Datagrams(..));
         Role::Packets { from_interfaces: self.sources.iter().any(is_interface), by_xdp }
     }
 }
@@ -318,43 +322,46 @@ pub(super) fn last_wait(signals: &Signals) -> Duration {
 }
 
 /// How an interface is opened; several threads divide the memory of its ring.
-pub(super) fn options(named: &Named, request: &Request) -> Options {
-    Options {
+pub(super) fn options(named: &NamedInterface, request: &FlowRequest) -> InterfaceOptions {
+    InterfaceOptions {
         name: named.name.clone(),
         promiscuous: request.is_promiscuous,
         snap_length: request.snap_length,
         ring_bytes: request.ring_bytes / request.threads,
         hardware_time: true,
-        ..Options::default()
+        ..InterfaceOptions::default()
     }
 }
 
 /// The streams, with names of interfaces for `all` and for none.
-pub(super) fn streams(request: &Request) -> Result<Vec<Stream>, Failure> {
+pub(super) fn streams(request: &FlowRequest) -> Result<Vec<FlowStream>, Failure> {
     let failed =
         |error: &std::io::Error| Failure::io(error, Exit::Source, "cannot list the interfaces");
     if request.streams.is_empty() {
         let name = default_name().map_err(|error| failed(&error))?;
         let missing = || Failure::new(Exit::Source, "no network interface is up: name one with -i");
         let name = name.ok_or_else(missing)?;
-        return Ok(vec![Stream { interfaces: vec![Named::plain(&name)], source_id: None }]);
+        return Ok(vec![FlowStream {
+            interfaces: vec![NamedInterface::plain(&name)],
+            source_id: None,
+        }]);
     }
     let mut streams = Vec::new();
     for stream in &request.streams {
-        if stream.interfaces != [Named::plain(devices::ALL)] {
+        if stream.interfaces != [NamedInterface::plain(devices::ALL)] {
             streams.push(stream.clone());
             continue;
         }
         // The loopback interface only if it is named: argus.conf(5).
         let devices = all().map_err(|error| failed(&error))?;
         let devices = devices.into_iter().filter(|device| device.is_up && device.name != "lo");
-        let names = devices.map(|device| Named::plain(&device.name));
+        let names = devices.map(|device| NamedInterface::plain(&device.name));
         if request.is_endpoint {
             // One table of flows for all.
-            streams.push(Stream { interfaces: names.collect(), ..*stream });
+            streams.push(FlowStream { interfaces: names.collect(), ..*stream });
             continue;
         }
-        streams.extend(names.map(|name| Stream { interfaces: vec![name], ..*stream }));
+        streams.extend(names.map(|name| FlowStream { interfaces: vec![name], ..*stream }));
     }
     if streams.iter().all(|stream| stream.interfaces.is_empty()) {
         return Err(Failure::new(Exit::Source, "no network interface is up"));
@@ -367,8 +374,12 @@ fn is_down(name: &str) -> bool {
     all().is_ok_and(|devices| devices.iter().any(|one| one.name == name && !one.is_up))
 }
 
-impl Source {
-    fn new((stream, named): (usize, &Named), options: Options, receiver: Receiver) -> Self {
+impl StreamInterface {
+    fn new(
+        (stream, named): (usize, &NamedInterface),
+        options: InterfaceOptions,
+        receiver: Receiver,
+    ) -> Self {
         Self {
             stream,
             part: None,
@@ -391,7 +402,7 @@ impl Source {
 
     /// Whether it is a part of an interface which others must join before.
     fn must_wait(&self) -> bool {
-        let may_join = |part: &Part| part.may_join();
+        let may_join = |part: &InterfacePart| part.may_join();
         self.means == Means::Ring && !self.part.as_ref().is_none_or(may_join)
     }
 
@@ -413,7 +424,7 @@ impl Source {
 
     /// Passes packets on, as many as may be in turn. Those whose times are not in `own` belong to
     /// another sensor. Whether there was one.
-    fn read(&mut self, auditor: &mut impl Audit, times: &Times, own: &Range<i64>) -> bool {
+    fn read(&mut self, auditor: &mut impl Audit, times: &PlausibleTimes, own: &Range<i64>) -> bool {
         let Some(interface) = &mut self.interface else { return false };
         let has_read = interface.read(PACKETS_IN_TURN, |frame| {
             if !times.plausible.contains(&frame.time_ns) {
@@ -443,7 +454,7 @@ impl Source {
             return self.reopen(filters, auditor, messages);
         };
         // The first part joins before the others.
-        let reports = self.part.as_ref().is_none_or(Part::is_first);
+        let reports = self.part.as_ref().is_none_or(InterfacePart::is_first);
         match interface.check() {
             Err(error @ InterfaceError::Removed { .. }) => {
                 if reports {

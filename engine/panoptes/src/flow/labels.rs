@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use panoptes_decoders::packet::transport::protocol::{SCTP, TCP, UDP};
-use panoptes_records::flow::{Address, FlowKey, Kind, Labels};
+use panoptes_records::flow::{Address, FlowKey, FlowKeyKind, Labels};
 
 use super::values::mistake;
 use crate::exit::{Exit, Failure};
@@ -123,7 +123,10 @@ impl LabelTable {
 
     /// Adds the labels of a flow.
     pub(super) fn label<'a>(&'a self, key: &FlowKey, labels: &mut Labels<'a>) {
-        let has_ip = !matches!(key.kind, Kind::Rarp | Kind::Ethernet | Kind::Llc | Kind::Wireless);
+        let has_ip = !matches!(
+            key.kind,
+            FlowKeyKind::Rarp | FlowKeyKind::Ethernet | FlowKeyKind::Llc | FlowKeyKind::Wireless
+        );
         if !has_ip {
             return;
         }
@@ -132,7 +135,7 @@ impl LabelTable {
                 labels.add(&texts[end]);
             }
         }
-        if !matches!(key.kind, Kind::Ipv4 | Kind::Ipv6) {
+        if !matches!(key.kind, FlowKeyKind::Ipv4 | FlowKeyKind::Ipv6) {
             return;
         }
         for (end, port) in [key.source_port, key.destination_port].into_iter().enumerate() {
@@ -175,7 +178,7 @@ mod tests {
              udp/443 quic\n",
         );
         let table = table.expect("no mistake");
-        let key = |source: u128, destination: u128, kind: Kind| FlowKey {
+        let key = |source: u128, destination: u128, kind: FlowKeyKind| FlowKey {
             source: Address::new(source),
             destination: Address::new(destination),
             source_port: 40_000,
@@ -188,13 +191,16 @@ mod tests {
             (0x0a01_0007, 0x0a01_0008, "saddr=printer daddr=office 2 dport=https"),
             (0x0a02_0001, 0x0b00_0001, "saddr=home daddr=world dport=https"),
         ] {
-            assert_eq!(labels(&table, &key(source, destination, Kind::Ipv4)), expected);
+            assert_eq!(labels(&table, &key(source, destination, FlowKeyKind::Ipv4)), expected);
         }
         let six = 0x2001_0db8_u128 << 96 | 1;
-        assert_eq!(labels(&table, &key(six, 1, Kind::Ipv6)), "saddr=lab daddr=six dport=https");
-        let udp = FlowKey { protocol: UDP, ..key(six, six, Kind::Ipv6) };
+        assert_eq!(
+            labels(&table, &key(six, 1, FlowKeyKind::Ipv6)),
+            "saddr=lab daddr=six dport=https"
+        );
+        let udp = FlowKey { protocol: UDP, ..key(six, six, FlowKeyKind::Ipv6) };
         assert_eq!(labels(&table, &udp), "saddr=lab daddr=lab dport=quic");
-        assert_eq!(labels(&table, &key(1, 1, Kind::Ethernet)), "");
+        assert_eq!(labels(&table, &key(1, 1, FlowKeyKind::Ethernet)), "");
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! Live interfaces: their packets to the auditor, until a signal ends the program.
 
-use panoptes_capture::Skipped;
+use panoptes_capture::SkippedCounts;
 
 use super::auditor::{Auditor, management};
 use super::outputs::Outputs;
-use super::process::{Identity, PidFile, PidFileKeeper};
-use super::request::Request;
+use super::process::{PidFile, PidFileKeeper, RunAsIdentity};
+use super::request::FlowRequest;
 use super::signals::Signals;
 use super::{clients, system, tables, threads};
 use crate::exit::{Exit, Failure};
@@ -13,7 +13,7 @@ use crate::message::Messages;
 
 /// Audits network interfaces until a signal ends the program.
 pub(super) fn audit(
-    request: &Request,
+    request: &FlowRequest,
     signals: &Signals,
     messages: &Messages,
 ) -> Result<Exit, Failure> {
@@ -22,7 +22,7 @@ pub(super) fn audit(
     let request = &all[0].request().clone();
     tables::check_room(request)?;
     threads::start(&mut all, messages)?;
-    let identity = Identity::find(request)?;
+    let identity = RunAsIdentity::find(request)?;
     let clients = clients::listen(request, messages)?;
     let name = &all[0].names()[0];
     let has_pid_file = request.is_daemon && request.has_pid_file;
@@ -44,7 +44,7 @@ pub(super) fn audit(
     };
     let (wrong_times, unread) = (auditor.wrong_times(), auditor.unread());
     let (counts, exit) = auditor.finish(missing);
-    super::report_losses(Skipped::default(), (counts, wrong_times, &unread), messages);
+    super::report_losses(SkippedCounts::default(), (counts, wrong_times, &unread), messages);
     super::report_unread(&unread, messages);
     if missing.mirrors > 0 {
         messages.warning(format_args!("{} datagrams held no mirrored packet", missing.mirrors));

@@ -56,23 +56,23 @@ mod values;
 use std::ffi::OsString;
 use std::time::SystemTime;
 
-use panoptes_capture::Skipped;
+use panoptes_capture::SkippedCounts;
 use panoptes_decoders::netflow;
-use panoptes_flow::Counts;
+use panoptes_flow::FlowTableCounts;
 use sd_notify::NotifyState;
 
-use self::audit::Missing;
+use self::audit::PacketSourceLosses;
 use self::auditor::{Auditor, management};
-use self::captures::{Captures, Reader};
+use self::captures::{Captures, OpenCaptureReader};
 pub use self::configuration::argus_conf_remarks;
 use self::filter::{ETHERNET, PacketFilters};
 use self::links::UnreadLinks;
 pub(crate) use self::needs::Needs;
-use self::options::Asked;
+use self::options::ArgusCommand;
 pub(crate) use self::options::HELP;
 use self::outputs::Outputs;
-use self::process::{Identity, SystemLog};
-use self::request::Request;
+use self::process::{RunAsIdentity, SystemLog};
+use self::request::FlowRequest;
 use self::signals::Signals;
 use crate::exit::{Exit, Failure, print};
 use crate::message::Messages;
@@ -81,7 +81,7 @@ use crate::sandbox::Role;
 pub(crate) use self::figures::{OutputFigures, SensorFigures};
 pub(crate) use self::gaps::key_of as key_of_gap;
 pub(crate) use self::sensor::{OfService, OpenSensor, Ports, Sensor};
-pub(crate) use self::service_output::{Happened, QUEUE};
+pub(crate) use self::service_output::{QUEUE, SensorEvent};
 pub(crate) use self::service_request::bytes_of_sensor;
 pub(crate) use self::system::SharedSystem;
 
@@ -98,8 +98,8 @@ const CONFIGURATION: &str = "/etc/argus.conf";
 /// Runs the auditor with the arguments behind its name. `is_argus`: it was called so.
 pub(crate) fn run(arguments: &[OsString], is_argus: bool) -> Result<Exit, Failure> {
     let mut request = match options::parse(arguments, CONFIGURATION)? {
-        Asked::Help => return print(USAGE.as_bytes()).and_then(|_| print(HELP.as_bytes())),
-        Asked::Audit(request) => request,
+        ArgusCommand::Help => return print(USAGE.as_bytes()).and_then(|_| print(HELP.as_bytes())),
+        ArgusCommand::Audit(request) => request,
     };
     request.is_argus = is_argus;
     if request.prints_filter {
@@ -133,12 +133,12 @@ pub(crate) fn run(arguments: &[OsString], is_argus: bool) -> Result<Exit, Failur
 }
 
 /// Prints the program of the filter of packets for the first capture, or for Ethernet.
-fn print_filter(request: &Request) -> Result<Exit, Failure> {
+fn print_filter(request: &FlowRequest) -> Result<Exit, Failure> {
     let mut link = ETHERNET;
     let messages = Messages::on_stderr(signals::level(request.debug_level));
     let mut captures = Captures::new(request, &messages)?;
     let reader = captures.open()?.map(|source| source.reader);
-    if let Some(Reader::File(mut file)) = reader {
+    if let Some(OpenCaptureReader::File(mut file)) = reader {
         let first = file.next().map_err(|error| opening::failure(&error))?;
         link = first.map_or(ETHERNET, |frame| frame.link);
     }
@@ -147,7 +147,7 @@ fn print_filter(request: &Request) -> Result<Exit, Failure> {
 
 /// What is due when everything is open: the service manager learns of it; the starter of a daemon
 /// ends, and its messages go to the system's log.
-fn go_on(request: &Request, messages: &Messages) -> Result<(), Failure> {
+fn go_on(request: &FlowRequest, messages: &Messages) -> Result<(), Failure> {
     // Without a manager, nothing is sent.
     if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
         messages.debug(format_args!("the service manager was not notified: {error}"));
@@ -162,7 +162,7 @@ fn go_on(request: &Request, messages: &Messages) -> Result<(), Failure> {
 }
 
 fn audit_captures(
-    request: &Request,
+    request: &FlowRequest,
     signals: &Signals,
     messages: &Messages,
 ) -> Result<Exit, Failure> {
@@ -171,7 +171,7 @@ fn audit_captures(
     let mut filters = PacketFilters::new(request);
     filters.check()?;
     tables::check_room(request)?;
-    let identity = Identity::find(request)?;
+    let identity = RunAsIdentity::find(request)?;
     let clients = clients::listen(request, messages)?;
     // Opened first, so that a mistake in its name leaves no output behind.
     let mut next = captures.open()?;
@@ -194,7 +194,7 @@ fn audit_captures(
     }
     let exports = auditor.exporters();
     let (wrong_times, unread) = (auditor.wrong_times(), auditor.unread());
-    let (counts, exit) = auditor.finish(Missing::NOTHING);
+    let (counts, exit) = auditor.finish(PacketSourceLosses::NOTHING);
     report_losses(captures.skipped(), (counts, wrong_times, &unread), messages);
     report_exports(exports, messages);
     let is_unread = counts.packets > 0 && unread.of_unknown_types() == counts.packets;
@@ -215,8 +215,8 @@ fn audit_captures(
 
 /// Reports what no record has.
 fn report_losses(
-    skipped: Skipped,
-    (counts, wrong_times, unread): (Counts, u64, &UnreadLinks),
+    skipped: SkippedCounts,
+    (counts, wrong_times, unread): (FlowTableCounts, u64, &UnreadLinks),
     messages: &Messages,
 ) {
     let warn = |count: u64, what: &str| {
@@ -267,7 +267,7 @@ fn report_unread(unread: &UnreadLinks, messages: &Messages) {
 }
 
 /// Reports what exporters have sent and no record has.
-fn report_exports(counts: netflow::Counts, messages: &Messages) {
+fn report_exports(counts: netflow::ExporterCounts, messages: &Messages) {
     for (count, what) in [
         (counts.others, "datagrams are no export of flows"),
         (counts.malformed, "exports end too early or contradict themselves"),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::devices::Means;
 use super::filter::PacketFilters;
-use super::request::{Request, Target};
+use super::request::{FlowRequest, Target};
 use super::{configuration, interfaces};
 
 /// What a configuration asks for.
@@ -29,7 +29,7 @@ impl Needs {
     ///
     /// The last mistake in it. The others are on standard error.
     pub(crate) fn read(path: &Path) -> Result<Self, String> {
-        let mut request = Request::default();
+        let mut request = FlowRequest::default();
         let path = path.to_str().ok_or("the name of the file is no text")?;
         configuration::read(path, &mut request).map_err(|failure| failure.message)?;
         let interfaces = interfaces::streams(&request).map_err(|failure| failure.message);
@@ -38,7 +38,7 @@ impl Needs {
             let interfaces = all.filter(|named| !matches!(named.means, Means::Datagrams(..)));
             interfaces.map(|named| (named.name, named.means == Means::Xdp)).collect()
         });
-        let compile = |request: &Request| PacketFilters::new(request).check();
+        let compile = |request: &FlowRequest| PacketFilters::new(request).check();
         let filter = request.filter.is_some().then(|| compile(&request));
         let files = request.outputs.into_iter().filter_map(|output| match output.to {
             Target::File(path) | Target::Parquet(path) => Some(path),

@@ -16,7 +16,7 @@ use super::filter;
 use super::forms::Forms;
 use super::live_output::{LiveOutput, Loss};
 use super::patience::{LAST_WAIT, Patience};
-use super::request::{Form, Output, Target};
+use super::request::{FlowRecordForm, OutputRequest, Target};
 use super::signals::Signals;
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
@@ -38,7 +38,7 @@ pub(super) struct Trouble {
 pub(super) struct Open {
     sink: Sink,
     name: String,
-    pub(super) form: Form,
+    pub(super) form: FlowRecordForm,
     /// Whether its records are rows of columns.
     has_columns: bool,
     pub(super) filter: Option<RecordFilter>,
@@ -75,14 +75,14 @@ enum Carrier {
 }
 
 /// Who waits for outputs.
-pub(super) enum Waiting<'a> {
+pub(super) enum OutputWaiter<'a> {
     /// Nobody: packets are live. So many bytes wait for an output.
     Nobody(&'a Messages, usize),
     /// The reader of captures, until there are signals.
     Reader(&'a Signals),
 }
 
-impl Waiting<'_> {
+impl OutputWaiter<'_> {
     fn file(&self, mut file: RecordFile, name: &str) -> io::Result<Sink> {
         match self {
             Self::Nobody(messages, bytes) => {
@@ -118,10 +118,10 @@ impl Waiting<'_> {
 impl Open {
     /// Opens an output.
     pub(super) fn new(
-        output: &Output,
+        output: &OutputRequest,
         has_sizes: bool,
         forms: &mut Forms,
-        waiting: &Waiting<'_>,
+        waiting: &OutputWaiter<'_>,
     ) -> Result<Self, Failure> {
         let filter = output.filter.as_deref().map(filter::of_output).transpose()?;
         let name = match &output.to {
@@ -156,7 +156,7 @@ impl Open {
 
     /// Whether records go there, and no answers of DNS.
     pub(super) fn has_records(&self) -> bool {
-        self.form != Form::PassiveDns
+        self.form != FlowRecordForm::PassiveDns
     }
 
     /// Whether there is place for records of something else than flows.
@@ -287,11 +287,11 @@ impl Open {
 
 /// Makes what writes to an output.
 fn open_sink(
-    output: &Output,
+    output: &OutputRequest,
     name: &str,
     has_sizes: bool,
     forms: &mut Forms,
-    waiting: &Waiting<'_>,
+    waiting: &OutputWaiter<'_>,
 ) -> io::Result<Sink> {
     // Readers know the file by its first record, whatever the filter is.
     let first = forms.first(output.form).to_vec();

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use panoptes_capture::{CaptureError, CaptureFile, Options};
+use panoptes_capture::{CaptureError, CaptureFile, CaptureOptions};
 
 use crate::exit::{Exit, Failure};
 
 /// Opens a file.
-pub(super) fn open(path: &Path, options: &Options) -> Result<CaptureFile, Failure> {
+pub(super) fn open(path: &Path, options: &CaptureOptions) -> Result<CaptureFile, Failure> {
     CaptureFile::open(path, options).map_err(|error| failure(&error))
 }
 

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use super::labels::LabelTable;
 use super::origin::Server;
-use super::request::{Alerts, Form, Output, Request, Target};
+use super::request::{Alerts, FlowRecordForm, FlowRequest, OutputRequest, Target};
 use super::values::{mistake, number, range};
 use super::{applications, configuration, devices, threads};
 use crate::exit::Failure;
@@ -95,17 +95,17 @@ output failed, 77 permission denied, 78 the configuration is wrong.
 ";
 
 /// What the user wants.
-pub(super) enum Asked {
+pub(super) enum ArgusCommand {
     Help,
-    Audit(Box<Request>),
+    Audit(Box<FlowRequest>),
 }
 
 /// The arguments that are left.
-struct Rest<'a> {
+struct RemainingArguments<'a> {
     arguments: std::iter::Peekable<std::slice::Iter<'a, OsString>>,
 }
 
-impl<'a> Rest<'a> {
+impl<'a> RemainingArguments<'a> {
     /// The next argument if it is no option; `-` alone is none.
     fn operand(&mut self) -> Option<&'a OsStr> {
         let is_operand = |word: &&'a OsString| !word.as_bytes().starts_with(b"-");
@@ -124,24 +124,24 @@ impl<'a> Rest<'a> {
 
 /// What options of the command line replace of a configuration, when the first one comes.
 #[derive(Default)]
-struct Replaced {
+struct ReplacedSettings {
     streams: bool,
     outputs: bool,
 }
 
 /// Reads the arguments behind the program's name. `default` is the configuration that is read
 /// unless -X, -F or --endpoint is there.
-pub(super) fn parse(arguments: &[OsString], default: &str) -> Result<Asked, Failure> {
-    let mut request = Request::default();
+pub(super) fn parse(arguments: &[OsString], default: &str) -> Result<ArgusCommand, Failure> {
+    let mut request = FlowRequest::default();
     if !names_configuration(arguments) {
         configuration::read_if_there(default, &mut request)?;
     }
-    let mut replaced = Replaced::default();
-    let mut rest = Rest { arguments: arguments.iter().peekable() };
+    let mut replaced = ReplacedSettings::default();
+    let mut rest = RemainingArguments { arguments: arguments.iter().peekable() };
     while let Some(argument) = rest.arguments.next() {
         match argument.as_bytes() {
             b"-" | b"--" => set_filter(&mut request, rest.arguments.by_ref())?,
-            b"-h" | b"--help" => return Ok(Asked::Help),
+            b"-h" | b"--help" => return Ok(ArgusCommand::Help),
             b"--endpoint" => request.become_endpoint(),
             b"--vni-in-key" => request.has_overlays = true,
             b"--flows" => {
@@ -186,7 +186,7 @@ pub(super) fn parse(arguments: &[OsString], default: &str) -> Result<Asked, Fail
             }
         }
     }
-    check(request).map(|request| Asked::Audit(Box::new(request)))
+    check(request).map(|request| ArgusCommand::Audit(Box::new(request)))
 }
 
 /// Whether an option decides which configuration is read.
@@ -209,7 +209,7 @@ const VALUED: &[u8] = b"BcDeFgiMNPrSsTuUw";
 
 /// The rest of the command line is the filter of packets.
 fn set_filter<'a>(
-    request: &mut Request,
+    request: &mut FlowRequest,
     words: impl Iterator<Item = &'a OsString>,
 ) -> Result<(), Failure> {
     let words = words.map(|word| text(word, "a filter")).collect::<Result<Vec<_>, _>>()?;
@@ -222,9 +222,9 @@ fn set_filter<'a>(
 /// Reads an argument of letters: the first one that has a value takes the rest.
 fn read_letters<'a>(
     mut letters: &'a [u8],
-    rest: &mut Rest<'a>,
-    request: &mut Request,
-    replaced: &mut Replaced,
+    rest: &mut RemainingArguments<'a>,
+    request: &mut FlowRequest,
+    replaced: &mut ReplacedSettings,
 ) -> Result<(), Failure> {
     while let Some((&letter, attached)) = letters.split_first() {
         letters = attached;
@@ -265,9 +265,9 @@ fn with_value<'a>(
     letter: u8,
     option: &str,
     value: &'a OsStr,
-    rest: &mut Rest<'a>,
-    request: &mut Request,
-    replaced: &mut Replaced,
+    rest: &mut RemainingArguments<'a>,
+    request: &mut FlowRequest,
+    replaced: &mut ReplacedSettings,
 ) -> Result<(), Failure> {
     if letter == b'r' {
         return captures(option, value, rest, request);
@@ -310,7 +310,7 @@ fn with_value<'a>(
 }
 
 /// Takes an option about the system whose packets these are.
-fn beside(option: &str, value: &OsStr, request: &mut Request) {
+fn beside(option: &str, value: &OsStr, request: &mut FlowRequest) {
     let beside = request.beside.get_or_insert_default();
     match option {
         "--system" => value.clone_into(&mut beside.system),
@@ -324,8 +324,8 @@ fn beside(option: &str, value: &OsStr, request: &mut Request) {
 fn captures<'a>(
     option: &str,
     value: &'a OsStr,
-    rest: &mut Rest<'a>,
-    request: &mut Request,
+    rest: &mut RemainingArguments<'a>,
+    request: &mut FlowRequest,
 ) -> Result<(), Failure> {
     let mut next = Some(value);
     while let Some(file) = next {
@@ -344,7 +344,7 @@ fn captures<'a>(
 }
 
 /// Checks what only the whole shows.
-fn check(mut request: Request) -> Result<Request, Failure> {
+fn check(mut request: FlowRequest) -> Result<FlowRequest, Failure> {
     request.complete_endpoint();
     let reads_captures = request.reads_captures();
     if reads_captures && !request.streams.is_empty() {
@@ -365,14 +365,14 @@ fn check(mut request: Request) -> Result<Request, Failure> {
     }
     threads::option::check(&request)?;
     if let Some(to) = request.passive_dns.clone() {
-        request.outputs.push(Output { to, form: Form::PassiveDns, filter: None });
+        request.outputs.push(OutputRequest { to, form: FlowRecordForm::PassiveDns, filter: None });
     }
     if request.outputs.is_empty() && request.port == 0 {
         return Err(mistake(
             "nowhere to write: add `-w FILE`, `-w -` for standard output, or `-P 561` for clients",
         ));
     }
-    let to_standard_output = |output: &&Output| output.to == Target::StandardOutput;
+    let to_standard_output = |output: &&OutputRequest| output.to == Target::StandardOutput;
     if let Some(beside) = &request.beside {
         if beside.system.is_empty() {
             return Err(mistake("--alerts and --config need a system: add `--system SYSTEM`"));
@@ -387,7 +387,7 @@ fn check(mut request: Request) -> Result<Request, Failure> {
         if request.is_daemon {
             return Err(mistake("-d: a daemon has no standard output for `-w -`"));
         }
-        let is_binary = matches!(output.form, Form::Argus | Form::Argus5);
+        let is_binary = matches!(output.form, FlowRecordForm::Argus | FlowRecordForm::Argus5);
         if is_binary && io::stdout().is_terminal() {
             return Err(mistake(
                 "argus(8) records are binary: send standard output to `ra -r -` or a file",
@@ -407,44 +407,44 @@ fn text<'a>(value: &'a OsStr, option: &str) -> Result<&'a str, Failure> {
 mod tests {
     use std::path::PathBuf;
 
-    use panoptes_sinks::flow::argus::{Options, SourceId};
+    use panoptes_sinks::flow::argus::{ArgusOptions, SourceId};
 
     use super::*;
 
-    fn parsed(line: &str) -> Result<Request, String> {
+    fn parsed(line: &str) -> Result<FlowRequest, String> {
         let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
         match parse(&words, "/nonexistent") {
-            Ok(Asked::Audit(request)) => Ok(*request),
-            Ok(Asked::Help) => Err("help".to_owned()),
+            Ok(ArgusCommand::Audit(request)) => Ok(*request),
+            Ok(ArgusCommand::Help) => Err("help".to_owned()),
             Err(failure) => Err(failure.to_string()),
         }
     }
 
-    fn file(path: &str, filter: Option<&str>) -> Output {
+    fn file(path: &str, filter: Option<&str>) -> OutputRequest {
         let to = Target::File(path.into());
-        Output { to, form: Form::Argus, filter: filter.map(str::to_owned) }
+        OutputRequest { to, form: FlowRecordForm::Argus, filter: filter.map(str::to_owned) }
     }
 
     #[test]
     fn options_are_read_as_getopt_does() {
         let request = parsed("-XAJm -Z -U64 -S 0.5 -M60 -N 5-9 -e \"ab1\" -r b.pcap a.pcap -w out");
-        let expected = Request {
+        let expected = FlowRequest {
             captures: vec!["a.pcap".into(), "b.pcap".into()],
             outputs: vec![file("out", None)],
             packets: (5, 9),
             status_interval_ns: 500_000_000,
             management_interval_s: 60,
-            records: Options {
+            records: ArgusOptions {
                 source_id: SourceId::Text(*b"ab1\0"),
                 application_bytes: true,
                 hardware: true,
                 packet_sizes: true,
-                ..Options::default()
+                ..ArgusOptions::default()
             },
             has_jitter: true,
             user_bytes: 64,
             snap_length: 320,
-            ..Request::default()
+            ..FlowRequest::default()
         };
         assert_eq!(request, Ok(expected));
     }
@@ -454,7 +454,7 @@ mod tests {
         let line = "-i eth0/7 -p -s 128 -P 561 -B 127.0.0.1,::1 --allow 10.0.0.0/8 -d -c /srv \
                     -u nobody -g nogroup -D3 -O -w a tcp -w b ether host 1:2:3:4:5:6";
         let request = parsed(line).expect("a request");
-        let expected = Request {
+        let expected = FlowRequest {
             streams: devices::parse("-i", "eth0/7").expect("an interface"),
             is_promiscuous: false,
             snap_length: 128,
@@ -470,7 +470,7 @@ mod tests {
             optimises: false,
             outputs: vec![file("a", Some("tcp")), file("b", Some("ether"))],
             filter: Some("host 1:2:3:4:5:6".to_owned()),
-            ..Request::default()
+            ..FlowRequest::default()
         };
         assert_eq!(request, expected);
     }

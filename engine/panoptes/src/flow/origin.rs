@@ -12,9 +12,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt};
-use panoptes_capture::{CaptureError, CaptureFile, Options};
+use panoptes_capture::{CaptureError, CaptureFile, CaptureOptions};
 
-use super::feed::{Ended, Link};
+use super::feed::{CaptureEnd, FeedProducer};
 use super::opening::failure;
 use super::rotation::Rotation;
 use super::values::{addresses, mistake};
@@ -53,7 +53,7 @@ impl Server {
 
 /// Where captures come from.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Origin {
+pub(super) enum CaptureOrigin {
     StandardInput,
     /// A regular file, or a FIFO.
     File(PathBuf),
@@ -61,9 +61,9 @@ pub(super) enum Origin {
     Server(Server),
 }
 
-impl Origin {
+impl CaptureOrigin {
     /// Reads all captures, until nobody needs more. Unless they are followed, that is once.
-    pub(super) fn read(self, options: &Options, link: &Link) -> Result<(), Failure> {
+    pub(super) fn read(self, options: &CaptureOptions, link: &FeedProducer) -> Result<(), Failure> {
         match self {
             Self::StandardInput => {
                 link.enter(false);
@@ -104,7 +104,7 @@ fn not_opened(path: &Path, error: io::Error) -> Failure {
 }
 
 /// Reads a file while it grows, and what takes its place when it is moved or emptied.
-fn follow_file(path: &Path, options: &Options, link: &Link) -> Result<(), Failure> {
+fn follow_file(path: &Path, options: &CaptureOptions, link: &FeedProducer) -> Result<(), Failure> {
     let mut file = open(path, libc::O_NONBLOCK)?;
     link.enter(true);
     loop {
@@ -119,7 +119,7 @@ fn follow_file(path: &Path, options: &Options, link: &Link) -> Result<(), Failur
         let ended = match CaptureFile::follow(file, &named(path), options, over) {
             Ok(capture) => link.read(capture)?,
             // It was replaced before anything was written to it.
-            Err(CaptureError::Empty { .. }) => Ended::default(),
+            Err(CaptureError::Empty { .. }) => CaptureEnd::default(),
             Err(error) => return Err(failure(&error)),
         };
         // The next one may be there in a moment.
@@ -137,7 +137,11 @@ fn follow_file(path: &Path, options: &Options, link: &Link) -> Result<(), Failur
 }
 
 /// Reads the captures of a folder; if they are followed, each until the next one has begun.
-fn read_folder(folder: &Path, options: &Options, link: &Link) -> Result<(), Failure> {
+fn read_folder(
+    folder: &Path,
+    options: &CaptureOptions,
+    link: &FeedProducer,
+) -> Result<(), Failure> {
     let rotation = Arc::new(Mutex::new(Rotation::new(folder.to_owned(), link.messages())));
     loop {
         let next = rotation.lock().unwrap_or_else(PoisonError::into_inner).next();
@@ -187,10 +191,14 @@ pub(super) fn none_in(folder: &Path) -> Failure {
 }
 
 /// Reads what a server sends; if it is followed, it connects again at the end.
-fn read_server(server: &Server, options: &Options, link: &Link) -> Result<(), Failure> {
+fn read_server(
+    server: &Server,
+    options: &CaptureOptions,
+    link: &FeedProducer,
+) -> Result<(), Failure> {
     let (mut pause, mut reported) = (FIRST_PAUSE, String::new());
     // The stream of each connection has an end.
-    let options = Options { follow: false, ..options.clone() };
+    let options = CaptureOptions { follow: false, ..options.clone() };
     loop {
         let mut packets = 0;
         let ended = connect(server).and_then(|stream| {

@@ -6,24 +6,24 @@ use std::sync::Arc;
 
 use panoptes_flow::Reports;
 use panoptes_records::activities::Activity;
-use panoptes_records::flow::{Cause, Extra, FlowRecord, Resolution};
+use panoptes_records::flow::{Cause, Extra, FlowRecord, NameResolution};
 use panoptes_records::record::system_activity::SystemActivityDetails;
-use panoptes_sinks::flow::argus::{Interim, Management, Options};
+use panoptes_sinks::flow::argus::{ArgusOptions, Interim, Management};
 use panoptes_sinks::flow::filter::RecordFilter;
 use panoptes_sinks::flow::output::{ClientEvent, ClientThread, Clients, QUEUE_BYTES};
 
-use super::clients::{self, Subject};
+use super::clients::{self, ClientFilterInput};
 use super::figures::SensorFigures;
 use super::forms::Forms;
 use super::labels::LabelTable;
 use super::live_output::Loss;
-use super::open_output::{Open, Trouble, Waiting};
+use super::open_output::{Open, OutputWaiter, Trouble};
 use super::patience::{LAST_WAIT, Patience};
-use super::request::{Form, Request};
+use super::request::{FlowRecordForm, FlowRequest};
 use super::sensor_records::{SensorRecords, plain_header};
 use super::service_output::ServiceOutput;
 use super::signals::Signals;
-use super::system::{self, Attached, ScanLosses, SharedSystem, WatchedSystem};
+use super::system::{self, OpenSystem, ScanLosses, SharedSystem, WatchedSystem};
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 
@@ -36,7 +36,7 @@ const ENDPOINT_QUEUE_BYTES: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Outputs {
     all: Vec<Open>,
-    clients: Option<ClientThread<Subject>>,
+    clients: Option<ClientThread<ClientFilterInput>>,
     /// The service in which the sensor runs.
     service: Option<ServiceOutput>,
     /// Records that no client has got, as far as that was reported.
@@ -57,10 +57,10 @@ pub(super) struct Outputs {
 
 impl Outputs {
     pub(super) fn open(
-        request: &Request,
+        request: &FlowRequest,
         management: Management,
         clients: Option<Clients<RecordFilter>>,
-        attached: Option<Attached>,
+        attached: Option<OpenSystem>,
         (signals, messages): (&Signals, &Messages),
     ) -> Result<Self, Failure> {
         let mut outputs = Self::none(request, management, (signals, messages));
@@ -74,8 +74,8 @@ impl Outputs {
         let has_sizes = request.records.packet_sizes;
         let (is_live, forms) = (outputs.trouble.is_live, &mut outputs.forms);
         let bytes = if request.is_endpoint { ENDPOINT_QUEUE_BYTES } else { QUEUE_BYTES };
-        let nobody = Waiting::Nobody(messages, bytes);
-        let waiting = if is_live { nobody } else { Waiting::Reader(signals) };
+        let nobody = OutputWaiter::Nobody(messages, bytes);
+        let waiting = if is_live { nobody } else { OutputWaiter::Reader(signals) };
         let all = request.outputs.iter();
         let all = all.map(|output| Open::new(output, has_sizes, forms, &waiting));
         outputs.all = all.collect::<Result<Vec<_>, _>>()?;
@@ -88,20 +88,20 @@ impl Outputs {
 
     /// That of a sensor in the service.
     pub(super) fn of_service(
-        request: &Request,
+        request: &FlowRequest,
         management: Management,
         (mut service, system): (ServiceOutput, Option<SharedSystem>),
         of_process: (&Signals, &Messages),
     ) -> Self {
         let mut outputs = Self::none(request, management, of_process);
-        service.push(outputs.forms.first(Form::Json), false);
+        service.push(outputs.forms.first(FlowRecordForm::Json), false);
         let system = system.map(WatchedSystem::of_service);
         Self { service: Some(service), system, ..outputs }
     }
 
     /// Without a place for records.
     fn none(
-        request: &Request,
+        request: &FlowRequest,
         management: Management,
         (signals, messages): (&Signals, &Messages),
     ) -> Self {
@@ -165,8 +165,8 @@ impl Outputs {
     }
 
     /// Receives the records of flows that have these options.
-    pub(super) const fn of<'a>(&'a mut self, options: &'a Options) -> Recording<'a> {
-        Recording { outputs: self, options }
+    pub(super) const fn of<'a>(&'a mut self, options: &'a ArgusOptions) -> FlowRecorder<'a> {
+        FlowRecorder { outputs: self, options }
     }
 
     /// Writes what waits, looks at files, and serves clients. `now_ns` never goes back.
@@ -268,11 +268,11 @@ impl Outputs {
             }
         }
         if let Some(service) = &mut self.service {
-            service.push(self.forms.state(Form::Json, cause, interim), self.is_ending);
+            service.push(self.forms.state(FlowRecordForm::Json, cause, interim), self.is_ending);
         }
         if let Some(clients) = &mut self.clients {
-            let subject = Subject::management(source_id, cause);
-            clients.push(self.forms.state(Form::Argus, cause, interim), subject);
+            let subject = ClientFilterInput::management(source_id, cause);
+            clients.push(self.forms.state(FlowRecordForm::Argus, cause, interim), subject);
         }
     }
 
@@ -290,7 +290,7 @@ impl Outputs {
         let source_id = self.forms.management.source_id;
         let matches = |filter: &RecordFilter| filter.matches_management(source_id, Cause::Status);
         for open in &mut self.all {
-            if open.form == Form::Json
+            if open.form == FlowRecordForm::Json
                 && open.has_others()
                 && open.filter.as_ref().is_none_or(matches)
             {
@@ -358,12 +358,12 @@ impl Outputs {
 }
 
 /// Receives the records of some flows.
-pub(super) struct Recording<'a> {
+pub(super) struct FlowRecorder<'a> {
     outputs: &'a mut Outputs,
-    options: &'a Options,
+    options: &'a ArgusOptions,
 }
 
-impl Reports for Recording<'_> {
+impl Reports for FlowRecorder<'_> {
     fn report(&mut self, record: &FlowRecord, extra: &Extra<'_>) {
         let ending;
         let mut record = record;
@@ -402,18 +402,18 @@ impl Reports for Recording<'_> {
         }
         if let Some(service) = service {
             let may_wait = patience.is_some();
-            service.push(forms.flow(Form::Json, self.options, record, extra), may_wait);
+            service.push(forms.flow(FlowRecordForm::Json, self.options, record, extra), may_wait);
         }
         if let Some(clients) = clients.as_mut().filter(|clients| clients.count() > 0) {
-            let subject = Subject::flow(record, extra, source_id);
-            clients.push(forms.flow(Form::Argus, self.options, record, extra), subject);
+            let subject = ClientFilterInput::flow(record, extra, source_id);
+            clients.push(forms.flow(FlowRecordForm::Argus, self.options, record, extra), subject);
             if !trouble.is_live {
                 clients.make_room(LAST_WAIT);
             }
         }
     }
 
-    fn resolved(&mut self, resolution: &Resolution<'_>) {
+    fn resolved(&mut self, resolution: &NameResolution<'_>) {
         let Outputs { all, forms, trouble, .. } = &mut *self.outputs;
         for open in all.iter_mut().filter(|open| !open.has_records()) {
             open.push(forms.resolution(self.options, resolution), trouble);

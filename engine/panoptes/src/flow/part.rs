@@ -7,7 +7,7 @@ use panoptes_interface::{Division, Group, Interface, InterfaceError};
 
 /// The part of the packets of an interface that a thread has.
 #[derive(Debug)]
-pub(super) struct Part {
+pub(super) struct InterfacePart {
     pub(super) number: usize,
     pub(super) division: Division,
     /// All parts of this interface.
@@ -16,7 +16,7 @@ pub(super) struct Part {
     pub(super) joined: u32,
 }
 
-impl Part {
+impl InterfacePart {
     /// Whether it is the one that joins first.
     pub(super) const fn is_first(&self) -> bool {
         self.number == 0

@@ -24,8 +24,8 @@ use nix::unistd::{Group, Pid, User, dup2_stderr, initgroups, setgid, setgroups, 
 
 use panoptes_sinks::output::links;
 
-use super::request::Request;
-use super::system::Attached;
+use super::request::FlowRequest;
+use super::system::OpenSystem;
 use super::values::mistake;
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
@@ -187,14 +187,14 @@ impl Drop for PidFileKeeper {
 }
 
 /// Who the process becomes, looked up before the root changes.
-pub(super) struct Identity {
+pub(super) struct RunAsIdentity {
     user: Option<User>,
     group: Option<Group>,
     root: Option<PathBuf>,
 }
 
-impl Identity {
-    pub(super) fn find(request: &Request) -> Result<Self, Failure> {
+impl RunAsIdentity {
+    pub(super) fn find(request: &FlowRequest) -> Result<Self, Failure> {
         let user = request.user.as_deref().map(|name| {
             let found = User::from_name(name).ok().flatten();
             found.ok_or_else(|| mistake(format!("-u: no user has the name `{name}`")))
@@ -213,12 +213,12 @@ impl Identity {
     pub(super) fn assume(
         &self,
         role: Role,
-        attached: Option<&Attached>,
+        attached: Option<&OpenSystem>,
         messages: &Messages,
     ) -> Result<(), Failure> {
         self.change()?;
         let is_changed = self.user.is_some();
-        let beside = attached.map(Attached::system);
+        let beside = attached.map(OpenSystem::system);
         sandbox::keep_those_of_flows(role, beside, is_changed, messages);
         Ok(())
     }
@@ -278,11 +278,13 @@ mod tests {
 
     #[test]
     fn unknown_users_and_groups_are_mistakes() {
-        let request = Request { user: Some("no-such-user".to_owned()), ..Request::default() };
-        let message = Identity::find(&request).err().expect("unknown").to_string();
+        let request =
+            FlowRequest { user: Some("no-such-user".to_owned()), ..FlowRequest::default() };
+        let message = RunAsIdentity::find(&request).err().expect("unknown").to_string();
         assert_eq!(message, "-u: no user has the name `no-such-user`");
-        let request = Request { group: Some("no-such-group".to_owned()), ..Request::default() };
-        let message = Identity::find(&request).err().expect("unknown").to_string();
+        let request =
+            FlowRequest { group: Some("no-such-group".to_owned()), ..FlowRequest::default() };
+        let message = RunAsIdentity::find(&request).err().expect("unknown").to_string();
         assert_eq!(message, "-g: no group has the name `no-such-group`");
     }
 }

@@ -5,15 +5,15 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use panoptes_capture::Frame;
-use panoptes_decoders::packet::mirror::{LINKS, Mirror, Mirrored};
+use panoptes_decoders::packet::mirror::{LINKS, Mirror, MirrorPacket};
 use panoptes_interface::{
-    Division, Interface, InterfaceError, Losses, MirrorOptions, MirrorPort, MirrorSocket, Options,
-    XdpInterface,
+    Division, Interface, InterfaceError, InterfaceOptions, Losses, MirrorOptions, MirrorPort,
+    MirrorSocket, XdpInterface,
 };
 
 use super::devices::Means;
 use super::filter::{ETHERNET, PacketFilters};
-use super::part::Part;
+use super::part::InterfacePart;
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 
@@ -27,7 +27,7 @@ pub(super) enum Receiver {
 
 impl Receiver {
     /// Opens an interface, without receiving from it yet.
-    pub(super) fn open(options: &Options, means: Means) -> Result<Self, InterfaceError> {
+    pub(super) fn open(options: &InterfaceOptions, means: Means) -> Result<Self, InterfaceError> {
         match means {
             Means::Ring => Interface::open(options).map(Self::Ring),
             Means::Xdp => XdpInterface::open(options).map(Self::Xdp),
@@ -39,7 +39,7 @@ impl Receiver {
 
     /// Takes over a port from the receiver before, which leaves it.
     pub(super) fn take_over(
-        options: &Options,
+        options: &InterfaceOptions,
         (mirror, port): (Mirror, MirrorPort),
     ) -> Result<Self, InterfaceError> {
         let options = of_port(options, (mirror, port.address()));
@@ -64,7 +64,7 @@ impl Receiver {
 
     /// Opens an interface once for each part of a division.
     pub(super) fn open_parts(
-        options: &Options,
+        options: &InterfaceOptions,
         means: Means,
         division: &Division,
     ) -> Result<Vec<Self>, InterfaceError> {
@@ -93,7 +93,7 @@ impl Receiver {
         &mut self,
         filters: &mut PacketFilters,
         snap_length: u32,
-        part: Option<&mut Part>,
+        part: Option<&mut InterfacePart>,
     ) -> Result<Result<(), InterfaceError>, Failure> {
         let started = match self {
             Self::Ring(ring) => {
@@ -167,7 +167,7 @@ impl Receiver {
     pub(super) fn read_mirrored(
         &mut self,
         most: u32,
-        mut pass: impl FnMut(i64, &Mirrored<'_>),
+        mut pass: impl FnMut(i64, &MirrorPacket<'_>),
     ) -> bool {
         let Self::Port(port) = self else { return false };
         let mut has_read = false;
@@ -225,7 +225,7 @@ impl Receiver {
 }
 
 /// The options of a port.
-fn of_port(options: &Options, (mirror, address): (Mirror, SocketAddr)) -> MirrorOptions {
+fn of_port(options: &InterfaceOptions, (mirror, address): (Mirror, SocketAddr)) -> MirrorOptions {
     MirrorOptions {
         name: options.name.clone(),
         mirror,

@@ -5,13 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use panoptes_flow::identity::Identity;
+use panoptes_flow::identity::FlowIdentity;
 use panoptes_flow::{ApplicationSettings, ControlPorts, Timeouts};
-use panoptes_sinks::flow::argus::Options;
-use panoptes_sinks::flow::output::{Access, PORT};
+use panoptes_sinks::flow::argus::ArgusOptions;
+use panoptes_sinks::flow::output::{AllowedNetworks, PORT};
 
 use super::control;
-use super::devices::{ALL, Named, Stream};
+use super::devices::{ALL, FlowStream, NamedInterface};
 use super::labels::LabelTable;
 use super::origin::Server;
 use super::values::{address, id_and_interface, mistake, number};
@@ -38,23 +38,23 @@ const ENDPOINT_RING_BYTES: usize = 128 << 10;
 /// What to read, what to write.
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of argus")]
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Request {
+pub(super) struct FlowRequest {
     pub(super) captures: Vec<PathBuf>,
     pub(super) folders: Vec<PathBuf>,
     /// Captures have exports of NetFlow, IPFIX or sFlow: `-r cisco:FILE`.
     pub(super) cisco: Vec<PathBuf>,
     /// Servers that send captures: `-r tcp:HOST:PORT`.
     pub(super) servers: Vec<Server>,
-    pub(super) streams: Vec<Stream>,
-    pub(super) outputs: Vec<Output>,
+    pub(super) streams: Vec<FlowStream>,
+    pub(super) outputs: Vec<OutputRequest>,
     /// Numbers of the first and of the last packet to be read, from 1 on.
     pub(super) packets: (u64, u64),
     pub(super) status_interval_ns: i64,
     pub(super) management_interval_s: u16,
-    pub(super) records: Options,
+    pub(super) records: ArgusOptions,
     /// Records of argus 5 have the names of their interfaces.
     pub(super) names_interfaces: bool,
-    pub(super) identity: Identity,
+    pub(super) identity: FlowIdentity,
     pub(super) is_unidirectional: bool,
     /// `--vni-in-key`.
     pub(super) has_overlays: bool,
@@ -96,7 +96,7 @@ pub(super) struct Request {
     pub(super) bind: Option<Vec<IpAddr>>,
     /// The program was called `argus`.
     pub(super) is_argus: bool,
-    pub(super) access: Access,
+    pub(super) access: AllowedNetworks,
     pub(super) is_daemon: bool,
     pub(super) has_pid_file: bool,
     pub(super) pid_folder: PathBuf,
@@ -111,7 +111,7 @@ pub(super) struct Request {
     pub(super) warnings: Vec<String>,
 }
 
-impl Default for Request {
+impl Default for FlowRequest {
     fn default() -> Self {
         Self {
             captures: Vec::new(),
@@ -123,9 +123,9 @@ impl Default for Request {
             packets: (1, u64::MAX),
             status_interval_ns: STATUS_INTERVAL_NS,
             management_interval_s: MANAGEMENT_INTERVAL_S,
-            records: Options::default(),
+            records: ArgusOptions::default(),
             names_interfaces: false,
-            identity: Identity::default(),
+            identity: FlowIdentity::default(),
             is_unidirectional: false,
             has_overlays: false,
             has_jitter: false,
@@ -152,7 +152,7 @@ impl Default for Request {
             port: 0,
             bind: None,
             is_argus: false,
-            access: Access::default(),
+            access: AllowedNetworks::default(),
             is_daemon: false,
             has_pid_file: true,
             pid_folder: "/var/run".into(),
@@ -186,9 +186,9 @@ pub(super) enum Alerts {
 
 /// An output and the filter of its records.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Output {
+pub(super) struct OutputRequest {
     pub(super) to: Target,
-    pub(super) form: Form,
+    pub(super) form: FlowRecordForm,
     pub(super) filter: Option<String>,
 }
 
@@ -207,7 +207,7 @@ pub(super) enum Target {
 
 /// The form of records.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) enum Form {
+pub(super) enum FlowRecordForm {
     /// As argus 3 writes them.
     #[default]
     Argus,
@@ -219,7 +219,7 @@ pub(super) enum Form {
     PassiveDns,
 }
 
-impl Form {
+impl FlowRecordForm {
     /// The form that a prefix names, and what is behind it.
     fn of(to: &str) -> (Self, &str) {
         let named = [("argus5:", Self::Argus5), ("json:", Self::Json)];
@@ -239,7 +239,7 @@ fn short(name: &str) -> [u8; 4] {
     short
 }
 
-impl Request {
+impl FlowRequest {
     /// `-X`: forgets what a configuration or earlier options have set, but for what to read and for
     /// how the process runs (`clearArgusConfiguration`, `argus/argus.c`).
     pub(super) fn clear(&mut self) {
@@ -278,7 +278,10 @@ impl Request {
             return;
         }
         if self.streams.is_empty() {
-            self.streams.push(Stream { interfaces: vec![Named::plain(ALL)], ..Stream::default() });
+            self.streams.push(FlowStream {
+                interfaces: vec![NamedInterface::plain(ALL)],
+                ..FlowStream::default()
+            });
         }
         if self.outputs.is_empty() && self.port == 0 {
             self.port = PORT;
@@ -310,7 +313,7 @@ impl Request {
     }
 
     /// The interface in the records of a stream.
-    pub(super) fn interface_of(&self, stream: &Stream) -> [u8; 4] {
+    pub(super) fn interface_of(&self, stream: &FlowStream) -> [u8; 4] {
         match stream.interfaces.first() {
             Some(first) if self.names_interfaces => short(&first.name),
             _ => self.records.interface,
@@ -416,16 +419,16 @@ impl Request {
                 return Err(mistake(format!("{what}: parquet: needs a file")));
             }
             let (to, filter) = (Target::Parquet(path.into()), filter.map(str::to_owned));
-            self.outputs.push(Output { to, form: Form::Json, filter });
+            self.outputs.push(OutputRequest { to, form: FlowRecordForm::Json, filter });
             return Ok(());
         }
-        let (form, to) = Form::of(to);
+        let (form, to) = FlowRecordForm::of(to);
         let to = match to.split_once("://") {
             None if to == "-" => Target::StandardOutput,
             None if to.is_empty() => return Err(mistake(format!("{what} needs a file"))),
             None => Target::File(to.into()),
             Some(("argus-udp" | "udp", host)) => Target::Datagrams(address(what, host, PORT)?),
-            Some(("ipfix", host)) if form == Form::Argus => {
+            Some(("ipfix", host)) if form == FlowRecordForm::Argus => {
                 Target::Ipfix(address(what, host, IPFIX_PORT)?)
             }
             Some((scheme, _)) => {
@@ -435,7 +438,7 @@ impl Request {
             }
         };
         let filter = filter.map(str::to_owned);
-        self.outputs.push(Output { to, form, filter });
+        self.outputs.push(OutputRequest { to, form, filter });
         Ok(())
     }
 }
@@ -447,7 +450,7 @@ mod tests {
     #[test]
     fn streams_have_a_host_and_a_port() {
         let target = |to: &str| {
-            let mut request = Request::default();
+            let mut request = FlowRequest::default();
             request.add_output("-w", to, None).map_err(|failure| failure.to_string())?;
             Ok::<_, String>(request.outputs.remove(0).to)
         };
@@ -467,18 +470,20 @@ mod tests {
     #[test]
     fn a_prefix_names_the_form() {
         let output = |to: &str| {
-            let mut request = Request::default();
+            let mut request = FlowRequest::default();
             request.add_output("-w", to, None).expect(to);
             request.outputs.remove(0)
         };
-        let file = |path: &str, form| Output { to: Target::File(path.into()), form, filter: None };
-        assert_eq!(output("json:a.json"), file("a.json", Form::Json));
-        assert_eq!(output("argus5:./json:x"), file("./json:x", Form::Argus5));
-        assert_eq!(output("a:b"), file("a:b", Form::Argus));
-        let standard = Output { to: Target::StandardOutput, form: Form::Json, filter: None };
+        let file =
+            |path: &str, form| OutputRequest { to: Target::File(path.into()), form, filter: None };
+        assert_eq!(output("json:a.json"), file("a.json", FlowRecordForm::Json));
+        assert_eq!(output("argus5:./json:x"), file("./json:x", FlowRecordForm::Argus5));
+        assert_eq!(output("a:b"), file("a:b", FlowRecordForm::Argus));
+        let standard =
+            OutputRequest { to: Target::StandardOutput, form: FlowRecordForm::Json, filter: None };
         assert_eq!(output("json:-"), standard);
-        let columns = Output { to: Target::Parquet("x".into()), ..standard };
+        let columns = OutputRequest { to: Target::Parquet("x".into()), ..standard };
         assert_eq!(output("parquet:x"), columns);
-        assert!(Request::default().add_output("-w", "parquet:-", None).is_err());
+        assert!(FlowRequest::default().add_output("-w", "parquet:-", None).is_err());
     }
 }

@@ -11,7 +11,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use panoptes_capture::{CaptureError, CaptureFile, Options};
+use panoptes_capture::{CaptureError, CaptureFile, CaptureOptions};
 
 use crate::message::Messages;
 
@@ -27,24 +27,24 @@ const TIMES: usize = 3;
 const WRONG_NS: u64 = 86_400 * 1_000_000_000;
 
 /// A capture: the time of its first packet, and a hash of all of that.
-type Identity = (i64, u64);
+type CaptureIdentity = (i64, u64);
 
 /// What a file has.
 #[derive(Clone, Copy, Debug)]
-struct Content {
-    identity: Identity,
+struct CaptureContent {
+    identity: CaptureIdentity,
     /// When it begins.
     begin_ns: i64,
 }
 
 /// What is known of a file while it stays as it is.
 #[derive(Debug)]
-struct Known {
+struct RotationFile {
     /// Its number, its length, and when it was changed.
     state: (u64, u64, i64, i64),
     is_capture: bool,
     /// `None` without a packet.
-    content: Option<Content>,
+    content: Option<CaptureContent>,
     /// It was named as a file that is left out.
     is_reported: bool,
 }
@@ -53,9 +53,9 @@ struct Known {
 #[derive(Debug)]
 pub(super) struct Rotation {
     folder: PathBuf,
-    known: BTreeMap<PathBuf, Known>,
+    known: BTreeMap<PathBuf, RotationFile>,
     /// The captures that were returned.
-    read: BTreeSet<Identity>,
+    read: BTreeSet<CaptureIdentity>,
     messages: Messages,
 }
 
@@ -95,14 +95,14 @@ impl Rotation {
     }
 
     /// The capture that comes next.
-    fn first(&self) -> Option<(PathBuf, Identity)> {
+    fn first(&self) -> Option<(PathBuf, CaptureIdentity)> {
         let all = self.known.iter().filter_map(|(path, known)| Some((known.content?, path)));
         let left = all.filter(|(content, _)| !self.read.contains(&content.identity));
         let (content, path) = left.min_by_key(|(content, path)| (content.begin_ns, *path))?;
         Some((path.clone(), content.identity))
     }
 
-    fn remember(&mut self, identity: Identity) {
+    fn remember(&mut self, identity: CaptureIdentity) {
         self.read.insert(identity);
         if self.read.len() > REMEMBERED_MAX {
             let contents = self.known.values().filter_map(|known| known.content);
@@ -127,7 +127,8 @@ impl Rotation {
                 Some(file) if file.state == state => file,
                 before => {
                     let is_reported = before.is_some_and(|before| before.is_reported);
-                    let mut file = Known { state, is_capture: false, content: None, is_reported };
+                    let mut file =
+                        RotationFile { state, is_capture: false, content: None, is_reported };
                     self.read_file(&path, &mut file);
                     file
                 }
@@ -138,7 +139,7 @@ impl Rotation {
     }
 
     /// Finds out what a file has. What is no capture is named once.
-    fn read_file(&self, path: &Path, known: &mut Known) {
+    fn read_file(&self, path: &Path, known: &mut RotationFile) {
         match read_content(path) {
             Ok(content) => {
                 known.is_capture = true;
@@ -160,8 +161,8 @@ impl Rotation {
 }
 
 /// Reads the first packets of a file.
-fn read_content(path: &Path) -> Result<Option<Content>, CaptureError> {
-    let mut file = CaptureFile::open(path, &Options::default())?;
+fn read_content(path: &Path) -> Result<Option<CaptureContent>, CaptureError> {
+    let mut file = CaptureFile::open(path, &CaptureOptions::default())?;
     let Some(first) = file.next()? else { return Ok(None) };
     let mut hasher = DefaultHasher::new();
     (first.link, first.wire_length, first.bytes).hash(&mut hasher);
@@ -175,7 +176,7 @@ fn read_content(path: &Path) -> Result<Option<Content>, CaptureError> {
             break;
         }
     }
-    Ok(Some(Content { identity, begin_ns: begin_of(first_ns, times) }))
+    Ok(Some(CaptureContent { identity, begin_ns: begin_of(first_ns, times) }))
 }
 
 /// When a capture begins whose first packets have these times.

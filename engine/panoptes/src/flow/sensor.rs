@@ -22,7 +22,7 @@ use super::auditor::{Auditor, management};
 use super::figures::SensorFigures;
 use super::interfaces::Interfaces;
 use super::outputs::Outputs;
-use super::service_output::{Happened, NAME, ServiceOutput};
+use super::service_output::{NAME, SensorEvent, ServiceOutput};
 use super::service_request::request;
 use super::signals::Signals;
 use super::system::SharedSystem;
@@ -58,7 +58,7 @@ pub(crate) struct OfService {
     /// The queue of its records.
     pub(crate) records: Producer,
     /// Receives what is to be reported of it.
-    pub(crate) happened: Sender<Happened>,
+    pub(crate) happened: Sender<SensorEvent>,
     /// The system whose packets these are.
     pub(crate) system: Option<SharedSystem>,
 }

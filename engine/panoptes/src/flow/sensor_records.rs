@@ -2,7 +2,7 @@
 
 use panoptes_records::activities::Activity;
 use panoptes_records::json::Limits as TextLimits;
-use panoptes_records::record::header::Header;
+use panoptes_records::record::header::RecordHeader;
 use panoptes_records::record::interface::BluefieldSystem;
 use panoptes_records::record::system_activity::SystemActivityDetails;
 use panoptes_records::record::{Details, RECORD_BYTES_MAX, Record, RecordWriter};
@@ -13,15 +13,15 @@ use crate::random;
 const STRING_LENGTH: usize = 1024;
 
 /// The header of records that no configuration changes.
-pub(super) fn plain_header() -> Header {
+pub(super) fn plain_header() -> RecordHeader {
     let limits = TextLimits::new(STRING_LENGTH);
-    Header::new(&"NONE".into(), &BluefieldSystem::default(), limits)
+    RecordHeader::new(&"NONE".into(), &BluefieldSystem::default(), limits)
 }
 
 /// Writes records about the sensor.
 #[derive(Debug)]
 pub(super) struct SensorRecords {
-    header: Header,
+    header: RecordHeader,
     /// The activities that a configuration has switched off.
     disabled: Vec<Activity>,
     writer: RecordWriter,
@@ -29,7 +29,7 @@ pub(super) struct SensorRecords {
 }
 
 impl SensorRecords {
-    pub(super) fn new(header: Header, disabled: Vec<Activity>) -> Self {
+    pub(super) fn new(header: RecordHeader, disabled: Vec<Activity>) -> Self {
         Self {
             header,
             disabled,

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use panoptes_records::activities::{Activity, Preset, Severity};
 use panoptes_records::json::text::Text;
 use panoptes_records::json::time::Timestamp;
-use panoptes_records::queue::{Class, HeaderLists, Producer, QueueSize};
+use panoptes_records::queue::{HeaderLists, Producer, QueueSize, RecordClass};
 use panoptes_records::record::system_activity::SystemActivityDetails;
 use panoptes_sinks::failpoints;
 
@@ -34,7 +34,7 @@ const LOSSES_NS: u64 = 60_000_000_000;
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// What queues must know of a record. The activity, the severity and the preset mean nothing.
-const CLASS: Class = Class {
+const CLASS: RecordClass = RecordClass {
     activity: Activity::NetworkConnectionTerminated,
     severity: Severity::Info,
     is_urgent: false,
@@ -47,7 +47,7 @@ const CLASS: Class = Class {
 
 /// What has happened to the sensor, for the service to report.
 #[derive(Clone, Debug)]
-pub(crate) struct Happened {
+pub(crate) struct SensorEvent {
     pub(crate) activity: Activity,
     reason: Vec<u8>,
     output: Option<Vec<u8>>,
@@ -60,7 +60,7 @@ pub(crate) struct Happened {
     since: Option<Timestamp>,
 }
 
-impl Happened {
+impl SensorEvent {
     pub(super) fn new(activity: Activity, details: &SystemActivityDetails<'_>) -> Self {
         Self {
             activity,
@@ -97,7 +97,7 @@ impl Happened {
 #[derive(Debug)]
 pub(super) struct ServiceOutput {
     records: Producer,
-    happened: Sender<Happened>,
+    happened: Sender<SensorEvent>,
     figures: Arc<SensorFigures>,
     next_flush_ns: u64,
     /// The lost records that were reported, and when the next report may be.
@@ -110,7 +110,7 @@ pub(super) struct ServiceOutput {
 impl ServiceOutput {
     pub(super) const fn new(
         records: Producer,
-        happened: Sender<Happened>,
+        happened: Sender<SensorEvent>,
         figures: Arc<SensorFigures>,
     ) -> Self {
         Self {
@@ -160,7 +160,7 @@ impl ServiceOutput {
     /// Has the service report something.
     pub(super) fn report(&self, activity: Activity, details: &SystemActivityDetails<'_>) {
         // Without a receiver, the service ends.
-        let _ = self.happened.send(Happened::new(activity, details));
+        let _ = self.happened.send(SensorEvent::new(activity, details));
     }
 
     /// Passes on what was added, if that is due. `now_ns` never goes back.
@@ -279,7 +279,7 @@ mod tests {
             since_iso_8601_ns: Some(Timestamp::from_ns(9)),
             ..SystemActivityDetails::default()
         };
-        let happened = Happened::new(Activity::CoverageDegraded, &details);
+        let happened = SensorEvent::new(Activity::CoverageDegraded, &details);
         assert_eq!(format!("{:?}", happened.details()), format!("{details:?}"));
     }
 }

@@ -1,6 +1,6 @@
 //! What the sensor of a service does, as its configuration has it.
 
-use super::request::Request;
+use super::request::FlowRequest;
 use super::service_output::QUEUE;
 use super::tables::table_bytes;
 use super::threads::batch_bytes;
@@ -9,9 +9,9 @@ use crate::config::Flows;
 use crate::exit::Failure;
 
 /// The request for these settings, which are checked.
-pub(super) fn request(flows: &Flows) -> Result<Request, Failure> {
+pub(super) fn request(flows: &Flows) -> Result<FlowRequest, Failure> {
     let seconds = flows.management_interval.as_secs();
-    let mut request = Request {
+    let mut request = FlowRequest {
         filter: flows.filter.as_ref().map(|filter| filter.0.clone()),
         status_interval_ns: i64::try_from(flows.status_interval.as_nanos()).unwrap_or(i64::MAX),
         management_interval_s: u16::try_from(seconds).unwrap_or(u16::MAX),
@@ -19,7 +19,7 @@ pub(super) fn request(flows: &Flows) -> Result<Request, Failure> {
         capacity: flows.flows as usize,
         threads: flows.threads as usize,
         is_promiscuous: flows.promiscuous,
-        ..Request::default()
+        ..FlowRequest::default()
     };
     request.records.packet_sizes = flows.packet_sizes;
     request.records.hardware = flows.hardware_addresses;
@@ -55,20 +55,20 @@ mod tests {
     use std::path::Path;
     use std::time::Duration;
 
-    use super::super::options::{Asked, parse};
+    use super::super::options::{ArgusCommand, parse};
     use super::*;
     use crate::config::{Mode, Overrides, read};
 
     /// What `panoptes flow` does with these options.
-    fn of_command(line: &str) -> Request {
+    fn of_command(line: &str) -> FlowRequest {
         let words: Vec<_> = line.split_whitespace().map(Into::into).collect();
         match parse(&words, "/nonexistent") {
-            Ok(Asked::Audit(request)) => Request { outputs: Vec::new(), ..*request },
+            Ok(ArgusCommand::Audit(request)) => FlowRequest { outputs: Vec::new(), ..*request },
             _ => panic!("{line}"),
         }
     }
 
-    fn of_configuration(flows: &str) -> Request {
+    fn of_configuration(flows: &str) -> FlowRequest {
         let text = format!("flows: {{{flows}}}");
         let (configuration, problems) =
             read(&text, Path::new(""), Mode::Run, &Overrides::default());
@@ -86,7 +86,7 @@ mod tests {
         assert_eq!(bytes(""), 0);
         let [one, two, joined] = ["[en0]", "[en0, en1]", "['dup:en0,en1']"]
             .map(|interfaces| bytes(&format!("interfaces: {interfaces}")) - QUEUE.bytes() as u64);
-        let ring = Request::default().ring_bytes as u64;
+        let ring = FlowRequest::default().ring_bytes as u64;
         assert_eq!((two, joined), (2 * one, one + ring));
         let many = bytes("interfaces: [en0], flows: 2000000") - QUEUE.bytes() as u64;
         assert!(one > ring && many > one, "{one} {many}");

@@ -20,10 +20,10 @@ const LEVEL_MAX: u8 = 8;
 
 /// The signals, read from a descriptor. Clones share them.
 #[derive(Clone, Debug)]
-pub(super) struct Signals(Arc<Shared>);
+pub(super) struct Signals(Arc<FlowSignalState>);
 
 #[derive(Debug)]
-struct Shared {
+struct FlowSignalState {
     receiver: Receiver,
     level: AtomicU8,
     /// How many signals have come that end the program.
@@ -51,7 +51,13 @@ impl Signals {
 
     fn of(receiver: Receiver, level: u8, messages: &Messages) -> Self {
         let (level, ends, until_ns) = (level.into(), AtomicU32::new(0), AtomicI64::new(i64::MAX));
-        Self(Arc::new(Shared { receiver, level, ends, until_ns, messages: messages.clone() }))
+        Self(Arc::new(FlowSignalState {
+            receiver,
+            level,
+            ends,
+            until_ns,
+            messages: messages.clone(),
+        }))
     }
 
     /// Leaves the packets from a time on, in nanoseconds since 1970, to the sensor that follows.
@@ -103,7 +109,7 @@ impl Signals {
 
     /// Takes the signals that have come. How many of them, now and before, end the program.
     pub(super) fn ends(&self) -> u32 {
-        let Shared { receiver, level: known, ends, messages, .. } = &*self.0;
+        let FlowSignalState { receiver, level: known, ends, messages, .. } = &*self.0;
         let next = || match receiver {
             Receiver::Signals(signals) => signals.read_signal().ok().flatten(),
             Receiver::Service(_) => None,

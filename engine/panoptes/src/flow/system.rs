@@ -17,27 +17,27 @@ use std::time::{Duration, Instant};
 use arrayvec::ArrayString;
 use panoptes_decoders::layout::c_string;
 use panoptes_engine::detect::hidden_connections::{
-    Owner, Owners, ScanCounts, SeenEnd, SeenFlow, Wire,
+    FlowOwners, ScanCounts, SeenEnd, SeenFlow, SocketOwner, TrafficLink,
 };
 use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::system::Stop;
 use panoptes_engine::time::{Monotonic, Now, RealTime};
-use panoptes_engine::watch::{Setup, Watched, Workspace};
+use panoptes_engine::watch::{Setup, WatchedMachine, Workspace};
 use panoptes_profiles::Profile;
 use panoptes_records::activities::Activity;
-use panoptes_records::flow::{Detail, FlowRecord, Kind, Process, Side};
+use panoptes_records::flow::{Detail, FlowKeyKind, FlowProcess, FlowRecord, FlowSide};
 use panoptes_records::queue::{Consumer, Producer, QueueSize, Waker, queue};
-use panoptes_records::record::header::Header;
+use panoptes_records::record::header::RecordHeader;
 use panoptes_sources::{AnySource, MachineSource as _};
 use uuid::Uuid;
 
 use super::alerts::AlertOutput;
 use super::live_output::Loss;
 use super::patience::Patience;
-use super::request::{Alerts, Beside, Request};
+use super::request::{Alerts, Beside, FlowRequest};
 use super::sensor_records::SensorRecords;
 use crate::attach::{MessageObserver, attach};
-use crate::config::{Configuration, Enabled, Loader, Mode, Overrides, System};
+use crate::config::{Configuration, EventSwitch, Loader, Mode, Overrides, System};
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 use crate::random;
@@ -49,16 +49,16 @@ use crate::watched::{kind_of_copy, setup};
 const ALERTS: [Activity; 2] =
     [Activity::HiddenConnectionDetected, Activity::HiddenListenerDetected];
 /// Room for a label: its name, two numbers of ten digits, a name of 15 bytes and 12 of an id.
-type Label = ArrayString<64>;
+type ProcessLabel = ArrayString<64>;
 /// How many scans must fail in a row before the system is searched again.
 const FAILURES_MAX: u32 = 5;
 /// The time between two searches for a system that was lost.
 const SEARCH: Duration = Duration::from_secs(1);
 
 /// A system whose memory is open and whose kernel was found. What follows needs no privilege.
-pub(super) struct Attached(Box<Scanner>);
+pub(super) struct OpenSystem(Box<Scanner>);
 
-impl Attached {
+impl OpenSystem {
     pub(super) const fn system(&self) -> &System {
         &self.0.system
     }
@@ -67,21 +67,21 @@ impl Attached {
 /// Finds the kernel of the system that is named. To be called while the program has all its
 /// privileges and the root of the machine.
 pub(super) fn attach_beside(
-    request: &Request,
+    request: &FlowRequest,
     messages: &Messages,
-) -> Result<Option<Attached>, Failure> {
+) -> Result<Option<OpenSystem>, Failure> {
     let Some(beside) = &request.beside else { return Ok(None) };
     let (system, configuration) = requested(beside)?;
-    let wire = Arc::new(Wire::new(&system.settings.limits, random::hash_key()));
+    let wire = Arc::new(TrafficLink::new(&system.settings.limits, random::hash_key()));
     let mut scanner = Scanner::new((system, configuration), wire, messages.clone());
     scanner.attach()?;
-    Ok(Some(Attached(Box::new(scanner))))
+    Ok(Some(OpenSystem(Box::new(scanner))))
 }
 
 /// What the sensor and the scanner of a system share in the service.
 #[derive(Clone, Debug)]
 pub(crate) struct SharedSystem {
-    pub(crate) wire: Arc<Wire>,
+    pub(crate) wire: Arc<TrafficLink>,
     /// Whether a scanner has the system.
     pub(crate) is_attached: Arc<AtomicBool>,
 }
@@ -89,7 +89,7 @@ pub(crate) struct SharedSystem {
 /// A system that is scanned while its packets are audited.
 #[derive(Debug)]
 pub(super) struct WatchedSystem {
-    wire: Arc<Wire>,
+    wire: Arc<TrafficLink>,
     /// Whether the scanner has the system.
     is_attached: Arc<AtomicBool>,
     losses: ScanLosses,
@@ -106,7 +106,7 @@ pub(super) struct WatchedSystem {
 struct OwnScanner {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
-    alerts: Alerting,
+    alerts: SharedAlertOutput,
 }
 
 /// What scans did not show since the start.
@@ -120,19 +120,19 @@ pub(super) struct ScanLosses {
 }
 
 /// Alerts of the scanner and of the auditor.
-type Alerting = Arc<Mutex<AlertOutput>>;
+type SharedAlertOutput = Arc<Mutex<AlertOutput>>;
 
 impl WatchedSystem {
     /// Scans a system once, and begins to scan it again and again.
     pub(super) fn start(
-        attached: Attached,
+        attached: OpenSystem,
         alerts: &Alerts,
         messages: &Messages,
     ) -> Result<Self, Failure> {
-        let Attached(mut scanner) = attached;
+        let OpenSystem(mut scanner) = attached;
         let wire = Arc::clone(&scanner.wire);
         let alerts = AlertOutput::open(alerts, messages)?;
-        let alerts: Alerting = Arc::new(Mutex::new(alerts));
+        let alerts: SharedAlertOutput = Arc::new(Mutex::new(alerts));
         scanner.alerts = Some(Arc::clone(&alerts));
         let header = scanner.header();
         let all = Activity::ALL.iter().copied();
@@ -161,7 +161,7 @@ impl WatchedSystem {
     }
 
     /// Whose a flow is; what was seen of it is compared with the system's sockets.
-    pub(super) fn seen(&self, record: &FlowRecord) -> Owners {
+    pub(super) fn seen(&self, record: &FlowRecord) -> FlowOwners {
         seen_flow(record).map(|flow| self.wire.seen(&flow)).unwrap_or_default()
     }
 
@@ -220,7 +220,7 @@ impl WatchedSystem {
     }
 }
 
-fn locked(alerts: &Alerting) -> MutexGuard<'_, AlertOutput> {
+fn locked(alerts: &SharedAlertOutput) -> MutexGuard<'_, AlertOutput> {
     alerts.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -242,14 +242,14 @@ fn requested(beside: &Beside) -> Result<(System, Configuration), Failure> {
 struct Scanner {
     system: System,
     configuration: Configuration,
-    wire: Arc<Wire>,
+    wire: Arc<TrafficLink>,
     messages: Messages,
     /// Open once the program has given up its privileges.
-    alerts: Option<Alerting>,
+    alerts: Option<SharedAlertOutput>,
     workspace: Workspace,
     queue: (Producer, Consumer),
     /// `None` while the system is lost.
-    attached: Option<(Box<Watched>, AnySource)>,
+    attached: Option<(Box<WatchedMachine>, AnySource)>,
     is_attached: Arc<AtomicBool>,
     failures: u32,
     start: Instant,
@@ -258,7 +258,7 @@ struct Scanner {
 impl Scanner {
     fn new(
         (system, configuration): (System, Configuration),
-        wire: Arc<Wire>,
+        wire: Arc<TrafficLink>,
         messages: Messages,
     ) -> Self {
         let workspace = Workspace::new(&system.settings.limits, random::hash_key());
@@ -285,7 +285,7 @@ impl Scanner {
         let (source, profile) = attach(system, configuration, false, &mut observer, Stop::NEVER)?;
         let release = &profile.release;
         messages.info(format_args!("{}: Linux {release}: comparing packets", system.name));
-        let mut watched = Box::new(Watched::new(self.setup(&profile)));
+        let mut watched = Box::new(WatchedMachine::new(self.setup(&profile)));
         watched.set_copied(kind_of_copy(&source));
         watched.set_command_lines(false);
         watched.set_wire(Arc::clone(&self.wire));
@@ -297,11 +297,11 @@ impl Scanner {
     }
 
     fn is_enabled(&self, activity: Activity) -> bool {
-        self.system.settings.events.get(activity).enabled != Enabled::Never
+        self.system.settings.events.get(activity).enabled != EventSwitch::Never
     }
 
     /// The header of its records, as the configuration has them.
-    fn header(&self) -> Header {
+    fn header(&self) -> RecordHeader {
         header_of_system(&self.configuration, &self.system)
     }
 
@@ -376,8 +376,8 @@ impl Scanner {
 }
 
 /// A process, as records have it.
-pub(super) fn process(owner: &Owner) -> Process<'_> {
-    Process {
+pub(super) fn process(owner: &SocketOwner) -> FlowProcess<'_> {
+    FlowProcess {
         id: owner.process_id,
         name: c_string(&owner.name),
         user_id: owner.user_id,
@@ -387,8 +387,8 @@ pub(super) fn process(owner: &Owner) -> Process<'_> {
 
 /// The labels of the processes at both ends, for records of argus: `sproc=ID,NAME,USER`, and the
 /// beginning of the container's id. Empty if there is none.
-pub(super) fn labels(owners: [Option<Process<'_>>; 2]) -> [Label; 2] {
-    let mut labels = [Label::new(), Label::new()];
+pub(super) fn labels(owners: [Option<FlowProcess<'_>>; 2]) -> [ProcessLabel; 2] {
+    let mut labels = [ProcessLabel::new(), ProcessLabel::new()];
     for ((label, owner), name) in labels.iter_mut().zip(owners).zip(["sproc", "dproc"]) {
         let Some(process) = owner else { continue };
         let user = process.user_id.map_or(-1, i64::from);
@@ -405,7 +405,7 @@ pub(super) fn labels(owners: [Option<Process<'_>>; 2]) -> [Label; 2] {
 }
 
 /// Clients take some bytes as the end of a label.
-fn push_plain(label: &mut Label, text: &[u8]) {
+fn push_plain(label: &mut ProcessLabel, text: &[u8]) {
     for byte in text {
         let is_plain = byte.is_ascii_alphanumeric() || b"-_./+@".contains(byte);
         let _ = label.try_push(if is_plain { char::from(*byte) } else { '_' });
@@ -416,15 +416,15 @@ fn push_plain(label: &mut Label, text: &[u8]) {
 fn seen_flow(record: &FlowRecord) -> Option<SeenFlow> {
     let key = &record.key;
     let address = |address: panoptes_records::flow::Address| match key.kind {
-        Kind::Ipv4 => Some(IpAddr::V4(Ipv4Addr::from_bits(address.v4()))),
-        Kind::Ipv6 => Some(IpAddr::V6(Ipv6Addr::from(address.v6()))),
+        FlowKeyKind::Ipv4 => Some(IpAddr::V4(Ipv4Addr::from_bits(address.v4()))),
+        FlowKeyKind::Ipv6 => Some(IpAddr::V6(Ipv6Addr::from(address.v6()))),
         _ => None,
     };
     let flags = match &record.detail {
         Detail::Tcp(tcp) => [tcp.source.flags, tcp.destination.flags],
         _ => [0; 2],
     };
-    let end = |address: IpAddr, port: u16, side: &Side, flags: u8| SeenEnd {
+    let end = |address: IpAddr, port: u16, side: &FlowSide, flags: u8| SeenEnd {
         address: SocketAddr::new(address, port),
         packets: side.packets,
         first_ns: side.first_ns,
@@ -448,7 +448,7 @@ mod tests {
 
     #[test]
     fn the_longest_label_fits() {
-        let process = Process {
+        let process = FlowProcess {
             id: u32::MAX,
             name: b"fifteen:bytes,=",
             user_id: Some(u32::MAX),

@@ -3,13 +3,13 @@
 use std::hint::black_box;
 
 use panoptes_capture::Frame;
-use panoptes_decoders::packet::mirror::{Mirrored, decode_mirrored};
+use panoptes_decoders::packet::mirror::{MirrorPacket, decode_mirrored};
 use panoptes_decoders::packet::{self, Packet, Tunnels};
-use panoptes_flow::{Counts, Flows, Reports, Settings};
+use panoptes_flow::{FlowTableCounts, FlowTableSettings, Flows, Reports};
 use panoptes_tables::{HashKey, room};
 
 use super::links::UnreadLinks;
-use super::request::Request;
+use super::request::FlowRequest;
 use crate::exit::{Exit, Failure};
 use crate::random;
 use crate::size::show;
@@ -24,8 +24,8 @@ pub(super) struct Tables {
     unread: UnreadLinks,
 }
 
-fn settings(request: &Request, part: usize) -> Settings {
-    Settings {
+fn settings(request: &FlowRequest, part: usize) -> FlowTableSettings {
+    FlowTableSettings {
         capacity: capacity(request),
         status_interval_ns: request.status_interval_ns,
         timeouts: request.timeouts,
@@ -43,29 +43,29 @@ fn settings(request: &Request, part: usize) -> Settings {
 }
 
 /// The flows of a table: threads divide them.
-fn capacity(request: &Request) -> usize {
+fn capacity(request: &FlowRequest) -> usize {
     request.capacity.div_ceil(request.threads)
 }
 
 /// Number of tables: one for each stream, or one for captures, in each thread.
-fn count(request: &Request) -> u64 {
+fn count(request: &FlowRequest) -> u64 {
     (request.streams.len().max(1) * request.threads) as u64
 }
 
 /// How many flows all tables can have together.
-pub(super) fn capacity_of_all(request: &Request) -> u64 {
+pub(super) fn capacity_of_all(request: &FlowRequest) -> u64 {
     (capacity(request) as u64).saturating_mul(count(request))
 }
 
 /// Bytes that the tables of flows need; `None` if they are not a number of 64 bits.
-pub(super) fn table_bytes(request: &Request) -> Option<u64> {
+pub(super) fn table_bytes(request: &FlowRequest) -> Option<u64> {
     let bytes = room::measure(|| Flows::new(&settings(request, 0), HashKey::new(0)))?;
     bytes.checked_mul(count(request))
 }
 
 /// Checks that the tables of flows can be made: an allocation that fails ends the process. What is
 /// allocated here is not used, and so takes no memory.
-pub(super) fn check_room(request: &Request) -> Result<(), Failure> {
+pub(super) fn check_room(request: &FlowRequest) -> Result<(), Failure> {
     let bytes = table_bytes(request).unwrap_or(u64::MAX);
     let fits = usize::try_from(bytes).is_ok_and(|bytes| {
         let mut all: Vec<u8> = Vec::new();
@@ -85,7 +85,7 @@ pub(super) fn check_room(request: &Request) -> Result<(), Failure> {
 
 impl Tables {
     /// Without tables: others have the flows.
-    pub(super) fn none(request: &Request) -> Self {
+    pub(super) fn none(request: &FlowRequest) -> Self {
         let discovers = request.discovers_tunnels;
         Self {
             streams: Vec::new(),
@@ -96,7 +96,7 @@ impl Tables {
     }
 
     /// Makes the tables of a part of the packets; without threads, there is the first part only.
-    pub(super) fn new(request: &Request, part: usize) -> Self {
+    pub(super) fn new(request: &FlowRequest, part: usize) -> Self {
         let settings = settings(request, part);
         let streams = (0..request.streams.len().max(1))
             .map(|_| Flows::new(&settings, random::hash_key()))
@@ -135,7 +135,7 @@ impl Tables {
         &mut self,
         stream: usize,
         time_ns: i64,
-        mirrored: &Mirrored<'_>,
+        mirrored: &MirrorPacket<'_>,
         to: &mut impl Reports,
     ) {
         let packet = decode_mirrored(mirrored, self.tunnels);
@@ -200,14 +200,14 @@ impl Tables {
     }
 
     /// What all streams have counted.
-    pub(super) fn counts(&self) -> Counts {
-        self.streams.iter().map(Flows::counts).fold(Counts::default(), add)
+    pub(super) fn counts(&self) -> FlowTableCounts {
+        self.streams.iter().map(Flows::counts).fold(FlowTableCounts::default(), add)
     }
 }
 
 /// The sum of what two tables have counted.
-pub(super) const fn add(sum: Counts, one: Counts) -> Counts {
-    Counts {
+pub(super) const fn add(sum: FlowTableCounts, one: FlowTableCounts) -> FlowTableCounts {
+    FlowTableCounts {
         packets: sum.packets + one.packets,
         bytes: sum.bytes + one.bytes,
         flows: sum.flows + one.flows,

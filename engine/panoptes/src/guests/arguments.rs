@@ -11,8 +11,8 @@ mod keys;
 mod tests;
 
 use crate::config::printable;
-use keys::Keys;
-use panoptes_sources::{Device, Expected, Machine, Use};
+use keys::QemuOptionKeys;
+use panoptes_sources::{ExpectedMemory, Machine, MemoryDevice, Use};
 
 /// Maximum number of memory blocks that are read.
 const BLOCKS_MAX: usize = 256;
@@ -30,7 +30,7 @@ pub struct Arguments {
     pub other_names: Vec<String>,
     /// In lower case.
     pub uuid: Option<String>,
-    pub memory: Expected,
+    pub memory: ExpectedMemory,
     /// The technology that encrypts its memory, if any.
     pub encryption: Option<&'static str>,
     /// The value of `-cpu`: the last one holds.
@@ -39,7 +39,7 @@ pub struct Arguments {
 
 /// The state of the parser.
 #[derive(Debug, Default)]
-struct Reading {
+struct QemuArgumentParser {
     arguments: Arguments,
     proxmox_id: Option<String>,
     /// Names in paths of tools that give QEMU no name, or a shorter one.
@@ -52,10 +52,10 @@ struct Reading {
     backends: Vec<Backend>,
     nodes: Vec<(u64, String)>,
     /// The devices that are memory, each with its backend's id.
-    slots: Vec<(String, Device)>,
+    slots: Vec<(String, MemoryDevice)>,
     /// The same of devices in JSON, which QEMU makes after all others (system/vl.c,
     /// `qemu_create_cli_devices`).
-    late_slots: Vec<(String, Device)>,
+    late_slots: Vec<(String, MemoryDevice)>,
 }
 
 /// An object that is memory.
@@ -71,7 +71,7 @@ struct Backend {
 impl Arguments {
     /// Parses a command line in the form of /proc/PID/cmdline.
     pub fn parse(command_line: &[u8]) -> Self {
-        let mut reading = Reading::default();
+        let mut reading = QemuArgumentParser::default();
         let mut words = command_line
             .split(|byte| *byte == 0)
             .map(|word| String::from_utf8_lossy(word).into_owned());
@@ -147,7 +147,7 @@ fn part_behind(word: &str, folders: &[&str]) -> Option<String> {
     (!part.is_empty()).then(|| part.to_owned())
 }
 
-impl Reading {
+impl QemuArgumentParser {
     /// Takes the names that are in a path.
     fn take_path(&mut self, word: &str) {
         if self.of_path.is_none() {
@@ -162,14 +162,14 @@ impl Reading {
         match option {
             // QEMU merges all of them (`merge_lists`, system/vl.c): one without a name keeps it.
             "name" => {
-                let name = Keys::read(value, "guest").text("guest");
+                let name = QemuOptionKeys::read(value, "guest").text("guest");
                 self.arguments.name = name.or(self.arguments.name.take());
             }
             "uuid" => self.set_uuid(value),
             // Proxmox sets its own number.
             "id" => self.proxmox_id = Some(value.to_owned()),
             "smbios" => {
-                let keys = Keys::read(value, "type");
+                let keys = QemuOptionKeys::read(value, "type");
                 if keys.text("type").as_deref() == Some("1")
                     && let Some(text) = keys.text("uuid")
                 {
@@ -177,9 +177,9 @@ impl Reading {
                 }
             }
             "cpu" => self.arguments.processor = Some(value.to_owned()),
-            "machine" | "M" => self.machine(&Keys::read(value, "type")),
+            "machine" | "M" => self.machine(&QemuOptionKeys::read(value, "type")),
             "m" => {
-                let keys = Keys::read(value, "size");
+                let keys = QemuOptionKeys::read(value, "size");
                 // Only in this option, a number without a unit is in MiB.
                 let size = |key| keys.size(key, 1 << 20).filter(|bytes| *bytes > 0);
                 self.memory_bytes = size("size").or(self.memory_bytes);
@@ -189,9 +189,9 @@ impl Reading {
                 // Devices that are memory need room: slots, or for virtio-mem only `maxmem`.
                 memory.has_slots = memory.slots > 0 || memory.maximum_bytes > 0;
             }
-            "object" => self.object(&Keys::read(value, "qom-type")),
+            "object" => self.object(&QemuOptionKeys::read(value, "qom-type")),
             "numa" => {
-                let keys = Keys::read(value, "type");
+                let keys = QemuOptionKeys::read(value, "type");
                 if keys.text("type").as_deref() == Some("node")
                     && let Some(backend) = keys.text("memdev")
                     && self.nodes.len() < BLOCKS_MAX
@@ -200,7 +200,7 @@ impl Reading {
                     self.nodes.push((number, backend));
                 }
             }
-            "device" => self.device(&Keys::read(value, "driver")),
+            "device" => self.device(&QemuOptionKeys::read(value, "driver")),
             "readconfig" => self.has_file = true,
             _ => {}
         }
@@ -211,7 +211,7 @@ impl Reading {
         self.arguments.uuid = uuid(text).or(self.arguments.uuid.take());
     }
 
-    fn device(&mut self, keys: &Keys) {
+    fn device(&mut self, keys: &QemuOptionKeys) {
         let driver = keys.text("driver").unwrap_or_default();
         let Some((_, key)) = MEMORY_DEVICES.iter().find(|(name, _)| *name == driver) else {
             return;
@@ -222,15 +222,15 @@ impl Reading {
         }
         let label_bytes = keys.size("label-size", 1).filter(|_| driver == "nvdimm").unwrap_or(0);
         let at = keys.size(key, 1).filter(|at| *at != 0);
-        let device = Device { label_bytes, ..Device::new(0, at) };
+        let device = MemoryDevice { label_bytes, ..MemoryDevice::new(0, at) };
         let slots = match keys {
-            Keys::List(_) => &mut self.slots,
-            Keys::Json(_) => &mut self.late_slots,
+            QemuOptionKeys::List(_) => &mut self.slots,
+            QemuOptionKeys::Json(_) => &mut self.late_slots,
         };
         slots.push((backend, device));
     }
 
-    fn machine(&mut self, keys: &Keys) {
+    fn machine(&mut self, keys: &QemuOptionKeys) {
         if let Some(kind) = keys.text("type").filter(|kind| !kind.is_empty()) {
             self.arguments.memory.machine = machine_of(&kind);
         }
@@ -243,7 +243,7 @@ impl Reading {
         }
     }
 
-    fn object(&mut self, keys: &Keys) {
+    fn object(&mut self, keys: &QemuOptionKeys) {
         let kind = keys.text("qom-type").unwrap_or_default();
         if let Some((_, what)) = ENCRYPTING.iter().find(|(object, _)| *object == kind) {
             self.arguments.encryption = Some(what);
@@ -273,7 +273,7 @@ impl Reading {
     }
 
     /// The devices with their backends' sizes, in the order in which QEMU makes them.
-    fn devices(&mut self) -> Vec<(String, Device)> {
+    fn devices(&mut self) -> Vec<(String, MemoryDevice)> {
         let mut slots = std::mem::take(&mut self.slots);
         slots.append(&mut self.late_slots);
         slots.retain_mut(|(id, device)| {

@@ -1,6 +1,6 @@
 //! Compares what is read of QEMU's command lines with what they mean.
 
-use panoptes_sources::{Area, Backing, Label, layouts};
+use panoptes_sources::{Area, AreaBacking, AreaLabel, layouts};
 
 use super::arguments::Arguments;
 
@@ -51,13 +51,13 @@ fn cases() -> Vec<Case> {
 /// Areas have falling addresses, as the kernel gives them.
 fn area((index, text): (usize, &str)) -> Area {
     let (label, size) = match text.split_once(':') {
-        Some((_, size)) => (Label::Qemu, size),
-        None => (Label::None, text),
+        Some((_, size)) => (AreaLabel::Qemu, size),
+        None => (AreaLabel::None, text),
     };
     let start = (100 - index as u64) << 40;
     let backing = match label {
-        Label::None => Backing::Private,
-        _ => Backing::File { identity: (0, 1, index as u64 + 1), offset: 0, shared: true },
+        AreaLabel::None => AreaBacking::Private,
+        _ => AreaBacking::File { identity: (0, 1, index as u64 + 1), offset: 0, shared: true },
     };
     Area { range: start..start + bytes(size), backing, label }
 }

@@ -25,7 +25,7 @@ pub(crate) fn of_processors(pid: u32) -> io::Result<Duration> {
         let Ok(stat) = entry.and_then(|entry| fs::read(entry.path().join("stat"))) else {
             continue;
         };
-        let Some(thread) = Thread::parse(&stat) else { continue };
+        let Some(thread) = QemuThread::parse(&stat) else { continue };
         if thread.is_processor {
             *named.get_or_insert(Duration::ZERO) += thread.cpu_time;
         } else if thread.id != pid {
@@ -55,14 +55,14 @@ pub(crate) fn may_be_starting(process: &GuestProcess) -> bool {
 
 /// One thread of QEMU.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Thread {
+struct QemuThread {
     id: u32,
     /// Whether its name is that of a virtual processor.
     is_processor: bool,
     cpu_time: Duration,
 }
 
-impl Thread {
+impl QemuThread {
     /// From /proc/PID/task/TID/stat (`do_task_stat`, fs/proc/array.c).
     fn parse(stat: &[u8]) -> Option<Self> {
         let stat = stat.get(..stat.len().min(STAT_BYTES_MAX))?;
@@ -125,16 +125,16 @@ mod tests {
             ("IO mon_iothread", false),
             ("a) S 1 (b", false),
         ] {
-            let thread = Thread { id: 77, is_processor, cpu_time };
-            assert_eq!(Thread::parse(stat(name).as_bytes()), Some(thread), "{name}");
+            let thread = QemuThread { id: 77, is_processor, cpu_time };
+            assert_eq!(QemuThread::parse(stat(name).as_bytes()), Some(thread), "{name}");
         }
         for bad in
             ["", "77 (a", "77 (a) S 1 2", "x (a) S 1 2 3 4 5 6 7 8 9 10 11 12 13", "\u{fffd}"]
         {
-            assert_eq!(Thread::parse(bad.as_bytes()), None, "{bad}");
+            assert_eq!(QemuThread::parse(bad.as_bytes()), None, "{bad}");
         }
         let much = format!("77 (a) S 1 2 3 4 5 6 7 8 9 10 {} {}", u64::MAX, u64::MAX);
-        assert_eq!(Thread::parse(much.as_bytes()), None);
+        assert_eq!(QemuThread::parse(much.as_bytes()), None);
     }
 
     #[test]

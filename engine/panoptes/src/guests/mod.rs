@@ -29,14 +29,14 @@ use std::io;
 use std::ops::RangeInclusive;
 
 use nix::unistd::{Uid, User, geteuid};
-use panoptes_sources::{GuestMemory, GuestProcess, Placed, SourceError};
+use panoptes_sources::{GuestMemory, GuestProcess, PlacedArea, SourceError};
 
 use crate::exit::{Exit, Failure};
 
 pub use arguments::Arguments;
 pub use monitor::Monitor;
-pub use names::{Named, Owner, Owners, name_of};
-pub use registration::{Manager, Registration};
+pub use names::{GuestNameOwner, GuestNameOwners, GuestSystemName, name_of};
+pub use registration::{GuestManager, Registration};
 pub use resolution::resolve;
 #[cfg(test)]
 use search::Strangers;
@@ -61,7 +61,7 @@ pub struct Guest {
     pub user: String,
     /// The size of its memory in bytes; unknown if Panoptes may not read the process.
     pub memory_bytes: Option<u64>,
-    pub memory: Option<Keeping>,
+    pub memory: Option<GuestMemoryKind>,
     /// Whether it runs on KVM, or else is emulated; unknown if Panoptes may not read the process.
     pub has_kvm: Option<bool>,
     /// The technology that encrypts its memory.
@@ -77,7 +77,7 @@ pub struct Guest {
 impl Guest {
     /// The process, with what the kernel shows of it (the user) and what it claims (the UUID).
     pub(crate) fn described(&self) -> String {
-        format!("qemu:{} ({})", self.pid, Owner::of(self))
+        format!("qemu:{} ({})", self.pid, GuestNameOwner::of(self))
     }
 }
 
@@ -108,7 +108,7 @@ fn arguments_of(process: &GuestProcess) -> io::Result<Arguments> {
 
 /// How a monitor keeps a guest's memory.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Keeping {
+pub enum GuestMemoryKind {
     /// In files that other processes can open.
     Shared,
     /// In private memory of the monitor.
@@ -117,7 +117,7 @@ pub enum Keeping {
     Mixed,
 }
 
-impl Keeping {
+impl GuestMemoryKind {
     /// The name that is shown to users.
     pub const fn name(self) -> &'static str {
         match self {
@@ -127,7 +127,7 @@ impl Keeping {
         }
     }
 
-    fn of(layout: &[Placed]) -> Self {
+    fn of(layout: &[PlacedArea]) -> Self {
         match layout.iter().filter(|one| one.is_shared()).count() {
             0 => Self::Private,
             count if count == layout.len() => Self::Shared,
@@ -175,7 +175,7 @@ pub fn is_forbidden(pid: u32, users: &Users) -> bool {
 }
 
 /// Returns where a monitor has a guest's memory now.
-pub fn plan(pid: u32, users: &Users) -> Result<Vec<Placed>, Failure> {
+pub fn plan(pid: u32, users: &Users) -> Result<Vec<PlacedArea>, Failure> {
     let (process, arguments) = examine(pid, users)?;
     Ok(GuestMemory::plan(&process, &arguments.memory)?)
 }

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use panoptes_sources::{Area, Expected, Label, Machine};
+use panoptes_sources::{Area, AreaLabel, ExpectedMemory, Machine};
 
 use super::arguments::{Arguments, uuid};
 
@@ -63,12 +63,12 @@ impl Monitor {
     pub(super) fn of_machine(areas: &[Area], command_line: &[u8]) -> Self {
         let of_label = |label| {
             Some(match label {
-                Label::None => return None,
-                Label::Qemu => Self::Qemu,
-                Label::Firecracker => Self::Firecracker,
-                Label::CloudHypervisor => Self::CloudHypervisor,
-                Label::Crosvm => Self::Crosvm,
-                Label::StratoVirt => Self::StratoVirt,
+                AreaLabel::None => return None,
+                AreaLabel::Qemu => Self::Qemu,
+                AreaLabel::Firecracker => Self::Firecracker,
+                AreaLabel::CloudHypervisor => Self::CloudHypervisor,
+                AreaLabel::Crosvm => Self::Crosvm,
+                AreaLabel::StratoVirt => Self::StratoVirt,
             })
         };
         let named = areas.iter().find_map(|area| of_label(area.label));
@@ -88,7 +88,7 @@ impl Monitor {
             Self::Dragonball => Machine::Dragonball,
             Self::Other => Machine::Other,
         };
-        let memory = Expected { machine, ..Expected::default() };
+        let memory = ExpectedMemory { machine, ..ExpectedMemory::default() };
         if self == Self::StratoVirt {
             // Its options are QEMU's.
             return Arguments { memory, ..Arguments::parse(command_line) };
@@ -250,13 +250,13 @@ mod tests {
 
     #[test]
     fn a_monitor_with_another_name_is_known_by_its_memory_and_arguments() {
-        use panoptes_sources::Backing;
-        let area = |label| Area { range: 0..1 << 30, backing: Backing::Private, label };
+        use panoptes_sources::AreaBacking;
+        let area = |label| Area { range: 0..1 << 30, backing: AreaBacking::Private, label };
         let of = |label, text| Monitor::of_machine(&[area(label)], &line(text));
-        assert_eq!(of(Label::Crosvm, "vmm run"), Monitor::Crosvm);
-        assert_eq!(of(Label::CloudHypervisor, "vmm"), Monitor::CloudHypervisor);
-        assert_eq!(of(Label::None, "vmm -m 512 -machine q35"), Monitor::Qemu);
-        assert_eq!(of(Label::None, "vmm -m 512"), Monitor::Other);
+        assert_eq!(of(AreaLabel::Crosvm, "vmm run"), Monitor::Crosvm);
+        assert_eq!(of(AreaLabel::CloudHypervisor, "vmm"), Monitor::CloudHypervisor);
+        assert_eq!(of(AreaLabel::None, "vmm -m 512 -machine q35"), Monitor::Qemu);
+        assert_eq!(of(AreaLabel::None, "vmm -m 512"), Monitor::Other);
     }
 
     // From the documents of Firecracker (docs/jailer.md), cloud-hypervisor (docs/api.md) and crosvm

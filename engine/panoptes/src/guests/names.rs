@@ -8,18 +8,18 @@ use super::Guest;
 /// A process that had a name first, with what the kernel shows of it (the user) and what it claims
 /// (the UUID).
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Owner {
+pub struct GuestNameOwner {
     pub(super) user: String,
     uuid: Option<String>,
 }
 
-impl Owner {
+impl GuestNameOwner {
     pub fn of(guest: &Guest) -> Self {
         Self { user: guest.user.clone(), uuid: guest.uuid.clone() }
     }
 }
 
-impl fmt::Display for Owner {
+impl fmt::Display for GuestNameOwner {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { user, uuid } = self;
         match uuid {
@@ -32,15 +32,15 @@ impl fmt::Display for Owner {
 /// The first owner of each name since the start of the service: a guest that does not run keeps
 /// its name.
 #[derive(Debug, Default)]
-pub struct Owners(BTreeMap<String, Owner>);
+pub struct GuestNameOwners(BTreeMap<String, GuestNameOwner>);
 
 /// Names that are remembered. Behind that, a name has no owner, and is given to nobody.
 pub(super) const OWNERS_MAX: usize = 1 << 14;
 
-impl Owners {
+impl GuestNameOwners {
     /// Gives the name of a guest to it if nobody had it; returns to whom it belongs otherwise.
     pub(super) fn take(&mut self, name: &str, guest: &Guest) -> Option<String> {
-        let new = Owner::of(guest);
+        let new = GuestNameOwner::of(guest);
         match self.0.get(name) {
             Some(owner) => (*owner != new).then(|| format!("an earlier guest ({owner})")),
             None if self.0.len() >= OWNERS_MAX => Some("nobody: there were too many".to_owned()),
@@ -54,7 +54,7 @@ impl Owners {
 
 /// The name of a system that is a guest.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Named {
+pub struct GuestSystemName {
     pub name: String,
     /// Why the guest's own name does not identify it; `None` if it does.
     pub ambiguity: Option<String>,
@@ -66,11 +66,11 @@ pub struct Named {
 pub fn name_of(
     guest: &Guest,
     guests: &[Guest],
-    owners: &mut Owners,
+    owners: &mut GuestNameOwners,
     is_taken: impl Fn(&str) -> bool,
-) -> Named {
+) -> GuestSystemName {
     let Some(name) = &guest.name else {
-        return Named { name: format!("qemu:{}", guest.pid), ambiguity: None };
+        return GuestSystemName { name: format!("qemu:{}", guest.pid), ambiguity: None };
     };
     let rivals = guests.iter().filter(|other| other.pid != guest.pid && other.name == guest.name);
     let mut rivals: Vec<String> = rivals.map(Guest::described).collect();
@@ -81,7 +81,7 @@ pub fn name_of(
         rivals.extend(owners.take(name, guest));
     }
     if rivals.is_empty() {
-        return Named { name: name.clone(), ambiguity: None };
+        return GuestSystemName { name: name.clone(), ambiguity: None };
     }
     let ambiguity = format!(
         "the name {name} does not identify a guest: {} has it, and so has {}",
@@ -89,5 +89,5 @@ pub fn name_of(
         rivals.join(", ")
     );
     let name = format!("{name} (qemu:{}, user {})", guest.pid, guest.user);
-    Named { name, ambiguity: Some(ambiguity) }
+    GuestSystemName { name, ambiguity: Some(ambiguity) }
 }

@@ -18,7 +18,7 @@ const MACHINE_NAME_BYTES: usize = 64;
 
 /// A service that registers guests.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Manager {
+pub enum GuestManager {
     Libvirt,
     Machined,
     Proxmox,
@@ -27,7 +27,7 @@ pub enum Manager {
 /// What a service calls a guest.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Registration {
-    pub manager: Manager,
+    pub manager: GuestManager,
     /// Printable.
     pub name: String,
 }
@@ -62,13 +62,13 @@ impl Registry {
     pub(super) fn find(&self, pid: u32, names: &[&str], groups: &str) -> Option<Registration> {
         let of = |manager| move |name: &str| Registration { manager, name: name.to_owned() };
         if let Some(name) = names.iter().find(|name| self.is_domain(pid, name, groups)) {
-            return Some(of(Manager::Libvirt)(name));
+            return Some(of(GuestManager::Libvirt)(name));
         }
         let number = unit_behind(groups, "/qemu.slice/");
         if let Some(number) = number.filter(|number| names.contains(number)) {
-            return Some(of(Manager::Proxmox)(number));
+            return Some(of(GuestManager::Proxmox)(number));
         }
-        self.machines.get(&pid).map(|name| of(Manager::Machined)(name))
+        self.machines.get(&pid).map(|name| of(GuestManager::Machined)(name))
     }
 
     /// Whether libvirt has a domain of this name in a process.
@@ -186,8 +186,9 @@ mod tests {
     fn a_control_group_proves_the_name_of_a_domain() {
         let registry = Registry::default();
         let find = |name: &str, groups: &str| registry.find(7, &[name], groups);
-        let libvirt =
-            |name: &str| Some(Registration { manager: Manager::Libvirt, name: name.to_owned() });
+        let libvirt = |name: &str| {
+            Some(Registration { manager: GuestManager::Libvirt, name: name.to_owned() })
+        };
         assert_eq!(find("web", &group("web")), libvirt("web"));
         assert_eq!(find("web-1", &group("web\\x2d1")), libvirt("web-1"));
         // Characters that no name of a machine may have are left out, so several names have one
@@ -241,12 +242,13 @@ mod tests {
             fs::write(machines.join("web-1"), text).unwrap();
             assert_eq!(Registry::read(folder.path()).find(7, &[], ""), expected, "{text}");
         };
-        let registration = Registration { manager: Manager::Machined, name: "web-1".to_owned() };
+        let registration =
+            Registration { manager: GuestManager::Machined, name: "web-1".to_owned() };
         check(&text("vm", "systemd-vmspawn"), Some(registration));
         check(&text("container", "systemd-nspawn"), None);
         check(&text("vm", "libvirt-qemu"), None);
         let groups = "0::/qemu.slice/101.scope\n";
-        let proxmox = Registration { manager: Manager::Proxmox, name: "101".to_owned() };
+        let proxmox = Registration { manager: GuestManager::Proxmox, name: "101".to_owned() };
         assert_eq!(Registry::default().find(9, &["web", "101"], groups), Some(proxmox));
         assert_eq!(Registry::default().find(9, &["web", "102"], groups), None);
     }

@@ -3,7 +3,7 @@
 //! Any process of an allowed user can claim any name. So of several guests with a name, only one
 //! that a service of this machine has registered under it is taken, and else none.
 
-use super::{Guest, Manager, Owner};
+use super::{Guest, GuestManager, GuestNameOwner};
 use crate::config::GuestName;
 
 /// Maximum number of guests that a message names.
@@ -23,7 +23,7 @@ const WRONG_DIGITS_MAX: usize = 2;
 pub fn resolve<'a>(
     name: &GuestName,
     guests: &'a [Guest],
-    earlier: Option<&Owner>,
+    earlier: Option<&GuestNameOwner>,
 ) -> Result<&'a Guest, String> {
     let mut all: Vec<&Guest> = guests.iter().filter(|guest| guest.has_name(name)).collect();
     // A guest that may not be read cannot stand in the way of others.
@@ -83,7 +83,7 @@ fn is_proven(guest: &Guest, name: &GuestName) -> bool {
     match name {
         GuestName::Claimed(name) | GuestName::Bare { name, .. } => registration.name == *name,
         GuestName::Libvirt(name) => {
-            registration.manager == Manager::Libvirt && registration.name == *name
+            registration.manager == GuestManager::Libvirt && registration.name == *name
         }
         GuestName::Uuid(_) => false,
     }
@@ -157,7 +157,7 @@ mod tests {
     }
 
     fn of_libvirt(pid: u32, name: &str) -> Guest {
-        let registration = Registration { manager: Manager::Libvirt, name: name.to_owned() };
+        let registration = Registration { manager: GuestManager::Libvirt, name: name.to_owned() };
         Guest { registration: Some(registration), ..guest(pid, name, "libvirt-qemu") }
     }
 
@@ -246,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_guest_of_another_user_does_not_take_the_name_over() {
-        let owner = Owner::of(&guest(7, "web-1", "root"));
+        let owner = GuestNameOwner::of(&guest(7, "web-1", "root"));
         let find = |guest: Guest| {
             resolve(&claimed("web-1"), &[guest], Some(&owner)).map(|guest| guest.pid)
         };

@@ -9,12 +9,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use panoptes_sources::{Area, GuestMemory, GuestProcess, Label, Placed, SourceError};
+use panoptes_sources::{Area, AreaLabel, GuestMemory, GuestProcess, PlacedArea, SourceError};
 
 use super::arguments::Arguments;
 use super::monitor::{Monitor, emulates_programs, has_options_of_qemu};
 use super::registration::Registry;
-use super::{Guest, Keeping, Users, encrypted, processor, user_name};
+use super::{Guest, GuestMemoryKind, Users, encrypted, processor, user_name};
 
 /// Maximum number of processes that are checked: as many as can exist (`PID_MAX_LIMIT`).
 const PROCESSES_MAX: usize = 1 << 22;
@@ -59,7 +59,7 @@ impl Strangers {
 
 /// A process that is a guest.
 #[derive(Debug)]
-struct Sighting {
+struct GuestCandidate {
     guest: Guest,
     parent: Option<u32>,
     /// First addresses and sizes of its memory in the process.
@@ -115,11 +115,11 @@ pub(super) fn find_in(
         let process = GuestProcess::open_in(folder, pid).ok()?;
         look(&process, registry, users, strangers)
     };
-    let seen: Vec<Sighting> = pids.into_iter().filter_map(look).collect();
+    let seen: Vec<GuestCandidate> = pids.into_iter().filter_map(look).collect();
     // A process may share the memory of its parent: QEMU's helper that frees the memory
     // (`-run-with async-teardown=on`), and the devices of crosvm.
-    let is_copy = |one: &Sighting| {
-        let is_parent = |other: &Sighting| Some(other.guest.pid) == one.parent;
+    let is_copy = |one: &GuestCandidate| {
+        let is_parent = |other: &GuestCandidate| Some(other.guest.pid) == one.parent;
         !one.places.is_empty()
             && seen.iter().any(|other| is_parent(other) && other.places == one.places)
     };
@@ -153,7 +153,8 @@ pub(super) fn monitor_of(
 fn has_memory(areas: &[Area], arguments: &Arguments) -> bool {
     let main = &arguments.memory.main;
     let has = |bytes: &u64| areas.iter().any(|area| area.bytes() == *bytes);
-    areas.iter().any(|area| area.label == Label::Qemu) || !main.is_empty() && main.iter().all(has)
+    areas.iter().any(|area| area.label == AreaLabel::Qemu)
+        || !main.is_empty() && main.iter().all(has)
 }
 
 /// The program of a process, and whether the kernel shows it. Only users who may trace a process
@@ -175,7 +176,7 @@ fn look(
     registry: &Registry,
     users: &Users,
     strangers: &mut Strangers,
-) -> Option<Sighting> {
+) -> Option<GuestCandidate> {
     let (program, is_shown) = program_of(process)?;
     let named = Monitor::of_program(&program);
     if named.is_none() && (!is_shown || !strangers.is_due(process.key())) {
@@ -224,7 +225,7 @@ fn look(
     if !users.allow(ids) {
         guest.is_forbidden = true;
         guest.obstacle.get_or_insert("its user is not in service.guest_users".to_owned());
-        return Some(Sighting { guest, parent, places: Vec::new() });
+        return Some(GuestCandidate { guest, parent, places: Vec::new() });
     }
     guest.has_kvm = process.has_kvm().ok();
     let places = match GuestMemory::plan(process, &arguments.memory) {
@@ -236,17 +237,17 @@ fn look(
             Vec::new()
         }
     };
-    Some(Sighting { guest, parent, places })
+    Some(GuestCandidate { guest, parent, places })
 }
 
 /// Describes the memory of a guest; returns where it is in the process.
 fn describe_memory(
     process: &GuestProcess,
-    layout: &[Placed],
+    layout: &[PlacedArea],
     guest: &mut Guest,
 ) -> Vec<(u64, u64)> {
     guest.memory_bytes = Some(layout.iter().map(|one| one.bytes).sum());
-    guest.memory = Some(Keeping::of(layout));
+    guest.memory = Some(GuestMemoryKind::of(layout));
     guest.files = files(process, layout);
     if let Err(error) = GuestMemory::permits(process, layout) {
         guest.obstacle.get_or_insert(error.to_string());
@@ -256,9 +257,9 @@ fn describe_memory(
 
 /// The identities of the files that are a guest's memory: those in the process's list of areas, and
 /// those of the files themselves, which can differ.
-fn files(process: &GuestProcess, layout: &[Placed]) -> Vec<(u32, u32, u64)> {
+fn files(process: &GuestProcess, layout: &[PlacedArea]) -> Vec<(u32, u32, u64)> {
     let mut files = Vec::new();
-    let is_any = layout.iter().any(Placed::is_shared);
+    let is_any = layout.iter().any(PlacedArea::is_shared);
     let areas = if is_any { process.areas().unwrap_or_default() } else { Vec::new() };
     for one in layout {
         let Some(identity) = one.file() else { continue };

@@ -19,23 +19,23 @@ fn a_process_that_poses_as_another_guest_is_told_apart() {
     for (one, name) in
         [(&owner, "web (qemu:7, user libvirt-qemu)"), (&poser, "web (qemu:9, user mallory)")]
     {
-        let named = name_of(one, &both, &mut Owners::default(), nobody);
+        let named = name_of(one, &both, &mut GuestNameOwners::default(), nobody);
         assert_eq!(named.name, name);
         let ambiguity = named.ambiguity.unwrap();
         assert!(ambiguity.contains("qemu:7 (user libvirt-qemu, UUID 4dea22b3)"), "{ambiguity}");
         assert!(ambiguity.contains("qemu:9 (user mallory, UUID 4dea22b3)"), "{ambiguity}");
     }
     assert_eq!(
-        name_of(&other, &both, &mut Owners::default(), nobody),
-        Named { name: "db".to_owned(), ambiguity: None }
+        name_of(&other, &both, &mut GuestNameOwners::default(), nobody),
+        GuestSystemName { name: "db".to_owned(), ambiguity: None }
     );
     // The name of a system that is configured.
-    let named = name_of(&other, &both, &mut Owners::default(), |name| name == "db");
+    let named = name_of(&other, &both, &mut GuestNameOwners::default(), |name| name == "db");
     assert_eq!(named.name, "db (qemu:11, user libvirt-qemu)");
     assert!(named.ambiguity.unwrap().contains("(user libvirt-qemu, no UUID)"));
     let unnamed = [guest(3, None, "root", None), guest(4, None, "root", None)];
-    let named = name_of(&unnamed[0], &unnamed, &mut Owners::default(), nobody);
-    assert_eq!(named, Named { name: "qemu:3".to_owned(), ambiguity: None });
+    let named = name_of(&unnamed[0], &unnamed, &mut GuestNameOwners::default(), nobody);
+    assert_eq!(named, GuestSystemName { name: "qemu:3".to_owned(), ambiguity: None });
 }
 
 /// The owner of the name is off, so no other process shows that it is not the poser's.
@@ -45,7 +45,7 @@ fn a_process_that_poses_as_a_guest_that_is_off_is_told_apart() {
     let restarted = Guest { pid: 8, ..owner.clone() };
     let poser = guest(9, Some("web"), "mallory", Some("4dea22b3"));
     let other = guest(10, Some("web"), "libvirt-qemu", Some("ffff0000"));
-    let mut owners = Owners::default();
+    let mut owners = GuestNameOwners::default();
     let mut name =
         |guest: &Guest| name_of(guest, std::slice::from_ref(guest), &mut owners, |_| false);
     assert_eq!(name(&owner).ambiguity, None);
@@ -60,12 +60,12 @@ fn a_process_that_poses_as_a_guest_that_is_off_is_told_apart() {
         let earlier = "an earlier guest (user libvirt-qemu, UUID 4dea22b3)";
         assert!(ambiguity.contains(earlier), "{ambiguity}");
     }
-    assert_eq!(name(&restarted), Named { name: "web".to_owned(), ambiguity: None });
+    assert_eq!(name(&restarted), GuestSystemName { name: "web".to_owned(), ambiguity: None });
 }
 
 #[test]
 fn names_beyond_those_that_are_remembered_are_given_to_nobody() {
-    let mut owners = Owners::default();
+    let mut owners = GuestNameOwners::default();
     let mut take = |number: usize| owners.take(&number.to_string(), &guest(7, None, "a", None));
     assert!((0..OWNERS_MAX).all(|number| take(number).is_none()));
     assert!(take(OWNERS_MAX).is_some());
@@ -285,7 +285,7 @@ fn a_guest_of_libvirt_is_registered_and_its_poser_is_not() {
     recording.add(10, &RecordedProcess { groups: "0::/user.slice\n", ..qemu.clone() });
     recording.add(11, &qemu);
     let guests = recording.find();
-    let registration = Registration { manager: Manager::Libvirt, name: "web-1".to_owned() };
+    let registration = Registration { manager: GuestManager::Libvirt, name: "web-1".to_owned() };
     assert_eq!(guests[0].registration, None);
     assert_eq!(guests[1].registration, Some(registration));
     let name = crate::config::GuestName::Libvirt("web-1".to_owned());

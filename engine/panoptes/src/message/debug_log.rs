@@ -10,15 +10,15 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use panoptes_sinks::output::file::{Chain, FileOptions};
+use panoptes_sinks::output::file::{FileOptions, LogFiles};
 use rustix::fs::{OFlags, fcntl_setfl};
 
-use super::log_thread::Log;
+use super::log_thread::LogThreadSink;
 use super::now;
 
 #[derive(Debug)]
 pub(super) struct DebugLog {
-    chain: Chain,
+    chain: LogFiles,
     file: File,
     /// Bytes of the file.
     size: u64,
@@ -40,7 +40,7 @@ const NAME: &str = "panoptes.log";
 impl DebugLog {
     /// Opens the log at its end, or creates it with its folder. It rotates as the event log does.
     pub(super) fn open(folder: &Path, options: &FileOptions) -> io::Result<Self> {
-        let chain = Chain::new(&folder.join(NAME), options.max_files);
+        let chain = LogFiles::new(&folder.join(NAME), options.max_files);
         let (file, size) = open(&chain)?;
         chain.remove_surplus()?;
         let (rotate_size, seen) = (options.rotate_size, Instant::now());
@@ -94,7 +94,7 @@ impl DebugLog {
     }
 }
 
-impl Log for DebugLog {
+impl LogThreadSink for DebugLog {
     /// Writes a line. Returns the first of several failures in a row.
     fn write(&mut self, line: &[u8]) -> io::Result<()> {
         let written = self.look().and_then(|()| self.report_lost()).and_then(|()| self.add(line));
@@ -117,12 +117,12 @@ impl Log for DebugLog {
     }
 
     fn set_options(&mut self, options: &FileOptions) {
-        self.chain = Chain::new(self.chain.current(), options.max_files);
+        self.chain = LogFiles::new(self.chain.current(), options.max_files);
         self.rotate_size = options.rotate_size;
     }
 }
 
-fn open(chain: &Chain) -> io::Result<(File, u64)> {
+fn open(chain: &LogFiles) -> io::Result<(File, u64)> {
     let mut file = chain.open()?;
     append_to(&file)?;
     let size = file.seek(SeekFrom::End(0))?;

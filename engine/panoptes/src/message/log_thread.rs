@@ -17,7 +17,7 @@ const WAIT: Duration = Duration::from_millis(100);
 const WAITING_BYTES_MAX: usize = 1 << 20;
 
 /// What the thread does.
-pub(super) trait Log: Send + 'static {
+pub(super) trait LogThreadSink: Send + 'static {
     /// Writes a line, which ends with a line feed.
     fn write(&mut self, line: &[u8]) -> io::Result<()>;
 
@@ -33,17 +33,17 @@ pub(super) trait Log: Send + 'static {
 
 /// The end of those who write.
 #[derive(Debug)]
-pub(super) struct LogThread(Arc<Shared>);
+pub(super) struct LogThread(Arc<LogThreadQueue>);
 
 #[derive(Debug, Default)]
-struct Shared {
-    state: Mutex<State>,
+struct LogThreadQueue {
+    state: Mutex<LogThreadState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    waiting: VecDeque<Work>,
+struct LogThreadState {
+    waiting: VecDeque<LogThreadTask>,
     /// Bytes of the lines in it.
     bytes: usize,
     /// How much work was added, and how much is done.
@@ -61,7 +61,7 @@ struct State {
 }
 
 #[derive(Debug)]
-enum Work {
+enum LogThreadTask {
     Line(Vec<u8>),
     Reopen,
     Options(FileOptions),
@@ -73,9 +73,12 @@ impl LogThread {
     /// # Errors
     ///
     /// The thread cannot be started.
-    pub(super) fn start(log: impl Log, enter: impl FnOnce() + Send + 'static) -> io::Result<Self> {
-        let shared = Arc::new(Shared::default());
-        let end = End(Arc::clone(&shared));
+    pub(super) fn start(
+        log: impl LogThreadSink,
+        enter: impl FnOnce() + Send + 'static,
+    ) -> io::Result<Self> {
+        let shared = Arc::new(LogThreadQueue::default());
+        let end = LogThreadEndGuard(Arc::clone(&shared));
         let run = move || {
             let end = end;
             enter();
@@ -91,29 +94,29 @@ impl LogThread {
     ///
     /// The log has failed, or its disk does not answer; each once until it is over.
     pub(super) fn write(&self, line: &[u8]) -> io::Result<()> {
-        self.0.add(Work::Line(line.to_vec()))
+        self.0.add(LogThreadTask::Line(line.to_vec()))
     }
 
     /// Has the file opened again. Errors are those of [`Self::write`].
     pub(super) fn reopen(&self) -> io::Result<()> {
-        self.0.add(Work::Reopen)
+        self.0.add(LogThreadTask::Reopen)
     }
 
     /// Has the log rotate by these options from now on.
     pub(super) fn set_options(&self, options: &FileOptions) {
         // The next line returns the error.
-        if let Err(error) = self.0.add(Work::Options(*options)) {
+        if let Err(error) = self.0.add(LogThreadTask::Options(*options)) {
             self.0.lock().failure.get_or_insert(error);
         }
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl LogThreadQueue {
+    fn lock(&self) -> MutexGuard<'_, LogThreadState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, work: Work) -> io::Result<()> {
+    fn add(&self, work: LogThreadTask) -> io::Result<()> {
         let mut state = self.lock();
         if state.has_ended || state.bytes + work.bytes() > WAITING_BYTES_MAX {
             state.lost += 1;
@@ -136,7 +139,7 @@ impl Shared {
         state.failure.take().map_or(Ok(()), Err)
     }
 
-    fn run(&self, mut log: impl Log) {
+    fn run(&self, mut log: impl LogThreadSink) {
         let mut state = self.lock();
         loop {
             let Some(work) = state.waiting.pop_front() else {
@@ -152,9 +155,9 @@ impl Shared {
             state.bytes -= work.bytes();
             drop(state);
             let result = match work {
-                Work::Line(line) => log.write(&line),
-                Work::Reopen => log.reopen(),
-                Work::Options(options) => {
+                LogThreadTask::Line(line) => log.write(&line),
+                LogThreadTask::Reopen => log.reopen(),
+                LogThreadTask::Options(options) => {
                     log.set_options(&options);
                     Ok(())
                 }
@@ -169,7 +172,7 @@ impl Shared {
     }
 }
 
-impl Work {
+impl LogThreadTask {
     const fn bytes(&self) -> usize {
         match self {
             Self::Line(line) => line.len(),
@@ -187,9 +190,9 @@ impl Drop for LogThread {
 
 /// Marks the end of the thread, also after a panic: nobody waits for it then.
 #[derive(Debug)]
-struct End(Arc<Shared>);
+struct LogThreadEndGuard(Arc<LogThreadQueue>);
 
-impl Drop for End {
+impl Drop for LogThreadEndGuard {
     fn drop(&mut self) {
         self.0.lock().has_ended = true;
         self.0.changed.notify_all();
@@ -209,7 +212,7 @@ mod tests {
         lost: u64,
     }
 
-    impl Log for Slow {
+    impl LogThreadSink for Slow {
         fn write(&mut self, line: &[u8]) -> io::Result<()> {
             let _ = self.words.recv_timeout(panoptes_bounded::BOUND);
             let line = String::from_utf8_lossy(line);

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use panoptes_profiles::import::Wanted;
+use panoptes_profiles::import::TypePreference;
 
 use super::headers;
 use super::source::profile_of;
@@ -13,7 +13,7 @@ use crate::system_argument::address;
 
 /// What a profile is made of.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Source<'a> {
+pub(super) enum ProfileBuildSource<'a> {
     /// A machine's memory or a kernel's file. `dwarf`: whether DWARF is read even if there is BTF.
     Kernel { source: &'a OsStr, dwarf: bool },
     /// A folder with a kernel's headers, and a `System.map` of the same build.
@@ -22,15 +22,15 @@ pub(super) enum Source<'a> {
 
 /// Makes a kernel's profile and writes it to `output`, or to standard output.
 pub(super) fn build(
-    source: Source<'_>,
+    source: ProfileBuildSource<'_>,
     output: Option<&Path>,
     messages: &Messages,
 ) -> Result<Exit, Failure> {
     let profile = match source {
-        Source::Kernel { source, dwarf } => {
-            profile_of(&address(source)?, Wanted { dwarf }, messages)?
+        ProfileBuildSource::Kernel { source, dwarf } => {
+            profile_of(&address(source)?, TypePreference { dwarf }, messages)?
         }
-        Source::Headers { folder, map } => headers::profile(folder, map, messages)?,
+        ProfileBuildSource::Headers { folder, map } => headers::profile(folder, map, messages)?,
     };
     let bytes = profile.to_bytes();
     let Some(path) = output else { return print(&bytes) };

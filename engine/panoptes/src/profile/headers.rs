@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use panoptes_profiles::ProfileFile;
-use panoptes_profiles::import::headers::{self, Configuration};
+use panoptes_profiles::import::headers::{self, KernelConfig};
 
 use super::source::import_failure;
 use crate::config::printable;
@@ -38,7 +38,7 @@ pub(super) fn profile(
     messages: &Messages,
 ) -> Result<ProfileFile, Failure> {
     let folders = Folders::of(folder)?;
-    let configuration = Configuration::parse(&folders.read(CONFIGURATION)?)
+    let configuration = KernelConfig::parse(&folders.read(CONFIGURATION)?)
         .map_err(|error| unfit(folder, &error))?;
     let header = folders.read(RELEASE)?;
     let release = headers::release(&header)
@@ -124,7 +124,7 @@ impl Folders {
 }
 
 /// Compiles the probe; returns the program.
-fn compile(folders: &Folders, configuration: Configuration) -> Result<Vec<u8>, Failure> {
+fn compile(folders: &Folders, configuration: KernelConfig) -> Result<Vec<u8>, Failure> {
     let compiler = Compiler::of(&std::env::var_os(COMPILER_VARIABLE).unwrap_or_default());
     let scratch = tempfile::tempdir().map_err(|error| {
         let folder = std::env::temp_dir();

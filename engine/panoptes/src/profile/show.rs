@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 
-use panoptes_profiles::import::Wanted;
+use panoptes_profiles::import::TypePreference;
 use panoptes_profiles::{ProfileFile, builtin};
 use serde_json::json;
 
@@ -19,7 +19,7 @@ pub(super) fn show(
     messages: &Messages,
 ) -> Result<Exit, Failure> {
     let Some(source) = source else { return print(built_in(as_json).as_bytes()) };
-    let profile = profile_of(&address(source)?, Wanted::default(), messages)?;
+    let profile = profile_of(&address(source)?, TypePreference::default(), messages)?;
     if as_json { print(&profile.to_bytes()) } else { print(text(&profile).as_bytes()) }
 }
 

@@ -5,8 +5,8 @@ use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use panoptes_engine::system::{AttachError, Stop, find_kernel};
-use panoptes_profiles::import::{self, Kind, Wanted};
-use panoptes_profiles::{Event, Options, Profile, ProfileFile};
+use panoptes_profiles::import::{self, KernelFileKind, TypePreference};
+use panoptes_profiles::{DiscoveryOptions, Event, Profile, ProfileFile};
 
 use crate::attach::{attach_failure, log_event, log_source, open_with};
 use crate::config::{Configuration, Mode, System, SystemAddress};
@@ -19,7 +19,7 @@ const RUNNING_BTF: &str = "/sys/kernel/btf/vmlinux";
 /// Makes a profile of the source's kernel, or reads it if the source is a profile.
 pub(super) fn profile_of(
     source: &SystemAddress,
-    wanted: Wanted,
+    wanted: TypePreference,
     messages: &Messages,
 ) -> Result<ProfileFile, Failure> {
     match source {
@@ -37,13 +37,13 @@ pub(super) fn profile_of(
 /// Makes a profile from a file; `None` if the file may be memory.
 fn of_file(
     path: &Path,
-    wanted: Wanted,
+    wanted: TypePreference,
     messages: &Messages,
 ) -> Result<Option<ProfileFile>, Failure> {
     let refused = |error: io::Error| {
         Failure::io(&error, Exit::Source, format_args!("cannot open {}", path.display()))
     };
-    let failed = |error: import::Error| import_failure(path, &error);
+    let failed = |error: import::ImportError| import_failure(path, &error);
     // Opening a pipe would wait for a writer, and a device may do anything.
     if !std::fs::metadata(path).map_err(refused)?.is_file() {
         return Ok(None);
@@ -51,7 +51,7 @@ fn of_file(
     let mut file = File::open(path).map_err(refused)?;
     match import::kind(&mut file).map_err(failed)? {
         None => Ok(None),
-        Some(Kind::Package) => {
+        Some(KernelFileKind::Package) => {
             messages.info(format_args!("unpacking {}", path.display()));
             let (folder, mut kernel) = scratch()?;
             let name = import::package::unpack(&mut file, &mut kernel).map_err(failed)?;
@@ -79,7 +79,7 @@ fn scratch() -> Result<(PathBuf, File), Failure> {
 /// Makes a profile from the memory of a machine that runs the kernel.
 fn of_memory(address: &SystemAddress, messages: &Messages) -> Result<ProfileFile, Failure> {
     // Without known profiles, all layouts come from memory.
-    let (system, found) = kernel_in(address, &Options::default(), messages)?;
+    let (system, found) = kernel_in(address, &DiscoveryOptions::default(), messages)?;
     let profile = found.map_err(|error| attach_failure(&system, &error))?;
     Ok(profile.to_file())
 }
@@ -88,7 +88,7 @@ fn of_memory(address: &SystemAddress, messages: &Messages) -> Result<ProfileFile
 /// a profile.
 pub(super) fn kernel_in(
     address: &SystemAddress,
-    options: &Options<'_>,
+    options: &DiscoveryOptions<'_>,
     messages: &Messages,
 ) -> Result<(System, Result<Profile, AttachError>), Failure> {
     let Configuration { service, default: settings, .. } = Configuration::defaults(Mode::Scan);
@@ -117,10 +117,10 @@ fn of_running_kernel() -> Result<ProfileFile, Failure> {
 }
 
 /// The failure for a file of which no profile can be made.
-pub(super) fn import_failure(path: &Path, error: &import::Error) -> Failure {
+pub(super) fn import_failure(path: &Path, error: &import::ImportError) -> Failure {
     let exit = match error {
-        import::Error::Io(error) => Exit::from_io(error, Exit::Source),
-        import::Error::Hidden(_) => Exit::Permission,
+        import::ImportError::Io(error) => Exit::from_io(error, Exit::Source),
+        import::ImportError::Hidden(_) => Exit::Permission,
         _ => Exit::NoKernel,
     };
     Failure::new(exit, format!("{}: {error}", path.display()))

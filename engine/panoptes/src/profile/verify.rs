@@ -4,9 +4,9 @@ use std::ffi::OsStr;
 use std::fmt::Write as _;
 
 use panoptes_engine::system::AttachError;
-use panoptes_profiles::import::Wanted;
-use panoptes_profiles::report::{Attempt, Check, CheckOutcome, Refusal};
-use panoptes_profiles::{DiscoveryError, Options, ProfileFile};
+use panoptes_profiles::import::TypePreference;
+use panoptes_profiles::report::{CandidateRefusal, CheckOutcome, DiscoveryAttempt, ProfileCheck};
+use panoptes_profiles::{DiscoveryError, DiscoveryOptions, ProfileFile};
 use serde_json::{Value, json};
 
 use super::source::{kernel_in, profile_of};
@@ -23,9 +23,9 @@ pub(super) fn verify(
     messages: &Messages,
 ) -> Result<Exit, Failure> {
     let (profile, system) = (address(profile)?, address(system)?);
-    let file = profile_of(&profile, Wanted::default(), messages)?;
+    let file = profile_of(&profile, TypePreference::default(), messages)?;
     let files = std::slice::from_ref(&file);
-    let options = Options { files, generate: false, ..Options::default() };
+    let options = DiscoveryOptions { files, generate: false, ..DiscoveryOptions::default() };
     let (system, found) = kernel_in(&system, &options, messages)?;
     let (checks, reasons) = match &found {
         Ok(profile) => (profile.checks.as_slice(), Vec::new()),
@@ -60,9 +60,9 @@ pub(super) fn verify(
 }
 
 /// The checks that were made before the profile was refused.
-fn checks_of(error: &DiscoveryError) -> &[Check] {
+fn checks_of(error: &DiscoveryError) -> &[ProfileCheck] {
     let made = error.attempts().named.iter().find_map(|attempt| match &attempt.refusal {
-        Refusal::Verification(checks) => Some(checks.as_slice()),
+        CandidateRefusal::Verification(checks) => Some(checks.as_slice()),
         _ => None,
     });
     made.unwrap_or(&[])
@@ -77,14 +77,14 @@ fn reasons(error: &DiscoveryError, file: &ProfileFile) -> Vec<String> {
     attempts.named.iter().filter_map(|attempt| reason(attempt, file)).collect()
 }
 
-fn reason(attempt: &Attempt, file: &ProfileFile) -> Option<String> {
+fn reason(attempt: &DiscoveryAttempt, file: &ProfileFile) -> Option<String> {
     match &attempt.refusal {
-        Refusal::Verification(_) => None,
-        Refusal::NotGenerated { .. } if attempt.release != file.release => Some(format!(
+        CandidateRefusal::Verification(_) => None,
+        CandidateRefusal::NotGenerated { .. } if attempt.release != file.release => Some(format!(
             "this memory has Linux {}, the profile is for Linux {}",
             attempt.release, file.release
         )),
-        Refusal::NotGenerated { build_id: Some(found), .. } => Some(format!(
+        CandidateRefusal::NotGenerated { build_id: Some(found), .. } => Some(format!(
             "Linux {} in this memory has build id {found}, the profile is for {}",
             attempt.release, file.build_id
         )),
@@ -92,7 +92,7 @@ fn reason(attempt: &Attempt, file: &ProfileFile) -> Option<String> {
     }
 }
 
-fn check_json(check: &Check) -> Value {
+fn check_json(check: &ProfileCheck) -> Value {
     let (outcome, reason) = match &check.outcome {
         CheckOutcome::Passed => ("passed", None),
         CheckOutcome::Failed(how) => ("failed", Some(how.as_str())),

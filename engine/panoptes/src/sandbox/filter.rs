@@ -20,7 +20,7 @@ use super::Role;
 
 /// A call for which each of these must hold: number of the argument, bits, and their value. The
 /// bits [`u64::MAX`] are those of a pointer.
-type Limited = (c_long, &'static [(u8, u64, u64)]);
+type SyscallRule = (c_long, &'static [(u8, u64, u64)]);
 
 /// What threads of all roles use: time, memory, locks, panics with a backtrace, and what is open.
 const COMMON: &[c_long] = &[
@@ -87,7 +87,7 @@ const EXECUTABLE: u64 = libc::PROT_EXEC as u64;
 /// Flags of open(2) that an open for reading alone does not have.
 const CHANGES: u64 = (libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC) as u64;
 /// No memory that can be executed, and no files that can be written.
-const COMMON_LIMITED: &[Limited] = &[
+const COMMON_LIMITED: &[SyscallRule] = &[
     (libc::SYS_mmap, &[(2, EXECUTABLE, 0)]),
     (libc::SYS_mprotect, &[(2, EXECUTABLE, 0)]),
     (libc::SYS_openat, &[(2, CHANGES, 0)]),
@@ -95,7 +95,7 @@ const COMMON_LIMITED: &[Limited] = &[
     (libc::SYS_setpriority, &[(0, u32::MAX as u64, 0), (1, u32::MAX as u64, 0)]),
 ];
 /// `UFFDIO_REGISTER` (include/uapi/linux/userfaultfd.h): a part of a guest's file is mapped again.
-const SCANNER_LIMITED: &[Limited] = &[(libc::SYS_ioctl, &[(1, u32::MAX as u64, 0xc020_aa00)])];
+const SCANNER_LIMITED: &[SyscallRule] = &[(libc::SYS_ioctl, &[(1, u32::MAX as u64, 0xc020_aa00)])];
 
 /// What connections of receivers and clients take.
 const NETWORK: &[c_long] = &[
@@ -107,7 +107,7 @@ const NETWORK: &[c_long] = &[
 ];
 /// Without an address, as send(3) does it: what is sent goes where the socket is connected. Of
 /// sendmsg(2), a filter does not see the address.
-const NETWORK_LIMITED: &[Limited] = &[(libc::SYS_sendto, &[(4, u64::MAX, 0)])];
+const NETWORK_LIMITED: &[SyscallRule] = &[(libc::SYS_sendto, &[(4, u64::MAX, 0)])];
 const WRITER: &[c_long] = &[
     libc::SYS_connect,
     libc::SYS_copy_file_range,
@@ -141,7 +141,7 @@ const WRITER_OLD: &[c_long] =
 const WRITER_OLD: &[c_long] = &[38];
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 const WRITER_OLD: &[c_long] = &[];
-const WRITER_LIMITED: &[Limited] = &[
+const WRITER_LIMITED: &[SyscallRule] = &[
     (libc::SYS_ioctl, &[(1, u32::MAX as u64, libc::TIOCOUTQ)]),
     (libc::SYS_socket, &[(0, u32::MAX as u64, libc::AF_UNIX as u64)]),
     (libc::SYS_socket, &[(0, u32::MAX as u64, libc::AF_INET as u64)]),
@@ -152,7 +152,7 @@ const WRITER_LIMITED: &[Limited] = &[
 const DATAGRAMS: &[c_long] = &[libc::SYS_recvmmsg];
 /// What opening an interface takes, and asking the kernel which there are.
 const PACKETS: &[c_long] = &[libc::SYS_bind, libc::SYS_setsockopt];
-const PACKETS_LIMITED: &[Limited] = &[
+const PACKETS_LIMITED: &[SyscallRule] = &[
     // getifaddrs(3) sends to the address of netlink, which has 12 bytes. Those of IP and of
     // AF_PACKET are longer.
     (libc::SYS_sendto, &[(5, u32::MAX as u64, size_of::<libc::sockaddr_nl>() as u64)]),
@@ -169,14 +169,15 @@ const PACKETS_LIMITED: &[Limited] = &[
 ];
 /// Those of XDP.
 const XDP: &[c_long] = &[libc::SYS_bpf];
-const XDP_LIMITED: &[Limited] = &[(libc::SYS_socket, &[(0, u32::MAX as u64, libc::AF_XDP as u64)])];
+const XDP_LIMITED: &[SyscallRule] =
+    &[(libc::SYS_socket, &[(0, u32::MAX as u64, libc::AF_XDP as u64)])];
 /// Captures that may take long are read by threads that are started for them.
-const CAPTURES_LIMITED: &[Limited] =
+const CAPTURES_LIMITED: &[SyscallRule] =
     &[(libc::SYS_clone, &[(0, libc::CLONE_THREAD as u64, libc::CLONE_THREAD as u64)])];
 
 const METRICS: &[c_long] = &[libc::SYS_accept4, libc::SYS_shutdown];
 const CLIENTS: &[c_long] = &[libc::SYS_accept4, libc::SYS_setsockopt];
-const SERVER_LIMITED: &[Limited] = &[(libc::SYS_ioctl, &[(1, u32::MAX as u64, libc::FIONBIO)])];
+const SERVER_LIMITED: &[SyscallRule] = &[(libc::SYS_ioctl, &[(1, u32::MAX as u64, libc::FIONBIO)])];
 
 /// What even a thread may not do on which NVIDIA's library runs: which calls that makes is not
 /// known, but these are none of a library that copies memory. It stops no attacker: the thread
@@ -244,7 +245,7 @@ pub(super) fn install(role: Role) -> Result<(), Error> {
 
 fn program(role: Role) -> Result<BpfProgram, BackendError> {
     let refused = SeccompAction::Errno(libc::ENOSYS.cast_unsigned());
-    let (calls, limited): (&[&[c_long]], &[&[Limited]]) = match role {
+    let (calls, limited): (&[&[c_long]], &[&[SyscallRule]]) = match role {
         Role::Scanner { has_dma: true } => {
             // They exist everywhere, so nothing is tried in their place.
             let refused = SeccompAction::Errno(libc::EPERM.cast_unsigned());
@@ -302,7 +303,7 @@ fn without_signals() -> Result<SeccompRule, BackendError> {
 /// The rules by system call: none for a call with any arguments.
 fn rules(
     calls: &[&[c_long]],
-    limited: &[&[Limited]],
+    limited: &[&[SyscallRule]],
 ) -> Result<BTreeMap<c_long, Vec<SeccompRule>>, BackendError> {
     let mut rules = BTreeMap::<c_long, Vec<SeccompRule>>::new();
     for (call, arguments) in limited.iter().copied().flatten() {

@@ -7,9 +7,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use panoptes_reference::build::{Built, Options, Progress};
+use panoptes_reference::build::{BuildOptions, BuildProgress, BuildResult};
 use panoptes_reference::digest;
-use panoptes_reference::{Error, Kind, format};
+use panoptes_reference::{SbomError, SbomErrorKind, format};
 
 use crate::cli::{PageHashes, SbomBuild};
 use crate::exit::{Exit, Failure, printed};
@@ -31,8 +31,8 @@ pub fn build(request: &SbomBuild, messages: &Messages) -> Result<Exit, Failure> 
 }
 
 /// The options of a build.
-pub(crate) fn options(request: &SbomBuild) -> Options {
-    Options {
+pub(crate) fn options(request: &SbomBuild) -> BuildOptions {
+    BuildOptions {
         name: request.name.clone(),
         containers: request.containers.clone(),
         image: request.image.clone(),
@@ -51,7 +51,7 @@ pub(crate) fn options(request: &SbomBuild) -> Options {
 /// Writes a bill of materials that was made since `begin`, and prints its sizes.
 pub(crate) fn finish(
     request: &SbomBuild,
-    built: &Built,
+    built: &BuildResult,
     begin: Instant,
     messages: &Messages,
 ) -> Result<Exit, Failure> {
@@ -90,24 +90,24 @@ pub(crate) fn finish(
     Err(Failure::new(Exit::Failed, format!("the SBOM is incomplete: {problems}, see above")))
 }
 
-pub(crate) fn failure(error: Error) -> Failure {
+pub(crate) fn failure(error: SbomError) -> Failure {
     let exit = match error.kind {
-        Kind::Source => Exit::Source,
-        Kind::Permission => Exit::Permission,
-        Kind::Content => Exit::NoKernel,
-        Kind::Request => Exit::Usage,
+        SbomErrorKind::Source => Exit::Source,
+        SbomErrorKind::Permission => Exit::Permission,
+        SbomErrorKind::Content => Exit::NoKernel,
+        SbomErrorKind::Request => Exit::Usage,
     };
     Failure::new(exit, error.message)
 }
 
-fn write(built: &Built, out: impl Write) -> io::Result<()> {
+fn write(built: &BuildResult, out: impl Write) -> io::Result<()> {
     let mut out = BufWriter::new(out);
     format::write(&built.sbom, &mut out).and_then(|()| out.flush())
 }
 
 /// Writes a new file and renames it over the old one, so that a concurrent reader gets one or the
 /// other completely. A path that is no regular file is written directly.
-fn write_file(path: &Path, built: &Built) -> Result<(), Failure> {
+fn write_file(path: &Path, built: &BuildResult) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::not_written(path, &error);
     if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
         let file = std::fs::OpenOptions::new().write(true).open(path).map_err(failed)?;
@@ -146,7 +146,7 @@ impl Bar {
     }
 }
 
-impl Progress for Bar {
+impl BuildProgress for Bar {
     fn expect(&self, bytes: u64) {
         self.0.inc_length(bytes);
     }

@@ -8,19 +8,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use panoptes_engine::detect::binary_attestation::{
-    Shipped, ShippedBuilder, ShippedFile, Subject as Target,
+    ShippedBuilder, ShippedFile, ShippedFiles, ShippedSubject as Target,
 };
 use panoptes_engine::shipped::TooMuch;
 use panoptes_records::activities::Activity;
 use panoptes_reference::digest::from_hex;
 use panoptes_reference::load;
-use panoptes_reference::model::{Sbom, Subject};
+use panoptes_reference::model::{Sbom, SbomSubject};
 
 use crate::config::{Configuration, Reference};
 
 /// A reference of the configuration that can't be used.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Fault {
+pub struct SbomFault {
     /// The file or folder.
     pub path: PathBuf,
     pub is_folder: bool,
@@ -28,7 +28,7 @@ pub struct Fault {
     pub reason: String,
 }
 
-impl Fault {
+impl SbomFault {
     /// The activity that reports the fault.
     pub fn activity(&self) -> Activity {
         if self.is_folder {
@@ -39,7 +39,7 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for SbomFault {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "sbom: {}", self.reason)
     }
@@ -48,36 +48,40 @@ impl fmt::Display for Fault {
 /// The index of what should run, for each list of references in the configuration.
 #[derive(Debug, Default)]
 pub struct Sboms {
-    known: Vec<Known>,
+    known: Vec<SbomIndex>,
 }
 
 /// One list of references.
 #[derive(Debug)]
-struct Known {
+struct SbomIndex {
     list: Vec<Reference>,
-    shipped: Arc<Shipped>,
+    shipped: Arc<ShippedFiles>,
     /// A hash of the contents.
     fingerprint: u64,
 }
 
 impl Sboms {
     /// Reads all references of a configuration, or returns all faults.
-    pub fn load(configuration: &Configuration) -> Result<Self, Vec<Fault>> {
+    pub fn load(configuration: &Configuration) -> Result<Self, Vec<SbomFault>> {
         let systems = configuration.systems.iter().map(|system| &system.settings);
-        let mut reader = Reader::default();
-        let mut known: Vec<Known> = Vec::new();
+        let mut reader = SbomFileReader::default();
+        let mut known: Vec<SbomIndex> = Vec::new();
         for settings in std::iter::once(&configuration.default).chain(systems) {
             let list = &settings.sbom;
             if !list.is_empty() && !known.iter().any(|one| one.list == *list) {
                 let (shipped, fingerprint) = reader.shipped(list);
-                known.push(Known { list: list.clone(), shipped: Arc::new(shipped), fingerprint });
+                known.push(SbomIndex {
+                    list: list.clone(),
+                    shipped: Arc::new(shipped),
+                    fingerprint,
+                });
             }
         }
         if reader.faults.is_empty() { Ok(Self { known }) } else { Err(reader.faults) }
     }
 
     /// The index of `list`; the index of an empty or unknown list is empty.
-    pub fn of(&self, list: &[Reference]) -> Arc<Shipped> {
+    pub fn of(&self, list: &[Reference]) -> Arc<ShippedFiles> {
         self.find(list).map(|known| Arc::clone(&known.shipped)).unwrap_or_default()
     }
 
@@ -96,22 +100,22 @@ impl Sboms {
         self.find(list).map_or(0, |known| known.fingerprint)
     }
 
-    fn find(&self, list: &[Reference]) -> Option<&Known> {
+    fn find(&self, list: &[Reference]) -> Option<&SbomIndex> {
         self.known.iter().find(|known| known.list == list)
     }
 }
 
 /// Reads each file once, even if several lists name it.
 #[derive(Default)]
-struct Reader {
+struct SbomFileReader {
     read: HashMap<PathBuf, Option<Sbom>>,
-    faults: Vec<Fault>,
+    faults: Vec<SbomFault>,
 }
 
-impl Reader {
+impl SbomFileReader {
     /// The index of one list, and its fingerprint. References that can't be used are added to
     /// `faults`.
-    fn shipped(&mut self, list: &[Reference]) -> (Shipped, u64) {
+    fn shipped(&mut self, list: &[Reference]) -> (ShippedFiles, u64) {
         let mut builder = ShippedBuilder::new();
         let mut hasher = DefaultHasher::new();
         for reference in list {
@@ -155,7 +159,7 @@ impl Reader {
     }
 
     fn fault(&mut self, path: &Path, is_folder: bool, reason: String) {
-        let fault = Fault { path: path.to_owned(), is_folder, reason };
+        let fault = SbomFault { path: path.to_owned(), is_folder, reason };
         if !self.faults.contains(&fault) {
             self.faults.push(fault);
         }
@@ -165,9 +169,9 @@ impl Reader {
 fn add(builder: &mut ShippedBuilder, sbom: &Sbom) -> Result<(), TooMuch> {
     let mut entrypoint = Vec::new();
     let target = match &sbom.subject {
-        Subject::Hashes { .. } => Target::Everywhere,
-        Subject::Root { .. } | Subject::Package { .. } => Target::System,
-        Subject::Image(image) => {
+        SbomSubject::Hashes { .. } => Target::Everywhere,
+        SbomSubject::Root { .. } | SbomSubject::Package { .. } => Target::System,
+        SbomSubject::Image(image) => {
             let words = image.entrypoint.iter().chain(&image.cmd);
             entrypoint.extend(words.map(|word| word.clone().into_bytes()));
             Target::Image {

@@ -8,4 +8,4 @@ mod load;
 
 pub use build::build;
 pub(crate) use build::{Bar, counted, failure, finish, options};
-pub use load::{Fault, Sboms};
+pub use load::{SbomFault, Sboms};

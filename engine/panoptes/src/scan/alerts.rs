@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use panoptes_engine::policy::gaps::words_of;
 use panoptes_engine::time::{Monotonic, Now, RealTime};
 use panoptes_engine::walk::{Losses, Scope};
-use panoptes_engine::watch::{SLICE_BYTES, Setup, Watched, Workspace};
+use panoptes_engine::watch::{SLICE_BYTES, Setup, WatchedMachine, Workspace};
 use panoptes_profiles::Profile;
 use panoptes_records::activities::{Activity, MessageType};
 use panoptes_records::filter::Filter;
@@ -20,7 +20,7 @@ use panoptes_sources::{AnySource, MachineSource as _};
 use serde_json::Value;
 
 use super::damage::Damage;
-use super::{ATTEMPTS_MAX, Log, attach_to, verdict};
+use super::{ATTEMPTS_MAX, ScanLog, attach_to, verdict};
 use crate::attach::warn_losses;
 use crate::exit::{Exit, Failure, print};
 use crate::message::{Messages, wants_colour};
@@ -54,7 +54,8 @@ pub(super) struct Detection {
 /// Prints the alerts of a system, and messages about what was not found.
 pub(super) fn print_alerts(request: &ScanRequest, messages: &Messages) -> Result<Exit, Failure> {
     let sboms = sboms(request)?;
-    let log = request.configuration.output.log_folder.as_deref().map(Log::create).transpose()?;
+    let log =
+        request.configuration.output.log_folder.as_deref().map(ScanLog::create).transpose()?;
     let (mut source, profile) = attach_to(request, Instant::now(), messages)?;
     let found = check(request, (&mut source, &profile), &sboms)?;
     if let Some(mut log) = log {
@@ -164,13 +165,14 @@ fn watched(
     request: &ScanRequest,
     (source, profile): (&AnySource, &Profile),
     sboms: &Sboms,
-) -> Watched {
+) -> WatchedMachine {
     let ScanRequest { system, configuration, .. } = request;
     let settings = &system.settings;
     let header = header_of_system(configuration, system);
     let exceptions = Arc::new(configuration.exceptions());
     let shipped = sboms.of(&settings.sbom);
-    let mut watched = Watched::new(Setup { shipped, ..setup(system, header, exceptions, profile) });
+    let mut watched =
+        WatchedMachine::new(Setup { shipped, ..setup(system, header, exceptions, profile) });
     watched.set_copied(kind_of_copy(source));
     watched.set_command_lines(settings.user_memory.command_lines);
     watched.set_redactor(configuration.output.redactor());
@@ -239,7 +241,7 @@ fn unsuited(request: &ScanRequest) -> Vec<String> {
 }
 
 /// What scans missed, with its number.
-fn gaps(watched: &Watched) -> impl Iterator<Item = String> {
+fn gaps(watched: &WatchedMachine) -> impl Iterator<Item = String> {
     let gaps = watched.gaps().into_iter().enumerate().filter(|&(_, count)| count > 0);
     gaps.map(|(gap, count)| format!("{count} {}", words_of(gap)))
 }

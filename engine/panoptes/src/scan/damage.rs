@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use panoptes_engine::policy::lines::LineCounts;
-use panoptes_engine::walk::{Part, Scope, Snapshot};
+use panoptes_engine::walk::{ScanPart, Scope, Snapshot};
 
 /// Numbers of what is missing or incomplete.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -19,10 +19,10 @@ impl Damage {
     pub(super) fn of(snapshot: &Snapshot, scope: Scope) -> Self {
         let mut damage = Self::default();
         let losses = &snapshot.losses;
-        for (part, words) in Part::ALL {
+        for (part, words) in ScanPart::ALL {
             damage.unread(losses.of(part).0.into(), words);
         }
-        let lists: u64 = Part::ALL.iter().map(|&(part, _)| u64::from(losses.of(part).1)).sum();
+        let lists: u64 = ScanPart::ALL.iter().map(|&(part, _)| u64::from(losses.of(part).1)).sum();
         damage.incomplete(lists, ["list did not end", "lists did not end"]);
         let counts = [
             (usize::from(!snapshot.task_list_closed), ["the list of tasks is torn"; 2]),

@@ -8,13 +8,13 @@ use std::time::Instant;
 
 use panoptes_engine::container_config::Glob;
 use panoptes_engine::executables::{CachedFile, Executable, Executables, Processes, outcomes};
-use panoptes_engine::page_cache::{Hashes, MachineMemory, Outcome, Partial};
+use panoptes_engine::page_cache::{HashOutcome, Hashes, MachineMemory, Partial};
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::{Kernel, Scope, Snapshot, Walker};
-use panoptes_reference::build::{Built, Options, Progress as _};
+use panoptes_reference::build::{BuildOptions, BuildProgress as _, BuildResult};
 use panoptes_reference::digest::{self, BLOCK_BYTES, PageHashes};
-use panoptes_reference::model::{File, Image, Sbom, Subject};
-use panoptes_sources::{AnySource, Detail, Meter};
+use panoptes_reference::model::{Sbom, SbomFile, SbomImage, SbomSubject};
+use panoptes_sources::{AnySource, Detail, SourceMeter};
 
 use super::{attach_to, look};
 use crate::attach::warn_losses;
@@ -49,7 +49,7 @@ pub fn build_running(
     let limits = scan.system.settings.limits;
     let mut walker = Walker::new(&limits, hash_key());
     walker.set_copied(kind_of_copy(&source));
-    let mut source = Meter::new(source, Detail::Batches)?;
+    let mut source = SourceMeter::new(source, Detail::Batches)?;
     look(&mut walker, &mut source, &kernel, SCOPE, &scan.system.name)?;
     let snapshot = walker.snapshot();
 
@@ -81,7 +81,7 @@ pub fn build_running(
 }
 
 /// Whether a file is at or below a path that is left out.
-fn is_excluded(file: &Executable, options: &Options) -> bool {
+fn is_excluded(file: &Executable, options: &BuildOptions) -> bool {
     options.excluded.iter().any(|path| {
         let rest = file.path.strip_prefix(path.as_os_str().as_bytes());
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
@@ -90,12 +90,12 @@ fn is_excluded(file: &Executable, options: &Options) -> bool {
 
 /// Collects files with their hashes, and what is missing.
 struct Collector<'a> {
-    options: &'a Options,
-    source: &'a mut Meter<AnySource>,
+    options: &'a BuildOptions,
+    source: &'a mut SourceMeter<AnySource>,
     kernel: &'a Kernel,
     snapshot: &'a Snapshot,
     block: Vec<u8>,
-    files: Vec<File>,
+    files: Vec<SbomFile>,
     problems: Vec<String>,
     /// Number of files that lack pages, and of those pages.
     partial: u64,
@@ -106,8 +106,8 @@ struct Collector<'a> {
 
 impl<'a> Collector<'a> {
     fn new(
-        options: &'a Options,
-        (source, kernel): (&'a mut Meter<AnySource>, &'a Kernel),
+        options: &'a BuildOptions,
+        (source, kernel): (&'a mut SourceMeter<AnySource>, &'a Kernel),
         snapshot: &'a Snapshot,
     ) -> Self {
         let (files, problems, block) = (Vec::new(), Vec::new(), vec![0; BLOCK_BYTES]);
@@ -126,12 +126,12 @@ impl<'a> Collector<'a> {
         }
     }
 
-    fn add(&mut self, file: &Executable, outcome: Outcome) {
+    fn add(&mut self, file: &Executable, outcome: HashOutcome) {
         let path = String::from_utf8_lossy(&file.path);
         match outcome {
-            Outcome::Whole { hashes } => {
+            HashOutcome::Whole { hashes } => {
                 let new = self.entry(file, hashes);
-                let is_same = |old: &&mut File| old.path == new.path;
+                let is_same = |old: &&mut SbomFile| old.path == new.path;
                 match self.files.last_mut().filter(is_same) {
                     // Another inode with the same content, in another mount namespace.
                     Some(old) if old.sha256 == new.sha256 => {}
@@ -143,7 +143,7 @@ impl<'a> Collector<'a> {
                     None => self.files.push(new),
                 }
             }
-            Outcome::Partial(Partial { pages, resident, .. }) => {
+            HashOutcome::Partial(Partial { pages, resident, .. }) => {
                 let missing = u64::from(pages.saturating_sub(resident));
                 let memory = &mut MachineMemory { source: &mut *self.source, kernel: self.kernel };
                 let code = file.missing_code(memory, self.snapshot);
@@ -154,7 +154,7 @@ impl<'a> Collector<'a> {
                      of them are mapped as code"
                 ));
             }
-            Outcome::Nothing => self.problems.push(format!(
+            HashOutcome::Nothing => self.problems.push(format!(
                 "{path} is left out: its content is not in memory, or keeps changing"
             )),
         }
@@ -162,7 +162,7 @@ impl<'a> Collector<'a> {
 
     /// The entry of a file with these hashes. Its pages are hashed one by one if the file is still
     /// the same.
-    fn entry(&mut self, file: &Executable, hashes: Hashes) -> File {
+    fn entry(&mut self, file: &Executable, hashes: Hashes) -> SbomFile {
         let size = Some(file.identity.size);
         let (sha256, sha1) = (Some(hashes.sha256), Some(hashes.sha1));
         let (path, mode, md5) = (Some(file.path.clone()), Some(file.mode), Some(hashes.md5));
@@ -183,11 +183,11 @@ impl<'a> Collector<'a> {
                 Ok(_) | Err(_) => self.without_pages += 1,
             }
         }
-        File { path, size, mode, sha256, sha1, md5, pages, arguments: Vec::new() }
+        SbomFile { path, size, mode, sha256, sha1, md5, pages, arguments: Vec::new() }
     }
 
     /// The bill of materials, with what is missing in it.
-    fn built(mut self, found: &Executables, is_system: bool) -> Built {
+    fn built(mut self, found: &Executables, is_system: bool) -> BuildResult {
         for path in &found.removed {
             let path = String::from_utf8_lossy(path);
             self.problems.push(format!(
@@ -225,10 +225,13 @@ impl<'a> Collector<'a> {
             remarks.push(format!("without hashes of pages: {files}, some of whose pages changed"));
         }
         let bytes = self.files.iter().filter_map(|file| file.size).sum();
-        let subject =
-            if is_system { Subject::Root { name: None } } else { Subject::Image(Image::default()) };
+        let subject = if is_system {
+            SbomSubject::Root { name: None }
+        } else {
+            SbomSubject::Image(SbomImage::default())
+        };
         let sbom = Sbom { subject, files: self.files };
         let (source, problems) = ("a running machine", self.problems);
-        Built { sbom, source, problems, remarks, bytes, special: 0 }
+        BuildResult { sbom, source, problems, remarks, bytes, special: 0 }
     }
 }

@@ -39,7 +39,7 @@ const DELAY_PERCENT: u64 = 20;
 
 /// A scanner.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) enum Place {
+pub(super) enum ScannerId {
     Quick(usize),
     Slow,
 }
@@ -49,12 +49,12 @@ pub(super) enum Place {
 pub(super) struct Move {
     /// Its index in the list of systems.
     pub(super) index: usize,
-    pub(super) from: Place,
+    pub(super) from: ScannerId,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Entry {
-    place: Place,
+struct BalancedSystem {
+    place: ScannerId,
     /// The cost of a scan in nanoseconds.
     cost: u64,
     scans: u64,
@@ -85,7 +85,7 @@ pub(super) struct Balance {
     shrinks: bool,
     /// Whether there is a slow scanner.
     has_slow: bool,
-    systems: BTreeMap<usize, Entry>,
+    systems: BTreeMap<usize, BalancedSystem>,
     /// Since when each quick scanner is crowded.
     crowded: Vec<Option<u64>>,
     /// Since when systems wait in the slow scanner although they could be scanned at the interval
@@ -95,7 +95,7 @@ pub(super) struct Balance {
     spare: Option<u64>,
     /// The scanners that wait for memory that does not answer: nothing goes there, and nothing that
     /// they have can leave.
-    silent: Vec<Place>,
+    silent: Vec<ScannerId>,
 }
 
 impl Balance {
@@ -116,24 +116,25 @@ impl Balance {
     }
 
     /// Sets whether a scanner waits for memory that does not answer.
-    pub(super) fn set_silent(&mut self, place: Place, is_silent: bool) {
+    pub(super) fn set_silent(&mut self, place: ScannerId, is_silent: bool) {
         if is_silent != self.is_silent(place) {
             self.silent.retain(|one| *one != place);
             self.silent.extend(is_silent.then_some(place));
         }
     }
 
-    fn is_silent(&self, place: Place) -> bool {
+    fn is_silent(&self, place: ScannerId) -> bool {
         self.silent.contains(&place)
     }
 
     /// Adds a system, and returns its first scanner. Its first scans cost much, and how much is not
     /// known yet, so they must not delay others.
-    pub(super) fn add(&mut self, index: usize, now: u64) -> Place {
+    pub(super) fn add(&mut self, index: usize, now: u64) -> ScannerId {
         let is_alone = self.systems.is_empty();
-        let is_quick = is_alone || !self.has_slow || self.is_silent(Place::Slow);
-        let place = if is_quick { self.emptiest(self.used) } else { Place::Slow };
-        let entry = Entry { place, cost: 0, scans: 0, since: now, scans_before: 0, stay: 0 };
+        let is_quick = is_alone || !self.has_slow || self.is_silent(ScannerId::Slow);
+        let place = if is_quick { self.emptiest(self.used) } else { ScannerId::Slow };
+        let entry =
+            BalancedSystem { place, cost: 0, scans: 0, since: now, scans_before: 0, stay: 0 };
         self.systems.insert(index, entry);
         place
     }
@@ -143,12 +144,12 @@ impl Balance {
     }
 
     /// The scanner that has a system, or is about to get it.
-    pub(super) fn place(&self, index: usize) -> Option<Place> {
+    pub(super) fn place(&self, index: usize) -> Option<ScannerId> {
         self.systems.get(&index).map(|entry| entry.place)
     }
 
     /// The number of systems of a scanner.
-    pub(super) fn count(&self, place: Place) -> usize {
+    pub(super) fn count(&self, place: ScannerId) -> usize {
         self.at(place).count()
     }
 
@@ -161,13 +162,13 @@ impl Balance {
 
     /// A scan of this system cost more than [`Self::limit`]: its scanner has returned it.
     pub(super) fn overran(&mut self, index: usize, now: u64) {
-        if self.has_slow && self.count_quick() > 1 && !self.is_silent(Place::Slow) {
-            self.go(index, Place::Slow, now);
+        if self.has_slow && self.count_quick() > 1 && !self.is_silent(ScannerId::Slow) {
+            self.go(index, ScannerId::Slow, now);
         }
     }
 
     /// What a scan of a scanner's systems may cost while it has several.
-    pub(super) fn limit(&self, place: Place, interval: u64) -> u64 {
+    pub(super) fn limit(&self, place: ScannerId, interval: u64) -> u64 {
         let mut costs = self.costs(place);
         level(&mut costs, usable(interval)).saturating_mul(2).max(LIMIT_LEAST_NS)
     }
@@ -177,8 +178,8 @@ impl Balance {
     /// leave too little to the slow one, and to those that cost less. There is no such bound while
     /// all hold the interval.
     pub(super) fn share(&self, interval: u64) -> u64 {
-        let holds = |scanner| self.load(Place::Quick(scanner)) <= usable(interval);
-        if self.count(Place::Slow) == 0 && (0..self.used).all(holds) {
+        let holds = |scanner| self.load(ScannerId::Quick(scanner)) <= usable(interval);
+        if self.count(ScannerId::Slow) == 0 && (0..self.used).all(holds) {
             return u64::MAX;
         }
         let all = self.systems.values();
@@ -205,11 +206,11 @@ impl Balance {
 
     fn note_load(&mut self, now: u64, usable: u64) {
         for scanner in 0..self.most {
-            let place = Place::Quick(scanner);
+            let place = ScannerId::Quick(scanner);
             let is_crowded = self.load(place) > usable && self.count(place) > 1;
             note(&mut self.crowded[scanner], is_crowded, now);
         }
-        let is_waiting = self.at(Place::Slow).any(|(_, entry)| is_known(entry, now));
+        let is_waiting = self.at(ScannerId::Slow).any(|(_, entry)| is_known(entry, now));
         note(&mut self.waiting, is_waiting, now);
         let all: u64 = self.systems.values().map(|entry| entry.cost).fold(0, u64::saturating_add);
         let rest = (self.used as u64 - 1).saturating_mul(usable) / 100 * SPARE_PERCENT;
@@ -219,11 +220,11 @@ impl Balance {
 
     /// The cheapest system of the slow scanner returns, if it costs no more than its share, or if
     /// it delays nobody.
-    fn back_from_slow(&self, now: u64, usable: u64) -> Option<(usize, Place)> {
-        let known = self.at(Place::Slow).filter(|(_, entry)| is_known(entry, now));
+    fn back_from_slow(&self, now: u64, usable: u64) -> Option<(usize, ScannerId)> {
+        let known = self.at(ScannerId::Slow).filter(|(_, entry)| is_known(entry, now));
         let (index, entry) = known.min_by_key(|(_, entry)| entry.cost)?;
         let place = self.emptiest(self.used);
-        if self.is_silent(Place::Slow) || self.is_silent(place) {
+        if self.is_silent(ScannerId::Slow) || self.is_silent(place) {
             return None;
         }
         let bounds = self.bounds(usable);
@@ -234,21 +235,21 @@ impl Balance {
 
     /// A system of a crowded scanner, or one that waits in the slow one, goes to a scanner that has
     /// more room, or to a new one.
-    fn spread(&mut self, now: u64, usable: u64) -> Option<(usize, Place)> {
+    fn spread(&mut self, now: u64, usable: u64) -> Option<(usize, ScannerId)> {
         let can_grow = self.used < self.most;
-        if can_grow && is_past(self.waiting, now) && !self.is_silent(Place::Slow) {
+        if can_grow && is_past(self.waiting, now) && !self.is_silent(ScannerId::Slow) {
             self.used += 1;
-            let known = self.at(Place::Slow).filter(|(_, entry)| is_known(entry, now));
+            let known = self.at(ScannerId::Slow).filter(|(_, entry)| is_known(entry, now));
             let (index, _) = known.min_by_key(|(_, entry)| entry.cost)?;
-            return Some((index, Place::Quick(self.used - 1)));
+            return Some((index, ScannerId::Quick(self.used - 1)));
         }
         let crowded = (0..self.used).filter(|&scanner| is_past(self.crowded[scanner], now));
-        let crowded = crowded.map(Place::Quick).filter(|&place| !self.is_silent(place));
+        let crowded = crowded.map(ScannerId::Quick).filter(|&place| !self.is_silent(place));
         let from = crowded.max_by_key(|&place| self.load(place))?;
-        let to = if can_grow { Place::Quick(self.used) } else { self.emptiest(self.used) };
+        let to = if can_grow { ScannerId::Quick(self.used) } else { self.emptiest(self.used) };
         let difference = self.load(from).saturating_sub(self.load(to));
         // Twice its cost is what the difference loses.
-        let helps = |entry: &Entry| {
+        let helps = |entry: &BalancedSystem| {
             entry.cost < difference && entry.cost > usable / 20 && now - entry.since >= CROWDED_NS
         };
         let systems = self.at(from).filter(|(_, entry)| helps(entry));
@@ -259,28 +260,29 @@ impl Balance {
 
     /// The costliest system goes to the slow scanner, if it costs more than its share, and another
     /// one cannot have its interval because of it.
-    fn to_slow(&self, now: u64, usable: u64) -> Option<(usize, Place)> {
-        let can_leave = |entry: &Entry| entry.place != Place::Slow && !self.is_silent(entry.place);
+    fn to_slow(&self, now: u64, usable: u64) -> Option<(usize, ScannerId)> {
+        let can_leave =
+            |entry: &BalancedSystem| entry.place != ScannerId::Slow && !self.is_silent(entry.place);
         let quick = self.systems.iter().filter(|(_, entry)| can_leave(entry));
         let (index, entry) = quick.max_by_key(|(_, entry)| entry.cost)?;
         let is_crowded = self.crowded.iter().any(|since| is_past(*since, now));
-        let mut known = self.at(Place::Slow).filter(|(_, entry)| is_known(entry, now));
+        let mut known = self.at(ScannerId::Slow).filter(|(_, entry)| is_known(entry, now));
         let is_waited_for =
             is_past(self.waiting, now) && known.any(|(_, other)| other.cost < entry.cost);
         let moves = self.has_slow
-            && !self.is_silent(Place::Slow)
+            && !self.is_silent(ScannerId::Slow)
             && (is_crowded || is_waited_for)
             && entry.cost > self.bounds(usable).leaves;
-        moves.then_some((*index, Place::Slow))
+        moves.then_some((*index, ScannerId::Slow))
     }
 
     /// If one scanner less would do, the systems of the last one go to the others.
-    fn together(&mut self, now: u64, usable: u64) -> Option<(usize, Place)> {
+    fn together(&mut self, now: u64, usable: u64) -> Option<(usize, ScannerId)> {
         let since = self.spare?;
         if now.saturating_sub(since) < SPARE_NS {
             return None;
         }
-        let last = Place::Quick(self.used - 1);
+        let last = ScannerId::Quick(self.used - 1);
         let Some((index, entry)) = self.at(last).next() else {
             self.used -= 1;
             self.spare = None;
@@ -290,26 +292,26 @@ impl Balance {
         (self.load(place).saturating_add(entry.cost) <= usable).then_some((index, place))
     }
 
-    fn go(&mut self, index: usize, place: Place, now: u64) {
+    fn go(&mut self, index: usize, place: ScannerId, now: u64) {
         let Some(entry) = self.systems.get_mut(&index) else { return };
-        if place == Place::Slow {
+        if place == ScannerId::Slow {
             let has_settled = now.saturating_sub(entry.since) >= STAY_MOST_NS || entry.stay == 0;
             let stay = if has_settled { STAY_NS } else { entry.stay.saturating_mul(2) };
             entry.stay = stay.min(STAY_MOST_NS);
         }
-        *entry = Entry { place, since: now, scans_before: entry.scans, ..*entry };
+        *entry = BalancedSystem { place, since: now, scans_before: entry.scans, ..*entry };
     }
 
-    fn at(&self, place: Place) -> impl Iterator<Item = (usize, &Entry)> {
+    fn at(&self, place: ScannerId) -> impl Iterator<Item = (usize, &BalancedSystem)> {
         let systems = self.systems.iter().filter(move |(_, entry)| entry.place == place);
         systems.map(|(index, entry)| (*index, entry))
     }
 
-    fn costs(&self, place: Place) -> Vec<u64> {
+    fn costs(&self, place: ScannerId) -> Vec<u64> {
         self.at(place).map(|(_, entry)| entry.cost).collect()
     }
 
-    fn load(&self, place: Place) -> u64 {
+    fn load(&self, place: ScannerId) -> u64 {
         self.at(place).map(|(_, entry)| entry.cost).fold(0, u64::saturating_add)
     }
 
@@ -330,19 +332,19 @@ impl Balance {
     }
 
     fn count_quick(&self) -> usize {
-        self.systems.len() - self.count(Place::Slow)
+        self.systems.len() - self.count(ScannerId::Slow)
     }
 
     /// The quick scanner with the least load, of the first ones.
-    fn emptiest(&self, scanners: usize) -> Place {
-        let places = (0..scanners).map(Place::Quick);
-        let key = |&place: &Place| (self.is_silent(place), self.load(place), self.count(place));
-        places.min_by_key(key).unwrap_or(Place::Quick(0))
+    fn emptiest(&self, scanners: usize) -> ScannerId {
+        let places = (0..scanners).map(ScannerId::Quick);
+        let key = |&place: &ScannerId| (self.is_silent(place), self.load(place), self.count(place));
+        places.min_by_key(key).unwrap_or(ScannerId::Quick(0))
     }
 }
 
 /// Whether the cost of a system in the slow scanner is known, and it may leave.
-fn is_known(entry: &Entry, now: u64) -> bool {
+fn is_known(entry: &BalancedSystem, now: u64) -> bool {
     entry.scans - entry.scans_before.min(entry.scans) >= KNOWN_SCANS
         && now.saturating_sub(entry.since) >= entry.stay
 }

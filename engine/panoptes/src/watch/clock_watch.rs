@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use panoptes_engine::container_config::ContainerConfig;
 use panoptes_engine::watch::{Attestation, KnownMachine, PolicySettings};
 use panoptes_profiles::Profile;
-use panoptes_records::filter::Subject;
+use panoptes_records::filter::FilterSubject;
 
 use super::figures::SystemFigures;
 use super::gap_messages::GapCounts;
@@ -35,7 +35,7 @@ pub(super) struct SystemShared {
     is_still: AtomicBool,
     given_up: OnceLock<Reattach>,
     /// Which outputs took its records when it was attached to.
-    pub(super) subject: Subject,
+    pub(super) subject: FilterSubject,
     /// What its scans miss.
     pub(super) gaps: GapCounts,
     /// For metrics.
@@ -56,7 +56,7 @@ pub(super) struct SystemShared {
 #[derive(Debug, Default)]
 pub(super) struct NewSettings {
     /// Which outputs take its records.
-    pub(super) subject: Option<Subject>,
+    pub(super) subject: Option<FilterSubject>,
     /// Which containers to report.
     pub(super) containers: Option<Arc<ContainerConfig>>,
     /// What to report, and how.
@@ -106,7 +106,11 @@ impl Reattach {
 
 impl SystemShared {
     /// For a system whose records are about `subject`, and about this machine.
-    pub(super) fn of(subject: Subject, machine: KnownMachine, figures: Arc<SystemFigures>) -> Self {
+    pub(super) fn of(
+        subject: FilterSubject,
+        machine: KnownMachine,
+        figures: Arc<SystemFigures>,
+    ) -> Self {
         Self { subject, figures, machine: Arc::new(Mutex::new(machine)), ..Self::default() }
     }
 
@@ -212,13 +216,13 @@ impl SystemShared {
 
 /// The values that distinguish a kernel from one that was started later in the same memory.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Found {
+pub(super) struct KernelIdentity {
     build_id: Option<String>,
     kernel_offset: u64,
     direct_map: u64,
 }
 
-impl Found {
+impl KernelIdentity {
     pub(super) fn of(profile: &Profile) -> Self {
         Self {
             build_id: profile.build_id.clone(),

@@ -18,30 +18,30 @@ const PERIOD: Duration = Duration::from_mins(1);
 
 /// The exceptions of all systems, and what was reported of each.
 #[derive(Debug)]
-pub(super) struct Silenced {
-    current: Counted,
+pub(super) struct SilencedAlerts {
+    current: CountedExceptions,
     /// Earlier ones that scanners may still have.
-    earlier: Vec<Counted>,
+    earlier: Vec<CountedExceptions>,
     next: Instant,
 }
 
 /// Exceptions, and how many alerts of each were reported as silenced.
 #[derive(Debug)]
-struct Counted {
+struct CountedExceptions {
     exceptions: Arc<Exceptions>,
     reported: Vec<u64>,
 }
 
-impl Counted {
+impl CountedExceptions {
     fn new(exceptions: Exceptions) -> Self {
         let reported = exceptions.counts().map(|_| 0).collect();
         Self { exceptions: Arc::new(exceptions), reported }
     }
 }
 
-impl Silenced {
+impl SilencedAlerts {
     pub(super) fn new(exceptions: Exceptions, start: Instant) -> Self {
-        Self { current: Counted::new(exceptions), earlier: Vec::new(), next: start }
+        Self { current: CountedExceptions::new(exceptions), earlier: Vec::new(), next: start }
     }
 
     /// The exceptions, for a system.
@@ -51,7 +51,7 @@ impl Silenced {
 
     /// Sets other exceptions.
     pub(super) fn replace(&mut self, exceptions: Exceptions) {
-        let before = std::mem::replace(&mut self.current, Counted::new(exceptions));
+        let before = std::mem::replace(&mut self.current, CountedExceptions::new(exceptions));
         self.earlier.push(before);
     }
 
@@ -92,7 +92,7 @@ impl Silenced {
     }
 }
 
-impl Counted {
+impl CountedExceptions {
     /// The same for these exceptions.
     fn write(&mut self, events: &mut SystemEvents) -> bool {
         let mut is_any = false;

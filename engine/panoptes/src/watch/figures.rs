@@ -6,7 +6,7 @@ use std::time::Duration;
 use panoptes_engine::limits::{Limit, PerLimit};
 use panoptes_engine::policy::gaps::GAPS_MAX;
 use panoptes_engine::time::{Monotonic, Now};
-use panoptes_engine::watch::{Stage, Watched};
+use panoptes_engine::watch::{ScanStage, WatchedMachine};
 
 use super::clocks::nanoseconds;
 
@@ -90,7 +90,7 @@ pub(super) struct SystemFigures {
     began_ns: AtomicI64,
     /// When the last scan that did not fail began, in nanoseconds since 1970; 0 if there was none.
     pub(super) last_scan_ns: AtomicI64,
-    pub(super) stages: [Durations; Stage::ALL.len()],
+    pub(super) stages: [Durations; ScanStage::ALL.len()],
     /// From the start of one scan to the start of the next.
     pub(super) intervals: Durations,
     pub(super) tables: PerLimit<TableFigures>,
@@ -115,8 +115,8 @@ impl SystemFigures {
         sums.systems += 1;
         sums.watched += usize::from(is_watched);
         sums.scans += self.scans.load(Ordering::Relaxed);
-        for (stage, durations) in Stage::ALL.iter().zip(&self.stages) {
-            if *stage != Stage::Hash {
+        for (stage, durations) in ScanStage::ALL.iter().zip(&self.stages) {
+            if *stage != ScanStage::Hash {
                 sums.scan_ns += durations.get().1;
             }
         }
@@ -138,7 +138,7 @@ impl SystemFigures {
     }
 
     /// Scanner: the scan that began at `now` has ended.
-    pub(super) fn ended(&self, watched: &Watched, now: Now) {
+    pub(super) fn ended(&self, watched: &WatchedMachine, now: Now) {
         let add = |place: &AtomicU64, count: u64| _ = place.fetch_add(count, Ordering::Relaxed);
         let set = |place: &AtomicU64, value: u64| place.store(value, Ordering::Relaxed);
         add(&self.scans, 1);
@@ -174,6 +174,6 @@ impl SystemFigures {
 
     /// Scanner: files were hashed between two scans.
     pub(super) fn hashed(&self, time: Duration) {
-        self.stages[Stage::Hash as usize].add(nanoseconds(time));
+        self.stages[ScanStage::Hash as usize].add(nanoseconds(time));
     }
 }

@@ -58,7 +58,7 @@ pub fn watch(request: &WatchRequest, messages: &Arc<Messages>) -> Result<Exit, F
     let its = Arc::clone(messages);
     messages.isolate_debug_log(move || Role::Writer.enter(&its));
     let start = Instant::now();
-    let control = control::Control::new(request, messages, &signals, (start, given_up))
+    let control = control::ControlThread::new(request, messages, &signals, (start, given_up))
         .inspect_err(|failure| failed_start::report(request, failure, messages, &signals))?;
     let done = control.run(&signals);
     messages.end_status();

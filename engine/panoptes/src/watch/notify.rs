@@ -10,7 +10,7 @@ use crate::message::Messages;
 
 /// What the control thread knows of the service.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Facts {
+pub(super) struct ServiceStatus {
     /// Whether a system is watched, or every known one was tried: what is left is to wait for
     /// machines.
     pub(super) is_initialized: bool,
@@ -24,7 +24,7 @@ pub(super) struct Facts {
 /// What was sent to the service manager.
 #[derive(Debug)]
 pub(super) struct Notifier {
-    stage: Stage,
+    stage: ServiceStage,
     /// The period of the signs of life, if the manager expects them.
     period: Option<Duration>,
     /// When the next one is due; `None`: at once.
@@ -32,7 +32,7 @@ pub(super) struct Notifier {
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Stage {
+enum ServiceStage {
     Starting,
     Ready,
     Reloading,
@@ -46,11 +46,15 @@ impl Notifier {
     /// `patience`: how long the manager waits for a sign of life.
     fn with_watchdog(patience: Option<Duration>) -> Self {
         // sd_watchdog_enabled(3) recommends half of that time.
-        Self { stage: Stage::Starting, period: patience.map(|patience| patience / 2), due: None }
+        Self {
+            stage: ServiceStage::Starting,
+            period: patience.map(|patience| patience / 2),
+            due: None,
+        }
     }
 
     /// Sends what has changed, and a sign of life if one is due.
-    pub(super) fn update(&mut self, facts: Facts, now: Instant, messages: &Messages) {
+    pub(super) fn update(&mut self, facts: ServiceStatus, now: Instant, messages: &Messages) {
         if let Some(stage) = self.next_stage(facts) {
             self.stage = stage;
             send(&stage.states(), messages);
@@ -61,16 +65,18 @@ impl Notifier {
     }
 
     /// The stage that begins now.
-    fn next_stage(&self, facts: Facts) -> Option<Stage> {
+    fn next_stage(&self, facts: ServiceStatus) -> Option<ServiceStage> {
         let next = match (self.stage, facts.is_initialized, facts.is_reloading) {
-            (Stage::Starting, true, false) | (Stage::Reloading, _, false) => Stage::Ready,
-            (Stage::Ready, _, true) => Stage::Reloading,
+            (ServiceStage::Starting, true, false) | (ServiceStage::Reloading, _, false) => {
+                ServiceStage::Ready
+            }
+            (ServiceStage::Ready, _, true) => ServiceStage::Reloading,
             _ => return None,
         };
         Some(next)
     }
 
-    fn owes_sign_of_life(&mut self, facts: Facts, now: Instant) -> bool {
+    fn owes_sign_of_life(&mut self, facts: ServiceStatus, now: Instant) -> bool {
         let Some(period) = self.period else { return false };
         let is_due = self.due.is_none_or(|due| now >= due);
         if is_due && facts.is_alive {
@@ -80,7 +86,7 @@ impl Notifier {
     }
 }
 
-impl Stage {
+impl ServiceStage {
     fn states(self) -> Vec<NotifyState<'static>> {
         match self {
             Self::Starting => Vec::new(),
@@ -109,22 +115,23 @@ fn send(states: &[NotifyState<'_>], messages: &Messages) {
 mod tests {
     use super::*;
 
-    const QUIET: Facts = Facts { is_initialized: true, is_reloading: false, is_alive: true };
+    const QUIET: ServiceStatus =
+        ServiceStatus { is_initialized: true, is_reloading: false, is_alive: true };
 
     #[test]
     fn each_stage_is_reported_once() {
         let mut notifier = Notifier::with_watchdog(None);
-        let starting = Facts { is_initialized: false, ..QUIET };
-        let reloading = Facts { is_reloading: true, ..QUIET };
+        let starting = ServiceStatus { is_initialized: false, ..QUIET };
+        let reloading = ServiceStatus { is_reloading: true, ..QUIET };
         let turns = [
             (starting, None),
             // What is read again at the start is part of the start.
             (reloading, None),
-            (QUIET, Some(Stage::Ready)),
+            (QUIET, Some(ServiceStage::Ready)),
             (QUIET, None),
-            (reloading, Some(Stage::Reloading)),
+            (reloading, Some(ServiceStage::Reloading)),
             (reloading, None),
-            (QUIET, Some(Stage::Ready)),
+            (QUIET, Some(ServiceStage::Ready)),
         ];
         for (turn, (facts, expected)) in turns.into_iter().enumerate() {
             let next = notifier.next_stage(facts);
@@ -137,7 +144,7 @@ mod tests {
     fn signs_of_life_end_with_a_scanner() {
         let (second, start) = (Duration::from_secs(1), Instant::now());
         let mut notifier = Notifier::with_watchdog(Some(2 * second));
-        let dead = Facts { is_alive: false, ..QUIET };
+        let dead = ServiceStatus { is_alive: false, ..QUIET };
         let turns = [
             (QUIET, 0, true),
             (QUIET, 0, false),

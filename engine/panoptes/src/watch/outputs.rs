@@ -11,18 +11,20 @@ use panoptes_records::filter::{DEBUG_RECEIVER, Filter, FlowRecords, RECEIVERS_MA
 use panoptes_records::people::LineStyle;
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
 use panoptes_sinks::output::folder::FolderLock;
-use panoptes_sinks::output::lines::Form;
+use panoptes_sinks::output::lines::LineForm;
 use panoptes_sinks::output::stream::StreamOutput;
 use panoptes_sinks::output::transport::TransportSettings;
-use panoptes_sinks::output::{Counters, Isolated, Output, OutputKind};
+use panoptes_sinks::output::{IsolatedOutput, Output, OutputCounters, OutputKind};
 use rustix::fs::{Access, AtFlags, CWD, FileType, accessat, fstat};
 
 use super::telemetry;
 use crate::boot_ids::folder_of;
-use crate::config::{Configuration, LogLevel, Output as OutputConfiguration, Sync, Telemetry};
+use crate::config::{
+    Configuration, LogLevel, OutputSettings as OutputConfiguration, Sync, Telemetry,
+};
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
-use crate::request::Shown;
+use crate::request::OutputView;
 use crate::sandbox::Role;
 
 /// The alerts once more, in a file that events do not rotate. Consumers of another product do not
@@ -40,17 +42,17 @@ const DEBUG_EVENTS: &str = "panoptes-events.log";
 
 /// An output's name and counters, which can be read while the writer owns the output itself.
 #[derive(Clone, Debug)]
-pub(super) struct Watched {
+pub(super) struct WatchedOutput {
     /// `standard output`, the file's path, or the receiver's address.
     pub(super) name: String,
-    pub(super) counters: Arc<Counters>,
+    pub(super) counters: Arc<OutputCounters>,
     pub(super) recipe: Recipe,
 }
 
 /// How an output is opened, at first and after it has panicked.
 #[derive(Clone, Debug)]
 pub(super) enum Recipe {
-    Stdout(Shown),
+    Stdout(OutputView),
     File {
         path: PathBuf,
         options: FileOptions,
@@ -157,8 +159,8 @@ impl Recipe {
     pub(super) fn filter(&self) -> Filter {
         match self {
             Self::Stdout(shown) => {
-                let is_whole =
-                    shown.preset == Preset::Everything && !matches!(shown.form, Form::ForPeople(_));
+                let is_whole = shown.preset == Preset::Everything
+                    && !matches!(shown.form, LineForm::ForPeople(_));
                 let flows = if is_whole { FlowRecords::With } else { FlowRecords::Without };
                 Filter { flows, ..Filter::of_preset(shown.preset) }
             }
@@ -183,7 +185,7 @@ impl Recipe {
             return Ok(output);
         }
         let messages = messages.clone();
-        let isolated = Isolated::start(output, move || Role::Writer.enter(&messages))?;
+        let isolated = IsolatedOutput::start(output, move || Role::Writer.enter(&messages))?;
         Ok(Box::new(isolated))
     }
 
@@ -215,12 +217,12 @@ impl Recipe {
 
 /// An output that the configuration wants.
 #[derive(Clone, Debug)]
-pub(super) struct Wanted {
+pub(super) struct ConfiguredOutput {
     pub(super) name: String,
     pub(super) recipe: Recipe,
 }
 
-impl Wanted {
+impl ConfiguredOutput {
     pub(super) fn file(path: PathBuf, options: FileOptions, lock: Option<Arc<FolderLock>>) -> Self {
         Self { name: path.display().to_string(), recipe: Recipe::File { path, options, lock } }
     }
@@ -230,7 +232,10 @@ impl Wanted {
     /// # Errors
     ///
     /// The message names the output.
-    pub(super) fn open(self, messages: &Messages) -> Result<(Box<dyn Output>, Watched), Failure> {
+    pub(super) fn open(
+        self,
+        messages: &Messages,
+    ) -> Result<(Box<dyn Output>, WatchedOutput), Failure> {
         let Self { name, recipe } = self;
         let output = recipe.open_isolated(messages).map_err(|error| recipe.failure(&error))?;
         match output.kind() {
@@ -240,7 +245,7 @@ impl Wanted {
             }
         }
         let counters = Arc::clone(output.counters());
-        Ok((output, Watched { name, counters, recipe }))
+        Ok((output, WatchedOutput { name, counters, recipe }))
     }
 }
 
@@ -275,7 +280,7 @@ impl LogFolder {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Receivers<'a> {
     /// All outputs.
-    pub(super) present: &'a [Wanted],
+    pub(super) present: &'a [ConfiguredOutput],
     /// The number that was given last.
     pub(super) last: usize,
 }
@@ -293,33 +298,33 @@ impl Receivers<'_> {
 /// More receivers have changed at once than there are numbers for.
 pub(super) fn wanted(
     configuration: &Configuration,
-    stdout: Shown,
+    stdout: OutputView,
     folder: Option<&LogFolder>,
     receivers: &Receivers<'_>,
-) -> Result<Vec<Wanted>, Failure> {
+) -> Result<Vec<ConfiguredOutput>, Failure> {
     let Configuration { output, service, .. } = configuration;
     let mut wanted = Vec::new();
     if output.stdout {
-        wanted.push(Wanted { name: STDOUT.to_owned(), recipe: Recipe::Stdout(stdout) });
+        wanted.push(ConfiguredOutput { name: STDOUT.to_owned(), recipe: Recipe::Stdout(stdout) });
     }
     if let Some(LogFolder { path, lock }) = folder {
         for (name, alerts_only) in [(service.compatibility.event_log(), false), (ALERTS, true)] {
             let options = options(output);
             let filter = Filter { alerts_only, ..options.filter };
             let options = FileOptions { filter, ..options };
-            wanted.push(Wanted::file(path.join(name), options, Some(Arc::clone(lock))));
+            wanted.push(ConfiguredOutput::file(path.join(name), options, Some(Arc::clone(lock))));
         }
         if configuration.flows.are_wanted() {
             let filter = Filter { flows: FlowRecords::Alone, ..Filter::ALL };
-            let options = FileOptions { filter, form: Form::Full, ..options(output) };
-            wanted.push(Wanted::file(path.join(FLOWS), options, Some(Arc::clone(lock))));
+            let options = FileOptions { filter, form: LineForm::Full, ..options(output) };
+            wanted.push(ConfiguredOutput::file(path.join(FLOWS), options, Some(Arc::clone(lock))));
         }
     }
     if let Some(folder) = events_folder(configuration) {
-        let form = Form::ForPeople(LineStyle { names_system: true, ..LineStyle::default() });
+        let form = LineForm::ForPeople(LineStyle { names_system: true, ..LineStyle::default() });
         let filter = Filter { receiver: Some(DEBUG_RECEIVER), ..Filter::ALL };
         let options = FileOptions { filter, form, sync_ns: None, ..options(output) };
-        wanted.push(Wanted::file(folder.join(DEBUG_EVENTS), options, None));
+        wanted.push(ConfiguredOutput::file(folder.join(DEBUG_EVENTS), options, None));
     }
     let state_dir = folder_of(service);
     let numbers = numbers(&output.telemetry, receivers).ok_or_else(|| {
@@ -330,7 +335,7 @@ pub(super) fn wanted(
         let (receiver, state_dir) = (Box::new(receiver.clone()), state_dir.clone());
         let (name, digest) = (telemetry::name_of(&receiver), telemetry::digest_of_files(&receiver));
         let recipe = Recipe::Receiver { number, receiver, digest, state_dir };
-        wanted.push(Wanted { name, recipe });
+        wanted.push(ConfiguredOutput { name, recipe });
     }
     Ok(wanted)
 }
@@ -367,8 +372,8 @@ fn numbers(receivers: &[Telemetry], known: &Receivers<'_>) -> Option<Vec<usize>>
 }
 
 /// The number that was given last when these outputs follow those.
-pub(super) fn last_number(wanted: &[Wanted], known: &Receivers<'_>) -> usize {
-    let number = |output: &Wanted| match output.recipe {
+pub(super) fn last_number(wanted: &[ConfiguredOutput], known: &Receivers<'_>) -> usize {
+    let number = |output: &ConfiguredOutput| match output.recipe {
         Recipe::Receiver { number, .. } => Some(number),
         _ => None,
     };
@@ -424,7 +429,8 @@ mod tests {
         let messages = Messages::on_stderr(LogLevel::Disable);
         let folder = LogFolder::take(&configuration.output, &[]).unwrap();
         let wanted =
-            wanted(&configuration, Shown::default(), folder.as_ref(), &Receivers::NONE).unwrap();
+            wanted(&configuration, OutputView::default(), folder.as_ref(), &Receivers::NONE)
+                .unwrap();
         let opened = wanted.into_iter().map(|output| output.open(&messages).unwrap().0);
         let filters: Vec<Filter> = opened.map(|output| output.filter()).collect();
         let events = Filter::of_preset(Preset::Security);
@@ -433,7 +439,7 @@ mod tests {
 
     #[test]
     fn standard_output_may_wait_for_a_disk_if_it_is_a_file() {
-        let stdout = Recipe::Stdout(Shown::default());
+        let stdout = Recipe::Stdout(OutputView::default());
         assert!(stdout.may_wait(tempfile::tempfile().unwrap()));
         let (reader, writer) = io::pipe().unwrap();
         assert!(!stdout.may_wait(&writer) && !stdout.may_wait(&reader));
@@ -465,8 +471,9 @@ mod tests {
         configuration.service.debug_log_folder = Some(folder.path().to_owned());
         let messages = Messages::on_stderr(LogLevel::Disable);
         let open = || {
-            let wanted = wanted(&configuration, Shown::default(), None, &Receivers::NONE).unwrap();
-            let [output] = <[Wanted; 1]>::try_from(wanted).unwrap();
+            let wanted =
+                wanted(&configuration, OutputView::default(), None, &Receivers::NONE).unwrap();
+            let [output] = <[ConfiguredOutput; 1]>::try_from(wanted).unwrap();
             output.open(&messages).map(|(output, _)| output)
         };
         let first = open().unwrap();
@@ -491,9 +498,9 @@ mod tests {
         let mut change = |receivers: &str| {
             let configuration = read(receivers);
             let before = Receivers { present: &known.0, last: known.1 };
-            let wanted = wanted(&configuration, Shown::default(), None, &before).unwrap();
+            let wanted = wanted(&configuration, OutputView::default(), None, &before).unwrap();
             let last = last_number(&wanted, &before);
-            let number = |output: &Wanted| match output.recipe {
+            let number = |output: &ConfiguredOutput| match output.recipe {
                 Recipe::Receiver { number, .. } => number,
                 _ => panic!("{output:?}"),
             };

@@ -27,10 +27,10 @@ const PERIOD: Duration = Duration::from_mins(1);
 
 /// The problems that were reported.
 #[derive(Debug, Default)]
-pub(super) struct Problems(BTreeMap<(String, Topic), Reported>);
+pub(super) struct Problems(BTreeMap<(String, Topic), ReportedProblem>);
 
 #[derive(Debug)]
-struct Reported {
+struct ReportedProblem {
     /// `None`: it is over.
     reason: Option<String>,
     /// Since when reports are counted, and their number.
@@ -54,7 +54,7 @@ impl Problems {
             }
             return false;
         };
-        let new = || Reported { reason: None, since: now, count: 0 };
+        let new = || ReportedProblem { reason: None, since: now, count: 0 };
         let reported = self.0.entry(key).or_insert_with(new);
         if now.saturating_duration_since(reported.since) >= PERIOD {
             (reported.since, reported.count) = (now, 0);

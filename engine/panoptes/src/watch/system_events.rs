@@ -11,10 +11,10 @@ use panoptes_engine::watch::KnownMachine;
 use panoptes_profiles::{DiscoveryError, Event};
 use panoptes_records::activities::Activity;
 use panoptes_records::dialect::Dialect;
-use panoptes_records::filter::{DEBUG_RECEIVER, Subject};
+use panoptes_records::filter::{DEBUG_RECEIVER, FilterSubject};
 use panoptes_records::json::Limits;
 use panoptes_records::queue::Producer;
-use panoptes_records::record::header::Header;
+use panoptes_records::record::header::RecordHeader;
 use panoptes_records::record::system_activity::SystemActivityDetails;
 use panoptes_records::record::workload::Workload;
 use panoptes_records::record::{Details, Record, RecordWriter};
@@ -22,9 +22,9 @@ use panoptes_records::record::{Details, Record, RecordWriter};
 use crate::attach::ProfileProblem;
 use crate::config::{Configuration, Events, LogLevel, System};
 use crate::dma::Regions;
-use crate::interfaces::Interface;
+use crate::interfaces::HostInterface;
 use crate::record_header::{header, os_version, set_weight};
-use crate::watch::outputs::{Recipe, Wanted, Watched};
+use crate::watch::outputs::{ConfiguredOutput, Recipe, WatchedOutput};
 use crate::watch::problems::Topic;
 use crate::watch::system_logs::{LogPlace, SystemLogs};
 
@@ -33,10 +33,10 @@ use crate::watch::system_logs::{LogPlace, SystemLogs};
 pub(super) struct SystemEvents {
     producer: Producer,
     writer: RecordWriter,
-    header: Header,
+    header: RecordHeader,
     dialect: Dialect,
     user_data: String,
-    interfaces: Vec<Interface>,
+    interfaces: Vec<HostInterface>,
     events: Events,
     logs: SystemLogs,
     /// By number of a receiver, the patterns of the systems that it takes, if it does not take all.
@@ -55,8 +55,8 @@ impl SystemEvents {
     pub(super) fn new(
         producer: Producer,
         configuration: &Configuration,
-        interfaces: Vec<Interface>,
-        (logs, outputs): (SystemLogs, &[Wanted]),
+        interfaces: Vec<HostInterface>,
+        (logs, outputs): (SystemLogs, &[ConfiguredOutput]),
     ) -> Self {
         let dialect = configuration.service.compatibility.dialect();
         let limits = Limits::new(configuration.default.limits.string_length as usize);
@@ -97,22 +97,22 @@ impl SystemEvents {
     /// what becomes of those that are open.
     pub(super) fn set_outputs(
         &mut self,
-        outputs: &[Wanted],
+        outputs: &[ConfiguredOutput],
         logs: Option<LogPlace>,
-    ) -> Vec<Wanted> {
+    ) -> Vec<ConfiguredOutput> {
         self.receivers = receivers(outputs);
         self.logs.set_place(logs)
     }
 
     /// Which outputs take a system's records. Its own event log is opened if it is not open.
-    pub(super) fn subject_of(&mut self, system: &System) -> Subject {
+    pub(super) fn subject_of(&mut self, system: &System) -> FilterSubject {
         let level = system.settings.log_level.unwrap_or(self.log_level);
         let mut receivers = u64::from(level >= LogLevel::Debug) << DEBUG_RECEIVER;
         for (number, patterns) in &self.receivers {
             let is_taken = patterns.iter().any(|pattern| pattern.matches(system.name.as_bytes()));
             receivers |= u64::from(is_taken) << number;
         }
-        Subject { system: self.logs.number_of(&system.name), receivers }
+        FilterSubject { system: self.logs.number_of(&system.name), receivers }
     }
 
     /// Reports logs of systems that could not be opened, and tries them again when they are due;
@@ -141,12 +141,12 @@ impl SystemEvents {
     }
 
     /// Notes that a log of a system is another output now.
-    pub(super) fn renew_log(&mut self, output: &Watched) {
+    pub(super) fn renew_log(&mut self, output: &WatchedOutput) {
         self.logs.renew(output);
     }
 
     /// The logs that were opened since the last call.
-    pub(super) fn opened_logs(&mut self) -> Vec<Watched> {
+    pub(super) fn opened_logs(&mut self) -> Vec<WatchedOutput> {
         self.logs.opened()
     }
 
@@ -156,7 +156,7 @@ impl SystemEvents {
     }
 
     /// A header for a system's records; the workload is set later.
-    pub(super) fn header_for(&self, system: &System) -> Header {
+    pub(super) fn header_for(&self, system: &System) -> RecordHeader {
         let limits = Limits::new(system.settings.limits.string_length as usize);
         let Self { dialect, user_data, interfaces, .. } = self;
         header(*dialect, user_data, interfaces, limits, &system.settings.events)
@@ -206,7 +206,7 @@ impl SystemEvents {
         self.producer.set_subject(subject);
         set_weight(&mut self.header, &system.settings.events, activity);
         self.write(activity, details);
-        self.producer.set_subject(Subject::SERVICE);
+        self.producer.set_subject(FilterSubject::SERVICE);
     }
 
     fn write(&mut self, activity: Activity, details: &SystemActivityDetails<'_>) {
@@ -357,20 +357,22 @@ pub(super) fn because(reason: &str) -> SystemActivityDetails<'_> {
 }
 
 /// The activity that reports a refused candidate; most candidates are only noise in memory.
-fn of_refusal(refusal: &panoptes_profiles::report::Refusal) -> Option<Activity> {
-    use panoptes_profiles::report::Refusal;
+fn of_refusal(refusal: &panoptes_profiles::report::CandidateRefusal) -> Option<Activity> {
+    use panoptes_profiles::report::CandidateRefusal;
     match refusal {
-        Refusal::NoInitTask | Refusal::NoDirectMap | Refusal::Verification(_) => {
-            Some(Activity::ProfileVerificationFailed)
+        CandidateRefusal::NoInitTask
+        | CandidateRefusal::NoDirectMap
+        | CandidateRefusal::Verification(_) => Some(Activity::ProfileVerificationFailed),
+        CandidateRefusal::Btf(_) | CandidateRefusal::Missing(_) => {
+            Some(Activity::ProfileParsingFailed)
         }
-        Refusal::Btf(_) | Refusal::Missing(_) => Some(Activity::ProfileParsingFailed),
         _ => None,
     }
 }
 
 /// The patterns of the systems that receivers take, by number.
-fn receivers(outputs: &[Wanted]) -> Vec<(usize, Vec<Glob>)> {
-    let of = |output: &Wanted| match &output.recipe {
+fn receivers(outputs: &[ConfiguredOutput]) -> Vec<(usize, Vec<Glob>)> {
+    let of = |output: &ConfiguredOutput| match &output.recipe {
         Recipe::Receiver { number, receiver, .. } => Some((*number, receiver.choice.systems())),
         _ => None,
     };
@@ -387,7 +389,7 @@ mod tests {
     use super::*;
     use crate::config::{Mode, Overrides, SystemAddress, SystemSettings, read};
     use crate::message::Messages;
-    use crate::request::Shown;
+    use crate::request::OutputView;
     use crate::watch::outputs::{Receivers, wanted};
     use crate::watch::signals::Signals;
     use crate::watch::system_logs::openers;
@@ -410,7 +412,8 @@ mod tests {
                     \x20 - {address: 'd:1', systems: ['web-?']}\n";
         let (configuration, _) = read(text, Path::new(""), Mode::Run, &Overrides::default());
         let (producer, _consumer) = queue(QueueSize::default(), &Waker::default());
-        let outputs = wanted(&configuration, Shown::default(), None, &Receivers::NONE).unwrap();
+        let outputs =
+            wanted(&configuration, OutputView::default(), None, &Receivers::NONE).unwrap();
         let messages = Arc::new(Messages::on_stderr(LogLevel::Disable));
         let openers = openers(OtherCores::without(&[]), Signals::take().unwrap().waker());
         let logs = SystemLogs::new(None, (channel().0, Waker::default()), openers, &messages);

@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use panoptes_records::filter::Filter;
 use panoptes_records::queue::Waker;
 use panoptes_sinks::output::file::FileOptions;
-use panoptes_sinks::output::{Counters, Output};
+use panoptes_sinks::output::{Output, OutputCounters};
 use panoptes_sinks::writer::OutputChange;
 
-use super::outputs::{LogFolder, Wanted, Watched, options};
+use super::outputs::{ConfiguredOutput, LogFolder, WatchedOutput, options};
 use super::signals;
-use super::threads::{Ended, OtherCores, TaskId, Urgency, Workers};
+use super::threads::{EndedTask, OtherCores, TaskId, Urgency, Workers};
 use crate::config::Configuration;
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
@@ -38,10 +38,10 @@ const LESS_PATIENCE: Duration = Duration::from_millis(50);
 const OPENERS: usize = 4;
 
 /// A log that was opened, or why it was not.
-type Opened = Result<(Box<dyn Output>, Watched), Failure>;
+type SystemLogResult = Result<(Box<dyn Output>, WatchedOutput), Failure>;
 
 /// The threads that open logs.
-pub(super) type Openers = Workers<Opened>;
+pub(super) type Openers = Workers<SystemLogResult>;
 
 /// Threads that open logs.
 pub(super) fn openers(cores: OtherCores, waker: signals::Waker) -> Openers {
@@ -59,19 +59,19 @@ pub(super) struct LogPlace {
 
 impl LogPlace {
     /// The recipe for the log of a system, which has this number.
-    fn wanted(&self, system: &str, number: u32) -> Wanted {
+    fn wanted(&self, system: &str, number: u32) -> ConfiguredOutput {
         let path = self.folder.path.join(FOLDER).join(folder_name(system)).join(self.name);
         let filter = Filter { system: Some(number), ..self.options.filter };
         let options = FileOptions { filter, ..self.options };
-        Wanted::file(path, options, Some(Arc::clone(&self.folder.lock)))
+        ConfiguredOutput::file(path, options, Some(Arc::clone(&self.folder.lock)))
     }
 }
 
 /// A log that is open.
 #[derive(Debug)]
-struct Log {
+struct OpenSystemLog {
     number: u32,
-    counters: Weak<Counters>,
+    counters: Weak<OutputCounters>,
 }
 
 /// Where the logs of single systems are, if they are wanted.
@@ -94,7 +94,7 @@ pub(super) struct SystemLogs {
     waker: Waker,
     messages: Arc<Messages>,
     /// By name of a system, the number of its log; `None` if the log could not be opened.
-    numbers: HashMap<String, Option<Log>>,
+    numbers: HashMap<String, Option<OpenSystemLog>>,
     next: u32,
     openers: Openers,
     /// The system and the number of each log that is being opened and not waited for any more.
@@ -102,9 +102,9 @@ pub(super) struct SystemLogs {
     /// Whether logs were opened since the last call of [`Self::retry`].
     has_new: bool,
     /// Logs that were opened since the last call of [`Self::opened`].
-    opened: Vec<Watched>,
+    opened: Vec<WatchedOutput>,
     /// By name of a system that is gone, its log that is being ended.
-    ending: HashMap<String, Weak<Counters>>,
+    ending: HashMap<String, Weak<OutputCounters>>,
     /// When those that could not be opened are tried again.
     retry_at: Option<Instant>,
     /// Why, of those that are new since the last call of [`Self::failures`].
@@ -139,7 +139,7 @@ impl SystemLogs {
 
     /// Has the logs at another place, or keeps them otherwise, from now on. Returns what becomes of
     /// those that are open; without a place, they have ended.
-    pub(super) fn set_place(&mut self, place: Option<LogPlace>) -> Vec<Wanted> {
+    pub(super) fn set_place(&mut self, place: Option<LogPlace>) -> Vec<ConfiguredOutput> {
         self.place = place;
         // Those that are being opened are at the old place, whose disk may never answer.
         self.late.clear();
@@ -185,7 +185,7 @@ impl SystemLogs {
         &mut self,
         system: &str,
         number: u32,
-        open: impl FnOnce() -> Opened + Send + 'static,
+        open: impl FnOnce() -> SystemLogResult + Send + 'static,
     ) -> Option<u32> {
         let hangs = || Err(Failure::new(Exit::Output, "the disk does not answer"));
         // Two outputs would tear each other's lines.
@@ -213,7 +213,7 @@ impl SystemLogs {
     }
 
     /// Adds a log that was opened too late, if its system is still there.
-    fn use_late(&mut self, ended: Ended<Opened>) {
+    fn use_late(&mut self, ended: EndedTask<SystemLogResult>) {
         // Without an entry, it is at an old place.
         let Some((system, number)) = self.late.remove(&ended.id) else { return };
         if let Some(None) = self.numbers.get(&system) {
@@ -222,10 +222,10 @@ impl SystemLogs {
     }
 
     /// Adds a system's log if it could be opened.
-    fn add(&mut self, system: &str, number: u32, opened: Opened) -> Option<u32> {
+    fn add(&mut self, system: &str, number: u32, opened: SystemLogResult) -> Option<u32> {
         let log = match opened {
             Ok((output, watched)) => {
-                let log = Log { number, counters: Arc::downgrade(&watched.counters) };
+                let log = OpenSystemLog { number, counters: Arc::downgrade(&watched.counters) };
                 self.opened.push(watched);
                 self.has_new = true;
                 // Without a writer, the program ends.
@@ -275,14 +275,14 @@ impl SystemLogs {
     /// Ends the log of a system that is gone. If the system comes back, the log goes on.
     pub(super) fn close(&mut self, system: &str) {
         self.ending.retain(|_, log| log.strong_count() > 0);
-        if let Some(Some(Log { number, counters })) = self.numbers.remove(system) {
+        if let Some(Some(OpenSystemLog { number, counters })) = self.numbers.remove(system) {
             self.ending.insert(system.to_owned(), counters);
             let _ = self.changes.send(OutputChange::End(number));
         }
     }
 
     /// Notes that a log is another output now.
-    pub(super) fn renew(&mut self, output: &Watched) {
+    pub(super) fn renew(&mut self, output: &WatchedOutput) {
         let number = output.recipe.filter().system;
         let mut open = self.numbers.values_mut().flatten();
         if let Some(log) = open.find(|log| Some(log.number) == number) {
@@ -291,13 +291,13 @@ impl SystemLogs {
     }
 
     /// The logs that were opened since the last call.
-    pub(super) fn opened(&mut self) -> Vec<Watched> {
+    pub(super) fn opened(&mut self) -> Vec<WatchedOutput> {
         std::mem::take(&mut self.opened)
     }
 }
 
 /// The log that a task has opened.
-fn opened_by(ended: Ended<Opened>) -> Opened {
+fn opened_by(ended: EndedTask<SystemLogResult>) -> SystemLogResult {
     let panicked = |_| Err(Failure::new(Exit::Failed, "it panicked while it was opened"));
     ended.result.unwrap_or_else(panicked)
 }
@@ -357,7 +357,7 @@ mod tests {
     fn open_late(
         logs: &mut SystemLogs,
         (system, number): (&str, u32),
-        opened: impl FnOnce() -> Opened + Send + 'static,
+        opened: impl FnOnce() -> SystemLogResult + Send + 'static,
     ) -> Sender<()> {
         let (answer, answered) = channel::<()>();
         let hang = move || {
@@ -368,7 +368,7 @@ mod tests {
         answer
     }
 
-    fn full() -> Opened {
+    fn full() -> SystemLogResult {
         Err(Failure::new(Exit::Output, "it is full"))
     }
 

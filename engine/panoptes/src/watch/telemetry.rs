@@ -10,16 +10,17 @@ use std::time::Duration;
 use panoptes_sinks::output::backlog::{Backlog, FOLDER_MODE};
 use panoptes_sinks::output::form::Schema;
 use panoptes_sinks::output::form::otlp::Otlp;
-use panoptes_sinks::output::form::syslog::{Framing, Syslog};
+use panoptes_sinks::output::form::syslog::{MessageFraming, Syslog};
 use panoptes_sinks::output::remote::{
-    Body, Forward, Http, Messages, Probe, Reached, RemoteOutput, RemoteSettings, Tls, TlsFiles,
+    Body, Forward, Http, Messages, ReachedLayer, ReceiverProbe, RemoteOutput, RemoteSettings,
+    TlsConnector, TlsFiles,
 };
 use panoptes_sinks::output::socket::{Peer, UnixKind};
 use panoptes_sinks::output::{Output, OutputKind};
 
 use crate::config::{
     AutoOr, ByteSize, FieldName, FieldValue, HeaderForm, NetworkAddress, SyslogFraming, Telemetry,
-    TelemetryAddress, TelemetryFormat, Transport, Url,
+    TelemetryAddress, TelemetryFormat, TelemetryTransport, Url,
 };
 use crate::random;
 
@@ -62,8 +63,8 @@ pub(super) fn check(receiver: &Telemetry, state_dir: Option<&Path>) -> io::Resul
 const PROBE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Finds out whether a receiver can be reached. No record is sent.
-pub(crate) fn probe(receiver: &Telemetry) -> io::Result<Reached> {
-    let probe = Probe {
+pub(crate) fn probe(receiver: &Telemetry) -> io::Result<ReachedLayer> {
+    let probe = ReceiverProbe {
         peer: peer(receiver),
         tls: tls(receiver)?,
         messages: messages(receiver)?,
@@ -76,14 +77,16 @@ pub(crate) fn probe(receiver: &Telemetry) -> io::Result<Reached> {
 pub(super) const fn confirmation(receiver: &Telemetry) -> &'static str {
     match (receiver.format, receiver.transport) {
         (TelemetryFormat::Forward, _) => "it acknowledges the record",
-        (_, Transport::Udp) => "sent; nothing answers datagrams, so look for it at the receiver",
-        (_, Transport::Tcp | Transport::Tls) => {
+        (_, TelemetryTransport::Udp) => {
+            "sent; nothing answers datagrams, so look for it at the receiver"
+        }
+        (_, TelemetryTransport::Tcp | TelemetryTransport::Tls) => {
             "its kernel has the record; this format has no answer, so look for it at the receiver"
         }
-        (_, Transport::Unix) => {
+        (_, TelemetryTransport::Unix) => {
             "its socket has the record; this format has no answer, so look for it at the receiver"
         }
-        (_, Transport::Http) => "it has answered",
+        (_, TelemetryTransport::Http) => "it has answered",
     }
 }
 
@@ -161,7 +164,7 @@ pub(crate) fn name_of(receiver: &Telemetry) -> String {
 /// Where the receiver is.
 fn peer(receiver: &Telemetry) -> Peer {
     match (&receiver.address, receiver.transport) {
-        (TelemetryAddress::Network(at), Transport::Udp) => Peer::udp(&at.host, at.port),
+        (TelemetryAddress::Network(at), TelemetryTransport::Udp) => Peer::udp(&at.host, at.port),
         (TelemetryAddress::Network(at) | TelemetryAddress::Url(Url { address: at, .. }), _) => {
             match receiver.tls {
                 Some(_) => Peer::tls(&at.host, at.port),
@@ -178,7 +181,7 @@ fn peer(receiver: &Telemetry) -> Peer {
 }
 
 /// How the connection is encrypted, if it is.
-fn tls(receiver: &Telemetry) -> io::Result<Option<Tls>> {
+fn tls(receiver: &Telemetry) -> io::Result<Option<TlsConnector>> {
     let Some(settings) = &receiver.tls else { return Ok(None) };
     let (host, protocol) = match &receiver.address {
         TelemetryAddress::Network(at) => (at.host.as_str(), None),
@@ -193,7 +196,7 @@ fn tls(receiver: &Telemetry) -> io::Result<Option<Tls>> {
         AutoOr::Auto => host.to_owned(),
         AutoOr::Given(name) => name.0.clone(),
     };
-    Tls::read(&TlsFiles { ca, own: settings.own.clone(), server_name }, protocol).map(Some)
+    TlsConnector::read(&TlsFiles { ca, own: settings.own.clone(), server_name }, protocol).map(Some)
 }
 
 /// What it gets.
@@ -202,8 +205,8 @@ fn messages(receiver: &Telemetry) -> io::Result<Messages> {
     let body = match receiver.format {
         TelemetryFormat::Syslog => {
             let stream = match receiver.framing {
-                SyslogFraming::OctetCounting => Framing::OctetCounting,
-                SyslogFraming::LineFeed => Framing::LineFeed,
+                SyslogFraming::OctetCounting => MessageFraming::OctetCounting,
+                SyslogFraming::LineFeed => MessageFraming::LineFeed,
             };
             let facility = receiver.facility.0;
             let syslog = Syslog::new(stream, facility, &hostname(), std::process::id());

@@ -16,23 +16,23 @@ use std::time::{Duration, Instant};
 use nix::unistd::{Uid, User};
 use panoptes_records::activities::{Activity, Severity};
 use panoptes_records::json::time::Timestamp;
-use panoptes_records::queue::{Block, Waker, queue};
+use panoptes_records::queue::{RecordBlock, Waker, queue};
 use panoptes_records::record::detection::{Confidence, Detection};
 use panoptes_records::record::value::Uuid;
 use panoptes_records::record::{Details, Record, RecordWriter};
-use panoptes_sinks::output::{Counters, Output, Standing};
+use panoptes_sinks::output::{Output, OutputCounters, OutputStatus};
 use serde_json::json;
 
 use super::clocks::{nanoseconds, wall_clock_ns};
-use super::outputs::{LogFolder, Receivers, Recipe, Wanted, wanted};
+use super::outputs::{ConfiguredOutput, LogFolder, Receivers, Recipe, wanted};
 use super::system_events::because;
 use super::telemetry::confirmation;
 use crate::config::Configuration;
-use crate::exit::{Answer, Exit, Failure};
+use crate::exit::{CommandOutput, Exit, Failure};
 use crate::interfaces::of_this_machine;
 use crate::memory::CONTROL_QUEUE;
 use crate::record_header::header_of_service;
-use crate::request::Shown;
+use crate::request::OutputView;
 
 /// How long all outputs together may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -46,7 +46,7 @@ const REASON: &str = "this is a test that `panoptes test-alert` sent; nothing ha
 
 /// What became of the record at an output.
 #[derive(Clone, Debug, Eq, PartialEq)]
-enum Fate {
+enum TestAlertOutcome {
     /// The output has it; with the words for that.
     Taken(String),
     /// Why the output has not got it.
@@ -63,7 +63,7 @@ struct Trial {
     output: Option<Box<dyn Output>>,
     /// When the output had passed all of it on.
     idle_since: Option<Instant>,
-    fate: Option<Fate>,
+    fate: Option<TestAlertOutcome>,
 }
 
 /// Sends the record with this severity, or the configured one, and waits for the outputs.
@@ -71,7 +71,7 @@ pub(crate) fn test_alert(
     configuration: &Configuration,
     severity: Option<Severity>,
     as_json: bool,
-) -> Result<Answer, Failure> {
+) -> Result<CommandOutput, Failure> {
     let configured = configuration.default.events.get(Activity::TestAlert).severity;
     let severity = severity.unwrap_or(configured);
     let (block, id) = marked_record(configuration, severity)?;
@@ -92,7 +92,7 @@ pub(crate) fn test_alert(
 fn marked_record(
     configuration: &Configuration,
     severity: Severity,
-) -> Result<(Block, String), Failure> {
+) -> Result<(RecordBlock, String), Failure> {
     let interfaces = of_this_machine().unwrap_or_default();
     let mut header = header_of_service(configuration, &interfaces);
     header.set_severity(Activity::TestAlert, severity);
@@ -116,44 +116,45 @@ fn marked_record(
 }
 
 /// Opens the outputs and gives them the record.
-fn begin(configuration: &Configuration, block: &Block) -> Result<Vec<Trial>, Failure> {
+fn begin(configuration: &Configuration, block: &RecordBlock) -> Result<Vec<Trial>, Failure> {
     let left = configuration.output.log_folder.as_deref().and_then(left_to_service);
     let folder = match &left {
         Some(_) => Ok(None),
         None => LogFolder::take(&configuration.output, &[]),
     };
     let folder_of_logs = folder.as_ref().ok().and_then(Option::as_ref);
-    let outputs = wanted(configuration, Shown::default(), folder_of_logs, &Receivers::NONE)?;
+    let outputs = wanted(configuration, OutputView::default(), folder_of_logs, &Receivers::NONE)?;
     let mut trials: Vec<_> =
         outputs.into_iter().map(|output| Trial::begin(output, block)).collect();
     if let (Err(failure), Some(path)) = (&folder, &configuration.output.log_folder) {
         let (name, why) = (path.display().to_string(), failure.message.clone());
         // The service that writes there proves that it can.
         let is_taken = why.contains(panoptes_sinks::output::folder::TAKEN);
-        let fate = if is_taken { Fate::Skipped(why) } else { Fate::Failed(why) };
-        trials.insert(0, Trial::over(name, Recipe::Stdout(Shown::default()), fate));
+        let fate =
+            if is_taken { TestAlertOutcome::Skipped(why) } else { TestAlertOutcome::Failed(why) };
+        trials.insert(0, Trial::over(name, Recipe::Stdout(OutputView::default()), fate));
     }
     if let (Some(fate), Some(path)) = (left, &configuration.output.log_folder) {
         let name = path.display().to_string();
-        trials.insert(0, Trial::over(name, Recipe::Stdout(Shown::default()), fate));
+        trials.insert(0, Trial::over(name, Recipe::Stdout(OutputView::default()), fate));
     }
     Ok(trials)
 }
 
 /// Why the files of a folder are left to the service: those that this process made there, or the
 /// folder itself, would not be the service's.
-fn left_to_service(folder: &Path) -> Option<Fate> {
+fn left_to_service(folder: &Path) -> Option<TestAlertOutcome> {
     left_to_service_by(Uid::effective(), folder)
 }
 
 /// The same for a process of this user.
-fn left_to_service_by(own: Uid, folder: &Path) -> Option<Fate> {
+fn left_to_service_by(own: Uid, folder: &Path) -> Option<TestAlertOutcome> {
     let owner = match folder.metadata() {
         Ok(facts) => Uid::from_raw(facts.uid()),
         Err(error) if error.kind() == io::ErrorKind::NotFound && own.is_root() => {
             let why = "the folder does not exist, and one that root makes may not be the \
                        service's; the service makes it at its start";
-            return Some(Fate::Skipped(why.to_owned()));
+            return Some(TestAlertOutcome::Skipped(why.to_owned()));
         }
         Err(_) => return None,
     };
@@ -162,17 +163,17 @@ fn left_to_service_by(own: Uid, folder: &Path) -> Option<Fate> {
     }
     let user = User::from_uid(owner).ok().flatten();
     let user = user.map_or_else(|| format!("#{owner}"), |user| user.name);
-    Some(Fate::Skipped(format!(
+    Some(TestAlertOutcome::Skipped(format!(
         "it belongs to the user {user}; test it with `sudo -u '{user}' panoptes test-alert`"
     )))
 }
 
 impl Trial {
-    fn over(name: String, recipe: Recipe, fate: Fate) -> Self {
+    fn over(name: String, recipe: Recipe, fate: TestAlertOutcome) -> Self {
         Self { name, recipe, output: None, idle_since: None, fate: Some(fate) }
     }
 
-    fn begin(Wanted { name, recipe }: Wanted, block: &Block) -> Self {
+    fn begin(ConfiguredOutput { name, recipe }: ConfiguredOutput, block: &RecordBlock) -> Self {
         let recipe = match recipe {
             Recipe::Receiver { number, mut receiver, digest, state_dir } => {
                 // What waits there is the service's.
@@ -181,7 +182,7 @@ impl Trial {
             }
             Recipe::Stdout(_) => {
                 let why = "a record would go where this command prints, not where the service does";
-                return Self::over(name, recipe, Fate::Skipped(why.to_owned()));
+                return Self::over(name, recipe, TestAlertOutcome::Skipped(why.to_owned()));
             }
             Recipe::File { ref path, .. } => match path.parent().and_then(left_to_service) {
                 Some(fate) => return Self::over(name, recipe, fate),
@@ -189,7 +190,7 @@ impl Trial {
             },
         };
         match recipe.open() {
-            Err(error) => Self::over(name, recipe, Fate::Failed(error.to_string())),
+            Err(error) => Self::over(name, recipe, TestAlertOutcome::Failed(error.to_string())),
             Ok(mut output) => {
                 output.append(block, 0..1, 0);
                 Self { name, recipe, output: Some(output), idle_since: None, fate: None }
@@ -202,22 +203,22 @@ impl Trial {
         let Some(output) = self.output.as_mut().filter(|_| self.fate.is_none()) else { return };
         let standing = output.advance(nanoseconds(start.elapsed()), LOOK);
         let counters = Arc::clone(output.counters());
-        let is_idle = matches!(standing, Standing::Idle | Standing::Closed);
+        let is_idle = matches!(standing, OutputStatus::Idle | OutputStatus::Closed);
         let since = is_idle.then(|| *self.idle_since.get_or_insert_with(Instant::now));
         // A file is synced at its end.
         let patience = if self.recipe.is_file() { Duration::ZERO } else { REFUSAL };
         let fate = if counters.errors() + counters.refused() + counters.failed_syncs() > 0 {
-            Fate::Failed(why(&counters))
+            TestAlertOutcome::Failed(why(&counters))
         } else if since.is_some_and(|since| since.elapsed() >= patience) {
             output.finish();
             match counters.records() {
-                0 => Fate::Failed(why(&counters)),
-                _ if counters.failed_syncs() > 0 => Fate::Failed(why(&counters)),
-                _ => Fate::Taken(taken(&self.recipe, &counters)),
+                0 => TestAlertOutcome::Failed(why(&counters)),
+                _ if counters.failed_syncs() > 0 => TestAlertOutcome::Failed(why(&counters)),
+                _ => TestAlertOutcome::Taken(taken(&self.recipe, &counters)),
             }
         } else if start.elapsed() > PATIENCE {
             let seconds = PATIENCE.as_secs();
-            Fate::Failed(format!(
+            TestAlertOutcome::Failed(format!(
                 "it has confirmed nothing in {seconds} seconds, but may have the record: its log \
                  should have the reason"
             ))
@@ -229,7 +230,7 @@ impl Trial {
 }
 
 /// Why an output has failed.
-fn why(counters: &Counters) -> String {
+fn why(counters: &OutputCounters) -> String {
     match (counters.failure(), counters.last_error()) {
         (failure, _) if !failure.is_empty() => failure,
         (_, 0) => "the output did not take the record".to_owned(),
@@ -238,7 +239,7 @@ fn why(counters: &Counters) -> String {
 }
 
 /// What is known of a record that an output took.
-fn taken(recipe: &Recipe, counters: &Counters) -> String {
+fn taken(recipe: &Recipe, counters: &OutputCounters) -> String {
     match recipe {
         Recipe::Receiver { receiver, .. } => match counters.answer() {
             answer if answer.is_empty() => confirmation(receiver).to_owned(),
@@ -249,21 +250,27 @@ fn taken(recipe: &Recipe, counters: &Counters) -> String {
 }
 
 /// For people, or as one JSON object.
-fn answer(fates: &[(&str, &Fate)], id: &str, severity: Severity, as_json: bool) -> Answer {
-    let failed = fates.iter().filter(|(_, fate)| matches!(fate, Fate::Failed(_))).count();
-    let is_taken = fates.iter().any(|(_, fate)| matches!(fate, Fate::Taken(_)));
+fn answer(
+    fates: &[(&str, &TestAlertOutcome)],
+    id: &str,
+    severity: Severity,
+    as_json: bool,
+) -> CommandOutput {
+    let failed =
+        fates.iter().filter(|(_, fate)| matches!(fate, TestAlertOutcome::Failed(_))).count();
+    let is_taken = fates.iter().any(|(_, fate)| matches!(fate, TestAlertOutcome::Taken(_)));
     let exit = match failed {
         0 if is_taken => Exit::Done,
         0 => Exit::Failed,
         _ => Exit::Output,
     };
-    let words = |fate: &Fate| match fate {
-        Fate::Taken(words) => ("ok", words.clone()),
-        Fate::Failed(words) => ("failed", words.clone()),
-        Fate::Skipped(words) => ("skipped", words.clone()),
+    let words = |fate: &TestAlertOutcome| match fate {
+        TestAlertOutcome::Taken(words) => ("ok", words.clone()),
+        TestAlertOutcome::Failed(words) => ("failed", words.clone()),
+        TestAlertOutcome::Skipped(words) => ("skipped", words.clone()),
     };
     let out = if as_json {
-        let object = |(name, fate): &(&str, &Fate)| {
+        let object = |(name, fate): &(&str, &TestAlertOutcome)| {
             let (state, message) = words(fate);
             json!({ "output": name, "state": state, "message": message })
         };
@@ -284,7 +291,7 @@ fn answer(fates: &[(&str, &Fate)], id: &str, severity: Severity, as_json: bool) 
         };
         out
     };
-    Answer { out, err: Vec::new(), exit }
+    CommandOutput { out, err: Vec::new(), exit }
 }
 
 #[cfg(test)]
@@ -312,7 +319,7 @@ mod tests {
     }
 
     /// What becomes of the record at a receiver that does this with a connection.
-    fn fate(serve: impl Fn(std::net::TcpStream) + Send + 'static) -> Fate {
+    fn fate(serve: impl Fn(std::net::TcpStream) + Send + 'static) -> TestAlertOutcome {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut trial = trial(listener.local_addr().unwrap());
         let server = std::thread::spawn(move || serve(bounded::accept(&listener).unwrap()));
@@ -332,13 +339,13 @@ mod tests {
         trial.advance(Instant::now());
         assert_eq!(trial.fate, None);
         trial.advance(Instant::now().checked_sub(2 * PATIENCE).unwrap());
-        let Some(Fate::Failed(why)) = trial.fate else { panic!("it is not confirmed") };
+        let Some(TestAlertOutcome::Failed(why)) = trial.fate else { panic!("it is not confirmed") };
         assert!(why.contains("20 seconds, but may have the record"), "{why}");
     }
 
     #[test]
     fn a_receiver_that_closes_the_connection_has_failed() {
-        let Fate::Failed(why) = fate(drop) else { panic!("it is not confirmed") };
+        let TestAlertOutcome::Failed(why) = fate(drop) else { panic!("it is not confirmed") };
         assert!(["closed", "reset", "Broken"].iter().any(|word| why.contains(word)), "{why}");
     }
 
@@ -350,7 +357,7 @@ mod tests {
             sleep(2 * REFUSAL);
             let _ = stream.write_all(b"HTTP/1.1 204 Fine\r\n\r\n");
         });
-        assert_eq!(fate, Fate::Taken("it answers 204 Fine".to_owned()));
+        assert_eq!(fate, TestAlertOutcome::Taken("it answers 204 Fine".to_owned()));
     }
 
     #[test]
@@ -358,7 +365,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let own = Uid::from_raw(folder.path().metadata().unwrap().uid());
         let missing = folder.path().join("log");
-        let Some(Fate::Skipped(why)) = left_to_service_by(Uid::from_raw(0), &missing) else {
+        let Some(TestAlertOutcome::Skipped(why)) = left_to_service_by(Uid::from_raw(0), &missing)
+        else {
             panic!("root would make it");
         };
         assert!(why.starts_with("the folder does not exist"), "{why}");
@@ -369,12 +377,13 @@ mod tests {
 
     #[test]
     fn a_test_of_nothing_is_no_success() {
-        let skipped = Fate::Skipped("x".to_owned());
-        let Answer { out, exit, .. } = answer(&[("a", &skipped)], "1", Severity::Info, false);
+        let skipped = TestAlertOutcome::Skipped("x".to_owned());
+        let CommandOutput { out, exit, .. } =
+            answer(&[("a", &skipped)], "1", Severity::Info, false);
         assert_eq!(exit, Exit::Failed);
         assert!(out.ends_with("no output was tested\n"), "{out}");
         assert_eq!(answer(&[], "1", Severity::Info, true).exit, Exit::Failed);
-        let taken = Fate::Taken("y".to_owned());
+        let taken = TestAlertOutcome::Taken("y".to_owned());
         let both = [("a", &skipped), ("b", &taken)];
         assert_eq!(answer(&both, "1", Severity::Info, false).exit, Exit::Done);
     }

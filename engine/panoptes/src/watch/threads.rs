@@ -88,7 +88,7 @@ pub(super) struct TaskId(u64);
 
 /// A task that has ended.
 #[derive(Debug)]
-pub(super) struct Ended<T> {
+pub(super) struct EndedTask<T> {
     pub(super) id: TaskId,
     /// An error if it panicked.
     pub(super) result: thread::Result<T>,
@@ -111,13 +111,13 @@ pub(super) struct Workers<T> {
     cores: OtherCores,
     waker: Waker,
     last: u64,
-    running: Vec<Running>,
-    sender: Sender<Ended<T>>,
-    ended: Receiver<Ended<T>>,
+    running: Vec<RunningTask>,
+    sender: Sender<EndedTask<T>>,
+    ended: Receiver<EndedTask<T>>,
 }
 
 #[derive(Debug)]
-struct Running {
+struct RunningTask {
     id: TaskId,
     urgency: Urgency,
     is_cancelled: Arc<AtomicBool>,
@@ -157,21 +157,21 @@ impl<T: Send + 'static> Workers<T> {
         self.cores.spawn(self.name, move || {
             let result = catch_unwind(AssertUnwindSafe(|| run(&flag)));
             // Without a receiver, the program ends.
-            let _ = sender.send(Ended { id, result });
+            let _ = sender.send(EndedTask { id, result });
             waker.wake();
         })?;
         let since = Instant::now();
-        self.running.push(Running { id, urgency, is_cancelled, since, is_overdue: false });
+        self.running.push(RunningTask { id, urgency, is_cancelled, since, is_overdue: false });
         Ok(id)
     }
 
     /// The next task that has ended since the last call.
-    pub(super) fn next_ended(&mut self) -> Option<Ended<T>> {
+    pub(super) fn next_ended(&mut self) -> Option<EndedTask<T>> {
         self.next_ended_within(Duration::ZERO)
     }
 
     /// The same; waits for it for so long.
-    pub(super) fn next_ended_within(&mut self, time: Duration) -> Option<Ended<T>> {
+    pub(super) fn next_ended_within(&mut self, time: Duration) -> Option<EndedTask<T>> {
         let ended = self.ended.recv_timeout(time).ok()?;
         self.running.retain(|one| one.id != ended.id);
         Some(ended)
@@ -184,7 +184,7 @@ impl<T: Send + 'static> Workers<T> {
 
     /// The next task that has run for longer than `most`; each is returned once.
     pub(super) fn next_overdue(&mut self, most: Duration) -> Option<TaskId> {
-        let is_new = |task: &&mut Running| !task.is_overdue && task.since.elapsed() >= most;
+        let is_new = |task: &&mut RunningTask| !task.is_overdue && task.since.elapsed() >= most;
         let task = self.running.iter_mut().find(is_new)?;
         task.is_overdue = true;
         Some(task.id)
@@ -219,7 +219,7 @@ mod tests {
         (signals, workers)
     }
 
-    fn next(signals: &Signals, workers: &mut Workers<u32>) -> Ended<u32> {
+    fn next(signals: &Signals, workers: &mut Workers<u32>) -> EndedTask<u32> {
         loop {
             if let Some(ended) = workers.next_ended() {
                 return ended;

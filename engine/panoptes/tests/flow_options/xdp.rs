@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use panoptes_bounded as bounded;
-use panoptes_interface::{InterfaceError, Options, XdpInterface};
+use panoptes_interface::{InterfaceError, InterfaceOptions, XdpInterface};
 use panoptes_traffic::{Capture, Flow};
 
 use crate::live::{Live, connection, facts, truth};
@@ -26,7 +26,7 @@ fn enter_for_xdp(pairs: usize, mtu: u32) -> bool {
     for name in LEFT.iter().take(pairs).chain(RIGHT.iter().take(pairs)) {
         ip(&format!("link set {name} mtu {mtu}"));
     }
-    let options = Options { name: RIGHT[0].to_owned(), ..Options::default() };
+    let options = InterfaceOptions { name: RIGHT[0].to_owned(), ..InterfaceOptions::default() };
     if let Err(InterfaceError::Unsupported { .. }) = XdpInterface::open(&options) {
         panoptes_needs::skip::test("AF_XDP sockets");
         return false;

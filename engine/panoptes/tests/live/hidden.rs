@@ -7,13 +7,13 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use panoptes_decoders::source::{MemorySource, Request};
+use panoptes_decoders::source::{MemorySource, ReadRequest};
 use panoptes_engine::limits::Limits;
-use panoptes_engine::state::{Change, ScanContext, Settings, State};
+use panoptes_engine::state::{Change, MachineState, ScanContext, StateSettings};
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::time::Now;
 use panoptes_engine::walk::{Scope, Walker, view};
-use panoptes_profiles::{Options, discover};
+use panoptes_profiles::{DiscoveryOptions, discover};
 use panoptes_rig::{Flavor, Guest, gate};
 use panoptes_sources::{FileSource, MachineSource as _};
 use panoptes_tables::HashKey;
@@ -336,7 +336,7 @@ struct Slow {
 const UNDER_WAY: usize = 256;
 
 impl MemorySource for Slow {
-    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+    fn read_batch(&mut self, requests: &mut [ReadRequest], arena: &mut [u8]) {
         for requests in requests.chunks_mut(UNDER_WAY) {
             self.source.read_batch(requests, arena);
             std::thread::sleep(self.read * u32::try_from(requests.len()).unwrap());
@@ -359,14 +359,14 @@ fn a_slow_scan_of_a_storm_reports_no_hidden_process() {
     let mut guest = inside::boot(Flavor::V6_12);
     let source = FileSource::open(guest.ram_path()).unwrap();
     let mut slow = Slow { source, read: Duration::ZERO };
-    let profile = discover(&mut slow.source, &Options::default(), &mut ()).unwrap();
+    let profile = discover(&mut slow.source, &DiscoveryOptions::default(), &mut ()).unwrap();
     let (kernel, limits) = (kernel_of(&profile), Limits::default());
     guest.agent("storm rate=400 seconds=60").unwrap();
     for read in [200, 1000, 3000].map(Duration::from_nanos) {
         slow.read = read;
         let (mut walker, mut state) = (
             Walker::new(&limits, HashKey::new(1)),
-            State::new(&limits, Settings::default(), HashKey::new(1)),
+            MachineState::new(&limits, StateSettings::default(), HashKey::new(1)),
         );
         let (mut scans, mut differences) = (0, 0);
         let mut reported = Vec::new();

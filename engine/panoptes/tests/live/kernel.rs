@@ -8,12 +8,12 @@ use std::os::unix::fs::FileExt as _;
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::task_struct::Task;
-use panoptes_decoders::kernel::xarray::{self, Slot};
-use panoptes_decoders::layout::Field;
+use panoptes_decoders::kernel::xarray::{self, XaSlot};
+use panoptes_decoders::layout::PackedField;
 use panoptes_engine::limits::Limits;
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::{Kernel, Scope, Snapshot, Walker};
-use panoptes_profiles::{Options, discover};
+use panoptes_profiles::{DiscoveryOptions, discover};
 use panoptes_rig::Guest;
 use panoptes_sources::{FileSource, MachineSource as _, MemorySource as _};
 use panoptes_tables::HashKey;
@@ -58,7 +58,7 @@ pub(crate) enum Hidden {
 impl GuestKernel {
     pub(crate) fn of(guest: &Guest) -> Self {
         let mut source = FileSource::open(guest.ram_path()).unwrap();
-        let profile = discover(&mut source, &Options::default(), &mut ()).unwrap();
+        let profile = discover(&mut source, &DiscoveryOptions::default(), &mut ()).unwrap();
         let memory = File::options().read(true).write(true).open(guest.ram_path()).unwrap();
         let walker = Walker::new(&Limits::default(), HashKey::new(1));
         Self { memory, source, kernel: kernel_of(&profile), walker }
@@ -83,7 +83,7 @@ impl GuestKernel {
     pub(crate) fn hide(&self, task: &Task, from: From) -> Hidden {
         let layouts = &self.kernel.layouts;
         let fields = &layouts.task_struct;
-        let list = |field: Field| self.unlink(task.address.plus(field.offset.into()));
+        let list = |field: PackedField| self.unlink(task.address.plus(field.offset.into()));
         match from {
             From::TaskList => list(fields.tasks),
             From::ThreadGroup => list(fields.thread_node),
@@ -172,8 +172,8 @@ impl GuestKernel {
         let mut places = vec![self.kernel.roots.init_pid_ns.plus(layouts.pid_idr_root())];
         while let Some(place) = places.pop() {
             match xarray::slot(self.read(place)) {
-                Slot::Entry(entry) if entry == pid => return place,
-                Slot::Node(node) => {
+                XaSlot::Entry(entry) if entry == pid => return place,
+                XaSlot::Node(node) => {
                     let slots = layouts.xa_node.slots;
                     let first = node.plus(slots.offset.into());
                     places.extend((0..u64::from(slots.size) / 8).map(|at| first.plus(at * 8)));

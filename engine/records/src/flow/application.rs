@@ -12,20 +12,20 @@ const ANSWER_BYTES_MAX: usize = 384;
 
 /// The beginning of some bytes.
 #[derive(Clone, Copy, Eq, PartialEq)]
-pub struct Kept<const MAX: usize> {
+pub struct BytePrefix<const MAX: usize> {
     bytes: [u8; MAX],
     length: u16,
     is_cut: bool,
 }
 
-impl<const MAX: usize> Default for Kept<MAX> {
+impl<const MAX: usize> Default for BytePrefix<MAX> {
     fn default() -> Self {
         const { assert!(MAX <= u16::MAX as usize) };
         Self { bytes: [0; MAX], length: 0, is_cut: false }
     }
 }
 
-impl<const MAX: usize> From<&[u8]> for Kept<MAX> {
+impl<const MAX: usize> From<&[u8]> for BytePrefix<MAX> {
     fn from(bytes: &[u8]) -> Self {
         let mut kept = Self::default();
         let length = bytes.len().min(MAX);
@@ -35,7 +35,7 @@ impl<const MAX: usize> From<&[u8]> for Kept<MAX> {
     }
 }
 
-impl<const MAX: usize> Kept<MAX> {
+impl<const MAX: usize> BytePrefix<MAX> {
     pub fn bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.length)]
     }
@@ -46,7 +46,7 @@ impl<const MAX: usize> Kept<MAX> {
     }
 }
 
-impl<const MAX: usize> fmt::Debug for Kept<MAX> {
+impl<const MAX: usize> fmt::Debug for BytePrefix<MAX> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "\"{}\"", self.bytes().escape_ascii())
     }
@@ -62,7 +62,7 @@ pub enum Application {
     Http(Http),
     Quic(Quic),
     Ssh(Ssh),
-    Tls(Tls),
+    Tls(TlsHellos),
 }
 
 /// The hello of a TLS client (RFC 8446 §4.1.2).
@@ -71,9 +71,9 @@ pub struct Hello {
     /// The highest version that it offers.
     pub version: u16,
     /// The name of the server that it asks for; empty if there is none.
-    pub server_name: Kept<255>,
+    pub server_name: BytePrefix<255>,
     /// The protocols that it offers, each behind its length in a byte.
-    pub protocols: Kept<64>,
+    pub protocols: BytePrefix<64>,
     /// The fingerprint, if the hello is complete.
     pub ja4: Option<[u8; 36]>,
 }
@@ -85,12 +85,12 @@ pub struct ServerHello {
     pub version: u16,
     pub cipher: u16,
     /// The protocol that it has chosen; empty if it is encrypted.
-    pub protocol: Kept<32>,
+    pub protocol: BytePrefix<32>,
 }
 
 /// Both hellos of TLS over TCP.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Tls {
+pub struct TlsHellos {
     pub client: Option<Hello>,
     pub server: Option<ServerHello>,
 }
@@ -106,10 +106,10 @@ pub struct Quic {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Http {
     /// Empty if no request was seen.
-    pub method: Kept<32>,
-    pub host: Option<Kept<255>>,
-    pub target: Kept<128>,
-    pub user_agent: Option<Kept<128>>,
+    pub method: BytePrefix<32>,
+    pub host: Option<BytePrefix<255>>,
+    pub target: BytePrefix<128>,
+    pub user_agent: Option<BytePrefix<128>>,
     /// 0 if no response was seen.
     pub status: u16,
 }
@@ -117,15 +117,15 @@ pub struct Http {
 /// The banners of SSH; empty if they were not seen.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Ssh {
-    pub client: Kept<255>,
-    pub server: Kept<255>,
+    pub client: BytePrefix<255>,
+    pub server: BytePrefix<255>,
 }
 
 /// The last question of a flow and its answers.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Dns {
     /// The name that is asked for, as in zone files; empty if none was seen.
-    pub name: Kept<255>,
+    pub name: BytePrefix<255>,
     /// The record type that is asked for.
     pub kind: u16,
     /// The result; `None` before a response.
@@ -138,22 +138,22 @@ pub struct Dns {
     pub responses: u32,
     /// Whether the server that has answered is one of those that are expected, if any are.
     pub is_known_server: Option<bool>,
-    pub answers: Answers,
+    pub answers: DnsAnswerList,
 }
 
 /// The answers of a message, as far as there is room.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Answers {
+pub struct DnsAnswerList {
     texts: [u8; ANSWER_BYTES_MAX],
     used: u16,
-    rows: [Row; ANSWERS_MAX],
+    rows: [DnsAnswerEntry; ANSWERS_MAX],
     count: u8,
     /// Answers for which there was no room.
     pub left_out: u16,
 }
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-struct Row {
+struct DnsAnswerEntry {
     kind: u16,
     ttl_s: u32,
     begin: u16,
@@ -162,7 +162,7 @@ struct Row {
 
 /// An answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Answer<'a> {
+pub struct DnsAnswer<'a> {
     /// The record type.
     pub kind: u16,
     pub ttl_s: u32,
@@ -170,16 +170,16 @@ pub struct Answer<'a> {
     pub data: &'a [u8],
 }
 
-impl Default for Answers {
+impl Default for DnsAnswerList {
     fn default() -> Self {
-        let rows = [Row::default(); ANSWERS_MAX];
+        let rows = [DnsAnswerEntry::default(); ANSWERS_MAX];
         Self { texts: [0; ANSWER_BYTES_MAX], used: 0, rows, count: 0, left_out: 0 }
     }
 }
 
-impl Answers {
+impl DnsAnswerList {
     /// Adds an answer, or counts it if there is no room.
-    pub fn push(&mut self, answer: Answer<'_>) {
+    pub fn push(&mut self, answer: DnsAnswer<'_>) {
         let begin = usize::from(self.used);
         let end = begin + answer.data.len();
         let row = self.rows.get_mut(usize::from(self.count));
@@ -188,12 +188,17 @@ impl Answers {
             return;
         };
         room.copy_from_slice(answer.data);
-        *row = Row { kind: answer.kind, ttl_s: answer.ttl_s, begin: self.used, end: end as u16 };
+        *row = DnsAnswerEntry {
+            kind: answer.kind,
+            ttl_s: answer.ttl_s,
+            begin: self.used,
+            end: end as u16,
+        };
         (self.used, self.count) = (end as u16, self.count + 1);
     }
 
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = Answer<'_>> {
-        self.rows[..usize::from(self.count)].iter().map(|row| Answer {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = DnsAnswer<'_>> {
+        self.rows[..usize::from(self.count)].iter().map(|row| DnsAnswer {
             kind: row.kind,
             ttl_s: row.ttl_s,
             data: &self.texts[usize::from(row.begin)..usize::from(row.end)],

@@ -18,7 +18,7 @@ pub struct Extra<'a> {
     /// Set if the flow was exported as NetFlow, IPFIX or sFlow.
     pub exporter: Option<Exporter>,
     /// The processes that hold the sockets of both ends, as far as they are known.
-    pub owners: [Option<Process<'a>>; 2],
+    pub owners: [Option<FlowProcess<'a>>; 2],
     /// What the data tell. Records of argus have no place for it.
     pub application: Option<&'a Application>,
     /// What the connection became later, if `application` says how it began: TLS behind `CONNECT`.
@@ -33,7 +33,7 @@ pub struct Extra<'a> {
 
 /// A process that holds a socket.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Process<'a> {
+pub struct FlowProcess<'a> {
     pub id: u32,
     pub name: &'a [u8],
     /// Its real user id.

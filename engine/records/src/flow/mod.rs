@@ -10,12 +10,12 @@ mod record;
 mod resolution;
 mod sequence;
 
-pub use extra::{Exporter, Extra, Process, USER_BYTES_MAX};
+pub use extra::{Exporter, Extra, FlowProcess, USER_BYTES_MAX};
 pub use labels::{LABELS_BYTES_MAX, Labels};
 pub use record::{
-    Address, Arp, Cause, Detail, Direction, Esp, FlowKey, FlowRecord, Icmp, Interval, Intervals,
-    Jitter, Kind, Rtp, RtpSide, Side, Tcp, TcpSide, TcpState, header, rtp_status, status,
-    tcp_status,
+    Address, Arp, Cause, Detail, Esp, FlowDirection, FlowKey, FlowKeyKind, FlowRecord, FlowSide,
+    Icmp, Interval, Intervals, Jitter, Rtp, RtpSide, Tcp, TcpSide, TcpState, header, rtp_status,
+    status, tcp_status,
 };
-pub use resolution::Resolution;
+pub use resolution::NameResolution;
 pub use sequence::{SEQUENCE_PACKETS_MAX, Sequence, SequencePacket};

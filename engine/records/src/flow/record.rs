@@ -48,7 +48,7 @@ impl Address {
 /// Where "who asks" differs from who answers, the first word of the asker's address is not zero.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[repr(u8)]
-pub enum Kind {
+pub enum FlowKeyKind {
     /// Addresses, protocol, ports. DNS over UDP: also the id of the query in `extra`.
     #[default]
     Ipv4,
@@ -87,7 +87,7 @@ pub enum Kind {
 pub struct FlowKey {
     pub source: Address,
     pub destination: Address,
-    pub kind: Kind,
+    pub kind: FlowKeyKind,
     pub protocol: u8,
     pub extra: u16,
     pub destination_port: u16,
@@ -100,7 +100,9 @@ impl FlowKey {
     #[must_use]
     pub const fn reversed(self) -> Self {
         let (source_port, destination_port) = match self.kind {
-            Kind::Ipv4 | Kind::Ipv6 | Kind::Llc => (self.destination_port, self.source_port),
+            FlowKeyKind::Ipv4 | FlowKeyKind::Ipv6 | FlowKeyKind::Llc => {
+                (self.destination_port, self.source_port)
+            }
             _ => (self.source_port, self.destination_port),
         };
         Self {
@@ -114,7 +116,10 @@ impl FlowKey {
 
     /// Whether the addresses are those of IPv6.
     pub const fn is_v6(&self) -> bool {
-        matches!(self.kind, Kind::Ipv6 | Kind::Icmpv6 | Kind::EspV6 | Kind::FragmentV6)
+        matches!(
+            self.kind,
+            FlowKeyKind::Ipv6 | FlowKeyKind::Icmpv6 | FlowKeyKind::EspV6 | FlowKeyKind::FragmentV6
+        )
     }
 
     /// Both ports as one number.
@@ -134,7 +139,7 @@ impl FlowKey {
 
 /// A direction of a flow. The source is who sent its first packet, or the SYN soon after it.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Direction {
+pub enum FlowDirection {
     #[default]
     FromSource,
     FromDestination,
@@ -178,7 +183,7 @@ pub mod header {
 
 /// What one end of a flow has sent since the last record.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Side {
+pub struct FlowSide {
     pub packets: u64,
     /// On the wire, with the headers of the link layer.
     pub bytes: u64,
@@ -208,7 +213,7 @@ pub struct Side {
     pub status: u8,
 }
 
-impl Side {
+impl FlowSide {
     /// The standard deviation of the sizes of all packets, from the sum of their squares.
     pub fn size_deviation(&self, squares: u64) -> f64 {
         let packets = self.packets.max(1) as f64;
@@ -477,8 +482,8 @@ pub struct FlowRecord {
     /// If the number of the overlay is part of what identifies a flow: the number plus one, or 0
     /// for packets outside of overlays.
     pub overlay: u32,
-    pub source: Side,
-    pub destination: Side,
+    pub source: FlowSide,
+    pub destination: FlowSide,
     pub detail: Detail,
     /// The error message that refers to this flow.
     pub error: Option<Icmp>,
@@ -488,15 +493,15 @@ pub struct FlowRecord {
 
 /// The size of a line of the processor's cache.
 const LINE_BYTES: usize = 64;
-const _: () = assert!(size_of::<Side>() == LINE_BYTES);
+const _: () = assert!(size_of::<FlowSide>() == LINE_BYTES);
 const _: () = assert!(core::mem::offset_of!(FlowRecord, source) == LINE_BYTES);
 const _: () = assert!(size_of::<Detail>() <= 2 * LINE_BYTES);
 
 impl FlowRecord {
     /// What an end has sent. Which end it is cannot be predicted, so this does not branch.
     #[inline]
-    pub fn side(&mut self, direction: Direction) -> &mut Side {
-        let is_source = direction == Direction::FromSource;
+    pub fn side(&mut self, direction: FlowDirection) -> &mut FlowSide {
+        let is_source = direction == FlowDirection::FromSource;
         core::hint::select_unpredictable(is_source, &mut self.source, &mut self.destination)
     }
 

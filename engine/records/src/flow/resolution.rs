@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 /// What a server of DNS has told a client about a name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Resolution<'a> {
+pub struct NameResolution<'a> {
     pub server: IpAddr,
     pub client: IpAddr,
     /// Whether the server is one of those that are expected, if any are.

@@ -1,7 +1,7 @@
 //! Sizes and times of a flow's first packets, by which programs that learn tell applications apart
 //! even if all is encrypted (SPLT in Cisco's Joy, `pstats` in ipfixprobe).
 
-use super::record::Direction;
+use super::record::FlowDirection;
 
 /// Number of packets that are kept, as in ipfixprobe.
 pub const SEQUENCE_PACKETS_MAX: usize = 30;
@@ -27,7 +27,7 @@ const _: () = assert!(SEQUENCE_PACKETS_MAX <= u32::BITS as usize);
 pub struct SequencePacket {
     /// In bytes; 65,535 stands for all larger ones.
     pub size: u16,
-    pub direction: Direction,
+    pub direction: FlowDirection,
     /// Microseconds since the packet before, 0 for the first one. It is also 0 for a packet whose
     /// time is not later, and the largest number for 71 minutes and more.
     pub gap_us: u32,
@@ -37,7 +37,7 @@ impl Sequence {
     /// Adds a packet, if there is room. The caller chooses which packets and which size of them
     /// count: all, or only those with data. Its time is in nanoseconds since 1970.
     #[inline]
-    pub fn push(&mut self, size: u32, direction: Direction, time_ns: i64) {
+    pub fn push(&mut self, size: u32, direction: FlowDirection, time_ns: i64) {
         let at = usize::from(self.count);
         let (Some(kept), Some(gap)) = (self.sizes.get_mut(at), self.gaps_us.get_mut(at)) else {
             return;
@@ -47,7 +47,7 @@ impl Sequence {
             let gap_us = time_ns.saturating_sub(self.last_ns).max(0) / 1000;
             *gap = u32::try_from(gap_us).unwrap_or(u32::MAX);
         }
-        self.from_destination |= u32::from(direction == Direction::FromDestination) << at;
+        self.from_destination |= u32::from(direction == FlowDirection::FromDestination) << at;
         self.last_ns = time_ns;
         self.count += 1;
     }
@@ -57,9 +57,9 @@ impl Sequence {
         (0..usize::from(self.count)).map(|at| SequencePacket {
             size: self.sizes[at],
             direction: if self.from_destination >> at & 1 == 1 {
-                Direction::FromDestination
+                FlowDirection::FromDestination
             } else {
-                Direction::FromSource
+                FlowDirection::FromSource
             },
             gap_us: self.gaps_us[at],
         })

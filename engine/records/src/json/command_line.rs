@@ -9,7 +9,7 @@ use core::ops::Range;
 use super::clean::{copy_joined, copy_separated, separated_bytes};
 use super::text::Text;
 use super::{Full, JsonWriter};
-use crate::redact::{Hidden, REPLACEMENT};
+use crate::redact::{REPLACEMENT, RedactedRanges};
 
 /// A command line as in /proc/PID/cmdline: arguments that each end in NUL.
 ///
@@ -142,7 +142,7 @@ impl JsonWriter<'_> {
     }
 
     /// What is to be replaced in a text; `None` if nothing is in any text.
-    fn hidden(&mut self, text: &[u8], is_cut: bool) -> Option<Hidden> {
+    fn hidden(&mut self, text: &[u8], is_cut: bool) -> Option<RedactedRanges> {
         self.redactor().map(|redactor| redactor.find(text, is_cut))
     }
 
@@ -152,7 +152,7 @@ impl JsonWriter<'_> {
         before: &str,
         text: &[u8],
         part: Range<usize>,
-        hidden: Option<&Hidden>,
+        hidden: Option<&RedactedRanges>,
     ) -> Result<(), Full> {
         self.raw(before.as_bytes())?;
         self.raw(b"\"")?;

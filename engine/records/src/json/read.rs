@@ -11,7 +11,7 @@ use super::text::clean_prefix;
 /// The text is no record that Panoptes wrote.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("no record as Panoptes writes it")]
-pub struct Malformed;
+pub struct MalformedRecord;
 
 /// How deep objects and lists are in each other in the deepest record.
 pub const DEPTH_MAX: u32 = 11;
@@ -28,7 +28,7 @@ pub enum Token<'r> {
     /// The beginning of a list.
     List,
     ListEnd,
-    Text(Escaped<'r>),
+    Text(EscapedString<'r>),
     Number(u64),
     /// Below zero: sizes of packets of the other end in records of flows.
     Negative(i64),
@@ -41,23 +41,23 @@ pub enum Token<'r> {
 
 /// The inside of a string as it is written, escapes included.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Escaped<'r>(&'r str);
+pub struct EscapedString<'r>(&'r str);
 
 /// A position in a record.
 #[derive(Clone, Copy, Debug)]
-pub struct Reader<'r> {
+pub struct JsonReader<'r> {
     text: &'r str,
     at: usize,
     /// Which of the open objects and lists are objects: one bit for each, the innermost lowest.
     objects: u16,
     depth: u32,
-    expected: Expected,
+    expected: ExpectedToken,
 }
 
 const _: () = assert!(DEPTH_MAX <= u16::BITS);
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Expected {
+enum ExpectedToken {
     Value,
     /// A first key or element, or the end of an object or list without any.
     FirstOrEnd,
@@ -65,42 +65,42 @@ enum Expected {
     MoreOrEnd,
 }
 
-impl<'r> Reader<'r> {
+impl<'r> JsonReader<'r> {
     /// Starts at the beginning of a record, which has no line feed.
-    pub fn new(record: &'r [u8]) -> Result<Self, Malformed> {
-        let text = std::str::from_utf8(record).or(Err(Malformed))?;
-        Ok(Self { text, at: 0, objects: 0, depth: 0, expected: Expected::Value })
+    pub fn new(record: &'r [u8]) -> Result<Self, MalformedRecord> {
+        let text = std::str::from_utf8(record).or(Err(MalformedRecord))?;
+        Ok(Self { text, at: 0, objects: 0, depth: 0, expected: ExpectedToken::Value })
     }
 
     /// The next part. After the end, the end again.
-    pub fn read(&mut self) -> Result<Token<'r>, Malformed> {
-        if self.expected == Expected::Value {
+    pub fn read(&mut self) -> Result<Token<'r>, MalformedRecord> {
+        if self.expected == ExpectedToken::Value {
             return self.any_value();
         }
         if self.depth == 0 {
             let is_end = self.at == self.text.len();
-            return if is_end { Ok(Token::End) } else { Err(Malformed) };
+            return if is_end { Ok(Token::End) } else { Err(MalformedRecord) };
         }
         if let Some(token) = self.end() {
             return Ok(token);
         }
-        if self.expected == Expected::MoreOrEnd {
+        if self.expected == ExpectedToken::MoreOrEnd {
             self.require(b',')?;
         }
         self.entry()
     }
 
     /// Goes on behind the end of the innermost open object or list.
-    pub fn skip_rest(&mut self) -> Result<(), Malformed> {
+    pub fn skip_rest(&mut self) -> Result<(), MalformedRecord> {
         let depth = self.depth;
         while self.depth >= depth && self.read()? != Token::End {}
         Ok(())
     }
 
     /// The text of the value that comes next.
-    pub fn value(&mut self) -> Result<&'r str, Malformed> {
+    pub fn value(&mut self) -> Result<&'r str, MalformedRecord> {
         // Of an element, the comma before it is no part.
-        let comma = usize::from(self.expected == Expected::MoreOrEnd);
+        let comma = usize::from(self.expected == ExpectedToken::MoreOrEnd);
         let start = self.at + comma;
         match self.read()? {
             Token::Object | Token::List => self.skip_rest()?,
@@ -110,7 +110,7 @@ impl<'r> Reader<'r> {
             | Token::Decimal(_)
             | Token::Boolean(_) => {}
             Token::Key(_) | Token::ObjectEnd | Token::ListEnd | Token::End => {
-                return Err(Malformed);
+                return Err(MalformedRecord);
             }
         }
         Ok(&self.text[start..self.at])
@@ -124,9 +124,9 @@ impl<'r> Reader<'r> {
         self.text.as_bytes().get(self.at).copied()
     }
 
-    fn require(&mut self, byte: u8) -> Result<(), Malformed> {
+    fn require(&mut self, byte: u8) -> Result<(), MalformedRecord> {
         if self.byte() != Some(byte) {
-            return Err(Malformed);
+            return Err(MalformedRecord);
         }
         self.at += 1;
         Ok(())
@@ -139,28 +139,28 @@ impl<'r> Reader<'r> {
         self.require(byte).ok()?;
         self.depth -= 1;
         self.objects >>= 1;
-        self.expected = Expected::MoreOrEnd;
+        self.expected = ExpectedToken::MoreOrEnd;
         Some(token)
     }
 
     /// A key, or an element of a list.
-    fn entry(&mut self) -> Result<Token<'r>, Malformed> {
+    fn entry(&mut self) -> Result<Token<'r>, MalformedRecord> {
         if !self.is_in_object() {
             return self.any_value();
         }
         self.require(b'"')?;
-        let Escaped(key) = self.string()?;
+        let EscapedString(key) = self.string()?;
         if key.contains('\\') {
-            return Err(Malformed);
+            return Err(MalformedRecord);
         }
         self.require(b':')?;
-        self.expected = Expected::Value;
+        self.expected = ExpectedToken::Value;
         Ok(Token::Key(key))
     }
 
-    fn any_value(&mut self) -> Result<Token<'r>, Malformed> {
-        let first = self.byte().ok_or(Malformed)?;
-        self.expected = Expected::MoreOrEnd;
+    fn any_value(&mut self) -> Result<Token<'r>, MalformedRecord> {
+        let first = self.byte().ok_or(MalformedRecord)?;
+        self.expected = ExpectedToken::MoreOrEnd;
         match first {
             b'{' | b'[' => self.open(first == b'{'),
             b'"' => {
@@ -170,30 +170,30 @@ impl<'r> Reader<'r> {
             b'-' | b'0'..=b'9' => self.number(),
             b't' => self.word("true").map(|()| Token::Boolean(true)),
             b'f' => self.word("false").map(|()| Token::Boolean(false)),
-            _ => Err(Malformed),
+            _ => Err(MalformedRecord),
         }
     }
 
-    fn open(&mut self, is_object: bool) -> Result<Token<'r>, Malformed> {
+    fn open(&mut self, is_object: bool) -> Result<Token<'r>, MalformedRecord> {
         if self.depth == DEPTH_MAX {
-            return Err(Malformed);
+            return Err(MalformedRecord);
         }
         self.at += 1;
         self.depth += 1;
         self.objects = self.objects << 1 | u16::from(is_object);
-        self.expected = Expected::FirstOrEnd;
+        self.expected = ExpectedToken::FirstOrEnd;
         Ok(if is_object { Token::Object } else { Token::List })
     }
 
-    fn word(&mut self, word: &str) -> Result<(), Malformed> {
+    fn word(&mut self, word: &str) -> Result<(), MalformedRecord> {
         if !self.text.as_bytes()[self.at..].starts_with(word.as_bytes()) {
-            return Err(Malformed);
+            return Err(MalformedRecord);
         }
         self.at += word.len();
         Ok(())
     }
 
-    fn number(&mut self) -> Result<Token<'r>, Malformed> {
+    fn number(&mut self) -> Result<Token<'r>, MalformedRecord> {
         let start = self.at;
         let is_negative = self.byte() == Some(b'-');
         self.at += usize::from(is_negative);
@@ -202,41 +202,43 @@ impl<'r> Reader<'r> {
         let count = digits(rest);
         let is_zero = rest.first() == Some(&b'0');
         if count == 0 || is_zero && (count > 1 || is_negative) {
-            return Err(Malformed);
+            return Err(MalformedRecord);
         }
         self.at += count;
         let whole = &self.text[start..self.at];
         if is_negative {
-            return whole.parse().map(Token::Negative).or(Err(Malformed));
+            return whole.parse().map(Token::Negative).or(Err(MalformedRecord));
         }
-        let number = whole.parse().or(Err(Malformed))?;
+        let number = whole.parse().or(Err(MalformedRecord))?;
         if rest.get(count) != Some(&b'.') {
             return Ok(Token::Number(number));
         }
         let fraction = digits(&rest[count + 1..]);
         if !(1..=FRACTION_DIGITS).contains(&fraction) {
-            return Err(Malformed);
+            return Err(MalformedRecord);
         }
         self.at += 1 + fraction;
         Ok(Token::Decimal(&self.text[start..self.at]))
     }
 
     /// The rest of a string, behind its first quote.
-    fn string(&mut self) -> Result<Escaped<'r>, Malformed> {
+    fn string(&mut self) -> Result<EscapedString<'r>, MalformedRecord> {
         let start = self.at;
         let bytes = self.text.as_bytes();
         loop {
             self.at += clean_prefix(&bytes[self.at..]);
-            match bytes.get(self.at).ok_or(Malformed)? {
+            match bytes.get(self.at).ok_or(MalformedRecord)? {
                 b'"' => break,
-                b'\\' => self.at += Escape::at(&self.text[self.at..]).ok_or(Malformed)?.length,
-                0..0x20 => return Err(Malformed),
+                b'\\' => {
+                    self.at += Escape::at(&self.text[self.at..]).ok_or(MalformedRecord)?.length
+                }
+                0..0x20 => return Err(MalformedRecord),
                 // A byte of a character beyond ASCII, or DEL.
                 _ => self.at += 1,
             }
         }
         self.at += 1;
-        Ok(Escaped(&self.text[start..self.at - 1]))
+        Ok(EscapedString(&self.text[start..self.at - 1]))
     }
 }
 
@@ -271,7 +273,7 @@ impl Escape {
     }
 }
 
-impl<'r> Escaped<'r> {
+impl<'r> EscapedString<'r> {
     /// The bytes as written.
     pub const fn as_written(self) -> &'r str {
         self.0
@@ -326,7 +328,7 @@ mod tests {
     use super::value::read;
     use super::*;
     use crate::record::DetailsKind;
-    use crate::schema_type::{Object, Type};
+    use crate::schema_type::{SchemaObject, SchemaType};
 
     #[test]
     fn written_records_are_read() {
@@ -386,10 +388,10 @@ mod tests {
             "]",
             "}",
         ] {
-            assert_eq!(read(text.as_bytes()), Err(Malformed), "{text:?}");
+            assert_eq!(read(text.as_bytes()), Err(MalformedRecord), "{text:?}");
         }
-        assert_eq!(read(b"\"\xff\""), Err(Malformed));
-        assert_eq!(read(b"\"\xe2\x80\""), Err(Malformed));
+        assert_eq!(read(b"\"\xff\""), Err(MalformedRecord));
+        assert_eq!(read(b"\"\xe2\x80\""), Err(MalformedRecord));
     }
 
     #[test]
@@ -415,20 +417,22 @@ mod tests {
         let deep = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         let most = DEPTH_MAX as usize;
         assert!(read(deep(most).as_bytes()).is_ok());
-        assert_eq!(read(deep(most + 1).as_bytes()), Err(Malformed));
-        assert_eq!(read("[".repeat(100_000).as_bytes()), Err(Malformed));
+        assert_eq!(read(deep(most + 1).as_bytes()), Err(MalformedRecord));
+        assert_eq!(read("[".repeat(100_000).as_bytes()), Err(MalformedRecord));
     }
 
     #[test]
     fn the_deepest_record_is_as_deep_as_the_reader_goes() {
-        fn of(value: &Type) -> u32 {
+        fn of(value: &SchemaType) -> u32 {
             match value {
-                Type::List(item) | Type::Numbered(item) | Type::Wrapped(_, item) => 1 + of(item),
-                Type::Object(object) => of_object(object),
+                SchemaType::List(item)
+                | SchemaType::Numbered(item)
+                | SchemaType::Wrapped(_, item) => 1 + of(item),
+                SchemaType::Object(object) => of_object(object),
                 _ => 0,
             }
         }
-        fn of_object(object: &Object) -> u32 {
+        fn of_object(object: &SchemaObject) -> u32 {
             1 + object.properties.iter().map(|property| of(&property.value)).max().unwrap_or(0)
         }
         let details = DetailsKind::ALL.iter().map(|kind| of_object(&kind.describe()));
@@ -438,8 +442,8 @@ mod tests {
 
     #[test]
     fn numbers_may_have_a_fraction() {
-        fn read(text: &str) -> Result<(Token<'_>, Token<'_>), Malformed> {
-            let mut reader = Reader::new(text.as_bytes())?;
+        fn read(text: &str) -> Result<(Token<'_>, Token<'_>), MalformedRecord> {
+            let mut reader = JsonReader::new(text.as_bytes())?;
             Ok((reader.read()?, reader.read()?))
         }
         for text in ["0.5", "12.050", "800000.001"] {
@@ -450,13 +454,13 @@ mod tests {
         let wrong = ["1.", "01.5", ".5", "1.2.3", "1.e", "1.5e3", "1.2345"];
         let negative = ["-", "-0", "-01", "-1.5", "--1", "-9223372036854775809"];
         for wrong in wrong.into_iter().chain(negative) {
-            assert_eq!(read(wrong), Err(Malformed), "{wrong}");
+            assert_eq!(read(wrong), Err(MalformedRecord), "{wrong}");
         }
     }
 
     #[test]
     fn the_rest_of_an_object_or_list_is_skipped() {
-        let mut reader = Reader::new(b"{\"a\":[1,[2],{\"b\":\"]\"}],\"c\":3}").unwrap();
+        let mut reader = JsonReader::new(b"{\"a\":[1,[2],{\"b\":\"]\"}],\"c\":3}").unwrap();
         for expected in [Token::Object, Token::Key("a"), Token::List, Token::Number(1)] {
             assert_eq!(reader.read(), Ok(expected));
         }
@@ -469,7 +473,7 @@ mod tests {
 
     #[test]
     fn texts_are_cut_between_characters() {
-        let check = |text, limit, expected| assert_eq!(Escaped(text).cut(limit), expected);
+        let check = |text, limit, expected| assert_eq!(EscapedString(text).cut(limit), expected);
         check("abc", 3, "abc");
         check("abc", 2, "ab");
         check("a\\u001bc", 6, "a");
@@ -530,7 +534,8 @@ mod tests {
     proptest! {
         #[test]
         fn json_is_read_as_serde_json_does_or_refused(value in any_json()) {
-            let expected = if is_plain(&value, 0) { Ok(value.clone()) } else { Err(Malformed) };
+            let expected =
+                if is_plain(&value, 0) { Ok(value.clone()) } else { Err(MalformedRecord) };
             prop_assert_eq!(read(value.to_string().as_bytes()), expected);
         }
 
@@ -555,7 +560,7 @@ mod tests {
         #[test]
         fn a_cut_text_is_the_beginning_of_its_value(text in any::<String>(), limit in 0_usize..64) {
             let written = serde_json::to_string(&text).unwrap();
-            let written = Escaped(&written[1..written.len() - 1]);
+            let written = EscapedString(&written[1..written.len() - 1]);
             let cut = written.cut(limit);
             prop_assert!(cut.len() <= limit && written.as_written().starts_with(cut));
             let value: String = serde_json::from_str(&format!("\"{cut}\"")).unwrap();

@@ -7,7 +7,7 @@
 //!
 //! [`RECORD_BYTES_MAX`]: crate::record::RECORD_BYTES_MAX
 
-use super::read::{Escaped, Malformed, Reader, Token};
+use super::read::{EscapedString, JsonReader, MalformedRecord, Token};
 use super::{Full, JsonWriter, Limits};
 use crate::dialect::Dialect;
 
@@ -21,21 +21,21 @@ pub fn shorten(record: &[u8], out: &mut [u8]) -> Result<usize, Full> {
     }
     // The first cut that is short enough, if every later one is. A later one can be longer: an
     // element has place in a list, because the lists in it have become shorter. Then the last.
-    let (mut from, mut to) = (0, Cut::LAST);
+    let (mut from, mut to) = (0, LengthLimits::LAST);
     while from < to {
         let middle = usize::midpoint(from, to);
-        match write(record, Cut::at(middle, out.len()), out) {
+        match write(record, LengthLimits::at(middle, out.len()), out) {
             Ok(_) => to = middle,
             Err(Full) => from = middle + 1,
         }
     }
-    write(record, Cut::at(to, out.len()), out)
-        .or_else(|Full| write(record, Cut::at(Cut::LAST, out.len()), out))
+    write(record, LengthLimits::at(to, out.len()), out)
+        .or_else(|Full| write(record, LengthLimits::at(LengthLimits::LAST, out.len()), out))
 }
 
 /// Maximum lengths of what is written, in bytes, escapes included.
 #[derive(Clone, Copy, Debug)]
-struct Cut {
+struct LengthLimits {
     /// Lists of interfaces, which are objects keyed "0", "1", …
     numbered: usize,
     lists: usize,
@@ -56,7 +56,7 @@ const STEPS: usize = 18;
 const FIRST_STEPS_OF_LISTS: usize = 3;
 const FIRST_STEPS_OF_SENTENCES: usize = 7;
 
-impl Cut {
+impl LengthLimits {
     /// The number of the shortest cut.
     const LAST: usize = 3 * STEPS;
 
@@ -93,10 +93,10 @@ fn limit(steps: usize, room: usize, least: usize) -> usize {
 }
 
 /// Writes the record so cut.
-fn write(record: &[u8], cut: Cut, out: &mut [u8]) -> Result<usize, Full> {
+fn write(record: &[u8], cut: LengthLimits, out: &mut [u8]) -> Result<usize, Full> {
     let mut out = JsonWriter::new(out, Limits::new(usize::MAX));
     out.set_dialect(Dialect::of(record));
-    let mut shortener = Shortener { reader: Reader::new(record)?, cut };
+    let mut shortener = Shortener { reader: JsonReader::new(record)?, cut };
     let first = shortener.reader.read()?;
     shortener.value("", first, &mut out)?;
     if shortener.reader.read()? != Token::End {
@@ -106,8 +106,8 @@ fn write(record: &[u8], cut: Cut, out: &mut [u8]) -> Result<usize, Full> {
 }
 
 /// What is no record of Panoptes has no shorter form.
-impl From<Malformed> for Full {
-    fn from(Malformed: Malformed) -> Self {
+impl From<MalformedRecord> for Full {
+    fn from(MalformedRecord: MalformedRecord) -> Self {
         Self
     }
 }
@@ -115,8 +115,8 @@ impl From<Malformed> for Full {
 /// Copies values from a record.
 #[derive(Debug)]
 struct Shortener<'r> {
-    reader: Reader<'r>,
-    cut: Cut,
+    reader: JsonReader<'r>,
+    cut: LengthLimits,
 }
 
 impl<'r> Shortener<'r> {
@@ -204,7 +204,12 @@ impl<'r> Shortener<'r> {
         out.raw(b"]")
     }
 
-    fn text(&self, key: &str, text: Escaped<'_>, out: &mut JsonWriter<'_>) -> Result<(), Full> {
+    fn text(
+        &self,
+        key: &str,
+        text: EscapedString<'_>,
+        out: &mut JsonWriter<'_>,
+    ) -> Result<(), Full> {
         let limit = match key {
             "reason" | USER_DATA => self.cut.sentences,
             _ => self.cut.texts,
@@ -280,7 +285,7 @@ mod tests {
     }
 
     fn keys(text: &str) -> Vec<&str> {
-        let mut reader = Reader::new(text.as_bytes()).unwrap();
+        let mut reader = JsonReader::new(text.as_bytes()).unwrap();
         let mut keys = Vec::new();
         loop {
             match reader.read().unwrap() {
@@ -424,10 +429,10 @@ mod tests {
             part in 0.0..1.0,
         ) {
             let long = object(&values, false);
-            prop_assert!(Reader::new(long.as_bytes()).is_ok());
+            prop_assert!(JsonReader::new(long.as_bytes()).is_ok());
             let room = (long.len() as f64 * part) as usize;
             let Some(short) = shortened(&long, room) else {
-                let shortest = Cut::at(Cut::LAST, room);
+                let shortest = LengthLimits::at(LengthLimits::LAST, room);
                 prop_assert!(write(long.as_bytes(), shortest, &mut vec![0; room]).is_err());
                 return Ok(());
             };
@@ -445,7 +450,8 @@ mod tests {
         ) {
             let long = object(&values, false);
             let mut room = vec![0; RECORD_BYTES_MAX];
-            let Ok(least) = write(long.as_bytes(), Cut::at(Cut::LAST, room.len()), &mut room) else {
+            let limits = LengthLimits::at(LengthLimits::LAST, room.len());
+            let Ok(least) = write(long.as_bytes(), limits, &mut room) else {
                 return Ok(());
             };
             // Whether an element is over its limit may show only behind the limit. With less room,

@@ -3,12 +3,12 @@
 use std::ops::Range;
 
 use crate::activities::{Activity, Severity};
-use crate::filter::{Filter, Mark, Subject};
+use crate::filter::{Filter, FilterSubject, RecordAttributes};
 use crate::preset::Preset;
 
 /// What a record is, and how important.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Class {
+pub struct RecordClass {
     pub activity: Activity,
     pub severity: Severity,
     /// Whether its severity is MEDIUM or above: it may use the reserved blocks.
@@ -26,7 +26,7 @@ pub struct Class {
     pub lists: HeaderLists,
 }
 
-impl Default for Class {
+impl Default for RecordClass {
     /// That of an event in a header without lists.
     fn default() -> Self {
         Self {
@@ -76,52 +76,53 @@ pub(super) const RECORD_BYTES_MIN: usize = 16;
 
 /// What is known of a record beside its bytes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Known {
-    mark: Mark,
+pub(super) struct RecordMetadata {
+    mark: RecordAttributes,
     middle: u16,
 }
 
-impl Known {
-    const fn of(class: &Class) -> Self {
-        let Class { activity, severity, is_alert, is_flow, preset, middle, .. } = *class;
-        Self { mark: Mark { activity, severity, is_alert, preset, is_flow }, middle }
+impl RecordMetadata {
+    const fn of(class: &RecordClass) -> Self {
+        let RecordClass { activity, severity, is_alert, is_flow, preset, middle, .. } = *class;
+        Self { mark: RecordAttributes { activity, severity, is_alert, preset, is_flow }, middle }
     }
 }
 
 /// Records in a row about one system, with the same lists in their headers.
 #[derive(Clone, Copy, Debug)]
-struct Turn {
+struct RecordRun {
     first: u32,
-    of: Whose,
+    of: RecordRunKey,
 }
 
 /// What a record is about, and the lists in its header.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Whose {
-    pub(super) subject: Subject,
+pub(super) struct RecordRunKey {
+    pub(super) subject: FilterSubject,
     pub(super) lists: HeaderLists,
 }
 
 /// Whole records, one after the other.
 #[derive(Debug)]
-pub struct Block {
+pub struct RecordBlock {
     bytes: Box<[u8]>,
     /// Where each record ends, its line feed included.
     ends: Box<[u32]>,
     /// One for each record.
-    known: Box<[Known]>,
-    turns: Vec<Turn>,
+    known: Box<[RecordMetadata]>,
+    turns: Vec<RecordRun>,
     records: usize,
     pub(super) number: u64,
 }
 
-impl Block {
+impl RecordBlock {
     pub fn new(bytes: usize) -> Self {
         let records_max = bytes / RECORD_BYTES_MIN + 1;
         Self {
             bytes: vec![0; bytes].into_boxed_slice(),
             ends: vec![0; records_max].into_boxed_slice(),
-            known: vec![Known::of(&Class::default()); records_max].into_boxed_slice(),
+            known: vec![RecordMetadata::of(&RecordClass::default()); records_max]
+                .into_boxed_slice(),
             turns: Vec::with_capacity(TURNS_MAX),
             records: 0,
             number: 0,
@@ -197,7 +198,7 @@ impl Block {
     }
 
     /// Whether such a record continues the last turn.
-    fn continues(&self, of: Whose) -> bool {
+    fn continues(&self, of: RecordRunKey) -> bool {
         self.turns.last().is_some_and(|turn| turn.of == of)
     }
 
@@ -208,7 +209,7 @@ impl Block {
     }
 
     /// What record `index` is.
-    pub fn mark(&self, index: usize) -> Mark {
+    pub fn mark(&self, index: usize) -> RecordAttributes {
         self.known[index].mark
     }
 
@@ -234,7 +235,7 @@ impl Block {
                 return count;
             }
             if !self.continues(of) {
-                self.turns.push(Turn { first: self.records as u32, of });
+                self.turns.push(RecordRun { first: self.records as u32, of });
             }
             let start = self.start(self.records);
             self.bytes[start..start + record.len()].copy_from_slice(record);
@@ -263,7 +264,7 @@ impl Block {
     }
 
     /// Room for one more such record, without its line feed.
-    pub(super) fn room(&mut self, of: Whose) -> &mut [u8] {
+    pub(super) fn room(&mut self, of: RecordRunKey) -> &mut [u8] {
         let start = self.start(self.records);
         let has_turn = self.turns.len() < TURNS_MAX || self.continues(of);
         let length = if has_turn { self.left() } else { 0 };
@@ -271,15 +272,15 @@ impl Block {
     }
 
     /// Adds the record that was written at the start of the room.
-    pub(super) fn commit(&mut self, length: usize, class: Class, of: Whose) {
+    pub(super) fn commit(&mut self, length: usize, class: RecordClass, of: RecordRunKey) {
         debug_assert!(length <= self.room(of).len(), "the record was written into the room");
         if !self.continues(of) {
-            self.turns.push(Turn { first: self.records as u32, of });
+            self.turns.push(RecordRun { first: self.records as u32, of });
         }
         let end = self.start(self.records) + length;
         self.bytes[end] = b'\n';
         self.ends[self.records] = end as u32 + 1;
-        self.known[self.records] = Known::of(&class);
+        self.known[self.records] = RecordMetadata::of(&class);
         self.records += 1;
     }
 }

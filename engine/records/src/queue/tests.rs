@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::block::TURNS_MAX;
 use super::*;
-use crate::filter::{Filter, Subject};
+use crate::filter::{Filter, FilterSubject};
 use crate::preset::Preset;
 
 const SMALL: QueueSize = QueueSize { blocks: 4, block_bytes: 64 };
@@ -13,7 +13,7 @@ const SMALL: QueueSize = QueueSize { blocks: 4, block_bytes: 64 };
 fn records_come_out_whole_and_in_order() {
     let (mut producer, mut consumer) = queue(SMALL, &Waker::default());
     for number in 0..20_u32 {
-        producer.try_push(Class::default(), number.to_string().as_bytes()).unwrap();
+        producer.try_push(RecordClass::default(), number.to_string().as_bytes()).unwrap();
     }
     producer.flush();
     let mut seen = Vec::new();
@@ -28,7 +28,7 @@ fn records_come_out_whole_and_in_order() {
 #[test]
 fn nothing_is_handed_over_before_a_flush_or_a_full_block() {
     let (mut producer, mut consumer) = queue(SMALL, &Waker::default());
-    producer.try_push(Class::default(), b"record").unwrap();
+    producer.try_push(RecordClass::default(), b"record").unwrap();
     assert!(consumer.pop().is_none());
     producer.flush();
     assert_eq!(consumer.pop().unwrap().records(), 1);
@@ -40,24 +40,24 @@ fn nothing_is_handed_over_before_a_flush_or_a_full_block() {
 fn a_full_queue_refuses_counts_and_recovers() {
     let (mut producer, mut consumer) = queue(SMALL, &Waker::default());
     let mut taken = 0;
-    while producer.try_push(Class::default(), &[b'x'; 30]).is_ok() {
+    while producer.try_push(RecordClass::default(), &[b'x'; 30]).is_ok() {
         taken += 1;
     }
     assert_eq!((taken, producer.refused()), (8, 1));
-    assert_eq!(producer.try_push(Class::default(), b"y"), Err(Full));
+    assert_eq!(producer.try_push(RecordClass::default(), b"y"), Err(Full));
     let block = consumer.pop().unwrap();
     consumer.give_back(block);
-    assert_eq!(producer.try_push(Class::default(), b"y"), Ok(()));
+    assert_eq!(producer.try_push(RecordClass::default(), b"y"), Ok(()));
     assert_eq!(producer.refused(), 2);
 }
 
 #[test]
 fn a_record_longer_than_a_block_is_refused_and_others_still_pass() {
     let (mut producer, mut consumer) = queue(SMALL, &Waker::default());
-    producer.try_push(Class::default(), b"before").unwrap();
-    assert_eq!(producer.try_push(Class::default(), &[b'x'; 64]), Err(Full));
-    assert_eq!(producer.try_push(Class::default(), &[b'x'; 64]), Err(Full));
-    producer.try_push(Class::default(), &[b'x'; 63]).unwrap();
+    producer.try_push(RecordClass::default(), b"before").unwrap();
+    assert_eq!(producer.try_push(RecordClass::default(), &[b'x'; 64]), Err(Full));
+    assert_eq!(producer.try_push(RecordClass::default(), &[b'x'; 64]), Err(Full));
+    producer.try_push(RecordClass::default(), &[b'x'; 63]).unwrap();
     drop(producer);
     assert_eq!(consumer.pop().unwrap().slice(0, 1), b"before\n");
     assert_eq!(consumer.pop().unwrap().slice(0, 1).len(), 64);
@@ -65,7 +65,7 @@ fn a_record_longer_than_a_block_is_refused_and_others_still_pass() {
 }
 
 /// The records of each system, found as an output finds them.
-fn records_of(block: &Block, system: u32) -> Vec<usize> {
+fn records_of(block: &RecordBlock, system: u32) -> Vec<usize> {
     let (wanted, mut at, mut found) =
         (&Filter { system: Some(system), ..Filter::ALL }, 0, Vec::new());
     while at < block.records() {
@@ -82,8 +82,8 @@ fn the_records_of_a_system_are_found_in_a_block() {
     let (mut producer, mut consumer) = queue(QueueSize::default(), &Waker::default());
     let systems = [None, Some(3), Some(3), Some(1), None, Some(3), Some(1), Some(1)];
     for system in systems {
-        producer.set_subject(Subject { system, ..Subject::SERVICE });
-        producer.try_push(Class::default(), b"a record").unwrap();
+        producer.set_subject(FilterSubject { system, ..FilterSubject::SERVICE });
+        producer.try_push(RecordClass::default(), b"a record").unwrap();
     }
     producer.flush();
     let block = consumer.pop().unwrap();
@@ -97,8 +97,8 @@ fn systems_that_take_turns_often_use_more_blocks() {
     let (mut producer, mut consumer) = queue(QueueSize::default(), &Waker::default());
     for turn in 0..3 * TURNS_MAX {
         let system = Some(turn as u32 % 2);
-        producer.set_subject(Subject { system, ..Subject::SERVICE });
-        producer.try_push(Class::default(), b"a record").unwrap();
+        producer.set_subject(FilterSubject { system, ..FilterSubject::SERVICE });
+        producer.try_push(RecordClass::default(), b"a record").unwrap();
     }
     producer.flush();
     let mut counts = [0; 2];
@@ -111,43 +111,43 @@ fn systems_that_take_turns_often_use_more_blocks() {
     assert_eq!(counts, [3 * TURNS_MAX / 2; 2]);
 }
 
-fn urgent() -> Class {
-    Class { is_urgent: true, is_alert: true, ..Class::default() }
+fn urgent() -> RecordClass {
+    RecordClass { is_urgent: true, is_alert: true, ..RecordClass::default() }
 }
 
 const LARGE: QueueSize = QueueSize { blocks: 16, block_bytes: 64 };
 
 /// Pushes records of 30 bytes, two to a block, until one is refused; returns their number.
-fn fill(producer: &mut Producer, class: Class) -> usize {
+fn fill(producer: &mut Producer, class: RecordClass) -> usize {
     (0..1000).take_while(|_| producer.try_push(class, &[b'x'; 30]).is_ok()).count()
 }
 
 #[test]
 fn a_flood_leaves_room_for_urgent_records() {
     let (mut producer, mut consumer) = queue(LARGE, &Waker::default());
-    assert_eq!(fill(&mut producer, Class::default()), 28);
+    assert_eq!(fill(&mut producer, RecordClass::default()), 28);
     assert_eq!(fill(&mut producer, urgent()), 4);
     // What the writer gives back goes to urgent records first, then to others.
     for accepted in [0, 0, 2, 2] {
         let block = consumer.pop().unwrap();
         consumer.give_back(block);
-        assert_eq!(fill(&mut producer, Class::default()), accepted);
+        assert_eq!(fill(&mut producer, RecordClass::default()), accepted);
     }
 }
 
 #[test]
 fn a_reserved_block_takes_events_when_there_is_room_again() {
     let (mut producer, mut consumer) = queue(LARGE, &Waker::default());
-    fill(&mut producer, Class::default());
+    fill(&mut producer, RecordClass::default());
     producer.flush();
-    assert_eq!(producer.try_push(Class::default(), b"event"), Err(Full));
+    assert_eq!(producer.try_push(RecordClass::default(), b"event"), Err(Full));
     producer.try_push(urgent(), b"alert").unwrap();
-    assert_eq!(producer.try_push(Class::default(), b"event"), Err(Full));
+    assert_eq!(producer.try_push(RecordClass::default(), b"event"), Err(Full));
     for _ in 0..4 {
         let block = consumer.pop().unwrap();
         consumer.give_back(block);
     }
-    assert_eq!(producer.try_push(Class::default(), b"event"), Ok(()));
+    assert_eq!(producer.try_push(RecordClass::default(), b"event"), Ok(()));
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn each_system_has_its_share_of_what_is_free() {
     // The first of four systems floods; the writer takes nothing for five rounds.
     for _ in 0..5 {
         producer.share(4);
-        let flood = fill(&mut producer, Class::default());
+        let flood = fill(&mut producer, RecordClass::default());
         for turns in (1..=3).rev() {
             producer.share(turns);
             assert_eq!(producer.try_push(urgent(), b"alert"), Ok(()));
@@ -170,7 +170,7 @@ fn each_system_has_its_share_of_what_is_free() {
         consumer.give_back(block);
     }
     producer.end_shares();
-    assert!(fill(&mut producer, Class::default()) > 20);
+    assert!(fill(&mut producer, RecordClass::default()) > 20);
 }
 
 const ALERTS: Filter = Filter { alerts_only: true, ..Filter::ALL };
@@ -178,7 +178,7 @@ const ALERTS: Filter = Filter { alerts_only: true, ..Filter::ALL };
 #[test]
 fn alerts_are_found_in_a_block() {
     let (mut producer, mut consumer) = queue(QueueSize::default(), &Waker::default());
-    for class in [Class::default(), urgent(), urgent(), Class::default(), urgent()] {
+    for class in [RecordClass::default(), urgent(), urgent(), RecordClass::default(), urgent()] {
         producer.try_push(class, b"x").unwrap();
     }
     producer.flush();
@@ -191,7 +191,7 @@ fn alerts_are_found_in_a_block() {
 fn a_preset_has_the_records_of_smaller_ones() {
     let (mut producer, mut consumer) = queue(QueueSize::default(), &Waker::default());
     for preset in [Preset::Security, Preset::Everything, Preset::Alerts, Preset::Security] {
-        producer.try_push(Class { preset, ..Class::default() }, b"x").unwrap();
+        producer.try_push(RecordClass { preset, ..RecordClass::default() }, b"x").unwrap();
     }
     producer.flush();
     let block = consumer.pop().unwrap();
@@ -214,7 +214,7 @@ proptest! {
         let size = QueueSize { blocks: 4, block_bytes: 512 };
         let (mut producer, mut consumer) = queue(size, &Waker::default());
         for &length in &lengths {
-            producer.try_push(Class::default(), &vec![b'x'; length]).unwrap();
+            producer.try_push(RecordClass::default(), &vec![b'x'; length]).unwrap();
         }
         producer.flush();
         let block = consumer.pop().unwrap();

@@ -5,7 +5,7 @@ use crate::json::time::Timestamp;
 
 use super::file_descriptor::FileType;
 use super::macros::details;
-use super::value::{Device, Hash, Permissions};
+use super::value::{DeviceNumber, Hash, Permissions};
 
 details! {
     /// A file at a path that matters.
@@ -18,7 +18,7 @@ details! {
         /// `st_ino`. Left out, with all of the file as it is now, if the path has no file any more.
         file_inode_number: Option<u64>,
         /// `st_dev`
-        file_inode_device_identifier: Option<Device>,
+        file_inode_device_identifier: Option<DeviceNumber>,
         /// `st_mode & 07777`
         file_inode_permissions: Option<Permissions>,
         /// `st_uid`

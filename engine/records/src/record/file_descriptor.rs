@@ -3,11 +3,11 @@
 use crate::json::text::Text;
 use crate::json::time::Timestamp;
 use crate::json::{Full, JsonWriter};
-use crate::schema_type::Type;
+use crate::schema_type::SchemaType;
 use crate::words::words;
 
 use super::macros::details;
-use super::value::{Device, Hash, Permissions, Scalar};
+use super::value::{DeviceNumber, Hash, Permissions, Scalar};
 
 details! {
     /// An open file of a process.
@@ -27,7 +27,7 @@ details! {
         /// `st_ino`
         file_descriptor_inode_number: Option<u64>,
         /// `st_dev`
-        file_descriptor_inode_device_identifier: Option<Device>,
+        file_descriptor_inode_device_identifier: Option<DeviceNumber>,
         /// `st_mode & 07777`
         file_descriptor_inode_permissions: Option<Permissions>,
         /// `st_uid`
@@ -147,7 +147,7 @@ impl Scalar for FileMode {
         out.raw(b"\"")
     }
 
-    fn schema() -> Type {
-        Type::Pattern("^(READ_ONLY|WRITE_ONLY|READ_WRITE|PATH)(\\|[A-Z_]+)*$")
+    fn schema() -> SchemaType {
+        SchemaType::Pattern("^(READ_ONLY|WRITE_ONLY|READ_WRITE|PATH)(\\|[A-Z_]+)*$")
     }
 }

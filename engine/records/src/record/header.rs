@@ -14,7 +14,7 @@ use crate::dialect::Dialect;
 use crate::json::text::Text;
 use crate::json::time::TIMESTAMP_LENGTH;
 use crate::json::{Full, JsonWriter, Limits, fit};
-use crate::queue::{Class, HeaderLists};
+use crate::queue::{HeaderLists, RecordClass};
 
 use super::interface::BluefieldSystem;
 use super::value::Uuid;
@@ -50,7 +50,7 @@ impl Weight {
 }
 
 #[derive(Debug)]
-pub struct Header {
+pub struct RecordHeader {
     dialect: Dialect,
     heads: Box<[Head]>,
     /// `","message_timezone":…,"workload_information":{…` without the last brace.
@@ -74,7 +74,7 @@ struct Head {
     preset: Preset,
 }
 
-impl Header {
+impl RecordHeader {
     /// Serialises the constant parts, with no workload yet: `"workload_information":{}`.
     pub fn new(user_data: &Text<'_>, watcher: &BluefieldSystem<'_>, limits: Limits) -> Self {
         Self::in_dialect(Dialect::Panoptes, user_data, watcher, limits)
@@ -177,12 +177,12 @@ impl Header {
 
     /// How important the records of an activity are, and to whom, unless they have a weight of
     /// their own.
-    pub fn class(&self, activity: Activity) -> Class {
+    pub fn class(&self, activity: Activity) -> RecordClass {
         self.class_by(activity, &self.heads[activity as usize])
     }
 
     /// The same of a record.
-    pub fn class_of(&self, record: &Record<'_>) -> Class {
+    pub fn class_of(&self, record: &Record<'_>) -> RecordClass {
         let head = &self.heads[record.activity as usize];
         record.weight.map_or_else(
             || self.class_by(record.activity, head),
@@ -194,8 +194,8 @@ impl Header {
         )
     }
 
-    fn class_by(&self, activity: Activity, head: &Head) -> Class {
-        Class {
+    fn class_by(&self, activity: Activity, head: &Head) -> RecordClass {
+        RecordClass {
             activity,
             severity: head.weight.severity,
             is_urgent: head.weight.severity >= Severity::Medium,

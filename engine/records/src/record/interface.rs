@@ -6,7 +6,7 @@ use crate::json::address::MacAddress;
 use crate::json::text::Text;
 
 use super::macros::details;
-use super::value::Numbered;
+use super::value::IndexedObjects;
 
 details! {
     /// An interface of the watched machine.
@@ -40,6 +40,6 @@ details! {
     /// The host that Panoptes runs on.
     pub struct BluefieldSystem<'a> "bluefield_system_information" {
         /// Keyed "0", "1", …; with a compact header, only where they are new.
-        bluefield_networking_interfaces: Option<Numbered<'a, BluefieldInterface<'a>>>,
+        bluefield_networking_interfaces: Option<IndexedObjects<'a, BluefieldInterface<'a>>>,
     }
 }

@@ -42,13 +42,13 @@ macro_rules! details {
                 out: &mut $crate::json::JsonWriter<'_>,
             ) -> Result<(), $crate::json::Full> {
                 $(
-                    $crate::record::value::Value::append(
+                    $crate::record::value::DetailsValue::append(
                         &self.$field,
                         concat!(",\"", stringify!($field), "\":"),
                         out,
                     )?;
                     $(if out.dialect().is_foreign() {
-                        $crate::record::value::Value::append(
+                        $crate::record::value::DetailsValue::append(
                             &self.$field,
                             concat!(",\"", stringify!($alias), "\":"),
                             out,
@@ -58,10 +58,13 @@ macro_rules! details {
                 Ok(())
             }
 
-            fn describe_fields(object: &mut $crate::schema_type::Object) {
+            fn describe_fields(object: &mut $crate::schema_type::SchemaObject) {
                 $(
                     let first = object.properties.len();
-                    <$type as $crate::record::value::Value>::describe(stringify!($field), object);
+                    <$type as $crate::record::value::DetailsValue>::describe(
+                        stringify!($field),
+                        object,
+                    );
                     object.explain_from(first, concat!($($meaning),*));
                     $(object.alias_last(stringify!($alias));)?
                 )*

@@ -13,7 +13,7 @@ use crate::dialect::Dialect;
 use crate::json::time::{Day, TIMESTAMP_LENGTH, Timestamp};
 use crate::json::{Full, JsonWriter, Limits, fit_redacted};
 use crate::redact::Redactor;
-use crate::schema_type::Object;
+use crate::schema_type::SchemaObject;
 
 pub use crate::details_kind::DetailsKind;
 
@@ -44,7 +44,7 @@ use detection::{Detection, Membership};
 use elf_file::ElfFileDetails;
 use file::FileDetails;
 use file_descriptor::FileDescriptorDetails;
-use header::{Header, TIME_KEY, Weight};
+use header::{RecordHeader, TIME_KEY, Weight};
 use message_id::MessageIds;
 use network_connection::NetworkConnectionDetails;
 use package::PackageDetails;
@@ -76,11 +76,11 @@ pub trait DetailsObject {
     fn append_fields(&self, out: &mut JsonWriter<'_>) -> Result<(), Full>;
 
     /// Adds the fields to a schema.
-    fn describe_fields(object: &mut Object);
+    fn describe_fields(object: &mut SchemaObject);
 
     /// Returns the object's schema.
-    fn schema_object() -> Object {
-        let mut object = Object::default();
+    fn schema_object() -> SchemaObject {
+        let mut object = SchemaObject::default();
         Self::describe_fields(&mut object);
         object
     }
@@ -124,7 +124,7 @@ macro_rules! details_kinds {
             }
 
             /// The object's fields.
-            pub fn describe(self) -> Object {
+            pub fn describe(self) -> SchemaObject {
                 match self {
                     $(Self::$variant => <$type as DetailsObject>::schema_object(),)*
                 }
@@ -240,7 +240,7 @@ impl RecordWriter {
     pub fn write(
         &mut self,
         out: &mut [u8],
-        header: &Header,
+        header: &RecordHeader,
         record: &Record<'_>,
         now_ns: i64,
     ) -> Result<usize, Full> {
@@ -258,7 +258,7 @@ impl RecordWriter {
         &mut self,
         id: Uuid,
         out: &mut [u8],
-        header: &Header,
+        header: &RecordHeader,
         record: &Record<'_>,
         now_ns: i64,
     ) -> Result<usize, Full> {

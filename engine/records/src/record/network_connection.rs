@@ -17,7 +17,7 @@ details! {
         file_descriptor_id: Option<u32>,
         connection_state: ConnectionState,
         /// `TCP`; the connections of a reverse shell may have other protocols.
-        protocol: Protocol,
+        protocol: ConnectionProtocol,
         /// The watched machine's end.
         source_ip_address as local_address: Ip,
         /// The watched machine's end.
@@ -80,7 +80,7 @@ words! {
 }
 
 words! {
-    pub enum Protocol {
+    pub enum ConnectionProtocol {
         Tcp = "TCP",
         Udp = "UDP",
         Icmp = "ICMP",
@@ -116,7 +116,7 @@ impl super::value::Scalar for Ip {
         self.0.write(before, out)
     }
 
-    fn schema() -> crate::schema_type::Type {
+    fn schema() -> crate::schema_type::SchemaType {
         IpAddr::schema()
     }
 }

@@ -3,7 +3,7 @@
 use crate::json::text::Text;
 
 use super::macros::details;
-use super::value::{MemoryPermissions, Objects};
+use super::value::{AreaPermissions, Objects};
 
 details! {
     /// What an exec replaced, and what the new program's start has mapped.
@@ -12,7 +12,7 @@ details! {
         process_previous_executable_path: Option<Text<'a>>,
         /// The files that the kernel and the loader mapped, in the order of their addresses; left
         /// out if no scan saw them.
-        process_mapped_files: Option<Objects<'a, MappedFile<'a>>>,
+        process_mapped_files: Option<Objects<'a, MappedFileDetails<'a>>>,
         /// Number of these files, those included that the list has no room for.
         process_mapped_files_count: Option<u64>,
     }
@@ -20,10 +20,10 @@ details! {
 
 details! {
     /// A mapped file.
-    pub struct MappedFile<'a> "mapped_file" {
+    pub struct MappedFileDetails<'a> "mapped_file" {
         /// Absolute path; left out if it could not be read.
         file_path: Option<Text<'a>>,
         /// The permissions of all its areas together.
-        memory_permissions: MemoryPermissions,
+        memory_permissions: AreaPermissions,
     }
 }

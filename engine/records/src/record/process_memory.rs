@@ -3,7 +3,7 @@
 use crate::json::text::Text;
 
 use super::macros::details;
-use super::value::{MemoryAddress, MemoryPermissions};
+use super::value::{AreaPermissions, MemoryAddress};
 
 details! {
     /// A memory area of a process.
@@ -15,7 +15,7 @@ details! {
         /// Address after the last byte.
         virtual_memory_area_end_address: MemoryAddress,
         /// `r-xp`
-        memory_permissions: MemoryPermissions,
+        memory_permissions: AreaPermissions,
         /// Whether the area maps the inode of the process's executable.
         is_main_process_executable: Option<bool>,
         /// Left out for areas without a file.

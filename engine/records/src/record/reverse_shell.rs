@@ -5,13 +5,13 @@ use super::file_descriptor::FileDescriptorDetails;
 use super::macros::details;
 use super::network_connection::NetworkConnectionDetails;
 use super::process::ProcessDetails;
-use super::value::{Flat, Wrapped};
+use super::value::{Flat, WrappedObjects};
 
 details! {
     /// The processes that relay a connection to a shell.
     pub struct ReverseShellDetails<'a> "reverse_shell_details" {
         /// From the process that holds the connection to the shell.
-        process_list: Wrapped<'a, ShellProcess<'a>>,
+        process_list: WrappedObjects<'a, ShellProcess<'a>>,
     }
 }
 
@@ -20,8 +20,8 @@ details! {
     pub struct ShellProcess<'a> "process_details" {
         process: Flat<ProcessDetails<'a>>,
         /// The descriptors that the detection is based on.
-        file_descriptor_list: Wrapped<'a, FileDescriptorDetails<'a>>,
+        file_descriptor_list: WrappedObjects<'a, FileDescriptorDetails<'a>>,
         /// The connections that the detection is based on.
-        network_connection_list: Wrapped<'a, NetworkConnectionDetails<'a>>,
+        network_connection_list: WrappedObjects<'a, NetworkConnectionDetails<'a>>,
     }
 }

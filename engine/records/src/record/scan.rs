@@ -1,8 +1,8 @@
 //! The lines of `panoptes scan`: `{"kind":"process", …}` with the same fields as in the records.
 //!
 //! `kinds!` is the only list of the kinds of lines: the command line, the writer of the lines, the
-//! schema and the comparison with a guest's truth use [`Kind`]. What a line of a new kind contains
-//! is a column of that list.
+//! schema and the comparison with a guest's truth use [`ScanKind`]. A column of that list has what
+//! a line of a new kind contains.
 //!
 //! A line has no field that depends on the time of the scan, so two scans can be diffed. The caller
 //! leaves such fields empty.
@@ -10,7 +10,7 @@
 use crate::json::time::Day;
 use crate::json::{Full, Limits, fit_redacted};
 use crate::redact::Redactor;
-use crate::schema_type::{Object, Type};
+use crate::schema_type::{SchemaObject, SchemaType};
 
 use super::DetailsObject;
 use super::container::ContainerDetails;
@@ -21,7 +21,7 @@ use super::process::ProcessDetails;
 use super::process_memory::ProcessMemoryDetails;
 use super::shell_history::ShellCommand;
 use super::thread::ThreadDetails;
-use super::value::{Namespace, Scalar as _, Value as _};
+use super::value::{DetailsValue as _, Namespace, Scalar as _};
 
 /// One line of a scan: an object, and what it belongs to.
 #[derive(Clone, Copy, Debug)]
@@ -35,12 +35,12 @@ pub struct ScanLine<'a, T> {
 
 /// An object that has lines of its own.
 pub trait ScanObject: DetailsObject {
-    const KIND: Kind;
+    const KIND: ScanKind;
 }
 
 /// The ids that a kind's lines have besides the object's own fields.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Ids {
+enum ScanLineIds {
     Own,
     Process,
     MaybeProcess,
@@ -53,11 +53,11 @@ macro_rules! kinds {
     ($($kind:ident $word:literal $name:literal $help:literal, $object:ty, $ids:ident;)*) => {
         /// A kind of object that a scan prints; the order is that of the output.
         #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-        pub enum Kind {
+        pub enum ScanKind {
             $(#[doc = $help] $kind,)*
         }
 
-        impl Kind {
+        impl ScanKind {
             /// Every kind, in the order of the output, which is that of the discriminants.
             pub const ALL: &'static [Self] = &[$(Self::$kind,)*];
             /// The values of `kind`, in the same order.
@@ -78,15 +78,15 @@ macro_rules! kinds {
             }
 
             /// The fields of a line.
-            pub(crate) fn line(self) -> Object {
+            pub(crate) fn line(self) -> SchemaObject {
                 match self {
-                    $(Self::$kind => line::<$object>(Ids::$ids),)*
+                    $(Self::$kind => line::<$object>(ScanLineIds::$ids),)*
                 }
             }
         }
 
         $(impl ScanObject for $object {
-            const KIND: Kind = Kind::$kind;
+            const KIND: ScanKind = ScanKind::$kind;
         })*
     };
 }
@@ -105,7 +105,7 @@ kinds! {
         ShellCommand<'_>, Process;
 }
 
-impl Kind {
+impl ScanKind {
     /// The value of `kind` in a line.
     pub const fn name(self) -> &'static str {
         Self::NAMES[self as usize]
@@ -117,14 +117,18 @@ impl Kind {
     }
 }
 
-fn line<T: ScanObject>(ids: Ids) -> Object {
-    let mut object = Object::default();
-    object.add("kind", Type::Words(std::slice::from_ref(&Kind::NAMES[T::KIND as usize])), true);
-    if matches!(ids, Ids::Process | Ids::MaybeProcess) {
-        object.add("process_id", u32::schema(), ids == Ids::Process);
+fn line<T: ScanObject>(ids: ScanLineIds) -> SchemaObject {
+    let mut object = SchemaObject::default();
+    object.add(
+        "kind",
+        SchemaType::Words(std::slice::from_ref(&ScanKind::NAMES[T::KIND as usize])),
+        true,
+    );
+    if matches!(ids, ScanLineIds::Process | ScanLineIds::MaybeProcess) {
+        object.add("process_id", u32::schema(), ids == ScanLineIds::Process);
     }
     T::describe_fields(&mut object);
-    if ids == Ids::Namespace {
+    if ids == ScanLineIds::Namespace {
         object.add("network_namespace", Namespace::schema(), false);
     }
     object
@@ -135,20 +139,20 @@ fn line<T: ScanObject>(ids: Ids) -> Object {
 pub struct Kinds(u16);
 
 impl Kinds {
-    pub const ALL: Self = Self((1 << Kind::ALL.len()) - 1);
+    pub const ALL: Self = Self((1 << ScanKind::ALL.len()) - 1);
 
-    pub const fn contains(self, kind: Kind) -> bool {
+    pub const fn contains(self, kind: ScanKind) -> bool {
         self.0 & (1 << kind as u16) != 0
     }
 
     /// The kinds of the set, in the order of the output.
-    pub fn iter(self) -> impl Iterator<Item = Kind> {
-        Kind::ALL.iter().copied().filter(move |&kind| self.contains(kind))
+    pub fn iter(self) -> impl Iterator<Item = ScanKind> {
+        ScanKind::ALL.iter().copied().filter(move |&kind| self.contains(kind))
     }
 }
 
-impl FromIterator<Kind> for Kinds {
-    fn from_iter<T: IntoIterator<Item = Kind>>(kinds: T) -> Self {
+impl FromIterator<ScanKind> for Kinds {
+    fn from_iter<T: IntoIterator<Item = ScanKind>>(kinds: T) -> Self {
         Self(kinds.into_iter().fold(0, |set, kind| set | 1 << kind as u16))
     }
 }
@@ -208,19 +212,20 @@ mod tests {
 
     #[test]
     fn a_set_has_its_kinds_in_the_order_of_the_output() {
-        let kinds: Kinds = [Kind::ShellHistory, Kind::Files, Kind::Files].into_iter().collect();
-        assert_eq!(kinds.iter().collect::<Vec<_>>(), [Kind::Files, Kind::ShellHistory]);
-        assert!(!kinds.contains(Kind::Processes));
-        assert!(Kinds::ALL.iter().eq(Kind::ALL.iter().copied()));
+        let kinds: Kinds =
+            [ScanKind::ShellHistory, ScanKind::Files, ScanKind::Files].into_iter().collect();
+        assert_eq!(kinds.iter().collect::<Vec<_>>(), [ScanKind::Files, ScanKind::ShellHistory]);
+        assert!(!kinds.contains(ScanKind::Processes));
+        assert!(Kinds::ALL.iter().eq(ScanKind::ALL.iter().copied()));
         assert_eq!(Kinds::ALL.iter().collect::<Kinds>(), Kinds::ALL);
     }
 
     #[test]
     fn every_kind_has_its_words() {
-        for &kind in Kind::ALL {
-            assert_eq!(Kind::from_word(kind.word()), Some(kind));
+        for &kind in ScanKind::ALL {
+            assert_eq!(ScanKind::from_word(kind.word()), Some(kind));
         }
-        assert_eq!(Kind::Files.name(), "file_descriptor");
-        assert_eq!(Kind::from_word("process"), None);
+        assert_eq!(ScanKind::Files.name(), "file_descriptor");
+        assert_eq!(ScanKind::from_word("process"), None);
     }
 }

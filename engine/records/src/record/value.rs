@@ -14,7 +14,7 @@ use crate::json::digits::HEX;
 use crate::json::text::Text;
 use crate::json::time::Timestamp;
 use crate::json::{Full, JsonWriter};
-use crate::schema_type::{Object, Type};
+use crate::schema_type::{SchemaObject, SchemaType};
 
 use super::DetailsObject;
 
@@ -23,7 +23,7 @@ pub trait Scalar {
     /// Writes `before`, which is a key, a comma or nothing, and the value.
     fn write(&self, before: &'static str, out: &mut JsonWriter<'_>) -> Result<(), Full>;
 
-    fn schema() -> Type;
+    fn schema() -> SchemaType;
 
     /// Whether records in this dialect have it.
     #[inline]
@@ -33,15 +33,15 @@ pub trait Scalar {
 }
 
 /// The type of a field in a details object.
-pub trait Value {
+pub trait DetailsValue {
     /// Appends key and value to the object being written. `key` is `,"name":`.
     fn append(&self, key: &'static str, out: &mut JsonWriter<'_>) -> Result<(), Full>;
 
     /// Adds its properties to the object's schema.
-    fn describe(name: &'static str, object: &mut Object);
+    fn describe(name: &'static str, object: &mut SchemaObject);
 }
 
-impl<T: Scalar> Value for T {
+impl<T: Scalar> DetailsValue for T {
     #[expect(
         clippy::inline_always,
         reason = "the key's length is known only then: 5 % of a record"
@@ -54,12 +54,12 @@ impl<T: Scalar> Value for T {
         self.write(key, out)
     }
 
-    fn describe(name: &'static str, object: &mut Object) {
+    fn describe(name: &'static str, object: &mut SchemaObject) {
         object.add(name, T::schema(), true);
     }
 }
 
-impl<T: Value> Value for Option<T> {
+impl<T: DetailsValue> DetailsValue for Option<T> {
     #[inline]
     fn append(&self, key: &'static str, out: &mut JsonWriter<'_>) -> Result<(), Full> {
         match self {
@@ -68,14 +68,14 @@ impl<T: Value> Value for Option<T> {
         }
     }
 
-    fn describe(name: &'static str, object: &mut Object) {
+    fn describe(name: &'static str, object: &mut SchemaObject) {
         let first = object.properties.len();
         T::describe(name, object);
         object.make_optional_from(first);
     }
 }
 
-impl Value for CommandLine<'_> {
+impl DetailsValue for CommandLine<'_> {
     #[expect(clippy::inline_always, reason = "the key's length is known only then")]
     #[inline(always)]
     fn append(&self, key: &'static str, out: &mut JsonWriter<'_>) -> Result<(), Full> {
@@ -83,9 +83,9 @@ impl Value for CommandLine<'_> {
         out.command_line(key, self, ",\"process_command_line_argument_list\":")
     }
 
-    fn describe(name: &'static str, object: &mut Object) {
-        object.add(name, Type::Text, true);
-        object.add("process_command_line_argument_list", Type::list(Type::Text), true);
+    fn describe(name: &'static str, object: &mut SchemaObject) {
+        object.add(name, SchemaType::Text, true);
+        object.add("process_command_line_argument_list", SchemaType::list(SchemaType::Text), true);
     }
 }
 
@@ -93,21 +93,21 @@ impl Value for CommandLine<'_> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Flat<T>(pub T);
 
-impl<T: DetailsObject> Value for Flat<T> {
+impl<T: DetailsObject> DetailsValue for Flat<T> {
     fn append(&self, _key: &'static str, out: &mut JsonWriter<'_>) -> Result<(), Full> {
         self.0.append_fields(out)
     }
 
-    fn describe(_name: &'static str, object: &mut Object) {
+    fn describe(_name: &'static str, object: &mut SchemaObject) {
         T::describe_fields(object);
     }
 }
 
 /// Objects in an object keyed "0", "1", … as the guide writes interfaces.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Numbered<'a, T>(pub &'a [T]);
+pub struct IndexedObjects<'a, T>(pub &'a [T]);
 
-impl<T: DetailsObject> Scalar for Numbered<'_, T> {
+impl<T: DetailsObject> Scalar for IndexedObjects<'_, T> {
     fn write(&self, before: &'static str, out: &mut JsonWriter<'_>) -> Result<(), Full> {
         out.raw(before.as_bytes())?;
         let start = out.length();
@@ -121,19 +121,19 @@ impl<T: DetailsObject> Scalar for Numbered<'_, T> {
         Ok(())
     }
 
-    fn schema() -> Type {
-        Type::Numbered(Box::new(Type::Object(T::schema_object())))
+    fn schema() -> SchemaType {
+        SchemaType::Numbered(Box::new(SchemaType::Object(T::schema_object())))
     }
 }
 
 /// A list of `{"<name>_details": {…}}`, as guide §11.8 writes lists.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Wrapped<'a, T> {
+pub struct WrappedObjects<'a, T> {
     items: &'a [T],
     is_cut: bool,
 }
 
-impl<'a, T> Wrapped<'a, T> {
+impl<'a, T> WrappedObjects<'a, T> {
     /// The complete list.
     pub const fn new(items: &'a [T]) -> Self {
         Self { items, is_cut: false }
@@ -145,7 +145,7 @@ impl<'a, T> Wrapped<'a, T> {
     }
 }
 
-impl<T: DetailsObject> Scalar for Wrapped<'_, T> {
+impl<T: DetailsObject> Scalar for WrappedObjects<'_, T> {
     fn write(&self, before: &'static str, out: &mut JsonWriter<'_>) -> Result<(), Full> {
         out.raw(before.as_bytes())?;
         if self.is_cut {
@@ -159,8 +159,11 @@ impl<T: DetailsObject> Scalar for Wrapped<'_, T> {
         })
     }
 
-    fn schema() -> Type {
-        Type::list(Type::Wrapped(T::KEY, Box::new(Type::Object(T::schema_object()))))
+    fn schema() -> SchemaType {
+        SchemaType::list(SchemaType::Wrapped(
+            T::KEY,
+            Box::new(SchemaType::Object(T::schema_object())),
+        ))
     }
 }
 
@@ -195,8 +198,8 @@ impl<T: DetailsObject> Scalar for Objects<'_, T> {
         })
     }
 
-    fn schema() -> Type {
-        Type::list(Type::Object(T::schema_object()))
+    fn schema() -> SchemaType {
+        SchemaType::list(SchemaType::Object(T::schema_object()))
     }
 }
 
@@ -207,8 +210,8 @@ impl<T: Scalar> Scalar for &[T] {
         out.list(*self, |out, item| item.write(",", out))
     }
 
-    fn schema() -> Type {
-        Type::list(T::schema())
+    fn schema() -> SchemaType {
+        SchemaType::list(T::schema())
     }
 }
 
@@ -223,7 +226,7 @@ macro_rules! scalars {
                 $write
             }
 
-            fn schema() -> Type {
+            fn schema() -> SchemaType {
                 $schema
             }
         }
@@ -231,22 +234,28 @@ macro_rules! scalars {
 }
 
 scalars! {
-    Text<'_>, Type::Text, |value, before, out| out.text(before, value);
-    CommandText<'_>, Type::Text, |value, before, out| out.command(before, value);
-    u16, Type::up_to(u16::MAX.into()), |value, before, out| out.integer(before, (*value).into());
-    u32, Type::up_to(u32::MAX.into()), |value, before, out| out.integer(before, (*value).into());
-    u64, Type::Integer { maximum: None }, |value, before, out| out.integer(before, *value);
-    bool, Type::Boolean, |value, before, out| out.boolean(before, *value);
-    IpAddr, Type::Pattern(IP_PATTERN), |value, before, out| out.ip_address(before, *value);
-    Ipv4Addr, Type::Pattern(IPV4_PATTERN), |value, before, out| {
+    Text<'_>, SchemaType::Text, |value, before, out| out.text(before, value);
+    CommandText<'_>, SchemaType::Text, |value, before, out| out.command(before, value);
+    u16, SchemaType::up_to(u16::MAX.into()), |value, before, out| {
+        out.integer(before, (*value).into())
+    };
+    u32, SchemaType::up_to(u32::MAX.into()), |value, before, out| {
+        out.integer(before, (*value).into())
+    };
+    u64, SchemaType::Integer { maximum: None }, |value, before, out| out.integer(before, *value);
+    bool, SchemaType::Boolean, |value, before, out| out.boolean(before, *value);
+    IpAddr, SchemaType::Pattern(IP_PATTERN), |value, before, out| out.ip_address(before, *value);
+    Ipv4Addr, SchemaType::Pattern(IPV4_PATTERN), |value, before, out| {
         out.ip_address(before, (*value).into())
     };
-    Ipv6Addr, Type::Pattern(IP_PATTERN), |value, before, out| {
+    Ipv6Addr, SchemaType::Pattern(IP_PATTERN), |value, before, out| {
         out.ip_address(before, (*value).into())
     };
-    MacAddress, Type::Pattern(MAC_PATTERN), |value, before, out| out.mac_address(before, *value);
+    MacAddress, SchemaType::Pattern(MAC_PATTERN), |value, before, out| {
+        out.mac_address(before, *value)
+    };
     /// A fixed word; it must need no escapes.
-    &'static str, Type::Text, |value, before, out| out.word(before, value);
+    &'static str, SchemaType::Text, |value, before, out| out.word(before, value);
 }
 
 impl Scalar for Timestamp {
@@ -256,8 +265,8 @@ impl Scalar for Timestamp {
         out.timestamp(before, *self)
     }
 
-    fn schema() -> Type {
-        Type::Time
+    fn schema() -> SchemaType {
+        SchemaType::Time
     }
 
     #[inline]
@@ -289,8 +298,8 @@ impl<const BYTES: usize> Scalar for Hash<BYTES> {
         out.hex_bytes(before, &self.0)
     }
 
-    fn schema() -> Type {
-        Type::Hex { digits: 2 * BYTES }
+    fn schema() -> SchemaType {
+        SchemaType::Hex { digits: 2 * BYTES }
     }
 }
 
@@ -323,7 +332,7 @@ impl Uuid {
 
 /// A device as `major:minor`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Device {
+pub struct DeviceNumber {
     pub major: u32,
     pub minor: u32,
 }
@@ -335,7 +344,7 @@ pub struct Permissions(pub u16);
 /// The permissions of a memory area: `r-xp`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[expect(clippy::struct_excessive_bools, reason = "four letters, each its own question")]
-pub struct MemoryPermissions {
+pub struct AreaPermissions {
     pub read: bool,
     pub write: bool,
     pub execute: bool,
@@ -358,31 +367,31 @@ impl Namespace {
 }
 
 scalars! {
-    MemoryAddress, Type::Pattern("^0x[0-9a-f]{1,16}$"), |value, before, out| {
+    MemoryAddress, SchemaType::Pattern("^0x[0-9a-f]{1,16}$"), |value, before, out| {
         out.hex_address(before, value.0)
     };
-    Uuid, Type::Pattern(UUID_PATTERN), |value, before, out| {
+    Uuid, SchemaType::Pattern(UUID_PATTERN), |value, before, out| {
         let [first, text @ .., last] = out.after::<{ Self::TEXT_LENGTH + 2 }>(before)?;
         (*first, *last) = (b'"', b'"');
         value.write_to(text);
         Ok(())
     };
-    Device, Type::Pattern("^[0-9]+:[0-9]+$"), |value, before, out| {
+    DeviceNumber, SchemaType::Pattern("^[0-9]+:[0-9]+$"), |value, before, out| {
         out.pair(before, value.major, value.minor)
     };
-    Permissions, Type::Pattern("^[0-7]{4}$"), |value, before, out| {
+    Permissions, SchemaType::Pattern("^[0-7]{4}$"), |value, before, out| {
         let digit = |shift: u32| b'0' + (value.0 >> shift & 7) as u8;
         *out.after(before)? = [b'"', digit(9), digit(6), digit(3), digit(0), b'"'];
         Ok(())
     };
-    MemoryPermissions, Type::Pattern("^[r-][w-][x-][ps]$"), |value, before, out| {
+    AreaPermissions, SchemaType::Pattern("^[r-][w-][x-][ps]$"), |value, before, out| {
         let letter = |is_set: bool, letter| if is_set { letter } else { b'-' };
         let (read, write) = (letter(value.read, b'r'), letter(value.write, b'w'));
         let sharing = if value.shared { b's' } else { b'p' };
         *out.after(before)? = [b'"', read, write, letter(value.execute, b'x'), sharing, b'"'];
         Ok(())
     };
-    Namespace, Type::Pattern(r"^[a-z_]+:\[[0-9]+\]$"), |value, before, out| {
+    Namespace, SchemaType::Pattern(r"^[a-z_]+:\[[0-9]+\]$"), |value, before, out| {
         // A part of it would be another value.
         out.numbered(before, value.kind, value.inode)
     };

@@ -6,7 +6,7 @@ use crate::json::text::Text;
 
 use super::interface::WorkloadInterface;
 use super::macros::details;
-use super::value::{Numbered, Uuid};
+use super::value::{IndexedObjects, Uuid};
 
 details! {
     /// The watched machine. A record about no machine has none of these fields.
@@ -22,7 +22,7 @@ details! {
         /// The first UTS namespace's node name.
         hostname: Option<Text<'a>>,
         /// Keyed "0", "1", …; with a compact header, only where they are new.
-        workload_networking_interfaces: Option<Numbered<'a, WorkloadInterface<'a>>>,
+        workload_networking_interfaces: Option<IndexedObjects<'a, WorkloadInterface<'a>>>,
     }
 }
 

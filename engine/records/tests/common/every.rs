@@ -12,14 +12,14 @@ use panoptes_records::record::file_descriptor::FileDescriptorDetails;
 use panoptes_records::record::network_connection::{Holder, NetworkConnectionDetails};
 use panoptes_records::record::package::{PackageDetails, PackageFile};
 use panoptes_records::record::process::ProcessDetails;
-use panoptes_records::record::process_executed::{MappedFile, ProcessExecutedDetails};
+use panoptes_records::record::process_executed::{MappedFileDetails, ProcessExecutedDetails};
 use panoptes_records::record::process_memory::ProcessMemoryDetails;
 use panoptes_records::record::reverse_shell::{ReverseShellDetails, ShellProcess};
 use panoptes_records::record::shell_history::{ShellCommand, ShellHistoryDetails};
 use panoptes_records::record::system_activity::SystemActivityDetails;
 use panoptes_records::record::thread::ThreadDetails;
 use panoptes_records::record::value::{
-    Device, Flat, Hash, MemoryAddress, Objects, Permissions, Wrapped,
+    DeviceNumber, Flat, Hash, MemoryAddress, Objects, Permissions, WrappedObjects,
 };
 use panoptes_records::record::workload::ContainerContext;
 use panoptes_records::record::{Details, DetailsKind, Record};
@@ -56,7 +56,7 @@ impl Filling {
             file_descriptor_name: Some(Text::new(&self.more)),
             file_descriptor_previous_name: Some(Text::new(&self.more)),
             file_descriptor_inode_number: Some(self.number),
-            file_descriptor_inode_device_identifier: Some(Device { major: 259, minor: 1 }),
+            file_descriptor_inode_device_identifier: Some(DeviceNumber { major: 259, minor: 1 }),
             file_descriptor_inode_permissions: Some(Permissions(self.number as u16)),
             file_descriptor_thread_id_array: Some(&self.ids),
             file_descriptor_inode_access_time_iso_8601_ns: Timestamp::new(self.number as i64, 5),
@@ -127,7 +127,7 @@ pub(crate) fn each_activity(
         file_path: text,
         file_previous_path: Some(text),
         file_inode_number: Some(filling.number),
-        file_inode_device_identifier: Some(Device { major: 259, minor: 1 }),
+        file_inode_device_identifier: Some(DeviceNumber { major: 259, minor: 1 }),
         file_inode_permissions: Some(Permissions(filling.number as u16)),
         file_inode_uid: Some(filling.number as u32),
         file_inode_gid: Some(filling.number as u32),
@@ -144,7 +144,7 @@ pub(crate) fn each_activity(
         file_previous_inode_gid: Some(1000),
         ..FileDetails::default()
     };
-    let mapped = MappedFile { file_path: Some(text), ..MappedFile::default() };
+    let mapped = MappedFileDetails { file_path: Some(text), ..MappedFileDetails::default() };
     let mapped = vec![mapped; 64];
     let executed = ProcessExecutedDetails {
         process_previous_executable_path: Some(text),
@@ -154,10 +154,10 @@ pub(crate) fn each_activity(
     let (descriptors, connections) = ([descriptor; 3], [connection; 2]);
     let chain = [ShellProcess {
         process: Flat(process),
-        file_descriptor_list: Wrapped::new(&descriptors),
-        network_connection_list: Wrapped::new(&connections),
+        file_descriptor_list: WrappedObjects::new(&descriptors),
+        network_connection_list: WrappedObjects::new(&connections),
     }; 4];
-    let shell = ReverseShellDetails { process_list: Wrapped::new(&chain) };
+    let shell = ReverseShellDetails { process_list: WrappedObjects::new(&chain) };
     let system = SystemActivityDetails {
         reason: text,
         limit: Some("vmas"),

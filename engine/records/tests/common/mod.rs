@@ -14,16 +14,17 @@ use panoptes_records::record::detection::{Confidence, Detection};
 use panoptes_records::record::file_descriptor::{
     FileAccess, FileDescriptorDetails, FileMode, FileType,
 };
-use panoptes_records::record::header::Header;
+use panoptes_records::record::header::RecordHeader;
 use panoptes_records::record::interface::{BluefieldInterface, BluefieldSystem, WorkloadInterface};
 use panoptes_records::record::network_connection::{
-    ConnectionState, NetworkConnectionDetails, Protocol,
+    ConnectionProtocol, ConnectionState, NetworkConnectionDetails,
 };
 use panoptes_records::record::process::{ProcessDetails, ProcessState};
 use panoptes_records::record::process_memory::ProcessMemoryDetails;
 use panoptes_records::record::system_activity::SystemActivityDetails;
 use panoptes_records::record::value::{
-    Device, Flat, MemoryAddress, MemoryPermissions, Namespace, Numbered, Permissions, Uuid,
+    AreaPermissions, DeviceNumber, Flat, IndexedObjects, MemoryAddress, Namespace, Permissions,
+    Uuid,
 };
 use panoptes_records::record::workload::{ContainerContext, Workload};
 use panoptes_records::record::{Details, Record};
@@ -44,34 +45,35 @@ const ETH0_IPV4: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 0, 2, 15), Ipv4Addr::new(10,
 const ETH0_IPV6: [Ipv6Addr; 1] = [Ipv6Addr::new(0xfe80, 0, 0, 0, 0x5054, 0x00ff, 0xfe12, 0x3456)];
 
 /// A header that names no machine.
-pub(crate) fn service_header() -> Header {
+pub(crate) fn service_header() -> RecordHeader {
     service_header_in(Dialect::Panoptes)
 }
 
-pub(crate) fn service_header_in(dialect: Dialect) -> Header {
+pub(crate) fn service_header_in(dialect: Dialect) -> RecordHeader {
     let interfaces = [BluefieldInterface {
         bluefield_network_interface_name: "oob_net0".into(),
         bluefield_network_interface_mac_address: Some(MacAddress([0xb8, 0xce, 0xf6, 0, 0, 1])),
         bluefield_network_interface_ipv4_address: &OOB_IPV4,
         bluefield_network_interface_ipv6_address: &OOB_IPV6,
     }];
-    let watcher = BluefieldSystem { bluefield_networking_interfaces: Some(Numbered(&interfaces)) };
-    Header::in_dialect(dialect, &"NONE".into(), &watcher, Limits::new(STRING_LENGTH))
+    let watcher =
+        BluefieldSystem { bluefield_networking_interfaces: Some(IndexedObjects(&interfaces)) };
+    RecordHeader::in_dialect(dialect, &"NONE".into(), &watcher, Limits::new(STRING_LENGTH))
 }
 
 /// A header for `web-1`.
-pub(crate) fn web_1_header() -> Header {
+pub(crate) fn web_1_header() -> RecordHeader {
     web_1_header_in(Dialect::Panoptes)
 }
 
-pub(crate) fn web_1_header_in(dialect: Dialect) -> Header {
+pub(crate) fn web_1_header_in(dialect: Dialect) -> RecordHeader {
     let mut header = service_header_in(dialect);
     set_web_1(&mut header);
     header
 }
 
 /// Makes the header one for `web-1`.
-pub(crate) fn set_web_1(header: &mut Header) {
+pub(crate) fn set_web_1(header: &mut RecordHeader) {
     let lo = WorkloadInterface {
         workload_network_interface_name: "lo".into(),
         workload_network_interface_mac_address: Some(MacAddress([0; 6])),
@@ -83,7 +85,7 @@ pub(crate) fn set_web_1(header: &mut Header) {
         os_version: Some("Linux Kernel 6.1".into()),
         boot_uuid: Some(Uuid(0x5f0e_5a63_7a52_4d0b_9a39_3a5e_0a4c_6b11_u128.to_be_bytes())),
         hostname: Some("web-1".into()),
-        workload_networking_interfaces: Some(Numbered(&[lo, eth0()])),
+        workload_networking_interfaces: Some(IndexedObjects(&[lo, eth0()])),
         ..Workload::default()
     });
 }
@@ -130,7 +132,7 @@ pub(crate) fn stdin_socket() -> FileDescriptorDetails<'static> {
         file_descriptor_file_type: Some(FileType::Socket),
         file_descriptor_file_mode: Some(FileMode { access: FileAccess::ReadWrite, flags: 0 }),
         file_descriptor_inode_number: Some(13_731),
-        file_descriptor_inode_device_identifier: Some(Device { major: 0, minor: 8 }),
+        file_descriptor_inode_device_identifier: Some(DeviceNumber { major: 0, minor: 8 }),
         file_descriptor_inode_permissions: Some(Permissions(0o777)),
         file_descriptor_inode_uid: Some(0),
         file_descriptor_inode_gid: Some(0),
@@ -145,7 +147,7 @@ pub(crate) fn connection() -> NetworkConnectionDetails<'static> {
     NetworkConnectionDetails {
         file_descriptor_id: Some(0),
         connection_state: ConnectionState::Established,
-        protocol: Protocol::Tcp,
+        protocol: ConnectionProtocol::Tcp,
         source_ip_address: [10, 0, 2, 15].into(),
         source_port: 58_848,
         destination_ip_address: [203, 0, 113, 9].into(),
@@ -166,10 +168,10 @@ pub(crate) fn libc_text() -> ProcessMemoryDetails<'static> {
         process_id: 714,
         virtual_memory_area_start_address: MemoryAddress(0x7f1c_2a00_0000),
         virtual_memory_area_end_address: MemoryAddress(0x7f1c_2a1d_5000),
-        memory_permissions: MemoryPermissions {
+        memory_permissions: AreaPermissions {
             read: true,
             execute: true,
-            ..MemoryPermissions::default()
+            ..AreaPermissions::default()
         },
         is_main_process_executable: Some(false),
         file_path: Some("/usr/lib/x86_64-linux-gnu/libc.so.6".into()),

@@ -4,18 +4,18 @@
 
 use serde_json::{Map, Value};
 
-use super::{Malformed, Reader, Token};
+use super::{JsonReader, MalformedRecord, Token};
 
 /// The whole text. Panics if something follows its value.
-pub(super) fn read(text: &[u8]) -> Result<Value, Malformed> {
-    let mut reader = Reader::new(text)?;
+pub(super) fn read(text: &[u8]) -> Result<Value, MalformedRecord> {
+    let mut reader = JsonReader::new(text)?;
     let first = reader.read()?;
     let value = value_of(&mut reader, first)?;
     assert_eq!(reader.read()?, Token::End);
     Ok(value)
 }
 
-fn value_of(reader: &mut Reader<'_>, token: Token<'_>) -> Result<Value, Malformed> {
+fn value_of(reader: &mut JsonReader<'_>, token: Token<'_>) -> Result<Value, MalformedRecord> {
     Ok(match token {
         Token::Object => {
             let mut object = Map::new();

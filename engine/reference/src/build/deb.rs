@@ -6,10 +6,10 @@ use std::io::{BufReader, Read};
 
 use super::layer;
 use super::room::Room;
-use super::tree::Tree;
-use super::{Built, Counted, Options, Progress, dpkg};
-use crate::error::{Error, shown};
-use crate::model::{File, Sbom, Subject};
+use super::tree::ImageTree;
+use super::{BuildOptions, BuildProgress, BuildResult, ProgressReader, dpkg};
+use crate::error::{SbomError, shown};
+use crate::model::{Sbom, SbomFile, SbomSubject};
 
 /// The first bytes of an `ar` archive.
 pub(super) const AR: &[u8] = b"!<arch>\n";
@@ -27,7 +27,7 @@ const NAMED_MAX: usize = 20;
 
 /// The control data of a package.
 #[derive(Default)]
-struct Control {
+struct DebControl {
     fields: String,
     sums: Vec<u8>,
 }
@@ -35,16 +35,16 @@ struct Control {
 /// `package` must be at its beginning.
 pub(super) fn build(
     package: impl Read,
-    options: &Options,
-    progress: &dyn Progress,
-) -> Result<Built, Error> {
+    options: &BuildOptions,
+    progress: &dyn BuildProgress,
+) -> Result<BuildResult, SbomError> {
     const BAD: &str = "is no ar archive as deb(5) has it";
-    let cut = |error: std::io::Error| Error::content(format!("can't be read: {error}"));
+    let cut = |error: std::io::Error| SbomError::content(format!("can't be read: {error}"));
     let mut package = BufReader::new(package);
     let mut magic = [0; AR.len()];
     package.read_exact(&mut magic).map_err(cut)?;
     if magic != AR {
-        return Err(Error::content(BAD));
+        return Err(SbomError::content(BAD));
     }
     let (mut control, mut files) = (None, None);
     for _ in 0..MEMBERS_MAX {
@@ -53,10 +53,10 @@ pub(super) fn build(
             break;
         }
         // Name, times, owner, mode, size in decimal, and an end of two bytes.
-        let text = str::from_utf8(&header).map_err(|_| Error::content(BAD))?;
+        let text = str::from_utf8(&header).map_err(|_| SbomError::content(BAD))?;
         let name = text.get(..16).unwrap_or_default().trim_end().trim_end_matches('/');
         let size = text.get(48..58).and_then(|size| size.trim_end().parse::<u64>().ok());
-        let size = size.ok_or_else(|| Error::content(BAD))?;
+        let size = size.ok_or_else(|| SbomError::content(BAD))?;
         let mut member = (&mut package).take(size);
         if name.starts_with("control.tar") {
             control = Some(read_control(&mut member).map_err(|error| error.within(name))?);
@@ -67,14 +67,14 @@ pub(super) fn build(
         }
         std::io::copy(&mut member, &mut std::io::sink()).map_err(cut)?;
         if member.limit() > 0 {
-            return Err(Error::content("ends within one of its members"));
+            return Err(SbomError::content("ends within one of its members"));
         }
         if size % 2 == 1 && package.read_exact(&mut [0]).is_err() {
             break;
         }
     }
     let (Some(control), Some((mut files, special))) = (control, files) else {
-        return Err(Error::content(
+        return Err(SbomError::content(
             "has not both control.tar and data.tar, so is no Debian package",
         ));
     };
@@ -82,39 +82,46 @@ pub(super) fn build(
     let problems = compare(&control.sums, &files)?;
     let bytes = files.iter().filter_map(|file| file.size).sum();
     let field = |name: &str| field(&control.fields, name);
-    let subject = Subject::Package {
+    let subject = SbomSubject::Package {
         name: field("Package"),
         version: field("Version"),
         architecture: field("Architecture"),
     };
     let sbom = Sbom { subject, files };
-    Ok(Built { sbom, source: "a Debian package", problems, remarks: Vec::new(), bytes, special })
+    Ok(BuildResult {
+        sbom,
+        source: "a Debian package",
+        problems,
+        remarks: Vec::new(),
+        bytes,
+        special,
+    })
 }
 
 fn read_data(
     member: &mut dyn Read,
-    options: &Options,
-    progress: &dyn Progress,
-) -> Result<(Vec<File>, u64), Error> {
-    let plain =
-        panoptes_unpack::all(Counted { input: member, progress }).map_err(Error::unpacking)?;
+    options: &BuildOptions,
+    progress: &dyn BuildProgress,
+) -> Result<(Vec<SbomFile>, u64), SbomError> {
+    let plain = panoptes_unpack::all(ProgressReader { input: member, progress })
+        .map_err(SbomError::unpacking)?;
     let room = Room::new();
     let entries = layer::read(&mut room.reader(plain), options.page_hashes, &room)?;
-    let mut tree = Tree::new();
+    let mut tree = ImageTree::new();
     tree.unpack(entries)?;
     tree.files()
 }
 
 /// Reads the two files of the control archive that describe the others.
-fn read_control(member: &mut dyn Read) -> Result<Control, Error> {
-    let mut control = Control::default();
+fn read_control(member: &mut dyn Read) -> Result<DebControl, SbomError> {
+    let mut control = DebControl::default();
     let room = Room::for_unpacked(CONTROL_UNPACKED_BYTES_MAX);
-    let plain = panoptes_unpack::all(member).map_err(Error::unpacking)?;
+    let plain = panoptes_unpack::all(member).map_err(SbomError::unpacking)?;
     let mut archive = tar::Archive::new(room.reader(plain));
     // Raw: neither of the two has a long name.
-    let entries = archive.entries().map_err(Error::unpacking)?.raw(true);
+    let entries = archive.entries().map_err(SbomError::unpacking)?.raw(true);
     for entry in entries.take(CONTROL_FILES_MAX) {
-        let entry = entry.map_err(Error::unpacking)?;
+        let entry = entry.map_err(SbomError::unpacking)?;
         let path = entry.path_bytes().into_owned();
         let name = path.strip_prefix(b"./").unwrap_or(&path);
         if !entry.header().entry_type().is_file() || !matches!(name, b"control" | b"md5sums") {
@@ -122,9 +129,9 @@ fn read_control(member: &mut dyn Read) -> Result<Control, Error> {
         }
         let (is_sums, size) = (name == b"md5sums", entry.size());
         let mut bytes = Vec::new();
-        entry.take(CONTROL_BYTES_MAX).read_to_end(&mut bytes).map_err(Error::unpacking)?;
+        entry.take(CONTROL_BYTES_MAX).read_to_end(&mut bytes).map_err(SbomError::unpacking)?;
         if bytes.len() as u64 != size {
-            return Err(Error::content(format!("{} is too large, or cut off", shown(&path))));
+            return Err(SbomError::content(format!("{} is too large, or cut off", shown(&path))));
         }
         if is_sums {
             control.sums = bytes;
@@ -143,13 +150,13 @@ fn field(fields: &str, name: &str) -> Option<String> {
 }
 
 /// The differences between `md5sums` and the files.
-fn compare(sums: &[u8], files: &[File]) -> Result<Vec<String>, Error> {
+fn compare(sums: &[u8], files: &[SbomFile]) -> Result<Vec<String>, SbomError> {
     let mut problems = Vec::new();
     let lines = sums.split(|byte| *byte == b'\n');
     for (index, line) in lines.enumerate().filter(|(_, line)| !line.is_empty()) {
         let Some((md5, path)) = dpkg::md5_line(line) else {
             let message = format!("md5sums:{}:1: is no line of MD5 and path", index + 1);
-            return Err(Error::content(message));
+            return Err(SbomError::content(message));
         };
         let found = files.binary_search_by(|file| file.path.as_deref().cmp(&Some(&path[..])));
         let why = match found {
@@ -210,8 +217,8 @@ mod tests {
         ])
     }
 
-    fn built(bytes: &[u8]) -> Result<Built, Error> {
-        build(bytes, &Options::default(), &())
+    fn built(bytes: &[u8]) -> Result<BuildResult, SbomError> {
+        build(bytes, &BuildOptions::default(), &())
     }
 
     #[test]
@@ -220,7 +227,7 @@ mod tests {
         let good = built(&package("1cb251ec0d568de6a929b520c4aed8d1  usr/bin/app\n")).unwrap();
         assert_eq!((good.sbom.files.len(), good.problems.len()), (2, 0));
         assert_eq!(good.sbom.files[1].path.as_deref(), Some(&b"/usr/bin/app"[..]));
-        let expected = Subject::Package {
+        let expected = SbomSubject::Package {
             name: Some("app".to_owned()),
             version: Some("1.2-3".to_owned()),
             architecture: Some("all".to_owned()),

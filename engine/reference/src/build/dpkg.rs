@@ -11,9 +11,9 @@ use std::rc::Rc;
 
 use rustix::fs::OFlags;
 
-use super::installed::{Installed, Links, Sum};
+use super::installed::{InstalledFiles, Links, Sum};
 use crate::digest::from_hex;
-use crate::error::Error;
+use crate::error::SbomError;
 use crate::load::{self, open_regular};
 use crate::model::check_path;
 
@@ -31,11 +31,11 @@ const LINES_MAX: usize = 4 << 20;
 type Diversions = HashMap<Vec<u8>, (Vec<u8>, String)>;
 
 /// Reads dpkg's data below `root`.
-pub(super) fn read(root: &Path, links: &Links<'_>) -> Result<Installed, Error> {
+pub(super) fn read(root: &Path, links: &Links<'_>) -> Result<InstalledFiles, SbomError> {
     let folder = root.join(INFO);
-    let failed = Error::reading(&folder);
+    let failed = SbomError::reading(&folder);
     let diversions = diversions(root)?;
-    let mut installed = Installed::default();
+    let mut installed = InstalledFiles::default();
     let mut names: Vec<_> = fs::read_dir(&folder)
         .map_err(failed)?
         .map(|entry| entry.map(|entry| entry.file_name()))
@@ -53,7 +53,7 @@ pub(super) fn read(root: &Path, links: &Links<'_>) -> Result<Installed, Error> {
                 continue;
             }
             let Some((md5, path)) = md5_line(line) else {
-                return Err(Error::content(format!(
+                return Err(SbomError::content(format!(
                     "{}:{}:1: is no line of MD5 and path; is the package's database damaged?",
                     folder.join(&name).display(),
                     index + 1
@@ -84,7 +84,7 @@ pub(super) fn md5_line(line: &[u8]) -> Option<([u8; 16], Vec<u8>)> {
 }
 
 /// Three lines each: the path, the path it was diverted to, and the package that diverted it.
-fn diversions(root: &Path) -> Result<Diversions, Error> {
+fn diversions(root: &Path) -> Result<Diversions, SbomError> {
     let path = root.join(DIVERSIONS);
     if !path.exists() {
         return Ok(HashMap::new());
@@ -98,12 +98,12 @@ fn diversions(root: &Path) -> Result<Diversions, Error> {
     Ok(threes.iter().map(one).filter(|(_, (to, _))| check_path(to).is_ok()).collect())
 }
 
-fn read_bounded(path: &Path) -> Result<Vec<u8>, Error> {
+fn read_bounded(path: &Path) -> Result<Vec<u8>, SbomError> {
     let bytes = open_regular(path, OFlags::NOFOLLOW)
         .and_then(|file| load::read_bounded(file, BYTES_MAX))
-        .map_err(Error::reading(path))?;
+        .map_err(SbomError::reading(path))?;
     let too_large = |most: &str| {
-        Error::content(format!("{} is larger than any of dpkg's: {most}", path.display()))
+        SbomError::content(format!("{} is larger than any of dpkg's: {most}", path.display()))
     };
     let bytes = bytes.ok_or_else(|| too_large(&format!("{BYTES_MAX} bytes")))?;
     if bytes.iter().filter(|byte| **byte == b'\n').nth(LINES_MAX).is_some() {

@@ -15,17 +15,17 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use listing::{Candidate, Listing, collect};
-use oci::{Configuration, Index, Manifest};
+use listing::{ImageCandidate, Listing, collect};
+use oci::{Manifest, OciConfiguration, OciIndex};
 
-use super::layer::{self, Entry};
+use super::layer::{self, LayerEntry};
 use super::room::Room;
-use super::store::{Digest, Hashing, Store};
-use super::tree::Tree;
-use super::{Built, Counted, Options, Progress, on_all_processors};
+use super::store::{Digest, HashingReader, Store};
+use super::tree::ImageTree;
+use super::{BuildOptions, BuildProgress, BuildResult, ProgressReader, on_all_processors};
 use crate::digest::PageHashes;
-use crate::error::{Error, shown};
-use crate::model::{Image, Sbom, Subject};
+use crate::error::{SbomError, shown};
+use crate::model::{Sbom, SbomImage, SbomSubject};
 
 /// The files by which an image is recognised.
 pub(super) const LAYOUT: &str = "oci-layout";
@@ -43,8 +43,8 @@ const NAME_BYTES_MAX: usize = 4096;
 pub(super) const NAMED_MAX: usize = 20;
 
 /// The parts of an image.
-struct Parts {
-    image: Image,
+struct ImageParts {
+    image: SbomImage,
     /// Each layer's blob, and its digests compressed and unpacked.
     layers: Vec<Layer>,
 }
@@ -66,9 +66,9 @@ struct DockerManifest {
 
 pub(super) fn build(
     store: &Store,
-    options: &Options,
-    progress: &dyn Progress,
-) -> Result<Built, Error> {
+    options: &BuildOptions,
+    progress: &dyn BuildProgress,
+) -> Result<BuildResult, SbomError> {
     if store.has(INDEX) {
         let index = index(&store.json(INDEX)?)?;
         return build_of_list(store, &index, "an OCI image", options, progress);
@@ -79,36 +79,40 @@ pub(super) fn build(
 /// Builds an SBOM of an image in a list.
 fn build_of_list(
     store: &Store,
-    index: &Index,
+    index: &OciIndex,
     source: &'static str,
-    options: &Options,
-    progress: &dyn Progress,
-) -> Result<Built, Error> {
+    options: &BuildOptions,
+    progress: &dyn BuildProgress,
+) -> Result<BuildResult, SbomError> {
     build_of_parts(store, of_list(store, index, options)?, source, options, progress)
 }
 
 fn build_of_parts(
     store: &Store,
-    parts: Parts,
+    parts: ImageParts,
     source: &'static str,
-    options: &Options,
-    progress: &dyn Progress,
-) -> Result<Built, Error> {
+    options: &BuildOptions,
+    progress: &dyn BuildProgress,
+) -> Result<BuildResult, SbomError> {
     if parts.layers.len() > LAYERS_MAX {
-        return Err(Error::content(format!("has more than {LAYERS_MAX} layers")));
+        return Err(SbomError::content(format!("has more than {LAYERS_MAX} layers")));
     }
     let layers = read_layers(store, &parts.layers, options.page_hashes, progress)?;
-    let mut tree = Tree::new();
+    let mut tree = ImageTree::new();
     for (index, entries) in layers.into_iter().enumerate() {
         tree.apply(entries).map_err(|error| error.within(format_args!("layer {}", index + 1)))?;
     }
     let (files, special) = tree.files()?;
     let bytes = files.iter().filter_map(|file| file.size).sum();
-    let sbom = Sbom { subject: Subject::Image(parts.image), files };
-    Ok(Built { sbom, source, problems: Vec::new(), remarks: Vec::new(), bytes, special })
+    let sbom = Sbom { subject: SbomSubject::Image(parts.image), files };
+    Ok(BuildResult { sbom, source, problems: Vec::new(), remarks: Vec::new(), bytes, special })
 }
 
-fn of_list(store: &Store, index: &Index, options: &Options) -> Result<Parts, Error> {
+fn of_list(
+    store: &Store,
+    index: &OciIndex,
+    options: &BuildOptions,
+) -> Result<ImageParts, SbomError> {
     let mut listing = Listing::new();
     collect(store, index, None, 0, &mut listing)?;
     let chosen = choose(store, listing, options)?;
@@ -118,7 +122,7 @@ fn of_list(store: &Store, index: &Index, options: &Options) -> Result<Parts, Err
     let mut layers = Vec::new();
     for (descriptor, unpacked) in manifest.layers.iter().zip(unpacked) {
         if descriptor.media_type.ends_with("+encrypted") {
-            return Err(Error::content("has encrypted layers, which are not read here"));
+            return Err(SbomError::content("has encrypted layers, which are not read here"));
         }
         let packed = Digest::parse(&descriptor.digest)?;
         let unpacked = Digest::parse(unpacked)?;
@@ -127,7 +131,7 @@ fn of_list(store: &Store, index: &Index, options: &Options) -> Result<Parts, Err
     let mut image = image(&configuration);
     image.name = chosen.name;
     image.digest = Some(chosen.digest.to_string());
-    Ok(Parts { image, layers })
+    Ok(ImageParts { image, layers })
 }
 
 /// The manifest of an image, and the configuration that it names.
@@ -135,58 +139,62 @@ fn manifest(
     store: &Store,
     digest: &Digest,
     listing: &mut Listing,
-) -> Result<(Manifest, Configuration), Error> {
+) -> Result<(Manifest, OciConfiguration), SbomError> {
     let bytes = listing.read(store, digest)?;
     let manifest: Manifest = serde_json::from_slice(&bytes)
-        .map_err(|error| Error::content(format!("{digest} is no manifest: {error}")))?;
+        .map_err(|error| SbomError::content(format!("{digest} is no manifest: {error}")))?;
     let config = Digest::parse(&manifest.config.digest)?;
     let configuration = configuration(&listing.read(store, &config)?)?;
     Ok((manifest, configuration))
 }
 
 /// The digest of the configuration that a manifest names.
-pub(super) fn configuration_digest(manifest: &[u8]) -> Result<Digest, Error> {
+pub(super) fn configuration_digest(manifest: &[u8]) -> Result<Digest, SbomError> {
     let manifest: Manifest = serde_json::from_slice(manifest)
-        .map_err(|error| Error::content(format!("its manifest can't be read: {error}")))?;
+        .map_err(|error| SbomError::content(format!("its manifest can't be read: {error}")))?;
     Digest::parse(&manifest.config.digest)
 }
 
-pub(super) fn configuration(bytes: &[u8]) -> Result<Configuration, Error> {
-    let configuration: Configuration = serde_json::from_slice(bytes)
-        .map_err(|error| Error::content(format!("its configuration can't be read: {error}")))?;
+pub(super) fn configuration(bytes: &[u8]) -> Result<OciConfiguration, SbomError> {
+    let configuration: OciConfiguration = serde_json::from_slice(bytes)
+        .map_err(|error| SbomError::content(format!("its configuration can't be read: {error}")))?;
     check_name("a platform", &configuration.platform.name())?;
     Ok(configuration)
 }
 
 /// An error if a name is longer than any that people give. `what` has it.
-fn check_name(what: &str, name: &str) -> Result<(), Error> {
+fn check_name(what: &str, name: &str) -> Result<(), SbomError> {
     let (bytes, beginning) = (name.len(), shown(name.as_bytes()));
     if bytes > NAME_BYTES_MAX {
         let message =
             format!("has {what} of {bytes} bytes, more than {NAME_BYTES_MAX}: {beginning}");
-        return Err(Error::content(message));
+        return Err(SbomError::content(message));
     }
     Ok(())
 }
 
-fn same_count(layers: usize, unpacked: usize) -> Result<(), Error> {
+fn same_count(layers: usize, unpacked: usize) -> Result<(), SbomError> {
     if layers == unpacked {
         return Ok(());
     }
     let message = format!("has {layers} layers, and digests of {unpacked} in its configuration");
-    Err(Error::content(message))
+    Err(SbomError::content(message))
 }
 
-fn index(bytes: &[u8]) -> Result<Index, Error> {
+fn index(bytes: &[u8]) -> Result<OciIndex, SbomError> {
     serde_json::from_slice(bytes)
-        .map_err(|error| Error::content(format!("its index can't be read: {error}")))
+        .map_err(|error| SbomError::content(format!("its index can't be read: {error}")))
 }
 
 /// Chooses the one requested image.
-fn choose(store: &Store, mut listing: Listing, options: &Options) -> Result<Candidate, Error> {
+fn choose(
+    store: &Store,
+    mut listing: Listing,
+    options: &BuildOptions,
+) -> Result<ImageCandidate, SbomError> {
     let mut candidates = std::mem::take(&mut listing.candidates);
     if candidates.is_empty() {
-        return Err(Error::content("holds no image"));
+        return Err(SbomError::content("holds no image"));
     }
     if candidates.len() > 1 || options.platform.is_some() {
         let mut platforms = HashMap::new();
@@ -212,8 +220,8 @@ fn choose(store: &Store, mut listing: Listing, options: &Options) -> Result<Cand
     candidates.dedup_by_key(|one| one.digest.to_string());
     match candidates.as_slice() {
         [one] => Ok(one.clone()),
-        [] => Err(Error::request(format!("has no such image; there are: {}", listed(&all)))),
-        several => Err(Error::request(format!(
+        [] => Err(SbomError::request(format!("has no such image; there are: {}", listed(&all)))),
+        several => Err(SbomError::request(format!(
             "holds {} images; choose one by --platform, or by --image: {}",
             several.len(),
             listed(several)
@@ -226,8 +234,8 @@ pub(super) fn fits(found: &str, wanted: &str) -> bool {
     found == wanted || found.strip_prefix(wanted).is_some_and(|rest| rest.starts_with('/'))
 }
 
-fn listed(candidates: &[Candidate]) -> String {
-    let one = |candidate: &Candidate| {
+fn listed(candidates: &[ImageCandidate]) -> String {
+    let one = |candidate: &ImageCandidate| {
         let name = candidate.name.as_deref().unwrap_or("without a name");
         let platform = candidate.platform.as_deref().unwrap_or("for an unknown platform");
         format!("{} {platform} {}", shown(name.as_bytes()), candidate.digest)
@@ -237,10 +245,10 @@ fn listed(candidates: &[Candidate]) -> String {
     format!("{}{more}", shown.join(", "))
 }
 
-fn of_docker(store: &Store, options: &Options) -> Result<Parts, Error> {
+fn of_docker(store: &Store, options: &BuildOptions) -> Result<ImageParts, SbomError> {
     let bytes = store.json(DOCKER)?;
     let manifests: Vec<DockerManifest> = serde_json::from_slice(&bytes)
-        .map_err(|error| Error::content(format!("{DOCKER}: {error}")))?;
+        .map_err(|error| SbomError::content(format!("{DOCKER}: {error}")))?;
     let tags = |manifest: &DockerManifest| manifest.repo_tags.clone().unwrap_or_default();
     let wanted: Vec<&DockerManifest> = manifests
         .iter()
@@ -253,11 +261,12 @@ fn of_docker(store: &Store, options: &Options) -> Result<Parts, Error> {
             manifests.len(),
             shown(names.join(", ").as_bytes())
         );
-        return Err(Error::request(message));
+        return Err(SbomError::request(message));
     };
     let config = store.json(&manifest.config)?;
-    let digest = Digest::from_name(Path::new(&manifest.config))
-        .ok_or_else(|| Error::content(format!("{DOCKER} names no configuration by its digest")))?;
+    let digest = Digest::from_name(Path::new(&manifest.config)).ok_or_else(|| {
+        SbomError::content(format!("{DOCKER} names no configuration by its digest"))
+    })?;
     let found: [u8; 32] = <sha2::Sha256 as sha2::Digest>::digest(&config).into();
     digest.check(&found, &manifest.config)?;
     let configuration = configuration(&config)?;
@@ -275,15 +284,18 @@ fn of_docker(store: &Store, options: &Options) -> Result<Parts, Error> {
         && !image.platform.as_deref().is_some_and(|found| fits(found, wanted))
     {
         let found = image.platform.as_deref().unwrap_or("an unknown platform");
-        return Err(Error::request(format!("is of {found}, not of {}", shown(wanted.as_bytes()))));
+        return Err(SbomError::request(format!(
+            "is of {found}, not of {}",
+            shown(wanted.as_bytes())
+        )));
     }
-    Ok(Parts { image, layers })
+    Ok(ImageParts { image, layers })
 }
 
 /// The configuration's settings for containers of the image.
-pub(super) fn image(configuration: &Configuration) -> Image {
+pub(super) fn image(configuration: &OciConfiguration) -> SbomImage {
     let platform = Some(configuration.platform.name());
-    let mut image = Image { platform, ..Image::default() };
+    let mut image = SbomImage { platform, ..SbomImage::default() };
     if let Some(config) = &configuration.config {
         image.entrypoint = config.entrypoint.clone().unwrap_or_default();
         image.cmd = config.cmd.clone().unwrap_or_default();
@@ -298,8 +310,8 @@ fn read_layers(
     store: &Store,
     layers: &[Layer],
     pages: PageHashes,
-    progress: &dyn Progress,
-) -> Result<Vec<Vec<Entry>>, Error> {
+    progress: &dyn BuildProgress,
+) -> Result<Vec<Vec<LayerEntry>>, SbomError> {
     for layer in layers {
         progress.expect(store.open(&layer.piece)?.1);
     }
@@ -315,22 +327,22 @@ fn read_layer(
     store: &Store,
     layer: &Layer,
     (pages, room): (PageHashes, &Room),
-    progress: &dyn Progress,
-) -> Result<Vec<Entry>, Error> {
+    progress: &dyn BuildProgress,
+) -> Result<Vec<LayerEntry>, SbomError> {
     let (input, size) = store.open(&layer.piece)?;
-    let mut packed = Hashing::new(Counted { input: input.take(size), progress });
-    let plain = panoptes_unpack::all(&mut packed).map_err(Error::unpacking)?;
-    let mut plain = Hashing::new(room.reader(plain));
+    let mut packed = HashingReader::new(ProgressReader { input: input.take(size), progress });
+    let plain = panoptes_unpack::all(&mut packed).map_err(SbomError::unpacking)?;
+    let mut plain = HashingReader::new(room.reader(plain));
     let entries = layer::read(&mut plain, pages, room)?;
-    layer.unpacked.check(&plain.finish().map_err(Error::unpacking)?, "what is in it")?;
+    layer.unpacked.check(&plain.finish().map_err(SbomError::unpacking)?, "what is in it")?;
     if let Some(digest) = &layer.packed {
-        digest.check(&packed.finish().map_err(Error::unpacking)?, "it")?;
+        digest.check(&packed.finish().map_err(SbomError::unpacking)?, "it")?;
     }
     Ok(entries)
 }
 
 /// Reads the names of images in a database of containerd's, for a fuzz target.
-pub(super) fn fuzz_names(database: &[u8]) -> Result<usize, Error> {
+pub(super) fn fuzz_names(database: &[u8]) -> Result<usize, SbomError> {
     containerd::targets(database).map(|found| found.len())
 }
 

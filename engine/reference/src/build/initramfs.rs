@@ -11,13 +11,13 @@ use std::io::{self, BufRead, Read};
 
 use panoptes_unpack::{Compression, unsupported};
 
-use super::layer::{Entry, EntryKind, cleaned};
+use super::layer::{EntryKind, LayerEntry, cleaned};
 use super::room::too_many;
-use super::tree::Tree;
-use super::{Built, Counted, Options, Progress};
-use crate::digest::{BLOCK_BYTES, Content, digest};
-use crate::error::{Error, shown};
-use crate::model::{PATH_BYTES_MAX, Sbom, Subject};
+use super::tree::ImageTree;
+use super::{BuildOptions, BuildProgress, BuildResult, ProgressReader};
+use crate::digest::{BLOCK_BYTES, ContentDigests, digest};
+use crate::error::{SbomError, shown};
+use crate::model::{PATH_BYTES_MAX, Sbom, SbomSubject};
 
 /// "newc", without and with a checksum.
 const MAGICS: [&[u8]; 2] = [b"070701", b"070702"];
@@ -51,14 +51,14 @@ const S_IFLNK: u32 = 0o120_000;
 
 /// Whether a file is an initramfs, packed or not. A packed one is read up to its first data: that
 /// of a block, which has 128 KiB for zstd and more for xz.
-pub(super) fn is_one(file: impl Read) -> Result<bool, Error> {
+pub(super) fn is_one(file: impl Read) -> Result<bool, SbomError> {
     let mut file = Ahead::new(file);
-    let beginning = file.peek(BEGINNING_BYTES).map_err(Error::unpacking)?.to_vec();
+    let beginning = file.peek(BEGINNING_BYTES).map_err(SbomError::unpacking)?.to_vec();
     let Some(way) = Compression::of(&beginning) else { return Ok(is_archive(&beginning)) };
     let mut unpacked = Vec::new();
     way.reader(&mut file)
         .and_then(|plain| plain.take(BEGINNING_BYTES as u64).read_to_end(&mut unpacked))
-        .map_err(Error::unpacking)?;
+        .map_err(SbomError::unpacking)?;
     Ok(is_archive(&unpacked))
 }
 
@@ -70,30 +70,30 @@ pub(super) fn is_archive(beginning: &[u8]) -> bool {
 /// Builds an SBOM from an initramfs: of what may run before the root file system does.
 pub(super) fn build(
     file: impl Read,
-    options: &Options,
-    progress: &dyn Progress,
-) -> Result<Built, Error> {
+    options: &BuildOptions,
+    progress: &dyn BuildProgress,
+) -> Result<BuildResult, SbomError> {
     let (entries, links) = (Vec::new(), HashMap::new());
     let (names_left, pages_left, bytes_left) = (NAME_BYTES_MAX, PAGES_MAX, UNPACKED_BYTES_MAX);
     let count = 0;
     let mut reader =
         Archives { options, entries, links, count, names_left, pages_left, bytes_left };
-    reader.read(Counted { input: file, progress })?;
+    reader.read(ProgressReader { input: file, progress })?;
     if reader.count == 0 {
-        return Err(Error::content("holds no cpio archive, so is no initramfs"));
+        return Err(SbomError::content("holds no cpio archive, so is no initramfs"));
     }
-    let mut tree = Tree::new();
+    let mut tree = ImageTree::new();
     tree.write_over(reader.entries)?;
     let (mut files, special) = tree.files_up_to(PAGES_MAX, too_many_pages)?;
     files.sort_by(|one, other| one.path.cmp(&other.path));
     let bytes = files.iter().filter_map(|file| file.size).sum();
-    let sbom = Sbom { subject: Subject::Root { name: None }, files };
+    let sbom = Sbom { subject: SbomSubject::Root { name: None }, files };
     let (problems, remarks) = (Vec::new(), Vec::new());
-    Ok(Built { sbom, source: "an initramfs", problems, remarks, bytes, special })
+    Ok(BuildResult { sbom, source: "an initramfs", problems, remarks, bytes, special })
 }
 
-fn too_many_pages(path: &[u8]) -> Error {
-    Error::request(format!(
+fn too_many_pages(path: &[u8]) -> SbomError {
+    SbomError::request(format!(
         "holds more than {PAGES_MAX} pages of executable files, with all names of each, at {}; \
          `--page-hashes none` makes an SBOM without hashes of pages",
         shown(path)
@@ -102,8 +102,8 @@ fn too_many_pages(path: &[u8]) -> Error {
 
 /// Reads all archives of an initramfs.
 struct Archives<'a> {
-    options: &'a Options,
-    entries: Vec<Entry>,
+    options: &'a BuildOptions,
+    entries: Vec<LayerEntry>,
     /// The first name in this archive of each file that has several, by device and inode number.
     links: HashMap<(u64, u64), Vec<u8>>,
     /// Number of entries so far.
@@ -117,7 +117,7 @@ struct Archives<'a> {
 }
 
 /// The header of an entry.
-struct Header {
+struct CpioHeader {
     inode: u64,
     mode: u32,
     names: u64,
@@ -127,19 +127,19 @@ struct Header {
 }
 
 impl Archives<'_> {
-    fn read(&mut self, input: impl Read) -> Result<(), Error> {
-        let mut input = Places::new(input);
+    fn read(&mut self, input: impl Read) -> Result<(), SbomError> {
+        let mut input = OffsetReader::new(input);
         while let Some(beginning) = input.next_part()? {
             if is_archive(&beginning) {
                 self.archive(&mut input)?;
             } else if let Some(way) = Compression::of(&beginning) {
                 self.packed(way, &mut input.input)?;
             } else if let Some(name) = unsupported(&beginning) {
-                return Err(Error::content(format!(
+                return Err(SbomError::content(format!(
                     "has a part that is packed with {name}, which is not read here; unpack it first"
                 )));
             } else {
-                return Err(Error::content(
+                return Err(SbomError::content(
                     "has a part that is no cpio archive and not packed with gzip, xz, zstd, lz4 \
                      or lzma",
                 ));
@@ -149,9 +149,9 @@ impl Archives<'_> {
     }
 
     /// Reads a packed part.
-    fn packed(&mut self, way: Compression, input: &mut Ahead<impl Read>) -> Result<(), Error> {
-        let plain = way.reader(input).map_err(Error::unpacking)?;
-        let mut plain = Places::new(plain.take(self.bytes_left));
+    fn packed(&mut self, way: Compression, input: &mut Ahead<impl Read>) -> Result<(), SbomError> {
+        let plain = way.reader(input).map_err(SbomError::unpacking)?;
+        let mut plain = OffsetReader::new(plain.take(self.bytes_left));
         let read = loop {
             match plain.next_part() {
                 Ok(Some(beginning)) if is_archive(&beginning) => {
@@ -164,7 +164,7 @@ impl Archives<'_> {
                         "has something else than cpio archives, packed with {}",
                         way.name()
                     );
-                    break Err(Error::content(message));
+                    break Err(SbomError::content(message));
                 }
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error),
@@ -173,7 +173,7 @@ impl Archives<'_> {
         self.bytes_left = plain.input.input.limit();
         if self.bytes_left == 0 {
             let last = self.entries.last().map_or(&b""[..], |entry| &entry.path);
-            return Err(Error::content(format!(
+            return Err(SbomError::content(format!(
                 "holds more than {UNPACKED_BYTES_MAX} unpacked bytes, at or after /{}",
                 shown(last)
             )));
@@ -182,14 +182,14 @@ impl Archives<'_> {
     }
 
     /// Reads an archive to its last entry.
-    fn archive(&mut self, input: &mut Places<impl Read>) -> Result<(), Error> {
+    fn archive(&mut self, input: &mut OffsetReader<impl Read>) -> Result<(), SbomError> {
         let mut block = vec![0; BLOCK_BYTES];
         loop {
             let header = header(input)?;
             let mut name = input.bytes(header.name_bytes)?;
             input.align()?;
             if name.pop() != Some(0) || name.contains(&0) {
-                return Err(Error::content("has a name that NUL does not end"));
+                return Err(SbomError::content("has a name that NUL does not end"));
             }
             if name == TRAILER {
                 self.links.clear();
@@ -216,12 +216,12 @@ impl Archives<'_> {
                 input.skip(header.size)?;
             }
             input.align()?;
-            self.entries.extend(kind.map(|kind| Entry { path, kind }));
+            self.entries.extend(kind.map(|kind| LayerEntry { path, kind }));
         }
     }
 
     /// Takes the room of names.
-    fn take_names(&mut self, bytes: usize, path: &[u8]) -> Result<(), Error> {
+    fn take_names(&mut self, bytes: usize, path: &[u8]) -> Result<(), SbomError> {
         let left = self.names_left.checked_sub(bytes);
         self.names_left = left.ok_or_else(|| too_many(NAME_BYTES_MAX, "bytes of names", path))?;
         Ok(())
@@ -230,11 +230,11 @@ impl Archives<'_> {
     /// Reads a file; `None` if it is another name of an earlier one, and has no data.
     fn file(
         &mut self,
-        input: &mut Places<impl Read>,
-        header: &Header,
+        input: &mut OffsetReader<impl Read>,
+        header: &CpioHeader,
         path: &[u8],
         block: &mut [u8],
-    ) -> Result<Option<EntryKind>, Error> {
+    ) -> Result<Option<EntryKind>, SbomError> {
         let mode = (header.mode & 0o7777) as u16;
         if header.names > 1 {
             let key = (header.device, header.inode);
@@ -242,7 +242,7 @@ impl Archives<'_> {
                 // It has two entries then: the name and its own content.
                 self.take_names(path.len() + first.len(), path)?;
                 let kind = EntryKind::Link(first);
-                self.entries.push(Entry { path: path.to_vec(), kind });
+                self.entries.push(LayerEntry { path: path.to_vec(), kind });
                 if header.size == 0 {
                     return Ok(None);
                 }
@@ -258,21 +258,21 @@ impl Archives<'_> {
     }
 }
 
-fn header(input: &mut Places<impl Read>) -> Result<Header, Error> {
+fn header(input: &mut OffsetReader<impl Read>) -> Result<CpioHeader, SbomError> {
     let bytes = input.bytes(HEADER_BYTES as u64)?;
     let (magic, fields) = bytes.split_at(6);
     if !MAGICS.contains(&magic) {
-        return Err(Error::content("has an entry without the magic of cpio"));
+        return Err(SbomError::content("has an entry without the magic of cpio"));
     }
     let mut values = [0; FIELDS];
     for (value, digits) in values.iter_mut().zip(fields.chunks(8)) {
         let digits = str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'));
         let number = digits.and_then(|digits| u32::from_str_radix(digits, 16).ok());
-        *value = number.ok_or_else(|| Error::content("has an entry with a bad number"))?.into();
+        *value = number.ok_or_else(|| SbomError::content("has an entry with a bad number"))?.into();
     }
     let [inode, mode, _, _, names, _, size, major, minor, _, _, name_bytes, _] = values;
     let device = major << 32 | minor;
-    Ok(Header { inode, mode: mode as u32, names, size, device, name_bytes })
+    Ok(CpioHeader { inode, mode: mode as u32, names, size, device, name_bytes })
 }
 
 /// Input whose next bytes can be seen before they are read.
@@ -323,22 +323,22 @@ impl<R: Read> Read for Ahead<R> {
 }
 
 /// Input that knows how much of it was read.
-struct Places<R> {
+struct OffsetReader<R> {
     input: Ahead<R>,
     at: u64,
 }
 
-impl<R: Read> Places<R> {
+impl<R: Read> OffsetReader<R> {
     fn new(input: R) -> Self {
         Self { input: Ahead::new(input), at: 0 }
     }
 
     /// Skips zeros; returns the beginning of what follows, if anything does.
-    fn next_part(&mut self) -> Result<Option<Vec<u8>>, Error> {
+    fn next_part(&mut self) -> Result<Option<Vec<u8>>, SbomError> {
         // Parts begin at multiples of four of themselves.
         self.at = 0;
         loop {
-            let bytes = self.input.fill_buf().map_err(Error::unpacking)?;
+            let bytes = self.input.fill_buf().map_err(SbomError::unpacking)?;
             if bytes.is_empty() {
                 return Ok(None);
             }
@@ -346,47 +346,48 @@ impl<R: Read> Places<R> {
             let is_part = zeros < bytes.len();
             self.input.consume(zeros);
             if is_part {
-                let bytes = self.input.peek(BEGINNING_BYTES).map_err(Error::unpacking)?;
+                let bytes = self.input.peek(BEGINNING_BYTES).map_err(SbomError::unpacking)?;
                 return Ok(Some(bytes[..bytes.len().min(BEGINNING_BYTES)].to_vec()));
             }
         }
     }
 
-    fn bytes(&mut self, count: u64) -> Result<Vec<u8>, Error> {
+    fn bytes(&mut self, count: u64) -> Result<Vec<u8>, SbomError> {
         if count > PATH_BYTES_MAX as u64 {
             let message = format!("has a name of {count} bytes, more than {PATH_BYTES_MAX}");
-            return Err(Error::content(message));
+            return Err(SbomError::content(message));
         }
         let mut bytes = vec![0; count as usize];
-        self.input.read_exact(&mut bytes).map_err(Error::unpacking)?;
+        self.input.read_exact(&mut bytes).map_err(SbomError::unpacking)?;
         self.at += count;
         Ok(bytes)
     }
 
-    fn skip(&mut self, count: u64) -> Result<(), Error> {
+    fn skip(&mut self, count: u64) -> Result<(), SbomError> {
         let mut rest = (&mut self.input).take(count);
-        let skipped = std::io::copy(&mut rest, &mut std::io::sink()).map_err(Error::unpacking)?;
+        let skipped =
+            std::io::copy(&mut rest, &mut std::io::sink()).map_err(SbomError::unpacking)?;
         self.at += skipped;
-        if skipped == count { Ok(()) } else { Err(Error::content("ends within an entry")) }
+        if skipped == count { Ok(()) } else { Err(SbomError::content("ends within an entry")) }
     }
 
-    fn align(&mut self) -> Result<(), Error> {
+    fn align(&mut self) -> Result<(), SbomError> {
         self.skip(self.at.next_multiple_of(ALIGNMENT) - self.at)
     }
 
     fn content(
         &mut self,
         size: u64,
-        options: &Options,
+        options: &BuildOptions,
         path: &[u8],
         mode: u16,
         block: &mut [u8],
-    ) -> Result<Content, Error> {
+    ) -> Result<ContentDigests, SbomError> {
         let mut data = (&mut self.input).take(size);
         let content = digest(&mut data, block, options.page_hashes, path, mode, &mut |_| {})
-            .map_err(|error| Error::unpacking(error).within(shown(path)))?;
+            .map_err(|error| SbomError::unpacking(error).within(shown(path)))?;
         if content.size != size {
-            return Err(Error::content(format!("ends within {}", shown(path))));
+            return Err(SbomError::content(format!("ends within {}", shown(path))));
         }
         self.at += size;
         Ok(content)

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
-use crate::error::{Error, shown};
-use crate::model::{File, PATH_BYTES_MAX};
+use crate::error::{SbomError, shown};
+use crate::model::{PATH_BYTES_MAX, SbomFile};
 
 /// Maximum number of links on the way to a file, as in the kernel (`MAXSYMLINKS`,
 /// include/linux/namei.h).
@@ -30,7 +30,7 @@ pub(super) enum Sum {
 
 impl Sum {
     /// Whether a file has it.
-    fn is_of(self, file: &File) -> bool {
+    fn is_of(self, file: &SbomFile) -> bool {
         match self {
             Self::Md5(sum) => file.md5 == Some(sum),
             Self::Sha1(sum) => file.sha1 == Some(sum),
@@ -39,18 +39,18 @@ impl Sum {
     }
 
     /// A file of which nothing else is known.
-    fn file(self, path: Vec<u8>) -> File {
-        let file = File { path: Some(path), ..File::default() };
+    fn file(self, path: Vec<u8>) -> SbomFile {
+        let file = SbomFile { path: Some(path), ..SbomFile::default() };
         match self {
-            Self::Md5(sum) => File { md5: Some(sum), ..file },
-            Self::Sha1(sum) => File { sha1: Some(sum), ..file },
-            Self::Sha256(sum) => File { sha256: Some(sum), ..file },
+            Self::Md5(sum) => SbomFile { md5: Some(sum), ..file },
+            Self::Sha1(sum) => SbomFile { sha1: Some(sum), ..file },
+            Self::Sha256(sum) => SbomFile { sha256: Some(sum), ..file },
         }
     }
 }
 
 /// What a package manager's database has.
-pub(super) struct Installed {
+pub(super) struct InstalledFiles {
     /// Digests by the file's real path, each with the package that has it.
     sums: BTreeMap<Vec<u8>, Vec<(Sum, Rc<str>)>>,
     /// For people, one line each.
@@ -62,7 +62,7 @@ pub(super) struct Installed {
     bytes_left: usize,
 }
 
-impl Default for Installed {
+impl Default for InstalledFiles {
     fn default() -> Self {
         Self {
             sums: BTreeMap::new(),
@@ -74,7 +74,7 @@ impl Default for Installed {
     }
 }
 
-impl Installed {
+impl InstalledFiles {
     /// Adds a file, whose path may lead through links. An error if there are more files than any
     /// system has.
     pub(super) fn add(
@@ -83,7 +83,7 @@ impl Installed {
         sum: Sum,
         package: &Rc<str>,
         links: &Links<'_>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), SbomError> {
         let folders = self.folders.len();
         let real = resolve(path, links, &mut self.folders);
         let real_bytes = real.as_ref().map_or(0, Vec::len);
@@ -92,7 +92,7 @@ impl Installed {
         let bytes = real_bytes + of_folder;
         let left = self.files_left.checked_sub(1).zip(self.bytes_left.checked_sub(bytes));
         let Some(left) = left else {
-            return Err(Error::content(format!(
+            return Err(SbomError::content(format!(
                 "holds more than {FILES_MAX} files, or {BYTES_MAX} bytes of paths, at {} of {}",
                 shown(path),
                 shown(package.as_bytes())
@@ -106,7 +106,7 @@ impl Installed {
     }
 
     /// The files, of which nothing but the digests is known, and remarks.
-    pub(super) fn into_files(self) -> (Vec<File>, Vec<String>) {
+    pub(super) fn into_files(self) -> (Vec<SbomFile>, Vec<String>) {
         let mut remarks = self.remarks;
         let mut files = Vec::with_capacity(self.sums.len());
         for (path, sums) in self.sums {
@@ -124,7 +124,7 @@ impl Installed {
     }
 
     /// Compares the files with the digests; returns a line for people, with the manager's name.
-    pub(super) fn compare(&self, name: &str, files: &[File]) -> String {
+    pub(super) fn compare(&self, name: &str, files: &[SbomFile]) -> String {
         let (mut same, mut missing) = (0_u64, 0_u64);
         let mut different = Vec::new();
         for (path, sums) in &self.sums {
@@ -214,17 +214,17 @@ mod tests {
 
     #[test]
     fn more_files_or_paths_than_any_system_has_are_an_error() {
-        let add = |installed: &mut Installed, path: &[u8]| {
+        let add = |installed: &mut InstalledFiles, path: &[u8]| {
             installed.add(path, Sum::Md5([0; 16]), &"app".into(), &|_| None)
         };
-        let few = || Installed { files_left: 2, ..Installed::default() };
+        let few = || InstalledFiles { files_left: 2, ..InstalledFiles::default() };
         let mut installed = few();
         assert!(add(&mut installed, b"/a").is_ok() && add(&mut installed, b"/b").is_ok());
         let message = add(&mut installed, b"/c").unwrap_err().message;
         assert!(message.contains("more than 16777216 files"), "{message}");
         assert!(message.ends_with("at /c of app"), "{message}");
         // The folder counts once: it is kept by its path and by its real one.
-        let mut installed = Installed { bytes_left: 6 * 3 + 6, ..Installed::default() };
+        let mut installed = InstalledFiles { bytes_left: 6 * 3 + 6, ..InstalledFiles::default() };
         assert!(add(&mut installed, b"/bin/a").is_ok() && add(&mut installed, b"/bin/b").is_ok());
         assert!(add(&mut installed, b"/bin/c").is_err());
     }

@@ -9,8 +9,8 @@ use std::io::Read;
 use tar::EntryType;
 
 use super::room::Room;
-use crate::digest::{BLOCK_BYTES, Content, PageHashes, digest};
-use crate::error::{Error, shown};
+use crate::digest::{BLOCK_BYTES, ContentDigests, PageHashes, digest};
+use crate::error::{SbomError, shown};
 use crate::load::read_bounded;
 use crate::model::PATH_BYTES_MAX;
 
@@ -20,15 +20,15 @@ const PAX_BYTES_MAX: u64 = 1 << 20;
 
 /// An entry of an archive.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Entry {
+pub(super) struct LayerEntry {
     /// Names from the root, without slashes around them, `.` or `..`; empty for the root itself.
     pub(super) path: Vec<u8>,
     pub(super) kind: EntryKind,
 }
 
-impl Entry {
+impl LayerEntry {
     /// Takes its room.
-    pub(super) fn take(&self, room: &Room) -> Result<(), Error> {
+    pub(super) fn take(&self, room: &Room) -> Result<(), SbomError> {
         let (target, pages) = match &self.kind {
             EntryKind::Symlink(to) | EntryKind::Link(to) => (to.len(), 0),
             EntryKind::File { content, .. } => (0, content.pages.len()),
@@ -42,7 +42,7 @@ impl Entry {
 pub(super) enum EntryKind {
     File {
         mode: u16,
-        content: Content,
+        content: ContentDigests,
     },
     Directory,
     Symlink(Vec<u8>),
@@ -54,15 +54,15 @@ pub(super) enum EntryKind {
 
 /// The data of the members before an entry that belongs to it.
 #[derive(Default)]
-struct Pending {
+struct ExtendedHeader {
     path: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
     size: Option<u64>,
 }
 
-impl Pending {
+impl ExtendedHeader {
     /// Reads a member that belongs to the next entry. Returns `false` for an entry.
-    fn update(&mut self, member: &mut tar::Entry<'_, impl Read>) -> Result<bool, Error> {
+    fn update(&mut self, member: &mut tar::Entry<'_, impl Read>) -> Result<bool, SbomError> {
         match member.header().entry_type() {
             EntryType::GNULongName => self.path = Some(name(member, NAME_BYTES_MAX)?),
             EntryType::GNULongLink => self.link = Some(name(member, NAME_BYTES_MAX)?),
@@ -80,13 +80,13 @@ fn file(
     path: &[u8],
     pages: PageHashes,
     block: &mut [u8],
-) -> Result<(u16, Content), Error> {
-    let mode = (member.header().mode().map_err(Error::unpacking)? & 0o7777) as u16;
+) -> Result<(u16, ContentDigests), SbomError> {
+    let mode = (member.header().mode().map_err(SbomError::unpacking)? & 0o7777) as u16;
     let length = member.size();
     let content = digest(member, block, pages, path, mode, &mut |_| {})
-        .map_err(|error| Error::unpacking(error).within(shown(path)))?;
+        .map_err(|error| SbomError::unpacking(error).within(shown(path)))?;
     if content.size != length {
-        return Err(Error::content(format!("ends within {}", shown(path))));
+        return Err(SbomError::content(format!("ends within {}", shown(path))));
     }
     Ok((mode, content))
 }
@@ -96,18 +96,18 @@ pub(super) fn read(
     archive: &mut dyn Read,
     pages: PageHashes,
     room: &Room,
-) -> Result<Vec<Entry>, Error> {
+) -> Result<Vec<LayerEntry>, SbomError> {
     let mut archive = tar::Archive::new(archive);
-    let members = archive.entries().map_err(Error::unpacking)?.raw(true);
+    let members = archive.entries().map_err(SbomError::unpacking)?.raw(true);
     let mut entries = Vec::new();
     let mut block = vec![0; BLOCK_BYTES];
-    let mut pending = Pending::default();
+    let mut pending = ExtendedHeader::default();
     for member in members {
-        let mut member = member.map_err(Error::unpacking)?;
+        let mut member = member.map_err(SbomError::unpacking)?;
         if pending.update(&mut member)? {
             continue;
         }
-        let Pending { path, link, size } = std::mem::take(&mut pending);
+        let ExtendedHeader { path, link, size } = std::mem::take(&mut pending);
         let raw = path.unwrap_or_else(|| member.path_bytes().into_owned());
         let is_folder_by_name = raw.ends_with(b"/");
         let path = cleaned(&raw)?;
@@ -125,35 +125,35 @@ pub(super) fn read(
             EntryType::Regular | EntryType::Continuous => {
                 if size.is_some_and(|size| size != member.size()) {
                     let message = format!("{} is larger than 8 GiB", shown(&path));
-                    return Err(Error::content(message));
+                    return Err(SbomError::content(message));
                 }
                 let (mode, content) = file(&mut member, &path, pages, &mut block)?;
                 EntryKind::File { mode, content }
             }
             other => {
-                return Err(Error::content(format!(
+                return Err(SbomError::content(format!(
                     "{} is a member of type {:?}, which is not read here",
                     shown(&path),
                     char::from(other.as_byte())
                 )));
             }
         };
-        let entry = Entry { path, kind };
+        let entry = LayerEntry { path, kind };
         entry.take(room)?;
         entries.push(entry);
     }
     Ok(entries)
 }
 
-fn bounded(member: &mut impl Read, bytes_max: u64) -> Result<Vec<u8>, Error> {
-    let bytes = read_bounded(member, bytes_max).map_err(Error::unpacking)?;
+fn bounded(member: &mut impl Read, bytes_max: u64) -> Result<Vec<u8>, SbomError> {
+    let bytes = read_bounded(member, bytes_max).map_err(SbomError::unpacking)?;
     bytes.ok_or_else(|| {
-        Error::content(format!("has a name, or pax records, of more than {bytes_max} bytes"))
+        SbomError::content(format!("has a name, or pax records, of more than {bytes_max} bytes"))
     })
 }
 
 /// A name, which NUL ends.
-fn name(member: &mut impl Read, bytes_max: u64) -> Result<Vec<u8>, Error> {
+fn name(member: &mut impl Read, bytes_max: u64) -> Result<Vec<u8>, SbomError> {
     let mut bytes = bounded(member, bytes_max)?;
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     bytes.truncate(end);
@@ -161,10 +161,10 @@ fn name(member: &mut impl Read, bytes_max: u64) -> Result<Vec<u8>, Error> {
 }
 
 /// Records of pax(1): values too large for the next member's header.
-fn pax(records: &[u8], pending: &mut Pending) -> Result<(), Error> {
+fn pax(records: &[u8], pending: &mut ExtendedHeader) -> Result<(), SbomError> {
     for record in tar::PaxExtensions::new(records) {
         let record =
-            record.map_err(|error| Error::content(format!("has a bad pax record: {error}")))?;
+            record.map_err(|error| SbomError::content(format!("has a bad pax record: {error}")))?;
         let value = record.value_bytes();
         match record.key_bytes() {
             b"path" => pending.path = Some(value.to_vec()),
@@ -172,10 +172,10 @@ fn pax(records: &[u8], pending: &mut Pending) -> Result<(), Error> {
             b"size" => {
                 let size = str::from_utf8(value).ok().and_then(|text| text.parse().ok());
                 pending.size =
-                    Some(size.ok_or_else(|| Error::content("has a bad size in a pax record"))?);
+                    Some(size.ok_or_else(|| SbomError::content("has a bad size in a pax record"))?);
             }
             key if key.starts_with(b"GNU.sparse.") => {
-                return Err(Error::content("has a sparse file in it, which is not read here"));
+                return Err(SbomError::content("has a sparse file in it, which is not read here"));
             }
             _ => {}
         }
@@ -184,7 +184,7 @@ fn pax(records: &[u8], pending: &mut Pending) -> Result<(), Error> {
 }
 
 /// A path from the root in canonical form; `..` cannot lead above the root.
-pub(super) fn cleaned(path: &[u8]) -> Result<Vec<u8>, Error> {
+pub(super) fn cleaned(path: &[u8]) -> Result<Vec<u8>, SbomError> {
     let mut names: Vec<&[u8]> = Vec::new();
     for name in path.split(|byte| *byte == b'/') {
         match name {
@@ -197,7 +197,7 @@ pub(super) fn cleaned(path: &[u8]) -> Result<Vec<u8>, Error> {
     }
     let path = names.join(&b'/');
     if path.len() >= PATH_BYTES_MAX || path.contains(&0) {
-        return Err(Error::content(format!("{} is no path that a kernel gives", shown(&path))));
+        return Err(SbomError::content(format!("{} is no path that a kernel gives", shown(&path))));
     }
     Ok(path)
 }
@@ -223,9 +223,9 @@ pub(super) mod tests {
         tar.into_inner().unwrap()
     }
 
-    fn kinds(bytes: &[u8]) -> Result<Vec<(String, String)>, Error> {
+    fn kinds(bytes: &[u8]) -> Result<Vec<(String, String)>, SbomError> {
         let entries = read(&mut &*bytes, PageHashes::None, &Room::new())?;
-        let text = |entry: Entry| {
+        let text = |entry: LayerEntry| {
             let kind = match entry.kind {
                 EntryKind::File { content, .. } => content.size.to_string(),
                 EntryKind::Symlink(to) => format!("-> {}", String::from_utf8_lossy(&to)),

@@ -5,19 +5,19 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use super::installed::{Installed, Links};
-use super::{Built, dpkg, rpm};
-use crate::error::Error;
-use crate::model::{Sbom, Subject};
+use super::installed::{InstalledFiles, Links};
+use super::{BuildResult, dpkg, rpm};
+use crate::error::SbomError;
+use crate::model::{Sbom, SbomSubject};
 
 /// A package manager.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Manager {
+pub(super) enum PackageManagerKind {
     Dpkg,
     Rpm,
 }
 
-impl Manager {
+impl PackageManagerKind {
     pub(super) const ALL: [Self; 2] = [Self::Dpkg, Self::Rpm];
 
     /// Its name, which is also the end of its option.
@@ -37,7 +37,7 @@ impl Manager {
     }
 
     /// Reads its database below `root`.
-    pub(super) fn read(self, root: &Path, links: &Links<'_>) -> Result<Installed, Error> {
+    pub(super) fn read(self, root: &Path, links: &Links<'_>) -> Result<InstalledFiles, SbomError> {
         match self {
             Self::Dpkg => dpkg::read(root, links),
             Self::Rpm => rpm::read(root, links),
@@ -45,15 +45,15 @@ impl Manager {
     }
 
     /// An SBOM from its database alone; no other file is read.
-    pub(super) fn trusted(self, root: &Path) -> Result<Built, Error> {
+    pub(super) fn trusted(self, root: &Path) -> Result<BuildResult, SbomError> {
         let links = |path: &[u8]| {
             let relative = path.strip_prefix(b"/").unwrap_or(path);
             let target = fs::read_link(root.join(OsStr::from_bytes(relative))).ok()?;
             Some(target.as_os_str().as_bytes().to_vec())
         };
         let (files, remarks) = self.read(root, &links)?.into_files();
-        Ok(Built {
-            sbom: Sbom { subject: Subject::Root { name: None }, files },
+        Ok(BuildResult {
+            sbom: Sbom { subject: SbomSubject::Root { name: None }, files },
             source: match self {
                 Self::Dpkg => "dpkg's database",
                 Self::Rpm => "rpm's database",

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::error::{Error, shown};
+use crate::error::{SbomError, shown};
 
 /// Maximum number of entries: eighty times those of a large distribution.
 const ENTRIES_MAX: u64 = 8 << 20;
@@ -45,7 +45,7 @@ impl Room {
 
     /// Takes the room of an entry at `path`, which has so many pages. `target` is the number of
     /// bytes in the name that it leads to.
-    pub(super) fn add(&self, path: &[u8], target: usize, pages: usize) -> Result<(), Error> {
+    pub(super) fn add(&self, path: &[u8], target: usize, pages: usize) -> Result<(), SbomError> {
         let name_bytes = path.len().saturating_add(target) as u64;
         for (left, count, max, what) in [
             (&self.entries, 1, ENTRIES_MAX, "entries"),
@@ -66,8 +66,8 @@ impl Room {
 }
 
 /// The error for more than `max` of something, which are exceeded at a path.
-pub(super) fn too_many(max: impl Display, what: &str, path: &[u8]) -> Error {
-    Error::content(format!("holds more than {max} {what}, at {}", shown(path)))
+pub(super) fn too_many(max: impl Display, what: &str, path: &[u8]) -> SbomError {
+    SbomError::content(format!("holds more than {max} {what}, at {}", shown(path)))
 }
 
 fn take(left: &AtomicU64, count: u64) -> bool {

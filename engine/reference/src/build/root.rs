@@ -13,14 +13,14 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
-use super::manager::Manager;
-use super::{Built, Options, Progress, on_all_processors};
-use crate::digest::{BLOCK_BYTES, Content, PageHashes, digest};
-use crate::error::Error;
+use super::manager::PackageManagerKind;
+use super::{BuildOptions, BuildProgress, BuildResult, on_all_processors};
+use crate::digest::{BLOCK_BYTES, ContentDigests, PageHashes, digest};
+use crate::error::SbomError;
 use crate::load::open_regular;
-use crate::model::{File, PATH_BYTES_MAX, Sbom, Subject};
+use crate::model::{PATH_BYTES_MAX, Sbom, SbomFile, SbomSubject};
 
-struct Found {
+struct RootFile {
     /// Inside the root.
     path: Vec<u8>,
     mode: u16,
@@ -29,7 +29,7 @@ struct Found {
 }
 
 /// A content to be read, once for all its names.
-struct Wanted {
+struct PendingContent {
     /// The path where it is read.
     place: PathBuf,
     /// Index of the first file with it.
@@ -41,9 +41,9 @@ struct Wanted {
 
 /// Everything found below a root.
 #[derive(Default)]
-struct Tree {
-    files: Vec<Found>,
-    contents: Vec<Wanted>,
+struct RootTree {
+    files: Vec<RootFile>,
+    contents: Vec<PendingContent>,
     /// The targets of links, by path inside the root.
     links: BTreeMap<Vec<u8>, Vec<u8>>,
     special: u64,
@@ -51,7 +51,7 @@ struct Tree {
     remarks: Vec<String>,
 }
 
-impl Tree {
+impl RootTree {
     /// Adds an error to the problems.
     fn note<T>(&mut self, result: io::Result<T>, place: &Path, done: &str) -> Option<T> {
         let problem = |error| format!("{} can't be {done}: {error}", place.display());
@@ -61,13 +61,13 @@ impl Tree {
 
 pub(super) fn build(
     root: &Path,
-    options: &Options,
-    manager: Option<Manager>,
-    progress: &dyn Progress,
-) -> Result<Built, Error> {
+    options: &BuildOptions,
+    manager: Option<PackageManagerKind>,
+    progress: &dyn BuildProgress,
+) -> Result<BuildResult, SbomError> {
     // With `/.`, the root itself may be given by a symbolic link.
-    let top = fs::metadata(root).map_err(Error::reading(root))?;
-    fs::read_dir(root).map_err(Error::reading(root))?;
+    let top = fs::metadata(root).map_err(SbomError::reading(root))?;
+    fs::read_dir(root).map_err(SbomError::reading(root))?;
     let mut tree = find(root, &top, &options.excluded);
     progress.expect(tree.contents.iter().map(|wanted| wanted.size).sum());
     let contents = hash(&mut tree, options.page_hashes, progress);
@@ -79,7 +79,7 @@ pub(super) fn build(
     });
     let files = files.collect();
     tree.problems.sort();
-    let mut sbom = Sbom { subject: Subject::Root { name: None }, files };
+    let mut sbom = Sbom { subject: SbomSubject::Root { name: None }, files };
     sbom.settle()?;
     if let Some(manager) = manager {
         let link = |path: &[u8]| tree.links.get(path).cloned();
@@ -87,7 +87,7 @@ pub(super) fn build(
         tree.remarks.append(&mut installed.remarks);
         tree.remarks.push(installed.compare(manager.name(), &sbom.files));
     }
-    Ok(Built {
+    Ok(BuildResult {
         sbom,
         source: match manager {
             Some(_) => "a root directory with packages",
@@ -101,8 +101,8 @@ pub(super) fn build(
 }
 
 /// A file of the model.
-pub(super) fn file(path: Vec<u8>, mode: u16, content: &Content) -> File {
-    File {
+pub(super) fn file(path: Vec<u8>, mode: u16, content: &ContentDigests) -> SbomFile {
+    SbomFile {
         path: Some(path),
         size: Some(content.size),
         mode: Some(mode),
@@ -115,8 +115,8 @@ pub(super) fn file(path: Vec<u8>, mode: u16, content: &Content) -> File {
 }
 
 /// Walks over the tree, reading no file.
-fn find(root: &Path, top: &Metadata, excluded: &[PathBuf]) -> Tree {
-    let mut tree = Tree::default();
+fn find(root: &Path, top: &Metadata, excluded: &[PathBuf]) -> RootTree {
+    let mut tree = RootTree::default();
     // Hard links: device and inode to the content.
     let mut shared: HashMap<(u64, u64), usize> = HashMap::new();
     let mut waiting = vec![(root.to_owned(), Vec::new(), top.dev())];
@@ -170,7 +170,7 @@ fn find(root: &Path, top: &Metadata, excluded: &[PathBuf]) -> Tree {
 }
 
 fn add_file(
-    tree: &mut Tree,
+    tree: &mut RootTree,
     shared: &mut HashMap<(u64, u64), usize>,
     path: Vec<u8>,
     place: PathBuf,
@@ -180,13 +180,13 @@ fn add_file(
     let known = (metadata.nlink() > 1).then(|| shared.get(&(device, inode))).flatten();
     let content = known.copied().unwrap_or_else(|| {
         let file = tree.files.len();
-        tree.contents.push(Wanted { place, file, device, inode, size: metadata.size() });
+        tree.contents.push(PendingContent { place, file, device, inode, size: metadata.size() });
         tree.contents.len() - 1
     });
     if metadata.nlink() > 1 {
         shared.insert((device, inode), content);
     }
-    tree.files.push(Found { path, mode: (metadata.mode() & 0o7777) as u16, content });
+    tree.files.push(RootFile { path, mode: (metadata.mode() & 0o7777) as u16, content });
 }
 
 /// Whether a file system has no shipped files: those that the kernel generates.
@@ -222,7 +222,11 @@ fn file_system(place: &Path) -> Option<u64> {
 
 /// Hashes the contents on all processors; those that cannot be read are added to the tree's
 /// problems.
-fn hash(tree: &mut Tree, pages: PageHashes, progress: &dyn Progress) -> Vec<Option<Content>> {
+fn hash(
+    tree: &mut RootTree,
+    pages: PageHashes,
+    progress: &dyn BuildProgress,
+) -> Vec<Option<ContentDigests>> {
     let (wanted, files) = (&tree.contents, &tree.files);
     // The largest first, so that the last one to finish is a small one.
     let mut order: Vec<usize> = (0..wanted.len()).collect();
@@ -242,12 +246,12 @@ fn hash(tree: &mut Tree, pages: PageHashes, progress: &dyn Progress) -> Vec<Opti
 }
 
 fn read(
-    wanted: &Wanted,
-    found: &Found,
+    wanted: &PendingContent,
+    found: &RootFile,
     block: &mut [u8],
     pages: PageHashes,
-    progress: &dyn Progress,
-) -> io::Result<Content> {
+    progress: &dyn BuildProgress,
+) -> io::Result<ContentDigests> {
     let mut file = open_regular(&wanted.place, OFlags::NOFOLLOW)?;
     let is_same =
         |metadata: &Metadata| (metadata.dev(), metadata.ino()) == (wanted.device, wanted.inode);

@@ -14,13 +14,13 @@ use std::rc::Rc;
 
 use rustix::fs::OFlags;
 
-use super::installed::{Installed, Links, Sum};
+use super::installed::{InstalledFiles, Links, Sum};
 use crate::digest::from_hex;
-use crate::error::{Error, shown};
+use crate::error::{SbomError, shown};
 use crate::load::{open_if_there, open_regular, state};
 use crate::model::check_path;
 
-use sqlite::{Database, Value};
+use sqlite::{SqliteDatabase, SqliteValue};
 
 /// Where the database may be, from the root. Where there are both, the second one is a link.
 const FOLDERS: [&str; 2] = ["usr/lib/sysimage/rpm", "var/lib/rpm"];
@@ -46,7 +46,7 @@ const BLOB_BYTES_MAX: u64 = 257 << 20;
 
 /// A database of rpm's.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) struct Found {
+pub(super) struct RpmDatabase {
     path: PathBuf,
     kind: DatabaseKind,
 }
@@ -62,12 +62,12 @@ enum DatabaseKind {
 }
 
 /// The database below `root`.
-pub(super) fn find(root: &Path) -> Option<Found> {
+pub(super) fn find(root: &Path) -> Option<RpmDatabase> {
     FOLDERS.iter().map(|folder| root.join(folder)).filter(|folder| is_folder(folder)).find_map(
         |folder| {
             KINDS.into_iter().find_map(|(name, kind)| {
                 let path = folder.join(name);
-                path.is_file().then_some(Found { path, kind })
+                path.is_file().then_some(RpmDatabase { path, kind })
             })
         },
     )
@@ -79,26 +79,26 @@ fn is_folder(path: &Path) -> bool {
 }
 
 /// Reads rpm's data below `root`.
-pub(super) fn read(root: &Path, links: &Links<'_>) -> Result<Installed, Error> {
-    let mut installed = Installed::default();
-    let Some(Found { path, kind }) = find(root) else { return Ok(installed) };
+pub(super) fn read(root: &Path, links: &Links<'_>) -> Result<InstalledFiles, SbomError> {
+    let mut installed = InstalledFiles::default();
+    let Some(RpmDatabase { path, kind }) = find(root) else { return Ok(installed) };
     let log_path = beside(&path, "-wal");
     let state = || [&path, &log_path].map(|path| state(path));
     let before = state();
-    let file = open_regular(&path, OFlags::NOFOLLOW).map_err(Error::reading(&path))?;
-    let size = file.metadata().map_err(Error::reading(&path))?.len();
+    let file = open_regular(&path, OFlags::NOFOLLOW).map_err(SbomError::reading(&path))?;
+    let size = file.metadata().map_err(SbomError::reading(&path))?.len();
     if size > DATABASE_BYTES_MAX {
-        return Err(Error::content(format!(
+        return Err(SbomError::content(format!(
             "{} has {size} bytes, more than {DATABASE_BYTES_MAX}; is it rpm's database?",
             path.display()
         )));
     }
-    let mut reader = Reader::new(&mut installed, links);
+    let mut reader = RpmReader::new(&mut installed, links);
     let done = match kind {
         DatabaseKind::Sqlite => {
             refuse_journal(&path)?;
             let log = open_if_there(&log_path)?;
-            Database::open(file, log)
+            SqliteDatabase::open(file, log)
                 .and_then(|mut database| database.rows("Packages", &mut |row| reader.row(&row)))
         }
         DatabaseKind::Ndb => ndb::blobs(&file, &mut |header| reader.package(header)),
@@ -107,7 +107,7 @@ pub(super) fn read(root: &Path, links: &Links<'_>) -> Result<Installed, Error> {
     let others = reader.other;
     if state() != before {
         let message = format!("{} was changed meanwhile; try again", path.display());
-        return Err(Error::content(message));
+        return Err(SbomError::content(message));
     }
     done.map_err(|error| error.within(path.display()))?;
     if others > 0 {
@@ -119,11 +119,11 @@ pub(super) fn read(root: &Path, links: &Links<'_>) -> Result<Installed, Error> {
 }
 
 /// An error if an `SQLite` database has a journal of a change that was not finished.
-fn refuse_journal(path: &Path) -> Result<(), Error> {
+fn refuse_journal(path: &Path) -> Result<(), SbomError> {
     let Some(journal) = open_if_there(&beside(path, "-journal"))? else { return Ok(()) };
     let mut magic = [0; JOURNAL_MAGIC.len()];
     if journal.read_exact_at(&mut magic, 0).is_ok() && magic == JOURNAL_MAGIC {
-        return Err(Error::content(format!(
+        return Err(SbomError::content(format!(
             "{} was not written completely; `rpm -qa` mends it",
             path.display()
         )));
@@ -140,40 +140,40 @@ fn beside(path: &Path, end: &str) -> PathBuf {
 
 /// An error of reading an open database: for `map_err`.
 #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
-fn reading(error: io::Error) -> Error {
-    Error::content(format!("can't be read: {error}"))
+fn reading(error: io::Error) -> SbomError {
+    SbomError::content(format!("can't be read: {error}"))
 }
 
 /// Adds the files of each package.
-struct Reader<'a> {
-    installed: &'a mut Installed,
+struct RpmReader<'a> {
+    installed: &'a mut InstalledFiles,
     links: &'a Links<'a>,
     /// Number of files whose digests are of another kind.
     other: u64,
 }
 
-impl<'a> Reader<'a> {
-    fn new(installed: &'a mut Installed, links: &'a Links<'a>) -> Self {
+impl<'a> RpmReader<'a> {
+    fn new(installed: &'a mut InstalledFiles, links: &'a Links<'a>) -> Self {
         Self { installed, links, other: 0 }
     }
 
-    fn row(&mut self, row: &[Value]) -> Result<(), Error> {
+    fn row(&mut self, row: &[SqliteValue]) -> Result<(), SbomError> {
         // `CREATE TABLE Packages (hnum INTEGER PRIMARY KEY AUTOINCREMENT, blob BLOB NOT NULL)`,
         // lib/backend/sqlite.c.
-        let [_, Value::Bytes(bytes)] = row else {
-            return Err(Error::content("has another table Packages than rpm makes"));
+        let [_, SqliteValue::Bytes(bytes)] = row else {
+            return Err(SbomError::content("has another table Packages than rpm makes"));
         };
         self.package(bytes)
     }
 
     /// Adds the files of a package, by its header.
-    fn package(&mut self, bytes: &[u8]) -> Result<(), Error> {
+    fn package(&mut self, bytes: &[u8]) -> Result<(), SbomError> {
         let package = header::read(bytes, PATH_BYTES_MAX)?;
         let name: Rc<str> = String::from_utf8_lossy(package.name).into();
         for file in &package.files {
             let bad = |what| {
                 let path = shown(&file.path);
-                Error::content(format!("has a bad {what} of {path} of {}", shown(package.name)))
+                SbomError::content(format!("has a bad {what} of {path} of {}", shown(package.name)))
             };
             check_path(&file.path).map_err(|_| bad("path"))?;
             let sum = match package.algorithm {
@@ -193,15 +193,15 @@ impl<'a> Reader<'a> {
 }
 
 /// Reads a database of any kind, and the log of an `SQLite` database, for a fuzz target.
-pub(super) fn fuzz(database: File, log: File) -> Result<(), Error> {
-    let mut installed = Installed::default();
-    let mut reader = Reader::new(&mut installed, &|_| None);
+pub(super) fn fuzz(database: File, log: File) -> Result<(), SbomError> {
+    let mut installed = InstalledFiles::default();
+    let mut reader = RpmReader::new(&mut installed, &|_| None);
     let mut package = |header: &[u8]| reader.package(header);
     let blobs = [ndb::blobs(&database, &mut package), berkeley::blobs(&database, &mut package)];
     if blobs.into_iter().any(|read| read.is_ok()) {
         return Ok(());
     }
-    let mut database = Database::open(database, Some(log))?;
+    let mut database = SqliteDatabase::open(database, Some(log))?;
     database.rows("Packages", &mut |row| reader.row(&row))
 }
 

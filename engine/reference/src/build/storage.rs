@@ -19,15 +19,15 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
 use super::image::{LAYERS_MAX, NAMED_MAX, configuration, configuration_digest, fits, image};
-use super::layer::{Entry, EntryKind};
+use super::layer::{EntryKind, LayerEntry};
 use super::room::Room;
 use super::store::Digest;
-use super::tree::{OPAQUE, Tree, WHITEOUT};
-use super::{Built, Options, Progress, on_all_processors};
+use super::tree::{ImageTree, OPAQUE, WHITEOUT};
+use super::{BuildOptions, BuildProgress, BuildResult, on_all_processors};
 use crate::digest::{BLOCK_BYTES, PageHashes, digest};
-use crate::error::{Error, shown};
+use crate::error::{SbomError, shown};
 use crate::load::{open_regular, read_bounded};
-use crate::model::{PATH_BYTES_MAX, Sbom, Subject};
+use crate::model::{PATH_BYTES_MAX, Sbom, SbomSubject};
 
 /// The list of images, from the store.
 pub(super) const IMAGES: &str = "overlay-images/images.json";
@@ -69,9 +69,9 @@ struct StoredLayer {
 /// `store` has [`IMAGES`].
 pub(super) fn build(
     store: &Path,
-    options: &Options,
-    progress: &dyn Progress,
-) -> Result<Built, Error> {
+    options: &BuildOptions,
+    progress: &dyn BuildProgress,
+) -> Result<BuildResult, SbomError> {
     let images: Vec<StoredImage> = list(&store.join(IMAGES))?;
     let chosen = choose(&images, options)?;
     let folder = store.join("overlay-images").join(checked(&chosen.id)?);
@@ -88,7 +88,10 @@ pub(super) fn build(
         && !image.platform.as_deref().is_some_and(|found| fits(found, wanted))
     {
         let found = image.platform.as_deref().unwrap_or("an unknown platform");
-        return Err(Error::request(format!("is of {found}, not of {}", shown(wanted.as_bytes()))));
+        return Err(SbomError::request(format!(
+            "is of {found}, not of {}",
+            shown(wanted.as_bytes())
+        )));
     }
     let layers = layers(store, chosen.layer.as_deref())?;
     let room = Room::new();
@@ -96,21 +99,24 @@ pub(super) fn build(
         let read = read_layer(&layers[index], (options.page_hashes, &room), block, progress);
         read.map_err(|error| error.within(layers[index].display()))
     };
-    let mut tree = Tree::new();
+    let mut tree = ImageTree::new();
     for entries in on_all_processors(layers.len(), || vec![0; BLOCK_BYTES], read) {
         tree.apply(entries?)?;
     }
     let (files, special) = tree.files()?;
     let bytes = files.iter().filter_map(|file| file.size).sum();
-    let sbom = Sbom { subject: Subject::Image(image), files };
+    let sbom = Sbom { subject: SbomSubject::Image(image), files };
     let remarks =
         vec!["the layers are unpacked in the store: their digests can't be checked".into()];
     let source = "an image of podman's or CRI-O's store";
-    Ok(Built { sbom, source, problems: Vec::new(), remarks, bytes, special })
+    Ok(BuildResult { sbom, source, problems: Vec::new(), remarks, bytes, special })
 }
 
 /// Chooses the one requested image, by one of its names or by its id.
-fn choose<'i>(images: &'i [StoredImage], options: &Options) -> Result<&'i StoredImage, Error> {
+fn choose<'i>(
+    images: &'i [StoredImage],
+    options: &BuildOptions,
+) -> Result<&'i StoredImage, SbomError> {
     let is_wanted = |image: &&StoredImage| {
         options.image.as_ref().is_none_or(|wanted| {
             image.names.iter().flatten().any(|name| name == wanted)
@@ -131,27 +137,27 @@ fn choose<'i>(images: &'i [StoredImage], options: &Options) -> Result<&'i Stored
         0 => ("has no such image".to_owned(), listed),
         count => (format!("holds {count} images; choose one by --image"), listed),
     };
-    Err(Error::request(format!("{what}; there are: {}{more}", listed.join(", "))))
+    Err(SbomError::request(format!("{what}; there are: {}{more}", listed.join(", "))))
 }
 
 /// The folders of an image's layers, from the lowest one to the highest one.
-fn layers(store: &Path, highest: Option<&str>) -> Result<Vec<PathBuf>, Error> {
+fn layers(store: &Path, highest: Option<&str>) -> Result<Vec<PathBuf>, SbomError> {
     let all: Vec<StoredLayer> = list(&store.join(LAYERS))?;
     let all: HashMap<&str, &StoredLayer> =
         all.iter().map(|layer| (layer.id.as_str(), layer)).collect();
     let mut folders = Vec::new();
     let mut next = highest.filter(|id| !id.is_empty());
     while let Some(id) = next {
-        let missing = || Error::content(format!("has no layer {}", shown(id.as_bytes())));
+        let missing = || SbomError::content(format!("has no layer {}", shown(id.as_bytes())));
         let layer = all.get(id).ok_or_else(missing)?;
         let folder = store.join("overlay").join(checked(id)?);
         if folder.join("composefs-data").exists() {
             let message = format!("{id} is a layer of composefs, which is not read here");
-            return Err(Error::content(message));
+            return Err(SbomError::content(message));
         }
         folders.push(folder.join("diff"));
         if folders.len() > LAYERS_MAX {
-            return Err(Error::content(format!("has more than {LAYERS_MAX} layers")));
+            return Err(SbomError::content(format!("has more than {LAYERS_MAX} layers")));
         }
         next = layer.parent.as_deref().filter(|id| !id.is_empty());
     }
@@ -160,9 +166,9 @@ fn layers(store: &Path, highest: Option<&str>) -> Result<Vec<PathBuf>, Error> {
 }
 
 /// An id that is a name of a folder: hexadecimal digits.
-fn checked(id: &str) -> Result<&str, Error> {
+fn checked(id: &str) -> Result<&str, SbomError> {
     let is_id = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let bad = || Error::content(format!("has the bad id {:?}", shown(id.as_bytes())));
+    let bad = || SbomError::content(format!("has the bad id {:?}", shown(id.as_bytes())));
     if is_id { Ok(id) } else { Err(bad()) }
 }
 
@@ -172,17 +178,17 @@ fn name_of_data(name: &str) -> String {
     format!("={}", STANDARD.encode(name))
 }
 
-fn list<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
+fn list<T: DeserializeOwned>(path: &Path) -> Result<T, SbomError> {
     serde_json::from_slice(&bounded(path)?)
-        .map_err(|error| Error::content(format!("{}: {error}", path.display())))
+        .map_err(|error| SbomError::content(format!("{}: {error}", path.display())))
 }
 
-fn bounded(path: &Path) -> Result<Vec<u8>, Error> {
-    let file = open_regular(path, OFlags::NOFOLLOW).map_err(Error::reading(path))?;
-    let bytes = read_bounded(file, JSON_BYTES_MAX).map_err(Error::reading(path))?;
+fn bounded(path: &Path) -> Result<Vec<u8>, SbomError> {
+    let file = open_regular(path, OFlags::NOFOLLOW).map_err(SbomError::reading(path))?;
+    let bytes = read_bounded(file, JSON_BYTES_MAX).map_err(SbomError::reading(path))?;
     bytes.ok_or_else(|| {
         let path = path.display();
-        Error::content(format!("{path} has more than {JSON_BYTES_MAX} bytes"))
+        SbomError::content(format!("{path} has more than {JSON_BYTES_MAX} bytes"))
     })
 }
 
@@ -191,11 +197,11 @@ fn read_layer(
     layer: &Path,
     (pages, room): (PageHashes, &Room),
     block: &mut [u8],
-    progress: &dyn Progress,
-) -> Result<Vec<Entry>, Error> {
+    progress: &dyn BuildProgress,
+) -> Result<Vec<LayerEntry>, SbomError> {
     let mut entries = Vec::new();
     let mut add = |path, kind| {
-        let entry = Entry { path, kind };
+        let entry = LayerEntry { path, kind };
         entry.take(room).map(|()| entries.push(entry))
     };
     // Of files with several names: the first one.
@@ -206,16 +212,16 @@ fn read_layer(
             let path = [&path[..], OPAQUE].join(&b'/');
             add(path, EntryKind::Special)?;
         }
-        for entry in fs::read_dir(&folder).map_err(Error::reading(&folder))? {
-            let entry = entry.map_err(Error::reading(&folder))?;
+        for entry in fs::read_dir(&folder).map_err(SbomError::reading(&folder))? {
+            let entry = entry.map_err(SbomError::reading(&folder))?;
             let (place, name) = (entry.path(), entry.file_name());
             let path = match path.as_slice() {
                 b"" => name.as_bytes().to_vec(),
                 path => [path, name.as_bytes()].join(&b'/'),
             };
-            let metadata = place.symlink_metadata().map_err(Error::reading(&place))?;
+            let metadata = place.symlink_metadata().map_err(SbomError::reading(&place))?;
             let kind = if path.len() >= PATH_BYTES_MAX {
-                return Err(Error::content(format!(
+                return Err(SbomError::content(format!(
                     "{} is no path that a kernel gives",
                     shown(&path)
                 )));
@@ -224,7 +230,7 @@ fn read_layer(
                 waiting.push((place, path.clone()));
                 EntryKind::Directory
             } else if metadata.is_symlink() {
-                let to = fs::read_link(&place).map_err(Error::reading(&place))?;
+                let to = fs::read_link(&place).map_err(SbomError::reading(&place))?;
                 EntryKind::Symlink(to.as_os_str().as_bytes().to_vec())
             } else if metadata.is_file() {
                 unmoved(&place)?;
@@ -256,32 +262,32 @@ fn file(
     metadata: &Metadata,
     pages: PageHashes,
     block: &mut [u8],
-    progress: &dyn Progress,
-) -> Result<EntryKind, Error> {
+    progress: &dyn BuildProgress,
+) -> Result<EntryKind, SbomError> {
     progress.expect(metadata.size());
     let mode = (metadata.mode() & 0o7777) as u16;
     let mut advance = |bytes| progress.advance(bytes);
     let content = open_regular(place, OFlags::NOFOLLOW)
         .and_then(|mut file| digest(&mut file, block, pages, path, mode, &mut advance))
-        .map_err(Error::reading(place))?;
+        .map_err(SbomError::reading(place))?;
     if content.size != metadata.size() {
-        return Err(Error::content(format!("{} was changed meanwhile", place.display())));
+        return Err(SbomError::content(format!("{} was changed meanwhile", place.display())));
     }
     Ok(EntryKind::File { mode, content })
 }
 
 /// An error if the content of a file or directory is in another layer.
-fn unmoved(place: &Path) -> Result<(), Error> {
+fn unmoved(place: &Path) -> Result<(), SbomError> {
     for name in MOVED_ATTRIBUTES {
         if attribute(place, name)?.is_some() {
             let message = format!("{} has its content in another layer ({name})", place.display());
-            return Err(Error::content(message));
+            return Err(SbomError::content(message));
         }
     }
     Ok(())
 }
 
-fn is_opaque(folder: &Path) -> Result<bool, Error> {
+fn is_opaque(folder: &Path) -> Result<bool, SbomError> {
     for name in OPAQUE_ATTRIBUTES {
         if attribute(folder, name)? == Some(b'y') {
             return Ok(true);
@@ -291,7 +297,7 @@ fn is_opaque(folder: &Path) -> Result<bool, Error> {
 }
 
 /// The first byte of an extended attribute.
-fn attribute(place: &Path, name: &str) -> Result<Option<u8>, Error> {
+fn attribute(place: &Path, name: &str) -> Result<Option<u8>, SbomError> {
     use rustix::io::Errno;
     let mut value = [0; 4096];
     match rustix::fs::lgetxattr(place, name, &mut value) {
@@ -299,7 +305,7 @@ fn attribute(place: &Path, name: &str) -> Result<Option<u8>, Error> {
         Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
         // A longer value.
         Err(Errno::RANGE) => Ok(Some(0)),
-        Err(error) => Err(Error::reading(place)(io::Error::from(error))),
+        Err(error) => Err(SbomError::reading(place)(io::Error::from(error))),
     }
 }
 

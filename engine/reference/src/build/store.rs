@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use tar::EntryType;
 
 use crate::digest::{from_hex, hex};
-use crate::error::{Error, shown};
+use crate::error::{SbomError, shown};
 use crate::load::{open_regular, read_bounded};
 
 /// Maximum number of an archive's members read.
@@ -25,37 +25,37 @@ const JSON_BYTES_MAX: u64 = 16 << 20;
 #[derive(Debug)]
 pub(super) enum Store {
     Folder(PathBuf),
-    Archive { file: File, members: HashMap<String, Member> },
+    Archive { file: File, members: HashMap<String, ArchiveMember> },
 }
 
 /// A member of an archive.
 #[derive(Debug)]
-pub(super) enum Member {
+pub(super) enum ArchiveMember {
     File { at: u64, size: u64 },
     Link(String),
 }
 
 impl Store {
     /// Lists the members of an archive, without reading them.
-    pub(super) fn archive(file: File) -> Result<Self, Error> {
+    pub(super) fn archive(file: File) -> Result<Self, SbomError> {
         let mut members = HashMap::new();
         let mut archive = tar::Archive::new(&file);
         // Raw: names that need a member of their own are longer than any that is searched.
         for entry in
-            archive.entries_with_seek().map_err(Error::unpacking)?.raw(true).take(MEMBERS_MAX)
+            archive.entries_with_seek().map_err(SbomError::unpacking)?.raw(true).take(MEMBERS_MAX)
         {
-            let entry = entry.map_err(Error::unpacking)?;
+            let entry = entry.map_err(SbomError::unpacking)?;
             let Ok(name) = String::from_utf8(entry.path_bytes().into_owned()) else { continue };
             let name = name.strip_prefix("./").unwrap_or(&name).to_owned();
             let member = match entry.header().entry_type() {
                 EntryType::Regular | EntryType::Continuous => {
-                    Member::File { at: entry.raw_file_position(), size: entry.size() }
+                    ArchiveMember::File { at: entry.raw_file_position(), size: entry.size() }
                 }
                 EntryType::Symlink | EntryType::Link => {
                     let Some(to) = entry.header().link_name_bytes() else { continue };
                     let to = String::from_utf8_lossy(&to).into_owned();
                     let is_hard = entry.header().entry_type() == EntryType::Link;
-                    Member::Link(if is_hard { to } else { beside(&name, &to) })
+                    ArchiveMember::Link(if is_hard { to } else { beside(&name, &to) })
                 }
                 _ => continue,
             };
@@ -74,11 +74,11 @@ impl Store {
 
     /// Opens a file and returns its size. The name was made here or checked: it never leads
     /// outside.
-    pub(super) fn open(&self, name: &str) -> Result<(Box<dyn Read + '_>, u64), Error> {
+    pub(super) fn open(&self, name: &str) -> Result<(Box<dyn Read + '_>, u64), SbomError> {
         match self {
             Self::Folder(folder) => {
                 let path = folder.join(name);
-                let failed = Error::reading(&path);
+                let failed = SbomError::reading(&path);
                 let file = open_regular(&path, OFlags::empty()).map_err(failed)?;
                 let size = file.metadata().map_err(failed)?.len();
                 Ok((Box::new(file), size))
@@ -87,31 +87,31 @@ impl Store {
                 let mut name = name.to_owned();
                 for _ in 0..LINKS_MAX {
                     match members.get(&name) {
-                        Some(Member::File { at, size }) => {
+                        Some(ArchiveMember::File { at, size }) => {
                             let end = at.saturating_add(*size);
-                            return Ok((Box::new(Piece { file, at: *at, end }), *size));
+                            return Ok((Box::new(FileSection { file, at: *at, end }), *size));
                         }
-                        Some(Member::Link(to)) => name.clone_from(to),
+                        Some(ArchiveMember::Link(to)) => name.clone_from(to),
                         None => break,
                     }
                 }
-                Err(Error::content(format!("has no {}", shown(name.as_bytes()))))
+                Err(SbomError::content(format!("has no {}", shown(name.as_bytes()))))
             }
         }
     }
 
     /// Reads a JSON file.
-    pub(super) fn json(&self, name: &str) -> Result<Vec<u8>, Error> {
+    pub(super) fn json(&self, name: &str) -> Result<Vec<u8>, SbomError> {
         let (input, _) = self.open(name)?;
         let bytes = read_bounded(input, JSON_BYTES_MAX)
-            .map_err(|error| Error::content(format!("{name}: {error}")))?;
+            .map_err(|error| SbomError::content(format!("{name}: {error}")))?;
         let too_large =
             || format!("{} has more than {JSON_BYTES_MAX} bytes", shown(name.as_bytes()));
-        bytes.ok_or_else(|| Error::content(too_large()))
+        bytes.ok_or_else(|| SbomError::content(too_large()))
     }
 
     /// Reads a JSON blob and checks it against its digest.
-    pub(super) fn json_blob(&self, digest: &Digest) -> Result<Vec<u8>, Error> {
+    pub(super) fn json_blob(&self, digest: &Digest) -> Result<Vec<u8>, SbomError> {
         let bytes = self.json(&digest.blob())?;
         let found: [u8; 32] = Sha256::digest(&bytes).into();
         digest.check(&found, &digest.blob())?;
@@ -136,13 +136,13 @@ fn beside(name: &str, to: &str) -> String {
 }
 
 /// A section of a file, read without moving the file's own position.
-struct Piece<'a> {
+struct FileSection<'a> {
     file: &'a File,
     at: u64,
     end: u64,
 }
 
-impl Read for Piece<'_> {
+impl Read for FileSection<'_> {
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
         let rest = usize::try_from(self.end.saturating_sub(self.at)).unwrap_or(usize::MAX);
         let length = rest.min(target.len());
@@ -161,11 +161,11 @@ pub(super) struct Digest([u8; 32]);
 
 impl Digest {
     /// Reads `sha256:…`.
-    pub(super) fn parse(text: &str) -> Result<Self, Error> {
+    pub(super) fn parse(text: &str) -> Result<Self, SbomError> {
         let digits = text.strip_prefix("sha256:");
         digits.and_then(|digits| from_hex(digits.as_bytes())).map(Self).ok_or_else(|| {
             let shown = shown(text.as_bytes());
-            Error::content(format!("has the digest {shown:?}; only SHA-256 is read"))
+            SbomError::content(format!("has the digest {shown:?}; only SHA-256 is read"))
         })
     }
 
@@ -185,12 +185,12 @@ impl Digest {
     }
 
     /// An error if the digest differs.
-    pub(super) fn check(&self, found: &[u8; 32], what: &str) -> Result<(), Error> {
+    pub(super) fn check(&self, found: &[u8; 32], what: &str) -> Result<(), SbomError> {
         if self.0 == *found {
             return Ok(());
         }
         let found = hex(found);
-        Err(Error::content(format!("{what} is damaged: its SHA-256 is {found}, not {self}")))
+        Err(SbomError::content(format!("{what} is damaged: its SHA-256 is {found}, not {self}")))
     }
 }
 
@@ -201,12 +201,12 @@ impl std::fmt::Display for Digest {
 }
 
 /// Hashes the bytes read through it.
-pub(super) struct Hashing<R> {
+pub(super) struct HashingReader<R> {
     input: R,
     sha256: Sha256,
 }
 
-impl<R: Read> Hashing<R> {
+impl<R: Read> HashingReader<R> {
     pub(super) fn new(input: R) -> Self {
         Self { input, sha256: Sha256::new() }
     }
@@ -218,7 +218,7 @@ impl<R: Read> Hashing<R> {
     }
 }
 
-impl<R: Read> Read for Hashing<R> {
+impl<R: Read> Read for HashingReader<R> {
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
         let count = self.input.read(target)?;
         self.sha256.update(&target[..count]);

@@ -17,15 +17,15 @@ fn write(root: &Path, path: &str, content: &[u8], mode: u32) {
     fs::set_permissions(&place, Permissions::from_mode(mode)).unwrap();
 }
 
-fn paths(built: &Built) -> Vec<String> {
-    let text = |file: &crate::model::File| {
+fn paths(built: &BuildResult) -> Vec<String> {
+    let text = |file: &crate::model::SbomFile| {
         String::from_utf8(file.path.clone().unwrap_or_default()).unwrap()
     };
     built.sbom.files.iter().map(text).collect()
 }
 
-fn built(root: &Path) -> Built {
-    build(root, &Options::default(), &()).unwrap()
+fn built(root: &Path) -> BuildResult {
+    build(root, &BuildOptions::default(), &()).unwrap()
 }
 
 /// A root with a file of each kind.
@@ -66,7 +66,7 @@ fn a_root_is_its_own_files_and_nothing_else() {
 #[test]
 fn the_same_root_gives_the_same_bytes() {
     let folder = root();
-    let text = |built: &Built| {
+    let text = |built: &BuildResult| {
         let mut bytes = Vec::new();
         format::write(&built.sbom, &mut bytes).unwrap();
         bytes
@@ -85,15 +85,15 @@ fn the_same_root_gives_the_same_bytes() {
 #[test]
 fn names_and_containers_are_set() {
     let folder = root();
-    let options = Options {
+    let options = BuildOptions {
         name: Some("web".to_owned()),
         containers: vec!["b*".to_owned(), "a".to_owned()],
         page_hashes: PageHashes::None,
         excluded: vec!["/usr/lib".into()],
-        ..Options::default()
+        ..BuildOptions::default()
     };
     let built = build(folder.path(), &options, &()).unwrap();
-    let Subject::Image(image) = &built.sbom.subject else { panic!("it is an image now") };
+    let SbomSubject::Image(image) = &built.sbom.subject else { panic!("it is an image now") };
     assert_eq!(image.name.as_deref(), Some("web"));
     assert_eq!(image.containers, ["a", "b*"]);
     assert_eq!(paths(&built), ["/usr/bin/app", "/usr/bin/app2"]);
@@ -143,7 +143,7 @@ fn packages_are_compared_with_the_files() {
 #[test]
 fn the_word_of_dpkg_can_be_taken() {
     let folder = dpkg_root();
-    let options = Options { trust_dpkg: true, ..Options::default() };
+    let options = BuildOptions { trust_dpkg: true, ..BuildOptions::default() };
     let built = build(folder.path(), &options, &()).unwrap();
     assert_eq!(
         paths(&built),
@@ -160,9 +160,9 @@ fn a_list_becomes_an_sbom() {
     let folder = tempfile::tempdir().unwrap();
     let list = folder.path().join("list");
     fs::write(&list, format!("{}  a\n", "1".repeat(64))).unwrap();
-    let built = build(&list, &Options::default(), &()).unwrap();
+    let built = build(&list, &BuildOptions::default(), &()).unwrap();
     assert_eq!(built.sbom.files.len(), 1);
-    assert!(matches!(built.sbom.subject, Subject::Hashes { .. }));
-    let missing = build(&folder.path().join("none"), &Options::default(), &()).unwrap_err();
-    assert_eq!(missing.kind, crate::Kind::Source);
+    assert!(matches!(built.sbom.subject, SbomSubject::Hashes { .. }));
+    let missing = build(&folder.path().join("none"), &BuildOptions::default(), &()).unwrap_err();
+    assert_eq!(missing.kind, crate::SbomErrorKind::Source);
 }

@@ -7,12 +7,12 @@
 
 use std::collections::BTreeMap;
 
-use super::layer::{Entry, EntryKind};
+use super::layer::{EntryKind, LayerEntry};
 use super::room::{PAGES_MAX, too_many};
 use super::root::file;
-use crate::digest::Content;
-use crate::error::{Error, shown};
-use crate::model::{File, PATH_BYTES_MAX};
+use crate::digest::ContentDigests;
+use crate::error::{SbomError, shown};
+use crate::model::{PATH_BYTES_MAX, SbomFile};
 
 pub(super) const WHITEOUT: &[u8] = b".wh.";
 pub(super) const OPAQUE: &[u8] = b".wh..wh..opq";
@@ -36,38 +36,38 @@ const FILE_PATHS_BYTES_MAX: usize = 2 << 30;
 const LINKS_MAX: u32 = 255;
 
 /// The object at a name.
-enum Node {
-    Directory(BTreeMap<Vec<u8>, Bound>),
-    File { mode: u16, content: Content },
+enum ImageNode {
+    Directory(BTreeMap<Vec<u8>, NodeBinding>),
+    File { mode: u16, content: ContentDigests },
     Symlink(Vec<u8>),
     Special,
 }
 
 /// A name's node, and the layer that added it.
 #[derive(Clone, Copy)]
-struct Bound {
+struct NodeBinding {
     node: usize,
     layer: usize,
 }
 
 /// The file system.
-pub(super) struct Tree {
+pub(super) struct ImageTree {
     /// The first one is the root.
-    nodes: Vec<Node>,
+    nodes: Vec<ImageNode>,
     layer: usize,
     /// How many more implied directories, and steps, there may be.
     implied_left: usize,
     steps_left: usize,
 }
 
-impl Tree {
+impl ImageTree {
     pub(super) fn new() -> Self {
-        let nodes = vec![Node::Directory(BTreeMap::new())];
+        let nodes = vec![ImageNode::Directory(BTreeMap::new())];
         Self { nodes, layer: 0, implied_left: IMPLIED_MAX, steps_left: STEPS_MAX }
     }
 
     /// Merges a layer over the existing ones.
-    pub(super) fn apply(&mut self, entries: Vec<Entry>) -> Result<(), Error> {
+    pub(super) fn apply(&mut self, entries: Vec<LayerEntry>) -> Result<(), SbomError> {
         self.layer += 1;
         for entry in entries {
             let (folder, name) = split(&entry.path);
@@ -93,7 +93,7 @@ impl Tree {
     }
 
     /// Adds entries, whatever their names, without whiteouts.
-    pub(super) fn unpack(&mut self, entries: Vec<Entry>) -> Result<(), Error> {
+    pub(super) fn unpack(&mut self, entries: Vec<LayerEntry>) -> Result<(), SbomError> {
         self.layer += 1;
         for entry in entries {
             if !entry.path.is_empty() {
@@ -105,7 +105,7 @@ impl Tree {
 
     /// The same for entries that are written over the files that are there: a file's new content is
     /// that of all its names.
-    pub(super) fn write_over(&mut self, entries: Vec<Entry>) -> Result<(), Error> {
+    pub(super) fn write_over(&mut self, entries: Vec<LayerEntry>) -> Result<(), SbomError> {
         self.layer += 1;
         for entry in entries {
             if entry.path.is_empty() {
@@ -117,7 +117,9 @@ impl Tree {
                     let folder = self.folder(folder)?;
                     let there = self.child(folder, name).map(|bound| bound.node);
                     match there.and_then(|node| self.nodes.get_mut(node)) {
-                        Some(file @ Node::File { .. }) => *file = Node::File { mode, content },
+                        Some(file @ ImageNode::File { .. }) => {
+                            *file = ImageNode::File { mode, content }
+                        }
                         _ => self.put(&entry.path, EntryKind::File { mode, content })?,
                     }
                 }
@@ -129,9 +131,9 @@ impl Tree {
 
     /// Every regular file by its path, and the number of special ones. An error if their page
     /// digests, which each name of a file gets, are more than all archives may have.
-    pub(super) fn files(&self) -> Result<(Vec<File>, u64), Error> {
+    pub(super) fn files(&self) -> Result<(Vec<SbomFile>, u64), SbomError> {
         self.files_up_to(PAGES_MAX, |path| {
-            Error::content(format!(
+            SbomError::content(format!(
                 "holds more than {PAGES_MAX} pages of executable files, with all names of each, \
                  at {}",
                 shown(path)
@@ -144,15 +146,15 @@ impl Tree {
     pub(super) fn files_up_to(
         &self,
         pages_max: usize,
-        too_many_pages: impl Fn(&[u8]) -> Error,
-    ) -> Result<(Vec<File>, u64), Error> {
+        too_many_pages: impl Fn(&[u8]) -> SbomError,
+    ) -> Result<(Vec<SbomFile>, u64), SbomError> {
         let mut pages_left = pages_max;
         let (mut files, mut special) = (Vec::new(), 0);
         let mut bytes_left = FILE_PATHS_BYTES_MAX;
         let mut waiting = vec![(0, Vec::new())];
         while let Some((node, path)) = waiting.pop() {
             match &self.nodes[node] {
-                Node::Directory(names) => {
+                ImageNode::Directory(names) => {
                     for (name, bound) in names {
                         let mut path = path.clone();
                         path.push(b'/');
@@ -160,7 +162,7 @@ impl Tree {
                         let left = bytes_left.checked_sub(path.len());
                         bytes_left =
                             left.filter(|_| path.len() <= PATH_BYTES_MAX).ok_or_else(|| {
-                                Error::content(format!(
+                                SbomError::content(format!(
                                     "has a path of more than {PATH_BYTES_MAX} bytes, or \
                                  {FILE_PATHS_BYTES_MAX} bytes of paths, at {}",
                                     shown(&path)
@@ -169,53 +171,59 @@ impl Tree {
                         waiting.push((bound.node, path));
                     }
                 }
-                Node::File { mode, content } => {
+                ImageNode::File { mode, content } => {
                     let left = pages_left.checked_sub(content.pages.len());
                     pages_left = left.ok_or_else(|| too_many_pages(&path))?;
                     files.push(file(path, *mode, content));
                 }
-                Node::Symlink(_) => {}
-                Node::Special => special += 1,
+                ImageNode::Symlink(_) => {}
+                ImageNode::Special => special += 1,
             }
         }
         Ok((files, special))
     }
 
-    fn put(&mut self, path: &[u8], kind: EntryKind) -> Result<(), Error> {
+    fn put(&mut self, path: &[u8], kind: EntryKind) -> Result<(), SbomError> {
         let (folder, name) = split(path);
         let folder = self.folder(folder)?;
         let there = self.child(folder, name);
         let node = match kind {
             EntryKind::Directory => match there {
                 // An existing directory keeps its content.
-                Some(bound) if matches!(self.nodes[bound.node], Node::Directory(_)) => bound.node,
-                _ => self.add(Node::Directory(BTreeMap::new()), path)?,
+                Some(bound) if matches!(self.nodes[bound.node], ImageNode::Directory(_)) => {
+                    bound.node
+                }
+                _ => self.add(ImageNode::Directory(BTreeMap::new()), path)?,
             },
-            EntryKind::File { mode, content } => self.add(Node::File { mode, content }, path)?,
-            EntryKind::Symlink(to) => self.add(Node::Symlink(to), path)?,
-            EntryKind::Special => self.add(Node::Special, path)?,
+            EntryKind::File { mode, content } => {
+                self.add(ImageNode::File { mode, content }, path)?
+            }
+            EntryKind::Symlink(to) => self.add(ImageNode::Symlink(to), path)?,
+            EntryKind::Special => self.add(ImageNode::Special, path)?,
             EntryKind::Link(to) => {
                 let missing = || {
                     let (path, to) = (shown(path), shown(&to));
-                    Error::content(format!("/{path} is a hard link to /{to}, which is not there"))
+                    SbomError::content(format!(
+                        "/{path} is a hard link to /{to}, which is not there"
+                    ))
                 };
                 let (to_folder, to_name) = split(&to);
                 let to_folder = self.walk(to_folder, false)?.ok_or_else(missing)?;
                 let target = self.child(to_folder, to_name).ok_or_else(missing)?;
-                if matches!(self.nodes[target.node], Node::Directory(_)) {
+                if matches!(self.nodes[target.node], ImageNode::Directory(_)) {
                     return Err(missing());
                 }
                 target.node
             }
         };
-        let bound = Bound { node, layer: self.layer };
-        if let Node::Directory(names) = &mut self.nodes[folder] {
+        let bound = NodeBinding { node, layer: self.layer };
+        if let ImageNode::Directory(names) = &mut self.nodes[folder] {
             names.insert(name.to_vec(), bound);
         }
         Ok(())
     }
 
-    fn add(&mut self, node: Node, path: &[u8]) -> Result<usize, Error> {
+    fn add(&mut self, node: ImageNode, path: &[u8]) -> Result<usize, SbomError> {
         if self.nodes.len() == NODES_MAX {
             return Err(too_many(NODES_MAX, "files and directories", path));
         }
@@ -223,15 +231,15 @@ impl Tree {
         Ok(self.nodes.len() - 1)
     }
 
-    fn child(&self, folder: usize, name: &[u8]) -> Option<Bound> {
+    fn child(&self, folder: usize, name: &[u8]) -> Option<NodeBinding> {
         match &self.nodes[folder] {
-            Node::Directory(names) => names.get(name).copied(),
+            ImageNode::Directory(names) => names.get(name).copied(),
             _ => None,
         }
     }
 
     /// Takes the room of steps at a path.
-    fn step(&mut self, count: usize, path: &[u8]) -> Result<(), Error> {
+    fn step(&mut self, count: usize, path: &[u8]) -> Result<(), SbomError> {
         let left = self.steps_left.checked_sub(count);
         let what = "steps through directories and links";
         self.steps_left = left.ok_or_else(|| too_many(STEPS_MAX, what, path))?;
@@ -239,21 +247,21 @@ impl Tree {
     }
 
     /// Takes the room of a directory that the entries below imply, and adds it.
-    fn imply(&mut self, path: &[u8]) -> Result<usize, Error> {
+    fn imply(&mut self, path: &[u8]) -> Result<usize, SbomError> {
         let left = self.implied_left.checked_sub(1);
         let what = "directories that no entry names";
         self.implied_left = left.ok_or_else(|| too_many(IMPLIED_MAX, what, path))?;
-        self.add(Node::Directory(BTreeMap::new()), path)
+        self.add(ImageNode::Directory(BTreeMap::new()), path)
     }
 
     /// The directory at a path, created if it is missing.
-    fn folder(&mut self, path: &[u8]) -> Result<usize, Error> {
+    fn folder(&mut self, path: &[u8]) -> Result<usize, SbomError> {
         let folder = self.walk(path, true)?;
-        folder.ok_or_else(|| Error::content(format!("/{} is no directory", shown(path))))
+        folder.ok_or_else(|| SbomError::content(format!("/{} is no directory", shown(path))))
     }
 
     /// Walks to a directory; `None` if it is missing and `make` is false.
-    fn walk(&mut self, path: &[u8], make: bool) -> Result<Option<usize>, Error> {
+    fn walk(&mut self, path: &[u8], make: bool) -> Result<Option<usize>, SbomError> {
         let names = |path: &[u8]| -> Vec<Vec<u8>> {
             path.split(|byte| *byte == b'/').rev().map(<[u8]>::to_vec).collect()
         };
@@ -279,19 +287,19 @@ impl Tree {
                     return Ok(None);
                 }
                 let node = self.imply(path)?;
-                if let Node::Directory(names) = &mut self.nodes[at] {
-                    names.insert(name, Bound { node, layer: self.layer });
+                if let ImageNode::Directory(names) = &mut self.nodes[at] {
+                    names.insert(name, NodeBinding { node, layer: self.layer });
                 }
                 way.push(node);
                 continue;
             };
             match &self.nodes[bound.node] {
-                Node::Directory(_) => way.push(bound.node),
-                Node::Symlink(to) => {
+                ImageNode::Directory(_) => way.push(bound.node),
+                ImageNode::Symlink(to) => {
                     followed += 1;
                     if followed > LINKS_MAX || to.len() > PATH_BYTES_MAX {
                         let message = format!("/{} leads through too many links", shown(path));
-                        return Err(Error::content(message));
+                        return Err(SbomError::content(message));
                     }
                     if to.starts_with(b"/") {
                         way.truncate(1);
@@ -301,27 +309,27 @@ impl Tree {
                     waiting.extend(further);
                     self.step(steps, path)?;
                 }
-                Node::File { .. } | Node::Special => return Ok(None),
+                ImageNode::File { .. } | ImageNode::Special => return Ok(None),
             }
         }
         Ok(way.last().copied())
     }
 
     /// Removes what lower layers have at a name, for the entry at `path`.
-    fn take_away(&mut self, folder: usize, name: &[u8], path: &[u8]) -> Result<(), Error> {
+    fn take_away(&mut self, folder: usize, name: &[u8], path: &[u8]) -> Result<(), SbomError> {
         let Some(bound) = self.child(folder, name) else { return Ok(()) };
-        let is_directory = matches!(self.nodes[bound.node], Node::Directory(_));
+        let is_directory = matches!(self.nodes[bound.node], ImageNode::Directory(_));
         if is_directory {
             self.empty(bound.node, path)?;
         }
         // A directory in which this layer has an entry stays.
         let is_empty = match &self.nodes[bound.node] {
-            Node::Directory(names) => names.is_empty(),
+            ImageNode::Directory(names) => names.is_empty(),
             _ => true,
         };
         if bound.layer < self.layer
             && is_empty
-            && let Node::Directory(names) = &mut self.nodes[folder]
+            && let ImageNode::Directory(names) = &mut self.nodes[folder]
         {
             names.remove(name);
         }
@@ -329,15 +337,15 @@ impl Tree {
     }
 
     /// Removes what lower layers have below a directory, for the entry at `path`.
-    fn empty(&mut self, folder: usize, path: &[u8]) -> Result<(), Error> {
+    fn empty(&mut self, folder: usize, path: &[u8]) -> Result<(), SbomError> {
         // Directories below, each after its parent; then from the deepest up.
         let mut folders = vec![(folder, None)];
         let mut at = 0;
         while let Some(node) = folders.get(at).map(|(node, _)| *node) {
-            if let Node::Directory(names) = &self.nodes[node] {
+            if let ImageNode::Directory(names) = &self.nodes[node] {
                 let steps = names.len() + 1;
                 for (name, bound) in names {
-                    if matches!(self.nodes[bound.node], Node::Directory(_)) {
+                    if matches!(self.nodes[bound.node], ImageNode::Directory(_)) {
                         folders.push((bound.node, Some((node, name.clone(), bound.layer))));
                     }
                 }
@@ -348,18 +356,18 @@ impl Tree {
         while let Some((node, holder)) = folders.pop() {
             let layer = self.layer;
             let mut names = match &mut self.nodes[node] {
-                Node::Directory(names) => std::mem::take(names),
+                ImageNode::Directory(names) => std::mem::take(names),
                 _ => continue,
             };
             names.retain(|_, bound| {
-                bound.layer == layer || matches!(self.nodes[bound.node], Node::Directory(_))
+                bound.layer == layer || matches!(self.nodes[bound.node], ImageNode::Directory(_))
             });
             let is_empty = names.is_empty();
-            self.nodes[node] = Node::Directory(names);
+            self.nodes[node] = ImageNode::Directory(names);
             if let Some((holder, name, bound_by)) = holder
                 && is_empty
                 && bound_by < layer
-                && let Node::Directory(names) = &mut self.nodes[holder]
+                && let ImageNode::Directory(names) = &mut self.nodes[holder]
             {
                 names.remove(&name);
             }

@@ -5,12 +5,12 @@
 use serde::Deserialize;
 
 use super::{approved, file_of};
-use crate::error::{Error, shown};
+use crate::error::{SbomError, shown};
 use crate::format::at;
 use crate::model::Sbom;
 
 #[derive(Deserialize)]
-struct Document {
+struct CycloneDxDocument {
     metadata: Option<Metadata>,
     #[serde(default)]
     components: Vec<Component>,
@@ -36,8 +36,8 @@ struct Hash {
 }
 
 /// Reads a document.
-pub fn read(text: &[u8]) -> Result<Sbom, Error> {
-    let document: Document = serde_json::from_slice(text).map_err(|error| at(&error))?;
+pub fn read(text: &[u8]) -> Result<Sbom, SbomError> {
+    let document: CycloneDxDocument = serde_json::from_slice(text).map_err(|error| at(&error))?;
     let of = document.metadata.and_then(|metadata| metadata.component);
     let name = of.as_ref().map(|component| component.name.clone()).filter(|name| !name.is_empty());
     let mut files = Vec::new();

@@ -3,11 +3,11 @@
 //! skipped.
 
 use super::{approved, file_of};
-use crate::error::{Error, shown};
-use crate::model::{File, Sbom};
+use crate::error::{SbomError, shown};
+use crate::model::{Sbom, SbomFile};
 
 /// Reads a list.
-pub fn read(text: &[u8]) -> Result<Sbom, Error> {
+pub fn read(text: &[u8]) -> Result<Sbom, SbomError> {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let mut files = Vec::new();
     for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
@@ -15,14 +15,15 @@ pub fn read(text: &[u8]) -> Result<Sbom, Error> {
         if line.is_empty() || line.starts_with(b"#") {
             continue;
         }
-        let place = |error: Error| Error::content(format!("{}:1: {}", index + 1, error.message));
+        let place =
+            |error: SbomError| SbomError::content(format!("{}:1: {}", index + 1, error.message));
         files.push(hash_of(line).map_err(place)?);
     }
     approved(None, files, "write one hash a line, as sha256sum prints them")
 }
 
 /// The hash in a line that is not empty.
-fn hash_of(line: &[u8]) -> Result<File, Error> {
+fn hash_of(line: &[u8]) -> Result<SbomFile, SbomError> {
     // A backslash in front means that the name is escaped; the hash is not.
     let line = line.strip_prefix(b"\\").unwrap_or(line);
     let bare = || {
@@ -40,12 +41,12 @@ fn hash_of(line: &[u8]) -> Result<File, Error> {
     let hash = [algorithm, digits].map(String::from_utf8_lossy);
     file_of("this line", [(&*hash[0], &*hash[1])])?.ok_or_else(|| {
         let algorithm = shown(algorithm);
-        Error::content(format!("{algorithm} is not used here; list SHA256, SHA1 or MD5"))
+        SbomError::content(format!("{algorithm} is not used here; list SHA256, SHA1 or MD5"))
     })
 }
 
-fn unknown(line: &[u8]) -> Error {
-    Error::content(format!(
+fn unknown(line: &[u8]) -> SbomError {
+    SbomError::content(format!(
         "{:?} is no line of a list of hashes; write 64, 40 or 32 hexadecimal digits (SHA-256, \
          SHA-1, MD5) and a name, as sha256sum prints them",
         shown(line.get(..80).unwrap_or(line))

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{approved, file_of};
-use crate::error::{Error, shown};
+use crate::error::{SbomError, shown};
 use crate::format::at;
 use crate::model::Sbom;
 
@@ -16,15 +16,15 @@ const ADVICE: &str = "have the tool that made it list files with their checksums
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Document {
+struct SpdxDocument {
     name: Option<String>,
     #[serde(default)]
-    files: Vec<File>,
+    files: Vec<SpdxFile>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct File {
+struct SpdxFile {
     file_name: String,
     checksums: Vec<Checksum>,
 }
@@ -37,8 +37,8 @@ struct Checksum {
 }
 
 /// Reads a document of version 2.
-pub fn read_2(text: &[u8]) -> Result<Sbom, Error> {
-    let document: Document = serde_json::from_slice(text).map_err(|error| at(&error))?;
+pub fn read_2(text: &[u8]) -> Result<Sbom, SbomError> {
+    let document: SpdxDocument = serde_json::from_slice(text).map_err(|error| at(&error))?;
     let mut files = Vec::new();
     for file in &document.files {
         let hashes = file.checksums.iter().map(|it| (&*it.algorithm, &*it.checksum_value));
@@ -71,7 +71,7 @@ struct Method {
 }
 
 /// Reads a document of version 3.
-pub fn read_3(text: &[u8]) -> Result<Sbom, Error> {
+pub fn read_3(text: &[u8]) -> Result<Sbom, SbomError> {
     let document: Graph = serde_json::from_slice(text).map_err(|error| at(&error))?;
     let mut files = Vec::new();
     let mut name = None;
@@ -88,7 +88,7 @@ pub fn read_3(text: &[u8]) -> Result<Sbom, Error> {
         let methods = element.verified_using.into_iter().filter(is_hash);
         let methods: Result<Vec<Method>, _> = methods.map(serde_json::from_value).collect();
         let methods =
-            methods.map_err(|error| Error::content(format!("a hash of `{whose}`: {error}")))?;
+            methods.map_err(|error| SbomError::content(format!("a hash of `{whose}`: {error}")))?;
         let hashes = methods.iter().map(|it| (&*it.algorithm, &*it.hash_value));
         files.extend(file_of(&whose, hashes)?);
     }

@@ -15,7 +15,7 @@ use super::library::{Library, call, owned, symbol};
 /// A device of the machine on which Panoptes runs.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
-pub struct Device {
+pub struct DocaDevice {
     /// Name as in `ibv_devinfo` (`hca_id`).
     pub name: String,
     /// PCI address, such as `0000:03:00.0`.
@@ -67,12 +67,12 @@ impl fmt::Display for FunctionKind {
 }
 
 /// All devices, in DOCA's order.
-pub fn devices(library: &Arc<Library>) -> Result<Vec<Device>, DocaError> {
+pub fn devices(library: &Arc<Library>) -> Result<Vec<DocaDevice>, DocaError> {
     let infos = device_infos(library)?;
     Ok(infos.iter().take(DEVICES_MAX).filter_map(|info| describe(library, info)).collect())
 }
 
-fn describe(library: &Arc<Library>, info: *mut doca_devinfo) -> Option<Device> {
+fn describe(library: &Arc<Library>, info: *mut doca_devinfo) -> Option<DocaDevice> {
     let mut left_out = 0;
     let functions = open_info(library, info).and_then(|device| {
         let infos = function_infos(library, &device)?;
@@ -80,7 +80,7 @@ fn describe(library: &Arc<Library>, info: *mut doca_devinfo) -> Option<Device> {
         let infos = infos.iter().take(FUNCTIONS_MAX);
         Ok(infos.filter_map(|info| describe_function(library, info)).collect())
     });
-    Some(Device {
+    Some(DocaDevice {
         name: device_name(library, info)?,
         pci_address: text::<{ bindings::DOCA_DEVINFO_PCI_ADDR_SIZE as usize }>(|place| {
             // SAFETY: the information lives as long as its list; the place has the size that the
@@ -215,14 +215,14 @@ fn text<const SIZE: usize>(
 
 /// A list that the library made. Its elements live as long as the list, which does not outlive
 /// `'a`: the library, and the device whose functions it lists.
-struct List<'a, T> {
+struct DocaList<'a, T> {
     items: *mut *mut T,
     count: u32,
     destroy: unsafe extern "C" fn(*mut *mut T) -> doca_error,
     of: PhantomData<&'a ()>,
 }
 
-impl<T> List<'_, T> {
+impl<T> DocaList<'_, T> {
     fn iter(&self) -> impl Iterator<Item = *mut T> + '_ {
         let count = if self.items.is_null() { 0 } else { self.count as usize };
         // SAFETY: the list has that many elements.
@@ -231,7 +231,7 @@ impl<T> List<'_, T> {
     }
 }
 
-impl<T> Drop for List<'_, T> {
+impl<T> Drop for DocaList<'_, T> {
     fn drop(&mut self) {
         if !self.items.is_null() {
             // SAFETY: the list came from the function that `destroy` belongs to and is not used
@@ -242,7 +242,7 @@ impl<T> Drop for List<'_, T> {
 }
 
 /// The library's list of devices.
-fn device_infos(library: &Library) -> Result<List<'_, doca_devinfo>, DocaError> {
+fn device_infos(library: &Library) -> Result<DocaList<'_, doca_devinfo>, DocaError> {
     let destroy = symbol!(library, doca_devinfo_destroy_list)?;
     let (mut items, mut count) = (ptr::null_mut(), 0);
     // SAFETY: the places for the list and its length are local variables.
@@ -253,14 +253,14 @@ fn device_infos(library: &Library) -> Result<List<'_, doca_devinfo>, DocaError> 
         }
         listed => listed?,
     }
-    Ok(List { items, count, destroy, of: PhantomData })
+    Ok(DocaList { items, count, destroy, of: PhantomData })
 }
 
 /// The library's list of a device's functions.
 fn function_infos<'a>(
     library: &'a Library,
     device: &'a Handle<doca_dev>,
-) -> Result<List<'a, doca_devinfo_rep>, DocaError> {
+) -> Result<DocaList<'a, doca_devinfo_rep>, DocaError> {
     let destroy = symbol!(library, doca_devinfo_rep_destroy_list)?;
     let (mut items, mut count) = (ptr::null_mut(), 0);
     let (list, length) = (&raw mut items, &raw mut count);
@@ -270,5 +270,5 @@ fn function_infos<'a>(
     // A device that cannot list all kinds may still list its network functions.
     create(bindings::DOCA_DEVINFO_REP_FILTER_ALL as i32)
         .or_else(|error| create(bindings::DOCA_DEVINFO_REP_FILTER_NET as i32).map_err(|_| error))?;
-    Ok(List { items, count, destroy, of: PhantomData })
+    Ok(DocaList { items, count, destroy, of: PhantomData })
 }

@@ -49,7 +49,7 @@ impl Library {
             let reason = "this program is linked statically, which can load nothing".to_owned();
             return Err(DocaError::Load { reason });
         }
-        let mut loaded = Loaded::default();
+        let mut loaded = LoadedLibraries::default();
         match path {
             Some(path) if path.is_file() => loaded.open(path)?,
             Some(folder) => {
@@ -165,13 +165,13 @@ pub(super) use symbol;
 /// The loaded libraries. They are never unloaded: they start threads and register exit handlers,
 /// whose code must stay.
 #[derive(Default)]
-struct Loaded {
+struct LoadedLibraries {
     handles: Vec<*mut c_void>,
     /// The first mandatory function that is missing.
     missing: Option<&'static str>,
 }
 
-impl Loaded {
+impl LoadedLibraries {
     /// Opens a library by name: first in the dynamic linker's folders, then in those of NVIDIA's
     /// packages.
     fn open_named(&mut self, name: &str) -> Result<(), DocaError> {
@@ -290,7 +290,7 @@ mod tests {
     #[test]
     fn the_first_missing_function_of_another_library_is_reported() {
         // Any shared object will do; the dynamic linker finds this one by name.
-        let mut loaded = Loaded::default();
+        let mut loaded = LoadedLibraries::default();
         loaded.open(Path::new("libc.so.6")).unwrap();
         loaded.symbols();
         assert_eq!(loaded.missing, Some("doca_error_get_descr"));

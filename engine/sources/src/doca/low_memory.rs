@@ -58,19 +58,19 @@ const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 const TABLE_FLAGS: [u64; 2] = [0x067, 0x063];
 
 /// Memory that can be read at given addresses only.
-pub(super) trait Probe {
+pub(super) trait PageProbe {
     /// Reads the pages at these addresses, which must be memory, in this order into `bytes`.
     /// `false` unless all of them could be read.
     fn read(&mut self, at: &[u64], bytes: &mut [u8]) -> Result<bool, DocaError>;
 }
 
 /// The work done for all candidates together.
-struct Spent {
+struct ProbeBudget {
     tables: usize,
     begin: Instant,
 }
 
-impl Spent {
+impl ProbeBudget {
     /// Whether reading `more` tables would exceed a limit.
     fn is_too_much(&self, more: usize) -> bool {
         self.tables.saturating_add(more) > TABLES_TOTAL_MAX || self.begin.elapsed() > TIME_MAX
@@ -78,13 +78,13 @@ impl Spent {
 }
 
 /// The regions of memory, ascending.
-pub(super) fn find(probe: &mut impl Probe) -> Result<Vec<Range<u64>>, DocaError> {
+pub(super) fn find(probe: &mut impl PageProbe) -> Result<Vec<Range<u64>>, DocaError> {
     let mut low = vec![0; (CONVENTIONAL.end - CONVENTIONAL.start) as usize];
     let pages: Vec<u64> = CONVENTIONAL.step_by(PAGE).collect();
     if !probe.read(&pages, &mut low)? {
         return Err(DocaError::Regions);
     }
-    let mut spent = Spent { tables: 0, begin: Instant::now() };
+    let mut spent = ProbeBudget { tables: 0, begin: Instant::now() };
     for last in low.chunks_exact(PAGE).filter_map(trampoline_entry).take(CANDIDATES_MAX) {
         if let Some(root) = find_root(probe, last)?
             && let Some(regions) = direct_map(probe, &root, &mut spent)?
@@ -129,7 +129,7 @@ struct Root {
 }
 
 /// Finds `init_top_pgt` from its last entry.
-fn find_root(probe: &mut impl Probe, last: u64) -> Result<Option<Root>, DocaError> {
+fn find_root(probe: &mut impl PageProbe, last: u64) -> Result<Option<Root>, DocaError> {
     let mut page = vec![0; PAGE];
     let at = last & ADDRESS;
     if !probe.read(&[at], &mut page)? {
@@ -168,7 +168,7 @@ fn find_root(probe: &mut impl Probe, last: u64) -> Result<Option<Root>, DocaErro
 
 /// A table and the virtual address that its first entry maps.
 #[derive(Clone, Copy)]
-struct Table {
+struct PageTable {
     at: u64,
     address: u64,
 }
@@ -176,9 +176,9 @@ struct Table {
 /// The regions that the direct map covers. The direct map is the lowest mapping in the kernel's
 /// half, where virtual and physical addresses differ by a constant.
 fn direct_map(
-    probe: &mut impl Probe,
+    probe: &mut impl PageProbe,
     root: &Root,
-    spent: &mut Spent,
+    spent: &mut ProbeBudget,
 ) -> Result<Option<Vec<Range<u64>>>, DocaError> {
     let mut leaves: Vec<(u64, Range<u64>)> = Vec::new();
     let mut tables = Vec::new();
@@ -188,7 +188,7 @@ fn direct_map(
         if entry & PRESENT != 0 {
             let high = if root.levels == 5 { 0xfe_u64 << 56 } else { 0xfffe_u64 << 48 };
             let address = (index as u64) << top | high;
-            tables.push(Table { at: entry & ADDRESS, address });
+            tables.push(PageTable { at: entry & ADDRESS, address });
         }
     }
     // Walk the root entry by entry: only the leaves show which entries belong to the direct map.
@@ -220,10 +220,10 @@ fn direct_map(
 /// Collects the cached leaves below tables of a level; `false` if a table cannot be read or there
 /// are too many.
 fn walk(
-    probe: &mut impl Probe,
-    mut tables: Vec<Table>,
+    probe: &mut impl PageProbe,
+    mut tables: Vec<PageTable>,
     level: u32,
-    spent: &mut Spent,
+    spent: &mut ProbeBudget,
     leaves: &mut Vec<(u64, Range<u64>)>,
 ) -> Result<bool, DocaError> {
     let mut pages = vec![0; TABLES_MAX * PAGE];
@@ -252,7 +252,7 @@ fn walk(
                         if below.len() >= TABLES_TOTAL_MAX {
                             return Ok(false);
                         }
-                        below.push(Table { at: entry & ADDRESS, address });
+                        below.push(PageTable { at: entry & ADDRESS, address });
                         continue;
                     }
                     let bytes = 1_u64 << shift;
@@ -318,7 +318,7 @@ mod tests {
     /// A machine with arbitrary tables; reading other addresses fails.
     struct Hostile(Machine);
 
-    impl Probe for Hostile {
+    impl PageProbe for Hostile {
         fn read(&mut self, at: &[u64], bytes: &mut [u8]) -> Result<bool, DocaError> {
             let is_there = at.iter().all(|page| self.0.0.contains_key(page));
             if is_there { self.0.read(at, bytes) } else { Ok(false) }
@@ -354,7 +354,7 @@ mod tests {
         }
     }
 
-    impl Probe for Machine {
+    impl PageProbe for Machine {
         fn read(&mut self, at: &[u64], bytes: &mut [u8]) -> Result<bool, DocaError> {
             for (at, bytes) in at.iter().zip(bytes.chunks_exact_mut(PAGE)) {
                 let page = self.0.get(at).unwrap_or_else(|| panic!("{at:#x} is a device"));
@@ -479,7 +479,7 @@ mod tests {
     #[test]
     fn many_roots_cost_no_more_than_one() {
         struct Counted(Machine, usize);
-        impl Probe for Counted {
+        impl PageProbe for Counted {
             fn read(&mut self, at: &[u64], bytes: &mut [u8]) -> Result<bool, DocaError> {
                 self.1 += at.len();
                 self.0.read(at, bytes)

@@ -44,16 +44,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use panoptes_decoders::address::PhysicalAddress;
-use panoptes_decoders::source::{MachineSource, MemorySource, Outcome, PAGE_BYTES, Request};
+use panoptes_decoders::source::{
+    MachineSource, MemorySource, PAGE_BYTES, ReadOutcome, ReadRequest,
+};
 
-pub use devices::{Device, Function, FunctionKind, devices};
+pub use devices::{DocaDevice, Function, FunctionKind, devices};
 pub use error::DocaError;
 pub use library::Library;
 
 use leftover::FunctionName;
-use low_memory::Probe;
-use plan::{Job, Planner, REQUESTS_MAX};
-use transfer::{Submitted, Transfer};
+use low_memory::PageProbe;
+use plan::{CopyJob, Planner, REQUESTS_MAX};
+use transfer::{CopySubmission, Transfer};
 use window::Window;
 
 /// Largest number of regions of memory: a machine has some dozens.
@@ -114,7 +116,7 @@ pub struct DocaMemory {
     transfer: Transfer,
     planner: Planner,
     /// Jobs to submit again.
-    again: VecDeque<Job>,
+    again: VecDeque<CopyJob>,
     /// Time without any completed copy after which all pending copies have failed.
     patience: Duration,
     /// What is left of [`TURN`]; `None` before the first refresh, when no other system waits.
@@ -204,7 +206,7 @@ impl DocaMemory {
         self.answers
     }
 
-    fn read_part(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+    fn read_part(&mut self, requests: &mut [ReadRequest], arena: &mut [u8]) {
         self.planner.prepare(requests, arena);
         self.again.clear();
         let mut idle = 0_u32;
@@ -259,7 +261,7 @@ impl DocaMemory {
             std::thread::sleep(NAP);
         }
         self.planner.finish(requests);
-        let failed = |request: &&Request| request.outcome == Outcome::Failed;
+        let failed = |request: &&ReadRequest| request.outcome == ReadOutcome::Failed;
         self.counts.failed += requests.iter().filter(failed).count() as u64;
     }
 
@@ -270,18 +272,18 @@ impl DocaMemory {
     }
 
     /// Submits jobs while there are any and the device has room.
-    fn hand_out(&mut self, requests: &mut [Request]) {
+    fn hand_out(&mut self, requests: &mut [ReadRequest]) {
         while self.transfer.has_room() {
             let next = self.again.pop_front().or_else(|| self.planner.next_job(requests));
             let Some(job) = next else { return };
             match self.transfer.submit(job) {
-                Submitted::Yes => {}
-                Submitted::Later => {
+                CopySubmission::Yes => {}
+                CopySubmission::Later => {
                     self.counts.full += 1;
                     self.again.push_front(job);
                     return;
                 }
-                Submitted::Refused => {
+                CopySubmission::Refused => {
                     self.counts.refused += 1;
                     self.try_again(job, requests);
                     if !self.answers {
@@ -295,8 +297,8 @@ impl DocaMemory {
     /// Copies the bytes of a finished job to the arena, or handles its failure.
     fn settle(
         &mut self,
-        finished: &transfer::Finished,
-        requests: &mut [Request],
+        finished: &transfer::CopyCompletion,
+        requests: &mut [ReadRequest],
         arena: &mut [u8],
     ) {
         if finished.astray {
@@ -319,7 +321,7 @@ impl DocaMemory {
     }
 
     /// Queues a failed job again, unless it was tried too often or the device does not run.
-    fn try_again(&mut self, mut job: Job, requests: &mut [Request]) {
+    fn try_again(&mut self, mut job: CopyJob, requests: &mut [ReadRequest]) {
         if self.answers && !self.transfer.is_running() {
             self.answers = false;
             self.drop_waiting(requests);
@@ -335,7 +337,7 @@ impl DocaMemory {
     }
 
     /// Gives up on a device that does not answer: all pending and waiting jobs have failed.
-    fn give_up(&mut self, requests: &mut [Request]) {
+    fn give_up(&mut self, requests: &mut [ReadRequest]) {
         let (planner, counts) = (&self.planner, &mut self.counts);
         self.transfer.give_up(|job| {
             counts.overdue += 1;
@@ -345,7 +347,7 @@ impl DocaMemory {
         self.answers = false;
     }
 
-    fn drop_waiting(&mut self, requests: &mut [Request]) {
+    fn drop_waiting(&mut self, requests: &mut [ReadRequest]) {
         for job in self.again.drain(..) {
             self.planner.fail(job, requests);
         }
@@ -407,7 +409,7 @@ impl MachineSource for DocaMemory {
 }
 
 impl MemorySource for DocaMemory {
-    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+    fn read_batch(&mut self, requests: &mut [ReadRequest], arena: &mut [u8]) {
         for part in requests.chunks_mut(REQUESTS_MAX) {
             self.read_part(part, arena);
         }
@@ -418,7 +420,7 @@ impl MemorySource for DocaMemory {
     }
 }
 
-impl Probe for DocaMemory {
+impl PageProbe for DocaMemory {
     fn read(&mut self, at: &[u64], bytes: &mut [u8]) -> Result<bool, DocaError> {
         let mut pages = at.to_vec();
         pages.sort_unstable();
@@ -427,15 +429,15 @@ impl Probe for DocaMemory {
             pages.iter().map(|page| *page..page.saturating_add(PAGE_BYTES)).collect();
         self.set_regions(&regions)?;
         let page = |(index, at): (usize, &u64)| {
-            Request::new(
+            ReadRequest::new(
                 PhysicalAddress(*at),
                 PAGE_BYTES as u32,
                 (index as u64 * PAGE_BYTES) as u32,
             )
         };
-        let mut requests: Vec<Request> = at.iter().enumerate().map(page).collect();
+        let mut requests: Vec<ReadRequest> = at.iter().enumerate().map(page).collect();
         self.read_batch(&mut requests, bytes);
-        Ok(requests.iter().all(|request| request.outcome == Outcome::Read))
+        Ok(requests.iter().all(|request| request.outcome == ReadOutcome::Read))
     }
 }
 

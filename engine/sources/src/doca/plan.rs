@@ -14,7 +14,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use panoptes_decoders::source::{Outcome, Request};
+use panoptes_decoders::source::{ReadOutcome, ReadRequest};
 
 /// Largest number of requests planned at a time; a longer batch is planned in parts.
 pub(super) const REQUESTS_MAX: usize = 65_536;
@@ -25,7 +25,7 @@ const GAP_BYTES: u64 = 2048;
 /// One copy: of `length` bytes at `address`, for the requests `first..last` in ascending order of
 /// address.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Job {
+pub(super) struct CopyJob {
     pub(super) address: u64,
     pub(super) length: u32,
     /// Index of the region that holds the whole copy.
@@ -65,7 +65,7 @@ impl Planner {
 
     /// Begins a batch of at most [`REQUESTS_MAX`] requests. Requests that need no copy are answered
     /// at once.
-    pub(super) fn prepare(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+    pub(super) fn prepare(&mut self, requests: &mut [ReadRequest], arena: &mut [u8]) {
         debug_assert!(requests.len() <= REQUESTS_MAX);
         self.order.clear();
         self.again.clear();
@@ -73,15 +73,15 @@ impl Planner {
         self.done = 0;
         for (index, request) in requests.iter_mut().enumerate() {
             request.outcome = match request.target_range(arena.len()) {
-                None => Outcome::Failed,
-                Some(_) if request.length == 0 => Outcome::Read,
+                None => ReadOutcome::Failed,
+                Some(_) if request.length == 0 => ReadOutcome::Read,
                 Some(_) if self.is_backed(request.address.0, u64::from(request.length)) => {
                     self.order.push(index as u32);
-                    Outcome::Pending
+                    ReadOutcome::Pending
                 }
                 Some(target) => {
                     arena[target].fill(0);
-                    Outcome::NotBacked
+                    ReadOutcome::NotBacked
                 }
             };
         }
@@ -89,7 +89,7 @@ impl Planner {
     }
 
     /// The next job, or `None` if all were returned.
-    pub(super) fn next_job(&mut self, requests: &[Request]) -> Option<Job> {
+    pub(super) fn next_job(&mut self, requests: &[ReadRequest]) -> Option<CopyJob> {
         if let Some(range) = self.again.front_mut() {
             let at = range.start;
             range.start += 1;
@@ -99,7 +99,7 @@ impl Planner {
             // The request was in a job of several, so it is in one region and short enough.
             let request = &requests[self.order[at as usize] as usize];
             let region = self.region_of(request.address.0)?;
-            return Some(Job {
+            return Some(CopyJob {
                 address: request.address.0,
                 length: request.length,
                 region: region as u32,
@@ -114,7 +114,7 @@ impl Planner {
         let left = u64::from(request.length) - self.done;
         let region = self.region_of(address)?;
         let end_max = self.regions[region].end.min(address.saturating_add(self.copy_bytes));
-        let mut job = Job {
+        let mut job = CopyJob {
             address,
             length: 0,
             region: region as u32,
@@ -152,8 +152,8 @@ impl Planner {
     /// The parts of the arena that a job fills, each with its offset in the bytes of the job.
     pub(super) fn pieces<'a>(
         &'a self,
-        job: Job,
-        requests: &'a [Request],
+        job: CopyJob,
+        requests: &'a [ReadRequest],
     ) -> impl Iterator<Item = (Range<usize>, usize)> + 'a {
         let order = &self.order[job.first as usize..job.last as usize];
         order.iter().map(move |index| {
@@ -169,7 +169,7 @@ impl Planner {
     }
 
     /// Gives a job up: several requests are retried one by one, a single one has failed.
-    pub(super) fn give_up(&mut self, job: Job, requests: &mut [Request]) {
+    pub(super) fn give_up(&mut self, job: CopyJob, requests: &mut [ReadRequest]) {
         if job.last - job.first > 1 && self.again.len() < self.again.capacity() {
             self.again.push_back(job.first..job.last);
             return;
@@ -178,32 +178,32 @@ impl Planner {
     }
 
     /// Marks the requests of a job as failed.
-    pub(super) fn fail(&self, job: Job, requests: &mut [Request]) {
+    pub(super) fn fail(&self, job: CopyJob, requests: &mut [ReadRequest]) {
         for index in &self.order[job.first as usize..job.last as usize] {
-            requests[*index as usize].outcome = Outcome::Failed;
+            requests[*index as usize].outcome = ReadOutcome::Failed;
         }
     }
 
     /// Marks all requests without a job as failed.
-    pub(super) fn fail_rest(&mut self, requests: &mut [Request]) {
+    pub(super) fn fail_rest(&mut self, requests: &mut [ReadRequest]) {
         for range in self.again.drain(..) {
             for index in &self.order[range.start as usize..range.end as usize] {
-                requests[*index as usize].outcome = Outcome::Failed;
+                requests[*index as usize].outcome = ReadOutcome::Failed;
             }
         }
         for index in &self.order[self.next..] {
-            requests[*index as usize].outcome = Outcome::Failed;
+            requests[*index as usize].outcome = ReadOutcome::Failed;
         }
         self.next = self.order.len();
         self.done = 0;
     }
 
     /// Marks all requests that have not failed as read. Call it once all jobs are done.
-    pub(super) fn finish(&self, requests: &mut [Request]) {
+    pub(super) fn finish(&self, requests: &mut [ReadRequest]) {
         for index in &self.order {
             let outcome = &mut requests[*index as usize].outcome;
-            if *outcome == Outcome::Pending {
-                *outcome = Outcome::Read;
+            if *outcome == ReadOutcome::Pending {
+                *outcome = ReadOutcome::Read;
             }
         }
     }
@@ -242,8 +242,8 @@ mod tests {
         (address ^ address >> 8 ^ address >> 16).wrapping_mul(31) as u8
     }
 
-    fn request(address: u64, length: u32, target: u32) -> Request {
-        Request::new(PhysicalAddress(address), length, target)
+    fn request(address: u64, length: u32, target: u32) -> ReadRequest {
+        ReadRequest::new(PhysicalAddress(address), length, target)
     }
 
     fn regions() -> Vec<Range<u64>> {
@@ -253,10 +253,10 @@ mod tests {
     /// Answers a batch like a DMA engine that fails jobs for which `is_bad` holds; returns the
     /// jobs.
     fn run(
-        requests: &mut [Request],
+        requests: &mut [ReadRequest],
         arena: &mut [u8],
         is_bad: impl Fn(Range<u64>) -> bool,
-    ) -> Vec<Job> {
+    ) -> Vec<CopyJob> {
         let mut planner = Planner::new(regions(), COPY, 4);
         planner.prepare(requests, arena);
         let mut jobs = Vec::new();
@@ -281,7 +281,7 @@ mod tests {
         jobs
     }
 
-    fn spans(jobs: &[Job]) -> Vec<(u64, u32)> {
+    fn spans(jobs: &[CopyJob]) -> Vec<(u64, u32)> {
         jobs.iter().map(|job| (job.address, job.length)).collect()
     }
 
@@ -304,7 +304,7 @@ mod tests {
         let mut arena = vec![0; 0x2400];
         let jobs = run(&mut requests, &mut arena, |_| false);
         assert_eq!(spans(&jobs), [(0x3800, 0x1000), (0x4800, 0x800), (0x5000, 0xc00)]);
-        assert_eq!(requests[0].outcome, Outcome::Read);
+        assert_eq!(requests[0].outcome, ReadOutcome::Read);
         assert!(arena.iter().zip(0x3800..).all(|(byte, at)| *byte == byte_at(at)));
     }
 
@@ -314,7 +314,7 @@ mod tests {
         let jobs = run(&mut requests, &mut [0; 24], |range| range.contains(&0x2010));
         assert_eq!(spans(&jobs), [(0x2000, 0x28), (0x2000, 8), (0x2010, 8), (0x2020, 8)]);
         let outcomes = requests.map(|request| request.outcome);
-        assert_eq!(outcomes, [Outcome::Read, Outcome::Failed, Outcome::Read]);
+        assert_eq!(outcomes, [ReadOutcome::Read, ReadOutcome::Failed, ReadOutcome::Read]);
     }
 
     #[test]
@@ -328,7 +328,7 @@ mod tests {
         planner.finish(&mut requests);
         assert_eq!((job.address, job.length), (0x2000, 8));
         let outcomes = requests.map(|request| request.outcome);
-        assert_eq!(outcomes, [Outcome::Read, Outcome::Failed, Outcome::NotBacked]);
+        assert_eq!(outcomes, [ReadOutcome::Read, ReadOutcome::Failed, ReadOutcome::NotBacked]);
     }
 
     fn any_request() -> impl Strategy<Value = (u64, u32)> {
@@ -362,22 +362,22 @@ mod tests {
                     .iter()
                     .any(|region: &Range<u64>| region.contains(&start) && end <= region.end);
                 let expected = match request.target_range(arena.len()) {
-                    None => Outcome::Failed,
-                    Some(_) if request.length == 0 => Outcome::Read,
-                    Some(_) if !backed => Outcome::NotBacked,
-                    Some(_) if is_bad(start..end) => Outcome::Failed,
-                    Some(_) => Outcome::Read,
+                    None => ReadOutcome::Failed,
+                    Some(_) if request.length == 0 => ReadOutcome::Read,
+                    Some(_) if !backed => ReadOutcome::NotBacked,
+                    Some(_) if is_bad(start..end) => ReadOutcome::Failed,
+                    Some(_) => ReadOutcome::Read,
                 };
                 prop_assert_eq!(request.outcome, expected, "{:?}", request);
                 let Some(range) = request.target_range(arena.len()) else { continue };
                 let got = &arena[range];
                 match expected {
-                    Outcome::Read => {
+                    ReadOutcome::Read => {
                         prop_assert!(
                             got.iter().zip(start..).all(|(byte, at)| *byte == byte_at(at))
                         );
                     }
-                    Outcome::NotBacked => prop_assert!(got.iter().all(|byte| *byte == 0)),
+                    ReadOutcome::NotBacked => prop_assert!(got.iter().all(|byte| *byte == 0)),
                     _ => {}
                 }
             }

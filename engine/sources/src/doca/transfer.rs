@@ -26,7 +26,7 @@ use super::error::DocaError;
 use super::handle::{Context, Handle, create, unexpected};
 use super::leftover::FunctionName;
 use super::library::{Library, call, symbol};
-use super::plan::Job;
+use super::plan::CopyJob;
 use super::window::Window;
 
 /// Time that a context has to stop and return its tasks. Then it gets [`STOP_PAUSE`].
@@ -44,7 +44,7 @@ const CALLBACKS_MAX: u32 = 4096;
 
 /// Result of submitting a job.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Submitted {
+pub(super) enum CopySubmission {
     /// The job is pending.
     Yes,
     /// The device has no room now.
@@ -55,8 +55,8 @@ pub(super) enum Submitted {
 
 /// A completed job.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Finished {
-    pub(super) job: Job,
+pub(super) struct CopyCompletion {
+    pub(super) job: CopyJob,
     /// Whether all its bytes are in the arena, at `offset`.
     pub(super) whole: bool,
     /// Whether the device reported success, but for fewer bytes.
@@ -68,7 +68,7 @@ pub(super) struct Finished {
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum State {
+enum CopySlotState {
     Free,
     Busy,
     Astray,
@@ -76,7 +76,7 @@ enum State {
 
 /// A task, its buffers, and its place in the arena.
 #[derive(Debug)]
-struct Slot {
+struct CopySlot {
     task: *mut doca_dma_task_memcpy,
     /// The same task, in the type that can be submitted and freed.
     generic: *mut doca_task,
@@ -84,8 +84,8 @@ struct Slot {
     destination: *mut doca_buf,
     /// Buffer over the memory that is being read; null if none is.
     source: *mut doca_buf,
-    job: Job,
-    state: State,
+    job: CopyJob,
+    state: CopySlotState,
 }
 
 /// How far a restart of the context is. Each step returns at once, whatever the device does.
@@ -100,7 +100,7 @@ enum Restart {
 /// The DMA engine's side of a source.
 #[derive(Debug)]
 pub(super) struct Transfer {
-    parts: ManuallyDrop<Parts>,
+    parts: ManuallyDrop<TransferParts>,
     function: FunctionName,
     free: Vec<u32>,
     /// Number of bytes of the arena for each slot.
@@ -113,8 +113,8 @@ pub(super) struct Transfer {
 
 /// The fields are in the order in which they must be dropped.
 #[derive(Debug)]
-struct Parts {
-    slots: Vec<Slot>,
+struct TransferParts {
+    slots: Vec<CopySlot>,
     completions: Arc<Completions>,
     context: Context,
     dma: Handle<doca_dma>,
@@ -129,7 +129,7 @@ struct Parts {
 
 // SAFETY: the pointers in the slots are to objects of the library, which belong to no thread (see
 // `Handle`), and are used through `&mut self` only.
-unsafe impl Send for Parts {}
+unsafe impl Send for TransferParts {}
 
 /// Results that the callbacks record. `doca_pe_progress` runs them on the thread that calls it, but
 /// the library holds the pointer to this struct, so no `&mut` to it exists.
@@ -247,15 +247,15 @@ impl Transfer {
         call!(library, doca_ctx_set_user_data(context.get(), data))?;
         // SAFETY: the engine outlives the context, which was connected to no other.
         call!(library, doca_pe_connect_ctx(engine.get(), context.get()))?;
-        let slot = |_| Slot {
+        let slot = |_| CopySlot {
             task: ptr::null_mut(),
             generic: ptr::null_mut(),
             destination: ptr::null_mut(),
             source: ptr::null_mut(),
-            job: Job::default(),
-            state: State::Free,
+            job: CopyJob::default(),
+            state: CopySlotState::Free,
         };
-        let parts = Parts {
+        let parts = TransferParts {
             slots: (0..count).map(slot).collect(),
             completions,
             context,
@@ -285,7 +285,7 @@ impl Transfer {
     /// Changes the regions. No copy may be pending.
     pub(super) fn set_regions(&mut self, regions: &[Range<u64>]) -> Result<(), DocaError> {
         let parts = &mut *self.parts;
-        if parts.slots.iter().any(|slot| slot.state != State::Free) {
+        if parts.slots.iter().any(|slot| slot.state != CopySlotState::Free) {
             return parts.library.check("doca_mmap_destroy", bindings::DOCA_ERROR_IN_USE);
         }
         parts.window.set(&parts.library, &parts.device, regions)
@@ -313,7 +313,7 @@ impl Transfer {
 
     /// Whether tasks are astray.
     pub(super) fn has_lost_any(&self) -> bool {
-        self.parts.slots.iter().any(|slot| slot.state == State::Astray)
+        self.parts.slots.iter().any(|slot| slot.state == CopySlotState::Astray)
     }
 
     /// Starts the context and makes the tasks.
@@ -394,7 +394,7 @@ impl Transfer {
         self.parts.context.stop();
         self.poll();
         while self.take().is_some() {}
-        let away = self.parts.slots.iter().any(|slot| slot.state != State::Free);
+        let away = self.parts.slots.iter().any(|slot| slot.state != CopySlotState::Free);
         if !away {
             // A context becomes idle only once all tasks are freed, including those not pending.
             self.parts.free_tasks();
@@ -404,26 +404,28 @@ impl Transfer {
     }
 
     /// Submits a job to the device; [`Submitted::Later`] if there is no room.
-    pub(super) fn submit(&mut self, job: Job) -> Submitted {
-        let Some(&index) = self.free.last() else { return Submitted::Later };
+    pub(super) fn submit(&mut self, job: CopyJob) -> CopySubmission {
+        let Some(&index) = self.free.last() else { return CopySubmission::Later };
         let parts = &mut *self.parts;
         let library = &*parts.library;
         let slot = &mut parts.slots[index as usize];
-        let Some(map) = parts.window.map(job.region as usize) else { return Submitted::Refused };
+        let Some(map) = parts.window.map(job.region as usize) else {
+            return CopySubmission::Refused;
+        };
         let source = buffer(library, &parts.inventory, map, job.address, job.length.into());
-        let Ok(source) = source else { return Submitted::Refused };
+        let Ok(source) = source else { return CopySubmission::Refused };
         // SAFETY: the destination belongs to this slot, and no pending task uses it.
         let reset = call!(library, doca_buf_reset_data_len(slot.destination));
         if reset.is_err() {
             // The length of an earlier copy would pass as that of this one, and its bytes too.
             give_back(library, source);
-            return Submitted::Refused;
+            return CopySubmission::Refused;
         }
         let symbols = &library.symbols;
         let (Some(set_source), Some(submit)) =
             (symbols.doca_dma_task_memcpy_set_src, symbols.doca_task_submit)
         else {
-            return Submitted::Refused;
+            return CopySubmission::Refused;
         };
         // SAFETY: the task belongs to this slot and is not pending.
         unsafe { set_source(slot.task, source) };
@@ -433,14 +435,14 @@ impl Transfer {
         if code != bindings::DOCA_SUCCESS {
             give_back(library, source);
             let full = matches!(code, bindings::DOCA_ERROR_AGAIN | bindings::DOCA_ERROR_FULL);
-            return if full { Submitted::Later } else { Submitted::Refused };
+            return if full { CopySubmission::Later } else { CopySubmission::Refused };
         }
         slot.source = source;
         slot.job = job;
-        slot.state = State::Busy;
+        slot.state = CopySlotState::Busy;
         self.free.pop();
         self.busy += 1;
-        Submitted::Yes
+        CopySubmission::Yes
     }
 
     /// Runs the callbacks of completed tasks; [`Transfer::take`] returns their results.
@@ -455,7 +457,7 @@ impl Transfer {
     }
 
     /// The next completed job, or `None`. Its bytes stay valid until [`Transfer::release`].
-    pub(super) fn take(&mut self) -> Option<Finished> {
+    pub(super) fn take(&mut self) -> Option<CopyCompletion> {
         let parts = &mut *self.parts;
         loop {
             let count = parts.completions.count.load(Ordering::Relaxed);
@@ -463,13 +465,13 @@ impl Transfer {
             parts.completions.count.store(count - 1, Ordering::Relaxed);
             let code = parts.completions.codes[index as usize].load(Ordering::Relaxed);
             let slot = &mut parts.slots[index as usize];
-            if slot.state == State::Free {
+            if slot.state == CopySlotState::Free {
                 continue; // it completed twice
             }
-            let astray = slot.state == State::Astray;
+            let astray = slot.state == CopySlotState::Astray;
             give_back(&parts.library, slot.source);
             slot.source = ptr::null_mut();
-            slot.state = State::Free;
+            slot.state = CopySlotState::Free;
             if !astray {
                 self.busy -= 1;
             }
@@ -479,7 +481,7 @@ impl Transfer {
                 let _ = call!(parts.library, doca_buf_get_data_len(slot.destination, &raw mut got));
             }
             let whole = code == bindings::DOCA_SUCCESS && got >= u64::from(slot.job.length);
-            let finished = Finished {
+            let finished = CopyCompletion {
                 job: slot.job,
                 whole,
                 short: code == bindings::DOCA_SUCCESS && !whole,
@@ -493,20 +495,20 @@ impl Transfer {
 
     /// Copies bytes of a finished job, from `offset` in them.
     #[inline]
-    pub(super) fn copy(&self, finished: &Finished, offset: usize, target: &mut [u8]) {
+    pub(super) fn copy(&self, finished: &CopyCompletion, offset: usize, target: &mut [u8]) {
         debug_assert!(finished.whole && offset + target.len() <= finished.job.length as usize);
         self.parts.arena.copy(finished.offset + offset, target);
     }
 
     /// Frees the slot of a finished job.
-    pub(super) fn release(&mut self, finished: &Finished) {
+    pub(super) fn release(&mut self, finished: &CopyCompletion) {
         self.free.push(finished.slot);
     }
 
     /// Gives up waiting: calls `forget` with each pending job.
-    pub(super) fn give_up(&mut self, mut forget: impl FnMut(Job)) {
-        for slot in self.parts.slots.iter_mut().filter(|slot| slot.state == State::Busy) {
-            slot.state = State::Astray;
+    pub(super) fn give_up(&mut self, mut forget: impl FnMut(CopyJob)) {
+        for slot in self.parts.slots.iter_mut().filter(|slot| slot.state == CopySlotState::Busy) {
+            slot.state = CopySlotState::Astray;
             forget(slot.job);
         }
         self.busy = 0;
@@ -552,7 +554,7 @@ impl Drop for Transfer {
     }
 }
 
-impl Parts {
+impl TransferParts {
     fn make_destinations(&mut self, slot_bytes: usize) -> Result<(), DocaError> {
         for (index, slot) in self.slots.iter_mut().enumerate() {
             let place = self.arena.start().wrapping_add(index * slot_bytes);
@@ -595,7 +597,7 @@ impl Parts {
     fn free_tasks(&mut self) {
         let Some(free) = self.library.symbols.doca_task_free else { return };
         for slot in self.slots.iter_mut().filter(|slot| !slot.task.is_null()) {
-            debug_assert_eq!(slot.state, State::Free);
+            debug_assert_eq!(slot.state, CopySlotState::Free);
             // SAFETY: the task is not pending and is not used afterwards.
             unsafe { free(slot.generic) };
             slot.task = ptr::null_mut();
@@ -604,7 +606,7 @@ impl Parts {
     }
 }
 
-impl Drop for Parts {
+impl Drop for TransferParts {
     fn drop(&mut self) {
         for slot in self.slots.iter().filter(|slot| !slot.destination.is_null()) {
             give_back(&self.library, slot.destination);

@@ -35,9 +35,9 @@ pub(super) struct Window {
     maps: Vec<Handle<doca_mmap>>,
     /// The first address of the first map.
     start: u64,
-    _started: Started,
+    _started: EmulatedFunction,
     function: Handle<doca_devemu_pci_dev>,
-    _type: Type,
+    _type: EmulatedFunctionType,
     _representor: Handle<doca_dev_rep>,
 }
 
@@ -51,7 +51,7 @@ impl Window {
         engine: &Handle<doca_pe>,
         regions: &[Range<u64>],
     ) -> Result<Self, DocaError> {
-        let kind = Type::new(library, device)?;
+        let kind = EmulatedFunctionType::new(library, device)?;
         // SAFETY: the type is started, the representor open, and all of them are dropped after the
         // function.
         let function = create!(
@@ -64,7 +64,7 @@ impl Window {
         let context = unsafe { as_context(function.get()) };
         let context = Context::new(library, "doca_devemu_pci_dev_as_ctx", context, engine)?;
         context.start()?;
-        let started = Started(context);
+        let started = EmulatedFunction(context);
         let mut window = Self {
             maps: Vec::new(),
             start: 0,
@@ -138,9 +138,9 @@ fn host_map(
 
 /// A started emulated function; stopped on drop.
 #[derive(Debug)]
-struct Started(Context);
+struct EmulatedFunction(Context);
 
-impl Drop for Started {
+impl Drop for EmulatedFunction {
     fn drop(&mut self) {
         for _ in 0..STOP_POLLS_MAX {
             if self.0.stop() {
@@ -156,9 +156,9 @@ const STOP_POLLS_MAX: u32 = 1000;
 
 /// A started type of emulated functions.
 #[derive(Debug)]
-struct Type(Handle<doca_devemu_pci_type>);
+struct EmulatedFunctionType(Handle<doca_devemu_pci_type>);
 
-impl Type {
+impl EmulatedFunctionType {
     fn new(library: &Arc<Library>, device: &Handle<doca_dev>) -> Result<Self, DocaError> {
         let name = c"Panoptes".as_ptr();
         // SAFETY: the name ends in a zero and is constant; the place is `Handle`'s own.
@@ -172,7 +172,7 @@ impl Type {
     }
 }
 
-impl Drop for Type {
+impl Drop for EmulatedFunctionType {
     fn drop(&mut self) {
         let library = self.0.library.clone();
         // SAFETY: the type was started, and its functions were destroyed.

@@ -7,12 +7,12 @@
 
 use std::ops::Range;
 
-use panoptes_decoders::source::Outcome;
+use panoptes_decoders::source::ReadOutcome;
 
-use super::blocks::{BlockDump, Blocks, Found};
+use super::blocks::{BlockDump, DumpBlock, DumpIndex};
 use super::bytes::DumpBytes;
-use super::codec::{Codec, Compression};
-use super::lime::{HEADER_BYTES, Header, Next, is_cut};
+use super::codec::{BlockCompression, Codec};
+use super::lime::{HEADER_BYTES, RangeHeader, RangeHeaderLookup, is_cut};
 use super::tail::bytes_behind;
 use super::{DumpProblem, Lacks, SEGMENTS_MAX, join};
 
@@ -40,7 +40,7 @@ struct Chunk {
     bytes: u32,
     packed_bytes: u32,
     offset: u64,
-    how: Compression,
+    how: BlockCompression,
 }
 
 #[derive(Debug)]
@@ -58,10 +58,10 @@ pub(crate) fn open(file: DumpBytes) -> Result<(BlockDump, Lacks), DumpProblem> {
     let mut lacks = Lacks::default();
     let mut at = 0;
     loop {
-        let header = match Header::read(&file, at, *b"AVML", 2)? {
-            Next::Header(header) => header,
-            Next::End => break,
-            Next::Other => {
+        let header = match RangeHeader::read(&file, at, *b"AVML", 2)? {
+            RangeHeaderLookup::Header(header) => header,
+            RangeHeaderLookup::End => break,
+            RangeHeaderLookup::Other => {
                 lacks.trailing = bytes_behind(&file, at);
                 at = file.len();
                 break;
@@ -71,7 +71,8 @@ pub(crate) fn open(file: DumpBytes) -> Result<(BlockDump, Lacks), DumpProblem> {
             return Err(DumpProblem::Header("a range of memory exceeds the address space"));
         };
         described.push(header.start..end);
-        let mut stream = Stream { file: &file, at: at + HEADER_BYTES, memory: header.start, end };
+        let mut stream =
+            SnappyStream { file: &file, at: at + HEADER_BYTES, memory: header.start, end };
         while let Some(chunk) = stream.next()? {
             chunks.push(chunk);
             if chunks.len() > SEGMENTS_MAX {
@@ -104,14 +105,14 @@ pub(crate) fn open(file: DumpBytes) -> Result<(BlockDump, Lacks), DumpProblem> {
 }
 
 /// The chunks of one range.
-struct Stream<'f> {
+struct SnappyStream<'f> {
     file: &'f DumpBytes,
     at: u64,
     memory: u64,
     end: u64,
 }
 
-impl Stream<'_> {
+impl SnappyStream<'_> {
     /// The next chunk; `None` at the end of the range or of the file.
     fn next(&mut self) -> Result<Option<Chunk>, DumpProblem> {
         const DAMAGED: DumpProblem =
@@ -140,8 +141,8 @@ impl Stream<'_> {
             let packed = packed.ok_or(DAMAGED)?;
             let offset = offset + CHECKSUM_BYTES;
             let (how, memory) = match kind {
-                PACKED => (Compression::Snappy, self.unpacked(offset, packed).ok_or(DAMAGED)?),
-                STORED => (Compression::None, packed),
+                PACKED => (BlockCompression::Snappy, self.unpacked(offset, packed).ok_or(DAMAGED)?),
+                STORED => (BlockCompression::None, packed),
                 _ => return Err(DAMAGED),
             };
             if memory == 0 || memory > CHUNK_BYTES || memory > self.end - self.memory {
@@ -170,27 +171,27 @@ impl Stream<'_> {
     }
 }
 
-impl Blocks for Avml {
-    fn find(&mut self, address: u64) -> Option<Found> {
+impl DumpIndex for Avml {
+    fn find(&mut self, address: u64) -> Option<DumpBlock> {
         let after = self.chunks.partition_point(|chunk| chunk.start <= address);
         let block = after.checked_sub(1)?;
         let chunk = self.chunks[block];
         let bytes = u64::from(chunk.bytes);
-        (address - chunk.start < bytes).then_some(Found {
+        (address - chunk.start < bytes).then_some(DumpBlock {
             block: block as u64,
             start: chunk.start,
             bytes,
         })
     }
 
-    fn load(&mut self, block: u64, target: &mut [u8]) -> Outcome {
-        let Some(&chunk) = self.chunks.get(block as usize) else { return Outcome::Failed };
+    fn load(&mut self, block: u64, target: &mut [u8]) -> ReadOutcome {
+        let Some(&chunk) = self.chunks.get(block as usize) else { return ReadOutcome::Failed };
         let packed = &mut self.packed[..chunk.packed_bytes as usize];
         let there = self.file.read(chunk.offset, packed);
         if there && self.codec.unpack(chunk.how, packed, target) {
-            Outcome::Read
+            ReadOutcome::Read
         } else {
-            Outcome::Failed
+            ReadOutcome::Failed
         }
     }
 

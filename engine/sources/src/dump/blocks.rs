@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use panoptes_decoders::address::PhysicalAddress;
-use panoptes_decoders::source::{MachineSource, MemorySource, Outcome, Request};
+use panoptes_decoders::source::{MachineSource, MemorySource, ReadOutcome, ReadRequest};
 
 use super::cache::Cache;
 use crate::DUMP_CACHE_BYTES;
@@ -14,7 +14,7 @@ use crate::pieces::answer_pieces;
 
 /// A block that holds an address.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Found {
+pub(super) struct DumpBlock {
     pub(super) block: u64,
     /// Physical address of its first byte.
     pub(super) start: u64,
@@ -22,12 +22,12 @@ pub(super) struct Found {
 }
 
 /// A dump's index: which block holds an address, and its bytes.
-pub(super) trait Blocks: std::fmt::Debug + Send {
+pub(super) trait DumpIndex: std::fmt::Debug + Send {
     /// The block that holds an address; `None` if the dump lacks it.
-    fn find(&mut self, address: u64) -> Option<Found>;
+    fn find(&mut self, address: u64) -> Option<DumpBlock>;
 
     /// Unpacks a block into `target`.
-    fn load(&mut self, block: u64, target: &mut [u8]) -> Outcome;
+    fn load(&mut self, block: u64, target: &mut [u8]) -> ReadOutcome;
 
     /// The first range at or after an address that may hold anything but zeros.
     fn next_data(&mut self, from: u64) -> Option<Range<u64>>;
@@ -49,41 +49,41 @@ pub(super) trait Blocks: std::fmt::Debug + Send {
 /// Memory in a dump of compressed blocks.
 #[derive(Debug)]
 pub(crate) struct BlockDump {
-    blocks: Box<dyn Blocks>,
+    blocks: Box<dyn DumpIndex>,
     regions: Vec<Range<u64>>,
     cache: Cache,
 }
 
 impl BlockDump {
-    pub(super) fn new(blocks: Box<dyn Blocks>, regions: Vec<Range<u64>>) -> Self {
+    pub(super) fn new(blocks: Box<dyn DumpIndex>, regions: Vec<Range<u64>>) -> Self {
         let cache = Cache::new(DUMP_CACHE_BYTES, blocks.block_bytes().max(1));
         Self { blocks, regions, cache }
     }
 
-    fn answer(&mut self, address: u64, target: &mut [u8]) -> Outcome {
+    fn answer(&mut self, address: u64, target: &mut [u8]) -> ReadOutcome {
         answer_pieces(address, target, |at, target| {
-            let found = self.blocks.find(at).ok_or(Outcome::NotBacked)?;
+            let found = self.blocks.find(at).ok_or(ReadOutcome::NotBacked)?;
             let skip = (at - found.start) as usize;
             let length = (found.bytes as usize - skip).min(target.len());
             match self.piece(found, skip, &mut target[..length]) {
-                Outcome::Read => Ok(length),
+                ReadOutcome::Read => Ok(length),
                 outcome => Err(outcome),
             }
         })
     }
 
     /// Copies a part of a block from the cache, unpacking the block if necessary.
-    fn piece(&mut self, found: Found, skip: usize, target: &mut [u8]) -> Outcome {
+    fn piece(&mut self, found: DumpBlock, skip: usize, target: &mut [u8]) -> ReadOutcome {
         if let Some(bytes) = self.cache.get(found.block) {
             target.copy_from_slice(&bytes[skip..skip + target.len()]);
-            return Outcome::Read;
+            return ReadOutcome::Read;
         }
         if target.len() as u64 == found.bytes {
             return self.blocks.load(found.block, target);
         }
         let (slot, room) = self.cache.room(found.block);
         let outcome = self.blocks.load(found.block, &mut room[..found.bytes as usize]);
-        if outcome == Outcome::Read {
+        if outcome == ReadOutcome::Read {
             target.copy_from_slice(&room[skip..skip + target.len()]);
             self.cache.keep(slot, found.block);
         }
@@ -104,8 +104,8 @@ impl MachineSource for BlockDump {
 }
 
 impl MemorySource for BlockDump {
-    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
-        Request::answer_each(requests, arena, |address, bytes| self.answer(address, bytes));
+    fn read_batch(&mut self, requests: &mut [ReadRequest], arena: &mut [u8]) {
+        ReadRequest::answer_each(requests, arena, |address, bytes| self.answer(address, bytes));
     }
 
     fn regions(&self) -> &[Range<u64>] {

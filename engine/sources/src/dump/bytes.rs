@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
-use panoptes_decoders::source::Outcome;
+use panoptes_decoders::source::ReadOutcome;
 
 use super::DumpProblem;
 use crate::pieces::{answer_pieces, read_at_most};
@@ -34,7 +34,7 @@ const READ_AHEAD_BYTES: usize = 1 << 16;
 
 /// A piece of a flattened dump.
 #[derive(Clone, Copy, Debug)]
-struct Piece {
+struct FlattenedPiece {
     offset: u64,
     bytes: u64,
     file_offset: u64,
@@ -46,7 +46,7 @@ pub(crate) struct DumpBytes {
     file: File,
     bytes: u64,
     /// In order and without overlaps; `None` if the file is not flattened.
-    pieces: Option<Vec<Piece>>,
+    pieces: Option<Vec<FlattenedPiece>>,
     /// Whether a flattened dump has its end marker.
     ended: bool,
 }
@@ -86,15 +86,15 @@ impl DumpBytes {
         let Some(pieces) = &self.pieces else { return self.read_file(offset, target) };
         let outcome = answer_pieces(offset, target, |at, target| {
             let next = pieces.partition_point(|piece| piece.offset <= at);
-            let piece = pieces[next.checked_sub(1).ok_or(Outcome::Failed)?];
+            let piece = pieces[next.checked_sub(1).ok_or(ReadOutcome::Failed)?];
             let inside = at - piece.offset;
             let left = piece.bytes.checked_sub(inside).filter(|left| *left > 0);
-            let left = usize::try_from(left.ok_or(Outcome::Failed)?).unwrap_or(usize::MAX);
+            let left = usize::try_from(left.ok_or(ReadOutcome::Failed)?).unwrap_or(usize::MAX);
             let length = target.len().min(left);
             let is_read = self.read_file(piece.file_offset + inside, &mut target[..length]);
-            is_read.then_some(length).ok_or(Outcome::Failed)
+            is_read.then_some(length).ok_or(ReadOutcome::Failed)
         });
-        outcome == Outcome::Read
+        outcome == ReadOutcome::Read
     }
 
     fn read_file(&self, offset: u64, target: &mut [u8]) -> bool {
@@ -128,7 +128,7 @@ impl DumpBytes {
                 if offset.checked_add(bytes).is_none_or(|end| i64::try_from(end).is_err()) {
                     return Err(DumpProblem::Header("a piece has an invalid offset or size"));
                 }
-                pieces.push(Piece { offset, bytes, file_offset });
+                pieces.push(FlattenedPiece { offset, bytes, file_offset });
             }
             match file_offset.checked_add(size) {
                 Some(next) if next <= self.bytes => at = next,
@@ -145,7 +145,7 @@ impl DumpBytes {
 
 /// Sorts pieces; where they overlap, the later one counts. `None` if there are more overlaps than
 /// any writer makes.
-fn in_order(mut pieces: Vec<Piece>) -> Option<Vec<Piece>> {
+fn in_order(mut pieces: Vec<FlattenedPiece>) -> Option<Vec<FlattenedPiece>> {
     let mut sorted = pieces.clone();
     sorted.sort_by_key(|piece| piece.offset);
     if sorted.windows(2).all(|pair| pair[0].offset + pair[0].bytes <= pair[1].offset) {
@@ -155,7 +155,7 @@ fn in_order(mut pieces: Vec<Piece>) -> Option<Vec<Piece>> {
     let mut steps_left = OVERLAPS_MAX.saturating_add(pieces.len());
     // Only rewritten headers overlap. From the last piece to the first, each fills the remaining
     // gaps.
-    let mut taken: BTreeMap<u64, Piece> = BTreeMap::new();
+    let mut taken: BTreeMap<u64, FlattenedPiece> = BTreeMap::new();
     while let Some(piece) = pieces.pop() {
         let end = piece.offset + piece.bytes;
         let mut at = piece.offset;
@@ -168,7 +168,7 @@ fn in_order(mut pieces: Vec<Piece>) -> Option<Vec<Piece>> {
             let stop = next.map_or(end, |(offset, _)| offset);
             if stop > at {
                 let file_offset = piece.file_offset + (at - piece.offset);
-                taken.insert(at, Piece { offset: at, bytes: stop - at, file_offset });
+                taken.insert(at, FlattenedPiece { offset: at, bytes: stop - at, file_offset });
             }
             at = next.map_or(end, |(offset, bytes)| offset + bytes);
         }
@@ -240,14 +240,14 @@ mod tests {
 
     #[test]
     fn overlapping_pieces_are_bounded() {
-        let piece = |offset, bytes| Piece { offset, bytes, file_offset: 0 };
+        let piece = |offset, bytes| FlattenedPiece { offset, bytes, file_offset: 0 };
         // Small separate pieces, written over large ones.
         let small = |count: u64| (0..count).map(move |at| piece(at * 2, 1));
         let large = |count: usize, bytes| std::iter::repeat_n(piece(0, bytes), count);
-        let few: Vec<Piece> = large(3, 2000).chain(small(1000)).collect();
+        let few: Vec<FlattenedPiece> = large(3, 2000).chain(small(1000)).collect();
         let ordered = in_order(few).unwrap();
         assert_eq!(ordered.iter().map(|piece| piece.bytes).sum::<u64>(), 2000);
-        let many: Vec<Piece> = large(1000, 20_000).chain(small(10_000)).collect();
+        let many: Vec<FlattenedPiece> = large(1000, 20_000).chain(small(10_000)).collect();
         assert!(in_order(many).is_none());
     }
 }

@@ -9,7 +9,7 @@ const WAYS: usize = 8;
 const NONE: u64 = u64::MAX;
 
 #[derive(Clone, Copy, Debug)]
-struct Slot {
+struct BlockCacheSlot {
     block: u64,
     asked: u64,
 }
@@ -17,7 +17,7 @@ struct Slot {
 /// A set-associative LRU cache of blocks.
 #[derive(Debug)]
 pub(super) struct Cache {
-    slots: Vec<Slot>,
+    slots: Vec<BlockCacheSlot>,
     bytes: Vec<u8>,
     block_bytes: usize,
     asked: u64,
@@ -28,7 +28,7 @@ impl Cache {
     pub(super) fn new(bytes: usize, block_bytes: usize) -> Self {
         let sets = (bytes / block_bytes / WAYS).max(1);
         Self {
-            slots: vec![Slot { block: NONE, asked: 0 }; sets * WAYS],
+            slots: vec![BlockCacheSlot { block: NONE, asked: 0 }; sets * WAYS],
             bytes: vec![0; sets * WAYS * block_bytes],
             block_bytes,
             asked: 0,
@@ -59,7 +59,7 @@ impl Cache {
     /// Records that a slot now holds a block.
     pub(super) fn keep(&mut self, slot: usize, block: u64) {
         self.asked += 1;
-        self.slots[slot] = Slot { block, asked: self.asked };
+        self.slots[slot] = BlockCacheSlot { block, asked: self.asked };
     }
 
     fn set(&self, block: u64) -> usize {

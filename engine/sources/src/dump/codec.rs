@@ -9,7 +9,7 @@ use miniz_oxide::inflate::core::{DecompressorOxide, decompress, inflate_flags};
 
 /// How a block is compressed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Compression {
+pub(super) enum BlockCompression {
     None,
     Zlib,
     Lzo,
@@ -36,23 +36,28 @@ impl Codec {
     }
 
     /// Unpacks `source` to `target`; `false` unless it fills `target` exactly.
-    pub(super) fn unpack(&mut self, how: Compression, source: &[u8], target: &mut [u8]) -> bool {
+    pub(super) fn unpack(
+        &mut self,
+        how: BlockCompression,
+        source: &[u8],
+        target: &mut [u8],
+    ) -> bool {
         let written = match how {
-            Compression::None if source.len() == target.len() => {
+            BlockCompression::None if source.len() == target.len() => {
                 target.copy_from_slice(source);
                 Some(target.len())
             }
-            Compression::None => None,
-            Compression::Zlib => {
+            BlockCompression::None => None,
+            BlockCompression::Zlib => {
                 self.zlib.init();
                 let flags = inflate_flags::TINFL_FLAG_PARSE_ZLIB_HEADER
                     | inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
                 let (status, _, written) = decompress(&mut self.zlib, source, target, 0, flags);
                 (status == TINFLStatus::Done).then_some(written)
             }
-            Compression::Lzo => lzokay::decompress::decompress(source, target).ok(),
-            Compression::Snappy => self.snappy.decompress(source, target).ok(),
-            Compression::Zstd => self.zstd.decode_all(source, target).ok(),
+            BlockCompression::Lzo => lzokay::decompress::decompress(source, target).ok(),
+            BlockCompression::Snappy => self.snappy.decompress(source, target).ok(),
+            BlockCompression::Zstd => self.zstd.decode_all(source, target).ok(),
         };
         written == Some(target.len())
     }
@@ -72,7 +77,7 @@ mod tests {
         (0..4096_u32).map(|at| (at / 3 % 50) as u8).collect()
     }
 
-    fn packed(how: Compression, page: &[u8]) -> Vec<u8> {
+    fn packed(how: BlockCompression, page: &[u8]) -> Vec<u8> {
         super::super::testing::pack(how, page)
     }
 
@@ -81,11 +86,11 @@ mod tests {
         let mut codec = Codec::new();
         let page = page();
         for how in [
-            Compression::None,
-            Compression::Zlib,
-            Compression::Lzo,
-            Compression::Snappy,
-            Compression::Zstd,
+            BlockCompression::None,
+            BlockCompression::Zlib,
+            BlockCompression::Lzo,
+            BlockCompression::Snappy,
+            BlockCompression::Zstd,
         ] {
             let packed = packed(how, &page);
             for _ in 0..2 {

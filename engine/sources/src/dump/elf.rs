@@ -8,7 +8,7 @@
 use panoptes_decoders::layout::{u32_at, u64_at};
 
 use super::bytes::DumpBytes;
-use super::{DumpProblem, Piece, SEGMENTS_MAX, Segments, xen};
+use super::{DumpProblem, DumpedRange, SEGMENTS_MAX, Segments, xen};
 
 /// EM_386, which a 64-bit guest's core has if QEMU wrote it in 32-bit form, EM_X86_64, EM_AARCH64.
 const MACHINES: [u16; 4] = [0, 3, 62, 183];
@@ -22,7 +22,7 @@ const BATCH: usize = 1024;
 
 /// Position and number of the program headers, from the ELF header.
 #[derive(Clone, Copy, Debug)]
-struct Table {
+struct ProgramHeaderTable {
     wide: bool,
     offset: u64,
     count: u64,
@@ -30,7 +30,7 @@ struct Table {
 }
 
 /// The `PT_LOAD`s of a core.
-fn loads(file: &DumpBytes, table: Table) -> Result<Vec<Piece>, DumpProblem> {
+fn loads(file: &DumpBytes, table: ProgramHeaderTable) -> Result<Vec<DumpedRange>, DumpProblem> {
     let bytes = table.count.checked_mul(table.entry_bytes as u64);
     let end = bytes.and_then(|bytes| table.offset.checked_add(bytes));
     if end.is_none_or(|end| end > file.len()) {
@@ -81,7 +81,7 @@ pub(crate) fn read(file: &DumpBytes) -> Result<Segments, DumpProblem> {
     Ok((segments, regions, lacks))
 }
 
-fn table(file: &DumpBytes) -> Result<Table, DumpProblem> {
+fn table(file: &DumpBytes) -> Result<ProgramHeaderTable, DumpProblem> {
     // The two classes of header are 52 and 64 bytes; a file is at least a page long or no dump.
     let mut header = [0; 64];
     if !file.read(0, &mut header) {
@@ -114,7 +114,7 @@ fn table(file: &DumpBytes) -> Result<Table, DumpProblem> {
     }
     let count =
         if count == PN_XNUM { count_in_section(file, sections, wide)? } else { count.into() };
-    Ok(Table { wide, offset, count, entry_bytes: entry_bytes.into() })
+    Ok(ProgramHeaderTable { wide, offset, count, entry_bytes: entry_bytes.into() })
 }
 
 /// The number of program headers, if it is too large for the ELF header.
@@ -128,7 +128,7 @@ fn count_in_section(file: &DumpBytes, sections: u64, wide: bool) -> Result<u64, 
     Ok(u32::from_le_bytes(number).into())
 }
 
-fn load(entry: &[u8], wide: bool) -> Option<Piece> {
+fn load(entry: &[u8], wide: bool) -> Option<DumpedRange> {
     if u32_at(entry, 0) != PT_LOAD {
         return None;
     }
@@ -137,5 +137,5 @@ fn load(entry: &[u8], wide: bool) -> Option<Piece> {
     } else {
         [4, 12, 16, 20].map(|at| u32_at(entry, at).into())
     };
-    Some(Piece { start, bytes, offset, filed: filed.min(bytes) })
+    Some(DumpedRange { start, bytes, offset, filed: filed.min(bytes) })
 }

@@ -7,11 +7,11 @@
 use std::ops::Range;
 
 use panoptes_decoders::layout::{u32_at, u64_at};
-use panoptes_decoders::source::Outcome;
+use panoptes_decoders::source::ReadOutcome;
 
-use super::blocks::{BlockDump, Blocks, Found};
+use super::blocks::{BlockDump, DumpBlock, DumpIndex};
 use super::bytes::DumpBytes;
-use super::codec::{Codec, Compression};
+use super::codec::{BlockCompression, Codec};
 use super::kdump_header::KdumpHeader;
 use super::{DumpProblem, Lacks, join};
 
@@ -98,21 +98,21 @@ fn runs(words: &[u64], block_bytes: u64) -> Vec<Range<u64>> {
 
 /// Where the bytes of a page are in the file, and how they are packed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-struct Descriptor {
+struct PageDescriptor {
     offset: u64,
     bytes: u32,
     flags: u32,
 }
 
-impl Descriptor {
+impl PageDescriptor {
     /// Compression of the page (diskdump_mod.h: DUMP_DH_COMPRESSED_ZLIB and so on).
-    fn compression(self) -> Option<Compression> {
+    fn compression(self) -> Option<BlockCompression> {
         match self.flags & 0x27 {
-            0 => Some(Compression::None),
-            1 => Some(Compression::Zlib),
-            2 => Some(Compression::Lzo),
-            4 => Some(Compression::Snappy),
-            0x20 => Some(Compression::Zstd),
+            0 => Some(BlockCompression::None),
+            1 => Some(BlockCompression::Zlib),
+            2 => Some(BlockCompression::Lzo),
+            4 => Some(BlockCompression::Snappy),
+            0x20 => Some(BlockCompression::Zstd),
             _ => None,
         }
     }
@@ -136,7 +136,7 @@ struct Kdump {
     packed: Vec<u8>,
     codec: Codec,
     /// The descriptor that all pages of zeros have.
-    zeros: Option<Descriptor>,
+    zeros: Option<PageDescriptor>,
 }
 
 impl Kdump {
@@ -168,7 +168,7 @@ impl Kdump {
         let offset = header.descriptors_at.saturating_add(count.saturating_mul(DESCRIPTOR_BYTES));
         let mut first = vec![1; block_bytes];
         if dump.file.read(offset, &mut first) && first.iter().all(|byte| *byte == 0) {
-            dump.zeros = Some(Descriptor { offset, bytes: block_bytes as u32, flags: 0 });
+            dump.zeros = Some(PageDescriptor { offset, bytes: block_bytes as u32, flags: 0 });
         }
         dump
     }
@@ -191,7 +191,7 @@ impl Kdump {
     }
 
     /// The descriptor of a number; `None` if the file ends before it.
-    fn descriptor(&mut self, number: u64) -> Option<Descriptor> {
+    fn descriptor(&mut self, number: u64) -> Option<PageDescriptor> {
         if !self.window.contains(&number) {
             self.window = 0..0;
             let first = number / WINDOW * WINDOW;
@@ -210,7 +210,7 @@ impl Kdump {
         let index =
             number.checked_sub(self.window.start).filter(|_| self.window.contains(&number))?;
         let bytes = self.window_bytes.get((index * DESCRIPTOR_BYTES) as usize..)?;
-        Some(Descriptor {
+        Some(PageDescriptor {
             offset: u64_at(bytes, 0),
             bytes: u32_at(bytes, 8),
             flags: u32_at(bytes, 12),
@@ -219,8 +219,8 @@ impl Kdump {
 
     /// Whether the bytes of a page are inside the file. A makedumpfile that was interrupted leaves
     /// the descriptors of pages that it did not reach zero.
-    fn is_filed(&self, descriptor: Descriptor) -> bool {
-        if descriptor == Descriptor::default() {
+    fn is_filed(&self, descriptor: PageDescriptor) -> bool {
+        if descriptor == PageDescriptor::default() {
             return false;
         }
         let end = descriptor.offset.checked_add(descriptor.bytes.into());
@@ -253,8 +253,8 @@ impl Kdump {
     }
 }
 
-impl Blocks for Kdump {
-    fn find(&mut self, address: u64) -> Option<Found> {
+impl DumpIndex for Kdump {
+    fn find(&mut self, address: u64) -> Option<DumpBlock> {
         let page = address / self.header.block_bytes;
         let start = page * self.header.block_bytes;
         let bytes = self.header.block_bytes;
@@ -264,29 +264,29 @@ impl Blocks for Kdump {
             let inside = present.get(after.checked_sub(1)?)?.contains(&address);
             inside.then_some(ZEROS)
         })?;
-        Some(Found { block, start, bytes })
+        Some(DumpBlock { block, start, bytes })
     }
 
-    fn load(&mut self, block: u64, target: &mut [u8]) -> Outcome {
+    fn load(&mut self, block: u64, target: &mut [u8]) -> ReadOutcome {
         if block == ZEROS {
             target.fill(0);
-            return Outcome::Read;
+            return ReadOutcome::Read;
         }
         let Some(descriptor) = self.descriptor(block).filter(|found| self.is_filed(*found)) else {
-            return Outcome::NotBacked;
+            return ReadOutcome::NotBacked;
         };
         if Some(descriptor) == self.zeros {
             target.fill(0);
-            return Outcome::Read;
+            return ReadOutcome::Read;
         }
         let Some(packed) = self.packed.get_mut(..descriptor.bytes as usize) else {
-            return Outcome::Failed;
+            return ReadOutcome::Failed;
         };
         if !self.file.read(descriptor.offset, packed) {
-            return Outcome::NotBacked; // a piece of a flattened dump can be missing
+            return ReadOutcome::NotBacked; // a piece of a flattened dump can be missing
         }
-        let Some(how) = descriptor.compression() else { return Outcome::Failed };
-        if self.codec.unpack(how, packed, target) { Outcome::Read } else { Outcome::Failed }
+        let Some(how) = descriptor.compression() else { return ReadOutcome::Failed };
+        if self.codec.unpack(how, packed, target) { ReadOutcome::Read } else { ReadOutcome::Failed }
     }
 
     fn next_data(&mut self, from: u64) -> Option<Range<u64>> {

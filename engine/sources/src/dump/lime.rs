@@ -16,7 +16,7 @@ use panoptes_decoders::layout::{u32_at, u64_at};
 
 use super::bytes::DumpBytes;
 use super::tail::{bytes_behind, find};
-use super::{DIGEST_BYTES, DumpProblem, Piece, SEGMENTS_MAX, Segments};
+use super::{DIGEST_BYTES, DumpProblem, DumpedRange, SEGMENTS_MAX, Segments};
 
 /// Size of a LiME or AVML header in bytes.
 pub(super) const HEADER_BYTES: u64 = 32;
@@ -32,43 +32,43 @@ const STEPS_MAX: usize = 1 << 20;
 
 /// The parsed header of a range of memory.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Header {
+pub(super) struct RangeHeader {
     pub(super) start: u64,
     pub(super) bytes: u64,
 }
 
 /// What a dump has at an offset.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Next {
-    Header(Header),
+pub(super) enum RangeHeaderLookup {
+    Header(RangeHeader),
     /// The end of the file, also within a header.
     End,
     /// Bytes that are no header.
     Other,
 }
 
-impl Header {
+impl RangeHeader {
     /// Reads the header at an offset.
     pub(super) fn read(
         file: &DumpBytes,
         at: u64,
         magic: [u8; 4],
         version: u32,
-    ) -> Result<Next, DumpProblem> {
+    ) -> Result<RangeHeaderLookup, DumpProblem> {
         let mut header = [0; HEADER_BYTES as usize];
         if at.saturating_add(HEADER_BYTES) > file.len() || !file.read(at, &mut header) {
-            return Ok(Next::End);
+            return Ok(RangeHeaderLookup::End);
         }
         let found = u32_at(&header, 4);
         if at == 0 && header.starts_with(&magic) && found != version {
             return Err(DumpProblem::Version { found, known: version });
         }
         if !header.starts_with(&magic) || found != version {
-            return Ok(Next::Other);
+            return Ok(RangeHeaderLookup::Other);
         }
         let range = Self::parse(&header);
         let range = range.ok_or(DumpProblem::Header("a range of memory ends before it begins"))?;
-        Ok(Next::Header(range))
+        Ok(RangeHeaderLookup::Header(range))
     }
 
     fn parse(header: &[u8]) -> Option<Self> {
@@ -86,15 +86,15 @@ pub(super) fn is_cut(file: &DumpBytes, at: u64) -> bool {
 
 /// Reads which memory is where in the file.
 pub(crate) fn read(file: &DumpBytes) -> Result<Segments, DumpProblem> {
-    let mut pieces: Vec<Piece> = Vec::new();
+    let mut pieces: Vec<DumpedRange> = Vec::new();
     let (mut at, mut trailing, mut skipped, mut lost) = (0, 0, 0, 0);
     let mut searches_left = SEARCHES_MAX;
-    let mut search = Search { file, failures: HashSet::new() };
+    let mut search = RangeHeaderSearch { file, failures: HashSet::new() };
     loop {
-        let header = match Header::read(file, at, *b"EMiL", 1)? {
-            Next::Header(header) => header,
-            Next::End if at <= file.len() => break,
-            Next::End | Next::Other => {
+        let header = match RangeHeader::read(file, at, *b"EMiL", 1)? {
+            RangeHeaderLookup::Header(header) => header,
+            RangeHeaderLookup::End if at <= file.len() => break,
+            RangeHeaderLookup::End | RangeHeaderLookup::Other => {
                 let behind = bytes_behind(file, at);
                 let is_beyond = at > file.len();
                 let early = match pieces.last() {
@@ -118,8 +118,8 @@ pub(crate) fn read(file: &DumpBytes) -> Result<Segments, DumpProblem> {
             }
         };
         let offset = at + HEADER_BYTES;
-        let Header { start, bytes } = header;
-        pieces.push(Piece { start, bytes, offset, filed: bytes });
+        let RangeHeader { start, bytes } = header;
+        pieces.push(DumpedRange { start, bytes, offset, filed: bytes });
         if pieces.len() > SEGMENTS_MAX {
             return Err(DumpProblem::TooLarge("ranges of memory"));
         }
@@ -141,22 +141,22 @@ pub(crate) fn read(file: &DumpBytes) -> Result<Segments, DumpProblem> {
 }
 
 /// The search for headers that are not where they are due.
-struct Search<'f> {
+struct RangeHeaderSearch<'f> {
     file: &'f DumpBytes,
     /// Offsets of headers from which the ranges do not lead to the end of the file.
     failures: HashSet<u64>,
 }
 
-impl Search<'_> {
+impl RangeHeaderSearch<'_> {
     /// The offset of the first header behind the beginning of the last range, from which all ranges
     /// lead to the end of the file.
-    fn early_header(&mut self, last: &Piece) -> Option<u64> {
+    fn early_header(&mut self, last: &DumpedRange) -> Option<u64> {
         let end = last.start.checked_add(last.bytes)?;
         let (file, bytes) = (self.file, HEADER_BYTES as usize);
         find(file, last.offset..file.len(), LIME, bytes, |at, header| {
             let reserved = u64_at(header, 24);
             reserved == 0
-                && Header::parse(header).is_some_and(|range| range.start >= end)
+                && RangeHeader::parse(header).is_some_and(|range| range.start >= end)
                 && self.leads_to_the_end(at)
         })
     }
@@ -167,7 +167,11 @@ impl Search<'_> {
         let mut chain = Vec::new();
         let mut memory = 0;
         while !self.failures.contains(&at) && self.failures.len() + chain.len() < STEPS_MAX {
-            let Ok(Next::Header(range)) = Header::read(self.file, at, *b"EMiL", 1) else { break };
+            let Ok(RangeHeaderLookup::Header(range)) =
+                RangeHeader::read(self.file, at, *b"EMiL", 1)
+            else {
+                break;
+            };
             let next = at.checked_add(HEADER_BYTES).and_then(|at| at.checked_add(range.bytes));
             let Some(next) = next.filter(|_| range.start >= memory) else { break };
             if next == self.file.len() {

@@ -159,7 +159,7 @@ pub(super) type Segments = (Vec<Segment>, Vec<Range<u64>>, Lacks);
 
 /// A piece of memory as a header describes it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Piece {
+struct DumpedRange {
     /// Physical address of the first byte.
     start: u64,
     bytes: u64,
@@ -171,7 +171,7 @@ struct Piece {
 
 /// Sorts pieces so that each address occurs once, and cuts them at the end of the file. A range
 /// that is described twice is the same memory: QEMU does that for memory that is mapped twice.
-fn segments(mut pieces: Vec<Piece>, file_bytes: u64) -> Segments {
+fn segments(mut pieces: Vec<DumpedRange>, file_bytes: u64) -> Segments {
     let mut lacks = Lacks::default();
     // Of two pieces with the same start, the one with more bytes in the file comes first.
     pieces.sort_unstable_by_key(|piece| (piece.start, std::cmp::Reverse(piece.filed)));

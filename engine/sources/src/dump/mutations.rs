@@ -6,7 +6,7 @@ use std::io::Write as _;
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::source::{MachineSource as _, MemorySource as _};
 
-use super::testing::stream::{Record, Writer};
+use super::testing::stream::{MigrationWriter, RamRecord};
 use super::testing::{core, page, pages, vmware_state};
 use crate::{FileFormat, FileSource, SourceError};
 
@@ -25,7 +25,7 @@ impl Random {
 /// A stream with a record of each kind, or, with capabilities, with pages at places of their own.
 fn qemu(capabilities: &[&str]) -> Vec<u8> {
     let other = if capabilities.is_empty() { ("memdimm0", 8 << 20) } else { ("vga.vram", 1 << 12) };
-    let mut writer = Writer::new(None);
+    let mut writer = MigrationWriter::new(None);
     writer.configuration("pc-q35-9.2", capabilities);
     writer.start(1, "ram", 4, |data| {
         data.list(&[("pc.ram", 16 << 12), other], |data, (_, bytes)| {
@@ -39,17 +39,17 @@ fn qemu(capabilities: &[&str]) -> Vec<u8> {
                 data.0.resize(data.0.len() + bytes as usize, 3);
             }
         });
-        data.record(Record::End);
+        data.record(RamRecord::End);
     });
     writer.start(2, "dirty-bitmap", 1, |data| data.0.extend([1]));
     writer.part(1, true, |data| {
         if capabilities.is_empty() {
-            data.record(Record::Plain("pc.ram", 1, &page(1)));
-            data.record(Record::Changed(1, &[100, 2, 1, 1]));
-            data.record(Record::Packed("pc.ram", 2, &[0x78, 1, 3, 4]));
-            data.record(Record::Filled(3, 0));
+            data.record(RamRecord::Plain("pc.ram", 1, &page(1)));
+            data.record(RamRecord::Changed(1, &[100, 2, 1, 1]));
+            data.record(RamRecord::Packed("pc.ram", 2, &[0x78, 1, 3, 4]));
+            data.record(RamRecord::Filled(3, 0));
         }
-        data.record(Record::End);
+        data.record(RamRecord::End);
     });
     writer.0
 }

@@ -19,7 +19,7 @@ use std::ops::Range;
 
 use panoptes_decoders::layout::u64_at;
 
-use super::{Lacks, Piece, Segments};
+use super::{DumpedRange, Lacks, Segments};
 use crate::pieces::read_at_most;
 
 /// `IORESOURCE_MEM | IORESOURCE_SYSRAM | IORESOURCE_BUSY` (include/linux/ioport.h).
@@ -63,7 +63,7 @@ const FROM_FILE: &str = "its ranges of memory stand one after another; their add
 
 /// An entry of the kernel's list of resources.
 #[derive(Clone, Copy, Debug)]
-struct Entry {
+struct ResourceEntry {
     /// Offset in the file.
     at: u64,
     start: u64,
@@ -110,7 +110,7 @@ pub(crate) fn find(file: &File, bytes: u64) -> Option<Segments> {
 }
 
 /// Whether two entries are in one array of ascending ranges.
-fn belong_together(one: &Entry, next: &Entry) -> bool {
+fn belong_together(one: &ResourceEntry, next: &ResourceEntry) -> bool {
     let distance = next.at - one.at;
     distance <= DISTANCE_MAX
         && distance.is_multiple_of(RESOURCE_BYTES as u64)
@@ -119,7 +119,7 @@ fn belong_together(one: &Entry, next: &Entry) -> bool {
 }
 
 /// All entries in the file that can be System RAM.
-fn entries(file: &File, bytes: u64) -> Vec<Entry> {
+fn entries(file: &File, bytes: u64) -> Vec<ResourceEntry> {
     let mut found = Vec::new();
     let mut chunk = vec![0; CHUNK_BYTES + RESOURCE_BYTES];
     let mut at = 0;
@@ -141,11 +141,16 @@ fn entries(file: &File, bytes: u64) -> Vec<Entry> {
     found
 }
 
-fn entry(at: u64, bytes: &[u8]) -> Option<Entry> {
+fn entry(at: u64, bytes: &[u8]) -> Option<ResourceEntry> {
     let word = |offset| u64_at(bytes, offset);
     let end = word(8).checked_add(1)?;
-    let entry =
-        Entry { at, start: word(0), end, parent: word(PARENT_AT), sibling: word(SIBLING_AT) };
+    let entry = ResourceEntry {
+        at,
+        start: word(0),
+        end,
+        parent: word(PARENT_AT),
+        sibling: word(SIBLING_AT),
+    };
     let is_one = entry.start < end && end <= ADDRESS_END;
     (is_one && word(NAME_AT) >= KERNEL && entry.parent >= KERNEL).then_some(entry)
 }
@@ -153,7 +158,11 @@ fn entry(at: u64, bytes: &[u8]) -> Option<Entry> {
 /// Where the list is wrong: the range that has the array, and its file offset. The inner `None` if
 /// the list is right; the outer one if the array's address agrees with no place nearby.
 #[expect(clippy::option_option, reason = "explained above")]
-fn correction(array: &[Entry], ranges: &[Range<u64>], bytes: u64) -> Option<Option<Correction>> {
+fn correction(
+    array: &[ResourceEntry],
+    ranges: &[Range<u64>],
+    bytes: u64,
+) -> Option<Option<Correction>> {
     // Virtual address minus file offset, by each entry whose neighbour in the array follows it.
     let differences = array.iter().filter(|entry| entry.sibling >= KERNEL).map(|entry| {
         entry.sibling.wrapping_sub(entry.at + RESOURCE_BYTES as u64) % DIRECT_MAP_ALIGNMENT
@@ -191,7 +200,7 @@ fn placement(
     bytes: u64,
     assumption: &'static str,
 ) -> Segments {
-    let mut pieces: Vec<Piece> = Vec::with_capacity(ranges.len());
+    let mut pieces: Vec<DumpedRange> = Vec::with_capacity(ranges.len());
     let mut offset = 0_u64;
     for (index, range) in ranges.iter().enumerate() {
         if let Some((_, place)) = correction.filter(|(moved, _)| *moved == index) {
@@ -202,7 +211,7 @@ fn placement(
             offset = place;
         }
         let length = range.end - range.start;
-        pieces.push(Piece { start: range.start, bytes: length, offset, filed: length });
+        pieces.push(DumpedRange { start: range.start, bytes: length, offset, filed: length });
         offset = offset.saturating_add(length);
     }
     pieces.retain(|piece| piece.bytes > 0);
@@ -251,8 +260,9 @@ mod tests {
 
     #[test]
     fn a_list_of_very_many_entries_is_checked_in_one_pass() {
-        let entry = |at| Entry { at, start: 0, end: 1, parent: KERNEL, sibling: KERNEL + at * at };
-        let array: Vec<Entry> = (0..ENTRIES_MAX as u64).map(|at| entry(at * 64)).collect();
+        let entry =
+            |at| ResourceEntry { at, start: 0, end: 1, parent: KERNEL, sibling: KERNEL + at * at };
+        let array: Vec<ResourceEntry> = (0..ENTRIES_MAX as u64).map(|at| entry(at * 64)).collect();
         // The neighbours of no two entries agree.
         assert_eq!(correction(&array, &[0..1, 2..3], 2), None);
     }

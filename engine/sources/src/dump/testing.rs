@@ -4,16 +4,16 @@ use std::ops::Range;
 
 use panoptes_decoders::source::PAGE_BYTES;
 
-use super::codec::Compression;
+use super::codec::BlockCompression;
 
 /// Packs one block as writers of dumps do.
-pub(super) fn pack(how: Compression, block: &[u8]) -> Vec<u8> {
+pub(super) fn pack(how: BlockCompression, block: &[u8]) -> Vec<u8> {
     match how {
-        Compression::None => block.to_vec(),
-        Compression::Zlib => miniz_oxide::deflate::compress_to_vec_zlib(block, 1),
-        Compression::Lzo => lzokay::compress::compress(block).unwrap(),
-        Compression::Snappy => snap::raw::Encoder::new().compress_vec(block).unwrap(),
-        Compression::Zstd => {
+        BlockCompression::None => block.to_vec(),
+        BlockCompression::Zlib => miniz_oxide::deflate::compress_to_vec_zlib(block, 1),
+        BlockCompression::Lzo => lzokay::compress::compress(block).unwrap(),
+        BlockCompression::Snappy => snap::raw::Encoder::new().compress_vec(block).unwrap(),
+        BlockCompression::Zstd => {
             ruzstd::encoding::compress_to_vec(block, ruzstd::encoding::CompressionLevel::Fastest)
         }
     }
@@ -72,7 +72,7 @@ pub(crate) fn pages(range: Range<u64>) -> Vec<u8> {
 pub(crate) mod stream {
     /// A record of the section of memory: pages by their number.
     #[derive(Clone, Copy)]
-    pub(crate) enum Record<'a> {
+    pub(crate) enum RamRecord<'a> {
         End,
         Plain(&'a str, u64, &'a [u8]),
         /// In the block of the record before: a page, or one of zeros.
@@ -83,14 +83,14 @@ pub(crate) mod stream {
     }
 
     /// The bytes, and whether sections have footers.
-    pub(crate) struct Writer(pub(crate) Vec<u8>, pub(crate) bool);
+    pub(crate) struct MigrationWriter(pub(crate) Vec<u8>, pub(crate) bool);
 
     fn name(bytes: &mut Vec<u8>, name: &str) {
         bytes.push(name.len() as u8);
         bytes.extend(name.as_bytes());
     }
 
-    impl Writer {
+    impl MigrationWriter {
         pub(crate) fn new(machine: Option<&str>) -> Self {
             let mut writer = Self(b"QEVM\0\0\0\x03".to_vec(), true);
             if let Some(machine) = machine {
@@ -159,34 +159,34 @@ pub(crate) mod stream {
             }
         }
 
-        pub(crate) fn record(&mut self, record: Record<'_>) {
+        pub(crate) fn record(&mut self, record: RamRecord<'_>) {
             let word = |number: u64, flags: u64| (number << 12 | flags).to_be_bytes();
             match record {
-                Record::End => self.0.extend(0x10_u64.to_be_bytes()),
-                Record::Plain(block, number, bytes) => {
+                RamRecord::End => self.0.extend(0x10_u64.to_be_bytes()),
+                RamRecord::Plain(block, number, bytes) => {
                     self.0.extend(word(number, 8));
                     name(&mut self.0, block);
                     self.0.extend(bytes);
                 }
-                Record::Same(number, Some(bytes)) => {
+                RamRecord::Same(number, Some(bytes)) => {
                     self.0.extend(word(number, 0x28));
                     self.0.extend(bytes);
                 }
-                Record::Same(number, None) => {
+                RamRecord::Same(number, None) => {
                     self.0.extend(word(number, 0x22));
                     self.0.push(0);
                 }
-                Record::Filled(number, byte) => {
+                RamRecord::Filled(number, byte) => {
                     self.0.extend(word(number, 0x22));
                     self.0.push(byte);
                 }
-                Record::Packed(block, number, bytes) => {
+                RamRecord::Packed(block, number, bytes) => {
                     self.0.extend(word(number, 0x100));
                     name(&mut self.0, block);
                     self.0.extend((bytes.len() as u32).to_be_bytes());
                     self.0.extend(bytes);
                 }
-                Record::Changed(number, bytes) => {
+                RamRecord::Changed(number, bytes) => {
                     self.0.extend(word(number, 0x60));
                     self.0.push(1);
                     self.0.extend((bytes.len() as u16).to_be_bytes());

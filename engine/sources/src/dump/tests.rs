@@ -5,10 +5,10 @@ use std::io::Write as _;
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::source::MemorySource as _;
 
-use super::codec::Compression;
+use super::codec::BlockCompression;
 use super::testing::{core, pack, page, pages};
 use super::*;
-use crate::{ErrorClass, FileSource, Format, SourceError};
+use crate::{DetectedFormat, ErrorClass, FileSource, SourceError};
 
 /// A file that is no longer open for writing; otherwise it would count as a guest's memory.
 fn file_of(bytes: &[u8]) -> tempfile::TempPath {
@@ -21,7 +21,7 @@ fn open(bytes: &[u8]) -> Result<FileSource, SourceError> {
     FileSource::open(&file_of(bytes))
 }
 
-fn opened(bytes: &[u8], format: Format, lacks: Lacks) -> FileSource {
+fn opened(bytes: &[u8], format: DetectedFormat, lacks: Lacks) -> FileSource {
     let source = open(bytes).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(source.format(), format);
     assert_eq!(source.lacks(), lacks);
@@ -49,10 +49,10 @@ fn check_page(source: &mut FileSource, address: u64, expected: &[u8]) {
 
 #[track_caller]
 fn check_absent(source: &mut FileSource, address: u64) {
-    let mut requests = [super::super::Request::new(PhysicalAddress(address), 8, 0)];
+    let mut requests = [super::super::ReadRequest::new(PhysicalAddress(address), 8, 0)];
     let mut arena = [7; 8];
     source.read_batch(&mut requests, &mut arena);
-    assert_eq!(requests[0].outcome, super::super::Outcome::NotBacked, "{address:#x}");
+    assert_eq!(requests[0].outcome, super::super::ReadOutcome::NotBacked, "{address:#x}");
     assert_eq!(arena, [0; 8]);
 }
 
@@ -111,7 +111,7 @@ fn check_two_ranges(source: &mut FileSource) {
 #[test]
 fn lime_is_read() {
     let dump = lime(*b"EMiL", 1, &two_ranges());
-    let mut source = opened(&dump, Format::Lime, Lacks::default());
+    let mut source = opened(&dump, DetectedFormat::Lime, Lacks::default());
     assert_eq!(source.regions(), [0x1000..0x1_5000, 0x10_0000..0x10_3000]);
     check_two_ranges(&mut source);
     let end = 0x10_0000 + 2 * 4096 + 1000;
@@ -121,7 +121,7 @@ fn lime_is_read() {
 #[test]
 fn avml_is_read() {
     let dump = lime(*b"AVML", 2, &two_ranges());
-    let mut source = opened(&dump, Format::Avml, Lacks::default());
+    let mut source = opened(&dump, DetectedFormat::Avml, Lacks::default());
     check_two_ranges(&mut source);
     assert_eq!(swept(&mut source), source.regions());
 }
@@ -130,7 +130,9 @@ fn avml_is_read() {
 fn dumps_that_were_cut_within_a_header_are_unfinished() {
     let unfinished = Lacks { unfinished: true, ..Lacks::default() };
     let [low, _] = two_ranges();
-    for (magic, version, format) in [(*b"EMiL", 1, Format::Lime), (*b"AVML", 2, Format::Avml)] {
+    for (magic, version, format) in
+        [(*b"EMiL", 1, DetectedFormat::Lime), (*b"AVML", 2, DetectedFormat::Avml)]
+    {
         let whole = lime(magic, version, &two_ranges());
         let first = lime(magic, version, std::slice::from_ref(&low)).len();
         for more in [1, 31] {
@@ -140,7 +142,7 @@ fn dumps_that_were_cut_within_a_header_are_unfinished() {
     }
     assert!(unfinished.is_damage());
     let avml = lime(*b"AVML", 2, &two_ranges());
-    opened(&avml[..avml.len() - 3], Format::Avml, unfinished);
+    opened(&avml[..avml.len() - 3], DetectedFormat::Avml, unfinished);
 }
 
 #[test]
@@ -148,7 +150,7 @@ fn lime_that_was_cut_short_reports_what_is_missing() {
     let dump = lime(*b"EMiL", 1, &two_ranges());
     let cut = 32 + 5 * 4096;
     let lacks = Lacks { cut_short: 15 * 4096, ..Lacks::default() };
-    let mut source = opened(&dump[..cut], Format::Lime, lacks);
+    let mut source = opened(&dump[..cut], DetectedFormat::Lime, lacks);
     check_page(&mut source, 0x5000, &page(4));
     check_absent(&mut source, 0x6000);
     assert!(lacks.to_string().starts_with("60 KiB of memory are missing"), "{lacks}");
@@ -161,7 +163,7 @@ fn lime_that_was_cut_short_reports_what_is_missing() {
     damaged[32 + 20 * 4096] = 0;
     let trailing = 32 + 2 * 4096 + 1000;
     let lacks = Lacks { trailing, ..Lacks::default() };
-    let mut source = opened(&damaged, Format::Lime, lacks);
+    let mut source = opened(&damaged, DetectedFormat::Lime, lacks);
     check_page(&mut source, 0x5000, &page(4));
     check_absent(&mut source, 0x10_0000);
     assert!(lacks.is_damage());
@@ -173,7 +175,9 @@ fn bytes_behind_a_dump_are_ignored() {
     let noted = Lacks { trailing: 64, ..Lacks::default() };
     assert!(!noted.is_damage());
     assert_eq!(noted.to_string(), "the last 64 bytes of the file are no part of it (ignored)");
-    for (magic, version, format) in [(*b"EMiL", 1, Format::Lime), (*b"AVML", 2, Format::Avml)] {
+    for (magic, version, format) in
+        [(*b"EMiL", 1, DetectedFormat::Lime), (*b"AVML", 2, DetectedFormat::Avml)]
+    {
         let dump = lime(magic, version, &two_ranges());
         check_two_ranges(&mut opened(&[&dump[..], &digest].concat(), format, noted));
         let mut padded = dump;
@@ -182,7 +186,11 @@ fn bytes_behind_a_dump_are_ignored() {
     }
     let loads = [(0x10_0000, pages(50..60), 10 * 4096)];
     let core = [&core(&loads, false)[..], &digest].concat();
-    check_page(&mut opened(&core, Format::ElfCore, Lacks::default()), 0x10_0000, &loads[0].1);
+    check_page(
+        &mut opened(&core, DetectedFormat::ElfCore, Lacks::default()),
+        0x10_0000,
+        &loads[0].1,
+    );
 }
 
 #[test]
@@ -195,7 +203,7 @@ fn a_header_that_comes_too_early_is_found() {
     dump.extend(&second);
     let skipped = 15 * 4096 - 500;
     let lacks = Lacks { skipped, ..Lacks::default() };
-    let mut source = opened(&dump, Format::Lime, lacks);
+    let mut source = opened(&dump, DetectedFormat::Lime, lacks);
     assert!(lacks.is_damage());
     check_page(&mut source, 0x1000, &pages(0..5));
     check_page(&mut source, 0x10_0000, &ranges[1].1);
@@ -204,7 +212,7 @@ fn a_header_that_comes_too_early_is_found() {
     let mut forged = whole;
     let header = lime(*b"EMiL", 1, &[(0x20_0000, vec![1])]);
     forged[5000..5032].copy_from_slice(&header[..32]);
-    let mut source = opened(&forged, Format::Lime, Lacks::default());
+    let mut source = opened(&forged, DetectedFormat::Lime, Lacks::default());
     check_page(&mut source, 0x10_0000, &ranges[1].1);
     check_absent(&mut source, 0x20_0000);
 }
@@ -230,7 +238,7 @@ fn a_header_in_the_memory_of_a_guest_does_not_win_over_bytes_behind_the_dump() {
             let dump = [&forged(last)[..], behind].concat();
             let trailing = if behind[0] == 0 { 0 } else { behind.len() as u64 };
             let lacks = Lacks { trailing, ..Lacks::default() };
-            let mut source = opened(&dump, Format::Lime, lacks);
+            let mut source = opened(&dump, DetectedFormat::Lime, lacks);
             check_absent(&mut source, 1 << 40);
             check_page(&mut source, 0x10_0000, &two_ranges()[1].1[..6000]);
         }
@@ -246,7 +254,7 @@ fn a_range_whose_header_is_damaged_is_counted() {
     dump[second..second + 32].fill(0);
     let lost = 32 + 2 * 4096 + 1000;
     let lacks = Lacks { lost, ..Lacks::default() };
-    let mut source = opened(&dump, Format::Lime, lacks);
+    let mut source = opened(&dump, DetectedFormat::Lime, lacks);
     assert!(lacks.is_damage());
     assert_eq!(lacks.to_string(), "10 KiB of the file belong to no range: a header is damaged");
     check_page(&mut source, 0x1000, &ranges[0].1);
@@ -263,7 +271,7 @@ fn a_dump_full_of_headers_is_opened_in_one_pass() {
     }
     dump.push(0);
     let cut_short = (1 << 32) - (dump.len() as u64 - 32);
-    opened(&dump, Format::Lime, Lacks { cut_short, ..Lacks::default() });
+    opened(&dump, DetectedFormat::Lime, Lacks { cut_short, ..Lacks::default() });
 }
 
 #[test]
@@ -295,7 +303,7 @@ fn cores_are_read() {
             (0x20_0000, pages(70..74), 4096),
         ];
         let lacks = Lacks { left_out: 3 * 4096, ..Lacks::default() };
-        let mut source = opened(&core(&loads, many), Format::ElfCore, lacks);
+        let mut source = opened(&core(&loads, many), DetectedFormat::ElfCore, lacks);
         assert_eq!(source.regions(), [0..0x3000, 0x10_0000..0x10_a000, 0x20_0000..0x20_4000]);
         check_page(&mut source, 0, &loads[2].1);
         check_page(&mut source, 0x10_0000, &loads[0].1);
@@ -308,7 +316,7 @@ fn cores_are_read() {
 #[test]
 fn a_core_with_more_headers_than_fit_is_read() {
     let loads: Vec<_> = (0..70_000_u64).map(|at| (at * 32, vec![at as u8; 16], 16)).collect();
-    let mut source = opened(&core(&loads, true), Format::ElfCore, Lacks::default());
+    let mut source = opened(&core(&loads, true), DetectedFormat::ElfCore, Lacks::default());
     let mut bytes = [0; 16];
     assert!(source.read_exact(PhysicalAddress(69_999 * 32), &mut bytes));
     assert_eq!(bytes, [69_999_u64 as u8; 16]);
@@ -322,7 +330,7 @@ fn invalid_cores_are_refused() {
     check_refused(&good[..64 + 2 * 56], "no memory");
     let cut = opened(
         &good[..good.len() - 96],
-        Format::ElfCore,
+        DetectedFormat::ElfCore,
         Lacks { cut_short: 96, ..Lacks::default() },
     );
     drop(cut);
@@ -348,7 +356,7 @@ enum Page {
 /// A builder of kdumps.
 #[derive(Clone)]
 struct Kdump {
-    how: Compression,
+    how: BlockCompression,
     block_bytes: usize,
     wide: bool,
     level: u32,
@@ -358,11 +366,11 @@ struct Kdump {
 impl Kdump {
     fn flag(&self) -> u32 {
         match self.how {
-            Compression::None => 0,
-            Compression::Zlib => 1,
-            Compression::Lzo => 2,
-            Compression::Snappy => 4,
-            Compression::Zstd => 0x20,
+            BlockCompression::None => 0,
+            BlockCompression::Zlib => 1,
+            BlockCompression::Lzo => 2,
+            BlockCompression::Snappy => 4,
+            BlockCompression::Zstd => 0x20,
         }
     }
 
@@ -419,7 +427,7 @@ fn block(number: u64, bytes: usize) -> Vec<u8> {
     pages(number * 16..number * 16 + 16)[..bytes].to_vec()
 }
 
-fn kdump(how: Compression, block_bytes: usize, wide: bool) -> Kdump {
+fn kdump(how: BlockCompression, block_bytes: usize, wide: bool) -> Kdump {
     let mut pages = vec![Page::None; 1000];
     for number in [3, 4, 5, 63, 64, 127, 511, 512, 999] {
         pages[number as usize] = Page::Written(block(number, block_bytes));
@@ -452,12 +460,12 @@ fn check_kdump(source: &mut FileSource, block_bytes: usize) {
     assert_eq!(source.regions(), expected);
 }
 
-const ALL: [Compression; 5] = [
-    Compression::None,
-    Compression::Zlib,
-    Compression::Lzo,
-    Compression::Snappy,
-    Compression::Zstd,
+const ALL: [BlockCompression; 5] = [
+    BlockCompression::None,
+    BlockCompression::Zlib,
+    BlockCompression::Lzo,
+    BlockCompression::Snappy,
+    BlockCompression::Zstd,
 ];
 
 fn one_left_out(block_bytes: usize) -> Lacks {
@@ -469,7 +477,7 @@ fn kdumps_of_every_compression_and_size_are_read() {
     for how in ALL {
         for (block_bytes, wide) in [(4096, true), (4096, false), (16_384, true), (65_536, true)] {
             let dump = kdump(how, block_bytes, wide).dump();
-            let mut source = opened(&dump, Format::Kdump, one_left_out(block_bytes));
+            let mut source = opened(&dump, DetectedFormat::Kdump, one_left_out(block_bytes));
             check_kdump(&mut source, block_bytes);
         }
     }
@@ -498,12 +506,12 @@ fn flattened(dump: &[u8]) -> Vec<u8> {
 
 #[test]
 fn flattened_kdumps_are_read() {
-    let dump = kdump(Compression::Zlib, 4096, true).dump();
+    let dump = kdump(BlockCompression::Zlib, 4096, true).dump();
     let flat = flattened(&dump);
-    let mut source = opened(&flat, Format::Kdump, one_left_out(4096));
+    let mut source = opened(&flat, DetectedFormat::Kdump, one_left_out(4096));
     check_kdump(&mut source, 4096);
     let unfinished = Lacks { unfinished: true, ..one_left_out(4096) };
-    let mut source = opened(&flat[..flat.len() - 16], Format::Kdump, unfinished);
+    let mut source = opened(&flat[..flat.len() - 16], DetectedFormat::Kdump, unfinished);
     check_kdump(&mut source, 4096);
     check_refused(&flat[..4096], "ends before its headers");
     check_refused(&flattened(&core(&[(0, pages(0..2), 8192)], false)), "makedumpfile -R");
@@ -511,9 +519,9 @@ fn flattened_kdumps_are_read() {
 
 #[test]
 fn zeros_that_were_left_out_are_read_as_zeros() {
-    let mut dump = kdump(Compression::Lzo, 4096, true);
+    let mut dump = kdump(BlockCompression::Lzo, 4096, true);
     dump.level = 1;
-    let mut source = opened(&dump.dump(), Format::Kdump, Lacks::default());
+    let mut source = opened(&dump.dump(), DetectedFormat::Kdump, Lacks::default());
     check_page(&mut source, 6 * 4096, &[0; 4096]);
     check_page(&mut source, 5 * 4096, &[block(5, 4096), vec![0; 4096]].concat());
     check_absent(&mut source, 7 * 4096);
@@ -522,12 +530,12 @@ fn zeros_that_were_left_out_are_read_as_zeros() {
 
 #[test]
 fn a_kdump_that_was_cut_short_reports_what_is_missing() {
-    let whole = kdump(Compression::Snappy, 4096, true);
+    let whole = kdump(BlockCompression::Snappy, 4096, true);
     let dump = whole.dump();
-    let last = pack(Compression::Snappy, &block(999, 4096)).len();
+    let last = pack(BlockCompression::Snappy, &block(999, 4096)).len();
     let lacks = Lacks { cut_short: 4096, ..one_left_out(4096) };
     for cut in [1, last] {
-        let mut source = opened(&dump[..dump.len() - cut], Format::Kdump, lacks);
+        let mut source = opened(&dump[..dump.len() - cut], DetectedFormat::Kdump, lacks);
         check_page(&mut source, 512 * 4096, &block(512, 4096));
         check_absent(&mut source, 999 * 4096);
     }
@@ -539,14 +547,14 @@ fn a_kdump_that_was_cut_short_reports_what_is_missing() {
 
 #[test]
 fn pages_that_makedumpfile_did_not_reach_are_missing() {
-    let mut dump = kdump(Compression::Snappy, 4096, true).dump();
+    let mut dump = kdump(BlockCompression::Snappy, 4096, true).dump();
     // The descriptors of pages 512 and 999 are the last two; the bytes of both exist.
     let bitmaps_end = 4 * 4096;
     let count = 9 + 200 - 1; // page 127 is among those of zeros
     let last = bitmaps_end + (count - 2) * 24;
     dump[last..last + 48].fill(0);
     let lacks = Lacks { cut_short: 2 * 4096, ..one_left_out(4096) };
-    let mut source = opened(&dump, Format::Kdump, lacks);
+    let mut source = opened(&dump, DetectedFormat::Kdump, lacks);
     check_page(&mut source, 511 * 4096, &block(511, 4096));
     check_absent(&mut source, 512 * 4096);
     check_absent(&mut source, 999 * 4096);
@@ -554,7 +562,7 @@ fn pages_that_makedumpfile_did_not_reach_are_missing() {
 
 #[test]
 fn invalid_kdumps_are_refused() {
-    let good = kdump(Compression::Zlib, 4096, true).dump();
+    let good = kdump(BlockCompression::Zlib, 4096, true).dump();
     let changed = |at: usize, bytes: &[u8]| {
         let mut dump = good.clone();
         dump[at..at + bytes.len()].copy_from_slice(bytes);
@@ -567,27 +575,29 @@ fn invalid_kdumps_are_refused() {
     check_refused(&changed(4096 + 12, &[1]), "one part");
     check_refused(&changed(4096 + 96, &[0; 8]), "no memory");
     // More pages than the bitmaps have bits.
-    let mut source = opened(&changed(4096 + 96, &[0xff; 8]), Format::Kdump, one_left_out(4096));
+    let mut source =
+        opened(&changed(4096 + 96, &[0xff; 8]), DetectedFormat::Kdump, one_left_out(4096));
     check_kdump(&mut source, 4096);
 }
 
 #[test]
 fn a_damaged_page_fails_and_no_other() {
-    let kdump = kdump(Compression::Zlib, 4096, true);
+    let kdump = kdump(BlockCompression::Zlib, 4096, true);
     let mut dump = kdump.dump();
     let length = dump.len();
     dump[length - 30..].fill(0x55);
-    let mut source = opened(&dump, Format::Kdump, one_left_out(4096));
-    let mut requests = [3, 999]
-        .map(|page| super::super::Request::new(PhysicalAddress(page * 4096 + 8), 8, page as u32));
+    let mut source = opened(&dump, DetectedFormat::Kdump, one_left_out(4096));
+    let mut requests = [3, 999].map(|page| {
+        super::super::ReadRequest::new(PhysicalAddress(page * 4096 + 8), 8, page as u32)
+    });
     source.read_batch(&mut requests, &mut [0; 2000]);
-    assert_eq!(requests[0].outcome, super::super::Outcome::Read);
-    assert_eq!(requests[1].outcome, super::super::Outcome::Failed);
+    assert_eq!(requests[0].outcome, super::super::ReadOutcome::Read);
+    assert_eq!(requests[1].outcome, super::super::ReadOutcome::Failed);
 }
 
 #[test]
 fn segments_are_cut_at_the_end_and_joined() {
-    let piece = |start, bytes, offset, filed| Piece { start, bytes, offset, filed };
+    let piece = |start, bytes, offset, filed| DumpedRange { start, bytes, offset, filed };
     let pieces = vec![
         piece(0x1000, 0x1000, 0x100, 0x1000),
         piece(0x2000, 0x1000, 0x1100, 0x1000),

@@ -11,7 +11,7 @@ use panoptes_decoders::layout::{u32_at, u64_at};
 use panoptes_decoders::source::PAGE_BYTES;
 
 use super::bytes::DumpBytes;
-use super::{DumpProblem, Piece, Segments};
+use super::{DumpProblem, DumpedRange, Segments};
 
 const HEADER_BYTES: u64 = 12;
 const GROUP_BYTES: usize = 80;
@@ -39,13 +39,13 @@ struct Region {
 
 /// What a state file knows of the memory.
 #[derive(Debug)]
-pub(crate) struct State {
+pub(crate) struct VmwareState {
     regions: Vec<Region>,
     /// Offset and bytes of the memory in this file; `None` if it is in the `.vmem`.
     own_memory: Option<(u64, u64)>,
 }
 
-impl State {
+impl VmwareState {
     /// Reads a state file.
     pub(crate) fn read(file: &DumpBytes) -> Result<Self, DumpProblem> {
         let mut header = [0; HEADER_BYTES as usize];
@@ -85,22 +85,22 @@ impl State {
             at = tag.end;
             let index = tag.indices[0] as usize;
             match (tag.name(), tag.value) {
-                (b"regionsCount", Value::Number(number)) => {
+                (b"regionsCount", VmwareTagValue::Number(number)) => {
                     count = number as usize;
                     if count > REGIONS_MAX {
                         return Err(DumpProblem::TooLarge("regions of memory"));
                     }
                 }
-                (b"Memory", Value::Block { at, bytes }) if state.own_memory.is_none() => {
+                (b"Memory", VmwareTagValue::Block { at, bytes }) if state.own_memory.is_none() => {
                     state.own_memory = Some((at, bytes));
                 }
-                (b"Memory", Value::Compressed) => {
+                (b"Memory", VmwareTagValue::Compressed) => {
                     return Err(DumpProblem::Unsupported(
                         "its memory is compressed; suspend the machine with \
                          `mainMem.useNamedFile = \"TRUE\"` and give the .vmem file",
                     ));
                 }
-                (name, Value::Number(number)) if index < REGIONS_MAX => {
+                (name, VmwareTagValue::Number(number)) if index < REGIONS_MAX => {
                     state.set(name, index, number.into());
                 }
                 _ => {}
@@ -139,7 +139,7 @@ impl State {
     /// is in it, or else the `.vmem`.
     pub(crate) fn segments(&self, file_bytes: u64) -> Result<Segments, DumpProblem> {
         let (base, bytes) = self.own_memory.unwrap_or((0, file_bytes));
-        let mut pieces: Vec<Piece> = Vec::new();
+        let mut pieces: Vec<DumpedRange> = Vec::new();
         for region in &self.regions {
             // Numbers of 32 bits: no product wraps.
             let [offset, start, length] =
@@ -150,10 +150,10 @@ impl State {
                 None => length,
             };
             let offset = base.checked_add(offset).ok_or(DAMAGED)?;
-            pieces.push(Piece { start, bytes: length, offset, filed });
+            pieces.push(DumpedRange { start, bytes: length, offset, filed });
         }
         if pieces.is_empty() {
-            pieces.push(Piece { start: 0, bytes, offset: base, filed: bytes });
+            pieces.push(DumpedRange { start: 0, bytes, offset: base, filed: bytes });
         }
         pieces.sort_by_key(|piece| piece.start);
         if pieces.windows(2).any(|pair| pair[0].start + pair[0].bytes > pair[1].start) {
@@ -168,7 +168,7 @@ impl State {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Value {
+enum VmwareTagValue {
     /// A value of four bytes.
     Number(u32),
     Block {
@@ -184,7 +184,7 @@ struct Tag {
     name: [u8; 255],
     name_bytes: usize,
     indices: [u32; 3],
-    value: Value,
+    value: VmwareTagValue,
     /// Offset of the next tag.
     end: u64,
 }
@@ -196,7 +196,7 @@ impl Tag {
 
     /// Reads the tag at an offset; `None` behind the last one.
     fn read(file: &DumpBytes, at: u64, is_wide: bool) -> Result<Option<Self>, DumpProblem> {
-        let mut cursor = Cursor { file, at };
+        let mut cursor = VmwareCursor { file, at };
         let [sizes, name_bytes] = cursor.bytes::<2>()?;
         if sizes == 0 && name_bytes == 0 {
             return Ok(None);
@@ -205,7 +205,7 @@ impl Tag {
             name: [0; 255],
             name_bytes: name_bytes.into(),
             indices: [0; 3],
-            value: Value::Other,
+            value: VmwareTagValue::Other,
             end: 0,
         };
         cursor.fill(&mut tag.name[..usize::from(name_bytes)])?;
@@ -213,7 +213,7 @@ impl Tag {
             *index = u32::from_le_bytes(cursor.bytes::<4>()?);
         }
         tag.value = match sizes & 0x3f {
-            4 => Value::Number(u32::from_le_bytes(cursor.bytes::<4>()?)),
+            4 => VmwareTagValue::Number(u32::from_le_bytes(cursor.bytes::<4>()?)),
             size @ (BLOCK | COMPRESSED) => {
                 let bytes = if is_wide {
                     let sizes = cursor.bytes::<16>()?;
@@ -226,11 +226,15 @@ impl Tag {
                 cursor.skip(padding.into())?;
                 let at = cursor.at;
                 cursor.skip(bytes)?;
-                if size == BLOCK { Value::Block { at, bytes } } else { Value::Compressed }
+                if size == BLOCK {
+                    VmwareTagValue::Block { at, bytes }
+                } else {
+                    VmwareTagValue::Compressed
+                }
             }
             size => {
                 cursor.skip(size.into())?;
-                Value::Other
+                VmwareTagValue::Other
             }
         };
         tag.end = cursor.at;
@@ -239,12 +243,12 @@ impl Tag {
 }
 
 /// A place in the file.
-struct Cursor<'f> {
+struct VmwareCursor<'f> {
     file: &'f DumpBytes,
     at: u64,
 }
 
-impl Cursor<'_> {
+impl VmwareCursor<'_> {
     fn fill(&mut self, target: &mut [u8]) -> Result<(), DumpProblem> {
         if !self.file.read(self.at, target) {
             return Err(DAMAGED);
@@ -272,7 +276,7 @@ mod tests {
     use panoptes_decoders::source::{MachineSource as _, MemorySource as _};
 
     use super::super::testing::{page, pages, vmware_state};
-    use crate::{FileSource, Format, Lacks};
+    use crate::{DetectedFormat, FileSource, Lacks};
 
     fn write(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
         let path = folder.join(name);
@@ -299,7 +303,7 @@ mod tests {
                 write(folder.path(), &format!("web-1.{ending}"), &vmware_state(&REGIONS, None));
             for path in [memory, state] {
                 let mut source = FileSource::open(&path).unwrap();
-                assert_eq!(source.format(), Format::Vmware);
+                assert_eq!(source.format(), DetectedFormat::Vmware);
                 assert_eq!(source.lacks(), Lacks::default());
                 assert_eq!(source.regions(), [0..0x6000, 0x1_0000..0x1_4000]);
                 check(&mut source, 0x5000, 5);
@@ -342,7 +346,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = write(folder.path(), "web-1.vmem", &pages(0..10));
         let source = FileSource::open(&path).unwrap();
-        assert_eq!((source.format(), source.layouts()), (Format::Raw, 1));
+        assert_eq!((source.format(), source.layouts()), (DetectedFormat::Raw, 1));
         assert!(source.lacks().to_string().contains("no .vmss or .vmsn beside it"));
         // The state of another snapshot.
         write(folder.path(), "web-1.vmss", &vmware_state(&[[0, 0, 3]], None));

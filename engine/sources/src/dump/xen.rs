@@ -13,7 +13,7 @@ use panoptes_decoders::layout::{u32_at, u64_at};
 use panoptes_decoders::source::PAGE_BYTES;
 
 use super::bytes::DumpBytes;
-use super::{DumpProblem, Piece, SEGMENTS_MAX, Segments};
+use super::{DumpProblem, DumpedRange, SEGMENTS_MAX, Segments};
 
 /// Number of page numbers that are read at once.
 const BATCH: usize = 1 << 12;
@@ -200,7 +200,7 @@ const GONE: u64 = u64::MAX;
 
 fn read_pages(
     file: &DumpBytes,
-    record: Record,
+    record: XenRecord,
     latest: &mut Vec<(u64, u64)>,
 ) -> Result<(), DumpProblem> {
     const WRONG: DumpProblem = DumpProblem::Header("a record of pages is impossible");
@@ -241,7 +241,7 @@ fn read_pages(
 
 /// A record of libxl or libxc.
 #[derive(Clone, Copy, Debug)]
-struct Record {
+struct XenRecord {
     kind: u32,
     at: u64,
     bytes: u64,
@@ -262,7 +262,7 @@ impl Records<'_> {
     }
 
     /// The next record; `None` at the end of the file.
-    fn next(&mut self) -> Result<Option<Record>, DumpProblem> {
+    fn next(&mut self) -> Result<Option<XenRecord>, DumpProblem> {
         let mut header = [0; 8];
         if !self.file.read(self.at, &mut header) {
             return Ok(None);
@@ -271,7 +271,7 @@ impl Records<'_> {
         if bytes > RECORD_BYTES_MAX {
             return Err(DumpProblem::Header("a record is too long"));
         }
-        let record = Record { kind: u32_at(&header, 0), at: self.at + 8, bytes };
+        let record = XenRecord { kind: u32_at(&header, 0), at: self.at + 8, bytes };
         self.at += 8 + bytes.next_multiple_of(8);
         Ok(Some(record))
     }
@@ -279,7 +279,7 @@ impl Records<'_> {
 
 /// Pages with consecutive numbers at consecutive offsets.
 #[derive(Debug, Default)]
-struct Runs(Vec<Piece>);
+struct Runs(Vec<DumpedRange>);
 
 impl Runs {
     fn add(&mut self, number: u64, offset: u64) -> Result<(), DumpProblem> {
@@ -298,7 +298,7 @@ impl Runs {
         if self.0.len() >= SEGMENTS_MAX {
             return Err(DumpProblem::TooLarge("pieces of memory"));
         }
-        self.0.push(Piece { start, bytes: PAGE_BYTES, offset, filed: PAGE_BYTES });
+        self.0.push(DumpedRange { start, bytes: PAGE_BYTES, offset, filed: PAGE_BYTES });
         Ok(())
     }
 }
@@ -401,7 +401,7 @@ mod tests {
 
     use super::super::testing::page;
     use super::testing::{core, save};
-    use crate::{FileSource, Format, Lacks, SourceError};
+    use crate::{DetectedFormat, FileSource, Lacks, SourceError};
 
     fn open(bytes: &[u8]) -> Result<FileSource, SourceError> {
         let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -428,7 +428,7 @@ mod tests {
     #[test]
     fn cores_of_guests_with_their_own_page_tables_are_read() {
         let mut source = open(&core(false)).unwrap();
-        assert_eq!((source.format(), source.lacks()), (Format::ElfCore, Lacks::default()));
+        assert_eq!((source.format(), source.lacks()), (DetectedFormat::ElfCore, Lacks::default()));
         assert_eq!(source.regions(), [0..0x3000, 0x1_0000_0000..0x1_0000_1000]);
         check(&mut source, 0x2000, Some(2));
         check(&mut source, 0x3000, None);
@@ -447,7 +447,7 @@ mod tests {
     fn saves_are_read_and_the_last_record_of_a_page_counts() {
         let save = save(2);
         let mut source = open(&save).unwrap();
-        assert_eq!((source.format(), source.lacks()), (Format::XenSave, Lacks::default()));
+        assert_eq!((source.format(), source.lacks()), (DetectedFormat::XenSave, Lacks::default()));
         check(&mut source, 0x3000, Some(3));
         check(&mut source, 0x4000, Some(4));
         check(&mut source, 0x9000, None);

@@ -13,13 +13,13 @@ const AREAS_MAX: usize = 1 << 14;
 pub struct Area {
     /// Addresses in the process.
     pub range: Range<u64>,
-    pub backing: Backing,
-    pub label: Label,
+    pub backing: AreaBacking,
+    pub label: AreaLabel,
 }
 
 /// What the name of an area's file claims. The process chooses it, so it only orders attempts.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Label {
+pub enum AreaLabel {
     #[default]
     None,
     /// Memory of QEMU: `memory-backend-memfd` (backends/hostmem-memfd.c), or a file that it made in
@@ -35,7 +35,7 @@ pub enum Label {
     StratoVirt,
 }
 
-impl Label {
+impl AreaLabel {
     /// Each label with the beginning of the last part of its names.
     const NAMES: [(&'static str, Self); 6] = [
         ("memfd:memory-backend-memfd", Self::Qemu),
@@ -58,7 +58,7 @@ pub type FileIdentity = (u32, u32, u64);
 
 /// What is behind an area.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Backing {
+pub enum AreaBacking {
     /// Anonymous memory of the process.
     Private,
     /// A file, possibly without a name, such as a memfd.
@@ -71,7 +71,7 @@ pub enum Backing {
     },
 }
 
-impl Backing {
+impl AreaBacking {
     /// What is behind the rest of an area, without its first `bytes`.
     pub(super) fn after(&self, bytes: u64) -> Option<Self> {
         match *self {
@@ -134,11 +134,11 @@ fn parse_line(line: &str) -> Option<Area> {
     }
     let shared = *sharing == b's';
     let backing = match (inode, shared) {
-        (0, false) => Backing::Private,
+        (0, false) => AreaBacking::Private,
         (0, true) => return None,
-        _ => Backing::File { identity: (major, minor, inode), offset, shared },
+        _ => AreaBacking::File { identity: (major, minor, inode), offset, shared },
     };
-    Some(Area { range, backing, label: Label::of(name) })
+    Some(Area { range, backing, label: AreaLabel::of(name) })
 }
 
 #[cfg(test)]
@@ -161,12 +161,12 @@ mod tests {
         let areas = Area::parse(text);
         let starts: Vec<u64> = areas.iter().map(|area| area.range.start).collect();
         assert_eq!(starts, [0x7fce_93e0_0000, 0x7f59_e3ff_f000, 0x7f8b_67ff_f000]);
-        assert_eq!(areas[0].backing, Backing::Private);
+        assert_eq!(areas[0].backing, AreaBacking::Private);
         assert_eq!(areas[0].bytes(), 512 << 20);
         let identity = (0, 1, 13194);
-        assert_eq!(areas[1].backing, Backing::File { identity, offset: 0x1000, shared: true });
+        assert_eq!(areas[1].backing, AreaBacking::File { identity, offset: 0x1000, shared: true });
         let identity = (0xfe, 0, 10_059_841);
-        assert_eq!(areas[2].backing, Backing::File { identity, offset: 0, shared: false });
+        assert_eq!(areas[2].backing, AreaBacking::File { identity, offset: 0, shared: false });
     }
 
     #[test]
@@ -177,13 +177,13 @@ mod tests {
             ))[0]
                 .label
         };
-        assert_eq!(label("/memfd:memory-backend-memfd"), Label::Qemu);
-        assert_eq!(label("/dev/hugepages/qemu_back_mem._objects_mem0.aBcDeF"), Label::Qemu);
-        assert_eq!(label("/memfd:guest_mem"), Label::Firecracker);
-        assert_eq!(label("/memfd:ch_ram"), Label::CloudHypervisor);
-        assert_eq!(label("/memfd:crosvm_guest"), Label::Crosvm);
-        assert_eq!(label("/memfd:x"), Label::None);
-        assert_eq!(label("/dev/zero"), Label::None);
+        assert_eq!(label("/memfd:memory-backend-memfd"), AreaLabel::Qemu);
+        assert_eq!(label("/dev/hugepages/qemu_back_mem._objects_mem0.aBcDeF"), AreaLabel::Qemu);
+        assert_eq!(label("/memfd:guest_mem"), AreaLabel::Firecracker);
+        assert_eq!(label("/memfd:ch_ram"), AreaLabel::CloudHypervisor);
+        assert_eq!(label("/memfd:crosvm_guest"), AreaLabel::Crosvm);
+        assert_eq!(label("/memfd:x"), AreaLabel::None);
+        assert_eq!(label("/dev/zero"), AreaLabel::None);
     }
 
     #[test]

@@ -12,9 +12,9 @@ mod monitors;
 #[cfg(test)]
 mod tests;
 
-use super::areas::{Area, Backing, FileIdentity, Label};
+use super::areas::{Area, AreaBacking, AreaLabel, FileIdentity};
 pub(crate) use blocks::{BlockPart, layouts_of_blocks};
-use maps::Map;
+use maps::MachineMap;
 
 const GIB: u64 = 1 << 30;
 const FOUR_GIB: u64 = 4 * GIB;
@@ -73,13 +73,13 @@ impl Machine {
 
 /// The guest's memory according to QEMU's arguments.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Expected {
+pub struct ExpectedMemory {
     pub machine: Machine,
     /// Sizes in bytes of the consecutive blocks of main memory: one, or one per NUMA node. Empty if
     /// the arguments do not tell.
     pub main: Vec<u64>,
     /// Devices that are memory.
-    pub plugged: Vec<Device>,
+    pub plugged: Vec<MemoryDevice>,
     /// Memory for other uses, such as that of two guests: QEMU maps it, too.
     pub other: Vec<u64>,
     /// All these blocks in the order in which QEMU makes them (`qemu_create_late_backends`, then
@@ -100,7 +100,7 @@ pub struct Expected {
 
 /// A device that is memory: a DIMM, or a device of virtio.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Device {
+pub struct MemoryDevice {
     /// Size of its area in bytes.
     pub bytes: u64,
     /// Bytes at the end of the area that the guest has elsewhere: labels of an NVDIMM.
@@ -113,7 +113,7 @@ pub struct Device {
     pub is_read_only: bool,
 }
 
-impl Device {
+impl MemoryDevice {
     /// A device of this size, whose address is given or not.
     pub fn new(bytes: u64, at: Option<u64>) -> Self {
         Self { bytes, at, ..Self::default() }
@@ -139,10 +139,10 @@ pub enum Use {
     Other(usize),
 }
 
-impl Expected {
+impl ExpectedMemory {
     /// The size of a block; 0 if it has no area.
     fn bytes(&self, block: Use) -> u64 {
-        let writable = |device: &Device| if device.is_read_only { 0 } else { device.bytes };
+        let writable = |device: &MemoryDevice| if device.is_read_only { 0 } else { device.bytes };
         let bytes = match block {
             Use::Main(at) => self.main.get(at).copied(),
             Use::Plugged(at) => self.plugged.get(at).map(writable),
@@ -163,24 +163,24 @@ impl Expected {
 
 /// A part of an area with its place in the guest's physical memory.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Placed {
+pub struct PlacedArea {
     /// First physical address.
     pub physical: u64,
     /// First address in the process.
     pub address: u64,
     pub bytes: u64,
     /// Backing of the first byte.
-    pub backing: Backing,
+    pub backing: AreaBacking,
     /// Whether no argument names memory of this size: it only looks like memory that was plugged
     /// in.
     pub is_guess: bool,
 }
 
-impl Placed {
+impl PlacedArea {
     /// Identity of the file, if opening it shows the same memory.
     pub fn file(&self) -> Option<FileIdentity> {
         match self.backing {
-            Backing::File { identity, shared: true, .. } => Some(identity),
+            AreaBacking::File { identity, shared: true, .. } => Some(identity),
             _ => None,
         }
     }
@@ -193,11 +193,11 @@ impl Placed {
 
 /// The possible layouts of the guest, the likeliest first; none if no area could be its memory.
 /// Each is in order of physical addresses.
-pub fn layouts(areas: &[Area], expected: &Expected) -> Vec<Vec<Placed>> {
+pub fn layouts(areas: &[Area], expected: &ExpectedMemory) -> Vec<Vec<PlacedArea>> {
     if !expected.machine.is_of_qemu() {
         return monitors::layouts(areas, expected.machine);
     }
-    let Some(Blocks { main, plugged, others, total }) = assign(areas, expected) else {
+    let Some(AssignedAreas { main, plugged, others, total }) = assign(areas, expected) else {
         return Vec::new();
     };
     let mut orders = vec![main.clone()];
@@ -215,14 +215,14 @@ pub fn layouts(areas: &[Area], expected: &Expected) -> Vec<Vec<Placed>> {
         other[0] = block;
         other
     }));
-    let mut found: Vec<Vec<Placed>> = Vec::new();
+    let mut found: Vec<Vec<PlacedArea>> = Vec::new();
     for map in maps::of_qemu(total, expected) {
         for order in &orders {
             let is_free =
-                |slot: &&Slot| slot.block.as_ref().is_none_or(|block| !order.contains(block));
-            let mut plugged: Vec<Slot> = plugged.iter().filter(is_free).cloned().collect();
+                |slot: &&MemorySlot| slot.block.as_ref().is_none_or(|block| !order.contains(block));
+            let mut plugged: Vec<MemorySlot> = plugged.iter().filter(is_free).cloned().collect();
             let rest = main.iter().filter(|block| !order.contains(block));
-            plugged.extend(rest.map(|block| Slot::guess(block.clone())));
+            plugged.extend(rest.map(|block| MemorySlot::guess(block.clone())));
             let total = if order.len() == main.len() { total } else { order[0].bytes() };
             for alignment in alignments(&plugged) {
                 let layout = place(order, total, &plugged, (&map, alignment))
@@ -238,10 +238,10 @@ pub fn layouts(areas: &[Area], expected: &Expected) -> Vec<Vec<Placed>> {
 
 /// Alignments of devices that are tried: that of files in the largest pages is not in the
 /// arguments.
-fn alignments(plugged: &[Slot]) -> impl Iterator<Item = u64> + use<> {
-    let is_in_file = |slot: &Slot| {
+fn alignments(plugged: &[MemorySlot]) -> impl Iterator<Item = u64> + use<> {
+    let is_in_file = |slot: &MemorySlot| {
         let block = slot.block.as_ref();
-        block.is_some_and(|block| matches!(block.backing, Backing::File { .. }))
+        block.is_some_and(|block| matches!(block.backing, AreaBacking::File { .. }))
     };
     let in_largest = plugged.len() > 1 && plugged.iter().any(is_in_file);
     [PLUGGED_ALIGNMENT].into_iter().chain(in_largest.then_some(GIB))
@@ -249,7 +249,7 @@ fn alignments(plugged: &[Slot]) -> impl Iterator<Item = u64> + use<> {
 
 /// Memory in a slot.
 #[derive(Clone, Debug)]
-struct Slot {
+struct MemorySlot {
     /// `None` if the process has no area for it: memory that the guest may only read takes an
     /// address, too.
     block: Option<Area>,
@@ -260,7 +260,7 @@ struct Slot {
     is_guess: bool,
 }
 
-impl Slot {
+impl MemorySlot {
     /// An area that no argument names.
     fn guess(block: Area) -> Self {
         Self { bytes: block.bytes(), block: Some(block), at: None, alignment: None, is_guess: true }
@@ -268,10 +268,10 @@ impl Slot {
 }
 
 /// The areas of a process by use.
-struct Blocks {
+struct AssignedAreas {
     /// At least one.
     main: Vec<Area>,
-    plugged: Vec<Slot>,
+    plugged: Vec<MemorySlot>,
     /// All that is not main memory.
     others: Vec<Area>,
     /// Size of the main memory as the guest has it, in bytes.
@@ -279,7 +279,7 @@ struct Blocks {
 }
 
 /// Assigns areas to what the arguments name; `None` if none can be the main memory.
-fn assign(areas: &[Area], expected: &Expected) -> Option<Blocks> {
+fn assign(areas: &[Area], expected: &ExpectedMemory) -> Option<AssignedAreas> {
     let mut free = blocks_of(areas);
     let mut main = vec![None; expected.main.len()];
     let mut plugged: Vec<Option<Area>> = vec![None; expected.plugged.len()];
@@ -302,8 +302,8 @@ fn assign(areas: &[Area], expected: &Expected) -> Option<Blocks> {
         total = main.iter().map(Area::bytes).fold(0, u64::saturating_add);
     }
     let named = plugged.into_iter().zip(&expected.plugged);
-    let mut plugged: Vec<Slot> = named
-        .map(|(block, device)| Slot {
+    let mut plugged: Vec<MemorySlot> = named
+        .map(|(block, device)| MemorySlot {
             block,
             bytes: device.region_bytes(),
             at: device.at,
@@ -312,7 +312,7 @@ fn assign(areas: &[Area], expected: &Expected) -> Option<Blocks> {
         })
         .collect();
     // If names tell what is memory, nothing else is.
-    let has_names = expected.main.is_empty() && main[0].label == Label::Qemu;
+    let has_names = expected.main.is_empty() && main[0].label == AreaLabel::Qemu;
     if expected.has_slots && !has_names {
         let can_be = |block: &Area| {
             block.bytes() >= PLUGGED_BYTES_MIN && block.bytes().is_multiple_of(PLUGGED_ALIGNMENT)
@@ -320,18 +320,18 @@ fn assign(areas: &[Area], expected: &Expected) -> Option<Blocks> {
         while main.len() + plugged.len() < GUESSED_BLOCKS_MAX
             && let Some(bytes) = free.iter().find(|block| can_be(block)).map(Area::bytes)
         {
-            plugged.extend(take(&mut free, bytes).map(Slot::guess));
+            plugged.extend(take(&mut free, bytes).map(MemorySlot::guess));
         }
     }
     others.extend(free);
-    Some(Blocks { main, plugged, others, total })
+    Some(AssignedAreas { main, plugged, others, total })
 }
 
 /// The main memory if no areas match the arguments, or these give no sizes.
-fn guess_main(free: &mut Vec<Area>, expected: &Expected) -> Option<Vec<Area>> {
+fn guess_main(free: &mut Vec<Area>, expected: &ExpectedMemory) -> Option<Vec<Area>> {
     if expected.main.is_empty() {
         let is_named =
-            |block: &Area| block.label == Label::Qemu && block.bytes() >= MEMORY_BYTES_MIN;
+            |block: &Area| block.label == AreaLabel::Qemu && block.bytes() >= MEMORY_BYTES_MIN;
         let mut main: Vec<Area> = Vec::new();
         while let Some(at) = free.iter().position(is_named)
             && main.len() < GUESSED_BLOCKS_MAX
@@ -355,15 +355,15 @@ fn guess_main(free: &mut Vec<Area>, expected: &Expected) -> Option<Vec<Area>> {
 fn place(
     main: &[Area],
     total: u64,
-    plugged: &[Slot],
-    (map, alignment): (&Map, u64),
-) -> Option<Vec<Placed>> {
+    plugged: &[MemorySlot],
+    (map, alignment): (&MachineMap, u64),
+) -> Option<Vec<PlacedArea>> {
     let mut layout = Vec::new();
     let mut put = |block: &Area, skip: u64, bytes: u64, physical: u64, is_guess| -> Option<()> {
         physical.checked_add(bytes).filter(|end| *end <= 1 << 52)?;
         let backing = block.backing.after(skip)?;
         let address = block.range.start.checked_add(skip)?;
-        layout.push(Placed { physical, address, bytes, backing, is_guess });
+        layout.push(PlacedArea { physical, address, bytes, backing, is_guess });
         Some(())
     };
     let mut left = total;
@@ -398,7 +398,7 @@ fn place(
         }
     }
     layout.sort_by_key(|placed| placed.physical);
-    let fits = |pair: &[Placed]| pair[0].physical + pair[0].bytes <= pair[1].physical;
+    let fits = |pair: &[PlacedArea]| pair[0].physical + pair[0].bytes <= pair[1].physical;
     layout.windows(2).all(fits).then_some(layout)
 }
 
@@ -442,7 +442,7 @@ fn take(free: &mut Vec<Area>, bytes: u64) -> Option<Area> {
     }
     let is_exact = |block: &&Area| block.bytes() == bytes;
     let rounded = PAGES.map(|page| bytes.checked_next_multiple_of(page));
-    let is_in_file = |block: &Area| matches!(block.backing, Backing::File { .. });
+    let is_in_file = |block: &Area| matches!(block.backing, AreaBacking::File { .. });
     let is_rounded = |block: &&Area| is_in_file(block) && rounded.contains(&Some(block.bytes()));
     let block = free.iter().find(is_exact).or_else(|| free.iter().find(is_rounded))?.clone();
     remove(free, &block);

@@ -20,18 +20,18 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use panoptes_decoders::address::PhysicalAddress;
-use panoptes_decoders::source::{MachineSource, MemorySource, Outcome, Request};
+use panoptes_decoders::source::{MachineSource, MemorySource, ReadOutcome, ReadRequest};
 
-use super::pieces::{Part, answer_pieces};
-use super::timed::Timed;
-use super::{MappedFile, Segment, SourceError};
+use super::pieces::{InnerSource, answer_pieces};
+use super::timed::TimedSource;
+use super::{MappedMemory, Segment, SourceError};
 
-pub use areas::{Area, Backing, FileIdentity, Label};
+pub use areas::{Area, AreaBacking, AreaLabel, FileIdentity};
 pub(crate) use layout::{BlockPart, layouts_of_blocks};
-pub use layout::{Device, Expected, Machine, Placed, Use, layouts};
+pub use layout::{ExpectedMemory, Machine, MemoryDevice, PlacedArea, Use, layouts};
 pub use process::{GuestProcess, file_identity};
 
-use private::{Piece, PrivateMemory};
+use private::{PrivateMemory, PrivateRange};
 
 /// Number of requests passed on at once if memory is in several parts.
 const SHARED_OUT: usize = 1024;
@@ -47,22 +47,22 @@ const OPEN: &str = "open the memory of";
 #[derive(Debug)]
 pub struct GuestMemory {
     process: GuestProcess,
-    layouts: Vec<Vec<Placed>>,
+    layouts: Vec<Vec<PlacedArea>>,
     chosen: usize,
     areas: Vec<Area>,
-    parts: Vec<Box<dyn Part>>,
+    parts: Vec<Box<dyn InnerSource>>,
     regions: Vec<Range<u64>>,
     /// For each region the index of its part.
     part_of: Vec<usize>,
     /// Requests being passed to a part; `places` are their indices in the batch.
-    outbound: Vec<Request>,
+    outbound: Vec<ReadRequest>,
     places: Vec<u32>,
     has_ended: bool,
 }
 
 impl GuestMemory {
     /// Opens a guest's memory in the likeliest layout.
-    pub fn open(process: GuestProcess, expected: &Expected) -> Result<Self, SourceError> {
+    pub fn open(process: GuestProcess, expected: &ExpectedMemory) -> Result<Self, SourceError> {
         let (areas, layouts) = Self::look(&process, expected)?;
         let mut memory = Self {
             process,
@@ -87,12 +87,12 @@ impl GuestMemory {
 
     /// Checks whether a layout can be read, as far as that is possible without opening it: the
     /// permission, and the file systems of its files.
-    pub fn permits(process: &GuestProcess, layout: &[Placed]) -> Result<(), SourceError> {
+    pub fn permits(process: &GuestProcess, layout: &[PlacedArea]) -> Result<(), SourceError> {
         let areas = process.areas().map_err(failed(process.pid(), "read the memory map of"))?;
         let mut checked = Vec::new();
         for one in layout.iter().filter(|one| !one.is_guess) {
             let area = areas.iter().find(|area| area.range.contains(&one.address));
-            if let (Some(area), Backing::File { identity, .. }) = (area, &one.backing)
+            if let (Some(area), AreaBacking::File { identity, .. }) = (area, &one.backing)
                 && !checked.contains(identity)
             {
                 checked.push(*identity);
@@ -105,7 +105,7 @@ impl GuestMemory {
                 }
             }
         }
-        if layout.iter().all(Placed::is_shared) {
+        if layout.iter().all(PlacedArea::is_shared) {
             return Ok(());
         }
         let failed = failed(process.pid(), READ);
@@ -114,15 +114,18 @@ impl GuestMemory {
     }
 
     /// The likeliest layout, without opening anything.
-    pub fn plan(process: &GuestProcess, expected: &Expected) -> Result<Vec<Placed>, SourceError> {
+    pub fn plan(
+        process: &GuestProcess,
+        expected: &ExpectedMemory,
+    ) -> Result<Vec<PlacedArea>, SourceError> {
         Self::look(process, expected).map(|(_, mut layouts)| layouts.swap_remove(0))
     }
 
     /// The areas of the process, and the possible layouts: at least one.
     fn look(
         process: &GuestProcess,
-        expected: &Expected,
-    ) -> Result<(Vec<Area>, Vec<Vec<Placed>>), SourceError> {
+        expected: &ExpectedMemory,
+    ) -> Result<(Vec<Area>, Vec<Vec<PlacedArea>>), SourceError> {
         let pid = process.pid();
         let areas = process.areas().map_err(failed(pid, "read the memory map of"))?;
         let layouts = layout::layouts(&areas, expected);
@@ -144,13 +147,13 @@ impl GuestMemory {
     }
 
     /// The layout in force. Blocks in it that are guesses may have been left out.
-    pub fn layout(&self) -> &[Placed] {
+    pub fn layout(&self) -> &[PlacedArea] {
         &self.layouts[self.chosen]
     }
 
     /// The layout that was likeliest when the memory was opened, as [`Self::plan`] would have
     /// returned.
-    pub fn planned(&self) -> &[Placed] {
+    pub fn planned(&self) -> &[PlacedArea] {
         &self.layouts[0]
     }
 
@@ -161,9 +164,9 @@ impl GuestMemory {
     #[expect(clippy::type_complexity, reason = "three lists that belong together, for one caller")]
     fn open_parts(
         &self,
-        layout: &[Placed],
-    ) -> Result<(Vec<Box<dyn Part>>, Vec<Range<u64>>, Vec<usize>), SourceError> {
-        let mut parts: Vec<Box<dyn Part>> = Vec::new();
+        layout: &[PlacedArea],
+    ) -> Result<(Vec<Box<dyn InnerSource>>, Vec<Range<u64>>, Vec<usize>), SourceError> {
+        let mut parts: Vec<Box<dyn InnerSource>> = Vec::new();
         // For each owner its part, or `None` if all its blocks were wrong guesses.
         let mut owners: Vec<(Option<FileIdentity>, Option<usize>)> = Vec::new();
         let mut regions = Vec::new();
@@ -174,9 +177,9 @@ impl GuestMemory {
             let part = if let Some(part) = known {
                 part
             } else {
-                let of_owner: Vec<&Placed> =
+                let of_owner: Vec<&PlacedArea> =
                     layout.iter().filter(|other| other.file() == owner).collect();
-                let named: Vec<&Placed> =
+                let named: Vec<&PlacedArea> =
                     of_owner.iter().copied().filter(|one| !one.is_guess).collect();
                 let part = match self.open_part(owner, &of_owner, parts.len()) {
                     Ok(part) => Some(part),
@@ -209,9 +212,9 @@ impl GuestMemory {
     fn open_part(
         &self,
         owner: Option<FileIdentity>,
-        placed: &[&Placed],
+        placed: &[&PlacedArea],
         opened: usize,
-    ) -> Result<Box<dyn Part>, SourceError> {
+    ) -> Result<Box<dyn InnerSource>, SourceError> {
         match owner {
             Some(_) if opened >= FILES_MAX => {
                 Err(SourceError::GuestFiles { pid: self.process.pid(), at_most: FILES_MAX })
@@ -225,40 +228,40 @@ impl GuestMemory {
     fn open_file(
         &self,
         identity: FileIdentity,
-        placed: &[&Placed],
-    ) -> Result<Box<dyn Part>, SourceError> {
+        placed: &[&PlacedArea],
+    ) -> Result<Box<dyn InnerSource>, SourceError> {
         let address = placed.first().map_or(0, |one| one.address);
         let file = self.file_at(address, identity)?;
         let segments = placed
             .iter()
             .filter_map(|one| match one.backing {
-                Backing::File { offset, .. } => {
+                AreaBacking::File { offset, .. } => {
                     Some(Segment { physical: one.physical..one.physical + one.bytes, offset })
                 }
-                Backing::Private => None,
+                AreaBacking::Private => None,
             })
             .collect();
         let path = PathBuf::from(format!("/proc/{}/map_files", self.process.pid()));
-        Ok(Box::new(MappedFile::from_file(file, &path, segments)?))
+        Ok(Box::new(MappedMemory::from_file(file, &path, segments)?))
     }
 
     /// Prepares to read these private blocks from the process.
-    fn open_private(&self, placed: &[&Placed]) -> Result<Box<dyn Part>, SourceError> {
+    fn open_private(&self, placed: &[&PlacedArea]) -> Result<Box<dyn InnerSource>, SourceError> {
         let pid = self.process.pid();
         let mut pieces = Vec::new();
         for one in placed {
             let file = match one.backing {
-                Backing::File { identity, offset, .. } => {
+                AreaBacking::File { identity, offset, .. } => {
                     match self.file_at(one.address, identity) {
                         Ok(file) => Some((file, offset)),
                         Err(_) if one.is_guess => continue,
                         Err(error) => return Err(error),
                     }
                 }
-                Backing::Private => None,
+                AreaBacking::Private => None,
             };
             let physical = one.physical..one.physical + one.bytes;
-            pieces.push(Piece { physical, address: one.address, file });
+            pieces.push(PrivateRange { physical, address: one.address, file });
         }
         let failed = failed(pid, READ);
         let pagemap = self.process.pagemap().map_err(failed)?;
@@ -267,7 +270,7 @@ impl GuestMemory {
         private::probe(pid).map_err(failed)?;
         let alive = self.process.alive().map_err(failed)?;
         let memory = PrivateMemory::new(pid, alive, pagemap, pieces).map_err(failed)?;
-        Ok(Box::new(Timed::new(Box::new(memory), self.process.key()).map_err(failed)?))
+        Ok(Box::new(TimedSource::new(Box::new(memory), self.process.key()).map_err(failed)?))
     }
 
     /// Opens the file that is mapped at an address.
@@ -288,14 +291,14 @@ impl GuestMemory {
 
     /// Answers a request that crosses the end of a part.
     #[cold]
-    fn read_across(&mut self, address: u64, target: &mut [u8]) -> Outcome {
+    fn read_across(&mut self, address: u64, target: &mut [u8]) -> ReadOutcome {
         answer_pieces(address, target, |at, target| {
             let index = self.regions.iter().position(|region| region.contains(&at));
-            let index = index.ok_or(Outcome::NotBacked)?;
+            let index = index.ok_or(ReadOutcome::NotBacked)?;
             let count = (self.regions[index].end - at).min(target.len() as u64) as usize;
             let part = &mut self.parts[self.part_of[index]];
             let is_read = part.read_exact(PhysicalAddress(at), &mut target[..count]);
-            is_read.then_some(count).ok_or(Outcome::Failed)
+            is_read.then_some(count).ok_or(ReadOutcome::Failed)
         })
     }
 }
@@ -305,13 +308,13 @@ fn failed(pid: u32, doing: &'static str) -> impl Fn(io::Error) -> SourceError + 
 }
 
 impl MemorySource for GuestMemory {
-    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+    fn read_batch(&mut self, requests: &mut [ReadRequest], arena: &mut [u8]) {
         if let [part] = self.parts.as_mut_slice() {
             part.read_batch(requests, arena);
             return;
         }
         for request in requests.iter_mut() {
-            request.outcome = Outcome::Pending;
+            request.outcome = ReadOutcome::Pending;
         }
         for part in 0..self.parts.len() {
             let mut next = 0;
@@ -332,11 +335,11 @@ impl MemorySource for GuestMemory {
                 }
             }
         }
-        for request in requests.iter_mut().filter(|one| one.outcome == Outcome::Pending) {
+        for request in requests.iter_mut().filter(|one| one.outcome == ReadOutcome::Pending) {
             request.outcome = match request.target_range(arena.len()) {
-                Some(target) if target.is_empty() => Outcome::Read,
+                Some(target) if target.is_empty() => ReadOutcome::Read,
                 Some(target) => self.read_across(request.address.0, &mut arena[target]),
-                None => Outcome::Failed,
+                None => ReadOutcome::Failed,
             };
         }
     }

@@ -18,7 +18,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 
 use panoptes_decoders::address::PhysicalAddress;
-use panoptes_decoders::source::{MachineSource, MemorySource, Outcome, Request};
+use panoptes_decoders::source::{MachineSource, MemorySource, ReadOutcome, ReadRequest};
 
 use super::super::pages::BitSet;
 use super::super::pieces::{answer_pieces, read_at_most};
@@ -39,7 +39,7 @@ const NOWHERE: u64 = 0xffff_8000_0000_0000;
 
 /// A range of physical memory in a process.
 #[derive(Debug)]
-pub(super) struct Piece {
+pub(super) struct PrivateRange {
     pub(super) physical: Range<u64>,
     /// First address in the process.
     pub(super) address: u64,
@@ -56,7 +56,7 @@ pub(super) struct PrivateMemory {
     pagemap: File,
     /// Page size of the host, the unit of pagemap.
     page_bytes: u64,
-    pieces: Vec<Piece>,
+    pieces: Vec<PrivateRange>,
     /// For each piece the bit of its first page in `known`.
     firsts: Vec<usize>,
     regions: Vec<Range<u64>>,
@@ -103,7 +103,7 @@ impl PrivateMemory {
         pid: u32,
         alive: Alive,
         pagemap: File,
-        pieces: Vec<Piece>,
+        pieces: Vec<PrivateRange>,
     ) -> io::Result<Self> {
         let page_bytes = sigbus::page_bytes()? as u64;
         Ok(Self::with_pages(process_number(pid)?, alive, pagemap, pieces, page_bytes))
@@ -113,7 +113,7 @@ impl PrivateMemory {
         pid: libc::pid_t,
         alive: Alive,
         pagemap: File,
-        pieces: Vec<Piece>,
+        pieces: Vec<PrivateRange>,
         page_bytes: u64,
     ) -> Self {
         let mut pages = 0_usize;
@@ -185,22 +185,22 @@ impl PrivateMemory {
 
     /// Reads a range page by page, because not all of its pages exist or it is not in one piece.
     #[cold]
-    fn read_pieces(&mut self, address: u64, target: &mut [u8]) -> Outcome {
+    fn read_pieces(&mut self, address: u64, target: &mut [u8]) -> ReadOutcome {
         answer_pieces(address, target, |at, target| {
-            let (index, remote, page, _) = self.locate(at, 1).ok_or(Outcome::NotBacked)?;
+            let (index, remote, page, _) = self.locate(at, 1).ok_or(ReadOutcome::NotBacked)?;
             let in_page = self.page_bytes - remote % self.page_bytes;
             let in_piece = self.pieces[index].physical.end - at;
             let piece = in_page.min(in_piece).min(target.len() as u64) as usize;
             let bytes = &mut target[..piece];
             if !self.known.contains(page) {
-                self.ask(remote, page, page).map_err(|_| Outcome::Failed)?;
+                self.ask(remote, page, page).map_err(|_| ReadOutcome::Failed)?;
             }
             let is_read = if self.known.contains(page) {
                 self.copy(remote, bytes)
             } else {
                 self.untouched(index, at, bytes)
             };
-            is_read.then_some(piece).ok_or(Outcome::Failed)
+            is_read.then_some(piece).ok_or(ReadOutcome::Failed)
         })
     }
 
@@ -225,7 +225,7 @@ impl PrivateMemory {
     }
 
     /// Answers all requests of a batch.
-    fn read_all(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+    fn read_all(&mut self, requests: &mut [ReadRequest], arena: &mut [u8]) {
         self.vectors.clear();
         self.refused = false;
         let arena_bytes = arena.len();
@@ -233,15 +233,15 @@ impl PrivateMemory {
         for index in 0..requests.len() {
             let request = requests[index];
             let Some(target) = request.target_range(arena_bytes) else {
-                requests[index].outcome = Outcome::Failed;
+                requests[index].outcome = ReadOutcome::Failed;
                 continue;
             };
             if target.is_empty() {
-                requests[index].outcome = Outcome::Read;
+                requests[index].outcome = ReadOutcome::Read;
                 continue;
             }
             if self.refused {
-                requests[index].outcome = Outcome::Failed;
+                requests[index].outcome = ReadOutcome::Failed;
                 continue;
             }
             let address = request.address.0;
@@ -272,7 +272,7 @@ impl PrivateMemory {
     }
 
     /// Performs the reads that were gathered for these requests.
-    fn flush(&mut self, requests: &mut [Request]) {
+    fn flush(&mut self, requests: &mut [ReadRequest]) {
         let vectors = &self.vectors;
         let count = vectors.requests.len();
         let mut at = 0;
@@ -285,18 +285,18 @@ impl PrivateMemory {
             if copied < 0 && is_refused(&io::Error::last_os_error()) {
                 self.refused = true;
                 for request in &vectors.requests[at..] {
-                    requests[*request as usize].outcome = Outcome::Failed;
+                    requests[*request as usize].outcome = ReadOutcome::Failed;
                 }
                 break;
             }
             let mut left = usize::try_from(copied).unwrap_or(0);
             while at < count && left >= vectors.local[at].iov_len {
                 left -= vectors.local[at].iov_len;
-                requests[vectors.requests[at] as usize].outcome = Outcome::Read;
+                requests[vectors.requests[at] as usize].outcome = ReadOutcome::Read;
                 at += 1;
             }
             if at < count {
-                requests[vectors.requests[at] as usize].outcome = Outcome::Failed;
+                requests[vectors.requests[at] as usize].outcome = ReadOutcome::Failed;
                 at += 1;
             }
         }
@@ -360,14 +360,14 @@ fn is_there(entry: &[u8]) -> bool {
 impl MachineSource for PrivateMemory {}
 
 impl MemorySource for PrivateMemory {
-    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+    fn read_batch(&mut self, requests: &mut [ReadRequest], arena: &mut [u8]) {
         if !self.alive.has_ended() {
             self.read_all(requests, arena);
         }
         // The id may have passed to another process in between.
         if self.alive.has_ended() {
             for request in requests {
-                request.outcome = Outcome::Failed;
+                request.outcome = ReadOutcome::Failed;
             }
         }
     }
@@ -378,7 +378,7 @@ impl MemorySource for PrivateMemory {
 
     fn next_data(&mut self, from: PhysicalAddress) -> Option<Range<u64>> {
         for index in 0..self.pieces.len() {
-            let Piece { physical, address, file } = &self.pieces[index];
+            let PrivateRange { physical, address, file } = &self.pieces[index];
             if physical.end <= from.0 {
                 continue;
             }

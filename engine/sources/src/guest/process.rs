@@ -19,7 +19,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::super::file_system::{self, Facts};
+use super::super::file_system::{self, CachedStat};
 use super::areas::{Area, FileIdentity, has_processor};
 
 /// Largest command line in bytes: the kernel allows 2 MiB by default, QEMU's have tens of KiB.
@@ -240,7 +240,7 @@ impl GuestProcess {
         let name = format!("map_files/{:x}-{:x}", area.start, area.end);
         // For some file systems maps shows another device than stat(2), so only the inodes are
         // compared.
-        let is_inode = |facts: &Facts| facts.inode == identity.2;
+        let is_inode = |facts: &CachedStat| facts.inode == identity.2;
         let refused = match self.hold(&below(&self.folder, &name), is_inode) {
             Ok(file) => return Ok(file),
             Err(error) => error,
@@ -248,8 +248,8 @@ impl GuestProcess {
         // map_files needs CAP_CHECKPOINT_RESTORE. QEMU also keeps the files of its memory open.
         for entry in std::fs::read_dir(below(&self.folder, "fd"))?.take(DESCRIPTORS_MAX) {
             let path = entry?.path();
-            let is_it = |facts: &Facts| facts.identity() == identity;
-            if Facts::at(&path).is_ok_and(|facts| is_it(&facts)) {
+            let is_it = |facts: &CachedStat| facts.identity() == identity;
+            if CachedStat::at(&path).is_ok_and(|facts| is_it(&facts)) {
                 match self.hold(&path, is_it) {
                     Err(error) if error.kind() == io::ErrorKind::Unsupported => return Err(error),
                     Err(_) => {}
@@ -262,7 +262,7 @@ impl GuestProcess {
 
     /// Holds the target of a link in /proc with O_PATH, if it is a regular file, `is_it` accepts it
     /// and its file system cannot block. Opening anything else could have side effects or wait.
-    fn hold(&self, path: &Path, is_it: impl Fn(&Facts) -> bool) -> io::Result<File> {
+    fn hold(&self, path: &Path, is_it: impl Fn(&CachedStat) -> bool) -> io::Result<File> {
         // From here on it is one file, whatever the process does with the link.
         let held = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path)?;
         check(&held, is_it)?;
@@ -290,7 +290,7 @@ impl GuestProcess {
 
 /// Device (major, minor) and inode of the file at a path, as the kernel remembers them.
 pub fn file_identity(path: &Path) -> io::Result<FileIdentity> {
-    Facts::at(path).map(|facts| facts.identity())
+    CachedStat::at(path).map(|facts| facts.identity())
 }
 
 /// The path of a name in the folder that is open as `folder`.
@@ -299,8 +299,8 @@ fn below(folder: &File, name: &str) -> PathBuf {
 }
 
 /// Checks that a file is regular and that `is_it` accepts it.
-fn check(file: &File, is_it: impl Fn(&Facts) -> bool) -> io::Result<()> {
-    let facts = Facts::of(file)?;
+fn check(file: &File, is_it: impl Fn(&CachedStat) -> bool) -> io::Result<()> {
+    let facts = CachedStat::of(file)?;
     if !facts.is_regular {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
     }

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use panoptes_bounded as bounded;
 
-use super::super::mapping::testing::Unserved;
+use super::super::mapping::testing::StalledMemory;
 use super::process::Alive;
 use super::*;
-use Outcome::{Failed, NotBacked, Read};
+use ReadOutcome::{Failed, NotBacked, Read};
 
 const PAGE: u64 = 4096;
 const MIB: u64 = 1 << 20;
@@ -53,8 +53,12 @@ fn source(start: u64) -> PrivateMemory {
     let (pid, pagemap) = own();
     // 32 MiB at 0, and 32 MiB at 4 GiB.
     let pieces = vec![
-        Piece { physical: 0..32 * MIB, address: start, file: None },
-        Piece { physical: 1 << 32..(1 << 32) + 32 * MIB, address: start + 32 * MIB, file: None },
+        PrivateRange { physical: 0..32 * MIB, address: start, file: None },
+        PrivateRange {
+            physical: 1 << 32..(1 << 32) + 32 * MIB,
+            address: start + 32 * MIB,
+            file: None,
+        },
     ];
     PrivateMemory::new(pid, alive(), pagemap, pieces).unwrap()
 }
@@ -70,16 +74,16 @@ fn what_was_written_is_read_and_holes_stay_holes() {
 
     let mut arena = vec![0xee; 4096];
     let mut requests = [
-        Request::new(PhysicalAddress(0), 101, 0),
-        Request::new(PhysicalAddress(hole), 64, 200),
+        ReadRequest::new(PhysicalAddress(0), 101, 0),
+        ReadRequest::new(PhysicalAddress(hole), 64, 200),
         // Across two existing pages, past the end of a piece, and outside of all pieces.
-        Request::new(PhysicalAddress((1 << 32) + 8 * MIB + 4000), 200, 300),
-        Request::new(PhysicalAddress(32 * MIB - 10), 20, 600),
-        Request::new(PhysicalAddress(1 << 40), 8, 700),
-        Request::new(PhysicalAddress(u64::MAX - 3), 8, 710),
-        Request::new(PhysicalAddress(0), 0, 720),
-        Request::new(PhysicalAddress(0), 8, 4090),
-        Request::new(PhysicalAddress(99), 2, 730),
+        ReadRequest::new(PhysicalAddress((1 << 32) + 8 * MIB + 4000), 200, 300),
+        ReadRequest::new(PhysicalAddress(32 * MIB - 10), 20, 600),
+        ReadRequest::new(PhysicalAddress(1 << 40), 8, 700),
+        ReadRequest::new(PhysicalAddress(u64::MAX - 3), 8, 710),
+        ReadRequest::new(PhysicalAddress(0), 0, 720),
+        ReadRequest::new(PhysicalAddress(0), 8, 4090),
+        ReadRequest::new(PhysicalAddress(99), 2, 730),
     ];
     source.read_batch(&mut requests, &mut arena);
     let outcomes = requests.map(|request| request.outcome);
@@ -118,11 +122,11 @@ fn a_batch_can_need_more_than_one_call() {
     fill(&mut bytes, start, 0, 3, 4 << 20);
     let mut source = source(start);
     let mut arena = vec![0; 8 * 5000];
-    let mut requests: Vec<Request> = (0..5000)
-        .map(|index| Request::new(PhysicalAddress(u64::from(index) * 800), 8, index * 8))
+    let mut requests: Vec<ReadRequest> = (0..5000)
+        .map(|index| ReadRequest::new(PhysicalAddress(u64::from(index) * 800), 8, index * 8))
         .collect();
     source.read_batch(&mut requests, &mut arena);
-    assert!(requests.iter().all(|request| request.outcome == Outcome::Read));
+    assert!(requests.iter().all(|request| request.outcome == ReadOutcome::Read));
     assert!(arena.iter().all(|&byte| byte == 3));
 }
 
@@ -134,19 +138,19 @@ fn addresses_that_are_gone_fail_one_by_one() {
     // The kernel's half of addresses cannot be read.
     let nowhere = 0xffff_8000_0000_0000;
     let pieces = vec![
-        Piece { physical: 0..PAGE, address: start, file: None },
-        Piece { physical: MIB..MIB + PAGE, address: nowhere, file: None },
+        PrivateRange { physical: 0..PAGE, address: start, file: None },
+        PrivateRange { physical: MIB..MIB + PAGE, address: nowhere, file: None },
     ];
     let mut source = PrivateMemory::new(pid, alive(), pagemap, pieces).unwrap();
     source.known.insert_range(0..2);
     let mut arena = vec![0; 64];
-    let mut requests: Vec<Request> = [0, MIB, 8, MIB + 8, MIB + 16, 16]
+    let mut requests: Vec<ReadRequest> = [0, MIB, 8, MIB + 8, MIB + 16, 16]
         .iter()
         .enumerate()
-        .map(|(index, &at)| Request::new(PhysicalAddress(at), 8, index as u32 * 8))
+        .map(|(index, &at)| ReadRequest::new(PhysicalAddress(at), 8, index as u32 * 8))
         .collect();
     source.read_batch(&mut requests, &mut arena);
-    let read: Vec<bool> = requests.iter().map(|one| one.outcome == Outcome::Read).collect();
+    let read: Vec<bool> = requests.iter().map(|one| one.outcome == ReadOutcome::Read).collect();
     assert_eq!(read, [true, false, true, false, false, true]);
 }
 
@@ -158,7 +162,7 @@ fn a_file_shows_through_where_nothing_was_written() {
     file.write_all(&[5; 3 * PAGE as usize]).unwrap();
     let (pid, pagemap) = own();
     let file = Some((file, PAGE));
-    let pieces = vec![Piece { physical: 0..32 * MIB, address: start, file }];
+    let pieces = vec![PrivateRange { physical: 0..32 * MIB, address: start, file }];
     let mut source = PrivateMemory::new(pid, alive(), pagemap, pieces).unwrap();
     let mut found = [1; 4];
     for (at, byte) in [(0, 3), (10 * MIB, 0)] {
@@ -198,7 +202,7 @@ fn a_process_without_much_memory_is_no_guest() {
     let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
     let process = GuestProcess::open(child.id()).unwrap();
     std::thread::sleep(Duration::from_millis(50));
-    let error = GuestMemory::open(process, &Expected::default()).unwrap_err();
+    let error = GuestMemory::open(process, &ExpectedMemory::default()).unwrap_err();
     child.kill().unwrap();
     bounded::wait(&mut child).unwrap();
     assert!(error.to_string().contains("is it QEMU?"), "{error}");
@@ -217,7 +221,7 @@ fn pages_have_the_size_of_the_hosts_pages() {
     pagemap.write_all_at(&(1_u64 << 63).to_le_bytes(), (start / LARGE + 1) * 8).unwrap();
     // Memory that begins within a page.
     let (address, half) = (start + LARGE / 2, LARGE / 2);
-    let pieces = vec![Piece { physical: MIB..MIB + half + 2 * LARGE, address, file: None }];
+    let pieces = vec![PrivateRange { physical: MIB..MIB + half + 2 * LARGE, address, file: None }];
     let pid = libc::pid_t::try_from(own().0).unwrap();
     let mut source = PrivateMemory::with_pages(pid, alive(), pagemap, pieces, LARGE);
     assert_eq!(source.next_data(PhysicalAddress(0)), Some(MIB + half..MIB + half + LARGE));
@@ -246,10 +250,10 @@ fn a_missing_permission_is_detected_at_once() {
 fn a_process_that_has_ended_is_not_read_again() {
     let (mut bytes, start) = memory();
     fill(&mut bytes, start, 0, 3, 4096);
-    let pieces = vec![Piece { physical: 0..MIB, address: start, file: None }];
+    let pieces = vec![PrivateRange { physical: 0..MIB, address: start, file: None }];
     let mut source = PrivateMemory::new(NO_PROCESS, alive(), own().1, pieces).unwrap();
-    let mut requests = [0, 8, 500 << 10].map(|at| Request::new(PhysicalAddress(at), 8, 0));
-    let outcomes = |requests: [Request; 3]| requests.map(|request| request.outcome);
+    let mut requests = [0, 8, 500 << 10].map(|at| ReadRequest::new(PhysicalAddress(at), 8, 0));
+    let outcomes = |requests: [ReadRequest; 3]| requests.map(|request| request.outcome);
     source.read_batch(&mut requests, &mut [0; 8]);
     // The last page was never touched: its zeros are known without the process.
     assert_eq!(outcomes(requests)[..2], [Failed, Failed]);
@@ -263,7 +267,7 @@ fn a_process_that_has_ended_is_not_read_again() {
 fn a_process_that_has_the_id_of_an_ended_one_is_not_read() {
     let (mut bytes, start) = memory();
     fill(&mut bytes, start, 0, 3, 4096);
-    let pieces = || vec![Piece { physical: 0..MIB, address: start, file: None }];
+    let pieces = || vec![PrivateRange { physical: 0..MIB, address: start, file: None }];
     let mut child = Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().unwrap();
     let alive = Alive::of(child.id()).unwrap();
     assert!(!alive.has_ended());
@@ -283,7 +287,7 @@ fn a_process_that_has_the_id_of_an_ended_one_is_not_read() {
 /// still.
 #[test]
 fn a_read_that_waits_without_end_fails_in_time() {
-    let Some(unserved) = Unserved::new(MIB as usize) else {
+    let Some(unserved) = StalledMemory::new(MIB as usize) else {
         panoptes_needs::skip::test("userfaultfd");
         return;
     };
@@ -291,13 +295,13 @@ fn a_read_that_waits_without_end_fails_in_time() {
     fill(&mut bytes, start, 0, 3, 4096);
     let (pid, pagemap) = own();
     let pieces = vec![
-        Piece { physical: 0..MIB, address: unserved.address(), file: None },
-        Piece { physical: 1 << 32..(1 << 32) + MIB, address: start, file: None },
+        PrivateRange { physical: 0..MIB, address: unserved.address(), file: None },
+        PrivateRange { physical: 1 << 32..(1 << 32) + MIB, address: start, file: None },
     ];
     let mut source = PrivateMemory::new(pid, alive(), pagemap, pieces).unwrap();
     // The page was there once.
     source.known.insert_range(0..1);
-    let mut source = Timed::new(Box::new(source), (pid, 0)).unwrap();
+    let mut source = TimedSource::new(Box::new(source), (pid, 0)).unwrap();
     source.refresh();
     let mut byte = [0];
     let begin = Instant::now();
@@ -327,10 +331,10 @@ fn measure_the_change_of_threads() {
     let (mut bytes, start) = memory();
     bytes.fill(1);
     for (requests, bytes) in [(10, 64), (100, 64), (1000, 64), (1000, 512), (100, 4096)] {
-        let mut batch: Vec<Request> = (0..requests)
+        let mut batch: Vec<ReadRequest> = (0..requests)
             .map(|index| {
                 let address = (u64::from(index) * 7919 * 64) % (31 * MIB);
-                Request::new(PhysicalAddress(address), bytes, index * bytes)
+                ReadRequest::new(PhysicalAddress(address), bytes, index * bytes)
             })
             .collect();
         let mut arena = vec![0; (requests * bytes) as usize];
@@ -338,11 +342,11 @@ fn measure_the_change_of_threads() {
             let begin = Instant::now();
             source.read_batch(&mut batch, &mut arena);
             let took = begin.elapsed();
-            assert!(batch.iter().all(|request| request.outcome == Outcome::Read));
+            assert!(batch.iter().all(|request| request.outcome == ReadOutcome::Read));
             took
         };
         let (mut one, mut other) =
-            (source(start), Timed::new(Box::new(source(start)), (1, 1)).unwrap());
+            (source(start), TimedSource::new(Box::new(source(start)), (1, 1)).unwrap());
         let (mut here, mut there) = (Vec::new(), Vec::new());
         for _ in 0..3000 {
             here.push(measure(&mut one));
@@ -409,19 +413,19 @@ fn a_guess_that_cannot_be_opened_is_left_out() {
     let (mut bytes, start) = memory();
     fill(&mut bytes, start, 0, 3, 8);
     let process = GuestProcess::open(std::process::id()).unwrap();
-    let placed = |physical, backing, is_guess| Placed {
+    let placed = |physical, backing, is_guess| PlacedArea {
         physical,
         address: start,
         bytes: MIB,
         backing,
         is_guess,
     };
-    let nothing = |shared| Backing::File { identity: (9, 9, 9), offset: 0, shared };
+    let nothing = |shared| AreaBacking::File { identity: (9, 9, 9), offset: 0, shared };
     let layout = vec![
-        placed(0, Backing::Private, false),
+        placed(0, AreaBacking::Private, false),
         placed(1 << 32, nothing(true), true),
         placed(2 << 32, nothing(false), true),
-        placed(3 << 32, Backing::Private, true),
+        placed(3 << 32, AreaBacking::Private, true),
     ];
     let mut source = GuestMemory {
         process,

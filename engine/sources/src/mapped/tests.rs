@@ -51,38 +51,38 @@ fn page_bytes(page: usize) -> [u8; PAGE] {
     std::array::from_fn(|at| (page * 31 + at / 8 + 1) as u8)
 }
 
-fn open(file: &File, layout: Vec<Segment>) -> MappedFile {
-    MappedFile::from_file(file.try_clone().unwrap(), Path::new("test"), layout).unwrap()
+fn open(file: &File, layout: Vec<Segment>) -> MappedMemory {
+    MappedMemory::from_file(file.try_clone().unwrap(), Path::new("test"), layout).unwrap()
 }
 
-fn open_flat(file: &File) -> MappedFile {
+fn open_flat(file: &File) -> MappedMemory {
     open_as(Store::Memfd, file)
 }
 
-fn open_as(store: Store, file: &File) -> MappedFile {
+fn open_as(store: Store, file: &File) -> MappedMemory {
     let bytes = file.metadata().unwrap().len();
     let layout = vec![Segment { physical: 0..bytes, offset: 0 }];
     let guarded = !matches!(store, Store::MemfdUnguarded);
     let file = file.try_clone().unwrap();
-    MappedFile::new(file, Path::new("test"), bytes, layout, guarded).unwrap()
+    MappedMemory::new(file, Path::new("test"), bytes, layout, guarded).unwrap()
 }
 
-fn read(source: &mut MappedFile, address: u64, bytes: usize) -> (Outcome, Vec<u8>) {
+fn read(source: &mut MappedMemory, address: u64, bytes: usize) -> (ReadOutcome, Vec<u8>) {
     let mut arena = vec![0xee; bytes];
-    let mut requests = [Request::new(PhysicalAddress(address), bytes as u32, 0)];
+    let mut requests = [ReadRequest::new(PhysicalAddress(address), bytes as u32, 0)];
     source.read_batch(&mut requests, &mut arena);
     (requests[0].outcome, arena)
 }
 
 /// Refreshes until nothing is forgotten, which must be the third time.
-fn settle(source: &mut MappedFile) {
+fn settle(source: &mut MappedMemory) {
     source.refresh().unwrap();
     source.refresh().unwrap();
     assert!(!source.refresh().unwrap());
 }
 
 /// All ranges that `next_data` returns.
-fn sweep(source: &mut MappedFile) -> Vec<Range<u64>> {
+fn sweep(source: &mut MappedMemory) -> Vec<Range<u64>> {
     let mut found = Vec::new();
     let mut from = 0;
     while let Some(range) = source.next_data(PhysicalAddress(from)) {
@@ -106,9 +106,9 @@ fn reading_everything_allocates_no_page() {
             for address in (0..256 * PAGE).step_by(bytes.clamp(64, PAGE)) {
                 source.read_exact(PhysicalAddress(address as u64), &mut arena);
             }
-            let mut all: Vec<Request> = (0..256 * PAGE)
+            let mut all: Vec<ReadRequest> = (0..256 * PAGE)
                 .step_by(bytes.clamp(64, PAGE))
-                .map(|address| Request::new(PhysicalAddress(address as u64), bytes as u32, 0))
+                .map(|address| ReadRequest::new(PhysicalAddress(address as u64), bytes as u32, 0))
                 .collect();
             source.read_batch(&mut all, &mut arena);
         }
@@ -124,11 +124,11 @@ fn a_page_touched_later_is_found_with_one_lookup() {
     for store in STORES {
         let file = file_with(store, 16, &[1]);
         let mut source = open_as(store, &file);
-        assert_eq!(read(&mut source, 0x5000, 16), (Outcome::Read, vec![0; 16]));
+        assert_eq!(read(&mut source, 0x5000, 16), (ReadOutcome::Read, vec![0; 16]));
         touch(&file, 5);
         for _ in 0..2 {
             let (outcome, bytes) = read(&mut source, 0x5008, 8);
-            assert_eq!((outcome, bytes.as_slice()), (Outcome::Read, &page_bytes(5)[8..16]));
+            assert_eq!((outcome, bytes.as_slice()), (ReadOutcome::Read, &page_bytes(5)[8..16]));
         }
         assert_eq!(source.counts().slow, 2, "{store:?}: once as a hole, once as data");
         assert_eq!(source.counts().holes, 1);
@@ -139,11 +139,11 @@ fn a_page_touched_later_is_found_with_one_lookup() {
 fn a_hole_reads_as_zeros_and_a_partly_backed_request_is_not_backed() {
     let file = file_with(Store::Memfd, 4, &[0, 1]);
     let mut source = open_flat(&file);
-    assert_eq!(read(&mut source, 0xff0, 32).0, Outcome::Read);
+    assert_eq!(read(&mut source, 0xff0, 32).0, ReadOutcome::Read);
     let mut expected = page_bytes(1)[0xff0..].to_vec();
     expected.resize(32, 0);
-    assert_eq!(read(&mut source, 0x1ff0, 32), (Outcome::Read, expected));
-    assert_eq!(read(&mut source, 0x3ff0, 32), (Outcome::NotBacked, vec![0; 32]));
+    assert_eq!(read(&mut source, 0x1ff0, 32), (ReadOutcome::Read, expected));
+    assert_eq!(read(&mut source, 0x3ff0, 32), (ReadOutcome::NotBacked, vec![0; 32]));
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn a_copy_that_stores_no_zeros_reads_like_the_original() {
     let copy = file_with(Store::Disk, 8, &[1, 2, 4]);
     let (mut original, mut copy) = (open_flat(&original), open_flat(&copy));
     let everything = read(&mut original, 0, 8 * PAGE);
-    assert_eq!(everything.0, Outcome::Read);
+    assert_eq!(everything.0, ReadOutcome::Read);
     assert_eq!(read(&mut copy, 0, 8 * PAGE), everything);
 }
 
@@ -169,15 +169,15 @@ fn a_page_freed_between_two_scans_stays_free() {
         let file = file_with(store, 16, &[1, 2, 3]);
         let mut source = open_as(store, &file);
         settle(&mut source);
-        assert_eq!(read(&mut source, 0x2000, 8).0, Outcome::Read);
+        assert_eq!(read(&mut source, 0x2000, 8).0, ReadOutcome::Read);
         // Change times are as coarse as the kernel's tick.
         std::thread::sleep(std::time::Duration::from_millis(20));
         punch(&file, 0x2000, PAGE_BYTES);
         let before = file.metadata().unwrap().blocks();
         let expected = !source.mapping.is_guarded();
         assert_eq!(source.refresh().unwrap(), expected, "{store:?}");
-        assert_eq!(read(&mut source, 0x2000, 8), (Outcome::Read, vec![0; 8]));
-        assert_eq!(read(&mut source, 0x1000, 8).0, Outcome::Read);
+        assert_eq!(read(&mut source, 0x2000, 8), (ReadOutcome::Read, vec![0; 8]));
+        assert_eq!(read(&mut source, 0x1000, 8).0, ReadOutcome::Read);
         assert_eq!(file.metadata().unwrap().blocks(), before, "{store:?} has grown");
         settle(&mut source);
     }
@@ -193,7 +193,7 @@ fn a_page_freed_during_a_scan_stays_free_if_the_mapping_is_guarded() {
         return;
     }
     for page in 0..1024 {
-        assert_eq!(read(&mut source, page * PAGE_BYTES, 64).0, Outcome::Read);
+        assert_eq!(read(&mut source, page * PAGE_BYTES, 64).0, ReadOutcome::Read);
     }
     for page in (0..1024).step_by(3) {
         punch(&file, page * PAGE_BYTES, PAGE_BYTES);
@@ -203,15 +203,15 @@ fn a_page_freed_during_a_scan_stays_free_if_the_mapping_is_guarded() {
         for page in 0..1024 {
             let (outcome, bytes) = read(&mut source, page * PAGE_BYTES, 64);
             if page % 3 == 0 {
-                assert_eq!((outcome, bytes), (Outcome::Read, vec![0; 64]));
+                assert_eq!((outcome, bytes), (ReadOutcome::Read, vec![0; 64]));
             } else {
                 let expected = &page_bytes(page as usize)[..64];
-                assert_eq!((outcome, bytes.as_slice()), (Outcome::Read, expected));
+                assert_eq!((outcome, bytes.as_slice()), (ReadOutcome::Read, expected));
             }
         }
         // One request over many holes, with all pages marked as known to hold data.
         source.known.insert_range(0..1024);
-        assert_eq!(read(&mut source, 0, 1024 * PAGE).0, Outcome::Read);
+        assert_eq!(read(&mut source, 0, 1024 * PAGE).0, ReadOutcome::Read);
     }
     assert_eq!(file.metadata().unwrap().blocks(), before);
     let counts = source.counts();
@@ -248,8 +248,8 @@ for value in 7,8,9:
         guest_out.next().unwrap().unwrap();
         assert_eq!(source.refresh().unwrap(), expected, "{value}");
         settle(&mut source);
-        assert_eq!(read(&mut source, 0x5000, 1), (Outcome::Read, vec![value]));
-        assert_eq!(read(&mut source, 0x1000, 1), (Outcome::Read, vec![value]));
+        assert_eq!(read(&mut source, 0x5000, 1), (ReadOutcome::Read, vec![value]));
+        assert_eq!(read(&mut source, 0x1000, 1), (ReadOutcome::Read, vec![value]));
         guest_in.write_all(b"\n").unwrap();
     }
     assert!(bounded::wait(&mut child).unwrap().success());
@@ -296,9 +296,9 @@ fn a_file_that_shrinks_while_it_is_read_fails_requests_and_no_more() {
         for page in 0..pages {
             let (outcome, bytes) = read(&mut source, (page * PAGE) as u64, PAGE);
             if page < pages / 2 {
-                assert_eq!((outcome, bytes.as_slice()), (Outcome::Read, &page_bytes(page)[..]));
+                assert_eq!((outcome, bytes.as_slice()), (ReadOutcome::Read, &page_bytes(page)[..]));
             } else {
-                assert_eq!(outcome, Outcome::Failed, "{store:?} {page}");
+                assert_eq!(outcome, ReadOutcome::Failed, "{store:?} {page}");
             }
         }
         assert!(source.counts().by_call >= (pages / 2) as u64);
@@ -314,9 +314,9 @@ fn refresh_notices_a_file_that_has_shrunk() {
     file.set_len(0x1800).unwrap();
     source.refresh().unwrap();
     assert!(source.is_truncated());
-    assert_eq!(read(&mut source, 0x17f0, 0x10).0, Outcome::Read);
-    assert_eq!(read(&mut source, 0x17f0, 0x11).0, Outcome::Failed);
-    assert_eq!(read(&mut source, 0x2000, 1).0, Outcome::Failed);
+    assert_eq!(read(&mut source, 0x17f0, 0x10).0, ReadOutcome::Read);
+    assert_eq!(read(&mut source, 0x17f0, 0x11).0, ReadOutcome::Failed);
+    assert_eq!(read(&mut source, 0x2000, 1).0, ReadOutcome::Failed);
     assert_eq!(source.regions(), [0..0x8000]);
 }
 
@@ -325,7 +325,7 @@ fn a_hole_behind_the_new_end_fails() {
     let file = file_with(Store::Memfd, 8, &[0]);
     let mut source = open_flat(&file);
     file.set_len(PAGE_BYTES).unwrap();
-    assert_eq!(read(&mut source, 0x4000, 8).0, Outcome::Failed);
+    assert_eq!(read(&mut source, 0x4000, 8).0, ReadOutcome::Failed);
     assert!(source.is_truncated());
 }
 
@@ -337,8 +337,8 @@ fn huge_pages_are_mapped_only_if_all_exist() {
         return;
     };
     let mut source = open_flat(&file);
-    assert_eq!(read(&mut source, 0, 64), (Outcome::Read, vec![0; 64]));
-    assert_eq!(read(&mut source, huge - 8, 64).0, Outcome::Read);
+    assert_eq!(read(&mut source, 0, 64), (ReadOutcome::Read, vec![0; 64]));
+    assert_eq!(read(&mut source, huge - 8, 64).0, ReadOutcome::Read);
     assert_eq!(file.metadata().unwrap().blocks(), 0);
     assert_eq!(source.counts().by_call, 3, "page by page");
     if fill(&file, 2 * huge).is_err() {
@@ -346,11 +346,11 @@ fn huge_pages_are_mapped_only_if_all_exist() {
         return;
     }
     let mut source = open_flat(&file);
-    assert_eq!(read(&mut source, huge - 8, 64), (Outcome::Read, vec![0; 64]));
+    assert_eq!(read(&mut source, huge - 8, 64), (ReadOutcome::Read, vec![0; 64]));
     assert_eq!(source.counts().by_call, 0);
     file.set_len(huge).unwrap();
-    assert_eq!(read(&mut source, huge + 100, 64).0, Outcome::Failed);
-    assert_eq!(read(&mut source, huge - 64, 64).0, Outcome::Read);
+    assert_eq!(read(&mut source, huge + 100, 64).0, ReadOutcome::Failed);
+    assert_eq!(read(&mut source, huge - 64, 64).0, ReadOutcome::Read);
     assert_eq!((source.counts().signals, source.is_truncated()), (1, true));
 }
 
@@ -368,7 +368,7 @@ fn a_layout_is_checked() {
         (vec![segment(0..0x4000, !0xfff)], 0, LayoutProblem::PastEnd),
     ];
     for (layout, at, expected) in cases {
-        match MappedFile::from_file(file.try_clone().unwrap(), Path::new("test"), layout) {
+        match MappedMemory::from_file(file.try_clone().unwrap(), Path::new("test"), layout) {
             Err(SourceError::Layout { segment, problem }) => {
                 assert_eq!((segment, problem), (at, expected));
             }
@@ -390,9 +390,9 @@ fn memory_goes_on_behind_a_hole() {
     assert_eq!(source.regions(), [0..0x2000, 1 << 32..(1 << 32) + 0x1000]);
     assert_eq!(sweep(&mut source), [0..0x1000, 1 << 32..(1 << 32) + 0x1000]);
     let (outcome, bytes) = read(&mut source, (1 << 32) + 0xff8, 8);
-    assert_eq!((outcome, bytes.as_slice()), (Outcome::Read, &page_bytes(2)[0xff8..]));
-    assert_eq!(read(&mut source, (1 << 32) + 0xff8, 9).0, Outcome::NotBacked);
-    assert_eq!(read(&mut source, 0x2000, 1).0, Outcome::NotBacked);
+    assert_eq!((outcome, bytes.as_slice()), (ReadOutcome::Read, &page_bytes(2)[0xff8..]));
+    assert_eq!(read(&mut source, (1 << 32) + 0xff8, 9).0, ReadOutcome::NotBacked);
+    assert_eq!(read(&mut source, 0x2000, 1).0, ReadOutcome::NotBacked);
 }
 
 /// A layout of a file of 64 pages: pieces in any order of the file, with or without gaps.
@@ -456,30 +456,30 @@ proptest! {
         for &(address, length, target) in &requests {
             let (start, end) = (target as usize, target as usize + length as usize);
             if end > expected_arena.len() {
-                expected_outcomes.push(Outcome::Failed);
+                expected_outcomes.push(ReadOutcome::Failed);
                 continue;
             }
             let bytes: Option<Vec<u8>> = (0..u64::from(length))
                 .map(|at| byte_at(address.checked_add(at)?))
                 .collect();
             expected_outcomes.push(if bytes.is_some() {
-                Outcome::Read
+                ReadOutcome::Read
             } else {
-                Outcome::NotBacked
+                ReadOutcome::NotBacked
             });
             let bytes = bytes.unwrap_or_else(|| vec![0; length as usize]);
             expected_arena[start..end].copy_from_slice(&bytes);
         }
 
-        let mut batch: Vec<Request> = requests
+        let mut batch: Vec<ReadRequest> = requests
             .iter()
             .map(|&(address, length, target)| {
-                Request::new(PhysicalAddress(address), length, target)
+                ReadRequest::new(PhysicalAddress(address), length, target)
             })
             .collect();
         let mut arena = vec![0xee; expected_arena.len()];
         source.read_batch(&mut batch, &mut arena);
-        let outcomes: Vec<Outcome> = batch.iter().map(|request| request.outcome).collect();
+        let outcomes: Vec<ReadOutcome> = batch.iter().map(|request| request.outcome).collect();
         prop_assert_eq!(outcomes, expected_outcomes);
         prop_assert!(arena == expected_arena);
         prop_assert_eq!(source.counts().failed, 0, "only targets were wrong");
@@ -552,7 +552,7 @@ fn measure_random_requests() {
 }
 
 /// Nanoseconds for each of a million requests at random addresses, the best of five rounds.
-fn measure<const AHEAD: usize>(source: &mut MappedFile, bytes: u32, arena: &mut [u8]) -> f64 {
+fn measure<const AHEAD: usize>(source: &mut MappedMemory, bytes: u32, arena: &mut [u8]) -> f64 {
     let count = (arena.len() / bytes as usize).min(1 << 15);
     let batches = (1 << 20) / count;
     let mut random = 0x1234_5678_9abc_def1_u64;
@@ -560,20 +560,20 @@ fn measure<const AHEAD: usize>(source: &mut MappedFile, bytes: u32, arena: &mut 
     for _ in 0..5 {
         let mut total = 0.0;
         for _ in 0..batches {
-            let mut requests: Vec<Request> = (0..count as u32)
+            let mut requests: Vec<ReadRequest> = (0..count as u32)
                 .map(|index| {
                     random ^= random << 13;
                     random ^= random >> 7;
                     random ^= random << 17;
                     let unit = u64::from(bytes.max(64));
                     let address = random % (source.bytes / unit) * unit;
-                    Request::new(PhysicalAddress(address), bytes, index * bytes)
+                    ReadRequest::new(PhysicalAddress(address), bytes, index * bytes)
                 })
                 .collect();
             let start = Instant::now();
             source.read_ahead::<AHEAD>(&mut requests, arena);
             total += start.elapsed().as_secs_f64();
-            assert!(requests.iter().all(|request| request.outcome == Outcome::Read));
+            assert!(requests.iter().all(|request| request.outcome == ReadOutcome::Read));
         }
         best = f64::min(best, total * 1e9 / (batches * count) as f64);
     }
@@ -585,13 +585,13 @@ fn a_file_of_nothing_but_memory_can_be_moved() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(&page_bytes(1)).unwrap();
     file.write_all(&page_bytes(2)).unwrap();
-    let mut source = MappedFile::open(file.path()).unwrap();
+    let mut source = MappedMemory::open(file.path()).unwrap();
     assert!(source.move_by(0));
     assert!(source.move_by(0x4000_0000));
     assert_eq!(source.regions(), [0x4000_0000..0x4000_2000]);
     assert_eq!(sweep(&mut source), [0x4000_0000..0x4000_2000]);
-    assert_eq!(read(&mut source, 0x4000_1000, PAGE), (Outcome::Read, page_bytes(2).to_vec()));
-    assert_eq!(read(&mut source, 0x1000, 8).0, Outcome::NotBacked);
+    assert_eq!(read(&mut source, 0x4000_1000, PAGE), (ReadOutcome::Read, page_bytes(2).to_vec()));
+    assert_eq!(read(&mut source, 0x1000, 8).0, ReadOutcome::NotBacked);
     // Not by parts of pages, nor beyond the end of the address space.
     assert!(!source.move_by(12));
     assert!(!source.move_by(u64::MAX - 0x4000_1fff));
@@ -629,14 +629,14 @@ fn a_layout_can_be_chosen_for_a_file_without_headers() {
     let file = tempfile::NamedTempFile::new().unwrap();
     file.as_file().set_len(BYTES).unwrap();
     file.as_file().write_all_at(&page_bytes(3), 0x8000_0000).unwrap();
-    let mut source = MappedFile::open(file.path()).unwrap();
+    let mut source = MappedMemory::open(file.path()).unwrap();
     assert_eq!(source.layouts(), 2);
     assert_eq!(source.regions(), [0..0x8000_0000, 0x1_0000_0000..0x1_3000_0000]);
-    assert_eq!(read(&mut source, 0x1_0000_0000, PAGE), (Outcome::Read, page_bytes(3).to_vec()));
-    assert_eq!(read(&mut source, 0x8000_0000, PAGE).0, Outcome::NotBacked);
+    assert_eq!(read(&mut source, 0x1_0000_0000, PAGE), (ReadOutcome::Read, page_bytes(3).to_vec()));
+    assert_eq!(read(&mut source, 0x8000_0000, PAGE).0, ReadOutcome::NotBacked);
     source.choose_layout(1);
     assert_eq!(source.regions(), [0..BYTES]);
-    assert_eq!(read(&mut source, 0x8000_0000, PAGE), (Outcome::Read, page_bytes(3).to_vec()));
+    assert_eq!(read(&mut source, 0x8000_0000, PAGE), (ReadOutcome::Read, page_bytes(3).to_vec()));
     source.choose_layout(7);
     assert_eq!(source.regions(), [0..BYTES]);
     let layout = vec![Segment { physical: 0x1000..BYTES, offset: 0x1000 }];

@@ -35,15 +35,15 @@ fn a_header_in_the_memory_of_a_live_guest_is_not_trusted() {
             let mut file = tempfile::NamedTempFile::new_in(&folder).unwrap();
             file.write_all(&head).unwrap();
             let source = FileSource::open(file.path()).unwrap();
-            assert_eq!(source.format(), Format::Raw);
-            assert_eq!(source.disregarded(), Some(Format::of(&head)));
+            assert_eq!(source.format(), DetectedFormat::Raw);
+            assert_eq!(source.disregarded(), Some(DetectedFormat::of(&head)));
             assert_eq!(source.regions(), [0..head.len() as u64]);
         }
     }
     let file = memfd(lime.len() as u64, 0).unwrap();
     (&file).write_all(&lime).unwrap();
     let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-    assert_eq!(FileSource::open(&path).unwrap().format(), Format::Raw);
+    assert_eq!(FileSource::open(&path).unwrap().format(), DetectedFormat::Raw);
 }
 
 #[test]
@@ -53,11 +53,11 @@ fn a_dump_that_is_not_open_for_writing_is_detected_also_in_tmpfs() {
         file.write_all(&forged(b"EMiL\x01\0\0\0")).unwrap();
         // It is detected even while it is written: no guest's memory ends within a page.
         file.write_all(&[0; 5]).unwrap();
-        assert_eq!(FileSource::open(file.path()).unwrap().format(), Format::Lime);
+        assert_eq!(FileSource::open(file.path()).unwrap().format(), DetectedFormat::Lime);
         file.as_file().set_len(3 * 4096).unwrap();
         let path = file.into_temp_path();
         let source = FileSource::open(&path).unwrap();
-        assert_eq!((source.format(), source.disregarded()), (Format::Lime, None));
+        assert_eq!((source.format(), source.disregarded()), (DetectedFormat::Lime, None));
         assert_eq!(source.regions(), [0..0x3000]);
     }
 }
@@ -66,13 +66,13 @@ fn a_dump_that_is_not_open_for_writing_is_detected_also_in_tmpfs() {
 fn the_user_can_set_the_format() {
     let path = file_of(&forged(b"EMiL\x01\0\0\0"));
     let format = |given| FileSource::open_as(&path, given).unwrap().format();
-    assert_eq!(format(FileFormat::Raw), Format::Raw);
-    assert_eq!(format(FileFormat::Auto), Format::Lime);
+    assert_eq!(format(FileFormat::Raw), DetectedFormat::Raw);
+    assert_eq!(format(FileFormat::Auto), DetectedFormat::Lime);
     let writer = OpenOptions::new().write(true).open(&path).unwrap();
-    assert_eq!(format(FileFormat::Auto), Format::Raw);
-    assert_eq!(format(FileFormat::Dump), Format::Lime);
+    assert_eq!(format(FileFormat::Auto), DetectedFormat::Raw);
+    assert_eq!(format(FileFormat::Dump), DetectedFormat::Lime);
     drop(writer);
-    assert_eq!(format(FileFormat::Auto), Format::Lime);
+    assert_eq!(format(FileFormat::Auto), DetectedFormat::Lime);
 }
 
 #[track_caller]
@@ -128,7 +128,7 @@ fn other_formats_are_refused_with_the_command_that_converts_them() {
     check("a.zlib", b"\x38\x8d12345", "pigz -dc < {} > memory.lime");
     std::fs::write(folder.path().join("raw"), at(510, b"\x55\xaa")).unwrap();
     let source = FileSource::open(&folder.path().join("raw")).unwrap();
-    assert_eq!(source.format(), Format::Raw);
+    assert_eq!(source.format(), DetectedFormat::Raw);
     assert_eq!(source.doubt().unwrap().name, "a disk with partitions (MBR)");
 }
 
@@ -136,9 +136,9 @@ fn other_formats_are_refused_with_the_command_that_converts_them() {
 fn the_users_regions_place_raw_memory_without_gaps() {
     let path = file_of(&[vec![1; 0xc00], vec![2; 0x1000]].concat());
     let regions = [0x1000..0x1c00, 0x10_0000..0x10_1000];
-    let opening = Opening { regions: Some(&regions), ..Opening::default() };
+    let opening = FileSourceOptions { regions: Some(&regions), ..FileSourceOptions::default() };
     let mut source = FileSource::open_with(&path, opening).unwrap();
-    assert_eq!(source.format(), Format::Raw);
+    assert_eq!(source.format(), DetectedFormat::Raw);
     let mut bytes = [0; 3];
     assert!(source.read_exact(PhysicalAddress(0x1bfd), &mut bytes));
     assert_eq!(bytes, [1; 3]);
@@ -189,7 +189,7 @@ fn memory_without_a_name_is_opened_through_proc() {
     (&file).write_all(&[7; 0x1000]).unwrap();
     let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
     let mut source = FileSource::open(&path).unwrap();
-    assert_eq!(source.format(), Format::Raw);
+    assert_eq!(source.format(), DetectedFormat::Raw);
     assert_eq!(source.regions(), [0..0x4000]);
     assert_eq!(source.next_data(PhysicalAddress(0)), Some(0..0x1000));
     let mut bytes = [0; 3];
@@ -201,7 +201,7 @@ fn memory_without_a_name_is_opened_through_proc() {
 }
 
 fn watched(path: &Path, format: FileFormat) -> Result<FileSource, SourceError> {
-    FileSource::open_with(path, Opening { format, is_watched: true, regions: None })
+    FileSource::open_with(path, FileSourceOptions { format, is_watched: true, regions: None })
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn a_recorded_image_is_replayed() {
     recorder.write_image(&mut image).unwrap();
     let file = file_of(&image);
     let mut source = FileSource::open(&file).unwrap();
-    assert_eq!(source.format(), Format::Recorded);
+    assert_eq!(source.format(), DetectedFormat::Recorded);
     assert_eq!(source.next_data(PhysicalAddress(0)), Some(0x2000..0x3000));
     let mut bytes = [0; 8];
     assert!(source.read_exact(PhysicalAddress(0x2ff8), &mut bytes));

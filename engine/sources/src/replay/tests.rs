@@ -37,36 +37,36 @@ fn an_image_is_read_as_it_was_written() {
 #[test]
 fn requests_are_answered_page_by_page() {
     let cases = [
-        (0x1000, 16, Outcome::Read),
-        (0x1ff8, 16, Outcome::Read),
-        (0x1001, 0x2fff, Outcome::Read),
-        (0x1001, 0x3000, Outcome::NotBacked),
-        (0xfff, 2, Outcome::NotBacked),
-        (0x4000_1fff, 1, Outcome::Read),
-        (0x4000_1fff, 2, Outcome::NotBacked),
-        (u64::MAX, 1, Outcome::NotBacked),
-        (u64::MAX, 2, Outcome::NotBacked),
-        (u64::MAX, 0, Outcome::Read),
+        (0x1000, 16, ReadOutcome::Read),
+        (0x1ff8, 16, ReadOutcome::Read),
+        (0x1001, 0x2fff, ReadOutcome::Read),
+        (0x1001, 0x3000, ReadOutcome::NotBacked),
+        (0xfff, 2, ReadOutcome::NotBacked),
+        (0x4000_1fff, 1, ReadOutcome::Read),
+        (0x4000_1fff, 2, ReadOutcome::NotBacked),
+        (u64::MAX, 1, ReadOutcome::NotBacked),
+        (u64::MAX, 2, ReadOutcome::NotBacked),
+        (u64::MAX, 0, ReadOutcome::Read),
     ];
     let mut replay = memory();
     for (address, length, outcome) in cases {
         let mut arena = vec![0xee; 0x4000];
-        let mut requests = [Request::new(PhysicalAddress(address), length, 8)];
+        let mut requests = [ReadRequest::new(PhysicalAddress(address), length, 8)];
         replay.read_batch(&mut requests, &mut arena);
         assert_eq!(requests[0].outcome, outcome, "{address:#x} {length}");
         for (at, byte) in arena.iter().enumerate() {
             let inside = (8..8 + length as usize).contains(&at);
             let expected = match outcome {
                 _ if !inside => 0xee,
-                Outcome::Read => ((address + at as u64 - 8) / PAGE_BYTES % 251) as u8,
+                ReadOutcome::Read => ((address + at as u64 - 8) / PAGE_BYTES % 251) as u8,
                 _ => 0,
             };
             assert_eq!(*byte, expected, "{address:#x} {length} {at}");
         }
     }
-    let mut requests = [Request::new(PhysicalAddress(0x1000), 9, 0)];
+    let mut requests = [ReadRequest::new(PhysicalAddress(0x1000), 9, 0)];
     replay.read_batch(&mut requests, &mut [0; 8]);
-    assert_eq!(requests[0].outcome, Outcome::Failed);
+    assert_eq!(requests[0].outcome, ReadOutcome::Failed);
 }
 
 #[test]

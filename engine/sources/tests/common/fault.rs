@@ -9,7 +9,7 @@
 use std::ops::Range;
 
 use panoptes_decoders::address::PhysicalAddress;
-use panoptes_decoders::source::{MemorySource, Outcome, PAGE_BYTES, Request};
+use panoptes_decoders::source::{MemorySource, PAGE_BYTES, ReadOutcome, ReadRequest};
 
 /// Probability of each kind of damage, in parts per million; 1,000,000 is always.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -110,22 +110,22 @@ impl<S: MemorySource> Fault<S> {
     }
 
     /// Damages the bytes that were read for a request.
-    fn damage(&mut self, address: u64, bytes: &mut [u8]) -> Outcome {
+    fn damage(&mut self, address: u64, bytes: &mut [u8]) -> ReadOutcome {
         // One random number for each request, whatever the rates are: changing one rate then moves
         // no other damage.
         let roll = self.random.next();
         if bytes.is_empty() {
-            return Outcome::Read;
+            return ReadOutcome::Read;
         }
         if strikes(roll, self.rates.failed_requests) {
             self.counts.failed_requests += 1;
             bytes.fill(0xa5); // must not be read
-            return Outcome::Failed;
+            return ReadOutcome::Failed;
         }
-        if self.damage_pages(address, bytes) == Outcome::NotBacked {
+        if self.damage_pages(address, bytes) == ReadOutcome::NotBacked {
             self.counts.not_backed_pages += 1;
             bytes.fill(0);
-            return Outcome::NotBacked;
+            return ReadOutcome::NotBacked;
         }
         self.tear(address, bytes, strikes(roll >> 20, self.rates.torn_requests));
         if strikes(roll >> 40, self.rates.flipped_requests) {
@@ -133,10 +133,10 @@ impl<S: MemorySource> Fault<S> {
             let bit = SplitMix(roll).next() % (bytes.len() as u64 * 8);
             bytes[(bit / 8) as usize] ^= 1 << (bit % 8);
         }
-        Outcome::Read
+        ReadOutcome::Read
     }
 
-    fn damage_pages(&mut self, address: u64, bytes: &mut [u8]) -> Outcome {
+    fn damage_pages(&mut self, address: u64, bytes: &mut [u8]) -> ReadOutcome {
         let mut done = 0;
         while done < bytes.len() {
             // An address that was read does not wrap, but a wrong source must not cause a panic
@@ -147,7 +147,7 @@ impl<S: MemorySource> Fault<S> {
             let piece = &mut bytes[done..done + length];
             let page = at / PAGE_BYTES;
             if strikes(hash(self.seed, NOT_BACKED, page), self.rates.not_backed_pages) {
-                return Outcome::NotBacked;
+                return ReadOutcome::NotBacked;
             }
             if strikes(hash(self.seed, ZEROED, page), self.rates.zeroed_pages) {
                 self.counts.zeroed_pages += 1;
@@ -159,7 +159,7 @@ impl<S: MemorySource> Fault<S> {
             }
             done += length;
         }
-        Outcome::Read
+        ReadOutcome::Read
     }
 
     /// Writes random bytes where the page's damaged span overlaps the piece that begins at
@@ -196,13 +196,13 @@ impl<S: MemorySource> Fault<S> {
 }
 
 impl<S: MemorySource> MemorySource for Fault<S> {
-    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+    fn read_batch(&mut self, requests: &mut [ReadRequest], arena: &mut [u8]) {
         if let Some(hook) = &mut self.hook {
             hook(self.batches);
         }
         self.batches += 1;
         self.source.read_batch(requests, arena);
-        for request in requests.iter_mut().filter(|request| request.outcome == Outcome::Read) {
+        for request in requests.iter_mut().filter(|request| request.outcome == ReadOutcome::Read) {
             if let Some(range) = request.target_range(arena.len()) {
                 request.outcome = self.damage(request.address.0, &mut arena[range]);
             }

@@ -1,7 +1,7 @@
 //! The first process of each container, found without a search through all processes.
 
 use crate::walk::{Index, ProcessRow, Snapshot};
-use panoptes_tables::{AddressMap, HashKey, Scan};
+use panoptes_tables::{AddressMap, HashKey, ScanNumber};
 
 /// The oldest process of each container of a scan.
 #[derive(Debug)]
@@ -10,7 +10,7 @@ pub(super) struct FirstProcesses {
     by_container: AddressMap,
     key: HashKey,
     /// The scan that they are of.
-    scan: Option<Scan>,
+    scan: Option<ScanNumber>,
     /// Number of processes that were looked at since the start.
     #[cfg(test)]
     pub(super) looked_at: u64,
@@ -32,7 +32,7 @@ impl FirstProcesses {
     pub(super) fn is_first(
         &mut self,
         snapshot: &Snapshot,
-        scan: Scan,
+        scan: ScanNumber,
         row: &ProcessRow,
         container: &[u8],
     ) -> bool {

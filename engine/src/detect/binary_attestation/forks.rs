@@ -1,10 +1,10 @@
 //! Files that a program inherits from the one it was forked from: they were checked there.
 
-use super::Attest;
-use super::program::{ItemKey, Program, Version};
+use super::BinaryAttestation;
+use super::program::{ItemKey, TrackedProgram, Version};
 use crate::page_cache::FileIdentity;
 use crate::walk::{ProcessRow, Snapshot};
-use panoptes_tables::{AddressMap, HashKey, Insertion, RowId, Scan, Table};
+use panoptes_tables::{AddressMap, HashKey, Insertion, RowId, ScanNumber, Table};
 
 /// The oldest program of each exec, by which forks of one program are found.
 #[derive(Debug)]
@@ -13,7 +13,7 @@ pub(super) struct Relatives {
     oldest: AddressMap,
     key: HashKey,
     /// The scan that they are of.
-    scan: Option<Scan>,
+    scan: Option<ScanNumber>,
     /// Number of programs that were looked at since the start.
     #[cfg(test)]
     pub(super) looked_at: u64,
@@ -31,19 +31,19 @@ impl Relatives {
         }
     }
 
-    fn hash(&self, program: &Program) -> u64 {
+    fn hash(&self, program: &TrackedProgram) -> u64 {
         let exec = u64::from(program.key.exec) << 1 | u64::from(program.is_inside);
         self.key.hash_numbers([exec, program.arguments])
     }
 
     /// Adds a program that was admitted in this scan, if the others are known.
-    fn add(&mut self, programs: &Table<Program>, scan: Scan, id: RowId) {
+    fn add(&mut self, programs: &Table<TrackedProgram>, scan: ScanNumber, id: RowId) {
         if self.scan == Some(scan) {
             self.note(programs, id);
         }
     }
 
-    fn note(&mut self, programs: &Table<Program>, id: RowId) {
+    fn note(&mut self, programs: &Table<TrackedProgram>, id: RowId) {
         #[cfg(test)]
         {
             self.looked_at += 1;
@@ -51,7 +51,7 @@ impl Relatives {
         let Some(program) = programs.get(id) else { return };
         let hash = self.hash(program);
         if let Insertion::Old(known) = self.oldest.insert(hash, id.0) {
-            let start = |program: &Program| program.key.process.start_boottime;
+            let start = |program: &TrackedProgram| program.key.process.start_boottime;
             if programs.get(RowId(known)).is_none_or(|known| start(program) < start(known)) {
                 self.oldest.set(hash, id.0);
             }
@@ -61,10 +61,10 @@ impl Relatives {
     /// The oldest program that may be of the same exec as this one, if it is older.
     fn find<'a>(
         &mut self,
-        programs: &'a Table<Program>,
-        scan: Scan,
-        own: &Program,
-    ) -> Option<&'a Program> {
+        programs: &'a Table<TrackedProgram>,
+        scan: ScanNumber,
+        own: &TrackedProgram,
+    ) -> Option<&'a TrackedProgram> {
         if self.scan.replace(scan) != Some(scan) {
             self.oldest.clear();
             for id in programs.ids() {
@@ -79,14 +79,14 @@ impl Relatives {
     }
 }
 
-impl Attest {
+impl BinaryAttestation {
     /// Whether a program has inherited a file from the program it was forked from, with the same
     /// version. Returns `None` if not, otherwise whether the file was reported there.
     pub(super) fn inherited(
         &self,
         snapshot: &Snapshot,
         row: &ProcessRow,
-        program: &Program,
+        program: &TrackedProgram,
         file: &FileIdentity,
     ) -> Option<bool> {
         let item_of = |serial: u32| {
@@ -105,8 +105,8 @@ impl Attest {
         &self,
         snapshot: &Snapshot,
         row: &ProcessRow,
-        program: &Program,
-    ) -> Option<&Program> {
+        program: &TrackedProgram,
+    ) -> Option<&TrackedProgram> {
         let parent = snapshot.process_by_pid(row.parent_pid)?;
         let parent = self.program_of(snapshot, parent)?;
         is_of_one_exec(parent, program).then_some(parent)
@@ -130,6 +130,6 @@ impl Attest {
 }
 
 /// Whether one program may have been forked from the other.
-fn is_of_one_exec(one: &Program, other: &Program) -> bool {
+fn is_of_one_exec(one: &TrackedProgram, other: &TrackedProgram) -> bool {
     (one.key.exec, one.is_inside) == (other.key.exec, other.is_inside)
 }

@@ -3,16 +3,18 @@
 use panoptes_decoders::kernel::vm_area_struct::VM_EXEC;
 
 use super::arguments::{arguments, base_name};
-use super::program::{Item, ItemKey, NO_ITEM, Program, ProgramKey, Standing, Version, Waiting};
+use super::program::{
+    Item, ItemKey, NO_ITEM, ProgramKey, TrackedProgram, UndecidedFile, UndecidedFileState, Version,
+};
 use super::verdict::Role;
-use super::{Attest, FIRST_SCAN, NAMES};
+use super::{BinaryAttestation, FIRST_SCAN, NAMES};
 use crate::page_cache::FileIdentity;
 use crate::path::{own_name, top_mount, write_file_name};
-use crate::shipped::{self, Applied};
-use crate::state::described::Described;
+use crate::shipped::{self, ProcessSubjects};
+use crate::state::described::ProcessDescription;
 use crate::state::facts::{is_floating, is_main_executable};
 use crate::state::process::{Process, ProcessKey};
-use crate::state::{ScanContext, State};
+use crate::state::{MachineState, ScanContext};
 use crate::walk::{FileRow, Index, MmRow, ProcessRow, Snapshot};
 use panoptes_tables::{RowId, StringId};
 
@@ -58,12 +60,12 @@ struct Ran {
     is_main_executable: bool,
 }
 
-impl Attest {
+impl BinaryAttestation {
     /// Checks one process if its program or its areas are new.
     pub(super) fn look_at(
         &mut self,
         cx: &ScanContext<'_>,
-        state: &State,
+        state: &MachineState,
         id: RowId,
         process: &Process,
     ) {
@@ -159,7 +161,7 @@ impl Attest {
         let parent = parent_row.and_then(|row| self.program_of(snapshot, row));
         let parent = parent.and_then(|parent| parent.executable);
         self.serial = self.serial.wrapping_add(1);
-        let program = Program {
+        let program = TrackedProgram {
             key,
             serial: self.serial,
             areas: NEVER,
@@ -170,7 +172,7 @@ impl Attest {
             open: 0,
             refused: 0,
             group: snapshot.group_of(row),
-            kept: Described::default(),
+            kept: ProcessDescription::default(),
             line: None,
             arguments: mm.arguments.start,
             relative: None,
@@ -207,7 +209,7 @@ impl Attest {
     }
 
     /// The subjects that apply to a process, and whether they are those of a container.
-    fn applied_to(&self, snapshot: &Snapshot, row: &ProcessRow) -> (Applied, bool) {
+    fn applied_to(&self, snapshot: &Snapshot, row: &ProcessRow) -> (ProcessSubjects, bool) {
         match snapshot.attested_container_of(row) {
             Some(id) => {
                 let name = None;
@@ -240,7 +242,11 @@ impl Attest {
     }
 
     /// The tracked program of a process of the scan.
-    pub(super) fn program_of(&self, snapshot: &Snapshot, row: &ProcessRow) -> Option<&Program> {
+    pub(super) fn program_of(
+        &self,
+        snapshot: &Snapshot,
+        row: &ProcessRow,
+    ) -> Option<&TrackedProgram> {
         let task = &snapshot.leader(row)?.task;
         let key = ProgramKey { process: ProcessKey::of(task), exec: task.self_exec_id };
         self.programs.get(self.programs.find(&key)?)
@@ -261,7 +267,7 @@ impl Attest {
             .iter()
             .find(|area| area.vma.flags & VM_EXEC != 0 && is_main_executable(snapshot, mm, area));
         let file = mapped.map_or(mm.exe_file, |area| area.file);
-        let is_outside = |program: &Program| {
+        let is_outside = |program: &TrackedProgram| {
             let file = snapshot.files.at(file);
             program.is_inside && file.is_some_and(|file| program.sees_outside(snapshot, row, file))
         };
@@ -360,7 +366,7 @@ impl Attest {
         false
     }
 
-    fn is_shipped_at(&self, applied: &Applied, path: &[u8]) -> bool {
+    fn is_shipped_at(&self, applied: &ProcessSubjects, path: &[u8]) -> bool {
         applied.iter().any(|subject| self.shipped.at_path(subject, path).next().is_some())
     }
 
@@ -412,7 +418,7 @@ impl Attest {
         if is_inherited {
             return;
         }
-        self.waiting.push(Waiting {
+        self.waiting.push(UndecidedFile {
             program,
             item,
             device: identity.device,
@@ -424,7 +430,7 @@ impl Attest {
             is_main_executable: ran.is_main_executable,
             again,
             by_system,
-            standing: Standing::Open,
+            standing: UndecidedFileState::Open,
             since: cx.now,
             since_scan: self.scan,
             asked: cx.now.monotonic,
@@ -471,7 +477,12 @@ impl Attest {
     }
 
     /// Updates the version of the file of the open pair at a position: its times may have changed.
-    fn identify_again(&mut self, at: Index<Waiting>, version: Version, identity: &FileIdentity) {
+    fn identify_again(
+        &mut self,
+        at: Index<UndecidedFile>,
+        version: Version,
+        identity: &FileIdentity,
+    ) {
         let Some(waiting) = self.waiting.get_mut(at.position()) else { return };
         let Some(item) = self.items.get_mut(waiting.item) else { return };
         if item.version != version || waiting.device != identity.device {
@@ -481,7 +492,7 @@ impl Attest {
     }
 }
 
-impl Program {
+impl TrackedProgram {
     /// Whether a file of a process in a container is not the container's: it is below another root,
     /// or in no directory while the process was started from outside.
     fn sees_outside(&self, snapshot: &Snapshot, row: &ProcessRow, file: &FileRow) -> bool {

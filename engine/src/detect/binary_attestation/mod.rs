@@ -39,27 +39,27 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
-use super::{Accepted, Detector, DetectorSetup, Finding, Findings, Scene};
+use super::{Acceptance, Detector, DetectorContext, DetectorSetup, Finding, Findings};
 use crate::container_config::Images;
 use crate::limits::Limits;
 use crate::loss::Loss;
-use crate::page_cache::{FileIdentity, Format, Hashes, Outcome};
+use crate::page_cache::{ContentFormat, FileIdentity, HashOutcome, Hashes};
 use crate::path::PathBuffer;
 use crate::state::facts::ProcessFacts;
 use crate::state::process::Process;
-use crate::state::{ScanContext, State};
+use crate::state::{MachineState, ScanContext};
 use crate::time::{Monotonic, RealTime};
-use panoptes_tables::{HashKey, Index, RowId, Scan, StringRoom, Strings, Table, room};
+use panoptes_tables::{HashKey, Index, RowId, ScanNumber, StringRoom, Strings, Table, room};
 
-use crate::shipped::Applied;
+use crate::shipped::ProcessSubjects;
 use first_processes::FirstProcesses;
 use forks::Relatives;
-use program::{Item, NO_ITEM, Program, Standing, Waiting};
+use program::{Item, NO_ITEM, TrackedProgram, UndecidedFile, UndecidedFileState};
 use quota::Quota;
-use verdict::{Basis, Deviation, Question, Role, Verdict, Wrong};
+use verdict::{AttestationQuestion, AttestationVerdict, Basis, Deviation, Role, Wrong};
 
 pub use crate::page_cache::ContentSource;
-pub use crate::shipped::{Shipped, ShippedBuilder, ShippedFile, Subject};
+pub use crate::shipped::{ShippedBuilder, ShippedFile, ShippedFiles, ShippedSubject};
 
 /// How long to wait for hashes when a finding is possible without them.
 const HASHES_NS: i64 = 2_000_000_000;
@@ -69,7 +69,7 @@ const UNJUDGED_NS: i64 = 5_000_000_000;
 /// How long an ended process is kept while one of its pairs is open.
 const ENDED_NS: i64 = 60_000_000_000;
 /// The number of the first scan.
-const FIRST_SCAN: Scan = Scan(1);
+const FIRST_SCAN: ScanNumber = ScanNumber(1);
 /// Maximum number of descriptors per scan among which scripts are searched for.
 const SCRIPT_STEPS_MAX: u32 = 1 << 18;
 /// Number of names that each program has room for: its executable, directory, command line and
@@ -81,9 +81,9 @@ const REST_SCANS_MAX: u32 = 64;
 /// A program, library or script that runs and was not shipped like this.
 #[derive(Clone, Copy, Debug)]
 pub struct Alert<'a> {
-    pub shipped: &'a Shipped,
+    pub shipped: &'a ShippedFiles,
     /// The subjects of `shipped` that apply to the process.
-    pub applied: &'a Applied,
+    pub applied: &'a ProcessSubjects,
     pub finding: Deviation,
     pub role: Role,
     /// The process as it was when the file was first seen in it.
@@ -107,7 +107,7 @@ pub struct FileFacts<'a> {
     /// `st_ctim` in nanoseconds since 1970.
     pub change_time_ns: i64,
     pub size: u64,
-    pub format: Format,
+    pub format: ContentFormat,
     /// Hashes of the content, where all of it is known.
     pub hashes: Option<Hashes>,
     pub is_main_executable: bool,
@@ -118,7 +118,7 @@ pub struct FileFacts<'a> {
 
 /// Result of checking a pair of program and file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Decided {
+enum FileDecision {
     /// Not decided yet.
     No,
     /// The file is as shipped, or its content will never be known.
@@ -130,18 +130,18 @@ enum Decided {
 
 /// Tracks which programs and files were checked and which are open.
 #[derive(Debug)]
-pub struct Attest {
-    shipped: Arc<Shipped>,
+pub struct BinaryAttestation {
+    shipped: Arc<ShippedFiles>,
     images: Images,
     /// What applies outside of containers.
-    system: Applied,
-    programs: Table<Program>,
+    system: ProcessSubjects,
+    programs: Table<TrackedProgram>,
     items: Table<Item>,
-    waiting: Vec<Waiting>,
+    waiting: Vec<UndecidedFile>,
     strings: Strings,
     buffer: PathBuffer,
     other_buffer: PathBuffer,
-    scan: Scan,
+    scan: ScanNumber,
     serial: u32,
     relatives: Relatives,
     /// Number of descriptors left in this scan among which scripts are searched for.
@@ -154,9 +154,9 @@ pub struct Attest {
     unjudged: Loss,
 }
 
-impl Attest {
+impl BinaryAttestation {
     /// Allocates for `limits`, or nothing if no SBOM was given.
-    pub fn new(limits: &Limits, shipped: Arc<Shipped>, images: Images, key: HashKey) -> Self {
+    pub fn new(limits: &Limits, shipped: Arc<ShippedFiles>, images: Images, key: HashKey) -> Self {
         let is_asked = !shipped.is_empty();
         let room = |count: u32| if is_asked { count as usize } else { 0 };
         // Ended programs stay until their files are decided. Of the areas of most mapped files, one
@@ -176,7 +176,7 @@ impl Attest {
             strings: Strings::new(names_room(programs, waiting), key.derive("attest: strings")),
             buffer: PathBuffer::default(),
             other_buffer: PathBuffer::default(),
-            scan: Scan::default(),
+            scan: ScanNumber::default(),
             serial: 0,
             relatives: Relatives::new(programs, key),
             script_steps_left: 0,
@@ -192,7 +192,7 @@ impl Attest {
         self.images = images;
     }
 
-    pub fn shipped(&self) -> &Arc<Shipped> {
+    pub fn shipped(&self) -> &Arc<ShippedFiles> {
         &self.shipped
     }
 
@@ -210,14 +210,19 @@ fn names_room(programs: usize, waiting: usize) -> StringRoom {
     StringRoom { bytes: Strings::bytes_for(bytes), strings: programs * (NAMES + 1) + waiting }
 }
 
-impl Detector for Attest {
+impl Detector for BinaryAttestation {
     fn build(setup: &DetectorSetup<'_>) -> Self {
         let (shipped, images) = (Arc::clone(setup.shipped), setup.images.clone());
         Self::new(setup.limits, shipped, images, setup.key)
     }
 
     /// Checks everything new in the scan, and reports what can be decided.
-    fn update(&mut self, scene: &mut Scene<'_>, state: &State, contents: &mut dyn ContentSource) {
+    fn update(
+        &mut self,
+        scene: &mut DetectorContext<'_>,
+        state: &MachineState,
+        contents: &mut dyn ContentSource,
+    ) {
         if self.shipped.is_empty() {
             return;
         }
@@ -233,7 +238,7 @@ impl Detector for Attest {
     }
 
     /// Reports what can be decided by now, in the order in which it was found.
-    fn settle(&mut self, scene: &mut Scene<'_>, contents: &mut dyn ContentSource) {
+    fn settle(&mut self, scene: &mut DetectorContext<'_>, contents: &mut dyn ContentSource) {
         self.unjudged.begin_scan();
         let mut kept = 0;
         for at in 0..self.waiting.len() {
@@ -250,17 +255,19 @@ impl Detector for Attest {
         &mut self,
         cx: &ScanContext<'_>,
         out: &mut dyn Findings,
-        _state: &State,
+        _state: &MachineState,
         contents: &mut dyn ContentSource,
     ) -> u64 {
         let (mut left, mut is_full) = (0, false);
-        for waiting in self.waiting.iter().filter(|waiting| waiting.standing == Standing::Owed) {
+        for waiting in
+            self.waiting.iter().filter(|waiting| waiting.standing == UndecidedFileState::Owed)
+        {
             // The queue counts the first that it refuses.
             left += u64::from(is_full);
             if !is_full {
                 let decided = self.decide(waiting, (cx, out), contents, true, &mut false);
-                is_full = decided == Decided::Refused;
-                left += u64::from(decided == Decided::No);
+                is_full = decided == FileDecision::Refused;
+                left += u64::from(decided == FileDecision::No);
             }
         }
         left
@@ -271,19 +278,19 @@ impl Detector for Attest {
     }
 }
 
-impl Attest {
+impl BinaryAttestation {
     /// Decides about the pair at a position if it is time for that. Returns whether it is closed.
     fn settle_one(
         &mut self,
         at: usize,
-        scene: &mut Scene<'_>,
+        scene: &mut DetectorContext<'_>,
         contents: &mut dyn ContentSource,
     ) -> bool {
         let Some(&waiting) = self.waiting.get(at) else { return false };
         let scan = self.scan;
         let program = self.programs.get(waiting.program);
         let may_alert = program.is_some_and(|program| program.may_alert(waiting.role, scan));
-        let is_owed = waiting.standing == Standing::Owed;
+        let is_owed = waiting.standing == UndecidedFileState::Owed;
         // A finding is offered in each scan until another one of its program is not accepted. Its
         // file's content is asked for now and then, so that it stays known.
         if waiting.due.is_after(scan) && !(is_owed && may_alert) {
@@ -294,15 +301,15 @@ impl Attest {
         let mut is_lost = false;
         let (cx, out): (_, &mut dyn Findings) = (scene.cx, &mut *scene.out);
         let decided = self.decide(&waiting, (cx, out), contents, may_alert, &mut is_lost);
-        if matches!(decided, Decided::NoAlert | Decided::Alerted) {
-            if is_owed && decided == Decided::NoAlert {
-                let process_id = self.programs.get(waiting.program).map(Program::process_id);
+        if matches!(decided, FileDecision::NoAlert | FileDecision::Alerted) {
+            if is_owed && decided == FileDecision::NoAlert {
+                let process_id = self.programs.get(waiting.program).map(TrackedProgram::process_id);
                 self.lost.add(1, process_id);
             }
-            self.forget(&waiting, decided == Decided::Alerted);
+            self.forget(&waiting, decided == FileDecision::Alerted);
             return true;
         }
-        let is_refused = decided == Decided::Refused;
+        let is_refused = decided == FileDecision::Refused;
         let is_evicted = is_owed && !is_refused && !self.is_known(&waiting, contents);
         if let Some(program) = self.programs.get_mut(waiting.program) {
             if is_refused {
@@ -325,16 +332,16 @@ impl Attest {
         if let Some(kept) = self.waiting.get_mut(at) {
             kept.due = scan.after(rest);
             if is_refused {
-                kept.standing = Standing::Owed;
-            } else if kept.standing == Standing::Owed {
-                kept.standing = Standing::Open;
+                kept.standing = UndecidedFileState::Owed;
+            } else if kept.standing == UndecidedFileState::Owed {
+                kept.standing = UndecidedFileState::Open;
             }
         }
         false
     }
 
     /// Whether something is known of a file's content, if it may be of before a change of clocks.
-    fn is_known(&self, waiting: &Waiting, contents: &mut dyn ContentSource) -> bool {
+    fn is_known(&self, waiting: &UndecidedFile, contents: &mut dyn ContentSource) -> bool {
         let program = self.programs.get(waiting.program);
         let asked = self.identity_of(waiting).zip(program);
         asked.is_some_and(|(file, program)| contents.ask_last(&file, program.asker()).is_some())
@@ -355,19 +362,22 @@ impl Attest {
     /// if the file is not found under its known identity.
     fn decide(
         &self,
-        waiting: &Waiting,
+        waiting: &UndecidedFile,
         (cx, out): (&ScanContext<'_>, &mut dyn Findings),
         contents: &mut dyn ContentSource,
         may_alert: bool,
         is_lost: &mut bool,
-    ) -> Decided {
-        let Some(program) = self.programs.get(waiting.program) else { return Decided::NoAlert };
+    ) -> FileDecision {
+        let Some(program) = self.programs.get(waiting.program) else {
+            return FileDecision::NoAlert;
+        };
         let now = cx.now.monotonic;
-        let unless_over = || if program.is_over(now) { Decided::NoAlert } else { Decided::No };
+        let unless_over =
+            || if program.is_over(now) { FileDecision::NoAlert } else { FileDecision::No };
         let asker = program.asker();
-        let Some(identity) = self.identity_of(waiting) else { return Decided::NoAlert };
+        let Some(identity) = self.identity_of(waiting) else { return FileDecision::NoAlert };
         let known = contents.ask(&identity, asker);
-        *is_lost = known.is_some_and(|known| matches!(known.outcome, Outcome::Nothing));
+        *is_lost = known.is_some_and(|known| matches!(known.outcome, HashOutcome::Nothing));
         let mut hashes_of = |file: Option<FileIdentity>| contents.ask_last(&file?, asker)?.hashes();
         let name = waiting.path.map(|id| self.strings.get(id));
         let path = name.and_then(|name| waiting.path_in(name));
@@ -379,13 +389,13 @@ impl Attest {
             // library.
             let format = known.map(|known| known.format);
             match (waiting.role, format) {
-                (Role::Library, Some(Format::Other)) => return Decided::NoAlert,
-                (Role::Library, Some(Format::Unknown)) => return unless_over(),
+                (Role::Library, Some(ContentFormat::Other)) => return FileDecision::NoAlert,
+                (Role::Library, Some(ContentFormat::Unknown)) => return unless_over(),
                 _ => {}
             }
         }
         let applied = if waiting.by_system { &self.system } else { &program.applied };
-        let question = Question {
+        let question = AttestationQuestion {
             shipped: &self.shipped,
             applied,
             role: waiting.role,
@@ -397,10 +407,10 @@ impl Attest {
         };
         let (finding, is_last) = self.conclude(program, waiting, &question, now);
         let Some(finding) = finding else {
-            return if is_last { Decided::NoAlert } else { unless_over() };
+            return if is_last { FileDecision::NoAlert } else { unless_over() };
         };
         if !may_alert {
-            return Decided::Refused;
+            return FileDecision::Refused;
         }
         let hashes = known.and_then(|known| known.hashes());
         let process_hashes =
@@ -416,48 +426,50 @@ impl Attest {
             since_ns: waiting.since.real,
         };
         match out.found(cx, &Finding::BinaryAttestation(&alert)) {
-            Accepted::Yes => Decided::Alerted,
-            Accepted::No => Decided::Refused,
+            Acceptance::Yes => FileDecision::Alerted,
+            Acceptance::No => FileDecision::Refused,
         }
     }
 
     /// The latest identity of the file of an open pair.
-    fn identity_of(&self, waiting: &Waiting) -> Option<FileIdentity> {
+    fn identity_of(&self, waiting: &UndecidedFile) -> Option<FileIdentity> {
         self.items.get(waiting.item).map(|item| item.identity(waiting.device))
     }
 
     /// Applies the rules to a pair. Returns what is reported, and whether nothing can change that.
     fn conclude(
         &self,
-        program: &Program,
-        waiting: &Waiting,
-        question: &Question<'_>,
+        program: &TrackedProgram,
+        waiting: &UndecidedFile,
+        question: &AttestationQuestion<'_>,
         now: Monotonic,
     ) -> (Option<Deviation>, bool) {
         let waited = now.since(waiting.since.monotonic) >= HASHES_NS;
         match verdict::decide(question) {
-            Verdict::Alert(Deviation { wrong: Wrong::Elsewhere { .. }, .. })
+            AttestationVerdict::Alert(Deviation { wrong: Wrong::Elsewhere { .. }, .. })
                 if waiting.by_system && waiting.is_memfd && program.is_inside =>
             {
                 // A container's runtime that is entering the container.
                 (None, true)
             }
             // The file was at its place before: renaming a file changes its time too.
-            Verdict::Alert(Deviation { wrong: Wrong::Elsewhere { .. }, .. }) if waiting.again => {
+            AttestationVerdict::Alert(Deviation { wrong: Wrong::Elsewhere { .. }, .. })
+                if waiting.again =>
+            {
                 (None, true)
             }
-            Verdict::Alert(finding) => (Some(finding), true),
-            Verdict::Fine => (self.arguments_of(program, waiting, question), true),
-            Verdict::Open { otherwise } => (otherwise.filter(|_| waited), false),
+            AttestationVerdict::Alert(finding) => (Some(finding), true),
+            AttestationVerdict::Fine => (self.arguments_of(program, waiting, question), true),
+            AttestationVerdict::Open { otherwise } => (otherwise.filter(|_| waited), false),
         }
     }
 
     /// Checks the arguments of a program whose content and path are as shipped.
     fn arguments_of(
         &self,
-        program: &Program,
-        waiting: &Waiting,
-        question: &Question<'_>,
+        program: &TrackedProgram,
+        waiting: &UndecidedFile,
+        question: &AttestationQuestion<'_>,
     ) -> Option<Deviation> {
         // Programs may overwrite their arguments: only those present at the start of the program
         // count.
@@ -491,7 +503,7 @@ impl Attest {
 
     /// Counts the files of running programs that find no room, and removes ended programs that have
     /// no open files.
-    fn remove_ended(&mut self, state: &State) {
+    fn remove_ended(&mut self, state: &MachineState) {
         for number in 0..self.programs.end() {
             let id = RowId(number);
             let was_seen = self.programs.last_seen(id) == Some(self.scan);
@@ -534,7 +546,7 @@ impl Attest {
     /// Counts a running program if nothing was known of it when that was last asked.
     fn count_unjudged(&mut self, at: usize) {
         if let Some(waiting) = self.waiting.get(at)
-            && waiting.standing == Standing::Unjudged
+            && waiting.standing == UndecidedFileState::Unjudged
             && let Some(program) = self.programs.get(waiting.program)
             && !program.is_gone
         {
@@ -546,7 +558,7 @@ impl Attest {
     fn judge_unjudged(
         &mut self,
         at: usize,
-        waiting: &Waiting,
+        waiting: &UndecidedFile,
         now: Monotonic,
         contents: &mut dyn ContentSource,
     ) {
@@ -559,12 +571,13 @@ impl Attest {
         let known = contents.ask_last(&identity, program.asker()).map(|known| known.outcome);
         let Some(kept) = self.waiting.get_mut(at) else { return };
         kept.asked = now;
-        let is_unjudged = matches!(known, None | Some(Outcome::Nothing));
-        kept.standing = if is_unjudged { Standing::Unjudged } else { Standing::Open };
+        let is_unjudged = matches!(known, None | Some(HashOutcome::Nothing));
+        kept.standing =
+            if is_unjudged { UndecidedFileState::Unjudged } else { UndecidedFileState::Open };
     }
 
     /// Releases what a decided pair holds.
-    fn forget(&mut self, waiting: &Waiting, is_reported: bool) {
+    fn forget(&mut self, waiting: &UndecidedFile, is_reported: bool) {
         if let Some(id) = waiting.path {
             self.strings.release(id);
         }

@@ -4,12 +4,12 @@ use panoptes_decoders::address::KernelVa;
 
 use super::verdict::Role;
 use super::{ENDED_NS, FileFacts};
-use crate::page_cache::{Asker, FileContent, FileIdentity, Format};
-use crate::shipped::Applied;
-use crate::state::described::Described;
+use crate::page_cache::{Asker, ContentFacts, ContentFormat, FileIdentity};
+use crate::shipped::ProcessSubjects;
+use crate::state::described::ProcessDescription;
 use crate::state::process::ProcessKey;
 use crate::time::{Monotonic, Now};
-use panoptes_tables::{HashKey, Index, Key, Row, RowId, Scan, StringId};
+use panoptes_tables::{HashKey, Index, Key, Row, RowId, ScanNumber, StringId};
 
 /// Ends a program's list of items.
 pub(super) const NO_ITEM: u32 = u32::MAX;
@@ -34,7 +34,7 @@ impl Key for ProgramKey {
 /// Everything tracked of one program.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each answers a question of its own")]
-pub(super) struct Program {
+pub(super) struct TrackedProgram {
     pub(super) key: ProgramKey,
     /// Key of its items, because row numbers are reused.
     pub(super) serial: u32,
@@ -42,7 +42,7 @@ pub(super) struct Program {
     pub(super) areas: u64,
     /// The scan in which it is checked again without a change, because something found no room or
     /// its script was not open.
-    pub(super) again: Option<Scan>,
+    pub(super) again: Option<ScanNumber>,
     /// Number of scans in which its script was searched for and not found.
     pub(super) script_scans: u8,
     pub(super) first_item: u32,
@@ -53,7 +53,7 @@ pub(super) struct Program {
     pub(super) refused: u32,
     /// Whose it is: its container or its user.
     pub(super) group: u64,
-    pub(super) kept: Described,
+    pub(super) kept: ProcessDescription,
     /// Its arguments at the first check, complete or absent: programs overwrite them.
     pub(super) line: Option<StringId>,
     /// Address of its arguments: an exec changes it, a fork does not.
@@ -65,7 +65,7 @@ pub(super) struct Program {
     pub(super) before: Option<FileIdentity>,
     /// Executable of its parent.
     pub(super) parent: Option<FileIdentity>,
-    pub(super) applied: Applied,
+    pub(super) applied: ProcessSubjects,
     /// Whether it is in a container and sees the container's files.
     pub(super) is_inside: bool,
     /// Whether its parent is outside of that container.
@@ -81,11 +81,11 @@ pub(super) struct Program {
     pub(super) preexisting: bool,
     pub(super) is_gone: bool,
     /// The last scan in which an alert about one of its libraries was not accepted.
-    pub(super) put_off: Option<Scan>,
+    pub(super) put_off: Option<ScanNumber>,
     pub(super) since: Monotonic,
 }
 
-impl Row for Program {
+impl Row for TrackedProgram {
     type Key = ProgramKey;
 
     fn key(&self) -> ProgramKey {
@@ -93,7 +93,7 @@ impl Row for Program {
     }
 }
 
-impl Program {
+impl TrackedProgram {
     /// On whose behalf the contents of its files are asked for.
     pub(super) fn asker(&self) -> Asker {
         Asker { process_id: self.key.process.process_id, group: self.group }
@@ -105,7 +105,7 @@ impl Program {
 
     /// Whether an alert about a file of it may be accepted in this scan. That of a library is
     /// refused if another one was.
-    pub(super) fn may_alert(&self, role: Role, scan: Scan) -> bool {
+    pub(super) fn may_alert(&self, role: Role, scan: ScanNumber) -> bool {
         role != Role::Library || self.put_off != Some(scan)
     }
 
@@ -140,7 +140,7 @@ pub(super) struct Item {
     /// Row of the program's next item.
     pub(super) next: u32,
     /// Where it waits if it is not decided yet: its position in [`super::Attest::waiting`].
-    pub(super) waiting: Option<Index<Waiting>>,
+    pub(super) waiting: Option<Index<UndecidedFile>>,
     /// Whether it was reported.
     pub(super) is_reported: bool,
     /// Version when it was checked: with another version the content may differ. Of one that waits,
@@ -195,7 +195,7 @@ impl Row for Item {
 
 /// What is known about a file that is not decided.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Standing {
+pub(super) enum UndecidedFileState {
     Open,
     /// It is a finding whose alert was not accepted yet.
     Owed,
@@ -206,7 +206,7 @@ pub(super) enum Standing {
 /// A file of a program that is not decided yet.
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each answers a question of its own")]
-pub(super) struct Waiting {
+pub(super) struct UndecidedFile {
     pub(super) program: RowId,
     /// The file, in its latest version.
     pub(super) item: RowId,
@@ -224,24 +224,24 @@ pub(super) struct Waiting {
     pub(super) again: bool,
     /// Whether the system's subjects apply although the process is in a container.
     pub(super) by_system: bool,
-    pub(super) standing: Standing,
+    pub(super) standing: UndecidedFileState,
     pub(super) since: Now,
-    pub(super) since_scan: Scan,
+    pub(super) since_scan: ScanNumber,
     /// When it was last asked whether anything is known of it as a program; at first, `since`.
     pub(super) asked: Monotonic,
     /// The scan in which it is checked next.
-    pub(super) due: Scan,
+    pub(super) due: ScanNumber,
 }
 
-const _: () = assert!(size_of::<Waiting>() == 56);
+const _: () = assert!(size_of::<UndecidedFile>() == 56);
 
-impl Waiting {
+impl UndecidedFile {
     /// Its file, by what is known of the content.
     pub(super) fn file<'a>(
         &self,
         identity: &FileIdentity,
         path: Option<&'a [u8]>,
-        known: Option<&FileContent>,
+        known: Option<&ContentFacts>,
     ) -> FileFacts<'a> {
         FileFacts {
             path,
@@ -249,8 +249,8 @@ impl Waiting {
             number: identity.number,
             change_time_ns: identity.change_time_ns,
             size: identity.size,
-            format: known.map_or(Format::Unknown, |known| known.format),
-            hashes: known.and_then(FileContent::hashes),
+            format: known.map_or(ContentFormat::Unknown, |known| known.format),
+            hashes: known.and_then(ContentFacts::hashes),
             is_main_executable: self.is_main_executable,
             is_memfd: self.is_memfd,
             is_deleted: self.is_deleted,

@@ -7,8 +7,8 @@
 
 use panoptes_tables::{RowId, Shares};
 
-use super::Attest;
-use super::program::{NO_ITEM, Program, Version};
+use super::BinaryAttestation;
+use super::program::{NO_ITEM, TrackedProgram, Version};
 
 /// The fraction of the room that only programs below an equal share get.
 const RESERVED_PART: usize = 8;
@@ -30,7 +30,7 @@ impl Quota {
     }
 }
 
-impl Attest {
+impl BinaryAttestation {
     /// Divides the room if much of it is used, and takes from programs what is above their shares.
     pub(super) fn divide_room(&mut self) {
         let is_much = |used: usize, room: usize| used >= room - room / RESERVED_PART;
@@ -132,7 +132,7 @@ impl Attest {
 
     /// Adds a program. If all places are taken, one that has ended makes room: its open files are
     /// not decided any more.
-    pub(super) fn insert_program(&mut self, program: Program) -> Option<RowId> {
+    pub(super) fn insert_program(&mut self, program: TrackedProgram) -> Option<RowId> {
         if self.programs.len() == self.programs.capacity() {
             let (end, first) = (self.programs.end(), self.quota.next);
             let in_turn = (first..end).chain(0..first.min(end)).map(RowId);

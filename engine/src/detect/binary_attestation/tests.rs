@@ -7,22 +7,22 @@ mod many;
 use std::collections::HashMap;
 
 use super::*;
-use crate::detect::Accepted;
+use crate::detect::Acceptance;
 use crate::detect::tests::Unreadable;
-use crate::page_cache::{Asker, ElfKind, FileContent, MachineMemory, Partial, Traits};
+use crate::page_cache::{Asker, ContentFacts, ElfKind, MachineMemory, Partial, Traits};
 use panoptes_decoders::kernel::task_struct::PF_FORKNOEXEC;
 use panoptes_tables::HashKey;
 
 use crate::state::tests::watch::{at_once, limits, next_scan};
 use crate::state::tests::world::{FakeArea, FakeFile, FakeProcess, FileKind, R, World, X};
-use crate::state::{Change, ScanContext, Settings};
+use crate::state::{Change, ScanContext, StateSettings};
 use crate::time::Now;
 use crate::walk::{Kernel, Snapshot};
 
 /// Contents by inode number.
 #[derive(Default)]
 struct Files {
-    known: HashMap<u64, FileContent>,
+    known: HashMap<u64, ContentFacts>,
     /// Change times that are not 0.
     changed: HashMap<u64, i64>,
     asked: u32,
@@ -31,21 +31,25 @@ struct Files {
 impl Files {
     fn hold(&mut self, ino: u64, content: u8) {
         let hashes = Hashes { sha256: [content; 32], sha1: [content; 20], md5: [content; 16] };
-        let format = Format::Elf(ElfKind::SharedObject);
+        let format = ContentFormat::Elf(ElfKind::SharedObject);
         self.known.insert(
             ino,
-            FileContent { outcome: Outcome::Whole { hashes }, format, traits: Traits::default() },
+            ContentFacts {
+                outcome: HashOutcome::Whole { hashes },
+                format,
+                traits: Traits::default(),
+            },
         );
     }
 }
 
 impl ContentSource for Files {
-    fn ask(&mut self, file: &FileIdentity, _: Asker) -> Option<FileContent> {
+    fn ask(&mut self, file: &FileIdentity, _: Asker) -> Option<ContentFacts> {
         self.asked += 1;
         if self.changed.get(&file.number).copied().unwrap_or(0) != file.change_time_ns {
-            return Some(FileContent {
-                outcome: Outcome::Nothing,
-                format: Format::Unknown,
+            return Some(ContentFacts {
+                outcome: HashOutcome::Nothing,
+                format: ContentFormat::Unknown,
                 traits: Traits::default(),
             });
         }
@@ -55,9 +59,9 @@ impl ContentSource for Files {
 
 /// Attests a [`World`] and collects one line per alert.
 struct Watch {
-    state: State,
+    state: MachineState,
     snapshot: Snapshot,
-    attest: Attest,
+    attest: BinaryAttestation,
     files: Files,
     /// Whether alerts are accepted.
     now: Now,
@@ -72,9 +76,9 @@ fn file(ino: u64, name: &str) -> FakeFile {
 
 /// `/bin/bash` with content 1, `/lib/libc.so` with content 2, `/lib/ld-linux.so.2` with content 3,
 /// `/etc/rc` with content 4.
-fn shipped() -> Shipped {
+fn shipped() -> ShippedFiles {
     let mut builder = ShippedBuilder::new();
-    let system = builder.subject(&Subject::System).unwrap();
+    let system = builder.subject(&ShippedSubject::System).unwrap();
     let files = ["/bin/bash", "/lib/libc.so", "/lib/ld-linux.so.2", "/etc/rc"];
     for (path, content) in files.iter().zip(1..) {
         let file = ShippedFile {
@@ -87,7 +91,7 @@ fn shipped() -> Shipped {
     }
     let patterns = ["web-*".to_owned()];
     let entrypoint = [b"bash".to_vec(), b"-i".to_vec()];
-    let web = Subject::Image {
+    let web = ShippedSubject::Image {
         name: Some("web:1"),
         digest: None,
         containers: &patterns,
@@ -105,14 +109,19 @@ fn shipped() -> Shipped {
 }
 
 impl Watch {
-    fn with(limits: &Limits, settings: Settings, shipped: Shipped) -> Self {
+    fn with(limits: &Limits, settings: StateSettings, shipped: ShippedFiles) -> Self {
         let mut files = Files::default();
         files.hold(BASH, 1);
         files.hold(LIBC, 2);
         Self {
-            state: State::new(limits, settings, HashKey::new(7)),
+            state: MachineState::new(limits, settings, HashKey::new(7)),
             snapshot: Snapshot::empty(limits),
-            attest: Attest::new(limits, Arc::new(shipped), Images::default(), HashKey::new(9)),
+            attest: BinaryAttestation::new(
+                limits,
+                Arc::new(shipped),
+                Images::default(),
+                HashKey::new(9),
+            ),
             files,
             now: Now::at(1_000_000),
         }
@@ -136,17 +145,17 @@ impl Watch {
         let out = &mut |_: &ScanContext<'_>, finding: &Finding<'_>| {
             let Finding::BinaryAttestation(alert) = finding else { panic!("{finding:?}") };
             found.push(line(alert));
-            Accepted::Yes
+            Acceptance::Yes
         };
         let memory = MachineMemory { source: &mut Unreadable, kernel: &Kernel::default() };
-        let scene = &mut Scene { memory, cx: &cx, out };
+        let scene = &mut DetectorContext { memory, cx: &cx, out };
         self.attest.update(scene, &self.state, &mut self.files);
         found
     }
 
     /// Number of tracked programs, of pairs of program and file, and of those that are open.
     fn usage(&self) -> (usize, usize, usize) {
-        let Attest { programs, items, waiting, .. } = &self.attest;
+        let BinaryAttestation { programs, items, waiting, .. } = &self.attest;
         (programs.len(), items.len(), waiting.len())
     }
 
@@ -306,7 +315,7 @@ fn the_wait_for_hashes_is_limited_when_the_size_suffices() {
     watch.scan(&world());
     // The file shipped there has 4096 bytes, as all files of these worlds have.
     let mut builder = ShippedBuilder::new();
-    let system = builder.subject(&Subject::System).unwrap();
+    let system = builder.subject(&ShippedSubject::System).unwrap();
     let small = ShippedFile {
         path: Some(b"/bin/bash"),
         size: Some(100),
@@ -486,9 +495,9 @@ fn a_mapping_that_is_not_executable_is_not_a_library() {
 fn matching_parts_stay_open_and_are_checked_less_and_less() {
     let mut watch = Watch::new();
     let partial = Partial { pages: 1, resident: 0, best_match: None };
-    let known = FileContent {
-        outcome: Outcome::Partial(partial),
-        format: Format::Unknown,
+    let known = ContentFacts {
+        outcome: HashOutcome::Partial(partial),
+        format: ContentFormat::Unknown,
         traits: Traits::default(),
     };
     watch.files.known.insert(LIBC, known);
@@ -624,7 +633,7 @@ fn arguments_of_existing_programs_are_not_checked_at_start_or_after_a_reload() {
     // By now the other process has overwritten its arguments too.
     let later = world().with(there).with(in_web(10, b"bash: idle\0"));
     let images = Images::default();
-    watch.attest = Attest::new(&limits(), Arc::new(shipped()), images, HashKey::new(9));
+    watch.attest = BinaryAttestation::new(&limits(), Arc::new(shipped()), images, HashKey::new(9));
     assert_eq!(watch.scans(&later, 3), [""; 0]);
 }
 
@@ -667,7 +676,7 @@ fn files_without_room_are_counted_and_retried() {
 
 #[test]
 fn nothing_is_kept_where_nothing_was_shipped() {
-    let mut watch = Watch::with(&limits(), at_once(), Shipped::default());
+    let mut watch = Watch::with(&limits(), at_once(), ShippedFiles::default());
     watch.scans(&world().with(process(9, &file(20, "tmp/evil"))), 3);
     assert_eq!(watch.usage(), (0, 0, 0));
     assert_eq!(watch.attest.unchecked().missed(), 0);

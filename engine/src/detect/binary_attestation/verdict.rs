@@ -28,8 +28,8 @@
 #[cfg(test)]
 mod tests;
 
-use crate::page_cache::{BestMatch, FileContent, Hashes, Outcome, Partial};
-use crate::shipped::{Applied, File, FileId, RunId, Shipped};
+use crate::page_cache::{BestMatch, ContentFacts, HashOutcome, Hashes, Partial};
+use crate::shipped::{FileId, ProcessSubjects, RunId, ShippedFileView, ShippedFiles};
 
 /// What a file is to the process that runs it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -44,24 +44,24 @@ pub enum Role {
 
 /// Everything known of a file that runs.
 #[derive(Clone, Copy, Debug)]
-pub struct Question<'a> {
-    pub shipped: &'a Shipped,
+pub struct AttestationQuestion<'a> {
+    pub shipped: &'a ShippedFiles,
     /// The subjects of `shipped` that apply to the process.
-    pub applied: &'a Applied,
+    pub applied: &'a ProcessSubjects,
     pub role: Role,
     /// Path without ` (deleted)`, if it could be read.
     pub path: Option<&'a [u8]>,
     pub is_memfd: bool,
     /// Size according to the inode, in bytes.
     pub size: u64,
-    pub known: Option<&'a FileContent>,
+    pub known: Option<&'a ContentFacts>,
     /// Content of what ran before in the same process, and of what its parent runs.
     pub ran_before: &'a [Hashes],
 }
 
 /// Result of [`decide`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Verdict {
+pub enum AttestationVerdict {
     /// It was shipped, or there is no rule for it.
     Fine,
     /// Not enough is known yet.
@@ -115,23 +115,25 @@ pub enum Basis {
 }
 
 /// Decides about one file.
-pub fn decide(question: &Question<'_>) -> Verdict {
+pub fn decide(question: &AttestationQuestion<'_>) -> AttestationVerdict {
     if question.applied.is_empty() {
-        return Verdict::Fine;
+        return AttestationVerdict::Fine;
     }
     match question.known.map(|known| known.outcome) {
-        Some(Outcome::Whole { hashes }) => question.by_content(&hashes),
-        Some(Outcome::Partial(partial)) => question.by_parts(partial),
-        Some(Outcome::Nothing) | None => Verdict::Open { otherwise: question.by_size() },
+        Some(HashOutcome::Whole { hashes }) => question.by_content(&hashes),
+        Some(HashOutcome::Partial(partial)) => question.by_parts(partial),
+        Some(HashOutcome::Nothing) | None => {
+            AttestationVerdict::Open { otherwise: question.by_size() }
+        }
     }
 }
 
-impl<'a> Question<'a> {
+impl<'a> AttestationQuestion<'a> {
     /// The argument lists that the program is meant to be run with, if its content was shipped at
     /// its path. Empty if any arguments are fine.
     pub fn intended_arguments(&self) -> impl Iterator<Item = &'a [u8]> {
         let hashes = self.known.and_then(|known| match &known.outcome {
-            Outcome::Whole { hashes } => Some(hashes),
+            HashOutcome::Whole { hashes } => Some(hashes),
             _ => None,
         });
         let (shipped, applied) = (self.shipped, self.applied);
@@ -144,7 +146,7 @@ impl<'a> Question<'a> {
         lists.into_iter().flatten()
     }
 
-    fn by_content(&self, hashes: &Hashes) -> Verdict {
+    fn by_content(&self, hashes: &Hashes) -> AttestationVerdict {
         let with_content = || {
             let all = self.shipped.with_content(hashes);
             all.filter(|file| self.applied.has(file.subject()))
@@ -152,21 +154,21 @@ impl<'a> Question<'a> {
         let Some(first) = with_content().next() else {
             if self.at_path().any(|file| !file.has_hash()) {
                 // The SBOM has no hash for the file at this path.
-                return Verdict::Fine;
+                return AttestationVerdict::Fine;
             }
             return self.foreign(Basis::Content);
         };
         if with_content().any(|file| self.is_at_home(&file)) {
-            return Verdict::Fine;
+            return AttestationVerdict::Fine;
         }
         if self.is_memfd && (self.ran_before.contains(hashes) || self.has_name_of_a_copy()) {
-            return Verdict::Fine;
+            return AttestationVerdict::Fine;
         }
         self.elsewhere(first.id(), Basis::Content)
     }
 
-    fn by_parts(&self, partial: Partial) -> Verdict {
-        let open = Verdict::Open { otherwise: None };
+    fn by_parts(&self, partial: Partial) -> AttestationVerdict {
+        let open = AttestationVerdict::Open { otherwise: None };
         // Shipped content without page hashes: the file may have it.
         let has_unsized = self.applied.iter().any(|id| self.shipped.has_unsized(id));
         let without_pages = || self.of_size().filter(|file| file.run().is_none());
@@ -216,34 +218,37 @@ impl<'a> Question<'a> {
             return None;
         }
         match self.foreign(Basis::Size) {
-            Verdict::Alert(finding) => Some(finding),
+            AttestationVerdict::Alert(finding) => Some(finding),
             _ => None,
         }
     }
 
-    fn foreign(&self, basis: Basis) -> Verdict {
+    fn foreign(&self, basis: Basis) -> AttestationVerdict {
         let instead = self.at_path().next();
         if instead.is_none() && self.role == Role::Script {
-            return Verdict::Fine;
+            return AttestationVerdict::Fine;
         }
         // Packages of different versions may have shipped several files there.
         let same_size = self.at_path().any(|file| file.size().is_none_or(|size| size == self.size));
         let other_size = instead.and_then(|file| file.size()).filter(|_| !same_size);
         let instead = instead.map(|file| file.id());
-        Verdict::Alert(Deviation { wrong: Wrong::Foreign { instead, other_size }, basis })
+        AttestationVerdict::Alert(Deviation {
+            wrong: Wrong::Foreign { instead, other_size },
+            basis,
+        })
     }
 
-    fn elsewhere(&self, shipped: FileId, basis: Basis) -> Verdict {
+    fn elsewhere(&self, shipped: FileId, basis: Basis) -> AttestationVerdict {
         match self.role {
             Role::Program => {
-                Verdict::Alert(Deviation { wrong: Wrong::Elsewhere { shipped }, basis })
+                AttestationVerdict::Alert(Deviation { wrong: Wrong::Elsewhere { shipped }, basis })
             }
-            Role::Library | Role::Script => Verdict::Fine,
+            Role::Library | Role::Script => AttestationVerdict::Fine,
         }
     }
 
     /// Whether a shipped file may be at this path. If the path is not known, any may.
-    fn is_at_home(&self, file: &File<'_>) -> bool {
+    fn is_at_home(&self, file: &ShippedFileView<'_>) -> bool {
         match self.path {
             Some(_) if self.is_memfd => file.path().is_none(),
             Some(b"/") | None => true,
@@ -259,7 +264,7 @@ impl<'a> Question<'a> {
     }
 
     /// Files that were shipped at this path.
-    fn at_path(&self) -> impl Iterator<Item = File<'a>> {
+    fn at_path(&self) -> impl Iterator<Item = ShippedFileView<'a>> {
         let path = self.path.filter(|_| !self.is_memfd);
         let (shipped, applied) = (self.shipped, self.applied);
         path.into_iter().flat_map(move |path| {
@@ -268,7 +273,7 @@ impl<'a> Question<'a> {
     }
 
     /// Shipped files of this size that apply.
-    fn of_size(&self) -> impl Iterator<Item = File<'a>> {
+    fn of_size(&self) -> impl Iterator<Item = ShippedFileView<'a>> {
         let applied = self.applied;
         self.shipped.of_size(self.size).filter(|file| applied.has(file.subject()))
     }

@@ -21,9 +21,9 @@ use arrayvec::ArrayVec;
 use panoptes_decoders::address::UserVa;
 use panoptes_decoders::kernel::inode::Attributes;
 
-use super::ClosedFiles;
+use super::FileContent;
 use super::paths::is_set_id;
-use crate::detect::Scene;
+use crate::detect::DetectorContext;
 use crate::state::process::Process;
 use crate::walk::{FileRow, Index, ProcessRow, Snapshot};
 
@@ -75,7 +75,7 @@ const SHIPPED: &[(&[u8], u64)] = &[
 ];
 
 /// The processes of a scan that began a program and have capabilities.
-pub(super) type Looked = ArrayVec<Index<ProcessRow>, LOOKED_MAX>;
+pub(super) type CapableProcesses = ArrayVec<Index<ProcessRow>, LOOKED_MAX>;
 
 /// What exec has left on the stack of a program.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -106,7 +106,7 @@ impl AtExec {
     }
 }
 
-impl ClosedFiles {
+impl FileContent {
     /// Notes a process that begins to run a program, if it has capabilities that are not ambient.
     pub(super) fn note_capabilities(&mut self, snapshot: &Snapshot, process: &Process) {
         let Some(index) = process.row() else { return };
@@ -131,7 +131,7 @@ impl ClosedFiles {
     }
 
     /// Looks at the processes that were noted in this scan.
-    pub(super) fn look_at_capabilities(&mut self, scene: &mut Scene<'_>) {
+    pub(super) fn look_at_capabilities(&mut self, scene: &mut DetectorContext<'_>) {
         if self.looked.is_empty() {
             return;
         }

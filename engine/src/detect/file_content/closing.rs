@@ -7,23 +7,23 @@ use panoptes_decoders::kernel::inode::{Attributes, mode};
 use panoptes_records::activities::Severity;
 use panoptes_tables::{StringId, Strings, Tag};
 
-use super::explained::{Explained, ReportedContent, ReportedName, explanation};
-use super::naming::{Moment, Naming};
+use super::explained::{ContentExplanation, ReportedContent, ReportedName, explanation};
+use super::naming::{Moment, NameReads};
 use super::{ABSENT_SCANS, ContentChange, HASHES_NS, SETTLED_SCANS, TEMPORARY_NS};
-use crate::detect::{Accepted, Finding, Findings};
-use crate::page_cache::{Asker, FileContent, FileIdentity, Outcome};
-use crate::state::described::Described;
+use crate::detect::{Acceptance, Finding, Findings};
+use crate::page_cache::{Asker, ContentFacts, FileIdentity, HashOutcome};
+use crate::state::described::ProcessDescription;
 use crate::state::facts::{DescriptorFacts, FileName, InodeFacts, OpenFlags};
 use crate::state::process::ProcessKey;
-use crate::state::{Opened, ScanContext};
+use crate::state::{FileAtOpen, ScanContext};
 use crate::time::Now;
 
 /// The content of an open file that was reported: `struct file`, inode, modification time and size.
-pub(super) type Reported = (Tag<2>, KernelVa, i64, u64);
+pub(super) type ReportedFileVersion = (Tag<2>, KernelVa, i64, u64);
 
 /// The progress of a closing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Stage {
+pub(super) enum ClosingStage {
     /// Not checked yet.
     New,
     /// The file is still open elsewhere, or was in one of the last scans.
@@ -41,7 +41,7 @@ pub(super) enum Stage {
     Waiting { matters: bool },
 }
 
-impl Stage {
+impl ClosingStage {
     /// The stage of a file that does not matter, and that is reported only if others are.
     pub(super) const fn of_unimportant(others: bool) -> Self {
         if others { Self::Waiting { matters: false } } else { Self::Over }
@@ -51,19 +51,19 @@ impl Stage {
 /// A descriptor that has closed.
 #[derive(Clone, Copy, Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "independent facts")]
-pub(super) struct Closing {
-    pub(super) stage: Stage,
-    pub(super) process: Described,
+pub(super) struct ClosedDescriptor {
+    pub(super) stage: ClosingStage,
+    pub(super) process: ProcessDescription,
     pub(super) index: u32,
     /// As it is now; as it was when the descriptor closed until that is known.
     pub(super) name: Option<StringId>,
     /// The name that it was opened by, if it has another one now.
     pub(super) previous: Option<StringId>,
-    pub(super) naming: Naming,
+    pub(super) naming: NameReads,
     pub(super) open: Option<OpenFlags>,
     pub(super) close_on_exec: bool,
     pub(super) attributes: InodeFacts,
-    pub(super) opened: Opened,
+    pub(super) opened: FileAtOpen,
     pub(super) file: Tag<2>,
     pub(super) inode: KernelVa,
     pub(super) since: Now,
@@ -79,7 +79,7 @@ pub(super) struct Closing {
     pub(super) manager: Option<ProcessKey>,
 }
 
-impl Closing {
+impl ClosedDescriptor {
     /// The inode and the `struct file`.
     pub(super) fn open_file(&self) -> (KernelVa, Tag<2>) {
         (self.inode, self.file)
@@ -87,14 +87,14 @@ impl Closing {
 
     /// Whether it waits for its file to close.
     pub(super) fn awaits_close(&self) -> bool {
-        matches!(self.stage, Stage::New | Stage::Open { .. })
+        matches!(self.stage, ClosingStage::New | ClosingStage::Open { .. })
     }
 
     /// By file, those of this scan first, then older ones whose files are open.
     pub(super) fn order(&self) -> ((KernelVa, Tag<2>), u8, (bool, i64)) {
         let stage = match self.stage {
-            Stage::New => 0,
-            Stage::Open { .. } => 1,
+            ClosingStage::New => 0,
+            ClosingStage::Open { .. } => 1,
             _ => 2,
         };
         (self.open_file(), stage, order(self.opened))
@@ -103,25 +103,27 @@ impl Closing {
     /// Updates its stage from a scan that has seen its file open, or not, and counts 1 or 0 times.
     pub(super) fn follow(&mut self, is_open: bool, counts: u8, now: Now) {
         self.stage = match self.stage {
-            Stage::New | Stage::Open { .. } if is_open => Stage::Open { absent_scans: 0 },
-            Stage::Open { absent_scans } if absent_scans + counts < ABSENT_SCANS => {
-                Stage::Open { absent_scans: absent_scans + counts }
+            ClosingStage::New | ClosingStage::Open { .. } if is_open => {
+                ClosingStage::Open { absent_scans: 0 }
             }
-            Stage::Open { .. } => {
+            ClosingStage::Open { absent_scans } if absent_scans + counts < ABSENT_SCANS => {
+                ClosingStage::Open { absent_scans: absent_scans + counts }
+            }
+            ClosingStage::Open { .. } => {
                 self.since = now;
                 // It was absent for some scans already.
                 self.closed_scans = SETTLED_SCANS;
-                Stage::Closed
+                ClosingStage::Closed
             }
-            Stage::New => {
+            ClosingStage::New => {
                 self.closed_scans = 0;
-                Stage::Closed
+                ClosingStage::Closed
             }
-            Stage::Closed
-            | Stage::Changed
-            | Stage::TemporaryName { .. }
-            | Stage::Waiting { .. }
-            | Stage::Over => return,
+            ClosingStage::Closed
+            | ClosingStage::Changed
+            | ClosingStage::TemporaryName { .. }
+            | ClosingStage::Waiting { .. }
+            | ClosingStage::Over => return,
         };
     }
 
@@ -133,7 +135,7 @@ impl Closing {
         self.naming.was_there = now.is_some();
         if let Some(now) = now {
             if now.nlink == 0 {
-                self.stage = Stage::Over;
+                self.stage = ClosingStage::Over;
                 return;
             }
             self.attributes = self.attributes.with(&now);
@@ -147,7 +149,7 @@ impl Closing {
         let has_changed = was.written && !is_new
             || is.size != was.size
             || is.modify_time_ns != was.modify_time_ns && !stays_empty;
-        self.stage = if has_changed { Stage::Changed } else { Stage::Over };
+        self.stage = if has_changed { ClosingStage::Changed } else { ClosingStage::Over };
     }
 
     /// Exchanges the holder and its descriptor with those of a closing of the same file, if this
@@ -179,8 +181,8 @@ impl Closing {
         let needs_read = self.naming.needs_read(moment);
         self.manager.is_none()
             && match self.stage {
-                Stage::Waiting { matters: true } => needs_read || self.has_waited(now),
-                Stage::TemporaryName { .. } => needs_read,
+                ClosingStage::Waiting { matters: true } => needs_read || self.has_waited(now),
+                ClosingStage::TemporaryName { .. } => needs_read,
                 _ => false,
             }
     }
@@ -202,7 +204,7 @@ impl Closing {
         Asker { process_id: self.process.process_id(), group: self.process.group() }
     }
 
-    pub(super) fn content(&self) -> Reported {
+    pub(super) fn content(&self) -> ReportedFileVersion {
         (self.file, self.inode, self.attributes.modify_time_ns, self.attributes.size)
     }
 
@@ -226,10 +228,14 @@ impl Closing {
 
     /// Whether a report has its content: one of its open file or, if this descriptor has not seen
     /// the change, one of its inode under any name.
-    pub(super) fn is_reported(&self, reported: &[Reported], explained: &[ReportedContent]) -> bool {
+    pub(super) fn is_reported(
+        &self,
+        reported: &[ReportedFileVersion],
+        explained: &[ReportedContent],
+    ) -> bool {
         reported.contains(&self.content())
             || self.is_from_before()
-                && explanation(explained, &self.explanation(None)) == Explained::Yes
+                && explanation(explained, &self.explanation(None)) == ContentExplanation::Yes
     }
 
     /// What its record explains; `path` is the hash of its path, if the record names one.
@@ -247,12 +253,12 @@ impl Closing {
         strings: &Strings,
         cx: &ScanContext<'_>,
         out: &mut dyn Findings,
-        known: Option<&FileContent>,
+        known: Option<&ContentFacts>,
         (matters, severity): (bool, Option<Severity>),
-    ) -> Accepted {
+    ) -> Acceptance {
         let partial = known.and_then(|known| match known.outcome {
-            Outcome::Partial(partial) => Some(partial),
-            Outcome::Whole { .. } | Outcome::Nothing => None,
+            HashOutcome::Partial(partial) => Some(partial),
+            HashOutcome::Whole { .. } | HashOutcome::Nothing => None,
         });
         let change = ContentChange {
             process: self.process.facts(strings),
@@ -266,7 +272,7 @@ impl Closing {
             },
             previous: self.previous.map(|id| strings.get(id)),
             opened: self.opened,
-            hashes: known.and_then(FileContent::hashes),
+            hashes: known.and_then(ContentFacts::hashes),
             partial,
             since_ns: self.since.real,
             matters,
@@ -283,17 +289,18 @@ impl Closing {
 /// A scan may not show that another process has the file open, so the change may wait to be
 /// reported already. If the file `is_open` no more, that closing stands for the new one, too: the
 /// file is read again, and the change waits no longer than it would have.
-pub(super) fn merge(same: &mut [Closing], is_open: bool) -> Option<&mut Closing> {
+pub(super) fn merge(same: &mut [ClosedDescriptor], is_open: bool) -> Option<&mut ClosedDescriptor> {
     let first = same.first().filter(|first| first.awaits_close())?;
-    let is_new = first.stage == Stage::New && !is_open;
-    let is_changed = |closing: &Closing| matches!(closing.stage, Stage::Waiting { .. });
+    let is_new = first.stage == ClosingStage::New && !is_open;
+    let is_changed =
+        |closing: &ClosedDescriptor| matches!(closing.stage, ClosingStage::Waiting { .. });
     let changed = if is_new { same.iter().position(is_changed) } else { None };
     let kept_at = changed.unwrap_or(0);
     let mut opened = same.get(kept_at)?.opened;
     for (at, closing) in same.iter_mut().enumerate() {
         if at != kept_at && closing.awaits_close() {
             opened = first_of(opened, closing.opened);
-            closing.stage = Stage::Over;
+            closing.stage = ClosingStage::Over;
         }
     }
     if let Some((new, rest)) = same.split_first_mut()
@@ -304,17 +311,17 @@ pub(super) fn merge(same: &mut [Closing], is_open: bool) -> Option<&mut Closing>
     let kept = same.get_mut(kept_at)?;
     kept.opened = opened;
     if changed.is_some() {
-        (kept.stage, kept.naming) = (Stage::New, Naming::default());
+        (kept.stage, kept.naming) = (ClosingStage::New, NameReads::default());
     }
     Some(kept)
 }
 
 /// The order in which states of a file were probably seen.
-fn order(opened: Opened) -> (bool, i64) {
+fn order(opened: FileAtOpen) -> (bool, i64) {
     (!opened.written, opened.modify_time_ns)
 }
 
 /// The state that was probably seen first.
-fn first_of(one: Opened, other: Opened) -> Opened {
+fn first_of(one: FileAtOpen, other: FileAtOpen) -> FileAtOpen {
     if order(other) < order(one) { other } else { one }
 }

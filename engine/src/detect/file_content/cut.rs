@@ -2,21 +2,21 @@
 
 use panoptes_tables::fair_share;
 
-use super::ClosedFiles;
-use super::closing::{Closing, Stage};
+use super::FileContent;
+use super::closing::{ClosedDescriptor, ClosingStage};
 use crate::page_cache::Asker;
 
-impl ClosedFiles {
+impl FileContent {
     /// Removes closings for which `counts` holds until at most `room` of them are left: those of
     /// the users with most, and of their processes with most. Those whose files have certainly
     /// changed stay first.
-    pub(super) fn cut(&mut self, room: usize, counts: impl Fn(&Closing) -> bool) {
+    pub(super) fn cut(&mut self, room: usize, counts: impl Fn(&ClosedDescriptor) -> bool) {
         self.closings.sort_unstable_by_key(|closing| {
             let Asker { group, process_id } = closing.asker();
             (
                 group,
                 process_id,
-                !matches!(closing.stage, Stage::Waiting { .. }),
+                !matches!(closing.stage, ClosingStage::Waiting { .. }),
                 !closing.opened.written,
             )
         });
@@ -32,24 +32,24 @@ impl ClosedFiles {
     }
 }
 
-fn is_of_one_group(one: &Closing, next: &Closing) -> bool {
+fn is_of_one_group(one: &ClosedDescriptor, next: &ClosedDescriptor) -> bool {
     one.process.group() == next.process.group()
 }
 
 /// Number of those that count.
-fn number(closings: &[Closing], counts: &impl Fn(&Closing) -> bool) -> u64 {
+fn number(closings: &[ClosedDescriptor], counts: &impl Fn(&ClosedDescriptor) -> bool) -> u64 {
     closings.iter().filter(|closing| counts(closing)).count() as u64
 }
 
 /// Of the sorted closings of one user, leaves so many of those that count: of each process an equal
 /// part. `lost` is called with the process of each of the others.
 fn cut_group(
-    closings: &mut [Closing],
+    closings: &mut [ClosedDescriptor],
     room: u64,
-    counts: &impl Fn(&Closing) -> bool,
+    counts: &impl Fn(&ClosedDescriptor) -> bool,
     mut lost: impl FnMut(u32),
 ) {
-    let process = |closing: &Closing| closing.process.process_id();
+    let process = |closing: &ClosedDescriptor| closing.process.process_id();
     let of_processes = || closings.chunk_by(|one, next| process(one) == process(next));
     let share = fair_share(room, || of_processes().map(|of| number(of, counts))).max(1);
     let (mut last, mut position) = (None, 0);
@@ -60,16 +60,16 @@ fn cut_group(
         }
         position += u64::from(counts(closing));
         if counts(closing) && position > share {
-            closing.stage = Stage::Over;
+            closing.stage = ClosingStage::Over;
             lost(id);
         }
     }
     // More processes than places: those whose files stay open wait longest.
-    let kept = |closing: &Closing| closing.stage != Stage::Over && counts(closing);
+    let kept = |closing: &ClosedDescriptor| closing.stage != ClosingStage::Over && counts(closing);
     let mut more = number(closings, &kept).saturating_sub(room);
     for closing in closings.iter_mut().rev().filter(|closing| counts(closing)) {
-        if more > 0 && matches!(closing.stage, Stage::Open { .. }) {
-            closing.stage = Stage::Over;
+        if more > 0 && matches!(closing.stage, ClosingStage::Open { .. }) {
+            closing.stage = ClosingStage::Over;
             lost(process(closing));
             more -= 1;
         }

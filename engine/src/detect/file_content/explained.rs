@@ -3,7 +3,7 @@
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::inode::Attributes;
-use panoptes_tables::Latest;
+use panoptes_tables::RecentList;
 
 /// How long after a report a file may get another name, by the machine's clock, so that this counts
 /// as part of the change. Later, a new name of a known file is none.
@@ -34,7 +34,7 @@ pub(super) struct ReportedName {
 
 /// Whether a content was reported.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Explained {
+pub(super) enum ContentExplanation {
     No,
     /// Under another name, which the file has lost since, or was given beside.
     UnderOldName,
@@ -57,19 +57,19 @@ impl ReportedContent {
     }
 
     /// Whether this explains a content at a path.
-    fn explains(&self, content: &Self) -> Explained {
+    fn explains(&self, content: &Self) -> ContentExplanation {
         match (self.name, content.name) {
-            _ if !self.is_same_content(content) => Explained::No,
+            _ if !self.is_same_content(content) => ContentExplanation::No,
             (Some(was), Some(is))
                 if was.path != is.path && is.change_time_ns > was.change_time_ns =>
             {
                 if was.is_replaced {
-                    Explained::UnderReplacedName(was.path)
+                    ContentExplanation::UnderReplacedName(was.path)
                 } else {
-                    Explained::UnderOldName
+                    ContentExplanation::UnderOldName
                 }
             }
-            _ => Explained::Yes,
+            _ => ContentExplanation::Yes,
         }
     }
 
@@ -78,27 +78,30 @@ impl ReportedContent {
         let since = |(was, is): (ReportedName, ReportedName)| {
             is.change_time_ns.saturating_sub(was.change_time_ns) <= LATE_NAME_NS
         };
-        !matches!(self.explains(content), Explained::No | Explained::Yes)
+        !matches!(self.explains(content), ContentExplanation::No | ContentExplanation::Yes)
             && self.name.zip(content.name).is_some_and(since)
     }
 }
 
 /// Whether one of them explains a content.
-pub(super) fn explanation(all: &[ReportedContent], content: &ReportedContent) -> Explained {
+pub(super) fn explanation(
+    all: &[ReportedContent],
+    content: &ReportedContent,
+) -> ContentExplanation {
     let mut answers = all.iter().map(|reported| reported.explains(content));
     // Most contents were not reported.
     answers
-        .try_fold(Explained::No, |best, answer| match answer {
-            Explained::Yes => Err(()),
-            Explained::UnderReplacedName(_) => Ok(answer),
-            Explained::UnderOldName if best == Explained::No => Ok(answer),
-            Explained::UnderOldName | Explained::No => Ok(best),
+        .try_fold(ContentExplanation::No, |best, answer| match answer {
+            ContentExplanation::Yes => Err(()),
+            ContentExplanation::UnderReplacedName(_) => Ok(answer),
+            ContentExplanation::UnderOldName if best == ContentExplanation::No => Ok(answer),
+            ContentExplanation::UnderOldName | ContentExplanation::No => Ok(best),
         })
-        .unwrap_or(Explained::Yes)
+        .unwrap_or(ContentExplanation::Yes)
 }
 
 /// Adds a reported content. What was reported at that path before has another name now, if any.
-pub(super) fn note(all: &mut Latest<ReportedContent>, new: ReportedContent) {
+pub(super) fn note(all: &mut RecentList<ReportedContent>, new: ReportedContent) {
     let path = new.name.map(|name| name.path);
     for older in all.iter_mut().filter(|it| it.inode != new.inode || it.number != new.number) {
         if let Some(name) = older.name.as_mut().filter(|name| Some(name.path) == path) {
@@ -172,31 +175,34 @@ mod tests {
     fn a_content_is_explained_unless_it_got_another_name_since() {
         let reported = [content(1, Some((PATH, 50)))];
         let of = |name| explanation(&reported, &content(1, Some(name)));
-        assert_eq!(of((PATH, 50)), Explained::Yes);
+        assert_eq!(of((PATH, 50)), ContentExplanation::Yes);
         // A change of permissions.
-        assert_eq!(of((PATH, 60)), Explained::Yes);
+        assert_eq!(of((PATH, 60)), ContentExplanation::Yes);
         // The same name, seen from another place.
-        assert_eq!(of((OTHER, 50)), Explained::Yes);
-        assert_eq!(of((OTHER, 60)), Explained::UnderOldName);
-        assert_eq!(explanation(&reported, &content(2, Some((PATH, 50)))), Explained::No);
+        assert_eq!(of((OTHER, 50)), ContentExplanation::Yes);
+        assert_eq!(of((OTHER, 60)), ContentExplanation::UnderOldName);
+        assert_eq!(explanation(&reported, &content(2, Some((PATH, 50)))), ContentExplanation::No);
         // It was reported again under the new name.
         let both = [reported[0], content(1, Some((OTHER, 60)))];
-        assert_eq!(explanation(&both, &content(1, Some((OTHER, 60)))), Explained::Yes);
+        assert_eq!(explanation(&both, &content(1, Some((OTHER, 60)))), ContentExplanation::Yes);
         let of_manager = [content(1, None)];
-        assert_eq!(explanation(&of_manager, &content(1, Some((OTHER, 60)))), Explained::Yes);
+        assert_eq!(
+            explanation(&of_manager, &content(1, Some((OTHER, 60)))),
+            ContentExplanation::Yes
+        );
     }
 
     #[test]
     fn a_backup_of_what_was_replaced_is_explained_by_the_name_of_that() {
-        let mut reported = Latest::new(4);
+        let mut reported = RecentList::new(4);
         note(&mut reported, content(1, Some((PATH, 50))));
         let backup = content(1, Some((OTHER, 60)));
-        assert_eq!(explanation(&reported, &backup), Explained::UnderOldName);
+        assert_eq!(explanation(&reported, &backup), ContentExplanation::UnderOldName);
         note(&mut reported, content(2, Some((PATH, 70))));
-        assert_eq!(explanation(&reported, &backup), Explained::UnderReplacedName(PATH));
+        assert_eq!(explanation(&reported, &backup), ContentExplanation::UnderReplacedName(PATH));
         // It was reported under the other name, too.
         note(&mut reported, backup);
-        assert_eq!(explanation(&reported, &backup), Explained::Yes);
+        assert_eq!(explanation(&reported, &backup), ContentExplanation::Yes);
     }
 
     #[test]

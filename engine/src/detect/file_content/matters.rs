@@ -3,21 +3,21 @@
 use arrayvec::ArrayVec;
 use panoptes_decoders::kernel::vm_area_struct::VM_EXEC;
 
-use super::closing::{Closing, Stage};
+use super::closing::{ClosedDescriptor, ClosingStage};
 use super::paths::{Matter, matter};
 use super::rules::{ChangedFile, ContentRules};
-use super::{ANY_EXECUTE, ClosedFiles, TEMPORARY_MAX};
+use super::{ANY_EXECUTE, FileContent, TEMPORARY_MAX};
 use crate::time::Monotonic;
 use crate::walk::Snapshot;
 
-impl ClosedFiles {
+impl FileContent {
     /// Decides which of the changed files matter. Of the others, most end here.
     pub(super) fn judge(&mut self, snapshot: &Snapshot) {
         // Some may have been cut meanwhile.
-        self.closings.sort_unstable_by_key(Closing::order);
+        self.closings.sort_unstable_by_key(ClosedDescriptor::order);
         let mut running_found = false;
         for at in 0..self.closings.len() {
-            if self.closings[at].stage != Stage::Changed {
+            if self.closings[at].stage != ClosingStage::Changed {
                 continue;
             }
             let mut matters = self.matters(&self.closings[at]);
@@ -31,9 +31,9 @@ impl ClosedFiles {
             let temporary = if matters { None } else { self.temporary_name(at) };
             let closing = &mut self.closings[at];
             closing.stage = match temporary {
-                _ if matters => Stage::Waiting { matters },
+                _ if matters => ClosingStage::Waiting { matters },
                 Some(stage) => stage,
-                None => Stage::of_unimportant(self.rules.others),
+                None => ClosingStage::of_unimportant(self.rules.others),
             };
         }
         self.end_oldest_temporary();
@@ -41,7 +41,7 @@ impl ClosedFiles {
 
     /// The stage of a changed file that does not matter, if it may get a name by which it does. It
     /// stands for the file's earlier closings, too, which are beside it.
-    fn temporary_name(&mut self, at: usize) -> Option<Stage> {
+    fn temporary_name(&mut self, at: usize) -> Option<ClosingStage> {
         let closing = &self.closings[at];
         if self.paths.is_starting() || closing.manager.is_some() {
             return None;
@@ -52,8 +52,8 @@ impl ClosedFiles {
         let first = self.closings.partition_point(|other| other.inode < inode);
         let same = self.closings[first..].iter_mut().take_while(|other| other.inode == inode);
         let same = same.filter(|other| other.attributes.number == number);
-        same.filter(|other| is_temporary(other)).for_each(|other| other.stage = Stage::Over);
-        Some(Stage::TemporaryName { for_long })
+        same.filter(|other| is_temporary(other)).for_each(|other| other.stage = ClosingStage::Over);
+        Some(ClosingStage::TemporaryName { for_long })
     }
 
     /// Ends the oldest closings of files with temporary names, where there are more than
@@ -68,7 +68,7 @@ impl ClosedFiles {
             let since = self.closings[at].since.monotonic;
             if newest.is_full() {
                 let ends = if newest[0].0 <= since { newest.remove(0).1 } else { at };
-                self.closings[ends].stage = Stage::of_unimportant(self.rules.others);
+                self.closings[ends].stage = ClosingStage::of_unimportant(self.rules.others);
                 if ends == at {
                     continue;
                 }
@@ -78,7 +78,7 @@ impl ClosedFiles {
         }
     }
 
-    fn matters(&self, closing: &Closing) -> bool {
+    fn matters(&self, closing: &ClosedDescriptor) -> bool {
         if self.paths.is_starting() {
             // The programs of an initramfs write scripts and settings there. A file that was there
             // before the start is found by its path.
@@ -110,8 +110,8 @@ impl ClosedFiles {
     }
 }
 
-fn is_temporary(closing: &Closing) -> bool {
-    matches!(closing.stage, Stage::TemporaryName { .. })
+fn is_temporary(closing: &ClosedDescriptor) -> bool {
+    matches!(closing.stage, ClosingStage::TemporaryName { .. })
 }
 
 /// Whether a file that does not matter may get a name by which it does: another one in a folder

@@ -52,25 +52,25 @@ use std::sync::Arc;
 use panoptes_decoders::kernel::inode::Attributes;
 use panoptes_records::activities::{Activity, Severity};
 
-use self::capabilities::Looked;
-use self::closing::{Closing, Reported, Stage, merge};
+use self::capabilities::CapableProcesses;
+use self::closing::{ClosedDescriptor, ClosingStage, ReportedFileVersion, merge};
 use self::explained::ReportedContent;
 use self::nameless::Nameless;
-use self::naming::Naming;
+use self::naming::NameReads;
 use self::packages::Packages;
-use self::paths::{Paths, Recorded};
+use self::paths::{Paths, RecordedChanges};
 use self::rules::ContentRules;
-use super::{Accepted, Detector, DetectorSetup, Findings, Scene};
-use crate::address::{Reader, ReaderSizes};
+use super::{Acceptance, Detector, DetectorContext, DetectorSetup, Findings};
+use crate::address::{MemoryReader, ReaderSizes};
 use crate::limits::Limits;
 use crate::loss::Loss;
 use crate::page_cache::{ContentSource, Hashes, MachineMemory, Partial};
-use crate::shipped::Shipped;
+use crate::shipped::ShippedFiles;
 use crate::state::facts::{DescriptorFacts, FileName, ProcessFacts};
-use crate::state::{Change, Opened, ScanContext, State};
+use crate::state::{Change, FileAtOpen, MachineState, ScanContext};
 use crate::time::{Now, RealTime};
 use crate::walk::Snapshot;
-use panoptes_tables::{HashKey, Latest, StringRoom, Strings, Tag, room};
+use panoptes_tables::{HashKey, RecentList, StringRoom, Strings, Tag, room};
 
 /// How long a record waits for hashes.
 const HASHES_NS: i64 = 2_000_000_000;
@@ -117,7 +117,7 @@ pub struct ContentChange<'a> {
     /// The path by which it was opened, if it has another one now.
     pub previous: Option<&'a [u8]>,
     /// The file as it was when the descriptor was first seen.
-    pub opened: Opened,
+    pub opened: FileAtOpen,
     /// Hashes of the file as it is now, if all of it is known.
     pub hashes: Option<Hashes>,
     /// How much of it is in memory, if not all of it.
@@ -132,29 +132,29 @@ pub struct ContentChange<'a> {
 
 /// Tracks closed descriptors until their files are checked.
 #[derive(Debug)]
-pub struct ClosedFiles {
+pub struct FileContent {
     wanted: bool,
     rules: Arc<ContentRules>,
-    shipped: Arc<Shipped>,
-    closings: Vec<Closing>,
+    shipped: Arc<ShippedFiles>,
+    closings: Vec<ClosedDescriptor>,
     /// The last reported changes.
-    reported: Latest<Reported>,
+    reported: RecentList<ReportedFileVersion>,
     /// What needs no record of a changed path: the last changes of files that matter that were
     /// reported, or are in a package manager's event.
-    explained: Latest<ReportedContent>,
+    explained: RecentList<ReportedContent>,
     strings: Strings,
     packages: Packages,
     paths: Paths,
     nameless: Nameless,
-    looked: Looked,
-    reader: Reader,
+    looked: CapableProcesses,
+    reader: MemoryReader,
     /// Whether a change waits for what this scan left.
     waits: bool,
     /// The closings that found no room.
     lost: Loss,
 }
 
-impl ClosedFiles {
+impl FileContent {
     /// Whether a change waits for what the last scan left.
     pub const fn waits(&self) -> bool {
         self.waits
@@ -186,8 +186,8 @@ impl ClosedFiles {
             rules: Arc::default(),
             shipped: Arc::default(),
             closings: room::list(closings),
-            reported: Latest::new(REPORTED_MAX),
-            explained: Latest::new(REPORTED_MAX),
+            reported: RecentList::new(REPORTED_MAX),
+            explained: RecentList::new(REPORTED_MAX),
             strings: Strings::new(
                 StringRoom {
                     bytes: bytes.max(64 * 1024) + Strings::room_for_cut(closings / 2) * 5 / 4,
@@ -198,8 +198,8 @@ impl ClosedFiles {
             packages: Packages::new(),
             paths: Paths::new(limits, paths_wanted, key),
             nameless: Nameless::new(),
-            looked: Looked::new(),
-            reader: Reader::default(),
+            looked: CapableProcesses::new(),
+            reader: MemoryReader::default(),
             waits: false,
             lost: Loss::new(),
         }
@@ -214,21 +214,21 @@ impl ClosedFiles {
     }
 
     /// Sets what should run: its files matter.
-    pub fn set_shipped(&mut self, shipped: Arc<Shipped>) {
+    pub fn set_shipped(&mut self, shipped: Arc<ShippedFiles>) {
         self.shipped = shipped;
     }
 
     /// Takes a reader before a scan, and returns it by a second call after the scan.
-    pub fn exchange(&mut self, reader: &mut Reader) {
+    pub fn exchange(&mut self, reader: &mut MemoryReader) {
         core::mem::swap(&mut self.reader, reader);
     }
 }
 
 /// Notes that a closing stands for the change of its file: a changed path is no second record.
 fn explain(
-    explained: &mut Latest<ReportedContent>,
+    explained: &mut RecentList<ReportedContent>,
     paths: &mut Paths,
-    closing: &Closing,
+    closing: &ClosedDescriptor,
     name: Option<&[u8]>,
 ) {
     // What a package manager writes is in its event, whatever it is named in the end.
@@ -245,19 +245,23 @@ pub fn reads_paths(is_enabled: &dyn Fn(Activity) -> bool) -> bool {
     is_enabled(Activity::FileContentChange) || is_enabled(Activity::FilePermissionsChanged)
 }
 
-fn recorded(is_enabled: &dyn Fn(Activity) -> bool) -> Recorded {
-    Recorded {
+fn recorded(is_enabled: &dyn Fn(Activity) -> bool) -> RecordedChanges {
+    RecordedChanges {
         closings: is_enabled(Activity::FileDescriptorFileContentChange),
         paths: is_enabled(Activity::FileContentChange),
     }
 }
 
 /// The reader of the inodes of closed files.
-pub(super) fn reader() -> Reader {
-    Reader::new(ReaderSizes { objects: INODES, arena_bytes: INODES * 1024, walks: INODES * 8 })
+pub(super) fn reader() -> MemoryReader {
+    MemoryReader::new(ReaderSizes {
+        objects: INODES,
+        arena_bytes: INODES * 1024,
+        walks: INODES * 8,
+    })
 }
 
-impl Detector for ClosedFiles {
+impl Detector for FileContent {
     fn build(setup: &DetectorSetup<'_>) -> Self {
         let is_enabled = setup.is_enabled;
         let recorded = recorded(is_enabled);
@@ -272,7 +276,7 @@ impl Detector for ClosedFiles {
     }
 
     /// Records a change if it is the closing of a descriptor, or about a package manager.
-    fn observe(&mut self, scene: &mut Scene<'_>, change: &Change<'_>) {
+    fn observe(&mut self, scene: &mut DetectorContext<'_>, change: &Change<'_>) {
         if !self.wanted {
             return;
         }
@@ -319,13 +323,13 @@ impl Detector for ClosedFiles {
         };
         let (writer, now) = ((process, &descriptor), scene.cx.now);
         let manager = self.packages.manager_of_writer(snapshot, writer, now, &mut self.strings);
-        self.closings.push(Closing {
-            stage: Stage::New,
+        self.closings.push(ClosedDescriptor {
+            stage: ClosingStage::New,
             process: described.copy(scene.cx.strings, &mut self.strings, others),
             index: descriptor.index,
             name,
             previous: None,
-            naming: Naming::default(),
+            naming: NameReads::default(),
             open: descriptor.open,
             close_on_exec: descriptor.close_on_exec,
             attributes,
@@ -343,17 +347,22 @@ impl Detector for ClosedFiles {
 
     /// Checks the scan's closings, and reports changed files whose hashes are known or whose wait
     /// is over.
-    fn update(&mut self, scene: &mut Scene<'_>, _state: &State, files: &mut dyn ContentSource) {
+    fn update(
+        &mut self,
+        scene: &mut DetectorContext<'_>,
+        _state: &MachineState,
+        files: &mut dyn ContentSource,
+    ) {
         self.check(scene, files);
     }
 
     /// Reports changed files whose hashes are known or whose wait is over.
-    fn settle(&mut self, scene: &mut Scene<'_>, files: &mut dyn ContentSource) {
+    fn settle(&mut self, scene: &mut DetectorContext<'_>, files: &mut dyn ContentSource) {
         for closing in &mut self.closings {
-            if let Stage::TemporaryName { for_long } = closing.stage
+            if let ClosingStage::TemporaryName { for_long } = closing.stage
                 && closing.keeps_name(for_long && !self.rules.others, scene.cx.now)
             {
-                closing.stage = Stage::of_unimportant(self.rules.others);
+                closing.stage = ClosingStage::of_unimportant(self.rules.others);
             }
         }
         // A descriptor that was open while its file changed tells more than one that was opened
@@ -374,7 +383,7 @@ impl Detector for ClosedFiles {
         &mut self,
         cx: &ScanContext<'_>,
         out: &mut dyn Findings,
-        _state: &State,
+        _state: &MachineState,
         files: &mut dyn ContentSource,
     ) -> u64 {
         self.report_rest(cx, out, files)
@@ -385,17 +394,17 @@ impl Detector for ClosedFiles {
     }
 }
 
-impl ClosedFiles {
+impl FileContent {
     /// Reports changes that are due: those that descriptors have seen, or those `from_before` their
     /// first sight.
     fn report_due(
         &mut self,
-        scene: &mut Scene<'_>,
+        scene: &mut DetectorContext<'_>,
         files: &mut dyn ContentSource,
         from_before: bool,
     ) {
         for closing in &mut self.closings {
-            let Stage::Waiting { matters } = closing.stage else { continue };
+            let ClosingStage::Waiting { matters } = closing.stage else { continue };
             if closing.is_from_before() != from_before {
                 continue;
             }
@@ -404,7 +413,7 @@ impl ClosedFiles {
                 match self.packages.is_trusted(manager, &self.shipped, files) {
                     Some(true) if closing.is_due(true, now) => {
                         self.packages.count(manager, closing.name, &mut self.strings);
-                        closing.stage = Stage::Over;
+                        closing.stage = ClosingStage::Over;
                         let name = closing.name.map(|id| self.strings.get(id));
                         explain(&mut self.explained, &mut self.paths, closing, name);
                         continue;
@@ -420,17 +429,17 @@ impl ClosedFiles {
                 continue;
             }
             if closing.is_reported(&self.reported, &self.explained) {
-                closing.stage = Stage::Over;
+                closing.stage = ClosingStage::Over;
                 continue;
             }
             let name = closing.name.map(|id| self.strings.get(id));
             let weight = (matters, self.rules.severity(name));
             let (cx, strings) = (scene.cx, &self.strings);
             let accepted = closing.report(strings, cx, scene.out, known.as_ref(), weight);
-            if accepted == Accepted::No {
+            if accepted == Acceptance::No {
                 continue;
             }
-            closing.stage = Stage::Over;
+            closing.stage = ClosingStage::Over;
             if matters {
                 explain(&mut self.explained, &mut self.paths, closing, name);
             }
@@ -438,18 +447,18 @@ impl ClosedFiles {
         }
     }
 
-    fn check(&mut self, scene: &mut Scene<'_>, files: &mut dyn ContentSource) {
+    fn check(&mut self, scene: &mut DetectorContext<'_>, files: &mut dyn ContentSource) {
         self.waits = false;
         for closing in &mut self.closings {
             let counts = scene.cx.snapshot.counts();
             closing.closed_scans = closing.closed_scans.saturating_add(counts);
         }
-        if self.closings.iter().any(Closing::awaits_close) {
+        if self.closings.iter().any(ClosedDescriptor::awaits_close) {
             self.follow_files(scene.cx.snapshot, scene.cx.now);
             self.read_inodes(&mut scene.memory);
         }
         self.read_names(&mut scene.memory, (scene.cx.now, &scene.cx.snapshot.machine));
-        if self.closings.iter().any(|closing| closing.stage == Stage::Changed) {
+        if self.closings.iter().any(|closing| closing.stage == ClosingStage::Changed) {
             self.judge(scene.cx.snapshot);
         }
         self.settle(scene, files);
@@ -465,7 +474,7 @@ impl ClosedFiles {
     ) -> u64 {
         let mut left = 0;
         for closing in &self.closings {
-            let Stage::Waiting { matters: true } = closing.stage else { continue };
+            let ClosingStage::Waiting { matters: true } = closing.stage else { continue };
             let is_reported = closing.is_reported(&self.reported, &self.explained);
             if closing.manager.is_some() || is_reported {
                 continue;
@@ -474,7 +483,7 @@ impl ClosedFiles {
             let name = closing.name.map(|id| self.strings.get(id));
             let weight = (true, self.rules.severity(name));
             let accepted = closing.report(&self.strings, cx, out, known.as_ref(), weight);
-            left += u64::from(accepted == Accepted::No);
+            left += u64::from(accepted == Acceptance::No);
         }
         self.closings.clear();
         left
@@ -483,7 +492,7 @@ impl ClosedFiles {
     fn remove_over(&mut self) {
         let strings = &mut self.strings;
         self.closings.retain(|closing| {
-            let stays = closing.stage != Stage::Over;
+            let stays = closing.stage != ClosingStage::Over;
             if !stays {
                 closing.process.release(strings);
                 let names = [closing.name, closing.previous];
@@ -496,7 +505,7 @@ impl ClosedFiles {
     /// Finds out which of the files are still open or mapped. Of several closings of one file, one
     /// stays.
     fn follow_files(&mut self, snapshot: &Snapshot, now: Now) {
-        self.closings.sort_unstable_by_key(Closing::order);
+        self.closings.sort_unstable_by_key(ClosedDescriptor::order);
         self.find_open(snapshot);
         let mut open = 0;
         let mut rest = self.closings.as_mut_slice();
@@ -512,12 +521,12 @@ impl ClosedFiles {
                 } else {
                     self.waits |= closing.awaits_close();
                 }
-                open += usize::from(matches!(closing.stage, Stage::Open { .. }));
+                open += usize::from(matches!(closing.stage, ClosingStage::Open { .. }));
             }
             rest = others;
         }
         if open > OPEN_MAX {
-            self.cut(OPEN_MAX, |closing| matches!(closing.stage, Stage::Open { .. }));
+            self.cut(OPEN_MAX, |closing| matches!(closing.stage, ClosingStage::Open { .. }));
         }
     }
 
@@ -554,7 +563,7 @@ impl ClosedFiles {
             self.reader.clear();
             let mut at = done;
             while let Some(closing) = self.closings.get(at) {
-                if closing.stage == Stage::Closed
+                if closing.stage == ClosingStage::Closed
                     && self.reader.push(&kernel.space, closing.inode, &layout.packing).is_none()
                 {
                     break;
@@ -566,7 +575,7 @@ impl ClosedFiles {
             }
             let mut object = 0;
             for closing in &mut self.closings[done..at] {
-                if closing.stage == Stage::Closed {
+                if closing.stage == ClosingStage::Closed {
                     let bytes = self.reader.object(object);
                     closing.decide(bytes.map(|bytes| Attributes::decode(layout, bytes)));
                     object += 1;

@@ -4,7 +4,7 @@
 //! of that, for as long as its host gives it no processor. A file that is open for longer has a
 //! name that is hidden.
 
-use panoptes_tables::Latest;
+use panoptes_tables::RecentList;
 
 use crate::state::facts::DescriptorFacts;
 use crate::time::Monotonic;
@@ -18,12 +18,12 @@ const OPENED_MAX: usize = 64;
 /// inodes, and when that was.
 #[derive(Debug)]
 pub(super) struct Nameless {
-    opened: Latest<((u32, u64), Monotonic)>,
+    opened: RecentList<((u32, u64), Monotonic)>,
 }
 
 impl Nameless {
     pub(super) fn new() -> Self {
-        Self { opened: Latest::new(OPENED_MAX) }
+        Self { opened: RecentList::new(OPENED_MAX) }
     }
 
     /// Remembers the file of a descriptor that is seen first, if it has no name.

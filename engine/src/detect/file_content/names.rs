@@ -19,12 +19,12 @@
 
 use arrayvec::ArrayVec;
 use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::kernel::dentry::Name;
+use panoptes_decoders::kernel::dentry::DirectoryEntry;
 use panoptes_decoders::kernel::inode::{Attributes, mode};
 use panoptes_decoders::layout::View;
 
-use super::ClosedFiles;
-use super::closing::Stage;
+use super::FileContent;
+use super::closing::ClosingStage;
 use super::naming::Moment;
 use super::paths::{CLIMBS_AT_ONCE, Climb};
 use crate::page_cache::MachineMemory;
@@ -40,7 +40,7 @@ const NAMES_OF_ONE: usize = 4;
 const _: () = assert!(FILES_AT_ONCE * NAMES_OF_ONE <= CLIMBS_AT_ONCE);
 
 /// A file whose names are read.
-struct File {
+struct LocatedFile {
     /// Its place among the closings.
     closing: usize,
     attributes: Option<Attributes>,
@@ -55,7 +55,7 @@ struct File {
 /// Where a file is.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[allow(clippy::large_enum_variant, reason = "a scan allocates nothing, and has four at a time")]
-enum Answer {
+enum FileLocation {
     /// A name just changes: the next scan tells.
     Changes,
     /// Its memory is another file's, or cannot be read.
@@ -71,7 +71,7 @@ enum Answer {
     Elsewhere,
 }
 
-impl ClosedFiles {
+impl FileContent {
     /// Reads the names of files that have changed and matter.
     pub(super) fn read_names(
         &mut self,
@@ -82,11 +82,11 @@ impl ClosedFiles {
         let mut left = FILES_PER_SCAN;
         let mut at = 0;
         while at < self.closings.len() && left > 0 {
-            let mut files: ArrayVec<File, FILES_AT_ONCE> = ArrayVec::new();
+            let mut files: ArrayVec<LocatedFile, FILES_AT_ONCE> = ArrayVec::new();
             while at < self.closings.len() && !files.is_full() {
                 let closing = &self.closings[at];
                 if closing.needs_name(moment, now) {
-                    files.push(File::new(at));
+                    files.push(LocatedFile::new(at));
                 }
                 at += 1;
             }
@@ -103,7 +103,7 @@ impl ClosedFiles {
     }
 
     /// Reads the inodes of files, and their lists of names.
-    fn read_lists(&mut self, files: &mut [File], memory: &mut MachineMemory<'_>) {
+    fn read_lists(&mut self, files: &mut [LocatedFile], memory: &mut MachineMemory<'_>) {
         let MachineMemory { source, kernel } = memory;
         let (layouts, space) = (&kernel.layouts, &kernel.space);
         let reader = &mut self.reader;
@@ -125,7 +125,7 @@ impl ClosedFiles {
             file.next = first.map_or(KernelVa::NULL, listed);
         }
         for _ in 0..NAMES_OF_ONE {
-            let has_next = |file: &&mut File| !file.next.is_null();
+            let has_next = |file: &&mut LocatedFile| !file.next.is_null();
             reader.clear();
             for file in files.iter_mut().filter(has_next) {
                 reader.push(space, file.next, &layouts.dentry.packing);
@@ -139,7 +139,7 @@ impl ClosedFiles {
                 let dentry = file.next;
                 file.next = KernelVa::NULL;
                 let Some(bytes) = reader.object(2 * at) else { continue };
-                let (name, _) = Name::decode(&layouts.dentry, dentry, bytes);
+                let (name, _) = DirectoryEntry::decode(&layouts.dentry, dentry, bytes);
                 if name.inode != self.closings[file.closing].inode {
                     continue;
                 }
@@ -160,9 +160,9 @@ impl ClosedFiles {
     /// Where the files are.
     fn resolve(
         &mut self,
-        files: &[File],
+        files: &[LocatedFile],
         memory: &mut MachineMemory<'_>,
-    ) -> ArrayVec<Answer, FILES_AT_ONCE> {
+    ) -> ArrayVec<FileLocation, FILES_AT_ONCE> {
         let names = files.iter().flat_map(|file| file.names.iter());
         let mut climbs: ArrayVec<Climb, CLIMBS_AT_ONCE> =
             names.map(|&it| Climb::within(it)).collect();
@@ -178,24 +178,29 @@ impl ClosedFiles {
     }
 
     /// Where a file is, by the paths of its names in its filesystem.
-    fn answer(&mut self, file: &File, within: &[Climb], memory: &mut MachineMemory<'_>) -> Answer {
+    fn answer(
+        &mut self,
+        file: &LocatedFile,
+        within: &[Climb],
+        memory: &mut MachineMemory<'_>,
+    ) -> FileLocation {
         let closing = &self.closings[file.closing];
         let number = closing.attributes.number;
         let is_it = |is: &Attributes| is.ino == number && is.kind() == mode::S_IFREG;
-        let Some(attributes) = file.attributes.filter(is_it) else { return Answer::Gone };
+        let Some(attributes) = file.attributes.filter(is_it) else { return FileLocation::Gone };
         if attributes.nlink == 0 {
-            return Answer::Deleted;
+            return FileLocation::Deleted;
         }
         if file.is_changing {
-            return Answer::Changes;
+            return FileLocation::Changes;
         }
-        let opened = Opened::new(closing.name.map_or(&b""[..], |id| self.strings.get(id)));
+        let opened = OpenedPath::new(closing.name.map_or(&b""[..], |id| self.strings.get(id)));
         if let Some(answer) = opened.in_folder(file, within) {
             return answer;
         }
         if !closing.process.is_contained() {
             if self.paths.reads_mounts() {
-                return Answer::Changes;
+                return FileLocation::Changes;
             }
             let mut best: Option<(usize, NewPath)> = None;
             for (&name, climb) in
@@ -205,7 +210,7 @@ impl ClosedFiles {
                 for climb in self.paths.climb_from(name, climb.end(), (reader, memory)) {
                     let Some(path) = climb.path() else { continue };
                     if path == opened.path {
-                        return Answer::Same;
+                        return FileLocation::Same;
                     }
                     let common = common_folders(path, opened.path);
                     let is_better = best.as_ref().is_none_or(|(most, _)| common > *most);
@@ -213,26 +218,26 @@ impl ClosedFiles {
                 }
             }
             if let Some((_, path)) = best {
-                return Answer::Renamed(path);
+                return FileLocation::Renamed(path);
             }
         }
         opened.below(within)
     }
 
     /// Notes where a file is.
-    fn apply(&mut self, file: &File, answer: Answer, (now, moment): (Now, Moment)) {
+    fn apply(&mut self, file: &LocatedFile, answer: FileLocation, (now, moment): (Now, Moment)) {
         let closing = &mut self.closings[file.closing];
         let was_read = closing.naming.read.is_some();
-        if let Some(attributes) = file.attributes.filter(|_| answer != Answer::Gone) {
+        if let Some(attributes) = file.attributes.filter(|_| answer != FileLocation::Gone) {
             closing.attributes = closing.attributes.with(&attributes);
         }
-        let is_certain = matches!(answer, Answer::Same | Answer::Renamed(_));
+        let is_certain = matches!(answer, FileLocation::Same | FileLocation::Renamed(_));
         match answer {
-            Answer::Changes => return,
-            Answer::Deleted => closing.stage = Stage::Over,
-            Answer::Gone if closing.naming.was_there => closing.stage = Stage::Over,
-            Answer::Gone => closing.naming.is_settled = true,
-            Answer::Renamed(path) => {
+            FileLocation::Changes => return,
+            FileLocation::Deleted => closing.stage = ClosingStage::Over,
+            FileLocation::Gone if closing.naming.was_there => closing.stage = ClosingStage::Over,
+            FileLocation::Gone => closing.naming.is_settled = true,
+            FileLocation::Renamed(path) => {
                 let Some(path) = self.strings.intern(&path) else { return };
                 let old = closing.name.replace(path);
                 let first = closing.previous.or(old);
@@ -241,14 +246,14 @@ impl ClosedFiles {
                 }
                 closing.previous = first;
                 closing.naming.is_settled = false;
-                if matches!(closing.stage, Stage::TemporaryName { .. }) {
+                if matches!(closing.stage, ClosingStage::TemporaryName { .. }) {
                     // The change of its new path begins now, and so does the wait for hashes.
                     closing.since = now;
                 }
                 // Whether it matters depends on the path.
-                closing.stage = Stage::Changed;
+                closing.stage = ClosingStage::Changed;
             }
-            Answer::Same | Answer::Unknown | Answer::Elsewhere => {
+            FileLocation::Same | FileLocation::Unknown | FileLocation::Elsewhere => {
                 closing.naming.is_settled = was_read;
             }
         }
@@ -258,13 +263,13 @@ impl ClosedFiles {
 }
 
 /// The path that a file was opened by, and its parts.
-struct Opened<'a> {
+struct OpenedPath<'a> {
     path: &'a [u8],
     folder: &'a [u8],
     name: &'a [u8],
 }
 
-impl<'a> Opened<'a> {
+impl<'a> OpenedPath<'a> {
     fn new(path: &'a [u8]) -> Self {
         let (folder, name) = split(path);
         Self { path, folder, name }
@@ -279,38 +284,38 @@ impl<'a> Opened<'a> {
     }
 
     /// The answer, if the file has a name in the old folder, or memory has none of it.
-    fn in_folder(&self, file: &File, within: &[Climb]) -> Option<Answer> {
+    fn in_folder(&self, file: &LocatedFile, within: &[Climb]) -> Option<FileLocation> {
         let mut paths = within.iter().filter_map(Climb::path).peekable();
         if paths.peek().is_none() {
-            return Some(Answer::Unknown);
+            return Some(FileLocation::Unknown);
         }
         let is_named = |path: &[u8]| split(path).1 == self.name;
         let mut answer = None;
         for path in paths.filter(|path| self.is_in_folder(path)) {
             if is_named(path) {
-                return Some(Answer::Same);
+                return Some(FileLocation::Same);
             }
             answer = answer.or_else(|| Some(self.renamed(path)));
         }
-        if file.is_cut { Some(Answer::Unknown) } else { answer }
+        if file.is_cut { Some(FileLocation::Unknown) } else { answer }
     }
 
     /// The answer if process 1 does not see where the filesystem is mounted.
-    fn below(&self, within: &[Climb]) -> Answer {
+    fn below(&self, within: &[Climb]) -> FileLocation {
         let is_below = |path: &&[u8]| !self.path.is_empty() && self.folder.ends_with(split(path).0);
         let paths = || within.iter().filter_map(Climb::path).filter(is_below);
         if paths().any(|path| split(path).1 == self.name) {
-            return Answer::Same;
+            return FileLocation::Same;
         }
-        paths().next().map_or(Answer::Elsewhere, |path| self.renamed(path))
+        paths().next().map_or(FileLocation::Elsewhere, |path| self.renamed(path))
     }
 
     /// The answer for a file in the old folder.
-    fn renamed(&self, path: &[u8]) -> Answer {
+    fn renamed(&self, path: &[u8]) -> FileLocation {
         let mut new = NewPath::new();
         let parts = [self.folder, b"/", split(path).1];
         let fits = parts.iter().all(|part| new.try_extend_from_slice(part).is_ok());
-        if fits { Answer::Renamed(new) } else { Answer::Elsewhere }
+        if fits { FileLocation::Renamed(new) } else { FileLocation::Elsewhere }
     }
 }
 
@@ -337,7 +342,7 @@ fn common_folders(one: &[u8], other: &[u8]) -> usize {
     folders(one).zip(folders(other)).take_while(|(one, other)| one == other).count()
 }
 
-impl File {
+impl LocatedFile {
     fn new(closing: usize) -> Self {
         Self {
             closing,

@@ -29,7 +29,7 @@ impl Moment {
 
 /// The reads of a closed file's name.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Naming {
+pub(super) struct NameReads {
     /// When it was read last.
     pub(super) read: Option<Moment>,
     /// Whether the last two reads gave the same.
@@ -40,7 +40,7 @@ pub(super) struct Naming {
     pub(super) was_there: bool,
 }
 
-impl Naming {
+impl NameReads {
     /// Whether the name is to be read at a time, since it was not for [`HOLD_NS`].
     pub(super) fn needs_read(&self, now: Moment) -> bool {
         self.read.is_none_or(|read| now.since(read) >= HOLD_NS)

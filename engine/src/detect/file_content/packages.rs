@@ -18,13 +18,13 @@ mod programs;
 use core::fmt;
 
 use arrayvec::ArrayVec;
-use panoptes_tables::{Latest, StringId, Strings, room};
+use panoptes_tables::{RecentList, StringId, Strings, room};
 
-use self::programs::Times;
+use self::programs::InstallTimes;
 use super::important::is_installed;
-use super::{ANY_EXECUTE, Shipped};
-use crate::detect::{Accepted, Finding, Scene};
-use crate::page_cache::{Asker, ContentSource, FileIdentity, Hashes, Outcome};
+use super::{ANY_EXECUTE, ShippedFiles};
+use crate::detect::{Acceptance, DetectorContext, Finding};
+use crate::page_cache::{Asker, ContentSource, FileIdentity, HashOutcome, Hashes};
 use crate::path::{PathBuffer, write_path};
 use crate::state::facts::{DescriptorFacts, FileName, NameBuffers, ProcessFacts, ProcessNumbers};
 use crate::state::process::{Process, ProcessKey};
@@ -71,7 +71,7 @@ impl fmt::Debug for PackageFiles<'_> {
 
 /// A package manager.
 #[derive(Clone, Debug)]
-struct Manager {
+struct ManagerProcess {
     key: ProcessKey,
     executable: FileIdentity,
     asker: Asker,
@@ -79,9 +79,9 @@ struct Manager {
     is_roots: bool,
     /// Whether an SBOM approves it, once that is known.
     is_approved: Option<bool>,
-    ended: Option<Ended>,
+    ended: Option<ManagerEnd>,
     /// The times in which it changes files.
-    times: Times,
+    times: InstallTimes,
     /// Writes of its processes, unless these times are the whole time for which it runs: the last
     /// ones, and those before the last pause, whose changes may still wait.
     writes: [Option<Writes>; 2],
@@ -119,7 +119,7 @@ struct Past {
 
 /// The time at which a package manager was seen to have ended.
 #[derive(Clone, Copy, Debug)]
-struct Ended {
+struct ManagerEnd {
     at: Monotonic,
     /// By the machine's clock.
     calendar_ns: Option<i64>,
@@ -128,11 +128,11 @@ struct Ended {
 /// The package managers that run, and what they wrote.
 #[derive(Debug)]
 pub(super) struct Packages {
-    managers: Vec<Manager>,
+    managers: Vec<ManagerProcess>,
     /// Writers and their package managers.
-    writers: Latest<(ProcessKey, ProcessKey)>,
+    writers: RecentList<(ProcessKey, ProcessKey)>,
     /// Times in which trusted package managers ran that have ended.
-    past: Latest<Past>,
+    past: RecentList<Past>,
     names: NameBuffers,
     buffer: PathBuffer,
 }
@@ -141,8 +141,8 @@ impl Packages {
     pub(super) fn new() -> Self {
         Self {
             managers: room::list(MANAGERS_MAX),
-            writers: Latest::new(WRITERS_MAX),
-            past: Latest::new(PAST_MAX),
+            writers: RecentList::new(WRITERS_MAX),
+            past: RecentList::new(PAST_MAX),
             names: NameBuffers::default(),
             buffer: PathBuffer::default(),
         }
@@ -182,7 +182,8 @@ impl Packages {
     ) -> Option<ProcessKey> {
         let key = self.manager_of(snapshot, process, strings)?;
         let manager = self.managers.iter_mut().find(|manager| manager.key == key);
-        let is_service = |manager: &Manager| manager.times == Times::AroundInstallations;
+        let is_service =
+            |manager: &ManagerProcess| manager.times == InstallTimes::AroundInstallations;
         let manager = manager.filter(|manager| !is_service(manager) || installs(descriptor));
         if let Some((manager, calendar_ns)) = manager.zip(snapshot.machine.calendar_ns) {
             let before = manager.note_write(calendar_ns, now.monotonic);
@@ -220,7 +221,7 @@ impl Packages {
             .command_line
             .and_then(|line| strings.intern(line).or_else(|| strings.intern_beginning(line)));
         let is_cut = command_line.is_some_and(|id| strings.get(id).len() < line.len());
-        self.managers.push(Manager {
+        self.managers.push(ManagerProcess {
             key,
             executable,
             asker: Asker { process_id: key.process_id, group: snapshot.group_of(row) },
@@ -253,14 +254,14 @@ impl Packages {
     /// Adds one that has run since the boot, and is trusted without an SBOM.
     #[cfg(test)]
     pub(super) fn add_of_root(&mut self) {
-        self.managers.push(Manager {
+        self.managers.push(ManagerProcess {
             key: ProcessKey::default(),
             executable: FileIdentity::default(),
             asker: Asker::default(),
             is_roots: true,
             is_approved: None,
             ended: None,
-            times: Times::AllAlong,
+            times: InstallTimes::AllAlong,
             writes: [None; 2],
             self_exec_id: None,
             executable_size: None,
@@ -280,7 +281,7 @@ impl Packages {
     #[cfg(test)]
     pub(super) fn add_service_of_root(&mut self) {
         self.add_of_root();
-        self.managers[0].times = Times::AroundWrites;
+        self.managers[0].times = InstallTimes::AroundWrites;
     }
 
     /// Lets the first one write.
@@ -294,7 +295,7 @@ impl Packages {
     pub(super) fn is_trusted(
         &mut self,
         key: ProcessKey,
-        shipped: &Shipped,
+        shipped: &ShippedFiles,
         contents: &mut dyn ContentSource,
     ) -> Option<bool> {
         let Some(manager) = self.managers.iter_mut().find(|manager| manager.key == key) else {
@@ -306,13 +307,13 @@ impl Packages {
         }
         if manager.is_approved.is_none() {
             manager.is_approved = match contents.ask(&manager.executable, manager.asker)?.outcome {
-                Outcome::Whole { hashes } => {
+                HashOutcome::Whole { hashes } => {
                     manager.hashes = Some(hashes);
                     Some(shipped.with_content(&hashes).any(|file| system.has(file.subject())))
                 }
                 // Most programs are only partly in memory.
-                Outcome::Partial(partial) => partial.best_match.map(|best| best.differing == 0),
-                Outcome::Nothing => None,
+                HashOutcome::Partial(partial) => partial.best_match.map(|best| best.differing == 0),
+                HashOutcome::Nothing => None,
             };
         }
         manager.is_approved
@@ -332,7 +333,7 @@ impl Packages {
     /// Notes that a process has ended.
     pub(super) fn note_end(&mut self, key: ProcessKey, now: Now, machine: &Machine) {
         for manager in self.managers.iter_mut().filter(|manager| manager.key == key) {
-            let ended = Ended { at: now.monotonic, calendar_ns: machine.calendar_ns };
+            let ended = ManagerEnd { at: now.monotonic, calendar_ns: machine.calendar_ns };
             manager.ended.get_or_insert(ended);
         }
     }
@@ -346,7 +347,7 @@ impl Packages {
         machine: &Machine,
     ) -> Option<ProcessKey> {
         let boot_to_real_ns = machine.boot_to_real_ns?;
-        let ran = |manager: &&Manager| {
+        let ran = |manager: &&ManagerProcess| {
             let mut times = manager.times(boot_to_real_ns).into_iter().flatten();
             times.any(|time| time.has(calendar_ns, is_roots))
         };
@@ -364,19 +365,19 @@ impl Packages {
     /// Where there are as many as possible, those that have ended make room.
     pub(super) fn report(
         &mut self,
-        scene: &mut Scene<'_>,
+        scene: &mut DetectorContext<'_>,
         strings: &mut Strings,
         is_awaited: impl Fn(ProcessKey, Monotonic) -> bool,
     ) {
         let is_full = self.managers.len() == MANAGERS_MAX;
-        let is_over = |manager: &Manager| {
+        let is_over = |manager: &ManagerProcess| {
             let ended = manager.ended;
             ended.is_some_and(|ended| is_full || !is_awaited(manager.key, ended.at))
         };
         let now = scene.cx.now.monotonic;
-        let has_paused = |manager: &Manager| {
+        let has_paused = |manager: &ManagerProcess| {
             match (manager.times, manager.writes) {
-                (Times::AllAlong, _) => false,
+                (InstallTimes::AllAlong, _) => false,
                 (_, [Some(writes), _]) => {
                     now.since(writes.at) > PAUSE_NS && !is_awaited(manager.key, writes.at)
                 }
@@ -395,7 +396,7 @@ impl Packages {
                 files: &manager.files,
                 strings,
             };
-            if scene.found(&Finding::PackageFiles(&found)) == Accepted::Yes {
+            if scene.found(&Finding::PackageFiles(&found)) == Acceptance::Yes {
                 manager.count = 0;
                 manager.files.drain(..).for_each(|name| strings.release(name));
             }
@@ -409,7 +410,7 @@ impl Packages {
                 if let Some(time) = last.filter(|_| manager.was_trusted()) {
                     note_past(past, time);
                 }
-                let Manager { name, path, directory, command_line, .. } = *manager;
+                let ManagerProcess { name, path, directory, command_line, .. } = *manager;
                 let names = [name, path, directory, command_line];
                 names.into_iter().flatten().for_each(|name| strings.release(name));
                 for (writer, of) in writers.iter_mut().filter(|(_, of)| *of == manager.key) {
@@ -430,7 +431,7 @@ fn installs(descriptor: &DescriptorFacts<'_>) -> bool {
 }
 
 /// Notes a time in which a package manager ran.
-fn note_past(past: &mut Latest<Past>, new: Past) {
+fn note_past(past: &mut RecentList<Past>, new: Past) {
     let is_near = |it: &&mut Past| {
         it.is_all_along == new.is_all_along
             && new.began_ns.saturating_sub(it.ended_ns) <= PAUSE_NS
@@ -463,7 +464,7 @@ impl Writes {
     }
 }
 
-impl Manager {
+impl ManagerProcess {
     /// The times in which it changes files, the last one first.
     fn times(&self, boot_to_real_ns: i64) -> [Option<Past>; 2] {
         let began_ns = boot_to_real_ns.saturating_add_unsigned(self.key.start_boottime);
@@ -474,15 +475,17 @@ impl Manager {
             (began_ns <= ended_ns).then_some(Past { began_ns, ended_ns, ..time })
         };
         match self.times {
-            Times::AllAlong => [Some(Past { began_ns, ended_ns, is_all_along: true }), None],
-            Times::AroundWrites | Times::AroundInstallations => self.writes.map(within),
+            InstallTimes::AllAlong => [Some(Past { began_ns, ended_ns, is_all_along: true }), None],
+            InstallTimes::AroundWrites | InstallTimes::AroundInstallations => {
+                self.writes.map(within)
+            }
         }
     }
 
     /// Notes that one of its processes was seen to write. Returns the time before, if there was a
     /// pause.
     fn note_write(&mut self, calendar_ns: i64, at: Monotonic) -> Option<Past> {
-        if self.times == Times::AllAlong {
+        if self.times == InstallTimes::AllAlong {
             return None;
         }
         let [last, before] = &mut self.writes;

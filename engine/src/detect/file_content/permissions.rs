@@ -4,18 +4,18 @@
 use panoptes_decoders::kernel::inode::Attributes;
 use panoptes_tables::Strings;
 
-use super::ClosedFiles;
+use super::FileContent;
 use super::capabilities::{executable, is_shipped};
-use super::closing::{Closing, Stage};
-use super::paths::{Paths, Pending, Step, is_set_id};
+use super::closing::{ClosedDescriptor, ClosingStage};
+use super::paths::{PathChangeStep, Paths, PendingPathChange, is_set_id};
 use super::rules::ContentRules;
-use crate::detect::{Accepted, Finding, Scene};
+use crate::detect::{Acceptance, DetectorContext, Finding};
 use crate::state::ScanContext;
 use crate::state::process::Process;
 use crate::time::Now;
 use crate::walk::ProcessRow;
 
-impl ClosedFiles {
+impl FileContent {
     /// Looks at the program that a process begins to run, if it is set-uid or set-gid, and outside
     /// of containers: these have programs of their own.
     pub(super) fn look_at_program(&mut self, cx: &ScanContext<'_>, process: &Process) {
@@ -65,16 +65,22 @@ impl ClosedFiles {
 }
 
 /// What becomes of a change of permissions. A closing's record shows the permissions of its file.
-pub(super) fn step(change: &Pending, closings: &[Closing], now: Now) -> Step {
+pub(super) fn step(
+    change: &PendingPathChange,
+    closings: &[ClosedDescriptor],
+    now: Now,
+) -> PathChangeStep {
     if change.is_reported() || change.is_of_image() {
-        return Step::Over;
+        return PathChangeStep::Over;
     }
     let inode = change.content().inode;
     let of_file = closings.iter().find(|closing| closing.inode == inode);
     match of_file.map(|closing| closing.stage) {
-        None | Some(Stage::Over | Stage::Waiting { matters: false }) => Step::Report,
-        Some(_) if change.has_waited(now) => Step::Report,
-        Some(_) => Step::Waits,
+        None | Some(ClosingStage::Over | ClosingStage::Waiting { matters: false }) => {
+            PathChangeStep::Report
+        }
+        Some(_) if change.has_waited(now) => PathChangeStep::Report,
+        Some(_) => PathChangeStep::Waits,
     }
 }
 
@@ -82,7 +88,7 @@ pub(super) fn step(change: &Pending, closings: &[Closing], now: Now) -> Step {
 pub(super) fn report(
     paths: &mut Paths,
     (strings, rules): (&Strings, &ContentRules),
-    scene: &mut Scene<'_>,
+    scene: &mut DetectorContext<'_>,
 ) {
     for at in 0..paths.waiting().len() {
         let change = paths.waiting()[at];
@@ -91,7 +97,7 @@ pub(super) fn report(
         }
         let severity = rules.severity(Some(strings.get(change.path)));
         let found = paths.access_change(&change, strings, severity);
-        if scene.found(&Finding::PermissionChange(&found)) == Accepted::Yes {
+        if scene.found(&Finding::PermissionChange(&found)) == Acceptance::Yes {
             paths.end(at);
         }
     }

@@ -6,22 +6,22 @@ use panoptes_decoders::kernel::vm_area_struct::VM_EXEC;
 
 use super::*;
 use crate::container_config::Glob;
-use crate::state::described::Described;
+use crate::state::described::ProcessDescription;
 use crate::state::facts::InodeFacts;
 use crate::walk::{FileRow, InodeRow, MmRow, VmaRow};
 
-pub(super) fn closing(file: u64, size: u64, written: bool) -> Closing {
-    Closing {
-        stage: Stage::New,
-        process: Described::default(),
+pub(super) fn closing(file: u64, size: u64, written: bool) -> ClosedDescriptor {
+    ClosedDescriptor {
+        stage: ClosingStage::New,
+        process: ProcessDescription::default(),
         index: 7,
         name: None,
         previous: None,
-        naming: Naming::default(),
+        naming: NameReads::default(),
         open: None,
         close_on_exec: false,
         attributes: InodeFacts::default(),
-        opened: Opened { size, modify_time_ns: 5, written },
+        opened: FileAtOpen { size, modify_time_ns: 5, written },
         file: Tag::of(file),
         inode: KernelVa(0x9000),
         since: Now::default(),
@@ -46,19 +46,19 @@ fn scan(files: &[u64]) -> Snapshot {
 }
 
 /// Scans with these open files; returns the stages of the closings, in their order.
-fn follow(written: &mut ClosedFiles, files: &[u64]) -> Vec<Stage> {
+fn follow(written: &mut FileContent, files: &[u64]) -> Vec<ClosingStage> {
     written.follow_files(&scan(files), Now::default());
-    written.closings.retain(|closing| closing.stage != Stage::Over);
+    written.closings.retain(|closing| closing.stage != ClosingStage::Over);
     written.closings.iter().map(|closing| closing.stage).collect()
 }
 
-fn written() -> ClosedFiles {
-    ClosedFiles::new(&Limits::default(), true, HashKey::new(1))
+fn written() -> FileContent {
+    FileContent::new(&Limits::default(), true, HashKey::new(1))
 }
 
-const OPEN: Stage = Stage::Open { absent_scans: 0 };
-const ALERT: Stage = Stage::Waiting { matters: true };
-const EVENT: Stage = Stage::Waiting { matters: false };
+const OPEN: ClosingStage = ClosingStage::Open { absent_scans: 0 };
+const ALERT: ClosingStage = ClosingStage::Waiting { matters: true };
+const EVENT: ClosingStage = ClosingStage::Waiting { matters: false };
 
 #[test]
 fn the_last_descriptor_to_close_is_compared_with_the_first_seen_state() {
@@ -67,15 +67,15 @@ fn the_last_descriptor_to_close_is_compared_with_the_first_seen_state() {
     written.closings.push(closing(0x1000, 4, true));
     assert_eq!(follow(&mut written, &[0x1000, 0x2000]), [OPEN]);
     // Another file's descriptor closes meanwhile.
-    let other = Closing { inode: KernelVa(0xa000), ..closing(0x3000, 1, false) };
+    let other = ClosedDescriptor { inode: KernelVa(0xa000), ..closing(0x3000, 1, false) };
     written.closings.push(other);
-    assert_eq!(follow(&mut written, &[0x1000, 0x2000]), [OPEN, Stage::Closed]);
+    assert_eq!(follow(&mut written, &[0x1000, 0x2000]), [OPEN, ClosingStage::Closed]);
     assert_eq!(written.closings[1].opened.size, 1);
     written.closings.pop();
     // Then the last one closes, which has seen no change itself.
-    written.closings.push(Closing { index: 8, ..closing(0x1000, 9, false) });
-    assert_eq!(follow(&mut written, &[0x2000]), [Stage::Closed]);
-    let opened = Opened { size: 4, modify_time_ns: 5, written: true };
+    written.closings.push(ClosedDescriptor { index: 8, ..closing(0x1000, 9, false) });
+    assert_eq!(follow(&mut written, &[0x2000]), [ClosingStage::Closed]);
+    let opened = FileAtOpen { size: 4, modify_time_ns: 5, written: true };
     assert_eq!((written.closings[0].index, written.closings[0].opened), (8, opened));
 }
 
@@ -98,12 +98,12 @@ fn the_times_of_an_empty_file_are_no_change_of_its_content() {
         closing.stage
     };
     // A scan came between the creation of a file by `touch` and the setting of its times.
-    assert_eq!(decide((0, true), 0, (9, 9)), Stage::Over);
-    assert_eq!(decide((0, false), 0, (8, 9)), Stage::Over);
+    assert_eq!(decide((0, true), 0, (9, 9)), ClosingStage::Over);
+    assert_eq!(decide((0, false), 0, (8, 9)), ClosingStage::Over);
     // It was cut to nothing right before it was first seen, or has got content.
-    assert_eq!(decide((0, true), 0, (8, 9)), Stage::Changed);
-    assert_eq!(decide((0, false), 1, (9, 9)), Stage::Changed);
-    assert_eq!(decide((4, false), 4, (5, 9)), Stage::Changed);
+    assert_eq!(decide((0, true), 0, (8, 9)), ClosingStage::Changed);
+    assert_eq!(decide((0, false), 1, (9, 9)), ClosingStage::Changed);
+    assert_eq!(decide((4, false), 4, (5, 9)), ClosingStage::Changed);
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn a_file_that_is_first_seen_changed_does_not_hide_an_older_state() {
     written.closings.push(late);
     assert_eq!(follow(&mut written, &[0x1000]), [OPEN]);
     written.closings.push(closing(0x1000, 4, false));
-    assert_eq!(follow(&mut written, &[]), [Stage::Closed]);
+    assert_eq!(follow(&mut written, &[]), [ClosingStage::Closed]);
     assert_eq!(written.closings[0].opened.size, 4);
 }
 
@@ -124,11 +124,12 @@ fn a_file_that_is_first_seen_changed_does_not_hide_an_older_state() {
 fn a_change_by_processes_that_end_one_after_the_other_is_one_record() {
     let mut written = written();
     written.closings.push(closing(0x1000, 4, true));
-    assert_eq!(follow(&mut written, &[]), [Stage::Closed]);
+    assert_eq!(follow(&mut written, &[]), [ClosingStage::Closed]);
     written.closings[0].stage = ALERT;
-    let late = Closing { index: 8, since: Now::default().after(10), ..closing(0x1000, 9, false) };
+    let late =
+        ClosedDescriptor { index: 8, since: Now::default().after(10), ..closing(0x1000, 9, false) };
     written.closings.push(late);
-    assert_eq!(follow(&mut written, &[]), [Stage::Closed]);
+    assert_eq!(follow(&mut written, &[]), [ClosingStage::Closed]);
     let kept = written.closings[0];
     assert_eq!((kept.index, kept.opened.size, kept.opened.written), (7, 4, true));
     assert_eq!(kept.since, Now::default(), "it waits no longer than before");
@@ -142,17 +143,18 @@ fn a_change_by_processes_that_end_one_after_the_other_is_one_record() {
 #[test]
 fn a_change_is_that_of_the_oldest_process_that_closes_the_file() {
     let mut written = written();
-    let (parent, child) = (Described::default().began(5), Described::default().began(6));
-    let of = |process, index| Closing { process, index, ..closing(0x1000, 4, true) };
-    written.closings.push(Closing { stage: ALERT, ..of(child, 3) });
+    let (parent, child) =
+        (ProcessDescription::default().began(5), ProcessDescription::default().began(6));
+    let of = |process, index| ClosedDescriptor { process, index, ..closing(0x1000, 4, true) };
+    written.closings.push(ClosedDescriptor { stage: ALERT, ..of(child, 3) });
     written.closings.push(of(parent, 4));
-    assert_eq!(follow(&mut written, &[]), [Stage::Closed]);
+    assert_eq!(follow(&mut written, &[]), [ClosingStage::Closed]);
     let kept = written.closings[0];
     assert_eq!((kept.process.start_boottime(), kept.index), (5, 4));
     // A child that closes the file later does not replace it.
     written.closings[0].stage = ALERT;
     written.closings.push(of(child, 3));
-    assert_eq!(follow(&mut written, &[]), [Stage::Closed]);
+    assert_eq!(follow(&mut written, &[]), [ClosingStage::Closed]);
     let kept = written.closings[0];
     assert_eq!((kept.process.start_boottime(), kept.index), (5, 4));
 }
@@ -161,15 +163,15 @@ fn a_change_is_that_of_the_oldest_process_that_closes_the_file() {
 #[test]
 fn a_change_is_not_withheld_by_a_file_that_is_open() {
     let mut written = written();
-    written.closings.push(Closing { stage: ALERT, ..closing(0x1000, 4, true) });
-    written.closings.push(Closing { index: 8, ..closing(0x1000, 9, true) });
+    written.closings.push(ClosedDescriptor { stage: ALERT, ..closing(0x1000, 4, true) });
+    written.closings.push(ClosedDescriptor { index: 8, ..closing(0x1000, 9, true) });
     assert_eq!(follow(&mut written, &[0x1000]), [OPEN, ALERT]);
-    assert_eq!(follow(&mut written, &[]), [Stage::Open { absent_scans: 1 }, ALERT]);
+    assert_eq!(follow(&mut written, &[]), [ClosingStage::Open { absent_scans: 1 }, ALERT]);
 }
 
 #[test]
 fn a_change_waits_for_hashes_and_for_others_that_close_the_file() {
-    let mut change = Closing { stage: ALERT, ..closing(0x1000, 4, true) };
+    let mut change = ClosedDescriptor { stage: ALERT, ..closing(0x1000, 4, true) };
     let soon = Now::default().after(20_000_000);
     assert!(!change.is_due(true, soon));
     change.closed_scans = SETTLED_SCANS;
@@ -188,11 +190,11 @@ fn a_file_that_closes_without_another_tracked_closing_is_checked() {
     written.closings.push(closing(0x1000, 4, true));
     assert_eq!(follow(&mut written, &[0x1000]), [OPEN]);
     // One scan does not see it.
-    assert_eq!(follow(&mut written, &[]), [Stage::Open { absent_scans: 1 }]);
+    assert_eq!(follow(&mut written, &[]), [ClosingStage::Open { absent_scans: 1 }]);
     assert_eq!(follow(&mut written, &[0x1000]), [OPEN]);
     let stages: Vec<_> = (0..ABSENT_SCANS).map(|_| follow(&mut written, &[])[0]).collect();
-    assert_eq!(stages.last(), Some(&Stage::Closed));
-    assert!(!stages[..stages.len() - 1].contains(&Stage::Closed));
+    assert_eq!(stages.last(), Some(&ClosingStage::Closed));
+    assert!(!stages[..stages.len() - 1].contains(&ClosingStage::Closed));
 }
 
 #[test]
@@ -209,15 +211,15 @@ fn files_that_stay_open_leave_room_for_closings() {
 #[test]
 fn a_process_that_closes_very_many_files_takes_no_room_of_others() {
     let mut written = written();
-    let of = |process_id: u32, file: u64| Closing {
-        process: Described::default().of_process(process_id),
+    let of = |process_id: u32, file: u64| ClosedDescriptor {
+        process: ProcessDescription::default().of_process(process_id),
         ..closing(file * 0x1000, 4, true)
     };
     let all = WAITING_MAX + OPEN_MAX;
     written.closings.extend((0..all as u64).map(|file| of(7, file)));
     written.cut(all * 3 / 4, |_| true);
     assert_eq!(written.closings.len(), all * 3 / 4);
-    let lost = |written: &ClosedFiles| (written.lost.missed(), written.lost.process_id());
+    let lost = |written: &FileContent| (written.lost.missed(), written.lost.process_id());
     assert_eq!(lost(&written), (all as u64 / 4, Some(7)));
     // Others fill the rest. Each has less than the share, so only the first is cut.
     let others = (0..all as u64 / 4).map(|at| of(100 + (at % 4) as u32, 0x10_0000 + at));
@@ -232,8 +234,8 @@ fn a_process_that_closes_very_many_files_takes_no_room_of_others() {
 #[test]
 fn closings_of_the_processes_of_one_user_leave_room_for_those_of_others() {
     let mut written = written();
-    let of = |uid: u32, process_id: u32, file: u64| Closing {
-        process: Described::default().of_process(process_id).of_user(uid),
+    let of = |uid: u32, process_id: u32, file: u64| ClosedDescriptor {
+        process: ProcessDescription::default().of_process(process_id).of_user(uid),
         ..closing(file * 0x1000, 4, true)
     };
     let all = (WAITING_MAX + OPEN_MAX) as u32;
@@ -256,22 +258,24 @@ fn closings_of_the_processes_of_one_user_leave_room_for_those_of_others() {
 fn what_is_known_to_have_changed_is_kept_first() {
     let mut written = written();
     written.closings.extend((1..=9).map(|file| closing(file * 0x1000, 4, false)));
-    written
-        .closings
-        .push(Closing { stage: Stage::Waiting { matters: true }, ..closing(0xa000, 4, true) });
+    written.closings.push(ClosedDescriptor {
+        stage: ClosingStage::Waiting { matters: true },
+        ..closing(0xa000, 4, true)
+    });
     written.cut(2, |_| true);
     let files: Vec<_> = written.closings.iter().map(|closing| closing.file).collect();
     assert_eq!((files.len(), files[0]), (2, Tag::of(0xa000)));
 }
 
 /// A closing of a file of this name, whose content has changed.
-fn changed(written: &mut ClosedFiles, name: &str, inode: u64) {
+fn changed(written: &mut FileContent, name: &str, inode: u64) {
     let name = written.strings.intern(name.as_bytes());
-    let closing = Closing { name, inode: KernelVa(inode), ..closing(inode + 0x100, 4, true) };
-    written.closings.push(Closing { stage: Stage::Changed, ..closing });
+    let closing =
+        ClosedDescriptor { name, inode: KernelVa(inode), ..closing(inode + 0x100, 4, true) };
+    written.closings.push(ClosedDescriptor { stage: ClosingStage::Changed, ..closing });
 }
 
-fn judge(written: &mut ClosedFiles, snapshot: &Snapshot) -> Vec<Stage> {
+fn judge(written: &mut FileContent, snapshot: &Snapshot) -> Vec<ClosingStage> {
     written.judge(snapshot);
     written.closings.drain(..).map(|closing| closing.stage).collect()
 }
@@ -279,17 +283,17 @@ fn judge(written: &mut ClosedFiles, snapshot: &Snapshot) -> Vec<Stage> {
 #[test]
 fn files_that_do_not_matter_are_reported_only_if_they_are_wanted() {
     let mut written = written();
-    let all = |written: &mut ClosedFiles| {
+    let all = |written: &mut FileContent| {
         changed(written, "/etc/passwd", 0x9000);
         changed(written, "/tmp/note", 0xa000);
         changed(written, "/srv/app/config", 0xb000);
         judge(written, &scan(&[]))
     };
-    assert_eq!(all(&mut written), [ALERT, Stage::Over, Stage::Over]);
+    assert_eq!(all(&mut written), [ALERT, ClosingStage::Over, ClosingStage::Over]);
     let include = vec![Glob::new("/srv/app/*")];
     let rules = ContentRules { include, ..ContentRules::default() };
     written.set_rules(&|_| true, Arc::new(rules));
-    assert_eq!(all(&mut written), [ALERT, Stage::Over, ALERT]);
+    assert_eq!(all(&mut written), [ALERT, ClosingStage::Over, ALERT]);
     let rules = ContentRules { others: true, ..ContentRules::default() };
     written.set_rules(&|_| true, Arc::new(rules));
     assert_eq!(all(&mut written), [ALERT, EVENT, EVENT]);
@@ -300,7 +304,7 @@ fn files_that_do_not_matter_are_reported_only_if_they_are_wanted() {
 fn what_programs_of_an_initramfs_write_does_not_matter() {
     let mut written = written();
     let script = "/usr/lib/dracut/hooks/initqueue/finished/devexists-vda.sh";
-    for (is_starting, expected) in [(true, Stage::Over), (false, ALERT)] {
+    for (is_starting, expected) in [(true, ClosingStage::Over), (false, ALERT)] {
         written.paths.set_starting(is_starting);
         changed(&mut written, script, 0x9000);
         assert_eq!(judge(&mut written, &scan(&[])), [expected]);
@@ -325,7 +329,7 @@ fn a_file_that_a_process_runs_matters_wherever_it_is() {
         changed(&mut written, "/srv/app/plugin", 0x9000);
         changed(&mut written, "/srv/app/serve", 0xa000);
         changed(&mut written, "/srv/app/data", 0xb000);
-        let plugin = if flags == 0 { Stage::Over } else { ALERT };
-        assert_eq!(judge(&mut written, &snapshot), [plugin, ALERT, Stage::Over]);
+        let plugin = if flags == 0 { ClosingStage::Over } else { ALERT };
+        assert_eq!(judge(&mut written, &snapshot), [plugin, ALERT, ClosingStage::Over]);
     }
 }

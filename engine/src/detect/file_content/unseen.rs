@@ -1,21 +1,27 @@
 //! Changes that no closing of a descriptor explains: of paths that matter.
 
 use arrayvec::ArrayVec;
-use panoptes_tables::{Latest, StringId, Strings};
+use panoptes_tables::{RecentList, StringId, Strings};
 
-use super::ClosedFiles;
-use super::closing::{Closing, Stage};
-use super::explained::{self, Explained, ReportedContent, explanation, is_backup};
-use super::paths::{NAMES_MAX, NewNames, PENDING_MAX, Pending, Step, TOGETHER_MIN};
+use super::FileContent;
+use super::closing::{ClosedDescriptor, ClosingStage};
+use super::explained::{self, ContentExplanation, ReportedContent, explanation, is_backup};
+use super::paths::{
+    NAMES_MAX, NewNames, PENDING_MAX, PathChangeStep, PendingPathChange, TOGETHER_MIN,
+};
 use super::permissions;
 use super::rules::ContentRules;
-use crate::detect::{Accepted, Finding, Scene};
+use crate::detect::{Acceptance, DetectorContext, Finding};
 use crate::page_cache::ContentSource;
 use crate::time::Now;
 
-impl ClosedFiles {
+impl FileContent {
     /// Looks for changed paths, and reports those that nothing else explains.
-    pub(super) fn follow_paths(&mut self, scene: &mut Scene<'_>, files: &mut dyn ContentSource) {
+    pub(super) fn follow_paths(
+        &mut self,
+        scene: &mut DetectorContext<'_>,
+        files: &mut dyn ContentSource,
+    ) {
         let Self {
             paths,
             packages,
@@ -31,8 +37,7 @@ impl ClosedFiles {
         if !paths.is_wanted {
             return;
         }
-        let (snapshot, now) = (scene.cx.snapshot, scene.cx.now);
-        let memory = &mut scene.memory;
+        let (snapshot, now, memory) = (scene.cx.snapshot, scene.cx.now, &mut scene.memory);
         let by = (&**rules, &**shipped);
         paths.look((reader, memory), (snapshot, now), by, explained, strings);
         let hash = paths.hasher();
@@ -51,7 +56,7 @@ impl ClosedFiles {
             let is_new = change.is_new();
             let is_backup = |of| is_backup(path, is_new, |original| hash(original) == of);
             let mut step = step(change, closings, (explained, &is_backup), now);
-            if let Step::Report = step
+            if let PathChangeStep::Report = step
                 && change.history().is_none()
                 && let Some(manager) = packages.manager_at(
                     change.change_time_ns(),
@@ -66,14 +71,14 @@ impl ClosedFiles {
                             packages.count(manager, Some(change.path), strings);
                             explained::note(explained, change.content());
                         }
-                        step = Step::Over;
+                        step = PathChangeStep::Over;
                     }
-                    None if !change.has_waited(now) => step = Step::Waits,
+                    None if !change.has_waited(now) => step = PathChangeStep::Waits,
                     None | Some(false) => {}
                 }
             }
-            change.set_due(matches!(step, Step::Report));
-            if let Step::Over = step {
+            change.set_due(matches!(step, PathChangeStep::Report));
+            if let PathChangeStep::Over = step {
                 change.end();
             }
         }
@@ -86,19 +91,19 @@ impl ClosedFiles {
 
 /// Reports the changes that are due. Many new names in one folder are one record.
 fn report(
-    changes: &mut [Pending],
+    changes: &mut [PendingPathChange],
     (strings, rules): (&Strings, &ContentRules),
-    explained: &mut Latest<ReportedContent>,
-    (scene, files): (&mut Scene<'_>, &mut dyn ContentSource),
+    explained: &mut RecentList<ReportedContent>,
+    (scene, files): (&mut DetectorContext<'_>, &mut dyn ContentSource),
 ) {
-    let severity = |change: &Pending| rules.severity(Some(strings.get(change.path)));
+    let severity = |change: &PendingPathChange| rules.severity(Some(strings.get(change.path)));
     for at in 0..changes.len() {
         let mut change = changes[at];
         if !change.is_due() || !change.is_content() {
             continue;
         }
         let (first, may_wait) = (change, !change.has_waited(scene.cx.now));
-        let is_beside = |other: &&Pending| !other.is_over() && other.is_beside(&first);
+        let is_beside = |other: &&PendingPathChange| !other.is_over() && other.is_beside(&first);
         let beside = changes.iter().filter(is_beside).count();
         let are_together = beside >= TOGETHER_MIN;
         let due = changes.iter().filter(is_beside).filter(|other| other.is_due()).count();
@@ -111,7 +116,7 @@ fn report(
             continue;
         }
         let weight = severity(&first);
-        let is_with = |other: &Pending| {
+        let is_with = |other: &PendingPathChange| {
             are_together && is_beside(&other) && other.is_due() && severity(other) == weight
         };
         let with = changes.iter().filter(|other| is_with(other)).map(|other| other.path);
@@ -120,7 +125,7 @@ fn report(
         let mut found = change.change(strings, known.as_ref(), weight);
         let paths = &others[..others.len().min(NAMES_MAX)];
         found.others = NewNames { count: others.len(), paths, strings: Some(strings) };
-        if scene.out.found(scene.cx, &Finding::PathChange(&found)) != Accepted::Yes {
+        if scene.out.found(scene.cx, &Finding::PathChange(&found)) != Acceptance::Yes {
             continue;
         }
         for other in changes.iter_mut().filter(|other| is_with(other)) {
@@ -135,17 +140,17 @@ fn report(
 /// What becomes of a change. Of one of content that something else explains, that of permissions is
 /// left.
 fn step(
-    change: &mut Pending,
-    closings: &[Closing],
+    change: &mut PendingPathChange,
+    closings: &[ClosedDescriptor],
     by: (&[ReportedContent], &dyn Fn(u64) -> bool),
     now: Now,
-) -> Step {
+) -> PathChangeStep {
     if !change.is_content() {
         return permissions::step(change, closings, now);
     }
     match step_of_content(change, closings, by, now) {
-        Step::Over if change.turns_to_permissions() => Step::Waits,
-        Step::Report => change.step_while_open(now).unwrap_or(Step::Report),
+        PathChangeStep::Over if change.turns_to_permissions() => PathChangeStep::Waits,
+        PathChangeStep::Report => change.step_while_open(now).unwrap_or(PathChangeStep::Report),
         step => step,
     }
 }
@@ -153,25 +158,33 @@ fn step(
 /// What becomes of a change of content, by the closings of its file and by what was reported.
 /// `is_backup`: whether its path is that of a backup of the path with this hash.
 fn step_of_content(
-    change: &Pending,
-    closings: &[Closing],
+    change: &PendingPathChange,
+    closings: &[ClosedDescriptor],
     (explained, is_backup): (&[ReportedContent], &dyn Fn(u64) -> bool),
     now: Now,
-) -> Step {
+) -> PathChangeStep {
     match explanation(explained, &change.content()) {
-        Explained::Yes => return Step::Over,
-        Explained::UnderReplacedName(of) if is_backup(of) => return Step::Over,
+        ContentExplanation::Yes => return PathChangeStep::Over,
+        ContentExplanation::UnderReplacedName(of) if is_backup(of) => return PathChangeStep::Over,
         // What comes to its old name may come yet: then this one is a backup.
-        Explained::UnderOldName if !change.has_waited(now) => return Step::Waits,
-        Explained::UnderOldName | Explained::UnderReplacedName(_) | Explained::No => {}
+        ContentExplanation::UnderOldName if !change.has_waited(now) => {
+            return PathChangeStep::Waits;
+        }
+        ContentExplanation::UnderOldName
+        | ContentExplanation::UnderReplacedName(_)
+        | ContentExplanation::No => {}
     }
     let inode = change.content().inode;
     let of_file = closings.iter().find(|closing| closing.inode == inode);
     match of_file.map(|closing| closing.stage) {
-        None | Some(Stage::Over | Stage::Waiting { matters: false }) => Step::Report,
+        None | Some(ClosingStage::Over | ClosingStage::Waiting { matters: false }) => {
+            PathChangeStep::Report
+        }
         // It has another name beside this one.
-        Some(Stage::TemporaryName { .. }) if change.has_waited(now) => Step::Report,
+        Some(ClosingStage::TemporaryName { .. }) if change.has_waited(now) => {
+            PathChangeStep::Report
+        }
         // Its record explains this one, if it names the same path.
-        Some(_) => Step::Waits,
+        Some(_) => PathChangeStep::Waits,
     }
 }

@@ -13,8 +13,8 @@
 //! - Nothing is found while the kernel may translate ports: an unconnected socket has no peer by
 //!   which it could be recognized.
 
-use super::judge::{Hidden, Judge, SeenEnd, Suspect, UDP, may_be_forwarded};
-use super::sockets::{Key, Sockets};
+use super::judge::{HiddenConnection, Judge, SeenEnd, Suspect, UDP, may_be_forwarded};
+use super::sockets::{SocketKey, Sockets};
 
 /// Number of datagrams that each end must have sent.
 const DATAGRAMS_MIN: u64 = 3;
@@ -35,12 +35,12 @@ impl Judge {
         sockets: &Sockets,
         (own, peer): (&SeenEnd, &SeenEnd),
         is_inbound: bool,
-        offer: &mut dyn FnMut(Hidden) -> bool,
+        offer: &mut dyn FnMut(HiddenConnection) -> bool,
     ) {
         if own.packets == 0 || is_accounted(sockets, own, peer) {
             return;
         }
-        let key = Key::Connection { protocol: UDP, own: own.address, peer: peer.address };
+        let key = SocketKey::Connection { protocol: UDP, own: own.address, peer: peer.address };
         let mut suspect = self.known(&key).unwrap_or(Suspect {
             key,
             first_ns: own.first_ns,
@@ -70,7 +70,7 @@ impl Judge {
 }
 
 /// Whether scans would have shown the sockets of such datagrams.
-fn needed_a_socket(suspect: &Suspect, hidden: &Hidden) -> bool {
+fn needed_a_socket(suspect: &Suspect, hidden: &HiddenConnection) -> bool {
     if suspect.packets.iter().any(|&count| count < DATAGRAMS_MIN) {
         return false;
     }

@@ -20,7 +20,7 @@ use panoptes_decoders::kernel::sock::{IPPROTO_TCP, IPPROTO_UDP};
 use panoptes_tables::{HashIndex, HashKey, room};
 
 use super::scans::{ScanCounts, Scans, Shows};
-use super::sockets::{Key, Owner, Sockets, local};
+use super::sockets::{SocketKey, SocketOwner, Sockets, local};
 
 /// Number of whole scans that must lie between the first and the last packet.
 const SCANS_MIN: u32 = 5;
@@ -58,7 +58,7 @@ pub struct SeenEnd {
 
 /// What a finding is about.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum What {
+pub enum HiddenConnectionKind {
     /// A connection; of UDP, packets that go both ways.
     Connection,
     /// A port at which such a connection was accepted, or such packets were answered.
@@ -67,8 +67,8 @@ pub enum What {
 
 /// Packets of a system that no socket accounts for.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Hidden {
-    pub what: What,
+pub struct HiddenConnection {
+    pub what: HiddenConnectionKind,
     /// `IPPROTO_TCP` or `IPPROTO_UDP`
     pub protocol: u8,
     pub own: SocketAddr,
@@ -80,13 +80,13 @@ pub struct Hidden {
     /// Number of whole scans between them.
     pub scans: u32,
     /// A process with a packet socket, which may send them.
-    pub suspect: Option<Owner>,
+    pub suspect: Option<SocketOwner>,
 }
 
 /// A connection or a port without a socket.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Suspect {
-    pub(super) key: Key,
+    pub(super) key: SocketKey,
     pub(super) first_ns: i64,
     /// Whether the system has answered what a peer began: a SYN, or the first datagram.
     pub(super) has_answered: bool,
@@ -130,7 +130,7 @@ impl Judge {
         sockets: &Sockets,
         protocol: u8,
         ends: [&SeenEnd; 2],
-        offer: &mut dyn FnMut(Hidden) -> bool,
+        offer: &mut dyn FnMut(HiddenConnection) -> bool,
     ) {
         let is_own = ends.map(|end| sockets.is_own(end.address.ip()));
         let (own, peer, is_inbound) = match is_own {
@@ -150,14 +150,14 @@ impl Judge {
         sockets: &Sockets,
         (own, peer): (&SeenEnd, &SeenEnd),
         is_inbound: bool,
-        offer: &mut dyn FnMut(Hidden) -> bool,
+        offer: &mut dyn FnMut(HiddenConnection) -> bool,
     ) {
         let flags = own.flags | peer.flags;
         let goes_both_ways = own.flags & flag::ACK != 0 && own.packets > 0 && peer.packets > 0;
         if !goes_both_ways || own.flags & flag::RST != 0 || is_accounted(sockets, own, peer) {
             return;
         }
-        let key = Key::Connection { protocol: TCP, own: own.address, peer: peer.address };
+        let key = SocketKey::Connection { protocol: TCP, own: own.address, peer: peer.address };
         // A SYN begins another connection.
         let known = self.known(&key).filter(|_| flags & flag::SYN == 0);
         let has_answered = is_inbound && own.flags & flag::SYN != 0;
@@ -186,15 +186,16 @@ impl Judge {
     /// Offers a finding, and the port, if the system has answered and its port is new.
     pub(super) fn offer(
         &mut self,
-        hidden: Hidden,
+        hidden: HiddenConnection,
         suspect: &mut Suspect,
-        offer: &mut dyn FnMut(Hidden) -> bool,
+        offer: &mut dyn FnMut(HiddenConnection) -> bool,
     ) {
-        let Hidden { protocol, own, .. } = hidden;
-        let port = Key::Local { protocol, own: Some(own.ip()), port: own.port() };
+        let HiddenConnection { protocol, own, .. } = hidden;
+        let port = SocketKey::Local { protocol, own: Some(own.ip()), port: own.port() };
         let is_port_new = suspect.has_answered && self.find(&port).is_none();
         suspect.is_reported = offer(hidden.clone());
-        if is_port_new && offer(Hidden { what: What::Listener, ..hidden }) {
+        if is_port_new && offer(HiddenConnection { what: HiddenConnectionKind::Listener, ..hidden })
+        {
             self.keep(Suspect { key: port, is_reported: true, ..*suspect });
         }
     }
@@ -206,12 +207,12 @@ impl Judge {
         protocol: u8,
         suspect: &Suspect,
         (own, peer): (&SeenEnd, &SeenEnd),
-    ) -> Option<Hidden> {
+    ) -> Option<HiddenConnection> {
         let (first_ns, last_ns) = (suspect.first_ns, own.last_ns);
         let scans = self.scans.within(protocol, first_ns, last_ns);
         let is_enough = last_ns.saturating_sub(first_ns) >= SPAN_MIN_NS && scans >= SCANS_MIN;
-        is_enough.then(|| Hidden {
-            what: What::Connection,
+        is_enough.then(|| HiddenConnection {
+            what: HiddenConnectionKind::Connection,
             protocol,
             own: own.address,
             peer: peer.address,
@@ -223,11 +224,11 @@ impl Judge {
     }
 
     /// What is known of a suspect.
-    pub(super) fn known(&self, key: &Key) -> Option<Suspect> {
+    pub(super) fn known(&self, key: &SocketKey) -> Option<Suspect> {
         self.find(key).and_then(|row| self.suspects.get(row as usize)).copied()
     }
 
-    fn find(&self, key: &Key) -> Option<u32> {
+    fn find(&self, key: &SocketKey) -> Option<u32> {
         let is = |row: u32| self.suspects.get(row as usize).is_some_and(|row| row.key == *key);
         self.index.find(key.hash(self.key), is)
     }
@@ -262,10 +263,10 @@ impl Judge {
 /// Whether something accounts for the packets of an end of the system.
 fn is_accounted(sockets: &Sockets, own: &SeenEnd, peer: &SeenEnd) -> bool {
     let (own_end, peer_end) = (own.address, peer.address);
-    let is_known = |key: Key| sockets.find(&key).is_some();
+    let is_known = |key: SocketKey| sockets.find(&key).is_some();
     may_be_forwarded(sockets, own)
-        || is_known(Key::Connection { protocol: TCP, own: own_end, peer: peer_end })
-        || is_known(Key::Peer { protocol: TCP, peer: peer_end })
+        || is_known(SocketKey::Connection { protocol: TCP, own: own_end, peer: peer_end })
+        || is_known(SocketKey::Peer { protocol: TCP, peer: peer_end })
         || sockets.has_raw_since(TCP, own.first_ns)
 }
 
@@ -276,6 +277,6 @@ pub(super) fn may_be_forwarded(sockets: &Sockets, own: &SeenEnd) -> bool {
 
 /// Whether a socket listens at the port of an end.
 fn listens(sockets: &Sockets, own: SocketAddr) -> bool {
-    let any = Key::Local { protocol: TCP, own: None, port: own.port() };
+    let any = SocketKey::Local { protocol: TCP, own: None, port: own.port() };
     sockets.find(&local(TCP, own)).is_some() || sockets.find(&any).is_some()
 }

@@ -17,29 +17,29 @@ mod wire;
 
 use std::sync::Arc;
 
-pub use judge::{Hidden, SeenEnd, What};
+pub use judge::{HiddenConnection, HiddenConnectionKind, SeenEnd};
 pub use scans::ScanCounts;
-pub use sockets::Owner;
-pub use wire::{Owners, SeenFlow, Wire};
+pub use sockets::SocketOwner;
+pub use wire::{FlowOwners, SeenFlow, TrafficLink};
 
-use wire::Found;
+use wire::HiddenConnectionList;
 
-use super::{Accepted, Detector, DetectorSetup, Finding, Scene};
+use super::{Acceptance, Detector, DetectorContext, DetectorSetup, Finding};
 use crate::loss::Loss;
 use crate::page_cache::ContentSource;
-use crate::state::State;
+use crate::state::MachineState;
 
 /// The detector of a system whose packets are seen.
 #[derive(Debug, Default)]
 pub struct HiddenConnections {
-    wire: Option<Arc<Wire>>,
-    owed: Found,
+    wire: Option<Arc<TrafficLink>>,
+    owed: HiddenConnectionList,
     unchecked: Loss,
 }
 
 impl HiddenConnections {
     /// Sets what it shares with the sensor of the system's packets. Without that, it is off.
-    pub fn set_wire(&mut self, wire: Arc<Wire>) {
+    pub fn set_wire(&mut self, wire: Arc<TrafficLink>) {
         self.wire = Some(wire);
     }
 
@@ -54,10 +54,16 @@ impl Detector for HiddenConnections {
         Self::default()
     }
 
-    fn update(&mut self, scene: &mut Scene<'_>, _: &State, _: &mut dyn ContentSource) {
+    fn update(
+        &mut self,
+        scene: &mut DetectorContext<'_>,
+        _: &MachineState,
+        _: &mut dyn ContentSource,
+    ) {
         let Some(wire) = &self.wire else { return };
         wire.note_scan(scene.cx.snapshot, scene.cx.now, &mut self.owed);
-        self.owed.retain(|hidden| scene.found(&Finding::HiddenConnection(hidden)) == Accepted::No);
+        self.owed
+            .retain(|hidden| scene.found(&Finding::HiddenConnection(hidden)) == Acceptance::No);
     }
 
     fn unchecked(&mut self) -> &mut Loss {

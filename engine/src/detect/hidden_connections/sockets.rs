@@ -32,7 +32,7 @@ const WHOLE_SCAN_NS: i64 = 2_000_000_000;
 
 /// The process that holds a socket: the first one, if there are several.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Owner {
+pub struct SocketOwner {
     /// The tgid.
     pub process_id: u32,
     /// The real user id, if it could be read.
@@ -43,7 +43,7 @@ pub struct Owner {
     pub container: ArrayVec<u8, CONTAINER_BYTES>,
 }
 
-impl Owner {
+impl SocketOwner {
     fn of(snapshot: &Snapshot, process: Index<ProcessRow>) -> Option<Self> {
         let process = snapshot.processes.at(Some(process))?;
         let task = &snapshot.leader(process)?.task;
@@ -60,7 +60,7 @@ impl Owner {
 
 /// What accounts for packets.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Key {
+pub(super) enum SocketKey {
     /// A socket with a peer. Whose end it is does not matter: both may be the system's.
     Connection { protocol: u8, own: SocketAddr, peer: SocketAddr },
     /// A socket with this peer, at whatever address: the packets' may be translated (NAT).
@@ -69,7 +69,7 @@ pub(super) enum Key {
     Local { protocol: u8, own: Option<IpAddr>, port: u16 },
 }
 
-impl Key {
+impl SocketKey {
     pub(super) fn hash(&self, key: HashKey) -> u64 {
         let nothing = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
         let (kind, protocol, own, peer) = match *self {
@@ -97,15 +97,15 @@ impl Key {
 
 /// A socket, and who holds it.
 #[derive(Clone, Debug)]
-pub(super) struct Row {
-    key: Key,
-    pub(super) owner: Option<Owner>,
+pub(super) struct OwnedSocket {
+    key: SocketKey,
+    pub(super) owner: Option<SocketOwner>,
 }
 
 /// One of the two tables.
 #[derive(Debug)]
-struct Table {
-    rows: Vec<Row>,
+struct SocketTable {
+    rows: Vec<OwnedSocket>,
     index: HashIndex,
     /// The ports of UDP sockets, of processes and of the kernel itself.
     udp_ports: PortSet,
@@ -114,7 +114,7 @@ struct Table {
     is_cut: bool,
 }
 
-impl Table {
+impl SocketTable {
     fn new(capacity: usize) -> Self {
         Self {
             rows: room::list(capacity),
@@ -132,7 +132,7 @@ impl Table {
         (self.began_ns, self.is_cut) = (now_ns, false);
     }
 
-    fn find(&self, hash: u64, key: &Key) -> Option<u32> {
+    fn find(&self, hash: u64, key: &SocketKey) -> Option<u32> {
         let is = |row: u32| self.rows.get(row as usize).is_some_and(|row| row.key == *key);
         self.index.find(hash, is)
     }
@@ -149,14 +149,14 @@ struct Bystanders {
     xdp_ns: i64,
     /// A socket of AF_PACKET. Most of them only receive.
     packet_ns: i64,
-    packet: Option<Owner>,
+    packet: Option<SocketOwner>,
 }
 
 /// All sockets of a system.
 #[derive(Debug)]
 pub(super) struct Sockets {
-    newer: Table,
-    older: Table,
+    newer: SocketTable,
+    older: SocketTable,
     key: HashKey,
     /// The process that holds each TCP socket of the scan.
     holders: Vec<Option<Index<ProcessRow>>>,
@@ -172,8 +172,8 @@ impl Sockets {
     pub(super) fn new(connections: usize, others: usize, key: HashKey) -> Self {
         let capacity = 2 * connections + 2 * others;
         Self {
-            newer: Table::new(capacity),
-            older: Table::new(capacity),
+            newer: SocketTable::new(capacity),
+            older: SocketTable::new(capacity),
             key,
             holders: room::list(connections),
             addresses: room::list(ADDRESSES_MAX),
@@ -193,11 +193,14 @@ impl Sockets {
         self.find_holders(snapshot);
         for (index, row) in snapshot.connections.indexed() {
             let holder = self.holders.get(index.position()).copied().flatten();
-            self.note_connection(row, holder.and_then(|process| Owner::of(snapshot, process)));
+            self.note_connection(
+                row,
+                holder.and_then(|process| SocketOwner::of(snapshot, process)),
+            );
         }
         for (_, file) in snapshot.files.indexed() {
             let Some(socket) = snapshot.sockets.at(file.socket) else { continue };
-            let owner = file.process.and_then(|process| Owner::of(snapshot, process));
+            let owner = file.process.and_then(|process| SocketOwner::of(snapshot, process));
             self.note_socket(socket, owner, now_ns);
         }
         let udp = &snapshot.udp_ports;
@@ -244,7 +247,7 @@ impl Sockets {
         }
     }
 
-    fn note_connection(&mut self, row: &ConnectionRow, owner: Option<Owner>) {
+    fn note_connection(&mut self, row: &ConnectionRow, owner: Option<SocketOwner>) {
         let ends = &row.endpoints;
         let own = end(ends.source, ends.source_port);
         let protocol = IPPROTO_TCP as u8;
@@ -252,11 +255,11 @@ impl Sockets {
             return self.add(local(protocol, own), owner);
         }
         let peer = end(ends.destination, ends.destination_port);
-        self.add(Key::Peer { protocol, peer }, owner.clone());
-        self.add(Key::Connection { protocol, own, peer }, owner);
+        self.add(SocketKey::Peer { protocol, peer }, owner.clone());
+        self.add(SocketKey::Connection { protocol, own, peer }, owner);
     }
 
-    fn note_socket(&mut self, socket: &SocketRow, owner: Option<Owner>, now_ns: i64) {
+    fn note_socket(&mut self, socket: &SocketRow, owner: Option<SocketOwner>, now_ns: i64) {
         let Some(ends) = &socket.endpoints else { return };
         let bystanders = &mut self.bystanders;
         match ends.family {
@@ -279,7 +282,7 @@ impl Sockets {
                 let own = end(ends.source, ends.source_port);
                 if ends.destination_port != 0 {
                     let peer = end(ends.destination, ends.destination_port);
-                    self.add(Key::Connection { protocol, own, peer }, owner.clone());
+                    self.add(SocketKey::Connection { protocol, own, peer }, owner.clone());
                 }
                 self.add(local(protocol, own), owner);
             }
@@ -289,7 +292,7 @@ impl Sockets {
 
     /// Adds a socket to the newer table. A scan that does not show its holder keeps the one that is
     /// known.
-    fn add(&mut self, key: Key, owner: Option<Owner>) {
+    fn add(&mut self, key: SocketKey, owner: Option<SocketOwner>) {
         let hash = key.hash(self.key);
         if let Some(row) = self.newer.find(hash, &key) {
             if owner.is_some() {
@@ -308,11 +311,11 @@ impl Sockets {
             self.newer.is_cut = true;
             return;
         }
-        self.newer.rows.push(Row { key, owner });
+        self.newer.rows.push(OwnedSocket { key, owner });
     }
 
     /// What accounts for packets, if a scan has shown it.
-    pub(super) fn find(&self, key: &Key) -> Option<&Row> {
+    pub(super) fn find(&self, key: &SocketKey) -> Option<&OwnedSocket> {
         let hash = key.hash(self.key);
         [&self.newer, &self.older].into_iter().find_map(|table| {
             let row = table.find(hash, key)?;
@@ -350,7 +353,7 @@ impl Sockets {
     }
 
     /// Who has had a packet socket since a time.
-    pub(super) fn packet_socket_since(&self, ns: i64) -> Option<&Owner> {
+    pub(super) fn packet_socket_since(&self, ns: i64) -> Option<&SocketOwner> {
         self.bystanders.packet.as_ref().filter(|_| self.has_packet_socket_since(ns))
     }
 
@@ -374,7 +377,7 @@ fn end(address: IpAddr, port: u16) -> SocketAddr {
     SocketAddr::new(address.to_canonical(), port)
 }
 
-pub(super) fn local(protocol: u8, own: SocketAddr) -> Key {
+pub(super) fn local(protocol: u8, own: SocketAddr) -> SocketKey {
     let address = Some(own.ip()).filter(|address| !address.is_unspecified());
-    Key::Local { protocol, own: address, port: own.port() }
+    SocketKey::Local { protocol, own: address, port: own.port() }
 }

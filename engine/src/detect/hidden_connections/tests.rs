@@ -9,8 +9,8 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::sock::Endpoints;
 use panoptes_tables::HashKey;
 
-use super::wire::Found;
-use super::{Hidden, SeenEnd, SeenFlow, What, Wire};
+use super::wire::HiddenConnectionList;
+use super::{HiddenConnection, HiddenConnectionKind, SeenEnd, SeenFlow, TrafficLink};
 use crate::limits::Limits;
 use crate::state::tests::world::{FakeFile, FakeProcess, FakeSocket, LISTEN, TIME_WAIT, World};
 use crate::time::Now;
@@ -35,10 +35,10 @@ struct Scene {
     udp_ports: Vec<u16>,
     is_udp_whole: bool,
     may_translate: bool,
-    wire: Wire,
+    wire: TrafficLink,
     snapshot: Snapshot,
     now: i64,
-    found: Found,
+    found: HiddenConnectionList,
 }
 
 impl Scene {
@@ -51,7 +51,7 @@ impl Scene {
             udp_ports: vec![68],
             is_udp_whole: true,
             may_translate: false,
-            wire: Wire::new(&limits, HashKey::new(7)),
+            wire: TrafficLink::new(&limits, HashKey::new(7)),
             snapshot: Snapshot::empty(&limits),
             now: BEGIN,
             found: ArrayVec::new(),
@@ -110,7 +110,7 @@ impl Scene {
     }
 
     /// What is found after one more scan.
-    fn found(&mut self) -> Vec<Hidden> {
+    fn found(&mut self) -> Vec<HiddenConnection> {
         self.scan();
         self.found.drain(..).collect()
     }
@@ -135,7 +135,7 @@ fn inbound(flags: u8, from: i64, to: i64) -> SeenFlow {
 }
 
 /// Of a system that does not have the connection, the packets of some scans. What is found.
-fn judged(change: impl Fn(&mut Scene, &mut SeenFlow)) -> Vec<Hidden> {
+fn judged(change: impl Fn(&mut Scene, &mut SeenFlow)) -> Vec<HiddenConnection> {
     let mut scene = Scene::new();
     let mut flow = inbound(SYN | ACK, 0, 0);
     change(&mut scene, &mut flow);
@@ -154,7 +154,7 @@ fn judged(change: impl Fn(&mut Scene, &mut SeenFlow)) -> Vec<Hidden> {
 fn a_connection_without_a_socket_is_found_with_its_listener() {
     let found = judged(|_, _| ());
     let what: Vec<_> = found.iter().map(|hidden| hidden.what).collect();
-    assert_eq!(what, [What::Connection, What::Listener]);
+    assert_eq!(what, [HiddenConnectionKind::Connection, HiddenConnectionKind::Listener]);
     for hidden in &found {
         assert_eq!((hidden.own, hidden.peer), (at(OWN), at(PEER)));
         // A scan ends when the next one begins, so the last one may still go on.
@@ -167,7 +167,7 @@ fn a_connection_without_a_socket_is_found_with_its_listener() {
 fn an_outbound_connection_has_no_listener() {
     let found = judged(|_, flow| flow.ends.reverse());
     assert_eq!(found.len(), 1);
-    assert_eq!((found[0].what, found[0].own), (What::Connection, at(OWN)));
+    assert_eq!((found[0].what, found[0].own), (HiddenConnectionKind::Connection, at(OWN)));
 }
 
 #[test]
@@ -198,7 +198,10 @@ fn sockets_account_for_packets() {
     };
     assert_eq!(listener.state, LISTEN);
     let found = judged(|scene, _| scene.world.sockets.push(listener));
-    assert_eq!(found.iter().map(|hidden| hidden.what).collect::<Vec<_>>(), [What::Connection]);
+    assert_eq!(
+        found.iter().map(|hidden| hidden.what).collect::<Vec<_>>(),
+        [HiddenConnectionKind::Connection]
+    );
 }
 
 #[test]
@@ -337,7 +340,10 @@ fn many_connections_without_a_socket_hide_no_other() {
     assert_eq!(scene.found().len(), 64);
     scene.wire.seen(&inbound(ACK, from, scene.now));
     let found: Vec<_> = scene.found().iter().map(|hidden| (hidden.what, hidden.own)).collect();
-    assert_eq!(found, [(What::Connection, at(OWN)), (What::Listener, at(OWN))]);
+    assert_eq!(
+        found,
+        [(HiddenConnectionKind::Connection, at(OWN)), (HiddenConnectionKind::Listener, at(OWN))]
+    );
 }
 
 #[test]

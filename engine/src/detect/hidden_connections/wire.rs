@@ -10,9 +10,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use arrayvec::ArrayVec;
 use panoptes_tables::HashKey;
 
-use super::judge::{Hidden, Judge, SeenEnd};
+use super::judge::{HiddenConnection, Judge, SeenEnd};
 use super::scans::ScanCounts;
-use super::sockets::{Key, Owner, Sockets, local};
+use super::sockets::{SocketKey, SocketOwner, Sockets, local};
 use crate::limits::Limits;
 use crate::time::Now;
 use crate::walk::Snapshot;
@@ -31,29 +31,29 @@ pub struct SeenFlow {
 }
 
 /// The processes that hold the sockets at the ends of a flow.
-pub type Owners = [Option<Owner>; 2];
+pub type FlowOwners = [Option<SocketOwner>; 2];
 
 /// Findings that wait.
-pub(super) type Found = ArrayVec<Hidden, FOUND_MAX>;
+pub(super) type HiddenConnectionList = ArrayVec<HiddenConnection, FOUND_MAX>;
 
 /// Shared by the sensor and the scanner of one system.
 #[derive(Debug)]
-pub struct Wire(Mutex<Shared>);
+pub struct TrafficLink(Mutex<TrafficLinkState>);
 
 #[derive(Debug)]
-struct Shared {
+struct TrafficLinkState {
     sockets: Sockets,
     judge: Judge,
-    found: Found,
+    found: HiddenConnectionList,
     last_scan: Option<Now>,
 }
 
-impl Wire {
+impl TrafficLink {
     /// Allocates everything for a system with these limits.
     pub fn new(limits: &Limits, key: HashKey) -> Self {
         let connections = limits.connections_seen_max();
         let others = limits.file_descriptors_seen_max().min(connections);
-        Self(Mutex::new(Shared {
+        Self(Mutex::new(TrafficLinkState {
             sockets: Sockets::new(connections, others, key.derive("sockets on the wire")),
             judge: Judge::new(key.derive("connections without a socket")),
             found: ArrayVec::new(),
@@ -61,13 +61,13 @@ impl Wire {
         }))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Shared> {
+    fn lock(&self) -> MutexGuard<'_, TrafficLinkState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Judges what was seen of a flow since it was reported last, and returns whose it is.
-    pub fn seen(&self, flow: &SeenFlow) -> Owners {
-        let Shared { sockets, judge, found, .. } = &mut *self.lock();
+    pub fn seen(&self, flow: &SeenFlow) -> FlowOwners {
+        let TrafficLinkState { sockets, judge, found, .. } = &mut *self.lock();
         let [source, destination] = &flow.ends;
         judge.judge(sockets, flow.protocol, [source, destination], &mut |hidden| {
             found.try_push(hidden).is_ok()
@@ -79,13 +79,13 @@ impl Wire {
 
     /// Notes a scan that has begun at `now`, and adds what was found since the last one to `owed`,
     /// as far as there is room. A scan counts for nothing while the sensor uses what is shared.
-    pub(super) fn note_scan(&self, snapshot: &Snapshot, now: Now, owed: &mut Found) {
+    pub(super) fn note_scan(&self, snapshot: &Snapshot, now: Now, owed: &mut HiddenConnectionList) {
         let mut shared = match self.0.try_lock() {
             Ok(shared) => shared,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
-        let Shared { sockets, judge, found, last_scan } = &mut *shared;
+        let TrafficLinkState { sockets, judge, found, last_scan } = &mut *shared;
         if last_scan.replace(now).is_some_and(|last| was_set(last, now)) {
             // Packets have times of the calendar.
             judge.clear();
@@ -104,7 +104,7 @@ impl Wire {
 
     /// Forgets all sockets: another kernel may run now.
     pub fn forget(&self) {
-        let Shared { sockets, judge, found, last_scan } = &mut *self.lock();
+        let TrafficLinkState { sockets, judge, found, last_scan } = &mut *self.lock();
         sockets.clear();
         judge.clear();
         found.clear();
@@ -121,13 +121,18 @@ fn was_set(last: Now, now: Now) -> bool {
 
 /// Who holds the socket at an end of a flow: the one of the connection, else the one with the same
 /// peer behind NAT, else the one that receives at the port.
-fn owner(sockets: &Sockets, protocol: u8, own: SocketAddr, peer: SocketAddr) -> Option<Owner> {
+fn owner(
+    sockets: &Sockets,
+    protocol: u8,
+    own: SocketAddr,
+    peer: SocketAddr,
+) -> Option<SocketOwner> {
     let port = own.port();
     let keys = [
-        Key::Connection { protocol, own, peer },
-        Key::Peer { protocol, peer },
+        SocketKey::Connection { protocol, own, peer },
+        SocketKey::Peer { protocol, peer },
         local(protocol, own),
-        Key::Local { protocol, own: None, port },
+        SocketKey::Local { protocol, own: None, port },
     ];
     // Addresses of others may be translated, too, but only the system's ends have its sockets.
     if !sockets.is_own(own.ip()) {

@@ -25,21 +25,23 @@ use arrayvec::ArrayVec;
 use panoptes_decoders::kernel::vm_area_struct::{
     VM_EXEC, VM_GROWSDOWN, VM_MAYSHARE, VM_READ, VM_WRITE,
 };
-use panoptes_tables::{Latest, Tag, room};
+use panoptes_tables::{RecentList, Tag, room};
 
-use super::{Accepted, Detector, DetectorSetup, Finding, Findings, Scene};
-use crate::address::Reader;
+use super::{Acceptance, Detector, DetectorContext, DetectorSetup, Finding, Findings};
+use crate::address::MemoryReader;
 use crate::loss::Loss;
 use crate::page_cache::{ContentSource, FileIdentity, MachineMemory};
 use crate::state::facts::AreaFacts;
 use crate::state::process::{Process, ProcessKey};
-use crate::state::{AreaBefore, Change, ScanContext, State};
+use crate::state::{AreaBefore, Change, MachineState, ScanContext};
 use crate::time::Monotonic;
 use crate::walk::{MmRow, Snapshot};
 
 use program::Programs;
 use reserved_space::Surroundings;
-use rule::{Backing, Direction, FindingKind, PermissionChange, Verdict, judge};
+use rule::{
+    AreaKind, FindingKind, PermissionChange, PermissionDirection, PermissionVerdict, judge,
+};
 
 /// Maximum number of findings per program, for each direction, until the first pause.
 const FINDINGS_MAX: u8 = 8;
@@ -62,22 +64,22 @@ const PROGRAMS: usize = 1024;
 
 /// A change of the right to execute, and the rule's verdict on it.
 #[derive(Clone, Copy, Debug)]
-pub struct Judged<'a> {
+pub struct JudgedAreaChange<'a> {
     pub process: &'a Process,
     /// The area as it is now.
     pub area: AreaFacts<'a>,
     /// The area that it, or a part of it, was before; `None` if there was none.
     pub before: Option<AreaBefore>,
-    pub direction: Direction,
-    pub backing: Backing,
-    pub verdict: Verdict,
+    pub direction: PermissionDirection,
+    pub backing: AreaKind,
+    pub verdict: PermissionVerdict,
     /// Whether further findings of this program are reported only now and then.
     pub is_last: bool,
 }
 
 /// The findings of one program that were reported.
 #[derive(Clone, Debug)]
-struct Reported {
+struct ProgramFindings {
     key: ProcessKey,
     self_exec_id: u32,
     /// Address of its arguments: an exec changes it, a fork does not.
@@ -91,23 +93,23 @@ struct Reported {
     pauses: [(Monotonic, i64); 2],
 }
 
-impl Reported {
+impl ProgramFindings {
     /// Whether changes in this direction are not reported now.
-    fn pauses(&self, direction: Direction, now: Monotonic) -> bool {
+    fn pauses(&self, direction: PermissionDirection, now: Monotonic) -> bool {
         let (since, length) = self.pauses[direction as usize];
         now.since(since) < length
     }
 
     /// Counts a finding, and begins a pause after the last of [`FINDINGS_MAX`].
-    fn count_one(&mut self, direction: Direction, start: u64, now: Monotonic) {
+    fn count_one(&mut self, direction: PermissionDirection, start: u64, now: Monotonic) {
         match direction {
-            Direction::Added => {
+            PermissionDirection::Added => {
                 if self.starts.is_full() {
                     self.starts.remove(0);
                 }
                 self.starts.push(start);
             }
-            Direction::Removed => self.removed = (self.removed + 1).min(FINDINGS_MAX),
+            PermissionDirection::Removed => self.removed = (self.removed + 1).min(FINDINGS_MAX),
         }
         if self.count(direction) == FINDINGS_MAX {
             let (shortest, longest) = PAUSES_NS;
@@ -116,10 +118,10 @@ impl Reported {
         }
     }
 
-    fn count(&self, direction: Direction) -> u8 {
+    fn count(&self, direction: PermissionDirection) -> u8 {
         match direction {
-            Direction::Added => self.starts.len() as u8,
-            Direction::Removed => self.removed,
+            PermissionDirection::Added => self.starts.len() as u8,
+            PermissionDirection::Removed => self.removed,
         }
     }
 
@@ -135,34 +137,35 @@ impl Reported {
 
 /// A finding whose report was not accepted, without the names of the area.
 #[derive(Clone, Copy, Debug)]
-struct Owed {
+struct PendingAreaChange {
     process: ProcessKey,
     area: AreaFacts<'static>,
     before: Option<AreaBefore>,
-    direction: Direction,
-    backing: Backing,
-    verdict: Verdict,
+    direction: PermissionDirection,
+    backing: AreaKind,
+    verdict: PermissionVerdict,
     is_last: bool,
 }
 
-impl Owed {
-    fn of(judged: &Judged<'_>) -> Self {
-        let &Judged { process, area, before, direction, backing, verdict, is_last } = judged;
+impl PendingAreaChange {
+    fn of(judged: &JudgedAreaChange<'_>) -> Self {
+        let &JudgedAreaChange { process, area, before, direction, backing, verdict, is_last } =
+            judged;
         let area = AreaFacts { file: None, name: None, ..area };
         Self { process: process.key, area, before, direction, backing, verdict, is_last }
     }
 
-    const fn judged<'a>(&self, process: &'a Process) -> Judged<'a> {
+    const fn judged<'a>(&self, process: &'a Process) -> JudgedAreaChange<'a> {
         let &Self { area, before, direction, backing, verdict, is_last, .. } = self;
-        Judged { process, area, before, direction, backing, verdict, is_last }
+        JudgedAreaChange { process, area, before, direction, backing, verdict, is_last }
     }
 }
 
 /// Checks changes against the rule, in memory allocated at start.
 #[derive(Debug)]
-pub struct Permissions {
+pub struct MemoryPermissions {
     programs: Programs,
-    reported: Vec<Reported>,
+    reported: Vec<ProgramFindings>,
     /// The entry to replace when all are used.
     next: usize,
     /// Number of areas that may still be checked in this scan, and for the process of the last
@@ -170,16 +173,16 @@ pub struct Permissions {
     steps_left: u32,
     of_process: Option<(ProcessKey, u32)>,
     /// Programs that look like runtimes, and whose changes were reported.
-    claims: Latest<FileIdentity>,
+    claims: RecentList<FileIdentity>,
     /// Findings whose reports were not accepted.
-    owed: ArrayVec<Owed, OWED_MAX>,
+    owed: ArrayVec<PendingAreaChange, OWED_MAX>,
     /// The most of them that one process can have.
     owed_most: usize,
     /// The changes that were not checked or not reported.
     lost: Loss,
 }
 
-impl Permissions {
+impl MemoryPermissions {
     /// Allocates everything, including the reader.
     #[expect(clippy::new_without_default, reason = "it allocates much")]
     pub fn new() -> Self {
@@ -196,7 +199,7 @@ impl Permissions {
             next: 0,
             steps_left: STEPS_MAX.1,
             of_process: None,
-            claims: Latest::new(CLAIMS),
+            claims: RecentList::new(CLAIMS),
             owed: ArrayVec::new(),
             owed_most: 0,
             lost: Loss::new(),
@@ -205,11 +208,11 @@ impl Permissions {
 }
 
 /// The reader of pages that became executable.
-pub(super) fn reader() -> Reader {
+pub(super) fn reader() -> MemoryReader {
     program::reader()
 }
 
-impl Detector for Permissions {
+impl Detector for MemoryPermissions {
     fn build(_setup: &DetectorSetup<'_>) -> Self {
         Self::without_reader()
     }
@@ -220,16 +223,21 @@ impl Detector for Permissions {
         self.of_process = None;
     }
 
-    fn observe(&mut self, scene: &mut Scene<'_>, change: &Change<'_>) {
+    fn observe(&mut self, scene: &mut DetectorContext<'_>, change: &Change<'_>) {
         if let Some(judged) = self.judge(&mut scene.memory, scene.cx, change)
-            && scene.found(&Finding::MemoryPermissions(&judged)) == Accepted::No
+            && scene.found(&Finding::MemoryPermissions(&judged)) == Acceptance::No
         {
             self.owe(&judged);
         }
     }
 
     /// Reports again what was not accepted.
-    fn update(&mut self, scene: &mut Scene<'_>, state: &State, _files: &mut dyn ContentSource) {
+    fn update(
+        &mut self,
+        scene: &mut DetectorContext<'_>,
+        state: &MachineState,
+        _files: &mut dyn ContentSource,
+    ) {
         self.offer_owed(scene.cx, scene.out, state);
     }
 
@@ -237,7 +245,7 @@ impl Detector for Permissions {
         &mut self,
         cx: &ScanContext<'_>,
         out: &mut dyn Findings,
-        state: &State,
+        state: &MachineState,
         _files: &mut dyn ContentSource,
     ) -> u64 {
         self.offer_owed(cx, out, state);
@@ -249,20 +257,20 @@ impl Detector for Permissions {
     }
 }
 
-impl Permissions {
+impl MemoryPermissions {
     /// Takes a reader before a scan, and returns it by a second call after the scan.
-    pub fn exchange(&mut self, reader: &mut Reader) {
+    pub fn exchange(&mut self, reader: &mut MemoryReader) {
         self.programs.exchange(reader);
     }
 
-    fn offer_owed(&mut self, cx: &ScanContext<'_>, out: &mut dyn Findings, state: &State) {
+    fn offer_owed(&mut self, cx: &ScanContext<'_>, out: &mut dyn Findings, state: &MachineState) {
         let lost = &mut self.lost;
         self.owed.retain(|owed| {
             let Some(process) = state.find(&owed.process) else {
                 lost.add(1, Some(owed.process.process_id));
                 return false;
             };
-            out.found(cx, &Finding::MemoryPermissions(&owed.judged(process))) == Accepted::No
+            out.found(cx, &Finding::MemoryPermissions(&owed.judged(process))) == Acceptance::No
         });
     }
 
@@ -272,7 +280,7 @@ impl Permissions {
         memory: &mut MachineMemory<'_>,
         cx: &ScanContext<'_>,
         change: &Change<'a>,
-    ) -> Option<Judged<'a>> {
+    ) -> Option<JudgedAreaChange<'a>> {
         let (process, area, before) = match *change {
             Change::AreaPermissionsChanged { process, area, before } => {
                 (process, area, Some(before))
@@ -282,7 +290,7 @@ impl Permissions {
         };
         let seen = seen(&area, before.as_ref())?;
         let PermissionChange { direction, backing, .. } = seen;
-        let judged = |verdict, is_last| Judged {
+        let judged = |verdict, is_last| JudgedAreaChange {
             process,
             area,
             before,
@@ -361,8 +369,8 @@ impl Permissions {
 
     /// Keeps a finding whose report was not accepted. Without room, the process with the most of
     /// them loses its newest one to a process that would have fewer.
-    fn owe(&mut self, judged: &Judged<'_>) {
-        let new = Owed::of(judged);
+    fn owe(&mut self, judged: &JudgedAreaChange<'_>) {
+        let new = PendingAreaChange::of(judged);
         if self.owed.is_full() {
             let count = |key: ProcessKey| self.owed.iter().filter(|it| it.process == key).count();
             let own = count(new.process);
@@ -387,7 +395,7 @@ impl Permissions {
 
     /// Index of a program's entry in the list of reported findings, if it has one.
     fn entry_of(&self, process: &Process) -> Option<usize> {
-        let is_it = |reported: &Reported| {
+        let is_it = |reported: &ProgramFindings| {
             reported.key == process.key && reported.self_exec_id == process.self_exec_id()
         };
         self.reported.iter().position(is_it)
@@ -405,7 +413,8 @@ impl Permissions {
         let at = self.entry_of(process).unwrap_or_else(|| {
             let starts = ArrayVec::new();
             let pauses = [(since, 0); 2];
-            let new = Reported { key, self_exec_id, arguments, since, starts, removed: 0, pauses };
+            let new =
+                ProgramFindings { key, self_exec_id, arguments, since, starts, removed: 0, pauses };
             if self.reported.len() < self.reported.capacity() {
                 self.reported.push(new);
                 return self.reported.len() - 1;
@@ -432,10 +441,12 @@ fn seen(area: &AreaFacts<'_>, before: Option<&AreaBefore>) -> Option<PermissionC
     let executes = area.flags & VM_EXEC != 0;
     let direction = match before {
         Some(before) if (before.flags ^ area.flags) & VM_EXEC == 0 => return None,
-        Some(_) if !executes => Direction::Removed,
-        Some(_) => Direction::Added,
+        Some(_) if !executes => PermissionDirection::Removed,
+        Some(_) => PermissionDirection::Added,
         // It became executable since the last scan, or else it could not have been written.
-        None if executes && !is_writable && is_written && !area.has_file => Direction::Added,
+        None if executes && !is_writable && is_written && !area.has_file => {
+            PermissionDirection::Added
+        }
         None => return None,
     };
     let before_pages =
@@ -454,14 +465,14 @@ fn seen(area: &AreaFacts<'_>, before: Option<&AreaBefore>) -> Option<PermissionC
     })
 }
 
-fn backing(area: &AreaFacts<'_>) -> Backing {
+fn backing(area: &AreaFacts<'_>) -> AreaKind {
     if area.has_file {
-        return if area.flags & VM_MAYSHARE != 0 { Backing::Shared } else { Backing::File };
+        return if area.flags & VM_MAYSHARE != 0 { AreaKind::Shared } else { AreaKind::File };
     }
     match area.name {
-        Some(b"[heap]") => Backing::Heap,
-        Some(b"[stack]") => Backing::Stack,
-        _ if area.flags & VM_GROWSDOWN != 0 => Backing::Stack,
-        _ => Backing::Anonymous,
+        Some(b"[heap]") => AreaKind::Heap,
+        Some(b"[stack]") => AreaKind::Stack,
+        _ if area.flags & VM_GROWSDOWN != 0 => AreaKind::Stack,
+        _ => AreaKind::Anonymous,
     }
 }

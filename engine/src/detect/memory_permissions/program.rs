@@ -8,11 +8,11 @@ use panoptes_decoders::address::{KernelVa, UserVa};
 use panoptes_decoders::kernel::vm_area_struct::VM_EXEC;
 use panoptes_decoders::source::PAGE_BYTES;
 use panoptes_decoders::user::program_headers::{ProgramHeaders, has_text_relocations};
-use panoptes_tables::{Scan, room};
+use panoptes_tables::{ScanNumber, room};
 
 use super::rule::ElfClaim;
-use crate::address::{Reader, ReaderSizes};
-use crate::page_cache::{FileBytes, FileIdentity, FileReader, MachineMemory, Symbols, Unread};
+use crate::address::{MemoryReader, ReaderSizes};
+use crate::page_cache::{FileBytes, FileIdentity, FileReader, MachineMemory, MissingPage, Symbols};
 use crate::walk::{FileRow, Index, MmRow, Snapshot, VmaRow};
 
 /// Number of bytes read at the beginning of a file: they include the program headers.
@@ -46,23 +46,23 @@ const STEPS_A_FILE: usize = 4;
 
 /// What is known of a file.
 #[derive(Clone, Copy, Debug)]
-struct Known {
+struct KnownElfFile {
     file: FileIdentity,
     /// By [`Question`].
-    answers: [Answer; 2],
+    answers: [ElfAnswer; 2],
 }
 
 /// What is known of a file's answer to a question.
 #[derive(Clone, Copy, Debug, Default)]
-struct Answer {
+struct ElfAnswer {
     says: Option<bool>,
     /// The scan in which the file was last read for it.
-    asked: Option<Scan>,
+    asked: Option<ScanNumber>,
 }
 
 /// A question about a file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Question {
+pub(super) enum ElfQuestion {
     /// Whether it wants an executable stack.
     Stack,
     /// Whether it defines a symbol that only a code generator does.
@@ -71,7 +71,7 @@ pub(super) enum Question {
     RootsGenerator,
 }
 
-impl Question {
+impl ElfQuestion {
     /// Its place among a file's answers. Whose file it is does not change the answer.
     const fn place(self) -> usize {
         match self {
@@ -90,19 +90,19 @@ impl Question {
 }
 
 /// The reader of the page tables of pages that became executable.
-pub(super) fn reader() -> Reader {
-    Reader::new(ReaderSizes { objects: PAGES_MAX, arena_bytes: 0, walks: PAGES_MAX * 2 })
+pub(super) fn reader() -> MemoryReader {
+    MemoryReader::new(ReaderSizes { objects: PAGES_MAX, arena_bytes: 0, walks: PAGES_MAX * 2 })
 }
 
 /// Reads programs and keeps their answers, in memory allocated at start.
 #[derive(Debug)]
 pub(super) struct Programs {
-    reader: Reader,
+    reader: MemoryReader,
     files: FileReader,
-    known: Vec<Known>,
+    known: Vec<KnownElfFile>,
     /// The entry to replace when all are used.
     next: usize,
-    scan: Scan,
+    scan: ScanNumber,
     /// Approximate number of areas that may still be checked around the present one.
     pub(super) steps_left: u32,
 }
@@ -110,17 +110,17 @@ pub(super) struct Programs {
 impl Programs {
     pub(super) fn new() -> Self {
         Self {
-            reader: Reader::default(),
+            reader: MemoryReader::default(),
             files: FileReader::new(),
             known: room::list(KNOWN),
             next: 0,
-            scan: Scan::default(),
+            scan: ScanNumber::default(),
             steps_left: 0,
         }
     }
 
     /// Takes a reader before a scan, and returns it by a second call after the scan.
-    pub(super) fn exchange(&mut self, reader: &mut Reader) {
+    pub(super) fn exchange(&mut self, reader: &mut MemoryReader) {
         core::mem::swap(&mut self.reader, reader);
     }
 
@@ -145,7 +145,7 @@ impl Programs {
         memory: &mut MachineMemory<'_>,
         snapshot: &Snapshot,
         area: &VmaRow,
-    ) -> Result<ElfClaim, Unread> {
+    ) -> Result<ElfClaim, MissingPage> {
         let page_bytes = memory.kernel.space.levels.page_bytes();
         let page = area.vma.page_offset.saturating_mul(PAGE_BYTES);
         FileBytes::read_with(&mut self.files, memory, (snapshot, area.file), |file| {
@@ -168,7 +168,7 @@ impl Programs {
         &mut self,
         memory: &mut MachineMemory<'_>,
         (snapshot, areas): (&Snapshot, &[VmaRow]),
-        question: Question,
+        question: ElfQuestion,
     ) -> bool {
         let mut last = KernelVa::NULL;
         let mut files = 0;
@@ -185,12 +185,12 @@ impl Programs {
                 let file = snapshot.files.at(row.file);
                 file.is_some_and(|file| snapshot.is_put_by_root(file))
             };
-            if question == Question::RootsGenerator && !is_roots() {
+            if question == ElfQuestion::RootsGenerator && !is_roots() {
                 continue;
             }
             let Some(file) = FileIdentity::of(snapshot, row.file) else { continue };
             let at = self.known.iter().position(|known| known.file == file);
-            let new = Known { file, answers: [Answer::default(); 2] };
+            let new = KnownElfFile { file, answers: [ElfAnswer::default(); 2] };
             let mut file = at.and_then(|at| self.known.get(at)).copied().unwrap_or(new);
             let answer = &mut file.answers[question.place()];
             let is_recent = |asked| self.scan.since(asked) < AGAIN_SCANS;
@@ -216,14 +216,14 @@ impl Programs {
         &mut self,
         memory: &mut MachineMemory<'_>,
         file: (&Snapshot, Option<Index<FileRow>>),
-        question: Question,
-    ) -> Result<bool, Unread> {
+        question: ElfQuestion,
+    ) -> Result<bool, MissingPage> {
         FileBytes::read_with(&mut self.files, memory, file, |file| match question {
-            Question::Stack => {
+            ElfQuestion::Stack => {
                 let headers = ProgramHeaders::find(file.read(0, HEADER_BYTES)?);
                 Ok(headers.is_some_and(|headers| headers.wants_executable_stack()))
             }
-            Question::Generator | Question::RootsGenerator => {
+            ElfQuestion::Generator | ElfQuestion::RootsGenerator => {
                 let Some(symbols) = Symbols::read(file)? else { return Ok(false) };
                 for name in SYMBOLS {
                     if symbols.find(file, name)?.is_some() {
@@ -235,7 +235,7 @@ impl Programs {
         })
     }
 
-    fn remember(&mut self, place: Option<usize>, file: Known) {
+    fn remember(&mut self, place: Option<usize>, file: KnownElfFile) {
         if let Some(known) = place.and_then(|place| self.known.get_mut(place)) {
             *known = file;
         } else if self.known.len() < self.known.capacity() {

@@ -8,7 +8,7 @@ use panoptes_decoders::kernel::vm_area_struct::{
     VM_EXEC, VM_MAYSHARE, VM_NORESERVE, VM_READ, VM_WRITE,
 };
 
-use super::program::{Programs, Question};
+use super::program::{ElfQuestion, Programs};
 use super::rule::{AreaContext, ElfClaim};
 use crate::page_cache::MachineMemory;
 use crate::walk::{MmRow, Snapshot, VmaRow};
@@ -52,7 +52,7 @@ impl<'a> Surroundings<'a, '_> {
     }
 
     /// Whether the answer of any file that its process has mapped executable is yes.
-    fn any_file(&mut self, question: Question) -> bool {
+    fn any_file(&mut self, question: ElfQuestion) -> bool {
         let Some(mm) = self.mm else { return false };
         let areas = self.snapshot.vmas.range(mm.vmas);
         self.programs.spend(areas.len());
@@ -123,7 +123,7 @@ impl AreaContext for Surroundings<'_, '_> {
     }
 
     fn has_generator(&mut self) -> bool {
-        self.is_by_generator = self.any_file(Question::Generator);
+        self.is_by_generator = self.any_file(ElfQuestion::Generator);
         self.is_by_generator
     }
 
@@ -132,7 +132,7 @@ impl AreaContext for Surroundings<'_, '_> {
         self.mm.is_some_and(|mm| {
             let program = snapshot.files.at(mm.exe_file);
             program.is_some_and(|file| snapshot.is_put_by_root(file))
-        }) && (!self.is_by_generator || self.any_file(Question::RootsGenerator))
+        }) && (!self.is_by_generator || self.any_file(ElfQuestion::RootsGenerator))
     }
 
     fn file_says(&mut self) -> ElfClaim {
@@ -141,13 +141,13 @@ impl AreaContext for Surroundings<'_, '_> {
     }
 
     fn wants_executable_stack(&mut self) -> bool {
-        self.any_file(Question::Stack)
+        self.any_file(ElfQuestion::Stack)
     }
 }
 
 /// The adjoining areas on one side of an area.
 #[derive(Clone, Copy, Debug, Default)]
-struct Side {
+struct AreaNeighbours {
     /// Whether the adjacent area is inaccessible.
     is_closed: bool,
     /// Size in bytes of the largest inaccessible area.
@@ -161,7 +161,7 @@ struct Side {
     looked_at: usize,
 }
 
-impl Side {
+impl AreaNeighbours {
     /// The adjoining areas from `edge` on. `ends` returns an area's near and far end.
     fn over<'r>(
         rows: impl Iterator<Item = &'r VmaRow>,
@@ -207,8 +207,8 @@ fn is_inside_closed_range(areas: &[VmaRow], at: usize) -> (bool, usize) {
         return (false, 0);
     }
     let (below, above) = (areas[..at].iter().rev(), areas[at + 1..].iter());
-    let below = Side::over(below, area.vma.start, |row| (row.vma.end, row.vma.start));
-    let above = Side::over(above, area.vma.end, |row| (row.vma.start, row.vma.end));
+    let below = AreaNeighbours::over(below, area.vma.start, |row| (row.vma.end, row.vma.start));
+    let above = AreaNeighbours::over(above, area.vma.end, |row| (row.vma.start, row.vma.end));
     let closed = below.closed.max(above.closed);
     let data = below.data.saturating_add(above.data);
     let is_marked = below.is_marked || above.is_marked;

@@ -16,7 +16,7 @@
 
 /// The kind of an area.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Backing {
+pub enum AreaKind {
     /// Private memory without a file.
     Anonymous,
     /// Memory from `brk`.
@@ -31,7 +31,7 @@ pub enum Backing {
 
 /// How the right to execute changes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Direction {
+pub enum PermissionDirection {
     Added,
     Removed,
 }
@@ -40,8 +40,8 @@ pub enum Direction {
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "facts, each by itself")]
 pub struct PermissionChange {
-    pub direction: Direction,
-    pub backing: Backing,
+    pub direction: PermissionDirection,
+    pub backing: AreaKind,
     /// Whether it was there in the last scan, with other permissions.
     pub preexisting: bool,
     /// Whether it was writable in the last scan.
@@ -147,23 +147,23 @@ pub enum Exemption {
 }
 
 /// The rule's decision about a change: what is reported, or why nothing is.
-pub type Verdict = Result<FindingKind, Exemption>;
+pub type PermissionVerdict = Result<FindingKind, Exemption>;
 
 /// Decides about a change.
-pub fn judge(seen: &PermissionChange, around: &mut dyn AreaContext) -> Verdict {
+pub fn judge(seen: &PermissionChange, around: &mut dyn AreaContext) -> PermissionVerdict {
     match seen.direction {
-        Direction::Added => added(seen, around),
-        Direction::Removed => removed(seen, around),
+        PermissionDirection::Added => added(seen, around),
+        PermissionDirection::Removed => removed(seen, around),
     }
 }
 
-fn added(seen: &PermissionChange, around: &mut dyn AreaContext) -> Verdict {
+fn added(seen: &PermissionChange, around: &mut dyn AreaContext) -> PermissionVerdict {
     match seen.backing {
-        Backing::Stack if around.wants_executable_stack() => Err(Exemption::AskedFor),
-        Backing::Stack => Ok(FindingKind::Stack),
-        Backing::Heap if !seen.is_written => Err(Exemption::Empty),
-        Backing::Heap => Ok(FindingKind::Heap),
-        Backing::Anonymous => {
+        AreaKind::Stack if around.wants_executable_stack() => Err(Exemption::AskedFor),
+        AreaKind::Stack => Ok(FindingKind::Stack),
+        AreaKind::Heap if !seen.is_written => Err(Exemption::Empty),
+        AreaKind::Heap => Ok(FindingKind::Heap),
+        AreaKind::Anonymous => {
             if !seen.is_written {
                 return Err(Exemption::Empty);
             }
@@ -177,13 +177,13 @@ fn added(seen: &PermissionChange, around: &mut dyn AreaContext) -> Verdict {
             }
             explained(runtime(around), FindingKind::Written, around)
         }
-        Backing::Shared => {
+        AreaKind::Shared => {
             if !seen.was_writable {
                 return Err(Exemption::FilesOwn);
             }
             explained(generator(around), FindingKind::Shared, around)
         }
-        Backing::File => {
+        AreaKind::File => {
             if !seen.is_written {
                 return Err(Exemption::FilesOwn);
             }
@@ -199,13 +199,13 @@ fn added(seen: &PermissionChange, around: &mut dyn AreaContext) -> Verdict {
     }
 }
 
-fn removed(seen: &PermissionChange, around: &mut dyn AreaContext) -> Verdict {
+fn removed(seen: &PermissionChange, around: &mut dyn AreaContext) -> PermissionVerdict {
     if !seen.is_open {
         return Err(Exemption::Closed);
     }
     match seen.backing {
-        Backing::Stack => Ok(FindingKind::TakenBack),
-        Backing::Heap | Backing::Anonymous => {
+        AreaKind::Stack => Ok(FindingKind::TakenBack),
+        AreaKind::Heap | AreaKind::Anonymous => {
             if !seen.is_written {
                 return Err(Exemption::Empty);
             }
@@ -216,13 +216,13 @@ fn removed(seen: &PermissionChange, around: &mut dyn AreaContext) -> Verdict {
             runtime(around)?;
             Ok(FindingKind::TakenBack)
         }
-        Backing::Shared => {
+        AreaKind::Shared => {
             generator(around)?;
             Ok(FindingKind::TakenBack)
         }
         // A loader maps a library whole, and its data over the end of that.
-        Backing::File if seen.had_other_part => Err(Exemption::MappedAnew),
-        Backing::File => match around.file_says() {
+        AreaKind::File if seen.had_other_part => Err(Exemption::MappedAnew),
+        AreaKind::File => match around.file_says() {
             ElfClaim::Text => Ok(FindingKind::TextOpened),
             ElfClaim::Relocations => Err(Exemption::Relocated),
             ElfClaim::NotText | ElfClaim::Unknown => Err(Exemption::NotText),
@@ -235,7 +235,7 @@ fn explained(
     by: Result<(), Exemption>,
     what: FindingKind,
     around: &mut dyn AreaContext,
-) -> Verdict {
+) -> PermissionVerdict {
     match by {
         Ok(()) => Ok(what),
         Err(exemption) if around.is_of_root() => Err(exemption),
@@ -308,9 +308,13 @@ mod tests {
     /// A change as `rw-p>r-xp`, the area's kind and, by letter: `w` it has pages of its own, `s`
     /// the same as before, `o` another part of the file was there, `k` the program had a finding
     /// before. Nothing before `>`: it was not there.
-    fn seen(backing: Backing, change: &str, pages: &str) -> PermissionChange {
+    fn seen(backing: AreaKind, change: &str, pages: &str) -> PermissionChange {
         let (before, now) = change.split_once('>').unwrap();
-        let direction = if now.contains('x') { Direction::Added } else { Direction::Removed };
+        let direction = if now.contains('x') {
+            PermissionDirection::Added
+        } else {
+            PermissionDirection::Removed
+        };
         assert_ne!(before.contains('x'), now.contains('x'), "{change} changes nothing");
         PermissionChange {
             direction,
@@ -328,7 +332,7 @@ mod tests {
 
     #[test]
     fn the_rule_row_by_row() {
-        use Backing::{Anonymous, File, Heap, Shared, Stack};
+        use AreaKind::{Anonymous, File, Heap, Shared, Stack};
         use Exemption::{
             AskedFor, Closed, Empty, FilesOwn, Generator, Inherited, MappedAnew, NotText,
             Relocated, Reserved,
@@ -340,7 +344,7 @@ mod tests {
         let generator = Fake { generator: true, ..NOTHING };
         let of_user = |fake| Fake { users: true, ..fake };
         let says = |says| Fake { says, ..NOTHING };
-        let rows: &[(&str, Backing, &str, &str, Fake, Verdict)] = &[
+        let rows: &[(&str, AreaKind, &str, &str, Fake, PermissionVerdict)] = &[
             ("mprotect of the stack", Stack, "rw-p>rwxp", "ws", NOTHING, Report(Kind::Stack)),
             (
                 "a library of nested functions",

@@ -5,23 +5,23 @@ use panoptes_decoders::kernel::task_struct::PF_FORKNOEXEC;
 use panoptes_decoders::kernel::vm_area_struct::VM_NORESERVE;
 use panoptes_tables::HashKey;
 
-use super::rule::{Exemption, FindingKind, Verdict};
-use super::{FINDINGS_MAX, Permissions};
+use super::rule::{Exemption, FindingKind, PermissionVerdict};
+use super::{FINDINGS_MAX, MemoryPermissions};
 use crate::detect::tests::Unreadable;
-use crate::detect::{Accepted, Detector as _, Finding, Scene};
+use crate::detect::{Acceptance, Detector as _, DetectorContext, Finding};
 use crate::limits::Limits;
 use crate::page_cache::MachineMemory;
 use crate::state::tests::watch::{limits, next_scan};
 use crate::state::tests::world::{FakeArea, FakeFile, FakeProcess, R, W, World, X};
-use crate::state::{Change, ScanContext, Settings, State};
+use crate::state::{Change, MachineState, ScanContext, StateSettings};
 use crate::time::Now;
 use crate::walk::{Kernel, Snapshot};
 
 struct Watch {
-    state: State,
+    state: MachineState,
     snapshot: Snapshot,
-    permissions: Permissions,
-    accepts: Accepted,
+    permissions: MemoryPermissions,
+    accepts: Acceptance,
     /// Inode numbers of files that a user may have written.
     users_files: Vec<u64>,
     /// Whether other processes have used up a scan's steps.
@@ -36,10 +36,10 @@ impl Watch {
 
     fn with(limits: &Limits, world: &World) -> Self {
         let mut watch = Self {
-            state: State::new(limits, Settings::default(), HashKey::new(7)),
+            state: MachineState::new(limits, StateSettings::default(), HashKey::new(7)),
             snapshot: Snapshot::empty(limits),
-            permissions: Permissions::new(),
-            accepts: Accepted::Yes,
+            permissions: MemoryPermissions::new(),
+            accepts: Acceptance::Yes,
             users_files: Vec::new(),
             is_used_up: false,
             now: Now::at(1_795_159_906_905_224_659),
@@ -49,7 +49,7 @@ impl Watch {
     }
 
     /// The verdicts on the scan's changes: process, start and end of the area, verdict.
-    fn scan(&mut self, world: &World) -> Vec<(u32, u64, u64, Verdict)> {
+    fn scan(&mut self, world: &World) -> Vec<(u32, u64, u64, PermissionVerdict)> {
         world.show(&mut self.snapshot);
         for inode in self.snapshot.inodes.iter_mut() {
             let is_users = self.users_files.contains(&inode.attributes.ino);
@@ -77,7 +77,7 @@ impl Watch {
                     found.push((judged.process.process_id(), start, end, judged.verdict));
                     accepts
                 };
-                permissions.observe(&mut Scene { memory, cx, out }, change);
+                permissions.observe(&mut DetectorContext { memory, cx, out }, change);
             },
         );
         let cx = self.state.scan_context(&self.snapshot, self.now);
@@ -88,7 +88,7 @@ impl Watch {
             found.push((judged.process.process_id(), area.start, area.end, verdict));
             accepts
         };
-        permissions.update(&mut Scene { memory, cx: &cx, out }, &self.state, &mut ());
+        permissions.update(&mut DetectorContext { memory, cx: &cx, out }, &self.state, &mut ());
         found
     }
 }
@@ -109,7 +109,7 @@ fn library() -> FakeFile {
 }
 
 const PAGES: u64 = 0xffff_8889_0000_0000;
-const WRITTEN: Verdict = Ok(FindingKind::Written);
+const WRITTEN: PermissionVerdict = Ok(FindingKind::Written);
 
 #[test]
 fn memory_that_was_written_and_becomes_executable() {
@@ -127,7 +127,7 @@ fn memory_that_was_written_and_becomes_executable() {
     assert_eq!(watch.scan(&with_areas(&parts)), []);
     // And back: the parts become one again.
     let back = buffer.written(PAGES);
-    let taken_back: Verdict = Ok(FindingKind::TakenBack);
+    let taken_back: PermissionVerdict = Ok(FindingKind::TakenBack);
     assert_eq!(watch.scan(&with_areas(&[back])), [(200, 0x20_1000, 0x20_2000, taken_back)]);
 }
 
@@ -177,7 +177,7 @@ fn a_writable_area_with_other_pages_is_other_memory() {
     let buffer = memory(0x20_0000, 0x20_8000, R | W).written(PAGES);
     let mut watch = Watch::after(&with_areas(&[buffer]));
     let code = memory(0x20_0000, 0x20_8000, R | W | X);
-    let anew: Verdict = Err(Exemption::MappedAnew);
+    let anew: PermissionVerdict = Err(Exemption::MappedAnew);
     let other = code.clone().written(PAGES + 64);
     assert_eq!(watch.scan(&with_areas(&[other])), [(200, 0x20_0000, 0x20_8000, anew)]);
     // The same `anon_vma`, but it is unknown whether its pages are in memory.
@@ -195,7 +195,7 @@ fn the_heap_and_the_stack_by_their_names() {
     let mut watch = Watch::after(&with_areas(&[heap(R | W), stack.clone()]));
     stack.flags |= X;
     let found = watch.scan(&with_areas(&[heap(R | W | X), stack]));
-    let of = |what| -> Verdict { Ok(what) };
+    let of = |what| -> PermissionVerdict { Ok(what) };
     assert_eq!(
         found,
         [
@@ -223,7 +223,7 @@ fn reserved_space_is_for_code_if_it_is_large_and_no_data_is_adjacent() {
         found.iter().map(|found| found.3).collect::<Vec<_>>()
     };
     let much = 16 << 20;
-    let reserved: Verdict = Err(Exemption::Reserved);
+    let reserved: PermissionVerdict = Err(Exemption::Reserved);
     assert_eq!(found(&page(R | W, much), &page(R | X, much)), [reserved]);
     assert_eq!(found(&page(R | W, 1 << 20), &page(R | X, 1 << 20)), [WRITTEN], "not much");
     // A page in the middle of a thread's heap, which is in such a range, too.
@@ -253,7 +253,7 @@ fn memory_opened_inside_inaccessible_space_is_for_code() {
     let kept = |start, end| memory(start, end, VM_NORESERVE);
     let data = |start, end| memory(start, end, R | W).written(PAGES + 64);
     let code = |start, end, flags| memory(start, end, flags).written(PAGES);
-    let reserved: [Verdict; 1] = [Err(Exemption::Reserved)];
+    let reserved: [PermissionVerdict; 1] = [Err(Exemption::Reserved)];
     // SpiderMonkey's, next to code that is just being written.
     let spider_monkey = |flags| {
         vec![
@@ -322,7 +322,7 @@ fn a_fork_inherits_reported_areas() {
     // The process gets one scan in which it may call exec.
     assert_eq!(watch.scan(&world), []);
     let found = watch.scan(&world);
-    let inherited: Verdict = Err(Exemption::Inherited);
+    let inherited: PermissionVerdict = Err(Exemption::Inherited);
     assert_eq!(
         found,
         [(300, 0x20_0000, 0x20_1000, inherited), (300, 0x40_0000, 0x40_1000, WRITTEN)]
@@ -344,7 +344,7 @@ fn a_fork_whose_parent_has_ended_inherits_reported_areas() {
     assert_eq!(found, [(200, 0x20_0000, 0x20_1000, WRITTEN)]);
     // The process has started a daemon, which has since made more executable memory.
     let daemon = process(300, 1, &[code(0x20_0000), code(0x40_0000)]);
-    let inherited: Verdict = Err(Exemption::Inherited);
+    let inherited: PermissionVerdict = Err(Exemption::Inherited);
     assert_eq!(
         watch.scan(&World::default().with(daemon)),
         [(300, 0x20_0000, 0x20_1000, inherited), (300, 0x40_0000, 0x40_1000, WRITTEN)]
@@ -440,11 +440,11 @@ fn a_program_with_many_findings_is_reported_now_and_then() {
 fn a_finding_whose_report_is_not_accepted_is_reported_again() {
     let area = |flags| memory(0x20_0000, 0x20_1000, flags).written(PAGES);
     let mut watch = Watch::after(&with_areas(&[area(R | W)]));
-    watch.accepts = Accepted::No;
+    watch.accepts = Acceptance::No;
     let found = [(200, 0x20_0000, 0x20_1000, WRITTEN)];
     assert_eq!(watch.scan(&with_areas(&[area(R | X)])).first(), found.first());
     assert_eq!(watch.scan(&with_areas(&[area(R | X)])), found);
-    watch.accepts = Accepted::Yes;
+    watch.accepts = Acceptance::Yes;
     assert_eq!(watch.scan(&with_areas(&[area(R | X)])), found);
     assert_eq!(watch.scan(&with_areas(&[area(R | X)])), []);
     assert_eq!(watch.permissions.unchecked().missed(), 0);
@@ -463,9 +463,9 @@ fn a_process_with_many_findings_takes_no_room_of_others() {
     };
     let limits = Limits { vmas: 1000, ..limits() };
     let mut watch = Watch::with(&limits, &world(R | W));
-    watch.accepts = Accepted::No;
+    watch.accepts = Acceptance::No;
     watch.scan(&world(R | X));
-    watch.accepts = Accepted::Yes;
+    watch.accepts = Acceptance::Yes;
     let found = watch.scan(&world(R | X));
     let others: Vec<_> = found.iter().map(|(pid, ..)| *pid).filter(|pid| *pid != 200).collect();
     assert_eq!(others, [300, 301, 302]);

@@ -15,33 +15,33 @@ use arrayvec::ArrayVec;
 use panoptes_decoders::kernel::sock::{AF_PACKET, IPPROTO_RAW};
 
 use super::candidates::any_peers_of;
-use super::direction::Direction;
-use super::graph::{Edges, Object, is_master};
+use super::direction::ConnectionDirection;
+use super::graph::{ChannelEnd, Edges, is_master};
 use super::interpreter::Commands;
 use super::judge::{At, Reason};
-use super::pending::{Question, Settled};
-use super::search::{Hop, Search};
-use super::servers::Known;
+use super::pending::{PairObservation, SettlingTime};
+use super::search::{GraphSearch, Hop};
+use super::servers::KnownProcesses;
 use super::shell::Shell;
 use super::turns::has_started_after;
-use super::{Candidate, Shells, of_content};
-use crate::detect::Scene;
+use super::{ReverseShells, ShellCandidate, of_content};
+use crate::detect::DetectorContext;
 use crate::page_cache::ContentSource;
-use crate::state::State;
+use crate::state::MachineState;
 use crate::walk::{Index, Snapshot};
 
 /// Maximum number of sockets of one way that are checked.
 const ENDS_MAX: usize = 16;
 
-type Ends = (Object, Option<Index<Hop>>);
+type ReachedSocket = (ChannelEnd, Option<Index<Hop>>);
 
-impl Shells {
+impl ReverseShells {
     /// Reports an interpreter that gets commands by a socket without a destination, and answers by
     /// one of the same process. The search for its input is that of [`Self::follow_over`].
     pub(super) fn watch_any_peers(
         &mut self,
-        scene: &mut Scene<'_>,
-        state: &State,
+        scene: &mut DetectorContext<'_>,
+        state: &MachineState,
         shell: Shell<'_>,
         files: &mut dyn ContentSource,
     ) {
@@ -72,7 +72,7 @@ impl Shells {
         let shape = (At::Relayed, At::Relayed);
         // Only a pair that is watched costs a look at other processes.
         let is_new = self.pending.had_spoken(pair, shape).is_none();
-        let question = Question {
+        let question = PairObservation {
             pair,
             group: shell.group(),
             shape,
@@ -80,7 +80,7 @@ impl Shells {
             received: 0,
             works: is_new || has_work(&shell),
             counts: snapshot.counts().into(),
-            settled: Settled::HELD,
+            settled: SettlingTime::HELD,
             fed: None,
         };
         if let Some(seen) = self.settled(&question, scene.cx.now) {
@@ -91,7 +91,7 @@ impl Shells {
 
     /// The sockets that input may come from; none for a shell that forked for a part of a pipeline,
     /// which takes no commands from its input.
-    fn sources(&self, shell: &Shell<'_>) -> ArrayVec<Ends, ENDS_MAX> {
+    fn sources(&self, shell: &Shell<'_>) -> ArrayVec<ReachedSocket, ENDS_MAX> {
         let snapshot = shell.snapshot;
         if shell.is_fork() {
             return ArrayVec::new();
@@ -105,17 +105,17 @@ impl Shells {
     /// them was reported.
     fn any_peer(
         &mut self,
-        scene: &Scene<'_>,
-        state: &State,
+        scene: &DetectorContext<'_>,
+        state: &MachineState,
         shell: &Shell<'_>,
-        sources: &[Ends],
-    ) -> Option<Candidate> {
+        sources: &[ReachedSocket],
+    ) -> Option<ShellCandidate> {
         let candidates = sources.iter().filter_map(|&source| {
             let (out_object, outward) = self.target(shell, source)?;
-            let candidate = Candidate::new(source.0, source.1, Direction::Unknown);
-            Some(Candidate { outward, out_object, ..candidate })
+            let candidate = ShellCandidate::new(source.0, source.1, ConnectionDirection::Unknown);
+            Some(ShellCandidate { outward, out_object, ..candidate })
         });
-        let candidates: ArrayVec<Candidate, ENDS_MAX> = candidates.collect();
+        let candidates: ArrayVec<ShellCandidate, ENDS_MAX> = candidates.collect();
         if candidates.iter().any(|it| self.reported.has(shell.snapshot, it.object)) {
             return None;
         }
@@ -123,8 +123,8 @@ impl Shells {
     }
 
     /// The socket that output may go to: the same one, or else another one of the same process.
-    fn target(&self, shell: &Shell<'_>, (object, inward): Ends) -> Option<Ends> {
-        let holder = |search: &Search, hop| Some(search.path(hop).next()?.table);
+    fn target(&self, shell: &Shell<'_>, (object, inward): ReachedSocket) -> Option<ReachedSocket> {
+        let holder = |search: &GraphSearch, hop| Some(search.path(hop).next()?.table);
         let own = holder(&self.inward, inward)?;
         let ends = || {
             let all = any_peers_of(&self.outward).take(ENDS_MAX);
@@ -136,10 +136,11 @@ impl Shells {
 
     /// Whether a path leads from a shell to another process that holds a socket. Its links hold
     /// bytes for one reader, and its processes serve nobody else.
-    fn is_apart(&self, shell: &Shell<'_>, search: &Search, hop: Option<Index<Hop>>) -> bool {
+    fn is_apart(&self, shell: &Shell<'_>, search: &GraphSearch, hop: Option<Index<Hop>>) -> bool {
         let mut links = search.path(hop).skip(1).map(|hop| hop.object).peekable();
-        let is_narrow =
-            |link| matches!(link, Object::Pipe(_) | Object::Unix(_) | Object::Terminal(_));
+        let is_narrow = |link| {
+            matches!(link, ChannelEnd::Pipe(_) | ChannelEnd::Unix(_) | ChannelEnd::Terminal(_))
+        };
         links.peek().is_some()
             && links.all(is_narrow)
             && search.path(hop).all(|hop| {
@@ -150,10 +151,10 @@ impl Shells {
     /// Whether the holder of a socket is a login server, or passes what it gets into a container.
     fn is_any_peer_exempt(
         &mut self,
-        scene: &Scene<'_>,
-        state: &State,
+        scene: &DetectorContext<'_>,
+        state: &MachineState,
         shell: &Shell<'_>,
-        candidate: &Candidate,
+        candidate: &ShellCandidate,
     ) -> bool {
         let snapshot = shell.snapshot;
         if self.is_passed_into_container(shell, candidate) {
@@ -164,7 +165,7 @@ impl Shells {
         let inner = snapshot.descriptors.at(hop.inner).and_then(|row| row.file);
         let inner = self.graph.object_of(snapshot, inner, Edges::Usual);
         let has_terminal = inner.is_some_and(|inner| is_master(snapshot, inner));
-        let known = Known { cx: scene.cx, state };
+        let known = KnownProcesses { cx: scene.cx, state };
         known.is_named(&self.login_servers, process, &mut self.path)
             || known.serves_logins(process, &mut self.path)
             || has_terminal && known.serves_datagram_logins(process, &mut self.path)
@@ -184,8 +185,8 @@ fn has_work(shell: &Shell<'_>) -> bool {
 }
 
 /// Whether a socket gets packets: `IPPROTO_RAW` only sends (raw(7)).
-fn receives(snapshot: &Snapshot, object: Object) -> bool {
-    let Object::AnyPeer(at) = object else { return false };
+fn receives(snapshot: &Snapshot, object: ChannelEnd) -> bool {
+    let ChannelEnd::AnyPeer(at) = object else { return false };
     let row = snapshot.sockets.at(at);
     row.is_some_and(|row| row.family() == AF_PACKET || row.protocol != IPPROTO_RAW)
 }

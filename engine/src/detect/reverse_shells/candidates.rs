@@ -3,12 +3,12 @@
 
 use arrayvec::ArrayVec;
 
-use super::Shells;
-use super::direction::Direction;
-use super::graph::{self, Graph, Object, object_of};
+use super::ReverseShells;
+use super::direction::ConnectionDirection;
+use super::graph::{self, ChannelEnd, Graph, object_of};
 use super::judge::Reason;
-use super::pending::Seen;
-use super::search::{Hop, Search};
+use super::pending::StateAge;
+use super::search::{GraphSearch, Hop};
 use crate::time::RealTime;
 use crate::walk::{FilesRow, Index, Snapshot};
 
@@ -17,27 +17,31 @@ pub(super) const CANDIDATES_MAX: usize = 32;
 
 /// A connection with a path to and from an interpreter.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Candidate {
-    pub(super) object: Object,
+pub(super) struct ShellCandidate {
+    pub(super) object: ChannelEnd,
     /// The hops that reached it; `None` if the interpreter holds it at a descriptor other than its
     /// standard input and output.
     pub(super) inward: Option<Index<Hop>>,
     pub(super) outward: Option<Index<Hop>>,
     /// The connection that output is written to, if it is another one to the same peer.
-    pub(super) out_object: Object,
-    pub(super) direction: Direction,
+    pub(super) out_object: ChannelEnd,
+    pub(super) direction: ConnectionDirection,
     /// Whether what comes over it goes to a login server of this machine, as it comes.
     pub(super) is_tunnel: bool,
     /// Whether a terminal multiplexer runs a command on the path.
     pub(super) is_of_multiplexer: bool,
     pub(super) reason: Option<Reason>,
     /// Since when, and in how many scans, the reason has applied.
-    pub(super) seen: Seen,
+    pub(super) seen: StateAge,
 }
 
-impl Candidate {
+impl ShellCandidate {
     /// A connection that a search for input has reached.
-    pub(super) fn new(object: Object, inward: Option<Index<Hop>>, direction: Direction) -> Self {
+    pub(super) fn new(
+        object: ChannelEnd,
+        inward: Option<Index<Hop>>,
+        direction: ConnectionDirection,
+    ) -> Self {
         Self {
             object,
             inward,
@@ -47,18 +51,18 @@ impl Candidate {
             is_tunnel: false,
             is_of_multiplexer: false,
             reason: None,
-            seen: Seen { since_ns: RealTime::default(), scans: 0 },
+            seen: StateAge { since_ns: RealTime::default(), scans: 0 },
         }
     }
 }
 
-impl Shells {
+impl ReverseShells {
     /// The connections that both paths reach.
     pub(super) fn candidates(
         &self,
         snapshot: &Snapshot,
-        beside: &[Object],
-    ) -> ArrayVec<Candidate, CANDIDATES_MAX> {
+        beside: &[ChannelEnd],
+    ) -> ArrayVec<ShellCandidate, CANDIDATES_MAX> {
         let mut found = ArrayVec::new();
         let inward = ends_of(&self.inward);
         for (object, inward) in inward.chain(beside.iter().map(|&object| (object, None))) {
@@ -71,11 +75,11 @@ impl Shells {
                     None => continue,
                 },
             };
-            let is_new = !found.iter().any(|seen: &Candidate| seen.object == object);
+            let is_new = !found.iter().any(|seen: &ShellCandidate| seen.object == object);
             if is_new && !found.is_full() && !self.connects_the_chain(snapshot, object, inward) {
                 let direction = self.direction_of(snapshot, object);
-                let candidate = Candidate::new(object, inward, direction);
-                found.push(Candidate { outward, out_object, ..candidate });
+                let candidate = ShellCandidate::new(object, inward, direction);
+                found.push(ShellCandidate { outward, out_object, ..candidate });
             }
         }
         found
@@ -86,65 +90,72 @@ impl Shells {
     fn connects_the_chain(
         &self,
         snapshot: &Snapshot,
-        object: Object,
+        object: ChannelEnd,
         hop: Option<Index<Hop>>,
     ) -> bool {
-        let Object::Connection(at) = object else { return false };
+        let ChannelEnd::Connection(at) = object else { return false };
         let mut hops = self.inward.path(hop).skip(1).peekable();
         hops.peek().is_some()
             && graph::mirror(snapshot, at)
-                .is_some_and(|far| hops.any(|hop| hop.object == Object::Connection(far)))
+                .is_some_and(|far| hops.any(|hop| hop.object == ChannelEnd::Connection(far)))
     }
 
     /// Another outgoing connection to the same peer: one to read commands from, one to write to.
     fn other_of_same_peer(
         &self,
         snapshot: &Snapshot,
-        object: Object,
-    ) -> Option<(Object, Option<Index<Hop>>)> {
-        let Object::Connection(one) = object else { return None };
+        object: ChannelEnd,
+    ) -> Option<(ChannelEnd, Option<Index<Hop>>)> {
+        let ChannelEnd::Connection(one) = object else { return None };
         let peer =
             |at: Index<_>| Some(snapshot.connections.at(at)?.endpoints.destination.to_canonical());
-        if self.direction_of(snapshot, object) == Direction::Accepted {
+        if self.direction_of(snapshot, object) == ConnectionDirection::Accepted {
             return None;
         }
         ends_of(&self.outward).find(|&(other, _)| {
-            matches!(other, Object::Connection(at) if at != one && peer(at) == peer(one))
-                && self.direction_of(snapshot, other) != Direction::Accepted
-                && graph::mirror(snapshot, one).is_none_or(|far| other != Object::Connection(far))
+            matches!(other, ChannelEnd::Connection(at) if at != one && peer(at) == peer(one))
+                && self.direction_of(snapshot, other) != ConnectionDirection::Accepted
+                && graph::mirror(snapshot, one)
+                    .is_none_or(|far| other != ChannelEnd::Connection(far))
         })
     }
 
-    pub(super) fn direction_of(&self, snapshot: &Snapshot, object: Object) -> Direction {
+    pub(super) fn direction_of(
+        &self,
+        snapshot: &Snapshot,
+        object: ChannelEnd,
+    ) -> ConnectionDirection {
         match object {
-            Object::Connection(at) => snapshot
+            ChannelEnd::Connection(at) => snapshot
                 .connections
                 .at(at)
-                .map_or(Direction::Unknown, |row| self.directions.of(snapshot, row)),
-            _ => Direction::Unknown,
+                .map_or(ConnectionDirection::Unknown, |row| self.directions.of(snapshot, row)),
+            _ => ConnectionDirection::Unknown,
         }
     }
 }
 
 /// The connections that a search has reached, nearest first.
-pub(super) fn ends_of(search: &Search) -> impl Iterator<Item = (Object, Option<Index<Hop>>)> + '_ {
+pub(super) fn ends_of(
+    search: &GraphSearch,
+) -> impl Iterator<Item = (ChannelEnd, Option<Index<Hop>>)> + '_ {
     search.hops().iter().enumerate().filter_map(|(at, hop)| {
-        matches!(hop.object, Object::Connection(_) | Object::Datagram(_))
+        matches!(hop.object, ChannelEnd::Connection(_) | ChannelEnd::Datagram(_))
             .then_some((hop.object, Index::new(at)))
     })
 }
 
 /// The sockets without a destination that a search has reached, nearest first.
 pub(super) fn any_peers_of(
-    search: &Search,
-) -> impl Iterator<Item = (Object, Option<Index<Hop>>)> + '_ {
+    search: &GraphSearch,
+) -> impl Iterator<Item = (ChannelEnd, Option<Index<Hop>>)> + '_ {
     let all = search.hops().iter().enumerate();
-    let found = all.filter(|(_, hop)| matches!(hop.object, Object::AnyPeer(_)));
+    let found = all.filter(|(_, hop)| matches!(hop.object, ChannelEnd::AnyPeer(_)));
     found.map(|(at, hop)| (hop.object, Index::new(at)))
 }
 
 /// Whether a search has reached nothing by which a peer may send or get bytes.
-pub(super) fn is_dead_end(search: &Search) -> bool {
+pub(super) fn is_dead_end(search: &GraphSearch) -> bool {
     ends_of(search).next().is_none() && any_peers_of(search).next().is_none()
 }
 
@@ -154,7 +165,7 @@ pub(super) fn at_other_descriptors(
     snapshot: &Snapshot,
     index: Index<FilesRow>,
     graph: &Graph,
-) -> ArrayVec<Object, 16> {
+) -> ArrayVec<ChannelEnd, 16> {
     let mut found = ArrayVec::new();
     // Tables have no more descriptors in total than the scan has read, but many processes may share
     // one.
@@ -163,7 +174,7 @@ pub(super) fn at_other_descriptors(
     }
     for row in snapshot.descriptors_of(index).filter(|row| row.index > 2) {
         let object = object_of(snapshot, row.file);
-        if let Some(object @ (Object::Connection(_) | Object::Datagram(_))) = object
+        if let Some(object @ (ChannelEnd::Connection(_) | ChannelEnd::Datagram(_))) = object
             && !found.contains(&object)
             && !found.is_full()
         {

@@ -5,7 +5,7 @@
 
 use panoptes_tables::{AddressMap, HashKey};
 
-use super::graph::{Edges, Object, Way};
+use super::graph::{ChannelEnd, Edges, SearchDirection};
 use crate::limits::Limits;
 
 /// A search that has reached nothing.
@@ -34,30 +34,41 @@ impl DeadEnds {
     }
 
     /// The state of an object as a dead end; `None` if it is none.
-    pub(super) fn get(&self, object: Object, way: Way, edges: Edges) -> Option<DeadEnd> {
+    pub(super) fn get(
+        &self,
+        object: ChannelEnd,
+        way: SearchDirection,
+        edges: Edges,
+    ) -> Option<DeadEnd> {
         let bits = self.0.get(number(object, way, edges))?;
         Some(DeadEnd { is_cut: bits & 1 != 0, met_files: bits & 2 != 0 })
     }
 
-    pub(super) fn add(&mut self, object: Object, way: Way, edges: Edges, end: DeadEnd) {
+    pub(super) fn add(
+        &mut self,
+        object: ChannelEnd,
+        way: SearchDirection,
+        edges: Edges,
+        end: DeadEnd,
+    ) {
         let bits = u32::from(end.is_cut) | u32::from(end.met_files) << 1;
         self.0.insert(number(object, way, edges), bits);
     }
 }
 
 /// A number of its own, not 0, for each object and kind of search.
-fn number(object: Object, way: Way, edges: Edges) -> u64 {
+fn number(object: ChannelEnd, way: SearchDirection, edges: Edges) -> u64 {
     let (kind, position) = match object {
-        Object::Pipe(at) => (1, at.position()),
-        Object::Unix(at) => (2, at.position()),
-        Object::Terminal(at) => (3, at.position()),
-        Object::Connection(at) => (4, at.position()),
-        Object::Datagram(at) => (5, at.position()),
-        Object::File(at) => (6, at.position()),
-        Object::Memory(at) => (7, at.position()),
-        Object::Queue(queue) => (8, queue.slot as usize),
-        Object::AnyPeer(at) => (9, at.position()),
+        ChannelEnd::Pipe(at) => (1, at.position()),
+        ChannelEnd::Unix(at) => (2, at.position()),
+        ChannelEnd::Terminal(at) => (3, at.position()),
+        ChannelEnd::Connection(at) => (4, at.position()),
+        ChannelEnd::Datagram(at) => (5, at.position()),
+        ChannelEnd::File(at) => (6, at.position()),
+        ChannelEnd::Memory(at) => (7, at.position()),
+        ChannelEnd::Queue(queue) => (8, queue.slot as usize),
+        ChannelEnd::AnyPeer(at) => (9, at.position()),
     };
-    let search = u64::from(way == Way::On) | u64::from(edges == Edges::WithFiles) << 1;
+    let search = u64::from(way == SearchDirection::On) | u64::from(edges == Edges::WithFiles) << 1;
     (position as u64) << 6 | kind << 2 | search
 }

@@ -16,7 +16,7 @@ use panoptes_tables::{AddressMap, HashKey, Insertion, room};
 
 /// Which end of a connection began it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Direction {
+pub enum ConnectionDirection {
     /// The peer; this end accepted it.
     Accepted,
     /// This end.
@@ -114,7 +114,7 @@ impl Directions {
     /// Forgets ports that were not seen recently, except those of accepted connections.
     fn forget_ports(&mut self, snapshot: &Snapshot) {
         for row in snapshot.connections.iter().filter(|row| !listens(row)) {
-            if self.of(snapshot, row) == Direction::Accepted {
+            if self.of(snapshot, row) == ConnectionDirection::Accepted {
                 self.note(self.port(snapshot, row, row.endpoints.source));
             }
         }
@@ -143,7 +143,7 @@ impl Directions {
         has_room
     }
 
-    pub fn of(&self, snapshot: &Snapshot, row: &ConnectionRow) -> Direction {
+    pub fn of(&self, snapshot: &Snapshot, row: &ConnectionRow) -> ConnectionDirection {
         let ends = &row.endpoints;
         let any = [
             ends.source,
@@ -153,11 +153,11 @@ impl Directions {
         ];
         let listens = |address| self.listeners.get(self.port(snapshot, row, address)).is_some();
         if any.into_iter().any(listens) {
-            Direction::Accepted
+            ConnectionDirection::Accepted
         } else if self.is_full || self.is_first(row) {
-            Direction::Unknown
+            ConnectionDirection::Unknown
         } else {
-            Direction::Outbound
+            ConnectionDirection::Outbound
         }
     }
 

@@ -6,13 +6,13 @@
 //! peer at A. Bytes that reach the server over connections alone are those of a login: a proxy in
 //! front of it passes them so, and the system's ssh client (`ssh -R`).
 
-use super::direction::Direction;
-use super::graph::{Object, mirror, object_of};
+use super::direction::ConnectionDirection;
+use super::graph::{ChannelEnd, mirror, object_of};
 use super::rows::{holds_at_stdio, line_of};
 use super::search::Hop;
-use super::servers::{self, Known};
+use super::servers::{self, KnownProcesses};
 use super::shell::Shell;
-use super::{Candidate, Shells};
+use super::{ReverseShells, ShellCandidate};
 use crate::walk::Index;
 
 /// Ports of X11 displays (`6000 + display`); those that a login forwards begin at the eleventh.
@@ -30,15 +30,15 @@ pub(super) enum Login {
     Tunnel,
 }
 
-impl Shells {
+impl ReverseShells {
     /// Whether a path leads through a command that a terminal multiplexer runs. The line of its
     /// status may show what a peer knows (`#(curl …)`): `job_run` (job.c of tmux 3.4) gives these
     /// commands the same pair of sockets as `pipe-pane` gives its own.
     pub(super) fn is_of_multiplexer(
         &mut self,
-        known: &Known<'_>,
+        known: &KnownProcesses<'_>,
         shell: &Shell<'_>,
-        candidate: &Candidate,
+        candidate: &ShellCandidate,
     ) -> bool {
         let snapshot = shell.snapshot;
         let mut outer = None;
@@ -64,12 +64,12 @@ impl Shells {
     /// behind those, another program talks to the server.
     pub(super) fn login_of(
         &mut self,
-        known: &Known<'_>,
+        known: &KnownProcesses<'_>,
         shell: &Shell<'_>,
-        candidate: &Candidate,
+        candidate: &ShellCandidate,
     ) -> Login {
         let snapshot = shell.snapshot;
-        let mut is_exempt = candidate.direction != Direction::Outbound;
+        let mut is_exempt = candidate.direction != ConnectionDirection::Outbound;
         for (at, hop) in self.inward.path(candidate.inward).enumerate() {
             let Some(process) = self.process_of(shell, hop.table) else { break };
             // A shell is not the server that the configuration names.
@@ -79,8 +79,9 @@ impl Shells {
             if at == 0 && is_named {
                 return Login::Peers;
             }
-            let Object::Connection(_) = hop.object else { break };
-            let is_server = self.direction_of(snapshot, hop.object) != Direction::Outbound
+            let ChannelEnd::Connection(_) = hop.object else { break };
+            let is_server = self.direction_of(snapshot, hop.object)
+                != ConnectionDirection::Outbound
                 && (is_named || known.serves_logins(process, &mut self.path));
             if is_server {
                 return if is_exempt { Login::Peers } else { Login::Tunnel };
@@ -96,16 +97,16 @@ impl Shells {
     /// accepting end of such a connection belongs to the login, too.
     pub(super) fn is_of_login(
         &mut self,
-        known: &Known<'_>,
+        known: &KnownProcesses<'_>,
         shell: &Shell<'_>,
-        logins: &[Candidate],
-        candidate: &Candidate,
+        logins: &[ShellCandidate],
+        candidate: &ShellCandidate,
     ) -> bool {
         let object = candidate.object;
         logins.iter().any(|login| {
             let is_on_path = self.inward.path(login.inward).any(|hop| hop.object == object);
             is_on_path
-                && (candidate.direction == Direction::Accepted
+                && (candidate.direction == ConnectionDirection::Accepted
                     || self.leads_to_windows(known, shell, login.inward, object))
                 || self.is_beside(known, shell, (login, logins), candidate)
         })
@@ -117,15 +118,19 @@ impl Shells {
     /// outside, perhaps by a further proxy: a relay could hold any other connection.
     fn is_beside(
         &mut self,
-        known: &Known<'_>,
+        known: &KnownProcesses<'_>,
         shell: &Shell<'_>,
-        (login, logins): (&Candidate, &[Candidate]),
-        candidate: &Candidate,
+        (login, logins): (&ShellCandidate, &[ShellCandidate]),
+        candidate: &ShellCandidate,
     ) -> bool {
         let snapshot = shell.snapshot;
+        let is_from_elsewhere = |end: ChannelEnd| match end {
+            ChannelEnd::Connection(at) => mirror(snapshot, at).is_none(),
+            _ => false,
+        };
         let is_from_outside = logins.iter().any(|far| {
-            far.direction == Direction::Accepted
-                && matches!(far.object, Object::Connection(at) if mirror(snapshot, at).is_none())
+            far.direction == ConnectionDirection::Accepted
+                && is_from_elsewhere(far.object)
                 && self.inward.path(far.inward).any(|hop| hop.object == login.object)
         });
         if self.inward.path(candidate.inward).any(|hop| hop.object == login.object) {
@@ -148,13 +153,13 @@ impl Shells {
     /// listens.
     fn leads_to_windows(
         &mut self,
-        known: &Known<'_>,
+        known: &KnownProcesses<'_>,
         shell: &Shell<'_>,
         login: Option<Index<Hop>>,
-        object: Object,
+        object: ChannelEnd,
     ) -> bool {
         let snapshot = shell.snapshot;
-        let Object::Connection(at) = object else { return false };
+        let ChannelEnd::Connection(at) = object else { return false };
         let port = snapshot.connections.at(at).map(|row| row.endpoints.destination_port);
         if !port.is_some_and(|port| X11_PORTS.contains(&port)) {
             return false;
@@ -181,7 +186,7 @@ impl Shells {
     pub(super) fn is_passed_into_container(
         &self,
         shell: &Shell<'_>,
-        candidate: &Candidate,
+        candidate: &ShellCandidate,
     ) -> bool {
         let snapshot = shell.snapshot;
         let mut holder = None;
@@ -193,7 +198,7 @@ impl Shells {
                 return false;
             }
             if process.container.is_some() && process.container != holder {
-                return was_outside && !matches!(hop.object, Object::Connection(_));
+                return was_outside && !matches!(hop.object, ChannelEnd::Connection(_));
             }
             was_outside |= process.container.is_none();
             let inner = snapshot.descriptors.at(hop.inner);

@@ -7,11 +7,11 @@
 
 use panoptes_decoders::kernel::inode::Attributes;
 
-use super::direction::Direction;
-use super::graph::{Edges, Object};
+use super::direction::ConnectionDirection;
+use super::graph::{ChannelEnd, Edges};
 use super::interpreter::{Commands, Interpreter};
 use super::search::Hop;
-use super::{Candidate, Scene, Shell, Shells, State, counters_of};
+use super::{DetectorContext, MachineState, ReverseShells, Shell, ShellCandidate, counters_of};
 use crate::page_cache::ContentSource;
 use crate::walk::{FileRow, FilesRow, Index, Snapshot};
 
@@ -24,13 +24,13 @@ pub(super) const fn reads_commands(interpreter: Interpreter) -> bool {
     matches!(interpreter.commands, Commands::Input { .. } | Commands::Lines)
 }
 
-impl Shells {
+impl ReverseShells {
     /// Follows the bytes of one interpreter over regular files and shared memory too. The ways of
     /// the last search are lost.
     pub(super) fn follow_over_files(
         &mut self,
-        scene: &mut Scene<'_>,
-        state: &State,
+        scene: &mut DetectorContext<'_>,
+        state: &MachineState,
         shell: Shell<'_>,
         files: &mut dyn ContentSource,
     ) {
@@ -59,16 +59,16 @@ impl Shells {
         [output, error].into_iter().flatten().any(|at| {
             let file = snapshot.descriptors.at(at).and_then(|row| row.file);
             let object = self.graph.object_of(snapshot, file, Edges::WithFiles);
-            matches!(object, Some(Object::File(_)))
+            matches!(object, Some(ChannelEnd::File(_)))
         })
     }
 
     /// Whether a candidate's paths lead over regular files, shared memory or message queues.
-    pub(super) fn leads_over_files(&self, candidate: &Candidate) -> bool {
-        self.leads_over(candidate, |it| matches!(it, Object::File(_)) || it.is_shared())
+    pub(super) fn leads_over_files(&self, candidate: &ShellCandidate) -> bool {
+        self.leads_over(candidate, |it| matches!(it, ChannelEnd::File(_)) || it.is_shared())
     }
 
-    fn leads_over(&self, candidate: &Candidate, is_it: impl Fn(Object) -> bool) -> bool {
+    fn leads_over(&self, candidate: &ShellCandidate, is_it: impl Fn(ChannelEnd) -> bool) -> bool {
         let inward = self.inward.path(candidate.inward);
         let mut hops = inward.chain(self.outward.path(candidate.outward));
         hops.any(|hop| is_it(hop.object))
@@ -78,13 +78,13 @@ impl Shells {
     /// something, and each file has been written since its writer on the path began. When memory
     /// was written is not known, nor what a message had in it; servers use both for other reasons,
     /// so the connection must not be one that was accepted.
-    pub(super) fn are_files_used(&self, shell: &Shell<'_>, candidate: &Candidate) -> bool {
+    pub(super) fn are_files_used(&self, shell: &Shell<'_>, candidate: &ShellCandidate) -> bool {
         let received = counters_of(shell.snapshot, candidate.object).map(|it| it.bytes_in);
         if received == Some(0) {
             return false;
         }
-        let is_outbound = candidate.direction != Direction::Accepted;
-        if !is_outbound && self.leads_over(candidate, Object::is_shared) {
+        let is_outbound = candidate.direction != ConnectionDirection::Accepted;
+        if !is_outbound && self.leads_over(candidate, ChannelEnd::is_shared) {
             return false;
         }
         // A log that a shipper sends to where a script came from is no answer to that peer.
@@ -96,21 +96,25 @@ impl Shells {
 
     /// The same for commands of one peer and answers to another. They lead over no shared memory
     /// and no message queue. Output that a shipper reads from a file is a log.
-    pub(super) fn are_ways_of_two_used(&self, shell: &Shell<'_>, candidate: &Candidate) -> bool {
+    pub(super) fn are_ways_of_two_used(
+        &self,
+        shell: &Shell<'_>,
+        candidate: &ShellCandidate,
+    ) -> bool {
         let mut answers = self.outward.path(candidate.outward);
-        !self.leads_over(candidate, Object::is_shared)
-            && !answers.any(|hop| matches!(hop.object, Object::File(_)))
+        !self.leads_over(candidate, ChannelEnd::is_shared)
+            && !answers.any(|hop| matches!(hop.object, ChannelEnd::File(_)))
             && self.are_ways_used(shell, candidate)
     }
 
     /// Whether bytes of the peer can have passed all regular files of a candidate.
-    fn are_ways_used(&self, shell: &Shell<'_>, candidate: &Candidate) -> bool {
+    fn are_ways_used(&self, shell: &Shell<'_>, candidate: &ShellCandidate) -> bool {
         let received = counters_of(shell.snapshot, candidate.object).map_or(0, |it| it.bytes_in);
-        let is_outbound = candidate.direction != Direction::Accepted;
+        let is_outbound = candidate.direction != ConnectionDirection::Accepted;
         let received = if is_outbound { received } else { 0 };
         let mut outer: Option<&Hop> = None;
         for hop in self.inward.path(candidate.inward) {
-            if let (Object::File(file), Some(writer)) = (hop.object, outer) {
+            if let (ChannelEnd::File(file), Some(writer)) = (hop.object, outer) {
                 let is_meant = is_meant_for_reader(shell.snapshot, file, writer, received);
                 if !is_meant || !self.is_written_by(shell, file, writer.table) {
                     return false;
@@ -119,7 +123,7 @@ impl Shells {
             outer = Some(hop);
         }
         self.outward.path(candidate.outward).all(|hop| match hop.object {
-            Object::File(file) => self.is_written_by(shell, file, hop.table),
+            ChannelEnd::File(file) => self.is_written_by(shell, file, hop.table),
             _ => true,
         })
     }

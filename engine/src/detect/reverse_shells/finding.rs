@@ -6,17 +6,17 @@ use core::ops::Range;
 use arrayvec::ArrayVec;
 use panoptes_decoders::kernel::sock::Endpoints;
 
-use super::direction::Direction;
-use super::graph::{Object, is_in_memory, is_of_memory, object_of};
+use super::direction::ConnectionDirection;
+use super::graph::{ChannelEnd, is_in_memory, is_of_memory, object_of};
 use super::interpreter::Interpreter;
 use super::judge::Reason;
 use super::rows::{holds, line_of};
-use super::search::{Hop, Search};
-use super::{Candidate, Shell, Shells};
-use crate::detect::{Accepted, Finding, Scene};
+use super::search::{GraphSearch, Hop};
+use super::{ReverseShells, Shell, ShellCandidate};
+use crate::detect::{Acceptance, DetectorContext, Finding};
 use crate::state::facts::{ConnectionFacts, DescriptorFacts, FileName, ProcessFacts};
 use crate::state::process::Process;
-use crate::state::{Limit, State};
+use crate::state::{Limit, MachineState};
 use crate::time::RealTime;
 use crate::walk::{DescriptorRow, FileRow, FilesRow, Index, ProcessRow, Snapshot};
 
@@ -36,11 +36,11 @@ pub(super) const NAMES_BYTES: usize = 16 * 1024;
 #[derive(Clone, Copy, Debug)]
 pub struct ReverseShell<'a> {
     pub reason: Reason,
-    pub direction: Direction,
+    pub direction: ConnectionDirection,
     /// The connection to the peer.
-    pub end: End,
+    pub end: ConnectionEnd,
     /// The connection that the interpreter's output goes to, if it is another one to the same peer.
-    pub out_end: Option<End>,
+    pub out_end: Option<ConnectionEnd>,
     pub interpreter: Interpreter,
     /// Whether what comes over the connection goes to a login server of this machine, as it comes:
     /// the peer has to log in.
@@ -50,18 +50,18 @@ pub struct ReverseShell<'a> {
     /// See [`Self::since_ns`].
     pub scans: u32,
     /// The processes, from the holder of the connection to the interpreter.
-    pub members: &'a [Member<'a>],
+    pub members: &'a [ChainMember<'a>],
     /// Whether there are more processes.
     pub is_cut: bool,
     /// The path of commands, from the connection to the interpreter.
-    pub inward: &'a [Step],
+    pub inward: &'a [ChainStep],
     /// The path of output, from the interpreter to the connection.
-    pub outward: &'a [Step],
+    pub outward: &'a [ChainStep],
 }
 
 /// The local end of a connection.
 #[derive(Clone, Copy, Debug)]
-pub enum End {
+pub enum ConnectionEnd {
     Connection(ConnectionFacts),
     /// Of another protocol, with its number (`IPPROTO_*`).
     Datagram(Endpoints, u16),
@@ -69,7 +69,7 @@ pub enum End {
 
 /// A process of the chain.
 #[derive(Clone, Copy, Debug)]
-pub struct Member<'a> {
+pub struct ChainMember<'a> {
     pub process: ProcessFacts<'a>,
     /// Its descriptors that belong to the chain.
     pub descriptors: &'a [DescriptorFacts<'a>],
@@ -89,7 +89,7 @@ pub struct MemberConnection {
 
 /// One process of a path, and the link to the next.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Step {
+pub struct ChainStep {
     /// Index in [`ReverseShell::members`].
     pub member: usize,
     /// The link, or `None` at the end of the path.
@@ -129,34 +129,34 @@ pub enum Through {
 
 /// A process while the report is built.
 #[derive(Clone, Copy, Debug)]
-struct Part {
+struct ChainProcess {
     process: Index<ProcessRow>,
     table: Index<FilesRow>,
 }
 
-type Parts = ArrayVec<Part, MEMBERS_MAX>;
-type Objects = ArrayVec<Object, OBJECTS_MAX>;
+type ChainProcesses = ArrayVec<ChainProcess, MEMBERS_MAX>;
+type Objects = ArrayVec<ChannelEnd, OBJECTS_MAX>;
 
-impl Shells {
+impl ReverseShells {
     /// Reports a connection and the interpreter that its peer commands. Returns `false` if that
     /// must wait, because a process of the chain has not been reported yet, or because there is no
     /// room for the record.
     pub(super) fn report(
         &mut self,
-        scene: &mut Scene<'_>,
-        state: &State,
+        scene: &mut DetectorContext<'_>,
+        state: &MachineState,
         shell: &Shell<'_>,
-        candidate: &Candidate,
+        candidate: &ShellCandidate,
     ) -> bool {
         let snapshot = shell.snapshot;
         let (parts, is_cut) = self.parts(shell, candidate);
         let objects = self.objects(snapshot, candidate);
         let Some(known) = processes_of(state, &parts) else { return false };
         self.name_descriptors(snapshot, &parts, &objects);
-        let held = Held::of(snapshot, state, &parts, &objects, &self.names);
-        let mut members = ArrayVec::<Member<'_>, MEMBERS_MAX>::new();
+        let held = ChainHoldings::of(snapshot, state, &parts, &objects, &self.names);
+        let mut members = ArrayVec::<ChainMember<'_>, MEMBERS_MAX>::new();
         for (process, (descriptors, connections, is_cut)) in known.iter().zip(&held.ranges) {
-            members.push(Member {
+            members.push(ChainMember {
                 process: process.map(|process| process.facts(scene.cx.strings)).unwrap_or_default(),
                 descriptors: &held.descriptors[descriptors.clone()],
                 connections: &held.connections[connections.clone()],
@@ -186,24 +186,24 @@ impl Shells {
             inward: &inward,
             outward: &outward,
         };
-        scene.found(&Finding::ReverseShell(&finding)) == Accepted::Yes
+        scene.found(&Finding::ReverseShell(&finding)) == Acceptance::Yes
     }
 
     /// The chain's processes: ancestors of the interpreter that hold the connection too, then those
     /// on the path of commands, then those only on the path of output, then the interpreter. Also
     /// returns whether there are more.
-    fn parts(&self, shell: &Shell<'_>, candidate: &Candidate) -> (Parts, bool) {
+    fn parts(&self, shell: &Shell<'_>, candidate: &ShellCandidate) -> (ChainProcesses, bool) {
         let snapshot = shell.snapshot;
-        let mut parts = Parts::new();
+        let mut parts = ChainProcesses::new();
         let mut is_cut = false;
         let mut push = |process: Index<ProcessRow>, table: Index<FilesRow>| {
             // The last place is reserved for the interpreter.
-            let is_new = !parts.iter().any(|part: &Part| part.process == process);
+            let is_new = !parts.iter().any(|part: &ChainProcess| part.process == process);
             if !is_new || process == shell.process {
                 return;
             }
             if parts.len() + 1 < MEMBERS_MAX {
-                parts.push(Part { process, table });
+                parts.push(ChainProcess { process, table });
             } else {
                 is_cut = true;
             }
@@ -230,14 +230,14 @@ impl Shells {
                 push(process, hop.table);
             }
         }
-        parts.push(Part { process: shell.process, table: shell.table });
+        parts.push(ChainProcess { process: shell.process, table: shell.table });
         (parts, is_cut)
     }
 
     /// All ends of the pipes, pairs and connections of a chain.
-    fn objects(&self, snapshot: &Snapshot, candidate: &Candidate) -> Objects {
+    fn objects(&self, snapshot: &Snapshot, candidate: &ShellCandidate) -> Objects {
         let mut objects = Objects::new();
-        let mut push = |object: Object| {
+        let mut push = |object: ChannelEnd| {
             if !objects.contains(&object) && !objects.is_full() {
                 objects.push(object);
             }
@@ -261,10 +261,10 @@ impl Shells {
     fn steps(
         &self,
         shell: &Shell<'_>,
-        parts: &Parts,
-        search: &Search,
+        parts: &ChainProcesses,
+        search: &GraphSearch,
         hop: Option<Index<Hop>>,
-    ) -> ArrayVec<Step, MEMBERS_MAX> {
+    ) -> ArrayVec<ChainStep, MEMBERS_MAX> {
         let mut steps = ArrayVec::new();
         let member = |table| parts.iter().rposition(|part| part.table == table);
         let mut path = search.path(hop).peekable();
@@ -273,20 +273,20 @@ impl Shells {
             if let Some(member) = member(hop.table)
                 && !steps.is_full()
             {
-                steps.push(Step { member, through });
+                steps.push(ChainStep { member, through });
             }
         }
         if hop.is_none()
             && let Some(member) = member(shell.table)
         {
-            steps.push(Step { member, through: None });
+            steps.push(ChainStep { member, through: None });
         }
         steps
     }
 
     /// The link between the processes of two hops.
     fn link_of(&self, snapshot: &Snapshot, outer: &Hop, inner: &Hop) -> Through {
-        if let Object::Queue(queue) = inner.object {
+        if let ChannelEnd::Queue(queue) = inner.object {
             let is_sure = self.graph.is_queue_sure(queue, outer.table, inner.table);
             return Through::Queue { id: queue.id, is_sure };
         }
@@ -301,7 +301,7 @@ impl Shells {
 
     /// Writes the names of the chain's descriptors one after the other, each preceded by its
     /// length.
-    fn name_descriptors(&mut self, snapshot: &Snapshot, parts: &[Part], objects: &Objects) {
+    fn name_descriptors(&mut self, snapshot: &Snapshot, parts: &[ChainProcess], objects: &Objects) {
         let (names, buffers) = (&mut self.names, &mut self.buffers);
         names.clear();
         for &part in parts {
@@ -326,8 +326,8 @@ impl Shells {
 /// The processes of a chain as the state tracks them; `None` if that has to wait. A process that
 /// was only just forked is tracked one scan later. A process without room in the state never is.
 fn processes_of<'a>(
-    state: &'a State,
-    parts: &[Part],
+    state: &'a MachineState,
+    parts: &[ChainProcess],
 ) -> Option<ArrayVec<Option<&'a Process>, MEMBERS_MAX>> {
     let mut known: ArrayVec<Option<&Process>, MEMBERS_MAX> = ArrayVec::new();
     known.extend(parts.iter().map(|_| None));
@@ -343,19 +343,19 @@ fn processes_of<'a>(
 
 /// What the processes of a chain hold of it.
 #[derive(Default)]
-struct Held<'a> {
+struct ChainHoldings<'a> {
     descriptors: ArrayVec<DescriptorFacts<'a>, DESCRIPTORS_MAX>,
     connections: ArrayVec<MemberConnection, CONNECTIONS_MAX>,
     /// For each process, its range in both, and whether there is more.
     ranges: ArrayVec<(Range<usize>, Range<usize>, bool), MEMBERS_MAX>,
 }
 
-impl<'a> Held<'a> {
+impl<'a> ChainHoldings<'a> {
     /// `names` are those that [`Shells::name_descriptors`] wrote.
     fn of(
         snapshot: &'a Snapshot,
-        state: &State,
-        parts: &[Part],
+        state: &MachineState,
+        parts: &[ChainProcess],
         objects: &Objects,
         names: &'a [u8],
     ) -> Self {
@@ -390,15 +390,15 @@ impl<'a> Held<'a> {
 }
 
 /// The local end of a connection.
-pub(super) fn end_of(snapshot: &Snapshot, object: Object) -> Option<End> {
+pub(super) fn end_of(snapshot: &Snapshot, object: ChannelEnd) -> Option<ConnectionEnd> {
     match object {
-        Object::Connection(at) => {
+        ChannelEnd::Connection(at) => {
             let row = snapshot.connections.at(at)?;
-            Some(End::Connection(ConnectionFacts::read(snapshot, row, None)))
+            Some(ConnectionEnd::Connection(ConnectionFacts::read(snapshot, row, None)))
         }
-        Object::Datagram(at) | Object::AnyPeer(at) => {
+        ChannelEnd::Datagram(at) | ChannelEnd::AnyPeer(at) => {
             let row = snapshot.sockets.at(at)?;
-            Some(End::Datagram(row.endpoints?, row.protocol))
+            Some(ConnectionEnd::Datagram(row.endpoints?, row.protocol))
         }
         _ => None,
     }
@@ -407,7 +407,7 @@ pub(super) fn end_of(snapshot: &Snapshot, object: Object) -> Option<End> {
 /// The connection of an open file, in the form of a descriptor's.
 fn connection_of(
     snapshot: &Snapshot,
-    state: &State,
+    state: &MachineState,
     file: &FileRow,
     descriptor: u32,
 ) -> Option<MemberConnection> {
@@ -441,13 +441,13 @@ fn next_name<'a>(names: &'a [u8], at: &mut usize) -> Option<FileName<'a>> {
 /// returns whether it had room. Returns whether any were left out.
 fn each_descriptor<'a>(
     snapshot: &'a Snapshot,
-    part: Part,
+    part: ChainProcess,
     objects: &Objects,
     mut take: impl FnMut(&'a DescriptorRow, &'a [u32]) -> bool,
 ) -> bool {
     let Some(table) = snapshot.files_structs.at(part.table) else { return false };
     let threads = snapshot.files_threads.range(table.threads);
-    let belongs = |end: Object| {
+    let belongs = |end: ChannelEnd| {
         objects.iter().any(|&object| object == end || is_of_memory(snapshot, end, object))
     };
     let rows = snapshot.descriptors_of(part.table);
@@ -460,37 +460,39 @@ fn each_descriptor<'a>(
 }
 
 /// What a descriptor of a chain leads to, which may be a regular file.
-fn end_at(snapshot: &Snapshot, row: &DescriptorRow) -> Option<Object> {
-    object_of(snapshot, row.file).or_else(|| row.file.map(Object::File))
+fn end_at(snapshot: &Snapshot, row: &DescriptorRow) -> Option<ChannelEnd> {
+    object_of(snapshot, row.file).or_else(|| row.file.map(ChannelEnd::File))
 }
 
 /// Corrects the links of a reversed path: a link belongs to the process that writes to it.
-fn turn(steps: &mut ArrayVec<Step, MEMBERS_MAX>) {
+fn turn(steps: &mut ArrayVec<ChainStep, MEMBERS_MAX>) {
     for at in 0..steps.len() {
         steps[at].through = steps.get(at + 1).and_then(|next| next.through);
     }
 }
 
-pub(super) fn through(snapshot: &Snapshot, object: Object) -> Through {
+pub(super) fn through(snapshot: &Snapshot, object: ChannelEnd) -> Through {
     match object {
-        Object::Pipe(inode) => {
+        ChannelEnd::Pipe(inode) => {
             Through::Pipe(snapshot.inodes.at(inode).map_or(0, |row| row.attributes.ino))
         }
-        Object::File(file) => {
+        ChannelEnd::File(file) => {
             let inode = snapshot.files.at(file).and_then(|row| snapshot.inodes.at(row.inode));
             Through::File(inode.map_or(0, |row| row.attributes.ino))
         }
-        Object::Memory(inode) => {
+        ChannelEnd::Memory(inode) => {
             let number = snapshot.inodes.at(inode).map_or(0, |row| row.attributes.ino);
             let is_on_disk = !is_in_memory(snapshot, inode);
             Through::Memory { number, is_on_disk, has_events: false }
         }
-        Object::Queue(queue) => Through::Queue { id: queue.id, is_sure: false },
-        Object::Unix(_) => Through::Unix,
-        Object::Terminal(at) => {
+        ChannelEnd::Queue(queue) => Through::Queue { id: queue.id, is_sure: false },
+        ChannelEnd::Unix(_) => Through::Unix,
+        ChannelEnd::Terminal(at) => {
             let row = snapshot.terminals.at(at);
             Through::Terminal(row.map_or(0, |row| row.number))
         }
-        Object::Connection(_) | Object::Datagram(_) | Object::AnyPeer(_) => Through::Connection,
+        ChannelEnd::Connection(_) | ChannelEnd::Datagram(_) | ChannelEnd::AnyPeer(_) => {
+            Through::Connection
+        }
     }
 }

@@ -21,7 +21,7 @@ use panoptes_tables::room;
 use arrayvec::ArrayVec;
 use panoptes_decoders::kernel::file::{FMODE_READ, FMODE_WRITE};
 
-use self::lists::{Lists, linked, reset};
+use self::lists::{RowLists, linked, reset};
 pub use self::looks::LookTurns;
 use self::mappings::Mappings;
 pub(super) use self::mappings::{is_in_memory, is_of_memory};
@@ -61,7 +61,7 @@ const HUB_CONNECTIONS: usize = 8;
 
 /// An end of an object that carries bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Object {
+pub enum ChannelEnd {
     /// A pipe or FIFO, by its inode.
     Pipe(Index<InodeRow>),
     /// One AF_UNIX socket.
@@ -82,7 +82,7 @@ pub enum Object {
     Queue(QueueEnd),
 }
 
-impl Object {
+impl ChannelEnd {
     /// Whether it has no descriptors at its ends.
     pub(super) const fn is_shared(self) -> bool {
         matches!(self, Self::Memory(_) | Self::Queue(_))
@@ -91,14 +91,14 @@ impl Object {
 
 /// The direction in which a search follows bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Way {
+pub enum SearchDirection {
     /// To their sources.
     Back,
     /// To their targets.
     On,
 }
 
-impl Way {
+impl SearchDirection {
     /// The mode in which a process must hold the object from which bytes come, or to which they go.
     pub(super) const fn outer_mode(self) -> u32 {
         match self {
@@ -120,19 +120,19 @@ impl Way {
 #[derive(Debug, Default)]
 pub struct Graph {
     /// By open file, its descriptors, one of each table: the last one.
-    descriptors: Lists<DescriptorRow>,
+    descriptors: RowLists<DescriptorRow>,
     /// By descriptor, its table; `None` for the others of the same file in a table.
     tables: Vec<Option<Index<FilesRow>>>,
     carriers: RefCell<Carriers>,
     /// Open files by inode: those of a pipe, and those with descriptors of a regular file; behind
     /// those, by terminal, its open files.
-    files: Lists<FileRow>,
+    files: RowLists<FileRow>,
     /// The number of inodes.
     first_terminal: usize,
     /// By table of descriptors, its processes, the oldest first.
-    processes: Lists<ProcessRow>,
+    processes: RowLists<ProcessRow>,
     /// By AF_UNIX socket, those that send to it and receive nothing from it.
-    senders: Lists<SocketRow>,
+    senders: RowLists<SocketRow>,
     /// By connection, its open file.
     file_of_connection: Vec<Option<Index<FileRow>>>,
     terminals: Terminals,
@@ -195,12 +195,12 @@ impl Graph {
         let descriptors = limits.file_descriptors_seen_max();
         let processes = limits.processes_seen_max();
         Self {
-            descriptors: Lists::new(files, descriptors),
+            descriptors: RowLists::new(files, descriptors),
             tables: room::list(descriptors),
-            files: Lists::new(2 * files, files),
+            files: RowLists::new(2 * files, files),
             first_terminal: 0,
-            processes: Lists::new(processes, processes),
-            senders: Lists::new(files, files),
+            processes: RowLists::new(processes, processes),
+            senders: RowLists::new(files, files),
             file_of_connection: room::list(limits.connections_seen_max()),
             carriers: RefCell::new(Carriers::new(processes, descriptors)),
             terminals: Terminals::new(processes),
@@ -398,7 +398,7 @@ impl Graph {
             if carriers.list.len() < carriers.list.capacity() {
                 carriers.list.push(at);
                 masters += usize::from(is_master(snapshot, object));
-                if let Object::File(file) = object {
+                if let ChannelEnd::File(file) = object {
                     files += 1;
                     both_ways += usize::from(is_open_both_ways(snapshot, file));
                 }
@@ -408,8 +408,8 @@ impl Graph {
         let are_many = end - start > FEW_CARRIERS;
         if files > 0 || masters > 0 || are_many {
             let class = |at: &Index<DescriptorRow>| match object_at(*at) {
-                Some(Object::File(_)) => 3,
-                Some(Object::Connection(_) | Object::Datagram(_)) if are_many => 0,
+                Some(ChannelEnd::File(_)) => 3,
+                Some(ChannelEnd::Connection(_) | ChannelEnd::Datagram(_)) if are_many => 0,
                 Some(object) if is_master(snapshot, object) => 2,
                 _ => 1,
             };
@@ -439,17 +439,17 @@ impl Graph {
     }
 
     /// Whether a table has a descriptor of a connection or another socket.
-    pub fn holds(&self, snapshot: &Snapshot, table: Index<FilesRow>, object: Object) -> bool {
+    pub fn holds(&self, snapshot: &Snapshot, table: Index<FilesRow>, object: ChannelEnd) -> bool {
         let file = match object {
-            Object::Connection(at) => linked(&self.file_of_connection, at),
-            Object::Unix(at) | Object::Datagram(at) | Object::AnyPeer(at) => {
+            ChannelEnd::Connection(at) => linked(&self.file_of_connection, at),
+            ChannelEnd::Unix(at) | ChannelEnd::Datagram(at) | ChannelEnd::AnyPeer(at) => {
                 snapshot.sockets.at(at).map(|row| row.file)
             }
-            Object::Pipe(_)
-            | Object::Terminal(_)
-            | Object::File(_)
-            | Object::Memory(_)
-            | Object::Queue(_) => None,
+            ChannelEnd::Pipe(_)
+            | ChannelEnd::Terminal(_)
+            | ChannelEnd::File(_)
+            | ChannelEnd::Memory(_)
+            | ChannelEnd::Queue(_) => None,
         };
         file.is_some_and(|file| self.has_file(table, file))
     }
@@ -529,20 +529,20 @@ impl Graph {
     pub(super) fn other_end(
         &self,
         snapshot: &Snapshot,
-        object: Object,
+        object: ChannelEnd,
         wanted: u32,
         take: &mut dyn FnMut(Index<DescriptorRow>),
     ) {
         let mut each = |file| self.each_descriptor(snapshot, file, wanted, take);
         match object {
-            Object::Pipe(inode) => self.files.of(inode.position()).for_each(each),
-            Object::Terminal(terminal) => {
+            ChannelEnd::Pipe(inode) => self.files.of(inode.position()).for_each(each),
+            ChannelEnd::Terminal(terminal) => {
                 let link = snapshot.terminals.at(terminal).and_then(|row| row.link);
                 if let Some(link) = link {
                     self.files.of(self.first_terminal + link.position()).for_each(each);
                 }
             }
-            Object::Unix(socket) => {
+            ChannelEnd::Unix(socket) => {
                 let peer = snapshot.sockets.at(socket).and_then(|row| row.peer);
                 if let Some(peer) = snapshot.sockets.at(peer) {
                     each(peer.file);
@@ -553,21 +553,24 @@ impl Graph {
                     senders.filter_map(|at| snapshot.sockets.at(at)).for_each(|row| each(row.file));
                 }
             }
-            Object::Connection(connection) => {
+            ChannelEnd::Connection(connection) => {
                 let far = mirror(snapshot, connection);
                 if let Some(file) = far.and_then(|far| linked(&self.file_of_connection, far)) {
                     each(file);
                 }
             }
-            Object::File(file) => self.each_other_file(snapshot, file, &mut each),
+            ChannelEnd::File(file) => self.each_other_file(snapshot, file, &mut each),
             // Those of memory and queues are no descriptors.
-            Object::Datagram(_) | Object::AnyPeer(_) | Object::Memory(_) | Object::Queue(_) => {}
+            ChannelEnd::Datagram(_)
+            | ChannelEnd::AnyPeer(_)
+            | ChannelEnd::Memory(_)
+            | ChannelEnd::Queue(_) => {}
         }
     }
 
     /// Whether the other end of a connection is on this machine, and no descriptor of it is known.
-    pub(super) fn lacks_other_holder(&self, snapshot: &Snapshot, object: Object) -> bool {
-        let Object::Connection(connection) = object else { return false };
+    pub(super) fn lacks_other_holder(&self, snapshot: &Snapshot, object: ChannelEnd) -> bool {
+        let ChannelEnd::Connection(connection) = object else { return false };
         let file = |far| linked(&self.file_of_connection, far);
         let is_held =
             |far| file(far).is_some_and(|at| self.descriptors.of(at.position()).next().is_some());

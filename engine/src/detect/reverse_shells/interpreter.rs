@@ -11,12 +11,12 @@ use crate::page_cache::Traits;
 /// A program that takes commands.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Interpreter {
-    pub kind: Kind,
+    pub kind: InterpreterKind,
     pub commands: Commands,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Kind {
+pub enum InterpreterKind {
     Shell,
     /// The interpreter of a programming language.
     Language,
@@ -94,7 +94,10 @@ pub fn recognise(file: &[u8], line: Option<&[u8]>, comm: &[u8]) -> Option<Interp
         return Some(shell(line, 1));
     }
     if is_versioned(file, LANGUAGES) {
-        return Some(Interpreter { kind: Kind::Language, commands: language(file, line).0 });
+        return Some(Interpreter {
+            kind: InterpreterKind::Language,
+            commands: language(file, line).0,
+        });
     }
     if file == XARGS { xargs(line?, 1) } else { None }
 }
@@ -104,12 +107,12 @@ pub fn recognise(file: &[u8], line: Option<&[u8]>, comm: &[u8]) -> Option<Interp
 pub fn is_makeshift(interpreter: Interpreter, file: &[u8], line: Option<&[u8]>) -> bool {
     let Some(line) = line else { return false };
     match (interpreter.commands, interpreter.kind) {
-        (Commands::Input { .. }, _) | (Commands::Argument, Kind::Shell) => true,
-        (Commands::Argument, Kind::Language) => has_code(file, line),
+        (Commands::Input { .. }, _) | (Commands::Argument, InterpreterKind::Shell) => true,
+        (Commands::Argument, InterpreterKind::Language) => has_code(file, line),
         (Commands::Script, kind) => {
             let script = match kind {
-                Kind::Shell => shell_commands(line, first_of(file, line)).1,
-                Kind::Language => language(file, Some(line)).1,
+                InterpreterKind::Shell => shell_commands(line, first_of(file, line)).1,
+                InterpreterKind::Language => language(file, Some(line)).1,
             };
             script.is_some_and(|path| OPEN_FOLDERS.iter().any(|folder| path.starts_with(folder)))
         }
@@ -193,7 +196,8 @@ fn of_box(line: Option<&[u8]>, comm: &[u8]) -> Option<Interpreter> {
     let Some(line) = line else {
         // The kernel names a process after the name by which the program was started.
         let is_shell = APPLETS.contains(&comm);
-        return is_shell.then_some(Interpreter { kind: Kind::Shell, commands: Commands::Unknown });
+        return is_shell
+            .then_some(Interpreter { kind: InterpreterKind::Shell, commands: Commands::Unknown });
     };
     let mut all = arguments(line);
     let first = base_name(all.next().unwrap_or_default());
@@ -234,7 +238,8 @@ fn xargs(line: &[u8], first: usize) -> Option<Interpreter> {
                     (Some(command), Some(replaced)) => command.trim_ascii().starts_with(replaced),
                     _ => false,
                 };
-                let interpreter = Interpreter { kind: Kind::Shell, commands: Commands::Lines };
+                let interpreter =
+                    Interpreter { kind: InterpreterKind::Shell, commands: Commands::Lines };
                 return runs_lines.then_some(interpreter);
             }
             _ => {}
@@ -246,7 +251,7 @@ fn xargs(line: &[u8], first: usize) -> Option<Interpreter> {
 /// A shell with these arguments, from `first` on.
 fn shell(line: Option<&[u8]>, first: usize) -> Interpreter {
     let commands = line.map_or(Commands::Unknown, |line| shell_commands(line, first).0);
-    Interpreter { kind: Kind::Shell, commands }
+    Interpreter { kind: InterpreterKind::Shell, commands }
 }
 
 /// Where a shell's commands come from, and its script, if there is one.
@@ -410,7 +415,7 @@ mod tests {
     const INPUT: Commands = Commands::Input { interactive: false };
     const INTERACTIVE: Commands = Commands::Input { interactive: true };
 
-    fn of(file: &str, line: &str) -> Option<(Kind, Commands)> {
+    fn of(file: &str, line: &str) -> Option<(InterpreterKind, Commands)> {
         let line = line.replace(' ', "\0") + "\0";
         recognise(file.as_bytes(), Some(line.as_bytes()), b"")
             .map(|interpreter| (interpreter.kind, interpreter.commands))
@@ -455,7 +460,7 @@ mod tests {
             ("busybox", "busybox sh -i", INTERACTIVE),
             ("busybox", "busybox ash x.sh", Commands::Script),
         ] {
-            assert_eq!(of(file, line), Some((Kind::Shell, commands)), "{line}");
+            assert_eq!(of(file, line), Some((InterpreterKind::Shell, commands)), "{line}");
         }
     }
 
@@ -501,7 +506,7 @@ mod tests {
             ("node", "node", INPUT),
             ("lua5.4", "lua5.4 -i", INTERACTIVE),
         ] {
-            assert_eq!(of(file, line), Some((Kind::Language, commands)), "{line}");
+            assert_eq!(of(file, line), Some((InterpreterKind::Language, commands)), "{line}");
         }
     }
 
@@ -515,13 +520,18 @@ mod tests {
             }
         }
         for called in ["python3", "/usr/bin/python3.11", "-python3", "python"] {
-            assert_eq!(of("python3.11", called), Some((Kind::Language, INPUT)), "{called}");
+            assert_eq!(
+                of("python3.11", called),
+                Some((InterpreterKind::Language, INPUT)),
+                "{called}"
+            );
         }
     }
 
     #[test]
     fn xargs_takes_commands_if_each_line_is_one() {
-        const LINES: Option<(Kind, Commands)> = Some((Kind::Shell, Commands::Lines));
+        const LINES: Option<(InterpreterKind, Commands)> =
+            Some((InterpreterKind::Shell, Commands::Lines));
         for (file, line, found) in [
             ("xargs", "xargs -I{} bash -c {}", LINES),
             ("xargs", "xargs -I % /bin/sh -c %", LINES),

@@ -3,8 +3,8 @@
 //! The match in [`judge`] is the whole rule. Its input are facts that the neighbouring modules
 //! find.
 
-use super::direction::Direction;
-use super::interpreter::{Commands, Interpreter, Kind};
+use super::direction::ConnectionDirection;
+use super::interpreter::{Commands, Interpreter, InterpreterKind};
 
 /// Evidence that links an interpreter to a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -16,7 +16,7 @@ pub struct Case {
     /// How the interpreter's output reaches the connection.
     pub outward: At,
     /// Which end began the connection.
-    pub direction: Direction,
+    pub direction: ConnectionDirection,
     /// Whether a login server holds the connection, or gets what comes over it as it comes.
     pub by_login: bool,
     /// Whether a container's runtime holds the connection, and passes it to a process inside.
@@ -137,22 +137,21 @@ pub fn judge(case: &Case) -> Result<Reason, Exemption> {
         // An interactive `echo GET >&3; read -r line <&3`.
         _ if case.is_at_other_fd() && case.has_spoken => Err(Exemption::OnlyHeld),
         _ if case.fetched => Err(Exemption::Program),
-        (_, Input { .. } | Lines, _) | (Kind::Shell, Unknown, Direction::Outbound) => {
-            Ok(Reason::Commanded)
-        }
-        (Kind::Shell, Argument | Script, Direction::Outbound | Direction::Unknown)
-            if case.opened_by_interpreter && case.takes_input() =>
-        {
-            Ok(Reason::Opened)
-        }
-        (Kind::Shell, Argument, Direction::Outbound | Direction::Unknown)
-            if case.relayed_by_one_liner =>
-        {
-            Ok(Reason::OneLiner)
-        }
+        (_, Input { .. } | Lines, _)
+        | (InterpreterKind::Shell, Unknown, ConnectionDirection::Outbound) => Ok(Reason::Commanded),
+        (
+            InterpreterKind::Shell,
+            Argument | Script,
+            ConnectionDirection::Outbound | ConnectionDirection::Unknown,
+        ) if case.opened_by_interpreter && case.takes_input() => Ok(Reason::Opened),
+        (
+            InterpreterKind::Shell,
+            Argument,
+            ConnectionDirection::Outbound | ConnectionDirection::Unknown,
+        ) if case.relayed_by_one_liner => Ok(Reason::OneLiner),
         // Servers do this with what they have accepted. A command of a client that only reads from
         // a connection, or only writes to it, has the other one elsewhere.
-        (Kind::Shell, Argument, Direction::Outbound)
+        (InterpreterKind::Shell, Argument, ConnectionDirection::Outbound)
             if case.is_one_connection
                 && !case.opened_by_interpreter
                 && (case.inward, case.outward) == (At::Stdio, At::Stdio) =>
@@ -169,7 +168,7 @@ mod tests {
 
     const INPUT: Commands = Commands::Input { interactive: false };
 
-    fn case(kind: Kind, commands: Commands, direction: Direction) -> Case {
+    fn case(kind: InterpreterKind, commands: Commands, direction: ConnectionDirection) -> Case {
         Case {
             interpreter: Interpreter { kind, commands },
             inward: At::Stdio,
@@ -188,8 +187,12 @@ mod tests {
 
     #[test]
     fn interpreters_that_read_commands_from_a_peer_are_reported() {
-        for direction in [Direction::Accepted, Direction::Outbound, Direction::Unknown] {
-            for kind in [Kind::Shell, Kind::Language] {
+        for direction in [
+            ConnectionDirection::Accepted,
+            ConnectionDirection::Outbound,
+            ConnectionDirection::Unknown,
+        ] {
+            for kind in [InterpreterKind::Shell, InterpreterKind::Language] {
                 let case = case(kind, INPUT, direction);
                 assert_eq!(judge(&case), Ok(Reason::Commanded));
             }
@@ -198,13 +201,19 @@ mod tests {
 
     #[test]
     fn login_servers_raise_no_alert() {
-        let case = Case { by_login: true, ..case(Kind::Shell, INPUT, Direction::Accepted) };
+        let case = Case {
+            by_login: true,
+            ..case(InterpreterKind::Shell, INPUT, ConnectionDirection::Accepted)
+        };
         assert_eq!(judge(&case), Err(Exemption::Login));
     }
 
     #[test]
     fn sessions_that_a_runtime_passes_into_a_container_raise_no_alert() {
-        let case = Case { into_container: true, ..case(Kind::Shell, INPUT, Direction::Accepted) };
+        let case = Case {
+            into_container: true,
+            ..case(InterpreterKind::Shell, INPUT, ConnectionDirection::Accepted)
+        };
         assert_eq!(judge(&case), Err(Exemption::ContainerExec));
     }
 
@@ -214,7 +223,7 @@ mod tests {
             inward: At::OtherFd,
             outward: At::OtherFd,
             opened_by_interpreter: true,
-            ..case(Kind::Shell, INPUT, Direction::Outbound)
+            ..case(InterpreterKind::Shell, INPUT, ConnectionDirection::Outbound)
         };
         assert_eq!(judge(&one), Err(Exemption::OnlyHeld));
         let used = Case { outward: At::Stdio, ..one };
@@ -225,15 +234,22 @@ mod tests {
 
     #[test]
     fn an_agents_job_that_fetches_its_script_raises_no_alert() {
-        let job = Case { fetched: true, ..case(Kind::Shell, INPUT, Direction::Outbound) };
+        let job = Case {
+            fetched: true,
+            ..case(InterpreterKind::Shell, INPUT, ConnectionDirection::Outbound)
+        };
         assert_eq!(judge(&job), Err(Exemption::Program));
     }
 
     #[test]
     fn programs_of_services_and_agents_raise_no_alert() {
         for commands in [Commands::Script, Commands::Argument] {
-            for direction in [Direction::Accepted, Direction::Outbound, Direction::Unknown] {
-                for kind in [Kind::Shell, Kind::Language] {
+            for direction in [
+                ConnectionDirection::Accepted,
+                ConnectionDirection::Outbound,
+                ConnectionDirection::Unknown,
+            ] {
+                for kind in [InterpreterKind::Shell, InterpreterKind::Language] {
                     let case = Case { inward: At::Relayed, ..case(kind, commands, direction) };
                     assert_eq!(judge(&case), Err(Exemption::Program), "{case:?}");
                 }
@@ -245,7 +261,7 @@ mod tests {
     fn a_program_that_commands_itself_over_its_own_connection_is_reported() {
         let opened = Case {
             opened_by_interpreter: true,
-            ..case(Kind::Shell, Commands::Argument, Direction::Outbound)
+            ..case(InterpreterKind::Shell, Commands::Argument, ConnectionDirection::Outbound)
         };
         assert_eq!(judge(&opened), Ok(Reason::Opened));
         let read_from = Case { inward: At::Relayed, outward: At::OtherFd, ..opened };
@@ -258,19 +274,19 @@ mod tests {
             let asked = Case { inward, outward, ..opened };
             assert_eq!(judge(&asked), Err(Exemption::Program));
         }
-        let accepted = Case { direction: Direction::Accepted, ..opened };
+        let accepted = Case { direction: ConnectionDirection::Accepted, ..opened };
         assert_eq!(judge(&accepted), Err(Exemption::Program));
     }
 
     #[test]
     fn a_command_with_an_outbound_connection_as_input_and_output_is_reported() {
-        let given = case(Kind::Shell, Commands::Argument, Direction::Outbound);
+        let given = case(InterpreterKind::Shell, Commands::Argument, ConnectionDirection::Outbound);
         assert_eq!(judge(&given), Ok(Reason::Given));
         for other in [
-            case(Kind::Shell, Commands::Argument, Direction::Accepted),
-            case(Kind::Shell, Commands::Argument, Direction::Unknown),
-            case(Kind::Shell, Commands::Script, Direction::Outbound),
-            case(Kind::Language, Commands::Argument, Direction::Outbound),
+            case(InterpreterKind::Shell, Commands::Argument, ConnectionDirection::Accepted),
+            case(InterpreterKind::Shell, Commands::Argument, ConnectionDirection::Unknown),
+            case(InterpreterKind::Shell, Commands::Script, ConnectionDirection::Outbound),
+            case(InterpreterKind::Language, Commands::Argument, ConnectionDirection::Outbound),
             Case { is_one_connection: false, ..given },
             Case { inward: At::Relayed, ..given },
             Case { outward: At::Relayed, ..given },
@@ -284,18 +300,20 @@ mod tests {
     fn commands_that_a_one_liner_relays_are_reported() {
         let one = Case {
             relayed_by_one_liner: true,
-            ..case(Kind::Shell, Commands::Argument, Direction::Outbound)
+            ..case(InterpreterKind::Shell, Commands::Argument, ConnectionDirection::Outbound)
         };
         assert_eq!(judge(&one), Ok(Reason::OneLiner));
-        let accepted = Case { direction: Direction::Accepted, ..one };
+        let accepted = Case { direction: ConnectionDirection::Accepted, ..one };
         assert_eq!(judge(&accepted), Err(Exemption::Program));
     }
 
     #[test]
     fn a_command_line_that_cannot_be_read_counts_against_what_began_the_connection_only() {
-        let outbound = case(Kind::Shell, Commands::Unknown, Direction::Outbound);
+        let outbound =
+            case(InterpreterKind::Shell, Commands::Unknown, ConnectionDirection::Outbound);
         assert_eq!(judge(&outbound), Ok(Reason::Commanded));
-        let accepted = case(Kind::Shell, Commands::Unknown, Direction::Accepted);
+        let accepted =
+            case(InterpreterKind::Shell, Commands::Unknown, ConnectionDirection::Accepted);
         assert_eq!(judge(&accepted), Err(Exemption::Program));
     }
 }

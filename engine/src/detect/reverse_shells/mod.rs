@@ -46,51 +46,51 @@ use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_records::activities::Activity;
 use panoptes_tables::{HashKey, room};
 
-use super::{Detector, DetectorSetup, Scene};
+use super::{Detector, DetectorContext, DetectorSetup};
 use crate::container_config::Glob;
 use crate::limits::Limits;
 use crate::loss::Loss;
 use crate::page_cache::{Asker, ContentSource};
 use crate::path::PathBuffer;
-use crate::state::State;
+use crate::state::MachineState;
 use crate::state::facts::{NameBuffers, executable_of};
 use crate::state::process::ProcessKey;
 use crate::time::{Monotonic, Now};
 use crate::walk::{FilesRow, Index, ProcessRow, Snapshot};
 
-use candidates::{CANDIDATES_MAX, Candidate, at_other_descriptors, ends_of};
+use candidates::{CANDIDATES_MAX, ShellCandidate, at_other_descriptors, ends_of};
 use dead_ends::DeadEnds;
-use direction::{Direction, Directions};
+use direction::{ConnectionDirection, Directions};
 use exemption::Login;
 use files::reads_commands;
-use graph::{Edges, Graph, LookTurns, Object, Way};
+use graph::{ChannelEnd, Edges, Graph, LookTurns, SearchDirection};
 use interpreter::{Commands, Interpreter};
 use judge::{At, Case, Exemption, Reason};
 use pairs::Pair;
-use pending::{PendingList, Question, Seen, Settled};
+use pending::{PairObservation, PendingList, SettlingTime, StateAge};
 use queues::Queues;
-use reported::{Reported, TURN_SCANS};
+use reported::{ReportedConnections, TURN_SCANS};
 use rows::{counters_of, is_relay, line, line_of, name_of, program_of, runs_its_argument};
-use search::Search;
-use servers::Known;
-use shell::{Program, Shell};
+use search::GraphSearch;
+use servers::KnownProcesses;
+use shell::{Shell, StableProcess};
 use turns::Turns;
 use two_peers::TwoPeers;
 
-pub use finding::{End, Member, MemberConnection, ReverseShell, Step, Through};
+pub use finding::{ChainMember, ChainStep, ConnectionEnd, MemberConnection, ReverseShell, Through};
 pub(crate) use turns::TURNS_BY_ORDER_SURE;
 
 /// Detects reverse shells on one machine.
 #[derive(Debug)]
-pub struct Shells {
+pub struct ReverseShells {
     wanted: bool,
     /// The login servers that the configuration names.
     login_servers: Arc<[Glob]>,
     graph: Graph,
-    inward: Search,
-    outward: Search,
+    inward: GraphSearch,
+    outward: GraphSearch,
     directions: Directions,
-    reported: Reported,
+    reported: ReportedConnections,
     pending: PendingList,
     turns: Turns,
     queues: Queues,
@@ -116,7 +116,7 @@ pub struct Shells {
     names: Vec<u8>,
 }
 
-impl Shells {
+impl ReverseShells {
     /// Allocates for `limits`, including the graph. Unless it is `wanted`, nothing is checked.
     pub fn new(limits: &Limits, wanted: bool, key: HashKey) -> Self {
         Self { graph: Graph::new(limits), ..Self::without_graph(limits, wanted, key) }
@@ -128,10 +128,10 @@ impl Shells {
             wanted,
             login_servers: Arc::default(),
             graph: Graph::default(),
-            inward: Search::new(Way::Back),
-            outward: Search::new(Way::On),
+            inward: GraphSearch::new(SearchDirection::Back),
+            outward: GraphSearch::new(SearchDirection::On),
             directions: Directions::new(limits, key),
-            reported: Reported::new(limits, key.derive("shells: reported")),
+            reported: ReportedConnections::new(limits, key.derive("shells: reported")),
             pending: PendingList::new(key.derive("shells: pending")),
             turns: Turns::new(key.derive("shells: turns")),
             queues: Queues::new(),
@@ -170,7 +170,7 @@ impl Shells {
     }
 }
 
-impl Detector for Shells {
+impl Detector for ReverseShells {
     fn build(setup: &DetectorSetup<'_>) -> Self {
         let wanted = (setup.is_enabled)(Activity::ReverseShellDetected);
         Self::without_graph(setup.limits, wanted, setup.key)
@@ -179,7 +179,12 @@ impl Detector for Shells {
 
     /// Checks the scan and reports new findings. `files` has the contents of programs whose names
     /// are not known.
-    fn update(&mut self, scene: &mut Scene<'_>, state: &State, files: &mut dyn ContentSource) {
+    fn update(
+        &mut self,
+        scene: &mut DetectorContext<'_>,
+        state: &MachineState,
+        files: &mut dyn ContentSource,
+    ) {
         if !self.wanted {
             return;
         }
@@ -208,7 +213,8 @@ impl Detector for Shells {
         let count = snapshot.processes.len();
         let begin = if self.first < count { self.first } else { 0 };
         for index in (begin..count).chain(0..begin) {
-            let program = Index::new(index).and_then(|process| Program::of(snapshot, process));
+            let program =
+                Index::new(index).and_then(|process| StableProcess::of(snapshot, process));
             let Some(program) = program else { continue };
             self.watch_turns(scene, state, &program);
             let Some(shell) = Shell::of(&program) else { continue };
@@ -239,12 +245,12 @@ impl Detector for Shells {
     }
 }
 
-impl Shells {
+impl ReverseShells {
     /// Checks one interpreter: whether a peer can command it.
     fn check(
         &mut self,
-        scene: &mut Scene<'_>,
-        state: &State,
+        scene: &mut DetectorContext<'_>,
+        state: &MachineState,
         shell: Shell<'_>,
         files: &mut dyn ContentSource,
     ) {
@@ -283,8 +289,8 @@ impl Shells {
     /// Returns whether none was found, but regular files or shared memory may lead to one.
     fn follow(
         &mut self,
-        scene: &mut Scene<'_>,
-        state: &State,
+        scene: &mut DetectorContext<'_>,
+        state: &MachineState,
         shell: Shell<'_>,
         files: &mut dyn ContentSource,
     ) -> bool {
@@ -300,8 +306,8 @@ impl Shells {
     /// whether a connection was found.
     fn follow_over(
         &mut self,
-        scene: &mut Scene<'_>,
-        state: &State,
+        scene: &mut DetectorContext<'_>,
+        state: &MachineState,
         shell: Shell<'_>,
         files: &mut dyn ContentSource,
         edges: Edges,
@@ -317,8 +323,8 @@ impl Shells {
             }
             return true;
         }
-        let known = &Known { cx: scene.cx, state };
-        let mut logins = ArrayVec::<Candidate, CANDIDATES_MAX>::new();
+        let known = &KnownProcesses { cx: scene.cx, state };
+        let mut logins = ArrayVec::<ShellCandidate, CANDIDATES_MAX>::new();
         for candidate in &mut candidates {
             let login = self.login_of(known, shell, candidate);
             candidate.is_tunnel = login == Login::Tunnel;
@@ -338,7 +344,7 @@ impl Shells {
         }
         // The outermost connection is the peer's. Those between it and the interpreter connect
         // processes of the chain.
-        let depth = |candidate: &Candidate| self.inward.path(candidate.inward).count();
+        let depth = |candidate: &ShellCandidate| self.inward.path(candidate.inward).count();
         let furthest =
             candidates.iter().filter(|it| it.reason.is_some()).max_by_key(|it| depth(it));
         let Some(&candidate) = furthest else { return false };
@@ -350,14 +356,14 @@ impl Shells {
     /// whether it was reported.
     fn report_first(
         &mut self,
-        scene: &mut Scene<'_>,
-        state: &State,
+        scene: &mut DetectorContext<'_>,
+        state: &MachineState,
         shell: &Shell<'_>,
-        candidates: &[Candidate],
-        candidate: &Candidate,
+        candidates: &[ShellCandidate],
+        candidate: &ShellCandidate,
     ) -> bool {
         let snapshot = shell.snapshot;
-        if self.is_unsure(&Known { cx: scene.cx, state }, shell, candidate) {
+        if self.is_unsure(&KnownProcesses { cx: scene.cx, state }, shell, candidate) {
             self.waits = true;
             return false;
         }
@@ -385,7 +391,7 @@ impl Shells {
         shell: &Shell<'_>,
         files: &mut dyn ContentSource,
         edges: Edges,
-    ) -> Option<(Interpreter, ArrayVec<Candidate, CANDIDATES_MAX>)> {
+    ) -> Option<(Interpreter, ArrayVec<ShellCandidate, CANDIDATES_MAX>)> {
         let snapshot = shell.snapshot;
         let is_cut = self.follow_back(shell, edges);
         let beside = at_other_descriptors(snapshot, shell.table, &self.graph);
@@ -419,10 +425,10 @@ impl Shells {
         &mut self,
         shell: &Shell<'_>,
         interpreter: Interpreter,
-        candidate: &Candidate,
+        candidate: &ShellCandidate,
         login: Login,
         now: Now,
-    ) -> Result<Option<(Reason, Seen)>, Exemption> {
+    ) -> Result<Option<(Reason, StateAge)>, Exemption> {
         let snapshot = shell.snapshot;
         let mut case = self.case(shell, interpreter, candidate, login);
         let pair = self.pair(shell, candidate.object);
@@ -437,14 +443,14 @@ impl Shells {
         }
         let is_of_multiplexer = candidate.is_of_multiplexer;
         if !over_files && !is_of_multiplexer && !case.may_change(reason) {
-            return Ok(Some((reason, Seen { since_ns: now.real, scans: 1 })));
+            return Ok(Some((reason, StateAge { since_ns: now.real, scans: 1 })));
         }
         let Some(pair) = pair else { return Ok(None) };
         let (who, settled) = match (case.stdin_from_ancestor, case.is_at_other_fd()) {
-            _ if is_of_multiplexer => (0, Settled::OF_MULTIPLEXER),
-            (true, _) => (2, Settled::FED),
-            (false, true) => (1, Settled::HELD),
-            (false, false) => (1, Settled::AT_REST),
+            _ if is_of_multiplexer => (0, SettlingTime::OF_MULTIPLEXER),
+            (true, _) => (2, SettlingTime::FED),
+            (false, true) => (1, SettlingTime::HELD),
+            (false, false) => (1, SettlingTime::AT_REST),
         };
         let works = line_of(snapshot, shell.process).take(who).enumerate().any(|(at, process)| {
             // A shell that is fed may wait for the lock of its pipe, which a relay holds.
@@ -457,13 +463,22 @@ impl Shells {
         let has_spoken = case.has_spoken;
         let fed = self.fed(shell, candidate);
         let counts = snapshot.counts().into();
-        let question =
-            Question { pair, group, shape, has_spoken, received, works, counts, settled, fed };
+        let question = PairObservation {
+            pair,
+            group,
+            shape,
+            has_spoken,
+            received,
+            works,
+            counts,
+            settled,
+            fed,
+        };
         Ok(self.settled(&question, now).map(|seen| (reason, seen)))
     }
 
     /// Since when the state of a pair has been settled, if it is. A pair without room is lost.
-    fn settled(&mut self, question: &Question, now: Now) -> Option<Seen> {
+    fn settled(&mut self, question: &PairObservation, now: Now) -> Option<StateAge> {
         let settled = self.pending.settled(question, now);
         if let Some(process_id) = self.pending.take_refused() {
             self.lost.add(1, Some(process_id));
@@ -472,7 +487,7 @@ impl Shells {
     }
 
     /// The key of an interpreter and a connection, the same in each scan.
-    fn pair(&self, shell: &Shell<'_>, object: Object) -> Option<Pair> {
+    fn pair(&self, shell: &Shell<'_>, object: ChannelEnd) -> Option<Pair> {
         let snapshot = shell.snapshot;
         let leader = snapshot.leader(snapshot.processes.at(shell.process)?)?;
         Some(Pair {
@@ -483,8 +498,8 @@ impl Shells {
     }
 
     /// Remembers a connection, and those on the paths to it.
-    fn remember_way(&mut self, snapshot: &Snapshot, candidate: &Candidate) {
-        let mut objects = ArrayVec::<Object, 32>::new();
+    fn remember_way(&mut self, snapshot: &Snapshot, candidate: &ShellCandidate) {
+        let mut objects = ArrayVec::<ChannelEnd, 32>::new();
         objects.extend([candidate.object, candidate.out_object]);
         let ways = [(&self.inward, candidate.inward), (&self.outward, candidate.outward)];
         for (search, hop) in ways {
@@ -503,11 +518,11 @@ impl Shells {
         &self,
         shell: &Shell<'_>,
         interpreter: Interpreter,
-        candidate: &Candidate,
+        candidate: &ShellCandidate,
         login: Login,
     ) -> Case {
         let snapshot = shell.snapshot;
-        let at = |search: &Search, hop| match search.path(hop).count() {
+        let at = |search: &GraphSearch, hop| match search.path(hop).count() {
             0 => At::OtherFd,
             1 => At::Stdio,
             _ => At::Relayed,
@@ -540,9 +555,9 @@ impl Shells {
     /// output goes to one that did, over another connection to the same peer. So do agents' jobs
     /// that run a script (`curl … | bash`) from where the agent gets its jobs, or through the same
     /// proxy.
-    fn is_fetched(&self, shell: &Shell<'_>, candidate: &Candidate) -> bool {
+    fn is_fetched(&self, shell: &Shell<'_>, candidate: &ShellCandidate) -> bool {
         let snapshot = shell.snapshot;
-        let holder = |search: &Search, hop| search.path(hop).next().map(|hop| hop.table);
+        let holder = |search: &GraphSearch, hop| search.path(hop).next().map(|hop| hop.table);
         let starts = |table: Index<FilesRow>| {
             let mut starters = line_of(snapshot, shell.process).skip(1);
             starters.any(|it| it.files == Some(table) && !is_relay(name_of(snapshot, it)))
@@ -553,7 +568,7 @@ impl Shells {
     }
 
     /// Whether the interpreter's oldest ancestor that holds the connection runs the same program.
-    fn is_opened_by(&self, shell: &Shell<'_>, object: Object) -> bool {
+    fn is_opened_by(&self, shell: &Shell<'_>, object: ChannelEnd) -> bool {
         let snapshot = shell.snapshot;
         let Some(own) = snapshot.processes.at(shell.process) else { return false };
         let program = program_of(snapshot, own);

@@ -1,7 +1,7 @@
 //! Pairs of interpreter and connection that are watched from scan to scan. Whose interpreters have
 //! most of them makes room for those of others.
 
-use panoptes_tables::{Counts, HashKey, Scan, room};
+use panoptes_tables::{HashKey, OwnerCounts, ScanNumber, room};
 
 use super::rows::process_of_key;
 use crate::state::process::ProcessKey;
@@ -32,22 +32,22 @@ impl Pair {
 
 /// A pair that is watched, and what is known of it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Entry<T> {
+pub(super) struct WatchedPair<T> {
     pair: Pair,
     /// Whose interpreter it is ([`crate::walk::Snapshot::group_of`]).
     group: u64,
-    seen: Scan,
+    seen: ScanNumber,
     /// The last scan that showed it, and did not only leave it out.
-    shown: Scan,
+    shown: ScanNumber,
     state: T,
 }
 
 /// All pairs that are watched.
 #[derive(Debug)]
 pub(super) struct Pairs<T> {
-    scan: Scan,
-    pub(super) list: Vec<Entry<T>>,
-    pub(super) groups: Counts,
+    scan: ScanNumber,
+    pub(super) list: Vec<WatchedPair<T>>,
+    pub(super) groups: OwnerCounts,
     /// The process of the last pair that found no room or made room.
     refused: Option<u32>,
 }
@@ -55,8 +55,8 @@ pub(super) struct Pairs<T> {
 impl<T> Pairs<T> {
     /// Has room for `most` pairs.
     pub(super) fn new(most: usize, key: HashKey) -> Self {
-        let groups = Counts::new(most, key);
-        Self { scan: Scan::default(), list: room::list(most), groups, refused: None }
+        let groups = OwnerCounts::new(most, key);
+        Self { scan: ScanNumber::default(), list: room::list(most), groups, refused: None }
     }
 
     /// Counts pairs whose processes have not ended as seen in this scan, which may not have checked
@@ -147,7 +147,7 @@ impl<T> Pairs<T> {
         }
         self.groups.add(group);
         let (seen, shown) = (self.scan, self.scan);
-        self.list.push(Entry { pair, group, seen, shown, state });
+        self.list.push(WatchedPair { pair, group, seen, shown, state });
     }
 }
 

@@ -4,8 +4,8 @@
 use panoptes_decoders::address::KernelVa;
 use panoptes_tables::HashKey;
 
-use super::direction::Direction;
-use super::finding::{End, Through};
+use super::direction::ConnectionDirection;
+use super::finding::{ConnectionEnd, Through};
 use super::interpreter::Interpreter;
 use super::judge::At;
 use super::pairs::{Pair, Pairs};
@@ -21,7 +21,7 @@ const PATIENCE_SCANS: u32 = 64;
 
 /// How long, and in how many scans in a row, the state must last while no process works.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Settled {
+pub(super) struct SettlingTime {
     ns: i64,
     scans: u32,
     /// Whether what the peer sends while the state lasts ends the wait: an agent has its script
@@ -29,7 +29,7 @@ pub(super) struct Settled {
     by_commands: bool,
 }
 
-impl Settled {
+impl SettlingTime {
     /// A process between fork and exec, or moving a descriptor for one command, is working.
     pub(super) const AT_REST: Self = Self { ns: 0, scans: 2, by_commands: false };
     /// A process that passes a script to a shell may wait for more of it.
@@ -43,14 +43,14 @@ impl Settled {
 
 /// When a state was first seen, and in how many scans since.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Seen {
+pub(super) struct StateAge {
     pub(super) since_ns: RealTime,
     pub(super) scans: u32,
 }
 
 /// The state of a pair in one scan.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Question {
+pub(super) struct PairObservation {
     pub(super) pair: Pair,
     /// Whose interpreter it is ([`crate::walk::Snapshot::group_of`]).
     pub(super) group: u64,
@@ -64,37 +64,37 @@ pub(super) struct Question {
     pub(super) works: bool,
     /// How often the scan counts: 1, or 0 for an early one.
     pub(super) counts: u32,
-    pub(super) settled: Settled,
+    pub(super) settled: SettlingTime,
     /// What to keep of it for its end.
-    pub(super) fed: Option<Fed>,
+    pub(super) fed: Option<FedShell>,
 }
 
 /// What a report needs of a shell and its starter after either has ended.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Fed {
+pub(super) struct FedShell {
     pub(super) starter: ProcessKey,
     /// The shell's `comm`: its other attributes end with it.
     pub(super) name: [u8; 16],
     /// The starter's end of the pipe: its descriptor and its `struct file *`.
     pub(super) held: (u32, KernelVa),
     pub(super) through: Through,
-    pub(super) end: End,
-    pub(super) direction: Direction,
+    pub(super) end: ConnectionEnd,
+    pub(super) direction: ConnectionDirection,
     pub(super) interpreter: Interpreter,
 }
 
 /// A pair that has ended before it was settled.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Undecided {
+pub(super) struct UndecidedPair {
     pub(super) pair: Pair,
-    pub(super) fed: Fed,
+    pub(super) fed: FedShell,
     /// When its last state was first seen, and in how many scans.
     pub(super) begun: RealTime,
     pub(super) scans: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Pending {
+struct PendingPairState {
     shape: (At, At),
     /// Whether any byte had been written to the connection when this state was first seen.
     had_spoken: bool,
@@ -108,12 +108,12 @@ struct Pending {
     /// Since when, and in how many scans in a row, no process has worked.
     since: Now,
     scans: u32,
-    fed: Option<Fed>,
+    fed: Option<FedShell>,
 }
 
 /// All pairs that are watched.
 #[derive(Debug)]
-pub(super) struct PendingList(Pairs<Pending>);
+pub(super) struct PendingList(Pairs<PendingPairState>);
 
 impl PendingList {
     pub(super) fn new(key: HashKey) -> Self {
@@ -140,8 +140,9 @@ impl PendingList {
     /// Returns since when a pair has been in its state, if that is long enough. A pair is not
     /// settled while the interpreter, or the process that feeds it, is working, which takes longer
     /// on a busy machine; unless it works for too long, or the peer sends commands meanwhile.
-    pub(super) fn settled(&mut self, question: &Question, now: Now) -> Option<Seen> {
-        let Question { pair, shape, has_spoken, received, works, counts, settled, .. } = *question;
+    pub(super) fn settled(&mut self, question: &PairObservation, now: Now) -> Option<StateAge> {
+        let PairObservation { pair, shape, has_spoken, received, works, counts, settled, .. } =
+            *question;
         let Some((pending, is_first)) = self.0.see(pair) else {
             self.add(question, now);
             return None;
@@ -163,25 +164,25 @@ impl PendingList {
         pending.scans += if is_busy { 0 } else { counts };
         let is_commanded = settled.by_commands && received > pending.received;
         if is_commanded && pending.lasted_scans >= settled.scans {
-            return Some(Seen { since_ns: pending.begun, scans: pending.lasted_scans });
+            return Some(StateAge { since_ns: pending.begun, scans: pending.lasted_scans });
         }
         let lasted = now.monotonic.since(pending.since.monotonic);
-        let seen = Seen { since_ns: pending.since.real, scans: pending.scans };
+        let seen = StateAge { since_ns: pending.since.real, scans: pending.scans };
         (seen.scans >= settled.scans && lasted >= settled.ns).then_some(seen)
     }
 
     /// The fed pairs that the last scan showed, and this one does not.
-    pub(super) fn undecided(&self) -> impl Iterator<Item = Undecided> {
-        let missed = self.0.missed().filter(|(_, it)| it.lasted_scans >= Settled::FED.scans);
+    pub(super) fn undecided(&self) -> impl Iterator<Item = UndecidedPair> {
+        let missed = self.0.missed().filter(|(_, it)| it.lasted_scans >= SettlingTime::FED.scans);
         missed.filter_map(|(pair, it)| {
-            let Pending { begun, lasted_scans: scans, .. } = *it;
-            Some(Undecided { pair, fed: it.fed?, begun, scans })
+            let PendingPairState { begun, lasted_scans: scans, .. } = *it;
+            Some(UndecidedPair { pair, fed: it.fed?, begun, scans })
         })
     }
 
     /// Begins to watch a pair, if there is room.
-    fn add(&mut self, question: &Question, now: Now) {
-        let pending = Pending {
+    fn add(&mut self, question: &PairObservation, now: Now) {
+        let pending = PendingPairState {
             shape: question.shape,
             had_spoken: question.has_spoken,
             received: question.received,
@@ -200,12 +201,12 @@ impl PendingList {
 mod tests {
     use super::*;
 
-    fn question(process_id: u32, group: u64) -> Question {
+    fn question(process_id: u32, group: u64) -> PairObservation {
         let process = ProcessKey { process_id, start_boottime: 1 };
         let pair = Pair { key: process_id.into(), process, exec_id: 1 };
         let shape = (At::Stdio, At::Stdio);
-        let settled = Settled::AT_REST;
-        Question {
+        let settled = SettlingTime::AT_REST;
+        PairObservation {
             pair,
             group,
             shape,
@@ -224,7 +225,7 @@ mod tests {
         let mut pending = PendingList::new(HashKey::new(1));
         let mut settles = |ms: i64, counts| {
             pending.begin_scan(None);
-            let question = Question { counts, ..question(1, 1) };
+            let question = PairObservation { counts, ..question(1, 1) };
             pending.settled(&question, Now::at(ms * 1_000_000)).is_some()
         };
         // The first look is an early scan, and one that counts follows at once.

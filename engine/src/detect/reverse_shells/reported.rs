@@ -1,9 +1,9 @@
 //! The connections that were reported, while they exist.
 
-use panoptes_tables::{HashKey, Key, Row, RowId, Scan, Table};
+use panoptes_tables::{HashKey, Key, Row, RowId, ScanNumber, Table};
 
 use super::direction::{key_of, key_of_datagram};
-use super::graph::{Object, Tuple, tuple_of};
+use super::graph::{ChannelEnd, Tuple, tuple_of};
 use crate::limits::Limits;
 use crate::walk::Snapshot;
 
@@ -19,7 +19,7 @@ const ABSENT_SCANS: u32 = 2;
 
 /// How a connection is found in a scan.
 #[derive(Clone, Copy, Debug)]
-enum Place {
+enum ConnectionLocator {
     /// Connections are sorted by this.
     Connection(Tuple),
     /// Another socket, by its key alone.
@@ -37,13 +37,13 @@ impl Key for EntryKey {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Entry {
+struct ReportedConnection {
     key: EntryKey,
-    place: Place,
+    place: ConnectionLocator,
     absent: u32,
 }
 
-impl Row for Entry {
+impl Row for ReportedConnection {
     type Key = EntryKey;
 
     fn key(&self) -> EntryKey {
@@ -53,23 +53,23 @@ impl Row for Entry {
 
 /// The connections that were reported.
 #[derive(Debug)]
-pub(super) struct Reported {
+pub(super) struct ReportedConnections {
     key: HashKey,
-    table: Table<Entry>,
+    table: Table<ReportedConnection>,
     /// The last row that was added.
     last: Option<RowId>,
     turns_left: [u32; 2],
-    scan: Scan,
+    scan: ScanNumber,
 }
 
-impl Reported {
+impl ReportedConnections {
     pub(super) fn new(limits: &Limits, key: HashKey) -> Self {
         Self::with_room_for((limits.connections as usize).clamp(1024, REPORTED_MAX), key)
     }
 
     pub(super) fn with_room_for(count: usize, key: HashKey) -> Self {
         let table = Table::new(count, key.derive("shells: reported rows"));
-        Self { key, table, last: None, turns_left: TURNS, scan: Scan::default() }
+        Self { key, table, last: None, turns_left: TURNS, scan: ScanNumber::default() }
     }
 
     /// The secret of keys of connections.
@@ -78,17 +78,19 @@ impl Reported {
     }
 
     /// The key of a connection; `None` for other objects.
-    pub(super) fn key(&self, snapshot: &Snapshot, object: Object) -> Option<u64> {
+    pub(super) fn key(&self, snapshot: &Snapshot, object: ChannelEnd) -> Option<u64> {
         match object {
-            Object::Connection(at) => snapshot.connections.at(at).map(|row| key_of(row, self.key)),
-            Object::Datagram(at) | Object::AnyPeer(at) => {
+            ChannelEnd::Connection(at) => {
+                snapshot.connections.at(at).map(|row| key_of(row, self.key))
+            }
+            ChannelEnd::Datagram(at) | ChannelEnd::AnyPeer(at) => {
                 key_of_datagram(snapshot.sockets.at(at)?, self.key)
             }
             _ => None,
         }
     }
 
-    pub(super) fn has(&self, snapshot: &Snapshot, object: Object) -> bool {
+    pub(super) fn has(&self, snapshot: &Snapshot, object: ChannelEnd) -> bool {
         self.key(snapshot, object).is_some_and(|key| self.has_key(key))
     }
 
@@ -112,20 +114,20 @@ impl Reported {
         id.is_some_and(|id| self.table.remove(id).is_some())
     }
 
-    pub(super) fn add(&mut self, snapshot: &Snapshot, object: Object) {
+    pub(super) fn add(&mut self, snapshot: &Snapshot, object: ChannelEnd) {
         let Some(key) = self.key(snapshot, object).map(EntryKey) else { return };
         if self.table.find(&key).is_some() {
             return;
         }
         let place = match object {
-            Object::Connection(at) => {
-                snapshot.connections.at(at).map(|row| Place::Connection(tuple_of(row)))
+            ChannelEnd::Connection(at) => {
+                snapshot.connections.at(at).map(|row| ConnectionLocator::Connection(tuple_of(row)))
             }
-            Object::Datagram(_) | Object::AnyPeer(_) => Some(Place::Datagram),
+            ChannelEnd::Datagram(_) | ChannelEnd::AnyPeer(_) => Some(ConnectionLocator::Datagram),
             _ => None,
         };
         if let Some(place) = place {
-            self.last = self.table.insert(Entry { key, place, absent: 0 }, self.scan);
+            self.last = self.table.insert(ReportedConnection { key, place, absent: 0 }, self.scan);
         }
     }
 
@@ -143,16 +145,16 @@ impl Reported {
         for number in 0..self.table.end() {
             let Some(entry) = self.table.get_mut(RowId(number)) else { continue };
             let is_there = match entry.place {
-                Place::Connection(tuple) => {
+                ConnectionLocator::Connection(tuple) => {
                     let rows = &snapshot.connections;
                     let start = rows.partition_point(|row| tuple_of(row) < tuple);
                     // At most one in each network namespace.
                     let same = rows.iter().skip(start).take_while(|row| tuple_of(row) == tuple);
                     same.take(64).any(|row| key_of(row, secret) == entry.key.0)
                 }
-                Place::Datagram => false,
+                ConnectionLocator::Datagram => false,
             };
-            has_datagrams |= matches!(entry.place, Place::Datagram);
+            has_datagrams |= matches!(entry.place, ConnectionLocator::Datagram);
             entry.absent = if is_there { 0 } else { entry.absent + u32::from(snapshot.counts()) };
         }
         // One look at all sockets, however many were reported.

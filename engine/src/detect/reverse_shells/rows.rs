@@ -1,9 +1,9 @@
 //! Queries of a scan's rows: a process's ancestors, its program, and the objects that it holds.
 
 use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::kernel::sock::Counters;
+use panoptes_decoders::kernel::sock::TcpCounters;
 
-use super::graph::{Object, object_of};
+use super::graph::{ChannelEnd, object_of};
 use super::interpreter;
 use crate::state::process::ProcessKey;
 use crate::walk::{DentryRow, Index, PathRef, ProcessRow, Snapshot};
@@ -49,21 +49,25 @@ pub(super) fn program_of(snapshot: &Snapshot, process: &ProcessRow) -> Option<Ke
 }
 
 /// Whether a descriptor of a process's table, or a slot of its rings, leads to an object.
-pub(super) fn holds(snapshot: &Snapshot, process: &ProcessRow, object: Object) -> bool {
+pub(super) fn holds(snapshot: &Snapshot, process: &ProcessRow, object: ChannelEnd) -> bool {
     let mut rows = process.files.into_iter().flat_map(|table| snapshot.descriptors_of(table));
     rows.any(|row| object_of(snapshot, row.file) == Some(object))
 }
 
 /// Whether an object is a process's standard input, output or error.
-pub(super) fn holds_at_stdio(snapshot: &Snapshot, process: &ProcessRow, object: Object) -> bool {
+pub(super) fn holds_at_stdio(
+    snapshot: &Snapshot,
+    process: &ProcessRow,
+    object: ChannelEnd,
+) -> bool {
     let rows = process.files.into_iter().flat_map(|table| snapshot.descriptors_of(table));
     // Descriptors are in ascending order.
     rows.take_while(|row| row.index < 3).any(|row| object_of(snapshot, row.file) == Some(object))
 }
 
 /// What was counted of a connection.
-pub(super) fn counters_of(snapshot: &Snapshot, object: Object) -> Option<Counters> {
-    let Object::Connection(at) = object else { return None };
+pub(super) fn counters_of(snapshot: &Snapshot, object: ChannelEnd) -> Option<TcpCounters> {
+    let ChannelEnd::Connection(at) = object else { return None };
     snapshot.connections.at(at)?.counters
 }
 

@@ -8,8 +8,8 @@ use arrayvec::ArrayVec;
 use panoptes_tables::room;
 
 use super::graph::{
-    Edges, Graph, Object, Way, has_closed_sending, is_established, is_master, is_same_link,
-    object_of,
+    ChannelEnd, Edges, Graph, SearchDirection, has_closed_sending, is_established, is_master,
+    is_same_link, object_of,
 };
 use crate::walk::{DescriptorRow, FilesRow, Index, Snapshot};
 
@@ -24,7 +24,7 @@ pub struct Hop {
     /// Its table of descriptors.
     pub table: Index<FilesRow>,
     /// The object further away from the start.
-    pub object: Object,
+    pub object: ChannelEnd,
     /// The descriptor for that object; memory and queues have none.
     pub outer: Option<Index<DescriptorRow>>,
     /// The descriptor towards the search's start; `None` at the start, and behind memory and
@@ -37,21 +37,21 @@ pub struct Hop {
 
 impl Hop {
     /// What its holder has at the end towards the interpreter.
-    pub(super) fn inner_object(&self, snapshot: &Snapshot) -> Option<Object> {
+    pub(super) fn inner_object(&self, snapshot: &Snapshot) -> Option<ChannelEnd> {
         object_of(snapshot, snapshot.descriptors.at(self.inner)?.file)
     }
 
     /// Whether its holder has the master of a terminal, and an AF_UNIX socket for what passes it.
     pub(super) fn leads_from_master_to_socket(&self, snapshot: &Snapshot) -> bool {
-        matches!(self.object, Object::Unix(_))
+        matches!(self.object, ChannelEnd::Unix(_))
             && self.inner_object(snapshot).is_some_and(|inner| is_master(snapshot, inner))
     }
 }
 
 /// A breadth-first search for the sources or targets of bytes.
 #[derive(Debug)]
-pub struct Search {
-    way: Way,
+pub struct GraphSearch {
+    way: SearchDirection,
     hops: Vec<Hop>,
     /// Whether something was left out since it belongs to the interpreter that the search began at.
     left_out_own: bool,
@@ -60,9 +60,9 @@ pub struct Search {
     met_files: bool,
 }
 
-impl Search {
+impl GraphSearch {
     /// Allocates room for one search in this direction.
-    pub fn new(way: Way) -> Self {
+    pub fn new(way: SearchDirection) -> Self {
         let hops = room::list(HOPS_MAX);
         Self { way, hops, left_out_own: false, edges: Edges::Usual, met_files: false }
     }
@@ -122,10 +122,10 @@ impl Search {
         graph: &Graph,
         table: Index<FilesRow>,
         descriptor: Option<Index<DescriptorRow>>,
-    ) -> Option<Object> {
+    ) -> Option<ChannelEnd> {
         let row = snapshot.descriptors.at(descriptor)?;
         let object = self.passable(snapshot, graph, row)?;
-        if self.way == Way::Back && matches!(object, Object::File(_)) {
+        if self.way == SearchDirection::Back && matches!(object, ChannelEnd::File(_)) {
             return None;
         }
         if !self.hops.iter().any(|hop| hop.object == object) {
@@ -136,13 +136,18 @@ impl Search {
     }
 
     /// The object of a descriptor, if it is open in the required mode.
-    fn passable(&self, snapshot: &Snapshot, graph: &Graph, row: &DescriptorRow) -> Option<Object> {
+    fn passable(
+        &self,
+        snapshot: &Snapshot,
+        graph: &Graph,
+        row: &DescriptorRow,
+    ) -> Option<ChannelEnd> {
         let file = snapshot.files.at(row.file)?;
         let is_open = file.open.mode & self.way.outer_mode() != 0;
         let object = graph.object_of(snapshot, row.file, self.edges).filter(|_| is_open)?;
         let is_done = |at| snapshot.connections.at(at).is_some_and(has_closed_sending);
         match (object, self.way) {
-            (Object::Connection(at), Way::On) if is_done(at) => None,
+            (ChannelEnd::Connection(at), SearchDirection::On) if is_done(at) => None,
             _ => Some(object),
         }
     }
@@ -191,8 +196,8 @@ impl Search {
     fn is_own_input(&self, snapshot: &Snapshot, hop: Hop, inner: Index<DescriptorRow>) -> bool {
         let (inner, outer) = (snapshot.descriptors.at(inner), snapshot.descriptors.at(hop.outer));
         let is_same = |inner: &DescriptorRow| outer.is_some_and(|row| row.file == inner.file);
-        self.way == Way::Back
-            && matches!(hop.object, Object::Pipe(_))
+        self.way == SearchDirection::Back
+            && matches!(hop.object, ChannelEnd::Pipe(_))
             && inner.is_some_and(|inner| inner.index == 0 && is_same(inner))
     }
 
@@ -202,7 +207,7 @@ impl Search {
     ///
     /// The graph has the last of the descriptors of one open file in a table.
     fn is_read_only(&self, snapshot: &Snapshot, hop: Hop, inner: Index<DescriptorRow>) -> bool {
-        self.way == Way::Back
+        self.way == SearchDirection::Back
             && snapshot.descriptors.at(inner).is_some_and(|row| row.index == 0)
             && hop.leads_from_master_to_socket(snapshot)
     }
@@ -252,7 +257,7 @@ impl Search {
         if passes_queues {
             queues = graph.queues_of(table, mode);
         }
-        for object in memory.into_iter().map(Object::Memory).chain(queues) {
+        for object in memory.into_iter().map(ChannelEnd::Memory).chain(queues) {
             if !self.hops.iter().any(|seen| seen.object == object) {
                 let (parent, depth) = (Index::new(at), hop.depth + 1);
                 self.push(Hop { table, object, outer: None, inner, parent, depth });
@@ -279,7 +284,7 @@ impl Search {
         let Some(inner_object) = inner_object else { return };
         let passes_files = graph.passes_files(snapshot, table);
         self.met_files |= passes_files;
-        if matches!(inner_object, Object::File(_)) && !passes_files {
+        if matches!(inner_object, ChannelEnd::File(_)) && !passes_files {
             return;
         }
         self.add_shared(snapshot, graph, at, (hop, table, inner));
@@ -299,7 +304,7 @@ impl Search {
             let Some(row) = snapshot.descriptors.at(outer) else { continue };
             let Some(object) = self.passable(snapshot, graph, row) else { continue };
             // A server's answers to many peers are no answers to one shell's.
-            if matches!(object, Object::AnyPeer(_)) && !graph.is_alone(snapshot, table) {
+            if matches!(object, ChannelEnd::AnyPeer(_)) && !graph.is_alone(snapshot, table) {
                 continue;
             }
             if is_same_link(snapshot, object, inner_object) {
@@ -307,12 +312,12 @@ impl Search {
             }
             // A server that still holds a closed connection of an earlier client relays nothing to
             // that client.
-            if let (Object::Connection(at), Object::Connection(_)) = (object, inner_object)
+            if let (ChannelEnd::Connection(at), ChannelEnd::Connection(_)) = (object, inner_object)
                 && !snapshot.connections.at(at).is_some_and(is_established)
             {
                 continue;
             }
-            if let (Object::Unix(_), Object::Unix(_)) = (object, inner_object)
+            if let (ChannelEnd::Unix(_), ChannelEnd::Unix(_)) = (object, inner_object)
                 && *is_hub.get_or_insert_with(|| graph.is_a_hub(snapshot, table))
             {
                 continue;

@@ -6,7 +6,7 @@ use super::rows::{line, name_of};
 use crate::container_config::Glob;
 use crate::path::{PathBuffer, write_path};
 use crate::state::process::ProcessKey;
-use crate::state::{ScanContext, State};
+use crate::state::{MachineState, ScanContext};
 use crate::time::Monotonic;
 use crate::walk::{ProcessRow, Snapshot};
 
@@ -56,18 +56,18 @@ const FOLDERS: &[&[u8]] = &[
 /// A process that ends releases its memory before its descriptors (`do_exit`, kernel/exit.c): in
 /// between, only the state knows which program it ran.
 #[derive(Clone, Copy)]
-pub(super) struct Known<'a> {
+pub(super) struct KnownProcesses<'a> {
     pub(super) cx: &'a ScanContext<'a>,
-    pub(super) state: &'a State,
+    pub(super) state: &'a MachineState,
 }
 
 /// The program of a process that has released its memory.
-struct Remembered<'a> {
+struct RememberedProgram<'a> {
     path: &'a [u8],
     line: &'a [u8],
 }
 
-impl<'a> Known<'a> {
+impl<'a> KnownProcesses<'a> {
     /// Whether a process is a login server of the system.
     pub(super) fn serves_logins(&self, process: &ProcessRow, buffer: &mut PathBuffer) -> bool {
         self.runs(process, buffer, is_server)
@@ -134,13 +134,13 @@ impl<'a> Known<'a> {
     }
 
     /// The program that a process ran, if the file belongs to root and nobody else can write to it.
-    fn remembered(&self, process: &ProcessRow) -> Option<Remembered<'a>> {
+    fn remembered(&self, process: &ProcessRow) -> Option<RememberedProgram<'a>> {
         let task = &self.cx.snapshot.leader(process)?.task;
         let known = self.state.find(&ProcessKey::of(task))?;
         let facts = known.facts(self.cx.strings);
         let path = facts.executable.filter(|_| known.ran_file_put_by_root())?;
         let path = path.strip_suffix(DELETED).unwrap_or(path);
-        Some(Remembered { path, line: facts.command_line.unwrap_or_default() })
+        Some(RememberedProgram { path, line: facts.command_line.unwrap_or_default() })
     }
 }
 

@@ -2,8 +2,8 @@
 
 use panoptes_decoders::kernel::task_struct::PF_KTHREAD;
 
-use super::graph::{Object, object_of};
-use super::interpreter::{self, Commands, Interpreter, Kind};
+use super::graph::{ChannelEnd, object_of};
+use super::interpreter::{self, Commands, Interpreter, InterpreterKind};
 use super::rows::{line, name_of, parent_of, short_name};
 use crate::state::process::ProcessKey;
 use crate::walk::{DescriptorRow, FilesRow, Index, ProcessRow, Snapshot};
@@ -31,7 +31,7 @@ pub(super) struct Shell<'a> {
 
 /// A process of a scan that has a program and does not change.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Program<'a> {
+pub(super) struct StableProcess<'a> {
     pub(super) snapshot: &'a Snapshot,
     pub(super) index: Index<ProcessRow>,
     pub(super) row: &'a ProcessRow,
@@ -39,7 +39,7 @@ pub(super) struct Program<'a> {
     pub(super) interpreter: Option<Interpreter>,
 }
 
-impl<'a> Program<'a> {
+impl<'a> StableProcess<'a> {
     pub(super) fn of(snapshot: &'a Snapshot, index: Index<ProcessRow>) -> Option<Self> {
         let row = snapshot.processes.at(index)?;
         let leader = snapshot.leader(row)?;
@@ -55,9 +55,9 @@ impl<'a> Program<'a> {
 
 impl<'a> Shell<'a> {
     /// A program as an interpreter whose input may come from a peer, if it is one.
-    pub(super) fn of(program: &Program<'a>) -> Option<Self> {
-        let Program { snapshot, index, row: process, interpreter } = *program;
-        if let Some(Interpreter { kind: Kind::Language, commands }) = interpreter
+    pub(super) fn of(program: &StableProcess<'a>) -> Option<Self> {
+        let StableProcess { snapshot, index, row: process, interpreter } = *program;
+        if let Some(Interpreter { kind: InterpreterKind::Language, commands }) = interpreter
             && !matches!(commands, Commands::Input { .. })
         {
             return None;
@@ -76,13 +76,13 @@ impl<'a> Shell<'a> {
         let leads = |at: Option<_>| {
             let row = snapshot.descriptors.at(at);
             let object = row.and_then(|row| object_of(snapshot, row.file));
-            object.is_some_and(|it| !matches!(it, Object::AnyPeer(_)))
+            object.is_some_and(|it| !matches!(it, ChannelEnd::AnyPeer(_)))
         };
         let [input, output, error] = stdio.map(leads);
         let is_fed = input && (output || error);
         let interpreter = match interpreter {
             None if is_fed && is_run_by_awk(snapshot, process) => {
-                Some(Interpreter { kind: Kind::Shell, commands: Commands::Argument })
+                Some(Interpreter { kind: InterpreterKind::Shell, commands: Commands::Argument })
             }
             other => other,
         };
@@ -136,7 +136,7 @@ fn fifo_of_script(snapshot: &Snapshot, process: &ProcessRow) -> Option<Index<Des
     let rows = rows.iter().zip(table.descriptors.indexes()).skip(first);
     let rows = || rows.clone().take_while(|(row, _)| row.index < SCRIPT_DESCRIPTORS.end);
     let is_pipe =
-        |row: &DescriptorRow| matches!(object_of(snapshot, row.file), Some(Object::Pipe(_)));
+        |row: &DescriptorRow| matches!(object_of(snapshot, row.file), Some(ChannelEnd::Pipe(_)));
     let is_called_so = |row: &DescriptorRow| {
         let path = snapshot.files.at(row.file).map(|file| file.path);
         path.and_then(|path| short_name(snapshot, path)) == Some(name)

@@ -3,14 +3,14 @@
 
 use panoptes_decoders::kernel::file::{FMODE_READ, FMODE_WRITE};
 
-use super::Shells;
-use super::direction::Direction;
-use super::graph::{Edges, Object, object_of};
+use super::ReverseShells;
+use super::direction::ConnectionDirection;
+use super::graph::{ChannelEnd, Edges, object_of};
 use super::search::Hop;
 use super::shell::Shell;
 use crate::walk::{DescriptorRow, FileRow, FilesRow, Index, Snapshot, SocketRow};
 
-impl Shells {
+impl ReverseShells {
     /// Whether a program on the way of a shell's output gets something from others, too; `None` if
     /// no steps are left to check it completely.
     pub(super) fn is_output_shared(
@@ -40,7 +40,7 @@ impl Shells {
         &self,
         snapshot: &Snapshot,
         row: &DescriptorRow,
-        (hop, inner): (&Hop, Option<Object>),
+        (hop, inner): (&Hop, Option<ChannelEnd>),
         before: &Hop,
     ) -> bool {
         self.graph.spend(1);
@@ -55,13 +55,14 @@ impl Shells {
         }
         match object {
             // A server that this machine asks is no client.
-            Object::Connection(_) => {
-                Some(object) != inner && self.direction_of(snapshot, object) != Direction::Outbound
+            ChannelEnd::Connection(_) => {
+                Some(object) != inner
+                    && self.direction_of(snapshot, object) != ConnectionDirection::Outbound
             }
-            Object::Pipe(_) | Object::Terminal(_) if Some(object) == inner => false,
+            ChannelEnd::Pipe(_) | ChannelEnd::Terminal(_) if Some(object) == inner => false,
             // What the shell's own children inherit is its output. A server's socket has no peer.
-            Object::Unix(at) if Some(object) == inner && has_peer(snapshot, at) => false,
-            Object::Pipe(_) | Object::Terminal(_) | Object::Unix(_) => {
+            ChannelEnd::Unix(at) if Some(object) == inner && has_peer(snapshot, at) => false,
+            ChannelEnd::Pipe(_) | ChannelEnd::Terminal(_) | ChannelEnd::Unix(_) => {
                 let silent = silent_peer(snapshot, object);
                 let mut others = false;
                 self.graph.other_end(snapshot, object, FMODE_WRITE, &mut |at| {
@@ -83,8 +84,8 @@ fn has_peer(snapshot: &Snapshot, socket: Index<SocketRow>) -> bool {
 
 /// The open file of a socket's peer that sends nothing back: a server's for datagrams, such as that
 /// of `/dev/log`.
-fn silent_peer(snapshot: &Snapshot, object: Object) -> Option<Index<FileRow>> {
-    let Object::Unix(at) = object else { return None };
+fn silent_peer(snapshot: &Snapshot, object: ChannelEnd) -> Option<Index<FileRow>> {
+    let ChannelEnd::Unix(at) = object else { return None };
     let peer = snapshot.sockets.at(snapshot.sockets.at(at)?.peer)?;
     (peer.peer != Some(at)).then_some(peer.file)
 }

@@ -5,15 +5,17 @@ use core::net::{IpAddr, Ipv4Addr};
 use std::collections::HashMap;
 
 use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::kernel::dentry::Name;
+use panoptes_decoders::kernel::dentry::DirectoryEntry;
 use panoptes_decoders::kernel::file::{FMODE_READ, FMODE_WRITE};
 use panoptes_decoders::kernel::sock::{AF_INET, Endpoints};
 use panoptes_decoders::kernel::unix_sock::AF_UNIX;
 
 use super::*;
 use crate::detect::tests::Unreadable;
-use crate::detect::{Accepted, Finding};
-use crate::page_cache::{Asker, FileContent, FileIdentity, Format, MachineMemory, Outcome, Traits};
+use crate::detect::{Acceptance, Finding};
+use crate::page_cache::{
+    Asker, ContentFacts, ContentFormat, FileIdentity, HashOutcome, MachineMemory, Traits,
+};
 use crate::state::tests::watch::{at_once, limits, next_scan};
 use crate::state::tests::world::{ESTABLISHED, FakeFile, FakeProcess, FakeSocket, World};
 use crate::state::{Change, ScanContext};
@@ -282,16 +284,16 @@ impl Machine {
 struct Files(Vec<u64>);
 
 impl ContentSource for Files {
-    fn ask(&mut self, file: &FileIdentity, _: Asker) -> Option<FileContent> {
+    fn ask(&mut self, file: &FileIdentity, _: Asker) -> Option<ContentFacts> {
         let traits = if self.0.contains(&file.number) { Traits::SHELL } else { Traits::default() };
-        Some(FileContent { outcome: Outcome::Nothing, format: Format::Unknown, traits })
+        Some(ContentFacts { outcome: HashOutcome::Nothing, format: ContentFormat::Unknown, traits })
     }
 }
 
 struct Watch {
     files: Files,
-    state: State,
-    shells: Shells,
+    state: MachineState,
+    shells: ReverseShells,
     snapshot: Snapshot,
     now: Now,
 }
@@ -301,8 +303,8 @@ impl Watch {
         let limits = limits();
         Self {
             files: Files::default(),
-            state: State::new(&limits, at_once(), HashKey::new(7)),
-            shells: Shells::new(&limits, true, HashKey::new(9)),
+            state: MachineState::new(&limits, at_once(), HashKey::new(7)),
+            shells: ReverseShells::new(&limits, true, HashKey::new(9)),
             snapshot: Snapshot::empty(&limits),
             now: Now::at(1_000_000),
         }
@@ -337,10 +339,10 @@ impl Watch {
         let out = &mut |_: &ScanContext<'_>, finding: &Finding<'_>| {
             let Finding::ReverseShell(shell) = finding else { panic!("{finding:?}") };
             findings.push(line_of_finding(shell));
-            Accepted::Yes
+            Acceptance::Yes
         };
         let memory = MachineMemory { source: &mut Unreadable, kernel: &Kernel::default() };
-        let scene = &mut Scene { memory, cx: &cx, out };
+        let scene = &mut DetectorContext { memory, cx: &cx, out };
         self.shells.update(scene, &self.state, &mut self.files);
         findings
     }
@@ -352,15 +354,15 @@ impl Watch {
 }
 
 fn line_of_finding(finding: &ReverseShell<'_>) -> String {
-    let pids = |steps: &[Step]| {
-        let pid = |step: &Step| finding.members[step.member].process.process_id.to_string();
+    let pids = |steps: &[ChainStep]| {
+        let pid = |step: &ChainStep| finding.members[step.member].process.process_id.to_string();
         steps.iter().map(pid).collect::<Vec<_>>().join(">")
     };
     let all: Vec<_> =
         finding.members.iter().map(|member| member.process.process_id.to_string()).collect();
-    let port_of = |end: &End| match end {
-        End::Connection(facts) => facts.source_port,
-        End::Datagram(ends, _) => ends.source_port,
+    let port_of = |end: &ConnectionEnd| match end {
+        ConnectionEnd::Connection(facts) => facts.source_port,
+        ConnectionEnd::Datagram(ends, _) => ends.source_port,
     };
     let port = port_of(&finding.end);
     let other = finding.out_end.as_ref().filter(|_| finding.reason == Reason::TwoPeers);

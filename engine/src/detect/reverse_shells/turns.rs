@@ -23,18 +23,18 @@ use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_decoders::layout::View;
 use panoptes_tables::HashKey;
 
-use super::graph::{Object, object_of};
-use super::interpreter::{Commands, Interpreter, Kind};
+use super::graph::{ChannelEnd, object_of};
+use super::interpreter::{Commands, Interpreter, InterpreterKind};
 use super::pairs::{Pair, Pairs};
-use super::pending::Seen;
+use super::pending::StateAge;
 use super::rows::{counters_of, line, name_of};
 use super::search::Hop;
-use super::shell::{Program, Shell};
-use super::{Candidate, Direction, Reason, Shells, interpreter, servers};
-use crate::address::{Reader, ReaderSizes};
-use crate::detect::Scene;
+use super::shell::{Shell, StableProcess};
+use super::{ConnectionDirection, Reason, ReverseShells, ShellCandidate, interpreter, servers};
+use crate::address::{MemoryReader, ReaderSizes};
+use crate::detect::DetectorContext;
 use crate::page_cache::MachineMemory;
-use crate::state::State;
+use crate::state::MachineState;
 use crate::time::{Monotonic, Now, RealTime};
 use crate::walk::{DescriptorRow, Index, ProcessRow, Snapshot};
 
@@ -67,7 +67,7 @@ const CONNECTIONS_OF_ONE: usize = 8;
 
 /// A program and a connection in one scan.
 #[derive(Clone, Copy, Debug)]
-struct Question {
+struct TurnObservation {
     pair: Pair,
     /// Whose program it is ([`Snapshot::group_of`]).
     group: u64,
@@ -84,7 +84,7 @@ struct Question {
 
 /// What a program has started since a message.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-enum Started {
+enum StartedProcess {
     Nothing,
     /// A process whose output goes to an unknown place.
     Process,
@@ -94,7 +94,7 @@ enum Started {
 
 /// A turn that a message of the peer has begun.
 #[derive(Clone, Copy, Debug)]
-struct Turn {
+struct PeerTurn {
     /// When the newest process of the scan before the message was started.
     newest: u64,
     /// What the program's children that had ended by then did.
@@ -103,11 +103,11 @@ struct Turn {
     /// Whether the turn may be direct, and whether it may count by its order.
     may_be_direct: bool,
     counts_by_order: bool,
-    started: Started,
+    started: StartedProcess,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Watched {
+struct TurnPairState {
     received: u64,
     sent: u64,
     newest: u64,
@@ -118,7 +118,7 @@ struct Watched {
     leads: bool,
     /// When this end was last seen to have sent something.
     spoke: Monotonic,
-    turn: Option<Turn>,
+    turn: Option<PeerTurn>,
     /// Number of direct turns.
     turns: u32,
     /// When the first direct turn was complete.
@@ -133,22 +133,22 @@ struct Watched {
 
 /// Why a pair is reported, and since when that has applied.
 #[derive(Clone, Copy, Debug)]
-struct Verdict {
+struct TurnVerdict {
     /// Number of turns in a row, if only their order counts.
     by_order: Option<u32>,
-    seen: Seen,
+    seen: StateAge,
 }
 
 /// All pairs that are watched.
 #[derive(Debug)]
 pub(super) struct Turns {
-    pairs: Pairs<Watched>,
-    reader: Reader,
+    pairs: Pairs<TurnPairState>,
+    reader: MemoryReader,
 }
 
 impl Turns {
     pub(super) fn new(key: HashKey) -> Self {
-        let reader = Reader::new(ReaderSizes { objects: 1, arena_bytes: 1024, walks: 8 });
+        let reader = MemoryReader::new(ReaderSizes { objects: 1, arena_bytes: 1024, walks: 8 });
         Self { pairs: Pairs::new(WATCHED_MAX, key), reader }
     }
 
@@ -186,12 +186,12 @@ impl Turns {
     /// answers what the program has started after another process.
     fn observe(
         &mut self,
-        question: &Question,
+        question: &TurnObservation,
         now: Now,
-        started: impl FnOnce(u64) -> Started,
-    ) -> Option<Verdict> {
+        started: impl FnOnce(u64) -> StartedProcess,
+    ) -> Option<TurnVerdict> {
         let Some((watched, is_first)) = self.pairs.see(question.pair) else {
-            self.pairs.add(question.pair, question.group, Watched::new(question, now));
+            self.pairs.add(question.pair, question.group, TurnPairState::new(question, now));
             return None;
         };
         if is_first {
@@ -215,17 +215,17 @@ impl Turns {
     }
 }
 
-impl Watched {
-    fn new(question: &Question, now: Now) -> Self {
-        let Question { received, sent, newest, ended, .. } = *question;
+impl TurnPairState {
+    fn new(question: &TurnObservation, now: Now) -> Self {
+        let TurnObservation { received, sent, newest, ended, .. } = *question;
         // The peer has sent something before the first scan: that may be a command.
-        let turn = (received > 0 && sent == 0).then_some(Turn {
+        let turn = (received > 0 && sent == 0).then_some(PeerTurn {
             newest,
             ended,
             since: now.monotonic,
             may_be_direct: false,
             counts_by_order: true,
-            started: Started::Nothing,
+            started: StartedProcess::Nothing,
         });
         Self {
             received,
@@ -245,7 +245,12 @@ impl Watched {
         }
     }
 
-    fn observe(&mut self, question: &Question, now: Now, started: impl FnOnce(u64) -> Started) {
+    fn observe(
+        &mut self,
+        question: &TurnObservation,
+        now: Now,
+        started: impl FnOnce(u64) -> StartedProcess,
+    ) {
         let has_heard = question.received > self.received;
         let has_spoken = question.sent > self.sent;
         if (has_heard || has_spoken) && self.peer_was_first.is_none() {
@@ -258,7 +263,7 @@ impl Watched {
         if let Some(turn) = &mut self.turn {
             turn.look(question, now.monotonic, started);
             if has_spoken && self.sent == 0 {
-                self.leads = self.leads && turn.started != Started::Nothing;
+                self.leads = self.leads && turn.started != StartedProcess::Nothing;
             }
         } else if has_spoken {
             // All of a short command may happen between two scans.
@@ -285,26 +290,26 @@ impl Watched {
         let may_be_direct = quiet >= QUIET_NS;
         let counts_by_order = quiet >= QUIET_BY_ORDER_NS || self.sent == 0;
         match self.turn {
-            Some(turn) if turn.started == Started::Writer || !may_be_direct => {}
+            Some(turn) if turn.started == StartedProcess::Writer || !may_be_direct => {}
             None if !may_be_direct && !counts_by_order => self.row = 0,
             before => {
-                self.turn = Some(Turn {
+                self.turn = Some(PeerTurn {
                     newest: self.newest,
                     ended: self.ended,
                     since: now,
                     may_be_direct,
                     counts_by_order: counts_by_order || before.is_some_and(|it| it.counts_by_order),
                     // Several messages may come before the first answer.
-                    started: before.map_or(Started::Nothing, |it| it.started),
+                    started: before.map_or(StartedProcess::Nothing, |it| it.started),
                 });
             }
         }
     }
 
     /// Ends the turn once something is sent, or when it can be none any more.
-    fn end_turn(&mut self, question: &Question, now: Now, has_spoken: bool) {
+    fn end_turn(&mut self, question: &TurnObservation, now: Now, has_spoken: bool) {
         let Some(turn) = self.turn else { return };
-        let is_direct = turn.started == Started::Writer;
+        let is_direct = turn.started == StartedProcess::Writer;
         if !has_spoken && (question.answers || !is_direct) {
             // Only peers that lead have time.
             if !is_direct && self.peer_was_first != Some(true) && !turn.may_be_direct {
@@ -319,7 +324,7 @@ impl Watched {
             }
             self.turns = self.turns.saturating_add(1);
         }
-        if turn.started == Started::Nothing || !turn.counts_by_order {
+        if turn.started == StartedProcess::Nothing || !turn.counts_by_order {
             self.row = 0;
             return;
         }
@@ -330,33 +335,38 @@ impl Watched {
     }
 
     /// Why the pair is to be reported, if it is.
-    fn verdict(&self) -> Option<Verdict> {
+    fn verdict(&self) -> Option<TurnVerdict> {
         let leads = self.leads && self.peer_was_first == Some(true);
         let needed = if self.peer_was_first == Some(true) { TURNS } else { TURNS_OF_CLIENT };
         if self.turns >= needed && self.reported == 0 {
-            let seen = Seen { since_ns: self.since, scans: self.scans };
-            return Some(Verdict { by_order: None, seen });
+            let seen = StateAge { since_ns: self.since, scans: self.scans };
+            return Some(TurnVerdict { by_order: None, seen });
         }
         let next = if self.reported == 0 { TURNS_BY_ORDER } else { TURNS_BY_ORDER_SURE };
-        let seen = Seen { since_ns: self.row_since, scans: self.scans };
+        let seen = StateAge { since_ns: self.row_since, scans: self.scans };
         let is_due = leads && self.row >= next && self.reported < next;
-        is_due.then_some(Verdict { by_order: Some(self.row), seen })
+        is_due.then_some(TurnVerdict { by_order: Some(self.row), seen })
     }
 }
 
-impl Turn {
+impl PeerTurn {
     /// Takes note of what the program has started. `started` answers for processes that are newer
     /// than another one.
-    fn look(&mut self, question: &Question, now: Monotonic, started: impl FnOnce(u64) -> Started) {
-        if self.started == Started::Writer {
+    fn look(
+        &mut self,
+        question: &TurnObservation,
+        now: Monotonic,
+        started: impl FnOnce(u64) -> StartedProcess,
+    ) {
+        if self.started == StartedProcess::Writer {
             return;
         }
         let mut new = started(self.newest);
-        if new == Started::Writer && !self.may_be_direct {
-            new = Started::Process;
+        if new == StartedProcess::Writer && !self.may_be_direct {
+            new = StartedProcess::Process;
         }
         if has_ended(self.ended, question.ended) {
-            new = new.max(Started::Process);
+            new = new.max(StartedProcess::Process);
         }
         self.started = self.started.max(new);
         if now.since(self.since) >= START_NS && question.answers {
@@ -370,14 +380,20 @@ fn has_ended(before: Option<u64>, after: Option<u64>) -> bool {
     before.zip(after).is_some_and(|(before, after)| before != after)
 }
 
-impl Shells {
+impl ReverseShells {
     /// Watches a program with connections of its own, and reports it if it takes turns with a peer.
-    pub(super) fn watch_turns(&mut self, scene: &mut Scene<'_>, state: &State, one: &Program<'_>) {
+    pub(super) fn watch_turns(
+        &mut self,
+        scene: &mut DetectorContext<'_>,
+        state: &MachineState,
+        one: &StableProcess<'_>,
+    ) {
         let snapshot = one.snapshot;
         let (name, line) = (name_of(snapshot, one.row), line(snapshot, one.row));
         // awk has connections of its own (`/inet/tcp`), but takes no commands from its input.
         let awk = || {
-            let program = Interpreter { kind: Kind::Language, commands: Commands::Argument };
+            let program =
+                Interpreter { kind: InterpreterKind::Language, commands: Commands::Argument };
             interpreter::is_awk_one_liner(name, line).then_some(program)
         };
         let Some(known) = one.interpreter.or_else(awk) else { return };
@@ -385,10 +401,10 @@ impl Shells {
         if !interpreter::is_makeshift(known, name, line) {
             return;
         }
-        let mut connections = ArrayVec::<Object, CONNECTIONS_OF_ONE>::new();
+        let mut connections = ArrayVec::<ChannelEnd, CONNECTIONS_OF_ONE>::new();
         let takes_input = matches!(known.commands, Commands::Input { .. });
         for row in descriptors_of(snapshot, one.row) {
-            if let Some(object @ Object::Connection(_)) = object_of(snapshot, row.file)
+            if let Some(object @ ChannelEnd::Connection(_)) = object_of(snapshot, row.file)
                 && !connections.contains(&object)
                 && !connections.is_full()
             {
@@ -415,10 +431,10 @@ impl Shells {
     /// there. The search for its input is that of [`Self::follow`].
     pub(super) fn watch_lines(
         &mut self,
-        scene: &mut Scene<'_>,
-        state: &State,
+        scene: &mut DetectorContext<'_>,
+        state: &MachineState,
         shell: &Shell<'_>,
-        ends: impl Iterator<Item = (Object, Option<Index<Hop>>)>,
+        ends: impl Iterator<Item = (ChannelEnd, Option<Index<Hop>>)>,
     ) {
         for (object, hop) in ends.take(CONNECTIONS_OF_ONE) {
             // A client that has asked gets a list, as it expects.
@@ -433,10 +449,10 @@ impl Shells {
     /// not followed.
     fn watch_turns_with(
         &mut self,
-        scene: &mut Scene<'_>,
-        state: &State,
+        scene: &mut DetectorContext<'_>,
+        state: &MachineState,
         shell: &Shell<'_>,
-        object: Object,
+        object: ChannelEnd,
         inward: Option<Index<Hop>>,
     ) {
         let snapshot = shell.snapshot;
@@ -445,7 +461,7 @@ impl Shells {
         let (Some(row), Some(counters)) = (row, counters_of(snapshot, object)) else { return };
         let Some(pair) = self.pair(shell, object) else { return };
         let is_reported = self.reported.has(snapshot, object) && !self.turns.grows(pair);
-        if direction != Direction::Outbound || is_reported {
+        if direction != ConnectionDirection::Outbound || is_reported {
             return;
         }
         if servers::is_named(&self.login_servers, snapshot, row, &mut self.path) {
@@ -454,7 +470,7 @@ impl Shells {
         let answers = inward.is_none();
         let leader = snapshot.leader(row).filter(|_| answers && self.turns.may_lead(pair));
         let ended = leader.and_then(|it| self.turns.ended_of(&mut scene.memory, &it.task));
-        let question = Question {
+        let question = TurnObservation {
             pair,
             group: snapshot.group_of(row),
             received: counters.bytes_in,
@@ -468,7 +484,7 @@ impl Shells {
         if let Some(process_id) = self.turns.take_refused() {
             self.lost.add(1, Some(process_id));
         }
-        let Some(Verdict { by_order, seen }) = verdict else { return };
+        let Some(TurnVerdict { by_order, seen }) = verdict else { return };
         let reason = Some(match by_order {
             Some(turns) => Reason::TurnsByOrder { turns },
             None => Reason::Turns { answers },
@@ -478,8 +494,8 @@ impl Shells {
             self.outward.begin();
         }
         let (out_object, outward) = out.unwrap_or((object, None));
-        let candidate = Candidate::new(object, inward, direction);
-        let candidate = Candidate { outward, out_object, reason, seen, ..candidate };
+        let candidate = ShellCandidate::new(object, inward, direction);
+        let candidate = ShellCandidate { outward, out_object, reason, seen, ..candidate };
         if self.report_first(scene, state, shell, &[candidate], &candidate)
             && let Some(turns) = by_order
         {
@@ -494,7 +510,7 @@ fn started(snapshot: &Snapshot, process: &ProcessRow) -> u64 {
 }
 
 /// Whether a process has a connection at another descriptor than its standard input.
-fn holds_beside_input(snapshot: &Snapshot, process: &ProcessRow, object: Object) -> bool {
+fn holds_beside_input(snapshot: &Snapshot, process: &ProcessRow, object: ChannelEnd) -> bool {
     let mut rows = descriptors_of(snapshot, process).filter(|row| row.index > 0);
     rows.any(|row| object_of(snapshot, row.file) == Some(object))
 }
@@ -536,40 +552,40 @@ pub(super) fn has_started_after(snapshot: &Snapshot, program: &ProcessRow, after
 fn what_started(
     snapshot: &Snapshot,
     program: &ProcessRow,
-    connection: Object,
+    connection: ChannelEnd,
     after: u64,
     answers: bool,
-) -> Started {
+) -> StartedProcess {
     let kinds = children_after(snapshot, program, after).map(|process| {
         let is_writer =
             process.files_stable && (!answers || writes_to(snapshot, process, program, connection));
-        if is_writer { Started::Writer } else { Started::Process }
+        if is_writer { StartedProcess::Writer } else { StartedProcess::Process }
     });
-    kinds.max().unwrap_or(Started::Nothing)
+    kinds.max().unwrap_or(StartedProcess::Nothing)
 }
 
 fn writes_to(
     snapshot: &Snapshot,
     process: &ProcessRow,
     program: &ProcessRow,
-    connection: Object,
+    connection: ChannelEnd,
 ) -> bool {
     let output = descriptors_of(snapshot, process).filter(|row| matches!(row.index, 1 | 2));
     let mut output = output.filter_map(|row| object_of(snapshot, row.file));
     output.any(|object| {
         let far = match object {
-            Object::Connection(_) => return object == connection,
-            Object::Pipe(_) => object,
-            Object::Unix(at) => match snapshot.sockets.at(at).and_then(|row| row.peer) {
-                Some(peer) => Object::Unix(peer),
+            ChannelEnd::Connection(_) => return object == connection,
+            ChannelEnd::Pipe(_) => object,
+            ChannelEnd::Unix(at) => match snapshot.sockets.at(at).and_then(|row| row.peer) {
+                Some(peer) => ChannelEnd::Unix(peer),
                 None => return false,
             },
-            Object::Terminal(_)
-            | Object::Datagram(_)
-            | Object::AnyPeer(_)
-            | Object::File(_)
-            | Object::Memory(_)
-            | Object::Queue(_) => return false,
+            ChannelEnd::Terminal(_)
+            | ChannelEnd::Datagram(_)
+            | ChannelEnd::AnyPeer(_)
+            | ChannelEnd::File(_)
+            | ChannelEnd::Memory(_)
+            | ChannelEnd::Queue(_) => return false,
         };
         descriptors_of(snapshot, program).any(|row| {
             let is_read =
@@ -592,9 +608,10 @@ mod tests {
             let pair = Pair { key: process_id.into(), process, exec_id: 1 };
             let (received, sent) = (scan / 2, scan.div_ceil(2));
             let (answers, newest, ended) = (true, scan, None);
-            let question = Question { pair, group, received, sent, answers, newest, ended };
+            let question = TurnObservation { pair, group, received, sent, answers, newest, ended };
             let now = Now::at(scan as i64 * 200_000_000);
-            let started = |after| if after < scan { Started::Writer } else { Started::Nothing };
+            let started =
+                |after| if after < scan { StartedProcess::Writer } else { StartedProcess::Nothing };
             turns.observe(&question, now, started).is_some()
         };
         let crowd = 1000..1000 + WATCHED_MAX as u32 + 50;
@@ -629,8 +646,9 @@ mod tests {
                 let pair = Pair { key: 7, process, exec_id: 1 };
                 read += usize::from(turns.may_lead(pair));
                 let (group, received, sent, answers, newest, ended) = (0, 0, 0, true, 5, None);
-                let question = Question { pair, group, received, sent, answers, newest, ended };
-                turns.observe(&question, Now::at(1), |_| Started::Nothing);
+                let question =
+                    TurnObservation { pair, group, received, sent, answers, newest, ended };
+                turns.observe(&question, Now::at(1), |_| StartedProcess::Nothing);
             }
             assert_eq!(read, WATCHED_MAX);
         }
@@ -649,9 +667,10 @@ mod tests {
                 let (received, sent) = (scan.div_ceil(4), scan / 4);
                 let ended = counts.then_some(100 + sent * 60);
                 let (group, answers, newest) = (0, true, 5);
-                let question = Question { pair, group, received, sent, answers, newest, ended };
+                let question =
+                    TurnObservation { pair, group, received, sent, answers, newest, ended };
                 let now = Now::at(scan as i64 * 400_000_000);
-                if let Some(verdict) = turns.observe(&question, now, |_| Started::Nothing) {
+                if let Some(verdict) = turns.observe(&question, now, |_| StartedProcess::Nothing) {
                     turns.note_reported(pair, verdict.by_order.unwrap_or_default());
                     found.push(verdict.by_order);
                 }

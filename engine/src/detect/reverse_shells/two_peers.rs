@@ -12,20 +12,20 @@
 
 mod resting;
 
-use panoptes_decoders::kernel::sock::Counters;
+use panoptes_decoders::kernel::sock::TcpCounters;
 use panoptes_tables::HashKey;
 
-use super::graph::{Edges, Object};
+use super::graph::{ChannelEnd, Edges};
 use super::pairs::{Pair, Pairs};
-use super::pending::Seen;
+use super::pending::StateAge;
 use super::rows::counters_of;
 use super::search::Hop;
-use super::servers::Known;
+use super::servers::KnownProcesses;
 use super::shell::Shell;
 use super::turns::{has_started_after, newest_of};
-use super::{Candidate, Direction, Reason, Shells, ends_of};
-use crate::detect::Scene;
-use crate::state::State;
+use super::{ConnectionDirection, Reason, ReverseShells, ShellCandidate, ends_of};
+use crate::detect::DetectorContext;
+use crate::state::MachineState;
 use crate::time::{Monotonic, Now, RealTime};
 use crate::walk::{Index, ProcessRow, Snapshot};
 
@@ -73,7 +73,7 @@ struct Sight {
 
 /// What a shell does in one scan.
 #[derive(Clone, Copy, Debug)]
-struct Work {
+struct ShellWork {
     /// Whether it has started a process since the last scan.
     has_started: bool,
     /// Whether it works or has a child.
@@ -81,7 +81,7 @@ struct Work {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Watched {
+struct TwoPeersPairState {
     sight: Sight,
     /// When the shell was last seen to do something, and its peers to get or send something.
     rests_since: Monotonic,
@@ -97,7 +97,7 @@ struct Watched {
 
 /// All pairs that are watched.
 #[derive(Debug)]
-pub(super) struct TwoPeers(Pairs<Watched>);
+pub(super) struct TwoPeers(Pairs<TwoPeersPairState>);
 
 impl TwoPeers {
     pub(super) fn new(key: HashKey) -> Self {
@@ -121,27 +121,27 @@ impl TwoPeers {
         (pair, group): (Pair, u64),
         sight: Sight,
         now: Now,
-        work: impl FnOnce(u64) -> Work,
-    ) -> Option<(u32, Seen)> {
+        work: impl FnOnce(u64) -> ShellWork,
+    ) -> Option<(u32, StateAge)> {
         let Some((watched, is_first)) = self.0.see(pair) else {
-            self.0.add(pair, group, Watched::new(sight, now));
+            self.0.add(pair, group, TwoPeersPairState::new(sight, now));
             return None;
         };
         if is_first {
             watched.scans = watched.scans.saturating_add(1);
             watched.observe(sight, now, work);
         }
-        Some((watched.turns, Seen { since_ns: watched.since, scans: watched.scans }))
+        Some((watched.turns, StateAge { since_ns: watched.since, scans: watched.scans }))
     }
 }
 
-impl Watched {
+impl TwoPeersPairState {
     fn new(sight: Sight, now: Now) -> Self {
         let (rests_since, since) = (now.monotonic, now.real);
         Self { sight, rests_since, rest_scans: 0, message: None, turns: 0, since, scans: 1 }
     }
 
-    fn observe(&mut self, sight: Sight, now: Now, work: impl FnOnce(u64) -> Work) {
+    fn observe(&mut self, sight: Sight, now: Now, work: impl FnOnce(u64) -> ShellWork) {
         let before = core::mem::replace(&mut self.sight, sight);
         let work = work(before.newest);
         if sight.out != before.out {
@@ -190,15 +190,15 @@ impl Watched {
     }
 }
 
-impl Shells {
+impl ReverseShells {
     /// Watches an interpreter whose input comes from these peers and whose output goes to others,
     /// along these edges. The searches are those of [`Self::follow_over`].
     fn watch_two_peers(
         &mut self,
-        scene: &mut Scene<'_>,
-        state: &State,
+        scene: &mut DetectorContext<'_>,
+        state: &MachineState,
         shell: &Shell<'_>,
-        (ends, edges): (&[Candidate], Edges),
+        (ends, edges): (&[ShellCandidate], Edges),
     ) {
         let Some((out_object, outward)) = self.other_peer(shell.snapshot) else { return };
         let is_over_files = edges == Edges::WithFiles;
@@ -206,7 +206,7 @@ impl Shells {
             self.count_cut(shell);
         }
         for &end in ends.iter().take(INPUTS_MAX) {
-            let candidate = Candidate { outward, out_object, ..end };
+            let candidate = ShellCandidate { outward, out_object, ..end };
             if is_over_files && !self.are_ways_of_two_used(shell, &candidate) {
                 continue;
             }
@@ -218,10 +218,14 @@ impl Shells {
     /// socket whose bytes are not counted; of two that are as near, the connection. What input
     /// comes from, too, is the session of the terminal that both use: a login, and what its server
     /// connects to for the user.
-    pub(super) fn other_peer(&self, snapshot: &Snapshot) -> Option<(Object, Option<Index<Hop>>)> {
+    pub(super) fn other_peer(
+        &self,
+        snapshot: &Snapshot,
+    ) -> Option<(ChannelEnd, Option<Index<Hop>>)> {
         let feeds = |object| ends_of(&self.inward).any(|(other, _)| other == object);
-        let is_connection = |object| matches!(object, Object::Connection(_));
-        let is_outbound = |object| self.direction_of(snapshot, object) == Direction::Outbound;
+        let is_connection = |object| matches!(object, ChannelEnd::Connection(_));
+        let is_outbound =
+            |object| self.direction_of(snapshot, object) == ConnectionDirection::Outbound;
         let depth = |hop: Option<Index<Hop>>| self.outward.path(hop).count();
         let others = ends_of(&self.outward).filter(|&(object, _)| !feeds(object));
         let others = others.filter(|&(object, _)| !is_connection(object) || is_outbound(object));
@@ -230,10 +234,10 @@ impl Shells {
 
     fn watch_pair(
         &mut self,
-        scene: &mut Scene<'_>,
-        state: &State,
+        scene: &mut DetectorContext<'_>,
+        state: &MachineState,
         shell: &Shell<'_>,
-        mut candidate: Candidate,
+        mut candidate: ShellCandidate,
     ) {
         let snapshot = shell.snapshot;
         let Some(row) = snapshot.processes.at(shell.process) else { return };
@@ -246,8 +250,8 @@ impl Shells {
             return;
         }
         // The counters of a connection may be unreadable for a moment.
-        let is_unread = |(object, counters): (Object, Option<Counters>)| {
-            matches!(object, Object::Connection(_)) && counters.is_none()
+        let is_unread = |(object, counters): (ChannelEnd, Option<TcpCounters>)| {
+            matches!(object, ChannelEnd::Connection(_)) && counters.is_none()
         };
         let is_known = self.reported.has(snapshot, candidate.object);
         if is_known || objects.into_iter().zip([counters, out_counters]).any(is_unread) {
@@ -264,7 +268,7 @@ impl Shells {
             is_shared: self.is_output_shared(shell, candidate.outward),
         };
         let who = (pair, snapshot.group_of(row));
-        let work = |after| Work {
+        let work = |after| ShellWork {
             has_started: has_started_after(snapshot, row, after),
             is_busy: is_busy(snapshot, row),
         };
@@ -275,7 +279,7 @@ impl Shells {
         let Some((turns, seen)) = turns else { return };
         let is_unasked = counters.is_some()
             && sight.asked == 0
-            && candidate.direction == Direction::Outbound
+            && candidate.direction == ConnectionDirection::Outbound
             && !self.leads_over_files(&candidate);
         if turns >= if is_unasked { TURNS_UNASKED } else { TURNS } {
             (candidate.reason, candidate.seen) = (Some(Reason::TwoPeers), seen);
@@ -287,12 +291,12 @@ impl Shells {
     /// there. A peer that something exempts is not watched.
     pub(super) fn watch_one_foot(
         &mut self,
-        scene: &mut Scene<'_>,
-        state: &State,
+        scene: &mut DetectorContext<'_>,
+        state: &MachineState,
         shell: &Shell<'_>,
         edges: Edges,
     ) {
-        let ends = self.unasked_ends(&Known { cx: scene.cx, state }, shell);
+        let ends = self.unasked_ends(&KnownProcesses { cx: scene.cx, state }, shell);
         if ends.is_empty() {
             return;
         }
@@ -305,8 +309,8 @@ impl Shells {
 }
 
 /// This machine's port of a TCP connection; 0 for other objects.
-fn port_of(snapshot: &Snapshot, object: Object) -> u16 {
-    let Object::Connection(at) = object else { return 0 };
+fn port_of(snapshot: &Snapshot, object: ChannelEnd) -> u16 {
+    let ChannelEnd::Connection(at) = object else { return 0 };
     snapshot.connections.at(at).map_or(0, |row| row.endpoints.source_port)
 }
 
@@ -338,13 +342,13 @@ mod tests {
     fn a_rest_that_no_scan_shows_is_none() {
         let turns = |rests: bool| {
             let (mut sight, mut now) = (SIGHT, Now::at(0));
-            let mut watched = Watched::new(sight, now);
+            let mut watched = TwoPeersPairState::new(sight, now);
             for scan in 0..12 {
                 now = now.after(1_000_000_000);
                 if !rests || scan % 2 == 1 {
                     (sight.received, sight.sent) = (sight.received + 9, sight.sent + 9);
                 }
-                watched.observe(sight, now, |_| Work { has_started: false, is_busy: false });
+                watched.observe(sight, now, |_| ShellWork { has_started: false, is_busy: false });
             }
             watched.turns
         };
@@ -354,12 +358,12 @@ mod tests {
     /// The largest number of turns in a minute of scans, of what each scan shows.
     fn most_turns(change: impl Fn(i64, &mut Sight)) -> u32 {
         let (mut sight, mut now) = (SIGHT, Now::at(0));
-        let mut watched = Watched::new(sight, now);
+        let mut watched = TwoPeersPairState::new(sight, now);
         let steps = 1..240;
         let turns = steps.map(|step| {
             now = now.after(250_000_000);
             change(step * 250, &mut sight);
-            watched.observe(sight, now, |_| Work { has_started: false, is_busy: false });
+            watched.observe(sight, now, |_| ShellWork { has_started: false, is_busy: false });
             watched.turns
         });
         turns.max().unwrap()
@@ -440,14 +444,15 @@ mod tests {
         let turns = |pause: i64| {
             let mut now = Now::at(0);
             let mut sight = Sight { is_counted: false, ..SIGHT };
-            let mut watched = Watched::new(sight, now);
+            let mut watched = TwoPeersPairState::new(sight, now);
             for _ in 0..4 {
                 for _ in 0..4 {
                     now = now.after(pause / 4);
-                    watched.observe(sight, now, |_| Work { has_started: false, is_busy: false });
+                    watched
+                        .observe(sight, now, |_| ShellWork { has_started: false, is_busy: false });
                 }
                 sight.sent += 9;
-                watched.observe(sight, now, |_| Work { has_started: false, is_busy: false });
+                watched.observe(sight, now, |_| ShellWork { has_started: false, is_busy: false });
             }
             watched.turns
         };
@@ -464,7 +469,7 @@ mod tests {
             exec_id: 1,
         };
         let crowd = 1000..1000 + WATCHED_MAX as u32 + 9;
-        let idle = |_| Work { has_started: false, is_busy: false };
+        let idle = |_| ShellWork { has_started: false, is_busy: false };
         for scan in 0..2 {
             shells.begin_scan(None);
             for process_id in crowd.clone() {

@@ -8,11 +8,11 @@ use arrayvec::ArrayVec;
 
 use super::exemption::Login;
 use super::interpreter::Commands;
-use super::servers::Known;
+use super::servers::KnownProcesses;
 use super::shell::Shell;
-use super::{CANDIDATES_MAX, Candidate, Object, Shells, ends_of};
+use super::{CANDIDATES_MAX, ChannelEnd, ReverseShells, ShellCandidate, ends_of};
 
-impl Shells {
+impl ReverseShells {
     /// The connections that feed an interpreter and that nothing exempts, nearest first. Its output
     /// goes to none of them. The searches are those of [`Self::follow`].
     ///
@@ -20,11 +20,11 @@ impl Shells {
     /// its standard input, so the login's own connection feeds the interpreter, too.
     pub(super) fn unasked_ends(
         &mut self,
-        known: &Known<'_>,
+        known: &KnownProcesses<'_>,
         shell: &Shell<'_>,
-    ) -> ArrayVec<Candidate, CANDIDATES_MAX> {
+    ) -> ArrayVec<ShellCandidate, CANDIDATES_MAX> {
         let snapshot = shell.snapshot;
-        let mut ends = ArrayVec::<Candidate, CANDIDATES_MAX>::new();
+        let mut ends = ArrayVec::<ShellCandidate, CANDIDATES_MAX>::new();
         let reads_input = |commands| matches!(commands, Commands::Input { .. });
         if !shell.interpreter.is_some_and(|it| reads_input(it.commands)) || shell.is_fork() {
             return ends;
@@ -35,9 +35,9 @@ impl Shells {
             return ends;
         }
         ends.extend(all().map(|(object, inward)| {
-            Candidate::new(object, inward, self.direction_of(snapshot, object))
+            ShellCandidate::new(object, inward, self.direction_of(snapshot, object))
         }));
-        let mut logins = ArrayVec::<Candidate, CANDIDATES_MAX>::new();
+        let mut logins = ArrayVec::<ShellCandidate, CANDIDATES_MAX>::new();
         ends.retain(|end| {
             let is_login = self.login_of(known, shell, end) != Login::None;
             if is_login {
@@ -54,7 +54,7 @@ impl Shells {
     }
 
     /// Whether output goes to a connection, too.
-    fn goes_back(&self, object: Object) -> bool {
+    fn goes_back(&self, object: ChannelEnd) -> bool {
         ends_of(&self.outward).any(|(other, _)| other == object)
     }
 }

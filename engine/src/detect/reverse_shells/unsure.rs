@@ -2,16 +2,16 @@
 
 use super::rows::line_of;
 use super::search::Hop;
-use super::servers::Known;
+use super::servers::KnownProcesses;
 use super::shell::Shell;
-use super::{Candidate, Shells};
+use super::{ReverseShells, ShellCandidate};
 use crate::walk::{FilesRow, Index};
 
 /// For how long scans that leave something for the next may leave an exemption unknown. After that,
 /// what they do not show does not count.
 const UNSURE_NS: i64 = 2_000_000_000;
 
-impl Shells {
+impl ReverseShells {
     /// Whether a finding waits for what the last scan left.
     pub const fn waits(&self) -> bool {
         self.waits
@@ -23,9 +23,9 @@ impl Shells {
     /// was first seen. A later scan judges it then.
     pub(super) fn is_unsure(
         &self,
-        known: &Known<'_>,
+        known: &KnownProcesses<'_>,
         shell: &Shell<'_>,
-        candidate: &Candidate,
+        candidate: &ShellCandidate,
     ) -> bool {
         let (snapshot, now) = (shell.snapshot, known.cx.now.monotonic);
         let (inward, outward) = (candidate.inward, candidate.outward);

@@ -2,10 +2,10 @@
 
 use super::candidates::is_dead_end;
 use super::dead_ends::DeadEnd;
-use super::graph::{Edges, Way};
-use super::{Shell, Shells};
+use super::graph::{Edges, SearchDirection};
+use super::{ReverseShells, Shell};
 
-impl Shells {
+impl ReverseShells {
     /// Follows the input of an interpreter back to its sources. Returns whether some of them may be
     /// beyond the limits of a search.
     pub(super) fn follow_back(&mut self, shell: &Shell<'_>, edges: Edges) -> bool {
@@ -15,7 +15,7 @@ impl Shells {
         let search = &mut self.inward;
         search.begin_with(edges);
         let start = search.begin_at(snapshot, &self.graph, shell.table, input);
-        let known = start.and_then(|start| self.dead_ends.get(start, Way::Back, edges));
+        let known = start.and_then(|start| self.dead_ends.get(start, SearchDirection::Back, edges));
         if known.is_none() {
             search.run(snapshot, &self.graph);
         }
@@ -26,7 +26,7 @@ impl Shells {
             && is_dead_end(search)
             && search.holds_for_all(&self.graph)
         {
-            self.dead_ends.add(start, Way::Back, edges, DeadEnd { is_cut, met_files });
+            self.dead_ends.add(start, SearchDirection::Back, edges, DeadEnd { is_cut, met_files });
         }
         is_cut
     }
@@ -41,7 +41,7 @@ impl Shells {
             [output, error].map(|end| search.begin_at(snapshot, &self.graph, shell.table, end));
         let starts = || ends.into_iter().flatten();
         let dead_ends = &self.dead_ends;
-        let known = || starts().map(|start| dead_ends.get(start, Way::On, edges));
+        let known = || starts().map(|start| dead_ends.get(start, SearchDirection::On, edges));
         let mut is_cut = known().flatten().any(|known| known.is_cut);
         let met_files = known().flatten().any(|known| known.met_files);
         if !known().all(|known| known.is_some()) {
@@ -49,7 +49,8 @@ impl Shells {
             is_cut |= search.is_full();
             if is_dead_end(search) && search.holds_for_all(&self.graph) {
                 let end = DeadEnd { is_cut: search.is_full(), met_files: search.met_files() };
-                starts().for_each(|start| self.dead_ends.add(start, Way::On, edges, end));
+                starts()
+                    .for_each(|start| self.dead_ends.add(start, SearchDirection::On, edges, end));
             }
         }
         let may_find_more = met_files || self.writes_to_relay(shell);

@@ -24,7 +24,7 @@ pub(super) const KEPT_MAX: usize = 1024;
 
 /// A list as one scan read it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct List<'a> {
+pub(super) struct HistoryList<'a> {
     /// Number of commands.
     pub(super) length: u32,
     /// `history_base`, if known.
@@ -35,7 +35,7 @@ pub(super) struct List<'a> {
     pub(super) keys: &'a [u32],
 }
 
-impl List<'_> {
+impl HistoryList<'_> {
     /// Whether it has its maximum length.
     pub(super) fn is_full(&self) -> bool {
         self.most.is_some_and(|most| most > 0 && i64::from(self.length) >= i64::from(most))
@@ -44,15 +44,15 @@ impl List<'_> {
 
 /// The difference between two versions of a list.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Changed {
+pub(super) struct HistoryListDiff {
     /// Number of commands at the end that are new.
     pub(super) added: usize,
-    pub(super) cleared: Option<Clearing>,
+    pub(super) cleared: Option<HistoryClearing>,
 }
 
 /// How a shell's history was cleared.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Clearing {
+pub enum HistoryClearing {
     /// All commands were removed.
     All {
         /// Number of commands before.
@@ -87,7 +87,7 @@ pub(super) struct Meanwhile {
 
 /// Which entries two lists have in common, and what is around those.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Aligned {
+pub(super) struct HistoryAlignment {
     /// Number of entries in both.
     kept: usize,
     /// Number of entries before the first common one, in the old and in the new list.
@@ -98,7 +98,7 @@ pub(super) struct Aligned {
     tail: (usize, usize),
 }
 
-impl Aligned {
+impl HistoryAlignment {
     /// Aligns the keys of two lists.
     pub(super) fn of(old: &[u32], new: &[u32]) -> Self {
         let same = old.iter().zip(new).take_while(|(old, new)| old == new).count();
@@ -138,7 +138,7 @@ impl Aligned {
     }
 
     /// The index in the new list of an entry that has replaced the old list's last one, if any.
-    pub(super) fn in_place_of_last(&self, new: &List<'_>) -> Option<usize> {
+    pub(super) fn in_place_of_last(&self, new: &HistoryList<'_>) -> Option<usize> {
         let (once, now) = self.tail;
         (once > 0 && now >= once).then(|| new.keys.len() - now + once - 1)
     }
@@ -146,11 +146,11 @@ impl Aligned {
 
 /// Compares two versions of a list, which are `aligned`.
 pub(super) fn compare(
-    old: &List<'_>,
-    new: &List<'_>,
-    aligned: &Aligned,
+    old: &HistoryList<'_>,
+    new: &HistoryList<'_>,
+    aligned: &HistoryAlignment,
     meanwhile: &Meanwhile,
-) -> Changed {
+) -> HistoryListDiff {
     let (once, now) = aligned.tail;
     let is_smaller = old.most.zip(new.most).is_some_and(|(old, new)| new < old);
     // `history_base` counts every command that a full list has pushed out.
@@ -172,7 +172,7 @@ pub(super) fn compare(
         let count = old.length;
         let added = now;
         if count == 0 {
-            return Changed { added, cleared: None };
+            return HistoryListDiff { added, cleared: None };
         }
         let had_size = old.most.is_some_and(|most| most > 0);
         let has_none = meanwhile.has_no_size || (had_size && new.most == Some(0));
@@ -181,13 +181,13 @@ pub(super) fn compare(
         let was_only_one = count == 1;
         let was_replaced = meanwhile.replaces && added >= count as usize;
         let cleared = if new.length == 0 && has_none {
-            Some(Clearing::Size { count })
+            Some(HistoryClearing::Size { count })
         } else if was_pushed_out || was_only_one || was_replaced {
             None
         } else {
-            Some(Clearing::All { count })
+            Some(HistoryClearing::All { count })
         };
-        return Changed { added, cleared };
+        return HistoryListDiff { added, cleared };
     }
     let added = now - replaced;
     let is_windowed = [old, new].into_iter().any(|list| list.length as usize > list.keys.len());
@@ -204,25 +204,29 @@ pub(super) fn compare(
     let removed = if is_counted && went > 1 { seen.max(went) } else { seen };
     let removed = u32::try_from(removed).unwrap_or(u32::MAX);
     let cleared = (removed > 0 && !meanwhile.replaces)
-        .then_some(Clearing::Some { removed, count: old.length });
-    Changed { added, cleared }
+        .then_some(HistoryClearing::Some { removed, count: old.length });
+    HistoryListDiff { added, cleared }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn list(keys: &[u32], base: i32, most: i32) -> List<'_> {
-        List { length: keys.len() as u32, base: Some(base), most: Some(most), keys }
+    fn list(keys: &[u32], base: i32, most: i32) -> HistoryList<'_> {
+        HistoryList { length: keys.len() as u32, base: Some(base), most: Some(most), keys }
     }
 
-    fn of(old: List<'_>, new: List<'_>) -> (usize, Option<Clearing>) {
+    fn of(old: HistoryList<'_>, new: HistoryList<'_>) -> (usize, Option<HistoryClearing>) {
         with(old, new, &Meanwhile::default())
     }
 
-    fn with(old: List<'_>, new: List<'_>, meanwhile: &Meanwhile) -> (usize, Option<Clearing>) {
-        let Changed { added, cleared } =
-            compare(&old, &new, &Aligned::of(old.keys, new.keys), meanwhile);
+    fn with(
+        old: HistoryList<'_>,
+        new: HistoryList<'_>,
+        meanwhile: &Meanwhile,
+    ) -> (usize, Option<HistoryClearing>) {
+        let HistoryListDiff { added, cleared } =
+            compare(&old, &new, &HistoryAlignment::of(old.keys, new.keys), meanwhile);
         (added, cleared)
     }
 
@@ -258,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_cleared_list_is_reported() {
-        let all = Some(Clearing::All { count: 3 });
+        let all = Some(HistoryClearing::All { count: 3 });
         assert_eq!(of(list(&[1, 2, 3], 1, 500), list(&[], 1, 500)), (0, all));
         // A command was typed since.
         assert_eq!(of(list(&[1, 2, 3], 1, 500), list(&[7, 8], 1, 500)), (2, all));
@@ -269,11 +273,11 @@ mod tests {
 
     #[test]
     fn a_list_without_room_is_reported() {
-        let size = Some(Clearing::Size { count: 3 });
+        let size = Some(HistoryClearing::Size { count: 3 });
         assert_eq!(of(list(&[1, 2, 3], 1, 500), list(&[], 2, 0)), (0, size));
         assert_eq!(of(list(&[], 1, 500), list(&[], 1, 0)), (0, None));
         // A list without a limit has 0 there, too.
-        let all = Some(Clearing::All { count: 3 });
+        let all = Some(HistoryClearing::All { count: 3 });
         assert_eq!(of(list(&[1, 2, 3], 1, 0), list(&[], 1, 0)), (0, all));
         let none = Meanwhile { has_no_size: true, ..Meanwhile::default() };
         assert_eq!(with(list(&[1, 2, 3], 1, 0), list(&[], 1, 0), &none), (0, size));
@@ -281,12 +285,12 @@ mod tests {
 
     #[test]
     fn removed_commands_are_reported() {
-        let one = Some(Clearing::Some { removed: 1, count: 4 });
+        let one = Some(HistoryClearing::Some { removed: 1, count: 4 });
         assert_eq!(of(list(&[1, 2, 3, 4], 1, 500), list(&[1, 3, 4], 1, 500)), (0, one));
         // Together with the command that does it.
         assert_eq!(of(list(&[1, 2, 3, 4], 1, 500), list(&[1, 3, 4, 5], 1, 500)), (1, one));
         assert_eq!(of(list(&[1, 2, 3, 4], 1, 500), list(&[2, 3, 4], 1, 500)), (0, one));
-        let two = Some(Clearing::Some { removed: 2, count: 4 });
+        let two = Some(HistoryClearing::Some { removed: 2, count: 4 });
         assert_eq!(of(list(&[1, 2, 3, 4], 1, 500), list(&[1, 2], 1, 500)), (0, two));
     }
 
@@ -313,7 +317,7 @@ mod tests {
         assert_eq!(with(old, list(&[11, 2, 3, 4, 5], 1, 500), &after(1)), (1, None));
         assert_eq!(with(old, list(&[1, 2, 3, 44, 5], 1, 500), &after(1)), (1, None));
         let new = list(&[1, 2, 3, 44, 5], 1, 500);
-        assert_eq!(Aligned::of(old.keys, new.keys).in_place_of_last(&new), Some(3));
+        assert_eq!(HistoryAlignment::of(old.keys, new.keys).in_place_of_last(&new), Some(3));
         // Every entry.
         assert_eq!(with(list(&[1], 1, 500), list(&[11, 2], 1, 500), &after(1)), (1, None));
         assert_eq!(with(list(&[1, 2], 1, 500), list(&[11, 22, 3], 1, 500), &after(1)), (1, None));
@@ -324,7 +328,7 @@ mod tests {
         // The list is full, too.
         assert_eq!(with(list(&[1, 2, 3], 1, 3), list(&[22, 3, 4], 2, 3), &after(1)), (1, None));
         // One is replaced, another is removed.
-        let one = Some(Clearing::Some { removed: 1, count: 4 });
+        let one = Some(HistoryClearing::Some { removed: 1, count: 4 });
         assert_eq!(with(old, list(&[11, 2, 4, 5], 1, 500), &after(1)), (1, one));
     }
 
@@ -344,18 +348,18 @@ mod tests {
         let mut old = list(&[3, 4, 5], 1, 5000);
         let mut new = list(&[4, 5, 6], 1, 5000);
         (old.length, new.length) = (2000, 1999);
-        assert_eq!(of(old, new), (1, Some(Clearing::Some { removed: 2, count: 2000 })));
+        assert_eq!(of(old, new), (1, Some(HistoryClearing::Some { removed: 2, count: 2000 })));
         // Removed from the part that is compared: older ones move into that part.
         let mut old = list(&[3, 4, 5, 6], 1, 5000);
         let mut new = list(&[1, 2, 3, 7], 1, 5000);
         (old.length, new.length) = (2000, 1998);
-        assert_eq!(of(old, new), (1, Some(Clearing::Some { removed: 3, count: 2000 })));
+        assert_eq!(of(old, new), (1, Some(HistoryClearing::Some { removed: 3, count: 2000 })));
     }
 
     #[test]
     fn lists_are_aligned_by_common_entries() {
         let aligned = |old: &[u32], new: &[u32]| {
-            let Aligned { kept, front, middle, tail } = Aligned::of(old, new);
+            let HistoryAlignment { kept, front, middle, tail } = HistoryAlignment::of(old, new);
             (kept, front, middle, tail)
         };
         assert_eq!(aligned(&[], &[]), (0, (0, 0), 0, (0, 0)));

@@ -3,23 +3,23 @@
 
 use panoptes_decoders::user::bash::wants_more;
 
-use super::changes::{Aligned, KEPT_MAX, List, Meanwhile};
+use super::changes::{HistoryAlignment, HistoryList, KEPT_MAX, Meanwhile};
 use super::list;
-use super::look::{Reporting, send};
-use super::memory::Memory;
-use super::plan::{Before, Plan, Progress, plan};
-use super::shell::{Known, LastCommand, Shell};
+use super::look::{HistoryReporter, send};
+use super::memory::ProcessMemory;
+use super::plan::{Plan, PlanProgress, PreviousHistoryList, plan};
+use super::shell::{KnownHistoryList, LastCommand, Shell};
 use super::variables::{CONTROL, SIZE, number};
-use super::words::Word;
+use super::words::ShellGlobal;
 use super::{
-    COMMANDS_A_SCAN, Clearing, Command, History, HistoryChange, ShellKind, UNREAD_MAX,
-    VARIABLES_EVERY_SCANS, python,
+    COMMANDS_A_SCAN, HistoryChange, HistoryClearing, ShellHistory, ShellKind, TypedCommand,
+    UNREAD_MAX, VARIABLES_EVERY_SCANS, python,
 };
 use crate::page_cache::MachineMemory;
 use panoptes_tables::Strings;
 
 /// A list in the scratch space.
-struct Reading {
+struct ReadHistoryList {
     length: u32,
     base: Option<i32>,
     most: Option<i32>,
@@ -31,14 +31,14 @@ struct Reading {
     prompt: u32,
 }
 
-impl History {
+impl ShellHistory {
     /// Reads a shell's list and reports how it has changed.
     pub(super) fn check_list(
         &mut self,
         machine: &mut MachineMemory<'_>,
         at: usize,
         shell: &mut Shell,
-        output: &mut Reporting<'_, '_>,
+        output: &mut HistoryReporter<'_, '_>,
     ) {
         let Some(reading) = self.read_list(machine, at, shell) else { return };
         let plan = self.plan_list(machine, at, shell, &reading);
@@ -47,7 +47,7 @@ impl History {
         }
         let Ok(cleared) = shell.confirm(plan.cleared, output.now()) else { return };
         // Of a list without its old commands, the new ones were typed after it was cleared.
-        let is_after = matches!(plan.cleared, Some(Clearing::Some { .. }));
+        let is_after = matches!(plan.cleared, Some(HistoryClearing::Some { .. }));
         if let Some((how, seen)) = cleared.filter(|_| !is_after) {
             self.report_clearing(shell, output, how, seen);
         }
@@ -80,15 +80,15 @@ impl History {
         machine: &mut MachineMemory<'_>,
         at: usize,
         shell: &mut Shell,
-    ) -> Option<Reading> {
+    ) -> Option<ReadHistoryList> {
         let words = shell.words;
-        let is_unread = shell.places[Word::TheHistory as usize] != 0
-            && words.pointer(Word::TheHistory).is_none();
+        let is_unread = shell.places[ShellGlobal::TheHistory as usize] != 0
+            && words.pointer(ShellGlobal::TheHistory).is_none();
         if is_unread {
             shell.again = true;
             return None;
         }
-        let mut memory = Memory::of(machine, &mut self.reader, shell.root);
+        let mut memory = ProcessMemory::of(machine, &mut self.reader, shell.root);
         let by = (self.key, shell.data.is_some());
         let Some(mut length) = list::read(&mut memory, &words, by, &mut self.list) else {
             self.note_unread(at, shell);
@@ -115,14 +115,15 @@ impl History {
         }
         shell.watch_entries(length);
         let is_python = shell.kind == ShellKind::Python;
-        let lines_read = words.int(Word::LINES_READ).and_then(|lines| u32::try_from(lines).ok());
-        let mut memory = Memory::of(machine, &mut self.reader, shell.root);
+        let lines_read =
+            words.int(ShellGlobal::LINES_READ).and_then(|lines| u32::try_from(lines).ok());
+        let mut memory = ProcessMemory::of(machine, &mut self.reader, shell.root);
         let prompt = is_python.then(|| python::prompt(&mut memory, &words, self.key)).flatten();
-        Some(Reading {
+        Some(ReadHistoryList {
             length,
-            base: words.int(Word::Base),
-            most: words.int(Word::MaxEntries).or_else(|| shell.most_by_value()),
-            run: words.int(Word::CommandNumber),
+            base: words.int(ShellGlobal::Base),
+            most: words.int(ShellGlobal::MaxEntries).or_else(|| shell.most_by_value()),
+            run: words.int(ShellGlobal::CommandNumber),
             lines: if is_python { lines_read.unwrap_or(0) } else { lines },
             prompt: prompt.unwrap_or(0),
         })
@@ -144,28 +145,28 @@ impl History {
         machine: &mut MachineMemory<'_>,
         at: usize,
         shell: &Shell,
-        reading: &Reading,
+        reading: &ReadHistoryList,
     ) -> Plan {
-        let Reading { length, base, most, run, .. } = *reading;
-        let new = List { length, base, most, keys: &self.list.keys };
+        let ReadHistoryList { length, base, most, run, .. } = *reading;
+        let new = HistoryList { length, base, most, keys: &self.list.keys };
         let Some(known) = shell.known else {
             let typed = match shell.kind {
                 _ if !shell.is_new => None,
                 ShellKind::Python => Some(python::typed_first(length, reading.lines)),
                 ShellKind::Bash | ShellKind::Zsh => {
-                    let typed = shell.words.int(Word::SessionLines);
+                    let typed = shell.words.int(ShellGlobal::SessionLines);
                     typed.and_then(|typed| usize::try_from(typed).ok())
                 }
             };
-            return plan(&Before::Nothing { typed: typed.unwrap_or(0) }, &new);
+            return plan(&PreviousHistoryList::Nothing { typed: typed.unwrap_or(0) }, &new);
         };
         let keys = &self.keys[at * KEPT_MAX..][..known.keys as usize];
-        let old = List { length: known.length, base: known.base, most: known.most, keys };
-        let aligned = Aligned::of(old.keys, new.keys);
+        let old = HistoryList { length: known.length, base: known.base, most: known.most, keys };
+        let aligned = HistoryAlignment::of(old.keys, new.keys);
         let is_same_text = aligned.in_place_of_last(&new).is_some_and(|index| {
             let last = shell.last.map(|last| self.strings.get(last.line));
             let mut is_same = false;
-            let mut memory = Memory::of(machine, &mut self.reader, shell.root);
+            let mut memory = ProcessMemory::of(machine, &mut self.reader, shell.root);
             let (limit, text, one) = (self.text_bytes, &mut self.text, index..index + 1);
             list::texts(&mut memory, &self.list, one, limit, text, |line, _| {
                 is_same = Some(line) == last;
@@ -184,13 +185,13 @@ impl History {
         if shell.kind == ShellKind::Python {
             let (run, lines) = python::typed(aligned.added(), known.lines, reading.lines);
             let meanwhile = Meanwhile { run, ..meanwhile };
-            let plan = plan(&Before::List { old, aligned, meanwhile, lines }, &new);
+            let plan = plan(&PreviousHistoryList::List { old, aligned, meanwhile, lines }, &new);
             let prompts = (known.prompt, reading.prompt);
             let cleared = python::cleared(plan.cleared, prompts, (known.lines, reading.lines));
             return Plan { cleared, ..plan };
         }
         let lines = known.lines.max(shell.words.begun_or_run()).max(1) as usize;
-        plan(&Before::List { old, aligned, meanwhile, lines }, &new)
+        plan(&PreviousHistoryList::List { old, aligned, meanwhile, lines }, &new)
     }
 
     /// Reports the commands of a plan, each as its text is read.
@@ -198,12 +199,12 @@ impl History {
         &mut self,
         machine: &mut MachineMemory<'_>,
         shell: &mut Shell,
-        output: &mut Reporting<'_, '_>,
+        output: &mut HistoryReporter<'_, '_>,
         plan: &Plan,
-    ) -> Progress {
+    ) -> PlanProgress {
         let end = self.list.keys.len();
         let may_wait = shell.data.is_some() && !shell.has_waited(self.scan);
-        let mut memory = Memory::of(machine, &mut self.reader, shell.root);
+        let mut memory = ProcessMemory::of(machine, &mut self.reader, shell.root);
         let mut next = end - plan.added;
         let most = next + plan.reported.min(COMMANDS_A_SCAN);
         while next < most {
@@ -219,7 +220,7 @@ impl History {
                 if waits {
                     return;
                 }
-                let command = Command { line, time_s };
+                let command = TypedCommand { line, time_s };
                 keep_last(strings, shell, &command);
                 let seen = (output.cx.now.real, 1);
                 let _ = send(output, shell, &*strings, HistoryChange::Executed(command), seen);
@@ -227,14 +228,14 @@ impl History {
             let read = list::texts(&mut memory, &self.list, next..most, limit, text, take);
             if waits {
                 // The complete command will be a new entry.
-                return Progress { next: next + read - 1, is_waiting: true };
+                return PlanProgress { next: next + read - 1, is_waiting: true };
             }
             if read == 0 {
                 break;
             }
             next += read;
         }
-        Progress { next, is_waiting: false }
+        PlanProgress { next, is_waiting: false }
     }
 
     /// Keeps what the next scan compares with.
@@ -242,11 +243,11 @@ impl History {
         &mut self,
         at: usize,
         shell: &mut Shell,
-        reading: &Reading,
+        reading: &ReadHistoryList,
         plan: &Plan,
-        progress: &Progress,
+        progress: &PlanProgress,
     ) {
-        let Reading { length, base, most, run, lines, prompt } = *reading;
+        let ReadHistoryList { length, base, most, run, lines, prompt } = *reading;
         let end = self.list.keys.len();
         let kept = plan.keep(end, progress, shell.tries);
         let keys = kept.keys;
@@ -260,7 +261,7 @@ impl History {
         // At the first check, as many commands count as run as are reported.
         let is_first = kept.is_behind && before.is_none();
         let run = if is_first { run.map(|run| run.wrapping_sub(plan.added as i32)) } else { run };
-        shell.known = Some(Known {
+        shell.known = Some(KnownHistoryList {
             length: length - (end - keys) as u32,
             base,
             most,
@@ -273,7 +274,7 @@ impl History {
 }
 
 /// Keeps the last command: records of alerts contain it.
-pub(super) fn keep_last(strings: &mut Strings, shell: &mut Shell, command: &Command<'_>) {
+pub(super) fn keep_last(strings: &mut Strings, shell: &mut Shell, command: &TypedCommand<'_>) {
     if let Some(last) = shell.last.take() {
         strings.release(last.line);
     }

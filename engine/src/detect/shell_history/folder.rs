@@ -16,9 +16,9 @@ use panoptes_decoders::kernel::inode::{Attributes, mode};
 use panoptes_decoders::kernel::mount::ListedMount;
 use panoptes_decoders::layout::View;
 
-use super::history_path::Place;
-use super::variables::Text;
-use crate::address::Reader;
+use super::history_path::HistoryFilePlace;
+use super::variables::ShortText;
+use crate::address::MemoryReader;
 use crate::page_cache::MachineMemory;
 
 /// Maximum number of structures that one scan reads: names of a folder and mounts on its mount. A
@@ -29,10 +29,10 @@ const STEPS_MAX: u32 = 128;
 
 /// A search that goes on from scan to scan.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Search {
+pub(super) struct FolderSearch {
     /// `struct fs_struct *` of the shell.
     fs: KernelVa,
-    path: Text,
+    path: ShortText,
     /// Where the next name begins in the path.
     at: usize,
     /// `struct mount *` and `struct dentry *` of the folder; null before the first step.
@@ -42,22 +42,22 @@ pub(super) struct Search {
 }
 
 /// Why a step has no folder for the next one.
-enum End {
-    Place(Place),
+enum FolderSearchEnd {
+    Place(HistoryFilePlace),
     /// Nothing is known.
     Unclear,
 }
 
 /// Reads the kernel's structures one by one.
 struct Steps<'a, 'b> {
-    reader: &'a mut Reader,
+    reader: &'a mut MemoryReader,
     memory: &'a mut MachineMemory<'b>,
     left: u32,
 }
 
-impl Search {
+impl FolderSearch {
     /// A search for the file `path` of a shell.
-    pub(super) const fn new(fs: KernelVa, path: Text) -> Self {
+    pub(super) const fn new(fs: KernelVa, path: ShortText) -> Self {
         Self { fs, path, at: 0, mount: KernelVa::NULL, dentry: KernelVa::NULL, names: 0 }
     }
 
@@ -70,31 +70,34 @@ impl Search {
     /// structures that this scan may still read: a name for which these are too few is read again.
     pub(super) fn go_on(
         &mut self,
-        reader: &mut Reader,
+        reader: &mut MemoryReader,
         memory: &mut MachineMemory<'_>,
         left: &mut u32,
-    ) -> Option<Place> {
+    ) -> Option<HistoryFilePlace> {
         let (before, had_all) = (*self, *left >= READS_A_SCAN);
         let mut steps = Steps { reader, memory, left: *left };
         let ended = self.step(&mut steps).err();
         *left = steps.left;
         match ended? {
-            End::Place(place) => Some(place),
-            End::Unclear if *left == 0 && !had_all => {
+            FolderSearchEnd::Place(place) => Some(place),
+            FolderSearchEnd::Unclear if *left == 0 && !had_all => {
                 *self = before;
                 None
             }
-            End::Unclear => Some(Place::File),
+            FolderSearchEnd::Unclear => Some(HistoryFilePlace::File),
         }
     }
 
-    fn step(&mut self, steps: &mut Steps<'_, '_>) -> Result<(), End> {
+    fn step(&mut self, steps: &mut Steps<'_, '_>) -> Result<(), FolderSearchEnd> {
         if self.dentry.is_null() {
             (self.mount, self.dentry) =
                 steps.begin(self.fs, self.path.bytes().starts_with(b"/"))?;
         }
         let rest = self.path.bytes().get(self.at..).unwrap_or(&[]);
-        let begin = rest.iter().position(|&byte| byte != b'/').ok_or(End::Place(Place::NoFile))?;
+        let begin = rest
+            .iter()
+            .position(|&byte| byte != b'/')
+            .ok_or(FolderSearchEnd::Place(HistoryFilePlace::NoFile))?;
         let rest = &rest[begin..];
         let length = rest.iter().position(|&byte| byte == b'/').unwrap_or(rest.len());
         let (name, behind) = rest.split_at(length);
@@ -105,7 +108,7 @@ impl Search {
             return Ok(());
         }
         if name == b".." || self.names > STEPS_MAX {
-            return Err(End::Unclear);
+            return Err(FolderSearchEnd::Unclear);
         }
         (self.mount, self.dentry) = steps.top(self.mount, self.dentry)?;
         let dentry = steps.find(self.dentry, name, is_last)?;
@@ -114,29 +117,33 @@ impl Search {
         let file = steps.attributes(listed.inode)?;
         match (file.mode & mode::S_IFMT, is_last) {
             (mode::S_IFDIR, false) => Ok(()),
-            (mode::S_IFREG, true) | (mode::S_IFLNK, _) => Err(End::Unclear),
-            (_, true) => Err(End::Place(Place::NoFile)),
-            (_, false) => Err(End::Place(Place::NoFolder)),
+            (mode::S_IFREG, true) | (mode::S_IFLNK, _) => Err(FolderSearchEnd::Unclear),
+            (_, true) => Err(FolderSearchEnd::Place(HistoryFilePlace::NoFile)),
+            (_, false) => Err(FolderSearchEnd::Place(HistoryFilePlace::NoFolder)),
         }
     }
 }
 
 impl Steps<'_, '_> {
     /// Counts a read.
-    fn take(&mut self) -> Result<(), End> {
-        self.left = self.left.checked_sub(1).ok_or(End::Unclear)?;
+    fn take(&mut self) -> Result<(), FolderSearchEnd> {
+        self.left = self.left.checked_sub(1).ok_or(FolderSearchEnd::Unclear)?;
         self.reader.clear();
         Ok(())
     }
 
     /// The mount and the name at which an absolute or a relative path begins.
-    fn begin(&mut self, fs: KernelVa, is_absolute: bool) -> Result<(KernelVa, KernelVa), End> {
+    fn begin(
+        &mut self,
+        fs: KernelVa,
+        is_absolute: bool,
+    ) -> Result<(KernelVa, KernelVa), FolderSearchEnd> {
         self.take()?;
         let MachineMemory { source, kernel } = &mut *self.memory;
         let layouts = &kernel.layouts;
         self.reader.push(&kernel.space, fs, &layouts.fs_struct.packing);
         self.reader.run(source, kernel.space.levels);
-        let view = self.reader.object(0).map(View::new).ok_or(End::Unclear)?;
+        let view = self.reader.object(0).map(View::new).ok_or(FolderSearchEnd::Unclear)?;
         let fields = &layouts.fs_struct;
         let (mount, dentry) = if is_absolute {
             (fields.root_mnt, fields.root_dentry)
@@ -145,7 +152,7 @@ impl Steps<'_, '_> {
         };
         let (mount, dentry) = (view.pointer(mount), view.pointer(dentry));
         if !mount.is_plausible() || !dentry.is_plausible() {
-            return Err(End::Unclear);
+            return Err(FolderSearchEnd::Unclear);
         }
         Ok((mount.minus(u64::from(layouts.mount.mnt.offset)), dentry))
     }
@@ -155,12 +162,12 @@ impl Steps<'_, '_> {
         &mut self,
         mut mount: KernelVa,
         mut dentry: KernelVa,
-    ) -> Result<(KernelVa, KernelVa), End> {
+    ) -> Result<(KernelVa, KernelVa), FolderSearchEnd> {
         let mut next = self.mount(mount)?.first;
         while let Some(address) = next {
             let listed = self.mount(address)?;
             if listed.parent != mount {
-                return Err(End::Unclear);
+                return Err(FolderSearchEnd::Unclear);
             }
             next = listed.next;
             if listed.mountpoint == dentry {
@@ -170,18 +177,23 @@ impl Steps<'_, '_> {
         Ok((mount, dentry))
     }
 
-    fn mount(&mut self, address: KernelVa) -> Result<ListedMount, End> {
+    fn mount(&mut self, address: KernelVa) -> Result<ListedMount, FolderSearchEnd> {
         self.take()?;
         let MachineMemory { source, kernel } = &mut *self.memory;
         let layout = &kernel.layouts.mount_tree;
         self.reader.push(&kernel.space, address, &layout.packing);
         self.reader.run(source, kernel.space.levels);
-        let bytes = self.reader.object(0).ok_or(End::Unclear)?;
+        let bytes = self.reader.object(0).ok_or(FolderSearchEnd::Unclear)?;
         Ok(ListedMount::decode(layout, address, bytes))
     }
 
     /// Searches a folder for a name. The last one of a path may be missing: bash makes the file.
-    fn find(&mut self, folder: KernelVa, name: &[u8], is_last: bool) -> Result<KernelVa, End> {
+    fn find(
+        &mut self,
+        folder: KernelVa,
+        name: &[u8],
+        is_last: bool,
+    ) -> Result<KernelVa, FolderSearchEnd> {
         let (own, _) = self.name(folder)?;
         let of_folder = self.attributes(own.inode)?;
         let mut folders = 0_u32;
@@ -190,7 +202,7 @@ impl Steps<'_, '_> {
             let (listed, text) = self.name(address)?;
             // The list has changed, or is not one.
             if listed.parent != folder {
-                return Err(End::Unclear);
+                return Err(FolderSearchEnd::Unclear);
             }
             next = listed.next;
             if listed.unlinked {
@@ -198,7 +210,11 @@ impl Steps<'_, '_> {
             }
             if text.as_slice() == name {
                 let exists = listed.inode.is_plausible();
-                let missing = if is_last { End::Unclear } else { End::Place(Place::NoFolder) };
+                let missing = if is_last {
+                    FolderSearchEnd::Unclear
+                } else {
+                    FolderSearchEnd::Place(HistoryFilePlace::NoFolder)
+                };
                 return if exists { Ok(address) } else { Err(missing) };
             }
             let is_folder = |file: Attributes| file.mode & mode::S_IFMT == mode::S_IFDIR;
@@ -208,9 +224,9 @@ impl Steps<'_, '_> {
         }
         let has_all = of_folder.nlink >= 2 && of_folder.nlink == folders + 2;
         Err(match (is_last, has_all) {
-            (true, _) => End::Unclear,
-            (false, true) => End::Place(Place::NoFolder),
-            (false, false) => End::Place(Place::Unnamed),
+            (true, _) => FolderSearchEnd::Unclear,
+            (false, true) => FolderSearchEnd::Place(HistoryFilePlace::NoFolder),
+            (false, false) => FolderSearchEnd::Place(HistoryFilePlace::Unnamed),
         })
     }
 
@@ -218,13 +234,13 @@ impl Steps<'_, '_> {
     fn name(
         &mut self,
         address: KernelVa,
-    ) -> Result<(ListedName, ArrayVec<u8, NAME_BYTES_MAX>), End> {
+    ) -> Result<(ListedName, ArrayVec<u8, NAME_BYTES_MAX>), FolderSearchEnd> {
         self.take()?;
         let MachineMemory { source, kernel } = &mut *self.memory;
         let layout = &kernel.layouts.dentry_tree;
         self.reader.push(&kernel.space, address, &layout.packing);
         self.reader.run(source, kernel.space.levels);
-        let bytes = self.reader.object(0).ok_or(End::Unclear)?;
+        let bytes = self.reader.object(0).ok_or(FolderSearchEnd::Unclear)?;
         let (listed, short) = ListedName::decode(layout, address, bytes);
         let mut name = ArrayVec::new();
         if listed.long_name.is_null() {
@@ -234,17 +250,17 @@ impl Steps<'_, '_> {
         self.reader.clear();
         self.reader.push_bytes(&kernel.space, listed.long_name, listed.length);
         self.reader.run(source, kernel.space.levels);
-        let _ = name.try_extend_from_slice(self.reader.object(0).ok_or(End::Unclear)?);
+        let _ = name.try_extend_from_slice(self.reader.object(0).ok_or(FolderSearchEnd::Unclear)?);
         Ok((listed, name))
     }
 
-    fn attributes(&mut self, inode: KernelVa) -> Result<Attributes, End> {
+    fn attributes(&mut self, inode: KernelVa) -> Result<Attributes, FolderSearchEnd> {
         self.take()?;
         let MachineMemory { source, kernel } = &mut *self.memory;
         let layout = &kernel.layouts.inode;
         self.reader.push(&kernel.space, inode, &layout.packing);
         self.reader.run(source, kernel.space.levels);
-        let bytes = self.reader.object(0).ok_or(End::Unclear)?;
+        let bytes = self.reader.object(0).ok_or(FolderSearchEnd::Unclear)?;
         Ok(Attributes::decode(layout, bytes))
     }
 }
@@ -323,11 +339,11 @@ mod tests {
             dentry
         }
 
-        fn search(&mut self, path: &str) -> Place {
+        fn search(&mut self, path: &str) -> HistoryFilePlace {
             let mut reader =
-                Reader::new(ReaderSizes { objects: 16, arena_bytes: 1 << 16, walks: 64 });
-            let path = Text::new(path.as_bytes()).unwrap();
-            let mut search = Search::new(KernelVa(self.fs), path);
+                MemoryReader::new(ReaderSizes { objects: 16, arena_bytes: 1 << 16, walks: 64 });
+            let path = ShortText::new(path.as_bytes()).unwrap();
+            let mut search = FolderSearch::new(KernelVa(self.fs), path);
             for scan in 0..300 {
                 let memory = &mut MachineMemory { source: &mut self.memory, kernel: &self.kernel };
                 // A scan may begin with few reads left.
@@ -343,11 +359,12 @@ mod tests {
     #[test]
     fn a_file_in_a_folder_that_exists_is_one() {
         let (mut machine, user) = Machine::new();
-        assert_eq!(machine.search("/home/u/.bash_history"), Place::File);
+        assert_eq!(machine.search("/home/u/.bash_history"), HistoryFilePlace::File);
         machine.name(user, "old", mode::S_IFREG, 1);
         machine.name(user, "gone", 0, 0);
         for path in ["/home/u/old", "//home/./u/gone", "/new", "/home"] {
-            let expected = if path == "/home" { Place::NoFile } else { Place::File };
+            let expected =
+                if path == "/home" { HistoryFilePlace::NoFile } else { HistoryFilePlace::File };
             assert_eq!(machine.search(path), expected, "{path}");
         }
     }
@@ -356,17 +373,17 @@ mod tests {
     fn only_what_is_known_to_be_absent_is() {
         let (mut machine, user) = Machine::new();
         // The folder has more folders than the kernel has names.
-        assert_eq!(machine.search("/nonexistent/x"), Place::Unnamed);
-        assert_eq!(machine.search("/media/x"), Place::Unnamed);
+        assert_eq!(machine.search("/nonexistent/x"), HistoryFilePlace::Unnamed);
+        assert_eq!(machine.search("/media/x"), HistoryFilePlace::Unnamed);
         // A home with all its folders.
-        assert_eq!(machine.search("/home/v/x"), Place::NoFolder);
-        assert_eq!(machine.search("/home/u/.history/x"), Place::NoFolder);
+        assert_eq!(machine.search("/home/v/x"), HistoryFilePlace::NoFolder);
+        assert_eq!(machine.search("/home/u/.history/x"), HistoryFilePlace::NoFolder);
         // A name that was looked up.
         machine.name(machine.root, "looked", 0, 0);
-        assert_eq!(machine.search("/looked/x"), Place::NoFolder);
+        assert_eq!(machine.search("/looked/x"), HistoryFilePlace::NoFolder);
         // A folder that has another folder by now.
         machine.name(user, ".history", mode::S_IFDIR, 2);
-        assert_eq!(machine.search("/home/u/.history/x"), Place::File);
+        assert_eq!(machine.search("/home/u/.history/x"), HistoryFilePlace::File);
     }
 
     #[test]
@@ -375,11 +392,11 @@ mod tests {
         machine.name(user, "file", mode::S_IFREG, 1);
         machine.name(user, "link", mode::S_IFLNK, 1);
         machine.name(user, "fifo", mode::S_IFIFO, 1);
-        assert_eq!(machine.search("/home/u/file/x"), Place::NoFolder);
-        assert_eq!(machine.search("/home/u/fifo"), Place::NoFile);
-        assert_eq!(machine.search("/home/u/link/x"), Place::File);
-        assert_eq!(machine.search("/home/u/link"), Place::File);
-        assert_eq!(machine.search("/home/../x/y"), Place::File);
+        assert_eq!(machine.search("/home/u/file/x"), HistoryFilePlace::NoFolder);
+        assert_eq!(machine.search("/home/u/fifo"), HistoryFilePlace::NoFile);
+        assert_eq!(machine.search("/home/u/link/x"), HistoryFilePlace::File);
+        assert_eq!(machine.search("/home/u/link"), HistoryFilePlace::File);
+        assert_eq!(machine.search("/home/../x/y"), HistoryFilePlace::File);
     }
 
     #[test]
@@ -393,8 +410,8 @@ mod tests {
         machine.memory.set(above, "mount", "mnt_child.next", list);
         let link = Sparse::field(above, "mount", "mnt_child.next");
         machine.memory.set(below, "mount", "mnt_mounts.next", link);
-        assert_eq!(machine.search("/home/u/kept/x"), Place::File);
-        assert_eq!(machine.search("/home/u/other/x"), Place::NoFolder);
+        assert_eq!(machine.search("/home/u/kept/x"), HistoryFilePlace::File);
+        assert_eq!(machine.search("/home/u/other/x"), HistoryFilePlace::NoFolder);
     }
 
     #[test]
@@ -403,13 +420,13 @@ mod tests {
         for at in 0..2000 {
             machine.name(user, &format!("n{at}"), mode::S_IFREG, 1);
         }
-        assert_eq!(machine.search("/home/u/x/y"), Place::File);
+        assert_eq!(machine.search("/home/u/x/y"), HistoryFilePlace::File);
         // A list that leads to itself.
         let name = machine.name(machine.root, "loop", mode::S_IFREG, 1);
         let link = Sparse::field(name, "dentry", "d_sib.next");
         machine.memory.set(name, "dentry", "d_sib.next", link);
-        assert_eq!(machine.search("/none/x"), Place::File);
+        assert_eq!(machine.search("/none/x"), HistoryFilePlace::File);
         machine.fs = 0;
-        assert_eq!(machine.search("/home/u/x"), Place::File);
+        assert_eq!(machine.search("/home/u/x"), HistoryFilePlace::File);
     }
 }

@@ -13,7 +13,7 @@ const NAME_BYTES_MAX: usize = 255;
 
 /// What is known of the place that `HISTFILE` names.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) enum Place {
+pub(super) enum HistoryFilePlace {
     /// There is none, or it is not decided yet.
     #[default]
     Open,
@@ -31,7 +31,7 @@ pub(super) enum Place {
     Null,
 }
 
-impl Place {
+impl HistoryFilePlace {
     /// What the path alone shows. `is_whole` is whether `path` is all of it.
     pub(super) fn of(path: &[u8], is_whole: bool) -> Self {
         const NULLS: [&[u8]; 3] = [b"dev/null", b"dev/zero", b"dev/full"];
@@ -132,17 +132,17 @@ impl FolderHash {
 mod tests {
     use super::*;
 
-    fn of(path: &str) -> Place {
-        Place::of(path.as_bytes(), true)
+    fn of(path: &str) -> HistoryFilePlace {
+        HistoryFilePlace::of(path.as_bytes(), true)
     }
 
     #[test]
     fn a_path_shows_that_no_file_can_be_there() {
         for null in ["/dev/null", "/dev/zero", "/dev/full", "//dev//null", "/dev/./null"] {
-            assert_eq!(of(null), Place::Null, "{null}");
+            assert_eq!(of(null), HistoryFilePlace::Null, "{null}");
         }
-        assert_eq!(of("/tmp/../dev/null"), Place::Null);
-        assert_eq!(of("/../../dev/zero"), Place::Null);
+        assert_eq!(of("/tmp/../dev/null"), HistoryFilePlace::Null);
+        assert_eq!(of("/../../dev/zero"), HistoryFilePlace::Null);
         for special in [
             "/dev/random",
             "/dev/shmem/x",
@@ -157,13 +157,13 @@ mod tests {
             "/dev/",
             "/dev/tcp/1.2.3.4/5",
         ] {
-            assert_eq!(of(special), Place::Special, "{special}");
+            assert_eq!(of(special), HistoryFilePlace::Special, "{special}");
         }
         for none in ["/tmp/", "/root/.", "/root/..", "/", ".", "..", "x/"] {
-            assert_eq!(of(none), Place::NoFile, "{none}");
+            assert_eq!(of(none), HistoryFilePlace::NoFile, "{none}");
         }
-        assert_eq!(of(&format!("/tmp/{}", "x".repeat(256))), Place::NoFile);
-        assert_eq!(of(&"/x".repeat(2048)), Place::NoFile);
+        assert_eq!(of(&format!("/tmp/{}", "x".repeat(256))), HistoryFilePlace::NoFile);
+        assert_eq!(of(&"/x".repeat(2048)), HistoryFilePlace::NoFile);
         for open in [
             "/root/.bash_history",
             "/tmp/.x",
@@ -181,12 +181,12 @@ mod tests {
             "/dev/shm/x",
             "//dev/./shm/a/x",
         ] {
-            assert_eq!(of(open), Place::Open, "{open}");
+            assert_eq!(of(open), HistoryFilePlace::Open, "{open}");
         }
-        assert_eq!(of(&format!("/tmp/{}", "x".repeat(255))), Place::Open);
-        assert_eq!(of(&"/x".repeat(2047)), Place::Open);
+        assert_eq!(of(&format!("/tmp/{}", "x".repeat(255))), HistoryFilePlace::Open);
+        assert_eq!(of(&"/x".repeat(2047)), HistoryFilePlace::Open);
         // Of a longer path, what is behind the part that is known decides.
-        assert_eq!(Place::of(b"/dev/null", false), Place::Special);
-        assert_eq!(Place::of(b"/tmp/", false), Place::Open);
+        assert_eq!(HistoryFilePlace::of(b"/dev/null", false), HistoryFilePlace::Special);
+        assert_eq!(HistoryFilePlace::of(b"/tmp/", false), HistoryFilePlace::Open);
     }
 }

@@ -1,17 +1,17 @@
 //! Reads a shell's list of commands out of its memory.
 
 use panoptes_decoders::source::MemorySource;
-use panoptes_decoders::user::bash::{ENTRY_BYTES, Entry};
+use panoptes_decoders::user::bash::{BashHistoryEntry, ENTRY_BYTES};
 use panoptes_tables::{HashKey, room};
 
 use super::changes::KEPT_MAX;
-use super::locate::{Found, Verdict, locate, locate_readline};
-use super::memory::Memory;
+use super::locate::{ShellLayout, ShellVerdict, locate, locate_readline};
+use super::memory::ProcessMemory;
 use super::structure::CHUNK_BYTES;
 use super::texts::{TEXTS, texts_of};
-use super::words::{Word, Words};
+use super::words::{ShellGlobal, ShellGlobals};
 use super::{ShellKind, python, ring};
-use crate::address::{Reader, ReaderSizes};
+use crate::address::{MemoryReader, ReaderSizes};
 use crate::page_cache::FileReader;
 use crate::walk::{Kernel, MmRow, Snapshot};
 
@@ -33,12 +33,12 @@ pub(super) const fn arena_bytes(objects: usize, limit: u64) -> usize {
 
 /// Scratch space for one list.
 #[derive(Debug)]
-pub(super) struct Scratch {
-    entries: Vec<Entry>,
+pub(super) struct HistoryListScratch {
+    entries: Vec<BashHistoryEntry>,
     pub(super) keys: Vec<u32>,
 }
 
-impl Scratch {
+impl HistoryListScratch {
     pub(super) fn new(capacity: usize) -> Self {
         Self { entries: room::list(capacity), keys: room::list(capacity) }
     }
@@ -48,15 +48,15 @@ impl Scratch {
 /// if the list is inconsistent, for example while bash changes it. The entries are counted if there
 /// is no symbol for their number.
 pub(super) fn read(
-    memory: &mut Memory<'_>,
-    words: &Words,
+    memory: &mut ProcessMemory<'_>,
+    words: &ShellGlobals,
     (key, is_counted): (HashKey, bool),
-    scratch: &mut Scratch,
+    scratch: &mut HistoryListScratch,
 ) -> Option<u32> {
     let length = if is_counted {
-        count(memory, words.pointer(Word::TheHistory).unwrap_or(0))?
+        count(memory, words.pointer(ShellGlobal::TheHistory).unwrap_or(0))?
     } else {
-        u32::try_from(words.int(Word::Length)?).ok()?
+        u32::try_from(words.int(ShellGlobal::Length)?).ok()?
     };
     let kept = (length as usize).min(KEPT_MAX);
     read_range(memory, words, (length - kept as u32, kept), key, scratch)?;
@@ -64,7 +64,7 @@ pub(super) fn read(
 }
 
 /// Counts the commands of a list up to its null pointer. Behind that, removed entries may be left.
-fn count(memory: &mut Memory<'_>, array: u64) -> Option<u32> {
+fn count(memory: &mut ProcessMemory<'_>, array: u64) -> Option<u32> {
     if array == 0 {
         return Some(0);
     }
@@ -93,19 +93,19 @@ fn count(memory: &mut Memory<'_>, array: u64) -> Option<u32> {
 /// Reads the entries of `wanted` commands, starting at `first`. They end the list or are
 /// [`KEPT_MAX`].
 fn read_range(
-    memory: &mut Memory<'_>,
-    words: &Words,
+    memory: &mut ProcessMemory<'_>,
+    words: &ShellGlobals,
     (first, wanted): (u32, usize),
     key: HashKey,
-    scratch: &mut Scratch,
+    scratch: &mut HistoryListScratch,
 ) -> Option<()> {
-    let Scratch { entries, keys } = scratch;
+    let HistoryListScratch { entries, keys } = scratch;
     entries.clear();
     keys.clear();
     if wanted == 0 {
         return Some(());
     }
-    let array = words.pointer(Word::TheHistory)?;
+    let array = words.pointer(ShellGlobal::TheHistory)?;
     if first.checked_add(wanted as u32)? > LENGTH_MAX || wanted > KEPT_MAX {
         return None;
     }
@@ -116,8 +116,9 @@ fn read_range(
     for (place, bytes) in places.iter_mut().zip(bytes.chunks_exact(8)) {
         *place = u64::from_le_bytes(bytes.try_into().ok()?);
     }
-    let is_end =
-        words.int(Word::Length).is_none_or(|length| length as usize == first as usize + wanted);
+    let is_end = words
+        .int(ShellGlobal::Length)
+        .is_none_or(|length| length as usize == first as usize + wanted);
     if is_end && places[wanted] != 0 || is_being_shifted(&places[..wanted]) {
         return None;
     }
@@ -127,7 +128,7 @@ fn read_range(
     }
     memory.run();
     for (index, &place) in places[..wanted].iter().enumerate() {
-        let entry = Entry::parse(memory.object(index)?)?;
+        let entry = BashHistoryEntry::parse(memory.object(index)?)?;
         entries.push(entry);
         keys.push(key.hash_numbers([place, entry.line, entry.timestamp]) as u32);
     }
@@ -148,8 +149,8 @@ fn is_being_shifted(places: &[u64]) -> bool {
 /// Reads the texts of up to [`TEXTS`] entries and passes each with its time to `out`. Stops at the
 /// first that could not be read and returns the number read. Longer texts are cut at `limit` bytes.
 pub(super) fn texts(
-    memory: &mut Memory<'_>,
-    scratch: &Scratch,
+    memory: &mut ProcessMemory<'_>,
+    scratch: &HistoryListScratch,
     range: core::ops::Range<usize>,
     limit: u64,
     text: &mut Vec<u8>,
@@ -161,7 +162,7 @@ pub(super) fn texts(
 
 /// A command in a shell's history list.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Remembered {
+pub struct HistoryCommand {
     /// The shell's tgid.
     pub process_id: u32,
     /// As it was typed.
@@ -177,13 +178,13 @@ pub fn remembered(
     kernel: &Kernel,
     snapshot: &Snapshot,
     limit: usize,
-) -> (Vec<Remembered>, u64) {
+) -> (Vec<HistoryCommand>, u64) {
     let limit = limit as u64 + 1;
     let objects = POINTERS_MAX.max(2 * KEPT_MAX);
     let arena_bytes = arena_bytes(objects, limit);
-    let mut reader = Reader::new(ReaderSizes { objects, arena_bytes, walks: objects * 4 });
+    let mut reader = MemoryReader::new(ReaderSizes { objects, arena_bytes, walks: objects * 4 });
     let mut files = FileReader::new();
-    let mut scratch = Scratch::new(KEPT_MAX);
+    let mut scratch = HistoryListScratch::new(KEPT_MAX);
     let mut text = room::list((limit as usize).max(TEXT_ROOM_MIN));
     let mut pointers = room::list(POINTERS_MAX);
     let mut commands = Vec::new();
@@ -194,9 +195,9 @@ pub fn remembered(
         let Some(leader) = snapshot.leader(process) else { continue };
         let Some(mm) = snapshot.mms.at(process.mm) else { continue };
         let root = kernel.space.linear(mm.pgd).unwrap_or_default();
-        let mut memory = Memory { source: &mut *source, reader: &mut reader, kernel, root };
+        let mut memory = ProcessMemory { source: &mut *source, reader: &mut reader, kernel, root };
         let program = match locate(&mut memory, &mut files, (snapshot, mm), &mut pointers) {
-            Ok(Verdict::Shell(program)) => program,
+            Ok(ShellVerdict::Shell(program)) => program,
             _ => match of_library(&mut memory, &mut files, (snapshot, mm)) {
                 Some(program) => program,
                 None => continue,
@@ -204,16 +205,16 @@ pub fn remembered(
         };
         let Some(places) = program.place(snapshot, mm) else { continue };
         memory.clear();
-        Words::push(&mut memory, &places);
+        ShellGlobals::push(&mut memory, &places);
         memory.run();
-        let words = Words::decode(|at| memory.object(at));
+        let words = ShellGlobals::decode(|at| memory.object(at));
         let is_zsh = program.kind() == ShellKind::Zsh;
-        if !words.is_set(Word::Interactive, true) {
+        if !words.is_set(ShellGlobal::Interactive, true) {
             continue;
         }
-        let length = match words.int(Word::Length) {
+        let length = match words.int(ShellGlobal::Length) {
             Some(length) => u32::try_from(length).ok(),
-            None => count(&mut memory, words.pointer(Word::TheHistory).unwrap_or(0)),
+            None => count(&mut memory, words.pointer(ShellGlobal::TheHistory).unwrap_or(0)),
         };
         let length = length.unwrap_or(0).min(LENGTH_MAX);
         let own_room = room.min(REMEMBERED_MAX.0);
@@ -222,12 +223,12 @@ pub fn remembered(
         let take = &mut |line: &[u8], time_s| {
             left = left.and_then(|left| left.checked_sub(size_of(line)));
             if left.is_some() {
-                found.push(Remembered { process_id, line: line.to_vec(), time_s });
+                found.push(HistoryCommand { process_id, line: line.to_vec(), time_s });
             }
             left.is_some()
         };
         lost += if is_zsh {
-            let edited = places[Word::EDITED as usize];
+            let edited = places[ShellGlobal::EDITED as usize];
             ring::each(&mut memory, &words, edited, (limit, &mut text), &mut commands, take)
         } else {
             each_text(&mut memory, &words, length, limit, (&mut scratch, &mut text), take)
@@ -240,10 +241,10 @@ pub fn remembered(
 
 /// The places of a history in a library that a process has loaded.
 fn of_library(
-    memory: &mut Memory<'_>,
+    memory: &mut ProcessMemory<'_>,
     files: &mut FileReader,
     (snapshot, mm): (&Snapshot, &MmRow),
-) -> Option<Found> {
+) -> Option<ShellLayout> {
     let library = Some(python::library(snapshot, mm).0?);
     locate_readline(&mut memory.machine(), files, (snapshot, library)).ok().flatten()
 }
@@ -251,11 +252,11 @@ fn of_library(
 /// Passes each command of a list of `length` to `take`, oldest first, until that returns `false`.
 /// Returns the number of commands and parts of the list that could not be read.
 fn each_text(
-    memory: &mut Memory<'_>,
-    words: &Words,
+    memory: &mut ProcessMemory<'_>,
+    words: &ShellGlobals,
     length: u32,
     limit: u64,
-    (scratch, text): (&mut Scratch, &mut Vec<u8>),
+    (scratch, text): (&mut HistoryListScratch, &mut Vec<u8>),
     take: &mut dyn FnMut(&[u8], Option<i64>) -> bool,
 ) -> u64 {
     let (mut first, mut lost) = (0, 0);
@@ -284,7 +285,7 @@ fn each_text(
 
 /// Approximate number of bytes to store a command.
 const fn size_of(line: &[u8]) -> usize {
-    line.len() + core::mem::size_of::<Remembered>()
+    line.len() + core::mem::size_of::<HistoryCommand>()
 }
 
 #[cfg(test)]

@@ -8,10 +8,10 @@ use panoptes_decoders::user::bash;
 use panoptes_decoders::user::elf_dynamic::Segments;
 
 use super::ShellKind;
-use super::memory::Memory;
+use super::memory::ProcessMemory;
 use super::structure::{self, Pointer, Shape};
-use super::words::{Word, Words};
-use crate::page_cache::{FileBytes, FileIdentity, FileReader, MachineMemory, Symbols, Unread};
+use super::words::{ShellGlobal, ShellGlobals};
+use crate::page_cache::{FileBytes, FileIdentity, FileReader, MachineMemory, MissingPage, Symbols};
 use crate::state::facts::is_main_executable;
 use crate::walk::{FileRow, Index, MmRow, Snapshot, VmaRow};
 
@@ -21,8 +21,8 @@ const LIBRARIES_MAX: usize = 16;
 /// What a program is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "a passing answer; nothing is allocated")]
-pub(super) enum Verdict {
-    Shell(Found),
+pub(super) enum ShellVerdict {
+    Shell(ShellLayout),
     /// Not a shell.
     Other,
     /// Not a shell, unless it has only just started.
@@ -31,25 +31,25 @@ pub(super) enum Verdict {
 
 /// A place in the addresses of the object that contains it.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Place {
+pub(super) struct VariableAddress {
     address: u64,
     in_library: bool,
 }
 
 /// The places of a shell's variables.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Found {
-    places: [Option<Place>; Word::COUNT],
+pub(super) struct ShellLayout {
+    places: [Option<VariableAddress>; ShellGlobal::COUNT],
     /// The lowest address of the program, in its own addresses.
     first: u64,
     /// The library that contains some of them, and its lowest address.
     library: Option<(FileIdentity, u64)>,
-    form: Form,
+    form: ShellForm,
 }
 
 /// How a program was recognised.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-enum Form {
+enum ShellForm {
     /// A bash, by its symbols.
     #[default]
     Bash,
@@ -61,46 +61,50 @@ enum Form {
     Python,
 }
 
-impl Found {
+impl ShellLayout {
     /// The places of a program that exports nothing, found by shape.
     fn by_shape(segments: &Segments, bias: u64, shape: Shape) -> Option<Self> {
-        let form = segments.data.map(|(address, length)| Form::Shape(address, length))?;
+        let form = segments.data.map(|(address, length)| ShellForm::Shape(address, length))?;
         let mut found = Self { first: segments.first, form, ..Self::default() };
-        found.put(Word::Variables, shape.variables?.wrapping_sub(bias), false);
+        found.put(ShellGlobal::Variables, shape.variables?.wrapping_sub(bias), false);
         if let Some(history) = shape.history {
-            found.put(Word::TheHistory, history.wrapping_sub(bias), false);
+            found.put(ShellGlobal::TheHistory, history.wrapping_sub(bias), false);
         }
         Some(found)
     }
 
     pub(super) const fn kind(&self) -> ShellKind {
         match self.form {
-            Form::Bash | Form::Shape(..) => ShellKind::Bash,
-            Form::Zsh => ShellKind::Zsh,
-            Form::Python => ShellKind::Python,
+            ShellForm::Bash | ShellForm::Shape(..) => ShellKind::Bash,
+            ShellForm::Zsh => ShellKind::Zsh,
+            ShellForm::Python => ShellKind::Python,
         }
     }
 
     /// Whether every place is known.
     pub(super) fn is_whole(&self) -> bool {
-        self.has(Word::TheHistory)
+        self.has(ShellGlobal::TheHistory)
     }
 
     /// Address and length of a process's data, for a program that was recognised by shape.
     pub(super) fn data(&self, snapshot: &Snapshot, mm: &MmRow) -> Option<(u64, u64)> {
-        let Form::Shape(address, length) = self.form else { return None };
+        let ShellForm::Shape(address, length) = self.form else { return None };
         let bias = program_at(snapshot, mm)?.wrapping_sub(self.first);
         Some((address.wrapping_add(bias), length))
     }
 
     /// The addresses of all words in one process; `None` if its areas do not fit.
-    pub(super) fn place(&self, snapshot: &Snapshot, mm: &MmRow) -> Option<[u64; Word::COUNT]> {
+    pub(super) fn place(
+        &self,
+        snapshot: &Snapshot,
+        mm: &MmRow,
+    ) -> Option<[u64; ShellGlobal::COUNT]> {
         let program = program_at(snapshot, mm)?.wrapping_sub(self.first);
         let library = match self.library {
             Some((file, first)) => Some(library_at(snapshot, mm, &file)?.wrapping_sub(first)),
             None => None,
         };
-        let mut places = [0; Word::COUNT];
+        let mut places = [0; ShellGlobal::COUNT];
         for (place, found) in places.iter_mut().zip(self.places) {
             let Some(found) = found else { continue };
             let bias = if found.in_library { library? } else { program };
@@ -109,11 +113,11 @@ impl Found {
         Some(places)
     }
 
-    fn put(&mut self, word: Word, address: u64, in_library: bool) {
-        self.places[word as usize] = Some(Place { address, in_library });
+    fn put(&mut self, word: ShellGlobal, address: u64, in_library: bool) {
+        self.places[word as usize] = Some(VariableAddress { address, in_library });
     }
 
-    fn has(&self, word: Word) -> bool {
+    fn has(&self, word: ShellGlobal) -> bool {
         self.places[word as usize].is_some()
     }
 }
@@ -153,29 +157,30 @@ fn libraries<'a>(
 /// Checks whether the program of a process is a shell. An error if the memory that decides could
 /// not be read completely.
 pub(super) fn locate(
-    memory: &mut Memory<'_>,
+    memory: &mut ProcessMemory<'_>,
     files: &mut FileReader,
     (snapshot, mm): (&Snapshot, &MmRow),
     pointers: &mut Vec<Pointer>,
-) -> Result<Verdict, Unread> {
+) -> Result<ShellVerdict, MissingPage> {
     // An incomplete list of areas may lack a library.
-    let area = program_area(snapshot, mm).filter(|_| mm.complete).ok_or(Unread)?;
+    let area = program_area(snapshot, mm).filter(|_| mm.complete).ok_or(MissingPage)?;
     let machine = &mut memory.machine();
     let mut search = SymbolSearch { memory: machine, files, snapshot, mm };
     let segments = match search.by_symbols(area.file)? {
-        Named::Shell(found) => return Ok(Verdict::Shell(found)),
-        Named::Other => return Ok(Verdict::Other),
-        Named::Nothing(segments) => segments,
+        SymbolVerdict::Shell(found) => return Ok(ShellVerdict::Shell(found)),
+        SymbolVerdict::Other => return Ok(ShellVerdict::Other),
+        SymbolVerdict::Nothing(segments) => segments,
     };
     let bias = area.vma.start.wrapping_sub(segments.first);
-    let Some((address, length)) = segments.data else { return Ok(Verdict::Silent) };
+    let Some((address, length)) = segments.data else { return Ok(ShellVerdict::Silent) };
     let shape = structure::search(memory, (address.wrapping_add(bias), length), pointers)?;
-    Ok(Found::by_shape(&segments, bias, shape).map_or(Verdict::Silent, Verdict::Shell))
+    Ok(ShellLayout::by_shape(&segments, bias, shape)
+        .map_or(ShellVerdict::Silent, ShellVerdict::Shell))
 }
 
 /// What a program is by the names of its symbols.
-enum Named {
-    Shell(Found),
+enum SymbolVerdict {
+    Shell(ShellLayout),
     Other,
     /// It is linked statically and has no such names.
     Nothing(Segments),
@@ -190,13 +195,13 @@ struct SymbolSearch<'a, 'm> {
 }
 
 impl SymbolSearch<'_, '_> {
-    fn by_symbols(&mut self, file: Option<Index<FileRow>>) -> Result<Named, Unread> {
+    fn by_symbols(&mut self, file: Option<Index<FileRow>>) -> Result<SymbolVerdict, MissingPage> {
         let named = FileBytes::read_with(self.files, self.memory, (self.snapshot, file), |open| {
-            let Some(program) = Symbols::read(open)? else { return Ok(Named::Other) };
-            let mut found = Found { first: program.segments.first, ..Found::default() };
+            let Some(program) = Symbols::read(open)? else { return Ok(SymbolVerdict::Other) };
+            let mut found = ShellLayout { first: program.segments.first, ..ShellLayout::default() };
             // No other program exports both names.
             let mut is_it = true;
-            for word in [Word::Enabled, Word::Interactive] {
+            for word in [ShellGlobal::Enabled, ShellGlobal::Interactive] {
                 match program.find(open, word.symbol())? {
                     Some(address) => found.put(word, address, false),
                     None => is_it = false,
@@ -204,37 +209,42 @@ impl SymbolSearch<'_, '_> {
             }
             if !is_it {
                 if let Some(found) = zsh(&program, open)? {
-                    return Ok(Named::Shell(found));
+                    return Ok(SymbolVerdict::Shell(found));
                 }
-                let is_static = !program.segments.has_interpreter && !found.has(Word::Enabled);
-                return Ok(if is_static { Named::Nothing(program.segments) } else { Named::Other });
+                let is_static =
+                    !program.segments.has_interpreter && !found.has(ShellGlobal::Enabled);
+                return Ok(if is_static {
+                    SymbolVerdict::Nothing(program.segments)
+                } else {
+                    SymbolVerdict::Other
+                });
             }
-            for (word, symbol, _) in Word::ALL {
+            for (word, symbol, _) in ShellGlobal::ALL {
                 if !found.has(word)
-                    && word != Word::TheHistory
+                    && word != ShellGlobal::TheHistory
                     && let Some(address) = program.find(open, symbol)?
                 {
                     found.put(word, address, false);
                 }
             }
             if let Some(address) = the_history(&program, open)? {
-                found.put(Word::TheHistory, address, false);
+                found.put(ShellGlobal::TheHistory, address, false);
             }
-            Ok(Named::Shell(found))
+            Ok(SymbolVerdict::Shell(found))
         })?;
-        let Named::Shell(mut found) = named else { return Ok(named) };
+        let SymbolVerdict::Shell(mut found) = named else { return Ok(named) };
         if found.kind() != ShellKind::Bash {
-            return Ok(Named::Shell(found));
+            return Ok(SymbolVerdict::Shell(found));
         }
-        if !found.has(Word::TheHistory) {
+        if !found.has(ShellGlobal::TheHistory) {
             self.in_libraries(&mut found)?;
         }
         // Its library may not be mapped yet.
-        if is_enough(&found) { Ok(Named::Shell(found)) } else { Err(Unread) }
+        if is_enough(&found) { Ok(SymbolVerdict::Shell(found)) } else { Err(MissingPage) }
     }
 
     /// Searches the process's libraries for the history symbols.
-    fn in_libraries(&mut self, found: &mut Found) -> Result<(), Unread> {
+    fn in_libraries(&mut self, found: &mut ShellLayout) -> Result<(), MissingPage> {
         let (snapshot, mm) = (self.snapshot, self.mm);
         let areas = snapshot.vmas.range(mm.vmas);
         let mut before = None;
@@ -250,27 +260,27 @@ impl SymbolSearch<'_, '_> {
             match self.in_library(library.file, found) {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
-                Err(Unread) => is_all_read = false,
+                Err(MissingPage) => is_all_read = false,
             }
         }
-        if is_all_read { Ok(()) } else { Err(Unread) }
+        if is_all_read { Ok(()) } else { Err(MissingPage) }
     }
 
     /// Searches one library for the history symbols. Returns whether it has them.
     fn in_library(
         &mut self,
         file: Option<Index<FileRow>>,
-        found: &mut Found,
-    ) -> Result<bool, Unread> {
+        found: &mut ShellLayout,
+    ) -> Result<bool, MissingPage> {
         let snapshot = self.snapshot;
         let with = FileBytes::read_with(self.files, self.memory, (snapshot, file), |open| {
             let Some(library) = Symbols::read(open)? else { return Ok(None) };
             let Some(address) = the_history(&library, open)? else { return Ok(None) };
             let mut with = *found;
-            with.put(Word::TheHistory, address, true);
+            with.put(ShellGlobal::TheHistory, address, true);
             with.library =
                 FileIdentity::of(snapshot, file).map(|file| (file, library.segments.first));
-            for word in [Word::Length, Word::Base, Word::MaxEntries] {
+            for word in [ShellGlobal::Length, ShellGlobal::Base, ShellGlobal::MaxEntries] {
                 if !with.has(word)
                     && let Some(address) = library.find(open, word.symbol())?
                 {
@@ -285,10 +295,13 @@ impl SymbolSearch<'_, '_> {
 }
 
 /// The places of a zsh's variables; `None` if the program is no zsh.
-fn zsh(program: &Symbols, open: &mut FileBytes<'_, '_>) -> Result<Option<Found>, Unread> {
+fn zsh(
+    program: &Symbols,
+    open: &mut FileBytes<'_, '_>,
+) -> Result<Option<ShellLayout>, MissingPage> {
     let first = program.segments.first;
-    let mut found = Found { first, form: Form::Zsh, ..Found::default() };
-    for (word, symbol) in Word::OF_ZSH {
+    let mut found = ShellLayout { first, form: ShellForm::Zsh, ..ShellLayout::default() };
+    for (word, symbol) in ShellGlobal::OF_ZSH {
         let Some(address) = program.find(open, symbol)? else { return Ok(None) };
         found.put(word, address, false);
     }
@@ -296,14 +309,19 @@ fn zsh(program: &Symbols, open: &mut FileBytes<'_, '_>) -> Result<Option<Found>,
 }
 
 /// The address of `the_history`, which `history_list` returns.
-fn the_history(object: &Symbols, open: &mut FileBytes<'_, '_>) -> Result<Option<u64>, Unread> {
+fn the_history(object: &Symbols, open: &mut FileBytes<'_, '_>) -> Result<Option<u64>, MissingPage> {
     let Some(function) = object.find(open, "history_list")? else { return Ok(None) };
     let code = object.bytes(open, function, bash::CODE_BYTES)?;
     Ok(code.and_then(|code| bash::operand_of(code, function)))
 }
 
-fn is_enough(found: &Found) -> bool {
-    let needed = [Word::TheHistory, Word::Length, Word::Enabled, Word::Interactive];
+fn is_enough(found: &ShellLayout) -> bool {
+    let needed = [
+        ShellGlobal::TheHistory,
+        ShellGlobal::Length,
+        ShellGlobal::Enabled,
+        ShellGlobal::Interactive,
+    ];
     needed.into_iter().all(|word| found.has(word))
 }
 
@@ -313,14 +331,15 @@ pub(super) fn locate_readline(
     memory: &mut MachineMemory<'_>,
     files: &mut FileReader,
     (snapshot, file): (&Snapshot, Option<Index<FileRow>>),
-) -> Result<Option<Found>, Unread> {
+) -> Result<Option<ShellLayout>, MissingPage> {
     FileBytes::read_with(files, memory, (snapshot, file), |open| {
         let Some(library) = Symbols::read(open)? else { return Ok(None) };
         let Some(address) = the_history(&library, open)? else { return Ok(None) };
         let file = FileIdentity::of(snapshot, file).map(|file| (file, library.segments.first));
-        let mut found = Found { library: file, form: Form::Python, ..Found::default() };
-        found.put(Word::TheHistory, address, true);
-        for (word, symbol) in Word::OF_READLINE {
+        let mut found =
+            ShellLayout { library: file, form: ShellForm::Python, ..ShellLayout::default() };
+        found.put(ShellGlobal::TheHistory, address, true);
+        for (word, symbol) in ShellGlobal::OF_READLINE {
             let Some(address) = library.find(open, symbol)? else { return Ok(None) };
             found.put(word, address, true);
         }
@@ -328,9 +347,9 @@ pub(super) fn locate_readline(
     })
 }
 
-impl Words {
-    pub(super) fn push(memory: &mut Memory<'_>, places: &[u64; Word::COUNT]) {
-        for ((_, _, bytes), &place) in Word::ALL.into_iter().zip(places) {
+impl ShellGlobals {
+    pub(super) fn push(memory: &mut ProcessMemory<'_>, places: &[u64; ShellGlobal::COUNT]) {
+        for ((_, _, bytes), &place) in ShellGlobal::ALL.into_iter().zip(places) {
             memory.push(if place == 0 { u64::MAX } else { place }, bytes);
         }
     }

@@ -3,45 +3,47 @@
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::user::bash::has_option;
 
-use super::folder::{READS_A_SCAN, Search};
-use super::memory::Memory;
+use super::folder::{FolderSearch, READS_A_SCAN};
+use super::memory::ProcessMemory;
 use super::shell::{DisableMethods, Shell};
 use super::structure::{self, Shape};
-use super::variables::{self, FILE, FILE_SIZE, OPTIONS, SIZE, Value, Values, number};
-use super::words::{Word, Words};
-use super::{
-    BUSY_SCANS, Clearing, Command, GONE_SCANS, History, HistoryChange, HistoryEvent, LISTS_A_SCAN,
-    PATTERNS_A_SCAN, READY_SCANS, SEARCH_SCANS, SEARCHES_A_SCAN, ShellKind, VARIABLES_EVERY_SCANS,
-    WAIT_SCANS, forget, zsh,
+use super::variables::{
+    self, FILE, FILE_SIZE, OPTIONS, SIZE, VariableValue, VariableValues, number,
 };
-use crate::detect::{Accepted, Finding, Findings, Scene};
+use super::words::{ShellGlobal, ShellGlobals};
+use super::{
+    BUSY_SCANS, GONE_SCANS, HistoryChange, HistoryClearing, HistoryEvent, LISTS_A_SCAN,
+    PATTERNS_A_SCAN, READY_SCANS, SEARCH_SCANS, SEARCHES_A_SCAN, ShellHistory, ShellKind,
+    TypedCommand, VARIABLES_EVERY_SCANS, WAIT_SCANS, forget, zsh,
+};
+use crate::detect::{Acceptance, DetectorContext, Finding, Findings};
 use crate::page_cache::MachineMemory;
-use crate::state::{ScanContext, State};
+use crate::state::{MachineState, ScanContext};
 use crate::time::RealTime;
-use panoptes_tables::{HashKey, Scan, Strings};
+use panoptes_tables::{HashKey, ScanNumber, Strings};
 
 /// What reporting a shell's finding needs.
-pub(super) struct Reporting<'a, 'b> {
+pub(super) struct HistoryReporter<'a, 'b> {
     pub(super) cx: &'a ScanContext<'b>,
-    state: &'a State,
+    state: &'a MachineState,
     out: &'a mut dyn Findings,
 }
 
-impl Reporting<'_, '_> {
+impl HistoryReporter<'_, '_> {
     /// When the present scan was.
     pub(super) fn now(&self) -> RealTime {
         self.cx.now.real
     }
 }
 
-impl History {
+impl ShellHistory {
     /// Reads the words of all shells that the scan has shown, in one batch.
     pub(super) fn read_words(&mut self, machine: &mut MachineMemory<'_>) {
         self.reader.clear();
-        let mut memory = Memory::of(machine, &mut self.reader, PhysicalAddress(0));
+        let mut memory = ProcessMemory::of(machine, &mut self.reader, PhysicalAddress(0));
         for shell in self.shells.iter().flatten().filter(|shell| shell.seen == self.scan) {
             memory.root = shell.root;
-            Words::push(&mut memory, &shell.places);
+            ShellGlobals::push(&mut memory, &shell.places);
         }
         if memory.reader.is_empty() {
             return;
@@ -49,20 +51,20 @@ impl History {
         memory.run();
         let shells = self.shells.iter_mut().flatten().filter(|shell| shell.seen == self.scan);
         for (at, shell) in shells.enumerate() {
-            let words = Words::decode(|word| memory.object(at * Word::COUNT + word));
+            let words = ShellGlobals::decode(|word| memory.object(at * ShellGlobal::COUNT + word));
             shell.is_changed = words != shell.words;
             shell.words = words;
         }
     }
 
     /// Reads the lists and variables of shells whose words have changed.
-    pub(super) fn read_shells(&mut self, scene: &mut Scene<'_>, state: &State) {
-        let Scene { memory: machine, cx, out } = scene;
+    pub(super) fn read_shells(&mut self, scene: &mut DetectorContext<'_>, state: &MachineState) {
+        let DetectorContext { memory: machine, cx, out } = scene;
         let mut lists_left = LISTS_A_SCAN;
         let mut searches_left = SEARCHES_A_SCAN;
         let mut patterns_left = PATTERNS_A_SCAN;
         let count = self.shells.len();
-        let mut output = Reporting { cx, state, out: *out };
+        let mut output = HistoryReporter { cx, state, out: *out };
         for offset in 0..count {
             // Each scan starts with another shell, so that none waits forever.
             let at = (offset + self.scan.0 as usize) % count;
@@ -79,7 +81,7 @@ impl History {
                 self.check_shape(machine, at, &mut shell, &mut searches_left);
             }
             if shell.seen == self.scan && shell.is_ready() {
-                let mut memory = Memory::of(machine, &mut self.reader, shell.root);
+                let mut memory = ProcessMemory::of(machine, &mut self.reader, shell.root);
                 let due = self.scan.after(at as u32).0.is_multiple_of(VARIABLES_EVERY_SCANS);
                 let is_busy = shell.busy_until.is_after(self.scan);
                 let mut fresh = DisableMethods::default();
@@ -118,7 +120,7 @@ impl History {
         shell: &mut Shell,
         searches_left: &mut u32,
     ) {
-        let mut memory = Memory::of(machine, &mut self.reader, shell.root);
+        let mut memory = ProcessMemory::of(machine, &mut self.reader, shell.root);
         if !shell.is_ready() {
             read_variables(shell, &mut memory, &mut 0, self.key);
             shell.is_interactive |=
@@ -129,7 +131,7 @@ impl History {
                 if is_through { (shell.ready_scans + 1).min(READY_SCANS) } else { 0 };
         }
         let is_due = self.scan.after(at as u32).0.is_multiple_of(SEARCH_SCANS);
-        let is_missing = shell.places[Word::TheHistory as usize] == 0;
+        let is_missing = shell.places[ShellGlobal::TheHistory as usize] == 0;
         let is_first = shell.ready_scans == READY_SCANS;
         let is_wanted = is_missing && (is_first || shell.is_ready() && is_due);
         if is_wanted && *searches_left == 0 {
@@ -141,14 +143,14 @@ impl History {
             && let Ok(Shape { history: Some(place), .. }) =
                 structure::search(&mut memory, data, &mut self.pointers)
         {
-            shell.places[Word::TheHistory as usize] = place;
+            shell.places[ShellGlobal::TheHistory as usize] = place;
             // The next scan reads its value.
             shell.again = true;
             if is_first {
                 return;
             }
         }
-        if is_first && (!is_missing || shell.words.pointer(Word::Variables).is_some()) {
+        if is_first && (!is_missing || shell.words.pointer(ShellGlobal::Variables).is_some()) {
             // If there is a history file, the list contains all of it now.
             shell.ready_scans = READY_SCANS + 1;
         }
@@ -159,7 +161,7 @@ impl History {
     fn check_ways(
         &mut self,
         shell: &mut Shell,
-        output: &mut Reporting<'_, '_>,
+        output: &mut HistoryReporter<'_, '_>,
         fresh: DisableMethods,
     ) {
         let now = DisableMethods::of(&shell.words, &shell.values, &shell.judged);
@@ -176,7 +178,7 @@ impl History {
             let value = way.variable().and_then(|at| shell.values[at].text()).unwrap_or(&[]);
             let change = HistoryChange::Disabled { way, was_on, value };
             let seen = (shell.ways_since_ns, 2);
-            if !is_wanted || self.report(shell, output, change, seen) == Accepted::Yes {
+            if !is_wanted || self.report(shell, output, change, seen) == Acceptance::Yes {
                 shell.reported = shell.reported.or(way.into());
             }
         }
@@ -202,8 +204,8 @@ impl History {
             let mut in_turn = (0..count).map(|offset| (offset + self.scan.0 as usize) % count);
             let found = in_turn.find_map(|at| self.shells[at].as_ref().filter(|it| it.is_open()));
             let Some(shell) = found else { return false };
-            let Value::Set(path) = shell.values[FILE] else { return false };
-            self.search = Some((shell.process, Search::new(shell.fs, path)));
+            let VariableValue::Set(path) = shell.values[FILE] else { return false };
+            self.search = Some((shell.process, FolderSearch::new(shell.fs, path)));
         }
         let Some((process, search)) = &mut self.search else { return false };
         let Some(place) = search.go_on(&mut self.reader, machine, left) else { return true };
@@ -226,10 +228,10 @@ impl History {
     fn report(
         &self,
         shell: &Shell,
-        output: &mut Reporting<'_, '_>,
+        output: &mut HistoryReporter<'_, '_>,
         change: HistoryChange<'_>,
         seen: (RealTime, u32),
-    ) -> Accepted {
+    ) -> Acceptance {
         send(output, shell, &self.strings, change, seen)
     }
 
@@ -238,11 +240,11 @@ impl History {
     pub(super) fn report_clearing(
         &mut self,
         shell: &mut Shell,
-        output: &mut Reporting<'_, '_>,
-        how: Clearing,
+        output: &mut HistoryReporter<'_, '_>,
+        how: HistoryClearing,
         seen: (RealTime, u32),
     ) {
-        if self.report(shell, output, HistoryChange::Cleared(how), seen) == Accepted::No
+        if self.report(shell, output, HistoryChange::Cleared(how), seen) == Acceptance::No
             && shell.owed.replace((how, seen)).is_some()
         {
             self.lost.add(1, Some(shell.process.process_id));
@@ -258,14 +260,15 @@ impl Shell {
             ShellKind::Bash => {}
             // Its startup files are through, and its history file is read, before it asks for a
             // command. Scripts have no ring.
-            ShellKind::Zsh => return is_set(Word::RING),
+            ShellKind::Zsh => return is_set(ShellGlobal::RING),
             // Before its first prompt, it may still read its history file.
-            ShellKind::Python => return is_set(Word::PROMPT),
+            ShellKind::Python => return is_set(ShellGlobal::PROMPT),
         }
         if self.data.is_some() {
             return self.ready_scans > READY_SCANS;
         }
-        self.words.is_set(Word::Interactive, false) && self.words.is_set(Word::Initialized, true)
+        self.words.is_set(ShellGlobal::Interactive, false)
+            && self.words.is_set(ShellGlobal::Initialized, true)
     }
 
     /// Whether its history file has to be searched for.
@@ -274,7 +277,7 @@ impl Shell {
     }
 
     /// Whether the wait for more lines of its last command is over.
-    pub(super) fn has_waited(&self, scan: Scan) -> bool {
+    pub(super) fn has_waited(&self, scan: ScanNumber) -> bool {
         self.waits_since.is_some_and(|since| scan.since(since) > WAIT_SCANS)
     }
 
@@ -286,29 +289,30 @@ impl Shell {
     /// Watches the first and the last entry and the place behind it: without a symbol for the
     /// length, these show changes of the list.
     pub(super) fn watch_entries(&mut self, length: u32) {
-        let array = self.words.pointer(Word::TheHistory).unwrap_or(0);
+        let array = self.words.pointer(ShellGlobal::TheHistory).unwrap_or(0);
         if self.data.is_none() || array == 0 {
             return;
         }
         let entry = |index: u32| array.wrapping_add(u64::from(index) * 8);
-        self.places[Word::FirstEntry as usize] = entry(0);
-        self.places[Word::LastEntry as usize] = entry(length.saturating_sub(1));
-        self.places[Word::NoEntry as usize] = entry(length);
+        self.places[ShellGlobal::FirstEntry as usize] = entry(0);
+        self.places[ShellGlobal::LastEntry as usize] = entry(length.saturating_sub(1));
+        self.places[ShellGlobal::NoEntry as usize] = entry(length);
     }
 }
 
 pub(super) fn send(
-    output: &mut Reporting<'_, '_>,
+    output: &mut HistoryReporter<'_, '_>,
     shell: &Shell,
     strings: &Strings,
     change: HistoryChange<'_>,
     (since_ns, scans): (RealTime, u32),
-) -> Accepted {
+) -> Acceptance {
     let process = output.state.process(shell.row);
     let Some(process) = process.filter(|process| process.key == shell.process) else {
-        return Accepted::Yes;
+        return Acceptance::Yes;
     };
-    let last = shell.last.map(|last| Command { line: strings.get(last.line), time_s: last.time_s });
+    let last =
+        shell.last.map(|last| TypedCommand { line: strings.get(last.line), time_s: last.time_s });
     let process = process.facts(output.cx.strings);
     let event = HistoryEvent { process, kind: shell.kind, change, last, since_ns, scans };
     output.out.found(output.cx, &Finding::ShellHistory(&event))
@@ -317,15 +321,16 @@ pub(super) fn send(
 /// Reads a shell's variables. Returns the ways that the values read just now decide.
 fn read_variables(
     shell: &mut Shell,
-    memory: &mut Memory<'_>,
+    memory: &mut ProcessMemory<'_>,
     patterns_left: &mut u32,
     key: HashKey,
 ) -> DisableMethods {
     let values = match shell.kind {
         ShellKind::Bash => {
-            let context = shell.words.pointer(Word::Variables).filter(|&context| context != 0);
+            let context =
+                shell.words.pointer(ShellGlobal::Variables).filter(|&context| context != 0);
             let read = |context| variables::read(memory, context, patterns_left);
-            context.map_or_else(Values::default, read)
+            context.map_or_else(VariableValues::default, read)
         }
         ShellKind::Zsh if zsh::is_at_prompt(&shell.words) => {
             zsh::values(memory, &shell.words, patterns_left)
@@ -334,7 +339,7 @@ fn read_variables(
         ShellKind::Zsh | ShellKind::Python => return DisableMethods::default(),
     };
     for (at, (kept, value)) in shell.values.iter_mut().zip(values).enumerate() {
-        if value != Value::Unknown && *kept != value {
+        if value != VariableValue::Unknown && *kept != value {
             *kept = value;
             shell.judged.note(at, &value, key);
         }

@@ -3,24 +3,24 @@
 use panoptes_decoders::address::{PhysicalAddress, UserVa};
 use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 
-use crate::address::Reader;
+use crate::address::MemoryReader;
 use crate::page_cache::MachineMemory;
 use crate::walk::Kernel;
 
 /// The memory of one process.
-pub(super) struct Memory<'a> {
+pub(super) struct ProcessMemory<'a> {
     pub(super) source: &'a mut dyn MemorySource,
-    pub(super) reader: &'a mut Reader,
+    pub(super) reader: &'a mut MemoryReader,
     pub(super) kernel: &'a Kernel,
     /// Physical address of its top page table.
     pub(super) root: PhysicalAddress,
 }
 
-impl<'a> Memory<'a> {
+impl<'a> ProcessMemory<'a> {
     /// The memory of the process with this top page table, read by `reader`.
     pub(super) fn of(
         machine: &'a mut MachineMemory<'_>,
-        reader: &'a mut Reader,
+        reader: &'a mut MemoryReader,
         root: PhysicalAddress,
     ) -> Self {
         Self { source: machine.source, reader, kernel: machine.kernel, root }

@@ -49,26 +49,26 @@ mod zsh;
 use panoptes_decoders::address::KernelVa;
 use panoptes_records::activities::Activity;
 
-use super::{Detector, DetectorSetup, Scene};
-use crate::address::{Reader, ReaderSizes};
+use super::{Detector, DetectorContext, DetectorSetup};
+use crate::address::{MemoryReader, ReaderSizes};
 use crate::limits::Limits;
 use crate::loss::Loss;
 use crate::page_cache::{ContentSource, FileIdentity, FileReader};
-use crate::state::State;
+use crate::state::MachineState;
 use crate::state::facts::ProcessFacts;
 use crate::state::process::ProcessKey;
 use crate::time::RealTime;
-use panoptes_tables::{Counts, HashKey, Latest, Scan, StringRoom, Strings, room};
+use panoptes_tables::{HashKey, OwnerCounts, RecentList, ScanNumber, StringRoom, Strings, room};
 
 use changes::KEPT_MAX;
-use folder::Search;
-use locate::Found;
+use folder::FolderSearch;
+use locate::ShellLayout;
 use shell::Shell;
 use structure::Pointer;
-use words::Word;
+use words::ShellGlobal;
 
-pub use changes::Clearing;
-pub use list::{Remembered, remembered};
+pub use changes::HistoryClearing;
+pub use list::{HistoryCommand, remembered};
 pub use shell::DisableMethod;
 
 /// Maximum number of shells that are watched at a time. Of the users with most, further ones are
@@ -151,7 +151,7 @@ impl ShellKind {
 
 /// A command that was typed into a shell.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Command<'a> {
+pub struct TypedCommand<'a> {
     /// As it was typed.
     pub line: &'a [u8],
     /// When it was typed according to the shell, in seconds since 1970.
@@ -162,9 +162,9 @@ pub struct Command<'a> {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum HistoryChange<'a> {
     /// A command was typed.
-    Executed(Command<'a>),
+    Executed(TypedCommand<'a>),
     /// Commands were removed from the history.
-    Cleared(Clearing),
+    Cleared(HistoryClearing),
     /// The shell keeps no history.
     Disabled {
         way: DisableMethod,
@@ -182,7 +182,7 @@ pub struct HistoryEvent<'a> {
     pub kind: ShellKind,
     pub change: HistoryChange<'a>,
     /// The shell's last known command.
-    pub last: Option<Command<'a>>,
+    pub last: Option<TypedCommand<'a>>,
     /// When the event was first seen.
     pub since_ns: RealTime,
     /// Number of scans that have shown it.
@@ -191,22 +191,22 @@ pub struct HistoryEvent<'a> {
 
 /// What is known of a process's program.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-enum Program {
+enum CheckedProgram {
     #[default]
     Unknown,
     /// It could not be read well enough; it is checked again at this scan.
-    Later(Scan),
+    Later(ScanNumber),
     /// A fork that has not called exec, or a program that is linked statically and no bash.
     Other,
     /// No shell so far. It may load a library with a history: its areas are searched at this scan.
-    Modules(Scan),
+    Modules(ScanNumber),
     /// Index of its shell.
     Shell(u32),
 }
 
 /// State of checking one process.
 #[derive(Clone, Copy, Debug, Default)]
-struct Looked {
+struct ProcessCheck {
     process: Option<ProcessKey>,
     self_exec_id: u32,
     mm: KernelVa,
@@ -216,7 +216,7 @@ struct Looked {
     attempts: u8,
     /// Whether it is a shell for which there was no room.
     is_refused: bool,
-    program: Program,
+    program: CheckedProgram,
 }
 
 /// How a process uses a file in which a history may be.
@@ -232,7 +232,7 @@ enum FileUse {
 struct KnownFile {
     file: FileIdentity,
     used_as: FileUse,
-    found: Option<Found>,
+    found: Option<ShellLayout>,
     /// Number of its processes without any sign of a bash. While there are too few, more are
     /// checked.
     unmatched: u8,
@@ -240,41 +240,41 @@ struct KnownFile {
 
 /// All shells of one machine.
 #[derive(Debug)]
-pub struct History {
+pub struct ShellHistory {
     wanted: bool,
     report_existing: bool,
     /// By row number of the process.
-    looked: Box<[Looked]>,
+    looked: Box<[ProcessCheck]>,
     shells: Box<[Option<Shell>]>,
     /// How many of them each user and container has; counted when they are all in use.
-    groups: Counts,
+    groups: OwnerCounts,
     /// The keys of each shell's list.
     keys: Box<[u32]>,
     /// Known files: the newest replace the oldest.
-    files: Latest<KnownFile>,
+    files: RecentList<KnownFile>,
     /// The row that had to wait in the last scan: the next scan starts there.
     first_row: u32,
     /// Number of areas that the present scan may still search.
     areas_left: u32,
     strings: Strings,
-    reader: Reader,
+    reader: MemoryReader,
     file_reader: FileReader,
-    list: list::Scratch,
+    list: list::HistoryListScratch,
     text: Vec<u8>,
     pointers: Vec<Pointer>,
     text_bytes: u64,
     /// The search for the folder of a history file that goes on, and the process of its shell.
-    search: Option<(ProcessKey, Search)>,
+    search: Option<(ProcessKey, FolderSearch)>,
     key: HashKey,
-    scan: Scan,
+    scan: ScanNumber,
     /// The shells and commands that found no room or could not be read.
     lost: Loss,
 }
 
-impl History {
+impl ShellHistory {
     /// Allocates for `limits` if `wanted`, including the reader.
     pub fn new(limits: &Limits, wanted: bool, report_existing: bool, key: HashKey) -> Self {
-        let reader = if wanted { reader(limits) } else { Reader::default() };
+        let reader = if wanted { reader(limits) } else { MemoryReader::default() };
         Self { reader, ..Self::without_reader(limits, wanted, report_existing, key) }
     }
 
@@ -291,23 +291,23 @@ impl History {
         Self {
             wanted,
             report_existing,
-            looked: room::copies(Looked::default(), processes),
+            looked: room::copies(ProcessCheck::default(), processes),
             shells: room::copies(None, shells),
-            groups: Counts::new(shells, key.derive("history: groups")),
+            groups: OwnerCounts::new(shells, key.derive("history: groups")),
             keys: room::copies(0, shells * KEPT_MAX),
-            files: Latest::new(if wanted { FILES_MAX } else { 0 }),
+            files: RecentList::new(if wanted { FILES_MAX } else { 0 }),
             first_row: 0,
             areas_left: 0,
             strings: Strings::new(commands_room(shells), key.derive("history: strings")),
-            reader: Reader::default(),
+            reader: MemoryReader::default(),
             file_reader: FileReader::new(),
-            list: list::Scratch::new(if wanted { KEPT_MAX } else { 0 }),
+            list: list::HistoryListScratch::new(if wanted { KEPT_MAX } else { 0 }),
             text: room::list((text_bytes as usize).max(list::TEXT_ROOM_MIN)),
             pointers: room::list(if wanted { list::POINTERS_MAX } else { 0 }),
             text_bytes,
             search: None,
             key: key.derive("history: entries"),
-            scan: Scan::default(),
+            scan: ScanNumber::default(),
             lost: Loss::new(),
         }
     }
@@ -324,11 +324,11 @@ pub(super) fn is_wanted(is_enabled: &dyn Fn(Activity) -> bool) -> bool {
 }
 
 /// The reader of all shells' variables and of one shell's commands.
-pub(super) fn reader(limits: &Limits) -> Reader {
+pub(super) fn reader(limits: &Limits) -> MemoryReader {
     let shells = SHELLS_MAX.min(limits.processes as usize);
-    let objects = (shells * Word::COUNT).max(list::POINTERS_MAX);
+    let objects = (shells * ShellGlobal::COUNT).max(list::POINTERS_MAX);
     let arena_bytes = list::arena_bytes(objects, text_bytes(limits));
-    Reader::new(ReaderSizes { objects, arena_bytes, walks: objects * 4 })
+    MemoryReader::new(ReaderSizes { objects, arena_bytes, walks: objects * 4 })
 }
 
 /// Bytes of a command that are read: one more than a record has, to know whether it is cut.
@@ -336,14 +336,19 @@ fn text_bytes(limits: &Limits) -> u64 {
     u64::from(limits.string_length) + 1
 }
 
-impl Detector for History {
+impl Detector for ShellHistory {
     fn build(setup: &DetectorSetup<'_>) -> Self {
         let wanted = is_wanted(setup.is_enabled);
         Self::without_reader(setup.limits, wanted, setup.report_existing, setup.key)
     }
 
     /// Checks all shells of the scan.
-    fn update(&mut self, scene: &mut Scene<'_>, state: &State, _files: &mut dyn ContentSource) {
+    fn update(
+        &mut self,
+        scene: &mut DetectorContext<'_>,
+        state: &MachineState,
+        _files: &mut dyn ContentSource,
+    ) {
         // Two scans must agree, and an early one may come in the middle of the same change.
         if !self.wanted || scene.cx.snapshot.is_early {
             return;
@@ -373,9 +378,9 @@ impl Detector for History {
     }
 }
 
-impl History {
+impl ShellHistory {
     /// Takes a reader before a scan, and returns it by a second call after the scan.
-    pub fn exchange(&mut self, reader: &mut Reader) {
+    pub fn exchange(&mut self, reader: &mut MemoryReader) {
         std::mem::swap(&mut self.reader, reader);
     }
 
@@ -400,7 +405,7 @@ mod tests {
     use super::programs::wait_after;
     use super::*;
     use crate::detect::tests::Unreadable;
-    use crate::detect::{Accepted, Finding};
+    use crate::detect::{Acceptance, Finding};
     use crate::page_cache::MachineMemory;
     use crate::state::ScanContext;
     use crate::state::facts::executable_of;
@@ -410,7 +415,7 @@ mod tests {
 
     /// Two shells, of which nothing can be read, in a history that knows their file.
     struct Shells {
-        history: History,
+        history: ShellHistory,
         watch: Watch,
         world: World,
     }
@@ -423,7 +428,7 @@ mod tests {
                 ..FakeProcess::new(pid).with_area(FakeArea::of_file(0x1000, 0x2000, R | X, &bash))
             };
             Self {
-                history: History::new(&Limits::default(), true, false, HashKey::new(1)),
+                history: ShellHistory::new(&Limits::default(), true, false, HashKey::new(1)),
                 watch: Watch::quiet(),
                 world: World::default().with(FakeProcess::new(1)).with(shell(9)).with(shell(10)),
             }
@@ -435,14 +440,14 @@ mod tests {
             watch.scan(world);
             let row = watch.snapshot.process_by_pid(10);
             if let Some(file) = row.and_then(|row| executable_of(&watch.snapshot, row)) {
-                let (used_as, found) = (FileUse::Program, Some(Found::default()));
+                let (used_as, found) = (FileUse::Program, Some(ShellLayout::default()));
                 history.keep(KnownFile { file, used_as, found, unmatched: 0 });
             }
             let kernel = Kernel::default();
             let memory = MachineMemory { source: &mut Unreadable, kernel: &kernel };
             let cx = &watch.state.scan_context(&watch.snapshot, watch.now);
-            let out = &mut |_: &ScanContext<'_>, _: &Finding<'_>| Accepted::Yes;
-            history.update(&mut Scene { memory, cx, out }, &watch.state, &mut ());
+            let out = &mut |_: &ScanContext<'_>, _: &Finding<'_>| Acceptance::Yes;
+            history.update(&mut DetectorContext { memory, cx, out }, &watch.state, &mut ());
             let lost = history.unchecked();
             assert!(lost.missed() <= 2, "no shell counts twice");
             (lost.standing(), lost.blamed().iter().map(|blamed| blamed.process_id).collect())
@@ -482,14 +487,14 @@ mod tests {
 
     #[test]
     fn one_process_without_signs_does_not_decide_for_its_file() {
-        let mut history = History::new(&Limits::default(), true, false, HashKey::new(1));
+        let mut history = ShellHistory::new(&Limits::default(), true, false, HashKey::new(1));
         let file = FileIdentity { number: 7, ..FileIdentity::default() };
         for process in 1..=UNMATCHED_PROCESSES {
             history.note_unmatched(file);
             assert_eq!(history.files.len(), 1);
             assert_eq!(history.files[0].is_certain(), process == UNMATCHED_PROCESSES);
         }
-        let (used_as, found) = (FileUse::Program, Some(Found::default()));
+        let (used_as, found) = (FileUse::Program, Some(ShellLayout::default()));
         history.keep(KnownFile { file, used_as, found, unmatched: 0 });
         assert_eq!(history.files.len(), 1);
         assert!(history.files[0].is_certain());

@@ -1,9 +1,9 @@
 //! Places for shells: a user with many shells makes room for those of others.
 
 use super::programs::wait_after;
-use super::{History, Program, UNMATCHED_DOUBLINGS, forget};
+use super::{CheckedProgram, ShellHistory, UNMATCHED_DOUBLINGS, forget};
 
-impl History {
+impl ShellHistory {
     /// Takes the place of the newest shell of the user or container with most, for one of a group
     /// that has fewer.
     pub(super) fn take_place(&mut self, group: u64) -> Option<usize> {
@@ -34,7 +34,7 @@ impl History {
         {
             // A shell that has only just started may be used later.
             let wait = wait_after(looked.attempts, UNMATCHED_DOUBLINGS);
-            looked.program = Program::Later(self.scan.after(wait));
+            looked.program = CheckedProgram::Later(self.scan.after(wait));
             looked.is_new &= shell.known.is_none();
         }
         forget(&mut self.shells, &mut self.strings, at as u32);
@@ -54,7 +54,7 @@ mod tests {
     /// One user's shells, none of them idle, took the places of all others'.
     #[test]
     fn shells_of_one_user_leave_room_for_those_of_others() {
-        let mut history = History::new(&Limits::default(), true, false, HashKey::new(1));
+        let mut history = ShellHistory::new(&Limits::default(), true, false, HashKey::new(1));
         let scan = history.scan;
         let shell = |process_id: u32, group: u64| {
             let process = ProcessKey { process_id, start_boottime: process_id.into() };

@@ -4,18 +4,20 @@
 //! [`plan`] decides before the commands are read, and [`Plan::keep`] after that.
 //! [`changes`](super::changes) compares the lists.
 
-use super::changes::{Aligned, Changed, Clearing, List, Meanwhile, compare};
+use super::changes::{
+    HistoryAlignment, HistoryClearing, HistoryList, HistoryListDiff, Meanwhile, compare,
+};
 use super::{TRIES_MAX, TYPED_MAX};
 
 /// What is known from before the list was read.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Before<'a> {
+pub(super) enum PreviousHistoryList<'a> {
     /// The list was not read yet. This many commands were typed while the shell was watched.
     Nothing { typed: usize },
     /// It was read by an earlier scan.
     List {
-        old: List<'a>,
-        aligned: Aligned,
+        old: HistoryList<'a>,
+        aligned: HistoryAlignment,
         meanwhile: Meanwhile,
         /// Maximum number of commands that were begun and are not counted as run.
         lines: usize,
@@ -28,19 +30,21 @@ pub(super) struct Plan {
     pub(super) added: usize,
     /// How many of them are reported, beginning with the first: the others were read from a file.
     pub(super) reported: usize,
-    pub(super) cleared: Option<Clearing>,
+    pub(super) cleared: Option<HistoryClearing>,
 }
 
 /// Decides what a list means.
-pub(super) fn plan(before: &Before<'_>, new: &List<'_>) -> Plan {
+pub(super) fn plan(before: &PreviousHistoryList<'_>, new: &HistoryList<'_>) -> Plan {
     let (old, aligned, meanwhile, lines) = match before {
-        Before::Nothing { typed } => {
+        PreviousHistoryList::Nothing { typed } => {
             let added = (*typed).min(new.keys.len());
             return Plan { added, reported: added, cleared: None };
         }
-        Before::List { old, aligned, meanwhile, lines } => (old, aligned, meanwhile, lines),
+        PreviousHistoryList::List { old, aligned, meanwhile, lines } => {
+            (old, aligned, meanwhile, lines)
+        }
     };
-    let Changed { added, cleared } = compare(old, new, aligned, meanwhile);
+    let HistoryListDiff { added, cleared } = compare(old, new, aligned, meanwhile);
     let run = meanwhile.run;
     if added <= run.unwrap_or(TYPED_MAX) + lines {
         return Plan { added, reported: added, cleared };
@@ -50,11 +54,11 @@ pub(super) fn plan(before: &Before<'_>, new: &List<'_>) -> Plan {
     match cleared {
         // A list that was replaced and is as long as before was read from the file again
         // (`history -c; history -r`). The commands that were typed last are at its end.
-        Some(Clearing::All { .. }) if is_as_long => {
+        Some(HistoryClearing::All { .. }) if is_as_long => {
             let added = run.unwrap_or(TYPED_MAX).min(added);
             Plan { added, reported: added, cleared: None }
         }
-        Some(Clearing::All { .. }) => Plan { added, reported: 0, cleared },
+        Some(HistoryClearing::All { .. }) => Plan { added, reported: 0, cleared },
         // `history -r`: they follow the typed ones.
         _ => Plan { added, reported: run.unwrap_or(0).min(added), cleared },
     }
@@ -62,7 +66,7 @@ pub(super) fn plan(before: &Before<'_>, new: &List<'_>) -> Plan {
 
 /// How far the commands of a plan were reported.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Progress {
+pub(super) struct PlanProgress {
     /// Index in the list of the first command that was not reported.
     pub(super) next: usize,
     /// Whether that command seems unfinished, and waits for its other lines.
@@ -71,7 +75,7 @@ pub(super) struct Progress {
 
 /// What the next scan starts from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Kept {
+pub(super) struct PlanResult {
     /// Number of commands, from the first, that are known from now on.
     pub(super) keys: usize,
     /// Whether more of them remain to be reported.
@@ -85,18 +89,18 @@ pub(super) struct Kept {
 impl Plan {
     /// Decides what is kept of a list of `length` commands, after `tries` scans in a row in which
     /// the next command could not be read.
-    pub(super) fn keep(&self, length: usize, progress: &Progress, tries: u8) -> Kept {
+    pub(super) fn keep(&self, length: usize, progress: &PlanProgress, tries: u8) -> PlanResult {
         let first = length - self.added;
-        let Progress { next, is_waiting } = *progress;
+        let PlanProgress { next, is_waiting } = *progress;
         let is_behind = next < first + self.reported && !is_waiting;
         let tries = if is_behind && next == first { tries + 1 } else { 0 };
         if tries >= TRIES_MAX {
             // An unreadable command must not block those behind it.
             let keys = next + 1;
-            return Kept { keys, is_behind: keys < length, tries: 0, is_skipped: true };
+            return PlanResult { keys, is_behind: keys < length, tries: 0, is_skipped: true };
         }
         let keys = if is_behind || is_waiting { next } else { length };
-        Kept { keys, is_behind, tries, is_skipped: false }
+        PlanResult { keys, is_behind, tries, is_skipped: false }
     }
 }
 
@@ -104,15 +108,19 @@ impl Plan {
 mod tests {
     use super::*;
 
-    fn list(keys: &[u32]) -> List<'_> {
-        List { length: keys.len() as u32, base: Some(1), most: Some(500), keys }
+    fn list(keys: &[u32]) -> HistoryList<'_> {
+        HistoryList { length: keys.len() as u32, base: Some(1), most: Some(500), keys }
     }
 
     /// The plan after this many commands were run: added, reported, cleared.
-    fn after(run: Option<usize>, old: &[u32], new: &[u32]) -> (usize, usize, Option<Clearing>) {
+    fn after(
+        run: Option<usize>,
+        old: &[u32],
+        new: &[u32],
+    ) -> (usize, usize, Option<HistoryClearing>) {
         let meanwhile = Meanwhile { run, ..Meanwhile::default() };
-        let aligned = Aligned::of(old, new);
-        let before = Before::List { old: list(old), aligned, meanwhile, lines: 1 };
+        let aligned = HistoryAlignment::of(old, new);
+        let before = PreviousHistoryList::List { old: list(old), aligned, meanwhile, lines: 1 };
         let Plan { added, reported, cleared } = plan(&before, &list(new));
         (added, reported, cleared)
     }
@@ -120,7 +128,7 @@ mod tests {
     #[test]
     fn a_first_list_has_the_commands_that_were_typed() {
         for (typed, expected) in [(0, 0), (2, 2), (9, 3)] {
-            let plan = plan(&Before::Nothing { typed }, &list(&[1, 2, 3]));
+            let plan = plan(&PreviousHistoryList::Nothing { typed }, &list(&[1, 2, 3]));
             assert_eq!(plan, Plan { added: expected, reported: expected, cleared: None });
         }
     }
@@ -131,8 +139,8 @@ mod tests {
         let many: Vec<u32> = (100..120).collect();
         let read: Vec<u32> = (10..30).collect();
         let behind: Vec<u32> = few.iter().chain(&read).copied().collect();
-        let one = Some(Clearing::Some { removed: 1, count: 3 });
-        let all = |count| Some(Clearing::All { count });
+        let one = Some(HistoryClearing::Some { removed: 1, count: 3 });
+        let all = |count| Some(HistoryClearing::All { count });
         for (name, run, old, new, expected) in [
             ("nothing", Some(0), few, few, (0, 0, None)),
             ("a command", Some(1), few, &[1, 2, 3, 4], (1, 1, None)),
@@ -154,8 +162,8 @@ mod tests {
     fn commands_that_were_not_reported_remain() {
         let plan = Plan { added: 4, reported: 3, cleared: None };
         let keep = |next, is_waiting, tries| {
-            let Kept { keys, is_behind, tries, is_skipped } =
-                plan.keep(10, &Progress { next, is_waiting }, tries);
+            let PlanResult { keys, is_behind, tries, is_skipped } =
+                plan.keep(10, &PlanProgress { next, is_waiting }, tries);
             (keys, is_behind, tries, is_skipped)
         };
         // All three, which the next scan need not look at again, nor at the one from a file.
@@ -168,6 +176,9 @@ mod tests {
         // It cannot be read.
         assert_eq!(keep(6, false, TRIES_MAX - 1), (7, true, 0, true));
         // Nothing is new.
-        assert_eq!(Plan::default().keep(0, &Progress { next: 0, is_waiting: false }, 3).tries, 0);
+        assert_eq!(
+            Plan::default().keep(0, &PlanProgress { next: 0, is_waiting: false }, 3).tries,
+            0
+        );
     }
 }

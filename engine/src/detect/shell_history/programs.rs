@@ -3,18 +3,19 @@
 use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_tables::RowId;
 
-use super::locate::{Found, Verdict, locate, locate_readline};
-use super::memory::Memory;
+use super::locate::{ShellLayout, ShellVerdict, locate, locate_readline};
+use super::memory::ProcessMemory;
 use super::{
-    FileUse, History, KnownFile, LATER_DOUBLINGS, LATER_SCANS, Looked, MODULES_DOUBLINGS, Program,
-    Shell, UNMATCHED_ATTEMPTS, UNMATCHED_DOUBLINGS, UNMATCHED_PROCESSES, forget, python,
+    CheckedProgram, FileUse, KnownFile, LATER_DOUBLINGS, LATER_SCANS, MODULES_DOUBLINGS,
+    ProcessCheck, Shell, ShellHistory, UNMATCHED_ATTEMPTS, UNMATCHED_DOUBLINGS,
+    UNMATCHED_PROCESSES, forget, python,
 };
-use crate::page_cache::{FileIdentity, MachineMemory, Unread};
+use crate::page_cache::{FileIdentity, MachineMemory, MissingPage};
 use crate::state::facts::executable_of;
 use crate::state::process::{Process, ProcessKey};
 use crate::walk::{Kernel, MmRow, ProcessRow, Snapshot};
 
-impl History {
+impl ShellHistory {
     /// Checks whether a process is a shell, unless that is known.
     pub(super) fn check_process(
         &mut self,
@@ -42,9 +43,13 @@ impl History {
         }
         let Some(looked) = self.looked.get_mut(id.0 as usize) else { return };
         match looked.program {
-            Program::Other => return,
-            Program::Later(due) | Program::Modules(due) if due.is_after(self.scan) => return,
-            Program::Shell(at) => {
+            CheckedProgram::Other => return,
+            CheckedProgram::Later(due) | CheckedProgram::Modules(due)
+                if due.is_after(self.scan) =>
+            {
+                return;
+            }
+            CheckedProgram::Shell(at) => {
                 match self.shells.get_mut(at as usize) {
                     Some(Some(shell)) if shell.process == process.key => {
                         if row.stable && task.exit_state == 0 {
@@ -57,12 +62,12 @@ impl History {
                     // It was not seen for long. Its list may hold commands that were already
                     // reported.
                     _ => {
-                        looked.program = Program::Unknown;
+                        looked.program = CheckedProgram::Unknown;
                         looked.is_new = false;
                     }
                 }
             }
-            Program::Unknown | Program::Later(_) | Program::Modules(_) => {}
+            CheckedProgram::Unknown | CheckedProgram::Later(_) | CheckedProgram::Modules(_) => {}
         }
         // What the scan left is checked when it was read.
         if !row.stable || mm.left {
@@ -70,16 +75,14 @@ impl History {
         }
         let (is_new, attempts) = (looked.is_new, looked.attempts);
         let found = self.find_out(machine, snapshot, (row, mm), id, attempts, files_left);
+        let how = (is_new, attempts);
         let program = match found {
-            Ok(found) => {
-                let how = (is_new, attempts);
-                self.admit(machine.kernel, (snapshot, mm), (id, process), &found, how)
-            }
+            Ok(found) => self.admit(machine.kernel, (snapshot, mm), (id, process), &found, how),
             Err(None) => return,
             Err(Some(program)) => program,
         };
         if let Some(looked) = self.looked.get_mut(id.0 as usize) {
-            looked.is_refused &= matches!(program, Program::Later(_));
+            looked.is_refused &= matches!(program, CheckedProgram::Later(_));
             looked.program = program;
             looked.attempts = looked.attempts.saturating_add(1);
         }
@@ -88,7 +91,8 @@ impl History {
     /// Counts a process if it is a shell that is not watched.
     pub(super) fn count_refused(&mut self, snapshot: &Snapshot, id: RowId, process: &Process) {
         let looked = self.looked.get(id.0 as usize);
-        let is_its = |looked: &&Looked| looked.is_refused && looked.process == Some(process.key);
+        let is_its =
+            |looked: &&ProcessCheck| looked.is_refused && looked.process == Some(process.key);
         let row = snapshot.processes.at(process.row());
         let is_running = row.is_some_and(|row| snapshot.mms.at(row.mm).is_some());
         if looked.as_ref().is_some_and(is_its) && is_running {
@@ -101,19 +105,19 @@ impl History {
         let Some(looked) = self.looked.get_mut(id.0 as usize) else { return };
         let is_known = looked.process == Some(process.key);
         // The row may have belonged to a process that has ended.
-        if let Program::Shell(at) = looked.program
+        if let CheckedProgram::Shell(at) = looked.program
             && is_of(&self.shells, at, looked.process)
         {
             forget(&mut self.shells, &mut self.strings, at);
         }
-        *looked = Looked {
+        *looked = ProcessCheck {
             process: Some(process.key),
             self_exec_id: task.self_exec_id,
             mm: mm.address,
             is_new: self.report_existing || is_known || !process.preexisting(),
             attempts: 0,
             is_refused: false,
-            program: if task.is_fork() { Program::Other } else { Program::Unknown },
+            program: if task.is_fork() { CheckedProgram::Other } else { CheckedProgram::Unknown },
         };
     }
 
@@ -127,9 +131,9 @@ impl History {
         id: RowId,
         attempts: u8,
         files_left: &mut u32,
-    ) -> Result<Found, Option<Program>> {
+    ) -> Result<ShellLayout, Option<CheckedProgram>> {
         let looked = self.looked.get(id.0 as usize);
-        if looked.is_some_and(|looked| matches!(looked.program, Program::Modules(_))) {
+        if looked.is_some_and(|looked| matches!(looked.program, CheckedProgram::Modules(_))) {
             return self.find_in_modules(machine, (snapshot, row, mm), id, attempts, files_left);
         }
         let Some(file) = executable_of(snapshot, row) else {
@@ -148,21 +152,21 @@ impl History {
             return Err(None);
         }
         let root = machine.kernel.space.linear(mm.pgd).unwrap_or_default();
-        let mut memory = Memory::of(machine, &mut self.reader, root);
+        let mut memory = ProcessMemory::of(machine, &mut self.reader, root);
         let (files, pointers) = (&mut self.file_reader, &mut self.pointers);
         let found = match locate(&mut memory, files, (snapshot, mm), pointers) {
-            Err(Unread) => return Err(Some(self.later(attempts, LATER_DOUBLINGS))),
-            Ok(Verdict::Silent) if attempts < UNMATCHED_ATTEMPTS => {
+            Err(MissingPage) => return Err(Some(self.later(attempts, LATER_DOUBLINGS))),
+            Ok(ShellVerdict::Silent) if attempts < UNMATCHED_ATTEMPTS => {
                 return Err(Some(self.later(attempts, UNMATCHED_DOUBLINGS)));
             }
-            Ok(Verdict::Silent) => {
+            Ok(ShellVerdict::Silent) => {
                 self.note_unmatched(file);
-                return Err(Some(Program::Other));
+                return Err(Some(CheckedProgram::Other));
             }
-            Ok(Verdict::Other) => None,
-            Ok(Verdict::Shell(found)) => Some(found),
+            Ok(ShellVerdict::Other) => None,
+            Ok(ShellVerdict::Shell(found)) => Some(found),
         };
-        if found.as_ref().is_none_or(Found::is_whole) {
+        if found.as_ref().is_none_or(ShellLayout::is_whole) {
             let used_as = FileUse::Program;
             self.keep(KnownFile { file, used_as, found, unmatched: 0 });
         }
@@ -180,12 +184,13 @@ impl History {
         id: RowId,
         attempts: u8,
         files_left: &mut u32,
-    ) -> Result<Found, Option<Program>> {
+    ) -> Result<ShellLayout, Option<CheckedProgram>> {
         if self.areas_left == 0 {
             self.begin_next_at(id);
             return Err(None);
         }
-        let later = Program::Modules(self.scan.after(wait_after(attempts, MODULES_DOUBLINGS)));
+        let later =
+            CheckedProgram::Modules(self.scan.after(wait_after(attempts, MODULES_DOUBLINGS)));
         let (library, searched) = python::library(snapshot, mm);
         self.areas_left = self.areas_left.saturating_sub(searched);
         let Some(file) = FileIdentity::of(snapshot, library) else { return Err(Some(later)) };
@@ -193,17 +198,17 @@ impl History {
             return Err(Some(later));
         }
         if let Some(known) = self.known_file(file, FileUse::Library) {
-            return known.found.ok_or(Some(Program::Other));
+            return known.found.ok_or(Some(CheckedProgram::Other));
         }
         if !self.takes_file(id, files_left) {
             return Err(None);
         }
         match locate_readline(machine, &mut self.file_reader, (snapshot, library)) {
-            Err(Unread) => Err(Some(later)),
+            Err(MissingPage) => Err(Some(later)),
             Ok(found) => {
                 let used_as = FileUse::Library;
                 self.keep(KnownFile { file, used_as, found, unmatched: 0 });
-                found.ok_or(Some(Program::Other))
+                found.ok_or(Some(CheckedProgram::Other))
             }
         }
     }
@@ -227,8 +232,8 @@ impl History {
     }
 
     /// A program that is checked again after so many failed attempts.
-    fn later(&self, attempts: u8, doublings: u8) -> Program {
-        Program::Later(self.scan.after(wait_after(attempts, doublings)))
+    fn later(&self, attempts: u8, doublings: u8) -> CheckedProgram {
+        CheckedProgram::Later(self.scan.after(wait_after(attempts, doublings)))
     }
 
     /// Begins to watch a shell, if there is room.
@@ -237,9 +242,9 @@ impl History {
         kernel: &Kernel,
         (snapshot, mm): (&Snapshot, &MmRow),
         (id, process): (RowId, &Process),
-        found: &Found,
+        found: &ShellLayout,
         (is_new, attempts): (bool, u8),
-    ) -> Program {
+    ) -> CheckedProgram {
         let Some(places) = found.place(snapshot, mm) else {
             return self.later(attempts, LATER_DOUBLINGS);
         };
@@ -258,7 +263,7 @@ impl History {
             root: kernel.space.linear(mm.pgd).unwrap_or_default(),
             ..Shell::new(id, process.key, group, self.scan)
         });
-        Program::Shell(at as u32)
+        CheckedProgram::Shell(at as u32)
     }
 
     /// Index of a free place for a shell. If there is none, frees that of a shell that is gone or

@@ -20,9 +20,9 @@ use panoptes_decoders::user::bash::is_plausible;
 use panoptes_tables::HashKey;
 
 use super::TYPED_MAX;
-use super::changes::{Clearing, KEPT_MAX};
-use super::memory::Memory;
-use super::words::{Word, Words};
+use super::changes::{HistoryClearing, KEPT_MAX};
+use super::memory::ProcessMemory;
+use super::words::{ShellGlobal, ShellGlobals};
 use crate::path::own_name;
 use crate::walk::{FileRow, Index, MmRow, ProcessRow, Snapshot, is_terminal};
 
@@ -68,8 +68,12 @@ pub(super) fn reads_from_terminal(snapshot: &Snapshot, process: &ProcessRow) -> 
 
 /// A number for the text of the prompt; `None` if there is none yet. Python's own two prompts have
 /// the same number, because a statement may take several lines.
-pub(super) fn prompt(memory: &mut Memory<'_>, words: &Words, key: HashKey) -> Option<u32> {
-    let place = words.pointer(Word::PROMPT).filter(|&place| is_plausible(place))?;
+pub(super) fn prompt(
+    memory: &mut ProcessMemory<'_>,
+    words: &ShellGlobals,
+    key: HashKey,
+) -> Option<u32> {
+    let place = words.pointer(ShellGlobal::PROMPT).filter(|&place| is_plausible(place))?;
     memory.clear();
     memory.push_text(place, PROMPT_BYTES);
     memory.run();
@@ -116,12 +120,12 @@ pub(super) const fn may_be_read(added: usize) -> bool {
 /// The clearing of a list that counts, by the prompt (0 if there is none) and by the number of
 /// lines read from a file, each before and now.
 pub(super) fn cleared(
-    how: Option<Clearing>,
+    how: Option<HistoryClearing>,
     prompt: (u32, u32),
     read: (u32, u32),
-) -> Option<Clearing> {
+) -> Option<HistoryClearing> {
     let is_same = prompt.0 != 0 && prompt.0 == prompt.1 && read.0 == read.1;
-    how.filter(|how| matches!(how, Clearing::All { .. }) && is_same)
+    how.filter(|how| matches!(how, HistoryClearing::All { .. }) && is_same)
 }
 
 #[cfg(test)]
@@ -142,7 +146,7 @@ mod tests {
 
     #[test]
     fn only_an_empty_list_at_the_same_prompt_was_cleared() {
-        let all = Some(Clearing::All { count: 4 });
+        let all = Some(HistoryClearing::All { count: 4 });
         let own = (1, 1);
         assert_eq!(cleared(all, own, (2, 2)), all);
         assert_eq!(cleared(None, own, (2, 2)), None);
@@ -151,7 +155,7 @@ mod tests {
         assert_eq!(cleared(all, own, (2, 9)), None);
         assert_eq!(cleared(all, (0, 0), (2, 2)), None);
         // A program takes an answer out of the list.
-        let some = Some(Clearing::Some { removed: 2, count: 4 });
+        let some = Some(HistoryClearing::Some { removed: 2, count: 4 });
         assert_eq!(cleared(some, own, (2, 2)), None);
     }
 

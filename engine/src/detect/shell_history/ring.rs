@@ -5,12 +5,12 @@
 
 use arrayvec::ArrayVec;
 use panoptes_decoders::user::bash;
-use panoptes_decoders::user::zsh::{Entry, unmetafy};
+use panoptes_decoders::user::zsh::{ZshHistoryEntry, unmetafy};
 use panoptes_tables::HashKey;
 
-use super::memory::Memory;
+use super::memory::ProcessMemory;
 use super::texts::{TEXTS, texts_of};
-use super::words::{Word, Words};
+use super::words::{ShellGlobal, ShellGlobals};
 
 /// Maximum number of entries that one scan reads of one ring.
 pub(super) const RING_MAX: usize = 64;
@@ -37,7 +37,7 @@ pub(super) struct RingCommand {
 
 /// The newest commands of a ring.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(super) struct Ring {
+pub(super) struct HistoryRing {
     /// Newest first.
     pub(super) entries: ArrayVec<RingCommand, RING_MAX>,
     /// Index of the kept key behind which they are, and the number of its command; `None` if none
@@ -57,21 +57,28 @@ struct Steps {
 }
 
 impl Steps {
-    fn new(words: &Words, edited: u64) -> Option<Self> {
-        let first = words.pointer(Word::RING)?;
+    fn new(words: &ShellGlobals, edited: u64) -> Option<Self> {
+        let first = words.pointer(ShellGlobal::RING)?;
         Some(Self { first, at: first, below: None, edited, number: None })
     }
 
     /// The next command; `Ok(None)` at the end. An error if the ring is inconsistent, for example
     /// while zsh changes it.
-    fn next(&mut self, memory: &mut Memory<'_>, key: HashKey) -> Result<Option<RingCommand>, ()> {
+    fn next(
+        &mut self,
+        memory: &mut ProcessMemory<'_>,
+        key: HashKey,
+    ) -> Result<Option<RingCommand>, ()> {
         // The line that is being edited, and a command.
         for _ in 0..2 {
             let at = self.at;
             if at == 0 || at == self.first && self.below.is_some() {
                 return Ok(None);
             }
-            let entry = memory.read(at, Entry::BYTES).and_then(Entry::parse).ok_or(())?;
+            let entry = memory
+                .read(at, ZshHistoryEntry::BYTES)
+                .and_then(ZshHistoryEntry::parse)
+                .ok_or(())?;
             let is_linked = self.below.is_none_or(|below| entry.down == below);
             let is_older = self.number.is_none_or(|number| entry.number < number);
             if !is_linked || !is_older {
@@ -96,14 +103,14 @@ impl Steps {
 /// Reads the commands behind the last of `kept`. Returns `None` if the ring cannot be read now.
 /// `edited` is the place of the line that is being edited.
 pub(super) fn read(
-    memory: &mut Memory<'_>,
-    words: &Words,
+    memory: &mut ProcessMemory<'_>,
+    words: &ShellGlobals,
     edited: u64,
     key: HashKey,
     kept: &[u32],
-) -> Option<Ring> {
+) -> Option<HistoryRing> {
     let mut steps = Steps::new(words, edited)?;
-    let mut ring = Ring::default();
+    let mut ring = HistoryRing::default();
     while !ring.entries.is_full() {
         let Some(entry) = steps.next(memory, key).ok()? else { break };
         let met = kept.iter().rposition(|&key| key == entry.key);
@@ -119,14 +126,15 @@ pub(super) fn read(
 /// Reads the texts of up to 16 commands and passes each with its index to `out`. Stops at the
 /// first that could not be read and returns the number read.
 pub(super) fn texts(
-    memory: &mut Memory<'_>,
+    memory: &mut ProcessMemory<'_>,
     commands: &[RingCommand],
     limit: u64,
     text: &mut Vec<u8>,
     mut out: impl FnMut(usize, &[u8]),
 ) -> usize {
-    let entry = |command: &RingCommand| bash::Entry { line: command.line, timestamp: 0 };
-    let entries: ArrayVec<bash::Entry, TEXTS> = commands.iter().map(entry).take(TEXTS).collect();
+    let entry = |command: &RingCommand| bash::BashHistoryEntry { line: command.line, timestamp: 0 };
+    let entries: ArrayVec<bash::BashHistoryEntry, TEXTS> =
+        commands.iter().map(entry).take(TEXTS).collect();
     let mut index = 0;
     texts_of(memory, &entries, limit, text, |text, _| {
         let length = unmetafy(text);
@@ -138,8 +146,8 @@ pub(super) fn texts(
 /// Passes each command of a ring with its time to `take`, oldest first, until that returns `false`.
 /// Returns the number of commands that could not be read. Collects them in `commands`.
 pub(super) fn each(
-    memory: &mut Memory<'_>,
-    words: &Words,
+    memory: &mut ProcessMemory<'_>,
+    words: &ShellGlobals,
     edited: u64,
     (limit, text): (u64, &mut Vec<u8>),
     commands: &mut Vec<RingCommand>,

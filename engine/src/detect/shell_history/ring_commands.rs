@@ -5,28 +5,28 @@ use arrayvec::ArrayVec;
 
 use super::changes::KEPT_MAX;
 use super::commands::keep_last;
-use super::look::{Reporting, send};
-use super::memory::Memory;
-use super::ring::{self, RING_KEPT, RING_MAX, Ring, RingCommand};
+use super::look::{HistoryReporter, send};
+use super::memory::ProcessMemory;
+use super::ring::{self, HistoryRing, RING_KEPT, RING_MAX, RingCommand};
 use super::ring_plan::{BeforeRing, RingPlan, plan};
-use super::shell::{Known, Shell};
-use super::words::Word;
-use super::{Command, History, HistoryChange, TRIES_MAX, zsh};
+use super::shell::{KnownHistoryList, Shell};
+use super::words::ShellGlobal;
+use super::{HistoryChange, ShellHistory, TRIES_MAX, TypedCommand, zsh};
 use crate::page_cache::MachineMemory;
 
-impl History {
+impl ShellHistory {
     /// Reads a shell's ring and reports how it has changed.
     pub(super) fn check_ring(
         &mut self,
         machine: &mut MachineMemory<'_>,
         at: usize,
         shell: &mut Shell,
-        output: &mut Reporting<'_, '_>,
+        output: &mut HistoryReporter<'_, '_>,
     ) {
         let words = shell.words;
         let kept = self.kept_keys(at, shell);
-        let edited = shell.places[Word::EDITED as usize];
-        let mut memory = Memory::of(machine, &mut self.reader, shell.root);
+        let edited = shell.places[ShellGlobal::EDITED as usize];
+        let mut memory = ProcessMemory::of(machine, &mut self.reader, shell.root);
         let Some(ring) = ring::read(&mut memory, &words, edited, self.key, &kept) else {
             self.note_unread(at, shell);
             return;
@@ -69,11 +69,11 @@ impl History {
         &mut self,
         machine: &mut MachineMemory<'_>,
         shell: &mut Shell,
-        output: &mut Reporting<'_, '_>,
+        output: &mut HistoryReporter<'_, '_>,
         plan: &RingPlan,
         commands: &[RingCommand],
     ) -> usize {
-        let mut memory = Memory::of(machine, &mut self.reader, shell.root);
+        let mut memory = ProcessMemory::of(machine, &mut self.reader, shell.root);
         let mut done = 0;
         while done < commands.len() {
             let rest = &commands[done..];
@@ -86,7 +86,7 @@ impl History {
             let rest = &rest[..wanted];
             let read = ring::texts(&mut memory, rest, limit, text, |index, line| {
                 let time_s = rest.get(index).map(|command| command.time_s);
-                let command = Command { line, time_s };
+                let command = TypedCommand { line, time_s };
                 keep_last(strings, shell, &command);
                 let seen = (output.cx.now.real, 1);
                 let _ = send(output, shell, &*strings, HistoryChange::Executed(command), seen);
@@ -116,7 +116,7 @@ impl History {
         at: usize,
         shell: &mut Shell,
         kept: &[u32],
-        ring: &Ring,
+        ring: &HistoryRing,
         done: &[RingCommand],
     ) {
         let before = ring.met.map_or(kept, |(met, _)| kept.get(..=met).unwrap_or(kept));
@@ -130,11 +130,11 @@ impl History {
         }
         let newest = done.last().map(|command| command.number);
         let newest = newest.or(ring.met.map(|(_, number)| number)).unwrap_or(0);
-        shell.known = Some(Known {
-            length: shell.words.int(Word::Length).map_or(0, |length| length.max(0) as u32),
+        shell.known = Some(KnownHistoryList {
+            length: shell.words.int(ShellGlobal::Length).map_or(0, |length| length.max(0) as u32),
             keys: number,
             commands: Some(newest as i32),
-            ..Known::default()
+            ..KnownHistoryList::default()
         });
     }
 }

@@ -7,8 +7,8 @@
 //! `fc -p`, which puts the whole list aside, the numbers begin with 1. A function may do that for
 //! its own prompt (`fc -ap`); that is not judged.
 
-use super::changes::Clearing;
-use super::ring::{Ring, RingCommand};
+use super::changes::HistoryClearing;
+use super::ring::{HistoryRing, RingCommand};
 
 /// Maximum number of commands between two scans that count as missed. The machine makes up their
 /// numbers.
@@ -37,7 +37,7 @@ pub(super) struct BeforeRing {
 /// What a ring means.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct RingPlan {
-    pub(super) cleared: Option<Clearing>,
+    pub(super) cleared: Option<HistoryClearing>,
     /// Commands up to this number are not reported.
     pub(super) above: i64,
     /// Number of commands that were typed and are not among those that were read.
@@ -61,7 +61,7 @@ impl RingPlan {
 /// zsh reads its file in steps, and puts its list aside while it writes the file anew
 /// (`savehistfile`, Src/hist.c of zsh 5.9). So a list without a typed command is not judged. One
 /// with a command that began before the last known one has come back.
-pub(super) fn plan(before: &BeforeRing, ring: &Ring) -> Option<RingPlan> {
+pub(super) fn plan(before: &BeforeRing, ring: &HistoryRing) -> Option<RingPlan> {
     let &BeforeRing { length, newest, has_kept, is_new, floor_s, last_s, in_function } = before;
     let all = RingPlan { above: i64::MIN, reports: true, floor_s, ..RingPlan::default() };
     let Some(length) = length else {
@@ -89,14 +89,14 @@ pub(super) fn plan(before: &BeforeRing, ring: &Ring) -> Option<RingPlan> {
     // The command that does it is the only one.
     let has_come_back = |command: &RingCommand| last_s.is_some_and(|last| command.time_s < last);
     let is_cleared = length > 1 && !is_read && !ring.entries.iter().any(has_come_back);
-    Some(RingPlan { cleared: is_cleared.then_some(Clearing::All { count: length }), ..all })
+    Some(RingPlan { cleared: is_cleared.then_some(HistoryClearing::All { count: length }), ..all })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn ring(numbers: &[i64], met: Option<(usize, i64)>) -> Ring {
+    fn ring(numbers: &[i64], met: Option<(usize, i64)>) -> HistoryRing {
         let typed = |&number| RingCommand {
             key: number as u32,
             number,
@@ -104,7 +104,7 @@ mod tests {
             line: 0x5000,
             is_typed: true,
         };
-        Ring { entries: numbers.iter().map(typed).collect(), met }
+        HistoryRing { entries: numbers.iter().map(typed).collect(), met }
     }
 
     const KNOWN: BeforeRing = BeforeRing {
@@ -118,7 +118,7 @@ mod tests {
     };
 
     /// The numbers of the commands that are reported, and how the list was cleared.
-    fn of(before: &BeforeRing, ring: &Ring) -> Option<(Vec<i64>, Option<Clearing>)> {
+    fn of(before: &BeforeRing, ring: &HistoryRing) -> Option<(Vec<i64>, Option<HistoryClearing>)> {
         let plan = plan(before, ring)?;
         let reported = ring.entries.iter().filter(|command| plan.reports(command));
         Some((reported.map(|command| command.number).collect(), plan.cleared))
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_list_that_begins_anew_was_cleared() {
-        let all = Some(Clearing::All { count: 5 });
+        let all = Some(HistoryClearing::All { count: 5 });
         assert_eq!(of(&KNOWN, &ring(&[], None)), Some((vec![], all)));
         assert_eq!(of(&KNOWN, &ring(&[2, 1], None)), Some((vec![2, 1], all)));
         // There was nothing but the command that does it.

@@ -4,17 +4,18 @@ use panoptes_decoders::address::{KernelVa, PhysicalAddress};
 use panoptes_decoders::user::bash::{has_option, ignores_spaces};
 use panoptes_decoders::user::bash_patterns::ignores_everything;
 
-use super::changes::Clearing;
+use super::changes::HistoryClearing;
 use super::history_file::HistoryFile;
-use super::history_path::Place;
+use super::history_path::HistoryFilePlace;
 use super::variables::{
-    CONTROL, FILE, FILE_SIZE, IGNORE, MORE_OPTIONS, OPTIONS, SIZE, Value, Values, number,
+    CONTROL, FILE, FILE_SIZE, IGNORE, MORE_OPTIONS, OPTIONS, SIZE, VariableValue, VariableValues,
+    number,
 };
-use super::words::{Word, Words};
+use super::words::{ShellGlobal, ShellGlobals};
 use super::{BUSY_SCANS, ShellKind};
 use crate::state::process::ProcessKey;
 use crate::time::RealTime;
-use panoptes_tables::{HashKey, RowId, Scan, StringId};
+use panoptes_tables::{HashKey, RowId, ScanNumber, StringId};
 
 /// How a shell keeps no history.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -110,17 +111,21 @@ impl From<DisableMethod> for DisableMethods {
 
 impl DisableMethods {
     /// The ways in which a shell keeps no history. Unknown ones are left out.
-    pub(super) fn of(words: &Words, values: &Values, judged: &Judged) -> Self {
+    pub(super) fn of(
+        words: &ShellGlobals,
+        values: &VariableValues,
+        judged: &JudgedVariables,
+    ) -> Self {
         let file = &values[FILE];
         let place = judged.file.place;
         let mut ways = Self::default();
         for (way, holds) in [
             (DisableMethod::Off, is_off(words, values) == Some(true)),
-            (DisableMethod::NoFile, *file == Value::Unset || file.text() == Some(b"")),
-            (DisableMethod::NullFile, place == Place::Null),
-            (DisableMethod::SpecialFile, place == Place::Special),
-            (DisableMethod::NotAFile, place == Place::NoFile),
-            (DisableMethod::NoFolder, place == Place::NoFolder),
+            (DisableMethod::NoFile, *file == VariableValue::Unset || file.text() == Some(b"")),
+            (DisableMethod::NullFile, place == HistoryFilePlace::Null),
+            (DisableMethod::SpecialFile, place == HistoryFilePlace::Special),
+            (DisableMethod::NotAFile, place == HistoryFilePlace::NoFile),
+            (DisableMethod::NoFolder, place == HistoryFilePlace::NoFolder),
             (DisableMethod::Elsewhere, judged.file.is_elsewhere()),
             (DisableMethod::NoSize, is_zero(&values[SIZE])),
             (DisableMethod::NoFileSize, is_zero(&values[FILE_SIZE])),
@@ -133,7 +138,11 @@ impl DisableMethods {
     }
 
     /// The ways whose state is known.
-    pub(super) fn known(words: &Words, values: &Values, judged: &Judged) -> Self {
+    pub(super) fn known(
+        words: &ShellGlobals,
+        values: &VariableValues,
+        judged: &JudgedVariables,
+    ) -> Self {
         let mut ways = Self::default();
         for way in DisableMethod::ALL {
             let is_judged = match way {
@@ -144,7 +153,7 @@ impl DisableMethods {
                 _ => true,
             };
             let is_known = match way.variable() {
-                Some(at) => values[at] != Value::Unknown && is_judged,
+                Some(at) => values[at] != VariableValue::Unknown && is_judged,
                 None => is_off(words, values).is_some(),
             };
             ways.0 |= if is_known { way.bit() } else { 0 };
@@ -175,35 +184,35 @@ impl DisableMethods {
 
 /// Whether a shell's history is off, if known: by the variable or, without a symbol for it, by
 /// `SHELLOPTS`.
-fn is_off(words: &Words, values: &Values) -> Option<bool> {
-    let by_word = words.int(Word::Enabled).map(|enabled| enabled == 0);
+fn is_off(words: &ShellGlobals, values: &VariableValues) -> Option<bool> {
+    let by_word = words.int(ShellGlobal::Enabled).map(|enabled| enabled == 0);
     by_word.or_else(|| match &values[OPTIONS] {
-        Value::Set(text) => Some(!has_option(text.bytes(), b"history")),
-        Value::Long(has_it) => Some(!has_it),
-        Value::Unset | Value::Unknown => None,
+        VariableValue::Set(text) => Some(!has_option(text.bytes(), b"history")),
+        VariableValue::Long(has_it) => Some(!has_it),
+        VariableValue::Unset | VariableValue::Unknown => None,
     })
 }
 
 /// Whether a size is 0.
-fn is_zero(size: &Value) -> bool {
-    *size == Value::Long(true) || size.text().and_then(number) == Some(0)
+fn is_zero(size: &VariableValue) -> bool {
+    *size == VariableValue::Long(true) || size.text().and_then(number) == Some(0)
 }
 
-fn ignores_leading_spaces(control: &Value) -> bool {
-    *control == Value::Long(true) || control.text().is_some_and(ignores_spaces)
+fn ignores_leading_spaces(control: &VariableValue) -> bool {
+    *control == VariableValue::Long(true) || control.text().is_some_and(ignores_spaces)
 }
 
 /// What the values of a shell's variables mean, where that takes more than a look.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Judged {
+pub(super) struct JudgedVariables {
     pub(super) file: HistoryFile,
     /// Whether `HISTIGNORE` matches nearly every command; `None` until that was tried.
     pub(super) ignores_everything: Option<bool>,
 }
 
-impl Judged {
+impl JudgedVariables {
     /// Notes that the variable with this index has another value than before.
-    pub(super) fn note(&mut self, at: usize, value: &Value, key: HashKey) {
+    pub(super) fn note(&mut self, at: usize, value: &VariableValue, key: HashKey) {
         match at {
             FILE => self.file.set(value, key),
             IGNORE | MORE_OPTIONS => self.ignores_everything = None,
@@ -213,21 +222,21 @@ impl Judged {
 
     /// Tries the patterns of `HISTIGNORE`, unless that was done. `left` is the number of values
     /// that may be tried: one less after this.
-    pub(super) fn try_patterns(&mut self, values: &Values, left: &mut u32) {
+    pub(super) fn try_patterns(&mut self, values: &VariableValues, left: &mut u32) {
         if self.ignores_everything.is_some() {
             return;
         }
         self.ignores_everything = match &values[IGNORE] {
-            Value::Unknown => None,
-            Value::Unset => Some(false),
-            Value::Long(ignores) => Some(*ignores),
-            Value::Set(_) if *left == 0 => None,
-            Value::Set(text) => {
+            VariableValue::Unknown => None,
+            VariableValue::Unset => Some(false),
+            VariableValue::Long(ignores) => Some(*ignores),
+            VariableValue::Set(_) if *left == 0 => None,
+            VariableValue::Set(text) => {
                 *left -= 1;
                 let has_extglob = match &values[MORE_OPTIONS] {
-                    Value::Set(options) => has_option(options.bytes(), b"extglob"),
-                    Value::Long(has_it) => *has_it,
-                    Value::Unset | Value::Unknown => false,
+                    VariableValue::Set(options) => has_option(options.bytes(), b"extglob"),
+                    VariableValue::Long(has_it) => *has_it,
+                    VariableValue::Unset | VariableValue::Unknown => false,
                 };
                 Some(ignores_everything(text.bytes(), has_extglob))
             }
@@ -236,11 +245,11 @@ impl Judged {
 }
 
 /// How a list was cleared, since when that was seen, and in how many scans.
-pub(super) type SeenClearing = (Clearing, (RealTime, u32));
+pub(super) type SeenClearing = (HistoryClearing, (RealTime, u32));
 
 /// A cleared list that only one scan has shown.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Cleared {
+pub(super) struct UnconfirmedClearing {
     pub(super) since_ns: RealTime,
 }
 
@@ -250,7 +259,7 @@ pub(super) struct FirstSight;
 
 /// The list as it was last read.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Known {
+pub(super) struct KnownHistoryList {
     pub(super) length: u32,
     pub(super) base: Option<i32>,
     pub(super) most: Option<i32>,
@@ -280,7 +289,7 @@ pub(super) struct Shell {
     /// Whose shell it is ([`crate::walk::Snapshot::group_of`]).
     pub(super) group: u64,
     pub(super) kind: ShellKind,
-    pub(super) places: [u64; Word::COUNT],
+    pub(super) places: [u64; ShellGlobal::COUNT],
     /// Address and length of its data, if it was recognised by shape.
     pub(super) data: Option<(u64, u64)>,
     /// Whether it was seen to be interactive, and in how many scans it was ready for input.
@@ -289,15 +298,15 @@ pub(super) struct Shell {
     /// Whether commands typed before it was watched are reported.
     pub(super) is_new: bool,
     /// The scan that last showed it, and its top page table then.
-    pub(super) seen: Scan,
+    pub(super) seen: ScanNumber,
     pub(super) root: PhysicalAddress,
     /// `struct fs_struct *`
     pub(super) fs: KernelVa,
-    pub(super) words: Words,
+    pub(super) words: ShellGlobals,
     /// Whether the words differ from those of the scan before.
     pub(super) is_changed: bool,
     /// The list, once it was read.
-    pub(super) known: Option<Known>,
+    pub(super) known: Option<KnownHistoryList>,
     /// Whether the next scan reads the list even if the words are unchanged.
     pub(super) again: bool,
     /// Number of scans in a row in which a command could not be read.
@@ -305,18 +314,18 @@ pub(super) struct Shell {
     /// Number of scans in a row in which its list could not be read.
     pub(super) unread: u8,
     /// The scan since which its last command waits because its text seems unfinished.
-    pub(super) waits_since: Option<Scan>,
+    pub(super) waits_since: Option<ScanNumber>,
     /// The scan until which its variables are read in each.
-    pub(super) busy_until: Scan,
-    pub(super) values: Values,
-    pub(super) judged: Judged,
+    pub(super) busy_until: ScanNumber,
+    pub(super) values: VariableValues,
+    pub(super) judged: JudgedVariables,
     /// How its history was off in the last scan, since when, and what was reported of that.
     pub(super) ways: DisableMethods,
     pub(super) ways_since_ns: RealTime,
     pub(super) reported: DisableMethods,
     /// The ways of which a scan has shown that they did not hold.
     pub(super) was_on: DisableMethods,
-    pub(super) cleared: Option<Cleared>,
+    pub(super) cleared: Option<UnconfirmedClearing>,
     /// Whether its list was replaced, so that the one before may come back.
     pub(super) was_put_aside: bool,
     /// A clearing whose report was not accepted, and when and how often it was seen.
@@ -326,13 +335,13 @@ pub(super) struct Shell {
 
 impl Shell {
     /// A shell that is seen first in this scan, and of which nothing is known.
-    pub(super) fn new(row: RowId, process: ProcessKey, group: u64, scan: Scan) -> Self {
+    pub(super) fn new(row: RowId, process: ProcessKey, group: u64, scan: ScanNumber) -> Self {
         Self {
             row,
             process,
             group,
             kind: ShellKind::default(),
-            places: [0; Word::COUNT],
+            places: [0; ShellGlobal::COUNT],
             data: None,
             is_interactive: false,
             ready_scans: 0,
@@ -340,7 +349,7 @@ impl Shell {
             seen: scan,
             root: PhysicalAddress::default(),
             fs: KernelVa::NULL,
-            words: Words::default(),
+            words: ShellGlobals::default(),
             is_changed: false,
             known: None,
             again: true,
@@ -348,8 +357,8 @@ impl Shell {
             unread: 0,
             waits_since: None,
             busy_until: scan.after(BUSY_SCANS),
-            values: Values::default(),
-            judged: Judged::default(),
+            values: VariableValues::default(),
+            judged: JudgedVariables::default(),
             ways: DisableMethods::default(),
             ways_since_ns: RealTime::default(),
             reported: DisableMethods::default(),
@@ -365,14 +374,14 @@ impl Shell {
     /// finding with the time since when. An error if the next scan has to show it.
     pub(super) fn confirm(
         &mut self,
-        how: Option<Clearing>,
+        how: Option<HistoryClearing>,
         now: RealTime,
     ) -> Result<Option<SeenClearing>, FirstSight> {
         match (how, self.cleared.take()) {
             (None, _) => Ok(None),
             (Some(how), Some(before)) => Ok(Some((how, (before.since_ns, 2)))),
             (Some(_), None) => {
-                self.cleared = Some(Cleared { since_ns: now });
+                self.cleared = Some(UnconfirmedClearing { since_ns: now });
                 self.again = true;
                 Err(FirstSight)
             }
@@ -383,11 +392,12 @@ impl Shell {
     pub(super) fn is_idle(&self) -> bool {
         match self.kind {
             ShellKind::Bash => {}
-            ShellKind::Zsh => return self.words.pointer(Word::RING) == Some(0),
-            ShellKind::Python => return self.words.pointer(Word::PROMPT) == Some(0),
+            ShellKind::Zsh => return self.words.pointer(ShellGlobal::RING) == Some(0),
+            ShellKind::Python => return self.words.pointer(ShellGlobal::PROMPT) == Some(0),
         }
-        let by_word = self.words.int(Word::Interactive) == Some(0);
-        by_word || self.data.is_some() && !self.is_interactive && self.words != Words::default()
+        let by_word = self.words.int(ShellGlobal::Interactive) == Some(0);
+        by_word
+            || self.data.is_some() && !self.is_interactive && self.words != ShellGlobals::default()
     }
 }
 
@@ -397,18 +407,18 @@ mod tests {
 
     const KEY: HashKey = HashKey::new(1);
 
-    fn words(enabled: u32) -> Words {
+    fn words(enabled: u32) -> ShellGlobals {
         let bytes = enabled.to_le_bytes();
-        Words::decode(|at| (at == Word::Enabled as usize).then_some(&bytes[..]))
+        ShellGlobals::decode(|at| (at == ShellGlobal::Enabled as usize).then_some(&bytes[..]))
     }
 
     fn ways(values: [&str; 7]) -> Vec<DisableMethod> {
         let values = values.map(|text| match text {
-            "?" => Value::Unknown,
-            "-" => Value::Unset,
-            text => Value::of(text),
+            "?" => VariableValue::Unknown,
+            "-" => VariableValue::Unset,
+            text => VariableValue::of(text),
         });
-        let mut judged = Judged::default();
+        let mut judged = JudgedVariables::default();
         for (at, value) in values.iter().enumerate() {
             judged.note(at, value, KEY);
         }
@@ -451,20 +461,21 @@ mod tests {
         (values[4], values[6]) = ("!(exit)", "cmdhist:extglob");
         assert_eq!(ways(values), [DisableMethod::Ignored]);
         assert_eq!(ways(["?"; 7]), []);
-        let none = DisableMethods::of(&words(0), &Values::default(), &Judged::default());
+        let none =
+            DisableMethods::of(&words(0), &VariableValues::default(), &JudgedVariables::default());
         assert_eq!(none.iter().collect::<Vec<_>>(), [DisableMethod::Off]);
     }
 
     #[test]
     fn a_place_is_known_when_it_was_searched_for() {
-        let mut values = Values::default();
-        values[FILE] = Value::of("/nonexistent/x");
-        let mut judged = Judged::default();
+        let mut values = VariableValues::default();
+        values[FILE] = VariableValue::of("/nonexistent/x");
+        let mut judged = JudgedVariables::default();
         judged.note(FILE, &values[FILE], KEY);
         let known = DisableMethods::known(&words(1), &values, &judged);
         assert!(known.has(DisableMethod::NullFile) && !known.has(DisableMethod::NoFolder));
-        judged.file.found(Place::NoFolder);
-        judged.file.found(Place::NoFolder);
+        judged.file.found(HistoryFilePlace::NoFolder);
+        judged.file.found(HistoryFilePlace::NoFolder);
         assert!(DisableMethods::known(&words(1), &values, &judged).has(DisableMethod::NoFolder));
         let ways = DisableMethods::of(&words(1), &values, &judged);
         assert_eq!(ways.iter().collect::<Vec<_>>(), [DisableMethod::NoFolder]);
@@ -472,15 +483,15 @@ mod tests {
 
     #[test]
     fn patterns_wait_for_their_turn() {
-        let mut values = Values::default();
-        values[IGNORE] = Value::of("*");
-        let mut judged = Judged::default();
+        let mut values = VariableValues::default();
+        values[IGNORE] = VariableValue::of("*");
+        let mut judged = JudgedVariables::default();
         judged.try_patterns(&values, &mut 0);
         assert_eq!(judged.ignores_everything, None);
         let mut left = 1;
         judged.try_patterns(&values, &mut left);
         assert_eq!((judged.ignores_everything, left), (Some(true), 0));
-        judged.note(MORE_OPTIONS, &Value::Unset, KEY);
+        judged.note(MORE_OPTIONS, &VariableValue::Unset, KEY);
         assert_eq!(judged.ignores_everything, None);
     }
 }

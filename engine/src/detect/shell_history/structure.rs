@@ -7,11 +7,13 @@
 
 use arrayvec::ArrayVec;
 use panoptes_decoders::source::PAGE_BYTES;
-use panoptes_decoders::user::bash::{self, ENTRY_BYTES, Entry, TIMESTAMP_BYTES, Table};
+use panoptes_decoders::user::bash::{
+    self, BashHashTable, BashHistoryEntry, ENTRY_BYTES, TIMESTAMP_BYTES,
+};
 
-use super::memory::Memory;
+use super::memory::ProcessMemory;
 use super::variables::{self, OPTIONS};
-use crate::page_cache::Unread;
+use crate::page_cache::MissingPage;
 
 /// Maximum number of bytes of data that are searched. bash has 150 KB.
 pub(super) const DATA_BYTES_MAX: u64 = 512 << 10;
@@ -36,12 +38,12 @@ pub(super) type Pointer = (u64, u64);
 
 /// Searches `length` bytes of data from `start` on.
 pub(super) fn search(
-    memory: &mut Memory<'_>,
+    memory: &mut ProcessMemory<'_>,
     (start, length): (u64, u64),
     pointers: &mut Vec<Pointer>,
-) -> Result<Shape, Unread> {
+) -> Result<Shape, MissingPage> {
     let mut shape = Shape::default();
-    let end = start.checked_add(length.min(DATA_BYTES_MAX)).ok_or(Unread)?;
+    let end = start.checked_add(length.min(DATA_BYTES_MAX)).ok_or(MissingPage)?;
     let mut at = start & !7;
     while at < end && (shape.variables.is_none() || shape.history.is_none()) {
         let chunk = CHUNK_BYTES.min(end - at);
@@ -54,7 +56,7 @@ pub(super) fn search(
 
 /// Collects the words that may point to allocated memory. Pages that are not in memory have none.
 fn collect(
-    memory: &mut Memory<'_>,
+    memory: &mut ProcessMemory<'_>,
     (start, length): (u64, u64),
     (first, end): (u64, u64),
     pointers: &mut Vec<Pointer>,
@@ -88,7 +90,7 @@ fn collect(
 }
 
 /// Checks the pointers' targets.
-fn look(memory: &mut Memory<'_>, pointers: &[Pointer], shape: &mut Shape) {
+fn look(memory: &mut ProcessMemory<'_>, pointers: &[Pointer], shape: &mut Shape) {
     // The global context has no name, and there is no context above or below it.
     let is_context = |head: [u64; 5]| head[..4] == [0; 4] && bash::is_plausible(head[4]);
     let contexts: ArrayVec<Pointer, CONTEXTS_MAX> = heads(memory, pointers)
@@ -113,7 +115,7 @@ fn look(memory: &mut Memory<'_>, pointers: &[Pointer], shape: &mut Shape) {
 
 /// Reads the beginning of each pointer's target. Those that are not in memory are left out.
 fn heads(
-    memory: &mut Memory<'_>,
+    memory: &mut ProcessMemory<'_>,
     pointers: &[Pointer],
 ) -> impl Iterator<Item = (Pointer, [u64; 5])> {
     memory.clear();
@@ -132,15 +134,17 @@ fn heads(
 }
 
 /// Whether a context holds a shell's global variables.
-fn is_global(memory: &mut Memory<'_>, context: u64) -> bool {
+fn is_global(memory: &mut ProcessMemory<'_>, context: u64) -> bool {
     let table = memory.word(context.wrapping_add(bash::CONTEXT_TABLE));
-    let table = table.and_then(|table| memory.read(table, Table::BYTES)).and_then(Table::parse);
+    let table = table
+        .and_then(|table| memory.read(table, BashHashTable::BYTES))
+        .and_then(BashHashTable::parse);
     table.is_some() && variables::read(memory, context, &mut 0)[OPTIONS].text().is_some()
 }
 
 /// Whether an object is a history entry, by the format of its time.
-fn is_entry(memory: &mut Memory<'_>, place: u64) -> bool {
-    let entry = memory.read(place, ENTRY_BYTES).and_then(Entry::parse);
+fn is_entry(memory: &mut ProcessMemory<'_>, place: u64) -> bool {
+    let entry = memory.read(place, ENTRY_BYTES).and_then(BashHistoryEntry::parse);
     let Some(entry) = entry.filter(|entry| entry.timestamp != 0) else { return false };
     memory.clear();
     memory.push_text(entry.timestamp, TIMESTAMP_BYTES);

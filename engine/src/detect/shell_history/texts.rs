@@ -1,8 +1,8 @@
 //! Reads the texts of commands, some in one batch.
 
-use panoptes_decoders::user::bash::{self, Entry, TIMESTAMP_BYTES};
+use panoptes_decoders::user::bash::{self, BashHistoryEntry, TIMESTAMP_BYTES};
 
-use super::memory::Memory;
+use super::memory::ProcessMemory;
 
 /// Number of texts that are read in one batch.
 pub(super) const TEXTS: usize = 16;
@@ -11,8 +11,8 @@ pub(super) const TEXTS: usize = 16;
 /// Stops at the first that could not be read and returns the number read. Longer texts are cut at
 /// `limit` bytes.
 pub(super) fn texts_of(
-    memory: &mut Memory<'_>,
-    entries: &[Entry],
+    memory: &mut ProcessMemory<'_>,
+    entries: &[BashHistoryEntry],
     limit: u64,
     text: &mut Vec<u8>,
     mut out: impl FnMut(&mut [u8], Option<i64>),

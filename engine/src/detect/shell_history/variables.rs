@@ -1,12 +1,12 @@
 //! Reads the shell variables that control the history.
 
 use panoptes_decoders::user::bash::{
-    self, Bucket, CONTEXT_TABLE, Table, Variable, has_option, ignores_spaces,
+    self, BashHashTable, Bucket, CONTEXT_TABLE, Variable, has_option, ignores_spaces,
 };
 use panoptes_decoders::user::bash_patterns::ignores_everything;
 
-use super::history_path::Place;
-use super::memory::Memory;
+use super::history_path::HistoryFilePlace;
+use super::memory::ProcessMemory;
 
 /// Maximum length of a bucket's chain.
 const CHAIN_MAX: usize = 8;
@@ -35,24 +35,24 @@ pub(super) const MORE_OPTIONS: usize = 6;
 
 /// What is known of a variable.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) enum Value {
+pub(super) enum VariableValue {
     #[default]
     Unknown,
     /// There is no variable of that name, or it has no value.
     Unset,
-    Set(Text),
+    Set(ShortText),
     /// A longer value, and whether it disables the history ([`disables`]).
     Long(bool),
 }
 
 /// A short text.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Text {
+pub(super) struct ShortText {
     bytes: [u8; VALUE_BYTES],
     length: u16,
 }
 
-impl Text {
+impl ShortText {
     /// `None` if the text is too long.
     pub(super) fn new(text: &[u8]) -> Option<Self> {
         let mut bytes = [0; VALUE_BYTES];
@@ -65,7 +65,7 @@ impl Text {
     }
 }
 
-impl Value {
+impl VariableValue {
     pub(super) fn text(&self) -> Option<&[u8]> {
         match self {
             Self::Set(text) => Some(text.bytes()),
@@ -75,20 +75,28 @@ impl Value {
 
     #[cfg(test)]
     pub(super) fn of(text: &str) -> Self {
-        Text::new(text.as_bytes()).map_or(Self::Unknown, Self::Set)
+        ShortText::new(text.as_bytes()).map_or(Self::Unknown, Self::Set)
     }
 }
 
 /// The values of all variables.
-pub(super) type Values = [Value; NAMES.len()];
+pub(super) type VariableValues = [VariableValue; NAMES.len()];
+
+/// The table of the variables of a context.
+fn table(memory: &mut ProcessMemory<'_>, context: u64) -> Option<BashHashTable> {
+    let table = memory.word(context.wrapping_add(CONTEXT_TABLE))?;
+    BashHashTable::parse(memory.read(table, BashHashTable::BYTES)?)
+}
 
 /// Reads the variables of `context`, the shell's global one. Counts down `patterns_left` for long
 /// patterns; without any, these are unknown.
-pub(super) fn read(memory: &mut Memory<'_>, context: u64, patterns_left: &mut u32) -> Values {
-    let mut values = Values::default();
-    let table = memory.word(context.wrapping_add(CONTEXT_TABLE));
-    let table = table.and_then(|table| memory.read(table, Table::BYTES)).and_then(Table::parse);
-    let Some(table) = table else { return values };
+pub(super) fn read(
+    memory: &mut ProcessMemory<'_>,
+    context: u64,
+    patterns_left: &mut u32,
+) -> VariableValues {
+    let mut values = VariableValues::default();
+    let Some(table) = table(memory, context) else { return values };
     memory.clear();
     for name in NAMES {
         memory.push(table.slot(name), 8);
@@ -112,11 +120,11 @@ pub(super) fn read(memory: &mut Memory<'_>, context: u64, patterns_left: &mut u3
         let mut goes_on = false;
         for (at, name) in NAMES.iter().enumerate() {
             let Some(place) = next[at] else { continue };
-            if values[at] != Value::Unknown {
+            if values[at] != VariableValue::Unknown {
                 continue;
             }
             if place == 0 {
-                values[at] = Value::Unset;
+                values[at] = VariableValue::Unset;
                 continue;
             }
             next[at] = None;
@@ -140,7 +148,7 @@ pub(super) fn read(memory: &mut Memory<'_>, context: u64, patterns_left: &mut u3
     for (at, address) in long.into_iter().enumerate() {
         if at == IGNORE && address.is_some() {
             if *patterns_left == 0 {
-                values[at] = Value::Unknown;
+                values[at] = VariableValue::Unknown;
                 continue;
             }
             *patterns_left -= 1;
@@ -153,38 +161,38 @@ pub(super) fn read(memory: &mut Memory<'_>, context: u64, patterns_left: &mut u3
 }
 
 /// The value of a variable whose text was read as objects `index` and the next.
-fn value(memory: &Memory<'_>, index: usize, variable: &Variable) -> Value {
+fn value(memory: &ProcessMemory<'_>, index: usize, variable: &Variable) -> VariableValue {
     if variable.is_invisible || variable.value == 0 {
-        return Value::Unset;
+        return VariableValue::Unset;
     }
     let mut room = [0; VALUE_BYTES];
     let text = text(memory, index, VALUE_BYTES, &mut room).filter(|_| !variable.is_no_text);
-    text.and_then(Text::new).map_or(Value::Unknown, Value::Set)
+    text.and_then(ShortText::new).map_or(VariableValue::Unknown, VariableValue::Set)
 }
 
 /// Whether a variable's text goes on behind objects `index` and the next.
-fn is_long(memory: &Memory<'_>, index: usize, variable: &Variable) -> bool {
+fn is_long(memory: &ProcessMemory<'_>, index: usize, variable: &Variable) -> bool {
     let mut room = [0; VALUE_BYTES];
     let is_text = variable.value != 0 && !variable.is_invisible && !variable.is_no_text;
     is_text && text(memory, index, VALUE_BYTES, &mut room).is_some_and(|it| it.len() == VALUE_BYTES)
 }
 
 /// Reads a long value of the variable `at`.
-fn read_long(memory: &mut Memory<'_>, at: usize, address: u64) -> Value {
+fn read_long(memory: &mut ProcessMemory<'_>, at: usize, address: u64) -> VariableValue {
     memory.clear();
     memory.push_text(address, LONG_BYTES as u64);
     memory.run();
     let mut room = [0; LONG_BYTES];
     let text = text(memory, 0, LONG_BYTES, &mut room);
     let disables = |text: &[u8]| disables(at, text, text.len() < LONG_BYTES);
-    text.map_or(Value::Unknown, |text| Value::Long(disables(text)))
+    text.map_or(VariableValue::Unknown, |text| VariableValue::Long(disables(text)))
 }
 
 /// Whether a long value disables what its variable is about, or has the option that is asked for.
 /// `is_whole`: whether its end is known.
 pub(super) fn disables(at: usize, text: &[u8], is_whole: bool) -> bool {
     match at {
-        FILE => Place::of(text, is_whole) != Place::Open,
+        FILE => HistoryFilePlace::of(text, is_whole) != HistoryFilePlace::Open,
         SIZE | FILE_SIZE => is_whole && number(text) == Some(0),
         CONTROL => ignores_spaces(text),
         IGNORE => ignores_everything(text, false) || ignores_everything(text, true),
@@ -195,7 +203,7 @@ pub(super) fn disables(at: usize, text: &[u8], is_whole: bool) -> bool {
 
 /// Reads an object at each address that is known and not 0.
 fn read_all<T>(
-    memory: &mut Memory<'_>,
+    memory: &mut ProcessMemory<'_>,
     places: &[Option<u64>; NAMES.len()],
     bytes: u64,
     parse: impl Fn(&[u8]) -> Option<T>,
@@ -210,7 +218,7 @@ fn read_all<T>(
 
 /// A text that was read in two pieces, if its end was read, or `limit` bytes of it.
 fn text<'a>(
-    memory: &Memory<'_>,
+    memory: &ProcessMemory<'_>,
     index: usize,
     limit: usize,
     room: &'a mut [u8],

@@ -2,7 +2,7 @@
 
 /// One of bash's variables. Other shells have others in the same places.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Word {
+pub(super) enum ShellGlobal {
     /// `the_history`, which no symbol names: `HIST_ENTRY **`.
     TheHistory,
     /// Length of the list.
@@ -35,7 +35,7 @@ pub(super) enum Word {
     NoEntry,
 }
 
-impl Word {
+impl ShellGlobal {
     pub(super) const COUNT: usize = 15;
 
     /// All of them in order, each with its name among bash's symbols and its size in bytes. The
@@ -107,9 +107,9 @@ impl Word {
 
 /// The values of all words in one scan; `None` where unknown.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Words([Option<u64>; Word::COUNT]);
+pub(super) struct ShellGlobals([Option<u64>; ShellGlobal::COUNT]);
 
-impl Words {
+impl ShellGlobals {
     /// Decodes the bytes that were read of each word.
     pub(super) fn decode<'a>(mut bytes: impl FnMut(usize) -> Option<&'a [u8]>) -> Self {
         Self(core::array::from_fn(|index| {
@@ -120,31 +120,31 @@ impl Words {
         }))
     }
 
-    pub(super) fn pointer(&self, word: Word) -> Option<u64> {
+    pub(super) fn pointer(&self, word: ShellGlobal) -> Option<u64> {
         self.0[word as usize]
     }
 
-    pub(super) fn number(&self, word: Word) -> Option<i64> {
+    pub(super) fn number(&self, word: ShellGlobal) -> Option<i64> {
         self.0[word as usize].map(|value| value as i64)
     }
 
-    pub(super) fn int(&self, word: Word) -> Option<i32> {
+    pub(super) fn int(&self, word: ShellGlobal) -> Option<i32> {
         self.0[word as usize].map(|value| value as u32 as i32)
     }
 
     /// Whether an int is not 0, or `otherwise` if it is unknown.
-    pub(super) fn is_set(&self, word: Word, otherwise: bool) -> bool {
+    pub(super) fn is_set(&self, word: ShellGlobal, otherwise: bool) -> bool {
         self.int(word).map_or(otherwise, |value| value != 0)
     }
 
     /// Number of lines of the last command, as far as it was read.
     pub(super) fn begun_or_run(&self) -> u32 {
-        self.int(Word::LineCount).and_then(|count| u32::try_from(count).ok()).unwrap_or(0)
+        self.int(ShellGlobal::LineCount).and_then(|count| u32::try_from(count).ok()).unwrap_or(0)
     }
 
     /// Number of lines so far of the command that is being read; 0 if there is none.
     pub(super) fn lines_begun(&self) -> u32 {
-        if self.is_set(Word::Executing, false) {
+        if self.is_set(ShellGlobal::Executing, false) {
             return 0;
         }
         self.begun_or_run()
@@ -157,13 +157,13 @@ mod tests {
 
     #[test]
     fn words_are_in_their_places() {
-        for (at, (word, ..)) in Word::ALL.iter().enumerate() {
+        for (at, (word, ..)) in ShellGlobal::ALL.iter().enumerate() {
             assert_eq!(*word as usize, at);
         }
-        let bytes = [[0xff_u8; 4]; Word::COUNT];
-        let words = Words::decode(|at| (at != 2).then(|| &bytes[at][..]));
-        assert_eq!(words.int(Word::Length), Some(-1));
-        assert_eq!(words.int(Word::Base), None);
-        assert!(words.is_set(Word::Base, true));
+        let bytes = [[0xff_u8; 4]; ShellGlobal::COUNT];
+        let words = ShellGlobals::decode(|at| (at != 2).then(|| &bytes[at][..]));
+        assert_eq!(words.int(ShellGlobal::Length), Some(-1));
+        assert_eq!(words.int(ShellGlobal::Base), None);
+        assert!(words.is_set(ShellGlobal::Base, true));
     }
 }

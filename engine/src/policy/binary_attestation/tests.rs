@@ -4,18 +4,20 @@
 
 use panoptes_records::json::Limits as TextLimits;
 use panoptes_records::queue::{Consumer, Producer, QueueSize, Waker, queue};
-use panoptes_records::record::header::Header;
+use panoptes_records::record::header::RecordHeader;
 use panoptes_records::record::interface::BluefieldSystem;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::detect::binary_attestation::verdict::Deviation;
-use crate::detect::binary_attestation::{FileFacts, Shipped, ShippedBuilder, ShippedFile, Subject};
+use crate::detect::binary_attestation::{
+    FileFacts, ShippedBuilder, ShippedFile, ShippedFiles, ShippedSubject,
+};
 use crate::detect::{Finding, Findings as _};
 use crate::page_cache::{BestMatch, Hashes, Partial};
 use crate::policy::tests::records_of;
 use crate::policy::{Policy, PolicyConfig};
-use crate::shipped::Applied;
+use crate::shipped::ProcessSubjects;
 use crate::state::container::Containers;
 use crate::state::facts::ProcessFacts;
 use crate::state::tests::watch::limits;
@@ -26,13 +28,13 @@ use panoptes_tables::{HashKey, StringRoom, Strings};
 const HASHES: Hashes = Hashes { sha256: [0xab; 32], sha1: [0xcd; 20], md5: [0xef; 16] };
 
 /// `/usr/bin/ls` of the system, `/bin/serve` of the image `web:1`.
-fn shipped() -> Shipped {
+fn shipped() -> ShippedFiles {
     let mut builder = ShippedBuilder::new();
-    let system = builder.subject(&Subject::System).unwrap();
+    let system = builder.subject(&ShippedSubject::System).unwrap();
     let ls = ShippedFile { path: Some(b"/usr/bin/ls"), size: Some(100), ..ShippedFile::default() };
     builder.add(system, &ls).unwrap();
     let entrypoint = [b"/bin/serve".to_vec(), b"--now".to_vec()];
-    let web = Subject::Image {
+    let web = ShippedSubject::Image {
         name: Some("web:1"),
         digest: None,
         containers: &[],
@@ -42,7 +44,12 @@ fn shipped() -> Shipped {
     builder.build()
 }
 
-fn alert<'a>(shipped: &'a Shipped, applied: &'a Applied, wrong: Wrong, basis: Basis) -> Alert<'a> {
+fn alert<'a>(
+    shipped: &'a ShippedFiles,
+    applied: &'a ProcessSubjects,
+    wrong: Wrong,
+    basis: Basis,
+) -> Alert<'a> {
     Alert {
         shipped,
         applied,
@@ -63,7 +70,7 @@ fn alert<'a>(shipped: &'a Shipped, applied: &'a Applied, wrong: Wrong, basis: Ba
             number: 71,
             change_time_ns: 1_795_159_900_000_000_000,
             size: 101,
-            format: Format::Elf(ElfKind::Executable),
+            format: ContentFormat::Elf(ElfKind::Executable),
             hashes: Some(HASHES),
             is_main_executable: true,
             is_memfd: false,
@@ -77,7 +84,7 @@ fn alert<'a>(shipped: &'a Shipped, applied: &'a Applied, wrong: Wrong, basis: Ba
 fn policy_with(config: PolicyConfig) -> (Policy, Producer, Consumer) {
     let limits = limits();
     let text = TextLimits::new(limits.string_length as usize);
-    let header = Header::new(&"NONE".into(), &BluefieldSystem::default(), text);
+    let header = RecordHeader::new(&"NONE".into(), &BluefieldSystem::default(), text);
     let policy = Policy::new(&limits, config, header, 1, HashKey::new(7));
     let size = QueueSize { blocks: 2, block_bytes: 1 << 20 };
     let (producer, consumer) = queue(size, &Waker::default());
@@ -85,7 +92,7 @@ fn policy_with(config: PolicyConfig) -> (Policy, Producer, Consumer) {
 }
 
 /// Reports an alert this often, and returns the last answer.
-fn report(policy: &mut Policy, out: &mut Producer, alert: &Alert<'_>, times: u32) -> Accepted {
+fn report(policy: &mut Policy, out: &mut Producer, alert: &Alert<'_>, times: u32) -> Acceptance {
     let limits = limits();
     let snapshot = Snapshot::empty(&limits);
     let strings = Strings::new(StringRoom::default(), HashKey::new(1));
@@ -94,7 +101,7 @@ fn report(policy: &mut Policy, out: &mut Producer, alert: &Alert<'_>, times: u32
     let cx = ScanContext { snapshot: &snapshot, containers: &containers, strings: &strings, now };
     let mut reporter = policy.reporter(out);
     // Each of another process and file, so that they are not summed up.
-    (0..times).fold(Accepted::Yes, |_, time| {
+    (0..times).fold(Acceptance::Yes, |_, time| {
         let process_id = alert.process.process_id + time;
         let process = ProcessFacts { process_id, ..alert.process };
         let file = FileFacts { number: alert.file.number + u64::from(time), ..alert.file };
@@ -105,7 +112,7 @@ fn report(policy: &mut Policy, out: &mut Producer, alert: &Alert<'_>, times: u32
 /// The records of one alert.
 fn records(alert: &Alert<'_>) -> Vec<Value> {
     let (mut policy, mut producer, mut consumer) = policy_with(PolicyConfig::default());
-    assert_eq!(report(&mut policy, &mut producer, alert, 1), Accepted::Yes);
+    assert_eq!(report(&mut policy, &mut producer, alert, 1), Acceptance::Yes);
     producer.flush();
     records_of(&mut consumer)
 }
@@ -294,13 +301,13 @@ fn a_finding_without_room_for_its_record_is_refused() {
     let applied = shipped.of_system();
     let alert = alert(&shipped, &applied, FOREIGN, Basis::Content);
     let (mut policy, mut producer, _consumer) = policy_with(PolicyConfig::default());
-    assert_eq!(report(&mut policy, &mut producer, &alert, 100), Accepted::Yes);
+    assert_eq!(report(&mut policy, &mut producer, &alert, 100), Acceptance::Yes);
     assert_eq!(producer.refused(), 0);
-    assert_eq!(report(&mut policy, &mut producer, &alert, 4000), Accepted::No);
+    assert_eq!(report(&mut policy, &mut producer, &alert, 4000), Acceptance::No);
     assert!(producer.refused() > 0);
     // An alert that is not wanted needs no room.
     let mut config = PolicyConfig::default();
     config.set_enabled(Activity::ForeignBinaryExecuted, false);
     let (mut policy, ..) = policy_with(config);
-    assert_eq!(report(&mut policy, &mut producer, &alert, 1), Accepted::Yes);
+    assert_eq!(report(&mut policy, &mut producer, &alert, 1), Acceptance::Yes);
 }

@@ -2,7 +2,7 @@
 
 use panoptes_records::json::Limits as TextLimits;
 use panoptes_records::queue::{QueueSize, Waker, queue};
-use panoptes_records::record::header::Header;
+use panoptes_records::record::header::RecordHeader;
 use panoptes_records::record::interface::BluefieldSystem;
 use panoptes_tables::{HashKey, StringRoom, Strings};
 use serde_json::Value;
@@ -11,7 +11,7 @@ use super::*;
 use crate::detect::{Finding, Findings as _};
 use crate::policy::tests::records_of;
 use crate::policy::{Policy, PolicyConfig};
-use crate::state::Opened;
+use crate::state::FileAtOpen;
 use crate::state::container::Containers;
 use crate::state::facts::{DescriptorFacts, FileName, InodeFacts, ProcessFacts};
 use crate::state::tests::watch::limits;
@@ -31,7 +31,7 @@ fn record_of(
 ) -> Value {
     let limits = limits();
     let text = TextLimits::new(limits.string_length as usize);
-    let mut header = Header::new(&"NONE".into(), &BluefieldSystem::default(), text);
+    let mut header = RecordHeader::new(&"NONE".into(), &BluefieldSystem::default(), text);
     header.set_severity(Activity::FileDescriptorFileContentChange, configured);
     let mut policy = Policy::new(&limits, PolicyConfig::default(), header, 1, HashKey::new(7));
     let size = QueueSize { blocks: 4, block_bytes: 1 << 20 };
@@ -45,7 +45,7 @@ fn record_of(
             ..DescriptorFacts::default()
         },
         previous,
-        opened: Opened { size: 10, ..Opened::default() },
+        opened: FileAtOpen { size: 10, ..FileAtOpen::default() },
         hashes: None,
         partial: None,
         since_ns: RealTime::from_ns(1_795_159_906_905_224_659),
@@ -58,7 +58,7 @@ fn record_of(
     let now = Now::at(1_795_159_907_905_224_659);
     let cx = ScanContext { snapshot: &snapshot, containers: &containers, strings: &strings, now };
     let accepted = policy.reporter(&mut out).found(&cx, &Finding::FileContent(&change));
-    assert_eq!(accepted, Accepted::Yes);
+    assert_eq!(accepted, Acceptance::Yes);
     out.flush();
     records_of(&mut consumer).remove(0)
 }
@@ -104,7 +104,7 @@ fn a_record_names_a_file_as_it_is_named_now_and_before() {
 #[test]
 fn an_event_takes_no_room_of_alerts() {
     let text = TextLimits::new(1024);
-    let header = Header::new(&"NONE".into(), &BluefieldSystem::default(), text);
+    let header = RecordHeader::new(&"NONE".into(), &BluefieldSystem::default(), text);
     let details = FileDescriptorDetails::default();
     let activity = Activity::FileDescriptorFileContentChange;
     let record = Record::new(activity, Details::FileDescriptor(&details));

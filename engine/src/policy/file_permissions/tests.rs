@@ -3,13 +3,13 @@
 use panoptes_decoders::kernel::inode::mode;
 use panoptes_records::json::Limits as TextLimits;
 use panoptes_records::queue::{QueueSize, Waker, queue};
-use panoptes_records::record::header::Header;
+use panoptes_records::record::header::RecordHeader;
 use panoptes_records::record::interface::BluefieldSystem;
 use panoptes_tables::{HashKey, StringRoom, Strings};
 use serde_json::Value;
 
 use super::*;
-use crate::detect::file_content::paths::{AccessBefore, Owner};
+use crate::detect::file_content::paths::{AccessBefore, FileOwner};
 use crate::detect::{Finding, Findings as _};
 use crate::policy::tests::records_of;
 use crate::policy::{Policy, PolicyConfig};
@@ -19,16 +19,16 @@ use crate::time::{Now, RealTime};
 use crate::walk::Snapshot;
 
 /// The records of a change of `/usr/local/bin/x`, or of a folder.
-fn records(what: Access, mode: u16, is_known: bool, config: PolicyConfig) -> Vec<Value> {
+fn records(what: GrantedAccess, mode: u16, is_known: bool, config: PolicyConfig) -> Vec<Value> {
     let limits = limits();
     let text = TextLimits::new(limits.string_length as usize);
-    let header = Header::new(&"NONE".into(), &BluefieldSystem::default(), text);
+    let header = RecordHeader::new(&"NONE".into(), &BluefieldSystem::default(), text);
     let mut policy = Policy::new(&limits, config, header, 1, HashKey::new(7));
     let size = QueueSize { blocks: 4, block_bytes: 1 << 20 };
     let (mut out, mut consumer) = queue(size, &Waker::default());
-    let owner = Some(Owner { uid: 1000, gid: 50 });
+    let owner = Some(FileOwner { uid: 1000, gid: 50 });
     let change = PermissionChange {
-        path: if what == Access::OpenFolder { b"/etc" } else { b"/usr/local/bin/x" },
+        path: if what == GrantedAccess::OpenFolder { b"/etc" } else { b"/usr/local/bin/x" },
         previous: None,
         attributes: Attributes { mode, uid: 0, gid: 42, ino: 12, ..Attributes::default() },
         device: 8 << 20 | 1,
@@ -44,18 +44,18 @@ fn records(what: Access, mode: u16, is_known: bool, config: PolicyConfig) -> Vec
     let now = Now::at(1_795_159_907_905_224_659);
     let cx = ScanContext { snapshot: &snapshot, containers: &containers, strings: &strings, now };
     let accepted = policy.reporter(&mut out).found(&cx, &Finding::PermissionChange(&change));
-    assert_eq!(accepted, Accepted::Yes);
+    assert_eq!(accepted, Acceptance::Yes);
     out.flush();
     records_of(&mut consumer)
 }
 
-fn record(what: Access, mode: u16, is_known: bool) -> Value {
+fn record(what: GrantedAccess, mode: u16, is_known: bool) -> Value {
     records(what, mode, is_known, PolicyConfig::default()).remove(0)
 }
 
 #[test]
 fn a_program_that_became_set_uid_is_an_alert_with_both_modes() {
-    let record = record(Access::SetUid, mode::S_IFREG | 0o4755, true);
+    let record = record(GrantedAccess::SetUid, mode::S_IFREG | 0o4755, true);
     assert_eq!((&record["message_type"], &record["severity"]), (&"ALERT".into(), &"HIGH".into()));
     assert_eq!(record["activity_data"]["name"], "file_permissions_changed");
     let file = &record["activity_data"]["file_details"];
@@ -87,7 +87,7 @@ fn a_program_that_became_set_uid_is_an_alert_with_both_modes() {
 
 #[test]
 fn a_set_gid_program_and_an_open_folder_have_reasons_of_their_own() {
-    let program = record(Access::SetGid, mode::S_IFREG | 0o2755, false);
+    let program = record(GrantedAccess::SetGid, mode::S_IFREG | 0o2755, false);
     let reason = program["detection"]["reason"].as_str().unwrap();
     assert!(
         reason.contains("became set-gid: every user who starts it gets the rights of group 42")
@@ -95,7 +95,7 @@ fn a_set_gid_program_and_an_open_folder_have_reasons_of_their_own() {
     assert!(reason.ends_with("; before, not known"), "{reason}");
     let file = program["activity_data"]["file_details"].as_object().unwrap();
     assert!(file.keys().all(|key| !key.starts_with("file_previous")), "{file:?}");
-    let folder = record(Access::OpenFolder, mode::S_IFDIR | 0o777, true);
+    let folder = record(GrantedAccess::OpenFolder, mode::S_IFDIR | 0o777, true);
     assert_eq!(folder["message_type"], "ALERT");
     assert_eq!(folder["activity_data"]["file_details"]["file_type"], "DIRECTORY");
     assert_eq!(folder["detection"]["mitre_attack"], serde_json::json!(["T1222.002"]));
@@ -105,7 +105,8 @@ fn a_set_gid_program_and_an_open_folder_have_reasons_of_their_own() {
 
 #[test]
 fn a_program_with_capabilities_has_their_names() {
-    let record = record(Access::Capabilities(1 << 7 | 1 << 40), mode::S_IFREG | 0o755, false);
+    let record =
+        record(GrantedAccess::Capabilities(1 << 7 | 1 << 40), mode::S_IFREG | 0o755, false);
     assert_eq!((&record["message_type"], &record["severity"]), (&"ALERT".into(), &"HIGH".into()));
     assert_eq!(record["detection"]["mitre_attack"], serde_json::json!(["T1548.001"]));
     let names = serde_json::json!(["cap_setuid", "cap_checkpoint_restore"]);
@@ -116,7 +117,7 @@ fn a_program_with_capabilities_has_their_names() {
          cap_checkpoint_restore; permissions 0755, user 0, group 42"
     );
     // A machine may have bits that no capability has yet.
-    let all = self::record(Access::Capabilities(u64::MAX), mode::S_IFREG | 0o755, false);
+    let all = self::record(GrantedAccess::Capabilities(u64::MAX), mode::S_IFREG | 0o755, false);
     let file = &all["activity_data"]["file_details"];
     assert_eq!(file["file_capabilities"].as_array().unwrap().len(), 41);
     let reason = all["detection"]["reason"].as_str().unwrap();
@@ -125,12 +126,12 @@ fn a_program_with_capabilities_has_their_names() {
 
 #[test]
 fn what_gives_nobody_rights_is_an_event_if_it_is_wanted() {
-    let record = record(Access::Other, mode::S_IFREG | 0o700, true);
+    let record = record(GrantedAccess::Other, mode::S_IFREG | 0o700, true);
     assert_eq!((&record["message_type"], &record["severity"]), (&"EVENT".into(), &"INFO".into()));
     assert_eq!(record["detection"]["mitre_attack"], serde_json::json!(["T1222.002"]));
     let mut config = PolicyConfig::default();
     config.set_enabled(Activity::FilePermissionsChanged, false);
-    for what in [Access::SetUid, Access::Other] {
+    for what in [GrantedAccess::SetUid, GrantedAccess::Other] {
         assert_eq!(records(what, mode::S_IFREG | 0o4755, true, config), [] as [Value; 0]);
     }
 }

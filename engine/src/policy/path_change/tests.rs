@@ -4,13 +4,13 @@ use panoptes_decoders::kernel::inode::{Attributes, mode};
 use panoptes_records::activities::Severity;
 use panoptes_records::json::Limits as TextLimits;
 use panoptes_records::queue::{QueueSize, Waker, queue};
-use panoptes_records::record::header::Header;
+use panoptes_records::record::header::RecordHeader;
 use panoptes_records::record::interface::BluefieldSystem;
 use panoptes_tables::{HashKey, StringRoom, Strings};
 use serde_json::Value;
 
 use super::*;
-use crate::detect::file_content::paths::{Before, NewNames};
+use crate::detect::file_content::paths::{NewNames, PreviousTarget};
 use crate::detect::{Finding, Findings as _};
 use crate::page_cache::Hashes;
 use crate::policy::tests::records_of;
@@ -20,18 +20,18 @@ use crate::state::tests::watch::limits;
 use crate::time::{Now, RealTime};
 use crate::walk::Snapshot;
 
-fn record(before: Option<Before>, severity: Option<Severity>) -> Value {
+fn record(before: Option<PreviousTarget>, severity: Option<Severity>) -> Value {
     record_of(before, severity, (None, 0o755))
 }
 
 fn record_of(
-    before: Option<Before>,
+    before: Option<PreviousTarget>,
     severity: Option<Severity>,
     (history, permissions): (Option<HistoryLoss>, u16),
 ) -> Value {
     let limits = limits();
     let text = TextLimits::new(limits.string_length as usize);
-    let header = Header::new(&"NONE".into(), &BluefieldSystem::default(), text);
+    let header = RecordHeader::new(&"NONE".into(), &BluefieldSystem::default(), text);
     let mut policy = Policy::new(&limits, PolicyConfig::default(), header, 1, HashKey::new(7));
     let size = QueueSize { blocks: 4, block_bytes: 1 << 20 };
     let (mut out, mut consumer) = queue(size, &Waker::default());
@@ -64,7 +64,7 @@ fn record_of(
     let now = Now::at(1_795_159_907_905_224_659);
     let cx = ScanContext { snapshot: &snapshot, containers: &containers, strings: &strings, now };
     let accepted = policy.reporter(&mut out).found(&cx, &Finding::PathChange(&change));
-    assert_eq!(accepted, Accepted::Yes);
+    assert_eq!(accepted, Acceptance::Yes);
     out.flush();
     records_of(&mut consumer).remove(0)
 }
@@ -72,7 +72,8 @@ fn record_of(
 #[test]
 fn a_record_has_the_file_as_it_is_and_as_it_was() {
     let hashes = Some(Hashes { sha256: [4; 32], sha1: [5; 20], md5: [6; 16] });
-    let was = Before { number: 12, size: 19, modify_time_ns: 7, is_same_file: true, hashes };
+    let was =
+        PreviousTarget { number: 12, size: 19, modify_time_ns: 7, is_same_file: true, hashes };
     let record = record(Some(was), None);
     assert_eq!(record["message_type"], "ALERT");
     assert_eq!(record["severity"], "MEDIUM");
@@ -104,8 +105,13 @@ fn a_record_says_what_is_not_known() {
     let reason = new["detection"]["reason"].as_str().unwrap();
     assert!(reason.starts_with("/usr/bin/tail, a file of 20 bytes, modified at "), "{reason}");
     assert!(reason.ends_with("; it was /usr/bin/tail.new until it was renamed"), "{reason}");
-    let other =
-        Before { number: 11, size: 20, modify_time_ns: 7, is_same_file: false, hashes: None };
+    let other = PreviousTarget {
+        number: 11,
+        size: 20,
+        modify_time_ns: 7,
+        is_same_file: false,
+        hashes: None,
+    };
     let other = record(Some(other), None);
     let reason = other["detection"]["reason"].as_str().unwrap();
     let begin = "/usr/bin/tail names another file: inode 12 of 20 bytes";
@@ -133,8 +139,13 @@ fn a_record_says_that_the_file_is_set_uid_or_set_gid() {
 
 #[test]
 fn a_history_that_was_removed_has_only_what_it_was() {
-    let was =
-        Before { number: 12, size: 400, modify_time_ns: 7, is_same_file: false, hashes: None };
+    let was = PreviousTarget {
+        number: 12,
+        size: 400,
+        modify_time_ns: 7,
+        is_same_file: false,
+        hashes: None,
+    };
     let removed = record_of(Some(was), None, (Some(HistoryLoss::Removed), 0o755));
     let data = &removed["activity_data"];
     assert_eq!(data["name"], "file_content_change");
@@ -160,7 +171,8 @@ fn the_reason_of_a_lost_history_states_how_it_was_lost() {
         (HistoryLoss::Replaced, false, "is no file any more"),
         (HistoryLoss::Removed, false, "was removed"),
     ] {
-        let was = Before { number: 12, size: 400, modify_time_ns: 7, is_same_file, hashes: None };
+        let was =
+            PreviousTarget { number: 12, size: 400, modify_time_ns: 7, is_same_file, hashes: None };
         let record = record_of(Some(was), None, (Some(loss), 0o755));
         let reason = record["detection"]["reason"].as_str().unwrap();
         let expected = format!(

@@ -11,7 +11,7 @@ use super::{Reader, details, names};
 use crate::detect::file_content::ContentChange;
 use crate::detect::file_content::paths::PathChange;
 use crate::detect::{Finding, Findings as _};
-use crate::state::Opened;
+use crate::state::FileAtOpen;
 use crate::state::facts::{DescriptorFacts, FileName, InodeFacts, ProcessFacts, ProcessNumbers};
 use crate::state::tests::world::World;
 use crate::time::RealTime;
@@ -26,7 +26,7 @@ fn changed(reader: &mut Reader, program: Option<&'static [u8]>, path: &str) -> V
         process: ProcessFacts { executable: program, ..process_facts(700) },
         descriptor: DescriptorFacts { name, inode: Some(inode), ..DescriptorFacts::default() },
         previous: None,
-        opened: Opened { size: 10, ..Opened::default() },
+        opened: FileAtOpen { size: 10, ..FileAtOpen::default() },
         hashes: None,
         partial: None,
         since_ns: cx.now.real,
@@ -106,7 +106,7 @@ fn another_act_is_in_full() {
                 ..DescriptorFacts::default()
             },
             previous: None,
-            opened: Opened::default(),
+            opened: FileAtOpen::default(),
             hashes: None,
             partial: None,
             since_ns: RealTime::default(),

@@ -7,10 +7,11 @@ use panoptes_records::activities::Activity;
 use serde_json::Value;
 
 use super::{Reader, attest, details};
-use crate::detect::binary_attestation::{ShippedBuilder, ShippedFile, Subject};
+use crate::detect::binary_attestation::{ShippedBuilder, ShippedFile, ShippedSubject};
 use crate::limits::Limits;
 use crate::page_cache::{
-    Asker, ContentSource, ElfKind, FileContent, FileIdentity, Format, Hashes, Outcome, Traits,
+    Asker, ContentFacts, ContentFormat, ContentSource, ElfKind, FileIdentity, HashOutcome, Hashes,
+    Traits,
 };
 use crate::policy::PolicyConfig;
 use crate::state::tests::watch::limits;
@@ -24,11 +25,11 @@ const FOREIGN: u64 = 1000;
 struct Foreign;
 
 impl ContentSource for Foreign {
-    fn ask(&mut self, file: &FileIdentity, _: Asker) -> Option<FileContent> {
+    fn ask(&mut self, file: &FileIdentity, _: Asker) -> Option<ContentFacts> {
         let hashes = Hashes { sha256: [9; 32], sha1: [9; 20], md5: [9; 16] };
-        let format = Format::Elf(ElfKind::SharedObject);
-        let outcome = Outcome::Whole { hashes };
-        let known = FileContent { outcome, format, traits: Traits::default() };
+        let format = ContentFormat::Elf(ElfKind::SharedObject);
+        let outcome = HashOutcome::Whole { hashes };
+        let known = ContentFacts { outcome, format, traits: Traits::default() };
         (file.number >= FOREIGN).then_some(known)
     }
 }
@@ -37,7 +38,7 @@ impl ContentSource for Foreign {
 struct Counted(Rc<Cell<u32>>);
 
 impl ContentSource for Counted {
-    fn ask(&mut self, file: &FileIdentity, asker: Asker) -> Option<FileContent> {
+    fn ask(&mut self, file: &FileIdentity, asker: Asker) -> Option<ContentFacts> {
         self.0.set(self.0.get() + 1);
         Foreign.ask(file, asker)
     }
@@ -50,7 +51,7 @@ fn reader() -> Reader {
         config.set_enabled(activity, false);
     }
     let mut builder = ShippedBuilder::new();
-    let system = builder.subject(&Subject::System).unwrap();
+    let system = builder.subject(&ShippedSubject::System).unwrap();
     let sha256 = Some([1; 32]);
     let file = ShippedFile { path: Some(b"/lib/libc.so"), sha256, ..ShippedFile::default() };
     builder.add(system, &file).unwrap();

@@ -15,33 +15,44 @@ use serde_json::{Value, json};
 use super::{Reader, attest, details, names};
 use crate::detect::binary_attestation::{self as attestation, ShippedBuilder, ShippedFile};
 use crate::detect::file_content::ContentChange;
-use crate::detect::file_content::paths::{Access, Before, NewNames, PathChange, PermissionChange};
-use crate::detect::hidden_connections::{Hidden, What};
-use crate::detect::reverse_shells::direction::Direction;
-use crate::detect::reverse_shells::interpreter::{Commands, Interpreter, Kind};
+use crate::detect::file_content::paths::{
+    GrantedAccess, NewNames, PathChange, PermissionChange, PreviousTarget,
+};
+use crate::detect::hidden_connections::{HiddenConnection, HiddenConnectionKind};
+use crate::detect::reverse_shells::direction::ConnectionDirection;
+use crate::detect::reverse_shells::interpreter::{Commands, Interpreter, InterpreterKind};
 use crate::detect::reverse_shells::judge::Reason;
-use crate::detect::reverse_shells::{End, Member, ReverseShell};
+use crate::detect::reverse_shells::{ChainMember, ConnectionEnd, ReverseShell};
 use crate::detect::shell_history::{
-    Clearing, DisableMethod, HistoryChange, HistoryEvent, ShellKind,
+    DisableMethod, HistoryChange, HistoryClearing, HistoryEvent, ShellKind,
 };
 use crate::detect::{Finding, Findings as _};
 use crate::limits::Limits;
 use crate::page_cache::{
-    Asker, ContentSource, ElfKind, FileContent, FileIdentity, Format, Hashes, Outcome, Traits,
+    Asker, ContentFacts, ContentFormat, ContentSource, ElfKind, FileIdentity, HashOutcome, Hashes,
+    Traits,
 };
-use crate::policy::evidence::Evidence;
+use crate::policy::evidence::AlertEvidence;
 use crate::policy::techniques::ROOTKIT;
-use crate::policy::writing::{Reporter, Subject};
-use crate::policy::{PolicyConfig, SetBack, Tampering};
+use crate::policy::writing::{EventSubject, Reporter};
+use crate::policy::{ClockTampering, PolicyConfig, SetBack};
 use crate::state::container::ContainerKey;
 use crate::state::facts::{
     ConnectionFacts, DescriptorFacts, FileName, InodeFacts, ProcessFacts, ProcessNumbers,
 };
 use crate::state::tests::watch::limits;
 use crate::state::tests::world::{FakeArea, FakeFile, FakeProcess, R, W, World, X};
-use crate::state::{Exceeded, Opened, ScanContext};
+use crate::state::{ExceededThreshold, FileAtOpen, ScanContext};
 use crate::time::RealTime;
-use crate::walk::{Ids, Views};
+use crate::walk::{UserGroupIds, Views};
+
+mod repeats;
+
+pub(super) use repeats::path_change;
+use repeats::{
+    Repeat, access, cleared, clock, connection, content, history, packets, path, port, shell,
+    shell_of_another_program,
+};
 
 pub(super) const SECOND_NS: i64 = 1_000_000_000;
 pub(super) const MINUTE_NS: i64 = 60 * SECOND_NS;
@@ -51,11 +62,11 @@ pub(super) const SUM: &str = "alerts_summed_up";
 struct Foreign(Rc<Cell<u8>>);
 
 impl ContentSource for Foreign {
-    fn ask(&mut self, file: &FileIdentity, _: Asker) -> Option<FileContent> {
+    fn ask(&mut self, file: &FileIdentity, _: Asker) -> Option<ContentFacts> {
         let hashes = Hashes { sha256: [self.0.get(); 32], sha1: [9; 20], md5: [9; 16] };
-        let format = Format::Elf(ElfKind::SharedObject);
-        let outcome = Outcome::Whole { hashes };
-        let known = FileContent { outcome, format, traits: Traits::default() };
+        let format = ContentFormat::Elf(ElfKind::SharedObject);
+        let outcome = HashOutcome::Whole { hashes };
+        let known = ContentFacts { outcome, format, traits: Traits::default() };
         (file.number >= 1000).then_some(known)
     }
 }
@@ -68,7 +79,7 @@ pub(super) fn reader(content: &Rc<Cell<u8>>) -> Reader {
         config.set_enabled(*activity, is_alert);
     }
     let mut builder = ShippedBuilder::new();
-    let system = builder.subject(&attestation::Subject::System).unwrap();
+    let system = builder.subject(&attestation::ShippedSubject::System).unwrap();
     let sha256 = Some([1; 32]);
     let file = ShippedFile { path: Some(b"/lib/libc.so"), sha256, ..ShippedFile::default() };
     builder.add(system, &file).unwrap();
@@ -277,7 +288,7 @@ fn alerts_are_in_full_where_their_sum_is_not_wanted() {
 }
 
 pub(super) fn process_facts(process_id: u32) -> ProcessFacts<'static> {
-    let ids = Some(Ids::default());
+    let ids = Some(UserGroupIds::default());
     ProcessFacts {
         name: b"sh",
         process_id,
@@ -321,10 +332,11 @@ fn write(
 ) {
     let cause = reporter.cause().number(cause);
     let (reason, since_ns, confidence) = ("it is so", RealTime::default(), Confidence::High);
-    let evidence = Evidence { reason, techniques: ROOTKIT, confidence, since_ns, scans: 1, cause };
+    let evidence =
+        AlertEvidence { reason, techniques: ROOTKIT, confidence, since_ns, scans: 1, cause };
     with_details(activity, &mut |own| {
         let record = Record::new(activity, own);
-        let _ = reporter.alert(cx, Subject::process(process), &record, evidence);
+        let _ = reporter.alert(cx, EventSubject::process(process), &record, evidence);
     });
 }
 
@@ -349,7 +361,7 @@ fn a_bound_holds_for_each_alert_and_a_different_cause_is_in_full_at_once() {
         let mut reporter = reader.policy.reporter(&mut reader.producer);
         write(&mut reporter, &cx, activity, 2, &process_facts(800));
         // The same of somebody else.
-        let ids = Some(Ids { uid: 1000, ..Ids::default() });
+        let ids = Some(UserGroupIds { uid: 1000, ..UserGroupIds::default() });
         let numbers = ProcessNumbers { ids, ..ProcessNumbers::default() };
         let of_user = ProcessFacts { numbers, ..process_facts(801) };
         write(&mut reporter, &cx, activity, 1, &of_user);
@@ -365,197 +377,6 @@ fn a_bound_holds_for_each_alert_and_a_different_cause_is_in_full_at_once() {
         assert_eq!((&sum["activity"], &sum["count"]), (&json!(name), &json!(92)));
         assert_eq!(sums[0]["severity"], activity.info().severity.word(), "{name}");
     }
-}
-
-/// Reports something once more: with other numbers each time, or as another cause.
-type Repeat = fn(&mut Reporter<'_>, &ScanContext<'_>, u32, bool);
-
-fn content(reporter: &mut Reporter<'_>, cx: &ScanContext<'_>, time: u32, is_other: bool) {
-    let name: &[u8] = if is_other { b"/etc/shadow" } else { b"/etc/passwd" };
-    let (number, size) = (12 + u64::from(time), 20 + u64::from(time));
-    let modify_time_ns = i64::from(time);
-    let change = ContentChange {
-        process: process_facts(700 + time),
-        descriptor: DescriptorFacts {
-            index: 3 + time,
-            name: Some(FileName::Text(name)),
-            inode: Some(InodeFacts { number, size, modify_time_ns, ..InodeFacts::default() }),
-            ..DescriptorFacts::default()
-        },
-        previous: None,
-        opened: Opened { size: 10, ..Opened::default() },
-        hashes: Some(Hashes { sha256: [time as u8; 32], sha1: [5; 20], md5: [6; 16] }),
-        partial: None,
-        since_ns: cx.now.real,
-        matters: true,
-        severity: None,
-    };
-    reporter.found(cx, &Finding::FileContent(&change));
-}
-
-pub(super) fn path_change(time: u32, is_other: bool) -> PathChange<'static> {
-    let (number, modify_time_ns) = (12 + u64::from(time), i64::from(time));
-    let before = Before { number, size: 1, modify_time_ns, is_same_file: false, hashes: None };
-    PathChange {
-        path: if is_other { b"/usr/bin/head" } else { b"/usr/bin/tail" },
-        previous: None,
-        attributes: Attributes {
-            mode: mode::S_IFREG | 0o755,
-            ino: 13 + u64::from(time),
-            size: 20 + u64::from(time),
-            mtime_ns: modify_time_ns,
-            ..Attributes::default()
-        },
-        device: 8 << 20 | 1,
-        before: Some(before),
-        hashes: Some(Hashes { sha256: [time as u8; 32], sha1: [5; 20], md5: [6; 16] }),
-        partial: None,
-        since_ns: RealTime::default(),
-        severity: None,
-        others: NewNames::default(),
-        history: None,
-    }
-}
-
-fn path(reporter: &mut Reporter<'_>, cx: &ScanContext<'_>, time: u32, is_other: bool) {
-    let change = PathChange { since_ns: cx.now.real, ..path_change(time, is_other) };
-    reporter.found(cx, &Finding::PathChange(&change));
-}
-
-fn access(reporter: &mut Reporter<'_>, cx: &ScanContext<'_>, time: u32, is_other: bool) {
-    let change = PermissionChange {
-        path: if is_other { b"/usr/bin/head" } else { b"/usr/bin/tail" },
-        previous: None,
-        attributes: Attributes {
-            mode: mode::S_IFREG | 0o4755,
-            ino: 13 + u64::from(time),
-            ..Attributes::default()
-        },
-        device: 8 << 20 | 1,
-        before: None,
-        what: Access::SetUid,
-        user: None,
-        since_ns: cx.now.real,
-        severity: None,
-    };
-    reporter.found(cx, &Finding::PermissionChange(&change));
-}
-
-fn connection(time: u32, is_other: bool) -> ConnectionFacts {
-    let peer = if is_other { "203.0.113.8" } else { "203.0.113.9" };
-    ConnectionFacts {
-        source: "10.0.2.15".parse().unwrap(),
-        source_port: 40_000 + time as u16,
-        destination: peer.parse().unwrap(),
-        destination_port: 50_000 + time as u16,
-        ..ConnectionFacts::default()
-    }
-}
-
-fn shell(reporter: &mut Reporter<'_>, cx: &ScanContext<'_>, time: u32, is_other: bool) {
-    let process = process_facts(700 + time);
-    let members = [Member { process, descriptors: &[], connections: &[], is_cut: false }];
-    let commands = Commands::Input { interactive: true };
-    let finding = ReverseShell {
-        reason: Reason::Commanded,
-        direction: Direction::Outbound,
-        end: End::Connection(connection(time, is_other)),
-        out_end: None,
-        interpreter: Interpreter { kind: Kind::Shell, commands },
-        is_tunnel: false,
-        since_ns: cx.now.real,
-        scans: 1 + time,
-        members: &members,
-        is_cut: false,
-        inward: &[],
-        outward: &[],
-    };
-    reporter.found(cx, &Finding::ReverseShell(&finding));
-}
-
-fn shell_of_another_program(
-    reporter: &mut Reporter<'_>,
-    cx: &ScanContext<'_>,
-    time: u32,
-    is_other: bool,
-) {
-    let executable: &[u8] = if is_other { b"/usr/bin/python3" } else { b"/usr/bin/dash" };
-    let process = ProcessFacts { executable: Some(executable), ..process_facts(700 + time) };
-    let members = [Member { process, descriptors: &[], connections: &[], is_cut: false }];
-    let commands = Commands::Input { interactive: true };
-    let finding = ReverseShell {
-        reason: Reason::Commanded,
-        direction: Direction::Outbound,
-        end: End::Connection(connection(time, false)),
-        out_end: None,
-        interpreter: Interpreter { kind: Kind::Shell, commands },
-        is_tunnel: false,
-        since_ns: cx.now.real,
-        scans: 1,
-        members: &members,
-        is_cut: false,
-        inward: &[],
-        outward: &[],
-    };
-    reporter.found(cx, &Finding::ReverseShell(&finding));
-}
-
-fn history(reporter: &mut Reporter<'_>, cx: &ScanContext<'_>, time: u32, is_other: bool) {
-    let way = if is_other { DisableMethod::NoSize } else { DisableMethod::Off };
-    let change = HistoryChange::Disabled { way, was_on: true, value: b"" };
-    let (process, since_ns) = (process_facts(700 + time), cx.now.real);
-    let kind = ShellKind::Bash;
-    let event = HistoryEvent { process, kind, change, last: None, since_ns, scans: 1 };
-    reporter.found(cx, &Finding::ShellHistory(&event));
-}
-
-fn cleared(reporter: &mut Reporter<'_>, cx: &ScanContext<'_>, time: u32, is_other: bool) {
-    let count = 5 + time;
-    let all = Clearing::All { count };
-    let clearing = if is_other { Clearing::Size { count } } else { all };
-    let change = HistoryChange::Cleared(clearing);
-    let (process, since_ns) = (process_facts(700 + time), cx.now.real);
-    let kind = ShellKind::Bash;
-    let event = HistoryEvent { process, kind, change, last: None, since_ns, scans: 1 };
-    reporter.found(cx, &Finding::ShellHistory(&event));
-}
-
-fn packets(reporter: &mut Reporter<'_>, cx: &ScanContext<'_>, time: u32, is_other: bool) {
-    let port = if is_other { 22 } else { 443 };
-    let own = SocketAddr::new("10.0.2.15".parse().unwrap(), 40_000 + time as u16);
-    let peer = SocketAddr::new("203.0.113.9".parse().unwrap(), port);
-    let (what, last_ns) = (What::Connection, i64::from(time) + 1);
-    let hidden =
-        Hidden { what, protocol: 6, own, peer, first_ns: 1, last_ns, scans: 9, suspect: None };
-    reporter.found(cx, &Finding::HiddenConnection(&hidden));
-}
-
-fn port(reporter: &mut Reporter<'_>, cx: &ScanContext<'_>, time: u32, is_other: bool) {
-    let port = if is_other { 31_338 } else { 31_337 };
-    let own = SocketAddr::new("10.0.2.15".parse().unwrap(), port);
-    let peer = SocketAddr::new("203.0.113.9".parse().unwrap(), 40_000 + time as u16);
-    let (what, last_ns) = (What::Listener, i64::from(time) + 1);
-    let hidden =
-        Hidden { what, protocol: 6, own, peer, first_ns: 1, last_ns, scans: 9, suspect: None };
-    reporter.found(cx, &Finding::HiddenConnection(&hidden));
-}
-
-fn clock(reporter: &mut Reporter<'_>, cx: &ScanContext<'_>, time: u32, is_other: bool) {
-    let since = cx.now.real;
-    if is_other {
-        let set_back = SetBack { since, scans: 4, from: 900, to: 5 };
-        let _ = reporter.forks_set_back(cx, &set_back);
-        return;
-    }
-    let tampering = Tampering {
-        since,
-        still_ns: 5 * SECOND_NS,
-        scans: 7,
-        forks: 4 + u64::from(time),
-        processes: 3,
-        runtime_ns: 1,
-    };
-    let _ = reporter.clock_tampered(cx, &tampering);
 }
 
 #[test]
@@ -634,7 +455,7 @@ fn other_new_names_in_a_folder_are_another_cause() {
 fn set_uid_programs_of_one_user_are_one_cause() {
     let mut reader = reader(&Rc::new(Cell::new(9)));
     let reporter = reader.policy.reporter(&mut reader.producer);
-    let of = |path: &str, user: Option<u32>, what: Access| {
+    let of = |path: &str, user: Option<u32>, what: GrantedAccess| {
         let change = PermissionChange {
             path: path.as_bytes(),
             previous: None,
@@ -648,12 +469,12 @@ fn set_uid_programs_of_one_user_are_one_cause() {
         };
         reporter.cause().of_access(&change).hash()
     };
-    let eve = of("/tmp/a", Some(1000), Access::SetUid);
-    assert_eq!(eve, of("/home/eve/b", Some(1000), Access::SetUid));
-    assert_ne!(eve, of("/tmp/a", Some(1001), Access::SetUid));
-    assert_ne!(eve, of("/tmp/a", Some(1000), Access::SetGid));
-    assert_ne!(eve, of("/tmp/a", None, Access::SetUid));
-    let [one, other] = ["/tmp/a", "/tmp/b"].map(|path| of(path, None, Access::SetUid));
+    let eve = of("/tmp/a", Some(1000), GrantedAccess::SetUid);
+    assert_eq!(eve, of("/home/eve/b", Some(1000), GrantedAccess::SetUid));
+    assert_ne!(eve, of("/tmp/a", Some(1001), GrantedAccess::SetUid));
+    assert_ne!(eve, of("/tmp/a", Some(1000), GrantedAccess::SetGid));
+    assert_ne!(eve, of("/tmp/a", None, GrantedAccess::SetUid));
+    let [one, other] = ["/tmp/a", "/tmp/b"].map(|path| of(path, None, GrantedAccess::SetUid));
     assert_ne!(one, other, "of root");
 }
 
@@ -662,11 +483,11 @@ fn set_uid_programs_of_one_user_are_one_cause() {
 fn thresholds_and_hidden_processes_have_their_peer_and_their_program() {
     let mut reader = reader(&Rc::new(Cell::new(9)));
     let reporter = reader.policy.reporter(&mut reader.producer);
-    let of = |facts: ConnectionFacts, exceeded: Exceeded, process: &ProcessFacts<'_>| {
+    let of = |facts: ConnectionFacts, exceeded: ExceededThreshold, process: &ProcessFacts<'_>| {
         reporter.cause().of_threshold(&facts, &exceeded, Some(process)).hash()
     };
-    let bytes = |bytes: u64| Exceeded::BytesIn { bytes, threshold: 1000 };
-    let long = Exceeded::Duration { lasted_ns: 2, threshold_ns: 1 };
+    let bytes = |bytes: u64| ExceededThreshold::BytesIn { bytes, threshold: 1000 };
+    let long = ExceededThreshold::Duration { lasted_ns: 2, threshold_ns: 1 };
     let process = process_facts(700);
     let first = of(connection(1, false), bytes(1001), &process);
     assert_eq!(first, of(connection(2, false), bytes(1002), &process_facts(701)));

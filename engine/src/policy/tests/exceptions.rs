@@ -8,11 +8,11 @@ use serde_json::Value;
 
 use super::{Reader, names, with_shell};
 use crate::container_config::{ContainerConfig, Glob, Images};
-use crate::detect::reverse_shells::direction::Direction;
-use crate::detect::reverse_shells::interpreter::{Commands, Interpreter, Kind};
+use crate::detect::reverse_shells::direction::ConnectionDirection;
+use crate::detect::reverse_shells::interpreter::{Commands, Interpreter, InterpreterKind};
 use crate::detect::reverse_shells::judge::Reason;
-use crate::detect::reverse_shells::{End, Member, ReverseShell};
-use crate::detect::{Accepted, Finding, Findings as _};
+use crate::detect::reverse_shells::{ChainMember, ConnectionEnd, ReverseShell};
+use crate::detect::{Acceptance, Finding, Findings as _};
 use crate::policy::exceptions::{AddressPattern, Exception, Exceptions};
 use crate::state::Thresholds;
 use crate::state::facts::{ConnectionFacts, ProcessFacts};
@@ -271,7 +271,7 @@ fn silences_shell(exception: Exception) -> bool {
         ..ProcessFacts::default()
     };
     let members = [process(713, b"/usr/bin/agent"), process(714, b"/usr/bin/bash")];
-    let members = members.map(|process| Member {
+    let members = members.map(|process| ChainMember {
         process,
         descriptors: &[],
         connections: &[],
@@ -279,11 +279,11 @@ fn silences_shell(exception: Exception) -> bool {
     });
     let finding = ReverseShell {
         reason: Reason::Commanded,
-        direction: Direction::Outbound,
-        end: End::Connection(facts),
+        direction: ConnectionDirection::Outbound,
+        end: ConnectionEnd::Connection(facts),
         out_end: None,
         interpreter: Interpreter {
-            kind: Kind::Shell,
+            kind: InterpreterKind::Shell,
             commands: Commands::Input { interactive: true },
         },
         is_tunnel: false,
@@ -296,7 +296,7 @@ fn silences_shell(exception: Exception) -> bool {
     };
     let cx = reader.state.scan_context(&reader.snapshot, reader.now);
     let mut reporter = reader.policy.reporter(&mut reader.producer);
-    assert_eq!(reporter.found(&cx, &Finding::ReverseShell(&finding)), Accepted::Yes);
+    assert_eq!(reporter.found(&cx, &Finding::ReverseShell(&finding)), Acceptance::Yes);
     reader.producer.flush();
     reader.records().is_empty()
 }

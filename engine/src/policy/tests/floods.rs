@@ -1,7 +1,7 @@
 //! Floods: events of one process are summed up, and no flood costs an alert.
 
 use panoptes_records::json::Full;
-use panoptes_records::queue::Class;
+use panoptes_records::queue::RecordClass;
 use serde_json::{Value, json};
 
 use super::{Reader, details, names};
@@ -15,7 +15,7 @@ const SECOND_NS: i64 = 1_000_000_000;
 impl Reader {
     /// Fills the queue, also what is reserved in it.
     pub(super) fn fill(&mut self) {
-        let urgent = Class { is_urgent: true, is_alert: true, ..Class::default() };
+        let urgent = RecordClass { is_urgent: true, is_alert: true, ..RecordClass::default() };
         let filler = |room: &mut [u8]| if room.len() > 1000 { Ok(1000) } else { Err(Full) };
         while self.producer.offer_with(urgent, filler).is_ok() {}
     }

@@ -6,13 +6,13 @@ use serde_json::{Value, json};
 
 use super::{Reader, SOCK, details, names};
 use crate::detect::file_content::ContentChange;
-use crate::detect::reverse_shells::direction::Direction;
-use crate::detect::reverse_shells::interpreter::{Commands, Interpreter, Kind};
+use crate::detect::reverse_shells::direction::ConnectionDirection;
+use crate::detect::reverse_shells::interpreter::{Commands, Interpreter, InterpreterKind};
 use crate::detect::reverse_shells::judge::Reason;
-use crate::detect::reverse_shells::{End, Member, MemberConnection, ReverseShell};
-use crate::detect::{Accepted, Finding, Findings as _};
+use crate::detect::reverse_shells::{ChainMember, ConnectionEnd, MemberConnection, ReverseShell};
+use crate::detect::{Acceptance, Finding, Findings as _};
 use crate::policy::PolicyConfig;
-use crate::state::Opened;
+use crate::state::FileAtOpen;
 use crate::state::facts::{ConnectionFacts, DescriptorFacts, ProcessFacts};
 use crate::state::tests::watch::limits;
 use crate::state::tests::world::{ESTABLISHED, FakeFile, FakeProcess, FakeSocket, World};
@@ -138,7 +138,7 @@ fn an_event_of_an_activity_that_has_alerts_is_no_earlier_alert() {
             process,
             descriptor: DescriptorFacts { index: 3, ..DescriptorFacts::default() },
             previous: None,
-            opened: Opened::default(),
+            opened: FileAtOpen::default(),
             hashes: None,
             partial: None,
             since_ns: cx.now.real,
@@ -191,7 +191,7 @@ fn report_shell(reader: &mut Reader, world: &World, processes: [u32; 3]) -> Valu
     let connection = ConnectionFacts::read(&reader.snapshot, row, Some(3));
     let held = [MemberConnection { facts: connection, first_seen_ns: None }];
     let find = |id: u32| facts(world.processes.iter().find(|one| one.pid == id).unwrap());
-    let member = |process: u32, connections| Member {
+    let member = |process: u32, connections| ChainMember {
         process: find(process),
         descriptors: &[],
         connections,
@@ -201,11 +201,11 @@ fn report_shell(reader: &mut Reader, world: &World, processes: [u32; 3]) -> Valu
     let members = [member(holder, &held[..]), member(relay, &[]), member(shell, &[])];
     let finding = ReverseShell {
         reason: Reason::Commanded,
-        direction: Direction::Outbound,
-        end: End::Connection(connection),
+        direction: ConnectionDirection::Outbound,
+        end: ConnectionEnd::Connection(connection),
         out_end: None,
         interpreter: Interpreter {
-            kind: Kind::Shell,
+            kind: InterpreterKind::Shell,
             commands: Commands::Input { interactive: true },
         },
         is_tunnel: false,
@@ -218,7 +218,7 @@ fn report_shell(reader: &mut Reader, world: &World, processes: [u32; 3]) -> Valu
     };
     let cx = reader.state.scan_context(&reader.snapshot, reader.now);
     let mut reporter = reader.policy.reporter(&mut reader.producer);
-    assert_eq!(reporter.found(&cx, &Finding::ReverseShell(&finding)), Accepted::Yes);
+    assert_eq!(reporter.found(&cx, &Finding::ReverseShell(&finding)), Acceptance::Yes);
     reader.producer.flush();
     let records = reader.records();
     assert_eq!(names(&records), ["reverse_shell_detected"]);

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::watch::{NOTHING, Watch, limits};
 use super::world::{BOOT_NS, FakeArea, FakeFile, FakeProcess, FakeThread, R, W, World, X};
 use crate::limits::Limits;
-use crate::state::{Limit, Settings};
+use crate::state::{Limit, StateSettings};
 
 pub(super) fn passwd() -> FakeFile {
     FakeFile::regular(0xffff_8885_0000_0000, 70, "passwd")
@@ -99,7 +99,8 @@ fn descriptors_of_every_thread_are_compared() {
         let files = Some(with.process(100).files.clone());
         with.process(100).threads.push(FakeThread { files, ..FakeThread::new(tid) });
     }
-    let mut watch = Watch::new(&Limits { file_descriptors: 200, ..limits() }, Settings::default());
+    let mut watch =
+        Watch::new(&Limits { file_descriptors: 200, ..limits() }, StateSettings::default());
     assert_eq!(watch.scan(&with), NOTHING);
     let mut more = with.clone();
     for thread in &mut more.process(100).threads {
@@ -159,7 +160,7 @@ fn what_ends_with_its_process_is_not_reported_separately() {
 #[test]
 fn a_full_table_of_descriptors_is_reported_once() {
     let small = Limits { file_descriptors: 3, ..limits() };
-    let mut watch = Watch::new(&small, Settings::default());
+    let mut watch = Watch::new(&small, StateSettings::default());
     assert_eq!(watch.scan(&world()), NOTHING);
     let mut more = world();
     more.process(100).files.push((4, passwd()));
@@ -348,7 +349,7 @@ fn what_a_torn_scan_shows_of_an_address_space_is_compared() {
 #[test]
 fn areas_that_come_and_go_unseen_are_not_kept_for_ever() {
     let area = |number: u64| FakeArea::anonymous(number * 0x2000, number * 0x2000 + 0x1000, R);
-    let mut watch = Watch::new(&Limits { vmas: 1000, ..limits() }, Settings::default());
+    let mut watch = Watch::new(&Limits { vmas: 1000, ..limits() }, StateSettings::default());
     assert_eq!(watch.scan(&with_areas(&[area(1)])), NOTHING);
     for number in 0x100..2000 {
         // Above the heap.
@@ -368,7 +369,7 @@ fn areas_that_are_left_after_a_large_unmap_are_not_mapped_anew() {
         FakeArea::anonymous(start, start + 0x1000, R | X)
     };
     let areas = |count: u64| (0..count).map(area).collect::<Vec<_>>();
-    let mut watch = Watch::new(&Limits { vmas: 1000, ..limits() }, Settings::default());
+    let mut watch = Watch::new(&Limits { vmas: 1000, ..limits() }, StateSettings::default());
     assert_eq!(watch.scan(&with_areas(&areas(300))), NOTHING);
     let mut torn = with_some_areas(&areas(2));
     torn.process(200).unread_areas = 8;
@@ -516,7 +517,7 @@ fn a_name_that_was_changing_is_known_a_scan_later() {
 fn a_torn_scan_loses_no_area_of_a_full_table() {
     let small = Limits { vmas: 2, ..limits() };
     let area = |start, flags| FakeArea::anonymous(start, start + 0x1000, flags);
-    let mut watch = Watch::new(&small, Settings::default());
+    let mut watch = Watch::new(&small, StateSettings::default());
     let two = |flags| [area(0x5000, flags), area(0x9000, R)];
     assert_eq!(watch.scan(&with_areas(&two(R))), NOTHING);
     let changes = watch.scan(&with_some_areas(&two(R)));
@@ -529,7 +530,7 @@ fn a_torn_scan_loses_no_area_of_a_full_table() {
 fn a_full_table_of_areas_keeps_the_lowest_ones() {
     let small = Limits { vmas: 2, ..limits() };
     let area = |start| FakeArea::anonymous(start, start + 0x1000, R);
-    let mut watch = Watch::new(&small, Settings::default());
+    let mut watch = Watch::new(&small, StateSettings::default());
     assert_eq!(watch.scan(&with_areas(&[area(0x5000), area(0x9000)])), NOTHING);
     let three = with_areas(&[area(0x1000), area(0x5000), area(0x9000)]);
     assert_eq!(watch.scan(&three), ["+area 200 1000-2000 -", "limit Areas 2 1"]);

@@ -6,7 +6,7 @@ use super::world::{
     NEW_SYN_RECV, SYN_SENT, TIME_WAIT, World, net,
 };
 use crate::limits::{Limit, Limits};
-use crate::state::Settings;
+use crate::state::StateSettings;
 
 const SOCK: u64 = 0xffff_8887_0000_0000;
 
@@ -306,7 +306,7 @@ fn names_of_an_ended_owner_go_with_its_last_connection() {
 fn a_connection_is_reported_with_the_process_that_accepts_it() {
     let socket = FakeSocket::new(SOCK, 58848, ESTABLISHED);
     let created = "+connection 58848 ESTABLISHED 714/0 bash socket:[13731]";
-    let mut watch = Watch::new(&limits(), Settings::default());
+    let mut watch = Watch::new(&limits(), StateSettings::default());
     watch.scan(&world(&[], None));
     assert_eq!(watch.scan(&world(&[socket], None)), NOTHING, "not accepted yet");
     assert_eq!(watch.scan(&world(&[socket], Some(SOCK))), ["+fd 714/0 socket:[13731]", created]);
@@ -317,13 +317,13 @@ fn a_connection_is_reported_with_the_process_that_accepts_it() {
 fn a_connection_that_no_process_accepts_is_reported() {
     let socket = FakeSocket::new(SOCK, 58848, ESTABLISHED);
     let half = FakeSocket { state: 4, ..socket };
-    let mut watch = Watch::new(&limits(), Settings::default());
+    let mut watch = Watch::new(&limits(), StateSettings::default());
     watch.scan(&world(&[], None));
     assert_eq!(watch.scan(&world(&[socket], None)), NOTHING);
     assert_eq!(watch.scan(&world(&[half], None)), ["+connection 58848 FIN_WAIT_1"]);
     assert_eq!(watch.scan(&world(&[socket], None)), ["~connection 58848 ESTABLISHED"]);
     // A connection that ends before that is reported too.
-    let mut watch = Watch::new(&limits(), Settings::default());
+    let mut watch = Watch::new(&limits(), StateSettings::default());
     watch.scan(&world(&[], None));
     assert_eq!(watch.scan(&world(&[socket], None)), NOTHING);
     assert_eq!(watch.scan(&world(&[], None)), NOTHING, "absent once");
@@ -337,7 +337,7 @@ fn a_connection_that_no_process_accepts_is_reported() {
 fn the_holder_of_a_connection_is_reported_first() {
     let socket = FakeSocket::new(SOCK, 58848, ESTABLISHED);
     let file = FakeFile::socket(0xffff_8885_0000_1200, 13_731, SOCK);
-    let mut watch = Watch::new(&limits(), Settings::default());
+    let mut watch = Watch::new(&limits(), StateSettings::default());
     watch.scan(&world(&[], None));
     let mut forked = world(&[socket], None);
     let mut child = FakeProcess::new(900).with_file(5, file);
@@ -364,7 +364,7 @@ fn child(pid: u32, sock: u64) -> FakeProcess {
 fn a_process_that_finds_room_later_is_reported_before_its_connection_names_it() {
     let socket = FakeSocket::new(SOCK, 58848, ESTABLISHED);
     let crowded = Limits { processes: 3, ..limits() };
-    let mut watch = Watch::new(&crowded, Settings::default());
+    let mut watch = Watch::new(&crowded, StateSettings::default());
     let mut both = world(&[], None);
     both.processes.push(FakeProcess::new(800));
     watch.scan(&both);
@@ -391,7 +391,7 @@ fn a_process_that_finds_room_later_is_reported_before_its_connection_names_it() 
 #[test]
 fn a_connection_that_ends_before_its_process_is_reported_waits() {
     let socket = FakeSocket::new(SOCK, 58848, ESTABLISHED);
-    let patient = Settings { fork_grace_scans: 4, ..Settings::default() };
+    let patient = StateSettings { fork_grace_scans: 4, ..StateSettings::default() };
     let mut watch = Watch::new(&limits(), patient);
     watch.scan(&world(&[], None));
     let mut forked = world(&[socket], None);

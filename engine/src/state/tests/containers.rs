@@ -3,7 +3,7 @@
 use super::watch::{NOTHING, Watch, limits};
 use super::world::{FakeProcess, World};
 use crate::limits::Limits;
-use crate::state::{Limit, Settings};
+use crate::state::{Limit, StateSettings};
 
 fn inside(pid: u32, id: &str) -> FakeProcess {
     FakeProcess::new(pid).in_container(id)
@@ -48,7 +48,7 @@ fn the_end_of_a_baseline_container_is_reported() {
     assert_eq!(about(watch.scan(&world)), ["+container b of 60"]);
     watch.scan(&World::default());
     assert_eq!(about(watch.scan(&World::default())), ["-container a of 50", "-container b of 60"]);
-    let settings = Settings { report_existing: true, ..Settings::default() };
+    let settings = StateSettings { report_existing: true, ..StateSettings::default() };
     let mut watch = Watch::new(&limits(), settings);
     watch.scan(&World::default().with(inside(50, "a")));
     let changes = watch.scan(&World::default().with(inside(50, "a")));
@@ -169,7 +169,7 @@ fn processes_move_into_containers() {
 #[test]
 fn a_full_table_is_reported_and_processes_go_on() {
     let small = Limits { containers: 2, ..limits() };
-    let mut watch = Watch::new(&small, Settings::default());
+    let mut watch = Watch::new(&small, StateSettings::default());
     let two = World::default().with(inside(50, "a")).with(inside(51, "b"));
     watch.scan(&two);
     let three = two.clone().with(inside(52, "c"));
@@ -185,7 +185,7 @@ fn a_full_table_is_reported_and_processes_go_on() {
 #[test]
 fn containers_that_a_user_made_leave_room_for_those_of_others() {
     let by_user = |pid: u32, uid: u32| FakeProcess { uid, ..inside(pid, &format!("users-{pid}")) };
-    let mut watch = Watch::new(&Limits { containers: 16, ..limits() }, Settings::default());
+    let mut watch = Watch::new(&Limits { containers: 16, ..limits() }, StateSettings::default());
     watch.scan(&World::default());
     let mut world = World::default();
     world.processes.extend((100..130).map(|pid| by_user(pid, 1000)));

@@ -7,7 +7,7 @@ use super::world::{
     ESTABLISHED, FakeArea, FakeFile, FakeProcess, FakeSocket, FakeThread, R, TIME_WAIT, W, World,
 };
 use crate::limits::{Limit, Limits};
-use crate::loss::Blamed;
+use crate::loss::BlamedProcess;
 
 fn file(ino: u64) -> FakeFile {
     FakeFile::regular(0xffff_8885_0000_0000 + ino * 512, ino, &format!("file{ino}"))
@@ -228,7 +228,8 @@ fn each_process_above_its_share_is_named_with_what_it_lost() {
     }
     for limit in [Limit::Threads, Limit::Descriptors, Limit::Areas] {
         let lost = &watch.state.untracked()[limit as usize];
-        let of = |pid| lost.blamed().iter().find(|it| it.process_id == pid).map(Blamed::missed);
+        let of =
+            |pid| lost.blamed().iter().find(|it| it.process_id == pid).map(BlamedProcess::missed);
         let seen = if limit == Limit::Threads { 99 + 49 } else { 90 + 45 };
         let used = watch.state.usage(limit).used;
         assert_eq!(lost.standing(), seen - used, "{limit:?}: each counts once");

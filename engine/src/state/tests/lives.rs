@@ -3,8 +3,8 @@
 use super::watch::{NOTHING, Watch, limits};
 use super::world::{FakeFile, FakeProcess, FakeThread, World, two_processes as world};
 use crate::limits::Limits;
-use crate::state::{Change, Limit, ScanContext, Settings, Thresholds};
-use crate::walk::Fate;
+use crate::state::{Change, Limit, ScanContext, StateSettings, Thresholds};
+use crate::walk::TaskFate;
 
 #[test]
 fn baseline_processes_are_not_reported_as_created() {
@@ -17,7 +17,7 @@ fn baseline_processes_are_not_reported_as_created() {
 
 #[test]
 fn baseline_processes_are_reported_on_request() {
-    let settings = Settings { report_existing: true, ..Settings::default() };
+    let settings = StateSettings { report_existing: true, ..StateSettings::default() };
     let mut watch = Watch::new(&limits(), settings);
     let changes = watch.scan(&world().with(FakeProcess::new(300).with_thread(301)));
     assert_eq!(
@@ -339,17 +339,17 @@ fn an_unstable_process_keeps_its_names() {
     }
     assert_eq!((named(&watch), scans), (["/other", "other\0"].map(str::to_owned), 2));
     // The memory of its executable may be another file's by the end of the scan.
-    (torn.exec_id, torn.fate) = (torn.exec_id + 1, Fate::ProgramChanged);
+    (torn.exec_id, torn.fate) = (torn.exec_id + 1, TaskFate::ProgramChanged);
     for _ in 0..10 {
         watch.scan(&world().with(torn.clone()));
         assert_eq!(named(&watch), ["", ""]);
     }
-    torn.fate = Fate::Lives;
+    torn.fate = TaskFate::Lives;
     watch.scan(&world().with(torn.clone()));
     assert_eq!(named(&watch), ["/other", "other\0"]);
     // So do those of one that has ended: no later scan shows them.
     ended.exec_id += 1;
-    (ended.fate, ended.executable) = (Fate::Ended, torn.executable);
+    (ended.fate, ended.executable) = (TaskFate::Ended, torn.executable);
     watch.scan(&world().with(ended));
     assert_eq!(named(&watch), ["/other", "other\0"]);
 }
@@ -358,13 +358,13 @@ fn an_unstable_process_keeps_its_names() {
 fn what_was_read_of_another_task_s_memory_is_not_used() {
     let mut watch = Watch::after(&world().with(FakeProcess::new(300)));
     let mut replaced = FakeProcess::new(300);
-    (replaced.stable, replaced.fate) = (false, Fate::Replaced);
+    (replaced.stable, replaced.fate) = (false, TaskFate::Replaced);
     (replaced.name, replaced.exec_id) = ("other".into(), 9);
     watch.scan(&world().with(replaced.clone()));
     let (_, known) = watch.state.processes().find(|(_, it)| it.process_id() == 300).unwrap();
     assert_eq!(known.name(), b"task300");
     // Nobody is new who was not there at the end.
-    for fate in [Fate::Replaced, Fate::Unfinished] {
+    for fate in [TaskFate::Replaced, TaskFate::Unfinished] {
         let mut stranger = FakeProcess::new(301);
         stranger.fate = fate;
         let world = world().with(FakeProcess::new(300)).with(stranger);
@@ -596,7 +596,7 @@ fn the_threads_of_a_new_process_are_reported_but_not_its_leader() {
 #[test]
 fn a_full_table_of_processes_is_reported_once_and_keeps_the_oldest() {
     let small = Limits { processes: 4, ..limits() };
-    let mut watch = Watch::new(&small, Settings::default());
+    let mut watch = Watch::new(&small, StateSettings::default());
     assert_eq!(watch.scan(&world()), NOTHING);
     let mut crowd = world();
     for pid in 301..=304 {
@@ -619,7 +619,7 @@ fn a_full_table_of_processes_is_reported_once_and_keeps_the_oldest() {
 #[test]
 fn baseline_processes_that_find_room_later_are_not_reported_as_created() {
     let small = Limits { processes: 2, ..limits() };
-    let mut watch = Watch::new(&small, Settings::default());
+    let mut watch = Watch::new(&small, StateSettings::default());
     assert_eq!(watch.scan(&world()), ["limit Processes 2 1"]);
     let mut less = world();
     less.remove(100);

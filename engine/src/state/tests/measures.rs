@@ -2,7 +2,7 @@
 
 use super::watch::{NOTHING, Watch, at_once};
 use super::world::{ESTABLISHED, FIN_WAIT_2, FakeSocket, NEW_SYN_RECV, SYN_SENT, TIME_WAIT, World};
-use crate::state::{Settings, Thresholds};
+use crate::state::{StateSettings, Thresholds};
 use crate::time::RealTime;
 
 const SOCK: u64 = 0xffff_8887_0000_0000;
@@ -68,7 +68,7 @@ fn a_new_connection_is_reported_before_its_crossings() {
     assert_eq!(changes, ["+connection 58848 ESTABLISHED", MUCH]);
     // A connection that waits to be accepted, and one that has ended by then.
     for is_gone in [false, true] {
-        let mut watch = Watch::new(&super::watch::limits(), Settings::default());
+        let mut watch = Watch::new(&super::watch::limits(), StateSettings::default());
         watch.state.set_thresholds(THRESHOLDS);
         watch.scan(&world(&[]));
         assert_eq!(watch.scan(&world(&[counted(ESTABLISHED, 1001)])), NOTHING);

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::watch::{Watch, limits};
 use super::world::{FakeFile, FakeProcess, World};
-use crate::state::Settings;
+use crate::state::StateSettings;
 use crate::time::RealTime;
 
 #[derive(Clone, Debug)]
@@ -109,7 +109,7 @@ fn apply(world: &mut World, step: &Step, births: &mut u64) {
 
 /// The changes that each scan of some steps shows; `real_ns` gives the real time of each scan.
 fn changes(steps: &[Step], real_ns: impl Fn(usize) -> i64) -> Vec<Vec<String>> {
-    let mut watch = Watch::new(&limits(), Settings::default());
+    let mut watch = Watch::new(&limits(), StateSettings::default());
     let (mut world, mut births, mut all) = (World::default(), 0, Vec::new());
     for step in steps {
         apply(&mut world, step, &mut births);
@@ -142,7 +142,7 @@ proptest! {
             limits.file_descriptors = 5;
             limits.threads = 3;
         }
-        let mut watch = Watch::new(&limits, Settings::default());
+        let mut watch = Watch::new(&limits, StateSettings::default());
         let mut world = World::default();
         let mut births = 0;
         // Number of births of each key minus its ends: 0 or 1 at any time.

@@ -7,7 +7,7 @@ use super::watch::{NOTHING, Watch, limits};
 use super::world::{FakeFile, FakeProcess, FakeThread, FileKind, World};
 use crate::limits::Limits;
 use crate::state::shared_tables::SEARCHES_MAX;
-use crate::state::{Limit, Settings};
+use crate::state::{Limit, StateSettings};
 
 /// `struct files_struct *`
 const SHARED: u64 = 0xffff_888f_0000_0000;
@@ -146,7 +146,7 @@ fn a_table_goes_over_however_many_processes_leave_other_ones() {
     let leaver = FakeProcess { files, table: SHARED, ..FakeProcess::new(1000) };
     let user = FakeProcess { threads: vec![thread], ..FakeProcess::new(2000) };
     with.processes.extend([leaver, user]);
-    let mut watch = Watch::new(&limits, Settings::default());
+    let mut watch = Watch::new(&limits, StateSettings::default());
     assert_eq!(watch.scan(&with), NOTHING);
     with.processes.retain(|process| process.pid <= 2 || process.pid > 1000);
     let lines = watch.scan(&with);
@@ -162,7 +162,7 @@ fn tables_that_end_at_once_are_searched_for_a_few_times() {
         let files = Some(vec![(3, passwd())]);
         with.process(100).threads.push(FakeThread { files, ..FakeThread::new(tid) });
     }
-    let mut watch = Watch::new(&limits, Settings::default());
+    let mut watch = Watch::new(&limits, StateSettings::default());
     assert_eq!(watch.scan(&with), NOTHING);
     assert_eq!((watch.scan(&with), watch.state.table_searches), (vec![], 0));
     with.process(100).threads.iter_mut().for_each(|thread| thread.files = None);

@@ -3,7 +3,7 @@
 use core::net::{IpAddr, Ipv4Addr};
 
 use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::kernel::sock::{Counters, Endpoints};
+use panoptes_decoders::kernel::sock::{Endpoints, TcpCounters};
 
 use super::{MACHINE_NET, net};
 use crate::walk::{ConnectionRow, Snapshot};
@@ -67,7 +67,7 @@ impl FakeSocket {
                 prot: KernelVa::NULL,
                 next: 1,
             },
-            counters: bytes_in.map(|bytes_in| Counters { bytes_in, ..Counters::default() }),
+            counters: bytes_in.map(|bytes_in| TcpCounters { bytes_in, ..TcpCounters::default() }),
             file: KernelVa::NULL,
             inode: 0,
             route_device: 0,

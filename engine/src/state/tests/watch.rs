@@ -9,7 +9,7 @@ use crate::limits::Limits;
 use crate::state::facts::FileName;
 use crate::state::process::Process;
 use crate::state::{
-    Change, ConnectionChange, MappedFile, ScanContext, Settings, State, Thresholds,
+    Change, ConnectionChange, MachineState, MappedFile, ScanContext, StateSettings, Thresholds,
 };
 use crate::time::{Now, RealTime};
 use crate::walk::Snapshot;
@@ -18,7 +18,7 @@ use crate::walk::Snapshot;
 pub(super) const NOTHING: [&str; 0] = [];
 
 pub(crate) struct Watch {
-    pub(crate) state: State,
+    pub(crate) state: MachineState,
     pub(crate) snapshot: Snapshot,
     pub(crate) now: Now,
     /// Whether execs have lines: most tests are about something else.
@@ -28,8 +28,8 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    pub(crate) fn new(limits: &Limits, settings: Settings) -> Self {
-        let mut state = State::new(limits, settings, HashKey::new(7));
+    pub(crate) fn new(limits: &Limits, settings: StateSettings) -> Self {
+        let mut state = MachineState::new(limits, settings, HashKey::new(7));
         // Zombies are reported as soon as two scans have seen them.
         state.set_thresholds(Thresholds { zombie_after_ns: 0, ..Thresholds::default() });
         let (snapshot, now) = (Snapshot::empty(limits), Now::at(1_000_000));
@@ -122,8 +122,8 @@ pub(crate) fn next_scan(now: Now) -> Now {
 }
 
 /// Connections are reported as soon as they are seen.
-pub(crate) fn at_once() -> Settings {
-    Settings { accept_grace_scans: 0, ..Settings::default() }
+pub(crate) fn at_once() -> StateSettings {
+    StateSettings { accept_grace_scans: 0, ..StateSettings::default() }
 }
 
 pub(crate) fn limits() -> Limits {

@@ -11,18 +11,18 @@ use std::collections::HashMap;
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::container::{Maker, Runtime};
-use panoptes_decoders::kernel::dentry::Name;
+use panoptes_decoders::kernel::dentry::DirectoryEntry;
 use panoptes_decoders::kernel::file::OpenFile;
 use panoptes_decoders::kernel::inode::Attributes;
-use panoptes_decoders::kernel::mount::Mounted;
+use panoptes_decoders::kernel::mount::MountLinks;
 use panoptes_decoders::kernel::super_block::{FilesKind, Filesystem, magic};
 use panoptes_decoders::kernel::task_struct::{AUDIT_UNSET, Task};
 use panoptes_decoders::kernel::vm_area_struct::Vma;
 
 use crate::walk::{
-    ConnectionRow, ContainerRow, DentryRow, DescriptorRow, Fate, FileRow, FilesRow, Ids, Index,
-    InodeRow, MmRow, MountRow, NetRow, PathRef, ProcessRow, Snapshot, Span, SuperBlockRow,
-    ThreadRow, Views, VmaRow, view,
+    ConnectionRow, ContainerRow, DentryRow, DescriptorRow, FileRow, FilesRow, Index, InodeRow,
+    MmRow, MountRow, NetRow, PathRef, ProcessRow, Snapshot, Span, SuperBlockRow, TaskFate,
+    ThreadRow, UserGroupIds, Views, VmaRow, view,
 };
 
 pub(crate) use sockets::*;
@@ -132,7 +132,7 @@ pub(crate) struct FakeProcess {
     pub(crate) on_cpu: bool,
     pub(crate) views: u16,
     pub(crate) stable: bool,
-    pub(crate) fate: Fate,
+    pub(crate) fate: TaskFate,
     pub(crate) files_stable: bool,
     pub(crate) executable: Option<FakeFile>,
     pub(crate) arguments: Vec<u8>,
@@ -182,7 +182,7 @@ impl FakeProcess {
             on_cpu: false,
             views: ALL_VIEWS,
             stable: true,
-            fate: Fate::Lives,
+            fate: TaskFate::Lives,
             files_stable: true,
             executable: Some(FakeFile::regular(0xffff_8881_0000_0000, 17, "bash")),
             arguments: b"bash\0-i\0".to_vec(),
@@ -336,7 +336,7 @@ fn root(snapshot: &mut Snapshot) {
     snapshot.mounts.push(MountRow {
         address: KernelVa(0xffff_8880_1000_0000),
         was_read: true,
-        mounted: Mounted::default(),
+        mounted: MountLinks::default(),
         root: dentry,
         parent: mount,
         process: None,
@@ -370,7 +370,8 @@ struct Shown<'a> {
 
 fn dentry_of(address: u64, name: &str, parent: Option<Index<DentryRow>>) -> DentryRow {
     let length = name.len() as u32;
-    let name_of = Name { address: KernelVa(address), length, ..Name::default() };
+    let name_of =
+        DirectoryEntry { address: KernelVa(address), length, ..DirectoryEntry::default() };
     let mut row = DentryRow { name: name_of, parent, readable: true, ..DentryRow::default() };
     row.text[..name.len()].copy_from_slice(name.as_bytes());
     row
@@ -489,7 +490,7 @@ impl Shown<'_> {
         let net = net(self.snapshot, MACHINE_NET + number);
         self.snapshot.processes.push(ProcessRow {
             parent_pid: process.parent,
-            ids: Some(Ids { uid: process.uid, ..Ids::default() }),
+            ids: Some(UserGroupIds { uid: process.uid, ..UserGroupIds::default() }),
             namespace_maker: NonZeroU32::new(process.namespace_maker),
             pid_namespace: 4_026_531_836 + number,
             mount_namespace: process.mount_namespace + number,

@@ -3,13 +3,13 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use panoptes_decoders::kernel::sock::Counters;
+use panoptes_decoders::kernel::sock::TcpCounters;
 
 use super::*;
 use crate::limits::Limits;
 use crate::walk::snapshot::NetRow;
 use crate::walk::tests::memory::{Sparse, kernel, small, va, walker};
-use crate::walk::{Copied, UNREAD_DEVICE};
+use crate::walk::{MemoryCopyMode, UNREAD_DEVICE};
 
 /// `TCP_ESTABLISHED`
 const ESTABLISHED: u64 = 1;
@@ -221,10 +221,12 @@ fn connection() -> ConnectionRow {
 
 #[test]
 fn only_a_copy_has_connections_with_an_unknown_route() {
-    for (copied, device) in
-        [(Copied::No, 3), (Copied::AtOnce, UNREAD_DEVICE), (Copied::PageByPage, UNREAD_DEVICE)]
-    {
-        let counters = Some(Counters::default());
+    for (copied, device) in [
+        (MemoryCopyMode::No, 3),
+        (MemoryCopyMode::AtOnce, UNREAD_DEVICE),
+        (MemoryCopyMode::PageByPage, UNREAD_DEVICE),
+    ] {
+        let counters = Some(TcpCounters::default());
         let mut row = ConnectionRow { route_device: 3, counters, ..connection() };
         row.lose_sock(copied);
         assert_eq!((row.counters, row.route_device), (None, device), "{copied:?}");

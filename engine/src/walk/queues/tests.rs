@@ -155,7 +155,7 @@ fn unreadable_parts_are_counted() {
     scene.namespace(leaf);
     scene.memory.missing.push(leaf - 2..leaf + 1024);
     assert_eq!(scene.scan(), []);
-    assert_eq!(scene.walker.snapshot.losses.of(Part::Namespaces), (1, 0));
+    assert_eq!(scene.walker.snapshot.losses.of(ScanPart::Namespaces), (1, 0));
 }
 
 #[test]

@@ -11,11 +11,11 @@
 use panoptes_decoders::address::KernelVa;
 use panoptes_tables::{fair_share, room};
 
-use super::super::owners::{Leads, Owned, Quotas, divide_parts};
+use super::super::owners::{Leads, OwnedRow, Quotas, divide_parts};
 use super::super::ring_rows::RINGS_MAX;
 use super::super::snapshot::Index;
 use super::super::tables::Snapshot;
-use super::Table;
+use super::RingFileTable;
 
 /// Number of slots that one scan reads of all rings together.
 pub(super) const SLOTS: u32 = 1 << 16;
@@ -57,7 +57,7 @@ pub(super) struct Share {
 
 /// A table and whose it is.
 #[derive(Clone, Copy, Debug)]
-struct Claim {
+struct RingTableClaim {
     /// See [`Quotas::key_of`].
     owner: u64,
     process: Leads,
@@ -69,9 +69,9 @@ struct Claim {
 #[derive(Debug)]
 pub(super) struct Shares {
     /// By owner and process.
-    claims: Vec<Claim>,
+    claims: Vec<RingTableClaim>,
     /// The first claim of each process.
-    processes: Vec<Owned<Claim>>,
+    processes: Vec<OwnedRow<RingTableClaim>>,
 }
 
 impl Shares {
@@ -80,20 +80,25 @@ impl Shares {
     }
 
     /// Sets the share of each table.
-    pub(super) fn divide(&mut self, tables: &mut [Table], snapshot: &Snapshot, quotas: &Quotas) {
+    pub(super) fn divide(
+        &mut self,
+        tables: &mut [RingFileTable],
+        snapshot: &Snapshot,
+        quotas: &Quotas,
+    ) {
         self.claims.clear();
         self.claims.extend((0..).zip(tables.iter()).map(|(at, table)| {
             let process = snapshot.rings[table.ring].process;
             let row = snapshot.processes.at(process);
             let owner = row.map_or(u64::MAX, |row| quotas.key_of(row.owner));
-            Claim { owner, process, table: at }
+            RingTableClaim { owner, process, table: at }
         }));
         self.claims.sort_unstable_by_key(|claim| (claim.owner, claim.process, claim.table));
         self.divide_one(SLOTS.into(), tables, |it| it.slots, |it, most| it.share.slots = most);
-        let read = |it: &Table| it.slots.min(it.share.slots);
+        let read = |it: &RingFileTable| it.slots.min(it.share.slots);
         self.divide_one(FILES as u64, tables, read, |it, most| it.share.files = most);
-        let rest = |it: &Table| if it.is_large() { it.slots - it.first_slots() } else { 0 };
-        let remember = |it: &mut Table, most| it.share.remembered = most;
+        let rest = |it: &RingFileTable| if it.is_large() { it.slots - it.first_slots() } else { 0 };
+        let remember = |it: &mut RingFileTable, most| it.share.remembered = most;
         self.divide_one(REMEMBERED_MAX as u64, tables, rest, remember);
     }
 
@@ -101,20 +106,21 @@ impl Shares {
     fn divide_one(
         &mut self,
         room: u64,
-        tables: &mut [Table],
-        wanted: impl Fn(&Table) -> u32,
-        set: impl Fn(&mut Table, u32),
+        tables: &mut [RingFileTable],
+        wanted: impl Fn(&RingFileTable) -> u32,
+        set: impl Fn(&mut RingFileTable, u32),
     ) {
         let Self { claims, processes } = self;
-        let is_same =
-            |one: &Claim, other: &Claim| (one.owner, one.process) == (other.owner, other.process);
+        let is_same = |one: &RingTableClaim, other: &RingTableClaim| {
+            (one.owner, one.process) == (other.owner, other.process)
+        };
         processes.clear();
         let mut next = 0;
         for of_process in claims.chunk_by(is_same) {
             let wanted = of_process.iter().map(|it| u64::from(wanted(&tables[it.table as usize])));
             let wanted = wanted.sum();
             if let (Some(row), Some(first)) = (Index::new(next), of_process.first()) {
-                processes.push(Owned { owner: first.owner, row, wanted });
+                processes.push(OwnedRow { owner: first.owner, row, wanted });
             }
             next += of_process.len();
         }
@@ -133,7 +139,7 @@ impl Shares {
     }
 }
 
-impl Table {
+impl RingFileTable {
     /// Whether it has more slots than its share, so that several scans read it.
     pub(super) const fn is_large(&self) -> bool {
         self.slots > self.share.slots

@@ -106,14 +106,14 @@ fn a_forged_ring_is_bounded() {
     let mut scene = Scene::new(&used);
     scene.scan();
     assert!(scene.files().len() <= FILES);
-    assert_eq!(scene.walker.snapshot.losses.of(Part::Files).1, 1);
+    assert_eq!(scene.walker.snapshot.losses.of(ScanPart::Files).1, 1);
     // More slots than memory has.
     let mut scene = Scene::new(&[]);
     let context = scene.walker.snapshot.rings.iter().next().unwrap().context;
     scene.memory.set(context.0, "io_ring_ctx", "nr_user_files", u64::from(u32::MAX));
     scene.scan();
     assert_eq!(scene.files(), []);
-    assert_eq!(scene.walker.snapshot.losses.of(Part::Files).1, 1);
+    assert_eq!(scene.walker.snapshot.losses.of(ScanPart::Files).1, 1);
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn a_hog_of_rings_leaves_those_of_other_processes_their_slots() {
     scene.scan();
     let own = scene.walker.snapshot.rings.iter().next().unwrap().descriptors;
     assert_eq!(own.len(), 100);
-    let gaps = scene.walker.snapshot.losses.of(Part::Files).1;
+    let gaps = scene.walker.snapshot.losses.of(ScanPart::Files).1;
     assert_eq!(gaps, 1000, "the tables of the hog need too many scans");
 }
 
@@ -150,7 +150,7 @@ fn a_ring_without_files_takes_no_share() {
     }
     scene.scan();
     assert_eq!(scene.files().len(), 100);
-    assert_eq!(scene.walker.snapshot.losses.of(Part::Files).1, 0);
+    assert_eq!(scene.walker.snapshot.losses.of(ScanPart::Files).1, 0);
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn a_large_table_is_read_over_several_scans_and_is_no_gap() {
         scene.walker.snapshot.descriptors.clear();
         scene.scan();
         scene.memory.walk(&mut scene.walker, &scene.kernel, Walker::check_rings);
-        assert_eq!(scene.walker.snapshot.losses.of(Part::Files).1, 0);
+        assert_eq!(scene.walker.snapshot.losses.of(ScanPart::Files).1, 0);
         let mut files = scene.files();
         files.sort_unstable();
         seen.push(files);
@@ -197,7 +197,7 @@ fn a_slot_is_as_large_as_the_profile_tells() {
     let context = scene.walker.snapshot.rings.iter().next().unwrap().context;
     scene.memory.set(context.0, "io_ring_ctx", "nr_user_files", 2);
     let layout = scene.kernel.layouts.io_fixed_file.unwrap();
-    let file_ptr = Field { offset: 8, ..layout.file_ptr };
+    let file_ptr = PackedField { offset: 8, ..layout.file_ptr };
     let with = |size| Some(IoFixedFile { size, file_ptr, ..layout });
     scene.kernel.layouts.io_fixed_file = with(16);
     scene.scan();

@@ -74,14 +74,15 @@ impl Tasks {
     }
 
     /// Follows the lists after the IDR showed some of the tasks.
-    fn follow(&mut self) -> (Walker, Lists) {
+    fn follow(&mut self) -> (Walker, TaskListCursor) {
         let mut walker = walker(&small());
         let init = [self.kernel.roots.init_task];
         let (shown, kernel) = (&self.shown, &self.kernel);
         let lists = self.memory.walk(&mut walker, kernel, |walker, memory| {
             walker.fetch_tasks(memory, &init, 0, &[]);
             walker.fetch_tasks(memory, shown, view::IDR, &[]);
-            let mut lists = Lists::begin(&walker.snapshot.threads, Copied::No, kernel);
+            let mut lists =
+                TaskListCursor::begin(&walker.snapshot.threads, MemoryCopyMode::No, kernel);
             walker.follow_lists(memory, &mut lists, &mut Vec::with_capacity(4096));
             lists
         });

@@ -4,14 +4,14 @@ use core::ops::Range;
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::task_struct::{PID_MAX_LIMIT, Task, TaskStruct};
-use panoptes_decoders::layout::Field;
+use panoptes_decoders::layout::PackedField;
 use panoptes_decoders::source::PAGE_BYTES;
 
 use super::super::snapshot::ThreadRow;
-use super::super::{Kernel, Memory, Snapshot};
+use super::super::{Kernel, ScannedMemory, Snapshot};
 use super::page_of;
-use crate::address::Reader;
-use panoptes_tables::Keyed;
+use crate::address::MemoryReader;
+use panoptes_tables::AddressedRows;
 
 /// A process that began so many nanoseconds before the copy did is not young.
 const YOUNG_NS: u64 = 5_000_000_000;
@@ -47,7 +47,11 @@ pub(super) struct CopyClock {
 }
 
 impl CopyClock {
-    pub(super) fn of(reader: &mut Reader, memory: &mut Memory<'_>, snapshot: &Snapshot) -> Self {
+    pub(super) fn of(
+        reader: &mut MemoryReader,
+        memory: &mut ScannedMemory<'_>,
+        snapshot: &Snapshot,
+    ) -> Self {
         let kernel = memory.kernel;
         let now = snapshot.machine.boot_ns().map_or(0, |ns| ns.max(0) as u64);
         let page = page_of(kernel, kernel.roots.timekeeper);
@@ -96,7 +100,12 @@ impl CopyClock {
     /// Nanoseconds since boot after which a page was copied: the clock and the starts of tasks in
     /// pages that were copied before it, or the clock less the time that the pages between them
     /// took at most.
-    pub(super) fn time_of(self, kernel: &Kernel, threads: &Keyed<ThreadRow>, page: u64) -> u64 {
+    pub(super) fn time_of(
+        self,
+        kernel: &Kernel,
+        threads: &AddressedRows<ThreadRow>,
+        page: u64,
+    ) -> u64 {
         let tasks = threads.iter().skip(1).map(|row| &row.task);
         let earlier =
             tasks.filter(|task| page_of(kernel, task.address).is_some_and(|at| at <= page));
@@ -156,7 +165,7 @@ fn was_task(task: &Task) -> bool {
 /// Tasks to which a task's links lead. Where one is in no list any more, its memory shows when the
 /// last task began that had it.
 fn neighbours(layout: &TaskStruct, task: &Task) -> impl Iterator<Item = KernelVa> {
-    let at = |link: KernelVa, field: Option<Field>| {
+    let at = |link: KernelVa, field: Option<PackedField>| {
         let begin = field.map(|field| link.minus(field.offset.into()));
         begin.unwrap_or(KernelVa::NULL)
     };

@@ -6,7 +6,7 @@ const SLACK: u64 = 8;
 
 /// The pages, in the order in which they were copied, that show a process or lack it.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Evidence {
+pub(super) struct TearEvidence {
     /// The page with the task's state. A process gets its end's state before it leaves a list, and
     /// loses its beginning's state after it has entered all lists.
     pub state: Pages,
@@ -30,7 +30,7 @@ pub(super) struct Evidence {
     pub is_reserved: bool,
 }
 
-impl Evidence {
+impl TearEvidence {
     /// Whether everything that shows the process was copied before everything that lacks it. Links
     /// that were copied later may be those of another task: the kernel reuses the newest memory
     /// first.
@@ -117,7 +117,7 @@ mod tests {
         let evidence = |lacks: &[u64]| {
             let (state, links) = (pages(&[2000]), pages(&[5000]));
             let (shows, lacks) = (pages(&[3000, 1000]), pages(lacks));
-            Evidence { state, shows, links, lacks, ..Evidence::default() }
+            TearEvidence { state, shows, links, lacks, ..TearEvidence::default() }
         };
         assert!(!evidence(&[]).is_end() && !evidence(&[]).is_begin(false));
         assert!(evidence(&[4000]).is_end() && !evidence(&[4000]).is_begin(false));
@@ -130,14 +130,14 @@ mod tests {
     #[test]
     fn a_process_that_began_is_lacked_by_what_was_copied_first() {
         let (state, lacks) = (pages(&[5000]), pages(&[4000]));
-        let evidence = Evidence { state, lacks, ..Evidence::default() };
+        let evidence = TearEvidence { state, lacks, ..TearEvidence::default() };
         assert!(evidence.is_begin(true) && !evidence.is_end());
         assert!(evidence.has_entered(5000) && evidence.has_left(3000));
         assert!(!evidence.has_entered(3000) && !evidence.has_left(5000));
         // It was in the tree of numbers some time before it was in the lists.
-        let evidence = Evidence { numbers: pages(&[1000]), ..evidence };
+        let evidence = TearEvidence { numbers: pages(&[1000]), ..evidence };
         assert!(evidence.is_begin(true) && !evidence.is_end());
-        let evidence = Evidence { is_followed: true, ..evidence };
+        let evidence = TearEvidence { is_followed: true, ..evidence };
         assert!(!evidence.is_begin(true) && !evidence.has_entered(5000));
     }
 }

@@ -2,14 +2,14 @@
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::task_struct::{EXIT_DEAD, Task};
-use panoptes_decoders::layout::Field;
+use panoptes_decoders::layout::PackedField;
 
 use super::super::snapshot::view;
-use super::{FORK_MAX_NS, LINK_BYTES, Probe};
+use super::{FORK_MAX_NS, LINK_BYTES, TearProbe};
 
 /// A list that processes are in, as one of them sees it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum List {
+pub(super) enum ProcessList {
     /// All processes.
     Tasks,
     /// The children of its parent.
@@ -20,7 +20,7 @@ pub(super) enum List {
     ControlGroup,
 }
 
-impl List {
+impl ProcessList {
     pub(super) const ALL: [Self; 4] =
         [Self::Tasks, Self::Children, Self::Threads, Self::ControlGroup];
 
@@ -43,37 +43,39 @@ impl List {
 
 /// A neighbour in a list.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Side {
+enum NeighbourSide {
     Before,
     Behind,
 }
 
-impl Probe<'_, '_> {
+impl TearProbe<'_, '_> {
     /// Offset of the link of a list in a task.
-    fn link_of(&self, list: List) -> Option<u64> {
+    fn link_of(&self, list: ProcessList) -> Option<u64> {
         let layout = &self.memory.kernel.layouts.task_struct;
         let field = match list {
-            List::Tasks => Some(layout.tasks),
-            List::Children => layout.sibling,
-            List::Threads => Some(layout.thread_node),
-            List::ControlGroup => layout.cg_list,
+            ProcessList::Tasks => Some(layout.tasks),
+            ProcessList::Children => layout.sibling,
+            ProcessList::Threads => Some(layout.thread_node),
+            ProcessList::ControlGroup => layout.cg_list,
         };
         field.map(|field| field.offset.into())
     }
 
     /// Heads of a list that has the process.
-    fn heads_of(&self, list: List, css_set: Option<KernelVa>) -> [KernelVa; 2] {
+    fn heads_of(&self, list: ProcessList, css_set: Option<KernelVa>) -> [KernelVa; 2] {
         let kernel = self.memory.kernel;
         let layouts = &kernel.layouts;
-        let at = |object: KernelVa, field: Option<Field>| {
+        let at = |object: KernelVa, field: Option<PackedField>| {
             field.map_or(KernelVa::NULL, |field| object.plus(field.offset.into()))
         };
         let one = |head: KernelVa| [head, head];
         match list {
-            List::Tasks => one(at(kernel.roots.init_task, Some(layouts.task_struct.tasks))),
-            List::Children => one(at(self.task.real_parent, layouts.task_struct.children)),
-            List::Threads => one(at(self.task.signal, Some(layouts.signal_struct.thread_head))),
-            List::ControlGroup => {
+            ProcessList::Tasks => one(at(kernel.roots.init_task, Some(layouts.task_struct.tasks))),
+            ProcessList::Children => one(at(self.task.real_parent, layouts.task_struct.children)),
+            ProcessList::Threads => {
+                one(at(self.task.signal, Some(layouts.signal_struct.thread_head)))
+            }
+            ProcessList::ControlGroup => {
                 let Some((set, layout)) = css_set.zip(layouts.css_set.as_ref()) else {
                     return one(KernelVa::NULL);
                 };
@@ -86,7 +88,7 @@ impl Probe<'_, '_> {
     /// proves that, and returns whether something does.
     pub(super) fn look_at_list(
         &mut self,
-        list: List,
+        list: ProcessList,
         css_set: Option<KernelVa>,
         is_missing: bool,
     ) -> bool {
@@ -114,12 +116,12 @@ impl Probe<'_, '_> {
             return self.lack(node);
         }
         let mut is_proven = false;
-        if self.is_neighbour(list, before, heads, Side::Before)
+        if self.is_neighbour(list, before, heads, NeighbourSide::Before)
             && self.skips(list, heads, before, Some(node))
         {
             is_proven |= self.lack(before);
         }
-        if self.is_neighbour(list, next, heads, Side::Behind)
+        if self.is_neighbour(list, next, heads, NeighbourSide::Behind)
             && self.skips_back(list, heads, next, node)
         {
             is_proven |= self.lack(next.plus(LINK_BYTES));
@@ -128,9 +130,9 @@ impl Probe<'_, '_> {
         }
         is_proven
             || match list {
-                List::Tasks => self.look_at_gap(link, heads),
-                List::Children => self.look_at_ring(heads[0]),
-                List::Threads | List::ControlGroup => false,
+                ProcessList::Tasks => self.look_at_gap(link, heads),
+                ProcessList::Children => self.look_at_ring(heads[0]),
+                ProcessList::Threads | ProcessList::ControlGroup => false,
             }
     }
 
@@ -141,7 +143,7 @@ impl Probe<'_, '_> {
     /// process, or the entry was copied after the process: nothing enters a list but at its end.
     fn skips(
         &mut self,
-        list: List,
+        list: ProcessList,
         heads: [KernelVa; 2],
         before: KernelVa,
         node: Option<KernelVa>,
@@ -156,7 +158,7 @@ impl Probe<'_, '_> {
         let is_later = node.is_some_and(|node| self.precedes(node, before));
         list.is_by_age() && (heads.contains(&next) || is_later)
             // A task that was copied before the entry was as young then.
-            || list == List::Tasks
+            || list == ProcessList::Tasks
                 && self.precedes(next, before)
                 && self.member(list, next).is_some_and(|other| self.is_younger(&other))
     }
@@ -165,7 +167,7 @@ impl Probe<'_, '_> {
     /// that the process is not before it.
     fn skips_back(
         &mut self,
-        list: List,
+        list: ProcessList,
         heads: [KernelVa; 2],
         next: KernelVa,
         node: KernelVa,
@@ -182,13 +184,13 @@ impl Probe<'_, '_> {
         if list.is_by_age() && is_old && !heads.contains(&next) && self.precedes(node, next) {
             return true;
         }
-        list == List::Tasks
+        list == ProcessList::Tasks
             && (is_old || self.precedes(next, before))
             && self.member(list, before).is_some_and(|other| self.is_older(&other))
     }
 
     /// The task that has a link, if it is in the list by its own fields.
-    fn member(&self, list: List, entry: KernelVa) -> Option<Task> {
+    fn member(&self, list: ProcessList, entry: KernelVa) -> Option<Task> {
         let link = self.link_of(list)?;
         let at = self.threads.find(entry.minus(link).0)?;
         Some(self.threads[at].task).filter(|other| self.is_member(list, other))
@@ -213,29 +215,35 @@ impl Probe<'_, '_> {
 
     /// Whether an entry belongs to the list: a head, or a task that is in it by its own fields and
     /// its age.
-    fn is_neighbour(&self, list: List, entry: KernelVa, heads: [KernelVa; 2], side: Side) -> bool {
+    fn is_neighbour(
+        &self,
+        list: ProcessList,
+        entry: KernelVa,
+        heads: [KernelVa; 2],
+        side: NeighbourSide,
+    ) -> bool {
         if heads.contains(&entry) {
-            return list != List::Children || self.is_parent_older();
+            return list != ProcessList::Children || self.is_parent_older();
         }
         let Some(other) = self.member(list, entry) else { return false };
         let is_in_order = match side {
-            Side::Before => self.is_older(&other),
-            Side::Behind => self.is_younger(&other),
+            NeighbourSide::Before => self.is_older(&other),
+            NeighbourSide::Behind => self.is_younger(&other),
         };
         is_in_order || !list.is_by_age()
     }
 
     /// Whether a task is in a list of the process by its own fields.
-    fn is_member(&self, list: List, other: &Task) -> bool {
+    fn is_member(&self, list: ProcessList, other: &Task) -> bool {
         let task = &self.task;
         if other.address == task.address || other.exit_state == EXIT_DEAD || other.is_unfinished() {
             return false;
         }
         match list {
-            List::Tasks => other.is_leader() && other.group_leader == other.address,
-            List::Children => other.is_leader() && other.real_parent == task.real_parent,
-            List::Threads => other.signal == task.signal,
-            List::ControlGroup => other.cgroups == task.cgroups,
+            ProcessList::Tasks => other.is_leader() && other.group_leader == other.address,
+            ProcessList::Children => other.is_leader() && other.real_parent == task.real_parent,
+            ProcessList::Threads => other.signal == task.signal,
+            ProcessList::ControlGroup => other.cgroups == task.cgroups,
         }
     }
 
@@ -250,14 +258,14 @@ impl Probe<'_, '_> {
     fn look_at_gap(&mut self, link: u64, heads: [KernelVa; 2]) -> bool {
         let members = self.threads.iter().skip(1).filter(|row| row.views & view::TASK_LIST != 0);
         let older = members.map(|row| &row.task);
-        let older = older.filter(|it| self.is_older(it) && self.is_member(List::Tasks, it));
+        let older = older.filter(|it| self.is_older(it) && self.is_member(ProcessList::Tasks, it));
         let last = older.max_by_key(|other| other.start_boottime);
         let head = heads[0];
         let before = last.map_or(head, |task| task.address.plus(link));
         let Some(next) = self.word(before).map(KernelVa) else { return false };
-        let is_younger =
-            next == head || self.member(List::Tasks, next).is_some_and(|it| self.is_younger(&it));
-        let is_gap = is_younger && self.skips(List::Tasks, heads, before, None);
+        let is_younger = next == head
+            || self.member(ProcessList::Tasks, next).is_some_and(|it| self.is_younger(&it));
+        let is_gap = is_younger && self.skips(ProcessList::Tasks, heads, before, None);
         if is_gap {
             self.evidence.is_followed |= next != head;
             self.lack(before);

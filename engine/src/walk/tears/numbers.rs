@@ -4,10 +4,10 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::task_struct::{
     PIDTYPE_PGID, PIDTYPE_PID, PIDTYPE_SID, PIDTYPE_TGID,
 };
-use panoptes_decoders::kernel::xarray::{self, Slot};
+use panoptes_decoders::kernel::xarray::{self, XaSlot};
 
 use super::super::snapshot::{ProcessRow, view};
-use super::{FORK_MAX_NS, Kernel, LINK_BYTES, Probe};
+use super::{FORK_MAX_NS, Kernel, LINK_BYTES, TearProbe};
 
 /// Bits of a number that a node decides (`XA_CHUNK_SHIFT`, include/linux/xarray.h).
 const NODE_BITS: u64 = 6;
@@ -16,7 +16,7 @@ const NODE_SLOTS: u32 = 1 << NODE_BITS;
 
 /// A node of the tree on the way to a number.
 #[derive(Clone, Copy)]
-struct Node {
+struct PidTreeNode {
     address: KernelVa,
     /// Number of index bits below it.
     shift: u64,
@@ -33,7 +33,7 @@ struct ListOfPid {
     own: KernelVa,
 }
 
-impl Probe<'_, '_> {
+impl TearProbe<'_, '_> {
     /// Notes the slot of the process's number in the pid IDR. Returns whether the slot lacks it.
     /// A node proves that only if it was one of the tree when its page was copied: its memory may
     /// be another tree's. A root that the tree has left keeps its place, so it alone is no proof
@@ -47,11 +47,11 @@ impl Probe<'_, '_> {
         let kernel = self.memory.kernel;
         let slots = u64::from(kernel.layouts.xa_node.slots.offset);
         let mut place = kernel.roots.init_pid_ns.plus(kernel.layouts.pid_idr_root());
-        let mut above: Option<Node> = None;
+        let mut above: Option<PidTreeNode> = None;
         for _ in 0..xarray::DEPTH_MAX {
             let Some(word) = self.word(place) else { return false };
             match xarray::slot(word) {
-                Slot::Entry(pid) if pid == self.task.thread_pid => {
+                XaSlot::Entry(pid) if pid == self.task.thread_pid => {
                     if !self.has_group_members(pid)
                         && let Some(page) = self.page(place)
                     {
@@ -59,12 +59,12 @@ impl Probe<'_, '_> {
                     }
                     return false;
                 }
-                Slot::Node(address) => {
+                XaSlot::Node(address) => {
                     let Some(node) = self.node(address, above) else { return false };
                     place = address.plus(slots + node.slot * LINK_BYTES);
                     above = Some(node);
                 }
-                Slot::Entry(_) | Slot::Empty => {
+                XaSlot::Entry(_) | XaSlot::Empty => {
                     let Some(node) = above.filter(|_| is_missing) else { return false };
                     let is_in_tree = node.is_linked && !node.is_root;
                     let is_proof = is_in_tree || self.has_relatives(node.shift);
@@ -80,7 +80,7 @@ impl Probe<'_, '_> {
     ///
     /// One that has been freed keeps its place, but counts no used slot (`delete_node`,
     /// lib/radix-tree.c).
-    fn node(&mut self, address: KernelVa, above: Option<Node>) -> Option<Node> {
+    fn node(&mut self, address: KernelVa, above: Option<PidTreeNode>) -> Option<PidTreeNode> {
         let Kernel { layouts, roots, .. } = self.memory.kernel;
         let layout = &layouts.xa_node_tree;
         let view = self.memory.read_one(self.reader, address, &layout.packing)?;
@@ -102,13 +102,13 @@ impl Probe<'_, '_> {
         let is_used = view.unsigned(layout.count) > 0;
         let is_linked = is_at_its_place && is_used && view.optional(layout.array) == Some(tree.0);
         let slot = u64::from(self.task.pid) >> shift & u64::from(NODE_SLOTS - 1);
-        Some(Node { address, shift, slot, is_root: above.is_none(), is_linked })
+        Some(PidTreeNode { address, shift, slot, is_root: above.is_none(), is_linked })
     }
 
     /// Whether the number of a leaf's empty slot is in use. `idr_remove` frees it before it clears
     /// the slot (lib/radix-tree.c). A node that is freed has no tags any more, so all of it must be
     /// in one page.
-    fn is_reserved(&mut self, node: &Node) -> bool {
+    fn is_reserved(&mut self, node: &PidTreeNode) -> bool {
         let Some(tags) = self.memory.kernel.layouts.xa_node_tree.tags else { return false };
         let place = node.address.plus(tags.offset.into());
         node.shift == 0
@@ -128,7 +128,7 @@ impl Probe<'_, '_> {
             let near = near.filter(|task| task.pid / NODE_SLOTS == number / NODE_SLOTS);
             for task in near.take(NODE_SLOTS as usize) {
                 let word = self.word(first.plus(u64::from(task.pid % NODE_SLOTS) * LINK_BYTES));
-                if word.map(xarray::slot) == Some(Slot::Entry(task.thread_pid)) {
+                if word.map(xarray::slot) == Some(XaSlot::Entry(task.thread_pid)) {
                     let after = task.start_boottime.saturating_sub(FORK_MAX_NS);
                     let before = self.evidence.lacked_after;
                     self.evidence.lacked_after = before.max(Some((page, after)));

@@ -12,7 +12,7 @@ use panoptes_decoders::kernel::vm_area_struct::Vma;
 use panoptes_decoders::source::PAGE_BYTES;
 
 use super::super::snapshot::{MmRow, ProcessRow, VmaRow};
-use super::Probe;
+use super::TearProbe;
 use panoptes_tables::Rows;
 
 /// `PAGE_MAPPING_ANON` (include/linux/page-flags.h): `mapping` leads to a `struct anon_vma`.
@@ -44,7 +44,7 @@ struct OwnPage {
     entry: KernelVa,
 }
 
-impl Probe<'_, '_> {
+impl TearProbe<'_, '_> {
     /// Notes where the `struct page` of pages of the process's own are.
     ///
     /// If the process has ended, its pages are free, or another process has them by now: one that

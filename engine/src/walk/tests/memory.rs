@@ -9,10 +9,12 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::Layouts;
 use panoptes_decoders::kernel::task_struct::{AUDIT_UNSET, Task};
 use panoptes_decoders::layout::{Member, Members};
-use panoptes_decoders::source::{MemorySource, Outcome, Request};
+use panoptes_decoders::source::{MemorySource, ReadOutcome, ReadRequest};
 
 use crate::limits::Limits;
-use crate::walk::{Budget, Ids, Index, Kernel, Memory, ProcessRow, ThreadRow, Walker};
+use crate::walk::{
+    Budget, Index, Kernel, ProcessRow, ScannedMemory, ThreadRow, UserGroupIds, Walker,
+};
 use panoptes_tables::HashKey;
 
 const DIRECT_MAP: u64 = 0xffff_8880_0000_0000;
@@ -157,13 +159,13 @@ pub(crate) struct Sparse {
 }
 
 impl MemorySource for Sparse {
-    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+    fn read_batch(&mut self, requests: &mut [ReadRequest], arena: &mut [u8]) {
         self.batches += 1;
         self.requests += requests.len() as u64;
         self.bytes += requests.iter().map(|request| u64::from(request.length)).sum::<u64>();
-        Request::answer_each(requests, arena, |address, bytes| {
+        ReadRequest::answer_each(requests, arena, |address, bytes| {
             if self.missing.iter().any(|range| range.contains(&(address + DIRECT_MAP))) {
-                return Outcome::NotBacked;
+                return ReadOutcome::NotBacked;
             }
             let mut at = address;
             let mut bytes = bytes;
@@ -177,7 +179,7 @@ impl MemorySource for Sparse {
                 }
                 (bytes, at) = (rest, at + length as u64);
             }
-            Outcome::Read
+            ReadOutcome::Read
         });
     }
 
@@ -237,7 +239,7 @@ impl Sparse {
         &mut self,
         walker: &mut Walker,
         kernel: &Kernel,
-        rounds: impl FnOnce(&mut Walker, &mut Memory<'_>) -> T,
+        rounds: impl FnOnce(&mut Walker, &mut ScannedMemory<'_>) -> T,
     ) -> T {
         self.walk_within(walker, kernel, Budget::NONE, rounds)
     }
@@ -248,9 +250,9 @@ impl Sparse {
         walker: &mut Walker,
         kernel: &Kernel,
         budget: Budget<'_>,
-        rounds: impl FnOnce(&mut Walker, &mut Memory<'_>) -> T,
+        rounds: impl FnOnce(&mut Walker, &mut ScannedMemory<'_>) -> T,
     ) -> T {
-        rounds(walker, &mut Memory::new(self, kernel, budget))
+        rounds(walker, &mut ScannedMemory::new(self, kernel, budget))
     }
 }
 
@@ -260,7 +262,7 @@ pub(crate) fn add_process(walker: &mut Walker, memory: &mut Sparse, uid: u32) ->
     let tgid = walker.snapshot.processes.len() as u32 + 1;
     let task = Task { address, tgid, loginuid: AUDIT_UNSET, ..Task::default() };
     let leader = walker.snapshot.threads.row_of(address.0, || ThreadRow::new(task)).unwrap();
-    let ids = Some(Ids { uid, ..Ids::default() });
+    let ids = Some(UserGroupIds { uid, ..UserGroupIds::default() });
     let process = ProcessRow { ids, ..ProcessRow::new(leader) };
     let process = walker.snapshot.processes.push(process).unwrap();
     walker.snapshot.by_pid.push(process).unwrap();

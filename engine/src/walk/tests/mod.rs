@@ -11,7 +11,7 @@ use super::*;
 struct Stopped {
     memory: Sparse,
     kernel: Kernel,
-    reader: Reader,
+    reader: MemoryReader,
     addresses: Vec<KernelVa>,
 }
 
@@ -25,17 +25,20 @@ impl Stopped {
         let mut memory = Sparse::default();
         let addresses = (0..OBJECTS).map(|_| KernelVa(memory.structure())).collect();
         let sizes = ReaderSizes { objects: OBJECTS_A_BATCH, arena_bytes: 1 << 20, walks: 16 };
-        Self { memory, kernel: kernel(), reader: Reader::new(sizes), addresses }
+        Self { memory, kernel: kernel(), reader: MemoryReader::new(sizes), addresses }
     }
 
-    fn read(&mut self, rounds: impl FnOnce(&mut Reader, &mut Memory<'_>, &[KernelVa])) {
+    fn read(
+        &mut self,
+        rounds: impl FnOnce(&mut MemoryReader, &mut ScannedMemory<'_>, &[KernelVa]),
+    ) {
         let questions = Cell::new(0);
         let must_stop = || {
             questions.set(questions.get() + 1);
             questions.get() > BATCHES
         };
         let budget = Budget::NONE.unless(&must_stop);
-        let mut memory = Memory::new(&mut self.memory, &self.kernel, budget);
+        let mut memory = ScannedMemory::new(&mut self.memory, &self.kernel, budget);
         rounds(&mut self.reader, &mut memory, &self.addresses);
         assert_eq!(self.memory.batches, BATCHES as u64);
     }
@@ -44,7 +47,7 @@ impl Stopped {
 #[test]
 fn after_a_request_to_stop_no_object_joins_a_batch() {
     let (pushed, mut decoded) = (Cell::new(0), Vec::new());
-    let push = |reader: &mut Reader, space: &_, &address: &_| {
+    let push = |reader: &mut MemoryReader, space: &_, &address: &_| {
         let is_pushed = reader.push_bytes(space, address, 8);
         pushed.set(pushed.get() + usize::from(is_pushed.is_some()));
         is_pushed

@@ -13,8 +13,8 @@ use object::LittleEndian;
 use object::read::elf::FileHeader as _;
 
 use super::dwarf::Dwarf;
-use super::elf::{File, dwarf_sections, refused};
-use super::{Architecture, Error, Facts, live};
+use super::elf::{KernelElf, dwarf_sections, refused};
+use super::{Architecture, ImportError, KernelFacts, live};
 use crate::discovery::ask_all;
 use crate::profile_file::{ProfileFile, Recorder};
 use crate::symbols::Symbols;
@@ -24,7 +24,7 @@ pub const PROBE: &str = include_str!("probe.c");
 
 /// The part of a kernel's configuration that decides whether and how its headers are compiled.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Configuration {
+pub struct KernelConfig {
     architecture: Architecture,
 }
 
@@ -40,7 +40,7 @@ pub enum Unfit {
     Shuffled,
 }
 
-impl Configuration {
+impl KernelConfig {
     /// Reads `include/generated/autoconf.h`.
     ///
     /// # Errors
@@ -90,7 +90,7 @@ pub fn release(header: &str) -> Option<&str> {
 /// may be the same. `exists` tells whether a header is there. The order of folders is that of the
 /// kernel's Makefile (`LINUXINCLUDE`).
 pub fn options(
-    configuration: Configuration,
+    configuration: KernelConfig,
     build: &Path,
     source: &Path,
     exists: impl Fn(&Path) -> bool,
@@ -153,10 +153,10 @@ pub const LINK: &str = "-Wl,-e,0,--unresolved-symbols=ignore-all";
 /// # Errors
 ///
 /// It cannot be read, or it has no addresses of a kernel.
-pub fn symbols(map: impl Read) -> Result<Symbols, Error> {
+pub fn symbols(map: impl Read) -> Result<Symbols, ImportError> {
     match live::symbols(map) {
         Ok(symbols) if symbols.stext.is_some() => Ok(symbols),
-        Ok(_) | Err(Error::Hidden(_)) => Err(Error::NoAddresses),
+        Ok(_) | Err(ImportError::Hidden(_)) => Err(ImportError::NoAddresses),
         Err(error) => Err(error),
     }
 }
@@ -170,20 +170,21 @@ pub fn profile(
     program: &[u8],
     release: String,
     symbols: Option<Symbols>,
-) -> Result<ProfileFile, Error> {
-    let file = File::parse(program).map_err(refused)?;
+) -> Result<ProfileFile, ImportError> {
+    let file = KernelElf::parse(program).map_err(refused)?;
     let machine = file.elf_header().e_machine(LittleEndian);
-    let architecture =
-        Architecture::of(machine).ok_or_else(|| Error::Architecture(format!("{machine:?}")))?;
+    let architecture = Architecture::of(machine)
+        .ok_or_else(|| ImportError::Architecture(format!("{machine:?}")))?;
     let unpacked = dwarf_sections(&file)?;
     let sections = unpacked.iter().map(|(name, data)| (*name, data.as_ref())).collect();
     let members = Dwarf::parse(&sections)?;
     let build_id = String::new();
     if let Some(symbols) = symbols {
-        return Facts { build_id, release, symbols, members: &members, architecture }.into_file();
+        return KernelFacts { build_id, release, symbols, members: &members, architecture }
+            .into_file();
     }
     let recorder = Recorder::new(&members);
-    ask_all(&recorder).map_err(Error::Missing)?;
+    ask_all(&recorder).map_err(ImportError::Missing)?;
     let members = recorder.into_members();
     Ok(ProfileFile::new(build_id, release, &Symbols::default(), false, 0..0, members))
 }
@@ -194,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_configuration_shows_the_architecture() {
-        let folder = |text: &str| Configuration::parse(text).map(Configuration::folder);
+        let folder = |text: &str| KernelConfig::parse(text).map(KernelConfig::folder);
         let amd64 = "#define CONFIG_64BIT 1\n#define CONFIG_X86_64 1\n";
         assert_eq!(folder(amd64), Ok("x86"));
         assert_eq!(folder("#define CONFIG_64BIT 1\n#define CONFIG_ARM64 1\n"), Ok("arm64"));
@@ -218,7 +219,7 @@ mod tests {
 
     #[test]
     fn headers_of_the_build_come_after_those_of_the_source() {
-        let configuration = Configuration { architecture: Architecture::X86_64 };
+        let configuration = KernelConfig { architecture: Architecture::X86_64 };
         let options = options(configuration, Path::new("/build"), Path::new("/source"), |_| true);
         let folders: Vec<_> = options.iter().filter(|option| option.is_absolute()).collect();
         assert_eq!(folders[0], Path::new("/source/arch/x86/include"));
@@ -233,12 +234,12 @@ mod tests {
         assert!(symbols(map.as_bytes()).unwrap().init_task.is_some());
         let elsewhere = "ffffffffffffffff B The real System.map is in another package\n";
         for text in [elsewhere, "root:x:0:0:root:/root:/bin/bash\n", ""] {
-            assert!(matches!(symbols(text.as_bytes()), Err(Error::NoAddresses)), "{text}");
+            assert!(matches!(symbols(text.as_bytes()), Err(ImportError::NoAddresses)), "{text}");
         }
     }
 
     #[test]
     fn a_program_without_types_is_refused() {
-        assert!(matches!(profile(b"no ELF", "6.1".to_owned(), None), Err(Error::Elf(_))));
+        assert!(matches!(profile(b"no ELF", "6.1".to_owned(), None), Err(ImportError::Elf(_))));
     }
 }

@@ -2,7 +2,7 @@
 
 use panoptes_records::flow::Cause;
 
-use super::words::Words;
+use super::words::ArgusWordWriter;
 use super::{SourceId, Version};
 
 /// Length in bytes of a management record.
@@ -64,7 +64,8 @@ impl Management {
     /// at the end.
     pub fn five(&self, cause: Cause, interim: &Interim) -> [u8; BYTES] {
         let mut bytes = [0; BYTES];
-        let mut words = Words::new(&mut bytes, Version::Three); // Its times are microseconds.
+        // The times of version 3 are microseconds.
+        let mut words = ArgusWordWriter::new(&mut bytes, Version::Three);
         words.bytes(&[KIND | Version::Five as u8, cause as u8, 0, 0]);
         let kind = match self.source_id {
             SourceId::Address6(_) => 0x0060_0000,
@@ -94,7 +95,7 @@ impl Management {
 
     fn write(&self, cause: u8, id: u32, interim: &Interim) -> [u8; BYTES] {
         let mut bytes = [0; BYTES];
-        let mut words = Words::new(&mut bytes, Version::Three);
+        let mut words = ArgusWordWriter::new(&mut bytes, Version::Three);
         words.bytes(&[KIND | Version::Three as u8, cause, 0, 0]);
         Self::write_head(&mut words, self.kind(), id, interim);
         words.bytes(&[Version::Three as u8, 0, self.link, 0]);
@@ -118,7 +119,7 @@ impl Management {
     }
 
     /// What comes before the version.
-    fn write_head(words: &mut Words<'_>, kind: u32, id: u32, interim: &Interim) {
+    fn write_head(words: &mut ArgusWordWriter<'_>, kind: u32, id: u32, interim: &Interim) {
         words.number(kind);
         words.number(id);
         words.long(0); // The network and the mask of the interface.
@@ -128,7 +129,7 @@ impl Management {
     }
 
     /// What comes behind it. `other` is what the versions have between the counters.
-    fn write_counts(&self, words: &mut Words<'_>, interim: &Interim, other: [u32; 2]) {
+    fn write_counts(&self, words: &mut ArgusWordWriter<'_>, interim: &Interim, other: [u32; 2]) {
         words.short(self.flow_interval_s);
         words.short(self.interval_s);
         words.long(interim.packets);

@@ -22,7 +22,7 @@ use panoptes_records::flow::{Extra, FlowRecord, LABELS_BYTES_MAX};
 pub use management::{Interim, Management};
 pub(super) use parts::error_group;
 
-use words::Words;
+use words::ArgusWordWriter;
 
 /// The largest record in bytes: its length is 16 bits that count words.
 pub const RECORD_BYTES_MAX: usize = 4 * 0xffff;
@@ -94,7 +94,7 @@ impl SourceId {
 
 /// What records contain: the options of argus(8).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Options {
+pub struct ArgusOptions {
     pub source_id: SourceId,
     /// The interface, in records of version 5: up to four characters, padded with zeros.
     pub interface: [u8; 4],
@@ -110,7 +110,7 @@ pub struct Options {
 /// is no room. [`PLAIN_BYTES_MAX`] and the user data are always enough.
 pub fn write(
     out: &mut [u8],
-    options: &Options,
+    options: &ArgusOptions,
     record: &FlowRecord,
     extra: &Extra<'_>,
 ) -> Option<usize> {
@@ -122,11 +122,11 @@ impl Version {
     pub fn write(
         self,
         out: &mut [u8],
-        options: &Options,
+        options: &ArgusOptions,
         record: &FlowRecord,
         extra: &Extra<'_>,
     ) -> Option<usize> {
-        let mut words = Words::new(out, self);
+        let mut words = ArgusWordWriter::new(out, self);
         // The version is the lower half of the type.
         let kind = if extra.exporter.is_some() { NETFLOW } else { FLOW };
         words.bytes(&[kind | self as u8, record.cause as u8, 0, 0]);

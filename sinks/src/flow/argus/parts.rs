@@ -1,12 +1,12 @@
 //! The parts of a flow record, in the order in which argus 3 writes them.
 
 use panoptes_records::flow::{
-    Detail, Exporter, Extra, FlowKey, FlowRecord, Icmp, Interval, Jitter, Kind, Labels, Rtp, Side,
-    Tcp, TcpSide, TcpState, USER_BYTES_MAX, header, status,
+    Detail, Exporter, Extra, FlowKey, FlowKeyKind, FlowRecord, FlowSide, Icmp, Interval, Jitter,
+    Labels, Rtp, Tcp, TcpSide, TcpState, USER_BYTES_MAX, header, status,
 };
 
-use super::words::Words;
-use super::{Options, SourceId, Version};
+use super::words::ArgusWordWriter;
+use super::{ArgusOptions, SourceId, Version};
 
 /// Codes of the parts (`include/argus_def.h`).
 mod code {
@@ -31,8 +31,8 @@ mod code {
 }
 
 pub(super) fn write(
-    words: &mut Words<'_>,
-    options: &Options,
+    words: &mut ArgusWordWriter<'_>,
+    options: &ArgusOptions,
     record: &FlowRecord,
     extra: &Extra<'_>,
 ) {
@@ -98,7 +98,12 @@ const fn encapsulation(version: Version, bits: u32) -> u32 {
 }
 
 /// Who writes the record, and the number of the flow.
-fn transport(words: &mut Words<'_>, source_id: SourceId, interface: [u8; 4], sequence: u32) {
+fn transport(
+    words: &mut ArgusWordWriter<'_>,
+    source_id: SourceId,
+    interface: [u8; 4],
+    sequence: u32,
+) {
     if words.version() == Version::Five {
         let (kind, id, length) = source_id.code_5();
         let has_interface = source_id != SourceId::None && interface != [0; 4];
@@ -123,13 +128,19 @@ fn transport(words: &mut Words<'_>, source_id: SourceId, interface: [u8; 4], seq
 }
 
 /// What identifies the flow.
-fn flow(words: &mut Words<'_>, key: &FlowKey) {
+fn flow(words: &mut ArgusWordWriter<'_>, key: &FlowKey) {
     match key.kind {
-        Kind::Ipv4 | Kind::Icmp | Kind::Igmp | Kind::EspV4 | Kind::FragmentV4 => {
+        FlowKeyKind::Ipv4
+        | FlowKeyKind::Icmp
+        | FlowKeyKind::Igmp
+        | FlowKeyKind::EspV4
+        | FlowKeyKind::FragmentV4 => {
             flow_v4(words, key);
         }
-        Kind::Ipv6 | Kind::Icmpv6 | Kind::EspV6 | Kind::FragmentV6 => flow_v6(words, key),
-        Kind::Arp => {
+        FlowKeyKind::Ipv6 | FlowKeyKind::Icmpv6 | FlowKeyKind::EspV6 | FlowKeyKind::FragmentV6 => {
+            flow_v6(words, key)
+        }
+        FlowKeyKind::Arp => {
             // Ethernet, IPv4, lengths 6 and 4, a request.
             let at = words.begin(code::FLOW, 0x06, 0x04);
             words.bytes(&[0, 1, 8, 0, 6, 4, 0, 1]);
@@ -139,7 +150,7 @@ fn flow(words: &mut Words<'_>, key: &FlowKey) {
             words.bytes(&asker.hardware_in(0));
             words.end(at);
         }
-        Kind::Rarp => {
+        FlowKeyKind::Rarp => {
             let at = words.begin(code::FLOW, 0x06, 0x05);
             words.bytes(&[0, 1, 8, 0, 6, 4, 0, 3]);
             words.number(0);
@@ -147,7 +158,7 @@ fn flow(words: &mut Words<'_>, key: &FlowKey) {
             words.bytes(&key.destination.hardware_in(1));
             words.end(at);
         }
-        Kind::Ethernet | Kind::Llc => {
+        FlowKeyKind::Ethernet | FlowKeyKind::Llc => {
             let at = words.begin(code::FLOW, 0x01, 0x03);
             words.bytes(&key.destination.hardware_in(1));
             words.bytes(&key.source.hardware_in(1));
@@ -155,7 +166,7 @@ fn flow(words: &mut Words<'_>, key: &FlowKey) {
             words.bytes(&[key.destination_port as u8, key.source_port as u8]);
             words.end(at);
         }
-        Kind::Wireless => {
+        FlowKeyKind::Wireless => {
             // `struct ArgusWlanFlow` of `include/argus_out.h`: also the access point and its name,
             // which are not kept.
             let at = words.begin(code::FLOW, 0x01, 0x08);
@@ -167,32 +178,32 @@ fn flow(words: &mut Words<'_>, key: &FlowKey) {
     }
 }
 
-fn flow_v4(words: &mut Words<'_>, key: &FlowKey) {
+fn flow_v4(words: &mut ArgusWordWriter<'_>, key: &FlowKey) {
     let [kind, icmp_code] = key.source_port.to_be_bytes();
     // Without the bit 0x40, clients overwrite the upper half of an SPI; with it, its zero bytes.
     let qualifier = match key.kind {
-        Kind::EspV4 => 0x41,
-        Kind::FragmentV4 => 0x81,
+        FlowKeyKind::EspV4 => 0x41,
+        FlowKeyKind::FragmentV4 => 0x81,
         _ => 0x01,
     };
     let at = words.begin(code::FLOW, 0x01, qualifier);
     words.number(key.source.v4());
     words.number(key.destination.v4());
     match key.kind {
-        Kind::Icmp => {
+        FlowKeyKind::Icmp => {
             words.bytes(&[1, key.protocol, kind, icmp_code]);
             words.short(key.destination_port);
             words.short(key.extra);
         }
-        Kind::Igmp => {
+        FlowKeyKind::Igmp => {
             words.bytes(&[key.protocol, 0, kind, icmp_code, 0, 0]);
             words.short(key.extra);
         }
-        Kind::EspV4 => {
+        FlowKeyKind::EspV4 => {
             words.bytes(&[key.protocol, 0, 0, 0]);
             words.number(key.number());
         }
-        Kind::FragmentV4 => {
+        FlowKeyKind::FragmentV4 => {
             words.bytes(&[key.protocol, 0, 0, 0, 0, 0]);
             words.short(key.destination_port);
         }
@@ -207,8 +218,8 @@ fn flow_v4(words: &mut Words<'_>, key: &FlowKey) {
     words.end(at);
 }
 
-fn flow_v6(words: &mut Words<'_>, key: &FlowKey) {
-    let qualifier = if key.kind == Kind::FragmentV6 { 0x82 } else { 0x02 };
+fn flow_v6(words: &mut ArgusWordWriter<'_>, key: &FlowKey) {
+    let qualifier = if key.kind == FlowKeyKind::FragmentV6 { 0x82 } else { 0x02 };
     let at = words.begin(code::FLOW, 0x01, qualifier);
     words.bytes(&key.source.v6());
     words.bytes(&key.destination.v6());
@@ -218,7 +229,7 @@ fn flow_v6(words: &mut Words<'_>, key: &FlowKey) {
 }
 
 /// The times of the first and of the last packet; one time if they are the same.
-fn time(words: &mut Words<'_>, record: &FlowRecord) {
+fn time(words: &mut ArgusWordWriter<'_>, record: &FlowRecord) {
     let (first, last) = record.times();
     // Microseconds or nanoseconds, in UTC.
     let unit = if words.version() == Version::Five { 0x19 } else { 0x18 };
@@ -235,8 +246,8 @@ fn time(words: &mut Words<'_>, record: &FlowRecord) {
 }
 
 /// Packets and bytes of both ends, as wide as the largest number needs.
-fn meter(words: &mut Words<'_>, record: &FlowRecord, has_application: bool) {
-    let of = |side: &Side| [side.packets, side.bytes, side.application_bytes];
+fn meter(words: &mut ArgusWordWriter<'_>, record: &FlowRecord, has_application: bool) {
+    let of = |side: &FlowSide| [side.packets, side.bytes, side.application_bytes];
     let (source, destination) = (of(&record.source), of(&record.destination));
     let count = if has_application { 3 } else { 2 };
     let sides: &[[u64; 3]] = match (source[0], destination[0]) {
@@ -271,7 +282,7 @@ fn meter(words: &mut Words<'_>, record: &FlowRecord, has_application: bool) {
 }
 
 /// What the protocol of the flow adds.
-fn network(words: &mut Words<'_>, record: &FlowRecord) {
+fn network(words: &mut ArgusWordWriter<'_>, record: &FlowRecord) {
     match &record.detail {
         Detail::Rtp(rtp) if rtp.is_certain => rtp_words(words, rtp),
         Detail::None | Detail::Rtp(_) => words.bytes(&[code::NETWORK, 0, 0, 1]),
@@ -316,7 +327,7 @@ const fn tcp_format(version: Version) -> u8 {
     }
 }
 
-fn tcp_performance(words: &mut Words<'_>, tcp: &Tcp) {
+fn tcp_performance(words: &mut ArgusWordWriter<'_>, tcp: &Tcp) {
     let at = words.begin(code::NETWORK, 0x05, tcp_format(words.version()));
     words.number(tcp.bits());
     words.number(state(tcp.state));
@@ -338,7 +349,7 @@ const fn state(state: TcpState) -> u32 {
     }
 }
 
-fn tcp_side(words: &mut Words<'_>, side: &TcpSide) {
+fn tcp_side(words: &mut ArgusWordWriter<'_>, side: &TcpSide) {
     words.time(side.last_ns);
     words.number(side.status);
     words.number(side.sequence_base);
@@ -356,14 +367,14 @@ fn tcp_side(words: &mut Words<'_>, side: &TcpSide) {
 }
 
 /// The largest segment that an end accepts, which is not known: version 5 has it.
-fn segment_size(words: &mut Words<'_>) {
+fn segment_size(words: &mut ArgusWordWriter<'_>) {
     if words.version() == Version::Five {
         words.number(0);
     }
 }
 
 /// The latest headers, and missing packets.
-fn rtp_words(words: &mut Words<'_>, rtp: &Rtp) {
+fn rtp_words(words: &mut ArgusWordWriter<'_>, rtp: &Rtp) {
     let sides = [&rtp.source, &rtp.destination];
     let at = if rtp.is_control {
         let at = words.begin(code::NETWORK, 0x09, 0);
@@ -388,7 +399,7 @@ fn rtp_words(words: &mut Words<'_>, rtp: &Rtp) {
     words.end(at);
 }
 
-fn icmp_words(words: &mut Words<'_>, icmp: &Icmp) {
+fn icmp_words(words: &mut ArgusWordWriter<'_>, icmp: &Icmp) {
     words.bytes(&[icmp.kind, icmp.code]);
     words.short(icmp.sequence);
     words.number(icmp.sender);
@@ -410,15 +421,15 @@ pub(in crate::flow) const fn error_group(icmp: &Icmp) -> u8 {
 }
 
 /// An error message that refers to this flow.
-fn error_of(words: &mut Words<'_>, icmp: &Icmp) {
+fn error_of(words: &mut ArgusWordWriter<'_>, icmp: &Icmp) {
     let at = words.begin(code::ICMP, 0, error_group(icmp));
     icmp_words(words, icmp);
     words.number(0);
     words.end(at);
 }
 
-fn vlan(words: &mut Words<'_>, record: &FlowRecord) {
-    let has = |side: &Side| side.status & status::VLAN != 0;
+fn vlan(words: &mut ArgusWordWriter<'_>, record: &FlowRecord) {
+    let has = |side: &FlowSide| side.status & status::VLAN != 0;
     let qualifier = u8::from(has(&record.source)) | u8::from(has(&record.destination)) << 1;
     if qualifier != 0 {
         let at = words.begin(code::VLAN, 0, qualifier);
@@ -429,7 +440,7 @@ fn vlan(words: &mut Words<'_>, record: &FlowRecord) {
 }
 
 /// The numbers of VXLAN. Argus has no place for those of Geneve and others.
-fn vxlan(words: &mut Words<'_>, record: &FlowRecord) {
+fn vxlan(words: &mut ArgusWordWriter<'_>, record: &FlowRecord) {
     let [source, destination] = record.vnis;
     let bits = record.source.encapsulation | record.destination.encapsulation;
     if words.version() != Version::Five || bits & header::VXLAN == 0 {
@@ -442,8 +453,8 @@ fn vxlan(words: &mut Words<'_>, record: &FlowRecord) {
     words.end(at);
 }
 
-fn mpls(words: &mut Words<'_>, record: &FlowRecord) {
-    let has = |side: &Side| u8::from(side.mpls_depth > 0);
+fn mpls(words: &mut ArgusWordWriter<'_>, record: &FlowRecord) {
+    let has = |side: &FlowSide| u8::from(side.mpls_depth > 0);
     let [source, destination] = [&record.source, &record.destination].map(has);
     if source == 0 && destination == 0 {
         return;
@@ -459,7 +470,7 @@ fn mpls(words: &mut Words<'_>, record: &FlowRecord) {
     words.end(at);
 }
 
-fn write_jitter(words: &mut Words<'_>, jitter: &Jitter) {
+fn write_jitter(words: &mut ArgusWordWriter<'_>, jitter: &Jitter) {
     let (source, destination) = (&jitter.source, &jitter.destination);
     let all = [source.active, source.idle, destination.active, destination.idle];
     let qualifier = (0..4).fold(0, |bits, at| bits | u8::from(all[at].count > 0) << at);
@@ -473,7 +484,7 @@ fn write_jitter(words: &mut Words<'_>, jitter: &Jitter) {
     words.end(at);
 }
 
-fn write_interval(words: &mut Words<'_>, interval: &Interval) {
+fn write_interval(words: &mut ArgusWordWriter<'_>, interval: &Interval) {
     words.number(interval.count);
     // Version 5 has nanoseconds.
     let scale = if words.version() == Version::Five { 1000.0 } else { 1.0 };
@@ -487,9 +498,9 @@ fn write_interval(words: &mut Words<'_>, interval: &Interval) {
     }
 }
 
-fn ip_attributes(words: &mut Words<'_>, record: &FlowRecord) {
+fn ip_attributes(words: &mut ArgusWordWriter<'_>, record: &FlowRecord) {
     let sides = [&record.source, &record.destination];
-    let has = |side: &Side, bit: u8| side.status & bit != 0;
+    let has = |side: &FlowSide, bit: u8| side.status & bit != 0;
     if !sides.iter().any(|side| has(side, status::IP)) {
         return;
     }
@@ -513,8 +524,8 @@ fn ip_attributes(words: &mut Words<'_>, record: &FlowRecord) {
     words.end(at);
 }
 
-fn packet_sizes(words: &mut Words<'_>, record: &FlowRecord) {
-    let sizes = |side: &Side| (side.packets > 0).then_some([side.size_min, side.size_max]);
+fn packet_sizes(words: &mut ArgusWordWriter<'_>, record: &FlowRecord) {
+    let sizes = |side: &FlowSide| (side.packets > 0).then_some([side.size_min, side.size_max]);
     let all = [sizes(&record.source), sizes(&record.destination)];
     let (ends, qualifier) = match all {
         [Some(_), Some(_)] => (3, 2),
@@ -531,7 +542,7 @@ fn packet_sizes(words: &mut Words<'_>, record: &FlowRecord) {
 }
 
 /// The first bytes that an end has sent. This part alone has a length of 16 bits.
-fn user(words: &mut Words<'_>, subtype: u8, bytes: &[u8]) {
+fn user(words: &mut ArgusWordWriter<'_>, subtype: u8, bytes: &[u8]) {
     if bytes.is_empty() {
         return;
     }
@@ -545,11 +556,11 @@ fn user(words: &mut Words<'_>, subtype: u8, bytes: &[u8]) {
     words.pad();
 }
 
-fn hardware(words: &mut Words<'_>, record: &FlowRecord) {
+fn hardware(words: &mut ArgusWordWriter<'_>, record: &FlowRecord) {
     if record.hardware == [[0; 6]; 2] && record.ethertype == 0 {
         return;
     }
-    let has = |side: &Side| side.status & status::SEVERAL_PATHS != 0;
+    let has = |side: &FlowSide| side.status & status::SEVERAL_PATHS != 0;
     let qualifier = u8::from(has(&record.source)) | u8::from(has(&record.destination)) << 1;
     let at = words.begin(code::HARDWARE, 0, qualifier);
     words.bytes(record.hardware.as_flattened());
@@ -557,7 +568,7 @@ fn hardware(words: &mut Words<'_>, record: &FlowRecord) {
     words.end(at);
 }
 
-fn autonomous_systems(words: &mut Words<'_>, exporter: &Exporter) {
+fn autonomous_systems(words: &mut ArgusWordWriter<'_>, exporter: &Exporter) {
     if exporter.source_as == 0 && exporter.destination_as == 0 {
         return;
     }
@@ -568,7 +579,7 @@ fn autonomous_systems(words: &mut Words<'_>, exporter: &Exporter) {
 }
 
 /// The labels with colons between them. Clients split the text there.
-fn labels(words: &mut Words<'_>, labels: &Labels<'_>) {
+fn labels(words: &mut ArgusWordWriter<'_>, labels: &Labels<'_>) {
     let at = words.begin(code::LABEL, 0, 0);
     for (index, label) in labels.iter().enumerate() {
         if index > 0 {

@@ -1,8 +1,8 @@
 //! Records byte by byte, against a file that argus's clients 3.0.8.2 and 5.0.2 were seen to read.
 
 use panoptes_records::flow::{
-    Address, Arp, Cause, Detail, FlowKey, Icmp, Interval, Intervals, Jitter, Kind, Labels, Side,
-    Tcp, TcpSide, TcpState, USER_BYTES_MAX, header, status, tcp_status,
+    Address, Arp, Cause, Detail, FlowKey, FlowKeyKind, FlowSide, Icmp, Interval, Intervals, Jitter,
+    Labels, Tcp, TcpSide, TcpState, USER_BYTES_MAX, header, status, tcp_status,
 };
 
 use super::*;
@@ -15,15 +15,15 @@ fn words(text: &str) -> Vec<u8> {
     words.flat_map(u32::to_be_bytes).collect()
 }
 
-fn written(options: &Options, record: &FlowRecord, extra: &Extra<'_>) -> Vec<u8> {
+fn written(options: &ArgusOptions, record: &FlowRecord, extra: &Extra<'_>) -> Vec<u8> {
     let mut out = [0; PLAIN_BYTES_MAX];
     let length = write(&mut out, options, record, extra).expect("there is room");
     out[..length].to_vec()
 }
 
 /// A number as the sensor's id, which the file has.
-fn options() -> Options {
-    Options { source_id: SourceId::Address(0), ..Options::default() }
+fn options() -> ArgusOptions {
+    ArgusOptions { source_id: SourceId::Address(0), ..ArgusOptions::default() }
 }
 
 fn key(protocol: u8, source_port: u16, destination_port: u16) -> FlowKey {
@@ -37,8 +37,8 @@ fn key(protocol: u8, source_port: u16, destination_port: u16) -> FlowKey {
     }
 }
 
-fn side(packets: u64, bytes: u64, first_us: i64, last_us: i64, ip: (u8, u16)) -> Side {
-    Side {
+fn side(packets: u64, bytes: u64, first_us: i64, last_us: i64, ip: (u8, u16)) -> FlowSide {
+    FlowSide {
         packets,
         bytes,
         first_ns: BEGIN_NS + first_us * 1000,
@@ -47,7 +47,7 @@ fn side(packets: u64, bytes: u64, first_us: i64, last_us: i64, ip: (u8, u16)) ->
         ttl: ip.0,
         ip_id: ip.1,
         status: status::IP,
-        ..Side::default()
+        ..FlowSide::default()
     }
 }
 
@@ -96,7 +96,7 @@ fn a_tcp_connection_is_written_as_argus_does() {
          000007d0 00000000 0000206c 00000002 00000000 00000000 faf01b07 48000303 40001111 34002222 \
          42000005 0200c000 00090200 0a000001 08000000 20000003 00000002 00000002",
     );
-    let options = Options { hardware: true, ..options() };
+    let options = ArgusOptions { hardware: true, ..options() };
     assert_eq!(written(&options, &record, &Extra::default()), expected);
 }
 
@@ -116,7 +116,7 @@ fn a_query_is_written_as_argus_does() {
          6553f101 00000005 6553f101 00009c45 10040103 01451b01 552b0000 30000001 48000303 40000001 \
          77000002 20000003 00000002 00000002",
     );
-    let options = Options { application_bytes: true, ..options() };
+    let options = ArgusOptions { application_bytes: true, ..options() };
     assert_eq!(written(&options, &record, &Extra::default()), expected);
 }
 
@@ -124,7 +124,7 @@ fn a_query_is_written_as_argus_does() {
 fn an_echo_and_arp_are_written_in_network_order() {
     let icmp = Icmp { kind: 8, sequence: 7, ..Icmp::default() };
     let record = FlowRecord {
-        key: FlowKey { kind: Kind::Icmp, protocol: 0, ..key(0, 0x0800, 0x1234) },
+        key: FlowKey { kind: FlowKeyKind::Icmp, protocol: 0, ..key(0, 0x0800, 0x1234) },
         source: side(1, 98, 2_000_000, 2_000_000, (64, 1)),
         destination: side(1, 98, 2_020_000, 2_020_000, (64, 2)),
         detail: Detail::Icmp(icmp),
@@ -139,10 +139,11 @@ fn an_echo_and_arp_are_written_in_network_order() {
     assert_eq!(written(&options(), &record, &Extra::default()), expected);
 
     let hardware = Address::hardware([2, 0, 0xc0, 0, 0, 0]).0[1];
-    let without_ip = |first_us: i64| Side { status: 0, ..side(1, 42, first_us, first_us, (0, 0)) };
+    let without_ip =
+        |first_us: i64| FlowSide { status: 0, ..side(1, 42, first_us, first_us, (0, 0)) };
     let record = FlowRecord {
         key: FlowKey {
-            kind: Kind::Arp,
+            kind: FlowKeyKind::Arp,
             source: Address([hardware, 0x0a01_0001]),
             destination: Address::new(0xc0a8_0009),
             ..FlowKey::default()
@@ -160,7 +161,7 @@ fn an_echo_and_arp_are_written_in_network_order() {
          00000000 03021805 6553f103 00000000 6553f103 00000096 10010102 012a012a 30100003 0200c000 \
          00090000 42000005 ffffffff ffff0200 0a000001 08060000 20000003 00000002 00000002",
     );
-    let options = Options { hardware: true, ..options() };
+    let options = ArgusOptions { hardware: true, ..options() };
     assert_eq!(written(&options, &record, &Extra::default()), expected);
 }
 
@@ -169,12 +170,12 @@ fn an_echo_and_arp_are_written_in_network_order() {
 fn a_frame_of_802_11_is_written_as_argus_does() {
     let record = FlowRecord {
         key: FlowKey {
-            kind: Kind::Wireless,
+            kind: FlowKeyKind::Wireless,
             source: Address::hardware([2, 0, 0, 0, 0, 0x0a]),
             destination: Address::hardware([0xff; 6]),
             ..FlowKey::default()
         },
-        source: Side { status: 0, ..side(1, 42, 0, 0, (0, 0)) },
+        source: FlowSide { status: 0, ..side(1, 42, 0, 0, (0, 0)) },
         sequence: 1,
         ..FlowRecord::default()
     };
@@ -217,7 +218,7 @@ fn version_5_is_written_as_argus_5_does() {
         },
         has_continued: true,
     };
-    let sized = |side: Side, application_bytes: u64, size_max: u16| Side {
+    let sized = |side: FlowSide, application_bytes: u64, size_max: u16| FlowSide {
         application_bytes,
         size_min: 0x4e,
         size_max,
@@ -259,12 +260,12 @@ fn version_5_is_written_as_argus_5_does() {
     };
     let user: [&[u8]; 2] = [b"abcdefghijklmnop"; 2];
     let extra = Extra { jitter: Some(&jitter), user, ..Extra::default() };
-    let options = Options {
+    let options = ArgusOptions {
         source_id: SourceId::Address(0x0a01_0001),
         application_bytes: true,
         hardware: true,
         packet_sizes: true,
-        ..Options::default()
+        ..ArgusOptions::default()
     };
     let mut out = [0; PLAIN_BYTES_MAX];
     let length = Version::Five.write(&mut out, &options, &record, &extra).expect("there is room");
@@ -320,7 +321,7 @@ fn ids_have_up_to_16_bytes_and_an_interface() {
         (SourceId::Text(*b"ab\0\0"), "01133104 61620000 74636170 00000002", "01032103 61620000"),
         (SourceId::Number(7), "01133004 00000007 74636170 00000002", "01032003 00000007"),
     ] {
-        let options = Options { source_id, interface, ..Options::default() };
+        let options = ArgusOptions { source_id, interface, ..ArgusOptions::default() };
         let mut out = [0; PLAIN_BYTES_MAX];
         let length = Version::Five.write(&mut out, &options, &record, &Extra::default());
         assert!(out[4..length.expect("there is room")].starts_with(&words(expected)));
@@ -342,11 +343,11 @@ fn counters_take_as_many_bytes_as_they_need() {
     ] {
         let of = |packets: u64| side(packets, 100, 0, 0, (64, 1));
         let record = FlowRecord {
-            source: if packets.0 == 0 { Side::default() } else { of(packets.0) },
-            destination: if packets.1 == 0 { Side::default() } else { of(packets.1) },
+            source: if packets.0 == 0 { FlowSide::default() } else { of(packets.0) },
+            destination: if packets.1 == 0 { FlowSide::default() } else { of(packets.1) },
             ..FlowRecord::default()
         };
-        let options = Options { application_bytes: application, ..options() };
+        let options = ArgusOptions { application_bytes: application, ..options() };
         let bytes = written(&options, &record, &Extra::default());
         let expected = words(expected);
         assert!(bytes.windows(expected.len()).any(|part| part == expected), "{packets:?}");
@@ -373,7 +374,8 @@ fn both_ends_have_their_bits_in_the_status() {
 /// words as are counted, and lose what follows if there are fewer.
 #[test]
 fn one_label_of_each_end_is_counted() {
-    let labelled = |depth: u8| Side { mpls: 0x003e_8040, mpls_depth: depth, ..Side::default() };
+    let labelled =
+        |depth: u8| FlowSide { mpls: 0x003e_8040, mpls_depth: depth, ..FlowSide::default() };
     for (source, destination, expected) in [
         (1, 1, "44031103 003e8040 003e8040"),
         (3, 2, "44031103 003e8040 003e8040"),
@@ -431,10 +433,10 @@ fn labels_are_one_text() {
 #[test]
 fn headers_around_packets_are_those_of_each_version() {
     let written = |version: Version, encapsulation: u32| {
-        let side = Side { packets: 1, encapsulation, ..Side::default() };
+        let side = FlowSide { packets: 1, encapsulation, ..FlowSide::default() };
         let record = FlowRecord { source: side, ..FlowRecord::default() };
         let mut out = [0; PLAIN_BYTES_MAX];
-        let length = version.write(&mut out, &Options::default(), &record, &Extra::default());
+        let length = version.write(&mut out, &ArgusOptions::default(), &record, &Extra::default());
         // The part is the last one.
         let part = &out[..length.expect("there is room")];
         let part: [u8; 12] = *part.last_chunk().expect("a part");

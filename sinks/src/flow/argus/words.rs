@@ -4,14 +4,14 @@ use super::Version;
 
 /// Writes big-endian numbers into a buffer. What does not fit makes the record fail at its end.
 #[derive(Debug)]
-pub(super) struct Words<'a> {
+pub(super) struct ArgusWordWriter<'a> {
     bytes: &'a mut [u8],
     length: usize,
     is_full: bool,
     version: Version,
 }
 
-impl<'a> Words<'a> {
+impl<'a> ArgusWordWriter<'a> {
     pub(super) fn new(bytes: &'a mut [u8], version: Version) -> Self {
         Self { bytes, length: 0, is_full: false, version }
     }

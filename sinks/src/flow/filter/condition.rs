@@ -2,14 +2,14 @@
 
 use std::ops::RangeInclusive;
 
-use panoptes_records::flow::{Address, Cause, Detail, Extra, FlowRecord, Kind, status};
+use panoptes_records::flow::{Address, Cause, Detail, Extra, FlowKeyKind, FlowRecord, status};
 
 use super::fields::{Number, Real, side};
-use super::terms::{Ends, ICMP, ICMPV6, Protocol, State, TCP, UDP};
+use super::terms::{FilterProtocol, FlowEnds, FlowStateName, ICMP, ICMPV6, TCP, UDP};
 use crate::flow::argus::{SourceId, error_group};
 
 /// What a filter looks at: a flow record, or a management record.
-pub(super) struct Subject<'a> {
+pub(super) struct FilteredRecord<'a> {
     pub flow: Option<(&'a FlowRecord, &'a Extra<'a>)>,
     pub source: SourceId,
     pub cause: Cause,
@@ -26,20 +26,20 @@ pub(super) enum Network {
 #[derive(Clone, Debug)]
 pub(super) enum Condition {
     SourceId(u32),
-    Protocol(Protocol),
+    Protocol(FilterProtocol),
     /// By its number in the header of IP, with the version of IP if it is given.
-    IpProtocol(Protocol, u8),
+    IpProtocol(FilterProtocol, u8),
     EthernetType(u16),
-    Host(Ends, Network),
-    Hardware(Ends, [u8; 6]),
+    Host(FlowEnds, Network),
+    Hardware(FlowEnds, [u8; 6]),
     /// The router that sent an error message.
     Router(u32),
     /// TCP or UDP, if no protocol is given.
-    Port(Option<Protocol>, Ends, RangeInclusive<u16>),
-    Encapsulation(Ends, u32),
+    Port(Option<FilterProtocol>, FlowEnds, RangeInclusive<u16>),
+    Encapsulation(FlowEnds, u32),
     Number(Number),
     Real(Real),
-    State(State, Ends),
+    State(FlowStateName, FlowEnds),
     /// Of hardware, or of IP.
     HardwareGroup,
     HardwareBroadcast,
@@ -48,11 +48,11 @@ pub(super) enum Condition {
 }
 
 impl Condition {
-    pub(super) fn holds(&self, subject: &Subject<'_>) -> bool {
+    pub(super) fn holds(&self, subject: &FilteredRecord<'_>) -> bool {
         match (self, subject.flow) {
             (Self::SourceId(id), _) => u32::from_be_bytes(subject.source.code().1) == *id,
-            (Self::State(State::Cause(bits), _), _) => subject.cause as u8 & bits == *bits,
-            (Self::State(State::Management, _), flow) => flow.is_none(),
+            (Self::State(FlowStateName::Cause(bits), _), _) => subject.cause as u8 & bits == *bits,
+            (Self::State(FlowStateName::Management, _), flow) => flow.is_none(),
             (_, None) => false,
             (_, Some((record, extra))) => self.holds_for(record, extra),
         }
@@ -82,23 +82,23 @@ impl Condition {
             Self::Real(real) => real.holds(record, extra),
             Self::State(state, ends) => state.holds(record, *ends),
             Self::HardwareGroup => {
-                Ends::Either.any(|is_destination| hardware(record, is_destination)[0] & 1 != 0)
+                FlowEnds::Either.any(|is_destination| hardware(record, is_destination)[0] & 1 != 0)
             }
             Self::HardwareBroadcast => {
-                Ends::Either.any(|is_destination| hardware(record, is_destination) == [0xff; 6])
+                FlowEnds::Either.any(|is_destination| hardware(record, is_destination) == [0xff; 6])
             }
             Self::Multicast => {
                 // RFC 5771 section 3, RFC 4291 section 2.7.
                 let groups = [Network::V4(0xe000_0000, 0xf000_0000), Network::prefix_v6(0xff, 8)];
                 let [source, destination] = [record.key.source, record.key.destination];
-                let family = family(record.key.kind).filter(|_| is_of(record, Protocol::Ip));
+                let family = family(record.key.kind).filter(|_| is_of(record, FilterProtocol::Ip));
                 groups
                     .iter()
                     .any(|group| group.has(family, source) || group.has(family, destination))
             }
             Self::Broadcast => {
                 let ends = [record.key.source, record.key.destination];
-                is_of(record, Protocol::Ipv4) && ends.iter().any(|end| end.v4() == u32::MAX)
+                is_of(record, FilterProtocol::Ipv4) && ends.iter().any(|end| end.v4() == u32::MAX)
             }
             Self::SourceId(_) => false,
         }
@@ -112,13 +112,20 @@ enum Family {
     V6,
 }
 
-const fn family(kind: Kind) -> Option<Family> {
+const fn family(kind: FlowKeyKind) -> Option<Family> {
     match kind {
-        Kind::Ipv4 | Kind::Icmp | Kind::Igmp | Kind::EspV4 | Kind::FragmentV4 | Kind::Arp => {
-            Some(Family::V4)
+        FlowKeyKind::Ipv4
+        | FlowKeyKind::Icmp
+        | FlowKeyKind::Igmp
+        | FlowKeyKind::EspV4
+        | FlowKeyKind::FragmentV4
+        | FlowKeyKind::Arp => Some(Family::V4),
+        FlowKeyKind::Ipv6 | FlowKeyKind::Icmpv6 | FlowKeyKind::EspV6 | FlowKeyKind::FragmentV6 => {
+            Some(Family::V6)
         }
-        Kind::Ipv6 | Kind::Icmpv6 | Kind::EspV6 | Kind::FragmentV6 => Some(Family::V6),
-        Kind::Rarp | Kind::Ethernet | Kind::Llc | Kind::Wireless => None,
+        FlowKeyKind::Rarp | FlowKeyKind::Ethernet | FlowKeyKind::Llc | FlowKeyKind::Wireless => {
+            None
+        }
     }
 }
 
@@ -140,40 +147,42 @@ impl Network {
     }
 }
 
-fn is_of(record: &FlowRecord, protocol: Protocol) -> bool {
+fn is_of(record: &FlowRecord, protocol: FilterProtocol) -> bool {
     let kind = record.key.kind;
-    let is_arp = kind == Kind::Arp;
+    let is_arp = kind == FlowKeyKind::Arp;
     match protocol {
-        Protocol::Link => matches!(kind, Kind::Ethernet | Kind::Llc | Kind::Wireless),
-        Protocol::Ip => !is_arp && family(kind).is_some(),
-        Protocol::Ipv4 => !is_arp && family(kind) == Some(Family::V4),
-        Protocol::Ipv6 => family(kind) == Some(Family::V6),
-        Protocol::Arp => is_arp,
-        Protocol::Rarp => kind == Kind::Rarp,
-        Protocol::Number(number) => ip_protocol(record) == Some(number),
-        Protocol::Mpls => record.source.mpls_depth > 0 || record.destination.mpls_depth > 0,
-        Protocol::Vlan => has_status(record, Ends::Either, status::VLAN),
-        Protocol::Rtp => record.rtp().is_some_and(|rtp| !rtp.is_control),
-        Protocol::Rtcp => record.rtp().is_some_and(|rtp| rtp.is_control),
-        Protocol::Unseen => false,
+        FilterProtocol::Link => {
+            matches!(kind, FlowKeyKind::Ethernet | FlowKeyKind::Llc | FlowKeyKind::Wireless)
+        }
+        FilterProtocol::Ip => !is_arp && family(kind).is_some(),
+        FilterProtocol::Ipv4 => !is_arp && family(kind) == Some(Family::V4),
+        FilterProtocol::Ipv6 => family(kind) == Some(Family::V6),
+        FilterProtocol::Arp => is_arp,
+        FilterProtocol::Rarp => kind == FlowKeyKind::Rarp,
+        FilterProtocol::Number(number) => ip_protocol(record) == Some(number),
+        FilterProtocol::Mpls => record.source.mpls_depth > 0 || record.destination.mpls_depth > 0,
+        FilterProtocol::Vlan => has_status(record, FlowEnds::Either, status::VLAN),
+        FilterProtocol::Rtp => record.rtp().is_some_and(|rtp| !rtp.is_control),
+        FilterProtocol::Rtcp => record.rtp().is_some_and(|rtp| rtp.is_control),
+        FilterProtocol::Unseen => false,
     }
 }
 
 /// The number of the protocol above IP.
 fn ip_protocol(record: &FlowRecord) -> Option<u8> {
     match record.key.kind {
-        Kind::Icmp => Some(ICMP), // Its key has the protocol of the packet that it quotes.
-        Kind::Icmpv6 => Some(ICMPV6),
-        _ => is_of(record, Protocol::Ip).then_some(record.key.protocol),
+        FlowKeyKind::Icmp => Some(ICMP), // Its key has the protocol of the packet that it quotes.
+        FlowKeyKind::Icmpv6 => Some(ICMPV6),
+        _ => is_of(record, FilterProtocol::Ip).then_some(record.key.protocol),
     }
 }
 
 fn ethernet_type(record: &FlowRecord) -> Option<u16> {
     match record.key.kind {
-        Kind::Arp => Some(0x0806),
-        Kind::Rarp => Some(0x8035),
-        Kind::Ethernet => Some(record.key.extra),
-        Kind::Llc | Kind::Wireless => None,
+        FlowKeyKind::Arp => Some(0x0806),
+        FlowKeyKind::Rarp => Some(0x8035),
+        FlowKeyKind::Ethernet => Some(record.key.extra),
+        FlowKeyKind::Llc | FlowKeyKind::Wireless => None,
         kind => family(kind).map(|family| if family == Family::V4 { 0x0800 } else { 0x86dd }),
     }
 }
@@ -185,8 +194,8 @@ const fn hardware(record: &FlowRecord, is_destination: bool) -> [u8; 6] {
 
 fn has_port(
     record: &FlowRecord,
-    protocol: Option<Protocol>,
-    ends: Ends,
+    protocol: Option<FilterProtocol>,
+    ends: FlowEnds,
     range: &RangeInclusive<u16>,
 ) -> bool {
     let is_right = match protocol {
@@ -195,17 +204,17 @@ fn has_port(
     };
     let ports = [record.key.source_port, record.key.destination_port];
     // Fragments have no ports: their numbers are the identification.
-    let has_ports = matches!(record.key.kind, Kind::Ipv4 | Kind::Ipv6);
+    let has_ports = matches!(record.key.kind, FlowKeyKind::Ipv4 | FlowKeyKind::Ipv6);
     is_right
         && has_ports
         && ends.any(|is_destination| range.contains(&ports[usize::from(is_destination)]))
 }
 
-fn has_status(record: &FlowRecord, ends: Ends, bits: u8) -> bool {
+fn has_status(record: &FlowRecord, ends: FlowEnds, bits: u8) -> bool {
     ends.any(|is_destination| side(record, is_destination).status & bits != 0)
 }
 
-impl State {
+impl FlowStateName {
     /// Whether the state has ends.
     pub(super) const fn has_ends(self) -> bool {
         matches!(
@@ -218,7 +227,7 @@ impl State {
         )
     }
 
-    fn holds(self, record: &FlowRecord, ends: Ends) -> bool {
+    fn holds(self, record: &FlowRecord, ends: FlowEnds) -> bool {
         let tcp = match &record.detail {
             Detail::Tcp(tcp) => Some(tcp),
             _ => None,
@@ -242,7 +251,7 @@ impl State {
             }),
             Self::Connected => {
                 let is_two_way = record.source.packets > 0 && record.destination.packets > 0;
-                is_of(record, Protocol::Ip) && is_two_way
+                is_of(record, FilterProtocol::Ip) && is_two_way
                     || tcp.is_some_and(|tcp| tcp.bits() & 0x4 != 0)
             }
             Self::Retransmitted => match &record.detail {
@@ -253,7 +262,7 @@ impl State {
             },
             Self::Fragments => has_status(record, ends, status::FRAGMENTS),
             Self::FragmentsOnly => {
-                matches!(record.key.kind, Kind::FragmentV4 | Kind::FragmentV6)
+                matches!(record.key.kind, FlowKeyKind::FragmentV4 | FlowKeyKind::FragmentV6)
             }
             Self::SeveralPaths => has_status(record, ends, status::SEVERAL_PATHS),
             Self::Echo => matches!(icmp_type(record), Some((false, 0 | 8) | (true, 128 | 129))),
@@ -268,15 +277,15 @@ impl State {
 /// Whether it is ICMPv6, and the type of the message.
 const fn icmp_type(record: &FlowRecord) -> Option<(bool, u8)> {
     match (&record.detail, record.key.kind) {
-        (Detail::Icmp(icmp), Kind::Icmp) => Some((false, icmp.kind)),
-        (Detail::Icmp(icmp), Kind::Icmpv6) => Some((true, icmp.kind)),
+        (Detail::Icmp(icmp), FlowKeyKind::Icmp) => Some((false, icmp.kind)),
+        (Detail::Icmp(icmp), FlowKeyKind::Icmpv6) => Some((true, icmp.kind)),
         _ => None,
     }
 }
 
 /// The type of a message of IGMP (RFC 2236 section 2.1).
 fn igmp_type(record: &FlowRecord) -> Option<u8> {
-    (record.key.kind == Kind::Igmp).then_some((record.key.source_port >> 8) as u8)
+    (record.key.kind == FlowKeyKind::Igmp).then_some((record.key.source_port >> 8) as u8)
 }
 
 /// Whether a record is of an ICMP error of these groups, or of a flow that drew one.

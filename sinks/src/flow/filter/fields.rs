@@ -2,9 +2,9 @@
 
 use std::cmp::Ordering;
 
-use panoptes_records::flow::{Detail, Extra, FlowRecord, Intervals, Side, status};
+use panoptes_records::flow::{Detail, Extra, FlowRecord, FlowSide, Intervals, status};
 
-use super::terms::Ends;
+use super::terms::FlowEnds;
 
 /// Real numbers are equal if so many digits behind the point are. It is what ra prints at most.
 const PRECISION: f64 = 1e6;
@@ -34,7 +34,7 @@ impl Comparison {
 
 /// A whole number. Those of an end are unknown if the end has not sent what has the number.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Field {
+pub(super) enum NumberField {
     Packets,
     Bytes,
     ApplicationBytes,
@@ -81,8 +81,8 @@ pub(super) enum RealField {
 /// A comparison with a whole number.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Number {
-    pub field: Field,
-    pub ends: Ends,
+    pub field: NumberField,
+    pub ends: FlowEnds,
     pub comparison: Comparison,
     pub value: i64,
 }
@@ -91,7 +91,7 @@ pub(super) struct Number {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Real {
     pub field: RealField,
-    pub ends: Ends,
+    pub ends: FlowEnds,
     pub comparison: Comparison,
     pub value: f64,
 }
@@ -117,7 +117,7 @@ impl Real {
         );
         // As in ra, the intervals of both ends count if none is named.
         let ends = match self.ends {
-            Ends::Default if is_jitter => Ends::Both,
+            FlowEnds::Default if is_jitter => FlowEnds::Both,
             ends => ends,
         };
         ends.any(|is_destination| {
@@ -129,43 +129,43 @@ impl Real {
     }
 }
 
-pub(super) const fn side(record: &FlowRecord, is_destination: bool) -> &Side {
+pub(super) const fn side(record: &FlowRecord, is_destination: bool) -> &FlowSide {
     if is_destination { &record.destination } else { &record.source }
 }
 
-fn number(field: Field, record: &FlowRecord, is_destination: bool) -> Option<i64> {
+fn number(field: NumberField, record: &FlowRecord, is_destination: bool) -> Option<i64> {
     let side = side(record, is_destination);
     let has = |bit: u8| side.status & bit != 0;
     let wide = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let ip = |number: u16| has(status::IP).then_some(i64::from(number));
     let vlan = |number: u16| has(status::VLAN).then_some(i64::from(number));
     match field {
-        Field::Packets => Some(wide(side.packets)),
-        Field::Bytes => Some(wide(side.bytes)),
-        Field::ApplicationBytes => Some(wide(side.application_bytes)),
-        Field::Lost => Some(i64::from(lost(record, is_destination))),
-        Field::Ttl => ip(u16::from(side.ttl)),
-        Field::Tos => ip(u16::from(side.tos)),
-        Field::CodePoint => ip(u16::from(side.tos >> 2)),
-        Field::Identification => ip(side.ip_id),
-        Field::VlanId => vlan(side.vlan & 0xfff),
-        Field::Vni => record.vnis[usize::from(is_destination)].map(i64::from),
-        Field::VlanPriority => vlan(side.vlan >> 13),
-        Field::Label => (side.mpls_depth > 0).then_some(i64::from(side.mpls >> 12)),
-        Field::TcpBase => match &record.detail {
+        NumberField::Packets => Some(wide(side.packets)),
+        NumberField::Bytes => Some(wide(side.bytes)),
+        NumberField::ApplicationBytes => Some(wide(side.application_bytes)),
+        NumberField::Lost => Some(i64::from(lost(record, is_destination))),
+        NumberField::Ttl => ip(u16::from(side.ttl)),
+        NumberField::Tos => ip(u16::from(side.tos)),
+        NumberField::CodePoint => ip(u16::from(side.tos >> 2)),
+        NumberField::Identification => ip(side.ip_id),
+        NumberField::VlanId => vlan(side.vlan & 0xfff),
+        NumberField::Vni => record.vnis[usize::from(is_destination)].map(i64::from),
+        NumberField::VlanPriority => vlan(side.vlan >> 13),
+        NumberField::Label => (side.mpls_depth > 0).then_some(i64::from(side.mpls >> 12)),
+        NumberField::TcpBase => match &record.detail {
             Detail::Tcp(tcp) => {
                 let end = if is_destination { &tcp.destination } else { &tcp.source };
                 end.has_begun.then_some(i64::from(end.sequence_base))
             }
             _ => None,
         },
-        Field::Sequence => Some(i64::from(record.sequence)),
-        Field::Spi => match &record.detail {
+        NumberField::Sequence => Some(i64::from(record.sequence)),
+        NumberField::Spi => match &record.detail {
             Detail::Esp(esp) => Some(i64::from(esp.spi)),
             _ => None,
         },
-        Field::Merged => Some(1),
-        Field::Unknown => None,
+        NumberField::Merged => Some(1),
+        NumberField::Unknown => None,
     }
 }
 

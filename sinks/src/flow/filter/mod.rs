@@ -25,7 +25,7 @@ use std::fmt;
 use panoptes_records::flow::{Cause, Extra, FlowRecord};
 
 use super::argus::SourceId;
-use condition::{Condition, Subject};
+use condition::{Condition, FilteredRecord};
 
 /// The longest expression in bytes.
 pub const EXPRESSION_BYTES_MAX: usize = 4096;
@@ -36,7 +36,7 @@ const STEPS_MAX: usize = 4096;
 
 /// Where names of hosts and of ports come from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Names {
+pub enum NameSource {
     /// From the system: the resolver, `/etc/services` and `/etc/ethers`. It may take seconds. For
     /// expressions of who runs the program.
     System,
@@ -68,7 +68,7 @@ impl std::error::Error for FilterError {}
 
 /// A step of a program. There is one value, which is true at the beginning.
 #[derive(Clone, Debug)]
-enum Step {
+enum FilterStep {
     /// Sets the value.
     Test(Condition),
     /// Reverses the value.
@@ -80,7 +80,7 @@ enum Step {
 /// A compiled expression.
 #[derive(Clone, Debug, Default)]
 pub struct RecordFilter {
-    steps: Vec<Step>,
+    steps: Vec<FilterStep>,
 }
 
 impl RecordFilter {
@@ -89,7 +89,7 @@ impl RecordFilter {
     /// # Errors
     ///
     /// The expression is none of the language, or too long, or a name is unknown.
-    pub fn parse(text: &str, names: Names) -> Result<Self, FilterError> {
+    pub fn parse(text: &str, names: NameSource) -> Result<Self, FilterError> {
         if text.len() > EXPRESSION_BYTES_MAX {
             let what = format!("the expression has more than {EXPRESSION_BYTES_MAX} bytes");
             return Err(FilterError::new(EXPRESSION_BYTES_MAX, what));
@@ -100,29 +100,29 @@ impl RecordFilter {
 
     /// Number of its conditions.
     pub fn terms(&self) -> usize {
-        self.steps.iter().filter(|step| matches!(step, Step::Test(_))).count()
+        self.steps.iter().filter(|step| matches!(step, FilterStep::Test(_))).count()
     }
 
     /// Whether a flow record of this sensor matches.
     pub fn matches(&self, record: &FlowRecord, extra: &Extra<'_>, source: SourceId) -> bool {
-        self.run(&Subject { flow: Some((record, extra)), source, cause: record.cause })
+        self.run(&FilteredRecord { flow: Some((record, extra)), source, cause: record.cause })
     }
 
     /// Whether a management record of this sensor matches. Of the conditions, `man`, `srcid` and
     /// those of the cause (`start`, `status`, `stop`) can.
     pub fn matches_management(&self, source: SourceId, cause: Cause) -> bool {
-        self.run(&Subject { flow: None, source, cause })
+        self.run(&FilteredRecord { flow: None, source, cause })
     }
 
-    fn run(&self, subject: &Subject<'_>) -> bool {
+    fn run(&self, subject: &FilteredRecord<'_>) -> bool {
         let (mut value, mut at) = (true, 0);
         while let Some(step) = self.steps.get(at) {
             at += 1;
             match step {
-                Step::Test(condition) => value = condition.holds(subject),
-                Step::Not => value = !value,
-                Step::Skip(on, count) if *on == value => at += usize::from(*count),
-                Step::Skip(..) => {}
+                FilterStep::Test(condition) => value = condition.holds(subject),
+                FilterStep::Not => value = !value,
+                FilterStep::Skip(on, count) if *on == value => at += usize::from(*count),
+                FilterStep::Skip(..) => {}
             }
         }
         value

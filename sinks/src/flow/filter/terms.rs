@@ -2,7 +2,7 @@
 
 /// Which ends of a flow a condition is for.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) enum Ends {
+pub(super) enum FlowEnds {
     /// None is named: one of both.
     #[default]
     Default,
@@ -12,7 +12,7 @@ pub(super) enum Ends {
     Destination,
 }
 
-impl Ends {
+impl FlowEnds {
     /// Whether something holds for these ends. Its argument is whether it is the destination.
     pub(super) fn any(self, holds: impl Fn(bool) -> bool) -> bool {
         match self {
@@ -26,7 +26,7 @@ impl Ends {
 
 /// A protocol: what qualifies a term, or is one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Protocol {
+pub(super) enum FilterProtocol {
     /// The link layer.
     Link,
     Ip,
@@ -54,7 +54,7 @@ pub(super) const SCTP: u8 = 132;
 
 /// Names of states. Numbers are bits of the record.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum State {
+pub(super) enum FlowStateName {
     Management,
     Flow,
     /// All of these bits.

@@ -1,8 +1,8 @@
 //! Filters, against records made by hand. `engine/flow/tests/filters` compares them with ra.
 
 use panoptes_records::flow::{
-    Address, Detail, Esp, FlowKey, Icmp, Interval, Intervals, Jitter, Kind, Side, Tcp, header,
-    status,
+    Address, Detail, Esp, FlowKey, FlowKeyKind, FlowSide, Icmp, Interval, Intervals, Jitter, Tcp,
+    header, status,
 };
 use proptest::prelude::*;
 
@@ -11,11 +11,11 @@ use super::*;
 const SOURCE: SourceId = SourceId::Text(*b"eth0");
 
 fn filter(text: &str) -> RecordFilter {
-    RecordFilter::parse(text, Names::BuiltIn).unwrap_or_else(|error| panic!("{text}: {error}"))
+    RecordFilter::parse(text, NameSource::BuiltIn).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
 fn error(text: &str) -> String {
-    RecordFilter::parse(text, Names::BuiltIn).expect_err(text).to_string()
+    RecordFilter::parse(text, NameSource::BuiltIn).expect_err(text).to_string()
 }
 
 fn matches(text: &str, record: &FlowRecord) -> bool {
@@ -23,8 +23,8 @@ fn matches(text: &str, record: &FlowRecord) -> bool {
 }
 
 /// A record of a kind, from 10.1.0.1 port 40000 to 192.168.0.9 port 443.
-fn record(kind: Kind, protocol: u8) -> FlowRecord {
-    let side = Side { packets: 1, bytes: 60, first_ns: 1, last_ns: 1, ..Side::default() };
+fn record(kind: FlowKeyKind, protocol: u8) -> FlowRecord {
+    let side = FlowSide { packets: 1, bytes: 60, first_ns: 1, last_ns: 1, ..FlowSide::default() };
     FlowRecord {
         key: FlowKey {
             source: Address::new(0x0a01_0001),
@@ -44,11 +44,11 @@ fn record(kind: Kind, protocol: u8) -> FlowRecord {
 /// What ra gets wrong, and so no comparison with it can show.
 #[test]
 fn conditions_hold_as_documented() {
-    let (arp, rarp) = (record(Kind::Arp, 0), record(Kind::Rarp, 0));
+    let (arp, rarp) = (record(FlowKeyKind::Arp, 0), record(FlowKeyKind::Rarp, 0));
     assert!(matches("arp", &arp) && !matches("rarp", &arp));
     assert!(matches("rarp", &rarp) && matches("ether proto rarp", &rarp) && !matches("arp", &rarp));
 
-    let tcp = record(Kind::Ipv4, 6);
+    let tcp = record(FlowKeyKind::Ipv4, 6);
     for (text, expected) in [
         ("port 53-80", false),
         ("port 80-500", true),
@@ -72,7 +72,7 @@ fn conditions_hold_as_documented() {
     }
 
     let mut tagged = tcp;
-    tagged.source = Side { vlan: 0x7007, mpls: 0x003e_8040, mpls_depth: 2, ..tcp.source };
+    tagged.source = FlowSide { vlan: 0x7007, mpls: 0x003e_8040, mpls_depth: 2, ..tcp.source };
     tagged.source.status = status::VLAN | status::IP;
     (tagged.source.ttl, tagged.source.ip_id) = (64, 9);
     (tagged.vnis, tagged.source.encapsulation) = ([Some(0), Some(7)], header::VXLAN);
@@ -99,46 +99,48 @@ fn conditions_hold_as_documented() {
 
 #[test]
 fn states_are_those_of_the_protocol() {
-    let mut esp = record(Kind::EspV4, 50);
+    let mut esp = record(FlowKeyKind::EspV4, 50);
     esp.detail = Detail::Esp(Esp { spi: 7, status: 0x20, lost: 3, ..Esp::default() });
     assert!(
         matches("spi 7", &esp) && matches("dst retrans", &esp) && !matches("src retrans", &esp)
     );
     assert!(matches("loss 3", &esp) && matches("ploss eq 75", &esp));
 
-    let mut tcp = record(Kind::Ipv6, 6);
+    let mut tcp = record(FlowKeyKind::Ipv6, 6);
     tcp.detail = Detail::Tcp(Tcp { options: 0x0020_0000, ..Tcp::default() });
     assert!(matches("tcpopt", &tcp) && matches("wscale", &tcp) && !matches("mss", &tcp));
     assert!(matches("con", &tcp) && !matches("tcpopt", &esp));
 
-    let mut redirect = record(Kind::Icmp, 17);
+    let mut redirect = record(FlowKeyKind::Icmp, 17);
     redirect.detail = Detail::Icmp(Icmp { kind: 5, ..Icmp::default() });
     assert!(matches("redirect", &redirect) && matches("icmp", &redirect));
     assert!(!matches("udp", &redirect) && !matches("icmpmap", &redirect));
-    let mut udp = record(Kind::Ipv4, 17);
+    let mut udp = record(FlowKeyKind::Ipv4, 17);
     udp.error = Some(Icmp { kind: 3, sender: 0x0a01_00fe, ..Icmp::default() });
     assert!(matches("unreach and icmpmap", &udp) && matches("inode 10.1.0.254", &udp));
     assert!(!matches("redirect or timexed", &udp));
 
-    let mut query = record(Kind::Igmp, 2);
+    let mut query = record(FlowKeyKind::Igmp, 2);
     query.key.source_port = 0x1164;
     assert!(matches("rtr", &query) && !matches("mbr", &query));
     query.key.source_port = 0x1700;
     assert!(matches("mbr and lvg", &query) && !matches("rtr", &query));
-    assert!(matches("fragonly", &record(Kind::FragmentV6, 17)) && !matches("fragonly", &udp));
-    assert!(!matches("port 443", &record(Kind::FragmentV4, 17)));
+    assert!(
+        matches("fragonly", &record(FlowKeyKind::FragmentV6, 17)) && !matches("fragonly", &udp)
+    );
+    assert!(!matches("port 443", &record(FlowKeyKind::FragmentV4, 17)));
 }
 
 #[test]
 fn groups_are_those_of_both_versions_and_of_hardware() {
-    let mut group = record(Kind::Ipv6, 17);
+    let mut group = record(FlowKeyKind::Ipv6, 17);
     group.key.destination = Address::new(0xff02 << 112 | 1);
     group.hardware = [[0x33, 0x33, 0, 0, 0, 1], [2, 0, 0, 0, 0, 1]];
     assert!(matches("multicast", &group) && matches("ether multicast", &group));
     assert!(!matches("ether broadcast", &group) && !matches("ip broadcast", &group));
     assert!(matches("ether dst 33:33:0:0:0:1 and ether src 2:0:0:0:0:1", &group));
     assert!(matches("dst net ff02::/16 and not src net ff02::/16", &group));
-    let mut all = record(Kind::Ipv4, 17);
+    let mut all = record(FlowKeyKind::Ipv4, 17);
     all.key.destination = Address::new(0xffff_ffff);
     assert!(matches("ip broadcast", &all) && !matches("multicast", &all));
 }
@@ -152,7 +154,7 @@ fn times_between_packets_are_in_milliseconds() {
     source.idle = Interval { count: 1, sum: 9000.0, square_sum: 81e6, ..Interval::default() };
     let jitter = Jitter { source, ..Jitter::default() };
     let extra = Extra { jitter: Some(&jitter), ..Extra::default() };
-    let record = record(Kind::Ipv4, 6);
+    let record = record(FlowKeyKind::Ipv4, 6);
     for (text, expected) in [
         ("src intpkt eq 2", true),
         ("src jit eq 1", true),
@@ -189,12 +191,12 @@ fn management_records_match_what_is_for_them() {
 
 #[test]
 fn names_are_looked_up_only_if_allowed() {
-    let known = RecordFilter::parse("host localhost", Names::System);
+    let known = RecordFilter::parse("host localhost", NameSource::System);
     assert!(known.is_ok(), "{known:?}");
     assert!(error("host localhost").contains("not looked up for clients"));
     assert!(error("gateway localhost").contains("not looked up for clients"));
     assert!(error("srcid localhost").contains("not looked up for clients"));
-    let dns = record(Kind::Ipv4, 17);
+    let dns = record(FlowKeyKind::Ipv4, 17);
     assert!(matches("port https", &dns) && !matches("port http", &dns));
     assert!(!matches(
         "port ssh",
@@ -228,15 +230,15 @@ fn mistakes_are_one_line_with_a_place() {
 #[test]
 fn hostile_expressions_are_limited() {
     let nested = |depth: usize| format!("{}tcp{}", "(".repeat(depth), ")".repeat(depth));
-    assert!(matches(&nested(50), &record(Kind::Ipv4, 6)));
+    assert!(matches(&nested(50), &record(FlowKeyKind::Ipv4, 6)));
     assert!(error(&nested(51)).contains("more than 50 open parentheses"));
     assert!(error(&"(".repeat(EXPRESSION_BYTES_MAX)).contains("open parentheses"));
     assert!(error(&" ".repeat(EXPRESSION_BYTES_MAX + 1)).contains("more than 4096 bytes"));
     let reversed = format!("{}tcp", "!".repeat(4000));
-    assert!(matches(&reversed, &record(Kind::Ipv4, 6)));
+    assert!(matches(&reversed, &record(FlowKeyKind::Ipv4, 6)));
     // The shortest conditions; with a protocol, they take more steps than a program has.
     let many = |first: &str| format!("{first} 1{}", "||1".repeat(1360));
-    assert!(!matches(&many("seq"), &record(Kind::Ipv4, 6)));
+    assert!(!matches(&many("seq"), &record(FlowKeyKind::Ipv4, 6)));
     assert!(error(&many("ip pkts")).contains("too many conditions"));
     assert!(error("host 1.2.3.4 && not not \u{e9}").contains("character 25"));
 }
@@ -262,15 +264,18 @@ proptest! {
     #[test]
     fn any_words_are_compiled_or_refused(words in prop::collection::vec(word(), 0..40)) {
         let text = words.join(" ");
-        match RecordFilter::parse(&text, Names::BuiltIn) {
+        match RecordFilter::parse(&text, NameSource::BuiltIn) {
             Err(error) => {
                 prop_assert!(error.at <= text.len());
                 prop_assert_eq!(error.to_string().lines().count(), 1);
             }
             Ok(filter) => {
                 // Reversed, it matches the other records.
-                let reversed = RecordFilter::parse(&format!("not ({text})"), Names::BuiltIn);
-                let flows = [record(Kind::Ipv4, 6), record(Kind::Arp, 0), record(Kind::Ipv6, 17)];
+                let reversed = RecordFilter::parse(&format!("not ({text})"), NameSource::BuiltIn);
+                let kinds = [FlowKeyKind::Ipv4, FlowKeyKind::Arp, FlowKeyKind::Ipv6];
+                let protocols = [6, 0, 17].into_iter();
+                let flows = kinds.into_iter().zip(protocols);
+                let flows: Vec<_> = flows.map(|(kind, protocol)| record(kind, protocol)).collect();
                 for flow in &flows {
                     let matches = |of: &RecordFilter| of.matches(flow, &Extra::default(), SOURCE);
                     if let Ok(reversed) = &reversed {
@@ -285,7 +290,7 @@ proptest! {
 
     #[test]
     fn any_text_is_compiled_or_refused(text in "\\PC{0,200}") {
-        if let Err(error) = RecordFilter::parse(&text, Names::BuiltIn) {
+        if let Err(error) = RecordFilter::parse(&text, NameSource::BuiltIn) {
             prop_assert!(error.at <= text.len());
         }
     }

@@ -21,7 +21,7 @@ pub(super) enum Token<'a> {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Word<'a> {
+pub(super) struct FilterWord<'a> {
     pub token: Token<'a>,
     /// The word as it is written.
     pub text: &'a str,
@@ -29,7 +29,7 @@ pub(super) struct Word<'a> {
 }
 
 /// All words of an expression.
-pub(super) fn words(text: &str) -> Result<Vec<Word<'_>>, FilterError> {
+pub(super) fn words(text: &str) -> Result<Vec<FilterWord<'_>>, FilterError> {
     let mut words = Vec::new();
     let mut at = 0;
     while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
@@ -42,7 +42,7 @@ pub(super) fn words(text: &str) -> Result<Vec<Word<'_>>, FilterError> {
             FilterError::new(at, format!("'{shown}' begins no word of a filter"))
         })?;
         let length = length.max(1);
-        words.push(Word { token, text: rest.get(..length).unwrap_or_default(), at });
+        words.push(FilterWord { token, text: rest.get(..length).unwrap_or_default(), at });
         at += length;
     }
     Ok(words)

@@ -1,9 +1,9 @@
 //! What the data of a flow tell, each protocol as an object, and the sizes of its first packets.
 
 use panoptes_records::flow::application::{
-    Answer, Application, Dns, Hello, Http, Kept, Quic, Ssh, Tls,
+    Application, BytePrefix, Dns, DnsAnswer, Hello, Http, Quic, Ssh, TlsHellos,
 };
-use panoptes_records::flow::{Direction, Extra, Sequence, SequencePacket};
+use panoptes_records::flow::{Extra, FlowDirection, Sequence, SequencePacket};
 use panoptes_records::json::text::Text;
 
 use super::{Full, JsonWriter};
@@ -76,7 +76,7 @@ fn member(
 fn kept<const MAX: usize>(
     out: &mut JsonWriter<'_>,
     key: &str,
-    text: &Kept<MAX>,
+    text: &BytePrefix<MAX>,
 ) -> Result<(), Full> {
     let bytes = text.bytes();
     match (bytes.is_empty(), text.is_cut()) {
@@ -86,7 +86,7 @@ fn kept<const MAX: usize>(
     }
 }
 
-fn write_tls(out: &mut JsonWriter<'_>, tls: &Tls) -> Result<(), Full> {
+fn write_tls(out: &mut JsonWriter<'_>, tls: &TlsHellos) -> Result<(), Full> {
     if let Some(server) = &tls.server {
         version(out, ",\"version\":", server.version)?;
         out.hex_bytes(",\"cipher\":", &server.cipher.to_be_bytes())?;
@@ -197,7 +197,7 @@ fn write_dns(out: &mut JsonWriter<'_>, dns: &Dns) -> Result<(), Full> {
     }
 }
 
-fn write_answer(out: &mut JsonWriter<'_>, answer: Answer<'_>) -> Result<(), Full> {
+fn write_answer(out: &mut JsonWriter<'_>, answer: DnsAnswer<'_>) -> Result<(), Full> {
     kind(out, ",\"type\":", answer.kind)?;
     out.integer(",\"ttl_s\":", answer.ttl_s.into())?;
     match answer.data {
@@ -237,8 +237,8 @@ fn write_sequence(out: &mut JsonWriter<'_>, sequence: &Sequence) -> Result<(), F
     out.raw(b",\"packet_sequence\":")?;
     out.list(packets, |out, packet: SequencePacket| {
         let before = match packet.direction {
-            Direction::FromSource => ",[",
-            Direction::FromDestination => ",[-",
+            FlowDirection::FromSource => ",[",
+            FlowDirection::FromDestination => ",[-",
         };
         out.number(before, packet.size.into())?;
         out.number(",", packet.gap_us.into())?;

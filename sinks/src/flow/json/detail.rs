@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use panoptes_records::flow::{
-    Detail, Esp, FlowRecord, Icmp, Kind, Rtp, Tcp, TcpSide, TcpState, tcp_status,
+    Detail, Esp, FlowKeyKind, FlowRecord, Icmp, Rtp, Tcp, TcpSide, TcpState, tcp_status,
 };
 use panoptes_records::json::address::MacAddress;
 
@@ -131,7 +131,7 @@ fn write_tcp_side(
 fn write_icmp(out: &mut JsonWriter<'_>, record: &FlowRecord, icmp: &Icmp) -> Result<(), Full> {
     out.integer(",\"icmp_type\":", icmp.kind.into())?;
     out.integer(",\"icmp_code\":", icmp.code.into())?;
-    let is_v6 = record.key.kind == Kind::Icmpv6;
+    let is_v6 = record.key.kind == FlowKeyKind::Icmpv6;
     // Echo, time stamp, information and mask have an id, and a number.
     let has_id = !is_v6 && matches!(icmp.kind, 0 | 8 | 13..=18);
     if has_id {

@@ -12,7 +12,7 @@ mod sides;
 mod words;
 
 use panoptes_records::flow::{
-    Address, Extra, FlowKey, FlowRecord, Kind, LABELS_BYTES_MAX, Labels, Process,
+    Address, Extra, FlowKey, FlowKeyKind, FlowProcess, FlowRecord, LABELS_BYTES_MAX, Labels,
 };
 use panoptes_records::json::address::MacAddress;
 use panoptes_records::json::text::Text;
@@ -23,7 +23,7 @@ pub use passive_dns::RESOLUTION_BYTES_MAX;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::argus::{Options, SourceId};
+use super::argus::{ArgusOptions, SourceId};
 use super::community_id::{self, COMMUNITY_ID_BYTES};
 
 /// Bytes that are always enough for a record without user data. A byte of a label may need six.
@@ -34,13 +34,13 @@ const TEXT_BYTES_MAX: usize = 3 * 384;
 
 /// How records are written.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Lines {
-    pub options: Options,
+pub struct JsonLineFormat {
+    pub options: ArgusOptions,
     /// Adds `community_id`, made with this seed.
     pub community_id_seed: Option<u16>,
 }
 
-impl Lines {
+impl JsonLineFormat {
     /// Writes a flow record and a line feed to the beginning of `out`, and returns the length in
     /// bytes; `None` if there is no room. [`PLAIN_LINE_BYTES_MAX`] and 4/3 of the user data of
     /// each end, rounded up to four, are always enough.
@@ -148,7 +148,7 @@ fn write_key(out: &mut JsonWriter<'_>, key: &FlowKey) -> Result<(), Full> {
     }
     addresses(out, key)?;
     match key.kind {
-        Kind::Ipv4 | Kind::Ipv6 if words::has_ports(key.protocol) => {
+        FlowKeyKind::Ipv4 | FlowKeyKind::Ipv6 if words::has_ports(key.protocol) => {
             out.integer(",\"source_port\":", key.source_port.into())?;
             out.integer(",\"destination_port\":", key.destination_port.into())?;
             if key.extra != 0 {
@@ -156,17 +156,17 @@ fn write_key(out: &mut JsonWriter<'_>, key: &FlowKey) -> Result<(), Full> {
             }
             Ok(())
         }
-        Kind::Igmp => {
+        FlowKeyKind::Igmp => {
             let [kind, code] = key.source_port.to_be_bytes();
             out.integer(",\"igmp_type\":", kind.into())?;
             out.integer(",\"igmp_code\":", code.into())
         }
-        Kind::FragmentV4 | Kind::FragmentV6 => {
+        FlowKeyKind::FragmentV4 | FlowKeyKind::FragmentV6 => {
             out.integer(",\"fragment_id\":", key.number().into())
         }
-        Kind::EspV4 | Kind::EspV6 => out.integer(",\"spi\":", key.number().into()),
-        Kind::Ethernet => out.integer(",\"ethernet_type\":", key.extra.into()),
-        Kind::Llc => {
+        FlowKeyKind::EspV4 | FlowKeyKind::EspV6 => out.integer(",\"spi\":", key.number().into()),
+        FlowKeyKind::Ethernet => out.integer(",\"ethernet_type\":", key.extra.into()),
+        FlowKeyKind::Llc => {
             out.integer(",\"source_sap\":", key.source_port.into())?;
             out.integer(",\"destination_sap\":", key.destination_port.into())
         }
@@ -179,13 +179,16 @@ fn addresses(out: &mut JsonWriter<'_>, key: &FlowKey) -> Result<(), Full> {
     for (name, address) in KEYS.into_iter().zip([key.source, key.destination]) {
         match key.kind {
             // Rarp has the hardware address that is asked about, twice.
-            Kind::Rarp | Kind::Ethernet | Kind::Llc | Kind::Wireless => {
+            FlowKeyKind::Rarp
+            | FlowKeyKind::Ethernet
+            | FlowKeyKind::Llc
+            | FlowKeyKind::Wireless => {
                 out.mac_address(name, MacAddress(address.hardware_in(1)))?;
             }
             _ => out.ip_address(name, ip(key, address))?,
         }
     }
-    if key.kind == Kind::Arp {
+    if key.kind == FlowKeyKind::Arp {
         let asker = if key.source.0[0] == 0 { key.destination } else { key.source };
         out.mac_address(",\"arp_asker\":", MacAddress(asker.hardware_in(0)))?;
     }
@@ -201,7 +204,7 @@ fn ip(key: &FlowKey, address: Address) -> IpAddr {
 }
 
 /// The processes at both ends.
-fn owners(out: &mut JsonWriter<'_>, owners: [Option<Process<'_>>; 2]) -> Result<(), Full> {
+fn owners(out: &mut JsonWriter<'_>, owners: [Option<FlowProcess<'_>>; 2]) -> Result<(), Full> {
     const KEYS: [&str; 2] = [",\"source_process\":", ",\"destination_process\":"];
     for (key, owner) in KEYS.into_iter().zip(owners) {
         let Some(process) = owner else { continue };
@@ -229,7 +232,7 @@ fn hardware(out: &mut JsonWriter<'_>, record: &FlowRecord) -> Result<(), Full> {
     let [destination, source] = record.hardware;
     out.mac_address(",\"source_hardware_address\":", MacAddress(source))?;
     out.mac_address(",\"destination_hardware_address\":", MacAddress(destination))?;
-    if matches!(record.key.kind, Kind::Ethernet | Kind::Wireless) {
+    if matches!(record.key.kind, FlowKeyKind::Ethernet | FlowKeyKind::Wireless) {
         return Ok(());
     }
     out.integer(",\"ethernet_type\":", record.ethertype.into())

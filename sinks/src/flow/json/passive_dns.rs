@@ -1,16 +1,18 @@
 //! Answers of DNS as JSON lines.
 
-use panoptes_records::flow::Resolution;
+use panoptes_records::flow::NameResolution;
 
-use super::{Full, JsonWriter, Lines, Text, Timestamp, application, line, write_source_id};
+use super::{
+    Full, JsonLineFormat, JsonWriter, Text, Timestamp, application, line, write_source_id,
+};
 
 /// Bytes that are always enough for the line of a [`Resolution`].
 pub const RESOLUTION_BYTES_MAX: usize = 8192;
 
-impl Lines {
+impl JsonLineFormat {
     /// Writes an answer and a line feed to the beginning of `out`, and returns the length in bytes;
     /// `None` if there is no room.
-    pub fn resolution(&self, out: &mut [u8], resolution: &Resolution<'_>) -> Option<usize> {
+    pub fn resolution(&self, out: &mut [u8], resolution: &NameResolution<'_>) -> Option<usize> {
         line(out, |out| {
             out.word(",\"kind\":", "passive_dns")?;
             write_source_id(out, self.options.source_id)?;
@@ -19,7 +21,7 @@ impl Lines {
     }
 }
 
-fn write(out: &mut JsonWriter<'_>, resolution: &Resolution<'_>) -> Result<(), Full> {
+fn write(out: &mut JsonWriter<'_>, resolution: &NameResolution<'_>) -> Result<(), Full> {
     out.ip_address(",\"server_address\":", resolution.server)?;
     if let Some(is_known) = resolution.is_known_server {
         out.boolean(",\"is_known_server\":", is_known)?;

@@ -2,10 +2,10 @@
 
 use panoptes_records::flow::Cause;
 
-use super::{Full, JsonWriter, Lines, Timestamp, line, words, write_source_id};
+use super::{Full, JsonLineFormat, JsonWriter, Timestamp, line, words, write_source_id};
 use crate::flow::argus::{Interim, Management};
 
-impl Lines {
+impl JsonLineFormat {
     /// Writes a management record and a line feed to the beginning of `out`, and returns the length
     /// in bytes; `None` if there is no room. 1024 bytes are always enough. `cause` is the place of
     /// the record in its stream: at the beginning, at an interval, at the end.

@@ -1,11 +1,11 @@
 //! What both ends of a flow have sent.
 
 use panoptes_records::flow::{
-    Extra, FlowKey, FlowRecord, Interval, Intervals, Side, header, status,
+    Extra, FlowKey, FlowRecord, FlowSide, Interval, Intervals, header, status,
 };
 
 use super::{Full, JsonWriter, Timestamp, decimal};
-use crate::flow::argus::Options;
+use crate::flow::argus::ArgusOptions;
 
 /// The key of an attribute for each end.
 macro_rules! keys {
@@ -50,7 +50,7 @@ const IP_OPTIONS: [(u32, &str); 6] = [
 
 pub(super) fn write(
     out: &mut JsonWriter<'_>,
-    options: &Options,
+    options: &ArgusOptions,
     record: &FlowRecord,
     extra: &Extra<'_>,
 ) -> Result<(), Full> {
@@ -80,8 +80,8 @@ pub(super) fn write(
 
 fn counters(
     out: &mut JsonWriter<'_>,
-    options: &Options,
-    side: &Side,
+    options: &ArgusOptions,
+    side: &FlowSide,
     at: usize,
 ) -> Result<(), Full> {
     out.integer(keys!("packets")[at], side.packets)?;
@@ -104,7 +104,7 @@ fn counters(
 }
 
 /// Of the IP header of the last packet.
-fn ip(out: &mut JsonWriter<'_>, key: &FlowKey, side: &Side, at: usize) -> Result<(), Full> {
+fn ip(out: &mut JsonWriter<'_>, key: &FlowKey, side: &FlowSide, at: usize) -> Result<(), Full> {
     out.integer(keys!("ttl")[at], side.ttl.into())?;
     out.integer(keys!("tos")[at], side.tos.into())?;
     if !key.is_v6() {
@@ -118,7 +118,12 @@ fn ip(out: &mut JsonWriter<'_>, key: &FlowKey, side: &Side, at: usize) -> Result
 }
 
 /// Of the headers around it.
-fn link(out: &mut JsonWriter<'_>, side: &Side, vni: Option<u32>, at: usize) -> Result<(), Full> {
+fn link(
+    out: &mut JsonWriter<'_>,
+    side: &FlowSide,
+    vni: Option<u32>,
+    at: usize,
+) -> Result<(), Full> {
     list(out, keys!("encapsulation")[at], &ENCAPSULATIONS, side.encapsulation)?;
     if let Some(vni) = vni {
         out.integer(keys!("vni")[at], vni.into())?;

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 
 use panoptes_records::flow::application::{
-    ANSWERS_MAX, Answer, Answers, Application, Dns, Hello, Http, Quic, ServerHello, Ssh, Tls,
+    ANSWERS_MAX, Application, Dns, DnsAnswer, DnsAnswerList, Hello, Http, Quic, ServerHello, Ssh,
+    TlsHellos,
 };
 use panoptes_records::flow::{
-    Arp, Cause, Detail, Direction, Esp, Icmp, Interval, Intervals, Jitter, Labels, Rtp, RtpSide,
-    SEQUENCE_PACKETS_MAX, Sequence, Side, Tcp, TcpSide, TcpState, status, tcp_status,
+    Arp, Cause, Detail, Esp, FlowDirection, FlowSide, Icmp, Interval, Intervals, Jitter, Labels,
+    Rtp, RtpSide, SEQUENCE_PACKETS_MAX, Sequence, Tcp, TcpSide, TcpState, status, tcp_status,
 };
-use panoptes_records::json::read::{Reader, Token};
+use panoptes_records::json::read::{JsonReader, Token};
 use serde_json::Value;
 
 use super::*;
@@ -21,7 +22,7 @@ const DOCUMENTATION: &str = include_str!("../../../../docs/flow-record.md");
 /// Objects whose keys the documentation has as `NAME.KEY`.
 const APPLICATIONS: [&str; 5] = ["dns", "http", "quic", "ssh", "tls"];
 
-fn written(lines: &Lines, record: &FlowRecord, extra: &Extra<'_>) -> String {
+fn written(lines: &JsonLineFormat, record: &FlowRecord, extra: &Extra<'_>) -> String {
     let mut out = [0; PLAIN_LINE_BYTES_MAX];
     let length = lines.write(&mut out, record, extra).expect("there is room");
     for room in 0..length {
@@ -31,13 +32,13 @@ fn written(lines: &Lines, record: &FlowRecord, extra: &Extra<'_>) -> String {
     let line = std::str::from_utf8(&out[..length]).expect("UTF-8");
     let line = line.strip_suffix('\n').expect("a line");
     // Other forms are made from it.
-    let mut reader = Reader::new(line.as_bytes()).expect("UTF-8");
+    let mut reader = JsonReader::new(line.as_bytes()).expect("UTF-8");
     while reader.read().unwrap_or_else(|error| panic!("{error:?}: {line}")) != Token::End {}
     line.to_owned()
 }
 
-fn side(packets: u64, bytes: u64, first_us: i64, last_us: i64) -> Side {
-    Side {
+fn side(packets: u64, bytes: u64, first_us: i64, last_us: i64) -> FlowSide {
+    FlowSide {
         packets,
         bytes,
         first_ns: BEGIN_NS + first_us * 1000,
@@ -48,7 +49,7 @@ fn side(packets: u64, bytes: u64, first_us: i64, last_us: i64) -> Side {
         ttl: 64,
         ip_id: 0x1111,
         status: status::IP,
-        ..Side::default()
+        ..FlowSide::default()
     }
 }
 
@@ -93,7 +94,7 @@ fn tcp() -> FlowRecord {
     FlowRecord {
         key: key(6, 40_000, 443),
         source: side(10, 1501, 100_000, 900_000),
-        destination: Side { status: 0, ..side(8, 9000, 105_000, 899_000) },
+        destination: FlowSide { status: 0, ..side(8, 9000, 105_000, 899_000) },
         detail: Detail::Tcp(tcp),
         sequence: 1,
         hardware: [[2, 0, 0xc0, 0, 0, 9], [2, 0, 0x0a, 0, 0, 1]],
@@ -104,13 +105,13 @@ fn tcp() -> FlowRecord {
 
 #[test]
 fn a_tcp_connection_is_one_line() {
-    let options = Options {
+    let options = ArgusOptions {
         source_id: SourceId::Text(*b"ab\"\0"),
         hardware: true,
         packet_sizes: true,
-        ..Options::default()
+        ..ArgusOptions::default()
     };
-    let lines = Lines { options, community_id_seed: None };
+    let lines = JsonLineFormat { options, community_id_seed: None };
     let expected = concat!(
         r#"{"kind":"flow","source_id":"ab\"","sequence":1,"cause":"start","#,
         r#""first_time":"2023-11-14T22:13:20.100000000+00:00","#,
@@ -153,7 +154,7 @@ fn parts_of_a_microsecond_are_kept() {
     record.source.last_ns = BEGIN_NS + 1_000_000_050;
     record.source.first_ns = BEGIN_NS + 100_000_000;
     let value: Value =
-        serde_json::from_str(&written(&Lines::default(), &record, &Extra::default()))
+        serde_json::from_str(&written(&JsonLineFormat::default(), &record, &Extra::default()))
             .expect("JSON");
     assert_eq!(value["duration_us"].to_string(), "900000.05");
     assert_eq!(value["last_time"], "2023-11-14T22:13:21.000000050+00:00");
@@ -163,7 +164,7 @@ fn parts_of_a_microsecond_are_kept() {
 
 /// The longest line: every number has all its digits.
 fn longest() -> FlowRecord {
-    let side = Side {
+    let side = FlowSide {
         packets: 1,
         bytes: u64::MAX,
         application_bytes: u64::MAX,
@@ -223,7 +224,7 @@ fn longest() -> FlowRecord {
             destination_port: u16::MAX,
             extra: u16::MAX,
             protocol: 132,
-            kind: Kind::Ipv6,
+            kind: FlowKeyKind::Ipv6,
         },
         source: side,
         destination: side,
@@ -249,7 +250,7 @@ fn all_kinds() -> Vec<FlowRecord> {
     };
     let end = RtpSide { has_begun: true, ..RtpSide::default() };
     let rtp = Rtp { source: end, destination: end, is_certain: true, ..Rtp::default() };
-    let full = Side {
+    let full = FlowSide {
         ip_options: 0x7f,
         encapsulation: u32::MAX,
         vlan: 0xe064,
@@ -259,20 +260,20 @@ fn all_kinds() -> Vec<FlowRecord> {
         ..side(1, 60, 0, 1)
     };
     for kind in [
-        Kind::Ipv4,
-        Kind::Ipv6,
-        Kind::Icmp,
-        Kind::Icmpv6,
-        Kind::Igmp,
-        Kind::EspV4,
-        Kind::EspV6,
-        Kind::FragmentV4,
-        Kind::FragmentV6,
-        Kind::Arp,
-        Kind::Rarp,
-        Kind::Ethernet,
-        Kind::Llc,
-        Kind::Wireless,
+        FlowKeyKind::Ipv4,
+        FlowKeyKind::Ipv6,
+        FlowKeyKind::Icmp,
+        FlowKeyKind::Icmpv6,
+        FlowKeyKind::Igmp,
+        FlowKeyKind::EspV4,
+        FlowKeyKind::EspV6,
+        FlowKeyKind::FragmentV4,
+        FlowKeyKind::FragmentV6,
+        FlowKeyKind::Arp,
+        FlowKeyKind::Rarp,
+        FlowKeyKind::Ethernet,
+        FlowKeyKind::Llc,
+        FlowKeyKind::Wireless,
     ] {
         for (protocol, detail) in [
             (17, Detail::Icmp(Icmp { kind: 8, ..icmp })),
@@ -313,11 +314,11 @@ fn applications() -> [Application; 5] {
     let client = Some(longest_hello());
     let protocol = [0x7f; 32][..].into();
     let server = Some(ServerHello { version: 0x0303, cipher: 0xc02c, protocol });
-    let mut answers = Answers::default();
+    let mut answers = DnsAnswerList::default();
     for _ in 0..ANSWERS_MAX {
-        answers.push(Answer { kind: 65_534, ttl_s: u32::MAX, data: &[0; 32] });
+        answers.push(DnsAnswer { kind: 65_534, ttl_s: u32::MAX, data: &[0; 32] });
     }
-    answers.push(Answer { kind: 1, ttl_s: 1, data: b"" });
+    answers.push(DnsAnswer { kind: 1, ttl_s: 1, data: b"" });
     let dns = Dns {
         name: [0xff; 300][..].into(),
         kind: 65_535,
@@ -342,7 +343,7 @@ fn applications() -> [Application; 5] {
         Application::Http(http),
         Application::Quic(Quic { version: u32::MAX, client }),
         Application::Ssh(ssh),
-        Application::Tls(Tls { client, server }),
+        Application::Tls(TlsHellos { client, server }),
     ]
 }
 
@@ -350,7 +351,7 @@ fn applications() -> [Application; 5] {
 fn sequence() -> Sequence {
     let mut sequence = Sequence::default();
     for number in 0..SEQUENCE_PACKETS_MAX as i64 {
-        sequence.push(u32::MAX, Direction::FromDestination, number * 10_000_000_000_000);
+        sequence.push(u32::MAX, FlowDirection::FromDestination, number * 10_000_000_000_000);
     }
     sequence
 }
@@ -360,14 +361,14 @@ fn texts_are_escaped_and_marked_when_cut() {
     let client = Some(Hello { server_name: b"a\"\\\n\xff"[..].into(), ..longest_hello() });
     let application = Application::Quic(Quic { version: 1, client });
     let extra = Extra { application: Some(&application), ..Extra::default() };
-    let line = written(&Lines::default(), &tcp(), &extra);
+    let line = written(&JsonLineFormat::default(), &tcp(), &extra);
     let value: Value = serde_json::from_str(&line).expect("JSON");
     assert_eq!(value["quic"]["server_name"], "a\"\\\n\u{fffd}");
     assert_eq!(value["quic"].get("truncated"), None);
     let [_, http, ..] = applications();
     let extra = Extra { application: Some(&http), ..Extra::default() };
     let value: Value =
-        serde_json::from_str(&written(&Lines::default(), &tcp(), &extra)).expect("JSON");
+        serde_json::from_str(&written(&JsonLineFormat::default(), &tcp(), &extra)).expect("JSON");
     assert_eq!(value["http"]["host"], "\u{1}".repeat(255));
     assert_eq!(value["http"]["truncated"], true);
 }
@@ -377,14 +378,15 @@ fn applications_are_objects() {
     let json = |application: Application| {
         let extra = Extra { application: Some(&application), ..Extra::default() };
         let value: Value =
-            serde_json::from_str(&written(&Lines::default(), &tcp(), &extra)).expect("JSON");
+            serde_json::from_str(&written(&JsonLineFormat::default(), &tcp(), &extra))
+                .expect("JSON");
         let names = APPLICATIONS.iter().filter_map(|name| value.get(name));
         names.map(ToString::to_string).collect::<String>()
     };
-    let mut answers = Answers::default();
-    answers.push(Answer { kind: 5, ttl_s: 300, data: b"b.example" });
-    answers.push(Answer { kind: 1, ttl_s: 60, data: b"192.0.2.80" });
-    answers.push(Answer { kind: 257, ttl_s: 1, data: b"" });
+    let mut answers = DnsAnswerList::default();
+    answers.push(DnsAnswer { kind: 5, ttl_s: 300, data: b"b.example" });
+    answers.push(DnsAnswer { kind: 1, ttl_s: 60, data: b"192.0.2.80" });
+    answers.push(DnsAnswer { kind: 257, ttl_s: 1, data: b"" });
     let name = b"a.example"[..].into();
     let dns = Dns { name, kind: 1, response_code: Some(3), queries: 1, answers, ..Dns::default() };
     let expected = concat!(
@@ -395,7 +397,7 @@ fn applications_are_objects() {
     assert_eq!(json(Application::Dns(dns)), expected);
     let protocols = b"\x02h2\x08http/1.1"[..].into();
     let client = Some(Hello { version: 0x0a0a, protocols, ..Hello::default() });
-    let tls = Application::Tls(Tls { client, server: None });
+    let tls = Application::Tls(TlsHellos { client, server: None });
     let expected = r#"{"offered_protocols":["h2","http/1.1"],"offered_version":"0a0a"}"#;
     assert_eq!(json(tls), expected);
     let quic = Application::Quic(Quic { version: 0x6b33_43cf, client: None });
@@ -408,32 +410,33 @@ fn applications_are_objects() {
 #[test]
 fn packets_are_signed_sizes_and_times() {
     let mut sequence = Sequence::default();
-    sequence.push(517, Direction::FromSource, BEGIN_NS);
-    sequence.push(1448, Direction::FromDestination, BEGIN_NS + 20_000_999);
+    sequence.push(517, FlowDirection::FromSource, BEGIN_NS);
+    sequence.push(1448, FlowDirection::FromDestination, BEGIN_NS + 20_000_999);
     let extra = Extra { sequence: Some(&sequence), ..Extra::default() };
-    let line = written(&Lines::default(), &tcp(), &extra);
+    let line = written(&JsonLineFormat::default(), &tcp(), &extra);
     assert!(line.ends_with(r#","packet_sequence":[[517,0],[-1448,20000]]}"#), "{line}");
     let extra = Extra { sequence: Some(&Sequence::default()), ..Extra::default() };
-    assert!(!written(&Lines::default(), &tcp(), &extra).contains("packet_sequence"));
+    assert!(!written(&JsonLineFormat::default(), &tcp(), &extra).contains("packet_sequence"));
 }
 
 #[test]
 fn the_documentation_has_every_key_and_no_other() {
-    let options = Options {
+    let options = ArgusOptions {
         source_id: SourceId::Number(7),
         application_bytes: true,
         hardware: true,
         packet_sizes: true,
-        ..Options::default()
+        ..ArgusOptions::default()
     };
-    let lines = Lines { options, community_id_seed: Some(0) };
+    let lines = JsonLineFormat { options, community_id_seed: Some(0) };
     let interval = Interval { count: 2, min: 1, max: 4, sum: 5.0, square_sum: 17.0 };
     let intervals = Intervals { active: interval, idle: interval, last_ns: 0 };
     let jitter = Jitter { source: intervals, destination: intervals };
     let mut labels = Labels::default();
     assert!(labels.add("saddr=dmz") && labels.add("comm=a:\"\u{1}"));
     let user: [&[u8]; 2] = [b"GET /\xff", b"\0"];
-    let process = Process { id: 7, name: b"a\"b", user_id: Some(0), container_id: b"0123456789ab" };
+    let process =
+        FlowProcess { id: 7, name: b"a\"b", user_id: Some(0), container_id: b"0123456789ab" };
     let extra = Extra {
         jitter: Some(&jitter),
         user,
@@ -525,8 +528,12 @@ fn ids_of_16_bytes_are_texts() {
         (SourceId::Uuid(bytes), "00112233-4455-6677-8899-aabbccddeeff"),
         (SourceId::Address6(bytes), "11:2233:4455:6677:8899:aabb:ccdd:eeff"),
     ] {
-        let options = Options { source_id, ..Options::default() };
-        let line = written(&Lines { options, ..Lines::default() }, &tcp(), &Extra::default());
+        let options = ArgusOptions { source_id, ..ArgusOptions::default() };
+        let line = written(
+            &JsonLineFormat { options, ..JsonLineFormat::default() },
+            &tcp(),
+            &Extra::default(),
+        );
         assert!(line.contains(&format!("\"source_id\":\"{expected}\",")), "{line}");
     }
 }
@@ -550,7 +557,7 @@ fn sensors_have_lines_of_their_own() {
         ..Interim::default()
     };
     let mut out = [0; PLAIN_LINE_BYTES_MAX];
-    let lines = Lines::default();
+    let lines = JsonLineFormat::default();
     let length = lines.sensor(&mut out, Cause::Stop, &management, &interim).expect("room");
     let expected = concat!(
         r#"{"kind":"flow_sensor","source_id":"10.1.0.1","cause":"stop","#,

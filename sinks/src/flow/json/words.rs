@@ -3,7 +3,7 @@
 //! The facts on states and directions are those of `common/argus_util.c` of the argus clients
 //! 3.0.8.2.
 
-use panoptes_records::flow::{Cause, Detail, FlowKey, FlowRecord, Kind, tcp_status};
+use panoptes_records::flow::{Cause, Detail, FlowKey, FlowKeyKind, FlowRecord, tcp_status};
 
 /// IANA's number of the protocol.
 const TCP: u8 = 6;
@@ -25,12 +25,12 @@ pub(super) const fn has_ports(protocol: u8) -> bool {
 /// The name of a flow's protocol if it has a usual one, and its number in the IP header.
 pub(super) const fn protocol(key: &FlowKey) -> (Option<&'static str>, Option<u8>) {
     let number = match key.kind {
-        Kind::Icmp => 1,
-        Kind::Arp => return (Some("arp"), None),
-        Kind::Rarp => return (Some("rarp"), None),
-        Kind::Ethernet => return (Some("ethernet"), None),
-        Kind::Llc => return (Some("llc"), None),
-        Kind::Wireless => return (Some("wlan"), None),
+        FlowKeyKind::Icmp => 1,
+        FlowKeyKind::Arp => return (Some("arp"), None),
+        FlowKeyKind::Rarp => return (Some("rarp"), None),
+        FlowKeyKind::Ethernet => return (Some("ethernet"), None),
+        FlowKeyKind::Llc => return (Some("llc"), None),
+        FlowKeyKind::Wireless => return (Some("wlan"), None),
         _ => key.protocol,
     };
     let word = match number {
@@ -68,7 +68,7 @@ pub(super) const fn protocol(key: &FlowKey) -> (Option<&'static str>, Option<u8>
 
 /// Who sent, and who began.
 pub(super) fn direction(record: &FlowRecord) -> &'static str {
-    if matches!(record.key.kind, Kind::Arp | Kind::Rarp) {
+    if matches!(record.key.kind, FlowKeyKind::Arp | FlowKeyKind::Rarp) {
         return "who";
     }
     let has_sent = (record.source.packets > 0, record.destination.packets > 0);
@@ -101,7 +101,7 @@ pub(super) fn state(record: &FlowRecord) -> &'static str {
         return tcp_state(record, bits);
     }
     match record.key.kind {
-        Kind::Icmp => {
+        FlowKeyKind::Icmp => {
             let [kind, code] = record.key.source_port.to_be_bytes();
             // An error that refers to this flow takes precedence.
             match &record.error {
@@ -109,7 +109,7 @@ pub(super) fn state(record: &FlowRecord) -> &'static str {
                 None => icmp_state(kind, code),
             }
         }
-        Kind::Icmpv6 => {
+        FlowKeyKind::Icmpv6 => {
             let [kind, code] = record.key.source_port.to_be_bytes();
             icmpv6_state(kind, code)
         }
@@ -121,9 +121,13 @@ pub(super) fn state(record: &FlowRecord) -> &'static str {
 fn tcp_bits(record: &FlowRecord) -> Option<u32> {
     match (&record.detail, record.key.kind) {
         (Detail::Tcp(tcp), _) => Some(tcp.bits()),
-        (_, Kind::Ipv4 | Kind::Ipv6 | Kind::FragmentV4 | Kind::FragmentV6) => {
-            (record.key.protocol == TCP).then_some(0)
-        }
+        (
+            _,
+            FlowKeyKind::Ipv4
+            | FlowKeyKind::Ipv6
+            | FlowKeyKind::FragmentV4
+            | FlowKeyKind::FragmentV6,
+        ) => (record.key.protocol == TCP).then_some(0),
         _ => None,
     }
 }
@@ -157,7 +161,9 @@ fn traffic_state(record: &FlowRecord) -> &'static str {
         // Clients test one bit of the cause of a record, which "stop" has as well. They test
         // another field for ARP.
         (_, 0) => match (record.cause, record.key.kind) {
-            (Cause::Status | Cause::Shutdown, kind) if !matches!(kind, Kind::Arp | Kind::Rarp) => {
+            (Cause::Status | Cause::Shutdown, kind)
+                if !matches!(kind, FlowKeyKind::Arp | FlowKeyKind::Rarp) =>
+            {
                 "REQ"
             }
             _ => "INT",

@@ -66,7 +66,7 @@ pub fn each_record<'a>(records: &'a [u8], ends: &'a [u32]) -> impl Iterator<Item
 /// The sensor's end.
 #[derive(Debug)]
 pub struct Background {
-    shared: Arc<Shared>,
+    shared: Arc<SharedBackground>,
     batch: Vec<u8>,
     /// Where each record of the batch ends.
     ends: Vec<u32>,
@@ -99,14 +99,14 @@ pub struct Health {
 }
 
 #[derive(Debug, Default)]
-struct Shared {
-    state: Mutex<State>,
+struct SharedBackground {
+    state: Mutex<BackgroundState>,
     changed: Condvar,
 }
 
 /// Whole records, in batches.
 #[derive(Debug, Default)]
-struct Queue {
+struct BackgroundQueue {
     /// Bytes that may wait.
     most: usize,
     bytes: Vec<u8>,
@@ -117,8 +117,8 @@ struct Queue {
 }
 
 #[derive(Debug, Default)]
-struct State {
-    queue: Queue,
+struct BackgroundState {
+    queue: BackgroundQueue,
     /// Records that the thread has taken, and that are not yet known to be written.
     unwritten: usize,
     health: Health,
@@ -137,7 +137,7 @@ impl Background {
         queue_bytes: usize,
         enter: impl FnOnce() + Send + 'static,
     ) -> io::Result<Self> {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(SharedBackground::default());
         shared.lock().queue.reserve(queue_bytes);
         let its = Arc::clone(&shared);
         let run = move || {
@@ -214,14 +214,18 @@ impl Background {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl SharedBackground {
+    fn lock(&self) -> MutexGuard<'_, BackgroundState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until so many bytes have room, while `goes_on` allows it. It is `None` afterwards if
     /// that was in vain.
-    fn with_room(&self, length: usize, goes_on: &mut Option<Goes>) -> MutexGuard<'_, State> {
+    fn with_room(
+        &self,
+        length: usize,
+        goes_on: &mut Option<Goes>,
+    ) -> MutexGuard<'_, BackgroundState> {
         let mut state = self.lock();
         let begin = Instant::now();
         while !state.is_done && !state.queue.has_room(length) {
@@ -251,7 +255,7 @@ impl Shared {
     }
 
     /// Takes what waits. Waits for up to `most`. Whether nothing more comes.
-    fn take(&self, queue: &mut Queue, most: Duration) -> bool {
+    fn take(&self, queue: &mut BackgroundQueue, most: Duration) -> bool {
         queue.clear();
         let mut state = self.lock();
         if state.queue.batches.is_empty() && !state.is_closed {
@@ -267,7 +271,7 @@ impl Shared {
     }
 }
 
-impl Queue {
+impl BackgroundQueue {
     fn reserve(&mut self, queue_bytes: usize) {
         self.most = queue_bytes;
         self.bytes.reserve_exact(queue_bytes);
@@ -309,8 +313,8 @@ impl Queue {
 }
 
 /// Writes what comes until nothing more does.
-fn run(shared: &Shared, mut output: impl BlockingOutput, queue_bytes: usize) {
-    let mut queue = Queue::default();
+fn run(shared: &SharedBackground, mut output: impl BlockingOutput, queue_bytes: usize) {
+    let mut queue = BackgroundQueue::default();
     queue.reserve(queue_bytes);
     let (mut last_look, mut is_failing) = (Instant::now(), false);
     // A file that cannot be made again: what is open is written meanwhile.
@@ -373,7 +377,7 @@ impl Health {
     }
 }
 
-impl State {
+impl BackgroundState {
     fn note(&mut self, result: &io::Result<()>, was_failing: bool) {
         self.health.failures += u64::from(result.is_err() && !was_failing);
         self.health.failure = result.as_ref().err().map(|error| error.to_string().into());

@@ -24,30 +24,30 @@ const ROOM: Duration = Duration::from_millis(1);
 /// The sensor's end.
 #[derive(Debug)]
 pub struct ClientThread<T> {
-    shared: Arc<Shared<T>>,
+    shared: Arc<SharedClientThread<T>>,
     addresses: Vec<SocketAddr>,
     /// Records that were not passed on yet.
-    batch: Queue<T>,
+    batch: ClientQueue<T>,
 }
 
 #[derive(Debug)]
-struct Shared<T> {
-    state: Mutex<State<T>>,
+struct SharedClientThread<T> {
+    state: Mutex<ClientThreadState<T>>,
     changed: Condvar,
     clients: AtomicUsize,
 }
 
 /// Records, and what filters look at.
 #[derive(Debug)]
-struct Queue<T> {
+struct ClientQueue<T> {
     bytes: Vec<u8>,
     /// The end of each record in `bytes`.
     records: Vec<(usize, T)>,
 }
 
 #[derive(Debug)]
-struct State<T> {
-    queue: Queue<T>,
+struct ClientThreadState<T> {
+    queue: ClientQueue<T>,
     /// Records that the thread has taken from the queue, and may not have passed on yet.
     taken: usize,
     /// Records that found no room, or that time was too short for.
@@ -62,7 +62,7 @@ struct State<T> {
 
 /// What one step of the thread takes.
 #[derive(Clone, Copy, Debug)]
-struct Taken {
+struct ClientThreadStep {
     /// Records behind those of the queue are lost.
     has_gap: bool,
     /// The time for the end, once it has come and nothing waits any more.
@@ -70,7 +70,7 @@ struct Taken {
 }
 
 /// What the thread needs to know of records.
-pub struct Greeting<F, T> {
+pub struct ClientSettings<F, T> {
     /// Makes the record that each client receives first.
     pub first: Box<dyn FnMut() -> Vec<u8> + Send>,
     /// Whether a record matches a filter.
@@ -87,12 +87,12 @@ impl<T: Send + 'static> ClientThread<T> {
     /// The thread cannot be started.
     pub fn start<F: Send + 'static>(
         clients: Clients<F>,
-        greeting: Greeting<F, T>,
+        greeting: ClientSettings<F, T>,
         enter: impl FnOnce() + Send + 'static,
     ) -> io::Result<Self> {
         let addresses = clients.addresses().collect();
-        let state = State {
-            queue: Queue::default(),
+        let state = ClientThreadState {
+            queue: ClientQueue::default(),
             taken: 0,
             lost: 0,
             has_gap: false,
@@ -100,19 +100,19 @@ impl<T: Send + 'static> ClientThread<T> {
             last_wait: None,
             is_done: false,
         };
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SharedClientThread {
             state: Mutex::new(state),
             changed: Condvar::new(),
             clients: AtomicUsize::new(0),
         });
         let its = Arc::clone(&shared);
         let run = move || {
-            let end = End(its);
+            let end = ClientThreadGuard(its);
             enter();
             end.0.run(clients, greeting);
         };
         thread::Builder::new().name("clients".to_owned()).spawn(run)?;
-        Ok(Self { shared, addresses, batch: Queue::default() })
+        Ok(Self { shared, addresses, batch: ClientQueue::default() })
     }
 
     /// The addresses where clients connect.
@@ -193,13 +193,13 @@ impl<T: Send + 'static> ClientThread<T> {
     }
 }
 
-impl<T> Shared<T> {
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
+impl<T> SharedClientThread<T> {
+    fn lock(&self) -> MutexGuard<'_, ClientThreadState<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes what waits. Waits a moment if there is nothing.
-    fn take(&self, queue: &mut Queue<T>) -> Taken {
+    fn take(&self, queue: &mut ClientQueue<T>) -> ClientThreadStep {
         queue.clear();
         let mut state = self.lock();
         if state.queue.records.is_empty() && state.last_wait.is_none() {
@@ -212,7 +212,7 @@ impl<T> Shared<T> {
         let last_wait = state.last_wait.filter(|_| queue.records.is_empty());
         drop(state);
         self.changed.notify_all();
-        Taken { has_gap, last_wait }
+        ClientThreadStep { has_gap, last_wait }
     }
 
     fn add(&self, events: impl Iterator<Item = ClientEvent>) {
@@ -222,11 +222,11 @@ impl<T> Shared<T> {
         }
     }
 
-    fn run<F>(&self, mut clients: Clients<F>, greeting: Greeting<F, T>) {
-        let Greeting { mut first, matches, waits } = greeting;
-        let (mut queue, begin) = (Queue::default(), Instant::now());
+    fn run<F>(&self, mut clients: Clients<F>, greeting: ClientSettings<F, T>) {
+        let ClientSettings { mut first, matches, waits } = greeting;
+        let (mut queue, begin) = (ClientQueue::default(), Instant::now());
         loop {
-            let Taken { has_gap, last_wait } = self.take(&mut queue);
+            let ClientThreadStep { has_gap, last_wait } = self.take(&mut queue);
             let mut at = 0;
             for (end, subject) in &queue.records {
                 clients.push(&queue.bytes[at..*end], |filter| matches(filter, subject));
@@ -250,9 +250,9 @@ impl<T> Shared<T> {
 }
 
 /// Marks the end of the thread, also after a panic: nobody waits for it then.
-struct End<T>(Arc<Shared<T>>);
+struct ClientThreadGuard<T>(Arc<SharedClientThread<T>>);
 
-impl<T> Drop for End<T> {
+impl<T> Drop for ClientThreadGuard<T> {
     fn drop(&mut self) {
         self.0.clients.store(0, Ordering::Relaxed);
         let mut state = self.0.lock();
@@ -262,13 +262,13 @@ impl<T> Drop for End<T> {
     }
 }
 
-impl<T> Default for Queue<T> {
+impl<T> Default for ClientQueue<T> {
     fn default() -> Self {
         Self { bytes: Vec::new(), records: Vec::new() }
     }
 }
 
-impl<T> Queue<T> {
+impl<T> ClientQueue<T> {
     fn has_room(&self, batch: &Self) -> bool {
         self.bytes.len() + batch.bytes.len() <= QUEUE_BYTES
             && self.records.len() + batch.records.len() <= RECORDS_MAX
@@ -291,7 +291,7 @@ impl<T> Queue<T> {
     }
 }
 
-impl<F, T> std::fmt::Debug for Greeting<F, T> {
+impl<F, T> std::fmt::Debug for ClientSettings<F, T> {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.debug_struct("Greeting").field("waits", &self.waits).finish_non_exhaustive()
     }
@@ -304,14 +304,15 @@ mod tests {
 
     use panoptes_bounded as bounded;
 
-    use super::super::clients::Access;
+    use super::super::clients::AllowedNetworks;
     use super::*;
 
     fn start(waits: bool) -> ClientThread<u8> {
         let addresses = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
         let compile = |text: &str| text.bytes().next().ok_or_else(|| "nothing".to_owned());
-        let clients = Clients::listen(&addresses, Access::default(), compile).expect("a port");
-        let greeting = Greeting {
+        let clients =
+            Clients::listen(&addresses, AllowedNetworks::default(), compile).expect("a port");
+        let greeting = ClientSettings {
             first: Box::new(|| b"first".to_vec()),
             matches: |filter: &u8, subject: &u8| filter == subject,
             waits,
@@ -378,8 +379,9 @@ mod tests {
     /// A thread with the gate, and its only client, which has begun.
     fn start_gated() -> (ClientThread<u8>, std::net::TcpStream) {
         let addresses = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
-        let clients = Clients::listen(&addresses, Access::default(), |_| Ok(0)).expect("a port");
-        let greeting = Greeting {
+        let clients =
+            Clients::listen(&addresses, AllowedNetworks::default(), |_| Ok(0)).expect("a port");
+        let greeting = ClientSettings {
             first: Box::new(|| b"first".to_vec()),
             matches: |_: &u8, _: &u8| {
                 drop(lock(&GATE));

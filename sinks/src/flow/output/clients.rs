@@ -35,9 +35,9 @@ const PENDING_MAX: usize = 4 << 20;
 
 /// Networks from which clients may connect.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Access(Vec<(IpAddr, u8)>);
+pub struct AllowedNetworks(Vec<(IpAddr, u8)>);
 
-impl Access {
+impl AllowedNetworks {
     /// Whether a client may connect. Without networks, everybody may.
     pub fn allows(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
@@ -46,7 +46,7 @@ impl Access {
     }
 }
 
-impl FromStr for Access {
+impl FromStr for AllowedNetworks {
     type Err = String;
 
     /// Reads `ADDRESS[/LENGTH][,…]`.
@@ -98,7 +98,7 @@ pub struct ClientsError {
 #[derive(Debug)]
 pub struct Clients<F> {
     listeners: Vec<TcpListener>,
-    access: Access,
+    access: AllowedNetworks,
     /// Reads the expression of a filter.
     compile: fn(&str) -> Result<F, String>,
     all: Vec<Client<F>>,
@@ -109,7 +109,7 @@ impl<F> Clients<F> {
     /// Listens. `compile` reads a client's filter; it must not resolve names, which takes time.
     pub fn listen(
         addresses: &[SocketAddr],
-        access: Access,
+        access: AllowedNetworks,
         compile: fn(&str) -> Result<F, String>,
     ) -> Result<Self, ClientsError> {
         let listeners = addresses.iter().map(|address| {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::background::{BlockingOutput, each_record};
-use crate::output::socket::{Action, Connected, Peer, Socket, SocketError};
-use crate::output::{Counters, OutputKind};
+use crate::output::socket::{Action, ConnectedSocket, Peer, Socket, SocketError};
+use crate::output::{OutputCounters, OutputKind};
 
 /// How far datagrams to a group go (`argus/ArgusOutput.c` of argus 3.0.8).
 const MULTICAST_TTL: u32 = 128;
@@ -39,7 +39,7 @@ impl Datagrams {
     ///
     /// No socket can be made, or there is no route to the address.
     pub fn open(address: SocketAddr) -> io::Result<Self> {
-        let counters = Arc::new(Counters::default());
+        let counters = Arc::new(OutputCounters::default());
         let mut opened = Self {
             address,
             peer: Peer::udp(&address.ip().to_string(), address.port()),
@@ -65,7 +65,7 @@ impl Datagrams {
 
     fn connect(&mut self) -> io::Result<()> {
         self.tried = Instant::now();
-        let connected = Connected::datagrams(self.peer.clone(), self.address, MULTICAST_TTL)?;
+        let connected = ConnectedSocket::datagrams(self.peer.clone(), self.address, MULTICAST_TTL)?;
         self.socket.open(connected);
         Ok(())
     }

@@ -11,8 +11,8 @@ use std::time::Duration;
 use super::background::{BlockingOutput, Goes};
 use crate::output::folder::{FILE_MODE, has_name};
 use crate::output::links;
-use crate::output::transport::{Target, Transport, TransportSettings};
-use crate::output::{Counters, open_transport};
+use crate::output::transport::{OutputTransport, Target, TransportSettings};
+use crate::output::{OutputCounters, open_transport};
 
 /// How long one wait for the disk or for the reader lasts.
 const WAIT: Duration = Duration::from_millis(100);
@@ -22,8 +22,8 @@ const WAIT: Duration = Duration::from_millis(100);
 pub struct RecordFile {
     /// `None` for standard output.
     path: Option<PathBuf>,
-    transport: Box<dyn Transport>,
-    counters: Arc<Counters>,
+    transport: Box<dyn OutputTransport>,
+    counters: Arc<OutputCounters>,
     /// What a new file begins with.
     first: Vec<u8>,
     /// The length of the file at the last look.
@@ -54,7 +54,7 @@ impl RecordFile {
     }
 
     fn new(file: File, path: Option<PathBuf>, first: &[u8]) -> Self {
-        let counters = Arc::new(Counters::default());
+        let counters = Arc::new(OutputCounters::default());
         // One write at a time, so that appended records stay in order.
         let settings = TransportSettings::default();
         let transport = open_transport(file, Target::Stream, settings, &counters);

@@ -12,7 +12,7 @@ mod datagrams;
 mod file;
 
 pub use background::{Background, BlockingOutput, Health, QUEUE_BYTES, each_record};
-pub use client_thread::{ClientThread, Greeting};
-pub use clients::{Access, ClientEvent, Clients, ClientsError, PORT};
+pub use client_thread::{ClientSettings, ClientThread};
+pub use clients::{AllowedNetworks, ClientEvent, Clients, ClientsError, PORT};
 pub use datagrams::Datagrams;
 pub use file::RecordFile;

@@ -2,7 +2,7 @@
 
 /// The type of a column.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Kind {
+pub(super) enum ParquetColumnType {
     Number,
     Fraction,
     Flag,
@@ -13,12 +13,12 @@ pub(super) enum Kind {
     List,
 }
 
-use Kind::{Flag, Fraction, List, Number, Text, Time};
+use ParquetColumnType::{Flag, Fraction, List, Number, Text, Time};
 
 /// A key, its type, and whether there is one for each end: `source_` and `destination_`.
-pub(super) type Named = (&'static str, Kind, bool);
+pub(super) type ParquetColumnSpec = (&'static str, ParquetColumnType, bool);
 
-pub(super) const COLUMNS: &[Named] = &[
+pub(super) const COLUMNS: &[ParquetColumnSpec] = &[
     ("kind", Text, false),
     ("source_id", Text, false),
     ("sequence", Number, false),
@@ -143,7 +143,7 @@ pub(super) const COLUMNS: &[Named] = &[
 ];
 
 /// The names of a column or of two.
-pub(super) fn names(column: &Named) -> impl Iterator<Item = String> {
+pub(super) fn names(column: &ParquetColumnSpec) -> impl Iterator<Item = String> {
     let (name, _, is_pair) = *column;
     let ends: &[&str] = if is_pair { &["source_", "destination_"] } else { &[""] };
     ends.iter().map(move |end| format!("{end}{name}"))

@@ -5,14 +5,14 @@
 
 /// A value as it is in the line; of a text, what is between its quotes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Value<'a>(&'a [u8]);
+pub(super) struct JsonLineValue<'a>(&'a [u8]);
 
 /// The longest name of a value in an object, such as `source_jitter_active_count`.
 const NAME_BYTES_MAX: usize = 64;
 
 /// Calls `take` for each key and value. Each text of a list is a value. A value in an object has
 /// the names of both, joined by `_`. Lists and objects that are deeper are left out.
-pub(super) fn fields(line: &[u8], mut take: impl FnMut(&[u8], Value<'_>)) {
+pub(super) fn fields(line: &[u8], mut take: impl FnMut(&[u8], JsonLineValue<'_>)) {
     members(line.strip_prefix(b"{").unwrap_or_default(), b"", &mut take);
 }
 
@@ -20,7 +20,7 @@ pub(super) fn fields(line: &[u8], mut take: impl FnMut(&[u8], Value<'_>)) {
 fn members<'a>(
     mut rest: &'a [u8],
     outer: &[u8],
-    take: &mut dyn FnMut(&[u8], Value<'_>),
+    take: &mut dyn FnMut(&[u8], JsonLineValue<'_>),
 ) -> &'a [u8] {
     while let Some((inner, behind)) = text(rest) {
         rest = behind.strip_prefix(b":").unwrap_or_default();
@@ -36,12 +36,12 @@ fn members<'a>(
             Some(b'{') => skip(rest),
             Some(b'"') => {
                 let Some((value, behind)) = text(rest) else { return &[] };
-                take(name, Value(value));
+                take(name, JsonLineValue(value));
                 behind
             }
             _ => {
                 let (value, behind) = word(rest);
-                take(name, Value(value));
+                take(name, JsonLineValue(value));
                 behind
             }
         };
@@ -60,12 +60,12 @@ fn join<'a>(outer: &[u8], inner: &[u8], joined: &'a mut [u8; NAME_BYTES_MAX]) ->
 }
 
 /// The texts of a list, up to what is behind it.
-fn list<'a>(mut rest: &'a [u8], take: &mut dyn FnMut(Value<'_>)) -> &'a [u8] {
+fn list<'a>(mut rest: &'a [u8], take: &mut dyn FnMut(JsonLineValue<'_>)) -> &'a [u8] {
     loop {
         rest = match rest.first() {
             Some(b'"') => {
                 let Some((value, behind)) = text(rest) else { return &[] };
-                take(Value(value));
+                take(JsonLineValue(value));
                 behind
             }
             Some(b']') => return &rest[1..],
@@ -122,7 +122,7 @@ fn word(bytes: &[u8]) -> (&[u8], &[u8]) {
     bytes.split_at(end.unwrap_or(bytes.len()))
 }
 
-impl<'a> Value<'a> {
+impl<'a> JsonLineValue<'a> {
     fn as_str(self) -> &'a str {
         std::str::from_utf8(self.0).unwrap_or_default()
     }
@@ -235,7 +235,7 @@ mod tests {
             ("2024-02-29T12:00:00.000000000+00:00", 1_709_208_000_000_000_000),
             ("2000-12-31T23:59:59.999999999+00:00", 978_307_199_999_999_999),
         ] {
-            assert_eq!(Value(text.as_bytes()).time_ns(), expected, "{text}");
+            assert_eq!(JsonLineValue(text.as_bytes()).time_ns(), expected, "{text}");
         }
     }
 }

@@ -3,21 +3,21 @@
 use std::collections::VecDeque;
 
 use super::disk::Segment;
-use super::memory::{Entry, HEAD_BYTES, Memory, Slot};
+use super::memory::{BacklogEntry, BacklogMemory, BacklogSlot, HEAD_BYTES};
 
 #[derive(Debug)]
-pub(super) struct Chain {
-    blocks: VecDeque<Block>,
+pub(super) struct BacklogChain {
+    blocks: VecDeque<BacklogBlock>,
     /// Where the first entry is that is not confirmed: in the first block.
     confirmed: usize,
-    sent: Place,
+    sent: SendPosition,
 }
 
 /// Entries in memory, on disk, or both.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Block {
+pub(super) struct BacklogBlock {
     /// What is in flight, is sent next, or gets further entries is in memory.
-    pub(super) slot: Option<Slot>,
+    pub(super) slot: Option<BacklogSlot>,
     pub(super) is_on_disk: bool,
     /// The sequences in it.
     pub(super) first: u64,
@@ -32,7 +32,7 @@ pub(super) struct Block {
 /// Where the first entry is that was not sent as a whole; at the end of the last block if there is
 /// none.
 #[derive(Clone, Copy, Debug, Default)]
-struct Place {
+struct SendPosition {
     /// Which of the chain's blocks.
     block: usize,
     offset: usize,
@@ -40,9 +40,9 @@ struct Place {
     part: usize,
 }
 
-impl Block {
+impl BacklogBlock {
     /// An empty block for the entry of this sequence.
-    pub(super) const fn new(slot: Slot, sequence: u64) -> Self {
+    pub(super) const fn new(slot: BacklogSlot, sequence: u64) -> Self {
         let (first, last, slot) = (sequence, sequence, Some(slot));
         Self { slot, is_on_disk: false, first, last, count: 0, entries: 0, length: 0 }
     }
@@ -58,22 +58,26 @@ impl Block {
     }
 }
 
-impl Chain {
+impl BacklogChain {
     /// A chain with room for so many blocks.
     pub(super) fn new(blocks: usize) -> Self {
-        Self { blocks: VecDeque::with_capacity(blocks), confirmed: 0, sent: Place::default() }
+        Self {
+            blocks: VecDeque::with_capacity(blocks),
+            confirmed: 0,
+            sent: SendPosition::default(),
+        }
     }
 
     pub(super) fn blocks(&self) -> usize {
         self.blocks.len()
     }
 
-    pub(super) fn block(&mut self, index: usize) -> Option<&mut Block> {
+    pub(super) fn block(&mut self, index: usize) -> Option<&mut BacklogBlock> {
         self.blocks.get_mut(index)
     }
 
     /// The last block, if it can get further entries.
-    pub(super) fn last(&mut self) -> Option<&mut Block> {
+    pub(super) fn last(&mut self) -> Option<&mut BacklogBlock> {
         self.blocks.back_mut().filter(|block| !block.is_on_disk)
     }
 
@@ -83,20 +87,20 @@ impl Chain {
     }
 
     /// Adds a block at the end.
-    pub(super) fn extend(&mut self, block: Block) {
+    pub(super) fn extend(&mut self, block: BacklogBlock) {
         // All before it was sent: the next entry is the first of this block.
         if let Some(last) = self.blocks.back()
             && self.sent.block + 1 == self.blocks.len()
             && self.sent.offset == last.length
         {
-            self.sent = Place { block: self.blocks.len(), ..Place::default() };
+            self.sent = SendPosition { block: self.blocks.len(), ..SendPosition::default() };
         }
         self.blocks.push_back(block);
     }
 
     /// How many blocks have bytes that were sent and not confirmed. They are the first ones.
     pub(super) fn in_flight(&self) -> usize {
-        let Place { block, offset, part } = self.sent;
+        let SendPosition { block, offset, part } = self.sent;
         block + usize::from(offset > self.confirmed(block) || part > 0)
     }
 
@@ -111,7 +115,7 @@ impl Chain {
     }
 
     /// The block to send from next, if it is not in memory.
-    pub(super) fn block_to_load(&self) -> Option<&Block> {
+    pub(super) fn block_to_load(&self) -> Option<&BacklogBlock> {
         self.blocks.get(self.sent.block).filter(|block| block.slot.is_none())
     }
 
@@ -132,7 +136,7 @@ impl Chain {
     }
 
     /// The sequence of the next entry to send.
-    pub(super) fn next_sequence(&self, memory: &Memory) -> Option<u64> {
+    pub(super) fn next_sequence(&self, memory: &BacklogMemory) -> Option<u64> {
         let block = self.blocks.get(self.sent.block)?;
         if self.sent.offset == 0 {
             return Some(block.first);
@@ -141,15 +145,15 @@ impl Chain {
     }
 
     /// The next entry to send: what was not sent of it.
-    pub(super) fn next<'m>(&self, memory: &'m Memory) -> Option<Entry<'m>> {
+    pub(super) fn next<'m>(&self, memory: &'m BacklogMemory) -> Option<BacklogEntry<'m>> {
         let block = self.blocks.get(self.sent.block)?;
         let entry = memory.entry(block.slot?, self.sent.offset);
         let entry = entry.filter(|_| self.sent.offset < block.length)?;
-        Some(Entry { bytes: &entry.bytes[self.sent.part..], ..entry })
+        Some(BacklogEntry { bytes: &entry.bytes[self.sent.part..], ..entry })
     }
 
     /// Marks so many further bytes of the next entry as sent.
-    pub(super) fn send(&mut self, bytes: usize, memory: &Memory) {
+    pub(super) fn send(&mut self, bytes: usize, memory: &BacklogMemory) {
         let Some(entry) = self.next(memory) else { return };
         if bytes < entry.bytes.len() {
             self.sent.part += bytes;
@@ -158,21 +162,21 @@ impl Chain {
         let offset = self.sent.offset + HEAD_BYTES + self.sent.part + entry.bytes.len();
         let is_last = self.sent.block + 1 == self.blocks.len();
         self.sent = if offset == self.blocks[self.sent.block].length && !is_last {
-            Place { block: self.sent.block + 1, ..Place::default() }
+            SendPosition { block: self.sent.block + 1, ..SendPosition::default() }
         } else {
-            Place { block: self.sent.block, offset, part: 0 }
+            SendPosition { block: self.sent.block, offset, part: 0 }
         };
     }
 
     /// The first entry that is not confirmed, if it was sent.
-    pub(super) fn first_sent<'m>(&self, memory: &'m Memory) -> Option<Entry<'m>> {
+    pub(super) fn first_sent<'m>(&self, memory: &'m BacklogMemory) -> Option<BacklogEntry<'m>> {
         let is_sent = self.sent.block > 0 || self.confirmed < self.sent.offset;
         let first = self.blocks.front().filter(|_| is_sent)?;
         memory.entry(first.slot?, self.confirmed)
     }
 
     /// Removes the first entry, which was sent, and returns its block with the last of its entries.
-    pub(super) fn confirm(&mut self, memory: &Memory) -> Option<Block> {
+    pub(super) fn confirm(&mut self, memory: &BacklogMemory) -> Option<BacklogBlock> {
         let entry = self.first_sent(memory)?;
         self.confirmed += HEAD_BYTES + entry.bytes.len();
         let first = self.blocks.front_mut()?;
@@ -183,27 +187,27 @@ impl Chain {
         self.confirmed = 0;
         // All of it was sent: the next place is in the next block, or nowhere.
         self.sent = match self.sent.block.checked_sub(1) {
-            Some(block) => Place { block, ..self.sent },
-            None => Place::default(),
+            Some(block) => SendPosition { block, ..self.sent },
+            None => SendPosition::default(),
         };
         self.blocks.pop_front()
     }
 
     /// Everything that is not confirmed is to be sent again.
     pub(super) fn rewind(&mut self) {
-        self.sent = Place { offset: self.confirmed, ..Place::default() };
+        self.sent = SendPosition { offset: self.confirmed, ..SendPosition::default() };
     }
 
     /// Takes a block out in which nothing is in flight.
-    pub(super) fn remove(&mut self, index: usize) -> Option<Block> {
+    pub(super) fn remove(&mut self, index: usize) -> Option<BacklogBlock> {
         let block = self.blocks.remove(index)?;
         if index == 0 {
             self.confirmed = 0;
-            self.sent = Place::default();
+            self.sent = SendPosition::default();
         } else if self.sent.block == self.blocks.len() {
             // The block before it is the last one now, and may get further entries.
             let offset = self.blocks[index - 1].length;
-            self.sent = Place { block: index - 1, offset, part: 0 };
+            self.sent = SendPosition { block: index - 1, offset, part: 0 };
         }
         Some(block)
     }

@@ -17,7 +17,7 @@ const PAGE_BYTES: usize = 4096;
 
 /// An entry of a backlog.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Entry<'b> {
+pub struct BacklogEntry<'b> {
     /// Later entries have higher numbers.
     pub sequence: u64,
     /// What was passed with it, such as a time.
@@ -27,16 +27,16 @@ pub struct Entry<'b> {
 
 /// The memory of a backlog.
 #[derive(Debug)]
-pub(super) struct Memory {
+pub(super) struct BacklogMemory {
     bytes: Box<[u8]>,
-    free: Vec<Slot>,
+    free: Vec<BacklogSlot>,
 }
 
 /// The number of a block of memory.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Slot(u32);
+pub(super) struct BacklogSlot(u32);
 
-impl Memory {
+impl BacklogMemory {
     /// Has all of its pages: the writer must not wait for the kernel to find them when a receiver
     /// goes away, which takes seconds on a virtual machine whose host has taken free memory back.
     pub(super) fn new(slots: usize) -> Self {
@@ -44,7 +44,7 @@ impl Memory {
         for byte in bytes.iter_mut().step_by(PAGE_BYTES) {
             *byte = black_box(0);
         }
-        Self { bytes, free: (0..slots as u32).map(Slot).collect() }
+        Self { bytes, free: (0..slots as u32).map(BacklogSlot).collect() }
     }
 
     pub(super) fn slots(&self) -> usize {
@@ -55,26 +55,32 @@ impl Memory {
         self.free.len()
     }
 
-    pub(super) fn take(&mut self) -> Option<Slot> {
+    pub(super) fn take(&mut self) -> Option<BacklogSlot> {
         self.free.pop()
     }
 
-    pub(super) fn release(&mut self, slot: Slot) {
+    pub(super) fn release(&mut self, slot: BacklogSlot) {
         debug_assert!(!self.free.contains(&slot));
         self.free.push(slot);
     }
 
-    pub(super) fn bytes(&self, slot: Slot) -> &[u8] {
+    pub(super) fn bytes(&self, slot: BacklogSlot) -> &[u8] {
         &self.bytes[slot.0 as usize * BLOCK_BYTES..][..BLOCK_BYTES]
     }
 
-    pub(super) fn bytes_mut(&mut self, slot: Slot) -> &mut [u8] {
+    pub(super) fn bytes_mut(&mut self, slot: BacklogSlot) -> &mut [u8] {
         &mut self.bytes[slot.0 as usize * BLOCK_BYTES..][..BLOCK_BYTES]
     }
 
     /// Writes an entry, for which there must be room, at a place of a block. It is passed in
     /// pieces.
-    pub(super) fn write(&mut self, slot: Slot, offset: usize, head: (u64, u64), pieces: &[&[u8]]) {
+    pub(super) fn write(
+        &mut self,
+        slot: BacklogSlot,
+        offset: usize,
+        head: (u64, u64),
+        pieces: &[&[u8]],
+    ) {
         let length: usize = pieces.iter().map(|piece| piece.len()).sum();
         let mut rest = &mut self.bytes_mut(slot)[offset..offset + HEAD_BYTES + length];
         let (sequence, stamp) = (head.0.to_le_bytes(), head.1.to_le_bytes());
@@ -87,12 +93,12 @@ impl Memory {
     }
 
     /// The entry at a place before the end of a block.
-    pub(super) fn entry(&self, slot: Slot, offset: usize) -> Option<Entry<'_>> {
+    pub(super) fn entry(&self, slot: BacklogSlot, offset: usize) -> Option<BacklogEntry<'_>> {
         entry_at(&self.bytes(slot)[offset..])
     }
 
     /// Adds the checks of the entries in a part of a block; returns its bytes.
-    pub(super) fn seal(&mut self, slot: Slot, start: usize, end: usize) -> &[u8] {
+    pub(super) fn seal(&mut self, slot: BacklogSlot, start: usize, end: usize) -> &[u8] {
         let bytes = &mut self.bytes_mut(slot)[start..end];
         let mut offset = 0;
         while let Some(length) = entry_at(&bytes[offset..]).map(|entry| entry.bytes.len()) {
@@ -105,12 +111,12 @@ impl Memory {
     }
 }
 
-fn entry_at(bytes: &[u8]) -> Option<Entry<'_>> {
+fn entry_at(bytes: &[u8]) -> Option<BacklogEntry<'_>> {
     let (sequence, bytes) = bytes.split_first_chunk()?;
     let (stamp, bytes) = bytes.split_first_chunk()?;
     let (length, bytes) = bytes.split_first_chunk()?;
     let bytes = bytes.get(HEAD_BYTES - CHECK_AT..)?;
-    Some(Entry {
+    Some(BacklogEntry {
         sequence: u64::from_le_bytes(*sequence),
         stamp: u64::from_le_bytes(*stamp),
         bytes: bytes.get(..u32::from_le_bytes(*length) as usize)?,

@@ -51,26 +51,26 @@ use std::io;
 use std::path::Path;
 
 pub use self::disk::{FOLDER_MODE, entries_on_disk};
-pub use self::memory::Entry;
+pub use self::memory::BacklogEntry;
 
-use self::chain::{Block, Chain};
+use self::chain::{BacklogBlock, BacklogChain};
 use self::disk::{Disk, Segment};
-use self::memory::{BLOCK_BYTES, HEAD_BYTES, Memory, Slot, keep_whole};
+use self::memory::{BLOCK_BYTES, BacklogMemory, BacklogSlot, HEAD_BYTES, keep_whole};
 
 /// Entries that wait for a receiver.
 #[derive(Debug)]
 pub struct Backlog {
-    memory: Memory,
+    memory: BacklogMemory,
     disk: Option<Disk>,
     /// Maximum number of blocks, those on disk included.
     blocks_max: usize,
-    alerts: Chain,
-    others: Chain,
+    alerts: BacklogChain,
+    others: BacklogChain,
     next_sequence: u64,
     /// How many bytes of the first entry have arrived.
     arrived: usize,
-    waiting: Waiting,
-    dropped: Dropped,
+    waiting: BacklogSize,
+    dropped: BacklogDrops,
     error: Option<io::Error>,
     /// Whether the last block that was to be read could not be.
     is_unreadable: bool,
@@ -78,14 +78,14 @@ pub struct Backlog {
 
 /// What is not confirmed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Waiting {
+pub struct BacklogSize {
     pub entries: usize,
     pub bytes: usize,
 }
 
 /// How many entries were dropped since the start.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Dropped {
+pub struct BacklogDrops {
     /// Without room for them.
     pub full: u64,
     /// Longer than a block.
@@ -107,15 +107,15 @@ impl Backlog {
 
     fn with_slots(slots: usize) -> Self {
         Self {
-            memory: Memory::new(slots),
+            memory: BacklogMemory::new(slots),
             disk: None,
             blocks_max: slots,
-            alerts: Chain::new(slots),
-            others: Chain::new(slots),
+            alerts: BacklogChain::new(slots),
+            others: BacklogChain::new(slots),
             next_sequence: 0,
             arrived: 0,
-            waiting: Waiting::default(),
-            dropped: Dropped::default(),
+            waiting: BacklogSize::default(),
+            dropped: BacklogDrops::default(),
             error: None,
             is_unreadable: false,
         }
@@ -133,7 +133,7 @@ impl Backlog {
             backlog.next_sequence = backlog.next_sequence.max(last + 1);
             let length = length.min(BLOCK_BYTES);
             let (slot, is_on_disk, count) = (None, true, entries);
-            let block = Block { slot, is_on_disk, first, last, count, entries, length };
+            let block = BacklogBlock { slot, is_on_disk, first, last, count, entries, length };
             backlog.chain(is_alert).extend(block);
             backlog.waiting.entries += entries;
             backlog.waiting.bytes += block.bytes(0);
@@ -164,7 +164,7 @@ impl Backlog {
     }
 
     /// The next entry to send: what was not sent of it. `None` also if too much is in flight.
-    pub fn peek(&self) -> Option<Entry<'_>> {
+    pub fn peek(&self) -> Option<BacklogEntry<'_>> {
         self.next().map(|(_, entry)| entry)
     }
 
@@ -239,7 +239,7 @@ impl Backlog {
                 };
                 let rest = self.memory.entry(slot, start).map(|entry| entry.sequence);
                 let first = rest.unwrap_or(block.first);
-                let rest = Block { first, count: block.entries, ..*block }.segment(is_alert);
+                let rest = BacklogBlock { first, count: block.entries, ..*block }.segment(is_alert);
                 let result = if block.is_on_disk {
                     disk.shorten(block.segment(is_alert), rest)
                 } else {
@@ -254,11 +254,11 @@ impl Backlog {
         lost
     }
 
-    pub const fn waiting(&self) -> Waiting {
+    pub const fn waiting(&self) -> BacklogSize {
         self.waiting
     }
 
-    pub const fn dropped(&self) -> Dropped {
+    pub const fn dropped(&self) -> BacklogDrops {
         self.dropped
     }
 
@@ -267,7 +267,7 @@ impl Backlog {
         self.error.take()
     }
 
-    const fn chain(&mut self, is_alert: bool) -> &mut Chain {
+    const fn chain(&mut self, is_alert: bool) -> &mut BacklogChain {
         if is_alert { &mut self.alerts } else { &mut self.others }
     }
 
@@ -276,7 +276,7 @@ impl Backlog {
     }
 
     /// The next entry to send, and whether it is an alert.
-    fn next(&self) -> Option<(bool, Entry<'_>)> {
+    fn next(&self) -> Option<(bool, BacklogEntry<'_>)> {
         let [alert, other] =
             [&self.alerts, &self.others].map(|chain| chain.next_sequence(&self.memory));
         let is_alert = alert.is_some_and(|alert| other.is_none_or(|other| alert < other));
@@ -287,7 +287,7 @@ impl Backlog {
     }
 
     /// The first entry that was sent and not confirmed, and whether it is an alert.
-    fn first_sent(&self) -> Option<(bool, Entry<'_>)> {
+    fn first_sent(&self) -> Option<(bool, BacklogEntry<'_>)> {
         let alert = self.alerts.first_sent(&self.memory).map(|entry| (true, entry));
         let other = self.others.first_sent(&self.memory).map(|entry| (false, entry));
         [alert, other].into_iter().flatten().min_by_key(|(_, entry)| entry.sequence)
@@ -303,7 +303,7 @@ impl Backlog {
     }
 
     /// Frees the places of a block.
-    fn release(&mut self, is_alert: bool, block: Block) {
+    fn release(&mut self, is_alert: bool, block: BacklogBlock) {
         if let Some(slot) = block.slot {
             self.memory.release(slot);
         }
@@ -313,8 +313,13 @@ impl Backlog {
     }
 
     /// Makes room for an entry of this length, head included: where to write it.
-    fn place_for(&mut self, is_alert: bool, sequence: u64, length: usize) -> Option<(Slot, usize)> {
-        let has_room = |block: &Block| block.length + length <= BLOCK_BYTES;
+    fn place_for(
+        &mut self,
+        is_alert: bool,
+        sequence: u64,
+        length: usize,
+    ) -> Option<(BacklogSlot, usize)> {
+        let has_room = |block: &BacklogBlock| block.length + length <= BLOCK_BYTES;
         if !self.chain(is_alert).last().is_some_and(|last| has_room(last)) {
             if self.blocks() >= self.blocks_max && !self.drop_oldest(is_alert, false) {
                 return None;
@@ -325,7 +330,7 @@ impl Backlog {
                 self.drop_oldest(is_alert, true);
             }
             let slot = self.memory.take()?;
-            self.chain(is_alert).extend(Block::new(slot, sequence));
+            self.chain(is_alert).extend(BacklogBlock::new(slot, sequence));
         }
         let last = self.chain(is_alert).last()?;
         let place = (last.slot?, last.length);

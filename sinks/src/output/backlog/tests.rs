@@ -29,7 +29,7 @@ fn push(backlog: &mut Backlog, is_alert: bool, length: usize) -> u64 {
 
 /// Sends the next entry, which must be whole.
 fn send(backlog: &mut Backlog) -> Option<u64> {
-    let Entry { sequence, stamp, bytes } = backlog.peek()?;
+    let BacklogEntry { sequence, stamp, bytes } = backlog.peek()?;
     assert_eq!(bytes, content(sequence, bytes.len()));
     assert_eq!(stamp, 7 * sequence);
     let length = bytes.len();
@@ -49,18 +49,18 @@ fn drain(backlog: &mut Backlog) -> Vec<u64> {
         backlog.confirm(sequence);
         all.push(sequence);
     }
-    assert_eq!(backlog.waiting(), Waiting::default());
+    assert_eq!(backlog.waiting(), BacklogSize::default());
     all
 }
 
 /// How many were dropped, without room for them alone.
 fn dropped(backlog: &Backlog) -> u64 {
     let dropped = backlog.dropped();
-    assert_eq!(dropped, Dropped { full: dropped.full, ..Dropped::default() });
+    assert_eq!(dropped, BacklogDrops { full: dropped.full, ..BacklogDrops::default() });
     dropped.full
 }
 
-fn all(Dropped { full, too_long, damaged }: Dropped) -> u64 {
+fn all(BacklogDrops { full, too_long, damaged }: BacklogDrops) -> u64 {
     full + too_long + damaged
 }
 
@@ -78,7 +78,7 @@ fn another_backlog_goes_on_with_what_waits() {
     larger.take_over(first);
     assert_eq!((larger.waiting(), all(larger.dropped())), (waiting, 0));
     let mut numbers = Vec::new();
-    while let Some(Entry { sequence, stamp, bytes }) = larger.peek() {
+    while let Some(BacklogEntry { sequence, stamp, bytes }) = larger.peek() {
         assert_eq!(bytes, content(stamp / 7, QUARTER));
         numbers.push(stamp / 7);
         let length = bytes.len();
@@ -95,14 +95,14 @@ fn entries_leave_in_the_order_in_which_they_came() {
         push(&mut backlog, is_alert, 100);
     }
     assert_eq!(send_all(&mut backlog), [0, 1, 2, 3, 4, 5]);
-    assert_eq!(backlog.waiting(), Waiting { entries: 6, bytes: 600 });
+    assert_eq!(backlog.waiting(), BacklogSize { entries: 6, bytes: 600 });
     backlog.confirm(2);
-    assert_eq!(backlog.waiting(), Waiting { entries: 3, bytes: 300 });
+    assert_eq!(backlog.waiting(), BacklogSize { entries: 3, bytes: 300 });
     backlog.rewind();
     assert_eq!(send_all(&mut backlog), [3, 4, 5]);
     backlog.confirm(5);
     backlog.rewind();
-    assert_eq!((backlog.peek(), backlog.waiting()), (None, Waiting::default()));
+    assert_eq!((backlog.peek(), backlog.waiting()), (None, BacklogSize::default()));
     assert_eq!(dropped(&backlog), 0);
 }
 
@@ -156,7 +156,7 @@ fn a_flood_of_other_entries_drops_the_oldest_of_them_and_no_alert() {
     }
     // Three blocks of four entries each, the last ones of 100.
     assert_eq!(dropped(&backlog), 88);
-    assert_eq!(backlog.waiting(), Waiting { entries: 13, bytes: 13 * QUARTER });
+    assert_eq!(backlog.waiting(), BacklogSize { entries: 13, bytes: 13 * QUARTER });
     let kept: Vec<u64> = std::iter::once(0).chain(89..=100).collect();
     assert_eq!(drain(&mut backlog), kept);
 }
@@ -222,7 +222,7 @@ fn an_entry_that_fits_no_block_is_dropped_alone() {
     let mut backlog = Backlog::new(0);
     push(&mut backlog, false, WHOLE);
     push(&mut backlog, true, WHOLE + 1);
-    assert_eq!(backlog.dropped(), Dropped { too_long: 1, ..Dropped::default() });
+    assert_eq!(backlog.dropped(), BacklogDrops { too_long: 1, ..BacklogDrops::default() });
     assert_eq!(drain(&mut backlog), [0]);
 }
 
@@ -242,13 +242,13 @@ struct Model {
     chains: [Vec<Vec<Known>>; 2],
     blocks: usize,
     pushed: u64,
-    dropped: Dropped,
+    dropped: BacklogDrops,
     confirmed: u64,
 }
 
 impl Model {
     fn new(blocks: usize) -> Self {
-        let dropped = Dropped::default();
+        let dropped = BacklogDrops::default();
         Self { chains: [vec![], vec![]], blocks, pushed: 0, dropped, confirmed: 0 }
     }
 
@@ -342,9 +342,9 @@ impl Model {
         self.blocks().flatten().for_each(|entry| entry.is_sent = entry.is_confirmed);
     }
 
-    fn waiting(&mut self) -> Waiting {
+    fn waiting(&mut self) -> BacklogSize {
         let waiting = self.blocks().flatten().filter(|entry| !entry.is_confirmed);
-        waiting.fold(Waiting::default(), |sum, entry| Waiting {
+        waiting.fold(BacklogSize::default(), |sum, entry| BacklogSize {
             entries: sum.entries + 1,
             bytes: sum.bytes + entry.length,
         })

@@ -14,7 +14,7 @@ use crate::output::links;
 
 /// The files of one log.
 #[derive(Debug)]
-pub struct Chain {
+pub struct LogFiles {
     /// The current file, then the old ones, youngest first.
     paths: Vec<PathBuf>,
     /// The next current file, until it has its name.
@@ -24,7 +24,7 @@ pub struct Chain {
 /// Old files with higher numbers are not ours: others name files by date.
 const NUMBER_MAX: u32 = 100_000;
 
-impl Chain {
+impl LogFiles {
     /// The log of this name, with at most so many old files.
     pub fn new(path: &Path, max_files: u32) -> Self {
         let paths = (0..=max_files).map(|number| numbered(path, number)).collect();
@@ -180,8 +180,8 @@ mod tests {
         assert_eq!(files(folder), expected.iter().map(owned).collect::<Vec<_>>());
     }
 
-    fn chain(folder: &tempfile::TempDir, max_files: u32) -> Chain {
-        Chain::new(&folder.path().join("log"), max_files)
+    fn chain(folder: &tempfile::TempDir, max_files: u32) -> LogFiles {
+        LogFiles::new(&folder.path().join("log"), max_files)
     }
 
     #[test]
@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn rotated_files_keep_the_ending_log() {
         let folder = folder(&["x.json.log", "x.json.1.log", "x.json.7.log", "x.json.log.1"]);
-        let chain = Chain::new(&folder.path().join("x.json.log"), 2);
+        let chain = LogFiles::new(&folder.path().join("x.json.log"), 2);
         chain.rotate().unwrap();
         chain.remove_surplus().unwrap();
         check(

@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 
 /// What was found at the end of a file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Mended {
+pub(super) struct TailRepair {
     /// Where the file ends now.
     pub(super) end: u64,
     /// How many broken lines were removed.
@@ -20,7 +20,7 @@ pub(super) struct Mended {
 const TAIL_BYTES: u64 = 2 << 20;
 
 /// Removes the broken lines of the file's last [`TAIL_BYTES`].
-pub(super) fn mend(file: &File) -> io::Result<Mended> {
+pub(super) fn mend(file: &File) -> io::Result<TailRepair> {
     let length = file.metadata()?.len();
     let start = length.saturating_sub(TAIL_BYTES);
     let mut tail = vec![0; (length - start) as usize];
@@ -30,13 +30,13 @@ pub(super) fn mend(file: &File) -> io::Result<Mended> {
     let Some(first) = first else {
         // One line, longer than any record: others wrote it, and it only needs an end.
         file.write_all_at(b"\n", length)?;
-        return Ok(Mended { end: length + 1, lines: 0 });
+        return Ok(TailRepair { end: length + 1, lines: 0 });
     };
     mend_lines(file, start + first as u64, &tail[first..])
 }
 
 /// Removes the broken ones of these lines, which are those of the file from `at` on.
-fn mend_lines(file: &File, mut at: u64, lines: &[u8]) -> io::Result<Mended> {
+fn mend_lines(file: &File, mut at: u64, lines: &[u8]) -> io::Result<TailRepair> {
     let mut removed = 0;
     let mut moved = Vec::new();
     for line in lines.split_inclusive(|&byte| byte == b'\n') {
@@ -53,7 +53,7 @@ fn mend_lines(file: &File, mut at: u64, lines: &[u8]) -> io::Result<Mended> {
         file.write_all_at(&moved, at)?;
         file.set_len(end)?;
     }
-    Ok(Mended { end, lines: removed })
+    Ok(TailRepair { end, lines: removed })
 }
 
 /// Where the first line ends.
@@ -73,10 +73,10 @@ mod tests {
         let path = folder.path().join("log");
         fs::write(&path, before).unwrap();
         let file = File::options().read(true).write(true).open(&path).unwrap();
-        let expected = Mended { end: after.len() as u64, lines };
+        let expected = TailRepair { end: after.len() as u64, lines };
         assert_eq!(mend(&file).unwrap(), expected);
         assert!(fs::read(&path).unwrap() == after);
-        assert_eq!(mend(&file).unwrap(), Mended { lines: 0, ..expected });
+        assert_eq!(mend(&file).unwrap(), TailRepair { lines: 0, ..expected });
     }
 
     #[test]

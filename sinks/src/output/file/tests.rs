@@ -3,12 +3,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use panoptes_records::queue::{Class, QueueSize, Waker, queue};
+use panoptes_records::queue::{QueueSize, RecordClass, Waker, queue};
 use proptest::prelude::*;
 
 use super::chain::numbered;
 use super::*;
-use crate::output::buffers::{Buffers, Piece};
+use crate::output::buffers::{OutputBuffers, PendingWrite};
 use std::fs;
 use std::os::unix::fs::FileExt;
 
@@ -16,9 +16,9 @@ use std::os::unix::fs::FileExt;
 #[derive(Debug)]
 struct FaultyWriter {
     file: File,
-    buffers: Buffers,
-    under_way: Vec<Piece>,
-    counters: Arc<Counters>,
+    buffers: OutputBuffers,
+    under_way: Vec<PendingWrite>,
+    counters: Arc<OutputCounters>,
     dice: u64,
     is_full: Arc<AtomicBool>,
     syncs_left: u32,
@@ -35,12 +35,12 @@ impl FaultyWriter {
     }
 }
 
-impl Transport for FaultyWriter {
+impl OutputTransport for FaultyWriter {
     fn kind(&self) -> OutputKind {
         OutputKind::Plain
     }
 
-    fn buffers(&mut self) -> &mut Buffers {
+    fn buffers(&mut self) -> &mut OutputBuffers {
         &mut self.buffers
     }
 
@@ -67,9 +67,9 @@ impl Transport for FaultyWriter {
             let length = 1 + self.roll(piece.end - piece.start);
             let bytes = &self.buffers.bytes(piece)[..length];
             self.file.write_all_at(bytes, piece.offset).unwrap();
-            Counters::add(&self.counters.bytes, length);
+            OutputCounters::add(&self.counters.bytes, length);
             let records = self.buffers.wrote(piece.slot, length);
-            Counters::add(&self.counters.records, records);
+            OutputCounters::add(&self.counters.records, records);
         }
         result
     }
@@ -109,7 +109,7 @@ fn rig(dice: u64, options: FileOptions) -> Rig {
         FileOutput::open_with(&folder.path().join("events.jsonl"), options, |file, counters| {
             let writer = FaultyWriter {
                 file,
-                buffers: Buffers::new(3, 256, 3),
+                buffers: OutputBuffers::new(3, 256, 3),
                 under_way: Vec::new(),
                 counters: Arc::clone(counters),
                 dice: dice | 1,
@@ -124,7 +124,7 @@ fn rig(dice: u64, options: FileOptions) -> Rig {
 }
 
 impl Rig {
-    fn advance(&mut self) -> Standing {
+    fn advance(&mut self) -> OutputStatus {
         self.now_ns += 1_000_000;
         self.output.advance(self.now_ns, Duration::ZERO)
     }
@@ -140,12 +140,15 @@ impl Rig {
 }
 
 /// A block of records of these lengths, each beginning with its number.
-fn block(lengths: &[usize]) -> Block {
+fn block(lengths: &[usize]) -> RecordBlock {
     let size = QueueSize { blocks: 4, block_bytes: 1 << 20 };
     let (mut producer, mut consumer) = queue(size, &Waker::default());
     for (number, &length) in lengths.iter().enumerate() {
         producer
-            .try_push(Class::default(), format!("{number:06}{}", "x".repeat(length)).as_bytes())
+            .try_push(
+                RecordClass::default(),
+                format!("{number:06}{}", "x".repeat(length)).as_bytes(),
+            )
             .unwrap();
     }
     producer.flush();
@@ -178,7 +181,7 @@ proptest! {
             let standing = rig.advance();
             steps += 1;
             prop_assert!(steps < 200_000, "{:?}", rig.output);
-            if taken == block.records() && standing == Standing::Idle {
+            if taken == block.records() && standing == OutputStatus::Idle {
                 break;
             }
         }
@@ -233,7 +236,7 @@ fn somebody_else_may_move_cut_or_remove_the_file() {
         output.advance(now_ns, Duration::ZERO);
         let count = index + 1;
         while output.append(&block, index..block.records(), now_ns) == 0 {}
-        while output.advance(now_ns, Duration::from_millis(10)) != Standing::Idle {}
+        while output.advance(now_ns, Duration::from_millis(10)) != OutputStatus::Idle {}
         fs::read_to_string(&path).unwrap().lines().count() >= count.min(1)
     };
     assert!(write(0));
@@ -265,7 +268,7 @@ fn a_folder_that_goes_away_while_a_write_is_always_under_way_is_made_anew() {
         let folder = rig.folder.path().join("log");
         let path = folder.join("events.jsonl");
         fs::create_dir(&folder).unwrap();
-        rig.output.chain = Chain::new(&path, 1000);
+        rig.output.chain = LogFiles::new(&path, 1000);
         let file = rig.output.chain.open().unwrap();
         rig.output.begin(file, 0).unwrap();
         let block = block(&[20; 2000]);
@@ -287,7 +290,7 @@ fn a_folder_that_goes_away_while_a_write_is_always_under_way_is_made_anew() {
         }
         let count = write(&mut rig, 1100);
         assert_eq!(rig.output.counters().remade(), 1);
-        while rig.advance() != Standing::Idle {}
+        while rig.advance() != OutputStatus::Idle {}
         rig.output.finish();
         let base = numbered(&path, 0);
         let mut all: Vec<_> = (0..1000).rev().flat_map(|n| numbers(&numbered(&base, n))).collect();
@@ -317,7 +320,7 @@ fn a_folder_that_another_program_has_taken_meanwhile_is_not_written_until_it_is_
         for index in range {
             now_ns += SECOND_NS / 5;
             assert_eq!(output.append(&block, index..index + 1, now_ns), 1);
-            while output.advance(now_ns, Duration::from_millis(10)) != Standing::Idle {}
+            while output.advance(now_ns, Duration::from_millis(10)) != OutputStatus::Idle {}
         }
         (output.counters().remade(), output.counters().errors())
     };
@@ -371,7 +374,7 @@ fn what_a_removed_file_has_is_in_a_new_one_at_the_end() {
     let path = folder.path().join("log/events.jsonl");
     let mut output = FileOutput::open(&path, FileOptions::default()).unwrap();
     assert_eq!(output.append(&block(&[10; 10]), 0..10, 0), 10);
-    while output.advance(0, Duration::from_millis(10)) != Standing::Idle {}
+    while output.advance(0, Duration::from_millis(10)) != OutputStatus::Idle {}
     fs::remove_dir_all(path.parent().unwrap()).unwrap();
     output.finish();
     assert_eq!(numbers(&path), (0..10).collect::<Vec<_>>());

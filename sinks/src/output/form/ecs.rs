@@ -7,19 +7,19 @@ use std::io::Write;
 
 use panoptes_records::activities::Activity;
 
-use super::mapping::{Part, Values, top_value};
+use super::mapping::{MappedValues, ObjectMapping, top_value};
 use super::ocsf::severity_number;
 use super::syslog::{About, RecordKind};
 
 mod parts;
 
 /// `event.category` and `event.type`.
-type Row = (&'static [&'static str], &'static [&'static str]);
+type EcsCategories = (&'static [&'static str], &'static [&'static str]);
 
 macro_rules! rows {
     ($($activity:ident [$($category:literal)*] [$($kind:literal)*];)*) => {
         /// What an activity is.
-        const fn row(activity: Activity) -> Row {
+        const fn row(activity: Activity) -> EcsCategories {
             match activity {
                 $(Activity::$activity => (&[$($category),*], &[$($kind),*]),)*
             }
@@ -131,8 +131,8 @@ pub(super) fn append(about: &About<'_>, record: &[u8], out: &mut Vec<u8>) -> Opt
         }
         out.push(b']');
     }
-    let parts: &'static [Part] = parts::PARTS;
-    let mut values = Values::read(record, parts).ok()?;
+    let parts: &'static [ObjectMapping] = parts::PARTS;
+    let mut values = MappedValues::read(record, parts).ok()?;
     if activity == Activity::ReverseShellDetected {
         values.read_lists("reverse_shell_details").ok()?;
     }

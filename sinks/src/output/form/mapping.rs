@@ -4,15 +4,15 @@
 //! takes goes under one key of its own, in the objects that it was in. Nothing is allocated, and
 //! nothing is lost: a value leaves the rest only if it was written elsewhere as a whole.
 
-use panoptes_records::json::read::{Malformed, Reader, Token};
+use panoptes_records::json::read::{JsonReader, MalformedRecord, Token};
 
-use value::Form;
+use value::ValueForm;
 
 pub(super) mod value;
 
 /// An object of records, and where its values go.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Part {
+pub(super) struct ObjectMapping {
     /// The object's key; empty for the record itself.
     pub(super) object: &'static str,
     /// Where the paths of the pairs begin.
@@ -28,13 +28,13 @@ pub(super) struct Pair {
     pub(super) from: &'static str,
     /// Keys, joined by dots; a number stands for an element of a list.
     pub(super) to: &'static str,
-    pub(super) form: Form,
-    pub(super) when: When,
+    pub(super) form: ValueForm,
+    pub(super) when: PairCondition,
 }
 
 /// When a pair is written, if it has a value.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum When {
+pub(super) enum PairCondition {
     Always,
     /// If its object has a value already: the outermost one in the pair's path, or that of the
     /// part.
@@ -59,37 +59,39 @@ const OPENED: [(&str, &str); 4] = [
 const ACTIVITY: &str = "activity_data";
 
 impl Pair {
-    pub(super) const fn new(from: &'static str, to: &'static str, form: Form) -> Self {
-        Self { from, to, form, when: When::Always }
+    pub(super) const fn new(from: &'static str, to: &'static str, form: ValueForm) -> Self {
+        Self { from, to, form, when: PairCondition::Always }
     }
 
     /// A text that the event always has.
     pub(super) const fn constant(to: &'static str, json: &'static str) -> Self {
-        Self::new("", to, Form::Constant(json))
+        Self::new("", to, ValueForm::Constant(json))
     }
 
     /// What is written for a value that the record lacks.
     const fn unknown(&self) -> Option<&'static str> {
         match self.form {
-            Form::Constant(json) => Some(json),
+            ValueForm::Constant(json) => Some(json),
             // An object that is there has a number for its kind.
-            Form::Words(..) if matches!(self.when, When::Beside) => Some("\"UNKNOWN\""),
+            ValueForm::Words(..) if matches!(self.when, PairCondition::Beside) => {
+                Some("\"UNKNOWN\"")
+            }
             _ => None,
         }
     }
 
     pub(super) const fn beside(self) -> Self {
-        Self { when: When::Beside, ..self }
+        Self { when: PairCondition::Beside, ..self }
     }
 
     pub(super) const fn otherwise(self) -> Self {
-        Self { when: When::Otherwise, ..self }
+        Self { when: PairCondition::Otherwise, ..self }
     }
 }
 
 /// A value of the record.
 #[derive(Clone, Copy, Debug, Default)]
-struct Slot<'r> {
+struct MappedValue<'r> {
     /// As the record has it.
     json: Option<&'r str>,
     is_written_whole: bool,
@@ -97,32 +99,39 @@ struct Slot<'r> {
 
 /// The values of a record for each pair.
 #[derive(Debug)]
-pub(super) struct Values<'r> {
+pub(super) struct MappedValues<'r> {
     record: &'r [u8],
-    parts: &'static [Part],
-    slots: [[Slot<'r>; PAIRS_MAX]; PARTS_MAX],
+    parts: &'static [ObjectMapping],
+    slots: [[MappedValue<'r>; PAIRS_MAX]; PARTS_MAX],
     /// Whether the record has the part's object.
     has_object: [bool; PARTS_MAX],
 }
 
-impl<'r> Values<'r> {
+impl<'r> MappedValues<'r> {
     /// Reads a record.
-    pub(super) fn read(record: &'r [u8], parts: &'static [Part]) -> Result<Self, Malformed> {
-        let slots = [[Slot::default(); PAIRS_MAX]; PARTS_MAX];
+    pub(super) fn read(
+        record: &'r [u8],
+        parts: &'static [ObjectMapping],
+    ) -> Result<Self, MalformedRecord> {
+        let slots = [[MappedValue::default(); PAIRS_MAX]; PARTS_MAX];
         let mut values = Self { record, parts, slots, has_object: [false; PARTS_MAX] };
-        let mut reader = Reader::new(record)?;
+        let mut reader = JsonReader::new(record)?;
         if reader.read()? != Token::Object {
-            return Err(Malformed);
+            return Err(MalformedRecord);
         }
         values.read_object("", &mut reader)?;
         if reader.read()? != Token::End {
-            return Err(Malformed);
+            return Err(MalformedRecord);
         }
         Ok(values)
     }
 
     /// Reads the rest of an object, in which values are looked at.
-    fn read_object(&mut self, object: &str, reader: &mut Reader<'r>) -> Result<(), Malformed> {
+    fn read_object(
+        &mut self,
+        object: &str,
+        reader: &mut JsonReader<'r>,
+    ) -> Result<(), MalformedRecord> {
         let parts = self.parts;
         let mut takes = [false; PARTS_MAX];
         for (index, part) in parts.iter().enumerate() {
@@ -148,8 +157,8 @@ impl<'r> Values<'r> {
     }
 
     /// Looks for objects that the record does not have in its lists, too: the first of each.
-    pub(super) fn read_lists(&mut self, object: &str) -> Result<(), Malformed> {
-        let mut reader = Reader::new(self.record)?;
+    pub(super) fn read_lists(&mut self, object: &str) -> Result<(), MalformedRecord> {
+        let mut reader = JsonReader::new(self.record)?;
         for wanted in [ACTIVITY, object] {
             if reader.read()? != Token::Object || !find(wanted, &mut reader)? {
                 return Ok(());
@@ -186,8 +195,8 @@ impl<'r> Values<'r> {
         open: Option<&'static str>,
         key: &str,
         out: &mut Vec<u8>,
-    ) -> Result<(), Malformed> {
-        let mut tree = Tree::new(open);
+    ) -> Result<(), MalformedRecord> {
+        let mut tree = OpenObjects::new(open);
         let parts = self.parts;
         let slots = self.slots.iter_mut().zip(&self.has_object);
         for (part, (slots, _)) in parts.iter().zip(slots).filter(|(_, (_, has))| **has) {
@@ -201,7 +210,7 @@ impl<'r> Values<'r> {
         let start = out.len();
         name(key, out);
         out.push(b'{');
-        let mut reader = Reader::new(self.record)?;
+        let mut reader = JsonReader::new(self.record)?;
         reader.read()?;
         self.write_rest("", &mut reader, out)?;
         if out.ends_with(b"{") {
@@ -216,9 +225,9 @@ impl<'r> Values<'r> {
     fn write_rest(
         &self,
         object: &str,
-        reader: &mut Reader<'r>,
+        reader: &mut JsonReader<'r>,
         out: &mut Vec<u8>,
-    ) -> Result<(), Malformed> {
+    ) -> Result<(), MalformedRecord> {
         while let Token::Key(key) = reader.read()? {
             let start = out.len();
             if let Some(inside) = opened(object, key, reader)? {
@@ -260,8 +269,8 @@ impl<'r> Values<'r> {
 fn opened<'r>(
     object: &str,
     key: &str,
-    reader: &Reader<'r>,
-) -> Result<Option<Reader<'r>>, Malformed> {
+    reader: &JsonReader<'r>,
+) -> Result<Option<JsonReader<'r>>, MalformedRecord> {
     let is_details = object == ACTIVITY && key.ends_with("_details");
     if !is_details && !OPENED.contains(&(object, key)) {
         return Ok(None);
@@ -271,8 +280,11 @@ fn opened<'r>(
 }
 
 /// The value of a key of a record, as the record has it.
-pub(super) fn top_value<'r>(record: &'r [u8], key: &str) -> Result<Option<&'r str>, Malformed> {
-    let mut reader = Reader::new(record)?;
+pub(super) fn top_value<'r>(
+    record: &'r [u8],
+    key: &str,
+) -> Result<Option<&'r str>, MalformedRecord> {
+    let mut reader = JsonReader::new(record)?;
     if reader.read()? != Token::Object || !find(key, &mut reader)? {
         return Ok(None);
     }
@@ -280,7 +292,7 @@ pub(super) fn top_value<'r>(record: &'r [u8], key: &str) -> Result<Option<&'r st
 }
 
 /// Goes to the value of a key of the object that was just opened. Returns whether it is there.
-fn find(wanted: &str, reader: &mut Reader<'_>) -> Result<bool, Malformed> {
+fn find(wanted: &str, reader: &mut JsonReader<'_>) -> Result<bool, MalformedRecord> {
     while let Token::Key(key) = reader.read()? {
         if key == wanted {
             return Ok(true);
@@ -306,13 +318,13 @@ fn comma(out: &mut Vec<u8>) {
 
 /// The objects and lists that are open.
 #[derive(Clone, Copy, Debug)]
-struct Tree {
+struct OpenObjects {
     open: [&'static str; PATH_MAX],
     are_lists: [bool; PATH_MAX],
     depth: usize,
 }
 
-impl Tree {
+impl OpenObjects {
     fn new(open: Option<&'static str>) -> Self {
         let mut tree = Self { open: [""; PATH_MAX], are_lists: [false; PATH_MAX], depth: 0 };
         if let Some(key) = open {
@@ -330,12 +342,12 @@ impl Tree {
             length += 1;
         }
         let objects = length - 1;
-        let is_inside = pair.to.contains('.') || pair.when == When::Otherwise;
+        let is_inside = pair.to.contains('.') || pair.when == PairCondition::Otherwise;
         let outer = at.split('.').filter(|key| !key.is_empty()).count() + usize::from(is_inside);
         let is_open = self.open[..self.depth].starts_with(&path[..outer]);
         match pair.when {
-            When::Beside if !is_open => return false,
-            When::Otherwise if is_open => return false,
+            PairCondition::Beside if !is_open => return false,
+            PairCondition::Otherwise if is_open => return false,
             _ => {}
         }
         let before = *self;

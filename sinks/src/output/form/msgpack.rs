@@ -1,6 +1,6 @@
 //! Records as MessagePack, for receivers that read no JSON.
 
-use panoptes_records::json::read::{DEPTH_MAX, Malformed, Reader, Token};
+use panoptes_records::json::read::{DEPTH_MAX, JsonReader, MalformedRecord, Token};
 use rmp::encode::{write_bool, write_f64, write_sint, write_str, write_uint};
 
 /// Bytes of a head whose count is known at the end only: the kind and 32 bits (MessagePack
@@ -20,7 +20,7 @@ struct Open {
 }
 
 /// Appends a record, which is JSON, to `out`. After an error, `out` is as it was.
-pub fn append(record: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
+pub fn append(record: &[u8], out: &mut Vec<u8>) -> Result<(), MalformedRecord> {
     let start = out.len();
     let result = try_append(record, out);
     if result.is_err() {
@@ -29,10 +29,10 @@ pub fn append(record: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
     result
 }
 
-fn try_append(record: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
+fn try_append(record: &[u8], out: &mut Vec<u8>) -> Result<(), MalformedRecord> {
     let mut open = [Open::default(); DEPTH_MAX as usize];
     let mut depth = 0;
-    let mut reader = Reader::new(record)?;
+    let mut reader = JsonReader::new(record)?;
     loop {
         let token = reader.read()?;
         let is_entry = match token {
@@ -46,7 +46,7 @@ fn try_append(record: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
         match token {
             Token::Object | Token::List => {
                 let is_object = token == Token::Object;
-                *open.get_mut(depth).ok_or(Malformed)? =
+                *open.get_mut(depth).ok_or(MalformedRecord)? =
                     Open { at: out.len(), entries: 0, is_object };
                 depth += 1;
                 begin(if is_object { MAP_32 } else { ARRAY_32 }, out);
@@ -71,7 +71,7 @@ fn try_append(record: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
             Token::Number(number) => put(write_uint(out, number).map(drop))?,
             Token::Negative(number) => put(write_sint(out, number).map(drop))?,
             Token::Decimal(number) => {
-                let number: f64 = number.parse().or(Err(Malformed))?;
+                let number: f64 = number.parse().or(Err(MalformedRecord))?;
                 put(write_f64(out, number))?;
             }
             Token::Boolean(value) => put(write_bool(out, value))?,
@@ -89,8 +89,8 @@ fn end(at: usize, count: u32, out: &mut [u8]) {
 }
 
 /// Writing to memory does not fail.
-fn put<E>(result: Result<(), E>) -> Result<(), Malformed> {
-    result.or(Err(Malformed))
+fn put<E>(result: Result<(), E>) -> Result<(), MalformedRecord> {
+    result.or(Err(MalformedRecord))
 }
 
 #[cfg(test)]
@@ -117,7 +117,7 @@ mod tests {
     fn what_is_no_record_adds_nothing() {
         for wrong in [&b""[..], b"{", b"{\"a\":nul}", b"{\"a\":[}"] {
             let mut out = vec![9];
-            assert_eq!(append(wrong, &mut out), Err(Malformed));
+            assert_eq!(append(wrong, &mut out), Err(MalformedRecord));
             assert_eq!(out, [9]);
         }
     }

@@ -9,14 +9,14 @@ use std::io::Write;
 use panoptes_records::activities::{Activity, Severity};
 use panoptes_records::json::time::Timestamp;
 
-use super::mapping::{Part, Values, top_value};
+use super::mapping::{MappedValues, ObjectMapping, top_value};
 use super::syslog::{About, RecordKind};
 
 mod parts;
 
 /// Classes of events, by their numbers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Class {
+enum OcsfClass {
     Base = 0,
     File = 1001,
     Memory = 1004,
@@ -34,9 +34,9 @@ const OTHER: u32 = 99;
 macro_rules! rows {
     ($($activity:ident $class:ident $number:expr;)*) => {
         /// The class of an activity's events, and the number of the activity in it.
-        const fn row(activity: Activity) -> (Class, u32) {
+        const fn row(activity: Activity) -> (OcsfClass, u32) {
             match activity {
-                $(Activity::$activity => (Class::$class, $number),)*
+                $(Activity::$activity => (OcsfClass::$class, $number),)*
             }
         }
     };
@@ -125,7 +125,7 @@ rows! {
 }
 
 /// An alert, which is a finding that was created.
-const FINDING: (Class, u32) = (Class::Finding, 1);
+const FINDING: (OcsfClass, u32) = (OcsfClass::Finding, 1);
 
 /// `severity_id`
 pub(super) const fn severity_number(severity: Severity) -> u32 {
@@ -138,9 +138,9 @@ pub(super) const fn severity_number(severity: Severity) -> u32 {
     }
 }
 
-impl Class {
+impl OcsfClass {
     /// What of the record goes where.
-    fn parts(self, activity: Activity) -> &'static [Part] {
+    fn parts(self, activity: Activity) -> &'static [ObjectMapping] {
         match self {
             Self::Base | Self::Error => parts::BASE,
             Self::File => parts::FILE,
@@ -182,7 +182,7 @@ pub(super) fn append(about: &About<'_>, record: &[u8], out: &mut Vec<u8>) -> Opt
     if is_alert {
         out.extend_from_slice(b",\"is_alert\":true");
     }
-    let mut values = Values::read(record, class.parts(subject)).ok()?;
+    let mut values = MappedValues::read(record, class.parts(subject)).ok()?;
     if subject == Activity::ReverseShellDetected {
         values.read_lists("reverse_shell_details").ok()?;
     }

@@ -6,7 +6,7 @@
 use std::io::Write;
 
 use panoptes_records::activities::Severity;
-use panoptes_records::json::read::{Reader, Token};
+use panoptes_records::json::read::{JsonReader, Token};
 use panoptes_records::json::time::Timestamp;
 
 use super::syslog::{About, RecordKind};
@@ -127,7 +127,7 @@ const ATTRIBUTES_OF_FLOW: &[(&str, &str)] = &[
 
 /// Appends the attributes of a record of a flow, each behind a comma.
 fn attributes_of_flow(record: &[u8], out: &mut Vec<u8>) -> Option<()> {
-    let mut reader = Reader::new(record).ok()?;
+    let mut reader = JsonReader::new(record).ok()?;
     if reader.read().ok()? != Token::Object {
         return None;
     }
@@ -139,7 +139,7 @@ fn attributes_of_flow(record: &[u8], out: &mut Vec<u8>) -> Option<()> {
 }
 
 /// Goes behind the next value. Appends it as an attribute, if it has a name.
-fn value(reader: &mut Reader<'_>, name: Option<&str>, out: &mut Vec<u8>) -> Option<()> {
+fn value(reader: &mut JsonReader<'_>, name: Option<&str>, out: &mut Vec<u8>) -> Option<()> {
     match (reader.read().ok()?, name) {
         (Token::Object | Token::List, _) => reader.skip_rest().ok()?,
         (Token::Text(text), Some(name)) => {
@@ -157,7 +157,7 @@ fn value(reader: &mut Reader<'_>, name: Option<&str>, out: &mut Vec<u8>) -> Opti
 
 /// Appends the attributes of the objects of a record, each behind a comma, and each once.
 fn attributes_of_objects(record: &[u8], out: &mut Vec<u8>) -> Option<()> {
-    let mut reader = Reader::new(record).ok()?;
+    let mut reader = JsonReader::new(record).ok()?;
     enter(&mut reader, "activity_data")?;
     if reader.read().ok()? != Token::Object {
         return None;
@@ -210,7 +210,7 @@ fn escape(record: &[u8], out: &mut Vec<u8>) {
 
 /// The name of the watched machine, as it is written; `None` for the service's own records.
 pub(super) fn system(record: &[u8]) -> Option<&str> {
-    let mut reader = Reader::new(record).ok()?;
+    let mut reader = JsonReader::new(record).ok()?;
     enter(&mut reader, "workload_information")?;
     enter(&mut reader, "unique_identifier")?;
     match reader.read() {
@@ -220,7 +220,7 @@ pub(super) fn system(record: &[u8]) -> Option<&str> {
 }
 
 /// Goes to the value of a key of the object that comes next.
-fn enter(reader: &mut Reader<'_>, wanted: &str) -> Option<()> {
+fn enter(reader: &mut JsonReader<'_>, wanted: &str) -> Option<()> {
     if reader.read().ok()? != Token::Object {
         return None;
     }

@@ -25,7 +25,7 @@ const LENGTH_BYTES_MAX: usize = 5;
 
 /// How a receiver finds the end of a message.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Framing {
+pub enum MessageFraming {
     /// The message's length and a blank come first.
     #[default]
     OctetCounting,
@@ -72,7 +72,7 @@ pub struct About<'r> {
 /// Makes the messages of one sender.
 #[derive(Debug)]
 pub struct Syslog {
-    framing: Framing,
+    framing: MessageFraming,
     facility: u8,
     /// ` HOSTNAME APP-NAME PROCID `
     sender: String,
@@ -84,7 +84,7 @@ const APP_NAME: &str = "panoptes";
 
 impl Syslog {
     /// Messages from this machine and process. The facility is a number (RFC 5424, 6.2.1).
-    pub fn new(framing: Framing, facility: u8, hostname: &str, process_id: u32) -> Self {
+    pub fn new(framing: MessageFraming, facility: u8, hostname: &str, process_id: u32) -> Self {
         let printable = |byte: u8| if byte.is_ascii_graphic() { char::from(byte) } else { '?' };
         let name: String = hostname.bytes().take(HOSTNAME_BYTES_MAX).map(printable).collect();
         let name = if name.is_empty() { "-" } else { name.as_str() };
@@ -92,7 +92,7 @@ impl Syslog {
     }
 
     /// How the next messages are framed.
-    pub fn set_framing(&mut self, framing: Framing) {
+    pub fn set_framing(&mut self, framing: MessageFraming) {
         self.framing = framing;
     }
 
@@ -111,7 +111,7 @@ impl Syslog {
         let length = header + shorten(record, &mut message[header..])?;
         let end = LENGTH_BYTES_MAX + length;
         let frame = match self.framing {
-            Framing::OctetCounting => {
+            MessageFraming::OctetCounting => {
                 let mut before = [0; LENGTH_BYTES_MAX];
                 let mut writer = JsonWriter::new(&mut before, Limits::new(0));
                 writer.number("", length as u64)?;
@@ -120,11 +120,11 @@ impl Syslog {
                 out[start..LENGTH_BYTES_MAX].copy_from_slice(&before[..LENGTH_BYTES_MAX - start]);
                 start..end
             }
-            Framing::LineFeed => {
+            MessageFraming::LineFeed => {
                 out[end] = b'\n';
                 LENGTH_BYTES_MAX..end + 1
             }
-            Framing::Datagram => LENGTH_BYTES_MAX..end,
+            MessageFraming::Datagram => LENGTH_BYTES_MAX..end,
         };
         Ok(&out[frame])
     }
@@ -183,9 +183,9 @@ mod tests {
         let plain = "<134>1 2026-11-20T07:31:46.905224Z sensor-1 panoptes 4711 process_created - \
                      {\"vendor_name\":\"PANOPTES\"}";
         for (framing, expected) in [
-            (Framing::OctetCounting, format!("{} {plain}", plain.len())),
-            (Framing::LineFeed, format!("{plain}\n")),
-            (Framing::Datagram, plain.to_owned()),
+            (MessageFraming::OctetCounting, format!("{} {plain}", plain.len())),
+            (MessageFraming::LineFeed, format!("{plain}\n")),
+            (MessageFraming::Datagram, plain.to_owned()),
         ] {
             let syslog = Syslog::new(framing, 16, "sensor-1", 4711);
             assert_eq!(message(&syslog, Activity::ProcessCreated, Severity::Info), expected);
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_never_set_gives_no_time() {
-        let syslog = Syslog::new(Framing::Datagram, 16, "a", 1);
+        let syslog = Syslog::new(MessageFraming::Datagram, 16, "a", 1);
         let (kind, severity) = (RecordKind::Activity(Activity::ProcessCreated), Severity::Info);
         let time = b"1970-01-01T00:00:12.905224659+00:00";
         let mut out = [0; FRAME_BYTES_MAX];
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn every_severity_has_its_priority() {
-        let syslog = Syslog::new(Framing::Datagram, 16, "sensor-1", 1);
+        let syslog = Syslog::new(MessageFraming::Datagram, 16, "sensor-1", 1);
         for (severity, priority) in [
             (Severity::Info, "<134>"),
             (Severity::Low, "<133>"),
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn the_message_id_is_the_activitys_short_id() {
-        let syslog = Syslog::new(Framing::Datagram, 16, "sensor-1", 1);
+        let syslog = Syslog::new(MessageFraming::Datagram, 16, "sensor-1", 1);
         for &activity in Activity::ALL {
             let message = message(&syslog, activity, Severity::Info);
             assert_eq!(message.split(' ').nth(5), Some(activity.info().short_id));
@@ -230,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_flow_has_a_message_id_of_its_own() {
-        let syslog = Syslog::new(Framing::Datagram, 16, "a", 1);
+        let syslog = Syslog::new(MessageFraming::Datagram, 16, "a", 1);
         let about = About { kind: RecordKind::Flow, severity: Severity::Info, time: TIME };
         let mut out = [0; FRAME_BYTES_MAX];
         let message = syslog.write(&about, b"{}", &mut out).unwrap();
@@ -241,7 +241,7 @@ mod tests {
     #[test]
     fn hostnames_have_only_what_the_header_allows() {
         let check = |hostname: &str, expected: &str| {
-            let syslog = Syslog::new(Framing::Datagram, 16, hostname, 1);
+            let syslog = Syslog::new(MessageFraming::Datagram, 16, hostname, 1);
             let message = message(&syslog, Activity::ProcessCreated, Severity::Info);
             assert_eq!(message.split(' ').nth(2), Some(expected));
         };

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 
 use panoptes_bounded::BOUND;
-use panoptes_records::queue::{Class, Consumer, Producer, Waker, queue};
+use panoptes_records::queue::{Consumer, Producer, RecordClass, Waker, queue};
 
 use super::*;
 use crate::output::OutputKind;
@@ -33,7 +33,7 @@ impl Control {
 #[derive(Debug)]
 struct Disk {
     control: Arc<Control>,
-    counters: Arc<Counters>,
+    counters: Arc<OutputCounters>,
 }
 
 impl Disk {
@@ -55,11 +55,11 @@ impl Output for Disk {
         OutputKind::Plain
     }
 
-    fn counters(&self) -> &Arc<Counters> {
+    fn counters(&self) -> &Arc<OutputCounters> {
         &self.counters
     }
 
-    fn append(&mut self, block: &Block, range: Range<usize>, _: u64) -> usize {
+    fn append(&mut self, block: &RecordBlock, range: Range<usize>, _: u64) -> usize {
         self.hang();
         if self.control.is_full.load(Ordering::Relaxed) {
             return 0;
@@ -67,19 +67,19 @@ impl Output for Disk {
         // As one with little room.
         let count = range.len().min(7);
         self.control.written.lock().unwrap().extend(block.slice(range.start, count));
-        Counters::add(&self.counters.records, count);
-        Counters::add(&self.counters.bytes, count);
+        OutputCounters::add(&self.counters.records, count);
+        OutputCounters::add(&self.counters.bytes, count);
         count
     }
 
-    fn advance(&mut self, _: u64, _: Duration) -> Standing {
+    fn advance(&mut self, _: u64, _: Duration) -> OutputStatus {
         self.hang();
         if self.control.is_full.load(Ordering::Relaxed) {
-            Standing::Failing
+            OutputStatus::Failing
         } else if self.control.is_busy.load(Ordering::Relaxed) {
-            Standing::Busy
+            OutputStatus::Busy
         } else {
-            Standing::Idle
+            OutputStatus::Idle
         }
     }
 
@@ -96,16 +96,16 @@ impl Output for Disk {
     }
 }
 
-fn isolated() -> (Isolated, Arc<Control>) {
+fn isolated() -> (IsolatedOutput, Arc<Control>) {
     let (disk, control) = Disk::new();
-    (Isolated::start(Box::new(disk), || ()).unwrap(), control)
+    (IsolatedOutput::start(Box::new(disk), || ()).unwrap(), control)
 }
 
 /// Blocks with numbered records.
-fn blocks(count: u32) -> (Consumer, Vec<Block>) {
+fn blocks(count: u32) -> (Consumer, Vec<RecordBlock>) {
     let (mut producer, mut consumer) = queue(QueueSize::default(), &Waker::default());
     for number in 0..count {
-        producer.try_push(Class::default(), format!("{number:08}").as_bytes()).unwrap();
+        producer.try_push(RecordClass::default(), format!("{number:08}").as_bytes()).unwrap();
     }
     producer.flush();
     let blocks = std::iter::from_fn(|| consumer.pop()).collect();
@@ -143,7 +143,7 @@ fn a_disk_that_hangs_takes_what_there_is_room_for() {
     let begin = Instant::now();
     for block in &blocks {
         taken += output.append(block, 0..block.records(), 0);
-        assert_eq!(output.advance(0, Duration::ZERO), Standing::Busy);
+        assert_eq!(output.advance(0, Duration::ZERO), OutputStatus::Busy);
     }
     assert!(begin.elapsed() < Duration::from_secs(10));
     // Three or four blocks of 64 KiB, each with at most 4097 records.
@@ -157,7 +157,7 @@ fn a_disk_that_hangs_takes_what_there_is_room_for() {
 }
 
 /// A writer with a hung output and one that works, and the queue to it.
-fn writer(isolated: Vec<Isolated>) -> (Writer, Producer, Arc<Control>) {
+fn writer(isolated: Vec<IsolatedOutput>) -> (Writer, Producer, Arc<Control>) {
     let (works, control) = Disk::new();
     let mut outputs: Vec<Box<dyn Output>> = vec![Box::new(works)];
     outputs.extend(isolated.into_iter().map(|output| Box::new(output) as Box<dyn Output>));
@@ -188,7 +188,7 @@ fn an_output_that_hangs_costs_no_other_a_record_and_counts_what_it_loses() {
     for round in 0..3 {
         Control::set(&control.hangs, round == 1);
         for number in round * ROUND..(round + 1) * ROUND {
-            producer.try_push(Class::default(), format!("{number:08}").as_bytes()).unwrap();
+            producer.try_push(RecordClass::default(), format!("{number:08}").as_bytes()).unwrap();
             if number % 64 == 0 {
                 producer.flush();
                 writer.step(clock(), Duration::ZERO);
@@ -223,7 +223,7 @@ fn the_end_waits_for_all_disks_that_hang_at_once_and_counts_each_record() {
     }
     let (mut writer, mut producer, works) = writer(outputs);
     for number in 0..20_000 {
-        producer.try_push(Class::default(), format!("{number:08}").as_bytes()).unwrap();
+        producer.try_push(RecordClass::default(), format!("{number:08}").as_bytes()).unwrap();
         if number % 100 == 99 {
             producer.flush();
             writer.step(0, Duration::ZERO);
@@ -279,13 +279,13 @@ fn files_are_opened_again_while_a_full_disk_takes_nothing() {
 fn a_disk_stalls_if_an_operation_or_its_writes_make_no_progress() {
     let later = || Instant::now() + STALL;
     let (mut output, control) = isolated();
-    let wait_for = |output: &mut Isolated, standing| {
+    let wait_for = |output: &mut IsolatedOutput, standing| {
         let begin = Instant::now();
         while output.advance(0, Duration::from_millis(1)) != standing {
             assert!(begin.elapsed() < BOUND);
         }
     };
-    wait_for(&mut output, Standing::Idle);
+    wait_for(&mut output, OutputStatus::Idle);
     let (_consumer, blocks) = blocks(10);
     Control::set(&control.hangs, true);
     output.append(&blocks[0], 0..10, 0);
@@ -297,7 +297,7 @@ fn a_disk_stalls_if_an_operation_or_its_writes_make_no_progress() {
     // The kernel writes, and the thread does not wait.
     Control::set(&control.is_busy, true);
     Control::set(&control.hangs, false);
-    wait_for(&mut output, Standing::Busy);
+    wait_for(&mut output, OutputStatus::Busy);
     let begin = Instant::now();
     while !output.shared.lock().full.is_empty() || output.counters().records() < 10 {
         assert!(begin.elapsed() < BOUND);
@@ -306,7 +306,7 @@ fn a_disk_stalls_if_an_operation_or_its_writes_make_no_progress() {
     assert!(!output.shared.lock().is_stalled(progress_at));
     assert!(output.shared.lock().is_stalled(later()));
     Control::set(&control.is_busy, false);
-    wait_for(&mut output, Standing::Idle);
+    wait_for(&mut output, OutputStatus::Idle);
     assert!(!output.shared.lock().is_stalled(Instant::now()));
 }
 
@@ -316,7 +316,7 @@ fn the_writer_sleeps_while_writes_are_under_way() {
     let (mut output, control) = isolated();
     Control::set(&control.is_busy, true);
     let begin = Instant::now();
-    while output.advance(0, SHORT_WAIT) != Standing::Busy {
+    while output.advance(0, SHORT_WAIT) != OutputStatus::Busy {
         assert!(begin.elapsed() < BOUND);
     }
     let begin = Instant::now();
@@ -336,7 +336,7 @@ fn no_output_takes_the_place_of_one_that_hangs_and_the_writer_does_not_wait() {
     let (mut producer, consumer) = queue(QueueSize::default(), &Waker::default());
     let (changes, changed) = channel();
     let mut writer = Writer::with_changes(vec![consumer], vec![Box::new(hung)], changed);
-    producer.try_push(Class::default(), b"00000000").unwrap();
+    producer.try_push(RecordClass::default(), b"00000000").unwrap();
     producer.flush();
     Control::set(&control.hangs, true);
     writer.step(0, Duration::ZERO);

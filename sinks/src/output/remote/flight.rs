@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 
-use super::message::Batch;
+use super::message::MessageBatch;
 
 /// Messages in the order in which they were sent over one connection.
 #[derive(Debug)]
 pub(super) struct Flight {
-    messages: VecDeque<Sent>,
+    messages: VecDeque<SentMessage>,
     /// Where the last one ends: in bytes of the stream, or in datagrams.
     end: u64,
     /// Datagrams that the kernel refused and that were counted.
@@ -15,8 +15,8 @@ pub(super) struct Flight {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Sent {
-    batch: Batch,
+struct SentMessage {
+    batch: MessageBatch,
     end: u64,
     is_acknowledged: bool,
 }
@@ -34,11 +34,11 @@ impl Flight {
     }
 
     /// Adds a message of so many bytes, or a datagram.
-    pub(super) fn push(&mut self, batch: Batch, size: u64) {
+    pub(super) fn push(&mut self, batch: MessageBatch, size: u64) {
         self.end += size;
         // What is not sent needs no answer.
         let is_acknowledged = batch.records == 0;
-        self.messages.push_back(Sent { batch, end: self.end, is_acknowledged });
+        self.messages.push_back(SentMessage { batch, end: self.end, is_acknowledged });
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -52,14 +52,16 @@ impl Flight {
     }
 
     /// The message that was sent first.
-    pub(super) fn first(&self) -> Option<Batch> {
+    pub(super) fn first(&self) -> Option<MessageBatch> {
         self.messages.front().map(|sent| sent.batch)
     }
 
     /// Notes that the receiver has answered the message that was sent first, and takes so many of
     /// its records never; returns how many it had of them.
     pub(super) fn answer_first(&mut self, refused: u64) -> u64 {
-        let Some(Sent { batch, is_acknowledged, .. }) = self.messages.front_mut() else { return 0 };
+        let Some(SentMessage { batch, is_acknowledged, .. }) = self.messages.front_mut() else {
+            return 0;
+        };
         let refused = refused.min(batch.records);
         batch.records -= refused;
         batch.left_out += refused;
@@ -69,7 +71,7 @@ impl Flight {
 
     /// Notes that the receiver has a message.
     pub(super) fn acknowledge(&mut self, chunk: u64) {
-        let of_chunk = |sent: &&mut Sent| sent.batch.chunk == Some(chunk);
+        let of_chunk = |sent: &&mut SentMessage| sent.batch.chunk == Some(chunk);
         if let Some(sent) = self.messages.iter_mut().find(of_chunk) {
             sent.is_acknowledged = true;
         }
@@ -77,15 +79,15 @@ impl Flight {
 
     /// Removes the messages before this place, and before the first one that still has to be
     /// acknowledged. Returns them as one.
-    pub(super) fn confirm(&mut self, arrived: u64) -> Option<Batch> {
+    pub(super) fn confirm(&mut self, arrived: u64) -> Option<MessageBatch> {
         let mut all = None;
-        let is_over = |sent: &&Sent| {
+        let is_over = |sent: &&SentMessage| {
             sent.end <= arrived && (sent.is_acknowledged || sent.batch.chunk.is_none())
         };
-        while let Some(Sent { batch, .. }) = self.messages.front().filter(is_over).copied() {
-            let Batch { records, left_out, .. } = all.unwrap_or_default();
+        while let Some(SentMessage { batch, .. }) = self.messages.front().filter(is_over).copied() {
+            let MessageBatch { records, left_out, .. } = all.unwrap_or_default();
             let (records, left_out) = (records + batch.records, left_out + batch.left_out);
-            all = Some(Batch { records, left_out, ..batch });
+            all = Some(MessageBatch { records, left_out, ..batch });
             self.messages.pop_front();
         }
         all
@@ -109,7 +111,8 @@ mod tests {
 
     #[test]
     fn messages_are_confirmed_whole_and_in_order() {
-        let of = |sequence, records, left_out| Batch { sequence, records, left_out, chunk: None };
+        let of =
+            |sequence, records, left_out| MessageBatch { sequence, records, left_out, chunk: None };
         let mut flight = Flight::new();
         flight.push(of(3, 1, 0), 10);
         flight.push(of(5, 0, 1), 0);
@@ -124,8 +127,12 @@ mod tests {
 
     #[test]
     fn a_message_waits_for_its_acknowledgement_and_for_those_before_it() {
-        let of =
-            |chunk| Batch { sequence: 10 * chunk, records: 4, left_out: 0, chunk: Some(chunk) };
+        let of = |chunk| MessageBatch {
+            sequence: 10 * chunk,
+            records: 4,
+            left_out: 0,
+            chunk: Some(chunk),
+        };
         let mut flight = Flight::new();
         for chunk in 1..=3 {
             flight.push(of(chunk), 100);
@@ -135,7 +142,7 @@ mod tests {
         flight.acknowledge(9);
         assert_eq!(flight.confirm(300), None);
         flight.acknowledge(1);
-        assert_eq!(flight.confirm(300), Some(Batch { records: 8, ..of(2) }));
+        assert_eq!(flight.confirm(300), Some(MessageBatch { records: 8, ..of(2) }));
         assert_eq!(flight.confirm(300), None);
     }
 }

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use httparse::{EMPTY_HEADER, Header, Response, Status, parse_chunk_size};
 
 use super::rejection::{Rejection, Unreadable};
-use super::search::Search;
+use super::search::RefusalSearch;
 use crate::output::form::otlp::Otlp;
 use crate::output::form::{Envelope, Schema};
 
@@ -21,7 +21,7 @@ pub struct Http {
     head: String,
     /// The number of the last request.
     request: u64,
-    pub(super) search: Search,
+    pub(super) search: RefusalSearch,
 }
 
 /// The body of a request.
@@ -57,7 +57,7 @@ impl Http {
         }
         head.extend(["Content-Type: ", content, "\r\nContent-Length: "]);
         let envelope = Envelope::None;
-        Self { body, envelope, head, request: 0, search: Search::new() }
+        Self { body, envelope, head, request: 0, search: RefusalSearch::new() }
     }
 
     /// The same, with this around each record.
@@ -113,7 +113,7 @@ impl Http {
 
 /// What has arrived from the receiver and is not read.
 #[derive(Debug)]
-pub(super) struct Answers {
+pub(super) struct ResponseBuffer {
     bytes: Vec<u8>,
     /// Whether each answer has the results of a bulk API.
     is_bulk: bool,
@@ -124,7 +124,7 @@ pub(super) struct Answers {
 /// The answer to a request.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[allow(clippy::struct_excessive_bools, reason = "independent facts")]
-pub(super) struct Answer {
+pub(super) struct ReceiverResponse {
     pub(super) status: u16,
     /// The status with the receiver's words for it.
     pub(super) text: String,
@@ -145,7 +145,7 @@ pub(super) struct Answer {
 
 /// What an answer means for the records.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Verdict {
+pub(super) enum ResponseVerdict {
     /// The receiver has them.
     Taken,
     /// It wants none now.
@@ -169,7 +169,7 @@ const INTERIM_MAX: u32 = 10;
 /// So much of the words in an answer is shown.
 const WORDS_BYTES_MAX: usize = 200;
 
-impl Answers {
+impl ResponseBuffer {
     pub(super) fn new(envelope: Envelope) -> Self {
         Self { bytes: Vec::new(), is_bulk: envelope == Envelope::Elasticsearch, interim: 0 }
     }
@@ -180,7 +180,7 @@ impl Answers {
     }
 
     /// Takes what has arrived; returns an answer when it is there.
-    pub(super) fn read(&mut self, arrived: &[u8]) -> Result<Option<Answer>, NoHttp> {
+    pub(super) fn read(&mut self, arrived: &[u8]) -> Result<Option<ReceiverResponse>, NoHttp> {
         self.bytes.extend_from_slice(arrived);
         let mut begin = 0;
         // 100 Continue and the like come before the answer.
@@ -206,24 +206,24 @@ impl Answers {
     }
 }
 
-impl Answer {
+impl ReceiverResponse {
     /// OTLP has 429, 502, 503 and 504 tried again, and all else dropped. This keeps records for
     /// which the status does not blame the content: all requests have the same URL, the same
     /// credentials and the same head, and a server error may be over later.
-    pub(super) fn verdict(&self) -> Verdict {
+    pub(super) fn verdict(&self) -> ResponseVerdict {
         match self.status {
             // A smaller request has a shorter answer.
-            200..300 if self.is_unreadable && self.is_cut => Verdict::Refused,
-            200..300 if self.is_unreadable => Verdict::Failed,
-            200..300 if self.is_busy => Verdict::Busy,
-            200..300 => Verdict::Taken,
-            429 | 503 => Verdict::Busy,
+            200..300 if self.is_unreadable && self.is_cut => ResponseVerdict::Refused,
+            200..300 if self.is_unreadable => ResponseVerdict::Failed,
+            200..300 if self.is_busy => ResponseVerdict::Busy,
+            200..300 => ResponseVerdict::Taken,
+            429 | 503 => ResponseVerdict::Busy,
             // RFC 9110: 400 (15.5.1), too large (15.5.14), a format that does not fit, as the
             // receiver may see from the data (15.5.16), content that cannot be processed (15.5.21).
             // A refusal "unrelated to the credentials" (15.5.4) is what firewalls answer that
             // look into requests.
-            400 | 403 | 413 | 415 | 422 => Verdict::Refused,
-            _ => Verdict::Failed,
+            400 | 403 | 413 | 415 | 422 => ResponseVerdict::Refused,
+            _ => ResponseVerdict::Failed,
         }
     }
 
@@ -264,7 +264,7 @@ fn interim_length(bytes: &[u8]) -> Option<usize> {
 }
 
 /// The answer at the beginning of these bytes, and its length; `None` if it is not complete.
-fn answer(bytes: &[u8], is_bulk: bool) -> Result<Option<(Answer, usize)>, NoHttp> {
+fn answer(bytes: &[u8], is_bulk: bool) -> Result<Option<(ReceiverResponse, usize)>, NoHttp> {
     let mut fields = [EMPTY_HEADER; FIELDS_MAX];
     let mut response = Response::new(&mut fields);
     let head = match response.parse(bytes) {
@@ -301,8 +301,16 @@ fn answer(bytes: &[u8], is_bulk: bool) -> Result<Option<(Answer, usize)>, NoHttp
     let is_unreadable = rejection == Err(Unreadable);
     let Rejection { records: rejected, is_busy } = rejection.unwrap_or_default();
     let is_cut = is_endless && has_end;
-    let answer =
-        Answer { status, text, rejected, is_busy, is_unreadable, is_cut, retry_after, is_last };
+    let answer = ReceiverResponse {
+        status,
+        text,
+        rejected,
+        is_busy,
+        is_unreadable,
+        is_cut,
+        retry_after,
+        is_last,
+    };
     Ok(Some((answer, used)))
 }
 
@@ -404,17 +412,17 @@ mod tests {
         fn no_answer_causes_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             for head in ["", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"] {
                 let bytes = [head.as_bytes(), &bytes].concat();
-                let _ = Answers::new(Envelope::None).read(&bytes);
+                let _ = ResponseBuffer::new(Envelope::None).read(&bytes);
             }
         }
     }
 
-    fn read(text: &str) -> Result<Option<Answer>, NoHttp> {
-        Answers::new(Envelope::None).read(text.as_bytes())
+    fn read(text: &str) -> Result<Option<ReceiverResponse>, NoHttp> {
+        ResponseBuffer::new(Envelope::None).read(text.as_bytes())
     }
 
     #[track_caller]
-    fn answer_of(text: &str) -> Answer {
+    fn answer_of(text: &str) -> ReceiverResponse {
         read(text).unwrap().expect("an answer")
     }
 
@@ -447,12 +455,12 @@ mod tests {
         let few = [&interim.repeat(10), last].concat();
         assert_eq!(read(&few).unwrap().expect("an answer").status, 204);
         assert_eq!(read(&[&interim.repeat(11), last].concat()), Err(NoHttp));
-        let mut answers = Answers::new(Envelope::None);
+        let mut answers = ResponseBuffer::new(Envelope::None);
         let flood = interim.repeat(4000);
         let refused = flood.as_bytes().chunks(8192).position(|some| answers.read(some).is_err());
         assert_eq!(refused, Some(0));
         // An answer ends the count.
-        let mut answers = Answers::new(Envelope::None);
+        let mut answers = ResponseBuffer::new(Envelope::None);
         for _ in 0..30 {
             let answer = answers.read([&interim.repeat(3), last].concat().as_bytes()).unwrap();
             assert_eq!(answer.expect("an answer").status, 204);
@@ -469,13 +477,17 @@ mod tests {
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{}\n\r\n0\r\n\r\n",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nA: b\r\n\r\n",
         ] {
-            let mut answers = Answers::new(Envelope::None);
+            let mut answers = ResponseBuffer::new(Envelope::None);
             let last = answer.len() - 1;
             for byte in &answer.as_bytes()[..last] {
                 assert_eq!(answers.read(&[*byte]), Ok(None), "of {answer}");
             }
             let read = answers.read(&answer.as_bytes()[last..]).unwrap().unwrap();
-            assert_eq!((read.verdict(), read.is_last), (Verdict::Taken, false), "of {answer}");
+            assert_eq!(
+                (read.verdict(), read.is_last),
+                (ResponseVerdict::Taken, false),
+                "of {answer}"
+            );
             assert!(answers.bytes.is_empty());
         }
     }
@@ -484,9 +496,13 @@ mod tests {
     fn a_second_answer_is_none_to_the_next_request() {
         let ok = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
         for (more, is_last) in [("", false), ("\r\n", false), (ok, true), ("HTTP/1.1 4", true)] {
-            let mut answers = Answers::new(Envelope::None);
+            let mut answers = ResponseBuffer::new(Envelope::None);
             let read = answers.read(format!("{ok}{more}").as_bytes()).unwrap().unwrap();
-            assert_eq!((read.verdict(), read.is_last), (Verdict::Taken, is_last), "{more:?}");
+            assert_eq!(
+                (read.verdict(), read.is_last),
+                (ResponseVerdict::Taken, is_last),
+                "{more:?}"
+            );
         }
     }
 
@@ -507,23 +523,23 @@ mod tests {
     #[test]
     fn a_status_decides_about_the_records() {
         for (status, verdict) in [
-            (200, Verdict::Taken),
-            (299, Verdict::Taken),
-            (301, Verdict::Failed),
-            (400, Verdict::Refused),
-            (401, Verdict::Failed),
-            (403, Verdict::Refused),
-            (404, Verdict::Failed),
-            (408, Verdict::Failed),
-            (413, Verdict::Refused),
-            (415, Verdict::Refused),
-            (422, Verdict::Refused),
-            (429, Verdict::Busy),
-            (431, Verdict::Failed),
-            (500, Verdict::Failed),
-            (502, Verdict::Failed),
-            (503, Verdict::Busy),
-            (504, Verdict::Failed),
+            (200, ResponseVerdict::Taken),
+            (299, ResponseVerdict::Taken),
+            (301, ResponseVerdict::Failed),
+            (400, ResponseVerdict::Refused),
+            (401, ResponseVerdict::Failed),
+            (403, ResponseVerdict::Refused),
+            (404, ResponseVerdict::Failed),
+            (408, ResponseVerdict::Failed),
+            (413, ResponseVerdict::Refused),
+            (415, ResponseVerdict::Refused),
+            (422, ResponseVerdict::Refused),
+            (429, ResponseVerdict::Busy),
+            (431, ResponseVerdict::Failed),
+            (500, ResponseVerdict::Failed),
+            (502, ResponseVerdict::Failed),
+            (503, ResponseVerdict::Busy),
+            (504, ResponseVerdict::Failed),
         ] {
             let text = format!("HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n");
             assert_eq!(answer_of(&text).verdict(), verdict, "of {status}");
@@ -553,10 +569,10 @@ mod tests {
     fn what_elasticsearch_rejects_of_a_request_is_counted_and_what_it_wants_later_is_not() {
         let item = |status: u32| format!(r#"{{"create":{{"status":{status}}}}}"#);
         for (errors, statuses, rejected, verdict) in [
-            ("false", &[201, 201][..], 0, Verdict::Taken),
-            ("true", &[201, 409], 0, Verdict::Taken),
-            ("true", &[201, 400, 404, 409], 2, Verdict::Taken),
-            ("true", &[201, 429, 400], 1, Verdict::Busy),
+            ("false", &[201, 201][..], 0, ResponseVerdict::Taken),
+            ("true", &[201, 409], 0, ResponseVerdict::Taken),
+            ("true", &[201, 400, 404, 409], 2, ResponseVerdict::Taken),
+            ("true", &[201, 429, 400], 1, ResponseVerdict::Busy),
         ] {
             let items: Vec<String> = statuses.iter().map(|status| item(*status)).collect();
             let body = format!(r#"{{"errors":{errors},"items":[{}]}}"#, items.join(","));
@@ -584,7 +600,7 @@ mod tests {
         let otlp = r#"{"partialSuccess":{"rejectedLogRecords":"17"}}"#;
         for size in [1, 7, 40, 1000] {
             let answer = answer_of(&in_chunks(bulk, size));
-            assert_eq!((answer.rejected, answer.verdict()), (1, Verdict::Taken), "{size}");
+            assert_eq!((answer.rejected, answer.verdict()), (1, ResponseVerdict::Taken), "{size}");
             assert!(answer.text.starts_with("200 OK {\"errors\":true,"), "{}", answer.text);
             assert_eq!(answer_of(&in_chunks(otlp, size)).rejected, 17, "{size}");
         }
@@ -593,7 +609,7 @@ mod tests {
     #[test]
     fn results_that_cannot_be_read_confirm_no_record() {
         let read = |envelope, text: &str| {
-            Answers::new(envelope).read(text.as_bytes()).unwrap().expect("an answer")
+            ResponseBuffer::new(envelope).read(text.as_bytes()).unwrap().expect("an answer")
         };
         let with = |body: &str| {
             let length = body.len();
@@ -602,13 +618,13 @@ mod tests {
         let torn = with("{\"errors\":true,\"items\":[7,");
         for envelope in [Envelope::None, Envelope::Elasticsearch] {
             let answer = read(envelope, &torn);
-            assert_eq!(answer.verdict(), Verdict::Failed);
+            assert_eq!(answer.verdict(), ResponseVerdict::Failed);
             assert!(answer.hint().contains("cannot be read"));
         }
         for body in ["", "<html>", "[]", "{\"errors\":true}"] {
             let of = |envelope| read(envelope, &with(body)).verdict();
-            assert_eq!(of(Envelope::Elasticsearch), Verdict::Failed, "{body}");
-            assert_eq!(of(Envelope::None), Verdict::Taken, "{body}");
+            assert_eq!(of(Envelope::Elasticsearch), ResponseVerdict::Failed, "{body}");
+            assert_eq!(of(Envelope::None), ResponseVerdict::Taken, "{body}");
         }
     }
 
@@ -620,10 +636,10 @@ mod tests {
         let length = body.len();
         let known = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}");
         for text in [known, in_chunks(&body, 8000)] {
-            let mut answers = Answers::new(Envelope::Elasticsearch);
+            let mut answers = ResponseBuffer::new(Envelope::Elasticsearch);
             let mut pieces = text.as_bytes().chunks(1000);
             let answer = pieces.find_map(|piece| answers.read(piece).unwrap()).expect("an answer");
-            assert_eq!(answer.verdict(), Verdict::Refused);
+            assert_eq!(answer.verdict(), ResponseVerdict::Refused);
             assert!(answer.is_too_large() && answer.is_last);
         }
     }

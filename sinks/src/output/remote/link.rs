@@ -4,16 +4,16 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::tls::{Session, Tls};
-use crate::output::socket::{Action, Connected, Peer, Sent, Socket, SocketError};
-use crate::output::{Counters, OutputKind};
+use super::tls::{Session, TlsConnector};
+use crate::output::socket::{Action, ConnectedSocket, Peer, SentCounts, Socket, SocketError};
+use crate::output::{OutputCounters, OutputKind};
 
 /// One connection after the other.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(super) struct ReceiverLink {
     peer: Peer,
     socket: Socket,
-    tls: Option<Tls>,
+    tls: Option<TlsConnector>,
     /// Of the connection, if it is encrypted.
     session: Option<Session>,
 }
@@ -22,12 +22,12 @@ pub(super) struct Link {
 const LAST_WAIT: Duration = Duration::from_millis(20);
 const LAST_WAITS: usize = 10;
 
-impl Link {
+impl ReceiverLink {
     pub(super) fn new(
         peer: &Peer,
-        tls: Option<Tls>,
+        tls: Option<TlsConnector>,
         kind: OutputKind,
-        counters: &Arc<Counters>,
+        counters: &Arc<OutputCounters>,
     ) -> Self {
         Self { peer: peer.clone(), socket: Socket::new(kind, counters), tls, session: None }
     }
@@ -37,9 +37,9 @@ impl Link {
     }
 
     /// Takes a new connection.
-    pub(super) fn open(&mut self, connected: Connected) -> Result<(), SocketError> {
+    pub(super) fn open(&mut self, connected: ConnectedSocket) -> Result<(), SocketError> {
         self.socket.open(connected);
-        let session = self.tls.as_ref().map(Tls::begin).transpose();
+        let session = self.tls.as_ref().map(TlsConnector::begin).transpose();
         self.session = session.map_err(|cause| self.insecure(cause))?;
         Ok(())
     }
@@ -100,7 +100,7 @@ impl Link {
     }
 
     /// What the kernel has accepted.
-    pub(super) fn sent(&self) -> Sent {
+    pub(super) fn sent(&self) -> SentCounts {
         self.socket.sent()
     }
 

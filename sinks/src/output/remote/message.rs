@@ -7,7 +7,7 @@ use panoptes_records::activities::{Activity, Severity};
 use panoptes_records::filter::NETWORK_FLOW;
 use panoptes_records::json::shorten::shorten;
 use panoptes_records::json::time::TIMESTAMP_LENGTH;
-use panoptes_records::queue::{Block, HeaderLists};
+use panoptes_records::queue::{HeaderLists, RecordBlock};
 use panoptes_records::record::RECORD_BYTES_MAX;
 use panoptes_records::record::header::TIME_KEY;
 
@@ -15,9 +15,9 @@ use super::forward::{self, Forward};
 use super::http::{Body, Http};
 use crate::output::backlog::Backlog;
 use crate::output::form::otlp::Otlp;
-use crate::output::form::syslog::{About, FRAME_BYTES_MAX, Framing, RecordKind, Syslog};
+use crate::output::form::syslog::{About, FRAME_BYTES_MAX, MessageFraming, RecordKind, Syslog};
 use crate::output::form::{Envelope, Schema};
-use crate::output::lines::Known;
+use crate::output::lines::WrittenHeaderLists;
 
 /// The form of what a receiver gets.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub enum Messages {
     Syslog {
         syslog: Syslog,
         /// How the receiver finds their ends in a stream.
-        stream: Framing,
+        stream: MessageFraming,
     },
     /// Messages of the Forward protocol, each with many records, which the receiver acknowledges.
     Forward(Forward),
@@ -78,7 +78,7 @@ pub(super) struct Note {
 pub(super) struct Composer {
     messages: Messages,
     is_stream: bool,
-    known: Known,
+    known: WrittenHeaderLists,
     message: Vec<u8>,
     /// Where the message begins in it.
     start: usize,
@@ -89,7 +89,7 @@ pub(super) struct Composer {
 
 /// The records of a message.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Batch {
+pub(super) struct MessageBatch {
     /// The sequence of the last one in the backlog.
     pub(super) sequence: u64,
     pub(super) records: u64,
@@ -129,7 +129,7 @@ const NO_TIME: &[u8; TIMESTAMP_LENGTH] = b"1970-01-01T00:00:00.000000000+00:00";
 const FLOW_TIME_KEYS: [&[u8]; 2] = [b"\"last_time\":\"", b"\"time\":\""];
 
 impl Note {
-    pub(super) fn of(block: &Block, index: usize) -> Self {
+    pub(super) fn of(block: &RecordBlock, index: usize) -> Self {
         let mark = block.mark(index);
         let kind =
             if mark.is_flow { RecordKind::Flow } else { RecordKind::Activity(mark.activity) };
@@ -218,7 +218,11 @@ impl Composer {
         };
         Self {
             is_stream: true,
-            known: if messages.is_compact() { Known::new() } else { Known::default() },
+            known: if messages.is_compact() {
+                WrittenHeaderLists::new()
+            } else {
+                WrittenHeaderLists::default()
+            },
             messages,
             message: Vec::with_capacity(length),
             start: 0,
@@ -232,7 +236,7 @@ impl Composer {
         self.is_stream = is_stream;
         self.known.clear();
         if let Messages::Syslog { syslog, stream } = &mut self.messages {
-            syslog.set_framing(if is_stream { *stream } else { Framing::Datagram });
+            syslog.set_framing(if is_stream { *stream } else { MessageFraming::Datagram });
         }
     }
 
@@ -263,7 +267,7 @@ impl Composer {
 
     /// Makes the next message and marks its records as sent; `None`: nothing waits. The message is
     /// empty if none of its records can be in one.
-    pub(super) fn compose(&mut self, backlog: &mut Backlog) -> Option<Batch> {
+    pub(super) fn compose(&mut self, backlog: &mut Backlog) -> Option<MessageBatch> {
         self.message.clear();
         self.start = 0;
         if let Some(batch) = self.compose_sample() {
@@ -274,7 +278,7 @@ impl Composer {
             Messages::Http(http) => Some(http.begin(&mut self.message)),
             _ => None,
         };
-        let mut batch = Batch { chunk, ..Batch::default() };
+        let mut batch = MessageBatch { chunk, ..MessageBatch::default() };
         let mut is_any = false;
         while let Some(entry) = backlog.peek() {
             let (sequence, length) = (entry.sequence, entry.bytes.len());
@@ -304,7 +308,7 @@ impl Composer {
     }
 
     /// Makes a request with the sample, if one is to be sent: no part of the backlog.
-    fn compose_sample(&mut self) -> Option<Batch> {
+    fn compose_sample(&mut self) -> Option<MessageBatch> {
         let sample = self.http()?.search.sample()?.to_vec();
         let Messages::Http(http) = &mut self.messages else { return None };
         let chunk = Some(http.begin(&mut self.message));
@@ -316,11 +320,11 @@ impl Composer {
             return None;
         }
         self.start = http.end(&mut self.message);
-        Some(Batch { records: 1, chunk, ..Batch::default() })
+        Some(MessageBatch { records: 1, chunk, ..MessageBatch::default() })
     }
 
     /// Whether the message has all records that it can have.
-    fn is_complete(&self, batch: &Batch) -> bool {
+    fn is_complete(&self, batch: &MessageBatch) -> bool {
         match &self.messages {
             Messages::Forward(_) => self.message.len() >= BATCH_BYTES,
             Messages::Http(http) => {
@@ -497,9 +501,9 @@ mod tests {
         };
         let text = |messages| String::from_utf8(message(messages).unwrap()).unwrap();
         assert_eq!(text(Messages::Json { is_compact: true }), format!("{RECORD}\n"));
-        let syslog = Syslog::new(Framing::LineFeed, 16, "a", 7);
+        let syslog = Syslog::new(MessageFraming::LineFeed, 16, "a", 7);
         let header = "<134>1 2026-11-20T07:31:46.905224Z a panoptes 7 network_flow - ";
-        let syslog = Messages::Syslog { syslog, stream: Framing::LineFeed };
+        let syslog = Messages::Syslog { syslog, stream: MessageFraming::LineFeed };
         assert_eq!(text(syslog), format!("{header}{RECORD}\n"));
         for schema in [Schema::Ocsf, Schema::Ecs] {
             assert_eq!(message(Messages::Events(schema)), None);

@@ -33,30 +33,30 @@ use std::time::Duration;
 use std::{io, mem};
 
 use panoptes_records::filter::Filter;
-use panoptes_records::queue::Block;
+use panoptes_records::queue::RecordBlock;
 
 pub use self::forward::Forward;
 pub use self::http::{Body, Http};
 pub use self::message::Messages;
-pub use self::probe::{Probe, Reached};
-pub use self::tls::{Tls, TlsFiles};
+pub use self::probe::{ReachedLayer, ReceiverProbe};
+pub use self::tls::{TlsConnector, TlsFiles};
 
 use self::flight::Flight;
 use self::forward::Acks;
-use self::http::{Answer, Answers, Verdict};
-use self::link::Link;
-use self::message::{Batch, Composer, Note};
-use self::search::Next;
-use super::backlog::{Backlog, Dropped};
-use super::socket::{Action, BackOff, Connecting, Names, Peer, SocketError};
-use super::{Counters, Output, OutputKind, Standing};
+use self::http::{ReceiverResponse, ResponseBuffer, ResponseVerdict};
+use self::link::ReceiverLink;
+use self::message::{Composer, MessageBatch, Note};
+use self::search::RefusalStep;
+use super::backlog::{Backlog, BacklogDrops};
+use super::socket::{Action, BackOff, Peer, PeerResolver, PendingConnection, SocketError};
+use super::{Output, OutputCounters, OutputKind, OutputStatus};
 
 /// What an output to a receiver needs.
 #[derive(Debug)]
 pub struct RemoteSettings {
     pub peer: Peer,
     /// How the connection is encrypted, if it is.
-    pub tls: Option<Tls>,
+    pub tls: Option<TlsConnector>,
     pub messages: Messages,
     pub filter: Filter,
     /// What waits, and perhaps has waited since before the start.
@@ -71,12 +71,12 @@ pub struct RemoteSettings {
 pub struct RemoteOutput {
     peer: Peer,
     filter: Filter,
-    names: Names,
-    link: Link,
+    names: PeerResolver,
+    link: ReceiverLink,
     backoff: BackOff,
-    state: State,
+    state: RemoteState,
     /// While connecting.
-    connecting: Option<Connecting>,
+    connecting: Option<PendingConnection>,
     /// When it came into this state, or last made progress in it.
     since_ns: u64,
     /// When the connection was made.
@@ -84,21 +84,21 @@ pub struct RemoteOutput {
     backlog: Backlog,
     composer: Composer,
     /// The composer's message, if the socket has not taken all of it.
-    begun: Option<Begun>,
+    begun: Option<PartialMessage>,
     flight: Flight,
     acks: Acks,
-    answers: Answers,
+    answers: ResponseBuffer,
     /// Whether a request was answered on this connection.
     is_answered: bool,
     /// Whether the receiver has taken a record over this connection.
     is_accepting: bool,
-    counters: Arc<Counters>,
+    counters: Arc<OutputCounters>,
     /// How many dropped records of the backlog were counted.
     dropped: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum State {
+enum RemoteState {
     /// Until this time.
     Down(u64),
     Resolving,
@@ -108,15 +108,15 @@ enum State {
 
 /// A message that is not wholly passed on to the socket.
 #[derive(Clone, Copy, Debug)]
-struct Begun {
-    batch: Batch,
+struct PartialMessage {
+    batch: MessageBatch,
     /// How much of it the socket has taken.
     taken: usize,
 }
 
 /// Why a connection is over, or none could be made.
 #[derive(Debug)]
-enum Ended {
+enum DisconnectReason {
     Failed(SocketError),
     /// The receiver wants nothing for so many seconds.
     Busy(SocketError, u64),
@@ -150,17 +150,17 @@ impl RemoteOutput {
     /// Makes the output's memory. It connects in its first steps.
     pub fn new(settings: RemoteSettings) -> Result<Self, SocketError> {
         let RemoteSettings { peer, tls, messages, filter, backlog, kind, seed } = settings;
-        let counters = Arc::new(Counters::default());
+        let counters = Arc::new(OutputCounters::default());
         Ok(Self {
-            names: Names::start(&peer)?,
-            link: Link::new(&peer, tls, kind, &counters),
+            names: PeerResolver::start(&peer)?,
+            link: ReceiverLink::new(&peer, tls, kind, &counters),
             backoff: BackOff::new(seed),
-            state: State::Down(0),
+            state: RemoteState::Down(0),
             connecting: None,
             since_ns: 0,
             up_ns: 0,
             backlog,
-            answers: Answers::new(messages.envelope()),
+            answers: ResponseBuffer::new(messages.envelope()),
             composer: Composer::new(messages),
             begun: None,
             flight: Flight::new(),
@@ -174,7 +174,7 @@ impl RemoteOutput {
         })
     }
 
-    fn enter(&mut self, state: State, now_ns: u64) {
+    fn enter(&mut self, state: RemoteState, now_ns: u64) {
         (self.state, self.since_ns) = (state, now_ns);
     }
 
@@ -182,18 +182,18 @@ impl RemoteOutput {
     fn connect(&mut self, now_ns: u64, wait: Duration) -> Result<Duration, SocketError> {
         // Servers of HTTP end connections that nobody uses.
         let is_needed = !self.composer.is_http() || !self.is_done();
-        if let State::Down(until) = self.state
+        if let RemoteState::Down(until) = self.state
             && now_ns >= until
             && is_needed
         {
             self.names.ask();
-            self.enter(State::Resolving, now_ns);
+            self.enter(RemoteState::Resolving, now_ns);
         }
-        if let State::Resolving = self.state
+        if let RemoteState::Resolving = self.state
             && let Some(resolved) = self.names.answer()
         {
-            self.connecting = Some(Connecting::new(&self.peer, resolved?));
-            self.enter(State::Connecting, now_ns);
+            self.connecting = Some(PendingConnection::new(&self.peer, resolved?));
+            self.enter(RemoteState::Connecting, now_ns);
         }
         let Some(connecting) = &mut self.connecting else { return Ok(wait) };
         if let Some(connected) = connecting.advance(now_ns, wait) {
@@ -201,15 +201,15 @@ impl RemoteOutput {
             self.link.open(connected?)?;
             self.composer.begin(self.link.is_stream());
             (self.is_answered, self.is_accepting) = (false, false);
-            Counters::add(&self.counters.connections, 1);
-            self.enter(State::Up, now_ns);
+            OutputCounters::add(&self.counters.connections, 1);
+            self.enter(RemoteState::Up, now_ns);
             self.up_ns = now_ns;
         }
         Ok(Duration::ZERO)
     }
 
     /// Sends what waits, as far as the kernel takes it.
-    fn send(&mut self, now_ns: u64, wait: Duration) -> Result<(), Ended> {
+    fn send(&mut self, now_ns: u64, wait: Duration) -> Result<(), DisconnectReason> {
         // The end of the connection shows before more is sent to nobody.
         self.receive(now_ns, Duration::ZERO)?;
         // The next request waits for the answer to this one.
@@ -241,11 +241,15 @@ impl RemoteOutput {
     }
 
     /// Sends what the socket has, and reads acknowledgements and answers.
-    fn receive(&mut self, now_ns: u64, wait: Duration) -> Result<(), Ended> {
+    fn receive(&mut self, now_ns: u64, wait: Duration) -> Result<(), DisconnectReason> {
         if let Err(error) = self.link.advance(now_ns, wait) {
             // Nobody waits for an answer.
             let is_in_order = self.is_answered && self.flight.is_empty() && self.begun.is_none();
-            return Err(if is_in_order { Ended::InOrder } else { Ended::Failed(error) });
+            return Err(if is_in_order {
+                DisconnectReason::InOrder
+            } else {
+                DisconnectReason::Failed(error)
+            });
         }
         if self.composer.is_http() {
             let read = self.answers.read(self.link.received());
@@ -263,20 +267,24 @@ impl RemoteOutput {
 
     /// Does what the receiver's answer to the request demands. Only after one that took the records
     /// the connection goes on.
-    fn answered(&mut self, answer: &Answer) -> Result<(), Ended> {
+    fn answered(&mut self, answer: &ReceiverResponse) -> Result<(), DisconnectReason> {
         // It may come before the whole request is sent, and then the rest is not.
         let begun = self.begun.take();
-        if let Some(Begun { batch, .. }) = begun {
+        if let Some(PartialMessage { batch, .. }) = begun {
             self.flight.push(batch, 0);
         }
         let error = self.answer_error(answer, if answer.is_of_all() { OF_ALL } else { "" });
         let (Some(batch), Some(http)) = (self.flight.first(), self.composer.http()) else {
-            return Err(if self.is_answered { Ended::InOrder } else { Ended::Failed(error) });
+            return Err(if self.is_answered {
+                DisconnectReason::InOrder
+            } else {
+                DisconnectReason::Failed(error)
+            });
         };
         let is_over = answer.is_last || begun.is_some();
         let is_sample_rejected = answer.rejected > 0 && http.search.sample().is_some();
         match answer.verdict() {
-            Verdict::Taken if !is_sample_rejected => {
+            ResponseVerdict::Taken if !is_sample_rejected => {
                 self.is_answered = true;
                 self.backoff.reset();
                 if !self.is_accepting {
@@ -288,32 +296,34 @@ impl RemoteOutput {
                 } else {
                     self.drop_refused(answer.rejected, &error);
                 }
-                if is_over { Err(Ended::InOrder) } else { Ok(()) }
+                if is_over { Err(DisconnectReason::InOrder) } else { Ok(()) }
             }
-            Verdict::Busy => {
+            ResponseVerdict::Busy => {
                 let seconds = answer.retry_after.unwrap_or_default().min(BUSY_SECONDS_MAX);
-                Err(Ended::Busy(error, seconds))
+                Err(DisconnectReason::Busy(error, seconds))
             }
-            Verdict::Refused | Verdict::Taken => {
+            ResponseVerdict::Refused | ResponseVerdict::Taken => {
                 self.is_answered = true;
                 let is_size = answer.is_too_large();
                 match http.search.refused(batch.sequence, batch.records, is_size) {
-                    Next::Drop => self.drop_refused(batch.records, &error),
-                    Next::Smaller => self.send_again(),
-                    Next::Sample if http.search.choose(&mut self.backlog) => self.send_again(),
-                    Next::Sample => {
+                    RefusalStep::Drop => self.drop_refused(batch.records, &error),
+                    RefusalStep::Smaller => self.send_again(),
+                    RefusalStep::Sample if http.search.choose(&mut self.backlog) => {
+                        self.send_again()
+                    }
+                    RefusalStep::Sample => {
                         let error = self.answer_error(answer, OF_ALL);
-                        return Err(Ended::Failed(error));
+                        return Err(DisconnectReason::Failed(error));
                     }
                 }
-                if is_over { Err(Ended::InOrder) } else { Ok(()) }
+                if is_over { Err(DisconnectReason::InOrder) } else { Ok(()) }
             }
-            Verdict::Failed => Err(Ended::Failed(error)),
+            ResponseVerdict::Failed => Err(DisconnectReason::Failed(error)),
         }
     }
 
     /// What an answer means for people: the receiver's words, then `more`, then what to do.
-    fn answer_error(&self, answer: &Answer, more: &str) -> SocketError {
+    fn answer_error(&self, answer: &ReceiverResponse, more: &str) -> SocketError {
         let cause = format!("it answers {}{more}{}", answer.text, answer.hint());
         SocketError::new(Action::Deliver, &self.peer, io::Error::other(cause))
     }
@@ -324,7 +334,7 @@ impl RemoteOutput {
         let refused = self.flight.answer_first(records);
         if refused > 0 {
             self.counters.set_failure(error);
-            Counters::add(&self.counters.refused, refused as usize);
+            OutputCounters::add(&self.counters.refused, refused as usize);
         }
     }
 
@@ -335,21 +345,21 @@ impl RemoteOutput {
     }
 
     /// A failure of the receiver.
-    fn failed(&self, action: Action, cause: io::Error) -> Ended {
-        Ended::Failed(SocketError::new(action, &self.peer, cause))
+    fn failed(&self, action: Action, cause: io::Error) -> DisconnectReason {
+        DisconnectReason::Failed(SocketError::new(action, &self.peer, cause))
     }
 
     /// Passes messages on to the socket while it takes them; returns whether it took anything.
     fn fill(&mut self) -> bool {
         let mut is_moved = false;
         while self.may_send()
-            && let Some(Begun { batch, taken }) = self.begun.or_else(|| self.begin())
+            && let Some(PartialMessage { batch, taken }) = self.begun.or_else(|| self.begin())
         {
             let rest = &self.composer.message()[taken..];
             let more = self.link.append(rest);
             is_moved |= more > 0;
             if more < rest.len() {
-                self.begun = Some(Begun { batch, taken: taken + more });
+                self.begun = Some(PartialMessage { batch, taken: taken + more });
                 break;
             }
             self.begun = None;
@@ -366,9 +376,9 @@ impl RemoteOutput {
         if self.composer.is_http() { self.flight.is_empty() } else { !self.flight.is_full() }
     }
 
-    fn begin(&mut self) -> Option<Begun> {
+    fn begin(&mut self) -> Option<PartialMessage> {
         let batch = self.composer.compose(&mut self.backlog)?;
-        Some(Begun { batch, taken: 0 })
+        Some(PartialMessage { batch, taken: 0 })
     }
 
     /// Removes what has arrived from the backlog; returns whether anything had.
@@ -379,7 +389,7 @@ impl RemoteOutput {
         let refused = self.flight.newly_refused(sent.refused);
         let lost = confirmed.left_out + refused;
         let taken = confirmed.records.saturating_sub(refused);
-        Counters::add(&self.counters.records, taken as usize);
+        OutputCounters::add(&self.counters.records, taken as usize);
         self.counters.add_dropped(lost as usize);
         if taken > 0 {
             self.note_accepted();
@@ -390,21 +400,21 @@ impl RemoteOutput {
     /// Notes that the receiver has taken a record.
     fn note_accepted(&mut self) {
         if !mem::replace(&mut self.is_accepting, true) {
-            Counters::add(&self.counters.accepting, 1);
+            OutputCounters::add(&self.counters.accepting, 1);
         }
     }
 
     /// Ends the connection, or the attempt to make one.
-    fn go_down(&mut self, ended: &Ended, now_ns: u64) {
-        if let State::Up = self.state {
+    fn go_down(&mut self, ended: &DisconnectReason, now_ns: u64) {
+        if let RemoteState::Up = self.state {
             self.confirm();
         }
         let (error, pause_ns) = match ended {
-            Ended::Failed(error) => (Some(error), self.backoff.pause_ns()),
-            Ended::Busy(error, seconds) => {
+            DisconnectReason::Failed(error) => (Some(error), self.backoff.pause_ns()),
+            DisconnectReason::Busy(error, seconds) => {
                 (Some(error), self.backoff.pause_ns().max(seconds * 1_000_000_000))
             }
-            Ended::InOrder => (None, 0),
+            DisconnectReason::InOrder => (None, 0),
         };
         if let Some(error) = error {
             // Who sees that it is counted finds what it was.
@@ -413,7 +423,7 @@ impl RemoteOutput {
         }
         // A receiver that asks for a pause is still there. One that did so between any two requests
         // would never let a search find its record.
-        if let Ended::Failed(_) = ended {
+        if let DisconnectReason::Failed(_) = ended {
             self.pause_search();
         }
         self.link.close();
@@ -423,7 +433,7 @@ impl RemoteOutput {
         self.acks.clear();
         self.answers.clear();
         self.begun = None;
-        self.enter(State::Down(now_ns.saturating_add(pause_ns)), now_ns);
+        self.enter(RemoteState::Down(now_ns.saturating_add(pause_ns)), now_ns);
     }
 
     /// What follows may be another receiver.
@@ -437,7 +447,7 @@ impl RemoteOutput {
     fn count_backlog(&mut self) {
         let waiting = self.backlog.waiting();
         self.counters.set_waiting(waiting.entries, waiting.bytes);
-        let Dropped { full, too_long, damaged } = self.backlog.dropped();
+        let BacklogDrops { full, too_long, damaged } = self.backlog.dropped();
         let dropped = full + too_long + damaged;
         self.counters.add_dropped((dropped - self.dropped) as usize);
         self.dropped = dropped;
@@ -451,17 +461,19 @@ impl RemoteOutput {
         self.backlog.waiting().entries == 0
     }
 
-    fn standing(&self, now_ns: u64) -> Standing {
+    fn standing(&self, now_ns: u64) -> OutputStatus {
         if self.is_done() {
-            return Standing::Idle;
+            return OutputStatus::Idle;
         }
         let soon_ns = if self.composer.is_http() { SOON_HTTP_NS } else { SOON_NS };
         let is_soon = now_ns < self.since_ns.saturating_add(soon_ns);
         match self.state {
-            State::Up | State::Connecting if is_soon => Standing::Busy,
-            State::Resolving if is_soon => Standing::Failing,
-            State::Down(until) if until < now_ns.saturating_add(SOON_NS) => Standing::Failing,
-            _ => Standing::Away,
+            RemoteState::Up | RemoteState::Connecting if is_soon => OutputStatus::Busy,
+            RemoteState::Resolving if is_soon => OutputStatus::Failing,
+            RemoteState::Down(until) if until < now_ns.saturating_add(SOON_NS) => {
+                OutputStatus::Failing
+            }
+            _ => OutputStatus::Away,
         }
     }
 }
@@ -471,7 +483,7 @@ impl Output for RemoteOutput {
         self.link.kind()
     }
 
-    fn counters(&self) -> &Arc<Counters> {
+    fn counters(&self) -> &Arc<OutputCounters> {
         &self.counters
     }
 
@@ -480,7 +492,7 @@ impl Output for RemoteOutput {
     }
 
     /// Takes all of them: the backlog drops what has no room.
-    fn append(&mut self, block: &Block, range: Range<usize>, now_ns: u64) -> usize {
+    fn append(&mut self, block: &RecordBlock, range: Range<usize>, now_ns: u64) -> usize {
         if self.is_done() {
             self.since_ns = now_ns;
             self.pause_search();
@@ -495,10 +507,10 @@ impl Output for RemoteOutput {
         range.len()
     }
 
-    fn advance(&mut self, now_ns: u64, wait: Duration) -> Standing {
-        let connected = self.connect(now_ns, wait).map_err(Ended::Failed);
+    fn advance(&mut self, now_ns: u64, wait: Duration) -> OutputStatus {
+        let connected = self.connect(now_ns, wait).map_err(DisconnectReason::Failed);
         let step = connected.and_then(|wait| match self.state {
-            State::Up => self.send(now_ns, wait),
+            RemoteState::Up => self.send(now_ns, wait),
             _ => Ok(()),
         });
         if let Err(ended) = step {
@@ -516,7 +528,7 @@ impl Output for RemoteOutput {
         if self.backlog.is_on_disk() {
             return None;
         }
-        if let State::Up = self.state {
+        if let RemoteState::Up = self.state {
             self.confirm();
         }
         self.count_backlog();
@@ -531,7 +543,7 @@ impl Output for RemoteOutput {
 
     /// What was not confirmed waits on the disk for the next start, or is lost.
     fn finish(&mut self) {
-        if let State::Up = self.state {
+        if let RemoteState::Up = self.state {
             self.confirm();
         }
         self.link.end();

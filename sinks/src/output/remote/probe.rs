@@ -5,19 +5,21 @@ use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::http::{Answer, Answers, Http};
-use super::link::Link;
+use super::http::{Http, ReceiverResponse, ResponseBuffer};
+use super::link::ReceiverLink;
 use super::message::Messages;
-use super::tls::Tls;
-use crate::output::socket::{Action, Connected, Connecting, Names, Peer, SocketError};
-use crate::output::{Counters, OutputKind};
+use super::tls::TlsConnector;
+use crate::output::socket::{
+    Action, ConnectedSocket, Peer, PeerResolver, PendingConnection, SocketError,
+};
+use crate::output::{OutputCounters, OutputKind};
 
 /// What is needed to reach a receiver.
 #[derive(Debug)]
-pub struct Probe {
+pub struct ReceiverProbe {
     pub peer: Peer,
     /// How the connection is encrypted, if it is.
-    pub tls: Option<Tls>,
+    pub tls: Option<TlsConnector>,
     /// What the receiver would get. Only one of HTTP is asked something.
     pub messages: Messages,
     /// How long all of it may take.
@@ -26,7 +28,7 @@ pub struct Probe {
 
 /// What a receiver has shown of itself.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Reached {
+pub enum ReachedLayer {
     /// It has an address, and no datagram was refused. Nothing tells whether it is there.
     Address,
     /// It accepts connections, and the handshake of TLS if there is one.
@@ -45,26 +47,26 @@ const LOOK: Duration = Duration::from_millis(5);
 /// then, and another one closes a connection that it does not want.
 const REFUSAL: Duration = Duration::from_millis(300);
 
-impl Probe {
+impl ReceiverProbe {
     /// Reaches for the receiver, and waits for what it does.
     ///
     /// # Errors
     ///
     /// The receiver cannot be reached, refuses the connection, or does not answer in time.
-    pub fn run(mut self) -> Result<Reached, SocketError> {
+    pub fn run(mut self) -> Result<ReachedLayer, SocketError> {
         let start = Instant::now();
         let connected = self.connect(start)?;
-        let counters = Arc::new(Counters::default());
-        let mut link = Link::new(&self.peer, self.tls.take(), OutputKind::Plain, &counters);
+        let counters = Arc::new(OutputCounters::default());
+        let mut link = ReceiverLink::new(&self.peer, self.tls.take(), OutputKind::Plain, &counters);
         link.open(connected)?;
         while !link.is_ready() {
             link.advance(nanoseconds(start), LOOK)?;
             self.check_time(start, Action::Secure)?;
         }
         if let Messages::Http(http) = &self.messages {
-            let Answer { status, text: words, .. } = self.ask(http, &mut link, start)?;
+            let ReceiverResponse { status, text: words, .. } = self.ask(http, &mut link, start)?;
             link.end();
-            return Ok(Reached::Http { status, words });
+            return Ok(ReachedLayer::Http { status, words });
         }
         let ready = Instant::now();
         while ready.elapsed() < REFUSAL {
@@ -72,11 +74,11 @@ impl Probe {
         }
         let is_stream = link.is_stream();
         link.end();
-        Ok(if is_stream { Reached::Connection } else { Reached::Address })
+        Ok(if is_stream { ReachedLayer::Connection } else { ReachedLayer::Address })
     }
 
-    fn connect(&self, start: Instant) -> Result<Connected, SocketError> {
-        let mut names = Names::start(&self.peer)?;
+    fn connect(&self, start: Instant) -> Result<ConnectedSocket, SocketError> {
+        let mut names = PeerResolver::start(&self.peer)?;
         names.ask();
         let resolved = loop {
             match names.answer() {
@@ -85,7 +87,7 @@ impl Probe {
             }
             self.check_time(start, Action::Resolve)?;
         };
-        let mut connecting = Connecting::new(&self.peer, resolved);
+        let mut connecting = PendingConnection::new(&self.peer, resolved);
         loop {
             if let Some(connected) = connecting.advance(nanoseconds(start), LOOK) {
                 return connected;
@@ -95,9 +97,14 @@ impl Probe {
     }
 
     /// Sends an inquiry and returns its answer.
-    fn ask(&self, http: &Http, link: &mut Link, start: Instant) -> Result<Answer, SocketError> {
+    fn ask(
+        &self,
+        http: &Http,
+        link: &mut ReceiverLink,
+        start: Instant,
+    ) -> Result<ReceiverResponse, SocketError> {
         let inquiry = http.inquiry();
-        let (mut rest, mut answers) = (inquiry.as_bytes(), Answers::new(http.envelope));
+        let (mut rest, mut answers) = (inquiry.as_bytes(), ResponseBuffer::new(http.envelope));
         loop {
             rest = &rest[link.append(rest)..];
             let advanced = link.advance(nanoseconds(start), LOOK);

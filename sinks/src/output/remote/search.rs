@@ -17,7 +17,7 @@ use crate::output::backlog::Backlog;
 
 /// What is known of the records that come next.
 #[derive(Debug)]
-pub(super) struct Search {
+pub(super) struct RefusalSearch {
     /// Among so many records, one at least is refused; 0: no search is under way.
     left: u64,
     /// The sequence of the last one of them in the backlog.
@@ -44,7 +44,7 @@ pub(super) struct Search {
 
 /// What follows when a request was refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Next {
+pub(super) enum RefusalStep {
     /// A smaller request.
     Smaller,
     /// The record that was refused alone is dropped.
@@ -61,7 +61,7 @@ const SAMPLES_MAX: u32 = 8;
 /// Programming", volume 3, 6.4).
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
-impl Search {
+impl RefusalSearch {
     pub(super) const fn new() -> Self {
         Self {
             left: 0,
@@ -121,26 +121,26 @@ impl Search {
     }
 
     /// Notes that such a request was refused: for its size, or for what is in it.
-    pub(super) fn refused(&mut self, sequence: u64, records: u64, is_size: bool) -> Next {
+    pub(super) fn refused(&mut self, sequence: u64, records: u64, is_size: bool) -> RefusalStep {
         if std::mem::take(&mut self.is_sampling) {
             // It took it once, but not any more.
             self.taken.clear();
-            return Next::Sample;
+            return RefusalStep::Sample;
         }
         (self.left, self.until, self.is_size) = (records, sequence, is_size);
         self.most = records.div_ceil(2).max(1);
         if records > 1 {
-            return Next::Smaller;
+            return RefusalStep::Smaller;
         }
         if self.trust == 0 {
-            return Next::Sample;
+            return RefusalStep::Sample;
         }
         self.trust -= 1;
         self.left = 0;
         // The next one that is refused may be as near as the last one was.
         self.most = self.since.saturating_add(1).saturating_mul(2);
         self.since = 0;
-        Next::Drop
+        RefusalStep::Drop
     }
 
     /// Chooses a sample, of which the receiver has to take one before more is dropped. Returns
@@ -207,7 +207,7 @@ mod tests {
         for number in 0..count {
             backlog.push(false, 0, &[&number.to_le_bytes()]);
         }
-        let (mut search, mut requests) = (Search::new(), 0);
+        let (mut search, mut requests) = (RefusalSearch::new(), 0);
         let (mut taken, mut dropped) = (Vec::new(), Vec::new());
         let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap());
         loop {
@@ -239,13 +239,13 @@ mod tests {
                 continue;
             }
             match search.refused(sequence, numbers.len() as u64, false) {
-                Next::Smaller => backlog.rewind(),
-                Next::Drop => {
+                RefusalStep::Smaller => backlog.rewind(),
+                RefusalStep::Drop => {
                     backlog.confirm(sequence);
                     dropped.append(&mut numbers);
                 }
-                Next::Sample if search.choose(&mut backlog) => {}
-                Next::Sample => return (taken, dropped, requests),
+                RefusalStep::Sample if search.choose(&mut backlog) => {}
+                RefusalStep::Sample => return (taken, dropped, requests),
             }
         }
     }
@@ -288,20 +288,20 @@ mod tests {
     #[test]
     fn a_receiver_that_refuses_everything_from_now_on_costs_no_record() {
         let mut backlog = Backlog::new(1 << 20);
-        let mut search = Search::new();
+        let mut search = RefusalSearch::new();
         for number in 0..3_u64 {
             backlog.push(false, 0, &[&number.to_le_bytes()]);
         }
         search.remember(b"good");
         assert!(!search.taken(0, 1, 0));
-        assert_eq!(search.refused(1, 1, false), Next::Sample);
+        assert_eq!(search.refused(1, 1, false), RefusalStep::Sample);
         assert!(search.choose(&mut backlog));
         assert_eq!(search.sample(), Some(&b"good"[..]));
         for _ in 1..SAMPLES_MAX {
-            assert_eq!(search.refused(0, 1, false), Next::Sample);
+            assert_eq!(search.refused(0, 1, false), RefusalStep::Sample);
             assert!(search.choose(&mut backlog));
         }
-        assert_eq!(search.refused(0, 1, false), Next::Sample);
+        assert_eq!(search.refused(0, 1, false), RefusalStep::Sample);
         assert!(!search.choose(&mut backlog));
         search.pause();
         assert_eq!(search.sample(), None);
@@ -310,19 +310,19 @@ mod tests {
 
     #[test]
     fn a_receiver_that_takes_requests_and_no_record_of_them_is_not_trusted() {
-        let mut search = Search::new();
+        let mut search = RefusalSearch::new();
         search.remember(b"bad");
-        assert_eq!(search.refused(2, 2, false), Next::Smaller);
+        assert_eq!(search.refused(2, 2, false), RefusalStep::Smaller);
         assert!(!search.taken(1, 1, 1));
-        assert_eq!(search.refused(2, 1, false), Next::Sample);
+        assert_eq!(search.refused(2, 1, false), RefusalStep::Sample);
         assert!(search.taken.is_empty());
     }
 
     #[test]
     fn the_halves_of_a_request_that_is_too_large_are_whole_requests() {
-        let mut search = Search::new();
+        let mut search = RefusalSearch::new();
         assert!(!search.is_complete(10, 100));
-        assert_eq!(search.refused(10, 5, true), Next::Smaller);
+        assert_eq!(search.refused(10, 5, true), RefusalStep::Smaller);
         assert!(!search.is_complete(7, 2));
         assert!(search.is_complete(8, 3));
         assert!(!search.taken(8, 3, 0));

@@ -40,12 +40,12 @@ pub struct TlsFiles {
 
 /// What all connections to one receiver have in common.
 #[derive(Debug)]
-pub struct Tls {
+pub struct TlsConnector {
     config: Arc<ClientConfig>,
     server_name: ServerName<'static>,
 }
 
-impl Tls {
+impl TlsConnector {
     /// Reads the files. `protocol` is the one that is used over the connections, if receivers of
     /// several tell them apart by its name (ALPN).
     pub fn read(files: &TlsFiles, protocol: Option<&str>) -> io::Result<Self> {
@@ -147,7 +147,7 @@ pub(super) struct Session {
     taken: u64,
     /// Bytes of TLS that were written.
     written: u64,
-    marks: VecDeque<Mark>,
+    marks: VecDeque<TlsStreamMark>,
     /// The last place in the records that has arrived.
     arrived: u64,
     /// What the receiver has sent, since the last step.
@@ -162,7 +162,7 @@ pub(super) struct Session {
 
 /// A place in the records, and one in the stream of TLS.
 #[derive(Clone, Copy, Debug)]
-struct Mark {
+struct TlsStreamMark {
     record: u64,
     stream: u64,
 }
@@ -201,7 +201,7 @@ impl Session {
 
     /// Passes what is to be sent on to `write`.
     pub(super) fn flush(&mut self, write: impl FnMut(&[u8]) -> usize) {
-        let mut out = Out { write, count: 0 };
+        let mut out = TlsWriter { write, count: 0 };
         while self.connection.wants_write() && self.connection.write_tls(&mut out).is_ok() {}
         self.written += out.count;
         let known = self.marks.back().map_or(self.arrived, |mark| mark.record);
@@ -209,7 +209,7 @@ impl Session {
             if self.marks.len() == MARKS_MAX {
                 self.marks.pop_back();
             }
-            self.marks.push_back(Mark { record: self.taken, stream: self.written });
+            self.marks.push_back(TlsStreamMark { record: self.taken, stream: self.written });
         }
     }
 
@@ -260,12 +260,12 @@ impl Session {
 }
 
 /// Where bytes of TLS go.
-struct Out<W> {
+struct TlsWriter<W> {
     write: W,
     count: u64,
 }
 
-impl<W: FnMut(&[u8]) -> usize> Write for Out<W> {
+impl<W: FnMut(&[u8]) -> usize> Write for TlsWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = (self.write)(bytes);
         self.count += count as u64;
@@ -360,7 +360,7 @@ mod tests {
         let ca = folder.path().join("ca.pem");
         std::fs::write(&ca, certificate.pem()).unwrap();
         let files = TlsFiles { ca: Some(ca), own: None, server_name: "a".to_owned() };
-        let session = Tls::read(&files, None).unwrap().begin().unwrap();
+        let session = TlsConnector::read(&files, None).unwrap().begin().unwrap();
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_protocol_versions(&[&TLS13])

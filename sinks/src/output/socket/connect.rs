@@ -18,29 +18,29 @@ use rustix::net::{
 };
 
 use super::error::{Action, SocketError};
-use super::names::Resolved;
-use super::peer::{ADDRESSES_MAX, Addresses, Peer, Place, UnixKind};
+use super::names::ResolvedAddresses;
+use super::peer::{ADDRESSES_MAX, Peer, PeerAddresses, PeerEndpoint, UnixKind};
 use super::ready::ready;
 
 /// A connection that is being made.
 #[derive(Debug)]
-pub struct Connecting {
+pub struct PendingConnection {
     peer: Peer,
-    addresses: Addresses,
+    addresses: PeerAddresses,
     next: usize,
-    attempt: Option<Attempt>,
+    attempt: Option<ConnectAttempt>,
 }
 
 /// One address, until the kernel knows whether somebody answers there.
 #[derive(Debug)]
-struct Attempt {
+struct ConnectAttempt {
     socket: OwnedFd,
     until_ns: u64,
 }
 
 /// A socket with a peer.
 #[derive(Debug)]
-pub struct Connected {
+pub struct ConnectedSocket {
     pub(super) peer: Peer,
     pub(super) socket: OwnedFd,
     pub(super) is_stream: bool,
@@ -59,7 +59,7 @@ const KEEPALIVE_COUNT: u32 = 3;
 /// that is stopped for longer is connected to anew.
 const USER_TIMEOUT_MS: u32 = 120_000;
 
-impl Connected {
+impl ConnectedSocket {
     /// Takes the stream of a client. The caller has made it one that does not block.
     pub fn stream(peer: Peer, socket: OwnedFd) -> io::Result<Self> {
         set_socket_send_buffer_size(&socket, SEND_BUFFER)?;
@@ -80,8 +80,8 @@ impl Connected {
     }
 }
 
-impl Connecting {
-    pub fn new(peer: &Peer, Resolved(addresses): Resolved) -> Self {
+impl PendingConnection {
+    pub fn new(peer: &Peer, ResolvedAddresses(addresses): ResolvedAddresses) -> Self {
         Self { peer: peer.clone(), addresses, next: 0, attempt: None }
     }
 
@@ -91,17 +91,17 @@ impl Connecting {
         &mut self,
         now_ns: u64,
         wait: Duration,
-    ) -> Option<Result<Connected, SocketError>> {
+    ) -> Option<Result<ConnectedSocket, SocketError>> {
         let connected = match self.peer.place() {
-            Place::Unix { path, kind } => connect_unix(path, *kind),
-            Place::Network { is_stream, .. } => {
+            PeerEndpoint::Unix { path, kind } => connect_unix(path, *kind),
+            PeerEndpoint::Network { is_stream, .. } => {
                 let is_stream = *is_stream;
                 self.step(is_stream, now_ns, wait)?.map(|socket| (socket, is_stream))
             }
         };
         let peer = self.peer.clone();
         Some(match connected {
-            Ok((socket, is_stream)) => Ok(Connected { peer, socket, is_stream }),
+            Ok((socket, is_stream)) => Ok(ConnectedSocket { peer, socket, is_stream }),
             Err(error) => Err(SocketError::new(Action::Connect, &peer, error)),
         })
     }
@@ -141,7 +141,7 @@ impl Connecting {
         self.addresses.get(self.next).copied().flatten()
     }
 
-    fn begin(&mut self, is_stream: bool, now_ns: u64) -> io::Result<Attempt> {
+    fn begin(&mut self, is_stream: bool, now_ns: u64) -> io::Result<ConnectAttempt> {
         let address = self.address().ok_or(io::ErrorKind::AddrNotAvailable)?;
         self.next += 1;
         let socket = open(family_of(&address), is_stream)?;
@@ -152,11 +152,11 @@ impl Connecting {
             Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        Ok(Attempt { socket, until_ns: now_ns.saturating_add(ANSWER_NS) })
+        Ok(ConnectAttempt { socket, until_ns: now_ns.saturating_add(ANSWER_NS) })
     }
 }
 
-impl Attempt {
+impl ConnectAttempt {
     /// How it went; `None`: there is no answer yet.
     fn result(&self, now_ns: u64, wait: Duration) -> Option<io::Result<()>> {
         if ready(&self.socket, PollFlags::OUT, wait).is_empty() {
@@ -222,14 +222,14 @@ mod tests {
         socket_keepalive, socket_send_buffer_size, tcp_nodelay, tcp_user_timeout,
     };
 
-    use super::super::names::Names;
+    use super::super::names::PeerResolver;
     use panoptes_bounded::Port;
 
     use super::*;
 
-    fn connecting(peer: &Peer) -> Connecting {
-        let mut names = Names::start(peer).unwrap();
-        Connecting::new(peer, names.answer().unwrap().unwrap())
+    fn connecting(peer: &Peer) -> PendingConnection {
+        let mut names = PeerResolver::start(peer).unwrap();
+        PendingConnection::new(peer, names.answer().unwrap().unwrap())
     }
 
     #[test]
@@ -250,9 +250,10 @@ mod tests {
         let port = Port::reserve().unwrap();
         let refused = port.address();
         let address = listener.local_addr().unwrap();
-        let mut addresses = Addresses::default();
+        let mut addresses = PeerAddresses::default();
         (addresses[0], addresses[1], addresses[2]) = (Some(refused), Some(refused), Some(address));
-        let mut connecting = Connecting::new(&Peer::tcp("pool", 1), Resolved(addresses));
+        let mut connecting =
+            PendingConnection::new(&Peer::tcp("pool", 1), ResolvedAddresses(addresses));
         let connected = connecting.advance(0, Duration::from_secs(9)).unwrap().unwrap();
         assert!(getpeername(&connected.socket).unwrap().is_some_and(|peer| peer == address.into()));
         connecting.addresses[2] = Some(refused);
@@ -289,7 +290,7 @@ mod tests {
         bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
         let own = SocketAddr::try_from(getsockname(&socket).unwrap()).unwrap();
         let _ = connect(&socket, &own);
-        let attempt = Attempt { socket, until_ns: u64::MAX };
+        let attempt = ConnectAttempt { socket, until_ns: u64::MAX };
         let error = attempt.result(0, Duration::from_secs(9)).unwrap().unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ECONNREFUSED));
         let udp = UdpSocket::bind("127.0.0.1:0").unwrap();

@@ -3,11 +3,16 @@
 use std::fmt;
 use std::io;
 
-use super::peer::{Peer, Place};
+use super::peer::{Peer, PeerEndpoint};
 
 /// A receiver cannot be reached, or the connection to it has ended.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {} {peer}: {}{}", action.words(), Why(cause), hint(*action, peer, cause))]
+#[error(
+    "cannot {} {peer}: {}{}",
+    action.words(),
+    SocketErrorCause(cause),
+    hint(*action, peer, cause)
+)]
 pub struct SocketError {
     pub action: Action,
     pub peer: Peer,
@@ -48,9 +53,9 @@ impl SocketError {
     }
 }
 
-struct Why<'a>(&'a io::Error);
+struct SocketErrorCause<'a>(&'a io::Error);
 
-impl fmt::Display for Why<'_> {
+impl fmt::Display for SocketErrorCause<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.kind() {
             io::ErrorKind::UnexpectedEof => out.write_str("the receiver has closed it"),
@@ -65,7 +70,7 @@ fn hint(action: Action, peer: &Peer, cause: &io::Error) -> &'static str {
         return "; is the name right, and does this machine find others by name \
                 (/etc/resolv.conf)?";
     }
-    let is_unix = matches!(peer.place(), Place::Unix { .. });
+    let is_unix = matches!(peer.place(), PeerEndpoint::Unix { .. });
     match cause.raw_os_error() {
         Some(libc::ECONNREFUSED | libc::ENOENT | libc::ENOTDIR) if is_unix => {
             "; is the receiver running, and is this its socket?"

@@ -21,10 +21,10 @@
 //! ```no_run
 //! # use std::sync::Arc;
 //! # use std::time::{Duration, Instant};
-//! # use panoptes_sinks::output::{Counters, OutputKind};
+//! # use panoptes_sinks::output::{OutputCounters, OutputKind};
 //! use panoptes_sinks::output::socket::{BackOff, Connecting, Names, Peer, Socket};
 //!
-//! # let counters = Arc::new(Counters::default());
+//! # let counters = Arc::new(OutputCounters::default());
 //! # let start = Instant::now();
 //! # let now_ns = || start.elapsed().as_nanos() as u64;
 //! let peer = Peer::tcp("logs.example.org", 24224);
@@ -69,37 +69,37 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::backoff::BackOff;
-pub use self::connect::{Connected, Connecting};
+pub use self::connect::{ConnectedSocket, PendingConnection};
 pub use self::error::{Action, SocketError};
-pub use self::names::{Names, Resolved};
+pub use self::names::{PeerResolver, ResolvedAddresses};
 pub use self::peer::{Peer, UnixKind};
-pub use self::wire::Sent;
+pub use self::wire::SentCounts;
 
 use self::plain::PlainSocket;
 use self::ring::RingSocket;
-use self::wire::{Fault, Wire};
-use super::{Counters, OutputKind};
+use self::wire::{Wire, WireError};
+use super::{OutputCounters, OutputKind};
 
 /// One connection at a time, and the memory for all of them: 264 KiB.
 #[derive(Debug)]
 pub struct Socket {
-    way: Box<dyn Way>,
+    way: Box<dyn SocketBackend>,
     /// The peer of the connection, or of the last one.
     peer: Option<Peer>,
 }
 
 /// A way to send.
-trait Way: std::fmt::Debug + Send {
+trait SocketBackend: std::fmt::Debug + Send {
     fn kind(&self) -> OutputKind;
 
     fn wire(&self) -> &Wire;
 
     fn wire_mut(&mut self) -> &mut Wire;
 
-    fn open(&mut self, connected: Connected);
+    fn open(&mut self, connected: ConnectedSocket);
 
     /// Begins what is ready and collects what is done. Waits up to `wait` for that.
-    fn advance(&mut self, wait: Duration) -> Result<(), Fault>;
+    fn advance(&mut self, wait: Duration) -> Result<(), WireError>;
 
     /// Ends the connection, and everything under way.
     fn close(&mut self);
@@ -107,12 +107,12 @@ trait Way: std::fmt::Debug + Send {
 
 impl Socket {
     /// Makes the buffers. io_uring falls back to `send(2)` where it is refused.
-    pub fn new(kind: OutputKind, counters: &Arc<Counters>) -> Self {
+    pub fn new(kind: OutputKind, counters: &Arc<OutputCounters>) -> Self {
         let ring = match kind {
             OutputKind::IoUring => RingSocket::new(counters).ok(),
             OutputKind::Plain => None,
         };
-        let way: Box<dyn Way> = match ring {
+        let way: Box<dyn SocketBackend> = match ring {
             Some(ring) => Box::new(ring),
             None => Box::new(PlainSocket::new(counters)),
         };
@@ -124,7 +124,7 @@ impl Socket {
     }
 
     /// Takes a new connection. An earlier one is closed.
-    pub fn open(&mut self, connected: Connected) {
+    pub fn open(&mut self, connected: ConnectedSocket) {
         self.close();
         self.peer = Some(connected.peer.clone());
         self.way.open(connected);
@@ -180,7 +180,7 @@ impl Socket {
     }
 
     /// What the kernel has accepted on this connection, or on the last one.
-    pub fn sent(&self) -> Sent {
+    pub fn sent(&self) -> SentCounts {
         self.way.wire().sent
     }
 

@@ -8,28 +8,28 @@ use std::thread;
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 
 use super::error::{Action, SocketError};
-use super::peer::{Addresses, Peer, Place, first};
+use super::peer::{Peer, PeerAddresses, PeerEndpoint, first};
 
 /// Resolves the name of one receiver. A receiver whose name takes long delays no other.
 #[derive(Debug)]
-pub struct Names {
+pub struct PeerResolver {
     peer: Peer,
     /// Only if the receiver has a name.
-    thread: Option<Thread>,
+    thread: Option<ResolverThread>,
 }
 
 #[derive(Debug)]
-struct Thread {
+struct ResolverThread {
     questions: SyncSender<()>,
-    answers: Receiver<io::Result<Addresses>>,
+    answers: Receiver<io::Result<PeerAddresses>>,
     is_asked: bool,
 }
 
 /// The addresses to connect to.
 #[derive(Clone, Copy, Debug)]
-pub struct Resolved(pub(super) Addresses);
+pub struct ResolvedAddresses(pub(super) PeerAddresses);
 
-impl Names {
+impl PeerResolver {
     /// Starts the thread, unless the place is an address or a path. It ends when this is dropped,
     /// or when its last question is answered.
     pub fn start(peer: &Peer) -> Result<Self, SocketError> {
@@ -53,7 +53,7 @@ impl Names {
             let none =
                 CapabilitySets { effective: nothing, permitted: nothing, inheritable: nothing };
             let _ = set_capabilities(None, none);
-            let Place::Network { host, port, .. } = own.place() else { return };
+            let PeerEndpoint::Network { host, port, .. } = own.place() else { return };
             while let Ok(()) = asked.recv() {
                 let found = lookup(host, *port).map(first);
                 if answer.send(found).is_err() {
@@ -63,7 +63,7 @@ impl Names {
         };
         let thread = thread::Builder::new().name("panoptes-names".to_owned());
         thread.spawn(run).map_err(|cause| SocketError::new(Action::Resolve, peer, cause))?;
-        let thread = Some(Thread { questions, answers, is_asked: false });
+        let thread = Some(ResolverThread { questions, answers, is_asked: false });
         Ok(Self { peer: peer.clone(), thread })
     }
 
@@ -79,9 +79,9 @@ impl Names {
     }
 
     /// The answer, once it is there.
-    pub fn answer(&mut self) -> Option<Result<Resolved, SocketError>> {
+    pub fn answer(&mut self) -> Option<Result<ResolvedAddresses, SocketError>> {
         let Some(thread) = &mut self.thread else {
-            return Some(Ok(Resolved(self.peer.known().unwrap_or_default())));
+            return Some(Ok(ResolvedAddresses(self.peer.known().unwrap_or_default())));
         };
         let found = match thread.answers.try_recv() {
             Ok(found) => found,
@@ -90,7 +90,7 @@ impl Names {
         };
         thread.is_asked = false;
         let found = found.and_then(|addresses| match addresses[0] {
-            Some(_) => Ok(Resolved(addresses)),
+            Some(_) => Ok(ResolvedAddresses(addresses)),
             None => Err(io::Error::other("the name has no address")),
         });
         Some(found.map_err(|cause| SocketError::new(Action::Resolve, &self.peer, cause)))
@@ -104,7 +104,7 @@ mod tests {
 
     use super::*;
 
-    fn wait_for_answer(names: &mut Names) -> Result<Resolved, SocketError> {
+    fn wait_for_answer(names: &mut PeerResolver) -> Result<ResolvedAddresses, SocketError> {
         let start = Instant::now();
         loop {
             if let Some(answer) = names.answer() {
@@ -122,13 +122,14 @@ mod tests {
             bounded::recv(&is_released).map_err(io::Error::other)?;
             Ok((1..=20).map(move |last| SocketAddr::from(([192, 0, 2, last], port))))
         };
-        let mut names = Names::start_with(&Peer::tcp("logs.example.org", 24224), lookup).unwrap();
+        let mut names =
+            PeerResolver::start_with(&Peer::tcp("logs.example.org", 24224), lookup).unwrap();
         assert!(names.answer().is_none(), "nobody has asked");
         names.ask();
         names.ask();
         assert!(names.answer().is_none(), "it takes its time");
         release.send(()).unwrap();
-        let Resolved(addresses) = wait_for_answer(&mut names).unwrap();
+        let ResolvedAddresses(addresses) = wait_for_answer(&mut names).unwrap();
         assert_eq!(addresses[0], Some(SocketAddr::from(([192, 0, 2, 1], 24224))));
         assert_eq!(addresses[7], Some(SocketAddr::from(([192, 0, 2, 8], 24224))));
         names.ask();
@@ -140,11 +141,11 @@ mod tests {
     #[test]
     fn a_lookup_that_panics_or_finds_nothing_is_an_error() {
         let nothing = |_: &str, _| Ok(std::iter::empty());
-        let mut names = Names::start_with(&Peer::udp("logs", 514), nothing).unwrap();
+        let mut names = PeerResolver::start_with(&Peer::udp("logs", 514), nothing).unwrap();
         names.ask();
         assert!(wait_for_answer(&mut names).is_err());
         let panic = |_: &str, _| -> io::Result<std::iter::Empty<_>> { panic!("a test's panic") };
-        let mut names = Names::start_with(&Peer::udp("logs", 514), panic).unwrap();
+        let mut names = PeerResolver::start_with(&Peer::udp("logs", 514), panic).unwrap();
         for _ in 0..2 {
             names.ask();
             assert!(wait_for_answer(&mut names).is_err());
@@ -154,9 +155,9 @@ mod tests {
     #[test]
     fn addresses_and_paths_need_no_thread() {
         for host in ["192.0.2.1", "2001:db8::1"] {
-            let mut names = Names::start(&Peer::tcp(host, 1)).unwrap();
+            let mut names = PeerResolver::start(&Peer::tcp(host, 1)).unwrap();
             names.ask();
-            let Resolved(addresses) = names.answer().unwrap().unwrap();
+            let ResolvedAddresses(addresses) = names.answer().unwrap().unwrap();
             assert_eq!(addresses[0], Some(SocketAddr::new(host.parse().unwrap(), 1)));
             assert_eq!(addresses[1], None);
         }

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 /// A receiver's place. A copy shares it and allocates nothing.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Peer(Arc<Place>);
+pub struct Peer(Arc<PeerEndpoint>);
 
 #[derive(Debug, Eq, PartialEq)]
-pub(super) enum Place {
+pub(super) enum PeerEndpoint {
     Network { host: String, port: u16, is_stream: bool, is_tls: bool },
     Unix { path: PathBuf, kind: UnixKind },
 }
@@ -24,7 +24,7 @@ pub enum UnixKind {
 }
 
 /// The addresses of a name, as many as are tried.
-pub(super) type Addresses = [Option<SocketAddr>; ADDRESSES_MAX];
+pub(super) type PeerAddresses = [Option<SocketAddr>; ADDRESSES_MAX];
 
 /// Addresses of one name that are tried. More are those of a pool, of which any will do.
 pub(super) const ADDRESSES_MAX: usize = 8;
@@ -46,26 +46,26 @@ impl Peer {
     }
 
     fn network(host: &str, port: u16, is_stream: bool, is_tls: bool) -> Self {
-        Self(Arc::new(Place::Network { host: host.to_owned(), port, is_stream, is_tls }))
+        Self(Arc::new(PeerEndpoint::Network { host: host.to_owned(), port, is_stream, is_tls }))
     }
 
     /// A socket of this host.
     pub fn unix(path: impl AsRef<Path>, kind: UnixKind) -> Self {
-        Self(Arc::new(Place::Unix { path: path.as_ref().to_owned(), kind }))
+        Self(Arc::new(PeerEndpoint::Unix { path: path.as_ref().to_owned(), kind }))
     }
 
-    pub(super) fn place(&self) -> &Place {
+    pub(super) fn place(&self) -> &PeerEndpoint {
         &self.0
     }
 
     /// The addresses if no name must be resolved.
-    pub(super) fn known(&self) -> Option<Addresses> {
+    pub(super) fn known(&self) -> Option<PeerAddresses> {
         match self.place() {
-            Place::Network { host, port, .. } => {
+            PeerEndpoint::Network { host, port, .. } => {
                 let address: IpAddr = host.parse().ok()?;
                 Some(first(std::iter::once(SocketAddr::new(address, *port))))
             }
-            Place::Unix { .. } => Some(first(std::iter::empty())),
+            PeerEndpoint::Unix { .. } => Some(first(std::iter::empty())),
         }
     }
 }
@@ -73,7 +73,7 @@ impl Peer {
 impl fmt::Display for Peer {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.place() {
-            Place::Network { host, port, is_stream, is_tls } => {
+            PeerEndpoint::Network { host, port, is_stream, is_tls } => {
                 let (open, close) = if host.contains(':') { ("[", "]") } else { ("", "") };
                 let protocol = match (is_stream, is_tls) {
                     (_, true) => "tls",
@@ -82,12 +82,12 @@ impl fmt::Display for Peer {
                 };
                 write!(out, "{open}{host}{close}:{port} ({protocol})")
             }
-            Place::Unix { path, .. } => path.display().fmt(out),
+            PeerEndpoint::Unix { path, .. } => path.display().fmt(out),
         }
     }
 }
 
 /// The first addresses.
-pub(super) fn first(mut all: impl Iterator<Item = SocketAddr>) -> Addresses {
+pub(super) fn first(mut all: impl Iterator<Item = SocketAddr>) -> PeerAddresses {
     std::array::from_fn(|_| all.next())
 }

@@ -7,11 +7,11 @@ use std::time::Duration;
 use rustix::event::PollFlags;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
-use super::Way;
-use super::connect::Connected;
+use super::SocketBackend;
+use super::connect::ConnectedSocket;
 use super::ready::ready;
-use super::wire::{Fault, Wire};
-use crate::output::{Counters, OutputKind};
+use super::wire::{Wire, WireError};
+use crate::output::{OutputCounters, OutputKind};
 
 #[derive(Debug)]
 pub(super) struct PlainSocket {
@@ -19,12 +19,12 @@ pub(super) struct PlainSocket {
 }
 
 impl PlainSocket {
-    pub(super) fn new(counters: &Arc<Counters>) -> Self {
+    pub(super) fn new(counters: &Arc<OutputCounters>) -> Self {
         Self { wire: Wire::new(counters) }
     }
 
     /// Sends until the kernel accepts no more.
-    fn send(&mut self) -> Result<(), Fault> {
+    fn send(&mut self) -> Result<(), WireError> {
         let wire = &mut self.wire;
         while let (Some(socket), Some(piece)) = (&wire.socket, wire.buffers.begin()) {
             let bytes = wire.buffers.bytes(piece);
@@ -50,7 +50,7 @@ impl PlainSocket {
     }
 }
 
-impl Way for PlainSocket {
+impl SocketBackend for PlainSocket {
     fn kind(&self) -> OutputKind {
         OutputKind::Plain
     }
@@ -63,11 +63,11 @@ impl Way for PlainSocket {
         &mut self.wire
     }
 
-    fn open(&mut self, connected: Connected) {
+    fn open(&mut self, connected: ConnectedSocket) {
         self.wire.open(connected);
     }
 
-    fn advance(&mut self, wait: Duration) -> Result<(), Fault> {
+    fn advance(&mut self, wait: Duration) -> Result<(), WireError> {
         let wire = &mut self.wire;
         let Some(socket) = &wire.socket else { return Ok(()) };
         let wanted = if wire.buffers.is_idle() { PollFlags::empty() } else { PollFlags::OUT };

@@ -19,22 +19,22 @@ use io_uring::{IoUring, Probe, opcode, squeue};
 use rustix::event::PollFlags;
 use rustix::net::{Shutdown, shutdown};
 
-use super::Way;
-use super::connect::Connected;
+use super::SocketBackend;
+use super::connect::ConnectedSocket;
 use super::ready::ready;
-use super::wire::{Fault, Wire};
-use crate::output::buffers::Piece;
-use crate::output::{Counters, OutputKind};
+use super::wire::{Wire, WireError};
+use crate::output::buffers::PendingWrite;
+use crate::output::{OutputCounters, OutputKind};
 
 pub(super) struct RingSocket {
     ring: IoUring,
     wire: Wire,
     /// The piece that is being sent.
-    sending: Option<Piece>,
+    sending: Option<PendingWrite>,
     is_receiving: bool,
     /// The kernel had no room for a datagram.
     is_blocked: bool,
-    fault: Option<Fault>,
+    fault: Option<WireError>,
     /// Completions of an earlier generation are those of leaked memory.
     generation: u64,
 }
@@ -54,7 +54,7 @@ const LAST_WAITS: usize = 10;
 
 impl RingSocket {
     /// Sets up a ring; an error when the kernel refuses.
-    pub(super) fn new(counters: &Arc<Counters>) -> io::Result<Self> {
+    pub(super) fn new(counters: &Arc<OutputCounters>) -> io::Result<Self> {
         Ok(Self {
             ring: set_up()?,
             wire: Wire::new(counters),
@@ -167,7 +167,7 @@ impl RingSocket {
         }
     }
 
-    fn set_fault(&mut self, fault: Option<Fault>) {
+    fn set_fault(&mut self, fault: Option<WireError>) {
         self.fault = self.fault.take().or(fault);
     }
 
@@ -190,7 +190,7 @@ fn set_up() -> io::Result<IoUring> {
     if is_able { Ok(ring) } else { Err(io::ErrorKind::Unsupported.into()) }
 }
 
-impl Way for RingSocket {
+impl SocketBackend for RingSocket {
     fn kind(&self) -> OutputKind {
         OutputKind::IoUring
     }
@@ -203,12 +203,12 @@ impl Way for RingSocket {
         &mut self.wire
     }
 
-    fn open(&mut self, connected: Connected) {
+    fn open(&mut self, connected: ConnectedSocket) {
         self.wire.open(connected);
         (self.is_blocked, self.fault) = (false, None);
     }
 
-    fn advance(&mut self, wait: Duration) -> Result<(), Fault> {
+    fn advance(&mut self, wait: Duration) -> Result<(), WireError> {
         let lost = |error| (super::Action::Send, error);
         let mut is_news = self.reap();
         for _ in 0..ROUNDS_MAX {
@@ -283,10 +283,10 @@ mod tests {
     use super::super::{Peer, UnixKind};
     use super::*;
 
-    fn connection() -> (Connected, UnixStream) {
+    fn connection() -> (ConnectedSocket, UnixStream) {
         let (own, peer) = UnixStream::pair().unwrap();
         let place = Peer::unix("/a/pair", UnixKind::Stream);
-        (Connected { peer: place, socket: own.into(), is_stream: true }, peer)
+        (ConnectedSocket { peer: place, socket: own.into(), is_stream: true }, peer)
     }
 
     #[test]

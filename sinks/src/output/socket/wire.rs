@@ -6,30 +6,30 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use super::connect::Connected;
+use super::connect::ConnectedSocket;
 use super::error::Action;
-use crate::output::Counters;
-use crate::output::buffers::Buffers;
+use crate::output::OutputCounters;
+use crate::output::buffers::OutputBuffers;
 
 pub(super) struct Wire {
     pub(super) socket: Option<OwnedFd>,
     pub(super) is_stream: bool,
     /// One is sent at a time. Each has one datagram, or a part of the stream.
-    pub(super) buffers: Buffers,
+    pub(super) buffers: OutputBuffers,
     /// A vector, since the kernel may write to it while its owner moves. It is only looked at when
     /// something has arrived.
     pub(super) received: Vec<u8>,
     /// Bytes at its beginning that have arrived. A receive is only begun while there are none.
     pub(super) arrived: usize,
-    pub(super) sent: Sent,
+    pub(super) sent: SentCounts,
     /// The connection is over; only [`super::Socket::close`] follows.
     pub(super) is_failed: bool,
-    counters: Arc<Counters>,
+    counters: Arc<OutputCounters>,
 }
 
 /// What the kernel has accepted since the connection was made.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Sent {
+pub struct SentCounts {
     pub bytes: u64,
     pub datagrams: u64,
     /// Datagrams that are too long for the network or for the peer, and were left out.
@@ -37,7 +37,7 @@ pub struct Sent {
 }
 
 /// Why a connection is over.
-pub(super) type Fault = (Action, io::Error);
+pub(super) type WireError = (Action, io::Error);
 
 /// Buffers, and their size: a datagram has at most 65,507 bytes.
 const BUFFERS: usize = 4;
@@ -46,22 +46,22 @@ const BUFFER_BYTES: usize = 64 * 1024;
 const RECEIVED_BYTES: usize = 8 * 1024;
 
 impl Wire {
-    pub(super) fn new(counters: &Arc<Counters>) -> Self {
+    pub(super) fn new(counters: &Arc<OutputCounters>) -> Self {
         Self {
             socket: None,
             is_stream: true,
             buffers: new_buffers(),
             received: vec![0; RECEIVED_BYTES],
             arrived: 0,
-            sent: Sent::default(),
+            sent: SentCounts::default(),
             is_failed: false,
             counters: Arc::clone(counters),
         }
     }
 
-    pub(super) fn open(&mut self, connected: Connected) {
+    pub(super) fn open(&mut self, connected: ConnectedSocket) {
         (self.socket, self.is_stream) = (Some(connected.socket), connected.is_stream);
-        (self.sent, self.arrived, self.is_failed) = (Sent::default(), 0, false);
+        (self.sent, self.arrived, self.is_failed) = (SentCounts::default(), 0, false);
     }
 
     /// Ends the connection. Nothing may be under way.
@@ -73,7 +73,7 @@ impl Wire {
 
     /// Memory in which nothing is under way, for that of which the kernel does not give up its
     /// part.
-    pub(super) fn replace_memory(&mut self) -> (Buffers, Vec<u8>) {
+    pub(super) fn replace_memory(&mut self) -> (OutputBuffers, Vec<u8>) {
         let buffers = std::mem::replace(&mut self.buffers, new_buffers());
         (buffers, std::mem::replace(&mut self.received, vec![0; RECEIVED_BYTES]))
     }
@@ -97,16 +97,26 @@ impl Wire {
     }
 
     /// Counts what the kernel accepted of the buffer that is sent.
-    pub(super) fn accepted(&mut self, slot: usize, bytes: usize, way: fn(&Counters) -> &AtomicU64) {
+    pub(super) fn accepted(
+        &mut self,
+        slot: usize,
+        bytes: usize,
+        way: fn(&OutputCounters) -> &AtomicU64,
+    ) {
         let datagrams = self.buffers.wrote(slot, bytes);
         self.sent.bytes += bytes as u64;
         self.sent.datagrams += if self.is_stream { 0 } else { datagrams as u64 };
-        Counters::add(way(&self.counters), 1);
-        Counters::add(&self.counters.bytes, bytes);
+        OutputCounters::add(way(&self.counters), 1);
+        OutputCounters::add(&self.counters.bytes, bytes);
     }
 
     /// What to do when a send failed. The buffer is sent again, left out, or stays.
-    pub(super) fn refused(&mut self, slot: usize, bytes: usize, error: io::Error) -> Option<Fault> {
+    pub(super) fn refused(
+        &mut self,
+        slot: usize,
+        bytes: usize,
+        error: io::Error,
+    ) -> Option<WireError> {
         match error.raw_os_error() {
             // The kernel cancels what a thread has under way when that thread ends.
             Some(libc::EINTR | libc::EAGAIN | libc::ECANCELED) => {
@@ -127,7 +137,7 @@ impl Wire {
     }
 
     /// Takes the result of a receive.
-    pub(super) fn took(&mut self, result: io::Result<usize>) -> Option<Fault> {
+    pub(super) fn took(&mut self, result: io::Result<usize>) -> Option<WireError> {
         match result {
             // An empty datagram is no end.
             Ok(0) if self.is_stream => Some((Action::Receive, io::ErrorKind::UnexpectedEof.into())),
@@ -160,6 +170,6 @@ impl fmt::Debug for Wire {
     }
 }
 
-fn new_buffers() -> Buffers {
-    Buffers::new(BUFFERS, BUFFER_BYTES, 1)
+fn new_buffers() -> OutputBuffers {
+    OutputBuffers::new(BUFFERS, BUFFER_BYTES, 1)
 }

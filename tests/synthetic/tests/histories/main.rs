@@ -9,12 +9,12 @@ mod zsh;
 use std::sync::Arc;
 
 use panoptes_decoders::source::PAGE_BYTES;
-use panoptes_engine::detect::shell_history::{self, Remembered};
+use panoptes_engine::detect::shell_history::{self, HistoryCommand};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::time::Now;
 use panoptes_engine::walk::{Scope, Walker};
-use panoptes_engine::watch::{Watched, Workspace};
+use panoptes_engine::watch::{WatchedMachine, Workspace};
 use panoptes_records::queue::{Consumer, Producer, QueueSize, Waker, queue};
 use panoptes_synthetic::{Area, Machine, Size, Source, profile};
 use serde_json::Value;
@@ -97,7 +97,7 @@ fn reads_from(machine: &mut Machine, pid: u32, path: &str) {
 /// A machine that is watched.
 struct World {
     machine: Machine,
-    watched: Watched,
+    watched: WatchedMachine,
     workspace: Workspace,
     queue: (Producer, Consumer),
     now: Now,
@@ -112,7 +112,8 @@ impl World {
         for activity in shell_history::ACTIVITIES {
             policy.set_enabled(activity, true);
         }
-        let mut watched = Watched::new(setup(&limits, &machine.discover(), policy, Arc::default()));
+        let mut watched =
+            WatchedMachine::new(setup(&limits, &machine.discover(), policy, Arc::default()));
         let mut walker = Walker::new(&limits, KEY);
         let mut source = Source::new(&mut machine);
         assert!(watched.first_process(&mut walker, &mut source).is_some());
@@ -166,7 +167,7 @@ fn remembered(machine: &mut Machine) -> Vec<String> {
     let snapshot = walker.scan(&mut source, &kernel, Scope::ALL).expect("it can be scanned");
     let (commands, unread) = shell_history::remembered(&mut source, &kernel, snapshot, 100);
     assert_eq!(unread, 0);
-    let line = |command: Remembered| String::from_utf8(command.line).expect("it is UTF-8");
+    let line = |command: HistoryCommand| String::from_utf8(command.line).expect("it is UTF-8");
     commands.into_iter().map(line).collect()
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use panoptes_decoders::address::PhysicalAddress;
-use panoptes_decoders::source::{MemorySource, Outcome, Request};
+use panoptes_decoders::source::{MemorySource, ReadOutcome, ReadRequest};
 
 /// Answers a second look at a word with what the first one saw.
 #[derive(Debug)]
@@ -20,9 +20,9 @@ impl<'s, S> Blind<'s, S> {
 }
 
 impl<S: MemorySource> MemorySource for Blind<'_, S> {
-    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+    fn read_batch(&mut self, requests: &mut [ReadRequest], arena: &mut [u8]) {
         self.source.read_batch(requests, arena);
-        for request in requests.iter().filter(|request| request.outcome == Outcome::Read) {
+        for request in requests.iter().filter(|request| request.outcome == ReadOutcome::Read) {
             let Some(target) = request.target_range(arena.len()) else { continue };
             for (address, byte) in (request.address.0..).zip(&mut arena[target]) {
                 *byte = *self.seen.entry(address).or_insert(*byte);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use panoptes_decoders::source::MemorySource;
 use panoptes_engine::limits::Limits;
 use panoptes_engine::time::Now;
-use panoptes_engine::watch::{Watched, Workspace};
+use panoptes_engine::watch::{WatchedMachine, Workspace};
 use panoptes_profiles::Profile;
 use panoptes_records::queue::{Consumer, Producer, QueueSize, Waker, queue};
 use serde_json::Value;
@@ -20,7 +20,7 @@ pub(crate) const EARLY_NS: u32 = 1_000_000;
 /// What watches a machine.
 pub(crate) struct Watcher {
     workspace: Workspace,
-    watched: Watched,
+    watched: WatchedMachine,
     producer: Producer,
     consumer: Consumer,
     now: Now,
@@ -41,7 +41,8 @@ fn limits() -> Limits {
 impl Watcher {
     pub(crate) fn new(profile: &Profile) -> Self {
         let limits = limits();
-        let mut watched = Watched::new(setup(&limits, profile, everything(), Arc::default()));
+        let mut watched =
+            WatchedMachine::new(setup(&limits, profile, everything(), Arc::default()));
         watched.set_shortcuts(true);
         watched.set_scan_interval(INTERVAL_NS.into());
         let size = QueueSize { blocks: 8, block_bytes: 1 << 20 };

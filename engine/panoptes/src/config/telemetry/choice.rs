@@ -6,7 +6,7 @@ use panoptes_records::filter::{Activities, Filter, FlowRecords};
 
 use super::Others;
 use super::values::ActivityName;
-use crate::config::events::{Enabled, Events};
+use crate::config::events::{EventSwitch, Events};
 use crate::config::section::Section;
 use crate::config::value::{AutoOr, Setting as _};
 
@@ -97,7 +97,7 @@ fn check_activity(activity: Activity, preset: Preset, events: &[&Events]) -> Res
     if events.iter().any(|events| events.is_in(activity, preset)) {
         return Ok(());
     }
-    let is_off = |events: &&Events| events.get(activity).enabled == Enabled::Never;
+    let is_off = |events: &&Events| events.get(activity).enabled == EventSwitch::Never;
     if events.iter().all(is_off) {
         return Err("is off; enable it in `events`".to_owned());
     }

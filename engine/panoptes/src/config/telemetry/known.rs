@@ -5,7 +5,7 @@
 
 use panoptes_sinks::output::form::Envelope;
 
-use super::{TelemetryAddress, TelemetryFormat, Transport, Url};
+use super::{TelemetryAddress, TelemetryFormat, TelemetryTransport, Url};
 use crate::config::problem::printable;
 use crate::config::section::nearest;
 
@@ -145,7 +145,7 @@ pub(super) enum Objection {
 /// Compares what is known of an address with what would be sent there.
 pub(super) fn objection(
     address: &TelemetryAddress,
-    transport: Transport,
+    transport: TelemetryTransport,
     format: TelemetryFormat,
     envelope: Envelope,
 ) -> Option<Objection> {

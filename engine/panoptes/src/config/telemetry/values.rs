@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use panoptes_records::activities::Activity;
 use panoptes_records::filter::NETWORK_FLOW;
 
-use super::Transport;
+use super::TelemetryTransport;
 use crate::config::section::{Section, advice};
-use crate::config::value::{ByteSize, Setting, Word};
+use crate::config::value::{ByteSize, KeywordSetting, Setting};
 
 /// How much is kept while a receiver cannot be reached.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -73,15 +73,15 @@ impl Default for Backlog {
 
 impl SyslogFraming {
     /// How most receivers read such a stream.
-    pub(super) const fn default_of(transport: Transport) -> Self {
+    pub(super) const fn default_of(transport: TelemetryTransport) -> Self {
         match transport {
-            Transport::Unix => Self::LineFeed,
+            TelemetryTransport::Unix => Self::LineFeed,
             _ => Self::OctetCounting,
         }
     }
 }
 
-impl Word for SyslogFraming {
+impl KeywordSetting for SyslogFraming {
     const WORDS: &'static [(&'static str, Self)] =
         &[("octet_counting", Self::OctetCounting), ("lf", Self::LineFeed)];
 }

@@ -33,7 +33,7 @@ fn patterns_are_refused_with_their_place_and_the_reason() {
     );
     let output = good("output: {redact: ['key=(.+)', b]}").output;
     assert_eq!(output.redact.len(), 2);
-    assert!(output.redactor().is_some() && Output::default().redactor().is_none());
+    assert!(output.redactor().is_some() && OutputSettings::default().redactor().is_none());
 }
 
 #[test]

@@ -47,7 +47,7 @@ fn a_receiver_needs_only_an_address() {
         receiver("address: 'logs:24224'"),
         Telemetry {
             address: TelemetryAddress::Network(network),
-            transport: Transport::Tcp,
+            transport: TelemetryTransport::Tcp,
             tls: None,
             tag: "panoptes".to_owned(),
             format: TelemetryFormat::Json,
@@ -82,8 +82,8 @@ fn every_key_of_a_receiver_is_read() {
         receiver,
         Telemetry {
             address: TelemetryAddress::Network(network),
-            transport: Transport::Tls,
-            tls: Some(Tls {
+            transport: TelemetryTransport::Tls,
+            tls: Some(TelemetryTls {
                 ca: AutoOr::Given("/etc/panoptes/ca.pem".into()),
                 own: Some(("/etc/panoptes/me.pem".into(), "/run/me.key".into())),
                 server_name: AutoOr::Given(HostName("logs".to_owned())),

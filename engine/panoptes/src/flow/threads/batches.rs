@@ -4,7 +4,7 @@
 use rtrb::{Consumer, Producer, RingBuffer};
 
 /// What fills a batch.
-pub(super) trait Batch: Default {
+pub(super) trait ThreadBatch: Default {
     /// Bytes of a full one.
     const BYTES: usize;
 
@@ -31,7 +31,7 @@ pub(super) struct Emptier<B> {
 }
 
 /// So many batches between two threads.
-pub(super) fn circle<B: Batch>(count: usize) -> (Filler<B>, Emptier<B>) {
+pub(super) fn circle<B: ThreadBatch>(count: usize) -> (Filler<B>, Emptier<B>) {
     let (full, to_empty) = RingBuffer::new(count);
     let (mut empty, free) = RingBuffer::new(count);
     for _ in 0..count {
@@ -41,10 +41,10 @@ pub(super) fn circle<B: Batch>(count: usize) -> (Filler<B>, Emptier<B>) {
     (Filler { current: None, full, free }, Emptier { full: to_empty, free: empty })
 }
 
-impl<B: Batch> Filler<B> {
+impl<B: ThreadBatch> Filler<B> {
     /// A batch with room; `None` if all wait until they are emptied.
     pub(super) fn batch(&mut self) -> Option<&mut B> {
-        if self.current.as_ref().is_some_and(Batch::is_full) {
+        if self.current.as_ref().is_some_and(ThreadBatch::is_full) {
             self.pass_on();
         }
         if self.current.is_none() {
@@ -72,7 +72,7 @@ impl<B: Batch> Filler<B> {
     }
 }
 
-impl<B: Batch> Emptier<B> {
+impl<B: ThreadBatch> Emptier<B> {
     /// The next batch, if there is one.
     pub(super) fn next(&mut self) -> Option<B> {
         self.full.pop().ok()
@@ -90,7 +90,7 @@ impl<B: Batch> Emptier<B> {
 mod tests {
     use super::*;
 
-    impl Batch for Vec<u32> {
+    impl ThreadBatch for Vec<u32> {
         const BYTES: usize = 2 * size_of::<u32>();
 
         fn is_full(&self) -> bool {

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::batches::Emptier;
 use super::reported::Records;
-use crate::flow::elsewhere::Reported;
+use crate::flow::elsewhere::ThreadReport;
 
 /// The records of a thread.
 #[derive(Debug)]
-struct Source {
+struct MergeSource {
     emptier: Emptier<Records>,
     batch: Option<Records>,
     /// The time up to which all its records were passed on.
@@ -18,18 +18,22 @@ struct Source {
 
 /// Merges the records of threads.
 #[derive(Debug, Default)]
-pub(super) struct Merge(Vec<Source>);
+pub(super) struct Merge(Vec<MergeSource>);
 
 impl Merge {
     /// Adds a thread. What it passes on has times that never go back. `until_ns` is the time up to
     /// which it has passed on all: those that follow are later.
     pub(super) fn add(&mut self, emptier: Emptier<Records>, until_ns: Arc<AtomicI64>) {
-        self.0.push(Source { emptier, batch: None, until_ns });
+        self.0.push(MergeSource { emptier, batch: None, until_ns });
     }
 
     /// Calls `take` with records and their streams, up to so many: those than which no earlier one
     /// can come. Whether there was one.
-    pub(super) fn pass(&mut self, most: usize, mut take: impl FnMut(usize, &Reported<'_>)) -> bool {
+    pub(super) fn pass(
+        &mut self,
+        most: usize,
+        mut take: impl FnMut(usize, &ThreadReport<'_>),
+    ) -> bool {
         for count in 0..most {
             let mut limit_ns = i64::MAX;
             let mut earliest: Option<(i64, usize)> = None;
@@ -51,7 +55,7 @@ impl Merge {
     }
 }
 
-impl Source {
+impl MergeSource {
     /// The time of its next record, or the time up to which there is none.
     fn next_time(&mut self) -> Result<i64, i64> {
         loop {
@@ -131,8 +135,8 @@ mod tests {
         }
     }
 
-    fn sequence(reported: &Reported<'_>) -> Option<u32> {
-        let Reported::Flow(record, _) = reported else { return None };
+    fn sequence(reported: &ThreadReport<'_>) -> Option<u32> {
+        let ThreadReport::Flow(record, _) = reported else { return None };
         Some(record.sequence)
     }
 

@@ -25,19 +25,21 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use panoptes_interface::{Division, Group, MirrorPort};
 use panoptes_sinks::panics::caught;
 
-use self::batches::{Batch as _, circle};
+use self::batches::{ThreadBatch as _, circle};
 use self::merge::Merge;
-use self::passed::Passed;
+use self::passed::PassedBatch;
 use self::reported::{RecordSender, Records};
-use self::worker::{EndGuard, Reading, Shared, Shown, Taken, Worker};
-use super::audit::{Audit as _, Missing};
+use self::worker::{
+    EndGuard, FlowThreadProgress, FlowThreadsState, PendingErrorMessages, ReadingGuard, Worker,
+};
+use super::audit::{Audit as _, PacketSourceLosses};
 use super::auditor::Auditor;
 use super::clocks::Clocks;
 use super::elsewhere::Elsewhere;
 use super::interfaces::{self, Interfaces};
-use super::part::Part;
+use super::part::InterfacePart;
 use super::receiver::{self, failure};
-use super::request::Request;
+use super::request::FlowRequest;
 use super::signals::Signals;
 use super::tables::Tables;
 use crate::exit::{Exit, Failure};
@@ -58,11 +60,14 @@ const PAUSE: Duration = Duration::from_millis(1);
 
 /// Opens all interfaces, once for each thread. They receive nothing yet. `ports` are those of
 /// another sensor, which a single thread takes over.
-pub(super) fn open(request: &Request, ports: Vec<MirrorPort>) -> Result<Vec<Interfaces>, Failure> {
+pub(super) fn open(
+    request: &FlowRequest,
+    ports: Vec<MirrorPort>,
+) -> Result<Vec<Interfaces>, Failure> {
     if request.threads <= 1 {
         return Ok(vec![Interfaces::open(request, ports)?]);
     }
-    let request = Request { streams: interfaces::streams(request)?, ..request.clone() };
+    let request = FlowRequest { streams: interfaces::streams(request)?, ..request.clone() };
     let division = Division::new(request.threads, random::key());
     let mut all: Vec<_> = (0..request.threads).map(|_| Interfaces::none(&request)).collect();
     for (stream, interfaces) in request.streams.iter().enumerate() {
@@ -72,7 +77,7 @@ pub(super) fn open(request: &Request, ports: Vec<MirrorPort>) -> Result<Vec<Inte
             let receivers = receiver::Receiver::open_parts(&options, named.means, &division);
             let receivers = receivers.map_err(|error| failure(&error))?;
             for (number, (its, receiver)) in all.iter_mut().zip(receivers).enumerate() {
-                let part = Part { number, division, group: Arc::clone(&group), joined: 0 };
+                let part = InterfacePart { number, division, group: Arc::clone(&group), joined: 0 };
                 its.add((stream, named), receiver, part)?;
             }
         }
@@ -91,7 +96,7 @@ pub(super) fn batch_bytes(threads: usize) -> usize {
         return 0;
     }
     let pairs = threads * (threads - 1);
-    RECORD_BATCHES * Records::BYTES + pairs * packet_batches(threads) * Passed::BYTES
+    RECORD_BATCHES * Records::BYTES + pairs * packet_batches(threads) * PassedBatch::BYTES
 }
 
 /// Begins to receive.
@@ -100,12 +105,12 @@ pub(super) fn start(all: &mut [Interfaces], messages: &Messages) -> Result<(), F
 }
 
 /// A thread, which returns what it has counted, or its panic.
-type Running = JoinHandle<Result<Elsewhere, String>>;
+type FlowThreadHandle = JoinHandle<Result<Elsewhere, String>>;
 
 /// The threads, as the main thread has them.
 struct Threads {
-    all: Vec<(Running, Arc<Shown>)>,
-    shared: Arc<Shared>,
+    all: Vec<(FlowThreadHandle, Arc<FlowThreadProgress>)>,
+    shared: Arc<FlowThreadsState>,
     _guard: EndGuard,
     merge: Merge,
     failed: Sender<String>,
@@ -119,8 +124,8 @@ pub(super) fn audit(
     auditor: &mut Auditor,
     signals: &Signals,
     messages: &Messages,
-) -> Result<Missing, Failure> {
-    let Some(first) = all.first() else { return Ok(Missing::default()) };
+) -> Result<PacketSourceLosses, Failure> {
+    let Some(first) = all.first() else { return Ok(PacketSourceLosses::default()) };
     let role = first.role();
     if let [interfaces] = &mut all[..] {
         role.enter(messages);
@@ -146,7 +151,7 @@ pub(super) fn audit(
 impl Threads {
     fn none() -> Self {
         let (failed, failures) = channel();
-        let (shared, merge) = (Arc::<Shared>::default(), Merge::default());
+        let (shared, merge) = (Arc::<FlowThreadsState>::default(), Merge::default());
         let guard = EndGuard(Arc::clone(&shared));
         Self { all: Vec::new(), shared, _guard: guard, merge, failed, failures }
     }
@@ -162,7 +167,7 @@ impl Threads {
         let workers = self.workers(&all);
         for (worker, interfaces) in workers.into_iter().zip(all) {
             let shown = Arc::clone(&worker.shown);
-            let reading = Reading::begin(&self.shared);
+            let reading = ReadingGuard::begin(&self.shared);
             let (clocks, signals, messages) = (clocks.clone(), signals.clone(), messages.clone());
             let run = move || {
                 caught(|| {
@@ -206,13 +211,13 @@ impl Threads {
                 to,
                 from,
                 shared: Arc::clone(&self.shared),
-                shown: Arc::new(Shown { until_ns, counted: Mutex::default() }),
+                shown: Arc::new(FlowThreadProgress { until_ns, counted: Mutex::default() }),
                 failures: self.failed.clone(),
                 interval: Duration::from_secs(request.management_interval_s.max(1).into()),
                 passed: 0,
                 lost: 0,
-                missing: Missing::default(),
-                taken: Taken::default(),
+                missing: PacketSourceLosses::default(),
+                taken: PendingErrorMessages::default(),
                 last_pass: Instant::now(),
             }
         });
@@ -243,7 +248,11 @@ impl Threads {
     }
 
     /// Has all threads end, and writes what they have reported. What the interfaces have missed.
-    fn end(mut self, auditor: &mut Auditor, messages: &Messages) -> Result<Missing, Failure> {
+    fn end(
+        mut self,
+        auditor: &mut Auditor,
+        messages: &Messages,
+    ) -> Result<PacketSourceLosses, Failure> {
         self.shared.must_end.store(true, Ordering::Release);
         auditor.wait_for_outputs();
         while !self.all.iter().all(|(thread, _)| thread.is_finished()) {

@@ -1,21 +1,21 @@
 //! `--threads`: how many, and what cannot be divided.
 
-use panoptes_flow::identity::Identity;
+use panoptes_flow::identity::FlowIdentity;
 
 use crate::config::FLOW_THREADS_MAX;
 use crate::exit::Failure;
-use crate::flow::devices::{Means, Named};
-use crate::flow::request::Request;
+use crate::flow::devices::{Means, NamedInterface};
+use crate::flow::request::FlowRequest;
 use crate::flow::values::{mistake, number};
 
 /// Takes the option's value.
-pub(in crate::flow) fn set(request: &mut Request, value: &str) -> Result<(), Failure> {
+pub(in crate::flow) fn set(request: &mut FlowRequest, value: &str) -> Result<(), Failure> {
     request.threads = number("--threads", value, 1, FLOW_THREADS_MAX.into())? as usize;
     Ok(())
 }
 
 /// Checks that threads can divide what is asked for.
-pub(in crate::flow) fn check(request: &Request) -> Result<(), Failure> {
+pub(in crate::flow) fn check(request: &FlowRequest) -> Result<(), Failure> {
     if request.threads <= 1 {
         return Ok(());
     }
@@ -28,7 +28,7 @@ pub(in crate::flow) fn check(request: &Request) -> Result<(), Failure> {
     if request.is_endpoint {
         return Err(mistake("--threads: --endpoint needs one thread, for its little memory"));
     }
-    if request.identity == Identity::Layer2 {
+    if request.identity == FlowIdentity::Layer2 {
         return Err(mistake(
             "--threads divides packets by IP addresses: flows of hardware addresses need one",
         ));
@@ -37,7 +37,7 @@ pub(in crate::flow) fn check(request: &Request) -> Result<(), Failure> {
     all.try_for_each(check_interface)
 }
 
-fn check_interface(named: &Named) -> Result<(), Failure> {
+fn check_interface(named: &NamedInterface) -> Result<(), Failure> {
     let name = &named.name;
     match named.means {
         Means::Xdp => Err(mistake(format!(

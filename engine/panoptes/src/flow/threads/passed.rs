@@ -1,17 +1,17 @@
 //! Packets that one thread has received, and another one counts: the kernel could not open their
 //! tunnels, or they are error messages about a flow of the other one.
 
-use panoptes_decoders::packet::mirror::{Mirrored, Outer, decode_mirrored};
+use panoptes_decoders::packet::mirror::{MirrorPacket, Outer, decode_mirrored};
 use panoptes_decoders::packet::{Packet, Tunnels, decode};
 
-use super::batches::Batch;
+use super::batches::ThreadBatch;
 
 /// Bytes of a batch.
 const BATCH_BYTES: usize = 32 << 10;
 
 /// A packet without its bytes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Facts {
+pub(super) struct PassedPacket {
     pub(super) stream: usize,
     /// Nanoseconds since 1970.
     pub(super) time_ns: i64,
@@ -24,31 +24,31 @@ pub(super) struct Facts {
     pub(super) is_counted: bool,
 }
 
-impl Facts {
+impl PassedPacket {
     /// Decodes the packet.
     pub(super) fn decode<'a>(&self, bytes: &'a [u8], tunnels: Tunnels) -> Packet<'a> {
         let Self { link, length, .. } = *self;
         match self.outer {
             None => decode(link, bytes, length, tunnels),
-            Some(outer) => decode_mirrored(&Mirrored { link, bytes, length, outer }, tunnels),
+            Some(outer) => decode_mirrored(&MirrorPacket { link, bytes, length, outer }, tunnels),
         }
     }
 }
 
 /// A batch of packets.
 #[derive(Debug, Default)]
-pub(super) struct Passed {
+pub(super) struct PassedBatch {
     bytes: Vec<u8>,
     /// Each with the end of its bytes.
-    packets: Vec<(Facts, usize)>,
+    packets: Vec<(PassedPacket, usize)>,
 }
 
-impl Batch for Passed {
+impl ThreadBatch for PassedBatch {
     /// Its lists double when they grow. Packets as they come are far shorter than a batch.
     const BYTES: usize = 2 * BATCH_BYTES;
 
     fn is_full(&self) -> bool {
-        self.bytes.len() + self.packets.len() * size_of::<Facts>() >= BATCH_BYTES
+        self.bytes.len() + self.packets.len() * size_of::<PassedPacket>() >= BATCH_BYTES
     }
 
     fn is_empty(&self) -> bool {
@@ -61,21 +61,21 @@ impl Batch for Passed {
     }
 }
 
-impl Passed {
-    pub(super) fn push(&mut self, facts: Facts, bytes: &[u8]) {
+impl PassedBatch {
+    pub(super) fn push(&mut self, facts: PassedPacket, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
         self.packets.push((facts, self.bytes.len()));
     }
 
     /// Adds one that others can do without, unless there are many.
-    pub(super) fn push_if_room(&mut self, facts: Facts, bytes: &[u8]) {
+    pub(super) fn push_if_room(&mut self, facts: PassedPacket, bytes: &[u8]) {
         if !self.is_full() {
             self.push(facts, bytes);
         }
     }
 
     /// The packets with their bytes, in their order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Facts, &[u8])> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (PassedPacket, &[u8])> {
         let mut begin = 0;
         self.packets.iter().map(move |(facts, end)| {
             let bytes = &self.bytes[begin..*end];
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn packets_keep_their_bytes() {
-        let facts = |length: usize| Facts {
+        let facts = |length: usize| PassedPacket {
             stream: 0,
             time_ns: length as i64,
             link: 1,
@@ -99,7 +99,7 @@ mod tests {
             outer: None,
             is_counted: false,
         };
-        let mut passed = Passed::default();
+        let mut passed = PassedBatch::default();
         for _ in 0..2 {
             for length in [3, 0, 5] {
                 passed.push(facts(length), &vec![length as u8; length]);

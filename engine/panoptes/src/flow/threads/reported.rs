@@ -2,10 +2,10 @@
 
 use panoptes_flow::Reports;
 use panoptes_records::flow::application::Application;
-use panoptes_records::flow::{Cause, Extra, FlowRecord, Jitter, Resolution, Sequence};
+use panoptes_records::flow::{Cause, Extra, FlowRecord, Jitter, NameResolution, Sequence};
 
-use super::batches::{Batch, Filler};
-use crate::flow::elsewhere::Reported;
+use super::batches::{Filler, ThreadBatch};
+use crate::flow::elsewhere::ThreadReport;
 
 /// Records of a batch.
 const BATCH_RECORDS: usize = 256;
@@ -16,18 +16,18 @@ const PAUSE: std::time::Duration = std::time::Duration::from_millis(1);
 
 /// When it was reported, and of which stream.
 #[derive(Clone, Copy, Debug)]
-struct Row {
+struct ThreadRecord {
     /// Nanoseconds of the clock that all threads have.
     time_ns: i64,
     stream: usize,
-    what: What,
+    what: ThreadRecordContent,
 }
 
 /// Its parts that have a fixed size, and which others there are. These are in lists of the batch,
 /// in the same order.
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::large_enum_variant, reason = "answers are rare")]
-enum What {
+enum ThreadRecordContent {
     Flow {
         record: FlowRecord,
         has_jitter: bool,
@@ -39,7 +39,7 @@ enum What {
         has_sequence: bool,
     },
     Answer {
-        resolution: Resolution<'static>,
+        resolution: NameResolution<'static>,
         /// Bytes of the name and of the answer.
         lengths: [usize; 2],
     },
@@ -48,17 +48,17 @@ enum What {
 /// A batch of records.
 #[derive(Debug, Default)]
 pub(super) struct Records {
-    rows: Vec<Row>,
+    rows: Vec<ThreadRecord>,
     bytes: Vec<u8>,
     jitter: Vec<Jitter>,
     applications: Vec<Application>,
     sequences: Vec<Sequence>,
     /// The places of the next ones to be taken.
-    next: Places,
+    next: ThreadRecordCursor,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Places {
+struct ThreadRecordCursor {
     row: usize,
     byte: usize,
     jitter: usize,
@@ -66,11 +66,11 @@ struct Places {
     sequence: usize,
 }
 
-impl Batch for Records {
+impl ThreadBatch for Records {
     /// If each record has all that records can have.
     const BYTES: usize = 2 * BATCH_BYTES
         + BATCH_RECORDS
-            * (size_of::<Row>()
+            * (size_of::<ThreadRecord>()
                 + size_of::<Jitter>()
                 + 2 * size_of::<Application>()
                 + size_of::<Sequence>());
@@ -89,7 +89,7 @@ impl Batch for Records {
         self.jitter.clear();
         self.applications.clear();
         self.sequences.clear();
-        self.next = Places::default();
+        self.next = ThreadRecordCursor::default();
     }
 }
 
@@ -102,7 +102,7 @@ impl Records {
         for data in extra.user {
             self.bytes.extend_from_slice(data);
         }
-        let what = What::Flow {
+        let what = ThreadRecordContent::Flow {
             record: *record,
             has_jitter: extra.jitter.is_some(),
             user: extra.user.map(<[u8]>::len),
@@ -111,15 +111,19 @@ impl Records {
             has_later_application: extra.later_application.is_some(),
             has_sequence: extra.sequence.is_some(),
         };
-        self.rows.push(Row { time_ns, stream, what });
+        self.rows.push(ThreadRecord { time_ns, stream, what });
     }
 
-    fn push_answer(&mut self, (time_ns, stream): (i64, usize), resolution: &Resolution<'_>) {
+    fn push_answer(&mut self, (time_ns, stream): (i64, usize), resolution: &NameResolution<'_>) {
         self.bytes.extend_from_slice(resolution.name);
         self.bytes.extend_from_slice(resolution.answer);
         let lengths = [resolution.name.len(), resolution.answer.len()];
         let resolution = without_texts(resolution);
-        self.rows.push(Row { time_ns, stream, what: What::Answer { resolution, lengths } });
+        self.rows.push(ThreadRecord {
+            time_ns,
+            stream,
+            what: ThreadRecordContent::Answer { resolution, lengths },
+        });
     }
 
     /// When the next one was reported; `None` if there is no more.
@@ -128,7 +132,7 @@ impl Records {
     }
 
     /// Takes the next one, if there is one, with its stream.
-    pub(super) fn take(&mut self, take: impl FnOnce(usize, &Reported<'_>)) {
+    pub(super) fn take(&mut self, take: impl FnOnce(usize, &ThreadReport<'_>)) {
         let Some(row) = self.rows.get(self.next.row) else { return };
         let next = &mut self.next;
         next.row += 1;
@@ -138,14 +142,19 @@ impl Records {
             self.bytes.get(begin..next.byte).unwrap_or_default()
         };
         match &row.what {
-            What::Answer { resolution, lengths: [name, answer] } => {
+            ThreadRecordContent::Answer { resolution, lengths: [name, answer] } => {
                 let (name, answer) = (bytes(*name), bytes(*answer));
-                take(row.stream, &Reported::Answer(Resolution { name, answer, ..*resolution }));
+                take(
+                    row.stream,
+                    &ThreadReport::Answer(NameResolution { name, answer, ..*resolution }),
+                );
             }
-            What::Flow { record, user: [source, destination], size_squares, .. } => {
+            ThreadRecordContent::Flow {
+                record, user: [source, destination], size_squares, ..
+            } => {
                 let user = [bytes(*source), bytes(*destination)];
                 let mut extra = Extra { user, size_squares: *size_squares, ..Extra::default() };
-                if let What::Flow {
+                if let ThreadRecordContent::Flow {
                     has_jitter,
                     has_application,
                     has_later_application,
@@ -161,17 +170,17 @@ impl Records {
                         following(applications, &mut next.application, has_later_application);
                     extra.sequence = following(&self.sequences, &mut next.sequence, has_sequence);
                 }
-                take(row.stream, &Reported::Flow(record, &extra));
+                take(row.stream, &ThreadReport::Flow(record, &extra));
             }
         }
     }
 }
 
 /// What has a fixed size of an answer of DNS.
-const fn without_texts(resolution: &Resolution<'_>) -> Resolution<'static> {
-    let Resolution { server, client, is_known_server, kind, response_code, .. } = *resolution;
-    let Resolution { count, first_ns, last_ns, .. } = *resolution;
-    Resolution {
+const fn without_texts(resolution: &NameResolution<'_>) -> NameResolution<'static> {
+    let NameResolution { server, client, is_known_server, kind, response_code, .. } = *resolution;
+    let NameResolution { count, first_ns, last_ns, .. } = *resolution;
+    NameResolution {
         server,
         client,
         is_known_server,
@@ -263,7 +272,7 @@ impl Reports for RecordSender {
         self.push(|batch, place| batch.push(place, &record, extra));
     }
 
-    fn resolved(&mut self, resolution: &Resolution<'_>) {
+    fn resolved(&mut self, resolution: &NameResolution<'_>) {
         self.push(|batch, place| batch.push_answer(place, resolution));
     }
 }
@@ -272,7 +281,7 @@ impl Reports for RecordSender {
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
-    use panoptes_records::flow::application::{Dns, Tls};
+    use panoptes_records::flow::application::{Dns, TlsHellos};
 
     use super::super::batches::circle;
     use super::*;
@@ -304,7 +313,7 @@ mod tests {
             jitter
         };
         let jitters = [jitter(5), jitter(6)];
-        let [dns, tls] = [Application::Dns(Dns::default()), Application::Tls(Tls::default())];
+        let [dns, tls] = [Application::Dns(Dns::default()), Application::Tls(TlsHellos::default())];
         let sequence = Sequence::default();
         let extras = [
             Extra { jitter: Some(&jitters[0]), user: [b"one", b""], ..Extra::default() },
@@ -321,7 +330,7 @@ mod tests {
             Extra { application: Some(&tls), ..Extra::default() },
         ];
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let resolution = Resolution {
+        let resolution = NameResolution {
             server: address,
             client: address,
             is_known_server: Some(true),
@@ -346,12 +355,12 @@ mod tests {
             for (number, expected) in (0..).zip(&extras) {
                 assert_eq!(batch.next_time(), Some(9 + round));
                 batch.take(|stream, reported| {
-                    let Reported::Flow(its, extra) = reported else { panic!("a flow") };
+                    let ThreadReport::Flow(its, extra) = reported else { panic!("a flow") };
                     assert_eq!((stream, *its), (number as usize, &record(number)));
                     assert_eq!(parts(extra), parts(expected));
                 });
                 batch.take(|stream, reported| {
-                    let Reported::Answer(its) = reported else { panic!("an answer") };
+                    let ThreadReport::Answer(its) = reported else { panic!("an answer") };
                     assert_eq!((stream, its), (number as usize, &resolution));
                 });
             }
@@ -376,7 +385,7 @@ mod tests {
                 let Some(mut batch) = emptier.next() else { continue };
                 while batch.next_time().is_some() {
                     batch.take(|_, reported| {
-                        let Reported::Flow(record, _) = reported else { panic!("a flow") };
+                        let ThreadReport::Flow(record, _) = reported else { panic!("a flow") };
                         causes.push(record.cause);
                     });
                 }

@@ -7,16 +7,16 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use panoptes_capture::Frame;
-use panoptes_decoders::packet::mirror::{Mirrored, decode_mirrored};
+use panoptes_decoders::packet::mirror::{MirrorPacket, decode_mirrored};
 use panoptes_decoders::packet::{Network, Packet, decode};
 use panoptes_flow::identity::quoted_addresses;
 use panoptes_interface::Division;
 use panoptes_sinks::failpoints;
 
-use super::batches::{Batch as _, Emptier, Filler};
-use super::passed::{Facts, Passed};
+use super::batches::{Emptier, Filler, ThreadBatch as _};
+use super::passed::{PassedBatch, PassedPacket};
 use super::reported::RecordSender;
-use crate::flow::audit::{Audit, Missing, clock_was_set};
+use crate::flow::audit::{Audit, PacketSourceLosses, clock_was_set};
 use crate::flow::clocks::Clocks;
 use crate::flow::elsewhere::Elsewhere;
 use crate::flow::interfaces::{CHECK, Interfaces, WAIT_MS, last_wait};
@@ -45,7 +45,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 
 /// What all threads have.
 #[derive(Debug, Default)]
-pub(super) struct Shared {
+pub(super) struct FlowThreadsState {
     /// They end.
     pub(super) must_end: AtomicBool,
     /// How many of them may still pass packets to others.
@@ -54,7 +54,7 @@ pub(super) struct Shared {
 
 /// What a thread shows of itself while it runs.
 #[derive(Debug)]
-pub(super) struct Shown {
+pub(super) struct FlowThreadProgress {
     /// The time up to which all its records were passed on.
     pub(super) until_ns: Arc<AtomicI64>,
     /// What it has counted. The thread never waits for this lock.
@@ -69,10 +69,10 @@ pub(super) struct Worker {
     pub(super) tables: Tables,
     pub(super) records: RecordSender,
     /// To the other threads, and from them, by their numbers. Those of this one stay empty.
-    pub(super) to: Vec<Filler<Passed>>,
-    pub(super) from: Vec<Emptier<Passed>>,
-    pub(super) shared: Arc<Shared>,
-    pub(super) shown: Arc<Shown>,
+    pub(super) to: Vec<Filler<PassedBatch>>,
+    pub(super) from: Vec<Emptier<PassedBatch>>,
+    pub(super) shared: Arc<FlowThreadsState>,
+    pub(super) shown: Arc<FlowThreadProgress>,
     /// Receives what has failed.
     pub(super) failures: Sender<String>,
     /// How often answers of DNS are reported.
@@ -80,26 +80,26 @@ pub(super) struct Worker {
     /// Packets that were passed to other threads, and those that found no room.
     pub(super) passed: u64,
     pub(super) lost: u64,
-    pub(super) missing: Missing,
-    pub(super) taken: Taken,
+    pub(super) missing: PacketSourceLosses,
+    pub(super) taken: PendingErrorMessages,
     /// When it has passed on what there was.
     pub(super) last_pass: Instant,
 }
 
 /// What a thread has taken of others.
 #[derive(Debug, Default)]
-pub(super) struct Taken {
+pub(super) struct PendingErrorMessages {
     /// When there was something, last.
     last: Option<Instant>,
     /// Error messages about flows of this thread, which may not have read yet what they quote: new
     /// ones, and those that came before. When they changed places.
-    messages: [Passed; 2],
+    messages: [PassedBatch; 2],
     changed: Option<Instant>,
 }
 
 /// Has all threads end when it is dropped, also by a panic of the main thread.
 #[derive(Debug)]
-pub(super) struct EndGuard(pub(super) Arc<Shared>);
+pub(super) struct EndGuard(pub(super) Arc<FlowThreadsState>);
 
 impl Drop for EndGuard {
     fn drop(&mut self) {
@@ -109,16 +109,16 @@ impl Drop for EndGuard {
 
 /// A thread that may pass packets to others, until it is dropped. Else the others would wait for
 /// one that panics, or that could not be started.
-pub(super) struct Reading(Arc<Shared>);
+pub(super) struct ReadingGuard(Arc<FlowThreadsState>);
 
-impl Reading {
-    pub(super) fn begin(shared: &Arc<Shared>) -> Self {
+impl ReadingGuard {
+    pub(super) fn begin(shared: &Arc<FlowThreadsState>) -> Self {
         shared.reading.fetch_add(1, Ordering::AcqRel);
         Self(Arc::clone(shared))
     }
 }
 
-impl Drop for Reading {
+impl Drop for ReadingGuard {
     fn drop(&mut self) {
         self.0.reading.fetch_sub(1, Ordering::AcqRel);
     }
@@ -137,7 +137,7 @@ impl Worker {
         mut self,
         mut interfaces: Interfaces,
         mut clocks: Clocks,
-        reading: Reading,
+        reading: ReadingGuard,
         (signals, messages): (&Signals, &Messages),
     ) -> Elsewhere {
         let shared = Arc::clone(&self.shared);
@@ -231,7 +231,7 @@ impl Worker {
                 let Some(batch) = emptier.next() else { break };
                 has_taken = true;
                 for (facts, bytes) in batch.iter() {
-                    let Facts { stream, time_ns, link, length, .. } = facts;
+                    let PassedPacket { stream, time_ns, link, length, .. } = facts;
                     if facts.is_counted {
                         self.taken.messages[0].push_if_room(facts, bytes);
                         continue;
@@ -275,7 +275,7 @@ impl Worker {
     /// Passes a packet to the thread that counts it; whether this one does, and then also passes on
     /// an error message about a flow of another one.
     #[inline]
-    fn is_own(&mut self, packet: &Packet<'_>, facts: Facts, bytes: &[u8]) -> bool {
+    fn is_own(&mut self, packet: &Packet<'_>, facts: PassedPacket, bytes: &[u8]) -> bool {
         // What has no addresses belongs to the first one.
         let part = match &packet.network {
             Network::Ip(ip) => self.division.part_of(ip.source, ip.destination),
@@ -288,14 +288,14 @@ impl Worker {
         if let Some((source, destination)) = quoted_addresses(packet) {
             let part = self.division.part_of(source, destination);
             if part != self.number {
-                self.pass_to(part, Facts { is_counted: true, ..facts }, bytes);
+                self.pass_to(part, PassedPacket { is_counted: true, ..facts }, bytes);
             }
         }
         true
     }
 
     #[inline(never)]
-    fn pass_to(&mut self, part: usize, facts: Facts, bytes: &[u8]) {
+    fn pass_to(&mut self, part: usize, facts: PassedPacket, bytes: &[u8]) {
         match self.to.get_mut(part).and_then(Filler::batch) {
             Some(batch) => {
                 batch.push(facts, bytes);
@@ -321,7 +321,10 @@ impl Worker {
             last_sequence: self.tables.last_sequence(),
             lost_records: self.records.lost(),
             passed: self.passed,
-            missing: Missing { packets: self.missing.packets + self.lost, ..self.missing },
+            missing: PacketSourceLosses {
+                packets: self.missing.packets + self.lost,
+                ..self.missing
+            },
         }
     }
 
@@ -356,18 +359,18 @@ impl Audit for Worker {
         let Frame { time_ns, link, bytes, .. } = *frame;
         let length = length_of(frame);
         let packet = decode(link, bytes, length, self.tables.tunnels());
-        let facts = Facts { stream, time_ns, link, length, outer: None, is_counted: false };
+        let facts = PassedPacket { stream, time_ns, link, length, outer: None, is_counted: false };
         if self.is_own(&packet, facts, bytes) {
             let to = self.records.of(stream);
             self.tables.count(stream, &packet, (link, time_ns, length), to);
         }
     }
 
-    fn mirrored(&mut self, stream: usize, time_ns: i64, mirrored: &Mirrored<'_>) {
-        let Mirrored { link, bytes, length, outer } = *mirrored;
+    fn mirrored(&mut self, stream: usize, time_ns: i64, mirrored: &MirrorPacket<'_>) {
+        let MirrorPacket { link, bytes, length, outer } = *mirrored;
         let packet = decode_mirrored(mirrored, self.tables.tunnels());
         let outer = Some(outer);
-        let facts = Facts { stream, time_ns, link, length, outer, is_counted: false };
+        let facts = PassedPacket { stream, time_ns, link, length, outer, is_counted: false };
         if self.is_own(&packet, facts, bytes) {
             let to = self.records.of(stream);
             self.tables.count_apart(stream, &packet, (link, time_ns, length), to);

@@ -4,12 +4,12 @@ use serde_json::{Map, Value};
 
 /// The keys of one option.
 #[derive(Debug)]
-pub(super) enum Keys {
+pub(super) enum QemuOptionKeys {
     List(Vec<(String, String)>),
     Json(Map<String, Value>),
 }
 
-impl Keys {
+impl QemuOptionKeys {
     /// `implied` is the key of a first value that has no key.
     pub(super) fn read(text: &str, implied: &str) -> Self {
         if text.starts_with('{')

@@ -58,16 +58,16 @@ fn memory_in_nodes_and_slots() {
          -object memory-backend-ram,id=n0,size=212M \
          -numa node,memdev=n1,nodeid=1 -numa node,nodeid=0,memdev=n0",
     );
-    let expected = Expected {
+    let expected = ExpectedMemory {
         machine: Machine::Q35,
         main: vec![212 * MIB, 300 * MIB],
-        plugged: vec![Device::new(256 * MIB, Some(1 << 32))],
+        plugged: vec![MemoryDevice::new(256 * MIB, Some(1 << 32))],
         order: vec![Use::Plugged(0), Use::Main(1), Use::Main(0)],
         has_slots: true,
         slots: 4,
         maximum_bytes: 2048 * MIB,
         low_bytes_max: Some(1 << 30),
-        ..Expected::default()
+        ..ExpectedMemory::default()
     };
     assert_eq!(arguments.memory, expected);
     assert_eq!(parse("qemu-system-aarch64 -M virt,gic-version=3").memory.machine, Machine::Virt);
@@ -87,9 +87,12 @@ fn an_nvdimm_has_labels_and_may_be_read_only() {
         -object {\"qom-type\":\"memory-backend-file\",\"id\":\"n\",\"size\":536870912,\
         \"align\":2097152} \
         -device {\"driver\":\"nvdimm\",\"label-size\":131072,\"memdev\":\"n\"}";
-    let image = Device { is_read_only: true, ..Device::new(256 * MIB, None) };
-    let labelled =
-        Device { label_bytes: 128 << 10, alignment: Some(2 << 20), ..Device::new(512 * MIB, None) };
+    let image = MemoryDevice { is_read_only: true, ..MemoryDevice::new(256 * MIB, None) };
+    let labelled = MemoryDevice {
+        label_bytes: 128 << 10,
+        alignment: Some(2 << 20),
+        ..MemoryDevice::new(512 * MIB, None)
+    };
     assert_eq!(parse(line).memory.plugged, [image, labelled]);
 }
 
@@ -126,7 +129,7 @@ fn devices_of_virtio_are_memory() {
          -device virtio-mem-pci,id=vm0,memdev=v,requested-size=256M,addr=0x7,memaddr=0x140000000",
     )
     .memory;
-    assert_eq!(memory.plugged, [Device::new(1 << 30, Some(0x1_4000_0000))]);
+    assert_eq!(memory.plugged, [MemoryDevice::new(1 << 30, Some(0x1_4000_0000))]);
     assert!(memory.has_slots);
 }
 

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::watch::scanner::turns::{Cost, Kind, Next, Turn, next, pause};
+use crate::watch::scanner::turns::{Cost, ScannerKind, ScannerStep, ScannerTurn, next, pause};
 
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1000 * MS;
@@ -16,7 +16,7 @@ const SLICE: u64 = 10 * MS;
 struct System {
     /// The true cost of a scan that begins at a time.
     cost: Box<dyn Fn(u64) -> u64>,
-    turn: Turn,
+    turn: ScannerTurn,
     measured: Cost,
     /// What is left of a scan that ended early.
     left: u64,
@@ -42,7 +42,7 @@ impl Machine {
         let mut balance = Balance::new(cores, true, true);
         let new = |(index, cost)| {
             balance.add(index, 0);
-            let (turn, measured) = (Turn::default(), Cost::default());
+            let (turn, measured) = (ScannerTurn::default(), Cost::default());
             System { cost, turn, measured, left: 0, scans: Vec::new(), moves: 0 }
         };
         let systems = costs.into_iter().enumerate().map(new).collect();
@@ -60,7 +60,8 @@ impl Machine {
                 }
             }
             // The kernel leaves it a little time in any case.
-            let time = if self.members(Place::Slow).is_empty() { 0 } else { idle.max(TICK / 11) };
+            let time =
+                if self.members(ScannerId::Slow).is_empty() { 0 } else { idle.max(TICK / 11) };
             self.busy[0] += time.saturating_sub(idle);
             self.run_slow(time);
             self.now += TICK;
@@ -83,7 +84,7 @@ impl Machine {
         (turn.used, turn.pause) = (used.unwrap_or(0), 0);
     }
 
-    fn members(&self, place: Place) -> Vec<usize> {
+    fn members(&self, place: ScannerId) -> Vec<usize> {
         let all = 0..self.systems.len();
         all.filter(|&index| self.balance.place(index) == Some(place)).collect()
     }
@@ -93,17 +94,17 @@ impl Machine {
         let (mut clock, mut used) = (self.busy[core].max(self.now), 0);
         used += clock - self.now;
         while clock < end {
-            let members = self.members(Place::Quick(core));
+            let members = self.members(ScannerId::Quick(core));
             let turns = members.iter().map(|&index| self.systems[index].turn);
-            let at = match next(turns, Kind::Quick, clock, INTERVAL) {
-                Next::Scan(at) => members[at],
-                Next::Wait(due) => {
+            let at = match next(turns, ScannerKind::Quick, clock, INTERVAL) {
+                ScannerStep::Scan(at) => members[at],
+                ScannerStep::Wait(due) => {
                     clock = due.min(end);
                     continue;
                 }
-                Next::Nothing => break,
+                ScannerStep::Nothing => break,
             };
-            let limit = self.balance.limit(Place::Quick(core), INTERVAL);
+            let limit = self.balance.limit(ScannerId::Quick(core), INTERVAL);
             let limit = if members.len() > 1 { limit } else { u64::MAX };
             let took = self.scan(at, clock, limit);
             let system = &mut self.systems[at];
@@ -124,9 +125,11 @@ impl Machine {
     fn run_slow(&mut self, time: u64) {
         let (mut clock, end) = (self.now, self.now + time);
         while clock < end {
-            let members = self.members(Place::Slow);
+            let members = self.members(ScannerId::Slow);
             let turns = members.iter().map(|&index| self.systems[index].turn);
-            let Next::Scan(at) = next(turns, Kind::Slow, clock, INTERVAL) else { return };
+            let ScannerStep::Scan(at) = next(turns, ScannerKind::Slow, clock, INTERVAL) else {
+                return;
+            };
             let slice = if members.len() > 1 { SLICE } else { u64::MAX };
             // What the core does not leave now, it leaves later.
             clock += self.scan(members[at], clock, slice.min(end - clock));
@@ -145,7 +148,7 @@ impl Machine {
         let is_partial = system.left > 0;
         system.measured.add(took, is_partial);
         system.turn.used += took;
-        let goes_on = is_partial && self.balance.place(index) == Some(Place::Slow);
+        let goes_on = is_partial && self.balance.place(index) == Some(ScannerId::Slow);
         system.turn.scanned(clock, clock + took, INTERVAL, goes_on);
         took
     }
@@ -192,7 +195,7 @@ fn quiet_systems_hold_their_interval_beside_a_costly_one() {
     // It gets what the others leave: 60 % of the core.
     let gaps = machine.gaps(8, 2 * SECOND);
     assert!(gaps[gaps.len() / 2] <= 400 * MS, "{gaps:?}");
-    assert_eq!(machine.balance.place(8), Some(Place::Slow));
+    assert_eq!(machine.balance.place(8), Some(ScannerId::Slow));
 }
 
 /// Costs around `cost` that differ by half of it from scan to scan, and are dearer at first.
@@ -235,9 +238,9 @@ fn stay_together(costs: [u64; 8]) {
     costs.push(hostile);
     let mut machine = Machine::new(1, costs);
     machine.run(3 * SECOND);
-    assert_eq!(machine.members(Place::Slow), [8], "soon after the start");
+    assert_eq!(machine.members(ScannerId::Slow), [8], "soon after the start");
     machine.run(27 * SECOND);
-    assert_eq!(machine.members(Place::Slow), [8]);
+    assert_eq!(machine.members(ScannerId::Slow), [8]);
     for quiet in 0..8 {
         assert!(machine.systems[quiet].moves <= 1, "{quiet} moves to and fro");
         let longest = machine.percentile_99(quiet, 3 * SECOND);
@@ -258,7 +261,7 @@ fn a_single_scan_that_takes_long_moves_nobody() {
     let costs = (0..4).map(one_in_3_s).chain([always(200 * MS)]).collect();
     let mut machine = Machine::new(1, costs);
     machine.run(60 * SECOND);
-    assert_eq!(machine.members(Place::Slow), [4]);
+    assert_eq!(machine.members(ScannerId::Slow), [4]);
     assert!(machine.systems[..4].iter().all(|system| system.moves <= 1));
 }
 
@@ -286,8 +289,8 @@ fn another_core_takes_the_costly_system() {
     costs.push(always(200 * MS));
     let mut machine = Machine::new(4, costs);
     machine.run(20 * SECOND);
-    assert_eq!(machine.balance.place(8), Some(Place::Quick(1)));
-    assert!((0..8).all(|quiet| machine.balance.place(quiet) == Some(Place::Quick(0))));
+    assert_eq!(machine.balance.place(8), Some(ScannerId::Quick(1)));
+    assert!((0..8).all(|quiet| machine.balance.place(quiet) == Some(ScannerId::Quick(0))));
     assert_eq!(machine.balance.used, 2, "no more than are needed");
     assert!(machine.percentile_99(8, 10 * SECOND) <= 220 * MS);
 }
@@ -360,7 +363,7 @@ fn a_system_that_becomes_cheap_returns_and_one_that_swings_stays_away_longer() {
     costs.extend([swings, ends]);
     let mut machine = Machine::new(1, costs);
     machine.run(300 * SECOND);
-    assert_eq!(machine.balance.place(9), Some(Place::Quick(0)));
+    assert_eq!(machine.balance.place(9), Some(ScannerId::Quick(0)));
     assert!(machine.percentile_99(9, 10 * SECOND) <= INTERVAL * 12 / 10);
     // A minute in the slow scanner, then back, and out again.
     assert!((4..=24).contains(&machine.systems[8].moves), "{}", machine.systems[8].moves);
@@ -372,7 +375,10 @@ fn a_system_that_becomes_cheap_returns_and_one_that_swings_stays_away_longer() {
 fn a_system_alone_is_scanned_by_the_quick_scanner() {
     let mut machine = Machine::new(1, vec![always(500 * MS)]);
     machine.run(10 * SECOND);
-    assert_eq!((machine.balance.place(0), machine.systems[0].moves), (Some(Place::Quick(0)), 0));
+    assert_eq!(
+        (machine.balance.place(0), machine.systems[0].moves),
+        (Some(ScannerId::Quick(0)), 0)
+    );
     assert!(machine.gaps(0, 0).len() >= 18);
 }
 
@@ -387,7 +393,7 @@ fn configured_cores_are_used_from_the_start() {
     }
     while balance.next_move(TICK, INTERVAL).is_some() {}
     let places: Vec<_> = (0..3).map(|index| balance.place(index).unwrap()).collect();
-    assert_eq!(places, [Place::Quick(0), Place::Quick(1), Place::Quick(2)]);
+    assert_eq!(places, [ScannerId::Quick(0), ScannerId::Quick(1), ScannerId::Quick(2)]);
     for tick in 0..2000 {
         assert_eq!(balance.next_move(tick * TICK, INTERVAL), None);
     }
@@ -445,17 +451,17 @@ proptest! {
 #[test]
 fn nothing_goes_to_a_scanner_whose_memory_does_not_answer() {
     let mut machine = Machine::new(1, (0..4).map(|_| always(MS)).collect());
-    machine.balance.set_silent(Place::Quick(0), true);
+    machine.balance.set_silent(ScannerId::Quick(0), true);
     machine.run(5 * SECOND);
-    assert_eq!(machine.members(Place::Quick(0)), [0], "the first one cannot leave");
-    machine.balance.set_silent(Place::Quick(0), false);
+    assert_eq!(machine.members(ScannerId::Quick(0)), [0], "the first one cannot leave");
+    machine.balance.set_silent(ScannerId::Quick(0), false);
     machine.run(5 * SECOND);
-    assert_eq!(machine.members(Place::Quick(0)).len(), 4);
-    machine.balance.set_silent(Place::Slow, true);
-    assert_eq!(machine.balance.add(4, machine.now), Place::Quick(0));
+    assert_eq!(machine.members(ScannerId::Quick(0)).len(), 4);
+    machine.balance.set_silent(ScannerId::Slow, true);
+    assert_eq!(machine.balance.add(4, machine.now), ScannerId::Quick(0));
     // With another core, those of the slow scanner do not wait for the first.
     let mut machine = Machine::new(2, (0..4).map(|_| always(MS)).collect());
-    machine.balance.set_silent(Place::Quick(0), true);
+    machine.balance.set_silent(ScannerId::Quick(0), true);
     machine.run(5 * SECOND);
-    assert_eq!(machine.members(Place::Quick(1)), [1, 2, 3]);
+    assert_eq!(machine.members(ScannerId::Quick(1)), [1, 2, 3]);
 }

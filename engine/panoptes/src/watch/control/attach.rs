@@ -5,28 +5,28 @@ use std::time::Instant;
 
 use panoptes_records::activities::Activity;
 use panoptes_records::record::system_activity::SystemActivityDetails;
-use panoptes_sources::{AnySource, Format};
+use panoptes_sources::{AnySource, DetectedFormat};
 
-use super::candidate::{Attaching, Changes, Check, Phase, Scanned, Waiting};
-use super::search::{Attached, NotAttached, Search};
-use super::{Control, FIRST_KERNEL_WAIT, GUEST_LOOK};
+use super::candidate::{AttachAttempt, Changes, Phase, RebootCheck, ScannedSystem, SearchedSystem};
+use super::search::{AttachTask, AttachedSystem, NotAttached};
+use super::{ControlThread, FIRST_KERNEL_WAIT, GUEST_LOOK};
 use crate::config::{Mode, System};
 use crate::exit::{Exit, Failure};
-use crate::watch::clock_watch::{Found, SystemShared};
+use crate::watch::clock_watch::{KernelIdentity, SystemShared};
 use crate::watch::problems::Topic;
 use crate::watch::scanner;
 use crate::watch::system_events::{Notice, because};
-use crate::watch::threads::{Ended, Urgency};
+use crate::watch::threads::{EndedTask, Urgency};
 
 /// The result of a worker's task.
 #[derive(Debug)]
-pub(super) enum Outcome {
-    Attached(Result<Box<Attached>, NotAttached>),
+pub(super) enum WorkerOutcome {
+    Attached(Result<Box<AttachedSystem>, NotAttached>),
     /// The kernel that runs in a system whose clock stands still, or why that is not known.
-    Checked(Result<Option<Found>, String>),
+    Checked(Result<Option<KernelIdentity>, String>),
 }
 
-impl Control {
+impl ControlThread {
     /// Starts the tasks that are due, as far as there are workers.
     pub(super) fn start_due_tasks(&mut self) {
         let now = Instant::now();
@@ -53,7 +53,7 @@ impl Control {
         }
     }
 
-    fn start_search(&mut self, index: usize, waiting: Waiting) {
+    fn start_search(&mut self, index: usize, waiting: AttachAttempt) {
         let candidate = &mut self.candidates[index];
         let is_retry = std::mem::replace(&mut candidate.is_retry, true);
         let system = Arc::new(candidate.to_attach());
@@ -70,7 +70,7 @@ impl Control {
             let activity = Activity::HostInitializationStarted;
             self.system_events.host(&system, activity, &because(&reason));
         }
-        let search = Search {
+        let search = AttachTask {
             configuration: self.request.configuration.clone(),
             shipped: self.sboms.of(&system.settings.sbom),
             exceptions: self.silenced.exceptions(),
@@ -97,12 +97,12 @@ impl Control {
         };
         let run = self.work.search;
         let started = self.workers.start(waiting.urgency(), move |is_cancelled| {
-            Outcome::Attached(run(search, is_cancelled))
+            WorkerOutcome::Attached(run(search, is_cancelled))
         });
         match started {
             Ok(task) => {
                 let changes = Changes::default();
-                let attaching = Attaching { task, waiting, changes };
+                let attaching = SearchedSystem { task, waiting, changes };
                 self.candidates[index].phase = Phase::Attaching(attaching);
             }
             Err(failure) => self.report_failure(index, waiting, failure.into()),
@@ -116,10 +116,10 @@ impl Control {
         let Phase::Scanned(scanned) = &mut candidate.phase else { return };
         let (configuration, find) = (self.request.configuration.clone(), self.work.find_again);
         let started = self.workers.start(Urgency::Again, move |is_cancelled| {
-            Outcome::Checked(find(&system, &configuration, is_cancelled))
+            WorkerOutcome::Checked(find(&system, &configuration, is_cancelled))
         });
         match started {
-            Ok(task) => scanned.check = Check::Running(task),
+            Ok(task) => scanned.check = RebootCheck::Running(task),
             Err(failure) => self.fail_task(index, failure.into()),
         }
     }
@@ -183,7 +183,7 @@ impl Control {
         }
     }
 
-    fn collect(&mut self, ended: Ended<Outcome>) {
+    fn collect(&mut self, ended: EndedTask<WorkerOutcome>) {
         let index = self.candidates.iter().position(|candidate| candidate.has_task(ended.id));
         let Some(index) = index else {
             // Its system was removed, or attached to again.
@@ -191,9 +191,9 @@ impl Control {
             return;
         };
         match ended.result {
-            Ok(Outcome::Attached(Ok(attached))) => self.assign(index, *attached),
-            Ok(Outcome::Attached(Err(error))) => self.fail_task(index, error),
-            Ok(Outcome::Checked(found)) => {
+            Ok(WorkerOutcome::Attached(Ok(attached))) => self.assign(index, *attached),
+            Ok(WorkerOutcome::Attached(Err(error))) => self.fail_task(index, error),
+            Ok(WorkerOutcome::Checked(found)) => {
                 let system = self.candidates[index].system.clone();
                 let problem = found.as_ref().err().map(String::as_str);
                 self.note_problem(Some(&system), Topic::Kernel, problem);
@@ -215,7 +215,7 @@ impl Control {
                 self.report_failure(index, waiting, error);
             }
             Phase::Scanned(scanned) => {
-                scanned.check = Check::None;
+                scanned.check = RebootCheck::None;
                 let system = self.candidates[index].system.clone();
                 let reason = about(&system, &error.failure);
                 self.note_problem(Some(&system), Topic::Kernel, Some(reason));
@@ -225,11 +225,11 @@ impl Control {
     }
 
     /// Passes a system to its scanner.
-    fn assign(&mut self, index: usize, attached: Attached) {
+    fn assign(&mut self, index: usize, attached: AttachedSystem) {
         let candidate = &mut self.candidates[index];
-        let Phase::Attaching(Attaching { changes, .. }) = candidate.phase else { return };
-        let Attached { watched, source, address, owner, address_use, .. } = attached;
-        let Attached { found, same, release, build_id, process, took, .. } = attached;
+        let Phase::Attaching(SearchedSystem { changes, .. }) = candidate.phase else { return };
+        let AttachedSystem { watched, source, address, owner, address_use, .. } = attached;
+        let AttachedSystem { found, same, release, build_id, process, took, .. } = attached;
         if candidate.guest.is_some() {
             // Until its guest ends, it is this process.
             candidate.address_use = address_use.or_else(|| candidate.address_use.take());
@@ -266,12 +266,12 @@ impl Control {
             _ => &[],
         };
         let limits = candidate.system.settings.limits;
-        let mut scanned = Scanned::new(found, Arc::clone(&shared), layout);
+        let mut scanned = ScannedSystem::new(found, Arc::clone(&shared), layout);
         // The search began with the settings of that time. The first scan needs those of today.
         scanned.changes = changes;
         candidate.phase = Phase::Scanned(scanned);
         if let AnySource::File(source) = &source
-            && source.format() == Format::Raw
+            && source.format() == DetectedFormat::Raw
         {
             candidate.is_raw = true;
         }
@@ -286,7 +286,12 @@ impl Control {
     }
 
     /// Reports why a system could not be attached to, and sets the next attempt.
-    pub(super) fn report_failure(&mut self, index: usize, waiting: Waiting, error: NotAttached) {
+    pub(super) fn report_failure(
+        &mut self,
+        index: usize,
+        waiting: AttachAttempt,
+        error: NotAttached,
+    ) {
         let NotAttached { failure, searched, is_early, instead } = error;
         let address = self.candidates[index].system.address.clone();
         self.candidates[index].address_use = None;

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use panoptes_engine::detect::with_memory;
-use panoptes_engine::watch::Seen;
+use panoptes_engine::watch::LastContact;
 use panoptes_sinks::panics::Restarts;
-use panoptes_sources::{FileFormat, Placed, file_identity};
+use panoptes_sources::{FileFormat, PlacedArea, file_identity};
 
 use super::in_use::AddressUse;
 use crate::config::{Events, GuestName, System, SystemAddress, SystemSettings};
-use crate::guests::{self, Guest, Owner};
-use crate::watch::clock_watch::{Found, SystemShared};
+use crate::guests::{self, Guest, GuestNameOwner};
+use crate::watch::clock_watch::{KernelIdentity, SystemShared};
 use crate::watch::finder::is_same;
 use crate::watch::gap_messages::LoggedGaps;
 use crate::watch::silence::Silence;
@@ -32,7 +32,7 @@ const SPARE: Duration = Duration::from_mins(1);
 
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a question of its own")]
-pub(super) struct Candidate {
+pub(super) struct SystemCandidate {
     pub(super) system: System,
     /// Whether it was tried before: in a retry, QEMU may still be loading a saved machine.
     pub(super) is_retry: bool,
@@ -59,11 +59,11 @@ pub(super) struct Candidate {
     /// the guest has ended.
     pub(super) guest: Option<GuestName>,
     /// The guest that was watched.
-    pub(super) owner: Option<Owner>,
+    pub(super) owner: Option<GuestNameOwner>,
     /// The use of its address, from the start of a search until it is not watched any more.
     pub(super) address_use: Option<AddressUse>,
     /// How far it was watched before contact was lost.
-    pub(super) seen: Option<Seen>,
+    pub(super) seen: Option<LastContact>,
     /// How often its scans have panicked.
     pub(super) panics: Restarts,
     pub(super) phase: Phase,
@@ -71,18 +71,18 @@ pub(super) struct Candidate {
 
 #[derive(Debug)]
 pub(super) enum Phase {
-    Waiting(Waiting),
+    Waiting(AttachAttempt),
     /// A worker searches for its kernel.
-    Attaching(Attaching),
+    Attaching(SearchedSystem),
     /// A scanner has it.
-    Scanned(Scanned),
+    Scanned(ScannedSystem),
     /// It was removed, so that a new system can take its place.
     Gone,
 }
 
 /// The next attempt to attach to a system.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Waiting {
+pub(super) struct AttachAttempt {
     pub(super) due: Instant,
     /// The pause after that attempt, if it fails.
     pause: Duration,
@@ -92,7 +92,7 @@ pub(super) struct Waiting {
     pub(super) is_failure_reported: bool,
 }
 
-impl Waiting {
+impl AttachAttempt {
     /// The first attempt.
     fn first(due: Instant) -> Self {
         Self { due, pause: RETRY_FIRST, has_failed: false, is_failure_reported: false }
@@ -144,7 +144,7 @@ impl Waiting {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Outside {
     /// Where a QEMU process has the memory; another process has it elsewhere.
-    Guest(Vec<Placed>),
+    Guest(Vec<PlacedArea>),
     /// Identity and size in bytes.
     File((u32, u32, u64), u64),
 }
@@ -165,10 +165,10 @@ impl Outside {
 
 /// A system that a worker searches.
 #[derive(Debug)]
-pub(super) struct Attaching {
+pub(super) struct SearchedSystem {
     pub(super) task: TaskId,
     /// The attempt.
-    pub(super) waiting: Waiting,
+    pub(super) waiting: AttachAttempt,
     /// The settings that have changed since the search began.
     pub(super) changes: Changes,
 }
@@ -218,16 +218,16 @@ fn detectors(events: &Events) -> [bool; 2] {
 
 /// A system that a scanner has.
 #[derive(Debug)]
-pub(super) struct Scanned {
-    pub(super) found: Found,
+pub(super) struct ScannedSystem {
+    pub(super) found: KernelIdentity,
     /// The state shared with the scanner.
     pub(super) shared: Arc<SystemShared>,
     /// The layout of its memory in QEMU when it was opened.
-    pub(super) opened_layout: Vec<Placed>,
+    pub(super) opened_layout: Vec<PlacedArea>,
     /// The same at the last check.
-    pub(super) last_layout: Vec<Placed>,
+    pub(super) last_layout: Vec<PlacedArea>,
     /// The check whether another kernel runs, because the clock stands still.
-    pub(super) check: Check,
+    pub(super) check: RebootCheck,
     /// Whether the standstill of its clock was logged.
     pub(super) is_standstill_logged: bool,
     /// Changed settings that the scanner does not have yet.
@@ -242,22 +242,26 @@ pub(super) struct Scanned {
 
 /// A check whether another kernel runs in a machine.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Check {
+pub(super) enum RebootCheck {
     None,
     /// Since this time it waits for a worker.
     Due(Instant),
     Running(TaskId),
 }
 
-impl Scanned {
+impl ScannedSystem {
     /// A system to scan; `layout` is that of a QEMU process's memory.
-    pub(super) fn new(found: Found, shared: Arc<SystemShared>, layout: &[Placed]) -> Self {
+    pub(super) fn new(
+        found: KernelIdentity,
+        shared: Arc<SystemShared>,
+        layout: &[PlacedArea],
+    ) -> Self {
         Self {
             found,
             shared,
             opened_layout: layout.to_vec(),
             last_layout: layout.to_vec(),
-            check: Check::None,
+            check: RebootCheck::None,
             is_standstill_logged: false,
             changes: Changes::default(),
             stall: Stall::default(),
@@ -267,9 +271,9 @@ impl Scanned {
     }
 }
 
-impl Candidate {
+impl SystemCandidate {
     pub(super) fn new(system: System, now: Instant, is_found: bool) -> Self {
-        let phase = Phase::Waiting(Waiting::first(now));
+        let phase = Phase::Waiting(AttachAttempt::first(now));
         let guest = match &system.address {
             SystemAddress::Guest(name) => Some(name.clone()),
             _ => None,
@@ -350,13 +354,13 @@ impl Candidate {
     }
 
     pub(super) fn wait_for(&mut self, pause: Duration) {
-        self.phase = Phase::Waiting(Waiting::first(Instant::now() + pause));
+        self.phase = Phase::Waiting(AttachAttempt::first(Instant::now() + pause));
     }
 
     /// Compares its memory with that of its machine again after a while.
     pub(super) fn wait_as_spare(&mut self) {
-        let waiting = Waiting::first(Instant::now() + SPARE);
-        self.phase = Phase::Waiting(Waiting { has_failed: true, ..waiting });
+        let waiting = AttachAttempt::first(Instant::now() + SPARE);
+        self.phase = Phase::Waiting(AttachAttempt { has_failed: true, ..waiting });
     }
 
     /// Whether it is a function of a DMA device that `auto_scan` has found.
@@ -372,7 +376,7 @@ impl Candidate {
     pub(super) fn due(&self) -> Option<Instant> {
         match &self.phase {
             Phase::Waiting(waiting) => Some(waiting.due),
-            Phase::Scanned(Scanned { check: Check::Due(due), .. }) => Some(*due),
+            Phase::Scanned(ScannedSystem { check: RebootCheck::Due(due), .. }) => Some(*due),
             _ => None,
         }
     }
@@ -380,7 +384,7 @@ impl Candidate {
     /// Whether no attempt to attach to it has ended yet.
     pub(super) fn is_untried(&self) -> bool {
         match &self.phase {
-            Phase::Waiting(waiting) | Phase::Attaching(Attaching { waiting, .. }) => {
+            Phase::Waiting(waiting) | Phase::Attaching(SearchedSystem { waiting, .. }) => {
                 !waiting.has_failed
             }
             _ => false,
@@ -402,7 +406,7 @@ impl Candidate {
     pub(super) fn has_task(&self, id: TaskId) -> bool {
         match &self.phase {
             Phase::Attaching(attaching) => attaching.task == id,
-            Phase::Scanned(Scanned { check: Check::Running(task), .. }) => *task == id,
+            Phase::Scanned(ScannedSystem { check: RebootCheck::Running(task), .. }) => *task == id,
             _ => false,
         }
     }
@@ -420,7 +424,7 @@ mod tests {
     /// The first pauses in milliseconds if all attempts fail.
     fn pauses(searched: Option<Duration>) -> Vec<u128> {
         let now = Instant::now();
-        let mut waiting = Waiting::first(now);
+        let mut waiting = AttachAttempt::first(now);
         let mut pauses = Vec::new();
         for _ in 0..20 {
             waiting = waiting.next(searched, now);
@@ -450,7 +454,7 @@ mod tests {
 
     #[test]
     fn patience_with_a_kernel_that_starts_is_bounded() {
-        let mut waiting = Waiting::first(Instant::now());
+        let mut waiting = AttachAttempt::first(Instant::now());
         let mut patient = 0;
         while waiting.is_patient() {
             patient += 1;
@@ -462,7 +466,7 @@ mod tests {
     #[test]
     fn a_long_pause_ends_when_the_memory_changes() {
         let now = Instant::now();
-        let short = Waiting::first(now).next(None, now);
+        let short = AttachAttempt::first(now).next(None, now);
         let mut long = short.next(Some(Duration::from_mins(10)), now);
         assert!(long.is_long() && !short.is_long());
         assert!(long.due >= now + Duration::from_mins(10));

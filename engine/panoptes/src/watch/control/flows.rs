@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use panoptes_engine::detect::hidden_connections::Wire;
+use panoptes_engine::detect::hidden_connections::TrafficLink;
 use panoptes_interface::MirrorPort;
 use panoptes_records::activities::Activity;
 use panoptes_records::queue::queue;
@@ -17,10 +17,10 @@ use panoptes_sinks::panics::Restarts;
 use panoptes_sinks::writer::OutputChange;
 
 use super::candidate::Phase;
-use super::{Control, END_LOOK};
+use super::{ControlThread, END_LOOK};
 use crate::config::{Configuration, Flows};
 use crate::exit::Failure;
-use crate::flow::{Happened, OfService, OpenSensor, Ports, QUEUE, Sensor, SharedSystem};
+use crate::flow::{OfService, OpenSensor, Ports, QUEUE, Sensor, SensorEvent, SharedSystem};
 use crate::watch::metrics::STANDS_STILL_FOR_GOOD;
 use crate::watch::signals::{Signals, StopRequest};
 use crate::watch::system_events::because;
@@ -31,7 +31,7 @@ pub(super) struct FlowSensor {
     sensor: Option<Sensor>,
     /// The system whose packets it has, by name.
     system: Option<(String, SharedSystem)>,
-    happened: (Sender<Happened>, Receiver<Happened>),
+    happened: (Sender<SensorEvent>, Receiver<SensorEvent>),
     restarts: Restarts,
     /// When it is started again, after a panic or a failure.
     again_at: Option<Instant>,
@@ -97,7 +97,7 @@ impl FlowSensor {
     }
 
     /// What a system shares with the sensor, if its packets are those.
-    pub(super) fn wire_of(&self, system: &str) -> Option<Arc<Wire>> {
+    pub(super) fn wire_of(&self, system: &str) -> Option<Arc<TrafficLink>> {
         let (_, shared) = self.system.as_ref().filter(|(name, _)| name == system)?;
         Some(Arc::clone(&shared.wire))
     }
@@ -144,12 +144,12 @@ impl FlowSensor {
 /// What the system that the configuration names shares with the sensor.
 fn shared(configuration: &Configuration) -> Option<(String, SharedSystem)> {
     let name = configuration.flows.system.clone().filter(|_| configuration.flows.are_wanted())?;
-    let wire = Wire::new(&limits_of(configuration)?, crate::random::hash_key());
+    let wire = TrafficLink::new(&limits_of(configuration)?, crate::random::hash_key());
     let shared = SharedSystem { wire: Arc::new(wire), is_attached: Arc::default() };
     Some((name, shared))
 }
 
-impl Control {
+impl ControlThread {
     /// Starts the sensor, whose interfaces are open.
     pub(super) fn start_flows(&mut self, opened: OpenSensor) -> Result<(), Failure> {
         let (records, consumer) = queue(QUEUE, self.outputs.waker());

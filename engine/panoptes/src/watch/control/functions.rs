@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use panoptes_records::activities::Activity;
 
-use super::Control;
-use super::candidate::{Candidate, Phase};
+use super::ControlThread;
+use super::candidate::{Phase, SystemCandidate};
 use super::one_machine::{Instead, Machines};
 use crate::config::{System, SystemAddress};
 use crate::dma;
@@ -38,7 +38,7 @@ const PHYSICAL_FIRST: Duration = Duration::from_secs(5);
 /// so it has no other work.
 #[derive(Debug)]
 pub(super) struct Functions {
-    lookout: Workers<dma::Found>,
+    lookout: Workers<dma::DocaFunctionList>,
     next: Instant,
     /// The machines that are watched through functions.
     pub(super) machines: Machines,
@@ -60,7 +60,7 @@ impl Functions {
     }
 }
 
-impl Control {
+impl ControlThread {
     /// Starts to list functions, if that is due.
     pub(super) fn look_for_functions(&mut self) {
         let now = Instant::now();
@@ -96,7 +96,7 @@ impl Control {
         }
     }
 
-    pub(super) fn take_functions(&mut self, found: &dma::Found) {
+    pub(super) fn take_functions(&mut self, found: &dma::DocaFunctionList) {
         // Most machines have neither DOCA nor such a device.
         let is_wanted = self.request.configuration.service.doca_library_path.is_some();
         let is_wanted = is_wanted || !found.functions.is_empty();
@@ -125,7 +125,7 @@ impl Control {
         let system = System { name, address, settings };
         let (name, address) = (&system.name, &system.address);
         self.messages.of(&system).info(format_args!("{name}: found as {address}"));
-        let mut candidate = Candidate::new(system, Instant::now(), true);
+        let mut candidate = SystemCandidate::new(system, Instant::now(), true);
         candidate.is_physical = function.is_physical();
         self.add(candidate);
     }
@@ -151,7 +151,7 @@ impl Control {
     }
 
     /// Removes the functions that a list lacks.
-    fn remove_functions(&mut self, found: &dma::Found) {
+    fn remove_functions(&mut self, found: &dma::DocaFunctionList) {
         for index in 0..self.candidates.len() {
             let candidate = &mut self.candidates[index];
             if candidate.is_gone() || !candidate.is_found_function() {
@@ -202,8 +202,8 @@ impl Control {
     /// watched through one that is named. The comparison before its next search makes it a spare
     /// one.
     pub(super) fn yield_to_named(&mut self, found: &SystemAddress) {
-        let is_it = |one: &&Candidate| one.is_found && one.uses(found);
-        if let Some(Candidate { phase: Phase::Scanned(scanned), .. }) =
+        let is_it = |one: &&SystemCandidate| one.is_found && one.uses(found);
+        if let Some(SystemCandidate { phase: Phase::Scanned(scanned), .. }) =
             self.candidates.iter().find(is_it)
         {
             scanned.shared.give_up(Reattach::Named);
@@ -217,9 +217,10 @@ impl Control {
         if !self.candidates[index].is_found_function() {
             return false;
         }
-        let is_spare = |one: &Candidate| !one.is_gone() && one.spare_of.as_ref() == Some(&used);
+        let is_spare =
+            |one: &SystemCandidate| !one.is_gone() && one.spare_of.as_ref() == Some(&used);
         // One that is being compared is used after that.
-        let is_ready = |one: &Candidate| is_spare(one) && one.missed == 0 && one.is_waiting();
+        let is_ready = |one: &SystemCandidate| is_spare(one) && one.missed == 0 && one.is_waiting();
         // Of those that could be compared, the one that was used or compared the longest ago.
         let ready = self.candidates.iter().enumerate().filter(|(_, one)| is_ready(one));
         let Some((spare, _)) = ready.min_by_key(|(_, one)| (one.uncompared, one.due())) else {

@@ -12,12 +12,12 @@ use panoptes_records::json::time::Timestamp;
 use panoptes_records::record::system_activity::SystemActivityDetails;
 use panoptes_sinks::panics::caught;
 
-use super::candidate::{Candidate, Check, Outside, Phase, Scanned};
-use super::scanners::{Lost, Unscanned};
-use super::{Control, MEMORY_LOOK};
+use super::candidate::{Outside, Phase, RebootCheck, ScannedSystem, SystemCandidate};
+use super::scanners::{LostSystem, UnscannedSystem};
+use super::{ControlThread, MEMORY_LOOK};
 use crate::config::{LogLevel, Mode, System, SystemAddress};
 use crate::guests::{self, Guest};
-use crate::watch::clock_watch::{Found, Reattach};
+use crate::watch::clock_watch::{KernelIdentity, Reattach};
 use crate::watch::clocks::wall_clock_ns;
 use crate::watch::finder::{Watchable, is_same};
 use crate::watch::gap_messages::GapMessage;
@@ -36,7 +36,7 @@ const LOOK_LONG: Duration = Duration::from_mins(1);
 #[derive(Debug, Default)]
 pub(super) struct GuestNames {
     /// To whom they belong.
-    owners: guests::Owners,
+    owners: guests::GuestNameOwners,
     /// The guests that run.
     pub(super) census: Arc<Mutex<guests::Census>>,
     /// Guests that the configuration leaves out, if that was reported.
@@ -45,14 +45,14 @@ pub(super) struct GuestNames {
 
 /// What a look at this machine's processes and files has shown.
 #[derive(Debug)]
-pub(super) struct Sighting {
+pub(super) struct HostSurvey {
     /// The guests, if they were looked for.
     guests: Option<io::Result<Vec<Guest>>>,
     /// What is known of the memory of systems; `None` if nothing is.
     memory: Vec<(SystemAddress, Option<Outside>)>,
 }
 
-impl Sighting {
+impl HostSurvey {
     /// What a look for guests has shown.
     #[cfg(test)]
     pub(super) fn of_guests(guests: io::Result<Vec<Guest>>) -> Self {
@@ -60,7 +60,7 @@ impl Sighting {
     }
 }
 
-impl Scanned {
+impl ScannedSystem {
     /// Gives the system up if the layout of its memory in QEMU has changed.
     fn check_layout(&mut self, outside: Option<Outside>) {
         // If the guest has ended, the scanner detects that.
@@ -73,7 +73,7 @@ impl Scanned {
     }
 }
 
-impl Control {
+impl ControlThread {
     /// Starts a look at guests and at the memory of systems, if it is due. It waits for other
     /// processes, so another thread does it.
     pub(super) fn look_around(&mut self) {
@@ -99,7 +99,7 @@ impl Control {
             };
             let guests =
                 finds.then(|| census.lock().unwrap_or_else(PoisonError::into_inner).renew(&users));
-            Sighting { guests, memory: addresses.into_iter().map(look).collect() }
+            HostSurvey { guests, memory: addresses.into_iter().map(look).collect() }
         });
         if let Err(failure) = started {
             self.note_problem(None, Topic::Guests, Some(&failure.message));
@@ -118,7 +118,7 @@ impl Control {
         }
     }
 
-    pub(super) fn use_sighting(&mut self, sighting: Sighting) {
+    pub(super) fn use_sighting(&mut self, sighting: HostSurvey) {
         match sighting.guests {
             Some(Ok(guests)) => self.take_guests(guests),
             Some(Err(error)) => {
@@ -153,7 +153,7 @@ impl Control {
         }
         let now = Instant::now();
         let mut ended = Vec::new();
-        for Candidate { system, is_found, phase, .. } in &mut self.candidates {
+        for SystemCandidate { system, is_found, phase, .. } in &mut self.candidates {
             let is_guest = *is_found && !matches!(system.address, SystemAddress::Doca { .. });
             if !is_guest || guests.iter().any(|guest| is_same(system, guest)) {
                 continue;
@@ -185,7 +185,7 @@ impl Control {
             let named = guests::name_of(guest, guests, &mut self.names.owners, |name| {
                 let mut known = self.candidates.iter().filter(|candidate| !candidate.is_gone());
                 // A guest that has ended does not keep its name.
-                let is_there = |candidate: &Candidate| {
+                let is_there = |candidate: &SystemCandidate| {
                     let is_it = |guest| is_same(&candidate.system, guest);
                     !candidate.is_found || candidate.is_found_function() || guests.iter().any(is_it)
                 };
@@ -196,7 +196,7 @@ impl Control {
             let system = System { name, address, settings };
             let (name, address) = (&system.name, &system.address);
             self.messages.of(&system).info(format_args!("{name}: found as {address}"));
-            let candidate = Candidate::new(system, now, true);
+            let candidate = SystemCandidate::new(system, now, true);
             if let Some(ambiguity) = named.ambiguity {
                 self.report_ambiguity(guest, guests, &candidate.system, &ambiguity);
             }
@@ -233,7 +233,7 @@ impl Control {
             if let Phase::Waiting(waiting) = &mut self.candidates[index].phase {
                 waiting.restart(Instant::now());
             }
-            let found = |other: &Candidate| {
+            let found = |other: &SystemCandidate| {
                 other.is_found
                     && !other.is_leaving
                     && !other.is_gone()
@@ -265,20 +265,20 @@ impl Control {
 
     /// Has it checked whether another kernel runs in machines whose clocks stand still.
     pub(super) fn check_stopped_clocks(&mut self) {
-        for Candidate { phase, .. } in &mut self.candidates {
+        for SystemCandidate { phase, .. } in &mut self.candidates {
             let Phase::Scanned(scanned) = phase else { continue };
-            if scanned.shared.take_standstill() && matches!(scanned.check, Check::None) {
-                scanned.check = Check::Due(Instant::now());
+            if scanned.shared.take_standstill() && matches!(scanned.check, RebootCheck::None) {
+                scanned.check = RebootCheck::Due(Instant::now());
             }
         }
     }
 
     /// Attaches to a system again if another kernel runs in it now. `found` is `None` if none was
     /// found.
-    pub(super) fn compare_kernels(&mut self, index: usize, found: Option<&Found>) {
-        let Candidate { system, phase, .. } = &mut self.candidates[index];
+    pub(super) fn compare_kernels(&mut self, index: usize, found: Option<&KernelIdentity>) {
+        let SystemCandidate { system, phase, .. } = &mut self.candidates[index];
         let Phase::Scanned(scanned) = phase else { return };
-        scanned.check = Check::None;
+        scanned.check = RebootCheck::None;
         if found.is_some_and(|found| *found != scanned.found) {
             scanned.shared.give_up(Reattach::Kernel);
         } else if !std::mem::replace(&mut scanned.is_standstill_logged, true) {
@@ -293,7 +293,7 @@ impl Control {
     /// runs there.
     pub(super) fn check_stalls(&mut self) {
         let now = Instant::now();
-        for Candidate { system, phase, .. } in &mut self.candidates {
+        for SystemCandidate { system, phase, .. } in &mut self.candidates {
             let (Phase::Scanned(scanned), SystemAddress::Qemu(pid)) = (phase, &system.address)
             else {
                 continue;
@@ -336,7 +336,7 @@ impl Control {
         for (index, report, of_it) in reports {
             let system = self.candidates[index].system.clone();
             let (activity, since_ns, reason) = match (report, of_it) {
-                (SilenceReport::Lasts { since_ns }, Some(Unscanned { cause, ns, .. })) => {
+                (SilenceReport::Lasts { since_ns }, Some(UnscannedSystem { cause, ns, .. })) => {
                     let cause = self.candidates.get(cause).map_or("", |it| &it.system.name);
                     let seconds = Duration::from_nanos(ns).as_secs_f64();
                     let reason = format!(
@@ -393,7 +393,7 @@ impl Control {
         let mut candidates = self.candidates.iter_mut();
         let candidate = candidates
             .find(|candidate| candidate.system.address == *address && candidate.wants_look());
-        let Some(Candidate { phase, searched, .. }) = candidate else { return };
+        let Some(SystemCandidate { phase, searched, .. }) = candidate else { return };
         match phase {
             Phase::Waiting(waiting) if outside != *searched => waiting.restart(Instant::now()),
             Phase::Attaching(attaching) if outside.is_none() => {
@@ -405,16 +405,16 @@ impl Control {
     }
 
     /// Handles a system that can't be scanned any more: reports it, and retries or removes it.
-    pub(super) fn lose(&mut self, lost: Lost<scanner::System>) {
-        let Lost { slot, gone, has_panicked } = lost;
+    pub(super) fn lose(&mut self, lost: LostSystem<scanner::System>) {
+        let LostSystem { slot, gone, has_panicked } = lost;
         let candidate = &mut self.candidates[slot.index];
         // No other guest gets the process id that a user has named.
         let is_named = self.request.mode == Mode::Watch && candidate.is_process();
         let is_gone = candidate.is_leaving || (candidate.is_found || is_named) && gone.has_ended;
         let mut is_requested = false;
-        if let Phase::Scanned(Scanned { check, shared, .. }) = &candidate.phase {
+        if let Phase::Scanned(ScannedSystem { check, shared, .. }) = &candidate.phase {
             is_requested = shared.given_up().is_some_and(Reattach::is_requested) && !has_panicked;
-            if let Check::Running(task) = *check {
+            if let RebootCheck::Running(task) = *check {
                 self.workers.cancel(task);
             }
         }
@@ -477,7 +477,7 @@ impl Control {
 
     /// Forgets the process of a system that is named by its guest, whichever process that has next.
     fn release_process(&mut self, index: usize) {
-        let Candidate { system, guest: Some(name), .. } = &mut self.candidates[index] else {
+        let SystemCandidate { system, guest: Some(name), .. } = &mut self.candidates[index] else {
             return;
         };
         let before = std::mem::replace(&mut system.address, SystemAddress::Guest(name.clone()));
@@ -504,7 +504,7 @@ impl Control {
 
     /// Writes messages about what scans begin to miss, and when that is over.
     pub(super) fn report_missed(&mut self) {
-        for Candidate { system, phase, .. } in &mut self.candidates {
+        for SystemCandidate { system, phase, .. } in &mut self.candidates {
             let Phase::Scanned(scanned) = phase else { continue };
             let (name, messages) = (&system.name, self.messages.of(system));
             if let Some(used) = scanned.shared.take_used() {

@@ -47,29 +47,31 @@ use crate::config::Mode;
 use crate::dma;
 use crate::exit::{Exit, Failure};
 use crate::guests::{self, Guest};
-use crate::memory::Promised;
+use crate::memory::PromisedMemory;
 use crate::message::Messages;
 use crate::request::WatchRequest;
 use crate::sandbox::GivenUp;
 use crate::sbom::Sboms;
-use crate::watch::exceptions::Silenced;
+use crate::watch::exceptions::SilencedAlerts;
 use crate::watch::finder::Finder;
 use crate::watch::metrics::Figures;
-use crate::watch::notify::{self, Facts, Notifier};
+use crate::watch::notify::{self, Notifier, ServiceStatus};
 use crate::watch::outputs::LogFolder;
 use crate::watch::problems::Problems;
-use crate::watch::scanner::{Returned, Scanner, ScannerState, Shared, System, Why};
+use crate::watch::scanner::{
+    ReturnReason, ReturnedSystem, Scanner, ScannerControls, ScannerState, System,
+};
 use crate::watch::signals::{Signals, StopRequest};
 use crate::watch::system_events::{Notice, SystemEvents, because};
 use crate::watch::threads::{OtherCores, Workers};
-use attach::Outcome;
-use candidate::{Candidate, Phase};
+use attach::WorkerOutcome;
+use candidate::{Phase, SystemCandidate};
 use flows::FlowSensor;
 use functions::Functions;
 use in_use::InUse;
-use machines::{GuestNames, Sighting};
-use outputs::{Outputs, Place};
-use reload::{LoadFn, Loaded, Reloads};
+use machines::{GuestNames, HostSurvey};
+use outputs::{LeftoverPlace, Outputs};
+use reload::{LoadFn, LoaderResult, Reloads};
 use scanners::{ScannerHandle, Scanners};
 use search::{FindFn, SearchFn};
 
@@ -98,10 +100,10 @@ const GUEST_LOOK: Duration = Duration::from_secs(3);
 const MEMORY_LOOK: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
-pub(super) struct Control {
+pub(super) struct ControlThread {
     request: WatchRequest,
     messages: Arc<Messages>,
-    shared: Arc<Shared>,
+    shared: Arc<ScannerControls>,
     system_events: SystemEvents,
     boot_ids: Arc<BootIds>,
     /// The addresses of the systems that are watched, or about to be.
@@ -111,7 +113,7 @@ pub(super) struct Control {
     is_ready: bool,
     /// Whether SIGHUP arrived and the configuration is not being read yet.
     wants_reload: bool,
-    candidates: Vec<Candidate>,
+    candidates: Vec<SystemCandidate>,
     finder: Option<Finder>,
     /// The guests that can be watched, as of the last look.
     guests: Vec<Guest>,
@@ -124,22 +126,22 @@ pub(super) struct Control {
     /// What the memory of scanners is enough for.
     limits: Limits,
     /// Memory that searches, and scanners without systems, are about to use.
-    promised: Promised,
+    promised: PromisedMemory,
     /// Reads the first process of each system that is found.
     walker: Arc<Mutex<Walker>>,
     /// The threads that search for kernels.
-    workers: Workers<Outcome>,
+    workers: Workers<WorkerOutcome>,
     /// The thread that looks at this machine's processes and files.
-    lookout: Workers<Sighting>,
+    lookout: Workers<HostSurvey>,
     functions: Functions,
     /// The threads that read the configuration and its SBOMs.
-    loader: Workers<Loaded>,
+    loader: Workers<LoaderResult>,
     reloads: Reloads,
     /// What workers report.
     notices: (Sender<Notice>, Receiver<Notice>),
     problems: Problems,
     other_cores: OtherCores,
-    work: Work,
+    work: WorkerJobs,
     outputs: Outputs,
     flows: FlowSensor,
     /// The folder of logs, if there is one, and earlier ones that outputs may still have.
@@ -150,7 +152,7 @@ pub(super) struct Control {
     metrics_stop: Arc<AtomicBool>,
     given_up: GivenUp,
     /// The exceptions, and what they silence.
-    silenced: Silenced,
+    silenced: SilencedAlerts,
     figures: Arc<Figures>,
     start: Instant,
     /// Whether any system was ever attached.
@@ -161,7 +163,7 @@ pub(super) struct Control {
 
 /// How watching ends.
 #[derive(Clone, Copy, Debug)]
-enum Ending {
+enum WatchEnd {
     /// All records are written, for this reason.
     Shutdown(&'static str),
     /// Nobody waits for what is not written.
@@ -172,25 +174,25 @@ enum Ending {
 
 /// What the other threads do; tests replace it.
 #[derive(Clone, Copy, Debug)]
-struct Work {
+struct WorkerJobs {
     search: SearchFn,
     find_again: FindFn,
-    find_functions: fn(Option<&Path>) -> dma::Found,
+    find_functions: fn(Option<&Path>) -> dma::DocaFunctionList,
     load: LoadFn,
 }
 
-impl Control {
+impl ControlThread {
     /// Watches until stopped.
     pub(super) fn run(mut self, signals: &Signals) -> Result<Exit, Failure> {
         // After a panic, only what reports it is used again.
         match caught(|| self.watch_until_end(signals)) {
-            Ok(Ok(Ending::Shutdown(reason))) => self.shut_down(signals, reason),
-            Ok(Ok(Ending::AtOnce)) => {
+            Ok(Ok(WatchEnd::Shutdown(reason))) => self.shut_down(signals, reason),
+            Ok(Ok(WatchEnd::AtOnce)) => {
                 self.stop_threads();
                 self.outputs.stop();
                 Ok(Exit::Done)
             }
-            Ok(Ok(Ending::Closed)) => {
+            Ok(Ok(WatchEnd::Closed)) => {
                 self.stop_threads();
                 self.outputs.end()
             }
@@ -203,7 +205,7 @@ impl Control {
         }
     }
 
-    fn watch_until_end(&mut self, signals: &Signals) -> Result<Ending, Failure> {
+    fn watch_until_end(&mut self, signals: &Signals) -> Result<WatchEnd, Failure> {
         self.report_start();
         self.look_for_left();
         self.report_notices();
@@ -233,12 +235,12 @@ impl Control {
                 Some(StopRequest::Stop)
                     if self.request.configuration.service.immediate_shutdown =>
                 {
-                    return Ok(Ending::AtOnce);
+                    return Ok(WatchEnd::AtOnce);
                 }
-                Some(StopRequest::Stop) => return Ok(Ending::Shutdown("stopped on request")),
+                Some(StopRequest::Stop) => return Ok(WatchEnd::Shutdown("stopped on request")),
                 // A person's terminal has gone, and there is no file to read again.
                 Some(StopRequest::Reload) if self.request.ends_with_terminal() => {
-                    return Ok(Ending::Shutdown("stopped on request"));
+                    return Ok(WatchEnd::Shutdown("stopped on request"));
                 }
                 Some(StopRequest::Reload) => self.wants_reload = true,
                 Some(StopRequest::Reopen) => {
@@ -257,10 +259,10 @@ impl Control {
             }
             self.follow_systems();
             if self.have_all_ended() {
-                return Ok(Ending::Shutdown("all systems have ended"));
+                return Ok(WatchEnd::Shutdown("all systems have ended"));
             }
             if self.outputs.is_closed() {
-                return Ok(Ending::Closed);
+                return Ok(WatchEnd::Closed);
             }
         }
     }
@@ -275,7 +277,7 @@ impl Control {
         }
         let is_idle = self.finder.is_some()
             && self.has_looked()
-            && self.candidates.iter().all(Candidate::is_gone);
+            && self.candidates.iter().all(SystemCandidate::is_gone);
         is_idle.then_some("no guest that can be watched runs on this machine yet")
     }
 
@@ -321,9 +323,10 @@ impl Control {
     }
 
     /// What the service manager has to know.
-    fn facts(&self) -> Facts {
-        let has_tried = self.has_looked() && !self.candidates.iter().any(Candidate::is_untried);
-        Facts {
+    fn facts(&self) -> ServiceStatus {
+        let has_tried =
+            self.has_looked() && !self.candidates.iter().any(SystemCandidate::is_untried);
+        ServiceStatus {
             is_initialized: self.is_attached || self.is_ready && has_tried,
             is_reloading: self.is_reloading(),
             is_alive: self.scanners.are_alive()
@@ -353,7 +356,7 @@ impl Control {
     /// Has records reported that wait on the disk for receivers of an earlier configuration.
     fn look_for_left(&mut self) {
         if let Some(state_dir) = folder_of(&self.request.configuration.service) {
-            self.outputs.look_for_left(Place::All(state_dir));
+            self.outputs.look_for_left(LeftoverPlace::All(state_dir));
         }
     }
 
@@ -387,7 +390,7 @@ impl Control {
         self.request.mode == Mode::Watch
             && self.finder.is_none()
             && self.is_attached
-            && self.candidates.iter().all(Candidate::is_gone)
+            && self.candidates.iter().all(SystemCandidate::is_gone)
     }
 
     /// Ends all threads because of `reason`, such as a request to stop; a second request ends the
@@ -459,8 +462,10 @@ impl Control {
 
     /// Writes the last records of systems that were on their way to another scanner.
     fn finish_moves(&self, ended: &mut [Scanner]) {
-        while let Some(Returned { mut slot, why }) = self.scanners.next_returned() {
-            if let (Some(scanner), Why::Asked | Why::Overran) = (ended.first_mut(), why) {
+        while let Some(ReturnedSystem { mut slot, why }) = self.scanners.next_returned() {
+            if let (Some(scanner), ReturnReason::Asked | ReturnReason::Overran) =
+                (ended.first_mut(), why)
+            {
                 scanner.finish(&mut slot);
             }
         }
@@ -472,7 +477,7 @@ impl Control {
             return None;
         }
         // Each system gets one attempt, and every attempt ends.
-        let is_at_work = |candidate: &Candidate| {
+        let is_at_work = |candidate: &SystemCandidate| {
             candidate.is_untried() || matches!(candidate.phase, Phase::Attaching(_))
         };
         if self.candidates.iter().any(is_at_work) {

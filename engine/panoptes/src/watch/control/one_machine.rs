@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_profiles::Profile;
-use panoptes_sources::{MemorySource, Outcome, Request};
+use panoptes_sources::{MemorySource, ReadOutcome, ReadRequest};
 
 use crate::config::{System, SystemAddress};
 
@@ -37,7 +37,7 @@ const DIFFERENT_ROUNDS: u8 = 2;
 
 /// A machine that is watched, or about to be, through a function of a DMA device.
 #[derive(Clone, Debug)]
-pub(super) struct Known {
+pub(super) struct DmaMachine {
     pub(super) system: Arc<System>,
     /// The page of the kernel's first task.
     page: u64,
@@ -48,7 +48,7 @@ pub(super) struct Known {
     serial: u64,
 }
 
-impl Known {
+impl DmaMachine {
     /// `None` if the page cannot be read: then it cannot be compared.
     pub(super) fn of(
         system: &Arc<System>,
@@ -91,15 +91,15 @@ impl Known {
         &self,
         other: &mut S,
         open: impl FnOnce(&System) -> Option<S>,
-    ) -> Verdict {
+    ) -> MachineMatch {
         match self.resembles(other) {
             Some(true) => {}
-            Some(false) => return Verdict::Other,
-            None => return Verdict::Unknown,
+            Some(false) => return MachineMatch::Other,
+            None => return MachineMatch::Unknown,
         }
-        let Some(mut own) = open(&self.system) else { return Verdict::Unknown };
+        let Some(mut own) = open(&self.system) else { return MachineMatch::Unknown };
         if own.regions() != other.regions() {
-            return Verdict::Other;
+            return MachineMatch::Other;
         }
         let near = (0..NEAR_PAGES).map(|index| self.page + index * PAGE_BYTES);
         let clock = self.clock.into_iter().flat_map(|page| [page, page + PAGE_BYTES]);
@@ -111,7 +111,7 @@ impl Known {
 
 /// Whether two functions give the memory of one machine.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Verdict {
+pub(super) enum MachineMatch {
     Same,
     Other,
     /// Too little could be read.
@@ -146,10 +146,14 @@ fn random_pages(regions: &[Range<u64>]) -> Vec<u64> {
 /// Reads the pages of one, of the other, and of the first again. A line that stayed as it was must
 /// be the same in both. It counts as different if it differs in some rounds and fits in none: a
 /// machine that runs may change a line and change it back.
-fn compare(own: &mut impl MemorySource, other: &mut impl MemorySource, pages: &[u64]) -> Verdict {
+fn compare(
+    own: &mut impl MemorySource,
+    other: &mut impl MemorySource,
+    pages: &[u64],
+) -> MachineMatch {
     let bytes = pages.len() * PAGE_BYTES as usize;
     let mut lines = vec![Line::default(); bytes / LINE_BYTES];
-    let mut reads: [Read; 3] = std::array::from_fn(|_| Read::new(pages));
+    let mut reads: [ComparedPages; 3] = std::array::from_fn(|_| ComparedPages::new(pages));
     for _ in 0..ROUNDS {
         let [before, between, after] = &mut reads;
         before.run(own);
@@ -171,12 +175,12 @@ fn compare(own: &mut impl MemorySource, other: &mut impl MemorySource, pages: &[
         }
     }
     if lines.iter().any(|line| line.differs >= DIFFERENT_ROUNDS && !line.fits) {
-        return Verdict::Other;
+        return MachineMatch::Other;
     }
     let fitting = lines.iter().filter(|line| line.fits).count();
     let content = lines.iter().filter(|line| line.has_content).count();
     let is_enough = fitting * 2 >= lines.len() && content >= CONTENT_MIN;
-    if is_enough { Verdict::Same } else { Verdict::Unknown }
+    if is_enough { MachineMatch::Same } else { MachineMatch::Unknown }
 }
 
 /// Lines that must be the same and hold something: much of a machine's memory may be zeros, but the
@@ -193,17 +197,17 @@ struct Line {
 
 /// Pages to read again and again.
 #[derive(Debug)]
-struct Read {
-    requests: Vec<Request>,
+struct ComparedPages {
+    requests: Vec<ReadRequest>,
     arena: Vec<u8>,
 }
 
-impl Read {
+impl ComparedPages {
     fn new(pages: &[u64]) -> Self {
         let request = |(index, page): (usize, &u64)| {
             // About a thousand pages, so all offsets fit.
             let target = index as u32 * PAGE_BYTES as u32;
-            Request::new(PhysicalAddress(*page), PAGE_BYTES as u32, target)
+            ReadRequest::new(PhysicalAddress(*page), PAGE_BYTES as u32, target)
         };
         let requests = pages.iter().enumerate().map(request).collect();
         Self { requests, arena: vec![0; pages.len() * PAGE_BYTES as usize] }
@@ -211,7 +215,7 @@ impl Read {
 
     fn run(&mut self, source: &mut impl MemorySource) {
         for request in &mut self.requests {
-            request.outcome = Outcome::Pending;
+            request.outcome = ReadOutcome::Pending;
         }
         source.read_batch(&mut self.requests, &mut self.arena);
     }
@@ -219,17 +223,17 @@ impl Read {
     /// The bytes of a line; `None` if they were not read.
     fn line(&self, range: Range<usize>) -> Option<&[u8]> {
         let request = self.requests.get(range.start / PAGE_BYTES as usize)?;
-        (request.outcome == Outcome::Read).then(|| &self.arena[range])
+        (request.outcome == ReadOutcome::Read).then(|| &self.arena[range])
     }
 }
 
 /// The machines that are watched, or about to be, through functions of DMA devices.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Machines(Arc<Mutex<Listed>>);
+pub(super) struct Machines(Arc<Mutex<DmaMachineList>>);
 
 #[derive(Debug, Default)]
-struct Listed {
-    known: Vec<Known>,
+struct DmaMachineList {
+    known: Vec<DmaMachine>,
     serial: u64,
 }
 
@@ -238,7 +242,7 @@ impl Machines {
     pub(super) fn find(
         &self,
         address: &SystemAddress,
-        compare: impl FnMut(&Known) -> Option<Instead>,
+        compare: impl FnMut(&DmaMachine) -> Option<Instead>,
     ) -> Option<Instead> {
         let known = self.lock().known.clone();
         let mut others = known.iter().filter(|one| one.system.address != *address);
@@ -249,16 +253,17 @@ impl Machines {
     /// takes long, so nothing is locked meanwhile; what others add is compared, too.
     pub(super) fn add(
         &self,
-        mut own: Known,
-        mut compare: impl FnMut(&Known) -> Option<Instead>,
+        mut own: DmaMachine,
+        mut compare: impl FnMut(&DmaMachine) -> Option<Instead>,
     ) -> Option<Instead> {
         let mut seen = 0;
         loop {
-            let others: Vec<Known> = {
+            let others: Vec<DmaMachine> = {
                 let mut listed = self.lock();
-                let is_new =
-                    |one: &&Known| one.serial > seen && one.system.address != own.system.address;
-                let others: Vec<Known> = listed.known.iter().filter(is_new).cloned().collect();
+                let is_new = |one: &&DmaMachine| {
+                    one.serial > seen && one.system.address != own.system.address
+                };
+                let others: Vec<DmaMachine> = listed.known.iter().filter(is_new).cloned().collect();
                 if others.is_empty() {
                     listed.serial += 1;
                     own.serial = listed.serial;
@@ -289,7 +294,7 @@ impl Machines {
         self.lock().known.retain(|one| one.system.address != *address);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Listed> {
+    fn lock(&self) -> MutexGuard<'_, DmaMachineList> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -324,17 +329,17 @@ mod tests {
     }
 
     impl MemorySource for Memory {
-        fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+        fn read_batch(&mut self, requests: &mut [ReadRequest], arena: &mut [u8]) {
             if self.ticks {
                 self.bytes[64] = self.bytes[64].wrapping_add(1);
             }
             let bytes = &self.bytes;
-            Request::answer_each(requests, arena, |at, target| {
+            ReadRequest::answer_each(requests, arena, |at, target| {
                 let Some(source) = bytes.get(at as usize..at as usize + target.len()) else {
-                    return Outcome::NotBacked;
+                    return ReadOutcome::NotBacked;
                 };
                 target.copy_from_slice(source);
-                Outcome::Read
+                ReadOutcome::Read
             });
         }
 
@@ -355,11 +360,11 @@ mod tests {
             change(&mut other);
             assert_eq!(compare(&mut memory.clone(), &mut other, &pages()), expected);
         };
-        check(&|_| (), Verdict::Same);
+        check(&|_| (), MachineMatch::Same);
         // A clone: one line of all differs.
-        check(&|other| other.bytes[70 * 4096 + 8] ^= 1, Verdict::Other);
-        check(&|other| other.bytes.truncate(4096), Verdict::Unknown);
-        check(&|other| other.bytes.fill(0), Verdict::Other);
+        check(&|other| other.bytes[70 * 4096 + 8] ^= 1, MachineMatch::Other);
+        check(&|other| other.bytes.truncate(4096), MachineMatch::Unknown);
+        check(&|other| other.bytes.fill(0), MachineMatch::Other);
     }
 
     #[test]
@@ -367,7 +372,7 @@ mod tests {
         let (mut own, mut other) = (Memory::new(), Memory::new());
         own.ticks = true;
         other.ticks = true;
-        assert_eq!(compare(&mut own, &mut other, &pages()), Verdict::Same);
+        assert_eq!(compare(&mut own, &mut other, &pages()), MachineMatch::Same);
     }
 
     /// Another machine that has chosen its first task's page so that the memory there is equal.
@@ -378,28 +383,28 @@ mod tests {
         let system = Arc::new(System { name: "a".to_owned(), address, settings });
         let memory = Memory::of(64 * BYTES);
         let sample = memory.bytes[..PAGE_BYTES as usize].into();
-        let known = Known { system, page: 0, sample, clock: None, serial: 0 };
+        let known = DmaMachine { system, page: 0, sample, clock: None, serial: 0 };
         let check = |change: &dyn Fn(&mut Memory), expected| {
             let mut other = memory.clone();
             change(&mut other);
             assert_eq!(known.compare(&mut other, |_| Some(memory.clone())), expected);
         };
-        check(&|_| (), Verdict::Same);
+        check(&|_| (), MachineMatch::Same);
         // It shows only the memory that is equal.
-        check(&|other| other.region.end /= 2, Verdict::Other);
+        check(&|other| other.region.end /= 2, MachineMatch::Other);
         // One in 100 pages differs.
         let near = NEAR_PAGES as usize * PAGE_BYTES as usize;
         let differ = |other: &mut Memory| {
             other.bytes[near..].iter_mut().step_by(409_600).for_each(|byte| *byte ^= 1);
         };
-        check(&differ, Verdict::Other);
+        check(&differ, MachineMatch::Other);
     }
 
     #[test]
     fn memory_without_content_says_nothing() {
         let mut memory = Memory::new();
         memory.bytes.fill(0);
-        assert_eq!(compare(&mut memory.clone(), &mut memory, &pages()), Verdict::Unknown);
+        assert_eq!(compare(&mut memory.clone(), &mut memory, &pages()), MachineMatch::Unknown);
     }
 
     #[test]

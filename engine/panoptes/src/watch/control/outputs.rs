@@ -6,7 +6,7 @@ mod changes;
 mod left;
 
 pub(super) use changes::NewOutputs;
-pub(super) use left::{Found, Place};
+pub(super) use left::{LeftoverBacklogs, LeftoverPlace};
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,17 +18,17 @@ use std::time::{Duration, Instant};
 use panoptes_records::activities::Activity;
 use panoptes_records::queue::Waker;
 use panoptes_records::record::system_activity::SystemActivityDetails;
-use panoptes_sinks::output::{Counters, Output};
+use panoptes_sinks::output::{Output, OutputCounters};
 use panoptes_sinks::panics::{Restarts, caught};
-use panoptes_sinks::writer::{End, OutputChange, Writer};
+use panoptes_sinks::writer::{OutputChange, Writer, WriterEnd};
 
-use self::left::Left;
+use self::left::LeftoverSearch;
 use super::END_LOOK;
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 use crate::sandbox::Role;
 use crate::watch::clocks::nanoseconds;
-use crate::watch::outputs::{Wanted, Watched};
+use crate::watch::outputs::{ConfiguredOutput, WatchedOutput};
 use crate::watch::signals::{Signals, StopRequest};
 use crate::watch::system_events::{SystemEvents, because};
 use crate::watch::threads::{TaskId, Workers, spawn};
@@ -40,7 +40,7 @@ const STOP_WAIT: Duration = Duration::from_millis(500);
 
 /// What was reported of an output: its counters then.
 #[derive(Debug, Default)]
-struct Reported {
+struct ReportedCounters {
     dropped: u64,
     mended: u64,
     remade: u64,
@@ -70,10 +70,10 @@ struct Reported {
 
 /// An output that the writer has.
 #[derive(Debug)]
-struct Entry {
-    output: Watched,
-    reported: Reported,
-    next: Next,
+struct OutputEntry {
+    output: WatchedOutput,
+    reported: ReportedCounters,
+    next: OutputFate,
     /// When it began to end, or the next one to be opened.
     since: Instant,
     /// The task that opens another one in its place.
@@ -82,19 +82,19 @@ struct Entry {
 
 /// What becomes of an output.
 #[derive(Debug)]
-enum Next {
+enum OutputFate {
     /// It stays.
     Stays,
     /// It ends.
     Ends,
     /// It ends, and another one follows in its place.
-    Becomes(Box<Wanted>),
+    Becomes(Box<ConfiguredOutput>),
 }
 
-impl Entry {
-    fn new(output: Watched) -> Self {
-        let (reported, since) = (Reported::default(), Instant::now());
-        Self { output, reported, next: Next::Stays, since, opening: None }
+impl OutputEntry {
+    fn new(output: WatchedOutput) -> Self {
+        let (reported, since) = (ReportedCounters::default(), Instant::now());
+        Self { output, reported, next: OutputFate::Stays, since, opening: None }
     }
 
     /// Whether the writer has dropped the output: its counters change no more.
@@ -117,7 +117,7 @@ const GONE_MAX: usize = 16;
 #[derive(Debug)]
 pub(super) struct Outputs {
     /// Returns `None` if it panics again and again.
-    writer: JoinHandle<Option<End>>,
+    writer: JoinHandle<Option<WriterEnd>>,
     stop: Arc<AtomicBool>,
     changes: Sender<OutputChange>,
     /// Numbers the blocks of records.
@@ -125,14 +125,14 @@ pub(super) struct Outputs {
     /// The panics of the writer itself.
     panics: Receiver<String>,
     /// Each output that the writer has.
-    entries: Vec<Entry>,
+    entries: Vec<OutputEntry>,
     /// Outputs that others have followed, until all that they lose is reported.
-    replaced: Vec<Entry>,
+    replaced: Vec<OutputEntry>,
     /// What outputs have lost that are gone.
     gone: Vec<String>,
     /// The threads that open outputs: a file system may not answer.
     opener: Workers<io::Result<Box<dyn Output>>>,
-    left: Left,
+    left: LeftoverSearch,
     /// Whether there are others than at the last call of [`Self::take_changed`].
     have_changed: bool,
     /// How many records that did not fit in a queue were reported.
@@ -148,9 +148,9 @@ impl Outputs {
     pub(super) fn start(
         mut writer: Writer,
         changes: Sender<OutputChange>,
-        watched: Vec<Watched>,
+        watched: Vec<WatchedOutput>,
         start: Instant,
-        (opener, lookers): (Workers<io::Result<Box<dyn Output>>>, Workers<Found>),
+        (opener, lookers): (Workers<io::Result<Box<dyn Output>>>, Workers<LeftoverBacklogs>),
         messages: &Arc<Messages>,
     ) -> Result<Self, Failure> {
         let waker = writer.waker().clone();
@@ -176,7 +176,7 @@ impl Outputs {
                 }
             }
         })?;
-        let entries = watched.into_iter().map(Entry::new).collect();
+        let entries = watched.into_iter().map(OutputEntry::new).collect();
         Ok(Self {
             writer,
             stop,
@@ -187,7 +187,7 @@ impl Outputs {
             replaced: Vec::new(),
             gone: Vec::new(),
             opener,
-            left: Left::new(lookers),
+            left: LeftoverSearch::new(lookers),
             have_changed: true,
             refused: 0,
             next_refused: None,
@@ -197,7 +197,7 @@ impl Outputs {
 
     /// One more output.
     #[cfg(test)]
-    pub(super) fn add(&mut self, output: Box<dyn Output>, watched: Watched) {
+    pub(super) fn add(&mut self, output: Box<dyn Output>, watched: WatchedOutput) {
         self.changes.send(OutputChange::Add(output, 0)).unwrap();
         self.watch(vec![watched]);
     }
@@ -215,15 +215,16 @@ impl Outputs {
     }
 
     /// Reports from now on what these outputs lose, too.
-    pub(super) fn watch(&mut self, opened: Vec<Watched>) {
+    pub(super) fn watch(&mut self, opened: Vec<WatchedOutput>) {
         self.have_changed |= !opened.is_empty();
-        self.entries.extend(opened.into_iter().map(Entry::new));
+        self.entries.extend(opened.into_iter().map(OutputEntry::new));
     }
 
     /// The names and counters of all outputs, if there are others than at the last call.
-    pub(super) fn take_changed(&mut self) -> Option<Vec<(String, Weak<Counters>)>> {
-        let of =
-            |Entry { output, .. }: &Entry| (output.name.clone(), Arc::downgrade(&output.counters));
+    pub(super) fn take_changed(&mut self) -> Option<Vec<(String, Weak<OutputCounters>)>> {
+        let of = |OutputEntry { output, .. }: &OutputEntry| {
+            (output.name.clone(), Arc::downgrade(&output.counters))
+        };
         let have_changed = std::mem::take(&mut self.have_changed);
         have_changed.then(|| self.entries.iter().map(of).collect())
     }
@@ -272,7 +273,7 @@ impl Outputs {
 
     /// Reports all that was lost, at the end of the service.
     pub(super) fn report_last(&mut self, messages: &Messages, events: &mut SystemEvents) {
-        for Entry { reported, .. } in self.replaced.iter_mut().chain(&mut self.entries) {
+        for OutputEntry { reported, .. } in self.replaced.iter_mut().chain(&mut self.entries) {
             reported.next_refused = None;
             (reported.next_dropped, reported.next_errors) = (None, None);
         }
@@ -285,7 +286,7 @@ impl Outputs {
         let (before, mut has_log_ended) = (self.entries.len(), false);
         let mut folders = Vec::new();
         let gone = &mut self.gone;
-        let mut is_left = |entry: &mut Entry| {
+        let mut is_left = |entry: &mut OutputEntry| {
             // What is over now has counted all.
             let is_over = entry.is_over();
             entry.report(messages, events);
@@ -301,7 +302,7 @@ impl Outputs {
         self.entries.retain_mut(is_left);
         self.have_changed |= self.entries.len() < before;
         for folder in folders {
-            self.look_for_left(Place::Folder(folder));
+            self.look_for_left(LeftoverPlace::Folder(folder));
         }
         self.report_left(messages, events);
         has_log_ended
@@ -374,7 +375,7 @@ impl Outputs {
     }
 }
 
-impl Watched {
+impl WatchedOutput {
     /// What it has lost, or may have lost.
     fn loss(&self) -> Option<String> {
         let Self { name, counters, .. } = self;
@@ -396,7 +397,7 @@ impl Watched {
     }
 }
 
-impl Reported {
+impl ReportedCounters {
     /// Whether a connection is to be reported now. `accepting` counts the connections over which
     /// the receiver has taken a record.
     fn is_connected(&mut self, accepting: u64, errors: u64, now: Instant) -> bool {
@@ -415,12 +416,12 @@ impl Reported {
     }
 }
 
-impl Entry {
+impl OutputEntry {
     /// Reports what happened to the output since the last report.
     fn report(&mut self, messages: &Messages, events: &mut SystemEvents) {
         let is_over = self.is_over();
         let Self { output, reported, .. } = self;
-        let name = &output.name;
+        let (name, now) = (&output.name, &output.counters);
         let mut report = |dropped: Option<u64>, reason: &str| {
             let activity = match dropped {
                 Some(_) => Activity::RecordsDropped,
@@ -436,7 +437,6 @@ impl Entry {
             let details = SystemActivityDetails { output, dropped, ..because(reason) };
             events.service(activity, &details);
         };
-        let now = &output.counters;
         // A receiver of HTTP may end the connection after each answer; and one that refuses every
         // record is connected to no purpose.
         if reported.is_connected(now.accepting(), now.errors(), Instant::now()) {
@@ -480,9 +480,10 @@ impl Entry {
             && let Some(records) = newer(&mut reported.dropped, late)
         {
             reported.next_dropped = Some(Instant::now() + DROPS_PERIOD);
-            let reason = match self.next {
-                Next::Stays => "an output could not accept records in time",
-                Next::Ends | Next::Becomes(_) => "the output has ended before it could send them",
+            let reason = if matches!(self.next, OutputFate::Stays) {
+                "an output could not accept records in time"
+            } else {
+                "the output has ended before it could send them"
             };
             report(Some(records), reason);
         }
@@ -504,13 +505,13 @@ fn newer(reported: &mut u64, counter: u64) -> Option<u64> {
     Some(more)
 }
 
-fn unsynced(counters: &Counters) -> String {
+fn unsynced(counters: &OutputCounters) -> String {
     let (records, error) = (counters.unsynced(), last_error(counters));
     format!("a sync failed, and {records} records so far may not be on the disk: {error}")
 }
 
 /// Why an output failed last.
-fn last_error(counters: &Counters) -> String {
+fn last_error(counters: &OutputCounters) -> String {
     match counters.failure() {
         failure if failure.is_empty() => {
             io::Error::from_raw_os_error(counters.last_error()).to_string()
@@ -525,7 +526,7 @@ mod tests {
 
     #[test]
     fn a_receiver_that_closes_each_connection_is_connected_once_a_minute() {
-        let (mut reported, start) = (Reported::default(), Instant::now());
+        let (mut reported, start) = (ReportedCounters::default(), Instant::now());
         let seconds = |count| start + Duration::from_secs(count);
         let is_reported = |&second: &u64| reported.is_connected(second, second, seconds(second));
         let reports: Vec<u64> = (1..=130).filter(is_reported).collect();
@@ -534,7 +535,7 @@ mod tests {
 
     #[test]
     fn a_connection_that_holds_is_reported_when_its_minute_is_over() {
-        let (mut reported, start) = (Reported::default(), Instant::now());
+        let (mut reported, start) = (ReportedCounters::default(), Instant::now());
         let seconds = |count| start + Duration::from_secs(count);
         assert!(!reported.is_connected(0, 0, seconds(0)));
         assert!(reported.is_connected(1, 0, seconds(1)));

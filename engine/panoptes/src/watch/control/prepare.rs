@@ -9,8 +9,8 @@ use panoptes_engine::limits::Limits;
 use panoptes_engine::walk::Walker;
 use panoptes_tables::room;
 
-use super::Control;
-use super::candidate::Candidate;
+use super::ControlThread;
+use super::candidate::SystemCandidate;
 use super::flows::NewFlows;
 use super::metrics_port::bind_metrics;
 use super::outputs::NewOutputs;
@@ -18,18 +18,18 @@ use crate::config::{Configuration, NetworkAddress, Service, System, SystemAddres
 use crate::exit::{Exit, Failure};
 use crate::flow::Ports;
 use crate::guests;
-use crate::memory::{Growth, MemoryLeft, Plan, Promised, first_walker, largest};
+use crate::memory::{Growth, MemoryLeft, Plan, PromisedMemory, first_walker, largest};
 use crate::message::Messages;
-use crate::request::{Refusal, WatchRequest};
+use crate::request::{RequestError, WatchRequest};
 use crate::sandbox::GivenUp;
 use crate::watch::metrics::Server;
-use crate::watch::outputs::{LogFolder, Receivers, Wanted, last_number, wanted};
+use crate::watch::outputs::{ConfiguredOutput, LogFolder, Receivers, last_number, wanted};
 
 /// What is in use when the configuration is read again.
 #[derive(Debug)]
 pub(super) struct Present {
     request: WatchRequest,
-    outputs: Vec<Wanted>,
+    outputs: Vec<ConfiguredOutput>,
     last_receiver: usize,
     folders: Vec<LogFolder>,
     /// The processes whose memory is watched.
@@ -39,7 +39,7 @@ pub(super) struct Present {
     /// What the memory of scanners is enough for, and how many have it.
     limits: Limits,
     scanners: u64,
-    promised: Promised,
+    promised: PromisedMemory,
     /// Those of the sensor of flows.
     ports: Ports,
     given_up: GivenUp,
@@ -48,7 +48,7 @@ pub(super) struct Present {
 
 /// A configuration that was read again, and what it needs.
 #[derive(Debug)]
-pub(super) struct Prepared {
+pub(super) struct PreparedReload {
     /// As it is in the file.
     pub(super) read: WatchRequest,
     /// As it applies: what needs a restart, and SBOMs, are as before.
@@ -74,11 +74,11 @@ pub(super) enum NewMetrics {
     Becomes(Server),
 }
 
-impl Control {
+impl ControlThread {
     /// What is in use now.
     pub(super) fn present(&self) -> Present {
         let watched = self.candidates.iter().filter(|candidate| !candidate.is_gone());
-        let pid = |candidate: &Candidate| match candidate.system.address {
+        let pid = |candidate: &SystemCandidate| match candidate.system.address {
             SystemAddress::Qemu(pid) => Some(pid),
             _ => None,
         };
@@ -105,7 +105,7 @@ impl Present {
     /// # Errors
     ///
     /// The mistakes of the file, or the first thing that cannot be had.
-    pub(super) fn prepare(self) -> Result<Box<Prepared>, Refusal> {
+    pub(super) fn prepare(self) -> Result<Box<PreparedReload>, RequestError> {
         let read = self.request.reload()?;
         check_outputs(&read.configuration, &self.request.configuration)?;
         let mut request = self.request.reload_as_far_as_possible(&read)?;
@@ -132,7 +132,7 @@ impl Present {
         let wanted = wanted(configuration, request.stdout, folder.as_ref(), &receivers)?;
         let last_receiver = last_number(&wanted, &receivers);
         let outputs = NewOutputs::prepare(wanted, &self.outputs, &self.messages)?;
-        Ok(Box::new(Prepared {
+        Ok(Box::new(PreparedReload {
             read,
             request,
             outputs,

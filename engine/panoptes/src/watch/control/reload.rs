@@ -20,14 +20,14 @@ use panoptes_tables::room;
 
 use super::candidate::{Changes, Phase};
 use super::metrics_port::serve_metrics;
-use super::prepare::{NewMetrics, Prepared};
+use super::prepare::{NewMetrics, PreparedReload};
 use super::scanners::workspaces;
-use super::{Control, LOOK};
+use super::{ControlThread, LOOK};
 use crate::config::{ChangedKey, Configuration, Effect, changed_keys, keys_with_old};
 use crate::exit::{Exit, Failure};
-use crate::request::{Refusal, WatchRequest};
+use crate::request::{RequestError, WatchRequest};
 use crate::sandbox::keep_those_of_loader;
-use crate::sbom::{Fault, Sboms};
+use crate::sbom::{SbomFault, Sboms};
 use crate::watch::clock_watch::{NewSettings, Reattach};
 use crate::watch::outputs::{LogFolder, options};
 use crate::watch::problems::Topic;
@@ -36,17 +36,17 @@ use crate::watch::system_logs::log_place;
 use crate::watch::threads::{TaskId, Urgency};
 
 /// Reads all SBOMs of a configuration; a function of this type can replace that in tests.
-pub(super) type LoadFn = fn(&Configuration) -> Result<Sboms, Vec<Fault>>;
+pub(super) type LoadFn = fn(&Configuration) -> Result<Sboms, Vec<SbomFault>>;
 
 /// What was read.
 #[derive(Debug)]
-pub(super) enum Loaded {
+pub(super) enum LoaderResult {
     /// The SBOMs at start.
-    First(Result<Sboms, Vec<Fault>>),
+    First(Result<Sboms, Vec<SbomFault>>),
     /// The configuration again, and how many were applied before.
-    Configuration(u64, Result<Box<Prepared>, Refusal>),
+    Configuration(u64, Result<Box<PreparedReload>, RequestError>),
     /// The SBOMs of a configuration that was read again, and its keys of SBOMs that have changed.
-    Sboms(Box<WatchRequest>, Vec<ChangedKey>, Result<Sboms, Vec<Fault>>),
+    Sboms(Box<WatchRequest>, Vec<ChangedKey>, Result<Sboms, Vec<SbomFault>>),
 }
 
 /// The tasks whose results count.
@@ -63,23 +63,23 @@ pub(super) struct Reloads {
     /// The one that reads the configuration, and since when.
     reading: Option<(TaskId, Instant)>,
     /// A configuration that applies when the sensor of flows has ended.
-    waiting: Option<Box<Prepared>>,
+    waiting: Option<Box<PreparedReload>>,
 }
 
 /// How long a SIGHUP waits for the one before it: a file system may not answer.
 const READING: Duration = Duration::from_secs(10);
 
-impl Control {
+impl ControlThread {
     /// Starts to read the SBOMs of the configuration.
     pub(super) fn read_sboms(&mut self) -> Result<(), Failure> {
         let (load, configuration) = (self.work.load, self.request.configuration.clone());
-        self.start_loader(move || Loaded::First(load(&configuration))).map(drop)
+        self.start_loader(move || LoaderResult::First(load(&configuration))).map(drop)
     }
 
     /// Reads something on a thread that can do no more than that takes.
     fn start_loader(
         &mut self,
-        run: impl FnOnce() -> Loaded + Send + 'static,
+        run: impl FnOnce() -> LoaderResult + Send + 'static,
     ) -> Result<TaskId, Failure> {
         let messages = Arc::clone(&self.messages);
         self.loader.start(Urgency::New, move |_| {
@@ -99,11 +99,11 @@ impl Control {
             self.reloads.reading.take_if(|(task, _)| *task == ended.id);
             let unexpected = "reading the SBOMs ended unexpectedly; this is a bug in Panoptes";
             match ended.result {
-                Ok(Loaded::First(sboms)) if !self.is_ready => {
+                Ok(LoaderResult::First(sboms)) if !self.is_ready => {
                     self.sboms = sboms.map_err(|faults| self.report_faults(&faults))?;
                     self.is_ready = true;
                 }
-                Ok(Loaded::Configuration(before, new))
+                Ok(LoaderResult::Configuration(before, new))
                     if self.reloads.configuration < Some(ended.id) =>
                 {
                     self.reloads.configuration = Some(ended.id);
@@ -115,7 +115,9 @@ impl Control {
                         self.wants_reload = true;
                     }
                 }
-                Ok(Loaded::Sboms(new, changed, sboms)) if self.reloads.sboms == Some(ended.id) => {
+                Ok(LoaderResult::Sboms(new, changed, sboms))
+                    if self.reloads.sboms == Some(ended.id) =>
+                {
                     self.use_sboms(*new, &changed, sboms);
                 }
                 // A later request was faster.
@@ -134,7 +136,7 @@ impl Control {
             self.wants_reload = false;
             let present = self.present();
             let before = self.reloads.generation;
-            let run = move || Loaded::Configuration(before, present.prepare());
+            let run = move || LoaderResult::Configuration(before, present.prepare());
             match self.start_loader(run) {
                 Ok(task) => {
                     self.reloads.awaited = Some(task);
@@ -163,7 +165,7 @@ impl Control {
     }
 
     /// Reports the faults of SBOMs, and returns a failure that stands for all.
-    fn report_faults(&mut self, faults: &[Fault]) -> Failure {
+    fn report_faults(&mut self, faults: &[SbomFault]) -> Failure {
         for fault in faults {
             let path = fault.path.to_string_lossy();
             let details =
@@ -187,7 +189,7 @@ impl Control {
         &mut self,
         new: WatchRequest,
         changed: &[ChangedKey],
-        sboms: Result<Sboms, Vec<Fault>>,
+        sboms: Result<Sboms, Vec<SbomFault>>,
     ) {
         let keys: Vec<Text<'_>> = changed.iter().map(|key| key.path.as_str().into()).collect();
         match sboms {
@@ -229,7 +231,7 @@ impl Control {
 
     /// Applies what can change while running, as soon as the sensor of flows has ended, if it is to
     /// end.
-    fn reload(&mut self, new: Result<Box<Prepared>, Refusal>) {
+    fn reload(&mut self, new: Result<Box<PreparedReload>, RequestError>) {
         let mut new = match new {
             Ok(new) => new,
             Err(refusal) => return self.refuse_configuration(&refusal),
@@ -242,7 +244,7 @@ impl Control {
     }
 
     /// Applies a configuration, reports that, and begins to read its SBOMs.
-    fn use_configuration(&mut self, new: Prepared) {
+    fn use_configuration(&mut self, new: PreparedReload) {
         self.reloads.generation += 1;
         let changed = changed_keys(&self.request.keys, &new.read.keys);
         let read = Box::new(new.read.clone());
@@ -255,7 +257,7 @@ impl Control {
         let load = self.work.load;
         let run = move || {
             let loaded = load(&read.configuration);
-            Loaded::Sboms(read, sboms, loaded)
+            LoaderResult::Sboms(read, sboms, loaded)
         };
         match self.start_loader(run) {
             // Those of an earlier configuration are not used any more.
@@ -271,7 +273,7 @@ impl Control {
     }
 
     /// Applies a configuration, whose outputs are open.
-    fn apply(&mut self, mut new: Prepared) {
+    fn apply(&mut self, mut new: PreparedReload) {
         // Its last records are for the outputs that it had.
         self.finish_flows(&new.flows);
         self.change_outputs(&mut new);
@@ -292,7 +294,7 @@ impl Control {
             self.figures.set_exceptions(self.silenced.exceptions());
         }
         self.change_systems(&new, has_other_exceptions || has_other_patterns);
-        let Prepared { request, users, flows, .. } = new;
+        let PreparedReload { request, users, flows, .. } = new;
         self.change_flows(flows, &request.configuration);
         self.users = users;
         let service = &request.configuration.service;
@@ -310,7 +312,7 @@ impl Control {
     }
 
     /// Has the outputs that the configuration wants from now on.
-    fn change_outputs(&mut self, new: &mut Prepared) {
+    fn change_outputs(&mut self, new: &mut PreparedReload) {
         let configuration = &new.request.configuration;
         let folder = new.folder.take();
         let is_known = |new: &LogFolder| self.folders.iter().any(|one| one.path == new.path);
@@ -327,7 +329,7 @@ impl Control {
     }
 
     /// Answers requests for metrics at another port from now on, if it has changed.
-    fn change_metrics(&mut self, new: &mut Prepared) {
+    fn change_metrics(&mut self, new: &mut PreparedReload) {
         let server = match std::mem::replace(&mut new.metrics, NewMetrics::Stays) {
             NewMetrics::Stays => return,
             NewMetrics::Ends => None,
@@ -344,13 +346,13 @@ impl Control {
     }
 
     /// Reports that a configuration has mistakes.
-    fn refuse_configuration(&mut self, refusal: &Refusal) {
+    fn refuse_configuration(&mut self, refusal: &RequestError) {
         let mistakes = refusal.to_string().lines().collect::<Vec<_>>().join("; ");
         let reason = format!("the configuration is refused and not changed: {mistakes}");
         self.messages.error(&reason);
         let file = match refusal {
-            Refusal::Report(report) => report.file.as_ref(),
-            Refusal::Failure(_) => None,
+            RequestError::Report(report) => report.file.as_ref(),
+            RequestError::Failure(_) => None,
         };
         let path = file.map(|file| file.to_string_lossy());
         let path = path.as_deref().map(Into::into);
@@ -493,7 +495,7 @@ mod tests {
 
     use super::*;
     use crate::cli::{Arguments, Command};
-    use crate::config::{Key, keys};
+    use crate::config::{ConfigKey, keys};
     use crate::watch::control::prepare::keep_until_restart;
 
     fn request(path: &str, value: &str) -> WatchRequest {
@@ -504,7 +506,7 @@ mod tests {
     }
 
     /// A value that differs from the default, for keys that have one without further conditions.
-    fn other_value(key: &Key) -> Option<String> {
+    fn other_value(key: &ConfigKey) -> Option<String> {
         let form = key.form.as_deref()?;
         match (form, &key.range) {
             (_, Some((least, greatest))) => {

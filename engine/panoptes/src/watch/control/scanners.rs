@@ -14,17 +14,17 @@ use panoptes_sources::lock_own_memory;
 use panoptes_tables::{HashKey, room};
 
 use crate::exit::Failure;
-use crate::memory::{Promised, SLOW_QUEUE, quick_queue};
+use crate::memory::{PromisedMemory, SLOW_QUEUE, quick_queue};
 use crate::message::Messages;
 use crate::sandbox::Role;
 use crate::scanner_cores::ScannerCores;
-use crate::watch::balance::{Balance, Place};
+use crate::watch::balance::{Balance, ScannerId};
 use crate::watch::clocks::nanoseconds;
 use crate::watch::scanner::meter::{is_runnable, runnable_ns};
-use crate::watch::scanner::turns::Kind;
+use crate::watch::scanner::turns::ScannerKind;
 use crate::watch::scanner::{
-    Command, Common, Gone, MakeScratch, Measured, Parts, Returned, Scan, Scanner, ScannerState,
-    Shared, Slot, System, Why,
+    Common, MakeScratch, MeasuredCost, ReturnReason, ReturnedSystem, ScanFailure, ScanTarget,
+    Scanner, ScannerCommand, ScannerControls, ScannerParts, ScannerSlot, ScannerState, System,
 };
 use crate::watch::signals;
 use crate::watch::threads::spawn;
@@ -43,24 +43,24 @@ const STUCK: Duration = Duration::from_secs(10);
 
 /// All scanner threads: the quick ones, and the slow one.
 #[derive(Debug)]
-pub(super) struct Scanners<S: Scan> {
+pub(super) struct Scanners<S: ScanTarget> {
     quick: Vec<ScannerHandle<S>>,
     slow: Option<ScannerHandle<S>>,
-    returned: Receiver<Returned<S>>,
+    returned: Receiver<ReturnedSystem<S>>,
     balance: Balance,
     /// What each system costs, by its index in the list of systems.
-    measured: BTreeMap<usize, Arc<Measured>>,
+    measured: BTreeMap<usize, Arc<MeasuredCost>>,
     /// The scanner that has each system, by the same index, or is about to get it.
-    holders: BTreeMap<usize, Place>,
-    unscanned: Vec<Unscanned>,
-    shared: Arc<Shared>,
+    holders: BTreeMap<usize, ScannerId>,
+    unscanned: Vec<UnscannedSystem>,
+    shared: Arc<ScannerControls>,
     start: Instant,
 }
 
 /// A scanner thread.
 #[derive(Debug)]
-pub(super) struct ScannerHandle<S: Scan> {
-    commands: Sender<Command<S>>,
+pub(super) struct ScannerHandle<S: ScanTarget> {
+    commands: Sender<ScannerCommand<S>>,
     pub(super) state: Arc<ScannerState>,
     pub(super) thread: JoinHandle<Scanner<S>>,
     /// The scan that takes too long and was reported, by when it began.
@@ -73,7 +73,7 @@ pub(super) struct ScannerHandle<S: Scan> {
 
 /// A system that is not scanned, because its scanner waits for memory that does not answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Unscanned {
+pub(super) struct UnscannedSystem {
     pub(super) index: usize,
     /// The system whose memory does not answer.
     pub(super) cause: usize,
@@ -83,17 +83,17 @@ pub(super) struct Unscanned {
 
 /// A system that no scanner has any more.
 #[derive(Debug)]
-pub(super) struct Lost<S> {
-    pub(super) slot: Box<Slot<S>>,
-    pub(super) gone: Gone,
+pub(super) struct LostSystem<S> {
+    pub(super) slot: Box<ScannerSlot<S>>,
+    pub(super) gone: ScanFailure,
     /// Whether its scan has panicked: then its state is not used again.
     pub(super) has_panicked: bool,
 }
 
-impl<S: Scan> ScannerHandle<S> {
+impl<S: ScanTarget> ScannerHandle<S> {
     fn start(
         common: &Common<S>,
-        kind: Kind,
+        kind: ScannerKind,
         cores: Vec<usize>,
         size: QueueSize,
         waker: &Waker,
@@ -102,7 +102,7 @@ impl<S: Scan> ScannerHandle<S> {
         let (producer, consumer) = queue(size, waker);
         let (sender, commands) = channel();
         let state = Arc::new(ScannerState::default());
-        let parts = Parts { kind, cores, commands, producer, has_scratch };
+        let parts = ScannerParts { kind, cores, commands, producer, has_scratch };
         let scanner = Scanner::new(Common::clone(common), parts, Arc::clone(&state));
         let role = Role::Scanner { has_dma: common.shared.has_dma };
         let messages = Arc::clone(&common.messages);
@@ -116,7 +116,7 @@ impl<S: Scan> ScannerHandle<S> {
         ))
     }
 
-    fn send(&self, command: Command<S>) {
+    fn send(&self, command: ScannerCommand<S>) {
         // If the scanner has ended, the join of its thread reports that.
         let _ = self.commands.send(command);
         self.wake();
@@ -160,7 +160,7 @@ impl<S: Scan> ScannerHandle<S> {
     }
 }
 
-impl<S: Scan> Scanners<S> {
+impl<S: ScanTarget> Scanners<S> {
     /// The number of threads that [`Self::start`] starts.
     pub(super) fn count(cores: &ScannerCores, most: usize) -> usize {
         cores.quick(most) + usize::from(most > 1)
@@ -171,7 +171,7 @@ impl<S: Scan> Scanners<S> {
     pub(super) fn start(
         (cores, most): (&ScannerCores, usize),
         waker: &Waker,
-        shared: &Arc<Shared>,
+        shared: &Arc<ScannerControls>,
         signals: signals::Waker,
         messages: &Arc<Messages>,
         start: Instant,
@@ -200,12 +200,13 @@ impl<S: Scan> Scanners<S> {
             .map(|at| {
                 let cores = cores.cores.get(at..=at).unwrap_or_default();
                 // The others may never be needed.
-                add(Kind::Quick, cores, quick_queue(count), at == 0)
+                add(ScannerKind::Quick, cores, quick_queue(count), at == 0)
             })
             .collect::<Result<Vec<_>, _>>()?;
         // A system alone delays nobody.
         let all = &cores.cores[..count.min(cores.cores.len())];
-        let slow = if most > 1 { Some(add(Kind::Slow, all, SLOW_QUEUE, false)?) } else { None };
+        let slow =
+            if most > 1 { Some(add(ScannerKind::Slow, all, SLOW_QUEUE, false)?) } else { None };
         let scanners = Self {
             balance: Balance::new(count, cores.is_auto, slow.is_some()),
             quick,
@@ -222,36 +223,36 @@ impl<S: Scan> Scanners<S> {
 
     /// Passes a new system to a scanner.
     pub(super) fn add(&mut self, index: usize, system: S) {
-        let measured = Arc::new(Measured::default());
+        let measured = Arc::new(MeasuredCost::default());
         self.measured.insert(index, Arc::clone(&measured));
         let now = self.now_ns();
         self.balance.add(index, now);
-        self.pass_on(Box::new(Slot::new(index, system, measured)));
+        self.pass_on(Box::new(ScannerSlot::new(index, system, measured)));
     }
 
     /// Moves systems between scanners as far as needed; returns those that can't be scanned any
     /// more.
-    pub(super) fn balance(&mut self) -> Vec<Lost<S>> {
+    pub(super) fn balance(&mut self) -> Vec<LostSystem<S>> {
         let mut lost = Vec::new();
-        while let Ok(Returned { slot, why }) = self.returned.try_recv() {
+        while let Ok(ReturnedSystem { slot, why }) = self.returned.try_recv() {
             self.holders.remove(&slot.index);
             match why {
-                Why::Gone(gone) => {
+                ReturnReason::Gone(gone) => {
                     self.balance.remove(slot.index);
                     self.measured.remove(&slot.index);
-                    lost.push(Lost { slot, gone, has_panicked: false });
+                    lost.push(LostSystem { slot, gone, has_panicked: false });
                 }
-                Why::Panicked(panic) => {
+                ReturnReason::Panicked(panic) => {
                     self.balance.remove(slot.index);
                     self.measured.remove(&slot.index);
-                    let gone = Gone { reason: panic, has_ended: false };
-                    lost.push(Lost { slot, gone, has_panicked: true });
+                    let gone = ScanFailure { reason: panic, has_ended: false };
+                    lost.push(LostSystem { slot, gone, has_panicked: true });
                 }
-                Why::Overran => {
+                ReturnReason::Overran => {
                     self.balance.overran(slot.index, self.now_ns());
                     self.pass_on(slot);
                 }
-                Why::Asked => self.pass_on(slot),
+                ReturnReason::Asked => self.pass_on(slot),
             }
         }
         for (index, measured) in &self.measured {
@@ -263,7 +264,7 @@ impl<S: Scan> Scanners<S> {
         for _ in 0..MOVES_MOST {
             let Some(moved) = self.balance.next_move(now, interval) else { break };
             if let Some(scanner) = self.handle(moved.from) {
-                scanner.send(Command::Return(moved.index));
+                scanner.send(ScannerCommand::Return(moved.index));
             }
         }
         self.set_limits(interval);
@@ -275,8 +276,8 @@ impl<S: Scan> Scanners<S> {
         let now = self.now_ns();
         self.unscanned.clear();
         let quick = self.quick.iter_mut().enumerate();
-        let quick = quick.map(|(number, scanner)| (Place::Quick(number), scanner));
-        for (place, scanner) in quick.chain(self.slow.iter_mut().map(|it| (Place::Slow, it))) {
+        let quick = quick.map(|(number, scanner)| (ScannerId::Quick(number), scanner));
+        for (place, scanner) in quick.chain(self.slow.iter_mut().map(|it| (ScannerId::Slow, it))) {
             let is_silent = scanner.is_silent(now);
             self.balance.set_silent(place, is_silent);
             if is_silent {
@@ -284,24 +285,24 @@ impl<S: Scan> Scanners<S> {
                 let ns = scanner.scans_since(now);
                 // It still has those, too, that are to leave it.
                 let holders = self.holders.iter().filter(|(_, holder)| **holder == place);
-                let of_it = holders.map(|(&index, _)| Unscanned { index, cause, ns });
+                let of_it = holders.map(|(&index, _)| UnscannedSystem { index, cause, ns });
                 self.unscanned.extend(of_it);
             }
         }
     }
 
     /// The systems that are not scanned now, as of the last [`Self::balance`].
-    pub(super) fn unscanned(&self) -> &[Unscanned] {
+    pub(super) fn unscanned(&self) -> &[UnscannedSystem] {
         &self.unscanned
     }
 
     /// Sets what scans may cost, and how many systems share a scanner.
     fn set_limits(&self, interval: u64) {
         let quick = self.quick.iter().enumerate();
-        let quick = quick.map(|(number, scanner)| (Place::Quick(number), scanner));
-        for (place, scanner) in quick.chain(self.slow.iter().map(|slow| (Place::Slow, slow))) {
+        let quick = quick.map(|(number, scanner)| (ScannerId::Quick(number), scanner));
+        for (place, scanner) in quick.chain(self.slow.iter().map(|slow| (ScannerId::Slow, slow))) {
             let limit = self.balance.limit(place, interval);
-            let is_slow = place == Place::Slow;
+            let is_slow = place == ScannerId::Slow;
             let share = if is_slow { u64::MAX } else { self.balance.share(interval) };
             scanner.state.share_ns.store(share, Ordering::Relaxed);
             scanner.state.limit_ns.store(limit, Ordering::Relaxed);
@@ -309,25 +310,25 @@ impl<S: Scan> Scanners<S> {
         }
     }
 
-    fn pass_on(&mut self, slot: Box<Slot<S>>) {
-        let place = self.balance.place(slot.index).unwrap_or(Place::Quick(0));
+    fn pass_on(&mut self, slot: Box<ScannerSlot<S>>) {
+        let place = self.balance.place(slot.index).unwrap_or(ScannerId::Quick(0));
         self.holders.insert(slot.index, place);
         if let Some(scanner) = self.handle(place) {
-            scanner.send(Command::Scan(slot));
+            scanner.send(ScannerCommand::Scan(slot));
         }
     }
 
     /// Has all scanners make other memory for scans, before they scan anything else.
     pub(super) fn set_scratch(&self, make: &MakeScratch<S>) {
         for scanner in self.quick.iter().chain(&self.slow) {
-            scanner.send(Command::Renew(Arc::clone(make)));
+            scanner.send(ScannerCommand::Renew(Arc::clone(make)));
         }
     }
 
-    fn handle(&self, place: Place) -> Option<&ScannerHandle<S>> {
+    fn handle(&self, place: ScannerId) -> Option<&ScannerHandle<S>> {
         match place {
-            Place::Quick(number) => self.quick.get(number),
-            Place::Slow => self.slow.as_ref(),
+            ScannerId::Quick(number) => self.quick.get(number),
+            ScannerId::Slow => self.slow.as_ref(),
         }
     }
 
@@ -380,7 +381,7 @@ impl<S: Scan> Scanners<S> {
     }
 
     /// The next system that was on its way when the scanners stopped.
-    pub(super) fn next_returned(&self) -> Option<Returned<S>> {
+    pub(super) fn next_returned(&self) -> Option<ReturnedSystem<S>> {
         self.returned.try_recv().ok()
     }
 
@@ -393,7 +394,7 @@ impl<S: Scan> Scanners<S> {
 /// to so many scanners until they have it. After `stop`, it is not made resident.
 pub(super) fn workspaces(
     limits: Limits,
-    promised: &Promised,
+    promised: &PromisedMemory,
     scanners: usize,
     stop: &Arc<AtomicBool>,
 ) -> MakeScratch<System> {
@@ -431,7 +432,7 @@ mod tests {
         mut look: impl FnMut(&Scanners<Fake>),
     ) -> Vec<Scanner<Fake>> {
         let cores = ScannerCores { cores: vec![allowed_cores()[0]], is_auto: true };
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(ScannerControls::default());
         shared.interval_ns.store(nanoseconds(INTERVAL), Ordering::Relaxed);
         let (waker, wakes) = (Waker::default(), Signals::take().unwrap().waker());
         let messages = Arc::new(Messages::new(Box::new(std::io::sink()), false, LogLevel::Error));
@@ -484,7 +485,7 @@ mod tests {
             let ended = scan(all, time, |_| ());
             let beside = longest(&ended);
             assert!(beside <= alone * 12 / 10, "{costly:?}: {beside} ns instead of {alone} ns");
-            let is_slow = |slot: &Slot<Fake>| slot.index == 8;
+            let is_slow = |slot: &ScannerSlot<Fake>| slot.index == 8;
             assert!(ended.last().unwrap().slots().any(is_slow), "{costly:?}: it is the slow one");
         }
     }

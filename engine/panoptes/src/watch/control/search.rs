@@ -8,21 +8,21 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use panoptes_engine::detect::binary_attestation::Shipped;
-use panoptes_engine::detect::hidden_connections::Wire;
+use panoptes_engine::detect::binary_attestation::ShippedFiles;
+use panoptes_engine::detect::hidden_connections::TrafficLink;
 use panoptes_engine::policy::exceptions::Exceptions;
 use panoptes_engine::system::{AttachError, Stop, find_kernel};
 use panoptes_engine::walk::Walker;
-use panoptes_engine::watch::{Seen, Setup, Watched};
+use panoptes_engine::watch::{LastContact, Setup, WatchedMachine};
 use panoptes_profiles::{Event, Profile};
-use panoptes_records::record::header::Header;
+use panoptes_records::record::header::RecordHeader;
 use panoptes_sources::{AnySource, MachineSource as _, lock_own_memory};
 use panoptes_tables::room;
 use uuid::Uuid;
 
 use super::candidate::Outside;
 use super::in_use::{AddressUse, InUse};
-use super::one_machine::{Instead, Known, Machines, Verdict};
+use super::one_machine::{DmaMachine, Instead, MachineMatch, Machines};
 use crate::attach::{
     Observer, ProfileProblem, attach, find_guest, log_event, log_source, open_with, options,
     profile_files, warn_losses,
@@ -32,9 +32,9 @@ use crate::config::{Configuration, System, SystemAddress};
 use crate::dma::Regions;
 use crate::exit::{Exit, Failure};
 use crate::guests;
-use crate::memory::{Promise, Promised, check_system, first_walker};
+use crate::memory::{Promise, PromisedMemory, check_system, first_walker};
 use crate::message::Messages;
-use crate::watch::clock_watch::Found;
+use crate::watch::clock_watch::KernelIdentity;
 use crate::watch::problems::Topic;
 use crate::watch::system_events::{Notice, SearchEvents};
 use crate::watched::{kind_of_copy, setup};
@@ -45,28 +45,28 @@ const CENSUS_AGE: Duration = Duration::from_millis(500);
 /// The task to attach to a system, with all that it needs.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a question of its own")]
-pub(super) struct Search {
+pub(super) struct AttachTask {
     pub(super) system: Arc<System>,
     pub(super) configuration: Configuration,
-    pub(super) shipped: Arc<Shipped>,
+    pub(super) shipped: Arc<ShippedFiles>,
     pub(super) exceptions: Arc<Exceptions>,
     /// The header of the system's records.
-    pub(super) header: Header,
+    pub(super) header: RecordHeader,
     pub(super) boot_ids: Arc<BootIds>,
     pub(super) in_use: InUse,
     pub(super) machines: Machines,
     /// What the system shares with the sensor of flows, if its packets are those.
-    pub(super) wire: Option<Arc<Wire>>,
+    pub(super) wire: Option<Arc<TrafficLink>>,
     /// Whether `auto_scan` has found the system.
     pub(super) is_found: bool,
     /// The function that was used instead of this one until now.
     pub(super) spare_of: Option<SystemAddress>,
     /// Whose guest the system was, if it is named by that guest.
-    pub(super) owner: Option<guests::Owner>,
+    pub(super) owner: Option<guests::GuestNameOwner>,
     pub(super) census: Arc<Mutex<guests::Census>>,
     pub(super) messages: Arc<Messages>,
     /// Memory that is about to be used.
-    pub(super) promised: Promised,
+    pub(super) promised: PromisedMemory,
     /// Reads the first process of each system. It is large, so all searches share it.
     pub(super) walker: Arc<Mutex<Walker>>,
     /// Receives what the search reports.
@@ -75,7 +75,7 @@ pub(super) struct Search {
     pub(super) users: guests::Users,
     pub(super) is_retry: bool,
     /// How far the system was watched before contact was lost.
-    pub(super) seen: Option<Seen>,
+    pub(super) seen: Option<LastContact>,
     /// Whether an earlier attempt has failed: then no progress is reported.
     pub(super) is_silent: bool,
     /// Whether to wait for a kernel that is still starting.
@@ -86,16 +86,16 @@ pub(super) struct Search {
 
 /// A system that is ready to be watched.
 #[derive(Debug)]
-pub(super) struct Attached {
-    pub(super) watched: Box<Watched>,
+pub(super) struct AttachedSystem {
+    pub(super) watched: Box<WatchedMachine>,
     pub(super) source: AnySource,
     /// Where its memory is: a guest that is named has a process now.
     pub(super) address: SystemAddress,
     /// The guest that the system is named by.
-    pub(super) owner: Option<guests::Owner>,
+    pub(super) owner: Option<guests::GuestNameOwner>,
     /// The use of that address, if the system is named by a guest.
     pub(super) address_use: Option<AddressUse>,
-    pub(super) found: Found,
+    pub(super) found: KernelIdentity,
     /// For a function that is named: another one through which its machine is watched.
     pub(super) same: Option<SystemAddress>,
     pub(super) release: String,
@@ -111,7 +111,7 @@ pub(super) struct Attached {
 pub(super) struct NotAttached {
     pub(super) failure: Failure,
     /// The search, if the memory has no kernel.
-    pub(super) searched: Option<Searched>,
+    pub(super) searched: Option<FailedSearch>,
     /// Whether a kernel may be about to start there: then the failure is not reported yet.
     pub(super) is_early: bool,
     /// It is another function of the machine that is watched through this one.
@@ -120,7 +120,7 @@ pub(super) struct NotAttached {
 
 /// A search that found no kernel.
 #[derive(Debug)]
-pub(super) struct Searched {
+pub(super) struct FailedSearch {
     pub(super) took: Duration,
     /// What was known of the memory before.
     pub(super) outside: Option<Outside>,
@@ -140,16 +140,17 @@ impl From<Instead> for NotAttached {
 }
 
 /// Attaches to a system; a function of this type can replace that in tests.
-pub(super) type SearchFn = fn(Search, &AtomicBool) -> Result<Box<Attached>, NotAttached>;
+pub(super) type SearchFn = fn(AttachTask, &AtomicBool) -> Result<Box<AttachedSystem>, NotAttached>;
 
 /// Finds the kernel that runs in a system now; a function of this type can replace that in tests.
-pub(super) type FindFn = fn(&System, &Configuration, &AtomicBool) -> Result<Option<Found>, String>;
+pub(super) type FindFn =
+    fn(&System, &Configuration, &AtomicBool) -> Result<Option<KernelIdentity>, String>;
 
 /// Opens a system, finds its kernel and allocates all memory for watching it.
 pub(super) fn search(
-    search: Search,
+    search: AttachTask,
     is_cancelled: &AtomicBool,
-) -> Result<Box<Attached>, NotAttached> {
+) -> Result<Box<AttachedSystem>, NotAttached> {
     let resolution = match &search.system.address {
         SystemAddress::Guest(name) => {
             let guests = || {
@@ -164,9 +165,9 @@ pub(super) fn search(
     let address_use = Some(search.in_use.add(&resolution.address));
     let named = Arc::clone(&search.system);
     let system = System { address: resolution.address.clone(), ..(*named).clone() };
-    let attached = search_at(Search { system: Arc::new(system), ..search }, is_cancelled)?;
+    let attached = search_at(AttachTask { system: Arc::new(system), ..search }, is_cancelled)?;
     resolution.check(&attached.source).map_err(|failure| named_failure(&named, &failure))?;
-    Ok(Box::new(Attached { owner: resolution.owner, address_use, ..*attached }))
+    Ok(Box::new(AttachedSystem { owner: resolution.owner, address_use, ..*attached }))
 }
 
 /// The failure to find a guest, with the name of its system.
@@ -175,17 +176,20 @@ fn named_failure(system: &System, failure: &Failure) -> Failure {
 }
 
 /// The same for a system whose address is that of its memory.
-fn search_at(search: Search, is_cancelled: &AtomicBool) -> Result<Box<Attached>, NotAttached> {
+fn search_at(
+    search: AttachTask,
+    is_cancelled: &AtomicBool,
+) -> Result<Box<AttachedSystem>, NotAttached> {
     let begin = Instant::now();
     let outside = Outside::of(&search.system.address, &search.users);
     let (system, messages) = (Arc::clone(&search.system), Arc::clone(&search.messages));
     let (system, messages) = (&*system, &*messages);
     let events = SearchEvents::new(Arc::clone(&search.system), search.notices.clone());
-    let Search { is_silent, is_patient, is_failure_reported, .. } = search;
+    let AttachTask { is_silent, is_patient, is_failure_reported, .. } = search;
     if let Some(instead) = search.used_instead() {
         return Err(instead.into());
     }
-    let mut reporting = Reporting {
+    let mut reporting = AttachReporter {
         system,
         events,
         messages,
@@ -200,7 +204,7 @@ fn search_at(search: Search, is_cancelled: &AtomicBool) -> Result<Box<Attached>,
     let attached = attach(system, &search.configuration, true, &mut reporting, stop);
     let (mut source, profile) = attached.map_err(|failure| {
         let took = begin.elapsed();
-        let searched = reporting.has_no_kernel.then_some(Searched { took, outside });
+        let searched = reporting.has_no_kernel.then_some(FailedSearch { took, outside });
         NotAttached { failure, searched, is_early: reporting.is_early(), instead: None }
     })?;
     let same = search.register(&profile, &mut source)?;
@@ -219,14 +223,14 @@ fn search_at(search: Search, is_cancelled: &AtomicBool) -> Result<Box<Attached>,
         AnySource::Guest(memory) => guests::describe(memory.process()).ok(),
         _ => None,
     };
-    Ok(Box::new(Attached {
+    Ok(Box::new(AttachedSystem {
         watched: Box::new(watched),
         process,
         source,
         address: system.address.clone(),
         owner: None,
         address_use: None,
-        found: Found::of(&profile),
+        found: KernelIdentity::of(&profile),
         same,
         release: profile.release,
         build_id: profile.build_id,
@@ -240,7 +244,7 @@ pub(super) fn find_again(
     system: &System,
     configuration: &Configuration,
     is_cancelled: &AtomicBool,
-) -> Result<Option<Found>, String> {
+) -> Result<Option<KernelIdentity>, String> {
     let (address, settings) = (&system.address, &system.settings);
     let profiles = profile_files(settings).map_err(|problem| problem.to_string())?;
     let options = options(&profiles.files, configuration);
@@ -251,12 +255,12 @@ pub(super) fn find_again(
     let stop = Stop::when(&has_stop_request);
     let found = find_kernel(&mut source, &options, &mut (), stop);
     // Memory without a kernel, and a machine that ended, are results.
-    Ok(found.ok().map(|profile| Found::of(&profile)))
+    Ok(found.ok().map(|profile| KernelIdentity::of(&profile)))
 }
 
 /// Reports the progress of attaching to a system, in messages and in records.
 #[expect(clippy::struct_excessive_bools, reason = "each is a question of its own")]
-struct Reporting<'a> {
+struct AttachReporter<'a> {
     system: &'a System,
     events: SearchEvents,
     messages: &'a Messages,
@@ -269,14 +273,14 @@ struct Reporting<'a> {
     has_no_kernel: bool,
 }
 
-impl Reporting<'_> {
+impl AttachReporter<'_> {
     /// Whether a kernel may be about to start in the memory, which has none.
     const fn is_early(&self) -> bool {
         self.has_no_kernel && (self.is_patient || self.may_be_starting)
     }
 }
 
-impl Observer for Reporting<'_> {
+impl Observer for AttachReporter<'_> {
     fn regions(&mut self, regions: &Regions) {
         if !self.is_silent {
             self.events.regions(regions);
@@ -333,7 +337,7 @@ impl Observer for Reporting<'_> {
     }
 }
 
-impl Search {
+impl AttachTask {
     fn is_function(&self) -> bool {
         matches!(self.system.address, SystemAddress::Doca { .. })
     }
@@ -361,7 +365,7 @@ impl Search {
         if !self.is_function() {
             return Ok(None);
         }
-        let Some(known) = Known::of(&self.system, profile, source) else { return Ok(None) };
+        let Some(known) = DmaMachine::of(&self.system, profile, source) else { return Ok(None) };
         let mut same = None;
         let instead = self.machines.add(known, |other| {
             let instead = self.compare(other, source)?;
@@ -376,12 +380,12 @@ impl Search {
 
     /// Compares the memory with that of a machine. What was equal before, and cannot be read now,
     /// is taken as equal.
-    fn compare(&self, known: &Known, source: &mut AnySource) -> Option<Instead> {
+    fn compare(&self, known: &DmaMachine, source: &mut AnySource) -> Option<Instead> {
         let used = &known.system.address;
         let is_compared = match known.compare(source, |system| self.open(system)) {
-            Verdict::Same => true,
-            Verdict::Unknown if self.spare_of.as_ref() == Some(used) => false,
-            Verdict::Other | Verdict::Unknown => return None,
+            MachineMatch::Same => true,
+            MachineMatch::Unknown if self.spare_of.as_ref() == Some(used) => false,
+            MachineMatch::Other | MachineMatch::Unknown => return None,
         };
         Some(Instead { used: used.clone(), is_compared })
     }
@@ -398,7 +402,7 @@ impl Search {
         profile: &Profile,
         source: &mut AnySource,
         promise: Promise,
-    ) -> (Watched, bool) {
+    ) -> (WatchedMachine, bool) {
         let system = &self.system;
         let redactor = self.configuration.output.redactor();
         let reads_lines = system.settings.user_memory.command_lines;
@@ -407,7 +411,7 @@ impl Search {
             shipped: self.shipped,
             ..setup(system, self.header, self.exceptions, profile)
         };
-        let mut watched = room::touch(|| Watched::new(setup));
+        let mut watched = room::touch(|| WatchedMachine::new(setup));
         drop(promise);
         watched.set_copied(kind_of_copy(source));
         watched.set_command_lines(reads_lines);

@@ -9,28 +9,28 @@ use std::time::Instant;
 use panoptes_engine::limits::Limits;
 use panoptes_records::queue::{Consumer, Waker, queue};
 use panoptes_sinks::output::Output;
-use panoptes_sinks::output::lines::Form;
+use panoptes_sinks::output::lines::LineForm;
 use panoptes_sinks::writer::Writer;
 use panoptes_sources::lock_own_memory;
 use panoptes_tables::room;
 
-use super::candidate::Candidate;
+use super::candidate::SystemCandidate;
 use super::flows::{FlowSensor, NewFlows};
 use super::functions::Functions;
 use super::in_use::InUse;
 use super::machines::GuestNames;
 use super::metrics_port::{bind_metrics, serve_metrics};
-use super::outputs::{Found, Outputs};
+use super::outputs::{LeftoverBacklogs, Outputs};
 use super::reload::Reloads;
 use super::scanners::{Scanners, workspaces};
 use super::search::{find_again, search};
-use super::{Control, LOADERS, LOOKERS, MEMORY_LOOK, OPENERS, Work};
+use super::{ControlThread, LOADERS, LOOKERS, MEMORY_LOOK, OPENERS, WorkerJobs};
 use crate::boot_ids::{BootIds, folder_of};
 use crate::config::Configuration;
 use crate::exit::{Exit, Failure};
-use crate::interfaces::{Interface, of_this_machine};
+use crate::interfaces::{HostInterface, of_this_machine};
 use crate::memory::{
-    CONTROL_QUEUE, MemoryLeft, Needed, Plan, Promised, TOO_MUCH, first_walker, largest,
+    CONTROL_QUEUE, MemoryDemand, MemoryLeft, Plan, PromisedMemory, TOO_MUCH, first_walker, largest,
 };
 use crate::message::Messages;
 use crate::request::WatchRequest;
@@ -38,12 +38,14 @@ use crate::sandbox::{GivenUp, keep_none};
 use crate::sbom::Sboms;
 use crate::scanner_cores::ScannerCores;
 use crate::size::show;
-use crate::watch::exceptions::Silenced;
+use crate::watch::exceptions::SilencedAlerts;
 use crate::watch::finder::Finder;
 use crate::watch::metrics::{Figures, Server};
-use crate::watch::outputs::{LogFolder, Receivers, Wanted, Watched, last_number, wanted};
+use crate::watch::outputs::{
+    ConfiguredOutput, LogFolder, Receivers, WatchedOutput, last_number, wanted,
+};
 use crate::watch::problems::{Problems, Topic};
-use crate::watch::scanner::{Shared, System};
+use crate::watch::scanner::{ScannerControls, System};
 use crate::watch::signals::{self, Signals};
 use crate::watch::status_line::show_status;
 use crate::watch::system_events::{Notice, SystemEvents};
@@ -51,7 +53,7 @@ use crate::watch::system_logs::{LogPlace, SystemLogs, log_place, openers};
 use crate::watch::threads::{OtherCores, Workers};
 use crate::{dma, guests};
 
-impl Control {
+impl ControlThread {
     /// Opens the outputs and starts the threads.
     pub(in crate::watch) fn new(
         request: &WatchRequest,
@@ -76,7 +78,8 @@ impl Control {
     ) -> Result<Self, Failure> {
         let configuration = &request.configuration;
         let cores = scanner_cores(request, messages)?;
-        let Opened { folder, logs, wanted, outputs, watched, server } = open(request, messages)?;
+        let OpenedOutputs { folder, logs, wanted, outputs, watched, server } =
+            open(request, messages)?;
         let (waker, other_cores) = (Waker::default(), OtherCores::without(&cores.cores));
         let (producer, control_consumer) = queue(CONTROL_QUEUE, &waker);
         let (notices, (changes, changed_outputs)) = (channel(), channel());
@@ -84,14 +87,13 @@ impl Control {
         let logs = SystemLogs::new(logs, (changes.clone(), waker.clone()), openers, messages);
         let interfaces = interfaces(of_this_machine(), &notices.0);
         let events = SystemEvents::new(producer, configuration, interfaces, (logs, &*wanted));
-        let (shared, promised) = (Arc::new(shared(request)), Promised::default());
-        let threads = (&shared, &waker, signals.waker());
-        let (scanners, mut consumers) =
-            start_scanners(request, &cores, threads, &promised, (start, messages))?;
+        let (shared, promised) = (Arc::new(shared(request)), PromisedMemory::default());
+        let (threads, begin) = ((&shared, &waker, signals.waker()), (start, messages));
+        let (scanners, mut consumers) = start_scanners(request, &cores, threads, &promised, begin)?;
         // After those of the scanners, so that the last record is the service's.
         consumers.push(control_consumer);
         let writer = Writer::with_changes(consumers, outputs, changed_outputs);
-        let silenced = Silenced::new(configuration.exceptions(), start);
+        let silenced = SilencedAlerts::new(configuration.exceptions(), start);
         let figures = Arc::new(Figures::new(start, &shared, scanners.states(), &writer, &silenced));
         let threads = workers_of_outputs(other_cores, signals);
         let outputs = Outputs::start(writer, changes, watched, start, threads, messages)?;
@@ -125,7 +127,7 @@ impl Control {
             notices,
             problems: Problems::default(),
             other_cores,
-            work: Work { search, find_again, find_functions: dma::find, load: Sboms::load },
+            work: WorkerJobs { search, find_again, find_functions: dma::find, load: Sboms::load },
             outputs,
             flows: FlowSensor::none(configuration),
             folders: folder.into_iter().collect(),
@@ -144,8 +146,8 @@ impl Control {
 fn start_scanners(
     request: &WatchRequest,
     cores: &ScannerCores,
-    (shared, waker, wakes): (&Arc<Shared>, &Waker, signals::Waker),
-    promised: &Promised,
+    (shared, waker, wakes): (&Arc<ScannerControls>, &Waker, signals::Waker),
+    promised: &PromisedMemory,
     (start, messages): (Instant, &Arc<Messages>),
 ) -> Result<(Scanners<System>, Vec<Consumer>), Failure> {
     // The number of systems that `auto_scan` will find is unknown.
@@ -158,19 +160,19 @@ fn start_scanners(
 }
 
 /// What the configuration wants to be open.
-struct Opened {
+struct OpenedOutputs {
     folder: Option<LogFolder>,
     /// The place of the logs of single systems.
     logs: Option<LogPlace>,
-    wanted: Vec<Wanted>,
+    wanted: Vec<ConfiguredOutput>,
     outputs: Vec<Box<dyn Output>>,
-    watched: Vec<Watched>,
+    watched: Vec<WatchedOutput>,
     /// The port for metrics.
     server: Option<Server>,
 }
 
 /// Opens all configured outputs, and the port for metrics.
-fn open(request: &WatchRequest, messages: &Messages) -> Result<Opened, Failure> {
+fn open(request: &WatchRequest, messages: &Messages) -> Result<OpenedOutputs, Failure> {
     let folder = LogFolder::take(&request.configuration.output, &[])?;
     let wanted = wanted(&request.configuration, request.stdout, folder.as_ref(), &Receivers::NONE)?;
     let opened = wanted.iter().map(|output| output.clone().open(messages));
@@ -178,7 +180,7 @@ fn open(request: &WatchRequest, messages: &Messages) -> Result<Opened, Failure> 
     let (outputs, watched) = opened.into_iter().unzip();
     let logs = log_place(&request.configuration, folder.as_ref());
     let server = bind_metrics(request.configuration.output.metrics.as_ref(), messages)?;
-    Ok(Opened { folder, logs, wanted, outputs, watched, server })
+    Ok(OpenedOutputs { folder, logs, wanted, outputs, watched, server })
 }
 
 /// The cores of scanners, as far as there is memory for them.
@@ -187,22 +189,22 @@ fn scanner_cores(request: &WatchRequest, messages: &Messages) -> Result<ScannerC
     Ok(ScannerCores::of(&request.configuration.service.cores).with_further(further))
 }
 
-fn shared(request: &WatchRequest) -> Shared {
-    let shared = Shared { has_dma: request.has_dma(), ..Shared::default() };
+fn shared(request: &WatchRequest) -> ScannerControls {
+    let shared = ScannerControls { has_dma: request.has_dma(), ..ScannerControls::default() };
     shared.set_pace(&request.configuration.service);
     shared
 }
 
 /// The systems that are named.
-fn candidates(request: &WatchRequest, start: Instant) -> Vec<Candidate> {
-    request.systems.iter().map(|one| Candidate::new(one.clone(), start, false)).collect()
+fn candidates(request: &WatchRequest, start: Instant) -> Vec<SystemCandidate> {
+    request.systems.iter().map(|one| SystemCandidate::new(one.clone(), start, false)).collect()
 }
 
 /// The workers that open outputs, and those that look at backlogs.
 fn workers_of_outputs(
     cores: OtherCores,
     signals: &Signals,
-) -> (Workers<io::Result<Box<dyn Output>>>, Workers<Found>) {
+) -> (Workers<io::Result<Box<dyn Output>>>, Workers<LeftoverBacklogs>) {
     let openers = Workers::new("outputs", OPENERS, cores, signals.waker());
     (openers, Workers::new("backlogs", LOOKERS, cores, signals.waker()))
 }
@@ -220,7 +222,7 @@ fn show_figures(
     if let Some(server) = server {
         serve_metrics(server, &metrics_stop, figures, cores, messages)?;
     }
-    if matches!(request.stdout.form, Form::ForPeople(style) if style.has_status) {
+    if matches!(request.stdout.form, LineForm::ForPeople(style) if style.has_status) {
         let (figures, messages) = (Arc::clone(figures), Arc::clone(messages));
         let stop = Arc::clone(stop);
         cores.spawn("status", move || {
@@ -233,9 +235,9 @@ fn show_figures(
 
 /// The interfaces of this machine; none if they can't be read, which is reported.
 pub(super) fn interfaces(
-    read: io::Result<Vec<Interface>>,
+    read: io::Result<Vec<HostInterface>>,
     notices: &Sender<Notice>,
-) -> Vec<Interface> {
+) -> Vec<HostInterface> {
     read.unwrap_or_else(|error| {
         let reason = Some(format!("cannot read this machine's interfaces: {error}"));
         // The receiver lives as long as the sender.
@@ -254,12 +256,12 @@ fn limits(request: &WatchRequest) -> Limits {
 fn check_memory(request: &WatchRequest, messages: &Messages) -> Result<usize, Failure> {
     let WatchRequest { configuration, systems, auto_scan, .. } = request;
     let plan = Plan { configuration, systems, auto_scan: *auto_scan, sboms: None };
-    let Some(needed) = Needed::of(&plan) else {
+    let Some(needed) = MemoryDemand::of(&plan) else {
         return Err(Failure::new(Exit::Configuration, TOO_MUCH));
     };
     messages.info(format_args!("the configuration {needed}"));
     let Some(left) = MemoryLeft::now() else { return Ok(usize::MAX - 1) };
-    needed.check(&left).map_err(|failure| match Needed::fitting_preset(&plan, &left) {
+    needed.check(&left).map_err(|failure| match MemoryDemand::fitting_preset(&plan, &left) {
         Some((name, bytes)) => {
             let bytes = show(bytes);
             let message = format!("{failure}; `--limits {name}` would need {bytes}");

@@ -6,9 +6,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::Control;
-use super::candidate::{Candidate, Changes, Phase};
-use super::prepare::Prepared;
+use super::ControlThread;
+use super::candidate::{Changes, Phase, SystemCandidate};
+use super::prepare::PreparedReload;
 use crate::config::{System, SystemAddress, SystemSettings};
 use crate::guests::{self, Guest};
 use crate::request::WatchRequest;
@@ -16,18 +16,18 @@ use crate::watch::clock_watch::{NewSettings, Reattach};
 use crate::watch::finder::{Finder, is_same};
 
 /// What becomes of a system that is known.
-enum Fate<'a> {
+enum SystemFate<'a> {
     /// It goes on with these settings.
     Stays(&'a SystemSettings),
     Goes,
 }
 
-impl Control {
+impl ControlThread {
     /// Changes the systems to those of a configuration that was read again. `is_policy_new`: what
     /// is silenced, or replaced in arguments, has changed for all of them.
-    pub(super) fn change_systems(&mut self, new: &Prepared, is_policy_new: bool) {
+    pub(super) fn change_systems(&mut self, new: &PreparedReload, is_policy_new: bool) {
         let now = Instant::now();
-        let Prepared { request, allowed, .. } = new;
+        let PreparedReload { request, allowed, .. } = new;
         let users = &self.request.configuration.service.guest_users;
         let has_other_users = *users != request.configuration.service.guest_users;
         let mut removed = Vec::new();
@@ -42,8 +42,8 @@ impl Control {
                 continue;
             }
             match self.fate(candidate, &new.request) {
-                Fate::Goes => removed.extend(self.remove(index)),
-                Fate::Stays(settings) => {
+                SystemFate::Goes => removed.extend(self.remove(index)),
+                SystemFate::Stays(settings) => {
                     let settings = settings.clone();
                     self.change_settings(index, settings, is_policy_new);
                     let address = &self.candidates[index].system.address;
@@ -56,12 +56,12 @@ impl Control {
             }
         }
         for system in &request.systems {
-            let is_known = |candidate: &Candidate| {
+            let is_known = |candidate: &SystemCandidate| {
                 let is_it = candidate.system.name == system.name && !candidate.is_leaving;
                 is_it && !candidate.is_gone()
             };
             if !self.candidates.iter().any(is_known) {
-                self.add(Candidate::new(system.clone(), now, false));
+                self.add(SystemCandidate::new(system.clone(), now, false));
             }
         }
         for name in removed {
@@ -70,12 +70,12 @@ impl Control {
     }
 
     /// What becomes of a system.
-    fn fate<'a>(&self, candidate: &Candidate, request: &'a WatchRequest) -> Fate<'a> {
+    fn fate<'a>(&self, candidate: &SystemCandidate, request: &'a WatchRequest) -> SystemFate<'a> {
         let known = &candidate.system;
         if candidate.is_found {
             // A machine may have several functions, of which one is scanned.
             let is_spare_of_it = |address: &SystemAddress| {
-                let is_it = |one: &Candidate| one.spare_of.as_ref() == Some(&known.address);
+                let is_it = |one: &SystemCandidate| one.spare_of.as_ref() == Some(&known.address);
                 self.candidates.iter().any(|one| is_it(one) && one.system.address == *address)
             };
             let takes_its_place = |named: &System| {
@@ -89,19 +89,19 @@ impl Control {
             });
             let is_replaced = request.systems.iter().any(takes_its_place);
             if !request.auto_scan || is_left_out || is_replaced {
-                return Fate::Goes;
+                return SystemFate::Goes;
             }
-            return Fate::Stays(&request.configuration.default);
+            return SystemFate::Stays(&request.configuration.default);
         }
         let named = request.systems.iter().find(|named| named.name == known.name);
         match named.filter(|named| named.address.is_written_as(&candidate.configured())) {
-            Some(named) => Fate::Stays(&named.settings),
-            None => Fate::Goes,
+            Some(named) => SystemFate::Stays(&named.settings),
+            None => SystemFate::Goes,
         }
     }
 
     /// Adds a system, in the place of one that is gone if there is one.
-    pub(super) fn add(&mut self, candidate: Candidate) {
+    pub(super) fn add(&mut self, candidate: SystemCandidate) {
         match self.candidates.iter_mut().find(|candidate| candidate.is_gone()) {
             Some(place) => *place = candidate,
             None => self.candidates.push(candidate),

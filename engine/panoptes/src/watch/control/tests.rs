@@ -39,8 +39,8 @@ use tempfile::TempDir;
 
 use super::candidate::Outside;
 use super::scanners::Scanners;
-use super::search::{Attached, NotAttached, Search, Searched, find_again, search};
-use super::{Control, FIRST_KERNEL_WAIT, SCANNERS_WAIT, Work};
+use super::search::{AttachTask, AttachedSystem, FailedSearch, NotAttached, find_again, search};
+use super::{ControlThread, FIRST_KERNEL_WAIT, SCANNERS_WAIT, WorkerJobs};
 use crate::cli::{Arguments, Command as Subcommand};
 use crate::config::{Configuration, Cores, LogLevel, Mode, SystemAddress};
 use crate::dma;
@@ -49,7 +49,7 @@ use crate::guests::Guest;
 use crate::message::Messages;
 use crate::request::WatchRequest;
 use crate::sandbox::GivenUp;
-use crate::sbom::{Fault, Sboms};
+use crate::sbom::{SbomFault, Sboms};
 use crate::scanner_cores::ScannerCores;
 use crate::watch::signals::Signals;
 
@@ -64,7 +64,8 @@ const SOON: Duration = Duration::from_secs(5);
 const SIGNAL: Duration = Duration::from_millis(100);
 const TRIES: usize = 5;
 
-const REAL: Work = Work { search, find_again, find_functions: dma::find, load: Sboms::load };
+const REAL: WorkerJobs =
+    WorkerJobs { search, find_again, find_functions: dma::find, load: Sboms::load };
 
 /// Keeps messages.
 #[derive(Clone, Default)]
@@ -164,8 +165,8 @@ fn control(
     request: &WatchRequest,
     messages: &Arc<Messages>,
     signals: &Signals,
-) -> Result<Control, Failure> {
-    Control::new(request, messages, signals, (Instant::now(), GivenUp::default()))
+) -> Result<ControlThread, Failure> {
+    ControlThread::new(request, messages, signals, (Instant::now(), GivenUp::default()))
 }
 
 /// Runs a control thread in this thread, and `script` in another one; returns how it ended, the
@@ -173,7 +174,7 @@ fn control(
 fn run(
     folder: &TempDir,
     file: &Path,
-    work: Work,
+    work: WorkerJobs,
     script: impl FnOnce(&Driver) + Send,
 ) -> (Result<Exit, Failure>, Kept, Duration) {
     run_changed(folder, file, work, |_, _| (), script)
@@ -183,8 +184,8 @@ fn run(
 fn run_changed(
     folder: &TempDir,
     file: &Path,
-    work: Work,
-    change: impl FnOnce(&mut Control, &Signals),
+    work: WorkerJobs,
+    change: impl FnOnce(&mut ControlThread, &Signals),
     script: impl FnOnce(&Driver) + Send,
 ) -> (Result<Exit, Failure>, Kept, Duration) {
     let request = request(file);
@@ -211,7 +212,10 @@ fn run_changed(
 }
 
 /// Searches the system `slow` until it is cancelled; attaches to others.
-fn slow_search(task: Search, is_cancelled: &AtomicBool) -> Result<Box<Attached>, NotAttached> {
+fn slow_search(
+    task: AttachTask,
+    is_cancelled: &AtomicBool,
+) -> Result<Box<AttachedSystem>, NotAttached> {
     if task.system.name != "slow" {
         return search(task, is_cancelled);
     }
@@ -235,7 +239,7 @@ fn a_slow_search_delays_neither_another_system_nor_a_stop() {
         ram.display()
     );
     let file = configure(folder.path(), &systems);
-    let work = Work { search: slow_search, ..REAL };
+    let work = WorkerJobs { search: slow_search, ..REAL };
     let (exit, kept, took) = run(&folder, &file, work, |driver| {
         driver.wait("quick: Linux 6.1", 1);
         driver.wait(" is being watched, found in ", 1);
@@ -266,7 +270,7 @@ fn a_process_that_poses_as_a_guest_is_reported_and_so_is_the_guest() {
     let again = Guest { pid: 4_200_003, ..owner.clone() };
     let folder = tempfile::tempdir().unwrap();
     let file = configure(folder.path(), "systems: {a: {system: /a}}");
-    let meet = |control: &mut Control, _: &Signals| {
+    let meet = |control: &mut ControlThread, _: &Signals| {
         for guests in [vec![owner], vec![], vec![poser.clone()], vec![poser, again]] {
             control.update_guests(&guests);
         }
@@ -300,7 +304,7 @@ fn a_scanner_that_hangs_delays_a_stop_by_a_second() {
         sleep(AGES);
         panic!("the test has ended")
     }
-    let hang = |control: &mut Control, signals: &Signals| {
+    let hang = |control: &mut ControlThread, signals: &Signals| {
         let cores = ScannerCores::of(&Cores::Auto);
         let (shared, messages) = (Arc::clone(&control.shared), Arc::clone(&control.messages));
         let (scanners, _) = Scanners::start(
@@ -333,7 +337,7 @@ fn a_scanner_that_hangs_delays_a_stop_by_a_second() {
 fn sboms_that_are_not_read_in_time_delay_no_other_configuration() {
     static MAY_GO_ON: AtomicBool = AtomicBool::new(false);
     #[expect(clippy::unnecessary_wraps, reason = "the type of functions that load SBOMs")]
-    fn load(configuration: &Configuration) -> Result<Sboms, Vec<Fault>> {
+    fn load(configuration: &Configuration) -> Result<Sboms, Vec<SbomFault>> {
         while !configuration.default.sbom.is_empty() && !MAY_GO_ON.load(Ordering::Relaxed) {
             sleep(Duration::from_millis(1));
         }
@@ -344,7 +348,7 @@ fn sboms_that_are_not_read_in_time_delay_no_other_configuration() {
     let folder = tempfile::tempdir().unwrap();
     let systems = "systems: {slow: {system: /slow}}\n";
     let file = configure(folder.path(), systems);
-    let work = Work { search: slow_search, load, ..REAL };
+    let work = WorkerJobs { search: slow_search, load, ..REAL };
     let (exit, kept, _) = run(&folder, &file, work, |driver| {
         driver.wait_for("record", || driver.log().contains("host_initialization_started"));
         let hangs = format!("{systems}default: {{sbom: [{}]}}", file.display());
@@ -368,14 +372,14 @@ fn sboms_that_are_not_read_in_time_delay_no_other_configuration() {
 
 #[test]
 fn sboms_that_are_not_read_in_time_delay_no_stop() {
-    fn load(_: &Configuration) -> Result<Sboms, Vec<Fault>> {
+    fn load(_: &Configuration) -> Result<Sboms, Vec<SbomFault>> {
         sleep(AGES);
         Err(Vec::new())
     }
     let took = (0..TRIES).map(|_| {
         let folder = tempfile::tempdir().unwrap();
         let file = configure(folder.path(), "systems: {a: {system: /a}}");
-        let (exit, kept, took) = run(&folder, &file, Work { load, ..REAL }, |driver| {
+        let (exit, kept, took) = run(&folder, &file, WorkerJobs { load, ..REAL }, |driver| {
             driver.wait_for("record", || driver.log().contains("service_initialization_started"));
         });
         assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
@@ -387,19 +391,19 @@ fn sboms_that_are_not_read_in_time_delay_no_stop() {
 
 #[test]
 fn memory_without_a_kernel_is_searched_again_when_it_is_another() {
-    fn search(task: Search, _: &AtomicBool) -> Result<Box<Attached>, NotAttached> {
-        let Search { system, users, messages, .. } = task;
+    fn search(task: AttachTask, _: &AtomicBool) -> Result<Box<AttachedSystem>, NotAttached> {
+        let AttachTask { system, users, messages, .. } = task;
         messages.info("the memory was searched");
         let outside = Outside::of(&system.address, &users);
         let failure = Failure::new(Exit::NoKernel, "ram: no kernel");
-        let searched = Some(Searched { took: AGES, outside });
+        let searched = Some(FailedSearch { took: AGES, outside });
         Err(NotAttached { failure, searched, is_early: false, instead: None })
     }
     let folder = tempfile::tempdir().unwrap();
     let ram = folder.path().join("ram");
     fs::write(&ram, "a").unwrap();
     let file = configure(folder.path(), "systems: {ram: {system: ram}}");
-    let (exit, kept, _) = run(&folder, &file, Work { search, ..REAL }, |driver| {
+    let (exit, kept, _) = run(&folder, &file, WorkerJobs { search, ..REAL }, |driver| {
         driver.wait("the memory was searched", 1);
         driver.wait("ram: no kernel", 1);
         fs::write(&ram, "ab").unwrap();
@@ -411,19 +415,19 @@ fn memory_without_a_kernel_is_searched_again_when_it_is_another() {
 
 #[test]
 fn what_is_given_up_while_a_kernel_may_be_starting_is_reported() {
-    fn search(task: Search, _: &AtomicBool) -> Result<Box<Attached>, NotAttached> {
-        let Search { system, .. } = task;
+    fn search(task: AttachTask, _: &AtomicBool) -> Result<Box<AttachedSystem>, NotAttached> {
+        let AttachTask { system, .. } = task;
         let failure = Failure::new(Exit::NoKernel, format!("{}: no kernel", system.name));
         Err(NotAttached { is_early: true, ..failure.into() })
     }
     let folder = tempfile::tempdir().unwrap();
     let file = configure(folder.path(), "systems: {one: {system: /one}, other: {system: /other}}");
     // `panoptes watch one other`, which has waited as long as it does.
-    let impatient = |control: &mut Control, _: &Signals| {
+    let impatient = |control: &mut ControlThread, _: &Signals| {
         control.request.mode = Mode::Watch;
         control.start = control.start.checked_sub(FIRST_KERNEL_WAIT).unwrap();
     };
-    let work = Work { search, ..REAL };
+    let work = WorkerJobs { search, ..REAL };
     let (exit, kept, _) = run_changed(&folder, &file, work, impatient, |driver| {
         driver.wait_for("end", || driver.log().contains("service_initialization_failed"));
     });
@@ -447,7 +451,7 @@ fn an_immediate_end_leaves_whole_lines() {
     let immediate = "service: {state_dir: state, immediate_shutdown: true}";
     let text = fs::read_to_string(&file).unwrap().replace("service: {state_dir: state}", immediate);
     fs::write(&file, text).unwrap();
-    let work = Work { search: slow_search, ..REAL };
+    let work = WorkerJobs { search: slow_search, ..REAL };
     let (exit, kept, took) = run(&folder, &file, work, |_| ());
     assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
     assert!(took < SOON, "{took:?}");
@@ -543,12 +547,12 @@ fn each_system_has_a_log_of_its_own_beside_the_common_one() {
 }
 
 /// Attaches to the recorded machine as if this process were its QEMU.
-fn search_recorded(task: Search, _: &AtomicBool) -> Result<Box<Attached>, NotAttached> {
+fn search_recorded(task: AttachTask, _: &AtomicBool) -> Result<Box<AttachedSystem>, NotAttached> {
     let log = task.configuration.output.log_folder.clone().unwrap();
     let mut system = (*task.system).clone();
     system.address = SystemAddress::File(log.with_file_name("ram"));
     // This process has no memory of a guest, for which the search would be cancelled.
-    search(Search { system: Arc::new(system), ..task }, &AtomicBool::new(false))
+    search(AttachTask { system: Arc::new(system), ..task }, &AtomicBool::new(false))
 }
 
 #[test]
@@ -574,7 +578,7 @@ fn a_machine_that_runs_while_its_clock_stands_still_is_reported() {
         };
         std::thread::Builder::new().name("CPU 0/KVM".to_owned()).spawn(run).unwrap()
     };
-    let work = Work { search: search_recorded, ..REAL };
+    let work = WorkerJobs { search: search_recorded, ..REAL };
     let (exit, kept, _) = run(&folder, &file, work, |driver| {
         driver.wait(" is being watched, found in ", 1);
         driver.wait_for("record", || driver.log().contains("system_stalled"));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::text::{Kind, Label, Text};
+use super::text::{MetricKind, MetricLabelValue, MetricsPage};
 use crate::flow::{OutputFigures, SensorFigures, key_of_gap};
 
 /// A figure of the sensor.
@@ -11,30 +11,34 @@ type OfSensor = fn(&SensorFigures) -> &AtomicU64;
 /// A figure of one of its outputs.
 type OfOutput = fn(&OutputFigures) -> &AtomicU64;
 
-const SENSOR_METRICS: [(&str, Kind, &str, OfSensor); 6] = [
+const SENSOR_METRICS: [(&str, MetricKind, &str, OfSensor); 6] = [
     (
         "panoptes_flow_packets_total",
-        Kind::Counter,
+        MetricKind::Counter,
         "Packets that the sensor of flows has read.",
         |sensor| &sensor.packets,
     ),
-    ("panoptes_flow_bytes_total", Kind::Counter, "Their bytes on the wire.", |sensor| {
+    ("panoptes_flow_bytes_total", MetricKind::Counter, "Their bytes on the wire.", |sensor| {
         &sensor.bytes
     }),
-    ("panoptes_flow_flows", Kind::Gauge, "Flows that are tracked now.", |sensor| &sensor.flows),
+    ("panoptes_flow_flows", MetricKind::Gauge, "Flows that are tracked now.", |sensor| {
+        &sensor.flows
+    }),
     (
         "panoptes_flow_flows_limit",
-        Kind::Gauge,
+        MetricKind::Gauge,
         "How many flows can be tracked at once.",
         |sensor| &sensor.flows_limit,
     ),
     (
         "panoptes_flow_evictions_total",
-        Kind::Counter,
+        MetricKind::Counter,
         "Flows that were reported early because the table was full.",
         |sensor| &sensor.evictions,
     ),
-    ("panoptes_flow_records_total", Kind::Counter, "Records of flows.", |sensor| &sensor.records),
+    ("panoptes_flow_records_total", MetricKind::Counter, "Records of flows.", |sensor| {
+        &sensor.records
+    }),
 ];
 
 const OUTPUT_METRICS: [(&str, &str, OfOutput); 2] = [
@@ -51,7 +55,7 @@ const OUTPUT_METRICS: [(&str, &str, OfOutput); 2] = [
 ];
 
 /// Adds the metrics.
-pub(super) fn add_flows(text: &mut Text, sensor: Option<&SensorFigures>) {
+pub(super) fn add_flows(text: &mut MetricsPage, sensor: Option<&SensorFigures>) {
     let get = |place: &AtomicU64| place.load(Ordering::Relaxed);
     for (name, kind, help, value) in SENSOR_METRICS {
         text.metric(name, kind, help);
@@ -60,24 +64,24 @@ pub(super) fn add_flows(text: &mut Text, sensor: Option<&SensorFigures>) {
         }
     }
     let help = "Packets that were lost because a ring, or the way between threads, was full.";
-    text.metric("panoptes_flow_packets_lost_total", Kind::Counter, help);
+    text.metric("panoptes_flow_packets_lost_total", MetricKind::Counter, help);
     // An interface may be named twice.
-    let mut lost: BTreeMap<Label, u64> = BTreeMap::new();
+    let mut lost: BTreeMap<MetricLabelValue, u64> = BTreeMap::new();
     for (interface, count) in sensor.iter().flat_map(|sensor| &sensor.lost) {
-        *lost.entry(Label::new(interface)).or_default() += get(count);
+        *lost.entry(MetricLabelValue::new(interface)).or_default() += get(count);
     }
     for (interface, count) in &lost {
         text.sample(&[("interface", interface)], count);
     }
     for (name, help, value) in OUTPUT_METRICS {
-        text.metric(name, Kind::Counter, help);
+        text.metric(name, MetricKind::Counter, help);
         for (output, figures) in sensor.iter().flat_map(|sensor| &sensor.outputs) {
-            text.sample(&[("output", &Label::new(output))], get(value(figures)));
+            text.sample(&[("output", &MetricLabelValue::new(output))], get(value(figures)));
         }
     }
     let help = "What the sensor missed since the gap began; 0 without a gap.";
-    text.metric("panoptes_flow_gap", Kind::Gauge, help);
+    text.metric("panoptes_flow_gap", MetricKind::Gauge, help);
     for (gap, count) in sensor.iter().flat_map(|sensor| sensor.gaps.iter().enumerate()) {
-        text.sample(&[("gap", &Label::new(key_of_gap(gap)))], get(count));
+        text.sample(&[("gap", &MetricLabelValue::new(key_of_gap(gap)))], get(count));
     }
 }

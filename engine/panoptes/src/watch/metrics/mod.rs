@@ -1,9 +1,10 @@
 //! Figures of the service for Prometheus, at `output.metrics.address`.
 //!
 //! Scanners and outputs keep their figures in atomics, once a scan or a write; nobody waits for a
-//! reader ([`SystemFigures`], `ScannerState`, `Counters`). The control thread notes what there is
-//! ([`Figures`]). The thread `panoptes-metrics` renders them ([`page`]) and answers requests
-//! ([`server`]). It has a low priority, and none of the scanners' cores if there are others.
+//! reader ([`SystemFigures`], `ScannerState`, `OutputCounters`). The control thread notes what
+//! there is ([`Figures`]). The thread `panoptes-metrics` renders them ([`page`]) and answers
+//! requests ([`server`]). It has a low priority, and none of the scanners' cores if there are
+//! others.
 //!
 //! Names of systems, outputs and exceptions are texts of others: [`text`] escapes and bounds them.
 
@@ -24,19 +25,19 @@ use std::time::{Duration, Instant};
 use panoptes_engine::policy::exceptions::Exceptions;
 use panoptes_records::activities::MessageType;
 use panoptes_records::record_counts::RecordCounts;
-use panoptes_sinks::output::Counters;
+use panoptes_sinks::output::OutputCounters;
 use panoptes_sinks::panics::{Restarts, caught};
 use panoptes_sinks::writer::Writer;
 use rustix::process::{getpriority_process, setpriority_process};
 
 use super::clocks::nanoseconds;
-use super::exceptions::Silenced;
+use super::exceptions::SilencedAlerts;
 use super::figures::{Sums, SystemFigures};
-use super::scanner::{ScannerState, Shared};
+use super::scanner::{ScannerControls, ScannerState};
 use crate::config::NetworkAddress;
 use crate::flow::SensorFigures;
 use crate::message::Messages;
-use server::Answer;
+use server::MetricsResponse;
 pub(super) use server::Server;
 
 /// A scanner stands still if it has made no step for so many intervals, and for this time at least:
@@ -53,7 +54,7 @@ const NICE: i32 = 10;
 #[derive(Debug)]
 pub(super) struct Figures {
     start: Instant,
-    shared: Arc<Shared>,
+    shared: Arc<ScannerControls>,
     scanners: Vec<Arc<ScannerState>>,
     records: Arc<RecordCounts>,
     /// When the writer's last step began, in nanoseconds since the start.
@@ -63,7 +64,7 @@ pub(super) struct Figures {
     systems: Mutex<BTreeMap<String, Arc<SystemFigures>>>,
     /// Each output's name. It goes when the writer and the control thread have dropped its
     /// counters.
-    outputs: Mutex<Vec<(String, Weak<Counters>)>>,
+    outputs: Mutex<Vec<(String, Weak<OutputCounters>)>>,
     /// Those of the sensor of flows, if there is one.
     flows: Mutex<Option<Arc<SensorFigures>>>,
     /// Whether there should be one that could not be started.
@@ -78,10 +79,10 @@ pub(super) struct Figures {
 impl Figures {
     pub(super) fn new(
         start: Instant,
-        shared: &Arc<Shared>,
+        shared: &Arc<ScannerControls>,
         scanners: Vec<Arc<ScannerState>>,
         writer: &Writer,
-        silenced: &Silenced,
+        silenced: &SilencedAlerts,
     ) -> Self {
         Self {
             start,
@@ -122,13 +123,13 @@ impl Figures {
 
     /// The counters of an output.
     #[cfg(test)]
-    pub(super) fn counters(&self, name: &str) -> Option<Arc<Counters>> {
+    pub(super) fn counters(&self, name: &str) -> Option<Arc<OutputCounters>> {
         let outputs = lock(&self.outputs);
         outputs.iter().find(|(output, _)| output == name)?.1.upgrade()
     }
 
     /// Control thread: sets all outputs.
-    pub(super) fn set_outputs(&self, outputs: Vec<(String, Weak<Counters>)>) {
+    pub(super) fn set_outputs(&self, outputs: Vec<(String, Weak<OutputCounters>)>) {
         *lock(&self.outputs) = outputs;
     }
 
@@ -193,7 +194,7 @@ impl Figures {
             return Some("the sensor of flows stands still".to_owned());
         }
         let outputs = lock(&self.outputs);
-        let is_stalled = |counters: &Weak<Counters>| {
+        let is_stalled = |counters: &Weak<OutputCounters>| {
             counters.upgrade().is_some_and(|counters| counters.is_stalled())
         };
         let (name, _) = outputs.iter().find(|(_, counters)| is_stalled(counters))?;
@@ -218,13 +219,13 @@ impl Figures {
     }
 
     /// The answer to a request for this path.
-    fn answer(&self, path: &str) -> Option<Answer> {
+    fn answer(&self, path: &str) -> Option<MetricsResponse> {
         let of = |is_good: bool, good: &str, bad: &str| {
             let text = if is_good { good } else { bad };
-            Some(Answer { is_good, body: format!("{text}\n") })
+            Some(MetricsResponse { is_good, body: format!("{text}\n") })
         };
         match path {
-            "/metrics" => Some(Answer { is_good: true, body: page::page(self) }),
+            "/metrics" => Some(MetricsResponse { is_good: true, body: page::page(self) }),
             "/healthz" => {
                 let trouble = self.trouble();
                 of(trouble.is_none(), "ok", trouble.as_deref().unwrap_or_default())

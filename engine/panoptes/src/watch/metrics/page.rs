@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use panoptes_engine::limits::Limit;
 use panoptes_engine::policy::gaps::key_of;
-use panoptes_engine::watch::Stage;
-use panoptes_sinks::output::Counters;
+use panoptes_engine::watch::ScanStage;
+use panoptes_sinks::output::OutputCounters;
 
 use super::flows::add_flows;
-use super::text::{Kind, Label, Text, seconds};
+use super::text::{MetricKind, MetricLabelValue, MetricsPage, seconds};
 use super::{Figures, lock};
 use crate::watch::figures::{SystemFigures, TableFigures};
 
@@ -19,63 +19,63 @@ type OfSystem = fn(&SystemFigures) -> u64;
 /// A figure of a table.
 type OfTable = fn(&TableFigures) -> &AtomicU64;
 /// A figure of an output.
-type OfOutput = fn(&Counters) -> u64;
+type OfOutput = fn(&OutputCounters) -> u64;
 
-const SYSTEM_METRICS: [(&str, Kind, &str, OfSystem); 10] = [
+const SYSTEM_METRICS: [(&str, MetricKind, &str, OfSystem); 10] = [
     (
         "panoptes_system_watched",
-        Kind::Gauge,
+        MetricKind::Gauge,
         "Whether the system is scanned; 0 while its kernel is searched, or it is absent.",
         |system| system.is_watched.load(Ordering::Relaxed).into(),
     ),
     (
         "panoptes_scans_total",
-        Kind::Counter,
+        MetricKind::Counter,
         "Scans; a scan in parts counts once for each part.",
         |system| system.scans.load(Ordering::Relaxed),
     ),
     (
         "panoptes_partial_scans_total",
-        Kind::Counter,
+        MetricKind::Counter,
         "Scans that left something for the next one.",
         |system| system.partial.load(Ordering::Relaxed),
     ),
     (
         "panoptes_kept_scans_total",
-        Kind::Counter,
+        MetricKind::Counter,
         "Scans that kept what the one before had read, because no task had run.",
         |system| system.kept.load(Ordering::Relaxed),
     ),
     (
         "panoptes_light_scans_total",
-        Kind::Counter,
+        MetricKind::Counter,
         "Scans that left the descriptors and memory areas of processes that had not run.",
         |system| system.light.load(Ordering::Relaxed),
     ),
     (
         "panoptes_early_scans_total",
-        Kind::Counter,
+        MetricKind::Counter,
         "Scans before the interval was over, because something was started.",
         |system| system.early.load(Ordering::Relaxed),
     ),
     (
         "panoptes_failed_scans_total",
-        Kind::Counter,
+        MetricKind::Counter,
         "Scans that found no consistent process list, or another boot.",
         |system| system.failed.load(Ordering::Relaxed),
     ),
     (
         "panoptes_read_bytes_total",
-        Kind::Counter,
+        MetricKind::Counter,
         "Bytes of the machine's memory that scans have read.",
         |system| system.read_bytes.load(Ordering::Relaxed),
     ),
-    ("panoptes_read_batches_total", Kind::Counter, "Batches of reads.", |system| {
+    ("panoptes_read_batches_total", MetricKind::Counter, "Batches of reads.", |system| {
         system.read_batches.load(Ordering::Relaxed)
     }),
     (
         "panoptes_read_errors_total",
-        Kind::Counter,
+        MetricKind::Counter,
         "Reads that gave no bytes: memory that is not there, or does not answer.",
         |system| system.read_errors.load(Ordering::Relaxed),
     ),
@@ -95,71 +95,71 @@ const TABLE_METRICS: [(&str, &str, OfTable); 3] = [
     ),
 ];
 
-const OUTPUT_METRICS: [(&str, Kind, &str, OfOutput); 8] = [
+const OUTPUT_METRICS: [(&str, MetricKind, &str, OfOutput); 8] = [
     (
         "panoptes_output_records_total",
-        Kind::Counter,
+        MetricKind::Counter,
         "Records that reached the kernel, or that the receiver has confirmed.",
-        Counters::records,
+        OutputCounters::records,
     ),
     (
         "panoptes_output_bytes_total",
-        Kind::Counter,
+        MetricKind::Counter,
         "Bytes that reached the kernel.",
-        Counters::bytes,
+        OutputCounters::bytes,
     ),
     (
         "panoptes_output_backlog_records",
-        Kind::Gauge,
+        MetricKind::Gauge,
         "Records that wait for the receiver.",
-        Counters::waiting,
+        OutputCounters::waiting,
     ),
     (
         "panoptes_output_backlog_bytes",
-        Kind::Gauge,
+        MetricKind::Gauge,
         "Bytes that wait for the receiver.",
-        Counters::waiting_bytes,
+        OutputCounters::waiting_bytes,
     ),
     (
         "panoptes_output_dropped_total",
-        Kind::Counter,
+        MetricKind::Counter,
         "Records that the output could not accept in time, that found no room in its backlog, or \
          that the receiver refused.",
-        Counters::dropped,
+        OutputCounters::dropped,
     ),
     (
         "panoptes_output_errors_total",
-        Kind::Counter,
+        MetricKind::Counter,
         "Failed operations, retries included.",
-        Counters::errors,
+        OutputCounters::errors,
     ),
     (
         "panoptes_output_failed_syncs_total",
-        Kind::Counter,
+        MetricKind::Counter,
         "Failed syncs: what was written before may not be on the disk.",
-        Counters::failed_syncs,
+        OutputCounters::failed_syncs,
     ),
     (
         "panoptes_output_connections_total",
-        Kind::Counter,
+        MetricKind::Counter,
         "Connections that were made to the receiver.",
-        Counters::connections,
+        OutputCounters::connections,
     ),
 ];
 
 /// Renders all figures.
 pub(super) fn page(figures: &Figures) -> String {
-    let mut text = Text::default();
-    let version = Label::new(env!("CARGO_PKG_VERSION"));
-    text.metric("panoptes_build_info", Kind::Gauge, "Always 1, with the version.");
+    let mut text = MetricsPage::default();
+    let version = MetricLabelValue::new(env!("CARGO_PKG_VERSION"));
+    text.metric("panoptes_build_info", MetricKind::Gauge, "Always 1, with the version.");
     text.sample(&[("version", &version)], 1);
     let help = "The time from scan to scan that is configured.";
-    text.metric("panoptes_configured_scan_interval_seconds", Kind::Gauge, help);
+    text.metric("panoptes_configured_scan_interval_seconds", MetricKind::Gauge, help);
     text.sample(&[], seconds(figures.interval_ns()));
     // The lock is not held while the text is made.
     let systems: Vec<_> = lock(&figures.systems)
         .iter()
-        .map(|(name, figures)| (Label::new(name), Arc::clone(figures)))
+        .map(|(name, figures)| (MetricLabelValue::new(name), Arc::clone(figures)))
         .collect();
     add_systems(&mut text, &systems);
     add_scans(&mut text, &systems);
@@ -170,16 +170,16 @@ pub(super) fn page(figures: &Figures) -> String {
     text.finish()
 }
 
-fn add_systems(text: &mut Text, systems: &[(Label, Arc<SystemFigures>)]) {
+fn add_systems(text: &mut MetricsPage, systems: &[(MetricLabelValue, Arc<SystemFigures>)]) {
     for (name, kind, help, value) in SYSTEM_METRICS {
         text.metric(name, kind, help);
         for (system, figures) in systems {
             text.sample(&[("system", system)], value(figures));
         }
     }
-    let names = Limit::ALL.map(|limit| Label::new(limit.key()));
+    let names = Limit::ALL.map(|limit| MetricLabelValue::new(limit.key()));
     for (name, help, value) in TABLE_METRICS {
-        text.metric(name, Kind::Gauge, help);
+        text.metric(name, MetricKind::Gauge, help);
         for (system, figures) in systems {
             for (table, figures) in names.iter().zip(&figures.tables) {
                 let value = value(figures).load(Ordering::Relaxed);
@@ -188,18 +188,18 @@ fn add_systems(text: &mut Text, systems: &[(Label, Arc<SystemFigures>)]) {
         }
     }
     let help = "What scans missed since the gap began; 0 without a gap.";
-    text.metric("panoptes_coverage_missed", Kind::Gauge, help);
+    text.metric("panoptes_coverage_missed", MetricKind::Gauge, help);
     for (system, figures) in systems {
         for (gap, count) in figures.gaps.iter().enumerate() {
-            let gap = Label::new(key_of(gap));
+            let gap = MetricLabelValue::new(key_of(gap));
             text.sample(&[("system", system), ("gap", &gap)], count.load(Ordering::Relaxed));
         }
     }
 }
 
-fn add_scans(text: &mut Text, systems: &[(Label, Arc<SystemFigures>)]) {
+fn add_scans(text: &mut MetricsPage, systems: &[(MetricLabelValue, Arc<SystemFigures>)]) {
     let help = "When the last scan began, in seconds since 1970; absent before the first one.";
-    text.metric("panoptes_last_scan_timestamp_seconds", Kind::Gauge, help);
+    text.metric("panoptes_last_scan_timestamp_seconds", MetricKind::Gauge, help);
     for (system, figures) in systems {
         let last_ns = figures.last_scan_ns.load(Ordering::Relaxed);
         if let Ok(ns) = u64::try_from(last_ns)
@@ -209,37 +209,38 @@ fn add_scans(text: &mut Text, systems: &[(Label, Arc<SystemFigures>)]) {
         }
     }
     let help = "Time of a scan by stage. Hashing has a share of the time between scans, too.";
-    text.metric("panoptes_scan_duration_seconds", Kind::Histogram, help);
+    text.metric("panoptes_scan_duration_seconds", MetricKind::Histogram, help);
     for (system, figures) in systems {
-        for (stage, durations) in Stage::ALL.iter().zip(&figures.stages) {
-            let stage = Label::new(stage.name());
+        for (stage, durations) in ScanStage::ALL.iter().zip(&figures.stages) {
+            let stage = MetricLabelValue::new(stage.name());
             text.histogram(&[("system", system), ("stage", &stage)], durations);
         }
     }
     let help = "Time from the start of a scan to the start of the next one.";
-    text.metric("panoptes_scan_interval_seconds", Kind::Histogram, help);
+    text.metric("panoptes_scan_interval_seconds", MetricKind::Histogram, help);
     for (system, figures) in systems {
         text.histogram(&[("system", system)], &figures.intervals);
     }
 }
 
-fn add_records(text: &mut Text, figures: &Figures) {
-    text.metric("panoptes_records_total", Kind::Counter, "Records by activity.");
+fn add_records(text: &mut MetricsPage, figures: &Figures) {
+    text.metric("panoptes_records_total", MetricKind::Counter, "Records by activity.");
     for (activity, message_type, count) in figures.records.all() {
-        let (kind, name) = (Label::new(message_type.word()), Label::new(activity.name()));
+        let (kind, name) =
+            (MetricLabelValue::new(message_type.word()), MetricLabelValue::new(activity.name()));
         text.sample(&[("type", &kind), ("activity", &name)], count);
     }
     let help = "Records that found no room in the queues to the writer.";
-    text.metric("panoptes_queue_dropped_total", Kind::Counter, help);
+    text.metric("panoptes_queue_dropped_total", MetricKind::Counter, help);
     text.sample(&[], figures.refused.load(Ordering::Relaxed));
 }
 
-fn add_outputs(text: &mut Text, figures: &Figures) {
+fn add_outputs(text: &mut MetricsPage, figures: &Figures) {
     // Two receivers may have the same address; they are one here.
-    let mut outputs: BTreeMap<Label, Vec<Arc<Counters>>> = BTreeMap::new();
+    let mut outputs: BTreeMap<MetricLabelValue, Vec<Arc<OutputCounters>>> = BTreeMap::new();
     for (name, counters) in &*lock(&figures.outputs) {
         if let Some(counters) = counters.upgrade() {
-            outputs.entry(Label::new(name)).or_default().push(counters);
+            outputs.entry(MetricLabelValue::new(name)).or_default().push(counters);
         }
     }
     for (name, kind, help, value) in OUTPUT_METRICS {
@@ -251,17 +252,17 @@ fn add_outputs(text: &mut Text, figures: &Figures) {
     }
 }
 
-fn add_exceptions(text: &mut Text, figures: &Figures) {
+fn add_exceptions(text: &mut MetricsPage, figures: &Figures) {
     // Two exceptions may have the same reason.
-    let mut counts: BTreeMap<(&str, Label), u64> = BTreeMap::new();
+    let mut counts: BTreeMap<(&str, MetricLabelValue), u64> = BTreeMap::new();
     for (exception, count) in lock(&figures.exceptions).counts() {
-        let key = (exception.activity.name(), Label::new(&exception.reason));
+        let key = (exception.activity.name(), MetricLabelValue::new(&exception.reason));
         *counts.entry(key).or_default() += count;
     }
     let help = "Alerts that exceptions have silenced.";
-    text.metric("panoptes_exceptions_total", Kind::Counter, help);
+    text.metric("panoptes_exceptions_total", MetricKind::Counter, help);
     for ((activity, reason), count) in &counts {
-        let activity = Label::new(activity);
+        let activity = MetricLabelValue::new(activity);
         text.sample(&[("activity", &activity), ("reason", reason)], count);
     }
 }

@@ -34,7 +34,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// What to answer to a request.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct MetricsResponse {
     /// Whether the status is 200, or 503.
     pub(super) is_good: bool,
     /// One line, or more.
@@ -42,7 +42,7 @@ pub(super) struct Answer {
 }
 
 /// Answers to requests, by path; `None`: there is no such page.
-pub(super) type Pages<'a> = &'a dyn Fn(&str) -> Option<Answer>;
+pub(super) type Pages<'a> = &'a dyn Fn(&str) -> Option<MetricsResponse>;
 
 #[derive(Debug)]
 pub(in crate::watch) struct Server {
@@ -200,7 +200,9 @@ fn respond(request: &[u8], pages: Pages<'_>) -> Option<Vec<u8>> {
     }
     let path = parsed.path.unwrap_or_default();
     let path = path.split_once('?').map_or(path, |(path, _)| path);
-    let Some(Answer { is_good, body }) = pages(path) else { return refusal("404 Not Found") };
+    let Some(MetricsResponse { is_good, body }) = pages(path) else {
+        return refusal("404 Not Found");
+    };
     let status = if is_good { "200 OK" } else { "503 Service Unavailable" };
     Some(response(status, &body, has_body))
 }

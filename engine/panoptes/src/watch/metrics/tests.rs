@@ -14,11 +14,11 @@ use panoptes_engine::limits::Limit;
 use panoptes_engine::policy::exceptions::Exception;
 use panoptes_engine::policy::gaps::GAPS_MAX;
 use panoptes_engine::time::Now;
-use panoptes_engine::watch::Stage;
+use panoptes_engine::watch::ScanStage;
 use panoptes_records::activities::Activity;
 
 use super::server::{CONNECTIONS_MAX, REQUEST_BYTES_MAX};
-use super::text::{Kind, Label, Text};
+use super::text::{MetricKind, MetricLabelValue, MetricsPage};
 use super::*;
 
 /// A page of metrics: values by the name and the labels of the sample, as they are read.
@@ -163,7 +163,7 @@ fn serve(patience: Duration, test: impl FnOnce(SocketAddr)) {
             "/good" | "/bad" => path.to_owned(),
             _ => return None,
         };
-        Some(Answer { is_good: path != "/bad", body })
+        Some(MetricsResponse { is_good: path != "/bad", body })
     };
     scope(|scope| {
         scope.spawn(|| server.run(&[&stop], &pages));
@@ -246,12 +246,12 @@ fn many_connections_shut_nobody_out() {
 
 #[test]
 fn labels_are_one_escaped_line_of_a_bounded_length() {
-    let mut text = Text::default();
-    text.metric("panoptes_x", Kind::Gauge, "A text.");
+    let mut text = MetricsPage::default();
+    text.metric("panoptes_x", MetricKind::Gauge, "A text.");
     let long = "ä".repeat(1000);
     let names = ["a\"b\\c", "a\nb", "}\u{1b}[31m\u{202e}", "", &long, &(long.clone() + "x")];
     for (number, name) in names.iter().enumerate() {
-        text.sample(&[("system", &Label::new(name))], number);
+        text.sample(&[("system", &MetricLabelValue::new(name))], number);
     }
     let page = text.finish();
     let samples = parse(&page);
@@ -272,13 +272,13 @@ fn labels_are_one_escaped_line_of_a_bounded_length() {
 fn figures(exceptions: Vec<Exception>) -> Figures {
     let start = Instant::now();
     let scanners = vec![Arc::default(), Arc::default()];
-    let silenced = Silenced::new(Exceptions::new(exceptions), start);
+    let silenced = SilencedAlerts::new(Exceptions::new(exceptions), start);
     let writer = Writer::new(Vec::new(), Vec::new());
     Figures::new(start, &Arc::default(), scanners, &writer, &silenced)
 }
 
 fn body(figures: &Figures, path: &str) -> (bool, String) {
-    let Answer { is_good, body } = figures.answer(path).unwrap();
+    let MetricsResponse { is_good, body } = figures.answer(path).unwrap();
     (is_good, body)
 }
 
@@ -403,7 +403,7 @@ fn every_figure_is_on_the_page() {
     let all = |name: &str| samples.keys().filter(|(one, _)| one == name).count();
     assert_eq!(all("panoptes_table_capacity"), Limit::ALL.len());
     assert_eq!(all("panoptes_coverage_missed"), GAPS_MAX);
-    assert_eq!(all("panoptes_scan_duration_seconds_count"), Stage::ALL.len());
+    assert_eq!(all("panoptes_scan_duration_seconds_count"), ScanStage::ALL.len());
     assert_eq!(all("panoptes_records_total"), Activity::ALL.len() + 3, "three have two types");
     assert_eq!(all("panoptes_last_scan_timestamp_seconds"), 0, "there was no scan");
     assert_eq!(all("panoptes_output_dropped_total"), 2, "two receivers have one address");

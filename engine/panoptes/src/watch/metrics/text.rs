@@ -14,13 +14,13 @@ const VALUE_BYTES_MAX: usize = 160;
 
 /// How a metric behaves.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Kind {
+pub(super) enum MetricKind {
     Counter,
     Gauge,
     Histogram,
 }
 
-impl Kind {
+impl MetricKind {
     const fn word(self) -> &'static str {
         match self {
             Self::Counter => "counter",
@@ -32,9 +32,9 @@ impl Kind {
 
 /// The value of a label, as it is written between quotation marks.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) struct Label(String);
+pub(super) struct MetricLabelValue(String);
 
-impl Label {
+impl MetricLabelValue {
     pub(super) fn new(value: &str) -> Self {
         let mut value = one_line(value);
         if value.len() > VALUE_BYTES_MAX {
@@ -50,15 +50,15 @@ impl Label {
 
 /// A page of metrics.
 #[derive(Debug, Default)]
-pub(super) struct Text {
+pub(super) struct MetricsPage {
     text: String,
     /// The metric whose samples follow.
     name: &'static str,
 }
 
-impl Text {
+impl MetricsPage {
     /// Begins a metric; `help` is one line without a backslash.
-    pub(super) fn metric(&mut self, name: &'static str, kind: Kind, help: &str) {
+    pub(super) fn metric(&mut self, name: &'static str, kind: MetricKind, help: &str) {
         self.name = name;
         let kind = kind.word();
         // Writing to a string does not fail.
@@ -66,16 +66,20 @@ impl Text {
     }
 
     /// Adds a value of the metric.
-    pub(super) fn sample(&mut self, labels: &[(&str, &Label)], value: impl Display) {
+    pub(super) fn sample(&mut self, labels: &[(&str, &MetricLabelValue)], value: impl Display) {
         self.line("", labels, value);
     }
 
     /// Adds a histogram of the metric, in seconds.
-    pub(super) fn histogram(&mut self, labels: &[(&str, &Label)], durations: &Durations) {
+    pub(super) fn histogram(
+        &mut self,
+        labels: &[(&str, &MetricLabelValue)],
+        durations: &Durations,
+    ) {
         let (buckets, sum_ns) = durations.get();
         let mut count = 0;
-        let bounds = BOUNDS_NS.iter().map(|&ns| Label(seconds(ns).to_string()));
-        for (bound, in_bucket) in bounds.chain([Label("+Inf".to_owned())]).zip(buckets) {
+        let bounds = BOUNDS_NS.iter().map(|&ns| MetricLabelValue(seconds(ns).to_string()));
+        for (bound, in_bucket) in bounds.chain([MetricLabelValue("+Inf".to_owned())]).zip(buckets) {
             count += in_bucket;
             let labels: Vec<_> = labels.iter().copied().chain([("le", &bound)]).collect();
             self.line("_bucket", &labels, count);
@@ -84,7 +88,7 @@ impl Text {
         self.line("_count", labels, count);
     }
 
-    fn line(&mut self, suffix: &str, labels: &[(&str, &Label)], value: impl Display) {
+    fn line(&mut self, suffix: &str, labels: &[(&str, &MetricLabelValue)], value: impl Display) {
         self.text.push_str(self.name);
         self.text.push_str(suffix);
         for (number, (name, value)) in labels.iter().enumerate() {

@@ -134,7 +134,7 @@ impl Early {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::watch::scanner::turns::{Kind, Next, Turn, next};
+    use crate::watch::scanner::turns::{ScannerKind, ScannerStep, ScannerTurn, next};
 
     const MS: u64 = 1_000_000;
 
@@ -156,7 +156,7 @@ mod tests {
     fn a_system_is_scanned_early_for_a_while_after_a_fork() {
         for interval in [10 * MS, 1_000_000 * MS] {
             let mut early = Early::default();
-            let mut turn = Turn::default();
+            let mut turn = ScannerTurn::default();
             turn.scanned(0, MS, interval, false);
             assert!(!turn.is_early());
             early.end(MS);
@@ -169,15 +169,17 @@ mod tests {
             early.looked(4 * MS, 1000, true);
             assert_eq!(early.pause(5 * MS), LIVELY_LOOK_NS);
             assert!(early.is_lively(53 * MS) && !early.is_lively(54 * MS));
-            let due = |turn: Turn, now| next([turn].into_iter(), Kind::Quick, now, interval);
-            assert_eq!(due(turn, 4 * MS), Next::Wait(interval));
+            let due = |turn: ScannerTurn, now| {
+                next([turn].into_iter(), ScannerKind::Quick, now, interval)
+            };
+            assert_eq!(due(turn, 4 * MS), ScannerStep::Wait(interval));
             turn.advance(4 * MS);
-            assert_eq!(due(turn, 4 * MS), Next::Scan(0));
+            assert_eq!(due(turn, 4 * MS), ScannerStep::Scan(0));
             assert!(turn.is_early());
             turn.scanned(4 * MS, 5 * MS, interval, false);
             assert!(!turn.is_early());
             // The next scan comes a whole interval later.
-            assert_eq!(due(turn, 5 * MS), Next::Wait(4 * MS + interval));
+            assert_eq!(due(turn, 5 * MS), ScannerStep::Wait(4 * MS + interval));
         }
     }
 

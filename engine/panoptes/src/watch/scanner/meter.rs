@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use rustix::process::{getpriority_process, setpriority_process};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::turns::Kind;
+use super::turns::ScannerKind;
 use crate::message::Messages;
 use crate::scanner_cores::{allowed_cores, ranges};
 
@@ -67,7 +67,7 @@ pub(in crate::watch) fn is_runnable(thread_id: u32) -> bool {
 
 /// Measures one scan on this thread.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Meter<'a> {
+pub(super) struct ScannerMeter<'a> {
     run_delay: &'a RunDelay,
     run_delay_ns: u64,
     begin: Instant,
@@ -75,7 +75,7 @@ pub(super) struct Meter<'a> {
     waits: i64,
 }
 
-impl<'a> Meter<'a> {
+impl<'a> ScannerMeter<'a> {
     pub(super) fn start(run_delay: &'a RunDelay) -> Self {
         let run_delay_ns = run_delay.ns();
         let (begin, cpu_ns, waits) = (Instant::now(), cpu_ns(), waits());
@@ -117,7 +117,7 @@ fn waits() -> i64 {
 }
 
 /// Binds this thread to the cores of its scanner, and sets its priority.
-pub(super) fn place(kind: Kind, cores: &[usize], messages: &Messages) {
+pub(super) fn place(kind: ScannerKind, cores: &[usize], messages: &Messages) {
     let mut set = CpuSet::new();
     let is_known = cores.iter().all(|core| set.set(*core).is_ok());
     match sched_setaffinity(Pid::from_raw(0), &set) {
@@ -125,7 +125,7 @@ pub(super) fn place(kind: Kind, cores: &[usize], messages: &Messages) {
         _ if cores.is_empty() => {}
         _ => messages.warning(unpinned(cores, &allowed_cores())),
     }
-    if kind == Kind::Slow {
+    if kind == ScannerKind::Slow {
         let nice = getpriority_process(None).unwrap_or(0).saturating_add(SLOW_NICE).min(NICE_MAX);
         if let Err(error) = setpriority_process(None, nice) {
             messages.warning(format_args!("cannot lower the priority of a scanner: {error}"));
@@ -163,14 +163,14 @@ mod tests {
     #[test]
     fn work_costs_cpu_time_and_waiting_costs_all_that_passes() {
         let run_delay = RunDelay::of_this_thread();
-        let meter = Meter::start(&run_delay);
+        let meter = ScannerMeter::start(&run_delay);
         let mut sum = 0_u64;
         while cpu_ns() - meter.cpu_ns < 5_000_000 {
             sum = black_box(sum.wrapping_mul(31));
         }
         assert!(meter.cost_ns() >= 5_000_000);
         assert!(meter.exceeds(1_000_000) && !meter.exceeds(u64::MAX));
-        let meter = Meter::start(&run_delay);
+        let meter = ScannerMeter::start(&run_delay);
         std::thread::sleep(Duration::from_millis(20));
         // It may have waited for a core afterwards.
         assert!(meter.cost_ns() >= 20_000_000 && meter.exceeds(19_000_000));
@@ -222,7 +222,7 @@ mod tests {
                     std::thread::sleep(Duration::from_millis(50));
                 }
                 let known = run_delay.ns() > 0;
-                let meter = Meter::start(&run_delay);
+                let meter = ScannerMeter::start(&run_delay);
                 std::thread::sleep(Duration::from_millis(1));
                 while cpu_ns() - meter.cpu_ns < 50_000_000 {
                     black_box(0);
@@ -258,7 +258,7 @@ mod tests {
         let own = getpriority_process(None).unwrap();
         std::thread::spawn(move || {
             let cores = allowed_cores();
-            place(Kind::Slow, &cores[..1], &messages);
+            place(ScannerKind::Slow, &cores[..1], &messages);
             assert_eq!(getpriority_process(None), Ok((own + SLOW_NICE).min(NICE_MAX)));
             assert_eq!(allowed_cores(), cores[..1]);
         })

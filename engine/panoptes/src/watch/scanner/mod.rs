@@ -22,7 +22,7 @@ use std::thread::park_timeout;
 use std::time::{Duration, Instant};
 
 use panoptes_engine::time::{Monotonic, Now, RealTime};
-use panoptes_records::filter::Subject;
+use panoptes_records::filter::FilterSubject;
 use panoptes_records::queue::Producer;
 use panoptes_sinks::failpoints;
 use panoptes_sinks::panics::{self, Restarts, caught};
@@ -32,10 +32,10 @@ use super::signals::Waker;
 use crate::config::Service;
 use crate::message::Messages;
 use early::{Early, INTERVAL_MAX_NS, Stock};
-use meter::{Meter, RunDelay};
-pub(super) use stats::{Measured, ScanStats, ScannerState};
-pub(super) use system::{Ends, Gone, Pace, Scan, System};
-use turns::{Cost, Kind, Next, Turn};
+use meter::{RunDelay, ScannerMeter};
+pub(super) use stats::{MeasuredCost, ScanStats, ScannerState};
+pub(super) use system::{Pace, ScanFailure, ScanStopConditions, ScanTarget, System};
+use turns::{Cost, ScannerKind, ScannerStep, ScannerTurn};
 
 /// No slice of hashing starts within this time before the next scan; a slice takes about half of
 /// it.
@@ -53,7 +53,7 @@ const IDLE_NAP: Duration = Duration::from_secs(1);
 
 /// State that all threads share.
 #[derive(Debug, Default)]
-pub(super) struct Shared {
+pub(super) struct ScannerControls {
     /// Set when the threads must stop.
     pub(super) stop: Arc<AtomicBool>,
     /// Nanoseconds from the start of one scan to the start of the next.
@@ -66,7 +66,7 @@ pub(super) struct Shared {
     pub(super) has_dma: bool,
 }
 
-impl Shared {
+impl ScannerControls {
     /// Sets how often and how thoroughly systems are scanned.
     pub(super) fn set_pace(&self, service: &Service) {
         self.interval_ns.store(nanoseconds(service.scan_interval), Ordering::Relaxed);
@@ -77,25 +77,25 @@ impl Shared {
 
 /// A system and what its scanner knows of it.
 #[derive(Debug)]
-pub(super) struct Slot<S = System> {
+pub(super) struct ScannerSlot<S = System> {
     /// Its index in the list of systems.
     pub(super) index: usize,
     pub(super) system: S,
     pub(super) stats: ScanStats,
-    measured: Arc<Measured>,
-    turn: Turn,
+    measured: Arc<MeasuredCost>,
+    turn: ScannerTurn,
     cost: Cost,
     early: Early,
 }
 
-impl<S> Slot<S> {
-    pub(super) fn new(index: usize, system: S, measured: Arc<Measured>) -> Self {
+impl<S> ScannerSlot<S> {
+    pub(super) fn new(index: usize, system: S, measured: Arc<MeasuredCost>) -> Self {
         Self {
             index,
             system,
             stats: ScanStats::default(),
             measured,
-            turn: Turn::default(),
+            turn: ScannerTurn::default(),
             cost: Cost::default(),
             early: Early::default(),
         }
@@ -103,9 +103,9 @@ impl<S> Slot<S> {
 }
 
 /// A command of the control thread to a scanner. The scanner is to be woken afterwards.
-pub(super) enum Command<S: Scan = System> {
+pub(super) enum ScannerCommand<S: ScanTarget = System> {
     /// Scan one more system.
-    Scan(Box<Slot<S>>),
+    Scan(Box<ScannerSlot<S>>),
     /// Return the system of this index, if the scanner has it.
     Return(usize),
     /// Make other memory for scans: the limits have grown.
@@ -114,20 +114,20 @@ pub(super) enum Command<S: Scan = System> {
 
 /// A system that a scanner returns to the control thread.
 #[derive(Debug)]
-pub(super) struct Returned<S = System> {
-    pub(super) slot: Box<Slot<S>>,
-    pub(super) why: Why,
+pub(super) struct ReturnedSystem<S = System> {
+    pub(super) slot: Box<ScannerSlot<S>>,
+    pub(super) why: ReturnReason,
 }
 
 /// Why a scanner returns a system.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Why {
+pub(super) enum ReturnReason {
     /// The control thread has asked for it.
     Asked,
     /// A scan cost more than its share.
     Overran,
     /// It can't be scanned any more. Freeing it takes long, so another thread does that.
-    Gone(Gone),
+    Gone(ScanFailure),
     /// Its scan has panicked: the panic's message and place. Its state is not used again.
     Panicked(String),
 }
@@ -144,22 +144,22 @@ enum Look {
 }
 
 /// The state of a scanner thread.
-pub(super) struct Scanner<S: Scan = System> {
-    pub(super) kind: Kind,
+pub(super) struct Scanner<S: ScanTarget = System> {
+    pub(super) kind: ScannerKind,
     /// The cores that it may use.
     pub(super) cores: Vec<usize>,
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<ScannerControls>,
     pub(super) state: Arc<ScannerState>,
-    pub(super) commands: Receiver<Command<S>>,
-    pub(super) returned: SyncSender<Returned<S>>,
+    pub(super) commands: Receiver<ScannerCommand<S>>,
+    pub(super) returned: SyncSender<ReturnedSystem<S>>,
     /// Wakes the control thread.
     pub(super) waker: Waker,
     pub(super) producer: Producer,
     pub(super) messages: Arc<Messages>,
     pub(super) start: Instant,
-    slots: Vec<Box<Slot<S>>>,
+    slots: Vec<Box<ScannerSlot<S>>>,
     /// Systems for which the control thread had no room yet.
-    leaving: Vec<Returned<S>>,
+    leaving: Vec<ReturnedSystem<S>>,
     /// Memory for scans.
     scratch: Option<S::Scratch>,
     /// Whether that is made at start, and not when the first system arrives.
@@ -180,29 +180,29 @@ pub(super) struct Scanner<S: Scan = System> {
 }
 
 /// The parts of a scanner that differ from scanner to scanner.
-pub(super) struct Parts<S: Scan = System> {
-    pub(super) kind: Kind,
+pub(super) struct ScannerParts<S: ScanTarget = System> {
+    pub(super) kind: ScannerKind,
     pub(super) cores: Vec<usize>,
-    pub(super) commands: Receiver<Command<S>>,
+    pub(super) commands: Receiver<ScannerCommand<S>>,
     pub(super) producer: Producer,
     /// Whether it makes the memory for scans at start.
     pub(super) has_scratch: bool,
 }
 
 /// Allocates memory for the scans of one scanner.
-pub(super) type MakeScratch<S> = Arc<dyn Fn() -> <S as Scan>::Scratch + Send + Sync>;
+pub(super) type MakeScratch<S> = Arc<dyn Fn() -> <S as ScanTarget>::Scratch + Send + Sync>;
 
 /// What all scanners have in common.
-pub(super) struct Common<S: Scan = System> {
-    pub(super) shared: Arc<Shared>,
-    pub(super) returned: SyncSender<Returned<S>>,
+pub(super) struct Common<S: ScanTarget = System> {
+    pub(super) shared: Arc<ScannerControls>,
+    pub(super) returned: SyncSender<ReturnedSystem<S>>,
     pub(super) waker: Waker,
     pub(super) messages: Arc<Messages>,
     pub(super) start: Instant,
     pub(super) make_scratch: MakeScratch<S>,
 }
 
-impl<S: Scan> Clone for Common<S> {
+impl<S: ScanTarget> Clone for Common<S> {
     fn clone(&self) -> Self {
         Self {
             shared: Arc::clone(&self.shared),
@@ -215,11 +215,11 @@ impl<S: Scan> Clone for Common<S> {
     }
 }
 
-impl<S: Scan> Scanner<S> {
-    pub(super) fn new(common: Common<S>, parts: Parts<S>, state: Arc<ScannerState>) -> Self {
+impl<S: ScanTarget> Scanner<S> {
+    pub(super) fn new(common: Common<S>, parts: ScannerParts<S>, state: Arc<ScannerState>) -> Self {
         panics::note();
         let Common { shared, returned, waker, messages, start, make_scratch } = common;
-        let Parts { kind, cores, commands, producer, has_scratch } = parts;
+        let ScannerParts { kind, cores, commands, producer, has_scratch } = parts;
         Self {
             kind,
             cores,
@@ -278,7 +278,7 @@ impl<S: Scan> Scanner<S> {
     /// Reports a panic that was not in the scan of a system, and pauses before the next step.
     fn restart(&mut self, panic: &str, pause: Duration) {
         self.state.ends();
-        self.producer.set_subject(Subject::SERVICE);
+        self.producer.set_subject(FilterSubject::SERVICE);
         self.producer.end_shares();
         self.state.report_panic(panic);
         let due = Instant::now() + pause;
@@ -288,8 +288,10 @@ impl<S: Scan> Scanner<S> {
     }
 
     /// The systems whose last records are to be written: those that it has or is about to return.
-    fn take_unfinished(&mut self) -> Vec<Box<Slot<S>>> {
-        let has_ended = |one: &Returned<S>| matches!(one.why, Why::Gone(_) | Why::Panicked(_));
+    fn take_unfinished(&mut self) -> Vec<Box<ScannerSlot<S>>> {
+        let has_ended = |one: &ReturnedSystem<S>| {
+            matches!(one.why, ReturnReason::Gone(_) | ReturnReason::Panicked(_))
+        };
         let (ended, others): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.leaving).into_iter().partition(has_ended);
         self.leaving = ended;
@@ -298,7 +300,7 @@ impl<S: Scan> Scanner<S> {
     }
 
     /// Writes the last records of a system when all scanners stop. One that panics has none.
-    pub(super) fn finish(&mut self, slot: &mut Slot<S>) {
+    pub(super) fn finish(&mut self, slot: &mut ScannerSlot<S>) {
         let now = self.now();
         let Self { scratch, make_scratch, producer, .. } = self;
         let memory = scratch.get_or_insert_with(|| make_scratch());
@@ -306,12 +308,12 @@ impl<S: Scan> Scanner<S> {
             *scratch = None;
             self.messages.error(format_args!("the last records of a system are lost: {panic}"));
         }
-        self.producer.set_subject(Subject::SERVICE);
+        self.producer.set_subject(FilterSubject::SERVICE);
         self.flush();
     }
 
     /// The systems of a scanner that has stopped.
-    pub(super) fn slots(&self) -> impl Iterator<Item = &Slot<S>> {
+    pub(super) fn slots(&self) -> impl Iterator<Item = &ScannerSlot<S>> {
         let leaving = self.leaving.iter().map(|one| &one.slot);
         self.slots.iter().chain(leaving).map(|slot| &**slot)
     }
@@ -325,22 +327,22 @@ impl<S: Scan> Scanner<S> {
     fn receive(&mut self) {
         while let Ok(command) = self.commands.try_recv() {
             match command {
-                Command::Scan(mut slot) => {
+                ScannerCommand::Scan(mut slot) => {
                     self.scratch.get_or_insert_with(|| (self.make_scratch)());
                     // It has no debt here, and no claim.
                     let used = self.slots.iter().map(|slot| slot.turn.used).min();
                     (slot.turn.used, slot.turn.pause) = (used.unwrap_or(0), 0);
                     self.slots.push(slot);
                 }
-                Command::Renew(make) => {
+                ScannerCommand::Renew(make) => {
                     self.make_scratch = make;
                     if self.scratch.take().is_some() {
                         self.scratch = Some((self.make_scratch)());
                     }
                 }
-                Command::Return(index) => {
+                ScannerCommand::Return(index) => {
                     if let Some(at) = self.slots.iter().position(|slot| slot.index == index) {
-                        self.leave(at, Why::Asked);
+                        self.leave(at, ReturnReason::Asked);
                     }
                 }
             }
@@ -355,11 +357,11 @@ impl<S: Scan> Scanner<S> {
         self.state.step_ns.store(now, Ordering::Relaxed);
         let turns = self.slots.iter().map(|slot| slot.turn);
         match turns::next(turns, self.kind, now, self.interval_ns()) {
-            Next::Scan(at) => {
+            ScannerStep::Scan(at) => {
                 self.scan(at);
                 self.hash_a_slice();
             }
-            Next::Wait(due) => {
+            ScannerStep::Wait(due) => {
                 self.flush();
                 if self.make_early(now, due) {
                     return;
@@ -369,7 +371,7 @@ impl<S: Scan> Scanner<S> {
                     self.wait_until(due);
                 }
             }
-            Next::Nothing => {
+            ScannerStep::Nothing => {
                 self.flush();
                 park_timeout(if self.leaving.is_empty() { IDLE_NAP } else { NAP });
             }
@@ -382,16 +384,16 @@ impl<S: Scan> Scanner<S> {
         let Some(scratch) = scratch else { return };
         let slice = slots[at].cost.slice();
         let limit = || match kind {
-            Kind::Quick => state.limit_ns.load(Ordering::Relaxed),
-            Kind::Slow => slice,
+            ScannerKind::Quick => state.limit_ns.load(Ordering::Relaxed),
+            ScannerKind::Slow => slice,
         };
         state.begins(slots[at].index, begin);
         producer.share(slots.len());
-        let (slot, meter) = (&mut slots[at], Meter::start(run_delay));
+        let (slot, meter) = (&mut slots[at], ScannerMeter::start(run_delay));
         slot.stats.begins(meter::cpu_ns());
         let must_stop = || shared.stop.load(Ordering::Relaxed);
         let is_over = || state.is_shared() && meter.exceeds(limit());
-        let ends = Ends { is_over: &is_over, must_stop: &must_stop };
+        let ends = ScanStopConditions { is_over: &is_over, must_stop: &must_stop };
         let is_early = slot.turn.is_early();
         let pace = Pace {
             interval_ns: interval,
@@ -409,7 +411,7 @@ impl<S: Scan> Scanner<S> {
         slot.measured.set(slot.cost.ns(), slot.cost.scans);
         slot.turn.used = slot.turn.used.saturating_add(cost);
         let end = begin.saturating_add(took);
-        let goes_on = is_partial && *kind == Kind::Slow;
+        let goes_on = is_partial && *kind == ScannerKind::Slow;
         let share = state.share_ns.load(Ordering::Relaxed);
         // The first scan costs more than the next ones.
         let usual = if slot.cost.scans > 1 { slot.cost.ns() } else { 0 };
@@ -421,17 +423,17 @@ impl<S: Scan> Scanner<S> {
         if is_early {
             self.stock.take(took);
         }
-        producer.set_subject(Subject::SERVICE);
+        producer.set_subject(FilterSubject::SERVICE);
         producer.end_shares();
         state.ends();
-        let is_over = *kind == Kind::Quick && state.is_shared() && cost > limit();
+        let is_over = *kind == ScannerKind::Quick && state.is_shared() && cost > limit();
         // Early scans come close together, and two of them may be delayed by the host.
         let overruns = is_over && !is_early && slot.cost.overran(end, period);
         self.hashing_ns = self.hashing_ns.saturating_add(took / HASHING_PART);
         match result {
             Err(panic) => self.give_up(at, panic),
             Ok(Err(gone)) => self.abandon(at, gone, now),
-            Ok(Ok(())) if overruns => self.leave(at, Why::Overran),
+            Ok(Ok(())) if overruns => self.leave(at, ReturnReason::Overran),
             Ok(Ok(())) if end.saturating_sub(self.flushed_ns) > FLUSH_NS => self.flush(),
             Ok(Ok(())) => {}
         }
@@ -504,19 +506,19 @@ impl<S: Scan> Scanner<S> {
 
     /// Whether it looks for systems to scan early.
     fn looks_early(&self) -> bool {
-        self.kind == Kind::Quick
+        self.kind == ScannerKind::Quick
             && self.shared.early_scans.load(Ordering::Relaxed)
             && self.interval_ns() <= INTERVAL_MAX_NS
     }
 
     /// Writes the last records of a system that can't be scanned any more, and returns it.
-    fn abandon(&mut self, at: usize, gone: Gone, now: Now) {
+    fn abandon(&mut self, at: usize, gone: ScanFailure, now: Now) {
         let Self { slots, scratch, producer, .. } = self;
         let Some(scratch) = scratch else { return };
         let finished = caught(|| slots[at].system.finish(scratch, now, producer));
-        producer.set_subject(Subject::SERVICE);
+        producer.set_subject(FilterSubject::SERVICE);
         match finished {
-            Ok(()) => self.leave(at, Why::Gone(gone)),
+            Ok(()) => self.leave(at, ReturnReason::Gone(gone)),
             Err(panic) => self.give_up(at, panic),
         }
     }
@@ -524,21 +526,21 @@ impl<S: Scan> Scanner<S> {
     /// Returns a system that has panicked. It and the memory for scans may be half changed, so
     /// neither is used again.
     fn give_up(&mut self, at: usize, panic: String) {
-        self.producer.set_subject(Subject::SERVICE);
+        self.producer.set_subject(FilterSubject::SERVICE);
         self.scratch = None;
-        self.leave(at, Why::Panicked(panic));
+        self.leave(at, ReturnReason::Panicked(panic));
         if !self.slots.is_empty() {
             self.scratch = Some((self.make_scratch)());
         }
     }
 
     /// Scans a system no more, and returns it to the control thread.
-    fn leave(&mut self, at: usize, why: Why) {
+    fn leave(&mut self, at: usize, why: ReturnReason) {
         // The records of its next scanner follow these.
         self.flush();
         let mut slot = self.slots.remove(at);
         slot.stats.moves();
-        self.leaving.push(Returned { slot, why });
+        self.leaving.push(ReturnedSystem { slot, why });
         self.return_leaving();
     }
 
@@ -597,7 +599,7 @@ impl<S: Scan> Scanner<S> {
             self.hashes_next = (self.hashes_next + 1) % count;
             let now = self.now_ns();
             let at = self.hashes_next;
-            let Slot { index, system, .. } = &mut *self.slots[at];
+            let ScannerSlot { index, system, .. } = &mut *self.slots[at];
             if system.has_work()
                 && let Some(scratch) = &mut self.scratch
             {

@@ -83,12 +83,12 @@ impl ScannerState {
 /// What a system costs, as its scanner has measured it. Aligned as [`ScannerState`].
 #[derive(Debug, Default)]
 #[repr(align(128))]
-pub(in crate::watch) struct Measured {
+pub(in crate::watch) struct MeasuredCost {
     cost_ns: AtomicU64,
     scans: AtomicU64,
 }
 
-impl Measured {
+impl MeasuredCost {
     /// Scanner: sets the cost of a whole scan, and the number of whole scans.
     pub(in crate::watch) fn set(&self, cost_ns: u64, scans: u64) {
         self.cost_ns.store(cost_ns, Ordering::Relaxed);

@@ -6,8 +6,8 @@ use std::time::Instant;
 use panoptes_engine::limits::Limits;
 use panoptes_engine::time::Now;
 use panoptes_engine::walk::{Budget, ScanError};
-use panoptes_engine::watch::{SLICE_BYTES, Watched, Workspace};
-use panoptes_records::filter::Subject;
+use panoptes_engine::watch::{SLICE_BYTES, WatchedMachine, Workspace};
+use panoptes_records::filter::FilterSubject;
 use panoptes_records::queue::Producer;
 use panoptes_sources::{AnySource, MachineSource as _};
 
@@ -18,7 +18,7 @@ use crate::watch::clock_watch::{ClockWatch, NewSettings, SystemShared};
 const FAILURES_MAX: u32 = 5;
 
 /// What a scanner does with a system; tests scan something else.
-pub(in crate::watch) trait Scan: Send + 'static {
+pub(in crate::watch) trait ScanTarget: Send + 'static {
     /// Memory that a scan uses only while it runs. Systems of a thread share it.
     type Scratch: Send;
 
@@ -28,9 +28,9 @@ pub(in crate::watch) trait Scan: Send + 'static {
         scratch: &mut Self::Scratch,
         now: Now,
         pace: Pace,
-        ends: Ends<'_>,
+        ends: ScanStopConditions<'_>,
         out: &mut Producer,
-    ) -> Result<(), Gone>;
+    ) -> Result<(), ScanFailure>;
 
     /// Whether the last scan has ended early.
     fn is_partial(&self) -> bool;
@@ -65,7 +65,7 @@ pub(in crate::watch) struct Pace {
 
 /// When a scan ends before it has read everything.
 #[derive(Clone, Copy)]
-pub(in crate::watch) struct Ends<'a> {
+pub(in crate::watch) struct ScanStopConditions<'a> {
     /// It goes on later, and what is certain is reported.
     pub(in crate::watch) is_over: &'a dyn Fn() -> bool,
     /// It is given up: no scan follows.
@@ -74,7 +74,7 @@ pub(in crate::watch) struct Ends<'a> {
 
 /// Why a system can't be scanned any more.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(in crate::watch) struct Gone {
+pub(in crate::watch) struct ScanFailure {
     pub(in crate::watch) reason: String,
     /// Whether the machine itself has ended, so that a retry is useless.
     pub(in crate::watch) has_ended: bool,
@@ -83,11 +83,11 @@ pub(in crate::watch) struct Gone {
 /// A system that is scanned.
 #[derive(Debug)]
 pub(in crate::watch) struct System {
-    pub(in crate::watch) watched: Box<Watched>,
+    pub(in crate::watch) watched: Box<WatchedMachine>,
     source: AnySource,
     shared: Arc<SystemShared>,
     /// Which outputs take its records.
-    subject: Subject,
+    subject: FilterSubject,
     limits: Limits,
     failures: u32,
     clock_watch: ClockWatch,
@@ -97,7 +97,7 @@ pub(in crate::watch) struct System {
 
 impl System {
     pub(in crate::watch) fn new(
-        watched: Box<Watched>,
+        watched: Box<WatchedMachine>,
         source: AnySource,
         shared: Arc<SystemShared>,
         limits: Limits,
@@ -131,7 +131,7 @@ impl System {
 
     /// Passes on what the last scan has shown; `ticks` is the machine's clock. If further scans are
     /// useless, returns why.
-    fn report(&mut self, ticks: Option<u64>, now: Now) -> Result<(), Gone> {
+    fn report(&mut self, ticks: Option<u64>, now: Now) -> Result<(), ScanFailure> {
         let Self { watched, source, shared, .. } = self;
         let outruns = watched.outruns_its_clock(now.monotonic);
         let now = Instant::now();
@@ -145,7 +145,7 @@ impl System {
         if is_due {
             if !outruns && source.is_unlinked() {
                 let reason = "the memory file was removed and the clock in it stands still";
-                return Err(Gone {
+                return Err(ScanFailure {
                     reason: format!("{reason}: the machine is gone"),
                     has_ended: true,
                 });
@@ -156,7 +156,7 @@ impl System {
     }
 }
 
-impl Scan for System {
+impl ScanTarget for System {
     type Scratch = Workspace;
 
     fn scan(
@@ -164,18 +164,18 @@ impl Scan for System {
         workspace: &mut Workspace,
         now: Now,
         pace: Pace,
-        ends: Ends<'_>,
+        ends: ScanStopConditions<'_>,
         out: &mut Producer,
-    ) -> Result<(), Gone> {
+    ) -> Result<(), ScanFailure> {
         self.source.refresh();
         if self.source.has_ended() {
             // Its memory may still exist. The objects in it did not end one by one.
-            return Err(Gone { reason: "the guest has ended".to_owned(), has_ended: true });
+            return Err(ScanFailure { reason: "the guest has ended".to_owned(), has_ended: true });
         }
         // Before the scan: changes that another kernel made in this memory are no activities.
         if let Some(reattach) = self.shared.given_up() {
             let has_ended = reattach.is_end();
-            return Err(Gone { reason: reattach.reason().to_owned(), has_ended });
+            return Err(ScanFailure { reason: reattach.reason().to_owned(), has_ended });
         }
         self.adopt();
         self.watched.set_scan_interval(pace.interval_ns);
@@ -198,7 +198,7 @@ impl Scan for System {
                 if self.failures < FAILURES_MAX {
                     return Ok(());
                 }
-                return Err(Gone { reason: error.to_string(), has_ended: false });
+                return Err(ScanFailure { reason: error.to_string(), has_ended: false });
             }
         }
         figures.ended(&self.watched, now);

@@ -78,7 +78,7 @@ impl Fake {
     }
 }
 
-impl Scan for Fake {
+impl ScanTarget for Fake {
     type Scratch = ();
 
     fn scan(
@@ -86,11 +86,11 @@ impl Scan for Fake {
         (): &mut (),
         _: Now,
         _: Pace,
-        ends: Ends<'_>,
+        ends: ScanStopConditions<'_>,
         _: &mut Producer,
-    ) -> Result<(), Gone> {
+    ) -> Result<(), ScanFailure> {
         if self.count == 0 {
-            return Err(Gone { reason: "it has ended".to_owned(), has_ended: true });
+            return Err(ScanFailure { reason: "it has ended".to_owned(), has_ended: true });
         }
         self.left = if self.left == 0 { self.count } else { self.left };
         while self.left > 0 && !(ends.is_over)() && !(ends.must_stop)() {
@@ -154,24 +154,24 @@ fn work(us: u64) {
 
 /// A scanner thread, and the control thread's ends of its channels.
 struct Running {
-    shared: Arc<Shared>,
+    shared: Arc<ScannerControls>,
     state: Arc<ScannerState>,
-    commands: Sender<Command<Fake>>,
-    returned: Receiver<Returned<Fake>>,
-    measured: Vec<Arc<Measured>>,
+    commands: Sender<ScannerCommand<Fake>>,
+    returned: Receiver<ReturnedSystem<Fake>>,
+    measured: Vec<Arc<MeasuredCost>>,
     /// How often memory for scans was made.
     scratches: Arc<AtomicU64>,
     thread: JoinHandle<Scanner<Fake>>,
 }
 
 impl Running {
-    fn start(kind: Kind, interval: Duration, systems: Vec<Fake>) -> Self {
+    fn start(kind: ScannerKind, interval: Duration, systems: Vec<Fake>) -> Self {
         Self::with_room(kind, interval, systems, 16)
     }
 
     /// The control thread has room for so many systems that it has not received.
-    fn with_room(kind: Kind, interval: Duration, systems: Vec<Fake>, room: usize) -> Self {
-        let shared = Arc::new(Shared::default());
+    fn with_room(kind: ScannerKind, interval: Duration, systems: Vec<Fake>, room: usize) -> Self {
+        let shared = Arc::new(ScannerControls::default());
         shared.interval_ns.store(interval.as_nanos() as u64, Ordering::Relaxed);
         let (commands, receiver) = channel();
         let (sender, returned) = sync_channel(room);
@@ -191,15 +191,15 @@ impl Running {
         };
         let (producer, _) = queue(QueueSize::default(), &queue::Waker::default());
         let cores = allowed_cores().into_iter().take(1).collect();
-        let parts = Parts { kind, cores, commands: receiver, producer, has_scratch: false };
+        let parts = ScannerParts { kind, cores, commands: receiver, producer, has_scratch: false };
         let state = Arc::new(ScannerState::default());
         state.limit_ns.store(5_000_000, Ordering::Relaxed);
         state.systems.store(systems.len(), Ordering::Relaxed);
         let scanner = Scanner::new(common, parts, Arc::clone(&state));
         let measured: Vec<_> = systems.iter().map(|_| Arc::default()).collect();
         for (index, system) in systems.into_iter().enumerate() {
-            let slot = Slot::new(index, system, Arc::clone(&measured[index]));
-            commands.send(Command::Scan(Box::new(slot))).unwrap();
+            let slot = ScannerSlot::new(index, system, Arc::clone(&measured[index]));
+            commands.send(ScannerCommand::Scan(Box::new(slot))).unwrap();
         }
         let thread = spawn(move || scanner.run());
         Self { shared, state, commands, returned, measured, scratches, thread }
@@ -228,7 +228,7 @@ const SOON: Duration = Duration::from_secs(1);
 #[test]
 fn a_stop_takes_effect_in_the_middle_of_a_scan() {
     // Alone, a system may take as long as it needs: five seconds.
-    for (kind, systems) in [(Kind::Quick, 1), (Kind::Slow, 3)] {
+    for (kind, systems) in [(ScannerKind::Quick, 1), (ScannerKind::Slow, 3)] {
         let fakes: Vec<_> = (0..systems).map(|_| Fake::new(Part::Waits(1), 5000)).collect();
         let parts: Vec<_> = fakes.iter().map(|fake| Arc::clone(&fake.parts)).collect();
         let count = || parts.iter().map(|count| count.load(Ordering::SeqCst)).sum::<u64>();
@@ -249,7 +249,7 @@ fn a_stop_takes_effect_in_the_middle_of_a_scan() {
 #[test]
 fn a_stop_and_a_shorter_interval_take_effect_during_a_long_one() {
     let fakes = vec![Fake::new(Part::Works(100), 1)];
-    let running = Running::start(Kind::Quick, Duration::from_hours(1), fakes);
+    let running = Running::start(ScannerKind::Quick, Duration::from_hours(1), fakes);
     running.wait(1);
     running.shared.interval_ns.store(5_000_000, Ordering::Relaxed);
     running.thread.thread().unpark();
@@ -278,7 +278,7 @@ fn lively_systems_share_what_early_scans_may_use() {
         .chain([Fake::new(Part::Works(100), 1)])
         .collect();
     let parts: Vec<_> = fakes.iter().map(|fake| Arc::clone(&fake.parts)).collect();
-    let running = Running::start(Kind::Quick, Duration::from_millis(50), fakes);
+    let running = Running::start(ScannerKind::Quick, Duration::from_millis(50), fakes);
     running.shared.early_scans.store(true, Ordering::Relaxed);
     let begin = Instant::now();
     wait_until(|| parts[0].load(Ordering::SeqCst) >= 200);
@@ -300,9 +300,9 @@ fn a_scan_that_costs_more_than_its_share_ends_early_and_its_system_leaves() {
     for part in [Part::Works(1000), Part::Waits(1)] {
         let costly = Fake::new(part, 600);
         let quiet = (0..3).map(|_| Fake::new(Part::Works(100), 1));
-        let running = Running::start(Kind::Quick, TEN, quiet.chain([costly]).collect());
-        let Returned { slot, why } = running.returned.recv_timeout(PATIENCE).unwrap();
-        assert_eq!((slot.index, why), (3, Why::Overran));
+        let running = Running::start(ScannerKind::Quick, TEN, quiet.chain([costly]).collect());
+        let ReturnedSystem { slot, why } = running.returned.recv_timeout(PATIENCE).unwrap();
+        assert_eq!((slot.index, why), (3, ReturnReason::Overran));
         assert!(slot.system.is_partial() && slot.cost.ns() >= 5_000_000);
         assert!(slot.system.left > 500, "it cost little more than 5 ms: {}", slot.system.left);
         running.stop();
@@ -312,16 +312,18 @@ fn a_scan_that_costs_more_than_its_share_ends_early_and_its_system_leaves() {
 #[test]
 fn a_scanner_returns_what_it_is_asked_for_and_what_has_ended() {
     let fakes = vec![Fake::new(Part::Works(10), 1), Fake::new(Part::Works(10), 1)];
-    let running = Running::start(Kind::Quick, TEN, fakes);
-    running.commands.send(Command::Return(7)).unwrap();
-    running.commands.send(Command::Return(1)).unwrap();
-    let Returned { mut slot, why } = running.returned.recv_timeout(PATIENCE).unwrap();
-    assert_eq!((slot.index, why), (1, Why::Asked));
+    let running = Running::start(ScannerKind::Quick, TEN, fakes);
+    running.commands.send(ScannerCommand::Return(7)).unwrap();
+    running.commands.send(ScannerCommand::Return(1)).unwrap();
+    let ReturnedSystem { mut slot, why } = running.returned.recv_timeout(PATIENCE).unwrap();
+    assert_eq!((slot.index, why), (1, ReturnReason::Asked));
     slot.system.count = 0;
-    running.commands.send(Command::Scan(slot)).unwrap();
+    running.commands.send(ScannerCommand::Scan(slot)).unwrap();
     running.thread.thread().unpark();
-    let Returned { slot, why } = running.returned.recv_timeout(PATIENCE).unwrap();
-    assert!(slot.index == 1 && matches!(why, Why::Gone(Gone { has_ended: true, .. })));
+    let ReturnedSystem { slot, why } = running.returned.recv_timeout(PATIENCE).unwrap();
+    assert!(
+        slot.index == 1 && matches!(why, ReturnReason::Gone(ScanFailure { has_ended: true, .. }))
+    );
     assert_eq!(slot.system.finished.lock().unwrap().len(), 1, "its last records are written");
     let (_, scanner) = running.stop();
     assert_eq!(scanner.slots().map(|slot| slot.index).collect::<Vec<_>>(), [0]);
@@ -331,17 +333,17 @@ fn a_scanner_returns_what_it_is_asked_for_and_what_has_ended() {
 #[test]
 fn a_system_is_returned_again_until_there_is_room() {
     let fakes = (0..4).map(|_| Fake::new(Part::Works(10), 1)).collect();
-    let running = Running::with_room(Kind::Quick, TEN, fakes, 1);
+    let running = Running::with_room(ScannerKind::Quick, TEN, fakes, 1);
     running.wait(2);
     for index in [0, 1, 2] {
-        running.commands.send(Command::Return(index)).unwrap();
+        running.commands.send(ScannerCommand::Return(index)).unwrap();
     }
     // The first one fills the room until the control thread looks.
     sleep(Duration::from_millis(50));
     let next = || running.returned.recv_timeout(PATIENCE).unwrap();
     let mut returned: Vec<_> = (0..3).map(|_| next()).map(|it| (it.slot.index, it.why)).collect();
     returned.sort_by_key(|(index, _)| *index);
-    assert_eq!(returned, [0, 1, 2].map(|index| (index, Why::Asked)));
+    assert_eq!(returned, [0, 1, 2].map(|index| (index, ReturnReason::Asked)));
     let (_, scanner) = running.stop();
     assert_eq!(scanner.slots().map(|slot| slot.index).collect::<Vec<_>>(), [3]);
 }
@@ -351,10 +353,10 @@ fn a_system_is_returned_again_until_there_is_room() {
 fn a_system_that_waits_to_be_returned_is_finished_at_a_stop() {
     let fakes: Vec<_> = (0..2).map(|_| Fake::new(Part::Works(10), 1)).collect();
     let finished: Vec<_> = fakes.iter().map(|fake| Arc::clone(&fake.finished)).collect();
-    let running = Running::with_room(Kind::Quick, TEN, fakes, 1);
+    let running = Running::with_room(ScannerKind::Quick, TEN, fakes, 1);
     running.wait(2);
     for index in [0, 1] {
-        running.commands.send(Command::Return(index)).unwrap();
+        running.commands.send(ScannerCommand::Return(index)).unwrap();
     }
     running.thread.thread().unpark();
     sleep(Duration::from_millis(100));
@@ -369,7 +371,7 @@ fn a_system_that_waits_to_be_returned_is_finished_at_a_stop() {
 fn hashing_that_waits_for_memory_is_seen_from_outside() {
     let fake = Fake::new(Part::Works(10), 1);
     let running = Running::start(
-        Kind::Quick,
+        ScannerKind::Quick,
         Duration::from_millis(100),
         vec![Fake { has_work: true, work_waits_ms: 500, ..fake }],
     );
@@ -391,7 +393,7 @@ fn hashing_goes_on_in_turns_although_scans_never_pause() {
     let fakes = (0..3).map(|_| Fake { has_work: true, ..Fake::new(Part::Works(1000), 4) });
     let fakes: Vec<_> = fakes.collect();
     let worked: Vec<_> = fakes.iter().map(|fake| Arc::clone(&fake.worked)).collect();
-    let running = Running::start(Kind::Quick, Duration::from_millis(1), fakes);
+    let running = Running::start(ScannerKind::Quick, Duration::from_millis(1), fakes);
     running.state.limit_ns.store(u64::MAX, Ordering::Relaxed);
     let begin = Instant::now();
     let slices = || worked.iter().map(|count| count.load(Ordering::Relaxed)).collect::<Vec<_>>();
@@ -411,7 +413,7 @@ fn hashing_goes_on_in_turns_although_scans_never_pause() {
 fn systems_of_a_slow_scanner_get_the_same_time() {
     let costs = [(1000, 400), (1000, 20), (1000, 100)];
     let fakes = costs.map(|(us, parts)| Fake::new(Part::Works(us), parts)).into_iter().collect();
-    let running = Running::start(Kind::Slow, TEN, fakes);
+    let running = Running::start(ScannerKind::Slow, TEN, fakes);
     sleep(Duration::from_secs(3));
     let (_, scanner) = running.stop();
     let used: Vec<_> = scanner.slots().map(|slot| slot.turn.used / 1_000_000).collect();
@@ -425,9 +427,10 @@ fn what_panics_leaves_and_the_other_systems_go_on_with_new_memory() {
     let bad_scan = Fake::new(Part::Panics, 1);
     let bad_work = Fake::new(Part::Works(10), 1).with_bad(Bad::Work);
     for (bad, text) in [(bad_scan, "a bad scan ("), (bad_work, "bad work")] {
-        let running = Running::start(Kind::Quick, TEN, vec![Fake::new(Part::Works(10), 1), bad]);
-        let Returned { slot, why } = running.returned.recv_timeout(PATIENCE).unwrap();
-        let Why::Panicked(panic) = why else { panic!("{why:?}") };
+        let running =
+            Running::start(ScannerKind::Quick, TEN, vec![Fake::new(Part::Works(10), 1), bad]);
+        let ReturnedSystem { slot, why } = running.returned.recv_timeout(PATIENCE).unwrap();
+        let ReturnReason::Panicked(panic) = why else { panic!("{why:?}") };
         assert!(slot.index == 1 && panic.contains(text), "{panic}");
         running.wait(running.measured[0].get().1 + 5);
         assert_eq!(running.scratches.load(Ordering::SeqCst), 2);
@@ -439,7 +442,7 @@ fn what_panics_leaves_and_the_other_systems_go_on_with_new_memory() {
 #[test]
 fn a_scanner_that_panics_outside_of_a_scan_goes_on_with_its_systems() {
     let fake = Fake::new(Part::Works(10), 1).with_bad(Bad::Question);
-    let running = Running::start(Kind::Quick, TEN, vec![fake]);
+    let running = Running::start(ScannerKind::Quick, TEN, vec![fake]);
     let begin = Instant::now();
     let panic = loop {
         assert!(begin.elapsed() < PATIENCE);
@@ -460,7 +463,7 @@ fn last_records_that_panic_cost_no_other_system_its_own() {
     let finished = good.each_ref().map(|fake| Arc::clone(&fake.finished));
     let [first, last] = good;
     let bad = Fake::new(Part::Works(10), 1).with_bad(Bad::End);
-    let running = Running::start(Kind::Quick, TEN, vec![first, bad, last]);
+    let running = Running::start(ScannerKind::Quick, TEN, vec![first, bad, last]);
     running.wait(2);
     let (_, scanner) = running.stop();
     assert_eq!(scanner.slots().count(), 3);

@@ -4,7 +4,7 @@
 
 /// The kind of a scanner thread.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(in crate::watch) enum Kind {
+pub(in crate::watch) enum ScannerKind {
     /// Its systems are scanned at the configured interval.
     Quick,
     /// Its systems cost too much for that. It runs when no quick scanner needs the core, and each
@@ -14,7 +14,7 @@ pub(in crate::watch) enum Kind {
 
 /// A system's place in the order of a scanner.
 #[derive(Clone, Copy, Debug, Default)]
-pub(in crate::watch) struct Turn {
+pub(in crate::watch) struct ScannerTurn {
     /// When the last scan was due. Being late does not move it, so that the rate is kept.
     last: Option<u64>,
     /// When an early scan is due, if one is.
@@ -35,7 +35,7 @@ pub(in crate::watch) fn pause(cost: u64, share: u64, interval: u64) -> u64 {
     u64::try_from(pause).unwrap_or(MOST).min(MOST)
 }
 
-impl Turn {
+impl ScannerTurn {
     /// When it is due; at once before its first scan.
     pub(in crate::watch) fn due(self, interval: u64) -> u64 {
         let due = self.last.map_or(0, |last| last.saturating_add(interval.max(self.pause)));
@@ -81,7 +81,7 @@ impl Turn {
 
 /// What a scanner does next.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(in crate::watch) enum Next {
+pub(in crate::watch) enum ScannerStep {
     /// Scan the system with this place in the list.
     Scan(usize),
     /// Wait until the next system is due.
@@ -94,28 +94,28 @@ pub(in crate::watch) enum Next {
 /// largest part of its own time from scan to scan; a slow one takes the one that has used the least
 /// time.
 pub(in crate::watch) fn next(
-    turns: impl Iterator<Item = Turn>,
-    kind: Kind,
+    turns: impl Iterator<Item = ScannerTurn>,
+    kind: ScannerKind,
     now: u64,
     interval: u64,
-) -> Next {
+) -> ScannerStep {
     let mut best: Option<((u64, u64), usize, u64)> = None;
     for (at, turn) in turns.enumerate() {
         let due = turn.due(interval);
         let key = match kind {
             // Those that are not due come after all others, by time.
             _ if due > now => (u64::MAX, due),
-            Kind::Quick => (u64::MAX - 1 - turn.lateness(now, interval), due),
-            Kind::Slow => (turn.used, due),
+            ScannerKind::Quick => (u64::MAX - 1 - turn.lateness(now, interval), due),
+            ScannerKind::Slow => (turn.used, due),
         };
         if best.is_none_or(|(least, ..)| key < least) {
             best = Some((key, at, due));
         }
     }
     match best {
-        Some((_, at, due)) if due <= now => Next::Scan(at),
-        Some((.., due)) => Next::Wait(due),
-        None => Next::Nothing,
+        Some((_, at, due)) if due <= now => ScannerStep::Scan(at),
+        Some((.., due)) => ScannerStep::Wait(due),
+        None => ScannerStep::Nothing,
     }
 }
 
@@ -186,27 +186,27 @@ mod tests {
     const MS: u64 = 1_000_000;
     const INTERVAL: u64 = 10 * MS;
 
-    fn turn(last: u64, used: u64) -> Turn {
-        Turn { last: Some(last), used, ..Turn::default() }
+    fn turn(last: u64, used: u64) -> ScannerTurn {
+        ScannerTurn { last: Some(last), used, ..ScannerTurn::default() }
     }
 
     #[test]
     fn a_quick_scanner_takes_the_system_that_has_waited_longest() {
         let turns = [turn(9 * MS, 0), turn(4 * MS, 9), turn(6 * MS, 0)];
-        let at = |now| next(turns.into_iter(), Kind::Quick, now, INTERVAL);
-        assert_eq!(at(0), Next::Wait(14 * MS));
-        assert_eq!(at(14 * MS), Next::Scan(1));
-        assert_eq!(at(30 * MS), Next::Scan(1));
-        let rare = Turn { pause: 2 * INTERVAL, ..turn(0, 0) };
+        let at = |now| next(turns.into_iter(), ScannerKind::Quick, now, INTERVAL);
+        assert_eq!(at(0), ScannerStep::Wait(14 * MS));
+        assert_eq!(at(14 * MS), ScannerStep::Scan(1));
+        assert_eq!(at(30 * MS), ScannerStep::Scan(1));
+        let rare = ScannerTurn { pause: 2 * INTERVAL, ..turn(0, 0) };
         let with_rare = turns.into_iter().chain([rare]);
-        assert_eq!(next(with_rare, Kind::Quick, 30 * MS, INTERVAL), Next::Scan(1));
+        assert_eq!(next(with_rare, ScannerKind::Quick, 30 * MS, INTERVAL), ScannerStep::Scan(1));
         // One is late by 3 of 10 ms, the other one by 8 of 20.
         let two = || [turn(15 * MS, 0), rare].into_iter();
-        assert_eq!(next(two(), Kind::Quick, 28 * MS, INTERVAL), Next::Scan(1));
-        assert_eq!(next(two(), Kind::Quick, 36 * MS, INTERVAL), Next::Scan(0));
-        let new = turns.into_iter().chain([Turn::default()]);
-        assert_eq!(next(new, Kind::Quick, 0, INTERVAL), Next::Scan(3));
-        assert_eq!(next([].into_iter(), Kind::Quick, 0, INTERVAL), Next::Nothing);
+        assert_eq!(next(two(), ScannerKind::Quick, 28 * MS, INTERVAL), ScannerStep::Scan(1));
+        assert_eq!(next(two(), ScannerKind::Quick, 36 * MS, INTERVAL), ScannerStep::Scan(0));
+        let new = turns.into_iter().chain([ScannerTurn::default()]);
+        assert_eq!(next(new, ScannerKind::Quick, 0, INTERVAL), ScannerStep::Scan(3));
+        assert_eq!(next([].into_iter(), ScannerKind::Quick, 0, INTERVAL), ScannerStep::Nothing);
     }
 
     #[test]
@@ -239,16 +239,16 @@ mod tests {
     #[test]
     fn a_slow_scanner_takes_the_system_that_used_the_least_time() {
         let turns = [turn(0, 7), turn(4 * MS, 3), turn(9 * MS, 1)];
-        let at = |now| next(turns.into_iter(), Kind::Slow, now, INTERVAL);
-        assert_eq!(at(9 * MS), Next::Wait(INTERVAL));
-        assert_eq!(at(13 * MS), Next::Scan(0), "the others are not due");
-        assert_eq!(at(14 * MS), Next::Scan(1));
-        assert_eq!(at(30 * MS), Next::Scan(2));
+        let at = |now| next(turns.into_iter(), ScannerKind::Slow, now, INTERVAL);
+        assert_eq!(at(9 * MS), ScannerStep::Wait(INTERVAL));
+        assert_eq!(at(13 * MS), ScannerStep::Scan(0), "the others are not due");
+        assert_eq!(at(14 * MS), ScannerStep::Scan(1));
+        assert_eq!(at(30 * MS), ScannerStep::Scan(2));
     }
 
     #[test]
     fn a_late_scan_keeps_the_rate_and_lost_scans_are_not_made_up_for() {
-        let mut turn = Turn::default();
+        let mut turn = ScannerTurn::default();
         assert!(!turn.scanned(5 * MS, 6 * MS, INTERVAL, false));
         assert_eq!(turn.due(INTERVAL), 15 * MS);
         assert!(!turn.scanned(18 * MS, 19 * MS, INTERVAL, false), "it is a little late");

@@ -11,7 +11,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 
-use crate::error::Error;
+use crate::error::SbomError;
 
 /// The magic and the version of the first pages.
 const MAGIC: u32 = 0xed0c_daed;
@@ -31,7 +31,7 @@ const BUCKET_BYTES: usize = 16;
 const ITEMS_MAX: usize = 1 << 20;
 
 /// A database, and what was read of it.
-pub(super) struct Database<'d> {
+pub(super) struct BoltDatabase<'d> {
     bytes: &'d [u8],
     page_bytes: usize,
     root: Bucket<'d>,
@@ -50,13 +50,13 @@ pub(super) struct Bucket<'d> {
 
 /// The content of a key.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Value<'d> {
+pub(super) enum BoltValue<'d> {
     Bytes(&'d [u8]),
     Bucket(Bucket<'d>),
 }
 
-fn damaged(what: &str) -> Error {
-    Error::content(format!("is a damaged bbolt database: {what}"))
+fn damaged(what: &str) -> SbomError {
+    SbomError::content(format!("is a damaged bbolt database: {what}"))
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
@@ -89,8 +89,8 @@ fn checksum(bytes: &[u8]) -> u64 {
     bytes.iter().fold(BASIS, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(PRIME))
 }
 
-impl<'d> Database<'d> {
-    pub(super) fn open(bytes: &'d [u8]) -> Result<Self, Error> {
+impl<'d> BoltDatabase<'d> {
+    pub(super) fn open(bytes: &'d [u8]) -> Result<Self, SbomError> {
         // If the first page was not written completely, the second one is at one of these places.
         let first = description(bytes, 0);
         let sizes = (10..=16).map(|bits| 1_usize << bits);
@@ -114,7 +114,10 @@ impl<'d> Database<'d> {
     }
 
     /// The keys of a bucket with their content, in their order. To be called once for each bucket.
-    pub(super) fn items(&self, bucket: Bucket<'d>) -> Result<Vec<(&'d [u8], Value<'d>)>, Error> {
+    pub(super) fn items(
+        &self,
+        bucket: Bucket<'d>,
+    ) -> Result<Vec<(&'d [u8], BoltValue<'d>)>, SbomError> {
         let mut items = Vec::new();
         if bucket.page == 0 {
             self.leaf(bucket.inside, &mut items)?;
@@ -143,7 +146,7 @@ impl<'d> Database<'d> {
     }
 
     /// A page with those that it goes on in, which must not have been visited before.
-    fn page(&self, number: u64) -> Result<&'d [u8], Error> {
+    fn page(&self, number: u64) -> Result<&'d [u8], SbomError> {
         let missing = || damaged("it names a page that it has not");
         let at = usize::try_from(number).ok().and_then(|at| at.checked_mul(self.page_bytes));
         let rest = at.and_then(|at| self.bytes.get(at..)).ok_or_else(missing)?;
@@ -159,7 +162,11 @@ impl<'d> Database<'d> {
 
     /// Adds the items of a leaf: marks, the distance from here to the key, and the sizes of the key
     /// and of the value behind it.
-    fn leaf(&self, page: &'d [u8], items: &mut Vec<(&'d [u8], Value<'d>)>) -> Result<(), Error> {
+    fn leaf(
+        &self,
+        page: &'d [u8],
+        items: &mut Vec<(&'d [u8], BoltValue<'d>)>,
+    ) -> Result<(), SbomError> {
         let cut = || damaged("a leaf is cut");
         let count = usize::from(u16_at(page, 10).ok_or_else(cut)?);
         let left = self.items_left.get().checked_sub(count);
@@ -176,10 +183,13 @@ impl<'d> Database<'d> {
             let left = bytes_left.checked_sub(ITEM_BYTES + key.len() + value.len());
             bytes_left = left.ok_or_else(|| damaged("items overlap"))?;
             let value = if marks & IS_BUCKET == 0 {
-                Value::Bytes(value)
+                BoltValue::Bytes(value)
             } else {
                 let page = u64_at(value, 0).ok_or_else(cut)?;
-                Value::Bucket(Bucket { page, inside: value.get(BUCKET_BYTES..).ok_or_else(cut)? })
+                BoltValue::Bucket(Bucket {
+                    page,
+                    inside: value.get(BUCKET_BYTES..).ok_or_else(cut)?,
+                })
             };
             items.push((key, value));
         }

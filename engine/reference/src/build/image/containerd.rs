@@ -10,11 +10,11 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::bolt::{Bucket, Database, Value};
-use super::oci::{Descriptor, Index};
+use super::bolt::{BoltDatabase, BoltValue, Bucket};
+use super::oci::{OciDescriptor, OciIndex};
 use super::{CONTAINERD_NAME, Digest, Store, build_of_list};
-use crate::build::{Built, Options, Progress};
-use crate::error::{Error, shown};
+use crate::build::{BuildOptions, BuildProgress, BuildResult};
+use crate::error::{SbomError, shown};
 use crate::load::{open_if_there, read_bounded, state};
 
 /// The folder with the blobs, and the database, from the store.
@@ -36,9 +36,9 @@ pub(in super::super) fn is_store(folder: &Path) -> bool {
 
 pub(in super::super) fn build(
     folder: &Path,
-    options: &Options,
-    progress: &dyn Progress,
-) -> Result<Built, Error> {
+    options: &BuildOptions,
+    progress: &dyn BuildProgress,
+) -> Result<BuildResult, SbomError> {
     let store = Store::Folder(folder.join(CONTENT));
     let path = folder.join(DATABASE);
     let mut manifests = match read(&path)? {
@@ -47,7 +47,7 @@ pub(in super::super) fn build(
     };
     // What `ctr images ls` shows: a name, or the digest of a list.
     let mut options = options.clone();
-    let is_wanted = |one: &Descriptor, wanted: &str| {
+    let is_wanted = |one: &OciDescriptor, wanted: &str| {
         one.annotation(CONTAINERD_NAME) == Some(wanted) || one.digest == wanted
     };
     if let Some(wanted) = &options.image
@@ -63,28 +63,28 @@ pub(in super::super) fn build(
     });
     manifests.dedup_by(|one, first| one.digest == first.digest);
     let source = "an image of containerd's store";
-    build_of_list(&store, &Index { manifests }, source, &options, progress)
+    build_of_list(&store, &OciIndex { manifests }, source, &options, progress)
 }
 
 /// Reads the database, if there is one.
-fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
+fn read(path: &Path) -> Result<Option<Vec<u8>>, SbomError> {
     let before = state(path);
     let Some(file) = open_if_there(path)? else { return Ok(None) };
-    let bytes = read_bounded(file, DATABASE_BYTES_MAX).map_err(Error::reading(path))?;
+    let bytes = read_bounded(file, DATABASE_BYTES_MAX).map_err(SbomError::reading(path))?;
     if state(path) != before {
         let message = format!("{} was changed meanwhile; try again", path.display());
-        return Err(Error::content(message));
+        return Err(SbomError::content(message));
     }
     let too_large = || {
         let path = path.display();
-        Error::content(format!("{path} has more than {DATABASE_BYTES_MAX} bytes"))
+        SbomError::content(format!("{path} has more than {DATABASE_BYTES_MAX} bytes"))
     };
     bytes.ok_or_else(too_large).map(Some)
 }
 
 /// What the names of all images stand for.
-pub(super) fn targets(database: &[u8]) -> Result<Vec<Descriptor>, Error> {
-    let database = &Database::open(database)?;
+pub(super) fn targets(database: &[u8]) -> Result<Vec<OciDescriptor>, SbomError> {
+    let database = &BoltDatabase::open(database)?;
     let mut found = Vec::new();
     let Some(version) = named(database, database.root(), b"v1")? else { return Ok(found) };
     for (_, namespace) in buckets(database, version)? {
@@ -100,32 +100,35 @@ pub(super) fn targets(database: &[u8]) -> Result<Vec<Descriptor>, Error> {
 
 /// The buckets in a bucket, with their names.
 fn buckets<'d>(
-    database: &Database<'d>,
+    database: &BoltDatabase<'d>,
     bucket: Bucket<'d>,
-) -> Result<Vec<(&'d [u8], Bucket<'d>)>, Error> {
+) -> Result<Vec<(&'d [u8], Bucket<'d>)>, SbomError> {
     let items = database.items(bucket)?.into_iter();
     let buckets = items.filter_map(|(name, value)| match value {
-        Value::Bucket(bucket) => Some((name, bucket)),
-        Value::Bytes(_) => None,
+        BoltValue::Bucket(bucket) => Some((name, bucket)),
+        BoltValue::Bytes(_) => None,
     });
     Ok(buckets.collect())
 }
 
 /// The bucket of a name in a bucket.
 fn named<'d>(
-    database: &Database<'d>,
+    database: &BoltDatabase<'d>,
     bucket: Bucket<'d>,
     name: &[u8],
-) -> Result<Option<Bucket<'d>>, Error> {
+) -> Result<Option<Bucket<'d>>, SbomError> {
     let mut buckets = buckets(database, bucket)?.into_iter();
     Ok(buckets.find(|(found, _)| *found == name).map(|(_, bucket)| bucket))
 }
 
 /// The descriptor of a named image, if its target has a digest and a type.
-fn descriptor(name: &[u8], target: &[(&[u8], Value<'_>)]) -> Result<Option<Descriptor>, Error> {
+fn descriptor(
+    name: &[u8],
+    target: &[(&[u8], BoltValue<'_>)],
+) -> Result<Option<OciDescriptor>, SbomError> {
     let value = |key: &[u8]| {
         target.iter().find_map(|(found, value)| match value {
-            Value::Bytes(bytes) if *found == key => Some(*bytes),
+            BoltValue::Bytes(bytes) if *found == key => Some(*bytes),
             _ => None,
         })
     };
@@ -134,7 +137,7 @@ fn descriptor(name: &[u8], target: &[(&[u8], Value<'_>)]) -> Result<Option<Descr
     };
     for (what, text) in [("name", name), ("type", media_type), ("digest", digest)] {
         if text.len() > TEXT_BYTES_MAX {
-            return Err(Error::content(format!(
+            return Err(SbomError::content(format!(
                 "has an image whose {what} has {} bytes, more than {TEXT_BYTES_MAX}: {}",
                 text.len(),
                 shown(name)
@@ -145,33 +148,33 @@ fn descriptor(name: &[u8], target: &[(&[u8], Value<'_>)]) -> Result<Option<Descr
     let texts = text(name).zip(text(media_type)).zip(text(digest));
     Ok(texts.map(|((name, media_type), digest)| {
         let annotations = Some([(CONTAINERD_NAME.to_owned(), name)].into());
-        Descriptor { media_type, digest, annotations, platform: None }
+        OciDescriptor { media_type, digest, annotations, platform: None }
     }))
 }
 
 /// A manifest, or a list of them.
 #[derive(Deserialize)]
-struct Document {
+struct ManifestDocument {
     manifests: Option<Vec<IgnoredAny>>,
 }
 
 /// The image whose digest is requested.
-fn by_digest(store: &Store, options: &Options) -> Result<Descriptor, Error> {
+fn by_digest(store: &Store, options: &BuildOptions) -> Result<OciDescriptor, SbomError> {
     let digest = options.image.as_deref().and_then(|image| Digest::parse(image).ok());
     let digest = digest.ok_or_else(|| {
-        Error::request(format!(
+        SbomError::request(format!(
             "has no {DATABASE}, which has the images' names; choose one by --image, and the \
              digest of its manifest: sha256:…"
         ))
     })?;
     let bytes = store.json_blob(&digest)?;
-    let document: Document = serde_json::from_slice(&bytes).map_err(|error| {
+    let document: ManifestDocument = serde_json::from_slice(&bytes).map_err(|error| {
         let digest = digest.to_string();
-        Error::content(format!("{} is no manifest: {error}", shown(digest.as_bytes())))
+        SbomError::content(format!("{} is no manifest: {error}", shown(digest.as_bytes())))
     })?;
     let media_type = if document.manifests.is_some() { LIST } else { MANIFEST }.to_owned();
     let digest = digest.to_string();
-    Ok(Descriptor { media_type, digest, annotations: None, platform: None })
+    Ok(OciDescriptor { media_type, digest, annotations: None, platform: None })
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The manifests of images in an index, and in the indexes that it names.
 
-use super::oci::{Descriptor, Index, Platform};
-use super::{CONTAINERD_NAME, Digest, Error, Store, check_name, index, shown};
+use super::oci::{OciDescriptor, OciIndex, Platform};
+use super::{CONTAINERD_NAME, Digest, SbomError, Store, check_name, index, shown};
 
 /// Maximum number of manifests read, and maximum nesting of lists of them.
 const MANIFESTS_MAX: usize = 10_000;
@@ -14,7 +14,7 @@ const DOCUMENT_BYTES_MAX: usize = 256 << 20;
 
 /// One of the images in a layout.
 #[derive(Clone, Debug)]
-pub(super) struct Candidate {
+pub(super) struct ImageCandidate {
     pub(super) digest: Digest,
     pub(super) name: Option<String>,
     pub(super) platform: Option<String>,
@@ -22,7 +22,7 @@ pub(super) struct Candidate {
 
 /// The content of lists of manifests.
 pub(super) struct Listing {
-    pub(super) candidates: Vec<Candidate>,
+    pub(super) candidates: Vec<ImageCandidate>,
     /// Number of entries, and of lists that others name.
     entries: usize,
     lists: usize,
@@ -37,7 +37,7 @@ impl Listing {
 
     /// An error at a digest if there is more than images have. A few lists that name each other may
     /// have any number of entries.
-    fn check(&self, digest: &str) -> Result<(), Error> {
+    fn check(&self, digest: &str) -> Result<(), SbomError> {
         for (count, max, what) in [
             (self.candidates.len(), MANIFESTS_MAX, "images"),
             (self.lists, MANIFESTS_MAX, "lists of images"),
@@ -45,17 +45,19 @@ impl Listing {
         ] {
             if count > max {
                 let digest = shown(digest.as_bytes());
-                return Err(Error::content(format!("lists more than {max} {what}, at {digest}")));
+                return Err(SbomError::content(format!(
+                    "lists more than {max} {what}, at {digest}"
+                )));
             }
         }
         Ok(())
     }
 
     /// Reads a JSON blob, as far as there is room for it.
-    pub(super) fn read(&mut self, store: &Store, digest: &Digest) -> Result<Vec<u8>, Error> {
+    pub(super) fn read(&mut self, store: &Store, digest: &Digest) -> Result<Vec<u8>, SbomError> {
         let bytes = store.json_blob(digest)?;
         self.bytes_left = self.bytes_left.checked_sub(bytes.len()).ok_or_else(|| {
-            Error::content(format!(
+            SbomError::content(format!(
                 "holds more than {DOCUMENT_BYTES_MAX} bytes of lists, manifests and \
                  configurations, at {digest}"
             ))
@@ -67,11 +69,11 @@ impl Listing {
 /// Finds the manifests of images in an index, and in the indexes that it names.
 pub(super) fn collect(
     store: &Store,
-    list: &Index,
+    list: &OciIndex,
     name: Option<&str>,
     depth: u32,
     listing: &mut Listing,
-) -> Result<(), Error> {
+) -> Result<(), SbomError> {
     for descriptor in &list.manifests {
         listing.entries += 1;
         listing.check(&descriptor.digest)?;
@@ -91,7 +93,7 @@ pub(super) fn collect(
         }
         if kind.ends_with(".image.index.v1+json") || kind.ends_with(".manifest.list.v2+json") {
             if depth == DEPTH_MAX {
-                return Err(Error::content(format!(
+                return Err(SbomError::content(format!(
                     "has more than {DEPTH_MAX} lists of images in each other, at {}",
                     shown(descriptor.digest.as_bytes())
                 )));
@@ -110,7 +112,7 @@ pub(super) fn collect(
             let digest = Digest::parse(&descriptor.digest)?;
             if store.has(&digest.blob()) {
                 let name = name.map(str::to_owned);
-                listing.candidates.push(Candidate { digest, name, platform });
+                listing.candidates.push(ImageCandidate { digest, name, platform });
                 listing.check(&descriptor.digest)?;
             }
         }
@@ -120,7 +122,7 @@ pub(super) fn collect(
 
 /// The name of an image: the full one if containerd or docker wrote it, else the one given by its
 /// builder.
-fn named(descriptor: &Descriptor) -> Option<&str> {
+fn named(descriptor: &OciDescriptor) -> Option<&str> {
     [CONTAINERD_NAME, "org.opencontainers.image.ref.name"]
         .iter()
         .find_map(|name| descriptor.annotation(name))
@@ -132,7 +134,7 @@ mod tests {
 
     use super::super::{LAYOUT, choose};
     use super::*;
-    use crate::build::Options;
+    use crate::build::BuildOptions;
     use crate::digest::hex;
 
     const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -147,10 +149,10 @@ mod tests {
         format!("sha256:{digits}")
     }
 
-    fn descriptor(media_type: &str, digest: &str, name: Option<&str>) -> Descriptor {
+    fn descriptor(media_type: &str, digest: &str, name: Option<&str>) -> OciDescriptor {
         let annotations = name.map(|name| [(CONTAINERD_NAME.to_owned(), name.to_owned())].into());
         let (media_type, digest) = (media_type.to_owned(), digest.to_owned());
-        Descriptor { media_type, digest, annotations, platform: None }
+        OciDescriptor { media_type, digest, annotations, platform: None }
     }
 
     /// A folder with the manifest of an image for a system; returns it and the manifest's digest.
@@ -175,7 +177,7 @@ mod tests {
         let inner = blob(folder.path(), inner.as_bytes());
         for (length, is_good) in [(4096, true), (4097, false)] {
             let name = "n".repeat(length);
-            let list = Index { manifests: vec![descriptor(LIST, &inner, Some(&name))] };
+            let list = OciIndex { manifests: vec![descriptor(LIST, &inner, Some(&name))] };
             let mut listing = Listing::new();
             let done = collect(&store, &list, None, 0, &mut listing);
             assert_eq!(done.is_ok(), is_good, "{length}");
@@ -194,8 +196,8 @@ mod tests {
             let mut listing = Listing::new();
             // Twice as many would not fit.
             listing.bytes_left = 6000;
-            collect(&store, &Index { manifests }, None, 0, &mut listing).unwrap();
-            let chosen = choose(&store, listing, &Options::default());
+            collect(&store, &OciIndex { manifests }, None, 0, &mut listing).unwrap();
+            let chosen = choose(&store, listing, &BuildOptions::default());
             assert_eq!(chosen.is_ok(), is_good, "{chosen:?}");
             let message = chosen.err().map(|error| error.message).unwrap_or_default();
             assert!(is_good || message.contains("platform of 4097 bytes, more than 4096"));
@@ -207,7 +209,8 @@ mod tests {
         let (folder, _) = image("linux");
         let store = Store::Folder(folder.path().to_owned());
         let inner = blob(folder.path(), br#"{"manifests": []}"#);
-        let list = Index { manifests: (0..10).map(|_| descriptor(LIST, &inner, None)).collect() };
+        let list =
+            OciIndex { manifests: (0..10).map(|_| descriptor(LIST, &inner, None)).collect() };
         for (bytes_left, is_good) in [(170, true), (169, false)] {
             let mut listing = Listing::new();
             listing.bytes_left = bytes_left;

@@ -10,22 +10,22 @@ use serde::Deserialize;
 
 /// A list of images, or of lists of images.
 #[derive(Debug, Deserialize)]
-pub(super) struct Index {
-    pub(super) manifests: Vec<Descriptor>,
+pub(super) struct OciIndex {
+    pub(super) manifests: Vec<OciDescriptor>,
 }
 
 /// What an image consists of.
 #[derive(Debug, Deserialize)]
 pub(super) struct Manifest {
-    pub(super) config: Descriptor,
+    pub(super) config: OciDescriptor,
     /// From the lowest one to the highest one.
-    pub(super) layers: Vec<Descriptor>,
+    pub(super) layers: Vec<OciDescriptor>,
 }
 
 /// Names a blob.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Descriptor {
+pub(super) struct OciDescriptor {
     pub(super) media_type: String,
     /// An algorithm, a colon and hexadecimal digits. Not checked here.
     pub(super) digest: String,
@@ -43,17 +43,17 @@ pub(super) struct Platform {
 
 /// How containers of an image start, and what its layers are.
 #[derive(Debug, Deserialize)]
-pub(in super::super) struct Configuration {
+pub(in super::super) struct OciConfiguration {
     #[serde(flatten)]
     pub(super) platform: Platform,
-    pub(super) config: Option<Settings>,
+    pub(super) config: Option<OciSettings>,
     pub(super) rootfs: RootFolder,
 }
 
 /// Settings for containers of an image.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Settings {
+pub(super) struct OciSettings {
     pub(super) entrypoint: Option<Vec<String>>,
     pub(super) cmd: Option<Vec<String>>,
     pub(super) env: Option<Vec<String>>,
@@ -67,7 +67,7 @@ pub(super) struct RootFolder {
     pub(super) diff_ids: Vec<String>,
 }
 
-impl Descriptor {
+impl OciDescriptor {
     pub(super) fn annotation(&self, name: &str) -> Option<&str> {
         self.annotations.as_ref()?.get(name).map(String::as_str)
     }
@@ -95,21 +95,21 @@ mod tests {
             "config": {"Entrypoint": null, "Cmd": ["sh"], "Env": null, "WorkingDir": ""},
             "rootfs": {"type": "layers", "diff_ids": ["sha256:00"]}
         }"#;
-        let configuration: Configuration = serde_json::from_str(text).unwrap();
+        let configuration: OciConfiguration = serde_json::from_str(text).unwrap();
         assert_eq!(configuration.platform.name(), "linux/arm/v7");
         for variant in ["", "\"variant\": null,"] {
             let text = format!(
                 "{{\"os\": \"linux\", {variant} \"architecture\": \"amd64\",
                    \"rootfs\": {{\"diff_ids\": []}}}}"
             );
-            let configuration: Configuration = serde_json::from_str(&text).unwrap();
+            let configuration: OciConfiguration = serde_json::from_str(&text).unwrap();
             assert_eq!(configuration.platform.name(), "linux/amd64");
         }
         let settings = configuration.config.unwrap();
         assert_eq!((settings.entrypoint, settings.env), (None, None));
         assert_eq!(settings.cmd.as_deref(), Some(&["sh".to_owned()][..]));
         let text = r#"{"mediaType": "a", "digest": "b", "size": 1, "annotations": null}"#;
-        let descriptor: Descriptor = serde_json::from_str(text).unwrap();
+        let descriptor: OciDescriptor = serde_json::from_str(text).unwrap();
         assert!(descriptor.annotation("c").is_none() && descriptor.platform.is_none());
     }
 }

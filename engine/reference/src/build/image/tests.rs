@@ -9,10 +9,10 @@ use tar::EntryType;
 use tempfile::TempDir;
 
 use super::super::layer::tests::archive;
-use crate::build::{Built, Options, build};
+use crate::build::{BuildOptions, BuildResult, build};
 use crate::digest::hex;
-use crate::error::Kind;
-use crate::model::Subject;
+use crate::error::SbomErrorKind;
+use crate::model::SbomSubject;
 
 fn sha256(bytes: &[u8]) -> String {
     let hash: [u8; 32] = sha2::Sha256::digest(bytes).into();
@@ -96,12 +96,12 @@ impl Layout {
     }
 }
 
-fn refused(source: &Path, options: &Options) -> (Kind, String) {
+fn refused(source: &Path, options: &BuildOptions) -> (SbomErrorKind, String) {
     let error = build(source, options, &()).unwrap_err();
     (error.kind, error.message)
 }
 
-fn sizes(built: &Built) -> Vec<(String, u64)> {
+fn sizes(built: &BuildResult) -> Vec<(String, u64)> {
     let files = built.sbom.files.iter();
     files
         .map(|file| {
@@ -117,9 +117,9 @@ fn a_layout_is_read_from_a_folder_and_an_archive() {
     let mut image = layout.image("amd64");
     image["annotations"] = json!({"org.opencontainers.image.ref.name": "app:1"});
     layout.index(&[image.clone()]);
-    let built = build(layout.path(), &Options::default(), &()).unwrap();
+    let built = build(layout.path(), &BuildOptions::default(), &()).unwrap();
     assert_eq!(sizes(&built), [("/bin/app".to_owned(), 5)]);
-    let Subject::Image(found) = &built.sbom.subject else { panic!("it is an image") };
+    let SbomSubject::Image(found) = &built.sbom.subject else { panic!("it is an image") };
     assert_eq!(found.name.as_deref(), Some("app:1"));
     assert_eq!(found.digest.as_deref(), image["digest"].as_str());
     assert_eq!(found.platform.as_deref(), Some("linux/amd64"));
@@ -129,7 +129,7 @@ fn a_layout_is_read_from_a_folder_and_an_archive() {
     );
     assert_eq!(found.env, ["A=b"]);
     assert_eq!(found.working_directory.as_deref(), Some("/srv"));
-    let packed = build(&layout.packed(), &Options::default(), &()).unwrap();
+    let packed = build(&layout.packed(), &BuildOptions::default(), &()).unwrap();
     assert_eq!(packed.sbom, built.sbom);
 }
 
@@ -146,11 +146,14 @@ fn one_of_several_is_chosen() {
         layout.blob("application/vnd.oci.image.index.v1+json", inner.to_string().as_bytes());
     outer["annotations"] = json!({"io.containerd.image.name": "docker.io/a:1"});
     layout.index(&[outer]);
-    let (kind, message) = refused(layout.path(), &Options::default());
-    assert_eq!(kind, Kind::Request);
+    let (kind, message) = refused(layout.path(), &BuildOptions::default());
+    assert_eq!(kind, SbomErrorKind::Request);
     assert!(message.contains("holds 2 images; choose one by --platform"), "{message}");
     assert!(message.contains("linux/arm64/v8") && message.contains("linux/amd64"), "{message}");
-    let of = |platform: &str| Options { platform: Some(platform.to_owned()), ..Options::default() };
+    let of = |platform: &str| BuildOptions {
+        platform: Some(platform.to_owned()),
+        ..BuildOptions::default()
+    };
     for (platform, size) in [("linux/arm64", 5), ("linux/arm64/v8", 5), ("linux/amd64", 5)] {
         let built = build(layout.path(), &of(platform), &()).unwrap();
         assert_eq!(sizes(&built), [("/bin/app".to_owned(), size)]);
@@ -158,7 +161,7 @@ fn one_of_several_is_chosen() {
     }
     assert!(refused(layout.path(), &of("linux/arm")).1.contains("has no such image"));
     let digest = amd64["digest"].as_str().map(str::to_owned);
-    let options = Options { image: digest, ..Options::default() };
+    let options = BuildOptions { image: digest, ..BuildOptions::default() };
     assert!(build(layout.path(), &options, &()).is_ok());
 }
 
@@ -178,18 +181,18 @@ fn damage_is_found() {
             let mut bad = good.clone();
             bad[at] ^= 1;
             fs::write(&blob, bad).unwrap();
-            let (kind, message) = refused(layout.path(), &Options::default());
-            assert_eq!(kind, Kind::Content, "{message}");
+            let (kind, message) = refused(layout.path(), &BuildOptions::default());
+            assert_eq!(kind, SbomErrorKind::Content, "{message}");
         }
         fs::remove_file(&blob).unwrap();
-        let (kind, message) = refused(layout.path(), &Options::default());
-        assert!(matches!(kind, Kind::Source | Kind::Content), "{message}");
+        let (kind, message) = refused(layout.path(), &BuildOptions::default());
+        assert!(matches!(kind, SbomErrorKind::Source | SbomErrorKind::Content), "{message}");
         fs::write(&blob, good).unwrap();
     }
-    assert!(build(layout.path(), &Options::default(), &()).is_ok());
+    assert!(build(layout.path(), &BuildOptions::default(), &()).is_ok());
     layout
         .index(&[json!({"mediaType": image["mediaType"], "size": 1, "digest": "sha256:../../x"})]);
-    assert_eq!(refused(layout.path(), &Options::default()).0, Kind::Content);
+    assert_eq!(refused(layout.path(), &BuildOptions::default()).0, SbomErrorKind::Content);
 }
 
 #[test]
@@ -215,19 +218,21 @@ fn archives_of_docker_are_read() {
         fs::write(&place, bytes).unwrap();
     };
     save(&config);
-    let built = build(&place, &Options::default(), &()).unwrap();
+    let built = build(&place, &BuildOptions::default(), &()).unwrap();
     assert_eq!(sizes(&built), [("/bin/app".to_owned(), 3)]);
     assert_eq!(built.sbom.subject.name(), Some("app:1"));
-    let options = Options { image: Some("b".to_owned()), ..Options::default() };
+    let options = BuildOptions { image: Some("b".to_owned()), ..BuildOptions::default() };
     assert!(refused(&place, &options).1.contains("--image: app:1"));
     save(&config.replace("amd64", "arm64"));
-    assert!(refused(&place, &Options::default()).1.contains("is damaged"));
+    assert!(refused(&place, &BuildOptions::default()).1.contains("is damaged"));
     fs::write(&place, gzip(b"x")).unwrap();
     assert!(
-        refused(&place, &Options::default()).1.contains("is packed with gzip; unpack it first")
+        refused(&place, &BuildOptions::default())
+            .1
+            .contains("is packed with gzip; unpack it first")
     );
     fs::write(&place, archive(&[("a", EntryType::Regular, "", b"")])).unwrap();
-    assert!(refused(&place, &Options::default()).1.contains("an archive of no image"));
+    assert!(refused(&place, &BuildOptions::default()).1.contains("an archive of no image"));
 }
 
 /// A few lists that name each other have any number of entries.
@@ -241,7 +246,7 @@ fn lists_that_name_lists_again_and_again_are_an_error() {
         list = json!(vec![layout.blob(kind, text.as_bytes()); 10]);
     }
     layout.index(list.as_array().unwrap());
-    let error = build(layout.path(), &Options::default(), &()).unwrap_err();
-    assert_eq!(error.kind, Kind::Content);
+    let error = build(layout.path(), &BuildOptions::default(), &()).unwrap_err();
+    assert_eq!(error.kind, SbomErrorKind::Content);
     assert!(error.message.contains("more than 10000 lists of images, at sha256:"), "{error}");
 }

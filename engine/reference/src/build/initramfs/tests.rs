@@ -46,12 +46,12 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     out.finish().unwrap()
 }
 
-fn built(bytes: &[u8]) -> Result<Built, Error> {
-    build(bytes, &Options::default(), &())
+fn built(bytes: &[u8]) -> Result<BuildResult, SbomError> {
+    build(bytes, &BuildOptions::default(), &())
 }
 
-fn paths(built: &Built) -> Vec<String> {
-    let path = |file: &crate::model::File| shown(file.path.as_deref().unwrap_or_default());
+fn paths(built: &BuildResult) -> Vec<String> {
+    let path = |file: &crate::model::SbomFile| shown(file.path.as_deref().unwrap_or_default());
     built.sbom.files.iter().map(path).collect()
 }
 
@@ -129,11 +129,12 @@ fn more_pages_than_are_hashed_are_an_error_and_not_left_out() {
         .collect();
     let image = archive(&entries);
     let error = built(&image).unwrap_err();
-    assert_eq!(error.kind, crate::Kind::Request);
+    assert_eq!(error.kind, crate::SbomErrorKind::Request);
     assert!(error.message.contains("more than 1048576 pages"), "{error}");
     assert!(error.message.contains("with all names of each, at /bin/"), "{error}");
     assert!(error.message.contains("--page-hashes none"), "{error}");
-    let options = Options { page_hashes: crate::digest::PageHashes::None, ..Options::default() };
+    let options =
+        BuildOptions { page_hashes: crate::digest::PageHashes::None, ..BuildOptions::default() };
     let built = build(&image[..], &options, &()).unwrap();
     assert_eq!(built.sbom.files.len(), 1001);
     assert!(built.sbom.files.iter().all(|file| file.size == Some(1050 << 12)));
@@ -221,11 +222,11 @@ fn lzo(plain: &[u8]) -> Vec<u8> {
 }
 
 /// Builds from a file with this content.
-fn built_from_file(content: &[u8]) -> Result<crate::model::Sbom, Error> {
+fn built_from_file(content: &[u8]) -> Result<crate::model::Sbom, SbomError> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("initrd.img");
     std::fs::write(&file, content).unwrap();
-    super::super::build(&file, &Options::default(), &()).map(|built| built.sbom)
+    super::super::build(&file, &BuildOptions::default(), &()).map(|built| built.sbom)
 }
 
 #[test]
@@ -241,7 +242,7 @@ fn what_real_programs_pack_is_the_same_as_unpacked() {
         assert!(packed.len() > 300 << 10, "{line}: its first block is large");
         assert_eq!(built_from_file(&packed), Ok(expected.clone()), "{line}");
         let error = built_from_file(&packed[..packed.len() - 100]).unwrap_err();
-        assert_eq!(error.kind, crate::Kind::Content, "{line}: {error}");
+        assert_eq!(error.kind, crate::SbomErrorKind::Content, "{line}: {error}");
         let error = built_from_file(&packed_by(line, b"no archive")).unwrap_err();
         assert!(error.message.contains("unpack it first"), "{line}: {error}");
     }
@@ -302,7 +303,7 @@ fn a_part_that_no_kernel_unpacks_is_an_error() {
 
 #[test]
 fn all_packed_parts_have_one_bound() {
-    let options = Options::default();
+    let options = BuildOptions::default();
     let left = |bytes_left: u64, image: &[u8]| {
         let (entries, links) = (Vec::new(), HashMap::new());
         let (names_left, pages_left) = (NAME_BYTES_MAX, PAGES_MAX);
@@ -349,7 +350,7 @@ fn more_bytes_of_names_than_any_has_are_an_error() {
 
 #[test]
 fn more_entries_than_any_has_are_an_error_that_names_the_place() {
-    let options = &Options::default();
+    let options = &BuildOptions::default();
     let (entries, links, count) = (Vec::new(), HashMap::new(), ENTRIES_MAX - 1);
     let (names_left, pages_left, bytes_left) = (100, 100, 100);
     let mut reader =

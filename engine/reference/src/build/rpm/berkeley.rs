@@ -12,7 +12,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
 use super::{BLOB_BYTES_MAX, reading};
-use crate::error::Error;
+use crate::error::SbomError;
 
 /// The magic of a hash database (`DB_HASHMAGIC`).
 const MAGIC: u32 = 0x0006_1561;
@@ -31,8 +31,8 @@ const LONG: u8 = 3;
 /// The key of the value that has the highest number of a package.
 const HIGHEST: [u8; 4] = [0; 4];
 
-fn damaged(what: &str) -> Error {
-    Error::content(format!("is a damaged BerkeleyDB database: {what}"))
+fn damaged(what: &str) -> SbomError {
+    SbomError::content(format!("is a damaged BerkeleyDB database: {what}"))
 }
 
 /// Numbers in a file's byte order.
@@ -55,7 +55,7 @@ impl Order {
     }
 }
 
-struct Database<'f> {
+struct BerkeleyDatabase<'f> {
     file: &'f File,
     order: Order,
     page_bytes: usize,
@@ -67,9 +67,9 @@ struct Database<'f> {
 /// Calls `blob` with the value of each package, until that fails.
 pub(super) fn blobs(
     file: &File,
-    blob: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
-) -> Result<(), Error> {
-    let mut database = Database::open(file)?;
+    blob: &mut dyn FnMut(&[u8]) -> Result<(), SbomError>,
+) -> Result<(), SbomError> {
+    let mut database = BerkeleyDatabase::open(file)?;
     let mut page = vec![0; database.page_bytes];
     for number in 1..database.pages {
         database.read(number, &mut page)?;
@@ -80,15 +80,15 @@ pub(super) fn blobs(
     Ok(())
 }
 
-impl<'f> Database<'f> {
-    fn open(file: &'f File) -> Result<Self, Error> {
+impl<'f> BerkeleyDatabase<'f> {
+    fn open(file: &'f File) -> Result<Self, SbomError> {
         let mut meta = [0; META_BYTES];
         file.read_exact_at(&mut meta, 0).map_err(|_| damaged("it has no header"))?;
         let orders = [Order { is_big: false }, Order { is_big: true }];
         let order = orders.into_iter().find(|order| order.u32(&meta, 12) == Some(MAGIC));
         let order = order.ok_or_else(|| damaged("it is no hash database"))?;
         if meta[24] != 0 {
-            return Err(Error::content("is encrypted"));
+            return Err(SbomError::content("is encrypted"));
         }
         let page_bytes = order.u32(&meta, 20).unwrap_or(0);
         if !page_bytes.is_power_of_two() || !(512..=1 << 16).contains(&page_bytes) {
@@ -103,7 +103,7 @@ impl<'f> Database<'f> {
         Ok(Self { file, order, page_bytes, pages, seen: HashSet::new() })
     }
 
-    fn read(&self, number: u32, page: &mut [u8]) -> Result<(), Error> {
+    fn read(&self, number: u32, page: &mut [u8]) -> Result<(), SbomError> {
         let at = u64::from(number) * self.page_bytes as u64;
         self.file.read_exact_at(page, at).map_err(reading)
     }
@@ -112,8 +112,8 @@ impl<'f> Database<'f> {
     fn pairs(
         &mut self,
         page: &[u8],
-        blob: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+        blob: &mut dyn FnMut(&[u8]) -> Result<(), SbomError>,
+    ) -> Result<(), SbomError> {
         let count = self.order.u16(page, 20).unwrap_or(0);
         if !count.is_multiple_of(2) {
             return Err(damaged("a key has no value"));
@@ -136,7 +136,7 @@ impl<'f> Database<'f> {
     }
 
     /// An item of a page: from its place to that of the one before, which is behind it.
-    fn item<'p>(&self, page: &'p [u8], index: usize) -> Result<&'p [u8], Error> {
+    fn item<'p>(&self, page: &'p [u8], index: usize) -> Result<&'p [u8], SbomError> {
         let place = |index: usize| self.order.u16(page, HEADER_BYTES + 2 * index);
         let end = index.checked_sub(1).map_or(Some(page.len()), place);
         let item = place(index).zip(end).and_then(|(begin, end)| page.get(begin..end));
@@ -144,7 +144,7 @@ impl<'f> Database<'f> {
     }
 
     /// A value in overflow pages: its type, three unused bytes, the first page, and the length.
-    fn long(&mut self, item: &[u8]) -> Result<Vec<u8>, Error> {
+    fn long(&mut self, item: &[u8]) -> Result<Vec<u8>, SbomError> {
         let cut = || damaged("a long value has no place");
         let mut next = self.order.u32(item, 4).ok_or_else(cut)?;
         let length = self.order.u32(item, 8).ok_or_else(cut)? as usize;

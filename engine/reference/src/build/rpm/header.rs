@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 
-use crate::error::{Error, shown};
+use crate::error::{SbomError, shown};
 use crate::model::PATH_BYTES_MAX;
 
 const ENTRY_BYTES: usize = 16;
@@ -69,7 +69,7 @@ pub(super) struct PackageFile<'a> {
 }
 
 /// An entry of the index.
-struct Entry<'a> {
+struct RpmIndexEntry<'a> {
     kind: u32,
     count: usize,
     /// From its data to the end of all data.
@@ -78,11 +78,11 @@ struct Entry<'a> {
 
 /// Reads a header. An error if it is damaged, if its paths have more than `path_bytes_max` bytes,
 /// or if it has more of anything than headers have.
-pub(super) fn read(header: &[u8], path_bytes_max: usize) -> Result<Package<'_>, Error> {
-    let damaged = || Error::content("has a damaged header of a package");
+pub(super) fn read(header: &[u8], path_bytes_max: usize) -> Result<Package<'_>, SbomError> {
+    let damaged = || SbomError::content("has a damaged header of a package");
     let count = number(header, 0).ok_or_else(damaged)? as usize;
     if count > ENTRIES_MAX {
-        return Err(Error::content(format!(
+        return Err(SbomError::content(format!(
             "has a header of a package with {count} entries, more than {ENTRIES_MAX}"
         )));
     }
@@ -94,7 +94,7 @@ pub(super) fn read(header: &[u8], path_bytes_max: usize) -> Result<Package<'_>, 
         .chain([FILE_DIGEST_ALGORITHM]);
     let counts = lists.filter_map(|tag| entries.get(&tag)).map(|entry| entry.count);
     if let Some(count) = counts.max().filter(|count| *count > ITEMS_MAX) {
-        return Err(Error::content(format!(
+        return Err(SbomError::content(format!(
             "has {count} files or folders of the package {}, more than {ITEMS_MAX}",
             shown(name)
         )));
@@ -106,7 +106,7 @@ pub(super) fn read(header: &[u8], path_bytes_max: usize) -> Result<Package<'_>, 
         bytes_left = left.ok_or_else(|| {
             let (path, name) = (shown(&[*folder, *file].concat()), shown(name));
             let max = path_bytes_max;
-            Error::content(format!("holds more than {max} bytes of paths, at {path} of {name}"))
+            SbomError::content(format!("holds more than {max} bytes of paths, at {path} of {name}"))
         })?;
     }
     package(&entries, name, &paths).ok_or_else(damaged)
@@ -205,7 +205,7 @@ fn paths<'a>(entries: &Entries<'a>) -> Option<Vec<[&'a [u8]; 2]>> {
 }
 
 /// The entries by their tags.
-type Entries<'a> = HashMap<u32, Entry<'a>>;
+type Entries<'a> = HashMap<u32, RpmIndexEntry<'a>>;
 
 fn number(header: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(*header.get(at..)?.first_chunk()?))
@@ -222,13 +222,15 @@ fn entries(header: &[u8]) -> Option<Entries<'_>> {
         let (tag, kind, offset) = (number(at)?, number(at + 4)?, number(at + 8)?);
         // Offsets of regions are negative, and their entries are not read.
         let Some(data) = data.get(offset as usize..) else { continue };
-        entries.insert(tag, Entry { kind, count: number(at + 12)? as usize, data });
+        entries.insert(tag, RpmIndexEntry { kind, count: number(at + 12)? as usize, data });
     }
     Some(entries)
 }
 
 /// Items of `N` bytes.
-fn items<'a, const N: usize>(entry: &Entry<'a>) -> Option<impl Iterator<Item = &'a [u8; N]>> {
+fn items<'a, const N: usize>(
+    entry: &RpmIndexEntry<'a>,
+) -> Option<impl Iterator<Item = &'a [u8; N]>> {
     let bytes = entry.data.get(..entry.count.checked_mul(N)?)?;
     Some(bytes.as_chunks().0.iter())
 }

@@ -14,7 +14,7 @@ use std::os::unix::fs::FileExt as _;
 use adler2::adler32_slice;
 
 use super::{BLOB_BYTES_MAX, reading};
-use crate::error::Error;
+use crate::error::SbomError;
 
 /// First bytes of a database, of a slot, of a blob, and of what ends a blob.
 const MAGIC: &[u8; 4] = b"RpmP";
@@ -33,14 +33,14 @@ const BLOB_END_BYTES: usize = 12;
 
 /// Where a blob is.
 #[derive(Clone, Copy)]
-struct Slot {
+struct NdbSlot {
     number: u32,
     first_block: u32,
     blocks: u32,
 }
 
-fn damaged(what: &str) -> Error {
-    Error::content(format!("is a damaged ndb database: {what}"))
+fn damaged(what: &str) -> SbomError {
+    SbomError::content(format!("is a damaged ndb database: {what}"))
 }
 
 /// The number at an index, counted in numbers.
@@ -52,8 +52,8 @@ fn number(bytes: &[u8], index: usize) -> u32 {
 /// Calls `blob` with each blob, until that fails.
 pub(super) fn blobs(
     file: &File,
-    blob: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
-) -> Result<(), Error> {
+    blob: &mut dyn FnMut(&[u8]) -> Result<(), SbomError>,
+) -> Result<(), SbomError> {
     let mut header = [0; HEADER_BYTES];
     file.read_exact_at(&mut header, 0).map_err(|_| damaged("it has no header"))?;
     if !header.starts_with(MAGIC) {
@@ -84,7 +84,7 @@ pub(super) fn blobs(
                 // It is free.
                 continue;
             }
-            let slot = Slot { number, first_block: first, blocks };
+            let slot = NdbSlot { number, first_block: first, blocks };
             let end = u64::from(first) + u64::from(blocks);
             if number == 0 || u64::from(first) < first_block || end > file_blocks {
                 return Err(damaged("a slot leads nowhere"));
@@ -101,7 +101,7 @@ pub(super) fn blobs(
 }
 
 /// Reads a blob: a header, the content, zeros, and an end.
-fn content<'b>(file: &File, slot: Slot, bytes: &'b mut Vec<u8>) -> Result<&'b [u8], Error> {
+fn content<'b>(file: &File, slot: NdbSlot, bytes: &'b mut Vec<u8>) -> Result<&'b [u8], SbomError> {
     let size = u64::from(slot.blocks) * BLOCK_BYTES;
     if size > BLOB_BYTES_MAX {
         return Err(damaged("a blob is larger than any of rpm's"));

@@ -10,7 +10,7 @@ use std::io::Read as _;
 use std::os::unix::fs::FileExt as _;
 
 use super::{BLOB_BYTES_MAX, reading};
-use crate::error::Error;
+use crate::error::SbomError;
 
 /// First bytes of a database.
 const MAGIC: &[u8] = b"SQLite format 3\0";
@@ -29,7 +29,7 @@ const LOG_BYTES_MAX: u64 = 1 << 30;
 const COLUMNS_MAX: usize = 16;
 
 /// A database.
-pub(super) struct Database {
+pub(super) struct SqliteDatabase {
     file: File,
     page_bytes: usize,
     /// Bytes of each page that are used: all but those reserved at its end.
@@ -45,7 +45,7 @@ pub(super) struct Database {
 
 /// A value of a row, as far as it matters here.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Value {
+pub(super) enum SqliteValue {
     Number(i64),
     /// A text or a blob.
     Bytes(Vec<u8>),
@@ -53,8 +53,8 @@ pub(super) enum Value {
     Other,
 }
 
-fn damaged(what: &str) -> Error {
-    Error::content(format!("is a damaged SQLite database: {what}"))
+fn damaged(what: &str) -> SbomError {
+    SbomError::content(format!("is a damaged SQLite database: {what}"))
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<usize> {
@@ -78,9 +78,9 @@ fn varint(bytes: &[u8]) -> Option<(u64, usize)> {
     Some((value << 8 | u64::from(*bytes.get(8)?), 9))
 }
 
-impl Database {
+impl SqliteDatabase {
     /// `log` is the write-ahead log beside the database, if there is one.
-    pub(super) fn open(file: File, log: Option<File>) -> Result<Self, Error> {
+    pub(super) fn open(file: File, log: Option<File>) -> Result<Self, SbomError> {
         let mut header = [0; HEADER_BYTES];
         file.read_exact_at(&mut header, 0).map_err(|_| damaged("it has no header"))?;
         if !header.starts_with(MAGIC) {
@@ -107,7 +107,7 @@ impl Database {
     }
 
     /// Reads a page, which must not have been read before.
-    fn page(&mut self, number: u32) -> Result<Vec<u8>, Error> {
+    fn page(&mut self, number: u32) -> Result<Vec<u8>, SbomError> {
         if number == 0 || number > self.page_count {
             return Err(damaged("it names a page that it has not"));
         }
@@ -127,28 +127,28 @@ impl Database {
     pub(super) fn rows(
         &mut self,
         name: &str,
-        row: &mut dyn FnMut(Vec<Value>) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+        row: &mut dyn FnMut(Vec<SqliteValue>) -> Result<(), SbomError>,
+    ) -> Result<(), SbomError> {
         let mut root = None;
         // `CREATE TABLE sqlite_schema(type, name, tbl_name, rootpage, sql)`, §2.6.
         self.walk(1, &mut |columns| {
-            if let [kind, own, _, Value::Number(page), _] = columns.as_slice()
-                && *kind == Value::Bytes(b"table".to_vec())
-                && *own == Value::Bytes(name.as_bytes().to_vec())
+            if let [kind, own, _, SqliteValue::Number(page), _] = columns.as_slice()
+                && *kind == SqliteValue::Bytes(b"table".to_vec())
+                && *own == SqliteValue::Bytes(name.as_bytes().to_vec())
             {
                 root = u32::try_from(*page).ok();
             }
             Ok(())
         })?;
-        let missing = || Error::content(format!("has no table {name}; is it rpm's database?"));
+        let missing = || SbomError::content(format!("has no table {name}; is it rpm's database?"));
         self.walk(root.ok_or_else(missing)?, row)
     }
 
     fn walk(
         &mut self,
         root: u32,
-        row: &mut dyn FnMut(Vec<Value>) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+        row: &mut dyn FnMut(Vec<SqliteValue>) -> Result<(), SbomError>,
+    ) -> Result<(), SbomError> {
         let cut = || damaged("a page ends within a cell");
         // The pages still to be read, the next one last.
         let mut waiting = vec![root];
@@ -181,7 +181,7 @@ impl Database {
     }
 
     /// The payload of a leaf's cell, from its own page and from overflow pages (§1.6, §1.7).
-    fn payload(&mut self, cell: &[u8]) -> Result<Vec<u8>, Error> {
+    fn payload(&mut self, cell: &[u8]) -> Result<Vec<u8>, SbomError> {
         let cut = || damaged("a page ends within a cell");
         let (length, first) = varint(cell).ok_or_else(cut)?;
         let (_, second) = varint(&cell[first..]).ok_or_else(cut)?;
@@ -212,7 +212,7 @@ impl Database {
 }
 
 /// The values of a record (§2.1).
-fn record(payload: &[u8]) -> Result<Vec<Value>, Error> {
+fn record(payload: &[u8]) -> Result<Vec<SqliteValue>, SbomError> {
     let bad = || damaged("a row has a bad header");
     let (header_bytes, first) = varint(payload).ok_or_else(bad)?;
     let header_bytes = usize::try_from(header_bytes).map_err(|_| bad())?;
@@ -233,14 +233,16 @@ fn record(payload: &[u8]) -> Result<Vec<Value>, Error> {
         let (bytes, rest) = data.split_at_checked(length).ok_or_else(bad)?;
         data = rest;
         values.push(match kind {
-            0 | 7 => Value::Other,
-            8 => Value::Number(0),
-            9 => Value::Number(1),
+            0 | 7 => SqliteValue::Other,
+            8 => SqliteValue::Number(0),
+            9 => SqliteValue::Number(1),
             1..=6 => {
                 let sign = if bytes[0] >= 0x80 { -1 } else { 0 };
-                Value::Number(bytes.iter().fold(sign, |value, byte| value << 8 | i64::from(*byte)))
+                SqliteValue::Number(
+                    bytes.iter().fold(sign, |value, byte| value << 8 | i64::from(*byte)),
+                )
             }
-            _ => Value::Bytes(bytes.to_vec()),
+            _ => SqliteValue::Bytes(bytes.to_vec()),
         });
         if values.len() > COLUMNS_MAX {
             return Err(damaged("a row has more columns than any that rpm writes"));
@@ -250,11 +252,11 @@ fn record(payload: &[u8]) -> Result<Vec<Value>, Error> {
 }
 
 /// The newest committed content of each page in a write-ahead log (§4.1 to §4.3).
-fn pages_of_log(log: File, page_bytes: usize) -> Result<HashMap<u32, Vec<u8>>, Error> {
+fn pages_of_log(log: File, page_bytes: usize) -> Result<HashMap<u32, Vec<u8>>, SbomError> {
     let mut bytes = Vec::new();
     log.take(LOG_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(reading)?;
     if bytes.len() as u64 > LOG_BYTES_MAX {
-        return Err(Error::content("has a write-ahead log that is larger than any of rpm's"));
+        return Err(SbomError::content("has a write-ahead log that is larger than any of rpm's"));
     }
     let mut pages = HashMap::new();
     let Some((header, frames)) = bytes.split_at_checked(LOG_HEADER_BYTES) else {

@@ -9,8 +9,8 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use tempfile::TempDir;
 
 use super::*;
-use crate::Kind;
-use crate::build::{Built, Options, build};
+use crate::SbomErrorKind;
+use crate::build::{BuildOptions, BuildResult, build};
 use crate::digest::hex;
 
 fn unpacked(packed: &[u8]) -> Vec<u8> {
@@ -61,8 +61,8 @@ fn with_database(root: &Path) {
     symlink("../../usr/lib/sysimage/rpm", root.join(FOLDERS[1])).unwrap();
 }
 
-fn built(root: &Path, trust_rpm: bool) -> Result<Built, Error> {
-    build(root, &Options { trust_rpm, ..Options::default() }, &())
+fn built(root: &Path, trust_rpm: bool) -> Result<BuildResult, SbomError> {
+    build(root, &BuildOptions { trust_rpm, ..BuildOptions::default() }, &())
 }
 
 #[test]
@@ -127,11 +127,12 @@ fn headers() -> Vec<Vec<u8>> {
         file.rewind().unwrap();
         file
     };
-    let mut database = Database::open(file(&super::tests::database()), Some(file(&log()))).unwrap();
+    let mut database =
+        SqliteDatabase::open(file(&super::tests::database()), Some(file(&log()))).unwrap();
     let mut headers = Vec::new();
     database
         .rows("Packages", &mut |row| {
-            let [_, Value::Bytes(header)] = &row[..] else { panic!("{row:?}") };
+            let [_, SqliteValue::Bytes(header)] = &row[..] else { panic!("{row:?}") };
             headers.push(header.clone());
             Ok(())
         })
@@ -173,7 +174,7 @@ fn damage_of_older_databases_is_an_error() {
             let folder = root();
             write(folder.path(), &format!("var/lib/rpm/{name}"), &bytes[..cut]);
             let error = built(folder.path(), false).unwrap_err();
-            assert_eq!(error.kind, Kind::Content, "{name}, {cut} bytes: {error}");
+            assert_eq!(error.kind, SbomErrorKind::Content, "{name}, {cut} bytes: {error}");
             assert!(error.message.contains(&format!("{name}: is a damaged")), "{error}");
         }
     }
@@ -186,7 +187,7 @@ fn damage_is_an_error() {
     let path = folder.path().join(FOLDERS[0]).join(SQLITE);
     fs::write(&path, b"SQLite format 2\0").unwrap();
     let error = built(folder.path(), false).unwrap_err();
-    assert_eq!(error.kind, Kind::Content);
+    assert_eq!(error.kind, SbomErrorKind::Content);
     assert!(error.message.contains("rpmdb.sqlite: is a damaged SQLite database"), "{error}");
 }
 

@@ -7,7 +7,7 @@ use rustix::fs::{FileType, XattrFlags};
 use tempfile::TempDir;
 
 use super::*;
-use crate::Kind;
+use crate::SbomErrorKind;
 use crate::build::build;
 use crate::digest::hex;
 
@@ -79,9 +79,9 @@ fn store() -> TempDir {
     folder
 }
 
-fn built(store: &Path, image: Option<&str>) -> Result<Built, Error> {
+fn built(store: &Path, image: Option<&str>) -> Result<BuildResult, SbomError> {
     let image = image.map(str::to_owned);
-    build(store, &Options { image, ..Options::default() }, &())
+    build(store, &BuildOptions { image, ..BuildOptions::default() }, &())
 }
 
 /// Replaces text in a file of the store.
@@ -115,7 +115,7 @@ fn the_layers_of_an_image_are_merged() {
             ["/etc/folder/z", "/opt/old/now", "/usr/bin/app", "/usr/bin/new", "/usr/bin/same"];
         assert_eq!(paths, expected);
         assert_eq!(built.sbom.files[2].sha256, Some(Sha256::digest(b"app\n").into()));
-        let Subject::Image(image) = &built.sbom.subject else { panic!("it is an image") };
+        let SbomSubject::Image(image) = &built.sbom.subject else { panic!("it is an image") };
         assert_eq!(image.name.as_deref(), Some("localhost/app:1"));
         assert_eq!((&*image.entrypoint[0], &*image.cmd[0]), ("/usr/bin/app", "go"));
         let manifest = folder.path().join(format!("overlay-images/{config}/manifest"));
@@ -128,13 +128,14 @@ fn the_layers_of_an_image_are_merged() {
 fn another_image_is_not_there() {
     let folder = store();
     let error = built(folder.path(), Some("other")).unwrap_err();
-    assert_eq!(error.kind, Kind::Request);
+    assert_eq!(error.kind, SbomErrorKind::Request);
     assert!(error.message.contains("there are: localhost/app:1"), "{error}");
     change(folder.path(), IMAGES, "}]", r#"},{"id":"12"}]"#);
     let error = built(folder.path(), None).unwrap_err();
     assert!(error.message.contains("holds 2 images; choose one by --image"), "{error}");
     assert!(error.message.contains("localhost/app:1, 12"), "{error}");
-    let options = Options { platform: Some("linux/arm64".to_owned()), ..Options::default() };
+    let options =
+        BuildOptions { platform: Some("linux/arm64".to_owned()), ..BuildOptions::default() };
     let folder = store();
     let error = build(folder.path(), &options, &()).unwrap_err();
     assert!(error.message.contains("is of linux/amd64, not of linux/arm64"), "{error}");

@@ -12,7 +12,7 @@ use tar::EntryType;
 
 /// A layer of (path, kind): with `/` at the end a directory, `a->b` a link, `a=b` a hard link, else
 /// a file with the content after `:`.
-fn layer(words: &str) -> Vec<Entry> {
+fn layer(words: &str) -> Vec<LayerEntry> {
     let members: Vec<_> = words
         .split_whitespace()
         .map(|word| {
@@ -34,7 +34,7 @@ fn layer(words: &str) -> Vec<Entry> {
 
 /// The files of some layers, `path:size`.
 fn files(layers: &[&str]) -> String {
-    let mut tree = Tree::new();
+    let mut tree = ImageTree::new();
     for words in layers {
         tree.apply(layer(words)).unwrap();
     }
@@ -59,7 +59,7 @@ fn paths_longer_than_any_that_a_kernel_gives_are_an_error() {
     let one = format!("{deep}/ one->/{deep}");
     let file = |folder: &str| format!("{one} one/{folder}/f:1");
     assert_eq!(files(&[&file("e")]), format!("/{deep}/e/f:1"));
-    let mut tree = Tree::new();
+    let mut tree = ImageTree::new();
     tree.apply(layer(&file(&"e".repeat(255)))).unwrap();
     tree.apply(layer(&format!("one/{}/{}/f:1", "e".repeat(255), "g".repeat(90)))).unwrap();
     let message = tree.files().unwrap_err().message;
@@ -99,7 +99,7 @@ fn links_on_the_way_are_followed_inside() {
     assert_eq!(files(&["usr/bin/ bin->usr/bin", "bin/sh:22"]), "/usr/bin/sh:2");
     assert_eq!(files(&["usr/bin/sh:1 bin->usr/bin", "bin/.wh.sh"]), "");
     assert_eq!(files(&["out->/../../../etc", "out/x:1"]), "/etc/x:1");
-    let mut tree = Tree::new();
+    let mut tree = ImageTree::new();
     assert!(tree.apply(layer("a->b b->a a/x:1")).is_err());
     assert!(tree.apply(layer("f:1 f/x:1")).unwrap_err().message.contains("/f is no directory"));
 }
@@ -109,7 +109,7 @@ fn hard_links_share_what_they_name() {
     assert_eq!(files(&["a:1 d/b=a"]), "/a:1 /d/b:1");
     assert_eq!(files(&["a:1", "b=a a:22"]), "/a:2 /b:1");
     assert_eq!(files(&["a:1 b=a", ".wh.a"]), "/b:1");
-    let mut tree = Tree::new();
+    let mut tree = ImageTree::new();
     assert!(tree.apply(layer("b=a")).unwrap_err().message.contains("not there"));
     assert!(tree.apply(layer("d/ b=d")).is_err());
 }
@@ -182,7 +182,7 @@ proptest! {
         order in any::<u64>(),
     ) {
         let mut below = BTreeMap::new();
-        let mut tree = Tree::new();
+        let mut tree = ImageTree::new();
         for mut acts in layers {
             // A file is replaced by a directory only where the layer names it.
             acts.retain(|(path, _)| {
@@ -237,34 +237,37 @@ proptest! {
 #[test]
 fn all_names_of_a_file_count_for_the_bound_of_its_pages() {
     let (size, pages) = (0, vec![[0; 16]; 8]);
-    let content = Content { size, sha256: [0; 32], sha1: [0; 20], md5: [0; 16], pages };
-    let entry = |path: &str, kind| Entry { path: path.into(), kind };
+    let content = ContentDigests { size, sha256: [0; 32], sha1: [0; 20], md5: [0; 16], pages };
+    let entry = |path: &str, kind| LayerEntry { path: path.into(), kind };
     let link = || EntryKind::Link(b"a".to_vec());
-    let mut tree = Tree::new();
+    let mut tree = ImageTree::new();
     let file = EntryKind::File { mode: 0, content };
     tree.apply(vec![entry("a", file), entry("b", link()), entry("c", link())]).unwrap();
-    let files = |max| tree.files_up_to(max, |path| Error::content(shown(path)));
+    let files = |max| tree.files_up_to(max, |path| SbomError::content(shown(path)));
     assert_eq!(files(24).unwrap().0.len(), 3);
     assert_eq!(files(23).unwrap_err().message, "/a", "the last one that is listed");
 }
 
-fn directories(paths: &[&str]) -> Vec<Entry> {
-    paths.iter().map(|path| Entry { path: (*path).into(), kind: EntryKind::Directory }).collect()
+fn directories(paths: &[&str]) -> Vec<LayerEntry> {
+    paths
+        .iter()
+        .map(|path| LayerEntry { path: (*path).into(), kind: EntryKind::Directory })
+        .collect()
 }
 
 /// One entry can imply two thousand directories.
 #[test]
 fn directories_that_no_entry_names_have_a_bound_of_their_own() {
-    let mut tree = Tree::new();
+    let mut tree = ImageTree::new();
     tree.implied_left = 3;
     tree.apply(directories(&["a/b/c/d", "e", "e/f"])).unwrap();
     let message = tree.apply(directories(&["g", "g/h/i"])).unwrap_err().message;
     assert_eq!(message, "holds more than 1048576 directories that no entry names, at g/h");
-    let deep = |at: u32| Entry {
+    let deep = |at: u32| LayerEntry {
         path: format!("{at}{}", "/a".repeat(2000)).into(),
         kind: EntryKind::Directory,
     };
-    let mut tree = Tree::new();
+    let mut tree = ImageTree::new();
     assert!(tree.apply((0..524).map(deep).collect()).is_ok());
     assert!(tree.apply(vec![deep(524)]).is_err());
 }
@@ -272,18 +275,18 @@ fn directories_that_no_entry_names_have_a_bound_of_their_own() {
 /// Each link on the way may lead through thousands of names.
 #[test]
 fn the_steps_of_all_entries_have_one_bound() {
-    let link = |path: &str, to: String| Entry {
+    let link = |path: &str, to: String| LayerEntry {
         path: path.into(),
         kind: EntryKind::Symlink(to.into_bytes()),
     };
-    let mut tree = Tree::new();
+    let mut tree = ImageTree::new();
     tree.apply(vec![link("l", "./".repeat(2000)), link("m", "l".into())]).unwrap();
     tree.steps_left = 5000;
     tree.apply(directories(&["m/a", "m/b"])).unwrap();
     let message = tree.apply(directories(&["m/c"])).unwrap_err().message;
     assert_eq!(message, "holds more than 100000000 steps through directories and links, at m");
     // A long name takes its time, too.
-    let mut tree = Tree::new();
+    let mut tree = ImageTree::new();
     tree.steps_left = 10;
     assert!(tree.apply(directories(&[&format!("{}/a", "n".repeat(1000))])).is_err());
 }
@@ -294,7 +297,7 @@ fn the_steps_of_marks_count() {
     let names: Vec<String> = (0..100).map(|at| format!("d/{at}")).collect();
     for mark in ["d/.wh..wh..opq", ".wh.d"] {
         let done = |marks| {
-            let mut tree = Tree::new();
+            let mut tree = ImageTree::new();
             tree.steps_left = 1500;
             let paths = names.iter().map(String::as_str);
             tree.apply(directories(&paths.chain(vec![mark; marks]).collect::<Vec<_>>()))

@@ -6,7 +6,7 @@
 
 use crate::dump::DumpProblem;
 use crate::dump::bytes::DumpBytes;
-use crate::dump::codec::{Codec, Compression};
+use crate::dump::codec::{BlockCompression, Codec};
 
 use super::xbzrle;
 
@@ -28,7 +28,7 @@ const VALUE_MAX: u64 = (1 << VALUE_BITS) - 1;
 
 /// What the file has of a page.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Content {
+pub(super) enum RamPageContent {
     /// Nothing: the guest gave the page back, or the file was cut.
     Absent,
     /// Bytes of one value.
@@ -41,7 +41,7 @@ pub(super) enum Content {
     Changed(u64),
 }
 
-impl Content {
+impl RamPageContent {
     const fn word(self) -> u64 {
         let (kind, value) = match self {
             Self::Absent => (0, 0),
@@ -78,7 +78,7 @@ struct Difference {
 
 /// The contents of all pages.
 #[derive(Debug)]
-pub(super) struct Index {
+pub(super) struct RamPageIndex {
     page_bytes: usize,
     words: Vec<u64>,
     differences: Vec<Difference>,
@@ -88,7 +88,7 @@ pub(super) struct Index {
     codec: Codec,
 }
 
-impl Index {
+impl RamPageIndex {
     pub(super) fn new(page_bytes: usize) -> Self {
         Self {
             page_bytes,
@@ -122,13 +122,13 @@ impl Index {
         Ok(())
     }
 
-    pub(super) fn get(&self, page: u64) -> Content {
+    pub(super) fn get(&self, page: u64) -> RamPageContent {
         let word = usize::try_from(page).ok().and_then(|page| self.words.get(page));
-        word.map_or(Content::Absent, |word| Content::of(*word))
+        word.map_or(RamPageContent::Absent, |word| RamPageContent::of(*word))
     }
 
     /// Sets the content of a page; ignores a page that does not exist.
-    pub(super) fn set(&mut self, page: u64, content: Content) {
+    pub(super) fn set(&mut self, page: u64, content: RamPageContent) {
         let word = usize::try_from(page).ok().and_then(|page| self.words.get_mut(page));
         let Some(word) = word else { return };
         self.count += u64::from(*word == 0);
@@ -139,7 +139,7 @@ impl Index {
     pub(super) fn change(&mut self, page: u64, at: u64) -> Result<(), DumpProblem> {
         let before = self.get(page);
         let depth = match before {
-            Content::Changed(number) => {
+            RamPageContent::Changed(number) => {
                 self.differences.get(number as usize).map_or(0, |one| one.depth + 1)
             }
             _ => 0,
@@ -151,7 +151,7 @@ impl Index {
         }
         let number = self.differences.len() as u64;
         self.differences.push(Difference { before: before.word(), at, depth });
-        self.set(page, Content::Changed(number));
+        self.set(page, RamPageContent::Changed(number));
         Ok(())
     }
 
@@ -159,7 +159,7 @@ impl Index {
     /// Allocates nothing.
     pub(super) fn load(&mut self, file: &DumpBytes, page: u64, target: &mut [u8]) -> bool {
         match self.get(page) {
-            Content::Changed(number) => self.load_changed(file, number, target),
+            RamPageContent::Changed(number) => self.load_changed(file, number, target),
             content => self.load_content(file, content, target),
         }
     }
@@ -168,8 +168,8 @@ impl Index {
     fn load_changed(&mut self, file: &DumpBytes, number: u64, target: &mut [u8]) -> bool {
         let mut chain = [0_u64; CHAIN_MAX as usize];
         let mut length = 0;
-        let mut content = Content::Changed(number);
-        while let Content::Changed(number) = content {
+        let mut content = RamPageContent::Changed(number);
+        while let RamPageContent::Changed(number) = content {
             let (Some(difference), Some(place)) =
                 (self.differences.get(number as usize), chain.get_mut(length))
             else {
@@ -177,7 +177,7 @@ impl Index {
             };
             *place = difference.at;
             length += 1;
-            content = Content::of(difference.before);
+            content = RamPageContent::of(difference.before);
         }
         self.load_content(file, content, target)
             && chain[..length].iter().rev().all(|at| {
@@ -188,24 +188,29 @@ impl Index {
     }
 
     /// Reads a content that depends on no other.
-    fn load_content(&mut self, file: &DumpBytes, content: Content, target: &mut [u8]) -> bool {
+    fn load_content(
+        &mut self,
+        file: &DumpBytes,
+        content: RamPageContent,
+        target: &mut [u8],
+    ) -> bool {
         match content {
             // Memory that was never sent is empty.
-            Content::Absent => {
+            RamPageContent::Absent => {
                 target.fill(0);
                 true
             }
-            Content::Filled(byte) => {
+            RamPageContent::Filled(byte) => {
                 target.fill(byte);
                 true
             }
-            Content::Plain(at) => file.read(at, target),
-            Content::Packed(at) => {
+            RamPageContent::Plain(at) => file.read(at, target),
+            RamPageContent::Packed(at) => {
                 let Some(bytes) = self.behind::<4>(file, at) else { return false };
                 let Some(packed) = self.packed.get(..bytes) else { return false };
-                self.codec.unpack(Compression::Zlib, packed, target)
+                self.codec.unpack(BlockCompression::Zlib, packed, target)
             }
-            Content::Changed(_) => false,
+            RamPageContent::Changed(_) => false,
         }
     }
 

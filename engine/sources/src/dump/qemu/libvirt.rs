@@ -6,7 +6,7 @@
 use super::super::blocks::BlockDump;
 use super::super::bytes::DumpBytes;
 use super::super::{DumpProblem, Lacks};
-use super::place::Slot;
+use super::place::RamSlot;
 use super::{MAGIC, open_at};
 
 const HEADER_BYTES: u64 = 92;
@@ -80,7 +80,7 @@ fn stream_at(file: &DumpBytes, at: u64) -> Result<u64, DumpProblem> {
 ///
 /// libvirt names a block after its device, and a device after its model, with a number: that of the
 /// slot, or for virtio its position (qemu_alias.c, `qemuAssignDeviceMemoryAlias`).
-fn slots(xml: &[u8]) -> Vec<Slot> {
+fn slots(xml: &[u8]) -> Vec<RamSlot> {
     let text = String::from_utf8_lossy(xml);
     let mut counts = [0_u32; 2];
     let mut slots = Vec::new();
@@ -106,7 +106,7 @@ fn slots(xml: &[u8]) -> Vec<Slot> {
             (None, None) => continue,
         };
         if let Some(address) = address_of(device) {
-            slots.push(Slot { name: name.into_bytes(), address });
+            slots.push(RamSlot { name: name.into_bytes(), address });
         }
     }
     slots

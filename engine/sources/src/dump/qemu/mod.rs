@@ -22,14 +22,14 @@ mod xbzrle;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use panoptes_decoders::source::Outcome;
+use panoptes_decoders::source::ReadOutcome;
 
-use self::index::{Content, PAGE_BYTES_MAX};
-use self::place::{Layout, Run, SLOTS_GUESSED, Slot, layouts};
-use self::ram::{Form, Ram};
-use self::sections::{Kind, skip_bitmaps, skip_pbs_state};
-use self::stream::{Stop, Stream, damage};
-use super::blocks::{BlockDump, Blocks, Found};
+use self::index::{PAGE_BYTES_MAX, RamPageContent};
+use self::place::{Layout, RamRange, RamSlot, SLOTS_GUESSED, layouts};
+use self::ram::{MigrationForm, Ram};
+use self::sections::{MigrationSection, skip_bitmaps, skip_pbs_state};
+use self::stream::{MigrationStream, Stop, damage};
+use super::blocks::{BlockDump, DumpBlock, DumpIndex};
 use super::bytes::DumpBytes;
 use super::{DumpProblem, Lacks, join};
 
@@ -69,14 +69,14 @@ pub(crate) fn open(file: DumpBytes) -> Result<(BlockDump, Lacks), DumpProblem> {
 }
 
 /// Opens the stream at an offset. `slots` has the memory in slots whose addresses are known.
-fn open_at(file: DumpBytes, at: u64, slots: &[Slot]) -> Result<(BlockDump, Lacks), DumpProblem> {
-    let mut reading = Reading::new(&file, at + MAGIC.len() as u64);
+fn open_at(file: DumpBytes, at: u64, slots: &[RamSlot]) -> Result<(BlockDump, Lacks), DumpProblem> {
+    let mut reading = MigrationParser::new(&file, at + MAGIC.len() as u64);
     let is_whole = match reading.run() {
         Ok(()) => true,
         Err(Stop::Cut) => false,
         Err(Stop::Problem(problem)) => return Err(problem),
     };
-    let Reading { ram, machine, .. } = reading;
+    let MigrationParser { ram, machine, .. } = reading;
     let ram = match ram {
         Some(ram) if ram.index.count() > 0 => ram,
         _ if is_whole => return Err(DumpProblem::NoMemory),
@@ -97,11 +97,11 @@ fn open_at(file: DumpBytes, at: u64, slots: &[Slot]) -> Result<(BlockDump, Lacks
         ..Lacks::default()
     };
     let regions = regions(&first.runs);
-    let memory = Memory { file, ram, layouts, runs: first.runs, page_bytes };
+    let memory = MigrationMemory { file, ram, layouts, runs: first.runs, page_bytes };
     Ok((BlockDump::new(Box::new(memory), regions), lacks))
 }
 
-fn regions(runs: &[Run]) -> Vec<Range<u64>> {
+fn regions(runs: &[RamRange]) -> Vec<Range<u64>> {
     let mut regions = Vec::new();
     for run in runs {
         join(&mut regions, run.physical..run.physical + run.bytes, super::REGIONS_MAX);
@@ -110,21 +110,21 @@ fn regions(runs: &[Run]) -> Vec<Range<u64>> {
 }
 
 /// A stream while it is read.
-struct Reading<'f> {
-    stream: Stream<'f>,
-    form: Form,
+struct MigrationParser<'f> {
+    stream: MigrationStream<'f>,
+    form: MigrationForm,
     machine: Vec<u8>,
     page_bytes: usize,
     /// What each section holds, by its number.
-    sections: BTreeMap<u64, Kind>,
+    sections: BTreeMap<u64, MigrationSection>,
     ram: Option<Ram>,
 }
 
-impl<'f> Reading<'f> {
+impl<'f> MigrationParser<'f> {
     fn new(file: &'f DumpBytes, at: u64) -> Self {
         Self {
-            stream: Stream::new(file, at),
-            form: Form::default(),
+            stream: MigrationStream::new(file, at),
+            form: MigrationForm::default(),
             machine: Vec::new(),
             page_bytes: PAGE_BYTES_USUAL,
             sections: BTreeMap::new(),
@@ -199,8 +199,8 @@ impl<'f> Reading<'f> {
         let name = self.stream.name()?;
         let _instance = self.stream.number::<4>()?;
         let version = self.stream.number::<4>()?;
-        let kind = Kind::of(&name, version)?;
-        let is_second = kind == Kind::Ram && self.ram.is_some();
+        let kind = MigrationSection::of(&name, version)?;
+        let is_second = kind == MigrationSection::Ram && self.ram.is_some();
         if is_second || self.sections.len() >= SECTIONS_MAX {
             return Err(damage("it has a section twice"));
         }
@@ -213,12 +213,12 @@ impl<'f> Reading<'f> {
         let kind = self.sections.get(&id).copied();
         let kind = kind.ok_or(damage("it has a part of no known section"))?;
         match kind {
-            Kind::Ram => {
+            MigrationSection::Ram => {
                 let ram = self.ram.get_or_insert_with(|| Ram::new(self.page_bytes));
                 ram.read_section(&mut self.stream, self.form)?;
             }
-            Kind::DirtyBitmap => skip_bitmaps(&mut self.stream)?,
-            Kind::PbsState => skip_pbs_state(&mut self.stream)?,
+            MigrationSection::DirtyBitmap => skip_bitmaps(&mut self.stream)?,
+            MigrationSection::PbsState => skip_pbs_state(&mut self.stream)?,
         }
         // Machine types before 2.4 write no footers.
         if self.stream.next_number::<1>() == Ok(FOOTER) {
@@ -227,7 +227,7 @@ impl<'f> Reading<'f> {
                 return Err(damage("a section has the end of another"));
             }
         }
-        Ok(kind == Kind::Ram)
+        Ok(kind == MigrationSection::Ram)
     }
 
     fn pass_command(&mut self) -> Result<(), Stop> {
@@ -266,17 +266,17 @@ impl<'f> Reading<'f> {
 
 /// The memory of a stream.
 #[derive(Debug)]
-struct Memory {
+struct MigrationMemory {
     file: DumpBytes,
     ram: Ram,
     layouts: Vec<Layout>,
     /// The layout in force, in order of addresses.
-    runs: Vec<Run>,
+    runs: Vec<RamRange>,
     page_bytes: u64,
 }
 
-impl Blocks for Memory {
-    fn find(&mut self, address: u64) -> Option<Found> {
+impl DumpIndex for MigrationMemory {
+    fn find(&mut self, address: u64) -> Option<DumpBlock> {
         let after = self.runs.partition_point(|run| run.physical <= address);
         let run = self.runs.get(after.checked_sub(1)?)?;
         let inside = address - run.physical;
@@ -285,20 +285,25 @@ impl Blocks for Memory {
         }
         let page = inside / self.page_bytes;
         let block = run.first + page;
-        (self.ram.index.get(block) != Content::Absent).then_some(Found {
+        (self.ram.index.get(block) != RamPageContent::Absent).then_some(DumpBlock {
             block,
             start: run.physical + page * self.page_bytes,
             bytes: self.page_bytes,
         })
     }
 
-    fn load(&mut self, block: u64, target: &mut [u8]) -> Outcome {
-        if self.ram.index.load(&self.file, block, target) { Outcome::Read } else { Outcome::Failed }
+    fn load(&mut self, block: u64, target: &mut [u8]) -> ReadOutcome {
+        if self.ram.index.load(&self.file, block, target) {
+            ReadOutcome::Read
+        } else {
+            ReadOutcome::Failed
+        }
     }
 
     fn next_data(&mut self, from: u64) -> Option<Range<u64>> {
-        let has_data =
-            |page| !matches!(self.ram.index.get(page), Content::Absent | Content::Filled(0));
+        let has_data = |page| {
+            !matches!(self.ram.index.get(page), RamPageContent::Absent | RamPageContent::Filled(0))
+        };
         let first = self.runs.partition_point(|run| run.physical + run.bytes <= from);
         for run in &self.runs[first..] {
             let begin = from.saturating_sub(run.physical) / self.page_bytes;

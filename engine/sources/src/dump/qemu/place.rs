@@ -7,7 +7,7 @@ use crate::guest::{self, Machine};
 
 /// A block of a machine.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Block {
+pub(super) struct RamBlock {
     pub(super) name: Vec<u8>,
     pub(super) bytes: u64,
     /// Number of its first page in the index; `None` if it is no memory.
@@ -16,7 +16,7 @@ pub(super) struct Block {
 
 /// A range of physical memory.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Run {
+pub(super) struct RamRange {
     pub(super) physical: u64,
     pub(super) bytes: u64,
     /// Number of its first page in the index.
@@ -35,7 +35,7 @@ enum Use {
 
 /// Memory in a slot whose address is known.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Slot {
+pub(super) struct RamSlot {
     /// The name of its block.
     pub(super) name: Vec<u8>,
     /// Its first physical address.
@@ -45,7 +45,7 @@ pub(super) struct Slot {
 /// A possible layout.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Layout {
-    pub(super) runs: Vec<Run>,
+    pub(super) runs: Vec<RamRange>,
     /// Whether it has memory in slots whose addresses are guesses.
     pub(super) has_guesses: bool,
 }
@@ -58,12 +58,12 @@ pub(super) const SLOTS_GUESSED: &str =
     "memory in slots (DIMMs) was put where QEMU puts it by default";
 
 /// The name of a block; that of an object without its path, which machine types up to 3.1 write.
-fn name_of(block: &Block) -> &[u8] {
+fn name_of(block: &RamBlock) -> &[u8] {
     block.name.strip_prefix(b"/objects/").unwrap_or(&block.name)
 }
 
 /// The use of a block by its name: QEMU's own names, those of libvirt and Proxmox, or an object's.
-fn use_of(block: &Block) -> Use {
+fn use_of(block: &RamBlock) -> Use {
     const MACHINES: [&[u8]; 6] =
         [b"pc.ram", b"microvm.ram", b"xen.ram", b"mach-virt.ram", b"ram", b"isa.ram"];
     let name = name_of(block);
@@ -88,7 +88,7 @@ fn use_of(block: &Block) -> Use {
 
 /// Assigns pages of the index to the blocks that are memory. Returns the number of all these pages;
 /// `None` if there are more than a number can count.
-pub(super) fn number(blocks: &mut [Block], page_bytes: u64) -> Option<u64> {
+pub(super) fn number(blocks: &mut [RamBlock], page_bytes: u64) -> Option<u64> {
     let mut next = 0_u64;
     for block in blocks.iter_mut().filter(|block| use_of(block) != Use::Device) {
         block.first = Some(next);
@@ -116,12 +116,12 @@ fn machine(name: &[u8]) -> Machine {
 /// The possible layouts, the likeliest first. `slots` has the memory in slots whose addresses are
 /// known.
 pub(super) fn layouts(
-    blocks: &[Block],
+    blocks: &[RamBlock],
     machine_name: &[u8],
-    slots: &[Slot],
+    slots: &[RamSlot],
     page_bytes: u64,
 ) -> Vec<Layout> {
-    let mut by_use: [Vec<&Block>; 3] = Default::default();
+    let mut by_use: [Vec<&RamBlock>; 3] = Default::default();
     for block in blocks.iter().filter(|block| block.first.is_some()) {
         match use_of(block) {
             Use::Main => by_use[0].push(block),
@@ -134,7 +134,7 @@ pub(super) fn layouts(
     let [main, mut backends, mut plugged] = by_use;
     backends.sort_by_key(|block| natural(&block.name));
     plugged.sort_by_key(|block| natural(&block.name));
-    let mut choices: Vec<(Vec<&Block>, Vec<&Block>)> = Vec::new();
+    let mut choices: Vec<(Vec<&RamBlock>, Vec<&RamBlock>)> = Vec::new();
     if main.is_empty() {
         choices.push((backends.clone(), plugged.clone()));
         // Kata's main memory has the name of a DIMM.
@@ -158,31 +158,31 @@ pub(super) fn layouts(
 }
 
 fn one_choice(
-    main: &[&Block],
-    plugged: &[&Block],
+    main: &[&RamBlock],
+    plugged: &[&RamBlock],
     machine: Machine,
-    slots: &[Slot],
+    slots: &[RamSlot],
     page_bytes: u64,
 ) -> Vec<Layout> {
     if main.is_empty() {
         return Vec::new();
     }
     let sizes: Vec<u64> = main.iter().map(|block| block.bytes).collect();
-    let address = |block: &Block| {
+    let address = |block: &RamBlock| {
         let slot = slots.iter().find(|slot| slot.name == name_of(block));
         slot.map(|slot| slot.address)
     };
     let in_slots: Vec<(u64, Option<u64>)> =
         plugged.iter().map(|block| (block.bytes, address(block))).collect();
     let has_guesses = in_slots.iter().any(|(_, address)| address.is_none());
-    let blocks: Vec<&Block> = main.iter().chain(plugged).copied().collect();
+    let blocks: Vec<&RamBlock> = main.iter().chain(plugged).copied().collect();
     let layouts = guest::layouts_of_blocks(&sizes, &in_slots, machine);
     let run = |part: &guest::BlockPart| {
         let first = blocks.get(part.block)?.first? + part.skip / page_bytes;
-        Some(Run { physical: part.physical, bytes: part.bytes, first })
+        Some(RamRange { physical: part.physical, bytes: part.bytes, first })
     };
     let runs = layouts.iter().map(|parts| parts.iter().filter_map(run).collect());
-    let runs = runs.filter(|runs: &Vec<Run>| !runs.is_empty());
+    let runs = runs.filter(|runs: &Vec<RamRange>| !runs.is_empty());
     runs.map(|runs| Layout { runs, has_guesses }).collect()
 }
 
@@ -203,12 +203,15 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     fn layout(blocks: &[(&str, u64)], machine: &str, slots: &[(&str, u64)]) -> Option<Layout> {
-        let block =
-            |&(name, mib): &(&str, u64)| Block { name: name.into(), bytes: mib * MIB, first: None };
-        let mut blocks: Vec<Block> = blocks.iter().map(block).collect();
+        let block = |&(name, mib): &(&str, u64)| RamBlock {
+            name: name.into(),
+            bytes: mib * MIB,
+            first: None,
+        };
+        let mut blocks: Vec<RamBlock> = blocks.iter().map(block).collect();
         number(&mut blocks, 4096).unwrap();
-        let slot = |&(name, address): &(&str, u64)| Slot { name: name.into(), address };
-        let slots: Vec<Slot> = slots.iter().map(slot).collect();
+        let slot = |&(name, address): &(&str, u64)| RamSlot { name: name.into(), address };
+        let slots: Vec<RamSlot> = slots.iter().map(slot).collect();
         layouts(&blocks, machine.as_bytes(), &slots, 4096).into_iter().next()
     }
 

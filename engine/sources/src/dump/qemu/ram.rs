@@ -6,9 +6,9 @@
 
 use std::collections::HashMap;
 
-use super::index::{Content, Index};
-use super::place::{Block, number};
-use super::stream::{Stop, Stream, damage};
+use super::index::{RamPageContent, RamPageIndex};
+use super::place::{RamBlock, number};
+use super::stream::{MigrationStream, Stop, damage};
 use crate::dump::DumpProblem;
 
 /// Flags of a record (migration/ram.h and ram.c, RAM_SAVE_FLAG_…).
@@ -34,7 +34,7 @@ const BITMAP_BYTES: u64 = 1 << 16;
 
 /// What the stream's configuration says of its form.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Form {
+pub(super) struct MigrationForm {
     /// Pages are at fixed places of the file.
     pub(super) is_mapped: bool,
     /// Memory that is a shared file is not in the stream.
@@ -46,8 +46,8 @@ pub(super) struct Form {
 /// The memory as far as it was read.
 #[derive(Debug)]
 pub(super) struct Ram {
-    pub(super) blocks: Vec<Block>,
-    pub(super) index: Index,
+    pub(super) blocks: Vec<RamBlock>,
+    pub(super) index: RamPageIndex,
     /// Positions of the blocks by their names.
     positions: HashMap<Vec<u8>, usize>,
     /// The block of the last record.
@@ -58,7 +58,7 @@ impl Ram {
     pub(super) fn new(page_bytes: usize) -> Self {
         Self {
             blocks: Vec::new(),
-            index: Index::new(page_bytes),
+            index: RamPageIndex::new(page_bytes),
             positions: HashMap::new(),
             current: None,
         }
@@ -72,7 +72,11 @@ impl Ram {
     }
 
     /// Reads the data of one section to its end.
-    pub(super) fn read_section(&mut self, stream: &mut Stream<'_>, form: Form) -> Result<(), Stop> {
+    pub(super) fn read_section(
+        &mut self,
+        stream: &mut MigrationStream<'_>,
+        form: MigrationForm,
+    ) -> Result<(), Stop> {
         loop {
             let word = stream.number::<8>()?;
             let (flags, offset) = (word & FLAGS, word & !FLAGS);
@@ -90,7 +94,7 @@ impl Ram {
 
     fn read_page(
         &mut self,
-        stream: &mut Stream<'_>,
+        stream: &mut MigrationStream<'_>,
         kind: u64,
         same_block: bool,
         offset: u64,
@@ -107,11 +111,11 @@ impl Ram {
         }
         let page = block.first.map(|first| first + offset / page_bytes);
         let content = match kind {
-            ZERO => Content::Filled(stream.number::<1>()? as u8),
+            ZERO => RamPageContent::Filled(stream.number::<1>()? as u8),
             PAGE => {
                 let at = stream.at();
                 stream.skip(page_bytes)?;
-                Content::Plain(at)
+                RamPageContent::Plain(at)
             }
             COMPRESS => {
                 let at = stream.at();
@@ -120,7 +124,7 @@ impl Ram {
                     return Err(damage("its memory has a compressed page that is too long"));
                 }
                 stream.skip(bytes)?;
-                Content::Packed(at)
+                RamPageContent::Packed(at)
             }
             _ => {
                 if stream.number::<1>()? != 1 {
@@ -145,11 +149,16 @@ impl Ram {
     }
 
     /// Reads the list of blocks, whose sizes add up to `sum`.
-    fn read_blocks(&mut self, stream: &mut Stream<'_>, sum: u64, form: Form) -> Result<(), Stop> {
+    fn read_blocks(
+        &mut self,
+        stream: &mut MigrationStream<'_>,
+        sum: u64,
+        form: MigrationForm,
+    ) -> Result<(), Stop> {
         if !self.blocks.is_empty() || sum > SUM_MAX {
             return Err(damage("its list of blocks is impossible"));
         }
-        let mut maps: Vec<(usize, Map)> = Vec::new();
+        let mut maps: Vec<(usize, MappedRamHeader)> = Vec::new();
         let listed = self.read_list(stream, sum, form, &mut maps);
         // Of a file that was cut among the pages of mapped-ram, the blocks before are known.
         if let Err(Stop::Problem(problem)) = listed {
@@ -168,10 +177,10 @@ impl Ram {
 
     fn read_list(
         &mut self,
-        stream: &mut Stream<'_>,
+        stream: &mut MigrationStream<'_>,
         sum: u64,
-        form: Form,
-        maps: &mut Vec<(usize, Map)>,
+        form: MigrationForm,
+        maps: &mut Vec<(usize, MappedRamHeader)>,
     ) -> Result<(), Stop> {
         let mut total = 0_u64;
         while total < sum {
@@ -193,9 +202,9 @@ impl Ram {
             }
             let index = self.blocks.len();
             self.positions.entry(name.clone()).or_insert(index);
-            self.blocks.push(Block { name, bytes, first: None });
+            self.blocks.push(RamBlock { name, bytes, first: None });
             if form.is_mapped {
-                let map = Map::read(stream, bytes, self.index.page_bytes() as u64)?;
+                let map = MappedRamHeader::read(stream, bytes, self.index.page_bytes() as u64)?;
                 match map {
                     Some(map) => {
                         stream.go_to(map.end);
@@ -211,7 +220,7 @@ impl Ram {
 
 /// Where mapped-ram has the pages of a block.
 #[derive(Clone, Copy, Debug)]
-struct Map {
+struct MappedRamHeader {
     bitmap_at: u64,
     pages_at: u64,
     pages: u64,
@@ -219,9 +228,13 @@ struct Map {
     end: u64,
 }
 
-impl Map {
+impl MappedRamHeader {
     /// Reads the next header without passing it; `None` if the block is not in the file.
-    fn read(stream: &mut Stream<'_>, bytes: u64, page_bytes: u64) -> Result<Option<Self>, Stop> {
+    fn read(
+        stream: &mut MigrationStream<'_>,
+        bytes: u64,
+        page_bytes: u64,
+    ) -> Result<Option<Self>, Stop> {
         const WRONG: Stop = damage("its header of mapped-ram is impossible");
         let at = stream.at();
         let [version, size] = [stream.number::<4>()?, stream.number::<8>()?];
@@ -244,7 +257,12 @@ impl Map {
     }
 
     /// Enters the pages of a block: those without a bit are zeros.
-    fn index(self, stream: &Stream<'_>, first: u64, index: &mut Index) -> Result<(), Stop> {
+    fn index(
+        self,
+        stream: &MigrationStream<'_>,
+        first: u64,
+        index: &mut RamPageIndex,
+    ) -> Result<(), Stop> {
         let page_bytes = index.page_bytes() as u64;
         let mut bits = vec![0; BITMAP_BYTES as usize];
         let bytes = self.pages.div_ceil(64) * 8;
@@ -260,9 +278,9 @@ impl Map {
                 let is_there = bits[(bit / 8) as usize] >> (bit % 8) & 1 != 0;
                 let at = self.pages_at + page * page_bytes;
                 let content = match is_there {
-                    true if at + page_bytes <= stream.file().len() => Content::Plain(at),
+                    true if at + page_bytes <= stream.file().len() => RamPageContent::Plain(at),
                     true => continue,
-                    false => Content::Filled(0),
+                    false => RamPageContent::Filled(0),
                 };
                 index.set(first + page, content);
             }

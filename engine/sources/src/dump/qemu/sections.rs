@@ -1,12 +1,12 @@
 //! Sections that stand between those of memory, and have no length: they are parsed to be passed
 //! by.
 
-use super::stream::{Stop, Stream, damage};
+use super::stream::{MigrationStream, Stop, damage};
 use crate::dump::DumpProblem;
 
 /// What a section holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Kind {
+pub(super) enum MigrationSection {
     /// The memory.
     Ram,
     /// Bitmaps of disks (migration/block-dirty-bitmap.c).
@@ -15,7 +15,7 @@ pub(super) enum Kind {
     PbsState,
 }
 
-impl Kind {
+impl MigrationSection {
     pub(super) fn of(name: &[u8], version: u64) -> Result<Self, DumpProblem> {
         match (name, version) {
             (b"ram", 4) => Ok(Self::Ram),
@@ -41,7 +41,7 @@ impl Kind {
 const CHUNKS_MAX: u32 = 1 << 24;
 
 /// Passes the data of a section of bitmaps by.
-pub(super) fn skip_bitmaps(stream: &mut Stream<'_>) -> Result<(), Stop> {
+pub(super) fn skip_bitmaps(stream: &mut MigrationStream<'_>) -> Result<(), Stop> {
     // BIT_EXTRA of each byte: another byte of flags follows, then two.
     const END: u64 = 1;
     const ZEROES: u64 = 2;
@@ -81,7 +81,7 @@ pub(super) fn skip_bitmaps(stream: &mut Stream<'_>) -> Result<(), Stop> {
 }
 
 /// Passes the data of the state of backups by.
-pub(super) fn skip_pbs_state(stream: &mut Stream<'_>) -> Result<(), Stop> {
+pub(super) fn skip_pbs_state(stream: &mut MigrationStream<'_>) -> Result<(), Stop> {
     let bytes = stream.number::<8>()?;
     stream.skip(bytes)
 }

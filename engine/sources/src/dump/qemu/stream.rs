@@ -26,7 +26,7 @@ pub(super) const fn damage(what: &'static str) -> Stop {
 }
 
 /// A place in the stream.
-pub(super) struct Stream<'f> {
+pub(super) struct MigrationStream<'f> {
     file: &'f DumpBytes,
     at: u64,
     /// A part of the file, and the offset of its first byte.
@@ -34,7 +34,7 @@ pub(super) struct Stream<'f> {
     start: u64,
 }
 
-impl<'f> Stream<'f> {
+impl<'f> MigrationStream<'f> {
     pub(super) fn new(file: &'f DumpBytes, at: u64) -> Self {
         Self { file, at, window: Vec::new(), start: 0 }
     }

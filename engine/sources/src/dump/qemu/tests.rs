@@ -6,9 +6,9 @@ use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::source::{MachineSource as _, MemorySource as _};
 
 use crate::dump::testing::{page, pages, stream};
-use crate::{FileSource, Format, Lacks, SourceError};
+use crate::{DetectedFormat, FileSource, Lacks, SourceError};
 
-use stream::{Record, Writer};
+use stream::{MigrationWriter, RamRecord};
 
 fn open(bytes: &[u8]) -> Result<FileSource, SourceError> {
     let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -16,7 +16,7 @@ fn open(bytes: &[u8]) -> Result<FileSource, SourceError> {
     FileSource::open(&file.into_temp_path())
 }
 
-fn opened(bytes: &[u8], format: Format, lacks: Lacks) -> FileSource {
+fn opened(bytes: &[u8], format: DetectedFormat, lacks: Lacks) -> FileSource {
     let source = open(bytes).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!((source.format(), source.lacks()), (format, lacks));
     source
@@ -46,32 +46,32 @@ fn blocks() -> [(&'static str, u64); 3] {
 }
 
 /// A stream of two rounds: pages 0 to 7 (some of them zeros), then page 3 again.
-fn two_rounds() -> Writer {
-    let mut writer = Writer::new(Some("pc-q35-9.2"));
+fn two_rounds() -> MigrationWriter {
+    let mut writer = MigrationWriter::new(Some("pc-q35-9.2"));
     writer.start(2, "ram", 4, |data| {
         data.list(&blocks(), |_, _| {});
-        data.record(Record::End);
+        data.record(RamRecord::End);
     });
     writer.part(2, false, |data| {
-        data.record(Record::Plain("vga.vram", 0, &page(99)));
-        data.record(Record::Plain("pc.ram", 0, &page(40)));
+        data.record(RamRecord::Plain("vga.vram", 0, &page(99)));
+        data.record(RamRecord::Plain("pc.ram", 0, &page(40)));
         for number in 1..8 {
             match number {
-                5 | 6 => data.record(Record::Same(number, None)),
-                _ => data.record(Record::Same(number, Some(&page(40 + number)))),
+                5 | 6 => data.record(RamRecord::Same(number, None)),
+                _ => data.record(RamRecord::Same(number, Some(&page(40 + number)))),
             }
         }
-        data.record(Record::End);
+        data.record(RamRecord::End);
     });
     writer.part(2, false, |data| {
-        data.record(Record::Same(3, Some(&page(77))));
-        data.record(Record::End);
+        data.record(RamRecord::Same(3, Some(&page(77))));
+        data.record(RamRecord::End);
     });
     writer
 }
 
-fn finished(mut writer: Writer) -> Vec<u8> {
-    writer.part(2, true, |data| data.record(Record::End));
+fn finished(mut writer: MigrationWriter) -> Vec<u8> {
+    writer.part(2, true, |data| data.record(RamRecord::End));
     writer.0.extend(b"\x04\0\0\0\x07\x03cpu, and what follows memory");
     writer.0
 }
@@ -81,7 +81,7 @@ const PAGE: u64 = 4096;
 #[test]
 fn a_stream_is_read_and_the_last_record_of_a_page_counts() {
     let lacks = Lacks { left_out: 56 * PAGE, ..Lacks::default() };
-    let mut source = opened(&finished(two_rounds()), Format::Qemu, lacks);
+    let mut source = opened(&finished(two_rounds()), DetectedFormat::Qemu, lacks);
     assert_eq!(source.regions(), std::slice::from_ref(&(0..64 * PAGE)));
     check(&mut source, 0, &pages(40..43));
     check(&mut source, 3 * PAGE, &page(77));
@@ -131,16 +131,16 @@ fn every_cut_gives_memory_or_a_reason() {
 
 #[test]
 fn old_streams_without_configuration_and_footers_are_read() {
-    let mut writer = Writer::new(None);
+    let mut writer = MigrationWriter::new(None);
     writer.1 = false;
     writer.start(2, "ram", 4, |data| {
         data.list(&[("pc.ram", 64 << 12)], |_, _| {});
-        data.record(Record::End);
+        data.record(RamRecord::End);
     });
     writer.part(2, true, |data| {
-        data.record(Record::Plain("pc.ram", 2, &page(5)));
-        data.record(Record::Filled(4, 0x5a));
-        data.record(Record::End);
+        data.record(RamRecord::Plain("pc.ram", 2, &page(5)));
+        data.record(RamRecord::Filled(4, 0x5a));
+        data.record(RamRecord::End);
     });
     let mut source = open(&writer.0).unwrap();
     check(&mut source, 2 * PAGE, &page(5));
@@ -150,10 +150,10 @@ fn old_streams_without_configuration_and_footers_are_read() {
 // As Proxmox writes it: with other sections, with differences, on a volume with old bytes.
 #[test]
 fn differences_are_applied_and_other_sections_passed_by() {
-    let mut writer = Writer::new(Some("pc-i440fx-9.2+pve1"));
+    let mut writer = MigrationWriter::new(Some("pc-i440fx-9.2+pve1"));
     writer.start(1, "ram", 4, |data| {
         data.list(&blocks(), |_, _| {});
-        data.record(Record::End);
+        data.record(RamRecord::End);
     });
     writer.start(2, "dirty-bitmap", 1, |data| data.0.extend([1]));
     writer.start(3, "pbs-state", 1, |data| {
@@ -161,9 +161,9 @@ fn differences_are_applied_and_other_sections_passed_by() {
         data.0.extend(b"state");
     });
     writer.part(1, false, |data| {
-        data.record(Record::Plain("pc.ram", 1, &page(1)));
-        data.record(Record::Same(2, None));
-        data.record(Record::End);
+        data.record(RamRecord::Plain("pc.ram", 1, &page(1)));
+        data.record(RamRecord::Same(2, None));
+        data.record(RamRecord::End);
     });
     writer.part(2, true, |data| {
         // The start of a bitmap, its bits, then its end: names, granularity, flags.
@@ -173,14 +173,14 @@ fn differences_are_applied_and_other_sections_passed_by() {
     });
     writer.part(1, true, |data| {
         // Skip 100 bytes, change 2; on a page of zeros, skip none and change 1; twice on page 1.
-        data.record(Record::Changed(1, &[100, 2, 0xaa, 0xbb]));
-        data.record(Record::Changed(2, &[0, 1, 0xcc]));
-        data.record(Record::Changed(1, &[101, 1, 0xdd]));
-        data.record(Record::End);
+        data.record(RamRecord::Changed(1, &[100, 2, 0xaa, 0xbb]));
+        data.record(RamRecord::Changed(2, &[0, 1, 0xcc]));
+        data.record(RamRecord::Changed(1, &[101, 1, 0xdd]));
+        data.record(RamRecord::End);
     });
     writer.0.extend([0x5a; 5000]);
     let lacks = Lacks { left_out: 62 * PAGE, ..Lacks::default() };
-    let mut source = opened(&writer.0, Format::Qemu, lacks);
+    let mut source = opened(&writer.0, DetectedFormat::Qemu, lacks);
     let mut expected = page(1);
     expected[100..102].copy_from_slice(&[0xaa, 0xdd]);
     check(&mut source, PAGE, &expected);
@@ -191,22 +191,22 @@ fn differences_are_applied_and_other_sections_passed_by() {
 
 #[test]
 fn compressed_pages_are_read() {
-    let mut writer = Writer::new(Some("pc-i440fx-7.2"));
+    let mut writer = MigrationWriter::new(Some("pc-i440fx-7.2"));
     writer.start(1, "ram", 4, |data| {
         data.list(&[("pc.ram", 64 << 12)], |_, _| {});
-        data.record(Record::End);
+        data.record(RamRecord::End);
     });
     let packed = miniz_oxide::deflate::compress_to_vec_zlib(&page(9), 1);
     writer.part(1, true, |data| {
-        data.record(Record::Packed("pc.ram", 7, &packed));
-        data.record(Record::End);
+        data.record(RamRecord::Packed("pc.ram", 7, &packed));
+        data.record(RamRecord::End);
     });
     check(&mut open(&writer.0).unwrap(), 7 * PAGE, &page(9));
 }
 
 /// A stream of mapped-ram at an offset of its file; pages 1 and 3 of memory are in it.
 fn mapped(at: u64) -> Vec<u8> {
-    let mut writer = Writer::new(None);
+    let mut writer = MigrationWriter::new(None);
     writer.configuration("pc-q35-9.2", &["mapped-ram"]);
     let blocks = [("pc.ram", 64_u64 << 12), ("vga.vram", 16 << 12)];
     writer.start(1, "ram", 4, |data| {
@@ -225,15 +225,15 @@ fn mapped(at: u64) -> Vec<u8> {
                 data.0.extend(page(number + 30));
             }
         });
-        data.record(Record::End);
+        data.record(RamRecord::End);
     });
-    writer.part(1, true, |data| data.record(Record::End));
+    writer.part(1, true, |data| data.record(RamRecord::End));
     writer.0
 }
 
 #[test]
 fn mapped_ram_is_read_by_its_bitmap() {
-    let mut source = opened(&mapped(0), Format::Qemu, Lacks::default());
+    let mut source = opened(&mapped(0), DetectedFormat::Qemu, Lacks::default());
     check(&mut source, PAGE, &page(31));
     check(&mut source, 3 * PAGE, &page(33));
     check(&mut source, 0, &[0; 4096]);
@@ -263,11 +263,12 @@ fn save_images_of_libvirt_are_read() {
     let stream = finished(two_rounds());
     for big in [false, true] {
         let lacks = Lacks { left_out: 56 * PAGE, ..Lacks::default() };
-        let mut source = opened(&saved(0, "<domain/>", &stream, big), Format::Libvirt, lacks);
+        let mut source =
+            opened(&saved(0, "<domain/>", &stream, big), DetectedFormat::Libvirt, lacks);
         check(&mut source, 3 * PAGE, &page(77));
     }
     let sparse = saved(6, "<domain/>", &mapped(92 + 9 + 100), false);
-    check(&mut opened(&sparse, Format::Libvirt, Lacks::default()), PAGE, &page(31));
+    check(&mut opened(&sparse, DetectedFormat::Libvirt, Lacks::default()), PAGE, &page(31));
 }
 
 #[test]
@@ -286,21 +287,21 @@ fn save_images_that_are_no_stream_are_refused_with_the_way_to_unpack_them() {
 #[test]
 fn streams_that_cannot_be_read_are_refused_by_their_reason() {
     let with = |name: &str, version| {
-        let mut writer = Writer::new(Some("pc-q35-9.2"));
-        writer.start(1, name, version, |data| data.record(Record::End));
+        let mut writer = MigrationWriter::new(Some("pc-q35-9.2"));
+        writer.start(1, name, version, |data| data.record(RamRecord::End));
         writer.0
     };
     check_refused(&with("ram", 3), "another QEMU");
     check_refused(&with("block", 1), "disks too");
     check_refused(&with("spapr/htab", 1), "section of a device");
     check_refused(&with("ram", 4), "ends before its headers");
-    let mut writer = Writer::new(Some("pc-q35-9.2"));
+    let mut writer = MigrationWriter::new(Some("pc-q35-9.2"));
     writer.start(1, "ram", 4, |data| {
         data.list(&[("vga.vram", 64 << 12)], |_, _| {});
-        data.record(Record::Plain("vga.vram", 0, &page(0)));
-        data.record(Record::End);
+        data.record(RamRecord::Plain("vga.vram", 0, &page(0)));
+        data.record(RamRecord::End);
     });
-    writer.part(1, true, |data| data.record(Record::End));
+    writer.part(1, true, |data| data.record(RamRecord::End));
     check_refused(&writer.0, "it holds no memory");
     check_refused(b"QEVM\0\0\0\x03\x99", "no known kind");
     check_refused(b"QEVM\0\0\0\x03\0", "no memory");
@@ -308,13 +309,13 @@ fn streams_that_cannot_be_read_are_refused_by_their_reason() {
 
 #[test]
 fn memory_in_slots_is_placed_and_the_guess_is_said() {
-    let mut writer = Writer::new(Some("pc-q35-9.2"));
+    let mut writer = MigrationWriter::new(Some("pc-q35-9.2"));
     writer.start(1, "ram", 4, |data| {
         data.list(&[("memdimm0", 16 << 20), ("pc.ram", 64 << 12)], |_, _| {});
-        data.record(Record::Plain("memdimm0", 0, &page(3)));
-        data.record(Record::End);
+        data.record(RamRecord::Plain("memdimm0", 0, &page(3)));
+        data.record(RamRecord::End);
     });
-    writer.part(1, true, |data| data.record(Record::End));
+    writer.part(1, true, |data| data.record(RamRecord::End));
     let mut source = open(&writer.0).unwrap();
     check(&mut source, 1 << 32, &page(3));
     assert!(source.lacks().to_string().contains("where QEMU puts it by default"));
@@ -327,15 +328,15 @@ fn memory_in_slots_is_placed_and_the_guess_is_said() {
 // virtio-mem stands before memory, and has no length.
 #[test]
 fn memory_behind_early_devices_is_found() {
-    let mut writer = Writer::new(Some("pc-q35-9.2"));
+    let mut writer = MigrationWriter::new(Some("pc-q35-9.2"));
     writer.0.extend(b"\x04\0\0\0\x09\x17virtio-mem-device-early\0\0\0\0\0\0\0\x01");
     writer.0.extend([7; 300]);
     writer.0.extend(b"\x7e\0\0\0\x09");
     writer.start(1, "ram", 4, |data| {
         data.list(&[("pc.ram", 64 << 12)], |_, _| {});
-        data.record(Record::Plain("pc.ram", 1, &page(3)));
-        data.record(Record::End);
+        data.record(RamRecord::Plain("pc.ram", 1, &page(3)));
+        data.record(RamRecord::End);
     });
-    writer.part(1, true, |data| data.record(Record::End));
+    writer.part(1, true, |data| data.record(RamRecord::End));
     check(&mut open(&writer.0).unwrap(), PAGE, &page(3));
 }

@@ -1,7 +1,10 @@
 //! Layouts of blocks of memory whose use a saved state names, without a process.
 
-use super::{Area, Backing, Expected, GIB, Machine, PLUGGED_ALIGNMENT, Placed, Slot, maps, place};
-use crate::guest::areas::Label;
+use super::{
+    Area, AreaBacking, ExpectedMemory, GIB, Machine, MemorySlot, PLUGGED_ALIGNMENT, PlacedArea,
+    maps, place,
+};
+use crate::guest::areas::AreaLabel;
 
 /// A part of a block with its place in physical memory.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -27,15 +30,19 @@ pub(crate) fn layouts_of_blocks(
     let mut next = 0_u64;
     for bytes in main.iter().copied().chain(plugged.iter().map(|slot| slot.0)) {
         let Some(end) = next.checked_add(bytes) else { return Vec::new() };
-        areas.push(Area { range: next..end, backing: Backing::Private, label: Label::None });
+        areas.push(Area {
+            range: next..end,
+            backing: AreaBacking::Private,
+            label: AreaLabel::None,
+        });
         let Some(after) = end.checked_add(GIB) else { return Vec::new() };
         next = after;
     }
     let (main, blocks) = areas.split_at(main.len());
-    let slots: Vec<Slot> = blocks
+    let slots: Vec<MemorySlot> = blocks
         .iter()
         .zip(plugged)
-        .map(|(block, &(bytes, at))| Slot {
+        .map(|(block, &(bytes, at))| MemorySlot {
             block: Some(block.clone()),
             bytes,
             at,
@@ -44,8 +51,8 @@ pub(crate) fn layouts_of_blocks(
         })
         .collect();
     let total = main.iter().map(Area::bytes).fold(0, u64::saturating_add);
-    let expected = Expected { machine, ..Expected::default() };
-    let part = |placed: &Placed| {
+    let expected = ExpectedMemory { machine, ..ExpectedMemory::default() };
+    let part = |placed: &PlacedArea| {
         let block = areas.partition_point(|area| area.range.end <= placed.address);
         let skip = placed.address - areas.get(block)?.range.start;
         Some(BlockPart { physical: placed.physical, bytes: placed.bytes, block, skip })

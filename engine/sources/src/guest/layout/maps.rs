@@ -3,7 +3,7 @@
 use std::iter;
 use std::ops::Range;
 
-use super::{Expected, FOUR_GIB, GIB, Machine};
+use super::{ExpectedMemory, FOUR_GIB, GIB, Machine};
 
 /// Physical address of the memory of QEMU's arm64 machine `virt` (hw/arm/virt.c, `base_memmap`).
 const VIRT_BASE: u64 = GIB;
@@ -20,7 +20,7 @@ const END: u64 = 1 << 52;
 
 /// The ranges that main memory fills one after the other, and where devices begin.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Map {
+pub(super) struct MachineMap {
     ranges: Vec<Range<u64>>,
     /// Devices that are memory begin here or behind the main memory, at a multiple of `whole`.
     devices: u64,
@@ -29,7 +29,7 @@ pub(super) struct Map {
     gap: u64,
 }
 
-impl Map {
+impl MachineMap {
     pub(super) fn ranges(&self) -> impl Iterator<Item = Range<u64>> + '_ {
         self.ranges.iter().cloned()
     }
@@ -58,7 +58,7 @@ impl Map {
 }
 
 /// The maps that a guest of QEMU can have, the likeliest first.
-pub(super) fn of_qemu(total: u64, expected: &Expected) -> Vec<Map> {
+pub(super) fn of_qemu(total: u64, expected: &ExpectedMemory) -> Vec<MachineMap> {
     let at_most = expected.low_bytes_max.filter(|bytes| bytes % 4096 == 0 && *bytes > 0);
     let q35 = {
         let usual = if total >= 0xb000_0000 { 0x8000_0000 } else { 0xb000_0000 };
@@ -76,12 +76,12 @@ pub(super) fn of_qemu(total: u64, expected: &Expected) -> Vec<Map> {
         Machine::Virt => Vec::new(),
         _ => vec![q35, pc, microvm, FOUR_GIB],
     };
-    let mut maps: Vec<Map> = Vec::new();
+    let mut maps: Vec<MachineMap> = Vec::new();
     let gap = expected.epc_bytes;
     for low in lows {
-        let map = Map::pc(low, FOUR_GIB, gap);
+        let map = MachineMap::pc(low, FOUR_GIB, gap);
         let reaches = reserved_is_reached(total, low, expected);
-        let high = reaches.then(|| Map::pc(low, ABOVE_1TIB, gap));
+        let high = reaches.then(|| MachineMap::pc(low, ABOVE_1TIB, gap));
         for map in [map].into_iter().chain(high) {
             if !maps.contains(&map) {
                 maps.push(map);
@@ -91,14 +91,14 @@ pub(super) fn of_qemu(total: u64, expected: &Expected) -> Vec<Map> {
     if matches!(expected.machine, Machine::Virt | Machine::Unknown) {
         // Devices begin behind the memory, also below 4 GiB (hw/arm/virt.c, `virt_set_memmap`).
         let ranges = std::iter::once(VIRT_BASE..END).collect();
-        maps.push(Map { ranges, devices: 0, whole: GIB, gap: 0 });
+        maps.push(MachineMap { ranges, devices: 0, whole: GIB, gap: 0 });
     }
     maps
 }
 
 /// Whether the memory that the guest may have reaches what AMD's IOMMU reserves
 /// (hw/i386/pc.c, `pc_max_used_gpa`). Whether its processor is AMD's is not known.
-fn reserved_is_reached(total: u64, low: u64, expected: &Expected) -> bool {
+fn reserved_is_reached(total: u64, low: u64, expected: &ExpectedMemory) -> bool {
     let above = total.saturating_sub(low).saturating_add(expected.epc_bytes);
     let end = FOUR_GIB.saturating_add(above);
     let room = match expected.maximum_bytes.checked_sub(total) {
@@ -112,25 +112,25 @@ fn reserved_is_reached(total: u64, low: u64, expected: &Expected) -> bool {
 }
 
 /// The maps of another monitor, the likeliest first.
-pub(super) fn of_monitor(machine: Machine) -> Vec<Map> {
+pub(super) fn of_monitor(machine: Machine) -> Vec<MachineMap> {
     const GIB_256: u64 = 256 * GIB;
     const GIB_512: u64 = 512 * GIB;
     // One hole of 1 GiB, or of 768 MiB, below 4 GiB.
-    let three = || Map::new(vec![0..3 * GIB, FOUR_GIB..END]);
-    let more = || Map::new(vec![0..0xd000_0000, FOUR_GIB..END]);
-    let two = || Map::new(vec![0..2 * GIB, FOUR_GIB..END]);
-    let from = |start: u64| Map::new(iter::once(start..END).collect());
+    let three = || MachineMap::new(vec![0..3 * GIB, FOUR_GIB..END]);
+    let more = || MachineMap::new(vec![0..0xd000_0000, FOUR_GIB..END]);
+    let two = || MachineMap::new(vec![0..2 * GIB, FOUR_GIB..END]);
+    let from = |start: u64| MachineMap::new(iter::once(start..END).collect());
     let (arm, arm_low) = (|| from(2 * GIB), || from(GIB));
     match machine {
         // src/vmm/src/arch/{x86_64,aarch64}/layout.rs; up to v1.12 the hole has 768 MiB.
         Machine::Firecracker => vec![
-            Map::new(vec![0..3 * GIB, FOUR_GIB..GIB_256, GIB_512..END]),
+            MachineMap::new(vec![0..3 * GIB, FOUR_GIB..GIB_256, GIB_512..END]),
             more(),
-            Map::new(vec![2 * GIB..GIB_256, GIB_512..END]),
+            MachineMap::new(vec![2 * GIB..GIB_256, GIB_512..END]),
         ],
         // arch/src/{x86_64,aarch64}/layout.rs.
         Machine::CloudHypervisor => {
-            vec![three(), Map::new(vec![GIB..0xfc00_0000, FOUR_GIB..END])]
+            vec![three(), MachineMap::new(vec![GIB..0xfc00_0000, FOUR_GIB..END])]
         }
         // crosvm: x86_64/src/lib.rs, aarch64/src/lib.rs; kvmtool: x86/kvm.c, `kvm__arch_init`,
         // arm64/include/asm/kvm.h.
@@ -144,7 +144,7 @@ pub(super) fn of_monitor(machine: Machine) -> Vec<Map> {
                 three(),
                 more(),
                 two(),
-                Map::new(vec![0..FOUR_GIB, FOUR_GIB..END]),
+                MachineMap::new(vec![0..FOUR_GIB, FOUR_GIB..END]),
                 arm(),
                 arm_low(),
             ]

@@ -3,9 +3,10 @@
 
 use std::cmp::Reverse;
 
-use super::maps::{self, Map};
+use super::maps::{self, MachineMap};
 use super::{
-    ALTERNATIVES_MAX, Area, Backing, Label, MEMORY_BYTES_MIN, Machine, Placed, blocks_of, place,
+    ALTERNATIVES_MAX, Area, AreaBacking, AreaLabel, MEMORY_BYTES_MIN, Machine, PlacedArea,
+    blocks_of, place,
 };
 
 /// Largest number of layouts that are tried.
@@ -14,8 +15,8 @@ const LAYOUTS_MAX: usize = 64;
 const REGIONS_MAX: usize = 64;
 
 /// The possible layouts, the likeliest first.
-pub(super) fn layouts(areas: &[Area], machine: Machine) -> Vec<Vec<Placed>> {
-    let mut found: Vec<Vec<Placed>> = Vec::new();
+pub(super) fn layouts(areas: &[Area], machine: Machine) -> Vec<Vec<PlacedArea>> {
+    let mut found: Vec<Vec<PlacedArea>> = Vec::new();
     let labelled = orders_by_label(areas, machine);
     let blocks: Vec<Area> =
         blocks_of(areas).into_iter().filter(|area| area.bytes() >= MEMORY_BYTES_MIN).collect();
@@ -40,15 +41,15 @@ pub(super) fn layouts(areas: &[Area], machine: Machine) -> Vec<Vec<Placed>> {
 /// The areas that claim to be the memory of this monitor, in the orders that they can have.
 fn orders_by_label(areas: &[Area], machine: Machine) -> Vec<Vec<Area>> {
     let wanted = match machine {
-        Machine::Firecracker => Label::Firecracker,
-        Machine::CloudHypervisor => Label::CloudHypervisor,
-        Machine::Crosvm => Label::Crosvm,
-        Machine::StratoVirt => Label::StratoVirt,
+        Machine::Firecracker => AreaLabel::Firecracker,
+        Machine::CloudHypervisor => AreaLabel::CloudHypervisor,
+        Machine::Crosvm => AreaLabel::Crosvm,
+        Machine::StratoVirt => AreaLabel::StratoVirt,
         _ => return Vec::new(),
     };
     let place_of = |area: &Area| match area.backing {
-        Backing::File { identity, offset, .. } => (identity, offset),
-        Backing::Private => ((0, 0, 0), 0),
+        AreaBacking::File { identity, offset, .. } => (identity, offset),
+        AreaBacking::Private => ((0, 0, 0), 0),
     };
     let mut all: Vec<Area> =
         areas.iter().filter(|area| area.label == wanted).take(REGIONS_MAX).cloned().collect();
@@ -66,7 +67,7 @@ fn orders_by_label(areas: &[Area], machine: Machine) -> Vec<Vec<Area>> {
 }
 
 /// Areas that can be the regions of a map.
-fn regions(blocks: &[Area], map: &Map) -> Vec<Vec<Area>> {
+fn regions(blocks: &[Area], map: &MachineMap) -> Vec<Vec<Area>> {
     let mut largest: Vec<&Area> = blocks.iter().collect();
     largest.sort_by_key(|area| Reverse(area.bytes()));
     let mut orders = Vec::new();
@@ -85,8 +86,8 @@ fn regions(blocks: &[Area], map: &Map) -> Vec<Vec<Area>> {
 }
 
 /// The regions of a map in an area that has the first one at its end.
-fn parts_from_end(area: &Area, map: &Map) -> Option<Vec<Area>> {
-    if area.backing != Backing::Private || area.bytes() <= map.low_bytes() {
+fn parts_from_end(area: &Area, map: &MachineMap) -> Option<Vec<Area>> {
+    if area.backing != AreaBacking::Private || area.bytes() <= map.low_bytes() {
         return None;
     }
     let mut end = area.range.end;

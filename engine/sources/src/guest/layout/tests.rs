@@ -5,15 +5,15 @@ use super::*;
 const MIB: u64 = 1 << 20;
 
 fn private(start: u64, bytes: u64) -> Area {
-    Area { range: start..start + bytes, backing: Backing::Private, label: Label::None }
+    Area { range: start..start + bytes, backing: AreaBacking::Private, label: AreaLabel::None }
 }
 
-fn memory(machine: Machine, sizes: &[u64]) -> Expected {
-    Expected { machine, main: sizes.to_vec(), ..Expected::default() }
+fn memory(machine: Machine, sizes: &[u64]) -> ExpectedMemory {
+    ExpectedMemory { machine, main: sizes.to_vec(), ..ExpectedMemory::default() }
 }
 
 /// The likeliest layout as (physical, address, bytes).
-fn first(areas: &[Area], expected: &Expected) -> Vec<(u64, u64, u64)> {
+fn first(areas: &[Area], expected: &ExpectedMemory) -> Vec<(u64, u64, u64)> {
     let layouts = layouts(areas, expected);
     layouts[0].iter().map(|one| (one.physical, one.address, one.bytes)).collect()
 }
@@ -67,7 +67,7 @@ fn nodes_follow_one_another_and_slots_follow_them() {
         private(0x7fb5_0fe0_0000, 256 * MIB),
     ];
     let mut expected = memory(Machine::Pc, &[256 * MIB, 256 * MIB]);
-    expected.plugged = vec![Device::new(256 * MIB, None)];
+    expected.plugged = vec![MemoryDevice::new(256 * MIB, None)];
     assert_eq!(
         first(&areas, &expected),
         [
@@ -116,11 +116,14 @@ fn memory_may_touch_other_areas_or_be_cut_up() {
 fn a_wrong_size_is_ignored() {
     let areas = [private(0x1000_0000, 64 * MIB), private(0x7f10_0000_0000, 8 * MIB)];
     assert_eq!(first(&areas, &memory(Machine::Q35, &[1 << 60])), [(0, 0x1000_0000, 64 * MIB)]);
-    assert_eq!(layouts(&[private(0x1000, 4096)], &Expected::default()), Vec::<Vec<Placed>>::new());
+    assert_eq!(
+        layouts(&[private(0x1000, 4096)], &ExpectedMemory::default()),
+        Vec::<Vec<PlacedArea>>::new()
+    );
     // Plugged memory that overlaps other memory or exceeds the address space is left out.
     let mut expected = memory(Machine::Q35, &[64 * MIB]);
     for at in [0, u64::MAX - 4095] {
-        expected.plugged = vec![Device::new(8 * MIB, Some(at))];
+        expected.plugged = vec![MemoryDevice::new(8 * MIB, Some(at))];
         assert_eq!(first(&areas, &expected), [(0, 0x1000_0000, 64 * MIB)]);
     }
 }
@@ -131,7 +134,7 @@ fn guesses_are_limited_and_marked_as_guesses() {
         (0..100).map(|n| private(0x1000_0000 + (n << 28), 128 * MIB)).collect();
     areas.push(private(0x7f20_0000_0000, 4096 * MIB));
     let mut expected = memory(Machine::Q35, &[4096 * MIB]);
-    expected.plugged = vec![Device::new(128 * MIB, None)];
+    expected.plugged = vec![MemoryDevice::new(128 * MIB, None)];
     expected.has_slots = true;
     let layout = layouts(&areas, &expected).swap_remove(0);
     // The main memory is in two pieces.
@@ -154,13 +157,13 @@ fn many_small_areas_cost_little() {
 }
 
 /// An area of a shared file.
-fn file(start: u64, bytes: u64, inode: u64, offset: u64, label: Label) -> Area {
-    let backing = Backing::File { identity: (0, 1, inode), offset, shared: true };
+fn file(start: u64, bytes: u64, inode: u64, offset: u64, label: AreaLabel) -> Area {
+    let backing = AreaBacking::File { identity: (0, 1, inode), offset, shared: true };
     Area { range: start..start + bytes, backing, label }
 }
 
 /// The physical addresses of the likeliest layout, each with the address in the process.
-fn places(areas: &[Area], expected: &Expected) -> Vec<(u64, u64)> {
+fn places(areas: &[Area], expected: &ExpectedMemory) -> Vec<(u64, u64)> {
     first(areas, expected).into_iter().map(|(physical, address, _)| (physical, address)).collect()
 }
 
@@ -171,7 +174,7 @@ fn of_equal_blocks_the_order_of_the_arguments_tells_which_is_which() {
     let (above, below) = (0x7f20_0000_0000, 0x7f10_0000_0000);
     let areas = [private(below, 256 * MIB), private(above, 256 * MIB)];
     let mut expected = memory(Machine::Q35, &[256 * MIB]);
-    expected.plugged = vec![Device::new(256 * MIB, None)];
+    expected.plugged = vec![MemoryDevice::new(256 * MIB, None)];
     expected.order = vec![Use::Plugged(0), Use::Main(0)];
     assert_eq!(places(&areas, &expected), [(0, below), (1 << 32, above)]);
     // Memory that no device has (`ivshmem-plain` is a device of the bus).
@@ -191,7 +194,7 @@ fn devices_of_arm64_begin_behind_its_memory() {
     let check = |mib: u64, at: u64| {
         let areas = [private(0x7f10_0000_0000, 128 * MIB), private(0x7f20_0000_0000, mib * MIB)];
         let mut expected = memory(Machine::Virt, &[mib * MIB]);
-        expected.plugged = vec![Device::new(128 * MIB, None)];
+        expected.plugged = vec![MemoryDevice::new(128 * MIB, None)];
         let found = places(&areas, &expected);
         assert_eq!(found, [(1 << 30, 0x7f20_0000_0000), (at, 0x7f10_0000_0000)], "{mib} MiB");
     };
@@ -210,7 +213,8 @@ fn a_device_without_an_address_has_the_lowest_gap() {
     };
     let mut expected = memory(Machine::Q35, &[1024 * MIB]);
     let given = (4 << 30) + 768 * MIB;
-    expected.plugged = vec![Device::new(256 * MIB, Some(given)), Device::new(512 * MIB, None)];
+    expected.plugged =
+        vec![MemoryDevice::new(256 * MIB, Some(given)), MemoryDevice::new(512 * MIB, None)];
     let found = places(&areas(512 * MIB), &expected);
     assert_eq!(found[1..], [(4 << 30, other), (given, one)]);
     expected.plugged[1].bytes = 896 * MIB;
@@ -229,8 +233,8 @@ fn labels_of_an_nvdimm_take_no_addresses() {
         private(0x7f20_0000_0000, 1024 * MIB),
     ];
     let mut expected = memory(Machine::Q35, &[1024 * MIB]);
-    let labelled = Device { label_bytes: 128 << 10, ..Device::new(512 * MIB, None) };
-    expected.plugged = vec![labelled, Device::new(256 * MIB, None)];
+    let labelled = MemoryDevice { label_bytes: 128 << 10, ..MemoryDevice::new(512 * MIB, None) };
+    expected.plugged = vec![labelled, MemoryDevice::new(256 * MIB, None)];
     assert_eq!(
         first(&areas, &expected)[1..],
         [(4 << 30, nvdimm, 510 * MIB), ((4 << 30) + 510 * MIB, dimm, 256 * MIB)]
@@ -243,8 +247,8 @@ fn memory_that_the_guest_only_reads_takes_addresses_and_no_area() {
     let dimm = 0x7f00_0000_0000;
     let areas = [private(dimm, 256 * MIB), private(0x7f20_0000_0000, 2048 * MIB)];
     let mut expected = memory(Machine::Q35, &[2048 * MIB]);
-    let image = Device { is_read_only: true, ..Device::new(256 * MIB, None) };
-    expected.plugged = vec![image, Device::new(256 * MIB, None)];
+    let image = MemoryDevice { is_read_only: true, ..MemoryDevice::new(256 * MIB, None) };
+    expected.plugged = vec![image, MemoryDevice::new(256 * MIB, None)];
     assert_eq!(places(&areas, &expected)[1..], [((4 << 30) + 256 * MIB, dimm)]);
 }
 
@@ -252,18 +256,19 @@ fn memory_that_the_guest_only_reads_takes_addresses_and_no_area() {
 fn devices_have_the_alignment_of_their_pages() {
     let (one, other) = (0x7f10_0000_0000, 0x7f00_0000_0000);
     let areas = [
-        file(other, 1024 * MIB, 8, 0, Label::None),
-        file(one, 512 * MIB, 7, 0, Label::None),
+        file(other, 1024 * MIB, 8, 0, AreaLabel::None),
+        file(one, 512 * MIB, 7, 0, AreaLabel::None),
         private(0x7f20_0000_0000, 256 * MIB),
     ];
     let mut expected = memory(Machine::Q35, &[256 * MIB]);
-    expected.plugged = vec![Device::new(512 * MIB, None), Device::new(1024 * MIB, None)];
+    expected.plugged =
+        vec![MemoryDevice::new(512 * MIB, None), MemoryDevice::new(1024 * MIB, None)];
     let usual = [(4 << 30, one), ((4 << 30) + 512 * MIB, other)];
     let aligned = [(4 << 30, one), (5 << 30, other)];
     assert_eq!(places(&areas, &expected)[1..], usual);
     // Whether the pages have 1 GiB is not in the arguments, so that is tried, too.
     let at =
-        |layout: &[Placed]| layout[1..].iter().map(|one| (one.physical, one.address)).collect();
+        |layout: &[PlacedArea]| layout[1..].iter().map(|one| (one.physical, one.address)).collect();
     let all: Vec<Vec<(u64, u64)>> =
         layouts(&areas, &expected).iter().map(|layout| at(layout)).collect();
     assert!(all.iter().any(|one| *one == aligned), "{all:x?}");
@@ -279,8 +284,8 @@ fn memory_above_4_gib_may_begin_at_1_tib() {
     let dimm = 0x7f00_0000_0000;
     let areas = [private(dimm, 512 * MIB), private(0x7f20_0000_0000, 1024 * MIB)];
     let mut expected = memory(Machine::Pc, &[1024 * MIB]);
-    expected.plugged = vec![Device::new(512 * MIB, None)];
-    let devices = |expected: &Expected| -> Vec<u64> {
+    expected.plugged = vec![MemoryDevice::new(512 * MIB, None)];
+    let devices = |expected: &ExpectedMemory| -> Vec<u64> {
         let mut all: Vec<u64> =
             layouts(&areas, expected).iter().map(|layout| layout[1].physical).collect();
         all.dedup();
@@ -302,26 +307,26 @@ fn without_sizes_the_names_of_files_tell_what_is_memory() {
     let (above, below) = (0x7f20_0000_0000, 0x7f10_0000_0000);
     let areas = [
         private(0x7f00_0000_0000, 8192 * MIB),
-        file(below, 1024 * MIB, 8, 0, Label::Qemu),
-        file(above, 512 * MIB, 7, 0, Label::Qemu),
+        file(below, 1024 * MIB, 8, 0, AreaLabel::Qemu),
+        file(above, 512 * MIB, 7, 0, AreaLabel::Qemu),
     ];
-    let expected = Expected { has_slots: true, ..Expected::default() };
+    let expected = ExpectedMemory { has_slots: true, ..ExpectedMemory::default() };
     let layout = first(&areas, &expected);
     assert_eq!(layout[..2], [(0, above, 512 * MIB), (512 * MIB, below, 1024 * MIB)]);
     // The second one may have been plugged in.
-    let is_plugged = |layout: &Vec<Placed>| {
+    let is_plugged = |layout: &Vec<PlacedArea>| {
         layout.iter().any(|one| one.address == below && one.physical == 4 << 30)
     };
     assert!(layouts(&areas, &expected).iter().any(is_plugged));
     // Memory without a name is the largest.
     let areas = [private(above, 64 * MIB), private(below, 512 * MIB)];
-    assert_eq!(first(&areas, &Expected::default()), [(0, below, 512 * MIB)]);
+    assert_eq!(first(&areas, &ExpectedMemory::default()), [(0, below, 512 * MIB)]);
 }
 
 // system/physmem.c, `file_ram_alloc`: `-m 3000M` in pages of 1 GiB.
 #[test]
 fn a_file_may_be_larger_than_its_memory() {
-    let areas = [file(0x7f00_0000_0000, 3072 * MIB, 7, 0, Label::None)];
+    let areas = [file(0x7f00_0000_0000, 3072 * MIB, 7, 0, AreaLabel::None)];
     assert_eq!(
         first(&areas, &memory(Machine::Q35, &[3000 * MIB])),
         [(0, 0x7f00_0000_0000, 2048 * MIB), (1 << 32, 0x7f00_8000_0000, 952 * MIB)]
@@ -333,14 +338,14 @@ fn a_file_may_be_larger_than_its_memory() {
 fn memory_of_sgx_is_before_devices() {
     let areas = [private(0x7f10_0000_0000, 128 * MIB), private(0x7f20_0000_0000, 4096 * MIB)];
     let mut expected = memory(Machine::Q35, &[4096 * MIB]);
-    expected.plugged = vec![Device::new(128 * MIB, None)];
+    expected.plugged = vec![MemoryDevice::new(128 * MIB, None)];
     assert_eq!(places(&areas, &expected)[2], (6 << 30, 0x7f10_0000_0000));
     expected.epc_bytes = 80 * MIB;
     assert_eq!(places(&areas, &expected)[2], (7 << 30, 0x7f10_0000_0000));
 }
 
-fn of(machine: Machine) -> Expected {
-    Expected { machine, ..Expected::default() }
+fn of(machine: Machine) -> ExpectedMemory {
+    ExpectedMemory { machine, ..ExpectedMemory::default() }
 }
 
 // src/vmm/src/arch/x86_64/layout.rs of v1.13 and newer, and of v1.12 and older.
@@ -361,7 +366,7 @@ fn regions_of_firecracker_have_areas_of_their_own_or_one_for_all() {
     assert_eq!(first(&areas, &of(Machine::Firecracker)), [(0, below, 512 * MIB)]);
     let areas = [private(below, 768 * MIB), private(above, 3328 * MIB)];
     let older = [(0, above, 3328 * MIB), (4 << 30, below, 768 * MIB)];
-    let is_older = |layout: &Vec<Placed>| {
+    let is_older = |layout: &Vec<PlacedArea>| {
         layout.iter().map(|one| (one.physical, one.address, one.bytes)).eq(older)
     };
     assert!(layouts(&areas, &of(Machine::Firecracker)).iter().any(is_older));
@@ -372,8 +377,8 @@ fn one_file_of_firecracker_has_its_regions_in_order() {
     let (above, below) = (0x7f20_0000_0000, 0x7f10_0000_0000);
     // The second region has the higher address.
     let areas = [
-        file(below, 3072 * MIB, 7, 0, Label::Firecracker),
-        file(above, 256 * MIB, 7, 3072 * MIB, Label::Firecracker),
+        file(below, 3072 * MIB, 7, 0, AreaLabel::Firecracker),
+        file(above, 256 * MIB, 7, 3072 * MIB, AreaLabel::Firecracker),
         private(0x7f00_0000_0000, 8192 * MIB),
     ];
     assert_eq!(
@@ -387,8 +392,8 @@ fn one_file_of_firecracker_has_its_regions_in_order() {
 fn cloud_hypervisor_has_a_file_for_each_region() {
     let (above, below) = (0x7f20_0000_0000, 0x7f10_0000_0000);
     let areas = [
-        file(below, 1024 * MIB, 8, 0, Label::CloudHypervisor),
-        file(above, 3072 * MIB, 7, 0, Label::CloudHypervisor),
+        file(below, 1024 * MIB, 8, 0, AreaLabel::CloudHypervisor),
+        file(above, 3072 * MIB, 7, 0, AreaLabel::CloudHypervisor),
     ];
     assert_eq!(
         first(&areas, &of(Machine::CloudHypervisor)),
@@ -403,10 +408,10 @@ fn crosvm_has_small_regions_and_one_file() {
     let kib = 1_u64 << 10;
     let low = 0xd000_0000 - MIB;
     let areas = [
-        file(at, 1024 * MIB, 7, MIB + low, Label::Crosvm),
-        file(at + 1024 * MIB, low, 7, MIB, Label::Crosvm),
-        file(at + 1024 * MIB + low, 384 * kib, 7, 640 * kib, Label::Crosvm),
-        file(at + 1024 * MIB + low + 384 * kib, 640 * kib, 7, 0, Label::Crosvm),
+        file(at, 1024 * MIB, 7, MIB + low, AreaLabel::Crosvm),
+        file(at + 1024 * MIB, low, 7, MIB, AreaLabel::Crosvm),
+        file(at + 1024 * MIB + low, 384 * kib, 7, 640 * kib, AreaLabel::Crosvm),
+        file(at + 1024 * MIB + low + 384 * kib, 640 * kib, 7, 0, AreaLabel::Crosvm),
     ];
     let physical: Vec<(u64, u64)> = first(&areas, &of(Machine::Crosvm))
         .into_iter()

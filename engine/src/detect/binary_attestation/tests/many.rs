@@ -9,7 +9,7 @@ fn roomy() -> Limits {
 }
 
 /// Checks that each open pair is found through its file, and returns their number.
-fn open_pairs(attest: &Attest) -> usize {
+fn open_pairs(attest: &BinaryAttestation) -> usize {
     for (at, waiting) in attest.waiting.iter().enumerate() {
         let item = attest.items.get(waiting.item).expect("its file has a row");
         assert_eq!(item.waiting, Index::new(at));

@@ -3,10 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::page_cache::{ElfKind, Format, PageDigest, PageMatcher};
-use crate::shipped::{ShippedBuilder, ShippedFile, Subject};
+use crate::page_cache::{ContentFormat, ElfKind, PageDigest, PageMatcher};
+use crate::shipped::{ShippedBuilder, ShippedFile, ShippedSubject};
 
-const ELF: Format = Format::Elf(ElfKind::Executable);
+const ELF: ContentFormat = ContentFormat::Elf(ElfKind::Executable);
 
 fn hashes(byte: u8) -> Hashes {
     Hashes { sha256: [byte; 32], sha1: [byte; 20], md5: [byte; 16] }
@@ -26,7 +26,7 @@ struct Entry<'a> {
     pages: &'a [PageDigest],
 }
 
-fn add(builder: &mut ShippedBuilder, subject: &Subject<'_>, entries: &[Entry<'_>]) {
+fn add(builder: &mut ShippedBuilder, subject: &ShippedSubject<'_>, entries: &[Entry<'_>]) {
     let subject = builder.subject(subject).expect("there is room");
     for entry in entries {
         let file = ShippedFile {
@@ -41,9 +41,9 @@ fn add(builder: &mut ShippedBuilder, subject: &Subject<'_>, entries: &[Entry<'_>
     }
 }
 
-fn system(entries: &[Entry<'_>]) -> Shipped {
+fn system(entries: &[Entry<'_>]) -> ShippedFiles {
     let mut builder = ShippedBuilder::new();
-    add(&mut builder, &Subject::System, entries);
+    add(&mut builder, &ShippedSubject::System, entries);
     builder.build()
 }
 
@@ -54,22 +54,26 @@ struct Running<'a> {
     path: &'a str,
     is_memfd: bool,
     size: u64,
-    outcome: Option<Outcome>,
+    outcome: Option<HashOutcome>,
     ran_before: &'a [Hashes],
 }
 
 fn running(path: &str, size: u64, content: u8) -> Running<'_> {
-    let outcome = Some(Outcome::Whole { hashes: hashes(content) });
+    let outcome = Some(HashOutcome::Whole { hashes: hashes(content) });
     Running { role: Role::Program, path, is_memfd: false, size, outcome, ran_before: &[] }
 }
 
-fn ask(shipped: &Shipped, applied: &Applied, running: Running<'_>) -> Verdict {
-    let known = running.outcome.map(|outcome| FileContent {
+fn ask(
+    shipped: &ShippedFiles,
+    applied: &ProcessSubjects,
+    running: Running<'_>,
+) -> AttestationVerdict {
+    let known = running.outcome.map(|outcome| ContentFacts {
         outcome,
         format: ELF,
         traits: crate::page_cache::Traits::default(),
     });
-    decide(&Question {
+    decide(&AttestationQuestion {
         shipped,
         applied,
         role: running.role,
@@ -81,20 +85,20 @@ fn ask(shipped: &Shipped, applied: &Applied, running: Running<'_>) -> Verdict {
     })
 }
 
-fn outside(shipped: &Shipped, running: Running<'_>) -> Verdict {
+fn outside(shipped: &ShippedFiles, running: Running<'_>) -> AttestationVerdict {
     ask(shipped, &shipped.of_system(), running)
 }
 
 /// The verdict in a word or two.
-fn word(verdict: Verdict) -> &'static str {
+fn word(verdict: AttestationVerdict) -> &'static str {
     match verdict {
-        Verdict::Fine => "fine",
-        Verdict::Open { otherwise: None } => "open",
-        Verdict::Open { otherwise: Some(finding) } => match finding.wrong {
+        AttestationVerdict::Fine => "fine",
+        AttestationVerdict::Open { otherwise: None } => "open",
+        AttestationVerdict::Open { otherwise: Some(finding) } => match finding.wrong {
             Wrong::Foreign { other_size: Some(_), .. } => "open, else other size",
             _ => "open, else foreign",
         },
-        Verdict::Alert(finding) => match finding.wrong {
+        AttestationVerdict::Alert(finding) => match finding.wrong {
             Wrong::Foreign { other_size: Some(_), .. } => "foreign, other size",
             Wrong::Foreign { instead: Some(_), .. } => "modified",
             Wrong::Foreign { .. } => "foreign",
@@ -111,9 +115,10 @@ fn ls() -> Entry<'static> {
 #[test]
 fn a_process_without_a_reference_is_not_checked() {
     let mut builder = ShippedBuilder::new();
-    add(&mut builder, &Subject::System, &[ls()]);
+    add(&mut builder, &ShippedSubject::System, &[ls()]);
     let patterns = ["web".to_owned()];
-    let web = Subject::Image { name: None, digest: None, containers: &patterns, entrypoint: &[] };
+    let web =
+        ShippedSubject::Image { name: None, digest: None, containers: &patterns, entrypoint: &[] };
     add(&mut builder, &web, &[Entry { sha256: Some(2), ..ls() }]);
     let shipped = builder.build();
     let evil = running("/tmp/evil", 5, 9);
@@ -170,7 +175,7 @@ fn the_strongest_hash_decides() {
         Entry { path: Some("/bin/a"), md5: Some(1), ..Entry::default() },
         Entry { path: Some("/bin/b"), sha256: Some(1), md5: Some(2), ..Entry::default() },
     ]);
-    let content = |sha256, md5| Outcome::Whole {
+    let content = |sha256, md5| HashOutcome::Whole {
         hashes: Hashes { sha256: [sha256; 32], sha1: [0; 20], md5: [md5; 16] },
     };
     let ask = |path, outcome| {
@@ -184,7 +189,7 @@ fn the_strongest_hash_decides() {
 #[test]
 fn unknown_content_is_open_unless_the_size_suffices() {
     let shipped = system(&[ls()]);
-    for outcome in [None, Some(Outcome::Nothing)] {
+    for outcome in [None, Some(HashOutcome::Nothing)] {
         let ask =
             |path, size| word(outside(&shipped, Running { outcome, ..running(path, size, 0) }));
         assert_eq!(ask("/bin/ls", 100), "open");
@@ -198,9 +203,9 @@ fn unknown_content_is_open_unless_the_size_suffices() {
 }
 
 /// The index's answer for a file of three pages of which some are mapped.
-fn partial(shipped: &Shipped, size: u64, pages: &[(u32, PageDigest)]) -> Outcome {
+fn partial(shipped: &ShippedFiles, size: u64, pages: &[(u32, PageDigest)]) -> HashOutcome {
     let best_match = shipped.best_match(size, pages);
-    Outcome::Partial(Partial { pages: 3, resident: pages.len() as u32, best_match })
+    HashOutcome::Partial(Partial { pages: 3, resident: pages.len() as u32, best_match })
 }
 
 const SIZE: u64 = 3 * 4096;
@@ -247,7 +252,8 @@ fn parts_decide_nothing_where_pages_are_not_known() {
     assert_eq!(word(outside(&both, Running { outcome, ..running("/tmp/x", SIZE, 0) })), "open");
     let verdict = outside(&both, Running { outcome, ..running("/bin/a", SIZE, 0) });
     assert_eq!(word(verdict), "modified");
-    let Verdict::Alert(Deviation { basis: Basis::Parts { others, .. }, .. }) = verdict else {
+    let AttestationVerdict::Alert(Deviation { basis: Basis::Parts { others, .. }, .. }) = verdict
+    else {
         panic!("{verdict:?}");
     };
     assert!(others, "the lower confidence is recorded");
@@ -264,9 +270,10 @@ fn parts_decide_nothing_where_pages_are_not_known() {
 fn parts_of_what_does_not_apply_are_foreign() {
     let (own, other) = ([page(1), page(2), page(3)], [page(4), page(5), page(6)]);
     let patterns = ["web".to_owned()];
-    let web = Subject::Image { name: None, digest: None, containers: &patterns, entrypoint: &[] };
+    let web =
+        ShippedSubject::Image { name: None, digest: None, containers: &patterns, entrypoint: &[] };
     let mut builder = ShippedBuilder::new();
-    add(&mut builder, &Subject::System, &[paged("/bin/a", 1, &own)]);
+    add(&mut builder, &ShippedSubject::System, &[paged("/bin/a", 1, &own)]);
     add(&mut builder, &web, &[paged("/bin/a", 2, &other)]);
     let shipped = builder.build();
     let outcome = Some(partial(&shipped, SIZE, &[(0, page(4))]));
@@ -353,14 +360,17 @@ proptest! {
         let there: Vec<(u32, PageDigest)> = (0..).zip(&pages[index])
             .filter(|(at, _)| resident[*at as usize]).map(|(at, &page)| (at, page)).collect();
         let outcome = match whole {
-            0 => Some(Outcome::Whole { hashes: hashes(hash_of(content)) }),
+            0 => Some(HashOutcome::Whole { hashes: hashes(hash_of(content)) }),
             1 => Some(partial(&shipped, size, &there)),
             _ => None,
         };
         for role in [Role::Program, Role::Library, Role::Script] {
             let running = Running { role, outcome, ..running(&paths[index], size, 0) };
             let verdict = outside(&shipped, running);
-            let has_no_alert = matches!(verdict, Verdict::Fine | Verdict::Open { otherwise: None });
+            let has_no_alert = matches!(
+                verdict,
+                AttestationVerdict::Fine | AttestationVerdict::Open { otherwise: None }
+            );
             prop_assert!(has_no_alert, "{:?}", verdict);
         }
     }

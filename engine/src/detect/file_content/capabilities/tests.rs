@@ -6,12 +6,12 @@ use panoptes_decoders::kernel::inode::mode;
 
 use super::super::paths::tests::{Machine, START};
 use super::*;
-use crate::detect::{Accepted, Finding};
+use crate::detect::{Acceptance, Finding};
 use crate::page_cache::MachineMemory;
 use crate::state::tests::watch::limits;
 use crate::state::tests::world::{FakeFile, FakeProcess, World};
-use crate::state::{Change, ScanContext, Settings, State};
-use crate::walk::{CapabilitySet, Ids};
+use crate::state::{Change, MachineState, ScanContext, StateSettings};
+use crate::walk::{CapabilitySet, UserGroupIds};
 use panoptes_tables::HashKey;
 
 const PARENT: u32 = 100;
@@ -91,7 +91,7 @@ impl Case {
         };
         let limits = limits();
         let snapshot = &mut Snapshot::empty(&limits);
-        let mut state = State::new(&limits, Settings::default(), HashKey::new(7));
+        let mut state = MachineState::new(&limits, StateSettings::default(), HashKey::new(7));
         let before = World::default().with(parent.clone());
         before.show(snapshot);
         state.update(snapshot, machine.now, &mut |_: &ScanContext<'_>, _: &Change<'_>| {});
@@ -107,11 +107,11 @@ impl Case {
         };
         state.update(snapshot, machine.now.after(10_000_000), on_change);
         let cx = state.scan_context(snapshot, machine.now);
-        let out = &mut |_: &ScanContext<'_>, finding: &Finding<'_>| -> Accepted {
+        let out = &mut |_: &ScanContext<'_>, finding: &Finding<'_>| -> Acceptance {
             panic!("{finding:?}");
         };
         let memory = MachineMemory { source: &mut machine.memory, kernel: &machine.kernel };
-        machine.files.look_at_capabilities(&mut Scene { memory, cx: &cx, out });
+        machine.files.look_at_capabilities(&mut DetectorContext { memory, cx: &cx, out });
     }
 
     /// Sets what the rows of a scan have of users, capabilities and the program.
@@ -119,7 +119,7 @@ impl Case {
         let own = children.map(|process_id| (process_id, self.child));
         for (process_id, (uid, capabilities)) in own.chain([(PARENT, self.parent)]) {
             let index = snapshot.index_by_pid(process_id).unwrap();
-            let ids = Ids { uid, gid: uid, euid: uid, egid: uid };
+            let ids = UserGroupIds { uid, gid: uid, euid: uid, egid: uid };
             snapshot.processes[index].ids = Some(ids);
             let is_known = uid != 0 && (process_id == PARENT || !self.is_in_user_namespace);
             let mm = snapshot.processes[index].mm.unwrap();

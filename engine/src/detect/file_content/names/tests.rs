@@ -5,8 +5,8 @@ use panoptes_decoders::kernel::inode::mode;
 use super::super::TEMPORARY_MAX;
 use super::super::paths::tests::Machine;
 use super::*;
-use crate::state::Opened;
-use crate::state::described::Described;
+use crate::state::FileAtOpen;
+use crate::state::described::ProcessDescription;
 use crate::walk::tests::memory::Sparse;
 
 /// A machine with folders, whose first sweep is over.
@@ -172,7 +172,7 @@ fn a_file_that_is_opened_after_its_change_is_one_record_of_its_writer() {
         let inode = etc.machine.inode_of(dentry);
         etc.machine.close_as("/etc/sudoers.tmp", inode, if is_first { 0x80 } else { 0x200 });
         let reopened = etc.machine.files.closings.last_mut().unwrap();
-        reopened.opened = Opened { size: 9, modify_time_ns, written: true };
+        reopened.opened = FileAtOpen { size: 9, modify_time_ns, written: true };
         etc.machine.rename(dentry, folder, "sudoers", 0);
         assert_eq!(etc.run(5000), only("/etc/sudoers", Some("/etc/sedn2RUIe")), "{is_first}");
     }
@@ -335,7 +335,7 @@ fn a_file_of_a_container_is_renamed_in_its_folder() {
     let temporary = etc.write(inside, "/etc/passwd+");
     let moved = etc.write(inside, "/etc/moved");
     for closing in &mut etc.machine.files.closings {
-        closing.process = Described::default().contained();
+        closing.process = ProcessDescription::default().contained();
     }
     etc.machine.rename(temporary, inside, "passwd", 0);
     let elsewhere = etc.machine.folder(root, "srv");

@@ -16,7 +16,7 @@ use crate::walk::{FileRow, MmRow, ProcessRow, Snapshot};
 
 /// The times in which a package manager changes files.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Times {
+pub(super) enum InstallTimes {
     /// The whole time for which it runs: that is one installation.
     AllAlong,
     /// Times at which its processes were seen to have a file open for writing, and [`PAUSE_NS`]
@@ -27,14 +27,18 @@ pub(super) enum Times {
 }
 
 /// An executable that is a package manager.
-struct Program {
+struct ManagerProgram {
     name: &'static [u8],
     folders: &'static [&'static [u8]],
-    times: Times,
+    times: InstallTimes,
 }
 
-const fn of(name: &'static str, folders: &'static [&'static [u8]], times: Times) -> Program {
-    Program { name: name.as_bytes(), folders, times }
+const fn of(
+    name: &'static str,
+    folders: &'static [&'static [u8]],
+    times: InstallTimes,
+) -> ManagerProgram {
+    ManagerProgram { name: name.as_bytes(), folders, times }
 }
 
 /// Any one name in a path.
@@ -57,18 +61,18 @@ const SNAPD: &[&[u8]] = &[
 const PYTHON: &[&[u8]] = &[b"/bin/", b"/usr/bin/", b"/usr/libexec/"];
 
 /// All that are programs of their own.
-const PROGRAMS: &[Program] = &[
-    of("dpkg", BIN, Times::AllAlong),
-    of("rpm", BIN, Times::AllAlong),
-    of("zypp-rpm", &[b"/usr/lib/zypp/", b"/usr/libexec/zypp/"], Times::AllAlong),
-    of("apk", SBIN, Times::AroundWrites),
-    of("dnf5", BIN, Times::AroundWrites),
-    of("dnf5daemon-server", SBIN, Times::AroundInstallations),
-    of("microdnf", BIN, Times::AroundWrites),
-    of("packagekitd", PACKAGEKIT, Times::AroundInstallations),
-    of("pacman", BIN, Times::AroundWrites),
-    of("snapd", SNAPD, Times::AroundInstallations),
-    of("tdnf", BIN, Times::AroundWrites),
+const PROGRAMS: &[ManagerProgram] = &[
+    of("dpkg", BIN, InstallTimes::AllAlong),
+    of("rpm", BIN, InstallTimes::AllAlong),
+    of("zypp-rpm", &[b"/usr/lib/zypp/", b"/usr/libexec/zypp/"], InstallTimes::AllAlong),
+    of("apk", SBIN, InstallTimes::AroundWrites),
+    of("dnf5", BIN, InstallTimes::AroundWrites),
+    of("dnf5daemon-server", SBIN, InstallTimes::AroundInstallations),
+    of("microdnf", BIN, InstallTimes::AroundWrites),
+    of("packagekitd", PACKAGEKIT, InstallTimes::AroundInstallations),
+    of("pacman", BIN, InstallTimes::AroundWrites),
+    of("snapd", SNAPD, InstallTimes::AroundInstallations),
+    of("tdnf", BIN, InstallTimes::AroundWrites),
 ];
 /// Scripts of Python that install packages by librpm.
 const SCRIPTS: &[&[u8]] = &[
@@ -96,7 +100,7 @@ pub(super) fn find<'s>(
     row: &ProcessRow,
     start_boottime: u64,
     buffer: &mut PathBuffer,
-) -> Option<(&'s FileRow, Times)> {
+) -> Option<(&'s FileRow, InstallTimes)> {
     let mm = snapshot.mms.at(row.mm)?;
     let file = snapshot.files.at(mm.exe_file)?;
     let name = own_name(snapshot, file.path)?;
@@ -120,14 +124,14 @@ pub(super) fn find<'s>(
         return Some((file, program.times));
     }
     if is_at_start && AT_START.contains(&buffer.text()) {
-        return Some((file, Times::AllAlong));
+        return Some((file, InstallTimes::AllAlong));
     }
     let is_script = is_python(name)
         && is_in(PYTHON)
         && mm.has_command_line
         && runs_script(snapshot.text(mm.command_line))
         && maps_librpm(snapshot, mm, buffer);
-    is_script.then_some((file, Times::AroundWrites))
+    is_script.then_some((file, InstallTimes::AroundWrites))
 }
 
 /// Whether a folder is this one, in which `*` stands for one name.

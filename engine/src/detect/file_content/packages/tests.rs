@@ -4,12 +4,12 @@ use panoptes_decoders::kernel::vm_area_struct::{VM_EXEC, VM_READ};
 use panoptes_tables::{HashKey, StringRoom};
 
 use super::*;
-use crate::page_cache::{FileContent, Format, Hashes, Outcome, Traits};
-use crate::shipped::{ShippedBuilder, ShippedFile, Subject};
+use crate::page_cache::{ContentFacts, ContentFormat, HashOutcome, Hashes, Traits};
+use crate::shipped::{ShippedBuilder, ShippedFile, ShippedSubject};
 use crate::state::facts::InodeFacts;
 use crate::state::tests::watch::limits;
 use crate::state::tests::world::{BOOT_NS, FakeArea, FakeFile, FakeProcess, World};
-use crate::state::{Change, ScanContext, Settings, State};
+use crate::state::{Change, MachineState, ScanContext, StateSettings};
 use crate::time::Now;
 use crate::walk::Index;
 
@@ -42,7 +42,7 @@ fn managers_on(
 ) -> Vec<(u32, u32)> {
     let limits = limits();
     let mut snapshot = Snapshot::empty(&limits);
-    let mut state = State::new(&limits, Settings::default(), HashKey::new(7));
+    let mut state = MachineState::new(&limits, StateSettings::default(), HashKey::new(7));
     World::default().show(&mut snapshot);
     state.update(
         &snapshot,
@@ -257,7 +257,7 @@ fn windows(program: &str, descriptor: &DescriptorFacts<'_>) -> (bool, bool) {
         snapshot.machine.calendar_ns = Some(BOOT_NS + seconds * 1_000_000_000);
         snapshot
     });
-    let mut state = State::new(&limits, Settings::default(), HashKey::new(7));
+    let mut state = MachineState::new(&limits, StateSettings::default(), HashKey::new(7));
     let mut before = Snapshot::empty(&limits);
     World::default().show(&mut before);
     let no_change = &mut |_: &ScanContext<'_>, _: &Change<'_>| {};
@@ -294,10 +294,10 @@ fn ldconfig_is_one_only_while_process_1_starts_the_machine() {
 struct Contents(Option<[u8; 32]>);
 
 impl ContentSource for Contents {
-    fn ask(&mut self, _: &FileIdentity, _: Asker) -> Option<FileContent> {
+    fn ask(&mut self, _: &FileIdentity, _: Asker) -> Option<ContentFacts> {
         let hashes = Hashes { sha256: self.0?, sha1: [0; 20], md5: [0; 16] };
-        let outcome = Outcome::Whole { hashes };
-        Some(FileContent { outcome, format: Format::Other, traits: Traits::default() })
+        let outcome = HashOutcome::Whole { hashes };
+        Some(ContentFacts { outcome, format: ContentFormat::Other, traits: Traits::default() })
     }
 }
 
@@ -307,7 +307,7 @@ fn a_package_manager_is_trusted_by_its_content_or_by_its_owner() {
     let world = World::default().with(process(101, 1, "usr/bin/dpkg"));
     managers(&mut packages, &mut strings(), &world);
     let key = packages.managers[0].key;
-    let nothing = Shipped::default();
+    let nothing = ShippedFiles::default();
     let unknown = ProcessKey { process_id: 102, ..key };
     assert_eq!(packages.is_trusted(unknown, &nothing, &mut Contents(None)), Some(false));
     for is_roots in [true, false] {
@@ -315,7 +315,7 @@ fn a_package_manager_is_trusted_by_its_content_or_by_its_owner() {
         assert_eq!(packages.is_trusted(key, &nothing, &mut Contents(None)), Some(is_roots));
     }
     let mut builder = ShippedBuilder::new();
-    let system = builder.subject(&Subject::System).unwrap();
+    let system = builder.subject(&ShippedSubject::System).unwrap();
     let file = ShippedFile { sha256: Some([7; 32]), ..ShippedFile::default() };
     builder.add(system, &file).unwrap();
     let shipped = builder.build();

@@ -2,11 +2,11 @@
 
 use arrayvec::ArrayVec;
 use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::kernel::dentry::{NAME_BYTES_MAX, Name};
+use panoptes_decoders::kernel::dentry::{DirectoryEntry, NAME_BYTES_MAX};
 
-use super::known::Place;
+use super::known::DentryPlace;
 use super::sweep::{PATH_BYTES_MAX, Sweep};
-use crate::address::Reader;
+use crate::address::MemoryReader;
 use crate::page_cache::MachineMemory;
 
 /// Maximum number of names that are followed at a time.
@@ -20,15 +20,15 @@ const ROOM: usize = PATH_BYTES_MAX + NAME_BYTES_MAX;
 #[derive(Clone, Debug)]
 pub(in super::super) struct Climb {
     /// How far it is. Without a mount it ends at the root of its filesystem.
-    place: Place,
-    state: State,
+    place: DentryPlace,
+    state: ClimbState,
     /// The end of its path, from `start` on.
     path: [u8; ROOM],
     start: usize,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum State {
+enum ClimbState {
     GoesOn,
     /// At a name that is not in its dentry.
     AtLongName,
@@ -38,18 +38,18 @@ enum State {
 
 impl Climb {
     /// Begins at a name below a mount.
-    pub(super) fn new(place: Place) -> Self {
-        Self { place, state: State::GoesOn, path: [0; ROOM], start: ROOM }
+    pub(super) fn new(place: DentryPlace) -> Self {
+        Self { place, state: ClimbState::GoesOn, path: [0; ROOM], start: ROOM }
     }
 
     /// Begins at a name whose mount is not known: the path is that in its filesystem.
     pub(in super::super) fn within(dentry: KernelVa) -> Self {
-        Self::new(Place { mount: KernelVa::NULL, dentry })
+        Self::new(DentryPlace { mount: KernelVa::NULL, dentry })
     }
 
     /// The path, if the root was reached.
     pub(in super::super) fn path(&self) -> Option<&[u8]> {
-        (self.state == State::AtRoot).then(|| &self.path[self.start..])
+        (self.state == ClimbState::AtRoot).then(|| &self.path[self.start..])
     }
 
     /// `struct dentry *` at which it has ended.
@@ -67,7 +67,7 @@ impl Climb {
         let mut top = None;
         for _ in 0..STEPS_MAX {
             if self.place == sweep.root() {
-                self.state = State::AtRoot;
+                self.state = ClimbState::AtRoot;
                 return;
             }
             let Some(mount) = mounts.at(self.place.mount) else { break };
@@ -83,19 +83,19 @@ impl Climb {
             }
             self.place = mount.place();
         }
-        self.state = State::Lost;
+        self.state = ClimbState::Lost;
     }
 
     /// Goes on to the folder of a name. One that just changes is lost.
-    fn rise(&mut self, listed: &Name, name: &[u8]) {
+    fn rise(&mut self, listed: &DirectoryEntry, name: &[u8]) {
         if self.place.mount.is_null() && listed.parent == listed.address {
-            self.state = State::AtRoot;
+            self.state = ClimbState::AtRoot;
             return;
         }
         let start = self.start.checked_sub(name.len() + 1);
         let is_whole = !listed.unlinked && !listed.changing && !name.is_empty();
         let Some(start) = start.filter(|_| is_whole) else {
-            self.state = State::Lost;
+            self.state = ClimbState::Lost;
             return;
         };
         self.path[start] = b'/';
@@ -108,7 +108,7 @@ impl Climb {
 /// Follows up to [`CLIMBS_AT_ONCE`] names up to the root.
 pub(super) fn climb(
     climbs: &mut [Climb],
-    (reader, memory): (&mut Reader, &mut MachineMemory<'_>),
+    (reader, memory): (&mut MemoryReader, &mut MachineMemory<'_>),
     sweep: &Sweep,
 ) {
     debug_assert!(climbs.len() <= CLIMBS_AT_ONCE);
@@ -124,11 +124,11 @@ pub(super) fn climb(
 }
 
 fn going_on(climbs: &mut [Climb]) -> impl Iterator<Item = &mut Climb> {
-    climbs.iter_mut().filter(|climb| climb.state == State::GoesOn)
+    climbs.iter_mut().filter(|climb| climb.state == ClimbState::GoesOn)
 }
 
 /// Reads where names are, and goes on to their folders.
-fn rise(climbs: &mut [Climb], reader: &mut Reader, memory: &mut MachineMemory<'_>) {
+fn rise(climbs: &mut [Climb], reader: &mut MemoryReader, memory: &mut MachineMemory<'_>) {
     let MachineMemory { source, kernel } = memory;
     let layout = &kernel.layouts.dentry;
     reader.clear();
@@ -136,17 +136,17 @@ fn rise(climbs: &mut [Climb], reader: &mut Reader, memory: &mut MachineMemory<'_
         reader.push(&kernel.space, climb.place.dentry, &layout.packing);
     }
     reader.run(source, kernel.space.levels);
-    let mut long: ArrayVec<Name, CLIMBS_AT_ONCE> = ArrayVec::new();
+    let mut long: ArrayVec<DirectoryEntry, CLIMBS_AT_ONCE> = ArrayVec::new();
     for (object, climb) in going_on(climbs).enumerate() {
         let Some(bytes) = reader.object(object) else {
-            climb.state = State::Lost;
+            climb.state = ClimbState::Lost;
             continue;
         };
-        let (listed, name) = Name::decode(layout, climb.place.dentry, bytes);
+        let (listed, name) = DirectoryEntry::decode(layout, climb.place.dentry, bytes);
         if listed.long_name.is_null() {
             climb.rise(&listed, name);
         } else {
-            climb.state = State::AtLongName;
+            climb.state = ClimbState::AtLongName;
             long.push(listed);
         }
     }
@@ -158,9 +158,9 @@ fn rise(climbs: &mut [Climb], reader: &mut Reader, memory: &mut MachineMemory<'_
         reader.push_bytes(&kernel.space, listed.long_name, listed.length);
     }
     reader.run(source, kernel.space.levels);
-    let at_long_names = climbs.iter_mut().filter(|climb| climb.state == State::AtLongName);
+    let at_long_names = climbs.iter_mut().filter(|climb| climb.state == ClimbState::AtLongName);
     for (object, (climb, listed)) in at_long_names.zip(&long).enumerate() {
-        climb.state = State::GoesOn;
+        climb.state = ClimbState::GoesOn;
         climb.rise(listed, reader.object(object).unwrap_or_default());
     }
 }

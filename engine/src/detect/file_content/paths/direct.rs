@@ -15,9 +15,9 @@ use panoptes_decoders::kernel::inode::Attributes;
 
 use super::Judge;
 use super::climb::{Climb, climb};
-use super::known::{Known, Place};
-use super::sweep::{Found, Sweep};
-use crate::address::Reader;
+use super::known::{DentryPlace, KnownPaths};
+use super::sweep::{Sweep, SweptName};
+use crate::address::MemoryReader;
 use crate::page_cache::MachineMemory;
 
 /// Number of names that a scan reads.
@@ -28,10 +28,10 @@ const CLIMBS_IN_HOMES_MAX: usize = CLIMBS_MAX / 2;
 
 /// A name that seems to have another content.
 #[derive(Clone, Debug)]
-struct Moved {
+struct ChangedName {
     /// The entry of its path in [`Known`].
     entry: usize,
-    place: Place,
+    place: DentryPlace,
     inode: KernelVa,
     attributes: Attributes,
 }
@@ -46,17 +46,17 @@ pub(super) struct Direct {
 }
 
 /// What the path of an entry in [`Known`] names now.
-struct Name {
+struct CurrentName {
     entry: usize,
-    place: Place,
+    place: DentryPlace,
     /// Its inode, and the attributes of that; none if the name is gone.
     content: Option<(KernelVa, Attributes)>,
 }
 
 /// What a scan has read.
-pub(super) struct Looked {
+pub(super) struct ChangedNames {
     /// The names that seem to have another content, and their ways to the root.
-    moved: ArrayVec<Moved, CLIMBS_MAX>,
+    moved: ArrayVec<ChangedName, CLIMBS_MAX>,
     climbs: ArrayVec<Climb, CLIMBS_MAX>,
     /// Whether a name of the system is not where it was.
     has_moved: bool,
@@ -73,20 +73,20 @@ impl Direct {
     }
 
     /// Passes on the names whose paths are the known ones.
-    pub(super) fn follow(&mut self, looked: Looked, judge: &mut Judge<'_>) {
+    pub(super) fn follow(&mut self, looked: ChangedNames, judge: &mut Judge<'_>) {
         self.has_moved |= looked.pass_on(judge);
     }
 
     /// Reads the next known names. Those that have not changed are seen now.
     pub(super) fn look(
         &mut self,
-        (reader, memory): (&mut Reader, &mut MachineMemory<'_>),
+        (reader, memory): (&mut MemoryReader, &mut MachineMemory<'_>),
         sweep: &Sweep,
-        known: &mut Known,
-    ) -> Looked {
+        known: &mut KnownPaths,
+    ) -> ChangedNames {
         let (moved, climbs) = (ArrayVec::new(), ArrayVec::new());
-        let mut looked = Looked { moved, climbs, has_moved: false };
-        for Name { entry, place, content } in self.read(reader, memory, known) {
+        let mut looked = ChangedNames { moved, climbs, has_moved: false };
+        for CurrentName { entry, place, content } in self.read(reader, memory, known) {
             let Some((inode, attributes)) = content else {
                 looked.lose(known, entry);
                 continue;
@@ -98,7 +98,7 @@ impl Direct {
             let in_homes = moved.iter().filter(|it| known.is_in_homes(it.entry)).count();
             let has_room = !known.is_in_homes(entry) || in_homes < CLIMBS_IN_HOMES_MAX;
             if has_room && !moved.is_full() {
-                moved.push(Moved { entry, place, inode, attributes });
+                moved.push(ChangedName { entry, place, inode, attributes });
                 looked.climbs.push(Climb::new(place));
             }
         }
@@ -109,20 +109,20 @@ impl Direct {
     /// Reads the next known names.
     fn read(
         &mut self,
-        reader: &mut Reader,
+        reader: &mut MemoryReader,
         memory: &mut MachineMemory<'_>,
-        known: &Known,
-    ) -> ArrayVec<Name, NAMES_PER_SCAN> {
+        known: &KnownPaths,
+    ) -> ArrayVec<CurrentName, NAMES_PER_SCAN> {
         let MachineMemory { source, kernel } = memory;
         let layouts = &kernel.layouts;
-        let mut names: ArrayVec<Name, NAMES_PER_SCAN> = ArrayVec::new();
+        let mut names: ArrayVec<CurrentName, NAMES_PER_SCAN> = ArrayVec::new();
         reader.clear();
         while !names.is_full()
             && let Some((entry, place)) = known.next_place(&mut self.next)
             && names.first().is_none_or(|first| first.entry != entry)
             && reader.push(&kernel.space, place.dentry, &layouts.dentry_tree.packing).is_some()
         {
-            names.push(Name { entry, place, content: None });
+            names.push(CurrentName { entry, place, content: None });
         }
         if names.is_empty() {
             return names;
@@ -153,24 +153,26 @@ impl Direct {
     }
 }
 
-impl Looked {
+impl ChangedNames {
     /// Passes on the names whose paths are the known ones. Returns whether a name of the system is
     /// not where it was.
     fn pass_on(mut self, judge: &mut Judge<'_>) -> bool {
         let moved = core::mem::take(&mut self.moved);
         let climbs = core::mem::take(&mut self.climbs);
-        for (Moved { entry, place, inode, attributes }, climb) in moved.into_iter().zip(&climbs) {
+        for (ChangedName { entry, place, inode, attributes }, climb) in
+            moved.into_iter().zip(&climbs)
+        {
             let Some(path) = climb.path().filter(|path| judge.known.is_path(entry, path)) else {
                 self.lose(judge.known, entry);
                 continue;
             };
             let (attributes, parent) = (&attributes, KernelVa::NULL);
-            judge.take(&Found { path, place, parent, inode, attributes, folder: None });
+            judge.take(&SweptName { path, place, parent, inode, attributes, folder: None });
         }
         self.has_moved
     }
 
-    fn lose(&mut self, known: &mut Known, entry: usize) {
+    fn lose(&mut self, known: &mut KnownPaths, entry: usize) {
         known.forget_place(entry);
         self.has_moved |= !known.is_in_homes(entry);
     }

@@ -16,11 +16,11 @@ use panoptes_tables::{StringId, Strings};
 
 use super::super::important::is_history;
 use super::super::rules::ContentRules;
-use super::known::Named;
-use super::pending::{Before, HistoryLoss, NewNames, PathChange};
-use super::sweep::Found;
+use super::known::PathTarget;
+use super::pending::{HistoryLoss, NewNames, PathChange, PreviousTarget};
+use super::sweep::SweptName;
 use super::{Judge, Paths, is_set_id};
-use crate::detect::{Accepted, Finding, Scene};
+use crate::detect::{Acceptance, DetectorContext, Finding};
 use crate::time::{Monotonic, Now};
 
 /// How long a history's name must be without a file.
@@ -32,9 +32,9 @@ pub(super) const REMOVED_MAX: usize = 8;
 
 /// A history whose name has no file any more.
 #[derive(Clone, Copy, Debug)]
-struct Removed {
+struct RemovedHistory {
     path: StringId,
-    before: Named,
+    before: PathTarget,
     since: Now,
     /// When a sweep found its name last.
     last: Monotonic,
@@ -44,12 +44,12 @@ struct Removed {
 /// The histories that are followed since they seem to be removed.
 #[derive(Debug, Default)]
 pub(super) struct Removals {
-    all: ArrayVec<Removed, REMOVED_MAX>,
+    all: ArrayVec<RemovedHistory, REMOVED_MAX>,
 }
 
 impl Removals {
     /// Notes that a sweep has found a history's name without a file.
-    fn note(&mut self, path: &[u8], before: Named, now: Now, strings: &mut Strings) {
+    fn note(&mut self, path: &[u8], before: PathTarget, now: Now, strings: &mut Strings) {
         let known = self.all.iter_mut().find(|it| strings.get(it.path) == path);
         if let Some(known) = known {
             known.last = now.monotonic;
@@ -58,12 +58,16 @@ impl Removals {
             && let Some(path) = strings.intern(path)
         {
             let last = now.monotonic;
-            self.all.push(Removed { path, before, since: now, last, is_due: false });
+            self.all.push(RemovedHistory { path, before, since: now, last, is_due: false });
         }
     }
 
     /// Forgets those for which this holds.
-    fn forget(&mut self, strings: &mut Strings, is_over: impl Fn(&Removed, &Strings) -> bool) {
+    fn forget(
+        &mut self,
+        strings: &mut Strings,
+        is_over: impl Fn(&RemovedHistory, &Strings) -> bool,
+    ) {
         self.all.retain(|it| {
             let is_over = is_over(it, strings);
             if is_over {
@@ -76,7 +80,7 @@ impl Removals {
 
 impl Judge<'_> {
     /// Compares a shell's history with what it was.
-    pub(super) fn take_history(&mut self, found: &Found<'_>) {
+    pub(super) fn take_history(&mut self, found: &SweptName<'_>) {
         let is_wanted = !self.rules.is_excluded(found.path) && self.starting.is_none();
         if found.inode.is_null() {
             // What was mounted on a home, and is no longer, has not lost its files.
@@ -88,7 +92,7 @@ impl Judge<'_> {
             }
             return;
         }
-        let named = Named::of(found.attributes);
+        let named = PathTarget::of(found.attributes);
         let has_content = found.attributes.kind() == mode::S_IFREG && named.size > 0;
         self.removals.forget(self.strings, |it, strings| strings.get(it.path) == found.path);
         if has_content {
@@ -109,7 +113,7 @@ impl Judge<'_> {
     }
 
     /// Lets the loss of a history's content wait; `false` if there is no room.
-    fn wait_as_history(&mut self, found: &Found<'_>, before: Named) -> bool {
+    fn wait_as_history(&mut self, found: &SweptName<'_>, before: PathTarget) -> bool {
         let has_room = self.wait(found, Some(before), true);
         let inode = (found.inode, found.attributes.ino);
         if let Some(pending) = self.pending.iter_mut().find(|it| it.is_of(inode)) {
@@ -119,13 +123,13 @@ impl Judge<'_> {
     }
 
     /// What a history was, if it had content. It is seen now.
-    fn content_before(&mut self, found: &Found<'_>) -> Option<Named> {
+    fn content_before(&mut self, found: &SweptName<'_>) -> Option<PathTarget> {
         self.known.get(found.path, found.place).filter(|before| before.size > 0)
     }
 
     /// Whether a name is that of a shell's history, and no other rule is about it. A file that is
     /// set-uid is a program.
-    pub(super) fn is_history(&self, found: &Found<'_>) -> bool {
+    pub(super) fn is_history(&self, found: &SweptName<'_>) -> bool {
         let Attributes { mode, .. } = *found.attributes;
         let is_program = found.attributes.kind() == mode::S_IFREG && is_set_id(mode);
         let may_be = is_history(found.path) && !is_program;
@@ -137,7 +141,7 @@ impl Paths {
     /// Reports the histories that were removed.
     pub(in super::super) fn report_removed(
         &mut self,
-        scene: &mut Scene<'_>,
+        scene: &mut DetectorContext<'_>,
         strings: &mut Strings,
         rules: &ContentRules,
     ) {
@@ -156,14 +160,15 @@ impl Paths {
     }
 }
 
-fn found(scene: &mut Scene<'_>, change: &PathChange<'_>) -> bool {
-    scene.out.found(scene.cx, &Finding::PathChange(change)) == Accepted::Yes
+fn found(scene: &mut DetectorContext<'_>, change: &PathChange<'_>) -> bool {
+    scene.out.found(scene.cx, &Finding::PathChange(change)) == Acceptance::Yes
 }
 
-impl Removed {
+impl RemovedHistory {
     fn change<'a>(&self, path: &'a [u8], rules: &ContentRules) -> PathChange<'a> {
-        let Named { number, size, modify_time_ns, .. } = self.before;
-        let before = Before { number, size, modify_time_ns, is_same_file: false, hashes: None };
+        let PathTarget { number, size, modify_time_ns, .. } = self.before;
+        let before =
+            PreviousTarget { number, size, modify_time_ns, is_same_file: false, hashes: None };
         PathChange {
             path,
             previous: None,

@@ -35,7 +35,7 @@ const SECOND_NS: i64 = 1_000_000_000;
 
 /// What a path names.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(in super::super) struct Named {
+pub(in super::super) struct PathTarget {
     /// Number of the inode.
     pub number: u64,
     pub size: u64,
@@ -50,7 +50,7 @@ pub(in super::super) struct Named {
 
 /// A user and a group.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Owner {
+pub struct FileOwner {
     pub uid: u32,
     pub gid: u32,
 }
@@ -59,7 +59,7 @@ pub struct Owner {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(in super::super) struct OwnerId(u8);
 
-impl Named {
+impl PathTarget {
     pub(super) fn of(attributes: &Attributes) -> Self {
         Self {
             number: attributes.ino,
@@ -119,14 +119,14 @@ impl Named {
 
 /// Where a name was found.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Place {
+pub(super) struct DentryPlace {
     /// `struct mount *`
     pub mount: KernelVa,
     /// `struct dentry *`; null if it is not known.
     pub dentry: KernelVa,
 }
 
-impl Place {
+impl DentryPlace {
     pub(super) const UNKNOWN: Self = Self { mount: KernelVa::NULL, dentry: KernelVa::NULL };
 }
 
@@ -134,7 +134,7 @@ impl Place {
 const FORGOTTEN: u64 = 1;
 
 #[derive(Clone, Copy, Debug)]
-struct Entry {
+struct KnownPath {
     /// The hash of the path; 0 for a free entry.
     path: u64,
     number: u64,
@@ -147,12 +147,12 @@ struct Entry {
     owner: OwnerId,
     /// Number of sweeps that have begun since it was seen.
     age: u8,
-    place: Place,
+    place: DentryPlace,
 }
 
-const _: () = assert!(size_of::<Entry>() == 64, "each is in one cache line");
+const _: () = assert!(size_of::<KnownPath>() == 64, "each is in one cache line");
 
-const FREE: Entry = Entry {
+const FREE: KnownPath = KnownPath {
     path: 0,
     number: 0,
     size: 0,
@@ -162,12 +162,12 @@ const FREE: Entry = Entry {
     bits: 0,
     owner: OwnerId(0),
     age: 0,
-    place: Place::UNKNOWN,
+    place: DentryPlace::UNKNOWN,
 };
 
-impl Entry {
-    fn new((path, hash): (&[u8], u64), (named, place): (&Named, Place)) -> Self {
-        let Named { number, size, modify_time_ns, change_time_ns, filesystem, .. } = *named;
+impl KnownPath {
+    fn new((path, hash): (&[u8], u64), (named, place): (&PathTarget, DentryPlace)) -> Self {
+        let PathTarget { number, size, modify_time_ns, change_time_ns, filesystem, .. } = *named;
         let home = if is_in_homes(path) { IS_IN_HOMES } else { 0 };
         Self {
             path: hash,
@@ -183,10 +183,10 @@ impl Entry {
         }
     }
 
-    const fn named(&self) -> Named {
+    const fn named(&self) -> PathTarget {
         let Self { number, size, modify_time_ns, change_time_ns, filesystem, owner, .. } = *self;
         let permissions = self.bits & PERMISSIONS;
-        Named { number, size, modify_time_ns, change_time_ns, filesystem, permissions, owner }
+        PathTarget { number, size, modify_time_ns, change_time_ns, filesystem, permissions, owner }
     }
 
     const fn is_in_homes(&self) -> bool {
@@ -199,16 +199,16 @@ const BITS_PER_PATH: usize = 8;
 
 /// What paths named.
 #[derive(Debug)]
-pub(in super::super) struct Known {
-    entries: Box<[Entry]>,
+pub(in super::super) struct KnownPaths {
+    entries: Box<[KnownPath]>,
     /// A bit for each hash of an inode number that any path has named since the last sweep began.
     numbers: Box<[u64]>,
     key: HashKey,
     /// The owners of files outside of homes.
-    owners: ArrayVec<Owner, OWNERS_MAX>,
+    owners: ArrayVec<FileOwner, OWNERS_MAX>,
 }
 
-impl Known {
+impl KnownPaths {
     /// Allocates for `capacity` paths.
     pub(super) fn new(capacity: usize, key: HashKey) -> Self {
         let words = capacity.div_ceil(u64::BITS as usize / BITS_PER_PATH);
@@ -231,20 +231,20 @@ impl Known {
     }
 
     /// What a path names, with its owner.
-    pub(super) fn named(&mut self, path: &[u8], attributes: &Attributes) -> Named {
-        let owner = Owner { uid: attributes.uid, gid: attributes.gid };
-        Named { owner: self.owner_id(path, owner), ..Named::of(attributes) }
+    pub(super) fn named(&mut self, path: &[u8], attributes: &Attributes) -> PathTarget {
+        let owner = FileOwner { uid: attributes.uid, gid: attributes.gid };
+        PathTarget { owner: self.owner_id(path, owner), ..PathTarget::of(attributes) }
     }
 
     /// The same of a closed file.
-    pub(super) fn named_of_facts(&mut self, path: &[u8], facts: &InodeFacts) -> Named {
-        let owner = Owner { uid: facts.uid, gid: facts.gid };
-        Named { owner: self.owner_id(path, owner), ..Named::of_facts(facts) }
+    pub(super) fn named_of_facts(&mut self, path: &[u8], facts: &InodeFacts) -> PathTarget {
+        let owner = FileOwner { uid: facts.uid, gid: facts.gid };
+        PathTarget { owner: self.owner_id(path, owner), ..PathTarget::of_facts(facts) }
     }
 
     /// The place of an owner. Users may give files in their homes to many others, so these are not
     /// noted.
-    fn owner_id(&mut self, path: &[u8], owner: Owner) -> OwnerId {
+    fn owner_id(&mut self, path: &[u8], owner: FileOwner) -> OwnerId {
         if is_in_homes(path) {
             return OwnerId::default();
         }
@@ -254,7 +254,7 @@ impl Known {
     }
 
     /// An owner by its place.
-    pub(super) fn owner(&self, id: OwnerId) -> Option<Owner> {
+    pub(super) fn owner(&self, id: OwnerId) -> Option<FileOwner> {
         self.owners.get(usize::from(id.0).checked_sub(1)?).copied()
     }
 
@@ -313,7 +313,7 @@ impl Known {
     }
 
     /// What a path named when it was last seen. It is seen now, at this place.
-    pub(super) fn get(&mut self, path: &[u8], place: Place) -> Option<Named> {
+    pub(super) fn get(&mut self, path: &[u8], place: DentryPlace) -> Option<PathTarget> {
         let at = self.entry_of(self.hash(path))?;
         let entry = &mut self.entries[at];
         (entry.age, entry.place) = (0, place);
@@ -321,13 +321,13 @@ impl Known {
     }
 
     /// What the path with a hash named when it was last seen.
-    pub(super) fn peek(&self, hash: u64) -> Option<Named> {
+    pub(super) fn peek(&self, hash: u64) -> Option<PathTarget> {
         self.entry_of(hash).map(|at| self.entries[at].named())
     }
 
     /// Notes that permissions and owners of files were reported, for all of their paths. The files
     /// are in the order of their numbers.
-    pub(super) fn note_access(&mut self, files: &[Named]) {
+    pub(super) fn note_access(&mut self, files: &[PathTarget]) {
         debug_assert!(files.is_sorted_by_key(|file| file.number));
         if !files.iter().any(|file| self.may_have(file.number)) {
             return;
@@ -345,14 +345,14 @@ impl Known {
     }
 
     /// Whether a path was seen last in another mount than this place's.
-    pub(super) fn is_elsewhere(&self, path: &[u8], place: Place) -> bool {
+    pub(super) fn is_elsewhere(&self, path: &[u8], place: DentryPlace) -> bool {
         let mount = self.entry_of(self.hash(path)).map(|at| self.entries[at].place.mount);
         mount.is_some_and(|mount| !mount.is_null() && mount != place.mount)
     }
 
     /// The next path from entry `*next` on whose place is known, with its entry; passes
     /// [`PASSED_MAX`] others at most.
-    pub(super) fn next_place(&self, next: &mut usize) -> Option<(usize, Place)> {
+    pub(super) fn next_place(&self, next: &mut usize) -> Option<(usize, DentryPlace)> {
         for _ in 0..PASSED_MAX.min(self.entries.len()) {
             let at = if *next < self.entries.len() { *next } else { 0 };
             *next = at + 1;
@@ -367,7 +367,7 @@ impl Known {
     /// Whether the path of an entry names what these attributes are of. Then it is seen now.
     pub(super) fn is_unchanged(&mut self, at: usize, attributes: &Attributes) -> bool {
         let entry = &mut self.entries[at];
-        let is_unchanged = entry.named().is_unchanged(&Named::of(attributes));
+        let is_unchanged = entry.named().is_unchanged(&PathTarget::of(attributes));
         if is_unchanged {
             entry.age = 0;
         }
@@ -393,7 +393,7 @@ impl Known {
         if let Some(at) = self.entry_of(self.hash(path)) {
             // An entry that is not free: others may have found their places behind it.
             let age = STALE_SWEEPS;
-            self.entries[at] = Entry { path: FORGOTTEN, age, ..FREE };
+            self.entries[at] = KnownPath { path: FORGOTTEN, age, ..FREE };
         }
     }
 
@@ -401,19 +401,19 @@ impl Known {
     pub(in super::super) fn set(
         &mut self,
         path: &[u8],
-        named: Named,
-        place: Option<Place>,
-    ) -> Option<Named> {
+        named: PathTarget,
+        place: Option<DentryPlace>,
+    ) -> Option<PathTarget> {
         let hash = self.hash(path);
         self.note_number(named.number);
         if let Some(at) = self.entry_of(hash) {
             let place = place.unwrap_or(self.entries[at].place);
-            let new = Entry::new((path, hash), (&named, place));
+            let new = KnownPath::new((path, hash), (&named, place));
             return Some(replace(&mut self.entries[at], new).named());
         }
         let place = place.unwrap_or_default();
         let is_of_system = !is_in_homes(path);
-        let age = |entry: &Entry| match entry.path {
+        let age = |entry: &KnownPath| match entry.path {
             0 => u16::MAX,
             _ if is_of_system && entry.is_in_homes() => u16::MAX - 1,
             _ => u16::from(entry.age),
@@ -432,20 +432,21 @@ impl Known {
         if let Some((at, age)) = oldest
             && age >= u16::from(STALE_SWEEPS)
         {
-            self.entries[at] = Entry::new((path, hash), (&named, place));
+            self.entries[at] = KnownPath::new((path, hash), (&named, place));
         }
         None
     }
 
     /// Whether any path named this file with this content.
-    pub(super) fn has_content(&self, named: &Named) -> bool {
-        let is_same = |other: &Named| other.is_same_file(named) && other.has_same_content(named);
+    pub(super) fn has_content(&self, named: &PathTarget) -> bool {
+        let is_same =
+            |other: &PathTarget| other.is_same_file(named) && other.has_same_content(named);
         self.any(is_same)
     }
 
     /// Whether what any path named is such a file.
-    pub(super) fn any(&self, is_such: impl Fn(&Named) -> bool) -> bool {
-        let is_path = |entry: &Entry| ![FREE.path, FORGOTTEN].contains(&entry.path);
+    pub(super) fn any(&self, is_such: impl Fn(&PathTarget) -> bool) -> bool {
+        let is_path = |entry: &KnownPath| ![FREE.path, FORGOTTEN].contains(&entry.path);
         self.entries.iter().any(|entry| is_path(entry) && is_such(&entry.named()))
     }
 }
@@ -454,10 +455,10 @@ impl Known {
 mod tests {
     use super::*;
 
-    const HERE: Place = Place { mount: KernelVa(0x1000), dentry: KernelVa(0x2000) };
+    const HERE: DentryPlace = DentryPlace { mount: KernelVa(0x1000), dentry: KernelVa(0x2000) };
 
-    fn named(number: u64) -> Named {
-        Named {
+    fn named(number: u64) -> PathTarget {
+        PathTarget {
             number,
             size: 4,
             modify_time_ns: 7 * SECOND_NS + 5,
@@ -468,8 +469,8 @@ mod tests {
         }
     }
 
-    fn known(capacity: usize) -> Known {
-        Known::new(capacity, HashKey::new(5))
+    fn known(capacity: usize) -> KnownPaths {
+        KnownPaths::new(capacity, HashKey::new(5))
     }
 
     #[test]
@@ -501,11 +502,11 @@ mod tests {
     #[test]
     fn permissions_that_were_reported_are_those_of_all_paths_of_their_files() {
         let mut known = known(64);
-        let with = |number, permissions| Named { permissions, ..named(number) };
+        let with = |number, permissions| PathTarget { permissions, ..named(number) };
         for (path, number) in [("/a", 3), ("/b", 3), ("/c", 4), ("/d", 5), ("/e", 6)] {
             known.set(path.as_bytes(), named(number), None);
         }
-        let other = Named { filesystem: Tag::of(0x2000), ..with(6, 0o4755) };
+        let other = PathTarget { filesystem: Tag::of(0x2000), ..with(6, 0o4755) };
         known.note_access(&[with(3, 0o4755), with(5, 0o2755), other, with(9, 0o4755)]);
         let of = |path: &[u8]| known.peek(known.hash(path)).unwrap().permissions;
         let all = [b"/a", b"/b", b"/c", b"/d", b"/e"].map(|path| of(path));
@@ -551,7 +552,7 @@ mod tests {
         let mut known = known(64);
         let path = |number: u64| format!("/usr/bin/{number}").into_bytes();
         (0..64).for_each(|number| _ = known.set(&path(number), named(number), None));
-        let kept = |known: &mut Known| {
+        let kept = |known: &mut KnownPaths| {
             let is_kept = |number: &u64| known.get(&path(*number), HERE) == Some(named(*number));
             (0..64).filter(is_kept).collect::<Vec<_>>()
         };
@@ -595,15 +596,15 @@ mod tests {
         assert!(first.has_other_access(&last));
         assert!(!first.has_other_access(&of(b"/etc/passwd", 9000)));
         assert!(!of(b"/home/eve/.ssh/id", 1).has_other_access(&of(b"/home/eve/.ssh/id", 2)));
-        assert_eq!(known.owner(last.owner), Some(Owner { uid: OWNERS_MAX as u32, gid: 5 }));
+        assert_eq!(known.owner(last.owner), Some(FileOwner { uid: OWNERS_MAX as u32, gid: 5 }));
     }
 
     #[test]
     fn an_inode_that_is_read_again_may_have_lost_parts_of_a_second() {
-        let with = |modify_time_ns| Named { modify_time_ns, ..named(1) };
+        let with = |modify_time_ns| PathTarget { modify_time_ns, ..named(1) };
         assert!(named(1).has_same_content(&with(7 * SECOND_NS)));
         assert!(!with(7 * SECOND_NS).has_same_content(&named(1)));
         assert!(!named(1).has_same_content(&with(6 * SECOND_NS)));
-        assert!(!named(1).has_same_content(&Named { size: 5, ..named(1) }));
+        assert!(!named(1).has_same_content(&PathTarget { size: 5, ..named(1) }));
     }
 }

@@ -47,24 +47,24 @@ use self::direct::Direct;
 use self::folders::is_in_homes;
 pub(super) use self::folders::{Matter, matter};
 use self::histories::Removals;
-pub use self::known::Owner;
-use self::known::{Known, Named, Place};
+pub use self::known::FileOwner;
+use self::known::{DentryPlace, KnownPaths, PathTarget};
 use self::late::Late;
-pub use self::pending::{Before, HistoryLoss, NAMES_MAX, NewNames, PathChange};
-pub(super) use self::pending::{Pending, Step, TOGETHER_MIN};
-pub use self::permissions::{Access, AccessBefore, PermissionChange, is_set_id, set_ids};
-use self::permissions::{Outcome, as_reported};
+pub use self::pending::{HistoryLoss, NAMES_MAX, NewNames, PathChange, PreviousTarget};
+pub(super) use self::pending::{PathChangeStep, PendingPathChange, TOGETHER_MIN};
+pub use self::permissions::{AccessBefore, GrantedAccess, PermissionChange, is_set_id, set_ids};
+use self::permissions::{SweptNameOutcome, as_reported};
 use self::reported_access::ReportedAccess;
-use self::sweep::{Found, Progress, Sweep};
+use self::sweep::{Sweep, SweepProgress, SweptName};
 use super::explained::ReportedContent;
 use super::important::{is_unimportant, pattern_number};
 use super::rules::{ChangedFile, ContentRules};
 use super::{ANY_EXECUTE, important};
-use crate::address::Reader;
+use crate::address::MemoryReader;
 use crate::limits::Limits;
 use crate::loss::Loss;
 use crate::page_cache::MachineMemory;
-use crate::shipped::Shipped;
+use crate::shipped::ShippedFiles;
 use crate::state::facts::InodeFacts;
 use crate::time::{Monotonic, Now};
 use crate::walk::Snapshot;
@@ -110,9 +110,9 @@ pub(super) struct Paths {
     sweep: Sweep,
     direct: Direct,
     late: Late,
-    known: Known,
+    known: KnownPaths,
     reported: ReportedAccess,
-    pending: Vec<Pending>,
+    pending: Vec<PendingPathChange>,
     removals: Removals,
     /// Changes count from then on, by the machine's clock.
     start_ns: Option<i64>,
@@ -127,15 +127,15 @@ pub(super) struct Paths {
     /// When the last complete one began that left nothing.
     complete: Option<Monotonic>,
     /// The start of the machine, as long as it goes on.
-    starting: Option<Starting>,
+    starting: Option<MachineStart>,
     /// Which changes of contents give records.
-    recorded: Recorded,
+    recorded: RecordedChanges,
 }
 
 /// Which changes of contents give records: those of closed descriptors, and those of paths. What
 /// gives none shows no permissions either.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Recorded {
+pub(super) struct RecordedChanges {
     pub closings: bool,
     pub paths: bool,
 }
@@ -143,7 +143,7 @@ pub(super) struct Recorded {
 /// A start of a machine that was watched before its process 1 ran a program. The programs of its
 /// initramfs make many new names, and none is a finding.
 #[derive(Clone, Copy, Debug)]
-struct Starting {
+struct MachineStart {
     /// When process 1 had not run a program yet.
     began: Monotonic,
     /// When the last new name came.
@@ -152,27 +152,27 @@ struct Starting {
 
 /// By what a found path is judged.
 struct Judge<'a> {
-    known: &'a mut Known,
+    known: &'a mut KnownPaths,
     reported: &'a ReportedAccess,
-    pending: &'a mut Vec<Pending>,
+    pending: &'a mut Vec<PendingPathChange>,
     removals: &'a mut Removals,
     strings: &'a mut Strings,
     rules: &'a ContentRules,
-    shipped: &'a Shipped,
+    shipped: &'a ShippedFiles,
     explained: &'a [ReportedContent],
     start_ns: i64,
     now: Now,
     now_ns: i64,
     searches_left: usize,
     has_left: &'a mut bool,
-    starting: &'a mut Option<Starting>,
-    recorded: Recorded,
+    starting: &'a mut Option<MachineStart>,
+    recorded: RecordedChanges,
 }
 
 /// What a [`Judge`] needs from outside of [`Paths`].
 struct By<'a> {
     rules: &'a ContentRules,
-    shipped: &'a Shipped,
+    shipped: &'a ShippedFiles,
     explained: &'a [ReportedContent],
     strings: &'a mut Strings,
     /// Number of unknown paths whose files are searched under other paths.
@@ -189,7 +189,7 @@ impl Paths {
             sweep: Sweep::new(),
             direct: Direct::default(),
             late: Late::new(),
-            known: Known::new(capacity, key.derive("paths: known")),
+            known: KnownPaths::new(capacity, key.derive("paths: known")),
             reported: ReportedAccess::new(key.derive("paths: access")),
             pending: room::list(PENDING_MAX),
             removals: Removals::default(),
@@ -200,12 +200,12 @@ impl Paths {
             has_swept: false,
             complete: None,
             starting: None,
-            recorded: Recorded { closings: true, paths: true },
+            recorded: RecordedChanges { closings: true, paths: true },
         }
     }
 
     /// Sets which changes of contents give records.
-    pub(super) const fn set_recorded(&mut self, recorded: Recorded) {
+    pub(super) const fn set_recorded(&mut self, recorded: RecordedChanges) {
         self.recorded = recorded;
     }
 
@@ -218,7 +218,7 @@ impl Paths {
     #[cfg(test)]
     pub(super) fn set_starting(&mut self, is_starting: bool) {
         let now = Monotonic::default();
-        self.starting = is_starting.then_some(Starting { began: now, last_name: now });
+        self.starting = is_starting.then_some(MachineStart { began: now, last_name: now });
     }
 
     #[cfg(test)]
@@ -232,7 +232,7 @@ impl Paths {
         let is_swept = self.complete.is_some_and(|began| began.since(ended) > 0);
         let is_open = !is_swept || !self.pending.is_empty();
         self.is_wanted
-            && (self.pending.iter().any(Pending::has_manager)
+            && (self.pending.iter().any(PendingPathChange::has_manager)
                 || is_open && now.since(ended) < SWEEP_WAIT_NS)
     }
 
@@ -265,7 +265,7 @@ impl Paths {
     pub(super) fn climb(
         &self,
         climbs: &mut [Climb],
-        memory: (&mut Reader, &mut MachineMemory<'_>),
+        memory: (&mut MemoryReader, &mut MachineMemory<'_>),
     ) {
         climb(climbs, memory, &self.sweep);
     }
@@ -276,13 +276,13 @@ impl Paths {
         &self,
         dentry: KernelVa,
         root: KernelVa,
-        memory: (&mut Reader, &mut MachineMemory<'_>),
+        memory: (&mut MemoryReader, &mut MachineMemory<'_>),
     ) -> ArrayVec<Climb, MOUNTS_OF_ONE> {
         let first = self.sweep.root().mount;
         let others = self.sweep.mounts().of_root(root);
         let mounts = core::iter::once(first).filter(|first| !first.is_null()).chain(others);
         let mounts = mounts.take(MOUNTS_OF_ONE);
-        let below = |mount| Climb::new(Place { mount, dentry });
+        let below = |mount| Climb::new(DentryPlace { mount, dentry });
         let mut climbs: ArrayVec<Climb, MOUNTS_OF_ONE> = mounts.map(below).collect();
         self.climb(&mut climbs, memory);
         climbs
@@ -297,9 +297,9 @@ impl Paths {
     /// Goes on with the sweep, and notes what has changed.
     pub(super) fn look(
         &mut self,
-        (reader, memory): (&mut Reader, &mut MachineMemory<'_>),
+        (reader, memory): (&mut MemoryReader, &mut MachineMemory<'_>),
         (snapshot, now): (&Snapshot, Now),
-        (rules, shipped): (&ContentRules, &Shipped),
+        (rules, shipped): (&ContentRules, &ShippedFiles),
         explained: &[ReportedContent],
         strings: &mut Strings,
     ) {
@@ -313,7 +313,7 @@ impl Paths {
             // Process 1 has run no program yet: the kernel itself unpacks the initramfs.
             self.begin_anew(now_ns);
             let (began, last_name) = (now.monotonic, now.monotonic);
-            self.starting = Some(Starting { began, last_name });
+            self.starting = Some(MachineStart { began, last_name });
             return;
         }
         self.starting = self.starting.filter(|starting| {
@@ -330,11 +330,11 @@ impl Paths {
         }
         let by = By { rules, shipped, explained, strings, searches: SEARCHES_MAX };
         let (sweep, direct, mut judge) = self.judge(by, (start_ns, now, now_ns));
-        let found = &mut |found: &Found<'_>| judge.take(found);
+        let found = &mut |found: &SweptName<'_>| judge.take(found);
         reader.forget_translations();
         let place = (first.task.fs, now_ns);
         let progress = sweep.go_on((reader, memory), place, &rules.include, found);
-        if progress == Progress::GoesOn && sweep.is_delayed() {
+        if progress == SweepProgress::GoesOn && sweep.is_delayed() {
             let looked = direct.look((reader, memory), sweep, judge.known);
             direct.follow(looked, &mut judge);
         }
@@ -369,18 +369,18 @@ impl Paths {
     }
 
     /// Follows what a scan's part of the sweep came to.
-    fn follow(&mut self, progress: Progress, now: Now, now_ns: i64) {
+    fn follow(&mut self, progress: SweepProgress, now: Now, now_ns: i64) {
         match progress {
-            Progress::Complete => {
+            SweepProgress::Complete => {
                 self.has_swept = true;
                 self.late.end_sweep(&self.sweep);
                 if !self.has_left {
                     self.complete = Some(self.began);
                 }
             }
-            Progress::OtherRoot => self.begin_anew(now_ns),
-            Progress::Nothing => self.has_swept = true,
-            Progress::GoesOn => {
+            SweepProgress::OtherRoot => self.begin_anew(now_ns),
+            SweepProgress::Nothing => self.has_swept = true,
+            SweepProgress::GoesOn => {
                 if self.direct.has_moved() && now.monotonic.since(self.began) >= NEWS_NS {
                     self.sweep.end();
                 }
@@ -414,7 +414,7 @@ impl Paths {
 
 impl Judge<'_> {
     /// Compares what a path names with what it named before.
-    fn take(&mut self, found: &Found<'_>) {
+    fn take(&mut self, found: &SweptName<'_>) {
         if self.is_history(found) {
             return self.take_history(found);
         }
@@ -431,19 +431,19 @@ impl Judge<'_> {
             None => self.is_new(found).map(|is_new| is_new && !self.is_starting()),
         };
         let outcome = match has_changed {
-            None => Outcome::Left,
+            None => SweptNameOutcome::Left,
             Some(true) if self.recorded.paths && self.matters(found) => {
-                Outcome::of_wait(self.wait(found, before, true))
+                SweptNameOutcome::of_wait(self.wait(found, before, true))
             }
             Some(_) => self.judge_access(found, before, &named),
         };
         match outcome {
-            Outcome::Left => {
+            SweptNameOutcome::Left => {
                 *self.has_left = true;
                 return;
             }
-            Outcome::Waits => named = as_reported(named, before),
-            Outcome::Nothing => {}
+            SweptNameOutcome::Waits => named = as_reported(named, before),
+            SweptNameOutcome::Nothing => {}
         }
         if before != Some(named) {
             self.known.set(found.path, named, Some(found.place));
@@ -457,12 +457,12 @@ impl Judge<'_> {
     }
 
     /// Whether the machine is starting, and a file was written by what runs then.
-    fn is_of_start(&self, before: &Named) -> bool {
+    fn is_of_start(&self, before: &PathTarget) -> bool {
         self.starting.is_some() && before.change_time_ns > self.start_ns
     }
 
     /// Whether a file that is not known yet may matter.
-    fn may_matter(&self, found: &Found<'_>) -> bool {
+    fn may_matter(&self, found: &SweptName<'_>) -> bool {
         match found.folder.map(|folder| folder.matter) {
             None => false,
             // What does not matter is new when it gets a name by which it does.
@@ -475,7 +475,7 @@ impl Judge<'_> {
         }
     }
 
-    fn matters(&self, found: &Found<'_>) -> bool {
+    fn matters(&self, found: &SweptName<'_>) -> bool {
         self.rules.matters(&ChangedFile {
             path: Some(found.path),
             may_execute: found.attributes.mode & ANY_EXECUTE != 0,
@@ -486,14 +486,14 @@ impl Judge<'_> {
 
     /// Whether a file was changed, or got this name, since watching started. Its change time says
     /// so: nobody can set it without the machine's clock.
-    fn is_recent(&self, found: &Found<'_>) -> bool {
+    fn is_recent(&self, found: &SweptName<'_>) -> bool {
         let change = found.attributes.ctime_ns;
         change > self.start_ns && change <= self.now_ns.saturating_add(CLOCK_STEP_NS)
     }
 
     /// Whether a known path has other content.
-    fn has_changed(&self, before: &Named, found: &Found<'_>) -> bool {
-        let named = Named::of(found.attributes);
+    fn has_changed(&self, before: &PathTarget, found: &SweptName<'_>) -> bool {
+        let named = PathTarget::of(found.attributes);
         let has_same_content = before.has_same_content(&named);
         // Filesystems without inode numbers of their own give new ones to old files.
         let is_other = !before.is_same_file(&named) && self.is_recent(found);
@@ -501,7 +501,7 @@ impl Judge<'_> {
     }
 
     /// Whether an unknown path is new; `None` if only the next sweep can tell.
-    fn is_new(&mut self, found: &Found<'_>) -> Option<bool> {
+    fn is_new(&mut self, found: &SweptName<'_>) -> Option<bool> {
         let attributes = found.attributes;
         let Some(folder) = found.folder else { return Some(false) };
         if !self.is_recent(found) || attributes.size == 0 {
@@ -518,7 +518,7 @@ impl Judge<'_> {
             return Some(false);
         }
         // An old name of a file whose new name is not known yet, or the other way round.
-        let named = Named::of(attributes);
+        let named = PathTarget::of(attributes);
         if !self.known.may_have(named.number) {
             return Some(true);
         }
@@ -527,7 +527,7 @@ impl Judge<'_> {
     }
 
     /// Whether a file was reported under another name just before it got this one.
-    fn is_late_name(&self, found: &Found<'_>) -> bool {
+    fn is_late_name(&self, found: &SweptName<'_>) -> bool {
         let path = self.known.hash(found.path);
         let content = ReportedContent::of((found.inode, found.attributes), path);
         self.explained.iter().any(|reported| reported.is_late_name(&content))
@@ -545,7 +545,7 @@ impl Judge<'_> {
     }
 
     /// The user whose own file a found one is: in a home, or in a folder that no sweep reads.
-    fn user_of(&self, found: &Found<'_>) -> Option<u32> {
+    fn user_of(&self, found: &SweptName<'_>) -> Option<u32> {
         let folder = &found.path[..memchr::memrchr(b'/', found.path).map_or(0, |at| at + 1)];
         let is_own = is_in_homes(found.path) || matter(folder, &self.rules.include).is_none();
         user_of(found.attributes.uid).filter(|_| is_own)
@@ -553,7 +553,12 @@ impl Judge<'_> {
 
     /// Lets a change wait for what explains it, of the content or of permissions; `false` if there
     /// is no room.
-    fn wait(&mut self, found: &Found<'_>, before: Option<Named>, is_content: bool) -> bool {
+    fn wait(
+        &mut self,
+        found: &SweptName<'_>,
+        before: Option<PathTarget>,
+        is_content: bool,
+    ) -> bool {
         let inode = (found.inode, found.attributes.ino);
         // A file that is renamed while its change waits: its last name counts.
         if let Some(same) = self.pending.iter_mut().find(|it| it.is_of(inode)) {
@@ -577,7 +582,7 @@ impl Judge<'_> {
         let place = (found.place, found.parent);
         let file = (found.inode, attributes);
         let what = (before, is_content);
-        let mut pending = Pending::new((path, hashes), place, file, what, self.now);
+        let mut pending = PendingPathChange::new((path, hashes), place, file, what, self.now);
         pending.user = user;
         pending.pattern = pattern_number(found.path);
         self.pending.push(pending);

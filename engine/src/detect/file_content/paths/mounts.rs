@@ -5,8 +5,8 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::mount::ListedMount;
 use panoptes_tables::room;
 
-use super::known::Place;
-use crate::address::Reader;
+use super::known::DentryPlace;
+use crate::address::MemoryReader;
 use crate::page_cache::MachineMemory;
 
 /// Maximum number of mounts.
@@ -32,8 +32,8 @@ pub(super) struct Mount {
 
 impl Mount {
     /// Where it is mounted.
-    pub(super) const fn place(&self) -> Place {
-        Place { mount: self.parent, dentry: self.mountpoint }
+    pub(super) const fn place(&self) -> DentryPlace {
+        DentryPlace { mount: self.parent, dentry: self.mountpoint }
     }
 }
 
@@ -68,7 +68,11 @@ impl Mounts {
     }
 
     /// Reads the next one in each list; returns how many were read.
-    pub(super) fn read(&mut self, reader: &mut Reader, memory: &mut MachineMemory<'_>) -> usize {
+    pub(super) fn read(
+        &mut self,
+        reader: &mut MemoryReader,
+        memory: &mut MachineMemory<'_>,
+    ) -> usize {
         let MachineMemory { source, kernel } = memory;
         let layout = &kernel.layouts.mount_tree;
         reader.clear();
@@ -123,7 +127,7 @@ impl Mounts {
     }
 
     /// What is mounted on a name, the last one of those on each other.
-    pub(super) fn on(&self, place: Place) -> Option<&Mount> {
+    pub(super) fn on(&self, place: DentryPlace) -> Option<&Mount> {
         let find = |at: (KernelVa, KernelVa)| {
             let found = self.list.binary_search_by_key(&at, |it| (it.parent, it.mountpoint));
             self.list.get(found.ok()?)

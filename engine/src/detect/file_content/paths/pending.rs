@@ -11,10 +11,10 @@ use panoptes_tables::{StringId, Strings};
 
 use super::super::explained::ReportedContent;
 use super::super::important::pattern_number;
-use super::known::{Named, OwnerId, Place};
+use super::known::{DentryPlace, OwnerId, PathTarget};
 use super::{PENDING_MAX, Paths, is_set_id};
 use crate::page_cache::{
-    Asker, ContentSource, FileContent, FileIdentity, Hashes, Outcome, Partial,
+    Asker, ContentFacts, ContentSource, FileIdentity, HashOutcome, Hashes, Partial,
 };
 use crate::state::process::ProcessKey;
 use crate::time::{Monotonic, Now, RealTime};
@@ -44,7 +44,7 @@ pub struct PathChange<'a> {
     pub device: u32,
     /// What the path named before: inode number, size and modification time; `None` if it was not
     /// known.
-    pub before: Option<Before>,
+    pub before: Option<PreviousTarget>,
     /// Hashes of the file as it is now, if all of it is known.
     pub hashes: Option<Hashes>,
     /// How much of it is in memory, if not all of it.
@@ -87,7 +87,7 @@ impl fmt::Debug for NewNames<'_> {
 
 /// What a path named before.
 #[derive(Clone, Copy, Debug)]
-pub struct Before {
+pub struct PreviousTarget {
     pub number: u64,
     pub size: u64,
     pub modify_time_ns: i64,
@@ -100,19 +100,19 @@ pub struct Before {
 /// A change that waits.
 #[derive(Clone, Copy, Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "independent facts")]
-pub(in super::super) struct Pending {
+pub(in super::super) struct PendingPathChange {
     pub(in super::super) path: StringId,
     /// The path by which it was found first, if it was renamed since.
     previous: Option<StringId>,
     /// The hash of its path, and that of its folder's path.
     pub(super) path_hash: u64,
     folder: u64,
-    pub(super) place: Place,
+    pub(super) place: DentryPlace,
     /// `struct dentry *` of its folder; null if it is not known.
     pub(super) parent: KernelVa,
     pub(super) inode: KernelVa,
     pub(super) attributes: Attributes,
-    pub(super) before: Option<Named>,
+    pub(super) before: Option<PathTarget>,
     hashes_before: Option<Hashes>,
     since: Now,
     /// When its inode and its name were read last.
@@ -148,21 +148,21 @@ pub(in super::super) struct Pending {
 
 /// What becomes of a change that has waited long enough.
 #[derive(Clone, Copy, Debug)]
-pub(in super::super) enum Step {
+pub(in super::super) enum PathChangeStep {
     Waits,
     /// Something else reports it.
     Over,
     Report,
 }
 
-impl Pending {
+impl PendingPathChange {
     /// A change that is found now: the path with its hash and that of its folder, the place of its
     /// name, the file, and whether its content has changed.
     pub(super) fn new(
         (path, (path_hash, folder)): (StringId, (u64, u64)),
-        (place, parent): (Place, KernelVa),
+        (place, parent): (DentryPlace, KernelVa),
         (inode, attributes): (KernelVa, Attributes),
-        (before, is_content): (Option<Named>, bool),
+        (before, is_content): (Option<PathTarget>, bool),
         since: Now,
     ) -> Self {
         Self {
@@ -202,7 +202,7 @@ impl Pending {
     pub(super) fn rename(
         &mut self,
         (path, (path_hash, folder)): (StringId, (u64, u64)),
-        (place, parent): (Place, KernelVa),
+        (place, parent): (DentryPlace, KernelVa),
         strings: &mut Strings,
     ) {
         let old = core::mem::replace(&mut self.path, path);
@@ -342,9 +342,9 @@ impl Pending {
 
     /// Whether it is to wait since the file is open for writing, or to end since it stays so. The
     /// closing of a history, which does not matter, reports nothing.
-    pub(in super::super) fn step_while_open(&self, now: Now) -> Option<Step> {
+    pub(in super::super) fn step_while_open(&self, now: Now) -> Option<PathChangeStep> {
         let waits = self.age(now) < OPEN_NS;
-        let step = if waits { Step::Waits } else { Step::Over };
+        let step = if waits { PathChangeStep::Waits } else { PathChangeStep::Over };
         (self.is_open && (waits || !self.is_history)).then_some(step)
     }
 
@@ -361,7 +361,7 @@ impl Pending {
     }
 
     /// What is known of the file as it is now. Asks for it if nothing is.
-    pub(in super::super) fn ask(&mut self, files: &mut dyn ContentSource) -> Option<FileContent> {
+    pub(in super::super) fn ask(&mut self, files: &mut dyn ContentSource) -> Option<ContentFacts> {
         if let Some(before) = &self.before
             && before.number == self.attributes.ino
             && self.hashes_before.is_none()
@@ -386,27 +386,27 @@ impl Pending {
     pub(in super::super) fn change<'a>(
         &self,
         strings: &'a Strings,
-        known: Option<&FileContent>,
+        known: Option<&ContentFacts>,
         severity: Option<Severity>,
     ) -> PathChange<'a> {
         let partial = known.and_then(|known| match known.outcome {
-            Outcome::Partial(partial) => Some(partial),
-            Outcome::Whole { .. } | Outcome::Nothing => None,
+            HashOutcome::Partial(partial) => Some(partial),
+            HashOutcome::Whole { .. } | HashOutcome::Nothing => None,
         });
-        let is = Named::of(&self.attributes);
+        let is = PathTarget::of(&self.attributes);
         PathChange {
             path: strings.get(self.path),
             previous: self.previous(strings),
             attributes: self.attributes,
             device: self.device.unwrap_or_default(),
-            before: self.before.map(|was| Before {
+            before: self.before.map(|was| PreviousTarget {
                 number: was.number,
                 size: was.size,
                 modify_time_ns: was.modify_time_ns,
                 is_same_file: was.is_same_file(&is),
                 hashes: self.hashes_before,
             }),
-            hashes: known.and_then(FileContent::hashes),
+            hashes: known.and_then(ContentFacts::hashes),
             partial,
             since_ns: self.since(),
             severity,

@@ -18,9 +18,9 @@ use panoptes_records::activities::Severity;
 use panoptes_tables::Strings;
 
 use super::super::rules::ContentRules;
-use super::known::{Named, Owner, Place};
-use super::pending::Pending;
-use super::sweep::Found;
+use super::known::{DentryPlace, FileOwner, PathTarget};
+use super::pending::PendingPathChange;
+use super::sweep::SweptName;
 use super::{Judge, PENDING_MAX, Paths};
 use crate::time::RealTime;
 
@@ -107,7 +107,7 @@ pub struct PermissionChange<'a> {
     pub device: u32,
     /// What it was before; `None` if it was not known.
     pub before: Option<AccessBefore>,
-    pub what: Access,
+    pub what: GrantedAccess,
     /// The user whose own file it is, in a folder where users have their files; a block of 65,536
     /// ids counts as one user.
     pub user: Option<u32>,
@@ -124,12 +124,12 @@ pub struct AccessBefore {
     /// The mode without the type.
     pub permissions: u16,
     /// If it is known.
-    pub owner: Option<Owner>,
+    pub owner: Option<FileOwner>,
 }
 
 /// What a change of permissions gives.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Access {
+pub enum GrantedAccess {
     /// Every user who starts the program gets the rights of its owner.
     SetUid,
     /// Every user who starts the program gets the rights of its group.
@@ -144,7 +144,7 @@ pub enum Access {
 
 /// What becomes of a name that a sweep has come to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Outcome {
+pub(super) enum SweptNameOutcome {
     /// Nothing has changed that is to be reported.
     Nothing,
     /// A change waits.
@@ -153,7 +153,7 @@ pub(super) enum Outcome {
     Left,
 }
 
-impl Outcome {
+impl SweptNameOutcome {
     /// The outcome of a change that found room to wait, or did not.
     pub(super) const fn of_wait(has_room: bool) -> Self {
         if has_room { Self::Waits } else { Self::Left }
@@ -192,12 +192,12 @@ impl Judge<'_> {
     /// known.
     pub(super) fn judge_access(
         &mut self,
-        found: &Found<'_>,
-        before: Option<Named>,
-        named: &Named,
-    ) -> Outcome {
+        found: &SweptName<'_>,
+        before: Option<PathTarget>,
+        named: &PathTarget,
+    ) -> SweptNameOutcome {
         if found.attributes.kind() != mode::S_IFREG || self.starting.is_some() {
-            return Outcome::Nothing;
+            return SweptNameOutcome::Nothing;
         }
         let gains = before.map_or_else(
             || is_set_id(named.permissions),
@@ -209,34 +209,39 @@ impl Judge<'_> {
         let differs = before
             .is_some_and(|before| before.is_same_file(named) && before.has_other_access(named));
         if differs && !is_in_motion(found.attributes) && self.matters(found) {
-            return Outcome::of_wait(self.wait_with_access(found, before));
+            return SweptNameOutcome::of_wait(self.wait_with_access(found, before));
         }
-        Outcome::Nothing
+        SweptNameOutcome::Nothing
     }
 
     /// Decides about a file that seems to have become set-uid or set-gid.
-    fn judge_set_id(&mut self, found: &Found<'_>, before: Option<Named>, named: &Named) -> Outcome {
+    fn judge_set_id(
+        &mut self,
+        found: &SweptName<'_>,
+        before: Option<PathTarget>,
+        named: &PathTarget,
+    ) -> SweptNameOutcome {
         let is_same = before.is_some_and(|before| before.is_same_file(named));
         if self.rules.is_excluded(found.path) || !is_same && !self.is_recent(found) {
-            return Outcome::Nothing;
+            return SweptNameOutcome::Nothing;
         }
         if before.is_none() {
             match self.has_had_set_id(found, named) {
-                None => return Outcome::Left,
-                Some(true) => return Outcome::Nothing,
+                None => return SweptNameOutcome::Left,
+                Some(true) => return SweptNameOutcome::Nothing,
                 Some(false) => {}
             }
         }
-        Outcome::of_wait(self.wait_with_access(found, before))
+        SweptNameOutcome::of_wait(self.wait_with_access(found, before))
     }
 
     /// Whether a file was set-uid or set-gid already, under another path; `None` if only the next
     /// sweep can tell.
-    fn has_had_set_id(&mut self, found: &Found<'_>, named: &Named) -> Option<bool> {
+    fn has_had_set_id(&mut self, found: &SweptName<'_>, named: &PathTarget) -> Option<bool> {
         if self.reported.has(found.attributes) {
             return Some(true);
         }
-        let had = |other: &Named| {
+        let had = |other: &PathTarget| {
             other.is_same_file(named) && !gains_set_id(other.permissions, named.permissions)
         };
         // Another file may have its path by now.
@@ -251,9 +256,9 @@ impl Judge<'_> {
     }
 
     /// Compares the permissions of a folder of the system with those of before.
-    pub(super) fn take_folder(&mut self, found: &Found<'_>) {
+    pub(super) fn take_folder(&mut self, found: &SweptName<'_>) {
         // Folders are not read by their addresses: each new name changes their times.
-        let place = Place::UNKNOWN;
+        let place = DentryPlace::UNKNOWN;
         let mut named = self.known.named(found.path, found.attributes);
         let before = self.known.get(found.path, place);
         let becomes_open =
@@ -286,7 +291,7 @@ impl Judge<'_> {
 
     /// Lets a change of permissions wait. A known path of a file whose change waits under another
     /// one is a second name of it.
-    fn wait_with_access(&mut self, found: &Found<'_>, before: Option<Named>) -> bool {
+    fn wait_with_access(&mut self, found: &SweptName<'_>, before: Option<PathTarget>) -> bool {
         let inode = (found.inode, found.attributes.ino);
         if before.is_some() && self.pending.iter().any(|pending| pending.is_of(inode)) {
             return true;
@@ -297,12 +302,12 @@ impl Judge<'_> {
 
 /// The state of a path that is noted while a change of it waits: with the permissions that were
 /// reported.
-pub(super) fn as_reported(named: Named, before: Option<Named>) -> Named {
+pub(super) fn as_reported(named: PathTarget, before: Option<PathTarget>) -> PathTarget {
     if let Some(before) = before {
         return named.with_access_of(&before);
     }
     let new = if is_set_id(named.permissions) { SET_UID | SET_GID } else { OTHERS_WRITE };
-    Named { permissions: named.permissions & !new, ..named }
+    PathTarget { permissions: named.permissions & !new, ..named }
 }
 
 /// Whether a file's content was changed so shortly before its permissions that both are one act.
@@ -311,26 +316,26 @@ fn is_in_motion(attributes: &Attributes) -> bool {
     (0..=MOTION_NS).contains(&since)
 }
 
-impl Pending {
+impl PendingPathChange {
     /// What the change gives.
-    fn access(&self) -> Access {
+    fn access(&self) -> GrantedAccess {
         let now = self.attributes.mode;
         let before = self.before.as_ref().map_or(0, |before| before.permissions);
         if self.is_folder() {
             return if is_open(now) && !is_open(before) {
-                Access::OpenFolder
+                GrantedAccess::OpenFolder
             } else {
-                Access::Other
+                GrantedAccess::Other
             };
         }
         if self.capabilities != 0 {
-            return Access::Capabilities(self.capabilities);
+            return GrantedAccess::Capabilities(self.capabilities);
         }
         let (had_uid, had_gid) = set_ids(before);
         match set_ids(now) {
-            (true, _) if !had_uid => Access::SetUid,
-            (_, true) if !had_gid => Access::SetGid,
-            _ => Access::Other,
+            (true, _) if !had_uid => GrantedAccess::SetUid,
+            (_, true) if !had_gid => GrantedAccess::SetGid,
+            _ => GrantedAccess::Other,
         }
     }
 
@@ -348,7 +353,7 @@ impl Pending {
     /// excluded.
     pub(super) fn gives_rights(&self, rules: &ContentRules, path: &[u8]) -> bool {
         let may_give = !self.is_content || self.capabilities != 0;
-        may_give && self.access() != Access::Other && !rules.is_excluded(path)
+        may_give && self.access() != GrantedAccess::Other && !rules.is_excluded(path)
     }
 
     /// Whether the file is one that distributions ship set-uid, and its mode was not known.
@@ -363,8 +368,9 @@ impl Pending {
     /// Makes it one of permissions if its content was reported, and not that it is set-uid.
     pub(in super::super) fn turns_to_permissions(&mut self) -> bool {
         let is = self.named();
-        let reported = self.reported.map(|(permissions, owner)| Named { permissions, owner, ..is });
-        let lacks = |was: &Named| gains_set_id(was.permissions, is.permissions);
+        let reported =
+            self.reported.map(|(permissions, owner)| PathTarget { permissions, owner, ..is });
+        let lacks = |was: &PathTarget| gains_set_id(was.permissions, is.permissions);
         let reported = reported.filter(|was| self.is_content && self.is_regular() && lacks(was));
         if reported.is_some() {
             (self.is_content, self.before) = (false, reported);
@@ -376,14 +382,15 @@ impl Pending {
     /// are as before again.
     pub(in super::super) fn is_reported(&self) -> bool {
         let is = self.named();
-        let is_back = |was: &Named| was.is_same_file(&is) && !was.has_other_access(&is);
-        let reported = self.reported.map(|(permissions, owner)| Named { permissions, owner, ..is });
+        let is_back = |was: &PathTarget| was.is_same_file(&is) && !was.has_other_access(&is);
+        let reported =
+            self.reported.map(|(permissions, owner)| PathTarget { permissions, owner, ..is });
         self.capabilities == 0 && [reported, self.before].iter().flatten().any(is_back)
     }
 
     /// What its path names, with the owner.
-    fn named(&self) -> Named {
-        Named { owner: self.owner, ..Named::of(&self.attributes) }
+    fn named(&self) -> PathTarget {
+        PathTarget { owner: self.owner, ..PathTarget::of(&self.attributes) }
     }
 }
 
@@ -400,7 +407,7 @@ impl Paths {
 
     /// Notes that the permissions of changes that have ended were reported.
     pub(super) fn note_reported(&mut self) {
-        let mut files = ArrayVec::<Named, PENDING_MAX>::new();
+        let mut files = ArrayVec::<PathTarget, PENDING_MAX>::new();
         for pending in self.pending.iter().filter(|pending| pending.has_ended) {
             files.push(pending.named());
             if pending.is_to_remember() {
@@ -418,7 +425,7 @@ impl Paths {
     }
 
     /// The changes that wait.
-    pub(in super::super) fn waiting(&self) -> &[Pending] {
+    pub(in super::super) fn waiting(&self) -> &[PendingPathChange] {
         &self.pending
     }
 
@@ -430,12 +437,13 @@ impl Paths {
     /// The change of permissions that a change is, for its record.
     pub(in super::super) fn access_change<'a>(
         &self,
-        pending: &'a Pending,
+        pending: &'a PendingPathChange,
         strings: &'a Strings,
         severity: Option<Severity>,
     ) -> PermissionChange<'a> {
         let path = strings.get(pending.path);
-        let what = if pending.is_probably_old(path) { Access::Other } else { pending.access() };
+        let what =
+            if pending.is_probably_old(path) { GrantedAccess::Other } else { pending.access() };
         PermissionChange {
             path,
             previous: pending.previous(strings),

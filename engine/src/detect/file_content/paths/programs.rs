@@ -7,21 +7,21 @@ use panoptes_tables::Strings;
 
 use super::super::rules::ContentRules;
 use super::folders::matter;
-use super::known::Place;
-use super::permissions::{Outcome, as_reported};
-use super::sweep::Found;
+use super::known::DentryPlace;
+use super::permissions::{SweptNameOutcome, as_reported};
+use super::sweep::SweptName;
 use super::{By, Judge, Paths};
-use crate::shipped::Shipped;
+use crate::shipped::ShippedFiles;
 use crate::time::Now;
 use crate::walk::Snapshot;
 
 impl Judge<'_> {
     /// Decides about a set-uid or set-gid program, in a folder that no sweep comes to.
-    fn take_program(&mut self, found: &Found<'_>) -> Outcome {
+    fn take_program(&mut self, found: &SweptName<'_>) -> SweptNameOutcome {
         let named = self.known.named(found.path, found.attributes);
         let before = self.known.peek(self.known.hash(found.path));
         let outcome = self.judge_access(found, before, &named);
-        if outcome == Outcome::Waits {
+        if outcome == SweptNameOutcome::Waits {
             self.known.set(found.path, as_reported(named, before), None);
         }
         outcome
@@ -30,21 +30,21 @@ impl Judge<'_> {
     /// Decides about a program that has given capabilities to a process. Nothing shows when they
     /// were set. They are reported once for each change of its inode, and only if it has not given
     /// them before.
-    fn take_capabilities(&mut self, found: &Found<'_>, capabilities: u64) -> Outcome {
+    fn take_capabilities(&mut self, found: &SweptName<'_>, capabilities: u64) -> SweptNameOutcome {
         if self.starting.is_some()
             || self.rules.is_excluded(found.path)
             || !self.is_recent(found)
             || self.reported.has_capabilities(found.attributes)
             || self.reported.has_given(found.attributes, capabilities)
         {
-            return Outcome::Nothing;
+            return SweptNameOutcome::Nothing;
         }
         let inode = (found.inode, found.attributes.ino);
         let waits = self.pending.iter().any(|it| it.is_of(inode)) || self.wait(found, None, false);
         if let Some(pending) = self.pending.iter_mut().find(|it| it.is_of(inode)) {
             pending.capabilities |= capabilities;
         }
-        Outcome::of_wait(waits)
+        SweptNameOutcome::of_wait(waits)
     }
 }
 
@@ -75,7 +75,7 @@ impl Paths {
         (path, mount, dentry): (&[u8], KernelVa, KernelVa),
         (inode, attributes, capabilities): (KernelVa, &Attributes, u64),
         (snapshot, now): (&Snapshot, Now),
-        (rules, shipped): (&ContentRules, &Shipped),
+        (rules, shipped): (&ContentRules, &ShippedFiles),
         strings: &mut Strings,
     ) -> bool {
         let (Some(start_ns), Some(now_ns)) = (self.start_ns, snapshot.machine.calendar_ns) else {
@@ -88,12 +88,12 @@ impl Paths {
         }
         let by = By { rules, shipped, explained: &[], strings, searches: 1 };
         let (.., mut judge) = self.judge(by, (start_ns, now, now_ns));
-        let (place, parent) = (Place { mount, dentry }, KernelVa::NULL);
-        let found = Found { path, place, parent, inode, attributes, folder: None };
+        let (place, parent) = (DentryPlace { mount, dentry }, KernelVa::NULL);
+        let found = SweptName { path, place, parent, inode, attributes, folder: None };
         let outcome = match capabilities {
             0 => judge.take_program(&found),
             _ => judge.take_capabilities(&found, capabilities),
         };
-        outcome == Outcome::Left
+        outcome == SweptNameOutcome::Left
     }
 }

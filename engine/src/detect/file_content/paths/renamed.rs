@@ -7,19 +7,19 @@
 
 use arrayvec::ArrayVec;
 use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::kernel::dentry::Name;
+use panoptes_decoders::kernel::dentry::DirectoryEntry;
 use panoptes_decoders::kernel::inode::Attributes;
 use panoptes_decoders::kernel::super_block::Filesystem;
 use panoptes_tables::Strings;
 
 use super::super::rules::{ChangedFile, ContentRules};
 use super::climb::{CLIMBS_AT_ONCE, Climb, climb};
-use super::known::Named;
+use super::known::PathTarget;
 use super::permissions::as_reported;
-use super::{ANY_EXECUTE, Paths, Pending};
-use crate::address::Reader;
+use super::{ANY_EXECUTE, Paths, PendingPathChange};
+use crate::address::MemoryReader;
 use crate::page_cache::MachineMemory;
-use crate::shipped::Shipped;
+use crate::shipped::ShippedFiles;
 use crate::time::Now;
 use crate::walk::Snapshot;
 
@@ -32,11 +32,11 @@ impl Paths {
     /// the last scans again, and their names: files that are gone by now are not reported.
     pub(in super::super) fn settle(
         &mut self,
-        (reader, memory): (&mut Reader, &mut MachineMemory<'_>),
+        (reader, memory): (&mut MemoryReader, &mut MachineMemory<'_>),
         (snapshot, now): (&Snapshot, Now),
-        (rules, shipped): (&ContentRules, &Shipped),
+        (rules, shipped): (&ContentRules, &ShippedFiles),
         strings: &mut Strings,
-    ) -> &mut [Pending] {
+    ) -> &mut [PendingPathChange] {
         self.remove_over(strings);
         for pending in &mut self.pending {
             pending.scans = pending.scans.saturating_add(snapshot.counts());
@@ -53,7 +53,7 @@ impl Paths {
     /// they were, with their folders.
     fn read_again(
         &mut self,
-        (reader, memory): (&mut Reader, &mut MachineMemory<'_>),
+        (reader, memory): (&mut MemoryReader, &mut MachineMemory<'_>),
         now: Now,
         strings: &Strings,
     ) -> ArrayVec<(usize, KernelVa), CLIMBS_AT_ONCE> {
@@ -93,8 +93,8 @@ impl Paths {
             pending.attributes = same.unwrap_or(*was);
             pending.device = block.map(|block| block.dev);
             pending.is_on_image = block.is_some_and(|block| block.is_read_only_image());
-            let name =
-                dentry.map(|bytes| Name::decode(&layouts.dentry, pending.place.dentry, bytes));
+            let name = dentry
+                .map(|bytes| DirectoryEntry::decode(&layouts.dentry, pending.place.dentry, bytes));
             // A folder's change is reported by the path where it was found.
             let name = name.filter(|(name, _)| {
                 name.inode == pending.inode && !name.unlinked && !pending.is_folder()
@@ -121,8 +121,8 @@ impl Paths {
     fn follow_moved(
         &mut self,
         moved: &mut ArrayVec<(usize, KernelVa), CLIMBS_AT_ONCE>,
-        (reader, memory): (&mut Reader, &mut MachineMemory<'_>),
-        (rules, shipped): (&ContentRules, &Shipped),
+        (reader, memory): (&mut MemoryReader, &mut MachineMemory<'_>),
+        (rules, shipped): (&ContentRules, &ShippedFiles),
         strings: &mut Strings,
     ) {
         if moved.is_empty() {
@@ -167,7 +167,8 @@ impl Paths {
             };
             let place = pending.place;
             let before = self.known.set(path, reported, Some(place));
-            let is_other = |was: &Named| !was.is_same_file(&named) || !was.has_same_content(&named);
+            let is_other =
+                |was: &PathTarget| !was.is_same_file(&named) || !was.has_same_content(&named);
             if pending.is_content {
                 pending.before = before.filter(is_other);
             }

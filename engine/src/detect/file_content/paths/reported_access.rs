@@ -11,7 +11,7 @@
 //! rename do, gives it none.
 
 use panoptes_decoders::kernel::inode::{Attributes, mode};
-use panoptes_tables::{HashKey, Latest};
+use panoptes_tables::{HashKey, RecentList};
 
 /// Number of files of root that are remembered, and of those of all others: users make as many as
 /// they like.
@@ -32,18 +32,18 @@ struct Capable {
 /// The last files and folders whose permissions were reported or explained.
 #[derive(Debug)]
 pub(super) struct ReportedAccess {
-    of_root: Latest<u64>,
-    of_others: Latest<u64>,
-    capable: Latest<Capable>,
+    of_root: RecentList<u64>,
+    of_others: RecentList<u64>,
+    capable: RecentList<Capable>,
     key: HashKey,
 }
 
 impl ReportedAccess {
     pub(super) fn new(key: HashKey) -> Self {
         Self {
-            of_root: Latest::new(OF_ROOT),
-            of_others: Latest::new(OF_OTHERS),
-            capable: Latest::new(CAPABLE),
+            of_root: RecentList::new(OF_ROOT),
+            of_others: RecentList::new(OF_OTHERS),
+            capable: RecentList::new(CAPABLE),
             key,
         }
     }

@@ -23,9 +23,9 @@ use panoptes_tables::room;
 
 use super::super::important::is_history;
 use super::folders::{Matter, is_in_homes, is_of_system, matter};
-use super::known::Place;
+use super::known::DentryPlace;
 use super::mounts::Mounts;
-use crate::address::Reader;
+use crate::address::MemoryReader;
 use crate::container_config::Glob;
 use crate::page_cache::MachineMemory;
 
@@ -61,9 +61,9 @@ pub(super) type Path = ArrayVec<u8, PATH_BYTES_MAX>;
 
 /// A name that a sweep has come to.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Found<'a> {
+pub(super) struct SweptName<'a> {
     pub path: &'a [u8],
-    pub place: Place,
+    pub place: DentryPlace,
     /// `struct dentry *` of the folder; null if it is not known.
     pub parent: KernelVa,
     /// `struct inode *`; null for the name of a shell's history that has no file.
@@ -73,7 +73,7 @@ pub(super) struct Found<'a> {
     pub folder: Option<&'a Folder>,
 }
 
-impl Found<'_> {
+impl SweptName<'_> {
     /// Whether it is what is mounted on a name.
     pub(super) fn is_mounted(&self) -> bool {
         self.folder.is_some_and(|folder| folder.dentry == self.place.dentry)
@@ -103,7 +103,7 @@ pub(super) struct Folder {
 
 /// What a step has read of one list.
 #[derive(Clone, Debug)]
-struct Read {
+struct FolderRead {
     folder: usize,
     dentry: KernelVa,
     listed: Option<ListedName>,
@@ -123,7 +123,7 @@ pub(super) struct Sweep {
     root: (KernelVa, KernelVa),
     mounts: Mounts,
     folders: Vec<Folder>,
-    reads: Vec<Read>,
+    reads: Vec<FolderRead>,
     steps: u32,
     /// Names without a file, in this sweep.
     absent: u32,
@@ -140,7 +140,7 @@ pub(super) struct Sweep {
 
 /// What a scan's part of a sweep came to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Progress {
+pub(super) enum SweepProgress {
     /// Nothing can be read: the root of process 1 is not known.
     Nothing,
     /// The root is another one than before.
@@ -203,8 +203,8 @@ impl Sweep {
     }
 
     /// The place of the root of process 1.
-    pub(super) const fn root(&self) -> Place {
-        Place { mount: self.root.0, dentry: self.root.1 }
+    pub(super) const fn root(&self) -> DentryPlace {
+        DentryPlace { mount: self.root.0, dentry: self.root.1 }
     }
 
     /// The mounts that process 1 sees.
@@ -222,28 +222,28 @@ impl Sweep {
     /// where files may matter, and for each folder of the system.
     pub(super) fn go_on(
         &mut self,
-        (reader, memory): (&mut Reader, &mut MachineMemory<'_>),
+        (reader, memory): (&mut MemoryReader, &mut MachineMemory<'_>),
         (fs, now_ns): (KernelVa, i64),
         include: &[Glob],
-        found: &mut dyn FnMut(&Found<'_>),
-    ) -> Progress {
+        found: &mut dyn FnMut(&SweptName<'_>),
+    ) -> SweepProgress {
         self.now_ns = now_ns;
         if self.folders.is_empty() || self.fs != fs {
             let before = self.root;
             self.fs = fs;
             if !self.begin(reader, memory) {
                 self.folders.clear();
-                return Progress::Nothing;
+                return SweepProgress::Nothing;
             }
             if self.root != before && !before.0.is_null() {
-                return Progress::OtherRoot;
+                return SweepProgress::OtherRoot;
             }
         }
         if self.mounts.are_complete() && self.folders.iter().all(is_home) {
             self.home_scans += 1;
             if self.home_scans > HOME_SCANS_MAX {
                 self.break_off();
-                return Progress::Complete;
+                return SweepProgress::Complete;
             }
         }
         let (mut names, mut steps, mut absent) = (0, 0, 0);
@@ -260,7 +260,7 @@ impl Sweep {
                 names += self.mounts.read(reader, memory);
             }
             if self.folders.is_empty() {
-                return Progress::Complete;
+                return SweepProgress::Complete;
             }
             if names >= NAMES_PER_SCAN {
                 break;
@@ -268,7 +268,7 @@ impl Sweep {
         }
         self.is_held_up = absent >= ABSENT_PER_SCAN;
         self.note_fullest();
-        Progress::GoesOn
+        SweepProgress::GoesOn
     }
 
     /// Notes which folder has most names without a file.
@@ -288,7 +288,7 @@ impl Sweep {
     }
 
     /// Reads the root of process 1; `false` if it cannot be read.
-    fn begin(&mut self, reader: &mut Reader, memory: &mut MachineMemory<'_>) -> bool {
+    fn begin(&mut self, reader: &mut MemoryReader, memory: &mut MachineMemory<'_>) -> bool {
         (self.steps, self.home_scans) = (0, 0);
         (self.absent, self.cut, self.is_held_up) = (0, 0, false);
         self.fullest = (0, Path::new());
@@ -359,7 +359,7 @@ impl Sweep {
     }
 
     /// Reads the next name of some lists, with its inode; returns how many were read.
-    fn read_names(&mut self, reader: &mut Reader, memory: &mut MachineMemory<'_>) -> usize {
+    fn read_names(&mut self, reader: &mut MemoryReader, memory: &mut MachineMemory<'_>) -> usize {
         let MachineMemory { source, kernel } = memory;
         let layouts = &kernel.layouts;
         self.reads.clear();
@@ -370,7 +370,7 @@ impl Sweep {
             if reader.push(&kernel.space, dentry, &layouts.dentry_tree.packing).is_none() {
                 break;
             }
-            self.reads.push(Read {
+            self.reads.push(FolderRead {
                 folder,
                 dentry,
                 listed: None,
@@ -413,7 +413,7 @@ impl Sweep {
 
     /// Follows what was read: lists go on, folders are added, and files are passed on. Returns the
     /// number of names without a file.
-    fn take_names(&mut self, include: &[Glob], found: &mut dyn FnMut(&Found<'_>)) -> usize {
+    fn take_names(&mut self, include: &[Glob], found: &mut dyn FnMut(&SweptName<'_>)) -> usize {
         let before = self.absent;
         let mut reads = core::mem::take(&mut self.reads);
         // From the last one on: a folder that is removed is replaced by the last one.
@@ -442,7 +442,7 @@ impl Sweep {
     }
 
     /// Goes on to the next name of a list; `false` at its end, or where it breaks off.
-    fn advance(&mut self, read: &Read) -> bool {
+    fn advance(&mut self, read: &FolderRead) -> bool {
         let folder = &mut self.folders[read.folder];
         let Some(listed) = &read.listed else { return false };
         if is_absent(read) {
@@ -469,7 +469,7 @@ impl Sweep {
     }
 
     /// Passes on the name of a shell's history that has no file.
-    fn take_history(&self, read: &Read, found: &mut dyn FnMut(&Found<'_>)) {
+    fn take_history(&self, read: &FolderRead, found: &mut dyn FnMut(&SweptName<'_>)) {
         let folder = &self.folders[read.folder];
         let Some(listed) = read.listed.filter(|it| it.inode.is_null() && !it.unlinked) else {
             return;
@@ -477,20 +477,25 @@ impl Sweep {
         let mut path: ArrayVec<u8, { PATH_BYTES_MAX + NAME_BYTES_MAX }> = ArrayVec::new();
         path.extend(folder.path.iter().chain(&read.name).copied());
         if listed.parent == folder.dentry && is_history(&path) {
-            let place = Place { mount: folder.mount, dentry: read.dentry };
+            let place = DentryPlace { mount: folder.mount, dentry: read.dentry };
             let (parent, attributes) = (listed.parent, &Attributes::default());
             let (path, inode, folder) = (&path[..], KernelVa::NULL, Some(folder));
-            found(&Found { path, place, parent, inode, attributes, folder });
+            found(&SweptName { path, place, parent, inode, attributes, folder });
         }
     }
 
     /// Adds a folder, or passes a file on.
-    fn take_name(&mut self, read: &Read, include: &[Glob], found: &mut dyn FnMut(&Found<'_>)) {
+    fn take_name(
+        &mut self,
+        read: &FolderRead,
+        include: &[Glob],
+        found: &mut dyn FnMut(&SweptName<'_>),
+    ) {
         let (Some(listed), Some(attributes)) = (read.listed, &read.attributes) else {
             return self.take_history(read, found);
         };
         let folder = &self.folders[read.folder];
-        let place = Place { mount: folder.mount, dentry: read.dentry };
+        let place = DentryPlace { mount: folder.mount, dentry: read.dentry };
         let (inode, parent) = (listed.inode, listed.parent);
         let folder_of = Some(folder);
         if read.dentry == folder.dentry {
@@ -498,9 +503,9 @@ impl Sweep {
             let path = folder.path.strip_suffix(b"/").unwrap_or_default();
             if is_folder(attributes) && is_of_system(&folder.path) {
                 let path = if path.is_empty() { b"/" } else { path };
-                found(&Found { path, place, parent, inode, attributes, folder: folder_of });
+                found(&SweptName { path, place, parent, inode, attributes, folder: folder_of });
             } else if !path.is_empty() && (is_file(attributes) || is_history(path)) {
-                found(&Found { path, place, parent, inode, attributes, folder: folder_of });
+                found(&SweptName { path, place, parent, inode, attributes, folder: folder_of });
             }
             return;
         }
@@ -511,7 +516,7 @@ impl Sweep {
         path.extend(folder.path.iter().chain(&read.name).copied());
         let mounted = self.mounts.on(place);
         if mounted.is_none() && (is_file(attributes) || is_history(&path)) {
-            found(&Found { path: &path, place, parent, inode, attributes, folder: folder_of });
+            found(&SweptName { path: &path, place, parent, inode, attributes, folder: folder_of });
             return;
         }
         if path.len() >= PATH_BYTES_MAX {
@@ -521,7 +526,7 @@ impl Sweep {
         let below = matter(&path, include);
         if mounted.is_none() && below.is_some() && is_folder(attributes) && is_of_system(&path) {
             let path = path.strip_suffix(b"/").unwrap_or_default();
-            found(&Found { path, place, parent, inode, attributes, folder: folder_of });
+            found(&SweptName { path, place, parent, inode, attributes, folder: folder_of });
         }
         let path = path.iter().copied().collect();
         if let Some(mounted) = mounted {
@@ -550,7 +555,7 @@ impl Sweep {
 
 /// Whether the kernel only keeps that there is no file of this name, or does not keep the name any
 /// more.
-fn is_absent(read: &Read) -> bool {
+fn is_absent(read: &FolderRead) -> bool {
     read.listed.is_some_and(|listed| listed.inode.is_null())
 }
 

@@ -9,7 +9,7 @@ mod programs;
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::inode::mode;
 
-use super::super::closing::Stage;
+use super::super::closing::ClosingStage;
 use super::super::explained::ReportedContent;
 use super::super::tests::closing;
 use super::*;
@@ -236,10 +236,10 @@ fn what_was_reported_is_no_second_record() {
 #[test]
 fn a_closing_explains_the_change_of_its_file_if_it_is_reported() {
     for (stage, is_explained) in [
-        (Stage::Waiting { matters: true }, true),
-        (Stage::Open { absent_scans: 0 }, true),
-        (Stage::Waiting { matters: false }, false),
-        (Stage::Over, false),
+        (ClosingStage::Waiting { matters: true }, true),
+        (ClosingStage::Open { absent_scans: 0 }, true),
+        (ClosingStage::Waiting { matters: false }, false),
+        (ClosingStage::Over, false),
     ] {
         let (mut machine, _, tail) = swept();
         let inode = machine.inode_of(tail);

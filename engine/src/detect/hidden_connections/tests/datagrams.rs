@@ -1,6 +1,6 @@
 //! The rule for UDP, with hand-made machines and packets.
 
-use super::super::{Hidden, SeenFlow, What};
+use super::super::{HiddenConnection, HiddenConnectionKind, SeenFlow};
 use super::{INTERVAL, MS, OWN, PEER, Scene, at, end};
 use crate::state::tests::world::FakeFile;
 
@@ -13,7 +13,7 @@ fn inbound(from: i64, to: i64) -> SeenFlow {
 }
 
 /// The datagrams of ten scans, in one record. What is found.
-fn judged(change: impl Fn(&mut Scene, &mut SeenFlow)) -> Vec<Hidden> {
+fn judged(change: impl Fn(&mut Scene, &mut SeenFlow)) -> Vec<HiddenConnection> {
     let mut scene = Scene::new();
     let mut flow = inbound(0, 0);
     change(&mut scene, &mut flow);
@@ -27,14 +27,14 @@ fn judged(change: impl Fn(&mut Scene, &mut SeenFlow)) -> Vec<Hidden> {
     scene.found()
 }
 
-fn what(found: &[Hidden]) -> Vec<What> {
+fn what(found: &[HiddenConnection]) -> Vec<HiddenConnectionKind> {
     found.iter().map(|hidden| hidden.what).collect()
 }
 
 #[test]
 fn answers_without_a_socket_are_found_with_their_port() {
     let found = judged(|_, _| ());
-    assert_eq!(what(&found), [What::Connection, What::Listener]);
+    assert_eq!(what(&found), [HiddenConnectionKind::Connection, HiddenConnectionKind::Listener]);
     for hidden in &found {
         assert_eq!((hidden.protocol, hidden.own, hidden.peer), (UDP, at(OWN), at(PEER)));
         assert_eq!((hidden.scans, &hidden.suspect), (9, &None));
@@ -56,7 +56,7 @@ fn each_is_reported_once() {
     let mut other = inbound(from + 10 * INTERVAL, scene.now);
     other.ends[0].address = at("203.0.113.10:50000");
     scene.wire.seen(&other);
-    assert_eq!(what(&scene.found()), [What::Connection]);
+    assert_eq!(what(&scene.found()), [HiddenConnectionKind::Connection]);
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn who_begins_may_have_a_socket_for_each_datagram() {
     assert_eq!(outbound(10), []);
     assert_eq!(outbound(1000), []);
     // 9 scans of 1200 milliseconds in which one of 1000 has a socket: ten sightings at least.
-    assert_eq!(what(&outbound(1200)), [What::Connection]);
+    assert_eq!(what(&outbound(1200)), [HiddenConnectionKind::Connection]);
     // The answer to a request that came before the sensor did begins nothing.
     let late = judged(|_, flow| flow.ends[1].packets = 9);
     assert_eq!(late.len(), 2);

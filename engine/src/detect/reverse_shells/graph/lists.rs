@@ -6,19 +6,19 @@ use crate::walk::Index;
 
 /// Lists of rows, by the position of their owner. A row is in one list, once.
 #[derive(Debug)]
-pub(super) struct Lists<Row> {
+pub(super) struct RowLists<Row> {
     /// By owner, the first row; by row, the next one of the same owner.
     first: Vec<Option<Index<Row>>>,
     next: Vec<Option<Index<Row>>>,
 }
 
-impl<Row> Default for Lists<Row> {
+impl<Row> Default for RowLists<Row> {
     fn default() -> Self {
         Self { first: Vec::default(), next: Vec::default() }
     }
 }
 
-impl<Row> Lists<Row> {
+impl<Row> RowLists<Row> {
     pub(super) fn new(owners: usize, rows: usize) -> Self {
         Self { first: room::list(owners), next: room::list(rows) }
     }

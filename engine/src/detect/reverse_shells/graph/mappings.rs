@@ -18,7 +18,7 @@ use panoptes_tables::room;
 
 use super::looks::{LOOKS_MAX, LookTurns, Looks};
 use super::relays::is_kept;
-use super::{Graph, Object, fact, is_open, object_of};
+use super::{ChannelEnd, Graph, fact, is_open, object_of};
 use crate::walk::{
     DescriptorRow, FilesRow, Index, InodeRow, MmRow, Snapshot, SocketRow, Span, VmaRow,
 };
@@ -74,7 +74,7 @@ impl Mappings {
 }
 
 /// One inode, and the address spaces that map it.
-struct Shared {
+struct MappedInode {
     inode: Index<InodeRow>,
     /// Whether the process may write to it, and its number: newer files in memory have larger ones.
     rank: (bool, u64),
@@ -82,7 +82,7 @@ struct Shared {
     are_more: bool,
 }
 
-impl Shared {
+impl MappedInode {
     fn add(&mut self, mm: Index<MmRow>, table: Option<Index<FilesRow>>, mode: u32) {
         // An address space may map several parts, one after another.
         if let Some((.., known)) = self.mappers.iter_mut().find(|(other, ..)| *other == mm) {
@@ -141,13 +141,13 @@ impl Graph {
     pub(in super::super) fn others_of(
         &self,
         snapshot: &Snapshot,
-        object: Object,
+        object: ChannelEnd,
         table: Index<FilesRow>,
         mode: u32,
     ) -> ArrayVec<Index<FilesRow>, MAPPERS_MAX> {
         match object {
-            Object::Memory(inode) => self.other_mappers(snapshot, inode, table, mode),
-            Object::Queue(queue) => self.other_queue_users(snapshot, queue, table, mode),
+            ChannelEnd::Memory(inode) => self.other_mappers(snapshot, inode, table, mode),
+            ChannelEnd::Queue(queue) => self.other_queue_users(snapshot, queue, table, mode),
             _ => ArrayVec::new(),
         }
     }
@@ -232,7 +232,7 @@ impl Graph {
         let Some(ends) = socket.endpoints else { return true };
         if ends.family != AF_UNIX {
             let object = object_of(snapshot, descriptor.file);
-            let is_connected = matches!(object, Some(Object::Datagram(_)));
+            let is_connected = matches!(object, Some(ChannelEnd::Datagram(_)));
             return !is_listening(ends.state)
                 && (!is_connected || others.has_peer(ends.destination));
         }
@@ -258,7 +258,7 @@ impl Graph {
             self.was_exhausted.set(true);
             return;
         }
-        let mut all = ArrayVec::<Shared, MAPPED_MAX>::new();
+        let mut all = ArrayVec::<MappedInode, MAPPED_MAX>::new();
         for area in self.areas_of(snapshot, table) {
             add_shared(snapshot, area, &mut all);
         }
@@ -352,7 +352,7 @@ pub(in super::super) fn is_in_memory(snapshot: &Snapshot, inode: Index<InodeRow>
 }
 
 /// Adds the inode of an area, if others may map it. Without room, it may take the place of another.
-fn add_shared(snapshot: &Snapshot, area: &VmaRow, all: &mut ArrayVec<Shared, MAPPED_MAX>) {
+fn add_shared(snapshot: &Snapshot, area: &VmaRow, all: &mut ArrayVec<MappedInode, MAPPED_MAX>) {
     let Some(inode) = shared_inode(snapshot, area) else { return };
     let is_written = area.vma.flags & VM_WRITE != 0;
     if let Some(known) = all.iter_mut().find(|shared| shared.inode == inode) {
@@ -361,7 +361,7 @@ fn add_shared(snapshot: &Snapshot, area: &VmaRow, all: &mut ArrayVec<Shared, MAP
     }
     let number = snapshot.inodes.at(inode).map_or(0, |row| row.attributes.ino);
     let rank = (is_written, number);
-    let shared = Shared { inode, rank, mappers: ArrayVec::new(), are_more: false };
+    let shared = MappedInode { inode, rank, mappers: ArrayVec::new(), are_more: false };
     let Err(refused) = all.try_push(shared) else { return };
     let least = all.iter_mut().min_by_key(|shared| shared.rank);
     if let Some(least) = least.filter(|least| least.rank < rank) {
@@ -370,7 +370,7 @@ fn add_shared(snapshot: &Snapshot, area: &VmaRow, all: &mut ArrayVec<Shared, MAP
 }
 
 /// Adds the address spaces that map these inodes.
-fn add_mappers(snapshot: &Snapshot, all: &mut [Shared]) {
+fn add_mappers(snapshot: &Snapshot, all: &mut [MappedInode]) {
     for (index, mm) in snapshot.mms.indexed() {
         let process = snapshot.processes.at(mm.process);
         let table = process.and_then(|process| process.files);
@@ -388,7 +388,11 @@ fn add_mappers(snapshot: &Snapshot, all: &mut [Shared]) {
 }
 
 /// Whether an open file is one of memory that a chain passes.
-pub(in super::super) fn is_of_memory(snapshot: &Snapshot, one: Object, other: Object) -> bool {
-    let (Object::File(file), Object::Memory(inode)) = (one, other) else { return false };
+pub(in super::super) fn is_of_memory(
+    snapshot: &Snapshot,
+    one: ChannelEnd,
+    other: ChannelEnd,
+) -> bool {
+    let (ChannelEnd::File(file), ChannelEnd::Memory(inode)) = (one, other) else { return false };
     snapshot.files.at(file).is_some_and(|row| row.inode == Some(inode))
 }

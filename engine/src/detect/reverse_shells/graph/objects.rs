@@ -10,7 +10,7 @@ use panoptes_decoders::kernel::sock::{
 };
 use panoptes_decoders::kernel::unix_sock::AF_UNIX;
 
-use super::Object;
+use super::ChannelEnd;
 use crate::walk::{ConnectionRow, FileRow, Index, Snapshot, SocketRow};
 
 /// Whether a file is open for reading and writing.
@@ -24,28 +24,28 @@ pub(super) fn is_pipe(snapshot: &Snapshot, file: &FileRow) -> bool {
 }
 
 /// The object of an open file, if any.
-pub fn object_of(snapshot: &Snapshot, file: Option<Index<FileRow>>) -> Option<Object> {
+pub fn object_of(snapshot: &Snapshot, file: Option<Index<FileRow>>) -> Option<ChannelEnd> {
     let row = snapshot.files.at(file)?;
     if row.open.mode & (FMODE_READ | FMODE_WRITE) == 0 {
         return None;
     }
     if let Some(at) = row.connection {
         let connection = snapshot.connections.at(at)?;
-        return is_open(connection).then_some(Object::Connection(at));
+        return is_open(connection).then_some(ChannelEnd::Connection(at));
     }
     if let Some(at) = row.socket {
         let socket = snapshot.sockets.at(at)?;
         let endpoints = socket.endpoints?;
         return match endpoints.family {
-            AF_UNIX => Some(Object::Unix(at)),
-            AF_INET | AF_INET6 if has_peer(socket, &endpoints) => Some(Object::Datagram(at)),
-            _ => is_open_to_any(socket, &endpoints).then_some(Object::AnyPeer(at)),
+            AF_UNIX => Some(ChannelEnd::Unix(at)),
+            AF_INET | AF_INET6 if has_peer(socket, &endpoints) => Some(ChannelEnd::Datagram(at)),
+            _ => is_open_to_any(socket, &endpoints).then_some(ChannelEnd::AnyPeer(at)),
         };
     }
     if let Some(at) = row.terminal {
-        return Some(Object::Terminal(at));
+        return Some(ChannelEnd::Terminal(at));
     }
-    row.inode.filter(|_| is_pipe(snapshot, row)).map(Object::Pipe)
+    row.inode.filter(|_| is_pipe(snapshot, row)).map(ChannelEnd::Pipe)
 }
 
 /// Whether a socket other than one of TCP has a peer. Those of TCP with a peer are connections. One
@@ -150,20 +150,24 @@ fn mapped(address: IpAddr) -> IpAddr {
 }
 
 /// Whether two objects are ends of the same link, or the same end.
-pub(in super::super) fn is_same_link(snapshot: &Snapshot, one: Object, other: Object) -> bool {
+pub(in super::super) fn is_same_link(
+    snapshot: &Snapshot,
+    one: ChannelEnd,
+    other: ChannelEnd,
+) -> bool {
     one == other
         || match (one, other) {
-            (Object::Unix(one), Object::Unix(other)) => {
+            (ChannelEnd::Unix(one), ChannelEnd::Unix(other)) => {
                 snapshot.sockets.at(one).is_some_and(|row| row.peer == Some(other))
                     || snapshot.sockets.at(other).is_some_and(|row| row.peer == Some(one))
             }
-            (Object::Terminal(one), Object::Terminal(other)) => {
+            (ChannelEnd::Terminal(one), ChannelEnd::Terminal(other)) => {
                 snapshot.terminals.at(one).is_some_and(|row| row.link == Some(other))
             }
-            (Object::Connection(one), Object::Connection(other)) => {
+            (ChannelEnd::Connection(one), ChannelEnd::Connection(other)) => {
                 mirror(snapshot, one) == Some(other)
             }
-            (Object::File(one), Object::File(other)) => {
+            (ChannelEnd::File(one), ChannelEnd::File(other)) => {
                 let inode = |at| snapshot.files.at(at).and_then(|row| row.inode);
                 inode(one) == inode(other)
             }
@@ -171,7 +175,7 @@ pub(in super::super) fn is_same_link(snapshot: &Snapshot, one: Object, other: Ob
         }
 }
 
-pub(in super::super) fn is_master(snapshot: &Snapshot, object: Object) -> bool {
-    let Object::Terminal(at) = object else { return false };
+pub(in super::super) fn is_master(snapshot: &Snapshot, object: ChannelEnd) -> bool {
+    let ChannelEnd::Terminal(at) = object else { return false };
     snapshot.terminals.at(at).is_some_and(|row| row.is_master)
 }

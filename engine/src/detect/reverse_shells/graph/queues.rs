@@ -8,7 +8,7 @@
 use arrayvec::ArrayVec;
 use panoptes_decoders::kernel::file::{FMODE_READ, FMODE_WRITE};
 
-use super::{Graph, Object, fact};
+use super::{ChannelEnd, Graph, fact};
 use crate::walk::{FilesRow, Index, Snapshot};
 
 /// Maximum number of queues that are remembered.
@@ -122,9 +122,9 @@ impl Graph {
         &self,
         table: Index<FilesRow>,
         mode: u32,
-    ) -> ArrayVec<Object, QUEUES_OF_ONE_MAX> {
+    ) -> ArrayVec<ChannelEnd, QUEUES_OF_ONE_MAX> {
         let own = self.queue_uses.iter().filter(|it| it.table == table && it.has_mode(mode));
-        own.map(|it| Object::Queue(it.queue)).take(QUEUES_OF_ONE_MAX).collect()
+        own.map(|it| ChannelEnd::Queue(it.queue)).take(QUEUES_OF_ONE_MAX).collect()
     }
 
     /// The other processes that use a queue in this mode, and serve nobody else.

@@ -7,8 +7,8 @@ use panoptes_decoders::kernel::inode::mode;
 use panoptes_decoders::kernel::super_block::FilesKind;
 use panoptes_tables::room;
 
-use super::lists::Lists;
-use super::{Graph, Object, object_of};
+use super::lists::RowLists;
+use super::{ChannelEnd, Graph, object_of};
 use crate::walk::{DescriptorRow, FileRow, Index, InodeRow, Snapshot};
 
 /// A process that has more of these files open for both reading and writing than this serves many
@@ -52,7 +52,7 @@ impl Relays {
         &mut self,
         snapshot: &Snapshot,
         file: Index<FileRow>,
-        descriptors: &Lists<DescriptorRow>,
+        descriptors: &RowLists<DescriptorRow>,
     ) -> bool {
         let Some(row) = snapshot.files.at(file) else { return false };
         let mut holders = descriptors.of(file.position()).take(2);
@@ -88,12 +88,12 @@ impl Graph {
         snapshot: &Snapshot,
         file: Option<Index<FileRow>>,
         edges: Edges,
-    ) -> Option<Object> {
+    ) -> Option<ChannelEnd> {
         object_of(snapshot, file).or_else(|| {
             let row = snapshot.files.at(file).filter(|_| edges == Edges::WithFiles)?;
             let is_open = row.open.mode & (FMODE_READ | FMODE_WRITE) != 0;
             let is_relay = is_open && row.inode.is_some_and(|inode| self.relays.has(inode));
-            file.filter(|_| is_relay).map(Object::File)
+            file.filter(|_| is_relay).map(ChannelEnd::File)
         })
     }
 

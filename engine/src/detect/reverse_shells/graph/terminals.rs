@@ -18,7 +18,7 @@
 use panoptes_tables::room;
 
 use super::lists::{linked, reset};
-use super::{Edges, Graph, Object, is_master};
+use super::{ChannelEnd, Edges, Graph, is_master};
 use crate::walk::{FilesRow, Index, Snapshot, TERMINALS_MAX, TerminalRow};
 
 /// What is known of holders of masters in one scan.
@@ -140,7 +140,7 @@ impl Graph {
             match self.object_of(snapshot, row.file, Edges::WithFiles) {
                 None => {}
                 Some(object) if is_master(snapshot, object) => {}
-                Some(Object::Terminal(end)) if only.is_none_or(|other| other == end) => {
+                Some(ChannelEnd::Terminal(end)) if only.is_none_or(|other| other == end) => {
                     only = Some(end);
                 }
                 Some(_) => return Membership::None,

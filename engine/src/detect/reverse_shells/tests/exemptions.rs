@@ -139,7 +139,7 @@ fn a_datagram_socket_in_the_place_of_another_is_not_that_one() {
     let mut watch = Watch::new();
     watch.scan(&machine);
     let found = &mut watch.shells.reported;
-    let (at, object) = (Index::new(0).unwrap(), Object::Datagram(Index::new(0).unwrap()));
+    let (at, object) = (Index::new(0).unwrap(), ChannelEnd::Datagram(Index::new(0).unwrap()));
     found.add(&watch.snapshot, object);
     found.forget_ended(&watch.snapshot);
     assert!(found.has(&watch.snapshot, object));
@@ -158,7 +158,7 @@ fn a_full_list_of_reported_connections_silences_no_new_one() {
     let tcp = machine.connection(40000, PEER);
     machine.run(20, "bash", "bash -i", &[(0, &tcp), (1, &tcp), (2, &tcp)]);
     let mut watch = Watch::new();
-    watch.shells.reported = Reported::with_room_for(1, HashKey::new(9));
+    watch.shells.reported = ReportedConnections::with_room_for(1, HashKey::new(9));
     assert_eq!(watch.settle(&machine).len(), 1);
     let other = machine.connection(40001, PEER);
     machine.run(21, "bash", "bash -i", &[(0, &other), (1, &other), (2, &other)]);
@@ -183,7 +183,7 @@ fn current_listeners_are_known_however_many_have_ended() {
     }
     let snapshot = &watch.snapshot;
     let row = snapshot.connections.iter().find(|row| !direction::listens(row)).unwrap();
-    assert_eq!(watch.shells.directions.of(snapshot, row), Direction::Accepted);
+    assert_eq!(watch.shells.directions.of(snapshot, row), ConnectionDirection::Accepted);
 }
 
 #[test]

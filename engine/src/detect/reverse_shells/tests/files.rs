@@ -211,10 +211,10 @@ fn connections_come_before_files_and_masters_between_both() {
         places.map(|place| graph.object_of(snapshot, file(place), Edges::WithFiles)).collect()
     };
     let usual = objects(Edges::Usual);
-    assert!(matches!(usual[..], [Some(Object::Connection(_)), Some(Object::Terminal(_))]));
+    assert!(matches!(usual[..], [Some(ChannelEnd::Connection(_)), Some(ChannelEnd::Terminal(_))]));
     let all = objects(Edges::WithFiles);
     assert_eq!(all[..2], usual);
-    assert!(all[2..].iter().all(|object| matches!(object, Some(Object::File(_)))));
+    assert!(all[2..].iter().all(|object| matches!(object, Some(ChannelEnd::File(_)))));
     let masters = graph.masters_of(snapshot, table);
     let all = graph.carriers_of(snapshot, table, Edges::Usual);
     assert_eq!(masters, all.start + 1..all.end);

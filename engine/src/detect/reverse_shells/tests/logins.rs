@@ -6,7 +6,7 @@ use super::*;
 pub(super) fn put_servers_in_place(snapshot: &mut Snapshot) {
     let root = Index::new(0);
     let row = *snapshot.dentries.at(root).unwrap();
-    let name = Name { address: KernelVa(0xffff_8895_0000_0000), length: 4, ..row.name };
+    let name = DirectoryEntry { address: KernelVa(0xffff_8895_0000_0000), length: 4, ..row.name };
     let mut folder = DentryRow { name, parent: root, readable: true, ..row };
     folder.text[..4].copy_from_slice(b"sbin");
     let folder = snapshot.dentries.push(folder);

@@ -16,8 +16,8 @@ fn watch() -> Watch {
 pub(super) fn watch_with(limits: &Limits) -> Watch {
     let mut watch = Watch {
         files: Files::default(),
-        state: State::new(limits, at_once(), HashKey::new(7)),
-        shells: Shells::new(limits, true, HashKey::new(9)),
+        state: MachineState::new(limits, at_once(), HashKey::new(7)),
+        shells: ReverseShells::new(limits, true, HashKey::new(9)),
         snapshot: Snapshot::empty(limits),
         now: Now::at(1_000_000),
     };
@@ -102,7 +102,7 @@ fn what_is_a_dead_end_for_one_interpreter_need_not_be_one_for_another() {
 fn many_live_connections_that_were_reported_silence_no_new_one() {
     let mut machine = Machine::default();
     let mut watch = watch();
-    watch.shells.reported = Reported::with_room_for(8, HashKey::new(9));
+    watch.shells.reported = ReportedConnections::with_room_for(8, HashKey::new(9));
     for at in 0..12_u16 {
         let tcp = machine.connection(40000 + at, PEER);
         let pid = 20 + u32::from(at);

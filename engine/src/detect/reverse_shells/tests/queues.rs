@@ -1,6 +1,6 @@
 //! Relays by System V message queues, and daemons that use queues for jobs.
 
-use panoptes_decoders::kernel::msg_queue::Queue;
+use panoptes_decoders::kernel::msg_queue::IpcMessageQueue;
 
 use super::*;
 use crate::walk::QueueRow;
@@ -28,11 +28,11 @@ pub(super) fn put_queues(snapshot: &mut Snapshot, messages: &[Message]) {
         };
         let row = QueueRow {
             address: KernelVa(0xffff_8896_0000_0000 + u64::from(message.queue) * 0x100),
-            queue: Queue {
+            queue: IpcMessageQueue {
                 id: message.queue,
                 sent: message.time,
                 received: message.received.unwrap_or(message.time),
-                ..Queue::default()
+                ..IpcMessageQueue::default()
             },
             sender: index(message.sender),
             receiver: index(message.receiver),

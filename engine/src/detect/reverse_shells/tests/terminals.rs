@@ -160,9 +160,9 @@ fn ends(watch: &Watch, graph: &Graph) -> Vec<String> {
     let mut found = Vec::new();
     for (at, process) in snapshot.processes.indexed() {
         let table = process.files.unwrap();
-        let all = [Way::Back, Way::On].map(|way| (way, Edges::Usual));
+        let all = [SearchDirection::Back, SearchDirection::On].map(|way| (way, Edges::Usual));
         for (way, edges) in all.into_iter().chain(all.map(|(way, _)| (way, Edges::WithFiles))) {
-            let mut search = Search::new(way);
+            let mut search = GraphSearch::new(way);
             search.begin_with(edges);
             let rows = snapshot.files_structs.at(table).unwrap().descriptors;
             search.begin_at(snapshot, graph, table, rows.indexes().next());

@@ -6,23 +6,23 @@
 
 use arrayvec::ArrayVec;
 
-use super::{Sight, TURNS_UNASKED, WATCHED_MAX, Work, is_busy};
-use crate::detect::Scene;
-use crate::detect::reverse_shells::Shells;
+use super::{ShellWork, Sight, TURNS_UNASKED, WATCHED_MAX, is_busy};
+use crate::detect::DetectorContext;
+use crate::detect::reverse_shells::ReverseShells;
 use crate::detect::reverse_shells::direction::key_of;
 use crate::detect::reverse_shells::pairs::Pair;
 use crate::detect::reverse_shells::turns::{has_started_after, newest_of};
 use crate::walk::{ConnectionRow, Snapshot};
 
 /// A pair that the scan has not shown so far.
-struct Hidden {
+struct RestingPair {
     pair: Pair,
     sight: Sight,
     /// Whether its connections are still to be found: the first and the second one.
     is_missing: [bool; 2],
 }
 
-impl Hidden {
+impl RestingPair {
     fn new(snapshot: &Snapshot, pair: Pair, before: Sight) -> Self {
         let sight = Sight { newest: newest_of(snapshot), ..before };
         Self { pair, sight, is_missing: before.ports.map(|port| port != 0) }
@@ -46,18 +46,18 @@ impl Hidden {
     }
 }
 
-impl Shells {
+impl ReverseShells {
     /// Counts turns of the pairs that a light scan has not shown. Asks for a whole scan if one of
     /// them may be due.
-    pub(in super::super) fn watch_resting_pairs(&mut self, scene: &Scene<'_>) {
+    pub(in super::super) fn watch_resting_pairs(&mut self, scene: &DetectorContext<'_>) {
         let (snapshot, now) = (scene.cx.snapshot, scene.cx.now);
         if !snapshot.is_light {
             return;
         }
-        let mut hidden = ArrayVec::<Hidden, WATCHED_MAX>::new();
+        let mut hidden = ArrayVec::<RestingPair, WATCHED_MAX>::new();
         let unseen = self.two_peers.0.unseen();
         let open = unseen.filter(|(pair, _)| !self.reported.has_key(pair.key)).take(WATCHED_MAX);
-        hidden.extend(open.map(|(pair, watched)| Hidden::new(snapshot, pair, watched.sight)));
+        hidden.extend(open.map(|(pair, watched)| RestingPair::new(snapshot, pair, watched.sight)));
         if hidden.is_empty() {
             return;
         }
@@ -67,13 +67,15 @@ impl Shells {
             let mut key = || *key.get_or_insert_with(|| key_of(row, secret));
             hidden.iter_mut().for_each(|it| it.take(row, &mut key));
         }
-        for Hidden { pair, sight, .. } in hidden.iter().filter(|it| it.is_missing == [false; 2]) {
+        for RestingPair { pair, sight, .. } in
+            hidden.iter().filter(|it| it.is_missing == [false; 2])
+        {
             let process = snapshot.process_by_pid(pair.process.process_id);
             let Some(row) = process.filter(|row| pair.is_of(snapshot, row)) else { continue };
             let Some(watched) = self.two_peers.0.get_mut(*pair) else { continue };
             let before = watched.turns;
             watched.scans = watched.scans.saturating_add(1);
-            watched.observe(*sight, now, |after| Work {
+            watched.observe(*sight, now, |after| ShellWork {
                 has_started: has_started_after(snapshot, row, after),
                 is_busy: is_busy(snapshot, row),
             });

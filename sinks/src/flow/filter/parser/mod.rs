@@ -3,15 +3,15 @@
 mod operands;
 
 use super::condition::Condition;
-use super::fields::{Field, RealField};
+use super::fields::{NumberField, RealField};
 use super::keywords::Keyword;
-use super::terms::{Ends, Protocol, State};
-use super::words::{Token, Word};
-use super::{DEPTH_MAX, FilterError, Names, STEPS_MAX, Step};
+use super::terms::{FilterProtocol, FlowEnds, FlowStateName};
+use super::words::{FilterWord, Token};
+use super::{DEPTH_MAX, FilterError, FilterStep, NameSource, STEPS_MAX};
 
 /// What an operand is compared with.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Subject {
+enum OperandKind {
     Host,
     SourceId,
     Inode,
@@ -21,31 +21,35 @@ enum Subject {
     Port,
     Encapsulation,
     Country,
-    Number(Field),
+    Number(NumberField),
     Real(RealField),
 }
 
 /// What qualifies an operand. An operand without qualifiers has those of the one before.
 #[derive(Clone, Copy, Debug)]
 struct Qualifiers {
-    protocol: Option<Protocol>,
-    ends: Ends,
-    subject: Subject,
+    protocol: Option<FilterProtocol>,
+    ends: FlowEnds,
+    subject: OperandKind,
 }
 
 struct Parser<'a> {
-    words: &'a [Word<'a>],
+    words: &'a [FilterWord<'a>],
     next: usize,
     /// The length of the expression in bytes.
     length: usize,
-    names: Names,
+    names: NameSource,
     qualifiers: Option<Qualifiers>,
-    steps: Vec<Step>,
+    steps: Vec<FilterStep>,
 }
 
-type Parsed<T> = Result<T, FilterError>;
+type FilterResult<T> = Result<T, FilterError>;
 
-pub(super) fn parse(words: &[Word<'_>], length: usize, names: Names) -> Parsed<Vec<Step>> {
+pub(super) fn parse(
+    words: &[FilterWord<'_>],
+    length: usize,
+    names: NameSource,
+) -> FilterResult<Vec<FilterStep>> {
     let steps = Vec::with_capacity(words.len() * 2);
     let mut parser = Parser { words, next: 0, length, names, qualifiers: None, steps };
     if words.is_empty() {
@@ -59,12 +63,12 @@ pub(super) fn parse(words: &[Word<'_>], length: usize, names: Names) -> Parsed<V
 }
 
 /// A word in a message.
-fn shown(word: &Word<'_>) -> String {
+fn shown(word: &FilterWord<'_>) -> String {
     format!("'{}'", word.text.escape_default())
 }
 
 impl<'a> Parser<'a> {
-    fn peek(&self) -> Option<&'a Word<'a>> {
+    fn peek(&self) -> Option<&'a FilterWord<'a>> {
         self.words.get(self.next)
     }
 
@@ -88,17 +92,17 @@ impl<'a> Parser<'a> {
     }
 
     /// A mistake at the next word.
-    fn fail<T>(&self, what: impl Into<String>) -> Parsed<T> {
+    fn fail<T>(&self, what: impl Into<String>) -> FilterResult<T> {
         Err(FilterError::new(self.peek().map_or(self.length, |word| word.at), what))
     }
 
     /// A mistake at the last word.
-    fn fail_before<T>(&self, what: impl Into<String>) -> Parsed<T> {
+    fn fail_before<T>(&self, what: impl Into<String>) -> FilterResult<T> {
         let last = self.next.checked_sub(1).and_then(|at| self.words.get(at));
         Err(FilterError::new(last.map_or(0, |word| word.at), what))
     }
 
-    fn emit(&mut self, step: Step) -> Parsed<()> {
+    fn emit(&mut self, step: FilterStep) -> FilterResult<()> {
         if self.steps.len() >= STEPS_MAX {
             return self.fail_before("the filter has too many conditions");
         }
@@ -107,14 +111,14 @@ impl<'a> Parser<'a> {
     }
 
     /// A step that passes over what follows if the value is `on`. Where it ends is set later.
-    fn skip(&mut self, on: bool) -> Parsed<usize> {
-        self.emit(Step::Skip(on, 0))?;
+    fn skip(&mut self, on: bool) -> FilterResult<usize> {
+        self.emit(FilterStep::Skip(on, 0))?;
         Ok(self.steps.len() - 1)
     }
 
     fn end_skip(&mut self, at: usize) {
         let distance = self.steps.len().saturating_sub(at + 1) as u16; // Below `STEPS_MAX`.
-        if let Some(Step::Skip(_, count)) = self.steps.get_mut(at) {
+        if let Some(FilterStep::Skip(_, count)) = self.steps.get_mut(at) {
             *count = distance;
         }
     }
@@ -124,13 +128,13 @@ impl<'a> Parser<'a> {
         &mut self,
         conditions: impl IntoIterator<Item = Condition>,
         is_all: bool,
-    ) -> Parsed<()> {
+    ) -> FilterResult<()> {
         let mut before = None;
         for condition in conditions {
             if before.is_some() {
                 before = Some(self.skip(!is_all)?);
             }
-            self.emit(Step::Test(condition))?;
+            self.emit(FilterStep::Test(condition))?;
             if let Some(at) = before {
                 self.end_skip(at);
             }
@@ -140,7 +144,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Terms from left to right.
-    fn expression(&mut self, depth: u32) -> Parsed<()> {
+    fn expression(&mut self, depth: u32) -> FilterResult<()> {
         self.term(depth)?;
         loop {
             let on = match self.keyword() {
@@ -155,7 +159,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn term(&mut self, depth: u32) -> Parsed<()> {
+    fn term(&mut self, depth: u32) -> FilterResult<()> {
         let mut is_reversed = false;
         while self.take(Keyword::Not) {
             is_reversed = !is_reversed;
@@ -168,11 +172,11 @@ impl<'a> Parser<'a> {
                 Some(keyword) => self.qualified(keyword, depth)?,
             }
         }
-        if is_reversed { self.emit(Step::Not) } else { Ok(()) }
+        if is_reversed { self.emit(FilterStep::Not) } else { Ok(()) }
     }
 
     /// What is between parentheses. Behind them, the qualifiers before them hold.
-    fn group(&mut self, depth: u32) -> Parsed<()> {
+    fn group(&mut self, depth: u32) -> FilterResult<()> {
         if depth >= DEPTH_MAX {
             return self.fail_before(format!("more than {DEPTH_MAX} open parentheses"));
         }
@@ -186,7 +190,7 @@ impl<'a> Parser<'a> {
     }
 
     /// A term that begins with a keyword.
-    fn qualified(&mut self, keyword: Keyword, depth: u32) -> Parsed<()> {
+    fn qualified(&mut self, keyword: Keyword, depth: u32) -> FilterResult<()> {
         let protocol = match keyword {
             Keyword::Protocol(protocol) => {
                 self.next += 1;
@@ -197,28 +201,29 @@ impl<'a> Parser<'a> {
         let ends = self.ends()?;
         let Some(next) = self.keyword() else {
             return match (protocol, ends) {
-                (Some(protocol), Ends::Default) => self.protocol(protocol),
-                _ => self.operand_of(Qualifiers { protocol, ends, subject: Subject::Host }, depth),
+                (Some(protocol), FlowEnds::Default) => self.protocol(protocol),
+                _ => self
+                    .operand_of(Qualifiers { protocol, ends, subject: OperandKind::Host }, depth),
             };
         };
         let subject = match next {
-            Keyword::Host => Subject::Host,
-            Keyword::SourceId => Subject::SourceId,
-            Keyword::Inode => Subject::Inode,
-            Keyword::Net => Subject::Net,
-            Keyword::Gateway => Subject::Gateway,
-            Keyword::Proto => Subject::Proto,
-            Keyword::Port => Subject::Port,
-            Keyword::Encapsulation => Subject::Encapsulation,
-            Keyword::Country => Subject::Country,
-            Keyword::Number(field) => Subject::Number(field),
-            Keyword::Real(field) => Subject::Real(field),
+            Keyword::Host => OperandKind::Host,
+            Keyword::SourceId => OperandKind::SourceId,
+            Keyword::Inode => OperandKind::Inode,
+            Keyword::Net => OperandKind::Net,
+            Keyword::Gateway => OperandKind::Gateway,
+            Keyword::Proto => OperandKind::Proto,
+            Keyword::Port => OperandKind::Port,
+            Keyword::Encapsulation => OperandKind::Encapsulation,
+            Keyword::Country => OperandKind::Country,
+            Keyword::Number(field) => OperandKind::Number(field),
+            Keyword::Real(field) => OperandKind::Real(field),
             Keyword::State(state) => return self.state(protocol, ends, state),
-            Keyword::Multicast | Keyword::Broadcast if ends == Ends::Default => {
+            Keyword::Multicast | Keyword::Broadcast if ends == FlowEnds::Default => {
                 return self.group_address(protocol, next == Keyword::Multicast);
             }
-            Keyword::Not if ends != Ends::Default => Subject::Host,
-            _ if protocol.is_some() && ends == Ends::Default => {
+            Keyword::Not if ends != FlowEnds::Default => OperandKind::Host,
+            _ if protocol.is_some() && ends == FlowEnds::Default => {
                 return protocol.map_or(Ok(()), |protocol| self.protocol(protocol));
             }
             Keyword::Unsupported => return self.fail("this word of argus is not supported"),
@@ -229,17 +234,17 @@ impl<'a> Parser<'a> {
     }
 
     /// `src`, `dst`, or both with `or` or `and` between them.
-    fn ends(&mut self) -> Parsed<Ends> {
+    fn ends(&mut self) -> FilterResult<FlowEnds> {
         let (ends, other) = match self.keyword() {
-            Some(Keyword::Source) => (Ends::Source, Keyword::Destination),
-            Some(Keyword::Destination) => (Ends::Destination, Keyword::Source),
-            _ => return Ok(Ends::Default),
+            Some(Keyword::Source) => (FlowEnds::Source, Keyword::Destination),
+            Some(Keyword::Destination) => (FlowEnds::Destination, Keyword::Source),
+            _ => return Ok(FlowEnds::Default),
         };
         self.next += 1;
         let at = self.next;
         let both = match self.keyword() {
-            Some(Keyword::Or) => Ends::Either,
-            Some(Keyword::And) => Ends::Both,
+            Some(Keyword::Or) => FlowEnds::Either,
+            Some(Keyword::And) => FlowEnds::Both,
             _ => return Ok(ends),
         };
         self.next += 1;
@@ -251,45 +256,54 @@ impl<'a> Parser<'a> {
     }
 
     /// A protocol alone. No qualifiers hold behind it.
-    fn protocol(&mut self, protocol: Protocol) -> Parsed<()> {
-        if protocol == Protocol::Link {
+    fn protocol(&mut self, protocol: FilterProtocol) -> FilterResult<()> {
+        if protocol == FilterProtocol::Link {
             return self.fail("'host', 'proto', 'multicast' or 'broadcast' is missing here");
         }
         self.qualifiers = None;
-        self.emit(Step::Test(Condition::Protocol(protocol)))
+        self.emit(FilterStep::Test(Condition::Protocol(protocol)))
     }
 
-    fn state(&mut self, protocol: Option<Protocol>, ends: Ends, state: State) -> Parsed<()> {
-        if ends != Ends::Default && !state.has_ends() {
+    fn state(
+        &mut self,
+        protocol: Option<FilterProtocol>,
+        ends: FlowEnds,
+        state: FlowStateName,
+    ) -> FilterResult<()> {
+        if ends != FlowEnds::Default && !state.has_ends() {
             return self.fail("this state has no 'src' and 'dst'");
         }
         self.next += 1;
         // As in argus, a state has the ends of the term before it, which stay in force.
-        let inherited = self.qualifiers.map_or(Ends::Default, |qualifiers| qualifiers.ends);
-        let has_own = ends != Ends::Default || protocol.is_some();
+        let inherited = self.qualifiers.map_or(FlowEnds::Default, |qualifiers| qualifiers.ends);
+        let has_own = ends != FlowEnds::Default || protocol.is_some();
         let ends = if has_own || !state.has_ends() { ends } else { inherited };
-        if !state.has_ends() && !matches!(state, State::TcpOption(_)) {
+        if !state.has_ends() && !matches!(state, FlowStateName::TcpOption(_)) {
             self.qualifiers = None;
         }
         let protocol = protocol.map(Condition::Protocol);
         self.conditions(protocol.into_iter().chain([Condition::State(state, ends)]), true)
     }
 
-    fn group_address(&mut self, protocol: Option<Protocol>, is_multicast: bool) -> Parsed<()> {
+    fn group_address(
+        &mut self,
+        protocol: Option<FilterProtocol>,
+        is_multicast: bool,
+    ) -> FilterResult<()> {
         let condition = match (protocol, is_multicast) {
-            (Some(Protocol::Link), true) => Condition::HardwareGroup,
-            (Some(Protocol::Link), false) => Condition::HardwareBroadcast,
-            (None | Some(Protocol::Ip), true) => Condition::Multicast,
-            (Some(Protocol::Ip), false) => Condition::Broadcast,
+            (Some(FilterProtocol::Link), true) => Condition::HardwareGroup,
+            (Some(FilterProtocol::Link), false) => Condition::HardwareBroadcast,
+            (None | Some(FilterProtocol::Ip), true) => Condition::Multicast,
+            (Some(FilterProtocol::Ip), false) => Condition::Broadcast,
             _ => return self.fail("only 'ether' and 'ip' go before this word"),
         };
         self.next += 1;
         self.qualifiers = None;
-        self.emit(Step::Test(condition))
+        self.emit(FilterStep::Test(condition))
     }
 
     /// What is behind qualifiers: an operand, or several between parentheses.
-    fn operand_of(&mut self, qualifiers: Qualifiers, depth: u32) -> Parsed<()> {
+    fn operand_of(&mut self, qualifiers: Qualifiers, depth: u32) -> FilterResult<()> {
         self.qualifiers = Some(qualifiers);
         let mut is_reversed = false;
         while self.take(Keyword::Not) {
@@ -300,10 +314,10 @@ impl<'a> Parser<'a> {
         } else {
             self.operand()?;
         }
-        if is_reversed { self.emit(Step::Not) } else { Ok(()) }
+        if is_reversed { self.emit(FilterStep::Not) } else { Ok(()) }
     }
 
-    fn operand(&mut self) -> Parsed<()> {
+    fn operand(&mut self) -> FilterResult<()> {
         let Some(word) = self.peek() else { return self.fail("a condition is missing here") };
         let Some(qualifiers) = self.qualifiers else {
             let what = format!("a qualifier, such as 'host', is missing before {}", shown(word));
@@ -315,15 +329,15 @@ impl<'a> Parser<'a> {
         };
         self.next += usize::from(comparison.is_some());
         match qualifiers.subject {
-            Subject::Number(field) => self.number(qualifiers, field, comparison),
-            Subject::Real(field) => self.real(qualifiers, field, comparison),
-            Subject::Port => self.port(qualifiers, comparison),
+            OperandKind::Number(field) => self.number(qualifiers, field, comparison),
+            OperandKind::Real(field) => self.real(qualifiers, field, comparison),
+            OperandKind::Port => self.port(qualifiers, comparison),
             _ if comparison.is_some() => self.fail_before("only numbers are compared"),
-            Subject::Host | Subject::Net => self.host(qualifiers),
-            Subject::SourceId | Subject::Inode => self.id(qualifiers),
-            Subject::Gateway => self.gateway(qualifiers),
-            Subject::Proto => self.proto(qualifiers),
-            Subject::Encapsulation | Subject::Country => self.named(qualifiers),
+            OperandKind::Host | OperandKind::Net => self.host(qualifiers),
+            OperandKind::SourceId | OperandKind::Inode => self.id(qualifiers),
+            OperandKind::Gateway => self.gateway(qualifiers),
+            OperandKind::Proto => self.proto(qualifiers),
+            OperandKind::Encapsulation | OperandKind::Country => self.named(qualifiers),
         }
     }
 
@@ -347,7 +361,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Conditions, and that of the protocol that qualifies them.
-    fn qualified_by(&mut self, qualifiers: Qualifiers, condition: Condition) -> Parsed<()> {
+    fn qualified_by(&mut self, qualifiers: Qualifiers, condition: Condition) -> FilterResult<()> {
         let protocol = qualifiers.protocol.map(Condition::Protocol);
         self.conditions(protocol.into_iter().chain([condition]), true)
     }

@@ -3,24 +3,24 @@
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
-use super::{Parsed, Parser, Qualifiers, Subject};
+use super::{FilterResult, OperandKind, Parser, Qualifiers};
 use crate::flow::filter::condition::{Condition, Network};
-use crate::flow::filter::fields::{Comparison, Field, Number, Real, RealField};
+use crate::flow::filter::fields::{Comparison, Number, NumberField, Real, RealField};
 use crate::flow::filter::keywords::Keyword;
-use crate::flow::filter::terms::{Ends, ICMP, Protocol, SCTP, TCP, UDP};
+use crate::flow::filter::terms::{FilterProtocol, FlowEnds, ICMP, SCTP, TCP, UDP};
 use crate::flow::filter::words::Token;
-use crate::flow::filter::{Names, Step, hosts, names};
+use crate::flow::filter::{FilterStep, NameSource, hosts, names};
 
 impl Parser<'_> {
     pub(super) fn number(
         &mut self,
         qualifiers: Qualifiers,
-        field: Field,
+        field: NumberField,
         comparison: Option<Comparison>,
-    ) -> Parsed<()> {
+    ) -> FilterResult<()> {
         let value = match self.whole() {
             Some(number) => number,
-            None if field == Field::CodePoint => {
+            None if field == NumberField::CodePoint => {
                 let code_point = self.name().and_then(names::code_point);
                 let Some(code_point) = code_point else {
                     return self.fail_before("this is no differentiated service");
@@ -39,7 +39,7 @@ impl Parser<'_> {
         qualifiers: Qualifiers,
         field: RealField,
         comparison: Option<Comparison>,
-    ) -> Parsed<()> {
+    ) -> FilterResult<()> {
         let value = match self.peek().map(|word| &word.token) {
             Some(Token::Number(number)) => *number as f64,
             Some(Token::Real(number)) => *number,
@@ -55,10 +55,10 @@ impl Parser<'_> {
         &mut self,
         qualifiers: Qualifiers,
         comparison: Option<Comparison>,
-    ) -> Parsed<()> {
+    ) -> FilterResult<()> {
         let protocol = qualifiers.protocol;
         match protocol {
-            None | Some(Protocol::Number(TCP | UDP | SCTP) | Protocol::Unseen) => {}
+            None | Some(FilterProtocol::Number(TCP | UDP | SCTP) | FilterProtocol::Unseen) => {}
             _ => return self.fail("this protocol has no ports"),
         }
         let (protocol, range) = match (self.whole(), comparison) {
@@ -67,15 +67,15 @@ impl Parser<'_> {
             (None, Some(_)) => return self.fail("a port is missing here"),
         };
         let condition = Condition::Port(protocol, qualifiers.ends, range);
-        self.emit(Step::Test(condition))?;
-        if comparison == Some(Comparison::NotEqual) { self.emit(Step::Not) } else { Ok(()) }
+        self.emit(FilterStep::Test(condition))?;
+        if comparison == Some(Comparison::NotEqual) { self.emit(FilterStep::Not) } else { Ok(()) }
     }
 
     /// A range such as `53-215`, or a name, which may be one of TCP or of UDP only.
     fn named_ports(
         &mut self,
-        protocol: Option<Protocol>,
-    ) -> Parsed<(Option<Protocol>, RangeInclusive<u16>)> {
+        protocol: Option<FilterProtocol>,
+    ) -> FilterResult<(Option<FilterProtocol>, RangeInclusive<u16>)> {
         let Some(name) = self.name() else { return self.fail("a port is missing here") };
         if let Some((first, last)) = name.split_once('-')
             && let (Ok(first), Ok(last)) = (first.parse(), last.parse())
@@ -83,8 +83,8 @@ impl Parser<'_> {
             return Ok((protocol, first..=last));
         }
         let found = match self.names {
-            Names::System => names::port_of_system(name).or_else(|| names::port(name)),
-            Names::BuiltIn => names::port(name),
+            NameSource::System => names::port_of_system(name).or_else(|| names::port(name)),
+            NameSource::BuiltIn => names::port(name),
         };
         let shown = name.escape_default();
         let Some((port, tcp, udp)) = found else {
@@ -96,24 +96,24 @@ impl Parser<'_> {
             _ => None,
         };
         match (protocol, named) {
-            (Some(Protocol::Number(asked @ (TCP | UDP))), Some(named)) if asked != named => {
+            (Some(FilterProtocol::Number(asked @ (TCP | UDP))), Some(named)) if asked != named => {
                 self.fail_before(format!("port '{shown}' is none of this protocol"))
             }
-            (None, named) => Ok((named.map(Protocol::Number), port..=port)),
+            (None, named) => Ok((named.map(FilterProtocol::Number), port..=port)),
             _ => Ok((protocol, port..=port)),
         }
     }
 
-    pub(super) fn host(&mut self, qualifiers: Qualifiers) -> Parsed<()> {
+    pub(super) fn host(&mut self, qualifiers: Qualifiers) -> FilterResult<()> {
         let ends = qualifiers.ends;
-        let is_net = qualifiers.subject == Subject::Net;
+        let is_net = qualifiers.subject == OperandKind::Net;
         let Some(word) = self.peek() else { return self.fail("an address is missing here") };
         if let Token::Hardware(address) = word.token {
-            if qualifiers.protocol != Some(Protocol::Link) || is_net {
+            if qualifiers.protocol != Some(FilterProtocol::Link) || is_net {
                 return self.fail("'ether host' goes before a hardware address");
             }
             self.next += 1;
-            return self.emit(Step::Test(Condition::Hardware(ends, address)));
+            return self.emit(FilterStep::Test(Condition::Hardware(ends, address)));
         }
         self.check_version(qualifiers.protocol)?;
         let networks = match word.token {
@@ -137,7 +137,7 @@ impl Parser<'_> {
         let protocol = qualifiers.protocol.map(Condition::Protocol);
         let at = match protocol {
             Some(protocol) => {
-                self.emit(Step::Test(protocol))?;
+                self.emit(FilterStep::Test(protocol))?;
                 Some(self.skip(false)?)
             }
             None => None,
@@ -151,24 +151,24 @@ impl Parser<'_> {
     }
 
     /// Whether hosts of a protocol have addresses that are compared.
-    fn check_version(&self, protocol: Option<Protocol>) -> Parsed<()> {
+    fn check_version(&self, protocol: Option<FilterProtocol>) -> FilterResult<()> {
         match protocol {
             None
             | Some(
-                Protocol::Ip
-                | Protocol::Ipv4
-                | Protocol::Ipv6
-                | Protocol::Arp
-                | Protocol::Rarp
-                | Protocol::Number(ICMP),
+                FilterProtocol::Ip
+                | FilterProtocol::Ipv4
+                | FilterProtocol::Ipv6
+                | FilterProtocol::Arp
+                | FilterProtocol::Rarp
+                | FilterProtocol::Number(ICMP),
             ) => Ok(()),
-            Some(Protocol::Link) => self.fail("a hardware address is missing here"),
+            Some(FilterProtocol::Link) => self.fail("a hardware address is missing here"),
             Some(_) => self.fail("join this protocol to an address by 'and'"),
         }
     }
 
     /// The mask behind an address: a length, or an address behind `mask`.
-    fn mask_v4(&mut self, is_net: bool) -> Parsed<u32> {
+    fn mask_v4(&mut self, is_net: bool) -> FilterResult<u32> {
         if is_net && self.take(Keyword::Mask) {
             let Some(Token::Ipv4(mask)) = self.peek().map(|word| &word.token) else {
                 return self.fail("a mask is missing here");
@@ -181,7 +181,7 @@ impl Parser<'_> {
     }
 
     /// The length of a prefix in bits, up to `all`.
-    fn prefix_length(&mut self, is_net: bool, all: u32) -> Parsed<u32> {
+    fn prefix_length(&mut self, is_net: bool, all: u32) -> FilterResult<u32> {
         if !self.take_symbol('/') {
             return Ok(all);
         }
@@ -196,7 +196,7 @@ impl Parser<'_> {
     }
 
     /// An address as one number. Of a network, it is its first bytes: 10 is 10.0.0.0/8.
-    fn number_of_host(&self, number: i64, is_net: bool) -> Parsed<Network> {
+    fn number_of_host(&self, number: i64, is_net: bool) -> FilterResult<Network> {
         let Ok(number) = u32::try_from(number) else {
             return self.fail_before("an address is a number below 2^32");
         };
@@ -204,7 +204,7 @@ impl Parser<'_> {
         Ok(Network::V4(number << shift, u32::MAX << shift))
     }
 
-    fn named_host(&mut self, is_net: bool) -> Parsed<Vec<Network>> {
+    fn named_host(&mut self, is_net: bool) -> FilterResult<Vec<Network>> {
         let Some(Token::Name(name) | Token::Quoted(name)) = self.peek().map(|word| &word.token)
         else {
             return self.fail("an address is missing here");
@@ -217,8 +217,8 @@ impl Parser<'_> {
     }
 
     /// Asks the resolver, if the expression may.
-    fn addresses(&self, name: &str) -> Parsed<Vec<IpAddr>> {
-        if self.names == Names::BuiltIn {
+    fn addresses(&self, name: &str) -> FilterResult<Vec<IpAddr>> {
+        if self.names == NameSource::BuiltIn {
             return self.fail_before(format!(
                 "'{}': names of hosts are not looked up for clients; give an address",
                 name.escape_default()
@@ -227,7 +227,7 @@ impl Parser<'_> {
         hosts::addresses(name).or_else(|what| self.fail_before(what))
     }
 
-    pub(super) fn gateway(&mut self, qualifiers: Qualifiers) -> Parsed<()> {
+    pub(super) fn gateway(&mut self, qualifiers: Qualifiers) -> FilterResult<()> {
         let Some(name) = self.name() else {
             return self.fail("the name of a host is missing here");
         };
@@ -241,20 +241,20 @@ impl Parser<'_> {
                 .protocol
                 .map(Condition::Protocol)
                 .into_iter()
-                .chain([Condition::Hardware(Ends::Either, hardware)]),
+                .chain([Condition::Hardware(FlowEnds::Either, hardware)]),
             true,
         )?;
         for address in addresses {
             let at = self.skip(false)?;
-            self.emit(Step::Test(Condition::Host(Ends::Either, network(address))))?;
-            self.emit(Step::Not)?;
+            self.emit(FilterStep::Test(Condition::Host(FlowEnds::Either, network(address))))?;
+            self.emit(FilterStep::Not)?;
             self.end_skip(at);
         }
         Ok(())
     }
 
     /// The id of a sensor, or the router that sent an error message.
-    pub(super) fn id(&mut self, qualifiers: Qualifiers) -> Parsed<()> {
+    pub(super) fn id(&mut self, qualifiers: Qualifiers) -> FilterResult<()> {
         let Some(word) = self.peek() else { return self.fail("an id is missing here") };
         self.next += 1;
         let ids = match word.token {
@@ -282,13 +282,13 @@ impl Parser<'_> {
         if ids.is_empty() {
             return self.fail_before("this host has no address of IPv4");
         }
-        let is_router = qualifiers.subject == Subject::Inode;
+        let is_router = qualifiers.subject == OperandKind::Inode;
         let condition = if is_router { Condition::Router } else { Condition::SourceId };
         self.conditions(ids.into_iter().map(condition), false)
     }
 
-    pub(super) fn proto(&mut self, qualifiers: Qualifiers) -> Parsed<()> {
-        if qualifiers.ends != Ends::Default {
+    pub(super) fn proto(&mut self, qualifiers: Qualifiers) -> FilterResult<()> {
+        if qualifiers.ends != FlowEnds::Default {
             return self.fail_before("a protocol has no 'src' and 'dst'");
         }
         let number = self.whole();
@@ -297,30 +297,32 @@ impl Parser<'_> {
             return self.fail("a protocol is missing here");
         }
         let condition = match qualifiers.protocol {
-            Some(Protocol::Link) => {
+            Some(FilterProtocol::Link) => {
                 let named = name.and_then(names::ethernet_type);
                 let number = number.and_then(|number| u16::try_from(number).ok()).or(named);
                 number.map(Condition::EthernetType)
             }
-            None | Some(Protocol::Ip | Protocol::Ipv4 | Protocol::Ipv6) => {
+            None | Some(FilterProtocol::Ip | FilterProtocol::Ipv4 | FilterProtocol::Ipv6) => {
                 let named = name.and_then(names::protocol);
                 let number = number.and_then(|number| u8::try_from(number).ok()).or(named);
-                let version = qualifiers.protocol.unwrap_or(Protocol::Ip);
+                let version = qualifiers.protocol.unwrap_or(FilterProtocol::Ip);
                 number.map(|number| Condition::IpProtocol(version, number))
             }
             Some(_) => return self.fail_before("only 'ether' and 'ip' go before 'proto'"),
         };
         match condition {
-            Some(condition) => self.emit(Step::Test(condition)),
+            Some(condition) => self.emit(FilterStep::Test(condition)),
             None => self.fail_before("this protocol is unknown"),
         }
     }
 
-    pub(super) fn named(&mut self, qualifiers: Qualifiers) -> Parsed<()> {
+    pub(super) fn named(&mut self, qualifiers: Qualifiers) -> FilterResult<()> {
         let Some(name) = self.name() else { return self.fail("a name is missing here") };
         let condition = match names::encapsulation(name) {
             // A sensor knows no countries.
-            _ if qualifiers.subject == Subject::Country => Condition::Protocol(Protocol::Unseen),
+            _ if qualifiers.subject == OperandKind::Country => {
+                Condition::Protocol(FilterProtocol::Unseen)
+            }
             Some(bits) => Condition::Encapsulation(qualifiers.ends, bits),
             None => return self.fail_before("this encapsulation is unknown"),
         };

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::PENDING_MAX;
 use super::events::{ClientEvent, Events};
-use crate::output::socket::{Connected, Peer, Socket};
-use crate::output::{Counters, OutputKind};
+use crate::output::socket::{ConnectedSocket, Peer, Socket};
+use crate::output::{OutputCounters, OutputKind};
 
 /// How long a client has until it begins.
 pub(super) const BEGIN_NS: u64 = 5_000_000_000;
@@ -22,12 +22,12 @@ pub(super) struct Client<F> {
     address: SocketAddr,
     filter: Option<F>,
     expression: String,
-    stage: Stage,
+    stage: ClientStage,
     ends: Option<ClientEvent>,
 }
 
 #[derive(Debug)]
-enum Stage {
+enum ClientStage {
     /// It asks. Nothing was allocated for it yet.
     Asking {
         stream: TcpStream,
@@ -35,12 +35,12 @@ enum Stage {
         messages: u32,
     },
     /// It receives records.
-    Receiving(Receiving),
+    Receiving(ReceivingClient),
     Closed,
 }
 
 #[derive(Debug)]
-struct Receiving {
+struct ReceivingClient {
     socket: Socket,
     /// What the socket has not accepted, from `sent` on.
     pending: Vec<u8>,
@@ -59,7 +59,7 @@ impl<F> Client<F> {
         // It is the first thing that is sent, so there is room.
         (&stream).write_all(first)?;
         let stage =
-            Stage::Asking { stream, until_ns: now_ns.saturating_add(BEGIN_NS), messages: 0 };
+            ClientStage::Asking { stream, until_ns: now_ns.saturating_add(BEGIN_NS), messages: 0 };
         Ok(Self { address, filter: None, expression: String::new(), stage, ends: None })
     }
 
@@ -72,20 +72,20 @@ impl<F> Client<F> {
     }
 
     pub(super) const fn has_started(&self) -> bool {
-        matches!(self.stage, Stage::Receiving(_))
+        matches!(self.stage, ClientStage::Receiving(_))
     }
 
     /// Whether nothing waits for it.
     pub(super) fn is_idle(&self) -> bool {
         self.ends.is_some()
             || match &self.stage {
-                Stage::Receiving(receiving) => receiving.is_idle(),
-                Stage::Asking { .. } | Stage::Closed => true,
+                ClientStage::Receiving(receiving) => receiving.is_idle(),
+                ClientStage::Asking { .. } | ClientStage::Closed => true,
             }
     }
 
     pub(super) fn is_nearly_full(&self) -> bool {
-        let Stage::Receiving(receiving) = &self.stage else { return false };
+        let ClientStage::Receiving(receiving) = &self.stage else { return false };
         self.ends.is_none() && receiving.waiting() > PENDING_MAX / 2
     }
 
@@ -104,15 +104,15 @@ impl<F> Client<F> {
     }
 
     pub(super) fn close(&mut self) {
-        if let Stage::Receiving(receiving) = &mut self.stage {
+        if let ClientStage::Receiving(receiving) = &mut self.stage {
             receiving.socket.close();
         }
-        self.stage = Stage::Closed;
+        self.stage = ClientStage::Closed;
     }
 
     /// Adds a record, or ends the connection if there is no room.
     pub(super) fn push(&mut self, record: &[u8]) {
-        let Stage::Receiving(receiving) = &mut self.stage else { return };
+        let ClientStage::Receiving(receiving) = &mut self.stage else { return };
         if self.ends.is_some() {
             return;
         }
@@ -125,7 +125,7 @@ impl<F> Client<F> {
 
     /// Sends what waits, and receives.
     pub(super) fn send(&mut self, wait: Duration) {
-        if let Stage::Receiving(receiving) = &mut self.stage
+        if let ClientStage::Receiving(receiving) = &mut self.stage
             && receiving.send(wait).is_err()
         {
             self.leave();
@@ -139,10 +139,10 @@ impl<F> Client<F> {
         now_ns: u64,
     ) {
         match &mut self.stage {
-            Stage::Asking { until_ns, .. } if now_ns >= *until_ns => {
+            ClientStage::Asking { until_ns, .. } if now_ns >= *until_ns => {
                 self.refuse("it has not begun in time");
             }
-            Stage::Asking { stream, messages, .. } => {
+            ClientStage::Asking { stream, messages, .. } => {
                 let mut room = [0; MESSAGE_BYTES_MAX];
                 match stream.read(&mut room) {
                     Ok(0) => self.leave(),
@@ -156,7 +156,7 @@ impl<F> Client<F> {
                     Err(_) => self.leave(),
                 }
             }
-            Stage::Receiving(receiving) => {
+            ClientStage::Receiving(receiving) => {
                 if receiving.send(Duration::ZERO).is_err() {
                     return self.leave();
                 }
@@ -165,7 +165,7 @@ impl<F> Client<F> {
                     self.leave();
                 }
             }
-            Stage::Closed => {}
+            ClientStage::Closed => {}
         }
     }
 
@@ -196,7 +196,7 @@ impl<F> Client<F> {
     }
 
     fn set_filter(&mut self, expression: &str, compile: fn(&str) -> Result<F, String>) {
-        let Stage::Asking { stream, .. } = &mut self.stage else { return };
+        let ClientStage::Asking { stream, .. } = &mut self.stage else { return };
         // The answer has room, or the client has gone.
         match compile(expression) {
             Ok(filter) => {
@@ -213,20 +213,24 @@ impl<F> Client<F> {
 
     /// Makes what records take.
     fn start(&mut self, events: &mut Events) {
-        let Stage::Asking { stream, .. } = std::mem::replace(&mut self.stage, Stage::Closed) else {
+        let ClientStage::Asking { stream, .. } =
+            std::mem::replace(&mut self.stage, ClientStage::Closed)
+        else {
             return;
         };
         let peer = Peer::tcp(&self.address.ip().to_string(), self.address.port());
-        let Ok(connected) = Connected::stream(peer, stream.into()) else { return self.leave() };
-        let mut socket = Socket::new(OutputKind::Plain, &Arc::new(Counters::default()));
+        let Ok(connected) = ConnectedSocket::stream(peer, stream.into()) else {
+            return self.leave();
+        };
+        let mut socket = Socket::new(OutputKind::Plain, &Arc::new(OutputCounters::default()));
         socket.open(connected);
         let pending = Vec::with_capacity(PENDING_MAX);
-        self.stage = Stage::Receiving(Receiving { socket, pending, sent: 0 });
+        self.stage = ClientStage::Receiving(ReceivingClient { socket, pending, sent: 0 });
         events.push(ClientEvent::Started(self.address, self.expression.clone()));
     }
 }
 
-impl Receiving {
+impl ReceivingClient {
     fn is_idle(&self) -> bool {
         self.waiting() == 0 && self.socket.is_idle()
     }

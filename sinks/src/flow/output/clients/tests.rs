@@ -22,7 +22,8 @@ struct Sensor {
 
 impl Sensor {
     fn new(access: &str) -> Self {
-        let access = if access.is_empty() { Access::default() } else { access.parse().unwrap() };
+        let access =
+            if access.is_empty() { AllowedNetworks::default() } else { access.parse().unwrap() };
         let addresses = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
         let clients = Clients::listen(&addresses, access, compile).unwrap();
         Self { clients, now_ns: 0, events: Vec::new() }
@@ -222,13 +223,14 @@ fn a_client_that_does_not_read_delays_nobody() {
 
 #[test]
 fn networks_contain_their_addresses() {
-    let access: Access = "10.1.0.0/16, 192.168.7.9,2001:db8::/32,0.0.0.0/32".parse().unwrap();
+    let access: AllowedNetworks =
+        "10.1.0.0/16, 192.168.7.9,2001:db8::/32,0.0.0.0/32".parse().unwrap();
     let allows = |address: &str| access.allows(address.parse().unwrap());
     assert!(allows("10.1.255.3") && allows("192.168.7.9") && allows("2001:db8:1::1"));
     assert!(allows("::ffff:10.1.2.3"), "an IPv4 client of an IPv6 socket");
     assert!(!allows("10.2.0.1") && !allows("192.168.7.8") && !allows("2001:db9::"));
-    assert!("0.0.0.0/0".parse::<Access>().unwrap().allows([8, 8, 8, 8].into()));
+    assert!("0.0.0.0/0".parse::<AllowedNetworks>().unwrap().allows([8, 8, 8, 8].into()));
     for wrong in ["", "10.0.0.0/33", "example.org", "::/129", "10.0.0.1,"] {
-        assert!(wrong.parse::<Access>().is_err(), "{wrong}");
+        assert!(wrong.parse::<AllowedNetworks>().is_err(), "{wrong}");
     }
 }

@@ -35,7 +35,7 @@ fn a_disk_takes_what_memory_cannot_and_gives_it_back_in_order() {
         (0..72).map(|number| push(&mut backlog, number % 8 == 0, QUARTER)).collect();
     // Alerts in three blocks and others in 16; ten of them are in memory.
     assert_eq!(files(folder.path()).len(), 9);
-    assert_eq!(backlog.waiting(), Waiting { entries: 72, bytes: 72 * QUARTER });
+    assert_eq!(backlog.waiting(), BacklogSize { entries: 72, bytes: 72 * QUARTER });
     assert_eq!(drain(&mut backlog), pushed);
     assert_eq!((dropped(&backlog), files(folder.path()).len()), (0, 0));
 }
@@ -66,7 +66,7 @@ fn what_waits_at_the_end_is_there_after_the_next_start() {
         send(&mut backlog);
     }
     backlog.confirm(2);
-    let waiting = Waiting { entries: 7, bytes: 700 };
+    let waiting = BacklogSize { entries: 7, bytes: 700 };
     let mut backlog = restart(backlog, folder.path());
     assert_eq!((backlog.waiting(), files(folder.path()).len()), (waiting, 2));
     // What came in before is sent before what comes now.
@@ -113,7 +113,7 @@ fn a_torn_file_has_its_first_entries_and_the_rest_is_counted() {
         assert_eq!(next, 4);
         assert_eq!(drain(&mut backlog), [expected, &[3, 4]].concat());
         let damaged = 3 - expected.len() as u64;
-        assert_eq!(backlog.dropped(), Dropped { damaged, ..Dropped::default() });
+        assert_eq!(backlog.dropped(), BacklogDrops { damaged, ..BacklogDrops::default() });
     };
     let second = HEAD_BYTES + 100;
     check(&|_| {}, &[0, 1, 2]);
@@ -149,7 +149,7 @@ fn a_disk_that_fails_costs_what_memory_cannot_hold() {
     assert_eq!(dropped(&backlog), 8);
     let mut kept = drain(&mut backlog);
     assert_eq!(kept.len(), 10);
-    assert_eq!(backlog.dropped(), Dropped { full: 8, damaged: 2, too_long: 0 });
+    assert_eq!(backlog.dropped(), BacklogDrops { full: 8, damaged: 2, too_long: 0 });
     assert_eq!(kept.split_off(2), [12, 13, 14, 15, 16, 17, 18, 19]);
 }
 
@@ -192,7 +192,7 @@ fn a_block_on_disk_is_shortened_without_room_for_another() {
     backlog.confirm(1);
     backlog.disk.as_mut().unwrap().is_full = true;
     let mut backlog = restart(backlog, folder.path());
-    assert_eq!(backlog.waiting(), Waiting { entries: 2, bytes: 200 });
+    assert_eq!(backlog.waiting(), BacklogSize { entries: 2, bytes: 200 });
     send(&mut backlog);
     backlog.confirm(2);
     assert_eq!(drain(&mut restart(backlog, folder.path())), [3]);

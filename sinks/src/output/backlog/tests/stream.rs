@@ -92,7 +92,7 @@ impl Receiver {
             self.arrive(backlog, usize::MAX);
             assert!(self.arrived > arrived, "it is stuck");
         }
-        assert_eq!(backlog.waiting(), Waiting::default());
+        assert_eq!(backlog.waiting(), BacklogSize::default());
         self.end();
         self.received.sort_unstable();
         let count = self.received.len();
@@ -170,7 +170,7 @@ proptest! {
             }
             let files = std::fs::read_dir(disk.0).unwrap().count();
             prop_assert!(files <= disk_blocks, "{files} files");
-            let Dropped { full, damaged, .. } = backlog.dropped();
+            let BacklogDrops { full, damaged, .. } = backlog.dropped();
             prop_assert_eq!(damaged, 0);
             prop_assert!(full == 0 || may_fill || disk_blocks < 1000);
             prop_assert!(may_fill || backlog.take_error().is_none());

@@ -2,32 +2,32 @@
 //!
 //! What belongs to one object of an event is in parts that follow each other; `event` is the first.
 
-use super::super::mapping::value::Form;
-use super::super::mapping::{Pair, Part};
+use super::super::mapping::value::ValueForm;
+use super::super::mapping::{ObjectMapping, Pair};
 
 const fn same(from: &'static str, to: &'static str) -> Pair {
-    Pair::new(from, to, Form::Same)
+    Pair::new(from, to, ValueForm::Same)
 }
 
 const fn number(from: &'static str, to: &'static str) -> Pair {
-    Pair::new(from, to, Form::Number)
+    Pair::new(from, to, ValueForm::Number)
 }
 
 /// A keyword, which the record may have as a number.
 const fn text(from: &'static str, to: &'static str) -> Pair {
-    Pair::new(from, to, Form::Text)
+    Pair::new(from, to, ValueForm::Text)
 }
 
 const fn file_name(from: &'static str) -> Pair {
-    Pair::new(from, "name", Form::LastName)
+    Pair::new(from, "name", ValueForm::LastName)
 }
 
-const fn part(object: &'static str, at: &'static str, pairs: &'static [Pair]) -> Part {
-    Part { object, at, pairs }
+const fn part(object: &'static str, at: &'static str, pairs: &'static [Pair]) -> ObjectMapping {
+    ObjectMapping { object, at, pairs }
 }
 
 /// All parts, of which a record has some.
-pub(super) const PARTS: &[Part] = &[
+pub(super) const PARTS: &[ObjectMapping] = &[
     part("", "event", &[same("message_id", "id")]),
     part("activity_data", "event", &[same("name", "action")]),
     part("detection", "event", &[same("reason", "reason")]),
@@ -50,7 +50,7 @@ const CONNECTION: &[Pair] = &[
     same("tcp_connection_creation_time_iso_8601_ns", "event.start"),
     same("tcp_connection_termination_time_iso_8601_ns", "event.end"),
     number("tcp_connection_overall_duration_ns", "event.duration"),
-    Pair::new("protocol", "network.transport", Form::Lower),
+    Pair::new("protocol", "network.transport", ValueForm::Lower),
     same("source_ip_address", "source.ip"),
     number("source_port", "source.port"),
     number("tcp_bytes_out", "source.bytes"),
@@ -66,7 +66,7 @@ const OBSERVER: &[Pair] = &[
     same("product_name", "observer.product"),
     same("product_version", "observer.version"),
     Pair::constant("observer.type", "\"sensor\"").beside(),
-    Pair::new("severity", "log.level", Form::Lower),
+    Pair::new("severity", "log.level", ValueForm::Lower),
 ];
 
 const HOST: &[Pair] = &[
@@ -90,8 +90,8 @@ const CONTAINER: &[Pair] = &[
 ];
 
 const THREAT: &[Pair] = &[
-    Pair::new("mitre_attack", "technique.id", Form::Techniques),
-    Pair::new("mitre_attack", "technique.subtechnique.id", Form::Subtechniques),
+    Pair::new("mitre_attack", "technique.id", ValueForm::Techniques),
+    Pair::new("mitre_attack", "technique.subtechnique.id", ValueForm::Subtechniques),
     Pair::constant("framework", "\"MITRE ATT&CK\"").beside(),
 ];
 
@@ -121,7 +121,7 @@ const MEMORY: &[Pair] = &[
 
 const DESCRIPTOR: &[Pair] = &[
     file_name("file_descriptor_name"),
-    Pair::new("file_descriptor_name", "path", Form::Path),
+    Pair::new("file_descriptor_name", "path", ValueForm::Path),
     text("file_descriptor_inode_number", "inode"),
     same("file_descriptor_inode_device_identifier", "device"),
     same("file_descriptor_inode_permissions", "mode"),

@@ -2,13 +2,13 @@
 
 use std::io::Write;
 
-use panoptes_records::json::read::{Escaped, Reader, Token};
+use panoptes_records::json::read::{EscapedString, JsonReader, Token};
 use panoptes_records::json::time::Timestamp;
 use panoptes_records::record::detection::ATTACK_VERSION;
 
 /// How a value is written. It stays among the rest, too, where less than all of it is written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(in crate::output::form) enum Form {
+pub(in crate::output::form) enum ValueForm {
     /// As it is.
     Same,
     /// A number, which some dialects write as a text.
@@ -43,7 +43,7 @@ pub(in crate::output::form) enum Form {
     Constant(&'static str),
 }
 
-impl Form {
+impl ValueForm {
     /// Whether the value is written as a whole.
     pub(super) const fn is_whole(self) -> bool {
         matches!(
@@ -150,7 +150,7 @@ fn is_uuid(text: &str) -> bool {
 
 /// A list of texts as another one; false if nothing is in it.
 fn list(json: &str, out: &mut Vec<u8>, write: impl Fn(&str, &mut Vec<u8>)) -> bool {
-    let Ok(mut reader) = Reader::new(json.as_bytes()) else { return false };
+    let Ok(mut reader) = JsonReader::new(json.as_bytes()) else { return false };
     if reader.read() != Ok(Token::List) {
         return false;
     }
@@ -186,7 +186,7 @@ fn attack(id: &str, out: &mut Vec<u8>) {
 }
 
 fn commands(json: &str, out: &mut Vec<u8>) -> bool {
-    let Ok(mut reader) = Reader::new(json.as_bytes()) else { return false };
+    let Ok(mut reader) = JsonReader::new(json.as_bytes()) else { return false };
     out.push(b'"');
     let start = out.len();
     while let Ok(token) = reader.read() {
@@ -205,7 +205,7 @@ fn commands(json: &str, out: &mut Vec<u8>) -> bool {
     is_any
 }
 
-fn line(text: Escaped<'_>, is_next: bool, out: &mut Vec<u8>) {
+fn line(text: EscapedString<'_>, is_next: bool, out: &mut Vec<u8>) {
     if is_next {
         out.extend_from_slice(b"\\n");
     }

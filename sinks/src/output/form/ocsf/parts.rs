@@ -2,35 +2,35 @@
 //!
 //! What belongs to one object of an event is in parts that follow each other.
 
-use super::super::mapping::value::Form;
-use super::super::mapping::{Pair, Part};
+use super::super::mapping::value::ValueForm;
+use super::super::mapping::{ObjectMapping, Pair};
 
 const fn same(from: &'static str, to: &'static str) -> Pair {
-    Pair::new(from, to, Form::Same)
+    Pair::new(from, to, ValueForm::Same)
 }
 
 const fn number(from: &'static str, to: &'static str) -> Pair {
-    Pair::new(from, to, Form::Number)
+    Pair::new(from, to, ValueForm::Number)
 }
 
 const fn text(from: &'static str, to: &'static str) -> Pair {
-    Pair::new(from, to, Form::Text)
+    Pair::new(from, to, ValueForm::Text)
 }
 
 const fn time(from: &'static str, to: &'static str) -> Pair {
-    Pair::new(from, to, Form::Milliseconds)
+    Pair::new(from, to, ValueForm::Milliseconds)
 }
 
-const fn part(object: &'static str, at: &'static str, pairs: &'static [Pair]) -> Part {
-    Part { object, at, pairs }
+const fn part(object: &'static str, at: &'static str, pairs: &'static [Pair]) -> ObjectMapping {
+    ObjectMapping { object, at, pairs }
 }
 
 const fn hash(from: &'static str, to: &'static str, algorithm: u32) -> Pair {
-    Pair::new(from, to, Form::Hash(algorithm)).beside()
+    Pair::new(from, to, ValueForm::Hash(algorithm)).beside()
 }
 
 const fn file_name(from: &'static str) -> Pair {
-    Pair::new(from, "file.name", Form::LastName)
+    Pair::new(from, "file.name", ValueForm::LastName)
 }
 
 const MD5: u32 = 1;
@@ -38,7 +38,7 @@ const SHA_1: u32 = 2;
 const SHA_256: u32 = 3;
 
 /// `metadata` and `device`, of every event. The version is that of the schema.
-const METADATA: Part = part(
+const METADATA: ObjectMapping = part(
     "",
     "metadata",
     &[
@@ -50,9 +50,10 @@ const METADATA: Part = part(
         same("product_version", "product.version"),
     ],
 );
-const NAME: Part = part("activity_data", "metadata", &[same("name", "event_code")]);
-const INCIDENT: Part = part("detection", "metadata", &[same("incident_id", "correlation_uid")]);
-const DEVICE: Part = part(
+const NAME: ObjectMapping = part("activity_data", "metadata", &[same("name", "event_code")]);
+const INCIDENT: ObjectMapping =
+    part("detection", "metadata", &[same("incident_id", "correlation_uid")]);
+const DEVICE: ObjectMapping = part(
     "workload_information",
     "device",
     &[
@@ -63,19 +64,19 @@ const DEVICE: Part = part(
         Pair::constant("os.type_id", "200").beside(),
     ],
 );
-const DEVICE_CONTAINER: Part = part(
+const DEVICE_CONTAINER: ObjectMapping = part(
     "container_context",
     "device.container",
     &[
         same("container_id", "uid"),
         same("container_name", "name"),
-        Pair::new("pod_uid", "pod_uuid", Form::Uuid),
+        Pair::new("pod_uid", "pod_uuid", ValueForm::Uuid),
         same("container_image_digest", "image.uid"),
         same("container_image_name", "image.uid").otherwise(),
         same("container_image_name", "image.name"),
     ],
 );
-const DEVICE_END: Part = part("", "device", &[Pair::constant("type_id", "0").beside()]);
+const DEVICE_END: ObjectMapping = part("", "device", &[Pair::constant("type_id", "0").beside()]);
 
 const PROCESS_PAIRS: &[Pair] = &[
     number("process_id", "pid"),
@@ -95,27 +96,27 @@ const PROCESS_PAIRS: &[Pair] = &[
     hash("process_hash_md5", "file.hashes.2", MD5),
 ];
 /// The process that an event is about, and the one that an activity is of.
-const SUBJECT: Part = part("process_details", "process", PROCESS_PAIRS);
-const ACTOR: Part = part("process_details", "actor.process", PROCESS_PAIRS);
+const SUBJECT: ObjectMapping = part("process_details", "process", PROCESS_PAIRS);
+const ACTOR: ObjectMapping = part("process_details", "actor.process", PROCESS_PAIRS);
 /// The parent is who makes a process.
-const PARENT: Part =
+const PARENT: ObjectMapping =
     part("process_details", "", &[number("process_parent_process_id", "actor.process.pid")]);
 
 /// What the schema requires, though the record may not know it.
 const NO_DEVICE: Pair =
     Pair::constant("device", "{\"name\":\"unknown\",\"type_id\":0}").otherwise();
 const NO_ACTOR: Pair = Pair::constant("actor", "{\"app_name\":\"unknown\"}").otherwise();
-const DEVICE_OR_NONE: Part = part("", "", &[NO_DEVICE]);
-const ACTOR_OR_NONE: Part = part("", "", &[NO_ACTOR]);
-const PROCESS_OR_NONE: Part =
+const DEVICE_OR_NONE: ObjectMapping = part("", "", &[NO_DEVICE]);
+const ACTOR_OR_NONE: ObjectMapping = part("", "", &[NO_ACTOR]);
+const PROCESS_OR_NONE: ObjectMapping =
     part("", "", &[Pair::constant("process", "{\"uid\":\"unknown\"}").otherwise()]);
-const FILE_OR_NONE: Part =
+const FILE_OR_NONE: ObjectMapping =
     part("", "", &[Pair::constant("file", "{\"name\":\"unknown\",\"type_id\":0}").otherwise()]);
 
-const REASON: Part = part("system_activity_details", "", &[same("reason", "message")]);
+const REASON: ObjectMapping = part("system_activity_details", "", &[same("reason", "message")]);
 
 /// `type_id` of a file.
-const FILE_TYPE: Form = Form::Words(
+const FILE_TYPE: ValueForm = ValueForm::Words(
     &[
         ("UNKNOWN", 0),
         ("REGULAR", 1),
@@ -132,7 +133,7 @@ const FILE_TYPE: Form = Form::Words(
 );
 const DESCRIPTOR_PAIRS: &[Pair] = &[
     file_name("file_descriptor_name"),
-    Pair::new("file_descriptor_name", "file.path", Form::Path),
+    Pair::new("file_descriptor_name", "file.path", ValueForm::Path),
     Pair::new("file_descriptor_file_type", "file.type_id", FILE_TYPE).beside(),
     text("file_descriptor_inode_number", "file.uid").beside(),
     number("file_descriptor_inode_size_bytes", "file.size").beside(),
@@ -168,7 +169,7 @@ const ELF_PAIRS: &[Pair] = &[
     hash("elf_file_hash_md5", "file.hashes.2", MD5),
 ];
 /// `protocol_num`: numbers of IANA.
-const PROTOCOL: Form = Form::Words(
+const PROTOCOL: ValueForm = ValueForm::Words(
     &[("TCP", 6), ("UDP", 17), ("ICMP", 1), ("SCTP", 132), ("DCCP", 33), ("RAW", 255)],
     255,
 );
@@ -178,12 +179,12 @@ const CONNECTION_PAIRS: &[Pair] = &[
     same("workload_network_interface_name", "src_endpoint.interface_name"),
     same("destination_ip_address", "dst_endpoint.ip"),
     number("destination_port", "dst_endpoint.port"),
-    Pair::new("protocol", "connection_info.protocol_name", Form::Lower),
+    Pair::new("protocol", "connection_info.protocol_name", ValueForm::Lower),
     Pair::new("protocol", "connection_info.protocol_num", PROTOCOL),
     Pair::constant("connection_info.direction_id", "0").beside(),
 ];
 /// What only an event of the network has.
-const TRAFFIC: Part = part(
+const TRAFFIC: ObjectMapping = part(
     "network_connection_details",
     "",
     &[
@@ -196,26 +197,27 @@ const TRAFFIC: Part = part(
     ],
 );
 /// What only a finding has.
-const CONFIDENCE: Form = Form::Words(&[("low", 1), ("medium", 2), ("high", 3)], 0);
-const FINDING_ID: Part = part("", "finding_info", &[same("message_id", "uid")]);
-const FINDING_TITLE: Part = part("activity_data", "finding_info", &[same("name", "title")]);
-const FINDING_INFO: Part = part(
+const CONFIDENCE: ValueForm = ValueForm::Words(&[("low", 1), ("medium", 2), ("high", 3)], 0);
+const FINDING_ID: ObjectMapping = part("", "finding_info", &[same("message_id", "uid")]);
+const FINDING_TITLE: ObjectMapping =
+    part("activity_data", "finding_info", &[same("name", "title")]);
+const FINDING_INFO: ObjectMapping = part(
     "detection",
     "",
     &[
         same("reason", "finding_info.desc"),
-        Pair::new("mitre_attack", "finding_info.attacks", Form::Attacks),
+        Pair::new("mitre_attack", "finding_info.attacks", ValueForm::Attacks),
         time("first_seen", "finding_info.first_seen_time"),
-        Pair::new("earlier_message_ids", "finding_info.related_events", Form::RelatedEvents),
+        Pair::new("earlier_message_ids", "finding_info.related_events", ValueForm::RelatedEvents),
         Pair::new("confidence", "confidence_id", CONFIDENCE),
         same("reason", "message"),
     ],
 );
 
-pub(super) const BASE: &[Part] =
+pub(super) const BASE: &[ObjectMapping] =
     &[METADATA, NAME, INCIDENT, DEVICE, DEVICE_CONTAINER, DEVICE_END, REASON, ACTOR];
 
-pub(super) const PROCESS: &[Part] = &[
+pub(super) const PROCESS: &[ObjectMapping] = &[
     METADATA,
     NAME,
     INCIDENT,
@@ -229,7 +231,7 @@ pub(super) const PROCESS: &[Part] = &[
     ACTOR_OR_NONE,
 ];
 
-pub(super) const MEMORY: &[Part] = &[
+pub(super) const MEMORY: &[ObjectMapping] = &[
     METADATA,
     NAME,
     INCIDENT,
@@ -250,7 +252,7 @@ pub(super) const MEMORY: &[Part] = &[
     PROCESS_OR_NONE,
 ];
 
-pub(super) const FILE: &[Part] = &[
+pub(super) const FILE: &[ObjectMapping] = &[
     METADATA,
     NAME,
     INCIDENT,
@@ -265,7 +267,7 @@ pub(super) const FILE: &[Part] = &[
     FILE_OR_NONE,
 ];
 
-pub(super) const SCRIPT: &[Part] = &[
+pub(super) const SCRIPT: &[ObjectMapping] = &[
     METADATA,
     NAME,
     INCIDENT,
@@ -279,14 +281,18 @@ pub(super) const SCRIPT: &[Part] = &[
         "shell_history_details",
         "script",
         &[
-            Pair::new("shell_command_execution_history", "script_content.value", Form::Commands),
+            Pair::new(
+                "shell_command_execution_history",
+                "script_content.value",
+                ValueForm::Commands,
+            ),
             Pair::constant("script_content.value", "\"\"").otherwise(),
             Pair::constant("type_id", "6"),
         ],
     ),
 ];
 
-pub(super) const NETWORK: &[Part] = &[
+pub(super) const NETWORK: &[ObjectMapping] = &[
     METADATA,
     NAME,
     INCIDENT,
@@ -298,7 +304,7 @@ pub(super) const NETWORK: &[Part] = &[
     TRAFFIC,
 ];
 
-pub(super) const CONTAINER: &[Part] = &[
+pub(super) const CONTAINER: &[ObjectMapping] = &[
     METADATA,
     NAME,
     INCIDENT,
@@ -313,7 +319,7 @@ pub(super) const CONTAINER: &[Part] = &[
     ),
 ];
 
-pub(super) const PACKAGE: &[Part] = &[
+pub(super) const PACKAGE: &[ObjectMapping] = &[
     METADATA,
     NAME,
     INCIDENT,
@@ -326,7 +332,7 @@ pub(super) const PACKAGE: &[Part] = &[
 ];
 
 /// Panoptes is what starts, stops and has limits.
-pub(super) const SERVICE: &[Part] = &[
+pub(super) const SERVICE: &[ObjectMapping] = &[
     METADATA,
     NAME,
     INCIDENT,
@@ -337,7 +343,7 @@ pub(super) const SERVICE: &[Part] = &[
     REASON,
 ];
 
-pub(super) const FINDING: &[Part] = &[
+pub(super) const FINDING: &[ObjectMapping] = &[
     METADATA,
     NAME,
     INCIDENT,

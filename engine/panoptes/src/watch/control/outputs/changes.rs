@@ -14,12 +14,12 @@ use panoptes_records::record::system_activity::SystemActivityDetails;
 use panoptes_sinks::output::Output;
 use panoptes_sinks::writer::OutputChange;
 
-use super::{Entry, Next, Outputs};
+use super::{OutputEntry, OutputFate, Outputs};
 use crate::exit::Failure;
 use crate::message::Messages;
 use crate::sandbox::keep_those_of_outputs;
 use crate::watch::control::END_LOOK;
-use crate::watch::outputs::{Recipe, Wanted, Watched};
+use crate::watch::outputs::{ConfiguredOutput, Recipe, WatchedOutput};
 use crate::watch::signals::{Signals, StopRequest};
 use crate::watch::system_events::{SystemEvents, because};
 use crate::watch::threads::Urgency;
@@ -34,26 +34,28 @@ const CHANGE_MOST: Duration = Duration::from_secs(40);
 #[derive(Debug, Default)]
 pub(in crate::watch::control) struct NewOutputs {
     /// All that it wants.
-    wanted: Vec<Wanted>,
+    wanted: Vec<ConfiguredOutput>,
     /// Those of them for which there was no place, opened.
-    opened: Vec<(Box<dyn Output>, Watched)>,
+    opened: Vec<(Box<dyn Output>, WatchedOutput)>,
 }
 
 impl NewOutputs {
     /// Checks the wanted outputs, and opens those that are new. `present` are the outputs in use.
     pub(in crate::watch::control) fn prepare(
-        wanted: Vec<Wanted>,
-        present: &[Wanted],
+        wanted: Vec<ConfiguredOutput>,
+        present: &[ConfiguredOutput],
         messages: &Messages,
     ) -> Result<Self, Failure> {
-        let is_same =
-            |output: &&Wanted| present.iter().any(|one| one.recipe.is_same(&output.recipe));
+        let is_same = |output: &&ConfiguredOutput| {
+            present.iter().any(|one| one.recipe.is_same(&output.recipe))
+        };
         for output in wanted.iter().filter(|output| !is_same(output)) {
             output.recipe.check()?;
         }
-        let is_new =
-            |output: &&Wanted| !present.iter().any(|one| one.recipe.is_replaced_by(&output.recipe));
-        let mut new: Vec<&Wanted> = wanted.iter().filter(is_new).collect();
+        let is_new = |output: &&ConfiguredOutput| {
+            !present.iter().any(|one| one.recipe.is_replaced_by(&output.recipe))
+        };
+        let mut new: Vec<&ConfiguredOutput> = wanted.iter().filter(is_new).collect();
         // Opening a file may remove old ones, so files are last.
         new.sort_by_key(|output| output.recipe.is_file());
         let opened = new.into_iter().map(|output| output.clone().open(messages));
@@ -62,7 +64,7 @@ impl NewOutputs {
     }
 
     /// All that the configuration wants.
-    pub(in crate::watch::control) fn wanted(&self) -> &[Wanted] {
+    pub(in crate::watch::control) fn wanted(&self) -> &[ConfiguredOutput] {
         &self.wanted
     }
 }
@@ -70,27 +72,31 @@ impl NewOutputs {
 impl Outputs {
     /// All outputs that the configuration wants, as they are or are about to be; without the logs
     /// of single systems.
-    pub(in crate::watch::control) fn wanted(&self) -> Vec<Wanted> {
+    pub(in crate::watch::control) fn wanted(&self) -> Vec<ConfiguredOutput> {
         let of_all = self.entries.iter().filter(|entry| !entry.output.recipe.is_of_system());
-        of_all.map(Entry::wanted).collect()
+        of_all.map(OutputEntry::wanted).collect()
     }
 
     /// Whether an output ends or is being opened, unless that takes long. One that can't be opened
     /// is tried again, and another configuration may mend that.
     pub(in crate::watch::control) fn are_changing(&self) -> bool {
-        let is_changing = |entry: &Entry| match entry.next {
+        let is_changing = |entry: &OutputEntry| match entry.next {
             _ if entry.since.elapsed() >= CHANGE_MOST => false,
             _ if entry.opening.is_some() => true,
-            Next::Stays => false,
-            Next::Ends => true,
-            Next::Becomes(_) => !entry.reported.has_not_opened,
+            OutputFate::Stays => false,
+            OutputFate::Ends => true,
+            OutputFate::Becomes(_) => !entry.reported.has_not_opened,
         };
         self.entries.iter().any(is_changing)
     }
 
     /// Changes the outputs to those of a configuration that was read again. `logs` has the logs of
     /// systems that change.
-    pub(in crate::watch::control) fn apply(&mut self, new: NewOutputs, logs: Vec<Wanted>) {
+    pub(in crate::watch::control) fn apply(
+        &mut self,
+        new: NewOutputs,
+        logs: Vec<ConfiguredOutput>,
+    ) {
         let NewOutputs { mut wanted, opened } = new;
         wanted.extend(logs);
         let until = self.waker.next();
@@ -98,12 +104,12 @@ impl Outputs {
             let recipe = entry.wanted().recipe;
             let counters = Arc::clone(&entry.output.counters);
             let next = wanted.iter().find(|one| recipe.is_replaced_by(&one.recipe));
-            let ends = matches!(entry.next, Next::Ends);
+            let ends = matches!(entry.next, OutputFate::Ends);
             let change = match next {
                 Some(next) if next.recipe.is_same(&recipe) && !ends => continue,
                 Some(next) => {
                     entry.since = Instant::now();
-                    entry.next = Next::Becomes(Box::new(next.clone()));
+                    entry.next = OutputFate::Becomes(Box::new(next.clone()));
                     // What is being opened has the old settings.
                     (entry.opening, entry.reported.has_not_opened) = (None, false);
                     entry.reported.replaced_at = None;
@@ -112,7 +118,8 @@ impl Outputs {
                 // The logs of systems end with them.
                 None if recipe.is_of_system() => continue,
                 None => {
-                    (entry.next, entry.opening, entry.since) = (Next::Ends, None, Instant::now());
+                    (entry.next, entry.opening, entry.since) =
+                        (OutputFate::Ends, None, Instant::now());
                     OutputChange::Remove(counters, until)
                 }
             };
@@ -121,7 +128,7 @@ impl Outputs {
         }
         for (output, watched) in opened {
             let _ = self.changes.send(OutputChange::Add(output, until));
-            self.entries.push(Entry::new(watched));
+            self.entries.push(OutputEntry::new(watched));
         }
         self.have_changed = true;
         self.wake();
@@ -131,7 +138,7 @@ impl Outputs {
     pub(in crate::watch::control) fn remove_logs_of_systems(&mut self) {
         let until = self.waker.next();
         for entry in self.entries.iter_mut().filter(|entry| entry.output.recipe.is_of_system()) {
-            (entry.next, entry.since) = (Next::Ends, Instant::now());
+            (entry.next, entry.since) = (OutputFate::Ends, Instant::now());
             let counters = Arc::clone(&entry.output.counters);
             let _ = self.changes.send(OutputChange::Remove(counters, until));
         }
@@ -147,8 +154,8 @@ impl Outputs {
         events: &mut SystemEvents,
     ) {
         let begin = Instant::now();
-        let follows = |entry: &Entry| {
-            matches!(entry.next, Next::Becomes(_)) && !entry.reported.has_not_opened
+        let follows = |entry: &OutputEntry| {
+            matches!(entry.next, OutputFate::Becomes(_)) && !entry.reported.has_not_opened
         };
         while self.entries.iter().any(follows) && begin.elapsed() < CHANGES_END {
             self.replace(messages, events);
@@ -205,7 +212,7 @@ impl Outputs {
     }
 }
 
-impl Entry {
+impl OutputEntry {
     /// Notes that the output has panicked: another one is opened after a pause.
     fn note_panic(&mut self, now: Instant) {
         if let Some(panic) = self.output.counters.take_panic() {
@@ -219,11 +226,13 @@ impl Entry {
     }
 
     /// The output as the configuration wants it.
-    pub(super) fn wanted(&self) -> Wanted {
-        let Watched { name, recipe, .. } = &self.output;
+    pub(super) fn wanted(&self) -> ConfiguredOutput {
+        let WatchedOutput { name, recipe, .. } = &self.output;
         match &self.next {
-            Next::Becomes(next) => (**next).clone(),
-            Next::Stays | Next::Ends => Wanted { name: name.clone(), recipe: recipe.clone() },
+            OutputFate::Becomes(next) => (**next).clone(),
+            OutputFate::Stays | OutputFate::Ends => {
+                ConfiguredOutput { name: name.clone(), recipe: recipe.clone() }
+            }
         }
     }
 
@@ -233,9 +242,9 @@ impl Entry {
             return None;
         }
         match &self.next {
-            Next::Ends => None,
-            Next::Becomes(next) => self.output.counters.is_released().then_some(&next.recipe),
-            Next::Stays => self.reported.replaced_at.map(|_| &self.output.recipe),
+            OutputFate::Ends => None,
+            OutputFate::Becomes(next) => self.output.counters.is_released().then_some(&next.recipe),
+            OutputFate::Stays => self.reported.replaced_at.map(|_| &self.output.recipe),
         }
     }
 
@@ -269,8 +278,9 @@ impl Entry {
             self.try_later(Instant::now());
             return None;
         };
-        let Wanted { name, recipe } = self.wanted();
-        let mut new = Self::new(Watched { name, recipe, counters: Arc::clone(opened.counters()) });
+        let ConfiguredOutput { name, recipe } = self.wanted();
+        let mut new =
+            Self::new(WatchedOutput { name, recipe, counters: Arc::clone(opened.counters()) });
         new.reported.panics = self.reported.panics;
         let old = std::mem::replace(self, new);
         let _ = changes.send(OutputChange::Replace(Arc::clone(&old.output.counters), opened));

@@ -9,7 +9,7 @@ use panoptes_records::activities::Activity;
 use panoptes_records::record::system_activity::SystemActivityDetails;
 use panoptes_sinks::output::backlog::entries_on_disk;
 
-use super::{Entry, Outputs};
+use super::{OutputEntry, Outputs};
 use crate::message::Messages;
 use crate::sandbox::keep_those_of_outputs;
 use crate::watch::outputs::Recipe;
@@ -18,19 +18,19 @@ use crate::watch::telemetry;
 use crate::watch::threads::{Urgency, Workers};
 
 /// The folders that have records, and their number.
-pub(in crate::watch::control) type Found = Vec<(PathBuf, usize)>;
+pub(in crate::watch::control) type LeftoverBacklogs = Vec<(PathBuf, usize)>;
 
 /// Where to look.
 #[derive(Clone, Debug)]
-pub(in crate::watch::control) enum Place {
+pub(in crate::watch::control) enum LeftoverPlace {
     /// In the folders of all receivers, below the service's folder.
     All(PathBuf),
     /// In that of one receiver.
     Folder(PathBuf),
 }
 
-impl Place {
-    fn look(self) -> Found {
+impl LeftoverPlace {
+    fn look(self) -> LeftoverBacklogs {
         let folders = match self {
             Self::All(state_dir) => telemetry::folders(&state_dir),
             Self::Folder(folder) => vec![folder],
@@ -43,20 +43,20 @@ impl Place {
 
 /// Looks for records.
 #[derive(Debug)]
-pub(super) struct Left {
-    threads: Workers<Found>,
-    places: VecDeque<Place>,
+pub(super) struct LeftoverSearch {
+    threads: Workers<LeftoverBacklogs>,
+    places: VecDeque<LeftoverPlace>,
 }
 
-impl Left {
-    pub(super) const fn new(threads: Workers<Found>) -> Self {
+impl LeftoverSearch {
+    pub(super) const fn new(threads: Workers<LeftoverBacklogs>) -> Self {
         Self { threads, places: VecDeque::new() }
     }
 }
 
 impl Outputs {
     /// Has the records reported that wait in a place, unless an output sends them.
-    pub(in crate::watch::control) fn look_for_left(&mut self, place: Place) {
+    pub(in crate::watch::control) fn look_for_left(&mut self, place: LeftoverPlace) {
         self.left.places.push_back(place);
     }
 
@@ -85,7 +85,8 @@ impl Outputs {
     /// Whether an output sends what waits in this folder.
     fn sends(&self, folder: &Path) -> bool {
         let is_its = |recipe: &Recipe| recipe.backlog_folder().is_some_and(|its| its == folder);
-        let sends = |entry: &Entry| is_its(&entry.output.recipe) || is_its(&entry.wanted().recipe);
+        let sends =
+            |entry: &OutputEntry| is_its(&entry.output.recipe) || is_its(&entry.wanted().recipe);
         self.entries.iter().any(sends)
     }
 }

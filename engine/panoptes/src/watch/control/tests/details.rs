@@ -1,14 +1,14 @@
 //! What is reported when the service is ready, and when something could not be found out.
 
-use super::super::machines::Sighting;
+use super::super::machines::HostSurvey;
 use super::super::start::interfaces;
 use super::*;
 use crate::config::System;
-use crate::watch::clock_watch::Found;
+use crate::watch::clock_watch::KernelIdentity;
 use crate::watch::finder::Finder;
 
 /// Makes it a service that looks for guests, and has no other systems.
-fn look_for_guests(control: &mut Control) {
+fn look_for_guests(control: &mut ControlThread) {
     control.candidates.clear();
     // This machine may have guests, so no look is due.
     control.finder = Some(Finder::new(Instant::now() + AGES));
@@ -19,14 +19,14 @@ fn a_node_without_guests_is_ready_after_the_first_look() {
     let ready = "\"service_initialization_successful\"";
     let folder = tempfile::tempdir().unwrap();
     let file = configure(folder.path(), "systems: {a: {system: /a}}");
-    let unknown = |control: &mut Control, _: &Signals| look_for_guests(control);
+    let unknown = |control: &mut ControlThread, _: &Signals| look_for_guests(control);
     let (exit, kept, _) = run_changed(&folder, &file, REAL, unknown, |driver| {
         driver.wait_for("record", || driver.log().contains("service_initialization_started"));
     });
     assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
     let log = folder.path().join("log/events.jsonl");
     assert!(!fs::read_to_string(&log).unwrap().contains(ready));
-    let none = |control: &mut Control, _: &Signals| {
+    let none = |control: &mut ControlThread, _: &Signals| {
         look_for_guests(control);
         control.update_guests(&[]);
     };
@@ -50,7 +50,7 @@ fn failures(folder: &TempDir) -> Vec<(String, String)> {
 }
 
 /// Runs until the log has this text, and for a few attempts more.
-fn run_until(folder: &TempDir, file: &Path, work: Work, text: &str) -> Vec<(String, String)> {
+fn run_until(folder: &TempDir, file: &Path, work: WorkerJobs, text: &str) -> Vec<(String, String)> {
     let (exit, kept, _) = run(folder, file, work, |driver| {
         driver.wait_for("record", || driver.log().contains(text));
         sleep(Duration::from_secs(1));
@@ -110,12 +110,12 @@ fn a_damaged_file_in_a_folder_of_profiles_is_left_out_and_reported() {
 
 #[test]
 fn a_worker_that_panics_is_reported_once() {
-    fn search(_: Search, _: &AtomicBool) -> Result<Box<Attached>, NotAttached> {
+    fn search(_: AttachTask, _: &AtomicBool) -> Result<Box<AttachedSystem>, NotAttached> {
         panic!("it is a test")
     }
     let folder = tempfile::tempdir().unwrap();
     let file = configure(folder.path(), "systems: {a: {system: /a}}");
-    let work = Work { search, ..REAL };
+    let work = WorkerJobs { search, ..REAL };
     let failures = run_until(&folder, &file, work, "host_initialization_failed");
     let reason = "a worker ended unexpectedly; this is a bug in Panoptes".to_owned();
     assert_eq!(failures, [("host_initialization_failed".to_owned(), reason)]);
@@ -125,7 +125,11 @@ fn a_worker_that_panics_is_reported_once() {
 #[test]
 fn a_check_of_a_standstill_that_fails_is_reported_once() {
     static CHECKS: Mutex<u32> = Mutex::new(0);
-    fn find_again(_: &System, _: &Configuration, _: &AtomicBool) -> Result<Option<Found>, String> {
+    fn find_again(
+        _: &System,
+        _: &Configuration,
+        _: &AtomicBool,
+    ) -> Result<Option<KernelIdentity>, String> {
         *CHECKS.lock().unwrap() += 1;
         Err("it is a test".to_owned())
     }
@@ -135,7 +139,7 @@ fn a_check_of_a_standstill_that_fails_is_reported_once() {
         return;
     }
     let file = configure(folder.path(), "systems: {a: {system: ram, file_format: raw}}");
-    let (exit, kept, _) = run(&folder, &file, Work { find_again, ..REAL }, |driver| {
+    let (exit, kept, _) = run(&folder, &file, WorkerJobs { find_again, ..REAL }, |driver| {
         driver.wait_for("checks", || *CHECKS.lock().unwrap() >= 2);
     });
     assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
@@ -161,10 +165,10 @@ fn what_cannot_be_found_out_of_this_machine_is_reported_once() {
     let folder = tempfile::tempdir().unwrap();
     let file = configure(folder.path(), "systems: {a: {system: /absent}}");
     let error = || io::Error::from(io::ErrorKind::QuotaExceeded);
-    let fail = |control: &mut Control, _: &Signals| {
+    let fail = |control: &mut ControlThread, _: &Signals| {
         assert!(interfaces(Err(error()), &control.notices.0).is_empty());
         for _ in 0..2 {
-            control.use_sighting(Sighting::of_guests(Err(error())));
+            control.use_sighting(HostSurvey::of_guests(Err(error())));
         }
     };
     let (exit, kept, _) = run_changed(&folder, &file, REAL, fail, |driver| {

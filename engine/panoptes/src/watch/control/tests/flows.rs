@@ -7,14 +7,14 @@ use std::sync::atomic::AtomicU64;
 
 use nix::sched::{CloneFlags, unshare};
 use panoptes_bounded::Port;
-use panoptes_records::queue::Block;
+use panoptes_records::queue::RecordBlock;
 use panoptes_sinks::output::file::FileOptions;
-use panoptes_sinks::output::{Counters, Output, OutputKind, Standing};
+use panoptes_sinks::output::{Output, OutputCounters, OutputKind, OutputStatus};
 
 use super::reload::{details, refuse, reload_whole};
 use super::*;
 use crate::watch::metrics::tests::{get, parse, value};
-use crate::watch::outputs::{Recipe, Watched};
+use crate::watch::outputs::{Recipe, WatchedOutput};
 
 /// The port to which datagrams go.
 const PORT: u16 = 7001;
@@ -182,7 +182,7 @@ fn write_last_records_of_many_flows(threads: usize) {
 /// A writer that stands still until a message has come, and an output that makes it do that.
 #[derive(Debug)]
 struct Gate {
-    counters: Arc<Counters>,
+    counters: Arc<OutputCounters>,
     is_open: Arc<AtomicBool>,
 }
 
@@ -191,11 +191,11 @@ impl Output for Gate {
         OutputKind::Plain
     }
 
-    fn counters(&self) -> &Arc<Counters> {
+    fn counters(&self) -> &Arc<OutputCounters> {
         &self.counters
     }
 
-    fn append(&mut self, _: &Block, range: Range<usize>, _: u64) -> usize {
+    fn append(&mut self, _: &RecordBlock, range: Range<usize>, _: u64) -> usize {
         let begin = Instant::now();
         while !self.is_open.load(Ordering::Relaxed) && begin.elapsed() < PATIENCE {
             sleep(Duration::from_millis(1));
@@ -203,8 +203,8 @@ impl Output for Gate {
         range.len()
     }
 
-    fn advance(&mut self, _: u64, _: Duration) -> Standing {
-        Standing::Idle
+    fn advance(&mut self, _: u64, _: Duration) -> OutputStatus {
+        OutputStatus::Idle
     }
 
     fn finish(&mut self) {}
@@ -221,9 +221,9 @@ fn last_records_that_find_no_room_show_in_the_exit_code() {
         fs::write(&file, text("", "interfaces: [lo], filter: udp, status_interval: 1h")).unwrap();
         let is_open = Arc::new(AtomicBool::new(false));
         let its = Arc::clone(&is_open);
-        let add = |control: &mut Control, _: &Signals| {
+        let add = |control: &mut ControlThread, _: &Signals| {
             let gate = Gate { counters: Arc::default(), is_open: its };
-            let watched = Watched {
+            let watched = WatchedOutput {
                 name: "gate".to_owned(),
                 counters: Arc::clone(&gate.counters),
                 recipe: Recipe::File {
@@ -339,7 +339,7 @@ fn a_sensor_without_packets_makes_steps() {
         fs::write(&file, text("", "interfaces: [lo], filter: 'udp port 1'")).unwrap();
         let figures = Arc::new(Mutex::new(None));
         let its = Arc::clone(&figures);
-        let keep = move |control: &mut Control, _: &Signals| {
+        let keep = move |control: &mut ControlThread, _: &Signals| {
             assert!(control.flows.goes_on());
             *its.lock().unwrap() = control.flows.figures();
         };
@@ -482,7 +482,7 @@ fn the_scanner_of_the_service_and_the_sensor_share_a_system() {
         fs::write(&file, with("interfaces: [lo], system: a")).unwrap();
         let wire = Arc::new(Mutex::new(None));
         let its = Arc::clone(&wire);
-        let keep = move |control: &mut Control, _: &Signals| {
+        let keep = move |control: &mut ControlThread, _: &Signals| {
             *its.lock().unwrap() = control.flows.wire_of("a");
             assert!(control.flows.wire_of("b").is_none());
         };

@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
-use panoptes_profiles::{Options, discover};
+use panoptes_profiles::{DiscoveryOptions, discover};
 use panoptes_rig::standin::Standin;
 use panoptes_sources::FileSource;
 
 use super::super::candidate::Phase;
-use super::super::one_machine::{Instead, Known};
+use super::super::one_machine::{DmaMachine, Instead};
 use super::*;
 use crate::watch::finder::Finder;
 
@@ -21,7 +21,7 @@ fn machines(folder: &Path) -> Option<[PathBuf; 2]> {
     let clone = folder.join("clone");
     fs::copy(&ram, &clone).unwrap();
     let mut source = FileSource::open(&ram).unwrap();
-    let options = Options { use_builtin: true, ..Options::default() };
+    let options = DiscoveryOptions { use_builtin: true, ..DiscoveryOptions::default() };
     let profile = discover(&mut source, &options, &mut ()).unwrap();
     let clock = profile.space.linear(profile.timekeeper.unwrap()).unwrap().0 + 16;
     let file = fs::File::options().read(true).write(true).open(&clone).unwrap();
@@ -53,7 +53,7 @@ fn configure_functions(folder: &Path, bytes: u64, library: &Path) -> PathBuf {
 }
 
 /// The guests of this machine have nothing to do with it.
-fn without_guests(control: &mut Control, _: &Signals) {
+fn without_guests(control: &mut ControlThread, _: &Signals) {
     control.finder = Some(Finder::new(Instant::now() + AGES));
 }
 
@@ -183,7 +183,7 @@ fn a_named_function_that_fails_at_first_is_used_when_it_works() {
 }
 
 /// The functions that a device lists.
-fn list(vuids: &[&str]) -> dma::Found {
+fn list(vuids: &[&str]) -> dma::DocaFunctionList {
     let function = |vuid: &&str| dma::Function {
         device: "dma0".to_owned(),
         vuid: (*vuid).to_owned(),
@@ -192,7 +192,11 @@ fn list(vuids: &[&str]) -> dma::Found {
         obstacle: None,
     };
     let functions = vuids.iter().map(function).collect();
-    dma::Found { functions, unlisted: Some(Vec::new()), ..dma::Found::default() }
+    dma::DocaFunctionList {
+        functions,
+        unlisted: Some(Vec::new()),
+        ..dma::DocaFunctionList::default()
+    }
 }
 
 /// Another machine may have posed as the first one until its memory could not be read any more.
@@ -200,11 +204,11 @@ fn list(vuids: &[&str]) -> dma::Found {
 fn a_function_whose_memory_cannot_be_compared_is_soon_a_system_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
     let file = configure_functions(folder.path(), 4096, Path::new("/absent"));
-    let check = |control: &mut Control, signals: &Signals| {
+    let check = |control: &mut ControlThread, signals: &Signals| {
         without_guests(control, signals);
         control.take_functions(&list(&["VF0", "VF1"]));
         let used = control.candidates[0].system.address.clone();
-        let keep = |is_compared, control: &mut Control| {
+        let keep = |is_compared, control: &mut ControlThread| {
             control.keep_spare(1, Instead { used: used.clone(), is_compared });
             control.candidates[1].spare_of.is_some()
         };
@@ -224,10 +228,10 @@ fn a_function_whose_memory_cannot_be_compared_is_soon_a_system_of_its_own() {
 }
 
 /// Has a control with this many functions of one machine, which is watched through the first.
-fn with_functions(count: usize, check: impl FnOnce(&mut Control)) {
+fn with_functions(count: usize, check: impl FnOnce(&mut ControlThread)) {
     let folder = tempfile::tempdir().unwrap();
     let file = configure_functions(folder.path(), 4096, Path::new("/absent"));
-    let check = |control: &mut Control, signals: &Signals| {
+    let check = |control: &mut ControlThread, signals: &Signals| {
         without_guests(control, signals);
         let vuids = ["VF0", "VF1", "VF2"];
         control.take_functions(&list(&vuids[..count]));
@@ -281,7 +285,7 @@ fn a_function_that_is_compared_while_another_takes_over_stays_spare() {
 #[test]
 fn a_function_that_gives_another_machine_takes_over_from_none() {
     with_functions(2, |control| {
-        let known = Known::unread(&Arc::new(control.candidates[0].system.clone()));
+        let known = DmaMachine::unread(&Arc::new(control.candidates[0].system.clone()));
         assert_eq!(control.functions.machines.add(known, |_| None), None);
         let Phase::Waiting(waiting) = control.candidates[1].phase else { panic!() };
         let failure = Failure::new(Exit::NoKernel, "it has no kernel");
@@ -306,7 +310,7 @@ fn a_changed_configuration_lets_no_spare_function_overtake_its_machine() {
 fn physical_functions_are_searched_first() {
     let folder = tempfile::tempdir().unwrap();
     let file = configure_functions(folder.path(), 4096, Path::new("/absent"));
-    let check = |control: &mut Control, signals: &Signals| {
+    let check = |control: &mut ControlThread, signals: &Signals| {
         without_guests(control, signals);
         let mut found = list(&["VF0", "PF0", "PF1"]);
         for function in &mut found.functions[1..] {

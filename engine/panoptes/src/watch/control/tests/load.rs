@@ -166,7 +166,7 @@ pub(super) fn set(all: &mut Value, path: &str, value: Value) {
 /// may be lost, doubled or torn.
 pub(super) fn under_load(
     more: &[(&str, Value)],
-    work: Work,
+    work: WorkerJobs,
     script: impl FnOnce(&Service<'_>) + Send,
 ) -> (TempDir, Kept) {
     let (folder, exit, kept) = watch(more, work, script);
@@ -179,7 +179,7 @@ pub(super) fn under_load(
 /// Watches a machine while `script` runs; returns the folder, how it ended, and the messages.
 pub(super) fn watch(
     more: &[(&str, Value)],
-    work: Work,
+    work: WorkerJobs,
     script: impl FnOnce(&Service<'_>) + Send,
 ) -> (TempDir, Result<Exit, Failure>, Kept) {
     let folder = tempfile::tempdir().unwrap();
@@ -189,7 +189,7 @@ pub(super) fn watch(
     fs::write(&file, all.to_string()).unwrap();
     super::keys::turn::write_sbom(folder.path());
     let (sender, shared) = channel();
-    let pass = move |control: &mut Control, _: &Signals| {
+    let pass = move |control: &mut ControlThread, _: &Signals| {
         sender.send((Arc::clone(&control.figures), control.notices.0.clone())).unwrap();
     };
     let live = &live;

@@ -2,33 +2,33 @@
 
 use std::ops::Range;
 
-use panoptes_records::queue::Block;
+use panoptes_records::queue::RecordBlock;
 use panoptes_sinks::output::file::FileOptions;
 use panoptes_sinks::output::folder::FolderLock;
-use panoptes_sinks::output::{Counters, Output, OutputKind, Standing};
+use panoptes_sinks::output::{Output, OutputCounters, OutputKind, OutputStatus};
 
 use super::*;
-use crate::watch::outputs::{Recipe, Watched};
+use crate::watch::outputs::{Recipe, WatchedOutput};
 
 /// An output that panics whenever there is a record.
 #[derive(Debug, Default)]
-struct Fragile(Arc<Counters>);
+struct Fragile(Arc<OutputCounters>);
 
 impl Output for Fragile {
     fn kind(&self) -> OutputKind {
         OutputKind::Plain
     }
 
-    fn counters(&self) -> &Arc<Counters> {
+    fn counters(&self) -> &Arc<OutputCounters> {
         &self.0
     }
 
-    fn append(&mut self, _: &Block, _: Range<usize>, _: u64) -> usize {
+    fn append(&mut self, _: &RecordBlock, _: Range<usize>, _: u64) -> usize {
         panic!("it is a test")
     }
 
-    fn advance(&mut self, _: u64, _: Duration) -> Standing {
-        Standing::Idle
+    fn advance(&mut self, _: u64, _: Duration) -> OutputStatus {
+        OutputStatus::Idle
     }
 
     fn finish(&mut self) {}
@@ -40,13 +40,13 @@ fn an_output_that_panics_is_reported_and_opened_again() {
     let other = folder.path().join("other");
     let path = other.join("events.jsonl");
     let file = configure(folder.path(), "systems: {a: {system: /absent}}");
-    let add = |control: &mut Control, _: &Signals| {
+    let add = |control: &mut ControlThread, _: &Signals| {
         let lock = FolderLock::take(&other).unwrap();
         let recipe =
             Recipe::File { path: path.clone(), options: FileOptions::default(), lock: Some(lock) };
         let fragile = Fragile::default();
         let counters = Arc::clone(&fragile.0);
-        let watched = Watched { name: "fragile".to_owned(), counters, recipe };
+        let watched = WatchedOutput { name: "fragile".to_owned(), counters, recipe };
         control.outputs.add(Box::new(fragile), watched);
     };
     let (exit, kept, _) = run_changed(&folder, &file, REAL, add, |driver| {

@@ -150,14 +150,14 @@ fn sboms_have_records_of_their_own_when_they_are_read() {
 #[test]
 fn what_reads_sboms_has_no_capability_for_guests() {
     #[expect(clippy::unnecessary_wraps, reason = "the type of functions that load SBOMs")]
-    fn load(_: &Configuration) -> Result<Sboms, Vec<Fault>> {
+    fn load(_: &Configuration) -> Result<Sboms, Vec<SbomFault>> {
         let kept = caps::read(None, CapSet::Permitted).unwrap();
         assert!(!kept.contains(&Capability::CAP_SYS_PTRACE), "{kept:?}");
         Ok(Sboms::default())
     }
     let folder = tempfile::tempdir().unwrap();
     let file = configure(folder.path(), "systems: {a: {system: /a}}\n");
-    let (exit, kept, _) = run(&folder, &file, Work { load, ..REAL }, |driver| {
+    let (exit, kept, _) = run(&folder, &file, WorkerJobs { load, ..REAL }, |driver| {
         driver.signal(Signal::SIGHUP);
         driver.wait("the SBOMs were read again", 1);
     });

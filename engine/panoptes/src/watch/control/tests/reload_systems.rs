@@ -12,7 +12,7 @@ const REMOVED: &str = "it is not watched any more";
 const AGAIN: &str = "the configuration has changed; attaching again";
 
 /// Finds this guest, and looks for no other.
-fn meet(control: &mut Control, guest: Guest) {
+fn meet(control: &mut ControlThread, guest: Guest) {
     control.finder = Some(Finder::new(Instant::now() + AGES));
     control.update_guests(&[guest]);
 }
@@ -129,8 +129,8 @@ fn a_found_guest_that_gets_a_name_is_watched_once() {
     let text = fs::read_to_string(&file).unwrap().replace("auto_scan: false", "auto_scan: true");
     fs::write(&file, &text).unwrap();
     let found = guest.clone();
-    let work = Work { search: search_recorded, ..REAL };
-    let meet = move |control: &mut Control, _: &Signals| meet(control, found);
+    let work = WorkerJobs { search: search_recorded, ..REAL };
+    let meet = move |control: &mut ControlThread, _: &Signals| meet(control, found);
     let (exit, kept, _) = run_changed(&folder, &file, work, meet, |driver| {
         driver.wait(WATCHED, 1);
         reload_whole(driver, &format!("{text}systems: {{own: {{system: {}}}}}\n", ram.display()));
@@ -166,8 +166,8 @@ fn a_guest_whose_user_is_not_allowed_any_more_is_given_up() {
         text.replace("state_dir: state", &format!("state_dir: state, guest_users: [{user}]"))
     };
     fs::write(&file, with("'65534'")).unwrap();
-    let work = Work { search: search_recorded, ..REAL };
-    let meet = move |control: &mut Control, _: &Signals| meet(control, guest);
+    let work = WorkerJobs { search: search_recorded, ..REAL };
+    let meet = move |control: &mut ControlThread, _: &Signals| meet(control, guest);
     let (exit, kept, _) = run_changed(&folder, &file, work, meet, |driver| {
         driver.wait(WATCHED, 1);
         reload_whole(driver, &with("'65534', daemon"));
@@ -190,7 +190,7 @@ fn guests_come_and_go_with_the_patterns_of_auto_scan() {
     let off = fs::read_to_string(&file).unwrap();
     let of = |patterns: &str| off.replace("auto_scan: false", &format!("auto_scan: {patterns}"));
     fs::write(&file, of("{include: ['w*'], exclude: ['*-test']}")).unwrap();
-    let meet = move |control: &mut Control, _: &Signals| {
+    let meet = move |control: &mut ControlThread, _: &Signals| {
         control.finder = Some(Finder::new(Instant::now() + AGES));
         control.update_guests(&guests);
     };
@@ -220,7 +220,7 @@ fn found_guests_end_with_auto_scan() {
     let off = fs::read_to_string(&file).unwrap();
     let on = off.replace("auto_scan: false", "auto_scan: true");
     fs::write(&file, &on).unwrap();
-    let meet = move |control: &mut Control, _: &Signals| meet(control, guest);
+    let meet = move |control: &mut ControlThread, _: &Signals| meet(control, guest);
     let (exit, kept, _) = run_changed(&folder, &file, REAL, meet, |driver| {
         driver.wait("qemu:4200001", 2);
         reload_whole(driver, &off);

@@ -78,18 +78,18 @@ pub(in super::super) fn database(pages: &[Vec<u8>]) -> Vec<u8> {
 }
 
 /// The keys and values of all buckets.
-fn all(bytes: &[u8]) -> Result<Vec<String>, Error> {
-    let database = Database::open(bytes)?;
+fn all(bytes: &[u8]) -> Result<Vec<String>, SbomError> {
+    let database = BoltDatabase::open(bytes)?;
     let mut lines = Vec::new();
     let mut waiting = vec![(String::new(), database.root())];
     while let Some((path, bucket)) = waiting.pop() {
         for (key, value) in database.items(bucket)? {
             let path = format!("{path}/{}", String::from_utf8_lossy(key));
             match value {
-                Value::Bytes(value) => {
+                BoltValue::Bytes(value) => {
                     lines.push(format!("{path}={}", String::from_utf8_lossy(value)));
                 }
-                Value::Bucket(bucket) => waiting.push((path, bucket)),
+                BoltValue::Bucket(bucket) => waiting.push((path, bucket)),
             }
         }
     }

@@ -7,9 +7,9 @@ use tempfile::TempDir;
 
 use super::super::bolt::tests::{Item, database, leaf};
 use super::*;
-use crate::Kind;
+use crate::SbomErrorKind;
 use crate::build::build;
-use crate::model::Subject;
+use crate::model::SbomSubject;
 
 const ONE: &str = "sha256:f8f16e13c0838178a226038a1d4902b16b8fcd4b411053f4c6b75ddec05865b5";
 const TWO: &str = "sha256:71e7d0b7026b15fd776a721a2ae29a223d9e4fe990e6ce01527833f8d4bb6218";
@@ -22,13 +22,13 @@ fn store() -> TempDir {
 }
 
 /// The paths of the files of an image, and its name.
-fn built(store: &Path, image: Option<&str>) -> Result<(Vec<String>, Option<String>), Error> {
+fn built(store: &Path, image: Option<&str>) -> Result<(Vec<String>, Option<String>), SbomError> {
     let image = image.map(str::to_owned);
-    let built = build(store, &Options { image, ..Options::default() }, &())?;
+    let built = build(store, &BuildOptions { image, ..BuildOptions::default() }, &())?;
     assert_eq!(built.source, "an image of containerd's store");
-    let path = |file: &crate::model::File| shown(file.path.as_deref().unwrap_or_default());
+    let path = |file: &crate::model::SbomFile| shown(file.path.as_deref().unwrap_or_default());
     let paths = built.sbom.files.iter().map(path).collect();
-    let Subject::Image(image) = built.sbom.subject else { panic!("it is an image") };
+    let SbomSubject::Image(image) = built.sbom.subject else { panic!("it is an image") };
     Ok((paths, image.name))
 }
 
@@ -52,7 +52,7 @@ fn an_image_is_chosen_by_any_of_its_names_or_by_its_digest() {
         assert_eq!((&paths, found.as_deref()), (expected, Some(name)), "{image}");
     }
     let error = built(store.path(), None).unwrap_err();
-    assert_eq!(error.kind, Kind::Request);
+    assert_eq!(error.kind, SbomErrorKind::Request);
     assert!(error.message.contains("holds 2 images"), "{error}");
     let error = built(store.path(), Some("docker.io/library/three:3")).unwrap_err();
     assert!(error.message.contains("docker.io/library/one:1 linux/amd64"), "{error}");
@@ -85,7 +85,7 @@ fn without_names_an_image_is_chosen_by_its_digest() {
     );
     for image in [None, Some("docker.io/library/one:1")] {
         let error = built(store.path(), image).unwrap_err();
-        assert_eq!(error.kind, Kind::Request);
+        assert_eq!(error.kind, SbomErrorKind::Request);
         assert!(error.message.contains("meta.db") && error.message.contains("sha256:"), "{error}");
     }
     let missing = format!("sha256:{}", "0".repeat(64));
@@ -100,7 +100,7 @@ fn damage_is_an_error() {
     for length in [0, 100, 5000, whole.len() / 4] {
         std::fs::write(&path, &whole[..length]).unwrap();
         let error = built(store.path(), Some(ONE)).unwrap_err();
-        assert_eq!(error.kind, Kind::Content, "{length}: {error}");
+        assert_eq!(error.kind, SbomErrorKind::Content, "{length}: {error}");
         assert!(error.message.contains("meta.db: is a damaged bbolt database"), "{error}");
     }
     std::fs::write(&path, &whole).unwrap();

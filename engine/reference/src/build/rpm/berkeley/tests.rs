@@ -14,7 +14,7 @@ fn whole() -> Vec<u8> {
 }
 
 /// The lengths of the blobs of a database.
-fn lengths(database: &[u8]) -> Result<Vec<usize>, Error> {
+fn lengths(database: &[u8]) -> Result<Vec<usize>, SbomError> {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(database).unwrap();
     let mut found = Vec::new();

@@ -39,7 +39,7 @@ pub(in super::super) fn database(blobs: &[&[u8]]) -> Vec<u8> {
 }
 
 /// The blobs of a database.
-fn read(database: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
+fn read(database: &[u8]) -> Result<Vec<Vec<u8>>, SbomError> {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(database).unwrap();
     let mut found = Vec::new();

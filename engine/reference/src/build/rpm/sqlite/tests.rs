@@ -12,9 +12,9 @@ fn file(bytes: &[u8]) -> File {
     file
 }
 
-fn rows(bytes: &[u8], log: &[u8], name: &str) -> Result<Vec<Vec<Value>>, Error> {
+fn rows(bytes: &[u8], log: &[u8], name: &str) -> Result<Vec<Vec<SqliteValue>>, SbomError> {
     let mut rows = Vec::new();
-    let mut database = Database::open(file(bytes), Some(file(log)))?;
+    let mut database = SqliteDatabase::open(file(bytes), Some(file(log)))?;
     database.rows(name, &mut |row| {
         rows.push(row);
         Ok(())
@@ -76,7 +76,7 @@ fn message(pages: &[&[u8]]) -> String {
 
 #[test]
 fn rows_come_in_order_from_every_page() {
-    let expected = [Value::Bytes(b"hi".to_vec())].to_vec();
+    let expected = [SqliteValue::Bytes(b"hi".to_vec())].to_vec();
     let leaf = leaf(1, ROW);
     let found = rows(&made(&[&interior(&[3, 4]), &leaf, &leaf]), b"", "t").unwrap();
     assert_eq!(found, [expected.clone(), expected]);

@@ -3,13 +3,14 @@
 use panoptes_decoders::address::KernelVa;
 use panoptes_tables::{HashKey, StringRoom, Strings};
 
-use super::super::super::closing::Closing;
+use super::super::super::closing::ClosedDescriptor;
 use super::super::super::tests::closing;
-use super::super::super::{ClosedFiles, reader};
-use super::super::Access;
-use crate::detect::{Accepted, Finding, Scene};
+use super::super::super::{FileContent, reader};
+use super::super::GrantedAccess;
+use crate::detect::{Acceptance, DetectorContext, Finding};
 use crate::page_cache::{
-    Asker, ContentSource, FileContent, FileIdentity, Format, Hashes, MachineMemory, Outcome, Traits,
+    Asker, ContentFacts, ContentFormat, ContentSource, FileIdentity, HashOutcome, Hashes,
+    MachineMemory, Traits,
 };
 use crate::state::ScanContext;
 use crate::state::container::Containers;
@@ -31,10 +32,10 @@ pub(in crate::detect::file_content) const SUPER_BLOCK: u64 = 0xffff_8880_2000_00
 pub(in crate::detect::file_content) struct AllKnown;
 
 impl ContentSource for AllKnown {
-    fn ask(&mut self, file: &FileIdentity, _: Asker) -> Option<FileContent> {
+    fn ask(&mut self, file: &FileIdentity, _: Asker) -> Option<ContentFacts> {
         let hashes = Hashes { sha256: [file.number as u8; 32], sha1: [0; 20], md5: [0; 16] };
-        let outcome = Outcome::Whole { hashes };
-        Some(FileContent { outcome, format: Format::Other, traits: Traits::default() })
+        let outcome = HashOutcome::Whole { hashes };
+        Some(ContentFacts { outcome, format: ContentFormat::Other, traits: Traits::default() })
     }
 }
 
@@ -42,7 +43,7 @@ impl ContentSource for AllKnown {
 pub(in crate::detect::file_content) struct Machine {
     pub memory: Sparse,
     pub kernel: Kernel,
-    pub files: ClosedFiles,
+    pub files: FileContent,
     pub snapshot: Snapshot,
     pub containers: Containers,
     pub strings: Strings,
@@ -72,18 +73,18 @@ pub(in crate::detect::file_content) struct Machine {
     pub packaged: Vec<u64>,
     /// The changes of permissions that were reported: paths, permissions before and now, and what
     /// they give.
-    pub accesses: Vec<(String, Option<u16>, u16, Access)>,
+    pub accesses: Vec<(String, Option<u16>, u16, GrantedAccess)>,
 }
 
 impl Machine {
     pub(in crate::detect::file_content) fn new() -> Self {
         let limits = limits();
         let key = HashKey::new(3);
-        let without_reader = ClosedFiles::without_reader(&limits, (true, true), key);
+        let without_reader = FileContent::without_reader(&limits, (true, true), key);
         let mut memory = Sparse::default();
         let [fs, mount] = [memory.structure(), memory.structure()];
         let mut machine = Self {
-            files: ClosedFiles { reader: reader(), ..without_reader },
+            files: FileContent { reader: reader(), ..without_reader },
             kernel: kernel(),
             snapshot: Snapshot::empty(&limits),
             containers: Containers::new(&limits, HashKey::new(1)),
@@ -277,7 +278,7 @@ impl Machine {
         let since = self.now;
         let of_file = closing(inode + file, 1, true);
         let inode = KernelVa(inode);
-        self.files.closings.push(Closing { name, attributes, inode, since, ..of_file });
+        self.files.closings.push(ClosedDescriptor { name, attributes, inode, since, ..of_file });
     }
 
     pub(in crate::detect::file_content) fn first_link(&mut self, folder: u64) -> u64 {
@@ -337,27 +338,27 @@ impl Machine {
                 if let Finding::FileContent(change) = finding {
                     let Some(FileName::Text(path)) = change.descriptor.name else { panic!() };
                     self.closed.push((text(path), change.previous.map(text)));
-                    return Accepted::Yes;
+                    return Acceptance::Yes;
                 }
                 if let Finding::PackageFiles(found) = finding {
                     self.packaged.push(found.count);
-                    return Accepted::Yes;
+                    return Acceptance::Yes;
                 }
                 if let Finding::PermissionChange(change) = finding {
                     let before = change.before.map(|before| before.permissions);
                     let now = change.attributes.mode & 0o7777;
                     self.accesses.push((text(change.path), before, now, change.what));
-                    return Accepted::Yes;
+                    return Acceptance::Yes;
                 }
                 let Finding::PathChange(change) = finding else { panic!("{finding:?}") };
                 let path = text(change.path);
                 self.others.push(change.others.count);
                 self.previous.push(change.previous.map(text));
                 all.push((path, change.before.map(|it| it.size), change.attributes.size));
-                Accepted::Yes
+                Acceptance::Yes
             };
             let memory = MachineMemory { source: &mut self.memory, kernel: &self.kernel };
-            let scene = &mut Scene { memory, cx: &cx, out };
+            let scene = &mut DetectorContext { memory, cx: &cx, out };
             if self.checks_closings {
                 self.files.check(scene, &mut AllKnown);
             } else {
@@ -382,7 +383,7 @@ impl Machine {
             let Finding::FileContent(change) = finding else { panic!("{finding:?}") };
             let Some(FileName::Text(path)) = change.descriptor.name else { panic!() };
             all.push(String::from_utf8_lossy(path).into_owned());
-            Accepted::Yes
+            Acceptance::Yes
         };
         assert_eq!(self.files.report_rest(&cx, out, &AllKnown), 0);
         all

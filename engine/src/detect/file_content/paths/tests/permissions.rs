@@ -7,14 +7,14 @@ use super::super::reported_access::ReportedAccess;
 use super::*;
 use crate::container_config::Glob;
 
-pub(super) type Accesses = Vec<(String, Option<u16>, u16, Access)>;
+pub(super) type Accesses = Vec<(String, Option<u16>, u16, GrantedAccess)>;
 
 /// The permissions that were reported so far: path, before and now, and what they give.
 pub(super) fn accesses(machine: &mut Machine) -> Accesses {
     core::mem::take(&mut machine.accesses)
 }
 
-pub(super) fn one(path: &str, before: Option<u16>, now: u16, what: Access) -> Accesses {
+pub(super) fn one(path: &str, before: Option<u16>, now: u16, what: GrantedAccess) -> Accesses {
     vec![(path.to_owned(), before, now, what)]
 }
 
@@ -29,21 +29,33 @@ fn a_program_that_becomes_set_uid_or_set_gid_is_found_once() {
     let (mut machine, _, tail) = swept();
     let inode = machine.inode_of(tail);
     machine.chmod(inode, 0o4755);
-    assert_eq!(changed(&mut machine), one("/usr/bin/tail", Some(0o755), 0o4755, Access::SetUid));
+    assert_eq!(
+        changed(&mut machine),
+        one("/usr/bin/tail", Some(0o755), 0o4755, GrantedAccess::SetUid)
+    );
     assert_eq!(changed(&mut machine), []);
     machine.chmod(inode, 0o755);
-    assert_eq!(changed(&mut machine), one("/usr/bin/tail", Some(0o4755), 0o755, Access::Other));
+    assert_eq!(
+        changed(&mut machine),
+        one("/usr/bin/tail", Some(0o4755), 0o755, GrantedAccess::Other)
+    );
     machine.chmod(inode, 0o2755);
-    assert_eq!(changed(&mut machine), one("/usr/bin/tail", Some(0o755), 0o2755, Access::SetGid));
+    assert_eq!(
+        changed(&mut machine),
+        one("/usr/bin/tail", Some(0o755), 0o2755, GrantedAccess::SetGid)
+    );
     // A file that its group may not execute has mandatory locks.
     machine.chmod(inode, 0o2745);
-    assert_eq!(changed(&mut machine), one("/usr/bin/tail", Some(0o2755), 0o2745, Access::Other));
+    assert_eq!(
+        changed(&mut machine),
+        one("/usr/bin/tail", Some(0o2755), 0o2745, GrantedAccess::Other)
+    );
 }
 
 /// A machine with more programs than paths are known.
 fn crowded() -> (Machine, u64) {
     let (mut machine, bin, _) = swept();
-    machine.files.paths.known = Known::new(16, HashKey::new(5));
+    machine.files.paths.known = KnownPaths::new(16, HashKey::new(5));
     (0..64).for_each(|at| _ = machine.dentry(bin, &format!("p{at}"), mode::S_IFREG, 4));
     (machine, bin)
 }
@@ -56,14 +68,14 @@ fn a_set_uid_program_whose_path_finds_no_room_is_reported_once() {
     let own = machine.dentry(bin, "zz", mode::S_IFREG, 4);
     let inode = machine.inode_of(own);
     machine.chmod(inode, 0o4755);
-    assert_eq!(changed(&mut machine), one("/usr/bin/zz", None, 0o4755, Access::SetUid));
+    assert_eq!(changed(&mut machine), one("/usr/bin/zz", None, 0o4755, GrantedAccess::SetUid));
     assert!(machine.files.paths.known.peek(machine.files.paths.hash(b"/usr/bin/zz")).is_none());
     assert_eq!(changed(&mut machine), []);
     // A rename sets its change time.
     machine.rename(own, bin, "zzz", 0);
     assert_eq!(changed(&mut machine), []);
     machine.chmod(inode, 0o6755);
-    assert_eq!(changed(&mut machine), one("/usr/bin/zzz", None, 0o6755, Access::SetUid));
+    assert_eq!(changed(&mut machine), one("/usr/bin/zzz", None, 0o6755, GrantedAccess::SetUid));
     // Another file has the number of the first one.
     machine.set_content(inode, 5, machine.seconds());
     machine.files.explained.clear();
@@ -95,7 +107,7 @@ fn an_open_folder_whose_path_finds_no_room_is_reported_once() {
     let inode = machine.inode_of(deep);
     assert_eq!(changed(&mut machine), []);
     machine.chmod(inode, 0o777);
-    assert_eq!(changed(&mut machine), one("/etc/a/b/c", None, 0o777, Access::OpenFolder));
+    assert_eq!(changed(&mut machine), one("/etc/a/b/c", None, 0o777, GrantedAccess::OpenFolder));
     assert_eq!(changed(&mut machine), []);
 }
 
@@ -126,10 +138,16 @@ fn another_owner_is_a_change_that_gives_no_rights() {
     assert_eq!(changed(&mut machine), [], "it was so before watching started");
     machine.memory.set(own, "inode", "i_uid.val", 1000);
     machine.chmod(own, 0o755);
-    assert_eq!(changed(&mut machine), one("/usr/bin/own", Some(0o4755), 0o755, Access::Other));
+    assert_eq!(
+        changed(&mut machine),
+        one("/usr/bin/own", Some(0o4755), 0o755, GrantedAccess::Other)
+    );
     machine.memory.set(own, "inode", "i_gid.val", 1000);
     machine.set_change_time(own, machine.seconds());
-    assert_eq!(changed(&mut machine), one("/usr/bin/own", Some(0o755), 0o755, Access::Other));
+    assert_eq!(
+        changed(&mut machine),
+        one("/usr/bin/own", Some(0o755), 0o755, GrantedAccess::Other)
+    );
 }
 
 #[test]
@@ -146,17 +164,20 @@ fn a_folder_of_the_system_that_becomes_writable_for_all_is_found() {
     machine.memory.set(open_inode, "inode", "i_mode", u64::from(mode::S_IFDIR | 0o777));
     assert_eq!(changed(&mut machine), [], "it was so before watching started");
     machine.chmod(etc_inode, 0o777);
-    assert_eq!(changed(&mut machine), one("/etc", Some(0o755), 0o777, Access::OpenFolder));
+    assert_eq!(changed(&mut machine), one("/etc", Some(0o755), 0o777, GrantedAccess::OpenFolder));
     // With the sticky bit nobody may replace what is another one's.
     machine.chmod(etc_inode, 0o1777);
-    assert_eq!(changed(&mut machine), one("/etc", Some(0o777), 0o1777, Access::Other));
+    assert_eq!(changed(&mut machine), one("/etc", Some(0o777), 0o1777, GrantedAccess::Other));
     machine.chmod(cron_inode, 0o1777);
-    assert_eq!(changed(&mut machine), one("/etc/cron.d", Some(0o755), 0o1777, Access::Other));
+    assert_eq!(
+        changed(&mut machine),
+        one("/etc/cron.d", Some(0o755), 0o1777, GrantedAccess::Other)
+    );
     machine.chmod(root_inode, 0o757);
-    assert_eq!(changed(&mut machine), one("/", Some(0o755), 0o757, Access::OpenFolder));
+    assert_eq!(changed(&mut machine), one("/", Some(0o755), 0o757, GrantedAccess::OpenFolder));
     // What it was is not known of a folder far below.
     machine.chmod(deep_inode, 0o777);
-    assert_eq!(changed(&mut machine), one("/etc/a/b/c", None, 0o777, Access::OpenFolder));
+    assert_eq!(changed(&mut machine), one("/etc/a/b/c", None, 0o777, GrantedAccess::OpenFolder));
     machine.chmod(srv_inode, 0o777);
     assert_eq!(changed(&mut machine), []);
 }
@@ -189,8 +210,10 @@ fn a_program_whose_path_was_not_known_is_set_uid_since_its_change_time() {
     found.sort_by(|one, other| one.0.cmp(&other.0));
     let path = |name: &str| format!("/usr/bin/{name}");
     // Distributions ship `sudo` so: something else of it may have changed.
-    let expected =
-        [(path("new"), None, 0o4755, Access::SetUid), (path("sudo"), None, 0o4755, Access::Other)];
+    let expected = [
+        (path("new"), None, 0o4755, GrantedAccess::SetUid),
+        (path("sudo"), None, 0o4755, GrantedAccess::Other),
+    ];
     assert_eq!(found, expected);
     assert_eq!(changed(&mut machine), []);
 }
@@ -212,7 +235,7 @@ fn a_program_that_is_renamed_or_linked_is_no_change() {
     machine.chmod(inode, 0o6755);
     let found = changed(&mut machine);
     assert_eq!(found.len(), 1, "{found:?}");
-    assert_eq!((found[0].1, found[0].3), (Some(0o4755), Access::SetGid));
+    assert_eq!((found[0].1, found[0].3), (Some(0o4755), GrantedAccess::SetGid));
 }
 
 /// `install -m 4755` makes a file that only its owner may read, and sets the mode in the end.
@@ -241,7 +264,10 @@ fn a_file_that_becomes_set_uid_after_its_record_is_a_change_of_its_own() {
     machine.name(bin, "new", inode);
     while machine.run(10) != found("/usr/bin/new", None, 6) {}
     machine.chmod(inode, 0o4755);
-    assert_eq!(changed(&mut machine), one("/usr/bin/new", Some(0o755), 0o4755, Access::SetUid));
+    assert_eq!(
+        changed(&mut machine),
+        one("/usr/bin/new", Some(0o755), 0o4755, GrantedAccess::SetUid)
+    );
     // Its other permissions were set within the act that wrote it.
     let (mut machine, bin, _) = swept();
     let inode = machine.inode(mode::S_IFREG, 6, machine.seconds());
@@ -251,14 +277,17 @@ fn a_file_that_becomes_set_uid_after_its_record_is_a_change_of_its_own() {
     assert_eq!(changed(&mut machine), []);
     machine.run(3000);
     machine.chmod(inode, 0o755);
-    assert_eq!(changed(&mut machine), one("/usr/bin/new", Some(0o711), 0o755, Access::Other));
+    assert_eq!(
+        changed(&mut machine),
+        one("/usr/bin/new", Some(0o711), 0o755, GrantedAccess::Other)
+    );
 }
 
 /// The record of a closed descriptor has the mode of its file.
 #[test]
 fn what_a_closing_has_shown_is_no_change() {
     for (shown, expected) in
-        [(0o4755, vec![]), (0o755, one("/usr/bin/new", Some(0o755), 0o4755, Access::SetUid))]
+        [(0o4755, vec![]), (0o755, one("/usr/bin/new", Some(0o755), 0o4755, GrantedAccess::SetUid))]
     {
         let (mut machine, bin, _) = swept();
         let inode = machine.inode(mode::S_IFREG, 6, machine.seconds());
@@ -316,15 +345,18 @@ fn a_change_that_a_closing_explains_may_be_one_of_permissions() {
         name: None,
     };
     machine.files.explained.push(reported);
-    assert_eq!(changed(&mut machine), one("/usr/bin/new", Some(0o755), 0o4755, Access::SetUid));
+    assert_eq!(
+        changed(&mut machine),
+        one("/usr/bin/new", Some(0o755), 0o4755, GrantedAccess::SetUid)
+    );
 }
 
 /// The record of a closing names the old path or the new one, with the mode of its time.
 #[test]
 fn a_program_that_becomes_set_uid_while_it_is_renamed_is_found() {
     for (recorded, shown, expected) in [
-        ("/usr/bin/new1", 0o755, one("/usr/bin/new", Some(0o755), 0o4755, Access::SetUid)),
-        ("/usr/bin/new", 0o755, one("/usr/bin/new", Some(0o755), 0o4755, Access::SetUid)),
+        ("/usr/bin/new1", 0o755, one("/usr/bin/new", Some(0o755), 0o4755, GrantedAccess::SetUid)),
+        ("/usr/bin/new", 0o755, one("/usr/bin/new", Some(0o755), 0o4755, GrantedAccess::SetUid)),
         ("/usr/bin/new1", 0o4755, vec![]),
         ("/usr/bin/new", 0o4755, vec![]),
     ] {
@@ -405,7 +437,7 @@ fn excluded_paths_and_files_that_do_not_matter_are_no_change() {
     assert_eq!(changed(&mut machine), []);
     // Every user who starts it gets the rights of root, wherever it is.
     machine.chmod(notes, 0o4755);
-    assert_eq!(changed(&mut machine), one("/root/notes", None, 0o4755, Access::SetUid));
+    assert_eq!(changed(&mut machine), one("/root/notes", None, 0o4755, GrantedAccess::SetUid));
 }
 
 #[test]
@@ -425,14 +457,14 @@ fn a_machine_that_starts_sets_modes() {
 #[test]
 fn without_records_of_contents_each_new_set_uid_file_is_a_change() {
     let (mut machine, bin, _) = swept();
-    machine.files.paths.set_recorded(Recorded { closings: false, paths: false });
+    machine.files.paths.set_recorded(RecordedChanges { closings: false, paths: false });
     let inode = machine.inode(mode::S_IFREG, 6, machine.seconds());
     machine.chmod(inode, 0o4755);
     machine.name(bin, "new", inode);
     let other = machine.inode(mode::S_IFREG, 6, machine.seconds());
     machine.chmod(other, 0o755);
     machine.name(bin, "other", other);
-    assert_eq!(changed(&mut machine), one("/usr/bin/new", None, 0o4755, Access::SetUid));
+    assert_eq!(changed(&mut machine), one("/usr/bin/new", None, 0o4755, GrantedAccess::SetUid));
 }
 
 /// A user may give files away to many others.
@@ -451,5 +483,5 @@ fn owners_in_homes_are_not_compared() {
     assert_eq!(changed(&mut machine), []);
     machine.chmod(inode, 0o666);
     let path = "/home/eve/.ssh/authorized_keys";
-    assert_eq!(changed(&mut machine), one(path, Some(0o755), 0o666, Access::Other));
+    assert_eq!(changed(&mut machine), one(path, Some(0o755), 0o666, GrantedAccess::Other));
 }

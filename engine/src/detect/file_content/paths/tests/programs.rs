@@ -10,7 +10,7 @@ use super::*;
 use crate::container_config::Glob;
 use crate::state::tests::watch::limits;
 use crate::state::tests::world::{FakeFile, FakeProcess, World};
-use crate::state::{Change, ScanContext, Settings, State};
+use crate::state::{Change, MachineState, ScanContext, StateSettings};
 use crate::walk::Index;
 
 /// A process runs a set-uid program of this owner, whose mode was set then; returns whether that
@@ -43,7 +43,7 @@ fn begins(machine: &mut Machine, path: &str, dentry: u64, capabilities: u64) -> 
         (path.as_bytes(), KernelVa(machine.mount), KernelVa(dentry)),
         (KernelVa(inode), &attributes, capabilities),
         (&machine.snapshot, machine.now),
-        (&rules, &Shipped::default()),
+        (&rules, &ShippedFiles::default()),
         &mut machine.files.strings,
     )
 }
@@ -97,7 +97,7 @@ fn a_set_uid_program_that_runs_is_found_in_any_folder() {
     for _ in 0..3 {
         runs(&mut machine, "/tmp/.x", shell, seconds);
     }
-    assert_eq!(changed(&mut machine), one("/tmp/.x", None, 0o4755, Access::SetUid));
+    assert_eq!(changed(&mut machine), one("/tmp/.x", None, 0o4755, GrantedAccess::SetUid));
     runs(&mut machine, "/tmp/.x", shell, seconds);
     assert_eq!(changed(&mut machine), []);
     // A sweep finds what is in other folders.
@@ -122,7 +122,7 @@ fn the_program_of_a_process_outside_of_containers_is_looked_at() {
         let (mut machine, ..) = swept();
         let limits = limits();
         let mut snapshot = Snapshot::empty(&limits);
-        let mut state = State::new(&limits, Settings::default(), HashKey::new(7));
+        let mut state = MachineState::new(&limits, StateSettings::default(), HashKey::new(7));
         World::default().show(&mut snapshot);
         state.update(&snapshot, machine.now, &mut |_: &ScanContext<'_>, _: &Change<'_>| {});
         World::default().with(process).show(&mut snapshot);
@@ -169,7 +169,7 @@ fn capabilities_of_a_program_are_found_once() {
         for capabilities in [SETUID, SETUID, NET_RAW] {
             assert!(!begins(&mut machine, path, program, capabilities));
         }
-        let both = Access::Capabilities(SETUID | NET_RAW);
+        let both = GrantedAccess::Capabilities(SETUID | NET_RAW);
         assert_eq!(changed(&mut machine), one(path, None, 0o755, both));
         for _ in 0..3 {
             assert!(!begins(&mut machine, path, program, SETUID));
@@ -189,13 +189,13 @@ fn a_program_that_has_got_further_capabilities_is_found_again() {
     assert!(!begins(&mut machine, "/tmp/x", program, SETUID));
     assert_eq!(changed(&mut machine), []);
     // `setcap` with others.
-    let others = Access::Capabilities(SETUID | SYS_ADMIN);
+    let others = GrantedAccess::Capabilities(SETUID | SYS_ADMIN);
     assert!(!begins(&mut machine, "/tmp/x", program, SETUID | SYS_ADMIN));
     assert_eq!(changed(&mut machine), one("/tmp/x", None, 0o750, others));
     // `chown` and writes take capabilities away: a program that has them again has got them.
     machine.memory.set(inode, "inode", "i_uid.val", 1000);
     machine.set_change_time(inode, machine.seconds());
-    let own = one("/tmp/x", None, 0o750, Access::Capabilities(SETUID));
+    let own = one("/tmp/x", None, 0o750, GrantedAccess::Capabilities(SETUID));
     assert!(!begins(&mut machine, "/tmp/x", program, SETUID));
     assert_eq!(changed(&mut machine), own);
     machine.set_content(inode, 5, machine.seconds());
@@ -214,7 +214,7 @@ fn a_new_program_with_capabilities_is_a_change_of_its_own() {
     }
     assert!(!begins(&mut machine, "/usr/bin/new", name, SETUID));
     assert_eq!(machine.run(3000), found("/usr/bin/new", None, 6));
-    let expected = one("/usr/bin/new", None, 0o755, Access::Capabilities(SETUID));
+    let expected = one("/usr/bin/new", None, 0o755, GrantedAccess::Capabilities(SETUID));
     assert_eq!(accesses(&mut machine), expected);
     assert_eq!(changed(&mut machine), []);
     assert!(!machine.files.paths.has_pending());
@@ -293,7 +293,7 @@ fn a_new_name_of_a_read_only_image_is_a_content_alone() {
     let old = machine.inode(mode::S_IFREG, 6, START - 500);
     machine.chmod(old, 0o4755);
     machine.name(bin, "old", old);
-    machine.files.paths.set_recorded(Recorded { closings: true, paths: false });
+    machine.files.paths.set_recorded(RecordedChanges { closings: true, paths: false });
     for _ in 0..2 {
         assert_eq!(changed(&mut machine), []);
         assert!(!machine.files.paths.has_pending());

@@ -112,19 +112,22 @@ fn each_key_of_the_service_applies_at_once() {
 }
 
 /// Searches as usual, and writes with which settings.
-fn search_told(task: Search, is_cancelled: &AtomicBool) -> Result<Box<Attached>, NotAttached> {
+fn search_told(
+    task: AttachTask,
+    is_cancelled: &AtomicBool,
+) -> Result<Box<AttachedSystem>, NotAttached> {
     tell(&task);
     search(task, is_cancelled)
 }
 
 /// Writes with which settings, and finds nothing.
 #[expect(clippy::needless_pass_by_value, reason = "a search has this form")]
-fn search_in_vain(task: Search, _: &AtomicBool) -> Result<Box<Attached>, NotAttached> {
+fn search_in_vain(task: AttachTask, _: &AtomicBool) -> Result<Box<AttachedSystem>, NotAttached> {
     tell(&task);
     Err(Failure::new(Exit::NoKernel, "a: nothing").into())
 }
 
-fn tell(task: &Search) {
+fn tell(task: &AttachTask) {
     let (system, messages) = (&task.system, &task.messages);
     let settings = &system.settings;
     messages.info(format_args!(
@@ -142,7 +145,7 @@ fn tell(task: &Search) {
 
 #[test]
 fn each_key_of_a_system_applies_to_the_next_search() {
-    let work = Work { search: search_told, ..REAL };
+    let work = WorkerJobs { search: search_told, ..REAL };
     under_load(&[], work, |service| {
         let told = |what: &str| {
             let kept = service.driver.kept.text();
@@ -176,7 +179,7 @@ fn each_key_of_a_system_applies_to_the_next_search() {
 fn a_system_at_another_address_takes_the_place_of_the_old_one() {
     // Without a device, such a system is never attached to.
     let more = [("systems.dma", json!({"dma_device": "mlx5_0", "representor_id": "vuid-1"}))];
-    let work = Work { search: search_told, ..REAL };
+    let work = WorkerJobs { search: search_told, ..REAL };
     under_load(&more, work, |service| {
         let [ram, copy] = ["ram", "copy"].map(|name| service.driver.folder.join(name));
         // The machine changes all the time, but not while it acts.
@@ -222,7 +225,7 @@ fn a_search_after_a_reload_makes_profiles_if_it_may() {
     let with =
         |made: &Value| format!("systems: {{a: {{system: ram}}}}\nprofile_generation: {made}");
     let file = configure(folder.path(), &with(&json!(false)));
-    let work = Work { search: search_in_vain, ..REAL };
+    let work = WorkerJobs { search: search_in_vain, ..REAL };
     let (exit, kept, _) = run(&folder, &file, work, |driver| {
         driver.wait("profiles made: false", 1);
         reload(driver, &with(&value("profile_generation")));
