@@ -3,7 +3,7 @@
 use panoptes_decoders::source::MemorySource;
 use panoptes_tables::{HashIndex, HashKey, ScanNumber, room};
 
-use super::askers::Askers;
+use super::fair_share::Askers;
 use super::job::{HashJob, HashStep};
 use super::memory::KernelMemory;
 use super::scratch::{HashBuffers, WINDOW_BYTES};

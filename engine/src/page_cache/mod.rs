@@ -12,10 +12,10 @@
 //!
 //! Not here: what a file ought to contain, which the judge knows, and which files to hash.
 
-mod askers;
 mod bytes;
 mod contents;
 mod digest;
+mod fair_share;
 mod identity;
 mod job;
 mod memory;

@@ -10,7 +10,7 @@
 
 use arrayvec::ArrayVec;
 
-use super::often::LossFrequency;
+use super::loss_rate::LossFrequency;
 use crate::limits::{Limit, PerLimit};
 use crate::loss::{BlamedProcess, LISTED_MAX, Loss};
 use crate::time::{Monotonic, Now, RealTime};

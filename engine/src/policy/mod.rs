@@ -36,22 +36,22 @@ mod incidents;
 mod intervals;
 mod last_contents;
 pub mod lines;
+mod loss_rate;
+mod loss_records;
 mod memory_permissions;
-mod missed;
-mod often;
 mod packages;
 mod path_change;
 mod process_executed;
 mod repetitions;
 pub mod reporter;
+mod retry_queue;
 mod reverse_shells;
 mod shell_history;
 mod subject_names;
+mod suppressed_beginnings;
 mod techniques;
 #[cfg(test)]
 mod tests;
-mod undelivered;
-mod unwritten;
 mod writing;
 
 pub use clock::{ClockTampering, SetBack};

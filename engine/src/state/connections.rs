@@ -25,10 +25,10 @@ use super::connection::{
     Connection, ConnectionOwner, Tuple, is_same_tuple, is_small, mark, tuple_of_row,
 };
 use super::connections_scratch::ConnectionsScratch;
-use super::crowded_connections::CrowdedConnections;
 use super::emit::Emitter;
 use super::ended::EndedOwners;
 use super::facts::{ConnectionFacts, DescriptorFacts};
+use super::fair_share::connections::ConnectionShares;
 use super::holders::{Holder, HolderProcesses, Holders};
 use super::process::Process;
 use super::thresholds::{ExceededThreshold, Thresholds};
@@ -67,7 +67,7 @@ fn listens(row: &ConnectionRow) -> bool {
 pub(super) struct Connections {
     pub(super) rows: ListPool<Connection>,
     pub(super) list: PoolList,
-    pub(super) crowded: CrowdedConnections,
+    pub(super) crowded: ConnectionShares,
     /// Whether each row of the scan belongs to a tracked connection, by its index.
     claimed: Box<[bool]>,
     /// When each tracked row of the scan was first seen.
@@ -97,7 +97,7 @@ pub(super) struct Connections {
 impl Connections {
     pub(super) fn new(limits: &Limits, accept_grace_scans: u32, key: HashKey) -> Self {
         Self {
-            crowded: CrowdedConnections::new(limits, key),
+            crowded: ConnectionShares::new(limits, key),
             ended: EndedOwners::new(limits, key),
             accept_grace_scans,
             thresholds: Thresholds::default(),

@@ -24,7 +24,7 @@ use super::emit::{Emitter, ROWS_A_QUESTION};
 use super::facts::HeapRule;
 use super::file_names::NamedRow as _;
 use super::process::{InExec, Process};
-use super::sharing::ComparedSpaces;
+use super::shared_spaces::ComparedSpaces;
 use super::unread_areas::UnreadAreas;
 use crate::limits::Limits;
 use crate::walk::{MmRow, Snapshot, VmaRow};

@@ -63,15 +63,12 @@ mod connections;
 mod connections_scratch;
 pub mod container;
 pub mod coverage;
-mod crowd;
-mod crowded_connections;
-mod crowded_names;
 pub(crate) mod described;
 mod descriptor;
 mod emit;
 pub mod ended;
-mod evicted;
 pub mod facts;
+mod fair_share;
 mod file_names;
 mod held;
 pub mod holders;
@@ -83,8 +80,8 @@ mod path_identity;
 pub mod process;
 mod recovered;
 mod scratch;
+mod shared_spaces;
 mod shared_tables;
-mod sharing;
 #[cfg(test)]
 pub(crate) mod tests;
 mod thread;
@@ -168,9 +165,9 @@ pub struct MachineState {
     connections: connections::Connections,
     containers: container::Containers,
     names: file_names::FileNames,
-    crowd: crowd::Crowd,
-    crowded_names: crowded_names::CrowdedNames,
-    admission: evicted::Admission,
+    crowd: fair_share::rows::RowShares,
+    crowded_names: fair_share::names::NameShares,
+    admission: fair_share::processes::Admission,
     /// The row of each process of the current scan.
     rows: Vec<Option<RowId>>,
     births: recovered::Births,
@@ -228,9 +225,9 @@ impl MachineState {
             connections: connections::Connections::new(limits, settings.accept_grace_scans, key),
             containers: container::Containers::new(limits, key),
             names: file_names::FileNames::new(limits, key.derive("state: strings")),
-            crowd: crowd::Crowd::new(limits),
-            crowded_names: crowded_names::CrowdedNames::new(limits),
-            admission: evicted::Admission::new(limits, key),
+            crowd: fair_share::rows::RowShares::new(limits),
+            crowded_names: fair_share::names::NameShares::new(limits),
+            admission: fair_share::processes::Admission::new(limits, key),
             rows: Vec::default(),
             births: recovered::Births::new(),
             scan: ScanNumber::default(),

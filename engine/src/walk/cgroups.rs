@@ -7,7 +7,7 @@ use panoptes_decoders::kernel::Layouts;
 use panoptes_decoders::kernel::cgroup::{CssSet, NAME_BYTES_MAX, for_each_subsys};
 use panoptes_decoders::layout::{PackedField, View, c_string};
 
-use super::owners::Quotas;
+use super::fair_share::Quotas;
 use super::places::SnapshotRow;
 use super::snapshot::{CssSetRow, Index, row_at};
 use super::tables::Snapshot;

@@ -8,7 +8,7 @@ use panoptes_decoders::paging::KernelSpace;
 use panoptes_decoders::source::PAGE_BYTES;
 
 use super::copied::MemoryCopyMode;
-use super::owners::divide;
+use super::fair_share::divide;
 use super::snapshot::MmRow;
 use super::tables::Snapshot;
 use super::texts;

@@ -20,8 +20,8 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::{View, u64_at};
 
 use super::budget::{BudgetMark, FILE_BYTES, ResumePoint, RowRotation};
+use super::fair_share::{OwnedRow, Quotas, divide};
 use super::fd_slices::{RUNS_PER_WORD_MAX, Slice, add_runs};
-use super::owners::{OwnedRow, Quotas, divide};
 use super::snapshot::{DescriptorRow, FileRow, FilesRow, Span};
 use super::tables::Snapshot;
 use super::{Kernel, ScanPart, ScannedMemory, Walker, each_ahead, fetch};

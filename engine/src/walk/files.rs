@@ -13,7 +13,7 @@ use panoptes_decoders::layout::View;
 use panoptes_decoders::paging::PageTableLevels;
 
 use super::budget::{BudgetMark, FILE_BYTES, ResumePoint};
-use super::owners::{Leads, Quotas};
+use super::fair_share::{Leads, Quotas};
 use super::places::{PlaceCounts, SnapshotRow, list_places};
 use super::processes::path_of;
 use super::rings::note_ring;

@@ -11,7 +11,7 @@ use panoptes_decoders::layout::View;
 use panoptes_decoders::source::PAGE_BYTES;
 
 use super::budget::{AREA_BYTES, BudgetMark, ResumePoint, RowRotation};
-use super::owners::{Quotas, divide};
+use super::fair_share::{Quotas, divide};
 use super::snapshot::{FileRow, Index, MmRow, NameKind, NameRow, Span, VmaRow};
 use super::tables::Snapshot;
 use super::{

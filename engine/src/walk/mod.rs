@@ -11,41 +11,39 @@
 
 mod budget;
 mod capability_sets;
+mod carry_over;
 mod cgroups;
 mod command_lines;
 mod connections;
 mod containers;
 mod copied;
-mod crowd;
 mod descriptors;
 mod ended_tasks;
+mod fair_share;
 mod fd_slices;
 mod files;
-mod held_files;
-mod idle;
 mod interfaces;
-mod kept;
-mod kept_sockets;
 mod kernel;
 mod losses;
 mod machine;
 mod memory;
 mod moved_descriptors;
 mod names;
-mod owners;
 mod places;
 mod port_set;
 mod processes;
 mod queries;
 mod queues;
-mod resting;
 mod ring_rows;
 mod rings;
 mod scan;
 mod snapshot;
+mod socket_recheck;
 mod sockets;
+mod special_files;
 mod stability;
 mod tables;
+mod task_shares;
 mod tasks;
 mod tcp_socks;
 mod tears;
@@ -54,6 +52,8 @@ mod terminals;
 pub(crate) mod tests;
 mod texts;
 mod udp_ports;
+mod unchanged_machine;
+mod unchanged_processes;
 mod user_namespaces;
 mod views;
 mod young_nets;
@@ -67,9 +67,9 @@ use panoptes_decoders::source::MemorySource;
 
 pub use budget::{Budget, DeferredWork};
 pub use capability_sets::{CapabilitySet, CapabilitySetId, CapabilitySets};
+pub use carry_over::WalkCheckpoint;
 pub use copied::MemoryCopyMode;
 pub(crate) use descriptors::TABLE_MAX;
-pub use kept::WalkCheckpoint;
 pub use kernel::{Kernel, Roots};
 pub use losses::{Losses, ScanPart};
 pub use port_set::{PortSet, UdpPorts};
@@ -89,11 +89,11 @@ pub use terminals::is_terminal;
 
 use self::budget::{BudgetMeter, RowRotation};
 use self::ended_tasks::TaskPlaces;
-use self::held_files::HeldFiles;
-use self::idle::Idle;
-use self::kept_sockets::KeptSockets;
-use self::resting::PreviousProcesses;
 use self::rings::{RingSlot, Rings};
+use self::socket_recheck::KeptSockets;
+use self::special_files::HeldFiles;
+use self::unchanged_machine::Idle;
+use self::unchanged_processes::PreviousProcesses;
 use self::views::Hints;
 use self::young_nets::{DueNet, NetAge};
 use crate::address::{MemoryReader, ReaderSizes};
@@ -242,10 +242,10 @@ struct WalkScratch {
     checked_slots: Vec<moved_descriptors::CheckedSlots>,
     checked_tables: Vec<Index<FilesRow>>,
     /// Descriptor tables and address spaces with their owners, if rows are divided among these.
-    owned_tables: Vec<owners::OwnedRow<FilesRow>>,
-    owned_spaces: Vec<owners::OwnedRow<MmRow>>,
-    quotas: owners::Quotas,
-    crowd: crowd::Crowd,
+    owned_tables: Vec<fair_share::OwnedRow<FilesRow>>,
+    owned_spaces: Vec<fair_share::OwnedRow<MmRow>>,
+    quotas: fair_share::Quotas,
+    crowd: task_shares::TaskShares,
     /// Of the rows of open files: the number of those that every scan reads (executables, standard
     /// input, output and error), and the number with those of all descriptors.
     first_files: usize,
@@ -265,7 +265,7 @@ struct WalkScratch {
     texts: Reads<NameRow>,
     inodes: Reads<InodeRow>,
     /// By inode, the first process that leads to it.
-    inode_processes: Vec<owners::Leads>,
+    inode_processes: Vec<fair_share::Leads>,
     connections: tcp_socks::TcpSockLists,
     connection_order: Vec<connections::SortKey>,
     /// From the last scan of the same system, if that keeps its rows.
@@ -315,8 +315,11 @@ impl WalkScratch {
             checked_tables: room::list(snapshot.files_structs.capacity()),
             owned_tables: room::list(snapshot.files_structs.capacity()),
             owned_spaces: room::list(mms),
-            quotas: owners::Quotas::new(snapshot.processes.capacity(), key.derive("walk: users")),
-            crowd: crowd::Crowd::new(snapshot, list),
+            quotas: fair_share::Quotas::new(
+                snapshot.processes.capacity(),
+                key.derive("walk: users"),
+            ),
+            crowd: task_shares::TaskShares::new(snapshot, list),
             first_files: 0,
             descriptor_files: 0,
             backed: room::list(files::USER_PATHS_MAX),

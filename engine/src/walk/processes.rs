@@ -8,7 +8,7 @@ use panoptes_decoders::layout::View;
 
 use super::capability_sets::{CapabilitySet, CapabilitySetId, CapabilitySets};
 use super::copied::MemoryCopyMode;
-use super::owners::{Leads, Quotas};
+use super::fair_share::{Leads, Quotas};
 use super::snapshot::{
     CssSetRow, DentryRow, FilesRow, Index, MmRow, MountRow, PathRef, ProcessRow, Span, ThreadRow,
     UserGroupIds, row_at,

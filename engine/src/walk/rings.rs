@@ -17,7 +17,7 @@ use panoptes_decoders::layout::{PackedField, View, u64_at};
 use panoptes_decoders::paging::KernelSpace;
 use panoptes_tables::{AddressedRows, room};
 
-use super::owners::Quotas;
+use super::fair_share::Quotas;
 use super::places::count_places;
 use super::ring_rows::{RING_SLOT, RINGS_MAX, RingRow};
 use super::snapshot::{DentryRow, DescriptorRow, FileRow, Index, Span};

@@ -2,7 +2,7 @@
 
 use panoptes_decoders::source::MemorySource;
 
-use super::idle::ScanOrigin;
+use super::unchanged_machine::ScanOrigin;
 use super::{Budget, Kernel, ScanError, ScannedMemory, Scope, Snapshot, Walker};
 
 impl Walker {

@@ -13,7 +13,7 @@ use panoptes_decoders::kernel::xarray::{self, XaSlot};
 use panoptes_decoders::layout::{View, u64_at};
 
 use super::copied::MemoryCopyMode;
-use super::owners::room_of_shown;
+use super::fair_share::room_of_shown;
 use super::snapshot::{Index, ThreadRow, view};
 use super::views::{Candidates, is_sane};
 use super::{

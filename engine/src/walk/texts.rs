@@ -7,7 +7,7 @@
 
 use panoptes_tables::{CutText, Rows, Span};
 
-use super::owners::{Leads, Quotas};
+use super::fair_share::{Leads, Quotas};
 use super::snapshot::{DentryRow, NAME_INLINE_BYTES};
 
 /// A kind of names, and its part of the room.

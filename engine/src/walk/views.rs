@@ -14,8 +14,8 @@ use panoptes_decoders::kernel::task_struct::{PID_MAX_LIMIT, PIDTYPE_PGID, PIDTYP
 use panoptes_decoders::layout::{PackedField, View};
 
 use super::budget::Resume;
+use super::carry_over::{HINTS_MAX, Hint, RUN_QUEUES_MAX, WalkCheckpoint};
 use super::cgroups::CSS_SET_HEADS;
-use super::kept::{HINTS_MAX, Hint, RUN_QUEUES_MAX, WalkCheckpoint};
 use super::snapshot::{Index, ProcessRow, ThreadRow, row_at, view};
 use super::{Kernel, ScannedMemory, Walker, fetch};
 use panoptes_tables::{AddressMap, AddressedRows, Insertion, room};

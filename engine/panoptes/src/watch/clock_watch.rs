@@ -13,7 +13,7 @@ use panoptes_engine::watch::{Attestation, KnownMachine, PolicySettings};
 use panoptes_profiles::Profile;
 use panoptes_records::filter::FilterSubject;
 
-use super::figures::SystemFigures;
+use super::counters::SystemFigures;
 use super::gap_messages::GapCounts;
 
 /// A clock that has not changed for this time stands still: an idle kernel updates it rarely.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustix::termios::tcgetwinsize;
 
-use super::figures::Sums;
+use super::counters::Sums;
 use super::metrics::Figures;
 use crate::message::Messages;
 

@@ -24,8 +24,8 @@ use crate::config::{Configuration, Events, LogLevel, System};
 use crate::dma::Regions;
 use crate::interfaces::HostInterface;
 use crate::record_header::{header, os_version, set_weight};
+use crate::watch::missing_facts::Topic;
 use crate::watch::outputs::{ConfiguredOutput, Recipe, WatchedOutput};
-use crate::watch::problems::Topic;
 use crate::watch::system_logs::{LogPlace, SystemLogs};
 
 /// Writes system activities into the control thread's queue.

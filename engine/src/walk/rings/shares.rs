@@ -11,7 +11,7 @@
 use panoptes_decoders::address::KernelVa;
 use panoptes_tables::{fair_share, room};
 
-use super::super::owners::{Leads, OwnedRow, Quotas, divide_parts};
+use super::super::fair_share::{Leads, OwnedRow, Quotas, divide_parts};
 use super::super::ring_rows::RINGS_MAX;
 use super::super::snapshot::Index;
 use super::super::tables::Snapshot;

@@ -26,7 +26,7 @@ const WITHOUT_RESOURCE: [(&str, &str); 7] = [
          mappings::MAPPERS_MAX mappings::SHARED_MAX \
          memory_permissions::FINDINGS_MAX pages::ALIKE_MAX \
          pages::ANCESTORS_MAX pages::AREAS_MAX pages::SKIPS_MAX \
-         reserved_space::NEIGHBOURS_MAX resting::ANCESTORS_MAX search::HOPS_MAX \
+         reserved_space::NEIGHBOURS_MAX unchanged_processes::ANCESTORS_MAX search::HOPS_MAX \
          objects::MIRRORS_MAX python::AREAS_MAX relays::BOTH_WAYS_MAX \
          queues::QUEUES_OF_ONE_MAX queues::USERS_MAX \
          queues::UNSEEN_MAX ring::REMEMBERED_MAX ring::RING_MAX ring_plan::MISSED_MAX \
@@ -51,7 +51,8 @@ const WITHOUT_RESOURCE: [(&str, &str); 7] = [
     ),
     (
         "one of several ways to find something",
-        "kept::HINTS_MAX kept::RUN_QUEUES_MAX views::CFS_RUN_QUEUES_MAX shell_history::FILES_MAX",
+        "carry_over::HINTS_MAX carry_over::RUN_QUEUES_MAX views::CFS_RUN_QUEUES_MAX \
+         shell_history::FILES_MAX",
     ),
     (
         "detail: a path on a layer, a name of the next scan, a change that is reported twice, a \

@@ -13,7 +13,7 @@ use super::{ControlThread, FIRST_KERNEL_WAIT, GUEST_LOOK};
 use crate::config::{Mode, System};
 use crate::exit::{Exit, Failure};
 use crate::watch::clock_watch::{KernelIdentity, SystemShared};
-use crate::watch::problems::Topic;
+use crate::watch::missing_facts::Topic;
 use crate::watch::scanner;
 use crate::watch::system_events::{Notice, because};
 use crate::watch::threads::{EndedTask, Urgency};

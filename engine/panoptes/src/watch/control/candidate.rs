@@ -16,9 +16,9 @@ use crate::guests::{self, Guest, GuestNameOwner};
 use crate::watch::clock_watch::{KernelIdentity, SystemShared};
 use crate::watch::finder::is_same;
 use crate::watch::gap_messages::LoggedGaps;
-use crate::watch::silence::Silence;
-use crate::watch::stall::Stall;
+use crate::watch::stopped_clock::Stall;
 use crate::watch::threads::{TaskId, Urgency};
+use crate::watch::unscanned::Silence;
 
 /// Pause before a retry of a system; it doubles with each failure, up to the maximum.
 const RETRY_FIRST: Duration = Duration::from_millis(200);

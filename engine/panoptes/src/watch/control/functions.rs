@@ -12,7 +12,7 @@ use super::one_machine::{Instead, Machines};
 use crate::config::{System, SystemAddress};
 use crate::dma;
 use crate::watch::clock_watch::Reattach;
-use crate::watch::problems::Topic;
+use crate::watch::missing_facts::Topic;
 use crate::watch::signals::Waker;
 use crate::watch::system_events::because;
 use crate::watch::threads::{OtherCores, Urgency, Workers};

@@ -21,11 +21,11 @@ use crate::watch::clock_watch::{KernelIdentity, Reattach};
 use crate::watch::clocks::wall_clock_ns;
 use crate::watch::finder::{Watchable, is_same};
 use crate::watch::gap_messages::GapMessage;
-use crate::watch::problems::Topic;
+use crate::watch::missing_facts::Topic;
 use crate::watch::scanner;
-use crate::watch::silence::SilenceReport;
 use crate::watch::system_events::because;
 use crate::watch::threads::Urgency;
+use crate::watch::unscanned::SilenceReport;
 
 /// A search for a kernel that takes longer is reported.
 const SEARCH_LONG: Duration = Duration::from_mins(10);

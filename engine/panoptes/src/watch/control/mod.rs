@@ -55,9 +55,9 @@ use crate::sbom::Sboms;
 use crate::watch::exceptions::SilencedAlerts;
 use crate::watch::finder::Finder;
 use crate::watch::metrics::Figures;
+use crate::watch::missing_facts::Problems;
 use crate::watch::notify::{self, Notifier, ServiceStatus};
 use crate::watch::outputs::LogFolder;
-use crate::watch::problems::Problems;
 use crate::watch::scanner::{
     ReturnReason, ReturnedSystem, Scanner, ScannerControls, ScannerState, System,
 };

@@ -35,7 +35,7 @@ use crate::guests;
 use crate::memory::{Promise, PromisedMemory, check_system, first_walker};
 use crate::message::Messages;
 use crate::watch::clock_watch::KernelIdentity;
-use crate::watch::problems::Topic;
+use crate::watch::missing_facts::Topic;
 use crate::watch::system_events::{Notice, SearchEvents};
 use crate::watched::{kind_of_copy, setup};
 

@@ -41,10 +41,10 @@ use crate::size::show;
 use crate::watch::exceptions::SilencedAlerts;
 use crate::watch::finder::Finder;
 use crate::watch::metrics::{Figures, Server};
+use crate::watch::missing_facts::{Problems, Topic};
 use crate::watch::outputs::{
     ConfiguredOutput, LogFolder, Receivers, WatchedOutput, last_number, wanted,
 };
-use crate::watch::problems::{Problems, Topic};
 use crate::watch::scanner::{ScannerControls, System};
 use crate::watch::signals::{self, Signals};
 use crate::watch::status_line::show_status;

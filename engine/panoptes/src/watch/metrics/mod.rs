@@ -31,8 +31,8 @@ use panoptes_sinks::writer::Writer;
 use rustix::process::{getpriority_process, setpriority_process};
 
 use super::clocks::nanoseconds;
+use super::counters::{Sums, SystemFigures};
 use super::exceptions::SilencedAlerts;
-use super::figures::{Sums, SystemFigures};
 use super::scanner::{ScannerControls, ScannerState};
 use crate::config::NetworkAddress;
 use crate::flow::SensorFigures;

@@ -12,7 +12,7 @@ use panoptes_sinks::output::OutputCounters;
 use super::flows::add_flows;
 use super::text::{MetricKind, MetricLabelValue, MetricsPage, seconds};
 use super::{Figures, lock};
-use crate::watch::figures::{SystemFigures, TableFigures};
+use crate::watch::counters::{SystemFigures, TableFigures};
 
 /// A figure of a system.
 type OfSystem = fn(&SystemFigures) -> u64;

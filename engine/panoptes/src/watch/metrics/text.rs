@@ -6,7 +6,7 @@ use std::fmt::{Display, Write as _};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use crate::config::one_line;
-use crate::watch::figures::{BOUNDS_NS, Durations};
+use crate::watch::counters::{BOUNDS_NS, Durations};
 
 /// Maximum length of a label's value, in bytes, before it is escaped. The end of a longer one is a
 /// hash of all of it, so that two values stay two.

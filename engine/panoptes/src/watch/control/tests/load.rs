@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::reload::AGAIN;
 use super::*;
-use crate::watch::figures::SystemFigures;
+use crate::watch::counters::SystemFigures;
 use crate::watch::metrics::Figures;
 use crate::watch::system_events::Notice;
 

@@ -11,8 +11,8 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::rq::RunQueueState;
 use panoptes_tables::room;
 
+use super::carry_over::RUN_QUEUES_MAX;
 use super::interfaces::INTERFACES_EVERY_SCANS;
-use super::kept::RUN_QUEUES_MAX;
 use super::snapshot::Machine;
 use super::views::RUN_QUEUES_EVERY_SCANS;
 use super::{Kernel, Losses, ScanError, ScannedMemory, Scope, Snapshot, Walker};

@@ -2,7 +2,7 @@
 //!
 //! A [`Walker`] may scan several systems in turn. It is passed what is kept of a system before each
 //! scan of it, and returns that afterwards. Everything else of a walker is valid for one scan, or
-//! until it scans another system or a task has run ([`super::idle`]).
+//! until it scans another system or a task has run ([`super::unchanged_machine`]).
 
 use core::mem;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -12,10 +12,10 @@ use panoptes_tables::{Rows, room};
 
 use super::budget::Resume;
 use super::ended_tasks::TaskPlaces;
-use super::resting::PreviousProcesses;
 use super::rings::{REMEMBERED_MAX, RingSlot};
 use super::snapshot::InterfaceRow;
 use super::tables::{INTERFACES_MAX, NETS_MAX};
+use super::unchanged_processes::PreviousProcesses;
 use super::young_nets::NetAge;
 use super::{Snapshot, Walker};
 use crate::limits::Limits;

@@ -12,7 +12,7 @@ use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_decoders::layout::View;
 use panoptes_tables::room;
 
-use super::owners::{CONTAINERS, OwnedRow, divide_parts, room_of_shown};
+use super::fair_share::{CONTAINERS, OwnedRow, divide_parts, room_of_shown};
 use super::processes::CHUNK;
 use super::queries::user;
 use super::snapshot::{ThreadRow, view};
@@ -33,7 +33,7 @@ struct Leader {
 
 /// Lists for the choice.
 #[derive(Debug)]
-pub(super) struct Crowd {
+pub(super) struct TaskShares {
     /// By place in a list of tasks: number of the owner of the process that it leads.
     owners: Vec<u32>,
     leaders: Vec<Leader>,
@@ -44,7 +44,7 @@ pub(super) struct Crowd {
     threads_left: Vec<u32>,
 }
 
-impl Crowd {
+impl TaskShares {
     /// Allocates for lists of `tasks` entries.
     pub(super) fn new(snapshot: &Snapshot, tasks: usize) -> Self {
         Self {
@@ -126,7 +126,7 @@ impl Walker {
         }
         let layouts = &memory.kernel.layouts;
         let WalkScratch { crowd, quotas, .. } = &mut self.scratch;
-        let Crowd { owners, leaders, creds, pids, .. } = crowd;
+        let TaskShares { owners, leaders, creds, pids, .. } = crowd;
         let groups = [
             (OwnerObjectKind::Cred, &layouts.cred.packing, creds.as_slice()),
             (OwnerObjectKind::Pid, &layouts.pid.packing, pids.as_slice()),
@@ -180,7 +180,7 @@ impl Walker {
         let layout = &memory.kernel.layouts.signal_struct;
         let threads = &self.snapshot.threads;
         let WalkScratch { crowd, quotas, more: signals, .. } = &mut self.scratch;
-        let Crowd { owners, processes, threads_left, .. } = crowd;
+        let TaskShares { owners, processes, threads_left, .. } = crowd;
         processes.clear();
         signals.clear();
         for (&owner, leader) in owners.iter().zip(leaders) {

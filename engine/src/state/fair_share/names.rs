@@ -4,17 +4,17 @@
 //! a name costs each of its users an equal part. The names of a process above its share are cut
 //! ([`CutText`]), and so are its new ones; if that does not suffice, its last ones are removed, and
 //! it gets no new ones. Names that were cut stay so until their rows change. Those that are missing
-//! are made when there is room again ([`super::file_names::Names::is_late_due`]).
+//! are made when there is room again ([`crate::state::file_names::Names::is_late_due`]).
 
 use panoptes_tables::{CUT_BYTES_MIN, CutText, ListPool, PoolList, RowId, Shares, Strings, room};
 
-use super::MachineState;
-use super::children::Children;
-use super::descriptor::Descriptor;
-use super::file_names::{CUT_BYTES, NamedRow};
-use super::memory::Areas;
-use super::process::Process;
 use crate::limits::{Limit, Limits};
+use crate::state::MachineState;
+use crate::state::children::Children;
+use crate::state::descriptor::Descriptor;
+use crate::state::file_names::{CUT_BYTES, NamedRow};
+use crate::state::memory::Areas;
+use crate::state::process::Process;
 use crate::walk::Snapshot;
 
 /// While names are crowded, they are counted anew after so many scans, or when one was refused.
@@ -24,15 +24,15 @@ const HEADER_BYTES: usize = 8;
 
 /// How long the names of each process may be.
 #[derive(Debug)]
-pub(super) struct CrowdedNames {
+pub(in crate::state) struct NameShares {
     shares: Shares,
     /// By the number of a process's row.
     longest: Box<[u32]>,
     is_crowded: bool,
 }
 
-impl CrowdedNames {
-    pub(super) fn new(limits: &Limits) -> Self {
+impl NameShares {
+    pub(in crate::state) fn new(limits: &Limits) -> Self {
         let processes = limits.processes as usize;
         Self {
             shares: Shares::new(processes),
@@ -42,14 +42,14 @@ impl CrowdedNames {
     }
 
     /// Begins a process in a row that another one had.
-    pub(super) fn begin(&mut self, process: RowId) {
+    pub(in crate::state) fn begin(&mut self, process: RowId) {
         if let Some(longest) = self.longest.get_mut(process.0 as usize) {
             *longest = u32::MAX;
         }
     }
 
     /// Bytes of the longest name that a process may have; 0 if it gets no new ones.
-    pub(super) fn longest(&self, process: RowId) -> usize {
+    pub(in crate::state) fn longest(&self, process: RowId) -> usize {
         let longest = self.longest.get(process.0 as usize).filter(|_| self.is_crowded);
         longest.map_or(usize::MAX, |&longest| longest as usize)
     }
@@ -121,7 +121,7 @@ fn cost_of(
 
 impl MachineState {
     /// Limits the names of each process that has more than its share.
-    pub(super) fn share_names(&mut self, snapshot: &Snapshot) {
+    pub(in crate::state) fn share_names(&mut self, snapshot: &Snapshot) {
         let is_refused = self.progress.untracked[Limit::Strings as usize] > 0;
         let Self { processes, children, crowd, crowded_names, descriptors, areas, names, .. } =
             self;

@@ -9,11 +9,11 @@
 
 use panoptes_tables::{HashIndex, HashKey, Row, RowId, ScanNumber, Shares, Table, room};
 
-use super::MachineState;
-use super::emit::Update;
-use super::keys::ProcessKey;
-use super::process::{LifeStage, Process};
 use crate::limits::{Limit, Limits};
+use crate::state::MachineState;
+use crate::state::emit::Update;
+use crate::state::keys::ProcessKey;
+use crate::state::process::{LifeStage, Process};
 use crate::walk::{ProcessRow, Snapshot};
 
 /// Maximum number of groups; all further ones count as one.
@@ -23,7 +23,7 @@ const UNSEEN_SCANS_MAX: u32 = 8;
 
 /// A process that made room for others after it was reported.
 #[derive(Debug)]
-pub(super) struct EvictedProcess {
+pub(in crate::state) struct EvictedProcess {
     key: ProcessKey,
     existing: bool,
     first_exec_id: u32,
@@ -48,7 +48,7 @@ struct Group {
 
 /// Which processes are tracked while there are more than fit.
 #[derive(Debug)]
-pub(super) struct Admission {
+pub(in crate::state) struct Admission {
     groups: Vec<Group>,
     /// [`Self::groups`] by key.
     index: HashIndex,
@@ -59,7 +59,7 @@ pub(super) struct Admission {
 }
 
 impl Admission {
-    pub(super) fn new(limits: &Limits, key: HashKey) -> Self {
+    pub(in crate::state) fn new(limits: &Limits, key: HashKey) -> Self {
         let groups = (limits.processes as usize).min(GROUPS_MAX);
         Self {
             groups: room::list(groups),
@@ -71,7 +71,7 @@ impl Admission {
         }
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(in crate::state) fn clear(&mut self) {
         self.evicted.clear();
     }
 
@@ -117,7 +117,7 @@ impl Admission {
     }
 
     /// Whether a process of a group is tracked; counts it if so.
-    pub(super) fn admits(&mut self, snapshot: &Snapshot, row: &ProcessRow) -> bool {
+    pub(in crate::state) fn admits(&mut self, snapshot: &Snapshot, row: &ProcessRow) -> bool {
         if !self.is_crowded {
             return true;
         }
@@ -131,7 +131,7 @@ impl Admission {
     }
 
     /// Completes the new row of a process that was evicted before.
-    pub(super) fn return_to(&mut self, new: &mut Process) {
+    pub(in crate::state) fn return_to(&mut self, new: &mut Process) {
         let id = self.evicted.find(&new.key);
         let Some(evicted) = id.and_then(|id| self.evicted.remove(id)) else { return };
         new.life.stage = LifeStage::Announced;
@@ -143,7 +143,7 @@ impl Admission {
 
     /// Forgets the evicted processes that have ended. `shown` has the scan's processes that have
     /// no row.
-    pub(super) fn forget_ended(
+    pub(in crate::state) fn forget_ended(
         &mut self,
         shown: impl Iterator<Item = ProcessKey>,
         scan: ScanNumber,
@@ -172,7 +172,7 @@ impl Admission {
 impl MachineState {
     /// Evicts processes of groups above their share, if there are more newcomers of other groups
     /// than free rows.
-    pub(super) fn make_room(&mut self, update: &mut Update<'_>) {
+    pub(in crate::state) fn make_room(&mut self, update: &mut Update<'_>) {
         let snapshot = update.snapshot;
         self.admission.is_crowded = false;
         let newcomers = self.rows.iter().filter(|row| row.is_none()).count();

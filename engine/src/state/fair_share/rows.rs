@@ -2,19 +2,19 @@
 //!
 //! An owner is a process, and its group is its container or its user ([`Shares`]). A process above
 //! its share keeps its oldest threads, lowest descriptors and lowest areas. The others are neither
-//! reported as closed nor, when there is room again, as opened ([`super::children::Untracked`]).
-//! What a process cannot have is counted as its own.
+//! reported as closed nor, when there is room again, as opened
+//! ([`crate::state::children::Untracked`]). What a process cannot have is counted as its own.
 //!
-//! Not here: the table of processes itself ([`super::evicted`]).
+//! Not here: the table of processes itself ([`crate::state::fair_share::processes`]).
 
 use panoptes_tables::{RowId, Shares};
 
-use super::children::{Children, RowAllowance};
-use super::emit::Update;
-use super::process::Process;
-use super::{MachineState, descriptor, thread};
 use crate::limits::{Limit, Limits, PerLimit};
 use crate::loss::Loss;
+use crate::state::children::{Children, RowAllowance};
+use crate::state::emit::Update;
+use crate::state::process::Process;
+use crate::state::{MachineState, descriptor, thread};
 use crate::walk::{Index, ProcessRow, Snapshot};
 
 /// The tables that are divided among processes, in the order of their shares.
@@ -22,15 +22,15 @@ const DIVIDED: [Limit; 3] = [Limit::Threads, Limit::Descriptors, Limit::Areas];
 
 /// How the tables are divided in this scan, and what was not tracked.
 #[derive(Debug)]
-pub(super) struct Crowd {
+pub(in crate::state) struct RowShares {
     shares: [Shares; DIVIDED.len()],
     /// A process to blame for what a table has no room for.
     blamed: PerLimit<Option<u32>>,
     losses: PerLimit<Loss>,
 }
 
-impl Crowd {
-    pub(super) fn new(limits: &Limits) -> Self {
+impl RowShares {
+    pub(in crate::state) fn new(limits: &Limits) -> Self {
         Self {
             shares: DIVIDED.map(|_| Shares::new(limits.processes as usize)),
             blamed: [None; Limit::ALL.len()],
@@ -38,7 +38,7 @@ impl Crowd {
         }
     }
 
-    pub(super) fn allowed(&self, process: RowId) -> RowAllowance {
+    pub(in crate::state) fn allowed(&self, process: RowId) -> RowAllowance {
         let [threads, descriptors, areas] = &self.shares;
         RowAllowance {
             threads: threads.allowed(process.0),
@@ -48,23 +48,23 @@ impl Crowd {
     }
 
     /// Names a process whose group has more than its share of a table.
-    pub(super) fn blame(&mut self, limit: Limit, process_id: u32) {
+    pub(in crate::state) fn blame(&mut self, limit: Limit, process_id: u32) {
         self.blamed[limit as usize] = Some(process_id);
     }
 
     /// Begins to count what a scan cannot track.
-    pub(super) fn begin_scan(&mut self) {
+    pub(in crate::state) fn begin_scan(&mut self) {
         self.losses.iter_mut().for_each(Loss::begin_scan);
     }
 
     /// Counts what a table has no room for, and whose it is.
-    pub(super) fn count(&mut self, limit: Limit, count: u32, process_id: Option<u32>) {
+    pub(in crate::state) fn count(&mut self, limit: Limit, count: u32, process_id: Option<u32>) {
         self.losses[limit as usize].stand(count.into(), process_id);
     }
 
     /// Counts what else a table has no room for, and forgets whom to blame. Returns how much this
     /// scan could not track.
-    pub(super) fn count_rest(&mut self, limit: Limit, count: u32) -> u64 {
+    pub(in crate::state) fn count_rest(&mut self, limit: Limit, count: u32) -> u64 {
         let loss = &mut self.losses[limit as usize];
         let blamed = self.blamed[limit as usize].take();
         if limit == Limit::Strings {
@@ -77,11 +77,11 @@ impl Crowd {
     }
 
     /// What is not tracked, by table.
-    pub(super) fn losses(&self) -> &PerLimit<Loss> {
+    pub(in crate::state) fn losses(&self) -> &PerLimit<Loss> {
         &self.losses
     }
 
-    pub(super) fn losses_mut(&mut self) -> &mut PerLimit<Loss> {
+    pub(in crate::state) fn losses_mut(&mut self) -> &mut PerLimit<Loss> {
         &mut self.losses
     }
 }
@@ -103,7 +103,8 @@ fn wanted(snapshot: &Snapshot, process: &Process, children: &Children) -> [u32; 
     let seen_descriptors = tables.map(|table| table.descriptors.len()).sum::<usize>();
     let mm = row.and_then(|row| snapshot.mms.at(row.mm)).filter(|mm| mm.complete);
     // Those that the scan does not show are tracked, too.
-    let is_cut = untracked.descriptors != super::children::UntrackedStart::default().descriptors;
+    let is_cut =
+        untracked.descriptors != crate::state::children::UntrackedStart::default().descriptors;
     let tracked_descriptors = if is_cut && table.is_some() { 0 } else { descriptors.len() };
     [
         seen_threads.max(threads.len()),
@@ -116,7 +117,7 @@ fn wanted(snapshot: &Snapshot, process: &Process, children: &Children) -> [u32; 
 impl MachineState {
     /// Divides the tables of threads, descriptors and areas, and removes rows of each process that
     /// has more than its share.
-    pub(super) fn share_tables(&mut self, update: &mut Update<'_>) {
+    pub(in crate::state) fn share_tables(&mut self, update: &mut Update<'_>) {
         if update.must_stop() {
             return;
         }
@@ -200,7 +201,7 @@ impl MachineState {
 #[cfg(test)]
 impl MachineState {
     /// Number of tracked rows of a process.
-    pub(super) fn rows_of(&self, process_id: u32, limit: Limit) -> usize {
+    pub(in crate::state) fn rows_of(&self, process_id: u32, limit: Limit) -> usize {
         let id = self.processes.ids().find(|&id| {
             self.processes.get(id).is_some_and(|process| process.process_id() == process_id)
         });

@@ -15,8 +15,9 @@
 //!
 //! Not here, because nobody can fill them for others: tables with room for a row of each process
 //! (descriptor tables, address spaces, sets of control groups) or of each file (inodes, sockets);
-//! terminals, of which the kernel makes fewer than there are rows. Elsewhere: tasks (`crowd`),
-//! texts (`texts`, `command_lines`), and dividing what is tracked (`state/crowd.rs`).
+//! terminals, of which the kernel makes fewer than there are rows. Elsewhere: tasks
+//! (`task_shares`), texts (`texts`, `command_lines`), and dividing what is tracked
+//! (`state/fair_share/rows.rs`).
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_tables::{AddressMap, AddressedRows, HashKey, Insertion, fair_share, room};

@@ -10,10 +10,10 @@ use panoptes_tables::{
     HashKey, Key, ListPool, PoolList, Row, RowId, ScanNumber, Shares, Table, room,
 };
 
-use super::connection::{Connection, Tuple, is_small, mark, tuple_of, tuple_of_row};
-use super::facts::ConnectionFacts;
-use super::holders::{HolderProcesses, Holders};
 use crate::limits::Limits;
+use crate::state::connection::{Connection, Tuple, is_small, mark, tuple_of, tuple_of_row};
+use crate::state::facts::ConnectionFacts;
+use crate::state::holders::{HolderProcesses, Holders};
 use crate::walk::{ConnectionRow, Index, Snapshot};
 
 /// Number of owners that stand for network namespaces; several namespaces can have the same.
@@ -59,7 +59,7 @@ enum ConnectionShareOwner {
 
 /// How many connections each owner may have.
 #[derive(Debug)]
-pub(super) struct CrowdedConnections {
+pub(in crate::state) struct ConnectionShares {
     full: Shares,
     small: Shares,
     used: Box<[u32]>,
@@ -74,11 +74,11 @@ pub(super) struct CrowdedConnections {
     round: u32,
     is_crowded: bool,
     /// Whether a connection found no room in the last scan.
-    pub(super) was_refused: bool,
+    pub(in crate::state) was_refused: bool,
 }
 
-impl CrowdedConnections {
-    pub(super) fn new(limits: &Limits, key: HashKey) -> Self {
+impl ConnectionShares {
+    pub(in crate::state) fn new(limits: &Limits, key: HashKey) -> Self {
         let owners = limits.processes as usize + NETS as usize;
         let evicted = limits.connections as usize / EVICTED_PART;
         Self {
@@ -98,7 +98,7 @@ impl CrowdedConnections {
         }
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(in crate::state) fn clear(&mut self) {
         self.evicted.clear();
         self.was_refused = false;
     }
@@ -149,7 +149,11 @@ impl CrowdedConnections {
     }
 
     /// Whether a new connection is tracked.
-    pub(super) fn admits(&mut self, process: Option<RowId>, facts: &ConnectionFacts) -> bool {
+    pub(in crate::state) fn admits(
+        &mut self,
+        process: Option<RowId>,
+        facts: &ConnectionFacts,
+    ) -> bool {
         if !self.is_crowded {
             return true;
         }
@@ -166,7 +170,7 @@ impl CrowdedConnections {
     }
 
     /// Whether a connection that is tracked from now on was reported before.
-    pub(super) fn returns(&mut self, facts: &ConnectionFacts) -> bool {
+    pub(in crate::state) fn returns(&mut self, facts: &ConnectionFacts) -> bool {
         if self.evicted.is_empty() {
             return false;
         }
@@ -176,7 +180,7 @@ impl CrowdedConnections {
     }
 
     /// The process that wants most beyond its share.
-    pub(super) fn above(&self) -> Option<RowId> {
+    pub(in crate::state) fn above(&self) -> Option<RowId> {
         let above = self.full.above().filter(|_| self.is_crowded)?;
         (above.owner < self.processes).then_some(RowId(above.owner))
     }
@@ -204,10 +208,10 @@ fn is_small_now(facts: &ConnectionFacts) -> bool {
         && matches!(facts.state, TcpState::TimeWait | TcpState::FinWait2 | TcpState::SynReceived)
 }
 
-impl CrowdedConnections {
+impl ConnectionShares {
     /// Divides the table if not all connections fit; returns whether it did. Unless the scan has
     /// all connections, those that are tracked and that it does not show need room, too.
-    pub(super) fn divide(
+    pub(in crate::state) fn divide(
         &mut self,
         (rows, list, has_all): (&ListPool<Connection>, PoolList, bool),
         holders: &Holders,
@@ -305,7 +309,7 @@ impl CrowdedConnections {
     }
 
     /// Removes the connections of each owner above its share, and those that no scan shows.
-    pub(super) fn remove_above(
+    pub(in crate::state) fn remove_above(
         &mut self,
         rows: &mut ListPool<Connection>,
         list: &mut PoolList,

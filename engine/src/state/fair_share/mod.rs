@@ -1,0 +1,8 @@
+//! The division of tables among those who fill them, by max-min fairness.
+//!
+//! Who wants less than an equal part gets all of it. The others divide the rest.
+
+pub(super) mod connections;
+pub(super) mod names;
+pub(super) mod processes;
+pub(super) mod rows;
