@@ -9,6 +9,7 @@ mod dependencies;
 mod functions;
 mod keys;
 mod modules;
+mod names;
 mod needs;
 mod ports;
 mod promises;
