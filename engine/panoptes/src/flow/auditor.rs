@@ -68,7 +68,7 @@ const UDP_BYTES: usize = 8;
 /// How often outputs are looked at.
 const STEP_NS: u64 = 10_000_000;
 /// How often losses are looked for.
-const LOOK_NS: u64 = 1_000_000_000;
+const POLL_INTERVAL_NS: u64 = 1_000_000_000;
 
 impl Auditor {
     /// Without packets of a live interface yet. With threads, these have the tables of flows.
@@ -213,7 +213,7 @@ impl Auditor {
             self.missing = missing();
         }
         if now_ns >= self.next_look_ns {
-            self.next_look_ns = now_ns + LOOK_NS;
+            self.next_look_ns = now_ns + POLL_INTERVAL_NS;
             self.look(Some(now_ns));
         }
         if now_ns >= self.next_state_ns {

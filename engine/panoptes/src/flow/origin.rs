@@ -26,7 +26,7 @@ const PORT: u16 = 57_012;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// The time between two looks at a folder, and for a file that is missing.
-const LOOK: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// Seconds until an idle connection is tested, between the tests, and their number.
 const KEEP_ALIVE: (u32, u32, u32) = (30, 10, 3);
 
@@ -129,7 +129,7 @@ fn follow_file(path: &Path, options: &CaptureOptions, link: &FeedProducer) -> Re
             }
             match open(path, libc::O_NONBLOCK) {
                 Ok(file) => break file,
-                Err(_) if !path.exists() => _ = link.pause(LOOK),
+                Err(_) if !path.exists() => _ = link.pause(POLL_INTERVAL),
                 Err(error) => return Err(error),
             }
         };
@@ -149,7 +149,7 @@ fn read_folder(
             Failure::io(error, Exit::Source, format_args!("cannot read {}", folder.display()))
         };
         let Some((path, file)) = next.map_err(|error| cannot(&error))? else {
-            if options.follow && !link.pause(LOOK) {
+            if options.follow && !link.pause(POLL_INTERVAL) {
                 continue;
             }
             let lock = rotation.lock().unwrap_or_else(PoisonError::into_inner);
@@ -166,7 +166,7 @@ fn read_folder(
                 if !its.follows() || its.is_closed() {
                     return true;
                 }
-                let is_due = looked.is_none_or(|looked| looked.elapsed() >= LOOK);
+                let is_due = looked.is_none_or(|looked| looked.elapsed() >= POLL_INTERVAL);
                 if is_due {
                     looked = Some(Instant::now());
                 }

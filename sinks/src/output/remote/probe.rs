@@ -42,7 +42,7 @@ pub enum ReachedLayer {
 }
 
 /// How often progress is looked for.
-const LOOK: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// So long after the handshake a receiver may refuse: one of TLS 1.3 reads the own certificate
 /// then, and another one closes a connection that it does not want.
 const REFUSAL: Duration = Duration::from_millis(300);
@@ -60,7 +60,7 @@ impl ReceiverProbe {
         let mut link = ReceiverLink::new(&self.peer, self.tls.take(), OutputKind::Plain, &counters);
         link.open(connected)?;
         while !link.is_ready() {
-            link.advance(nanoseconds(start), LOOK)?;
+            link.advance(nanoseconds(start), POLL_INTERVAL)?;
             self.check_time(start, Action::Secure)?;
         }
         if let Messages::Http(http) = &self.messages {
@@ -70,7 +70,7 @@ impl ReceiverProbe {
         }
         let ready = Instant::now();
         while ready.elapsed() < REFUSAL {
-            link.advance(nanoseconds(start), LOOK)?;
+            link.advance(nanoseconds(start), POLL_INTERVAL)?;
         }
         let is_stream = link.is_stream();
         link.end();
@@ -83,13 +83,13 @@ impl ReceiverProbe {
         let resolved = loop {
             match names.answer() {
                 Some(answer) => break answer?,
-                None => sleep(LOOK),
+                None => sleep(POLL_INTERVAL),
             }
             self.check_time(start, Action::Resolve)?;
         };
         let mut connecting = PendingConnection::new(&self.peer, resolved);
         loop {
-            if let Some(connected) = connecting.advance(nanoseconds(start), LOOK) {
+            if let Some(connected) = connecting.advance(nanoseconds(start), POLL_INTERVAL) {
                 return connected;
             }
             self.check_time(start, Action::Connect)?;
@@ -107,7 +107,7 @@ impl ReceiverProbe {
         let (mut rest, mut answers) = (inquiry.as_bytes(), ResponseBuffer::new(http.envelope));
         loop {
             rest = &rest[link.append(rest)..];
-            let advanced = link.advance(nanoseconds(start), LOOK);
+            let advanced = link.advance(nanoseconds(start), POLL_INTERVAL);
             // An answer may come with the end of the connection.
             let answer = answers.read(link.received()).map_err(|error| {
                 SocketError::new(Action::Deliver, &self.peer, io::Error::other(error))

@@ -19,6 +19,7 @@ const NOUNS: &[&str] = &[
     "Feed",
     "Finding",
     "Heading",
+    "Listing",
     "Mapping",
     "Need",
     "Padding",

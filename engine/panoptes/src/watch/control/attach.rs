@@ -9,7 +9,7 @@ use panoptes_sources::{AnySource, DetectedFormat};
 
 use super::candidate::{AttachAttempt, Changes, Phase, RebootCheck, ScannedSystem, SearchedSystem};
 use super::search::{AttachTask, AttachedSystem, NotAttached};
-use super::{ControlThread, FIRST_KERNEL_WAIT, GUEST_LOOK};
+use super::{ControlThread, FIRST_KERNEL_WAIT, GUEST_CHECK_INTERVAL};
 use crate::config::{Mode, System};
 use crate::exit::{Exit, Failure};
 use crate::watch::clock_watch::{KernelIdentity, SystemShared};
@@ -334,10 +334,11 @@ impl ControlThread {
         waiting.is_failure_reported = is_reported;
         if candidate.guest.is_some() && took.is_none() {
             // The guest may start at any time.
-            waiting = waiting.within(GUEST_LOOK, Instant::now());
+            waiting = waiting.within(GUEST_CHECK_INTERVAL, Instant::now());
         } else if is_early {
             // A kernel may start at any time.
-            waiting = waiting.within(took.unwrap_or_default().max(GUEST_LOOK), Instant::now());
+            waiting =
+                waiting.within(took.unwrap_or_default().max(GUEST_CHECK_INTERVAL), Instant::now());
         }
         candidate.phase = Phase::Waiting(waiting);
         self.use_spare(index);

@@ -17,7 +17,7 @@ use panoptes_sinks::panics::Restarts;
 use panoptes_sinks::writer::OutputChange;
 
 use super::candidate::Phase;
-use super::{ControlThread, END_LOOK};
+use super::{ControlThread, POLL_INTERVAL_AT_END};
 use crate::config::{Configuration, Flows};
 use crate::exit::Failure;
 use crate::flow::{OfService, OpenSensor, Ports, QUEUE, Sensor, SensorEvent, SharedSystem};
@@ -293,7 +293,7 @@ impl ControlThread {
     pub(super) fn end_flows(&mut self, signals: &Signals) -> Option<StopRequest> {
         self.flows.ask_to_end();
         while !self.flows.has_ended() {
-            if signals.wait(END_LOOK) == Some(StopRequest::Stop) {
+            if signals.wait(POLL_INTERVAL_AT_END) == Some(StopRequest::Stop) {
                 return Some(StopRequest::Stop);
             }
         }

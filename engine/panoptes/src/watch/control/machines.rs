@@ -14,7 +14,7 @@ use panoptes_sinks::panics::caught;
 
 use super::candidate::{Outside, Phase, RebootCheck, ScannedSystem, SystemCandidate};
 use super::scanners::{LostSystem, UnscannedSystem};
-use super::{ControlThread, MEMORY_LOOK};
+use super::{ControlThread, MEMORY_CHECK_INTERVAL};
 use crate::config::{LogLevel, Mode, System, SystemAddress};
 use crate::guests::{self, Guest};
 use crate::watch::clock_watch::{KernelIdentity, Reattach};
@@ -30,7 +30,7 @@ use crate::watch::unscanned::SilenceReport;
 /// A search for a kernel that takes longer is reported.
 const SEARCH_LONG: Duration = Duration::from_mins(10);
 /// The same for looks at processes and files.
-const LOOK_LONG: Duration = Duration::from_mins(1);
+const POLL_INTERVAL_LONG: Duration = Duration::from_mins(1);
 
 /// What is known of the names of guests.
 #[derive(Debug, Default)]
@@ -84,7 +84,7 @@ impl ControlThread {
         let finds = self.finder.as_mut().is_some_and(|finder| finder.begins(now));
         let mut addresses = Vec::new();
         if now >= self.next_memory {
-            self.next_memory = now + MEMORY_LOOK;
+            self.next_memory = now + MEMORY_CHECK_INTERVAL;
             let watched = self.candidates.iter().filter(|candidate| candidate.wants_look());
             addresses.extend(watched.map(|candidate| candidate.system.address.clone()));
         }
@@ -371,8 +371,9 @@ impl ControlThread {
             let Some(candidate) = candidates.find(|it| it.has_task(task)) else { continue };
             self.report_wait(&candidate.system.clone(), "a search has not ended for 10 minutes");
         }
-        let looks = self.lookout.next_overdue(LOOK_LONG).map(|_| "looking for guests");
-        let loads = self.loader.next_overdue(LOOK_LONG).map(|_| "reading the configuration");
+        let looks = self.lookout.next_overdue(POLL_INTERVAL_LONG).map(|_| "looking for guests");
+        let loads =
+            self.loader.next_overdue(POLL_INTERVAL_LONG).map(|_| "reading the configuration");
         let functions = self.functions.next_overdue();
         for what in looks.into_iter().chain(loads).chain(functions) {
             let reason = format!("{what} has not ended for a minute: something does not answer");

@@ -78,26 +78,26 @@ use search::{FindFn, SearchFn};
 /// How long `panoptes watch` waits for the first kernel: a guest may still be starting.
 const FIRST_KERNEL_WAIT: Duration = Duration::from_secs(20);
 /// How long scanners may take to end, if other programs have the cores.
-const SCANNERS_END: Duration = Duration::from_secs(10);
+const SCANNERS_END_MAX: Duration = Duration::from_secs(10);
 /// How long a scanner may neither run nor wait for a core after the request to stop. A scan ends at
 /// its next batch of reads, so a longer wait is for memory that does not answer. A busy machine
 /// makes threads wait for the locks of their own address space for some tenths of a second.
-const SCANNERS_WAIT: Duration = Duration::from_secs(1);
+const SCANNERS_STALL_MAX: Duration = Duration::from_secs(1);
 /// Most threads that read the configuration and SBOMs at once. One that a file system does not
 /// answer is left behind.
-const LOADERS: usize = 8;
+const LOADER_THREADS_MAX: usize = 8;
 /// Most threads that open outputs at once.
-const OPENERS: usize = 4;
+const OPENER_THREADS_MAX: usize = 4;
 /// Most threads that look for records without a receiver at once.
-const LOOKERS: usize = 2;
+const LEFTOVER_THREADS_MAX: usize = 2;
 /// Period of the control thread's loop.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// The same at the end: threads that have ended do not wake the control thread.
-const END_LOOK: Duration = Duration::from_millis(1);
+const POLL_INTERVAL_AT_END: Duration = Duration::from_millis(1);
 /// Most time between two looks for a guest that is named and does not run.
-const GUEST_LOOK: Duration = Duration::from_secs(3);
+const GUEST_CHECK_INTERVAL: Duration = Duration::from_secs(3);
 /// Period of the checks whether memory was plugged into guests or out of them.
-const MEMORY_LOOK: Duration = Duration::from_secs(2);
+const MEMORY_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub(super) struct ControlThread {
@@ -231,7 +231,7 @@ impl ControlThread {
             if let Some(failure) = self.gives_up() {
                 return Err(failure);
             }
-            match signals.wait(LOOK) {
+            match signals.wait(POLL_INTERVAL) {
                 Some(StopRequest::Stop)
                     if self.request.configuration.service.immediate_shutdown =>
                 {
@@ -372,7 +372,7 @@ impl ControlThread {
         self.stop_threads();
         drop(self.system_events);
         let begin = Instant::now();
-        while !self.scanners.have_ended() && begin.elapsed() < SCANNERS_END {
+        while !self.scanners.have_ended() && begin.elapsed() < SCANNERS_END_MAX {
             sleep(Duration::from_millis(1));
         }
         let have_ended = self.scanners.have_ended();
@@ -502,14 +502,14 @@ fn wait_for(scanners: &[ScannerHandle<System>], signals: &Signals) -> Option<Sto
         let elapsed = begin.elapsed();
         let is_awaited = |(scanner, before): (&ScannerHandle<System>, &u64)| {
             let ran = Duration::from_nanos(scanner.runnable_ns().saturating_sub(*before));
-            let may_end = || elapsed < SCANNERS_WAIT + ran || scanner.is_runnable();
-            elapsed < SCANNERS_WAIT || elapsed < SCANNERS_END && may_end()
+            let may_end = || elapsed < SCANNERS_STALL_MAX + ran || scanner.is_runnable();
+            elapsed < SCANNERS_STALL_MAX || elapsed < SCANNERS_END_MAX && may_end()
         };
         let mut left = scanners.iter().zip(&runnable).filter(|(one, _)| !one.thread.is_finished());
         if !left.any(is_awaited) {
             return None;
         }
-        if signals.wait(END_LOOK) == Some(StopRequest::Stop) {
+        if signals.wait(POLL_INTERVAL_AT_END) == Some(StopRequest::Stop) {
             return Some(StopRequest::Stop);
         }
     }

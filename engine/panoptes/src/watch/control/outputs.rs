@@ -23,7 +23,7 @@ use panoptes_sinks::panics::{Restarts, caught};
 use panoptes_sinks::writer::{OutputChange, Writer, WriterEnd};
 
 use self::left::LeftoverSearch;
-use super::END_LOOK;
+use super::POLL_INTERVAL_AT_END;
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 use crate::sandbox::Role;
@@ -341,7 +341,7 @@ impl Outputs {
     pub(super) fn finish(self, signals: &Signals, messages: &Messages) -> Result<Exit, Failure> {
         while !self.writer.is_finished() {
             self.wake();
-            if signals.wait(END_LOOK) == Some(StopRequest::Stop) {
+            if signals.wait(POLL_INTERVAL_AT_END) == Some(StopRequest::Stop) {
                 self.stop();
                 return Ok(Exit::Done);
             }

@@ -22,7 +22,7 @@ use super::candidate::{Changes, Phase};
 use super::metrics_port::serve_metrics;
 use super::prepare::{NewMetrics, PreparedReload};
 use super::scanners::workspaces;
-use super::{ControlThread, LOOK};
+use super::{ControlThread, POLL_INTERVAL};
 use crate::config::{ChangedKey, Configuration, Effect, changed_keys, keys_with_old};
 use crate::exit::{Exit, Failure};
 use crate::request::{RequestError, WatchRequest};
@@ -418,7 +418,7 @@ impl ControlThread {
         let begin = Instant::now();
         for index in 0..self.candidates.len() {
             self.apply_changes_to(index);
-            if begin.elapsed() > LOOK {
+            if begin.elapsed() > POLL_INTERVAL {
                 return;
             }
         }

@@ -24,7 +24,10 @@ use super::outputs::{LeftoverBacklogs, Outputs};
 use super::reload::Reloads;
 use super::scanners::{Scanners, workspaces};
 use super::search::{find_again, search};
-use super::{ControlThread, LOADERS, LOOKERS, MEMORY_LOOK, OPENERS, WorkerJobs};
+use super::{
+    ControlThread, LEFTOVER_THREADS_MAX, LOADER_THREADS_MAX, MEMORY_CHECK_INTERVAL,
+    OPENER_THREADS_MAX, WorkerJobs,
+};
 use crate::boot_ids::{BootIds, folder_of};
 use crate::config::Configuration;
 use crate::exit::{Exit, Failure};
@@ -114,7 +117,7 @@ impl ControlThread {
             guests: Vec::new(),
             users: guests::Users::of(&configuration.service.guest_users),
             names: GuestNames::default(),
-            next_memory: start + MEMORY_LOOK,
+            next_memory: start + MEMORY_CHECK_INTERVAL,
             scanners,
             limits: limits(request),
             promised,
@@ -122,7 +125,7 @@ impl ControlThread {
             workers: Workers::for_searches(other_cores, signals.waker()),
             lookout: Workers::new("lookout", 1, other_cores, signals.waker()),
             functions: Functions::new(other_cores, signals.waker(), start),
-            loader: Workers::new("loader", LOADERS, other_cores, signals.waker()),
+            loader: Workers::new("loader", LOADER_THREADS_MAX, other_cores, signals.waker()),
             reloads: Reloads::default(),
             notices,
             problems: Problems::default(),
@@ -205,8 +208,8 @@ fn workers_of_outputs(
     cores: OtherCores,
     signals: &Signals,
 ) -> (Workers<io::Result<Box<dyn Output>>>, Workers<LeftoverBacklogs>) {
-    let openers = Workers::new("outputs", OPENERS, cores, signals.waker());
-    (openers, Workers::new("backlogs", LOOKERS, cores, signals.waker()))
+    let openers = Workers::new("outputs", OPENER_THREADS_MAX, cores, signals.waker());
+    (openers, Workers::new("backlogs", LEFTOVER_THREADS_MAX, cores, signals.waker()))
 }
 
 /// Starts the thread that answers requests for metrics, and the one that draws the status line if

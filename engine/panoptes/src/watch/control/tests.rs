@@ -40,7 +40,7 @@ use tempfile::TempDir;
 use super::candidate::Outside;
 use super::scanners::Scanners;
 use super::search::{AttachTask, AttachedSystem, FailedSearch, NotAttached, find_again, search};
-use super::{ControlThread, FIRST_KERNEL_WAIT, SCANNERS_WAIT, WorkerJobs};
+use super::{ControlThread, FIRST_KERNEL_WAIT, SCANNERS_STALL_MAX, WorkerJobs};
 use crate::cli::{Arguments, Command as Subcommand};
 use crate::config::{Configuration, Cores, LogLevel, Mode, SystemAddress};
 use crate::dma;
@@ -329,7 +329,7 @@ fn a_scanner_that_hangs_delays_a_stop_by_a_second() {
     let log = fs::read_to_string(folder.path().join("log/events.jsonl")).unwrap();
     let last = log.lines().last().unwrap_or_default();
     assert!(last.contains("service_gracefully_shutdown"), "{log}");
-    assert!(took < SCANNERS_WAIT + SOON, "{took:?}");
+    assert!(took < SCANNERS_STALL_MAX + SOON, "{took:?}");
 }
 
 /// A file system that does not answer keeps the thread that reads from it, and nothing else.

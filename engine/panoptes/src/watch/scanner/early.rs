@@ -17,9 +17,9 @@ use super::turns::Cost;
 pub(super) const INTERVAL_MAX_NS: u64 = 100_000_000;
 /// Time between two looks at the count of a system. A look that finds nothing costs a wakeup of the
 /// thread, which takes up to 15 us on a virtual core.
-const LOOK_NS: u64 = 1_000_000;
+const POLL_INTERVAL_NS: u64 = 1_000_000;
 /// The same while a system is scanned early.
-const LIVELY_LOOK_NS: u64 = 250_000;
+const LIVELY_POLL_INTERVAL_NS: u64 = 250_000;
 /// A look takes at most this part of the time until the next one: memory may answer slowly.
 const LOOK_PART: u64 = 100;
 /// Minimum time from the end of a scan to an early one. A scan that costs more leaves as much time
@@ -110,7 +110,7 @@ impl Early {
         if has_grown {
             self.grew = Some(now);
         }
-        let pause = if self.is_lively(now) { LIVELY_LOOK_NS } else { LOOK_NS };
+        let pause = if self.is_lively(now) { LIVELY_POLL_INTERVAL_NS } else { POLL_INTERVAL_NS };
         self.look_at = now.saturating_add(pause.max(took.saturating_mul(LOOK_PART)));
     }
 
@@ -122,7 +122,7 @@ impl Early {
     /// How long to wait until something is to be done for it.
     pub(super) fn pause(&self, now: u64) -> u64 {
         let pause = if self.is_lively(now) { 0 } else { self.look_at.saturating_sub(now) };
-        pause.max(LIVELY_LOOK_NS)
+        pause.max(LIVELY_POLL_INTERVAL_NS)
     }
 
     /// Notes the end of a scan.
@@ -165,9 +165,9 @@ mod tests {
             assert!(early.is_due(3 * MS));
             early.looked(3 * MS, 1000, false);
             assert!(!early.is_lively(3 * MS) && !early.is_due(3 * MS));
-            assert_eq!(early.pause(3 * MS), LOOK_NS);
+            assert_eq!(early.pause(3 * MS), POLL_INTERVAL_NS);
             early.looked(4 * MS, 1000, true);
-            assert_eq!(early.pause(5 * MS), LIVELY_LOOK_NS);
+            assert_eq!(early.pause(5 * MS), LIVELY_POLL_INTERVAL_NS);
             assert!(early.is_lively(53 * MS) && !early.is_lively(54 * MS));
             let due = |turn: ScannerTurn, now| {
                 next([turn].into_iter(), ScannerKind::Quick, now, interval)

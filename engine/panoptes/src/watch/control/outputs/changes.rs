@@ -18,7 +18,7 @@ use super::{OutputEntry, OutputFate, Outputs};
 use crate::exit::Failure;
 use crate::message::Messages;
 use crate::sandbox::keep_those_of_outputs;
-use crate::watch::control::END_LOOK;
+use crate::watch::control::POLL_INTERVAL_AT_END;
 use crate::watch::outputs::{ConfiguredOutput, Recipe, WatchedOutput};
 use crate::watch::signals::{Signals, StopRequest};
 use crate::watch::system_events::{SystemEvents, because};
@@ -159,7 +159,7 @@ impl Outputs {
         };
         while self.entries.iter().any(follows) && begin.elapsed() < CHANGES_END {
             self.replace(messages, events);
-            if signals.wait(END_LOOK) == Some(StopRequest::Stop) {
+            if signals.wait(POLL_INTERVAL_AT_END) == Some(StopRequest::Stop) {
                 break;
             }
         }
