@@ -5,7 +5,7 @@
 //! reads one from its beginning to its end. All of it allocates: nothing here is for scans of a
 //! watch.
 //!
-//! Not here: the format of an SBOM (`panoptes-reference`), and what may run (`detect`).
+//! Not here: the format of an SBOM (`panoptes-sbom`), and what may run (`detect`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};

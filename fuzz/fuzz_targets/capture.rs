@@ -6,8 +6,8 @@
 
 use std::io::{Cursor, Read};
 
-use panoptes_capture::{CaptureFile, CaptureFormat, CaptureOptions};
 use panoptes_fuzz::fuzz_target;
+use panoptes_packet_files::{CaptureFile, CaptureFormat, CaptureOptions};
 
 /// Unpacked bytes of one input: a compressed one may have a thousand times its size.
 const CAPTURE_BYTES_MAX: u64 = 64 << 20;

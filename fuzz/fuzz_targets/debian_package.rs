@@ -2,7 +2,7 @@
 #![cfg_attr(fuzzing, no_main)]
 
 use panoptes_fuzz::fuzz_target;
-use panoptes_reference::build::fuzz_deb;
+use panoptes_sbom::build::fuzz_deb;
 
 fuzz_target!(|data: &[u8]| {
     if let Ok(sbom) = fuzz_deb(data) {

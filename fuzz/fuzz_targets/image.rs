@@ -4,7 +4,7 @@
 use std::io::Write;
 
 use panoptes_fuzz::fuzz_target;
-use panoptes_reference::build::{BuildOptions, build};
+use panoptes_sbom::build::{BuildOptions, build};
 
 fuzz_target!(|data: &[u8]| {
     let mut file = tempfile::NamedTempFile::new().expect("there is room");

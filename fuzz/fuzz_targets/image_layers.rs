@@ -4,7 +4,7 @@
 #![cfg_attr(fuzzing, no_main)]
 
 use panoptes_fuzz::fuzz_target;
-use panoptes_reference::build::fuzz_layers;
+use panoptes_sbom::build::fuzz_layers;
 
 fuzz_target!(|data: &[u8]| {
     let Some((count, rest)) = data.split_first() else { return };

@@ -5,7 +5,7 @@
 #![cfg_attr(fuzzing, no_main)]
 
 use panoptes_fuzz::fuzz_target;
-use panoptes_reference::build::fuzz_rpm;
+use panoptes_sbom::build::fuzz_rpm;
 
 fuzz_target!(|data: &[u8]| {
     let Some((length, rest)) = data.split_first_chunk() else { return };

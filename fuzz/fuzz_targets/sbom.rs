@@ -2,7 +2,7 @@
 #![cfg_attr(fuzzing, no_main)]
 
 use panoptes_fuzz::fuzz_target;
-use panoptes_reference::{format, load};
+use panoptes_sbom::{format, load};
 
 fuzz_target!(|data: &[u8]| {
     let Ok(sbom) = load::parse(data) else { return };

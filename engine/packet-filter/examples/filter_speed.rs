@@ -7,7 +7,7 @@ use std::io::Cursor;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use panoptes_capture::{CaptureFile, CaptureOptions};
+use panoptes_packet_files::{CaptureFile, CaptureOptions};
 use panoptes_packet_filter::PacketFilter;
 use panoptes_traffic::{Capture, Clock};
 

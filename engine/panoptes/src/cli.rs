@@ -320,7 +320,7 @@ pub struct SbomBuild {
 /// Checks a path inside a root directory: absolute, and in the one spelling that the walk uses.
 fn inside_root(text: &str) -> Result<PathBuf, String> {
     let path = text.trim_end_matches('/');
-    panoptes_reference::model::check_path(path.as_bytes())?;
+    panoptes_sbom::model::check_path(path.as_bytes())?;
     Ok(PathBuf::from(path))
 }
 

@@ -172,7 +172,7 @@ fn schema(of_scan: bool, of_sbom: bool, of_doca_argus: bool) -> String {
     let dialect = if of_doca_argus { Dialect::DocaArgus } else { Dialect::Panoptes };
     let mut text = match (of_scan, of_sbom) {
         (true, _) => scan_schema(),
-        (false, true) => panoptes_reference::format::SCHEMA.to_owned(),
+        (false, true) => panoptes_sbom::format::SCHEMA.to_owned(),
         (false, false) => record_schema(dialect),
     };
     if !text.ends_with('\n') {

@@ -22,13 +22,13 @@ use std::path::{Path, PathBuf};
 /// The only files that may contain the keyword `unsafe`; each gives its reasons.
 const UNSAFE_FILES: &[&str] = &[
     "engine/flow/src/prefetch.rs",
-    "engine/interface/src/ring.rs",    // memory that the kernel fills
-    "engine/interface/src/socket.rs",  // setsockopt, ioctl
-    "engine/interface/src/xdp/bpf.rs", // bpf
-    "engine/interface/src/xdp/rings.rs", // memory that is shared with the kernel
-    "engine/interface/tests/tun.rs",
     "engine/packet-filter/src/library.rs", // dlopen, and calls into libpcap
     "engine/packet-filter/tests/comparison/kernel.rs", // SO_ATTACH_FILTER
+    "engine/packet-rings/src/ring.rs",     // memory that the kernel fills
+    "engine/packet-rings/src/socket.rs",   // setsockopt, ioctl
+    "engine/packet-rings/src/xdp/bpf.rs",  // bpf
+    "engine/packet-rings/src/xdp/rings.rs", // memory that is shared with the kernel
+    "engine/packet-rings/tests/tun.rs",
     "engine/sources/src/doca/bindings.rs", // types of C functions, made by bindgen
     "engine/sources/src/doca/buffers.rs",  // memory that a device writes to
     "engine/sources/src/doca/devices.rs",  // calls into the DOCA library

@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::io::Cursor;
 
-use panoptes_capture::{CaptureFile, CaptureOptions};
 use panoptes_decoders::packet::{self, Tunnels};
 use panoptes_flow::{ApplicationSettings, FlowTableSettings, Flows, Protocols, Reports, Timeouts};
+use panoptes_packet_files::{CaptureFile, CaptureOptions};
 use panoptes_records::flow::{Extra, FlowRecord};
 use panoptes_sinks::flow::argus::{ArgusOptions, PLAIN_BYTES_MAX, Version};
 use panoptes_sinks::flow::filter::{NameSource, RecordFilter};

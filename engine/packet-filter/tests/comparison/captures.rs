@@ -2,7 +2,7 @@
 
 use std::io::Cursor;
 
-use panoptes_capture::{CaptureFile, CaptureOptions};
+use panoptes_packet_files::{CaptureFile, CaptureOptions};
 use panoptes_traffic::{Capture, Clock, kinds};
 
 pub(crate) const NULL: u16 = 0;

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use panoptes_interface::{is_name, mirror_of};
 use panoptes_packet_filter::{FilterError, FilterOptions, PacketFilter};
+use panoptes_packet_rings::{is_name, mirror_of};
 
 use super::section::Section;
 use super::value::{ByteSize, KeywordSetting, Setting};

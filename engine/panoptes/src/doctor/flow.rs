@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::Path;
 
-use panoptes_interface::all;
+use panoptes_packet_rings::all;
 
 use super::checks::{self, Capabilities, DoctorCheck};
 use super::ethtool::Ethtool;

@@ -1,7 +1,7 @@
 //! What takes packets as they come, and what is known of those that did not.
 
-use panoptes_capture::Frame;
 use panoptes_decoders::packet::mirror::MirrorPacket;
+use panoptes_packet_files::Frame;
 
 /// What takes packets as they come.
 pub(super) trait Audit {

@@ -2,13 +2,13 @@
 
 use std::time::Instant;
 
-use panoptes_capture::Frame;
 use panoptes_decoders::netflow::{self, Datagram, Exporters, Item};
 use panoptes_decoders::packet::mirror::MirrorPacket;
 use panoptes_decoders::packet::transport::protocol;
 use panoptes_decoders::packet::{self, Network};
 use panoptes_flow::netflow::{exporter_of, record_of};
 use panoptes_flow::{FlowTableCounts, Reports as _};
+use panoptes_packet_files::Frame;
 use panoptes_records::activities::Activity;
 use panoptes_records::flow::{Cause, Extra};
 use panoptes_records::record::system_activity::SystemActivityDetails;

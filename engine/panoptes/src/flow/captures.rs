@@ -4,8 +4,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use panoptes_capture::{CaptureFile, CaptureOptions, Frame, SkippedCounts};
 use panoptes_flow::{CaptureClock, ClockJump, UNCLEAR_MAX};
+use panoptes_packet_files::{CaptureFile, CaptureOptions, Frame, SkippedCounts};
 
 use super::audit::{Audit as _, PacketSourceLosses};
 use super::auditor::Auditor;

@@ -13,7 +13,7 @@
 use std::net::SocketAddr;
 
 use panoptes_decoders::packet::mirror::Mirror;
-use panoptes_interface::{is_name, mirror_of};
+use panoptes_packet_rings::{is_name, mirror_of};
 use panoptes_sinks::flow::argus::SourceId;
 
 use super::values::{mistake, source_id};

@@ -7,7 +7,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use panoptes_capture::{CaptureFile, Frame, PACKET_BYTES_MAX, SkippedCounts};
+use panoptes_packet_files::{CaptureFile, Frame, PACKET_BYTES_MAX, SkippedCounts};
 
 use super::opening::failure;
 use crate::exit::{Exit, Failure};

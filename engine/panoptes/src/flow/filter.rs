@@ -1,7 +1,7 @@
 //! Filters: of packets, which libpcap compiles, and of records.
 
-use panoptes_capture::Frame;
 use panoptes_decoders::packet::program::Instruction;
+use panoptes_packet_files::Frame;
 use panoptes_packet_filter::{FilterOptions, PacketFilter, PacketOrigin};
 use panoptes_sinks::flow::filter::{NameSource, RecordFilter};
 

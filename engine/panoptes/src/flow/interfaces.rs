@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use panoptes_interface::{InterfaceError, InterfaceOptions, MirrorPort, all, default_name};
+use panoptes_packet_rings::{InterfaceError, InterfaceOptions, MirrorPort, all, default_name};
 
 use super::audit::{Audit, PacketSourceLosses};
 use super::auditor::Auditor;

@@ -1,6 +1,6 @@
 //! Live interfaces: their packets to the auditor, until a signal ends the program.
 
-use panoptes_capture::SkippedCounts;
+use panoptes_packet_files::SkippedCounts;
 
 use super::auditor::{Auditor, management};
 use super::outputs::Outputs;

@@ -56,9 +56,9 @@ mod values;
 use std::ffi::OsString;
 use std::time::SystemTime;
 
-use panoptes_capture::SkippedCounts;
 use panoptes_decoders::netflow;
 use panoptes_flow::FlowTableCounts;
+use panoptes_packet_files::SkippedCounts;
 use sd_notify::NotifyState;
 
 use self::audit::PacketSourceLosses;

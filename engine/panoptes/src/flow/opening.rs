@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use panoptes_capture::{CaptureError, CaptureFile, CaptureOptions};
+use panoptes_packet_files::{CaptureError, CaptureFile, CaptureOptions};
 
 use crate::exit::{Exit, Failure};
 

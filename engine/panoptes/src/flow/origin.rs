@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt};
-use panoptes_capture::{CaptureError, CaptureFile, CaptureOptions};
+use panoptes_packet_files::{CaptureError, CaptureFile, CaptureOptions};
 
 use super::feed::{CaptureEnd, FeedProducer};
 use super::opening::failure;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use panoptes_decoders::packet::program::Instruction;
-use panoptes_interface::{Division, Group, Interface, InterfaceError};
+use panoptes_packet_rings::{Division, Group, Interface, InterfaceError};
 
 /// The part of the packets of an interface that a thread has.
 #[derive(Debug)]

@@ -4,9 +4,9 @@
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
-use panoptes_capture::Frame;
 use panoptes_decoders::packet::mirror::{LINKS, Mirror, MirrorPacket};
-use panoptes_interface::{
+use panoptes_packet_files::Frame;
+use panoptes_packet_rings::{
     Division, Interface, InterfaceError, InterfaceOptions, Losses, MirrorOptions, MirrorPort,
     MirrorSocket, XdpInterface,
 };

@@ -11,7 +11,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use panoptes_capture::{CaptureError, CaptureFile, CaptureOptions};
+use panoptes_packet_files::{CaptureError, CaptureFile, CaptureOptions};
 
 use crate::message::Messages;
 

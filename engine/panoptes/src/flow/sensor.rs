@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
-use panoptes_interface::MirrorPort;
+use panoptes_packet_rings::MirrorPort;
 use panoptes_records::queue::Producer;
 use panoptes_sinks::panics::caught;
 

@@ -2,10 +2,10 @@
 
 use std::hint::black_box;
 
-use panoptes_capture::Frame;
 use panoptes_decoders::packet::mirror::{MirrorPacket, decode_mirrored};
 use panoptes_decoders::packet::{self, Packet, Tunnels};
 use panoptes_flow::{FlowTableCounts, FlowTableSettings, Flows, Reports};
+use panoptes_packet_files::Frame;
 use panoptes_tables::{HashKey, room};
 
 use super::links::UnreadLinks;

@@ -135,7 +135,7 @@ fn a_thread_for_metrics_answers_and_connects_nowhere() {
 #[test]
 fn a_thread_for_mirrored_packets_receives_them_and_opens_nothing() {
     use panoptes_decoders::packet::mirror::{LINKS, Mirror};
-    use panoptes_interface::{MirrorOptions, MirrorSocket};
+    use panoptes_packet_rings::{MirrorOptions, MirrorSocket};
     let options = MirrorOptions {
         name: "vxlan:127.0.0.1:0".to_owned(),
         mirror: Mirror::Vxlan,
@@ -183,7 +183,7 @@ fn threads_of_packets_and_of_clients_send_nowhere_else() {
             connected.send(b"connected").unwrap();
             // Interfaces are looked for by netlink.
             let from_interfaces = matches!(role, Role::Packets { from_interfaces: true, .. });
-            assert_eq!(panoptes_interface::all().is_ok(), from_interfaces, "{role:?}");
+            assert_eq!(panoptes_packet_rings::all().is_ok(), from_interfaces, "{role:?}");
         });
         let mut room = [0; 16];
         let length = receiver.recv(&mut room).unwrap();

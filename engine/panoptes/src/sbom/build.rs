@@ -7,9 +7,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use panoptes_reference::build::{BuildOptions, BuildProgress, BuildResult};
-use panoptes_reference::digest;
-use panoptes_reference::{SbomError, SbomErrorKind, format};
+use panoptes_sbom::build::{BuildOptions, BuildProgress, BuildResult};
+use panoptes_sbom::digest;
+use panoptes_sbom::{SbomError, SbomErrorKind, format};
 
 use crate::cli::{PageHashes, SbomBuild};
 use crate::exit::{Exit, Failure, printed};
@@ -25,7 +25,7 @@ pub fn build(request: &SbomBuild, messages: &Messages) -> Result<Exit, Failure> 
         return Err(Failure::new(Exit::Usage, "name a SOURCE"));
     };
     let bar = Bar::new(request);
-    let built = panoptes_reference::build::build(source, &options(request), &bar);
+    let built = panoptes_sbom::build::build(source, &options(request), &bar);
     bar.0.finish_and_clear();
     finish(request, &built.map_err(failure)?, begin, messages)
 }

@@ -12,9 +12,9 @@ use panoptes_engine::detect::binary_attestation::{
 };
 use panoptes_engine::shipped::TooMuch;
 use panoptes_records::activities::Activity;
-use panoptes_reference::digest::from_hex;
-use panoptes_reference::load;
-use panoptes_reference::model::{Sbom, SbomSubject};
+use panoptes_sbom::digest::from_hex;
+use panoptes_sbom::load;
+use panoptes_sbom::model::{Sbom, SbomSubject};
 
 use crate::config::{Configuration, Reference};
 

@@ -1,6 +1,6 @@
 //! SBOMs: `panoptes sbom build`, and the references of the configuration's `sbom`.
 //!
-//! Not for: making and reading SBOMs (`panoptes-reference`), or comparing them with running
+//! Not for: making and reading SBOMs (`panoptes-sbom`), or comparing them with running
 //! programs (`panoptes-engine`).
 
 mod build;

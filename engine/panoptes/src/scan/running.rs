@@ -11,9 +11,9 @@ use panoptes_engine::executables::{CachedFile, Executable, Executables, Processe
 use panoptes_engine::page_cache::{HashOutcome, Hashes, MachineMemory, Partial};
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::{Kernel, Scope, Snapshot, Walker};
-use panoptes_reference::build::{BuildOptions, BuildProgress as _, BuildResult};
-use panoptes_reference::digest::{self, BLOCK_BYTES, PageHashes};
-use panoptes_reference::model::{Sbom, SbomFile, SbomImage, SbomSubject};
+use panoptes_sbom::build::{BuildOptions, BuildProgress as _, BuildResult};
+use panoptes_sbom::digest::{self, BLOCK_BYTES, PageHashes};
+use panoptes_sbom::model::{Sbom, SbomFile, SbomImage, SbomSubject};
 use panoptes_sources::{AnySource, Detail, SourceMeter};
 
 use super::{attach_to, look};

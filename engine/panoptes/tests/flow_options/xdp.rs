@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use panoptes_bounded as bounded;
-use panoptes_interface::{InterfaceError, InterfaceOptions, XdpInterface};
+use panoptes_packet_rings::{InterfaceError, InterfaceOptions, XdpInterface};
 use panoptes_traffic::{Capture, Flow};
 
 use crate::live::{Live, connection, facts, truth};

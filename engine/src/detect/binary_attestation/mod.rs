@@ -22,7 +22,7 @@
 //! A file below another root than its process (a container's runtime before it has entered the
 //! container) is checked against what applies outside of containers.
 //!
-//! Not here: reading SBOMs (`panoptes-reference`), hashing ([`crate::page_cache`]), and the wording
+//! Not here: reading SBOMs (`panoptes-sbom`), hashing ([`crate::page_cache`]), and the wording
 //! of records (`policy`). Start reading at [`Detector::update`].
 
 pub mod arguments;

@@ -229,7 +229,7 @@ fn counted(log: &str) -> Option<u64> {
 
 fn walker() -> Result<PathBuf, String> {
     let mut command = cargo::command();
-    command.args(["build", "--release", "--package", "panoptes-capture", "--example", "walk"]);
+    command.args(["build", "--release", "--package", "panoptes-packet-files", "--example", "walk"]);
     cargo::program(command, "example", "walk")
 }
 

@@ -187,7 +187,7 @@ impl Seeds {
     /// A database that rpm made, with its log and without.
     fn rpm_database(&self, fuzz: &Path) -> Result<(), String> {
         let read = |name: &str| {
-            let path = fuzz.join("../engine/reference/tests/rpm").join(name);
+            let path = fuzz.join("../engine/sbom/tests/rpm").join(name);
             output_bytes(Command::new("xz").arg("-dc").arg(path))
         };
         let (database, log) = (read("rpmdb.sqlite.xz")?, read("rpmdb.sqlite-wal.xz")?);
@@ -199,7 +199,7 @@ impl Seeds {
 
     /// The database of a store that containerd made.
     fn image_names(&self, fuzz: &Path) -> Result<(), String> {
-        let store = fuzz.join("../engine/reference/tests/containerd/store.tar.xz");
+        let store = fuzz.join("../engine/sbom/tests/containerd/store.tar.xz");
         let mut command = Command::new("tar");
         command.arg("-xJOf").arg(store).arg("io.containerd.metadata.v1.bolt/meta.db");
         self.write("image_names", "meta.db", &[&output_bytes(&mut command)?])

@@ -28,13 +28,13 @@ const ENGINE_RANKS: &[(&str, u32)] = &[
 /// Folders with the sources of a crate.
 const CRATES: &[&str] = &[
     "decoders/src",
-    "engine/capture/src",
     "engine/flow/src",
-    "engine/interface/src",
+    "engine/packet-files/src",
     "engine/packet-filter/src",
+    "engine/packet-rings/src",
     "engine/panoptes/src",
     "engine/records/src",
-    "engine/reference/src",
+    "engine/sbom/src",
     "engine/sources/src",
     "engine/src",
     "engine/tables/src",

@@ -8,12 +8,12 @@ use super::{assert_list, sources};
 /// Folders whose public items need a user.
 const FOLDERS: &[&str] = &[
     "decoders/src/",
-    "engine/capture/src/",
     "engine/flow/src/",
-    "engine/interface/src/",
+    "engine/packet-files/src/",
     "engine/packet-filter/src/",
+    "engine/packet-rings/src/",
     "engine/records/src/",
-    "engine/reference/src/",
+    "engine/sbom/src/",
     "engine/sources/src/",
     "engine/src/",
     "engine/tables/src/",

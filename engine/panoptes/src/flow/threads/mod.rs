@@ -22,7 +22,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use panoptes_interface::{Division, Group, MirrorPort};
+use panoptes_packet_rings::{Division, Group, MirrorPort};
 use panoptes_sinks::panics::caught;
 
 use self::batches::{ThreadBatch as _, circle};

@@ -6,11 +6,11 @@ use std::sync::mpsc::Sender;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use panoptes_capture::Frame;
 use panoptes_decoders::packet::mirror::{MirrorPacket, decode_mirrored};
 use panoptes_decoders::packet::{Network, Packet, decode};
 use panoptes_flow::identity::quoted_addresses;
-use panoptes_interface::Division;
+use panoptes_packet_files::Frame;
+use panoptes_packet_rings::Division;
 use panoptes_sinks::failpoints;
 
 use super::batches::{Emptier, Filler, ThreadBatch as _};

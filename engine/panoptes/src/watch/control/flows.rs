@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use panoptes_engine::detect::hidden_connections::TrafficLink;
-use panoptes_interface::MirrorPort;
+use panoptes_packet_rings::MirrorPort;
 use panoptes_records::activities::Activity;
 use panoptes_records::queue::queue;
 use panoptes_sinks::panics::Restarts;

@@ -10,8 +10,8 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
-use panoptes_capture::Frame;
 use panoptes_decoders::packet::program::Instruction;
+use panoptes_packet_files::Frame;
 
 use self::bpf::XdpAttachMode;
 use self::queue::XdpQueue;

@@ -1,7 +1,7 @@
 //! Prints what reading a packet costs, from files in the page cache.
 //!
 //! ```text
-//! cargo run --release -p panoptes-capture --example read_speed [PACKETS [CAPTURE]…]
+//! cargo run --release -p panoptes-packet-files --example read_speed [PACKETS [CAPTURE]…]
 //! ```
 //!
 //! Without captures it writes a pcap and a pcapng file of a million packets of 96 bytes.
@@ -10,7 +10,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use panoptes_capture::{CaptureFile, CaptureOptions};
+use panoptes_packet_files::{CaptureFile, CaptureOptions};
 
 const PACKETS: u32 = 1_000_000;
 /// Captured bytes of each packet.

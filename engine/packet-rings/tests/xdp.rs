@@ -22,9 +22,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use panoptes_bounded as bounded;
-use panoptes_capture::Frame;
 use panoptes_decoders::packet::program::Instruction;
-use panoptes_interface::{Interface, InterfaceError, InterfaceOptions, XdpInterface, XdpMode};
+use panoptes_packet_files::Frame;
+use panoptes_packet_rings::{Interface, InterfaceError, InterfaceOptions, XdpInterface, XdpMode};
 
 /// The length up to which veth has XDP in the driver, and one above it (`veth_xdp_set`).
 const MTUS: [(usize, XdpMode); 2] = [(1500, XdpMode::Driver), (9000, XdpMode::Generic)];

@@ -14,7 +14,7 @@ use caps::{CapSet, Capability};
 use common::{
     LEFT, RIGHT, Sender, all, enter_namespace, frame, ip, options, started, tagged, wait,
 };
-use panoptes_interface::{
+use panoptes_packet_rings::{
     Interface, InterfaceError, InterfaceOptions, all as devices, default_name,
 };
 

@@ -13,7 +13,7 @@ use common::{
 use panoptes_bounded as bounded;
 use panoptes_decoders::packet::mirror::Mirror;
 use panoptes_decoders::packet::program::Instruction;
-use panoptes_interface::{
+use panoptes_packet_rings::{
     Division, Group, Interface, InterfaceError, InterfaceOptions, MirrorOptions, MirrorSocket,
 };
 

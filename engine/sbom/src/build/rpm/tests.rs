@@ -1,4 +1,4 @@
-//! A root with the packages of `engine/reference/tests/rpm/`: rpm 4.18 made their database, while a
+//! A root with the packages of `engine/sbom/tests/rpm/`: rpm 4.18 made their database, while a
 //! reader kept it from writing the second package from the log into the database. `db5.3_load -t
 //! hash` made `Packages` of the headers in it, with pages of 4 KiB; rpm 4.18 lists its packages.
 

@@ -5,7 +5,7 @@ mod common;
 
 use common::{LEFT, RIGHT, Sender, all, enter_namespace, options, tagged};
 use panoptes_decoders::packet::program::Instruction;
-use panoptes_interface::{Interface, InterfaceOptions};
+use panoptes_packet_rings::{Interface, InterfaceOptions};
 
 /// `udp dst port 53 or arp`, for Ethernet and for LINKTYPE_LINUX_SLL: code, jumps, constant.
 const ETHERNET: &str = "40 0 0 12,21 0 4 34525,48 0 0 20,21 0 12 17,40 0 0 56,21 9 10 53,\

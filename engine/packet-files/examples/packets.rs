@@ -1,12 +1,12 @@
 //! Prints the packets of a capture, one a line: for comparison with other programs.
 //!
 //! ```text
-//! cargo run -p panoptes-capture --example packets CAPTURE >ours
+//! cargo run -p panoptes-packet-files --example packets CAPTURE >ours
 //! tshark -r CAPTURE -T fields -e frame.time_epoch -e frame.len -e frame.cap_len >theirs
 //! ```
 use std::io::Write as _;
 
-use panoptes_capture::{CaptureFile, CaptureOptions};
+use panoptes_packet_files::{CaptureFile, CaptureOptions};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::args_os().nth(1).ok_or("usage: packets CAPTURE")?;

@@ -15,8 +15,8 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType};
 use nix::sys::socket::{bind, send, socket};
 use panoptes_bounded as bounded;
-use panoptes_capture::Frame;
-use panoptes_interface::{Interface, InterfaceOptions};
+use panoptes_packet_files::Frame;
+use panoptes_packet_rings::{Interface, InterfaceOptions};
 
 /// The two ends of the pair.
 pub(crate) const LEFT: &str = "left0";

@@ -9,7 +9,7 @@ use common::{
     LEFT, RIGHT, Sender, all, enter_namespace, frame, now_ns, number_of, options, receive,
     send_burst, started, tagged,
 };
-use panoptes_interface::InterfaceOptions;
+use panoptes_packet_rings::InterfaceOptions;
 
 #[test]
 fn frames_of_every_length_arrive_as_they_were_sent() {

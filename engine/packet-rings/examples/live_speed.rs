@@ -1,7 +1,7 @@
 //! Prints what reading a packet from the ring costs.
 //!
 //! ```text
-//! cargo run --release -p panoptes-interface --example live_speed [BYTES]    # as root
+//! cargo run --release -p panoptes-packet-rings --example live_speed [BYTES]    # as root
 //! ```
 //!
 //! It makes a network namespace with a pair of interfaces, and fills the ring with packets of 96 or
@@ -17,7 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{LEFT, RIGHT, Sender, enter_namespace, frame, options, receive, started, wait};
-use panoptes_interface::{Interface, InterfaceOptions, XdpInterface};
+use panoptes_packet_rings::{Interface, InterfaceOptions, XdpInterface};
 
 /// Packets in the ring while only reading is measured.
 const PACKETS: u32 = 100_000;

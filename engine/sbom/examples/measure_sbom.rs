@@ -1,11 +1,11 @@
 //! Measures the cost of an SBOM:
-//! `cargo run --release -p panoptes-reference --example measure_sbom -- SOURCE`.
+//! `cargo run --release -p panoptes-sbom --example measure_sbom -- SOURCE`.
 
 use std::path::PathBuf;
 use std::time::Instant;
 
-use panoptes_reference::build::{BuildOptions, build};
-use panoptes_reference::{SbomError, format, load};
+use panoptes_sbom::build::{BuildOptions, build};
+use panoptes_sbom::{SbomError, format, load};
 
 fn main() -> Result<(), SbomError> {
     let source = std::env::args_os().nth(1).map_or_else(|| PathBuf::from("/usr"), PathBuf::from);

@@ -9,8 +9,8 @@ use std::process::Command;
 
 use panoptes_bounded as bounded;
 use panoptes_needs::skip;
-use panoptes_reference::build::{BuildOptions, BuildResult, build};
-use panoptes_reference::model::SbomSubject;
+use panoptes_sbom::build::{BuildOptions, BuildResult, build};
+use panoptes_sbom::model::SbomSubject;
 use sha2::{Digest as _, Sha256};
 
 fn run(folder: &Path, line: &str) {

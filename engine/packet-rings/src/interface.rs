@@ -3,8 +3,8 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use panoptes_capture::Frame;
 use panoptes_decoders::packet::program::Instruction;
+use panoptes_packet_files::Frame;
 
 use crate::block::{BlockCursor, BlockPacket, LinkHeaderKind, TAG_BYTES};
 use crate::clock;
