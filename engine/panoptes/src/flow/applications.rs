@@ -28,8 +28,8 @@ pub(super) fn set(request: &mut FlowRequest, option: &str, value: &str) -> Resul
         "--application" => set_protocols(request, option, value),
         "--dns-servers" => set_dns_servers(request, option, value),
         "--passive-dns" => {
-            request.application.has_passive_dns = true;
-            request.passive_dns = Some(match value {
+            request.records.application.has_passive_dns = true;
+            request.records.passive_dns = Some(match value {
                 "" => return Err(mistake(format!("{option} needs a file"))),
                 "-" => Target::StandardOutput,
                 file => Target::File(file.into()),
@@ -38,7 +38,7 @@ pub(super) fn set(request: &mut FlowRequest, option: &str, value: &str) -> Resul
         }
         _ => {
             let packets = number(option, value, 1, SEQUENCE_PACKETS_MAX as u64)?;
-            request.application.sequence_packets = packets as usize;
+            request.records.application.sequence_packets = packets as usize;
             Ok(())
         }
     }
@@ -46,11 +46,11 @@ pub(super) fn set(request: &mut FlowRequest, option: &str, value: &str) -> Resul
 
 /// `--dns-servers`: addresses, separated by commas.
 fn set_dns_servers(request: &mut FlowRequest, option: &str, value: &str) -> Result<(), Failure> {
-    request.application.dns_servers = DnsServers::default();
+    request.records.application.dns_servers = DnsServers::default();
     for word in value.split(',') {
         let message = || format!("{option} needs addresses, not `{word}`");
         let address = word.parse().map_err(|_| mistake(message()))?;
-        if !request.application.dns_servers.add(address) {
+        if !request.records.application.dns_servers.add(address) {
             return Err(mistake(format!(
                 "{option}: there are more than {DNS_SERVERS_MAX} servers"
             )));
@@ -61,7 +61,7 @@ fn set_dns_servers(request: &mut FlowRequest, option: &str, value: &str) -> Resu
 
 /// `--application`: names of protocols, separated by commas.
 fn set_protocols(request: &mut FlowRequest, option: &str, value: &str) -> Result<(), Failure> {
-    let protocols = &mut request.application.protocols;
+    let protocols = &mut request.records.application.protocols;
     for word in value.split(',') {
         if word == "all" {
             *protocols = Protocols::ALL;

@@ -73,16 +73,17 @@ const POLL_INTERVAL_NS: u64 = 1_000_000_000;
 impl Auditor {
     /// Without packets of a live interface yet. With threads, these have the tables of flows.
     pub(super) fn new(request: &FlowRequest, outputs: Outputs, begin_ns: i64) -> Self {
-        let no_stream = request.streams.is_empty().then(FlowStream::default);
-        let records = request.streams.iter().chain(&no_stream).map(|stream| ArgusOptions {
-            source_id: stream.source_id.unwrap_or(request.records.source_id),
-            interface: request.interface_of(stream),
-            ..request.records
-        });
-        let has_threads = request.threads > 1;
+        let no_stream = request.interfaces.streams.is_empty().then(FlowStream::default);
+        let records =
+            request.interfaces.streams.iter().chain(&no_stream).map(|stream| ArgusOptions {
+                source_id: stream.source_id.unwrap_or(request.records.options.source_id),
+                interface: request.interface_of(stream),
+                ..request.records.options
+            });
+        let has_threads = request.interfaces.threads > 1;
         let tables = if has_threads { Tables::none(request) } else { Tables::new(request, 0) };
         let setting = if outputs.figures().is_some() { "flows.flows" } else { "--flows" };
-        let interval_ns = u64::from(request.management_interval_s) * 1_000_000_000;
+        let interval_ns = u64::from(request.records.management_interval_s) * 1_000_000_000;
         Self {
             records: records.collect(),
             tables,
@@ -90,7 +91,7 @@ impl Auditor {
             outputs,
             exporters: None,
             exported: 0,
-            packets: request.packets,
+            packets: request.input.packets,
             number: 0,
             start: Instant::now(),
             next_step_ns: 0,
@@ -99,7 +100,7 @@ impl Auditor {
             since_ns: begin_ns,
             reported: FlowTableCounts::default(),
             reported_dropped: 0,
-            limit: FlowLimit::new(request.capacity, setting),
+            limit: FlowLimit::new(request.flows.capacity, setting),
             reported_lost: 0,
             next_report_ns: 0,
             gaps: Gaps::default(),
@@ -396,17 +397,17 @@ const fn unread_exports(counts: &netflow::ExporterCounts) -> u64 {
 
 /// What all management records have in common. `link` is the LINKTYPE of the first source.
 pub(super) fn management(request: &FlowRequest, begin_ns: i64, link: u16) -> Management {
-    let whole_seconds = request.status_interval_ns / 1_000_000_000;
-    let mut ids = request.streams.iter().map(|stream| stream.source_id);
+    let whole_seconds = request.records.status_interval_ns / 1_000_000_000;
+    let mut ids = request.interfaces.streams.iter().map(|stream| stream.source_id);
     let first = ids.next().flatten();
     // Streams with several ids have none in common; then it is that of the sensor.
     let common = first.filter(|_| ids.all(|id| id == first));
     Management {
-        source_id: common.unwrap_or(request.records.source_id),
+        source_id: common.unwrap_or(request.records.options.source_id),
         begin_ns,
         link: u8::try_from(link).unwrap_or(0),
         flow_interval_s: u16::try_from(whole_seconds).unwrap_or(u16::MAX),
-        interval_s: request.management_interval_s,
-        user_bytes: request.user_bytes as u16,
+        interval_s: request.records.management_interval_s,
+        user_bytes: request.records.user_bytes as u16,
     }
 }

@@ -197,27 +197,27 @@ impl PacketIntake<'_> {
 
 impl Captures {
     pub(super) fn new(request: &FlowRequest, messages: &Messages) -> Result<Self, Failure> {
-        let mut paths = request.captures.clone();
-        for folder in &request.folders {
+        let mut paths = request.input.captures.clone();
+        for folder in &request.input.folders {
             let before = paths.len();
             collect(folder, &mut paths)?;
             if paths.len() == before {
                 return Err(none_in(folder));
             }
         }
-        let exports = request.cisco.iter().map(|path| (path.clone(), true));
+        let exports = request.input.cisco.iter().map(|path| (path.clone(), true));
         let files = paths.into_iter().map(|path| (path, false)).chain(exports);
         let files = files.map(|(path, has_exports)| (origin(path), has_exports));
-        let servers = request.servers.iter().cloned();
+        let servers = request.input.servers.iter().cloned();
         let servers = servers.map(|server| (CaptureOrigin::Server(server), false));
         let mut origins: Vec<_> = files.chain(servers).collect();
         origins.reverse();
         let options = CaptureOptions {
-            as_tsh: request.as_tsh,
-            follow: request.follows,
+            as_tsh: request.input.as_tsh,
+            follow: request.input.follows,
             ..CaptureOptions::default()
         };
-        let pace = request.time_scale.map(|scale| Pace { scale, start: None });
+        let pace = request.input.time_scale.map(|scale| Pace { scale, start: None });
         Ok(Self {
             origins,
             options,

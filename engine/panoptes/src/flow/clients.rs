@@ -48,25 +48,27 @@ pub(super) fn listen(
     request: &FlowRequest,
     messages: &Messages,
 ) -> Result<Option<Clients<RecordFilter>>, Failure> {
-    if request.port == 0 {
+    if request.clients.port == 0 {
         return Ok(None);
     }
     let (any, own) = (Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::LOCALHOST.into());
-    let addresses = match &request.bind {
+    let addresses = match &request.clients.bind {
         Some(bind) if !bind.is_empty() => bind.clone(),
         Some(_) => vec![any],
         None if request.is_argus => {
             messages.warning(format_args!(
                 "clients of any address may connect to port {}, as to argus(8): -B names addresses",
-                request.port
+                request.clients.port
             ));
             vec![any]
         }
         None => vec![own],
     };
-    let addresses: Vec<_> =
-        addresses.into_iter().map(|address| SocketAddr::new(address, request.port)).collect();
-    let clients = Clients::listen(&addresses, request.access.clone(), filter::of_client);
+    let addresses: Vec<_> = addresses
+        .into_iter()
+        .map(|address| SocketAddr::new(address, request.clients.port))
+        .collect();
+    let clients = Clients::listen(&addresses, request.clients.access.clone(), filter::of_client);
     clients
         .map(Some)
         .map_err(|error| Failure::new(Exit::from_io(&error.error, Exit::Source), error.to_string()))

@@ -168,23 +168,25 @@ fn set(
     let what = &format!("{PREFIX}{name}");
     let text = value.text;
     match name {
-        "DAEMON" => request.is_daemon = value.is_yes(name)?,
+        "DAEMON" => request.process.is_daemon = value.is_yes(name)?,
         "MONITOR_ID" if value.is_quoted => {
             // Longer texts are cut, as argus does.
             let end = (0..=text.len().min(4)).rev().find(|end| text.is_char_boundary(*end));
             let id = format!("\"{}\"", &text[..end.unwrap_or(0)]);
-            request.records.source_id = source_id(what, &id)?;
+            request.records.options.source_id = source_id(what, &id)?;
         }
         "MONITOR_ID" => request.set_source_id(what, text)?,
         // argus 5: a name stands for `yes`.
-        "MONITOR_ID_INCLUDE_INF" => request.names_interfaces = !text.eq_ignore_ascii_case("no"),
+        "MONITOR_ID_INCLUDE_INF" => {
+            request.records.names_interfaces = !text.eq_ignore_ascii_case("no")
+        }
         "ACCESS_PORT" => request.set_port(what, text)?,
         "BIND_IP" => request.add_bind(what, text)?,
         "INTERFACE" => {
             if !std::mem::replace(&mut replaced.0, true) {
-                request.streams.clear();
+                request.interfaces.streams.clear();
             }
-            request.streams.extend(devices::parse(what, text)?);
+            request.interfaces.streams.extend(devices::parse(what, text)?);
         }
         "OUTPUT_FILE" | "OUTPUT_STREAM" => {
             if !std::mem::replace(&mut replaced.1, true) {
@@ -195,32 +197,34 @@ fn set(
             });
             request.add_output(what, to, filter)?;
         }
-        "SET_PID" => request.has_pid_file = value.is_yes(name)?,
-        "PID_PATH" => request.pid_folder = text.into(),
-        "GO_PROMISCUOUS" => request.is_promiscuous = value.is_yes(name)?,
+        "SET_PID" => request.process.has_pid_file = value.is_yes(name)?,
+        "PID_PATH" => request.process.pid_folder = text.into(),
+        "GO_PROMISCUOUS" => request.interfaces.is_promiscuous = value.is_yes(name)?,
         "FLOW_STATUS_INTERVAL" => request.set_interval(what, text)?,
         "MAR_STATUS_INTERVAL" => request.set_management(what, text)?,
         "CAPTURE_DATA_LEN" => request.set_user_bytes(what, text)?,
         "FLOW_TYPE" => set_flow_type(what, text, request)?,
-        "FLOW_KEY" => request.identity = identity(what, text)?,
+        "FLOW_KEY" => request.flows.identity = identity(what, text)?,
         "CAPTURE_FULL_CONTROL_DATA" => {
             if value.is_yes(name)? {
                 request.keep_control();
             }
         }
-        "CONTROLPLANE_PROTO" => request.control_ports = Some(control::ports(what, text)?),
-        "GENERATE_JITTER_DATA" => request.has_jitter = value.is_yes(name)?,
-        "GENERATE_MAC_DATA" => request.records.hardware = value.is_yes(name)?,
-        "GENERATE_APPBYTE_METRIC" => request.records.application_bytes = value.is_yes(name)?,
-        "GENERATE_PACKET_SIZE" => request.records.packet_sizes = value.is_yes(name)?,
-        "DEBUG_LEVEL" => request.debug_level = number(what, text, 0, 8)? as u8,
-        "FILTER_OPTIMIZER" => request.optimises = value.is_yes(name)?,
-        "FILTER" => request.filter = Some(text.to_owned()).filter(|text| !text.is_empty()),
-        "CHROOT_DIR" => request.root = Some(text.into()),
-        "SETUSER_ID" => request.user = Some(text.to_owned()),
-        "SETGROUP_ID" => request.group = Some(text.to_owned()),
-        "TUNNEL_DISCOVERY" => request.discovers_tunnels = value.is_yes(name)?,
-        "PCAP_BUF_SIZE" => request.ring_bytes = bytes(what, text)?,
+        "CONTROLPLANE_PROTO" => request.flows.control_ports = Some(control::ports(what, text)?),
+        "GENERATE_JITTER_DATA" => request.records.has_jitter = value.is_yes(name)?,
+        "GENERATE_MAC_DATA" => request.records.options.hardware = value.is_yes(name)?,
+        "GENERATE_APPBYTE_METRIC" => {
+            request.records.options.application_bytes = value.is_yes(name)?
+        }
+        "GENERATE_PACKET_SIZE" => request.records.options.packet_sizes = value.is_yes(name)?,
+        "DEBUG_LEVEL" => request.process.debug_level = number(what, text, 0, 8)? as u8,
+        "FILTER_OPTIMIZER" => request.input.optimises = value.is_yes(name)?,
+        "FILTER" => request.input.filter = Some(text.to_owned()).filter(|text| !text.is_empty()),
+        "CHROOT_DIR" => request.process.root = Some(text.into()),
+        "SETUSER_ID" => request.process.user = Some(text.to_owned()),
+        "SETGROUP_ID" => request.process.group = Some(text.to_owned()),
+        "TUNNEL_DISCOVERY" => request.flows.discovers_tunnels = value.is_yes(name)?,
+        "PCAP_BUF_SIZE" => request.interfaces.ring_bytes = bytes(what, text)?,
         _ => set_timeout(name, what, text, request)?,
     }
     Ok(())
@@ -229,8 +233,8 @@ fn set(
 /// What is behind these letters does not matter, as for argus.
 fn set_flow_type(what: &str, text: &str, request: &mut FlowRequest) -> Result<(), Failure> {
     let text = text.to_ascii_lowercase();
-    request.is_unidirectional = text.starts_with("uni");
-    if request.is_unidirectional || text.starts_with("bi") {
+    request.flows.is_unidirectional = text.starts_with("uni");
+    if request.flows.is_unidirectional || text.starts_with("bi") {
         return Ok(());
     }
     Err(mistake(format!("{what} is `Bidirectional` or `Unidirectional`, not `{text}`")))
@@ -251,7 +255,7 @@ fn set_timeout(
     text: &str,
     request: &mut FlowRequest,
 ) -> Result<(), Failure> {
-    let timeouts = &mut request.timeouts;
+    let timeouts = &mut request.flows.timeouts;
     let timeout = match name {
         // argus has one for IGMP, too; here it is that of IP.
         "IP_TIMEOUT" | "IGMP_TIMEOUT" => &mut timeouts.ip_ns,
@@ -332,7 +336,6 @@ mod tests {
         let mut request = FlowRequest::default();
         assert_eq!(apply(text, &mut request), []);
         let mut expected = FlowRequest {
-            streams: devices::parse("-i", "ind:a/1,b/2").expect("two"),
             outputs: vec![
                 OutputRequest {
                     to: Target::File("/tmp/out".into()),
@@ -345,30 +348,32 @@ mod tests {
                     filter: None,
                 },
             ],
-            status_interval_ns: 500_000_000,
-            management_interval_s: 60,
-            has_jitter: true,
-            user_bytes: 32,
-            snap_length: 288,
-            discovers_tunnels: true,
-            filter: Some("ip and not icmp".to_owned()),
-            optimises: false,
-            is_promiscuous: false,
-            ring_bytes: 2_000_000,
-            port: 561,
-            bind: Some(vec![std::net::Ipv6Addr::LOCALHOST.into(), [127, 0, 0, 1].into()]),
-            is_daemon: true,
-            has_pid_file: false,
-            pid_folder: "/run".into(),
-            root: Some("/srv".into()),
-            user: Some("nobody".to_owned()),
-            group: Some("nogroup".to_owned()),
-            debug_level: 2,
             ..FlowRequest::default()
         };
-        expected.timeouts.tcp_ns = 120_000_000_000;
-        expected.timeouts.tcp_fallow_ns = 7_200_000_000_000;
-        let records = &mut expected.records;
+        expected.interfaces.streams = devices::parse("-i", "ind:a/1,b/2").expect("two");
+        expected.records.status_interval_ns = 500_000_000;
+        expected.records.management_interval_s = 60;
+        expected.records.has_jitter = true;
+        expected.records.user_bytes = 32;
+        expected.interfaces.snap_length = 288;
+        expected.flows.discovers_tunnels = true;
+        expected.input.filter = Some("ip and not icmp".to_owned());
+        expected.input.optimises = false;
+        expected.interfaces.is_promiscuous = false;
+        expected.interfaces.ring_bytes = 2_000_000;
+        expected.clients.port = 561;
+        expected.clients.bind =
+            Some(vec![std::net::Ipv6Addr::LOCALHOST.into(), [127, 0, 0, 1].into()]);
+        expected.process.is_daemon = true;
+        expected.process.has_pid_file = false;
+        expected.process.pid_folder = "/run".into();
+        expected.process.root = Some("/srv".into());
+        expected.process.user = Some("nobody".to_owned());
+        expected.process.group = Some("nogroup".to_owned());
+        expected.process.debug_level = 2;
+        expected.flows.timeouts.tcp_ns = 120_000_000_000;
+        expected.flows.timeouts.tcp_fallow_ns = 7_200_000_000_000;
+        let records = &mut expected.records.options;
         records.source_id = SourceId::Text(*b"sens");
         (records.application_bytes, records.hardware, records.packet_sizes) = (true, true, true);
         assert_eq!(request, expected);
@@ -450,7 +455,7 @@ mod tests {
         for (text, id) in [("ab", *b"ab\0\0"), ("en0é5", *b"en0\0"), ("sensor", *b"sens")] {
             let mut request = FlowRequest::default();
             assert_eq!(apply(&format!("ARGUS_MONITOR_ID=\"{text}\""), &mut request), []);
-            assert_eq!(request.records.source_id, SourceId::Text(id), "{text}");
+            assert_eq!(request.records.options.source_id, SourceId::Text(id), "{text}");
         }
     }
 }

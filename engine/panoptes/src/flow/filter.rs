@@ -26,8 +26,8 @@ pub(super) struct PacketFilters {
 
 impl PacketFilters {
     pub(super) fn new(request: &FlowRequest) -> Self {
-        let expression = request.filter.clone();
-        Self { expression, optimises: request.optimises, compiled: Vec::new() }
+        let expression = request.input.filter.clone();
+        Self { expression, optimises: request.input.optimises, compiled: Vec::new() }
     }
 
     /// Whether the expression has a mistake, whatever the link type of the first packet.

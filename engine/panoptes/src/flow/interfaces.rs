@@ -75,9 +75,10 @@ impl Interfaces {
     /// Opens all interfaces. They receive nothing yet. `ports` are those of another sensor, which
     /// this one takes over.
     pub(super) fn open(request: &FlowRequest, mut ports: Vec<MirrorPort>) -> Result<Self, Failure> {
-        let mut interfaces =
-            Self::none(&FlowRequest { streams: streams(request)?, ..request.clone() });
-        for (stream, named) in interfaces.request.streams.iter().enumerate() {
+        let mut request = request.clone();
+        request.interfaces.streams = streams(&request)?;
+        let mut interfaces = Self::none(&request);
+        for (stream, named) in interfaces.request.interfaces.streams.iter().enumerate() {
             for named in &named.interfaces {
                 let options = options(named, &interfaces.request);
                 let receiver = match named.means {
@@ -325,9 +326,9 @@ pub(super) fn last_wait(signals: &Signals) -> Duration {
 pub(super) fn options(named: &NamedInterface, request: &FlowRequest) -> InterfaceOptions {
     InterfaceOptions {
         name: named.name.clone(),
-        promiscuous: request.is_promiscuous,
-        snap_length: request.snap_length,
-        ring_bytes: request.ring_bytes / request.threads,
+        promiscuous: request.interfaces.is_promiscuous,
+        snap_length: request.interfaces.snap_length,
+        ring_bytes: request.interfaces.ring_bytes / request.interfaces.threads,
         hardware_time: true,
         ..InterfaceOptions::default()
     }
@@ -337,7 +338,7 @@ pub(super) fn options(named: &NamedInterface, request: &FlowRequest) -> Interfac
 pub(super) fn streams(request: &FlowRequest) -> Result<Vec<FlowStream>, Failure> {
     let failed =
         |error: &std::io::Error| Failure::io(error, Exit::Source, "cannot list the interfaces");
-    if request.streams.is_empty() {
+    if request.interfaces.streams.is_empty() {
         let name = default_name().map_err(|error| failed(&error))?;
         let missing = || Failure::new(Exit::Source, "no network interface is up: name one with -i");
         let name = name.ok_or_else(missing)?;
@@ -347,7 +348,7 @@ pub(super) fn streams(request: &FlowRequest) -> Result<Vec<FlowStream>, Failure>
         }]);
     }
     let mut streams = Vec::new();
-    for stream in &request.streams {
+    for stream in &request.interfaces.streams {
         if stream.interfaces != [NamedInterface::plain(devices::ALL)] {
             streams.push(stream.clone());
             continue;

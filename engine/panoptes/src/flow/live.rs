@@ -25,8 +25,9 @@ pub(super) fn audit(
     let identity = RunAsIdentity::find(request)?;
     let clients = clients::listen(request, messages)?;
     let name = &all[0].names()[0];
-    let has_pid_file = request.is_daemon && request.has_pid_file;
-    let pid_file = has_pid_file.then(|| PidFile::make(&request.pid_folder, name)).transpose()?;
+    let has_pid_file = request.process.is_daemon && request.process.has_pid_file;
+    let pid_file =
+        has_pid_file.then(|| PidFile::make(&request.process.pid_folder, name)).transpose()?;
     let attached = system::attach_beside(request, messages)?;
     identity.assume(all[0].role(), attached.as_ref(), messages)?;
     let common = management(request, begin_ns, all[0].link());

@@ -102,29 +102,29 @@ pub(crate) fn run(arguments: &[OsString], is_argus: bool) -> Result<Exit, Failur
         ArgusCommand::Audit(request) => request,
     };
     request.is_argus = is_argus;
-    if request.prints_filter {
+    if request.input.prints_filter {
         return print_filter(&request);
     }
-    if request.is_daemon && !process::is_daemon() {
+    if request.process.is_daemon && !process::is_daemon() {
         return process::start_daemon();
     }
-    let level = signals::level(request.debug_level);
+    let level = signals::level(request.process.debug_level);
     // A daemon has no reader of messages, and keeps nothing open of its parent's. An endpoint
     // has no memory for more.
-    let is_plain = request.reads_captures() || request.is_daemon || request.is_endpoint;
+    let is_plain = request.reads_captures() || request.process.is_daemon || request.is_endpoint;
     let messages = if is_plain {
         Messages::on_stderr(level)
     } else {
         // Packets wait for no reader of messages.
         Messages::of_watch_on_stderr(level)
     };
-    if request.is_daemon {
+    if request.process.is_daemon {
         process::leave_session();
     }
     for warning in &request.warnings {
         messages.warning(warning);
     }
-    let signals = Signals::take(request.debug_level, &messages)?;
+    let signals = Signals::take(request.process.debug_level, &messages)?;
     if request.reads_captures() {
         audit_captures(&request, &signals, &messages)
     } else {
@@ -135,7 +135,7 @@ pub(crate) fn run(arguments: &[OsString], is_argus: bool) -> Result<Exit, Failur
 /// Prints the program of the filter of packets for the first capture, or for Ethernet.
 fn print_filter(request: &FlowRequest) -> Result<Exit, Failure> {
     let mut link = ETHERNET;
-    let messages = Messages::on_stderr(signals::level(request.debug_level));
+    let messages = Messages::on_stderr(signals::level(request.process.debug_level));
     let mut captures = Captures::new(request, &messages)?;
     let reader = captures.open()?.map(|source| source.reader);
     if let Some(OpenCaptureReader::File(mut file)) = reader {
@@ -152,7 +152,7 @@ fn go_on(request: &FlowRequest, messages: &Messages) -> Result<(), Failure> {
     if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
         messages.debug(format_args!("the service manager was not notified: {error}"));
     }
-    if request.is_daemon {
+    if request.process.is_daemon {
         process::report_ready()?;
         if let Some(log) = SystemLog::open() {
             messages.redirect(Box::new(log));

@@ -39,7 +39,7 @@ impl Needs {
             interfaces.map(|named| (named.name, named.means == Means::Xdp)).collect()
         });
         let compile = |request: &FlowRequest| PacketFilters::new(request).check();
-        let filter = request.filter.is_some().then(|| compile(&request));
+        let filter = request.input.filter.is_some().then(|| compile(&request));
         let files = request.outputs.into_iter().filter_map(|output| match output.to {
             Target::File(path) | Target::Parquet(path) => Some(path),
             Target::StandardOutput | Target::Datagrams(_) | Target::Ipfix(_) => None,
@@ -48,7 +48,7 @@ impl Needs {
             interfaces,
             filter: filter.map(|result| result.map_err(|failure| failure.message)),
             files: files.collect(),
-            ring_bytes: request.ring_bytes,
+            ring_bytes: request.interfaces.ring_bytes,
             warnings: request.warnings,
         })
     }

@@ -143,10 +143,10 @@ pub(super) fn parse(arguments: &[OsString], default: &str) -> Result<ArgusComman
             b"-" | b"--" => set_filter(&mut request, rest.arguments.by_ref())?,
             b"-h" | b"--help" => return Ok(ArgusCommand::Help),
             b"--endpoint" => request.become_endpoint(),
-            b"--vni-in-key" => request.has_overlays = true,
+            b"--vni-in-key" => request.flows.has_overlays = true,
             b"--flows" => {
                 let value = text(rest.value("--flows", &[])?, "--flows")?;
-                request.capacity = number("--flows", value, 1, (1 << 26) - 2)? as usize;
+                request.flows.capacity = number("--flows", value, 1, (1 << 26) - 2)? as usize;
             }
             b"--threads" => {
                 threads::option::set(
@@ -156,12 +156,12 @@ pub(super) fn parse(arguments: &[OsString], default: &str) -> Result<ArgusComman
             }
             b"--label" => {
                 let path = rest.value("--label", &[])?;
-                request.labels = Some(LabelTable::read("--label", path.as_ref())?.into());
+                request.records.labels = Some(LabelTable::read("--label", path.as_ref())?.into());
             }
             b"--allow" => {
                 let value = text(rest.value("--allow", &[])?, "--allow")?;
                 let access = value.parse().map_err(|why| mistake(format!("--allow: {why}")))?;
-                request.access = access;
+                request.clients.access = access;
             }
             b"--system" | b"--alerts" | b"--config" => {
                 let option = text(argument, "an option")?;
@@ -214,7 +214,7 @@ fn set_filter<'a>(
 ) -> Result<(), Failure> {
     let words = words.map(|word| text(word, "a filter")).collect::<Result<Vec<_>, _>>()?;
     if !words.is_empty() {
-        request.filter = Some(words.join(" "));
+        request.input.filter = Some(words.join(" "));
     }
     Ok(())
 }
@@ -229,22 +229,22 @@ fn read_letters<'a>(
     while let Some((&letter, attached)) = letters.split_first() {
         letters = attached;
         match letter {
-            b'A' => request.records.application_bytes = true,
-            b'b' => request.prints_filter = true,
+            b'A' => request.records.options.application_bytes = true,
+            b'b' => request.input.prints_filter = true,
             b'C' => request.keep_control(),
-            b'd' => request.is_daemon = !request.is_daemon,
-            b'f' => request.follows = true,
-            b'J' => request.has_jitter = true,
-            b'm' => request.records.hardware = true,
-            b'O' => request.optimises = false,
-            b'p' => request.is_promiscuous = false,
-            b'Z' => request.records.packet_sizes = true,
-            b't' => request.as_tsh = true,
+            b'd' => request.process.is_daemon = !request.process.is_daemon,
+            b'f' => request.input.follows = true,
+            b'J' => request.records.has_jitter = true,
+            b'm' => request.records.options.hardware = true,
+            b'O' => request.input.optimises = false,
+            b'p' => request.interfaces.is_promiscuous = false,
+            b'Z' => request.records.options.packet_sizes = true,
+            b't' => request.input.as_tsh = true,
             b'X' => request.clear(),
             b'R' => {
                 // The manual's own example has a folder here.
                 if let Some(folder) = attached.is_empty().then(|| rest.operand()).flatten() {
-                    request.folders.push(folder.into());
+                    request.input.folders.push(folder.into());
                 }
             }
             _ if VALUED.contains(&letter) => {
@@ -275,14 +275,14 @@ fn with_value<'a>(
     let value = text(value, option)?;
     match letter {
         b'B' => request.add_bind(option, value)?,
-        b'c' => request.root = Some(value.into()),
-        b'D' => request.debug_level = number(option, value, 0, 8)? as u8,
+        b'c' => request.process.root = Some(value.into()),
+        b'D' => request.process.debug_level = number(option, value, 0, 8)? as u8,
         b'e' => request.set_source_id(option, value)?,
         b'F' => configuration::read(value, request)?,
-        b'g' => request.group = Some(value.to_owned()),
-        b'u' => request.user = Some(value.to_owned()),
+        b'g' => request.process.group = Some(value.to_owned()),
+        b'u' => request.process.user = Some(value.to_owned()),
         b'M' => request.set_management(option, value)?,
-        b'N' => request.packets = range(option, value)?,
+        b'N' => request.input.packets = range(option, value)?,
         b'P' => request.set_port(option, value)?,
         b'S' => request.set_interval(option, value)?,
         b's' => request.set_snap_length(option, value)?,
@@ -290,13 +290,13 @@ fn with_value<'a>(
         b'U' => request.set_user_bytes(option, value)?,
         b'i' => {
             if !std::mem::replace(&mut replaced.streams, true) {
-                request.streams.clear();
+                request.interfaces.streams.clear();
             }
             let mut words = value.to_owned();
             while let Some(word) = rest.operand() {
                 words = format!("{words} {}", text(word, option)?);
             }
-            request.streams.extend(devices::parse(option, &words)?);
+            request.interfaces.streams.extend(devices::parse(option, &words)?);
         }
         _ => {
             if !std::mem::replace(&mut replaced.outputs, true) {
@@ -331,12 +331,12 @@ fn captures<'a>(
     while let Some(file) = next {
         let prefixed = |prefix: &str| file.as_bytes().strip_prefix(prefix.as_bytes());
         if let Some(path) = prefixed("cisco:") {
-            request.cisco.push(OsStr::from_bytes(path).into());
+            request.input.cisco.push(OsStr::from_bytes(path).into());
         } else if let Some(server) = prefixed("tcp:") {
             let server = text(OsStr::from_bytes(server), option)?;
-            request.servers.push(Server::parse(option, server)?);
+            request.input.servers.push(Server::parse(option, server)?);
         } else {
-            request.captures.push(file.into());
+            request.input.captures.push(file.into());
         }
         next = rest.operand();
     }
@@ -347,27 +347,27 @@ fn captures<'a>(
 fn check(mut request: FlowRequest) -> Result<FlowRequest, Failure> {
     request.complete_endpoint();
     let reads_captures = request.reads_captures();
-    if reads_captures && !request.streams.is_empty() {
-        request.streams.clear();
+    if reads_captures && !request.interfaces.streams.is_empty() {
+        request.interfaces.streams.clear();
     }
-    if !reads_captures && request.follows {
+    if !reads_captures && request.input.follows {
         return Err(mistake("-f is for captures: add `-r FILE`"));
     }
-    if !reads_captures && request.time_scale.is_some() {
+    if !reads_captures && request.input.time_scale.is_some() {
         return Err(mistake("-T is for captures: add `-r FILE`"));
     }
-    if reads_captures && request.time_scale.is_none() {
+    if reads_captures && request.input.time_scale.is_none() {
         // argus(8): no clients and no daemon with -r.
-        (request.port, request.is_daemon) = (0, false);
+        (request.clients.port, request.process.is_daemon) = (0, false);
     }
-    if request.prints_filter {
+    if request.input.prints_filter {
         return Ok(request);
     }
     threads::option::check(&request)?;
-    if let Some(to) = request.passive_dns.clone() {
+    if let Some(to) = request.records.passive_dns.clone() {
         request.outputs.push(OutputRequest { to, form: FlowRecordForm::PassiveDns, filter: None });
     }
-    if request.outputs.is_empty() && request.port == 0 {
+    if request.outputs.is_empty() && request.clients.port == 0 {
         return Err(mistake(
             "nowhere to write: add `-w FILE`, `-w -` for standard output, or `-P 561` for clients",
         ));
@@ -377,14 +377,14 @@ fn check(mut request: FlowRequest) -> Result<FlowRequest, Failure> {
         if beside.system.is_empty() {
             return Err(mistake("--alerts and --config need a system: add `--system SYSTEM`"));
         }
-        let to_standard_output =
-            request.is_daemon || request.outputs.iter().any(|output| to_standard_output(&output));
+        let to_standard_output = request.process.is_daemon
+            || request.outputs.iter().any(|output| to_standard_output(&output));
         if to_standard_output && beside.alerts == Alerts::StandardOutput {
             return Err(mistake("--system: alerts need a place of their own: add `--alerts FILE`"));
         }
     }
     if let Some(output) = request.outputs.iter().find(to_standard_output) {
-        if request.is_daemon {
+        if request.process.is_daemon {
             return Err(mistake("-d: a daemon has no standard output for `-w -`"));
         }
         let is_binary = matches!(output.form, FlowRecordForm::Argus | FlowRecordForm::Argus5);
@@ -394,8 +394,8 @@ fn check(mut request: FlowRequest) -> Result<FlowRequest, Failure> {
             ));
         }
     }
-    request.captures.sort();
-    request.cisco.sort();
+    request.input.captures.sort();
+    request.input.cisco.sort();
     Ok(request)
 }
 
@@ -428,24 +428,22 @@ mod tests {
     #[test]
     fn options_are_read_as_getopt_does() {
         let request = parsed("-XAJm -Z -U64 -S 0.5 -M60 -N 5-9 -e \"ab1\" -r b.pcap a.pcap -w out");
-        let expected = FlowRequest {
-            captures: vec!["a.pcap".into(), "b.pcap".into()],
-            outputs: vec![file("out", None)],
-            packets: (5, 9),
-            status_interval_ns: 500_000_000,
-            management_interval_s: 60,
-            records: ArgusOptions {
-                source_id: SourceId::Text(*b"ab1\0"),
-                application_bytes: true,
-                hardware: true,
-                packet_sizes: true,
-                ..ArgusOptions::default()
-            },
-            has_jitter: true,
-            user_bytes: 64,
-            snap_length: 320,
-            ..FlowRequest::default()
+        let mut expected =
+            FlowRequest { outputs: vec![file("out", None)], ..FlowRequest::default() };
+        expected.input.captures = vec!["a.pcap".into(), "b.pcap".into()];
+        expected.input.packets = (5, 9);
+        expected.records.status_interval_ns = 500_000_000;
+        expected.records.management_interval_s = 60;
+        expected.records.options = ArgusOptions {
+            source_id: SourceId::Text(*b"ab1\0"),
+            application_bytes: true,
+            hardware: true,
+            packet_sizes: true,
+            ..ArgusOptions::default()
         };
+        expected.records.has_jitter = true;
+        expected.records.user_bytes = 64;
+        expected.interfaces.snap_length = 320;
         assert_eq!(request, Ok(expected));
     }
 
@@ -454,30 +452,31 @@ mod tests {
         let line = "-i eth0/7 -p -s 128 -P 561 -B 127.0.0.1,::1 --allow 10.0.0.0/8 -d -c /srv \
                     -u nobody -g nogroup -D3 -O -w a tcp -w b ether host 1:2:3:4:5:6";
         let request = parsed(line).expect("a request");
-        let expected = FlowRequest {
-            streams: devices::parse("-i", "eth0/7").expect("an interface"),
-            is_promiscuous: false,
-            snap_length: 128,
-            has_snap_length: true,
-            port: 561,
-            bind: Some(vec![[127, 0, 0, 1].into(), std::net::Ipv6Addr::LOCALHOST.into()]),
-            access: "10.0.0.0/8".parse().expect("a network"),
-            is_daemon: true,
-            root: Some("/srv".into()),
-            user: Some("nobody".to_owned()),
-            group: Some("nogroup".to_owned()),
-            debug_level: 3,
-            optimises: false,
+        let mut expected = FlowRequest {
             outputs: vec![file("a", Some("tcp")), file("b", Some("ether"))],
-            filter: Some("host 1:2:3:4:5:6".to_owned()),
             ..FlowRequest::default()
         };
+        expected.interfaces.streams = devices::parse("-i", "eth0/7").expect("an interface");
+        expected.interfaces.is_promiscuous = false;
+        expected.interfaces.snap_length = 128;
+        expected.interfaces.has_snap_length = true;
+        expected.clients.port = 561;
+        expected.clients.bind =
+            Some(vec![[127, 0, 0, 1].into(), std::net::Ipv6Addr::LOCALHOST.into()]);
+        expected.clients.access = "10.0.0.0/8".parse().expect("a network");
+        expected.process.is_daemon = true;
+        expected.process.root = Some("/srv".into());
+        expected.process.user = Some("nobody".to_owned());
+        expected.process.group = Some("nogroup".to_owned());
+        expected.process.debug_level = 3;
+        expected.input.optimises = false;
+        expected.input.filter = Some("host 1:2:3:4:5:6".to_owned());
         assert_eq!(request, expected);
     }
 
     #[test]
     fn applications_need_whole_packets() {
-        let snap_length = |line: &str| parsed(line).expect(line).snap_length;
+        let snap_length = |line: &str| parsed(line).expect(line).interfaces.snap_length;
         for (options, length) in [
             ("--sequence 3", 256),
             ("--application dns,tls", 2048),
@@ -494,16 +493,16 @@ mod tests {
     fn an_endpoint_needs_no_other_option() {
         let request = parsed("--endpoint").expect("a request");
         let own = [[127, 0, 0, 1].into()];
-        assert_eq!((request.port, request.bind.as_deref()), (561, Some(&own[..])));
-        assert_eq!(request.streams, devices::parse("-i", "all").expect("all"));
+        assert_eq!((request.clients.port, request.clients.bind.as_deref()), (561, Some(&own[..])));
+        assert_eq!(request.interfaces.streams, devices::parse("-i", "all").expect("all"));
         let request = parsed("--endpoint -i eth0 -w out --flows 9").expect("a request");
-        assert_eq!((request.port, request.capacity), (0, 9));
-        assert_eq!(request.streams, devices::parse("-i", "eth0").expect("an interface"));
+        assert_eq!((request.clients.port, request.flows.capacity), (0, 9));
+        assert_eq!(request.interfaces.streams, devices::parse("-i", "eth0").expect("an interface"));
     }
 
     #[test]
     fn a_filter_ends_the_options() {
-        let filter = |line: &str| parsed(line).expect(line).filter;
+        let filter = |line: &str| parsed(line).expect(line).input.filter;
         assert_eq!(filter("-w out - ip and not icmp").as_deref(), Some("ip and not icmp"));
         assert_eq!(filter("-P 430 ether host (1 and 2)").as_deref(), Some("ether host (1 and 2)"));
         assert_eq!(filter("-r a -w out -").as_deref(), None);
@@ -512,7 +511,7 @@ mod tests {
 
     #[test]
     fn interfaces_follow_each_other() {
-        let streams = parsed("-i en0 en1 -i en2/4 -w out").expect("a request").streams;
+        let streams = parsed("-i en0 en1 -i en2/4 -w out").expect("a request").interfaces.streams;
         let expected = ["en0 en1", "en2/4"].map(|text| devices::parse("-i", text).expect(text));
         assert_eq!(streams, expected.concat());
     }
@@ -520,33 +519,36 @@ mod tests {
     #[test]
     fn captures_of_exports_have_a_prefix() {
         let request = parsed("-r cisco:b cisco:a c -w out").expect("a request");
-        assert_eq!(request.cisco, ["a", "b"].map(PathBuf::from));
-        assert_eq!(request.captures, [PathBuf::from("c")]);
+        assert_eq!(request.input.cisco, ["a", "b"].map(PathBuf::from));
+        assert_eq!(request.input.captures, [PathBuf::from("c")]);
     }
 
     #[test]
     fn captures_of_servers_have_a_prefix() {
         let request = parsed("-r tcp:127.0.0.1:5000 a tcp:[::1] -w out").expect("a request");
-        assert_eq!(request.captures, [PathBuf::from("a")]);
+        assert_eq!(request.input.captures, [PathBuf::from("a")]);
         let servers = ["127.0.0.1:5000", "[::1]"].map(|text| Server::parse("-r", text));
-        assert_eq!(request.servers.iter().cloned().map(Ok).collect::<Vec<_>>(), servers);
+        assert_eq!(request.input.servers.iter().cloned().map(Ok).collect::<Vec<_>>(), servers);
         assert!(parsed("-r tcp:127.0.0.1 -w out").expect("a request").reads_captures());
     }
 
     #[test]
     fn response_times_may_have_a_folder() {
         let request = parsed("-R captures -w out -N 27").expect("a request");
-        assert_eq!(request.folders, [PathBuf::from("captures")]);
-        assert_eq!(request.packets, (1, 27));
+        assert_eq!(request.input.folders, [PathBuf::from("captures")]);
+        assert_eq!(request.input.packets, (1, 27));
         let request = parsed("-R -r a.pcap -w out").expect("a request");
-        assert!(request.folders.is_empty());
+        assert!(request.input.folders.is_empty());
     }
 
     #[test]
     fn captures_have_no_clients_but_in_real_time() {
-        assert_eq!(parsed("-r a -w b -P 561 -d").expect("a request").port, 0);
+        assert_eq!(parsed("-r a -w b -P 561 -d").expect("a request").clients.port, 0);
         let request = parsed("-r a -w b -P 561 -d -T 2").expect("a request");
-        assert_eq!((request.port, request.is_daemon, request.time_scale), (561, true, Some(2.0)));
+        assert_eq!(
+            (request.clients.port, request.process.is_daemon, request.input.time_scale),
+            (561, true, Some(2.0))
+        );
     }
 
     #[test]

@@ -71,7 +71,7 @@ impl Outputs {
         if let Some(records) = system.as_mut().and_then(WatchedSystem::take_records) {
             outputs.records = records;
         }
-        let has_sizes = request.records.packet_sizes;
+        let has_sizes = request.records.options.packet_sizes;
         let (is_live, forms) = (outputs.trouble.is_live, &mut outputs.forms);
         let bytes = if request.is_endpoint { ENDPOINT_QUEUE_BYTES } else { QUEUE_BYTES };
         let nobody = OutputWaiter::Nobody(messages, bytes);
@@ -114,7 +114,7 @@ impl Outputs {
             system: None,
             forms: Forms::new(request.user_bytes_max(), management),
             records: SensorRecords::new(plain_header(), Vec::new()),
-            labels: request.labels.clone(),
+            labels: request.records.labels.clone(),
             trouble: Trouble { is_live, failure: None, messages: messages.clone() },
             signals: signals.clone(),
             next_check_ns: 0,

@@ -195,15 +195,15 @@ pub(super) struct RunAsIdentity {
 
 impl RunAsIdentity {
     pub(super) fn find(request: &FlowRequest) -> Result<Self, Failure> {
-        let user = request.user.as_deref().map(|name| {
+        let user = request.process.user.as_deref().map(|name| {
             let found = User::from_name(name).ok().flatten();
             found.ok_or_else(|| mistake(format!("-u: no user has the name `{name}`")))
         });
-        let group = request.group.as_deref().map(|name| {
+        let group = request.process.group.as_deref().map(|name| {
             let found = Group::from_name(name).ok().flatten();
             found.ok_or_else(|| mistake(format!("-g: no group has the name `{name}`")))
         });
-        let root = request.root.clone();
+        let root = request.process.root.clone();
         Ok(Self { user: user.transpose()?, group: group.transpose()?, root })
     }
 
@@ -278,12 +278,12 @@ mod tests {
 
     #[test]
     fn unknown_users_and_groups_are_mistakes() {
-        let request =
-            FlowRequest { user: Some("no-such-user".to_owned()), ..FlowRequest::default() };
+        let mut request = FlowRequest::default();
+        request.process.user = Some("no-such-user".to_owned());
         let message = RunAsIdentity::find(&request).err().expect("unknown").to_string();
         assert_eq!(message, "-u: no user has the name `no-such-user`");
-        let request =
-            FlowRequest { group: Some("no-such-group".to_owned()), ..FlowRequest::default() };
+        let mut request = FlowRequest::default();
+        request.process.group = Some("no-such-group".to_owned());
         let message = RunAsIdentity::find(&request).err().expect("unknown").to_string();
         assert_eq!(message, "-g: no group has the name `no-such-group`");
     }

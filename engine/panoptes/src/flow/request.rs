@@ -36,74 +36,17 @@ const ENDPOINT_CAPACITY: usize = 4096;
 const ENDPOINT_RING_BYTES: usize = 128 << 10;
 
 /// What to read, what to write.
-#[expect(clippy::struct_excessive_bools, reason = "each is an option of argus")]
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct FlowRequest {
-    pub(super) captures: Vec<PathBuf>,
-    pub(super) folders: Vec<PathBuf>,
-    /// Captures have exports of NetFlow, IPFIX or sFlow: `-r cisco:FILE`.
-    pub(super) cisco: Vec<PathBuf>,
-    /// Servers that send captures: `-r tcp:HOST:PORT`.
-    pub(super) servers: Vec<Server>,
-    pub(super) streams: Vec<FlowStream>,
+    pub(super) input: InputRequest,
+    pub(super) interfaces: InterfaceRequest,
+    pub(super) flows: FlowTableRequest,
+    pub(super) records: RecordRequest,
     pub(super) outputs: Vec<OutputRequest>,
-    /// Numbers of the first and of the last packet to be read, from 1 on.
-    pub(super) packets: (u64, u64),
-    pub(super) status_interval_ns: i64,
-    pub(super) management_interval_s: u16,
-    pub(super) records: ArgusOptions,
-    /// Records of argus 5 have the names of their interfaces.
-    pub(super) names_interfaces: bool,
-    pub(super) identity: FlowIdentity,
-    pub(super) is_unidirectional: bool,
-    /// `--vni-in-key`.
-    pub(super) has_overlays: bool,
-    pub(super) has_jitter: bool,
-    pub(super) user_bytes: usize,
-    pub(super) application: ApplicationSettings,
-    /// Where answers of DNS go.
-    pub(super) passive_dns: Option<Target>,
-    /// All data of these protocols is kept: `-C`, and the ports that a variable names.
-    pub(super) keeps_control: bool,
-    pub(super) control_ports: Option<ControlPorts>,
-    pub(super) capacity: usize,
-    /// How many threads divide the packets of interfaces: one at least.
-    pub(super) threads: usize,
-    pub(super) timeouts: Timeouts,
-    /// Tunnels that a UDP port suggests are opened.
-    pub(super) discovers_tunnels: bool,
-    /// Captures are TSH, which has no mark of its own.
-    pub(super) as_tsh: bool,
-    /// At the end of a capture, wait for more.
-    pub(super) follows: bool,
-    /// How many seconds of a capture pass in one second.
-    pub(super) time_scale: Option<f64>,
-    /// Labels by address and port.
-    pub(super) labels: Option<Arc<LabelTable>>,
-    /// The filter of packets, and whether libpcap optimises it.
-    pub(super) filter: Option<String>,
-    pub(super) optimises: bool,
-    /// Print the filter's program and end.
-    pub(super) prints_filter: bool,
-    pub(super) is_promiscuous: bool,
-    pub(super) snap_length: u32,
-    /// `-s` was given.
-    pub(super) has_snap_length: bool,
-    pub(super) ring_bytes: usize,
-    /// Where clients connect; port 0 for nowhere.
-    pub(super) port: u16,
-    /// `None`: this machine only, or for `argus` all addresses, as argus does.
-    pub(super) bind: Option<Vec<IpAddr>>,
+    pub(super) clients: ClientRequest,
+    pub(super) process: ProcessRequest,
     /// The program was called `argus`.
     pub(super) is_argus: bool,
-    pub(super) access: AllowedNetworks,
-    pub(super) is_daemon: bool,
-    pub(super) has_pid_file: bool,
-    pub(super) pid_folder: PathBuf,
-    pub(super) root: Option<PathBuf>,
-    pub(super) user: Option<String>,
-    pub(super) group: Option<String>,
-    pub(super) debug_level: u8,
     pub(super) is_endpoint: bool,
     /// The system whose packets these are.
     pub(super) beside: Option<Beside>,
@@ -111,48 +54,165 @@ pub(super) struct FlowRequest {
     pub(super) warnings: Vec<String>,
 }
 
-impl Default for FlowRequest {
+/// The captures to read, and the filter of their packets and of those of interfaces.
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of argus")]
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct InputRequest {
+    pub(super) captures: Vec<PathBuf>,
+    pub(super) folders: Vec<PathBuf>,
+    /// Captures have exports of NetFlow, IPFIX or sFlow: `-r cisco:FILE`.
+    pub(super) cisco: Vec<PathBuf>,
+    /// Servers that send captures: `-r tcp:HOST:PORT`.
+    pub(super) servers: Vec<Server>,
+    /// Numbers of the first and of the last packet to be read, from 1 on.
+    pub(super) packets: (u64, u64),
+    /// Captures are TSH, which has no mark of its own.
+    pub(super) as_tsh: bool,
+    /// At the end of a capture, wait for more.
+    pub(super) follows: bool,
+    /// How many seconds of a capture pass in one second.
+    pub(super) time_scale: Option<f64>,
+    /// The filter of packets, and whether libpcap optimises it.
+    pub(super) filter: Option<String>,
+    pub(super) optimises: bool,
+    /// Print the filter's program and end.
+    pub(super) prints_filter: bool,
+}
+
+impl Default for InputRequest {
     fn default() -> Self {
         Self {
             captures: Vec::new(),
             folders: Vec::new(),
             cisco: Vec::new(),
             servers: Vec::new(),
-            streams: Vec::new(),
-            outputs: Vec::new(),
             packets: (1, u64::MAX),
-            status_interval_ns: STATUS_INTERVAL_NS,
-            management_interval_s: MANAGEMENT_INTERVAL_S,
-            records: ArgusOptions::default(),
-            names_interfaces: false,
-            identity: FlowIdentity::default(),
-            is_unidirectional: false,
-            has_overlays: false,
-            has_jitter: false,
-            user_bytes: 0,
-            application: ApplicationSettings::default(),
-            passive_dns: None,
-            keeps_control: false,
-            control_ports: None,
-            capacity: CAPACITY,
-            threads: 1,
-            timeouts: Timeouts::default(),
-            discovers_tunnels: true,
             as_tsh: false,
             follows: false,
             time_scale: None,
-            labels: None,
             filter: None,
             optimises: true,
             prints_filter: false,
+        }
+    }
+}
+
+/// The network interfaces whose packets are received, and how.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct InterfaceRequest {
+    pub(super) streams: Vec<FlowStream>,
+    pub(super) is_promiscuous: bool,
+    pub(super) snap_length: u32,
+    /// `-s` was given.
+    pub(super) has_snap_length: bool,
+    pub(super) ring_bytes: usize,
+    /// How many threads divide the packets of interfaces: one at least.
+    pub(super) threads: usize,
+}
+
+impl Default for InterfaceRequest {
+    fn default() -> Self {
+        Self {
+            streams: Vec::new(),
             is_promiscuous: true,
             snap_length: SNAP_LENGTH,
             has_snap_length: false,
             ring_bytes: 32 << 20,
-            port: 0,
-            bind: None,
-            is_argus: false,
-            access: AllowedNetworks::default(),
+            threads: 1,
+        }
+    }
+}
+
+/// What identifies a flow, and how long it is tracked.
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of argus")]
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct FlowTableRequest {
+    pub(super) identity: FlowIdentity,
+    pub(super) is_unidirectional: bool,
+    /// `--vni-in-key`.
+    pub(super) has_overlays: bool,
+    /// Tunnels that a UDP port suggests are opened.
+    pub(super) discovers_tunnels: bool,
+    pub(super) capacity: usize,
+    pub(super) timeouts: Timeouts,
+    /// All data of these protocols is kept: `-C`, and the ports that a variable names.
+    pub(super) keeps_control: bool,
+    pub(super) control_ports: Option<ControlPorts>,
+}
+
+impl Default for FlowTableRequest {
+    fn default() -> Self {
+        Self {
+            identity: FlowIdentity::default(),
+            is_unidirectional: false,
+            has_overlays: false,
+            discovers_tunnels: true,
+            capacity: CAPACITY,
+            timeouts: Timeouts::default(),
+            keeps_control: false,
+            control_ports: None,
+        }
+    }
+}
+
+/// What records have, and how often they are written.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct RecordRequest {
+    pub(super) options: ArgusOptions,
+    pub(super) status_interval_ns: i64,
+    pub(super) management_interval_s: u16,
+    /// Records of argus 5 have the names of their interfaces.
+    pub(super) names_interfaces: bool,
+    pub(super) has_jitter: bool,
+    pub(super) user_bytes: usize,
+    pub(super) application: ApplicationSettings,
+    /// Where answers of DNS go.
+    pub(super) passive_dns: Option<Target>,
+    /// Labels by address and port.
+    pub(super) labels: Option<Arc<LabelTable>>,
+}
+
+impl Default for RecordRequest {
+    fn default() -> Self {
+        Self {
+            options: ArgusOptions::default(),
+            status_interval_ns: STATUS_INTERVAL_NS,
+            management_interval_s: MANAGEMENT_INTERVAL_S,
+            names_interfaces: false,
+            has_jitter: false,
+            user_bytes: 0,
+            application: ApplicationSettings::default(),
+            passive_dns: None,
+            labels: None,
+        }
+    }
+}
+
+/// Where clients connect, and which.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct ClientRequest {
+    /// Port 0 for nowhere.
+    pub(super) port: u16,
+    /// `None`: this machine only, or for `argus` all addresses, as argus does.
+    pub(super) bind: Option<Vec<IpAddr>>,
+    pub(super) access: AllowedNetworks,
+}
+
+/// How the process runs.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct ProcessRequest {
+    pub(super) is_daemon: bool,
+    pub(super) has_pid_file: bool,
+    pub(super) pid_folder: PathBuf,
+    pub(super) root: Option<PathBuf>,
+    pub(super) user: Option<String>,
+    pub(super) group: Option<String>,
+    pub(super) debug_level: u8,
+}
+
+impl Default for ProcessRequest {
+    fn default() -> Self {
+        Self {
             is_daemon: false,
             has_pid_file: true,
             pid_folder: "/var/run".into(),
@@ -160,9 +220,6 @@ impl Default for FlowRequest {
             user: None,
             group: None,
             debug_level: 0,
-            is_endpoint: false,
-            beside: None,
-            warnings: Vec::new(),
         }
     }
 }
@@ -245,19 +302,14 @@ impl FlowRequest {
     pub(super) fn clear(&mut self) {
         let old = std::mem::take(self);
         *self = Self {
-            captures: old.captures,
-            folders: old.folders,
-            cisco: old.cisco,
-            servers: old.servers,
-            packets: old.packets,
-            as_tsh: old.as_tsh,
-            follows: old.follows,
-            time_scale: old.time_scale,
-            prints_filter: old.prints_filter,
-            root: old.root,
-            user: old.user,
-            group: old.group,
-            debug_level: old.debug_level,
+            input: InputRequest { filter: None, optimises: true, ..old.input },
+            process: ProcessRequest {
+                root: old.process.root,
+                user: old.process.user,
+                group: old.process.group,
+                debug_level: old.process.debug_level,
+                ..ProcessRequest::default()
+            },
             is_argus: old.is_argus,
             beside: old.beside,
             ..Self::default()
@@ -267,9 +319,9 @@ impl FlowRequest {
     /// `--endpoint`: what one machine sends and receives, in little memory.
     pub(super) fn become_endpoint(&mut self) {
         self.is_endpoint = true;
-        self.capacity = ENDPOINT_CAPACITY;
-        self.ring_bytes = ENDPOINT_RING_BYTES;
-        self.is_promiscuous = false;
+        self.flows.capacity = ENDPOINT_CAPACITY;
+        self.interfaces.ring_bytes = ENDPOINT_RING_BYTES;
+        self.interfaces.is_promiscuous = false;
     }
 
     /// What an endpoint has unless other options say something else.
@@ -277,89 +329,92 @@ impl FlowRequest {
         if !self.is_endpoint {
             return;
         }
-        if self.streams.is_empty() {
-            self.streams.push(FlowStream {
+        if self.interfaces.streams.is_empty() {
+            self.interfaces.streams.push(FlowStream {
                 interfaces: vec![NamedInterface::plain(ALL)],
                 ..FlowStream::default()
             });
         }
-        if self.outputs.is_empty() && self.port == 0 {
-            self.port = PORT;
-            self.bind = Some(vec![IpAddr::from([127, 0, 0, 1])]);
+        if self.outputs.is_empty() && self.clients.port == 0 {
+            self.clients.port = PORT;
+            self.clients.bind = Some(vec![IpAddr::from([127, 0, 0, 1])]);
         }
     }
 
     /// Whether captures are read, and no interfaces.
     pub(super) fn reads_captures(&self) -> bool {
-        !(self.captures.is_empty()
-            && self.folders.is_empty()
-            && self.cisco.is_empty()
-            && self.servers.is_empty())
+        !(self.input.captures.is_empty()
+            && self.input.folders.is_empty()
+            && self.input.cisco.is_empty()
+            && self.input.servers.is_empty())
     }
 
     /// Whether some of the captures are files.
     pub(super) fn reads_files(&self) -> bool {
         let is_file = |path: &PathBuf| path.as_os_str() != "-";
-        self.captures.iter().any(is_file) || !(self.folders.is_empty() && self.cisco.is_empty())
+        self.input.captures.iter().any(is_file)
+            || !(self.input.folders.is_empty() && self.input.cisco.is_empty())
     }
 
     /// `-e`: the sensor's id, and the interface behind a slash.
     pub(super) fn set_source_id(&mut self, what: &str, text: &str) -> Result<(), Failure> {
         let (id, interface) = id_and_interface(what, text)?;
-        self.records.source_id = id;
-        self.names_interfaces |= interface == Some("inf");
-        self.records.interface = interface.filter(|name| *name != "inf").map_or([0; 4], short);
+        self.records.options.source_id = id;
+        self.records.names_interfaces |= interface == Some("inf");
+        self.records.options.interface =
+            interface.filter(|name| *name != "inf").map_or([0; 4], short);
         Ok(())
     }
 
     /// The interface in the records of a stream.
     pub(super) fn interface_of(&self, stream: &FlowStream) -> [u8; 4] {
         match stream.interfaces.first() {
-            Some(first) if self.names_interfaces => short(&first.name),
-            _ => self.records.interface,
+            Some(first) if self.records.names_interfaces => short(&first.name),
+            _ => self.records.options.interface,
         }
     }
 
     /// `-C`: all data of protocols that control the network, for which packets must be whole.
     pub(super) const fn keep_control(&mut self) {
-        self.keeps_control = true;
-        self.snap_length = SNAP_LENGTH_MAX as u32;
+        self.flows.keeps_control = true;
+        self.interfaces.snap_length = SNAP_LENGTH_MAX as u32;
     }
 
     /// The ports whose flows keep all of their data.
     pub(super) fn control(&self) -> Option<ControlPorts> {
-        let ports = || self.control_ports.or_else(|| control::ports("-C", control::DEFAULT).ok());
-        self.keeps_control.then(ports).flatten()
+        let ports =
+            || self.flows.control_ports.or_else(|| control::ports("-C", control::DEFAULT).ok());
+        self.flows.keeps_control.then(ports).flatten()
     }
 
     /// The most bytes of data of each end that a record has.
     pub(super) const fn user_bytes_max(&self) -> usize {
-        if self.keeps_control { USER_BYTES_MAX as usize } else { self.user_bytes }
+        if self.flows.keeps_control { USER_BYTES_MAX as usize } else { self.records.user_bytes }
     }
 
     /// `-U`: bytes of data, for which packets must be long enough.
     pub(super) fn set_user_bytes(&mut self, what: &str, text: &str) -> Result<(), Failure> {
         let bytes = number(what, text, 0, USER_BYTES_MAX)?;
-        self.user_bytes = bytes as usize;
-        self.snap_length = self.snap_length.max(SNAP_LENGTH + bytes as u32);
+        self.records.user_bytes = bytes as usize;
+        self.interfaces.snap_length = self.interfaces.snap_length.max(SNAP_LENGTH + bytes as u32);
         Ok(())
     }
 
     /// Packets must have so many bytes, unless `-s` says something else.
     pub(super) fn need_data(&mut self, snap_length: u32) {
-        if !self.has_snap_length {
-            self.snap_length = self.snap_length.max(snap_length);
+        if !self.interfaces.has_snap_length {
+            self.interfaces.snap_length = self.interfaces.snap_length.max(snap_length);
         }
     }
 
     /// `-s`: bytes of each packet.
     pub(super) fn set_snap_length(&mut self, what: &str, text: &str) -> Result<(), Failure> {
-        self.snap_length = match number(what, text, 0, SNAP_LENGTH_MAX)? {
+        self.interfaces.snap_length = match number(what, text, 0, SNAP_LENGTH_MAX)? {
             // As for libpcap.
             0 => SNAP_LENGTH_MAX as u32,
             length => length as u32,
         };
-        self.has_snap_length = true;
+        self.interfaces.has_snap_length = true;
         Ok(())
     }
 
@@ -368,13 +423,13 @@ impl FlowRequest {
         let seconds = text.parse().ok().filter(|seconds| (0.001..=1e9).contains(seconds));
         let message = || format!("{what} needs seconds from 0.001 on, not `{text}`");
         let seconds: f64 = seconds.ok_or_else(|| mistake(message()))?;
-        self.status_interval_ns = (seconds * 1e9) as i64;
+        self.records.status_interval_ns = (seconds * 1e9) as i64;
         Ok(())
     }
 
     /// `-M`: seconds.
     pub(super) fn set_management(&mut self, what: &str, text: &str) -> Result<(), Failure> {
-        self.management_interval_s = number(what, text, 1, 0xffff)? as u16;
+        self.records.management_interval_s = number(what, text, 1, 0xffff)? as u16;
         Ok(())
     }
 
@@ -382,19 +437,19 @@ impl FlowRequest {
     pub(super) fn set_time_scale(&mut self, what: &str, text: &str) -> Result<(), Failure> {
         let scale = text.parse().ok().filter(|scale| (1e-6..=1e6).contains(scale));
         let message = || format!("{what} needs a factor above 0, not `{text}`");
-        self.time_scale = Some(scale.ok_or_else(|| mistake(message()))?);
+        self.input.time_scale = Some(scale.ok_or_else(|| mistake(message()))?);
         Ok(())
     }
 
     /// `-P`: the port for clients.
     pub(super) fn set_port(&mut self, what: &str, text: &str) -> Result<(), Failure> {
-        self.port = number(what, text, 0, 0xffff)? as u16;
+        self.clients.port = number(what, text, 0, 0xffff)? as u16;
         Ok(())
     }
 
     /// `-B`: addresses at which clients connect.
     pub(super) fn add_bind(&mut self, what: &str, text: &str) -> Result<(), Failure> {
-        let bind = self.bind.get_or_insert_default();
+        let bind = self.clients.bind.get_or_insert_default();
         for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
             match word.parse() {
                 Ok(address) => bind.push(address),

@@ -11,21 +11,20 @@ use crate::exit::Failure;
 /// The request for these settings, which are checked.
 pub(super) fn request(flows: &Flows) -> Result<FlowRequest, Failure> {
     let seconds = flows.management_interval.as_secs();
-    let mut request = FlowRequest {
-        filter: flows.filter.as_ref().map(|filter| filter.0.clone()),
-        status_interval_ns: i64::try_from(flows.status_interval.as_nanos()).unwrap_or(i64::MAX),
-        management_interval_s: u16::try_from(seconds).unwrap_or(u16::MAX),
-        has_jitter: flows.jitter,
-        capacity: flows.flows as usize,
-        threads: flows.threads as usize,
-        is_promiscuous: flows.promiscuous,
-        ..FlowRequest::default()
-    };
-    request.records.packet_sizes = flows.packet_sizes;
-    request.records.hardware = flows.hardware_addresses;
-    request.application.sequence_packets = flows.sequence.unwrap_or(0) as usize;
+    let mut request = FlowRequest::default();
+    request.input.filter = flows.filter.as_ref().map(|filter| filter.0.clone());
+    request.records.status_interval_ns =
+        i64::try_from(flows.status_interval.as_nanos()).unwrap_or(i64::MAX);
+    request.records.management_interval_s = u16::try_from(seconds).unwrap_or(u16::MAX);
+    request.records.has_jitter = flows.jitter;
+    request.flows.capacity = flows.flows as usize;
+    request.interfaces.threads = flows.threads as usize;
+    request.interfaces.is_promiscuous = flows.promiscuous;
+    request.records.options.packet_sizes = flows.packet_sizes;
+    request.records.options.hardware = flows.hardware_addresses;
+    request.records.application.sequence_packets = flows.sequence.unwrap_or(0) as usize;
     for interfaces in &flows.interfaces {
-        request.streams.extend(devices::parse("interfaces", &interfaces.0)?);
+        request.interfaces.streams.extend(devices::parse("interfaces", &interfaces.0)?);
     }
     for application in &flows.application {
         applications::set(&mut request, "--application", &application.word())?;
@@ -44,9 +43,11 @@ pub(crate) fn bytes_of_sensor(flows: &Flows) -> Option<u64> {
     }
     // Interfaces that cannot be read are refused elsewhere.
     let Ok(request) = request(flows) else { return Some(0) };
-    let interfaces: usize = request.streams.iter().map(|stream| stream.interfaces.len()).sum();
-    let rings = interfaces.checked_mul(request.ring_bytes)?;
-    let queues = rings.checked_add(QUEUE.bytes())?.checked_add(batch_bytes(request.threads))?;
+    let interfaces: usize =
+        request.interfaces.streams.iter().map(|stream| stream.interfaces.len()).sum();
+    let rings = interfaces.checked_mul(request.interfaces.ring_bytes)?;
+    let queues =
+        rings.checked_add(QUEUE.bytes())?.checked_add(batch_bytes(request.interfaces.threads))?;
     table_bytes(&request)?.checked_add(queues as u64)
 }
 
@@ -86,7 +87,7 @@ mod tests {
         assert_eq!(bytes(""), 0);
         let [one, two, joined] = ["[en0]", "[en0, en1]", "['dup:en0,en1']"]
             .map(|interfaces| bytes(&format!("interfaces: {interfaces}")) - QUEUE.bytes() as u64);
-        let ring = FlowRequest::default().ring_bytes as u64;
+        let ring = FlowRequest::default().interfaces.ring_bytes as u64;
         assert_eq!((two, joined), (2 * one, one + ring));
         let many = bytes("interfaces: [en0], flows: 2000000") - QUEUE.bytes() as u64;
         assert!(one > ring && many > one, "{one} {many}");
@@ -107,6 +108,6 @@ mod tests {
         assert_eq!(of_configuration(keys), of_command(options));
         let longest = Duration::from_hours(18).as_secs();
         let request = of_configuration("interfaces: [any], management_interval: 18h");
-        assert_eq!(u64::from(request.management_interval_s), longest);
+        assert_eq!(u64::from(request.records.management_interval_s), longest);
     }
 }

@@ -27,29 +27,29 @@ pub(super) struct Tables {
 fn settings(request: &FlowRequest, part: usize) -> FlowTableSettings {
     FlowTableSettings {
         capacity: capacity(request),
-        status_interval_ns: request.status_interval_ns,
-        timeouts: request.timeouts,
-        has_jitter: request.has_jitter,
-        has_size_squares: request.records.packet_sizes,
-        user_bytes: request.user_bytes,
-        application: request.application,
+        status_interval_ns: request.records.status_interval_ns,
+        timeouts: request.flows.timeouts,
+        has_jitter: request.records.has_jitter,
+        has_size_squares: request.records.options.packet_sizes,
+        user_bytes: request.records.user_bytes,
+        application: request.records.application,
         control: request.control(),
-        identity: request.identity,
-        is_unidirectional: request.is_unidirectional,
-        has_overlays: request.has_overlays,
+        identity: request.flows.identity,
+        is_unidirectional: request.flows.is_unidirectional,
+        has_overlays: request.flows.has_overlays,
         waits_by_clock: !request.reads_captures(),
-        part: (part as u32, request.threads as u32),
+        part: (part as u32, request.interfaces.threads as u32),
     }
 }
 
 /// The flows of a table: threads divide them.
 fn capacity(request: &FlowRequest) -> usize {
-    request.capacity.div_ceil(request.threads)
+    request.flows.capacity.div_ceil(request.interfaces.threads)
 }
 
 /// Number of tables: one for each stream, or one for captures, in each thread.
 fn count(request: &FlowRequest) -> u64 {
-    (request.streams.len().max(1) * request.threads) as u64
+    (request.interfaces.streams.len().max(1) * request.interfaces.threads) as u64
 }
 
 /// How many flows all tables can have together.
@@ -75,7 +75,7 @@ pub(super) fn check_room(request: &FlowRequest) -> Result<(), Failure> {
     if fits {
         return Ok(());
     }
-    let (needed, flows) = (show(bytes), request.capacity);
+    let (needed, flows) = (show(bytes), request.flows.capacity);
     let message = format!(
         "the tables for {flows} flows need {needed}, which this process may not allocate: use a \
          smaller --flows, or raise the limit (ulimit -v, vm.overcommit_memory)"
@@ -86,7 +86,7 @@ pub(super) fn check_room(request: &FlowRequest) -> Result<(), Failure> {
 impl Tables {
     /// Without tables: others have the flows.
     pub(super) fn none(request: &FlowRequest) -> Self {
-        let discovers = request.discovers_tunnels;
+        let discovers = request.flows.discovers_tunnels;
         Self {
             streams: Vec::new(),
             tunnels: if discovers { Tunnels::Discover } else { Tunnels::Declared },
@@ -98,7 +98,7 @@ impl Tables {
     /// Makes the tables of a part of the packets; without threads, there is the first part only.
     pub(super) fn new(request: &FlowRequest, part: usize) -> Self {
         let settings = settings(request, part);
-        let streams = (0..request.streams.len().max(1))
+        let streams = (0..request.interfaces.streams.len().max(1))
             .map(|_| Flows::new(&settings, random::hash_key()))
             .collect();
         Self { streams, ..Self::none(request) }

@@ -64,13 +64,16 @@ pub(super) fn open(
     request: &FlowRequest,
     ports: Vec<MirrorPort>,
 ) -> Result<Vec<Interfaces>, Failure> {
-    if request.threads <= 1 {
+    if request.interfaces.threads <= 1 {
         return Ok(vec![Interfaces::open(request, ports)?]);
     }
-    let request = FlowRequest { streams: interfaces::streams(request)?, ..request.clone() };
-    let division = Division::new(request.threads, random::key());
-    let mut all: Vec<_> = (0..request.threads).map(|_| Interfaces::none(&request)).collect();
-    for (stream, interfaces) in request.streams.iter().enumerate() {
+    let streams = interfaces::streams(request)?;
+    let mut request = request.clone();
+    request.interfaces.streams = streams;
+    let division = Division::new(request.interfaces.threads, random::key());
+    let mut all: Vec<_> =
+        (0..request.interfaces.threads).map(|_| Interfaces::none(&request)).collect();
+    for (stream, interfaces) in request.interfaces.streams.iter().enumerate() {
         for named in &interfaces.interfaces {
             let group = Arc::new(Group::default());
             let options = interfaces::options(named, &request);
@@ -213,7 +216,7 @@ impl Threads {
                 shared: Arc::clone(&self.shared),
                 shown: Arc::new(FlowThreadProgress { until_ns, counted: Mutex::default() }),
                 failures: self.failed.clone(),
-                interval: Duration::from_secs(request.management_interval_s.max(1).into()),
+                interval: Duration::from_secs(request.records.management_interval_s.max(1).into()),
                 passed: 0,
                 lost: 0,
                 missing: PacketSourceLosses::default(),

@@ -10,30 +10,30 @@ use crate::flow::values::{mistake, number};
 
 /// Takes the option's value.
 pub(in crate::flow) fn set(request: &mut FlowRequest, value: &str) -> Result<(), Failure> {
-    request.threads = number("--threads", value, 1, FLOW_THREADS_MAX.into())? as usize;
+    request.interfaces.threads = number("--threads", value, 1, FLOW_THREADS_MAX.into())? as usize;
     Ok(())
 }
 
 /// Checks that threads can divide what is asked for.
 pub(in crate::flow) fn check(request: &FlowRequest) -> Result<(), Failure> {
-    if request.threads <= 1 {
+    if request.interfaces.threads <= 1 {
         return Ok(());
     }
     if request.reads_captures() {
         return Err(mistake("--threads is for interfaces: it cannot divide captures"));
     }
-    if request.packets != (1, u64::MAX) {
+    if request.input.packets != (1, u64::MAX) {
         return Err(mistake("--threads: -N needs one thread, which counts all packets"));
     }
     if request.is_endpoint {
         return Err(mistake("--threads: --endpoint needs one thread, for its little memory"));
     }
-    if request.identity == FlowIdentity::Layer2 {
+    if request.flows.identity == FlowIdentity::Layer2 {
         return Err(mistake(
             "--threads divides packets by IP addresses: flows of hardware addresses need one",
         ));
     }
-    let mut all = request.streams.iter().flat_map(|stream| &stream.interfaces);
+    let mut all = request.interfaces.streams.iter().flat_map(|stream| &stream.interfaces);
     all.try_for_each(check_interface)
 }
 
