@@ -1,8 +1,8 @@
 //! Receives packets from network interfaces, through rings that the kernel fills.
 //!
 //! [`Interface`] lends each packet as a [`Frame`](panoptes_packet_files::Frame) from the ring
-//! itself (AF_PACKET with TPACKET_V3: `Documentation/networking/packet_mmap.rst` of Linux). A packet
-//! costs no copy, no system call and no allocation.
+//! itself (AF_PACKET with TPACKET_V3: `Documentation/networking/packet_mmap.rst` of Linux). A
+//! packet costs no copy, no system call and no allocation.
 //!
 //! [`XdpInterface`] takes them away before they reach the kernel's stack (AF_XDP:
 //! `Documentation/networking/af_xdp.rst`).
