@@ -158,11 +158,11 @@ impl ControlThread {
             happened: self.flows.happened.0.clone(),
             system: self.flows.system.as_ref().map(|(_, shared)| shared.clone()),
         };
-        let cores = self.other_cores;
+        let cores = self.cx.other_cores;
         let enter = move || cores.enter();
-        let sensor = Sensor::start(opened, of_service, enter, &self.messages)?;
+        let sensor = Sensor::start(opened, of_service, enter, &self.cx.messages)?;
         self.outputs.change(OutputChange::AddQueue(consumer));
-        self.figures.set_flows(Some(Arc::clone(sensor.figures())));
+        self.cx.figures.set_flows(Some(Arc::clone(sensor.figures())));
         (self.flows.sensor, self.flows.is_ending) = (Some(sensor), false);
         Ok(())
     }
@@ -176,7 +176,7 @@ impl ControlThread {
             if let (NewFlows::Becomes(opened), Some(sensor)) = (new, &self.flows.sensor)
                 && !sensor.has_ended()
             {
-                opened.follow(sensor, &self.messages);
+                opened.follow(sensor, &self.cx.messages);
             }
             self.flows.ask_to_end();
         }
@@ -202,10 +202,10 @@ impl ControlThread {
             NewFlows::Ends => None,
             NewFlows::Becomes(opened) => Some(*opened),
         };
-        self.figures.set_flows(None);
+        self.cx.figures.set_flows(None);
         let before = self.flows.system.take();
         let is_same = |(name, _): &(String, SharedSystem)| {
-            let old = &self.request.configuration;
+            let old = &self.cx.request.configuration;
             configuration.flows.are_wanted()
                 && configuration.flows.system.as_ref() == Some(name)
                 && limits_of(configuration) == limits_of(old)
@@ -216,7 +216,7 @@ impl ControlThread {
             self.flows.system = shared(configuration);
             let new = self.flows.system.as_ref().map(|(name, _)| name.clone());
             let names: Vec<String> = before.map(|(name, _)| name).into_iter().chain(new).collect();
-            self.attach_again_to(&names);
+            self.systems.attach_again_to(&names);
         }
         (self.flows.restarts, self.flows.failure) = (Restarts::default(), None);
         self.flows.is_ending = false;
@@ -230,7 +230,7 @@ impl ControlThread {
         self.report_happened();
         if let Some((name, shared)) = &self.flows.system {
             let is_it = |phase: &Phase| matches!(phase, Phase::Scanned(_));
-            let mut named = self.candidates.iter().filter(|one| one.system.name == *name);
+            let mut named = self.systems.candidates.iter().filter(|one| one.system.name == *name);
             let is_attached = named.any(|candidate| is_it(&candidate.phase));
             shared.is_attached.store(is_attached, Ordering::Relaxed);
         }
@@ -242,7 +242,7 @@ impl ControlThread {
             self.flows.again_at = Some(Instant::now() + self.flows.restarts.add(Instant::now()));
         }
         if self.flows.again_at.take_if(|at| *at <= Instant::now()).is_some() {
-            let opened = NewFlows::open(&self.request.configuration.flows, &[]);
+            let opened = NewFlows::open(&self.cx.request.configuration.flows, &[]);
             let started =
                 opened.and_then(|opened| opened.map_or(Ok(()), |opened| self.start_flows(opened)));
             match started {
@@ -254,16 +254,16 @@ impl ControlThread {
 
     /// Reports a sensor that could not be started, once, and starts it after a pause.
     fn retry_flows(&mut self, failure: &Failure) {
-        self.figures.set_flow_sensor_missing();
+        self.cx.figures.set_flow_sensor_missing();
         let pause = self.flows.restarts.add(Instant::now()).max(RETRY);
         self.flows.again_at = Some(Instant::now() + pause);
         if self.flows.failure.as_ref() == Some(&failure.message) {
             return;
         }
         self.flows.failure = Some(failure.message.clone());
-        self.messages.error(failure);
+        self.cx.messages.error(failure);
         let activity = Activity::DetailsGatheringFailed;
-        self.system_events.service(activity, &because(&failure.message));
+        self.cx.system_events.service(activity, &because(&failure.message));
     }
 
     /// Reports all that a sensor has reported that has ended, and its failure.
@@ -277,14 +277,14 @@ impl ControlThread {
         self.report_happened();
         if let Some(Err(failure)) = ended {
             let reason = format!("the sensor of flows has failed, and is started again: {failure}");
-            self.messages.error(&reason);
-            self.system_events.service(Activity::ServiceRuntimeFailure, &because(&reason));
+            self.cx.messages.error(&reason);
+            self.cx.system_events.service(Activity::ServiceRuntimeFailure, &because(&reason));
         }
     }
 
     fn report_happened(&mut self) {
         while let Ok(happened) = self.flows.happened.1.try_recv() {
-            self.system_events.service(happened.activity, &happened.details());
+            self.cx.system_events.service(happened.activity, &happened.details());
         }
     }
 

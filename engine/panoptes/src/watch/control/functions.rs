@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use panoptes_records::activities::Activity;
 
-use super::ControlThread;
 use super::candidate::{Phase, SystemCandidate};
 use super::one_machine::{Instead, Machines};
+use super::{ControlContext, Systems};
 use crate::config::{System, SystemAddress};
 use crate::dma;
 use crate::watch::clock_watch::Reattach;
@@ -60,60 +60,64 @@ impl Functions {
     }
 }
 
-impl ControlThread {
+impl Systems {
     /// Starts to list functions, if that is due.
-    pub(super) fn look_for_functions(&mut self) {
+    pub(super) fn look_for_functions(&mut self, cx: &mut ControlContext) {
         let now = Instant::now();
         // Without the library at the start, scanners may not run it.
-        if self.finder.is_none() || !self.shared.has_dma || now < self.functions.next {
+        if self.finder.is_none() || !cx.shared.has_dma || now < self.functions.next {
             return;
         }
         if !self.functions.lookout.has_room(Urgency::New) {
             return;
         }
         self.functions.next = now + POLL_INTERVAL;
-        let path = self.request.configuration.service.doca_library_path.clone();
-        let find = self.work.find_functions;
+        let path = cx.request.configuration.service.doca_library_path.clone();
+        let find = cx.work.find_functions;
         let run = move |_: &_| find(path.as_deref());
         if let Err(failure) = self.functions.lookout.start(Urgency::New, run) {
-            self.note_problem(None, Topic::Functions, Some(&failure.message));
+            cx.note_problem(None, Topic::Functions, Some(&failure.message));
         }
     }
 
     /// Uses the lists that have ended.
-    pub(super) fn collect_functions(&mut self) {
+    pub(super) fn collect_functions(&mut self, cx: &mut ControlContext) {
         while let Some(ended) = self.functions.lookout.next_ended() {
             self.functions.has_looked = true;
             if let Ok(found) = ended.result {
                 // A reload may have ended `auto_scan` meanwhile.
                 if self.finder.is_some() {
-                    self.take_functions(&found);
+                    self.take_functions(cx, &found);
                 }
             } else {
                 let what = "listing functions ended unexpectedly; this is a bug in Panoptes";
-                self.note_problem(None, Topic::Functions, Some(what));
+                cx.note_problem(None, Topic::Functions, Some(what));
             }
         }
     }
 
-    pub(super) fn take_functions(&mut self, found: &dma::DocaFunctionList) {
+    pub(super) fn take_functions(
+        &mut self,
+        cx: &mut ControlContext,
+        found: &dma::DocaFunctionList,
+    ) {
         // Most machines have neither DOCA nor such a device.
-        let is_wanted = self.request.configuration.service.doca_library_path.is_some();
+        let is_wanted = cx.request.configuration.service.doca_library_path.is_some();
         let is_wanted = is_wanted || !found.functions.is_empty();
         let reason = found.obstacles().filter(|_| is_wanted);
-        self.note_problem(None, Topic::Functions, reason.as_deref());
-        self.remove_functions(found);
+        cx.note_problem(None, Topic::Functions, reason.as_deref());
+        self.remove_functions(cx, found);
         let functions = found.functions.iter().filter(|function| function.obstacle.is_none());
         // A machine with several functions has the name of the first one.
         let (physical, others): (Vec<_>, Vec<_>) =
             functions.partition(|function| function.is_physical());
         for function in physical.into_iter().chain(others) {
-            self.add_function(function);
+            self.add_function(cx, function);
         }
     }
 
     /// Adds a function, unless it is known.
-    fn add_function(&mut self, function: &dma::Function) {
+    fn add_function(&mut self, cx: &mut ControlContext, function: &dma::Function) {
         let dma::Function { device, vuid, .. } = function;
         let Some(address) = SystemAddress::doca_from_parts(device, vuid) else { return };
         let mut known = self.candidates.iter().filter(|candidate| !candidate.is_gone());
@@ -121,10 +125,10 @@ impl ControlThread {
             return;
         }
         let name = self.free_name(&address);
-        let settings = self.request.configuration.default.clone();
+        let settings = cx.request.configuration.default.clone();
         let system = System { name, address, settings };
         let (name, address) = (&system.name, &system.address);
-        self.messages.of(&system).info(format_args!("{name}: found as {address}"));
+        cx.messages.of(&system).info(format_args!("{name}: found as {address}"));
         let mut candidate = SystemCandidate::new(system, Instant::now(), true);
         candidate.is_physical = function.is_physical();
         self.add(candidate);
@@ -151,7 +155,7 @@ impl ControlThread {
     }
 
     /// Removes the functions that a list lacks.
-    fn remove_functions(&mut self, found: &dma::DocaFunctionList) {
+    fn remove_functions(&mut self, cx: &mut ControlContext, found: &dma::DocaFunctionList) {
         for index in 0..self.candidates.len() {
             let candidate = &mut self.candidates[index];
             if candidate.is_gone() || !candidate.is_found_function() {
@@ -168,8 +172,8 @@ impl ControlThread {
             let is_spare = candidate.spare_of.is_some();
             match &candidate.phase {
                 Phase::Waiting(_) => {
-                    if is_spare || !self.use_spare(index) {
-                        self.drop_function(index);
+                    if is_spare || !self.use_spare(cx, index) {
+                        self.drop_function(cx, index);
                     }
                 }
                 // The worker reports the failure; then the system waits.
@@ -180,22 +184,22 @@ impl ControlThread {
         }
     }
 
-    fn drop_function(&mut self, index: usize) {
+    fn drop_function(&mut self, cx: &mut ControlContext, index: usize) {
         self.candidates[index].phase = Phase::Gone;
         let system = self.candidates[index].system.clone();
         let System { name, address, .. } = &system;
-        self.messages.of(&system).info(format_args!("{name}: {address} is gone"));
-        self.forget(name);
+        cx.messages.of(&system).info(format_args!("{name}: {address} is gone"));
+        self.forget(cx, name);
     }
 
     /// For a system that cannot be scanned any more: uses another function of its machine, if there
     /// is one, unless it is to be attached to again for another reason.
-    pub(super) fn replace_function(&mut self, index: usize) -> bool {
+    pub(super) fn replace_function(&mut self, cx: &mut ControlContext, index: usize) -> bool {
         let candidate = &self.candidates[index];
         let Phase::Scanned(scanned) = &candidate.phase else { return false };
         !candidate.is_leaving
             && scanned.shared.given_up().is_none_or(Reattach::is_end)
-            && self.use_spare(index)
+            && self.use_spare(cx, index)
     }
 
     /// Ends scans through a function that `auto_scan` has found, because its machine is also
@@ -212,7 +216,7 @@ impl ControlThread {
 
     /// Has a system go on through another function of its machine, if there is one. What was known
     /// of the machine stays.
-    pub(super) fn use_spare(&mut self, index: usize) -> bool {
+    pub(super) fn use_spare(&mut self, cx: &mut ControlContext, index: usize) -> bool {
         let used = self.candidates[index].system.address.clone();
         if !self.candidates[index].is_found_function() {
             return false;
@@ -243,13 +247,13 @@ impl ControlThread {
         self.candidates[spare].system.name = name;
         // Each attempt to attach to a machine that is off may use another function.
         let system = &self.candidates[index].system;
-        let messages = self.messages.of(system);
+        let messages = cx.messages.of(system);
         messages.debug(format_args!("{}: goes on through {new}", system.name));
         true
     }
 
     /// Keeps a function as a spare one of the machine that is watched through another one.
-    pub(super) fn keep_spare(&mut self, index: usize, instead: Instead) {
+    pub(super) fn keep_spare(&mut self, cx: &mut ControlContext, index: usize, instead: Instead) {
         let Instead { used, is_compared } = instead;
         let system_of = |address: &SystemAddress| {
             let one = self.candidates.iter().find(|one| one.uses(address))?;
@@ -284,13 +288,13 @@ impl ControlThread {
             system.address
         );
         self.candidates[index].spare_of = Some(used);
-        self.messages.of(&system).info(format_args!("{name}: {reason}"));
+        cx.messages.of(&system).info(format_args!("{name}: {reason}"));
         let activity = Activity::HostInitializationSuccessful;
-        self.system_events.host(&system, activity, &because(&reason));
+        cx.system_events.host(&system, activity, &because(&reason));
         // It is no system of its own, so no metrics say that it is not watched.
-        self.system_events.forget(&name);
-        self.problems.forget(&name);
-        self.figures.forget(&name);
+        cx.system_events.forget(&name);
+        cx.problems.forget(&name);
+        cx.figures.forget(&name);
     }
 
     /// Whether the next task of a system has to wait for another system. It does not wait for long,

@@ -14,7 +14,7 @@ use panoptes_sinks::panics::caught;
 
 use super::candidate::{Outside, Phase, RebootCheck, ScannedSystem, SystemCandidate};
 use super::scanners::{LostSystem, UnscannedSystem};
-use super::{ControlThread, MEMORY_CHECK_INTERVAL};
+use super::{ControlContext, ControlThread, MEMORY_CHECK_INTERVAL, Systems};
 use crate::config::{LogLevel, Mode, System, SystemAddress};
 use crate::guests::{self, Guest};
 use crate::watch::clock_watch::{KernelIdentity, Reattach};
@@ -74,9 +74,35 @@ impl ScannedSystem {
 }
 
 impl ControlThread {
+    /// Reports scans and tasks that do not end: a file system or a process does not answer. Each is
+    /// reported once.
+    pub(super) fn check_waits(&mut self) {
+        while let Some(index) = self.systems.scanners.next_stuck() {
+            let Some(candidate) = self.systems.candidates.get(index) else { continue };
+            self.cx.report_wait(&candidate.system.clone(), "a scan has not ended for 10 s");
+        }
+        while let Some(task) = self.systems.workers.next_overdue(SEARCH_LONG) {
+            let mut candidates = self.systems.candidates.iter();
+            let Some(candidate) = candidates.find(|it| it.has_task(task)) else { continue };
+            self.cx.report_wait(&candidate.system.clone(), "a search has not ended for 10 minutes");
+        }
+        let looks =
+            self.systems.lookout.next_overdue(POLL_INTERVAL_LONG).map(|_| "looking for guests");
+        let loads =
+            self.loader.next_overdue(POLL_INTERVAL_LONG).map(|_| "reading the configuration");
+        let functions = self.systems.functions.next_overdue();
+        for what in looks.into_iter().chain(loads).chain(functions) {
+            let reason = format!("{what} has not ended for a minute: something does not answer");
+            self.cx.messages.warning(&reason);
+            self.cx.system_events.service(Activity::DetailsGatheringFailed, &because(&reason));
+        }
+    }
+}
+
+impl Systems {
     /// Starts a look at guests and at the memory of systems, if it is due. It waits for other
     /// processes, so another thread does it.
-    pub(super) fn look_around(&mut self) {
+    pub(super) fn look_around(&mut self, cx: &mut ControlContext) {
         let now = Instant::now();
         if !self.lookout.has_room(Urgency::New) {
             return;
@@ -102,28 +128,28 @@ impl ControlThread {
             HostSurvey { guests, memory: addresses.into_iter().map(look).collect() }
         });
         if let Err(failure) = started {
-            self.note_problem(None, Topic::Guests, Some(&failure.message));
+            cx.note_problem(None, Topic::Guests, Some(&failure.message));
         }
     }
 
     /// Uses what the last look has shown.
-    pub(super) fn collect_sightings(&mut self) {
+    pub(super) fn collect_sightings(&mut self, cx: &mut ControlContext) {
         while let Some(ended) = self.lookout.next_ended() {
             let Ok(sighting) = ended.result else {
                 let what = "looking for guests ended unexpectedly; this is a bug in Panoptes";
-                self.note_problem(None, Topic::Guests, Some(what));
+                cx.note_problem(None, Topic::Guests, Some(what));
                 continue;
             };
-            self.use_sighting(sighting);
+            self.use_sighting(cx, sighting);
         }
     }
 
-    pub(super) fn use_sighting(&mut self, sighting: HostSurvey) {
+    pub(super) fn use_sighting(&mut self, cx: &mut ControlContext, sighting: HostSurvey) {
         match sighting.guests {
-            Some(Ok(guests)) => self.take_guests(guests),
+            Some(Ok(guests)) => self.take_guests(cx, guests),
             Some(Err(error)) => {
                 let reason = format!("cannot list this machine's processes: {error}");
-                self.note_problem(None, Topic::Guests, Some(&reason));
+                cx.note_problem(None, Topic::Guests, Some(&reason));
             }
             None => {}
         }
@@ -133,21 +159,21 @@ impl ControlThread {
     }
 
     /// Uses the guests that a look has found.
-    fn take_guests(&mut self, found: Vec<Guest>) {
-        self.note_problem(None, Topic::Guests, None);
+    fn take_guests(&mut self, cx: &mut ControlContext, found: Vec<Guest>) {
+        cx.note_problem(None, Topic::Guests, None);
         let Some(finder) = &mut self.finder else { return };
-        let patterns = &self.request.configuration.auto_scan_guests;
+        let patterns = &cx.request.configuration.auto_scan_guests;
         let Watchable { guests, obstacles } =
             finder.watchable(found, |guest| patterns.takes(guest));
         for obstacle in obstacles {
-            self.messages.warning(&obstacle);
-            self.system_events.service(Activity::DetailsGatheringFailed, &because(&obstacle));
+            cx.messages.warning(&obstacle);
+            cx.system_events.service(Activity::DetailsGatheringFailed, &because(&obstacle));
         }
-        self.update_guests(&guests);
+        self.update_guests(cx, &guests);
     }
 
     /// Adds new guests, and removes those that ended while they waited to be attached.
-    pub(super) fn update_guests(&mut self, guests: &[Guest]) {
+    pub(super) fn update_guests(&mut self, cx: &mut ControlContext, guests: &[Guest]) {
         if let Some(finder) = &mut self.finder {
             finder.has_looked = true;
         }
@@ -169,16 +195,16 @@ impl ControlThread {
             }
         }
         for name in &ended {
-            self.forget(name);
+            self.forget(cx, name);
         }
-        self.yield_to_names(guests);
+        self.yield_to_names(cx, guests);
         self.names.left_out.retain(|pid| guests.iter().any(|guest| guest.pid == *pid));
         for guest in guests {
             let mut known = self.candidates.iter().filter(|candidate| !candidate.is_gone());
             if known.any(|candidate| candidate.is_guest(guest, guests)) {
                 continue;
             }
-            if !self.takes(guest) {
+            if !self.takes(cx, guest) {
                 continue;
             }
             let address = SystemAddress::Qemu(guest.pid);
@@ -192,13 +218,13 @@ impl ControlThread {
                 known.any(|candidate| candidate.system.name == name && is_there(candidate))
             });
             let name = named.name;
-            let settings = self.request.configuration.default.clone();
+            let settings = cx.request.configuration.default.clone();
             let system = System { name, address, settings };
             let (name, address) = (&system.name, &system.address);
-            self.messages.of(&system).info(format_args!("{name}: found as {address}"));
+            cx.messages.of(&system).info(format_args!("{name}: found as {address}"));
             let candidate = SystemCandidate::new(system, now, true);
             if let Some(ambiguity) = named.ambiguity {
-                self.report_ambiguity(guest, guests, &candidate.system, &ambiguity);
+                self.report_ambiguity(cx, guest, guests, &candidate.system, &ambiguity);
             }
             self.add(candidate);
         }
@@ -206,21 +232,21 @@ impl ControlThread {
     }
 
     /// Whether the configuration takes a guest; says once that it does not.
-    fn takes(&mut self, guest: &Guest) -> bool {
-        let takes = self.request.configuration.auto_scan_guests.takes(guest);
+    fn takes(&mut self, cx: &mut ControlContext, guest: &Guest) -> bool {
+        let takes = cx.request.configuration.auto_scan_guests.takes(guest);
         if takes {
             self.names.left_out.remove(&guest.pid);
         } else if self.names.left_out.insert(guest.pid) {
             let name = guest.name.as_deref().unwrap_or("a guest");
             let pid = guest.pid;
-            self.messages.info(format_args!("{name} (qemu:{pid}): auto_scan leaves it out"));
+            cx.messages.info(format_args!("{name} (qemu:{pid}): auto_scan leaves it out"));
         }
         takes
     }
 
     /// Ends watching guests that were found and are systems with a name now, and attaches to those
     /// at once: two had the name before, or the guest has just started.
-    fn yield_to_names(&mut self, guests: &[Guest]) {
+    fn yield_to_names(&mut self, cx: &mut ControlContext, guests: &[Guest]) {
         let mut removed = Vec::new();
         for index in 0..self.candidates.len() {
             let candidate = &self.candidates[index];
@@ -240,17 +266,24 @@ impl ControlThread {
                     && is_same(&other.system, guest)
             };
             if let Some(other) = self.candidates.iter().position(found) {
-                removed.extend(self.remove(other));
+                removed.extend(self.remove(cx, other));
             }
         }
         for name in removed {
-            self.forget(&name);
+            self.forget(cx, &name);
         }
     }
 
     /// Reports that a new guest has the name of others, for it and for each of them.
-    fn report_ambiguity(&mut self, guest: &Guest, all: &[Guest], new: &System, ambiguity: &str) {
-        self.messages.of(new).warning(ambiguity);
+    fn report_ambiguity(
+        &mut self,
+        cx: &mut ControlContext,
+        guest: &Guest,
+        all: &[Guest],
+        new: &System,
+        ambiguity: &str,
+    ) {
+        cx.messages.of(new).warning(ambiguity);
         let has_name = |system: &System| {
             Some(&system.name) == guest.name.as_ref()
                 || all.iter().any(|one| one.name == guest.name && is_same(system, one))
@@ -259,7 +292,7 @@ impl ControlThread {
         let known = known.map(|candidate| &candidate.system).filter(|system| has_name(system));
         for system in known.chain([new]) {
             let activity = Activity::DetailsGatheringFailed;
-            self.system_events.host(system, activity, &because(ambiguity));
+            cx.system_events.host(system, activity, &because(ambiguity));
         }
     }
 
@@ -275,14 +308,19 @@ impl ControlThread {
 
     /// Attaches to a system again if another kernel runs in it now. `found` is `None` if none was
     /// found.
-    pub(super) fn compare_kernels(&mut self, index: usize, found: Option<&KernelIdentity>) {
+    pub(super) fn compare_kernels(
+        &mut self,
+        cx: &mut ControlContext,
+        index: usize,
+        found: Option<&KernelIdentity>,
+    ) {
         let SystemCandidate { system, phase, .. } = &mut self.candidates[index];
         let Phase::Scanned(scanned) = phase else { return };
         scanned.check = RebootCheck::None;
         if found.is_some_and(|found| *found != scanned.found) {
             scanned.shared.give_up(Reattach::Kernel);
         } else if !std::mem::replace(&mut scanned.is_standstill_logged, true) {
-            self.messages.of(system).debug(format_args!(
+            cx.messages.of(system).debug(format_args!(
                 "{}: its clock stands still: it is paused, or has ended",
                 system.name
             ));
@@ -291,7 +329,7 @@ impl ControlThread {
 
     /// Reports guests whose processors run while their clocks stand still: scans do not show what
     /// runs there.
-    pub(super) fn check_stalls(&mut self) {
+    pub(super) fn check_stalls(&mut self, cx: &mut ControlContext) {
         let now = Instant::now();
         for SystemCandidate { system, phase, .. } in &mut self.candidates {
             let (Phase::Scanned(scanned), SystemAddress::Qemu(pid)) = (phase, &system.address)
@@ -314,16 +352,16 @@ impl ControlThread {
                 still.as_secs_f64(),
                 used.as_secs_f64()
             );
-            self.messages.of(system).warning(format_args!("{}: {reason}", system.name));
-            self.system_events.host(system, Activity::SystemStalled, &because(&reason));
+            cx.messages.of(system).warning(format_args!("{}: {reason}", system.name));
+            cx.system_events.host(system, Activity::SystemStalled, &because(&reason));
         }
     }
 
     /// Reports systems that are not scanned because a scan of their scanner does not end: their
     /// scanner cannot do so.
-    pub(super) fn check_unscanned(&mut self) {
+    pub(super) fn check_unscanned(&mut self, cx: &mut ControlContext) {
         let (now, real_ns) = (Instant::now(), wall_clock_ns());
-        let interval = self.shared.interval_ns.load(Ordering::Relaxed).max(1);
+        let interval = cx.shared.interval_ns.load(Ordering::Relaxed).max(1);
         let unscanned = self.scanners.unscanned();
         let mut reports = Vec::new();
         for (index, candidate) in self.candidates.iter_mut().enumerate() {
@@ -348,44 +386,15 @@ impl ControlThread {
                     (Activity::CoverageRestored, since_ns, "it is scanned again".to_owned())
                 }
             };
-            self.messages.of(&system).warning(format_args!("{}: {reason}", system.name));
+            cx.messages.of(&system).warning(format_args!("{}: {reason}", system.name));
             let details = SystemActivityDetails {
                 gap: Some("scans"),
                 missed: of_it.map(|it| it.ns / interval),
                 since_iso_8601_ns: Some(Timestamp::from_ns(since_ns)),
                 ..because(&reason)
             };
-            self.system_events.host(&system, activity, &details);
+            cx.system_events.host(&system, activity, &details);
         }
-    }
-
-    /// Reports scans and tasks that do not end: a file system or a process does not answer. Each is
-    /// reported once.
-    pub(super) fn check_waits(&mut self) {
-        while let Some(index) = self.scanners.next_stuck() {
-            let Some(candidate) = self.candidates.get(index) else { continue };
-            self.report_wait(&candidate.system.clone(), "a scan has not ended for 10 s");
-        }
-        while let Some(task) = self.workers.next_overdue(SEARCH_LONG) {
-            let mut candidates = self.candidates.iter();
-            let Some(candidate) = candidates.find(|it| it.has_task(task)) else { continue };
-            self.report_wait(&candidate.system.clone(), "a search has not ended for 10 minutes");
-        }
-        let looks = self.lookout.next_overdue(POLL_INTERVAL_LONG).map(|_| "looking for guests");
-        let loads =
-            self.loader.next_overdue(POLL_INTERVAL_LONG).map(|_| "reading the configuration");
-        let functions = self.functions.next_overdue();
-        for what in looks.into_iter().chain(loads).chain(functions) {
-            let reason = format!("{what} has not ended for a minute: something does not answer");
-            self.messages.warning(&reason);
-            self.system_events.service(Activity::DetailsGatheringFailed, &because(&reason));
-        }
-    }
-
-    fn report_wait(&mut self, system: &System, what: &str) {
-        let reason = format!("{what}: its memory is slow, or does not answer");
-        self.messages.of(system).warning(format_args!("{}: {reason}", system.name));
-        self.system_events.host(system, Activity::DetailsGatheringFailed, &because(&reason));
     }
 
     /// Attaches to a guest again if QEMU has plugged memory in or out. Memory without a kernel is
@@ -406,11 +415,11 @@ impl ControlThread {
     }
 
     /// Handles a system that can't be scanned any more: reports it, and retries or removes it.
-    pub(super) fn lose(&mut self, lost: LostSystem<scanner::System>) {
+    pub(super) fn lose(&mut self, cx: &mut ControlContext, lost: LostSystem<scanner::System>) {
         let LostSystem { slot, gone, has_panicked } = lost;
         let candidate = &mut self.candidates[slot.index];
         // No other guest gets the process id that a user has named.
-        let is_named = self.request.mode == Mode::Watch && candidate.is_process();
+        let is_named = cx.request.mode == Mode::Watch && candidate.is_process();
         let is_gone = candidate.is_leaving || (candidate.is_found || is_named) && gone.has_ended;
         let mut is_requested = false;
         if let Phase::Scanned(ScannedSystem { check, shared, .. }) = &candidate.phase {
@@ -425,13 +434,13 @@ impl ControlThread {
         candidate.address_use = None;
         self.functions.machines.remove(&candidate.system.address);
         let system = candidate.system.clone();
-        self.figures.system(&system.name).set_watched(false);
+        cx.figures.system(&system.name).set_watched(false);
         let reason = if has_panicked {
             format!("its scan panicked, and it is attached to again: {}", gone.reason)
         } else {
             gone.reason
         };
-        let messages = self.messages.of(&system);
+        let messages = cx.messages.of(&system);
         let level = if is_requested { LogLevel::Info } else { LogLevel::Warning };
         messages.say(level, format_args!("{}: {reason}", system.name));
         messages.info(format_args!("{}: {}", system.name, slot.stats));
@@ -440,7 +449,7 @@ impl ControlThread {
             _ => None,
         };
         self.release_process(slot.index);
-        let goes_on = !has_panicked && self.replace_function(slot.index);
+        let goes_on = !has_panicked && self.replace_function(cx, slot.index);
         let is_gone = is_gone && !goes_on;
         let candidate = &mut self.candidates[slot.index];
         if is_gone {
@@ -460,7 +469,7 @@ impl ControlThread {
                 since_iso_8601_ns: Some(Timestamp::from_ns(since_ns)),
                 ..because("it is not watched any more")
             };
-            self.system_events.host(&system, Activity::CoverageRestored, &details);
+            cx.system_events.host(&system, Activity::CoverageRestored, &details);
         }
         let activity = if has_panicked {
             Activity::ServiceRuntimeFailure
@@ -468,12 +477,12 @@ impl ControlThread {
             Activity::DetailsGatheringFailed
         };
         if !is_requested {
-            self.system_events.host(&system, activity, &because(&reason));
+            cx.system_events.host(&system, activity, &because(&reason));
         }
         if is_gone {
-            self.forget(&system.name);
+            self.forget(cx, &system.name);
         }
-        self.other_cores.free(slot);
+        cx.other_cores.free(slot);
     }
 
     /// Forgets the process of a system that is named by its guest, whichever process that has next.
@@ -495,21 +504,21 @@ impl ControlThread {
 
     /// Ends the log of a system that is gone, and forgets its problems, unless another one has its
     /// name now.
-    pub(super) fn forget(&mut self, name: &str) {
+    pub(super) fn forget(&mut self, cx: &mut ControlContext, name: &str) {
         if self.known(name).is_none() {
-            self.system_events.forget(name);
-            self.problems.forget(name);
-            self.figures.forget(name);
+            cx.system_events.forget(name);
+            cx.problems.forget(name);
+            cx.figures.forget(name);
         }
     }
 
     /// Writes messages about what scans begin to miss, and when that is over.
-    pub(super) fn report_missed(&mut self) {
+    pub(super) fn report_missed(&mut self, cx: &mut ControlContext) {
         for SystemCandidate { system, phase, .. } in &mut self.candidates {
             let Phase::Scanned(scanned) = phase else { continue };
-            let (name, messages) = (&system.name, self.messages.of(system));
+            let (name, messages) = (&system.name, cx.messages.of(system));
             if let Some(used) = scanned.shared.take_used() {
-                self.other_cores.free(used);
+                cx.other_cores.free(used);
             }
             for message in scanned.gaps.update(&scanned.shared.gaps) {
                 match message {
@@ -520,5 +529,13 @@ impl ControlThread {
                 }
             }
         }
+    }
+}
+
+impl ControlContext {
+    fn report_wait(&mut self, system: &System, what: &str) {
+        let reason = format!("{what}: its memory is slow, or does not answer");
+        self.messages.of(system).warning(format_args!("{}: {reason}", system.name));
+        self.system_events.host(system, Activity::DetailsGatheringFailed, &because(&reason));
     }
 }

@@ -99,20 +99,54 @@ const GUEST_CHECK_INTERVAL: Duration = Duration::from_secs(3);
 /// Period of the checks whether memory was plugged into guests or out of them.
 const MEMORY_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
+/// The loop, and its rooms.
 #[derive(Debug)]
 pub(super) struct ControlThread {
+    cx: ControlContext,
+    systems: Systems,
+    /// Whether the SBOMs were read.
+    is_ready: bool,
+    /// Whether SIGHUP arrived and the configuration is not being read yet.
+    wants_reload: bool,
+    /// The threads that read the configuration and its SBOMs.
+    loader: Workers<LoaderResult>,
+    reloads: Reloads,
+    outputs: Outputs,
+    flows: FlowSensor,
+    /// The folder of logs, if there is one, and earlier ones that outputs may still have.
+    folders: Vec<LogFolder>,
+    /// The number that a receiver was given last.
+    last_receiver: usize,
+    /// Ends the thread that answers requests for metrics.
+    metrics_stop: Arc<AtomicBool>,
+}
+
+/// The configuration, and what all rooms report to.
+#[derive(Debug)]
+struct ControlContext {
     request: WatchRequest,
     messages: Arc<Messages>,
     shared: Arc<ScannerControls>,
     system_events: SystemEvents,
     boot_ids: Arc<BootIds>,
+    sboms: Sboms,
+    /// The exceptions, and what they silence.
+    silenced: SilencedAlerts,
+    figures: Arc<Figures>,
+    /// What workers report.
+    notices: (Sender<Notice>, Receiver<Notice>),
+    problems: Problems,
+    other_cores: OtherCores,
+    work: WorkerJobs,
+    given_up: GivenUp,
+    start: Instant,
+}
+
+/// The systems that are watched or searched, and the threads that search and scan them.
+#[derive(Debug)]
+struct Systems {
     /// The addresses of the systems that are watched, or about to be.
     in_use: InUse,
-    sboms: Sboms,
-    /// Whether the SBOMs were read.
-    is_ready: bool,
-    /// Whether SIGHUP arrived and the configuration is not being read yet.
-    wants_reload: bool,
     candidates: Vec<SystemCandidate>,
     finder: Option<Finder>,
     /// The guests that can be watched, as of the last look.
@@ -134,27 +168,6 @@ pub(super) struct ControlThread {
     /// The thread that looks at this machine's processes and files.
     lookout: Workers<HostSurvey>,
     functions: Functions,
-    /// The threads that read the configuration and its SBOMs.
-    loader: Workers<LoaderResult>,
-    reloads: Reloads,
-    /// What workers report.
-    notices: (Sender<Notice>, Receiver<Notice>),
-    problems: Problems,
-    other_cores: OtherCores,
-    work: WorkerJobs,
-    outputs: Outputs,
-    flows: FlowSensor,
-    /// The folder of logs, if there is one, and earlier ones that outputs may still have.
-    folders: Vec<LogFolder>,
-    /// The number that a receiver was given last.
-    last_receiver: usize,
-    /// Ends the thread that answers requests for metrics.
-    metrics_stop: Arc<AtomicBool>,
-    given_up: GivenUp,
-    /// The exceptions, and what they silence.
-    silenced: SilencedAlerts,
-    figures: Arc<Figures>,
-    start: Instant,
     /// Whether any system was ever attached.
     is_attached: bool,
     /// The failure of the first system that failed.
@@ -206,9 +219,9 @@ impl ControlThread {
     }
 
     fn watch_until_end(&mut self, signals: &Signals) -> Result<WatchEnd, Failure> {
-        self.report_start();
+        self.systems.report_start(&mut self.cx);
         self.look_for_left();
-        self.report_notices();
+        self.systems.report_notices(&mut self.cx);
         self.read_sboms()?;
         let mut is_readiness_reported = false;
         let mut notifier = Notifier::new();
@@ -216,49 +229,49 @@ impl ControlThread {
             failpoints::reach("control");
             self.collect_loaded()?;
             if self.is_ready {
-                self.collect_sightings();
-                self.collect_functions();
-                self.look_for_functions();
-                self.look_around();
-                self.collect_tasks();
+                self.systems.collect_sightings(&mut self.cx);
+                self.systems.collect_functions(&mut self.cx);
+                self.systems.look_for_functions(&mut self.cx);
+                self.systems.look_around(&mut self.cx);
+                self.systems.collect_tasks(&mut self.cx);
                 self.start_due_tasks();
             }
             if !is_readiness_reported && let Some(reason) = self.readiness() {
                 is_readiness_reported = true;
                 let activity = Activity::ServiceInitializationSuccessful;
-                self.system_events.service(activity, &because(reason));
+                self.cx.system_events.service(activity, &because(reason));
             }
-            if let Some(failure) = self.gives_up() {
+            if let Some(failure) = self.systems.gives_up(&mut self.cx) {
                 return Err(failure);
             }
             match signals.wait(POLL_INTERVAL) {
                 Some(StopRequest::Stop)
-                    if self.request.configuration.service.immediate_shutdown =>
+                    if self.cx.request.configuration.service.immediate_shutdown =>
                 {
                     return Ok(WatchEnd::AtOnce);
                 }
                 Some(StopRequest::Stop) => return Ok(WatchEnd::Shutdown("stopped on request")),
                 // A person's terminal has gone, and there is no file to read again.
-                Some(StopRequest::Reload) if self.request.ends_with_terminal() => {
+                Some(StopRequest::Reload) if self.cx.request.ends_with_terminal() => {
                     return Ok(WatchEnd::Shutdown("stopped on request"));
                 }
                 Some(StopRequest::Reload) => self.wants_reload = true,
                 Some(StopRequest::Reopen) => {
-                    self.messages.reopen();
-                    self.outputs.reopen(&self.messages);
+                    self.cx.messages.reopen();
+                    self.outputs.reopen(&self.cx.messages);
                 }
                 None => {}
             }
             let facts = self.facts();
-            notifier.update(facts, Instant::now(), &self.messages);
+            notifier.update(facts, Instant::now(), &self.cx.messages);
             if facts.is_alive {
-                self.figures.set_alive();
+                self.cx.figures.set_alive();
             }
             if facts.is_initialized {
-                self.figures.set_ready();
+                self.cx.figures.set_ready();
             }
             self.follow_systems();
-            if self.have_all_ended() {
+            if self.systems.have_all_ended(&self.cx) {
                 return Ok(WatchEnd::Shutdown("all systems have ended"));
             }
             if self.outputs.is_closed() {
@@ -269,68 +282,63 @@ impl ControlThread {
 
     /// Why the service is ready, if it is: a system is watched, or there is none yet.
     fn readiness(&self) -> Option<&'static str> {
-        if self.is_attached {
+        if self.systems.is_attached {
             return Some("the first system is being watched");
         }
-        if self.flows.runs() && self.finder.is_none() && self.candidates.is_empty() {
+        if self.flows.runs() && self.systems.finder.is_none() && self.systems.candidates.is_empty()
+        {
             return Some("the packets of interfaces are being audited");
         }
-        let is_idle = self.finder.is_some()
-            && self.has_looked()
-            && self.candidates.iter().all(SystemCandidate::is_gone);
+        let is_idle = self.systems.finder.is_some()
+            && self.systems.has_looked(&self.cx)
+            && self.systems.candidates.iter().all(SystemCandidate::is_gone);
         is_idle.then_some("no guest that can be watched runs on this machine yet")
     }
 
     /// Handles what scanners and the writer report.
     fn follow_systems(&mut self) {
-        for lost in self.scanners.balance() {
-            self.lose(lost);
+        for lost in self.systems.scanners.balance() {
+            self.systems.lose(&mut self.cx, lost);
         }
-        self.check_stopped_clocks();
-        self.check_stalls();
-        self.check_unscanned();
+        self.systems.check_stopped_clocks();
+        self.systems.check_stalls(&mut self.cx);
+        self.systems.check_unscanned(&mut self.cx);
         self.check_waits();
-        self.apply_changes();
-        self.report_missed();
-        while let Some(panic) = self.scanners.next_panic() {
+        self.systems.apply_changes(&mut self.cx);
+        self.systems.report_missed(&mut self.cx);
+        while let Some(panic) = self.systems.scanners.next_panic() {
             let reason = format!("a scanner panicked, and goes on: {panic}");
-            self.messages.error(&reason);
-            self.system_events.service(Activity::ServiceRuntimeFailure, &because(&reason));
+            self.cx.messages.error(&reason);
+            self.cx.system_events.service(Activity::ServiceRuntimeFailure, &because(&reason));
         }
         self.follow_flows();
-        self.silenced.report(Instant::now(), &mut self.system_events);
-        self.outputs.watch(self.system_events.opened_logs());
-        self.outputs.replace(&self.messages, &mut self.system_events);
+        self.cx.silenced.report(Instant::now(), &mut self.cx.system_events);
+        self.outputs.watch(self.cx.system_events.opened_logs());
+        self.outputs.replace(&self.cx.messages, &mut self.cx.system_events);
         if let Some(outputs) = self.outputs.take_changed() {
-            self.figures.set_outputs(outputs);
+            self.cx.figures.set_outputs(outputs);
         }
-        if self.outputs.report(&self.messages, &mut self.system_events) {
+        if self.outputs.report(&self.cx.messages, &mut self.cx.system_events) {
             // A system may have come back meanwhile, and waits for its log.
-            self.renew_subjects();
+            self.systems.renew_subjects(&mut self.cx);
         }
-        if self.system_events.retry_logs(Instant::now()) {
-            self.renew_subjects();
+        if self.cx.system_events.retry_logs(Instant::now()) {
+            self.systems.renew_subjects(&mut self.cx);
         }
         // Outputs have earlier ones until they have ended.
         self.folders.retain(|folder| Arc::strong_count(&folder.lock) > 1);
         self.report_refused(false);
     }
 
-    /// Whether guests and functions were looked for once, as far as they are.
-    fn has_looked(&self) -> bool {
-        let has_listed = !self.shared.has_dma || self.functions.has_looked;
-        self.finder.as_ref().is_none_or(|finder| finder.has_looked && has_listed)
-    }
-
     /// What the service manager has to know.
     fn facts(&self) -> ServiceStatus {
-        let has_tried =
-            self.has_looked() && !self.candidates.iter().any(SystemCandidate::is_untried);
+        let has_tried = self.systems.has_looked(&self.cx)
+            && !self.systems.candidates.iter().any(SystemCandidate::is_untried);
         ServiceStatus {
-            is_initialized: self.is_attached || self.is_ready && has_tried,
+            is_initialized: self.systems.is_attached || self.is_ready && has_tried,
             is_reloading: self.is_reloading(),
-            is_alive: self.scanners.are_alive()
-                && self.figures.writer_goes_on()
+            is_alive: self.systems.scanners.are_alive()
+                && self.cx.figures.writer_goes_on()
                 && self.flows.goes_on(),
         }
     }
@@ -338,45 +346,41 @@ impl ControlThread {
     /// Requests that scanners and workers end. Nobody waits for workers.
     fn stop_threads(&mut self) {
         self.flows.ask_to_end();
-        notify::stopping(&self.messages);
-        self.shared.stop.store(true, Ordering::Relaxed);
-        self.scanners.wake();
-        self.workers.cancel_all();
-    }
-
-    fn report_start(&mut self) {
-        let count = self.candidates.len();
-        let looking =
-            if self.finder.is_some() { ", looking for guests of this machine" } else { "" };
-        let plural = if count == 1 { "" } else { "s" };
-        let reason = format!("started with {count} system{plural}{looking}");
-        self.system_events.service(Activity::ServiceInitializationStarted, &because(&reason));
+        notify::stopping(&self.cx.messages);
+        self.cx.shared.stop.store(true, Ordering::Relaxed);
+        self.systems.scanners.wake();
+        self.systems.workers.cancel_all();
     }
 
     /// Has records reported that wait on the disk for receivers of an earlier configuration.
     fn look_for_left(&mut self) {
-        if let Some(state_dir) = folder_of(&self.request.configuration.service) {
+        if let Some(state_dir) = folder_of(&self.cx.request.configuration.service) {
             self.outputs.look_for_left(LeftoverPlace::All(state_dir));
         }
     }
 
     fn report_refused(&mut self, is_last: bool) {
-        let by_scanners = self.scanners.refused();
-        self.figures.set_refused(by_scanners + self.system_events.refused());
-        self.outputs.report_refused(by_scanners, is_last, &self.messages, &mut self.system_events);
+        let by_scanners = self.systems.scanners.refused();
+        self.cx.figures.set_refused(by_scanners + self.cx.system_events.refused());
+        self.outputs.report_refused(
+            by_scanners,
+            is_last,
+            &self.cx.messages,
+            &mut self.cx.system_events,
+        );
     }
 
     /// Ends all threads after a failure, which is reported as this activity and returned.
     fn fail(mut self, activity: Activity, failure: Failure) -> Failure {
-        self.system_events.service(activity, &because(&failure.message));
+        self.cx.system_events.service(activity, &because(&failure.message));
         self.stop_threads();
-        drop(self.system_events);
+        drop(self.cx.system_events);
         let begin = Instant::now();
-        while !self.scanners.have_ended() && begin.elapsed() < SCANNERS_END_MAX {
+        while !self.systems.scanners.have_ended() && begin.elapsed() < SCANNERS_END_MAX {
             sleep(Duration::from_millis(1));
         }
-        let have_ended = self.scanners.have_ended();
-        drop(self.scanners);
+        let have_ended = self.systems.scanners.have_ended();
+        drop(self.systems.scanners);
         if have_ended {
             self.outputs.wait();
         } else {
@@ -385,20 +389,12 @@ impl ControlThread {
         failure
     }
 
-    /// Whether nothing is left to watch, and nothing can come: for `panoptes watch`.
-    fn have_all_ended(&self) -> bool {
-        self.request.mode == Mode::Watch
-            && self.finder.is_none()
-            && self.is_attached
-            && self.candidates.iter().all(SystemCandidate::is_gone)
-    }
-
     /// Ends all threads because of `reason`, such as a request to stop; a second request ends the
     /// wait for them.
     fn shut_down(mut self, signals: &Signals, reason: &str) -> Result<Exit, Failure> {
         self.stop_threads();
         self.report_refused(true);
-        let handles = self.scanners.drain();
+        let handles = self.systems.scanners.drain();
         let states: Vec<_> = handles.iter().map(|handle| Arc::clone(&handle.state)).collect();
         let asked_again = wait_for(&handles, signals).or_else(|| self.end_flows(signals));
         if asked_again == Some(StopRequest::Stop) {
@@ -416,31 +412,31 @@ impl ControlThread {
             };
             ended.push(scanner);
         }
-        self.finish_moves(&mut ended);
+        self.systems.finish_moves(&mut ended);
         if ended.len() < states.len() {
             return self.leave_scanners(&states, signals);
         }
         for slot in ended.iter().flat_map(Scanner::slots) {
-            let system = &self.candidates[slot.index].system;
-            let messages = self.messages.of(system);
+            let system = &self.systems.candidates[slot.index].system;
+            let messages = self.cx.messages.of(system);
             messages.info(format_args!("{}: {}", system.name, slot.stats));
         }
         // Freeing memory takes long, so the last records are written first.
         let _memory: Vec<_> = ended.into_iter().map(Scanner::close).collect();
         self.report_last_losses(&states);
-        self.system_events.service(Activity::ServiceGracefullyShutdown, &because(reason));
-        self.outputs.finish_changes(signals, &self.messages, &mut self.system_events);
-        drop(self.system_events);
-        self.outputs.finish(signals, &self.messages)
+        self.cx.system_events.service(Activity::ServiceGracefullyShutdown, &because(reason));
+        self.outputs.finish_changes(signals, &self.cx.messages, &mut self.cx.system_events);
+        drop(self.cx.system_events);
+        self.outputs.finish(signals, &self.cx.messages)
     }
 
     /// Reports what exceptions silenced, what scanners could not pass on, also of their last
     /// records, and what outputs lost.
     fn report_last_losses(&mut self, states: &[Arc<ScannerState>]) {
         let refused = states.iter().map(|state| state.refused.load(Ordering::Relaxed)).sum();
-        self.silenced.finish(&self.messages, &mut self.system_events);
-        self.outputs.report_refused(refused, true, &self.messages, &mut self.system_events);
-        self.outputs.report_last(&self.messages, &mut self.system_events);
+        self.cx.silenced.finish(&self.cx.messages, &mut self.cx.system_events);
+        self.outputs.report_refused(refused, true, &self.cx.messages, &mut self.cx.system_events);
+        self.outputs.report_last(&self.cx.messages, &mut self.cx.system_events);
     }
 
     /// Ends although a scanner waits for memory that does not answer.
@@ -452,12 +448,37 @@ impl ControlThread {
         self.report_last_losses(states);
         let reason = "stopped on request, but a scanner did not end, which may read memory that \
                       does not answer: the last records of some systems are lost";
-        self.messages.warning(reason);
-        self.system_events.service(Activity::ServiceGracefullyShutdown, &because(reason));
-        self.outputs.finish_changes(signals, &self.messages, &mut self.system_events);
-        drop(self.system_events);
+        self.cx.messages.warning(reason);
+        self.cx.system_events.service(Activity::ServiceGracefullyShutdown, &because(reason));
+        self.outputs.finish_changes(signals, &self.cx.messages, &mut self.cx.system_events);
+        drop(self.cx.system_events);
         self.outputs.stop();
-        self.outputs.result(&self.messages)
+        self.outputs.result(&self.cx.messages)
+    }
+}
+
+impl Systems {
+    /// Whether guests and functions were looked for once, as far as they are.
+    fn has_looked(&self, cx: &ControlContext) -> bool {
+        let has_listed = !cx.shared.has_dma || self.functions.has_looked;
+        self.finder.as_ref().is_none_or(|finder| finder.has_looked && has_listed)
+    }
+
+    fn report_start(&mut self, cx: &mut ControlContext) {
+        let count = self.candidates.len();
+        let looking =
+            if self.finder.is_some() { ", looking for guests of this machine" } else { "" };
+        let plural = if count == 1 { "" } else { "s" };
+        let reason = format!("started with {count} system{plural}{looking}");
+        cx.system_events.service(Activity::ServiceInitializationStarted, &because(&reason));
+    }
+
+    /// Whether nothing is left to watch, and nothing can come: for `panoptes watch`.
+    fn have_all_ended(&self, cx: &ControlContext) -> bool {
+        cx.request.mode == Mode::Watch
+            && self.finder.is_none()
+            && self.is_attached
+            && self.candidates.iter().all(SystemCandidate::is_gone)
     }
 
     /// Writes the last records of systems that were on their way to another scanner.
@@ -472,8 +493,8 @@ impl ControlThread {
     }
 
     /// For `panoptes watch`: returns the failure that ends the program, instead of endless retries.
-    fn gives_up(&mut self) -> Option<Failure> {
-        if self.is_attached || self.request.mode != Mode::Watch || self.finder.is_some() {
+    fn gives_up(&mut self, cx: &mut ControlContext) -> Option<Failure> {
+        if self.is_attached || cx.request.mode != Mode::Watch || self.finder.is_some() {
             return None;
         }
         // Each system gets one attempt, and every attempt ends.
@@ -484,11 +505,11 @@ impl ControlThread {
             return None;
         }
         let failure = self.first_failure.as_ref()?;
-        let patient = failure.exit == Exit::NoKernel && self.start.elapsed() < FIRST_KERNEL_WAIT;
+        let patient = failure.exit == Exit::NoKernel && cx.start.elapsed() < FIRST_KERNEL_WAIT;
         if patient {
             return None;
         }
-        self.report_unreported();
+        self.report_unreported(cx);
         self.first_failure.take()
     }
 }

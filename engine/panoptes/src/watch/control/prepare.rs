@@ -77,24 +77,24 @@ pub(super) enum NewMetrics {
 impl ControlThread {
     /// What is in use now.
     pub(super) fn present(&self) -> Present {
-        let watched = self.candidates.iter().filter(|candidate| !candidate.is_gone());
+        let watched = self.systems.candidates.iter().filter(|candidate| !candidate.is_gone());
         let pid = |candidate: &SystemCandidate| match candidate.system.address {
             SystemAddress::Qemu(pid) => Some(pid),
             _ => None,
         };
         Present {
-            request: self.request.clone(),
+            request: self.cx.request.clone(),
             outputs: self.outputs.wanted(),
             last_receiver: self.last_receiver,
             folders: self.folders.clone(),
             guests: watched.clone().filter_map(pid).collect(),
             found: watched.filter(|one| one.is_found && one.spare_of.is_none()).count() as u64,
-            limits: self.limits,
-            scanners: self.scanners.states().len() as u64,
-            promised: self.promised.clone(),
+            limits: self.systems.limits,
+            scanners: self.systems.scanners.states().len() as u64,
+            promised: self.systems.promised.clone(),
             ports: self.flows.ports(),
-            given_up: self.given_up.clone(),
-            messages: Arc::clone(&self.messages),
+            given_up: self.cx.given_up.clone(),
+            messages: Arc::clone(&self.cx.messages),
         }
     }
 }

@@ -22,7 +22,7 @@ use super::candidate::{Changes, Phase};
 use super::metrics_port::serve_metrics;
 use super::prepare::{NewMetrics, PreparedReload};
 use super::scanners::workspaces;
-use super::{ControlThread, POLL_INTERVAL};
+use super::{ControlContext, ControlThread, POLL_INTERVAL, Systems};
 use crate::config::{ChangedKey, Configuration, Effect, changed_keys, keys_with_old};
 use crate::exit::{Exit, Failure};
 use crate::request::{RequestError, WatchRequest};
@@ -72,7 +72,7 @@ const READING: Duration = Duration::from_secs(10);
 impl ControlThread {
     /// Starts to read the SBOMs of the configuration.
     pub(super) fn read_sboms(&mut self) -> Result<(), Failure> {
-        let (load, configuration) = (self.work.load, self.request.configuration.clone());
+        let (load, configuration) = (self.cx.work.load, self.cx.request.configuration.clone());
         self.start_loader(move || LoaderResult::First(load(&configuration))).map(drop)
     }
 
@@ -81,7 +81,7 @@ impl ControlThread {
         &mut self,
         run: impl FnOnce() -> LoaderResult + Send + 'static,
     ) -> Result<TaskId, Failure> {
-        let messages = Arc::clone(&self.messages);
+        let messages = Arc::clone(&self.cx.messages);
         self.loader.start(Urgency::New, move |_| {
             keep_those_of_loader(&messages);
             run()
@@ -100,7 +100,7 @@ impl ControlThread {
             let unexpected = "reading the SBOMs ended unexpectedly; this is a bug in Panoptes";
             match ended.result {
                 Ok(LoaderResult::First(sboms)) if !self.is_ready => {
-                    self.sboms = sboms.map_err(|faults| self.report_faults(&faults))?;
+                    self.cx.sboms = sboms.map_err(|faults| self.cx.report_faults(&faults))?;
                     self.is_ready = true;
                 }
                 Ok(LoaderResult::Configuration(before, new))
@@ -111,7 +111,7 @@ impl ControlThread {
                         self.reload(new);
                     } else {
                         // What it has opened, or could not open, may be in use by now.
-                        self.other_cores.free(new);
+                        self.cx.other_cores.free(new);
                         self.wants_reload = true;
                     }
                 }
@@ -121,9 +121,9 @@ impl ControlThread {
                     self.use_sboms(*new, &changed, sboms);
                 }
                 // A later request was faster.
-                Ok(outdated) => self.other_cores.free(outdated),
+                Ok(outdated) => self.cx.other_cores.free(outdated),
                 Err(_) if self.is_ready => {
-                    self.note_problem(None, Topic::Configuration, Some(unexpected));
+                    self.cx.note_problem(None, Topic::Configuration, Some(unexpected));
                 }
                 Err(_) => return Err(Failure::new(Exit::Failed, unexpected)),
             }
@@ -143,7 +143,7 @@ impl ControlThread {
                     self.reloads.reading = Some((task, Instant::now()));
                 }
                 Err(failure) => {
-                    self.note_problem(None, Topic::Configuration, Some(&failure.message));
+                    self.cx.note_problem(None, Topic::Configuration, Some(&failure.message));
                 }
             }
         }
@@ -164,6 +164,249 @@ impl ControlThread {
         self.wants_reload || is_waiting
     }
 
+    /// Uses SBOMs that were read again.
+    fn use_sboms(
+        &mut self,
+        new: WatchRequest,
+        changed: &[ChangedKey],
+        sboms: Result<Sboms, Vec<SbomFault>>,
+    ) {
+        let keys: Vec<Text<'_>> = changed.iter().map(|key| key.path.as_str().into()).collect();
+        match sboms {
+            Ok(sboms) => {
+                let has_changed = self.systems.take_sboms(&mut self.cx, &new, sboms);
+                self.is_ready = true;
+                let reason = "the SBOMs were read again";
+                self.cx.messages.info(reason);
+                if has_changed || !keys.is_empty() {
+                    let keys = (!keys.is_empty()).then_some(keys.as_slice());
+                    let details = SystemActivityDetails { keys, ..because(reason) };
+                    self.cx.system_events.service(Activity::ConfigurationReloaded, &details);
+                }
+                let all = changed_keys(&self.cx.request.keys, &new.keys);
+                let stays: Vec<_> = restarts(&all).collect();
+                self.cx.request.keys = keys_with_old(&self.cx.request.keys, new.keys, &stays);
+            }
+            Err(faults) => {
+                let failure = self.cx.report_faults(&faults);
+                let without = self.systems.without_sboms(&self.cx);
+                let reason = format!("the SBOMs are refused and not changed: {failure}{without}");
+                self.cx.messages.error(&reason);
+                self.cx.system_events.service(Activity::ConfigurationRefused, &because(&reason));
+            }
+        }
+    }
+
+    /// Applies what can change while running, as soon as the sensor of flows has ended, if it is to
+    /// end.
+    fn reload(&mut self, new: Result<Box<PreparedReload>, RequestError>) {
+        let mut new = match new {
+            Ok(new) => new,
+            Err(refusal) => return self.cx.refuse_configuration(&refusal),
+        };
+        if self.is_ready_for(&mut new.flows) {
+            self.use_configuration(*new);
+        } else {
+            self.reloads.waiting = Some(new);
+        }
+    }
+
+    /// Applies a configuration, reports that, and begins to read its SBOMs.
+    fn use_configuration(&mut self, new: PreparedReload) {
+        self.reloads.generation += 1;
+        let changed = changed_keys(&self.cx.request.keys, &new.read.keys);
+        let read = Box::new(new.read.clone());
+        self.apply(new);
+        self.cx.report_reloaded(&changed);
+        let (sboms, rest): (Vec<_>, Vec<_>) =
+            changed.into_iter().partition(|key| key.effect == Effect::Sboms);
+        let stays: Vec<&ChangedKey> = sboms.iter().chain(restarts(&rest)).collect();
+        self.cx.request.keys = keys_with_old(&self.cx.request.keys, read.keys.clone(), &stays);
+        let load = self.cx.work.load;
+        let run = move || {
+            let loaded = load(&read.configuration);
+            LoaderResult::Sboms(read, sboms, loaded)
+        };
+        match self.start_loader(run) {
+            // Those of an earlier configuration are not used any more.
+            Ok(task) => {
+                self.reloads.sboms = Some(task);
+                // A later SIGHUP is awaited first.
+                self.reloads.awaited.get_or_insert(task);
+            }
+            Err(failure) => {
+                self.cx.note_problem(None, Topic::Configuration, Some(&failure.message));
+            }
+        }
+    }
+
+    /// Applies a configuration, whose outputs are open.
+    fn apply(&mut self, mut new: PreparedReload) {
+        // Its last records are for the outputs that it had.
+        self.finish_flows(&new.flows);
+        self.change_outputs(&mut new);
+        self.change_metrics(&mut new);
+        if let Some((limits, walker)) = new.larger.take() {
+            let count = self.systems.scanners.states().len();
+            let make = workspaces(limits, &self.systems.promised, count, &self.cx.shared.stop);
+            self.systems.scanners.set_scratch(&make);
+            self.systems.limits = limits;
+            self.systems.walker = Arc::new(Mutex::new(walker));
+        }
+        let before = &self.cx.request.configuration;
+        let after = &new.request.configuration;
+        let has_other_exceptions = before.exceptions != after.exceptions;
+        let has_other_patterns = before.output.redact != after.output.redact;
+        if has_other_exceptions {
+            self.cx.silenced.replace(after.exceptions());
+            self.cx.figures.set_exceptions(self.cx.silenced.exceptions());
+        }
+        self.systems.change_systems(&mut self.cx, &new, has_other_exceptions || has_other_patterns);
+        let PreparedReload { request, users, flows, .. } = new;
+        self.change_flows(flows, &request.configuration);
+        self.systems.users = users;
+        let service = &request.configuration.service;
+        self.cx.shared.set_pace(service);
+        self.cx.messages.set_level(service.log_level);
+        self.cx.messages.set_options(&options(&request.configuration.output));
+        self.cx.system_events.set_default(&request.configuration);
+        let keys = std::mem::take(&mut self.cx.request.keys);
+        self.cx.request = request;
+        self.cx.request.keys = keys;
+        self.systems.renew_subjects(&mut self.cx);
+        self.systems.apply_changes(&mut self.cx);
+        // They may sleep for as long as the old interval was.
+        self.systems.scanners.wake();
+    }
+
+    /// Has the outputs that the configuration wants from now on.
+    fn change_outputs(&mut self, new: &mut PreparedReload) {
+        let configuration = &new.request.configuration;
+        let folder = new.folder.take();
+        let is_known = |new: &LogFolder| self.folders.iter().any(|one| one.path == new.path);
+        self.folders.extend(folder.clone().filter(|new| !is_known(new)));
+        self.last_receiver = new.last_receiver;
+        let place = log_place(configuration, folder.as_ref());
+        let has_logs = place.is_some();
+        let outputs = std::mem::take(&mut new.outputs);
+        let logs = self.cx.system_events.set_outputs(outputs.wanted(), place);
+        if !has_logs {
+            self.outputs.remove_logs_of_systems();
+        }
+        self.outputs.apply(outputs, logs);
+    }
+
+    /// Answers requests for metrics at another port from now on, if it has changed.
+    fn change_metrics(&mut self, new: &mut PreparedReload) {
+        let server = match std::mem::replace(&mut new.metrics, NewMetrics::Stays) {
+            NewMetrics::Stays => return,
+            NewMetrics::Ends => None,
+            NewMetrics::Becomes(server) => Some(server),
+        };
+        self.metrics_stop.store(true, Ordering::Relaxed);
+        self.metrics_stop = Arc::default();
+        let Some(server) = server else { return };
+        let (figures, stop) = (&self.cx.figures, &self.metrics_stop);
+        let started = serve_metrics(server, stop, figures, self.cx.other_cores, &self.cx.messages);
+        if let Err(failure) = started {
+            self.cx.note_problem(None, Topic::Configuration, Some(&failure.message));
+        }
+    }
+}
+
+impl Systems {
+    /// Names the systems that are new and whose SBOMs could not be read, if there are any.
+    fn without_sboms(&self, cx: &ControlContext) -> String {
+        let present = self.candidates.iter().filter(|candidate| !candidate.is_gone());
+        let systems = present.map(|candidate| &candidate.system);
+        let lacking = systems.filter(|system| cx.sboms.lacks(&system.settings.sbom));
+        let names: Vec<&str> = lacking.map(|system| system.name.as_str()).collect();
+        if names.is_empty() {
+            return String::new();
+        }
+        format!("; until they can be read, no program is checked of: {}", names.join(", "))
+    }
+
+    /// Uses other SBOMs. Returns whether a system has other ones than before.
+    fn take_sboms(&mut self, cx: &mut ControlContext, new: &WatchRequest, sboms: Sboms) -> bool {
+        let old = std::mem::replace(&mut cx.sboms, sboms);
+        let of = |name: &str| {
+            let named = new.systems.iter().find(|system| system.name == name);
+            named.map_or(&new.configuration.default.sbom, |system| &system.settings.sbom)
+        };
+        let mut is_any_changed = false;
+        for candidate in &mut self.candidates {
+            let current = &mut candidate.system.settings.sbom;
+            let list = of(&candidate.system.name);
+            let changes = Changes {
+                attestation: old.fingerprint(current) != cx.sboms.fingerprint(list),
+                ..Changes::default()
+            };
+            is_any_changed |= changes.attestation;
+            current.clone_from(list);
+            candidate.note_changes(changes);
+        }
+        let request = &mut cx.request;
+        request.configuration.default.sbom.clone_from(&new.configuration.default.sbom);
+        for system in request.systems.iter_mut().chain(&mut request.configuration.systems) {
+            system.settings.sbom.clone_from(of(&system.name));
+        }
+        // The contents of SBOMs take long to free.
+        cx.other_cores.free(old);
+        self.apply_changes(cx);
+        is_any_changed
+    }
+
+    /// Passes changed settings to scanners. If that takes long, the others follow in the next
+    /// round, so that signals do not wait.
+    pub(super) fn apply_changes(&mut self, cx: &mut ControlContext) {
+        let begin = Instant::now();
+        for index in 0..self.candidates.len() {
+            self.apply_changes_to(cx, index);
+            if begin.elapsed() > POLL_INTERVAL {
+                return;
+            }
+        }
+    }
+
+    /// Passes changed settings of a system to its scanner.
+    pub(super) fn apply_changes_to(&mut self, cx: &mut ControlContext, index: usize) {
+        let candidate = &mut self.candidates[index];
+        let Phase::Scanned(scanned) = &mut candidate.phase else { return };
+        let (name, settings) = (&candidate.system.name, &candidate.system.settings);
+        let changes = std::mem::take(&mut scanned.changes);
+        if changes.attestation {
+            let attestation = room::touch(|| {
+                Attestation::new(
+                    &settings.limits,
+                    cx.sboms.of(&settings.sbom),
+                    ContainerConfig::from(&settings.containers).images,
+                    crate::random::hash_key(),
+                )
+            });
+            scanned.shared.attest_by(Box::new(attestation));
+            let messages = cx.messages.of(&candidate.system);
+            messages.info(format_args!("{name}: all running programs are checked again"));
+        }
+        if changes.containers || changes.policy {
+            let containers = || Arc::new(ContainerConfig::from(&settings.containers));
+            let policy = || {
+                let redactor = cx.request.configuration.output.redactor();
+                Box::new(settings.events.policy(cx.silenced.exceptions(), redactor))
+            };
+            scanned.shared.set_settings(NewSettings {
+                subject: None,
+                containers: changes.containers.then(containers),
+                policy: changes.policy.then(policy),
+            });
+        }
+        if changes.memory {
+            scanned.shared.give_up(Reattach::Settings);
+        }
+    }
+}
+
+impl ControlContext {
     /// Reports the faults of SBOMs, and returns a failure that stands for all.
     fn report_faults(&mut self, faults: &[SbomFault]) -> Failure {
         for fault in faults {
@@ -182,167 +425,6 @@ impl ControlThread {
             }
         };
         Failure::new(Exit::Configuration, reason)
-    }
-
-    /// Uses SBOMs that were read again.
-    fn use_sboms(
-        &mut self,
-        new: WatchRequest,
-        changed: &[ChangedKey],
-        sboms: Result<Sboms, Vec<SbomFault>>,
-    ) {
-        let keys: Vec<Text<'_>> = changed.iter().map(|key| key.path.as_str().into()).collect();
-        match sboms {
-            Ok(sboms) => {
-                let has_changed = self.take_sboms(&new, sboms);
-                self.is_ready = true;
-                let reason = "the SBOMs were read again";
-                self.messages.info(reason);
-                if has_changed || !keys.is_empty() {
-                    let keys = (!keys.is_empty()).then_some(keys.as_slice());
-                    let details = SystemActivityDetails { keys, ..because(reason) };
-                    self.system_events.service(Activity::ConfigurationReloaded, &details);
-                }
-                let all = changed_keys(&self.request.keys, &new.keys);
-                let stays: Vec<_> = restarts(&all).collect();
-                self.request.keys = keys_with_old(&self.request.keys, new.keys, &stays);
-            }
-            Err(faults) => {
-                let failure = self.report_faults(&faults);
-                let without = self.without_sboms();
-                let reason = format!("the SBOMs are refused and not changed: {failure}{without}");
-                self.messages.error(&reason);
-                self.system_events.service(Activity::ConfigurationRefused, &because(&reason));
-            }
-        }
-    }
-
-    /// Names the systems that are new and whose SBOMs could not be read, if there are any.
-    fn without_sboms(&self) -> String {
-        let present = self.candidates.iter().filter(|candidate| !candidate.is_gone());
-        let systems = present.map(|candidate| &candidate.system);
-        let lacking = systems.filter(|system| self.sboms.lacks(&system.settings.sbom));
-        let names: Vec<&str> = lacking.map(|system| system.name.as_str()).collect();
-        if names.is_empty() {
-            return String::new();
-        }
-        format!("; until they can be read, no program is checked of: {}", names.join(", "))
-    }
-
-    /// Applies what can change while running, as soon as the sensor of flows has ended, if it is to
-    /// end.
-    fn reload(&mut self, new: Result<Box<PreparedReload>, RequestError>) {
-        let mut new = match new {
-            Ok(new) => new,
-            Err(refusal) => return self.refuse_configuration(&refusal),
-        };
-        if self.is_ready_for(&mut new.flows) {
-            self.use_configuration(*new);
-        } else {
-            self.reloads.waiting = Some(new);
-        }
-    }
-
-    /// Applies a configuration, reports that, and begins to read its SBOMs.
-    fn use_configuration(&mut self, new: PreparedReload) {
-        self.reloads.generation += 1;
-        let changed = changed_keys(&self.request.keys, &new.read.keys);
-        let read = Box::new(new.read.clone());
-        self.apply(new);
-        self.report_reloaded(&changed);
-        let (sboms, rest): (Vec<_>, Vec<_>) =
-            changed.into_iter().partition(|key| key.effect == Effect::Sboms);
-        let stays: Vec<&ChangedKey> = sboms.iter().chain(restarts(&rest)).collect();
-        self.request.keys = keys_with_old(&self.request.keys, read.keys.clone(), &stays);
-        let load = self.work.load;
-        let run = move || {
-            let loaded = load(&read.configuration);
-            LoaderResult::Sboms(read, sboms, loaded)
-        };
-        match self.start_loader(run) {
-            // Those of an earlier configuration are not used any more.
-            Ok(task) => {
-                self.reloads.sboms = Some(task);
-                // A later SIGHUP is awaited first.
-                self.reloads.awaited.get_or_insert(task);
-            }
-            Err(failure) => {
-                self.note_problem(None, Topic::Configuration, Some(&failure.message));
-            }
-        }
-    }
-
-    /// Applies a configuration, whose outputs are open.
-    fn apply(&mut self, mut new: PreparedReload) {
-        // Its last records are for the outputs that it had.
-        self.finish_flows(&new.flows);
-        self.change_outputs(&mut new);
-        self.change_metrics(&mut new);
-        if let Some((limits, walker)) = new.larger.take() {
-            let count = self.scanners.states().len();
-            let make = workspaces(limits, &self.promised, count, &self.shared.stop);
-            self.scanners.set_scratch(&make);
-            self.limits = limits;
-            self.walker = Arc::new(Mutex::new(walker));
-        }
-        let before = &self.request.configuration;
-        let after = &new.request.configuration;
-        let has_other_exceptions = before.exceptions != after.exceptions;
-        let has_other_patterns = before.output.redact != after.output.redact;
-        if has_other_exceptions {
-            self.silenced.replace(after.exceptions());
-            self.figures.set_exceptions(self.silenced.exceptions());
-        }
-        self.change_systems(&new, has_other_exceptions || has_other_patterns);
-        let PreparedReload { request, users, flows, .. } = new;
-        self.change_flows(flows, &request.configuration);
-        self.users = users;
-        let service = &request.configuration.service;
-        self.shared.set_pace(service);
-        self.messages.set_level(service.log_level);
-        self.messages.set_options(&options(&request.configuration.output));
-        self.system_events.set_default(&request.configuration);
-        let keys = std::mem::take(&mut self.request.keys);
-        self.request = request;
-        self.request.keys = keys;
-        self.renew_subjects();
-        self.apply_changes();
-        // They may sleep for as long as the old interval was.
-        self.scanners.wake();
-    }
-
-    /// Has the outputs that the configuration wants from now on.
-    fn change_outputs(&mut self, new: &mut PreparedReload) {
-        let configuration = &new.request.configuration;
-        let folder = new.folder.take();
-        let is_known = |new: &LogFolder| self.folders.iter().any(|one| one.path == new.path);
-        self.folders.extend(folder.clone().filter(|new| !is_known(new)));
-        self.last_receiver = new.last_receiver;
-        let place = log_place(configuration, folder.as_ref());
-        let has_logs = place.is_some();
-        let outputs = std::mem::take(&mut new.outputs);
-        let logs = self.system_events.set_outputs(outputs.wanted(), place);
-        if !has_logs {
-            self.outputs.remove_logs_of_systems();
-        }
-        self.outputs.apply(outputs, logs);
-    }
-
-    /// Answers requests for metrics at another port from now on, if it has changed.
-    fn change_metrics(&mut self, new: &mut PreparedReload) {
-        let server = match std::mem::replace(&mut new.metrics, NewMetrics::Stays) {
-            NewMetrics::Stays => return,
-            NewMetrics::Ends => None,
-            NewMetrics::Becomes(server) => Some(server),
-        };
-        self.metrics_stop.store(true, Ordering::Relaxed);
-        self.metrics_stop = Arc::default();
-        let Some(server) = server else { return };
-        let (figures, stop) = (&self.figures, &self.metrics_stop);
-        let started = serve_metrics(server, stop, figures, self.other_cores, &self.messages);
-        if let Err(failure) = started {
-            self.note_problem(None, Topic::Configuration, Some(&failure.message));
-        }
     }
 
     /// Reports that a configuration has mistakes.
@@ -380,84 +462,6 @@ impl ControlThread {
             ..because(&reason)
         };
         self.system_events.service(Activity::ConfigurationReloaded, &details);
-    }
-
-    /// Uses other SBOMs. Returns whether a system has other ones than before.
-    fn take_sboms(&mut self, new: &WatchRequest, sboms: Sboms) -> bool {
-        let old = std::mem::replace(&mut self.sboms, sboms);
-        let of = |name: &str| {
-            let named = new.systems.iter().find(|system| system.name == name);
-            named.map_or(&new.configuration.default.sbom, |system| &system.settings.sbom)
-        };
-        let mut is_any_changed = false;
-        for candidate in &mut self.candidates {
-            let current = &mut candidate.system.settings.sbom;
-            let list = of(&candidate.system.name);
-            let changes = Changes {
-                attestation: old.fingerprint(current) != self.sboms.fingerprint(list),
-                ..Changes::default()
-            };
-            is_any_changed |= changes.attestation;
-            current.clone_from(list);
-            candidate.note_changes(changes);
-        }
-        let request = &mut self.request;
-        request.configuration.default.sbom.clone_from(&new.configuration.default.sbom);
-        for system in request.systems.iter_mut().chain(&mut request.configuration.systems) {
-            system.settings.sbom.clone_from(of(&system.name));
-        }
-        // The contents of SBOMs take long to free.
-        self.other_cores.free(old);
-        self.apply_changes();
-        is_any_changed
-    }
-
-    /// Passes changed settings to scanners. If that takes long, the others follow in the next
-    /// round, so that signals do not wait.
-    pub(super) fn apply_changes(&mut self) {
-        let begin = Instant::now();
-        for index in 0..self.candidates.len() {
-            self.apply_changes_to(index);
-            if begin.elapsed() > POLL_INTERVAL {
-                return;
-            }
-        }
-    }
-
-    /// Passes changed settings of a system to its scanner.
-    pub(super) fn apply_changes_to(&mut self, index: usize) {
-        let candidate = &mut self.candidates[index];
-        let Phase::Scanned(scanned) = &mut candidate.phase else { return };
-        let (name, settings) = (&candidate.system.name, &candidate.system.settings);
-        let changes = std::mem::take(&mut scanned.changes);
-        if changes.attestation {
-            let attestation = room::touch(|| {
-                Attestation::new(
-                    &settings.limits,
-                    self.sboms.of(&settings.sbom),
-                    ContainerConfig::from(&settings.containers).images,
-                    crate::random::hash_key(),
-                )
-            });
-            scanned.shared.attest_by(Box::new(attestation));
-            let messages = self.messages.of(&candidate.system);
-            messages.info(format_args!("{name}: all running programs are checked again"));
-        }
-        if changes.containers || changes.policy {
-            let containers = || Arc::new(ContainerConfig::from(&settings.containers));
-            let policy = || {
-                let redactor = self.request.configuration.output.redactor();
-                Box::new(settings.events.policy(self.silenced.exceptions(), redactor))
-            };
-            scanned.shared.set_settings(NewSettings {
-                subject: None,
-                containers: changes.containers.then(containers),
-                policy: changes.policy.then(policy),
-            });
-        }
-        if changes.memory {
-            scanned.shared.give_up(Reattach::Settings);
-        }
     }
 }
 

@@ -25,8 +25,8 @@ use super::reload::Reloads;
 use super::scanners::{Scanners, workspaces};
 use super::search::{find_again, search};
 use super::{
-    ControlThread, LEFTOVER_THREADS_MAX, LOADER_THREADS_MAX, MEMORY_CHECK_INTERVAL,
-    OPENER_THREADS_MAX, WorkerJobs,
+    ControlContext, ControlThread, LEFTOVER_THREADS_MAX, LOADER_THREADS_MAX, MEMORY_CHECK_INTERVAL,
+    OPENER_THREADS_MAX, Systems, WorkerJobs,
 };
 use crate::boot_ids::{BootIds, folder_of};
 use crate::config::Configuration;
@@ -101,46 +101,35 @@ impl ControlThread {
         let threads = workers_of_outputs(other_cores, signals);
         let outputs = Outputs::start(writer, changes, watched, start, threads, messages)?;
         let stop = show_figures(request, server, (&figures, &shared.stop), other_cores, messages)?;
-        Ok(Self {
+        let systems = systems(request, (scanners, promised), start, (other_cores, signals));
+        let cx = ControlContext {
             given_up: given_up.with_dma(shared.has_dma),
             request: request.clone(),
             messages: Arc::clone(messages),
             shared,
             system_events: events,
             boot_ids: Arc::new(boot_ids(configuration, messages)),
-            in_use: InUse::default(),
             sboms: Sboms::default(),
-            is_ready: false,
-            wants_reload: false,
-            candidates: candidates(request, start),
-            finder: request.auto_scan.then(|| Finder::new(start)),
-            guests: Vec::new(),
-            users: guests::Users::of(&configuration.service.guest_users),
-            names: GuestNames::default(),
-            next_memory: start + MEMORY_CHECK_INTERVAL,
-            scanners,
-            limits: limits(request),
-            promised,
-            walker: Arc::new(Mutex::new(room::touch(|| first_walker(&limits(request))))),
-            workers: Workers::for_searches(other_cores, signals.waker()),
-            lookout: Workers::new("lookout", 1, other_cores, signals.waker()),
-            functions: Functions::new(other_cores, signals.waker(), start),
-            loader: Workers::new("loader", LOADER_THREADS_MAX, other_cores, signals.waker()),
-            reloads: Reloads::default(),
+            silenced,
+            figures,
             notices,
             problems: Problems::default(),
             other_cores,
             work: WorkerJobs { search, find_again, find_functions: dma::find, load: Sboms::load },
+            start,
+        };
+        Ok(Self {
+            cx,
+            systems,
+            is_ready: false,
+            wants_reload: false,
+            loader: Workers::new("loader", LOADER_THREADS_MAX, other_cores, signals.waker()),
+            reloads: Reloads::default(),
             outputs,
             flows: FlowSensor::none(configuration),
             folders: folder.into_iter().collect(),
             last_receiver: last_number(&wanted, &Receivers::NONE),
             metrics_stop: stop,
-            silenced,
-            figures,
-            start,
-            is_attached: false,
-            first_failure: None,
         })
     }
 }
@@ -294,4 +283,31 @@ fn boot_ids(configuration: &Configuration, messages: &Arc<Messages>) -> BootIds 
         || BootIds::ephemeral(Arc::clone(messages)),
         |folder| BootIds::open(&folder, Arc::clone(messages)),
     )
+}
+
+/// The systems of the configuration, none of which is searched yet.
+fn systems(
+    request: &WatchRequest,
+    (scanners, promised): (Scanners<System>, PromisedMemory),
+    start: Instant,
+    (other_cores, signals): (OtherCores, &Signals),
+) -> Systems {
+    Systems {
+        in_use: InUse::default(),
+        candidates: candidates(request, start),
+        finder: request.auto_scan.then(|| Finder::new(start)),
+        guests: Vec::new(),
+        users: guests::Users::of(&request.configuration.service.guest_users),
+        names: GuestNames::default(),
+        next_memory: start + MEMORY_CHECK_INTERVAL,
+        scanners,
+        limits: limits(request),
+        promised,
+        walker: Arc::new(Mutex::new(room::touch(|| first_walker(&limits(request))))),
+        workers: Workers::for_searches(other_cores, signals.waker()),
+        lookout: Workers::new("lookout", 1, other_cores, signals.waker()),
+        functions: Functions::new(other_cores, signals.waker(), start),
+        is_attached: false,
+        first_failure: None,
+    }
 }

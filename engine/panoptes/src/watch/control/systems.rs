@@ -6,9 +6,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::ControlThread;
 use super::candidate::{Changes, Phase, SystemCandidate};
 use super::prepare::PreparedReload;
+use super::{ControlContext, Systems};
 use crate::config::{System, SystemAddress, SystemSettings};
 use crate::guests::{self, Guest};
 use crate::request::WatchRequest;
@@ -22,13 +22,18 @@ enum SystemFate<'a> {
     Goes,
 }
 
-impl ControlThread {
+impl Systems {
     /// Changes the systems to those of a configuration that was read again. `is_policy_new`: what
     /// is silenced, or replaced in arguments, has changed for all of them.
-    pub(super) fn change_systems(&mut self, new: &PreparedReload, is_policy_new: bool) {
+    pub(super) fn change_systems(
+        &mut self,
+        cx: &mut ControlContext,
+        new: &PreparedReload,
+        is_policy_new: bool,
+    ) {
         let now = Instant::now();
         let PreparedReload { request, allowed, .. } = new;
-        let users = &self.request.configuration.service.guest_users;
+        let users = &cx.request.configuration.service.guest_users;
         let has_other_users = *users != request.configuration.service.guest_users;
         let mut removed = Vec::new();
         self.finder = match self.finder.take() {
@@ -42,7 +47,7 @@ impl ControlThread {
                 continue;
             }
             match self.fate(candidate, &new.request) {
-                SystemFate::Goes => removed.extend(self.remove(index)),
+                SystemFate::Goes => removed.extend(self.remove(cx, index)),
                 SystemFate::Stays(settings) => {
                     let settings = settings.clone();
                     self.change_settings(index, settings, is_policy_new);
@@ -65,7 +70,7 @@ impl ControlThread {
             }
         }
         for name in removed {
-            self.forget(&name);
+            self.forget(cx, &name);
         }
     }
 
@@ -109,7 +114,7 @@ impl ControlThread {
     }
 
     /// Ends watching a system; returns its name if it is gone at once.
-    pub(super) fn remove(&mut self, index: usize) -> Option<String> {
+    pub(super) fn remove(&mut self, cx: &mut ControlContext, index: usize) -> Option<String> {
         let candidate = &mut self.candidates[index];
         match &candidate.phase {
             Phase::Scanned(scanned) => {
@@ -126,7 +131,7 @@ impl ControlThread {
         candidate.phase = Phase::Gone;
         let name = candidate.system.name.clone();
         let reason = Reattach::Removed.reason();
-        self.messages.of(&candidate.system).info(format_args!("{name}: {reason}"));
+        cx.messages.of(&candidate.system).info(format_args!("{name}: {reason}"));
         Some(name)
     }
 
@@ -195,10 +200,10 @@ impl ControlThread {
     }
 
     /// Has scanners pass on which outputs take the records of each system, as it is now.
-    pub(super) fn renew_subjects(&mut self) {
+    pub(super) fn renew_subjects(&mut self, cx: &mut ControlContext) {
         for candidate in &self.candidates {
             let Phase::Scanned(scanned) = &candidate.phase else { continue };
-            let subject = Some(self.system_events.subject_of(&candidate.system));
+            let subject = Some(cx.system_events.subject_of(&candidate.system));
             scanned.shared.set_settings(NewSettings { subject, ..NewSettings::default() });
         }
     }

@@ -193,7 +193,7 @@ fn run_changed(
     let messages = Arc::new(Messages::new(Box::new(kept.clone()), false, LogLevel::Debug));
     let signals = Signals::take().unwrap();
     let mut control = control(&request, &messages, &signals).unwrap();
-    control.work = work;
+    control.cx.work = work;
     change(&mut control, &signals);
     let folder = folder.path().to_owned();
     let driver = Driver { control: pthread_self(), kept: kept.clone(), folder };
@@ -272,7 +272,7 @@ fn a_process_that_poses_as_a_guest_is_reported_and_so_is_the_guest() {
     let file = configure(folder.path(), "systems: {a: {system: /a}}");
     let meet = |control: &mut ControlThread, _: &Signals| {
         for guests in [vec![owner], vec![], vec![poser.clone()], vec![poser, again]] {
-            control.update_guests(&guests);
+            control.systems.update_guests(&mut control.cx, &guests);
         }
     };
     let (exit, kept, _) = run_changed(&folder, &file, REAL, meet, |_| ());
@@ -306,18 +306,18 @@ fn a_scanner_that_hangs_delays_a_stop_by_a_second() {
     }
     let hang = |control: &mut ControlThread, signals: &Signals| {
         let cores = ScannerCores::of(&Cores::Auto);
-        let (shared, messages) = (Arc::clone(&control.shared), Arc::clone(&control.messages));
+        let (shared, messages) = (Arc::clone(&control.cx.shared), Arc::clone(&control.cx.messages));
         let (scanners, _) = Scanners::start(
             (&cores, 1),
             &Waker::default(),
             &shared,
             signals.waker(),
             &messages,
-            control.start,
+            control.cx.start,
             Arc::new(hang),
         )
         .unwrap();
-        control.scanners = scanners;
+        control.systems.scanners = scanners;
     };
     let folder = tempfile::tempdir().unwrap();
     let file = configure(folder.path(), "systems: {a: {system: /a}}");
@@ -424,8 +424,8 @@ fn what_is_given_up_while_a_kernel_may_be_starting_is_reported() {
     let file = configure(folder.path(), "systems: {one: {system: /one}, other: {system: /other}}");
     // `panoptes watch one other`, which has waited as long as it does.
     let impatient = |control: &mut ControlThread, _: &Signals| {
-        control.request.mode = Mode::Watch;
-        control.start = control.start.checked_sub(FIRST_KERNEL_WAIT).unwrap();
+        control.cx.request.mode = Mode::Watch;
+        control.cx.start = control.cx.start.checked_sub(FIRST_KERNEL_WAIT).unwrap();
     };
     let work = WorkerJobs { search, ..REAL };
     let (exit, kept, _) = run_changed(&folder, &file, work, impatient, |driver| {

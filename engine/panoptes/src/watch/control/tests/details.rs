@@ -9,9 +9,9 @@ use crate::watch::finder::Finder;
 
 /// Makes it a service that looks for guests, and has no other systems.
 fn look_for_guests(control: &mut ControlThread) {
-    control.candidates.clear();
+    control.systems.candidates.clear();
     // This machine may have guests, so no look is due.
-    control.finder = Some(Finder::new(Instant::now() + AGES));
+    control.systems.finder = Some(Finder::new(Instant::now() + AGES));
 }
 
 #[test]
@@ -28,7 +28,7 @@ fn a_node_without_guests_is_ready_after_the_first_look() {
     assert!(!fs::read_to_string(&log).unwrap().contains(ready));
     let none = |control: &mut ControlThread, _: &Signals| {
         look_for_guests(control);
-        control.update_guests(&[]);
+        control.systems.update_guests(&mut control.cx, &[]);
     };
     let (exit, kept, _) = run_changed(&folder, &file, REAL, none, |driver| {
         driver.wait_for("record", || driver.log().contains(ready));
@@ -166,9 +166,9 @@ fn what_cannot_be_found_out_of_this_machine_is_reported_once() {
     let file = configure(folder.path(), "systems: {a: {system: /absent}}");
     let error = || io::Error::from(io::ErrorKind::QuotaExceeded);
     let fail = |control: &mut ControlThread, _: &Signals| {
-        assert!(interfaces(Err(error()), &control.notices.0).is_empty());
+        assert!(interfaces(Err(error()), &control.cx.notices.0).is_empty());
         for _ in 0..2 {
-            control.use_sighting(HostSurvey::of_guests(Err(error())));
+            control.systems.use_sighting(&mut control.cx, HostSurvey::of_guests(Err(error())));
         }
     };
     let (exit, kept, _) = run_changed(&folder, &file, REAL, fail, |driver| {

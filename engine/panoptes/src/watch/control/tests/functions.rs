@@ -54,7 +54,7 @@ fn configure_functions(folder: &Path, bytes: u64, library: &Path) -> PathBuf {
 
 /// The guests of this machine have nothing to do with it.
 fn without_guests(control: &mut ControlThread, _: &Signals) {
-    control.finder = Some(Finder::new(Instant::now() + AGES));
+    control.systems.finder = Some(Finder::new(Instant::now() + AGES));
 }
 
 /// System, boot and reason of the records of an activity.
@@ -206,20 +206,24 @@ fn a_function_whose_memory_cannot_be_compared_is_soon_a_system_of_its_own() {
     let file = configure_functions(folder.path(), 4096, Path::new("/absent"));
     let check = |control: &mut ControlThread, signals: &Signals| {
         without_guests(control, signals);
-        control.take_functions(&list(&["VF0", "VF1"]));
-        let used = control.candidates[0].system.address.clone();
+        control.systems.take_functions(&mut control.cx, &list(&["VF0", "VF1"]));
+        let used = control.systems.candidates[0].system.address.clone();
         let keep = |is_compared, control: &mut ControlThread| {
-            control.keep_spare(1, Instead { used: used.clone(), is_compared });
-            control.candidates[1].spare_of.is_some()
+            control.systems.keep_spare(
+                &mut control.cx,
+                1,
+                Instead { used: used.clone(), is_compared },
+            );
+            control.systems.candidates[1].spare_of.is_some()
         };
         // An answer begins the count anew.
         let is_compared = [true, false, false, true, false, false, false];
         let kept = is_compared.map(|is_compared| keep(is_compared, control));
         assert_eq!(kept, [true, true, true, true, true, true, false]);
-        assert!(control.candidates[1].due().unwrap() < Instant::now() + SOON);
+        assert!(control.systems.candidates[1].due().unwrap() < Instant::now() + SOON);
         // The system was removed meanwhile.
         assert!(keep(true, control));
-        control.candidates[0].phase = Phase::Gone;
+        control.systems.candidates[0].phase = Phase::Gone;
         assert!(!keep(true, control));
     };
     let (exit, kept, _) = run_changed(&folder, &file, REAL, check, |_| ());
@@ -234,10 +238,10 @@ fn with_functions(count: usize, check: impl FnOnce(&mut ControlThread)) {
     let check = |control: &mut ControlThread, signals: &Signals| {
         without_guests(control, signals);
         let vuids = ["VF0", "VF1", "VF2"];
-        control.take_functions(&list(&vuids[..count]));
+        control.systems.take_functions(&mut control.cx, &list(&vuids[..count]));
         for index in 1..count {
-            let used = control.candidates[0].system.address.clone();
-            control.keep_spare(index, Instead { used, is_compared: true });
+            let used = control.systems.candidates[0].system.address.clone();
+            control.systems.keep_spare(&mut control.cx, index, Instead { used, is_compared: true });
         }
         check(control);
     };
@@ -248,13 +252,13 @@ fn with_functions(count: usize, check: impl FnOnce(&mut ControlThread)) {
 #[test]
 fn a_spare_function_waits_longer_for_a_machine_that_starts_than_for_one_that_is_named() {
     with_functions(2, |control| {
-        assert!(control.is_held_back(1) && !control.is_held_back(0));
-        let Phase::Waiting(waiting) = &mut control.candidates[1].phase else { panic!() };
+        assert!(control.systems.is_held_back(1) && !control.systems.is_held_back(0));
+        let Phase::Waiting(waiting) = &mut control.systems.candidates[1].phase else { panic!() };
         waiting.due = Instant::now().checked_sub(AGES).unwrap();
-        assert!(control.is_held_back(1));
+        assert!(control.systems.is_held_back(1));
         // A system that is named uses no other function.
-        control.candidates[0].is_found = false;
-        assert!(!control.is_held_back(1));
+        control.systems.candidates[0].is_found = false;
+        assert!(!control.systems.is_held_back(1));
     });
 }
 
@@ -262,47 +266,47 @@ fn a_spare_function_waits_longer_for_a_machine_that_starts_than_for_one_that_is_
 fn each_function_of_a_machine_is_tried_before_one_is_tried_again() {
     with_functions(3, |control| {
         let used = std::array::from_fn(|_| {
-            assert!(control.use_spare(0));
-            control.candidates[0].system.address.to_string()
+            assert!(control.systems.use_spare(&mut control.cx, 0));
+            control.systems.candidates[0].system.address.to_string()
         });
         assert_eq!(used, ["doca:dma0/VF1", "doca:dma0/VF2", "doca:dma0/VF0", "doca:dma0/VF1"]);
-        assert_eq!(control.candidates[0].system.name, "VF0");
+        assert_eq!(control.systems.candidates[0].system.name, "VF0");
     });
 }
 
 #[test]
 fn a_function_that_is_compared_while_another_takes_over_stays_spare() {
     with_functions(3, |control| {
-        let used = control.candidates[0].system.address.clone();
-        assert!(control.use_spare(0));
-        let now = control.candidates[0].system.address.clone();
-        control.keep_spare(2, Instead { used, is_compared: true });
-        assert_eq!(control.candidates[2].spare_of.as_ref(), Some(&now));
-        assert!(control.candidates[2].due().unwrap() > Instant::now() + SOON);
+        let used = control.systems.candidates[0].system.address.clone();
+        assert!(control.systems.use_spare(&mut control.cx, 0));
+        let now = control.systems.candidates[0].system.address.clone();
+        control.systems.keep_spare(&mut control.cx, 2, Instead { used, is_compared: true });
+        assert_eq!(control.systems.candidates[2].spare_of.as_ref(), Some(&now));
+        assert!(control.systems.candidates[2].due().unwrap() > Instant::now() + SOON);
     });
 }
 
 #[test]
 fn a_function_that_gives_another_machine_takes_over_from_none() {
     with_functions(2, |control| {
-        let known = DmaMachine::unread(&Arc::new(control.candidates[0].system.clone()));
-        assert_eq!(control.functions.machines.add(known, |_| None), None);
-        let Phase::Waiting(waiting) = control.candidates[1].phase else { panic!() };
+        let known = DmaMachine::unread(&Arc::new(control.systems.candidates[0].system.clone()));
+        assert_eq!(control.systems.functions.machines.add(known, |_| None), None);
+        let Phase::Waiting(waiting) = control.systems.candidates[1].phase else { panic!() };
         let failure = Failure::new(Exit::NoKernel, "it has no kernel");
-        control.report_failure(1, waiting, failure.into());
-        assert_eq!(control.candidates[1].spare_of, None);
-        assert!(!control.use_spare(0));
+        control.systems.report_failure(&mut control.cx, 1, waiting, failure.into());
+        assert_eq!(control.systems.candidates[1].spare_of, None);
+        assert!(!control.systems.use_spare(&mut control.cx, 0));
     });
 }
 
 #[test]
 fn a_changed_configuration_lets_no_spare_function_overtake_its_machine() {
     with_functions(2, |control| {
-        let before = control.candidates[1].due();
-        let mut settings = control.candidates[1].system.settings.clone();
+        let before = control.systems.candidates[1].due();
+        let mut settings = control.systems.candidates[1].system.settings.clone();
         settings.limits.processes += 1;
-        control.change_settings(1, settings, false);
-        assert_eq!(control.candidates[1].due(), before);
+        control.systems.change_settings(1, settings, false);
+        assert_eq!(control.systems.candidates[1].due(), before);
     });
 }
 
@@ -316,12 +320,13 @@ fn physical_functions_are_searched_first() {
         for function in &mut found.functions[1..] {
             function.kind = Some("PF".to_owned());
         }
-        control.take_functions(&found);
-        let names: Vec<_> = control.candidates.iter().map(|one| one.system.name.as_str()).collect();
+        control.systems.take_functions(&mut control.cx, &found);
+        let names: Vec<_> =
+            control.systems.candidates.iter().map(|one| one.system.name.as_str()).collect();
         assert_eq!(names, ["PF0", "PF1", "VF0"]);
-        assert_eq!([0, 1, 2].map(|index| control.is_held_back(index)), [false, true, true]);
-        control.candidates[0].wait_as_spare();
-        assert_eq!([1, 2].map(|index| control.is_held_back(index)), [false, true]);
+        assert_eq!([0, 1, 2].map(|index| control.systems.is_held_back(index)), [false, true, true]);
+        control.systems.candidates[0].wait_as_spare();
+        assert_eq!([1, 2].map(|index| control.systems.is_held_back(index)), [false, true]);
     };
     let (exit, kept, _) = run_changed(&folder, &file, REAL, check, |_| ());
     assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());

@@ -190,7 +190,7 @@ pub(super) fn watch(
     super::keys::turn::write_sbom(folder.path());
     let (sender, shared) = channel();
     let pass = move |control: &mut ControlThread, _: &Signals| {
-        sender.send((Arc::clone(&control.figures), control.notices.0.clone())).unwrap();
+        sender.send((Arc::clone(&control.cx.figures), control.cx.notices.0.clone())).unwrap();
     };
     let live = &live;
     let (exit, kept, _) = run_changed(&folder, &file, work, pass, move |driver| {

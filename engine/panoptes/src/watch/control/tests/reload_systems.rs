@@ -13,8 +13,8 @@ const AGAIN: &str = "the configuration has changed; attaching again";
 
 /// Finds this guest, and looks for no other.
 fn meet(control: &mut ControlThread, guest: Guest) {
-    control.finder = Some(Finder::new(Instant::now() + AGES));
-    control.update_guests(&[guest]);
+    control.systems.finder = Some(Finder::new(Instant::now() + AGES));
+    control.systems.update_guests(&mut control.cx, &[guest]);
 }
 
 fn systems(all: &[String]) -> String {
@@ -191,8 +191,8 @@ fn guests_come_and_go_with_the_patterns_of_auto_scan() {
     let of = |patterns: &str| off.replace("auto_scan: false", &format!("auto_scan: {patterns}"));
     fs::write(&file, of("{include: ['w*'], exclude: ['*-test']}")).unwrap();
     let meet = move |control: &mut ControlThread, _: &Signals| {
-        control.finder = Some(Finder::new(Instant::now() + AGES));
-        control.update_guests(&guests);
+        control.systems.finder = Some(Finder::new(Instant::now() + AGES));
+        control.systems.update_guests(&mut control.cx, &guests);
     };
     let (exit, kept, _) = run_changed(&folder, &file, REAL, meet, |driver| {
         driver.wait("web-test (qemu:4200002): auto_scan leaves it out", 1);
