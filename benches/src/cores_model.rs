@@ -14,7 +14,7 @@
 pub struct Model {
     /// Seconds of a round on one core with cold caches.
     pub round: f64,
-    /// Of these, seconds in which it waits for memory.
+    /// Seconds of `round` in which the core waits for memory.
     pub memory: f64,
     /// The lines in a second that one core gets while it waits.
     pub line_rate: f64,

@@ -130,7 +130,7 @@ pub struct Round {
 /// Rounds of all lanes.
 #[derive(Debug, Default)]
 pub struct Rounds {
-    /// By lane, then by round.
+    /// Rounds of each lane, in their order.
     pub lanes: Vec<Vec<Round>>,
     /// Objects of all systems.
     pub objects: usize,

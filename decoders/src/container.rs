@@ -240,7 +240,7 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
 }
 
-/// Who made a container's control group.
+/// Maker of a container's control group.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Maker {
     /// A runtime with root's rights.

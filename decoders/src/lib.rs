@@ -9,8 +9,8 @@
 //! For network flows: the headers of packets ([`packet`]), flows that routers export ([`netflow`]),
 //! and what the first data of a connection says of TLS, HTTP, DNS and others ([`application`]).
 //!
-//! What is not here: reading memory (the engine does that, in batches), state, and the offsets of
-//! fields in a given kernel (`panoptes-profiles` fills the layouts in).
+//! Not for: reading memory (the engine does that, in batches), state, and the offsets of fields in
+//! a given kernel (`panoptes-profiles` fills the layouts in).
 //!
 //! Start reading at [`layout`], then [`kernel::task_struct`].
 //!

@@ -3,8 +3,9 @@
 //!
 //!     cargo run --release -p panoptes-engine --example hashes -- RAM
 //!
-//! `SHA256 SHA1 MD5 SIZE PATH` of a file that is there whole, `partial RESIDENT/PAGES SIZE PATH`
-//! and `nothing SIZE PATH` of others; then what it took. RAM is a guest's memory or a dump.
+//! `SHA256 SHA1 MD5 SIZE FORMAT PATH` of a file that could be hashed whole, and of others
+//! `partial RESIDENT/PAGES SIZE PATH` or `nothing SIZE PATH`; then what it took. RAM is a guest's
+//! memory or a dump.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;

@@ -13,7 +13,7 @@ use panoptes_tables::HashKey;
 use ring::aead::quic::HeaderProtectionKey;
 use ring::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
-/// Of RFC 9001 §A.1: an id, and the client's keys that derive from it.
+/// An id from RFC 9001 §A.1, and the client's keys that derive from it.
 const ID: [u8; 8] = [0x83, 0x94, 0xc8, 0xf0, 0x3e, 0x51, 0x57, 0x08];
 const KEY: [u8; 16] = [
     0x1f, 0x36, 0x96, 0x13, 0xdd, 0x76, 0xd5, 0x46, 0x77, 0x30, 0xef, 0xcb, 0xe3, 0xb1, 0xa2, 0x2d,

@@ -1,11 +1,11 @@
 //! Finds a kernel in raw memory and binds the decoders' layouts to it.
 //!
-//! What is here: finding the kernel ([`discovery`]), its types ([`btf`]), symbols ([`kallsyms`])
-//! and notes ([`vmcoreinfo`]), verifying all of them against the memory ([`verify`]), and storing a
-//! profile for later ([`profile_file`]).
+//! For: finding the kernel ([`discovery`]), its types ([`btf`]), symbols ([`kallsyms`]) and notes
+//! ([`vmcoreinfo`]), verifying all of them against the memory ([`verify`]), and storing a profile
+//! for later ([`profile_file`]).
 //!
-//! What is not here: scanning (the engine does that, in batches, with the [`profile::Profile`] from
-//! here), and any access to memory other than the caller's
+//! Not for: scanning (the engine does that, in batches, with the [`profile::Profile`] from here),
+//! and any access to memory other than the caller's
 //! [`MemorySource`](panoptes_decoders::source::MemorySource). This is cold code: it allocates, and
 //! runs once a boot.
 //!

@@ -165,7 +165,7 @@ fn a_tree_of_pids_without_a_node_is_damage() {
     check_damage_is_accepted(tree, "pid namespace");
 }
 
-/// Of three links, one contradicts.
+/// One of three links contradicts.
 #[test]
 fn a_short_list_that_does_not_close_is_damage() {
     check_damage_is_accepted(

@@ -54,7 +54,7 @@ const CALM: Duration = Duration::from_mins(10);
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Restarts {
     last: Option<Instant>,
-    /// How often in a row.
+    /// The number of consecutive restarts.
     count: u32,
 }
 
@@ -70,7 +70,7 @@ impl Restarts {
         pause
     }
 
-    /// How often in a row it was started again.
+    /// Returns the number of consecutive restarts.
     pub const fn count(&self) -> u32 {
         self.count
     }

@@ -66,8 +66,8 @@ struct WriterOutput {
     sequel: Sequel,
     /// When it ends in any case, if it is to end soon.
     ends_ns: u64,
-    /// Of a place that waits for the next output: the number of the first block that this does not
-    /// need, because it is to be ended.
+    /// If the place waits for the next output: the number of the first block that this output does
+    /// not need, because it is to be ended.
     next_until: Option<u64>,
     /// Whether the place is empty: the output has panicked, or was released.
     is_absent: bool,
@@ -121,7 +121,7 @@ pub enum WriterEnd {
     NoReader,
 }
 
-/// The blocks that a queue's producer needs to go on: one to fill and one to change to.
+/// The blocks that a queue's producer needs to keep working: one to fill and one to change to.
 const BLOCKS_SPARE: usize = 2;
 /// How long the rest may take when the writer was stopped: who stops it waits half a second.
 const STOPPED_NS: u64 = 300_000_000;
@@ -245,7 +245,7 @@ impl Writer {
             let waiting = reader.guarded(lanes, WriterOutput::hand_over).flatten();
             reader.guarded(lanes, WriterOutput::finish);
             if let Sequel::Output(filter) = reader.sequel {
-                // The next one goes on where it was.
+                // The next output continues where this one was.
                 reader.release(filter, waiting);
                 return true;
             }
@@ -485,8 +485,8 @@ impl WriterOutput {
         }
     }
 
-    /// Drops the output, and leaves its place empty. The next output has this filter, and goes on
-    /// with what waited.
+    /// Drops the output, and leaves its place empty. The next output has this filter, and takes
+    /// over what waited.
     fn vacate(&mut self, filter: Filter, waiting: Option<Backlog>) {
         let counters = Arc::clone(self.output.counters());
         let absent = Absent { kind: self.output.kind(), filter, counters, waiting };
@@ -587,7 +587,7 @@ impl WriterOutput {
             OutputStatus::Idle if !has_more => true,
             _ if now_ns >= self.ends_ns => true,
             OutputStatus::Closed => true,
-            // The next output goes on with what waits, and its receiver may have come back by it.
+            // The next output takes over what waits, and its receiver may have come back by then.
             OutputStatus::Failing | OutputStatus::Away
                 if !has_more && self.has_successor() && self.output.keeps_waiting() =>
             {

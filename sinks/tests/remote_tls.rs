@@ -213,7 +213,8 @@ fn what_was_sent_before_a_certificate_was_refused_is_sent_again() {
     }
 }
 
-/// As over TCP: what a receiver reads until it stops is whole, and it goes on with whole records.
+/// As over TCP: what a receiver reads until it stops is whole. The next connection begins with a
+/// whole record.
 #[test]
 fn a_receiver_that_restarts_goes_on_with_whole_records() {
     const COUNT: usize = 20_000;

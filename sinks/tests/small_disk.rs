@@ -86,7 +86,7 @@ impl Log {
         }
     }
 
-    /// The same, but goes on when the disk accepts nothing.
+    /// Writes records for three seconds, even if the disk accepts nothing.
     fn write_some(&mut self, count: usize) {
         for _ in 0..count {
             self.producer.try_push(RecordClass::default(), record(self.count).as_bytes()).unwrap();

@@ -166,7 +166,7 @@ struct Measured {
     cores: usize,
     cpu: Times,
     passed: Times,
-    /// Of all lanes together.
+    /// Processor time of all rounds, summed over the lanes.
     sum: Duration,
     objects: usize,
     records: usize,

@@ -60,7 +60,7 @@ impl<'a> DnsMessage<'a> {
         self.flags & 0x8000 != 0
     }
 
-    /// What is asked: 0 is a query, 4 a notification, 5 an update.
+    /// Kind of request: 0 is a query, 4 a notification, 5 an update.
     pub const fn opcode(&self) -> u8 {
         (self.flags >> 11 & 15) as u8
     }
@@ -111,7 +111,7 @@ impl<'a> DnsMessage<'a> {
     }
 }
 
-/// What is asked.
+/// A question: the name, and the type and class of the records asked for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct DnsQuestion<'a> {
     pub name: DomainName<'a>,
@@ -196,7 +196,7 @@ pub enum Data<'a> {
         target: DomainName<'a>,
     },
     Txt(Strings<'a>),
-    /// Of another type, or not as its type has it.
+    /// Bytes of another type, or bytes that do not fit their type.
     Other(&'a [u8]),
 }
 

@@ -63,7 +63,7 @@ pub const fn fragments(datagram: &[u8]) -> Fragments<'_> {
     Fragments { record: WireReader::new(&[]), rest: WireReader::new(datagram) }
 }
 
-/// Fragments in a row.
+/// Iterator over the fragments of a datagram.
 #[derive(Clone, Debug)]
 pub struct Fragments<'a> {
     record: WireReader<'a>,

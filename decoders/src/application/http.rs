@@ -15,7 +15,7 @@ pub const METHODS: [&[u8]; 9] =
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Request<'a> {
     pub method: &'a [u8],
-    /// What is asked for, as the client wrote it. It may be cut if `version` is missing.
+    /// Request target as the client wrote it. It may be cut if `version` is missing.
     pub target: &'a [u8],
     /// The digit behind the point: 1 for HTTP/1.1. `None` if the first line does not end in the
     /// data.

@@ -225,7 +225,7 @@ fn vector<'a>(body: &mut WireReader<'a>, missing: usize) -> Option<&'a [u8]> {
     Some(body.take_up_to(usize::from(length)))
 }
 
-/// Numbers of 16 bits in a row.
+/// Consecutive numbers of 16 bits.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Numbers<'a> {
     bytes: &'a [u8],
@@ -243,7 +243,7 @@ impl Iterator for Numbers<'_> {
     }
 }
 
-/// Extensions in a row, each as its number and its data.
+/// Consecutive extensions, each as its number and its data.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Extensions<'a> {
     bytes: &'a [u8],

@@ -69,7 +69,7 @@ impl Filesystem {
     }
 }
 
-/// What is special about the files of a filesystem (include/uapi/linux/magic.h).
+/// Kind of a filesystem's files, by its magic number (include/uapi/linux/magic.h).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum FilesKind {
     #[default]

@@ -82,7 +82,7 @@ pub const VM_GROWSDOWN: u64 = 0x100;
 /// permissions, it never changes.
 pub const VM_NORESERVE: u64 = 0x20_0000;
 
-/// What is kept of a `struct vm_area_struct`: a machine has hundreds of thousands of these.
+/// Kept fields of a `struct vm_area_struct`. A machine has hundreds of thousands of these.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Vma {
     /// First address.

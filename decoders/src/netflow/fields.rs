@@ -25,7 +25,7 @@ pub(super) struct DataRecord {
     sampling_interval: Option<u32>,
 }
 
-/// What is known of one direction.
+/// Values of one direction.
 #[derive(Clone, Copy, Debug, Default)]
 struct RecordDirection {
     /// Packets and bytes since the last record, of the whole flow, and behind the exporter.

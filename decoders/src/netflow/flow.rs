@@ -19,8 +19,8 @@ pub enum ExportFormat {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct NetFlow {
     pub format: ExportFormat,
-    /// Who sent the datagram: an IPv4 address has its 32 bits in the lowest ones. For sFlow, the
-    /// agent.
+    /// Address of the datagram's sender: an IPv4 address has its 32 bits in the lowest ones. For
+    /// sFlow, the agent.
     pub exporter: u128,
     /// Engine type and id of versions 5 to 8, the source id of version 9, the observation domain
     /// of IPFIX, the sub-agent of sFlow.

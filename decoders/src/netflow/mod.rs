@@ -40,7 +40,7 @@ const OWN_SOURCES_MAX: usize = 64;
 /// A UDP datagram.
 #[derive(Clone, Copy, Debug)]
 pub struct Datagram<'a> {
-    /// Who sent it: an IPv4 address has its 32 bits in the lowest ones.
+    /// Sender's address: an IPv4 address has its 32 bits in the lowest ones.
     pub exporter: u128,
     /// When it was received, in nanoseconds since 1970.
     pub received_ns: i64,
@@ -92,7 +92,7 @@ struct ExporterStream {
     sampling: Option<u32>,
 }
 
-/// What is known of exporters. It takes some 170 KiB.
+/// Templates, streams and counts of exporters. They take some 170 KiB.
 #[derive(Clone, Debug)]
 pub struct Exporters {
     templates: ExporterTable<Template, TEMPLATES_MAX, OWN_TEMPLATES_MAX>,

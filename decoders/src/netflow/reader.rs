@@ -1,6 +1,6 @@
 //! Big-endian numbers from the front of a datagram.
 
-/// What is left of a datagram, or of a part of it.
+/// Unread rest of a datagram, or of a part of it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct DatagramReader<'a> {
     bytes: &'a [u8],

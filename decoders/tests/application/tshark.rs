@@ -9,7 +9,7 @@ use panoptes_decoders::application::tls::{ClientHello, Ja4, Ja4Transport, Server
 
 use super::recorded;
 
-/// What tshark shows of frames with this data: the fields of each frame, in a row. `None` if
+/// Returns the fields that tshark shows of frames with this data, one line a frame. `None` if
 /// tshark is not installed.
 fn tshark(protocol: &str, is_udp: bool, data: &[Vec<u8>], fields: &[&str]) -> Option<Vec<String>> {
     let path = std::env::temp_dir().join(format!("panoptes-{}-{protocol}", std::process::id()));

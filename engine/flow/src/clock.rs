@@ -3,15 +3,15 @@
 //! Flows wait by the times of packets. A packet whose time is wrong, or a clock that was set while
 //! a capture was made, must pass no time for them: [`CaptureClock`] decides that.
 
-/// The largest difference between the times of two packets in a row that needs no confirmation, in
-/// nanoseconds.
+/// The largest difference between the times of two consecutive packets that needs no confirmation,
+/// in nanoseconds.
 const NEAR_NS: i64 = 60_000_000_000;
-/// The number of packets in a row that confirm that time has passed without packets.
+/// The number of consecutive packets that confirm that time has passed without packets.
 const CONFIRM_PAUSE: u32 = 2;
 /// The longest pause behind which packets that are not near each other confirm it, and behind which
 /// the last packet of a capture is right, in nanoseconds.
 const PAUSE_NS_MAX: i64 = 86_400 * 1_000_000_000;
-/// The number of packets in a row that confirm that the clock was set back.
+/// The number of consecutive packets that confirm that the clock was set back.
 const CONFIRM_BACK: u32 = 8;
 /// The most packets that are unclear at once.
 pub const UNCLEAR_MAX: usize = CONFIRM_BACK as usize - 1;
@@ -32,7 +32,8 @@ pub enum ClockJump {
 pub struct CaptureClock {
     /// The greatest time that was accepted. `None` before the first packet.
     last_ns: Option<i64>,
-    /// The last of the packets in a row that have another time, and their number.
+    /// The time in nanoseconds of the latest of the consecutive packets that have another time, and
+    /// their number.
     other: Option<(i64, u32)>,
     /// The last step back of the clock.
     set_back_ns: i64,
@@ -185,7 +186,7 @@ mod tests {
         assert_eq!(*last, (-3593, ClockJump::Set(-3602 * SECOND_NS)));
     }
 
-    /// Each of two clocks has some packets in a row.
+    /// Two clocks take turns: each has several consecutive packets.
     #[test]
     fn two_clocks_that_take_turns_pass_no_time() {
         let turns = (0..10).flat_map(|turn| {

@@ -78,8 +78,9 @@ impl Flow {
         }
     }
 
-    /// Whether it is a connection of TCP that may go on after any pause. Argus also remembers those
-    /// that have ended, and SYNs without an answer: a flood of SYNs would drive out all others.
+    /// Whether it is a connection of TCP that may continue after any pause. Argus also remembers
+    /// those that have ended, and SYNs without an answer: a flood of SYNs would drive out all
+    /// others.
     pub(crate) fn may_go_on(&self) -> bool {
         let Detail::Tcp(tcp) = &self.record.detail else { return false };
         let have_both_ended = tcp.source.status & tcp.destination.status & tcp_status::FIN != 0;

@@ -489,8 +489,8 @@ impl Flows {
         self.slots[flow as usize].follow(packet, FlowDirection::FromSource, true, now_ns)
     }
 
-    /// Makes the destination of a flow its source, and goes on with a packet that it has sent. No
-    /// end has sent data, and no record has the flow.
+    /// Makes the destination of a flow its source, and takes a packet that this new source has
+    /// sent. No end has sent data, and no record has the flow.
     #[cold]
     fn turn_round<'a>(&mut self, flow: u32, packet: &Packet<'a>, now_ns: i64) -> Effect<'a> {
         if let Some(jitter) = self.jitter.get_mut(flow as usize) {

@@ -40,7 +40,7 @@ pub fn record_of(flow: &NetFlow) -> FlowRecord {
     }
 }
 
-/// Who has exported a flow.
+/// Returns the exporter of a flow, with the autonomous systems that it tells.
 pub fn exporter_of(flow: &NetFlow) -> Exporter {
     Exporter {
         address: u32::try_from(flow.exporter).unwrap_or(0),

@@ -22,7 +22,7 @@ pub(crate) enum Waits {
     IdleArp,
     IdleFragment,
     IdleOther,
-    /// A TCP connection whose idle timeout has passed, and that may go on.
+    /// A TCP connection whose idle timeout has passed, and that may continue.
     Fallow,
 }
 

@@ -1,8 +1,8 @@
-//! Who receives what is known of flows.
+//! The receiver of what is known of flows.
 
 use panoptes_records::flow::{Extra, FlowRecord, NameResolution};
 
-/// Who receives records.
+/// A receiver of records.
 pub trait Reports {
     /// Takes a record. It is written at once: what is borrowed changes with the next packet.
     fn report(&mut self, record: &FlowRecord, extra: &Extra<'_>);

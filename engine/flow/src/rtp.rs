@@ -52,7 +52,8 @@ pub(crate) fn follow(
     }
 }
 
-/// What is known of the flow, if this datagram belongs to it.
+/// Returns the flow's state of RTP, and begins it if needed. `None` if this datagram is not part of
+/// it.
 fn sides<'a>(detail: &'a mut Detail, data: &[u8], length: u32) -> Option<&'a mut Rtp> {
     let is_control = RTCP_TYPES.contains(data.get(1)?);
     match detail {
@@ -135,7 +136,7 @@ mod tests {
         data
     }
 
-    /// What is known after packets with these sequence numbers.
+    /// Returns the state after packets with these sequence numbers.
     fn followed(sequences: &[u16]) -> Rtp {
         let mut detail = Detail::None;
         for sequence in sequences {

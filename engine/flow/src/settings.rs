@@ -9,7 +9,7 @@ use crate::user::ControlPorts;
 pub struct Timeouts {
     pub tcp_ns: i64,
     /// How long a TCP connection is remembered after that, so that its direction is known when it
-    /// goes on; 0: not at all. `ARGUS_TCP_FALLOW_TIMEOUT` of argus 5.0.3.
+    /// continues; 0: not at all. `ARGUS_TCP_FALLOW_TIMEOUT` of argus 5.0.3.
     pub tcp_fallow_ns: i64,
     pub ip_ns: i64,
     pub icmp_ns: i64,
@@ -50,7 +50,7 @@ pub struct FlowTableSettings {
     pub has_size_squares: bool,
     /// Bytes of data that are kept of each end.
     pub user_bytes: usize,
-    /// What is kept of applications.
+    /// The settings for applications.
     pub application: ApplicationSettings,
     /// The flows that keep all of their data.
     pub control: Option<ControlPorts>,

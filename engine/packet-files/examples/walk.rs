@@ -30,7 +30,7 @@ fn main() -> ExitCode {
 /// The number of packets, and a sum over a byte of each.
 fn walk(mut file: File) -> std::io::Result<(u64, u64)> {
     let mut memory = vec![0; 2 * BLOCK_BYTES];
-    // Bytes to go on before the next header, and what the memory has from there on.
+    // Number of bytes before the next header, and number of bytes that the memory holds.
     let (mut at, mut end) = (FILE_HEADER_BYTES, 0);
     let (mut packets, mut sum) = (0, 0);
     loop {

@@ -43,7 +43,7 @@ pub enum CaptureError {
     Damaged { name: String, offset: u64, problem: Problem },
 }
 
-/// What is wrong with a damaged capture.
+/// Fault of a damaged capture.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Problem {
     #[error("its header is incomplete")]

@@ -166,7 +166,7 @@ fn is_shorter(file: &File, position: u64) -> bool {
 }
 
 /// Whether a file was emptied and begun anew, and may be longer by now than what was read. A hole
-/// at its beginning is no such case: its writer goes on where it was.
+/// at its beginning is no such case: its writer continues where it was.
 fn has_other_beginning(file: &File, beginning: &[u8]) -> bool {
     let Some(known) = beginning.get(BEGINNING_AT..).filter(|known| !known.is_empty()) else {
         return false;

@@ -342,7 +342,8 @@ fn geometry(ring_bytes: usize) -> (usize, usize) {
     ((ring_bytes / block_bytes).clamp(BLOCKS_MIN, blocks_max), block_bytes)
 }
 
-/// What is sent over the loopback is received too; one of the two is enough, as for libpcap.
+/// Whether a packet passes the filter. The loopback's packets come as sent and as received: only
+/// the received ones pass, as for libpcap.
 #[inline]
 fn is_wanted(found: &BlockPacket, block: &[u8], filter: Option<&Filter>) -> bool {
     if found.packet_type == libc::PACKET_OUTGOING && found.hardware == ARPHRD_LOOPBACK {

@@ -83,7 +83,7 @@ pub struct MirrorSocket {
     received: u64,
     others: u64,
     dropped: u64,
-    /// The kernel's counter at the last look; it wraps. One that takes the port over goes on there.
+    /// The kernel's counter at the last look; it wraps. A successor on the port counts from there.
     last_drops: Arc<AtomicU32>,
     /// Another one still counts what is lost, until this one receives.
     follows: bool,
@@ -151,7 +151,7 @@ impl MirrorSocket {
 
     /// Takes over a port. Each datagram comes to the one that receives it first, so the other one
     /// has to leave the port before ([`leave`](Self::leave)). The buffer gets larger if it may, and
-    /// never smaller: it is the one of the receiver before, which may go on.
+    /// never smaller: it is shared with the receiver before, which may continue.
     pub fn take_over(port: MirrorPort, options: &MirrorOptions) -> Result<Self, InterfaceError> {
         let MirrorPort { socket, last_drops, .. } = port;
         let bytes = options.buffer_bytes.min(BUFFER_BYTES_MAX);

@@ -80,7 +80,7 @@ impl BlockRing {
         })
     }
 
-    /// Returns the current block to the kernel and goes on to the next one.
+    /// Returns the current block to the kernel and moves to the next one.
     pub(crate) fn release(&mut self) {
         // Release: all reads of the packets come before it.
         self.status().store(libc::TP_STATUS_KERNEL, Ordering::Release);

@@ -317,7 +317,7 @@ impl XdpInterface {
         self.watch.strips_tags(&self.name).unwrap_or(false)
     }
 
-    /// What is to be polled for reading.
+    /// Descriptors to poll for reading.
     pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.queues.iter().map(|queue| queue.as_fd()).chain([self.watch.as_fd()])
     }

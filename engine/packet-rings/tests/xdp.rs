@@ -328,7 +328,7 @@ fn each_queue_has_a_socket_and_times_order_their_packets() {
     assert_eq!(losses.received + lost_before(interface.mode()), u64::from(FRAMES));
 }
 
-/// Gives each packet that is there to `see`.
+/// Passes each available packet to `see`.
 fn receive_now(interface: &mut XdpInterface, mut see: impl FnMut(Frame<'_>)) {
     thread::sleep(Duration::from_millis(2));
     while let Some(frame) = interface.next() {

@@ -219,7 +219,7 @@ fn folder_for(
 #[derive(Debug, Default)]
 struct KernelBootIds {
     first: Option<Uuid>,
-    /// By [`BootKey::system`].
+    /// Id of the boot in each system, by [`BootKey::system`].
     systems: BTreeMap<String, Uuid>,
 }
 

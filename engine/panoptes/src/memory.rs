@@ -54,7 +54,7 @@ const SCANNERS_LEAST: u64 = 2;
 pub(crate) const TOO_MUCH: &str =
     "the limits need more memory than any machine has; lower `limits`";
 
-/// What is to be watched, and how.
+/// Systems to watch, and how.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan<'a> {
     pub configuration: &'a Configuration,
@@ -68,7 +68,7 @@ pub struct Plan<'a> {
 /// Bytes that watching needs.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct MemoryDemand {
-    /// By system: its name, and the bytes that it needs.
+    /// Name of each system, and the bytes that it needs.
     pub systems: Vec<(String, u64)>,
     /// Bytes of each guest that is found later.
     pub found: Option<u64>,

@@ -479,7 +479,7 @@ mod tests {
             Command::Watch(named) => check(WatchRequest::watch(named, false).unwrap_err()),
             other => panic!("{other:?}"),
         }
-        // A path, a file that is there, and a name where none is configured.
+        // A path, an existing file, and a name where none is configured.
         let line = format!("panoptes watch ./wbe file:wbe2 Cargo.toml --config {file}");
         assert_eq!(names(&watch(&line)), ["wbe", "wbe2", "Cargo.toml"]);
         assert_eq!(names(&watch("panoptes watch wbe")), ["wbe"]);

@@ -26,8 +26,8 @@ fn documents(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The lines of fenced and of indented blocks, each with the number of its last line. A line that
-/// goes on behind a backslash is one.
+/// Returns the lines of fenced and of indented blocks, each with the number of its last line. A
+/// backslash at the end of a line joins the next one to it.
 fn code(text: &str) -> Vec<(usize, String)> {
     let (mut is_fenced, mut code, mut begun) = (false, Vec::new(), String::new());
     for (number, line) in text.lines().enumerate() {

@@ -1,6 +1,6 @@
 //! Dumps with pages of zeros, or without an end: what the tool that made them could not read.
 //!
-//! What is printed of such a dump is right, or left out. Nothing in it is hidden.
+//! Facts about such a dump are printed right, or left out. Nothing in it is hidden.
 //!
 //! The machine is the recorded one. With `PANOPTES_IMAGES`, each `*.raw` in that folder is tried,
 //! too, with more damage.
@@ -142,7 +142,7 @@ fn scan(path: &Path, arguments: &[&str]) -> Output {
     bounded::output(command.arg("scan").arg(path).args(arguments)).unwrap()
 }
 
-/// What is printed, by what it is about.
+/// Returns each printed line, with a key of what it is about.
 fn lines_of(output: &Output) -> Vec<(String, Value)> {
     const KEYS: [&str; 10] = [
         "kind",

@@ -38,7 +38,7 @@ exceptions:
 - {activity: process_created, user_id: 990, reason: backups}
 ";
 
-/// What is printed of each, in the order of the file.
+/// Message about each mistake, in the order of the file.
 const MISTAKES: [&str; 20] = [
     "2:3: unknown key `scan_intervall` in `service`; did you mean `scan_interval`?",
     "3:18: `service.scan_interval`: `10` has no unit; write 10ms, 10s or 10m",

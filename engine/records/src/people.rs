@@ -1,6 +1,6 @@
 //! A record as a line for people: what `panoptes watch` prints on a terminal, or with `--lines`.
 //!
-//! On a terminal that is too narrow for it, a line goes on in further ones, which are indented.
+//! On a terminal that is too narrow for it, a line continues in further ones, which are indented.
 //!
 //! Names come from a guest that may be hostile: whatever could move the cursor, change colours or
 //! reorder text is escaped. Programs should read the records instead.
@@ -77,7 +77,7 @@ const SEVERITY_WIDTH: usize = 8;
 const NAME_WIDTH: usize = 40;
 /// A terminal with fewer columns breaks lines by itself.
 const COLUMNS_LEAST: usize = 40;
-/// Stands before what goes on in a further line.
+/// The beginning of each further line.
 const INDENT: &str = "    ";
 
 /// SGR: bold, in red from HIGH on, else in yellow (MEDIUM) or cyan.

@@ -83,7 +83,7 @@ pub struct Redactor {
     text: Vec<u8>,
 }
 
-/// What is replaced in a text: places in ascending order that neither overlap nor touch.
+/// The places of a text that are replaced, in ascending order. They neither overlap nor touch.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct RedactedRanges {
     places: ArrayVec<Range<usize>, PLACES_MAX>,
@@ -245,8 +245,8 @@ impl Redactor {
         })
     }
 
-    /// What is replaced in arguments that are separated by NUL, or in a command. `is_torn`: it has
-    /// a continuation that is not known.
+    /// Finds what is to be replaced in arguments that are separated by NUL, or in a command.
+    /// `is_torn`: the text has a continuation that is not known.
     pub(crate) fn find(&mut self, text: &[u8], is_torn: bool) -> RedactedRanges {
         let mut hidden = RedactedRanges { places: ArrayVec::new(), length: text.len() };
         let searched = text.get(..TEXT_BYTES_MAX).unwrap_or(text);

@@ -80,7 +80,7 @@ pub struct BuildResult {
     pub sbom: Sbom,
     /// A description of the source, for people.
     pub source: &'static str,
-    /// What is missing in the SBOM or wrong with the source, one line each.
+    /// Missing parts of the SBOM and faults of the source, one line each.
     pub problems: Vec<String>,
     /// Further remarks for people, one line each.
     pub remarks: Vec<String>,

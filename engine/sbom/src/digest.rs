@@ -23,7 +23,7 @@ pub struct ContentDigests {
     pub sha256: [u8; 32],
     pub sha1: [u8; 20],
     pub md5: [u8; 16],
-    /// Of each page, if requested.
+    /// Digest of each page, if requested.
     pub pages: Vec<PageDigest>,
 }
 

@@ -91,7 +91,7 @@ pub struct SbomFile {
     pub sha256: Option<[u8; 32]>,
     pub sha1: Option<[u8; 20]>,
     pub md5: Option<[u8; 16]>,
-    /// Of each 4 KiB page, the last one up to the file's end; empty if not computed.
+    /// Digest of each 4 KiB page, the last one up to the file's end; empty if not computed.
     pub pages: Vec<PageDigest>,
     /// The argument lists with which it may be started; any if empty.
     pub arguments: Vec<Vec<Vec<u8>>>,
@@ -192,7 +192,7 @@ impl Sbom {
     }
 }
 
-/// By path, then by content.
+/// Compares files by path, then by hashes and size.
 fn order(left: &SbomFile, right: &SbomFile) -> Ordering {
     let key = |file: &SbomFile| (file.sha256, file.sha1, file.md5, file.size);
     left.path.cmp(&right.path).then_with(|| key(left).cmp(&key(right)))

@@ -111,7 +111,7 @@ pub enum SourceError {
     Doca(#[from] super::doca::DocaError),
 }
 
-/// What is wrong with a segment of a layout.
+/// A fault of a segment in a layout.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum LayoutProblem {
     #[error("is missing: there must be at least one")]

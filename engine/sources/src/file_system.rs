@@ -88,7 +88,7 @@ impl From<Statx> for CachedStat {
 }
 
 impl CachedStat {
-    /// Of an open file.
+    /// Reads type, device and inode of an open file.
     pub(crate) fn of(file: &File) -> io::Result<Self> {
         let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
         Ok(statx(file, "", flags, StatxFlags::TYPE | StatxFlags::INO)?.into())
@@ -99,7 +99,7 @@ impl CachedStat {
         (self.device.0, self.device.1, self.inode)
     }
 
-    /// Of the file at a path; links are followed.
+    /// Reads type, device and inode of the file at a path; links are followed.
     pub(crate) fn at(path: &Path) -> io::Result<Self> {
         let flags = AtFlags::STATX_DONT_SYNC;
         Ok(statx(CWD, path, flags, StatxFlags::TYPE | StatxFlags::INO)?.into())

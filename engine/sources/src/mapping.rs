@@ -121,8 +121,8 @@ impl FileMapping {
 
     /// Maps the file again everywhere where copies have met an unavailable page.
     pub(super) fn mend(&mut self, file: &File) -> io::Result<()> {
-        // The handler has replaced more than one copy's bytes: a copy goes on behind the page that
-        // was unavailable, and the next copy may be of other bytes.
+        // The handler has replaced more than one copy's bytes: a copy continues behind the page
+        // that was unavailable, and the next copy may be of other bytes.
         let replaced = self.signals.replaced();
         if replaced.is_empty() {
             return Ok(());
@@ -379,7 +379,7 @@ fn is_at_rest(system: libc::c_long, age: Duration) -> bool {
         libc::F2FS_SUPER_MAGIC,
         libc::NFS_SUPER_MAGIC,
     ];
-    /// Of squashfs and ISO 9660, which cannot be written (include/uapi/linux/magic.h).
+    /// The file systems that cannot be written: squashfs and ISO 9660 (include/uapi/linux/magic.h).
     const READ_ONLY: [libc::c_long; 2] = [0x7371_7368, libc::ISOFS_SUPER_MAGIC];
     READ_ONLY.contains(&system) || DISKS.contains(&system) && age >= REST
 }

@@ -19,7 +19,7 @@ const OTHER_SNAPSHOT: &str = "the .vmss or .vmsn beside it is of another size, s
 /// The note on a `.vmem` without a state.
 const ALONE: &str = "there is no .vmss or .vmsn beside it, so its addresses were guessed";
 
-/// What is known about a `.vmem` from the files beside it.
+/// The addresses of a `.vmem`, as far as the files beside it tell them.
 #[derive(Debug)]
 pub(super) enum Beside {
     /// Its addresses.

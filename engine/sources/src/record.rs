@@ -23,7 +23,7 @@ pub struct RecordedPages {
 }
 
 /// Creates a file for a machine's memory, which has its secrets: nobody but its owner may read it.
-/// A file that is there is removed first, because others may have opened it.
+/// An existing file is removed first, because others may have opened it.
 pub fn create_recording(path: &Path) -> io::Result<File> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

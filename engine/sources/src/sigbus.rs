@@ -2,7 +2,7 @@
 //!
 //! Touching an unavailable page of a mapping raises SIGBUS in the thread that touches it. A
 //! process-wide handler is installed with the first mapping. It looks the address up in a fixed
-//! table of ranges, maps zeros there, and marks what it has replaced. The copy then goes on; its
+//! table of ranges, maps zeros there, and marks what it has replaced. The copy then continues; its
 //! caller checks the mark, discards the copy and mends what was replaced. A SIGBUS outside these
 //! ranges goes to the handler that was installed before.
 //!

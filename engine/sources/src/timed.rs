@@ -70,7 +70,7 @@ pub(crate) struct TimedSource {
     regions: Vec<Range<u64>>,
     /// The processor on which the thread runs.
     processor: Option<usize>,
-    /// What is left of the time to wait for.
+    /// The time left for waits that exceed [`USUAL`].
     patience: Duration,
     /// Reads that were not answered in time, and requests that have failed for that reason.
     overdue: u64,

@@ -18,8 +18,8 @@ const NONE: u32 = u32::MAX;
 
 /// Maximum size of the files of each lane, in bytes: a large file delays only others of its lane.
 const LANES: [u64; 3] = [1 << 20, 16 << 20, u64::MAX];
-/// By lane, maximum number of pages that are compared of a file that is partly cached: for the
-/// first two lanes, all of them.
+/// Maximum number of pages of a partly cached file that each lane compares. In the first two lanes,
+/// that covers all pages of a file.
 const DIGESTS: [usize; 3] = [256, 4096, 65_536];
 /// Number of bytes that a lane reads before a lane of larger files has its turn.
 const TURN_BYTES: u64 = 4 * WINDOW_BYTES;
@@ -29,8 +29,8 @@ const RETRY_NS: i64 = 160_000_000;
 const TRIES_MAX: u8 = 6;
 /// A file that no caller has asked for in this many scans may be evicted.
 const IDLE_SCANS: u32 = 2;
-/// A content that was doubted this often in a row is not doubted for [`SURE_SCANS`] after it was
-/// read: a machine that sets its clock without end must not keep its files from being judged.
+/// A content that was doubted this many consecutive times is not doubted for [`SURE_SCANS`] after
+/// it was read. A machine that constantly sets its clock must not keep its files from being judged.
 const DOUBTS_MAX: u8 = 3;
 const SURE_SCANS: u32 = 4;
 /// Maximum number of least recently requested entries that are checked for one to evict.
@@ -56,7 +56,7 @@ struct ContentEntry {
     recent: bool,
     /// Whether another content may have the same identity by now.
     is_doubtful: bool,
-    /// How often in a row that was so, saturating.
+    /// Number of consecutive times that it was doubtful, saturating.
     doubts: u8,
     /// The last scan before its content was read, and before it was known.
     begun: ScanNumber,
@@ -104,7 +104,7 @@ pub struct Contents {
     /// may have changed without any other times.
     doubted: Option<ScanNumber>,
     finished: u64,
-    /// Who has how many entries.
+    /// Number of entries of each user, container and process.
     askers: Askers,
     refused: Loss,
 }
@@ -182,18 +182,20 @@ impl Contents {
         }
     }
 
-    /// What is known of a file. Queues nothing.
+    /// Returns the known facts of a file, unless they are doubtful. Queues nothing.
     pub fn get(&self, file: &FileIdentity) -> Option<&ContentFacts> {
         self.entry(self.find(file)?)?.certain()
     }
 
-    /// What is or was known of a file: by now it may have another content. Queues nothing.
+    /// Returns the last known facts of a file, whose content may be another one by now. Queues
+    /// nothing.
     pub fn get_last(&self, file: &FileIdentity) -> Option<&ContentFacts> {
         self.entry(self.find(file)?)?.known.as_ref()
     }
 
-    /// What is known of a file. The file is queued if nothing is known, and retried now and then if
-    /// it was partly cached. Files that no caller asks for any more are evicted first.
+    /// Returns the known facts of a file, unless they are doubtful. Queues the file if there are no
+    /// certain facts, and retries it now and then if it was partly cached. Files that no caller
+    /// asks for any more are evicted first.
     pub fn ask(&mut self, file: &FileIdentity) -> Option<&ContentFacts> {
         self.ask_for(file, Asker::default())
     }

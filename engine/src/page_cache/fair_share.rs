@@ -11,10 +11,10 @@ const GROUPS_MAX: usize = 1024;
 /// The processes that have asked for files.
 #[derive(Debug)]
 pub(super) struct Askers {
-    /// By user or container, the number of its entries, and of its processes that have some.
+    /// Number of entries of each user or container, and number of its processes that have entries.
     entries: OwnerCounts,
     processes: OwnerCounts,
-    /// By process and user, the number of its entries.
+    /// Number of entries of each process under each user or container.
     own: OwnerCounts,
 }
 

@@ -26,7 +26,7 @@ use super::{
 
 /// How often the job of a file that changed is restarted.
 const ATTEMPTS_MAX: u8 = 4;
-/// How often a recently changed file is read until two passes in a row agree.
+/// Maximum number of passes over a recently changed file until two consecutive ones agree.
 const PASSES_MAX: u8 = 6;
 /// How often a window is read again.
 const WINDOW_ATTEMPTS_MAX: u32 = 4;

@@ -128,7 +128,7 @@ pub enum ElfKind {
     Other(u16),
 }
 
-/// What is known of a file's content.
+/// Known facts of a file's content.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ContentFacts {
     pub outcome: HashOutcome,
@@ -152,12 +152,12 @@ impl PageMatcher for () {
     }
 }
 
-/// Who asks for the content of a file.
+/// Process that asks for the content of a file, with its owner.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Asker {
     /// 0: nobody in the machine.
     pub process_id: u32,
-    /// Whose process that is ([`crate::walk::Snapshot::group_of`]).
+    /// Owner of that process: a container or a user ([`crate::walk::Snapshot::group_of`]).
     pub group: u64,
 }
 
@@ -169,7 +169,8 @@ impl Asker {
 
 /// Source of file contents.
 pub trait ContentSource {
-    /// What is known of a file. If nothing is, the file is queued, on behalf of a process.
+    /// Returns the known facts of a file. If there are none, queues the file on behalf of a
+    /// process.
     fn ask(&mut self, file: &FileIdentity, asker: Asker) -> Option<ContentFacts>;
 
     /// The same; while a file is read again, what was known of it before.

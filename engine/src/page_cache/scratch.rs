@@ -31,7 +31,7 @@ pub(super) struct HashScratch {
     pub(super) finder: Finder,
     pub(super) places: [FilePageLocation; WINDOW_PAGES_MAX],
     pub(super) again: [FilePageLocation; WINDOW_PAGES_MAX],
-    /// By page, the request that has its bytes and their offset in it.
+    /// Number of the request that has each page's bytes, and their offset in it.
     pub(super) runs: [(u32, u32); WINDOW_PAGES_MAX],
 }
 

@@ -212,7 +212,7 @@ fn write_reason(out: &mut impl Write, activity: Activity, alert: &Alert<'_>) -> 
     write_end(out, alert)
 }
 
-/// Whose file it is, if it has no path, and what became of it.
+/// Writes the process of a file without a path, and what became of the file.
 fn write_end(out: &mut impl Write, alert: &Alert<'_>) -> fmt::Result {
     if alert.file.path.is_none() {
         let process = &alert.process;

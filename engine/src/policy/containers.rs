@@ -40,7 +40,7 @@ pub(super) struct ContainerPolicy {
     config: Arc<ContainerConfig>,
     /// The SBOMs, which may name images.
     shipped: Arc<ShippedFiles>,
-    /// By row number of the container.
+    /// Verdicts, by row number of the container.
     verdicts: Box<[Option<ContainerVerdict>]>,
 }
 

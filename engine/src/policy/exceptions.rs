@@ -43,9 +43,9 @@ pub struct Exception {
     pub process_name: Option<Glob>,
     /// The real user id, in the machine's first user namespace.
     pub user_id: Option<u32>,
-    /// By its id, its name or its pod.
+    /// Id, name or pod of the container.
     pub container: Option<Glob>,
-    /// By its name or digest.
+    /// Name or digest of the image.
     pub image: Option<Glob>,
     /// The connection's peer.
     pub address: Option<AddressPattern>,
@@ -90,7 +90,7 @@ pub(super) struct About<'a> {
     pub(super) connection: Option<&'a ConnectionFacts>,
 }
 
-/// What is known of the processes that an alert is about.
+/// The processes that an alert is about, as far as they are known.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) enum Processes<'a> {
     #[default]

@@ -1,4 +1,4 @@
-//! What is not seen, as records: `coverage_degraded` when something begins to be missed, again each
+//! Records of what is not seen: `coverage_degraded` when something begins to be missed, again each
 //! minute while it lasts, and `coverage_restored` when nothing more was missed for a while.
 //!
 //! Losses are summed over a period. A machine changes while it is read, so an object that one scan
@@ -125,7 +125,7 @@ struct GapState {
 pub(super) struct Report {
     /// Its word in records.
     pub(super) key: &'static str,
-    /// What is missed; follows the number.
+    /// Words for what is missed; they follow the number.
     pub(super) words: &'static str,
     /// Number missed since the last report; `None`: the gap is over.
     pub(super) missed: Option<u64>,
@@ -142,7 +142,7 @@ pub(super) struct Report {
 #[derive(Debug)]
 pub(super) struct Gaps {
     states: [GapState; GAPS_MAX],
-    /// Of the gaps that nothing else counts.
+    /// Losses of the gaps that nothing else counts.
     events: Loss,
     alerts: Loss,
     unreadable: Loss,
@@ -182,7 +182,7 @@ impl Gaps {
         }
     }
 
-    /// By gap, the number missed since it began; 0 if there is no gap.
+    /// Returns the number missed since each gap began; 0 if there is no gap.
     pub(super) fn counts(&self) -> [u64; GAPS_MAX] {
         self.states.map(|state| state.since.map_or(0, |_| state.count.max(1)))
     }

@@ -63,7 +63,7 @@ pub(super) struct Party {
 /// The part of a message id that differs between records.
 type Id = [u8; OWN_BYTES];
 
-/// What is remembered of a process.
+/// A remembered process.
 #[derive(Clone, Debug)]
 struct IncidentProcess {
     process: ProcessKey,
@@ -88,7 +88,7 @@ struct Incident {
     id: Uuid,
     /// Never used again.
     number: u32,
-    /// Who caused it: a hash of a container, or of a user.
+    /// Hash of the container or of the user that caused it.
     owner: u64,
     /// Hash of its connection, or 0.
     connection: u64,

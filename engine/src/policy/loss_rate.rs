@@ -1,9 +1,9 @@
 //! Tells scans that lose something by chance from scans that lose something often.
 //!
 //! A machine changes while it is read: on a busy one, a scan in some hundreds cannot read an
-//! object, and now and then a few scans in a row. Who spoils scans on purpose must spoil many, for
-//! each scan that is whole shows everything. So each scan that lost something adds to a level, and
-//! each other one takes back a part of that. A full level is a gap.
+//! object, and now and then a few consecutive scans cannot. An attacker who spoils scans on purpose
+//! must spoil many, for each scan that is whole shows everything. So each scan that lost something
+//! adds to a level, and each other one takes back a part of that. A full level is a gap.
 //!
 //! A scan weighs as much as the time that it stands for, but at most a third of a full level. So
 //! the level is full after [`FULL_NS`] of losses alone, or three scans if these are farther apart;
@@ -152,7 +152,7 @@ mod tests {
         (1..=1000_u64).filter(has_none).count()
     }
 
-    /// Who loses just less than half of the scans for ever was never reported.
+    /// Permanent losses in just under half of the scans were never reported.
     #[test]
     fn frequent_losses_are_a_gap_soon() {
         // Time to the gap, in times that losses of all scans take: the level's mean change of a

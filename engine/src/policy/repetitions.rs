@@ -2,8 +2,8 @@
 //! counted, and one record a minute has their number (`alerts_summed_up`).
 //!
 //! In any 60 s, at most [`WHOLE_MAX`] alerts of a cause are in full, and one record sums up. If one
-//! sums up more than that, the cause goes on as a flood: nothing more is in full until it pauses
-//! for a minute or slows down.
+//! sums up more than that, the cause becomes a flood: nothing more is in full until it pauses for a
+//! minute or slows down.
 //!
 //! Nothing else is held back by that. A cause has whose it is: its container and its user. An alert
 //! of which nothing is remembered is written, also if the table is full.
@@ -97,7 +97,7 @@ impl Common {
     }
 }
 
-/// What is remembered of a cause.
+/// A remembered cause, and what is counted of its alerts.
 #[derive(Clone, Debug)]
 pub(super) struct Repetition {
     pub(super) common: Common,

@@ -125,7 +125,7 @@ impl Policy {
         &mut self.header
     }
 
-    /// By gap, how much scans missed since it began; 0 if there is no gap.
+    /// Returns the number that scans missed since each gap began; 0 if there is no gap.
     pub fn gap_counts(&self) -> [u64; GAPS_MAX] {
         self.gaps.counts()
     }

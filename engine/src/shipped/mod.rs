@@ -181,8 +181,8 @@ pub struct ShippedFiles {
     by_path: Vec<u32>,
     /// Files with a size, by size and run.
     by_size: Vec<u32>,
-    /// By subject, whether some of its files have neither size nor pages. Partly known content may
-    /// be that of such a file.
+    /// Whether each subject has files with neither size nor pages. Partly known content may be that
+    /// of such a file.
     has_unsized: Vec<bool>,
 }
 

@@ -3,11 +3,11 @@
 use super::process;
 use crate::walk::{Index, Snapshot, ThreadRow};
 
-/// Number of scans in a row from which an object must be absent if scans have unreadable parts.
+/// Number of consecutive scans from which an object must be absent if scans have unreadable parts.
 const ABSENT_SCANS_MAX: u32 = 2;
 
-/// Number of scans in a row from which an object must be absent to have ended, as of this scan: one
-/// if the scan read everything; `None` if a view is incomplete.
+/// Number of consecutive scans from which an object must be absent to have ended, as of this scan.
+/// One if the scan read everything; `None` if a view is incomplete.
 pub(super) fn absent_scans_max(snapshot: &Snapshot) -> Option<u32> {
     let whole = snapshot.task_list_closed
         && snapshot.idr_complete
@@ -37,7 +37,7 @@ pub(super) fn newest(snapshot: &Snapshot) -> u64 {
     leaders.map(|leader| leader.task.start_boottime).max().unwrap_or(0)
 }
 
-/// Who uses a process id whose process the scan does not show.
+/// Occupant of a process id whose process the scan does not show.
 pub(super) enum PidOccupant {
     /// No thread.
     NoThread,

@@ -56,7 +56,7 @@ mod mark {
     pub(super) const MAIN_EXECUTABLE: u8 = 1 << 1;
     /// Whether any of it was executable at some time.
     pub(super) const WAS_EXECUTABLE: u8 = 1 << 2;
-    /// One in the number of scans in a row that showed only other areas.
+    /// One in the number of consecutive scans that showed only other areas.
     pub(super) const UNSEEN_SCAN: u8 = 1 << 3;
     pub(super) const UNSEEN_SCANS: u8 = !(UNSEEN_SCAN - 1);
 }
@@ -143,7 +143,7 @@ impl Area {
         self.marks |= mark_if(mark::WAS_EXECUTABLE, was_executable);
     }
 
-    /// Number of scans in a row that showed only other areas, as far as anyone counts.
+    /// Number of consecutive scans that showed only other areas, saturating.
     pub(super) const fn unseen_scans(&self) -> u8 {
         self.marks / mark::UNSEEN_SCAN
     }

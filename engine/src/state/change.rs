@@ -69,7 +69,7 @@ pub enum Change<'a> {
         /// Complete views that must show it but do not.
         missing: Views,
         shown: Views,
-        /// Number of scans in a row.
+        /// Number of consecutive scans in which these views hid the process.
         scans: u32,
         /// When the first of these scans was.
         since_ns: RealTime,
@@ -79,11 +79,11 @@ pub enum Change<'a> {
     },
     /// A thread other than its process's leader is new.
     ThreadCreated { process: &'a Process, thread: ThreadFacts },
-    /// Such a thread has ended while its process goes on.
+    /// Such a thread has ended, but its process has not.
     ThreadTerminated { process: &'a Process, thread: ThreadFacts },
     /// A descriptor is new.
     DescriptorOpened { process: &'a Process, descriptor: DescriptorFacts<'a> },
-    /// A descriptor was closed, or leads elsewhere, while its process goes on.
+    /// A descriptor of a process that has not ended was closed, or leads elsewhere.
     DescriptorClosed {
         process: &'a Process,
         /// The descriptor as it was last seen.
@@ -104,7 +104,7 @@ pub enum Change<'a> {
     },
     /// Memory was mapped where nothing of the kind was.
     AreaMapped { process: &'a Process, area: AreaFacts<'a> },
-    /// Nothing is left of an area while its process and address space go on.
+    /// Nothing is left of an area, but its process and address space still exist.
     AreaUnmapped {
         process: &'a Process,
         /// The area as it was last seen.

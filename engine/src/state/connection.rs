@@ -75,7 +75,7 @@ pub struct Connection {
     marks: u16,
     pub(super) state: TcpState,
     pub(super) absent_scans: u8,
-    /// Number of scans in a row, complete or not, that did not show it.
+    /// Number of consecutive scans, complete or not, that did not show it.
     pub(super) unseen_scans: u8,
     /// Number of scans that showed it before it was reported.
     pub(super) unreported_scans: u8,

@@ -38,7 +38,7 @@ use crate::time::{Monotonic, RealTime};
 use crate::walk::{ConnectionRow, Index, Snapshot};
 use panoptes_tables::{HashKey, ListPool, PoolCursor, PoolList};
 
-/// Number of scans in a row from which a connection must be absent to be over.
+/// Number of consecutive scans from which a connection must be absent to be over.
 const ABSENT_SCANS_MAX: u8 = 2;
 /// Number of rounds of chains that must begin and end without a connection for it to be over, while
 /// chains take turns: all of them had two turns then.
@@ -583,7 +583,8 @@ impl Pass<'_, '_> {
         let counts = if had_turn { snapshot.counts() } else { 0 };
         self.waits = true;
         old.unseen_scans = old.unseen_scans.saturating_add(counts);
-        // Only its own namespace decides: another one must not keep its connections for ever.
+        // Only the connection's network namespace decides. Another one must not keep it
+        // permanently.
         if had_turn && self.complete && !self.cut.contains(&old.network_namespace) {
             old.absent_scans = old.absent_scans.saturating_add(counts);
             old.set_absent(now);

@@ -22,8 +22,8 @@ use panoptes_tables::{
     CutText, HashKey, OwnerCounts, Row, RowId, ScanNumber, StringId, Strings, Table, room,
 };
 
-/// Number of scans in a row from which a container must be absent: what a scan reads of a process's
-/// control groups can be torn while the process goes on.
+/// Number of consecutive scans from which a container must be absent to have ended. What a scan
+/// reads of a process's control groups can be torn although the process lives.
 const ABSENT_SCANS: u32 = 2;
 /// The same if no scan is complete.
 const UNSEEN_SCANS_MAX: u32 = 8;
@@ -34,8 +34,8 @@ const PENDING_OUTSIDE_SCANS_MAX: u32 = 32;
 /// For this long, a busy process with the machine's own namespaces counts as a runtime that still
 /// works. On a busy machine that takes time.
 const WORKING_NS_MAX: i64 = 5_000_000_000;
-/// Of the table, the most that users may fill with containers that they made themselves: each of
-/// them, and all together.
+/// Maximum parts of the table, as fractions, that users may fill with containers that they made
+/// themselves: the part of each user, and that of all users together.
 const USERS_PARTS: [(usize, usize); 2] = [(1, 4), (3, 4)];
 
 /// One tracked container.
@@ -337,7 +337,7 @@ pub struct Containers {
     /// The row of each, if it has one.
     rows: Vec<Option<RowId>>,
     path_key: HashKey,
-    /// By user, the number of containers that it made.
+    /// Number of containers that each user made.
     users: OwnerCounts,
     of_users: usize,
     /// Number of containers in this scan of users with too many, and a process in one of them.
@@ -488,7 +488,7 @@ impl Containers {
                     continue;
                 }
             }
-            // A container seen only once, whose process goes on outside of it, was misread.
+            // A container that was seen only once was misread if its process lives outside of it.
             let preexisting = container.pending_scans > 1 || !is_alive(&container.first);
             // A container with the machine's pid namespace may have ended before it was reported.
             let was_one = container.inside != Inside::Never || container.has_own_mounts(snapshot);
@@ -559,7 +559,7 @@ impl Containers {
     ) -> Option<RowId> {
         let id = (*self.rows.get(row.position())?)?;
         let container = self.table.get_mut(id)?;
-        // Seen twice, so it is not misread from a process that goes on elsewhere.
+        // A container that was seen twice is not misread from a process that lives elsewhere.
         let is_due =
             container.inside == Inside::Now || container.pending_scans > PENDING_OUTSIDE_SCANS_MAX;
         if container.announced

@@ -2,7 +2,7 @@
 //!
 //! The kernel counts every fork, of processes and of threads (`total_forks`, kernel/fork.c). No
 //! scan sees what lives only between two scans; this module counts these births. It reports them
-//! when a burst is over, and once a minute while a burst goes on.
+//! when a burst is over, and once a minute while a burst lasts.
 
 use crate::time::Monotonic;
 

@@ -40,7 +40,7 @@ pub(super) const CONTAINER_ROOM: StringRoom =
 pub(crate) struct ProcessDescription {
     pub(super) key: ProcessKey,
     numbers: Numbers,
-    /// Of its container, if it is in one.
+    /// Key of its container, if it is in one.
     container_key: ContainerKey,
     pub(super) program: ProgramDescription,
     pub(super) directory: Option<StringId>,
@@ -192,8 +192,8 @@ impl ProcessDescription {
         self.key.start_boottime
     }
 
-    /// Whose process it is when room is divided: as [`crate::walk::Snapshot::group_of`], without a
-    /// scan.
+    /// Returns the owner of the process for the division of room. It is that of
+    /// [`crate::walk::Snapshot::group_of`], but needs no scan.
     pub(crate) fn group(&self) -> u64 {
         if self.is_contained && !self.container_key.is_by_user() {
             return 1 << 63 | self.container_key.0;

@@ -13,8 +13,8 @@ pub(super) struct Update<'a> {
     pub(super) snapshot: &'a Snapshot,
     /// Time of the scan.
     pub(super) now: Now,
-    /// Number of scans in a row from which an object must be absent to have ended, as of this scan;
-    /// `None` if absence from it proves nothing.
+    /// Number of consecutive scans from which an object must be absent to have ended, as of this
+    /// scan. `None` if absence from it proves nothing.
     pub(super) absent_scans_max: Option<u32>,
     /// Whether all that is new belongs to the baseline, except later arrivals.
     pub(super) quiet: bool,
@@ -61,7 +61,7 @@ pub(super) struct Emitter<'a> {
     rows_left: Cell<u32>,
     /// Whether an answer was that the comparison must end.
     stopped: Cell<bool>,
-    /// Whether changes are left out, because all that is there will be reported later.
+    /// Whether changes are left out, because everything present will be reported later.
     pub(super) is_silent: bool,
     out: &'a mut dyn Changes,
 }

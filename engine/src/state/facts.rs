@@ -280,7 +280,7 @@ pub struct InodeFacts {
     pub special_device: u32,
     /// `st_mode`
     pub mode: u16,
-    /// What is special about its filesystem.
+    /// Kind of the files of its filesystem.
     pub files: FilesKind,
 }
 

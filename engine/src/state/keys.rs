@@ -5,8 +5,8 @@ use panoptes_tables::{HashKey, Key};
 
 /// Identifies a process: its process id and its start time.
 ///
-/// The address of its `task_struct` is not part of the key: if a thread other than the leader calls
-/// exec, it takes over both from the leader (`de_thread`, fs/exec.c), and the process goes on.
+/// The address of its `task_struct` is not part of the key. If a thread other than the leader calls
+/// exec, it takes over both from the leader (`de_thread`, fs/exec.c), and the process continues.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct ProcessKey {
     /// The tgid.

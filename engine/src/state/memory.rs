@@ -1,7 +1,7 @@
 //! Tracked memory areas: the mappings of each process.
 //!
 //! The kernel's areas differ from what users think of as mappings: they grow, split where
-//! permissions change, and merge with their neighbours. An area therefore goes on as long as any of
+//! permissions change, and merge with their neighbours. An area therefore exists as long as any of
 //! it is left where it was, mapping the same file or none. A growing heap, a stack, or a library
 //! whose pages get other permissions one by one is neither mapped nor unmapped. An area is *mapped*
 //! where nothing of the kind was, and *unmapped* when nothing of it is left. A new address space

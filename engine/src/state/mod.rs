@@ -31,8 +31,8 @@
 //!   while later ([`held`]).
 //! * A container exists as long as it has a living process ([`container`]). Its start is reported
 //!   after its first process, and its end after the end of its processes.
-//! * Memory areas go on as long as anything of them is left ([`memory`]); connections go on under
-//!   every socket with their 4-tuple ([`connection`]).
+//! * A memory area exists as long as anything of it is left ([`memory`]). A connection continues in
+//!   every socket that has its 4-tuple ([`connection`]).
 //! * A process that changed while it was read (`stable`), and a table or address space that was not
 //!   read completely (`complete`), keep their old state: absence from such a scan proves nothing.
 //!
@@ -117,7 +117,7 @@ pub struct StateSettings {
     pub fork_grace_scans: u32,
     /// Number of additional scans that a connection without a holder gets to be accepted.
     pub accept_grace_scans: u32,
-    /// Number of scans in a row in which a view must hide a process. At least two.
+    /// Number of consecutive scans in which a view must hide a process. At least two.
     pub confirm_scans: u32,
     /// Which areas are called `[heap]`.
     pub heap: HeapRule,

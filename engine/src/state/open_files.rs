@@ -10,7 +10,7 @@ use panoptes_tables::{ScanNumber, room};
 pub(super) struct OpenFiles {
     /// Numbers of files, in the place of their descriptors' rows; ascending in each sorted table.
     files: Box<[u32]>,
-    /// By table, the scan in which it was sorted.
+    /// Scan in which each table was sorted last.
     sorted_in: Box<[ScanNumber]>,
     scan: ScanNumber,
     /// Number of descriptors that were sorted since the start.

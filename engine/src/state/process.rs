@@ -39,7 +39,7 @@ pub struct Process {
     /// Whether descriptors that exec closes may still be found closed.
     is_closing: bool,
     held_still: bool,
-    /// Number of scans in a row in which its program moved while it was read, saturating.
+    /// Number of consecutive scans in which its program moved while it was read, saturating.
     moving_scans: u8,
     exec: Exec,
     /// `self_exec_id` when it was first seen.
@@ -112,9 +112,9 @@ pub(super) struct Life {
     was_counted: bool,
     /// Number of scans that count and have shown it after the first of these.
     pub(super) scans_before: u32,
-    /// Number of complete scans in a row from which it was absent.
+    /// Number of consecutive complete scans from which it was absent.
     pub(super) absent_scans: u32,
-    /// Number of scans in a row, complete or not, that showed neither it nor any of its threads.
+    /// Number of consecutive scans, complete or not, that showed neither it nor any of its threads.
     pub(super) unseen_scans: u32,
     pub(super) hidden: HidingViews,
     /// Since when each scan that showed it has shown a zombie.
@@ -151,7 +151,7 @@ impl Life {
 /// How many scans must show that views hide a process.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Confirm {
-    /// Number of scans in a row.
+    /// Required number of consecutive scans.
     pub(super) scans: u32,
     /// How often this scan counts.
     pub(super) counts: u32,
@@ -162,7 +162,7 @@ pub(super) struct Confirm {
 /// The views that hide a process.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct HidingViews {
-    /// Number of scans in a row in which the same views hid it.
+    /// Number of consecutive scans in which the same views hid it.
     pub(super) scans: u32,
     from: Views,
     /// Address of the task that they hid.
@@ -182,8 +182,8 @@ const LOADED_MS: u32 = 15;
 const LOADING_MAX_MS: u32 = 100;
 /// Number of scans after which a new process is reported although its data was never stable.
 const PENDING_SCANS_MAX: u32 = 4;
-/// Number of scans in a row after which the program of a process that never holds still is
-/// described by what a scan read, if it had the same executable at the scan's end.
+/// Number of consecutive scans after which the program of a process that never holds still is
+/// described by what a scan read. The process must have the same executable at the scan's end.
 const MOVING_SCANS_MAX: u8 = 3;
 /// Number of scans, in addition to the grace, that a process inside exec gets to come out of it.
 const EXEC_SCANS_MAX: u32 = 2;
@@ -626,7 +626,7 @@ impl Process {
         is_reported.then_some(hidden)
     }
 
-    /// Counts the scans in a row in which the same views hide it. Returns these views once that
+    /// Counts the consecutive scans in which the same views hide it. Returns these views once that
     /// cannot be a coincidence. A copy of memory never changes, so its first scan shows as much as
     /// all others together.
     fn watch_views(&mut self, row: &ProcessRow, confirm: Confirm, now: RealTime) -> Option<Views> {

@@ -9,7 +9,7 @@ use panoptes_tables::{ScanNumber, room};
 /// Which address spaces were compared in this scan, and how many areas may still be.
 #[derive(Debug, Default)]
 pub(super) struct ComparedSpaces {
-    /// By address space, the scan in which it was first compared.
+    /// Last scan in which each address space was compared.
     compared_in: Box<[ScanNumber]>,
     scan: ScanNumber,
     /// Number of areas that may be compared again in this scan, for other processes.

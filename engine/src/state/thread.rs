@@ -60,8 +60,8 @@ pub(super) fn living(snapshot: &Snapshot, group: &[Index<ThreadRow>]) -> u32 {
 }
 
 /// Compares a process's threads with those of the last scan, and returns the number of new ones.
-/// `group` has them all, ascending. `absent_scans_max` is the number of scans in a row from which a
-/// thread must be absent to have ended; `None` if absence from this scan proves nothing.
+/// `group` has them all, ascending. `absent_scans_max` is the number of consecutive scans from
+/// which a thread must be absent to have ended; `None` if absence from this scan proves nothing.
 pub(super) fn update(
     threads: &mut ListPool<Thread>,
     entry: &mut ComparedProcess<'_>,

@@ -30,8 +30,8 @@ pub(super) struct UnreadAreas {
 
 /// Number of areas that are kept beyond twice those that a process has.
 const KEPT_MORE: usize = 64;
-/// Number of scans in a row that show an area no more before it is not tracked any more, if there
-/// are too many. A scan right after a large unmap may show few of those that are left.
+/// Number of consecutive scans without an area after which it is not tracked any more, if there are
+/// too many areas. A scan right after a large unmap may show few of those that are left.
 const UNSEEN_SCANS_MAX: u8 = 8;
 
 impl UnreadAreas {

@@ -18,7 +18,7 @@ use crate::walk::{Index, ProcessRow, Snapshot, TaskFate, ThreadRow, Views};
 use panoptes_tables::RowId;
 use panoptes_tables::{Crossing, ListPool, PoolList};
 
-/// Number of scans in a row, complete or not, that must show neither a process nor any of its
+/// Number of consecutive scans, complete or not, that must show neither a process nor any of its
 /// threads for it to have ended. Views may never be complete, and whatever tears them for a moment
 /// is over by then.
 const UNSEEN_SCANS_MAX: u32 = 8;
@@ -591,7 +591,7 @@ impl MachineState {
     }
 
     /// Notes since when a process is a zombie, and reports one that stays so, once. `alone` if none
-    /// of its threads goes on. Returns whether it is a zombie.
+    /// of its threads is alive. Returns whether it is a zombie.
     fn watch_zombie(&mut self, id: RowId, alone: bool, update: &mut Update<'_>) -> bool {
         let Some(row) = self.processes.get_mut(id) else { return false };
         let is_zombie = alone && row.is_zombie();

@@ -1,4 +1,4 @@
-//! How much one scan may read, and where the next one goes on.
+//! How much one scan may read, and where the next one continues.
 //!
 //! A scan always reads the tasks, the processes with their executables and names, and the first
 //! slots of every descriptor table: the limits bound these. It spends the rest of its [`Budget`] on
@@ -132,7 +132,7 @@ pub struct DeferredWork {
     pub files: u32,
     /// Chains of sockets.
     pub chains: u32,
-    /// Of the tables and address spaces, those that a light scan has left.
+    /// Tables and address spaces that a light scan skipped. The numbers above include them.
     pub of_resting: u32,
     /// The process with the largest share of descriptors and areas, if that is more than a quarter.
     pub process_id: Option<u32>,
@@ -261,8 +261,8 @@ impl ResumePoint {
     }
 }
 
-/// Where a scan goes on with what the one before left. Everything begins with the first row after a
-/// scan that left nothing.
+/// Positions at which a scan continues with what the one before left. After a scan that left
+/// nothing, everything begins with the first row.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Resume {
     /// The first descriptor table, and the first of its slots.

@@ -51,7 +51,7 @@ pub struct WalkCheckpoint {
     pub(super) run_queues_whole: bool,
     /// Tasks that the next scan checks.
     pub(super) tasks: Vec<Hint>,
-    /// Where the next scan goes on with what the last one left.
+    /// Positions at which the next scan continues with what the last one left.
     pub(super) resume: Resume,
     places: TaskPlaces,
     resting: PreviousProcesses,

@@ -93,7 +93,7 @@ impl Shape {
     }
 }
 
-/// What is known of the places of a system's tasks.
+/// Places of a system's tasks, as far as they are known.
 #[derive(Debug)]
 pub(super) struct TaskPlaces {
     shape: Option<Shape>,

@@ -63,7 +63,7 @@ pub(super) fn divide<Row>(
     }
 }
 
-/// Of the rows for tasks, the number for those that the IDR shows.
+/// Returns how many of `capacity` rows for tasks are for those that the IDR shows.
 pub(super) const fn room_of_shown(capacity: usize) -> usize {
     capacity - capacity / 16
 }
@@ -227,7 +227,7 @@ pub(super) struct Quotas {
     accounts: Box<[Account]>,
     /// Root first.
     owners: Vec<QuotaOwner>,
-    /// By [`Class`]. Those that have processes have equal parts of a table.
+    /// Totals of each [`OwnerClass`]. Classes that have processes have equal parts of a table.
     classes: [OwnerClassTotal; 3],
     parts: usize,
     /// The owner of each user and container.

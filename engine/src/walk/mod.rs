@@ -183,7 +183,7 @@ pub struct Walker {
     interface_age: u32,
     /// Number of scans, which may wrap: other owners of namespaces come first in each.
     owner_turn: u32,
-    /// By network namespace.
+    /// One entry a network namespace.
     net_ages: Vec<NetAge>,
     /// Used slots of the large tables of rings.
     ring_slots: Vec<RingSlot>,
@@ -206,11 +206,11 @@ struct WalkScratch {
     groups: Reads<ThreadRow>,
     /// Arrays of buckets of sockets.
     buckets: Vec<connections::Buckets>,
-    /// By process: its mount namespace, and its number in its pid namespace.
+    /// Addresses of the mount namespace of each process, and of its number in its pid namespace.
     mount_namespaces: Vec<KernelVa>,
     pid_numbers: Vec<KernelVa>,
-    /// By process: its user namespace, and of the pid namespaces around it the outermost one below
-    /// the first. The latter is null for a process of the first one.
+    /// User namespace of each process, and the outermost of the pid namespaces around it below the
+    /// first one. The latter is null for a process of the first one.
     user_namespaces: Vec<KernelVa>,
     outer_pid_namespaces: Vec<KernelVa>,
     /// Processes in nested pid namespaces, with their numbers in the outer ones. At the end of a
@@ -220,7 +220,7 @@ struct WalkScratch {
     /// with descriptor tables of their own.
     renamed: Reads<ThreadRow>,
     own_tables: Reads<ThreadRow>,
-    /// By process: its network namespace, and the mount and the name of its working directory.
+    /// Network namespace of each process, and the mount and the name of its working directory.
     nets: Vec<KernelVa>,
     directories: Vec<(KernelVa, KernelVa)>,
     ipc_namespaces: queues::IpcNamespaces,
@@ -246,8 +246,8 @@ struct WalkScratch {
     owned_spaces: Vec<fair_share::OwnedRow<MmRow>>,
     quotas: fair_share::Quotas,
     crowd: task_shares::TaskShares,
-    /// Of the rows of open files: the number of those that every scan reads (executables, standard
-    /// input, output and error), and the number with those of all descriptors.
+    /// Number of rows of open files that every scan reads (executables, standard input, output and
+    /// error), and the number with those of all descriptors.
     first_files: usize,
     descriptor_files: usize,
     backed: Vec<Index<FileRow>>,
@@ -264,7 +264,7 @@ struct WalkScratch {
     /// Names, with the addresses of their texts.
     texts: Reads<NameRow>,
     inodes: Reads<InodeRow>,
-    /// By inode, the first process that leads to it.
+    /// First process that leads to each inode.
     inode_processes: Vec<fair_share::Leads>,
     connections: tcp_socks::TcpSockLists,
     connection_order: Vec<connections::SortKey>,

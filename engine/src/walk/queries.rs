@@ -97,9 +97,9 @@ impl Snapshot {
         self.trusted_container_of(process).filter(|_| !self.shares_first_mounts(process))
     }
 
-    /// Who a process belongs to when room is divided: the outermost container that a runtime made,
-    /// by its id, or its user ([`Self::user_of`]). A user can make groups that look like
-    /// containers. Users are below 2^32, containers have the highest bit.
+    /// Returns the owner of a process for the division of room. That is the outermost container
+    /// that a runtime made, by its id, or its user ([`Self::user_of`]). A user can make groups that
+    /// look like containers. Users are below 2^32, containers have the highest bit.
     pub fn group_of(&self, process: &ProcessRow) -> u64 {
         let mut outermost = None;
         let mut at = self.containers.at(process.container);

@@ -45,7 +45,7 @@ pub(super) struct Rings {
     ranges: Vec<SlotRange>,
     /// The used slots, by range and number.
     slots: Vec<RingFileSlot>,
-    /// By used slot, its `struct file`.
+    /// Address of the `struct file` of each used slot.
     files: Vec<KernelVa>,
 }
 

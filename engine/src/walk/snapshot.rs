@@ -266,8 +266,8 @@ pub struct FilesRow {
     pub rests: bool,
     /// Number of descriptors that it may have in the rows.
     pub most: u32,
-    /// Of a table that is not complete, the slots that the scan has all the same: those before this
-    /// one, and a range of others.
+    /// Slots that the scan has although the table is not complete: those before this one, and a
+    /// range of others.
     pub first_slots: u32,
     pub more_slots: Range<u32>,
 }
@@ -359,7 +359,7 @@ pub struct MmRow {
     pub areas_left: u32,
     /// The first process that leads to it.
     pub process: Option<Index<ProcessRow>>,
-    /// Of that process, if it is not root, in [`super::Snapshot::capability_sets`].
+    /// Capabilities of that process, if it is not root, in [`super::Snapshot::capability_sets`].
     pub capabilities: CapabilitySetId,
 }
 
@@ -532,7 +532,7 @@ pub struct CssSetRow {
     pub process: Option<Index<ProcessRow>>,
     /// The control group in the version 2 hierarchy.
     pub unified: Option<Index<CgroupRow>>,
-    /// By controller, its state in a control group.
+    /// State of each controller in a control group.
     pub states: [Option<Index<CssStateRow>>; SUBSYS_MAX],
     /// Whether the state of a controller found no room.
     pub states_cut: bool,

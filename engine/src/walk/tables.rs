@@ -181,11 +181,11 @@ tables! { limits;
     threads: AddressedRows<ThreadRow> = limits.threads_seen_max();
     /// Processes, oldest first.
     processes: Rows<ProcessRow> = limits.processes_seen_max();
-    /// By process, a hash of its threads and their run times; `None` if one of them can run.
+    /// Hash of each process's threads and their run times; `None` if one of them can run.
     runs: Rows<Option<NonZeroU64>> = limits.processes_seen_max();
-    /// By process, whether it has not run since the last scan.
+    /// Whether each process has not run since the last scan.
     rests: Rows<bool> = limits.processes_seen_max();
-    /// Of these, those of which the last scan has left what they have.
+    /// Whether, in addition, the last scan left what the process has.
     left_before: Rows<bool> = limits.processes_seen_max();
     /// [`Snapshot::processes`], by process id.
     by_pid: Rows<Index<ProcessRow>> = limits.processes_seen_max();

@@ -34,13 +34,13 @@ struct Leader {
 /// Lists for the choice.
 #[derive(Debug)]
 pub(super) struct TaskShares {
-    /// By place in a list of tasks: number of the owner of the process that it leads.
+    /// Number of the owner of the process that each task leads, by the task's place in a list.
     owners: Vec<u32>,
     leaders: Vec<Leader>,
     creds: Vec<KernelVa>,
     pids: Vec<KernelVa>,
     processes: Vec<OwnedRow<ThreadRow>>,
-    /// By row of a leader: number of further threads of its process.
+    /// Number of further threads that each process may have, by the row of its leader.
     threads_left: Vec<u32>,
 }
 

@@ -5,7 +5,7 @@
 //! since then. So that scan read what is there now, and its rows stay valid. Only interrupts have
 //! run meanwhile: they change the clock and TCP sockets, which every scan reads.
 //!
-//! The caller limits how long this goes on: code inside the kernel can hide from the counts.
+//! The caller limits how long rows are kept: code inside the kernel can hide from the counts.
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::rq::RunQueueState;
@@ -37,7 +37,7 @@ pub(super) struct ScanOrigin {
 /// The switches of all processors, as scans have read them.
 #[derive(Debug)]
 pub(super) struct Idle {
-    /// By run queue, the count at the beginning of the scan that the rows are from.
+    /// Address and count of each run queue at the beginning of the scan that the rows are from.
     before: Vec<(KernelVa, u64)>,
     now: Vec<(KernelVa, u64)>,
     /// Whether `now` has every processor, and each runs its idle task.
@@ -50,7 +50,7 @@ pub(super) struct Idle {
     is_unused: bool,
     /// The scan that the counts in `before` are from; `None` if it has failed.
     counted: Option<ScanOrigin>,
-    /// Number of scans in a row before which the machine has rested.
+    /// Number of consecutive scans before which the machine has rested.
     rested_scans: u32,
     /// The scan that the rows are from; `None` if they are not worth keeping: that scan has failed,
     /// or left something, and was not the light one that is made to be kept.

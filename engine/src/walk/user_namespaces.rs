@@ -1,4 +1,4 @@
-//! Who made the user namespace of a process.
+//! Makers of the user namespaces of processes.
 //!
 //! Every user can make a user namespace, be root in it and have the ids of many users
 //! (`newuidmap`). What its processes take still counts as its maker's: of nested namespaces, the

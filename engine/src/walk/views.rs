@@ -44,7 +44,7 @@ pub(super) struct Hints {
     pub(super) css_sets: Vec<KernelVa>,
     kept: Vec<Hint>,
     kept_next: Vec<Hint>,
-    /// Where the next scan goes on with what this one leaves.
+    /// Positions at which the next scan continues with what this one leaves.
     pub(super) resume: Resume,
 }
 

@@ -27,7 +27,7 @@ const NET_ENTRIES_MAX: u32 = 16;
 const OLD: u8 = INTERFACES_EVERY_SCANS as u8;
 const _: () = assert!(OLD as u32 == INTERFACES_EVERY_SCANS && OLD < u8::MAX);
 
-/// What is remembered of a network namespace.
+/// Facts of a network namespace that scans remember.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NetAge {
     /// Hash of its address and number, and of its first and last device.
@@ -41,7 +41,7 @@ pub(super) struct NetAge {
 }
 
 impl NetAge {
-    /// What is known of it in the next scan that has it.
+    /// Returns the facts of the namespace in the next scan that has it.
     fn after_scan(self, sockets: u32) -> Self {
         let age = (self.age + 1).min(OLD);
         let is_time = age.is_power_of_two() || sockets > self.sockets;

@@ -387,7 +387,7 @@ mod tests {
             let mut snapshot = Snapshot::empty(&Limits::default());
             let machine = &mut snapshot.machine;
             machine.ticks = Some(scan as u64);
-            // The time since boot goes on; the calendar is set back each time.
+            // The time since boot advances; the calendar is set back each time.
             machine.calendar_ns = Some((1000 - 10 * scan) * MS);
             machine.boot_to_real_ns = Some((1000 - 14 * scan) * MS);
             scans.clock.read(&snapshot, ms(scan * 10))

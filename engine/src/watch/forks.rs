@@ -10,7 +10,7 @@ use crate::walk::{Machine, ScanError};
 /// Number of scans with a lower count that must show a later clock than the one before, for the
 /// count to be set back. While a state is loaded, each page of memory changes once or twice.
 const SCANS_MIN: u32 = 4;
-/// By how much more than the watcher's clock the machine's may go forward meanwhile.
+/// Maximum time by which the machine's clock may get ahead of the watcher's meanwhile.
 const AHEAD_NS: i64 = 1_000_000_000;
 /// Minimum time between two doubts, so that a guest that writes its clock hides nothing for long.
 const DOUBTS_APART_NS: i64 = 60_000_000_000;

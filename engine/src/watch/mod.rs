@@ -242,7 +242,7 @@ impl WatchedMachine {
         self.workload.write(self.policy.header_mut());
     }
 
-    /// What is known of the machine.
+    /// Returns the known facts of the machine.
     pub fn known_machine(&self) -> &KnownMachine {
         &self.workload
     }
@@ -551,7 +551,7 @@ impl WatchedMachine {
         self.detectors.file_content.set_shipped(Arc::clone(shipped));
     }
 
-    /// By gap, how much scans missed since it began ([`crate::policy::gaps`]).
+    /// Returns how much scans missed since each gap began ([`crate::policy::gaps`]).
     pub fn gaps(&self) -> [u64; GAPS_MAX] {
         self.policy.gap_counts()
     }

@@ -1,4 +1,4 @@
-//! What is reported of a machine, and how: all of it can change between two scans.
+//! Settings of what is reported of a machine, and how. All of them can change between two scans.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::detect::file_content::rules::ContentRules;
 use crate::policy::PolicyConfig;
 use crate::policy::exceptions::Exceptions;
 
-/// What is reported, and how.
+/// Settings of what is reported, and how.
 #[derive(Clone, Debug)]
 pub struct PolicySettings {
     /// Which activities are reported, and their thresholds.

@@ -1,5 +1,5 @@
 //! Proves that a machine runs although its clock stands still: its forks and the run times of its
-//! processes go on.
+//! processes still increase.
 //!
 //! Memory also changes in a machine that does not run: QEMU loads a saved state into it, and a
 //! reset or another kernel overwrites it. Such a change writes each page once or twice. So only a

@@ -15,7 +15,7 @@ use crate::walk::{HostName, InterfaceRow, Machine, Snapshot};
 /// Maximum number of interfaces in a record.
 const INTERFACES_MAX: usize = 32;
 
-/// What is known of a machine, for the header of its records.
+/// Known facts of a machine, for the header of its records.
 #[derive(Debug, Default)]
 pub struct KnownMachine {
     identity: MachineIdentity,
@@ -37,7 +37,7 @@ impl KnownMachine {
         Self { identity, interfaces: room::list(INTERFACES_MAX), ..Self::default() }
     }
 
-    /// What is known now, with room for what will be.
+    /// Copies what is known now, with room for what will be known.
     #[must_use]
     pub fn copy(&self) -> Self {
         let mut copy = Self::new(self.identity.clone());

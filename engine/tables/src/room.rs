@@ -1,9 +1,9 @@
 //! Room for collections: all memory of the engine is allocated here, when something is made.
 //!
-//! What is made can be measured before: [`measure`] runs the same constructors, which then allocate
-//! nothing and count what they would. So the size of something cannot differ from what is counted.
-//! [`touch_unless`] makes something whose memory is resident at once, so that no scan waits for the
-//! kernel, or finds that there is none left.
+//! [`measure`] tells the size of something before it is made. It runs the same constructors, which
+//! then allocate nothing and count what they would. So the size of something cannot differ from
+//! what is counted. [`touch_unless`] makes something whose memory is resident at once, so that no
+//! scan waits for the kernel, or finds that there is none left.
 
 use core::cell::{Cell, RefCell};
 use core::hint::black_box;
@@ -29,7 +29,7 @@ enum Mode {
 
 thread_local! {
     static MODE: Cell<Mode> = const { Cell::new(Mode::Allocate) };
-    /// What is measured, if anyone asks.
+    /// Type and bytes of each measured collection, if [`parts`] asks.
     static PARTS: RefCell<Option<Vec<(&'static str, u64)>>> = const { RefCell::new(None) };
     /// The request to stop writing to pages.
     static STOP: RefCell<Option<Arc<AtomicBool>>> = const { RefCell::new(None) };

@@ -45,7 +45,7 @@ pub struct Above {
 #[derive(Debug)]
 pub struct Shares {
     demands: Vec<Demand>,
-    /// By owner.
+    /// Maximum number of rows of each owner; `u32::MAX` without a limit.
     allowed: Box<[u32]>,
     total: u64,
     is_crowded: bool,

@@ -1,5 +1,5 @@
 //! The tasks that a profile leads to, by each view: the list in both directions, and the tree of
-//! pids. A view that is torn ends there; the others go on.
+//! pids. A view that is torn ends there; the others continue.
 
 use std::collections::HashSet;
 

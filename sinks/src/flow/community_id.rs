@@ -149,7 +149,7 @@ impl Endpoints<'_> {
 /// A seed, two IPv6 addresses, protocol and padding, ports.
 const INPUT_BYTES_MAX: usize = 2 + 16 + 16 + 2 + 4;
 
-/// What is hashed.
+/// The bytes that are hashed.
 struct Input {
     bytes: [u8; INPUT_BYTES_MAX],
     length: usize,
@@ -272,7 +272,7 @@ mod tests {
         }
     }
 
-    /// Of `baseline/baseline_deflt.json`, which is made from captures.
+    /// The ids of `baseline/baseline_deflt.json`, which is made from captures.
     #[test]
     fn ids_are_those_of_the_captures_of_the_specification() {
         let [first, second] = ["fe80::200:86ff:fe05:80da", "fe80::260:97ff:fe07:69ea"];

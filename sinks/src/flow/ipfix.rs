@@ -301,7 +301,7 @@ const fn milliseconds(time_ns: i64) -> u64 {
     (time_ns / 1_000_000) as u64
 }
 
-/// `flowEndReason`: 2, it goes on; 3, its end was seen.
+/// `flowEndReason`: 2, the flow continues; 3, its end was seen.
 fn end_reason(record: &FlowRecord) -> u64 {
     let ends = tcp_status::FIN_ACKNOWLEDGED | tcp_status::RESET;
     let has_ended = match &record.detail {

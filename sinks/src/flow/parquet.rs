@@ -37,7 +37,7 @@ pub struct ParquetFile {
     columns: Vec<Column>,
     rows: usize,
     text_bytes: usize,
-    /// Why a row group could not be written. A file cannot go on behind one.
+    /// Why a row group could not be written. No other one can follow it in the file.
     failure: Option<String>,
     /// Records that were added, and are in no row group.
     lost: u64,
@@ -49,7 +49,7 @@ struct Column {
     kind: ParquetColumnType,
     /// For each value: 1 if it is there, and of lists 2. For each null, 0.
     levels: Vec<i16>,
-    /// Of lists: 0 for the first value of a record, 1 for others.
+    /// The repetition levels of lists: 0 for the first value of a record, 1 for others.
     repetitions: Vec<i16>,
     numbers: Vec<i64>,
     fractions: Vec<f64>,
@@ -151,7 +151,7 @@ impl ParquetFile {
 }
 
 impl BlockingOutput for ParquetFile {
-    /// What is lost is counted, and [`flush`](Self::flush) has the failure.
+    /// Counts the records that are lost; [`flush`](Self::flush) returns the failure.
     fn write(&mut self, records: &[u8], ends: &[u32]) -> io::Result<()> {
         each_record(records, ends).for_each(|line| drop(self.push(line)));
         Ok(())

@@ -10,7 +10,8 @@ pub(crate) struct OutputBuffers {
     slots: Box<[OutputBuffer]>,
     /// Index of the oldest sealed buffer.
     oldest: usize,
-    /// Number of sealed buffers, in a row from the oldest. The next one is being filled.
+    /// Number of sealed buffers, which follow each other from the oldest. The next one is being
+    /// filled.
     sealed: usize,
     /// Maximum number of buffers under way at once.
     most: usize,

@@ -6,7 +6,7 @@
 //! the new one begins; meanwhile records wait in the queue.
 //!
 //! Once a second, and before each rotation, the file must have its name. If somebody moved it, the
-//! log goes on in a new file of that name. If somebody removed it, what was written since it was
+//! log continues in a new file of that name. If somebody removed it, what was written since it was
 //! last seen there is copied, because nobody could read it.
 
 mod chain;

@@ -1,5 +1,5 @@
-//! An output on a thread of its own: a disk that does not answer costs no other output, and the
-//! writer goes on.
+//! An output on a thread of its own: a disk that does not answer costs no other output, and does
+//! not stop the writer.
 //!
 //! The writer copies records into blocks that were made at the start, as far as there are free
 //! ones; then the output counts as slow. Its thread may wait in the kernel for as long as it takes.

@@ -25,7 +25,7 @@ pub(crate) struct PlainWriter {
     is_regular: bool,
     buffers: OutputBuffers,
     counters: Arc<OutputCounters>,
-    /// Of a file. Without it, a sync fails.
+    /// The thread that syncs a file. Without it, a sync fails.
     syncer: Option<Syncer>,
 }
 

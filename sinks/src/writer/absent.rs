@@ -1,4 +1,4 @@
-//! What is in the place of an output that has panicked or was released.
+//! The placeholder of an output that has panicked or was released.
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -55,7 +55,7 @@ pub fn recv<T>(receiver: &Receiver<T>) -> Result<T, RecvTimeoutError> {
 
 /// What a thread returns.
 ///
-/// Fails if the thread panics, or if it still runs after [`BOUND`]. Then it goes on alone.
+/// Fails if the thread panics, or if it still runs after [`BOUND`]. Then it continues alone.
 pub fn join<T>(thread: JoinHandle<T>) -> thread::Result<T> {
     join_within(thread, BOUND)
 }

@@ -16,7 +16,7 @@ use crate::read::is_readable;
 pub trait Listener: AsFd {
     type Stream;
 
-    /// Accepts a client that is there. Its reads and writes have the bound.
+    /// Accepts a waiting client. Its reads and writes have the bound.
     ///
     /// Fails as the system call does.
     fn accept_now(&self, bound: Duration) -> io::Result<Self::Stream>;

@@ -142,7 +142,7 @@ fn disk_full(stage: &mut Stage) -> io::Result<()> {
     Ok(())
 }
 
-/// The log drops records, counts and reports them, and goes on by itself; nothing else is late.
+/// The log drops records, counts and reports them, and resumes by itself; nothing else is late.
 fn disk_full_long(stage: &mut Stage) -> io::Result<()> {
     let log = stage.service.event_log();
     let more = stage.scale.records / 4;

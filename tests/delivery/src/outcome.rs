@@ -22,9 +22,9 @@ pub(crate) struct Row {
 /// How many records Panoptes itself counts as dropped.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Dropped {
-    /// By the output to this place.
+    /// Records dropped by the output to this place.
     pub(crate) here: usize,
-    /// By the output that no fault disturbs.
+    /// Records dropped by the output that no fault disturbs.
     pub(crate) undisturbed: usize,
 }
 

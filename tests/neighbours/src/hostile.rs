@@ -79,7 +79,7 @@ impl<'a> Hostile<'a> {
         &mut self.live.machine
     }
 
-    /// Lets time pass, as the attack goes on. Call it between operations. Returns `false` when the
+    /// Lets time pass during the attack. Call it between operations. Returns `false` when the
     /// attack must end.
     pub(crate) fn goes_on(&mut self) -> bool {
         if self.clock_goes {

@@ -82,7 +82,7 @@ impl Live {
         Ok(Self { machine, name: name.to_owned(), path, ticked: Instant::now() })
     }
 
-    /// Lets the machine's clock go on by the time that has passed, at least `step` of it, and
+    /// Advances the machine's clock by the time that has passed, if that is at least `step`, and
     /// writes the last stores.
     pub(crate) fn tick(&mut self, step: Duration) {
         let passed = self.ticked.elapsed();

@@ -35,7 +35,7 @@ pub(crate) fn median(values: &[f64]) -> usize {
 /// Times from one scan of a system to the next.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Intervals {
-    /// By the clock on the wall.
+    /// Lengths by the clock on the wall.
     pub(crate) real: Vec<Duration>,
     /// Without the time in which the scanner waited for a processor that other programs used.
     pub(crate) own: Vec<Duration>,

@@ -20,7 +20,7 @@ const READY: Duration = Duration::from_mins(3);
 /// How long it scans before anything is measured: new systems are with the slow scanner until their
 /// cost is known.
 const SETTLE: Duration = Duration::from_secs(5);
-/// How long records of the last plants are awaited; the attack goes on.
+/// How long records of the last plants are awaited; the attack continues.
 const GRACE: Duration = Duration::from_secs(5);
 /// From one sample of the scanners' times to the next.
 const SAMPLE: Duration = Duration::from_millis(2);

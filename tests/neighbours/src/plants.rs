@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use panoptes_decoders::kernel::vm_area_struct::{VM_EXEC, VM_NORESERVE, VM_READ, VM_WRITE};
 use panoptes_synthetic::{Area, ForkOptions, Machine};
 
-/// What is planted.
+/// Kind of a plant.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Kind {
     ReverseShell,

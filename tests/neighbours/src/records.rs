@@ -28,7 +28,7 @@ pub(crate) enum What {
     Other(String),
 }
 
-/// What is not seen: the activity, and its gap or its limit.
+/// A reported loss of sight: the activity, and its gap or its limit.
 pub(crate) type Loss = (String, Option<String>);
 
 /// One record.

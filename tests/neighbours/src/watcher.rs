@@ -20,7 +20,7 @@ const LAST_RECORD: &str = "service_gracefully_shutdown";
 /// How long it may take to end.
 const END: Duration = Duration::from_secs(30);
 
-/// What is watched, and how.
+/// Systems to watch, and the program's settings.
 #[derive(Debug)]
 pub(crate) struct Setup<'a> {
     pub(crate) program: &'a Path,

@@ -23,7 +23,7 @@ pub struct Programs {
     packages: &'static [&'static str],
     /// Their paths below the root.
     paths: &'static [&'static str],
-    /// What is downloaded.
+    /// Size of the download.
     megabytes: u32,
 }
 

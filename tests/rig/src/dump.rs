@@ -88,7 +88,7 @@ pub fn by_qemu(guest: &mut Guest, path: &Path, format: Option<&str>, paging: boo
     }
 }
 
-/// Makes QEMU write a migration stream, as libvirt's `save` does. The guest cannot go on.
+/// Makes QEMU write a migration stream, as libvirt's `save` does. The guest cannot continue.
 pub fn stream(guest: &mut Guest, path: &Path) -> Result<()> {
     let uri = json!({ "uri": format!("exec:cat > {}", path.display()) });
     guest.qmp("migrate", Some(&uri))?;

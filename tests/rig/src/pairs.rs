@@ -1,9 +1,8 @@
 //! Checks that whatever records report as new of a process also ends.
 //!
-//! The rule (docs/records.md): a descriptor, a mapping or a thread ends by a record of its own
-//! while its process goes on, and otherwise with the process. Mappings also end with an exec. So
-//! nothing is reported as new of a process that has ended, and nothing twice without an end in
-//! between.
+//! The rule (docs/records.md): a descriptor, a mapping or a thread ends by a separate record while
+//! its process exists, and otherwise with the process. Mappings also end with an exec. So nothing
+//! is reported as new of a process that has ended, and nothing twice without an end in between.
 //!
 //! This is a second opinion, made from nothing but the records in their order. What they leave out
 //! is not judged: processes with events that are only summed up, and all processes once a table is
@@ -135,7 +134,7 @@ impl Pairs {
         Vec::new()
     }
 
-    /// What is wrong with the processes that go on.
+    /// Returns the errors of the processes that have not ended, and all counts.
     pub fn end(self) -> (Vec<String>, Counts) {
         let Self { processes, is_partial, mut counts } = self;
         counts.left += processes.values().map(|process| process.things.len()).sum::<usize>();

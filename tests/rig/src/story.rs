@@ -105,7 +105,7 @@ impl Story {
         named.collect()
     }
 
-    /// Of an owner that has ended, records have the id alone.
+    /// Id and time of creation of a process. Records have only the id of an owner that has ended.
     fn key_of(&self, details: &Value) -> Option<(u64, String)> {
         let id = details["process_id"].as_u64()?;
         match details["process_creation_time_iso_8601_ns"].as_str() {
@@ -258,7 +258,7 @@ fn connections(record: &Value) -> BTreeSet<String> {
         .collect()
 }
 
-/// What is wrong with the ancestors in an alert.
+/// Describes what is wrong with the ancestors in an alert.
 fn ancestors(record: &Value, last: &Named<'_>) -> Option<String> {
     let listed = record["detection"]["process_ancestors"].as_array();
     let first = listed.and_then(|all| all.first()).map(|one| &one["process_id"]);

@@ -92,7 +92,7 @@ fn every_format_scans_like_the_guest() {
     });
     done(check(&live, folder, "kdump with zlib", |path| dump::unflatten(&flat, path).unwrap()));
     done(flat);
-    // The last one: a guest that was migrated cannot go on.
+    // The last one: a guest that was migrated cannot continue.
     done(check(&live, folder, "migration stream", |path| {
         dump::stream(&mut guest, path).unwrap();
     }));

@@ -48,7 +48,7 @@ pub struct Machine {
     pub(crate) run_queues: Vec<KernelVa>,
     /// Nanoseconds since boot.
     pub(crate) now_ns: u64,
-    /// By how much the calendar time was set since the boot.
+    /// Nanoseconds by which the calendar time was set since the boot.
     pub(crate) step_ns: i64,
     pub(crate) forks: u64,
     /// All process ids are below it.
@@ -226,8 +226,8 @@ impl Machine {
         result
     }
 
-    /// The same while the stores of another operation wait: both go on at the same time. `None` if
-    /// there is no such operation, or there are two already.
+    /// The same while the stores of another operation wait: both continue at the same time. `None`
+    /// if there is no such operation, or there are two already.
     ///
     /// The operation must not be about a process that the other one is about, or has made.
     pub fn at_the_same_time<T>(&mut self, operation: impl FnOnce(&mut Self) -> T) -> Option<T> {

@@ -45,8 +45,8 @@ pub struct Memory {
     mirror: Option<Mirror>,
     /// Where the switches of a processor are counted, once there is one.
     switches: Option<usize>,
-    /// Where the run times are of the tasks whose operations go on: of the first one, and of one at
-    /// the same time.
+    /// Where the run times are of the tasks with unfinished operations: of the first one, and of
+    /// one at the same time.
     runners: [Option<usize>; 2],
     /// Whether what stores now is no task.
     is_interrupt: bool,
@@ -244,7 +244,7 @@ impl Memory {
         self.pending.len()
     }
 
-    /// Whether the queued stores are those of one operation, which may go on during another.
+    /// Whether the queued stores are those of one operation, which may continue during another.
     pub(crate) fn has_one_operation(&self) -> bool {
         self.pending.is_of_one()
     }

@@ -7,12 +7,12 @@ use std::os::unix::fs::FileExt as _;
 
 use panoptes_decoders::source::PAGE_BYTES;
 
-/// Repeats stores in a file, in their order. Stores in a row to one page are written at once: most
-/// of them fill a new object that nothing leads to yet.
+/// Repeats stores in a file, in their order. Consecutive stores to one page are written at once:
+/// most of them fill a new object that nothing leads to yet.
 #[derive(Debug)]
 pub(crate) struct Mirror {
     file: File,
-    /// What is not written yet; it does not cross a page.
+    /// Range of the memory that is not written yet; it does not cross a page.
     waiting: Range<usize>,
 }
 

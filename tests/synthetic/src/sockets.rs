@@ -41,7 +41,7 @@ pub struct Socket {
     pub destination: Option<SocketAddr>,
     /// Head of the hash table's chain that it is in.
     chain: Option<KernelVa>,
-    /// Whether its connection goes on in TIME_WAIT after its end here.
+    /// Whether its connection continues in TIME_WAIT after its end here.
     waits: bool,
 }
 
@@ -216,7 +216,7 @@ impl Machine {
         self.network.waiting.push(Waiting { sock, source, destination });
     }
 
-    /// Lets a connection go on in TIME_WAIT when its last descriptor is closed.
+    /// Lets a connection continue in TIME_WAIT when its last descriptor is closed.
     pub fn linger(&mut self, pid: u32, descriptor: u32) {
         let (file, _) = self.tables[&self.files_of(pid)].open[&descriptor];
         self.sockets.get_mut(&file).expect("the file is a socket").waits = true;

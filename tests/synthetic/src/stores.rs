@@ -1,6 +1,6 @@
 //! Stores that wait to be played: those of one operation, or of two at the same time.
 //!
-//! The second operation was made after the first one, and then both go on together. Stores that
+//! The second operation was made after the first one, and then both continue together. Stores that
 //! touch the same bytes keep their order, and so do a release of memory and the stores of who gets
 //! it next. From its first such store on, the second operation waits until the first one has made
 //! its last, as if one lock covered all that they share. So what they leave is right, and no state
@@ -21,8 +21,8 @@ pub(crate) struct Store {
     pub(crate) new: Box<[u8]>,
     /// Number of bytes that another operation must not have before.
     covers: usize,
-    /// Of a store of the second operation: the number of the last store of the first operation
-    /// that has to come before it, counted from 1; 0 if there is none.
+    /// Number of the last store of the first operation that has to come before this one of the
+    /// second operation, counted from 1; 0 if there is none.
     after: usize,
 }
 

@@ -70,8 +70,8 @@ impl Watch {
     }
 }
 
-/// Of each record about a process's beginning or end: its activity, process, parent, name, and
-/// whether it was recovered.
+/// Returns a row for each record about a process's beginning or end: its activity, process, parent,
+/// name, and whether it was recovered.
 fn lives(records: &[Value]) -> Vec<(String, u64, Option<u64>, String, bool)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let data = records.iter().map(|record| &record["activity_data"]);

@@ -33,7 +33,7 @@ const MEMORY_BYTES: u64 = 256 << 20;
 const TOP_BYTES: u64 = MEMORY_BYTES / 64 + (2 << 20);
 /// Pages between two changes, on average, of a machine that is idle and of one that is busy.
 const PAGES: [u64; 3] = [2000, 200, 20];
-/// One of so many changes goes on while pages are copied, each with up to so many stores.
+/// One of so many changes continues while pages are copied, with up to so many stores after each.
 const LONG_ONES: u64 = 10;
 const STORES_MAX: u64 = 100;
 
@@ -69,8 +69,8 @@ impl Dump {
     }
 }
 
-/// Begins something. Most of what happens takes less time than the copy of a page; the rest goes on
-/// while some pages are copied.
+/// Begins a change. Most changes take less time than the copy of a page; the rest continue while
+/// some pages are copied.
 fn change(machine: &mut Machine, actor: &mut Actor) {
     machine.tick(1_000_000);
     if actor.chance(LONG_ONES) {
@@ -176,7 +176,7 @@ fn pages(seed: u64) -> u64 {
     PAGES[(seed / RELEASES.len() as u64 % PAGES.len() as u64) as usize]
 }
 
-/// What is wrong in a scan of the copy of a seed.
+/// Describes what is wrong in a scan of the copy of a seed.
 fn wrong(seed: u64) -> Vec<String> {
     let mut actor = Actor::new(seed);
     let mut machine = machine(seed, &mut actor);
@@ -194,7 +194,7 @@ fn wrong(seed: u64) -> Vec<String> {
     }
 }
 
-/// What is wrong with a process that lived through the copy.
+/// Describes what is wrong with a process that lived through the copy.
 fn missing(snapshot: &Snapshot, (pid, start_ns): (u32, u64)) -> Option<String> {
     let process = snapshot.process_by_pid(pid);
     let leader = process.and_then(|process| snapshot.leader(process));

@@ -1,4 +1,4 @@
-//! What is switched off in `user_memory` is not read: no byte of a page that belongs to a process.
+//! Nothing that `user_memory` switches off is read: no byte of a page that belongs to a process.
 
 mod common;
 
@@ -28,7 +28,7 @@ const PAGE: usize = PAGE_BYTES as usize;
 const DATA: u64 = 0x1_4000;
 const DATA_BYTES: u64 = 0x4000;
 
-/// What is read of processes' own memory.
+/// Parts of processes' memory that may be read.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct UserMemory {
     command_lines: bool,

@@ -3,7 +3,7 @@
 use crate::row::Row;
 use crate::truth::Flow;
 
-/// What is wrong in a record: the field of `ra`, and the values.
+/// A wrong field of a record: its name in `ra`, and the values.
 pub type Wrong = (&'static str, String);
 
 /// The fields in which a record is not what the truth has.

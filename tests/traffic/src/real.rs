@@ -75,7 +75,7 @@ pub enum NoCapture {
     Failed(String),
 }
 
-/// Runs all programs that are there, and captures what the client sends and receives. Programs are
+/// Runs all available programs, and captures what the client sends and receives. Programs are
 /// searched in a folder first. At the end, nothing is left but the file.
 ///
 /// # Errors

@@ -3,9 +3,9 @@
 /// One of the two ends of a flow.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Side {
-    /// Who opened the conversation.
+    /// The end that opened the conversation.
     Source,
-    /// Who was addressed.
+    /// The end that was addressed.
     Destination,
 }
 

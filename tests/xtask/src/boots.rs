@@ -215,7 +215,7 @@ impl Drop for Service {
     }
 }
 
-/// Stops a process again and again, until this is dropped: it goes on then.
+/// Stops a process again and again, until this is dropped: then the process continues.
 struct Slow {
     is_over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,

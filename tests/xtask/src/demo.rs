@@ -187,7 +187,7 @@ struct Shown {
     records: usize,
     alerts: Vec<Alert>,
     story: Story,
-    /// What is wrong with the incidents.
+    /// Errors of the incidents.
     errors: Vec<String>,
 }
 

@@ -1,7 +1,7 @@
 //! `cargo xtask bench flow-threads`: how the threads of `panoptes flow` divide the work.
 //!
 //! The sensor is stopped while a capture is sent, and its rings have room for all of it. Then it
-//! goes on, and the processor time of its busiest thread counts. So neither the sender nor the
+//! continues, and the processor time of its busiest thread counts. So neither the sender nor the
 //! number of processors matters: what one thread does while another one waits is the same. It needs
 //! root.
 

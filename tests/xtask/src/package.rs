@@ -1,7 +1,7 @@
 //! `cargo xtask package`: the Debian package for this machine's architecture. `arm64` uses it, too.
 //!
-//! What is in it stands in `engine/panoptes/Cargo.toml`; its files are in `packaging/`. Manual
-//! pages and completions come from the program itself.
+//! `engine/panoptes/Cargo.toml` lists its contents; its files are in `packaging/`. Manual pages and
+//! completions come from the program itself.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -82,7 +82,7 @@ impl fmt::Debug for DomainName<'_> {
 /// that there is an end.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Labels<'a> {
-    /// What is left of the name.
+    /// The rest of the name, from the next label on.
     name: DomainName<'a>,
     /// Pointers lead to lower places only.
     lowest: usize,

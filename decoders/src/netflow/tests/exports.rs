@@ -5,8 +5,8 @@
 //! `-r capture -v N -a`, and `-b -A milli` for both directions in one record. pmacct 1.7.7 read it
 //! with its plugin sfprobe. The datagrams were captured on the loopback interface.
 //!
-//! What is expected is what `nfdump` 1.7.1 printed of the same datagrams, as collected by `nfcapd`.
-//! Of version 1 it reads none: there it is that of version 5.
+//! The expected values are those that `nfdump` 1.7.1 printed of the same datagrams, as collected by
+//! `nfcapd`. It does not read version 1, for which the values of version 5 are expected.
 
 use std::vec::Vec;
 

@@ -114,7 +114,7 @@ impl Applications {
         self.flows[flow as usize].ends.reverse();
     }
 
-    /// What is known of a flow.
+    /// Returns the applications of a flow, and its sequence of packets.
     pub(crate) fn of(&self, flow: u32) -> Extra<'_> {
         let (application, later_application) = self.reader.get(flow);
         let sequence = self.sequences.get(flow as usize);

@@ -40,7 +40,7 @@ pub(super) struct PassiveDns {
     pub(super) overflows: u64,
 }
 
-/// Who has sent a message to whom, and when.
+/// Server and client of a DNS message, and its time in nanoseconds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Exchange {
     pub(super) server: IpAddr,

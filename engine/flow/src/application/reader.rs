@@ -83,7 +83,7 @@ impl PacketContext {
     }
 }
 
-/// What is known of the applications of all flows.
+/// The applications of all flows, as far as they are known.
 #[derive(Debug)]
 pub(super) struct ApplicationReader {
     settings: ApplicationSettings,

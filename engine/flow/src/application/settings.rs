@@ -1,4 +1,4 @@
-//! What is kept of applications.
+//! Settings for the applications of flows.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -72,7 +72,7 @@ impl DnsServers {
     }
 }
 
-/// What is kept of the applications of flows.
+/// The protocols that are read, and what is kept of each flow's application.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct ApplicationSettings {
     pub protocols: Protocols,

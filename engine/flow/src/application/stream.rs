@@ -21,7 +21,7 @@ pub(super) enum StreamDemand {
 #[derive(Clone, Debug)]
 pub(super) struct Buffer {
     bytes: [u8; STREAM_BYTES_MAX],
-    /// A bit for each byte that is there.
+    /// A bit for each byte that is present.
     there: [u64; STREAM_BYTES_MAX / 64],
     /// A bit for each byte that the receiver has taken, too, as far as that can be known.
     sure: [u64; STREAM_BYTES_MAX / 64],
@@ -29,7 +29,7 @@ pub(super) struct Buffer {
     length: u16,
     /// How many of them the reader waits for.
     pub(super) need: u16,
-    /// Of QUIC, the id that the keys derive from, and its length.
+    /// The connection id from which the keys of QUIC derive, and its length in bytes.
     id: [u8; CONNECTION_ID_BYTES_MAX],
     id_length: u8,
 }

@@ -175,7 +175,7 @@ fn remembered_connections_are_the_first_to_go() {
     }
     wire.pause(10 * MINUTE_NS);
     assert_eq!((wire.flows.counts().tracked, wire.flows.counts().fallow), (0, 4));
-    // The oldest one makes room, and the second goes on.
+    // The oldest one makes room, and the second continues.
     send(&mut wire, 9);
     send(&mut wire, 1);
     let counts = wire.flows.counts();

@@ -85,7 +85,7 @@ fn records_end_where_the_clock_is_set() {
         let all = times(&records);
         assert_eq!(all[0], (3, 0, 2), "{step}");
         assert_eq!(all.iter().map(|(packets, ..)| packets).sum::<u64>(), 20);
-        // It goes on with a record each five seconds.
+        // The flow then has a record each five seconds.
         assert_eq!(all.len(), 5, "{all:?}");
         assert!(all[1..].iter().all(|(_, first, last)| last - first <= 5), "{all:?}");
     }

@@ -165,7 +165,7 @@ fn feints_behind_connect_hide_nothing() {
     }
 }
 
-/// A server of mail does not understand the first hello, and goes on.
+/// A server of mail does not understand the first hello, and keeps the connection.
 #[test]
 fn a_hello_that_the_server_refused_hides_nothing() {
     let (hello, other) = (data("curl"), innocent());

@@ -147,7 +147,7 @@ fn beginnings_that_are_given_up_are_counted() {
     }
     // All are of one source, and nobody answers.
     assert_eq!(wire.counts().given_up, 2000 - 64);
-    // The oldest ones are. Those that are put together go on.
+    // The oldest ones are given up. The others are still put together.
     for port in [1000, 2999] {
         wire.tcp(port, true, BEGIN.wrapping_add(100), flag::ACK, &hello[100..]);
     }

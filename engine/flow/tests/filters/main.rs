@@ -36,7 +36,7 @@ impl Reports for Records {
 }
 
 impl Records {
-    /// Of a capture of each kind, and of a mix.
+    /// Collects the records of a capture of each kind, and of a mix.
     fn of_everything() -> Self {
         let mut records = Self::default();
         for (_, capture) in kinds() {
@@ -153,7 +153,8 @@ impl Written {
         format!("{} ({})", sequences.len(), some.join(", "))
     }
 
-    /// What is wrong if the filters must keep the same records.
+    /// Describes what is wrong with two filters that must keep the same records; `None` if nothing
+    /// is.
     fn wrong(&self, ours: &str, theirs: &str) -> Option<String> {
         match self.differences(ours, theirs) {
             Err(error) => Some(format!("{ours}: {error}")),

@@ -171,7 +171,8 @@ impl Path {
         }
     }
 
-    /// Sends a packet. Times go on, and now and then somewhere else.
+    /// Sends a packet. Its time is usually less than 20 µs after the previous one; now and then it
+    /// jumps.
     fn packet(&mut self, link: u16, bytes: &[u8], wire_length: u32) {
         self.now_ns = match self.random.below(100_000) {
             0 => (self.random.next() % (u64::from(u32::MAX) * 1_000_000_000)) as i64,

@@ -134,7 +134,7 @@ fn a_followed_file_that_is_written_anew_ends_though_it_is_longer() {
     assert_eq!(packets, three());
 }
 
-/// The writer goes on where it was, as one without O_APPEND does when its file is emptied.
+/// The writer continues at its old offset, as one without O_APPEND does when its file is emptied.
 #[test]
 fn a_hole_at_the_beginning_of_a_followed_file_ends_nothing() {
     let (whole, more) = (pcap(Order::Little, &three()), with_link(Order::Little, 1));

@@ -14,8 +14,8 @@
 //! }
 //! ```
 //!
-//! A frame of a queue without a socket goes on to the kernel's own stack. A driver that has no room
-//! in front of a frame gets no stamp.
+//! A frame of a queue without a socket passes to the kernel's network stack. A driver that has no
+//! room in front of a frame gets no stamp.
 
 /// Bytes in front of a frame that have its stamp: CLOCK_MONOTONIC in nanoseconds.
 pub(super) const STAMP_BYTES: usize = 8;

@@ -174,7 +174,7 @@ impl Rings {
         known
     }
 
-    /// Whether the driver waits for a system call before it goes on.
+    /// Whether the driver waits for a system call before it continues.
     pub(super) fn needs_wake(&self) -> bool {
         let flags = self.fill.word(self.fill.flags).load(Ordering::Relaxed);
         flags & libc::XDP_RING_NEED_WAKEUP != 0

@@ -123,7 +123,7 @@ fn add(to: &mut Vec<u8>, kind: u16, bytes: &[u8]) {
     to.resize(to.len().next_multiple_of(4), 0);
 }
 
-/// The attributes in a row: their types and their bytes. It ends with the first that is not whole.
+/// Iterates over attributes: their types and their bytes. It ends at the first that is not whole.
 fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let header: &[u8; ATTRIBUTE_BYTES] = bytes.first_chunk()?;

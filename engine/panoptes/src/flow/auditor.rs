@@ -35,7 +35,7 @@ pub(super) struct Auditor {
     /// The options of the records of each stream.
     records: Vec<ArgusOptions>,
     outputs: Outputs,
-    /// What is known of exporters of flows; made when the first of their packets comes.
+    /// State of the exporters of flows; created when the first of their packets comes.
     exporters: Option<Box<Exporters>>,
     /// Records of exported flows.
     exported: u64,

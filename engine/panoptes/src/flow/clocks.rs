@@ -69,7 +69,8 @@ mod tests {
     const SECOND_NS: i64 = 1_000_000_000;
     const BEGIN_NS: i64 = 1_700_000_000 * SECOND_NS;
 
-    /// By how many seconds the real clock was set, for seconds that have passed and that it shows.
+    /// Returns by how many seconds the real clock was set, for each look. A look has the seconds
+    /// that have passed and those that the clock shows.
     fn set(looks: &[(i64, i64)]) -> Vec<Option<i64>> {
         let (start_ns, last_ns) = (BEGIN_NS, BEGIN_NS);
         let mut clocks = Clocks { start: Instant::now(), start_ns, last_ns, ahead_ns: 0 };

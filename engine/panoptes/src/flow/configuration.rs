@@ -100,7 +100,7 @@ fn apply(text: &str, request: &mut FlowRequest) -> Vec<(usize, String)> {
             continue;
         }
         let mut whole = line.to_owned();
-        // A filter may go on behind a backslash.
+        // A backslash at the end continues a filter in the next line.
         while whole.ends_with('\\') && whole.len() < VALUE_BYTES_MAX {
             whole.pop();
             let Some((_, more)) = lines.next() else { break };
@@ -230,7 +230,7 @@ fn set(
     Ok(())
 }
 
-/// What is behind these letters does not matter, as for argus.
+/// Sets the type of flows. Letters behind `uni` or `bi` do not matter, as for argus.
 fn set_flow_type(what: &str, text: &str, request: &mut FlowRequest) -> Result<(), Failure> {
     let text = text.to_ascii_lowercase();
     request.flows.is_unidirectional = text.starts_with("uni");

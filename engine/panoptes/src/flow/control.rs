@@ -9,7 +9,7 @@ use panoptes_flow::ControlPorts;
 use super::values::{mistake, number};
 use crate::exit::Failure;
 
-/// What is followed unless a variable names others.
+/// Ports to follow unless a variable names others.
 pub(super) const DEFAULT: &str = "tcp:openflow,tcp:6633,sip,udp:name,udp:nicname,udp:domain,\
     udp:netbios-ns,xns-time,udp:ntp,udp:router,udp:ripng,timed,mdns,mdnsresponder,bootps,bootpc";
 

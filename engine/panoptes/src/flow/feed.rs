@@ -116,7 +116,7 @@ pub(super) struct Feed {
 /// What comes next.
 pub(super) enum FeedItem<'a> {
     Frame(Frame<'a>),
-    /// Something went wrong, and reading goes on.
+    /// Something went wrong, and reading continues.
     Report(String),
     /// Not yet anything.
     Nothing,

@@ -30,7 +30,7 @@ pub(crate) struct SensorFigures {
     pub(crate) records: AtomicU64,
     /// Packets that had no room, by interface; those on their way between threads are the last.
     pub(crate) lost: Vec<(String, AtomicU64)>,
-    /// By output.
+    /// Name and figures of each output.
     pub(crate) outputs: Vec<(&'static str, OutputFigures)>,
     /// What was missed since each gap began; 0 without a gap.
     pub(crate) gaps: [AtomicU64; KINDS],
@@ -98,7 +98,7 @@ impl SensorFigures {
         }
     }
 
-    /// The thread of the sensor: it goes on. It makes some steps a second, whether packets come or
+    /// Notes a step of the sensor's thread. It makes some steps a second, whether packets come or
     /// not.
     pub(super) fn note_step(&self) {
         let now_ns = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);

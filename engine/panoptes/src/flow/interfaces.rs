@@ -171,7 +171,7 @@ impl Interfaces {
         }
     }
 
-    /// The thread goes on, which has a part of the packets. It makes some steps a second.
+    /// Notes a step of a thread that has a part of the packets. It makes some steps a second.
     pub(super) fn note_step(&self) {
         if let (Some(figures), Some(part)) = (&self.figures, self.part()) {
             figures.note_step_of(part.number);

@@ -22,7 +22,7 @@ pub(super) struct FlowLimit {
 }
 
 impl FlowLimit {
-    /// Of tables with so much room each, which `setting` sets.
+    /// Creates the limit of tables with room for `capacity` flows each, which `setting` sets.
     pub(super) const fn new(capacity: usize, setting: &'static str) -> Self {
         Self { capacity: capacity as u64, setting, reported: 0, next_ns: 0 }
     }

@@ -52,9 +52,9 @@ impl fmt::Display for LinkType {
 /// Numbers of such packets.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct UnreadLinks {
-    /// By link type.
+    /// Link types, and the number of packets of each.
     counts: Vec<(u16, u64)>,
-    /// Of further link types.
+    /// Packets of further link types.
     others: u64,
     /// Packets that end within the header of their link layer.
     cut: u64,

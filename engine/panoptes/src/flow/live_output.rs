@@ -28,7 +28,7 @@ pub(super) struct LiveOutput {
     failure: Option<Failure>,
 }
 
-/// What is to be reported of an output.
+/// Report about an output that fails or loses records.
 #[derive(Debug)]
 pub(super) struct Loss {
     pub(super) output: String,

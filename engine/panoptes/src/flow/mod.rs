@@ -145,8 +145,8 @@ fn print_filter(request: &FlowRequest) -> Result<Exit, Failure> {
     print(PacketFilters::new(request).text(link)?.as_bytes())
 }
 
-/// What is due when everything is open: the service manager learns of it; the starter of a daemon
-/// ends, and its messages go to the system's log.
+/// Reports that everything is open: notifies the service manager, and lets the starter of a daemon
+/// end. The daemon's messages go to the system's log from then on.
 fn go_on(request: &FlowRequest, messages: &Messages) -> Result<(), Failure> {
     // Without a manager, nothing is sent.
     if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {

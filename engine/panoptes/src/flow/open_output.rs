@@ -74,7 +74,7 @@ enum Carrier {
     Live(LiveOutput),
 }
 
-/// Who waits for outputs.
+/// The one that waits for outputs, if any.
 pub(super) enum OutputWaiter<'a> {
     /// Nobody: packets are live. So many bytes wait for an output.
     Nobody(&'a Messages, usize),

@@ -21,7 +21,7 @@ impl Patience {
         Self { signals: signals.clone(), before: signals.ends().min(1), begin: Instant::now() }
     }
 
-    /// Whether to go on: another signal ends all waits.
+    /// Whether to continue waiting: another signal ends all waits.
     pub(super) fn goes_on(&self) -> bool {
         self.signals.ends() <= self.before && self.begin.elapsed() < LAST_WAIT
     }

@@ -186,7 +186,7 @@ impl Drop for PidFileKeeper {
     }
 }
 
-/// Who the process becomes, looked up before the root changes.
+/// New user, group and root of the process, looked up before the root changes.
 pub(super) struct RunAsIdentity {
     user: Option<User>,
     group: Option<Group>,

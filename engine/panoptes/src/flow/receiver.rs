@@ -214,7 +214,7 @@ impl Receiver {
         }
     }
 
-    /// What is to be polled for reading.
+    /// Returns the descriptors to poll for reading.
     pub(super) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         match self {
             Self::Ring(ring) => vec![ring.as_fd()],

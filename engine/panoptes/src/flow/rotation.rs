@@ -37,7 +37,7 @@ struct CaptureContent {
     begin_ns: i64,
 }
 
-/// What is known of a file while it stays as it is.
+/// Facts about a file, which hold until it changes.
 #[derive(Debug)]
 struct RotationFile {
     /// Its number, its length, and when it was changed.

@@ -50,7 +50,7 @@ const ALERTS: [Activity; 2] =
     [Activity::HiddenConnectionDetected, Activity::HiddenListenerDetected];
 /// Room for a label: its name, two numbers of ten digits, a name of 15 bytes and 12 of an id.
 type ProcessLabel = ArrayString<64>;
-/// How many scans must fail in a row before the system is searched again.
+/// Number of consecutive failed scans after which the system is searched again.
 const FAILURES_MAX: u32 = 5;
 /// The time between two searches for a system that was lost.
 const SEARCH: Duration = Duration::from_secs(1);
@@ -160,7 +160,7 @@ impl WatchedSystem {
         Self { wire, is_attached, losses, scans, own: None, records: None }
     }
 
-    /// Whose a flow is; what was seen of it is compared with the system's sockets.
+    /// Compares a flow with the system's sockets. Returns the holders of those at its ends.
     pub(super) fn seen(&self, record: &FlowRecord) -> FlowOwners {
         seen_flow(record).map(|flow| self.wire.seen(&flow)).unwrap_or_default()
     }

@@ -95,7 +95,7 @@ impl DebugLog {
 }
 
 impl LogThreadSink for DebugLog {
-    /// Writes a line. Returns the first of several failures in a row.
+    /// Writes a line. Of consecutive failures, returns only the first.
     fn write(&mut self, line: &[u8]) -> io::Result<()> {
         let written = self.look().and_then(|()| self.report_lost()).and_then(|()| self.add(line));
         match written {

@@ -1,7 +1,7 @@
 //! Writes that do not wait for a reader for long.
 //!
 //! A pipe or terminal that nobody reads blocks each thread that writes to it. The thread that
-//! controls the service writes messages, and must go on.
+//! controls the service writes messages, and must not block.
 
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};

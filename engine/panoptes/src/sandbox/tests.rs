@@ -51,7 +51,7 @@ fn attacks() {
     assert!(kill(Pid::parent(), None).is_err());
 }
 
-/// What each thread has to go on doing.
+/// Does what each thread must still be able to do.
 fn work() {
     note();
     let bytes = vec![1_u8; 64 << 20];

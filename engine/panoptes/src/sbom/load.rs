@@ -24,7 +24,7 @@ pub struct SbomFault {
     /// The file or folder.
     pub path: PathBuf,
     pub is_folder: bool,
-    /// What is wrong, with the place; one line.
+    /// The fault and its place, in one line.
     pub reason: String,
 }
 

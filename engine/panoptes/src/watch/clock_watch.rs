@@ -40,7 +40,7 @@ pub(super) struct SystemShared {
     pub(super) gaps: GapCounts,
     /// For metrics.
     pub(super) figures: Arc<SystemFigures>,
-    /// What is known of the machine.
+    /// Facts about the machine, for the header of its records.
     machine: Arc<Mutex<KnownMachine>>,
     /// The attestation to use from now on; after the scanner's exchange, the one used before.
     attestation: Mutex<Option<Box<Attestation>>>,

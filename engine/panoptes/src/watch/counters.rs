@@ -81,7 +81,7 @@ pub(super) struct SystemFigures {
     /// Scans, and parts of scans; the number of such parts; scans that failed.
     pub(super) scans: AtomicU64,
     pub(super) partial: AtomicU64,
-    /// Of the scans, those that have kept the rows of the ones before, light ones, and early ones.
+    /// Scans that have kept the rows of the ones before; light scans; early scans.
     pub(super) kept: AtomicU64,
     pub(super) light: AtomicU64,
     pub(super) early: AtomicU64,

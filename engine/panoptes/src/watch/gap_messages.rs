@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use panoptes_engine::policy::gaps::{GAPS_MAX, words_of};
 
-/// By gap, how much was missed since it began; 0 if there is no gap. The scanner sets it, the
-/// control thread reads it.
+/// How much was missed since each gap began; 0 if there is no gap. The scanner sets it, the control
+/// thread reads it.
 #[derive(Debug, Default)]
 pub(super) struct GapCounts([AtomicU64; GAPS_MAX]);
 

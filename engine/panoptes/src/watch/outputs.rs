@@ -63,7 +63,7 @@ pub(super) enum Recipe {
     Receiver {
         number: usize,
         receiver: Box<Telemetry>,
-        /// Of the files that its settings name.
+        /// Digest of the files that the receiver's settings name.
         digest: u64,
         state_dir: Option<PathBuf>,
     },

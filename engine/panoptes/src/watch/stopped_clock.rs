@@ -53,7 +53,7 @@ impl Stall {
             return None;
         }
         if used < still / IDLE_SHARE {
-            // It was paused, and may go on later.
+            // It was paused, and may continue later.
             self.first = Some((now, cpu_time));
             return None;
         }

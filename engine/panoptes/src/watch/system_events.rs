@@ -39,11 +39,11 @@ pub(super) struct SystemEvents {
     interfaces: Vec<HostInterface>,
     events: Events,
     logs: SystemLogs,
-    /// By number of a receiver, the patterns of the systems that it takes, if it does not take all.
+    /// Number of each receiver that does not take all systems, and the patterns of those it takes.
     receivers: Vec<(usize, Vec<Glob>)>,
     /// The level of messages about systems that have none of their own.
     log_level: LogLevel,
-    /// By name of a system, what is known of its machine since it was attached to.
+    /// Facts about each system's machine since it was attached to, by the system's name.
     machines: HashMap<String, Arc<Mutex<KnownMachine>>>,
 }
 
@@ -226,7 +226,7 @@ pub(super) enum Notice {
     /// A record about a system.
     Activity {
         system: Arc<System>,
-        /// Of the kernel that was found, unless it was refused.
+        /// Version of the kernel that was found, unless it was refused.
         os_version: Option<String>,
         activity: Activity,
         reason: String,
@@ -254,7 +254,7 @@ pub(super) struct SearchEvents {
     notices: Sender<Notice>,
     /// How many more refused candidates the search may report.
     refusals_left: u32,
-    /// Of the kernel that was found last, unless it was refused.
+    /// Version of the kernel that was found last, unless it was refused.
     os_version: Option<String>,
 }
 

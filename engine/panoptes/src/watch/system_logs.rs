@@ -93,7 +93,7 @@ pub(super) struct SystemLogs {
     /// Numbers the blocks of records.
     waker: Waker,
     messages: Arc<Messages>,
-    /// By name of a system, the number of its log; `None` if the log could not be opened.
+    /// Log of each system, by the system's name; `None` if the log could not be opened.
     numbers: HashMap<String, Option<OpenSystemLog>>,
     next: u32,
     openers: Openers,
@@ -103,7 +103,7 @@ pub(super) struct SystemLogs {
     has_new: bool,
     /// Logs that were opened since the last call of [`Self::opened`].
     opened: Vec<WatchedOutput>,
-    /// By name of a system that is gone, its log that is being ended.
+    /// Logs that are being ended, of systems that are gone, by the system's name.
     ending: HashMap<String, Weak<OutputCounters>>,
     /// When those that could not be opened are tried again.
     retry_at: Option<Instant>,
@@ -272,7 +272,7 @@ impl SystemLogs {
         std::mem::take(&mut self.failures)
     }
 
-    /// Ends the log of a system that is gone. If the system comes back, the log goes on.
+    /// Ends the log of a system that is gone. If the system comes back, the log continues.
     pub(super) fn close(&mut self, system: &str) {
         self.ending.retain(|_, log| log.strong_count() > 0);
         if let Some(Some(OpenSystemLog { number, counters })) = self.numbers.remove(system) {

@@ -238,7 +238,7 @@ fn why(counters: &OutputCounters) -> String {
     }
 }
 
-/// What is known of a record that an output took.
+/// Describes how an output took the record.
 fn taken(recipe: &Recipe, counters: &OutputCounters) -> String {
     match recipe {
         Recipe::Receiver { receiver, .. } => match counters.answer() {

@@ -14,7 +14,7 @@ pub(super) struct Silence {
     reported: Option<(i64, Instant)>,
 }
 
-/// What is due to be reported.
+/// A report that is due: the system is not scanned, or is scanned again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum SilenceReport {
     /// Since this time it is not scanned, in nanoseconds since 1970.

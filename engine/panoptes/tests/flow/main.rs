@@ -65,7 +65,7 @@ const EXCEPTIONS: &[(&[&str], &[&str], &str)] = &[
 /// Fields that argus 3 writes in the byte order of the machine.
 const REVERSED: &[&str] = &["sipid", "dipid"];
 
-/// What is known to differ from argus; docs/flow.md has the reasons.
+/// Whether a difference from argus is known; docs/flow.md has the reasons.
 fn is_known(difference: &Difference, lone: &BTreeSet<String>) -> bool {
     let words: Vec<&str> = difference.record.split(' ').collect();
     match (words[1], &difference.field[..]) {
@@ -131,7 +131,7 @@ impl Sensor {
     }
 }
 
-/// What is known to differ from argus 5.
+/// Whether a difference from argus 5 is known.
 fn is_known_of_five(difference: &Difference, lone: &BTreeSet<String>) -> bool {
     let words: Vec<&str> = difference.record.split(' ').collect();
     match (words[1], &difference.field[..]) {

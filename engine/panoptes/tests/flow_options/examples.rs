@@ -44,7 +44,7 @@ fn shell(folder: &Folder, line: &str) -> Command {
     command
 }
 
-/// A line for the shell that goes on until the test ends it.
+/// Starts a line of the shell that audits until the test ends it.
 #[track_caller]
 fn listening(folder: &Folder, line: &str) -> Running {
     let running = Running::start(&mut shell(folder, &format!("exec {line}")));

@@ -43,7 +43,7 @@ fn capture() -> Vec<u8> {
     capture
 }
 
-/// Who has sent how much to whom.
+/// Returns the flows: protocol, source, destination, and packets and bytes of the source.
 fn flows(records: &Path) -> BTreeSet<String> {
     let fields = ["proto", "saddr", "sport", "daddr", "dport", "spkts", "sbytes"];
     rows(records)

@@ -5,7 +5,7 @@ use panoptes_traffic::Clock;
 use crate::programs::{BOTH, Folder, Running, Sensor};
 use crate::stream::plain;
 
-/// What is wrong with arguments, and what the message has of it. `PCAP` stands for a capture.
+/// Wrong arguments, and a part of the message about them. `PCAP` stands for a capture.
 const MISTAKES: &[(&[&str], &str)] = &[
     (&["-r", "PCAP"], "nowhere to write"),
     (&["-q", "-r", "PCAP", "-w", "OUT"], "unknown option `-q`"),
@@ -177,7 +177,7 @@ fn a_reader_that_needs_no_more_is_no_failure() {
 
 #[test]
 fn argus_refuses_what_panoptes_refuses() {
-    // For most mistakes, argus ends with the exit code 0, or goes on.
+    // For most mistakes, argus ends with the exit code 0, or continues.
     let folder = Folder::new();
     let capture = folder.capture("a.pcap", &plain());
     let output = folder.text("out");

@@ -61,7 +61,7 @@ fn a_clock_that_is_set_while_a_capture_is_made_costs_no_record() {
     }
 }
 
-/// What is reported of packets with wrong times.
+/// Part of the message about a packet with a wrong time.
 const WRONG: &str = "1 packets have times that cannot be";
 
 #[test]
@@ -84,7 +84,7 @@ fn a_wrong_time_at_the_end_of_a_capture_is_reported() {
     }
 }
 
-/// A capture goes on in the next one, whose packets belong to the same records.
+/// A capture continues in the next one, whose packets belong to the same records.
 #[test]
 fn a_wrong_time_at_the_end_of_a_capture_ends_no_flow() {
     let folder = Folder::new();

@@ -127,7 +127,7 @@ fn wait_for_storm(guest: &mut Guest, forks: u64) {
 
 /// Waits until the processes that are alive by the records are those in memory.
 ///
-/// A process that was missed or invented would stay a difference for ever.
+/// A process that was missed or invented would permanently be a difference.
 fn wait_until_same(guest: &Guest, watcher: &Watcher, first: &BTreeSet<Life>) {
     let begin = Instant::now();
     loop {

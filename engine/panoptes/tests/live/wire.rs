@@ -197,7 +197,7 @@ fn flows_have_the_processes_that_hold_their_sockets_and_nothing_harmless_is_an_a
     });
     talk(&mut served, true);
     let called = calls.join().unwrap();
-    // The server ends while its peer goes on: the kernel answers by RST.
+    // The server ends while its peer continues to send: the kernel answers by RST.
     inside::run(&mut guest, &format!("kill -9 {server}; ping -c 2 {PEER} >/dev/null"));
     let begin = Instant::now();
     while begin.elapsed() < LASTING && served.write_all(b"hello\n").is_ok() {
@@ -241,7 +241,7 @@ fn datagrams_have_the_processes_of_their_sockets_and_no_harmless_ones_are_an_ale
     let answers = send_file(&requests, &sender, LASTING);
     assert!(answers >= 10, "{answers}");
     inside::run(&mut guest, &format!("kill -9 {client}; syslogd -R {PEER}:514"));
-    // Its peer goes on, and the kernel answers by ICMP.
+    // Its peer continues to send, and the kernel answers by ICMP.
     let begin = Instant::now();
     while begin.elapsed() < LASTING {
         let _ = sender.send(&[0, 3, 0, 9]);

@@ -52,7 +52,7 @@ impl<const MAX: usize> fmt::Debug for BytePrefix<MAX> {
     }
 }
 
-/// What is known of a flow's application.
+/// The application of a flow, as far as it is known.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "a pool has them, and each has room for the largest")]
 pub enum Application {

@@ -42,7 +42,7 @@ pub struct FlowProcess<'a> {
     pub container_id: &'a [u8],
 }
 
-/// Who has exported a flow, and what only exporters tell.
+/// The exporter of a flow, and what only exporters tell.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Exporter {
     /// Its IPv4 address; 0 if it has none.

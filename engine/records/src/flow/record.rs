@@ -53,8 +53,8 @@ pub enum FlowKeyKind {
     #[default]
     Ipv4,
     Ipv6,
-    /// Of the ports, the first is type and code, the second an identifier; `extra` is a sequence
-    /// number. For an error, `protocol` and the second port come from the packet that it quotes.
+    /// The first port is type and code, the second an identifier; `extra` is a sequence number. For
+    /// an error, `protocol` and the second port come from the packet that it quotes.
     Icmp,
     /// The first port is type and code.
     Icmpv6,
@@ -66,7 +66,8 @@ pub enum FlowKeyKind {
     /// Fragments whose first one is missing: both ports together are the identification.
     FragmentV4,
     FragmentV6,
-    /// Who asks for whom; the first word of who asks is its hardware address.
+    /// The asker's IP address and the one asked for. The first word of the asker's address is its
+    /// hardware address.
     Arp,
     /// The hardware address whose IP address is asked for, twice.
     Rarp,
@@ -235,9 +236,9 @@ pub mod tcp_status {
     pub const RESET: u32 = 0x3000;
     pub const CONGESTED: u32 = 0xc000;
     pub const OUT_OF_ORDER: u32 = 0x3_0000;
-    /// Of each pair, the bit that stands for the source.
+    /// The bit of each pair that stands for the source.
     pub const OF_SOURCE: u32 = 0x1_5500;
-    /// Of each pair, the bit that stands for the destination.
+    /// The bit of each pair that stands for the destination.
     pub const OF_DESTINATION: u32 = 0x2_aa00;
     /// The pairs.
     pub const PAIRS: u32 = OF_SOURCE | OF_DESTINATION;
@@ -345,7 +346,7 @@ pub struct Icmp {
     pub kind: u8,
     pub code: u8,
     pub sequence: u16,
-    /// Who sent the message to whom, for IPv4.
+    /// Source and destination of the message, for IPv4; otherwise 0.
     pub sender: u32,
     pub receiver: u32,
     /// The addresses of the packet that it quotes.
@@ -395,7 +396,7 @@ pub struct RtpSide {
     pub has_begun: bool,
 }
 
-/// Who has answered for the address.
+/// The hardware address that has answered for the IP address.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Arp {
     pub responder: [u8; 6],
@@ -463,7 +464,7 @@ pub struct Jitter {
     pub destination: Intervals,
 }
 
-/// What is known of a flow since its last record.
+/// A record of a flow, with what is known since the last one.
 ///
 /// The order of the fields is that in memory, so that a packet changes few lines of the processor's
 /// cache: the key and what follows it have one, each side has one, TCP has two.

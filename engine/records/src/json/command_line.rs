@@ -141,7 +141,7 @@ impl JsonWriter<'_> {
         }
     }
 
-    /// What is to be replaced in a text; `None` if nothing is in any text.
+    /// Finds what is to be replaced in a text; `None` if nothing is in any text.
     fn hidden(&mut self, text: &[u8], is_cut: bool) -> Option<RedactedRanges> {
         self.redactor().map(|redactor| redactor.find(text, is_cut))
     }

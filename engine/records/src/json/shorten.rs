@@ -105,7 +105,7 @@ fn write(record: &[u8], cut: LengthLimits, out: &mut [u8]) -> Result<usize, Full
     Ok(out.length())
 }
 
-/// What is no record of Panoptes has no shorter form.
+/// A text that is no record of Panoptes has no shorter form.
 impl From<MalformedRecord> for Full {
     fn from(MalformedRecord: MalformedRecord) -> Self {
         Self

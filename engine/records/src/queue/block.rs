@@ -74,7 +74,7 @@ pub(super) const TURNS_MAX: usize = 128;
 /// Lower bound on a record's size, which bounds the number of ends in a block.
 pub(super) const RECORD_BYTES_MIN: usize = 16;
 
-/// What is known of a record beside its bytes.
+/// The metadata of a record, kept beside its bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RecordMetadata {
     mark: RecordAttributes,
@@ -88,7 +88,7 @@ impl RecordMetadata {
     }
 }
 
-/// Records in a row about one system, with the same lists in their headers.
+/// Consecutive records about one system, with the same lists in their headers.
 #[derive(Clone, Copy, Debug)]
 struct RecordRun {
     first: u32,
@@ -156,8 +156,8 @@ impl RecordBlock {
         self.ends[range].partition_point(|&end| end as usize - start <= room)
     }
 
-    /// The next records in a row that an output takes, from record `index` on; empty at the end if
-    /// there is none.
+    /// The next consecutive records that an output takes, from record `index` on; empty at the end
+    /// if there is none.
     pub fn next_wanted(&self, filter: &Filter, index: usize) -> Range<usize> {
         let mut run = self.records..self.records;
         for turn in self.turns_of(filter, index) {

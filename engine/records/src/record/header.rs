@@ -29,7 +29,7 @@ const HEAD_BYTES: usize = 224;
 /// description.
 const MIDDLE_BYTES_MAX: usize = super::RECORD_BYTES_MAX / 3;
 
-/// What is between the message id and the time.
+/// The text between the message id and the time.
 pub const TIME_KEY: &str = "\",\"occurred_message_time_iso_8601_ns\":\"";
 
 /// Bytes between the head and the middle: the message id and the time.

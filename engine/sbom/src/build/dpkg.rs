@@ -27,7 +27,7 @@ const BYTES_MAX: u64 = 64 << 20;
 /// Maximum number of lines of such a file: ten times those of the longest `.list`.
 const LINES_MAX: usize = 4 << 20;
 
-/// By path: the path it was diverted to, and the package that diverted it.
+/// Diverted paths, each with the path it was diverted to and the package that diverted it.
 type Diversions = HashMap<Vec<u8>, (Vec<u8>, String)>;
 
 /// Reads dpkg's data below `root`.

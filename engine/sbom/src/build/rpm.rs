@@ -131,7 +131,7 @@ fn refuse_journal(path: &Path) -> Result<(), SbomError> {
     Ok(())
 }
 
-/// The path of a file beside another one, whose name goes on with `end`.
+/// The path of a file beside another one: its name is the other's, followed by `end`.
 fn beside(path: &Path, end: &str) -> PathBuf {
     let mut name = path.to_owned().into_os_string();
     name.push(end);

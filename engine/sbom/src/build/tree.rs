@@ -103,8 +103,8 @@ impl ImageTree {
         Ok(())
     }
 
-    /// The same for entries that are written over the files that are there: a file's new content is
-    /// that of all its names.
+    /// The same for entries that are written over existing files: a file's new content is that of
+    /// all its names.
     pub(super) fn write_over(&mut self, entries: Vec<LayerEntry>) -> Result<(), SbomError> {
         self.layer += 1;
         for entry in entries {

@@ -119,7 +119,7 @@ pub struct DocaMemory {
     again: VecDeque<CopyJob>,
     /// Time without any completed copy after which all pending copies have failed.
     patience: Duration,
-    /// What is left of [`TURN`]; `None` before the first refresh, when no other system waits.
+    /// The rest of [`TURN`]; `None` before the first refresh, when no other system waits.
     turn: Option<Duration>,
     /// Whether this scan has not tried yet to revive the device.
     may_revive: bool,
@@ -354,7 +354,7 @@ impl DocaMemory {
         self.planner.fail_rest(requests);
     }
 
-    /// Finds out whether a device that did not answer answers again, and else goes on with its
+    /// Finds out whether a device that did not answer answers again, and else continues its
     /// restart. Returns whether it answers. Never waits, and tries it once a scan.
     #[cold]
     fn revive(&mut self) -> bool {

@@ -130,7 +130,7 @@ impl fmt::Display for Lacks {
     }
 }
 
-/// What is wrong with a dump.
+/// The reason why a dump cannot be read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DumpProblem {

@@ -56,7 +56,7 @@ impl AreaLabel {
 /// Major and minor device number and inode of a file, as maps shows them.
 pub type FileIdentity = (u32, u32, u64);
 
-/// What is behind an area.
+/// The memory or the file behind an area.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum AreaBacking {
     /// Anonymous memory of the process.
@@ -72,7 +72,8 @@ pub enum AreaBacking {
 }
 
 impl AreaBacking {
-    /// What is behind the rest of an area, without its first `bytes`.
+    /// Returns the backing of the rest of an area, without its first `bytes`; `None` after an
+    /// overflow.
     pub(super) fn after(&self, bytes: u64) -> Option<Self> {
         match *self {
             Self::Private => Some(Self::Private),

@@ -83,7 +83,8 @@ impl BinaryAttestation {
             return;
         }
         // Inside exec a process has no arguments yet (`create_elf_tables`, fs/binfmt_elf.c). That
-        // does not take long, so a process that seems to be inside exec for ever is checked.
+        // does not take long: a process that still seems to be inside exec after `EXEC_NS` is
+        // checked.
         let is_brief = |since| cx.now.monotonic.since(since) < EXEC_NS;
         if process.in_exec_since().is_some_and(is_brief) {
             return;

@@ -51,7 +51,7 @@ pub(super) struct TrackedProgram {
     pub(super) open: u32,
     /// Number of its files that found no room when it was last checked.
     pub(super) refused: u32,
-    /// Whose it is: its container or its user.
+    /// Owner of the program: its container or its user.
     pub(super) group: u64,
     pub(super) kept: ProcessDescription,
     /// Its arguments at the first check, complete or absent: programs overwrite them.
@@ -193,7 +193,7 @@ impl Row for Item {
     }
 }
 
-/// What is known about a file that is not decided.
+/// State of a file that is not decided.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum UndecidedFileState {
     Open,

@@ -16,7 +16,7 @@ const RESERVED_PART: usize = 8;
 /// How much of the room each program may use.
 #[derive(Debug)]
 pub(super) struct Quota {
-    /// Of the open files, and of all.
+    /// Shares of the room for open files (`open`), and for all files (`files`).
     open: Shares,
     files: Shares,
     /// The program of which was last asked whether it makes room.

@@ -72,14 +72,14 @@ pub enum AttestationVerdict {
     Alert(Deviation),
 }
 
-/// What is wrong, and the evidence for it.
+/// A fault ([`Wrong`]), and the evidence for it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Deviation {
     pub wrong: Wrong,
     pub basis: Basis,
 }
 
-/// What is wrong with a file, or with the way it was run.
+/// A fault of a file, or of the way in which it was run.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Wrong {
     /// The content was not shipped.

@@ -90,7 +90,8 @@ impl ClosedDescriptor {
         matches!(self.stage, ClosingStage::New | ClosingStage::Open { .. })
     }
 
-    /// By file, those of this scan first, then older ones whose files are open.
+    /// Returns the sort key of a closing. Closings are sorted by file: those of this scan come
+    /// first, then older ones whose files are open.
     pub(super) fn order(&self) -> ((KernelVa, Tag<2>), u8, (bool, i64)) {
         let stage = match self.stage {
             ClosingStage::New => 0,
@@ -282,9 +283,9 @@ impl ClosedDescriptor {
     }
 }
 
-/// Of closings of one file in [`Closing::order`], keeps one that waits for the file to close: a new
-/// one if there is one. It takes over the first known state of the file: the state of the
-/// descriptor that saw it modified, or else the one with the oldest modification time.
+/// Merges closings of one file, sorted by [`ClosedDescriptor::order`]. Keeps one that waits for the
+/// file to close: a new one if there is one. It takes over the first known state of the file: the
+/// state of the descriptor that saw it modified, or else the one with the oldest modification time.
 ///
 /// A scan may not show that another process has the file open, so the change may wait to be
 /// reported already. If the file `is_open` no more, that closing stands for the new one, too: the

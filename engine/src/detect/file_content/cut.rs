@@ -41,8 +41,8 @@ fn number(closings: &[ClosedDescriptor], counts: &impl Fn(&ClosedDescriptor) -> 
     closings.iter().filter(|closing| counts(closing)).count() as u64
 }
 
-/// Of the sorted closings of one user, leaves so many of those that count: of each process an equal
-/// part. `lost` is called with the process of each of the others.
+/// Cuts the sorted closings of one user down to `room` of those that count. Each process keeps an
+/// equal part. Calls `lost` with the process of each cut one.
 fn cut_group(
     closings: &mut [ClosedDescriptor],
     room: u64,

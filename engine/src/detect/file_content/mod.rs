@@ -81,7 +81,7 @@ const WAITING_MAX: usize = 896;
 /// Maximum number of closings that wait for their files to close. Of the users with most, and of
 /// their processes with most, further ones are not checked.
 const OPEN_MAX: usize = 1216;
-/// Number of scans in a row without an open file after which it is closed: one scan may not read
+/// Number of consecutive scans without an open file after which it is closed: one scan may not read
 /// the table of the process that has it open.
 const ABSENT_SCANS: u8 = 3;
 /// Number of scans after its closing in which a change waits for other closings of its file. Those

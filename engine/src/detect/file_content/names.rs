@@ -5,9 +5,9 @@
 //! a list of its names in memory (`i_dentry`), and a rename moves a name within that list.
 //!
 //! The names of files that matter are read when their content has changed, and again before the
-//! change is reported: a name counts when two reads in a row gave it, 150 ms apart by the machine's
-//! clock. A change waits no longer for that than for its hashes. A file that does not matter by the
-//! name that it was opened by, and does by its last one, is found by its path.
+//! change is reported: a name counts when two consecutive reads gave it, 150 ms apart by the
+//! machine's clock. A change waits no longer for that than for its hashes. A file that does not
+//! matter by the name that it was opened by, and does by its last one, is found by its path.
 //!
 //! Where a file has several names, the one that it was opened by stays. A path in memory ends at
 //! the root of its filesystem. In the folder of the old name, the path of that folder goes before

@@ -87,7 +87,7 @@ struct ManagerProcess {
     writes: [Option<Writes>; 2],
     self_exec_id: Option<u32>,
     executable_size: Option<u64>,
-    /// Of its executable, where an SBOM asked for them.
+    /// Hashes of its executable, where an SBOM asked for them.
     hashes: Option<Hashes>,
     name: Option<StringId>,
     path: Option<StringId>,
@@ -121,7 +121,7 @@ struct Past {
 #[derive(Clone, Copy, Debug)]
 struct ManagerEnd {
     at: Monotonic,
-    /// By the machine's clock.
+    /// The same time by the machine's clock, in nanoseconds since 1970.
     calendar_ns: Option<i64>,
 }
 

@@ -7,7 +7,7 @@ use panoptes_records::activities::Severity;
 use super::important::{is_important, is_run};
 use crate::container_config::Glob;
 
-/// What is known of a changed file.
+/// Known facts about a changed file.
 #[derive(Clone, Copy, Debug, Default)]
 #[allow(clippy::struct_excessive_bools, reason = "independent facts")]
 pub struct ChangedFile<'a> {

@@ -159,7 +159,7 @@ fn a_change_is_that_of_the_oldest_process_that_closes_the_file() {
     assert_eq!((kept.process.start_boottime(), kept.index), (5, 4));
 }
 
-/// Who opens the file again might get the same `struct file`.
+/// A later open of the file might get the same `struct file`.
 #[test]
 fn a_change_is_not_withheld_by_a_file_that_is_open() {
     let mut written = written();

@@ -72,7 +72,7 @@ pub struct HiddenConnection {
     /// `IPPROTO_TCP` or `IPPROTO_UDP`
     pub protocol: u8,
     pub own: SocketAddr,
-    /// Of a listener: the one whose connection was accepted.
+    /// The peer's address. For a listener: that of the peer whose connection was accepted.
     pub peer: SocketAddr,
     /// Times of the first and of the last packet of the system, in nanoseconds since 1970.
     pub first_ns: i64,
@@ -91,7 +91,7 @@ pub(super) struct Suspect {
     /// Whether the system has answered what a peer began: a SYN, or the first datagram.
     pub(super) has_answered: bool,
     pub(super) is_reported: bool,
-    /// Of UDP: what the system and the peer have sent since then.
+    /// Number of UDP packets that the system and the peer have sent since `first_ns`.
     pub(super) packets: [u64; 2],
 }
 
@@ -223,7 +223,7 @@ impl Judge {
         })
     }
 
-    /// What is known of a suspect.
+    /// Returns the suspect with this key, if it is known.
     pub(super) fn known(&self, key: &SocketKey) -> Option<Suspect> {
         self.find(key).and_then(|row| self.suspects.get(row as usize)).copied()
     }

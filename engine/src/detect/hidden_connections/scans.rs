@@ -6,7 +6,7 @@ use panoptes_tables::room;
 /// Number of scans whose times are remembered.
 const SCANS_MAX: usize = 4096;
 
-/// Of which protocols a scan shows all sockets.
+/// Protocols of which a scan shows all sockets.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Shows {
     pub(super) tcp: bool,

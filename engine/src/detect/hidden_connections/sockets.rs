@@ -352,7 +352,7 @@ impl Sockets {
         last >= ns.saturating_sub(WHOLE_SCAN_NS) && last > 0
     }
 
-    /// Who has had a packet socket since a time.
+    /// Returns a process that has had a packet socket since a time.
     pub(super) fn packet_socket_since(&self, ns: i64) -> Option<&SocketOwner> {
         self.bystanders.packet.as_ref().filter(|_| self.has_packet_socket_since(ns))
     }

@@ -109,7 +109,7 @@ impl Scene {
         (0..count).for_each(|_| self.scan());
     }
 
-    /// What is found after one more scan.
+    /// Runs one more scan. Returns what was found since the last call.
     fn found(&mut self) -> Vec<HiddenConnection> {
         self.scan();
         self.found.drain(..).collect()
@@ -134,7 +134,8 @@ fn inbound(flags: u8, from: i64, to: i64) -> SeenFlow {
     SeenFlow { protocol: 6, ends }
 }
 
-/// Of a system that does not have the connection, the packets of some scans. What is found.
+/// Returns the findings for a connection's packets over ten scans, in a system without that
+/// connection. `change` alters the system and the packets first.
 fn judged(change: impl Fn(&mut Scene, &mut SeenFlow)) -> Vec<HiddenConnection> {
     let mut scene = Scene::new();
     let mut flow = inbound(SYN | ACK, 0, 0);
@@ -157,7 +158,7 @@ fn a_connection_without_a_socket_is_found_with_its_listener() {
     assert_eq!(what, [HiddenConnectionKind::Connection, HiddenConnectionKind::Listener]);
     for hidden in &found {
         assert_eq!((hidden.own, hidden.peer), (at(OWN), at(PEER)));
-        // A scan ends when the next one begins, so the last one may still go on.
+        // A scan ends when the next one begins, so the last one may still run.
         assert_eq!((hidden.scans, &hidden.suspect), (9, &None));
         assert_eq!(hidden.last_ns - hidden.first_ns, 10 * INTERVAL);
     }
@@ -281,7 +282,7 @@ fn a_short_connection_proves_nothing() {
     scene.scans(50);
     scene.wire.seen(&inbound(SYN | ACK, from, to));
     assert_eq!(scene.found(), []);
-    // It goes on, by a later record.
+    // A later record shows that it continues.
     let from = scene.now;
     scene.scans(3);
     scene.wire.seen(&inbound(ACK, from, scene.now));

@@ -119,8 +119,8 @@ fn was_set(last: Now, now: Now) -> bool {
     by_calendar.saturating_sub(passed).abs() > CLOCK_STEP_NS
 }
 
-/// Who holds the socket at an end of a flow: the one of the connection, else the one with the same
-/// peer behind NAT, else the one that receives at the port.
+/// Returns the owner of the socket at an end of a flow. That socket is the one of the connection,
+/// else the one with the same peer behind NAT, else the one that receives at the port.
 fn owner(
     sockets: &Sockets,
     protocol: u8,

@@ -89,7 +89,7 @@ struct ProgramFindings {
     /// Start addresses of the last areas that became executable.
     starts: ArrayVec<u64, { FINDINGS_MAX as usize }>,
     removed: u8,
-    /// By direction, since when, and for how long, nothing more is reported.
+    /// Pauses of reports, one a direction: the start, and the length in nanoseconds.
     pauses: [(Monotonic, i64); 2],
 }
 

@@ -44,15 +44,15 @@ pub(super) const STEPS_A_READ: usize = 4;
 /// Number of checked areas that one lookup of a known file counts as.
 const STEPS_A_FILE: usize = 4;
 
-/// What is known of a file.
+/// A file and its known answers.
 #[derive(Clone, Copy, Debug)]
 struct KnownElfFile {
     file: FileIdentity,
-    /// By [`Question`].
+    /// Answers by [`ElfQuestion::place`].
     answers: [ElfAnswer; 2],
 }
 
-/// What is known of a file's answer to a question.
+/// A file's answer to a question, if known.
 #[derive(Clone, Copy, Debug, Default)]
 struct ElfAnswer {
     says: Option<bool>,

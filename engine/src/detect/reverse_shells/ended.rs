@@ -47,7 +47,7 @@ impl ReverseShells {
         matches!(own.object, ChannelEnd::Pipe(_) | ChannelEnd::Unix(_)).then_some((starter, writer))
     }
 
-    /// What is kept of a shell that its starter feeds.
+    /// Returns the facts to keep of a shell that its starter feeds.
     pub(super) fn fed(&self, shell: &Shell<'_>, candidate: &ShellCandidate) -> Option<FedShell> {
         let snapshot = shell.snapshot;
         let (starter, hop) = self.feeder_of(shell, candidate)?;

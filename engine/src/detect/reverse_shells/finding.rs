@@ -63,7 +63,7 @@ pub struct ReverseShell<'a> {
 #[derive(Clone, Copy, Debug)]
 pub enum ConnectionEnd {
     Connection(ConnectionFacts),
-    /// Of another protocol, with its number (`IPPROTO_*`).
+    /// An end of another protocol, with the protocol's number (`IPPROTO_*`).
     Datagram(Endpoints, u16),
 }
 

@@ -119,9 +119,9 @@ impl SearchDirection {
 /// Index of the holders of objects in one scan.
 #[derive(Debug, Default)]
 pub struct Graph {
-    /// By open file, its descriptors, one of each table: the last one.
+    /// Descriptors of each open file: the last one of each table.
     descriptors: RowLists<DescriptorRow>,
-    /// By descriptor, its table; `None` for the others of the same file in a table.
+    /// The table of each descriptor; `None` for the others of the same file in a table.
     tables: Vec<Option<Index<FilesRow>>>,
     carriers: RefCell<Carriers>,
     /// Open files by inode: those of a pipe, and those with descriptors of a regular file; behind
@@ -129,11 +129,11 @@ pub struct Graph {
     files: RowLists<FileRow>,
     /// The number of inodes.
     first_terminal: usize,
-    /// By table of descriptors, its processes, the oldest first.
+    /// Processes of each table of descriptors, the oldest first.
     processes: RowLists<ProcessRow>,
-    /// By AF_UNIX socket, those that send to it and receive nothing from it.
+    /// Sockets that send to each AF_UNIX socket, and receive nothing from it.
     senders: RowLists<SocketRow>,
-    /// By connection, its open file.
+    /// The open file of each connection.
     file_of_connection: Vec<Option<Index<FileRow>>>,
     terminals: Terminals,
     relays: Relays,

@@ -68,8 +68,8 @@ pub enum Reason {
     /// It does something each time that one peer sends something, and what it writes goes to
     /// another peer.
     TwoPeers,
-    /// It starts a process after each message of the peer and sends something after that, so many
-    /// times in a row. Where the processes write is unknown.
+    /// It starts a process after each message of the peer and sends something after that, in so
+    /// many consecutive turns. Where the processes write is unknown.
     TurnsByOrder { turns: u32 },
     /// It reads commands from its input, and any address can provide them: a relay gets them by a
     /// socket without a destination.

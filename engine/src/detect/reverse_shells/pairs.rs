@@ -34,7 +34,7 @@ impl Pair {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WatchedPair<T> {
     pair: Pair,
-    /// Whose interpreter it is ([`crate::walk::Snapshot::group_of`]).
+    /// Owner of the interpreter ([`crate::walk::Snapshot::group_of`]).
     group: u64,
     seen: ScanNumber,
     /// The last scan that showed it, and did not only leave it out.
@@ -71,7 +71,7 @@ impl<T> Pairs<T> {
         living.for_each(|entry| entry.seen = scan);
     }
 
-    /// Begins a scan, and forgets pairs that more than so many scans in a row have not shown. If
+    /// Begins a scan, and forgets pairs that the last `absent_scans_max` scans have not shown. If
     /// the last scan `was_cut`, it may not have checked them. Then this one shows whose processes
     /// live.
     pub(super) fn begin_scan(&mut self, was_cut: Option<&Snapshot>, absent_scans_max: u32) {
@@ -100,7 +100,7 @@ impl<T> Pairs<T> {
         self.list.len() < self.list.capacity()
     }
 
-    /// What is known of a pair.
+    /// Returns the state of a pair, if it is watched.
     pub(super) fn get(&self, pair: Pair) -> Option<&T> {
         self.list.iter().find(|entry| entry.pair == pair).map(|entry| &entry.state)
     }

@@ -19,7 +19,7 @@ const PENDING_MAX: usize = 256;
 /// machine the way from fork to exec takes that long.
 const PATIENCE_SCANS: u32 = 64;
 
-/// How long, and in how many scans in a row, the state must last while no process works.
+/// Time and number of consecutive scans for which the state must last while no process works.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SettlingTime {
     ns: i64,
@@ -52,7 +52,7 @@ pub(super) struct StateAge {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PairObservation {
     pub(super) pair: Pair,
-    /// Whose interpreter it is ([`crate::walk::Snapshot::group_of`]).
+    /// Owner of the interpreter ([`crate::walk::Snapshot::group_of`]).
     pub(super) group: u64,
     /// How they are linked.
     pub(super) shape: (At, At),
@@ -105,7 +105,7 @@ struct PendingPairState {
     lasted_scans: u32,
     /// In how many scans the pair was seen, whatever its state.
     seen_scans: u32,
-    /// Since when, and in how many scans in a row, no process has worked.
+    /// Since when, and in how many consecutive scans, no process has worked.
     since: Now,
     scans: u32,
     fed: Option<FedShell>,

@@ -14,7 +14,7 @@ const REPORTED_MAX: usize = 8192;
 const TURNS: [u32; 2] = [64, 16];
 /// See [`TURNS`]; for as many scans an interpreter is new.
 pub(super) const TURN_SCANS: u32 = 64;
-/// A connection is forgotten when more than this many scans in a row have not shown it.
+/// A connection is forgotten when more than this many consecutive scans have not shown it.
 const ABSENT_SCANS: u32 = 2;
 
 /// How a connection is found in a scan.

@@ -48,7 +48,7 @@ const TURNS_OF_CLIENT: u32 = 8;
 /// For how long this end has sent nothing when the peer sends something unasked. Answers of servers
 /// come earlier, as a rule.
 const QUIET_NS: i64 = 100_000_000;
-/// Number of turns in a row after which a program is reported by their order alone, and again as
+/// Number of consecutive turns after which a program is reported by their order alone, and again as
 /// surely one.
 const TURNS_BY_ORDER: u32 = 3;
 pub(crate) const TURNS_BY_ORDER_SURE: u32 = 6;
@@ -56,7 +56,7 @@ pub(crate) const TURNS_BY_ORDER_SURE: u32 = 6;
 const QUIET_BY_ORDER_NS: i64 = 300_000_000;
 /// For how long after a message the program may start the process of a direct turn.
 const START_NS: i64 = 1_000_000_000;
-/// A pair is forgotten when so many scans in a row have not shown it. A program that has just
+/// A pair is forgotten when so many consecutive scans have not shown it. A program that has just
 /// changed its descriptors is not shown.
 const ABSENT_SCANS: u32 = 64;
 /// Number of a program's descriptors, and of new processes, that are looked through in a scan.
@@ -69,7 +69,7 @@ const CONNECTIONS_OF_ONE: usize = 8;
 #[derive(Clone, Copy, Debug)]
 struct TurnObservation {
     pair: Pair,
-    /// Whose program it is ([`Snapshot::group_of`]).
+    /// Owner of the program ([`Snapshot::group_of`]).
     group: u64,
     /// Number of bytes that the peer has sent, and that were sent to it.
     received: u64,
@@ -123,10 +123,10 @@ struct TurnPairState {
     turns: u32,
     /// When the first direct turn was complete.
     since: RealTime,
-    /// Number of turns of any kind in a row, and when the first of them was complete.
+    /// Number of consecutive turns of any kind, and when the first of them was complete.
     row: u32,
     row_since: RealTime,
-    /// Number of turns in a row that the last report by order named.
+    /// Number of consecutive turns that the last report by order named.
     reported: u32,
     scans: u32,
 }
@@ -134,7 +134,7 @@ struct TurnPairState {
 /// Why a pair is reported, and since when that has applied.
 #[derive(Clone, Copy, Debug)]
 struct TurnVerdict {
-    /// Number of turns in a row, if only their order counts.
+    /// Number of consecutive turns, if only their order counts.
     by_order: Option<u32>,
     seen: StateAge,
 }

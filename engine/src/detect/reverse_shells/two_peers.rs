@@ -48,7 +48,7 @@ const ACKNOWLEDGEMENT_BYTES: u64 = 8;
 const OUTPUT_PARTS: u64 = 16;
 /// Maximum number of connections of one shell's input that are watched.
 const INPUTS_MAX: usize = 4;
-/// A pair is forgotten when so many scans in a row have not shown it.
+/// A pair is forgotten when so many consecutive scans have not shown it.
 const ABSENT_SCANS: u32 = 64;
 
 /// A shell and its two connections in one scan.

@@ -27,7 +27,7 @@ pub(super) const READS_A_SCAN: u32 = 1024;
 /// Maximum number of names in a path.
 const STEPS_MAX: u32 = 128;
 
-/// A search that goes on from scan to scan.
+/// A search that continues from scan to scan.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FolderSearch {
     /// `struct fs_struct *` of the shell.

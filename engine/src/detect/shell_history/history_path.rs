@@ -11,7 +11,7 @@ use panoptes_tables::HashKey;
 const PATH_BYTES_MAX: usize = 4096;
 const NAME_BYTES_MAX: usize = 255;
 
-/// What is known of the place that `HISTFILE` names.
+/// Kind of the place that `HISTFILE` names, as far as it is known.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) enum HistoryFilePlace {
     /// There is none, or it is not decided yet.

@@ -189,7 +189,7 @@ pub struct HistoryEvent<'a> {
     pub scans: u32,
 }
 
-/// What is known of a process's program.
+/// Result of the check of a process's program.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 enum CheckedProgram {
     #[default]
@@ -226,8 +226,8 @@ enum FileUse {
     Library,
 }
 
-/// What is known of a file in one use. A copy of bash that is mapped under a library's name is no
-/// library readline, and a bash all the same.
+/// A known file in one use. A copy of bash that is mapped under a library's name is no library
+/// readline, and a bash all the same.
 #[derive(Clone, Debug)]
 struct KnownFile {
     file: FileIdentity,
@@ -243,7 +243,7 @@ struct KnownFile {
 pub struct ShellHistory {
     wanted: bool,
     report_existing: bool,
-    /// By row number of the process.
+    /// Checks of processes, by row number of the process.
     looked: Box<[ProcessCheck]>,
     shells: Box<[Option<Shell>]>,
     /// How many of them each user and container has; counted when they are all in use.
@@ -263,7 +263,7 @@ pub struct ShellHistory {
     text: Vec<u8>,
     pointers: Vec<Pointer>,
     text_bytes: u64,
-    /// The search for the folder of a history file that goes on, and the process of its shell.
+    /// The running search for the folder of a history file, and the process of its shell.
     search: Option<(ProcessKey, FolderSearch)>,
     key: HashKey,
     scan: ScanNumber,

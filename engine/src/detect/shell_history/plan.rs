@@ -9,7 +9,7 @@ use super::changes::{
 };
 use super::{TRIES_MAX, TYPED_MAX};
 
-/// What is known from before the list was read.
+/// The shell's list as known before the present read.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum PreviousHistoryList<'a> {
     /// The list was not read yet. This many commands were typed while the shell was watched.
@@ -80,15 +80,15 @@ pub(super) struct PlanResult {
     pub(super) keys: usize,
     /// Whether more of them remain to be reported.
     pub(super) is_behind: bool,
-    /// Number of scans in a row in which the next command could not be read.
+    /// Number of consecutive scans in which the next command could not be read.
     pub(super) tries: u8,
     /// Whether a command is left out because it cannot be read.
     pub(super) is_skipped: bool,
 }
 
 impl Plan {
-    /// Decides what is kept of a list of `length` commands, after `tries` scans in a row in which
-    /// the next command could not be read.
+    /// Decides what is kept of a list of `length` commands, after `tries` consecutive scans in
+    /// which the next command could not be read.
     pub(super) fn keep(&self, length: usize, progress: &PlanProgress, tries: u8) -> PlanResult {
         let first = length - self.added;
         let PlanProgress { next, is_waiting } = *progress;

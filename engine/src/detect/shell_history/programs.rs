@@ -293,7 +293,7 @@ impl ShellHistory {
         }
     }
 
-    /// What is known of a file in one use.
+    /// Returns the entry of a file in one use, if it is known.
     fn known_file(&self, file: FileIdentity, used_as: FileUse) -> Option<&KnownFile> {
         self.files.iter().find(|known| known.is_of(file, used_as))
     }

@@ -286,7 +286,7 @@ pub(super) struct LastCommand {
 pub(super) struct Shell {
     pub(super) row: RowId,
     pub(super) process: ProcessKey,
-    /// Whose shell it is ([`crate::walk::Snapshot::group_of`]).
+    /// Owner of the shell ([`crate::walk::Snapshot::group_of`]).
     pub(super) group: u64,
     pub(super) kind: ShellKind,
     pub(super) places: [u64; ShellGlobal::COUNT],
@@ -309,9 +309,9 @@ pub(super) struct Shell {
     pub(super) known: Option<KnownHistoryList>,
     /// Whether the next scan reads the list even if the words are unchanged.
     pub(super) again: bool,
-    /// Number of scans in a row in which a command could not be read.
+    /// Number of consecutive scans in which a command could not be read.
     pub(super) tries: u8,
-    /// Number of scans in a row in which its list could not be read.
+    /// Number of consecutive scans in which its list could not be read.
     pub(super) unread: u8,
     /// The scan since which its last command waits because its text seems unfinished.
     pub(super) waits_since: Option<ScanNumber>,

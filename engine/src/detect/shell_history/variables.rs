@@ -33,7 +33,7 @@ pub(super) const IGNORE: usize = 4;
 pub(super) const OPTIONS: usize = 5;
 pub(super) const MORE_OPTIONS: usize = 6;
 
-/// What is known of a variable.
+/// Value of a variable, as far as it is known.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) enum VariableValue {
     #[default]
@@ -170,7 +170,7 @@ fn value(memory: &ProcessMemory<'_>, index: usize, variable: &Variable) -> Varia
     text.and_then(ShortText::new).map_or(VariableValue::Unknown, VariableValue::Set)
 }
 
-/// Whether a variable's text goes on behind objects `index` and the next.
+/// Whether a variable's text continues behind objects `index` and the next.
 fn is_long(memory: &ProcessMemory<'_>, index: usize, variable: &Variable) -> bool {
     let mut room = [0; VALUE_BYTES];
     let is_text = variable.value != 0 && !variable.is_invisible && !variable.is_no_text;

@@ -194,7 +194,7 @@ fn the_first_exception_that_matches_counts_the_alert() {
     assert_eq!(counts, [0, 1, 0]);
 }
 
-/// What is only known while it runs is remembered for alerts that come after its end.
+/// Facts that are known only while a process runs are remembered for alerts after its end.
 #[test]
 fn whose_program_and_container_it_was_is_known_after_its_end() {
     for process in [node(), node().in_container(ID)] {

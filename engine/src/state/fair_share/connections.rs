@@ -20,7 +20,7 @@ use crate::walk::{ConnectionRow, Index, Snapshot};
 const NETS: u32 = 64;
 /// Begins the groups of network namespaces; below are users, far above containers.
 const NETWORKS: u64 = 1 << 33;
-/// Number of scans in a row, complete or not, from which a connection is absent before it makes
+/// Number of consecutive scans, complete or not, from which a connection is absent before it makes
 /// room for others.
 const UNSEEN_SCANS_MAX: u8 = 8;
 /// The part of the connections that is remembered after it made room.
@@ -48,12 +48,12 @@ impl Row for EvictedConnection {
     }
 }
 
-/// Who owns a connection while the table is divided.
+/// Owner of a connection while the table is divided.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum ConnectionShareOwner {
     /// The number of a process's row, or of a network namespace after these.
     Full(u32),
-    /// Of a network namespace.
+    /// Owner of a small socket: the number of its network namespace.
     Small(u32),
 }
 

@@ -1,6 +1,6 @@
 //! The division of tables among those who fill them, by max-min fairness.
 //!
-//! Who wants less than an equal part gets all of it. The others divide the rest.
+//! An owner that wants less than an equal part gets all that it wants. The others divide the rest.
 
 pub(super) mod connections;
 pub(super) mod names;

@@ -26,7 +26,7 @@ const HEADER_BYTES: usize = 8;
 #[derive(Debug)]
 pub(in crate::state) struct NameShares {
     shares: Shares,
-    /// By the number of a process's row.
+    /// Bytes of the longest name that each process may have, by the number of the process's row.
     longest: Box<[u32]>,
     is_crowded: bool,
 }

@@ -18,7 +18,7 @@ use crate::walk::{ProcessRow, Snapshot};
 
 /// Maximum number of groups; all further ones count as one.
 const GROUPS_MAX: usize = 4096;
-/// Number of scans in a row that must lack an evicted process for it to have ended.
+/// Number of consecutive scans that must lack an evicted process for it to have ended.
 const UNSEEN_SCANS_MAX: u32 = 8;
 
 /// A process that made room for others after it was reported.

@@ -76,7 +76,7 @@ impl RowShares {
         loss.standing()
     }
 
-    /// What is not tracked, by table.
+    /// Returns the losses of each table: entries that are not tracked.
     pub(in crate::state) fn losses(&self) -> &PerLimit<Loss> {
         &self.losses
     }

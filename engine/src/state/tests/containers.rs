@@ -61,7 +61,7 @@ fn a_container_that_restarts_between_two_scans_is_another_one() {
     let again = World::default().with(inside(90, "a"));
     assert_eq!(about(watch.scan(&again)), ["-container a of 50"]);
     assert_eq!(about(watch.scan(&again)), ["+container a of 90"]);
-    // A container goes on if an older process has entered it, or is still in it.
+    // A container continues if an older process has entered it, or is still in it.
     let more = World::default().with(inside(90, "a")).with(inside(70, "a"));
     assert_eq!(about(watch.scan(&more)), NOTHING);
     assert_eq!(about(watch.scan(&World::default().with(inside(70, "a")))), NOTHING);
@@ -127,7 +127,7 @@ fn a_short_life_is_reported_and_a_misreading_is_not() {
         watch.scan(&machine);
         assert_eq!(about(watch.scan(&machine)), expected);
     }
-    // A process that goes on elsewhere was never in a container.
+    // A process that lives on outside was never in a container.
     let outside = World::default().with(FakeProcess::new(60));
     let mut watch = Watch::after(&outside);
     watch.scan(&World::default().with(inside(60, "b")));

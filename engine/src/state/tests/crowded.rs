@@ -350,7 +350,7 @@ fn very_many_short_names_leave_nobody_nameless() {
     world.processes.push(other);
     let lines = watch.scan(&world);
     assert!(lines.contains(&"+fd 9/3 /file5000".into()), "{lines:?}");
-    // The hog goes on, and gets no more.
+    // The hog opens more files, and gets no more room.
     for scan in 0..200 {
         let index = 3000 + scan % 16;
         world.process(7).files.retain(|file| file.0 != index);
@@ -517,9 +517,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    /// Who wants no more than an equal part has all its rows tracked, and each of them is
-    /// reported once. Who wants more has at least that part. A scan like the last reports
-    /// nothing.
+    /// A process that wants no more than an equal part has all its rows tracked, and each of them
+    /// is reported once. A process that wants more has at least that part. A scan like the last
+    /// reports nothing.
     #[test]
     fn nobody_takes_the_part_of_others(steps in steps()) {
         const ROWS: u32 = 64;

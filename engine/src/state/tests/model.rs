@@ -1,5 +1,5 @@
 //! Random lives of a whole machine. In any order of births, deaths and torn scans, each process is
-//! created once and terminated once, and so is each descriptor while its process goes on.
+//! created once and terminated once, and so is each descriptor while its process lives.
 
 use std::collections::HashMap;
 

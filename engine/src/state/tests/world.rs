@@ -159,7 +159,7 @@ pub(crate) struct FakeProcess {
     pub(crate) container_known: bool,
     /// Whether it has its own namespaces.
     pub(crate) own_namespaces: bool,
-    /// Who made its user namespace; 0 is root.
+    /// Id of the user that made its user namespace; 0 is root.
     pub(crate) namespace_maker: u32,
 }
 

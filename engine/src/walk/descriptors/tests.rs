@@ -61,7 +61,7 @@ impl Table {
 /// What a scan has of some tables.
 #[derive(Debug, Default, Eq, PartialEq)]
 struct Seen {
-    /// By table, its descriptors, and whether they are all.
+    /// Descriptors of each table, and whether the table has no others.
     tables: Vec<(Vec<u32>, bool)>,
     dropped: u32,
     unreadable: u32,

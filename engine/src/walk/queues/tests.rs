@@ -12,7 +12,7 @@ struct Scene {
     memory: Sparse,
     walker: Walker,
     kernel: Kernel,
-    /// By process, its `struct pid`.
+    /// Address of each process's `struct pid`.
     pids: Vec<u64>,
 }
 

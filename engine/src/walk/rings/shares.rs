@@ -4,9 +4,9 @@
 //! processes of each, and at last among the rings of a process. A process with many rings, or with
 //! large tables, takes nothing from the rings of others.
 //!
-//! Of a table that is larger than its share, each scan reads the first half of the share. The other
-//! half goes through the rest of the table, in turns. Used slots that were found there are
-//! remembered, and every scan reads them.
+//! If a table is larger than its share, half of the share is for its first slots, which every scan
+//! reads. The other half goes through the rest of the table, in turns. Used slots that were found
+//! there are remembered, and every scan reads them.
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_tables::{fair_share, room};
@@ -68,7 +68,7 @@ struct RingTableClaim {
 /// Divides what a scan reads among the tables.
 #[derive(Debug)]
 pub(super) struct Shares {
-    /// By owner and process.
+    /// Claims of the tables, sorted by owner and process.
     claims: Vec<RingTableClaim>,
     /// The first claim of each process.
     processes: Vec<OwnedRow<RingTableClaim>>,

@@ -49,7 +49,7 @@ impl TearProbe<'_, '_> {
     ///
     /// If the process has ended, its pages are free, or another process has them by now: one that
     /// was forked by the same parent may have the same addresses. So pages of two areas are needed,
-    /// each with the area's own `struct anon_vma`. A child of the process goes on with pages that
+    /// each with the area's own `struct anon_vma`. A child of the process keeps the pages that
     /// nobody has written to since: most of those of files.
     pub(super) fn look_at_pages(
         &mut self,

@@ -42,7 +42,7 @@ const FLOW: u8 = 0x10;
 /// A flow that an exporter told (`ARGUS_NETFLOW`).
 const NETFLOW: u8 = 0x30;
 
-/// Who writes the records.
+/// The writer of the records.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum SourceId {
     #[default]
@@ -51,7 +51,7 @@ pub enum SourceId {
     Address(u32),
     /// Up to four characters, padded with zeros.
     Text([u8; 4]),
-    /// Of version 5, an IPv6 address or a UUID (RFC 9562). Version 3 has no room for them: it has
+    /// An IPv6 address or a UUID (RFC 9562), for version 5. Version 3 has no room for them: it has
     /// their words, joined by exclusive or, as a number.
     Address6([u8; 16]),
     Uuid([u8; 16]),

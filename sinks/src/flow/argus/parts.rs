@@ -21,7 +21,7 @@ mod code {
     pub(super) const ICMP: u8 = 0x34;
     pub(super) const VLAN: u8 = 0x40;
     pub(super) const HARDWARE: u8 = 0x42;
-    /// Of argus 5.
+    /// A code of argus 5.
     pub(super) const VXLAN: u8 = 0x43;
     pub(super) const MPLS: u8 = 0x44;
     pub(super) const JITTER: u8 = 0x46;
@@ -97,7 +97,7 @@ const fn encapsulation(version: Version, bits: u32) -> u32 {
     written
 }
 
-/// Who writes the record, and the number of the flow.
+/// Writes the source id, with the interface in version 5, and the number of the flow.
 fn transport(
     words: &mut ArgusWordWriter<'_>,
     source_id: SourceId,

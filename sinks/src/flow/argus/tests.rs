@@ -370,8 +370,8 @@ fn both_ends_have_their_bits_in_the_status() {
     assert!(bytes.windows(8).any(|part| part == expected), "{bytes:02x?}");
 }
 
-/// Of several labels, argus writes the outermost one, and a count of one: clients read as many
-/// words as are counted, and lose what follows if there are fewer.
+/// Argus writes the outermost one of several labels, and a count of one. Clients read as many words
+/// as are counted, and lose what follows if there are fewer.
 #[test]
 fn one_label_of_each_end_is_counted() {
     let labelled =

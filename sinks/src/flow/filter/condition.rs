@@ -27,7 +27,7 @@ pub(super) enum Network {
 pub(super) enum Condition {
     SourceId(u32),
     Protocol(FilterProtocol),
-    /// By its number in the header of IP, with the version of IP if it is given.
+    /// The version of IP, if it is given, and the number of a protocol in its header.
     IpProtocol(FilterProtocol, u8),
     EthernetType(u16),
     Host(FlowEnds, Network),
@@ -40,7 +40,7 @@ pub(super) enum Condition {
     Number(Number),
     Real(Real),
     State(FlowStateName, FlowEnds),
-    /// Of hardware, or of IP.
+    /// A group or broadcast address: first those of hardware, then those of IP.
     HardwareGroup,
     HardwareBroadcast,
     Multicast,

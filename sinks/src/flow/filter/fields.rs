@@ -67,7 +67,7 @@ pub(super) enum RealField {
     Load,
     /// Lost packets in percent.
     LossPercentage,
-    /// Of application bytes, from -1 (all to the source) to 1.
+    /// The balance of application bytes, from -1 (all to the source) to 1.
     ProducerConsumer,
     /// Seconds.
     Duration,

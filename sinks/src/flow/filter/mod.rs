@@ -44,7 +44,7 @@ pub enum NameSource {
     BuiltIn,
 }
 
-/// What is wrong with an expression.
+/// A fault in an expression.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct FilterError {
     /// Where: a byte of the expression, from 0.

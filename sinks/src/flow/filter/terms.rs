@@ -34,7 +34,7 @@ pub(super) enum FilterProtocol {
     Ipv6,
     Arp,
     Rarp,
-    /// By its number in the header of IP.
+    /// The number of a protocol in the header of IP.
     Number(u8),
     Mpls,
     Vlan,

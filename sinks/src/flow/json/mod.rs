@@ -1,8 +1,8 @@
 //! Flow records as JSON: one object a line, with everything that is known of a flow.
 //!
-//! What is not known has no key, and no value is `null`. `docs/flow-record.md` has all keys. Where
-//! clients of argus derive a word from a record (state, direction), it is the word that `ra`
-//! prints.
+//! Values that are not known have no key, and no value is `null`. `docs/flow-record.md` has all
+//! keys. Where clients of argus derive a word from a record (state, direction), it is the word that
+//! `ra` prints.
 
 mod application;
 mod detail;

@@ -103,7 +103,7 @@ fn counters(
     Ok(())
 }
 
-/// Of the IP header of the last packet.
+/// Writes the fields of the last packet's IP header.
 fn ip(out: &mut JsonWriter<'_>, key: &FlowKey, side: &FlowSide, at: usize) -> Result<(), Full> {
     out.integer(keys!("ttl")[at], side.ttl.into())?;
     out.integer(keys!("tos")[at], side.tos.into())?;
@@ -117,7 +117,7 @@ fn ip(out: &mut JsonWriter<'_>, key: &FlowKey, side: &FlowSide, at: usize) -> Re
     Ok(())
 }
 
-/// Of the headers around it.
+/// Writes the fields of the headers around that of IP.
 fn link(
     out: &mut JsonWriter<'_>,
     side: &FlowSide,

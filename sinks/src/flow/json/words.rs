@@ -66,7 +66,7 @@ pub(super) const fn protocol(key: &FlowKey) -> (Option<&'static str>, Option<u8>
     (Some(word), Some(number))
 }
 
-/// Who sent, and who began.
+/// The direction as an arrow: who sent, and who began. `who` for ARP and RARP.
 pub(super) fn direction(record: &FlowRecord) -> &'static str {
     if matches!(record.key.kind, FlowKeyKind::Arp | FlowKeyKind::Rarp) {
         return "who";

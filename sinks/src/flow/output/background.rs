@@ -74,7 +74,7 @@ pub struct Background {
     goes_on: Option<Goes>,
 }
 
-/// Asked while an output waits: whether to go on.
+/// Asked while an output waits: whether to keep waiting.
 pub(super) struct Goes(pub(super) Box<dyn FnMut() -> bool + Send>);
 
 impl std::fmt::Debug for Goes {

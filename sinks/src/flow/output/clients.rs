@@ -250,7 +250,8 @@ impl<F> Clients<F> {
     }
 }
 
-/// Who a client is: its address, and of IPv6 its network, in which it has all addresses.
+/// Identifies a client by its IPv4 address, or by its IPv6 network of 64 bits, in which it has all
+/// addresses.
 fn source_of(address: SocketAddr) -> u128 {
     match address.ip().to_canonical() {
         IpAddr::V4(address) => address.to_bits().into(),

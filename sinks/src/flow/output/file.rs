@@ -28,7 +28,7 @@ pub struct RecordFile {
     first: Vec<u8>,
     /// The length of the file at the last look.
     length: u64,
-    /// Whether to go on waiting for a disk or a reader.
+    /// Whether to keep waiting for a disk or a reader.
     goes_on: Goes,
     /// The reader of standard output has gone.
     has_ended: bool,

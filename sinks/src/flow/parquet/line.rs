@@ -77,7 +77,7 @@ fn list<'a>(mut rest: &'a [u8], take: &mut dyn FnMut(JsonLineValue<'_>)) -> &'a 
     }
 }
 
-/// What is behind a value.
+/// Skips a value, and returns what follows it.
 fn skip(mut rest: &[u8]) -> &[u8] {
     let mut depth = 0_u32;
     loop {

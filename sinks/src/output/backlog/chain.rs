@@ -16,7 +16,8 @@ pub(super) struct BacklogChain {
 /// Entries in memory, on disk, or both.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BacklogBlock {
-    /// What is in flight, is sent next, or gets further entries is in memory.
+    /// Its place in memory. A block that is in flight, is sent next, or gets further entries has
+    /// one.
     pub(super) slot: Option<BacklogSlot>,
     pub(super) is_on_disk: bool,
     /// The sequences in it.

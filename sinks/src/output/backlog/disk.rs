@@ -15,7 +15,7 @@ use super::memory::{BLOCK_BYTES, HEAD_BYTES};
 #[derive(Debug)]
 pub(super) struct Disk {
     folder: PathBuf,
-    /// Of the folder, until it is closed.
+    /// The folder, which is locked until this is closed.
     _lock: File,
     /// For tests: it has no room for further files.
     #[cfg(test)]

@@ -6,7 +6,7 @@
 //! Alerts and other entries have a chain of blocks each, and reading merges them by sequence. A
 //! backlog accepts everything. Without a free block, it drops the oldest block of other entries,
 //! and alerts only for later alerts. What was sent and not confirmed stays, since a part of it may
-//! have arrived: a stream goes on where it was. It takes half of the memory at most.
+//! have arrived: a stream continues where it was. It takes half of the memory at most.
 //!
 //! With a disk, the memory holds what is sent next and what came last. Blocks between are in files,
 //! until they are confirmed. What waits at the end is there after the next start; only a crash of
@@ -76,7 +76,7 @@ pub struct Backlog {
     is_unreadable: bool,
 }
 
-/// What is not confirmed.
+/// The number of entries that are not confirmed, and of their bytes.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct BacklogSize {
     pub entries: usize,
@@ -324,7 +324,7 @@ impl Backlog {
             if self.blocks() >= self.blocks_max && !self.drop_oldest(is_alert, false) {
                 return None;
             }
-            // What is sent next comes first. Without it, nothing would go on.
+            // The blocks that are sent next get memory first. Without them, nothing would be sent.
             self.load();
             if self.memory.free() == 0 && !self.leave_memory() {
                 self.drop_oldest(is_alert, true);

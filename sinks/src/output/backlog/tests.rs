@@ -238,7 +238,7 @@ struct Known {
 /// Entries in blocks, marked one by one, where a backlog has places.
 #[derive(Debug)]
 struct Model {
-    /// Of alerts, and of others.
+    /// The blocks of alerts, and those of other entries.
     chains: [Vec<Vec<Known>>; 2],
     blocks: usize,
     pushed: u64,

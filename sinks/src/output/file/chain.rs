@@ -1,8 +1,8 @@
 //! The files of a log: the current one and its old ones, by name.
 //!
 //! `events.jsonl.1` is the youngest old file, and of `x.json.log` it is `x.json.1.log`: who follows
-//! files with that ending goes on reading what was rotated. A new file is created under a name of
-//! its own before an old one is touched: a file system without room for it costs no old file.
+//! files with that ending keeps reading what was rotated. A new file is created under a name of its
+//! own before an old one is touched: a file system without room for it costs no old file.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -75,8 +75,8 @@ impl LogFiles {
         Ok(file)
     }
 
-    /// Moves each file one place up, oldest first, as far as they are in a row: a place that is
-    /// free needs none of those behind it to move. Without old files, nothing moves.
+    /// Moves each file one place up, oldest first, up to the first free place. Files behind that
+    /// place need not move. If no old files are kept, nothing moves.
     fn shift(&self) -> io::Result<()> {
         let row = self.paths.iter().take_while(|path| !is_missing(path)).count();
         let pairs = row.min(self.paths.len() - 1);

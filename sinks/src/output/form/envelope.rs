@@ -8,7 +8,7 @@ use super::mapping::top_value;
 use super::otlp::system;
 use super::syslog::About;
 
-/// What is around each record.
+/// The text around each record.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Envelope {
     /// Nothing.

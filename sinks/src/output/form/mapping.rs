@@ -39,7 +39,7 @@ pub(super) enum PairCondition {
     /// If its object has a value already: the outermost one in the pair's path, or that of the
     /// part.
     Beside,
-    /// Unless its object has a value already, or it is an object that is there.
+    /// Unless its object has a value already, or it is itself an object with a value.
     Otherwise,
 }
 
@@ -68,11 +68,11 @@ impl Pair {
         Self::new("", to, ValueForm::Constant(json))
     }
 
-    /// What is written for a value that the record lacks.
+    /// The text that is written for a value that the record lacks.
     const fn unknown(&self) -> Option<&'static str> {
         match self.form {
             ValueForm::Constant(json) => Some(json),
-            // An object that is there has a number for its kind.
+            // An existing object has a number for its kind.
             ValueForm::Words(..) if matches!(self.when, PairCondition::Beside) => {
                 Some("\"UNKNOWN\"")
             }

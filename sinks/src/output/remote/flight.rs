@@ -93,7 +93,8 @@ impl Flight {
         all
     }
 
-    /// By how many the refused datagrams of this connection have grown.
+    /// Notes the number of refused datagrams of this connection, and returns by how many it has
+    /// grown.
     pub(super) fn newly_refused(&mut self, refused: u64) -> u64 {
         refused - std::mem::replace(&mut self.refused, refused)
     }

@@ -15,7 +15,7 @@ use crate::output::form::{Envelope, Schema};
 #[derive(Debug)]
 pub struct Http {
     pub(super) body: Body,
-    /// What is around each record, unless the body is that of OpenTelemetry.
+    /// The text around each record, unless the body is that of OpenTelemetry.
     pub(super) envelope: Envelope,
     /// The head of a request, up to the length of its body.
     head: String,

@@ -14,7 +14,7 @@ pub(super) struct ReceiverLink {
     peer: Peer,
     socket: Socket,
     tls: Option<TlsConnector>,
-    /// Of the connection, if it is encrypted.
+    /// The session of TLS, if the connection is encrypted.
     session: Option<Session>,
 }
 

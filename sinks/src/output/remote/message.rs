@@ -53,7 +53,7 @@ impl Messages {
         }
     }
 
-    /// What is around each record.
+    /// The text around each record.
     pub(super) const fn envelope(&self) -> Envelope {
         match self {
             Self::Http(http) => http.envelope,

@@ -265,8 +265,8 @@ impl RemoteOutput {
         read.map_err(|error| self.failed(Action::Receive, io::Error::other(error)))
     }
 
-    /// Does what the receiver's answer to the request demands. Only after one that took the records
-    /// the connection goes on.
+    /// Does what the receiver's answer to the request demands. The connection continues only after
+    /// an answer that took or refused the records.
     fn answered(&mut self, answer: &ReceiverResponse) -> Result<(), DisconnectReason> {
         // It may come before the whole request is sent, and then the rest is not.
         let begun = self.begun.take();

@@ -14,7 +14,7 @@ use crate::output::socket::{
 };
 use crate::output::{OutputCounters, OutputKind};
 
-/// What is needed to reach a receiver.
+/// The settings that are needed to reach a receiver.
 #[derive(Debug)]
 pub struct ReceiverProbe {
     pub peer: Peer,

@@ -32,7 +32,7 @@ impl Rejection {
     }
 
     /// Counts the failed ones in `{"errors": true, "items": [{"create": {"status": 400, …}}, …]}`.
-    /// A document that is there already (409) came before. The parameter `filter_path` leaves out
+    /// A document that exists already (409) came before. The parameter `filter_path` leaves out
     /// members.
     fn of_items(content: &[u8]) -> Result<Self, Unreadable> {
         let answer: Value = serde_json::from_slice(content).or(Err(Unreadable))?;

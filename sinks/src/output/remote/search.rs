@@ -15,7 +15,7 @@
 
 use crate::output::backlog::Backlog;
 
-/// What is known of the records that come next.
+/// A search for refused records among those that come next.
 #[derive(Debug)]
 pub(super) struct RefusalSearch {
     /// Among so many records, one at least is refused; 0: no search is under way.
@@ -200,8 +200,8 @@ mod tests {
     use super::*;
 
     /// Sends the records of these numbers to a receiver that refuses some; returns the numbers of
-    /// those that were taken, of those that were dropped, and of the requests. A search that finds
-    /// nothing to go on with ends.
+    /// those that were taken, of those that were dropped, and of the requests. A search without a
+    /// further sample ends.
     fn deliver(count: u64, is_refused: impl Fn(u64) -> bool) -> (Vec<u64>, Vec<u64>, usize) {
         let mut backlog = Backlog::new(1 << 20);
         for number in 0..count {

@@ -167,7 +167,7 @@ struct TlsStreamMark {
     stream: u64,
 }
 
-/// What is encrypted at a time: the most that a record of TLS can have.
+/// The bytes that are encrypted at a time: the most that a record of TLS can have.
 const PIECE_BYTES: usize = 16 * 1024;
 /// More than the records that lie between this side and a receiver's kernel.
 const MARKS_MAX: usize = 4096;

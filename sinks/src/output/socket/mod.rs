@@ -32,7 +32,7 @@
 //! let mut socket = Socket::new(OutputKind::IoUring, &counters);
 //! let mut backoff = BackOff::new(7);
 //!
-//! // Each of these is one step: `None` and an empty `received` mean that it goes on later.
+//! // Each of these is one step: `None` and an empty `received` mean that it continues later.
 //! names.ask();
 //! if let Some(addresses) = names.answer() {
 //!     let mut connecting = Connecting::new(&peer, addresses?);

@@ -49,7 +49,7 @@ pub(super) fn waiting_files(host: &mut Hostile<'_>) {
     host.rest_on();
 }
 
-/// C9: the foreign program maps and unmaps memory for ever.
+/// C9: the foreign program maps and unmaps memory without end.
 pub(super) fn churn(host: &mut Hostile<'_>) {
     host.act();
     let Some(pid) = host.act.as_ref().map(|act| act.pid) else { return };

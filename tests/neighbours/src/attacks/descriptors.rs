@@ -17,7 +17,7 @@ fn open_many(host: &mut Hostile<'_>, pid: u32, count: u32, path: &str) {
     }
 }
 
-/// A1: one process opens and closes 60,000 files for ever.
+/// A1: one process opens and closes 60,000 files forever.
 pub(super) fn flood(host: &mut Hostile<'_>) {
     let pid = host.busy();
     host.machine().set_size("/tmp/flood", 1);
@@ -86,7 +86,7 @@ pub(super) fn duplicates(host: &mut Hostile<'_>) {
     host.rest_on();
 }
 
-/// C2: the first thread of a foreign program replaces its descriptor table for ever
+/// C2: the first thread of a foreign program never stops replacing its descriptor table
 /// (`unshare(CLONE_FILES)`).
 pub(super) fn unshared(host: &mut Hostile<'_>) {
     host.act();
@@ -127,7 +127,7 @@ pub(super) fn closes(host: &mut Hostile<'_>) {
     }
 }
 
-/// C15: a process gives its table to a thread and takes it back, for ever, while its shell runs.
+/// C15: a process gives its table to a thread and takes it back, forever, while its shell runs.
 pub(super) fn toggled(host: &mut Hostile<'_>) {
     host.act();
     let Some(pid) = host.act.as_ref().map(|act| act.pid) else { return };

@@ -9,7 +9,7 @@ use crate::hostile::Hostile;
 
 const PAGE_BYTES: usize = 4096;
 
-/// A3: the file loses its end and gets it back, for ever, as memory that a balloon takes: reads of
+/// A3: the file loses its end and gets it back, forever, as memory that a balloon takes: reads of
 /// the mapping raise SIGBUS.
 pub(super) fn shrinks(host: &mut Hostile<'_>) {
     // Before the act: the watcher reads what the act adds.

@@ -48,7 +48,7 @@ pub(super) fn tcp_chain(host: &mut Hostile<'_>) {
     host.rest_on();
 }
 
-/// C7: the clock stands still, and processes go on.
+/// C7: the clock stands still while processes run.
 pub(super) fn stopped_clock(host: &mut Hostile<'_>) {
     let pids = [host.busy(), host.busy(), host.busy()];
     host.stop_clock();

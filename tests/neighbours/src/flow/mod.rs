@@ -31,12 +31,12 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
     ("a disk whose system calls never return", "tests of sinks/src/flow/output/background.rs"),
 ];
 
-/// What is measured, and how long.
+/// The program to measure, the length of the runs, and the hostile load.
 #[derive(Debug)]
 pub(crate) struct Plan<'a> {
     pub(crate) program: &'a Path,
     pub(crate) folder: &'a Path,
-    /// Of each of both runs.
+    /// Length of each of both runs.
     pub(crate) time: Duration,
     /// Packets of all hostile senders a second.
     pub(crate) rate: u32,

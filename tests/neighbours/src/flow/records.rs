@@ -16,7 +16,7 @@ pub(crate) struct Sums {
     /// Records of flows, and other lines.
     pub(crate) flow_lines: u64,
     pub(crate) other_lines: u64,
-    /// What is no line of JSON.
+    /// Lines that are incomplete or no JSON.
     pub(crate) broken_lines: u64,
     /// Packets that were counted and that were lost, and records that were made: by the records of
     /// the sensor itself.

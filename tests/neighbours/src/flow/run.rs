@@ -46,7 +46,7 @@ pub(super) struct Run {
     pub(super) is_filled: bool,
     /// Memory of the sensor, in bytes: now and the most; each second of the rest of the run.
     pub(super) memory: Vec<(u64, u64)>,
-    /// Of the sensor of exports.
+    /// The same of the sensor of exports.
     pub(super) export_memory: Vec<(u64, u64)>,
     /// How long the sensor took to answer a signal, and to end.
     pub(super) answer: Duration,

@@ -31,7 +31,7 @@ pub(crate) mod files {
     pub(crate) const CUT: &str = "cut.json";
     /// All records, in a pipe whose reader stands still until the end.
     pub(crate) const HUNG: &str = "hung.fifo";
-    /// All records, by a receiver that stands still, and goes on before the end.
+    /// All records, by a receiver that stands still, and continues before the end.
     pub(crate) const RECEIVED: &str = "received.json";
     pub(crate) const PASSIVE_DNS: &str = "passive_dns.json";
 }

@@ -33,7 +33,7 @@ const LOGIN_SERVERS: &str = "  events:
 ";
 
 impl Stage {
-    /// By the name that a scenario's file has for it.
+    /// Finds a stage by the name that a scenario's file has for it.
     pub(super) fn from_name(name: &str) -> std::result::Result<Self, String> {
         Ok(match name {
             "shipped" => Self::Shipped,
@@ -46,7 +46,7 @@ impl Stage {
         })
     }
 
-    /// What is seen before the first scenario, for people.
+    /// Describes for people what the watcher sees before the first scenario.
     pub(super) const fn at_rest(self) -> &'static str {
         match self {
             Self::Shipped => "processes that exist when the watcher starts",

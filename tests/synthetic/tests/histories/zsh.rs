@@ -65,7 +65,7 @@ impl Zsh {
         Self::start_from(machine, "/usr/bin/zsh", parameters)
     }
 
-    /// The same from a file that is there.
+    /// The same from an existing file.
     fn start_from(machine: &mut Machine, path: &str, parameters: &[(&str, &str)]) -> Self {
         machine.write_file(FILE.1, b"an old command");
         let pid = machine.fork(1);

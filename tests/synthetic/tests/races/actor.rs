@@ -23,7 +23,7 @@ pub(crate) struct Actor {
     names: u32,
     /// Files that exist, to rename and to remove.
     files: Vec<String>,
-    /// The processes that the operations which still go on are about, and those they made.
+    /// The processes that unfinished operations are about, and those they made.
     busy: Vec<u32>,
 }
 
@@ -60,7 +60,7 @@ impl Actor {
         self.act_too(machine)
     }
 
-    /// The same, while other operations still go on: about another process.
+    /// The same while other operations are unfinished: about another process.
     pub(crate) fn act_too(&mut self, machine: &mut Machine) -> String {
         let before: Vec<u32> = machine.processes().map(|process| process.pid).collect();
         let done = self.choose(machine);

@@ -159,7 +159,7 @@ struct Totals {
     excused: u64,
     /// Number of records of each activity.
     counts: BTreeMap<String, u64>,
-    /// The first violation of each seed that has one.
+    /// First violation of each failed seed.
     failed: BTreeMap<u64, String>,
 }
 

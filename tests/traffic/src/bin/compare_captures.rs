@@ -24,7 +24,7 @@ const NO_CAPTURE: i32 = 65;
 /// What was found in all captures.
 #[derive(Debug, Default)]
 struct Findings {
-    /// By field and sensor, how often, and in which captures.
+    /// Differences by field and sensor, with an example of each.
     kinds: BTreeMap<String, Vec<String>>,
     captures: usize,
     others: usize,

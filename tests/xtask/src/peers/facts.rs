@@ -38,7 +38,7 @@ pub(super) struct Compared {
     extra: usize,
     /// Number of compared attributes.
     values: usize,
-    /// By attribute: how many values differ, and the first pair that does.
+    /// Differences of each attribute: how many values differ, and the first pair that does.
     different: BTreeMap<String, (usize, String)>,
 }
 

@@ -1,4 +1,4 @@
-//! What is public has a user outside of its file.
+//! Public items have a user outside of their file.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -93,7 +93,7 @@ fn limits(text: &str) -> BTreeSet<&str> {
 /// The keys in `gaps!`.
 fn gaps(text: &str) -> BTreeSet<&str> {
     let lines = body(text, "gaps").lines();
-    // A line that goes on has only the words.
+    // A line that continues an entry has only the words.
     let lines = lines.filter(|line| !line.trim_start().starts_with(['"', '/']));
     lines.filter_map(|line| line.split('"').nth(1)).collect()
 }

@@ -6,7 +6,7 @@
 use super::code::{code_of_tests, is_word};
 use super::{assert_list, sources};
 
-/// Calls that may wait for ever, and the function of `panoptes-bounded` to use instead.
+/// Calls that may never return, and the function of `panoptes-bounded` to use instead.
 const CALLS: &[(&str, &str)] = &[
     (".accept()", "accept"),
     (".incoming()", "incoming"),

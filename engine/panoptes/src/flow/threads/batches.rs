@@ -8,7 +8,7 @@ pub(super) trait ThreadBatch: Default {
     /// Bytes of a full one.
     const BYTES: usize;
 
-    /// Whether it goes on its way before something else is added.
+    /// Whether it must be passed on before something else is added.
     fn is_full(&self) -> bool;
     fn is_empty(&self) -> bool;
     /// Empties it; its memory stays.

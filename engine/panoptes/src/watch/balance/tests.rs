@@ -18,7 +18,7 @@ struct System {
     cost: Box<dyn Fn(u64) -> u64>,
     turn: ScannerTurn,
     measured: Cost,
-    /// What is left of a scan that ended early.
+    /// Remaining cost of a scan that ended early, in nanoseconds; 0 without such a scan.
     left: u64,
     /// When each scan began.
     scans: Vec<u64>,
@@ -33,7 +33,7 @@ struct Machine {
     /// Until when each core has work.
     busy: Vec<u64>,
     now: u64,
-    /// By how much the host delays scans, in percent of what they cost.
+    /// Delay of scans by the host, in percent of what they cost.
     host_percent: u64,
 }
 
@@ -419,7 +419,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     /// Whatever systems cost: nobody starves, those that cost less than an equal share hold the
-    /// interval, and systems do not move for ever.
+    /// interval, and systems move only a few times.
     #[test]
     fn nobody_starves_and_cheap_systems_hold_the_interval(
         costs in proptest::collection::vec(1_u64..400, 1..20),

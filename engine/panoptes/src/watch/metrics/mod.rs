@@ -60,7 +60,7 @@ pub(super) struct Figures {
     /// When the writer's last step began, in nanoseconds since the start.
     writer_ns: Arc<AtomicU64>,
     exceptions: Mutex<Arc<Exceptions>>,
-    /// By name.
+    /// Figures of each system, by its name.
     systems: Mutex<BTreeMap<String, Arc<SystemFigures>>>,
     /// Each output's name. It goes when the writer and the control thread have dropped its
     /// counters.
@@ -101,8 +101,8 @@ impl Figures {
         }
     }
 
-    /// Control thread: the figures of the system of this name, which go on when it is attached to
-    /// again.
+    /// Control thread: the figures of the system of this name. They continue when the system is
+    /// attached to again.
     pub(super) fn system(&self, name: &str) -> Arc<SystemFigures> {
         let mut systems = lock(&self.systems);
         if let Some(figures) = systems.get(name) {
@@ -154,7 +154,7 @@ impl Figures {
         self.is_ready.store(true, Ordering::Relaxed);
     }
 
-    /// Control thread: it goes on, and no scanner has ended.
+    /// Control thread: notes that it runs and that no scanner has ended.
     pub(super) fn set_alive(&self) {
         self.alive_ns.store(nanoseconds(self.start.elapsed()), Ordering::Relaxed);
     }

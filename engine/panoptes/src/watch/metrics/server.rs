@@ -22,7 +22,7 @@ pub(super) const CONNECTIONS_MAX: usize = 8;
 /// Maximum length of a request, in bytes, and the number of its header fields.
 pub(super) const REQUEST_BYTES_MAX: usize = 8192;
 const HEADERS_MAX: usize = 64;
-/// What is read of a connection after its answer. If something were left, the kernel would reset
+/// Bytes of a connection to read after its answer. If something were left, the kernel would reset
 /// the connection, and the client might not see the answer.
 const REST_BYTES_MAX: usize = 64 << 10;
 /// How long a connection may take.
@@ -179,7 +179,7 @@ fn without_wait(result: io::Result<usize>) -> io::Result<Option<usize>> {
     }
 }
 
-/// The response to a request; `None` as long as the request may go on.
+/// Returns the response to a request; `None` as long as the request may be incomplete.
 fn respond(request: &[u8], pages: Pages<'_>) -> Option<Vec<u8>> {
     let mut headers = [EMPTY_HEADER; HEADERS_MAX];
     let mut parsed = Request::new(&mut headers);

@@ -16,7 +16,7 @@ use crate::message::Messages;
 use crate::scanner_cores::{allowed_cores, ranges};
 
 /// The nice value of a slow scanner, in addition to that of the program: a tenth of the weight of a
-/// quick scanner, which preempts it, and enough to go on beside other programs.
+/// quick scanner, which preempts it, and enough to make progress beside other programs.
 const SLOW_NICE: i32 = 10;
 /// The largest nice value.
 const NICE_MAX: i32 = 19;

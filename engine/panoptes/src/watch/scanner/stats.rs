@@ -64,7 +64,7 @@ impl ScannerState {
         self.scans_since_ns.store(0, Ordering::Relaxed);
     }
 
-    /// Scanner: has panicked, and goes on.
+    /// Scanner: has panicked, and continues.
     pub(super) fn report_panic(&self, panic: &str) {
         *self.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic.to_owned());
     }

@@ -13,7 +13,7 @@ use panoptes_sources::{AnySource, MachineSource as _};
 
 use crate::watch::clock_watch::{ClockWatch, NewSettings, SystemShared};
 
-/// How many scans of a system must fail in a row before the scanner returns it: memory changes
+/// Number of consecutive failed scans after which the scanner returns a system. Memory changes
 /// during a scan, so that a single scan can fail by chance.
 const FAILURES_MAX: u32 = 5;
 
@@ -22,7 +22,7 @@ pub(in crate::watch) trait ScanTarget: Send + 'static {
     /// Memory that a scan uses only while it runs. Systems of a thread share it.
     type Scratch: Send;
 
-    /// Scans once, or goes on with a scan that has ended early.
+    /// Scans once, or continues a scan that has ended early.
     fn scan(
         &mut self,
         scratch: &mut Self::Scratch,
@@ -66,7 +66,7 @@ pub(in crate::watch) struct Pace {
 /// When a scan ends before it has read everything.
 #[derive(Clone, Copy)]
 pub(in crate::watch) struct ScanStopConditions<'a> {
-    /// It goes on later, and what is certain is reported.
+    /// It continues later, and what is certain is reported.
     pub(in crate::watch) is_over: &'a dyn Fn() -> bool,
     /// It is given up: no scan follows.
     pub(in crate::watch) must_stop: &'a dyn Fn() -> bool,

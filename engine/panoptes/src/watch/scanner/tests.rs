@@ -43,7 +43,7 @@ enum Bad {
 pub(in crate::watch) struct Fake {
     part: Part,
     count: u32,
-    /// What is left of the present scan.
+    /// Number of parts that the present scan has left.
     left: u32,
     has_work: bool,
     /// Whether its machine always starts something.
@@ -260,7 +260,7 @@ fn a_stop_and_a_shorter_interval_take_effect_during_a_long_one() {
     assert!(took < SOON, "{took:?}");
 }
 
-/// Waits until something is done, which must not take for ever.
+/// Waits until something is done. Fails after [`PATIENCE`].
 fn wait_until(is_done: impl Fn() -> bool) {
     let begin = Instant::now();
     while !is_done() {

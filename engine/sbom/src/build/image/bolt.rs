@@ -145,7 +145,7 @@ impl<'d> BoltDatabase<'d> {
         Ok(items)
     }
 
-    /// A page with those that it goes on in, which must not have been visited before.
+    /// A page with the overflow pages behind it. None of them may have been visited before.
     fn page(&self, number: u64) -> Result<&'d [u8], SbomError> {
         let missing = || damaged("it names a page that it has not");
         let at = usize::try_from(number).ok().and_then(|at| at.checked_mul(self.page_bytes));

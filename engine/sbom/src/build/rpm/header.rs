@@ -44,7 +44,7 @@ const STRING_ARRAY: u32 = 8;
 /// What a file may be changed to, or need not be there (`rpmfileAttrs_e`, include/rpm/rpmfiles.h).
 const CONFIGURATION: u32 = 1 << 0;
 const GHOST: u32 = 1 << 6;
-/// A file that is there (`rpmfileState_e`).
+/// State of an installed file (`rpmfileState_e`).
 const STATE_NORMAL: u8 = 0;
 /// Regular files (`S_IFREG`, include/uapi/linux/stat.h).
 const S_IFMT: u16 = 0o170_000;

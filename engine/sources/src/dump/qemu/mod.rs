@@ -150,7 +150,7 @@ impl<'f> MigrationParser<'f> {
                 }
                 FULL if self.ram.is_none() => self.find_memory()?,
                 COMMAND => self.pass_command()?,
-                // The file of an aborted stream may go on with zeros, which look like the end.
+                // The file of an aborted stream may continue with zeros, which look like the end.
                 END if self.ram.is_some() => return Err(Stop::Cut),
                 END | DESCRIPTION => return Err(DumpProblem::NoMemory.into()),
                 _ => return Err(damage("it has an element of no known kind")),

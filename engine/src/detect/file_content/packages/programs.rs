@@ -48,7 +48,7 @@ const BIN: &[&[u8]] = &[b"/bin/", b"/usr/bin/"];
 const SBIN: &[&[u8]] = &[b"/bin/", b"/usr/bin/", b"/sbin/", b"/usr/sbin/"];
 const PACKAGEKIT: &[&[u8]] =
     &[b"/usr/libexec/", b"/usr/lib/", b"/usr/lib/packagekit/", b"/usr/lib/PackageKit/"];
-/// snapd begins as the distribution's program, and goes on as that of a snap of itself. `*` is the
+/// snapd begins as the distribution's program, and continues as the program of its snap. `*` is the
 /// number of a snap. What root writes below it matters by no pattern, so only an image counts.
 const SNAPD: &[&[u8]] = &[
     b"/usr/lib/snapd/",

@@ -28,7 +28,7 @@ fn strings() -> Strings {
     Strings::new(StringRoom { bytes: 1 << 16, strings: 256 }, HashKey::new(7))
 }
 
-/// By each new process, the package manager that it belongs to.
+/// Returns the id of each new process with a package manager, and the id of that manager.
 fn managers(packages: &mut Packages, strings: &mut Strings, world: &World) -> Vec<(u32, u32)> {
     managers_on(EXT4, packages, strings, world)
 }

@@ -127,7 +127,7 @@ fn going_on(climbs: &mut [Climb]) -> impl Iterator<Item = &mut Climb> {
     climbs.iter_mut().filter(|climb| climb.state == ClimbState::GoesOn)
 }
 
-/// Reads where names are, and goes on to their folders.
+/// Reads where names are, and moves up to their folders.
 fn rise(climbs: &mut [Climb], reader: &mut MemoryReader, memory: &mut MachineMemory<'_>) {
     let MachineMemory { source, kernel } = memory;
     let layout = &kernel.layouts.dentry;

@@ -94,7 +94,7 @@ const SWEEP_WAIT_NS: i64 = 30_000_000_000;
 /// A machine that was watched before its process 1 ran a program has started when no new name came
 /// for this long, or when process 1 sees another root.
 const STARTED_NS: i64 = 120_000_000_000;
-/// It has started in any case this long after its process 1 ran a program: a process that goes on
+/// It has started in any case this long after its process 1 ran a program: a process that keeps
 /// making names does not hide behind the start.
 const STARTED_MAX_NS: i64 = 900_000_000_000;
 /// Number of strings that waiting changes need: of each its path, and the one before a rename. And
@@ -118,7 +118,7 @@ pub(super) struct Paths {
     start_ns: Option<i64>,
     /// The machine's calendar time minus its time since boot.
     boot_to_real_ns: Option<i64>,
-    /// When the sweep that goes on, or the last one, began.
+    /// When the running sweep, or the last one, began.
     began: Monotonic,
     /// Whether it left a change to the next one.
     has_left: bool,
@@ -126,7 +126,7 @@ pub(super) struct Paths {
     has_swept: bool,
     /// When the last complete one began that left nothing.
     complete: Option<Monotonic>,
-    /// The start of the machine, as long as it goes on.
+    /// The start of the machine while it lasts; `None` at other times.
     starting: Option<MachineStart>,
     /// Which changes of contents give records.
     recorded: RecordedChanges,
@@ -150,7 +150,7 @@ struct MachineStart {
     last_name: Monotonic,
 }
 
-/// By what a found path is judged.
+/// State and rules by which a found path is judged.
 struct Judge<'a> {
     known: &'a mut KnownPaths,
     reported: &'a ReportedAccess,

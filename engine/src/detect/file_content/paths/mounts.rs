@@ -11,7 +11,7 @@ use crate::page_cache::MachineMemory;
 
 /// Maximum number of mounts.
 const MOUNTS_MAX: usize = 512;
-/// Number of lists that go on in one step.
+/// Maximum number of lists of mounts that one step continues.
 const LISTS_AT_ONCE: usize = 16;
 /// Number of mounts at one place that are followed.
 const MOUNTS_DEPTH_MAX: usize = 16;
@@ -126,7 +126,7 @@ impl Mounts {
         of_root.map(|mount| mount.address).filter(|_| self.are_complete)
     }
 
-    /// What is mounted on a name, the last one of those on each other.
+    /// Returns the mount on a name: the last one where several are mounted on each other.
     pub(super) fn on(&self, place: DentryPlace) -> Option<&Mount> {
         let find = |at: (KernelVa, KernelVa)| {
             let found = self.list.binary_search_by_key(&at, |it| (it.parent, it.mountpoint));

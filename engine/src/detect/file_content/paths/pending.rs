@@ -360,7 +360,7 @@ impl PendingPathChange {
         }
     }
 
-    /// What is known of the file as it is now. Asks for it if nothing is.
+    /// Returns what is known of the file as it is now. Asks for it if nothing is.
     pub(in super::super) fn ask(&mut self, files: &mut dyn ContentSource) -> Option<ContentFacts> {
         if let Some(before) = &self.before
             && before.number == self.attributes.ino

@@ -31,10 +31,10 @@ use crate::page_cache::MachineMemory;
 
 /// Number of names that a scan reads.
 const NAMES_PER_SCAN: usize = 64;
-/// Number of steps in which it reads them at most: a list goes on with the name that was read last,
-/// so one step reads one name of each list.
+/// Maximum number of steps in which it reads them. A list continues with the name that was read
+/// last, so one step reads one name of each list.
 const STEPS_PER_SCAN: usize = 12;
-/// Number of lists that go on in one step.
+/// Maximum number of lists of names that one step continues.
 const LISTS_AT_ONCE: usize = 16;
 /// Maximum number of names in one list.
 const LIST_STEPS_MAX: u32 = 32_768;
@@ -114,7 +114,7 @@ struct FolderRead {
     attributes: Option<Attributes>,
 }
 
-/// A sweep that goes on from scan to scan.
+/// A sweep that continues from scan to scan.
 #[derive(Debug)]
 pub(super) struct Sweep {
     /// `struct fs_struct *` of process 1.
@@ -167,7 +167,7 @@ impl Sweep {
         }
     }
 
-    /// Whether names without a file delay the sweep that goes on.
+    /// Whether names without a file delay the running sweep.
     pub(super) fn is_delayed(&self) -> bool {
         self.is_going_on() && self.absent >= ABSENT_DELAY
     }
@@ -212,7 +212,7 @@ impl Sweep {
         &self.mounts
     }
 
-    /// Whether a sweep goes on; if not, [`Self::go_on`] begins one.
+    /// Whether a sweep is running; if not, [`Self::go_on`] begins one.
     pub(super) fn is_going_on(&self) -> bool {
         !self.folders.is_empty()
     }
@@ -341,9 +341,9 @@ impl Sweep {
         }
     }
 
-    /// The folders whose lists go on now, those in homes only if there are no others. At most half
-    /// of them are from the beginning: long lists are there, while the last ones are those of the
-    /// newest folders, which leave soon.
+    /// Returns the folders whose lists the next step continues, those in homes only if there are no
+    /// others. At most half of them are from the beginning: long lists are there, while the last
+    /// ones are those of the newest folders, which leave soon.
     fn choose(&self) -> ArrayVec<usize, LISTS_AT_ONCE> {
         let only_homes = self.folders.iter().all(is_home);
         let all = self.folders.iter().enumerate();
@@ -411,8 +411,8 @@ impl Sweep {
         self.reads.len()
     }
 
-    /// Follows what was read: lists go on, folders are added, and files are passed on. Returns the
-    /// number of names without a file.
+    /// Follows what was read: continues lists, adds folders and passes files on. Returns the number
+    /// of names without a file.
     fn take_names(&mut self, include: &[Glob], found: &mut dyn FnMut(&SweptName<'_>)) -> usize {
         let before = self.absent;
         let mut reads = core::mem::take(&mut self.reads);

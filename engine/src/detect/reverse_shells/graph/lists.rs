@@ -7,8 +7,9 @@ use crate::walk::Index;
 /// Lists of rows, by the position of their owner. A row is in one list, once.
 #[derive(Debug)]
 pub(super) struct RowLists<Row> {
-    /// By owner, the first row; by row, the next one of the same owner.
+    /// The first row of each owner.
     first: Vec<Option<Index<Row>>>,
+    /// The next row of the same owner, for each row.
     next: Vec<Option<Index<Row>>>,
 }
 

@@ -33,7 +33,7 @@ pub enum Edges {
 /// The regular files that descriptors lead to, in one scan.
 #[derive(Debug, Default)]
 pub(super) struct Relays {
-    /// By inode, the modes in which it is open, and [`SEVERAL`].
+    /// The modes in which each inode is open, and [`SEVERAL`].
     bits: Vec<u8>,
 }
 

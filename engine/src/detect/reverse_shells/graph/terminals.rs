@@ -11,7 +11,7 @@
 //! member does not pass bytes from one master to another, so it leads to its terminal only. From
 //! there the search comes to holders of that terminal's master, which again are the owner and
 //! members. So members lead to nothing but the owner, to which the first master leads with fewer
-//! steps. One search would not go on from the master to its owner: that which comes from the
+//! steps. One search would not continue from the master to its owner: that which comes from the
 //! owner, over the master's own terminal. So masters of which the owner holds the terminal too are
 //! left as they are.
 
@@ -21,13 +21,13 @@ use super::lists::{linked, reset};
 use super::{ChannelEnd, Edges, Graph, is_master};
 use crate::walk::{FilesRow, Index, Snapshot, TERMINALS_MAX, TerminalRow};
 
-/// What is known of holders of masters in one scan.
+/// Owners of masters, and their members, in one scan.
 #[derive(Debug, Default)]
 pub(super) struct Terminals {
-    /// By terminal, the owner of a master.
+    /// The owner of each terminal that is a master.
     owners: Vec<Option<Index<FilesRow>>>,
     members: Vec<Membership>,
-    /// By table, whether others than members hold masters of it.
+    /// Whether others than an owner and its members hold its masters, one entry a table.
     has_others: Vec<bool>,
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Terminals {
 #[derive(Clone, Copy, Debug)]
 enum Membership {
     Unknown,
-    /// Of no owner.
+    /// A member of no owner.
     None,
     Of(Index<FilesRow>),
 }

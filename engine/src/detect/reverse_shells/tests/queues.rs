@@ -113,7 +113,7 @@ fn light_scans_forget_no_queue() {
     let mut machine = apart();
     let mut findings = Vec::new();
     for time in 1..60 {
-        // What waits for a scan that shows all gets two in a row.
+        // What waits for a scan that shows all gets two consecutive ones.
         let is_light = time % 5 > 1;
         watch.snapshot.is_light = is_light;
         let message = if time % 5 == 0 { message(1, 20, 21) } else { message(1, 21, 20) };

@@ -179,7 +179,7 @@ fn ends(watch: &Watch, graph: &Graph) -> Vec<String> {
     found
 }
 
-/// What is left out of the graph changes no search's result.
+/// Inherited masters that the graph leaves out change no search's result.
 #[test]
 fn inherited_masters_lead_nowhere_else() {
     let mut random = Random(0x2545_f491_4f6c_dd1d);

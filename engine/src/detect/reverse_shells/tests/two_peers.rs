@@ -190,7 +190,7 @@ impl Job {
         }
     }
 
-    /// What is found while the peer sends its messages.
+    /// Returns what is found while the peer sends its messages.
     fn found(&self) -> Vec<String> {
         let mut machine = self.machine();
         let mut watch = Watch::new();

@@ -16,7 +16,7 @@ struct Fed {
 const NETCAT: Fed = Fed { line: "bash", port: 40_000, sent: 0, flags: 0, relay: "nc" };
 
 impl Fed {
-    /// What is found when the peer sends so many messages, for each of which a process runs.
+    /// Returns what is found when the peer sends `count` messages, and a process runs for each.
     fn commands(&self, count: u32) -> Vec<String> {
         let mut machine = Machine::default();
         machine.listener(22);

@@ -175,7 +175,8 @@ impl<'a> Parser<'a> {
         if is_reversed { self.emit(FilterStep::Not) } else { Ok(()) }
     }
 
-    /// What is between parentheses. Behind them, the qualifiers before them hold.
+    /// Parses an expression up to its closing parenthesis. Behind that, the qualifiers that held
+    /// before the expression hold again.
     fn group(&mut self, depth: u32) -> FilterResult<()> {
         if depth >= DEPTH_MAX {
             return self.fail_before(format!("more than {DEPTH_MAX} open parentheses"));
@@ -302,7 +303,7 @@ impl<'a> Parser<'a> {
         self.emit(FilterStep::Test(condition))
     }
 
-    /// What is behind qualifiers: an operand, or several between parentheses.
+    /// Parses what follows qualifiers: an operand, or several between parentheses.
     fn operand_of(&mut self, qualifiers: Qualifiers, depth: u32) -> FilterResult<()> {
         self.qualifiers = Some(qualifiers);
         let mut is_reversed = false;

@@ -1,4 +1,4 @@
-//! What is behind qualifiers: numbers, ports, addresses and names.
+//! Operands behind qualifiers: numbers, ports, addresses and names.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;

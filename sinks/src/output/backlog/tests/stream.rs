@@ -45,7 +45,7 @@ struct Receiver {
     /// Entries that arrived as a whole, over all connections.
     received: Vec<u64>,
     pushed: u64,
-    /// By backlogs before the last start.
+    /// The number of entries that backlogs dropped or lost before the last start.
     dropped_before: u64,
 }
 

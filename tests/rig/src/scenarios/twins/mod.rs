@@ -161,8 +161,8 @@ pub fn run(
     })
 }
 
-/// Whether to go on: for the given time, and on a slow host for up to twice as long, until each
-/// twin ran.
+/// Whether to continue: for the given time, and on a slow host for up to twice as long, until
+/// each twin ran.
 fn is_on(elapsed: Duration, time: Duration, twins: &[(&'static Twin, Turns)]) -> bool {
     elapsed < time || (elapsed < time * 2 && twins.iter().any(|(_, turns)| turns.good == 0))
 }

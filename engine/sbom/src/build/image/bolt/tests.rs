@@ -168,7 +168,7 @@ fn items_and_pages_that_overlap_are_an_error() {
     let mut pages = example();
     pages[1] = page;
     assert!(all(&database(&pages)).unwrap_err().message.contains("items overlap"));
-    // A page goes on in another one, which is named, too.
+    // A page continues in another one, which is named, too.
     let mut pages = example();
     pages[1][12..16].copy_from_slice(&1_u32.to_le_bytes());
     assert!(all(&database(&pages)).unwrap_err().message.contains("two places name one page"));

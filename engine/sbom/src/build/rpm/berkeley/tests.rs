@@ -107,7 +107,7 @@ fn a_first_page_that_does_not_fit_is_an_error() {
 
 #[test]
 fn items_of_a_page_have_no_more_bytes_than_it() {
-    // Each value begins with the key behind it and goes on to the end.
+    // The second key is placed at the page's end, so its value would extend over the first pair.
     let mut file = big_endian(&[b"\x01key1", b"\x01value", b"\x01key2", b"\x01value"]);
     let last = HEADER_BYTES + 6;
     file[512 + HEADER_BYTES + 4..512 + last].copy_from_slice(&512_u16.to_be_bytes());

@@ -11,7 +11,7 @@ const SWEEP_MS: i64 = FLOOD as i64 / 256 * 10;
 fn flooded() -> (Machine, u64, u64) {
     let (mut machine, bin, tail) = swept();
     flood(&mut machine, bin);
-    // The sweep that goes on ends, and the next one has begun.
+    // The running sweep ends, and the next one has begun.
     assert_eq!(machine.run(1000), []);
     assert!(machine.files.paths.sweep.is_delayed());
     (machine, bin, tail)
@@ -31,7 +31,7 @@ fn gap(machine: &mut Machine) -> (u64, String) {
 fn names_without_a_file_hide_no_change() {
     let (mut machine, bin, tail) = swept();
     flood(&mut machine, bin);
-    // The sweep that goes on, and the next one.
+    // The running sweep, and the next one.
     assert_eq!(machine.run(2 * SWEEP_MS + 1000), []);
     let inode = machine.inode_of(tail);
     machine.set_content(inode, 5, machine.seconds());
@@ -57,7 +57,7 @@ fn another_file_of_a_known_name_is_found_soon() {
     machine.memory.set(tail, "dentry", "d_inode", 0);
     let other = machine.inode(mode::S_IFREG, 9, machine.seconds());
     machine.name(bin, "tail", other);
-    // The sweep would go on for 20 s.
+    // The sweep would continue for 20 s.
     assert_eq!(machine.run(4000), found("/usr/bin/tail", Some(4), 9));
 }
 
@@ -73,7 +73,7 @@ fn a_name_that_is_not_there_any_more_delays_no_other() {
     assert_eq!(machine.run(3000), []);
     flood(&mut machine, bin);
     assert_eq!(machine.run(1000), []);
-    // A user removes all of hers: the sweep goes on.
+    // A user removes all of hers: the sweep continues.
     for &name in &names {
         machine.memory.set(name, "dentry", "d_inode", 0);
     }
