@@ -268,8 +268,8 @@ pub struct CgroupContainer<'a> {
 }
 
 /// The innermost container that the path of a control group names. `path` has the names from the
-/// top down, without the root's. The part of the path above [`Found::at`] names the enclosing
-/// container.
+/// top down, without the root's. The part of the path above [`CgroupContainer::at`] names the
+/// enclosing container.
 pub fn container_of<'a>(path: &[&'a [u8]]) -> Option<CgroupContainer<'a>> {
     let found = innermost(path)?;
     let is_users = path.iter().take(found.at).any(|name| is_user_manager(name));

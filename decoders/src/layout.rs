@@ -8,8 +8,8 @@
 //!
 //! A bound layout also determines which bytes to fetch. Its fields are gathered into at most
 //! `SPANS_MAX` *spans*, and an object is read *packed*, span after span, so that 30 fields of a
-//! 9.7 KB `task_struct` cost a few hundred bytes. [`Field::packed`] is the offset in the packed
-//! copy, [`Field::offset`] the offset in the kernel's structure (for `container_of`).
+//! 9.7 KB `task_struct` cost a few hundred bytes. [`PackedField::packed`] is the offset in the
+//! packed copy, [`PackedField::offset`] the offset in the kernel's structure (for `container_of`).
 
 use zerocopy::FromBytes;
 use zerocopy::little_endian::{U32, U64};

@@ -117,7 +117,8 @@ impl Images {
         Self { entries: entries.into_iter().map(entry).collect() }
     }
 
-    /// The image of a container, found by its id or name: name, digest or both ([`Image`]).
+    /// The image of a container, found by its id or name: name, digest or both
+    /// ([`ImageReference`]).
     pub fn image_of(&self, id: &[u8], name: Option<&[u8]>) -> Option<&str> {
         self.get(self.find(id, name)?)
     }

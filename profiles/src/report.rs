@@ -1,4 +1,5 @@
-//! The reports of discovery: its events ([`Progress`]) and its errors ([`DiscoveryError`]).
+//! The reports of discovery: its events ([`DiscoveryProgress`]) and its errors
+//! ([`DiscoveryError`]).
 
 use core::fmt;
 
@@ -270,7 +271,7 @@ pub enum CandidateRefusal {
     Verification(Vec<ProfileCheck>),
 }
 
-/// The beginning of the message of [`Refusal::NotGenerated`].
+/// The beginning of the message of [`CandidateRefusal::NotGenerated`].
 fn without_profile(build_id: Option<&str>) -> String {
     match build_id {
         Some(build_id) => format!("no profile file or built-in table is for build id {build_id}"),
@@ -279,8 +280,8 @@ fn without_profile(build_id: Option<&str>) -> String {
     }
 }
 
-/// The message of [`Refusal::Verification`]: the checks that failed, else those that could not be
-/// made.
+/// The message of [`CandidateRefusal::Verification`]: the checks that failed, else those that could
+/// not be made.
 fn failed(checks: &[ProfileCheck]) -> String {
     let join = |is_named: fn(&CheckOutcome) -> bool| {
         let named = checks.iter().filter(|check| is_named(&check.outcome));

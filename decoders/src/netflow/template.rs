@@ -12,7 +12,7 @@ const REVERSE_ENTERPRISE: u32 = 29_305;
 /// Marks an element that has an enterprise number.
 const ENTERPRISE: u16 = 0x8000;
 
-/// A field: its element, as [`Record::set`] takes it, and its length in bytes.
+/// A field: its element, as [`DataRecord::set`] takes it, and its length in bytes.
 #[derive(Clone, Copy, Debug)]
 struct TemplateField {
     element: u16,

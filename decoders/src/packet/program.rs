@@ -1,9 +1,9 @@
 //! Classic BPF programs, which libpcap makes of filter expressions: McCanne and Jacobson, "The BSD
 //! Packet Filter" (USENIX 1993), and `Documentation/networking/filter.rst` of Linux.
 //!
-//! [`Program::new`] checks a program once, as `bpf_check_classic` in `net/core/filter.c` of Linux
-//! and `bpf_validate` of libpcap do. [`Program::run`] then does what `bpf_filter` of libpcap does.
-//! The kernel gives the same results, with these exceptions:
+//! [`BpfProgram::new`] checks a program once, as `bpf_check_classic` in `net/core/filter.c` of
+//! Linux and `bpf_validate` of libpcap do. [`BpfProgram::run`] then does what `bpf_filter` of
+//! libpcap does. The kernel gives the same results, with these exceptions:
 //!
 //! - It refuses more than 4096 instructions.
 //! - It refuses jumps back, which libpcap makes for `protochain` only.

@@ -1,14 +1,14 @@
 //! The data structures in which bash keeps its command history and its variables (bash 5.0 to 5.3:
 //! lib/readline/history.h, hashlib.h, variables.h), on little-endian 64-bit machines.
 //!
-//! The history is an array of pointers to [`Entry`], and the variable `the_history` points to it.
-//! That variable is static, so it has no dynamic symbol. The function `history_list` only returns
-//! it, so the function's first instruction shows its address ([`operand_of`]). Shell variables are
-//! in a hash table by name ([`Table`], [`Bucket`], [`Variable`]).
+//! The history is an array of pointers to [`BashHistoryEntry`], and the variable `the_history`
+//! points to it. That variable is static, so it has no dynamic symbol. The function `history_list`
+//! only returns it, so the function's first instruction shows its address ([`operand_of`]). Shell
+//! variables are in a hash table by name ([`BashHashTable`], [`Bucket`], [`Variable`]).
 
 use super::{u32_at, u64_at};
 
-/// Size of an [`Entry`] in bytes.
+/// Size of an [`BashHistoryEntry`] in bytes.
 pub const ENTRY_BYTES: u64 = 24;
 /// Bytes of a timestamp that are read: `#`, up to 20 digits, and the NUL.
 pub const TIMESTAMP_BYTES: u64 = 24;

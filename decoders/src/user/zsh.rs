@@ -2,9 +2,10 @@
 //! histent`, `struct hashtable`, `struct param` in Src/zsh.h; hist.c; hashtable.c), on
 //! little-endian 64-bit machines.
 //!
-//! The history is a ring: `hist_ring` points to the newest [`Entry`], `up` leads to the one before
-//! it, and the oldest one leads back to the newest. While a line is being edited, the newest entry
-//! is the variable `curline`. Parameters are in a hash table by name ([`Table`], [`Parameter`]).
+//! The history is a ring: `hist_ring` points to the newest [`ZshHistoryEntry`], `up` leads to the
+//! one before it, and the oldest one leads back to the newest. While a line is being edited, the
+//! newest entry is the variable `curline`. Parameters are in a hash table by name
+//! ([`ZshHashTable`], [`Parameter`]).
 
 use super::bash::is_plausible;
 use super::{u32_at, u64_at};

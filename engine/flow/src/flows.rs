@@ -146,7 +146,8 @@ impl Flows {
         self.arrive::<false>(packet, Arrival { time_ns, bytes: wire_length }, reports);
     }
 
-    /// Counts a packet. `IS_PLAIN` is [`Settings::are_plain`], or `false`, which is always right.
+    /// Counts a packet. `IS_PLAIN` is [`FlowTableSettings::are_plain`], or `false`, which is always
+    /// right.
     #[expect(clippy::inline_always, reason = "part of `packet`")]
     #[inline(always)]
     fn arrive<const IS_PLAIN: bool>(
@@ -185,7 +186,8 @@ impl Flows {
     }
 
     /// Lets time pass while no packet comes. `now_ns` is the time by which flows wait: that of
-    /// packets, or of a clock ([`Settings::waits_by_clock`]). One before the last changes nothing.
+    /// packets, or of a clock ([`FlowTableSettings::waits_by_clock`]). One before the last changes
+    /// nothing.
     pub fn pass_time_to(&mut self, now_ns: i64, reports: &mut impl Reports) {
         self.now_ns = self.now_ns.max(now_ns);
         self.pass_time(reports);

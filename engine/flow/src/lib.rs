@@ -9,10 +9,11 @@
 //! - A SYN begins a new connection in every state in which the old one has been closed.
 //! - AH is followed by the ports that it protects.
 //!
-//! Memory is allocated at the start, for [`Settings::capacity`] flows. If all are in use, the flow
-//! that is idle for longest is reported and removed, and that is counted.
+//! Memory is allocated at the start, for [`FlowTableSettings::capacity`] flows. If all are in use,
+//! the flow that is idle for longest is reported and removed, and that is counted.
 //!
-//! What the data say about a flow's application is read if [`Settings::application`] asks for it.
+//! What the data say about a flow's application is read if [`FlowTableSettings::application`] asks
+//! for it.
 //!
 //! Not for: reading captures, formats of records, files.
 //!

@@ -1,4 +1,4 @@
-//! [`Frame`]: a packet as the capture has it, and [`Skipped`]: what a reader did not return.
+//! [`Frame`]: a packet as the capture has it, and [`SkippedCounts`]: what a reader did not return.
 
 /// Maximum number of captured bytes of one packet, as in libpcap (`MAXIMUM_SNAPLEN`).
 pub const PACKET_BYTES_MAX: usize = 256 << 10;

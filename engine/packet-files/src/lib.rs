@@ -5,7 +5,7 @@
 //! per packet; the decoders of compressed ones allocate per block.
 //!
 //! Captures may be hostile or damaged: each length is checked, and what cannot be returned is an
-//! error ([`CaptureError`]) or is counted ([`Skipped`]).
+//! error ([`CaptureError`]) or is counted ([`SkippedCounts`]).
 //!
 //! Not for: what the bytes of a packet mean, and packets from a live interface.
 //!

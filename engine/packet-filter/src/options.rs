@@ -1,4 +1,4 @@
-//! [`Options`]: what a program depends on besides its expression.
+//! [`FilterOptions`]: what a program depends on besides its expression.
 
 /// What a program depends on besides its expression.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -19,8 +19,8 @@ pub struct FilterOptions {
 /// Where packets come from. It decides about `inbound`, and about the numbers of address families.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum PacketOrigin {
-    /// A capture. With [`link`](Options::link) 0, its packets begin with a number in the byte order
-    /// of the machine that has made it, which is that of the capture.
+    /// A capture. With [`link`](FilterOptions::link) 0, its packets begin with a number in the byte
+    /// order of the machine that has made it, which is that of the capture.
     File {
         /// Whether that order is not the one of this machine.
         is_swapped: bool,

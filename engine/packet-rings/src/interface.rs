@@ -26,8 +26,8 @@ const BLOCK_BYTES_MAX: usize = 1 << 20;
 /// A ring has at least so many blocks: the kernel fills one while another is read.
 const BLOCKS_MIN: usize = 2;
 /// A ring has about so many blocks of less than [`BLOCK_BYTES_MAX`]. The kernel closes a block that
-/// is not full after [`Options::block_timeout`], so few packets fill a ring as well. This many
-/// blocks last for 2.5 s of an interface that is not read.
+/// is not full after [`InterfaceOptions::block_timeout`], so few packets fill a ring as well. This
+/// many blocks last for 2.5 s of an interface that is not read.
 const BLOCKS: usize = 256;
 /// What the kernel divides blocks by in its checks; packets of TPACKET_V3 have any length.
 const FRAME_BYTES: usize = 2048;

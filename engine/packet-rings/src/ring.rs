@@ -2,7 +2,7 @@
 //!
 //! A block belongs to the kernel or to us: its status states to whom. The kernel writes packets
 //! into a block of its own until the block is full or its time is over, and passes it on. It does
-//! not touch the block again before [`Ring::release`] (`net/packet/af_packet.c`:
+//! not touch the block again before [`BlockRing::release`] (`net/packet/af_packet.c`:
 //! `prb_close_block`, `prb_open_block`).
 #![allow(unsafe_code, reason = "mmap, and memory that is shared with the kernel")]
 

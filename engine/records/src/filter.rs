@@ -40,10 +40,10 @@ pub struct Filter {
     /// Records of this severity or a higher one.
     pub severity: Severity,
     pub activities: Activities,
-    /// The records about the system of this number ([`Subject::system`]) alone.
+    /// The records about the system of this number ([`FilterSubject::system`]) alone.
     pub system: Option<u32>,
     /// The number of this output, if it takes some systems only: those that have its bit
-    /// ([`Subject::receivers`]).
+    /// ([`FilterSubject::receivers`]).
     pub receiver: Option<u8>,
     pub flows: FlowRecords,
 }

@@ -8,8 +8,8 @@
 //! record is refused and counted; neither side ever waits.
 //!
 //! Two rules keep a flood from costing others their records. The last blocks are reserved for
-//! urgent records ([`Class::is_urgent`]). And a scanner of several systems divides what is free
-//! between those that it still has to scan ([`Producer::share`]).
+//! urgent records ([`RecordClass::is_urgent`]). And a scanner of several systems divides what is
+//! free between those that it still has to scan ([`Producer::share`]).
 //!
 //! A record is framed by a line feed and by the block's own list of ends, so binary data can be
 //! carried too.

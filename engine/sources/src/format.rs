@@ -1,4 +1,4 @@
-//! [`Format`]: the format of a file, detected from its first bytes.
+//! [`DetectedFormat`]: the format of a file, detected from its first bytes.
 //!
 //! Raw memory has no header, so a file of no other format is raw. A guest may write any header to
 //! its first page. So the detected format is used only for a file that cannot be a live guest's
@@ -51,8 +51,8 @@ pub enum FileFormat {
     Dump,
 }
 
-/// Number of bytes at the start of a file that are enough for [`Format::of`]. With more, it also
-/// finds file systems whose marks are further behind.
+/// Number of bytes at the start of a file that are enough for [`DetectedFormat::of`]. With more, it
+/// also finds file systems whose marks are further behind.
 pub const FORMAT_HEAD_BYTES: usize = 4096;
 
 /// Type field of an ELF header that marks a core (elf(5)).

@@ -3,7 +3,7 @@
 //! Each source is a [`MemorySource`]: a scatter read of physical memory, in batches. Those of
 //! machines that can be watched are also a [`MachineSource`]: they may change or end.
 //!
-//! - [`MappedFile`] reads a live guest's shared memory, a raw dump, and dumps that store memory
+//! - [`MappedMemory`] reads a live guest's shared memory, a raw dump, and dumps that store memory
 //!   uncompressed behind headers.
 //! - `dump` reads compressed dumps through an index and a cache.
 //! - [`Replay`] reads the few pages of a recorded scan.
@@ -12,7 +12,7 @@
 //!   BlueField's DMA engine.
 //! - [`AnySource`] is any of the above.
 //! - Wrappers around any source: [`Recorder`] remembers which pages were read and writes them to an
-//!   image, [`Meter`] counts requests.
+//!   image, [`SourceMeter`] counts requests.
 //!
 //! Whatever the guest or the owner of the file does: a request is read, not backed or failed, and
 //! causes neither a panic nor a signal that ends the process. Reading allocates no page of the
@@ -22,7 +22,7 @@
 //!
 //! Not for: virtual addresses, or what the bytes mean.
 //!
-//! Start reading at [`MappedFile`].
+//! Start reading at [`MappedMemory`].
 
 mod any;
 #[cfg(feature = "doca")]

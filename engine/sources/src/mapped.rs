@@ -1,4 +1,4 @@
-//! [`MappedFile`]: memory in a file: a live guest's shared RAM, or a raw dump.
+//! [`MappedMemory`]: memory in a file: a live guest's shared RAM, or a raw dump.
 //!
 //! The file is mapped once, read-only. Every request is a copy out of the mapping, and requests
 //! further ahead in the batch are prefetched: 20 to 60 times cheaper than any system call.
@@ -9,7 +9,7 @@
 //!   in memory (tmpfs, memfd) through a mapping allocates it. So a page is read through the mapping
 //!   only once it is known to hold data. For any other page lseek, which touches nothing, finds out
 //!   first; a hole reads as zeros. If a balloon frees a page later, the kernel keeps the page free
-//!   where the mapping can be guarded ([`super::mapping`]). Elsewhere [`MappedFile::refresh`]
+//!   where the mapping can be guarded ([`super::mapping`]). Elsewhere [`MappedMemory::refresh`]
 //!   between two scans makes the source forget which pages hold data.
 //! - *A file that shrinks must not end the process.* Reading past its end raises SIGBUS, as a
 //!   guarded hole does; see [`super::sigbus`]. The request is then answered by system calls, and
@@ -90,7 +90,7 @@ impl Segment {
     }
 }
 
-/// Counters of a [`MappedFile`] since it was opened.
+/// Counters of a [`MappedMemory`] since it was opened.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct MappedCounts {
@@ -98,7 +98,7 @@ pub struct MappedCounts {
     pub slow: u64,
     /// Holes read as zeros: pages that the guest has not touched, or that a sparse copy left out.
     pub holes: u64,
-    /// Requests answered [`Outcome::Failed`].
+    /// Requests answered [`ReadOutcome::Failed`].
     pub failed: u64,
     /// Requests read by system calls instead of through the mapping.
     pub by_call: u64,
@@ -417,7 +417,7 @@ impl MappedMemory {
     }
 
     /// Finds out with lseek whether all pages of a range hold data, where that is not known yet.
-    /// Returns [`Outcome::Read`] if all do, else the outcome of the first that does not.
+    /// Returns [`ReadOutcome::Read`] if all do, else the outcome of the first that does not.
     fn ask(&mut self, offset: u64, bytes: usize) -> ReadOutcome {
         let (first, last) = page_span(offset, bytes);
         if self.known.contains_all(first, last) {

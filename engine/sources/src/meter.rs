@@ -1,4 +1,4 @@
-//! [`Meter`]: counts the requests to a source.
+//! [`SourceMeter`]: counts the requests to a source.
 //!
 //! The number of batches must not grow with the population of the machine. Touched cache lines and
 //! pages are the best measure of what a scan costs. Tests and benchmarks read both here.
@@ -14,7 +14,7 @@ use super::pages::UnitSet;
 /// Bytes of a cache line.
 const LINE_BYTES: u64 = 64;
 
-/// What a [`Meter`] counts.
+/// What a [`SourceMeter`] counts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Detail {
     /// Batches and requests only: no cost per request.
@@ -23,7 +23,7 @@ pub enum Detail {
     Lines,
 }
 
-/// Counts of a [`Meter`] since its last reset.
+/// Counts of a [`SourceMeter`] since its last reset.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct MeterCounts {
     pub batches: u64,
@@ -33,9 +33,9 @@ pub struct MeterCounts {
     pub largest_batch: u64,
     /// Bytes read. This count and those below are 0 with [`Detail::Batches`].
     pub bytes: u64,
-    /// Requests answered [`Outcome::NotBacked`].
+    /// Requests answered [`ReadOutcome::NotBacked`].
     pub not_backed: u64,
-    /// Requests answered [`Outcome::Failed`].
+    /// Requests answered [`ReadOutcome::Failed`].
     pub failed: u64,
     /// Different cache lines of 64 bytes that were read.
     pub lines: u64,

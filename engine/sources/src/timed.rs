@@ -1,4 +1,4 @@
-//! [`Timed`]: a source that is read by a thread of its own, with a deadline.
+//! [`TimedSource`]: a source that is read by a thread of its own, with a deadline.
 //!
 //! A read of another process's memory can wait without end: its page may be under a userfaultfd(2)
 //! that nobody serves (a live migration that stands still), or in a file on a server that does not

@@ -1,9 +1,9 @@
-//! From addresses to bytes: the batch that every round of the walk fills ([`Reader`]), with its
-//! page-table walk.
+//! From addresses to bytes: the batch that every round of the walk fills ([`MemoryReader`]), with
+//! its page-table walk.
 //!
 //! Not for: what the bytes mean.
 //!
-//! Start reading at [`Reader`].
+//! Start reading at [`MemoryReader`].
 
 mod blank;
 mod reader;

@@ -70,8 +70,8 @@ enum WalkState {
     Lost,
 }
 
-/// One batch of objects. All its memory is allocated by [`Reader::new`]; the default one has none
-/// and accepts no object.
+/// One batch of objects. All its memory is allocated by [`MemoryReader::new`]; the default one has
+/// none and accepts no object.
 #[derive(Debug, Default)]
 pub struct MemoryReader {
     /// One page larger than needed, so that the arena can begin at a page: transports want aligned
@@ -205,7 +205,7 @@ impl MemoryReader {
         }
     }
 
-    /// Adds `length` bytes at a kernel address, as [`Reader::push`] does.
+    /// Adds `length` bytes at a kernel address, as [`MemoryReader::push`] does.
     pub fn push_bytes(
         &mut self,
         space: &KernelSpace,
@@ -234,8 +234,8 @@ impl MemoryReader {
         Some(object)
     }
 
-    /// Adds `length` bytes at a user address under the page tables at `root`, as [`Reader::push`]
-    /// does.
+    /// Adds `length` bytes at a user address under the page tables at `root`, as
+    /// [`MemoryReader::push`] does.
     pub fn push_user(
         &mut self,
         levels: PageTableLevels,
@@ -272,12 +272,12 @@ impl MemoryReader {
         Some(object)
     }
 
-    /// Adds `length` bytes of physical memory, as [`Reader::push`] does.
+    /// Adds `length` bytes of physical memory, as [`MemoryReader::push`] does.
     pub fn push_physical(&mut self, address: PhysicalAddress, length: u32) -> Option<u32> {
         self.push_pieces(&[(address, length)])
     }
 
-    /// Adds pieces of physical memory as one object, as [`Reader::push`] does.
+    /// Adds pieces of physical memory as one object, as [`MemoryReader::push`] does.
     pub fn push_pieces(&mut self, pieces: &[(PhysicalAddress, u32)]) -> Option<u32> {
         let length = pieces.iter().try_fold(0_u32, |sum, &(_, length)| sum.checked_add(length))?;
         let (object, mut target) = self.allot(length, pieces.len())?;

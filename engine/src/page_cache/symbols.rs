@@ -26,7 +26,8 @@ enum SymbolHashTable {
     Sysv(SysvHash),
 }
 
-/// The headers of an ELF file. Valid for the file that the [`FileReader`] has begun.
+/// The headers of an ELF file. Valid for the file that the [`FileReader`](super::bytes::FileReader)
+/// has begun.
 #[derive(Clone, Copy, Debug)]
 pub struct Symbols {
     /// The loaded segments.

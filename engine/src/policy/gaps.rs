@@ -20,7 +20,7 @@ use crate::walk::{DeferredWork, Losses};
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Rule {
     AtOnce,
-    /// If scans have it often ([`Often`]).
+    /// If scans have it often ([`LossFrequency`]).
     Often,
 }
 
@@ -134,7 +134,7 @@ pub(super) struct Report {
     pub(super) blamed: ArrayVec<BlamedProcess, LISTED_MAX>,
     /// Number of further ones.
     pub(super) unlisted: u32,
-    /// Whether it is about folders ([`Missed::folder`]).
+    /// Whether it is about folders ([`ScanShortfall::folder`]).
     pub(super) has_folder: bool,
 }
 

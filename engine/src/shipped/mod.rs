@@ -3,9 +3,9 @@
 //! Built once by [`ShippedBuilder`], then immutable and shared. Queries borrow and allocate
 //! nothing.
 //!
-//! A file belongs to a [`Subject`], which limits where it may run: everywhere, outside of
-//! containers, or in the containers of an image. [`Applied`] holds the subjects that apply to one
-//! process.
+//! A file belongs to a [`ShippedSubject`], which limits where it may run: everywhere, outside of
+//! containers, or in the containers of an image. [`ProcessSubjects`] holds the subjects that apply
+//! to one process.
 
 mod build;
 #[cfg(test)]
@@ -58,11 +58,11 @@ pub enum ShippedSubject<'a> {
     },
 }
 
-/// Number of a subject in a [`Shipped`].
+/// Number of a subject in a [`ShippedFiles`].
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub struct SubjectId(u16);
 
-/// Number of a file in a [`Shipped`].
+/// Number of a file in a [`ShippedFiles`].
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct FileId(u32);
 
@@ -112,7 +112,7 @@ impl ProcessSubjects {
     }
 }
 
-/// A stored [`Subject`].
+/// A stored [`ShippedSubject`].
 #[derive(Clone, Debug)]
 enum KeptSubject {
     Everywhere,

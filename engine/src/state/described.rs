@@ -3,8 +3,8 @@
 //! Every tracked process has one. A detector that decides later keeps a copy, because the process
 //! may have ended by then.
 //!
-//! Not here: reading a description from a scan ([`ProcessFacts::read`]). [`Described::facts`] is
-//! the only way from here to facts.
+//! Not here: reading a description from a scan ([`ProcessFacts::read`]).
+//! [`ProcessDescription::facts`] is the only way from here to facts.
 
 use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_decoders::layout::c_string;

@@ -84,7 +84,7 @@ mod mark {
     /// Its name ends in ` (deleted)`.
     pub(super) const DELETED: u8 = 1 << 3;
     pub(super) const FLOATING: u8 = 1 << 4;
-    /// See [`super::Opened::written`].
+    /// See [`super::FileAtOpen::written`].
     pub(super) const WRITTEN: u8 = 1 << 5;
     /// It waits to be reported ([`super::super::held`]).
     pub(super) const HELD: u8 = 1 << 6;

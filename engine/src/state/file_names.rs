@@ -22,8 +22,8 @@ pub(super) struct FileName {
     pub(super) id: Option<StringId>,
     /// Whether it ends in ` (deleted)`.
     pub(super) deleted: bool,
-    /// Whether it found no room, so that it is only in [`Names::buffer`], until the next name is
-    /// made.
+    /// Whether it found no room, so that it is only in [`FileNames::buffer`], until the next name
+    /// is made.
     pub(super) in_buffer: bool,
 }
 

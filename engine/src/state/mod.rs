@@ -1,9 +1,9 @@
 //! Tracks what exists on a machine and reports what changes between scans.
 //!
-//! [`State::update`] compares one scan with the state and reports every [`Change`], in the order in
-//! which it finds them: ended processes, then new ones; of each process its threads, descriptors
-//! and areas; connections; limits. Containers come in between. Changes are facts only; the policy
-//! decides which ones become records.
+//! [`MachineState::update`] compares one scan with the state and reports every [`Change`], in the
+//! order in which it finds them: ended processes, then new ones; of each process its threads,
+//! descriptors and areas; connections; limits. Containers come in between. Changes are facts only;
+//! the policy decides which ones become records.
 //!
 //! All memory is allocated at start, by the limits. What finds no room is counted and not tracked;
 //! nothing else changes.
@@ -12,11 +12,11 @@
 //!
 //! * A process is its process id and its start ([`keys::ProcessKey`]). It is *created* once and
 //!   *terminated* once. Processes that exist when watching starts are recorded as baseline, unless
-//!   [`Settings::report_existing`]; their end is reported. A forked process gets a scan to call
-//!   exec before it is reported ([`Settings::fork_grace_scans`]), since until then it looks like
-//!   its parent. A process that ends before that is reported all the same. A process has ended when
-//!   no complete view shows it or any of its threads; if views are never complete, when none has
-//!   shown any of these for several scans.
+//!   [`StateSettings::report_existing`]; their end is reported. A forked process gets a scan to
+//!   call exec before it is reported ([`StateSettings::fork_grace_scans`]), since until then it
+//!   looks like its parent. A process that ends before that is reported all the same. A process has
+//!   ended when no complete view shows it or any of its threads; if views are never complete, when
+//!   none has shown any of these for several scans.
 //! * A process *executes* each program that a scan has shown of it, once: when the loader has
 //!   finished, or when the process ends or runs another program before that. A program that ran
 //!   when watching started was not executed.
@@ -24,7 +24,7 @@
 //! * Everything that a new process already has is reported: inherited descriptors, libraries. What
 //!   ends with its process is not reported separately, nor the memory that an exec drops:
 //!   *terminated* and the new program imply it. A thread's own table of descriptors ends with the
-//!   thread. What finds no room any more is counted ([`crowd`]) and has no end.
+//!   thread. What finds no room any more is counted ([`fair_share::rows`]) and has no end.
 //! * Connections end by themselves, not with their holders. What was known of an ended owner is
 //!   kept until then ([`ended`]).
 //! * What a process inside exec maps and opens is reported when its program is described, or a
@@ -37,7 +37,7 @@
 //!   read completely (`complete`), keep their old state: absence from such a scan proves nothing.
 //!
 //! **Absence.** A scan may leave something for the next ones because its budget is spent
-//! ([`crate::walk::Deferred`]). Nothing is absent that a scan has not looked at:
+//! ([`crate::walk::DeferredWork`]). Nothing is absent that a scan has not looked at:
 //!
 //! * Every scan has all tasks that it can reach, so processes and threads need no more rules.
 //! * A descriptor is absent if the scan has its slot ([`crate::walk::FilesRow::has_slot`]). One
@@ -51,7 +51,7 @@
 //! * Detectors treat what was left as unknown, and judge when a later scan has it.
 //!
 //! Not here: wording, severities, and what is enabled (`policy`). Start reading at
-//! [`State::update`].
+//! [`MachineState::update`].
 
 mod absence;
 mod area;
@@ -194,9 +194,11 @@ struct StateProgress {
     beginning_scans: u32,
     /// Start of the newest baseline process, if some of them found no room.
     late_start: u64,
-    /// Start of the newest process when watching started, if known ([`State::note_baseline`]).
+    /// Start of the newest process when watching started, if known
+    /// ([`MachineState::note_baseline`]).
     arrival: Option<u64>,
-    /// Start of the newest process that was seen before contact was lost ([`State::go_on_after`]).
+    /// Start of the newest process that was seen before contact was lost
+    /// ([`MachineState::go_on_after`]).
     seen_until: Option<u64>,
 }
 

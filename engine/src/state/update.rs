@@ -34,7 +34,7 @@ impl MachineState {
         self.update_unless(&|| false, snapshot, now, &mut (), out);
     }
 
-    /// The same as [`State::update`], with a source of file contents: asks for the hashes of
+    /// The same as [`MachineState::update`], with a source of file contents: asks for the hashes of
     /// executables. Ends early if `must_stop` returns `true`, which it must then return every time.
     /// It is asked between processes and at least once for each few hundred rows. Returns whether
     /// the comparison is complete. If not, no other may follow.

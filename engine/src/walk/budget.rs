@@ -3,9 +3,9 @@
 //! A scan always reads the tasks, the processes with their executables and names, and the first
 //! slots of every descriptor table: the limits bound these. It spends the rest of its [`Budget`] on
 //! descriptor tables, address spaces, open files and sockets. Each of them asks between two pieces
-//! of work whether its part is spent ([`Meter::is_beyond`]). What is not read then is counted in
-//! [`Deferred`], and [`Resume`] has where the next scan begins. Each scan reads at least a little
-//! of each kind, so that everything is read after finitely many scans.
+//! of work whether its part is spent ([`BudgetMeter::is_beyond`]). What is not read then is counted
+//! in [`DeferredWork`], and [`Resume`] has where the next scan begins. Each scan reads at least a
+//! little of each kind, so that everything is read after finitely many scans.
 
 use std::fmt;
 

@@ -1,8 +1,8 @@
 //! One scan: breadth first, in rounds, from a kernel's roots to a [`Snapshot`].
 //!
 //! A scan reads all tasks, then everything they point to, then everything those point to, and so
-//! on. Each round is one batch for the [`Reader`], so the number of batches follows the levels, not
-//! the objects. `scan` has the order; each file beside this one has the rounds of one
+//! on. Each round is one batch for the [`MemoryReader`], so the number of batches follows the
+//! levels, not the objects. `scan` has the order; each file beside this one has the rounds of one
 //! entity.
 //!
 //! Not here: deciding what is reported. From one scan to the next, the walk remembers where to
@@ -161,7 +161,7 @@ pub enum ScanError {
 }
 
 /// Scans a kernel. Owns everything that a scan writes to, allocated once. Several systems may share
-/// a walker, each with what is [`Kept`] of it.
+/// a walker, each with what is [`WalkCheckpoint`] of it.
 #[derive(Debug)]
 pub struct Walker {
     pub(crate) reader: MemoryReader,

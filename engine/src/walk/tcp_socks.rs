@@ -34,7 +34,7 @@ pub const UNREAD_DEVICE: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Route {
     None,
-    /// Position in [`Lists::distinct`].
+    /// Position in [`TcpSockLists::distinct`].
     At(usize),
     /// The socket now belongs to another connection.
     Torn,

@@ -1,9 +1,10 @@
 //! Room for the texts of a scan: command lines, long names of files, and names of control groups.
 //!
-//! They share [`Snapshot::bytes`], in this order. Command lines are divided by max-min fairness,
-//! first among owners and then among processes, and may not take the last three eighths. Names of
-//! files may not take the last quarter, which is for control groups. The last part of either is
-//! divided by [`Quotas`]. Nobody's command line or file name is absent for lack of room: it is cut.
+//! They share [`super::Snapshot::bytes`], in this order. Command lines are divided by max-min
+//! fairness, first among owners and then among processes, and may not take the last three eighths.
+//! Names of files may not take the last quarter, which is for control groups. The last part of
+//! either is divided by [`Quotas`]. Nobody's command line or file name is absent for lack of room:
+//! it is cut.
 
 use panoptes_tables::{CutText, Rows, Span};
 

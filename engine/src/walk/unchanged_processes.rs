@@ -8,13 +8,13 @@
 //!
 //! A light scan reads the tasks, the processes and all TCP sockets. Of a process that rests it
 //! reads standard input, output and error. The rest is left like what a budget leaves
-//! ([`Deferred`]), and the next scan that is not light reads it. Parents of processes that do not
-//! rest are read, too: what a new process inherited is known from them.
+//! ([`DeferredWork`]), and the next scan that is not light reads it. Parents of processes that do
+//! not rest are read, too: what a new process inherited is known from them.
 //!
 //! What others change in the files of a process that rests (names, sizes, times) is seen by the
 //! next scan that is not light.
 //!
-//! [`Deferred`]: super::Deferred
+//! [`DeferredWork`]: super::DeferredWork
 
 use core::mem;
 use core::num::NonZeroU64;

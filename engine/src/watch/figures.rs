@@ -36,8 +36,8 @@ impl ScanStage {
 /// What the last scan has cost.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ScanFigures {
-    /// Nanoseconds by stage, in the order of [`Stage::ALL`]. It is 0 for a stage that the scan did
-    /// not reach, and without a clock ([`Budget::timed_by`]).
+    /// Nanoseconds by stage, in the order of [`ScanStage::ALL`]. It is 0 for a stage that the scan
+    /// did not reach, and without a clock ([`Budget::timed_by`]).
     pub stages_ns: [u64; ScanStage::ALL.len()],
     /// What was read; nothing if the scan gave no snapshot.
     pub work: ReadCost,

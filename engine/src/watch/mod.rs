@@ -1,10 +1,10 @@
 //! One watched machine: scan, compare, report; again and again.
 //!
-//! [`Watched`] joins the modules: [`crate::walk`], [`crate::state`], [`crate::detect`] and
+//! [`WatchedMachine`] joins the modules: [`crate::walk`], [`crate::state`], [`crate::detect`] and
 //! [`crate::policy`]. After construction nothing here allocates. Time and memory are arguments.
 //!
-//! Files are hashed in slices ([`Watched::work`]), mostly between scans; one scan hashes at most
-//! one slice.
+//! Files are hashed in slices ([`WatchedMachine::work`]), mostly between scans; one scan hashes at
+//! most one slice.
 //!
 //! Not here: threads, intervals, finding the kernel, and what happens to the records.
 
@@ -84,7 +84,7 @@ pub struct Setup<'a> {
     /// What to report.
     pub policy: PolicyConfig,
     /// Further login servers, by patterns of their programs' paths
-    /// ([`Shells::with_login_servers`]).
+    /// ([`crate::detect::reverse_shells::ReverseShells::with_login_servers`]).
     pub login_servers: Arc<[Glob]>,
     /// Which changes of files are alerts.
     pub content_rules: Arc<ContentRules>,

@@ -4,18 +4,18 @@
 //! - [`Rows`] is a list of rows that one scan fills and the next one clears. Rows refer to each
 //!   other by [`Index`].
 //! - [`AddressMap`] finds a row by an address of the guest, and is cleared in constant time.
-//!   [`Keyed`] is a list of rows with such a map.
+//!   [`AddressedRows`] is a list of rows with such a map.
 //! - [`Table`] keeps rows from scan to scan, found by key. [`HashIndex`] finds rows that are kept
 //!   elsewhere. [`ListPool`] keeps short lists of rows.
 //! - [`Strings`] keeps each string once. [`CutText`] is the beginning of a long one, with a hash.
-//! - [`Latest`] keeps the last things.
+//! - [`RecentList`] keeps the last things.
 //! - [`Shares`] divides the room of a table fairly among those who fill it.
 //! - [`LimitGauge`] reports a full table once. [`Histogram`] counts values by size.
 //! - [`Tag`] stands for an address in a row that must be small.
 //! - [`room`] allocates their memory, and counts it before.
 //!
 //! The guest chooses the keys, so every hash uses a secret key of this run ([`HashKey`]), and
-//! probes are bounded. [`Scan`] numbers scans.
+//! probes are bounded. [`ScanNumber`] numbers scans.
 //!
 //! Not for: anything that knows a kernel, a process or a record.
 //!

@@ -129,7 +129,7 @@ impl VmcoreinfoClaim {
 
 /// Verifies a claim by the claimed page tables: they must map themselves and the image to the
 /// claimed addresses, and the kernel that they map must have the same release. Where the memory
-/// lacks such a table, the release must be at its claimed place ([`Candidate::is_assumed`]).
+/// lacks such a table, the release must be at its claimed place ([`KernelCandidate::is_assumed`]).
 pub(crate) fn prove(
     source: &mut dyn MemorySource,
     at: PhysicalAddress,

@@ -5,7 +5,7 @@
 //! serve nothing else.
 //!
 //! Every file is hostile: sizes are bounded before anything is allocated, and invalid data is an
-//! [`Error`]. Start reading at [`from_kernel`].
+//! [`ImportError`]. Start reading at [`from_kernel`].
 
 mod dwarf;
 mod elf;

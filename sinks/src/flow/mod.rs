@@ -1,10 +1,9 @@
 //! Records of network flows, and the formats in which they leave.
 //!
-//! [`FlowRecord`] is what is known of one flow since its last record. [`argus`] writes it as argus
-//! clients read it, [`json`] as a line, [`ipfix`] as messages to a collector,
-//! [`parquet`] as columns. [`filter`] selects
-//! some of them, and [`community_id`] gives the id of a flow in other tools. [`output`] has where
-//! records go.
+//! [`panoptes_records::flow::FlowRecord`] is what is known of one flow since its last record.
+//! [`argus`] writes it as argus clients read it, [`json`] as a line, [`ipfix`] as messages to a
+//! collector, [`parquet`] as columns. [`filter`] selects some of them, and [`community_id`] gives
+//! the id of a flow in other tools. [`output`] has where records go.
 
 pub mod argus;
 pub mod community_id;

@@ -83,7 +83,7 @@ impl ParquetFile {
         Ok(Self { writer: Some(writer), columns, rows: 0, text_bytes: 0, failure: None, lost: 0 })
     }
 
-    /// Adds a record: its JSON line, as [`Lines`](super::json::Lines) writes it.
+    /// Adds a record: its JSON line, as [`JsonLineFormat`](super::json::JsonLineFormat) writes it.
     ///
     /// # Errors
     ///

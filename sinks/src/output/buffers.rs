@@ -62,7 +62,7 @@ impl OutputBuffers {
         Self { slots, oldest: 0, sealed: 0, most }
     }
 
-    /// Every buffer's memory, in the order of [`Piece::slot`].
+    /// Every buffer's memory, in the order of [`PendingWrite::slot`].
     pub(crate) fn memory(&self) -> impl Iterator<Item = &[u8]> {
         self.slots.iter().map(|slot| &*slot.data)
     }

@@ -17,7 +17,7 @@ pub(crate) trait OutputTransport: std::fmt::Debug + Send {
     /// sync is under way.
     ///
     /// An error is that of the first write that failed since the last call. The buffer stays,
-    /// failed, and is begun again after [`Buffers::retry`].
+    /// failed, and is begun again after [`OutputBuffers::retry`].
     fn advance(&mut self, wait: Duration) -> io::Result<()>;
 
     /// Begins to sync what has been written. A failure is counted when it is known.

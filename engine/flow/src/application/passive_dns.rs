@@ -18,7 +18,7 @@ const ROWS_MAX: usize = 1 << 16;
 /// The most bytes of all names and answers.
 const TEXT_BYTES_MAX: usize = 4 << 20;
 
-/// The parts of a [`Resolution`] whose texts are in the table.
+/// The parts of a [`NameResolution`] whose texts are in the table.
 #[derive(Clone, Copy, Debug)]
 struct ResolutionRow {
     /// With empty texts.

@@ -21,7 +21,7 @@ pub enum ApplicationProtocol {
 pub struct Protocols(u8);
 
 impl Protocols {
-    /// Each [`Protocol`].
+    /// Each [`ApplicationProtocol`].
     pub const ALL: Self = Self(0b1_1111);
 
     pub const fn add(&mut self, protocol: ApplicationProtocol) {
@@ -79,7 +79,7 @@ pub struct ApplicationSettings {
     /// The number of packets with data whose sizes and times are kept of each flow.
     pub sequence_packets: usize,
     pub dns_servers: DnsServers,
-    /// Whether all answers of DNS are reported. It needs [`Protocol::Dns`].
+    /// Whether all answers of DNS are reported. It needs [`ApplicationProtocol::Dns`].
     pub has_passive_dns: bool,
 }
 

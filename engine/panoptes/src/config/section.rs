@@ -2,7 +2,7 @@
 //!
 //! Each key is named once, where it is read. Keys that remain at the end are unknown and refused
 //! with the nearest known key. Reading continues after a mistake. What is read can be listed, with
-//! its values and places ([`Key`]).
+//! its values and places ([`ConfigKey`]).
 //!
 //! Not for: the meaning of any key (the files beside this one).
 

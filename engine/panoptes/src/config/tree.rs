@@ -1,7 +1,7 @@
 //! Text to a tree of values, each with its place.
 //!
-//! The events of a parser of YAML 1.2 (so of JSON too) become [`Node`]s, because a mistake found
-//! later must still have its line and column. Features that a configuration does not need are
+//! The events of a parser of YAML 1.2 (so of JSON too) become [`ConfigNode`]s, because a mistake
+//! found later must still have its line and column. Features that a configuration does not need are
 //! refused here: tags, keys that are not plain text, several documents, the same key twice. Scalars
 //! stay text; `value` converts them.
 //!

@@ -2,10 +2,10 @@
 //! kernel denies.
 //!
 //! A thread scans the system's memory, as `panoptes watch` does. It and the auditor share a
-//! [`Wire`]: scans note sockets there, and the auditor asks it about each record. Alerts are
+//! [`TrafficLink`]: scans note sockets there, and the auditor asks it about each record. Alerts are
 //! records of `panoptes watch`, in a file of their own or on standard output.
 //!
-//! In the service, its own scanner has the system: it and the sensor share a [`Wire`] alone.
+//! In the service, its own scanner has the system: it and the sensor share a [`TrafficLink`] alone.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

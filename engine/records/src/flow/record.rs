@@ -1,7 +1,7 @@
 //! What a flow record contains.
 
-/// An address as two words, the most significant one first. What it is depends on the [`Kind`]: an
-/// IPv4 address has its bits in the lowest ones, and so has a hardware address.
+/// An address as two words, the most significant one first. What it is depends on the
+/// [`FlowKeyKind`]: an IPv4 address has its bits in the lowest ones, and so has a hardware address.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Address(pub [u64; 2]);
 
@@ -161,7 +161,7 @@ pub enum Cause {
     Shutdown = 0x60,
 }
 
-/// Bits of [`Side::status`].
+/// Bits of [`FlowSide::status`].
 pub mod status {
     pub const VLAN: u8 = 0x1;
     /// Fragments were seen.
@@ -172,7 +172,7 @@ pub mod status {
     pub const IP: u8 = 0x8;
 }
 
-/// Bits of [`Side::encapsulation`] that records of argus 3 or 5 have not: those of the packet
+/// Bits of [`FlowSide::encapsulation`] that records of argus 3 or 5 have not: those of the packet
 /// decoder.
 pub mod header {
     pub const VXLAN: u32 = 0x400_0000;

@@ -3,8 +3,8 @@
 //! It accepts the JSON that [`JsonWriter`](super::JsonWriter) writes, and nothing else: no blanks,
 //! no exponents, no signs of fractions, no null, no escapes in keys, no deeper nesting than a
 //! record has.
-//! Anything else gives [`Malformed`], never a panic. [`Reader`] is a position, so a copy of it
-//! goes back to where it was made.
+//! Anything else gives [`MalformedRecord`], never a panic. [`JsonReader`] is a position, so a copy
+//! of it goes back to where it was made.
 
 use super::text::clean_prefix;
 

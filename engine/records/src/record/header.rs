@@ -1,10 +1,10 @@
 //! The constant parts of the records about one watched system, serialised in advance.
 //!
-//! More than half of a record's bytes are the same in every record of a system. A [`Header`] holds
-//! them: one head for each activity (vendor to schema version) and one middle for the system (time
-//! zone to workload). Both are in space allocated once; [`Header::set_workload`] and
-//! [`Header::set_severity`] rewrite them in place. A header knows where its lists of interfaces
-//! are, for outputs that write them only where they are new.
+//! More than half of a record's bytes are the same in every record of a system. A [`RecordHeader`]
+//! holds them: one head for each activity (vendor to schema version) and one middle for the system
+//! (time zone to workload). Both are in space allocated once; [`RecordHeader::set_workload`] and
+//! [`RecordHeader::set_severity`] rewrite them in place. A header knows where its lists of
+//! interfaces are, for outputs that write them only where they are new.
 
 use std::hash::{DefaultHasher, Hasher};
 use std::ops::Range;

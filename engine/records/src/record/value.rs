@@ -1,7 +1,7 @@
 //! The kinds of value that a field can have: how each is written, and its schema.
 //!
-//! [`Scalar`] is one JSON value. [`Value`] is the type of a field: a scalar, an `Option` of one
-//! (left out when it is `None`, never null), or a type that writes several keys. The `details!`
+//! [`Scalar`] is one JSON value. [`DetailsValue`] is the type of a field: a scalar, an `Option` of
+//! one (left out when it is `None`, never null), or a type that writes several keys. The `details!`
 //! macro needs nothing else of a field's type.
 
 use std::fmt;

@@ -106,7 +106,7 @@ pub struct DocaCounts {
     pub overdue: u64,
     /// Restarts of the DMA context.
     pub restarts: u64,
-    /// Requests answered [`Outcome::Failed`].
+    /// Requests answered [`ReadOutcome::Failed`].
     pub failed: u64,
 }
 

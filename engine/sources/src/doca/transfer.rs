@@ -403,7 +403,7 @@ impl Transfer {
         !away && self.parts.context.is_idle()
     }
 
-    /// Submits a job to the device; [`Submitted::Later`] if there is no room.
+    /// Submits a job to the device; [`CopySubmission::Later`] if there is no room.
     pub(super) fn submit(&mut self, job: CopyJob) -> CopySubmission {
         let Some(&index) = self.free.last() else { return CopySubmission::Later };
         let parts = &mut *self.parts;

@@ -21,7 +21,7 @@ const WINDOW: u64 = 256;
 /// Number of pages in a group of a bitmap that is counted together.
 const COUNTED_PAGES: u64 = 512;
 const WORDS_COUNTED: usize = (COUNTED_PAGES / 64) as usize;
-/// Longest range of [`Blocks::next_data`] in pages; the next call continues it.
+/// Longest range of [`DumpIndex::next_data`] in pages; the next call continues it.
 const RANGE_PAGES: u64 = 4096;
 /// Block number of pages without a descriptor that are zeros.
 const ZEROS: u64 = u64::MAX - 1;

@@ -1,7 +1,7 @@
 //! Dumps: a machine's memory as tools write it to a file.
 //!
 //! [`lime`], [`elf`], [`xen`], [`vmware`] and [`raw_ranges`] store memory uncompressed: they become
-//! segments of a [`super::MappedFile`]. [`kdump`], [`avml`] and [`qemu`] store it in blocks, most
+//! segments of a [`super::MappedMemory`]. [`kdump`], [`avml`] and [`qemu`] store it in blocks, most
 //! of them compressed: they become an index over [`blocks`], which has a cache of fixed size. All
 //! numbers in the headers are untrusted: each is checked against the file before anything is
 //! allocated or read.

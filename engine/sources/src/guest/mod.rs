@@ -1,7 +1,7 @@
 //! [`GuestMemory`]: the memory of a guest that runs on the host, read from the process of its
 //! monitor: QEMU, or another one that maps it.
 //!
-//! Memory in a file is mapped ([`MappedFile`]). Private memory of the process is read with
+//! Memory in a file is mapped ([`MappedMemory`]). Private memory of the process is read with
 //! `process_vm_readv` (`private`). The physical addresses are a guess (`layout`). The caller tries
 //! one layout after the other until it finds a kernel.
 //!

@@ -1,9 +1,9 @@
 //! Checks whether the programs that run are those that were shipped.
 //!
-//! [`shipped`] is the index of files that may run. It is built from SBOMs at start, and queries
-//! allocate nothing. [`verdict`] has the rules; it is a pure function of what is known of a file.
-//! [`Attest`] tracks the programs (one per process and exec) and every file that a process has
-//! mapped executable.
+//! [`crate::shipped`] is the index of files that may run. It is built from SBOMs at start, and
+//! queries allocate nothing. [`verdict`] has the rules; it is a pure function of what is known of a
+//! file. [`BinaryAttestation`] tracks the programs (one per process and exec) and every file that a
+//! process has mapped executable.
 //!
 //! * Processes that exist when watching starts are checked too.
 //! * Each pair of program and file is decided, and reported, once. It is checked again only if the

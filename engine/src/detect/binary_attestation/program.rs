@@ -139,7 +139,8 @@ pub(super) struct Item {
     pub(super) number: u64,
     /// Row of the program's next item.
     pub(super) next: u32,
-    /// Where it waits if it is not decided yet: its position in [`super::Attest::waiting`].
+    /// Where it waits if it is not decided yet: its position in
+    /// [`super::BinaryAttestation::waiting`].
     pub(super) waiting: Option<Index<UndecidedFile>>,
     /// Whether it was reported.
     pub(super) is_reported: bool,

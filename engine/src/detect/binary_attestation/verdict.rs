@@ -2,8 +2,8 @@
 //!
 //! [`decide`] is a pure function of what is known of a file and of what was shipped. Its rules:
 //!
-//! 1. A process to which no SBOM applies is not checked ([`Shipped::of_system`],
-//!    [`Shipped::of_container`]).
+//! 1. A process to which no SBOM applies is not checked ([`ShippedFiles::of_system`],
+//!    [`ShippedFiles::of_container`]).
 //! 2. Shipped content is fine at a path that it was shipped at, or if it was shipped without one
 //!    (lists of hashes). A program with content that was shipped elsewhere is *not as intended*; a
 //!    library or a script is fine. `/usr/bin` and `/bin` are the same on merged systems
@@ -23,7 +23,7 @@
 //!    themselves so. Others (crun, and runc before 1.2) mount their own file by itself and detach
 //!    that mount, so that the kernel has no path of it but `/`; shipped content is fine there.
 //!
-//! A [`Verdict::Open`] may be decided when more of the content is known.
+//! A [`AttestationVerdict::Open`] may be decided when more of the content is known.
 
 #[cfg(test)]
 mod tests;

@@ -113,7 +113,7 @@ struct Writes {
 struct Past {
     began_ns: i64,
     ended_ns: i64,
-    /// Whether files of users count, too: see [`Times::AllAlong`].
+    /// Whether files of users count, too: see [`InstallTimes::AllAlong`].
     is_all_along: bool,
 }
 

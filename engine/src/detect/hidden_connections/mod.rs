@@ -1,7 +1,7 @@
 //! Connections that packets show and no socket of the kernel accounts for.
 //!
-//! A sensor sees the packets of a system on the wire, and passes what it has seen to [`Wire`].
-//! Scans show the system's sockets. [`judge`] has the rule.
+//! A sensor sees the packets of a system on the wire, and passes what it has seen to
+//! [`TrafficLink`]. Scans show the system's sockets. [`judge`] has the rule.
 //!
 //! TCP and UDP are judged. Other protocols have packets without sockets in every kernel.
 //!

@@ -351,7 +351,7 @@ struct ChainHoldings<'a> {
 }
 
 impl<'a> ChainHoldings<'a> {
-    /// `names` are those that [`Shells::name_descriptors`] wrote.
+    /// `names` are those that [`ReverseShells::name_descriptors`] wrote.
     fn of(
         snapshot: &'a Snapshot,
         state: &MachineState,
@@ -428,7 +428,7 @@ fn is_same(one: &ConnectionFacts, other: &ConnectionFacts) -> bool {
     ends(one) == ends(other) && one.network_namespace == other.network_namespace
 }
 
-/// The next name that [`Shells::name_descriptors`] wrote.
+/// The next name that [`ReverseShells::name_descriptors`] wrote.
 fn next_name<'a>(names: &'a [u8], at: &mut usize) -> Option<FileName<'a>> {
     let length = names.get(*at..*at + 2)?;
     let length = usize::from(u16::from_le_bytes([length[0], length[1]]));

@@ -80,8 +80,8 @@ pub(super) struct Meanwhile {
     pub(super) has_no_size: bool,
     /// Number of commands that were run, where bash counts them.
     pub(super) run: Option<usize>,
-    /// Whether the text of the entry that [`Aligned::in_place_of_last`] finds is that of the last
-    /// command before.
+    /// Whether the text of the entry that [`HistoryAlignment::in_place_of_last`] finds is that of
+    /// the last command before.
     pub(super) is_same_text: bool,
 }
 

@@ -1,8 +1,8 @@
 //! Searches for the folder of a history file, by the names that the kernel keeps in memory.
 //!
 //! bash itself looks at the path only at its end. A search goes from the root that the shell sees,
-//! or from its working directory, name by name of the path ([`Search::go_on`]), as far as one scan
-//! may read.
+//! or from its working directory, name by name of the path ([`FolderSearch::go_on`]), as far as one
+//! scan may read.
 //!
 //! A name that is in no list may exist on a disk. It is absent only if the kernel has it as one
 //! that does not exist, or if the list has as many folders as the folder has subfolders by its

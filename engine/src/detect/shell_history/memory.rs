@@ -76,8 +76,8 @@ impl<'a> ProcessMemory<'a> {
         self.reader.object(index)
     }
 
-    /// Copies the text that [`Memory::push_text`] added as objects `index` and the next into `out`,
-    /// up to its NUL. Returns `false` if neither a NUL nor `limit` bytes are in memory.
+    /// Copies the text that [`ProcessMemory::push_text`] added as objects `index` and the next into
+    /// `out`, up to its NUL. Returns `false` if neither a NUL nor `limit` bytes are in memory.
     pub(super) fn text(&self, index: usize, limit: u64, out: &mut Vec<u8>) -> bool {
         out.clear();
         for piece in [index, index + 1] {

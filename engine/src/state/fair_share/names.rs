@@ -4,7 +4,7 @@
 //! a name costs each of its users an equal part. The names of a process above its share are cut
 //! ([`CutText`]), and so are its new ones; if that does not suffice, its last ones are removed, and
 //! it gets no new ones. Names that were cut stay so until their rows change. Those that are missing
-//! are made when there is room again ([`crate::state::file_names::Names::is_late_due`]).
+//! are made when there is room again ([`crate::state::file_names::FileNames::is_late_due`]).
 
 use panoptes_tables::{CUT_BYTES_MIN, CutText, ListPool, PoolList, RowId, Shares, Strings, room};
 

@@ -3,7 +3,7 @@
 //! An owner is a process, and its group is its container or its user ([`Shares`]). A process above
 //! its share keeps its oldest threads, lowest descriptors and lowest areas. The others are neither
 //! reported as closed nor, when there is room again, as opened
-//! ([`crate::state::children::Untracked`]). What a process cannot have is counted as its own.
+//! ([`crate::state::children::UntrackedStart`]). What a process cannot have is counted as its own.
 //!
 //! Not here: the table of processes itself ([`crate::state::fair_share::processes`]).
 

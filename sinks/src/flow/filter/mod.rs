@@ -7,9 +7,9 @@
 //! `port 80 or 443` names two ports.
 //!
 //! Expressions of network clients are hostile: the length of the text, its nesting and the length
-//! of the program are limited, and [`Names::BuiltIn`] keeps an expression from asking the resolver.
-//! A compiled filter is a list of steps which are run in one direction, so it always ends. It
-//! allocates nothing.
+//! of the program are limited, and [`NameSource::BuiltIn`] keeps an expression from asking the
+//! resolver. A compiled filter is a list of steps which are run in one direction, so it always
+//! ends. It allocates nothing.
 
 mod condition;
 mod fields;

@@ -6,7 +6,7 @@ use super::{
     Full, JsonLineFormat, JsonWriter, Text, Timestamp, application, line, write_source_id,
 };
 
-/// Bytes that are always enough for the line of a [`Resolution`].
+/// Bytes that are always enough for the line of a [`NameResolution`].
 pub const RESOLUTION_BYTES_MAX: usize = 8192;
 
 impl JsonLineFormat {

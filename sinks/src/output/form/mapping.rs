@@ -1,8 +1,8 @@
 //! Records in the objects of a schema that others have published.
 //!
-//! A schema has a list of [`Part`]s: which keys of an object of records go where. What no pair
-//! takes goes under one key of its own, in the objects that it was in. Nothing is allocated, and
-//! nothing is lost: a value leaves the rest only if it was written elsewhere as a whole.
+//! A schema has a list of [`ObjectMapping`]s: which keys of an object of records go where. What no
+//! pair takes goes under one key of its own, in the objects that it was in. Nothing is allocated,
+//! and nothing is lost: a value leaves the rest only if it was written elsewhere as a whole.
 
 use panoptes_records::json::read::{JsonReader, MalformedRecord, Token};
 

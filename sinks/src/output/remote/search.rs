@@ -49,7 +49,7 @@ pub(super) enum RefusalStep {
     Smaller,
     /// The record that was refused alone is dropped.
     Drop,
-    /// A sample ([`Search::choose`]).
+    /// A sample ([`RefusalSearch::choose`]).
     Sample,
 }
 

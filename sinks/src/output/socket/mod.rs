@@ -2,8 +2,8 @@
 //!
 //! The user of this module has the state of the connection and the records; it makes these once:
 //!
-//! - [`Names`] resolves the receiver's name on a thread of its own;
-//! - [`Connecting`] tries one address after the other;
+//! - [`PeerResolver`] resolves the receiver's name on a thread of its own;
+//! - [`PendingConnection`] tries one address after the other;
 //! - [`Socket`] sends and receives, by io_uring or by `send(2)`, over one connection after the
 //!   other, with buffers that are made once;
 //! - [`BackOff`] tells how long to wait after a failure.

@@ -109,7 +109,7 @@ impl Stage {
 pub struct Expected {
     /// `activity_data.name`; any name if empty.
     pub activity: &'static str,
-    /// Fields and their required values: see [`Expected::with`].
+    /// Fields and their required values: as `key`, `value`.
     pub fields: &'static [(&'static str, &'static str)],
     pub count: Count,
     /// A field in which no two of the records may be equal.

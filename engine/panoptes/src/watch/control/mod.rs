@@ -9,7 +9,7 @@
 //! This thread only hands out work and collects results. What may take long is done by others, so a
 //! signal takes effect at once.
 //!
-//! Start reading at [`Control::run`].
+//! Start reading at [`ControlThread::run`].
 
 mod attach;
 mod candidate;

@@ -67,7 +67,8 @@ pub(super) struct ScannerHandle<S: ScanTarget> {
     stuck_ns: u64,
     /// The scan that ran at the last look, by when it began, and the number of looks at it.
     looks: (u64, u32),
-    /// How long its thread was runnable ([`meter::runnable_ns`]), and since when that stands still.
+    /// How long its thread was runnable ([`crate::watch::scanner::meter::runnable_ns`]), and since
+    /// when that stands still.
     still: Option<(u64, u64)>,
 }
 

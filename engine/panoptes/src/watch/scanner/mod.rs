@@ -1,8 +1,8 @@
 //! A scanner thread: scans its systems when they are due.
 //!
 //! Systems are independent of each other, but share a thread. So a scan that costs more than its
-//! share ends early, and its system goes to the slow scanner at once ([`Kind`]). The control thread
-//! decides where systems are scanned otherwise (`balance`); a scanner returns them to it.
+//! share ends early, and its system goes to the slow scanner at once ([`ScannerKind`]). The control
+//! thread decides where systems are scanned otherwise (`balance`); a scanner returns them to it.
 //!
 //! [`turns`] decides which system is next. [`system`] scans one. [`meter`] measures, [`stats`]
 //! keeps the figures.

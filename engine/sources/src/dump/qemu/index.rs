@@ -1,4 +1,4 @@
-//! [`Index`]: where the last content of each page of memory is in the file.
+//! [`RamPageIndex`]: where the last content of each page of memory is in the file.
 //!
 //! One word a page: 2 MiB for each GiB of memory. Writers send a page again if the guest has
 //! changed it, so a later record replaces an earlier one. Differences (XBZRLE) need the content

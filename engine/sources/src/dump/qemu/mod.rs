@@ -4,7 +4,7 @@
 //! Source: QEMU's migration/savevm.c. Sections in order, without lengths; all numbers are big
 //! endian. The section `ram` begins before those of devices, and all memory is in the file when it
 //! ends. Reading stops there: devices, and what follows the stream, are never looked at. The whole
-//! file up to there is read once, to an [`index::Index`].
+//! file up to there is read once, to an [`index::RamPageIndex`].
 //!
 //! Limits: 4096 blocks, 1 TiB of memory, 2²⁶ differences, 1024 of them for one page, and 16 MiB of
 //! XML in a save image.
@@ -60,7 +60,7 @@ const ELEMENTS_MAX: u32 = 1 << 24;
 const SECTIONS_MAX: usize = 4096;
 /// Number of bytes in which the first section of memory is searched behind devices.
 const EARLY_BYTES: usize = 1 << 20;
-/// Longest range of [`Blocks::next_data`] in pages; the next call continues it.
+/// Longest range of [`DumpIndex::next_data`] in pages; the next call continues it.
 const RANGE_PAGES: u64 = 4096;
 
 /// Opens a stream; also returns what it lacks.

@@ -1,4 +1,4 @@
-//! [`Stream`]: the bytes of a migration stream in order, big endian.
+//! [`MigrationStream`]: the bytes of a migration stream in order, big endian.
 
 use crate::dump::DumpProblem;
 use crate::dump::bytes::DumpBytes;

@@ -19,8 +19,9 @@ use crate::walk::{FileRow, MmRow, ProcessRow, Snapshot};
 pub(super) enum InstallTimes {
     /// The whole time for which it runs: that is one installation.
     AllAlong,
-    /// Times at which its processes were seen to have a file open for writing, and [`PAUSE_NS`]
-    /// before and after. Root alone starts it. It waits for an answer before it installs anything.
+    /// Times at which its processes were seen to have a file open for writing, and
+    /// [`super::PAUSE_NS`] before and after. Root alone starts it. It waits for an answer before it
+    /// installs anything.
     AroundWrites,
     /// The same for files that it installs: it is a service, and any user may make it write others.
     AroundInstallations,

@@ -29,7 +29,7 @@ const CLIMBS_IN_HOMES_MAX: usize = CLIMBS_MAX / 2;
 /// A name that seems to have another content.
 #[derive(Clone, Debug)]
 struct ChangedName {
-    /// The entry of its path in [`Known`].
+    /// The entry of its path in [`KnownPaths`].
     entry: usize,
     place: DentryPlace,
     inode: KernelVa,
@@ -39,13 +39,13 @@ struct ChangedName {
 /// Goes through the known names, some in each scan.
 #[derive(Debug, Default)]
 pub(super) struct Direct {
-    /// The entry in [`Known`] that is next.
+    /// The entry in [`KnownPaths`] that is next.
     next: usize,
     /// Whether a name of the system is not where it was, in this sweep.
     has_moved: bool,
 }
 
-/// What the path of an entry in [`Known`] names now.
+/// What the path of an entry in [`KnownPaths`] names now.
 struct CurrentName {
     entry: usize,
     place: DentryPlace,

@@ -55,7 +55,7 @@ pub struct FileOwner {
     pub gid: u32,
 }
 
-/// The place of an owner in the list of [`Known`], from 1 on; 0 if it is not known.
+/// The place of an owner in the list of [`KnownPaths`], from 1 on; 0 if it is not known.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(in super::super) struct OwnerId(u8);
 

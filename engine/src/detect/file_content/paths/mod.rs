@@ -1,8 +1,8 @@
 //! Paths that matter and whose files have changed, by descriptors that no scan has seen, or by
 //! another name: a rename, a link, a mount.
 //!
-//! A [`Sweep`] goes through the names that the kernel keeps in memory, and [`Known`] has what each
-//! path named when it was last seen:
+//! A [`Sweep`] goes through the names that the kernel keeps in memory, and [`KnownPaths`] has what
+//! each path named when it was last seen:
 //!
 //! * Same file, other size or modification time: its content was written.
 //! * Another file, which was changed or got a name since watching started: the path was given to

@@ -1,8 +1,8 @@
 //! Permissions and owners of files and of the folders of the system.
 //!
-//! Each path in [`Known`](super::known::Known) has the permissions of its first sight, or those of
-//! the last record about its file. Others are a change, which waits like one of a content. A record
-//! about the content has the permissions, too:
+//! Each path in [`KnownPaths`](super::known::KnownPaths) has the permissions of its first sight, or
+//! those of the last record about its file. Others are a change, which waits like one of a content.
+//! A record about the content has the permissions, too:
 //!
 //! * A record of a content is made 150 ms after the change at the earliest, with the permissions of
 //!   that time. `install` and `cp -p` have set them by then, so one act is one record.

@@ -1,10 +1,11 @@
 //! Permissions that were reported, or that something else explains, by file. And the programs that
 //! have given capabilities.
 //!
-//! [`Known`](super::known::Known) has the permissions of paths, as far as it has room. A set-uid
-//! file without room there is new to each sweep, since its change time tells so. This table keeps
-//! it from being reported again. A file is known here by its inode, its owner and its content: a
-//! rename changes none of them, and another file that gets the number of this one has others.
+//! [`KnownPaths`](super::known::KnownPaths) has the permissions of paths, as far as it has room. A
+//! set-uid file without room there is new to each sweep, since its change time tells so. This table
+//! keeps it from being reported again. A file is known here by its inode, its owner and its
+//! content: a rename changes none of them, and another file that gets the number of this one has
+//! others.
 //!
 //! A program that has given capabilities has them until it is written, or gets another owner
 //! (`cap_inode_killpriv`, security/commoncap.c). What else sets its change time, as `chmod` and a
