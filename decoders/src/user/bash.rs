@@ -8,7 +8,7 @@
 
 use super::{u32_at, u64_at};
 
-/// Size of an [`BashHistoryEntry`] in bytes.
+/// Size of a [`BashHistoryEntry`] in bytes.
 pub const ENTRY_BYTES: u64 = 24;
 /// Bytes of a timestamp that are read: `#`, up to 20 digits, and the NUL.
 pub const TIMESTAMP_BYTES: u64 = 24;

@@ -134,7 +134,8 @@ impl Walker {
                     let row = &connections.as_slice()[index];
                     let mut after = Endpoints::decode(&layouts.sock_common, bytes);
                     if row.counters.is_none() && after.state == TcpState::TimeWait as u8 {
-                        // The state in the row is the one that `Kind::Waiting` compares.
+                        // The state in the row is the one that `CounterObjectKind::Waiting`
+                        // compares.
                         after.state = row.endpoints.state;
                     }
                     is_same &= after == row.endpoints;

@@ -6,7 +6,7 @@
 //! containers.
 //!
 //! The one rule of the unsafe code: a buffer that the kernel may
-//! read is neither changed nor freed. `Buffers` changes only free buffers, and `Drop` leaks a
+//! read is neither changed nor freed. `OutputBuffers` changes only free buffers, and `Drop` leaks a
 //! buffer that is still under way instead of freeing it.
 #![allow(unsafe_code, reason = "io_uring reads buffers by address")]
 
@@ -95,9 +95,9 @@ impl RingWriter {
     }
 
     fn push(&mut self, entry: &squeue::Entry) -> bool {
-        // SAFETY: the entry is a sync or reads a piece of a registered buffer. `Buffers` counts the
-        // piece as under way until its completion was seen, and meanwhile neither changes nor frees
-        // it; `Drop` leaks it instead of freeing it.
+        // SAFETY: the entry is a sync or reads a piece of a registered buffer. `OutputBuffers`
+        // counts the piece as under way until its completion was seen, and meanwhile neither
+        // changes nor frees it; `Drop` leaks it instead of freeing it.
         unsafe { self.ring.0.submission().push(entry).is_ok() }
     }
 

@@ -85,7 +85,7 @@ impl Rings {
     /// Writes the place of a chunk into the fill ring, where the kernel will look for it.
     fn give(&self, number: u32, place: u64) {
         let at = (number & (self.count - 1)) as usize;
-        // SAFETY: `at` is below the number of entries, and `Ring::new` has checked that they are
+        // SAFETY: `at` is below the number of entries, and `XdpRing::new` has checked that they are
         // within the mapping and aligned. The kernel reads an entry only once the producer's number
         // is beyond it, which is stored later; Rust code reads none.
         unsafe {
@@ -96,7 +96,7 @@ impl Rings {
     /// Place and length of a frame in the chunks.
     fn descriptor(&self, number: u32) -> (usize, usize) {
         let at = (number & (self.count - 1)) as usize;
-        // SAFETY: `at` is below the number of entries, and `Ring::new` has checked that they are
+        // SAFETY: `at` is below the number of entries, and `XdpRing::new` has checked that they are
         // within the mapping and aligned. The kernel has written this entry: it is before `end`. It
         // does not write it again before `renew` returns it.
         let entry = unsafe {

@@ -3,7 +3,7 @@
 //! It has the options of argus(8) and reads its `argus.conf`. An option that argus has and this
 //! version has not ends the program with one line.
 //!
-//! `options` and `configuration` make a `Request`. `captures` or `live` passes packets to the
+//! `options` and `configuration` make a `FlowRequest`. `captures` or `live` passes packets to the
 //! `Auditor`, which has the flows. Their records go to `outputs`.
 //!
 //! `panoptes run` has the same sensor on a thread of its own (`sensor`), whose records go through

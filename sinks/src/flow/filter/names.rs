@@ -133,7 +133,7 @@ const ETHERNET_TYPES: &[(&str, u16)] = &[
     ("sca", 0x6007),
 ];
 
-/// Encapsulations: bits of `Side::encapsulation`, by the names of ra(1) 5, and of ra(1) 3.
+/// Encapsulations: bits of `FlowSide::encapsulation`, by the names of ra(1) 5, and of ra(1) 3.
 const ENCAPSULATIONS: &[(&str, u32)] = &[
     ("mpls", 0x1),
     ("eth", 0x2),

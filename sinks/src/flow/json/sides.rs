@@ -15,7 +15,7 @@ macro_rules! keys {
 }
 pub(super) use keys;
 
-/// The headers around packets: a bit of `Side::encapsulation`, and its word.
+/// The headers around packets: a bit of `FlowSide::encapsulation`, and its word.
 const ENCAPSULATIONS: [(u32, &str); 19] = [
     (0x1, "mpls"),
     (0x2, "ethernet"),
