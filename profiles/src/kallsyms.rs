@@ -19,7 +19,7 @@ use panoptes_decoders::address::KernelVa;
 pub const SYMBOLS_MAX: u32 = 1 << 20;
 
 /// Longest name with its type (`KSYM_NAME_LEN`, include/linux/kallsyms.h, since v6.1).
-pub const NAME_BYTES_MAX: usize = 512;
+pub const KALLSYMS_NAME_BYTES_MAX: usize = 512;
 
 /// Maximum size of the token table that is read: 256 short texts make about 1 KB.
 pub const TOKEN_TABLE_BYTES_MAX: usize = 64 << 10;
@@ -142,7 +142,7 @@ impl<'a> Kallsyms<'a> {
             for &token in encoded {
                 length += self.tokens[usize::from(token)].len();
             }
-            if !(2..=NAME_BYTES_MAX).contains(&length) {
+            if !(2..=KALLSYMS_NAME_BYTES_MAX).contains(&length) {
                 return Err(KallsymsError::Name { symbol });
             }
             let first = self.character(encoded, 1);

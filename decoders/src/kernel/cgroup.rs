@@ -62,7 +62,7 @@ crate::layout! {
 pub const SUBSYS_MAX: usize = 16;
 
 /// Longest name of a control group in bytes (`NAME_MAX`, as for any directory).
-pub const NAME_BYTES_MAX: u32 = 255;
+pub const KERNFS_NAME_BYTES_MAX: u32 = 255;
 
 /// Calls `each` with the index and address of each controller's state that a packed `css_set`
 /// names.

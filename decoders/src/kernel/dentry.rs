@@ -31,7 +31,7 @@ crate::layout! {
 }
 
 /// Longest name of a directory entry in bytes (`NAME_MAX`, include/uapi/linux/limits.h).
-pub const NAME_BYTES_MAX: usize = 255;
+pub const DENTRY_NAME_BYTES_MAX: usize = 255;
 
 /// The decoded fields of a `struct dentry`, except its name.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -72,7 +72,7 @@ impl DirectoryEntry {
             op: view.pointer(layout.d_op),
             unlinked: view.pointer(layout.d_hash_pprev).is_null() && parent != address,
             long_name: if inside { KernelVa::NULL } else { name },
-            length: length.min(NAME_BYTES_MAX as u32),
+            length: length.min(DENTRY_NAME_BYTES_MAX as u32),
             changing: view.optional(layout.d_seq).is_some_and(|sequence| sequence & 1 == 1),
         };
         let text = text.get(..decoded.length as usize).unwrap_or(text);
@@ -139,7 +139,7 @@ impl ListedName {
         let view = View::new(bytes);
         let parent = view.pointer(layout.d_parent);
         let name = view.pointer(layout.d_name_name);
-        let length = view.unsigned(layout.d_name_len).min(NAME_BYTES_MAX as u64) as u32;
+        let length = view.unsigned(layout.d_name_len).min(DENTRY_NAME_BYTES_MAX as u64) as u32;
         let inside = name == address.plus(u64::from(layout.d_iname.offset));
         let text = if inside { view.bytes(layout.d_iname) } else { &[] };
         // Both kinds of lists lead to the links in the names.

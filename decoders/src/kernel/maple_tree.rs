@@ -26,7 +26,7 @@ const MAPLE_RANGE_64: u64 = 2;
 const MAPLE_ARANGE_64: u64 = 3;
 
 /// Maximum depth of a tree of 64-bit keys with ten children a node (`MAPLE_HEIGHT_MAX` is 31).
-pub const DEPTH_MAX: u32 = 31;
+pub const MAPLE_DEPTH_MAX: u32 = 31;
 
 /// A pointer to a node, with the node's type in the low bits (`mte_node_type`).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

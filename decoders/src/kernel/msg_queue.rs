@@ -50,7 +50,7 @@ crate::layout! {
 const MSG_IDS: u64 = 1;
 
 /// Maximum depth of the tree of queues: 24 bits, 6 bits a level.
-pub const DEPTH_MAX: u32 = 4;
+pub const QUEUE_TREE_DEPTH_MAX: u32 = 4;
 
 impl IpcNamespace {
     /// The `struct ipc_ids` of message queues of the namespace at an address.

@@ -50,7 +50,7 @@ pub const fn is_free(tags: u64, slot: u32) -> bool {
 }
 
 /// Maximum depth of a tree of 64-bit indexes with 64 slots a node.
-pub const DEPTH_MAX: u32 = 11;
+pub const XARRAY_DEPTH_MAX: u32 = 11;
 
 /// What a slot holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

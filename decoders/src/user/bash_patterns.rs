@@ -15,7 +15,7 @@ const LINE_MAX: usize = 255;
 /// pattern, or one byte of brackets or of a list whose end is looked for.
 const STEPS_MAX: u32 = 1 << 17;
 /// Maximum depth of lists in each other. Deeper patterns match nothing.
-const DEPTH_MAX: u32 = 16;
+const PATTERN_DEPTH_MAX: u32 = 16;
 
 /// Whether this value of `HISTIGNORE` keeps nearly every line out of the history: its patterns
 /// together match nine of ten sample commands. `is_extended` is whether `extglob` is set.
@@ -190,7 +190,8 @@ impl BashPatternMatch<'_> {
         while at < end && !now.is_empty() && self.steps > 0 {
             self.steps = self.steps.saturating_sub(now.len());
             if self.is_extended && at + 1 < end && is_list(self.pattern, at) {
-                let Some(close) = self.close_of(at + 2, end).filter(|_| depth < DEPTH_MAX) else {
+                let Some(close) = self.close_of(at + 2, end).filter(|_| depth < PATTERN_DEPTH_MAX)
+                else {
                     return self.text((at, end), now, is_behind_star);
                 };
                 now = self.list((at, close), now, depth + 1);

@@ -17,7 +17,7 @@ const CHUNK_BYTES: u64 = 64;
 /// Maximum number of symbols of one bucket of a `DT_HASH` table.
 const SYSV_CHAIN_MAX: u32 = 64;
 /// Maximum length of a symbol name that is looked up.
-const NAME_BYTES_MAX: usize = 32;
+const SYMBOL_NAME_BYTES_MAX: usize = 32;
 
 /// A hash table of symbols.
 #[derive(Clone, Copy, Debug)]
@@ -176,7 +176,7 @@ impl Symbols {
         let symbol = self.bytes(file, dynamic.symbol(index), SYMBOL_BYTES)?;
         let Some(symbol) = symbol.and_then(Symbol::parse) else { return Ok(None) };
         let place = dynamic.strings.wrapping_add(symbol.name.into());
-        debug_assert!(name.len() < NAME_BYTES_MAX);
+        debug_assert!(name.len() < SYMBOL_NAME_BYTES_MAX);
         let Some(text) = self.bytes(file, place, name.len() as u64 + 1)? else { return Ok(None) };
         let is_it = text.strip_suffix(&[0]) == Some(name) && symbol.is_defined;
         Ok(is_it.then_some(symbol.value))

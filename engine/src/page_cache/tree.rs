@@ -5,7 +5,7 @@
 //! longer than eleven nodes, whatever the memory contains.
 
 use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::kernel::xarray::{CacheSlot, XaNode, cache_slot};
+use panoptes_decoders::kernel::xarray::{CacheSlot, XARRAY_DEPTH_MAX, XaNode, cache_slot};
 use panoptes_decoders::layout::View;
 use panoptes_tables::room;
 
@@ -13,8 +13,6 @@ use super::memory::KernelMemory;
 
 /// Maximum number of slots of a node (`XA_CHUNK_SIZE`).
 const SLOTS_MAX: usize = 64;
-/// Maximum depth of a tree, in nodes.
-const DEPTH_MAX: usize = 11;
 
 /// The entry at an index.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -49,7 +47,7 @@ pub(super) struct Broken;
 impl PageTreeCursor {
     /// Allocates for the deepest tree.
     pub(super) fn new() -> Self {
-        Self { head: 0, nodes: room::list(DEPTH_MAX) }
+        Self { head: 0, nodes: room::list(XARRAY_DEPTH_MAX as usize) }
     }
 
     /// Switches to another tree, or reads the same one again.
@@ -73,7 +71,7 @@ impl PageTreeCursor {
             }
             _ => return Ok(PageTreeEntry { slot: CacheSlot::Empty, end: u64::MAX, single: false }),
         };
-        for depth in 0..DEPTH_MAX {
+        for depth in 0..XARRAY_DEPTH_MAX as usize {
             let kept = self.nodes.get(depth).is_some_and(|node| node.address == next);
             if !kept {
                 self.nodes.truncate(depth);

@@ -26,7 +26,7 @@ use panoptes_tables::{
 /// reads of a process's control groups can be torn although the process lives.
 const ABSENT_SCANS: u32 = 2;
 /// The same if no scan is complete.
-const UNSEEN_SCANS_MAX: u32 = 8;
+const UNSEEN_CONTAINER_SCANS_MAX: u32 = 8;
 /// Number of scans after which a container is reported although its first process was not.
 const PENDING_SCANS_MAX: u32 = 8;
 /// The same if all processes seen in it may belong to its runtime, which comes first.
@@ -483,7 +483,7 @@ impl Containers {
                 container.absent_scans += if whole { counts } else { 0 };
                 container.unseen_scans += if snapshot.processes.is_empty() { 0 } else { counts };
                 if container.absent_scans < ABSENT_SCANS
-                    && container.unseen_scans < UNSEEN_SCANS_MAX
+                    && container.unseen_scans < UNSEEN_CONTAINER_SCANS_MAX
                 {
                     continue;
                 }

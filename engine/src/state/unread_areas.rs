@@ -32,7 +32,7 @@ pub(super) struct UnreadAreas {
 const KEPT_MORE: usize = 64;
 /// Number of consecutive scans without an area after which it is not tracked any more, if there are
 /// too many areas. A scan right after a large unmap may show few of those that are left.
-const UNSEEN_SCANS_MAX: u8 = 8;
+const UNSEEN_AREA_SCANS_MAX: u8 = 8;
 
 impl UnreadAreas {
     /// For a process that has `present` areas now and had `old` ones.
@@ -63,7 +63,7 @@ impl UnreadAreas {
             let area = *rows.at(old.number);
             let (start, end) = (area.start().max(self.from), area.end().min(until));
             let is_last = area.end() <= until;
-            let is_stale = self.has_too_many && area.unseen_scans() >= UNSEEN_SCANS_MAX;
+            let is_stale = self.has_too_many && area.unseen_scans() >= UNSEEN_AREA_SCANS_MAX;
             let is_kept = start < end && !is_stale;
             if is_kept {
                 let mut part = area.part(start, end);

@@ -4,7 +4,7 @@
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::Layouts;
-use panoptes_decoders::kernel::cgroup::{CssSet, NAME_BYTES_MAX, for_each_subsys};
+use panoptes_decoders::kernel::cgroup::{CssSet, KERNFS_NAME_BYTES_MAX, for_each_subsys};
 use panoptes_decoders::layout::{PackedField, View, c_string};
 
 use super::fair_share::Quotas;
@@ -96,7 +96,7 @@ impl Walker {
         names.clear();
         names.extend(nodes.iter().map(|node| node.name));
         let push = |reader: &mut MemoryReader, space: &_, &name: &_| {
-            reader.push_bytes(space, name, NAME_BYTES_MAX + 1)
+            reader.push_bytes(space, name, KERNFS_NAME_BYTES_MAX + 1)
         };
         fetch_each(&mut self.reader, memory, names, push, |index, bytes| {
             let node = &mut nodes.as_mut_slice()[index];

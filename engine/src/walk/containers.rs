@@ -18,7 +18,7 @@ use super::tables::Snapshot;
 use super::{ScanPart, ScannedMemory, WalkScratch, Walker, fetch};
 
 /// Maximum depth of a control group; a container's is about three deep.
-const DEPTH_MAX: usize = 64;
+const CGROUP_DEPTH_MAX: usize = 64;
 /// Maximum length of a control group's path, in bytes; a pod's has about 250.
 const PATH_BYTES_MAX: usize = 1024;
 /// Bytes of a host name with its NUL (`__NEW_UTS_LEN`, include/uapi/linux/utsname.h).
@@ -83,7 +83,7 @@ impl ContainerRow {
 
 /// The directories from the top down to a control group, without the root.
 struct GroupPath {
-    nodes: [Option<Index<KernfsRow>>; DEPTH_MAX],
+    nodes: [Option<Index<KernfsRow>>; CGROUP_DEPTH_MAX],
     length: usize,
 }
 
@@ -91,7 +91,7 @@ impl GroupPath {
     /// `None` where a name or an owner could not be read.
     fn up_from(snapshot: &Snapshot, group: Option<Index<CgroupRow>>) -> Option<Self> {
         let mut at = snapshot.cgroups.at(group)?.node;
-        let mut group_path = Self { nodes: [None; DEPTH_MAX], length: 0 };
+        let mut group_path = Self { nodes: [None; CGROUP_DEPTH_MAX], length: 0 };
         loop {
             let node = snapshot.kernfs_nodes.at(at)?;
             node.text?;
@@ -113,7 +113,7 @@ impl GroupPath {
         length: usize,
         look: impl FnOnce(&[&[u8]]) -> T,
     ) -> Option<T> {
-        let mut names: [&[u8]; DEPTH_MAX] = [&[]; DEPTH_MAX];
+        let mut names: [&[u8]; CGROUP_DEPTH_MAX] = [&[]; CGROUP_DEPTH_MAX];
         for (name, &node) in names.iter_mut().zip(self.nodes.get(..length)?) {
             *name = snapshot.text(snapshot.kernfs_nodes.at(node)?.text?);
         }
@@ -300,7 +300,7 @@ impl Walker {
             (process.container, process.container_known) = (row, known);
             let Some(start) = start else { continue };
             let mut at = row;
-            for _ in 0..DEPTH_MAX {
+            for _ in 0..CGROUP_DEPTH_MAX {
                 let Some(container) = snapshot.containers.at_mut(at) else { break };
                 // A process in an inner container does not prove that a bare name above it is a
                 // container.

@@ -30,7 +30,7 @@ use panoptes_tables::AddressedRows;
 /// Maximum number of rounds: one for each directory level. A path has at most 4096 bytes
 /// (`PATH_MAX`), so 2048 names, and lies on some mounts. A tree can be deeper, but nothing shows
 /// the path of a file there: not the kernel, and not [`crate::path`].
-const DEPTH_MAX: u32 = 2048 + 64;
+const PATH_DEPTH_MAX: u32 = 2048 + 64;
 
 /// Maximum number of mapped files of layered filesystems in one scan; further files keep their
 /// paths on the layers.
@@ -146,7 +146,7 @@ impl Walker {
     ) {
         let mut attempts = 0;
         self.scratch.torn.clear();
-        let mut rounds_left = DEPTH_MAX;
+        let mut rounds_left = PATH_DEPTH_MAX;
         loop {
             let (places, torn) = (&mut self.scratch.places, &mut self.scratch.torn);
             let dentries = &self.snapshot.dentries;
@@ -160,7 +160,7 @@ impl Walker {
             if places.is_empty() {
                 break;
             }
-            let is_deep = rounds_left + LEVELS_MIN <= DEPTH_MAX;
+            let is_deep = rounds_left + LEVELS_MIN <= PATH_DEPTH_MAX;
             if is_deep && memory.meter.is_beyond(mark, self.snapshot.count_rows(), 0) {
                 // The names of the files below stay unknown.
                 self.snapshot.left.files += 1;
@@ -646,7 +646,7 @@ mod tests {
     #[test]
     fn directories_deeper_than_any_path_are_cut_and_counted() {
         let (some, twice) = (read_chain(2500), read_chain(5000));
-        assert_eq!((some.0, some.1), (DEPTH_MAX as usize, 1));
+        assert_eq!((some.0, some.1), (PATH_DEPTH_MAX as usize, 1));
         assert_eq!(some, twice);
     }
 }

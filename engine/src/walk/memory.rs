@@ -191,7 +191,7 @@ impl Walker {
                 MapleEntry::Node(_) => mm.complete = false,
             }
         }
-        for _ in 0..maple_tree::DEPTH_MAX {
+        for _ in 0..maple_tree::MAPLE_DEPTH_MAX {
             self.read_vmas(memory);
             self.scratch.areas.clear();
             if self.scratch.nodes.is_empty() {

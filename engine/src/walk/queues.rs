@@ -5,7 +5,7 @@
 //! chance, so that nobody's queues keep those of others unread for long.
 
 use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::kernel::msg_queue::{DEPTH_MAX, IpcMessageQueue};
+use panoptes_decoders::kernel::msg_queue::{IpcMessageQueue, QUEUE_TREE_DEPTH_MAX};
 use panoptes_decoders::kernel::xarray::{self, XaSlot};
 use panoptes_decoders::layout::View;
 use panoptes_tables::room;
@@ -26,14 +26,14 @@ const READS_MAX: usize = 2048;
 /// Number of rows for which there must be room: those of fewer queues need too many batches.
 const ROOM_MIN: usize = 64;
 /// Maximum number of queues that one scan lists: those of all levels, and of namespaces with one.
-pub(super) const LISTED_MAX: usize = DEPTH_MAX as usize * READS_MAX + NAMESPACES_MAX;
+pub(super) const LISTED_MAX: usize = QUEUE_TREE_DEPTH_MAX as usize * READS_MAX + NAMESPACES_MAX;
 /// Number of scans in which about all of them must be read: otherwise it is a gap.
 const WHOLE_SCANS_MAX: usize = 64;
 
 /// Purposes of [`Walker::chance`] beside the levels of trees. Else the turns of one may follow
 /// those of another.
-const NAMESPACES: u32 = DEPTH_MAX;
-const QUEUES: u32 = DEPTH_MAX + 1;
+const NAMESPACES: u32 = QUEUE_TREE_DEPTH_MAX;
+const QUEUES: u32 = QUEUE_TREE_DEPTH_MAX + 1;
 
 /// The IPC namespaces that a scan has met.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ impl Walker {
             return;
         }
         self.read_queue_roots(memory);
-        for level in 0..DEPTH_MAX {
+        for level in 0..QUEUE_TREE_DEPTH_MAX {
             self.read_queue_nodes(memory, level);
         }
         self.read_queue_rows(memory);

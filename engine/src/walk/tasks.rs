@@ -194,7 +194,7 @@ impl Walker {
         let (visited, losses) = (&mut self.visited, &mut self.snapshot.losses);
         let mut whole = true;
         visited.clear();
-        for _ in 0..xarray::DEPTH_MAX {
+        for _ in 0..xarray::XARRAY_DEPTH_MAX {
             if nodes.is_empty() {
                 break;
             }

@@ -2,7 +2,7 @@
 
 use panoptes_decoders::layout::{Member, Members, u32_at};
 
-use super::{Btf, BtfType, DEPTH_MAX, VISITS_MAX, kind};
+use super::{Btf, BtfType, TYPE_DEPTH_MAX, VISITS_MAX, kind};
 
 impl Members for Btf<'_> {
     fn member(&self, structure: &str, path: &str) -> Option<Member> {
@@ -15,13 +15,13 @@ impl Members for Btf<'_> {
         let mut names = path.split('.').peekable();
         loop {
             let name = names.next()?;
-            let (bits, id) = self.find(inside, name.as_bytes(), 0, DEPTH_MAX, &mut visits)?;
+            let (bits, id) = self.find(inside, name.as_bytes(), 0, TYPE_DEPTH_MAX, &mut visits)?;
             offset = offset.checked_add(bits / 8)?;
             if !bits.is_multiple_of(8) {
                 return None;
             }
             if names.peek().is_none() {
-                return Some(Member { offset, size: self.type_bytes(id, DEPTH_MAX)? });
+                return Some(Member { offset, size: self.type_bytes(id, TYPE_DEPTH_MAX)? });
             }
             // A dot continues into an embedded structure only, never through a pointer.
             inside = self.resolve(id)?;
@@ -43,7 +43,7 @@ impl Btf<'_> {
 
     /// Follows modifiers and typedefs to the type behind them.
     fn resolve(&self, mut id: u32) -> Option<BtfType> {
-        for _ in 0..DEPTH_MAX {
+        for _ in 0..TYPE_DEPTH_MAX {
             let r#type = self.get(id)?;
             match r#type.kind() {
                 kind::TYPEDEF | kind::VOLATILE | kind::CONST | kind::RESTRICT | kind::TYPE_TAG => {

@@ -34,7 +34,7 @@ pub const BTF_BYTES_MAX: usize = 64 << 20;
 const TYPES_MAX: usize = 1 << 20;
 
 /// Maximum depth of modifiers, typedefs and nested anonymous structures that is followed.
-const DEPTH_MAX: u32 = 32;
+const TYPE_DEPTH_MAX: u32 = 32;
 
 /// Maximum number of members that one look-up visits: structures that contain each other
 /// anonymously would otherwise never end it. The kernel's largest structures have some hundreds.

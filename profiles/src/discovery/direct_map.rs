@@ -35,7 +35,7 @@ pub(super) fn slab_objects(
         .init_pid_ns
         .and_then(|ns| memory.read_u64(ns.plus(layouts.pid_idr_root())).ok());
     let mut slot = xarray::slot(head.unwrap_or(0));
-    for _ in 0..xarray::DEPTH_MAX {
+    for _ in 0..xarray::XARRAY_DEPTH_MAX {
         let XaSlot::Node(node) = slot else { break };
         objects.push(node);
         let Ok(bytes) = read_object(memory, &layouts.xa_node, node) else { break };

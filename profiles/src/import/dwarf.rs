@@ -16,7 +16,7 @@ use panoptes_decoders::layout::{Member, Members};
 use super::ImportError;
 
 /// Maximum depth of modifiers, typedefs and nested anonymous structures that is followed.
-const DEPTH_MAX: u32 = 32;
+const DWARF_DEPTH_MAX: u32 = 32;
 
 /// Maximum number of entries that one look-up visits.
 const VISITS_MAX: u32 = 1 << 20;
@@ -195,10 +195,10 @@ impl Members for Dwarf<'_> {
         let mut names = path.split('.').peekable();
         loop {
             let name = names.next()?.as_bytes();
-            let (at, r#type) = self.find(inside, name, 0, DEPTH_MAX, &mut visits)?;
+            let (at, r#type) = self.find(inside, name, 0, DWARF_DEPTH_MAX, &mut visits)?;
             offset = offset.checked_add(at)?;
             if names.peek().is_none() {
-                let size = u32::try_from(self.type_bytes(r#type, DEPTH_MAX)?).ok()?;
+                let size = u32::try_from(self.type_bytes(r#type, DWARF_DEPTH_MAX)?).ok()?;
                 return Some(Member { offset: u32::try_from(offset).ok()?, size });
             }
             // A dot continues into an embedded structure only, never through a pointer.
@@ -280,7 +280,7 @@ impl<'d> Dwarf<'d> {
 
     /// Follows modifiers and typedefs to the type behind them.
     fn resolve(&self, mut at: DebugInfoOffset) -> Option<(DebugInfoOffset, DwarfAttributes<'d>)> {
-        for _ in 0..DEPTH_MAX {
+        for _ in 0..DWARF_DEPTH_MAX {
             let facts = self.entries(at, false, &mut VISITS_MAX.clone())?.0;
             match facts.tag? {
                 dw::DW_TAG_typedef

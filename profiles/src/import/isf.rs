@@ -26,7 +26,7 @@ use crate::vmcoreinfo::release_of_banner;
 pub(super) const FILE_BYTES_MAX: u64 = 128 << 20;
 
 /// Maximum depth of typedefs, arrays and anonymous structures that is followed.
-const DEPTH_MAX: u32 = 32;
+const ISF_DEPTH_MAX: u32 = 32;
 
 /// Maximum number of fields that one look-up visits.
 const VISITS_MAX: u32 = 1 << 20;
@@ -85,10 +85,10 @@ impl Members for Isf<'_, '_> {
         let mut visits = VISITS_MAX;
         let mut names = path.split('.').peekable();
         loop {
-            let (at, r#type) = self.find(inside, names.next()?, 0, DEPTH_MAX, &mut visits)?;
+            let (at, r#type) = self.find(inside, names.next()?, 0, ISF_DEPTH_MAX, &mut visits)?;
             offset = offset.checked_add(at)?;
             if names.peek().is_none() {
-                let size = u32::try_from(self.type_bytes(r#type, DEPTH_MAX)?).ok()?;
+                let size = u32::try_from(self.type_bytes(r#type, ISF_DEPTH_MAX)?).ok()?;
                 return Some(Member { offset: u32::try_from(offset).ok()?, size });
             }
             inside = self.structure(r#type)?;

@@ -24,7 +24,7 @@ const MEMBERS_MAX: u32 = 1 << 20;
 
 /// Maximum sizes of an RPM header and of a name in cpio, in bytes.
 const HEADER_BYTES_MAX: u64 = 256 << 20;
-const NAME_BYTES_MAX: u64 = 4096;
+const PACKAGE_NAME_BYTES_MAX: u64 = 4096;
 
 /// Maximum size of the extracted kernel in bytes.
 const KERNEL_BYTES_MAX: u64 = 8 << 30;
@@ -169,7 +169,7 @@ fn from_cpio(archive: &mut dyn Read, out: &mut dyn Write) -> Result<String, Impo
             u64::from_str_radix(digits, 16).map_err(|_| BAD)
         };
         let (mode, size, name_bytes) = (number(1)?, number(6)?, number(11)?);
-        if name_bytes > NAME_BYTES_MAX {
+        if name_bytes > PACKAGE_NAME_BYTES_MAX {
             return Err(BAD);
         }
         let mut name = vec![0; name_bytes as usize];

@@ -18,7 +18,7 @@ use std::ops::{Range, RangeInclusive};
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::{u32_at, u64_at};
 
-use super::{NAME_BYTES_MAX, SYMBOLS_MAX, Scheme, TOKEN_INDEX_BYTES, encoded_name};
+use super::{KALLSYMS_NAME_BYTES_MAX, SYMBOLS_MAX, Scheme, TOKEN_INDEX_BYTES, encoded_name};
 use crate::symbols::Symbols;
 
 /// Texts of the tokens for the first eight digits.
@@ -37,7 +37,7 @@ const SYMBOLS_A_MARKER: u32 = 256;
 const MARKERS_MAX: u64 = (SYMBOLS_MAX / SYMBOLS_A_MARKER) as u64;
 
 /// Maximum size of the names between two markers: each name follows a length of at most two bytes.
-const MARKED_BYTES_MAX: u32 = SYMBOLS_A_MARKER * (NAME_BYTES_MAX as u32 + 2);
+const MARKED_BYTES_MAX: u32 = SYMBOLS_A_MARKER * (KALLSYMS_NAME_BYTES_MAX as u32 + 2);
 
 /// Maximum number of values that are tried as the number of symbols: the first possible one is
 /// right, except by coincidence.

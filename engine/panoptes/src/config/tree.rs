@@ -208,8 +208,8 @@ impl<'a> Builder<'a> {
         if self.expects_key() {
             return Err(Problem::error(Some(frame.place), KEY_IS_TEXT));
         }
-        if self.stack.len() >= DEPTH_MAX {
-            let message = format!("this is nested deeper than {DEPTH_MAX} levels");
+        if self.stack.len() >= YAML_DEPTH_MAX {
+            let message = format!("this is nested deeper than {YAML_DEPTH_MAX} levels");
             return Err(Problem::error(Some(frame.place), message));
         }
         self.stack.push(frame);
@@ -305,7 +305,7 @@ fn is_null(text: &str) -> bool {
 const KEY_IS_TEXT: &str = "a key must be plain text; write `key: value`";
 
 /// The deepest key of the configuration is five levels down.
-const DEPTH_MAX: usize = 32;
+const YAML_DEPTH_MAX: usize = 32;
 
 /// Far more than a configuration of a thousand systems has; bounds the expansion of aliases.
 const NODES_MAX: usize = 200_000;

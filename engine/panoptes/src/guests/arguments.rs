@@ -17,7 +17,7 @@ use panoptes_sources::{ExpectedMemory, Machine, MemoryDevice, Use};
 /// Maximum number of memory blocks that are read.
 const BLOCKS_MAX: usize = 256;
 /// Maximum length of a name; the rest is cut.
-const NAME_BYTES_MAX: usize = 255;
+const GUEST_NAME_BYTES_MAX: usize = 255;
 /// Maximum number of further names of a guest.
 const OTHER_NAMES_MAX: usize = 4;
 
@@ -379,7 +379,7 @@ pub(super) fn uuid(text: &str) -> Option<String> {
 
 /// Makes a name printable and short enough for a system's name; `None` if it is empty.
 pub(super) fn shown(name: &str) -> Option<String> {
-    let mut end = name.len().min(NAME_BYTES_MAX);
+    let mut end = name.len().min(GUEST_NAME_BYTES_MAX);
     while !name.is_char_boundary(end) {
         end -= 1;
     }

@@ -25,7 +25,7 @@ use crate::sandbox::keep_those_of_outputs;
 /// The folder of these logs, in the folder of all logs.
 const FOLDER: &str = "systems";
 /// The maximum length of a folder's name, in bytes. The kernel's is 255 (`NAME_MAX`).
-const NAME_BYTES_MAX: usize = 200;
+const LOG_NAME_BYTES_MAX: usize = 200;
 
 /// How soon a log that could not be opened is tried again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -313,10 +313,10 @@ fn folder_name(system: &str) -> String {
             let _ = write!(name, "%{byte:02X}");
         }
     }
-    if name.len() > NAME_BYTES_MAX {
+    if name.len() > LOG_NAME_BYTES_MAX {
         let mut hasher = DefaultHasher::new();
         system.hash(&mut hasher);
-        name.truncate(NAME_BYTES_MAX);
+        name.truncate(LOG_NAME_BYTES_MAX);
         let _ = write!(name, "-{:016x}", hasher.finish());
     }
     name

@@ -14,7 +14,7 @@ use super::text::clean_prefix;
 pub struct MalformedRecord;
 
 /// How deep objects and lists are in each other in the deepest record.
-pub const DEPTH_MAX: u32 = 11;
+pub const JSON_DEPTH_MAX: u32 = 11;
 /// The most digits behind a point: times have thousandths.
 const FRACTION_DIGITS: usize = 3;
 
@@ -54,7 +54,7 @@ pub struct JsonReader<'r> {
     expected: ExpectedToken,
 }
 
-const _: () = assert!(DEPTH_MAX <= u16::BITS);
+const _: () = assert!(JSON_DEPTH_MAX <= u16::BITS);
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum ExpectedToken {
@@ -175,7 +175,7 @@ impl<'r> JsonReader<'r> {
     }
 
     fn open(&mut self, is_object: bool) -> Result<Token<'r>, MalformedRecord> {
-        if self.depth == DEPTH_MAX {
+        if self.depth == JSON_DEPTH_MAX {
             return Err(MalformedRecord);
         }
         self.at += 1;
@@ -415,7 +415,7 @@ mod tests {
     #[test]
     fn deeper_nesting_than_that_of_a_record_is_refused() {
         let deep = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
-        let most = DEPTH_MAX as usize;
+        let most = JSON_DEPTH_MAX as usize;
         assert!(read(deep(most).as_bytes()).is_ok());
         assert_eq!(read(deep(most + 1).as_bytes()), Err(MalformedRecord));
         assert_eq!(read("[".repeat(100_000).as_bytes()), Err(MalformedRecord));
@@ -437,7 +437,7 @@ mod tests {
         }
         let details = DetailsKind::ALL.iter().map(|kind| of_object(&kind.describe()));
         // Around them are the record and `activity_data`.
-        assert_eq!(DEPTH_MAX, 2 + details.max().unwrap());
+        assert_eq!(JSON_DEPTH_MAX, 2 + details.max().unwrap());
     }
 
     #[test]
@@ -520,13 +520,13 @@ mod tests {
                     })
             }
             Value::Array(list) => {
-                depth < DEPTH_MAX && list.iter().all(|value| is_plain(value, depth + 1))
+                depth < JSON_DEPTH_MAX && list.iter().all(|value| is_plain(value, depth + 1))
             }
             Value::Object(object) => {
                 let is_plain = |(key, value): (&String, &Value)| {
                     !key.contains('"') && is_plain(value, depth + 1)
                 };
-                depth < DEPTH_MAX && object.iter().all(is_plain)
+                depth < JSON_DEPTH_MAX && object.iter().all(is_plain)
             }
         }
     }

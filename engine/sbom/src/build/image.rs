@@ -38,7 +38,7 @@ pub(super) const LAYERS_MAX: usize = 1000;
 const CONTAINERD_NAME: &str = "io.containerd.image.name";
 /// Maximum number of bytes in the name of an image and in that of a platform: eight times those of
 /// a name with a tag and a digest.
-const NAME_BYTES_MAX: usize = 4096;
+const MEMBER_NAME_BYTES_MAX: usize = 4096;
 /// Maximum number of choices named in a message.
 pub(super) const NAMED_MAX: usize = 20;
 
@@ -165,9 +165,9 @@ pub(super) fn configuration(bytes: &[u8]) -> Result<OciConfiguration, SbomError>
 /// An error if a name is longer than any that people give. `what` has it.
 fn check_name(what: &str, name: &str) -> Result<(), SbomError> {
     let (bytes, beginning) = (name.len(), shown(name.as_bytes()));
-    if bytes > NAME_BYTES_MAX {
+    if bytes > MEMBER_NAME_BYTES_MAX {
         let message =
-            format!("has {what} of {bytes} bytes, more than {NAME_BYTES_MAX}: {beginning}");
+            format!("has {what} of {bytes} bytes, more than {MEMBER_NAME_BYTES_MAX}: {beginning}");
         return Err(SbomError::content(message));
     }
     Ok(())

@@ -32,7 +32,7 @@ const TRAILER: &[u8] = b"TRAILER!!!";
 const ENTRIES_MAX: usize = 1 << 20;
 /// Maximum number of bytes in their names and in the names that links lead to: a hundred times
 /// those of a distribution's.
-const NAME_BYTES_MAX: usize = 64 << 20;
+const NAMES_BYTES_MAX: usize = 64 << 20;
 /// Maximum number of page digests, each counted once for each name of its file: enough for 4 GiB.
 const PAGES_MAX: usize = 1 << 20;
 /// Maximum number of unpacked bytes of all packed parts: more than the memory of a machine that
@@ -74,7 +74,7 @@ pub(super) fn build(
     progress: &dyn BuildProgress,
 ) -> Result<BuildResult, SbomError> {
     let (entries, links) = (Vec::new(), HashMap::new());
-    let (names_left, pages_left, bytes_left) = (NAME_BYTES_MAX, PAGES_MAX, UNPACKED_BYTES_MAX);
+    let (names_left, pages_left, bytes_left) = (NAMES_BYTES_MAX, PAGES_MAX, UNPACKED_BYTES_MAX);
     let count = 0;
     let mut reader =
         Archives { options, entries, links, count, names_left, pages_left, bytes_left };
@@ -223,7 +223,7 @@ impl Archives<'_> {
     /// Takes the room of names.
     fn take_names(&mut self, bytes: usize, path: &[u8]) -> Result<(), SbomError> {
         let left = self.names_left.checked_sub(bytes);
-        self.names_left = left.ok_or_else(|| too_many(NAME_BYTES_MAX, "bytes of names", path))?;
+        self.names_left = left.ok_or_else(|| too_many(NAMES_BYTES_MAX, "bytes of names", path))?;
         Ok(())
     }
 

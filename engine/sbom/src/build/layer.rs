@@ -15,7 +15,7 @@ use crate::load::read_bounded;
 use crate::model::PATH_BYTES_MAX;
 
 /// Maximum size of a member that holds a name, and of one that holds pax records.
-const NAME_BYTES_MAX: u64 = 64 << 10;
+const LAYER_NAME_BYTES_MAX: u64 = 64 << 10;
 const PAX_BYTES_MAX: u64 = 1 << 20;
 
 /// An entry of an archive.
@@ -64,8 +64,8 @@ impl ExtendedHeader {
     /// Reads a member that belongs to the next entry. Returns `false` for an entry.
     fn update(&mut self, member: &mut tar::Entry<'_, impl Read>) -> Result<bool, SbomError> {
         match member.header().entry_type() {
-            EntryType::GNULongName => self.path = Some(name(member, NAME_BYTES_MAX)?),
-            EntryType::GNULongLink => self.link = Some(name(member, NAME_BYTES_MAX)?),
+            EntryType::GNULongName => self.path = Some(name(member, LAYER_NAME_BYTES_MAX)?),
+            EntryType::GNULongLink => self.link = Some(name(member, LAYER_NAME_BYTES_MAX)?),
             EntryType::XHeader => pax(&bounded(member, PAX_BYTES_MAX)?, self)?,
             EntryType::XGlobalHeader => {}
             _ => return Ok(false),

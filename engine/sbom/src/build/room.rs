@@ -11,7 +11,7 @@ use crate::error::{SbomError, shown};
 const ENTRIES_MAX: u64 = 8 << 20;
 /// Maximum number of bytes in their names and in the names that links lead to: a hundred times
 /// those of a large distribution.
-const NAME_BYTES_MAX: u64 = 1 << 30;
+const ALL_NAMES_BYTES_MAX: u64 = 1 << 30;
 /// Maximum number of page digests: enough for 128 GiB.
 pub(super) const PAGES_MAX: usize = 32 << 20;
 /// Maximum number of unpacked bytes: several times those of the largest images.
@@ -36,7 +36,7 @@ impl Room {
     pub(super) const fn for_unpacked(unpacked_max: u64) -> Self {
         Self {
             entries: AtomicU64::new(ENTRIES_MAX),
-            name_bytes: AtomicU64::new(NAME_BYTES_MAX),
+            name_bytes: AtomicU64::new(ALL_NAMES_BYTES_MAX),
             pages: AtomicU64::new(PAGES_MAX as u64),
             unpacked_bytes: AtomicU64::new(unpacked_max),
             unpacked_max,
@@ -49,7 +49,7 @@ impl Room {
         let name_bytes = path.len().saturating_add(target) as u64;
         for (left, count, max, what) in [
             (&self.entries, 1, ENTRIES_MAX, "entries"),
-            (&self.name_bytes, name_bytes, NAME_BYTES_MAX, "bytes of names"),
+            (&self.name_bytes, name_bytes, ALL_NAMES_BYTES_MAX, "bytes of names"),
             (&self.pages, pages as u64, PAGES_MAX as u64, "pages of executable files"),
         ] {
             if !take(left, count) {

@@ -16,7 +16,7 @@ use crate::walk::{DescriptorRow, FilesRow, Index, Snapshot};
 /// Maximum number of hops of one search.
 const HOPS_MAX: usize = 512;
 /// Maximum number of processes that one path of a search passes.
-const DEPTH_MAX: u32 = 12;
+const HOLDER_DEPTH_MAX: u32 = 12;
 
 /// One step of a search: a process, and an object that it reads from or writes to.
 #[derive(Clone, Copy, Debug)]
@@ -85,7 +85,7 @@ impl GraphSearch {
     /// The hops from one of them to the search's start.
     pub fn path(&self, hop: Option<Index<Hop>>) -> impl Iterator<Item = &Hop> {
         let mut at = hop;
-        (0..=DEPTH_MAX).map_while(move |_| {
+        (0..=HOLDER_DEPTH_MAX).map_while(move |_| {
             let hop = self.hops.get(at?.position())?;
             at = hop.parent;
             Some(hop)
@@ -165,7 +165,7 @@ impl GraphSearch {
         while let Some(&hop) = self.hops.get(at) {
             if hop.object.is_shared() {
                 self.pass_shared(snapshot, graph, at, hop);
-            } else if hop.depth < DEPTH_MAX && !graph.is_exhausted() {
+            } else if hop.depth < HOLDER_DEPTH_MAX && !graph.is_exhausted() {
                 let inner_mode = self.way.inner_mode();
                 // Descriptors of one table are adjacent, and lead to the same objects.
                 let mut last = None;
@@ -219,7 +219,7 @@ impl GraphSearch {
         for table in graph.others_of(snapshot, hop.object, hop.table, mode) {
             if Some(table) == origin {
                 self.left_out_own = true;
-            } else if hop.depth < DEPTH_MAX && !graph.is_exhausted() {
+            } else if hop.depth < HOLDER_DEPTH_MAX && !graph.is_exhausted() {
                 self.pass_through(snapshot, graph, at, hop, table, None);
             }
         }

@@ -11,7 +11,7 @@
 
 use arrayvec::ArrayVec;
 use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::kernel::dentry::{ListedName, NAME_BYTES_MAX};
+use panoptes_decoders::kernel::dentry::{DENTRY_NAME_BYTES_MAX, ListedName};
 use panoptes_decoders::kernel::inode::{Attributes, mode};
 use panoptes_decoders::kernel::mount::ListedMount;
 use panoptes_decoders::layout::View;
@@ -234,7 +234,7 @@ impl Steps<'_, '_> {
     fn name(
         &mut self,
         address: KernelVa,
-    ) -> Result<(ListedName, ArrayVec<u8, NAME_BYTES_MAX>), FolderSearchEnd> {
+    ) -> Result<(ListedName, ArrayVec<u8, DENTRY_NAME_BYTES_MAX>), FolderSearchEnd> {
         self.take()?;
         let MachineMemory { source, kernel } = &mut *self.memory;
         let layout = &kernel.layouts.dentry_tree;

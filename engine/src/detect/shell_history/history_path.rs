@@ -9,7 +9,7 @@ use panoptes_tables::HashKey;
 
 /// `PATH_MAX` with the NUL, and `NAME_MAX` (include/uapi/linux/limits.h).
 const PATH_BYTES_MAX: usize = 4096;
-const NAME_BYTES_MAX: usize = 255;
+const FILE_NAME_BYTES_MAX: usize = 255;
 
 /// Kind of the place that `HISTFILE` names, as far as it is known.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -37,8 +37,8 @@ impl HistoryFilePlace {
         const NULLS: [&[u8]; 3] = [b"dev/null", b"dev/zero", b"dev/full"];
         const FOLDERS: [&[u8]; 3] = [b"dev", b"proc", b"sys"];
         const SHARED_MEMORY: &[u8] = b"dev/shm";
-        let is_too_long =
-            path.len() >= PATH_BYTES_MAX || names(path).any(|name| name.len() > NAME_BYTES_MAX);
+        let is_too_long = path.len() >= PATH_BYTES_MAX
+            || names(path).any(|name| name.len() > FILE_NAME_BYTES_MAX);
         let last = path.rsplit(|&byte| byte == b'/').next().unwrap_or(path);
         let mut room = [0; PATH_BYTES_MAX];
         let normal = if path.starts_with(b"/") { normalize(path, &mut room) } else { &[] };

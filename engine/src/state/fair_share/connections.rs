@@ -22,7 +22,7 @@ const NETS: u32 = 64;
 const NETWORKS: u64 = 1 << 33;
 /// Number of consecutive scans, complete or not, from which a connection is absent before it makes
 /// room for others.
-const UNSEEN_SCANS_MAX: u8 = 8;
+const UNSEEN_CONNECTION_SCANS_MAX: u8 = 8;
 /// The part of the connections that is remembered after it made room.
 const EVICTED_PART: usize = 4;
 
@@ -195,7 +195,7 @@ impl ConnectionShares {
         for number in 0..self.evicted.end() {
             let id = RowId(number);
             let last = self.evicted.last_seen(id);
-            if last.is_some_and(|last| self.scan.since(last) > UNSEEN_SCANS_MAX.into()) {
+            if last.is_some_and(|last| self.scan.since(last) > UNSEEN_CONNECTION_SCANS_MAX.into()) {
                 self.evicted.remove(id);
             }
         }
@@ -289,7 +289,7 @@ impl ConnectionShares {
         while let Some(row) = rows.row(cursor) {
             let tuple = row.tuple();
             while news.next_if(|new| *new < tuple).is_some() {}
-            if news.peek() != Some(&tuple) && row.unseen_scans < UNSEEN_SCANS_MAX {
+            if news.peek() != Some(&tuple) && row.unseen_scans < UNSEEN_CONNECTION_SCANS_MAX {
                 self.want(self.owner_of(row, holding));
             }
             rows.advance(&mut cursor);
@@ -318,7 +318,7 @@ impl ConnectionShares {
         let mut cursor = ListPool::<Connection>::start(*list);
         while let Some(row) = rows.row(cursor) {
             let owner = self.owner_of(row, holding);
-            let is_seen = row.unseen_scans < UNSEEN_SCANS_MAX;
+            let is_seen = row.unseen_scans < UNSEEN_CONNECTION_SCANS_MAX;
             if is_seen && self.takes(owner) {
                 rows.advance(&mut cursor);
                 continue;

@@ -19,7 +19,7 @@ use crate::walk::{ProcessRow, Snapshot};
 /// Maximum number of groups; all further ones count as one.
 const GROUPS_MAX: usize = 4096;
 /// Number of consecutive scans that must lack an evicted process for it to have ended.
-const UNSEEN_SCANS_MAX: u32 = 8;
+const UNSEEN_PROCESS_SCANS_MAX: u32 = 8;
 
 /// A process that made room for others after it was reported.
 #[derive(Debug)]
@@ -162,7 +162,7 @@ impl Admission {
             let is_shown = self.evicted.last_seen(id) == Some(scan);
             let Some(row) = self.evicted.get_mut(id) else { continue };
             row.unseen_scans = if is_shown { 0 } else { row.unseen_scans + u32::from(counts) };
-            if row.unseen_scans >= UNSEEN_SCANS_MAX {
+            if row.unseen_scans >= UNSEEN_PROCESS_SCANS_MAX {
                 self.evicted.remove(id);
             }
         }

@@ -173,7 +173,7 @@ fn a_forged_tree_is_bounded() {
     let before = scene.memory.requests;
     assert!(!scene.scan().is_empty());
     let reads = (scene.memory.requests - before) as usize;
-    let most = NAMESPACES_MAX + DEPTH_MAX as usize * NODES_MAX + 3 * READS_MAX;
+    let most = NAMESPACES_MAX + QUEUE_TREE_DEPTH_MAX as usize * NODES_MAX + 3 * READS_MAX;
     assert!(reads <= most, "{reads} reads");
 }
 

@@ -48,7 +48,7 @@ impl TearProbe<'_, '_> {
         let slots = u64::from(kernel.layouts.xa_node.slots.offset);
         let mut place = kernel.roots.init_pid_ns.plus(kernel.layouts.pid_idr_root());
         let mut above: Option<PidTreeNode> = None;
-        for _ in 0..xarray::DEPTH_MAX {
+        for _ in 0..xarray::XARRAY_DEPTH_MAX {
             let Some(word) = self.word(place) else { return false };
             match xarray::slot(word) {
                 XaSlot::Entry(pid) if pid == self.task.thread_pid => {

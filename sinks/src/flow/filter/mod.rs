@@ -30,7 +30,7 @@ use condition::{Condition, FilteredRecord};
 /// The longest expression in bytes.
 pub const EXPRESSION_BYTES_MAX: usize = 4096;
 /// The most open parentheses.
-const DEPTH_MAX: u32 = 50;
+const PARENTHESES_MAX: u32 = 50;
 /// The most steps of a program.
 const STEPS_MAX: usize = 4096;
 

@@ -8,7 +8,7 @@
 pub(super) struct JsonLineValue<'a>(&'a [u8]);
 
 /// The longest name of a value in an object, such as `source_jitter_active_count`.
-const NAME_BYTES_MAX: usize = 64;
+const COLUMN_NAME_BYTES_MAX: usize = 64;
 
 /// Calls `take` for each key and value. Each text of a list is a value. A value in an object has
 /// the names of both, joined by `_`. Lists and objects that are deeper are left out.
@@ -24,7 +24,7 @@ fn members<'a>(
 ) -> &'a [u8] {
     while let Some((inner, behind)) = text(rest) {
         rest = behind.strip_prefix(b":").unwrap_or_default();
-        let mut joined = [b'_'; NAME_BYTES_MAX];
+        let mut joined = [b'_'; COLUMN_NAME_BYTES_MAX];
         let Some(name) = join(outer, inner, &mut joined) else {
             rest = skip(rest);
             rest = rest.strip_prefix(b",").unwrap_or(rest);
@@ -51,7 +51,11 @@ fn members<'a>(
 }
 
 /// The name of a member of an object; `None` if it is too long for a column.
-fn join<'a>(outer: &[u8], inner: &[u8], joined: &'a mut [u8; NAME_BYTES_MAX]) -> Option<&'a [u8]> {
+fn join<'a>(
+    outer: &[u8],
+    inner: &[u8],
+    joined: &'a mut [u8; COLUMN_NAME_BYTES_MAX],
+) -> Option<&'a [u8]> {
     let begin = if outer.is_empty() { 0 } else { outer.len() + 1 };
     let end = begin + inner.len();
     joined.get_mut(..outer.len())?.copy_from_slice(outer);

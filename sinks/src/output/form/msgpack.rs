@@ -1,6 +1,6 @@
 //! Records as MessagePack, for receivers that read no JSON.
 
-use panoptes_records::json::read::{DEPTH_MAX, JsonReader, MalformedRecord, Token};
+use panoptes_records::json::read::{JSON_DEPTH_MAX, JsonReader, MalformedRecord, Token};
 use rmp::encode::{write_bool, write_f64, write_sint, write_str, write_uint};
 
 /// Bytes of a head whose count is known at the end only: the kind and 32 bits (MessagePack
@@ -30,7 +30,7 @@ pub fn append(record: &[u8], out: &mut Vec<u8>) -> Result<(), MalformedRecord> {
 }
 
 fn try_append(record: &[u8], out: &mut Vec<u8>) -> Result<(), MalformedRecord> {
-    let mut open = [Open::default(); DEPTH_MAX as usize];
+    let mut open = [Open::default(); JSON_DEPTH_MAX as usize];
     let mut depth = 0;
     let mut reader = JsonReader::new(record)?;
     loop {

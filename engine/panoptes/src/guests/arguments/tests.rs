@@ -164,7 +164,7 @@ fn a_hostile_name_is_made_harmless() {
     let name = arguments.name.unwrap();
     assert!(!name.chars().any(char::is_control), "{name:?}");
     let long = format!("q\0-name\0{}\0", "ä".repeat(9000));
-    assert!(Arguments::parse(long.as_bytes()).name.unwrap().len() <= NAME_BYTES_MAX);
+    assert!(Arguments::parse(long.as_bytes()).name.unwrap().len() <= GUEST_NAME_BYTES_MAX);
 }
 
 proptest! {

@@ -7,7 +7,7 @@ use super::{CONTAINERD_NAME, Digest, SbomError, Store, check_name, index, shown}
 const MANIFESTS_MAX: usize = 10_000;
 /// Maximum number of entries of all lists of manifests.
 const ENTRIES_MAX: usize = 1 << 20;
-const DEPTH_MAX: u32 = 8;
+const LISTING_DEPTH_MAX: u32 = 8;
 /// Maximum number of bytes in all documents that are read before an image is chosen. It is enough
 /// for 25 kB of each of as many images as there may be.
 const DOCUMENT_BYTES_MAX: usize = 256 << 20;
@@ -92,9 +92,9 @@ pub(super) fn collect(
             continue;
         }
         if kind.ends_with(".image.index.v1+json") || kind.ends_with(".manifest.list.v2+json") {
-            if depth == DEPTH_MAX {
+            if depth == LISTING_DEPTH_MAX {
                 return Err(SbomError::content(format!(
-                    "has more than {DEPTH_MAX} lists of images in each other, at {}",
+                    "has more than {LISTING_DEPTH_MAX} lists of images in each other, at {}",
                     shown(descriptor.digest.as_bytes())
                 )));
             }

@@ -306,7 +306,7 @@ fn all_packed_parts_have_one_bound() {
     let options = BuildOptions::default();
     let left = |bytes_left: u64, image: &[u8]| {
         let (entries, links) = (Vec::new(), HashMap::new());
-        let (names_left, pages_left) = (NAME_BYTES_MAX, PAGES_MAX);
+        let (names_left, pages_left) = (NAMES_BYTES_MAX, PAGES_MAX);
         let options = &options;
         let mut reader =
             Archives { options, entries, links, count: 0, names_left, pages_left, bytes_left };

@@ -13,7 +13,7 @@ use crate::model::PATH_BYTES_MAX;
 
 const ENTRY_BYTES: usize = 16;
 /// Longest name of a package in bytes. Real ones have fewer than a hundred.
-const NAME_BYTES_MAX: usize = 255;
+const RPM_NAME_BYTES_MAX: usize = 255;
 /// Maximum number of entries of the index, as in rpm (`HEADER_TAGS_MAX`, lib/header.c).
 const ENTRIES_MAX: usize = 0xffff;
 /// Maximum number of items of one entry, so of a package's files: ten times those of the sources of
@@ -115,7 +115,7 @@ pub(super) fn read(header: &[u8], path_bytes_max: usize) -> Result<Package<'_>, 
 /// The name of the package.
 fn name<'a>(entries: &Entries<'a>) -> Option<&'a [u8]> {
     let entry = entries.get(&NAME).filter(|entry| entry.kind == STRING && entry.count > 0)?;
-    let end = entry.data.iter().take(NAME_BYTES_MAX + 1).position(|byte| *byte == 0)?;
+    let end = entry.data.iter().take(RPM_NAME_BYTES_MAX + 1).position(|byte| *byte == 0)?;
     Some(&entry.data[..end])
 }
 

@@ -2,7 +2,7 @@
 
 use arrayvec::ArrayVec;
 use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::kernel::dentry::{DirectoryEntry, NAME_BYTES_MAX};
+use panoptes_decoders::kernel::dentry::{DENTRY_NAME_BYTES_MAX, DirectoryEntry};
 
 use super::known::DentryPlace;
 use super::sweep::{PATH_BYTES_MAX, Sweep};
@@ -14,7 +14,7 @@ pub(in super::super) const CLIMBS_AT_ONCE: usize = 16;
 /// Maximum number of names and mounts on the way to the root.
 const STEPS_MAX: usize = 64;
 /// Maximum length of a path in bytes.
-const ROOM: usize = PATH_BYTES_MAX + NAME_BYTES_MAX;
+const ROOM: usize = PATH_BYTES_MAX + DENTRY_NAME_BYTES_MAX;
 
 /// A name that is on its way to the root.
 #[derive(Clone, Debug)]

@@ -15,7 +15,7 @@
 
 use arrayvec::ArrayVec;
 use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::kernel::dentry::{ListedName, NAME_BYTES_MAX};
+use panoptes_decoders::kernel::dentry::{DENTRY_NAME_BYTES_MAX, ListedName};
 use panoptes_decoders::kernel::inode::{Attributes, mode};
 use panoptes_decoders::kernel::mount::ListedMount;
 use panoptes_decoders::layout::View;
@@ -107,7 +107,7 @@ struct FolderRead {
     folder: usize,
     dentry: KernelVa,
     listed: Option<ListedName>,
-    name: ArrayVec<u8, NAME_BYTES_MAX>,
+    name: ArrayVec<u8, DENTRY_NAME_BYTES_MAX>,
     /// The places of inode and long name in the second batch.
     inode: Option<u32>,
     long_name: Option<u32>,
@@ -385,7 +385,7 @@ impl Sweep {
             let Some(bytes) = reader.object(object) else { continue };
             let (listed, name) = ListedName::decode(&layouts.dentry_tree, read.dentry, bytes);
             read.listed = Some(listed);
-            read.name.extend(name.iter().copied().take(NAME_BYTES_MAX));
+            read.name.extend(name.iter().copied().take(DENTRY_NAME_BYTES_MAX));
         }
         reader.clear();
         for read in &mut self.reads {
@@ -405,7 +405,7 @@ impl Sweep {
             let decode = |bytes| Attributes::decode(&layouts.inode, bytes);
             read.attributes = object(read.inode).map(decode);
             if let Some(bytes) = object(read.long_name) {
-                read.name = bytes.iter().copied().take(NAME_BYTES_MAX).collect();
+                read.name = bytes.iter().copied().take(DENTRY_NAME_BYTES_MAX).collect();
             }
         }
         self.reads.len()
@@ -474,7 +474,7 @@ impl Sweep {
         let Some(listed) = read.listed.filter(|it| it.inode.is_null() && !it.unlinked) else {
             return;
         };
-        let mut path: ArrayVec<u8, { PATH_BYTES_MAX + NAME_BYTES_MAX }> = ArrayVec::new();
+        let mut path: ArrayVec<u8, { PATH_BYTES_MAX + DENTRY_NAME_BYTES_MAX }> = ArrayVec::new();
         path.extend(folder.path.iter().chain(&read.name).copied());
         if listed.parent == folder.dentry && is_history(&path) {
             let place = DentryPlace { mount: folder.mount, dentry: read.dentry };
@@ -512,7 +512,7 @@ impl Sweep {
         if listed.parent != folder.dentry || read.name.is_empty() {
             return;
         }
-        let mut path: ArrayVec<u8, { PATH_BYTES_MAX + NAME_BYTES_MAX }> = ArrayVec::new();
+        let mut path: ArrayVec<u8, { PATH_BYTES_MAX + DENTRY_NAME_BYTES_MAX }> = ArrayVec::new();
         path.extend(folder.path.iter().chain(&read.name).copied());
         let mounted = self.mounts.on(place);
         if mounted.is_none() && (is_file(attributes) || is_history(&path)) {

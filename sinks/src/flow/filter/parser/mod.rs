@@ -7,7 +7,7 @@ use super::fields::{NumberField, RealField};
 use super::keywords::Keyword;
 use super::terms::{FilterProtocol, FlowEnds, FlowStateName};
 use super::words::{FilterWord, Token};
-use super::{DEPTH_MAX, FilterError, FilterStep, NameSource, STEPS_MAX};
+use super::{FilterError, FilterStep, NameSource, PARENTHESES_MAX, STEPS_MAX};
 
 /// What an operand is compared with.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -178,8 +178,8 @@ impl<'a> Parser<'a> {
     /// Parses an expression up to its closing parenthesis. Behind that, the qualifiers that held
     /// before the expression hold again.
     fn group(&mut self, depth: u32) -> FilterResult<()> {
-        if depth >= DEPTH_MAX {
-            return self.fail_before(format!("more than {DEPTH_MAX} open parentheses"));
+        if depth >= PARENTHESES_MAX {
+            return self.fail_before(format!("more than {PARENTHESES_MAX} open parentheses"));
         }
         let qualifiers = self.qualifiers;
         self.expression(depth + 1)?;
