@@ -17,7 +17,7 @@ pub struct LimitSetting {
     pub key: &'static str,
     pub default: u32,
     pub range: RangeInclusive<u32>,
-    /// What is limited, in a few words.
+    /// The limited objects, in a few words.
     pub help: &'static str,
     /// The setting's field.
     pub field: fn(&mut Limits) -> &mut u32,

@@ -50,7 +50,7 @@ until `events` enables it.
 const ENDS: &str = "
 ## Beginnings and ends
 
-One rule holds for all that a process has. It ends by a record of its own while the process goes on,
+One rule holds for all that a process has. It ends by a record of its own while the process runs,
 and otherwise with the process. So `process_terminated` is the end of all descriptors, mappings and
 threads of that process, which have no records of their own then. A process that nobody has waited
 for (`process_zombie`) has nothing left, either. An exec ends all memory of the last program:

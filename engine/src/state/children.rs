@@ -49,8 +49,8 @@ impl Children {
     }
 }
 
-/// From where on a process may have rows that are not tracked, because it has more than its share.
-/// What is tracked from there on may be older than its row, so it is not reported as new.
+/// First rows of a process that are not tracked, because it has more than its share. Objects that
+/// are tracked later may be older than their row, so they are not reported as new.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct UntrackedStart {
     /// A thread id.

@@ -39,7 +39,7 @@ impl Loader {
         self.load_listing(false)
     }
 
-    /// The same, to use it now: a bare word is a file if that is there.
+    /// The same, to use it now: a bare word is a file if the file exists.
     pub(crate) fn load_to_use(&self) -> Result<LoadedConfiguration, Report> {
         let mut loaded = self.load()?;
         for system in &mut loaded.configuration.systems {

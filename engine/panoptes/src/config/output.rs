@@ -34,7 +34,7 @@ pub struct OutputSettings {
     pub header: HeaderForm,
     /// `user_data` of every record.
     pub user_data: String,
-    /// What is replaced in arguments and shell commands.
+    /// Texts to replace in arguments and shell commands.
     pub redact: Vec<Arc<Pattern>>,
     /// Remote receivers of records.
     pub telemetry: Vec<Telemetry>,

@@ -33,7 +33,7 @@ pub struct Problem {
     /// `None` for what concerns the whole file (it can't be read, or a value is missing).
     pub place: Option<ConfigLocation>,
     pub weight: Weight,
-    /// What is wrong and how to fix it, in one line.
+    /// The mistake and how to fix it, in one line.
     pub message: String,
 }
 

@@ -80,7 +80,7 @@ impl Setting for LimitsPreset {
     }
 }
 
-/// What is read of the memory of processes themselves.
+/// Parts of the memory of processes themselves that are read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct UserMemory {
     /// Arguments, and the titles that programs write over them.

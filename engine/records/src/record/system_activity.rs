@@ -21,7 +21,7 @@ details! {
         output: Option<Text<'a>>,
         /// Number of records that the output lost.
         dropped: Option<u64>,
-        /// What is not seen.
+        /// Kinds of objects that are not seen.
         gap: Option<&'static str>,
         /// How many were missed since the last record about this gap.
         missed: Option<u64>,

@@ -1,4 +1,4 @@
-//! What is accepted as an exception, and the message of each mistake.
+//! Exceptions that are accepted, and the message of each mistake.
 
 use super::*;
 use crate::config::{Configuration, Mode, Overrides, Problem, Report, Weight, read};

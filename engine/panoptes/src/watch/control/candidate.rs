@@ -47,9 +47,9 @@ pub(super) struct SystemCandidate {
     pub(super) spare_of: Option<SystemAddress>,
     /// Whether it is a physical function of a DMA device.
     pub(super) is_physical: bool,
-    /// How many lists of functions in a row lacked this one.
+    /// Number of consecutive lists of functions that lacked this one.
     pub(super) missed: u32,
-    /// How often in a row its memory could not be compared with that of its machine.
+    /// Number of consecutive times that its memory could not be compared with its machine's.
     pub(super) uncompared: u32,
     /// Why it could not be attached to, if that is not reported because a kernel may be starting.
     pub(super) unreported: Option<String>,
@@ -180,7 +180,7 @@ pub(super) struct Changes {
     /// The SBOMs, or which containers run which images.
     pub(super) attestation: bool,
     pub(super) containers: bool,
-    /// What is reported, and how.
+    /// Rules of what is reported.
     pub(super) policy: bool,
     /// Which detectors are on that need memory of their own.
     pub(super) memory: bool,

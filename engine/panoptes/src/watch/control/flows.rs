@@ -25,7 +25,7 @@ use crate::watch::metrics::STANDS_STILL_FOR_GOOD;
 use crate::watch::signals::{Signals, StopRequest};
 use crate::watch::system_events::because;
 
-/// What is known of the sensor.
+/// State of the sensor, as the control thread knows it.
 #[derive(Debug)]
 pub(super) struct FlowSensor {
     sensor: Option<Sensor>,

@@ -21,9 +21,9 @@ use crate::watch::threads::{OtherCores, Urgency, Workers};
 const POLL_INTERVAL: Duration = Duration::from_secs(3);
 /// A list that does not end by then is reported.
 const POLL_INTERVAL_LONG: Duration = Duration::from_mins(1);
-/// Lists in a row that lack a function which is gone: while a device is reset, one may.
+/// Consecutive lists that lack a function which is gone: while a device is reset, one may.
 const MISSED: u32 = 2;
-/// Comparisons in a row for which the memory of a spare function cannot be read. Then it is a
+/// Consecutive comparisons for which the memory of a spare function cannot be read. Then it is a
 /// system of its own: another machine must not stay unwatched because it cannot be read.
 const UNCOMPARED: u32 = 3;
 /// How long the task of a function waits for another system's, which may never answer.
@@ -262,7 +262,7 @@ impl Systems {
         let mut of = system_of(&used);
         let mut used = used;
         if of.is_none() {
-            // The system was removed meanwhile, or goes on through another function.
+            // The system was removed meanwhile, or is scanned through another function.
             self.functions.machines.remove(&used);
             if let Some(other) = &self.candidates[index].spare_of {
                 of = system_of(other);

@@ -32,7 +32,7 @@ const SEARCH_LONG: Duration = Duration::from_mins(10);
 /// The same for looks at processes and files.
 const POLL_INTERVAL_LONG: Duration = Duration::from_mins(1);
 
-/// What is known of the names of guests.
+/// State of the names of guests.
 #[derive(Debug, Default)]
 pub(super) struct GuestNames {
     /// To whom they belong.
@@ -48,7 +48,7 @@ pub(super) struct GuestNames {
 pub(super) struct HostSurvey {
     /// The guests, if they were looked for.
     guests: Option<io::Result<Vec<Guest>>>,
-    /// What is known of the memory of systems; `None` if nothing is.
+    /// Comparison of the memory of systems; `None` if nothing is known.
     memory: Vec<(SystemAddress, Option<Outside>)>,
 }
 

@@ -30,7 +30,7 @@ const RANDOM_PAGES: u64 = 1024;
 /// How often all pages are read. A line that has two values by turns, each half of the time, seems
 /// different in a quarter of the rounds, and in all of these once in 65,536 comparisons.
 const ROUNDS: usize = 8;
-/// What is compared as one: a processor writes a cache line at once.
+/// Bytes that are compared as one: a processor writes a cache line at once.
 const LINE_BYTES: usize = 64;
 /// Rounds in which a line must differ.
 const DIFFERENT_ROUNDS: u8 = 2;

@@ -33,7 +33,7 @@ use crate::watch::signals::{Signals, StopRequest};
 use crate::watch::system_events::{SystemEvents, because};
 use crate::watch::threads::{TaskId, Workers, spawn};
 
-/// How often in a row the writer is started again before the program ends.
+/// Number of times that the writer is started again without a break before the program ends.
 const RESTARTS_MAX: u32 = 6;
 /// How long the writer may take for what is under way when records are left out.
 const STOP_WAIT: Duration = Duration::from_millis(500);
@@ -498,7 +498,7 @@ fn pause(time: Duration, stop: &AtomicBool) {
     }
 }
 
-/// By how much a counter has grown since it was reported; it is reported then.
+/// Growth of a counter since it was reported; it is reported then.
 fn newer(reported: &mut u64, counter: u64) -> Option<u64> {
     let more = counter.checked_sub(*reported).filter(|more| *more > 0)?;
     *reported = counter;

@@ -25,7 +25,7 @@ use crate::sandbox::GivenUp;
 use crate::watch::metrics::Server;
 use crate::watch::outputs::{ConfiguredOutput, LogFolder, Receivers, last_number, wanted};
 
-/// What is in use when the configuration is read again.
+/// Settings and devices in use when the configuration is read again.
 #[derive(Debug)]
 pub(super) struct Present {
     request: WatchRequest,
@@ -75,7 +75,7 @@ pub(super) enum NewMetrics {
 }
 
 impl ControlThread {
-    /// What is in use now.
+    /// Settings and devices in use now.
     pub(super) fn present(&self) -> Present {
         let watched = self.systems.candidates.iter().filter(|candidate| !candidate.is_gone());
         let pid = |candidate: &SystemCandidate| match candidate.system.address {

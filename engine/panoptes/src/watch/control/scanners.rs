@@ -145,7 +145,7 @@ impl<S: ScanTarget> ScannerHandle<S> {
 
     /// Looks at its present scan; returns whether it has waited so long for memory that other
     /// systems are not scanned. A scan that only takes long (a large system, a core that others
-    /// use) goes on.
+    /// use) may continue.
     fn is_silent(&mut self, now: u64) -> bool {
         let since = self.state.scans_since_ns.load(Ordering::Relaxed);
         let (before, looks) = self.looks;
@@ -344,7 +344,7 @@ impl<S: ScanTarget> Scanners<S> {
         all.map(|scanner| scanner.state.refused.load(Ordering::Relaxed)).sum()
     }
 
-    /// What is known of each scanner.
+    /// State of each scanner.
     pub(super) fn states(&self) -> Vec<Arc<ScannerState>> {
         self.quick.iter().chain(&self.slow).map(|scanner| Arc::clone(&scanner.state)).collect()
     }

@@ -61,7 +61,7 @@ pub(super) struct AttachTask {
     pub(super) is_found: bool,
     /// The function that was used instead of this one until now.
     pub(super) spare_of: Option<SystemAddress>,
-    /// Whose guest the system was, if it is named by that guest.
+    /// The guest that the system was, if it is named by that guest.
     pub(super) owner: Option<guests::GuestNameOwner>,
     pub(super) census: Arc<Mutex<guests::Census>>,
     pub(super) messages: Arc<Messages>,

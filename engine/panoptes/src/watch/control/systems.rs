@@ -17,7 +17,7 @@ use crate::watch::finder::{Finder, is_same};
 
 /// What becomes of a system that is known.
 enum SystemFate<'a> {
-    /// It goes on with these settings.
+    /// It continues with these settings.
     Stays(&'a SystemSettings),
     Goes,
 }

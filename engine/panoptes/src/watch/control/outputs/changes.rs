@@ -1,8 +1,8 @@
 //! Adds, changes and removes outputs while the writer runs.
 //!
 //! Two outputs never write to one place at the same time. An output whose settings change writes
-//! what it has first. Then another one is opened in its place, on a thread of its own, and goes on
-//! with the next record. One that has panicked is followed in the same way.
+//! what it has first. Then another one is opened in its place, on a thread of its own, and has
+//! the next records. One that has panicked is followed in the same way.
 
 use std::io;
 use std::sync::Arc;
@@ -236,7 +236,7 @@ impl OutputEntry {
         }
     }
 
-    /// What is to be opened in its place now.
+    /// The output to open in its place now.
     fn due(&self, now: Instant) -> Option<&Recipe> {
         if self.opening.is_some() || self.reported.replaced_at.is_some_and(|at| at > now) {
             return None;

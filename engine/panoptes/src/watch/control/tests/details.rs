@@ -1,4 +1,4 @@
-//! What is reported when the service is ready, and when something could not be found out.
+//! Records of a service that is ready, and of facts that could not be read.
 
 use super::super::machines::HostSurvey;
 use super::super::start::interfaces;

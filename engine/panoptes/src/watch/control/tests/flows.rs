@@ -238,7 +238,7 @@ fn last_records_that_find_no_room_show_in_the_exit_code() {
             driver.wait("lo: auditing", 1);
             (1..=FLOWS).for_each(|to| send(&from, to, 1));
             let kept = driver.kept.clone();
-            // The writer goes on when the sensor has given up its last records.
+            // The writer continues when the sensor has given up its last records.
             std::thread::spawn(move || {
                 let begin = Instant::now();
                 while kept.count(LOST) == 0 && begin.elapsed() < PATIENCE {

@@ -40,7 +40,7 @@ impl Row {
     }
 }
 
-/// What is shown by tests that have values of their own.
+/// Keys that tests with values of their own show.
 const ROWS: &[Row] = &[
     row("service.guest_users", "", "a_guest_whose_user_is_not_allowed_any_more_is_given_up"),
     row("auto_scan", "", "found_guests_end_with_auto_scan"),

@@ -84,7 +84,7 @@ fn a_system_named_by_its_guest_waits_for_it_and_follows_it() {
     assert_eq!(kept.count(&format!("{name}: Linux 6.1")), 2, "{}", kept.text());
 }
 
-/// Of two guests with one name, neither is taken, until one has ended.
+/// Two guests with one name: neither is scanned until one has ended.
 #[test]
 fn a_name_of_two_guests_is_reported_with_both() {
     let folder = tempfile::tempdir().unwrap();

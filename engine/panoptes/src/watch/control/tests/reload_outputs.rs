@@ -131,7 +131,7 @@ fn receivers_come_and_go_and_change() {
     assert_eq!(kept.count("records were lost"), 0, "{}", kept.text());
 }
 
-/// Who renews a token or a certificate sends SIGHUP.
+/// An operator who renews a token or a certificate sends SIGHUP.
 #[test]
 fn a_renewed_token_is_used_although_no_key_has_changed() {
     let folder = tempfile::tempdir().unwrap();

@@ -144,7 +144,7 @@ fn a_found_guest_that_gets_a_name_is_watched_once() {
     assert_eq!(kept.count("found as qemu:"), 1, "{text}");
 }
 
-/// What is read belongs to an allowed user, also after the list of them has changed.
+/// A source belongs to an allowed user, also after the list of users has changed.
 #[test]
 fn a_guest_whose_user_is_not_allowed_any_more_is_given_up() {
     use std::os::unix::process::CommandExt as _;
