@@ -6,6 +6,7 @@ mod code;
 mod columns;
 mod commands;
 mod dependencies;
+mod documents;
 mod functions;
 mod keys;
 mod language;

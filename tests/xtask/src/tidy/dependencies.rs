@@ -106,7 +106,7 @@ fn dependencies(manifest: &str) -> Vec<&str> {
 }
 
 /// The keys of one table.
-fn names<'a>(manifest: &'a str, table: &str) -> Vec<&'a str> {
+pub(super) fn names<'a>(manifest: &'a str, table: &str) -> Vec<&'a str> {
     let lines = manifest.lines().skip_while(|line| *line != table).skip(1);
     let lines = lines.take_while(|line| !line.starts_with('['));
     let keys = lines.filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('='));

@@ -1,0 +1,109 @@
+//! What documents list about the tree is what the tree has.
+
+use panoptes_records::activities::{Activity, MessageType};
+
+use super::dependencies::names;
+use super::files;
+
+/// Documents that list every alert in a table whose first column has its name.
+const ALERT_LISTS: &[&str] = &["README.md", "docs/detectors/index.md"];
+/// The document that lists the crates of the workspace, and the crates that they use.
+const MAP: &str = "ARCHITECTURE.md";
+/// Pages that a reader reads whole, and the lines that they may have.
+const SHORT_PAGES: &[(&str, usize)] =
+    &[("ARCHITECTURE.md", 350), ("PERFORMANCE.md", 150), ("README.md", 150), ("SECURITY.md", 120)];
+/// Numbers as words and as digits would both be right; the page has digits.
+const ALERTS_PAGE: &str = "docs/detectors/index.md";
+
+/// A file of the tree.
+fn content(wanted: &str) -> String {
+    let extension = wanted.rsplit('.').next().expect("a path has an extension");
+    let all = files(&[extension]);
+    let file = all.into_iter().find(|(path, _)| path == wanted);
+    file.map(|(_, text)| text).unwrap_or_else(|| panic!("{wanted} exists"))
+}
+
+/// The first cells of the table below this heading.
+fn first_cells<'a>(page: &'a str, heading: &str) -> Vec<&'a str> {
+    let lines = page.lines().skip_while(|line| !line.starts_with(heading)).skip(2);
+    let rows = lines.take_while(|line| line.starts_with('|'));
+    rows.filter_map(|row| Some(row.split('|').nth(1)?.trim())).collect()
+}
+
+/// The names in backticks of a cell.
+fn quoted(cell: &str) -> impl Iterator<Item = &str> {
+    cell.split('`').skip(1).step_by(2)
+}
+
+fn alerts() -> Vec<&'static str> {
+    let infos = Activity::ALL.iter().map(|activity| activity.info());
+    infos.filter(|info| info.message_type == MessageType::Alert).map(|info| info.name).collect()
+}
+
+fn sorted<T: Ord>(mut list: Vec<T>) -> Vec<T> {
+    list.sort();
+    list
+}
+
+#[test]
+fn pages_are_short() {
+    for &(path, lines_max) in SHORT_PAGES {
+        let lines = content(path).lines().count();
+        assert!(lines <= lines_max, "{path} has {lines} lines, more than {lines_max}");
+    }
+}
+
+#[test]
+fn documents_list_every_alert() {
+    for path in ALERT_LISTS {
+        let page = content(path);
+        let listed = first_cells(&page, "| alert |").into_iter().flat_map(quoted).collect();
+        assert_eq!(sorted(listed), sorted(alerts()), "{path} (left), the table of activities");
+    }
+    let (page, count) = (content(ALERTS_PAGE), alerts().len());
+    assert!(page.contains(&format!("Panoptes has {count} alerts")), "{ALERTS_PAGE}: {count}");
+}
+
+#[test]
+fn the_map_lists_every_crate() {
+    let map = content(MAP);
+    let rows = first_cells(&map, "| folder | crate |");
+    let listed: Vec<&str> = rows.into_iter().flat_map(quoted).collect();
+    let manifests = files(&["toml"]);
+    for (path, text) in &manifests {
+        let Some(folder) = path.strip_suffix("Cargo.toml").filter(|it| !it.is_empty()) else {
+            continue;
+        };
+        let is_member = text.lines().any(|line| line == "[package]");
+        assert!(!is_member || listed.contains(&folder), "{MAP} lacks {folder} in its table");
+        let name = text.lines().find_map(|line| line.strip_prefix("name = \""));
+        let name = name.and_then(|rest| rest.split('"').next()).unwrap_or_default();
+        assert!(!is_member || map.contains(&format!("`{name}`")), "{MAP} lacks {name}");
+    }
+    for folder in listed {
+        let is_there = manifests.iter().any(|(path, _)| path.starts_with(folder))
+            || files(&["sh", "c", "py"]).iter().any(|(path, _)| path.starts_with(folder));
+        assert!(is_there, "{MAP} lists {folder}, which has no files");
+    }
+}
+
+#[test]
+fn the_map_lists_every_dependency() {
+    let map = content(MAP);
+    let rows = first_cells(&map, "| crate | used in |");
+    let listed: Vec<&str> = rows.iter().flat_map(|row| row.split(", ")).collect();
+    let workspace = content("Cargo.toml");
+    let declared = names(&workspace, "[workspace.dependencies]");
+    let foreign: Vec<&str> =
+        declared.into_iter().filter(|name| !name.starts_with("panoptes-")).collect();
+    assert!(foreign.len() > 30, "too few dependencies: {foreign:?}");
+    assert_eq!(sorted(listed), sorted(foreign), "{MAP} (left), Cargo.toml");
+}
+
+#[test]
+fn first_cells_of_a_table_are_found() {
+    let page = "| a | b |\n|---|---|\n| `x` | 1 |\n| [`y`](z.md) | 2 |\n\n| c | d |\n";
+    let cells = first_cells(page, "| a |");
+    assert_eq!(cells, ["`x`", "[`y`](z.md)"]);
+    assert_eq!(cells.into_iter().flat_map(quoted).collect::<Vec<_>>(), ["x", "y"]);
+}
