@@ -12,12 +12,12 @@ use panoptes_packet_files::{CaptureFile, CaptureFormat, CaptureOptions};
 /// Unpacked bytes of one input: a compressed one may have a thousand times its size.
 const CAPTURE_BYTES_MAX: u64 = 64 << 20;
 
-struct Slow {
+struct SlowReader {
     capture: Cursor<Vec<u8>>,
     bytes_max: usize,
 }
 
-impl Read for Slow {
+impl Read for SlowReader {
     fn read(&mut self, target: &mut [u8]) -> std::io::Result<usize> {
         let count = target.len().min(self.bytes_max);
         self.capture.read(&mut target[..count])
@@ -30,7 +30,7 @@ fuzz_target!(|data: &[u8]| {
         0 => usize::MAX,
         bytes => usize::from(bytes),
     };
-    let reader = Slow { capture: Cursor::new(capture.to_vec()), bytes_max };
+    let reader = SlowReader { capture: Cursor::new(capture.to_vec()), bytes_max };
     let options = CaptureOptions { as_tsh: how & 1 != 0, ..CaptureOptions::default() };
     let Ok(mut file) = CaptureFile::from_reader(reader, "input", &options) else { return };
     assert_eq!(file.format() == CaptureFormat::Tsh, options.as_tsh);

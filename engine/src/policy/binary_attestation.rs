@@ -24,7 +24,7 @@ use super::writing::{EventSubject, Reporter};
 use crate::detect::Acceptance;
 use crate::detect::binary_attestation::Alert;
 use crate::detect::binary_attestation::arguments::arguments;
-use crate::detect::binary_attestation::verdict::{Basis, Role, Wrong};
+use crate::detect::binary_attestation::verdict::{Basis, FileFault, Role};
 use crate::page_cache::{ContentFormat, ElfKind};
 use crate::state::ScanContext;
 use crate::state::facts::ProcessFacts;
@@ -89,9 +89,9 @@ fn activities(alert: &Alert<'_>) -> ArrayVec<Activity, 2> {
     };
     let mut all = ArrayVec::new();
     match alert.finding.wrong {
-        Wrong::Foreign { other_size: Some(_), .. } => all.extend([other_size, foreign]),
-        Wrong::Foreign { other_size: None, .. } => all.push(foreign),
-        Wrong::Elsewhere { .. } | Wrong::Arguments { .. } => {
+        FileFault::Foreign { other_size: Some(_), .. } => all.extend([other_size, foreign]),
+        FileFault::Foreign { other_size: None, .. } => all.push(foreign),
+        FileFault::Elsewhere { .. } | FileFault::Arguments { .. } => {
             all.push(Activity::BinaryExecutedNotAsIntended);
         }
     }
@@ -101,13 +101,13 @@ fn activities(alert: &Alert<'_>) -> ArrayVec<Activity, 2> {
 fn techniques(alert: &Alert<'_>) -> Techniques {
     let is_memfd = alert.file.is_memfd;
     match alert.finding.wrong {
-        Wrong::Foreign { .. } if alert.role == Role::Library => LIBRARY,
-        Wrong::Foreign { .. } if is_memfd => FILELESS,
-        Wrong::Foreign { instead: Some(_), .. } => MODIFIED,
-        Wrong::Foreign { instead: None, .. } if alert.file.is_deleted => DELETED,
-        Wrong::Foreign { instead: None, .. } => FOREIGN,
-        Wrong::Elsewhere { .. } if is_memfd => ELSEWHERE_FILELESS,
-        Wrong::Elsewhere { .. } | Wrong::Arguments { .. } => ELSEWHERE,
+        FileFault::Foreign { .. } if alert.role == Role::Library => LIBRARY,
+        FileFault::Foreign { .. } if is_memfd => FILELESS,
+        FileFault::Foreign { instead: Some(_), .. } => MODIFIED,
+        FileFault::Foreign { instead: None, .. } if alert.file.is_deleted => DELETED,
+        FileFault::Foreign { instead: None, .. } => FOREIGN,
+        FileFault::Elsewhere { .. } if is_memfd => ELSEWHERE_FILELESS,
+        FileFault::Elsewhere { .. } | FileFault::Arguments { .. } => ELSEWHERE,
     }
 }
 
@@ -155,10 +155,10 @@ fn write_reason(out: &mut impl Write, activity: Activity, alert: &Alert<'_>) -> 
     let (file, size) = (path(alert.file.path), alert.file.size);
     let (origin, hash) = (origin(alert), hash(alert));
     match (alert.finding.wrong, alert.finding.basis) {
-        (Wrong::Foreign { other_size: Some(other), .. }, _) if is_about_size => {
+        (FileFault::Foreign { other_size: Some(other), .. }, _) if is_about_size => {
             write!(out, "{file} has {size} bytes, what {origin} has there has {other}")?;
         }
-        (Wrong::Foreign { instead, .. }, basis) => {
+        (FileFault::Foreign { instead, .. }, basis) => {
             match basis {
                 Basis::Content => write!(out, "the content of {file} ({hash})")?,
                 Basis::Parts { partial, .. } => {
@@ -184,7 +184,7 @@ fn write_reason(out: &mut impl Write, activity: Activity, alert: &Alert<'_>) -> 
                 out.write_str(", unless it was approved by a hash alone")?;
             }
         }
-        (Wrong::Elsewhere { shipped }, basis) => {
+        (FileFault::Elsewhere { shipped }, basis) => {
             let home = path(alert.shipped.file(shipped).and_then(|file| file.path()));
             match basis {
                 Basis::Parts { partial, .. } => write!(
@@ -196,7 +196,7 @@ fn write_reason(out: &mut impl Write, activity: Activity, alert: &Alert<'_>) -> 
                 _ => write!(out, "{origin} has the content of {file} ({hash}) as {home}")?,
             }
         }
-        (Wrong::Arguments { entrypoint }, _) => {
+        (FileFault::Arguments { entrypoint }, _) => {
             let what = if entrypoint { "the entrypoint of" } else { "what it is meant for by" };
             write!(out, "the arguments of {file} are not {what} {origin}")?;
             let mut entrypoints = alert.shipped.entrypoints(alert.applied);

@@ -16,7 +16,7 @@ use std::hash::DefaultHasher;
 use panoptes_tables::{HashKey, Key};
 
 use crate::detect::binary_attestation::Alert;
-use crate::detect::binary_attestation::verdict::Wrong;
+use crate::detect::binary_attestation::verdict::FileFault;
 use crate::detect::file_content::ContentChange;
 use crate::detect::file_content::important::rule_of;
 use crate::detect::file_content::paths::{PathChange, PermissionChange};
@@ -110,8 +110,10 @@ impl Cause {
             _ => cause.text(path).number(file.device).number(file.number),
         };
         match alert.finding.wrong {
-            Wrong::Arguments { .. } => cause.text(alert.process.command_line.unwrap_or_default()),
-            Wrong::Foreign { .. } | Wrong::Elsewhere { .. } => cause,
+            FileFault::Arguments { .. } => {
+                cause.text(alert.process.command_line.unwrap_or_default())
+            }
+            FileFault::Foreign { .. } | FileFault::Elsewhere { .. } => cause,
         }
     }
 

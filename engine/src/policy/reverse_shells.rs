@@ -26,7 +26,7 @@ use crate::detect::reverse_shells::direction::ConnectionDirection;
 use crate::detect::reverse_shells::interpreter::InterpreterKind;
 use crate::detect::reverse_shells::judge::Reason;
 use crate::detect::reverse_shells::{
-    ChainStep, ConnectionEnd, MemberConnection, ReverseShell, TURNS_BY_ORDER_SURE, Through,
+    ChainStep, ConnectionEnd, MemberConnection, ProcessLink, ReverseShell, TURNS_BY_ORDER_SURE,
 };
 use crate::state::ScanContext;
 use crate::state::facts::FileName;
@@ -194,12 +194,12 @@ fn is_udp(finding: &ReverseShell<'_>) -> bool {
 /// Whether a process of the chain reads from a regular file, memory or a message queue what another
 /// has written to it. It may do so for other reasons.
 fn leads_over_files(finding: &ReverseShell<'_>) -> bool {
-    use Through::{File, Memory, Queue};
+    use ProcessLink::{File, Memory, Queue};
     leads_through(finding, |link| matches!(link, File(_) | Memory { .. } | Queue { .. }))
 }
 
 /// Whether a way of the chain leads over such a link.
-fn leads_through(finding: &ReverseShell<'_>, is_it: impl Fn(Through) -> bool) -> bool {
+fn leads_through(finding: &ReverseShell<'_>, is_it: impl Fn(ProcessLink) -> bool) -> bool {
     let mut steps = finding.inward.iter().chain(finding.outward);
     steps.any(|step| step.through.is_some_and(&is_it))
 }
@@ -209,7 +209,9 @@ fn leads_through(finding: &ReverseShell<'_>, is_it: impl Fn(Through) -> bool) ->
 fn is_memory_unsure(finding: &ReverseShell<'_>) -> bool {
     let memory = |steps: &[ChainStep]| {
         steps.iter().find_map(|step| match step.through {
-            Some(Through::Memory { is_on_disk, has_events, .. }) => Some((is_on_disk, has_events)),
+            Some(ProcessLink::Memory { is_on_disk, has_events, .. }) => {
+                Some((is_on_disk, has_events))
+            }
             _ => None,
         })
     };
@@ -222,7 +224,7 @@ fn is_memory_unsure(finding: &ReverseShell<'_>) -> bool {
 
 /// Whether only one scan has shown messages that pass a queue of the chain. They may be others.
 fn is_queue_unsure(finding: &ReverseShell<'_>) -> bool {
-    leads_through(finding, |link| matches!(link, Through::Queue { is_sure: false, .. }))
+    leads_through(finding, |link| matches!(link, ProcessLink::Queue { is_sure: false, .. }))
 }
 
 fn peer(end: &ConnectionEnd) -> SocketAddr {
@@ -340,24 +342,26 @@ fn way(finding: &ReverseShell<'_>, steps: &[ChainStep]) -> impl Display {
             name(finding, step.member).fmt(f)?;
             match step.through {
                 None => {}
-                Some(Through::Pipe(number)) => match path(finding, mode::S_IFIFO, number) {
+                Some(ProcessLink::Pipe(number)) => match path(finding, mode::S_IFIFO, number) {
                     Some(path) => write!(f, " → FIFO {} → ", path.escape_ascii())?,
                     None => write!(f, " → pipe {number} → ")?,
                 },
-                Some(Through::File(number)) => match path(finding, mode::S_IFREG, number) {
+                Some(ProcessLink::File(number)) => match path(finding, mode::S_IFREG, number) {
                     Some(path) => write!(f, " → file {} → ", path.escape_ascii())?,
                     None => write!(f, " → file with inode {number} → ")?,
                 },
-                Some(Through::Memory { number, .. }) => {
+                Some(ProcessLink::Memory { number, .. }) => {
                     match path(finding, mode::S_IFREG, number) {
                         Some(path) => write!(f, " → shared memory {} → ", path.escape_ascii())?,
                         None => write!(f, " → shared memory with inode {number} → ")?,
                     }
                 }
-                Some(Through::Queue { id, .. }) => write!(f, " → message queue {id} → ")?,
-                Some(Through::Unix) => f.write_str(" → socket pair → ")?,
-                Some(Through::Terminal(number)) => write!(f, " → pseudoterminal {number} → ")?,
-                Some(Through::Connection) => f.write_str(" → connection within the machine → ")?,
+                Some(ProcessLink::Queue { id, .. }) => write!(f, " → message queue {id} → ")?,
+                Some(ProcessLink::Unix) => f.write_str(" → socket pair → ")?,
+                Some(ProcessLink::Terminal(number)) => write!(f, " → pseudoterminal {number} → ")?,
+                Some(ProcessLink::Connection) => {
+                    f.write_str(" → connection within the machine → ")?
+                }
             }
         }
         Ok(())
@@ -463,7 +467,7 @@ mod tests {
         let end = ConnectionEnd::Connection(facts(40000, [203, 0, 113, 9]));
         let both = ReverseShell { end, ..datagram };
         assert_eq!(confidence(&both), Confidence::Medium);
-        let file = [ChainStep { member: 0, through: Some(Through::File(7)) }];
+        let file = [ChainStep { member: 0, through: Some(ProcessLink::File(7)) }];
         assert_eq!(confidence(&ReverseShell { inward: &file, ..both }), Confidence::Low);
         for (reason, what) in [
             (Reason::TwoPeers, "does something"),
@@ -486,10 +490,10 @@ mod tests {
         let step =
             |through| [ChainStep { member: 0, through }, ChainStep { member: 0, through: None }];
         let memory = |is_on_disk, has_events| {
-            step(Some(Through::Memory { number: 9, is_on_disk, has_events }))
+            step(Some(ProcessLink::Memory { number: 9, is_on_disk, has_events }))
         };
         let (pipe, plain, disk) =
-            (&step(Some(Through::Pipe(7))), &memory(false, false), &memory(true, false));
+            (&step(Some(ProcessLink::Pipe(7))), &memory(false, false), &memory(true, false));
         let of = |(inward, outward): (&[ChainStep; 2], &[ChainStep; 2])| {
             confidence(&ReverseShell { inward, outward, ..finding(Reason::Commanded) })
         };

@@ -4,10 +4,10 @@ use crate::row::Row;
 use crate::truth::Flow;
 
 /// A wrong field of a record: its name in `ra`, and the values.
-pub type Wrong = (&'static str, String);
+pub type FieldFault = (&'static str, String);
 
 /// The fields in which a record is not what the truth has.
-fn wrong_fields(flow: &Flow, row: &Row) -> Vec<Wrong> {
+fn wrong_fields(flow: &Flow, row: &Row) -> Vec<FieldFault> {
     let mut wrong = Vec::new();
     let key = flow.key().join(" ");
     let mut check = |field, is_right: bool, truth: &str| {
@@ -50,7 +50,7 @@ fn wrong_fields(flow: &Flow, row: &Row) -> Vec<Wrong> {
 }
 
 /// What distinguishes a sensor's records from the truth.
-pub fn wrong(flows: &[Flow], rows: &[Row]) -> Vec<Wrong> {
+pub fn wrong(flows: &[Flow], rows: &[Row]) -> Vec<FieldFault> {
     let mut flows: Vec<&Flow> = flows.iter().collect();
     flows.sort_by_key(|flow| flow.start_ns);
     let mut left: Vec<&Row> = rows.iter().collect();

@@ -44,7 +44,7 @@ mod wire;
 pub use argus::Argus;
 pub use between::{Between, Host, Layer};
 pub use capture::{Capture, Clock, Conversation};
-pub use check::{Wrong, wrong};
+pub use check::{FieldFault, wrong};
 pub use differences::{Difference, Tolerance, differences};
 pub use icmp::{Discovery, Echo, Neighbour, Redirect, TimeExceeded, Timestamp};
 pub use kinds::{BEGIN_NS, Kind, kinds};

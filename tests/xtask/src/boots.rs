@@ -144,7 +144,7 @@ fn boot(system: System, image: &Image, program: &Path, options: &Options) -> Res
     eprintln!("boots: {} starts; its records go to {}", system.name(), folder.display());
     let mut service = Service::start(program, &name, &folder)?;
     let machine = Machine::start(image, &name)?;
-    let slow = Slow::new(machine.process_id(), options.slower);
+    let slow = PacedProcess::new(machine.process_id(), options.slower);
     let (begin, mut boot) = (Instant::now(), Boot::default());
     while begin.elapsed() < START_MAX && !boot.has_started(system) && !machine.wait(INTERVAL) {
         let console = machine.console();
@@ -216,12 +216,12 @@ impl Drop for Service {
 }
 
 /// Stops a process again and again, until this is dropped: then the process continues.
-struct Slow {
+struct PacedProcess {
     is_over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Slow {
+impl PacedProcess {
     fn new(process: u32, slower: u32) -> Self {
         let is_over = Arc::new(AtomicBool::new(false));
         let over = Arc::clone(&is_over);
@@ -237,7 +237,7 @@ impl Slow {
     }
 }
 
-impl Drop for Slow {
+impl Drop for PacedProcess {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn a_process_goes_on_after_it_was_slowed_down() {
         let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
-        drop(Slow::new(child.id(), 3));
+        drop(PacedProcess::new(child.id(), 3));
         let state = || std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
         assert!(!state().contains(") T "), "{}", state());
         let _ = child.kill();

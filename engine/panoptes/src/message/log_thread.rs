@@ -206,13 +206,13 @@ mod tests {
     use super::*;
 
     /// A log that waits for a word before each line.
-    struct Slow {
+    struct SlowLog {
         words: Receiver<()>,
         written: Sender<String>,
         lost: u64,
     }
 
-    impl LogThreadSink for Slow {
+    impl LogThreadSink for SlowLog {
         fn write(&mut self, line: &[u8]) -> io::Result<()> {
             let _ = self.words.recv_timeout(panoptes_bounded::BOUND);
             let line = String::from_utf8_lossy(line);
@@ -233,7 +233,7 @@ mod tests {
 
     fn slow() -> (LogThread, Sender<()>, Receiver<String>) {
         let ((word, words), (written, all)) = (channel(), channel());
-        let log = LogThread::start(Slow { words, written, lost: 0 }, || ()).unwrap();
+        let log = LogThread::start(SlowLog { words, written, lost: 0 }, || ()).unwrap();
         (log, word, all)
     }
 

@@ -327,7 +327,7 @@ fn a_process_that_a_module_hides_is_reported() {
 }
 
 /// Memory from which every read takes some time, as over a bus.
-struct Slow {
+struct SlowSource {
     source: FileSource,
     read: Duration,
 }
@@ -335,7 +335,7 @@ struct Slow {
 /// How many reads are in flight at once.
 const UNDER_WAY: usize = 256;
 
-impl MemorySource for Slow {
+impl MemorySource for SlowSource {
     fn read_batch(&mut self, requests: &mut [ReadRequest], arena: &mut [u8]) {
         for requests in requests.chunks_mut(UNDER_WAY) {
             self.source.read_batch(requests, arena);
@@ -358,7 +358,7 @@ fn a_slow_scan_of_a_storm_reports_no_hidden_process() {
     }
     let mut guest = inside::boot(Flavor::V6_12);
     let source = FileSource::open(guest.ram_path()).unwrap();
-    let mut slow = Slow { source, read: Duration::ZERO };
+    let mut slow = SlowSource { source, read: Duration::ZERO };
     let profile = discover(&mut slow.source, &DiscoveryOptions::default(), &mut ()).unwrap();
     let (kernel, limits) = (kernel_of(&profile), Limits::default());
     guest.agent("storm rate=400 seconds=60").unwrap();

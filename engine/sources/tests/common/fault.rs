@@ -53,12 +53,12 @@ pub struct Fault<S> {
     random: SplitMix,
     batches: u64,
     hook: Option<Hook>,
-    past: Vec<Past>,
+    past: Vec<EarlierRead>,
 }
 
 /// The bytes that a request read the last time.
 #[derive(Clone, Copy, Debug)]
-struct Past {
+struct EarlierRead {
     address: u64,
     length: usize,
     bytes: [u8; PAST_BYTES],
@@ -80,7 +80,7 @@ impl<S: MemorySource> Fault<S> {
     /// Wraps a source. Damage depends on `seed` and `rates` only.
     pub fn new(source: S, seed: u64, rates: FaultRates) -> Self {
         let torn = rates.torn_requests > 0;
-        let past = Past { address: 0, length: 0, bytes: [0; PAST_BYTES] };
+        let past = EarlierRead { address: 0, length: 0, bytes: [0; PAST_BYTES] };
         Self {
             source,
             seed,
@@ -185,7 +185,7 @@ impl<S: MemorySource> Fault<S> {
         let past = &mut self.past[hash(0, 0, address) as usize % PAST_COUNT];
         let known = past.address == address && past.length == bytes.len();
         let old = past.bytes;
-        *past = Past { address, length: bytes.len(), bytes: old };
+        *past = EarlierRead { address, length: bytes.len(), bytes: old };
         past.bytes[..bytes.len()].copy_from_slice(bytes);
         let half = bytes.len() / 2..bytes.len();
         if strike && known && bytes[half.clone()] != old[half.clone()] {

@@ -53,7 +53,7 @@ const COMM_BYTES: usize = 15;
 
 /// A file that a process runs.
 #[derive(Clone, Copy)]
-struct Ran {
+struct ExecutedFile {
     /// Index in the snapshot.
     file: Option<Index<FileRow>>,
     role: Role,
@@ -276,7 +276,7 @@ impl BinaryAttestation {
             program.executable = FileIdentity::of(snapshot, file);
             program.runs_outside = is_outside(program);
         }
-        let ran = Ran { file, role: Role::Program, is_main_executable: true };
+        let ran = ExecutedFile { file, role: Role::Program, is_main_executable: true };
         self.run(cx, row, program, ran);
         file
     }
@@ -317,7 +317,12 @@ impl BinaryAttestation {
                     .is_some_and(|_| base_name(self.buffer.text()) == name)
             });
             let role = if is_program { Role::Program } else { Role::Library };
-            self.run(cx, row, program, Ran { file: area.file, role, is_main_executable: false });
+            self.run(
+                cx,
+                row,
+                program,
+                ExecutedFile { file: area.file, role, is_main_executable: false },
+            );
         }
         script_of(line, facts.name, executed)
             .is_some_and(|script| !self.run_script(cx, row, program, script, facts.directory))
@@ -357,7 +362,8 @@ impl BinaryAttestation {
                 if is_path_of(script, path, directory) {
                     if self.is_shipped_at(&applied, path) {
                         let file = descriptor.file;
-                        let ran = Ran { file, role: Role::Script, is_main_executable: false };
+                        let ran =
+                            ExecutedFile { file, role: Role::Script, is_main_executable: false };
                         self.run(cx, row, program, ran);
                     }
                     return true;
@@ -372,7 +378,7 @@ impl BinaryAttestation {
     }
 
     /// Records that a program runs a file, unless the file was checked before.
-    fn run(&mut self, cx: &ScanContext<'_>, row: &ProcessRow, program: RowId, ran: Ran) {
+    fn run(&mut self, cx: &ScanContext<'_>, row: &ProcessRow, program: RowId, ran: ExecutedFile) {
         let snapshot = cx.snapshot;
         let Some(file) = snapshot.files.at(ran.file) else { return };
         let Some(identity) = FileIdentity::of_file(snapshot, file) else { return };

@@ -56,7 +56,7 @@ use first_processes::FirstProcesses;
 use forks::Relatives;
 use program::{Item, NO_ITEM, TrackedProgram, UndecidedFile, UndecidedFileState};
 use quota::Quota;
-use verdict::{AttestationQuestion, AttestationVerdict, Basis, Deviation, Role, Wrong};
+use verdict::{AttestationQuestion, AttestationVerdict, Basis, Deviation, FileFault, Role};
 
 pub use crate::page_cache::ContentSource;
 pub use crate::shipped::{ShippedBuilder, ShippedFile, ShippedFiles, ShippedSubject};
@@ -446,14 +446,14 @@ impl BinaryAttestation {
     ) -> (Option<Deviation>, bool) {
         let waited = now.since(waiting.since.monotonic) >= HASHES_NS;
         match verdict::decide(question) {
-            AttestationVerdict::Alert(Deviation { wrong: Wrong::Elsewhere { .. }, .. })
+            AttestationVerdict::Alert(Deviation { wrong: FileFault::Elsewhere { .. }, .. })
                 if waiting.by_system && waiting.is_memfd && program.is_inside =>
             {
                 // A container's runtime that is entering the container.
                 (None, true)
             }
             // The file was at its place before: renaming a file changes its time too.
-            AttestationVerdict::Alert(Deviation { wrong: Wrong::Elsewhere { .. }, .. })
+            AttestationVerdict::Alert(Deviation { wrong: FileFault::Elsewhere { .. }, .. })
                 if waiting.again =>
             {
                 (None, true)
@@ -478,7 +478,7 @@ impl BinaryAttestation {
         }
         let line = self.strings.get(program.line?);
         let wrong = |entrypoint| Deviation {
-            wrong: Wrong::Arguments { entrypoint },
+            wrong: FileFault::Arguments { entrypoint },
             basis: Basis::CommandLine,
         };
         let mut lists = question.intended_arguments().peekable();

@@ -167,12 +167,12 @@ impl Watch {
 
 fn line(alert: &Alert<'_>) -> String {
     let what = match alert.finding.wrong {
-        Wrong::Foreign { other_size: Some(_), .. } => "other size",
-        Wrong::Foreign { instead: Some(_), .. } => "modified",
-        Wrong::Foreign { .. } => "foreign",
-        Wrong::Elsewhere { .. } => "elsewhere",
-        Wrong::Arguments { entrypoint: true } => "not the entrypoint",
-        Wrong::Arguments { entrypoint: false } => "arguments",
+        FileFault::Foreign { other_size: Some(_), .. } => "other size",
+        FileFault::Foreign { instead: Some(_), .. } => "modified",
+        FileFault::Foreign { .. } => "foreign",
+        FileFault::Elsewhere { .. } => "elsewhere",
+        FileFault::Arguments { entrypoint: true } => "not the entrypoint",
+        FileFault::Arguments { entrypoint: false } => "arguments",
     };
     let role = match alert.role {
         Role::Program => "program",

@@ -72,16 +72,16 @@ pub enum AttestationVerdict {
     Alert(Deviation),
 }
 
-/// A fault ([`Wrong`]), and the evidence for it.
+/// A fault ([`FileFault`]), and the evidence for it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Deviation {
-    pub wrong: Wrong,
+    pub wrong: FileFault,
     pub basis: Basis,
 }
 
 /// A fault of a file, or of the way in which it was run.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Wrong {
+pub enum FileFault {
     /// The content was not shipped.
     Foreign {
         /// The file that was shipped at its path, if any.
@@ -233,16 +233,17 @@ impl<'a> AttestationQuestion<'a> {
         let other_size = instead.and_then(|file| file.size()).filter(|_| !same_size);
         let instead = instead.map(|file| file.id());
         AttestationVerdict::Alert(Deviation {
-            wrong: Wrong::Foreign { instead, other_size },
+            wrong: FileFault::Foreign { instead, other_size },
             basis,
         })
     }
 
     fn elsewhere(&self, shipped: FileId, basis: Basis) -> AttestationVerdict {
         match self.role {
-            Role::Program => {
-                AttestationVerdict::Alert(Deviation { wrong: Wrong::Elsewhere { shipped }, basis })
-            }
+            Role::Program => AttestationVerdict::Alert(Deviation {
+                wrong: FileFault::Elsewhere { shipped },
+                basis,
+            }),
             Role::Library | Role::Script => AttestationVerdict::Fine,
         }
     }

@@ -110,7 +110,7 @@ struct Writes {
 
 /// A time in which a package manager changed files, by the machine's clock.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Past {
+struct InstallPeriod {
     began_ns: i64,
     ended_ns: i64,
     /// Whether files of users count, too: see [`InstallTimes::AllAlong`].
@@ -132,7 +132,7 @@ pub(super) struct Packages {
     /// Writers and their package managers.
     writers: RecentList<(ProcessKey, ProcessKey)>,
     /// Times in which trusted package managers ran that have ended.
-    past: RecentList<Past>,
+    past: RecentList<InstallPeriod>,
     names: NameBuffers,
     buffer: PathBuffer,
 }
@@ -431,8 +431,8 @@ fn installs(descriptor: &DescriptorFacts<'_>) -> bool {
 }
 
 /// Notes a time in which a package manager ran.
-fn note_past(past: &mut RecentList<Past>, new: Past) {
-    let is_near = |it: &&mut Past| {
+fn note_past(past: &mut RecentList<InstallPeriod>, new: InstallPeriod) {
+    let is_near = |it: &&mut InstallPeriod| {
         it.is_all_along == new.is_all_along
             && new.began_ns.saturating_sub(it.ended_ns) <= PAUSE_NS
             && it.began_ns.saturating_sub(new.ended_ns) <= PAUSE_NS
@@ -446,7 +446,7 @@ fn note_past(past: &mut RecentList<Past>, new: Past) {
     }
 }
 
-impl Past {
+impl InstallPeriod {
     /// Whether a change at a time belongs to it. `is_roots`: whether the file is root's.
     fn has(&self, calendar_ns: i64, is_roots: bool) -> bool {
         (self.began_ns..=self.ended_ns).contains(&calendar_ns) && (is_roots || self.is_all_along)
@@ -455,8 +455,8 @@ impl Past {
 
 impl Writes {
     /// The time in which what changes belongs to them.
-    fn time(&self) -> Past {
-        Past {
+    fn time(&self) -> InstallPeriod {
+        InstallPeriod {
             began_ns: self.began_ns.saturating_sub(PAUSE_NS),
             ended_ns: self.ended_ns.saturating_add(PAUSE_NS),
             is_all_along: false,
@@ -466,16 +466,18 @@ impl Writes {
 
 impl ManagerProcess {
     /// The times in which it changes files, the last one first.
-    fn times(&self, boot_to_real_ns: i64) -> [Option<Past>; 2] {
+    fn times(&self, boot_to_real_ns: i64) -> [Option<InstallPeriod>; 2] {
         let began_ns = boot_to_real_ns.saturating_add_unsigned(self.key.start_boottime);
         let ended_ns = self.ended.map_or(i64::MAX, |ended| ended.calendar_ns.unwrap_or(began_ns));
         let within = |writes: Option<Writes>| {
             let time = writes?.time();
             let (began_ns, ended_ns) = (time.began_ns.max(began_ns), time.ended_ns.min(ended_ns));
-            (began_ns <= ended_ns).then_some(Past { began_ns, ended_ns, ..time })
+            (began_ns <= ended_ns).then_some(InstallPeriod { began_ns, ended_ns, ..time })
         };
         match self.times {
-            InstallTimes::AllAlong => [Some(Past { began_ns, ended_ns, is_all_along: true }), None],
+            InstallTimes::AllAlong => {
+                [Some(InstallPeriod { began_ns, ended_ns, is_all_along: true }), None]
+            }
             InstallTimes::AroundWrites | InstallTimes::AroundInstallations => {
                 self.writes.map(within)
             }
@@ -484,7 +486,7 @@ impl ManagerProcess {
 
     /// Notes that one of its processes was seen to write. Returns the time before, if there was a
     /// pause.
-    fn note_write(&mut self, calendar_ns: i64, at: Monotonic) -> Option<Past> {
+    fn note_write(&mut self, calendar_ns: i64, at: Monotonic) -> Option<InstallPeriod> {
         if self.times == InstallTimes::AllAlong {
             return None;
         }

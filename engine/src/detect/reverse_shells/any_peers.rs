@@ -18,7 +18,7 @@ use super::candidates::any_peers_of;
 use super::direction::ConnectionDirection;
 use super::graph::{ChannelEnd, Edges, is_master};
 use super::interpreter::Commands;
-use super::judge::{At, Reason};
+use super::judge::{ConnectionPosition, Reason};
 use super::pending::{PairObservation, SettlingTime};
 use super::search::{GraphSearch, Hop};
 use super::servers::KnownProcesses;
@@ -69,7 +69,7 @@ impl ReverseShells {
         }
         let Some(mut candidate) = self.any_peer(scene, state, &shell, &sources) else { return };
         let Some(pair) = self.pair(&shell, candidate.object) else { return };
-        let shape = (At::Relayed, At::Relayed);
+        let shape = (ConnectionPosition::Relayed, ConnectionPosition::Relayed);
         // Only a pair that is watched costs a look at other processes.
         let is_new = self.pending.had_spoken(pair, shape).is_none();
         let question = PairObservation {

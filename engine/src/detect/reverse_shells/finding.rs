@@ -93,12 +93,12 @@ pub struct ChainStep {
     /// Index in [`ReverseShell::members`].
     pub member: usize,
     /// The link, or `None` at the end of the path.
-    pub through: Option<Through>,
+    pub through: Option<ProcessLink>,
 }
 
 /// A link between two processes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Through {
+pub enum ProcessLink {
     /// Inode number of a pipe or FIFO.
     Pipe(u64),
     /// A pair of AF_UNIX sockets.
@@ -285,15 +285,15 @@ impl ReverseShells {
     }
 
     /// The link between the processes of two hops.
-    fn link_of(&self, snapshot: &Snapshot, outer: &Hop, inner: &Hop) -> Through {
+    fn link_of(&self, snapshot: &Snapshot, outer: &Hop, inner: &Hop) -> ProcessLink {
         if let ChannelEnd::Queue(queue) = inner.object {
             let is_sure = self.graph.is_queue_sure(queue, outer.table, inner.table);
-            return Through::Queue { id: queue.id, is_sure };
+            return ProcessLink::Queue { id: queue.id, is_sure };
         }
         match through(snapshot, inner.object) {
-            Through::Memory { number, is_on_disk, .. } => {
+            ProcessLink::Memory { number, is_on_disk, .. } => {
                 let has_events = self.graph.share_eventfd(snapshot, outer.table, inner.table);
-                Through::Memory { number, is_on_disk, has_events }
+                ProcessLink::Memory { number, is_on_disk, has_events }
             }
             link => link,
         }
@@ -471,28 +471,28 @@ fn turn(steps: &mut ArrayVec<ChainStep, MEMBERS_MAX>) {
     }
 }
 
-pub(super) fn through(snapshot: &Snapshot, object: ChannelEnd) -> Through {
+pub(super) fn through(snapshot: &Snapshot, object: ChannelEnd) -> ProcessLink {
     match object {
         ChannelEnd::Pipe(inode) => {
-            Through::Pipe(snapshot.inodes.at(inode).map_or(0, |row| row.attributes.ino))
+            ProcessLink::Pipe(snapshot.inodes.at(inode).map_or(0, |row| row.attributes.ino))
         }
         ChannelEnd::File(file) => {
             let inode = snapshot.files.at(file).and_then(|row| snapshot.inodes.at(row.inode));
-            Through::File(inode.map_or(0, |row| row.attributes.ino))
+            ProcessLink::File(inode.map_or(0, |row| row.attributes.ino))
         }
         ChannelEnd::Memory(inode) => {
             let number = snapshot.inodes.at(inode).map_or(0, |row| row.attributes.ino);
             let is_on_disk = !is_in_memory(snapshot, inode);
-            Through::Memory { number, is_on_disk, has_events: false }
+            ProcessLink::Memory { number, is_on_disk, has_events: false }
         }
-        ChannelEnd::Queue(queue) => Through::Queue { id: queue.id, is_sure: false },
-        ChannelEnd::Unix(_) => Through::Unix,
+        ChannelEnd::Queue(queue) => ProcessLink::Queue { id: queue.id, is_sure: false },
+        ChannelEnd::Unix(_) => ProcessLink::Unix,
         ChannelEnd::Terminal(at) => {
             let row = snapshot.terminals.at(at);
-            Through::Terminal(row.map_or(0, |row| row.number))
+            ProcessLink::Terminal(row.map_or(0, |row| row.number))
         }
         ChannelEnd::Connection(_) | ChannelEnd::Datagram(_) | ChannelEnd::AnyPeer(_) => {
-            Through::Connection
+            ProcessLink::Connection
         }
     }
 }

@@ -12,9 +12,9 @@ use super::interpreter::{Commands, Interpreter, InterpreterKind};
 pub struct Case {
     pub interpreter: Interpreter,
     /// How the connection's bytes reach the interpreter.
-    pub inward: At,
+    pub inward: ConnectionPosition,
     /// How the interpreter's output reaches the connection.
-    pub outward: At,
+    pub outward: ConnectionPosition,
     /// Which end began the connection.
     pub direction: ConnectionDirection,
     /// Whether a login server holds the connection, or gets what comes over it as it comes.
@@ -41,7 +41,7 @@ pub struct Case {
 
 /// How bytes get from a connection to an interpreter, or back.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum At {
+pub enum ConnectionPosition {
     /// The connection itself is the standard input, or the standard output or error.
     Stdio,
     /// Other processes relay between the connection and the standard input, or the standard output
@@ -98,9 +98,13 @@ impl Case {
     /// elsewhere.
     fn takes_input(&self) -> bool {
         match (self.inward, self.outward) {
-            (At::Stdio | At::Relayed, At::Stdio | At::Relayed) => true,
-            (At::Relayed, At::OtherFd) => !self.has_spoken,
-            (At::Stdio, At::OtherFd) | (At::OtherFd, _) => false,
+            (
+                ConnectionPosition::Stdio | ConnectionPosition::Relayed,
+                ConnectionPosition::Stdio | ConnectionPosition::Relayed,
+            ) => true,
+            (ConnectionPosition::Relayed, ConnectionPosition::OtherFd) => !self.has_spoken,
+            (ConnectionPosition::Stdio, ConnectionPosition::OtherFd)
+            | (ConnectionPosition::OtherFd, _) => false,
         }
     }
 
@@ -110,7 +114,8 @@ impl Case {
         matches!(self.interpreter.commands, Commands::Input { .. })
             && matches!(
                 (self.inward, self.outward),
-                (At::Stdio, At::OtherFd) | (At::OtherFd, At::Stdio)
+                (ConnectionPosition::Stdio, ConnectionPosition::OtherFd)
+                    | (ConnectionPosition::OtherFd, ConnectionPosition::Stdio)
             )
     }
 
@@ -119,8 +124,8 @@ impl Case {
     /// end. An interactive shell moves its descriptors for one command (`echo GET >&3`).
     pub fn may_change(&self, reason: Reason) -> bool {
         reason == Reason::Opened
-            || self.inward == At::OtherFd
-            || self.outward == At::OtherFd
+            || self.inward == ConnectionPosition::OtherFd
+            || self.outward == ConnectionPosition::OtherFd
             || self.interpreter.commands == Commands::Unknown
             || (reason == Reason::Commanded && self.stdin_from_ancestor)
     }
@@ -133,7 +138,11 @@ pub fn judge(case: &Case) -> Result<Reason, Exemption> {
     match (kind, commands, case.direction) {
         _ if case.by_login => Err(Exemption::Login),
         _ if case.into_container => Err(Exemption::ContainerExec),
-        _ if case.inward == At::OtherFd && case.outward == At::OtherFd => Err(Exemption::OnlyHeld),
+        _ if case.inward == ConnectionPosition::OtherFd
+            && case.outward == ConnectionPosition::OtherFd =>
+        {
+            Err(Exemption::OnlyHeld)
+        }
         // An interactive `echo GET >&3; read -r line <&3`.
         _ if case.is_at_other_fd() && case.has_spoken => Err(Exemption::OnlyHeld),
         _ if case.fetched => Err(Exemption::Program),
@@ -154,7 +163,8 @@ pub fn judge(case: &Case) -> Result<Reason, Exemption> {
         (InterpreterKind::Shell, Argument, ConnectionDirection::Outbound)
             if case.is_one_connection
                 && !case.opened_by_interpreter
-                && (case.inward, case.outward) == (At::Stdio, At::Stdio) =>
+                && (case.inward, case.outward)
+                    == (ConnectionPosition::Stdio, ConnectionPosition::Stdio) =>
         {
             Ok(Reason::Given)
         }
@@ -171,8 +181,8 @@ mod tests {
     fn case(kind: InterpreterKind, commands: Commands, direction: ConnectionDirection) -> Case {
         Case {
             interpreter: Interpreter { kind, commands },
-            inward: At::Stdio,
-            outward: At::Stdio,
+            inward: ConnectionPosition::Stdio,
+            outward: ConnectionPosition::Stdio,
             direction,
             by_login: false,
             into_container: false,
@@ -220,13 +230,13 @@ mod tests {
     #[test]
     fn a_connection_that_is_only_held_raises_no_alert() {
         let one = Case {
-            inward: At::OtherFd,
-            outward: At::OtherFd,
+            inward: ConnectionPosition::OtherFd,
+            outward: ConnectionPosition::OtherFd,
             opened_by_interpreter: true,
             ..case(InterpreterKind::Shell, INPUT, ConnectionDirection::Outbound)
         };
         assert_eq!(judge(&one), Err(Exemption::OnlyHeld));
-        let used = Case { outward: At::Stdio, ..one };
+        let used = Case { outward: ConnectionPosition::Stdio, ..one };
         assert_eq!(judge(&used), Ok(Reason::Commanded));
         let asked = Case { has_spoken: true, ..used };
         assert_eq!(judge(&asked), Err(Exemption::OnlyHeld));
@@ -250,7 +260,10 @@ mod tests {
                 ConnectionDirection::Unknown,
             ] {
                 for kind in [InterpreterKind::Shell, InterpreterKind::Language] {
-                    let case = Case { inward: At::Relayed, ..case(kind, commands, direction) };
+                    let case = Case {
+                        inward: ConnectionPosition::Relayed,
+                        ..case(kind, commands, direction)
+                    };
                     assert_eq!(judge(&case), Err(Exemption::Program), "{case:?}");
                 }
             }
@@ -264,13 +277,20 @@ mod tests {
             ..case(InterpreterKind::Shell, Commands::Argument, ConnectionDirection::Outbound)
         };
         assert_eq!(judge(&opened), Ok(Reason::Opened));
-        let read_from = Case { inward: At::Relayed, outward: At::OtherFd, ..opened };
+        let read_from = Case {
+            inward: ConnectionPosition::Relayed,
+            outward: ConnectionPosition::OtherFd,
+            ..opened
+        };
         assert_eq!(judge(&read_from), Ok(Reason::Opened));
         // A health check: `exec 3<>/dev/tcp/…; echo GET >&3; cat <&3 | while read …`.
         let asked = Case { has_spoken: true, ..read_from };
         assert_eq!(judge(&asked), Err(Exemption::Program));
         // `read -r line <&3`, `echo >&3`.
-        for (inward, outward) in [(At::Stdio, At::OtherFd), (At::OtherFd, At::Stdio)] {
+        for (inward, outward) in [
+            (ConnectionPosition::Stdio, ConnectionPosition::OtherFd),
+            (ConnectionPosition::OtherFd, ConnectionPosition::Stdio),
+        ] {
             let asked = Case { inward, outward, ..opened };
             assert_eq!(judge(&asked), Err(Exemption::Program));
         }
@@ -288,9 +308,9 @@ mod tests {
             case(InterpreterKind::Shell, Commands::Script, ConnectionDirection::Outbound),
             case(InterpreterKind::Language, Commands::Argument, ConnectionDirection::Outbound),
             Case { is_one_connection: false, ..given },
-            Case { inward: At::Relayed, ..given },
-            Case { outward: At::Relayed, ..given },
-            Case { outward: At::OtherFd, ..given },
+            Case { inward: ConnectionPosition::Relayed, ..given },
+            Case { outward: ConnectionPosition::Relayed, ..given },
+            Case { outward: ConnectionPosition::OtherFd, ..given },
         ] {
             assert_eq!(judge(&other), Err(Exemption::Program), "{other:?}");
         }

@@ -65,7 +65,7 @@ use exemption::Login;
 use files::reads_commands;
 use graph::{ChannelEnd, Edges, Graph, LookTurns, SearchDirection};
 use interpreter::{Commands, Interpreter};
-use judge::{At, Case, Exemption, Reason};
+use judge::{Case, ConnectionPosition, Exemption, Reason};
 use pairs::Pair;
 use pending::{PairObservation, PendingList, SettlingTime, StateAge};
 use queues::Queues;
@@ -77,7 +77,9 @@ use shell::{Shell, StableProcess};
 use turns::Turns;
 use two_peers::TwoPeers;
 
-pub use finding::{ChainMember, ChainStep, ConnectionEnd, MemberConnection, ReverseShell, Through};
+pub use finding::{
+    ChainMember, ChainStep, ConnectionEnd, MemberConnection, ProcessLink, ReverseShell,
+};
 pub(crate) use turns::TURNS_BY_ORDER_SURE;
 
 /// Detects reverse shells on one machine.
@@ -523,9 +525,9 @@ impl ReverseShells {
     ) -> Case {
         let snapshot = shell.snapshot;
         let at = |search: &GraphSearch, hop| match search.path(hop).count() {
-            0 => At::OtherFd,
-            1 => At::Stdio,
-            _ => At::Relayed,
+            0 => ConnectionPosition::OtherFd,
+            1 => ConnectionPosition::Stdio,
+            _ => ConnectionPosition::Relayed,
         };
         // From the connection to the interpreter, without the interpreter itself.
         let relayed_by_one_liner = self.inward.path(candidate.inward).any(|hop| {

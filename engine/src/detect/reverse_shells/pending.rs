@@ -5,9 +5,9 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_tables::HashKey;
 
 use super::direction::ConnectionDirection;
-use super::finding::{ConnectionEnd, Through};
+use super::finding::{ConnectionEnd, ProcessLink};
 use super::interpreter::Interpreter;
-use super::judge::At;
+use super::judge::ConnectionPosition;
 use super::pairs::{Pair, Pairs};
 use crate::state::process::ProcessKey;
 use crate::time::{Now, RealTime};
@@ -55,7 +55,7 @@ pub(super) struct PairObservation {
     /// Owner of the interpreter ([`crate::walk::Snapshot::group_of`]).
     pub(super) group: u64,
     /// How they are linked.
-    pub(super) shape: (At, At),
+    pub(super) shape: (ConnectionPosition, ConnectionPosition),
     /// Whether any byte was written to the connection.
     pub(super) has_spoken: bool,
     /// Number of bytes that the peer has sent, if that is counted.
@@ -77,7 +77,7 @@ pub(super) struct FedShell {
     pub(super) name: [u8; 16],
     /// The starter's end of the pipe: its descriptor and its `struct file *`.
     pub(super) held: (u32, KernelVa),
-    pub(super) through: Through,
+    pub(super) through: ProcessLink,
     pub(super) end: ConnectionEnd,
     pub(super) direction: ConnectionDirection,
     pub(super) interpreter: Interpreter,
@@ -95,7 +95,7 @@ pub(super) struct UndecidedPair {
 
 #[derive(Clone, Copy, Debug)]
 struct PendingPairState {
-    shape: (At, At),
+    shape: (ConnectionPosition, ConnectionPosition),
     /// Whether any byte had been written to the connection when this state was first seen.
     had_spoken: bool,
     /// Number of bytes that the peer had sent then.
@@ -132,7 +132,11 @@ impl PendingList {
 
     /// Whether any byte had been written to the connection when a pair with this shape was first
     /// seen; `None` for a new one.
-    pub(super) fn had_spoken(&self, pair: Pair, shape: (At, At)) -> Option<bool> {
+    pub(super) fn had_spoken(
+        &self,
+        pair: Pair,
+        shape: (ConnectionPosition, ConnectionPosition),
+    ) -> Option<bool> {
         let pending = self.0.get(pair).filter(|pending| pending.shape == shape);
         pending.map(|pending| pending.had_spoken)
     }
@@ -204,7 +208,7 @@ mod tests {
     fn question(process_id: u32, group: u64) -> PairObservation {
         let process = ProcessKey { process_id, start_boottime: 1 };
         let pair = Pair { key: process_id.into(), process, exec_id: 1 };
-        let shape = (At::Stdio, At::Stdio);
+        let shape = (ConnectionPosition::Stdio, ConnectionPosition::Stdio);
         let settled = SettlingTime::AT_REST;
         PairObservation {
             pair,

@@ -47,7 +47,7 @@ fn shipped() -> ShippedFiles {
 fn alert<'a>(
     shipped: &'a ShippedFiles,
     applied: &'a ProcessSubjects,
-    wrong: Wrong,
+    wrong: FileFault,
     basis: Basis,
 ) -> Alert<'a> {
     Alert {
@@ -125,7 +125,7 @@ fn reason(record: &Value) -> &str {
     record["detection"]["reason"].as_str().unwrap()
 }
 
-const FOREIGN: Wrong = Wrong::Foreign { instead: None, other_size: None };
+const FOREIGN: FileFault = FileFault::Foreign { instead: None, other_size: None };
 
 #[test]
 fn a_foreign_binary_is_reported_with_all_known_attributes() {
@@ -186,7 +186,7 @@ fn a_size_mismatch_is_reported_before_the_foreign_content() {
     let shipped = shipped();
     let applied = shipped.of_system();
     let instead = shipped.of_size(100).next().map(|file| file.id());
-    let wrong = Wrong::Foreign { instead, other_size: Some(100) };
+    let wrong = FileFault::Foreign { instead, other_size: Some(100) };
     let mut program = alert(&shipped, &applied, wrong, Basis::Content);
     program.file.path = Some(b"/usr/bin/ls");
     let all = records(&program);
@@ -228,7 +228,7 @@ fn a_partial_match_states_the_number_of_pages() {
         let best_match = Some(BestMatch { shipped: 0, compared: 212, differing });
         Basis::Parts { partial: Partial { pages: 240, resident: 212, best_match }, others }
     };
-    let modified = Wrong::Foreign { instead, other_size: None };
+    let modified = FileFault::Foreign { instead, other_size: None };
     let all = records(&alert(&shipped, &applied, modified, parts(1, false)));
     assert_eq!(
         reason(&all[0]),
@@ -239,7 +239,7 @@ fn a_partial_match_states_the_number_of_pages() {
     let all = records(&alert(&shipped, &applied, modified, parts(1, true)));
     assert!(reason(&all[0]).ends_with(", unless it was approved by a hash alone"), "{all:?}");
     assert_eq!(all[0]["detection"]["confidence"], "medium");
-    let elsewhere = Wrong::Elsewhere { shipped: instead.unwrap() };
+    let elsewhere = FileFault::Elsewhere { shipped: instead.unwrap() };
     let all = records(&alert(&shipped, &applied, elsewhere, parts(0, false)));
     assert_eq!(
         reason(&all[0]),
@@ -253,7 +253,7 @@ fn an_unintended_binary_is_reported_with_the_intended_path() {
     let shipped = shipped();
     let applied = shipped.of_system();
     let ls = shipped.of_size(100).next().unwrap().id();
-    let wrong = Wrong::Elsewhere { shipped: ls };
+    let wrong = FileFault::Elsewhere { shipped: ls };
     let mut memfd = alert(&shipped, &applied, wrong, Basis::Content);
     let all = records(&memfd);
     assert_eq!(names(&all), ["binary_executed_not_as_intended"]);
@@ -265,7 +265,7 @@ fn an_unintended_binary_is_reported_with_the_intended_path() {
     assert!(reason(&all[0]).ends_with("; it was run without a file (memfd)"), "{all:?}");
     assert_eq!(all[0]["activity_data"]["elf_file_details"]["elf_file_path"], "/memfd:x (deleted)");
     let web = shipped.of_container(b"0123", None, Some("web:1"));
-    let wrong = Wrong::Arguments { entrypoint: true };
+    let wrong = FileFault::Arguments { entrypoint: true };
     let mut other = alert(&shipped, &web, wrong, Basis::CommandLine);
     other.process.container = Some(b"0123");
     let all = records(&other);

@@ -71,15 +71,15 @@ pub struct Background {
     /// Where each record of the batch ends.
     ends: Vec<u32>,
     /// Whether to wait for room; `None`: records that find none are lost.
-    goes_on: Option<Goes>,
+    goes_on: Option<WaitCondition>,
 }
 
 /// Asked while an output waits: whether to keep waiting.
-pub(super) struct Goes(pub(super) Box<dyn FnMut() -> bool + Send>);
+pub(super) struct WaitCondition(pub(super) Box<dyn FnMut() -> bool + Send>);
 
-impl std::fmt::Debug for Goes {
+impl std::fmt::Debug for WaitCondition {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.write_str("Goes")
+        out.write_str("WaitCondition")
     }
 }
 
@@ -154,7 +154,7 @@ impl Background {
     /// Lets the records to come, which are the last ones, wait for room while `goes_on` allows it.
     /// An output that accepts none for 2 s is not waited for any more.
     pub fn wait_for_room(&mut self, goes_on: Box<dyn FnMut() -> bool + Send>) {
-        self.goes_on = Some(Goes(goes_on));
+        self.goes_on = Some(WaitCondition(goes_on));
     }
 
     /// Adds a record.
@@ -224,12 +224,12 @@ impl SharedBackground {
     fn with_room(
         &self,
         length: usize,
-        goes_on: &mut Option<Goes>,
+        goes_on: &mut Option<WaitCondition>,
     ) -> MutexGuard<'_, BackgroundState> {
         let mut state = self.lock();
         let begin = Instant::now();
         while !state.is_done && !state.queue.has_room(length) {
-            let Some(Goes(asked)) = goes_on else { break };
+            let Some(WaitCondition(asked)) = goes_on else { break };
             if begin.elapsed() >= STALL || !asked() {
                 *goes_on = None;
                 break;
@@ -391,12 +391,12 @@ mod tests {
     use super::*;
 
     /// An output that waits for a word before each write.
-    struct Slow {
+    struct SlowOutput {
         words: Receiver<io::Result<()>>,
         written: Sender<Vec<u8>>,
     }
 
-    impl BlockingOutput for Slow {
+    impl BlockingOutput for SlowOutput {
         fn write(&mut self, records: &[u8], _: &[u32]) -> io::Result<()> {
             panoptes_bounded::recv(&self.words).unwrap_or(Ok(()))?;
             let _ = self.written.send(records.to_vec());
@@ -423,7 +423,7 @@ mod tests {
     fn slow() -> (Background, Sender<io::Result<()>>, Receiver<Vec<u8>>) {
         let ((word, words), (written, all)) = (channel(), channel());
         (
-            Background::start(Slow { words, written }, QUEUE_BYTES, || ()).expect("a thread"),
+            Background::start(SlowOutput { words, written }, QUEUE_BYTES, || ()).expect("a thread"),
             word,
             all,
         )
@@ -558,8 +558,8 @@ mod tests {
     /// A file that cannot be made again after a move: the moved one has the records.
     #[test]
     fn a_look_that_fails_stops_no_record() {
-        struct Moved(Arc<Mutex<usize>>);
-        impl BlockingOutput for Moved {
+        struct MovedOutput(Arc<Mutex<usize>>);
+        impl BlockingOutput for MovedOutput {
             fn write(&mut self, _: &[u8], ends: &[u32]) -> io::Result<()> {
                 *self.0.lock().expect("a lock") += ends.len();
                 Ok(())
@@ -578,8 +578,8 @@ mod tests {
             }
         }
         let written = Arc::new(Mutex::new(0));
-        let mut output =
-            Background::start(Moved(Arc::clone(&written)), QUEUE_BYTES, || ()).expect("a thread");
+        let mut output = Background::start(MovedOutput(Arc::clone(&written)), QUEUE_BYTES, || ())
+            .expect("a thread");
         let begin = Instant::now();
         let mut count = 0;
         while begin.elapsed() < POLL_INTERVAL * 3 {

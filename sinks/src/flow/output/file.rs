@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::background::{BlockingOutput, Goes};
+use super::background::{BlockingOutput, WaitCondition};
 use crate::output::folder::{FILE_MODE, has_name};
 use crate::output::links;
 use crate::output::transport::{OutputTransport, Target, TransportSettings};
@@ -29,7 +29,7 @@ pub struct RecordFile {
     /// The length of the file at the last look.
     length: u64,
     /// Whether to keep waiting for a disk or a reader.
-    goes_on: Goes,
+    goes_on: WaitCondition,
     /// The reader of standard output has gone.
     has_ended: bool,
 }
@@ -65,7 +65,7 @@ impl RecordFile {
             counters,
             first,
             length: 0,
-            goes_on: Goes(Box::new(|| true)),
+            goes_on: WaitCondition(Box::new(|| true)),
             has_ended: false,
         }
     }
@@ -131,7 +131,7 @@ impl RecordFile {
 
     /// Waits only as long as this is true.
     pub fn wait_while(&mut self, goes_on: Box<dyn FnMut() -> bool + Send>) {
-        self.goes_on = Goes(goes_on);
+        self.goes_on = WaitCondition(goes_on);
     }
 
     fn check_patience(&mut self) -> io::Result<()> {

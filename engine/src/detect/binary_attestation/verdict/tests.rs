@@ -95,15 +95,15 @@ fn word(verdict: AttestationVerdict) -> &'static str {
         AttestationVerdict::Fine => "fine",
         AttestationVerdict::Open { otherwise: None } => "open",
         AttestationVerdict::Open { otherwise: Some(finding) } => match finding.wrong {
-            Wrong::Foreign { other_size: Some(_), .. } => "open, else other size",
+            FileFault::Foreign { other_size: Some(_), .. } => "open, else other size",
             _ => "open, else foreign",
         },
         AttestationVerdict::Alert(finding) => match finding.wrong {
-            Wrong::Foreign { other_size: Some(_), .. } => "foreign, other size",
-            Wrong::Foreign { instead: Some(_), .. } => "modified",
-            Wrong::Foreign { .. } => "foreign",
-            Wrong::Elsewhere { .. } => "elsewhere",
-            Wrong::Arguments { .. } => "arguments",
+            FileFault::Foreign { other_size: Some(_), .. } => "foreign, other size",
+            FileFault::Foreign { instead: Some(_), .. } => "modified",
+            FileFault::Foreign { .. } => "foreign",
+            FileFault::Elsewhere { .. } => "elsewhere",
+            FileFault::Arguments { .. } => "arguments",
         },
     }
 }

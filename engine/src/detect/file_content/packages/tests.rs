@@ -208,7 +208,8 @@ fn what_changes_belongs_to_a_service_only_around_its_writes() {
 #[test]
 fn past_times_of_services_explain_files_of_root_only() {
     let mut packages = Packages::new();
-    let past = |began_ns, ended_ns, is_all_along| Past { began_ns, ended_ns, is_all_along };
+    let past =
+        |began_ns, ended_ns, is_all_along| InstallPeriod { began_ns, ended_ns, is_all_along };
     note_past(&mut packages.past, past(100, 110, false));
     assert_eq!([true, false].map(|is_roots| packages.ran_before(105, is_roots)), [true, false]);
     // dpkg runs at the same time.

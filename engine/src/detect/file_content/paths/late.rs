@@ -11,7 +11,7 @@ const LATE_ABSENT: u32 = 16_384;
 
 /// How late sweeps are.
 #[derive(Debug)]
-pub(super) struct Late {
+pub(super) struct SweepDelay {
     loss: Loss,
     /// The folder with most names without a file, or one that is not read whole.
     folder: Path,
@@ -27,7 +27,7 @@ pub(super) struct Late {
     cut: u64,
 }
 
-impl Late {
+impl SweepDelay {
     pub(super) fn new() -> Self {
         Self {
             loss: Loss::new(),

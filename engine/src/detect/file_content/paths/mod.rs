@@ -16,7 +16,7 @@
 //! what they were ([`permissions`]).
 //!
 //! Names that do not exist may delay a sweep: then known names are read by their addresses
-//! ([`Direct`]), and what is seen late is a gap ([`Late`]).
+//! ([`Direct`]), and what is seen late is a gap ([`SweepDelay`]).
 //!
 //! Not here: files of containers, and names that nothing keeps in memory.
 
@@ -49,7 +49,7 @@ pub(super) use self::folders::{Matter, matter};
 use self::histories::Removals;
 pub use self::known::FileOwner;
 use self::known::{DentryPlace, KnownPaths, PathTarget};
-use self::late::Late;
+use self::late::SweepDelay;
 pub use self::pending::{HistoryLoss, NAMES_MAX, NewNames, PathChange, PreviousTarget};
 pub(super) use self::pending::{PathChangeStep, PendingPathChange, TOGETHER_MIN};
 pub use self::permissions::{AccessBefore, GrantedAccess, PermissionChange, is_set_id, set_ids};
@@ -109,7 +109,7 @@ pub(super) struct Paths {
     pub(super) is_wanted: bool,
     sweep: Sweep,
     direct: Direct,
-    late: Late,
+    late: SweepDelay,
     known: KnownPaths,
     reported: ReportedAccess,
     pending: Vec<PendingPathChange>,
@@ -170,7 +170,7 @@ struct Judge<'a> {
 }
 
 /// What a [`Judge`] needs from outside of [`Paths`].
-struct By<'a> {
+struct PathContext<'a> {
     rules: &'a ContentRules,
     shipped: &'a ShippedFiles,
     explained: &'a [ReportedContent],
@@ -188,7 +188,7 @@ impl Paths {
             is_wanted,
             sweep: Sweep::new(),
             direct: Direct::default(),
-            late: Late::new(),
+            late: SweepDelay::new(),
             known: KnownPaths::new(capacity, key.derive("paths: known")),
             reported: ReportedAccess::new(key.derive("paths: access")),
             pending: room::list(PENDING_MAX),
@@ -328,7 +328,7 @@ impl Paths {
             self.direct.begin_sweep();
             self.known.begin_sweep();
         }
-        let by = By { rules, shipped, explained, strings, searches: SEARCHES_MAX };
+        let by = PathContext { rules, shipped, explained, strings, searches: SEARCHES_MAX };
         let (sweep, direct, mut judge) = self.judge(by, (start_ns, now, now_ns));
         let found = &mut |found: &SweptName<'_>| judge.take(found);
         reader.forget_translations();
@@ -345,7 +345,7 @@ impl Paths {
     /// on; `now_ns`: the time, both by the machine's clock.
     fn judge<'a>(
         &'a mut self,
-        By { rules, shipped, explained, strings, searches }: By<'a>,
+        PathContext { rules, shipped, explained, strings, searches }: PathContext<'a>,
         (start_ns, now, now_ns): (i64, Now, i64),
     ) -> (&'a mut Sweep, &'a mut Direct, Judge<'a>) {
         let judge = Judge {

@@ -10,7 +10,7 @@ use super::folders::matter;
 use super::known::DentryPlace;
 use super::permissions::{SweptNameOutcome, as_reported};
 use super::sweep::SweptName;
-use super::{By, Judge, Paths};
+use super::{Judge, PathContext, Paths};
 use crate::shipped::ShippedFiles;
 use crate::time::Now;
 use crate::walk::Snapshot;
@@ -86,7 +86,7 @@ impl Paths {
         if !self.is_wanted || is_swept && capabilities == 0 {
             return false;
         }
-        let by = By { rules, shipped, explained: &[], strings, searches: 1 };
+        let by = PathContext { rules, shipped, explained: &[], strings, searches: 1 };
         let (.., mut judge) = self.judge(by, (start_ns, now, now_ns));
         let (place, parent) = (DentryPlace { mount, dentry }, KernelVa::NULL);
         let found = SweptName { path, place, parent, inode, attributes, folder: None };
