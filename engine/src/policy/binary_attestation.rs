@@ -14,13 +14,14 @@ use panoptes_records::record::elf_file::{ElfFileDetails, ElfFileType};
 use panoptes_records::record::value::Hash;
 use panoptes_records::record::{Details, Record};
 
+use super::Reporter;
 use super::describe;
 use super::evidence::AlertEvidence;
 use super::subject_names::{self, path};
 use super::techniques::{
     DELETED, ELSEWHERE, ELSEWHERE_FILELESS, FILELESS, FOREIGN, LIBRARY, MODIFIED, Techniques,
 };
-use super::writing::{EventSubject, Reporter};
+use super::write::EventSubject;
 use crate::detect::Acceptance;
 use crate::detect::binary_attestation::Alert;
 use crate::detect::binary_attestation::arguments::arguments;

@@ -9,10 +9,11 @@ use panoptes_records::record::detection::Confidence;
 use panoptes_records::record::system_activity::SystemActivityDetails;
 use panoptes_records::record::{Details, Record};
 
+use super::Reporter;
 use super::causes::Cause;
 use super::evidence::AlertEvidence;
 use super::techniques::ROOTKIT;
-use super::writing::{EventSubject, Reporter};
+use super::write::EventSubject;
 use crate::detect::Acceptance;
 use crate::state::ScanContext;
 use crate::time::RealTime;

@@ -13,9 +13,10 @@ use panoptes_records::record::process::ProcessDetails;
 use panoptes_records::record::value::Objects;
 use panoptes_records::record::{Details, Record};
 
+use super::Reporter;
+use super::changes::describe_process;
 use super::evidence::AlertEvidence;
-use super::reporter::describe_process;
-use super::writing::{EventSubject, Reporter};
+use super::write::EventSubject;
 use super::{describe, techniques};
 use crate::state::connection::Connection;
 use crate::state::facts::ProcessFacts;

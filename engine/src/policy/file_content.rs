@@ -16,12 +16,13 @@ use panoptes_records::record::header::Weight;
 use panoptes_records::record::value::Hash;
 use panoptes_records::record::{Details, Record};
 
+use super::Reporter;
 use super::describe;
 use super::evidence::AlertEvidence;
 use super::last_contents::ChangedContent;
 use super::subject_names::{PATH_BYTES_MAX, PROCESS_BYTES_MAX, path, process};
 use super::techniques::{CONTENT, CONTENT_SET_ID};
-use super::writing::{EventSubject, Reporter};
+use super::write::EventSubject;
 use crate::detect::Acceptance;
 use crate::detect::file_content::ContentChange;
 use crate::detect::file_content::paths::is_set_id;

@@ -16,11 +16,12 @@ use panoptes_records::record::header::Weight;
 use panoptes_records::record::value::Permissions;
 use panoptes_records::record::{Details, Record};
 
+use super::Reporter;
 use super::describe;
 use super::evidence::AlertEvidence;
 use super::subject_names::{PATH_BYTES_MAX, path};
 use super::techniques::{PERMISSIONS, SET_ID};
-use super::writing::{EventSubject, Reporter};
+use super::write::EventSubject;
 use crate::detect::Acceptance;
 use crate::detect::file_content::paths::{GrantedAccess, PermissionChange};
 use crate::state::ScanContext;

@@ -11,10 +11,11 @@ use panoptes_records::json::time::Timestamp;
 use panoptes_records::record::detection::Confidence;
 use panoptes_records::record::{Details, Record};
 
+use super::Reporter;
 use super::describe;
 use super::evidence::AlertEvidence;
 use super::techniques::{HIDDEN_CONNECTION, HIDDEN_LISTENER};
-use super::writing::{EventSubject, Reporter};
+use super::write::EventSubject;
 use crate::detect::Acceptance;
 use crate::detect::hidden_connections::{HiddenConnection, HiddenConnectionKind};
 use crate::state::ScanContext;

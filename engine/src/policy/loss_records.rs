@@ -13,13 +13,14 @@ use panoptes_records::record::system_activity::SystemActivityDetails;
 use panoptes_records::record::value::Hash;
 use panoptes_records::record::{Details, Record};
 
+use super::Reporter;
+use super::changes::describe_process;
 use super::evidence::AlertEvidence;
 use super::gaps::{GAPS_MAX, OVER_NS, Report, SECOND_NS, ScanShortfall};
 use super::intervals::{self, BUDGET_PERCENT};
 use super::last_contents::PATHS_MAX;
 use super::repetitions::{self, Common, NAMES_MAX, Repetition};
-use super::reporter::describe_process;
-use super::writing::{EventSubject, Reporter};
+use super::write::EventSubject;
 use crate::detect::Acceptance;
 use crate::loss::{BlamedProcess, LISTED_MAX};
 use crate::state::process::Process;

@@ -9,12 +9,13 @@ use panoptes_records::activities::Activity;
 use panoptes_records::record::detection::Confidence;
 use panoptes_records::record::{Details, Record};
 
+use super::Reporter;
+use super::changes::{ProcessObject, describe_process};
 use super::describe;
 use super::evidence::AlertEvidence;
-use super::reporter::{ProcessObject, describe_process};
 use super::subject_names::{PATH_BYTES_MAX, PROCESS_BYTES_MAX, path, process};
 use super::techniques::{INJECTED, PATCHED};
-use super::writing::{EventSubject, Reporter};
+use super::write::EventSubject;
 use crate::detect::Acceptance;
 use crate::detect::memory_permissions::JudgedAreaChange;
 use crate::detect::memory_permissions::rule::{AreaKind, FindingKind, PermissionDirection};

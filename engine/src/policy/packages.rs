@@ -6,8 +6,9 @@ use panoptes_records::record::package::{PackageDetails, PackageFile};
 use panoptes_records::record::value::Objects;
 use panoptes_records::record::{Details, Record};
 
+use super::Reporter;
 use super::describe;
-use super::writing::{EventSubject, Reporter};
+use super::write::EventSubject;
 use crate::detect::Acceptance;
 use crate::detect::file_content::packages::{FILES_MAX, PackageFiles};
 use crate::state::ScanContext;

@@ -17,12 +17,13 @@ use panoptes_records::record::value::Hash;
 use panoptes_records::record::{Details, Record};
 use panoptes_tables::StringId;
 
+use super::Reporter;
 use super::describe;
 use super::evidence::AlertEvidence;
 use super::last_contents::ChangedContent;
 use super::subject_names::{PATH_BYTES_MAX, path};
 use super::techniques::{CLEAR_HISTORY, CONTENT, CONTENT_SET_ID};
-use super::writing::{EventSubject, Reporter};
+use super::write::EventSubject;
 use crate::detect::Acceptance;
 use crate::detect::file_content::paths::{HistoryLoss, NAMES_MAX, PathChange, is_set_id};
 use crate::state::ScanContext;

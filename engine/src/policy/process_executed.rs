@@ -7,9 +7,10 @@ use panoptes_records::record::process_executed::{self, ProcessExecutedDetails};
 use panoptes_records::record::value::Objects;
 use panoptes_records::record::{Details, Record};
 
+use super::Reporter;
+use super::changes::describe_process;
 use super::describe;
-use super::reporter::describe_process;
-use super::writing::{EventSubject, Reporter};
+use super::write::EventSubject;
 use crate::state::process::Process;
 use crate::state::{MappedFiles, ScanContext};
 

@@ -16,11 +16,12 @@ use panoptes_records::record::reverse_shell::{ReverseShellDetails, ShellProcess}
 use panoptes_records::record::value::{Flat, WrappedObjects};
 use panoptes_records::record::{Details, Record};
 
+use super::Reporter;
 use super::describe;
 use super::evidence::AlertEvidence;
 use super::incidents::Party;
 use super::techniques::{LANGUAGE, LANGUAGE_AT_KNOWN_PORT, SHELL, SHELL_AT_KNOWN_PORT, Techniques};
-use super::writing::{EventSubject, Reporter};
+use super::write::EventSubject;
 use crate::detect::Acceptance;
 use crate::detect::reverse_shells::direction::ConnectionDirection;
 use crate::detect::reverse_shells::interpreter::InterpreterKind;

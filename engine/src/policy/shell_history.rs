@@ -11,10 +11,11 @@ use panoptes_records::record::shell_history::{ShellCommand, ShellHistoryDetails}
 use panoptes_records::record::value::Objects;
 use panoptes_records::record::{Details, Record};
 
+use super::Reporter;
 use super::describe;
 use super::evidence::AlertEvidence;
 use super::techniques::{CLEAR_HISTORY, PREVENT_HISTORY};
-use super::writing::{EventSubject, Reporter};
+use super::write::EventSubject;
 use crate::detect::Acceptance;
 use crate::detect::shell_history::{
     DisableMethod, HistoryChange, HistoryClearing, HistoryEvent, ShellKind, TypedCommand,

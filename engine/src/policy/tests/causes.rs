@@ -32,9 +32,10 @@ use crate::page_cache::{
     Asker, ContentFacts, ContentFormat, ContentSource, ElfKind, FileIdentity, HashOutcome, Hashes,
     Traits,
 };
+use crate::policy::Reporter;
 use crate::policy::evidence::AlertEvidence;
 use crate::policy::techniques::ROOTKIT;
-use crate::policy::writing::{EventSubject, Reporter};
+use crate::policy::write::EventSubject;
 use crate::policy::{ClockTampering, PolicyConfig, SetBack};
 use crate::state::container::ContainerKey;
 use crate::state::facts::{

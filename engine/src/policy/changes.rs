@@ -14,9 +14,10 @@ use panoptes_records::record::process::ProcessDetails;
 use panoptes_records::record::system_activity::SystemActivityDetails;
 use panoptes_records::record::{Details, Record};
 
+use super::Reporter;
 use super::evidence::AlertEvidence;
 use super::techniques::ROOTKIT;
-use super::writing::{EventSubject, Reporter};
+use super::write::EventSubject;
 use super::{describe, hidden, intervals};
 use crate::detect::{Acceptance, Finding, Findings};
 use crate::state::container::Container;

@@ -1,193 +1,25 @@
-//! The policy of one machine, and how it writes records: with their container, their incident and,
-//! for alerts, their evidence.
-
-use std::sync::Arc;
+//! How a record is written: with its container, its incident and, for alerts, its evidence.
 
 use panoptes_records::activities::{Activity, Severity};
 use panoptes_records::json::Full;
-use panoptes_records::queue::Producer;
-use panoptes_records::record::header::RecordHeader;
 use panoptes_records::record::process::ProcessDetails;
 use panoptes_records::record::value::Uuid;
-use panoptes_records::record::{Details, Record, RecordWriter};
-use panoptes_records::redact::Redactor;
-use panoptes_tables::HashKey;
+use panoptes_records::record::{Details, Record};
 
-use super::alert_floods::AlertFloods;
-use super::ancestors::Ancestors;
 use super::causes::Cause;
-use super::containers::{ContainerPolicy, RecordDecision};
+use super::containers::RecordDecision;
 use super::evidence::{AlertEvidence, CopyReason};
-use super::exceptions::{About, Exceptions, Processes};
-use super::floods::Floods;
-use super::gaps::{GAPS_MAX, Gaps};
-use super::incidents::{Incidents, Party};
-use super::intervals::Intervals;
-use super::last_contents::{ChangedContent, LastContents};
-use super::repetitions::{Common, Repetitions, Treatment};
-use super::retry_queue::UndeliveredRecords;
-use super::suppressed_beginnings::UnwrittenProcesses;
-use super::{PolicyConfig, describe};
-use crate::container_config::ContainerConfig;
+use super::exceptions::{About, Processes};
+use super::incidents::Party;
+use super::last_contents::ChangedContent;
+use super::repetitions::{Common, Treatment};
+use super::{Policy, Reporter, describe};
 use crate::detect::Acceptance;
-use crate::detect::binary_attestation::ShippedFiles;
 use crate::detect::reverse_shells::ChainMember;
-use crate::limits::Limits;
 use crate::state::ScanContext;
 use crate::state::container::{Container, ContainerKey};
 use crate::state::facts::{ConnectionFacts, ProcessFacts};
 use crate::state::process::{Process, ProcessKey};
-use crate::time::Monotonic;
-
-/// Decides about the records of one machine and writes them.
-#[derive(Debug)]
-pub struct Policy {
-    config: PolicyConfig,
-    pub(super) header: RecordHeader,
-    pub(super) writer: RecordWriter,
-    pub(super) containers: ContainerPolicy,
-    pub(super) exceptions: Arc<Exceptions>,
-    pub(super) floods: Floods,
-    pub(super) alert_floods: AlertFloods,
-    pub(super) repetitions: Repetitions,
-    pub(super) last_contents: LastContents,
-    pub(super) incidents: Incidents,
-    /// `None` only while an alert is written.
-    pub(super) ancestors: Option<Ancestors>,
-    pub(super) unwritten: UnwrittenProcesses,
-    pub(super) undelivered: UndeliveredRecords,
-    pub(super) gaps: Gaps,
-    pub(super) intervals: Intervals,
-}
-
-impl Policy {
-    /// `message_ids` is random, drawn afresh for each machine.
-    pub fn new(
-        limits: &Limits,
-        config: PolicyConfig,
-        header: RecordHeader,
-        message_ids: u64,
-        key: HashKey,
-    ) -> Self {
-        let writer = RecordWriter::new(message_ids, limits.string_length as usize);
-        let containers = ContainerPolicy::new(limits.containers);
-        let floods = Floods::new(limits, key);
-        let alert_floods = AlertFloods::new(limits, key);
-        let repetitions = Repetitions::new(key);
-        let incidents = Incidents::new(limits, key);
-        let unwritten = UnwrittenProcesses::new(limits, key);
-        let undelivered = UndeliveredRecords::new();
-        Self {
-            config,
-            header,
-            writer,
-            containers,
-            exceptions: Arc::default(),
-            floods,
-            alert_floods,
-            repetitions,
-            last_contents: LastContents::new(),
-            incidents,
-            ancestors: Some(Ancestors::new()),
-            unwritten,
-            undelivered,
-            gaps: Gaps::new(),
-            intervals: Intervals::new(),
-        }
-    }
-
-    /// Sets the SBOMs, which may name the images of containers.
-    pub fn set_shipped(&mut self, shipped: Arc<ShippedFiles>) {
-        self.containers.set_shipped(shipped);
-    }
-
-    /// Sets which containers are reported, and their images.
-    pub fn set_containers(&mut self, config: Arc<ContainerConfig>) {
-        self.containers.set(config);
-    }
-
-    /// Sets which alerts are silenced.
-    pub fn set_exceptions(&mut self, exceptions: Arc<Exceptions>) {
-        self.exceptions = exceptions;
-    }
-
-    /// Sets what finds the secrets in arguments and shell commands.
-    pub fn set_redactor(&mut self, redactor: Option<Redactor>) {
-        self.writer.set_redactor(redactor);
-    }
-
-    /// Sets which activities are reported.
-    pub fn set_config(&mut self, config: PolicyConfig) {
-        self.config = config;
-    }
-
-    pub fn header_mut(&mut self) -> &mut RecordHeader {
-        &mut self.header
-    }
-
-    /// Returns the number that scans missed since each gap began; 0 if there is no gap.
-    pub fn gap_counts(&self) -> [u64; GAPS_MAX] {
-        self.gaps.counts()
-    }
-
-    /// Sets the time from one scan to the next that is wanted, in nanoseconds.
-    pub fn set_scan_interval(&mut self, ns: u64) {
-        self.intervals.wanted = ns;
-    }
-
-    /// The time from one scan to the next that is wanted, in nanoseconds; 0 if nobody scans
-    /// regularly.
-    pub fn scan_interval(&self) -> u64 {
-        self.intervals.wanted
-    }
-
-    /// Notes that a scan begins.
-    pub fn note_scan(&mut self, now: Monotonic) {
-        self.intervals.note_scan(now);
-        self.alert_floods.note_time(now);
-        self.repetitions.note_time(now);
-        self.incidents.note_time(now);
-    }
-
-    /// Notes how much of its budget of work a scan has used, in percent.
-    pub fn note_budget_used(&mut self, percent: u32) {
-        self.intervals.note_budget_used(percent);
-    }
-
-    /// Adds changes that only a scan of everything found.
-    pub fn note_found_late(&mut self, count: u64) {
-        self.intervals.note_found_late(count);
-    }
-
-    /// Passes on urgent records for which the queue had no room before.
-    pub fn offer_undelivered(&mut self, out: &mut Producer) {
-        if !self.undelivered.is_empty() {
-            self.undelivered.offer(out);
-        }
-    }
-
-    /// Drops urgent records for which the queue had no room, and counts them.
-    pub(super) fn drop_undelivered(&mut self, out: &mut Producer) {
-        out.count_refused(self.undelivered.clear() as u64);
-    }
-
-    /// Accepts all alerts from now on, however many: no scan follows.
-    pub fn end_alert_floods(&mut self) {
-        self.alert_floods.end();
-    }
-
-    /// A receiver of changes that writes records into `out`.
-    pub fn reporter<'a>(&'a mut self, out: &'a mut Producer) -> Reporter<'a> {
-        Reporter { policy: self, out }
-    }
-}
-
-/// Turns changes into records.
-#[derive(Debug)]
-pub struct Reporter<'a> {
-    pub(super) policy: &'a mut Policy,
-    pub(super) out: &'a mut Producer,
-}
 
 /// What became of a record.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
