@@ -9,6 +9,9 @@
 //! Sources: Cisco's "NetFlow Export Datagram Formats", RFC 3954 (version 9), RFC 7011 and 7012
 //! (IPFIX), RFC 5103 (both directions in one record), sFlow.org's "sFlow Version 5".
 //!
+//! The crates for NetFlow and IPFIX (`netflow_parser`, `netgauze`) allocate lists for the records
+//! and fields of each datagram, so they cannot serve a sensor that allocates nothing.
+//!
 //! Every length comes from a stranger. Each function checks it, takes a bounded number of steps and
 //! allocates nothing.
 

@@ -7,6 +7,9 @@
 //!
 //! [`transport`] has the headers behind IP, [`program`] classic BPF filters.
 //!
+//! The crate `etherparse` reads neither MPLS, PPPoE and GRE nor the tunnels, which argus(8) opens
+//! to find the innermost flow. Half of the headers would still be decoded here.
+//!
 //! Every length comes from a stranger. Each function checks it, takes a bounded number of steps and
 //! allocates nothing.
 

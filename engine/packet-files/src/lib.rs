@@ -7,6 +7,9 @@
 //! Captures may be hostile or damaged: each length is checked, and what cannot be returned is an
 //! error ([`CaptureError`]) or is counted ([`SkippedCounts`]).
 //!
+//! The crate `pcap-parser` covers two of the five formats, and neither files that still grow nor
+//! those that end within a packet. Its users need code for both, so all formats are read here.
+//!
 //! Not for: what the bytes of a packet mean, and packets from a live interface.
 //!
 //! Start reading at [`CaptureFile`]; [`pcap`] is the simplest and the fastest of its formats.
