@@ -71,16 +71,16 @@ impl Scheme {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum KallsymsError {
     /// No symbols, or more than possible.
-    #[error("kallsyms: {symbols} symbols cannot be")]
+    #[error("kallsyms: the table claims {symbols} symbols, which no kernel has")]
     Count { symbols: u32 },
     /// A token is outside the table or not text.
-    #[error("kallsyms: token {token} is no text")]
+    #[error("kallsyms: token {token} is outside the table or no text")]
     Token { token: u32 },
     /// The names end before the claimed number of symbols.
     #[error("kallsyms: the names end after {symbols} symbols")]
     Truncated { symbols: u32 },
     /// A name of length zero, or longer than the kernel allows.
-    #[error("kallsyms: symbol {symbol} has no possible name")]
+    #[error("kallsyms: symbol {symbol} has a name that is empty or too long")]
     Name { symbol: u32 },
 }
 

@@ -52,8 +52,8 @@ pub enum Problem {
     Version(u32),
     #[error("a packet of {0} bytes is longer than the {PACKET_BYTES_MAX} bytes that any may have")]
     PacketLength(u32),
-    /// The length of a block or record is too small for its own header.
-    #[error("a record of {0} bytes cannot be")]
+    /// The length of a block or record is below that of its own header, or no multiple of 4.
+    #[error("a record claims {0} bytes, which no record of this format has")]
     RecordLength(u32),
     #[error("the two lengths of a block, {0} and {1}, are not the same")]
     BlockLengths(u32, u32),

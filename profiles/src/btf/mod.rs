@@ -88,21 +88,21 @@ impl BtfHeader {
 pub enum BtfError {
     #[error("BTF: no magic number")]
     Magic,
-    #[error("BTF: the header's lengths do not fit together")]
+    #[error("BTF: the header has lengths that contradict each other")]
     Header,
     /// The bytes end before the data that the header or a type claims.
-    #[error("BTF: it ends at byte {at}")]
+    #[error("BTF: the data ends at byte {at}, within a type or the names")]
     Truncated {
         /// Offset of the missing data.
         at: usize,
     },
-    /// A type of an unknown kind, or with impossible numbers.
-    #[error("BTF: type {id} of kind {kind} cannot be")]
-    Type { id: u32, kind: u32 },
+    #[error("BTF: type {id} has the unknown kind {kind}")]
+    Kind { id: u32, kind: u32 },
+    #[error("BTF: type {id} of kind {kind} has a name outside of the names")]
+    Name { id: u32, kind: u32 },
     #[error("BTF: more than {} types", TYPES_MAX)]
     TooManyTypes,
-    /// The names do not begin and end with a NUL.
-    #[error("BTF: names without their NULs")]
+    #[error("BTF: the names do not begin and end with a NUL")]
     Names,
 }
 
@@ -228,12 +228,12 @@ impl<'a> Btf<'a> {
             }
             let id = btf.types.len() as u32 + 1;
             let r#type = btf.type_at(at);
-            let body = r#type.body_bytes().ok_or(BtfError::Type { id, kind: r#type.kind() })?;
+            let body = r#type.body_bytes().ok_or(BtfError::Kind { id, kind: r#type.kind() })?;
             if end - at - 12 < body {
                 return Err(BtfError::Truncated { at });
             }
             if r#type.name as usize >= names.len() {
-                return Err(BtfError::Type { id, kind: r#type.kind() });
+                return Err(BtfError::Name { id, kind: r#type.kind() });
             }
             btf.types.push(at as u32);
             match r#type.kind() {

@@ -154,7 +154,7 @@ fn a_header_followed_by_something_else_is_refused() {
     let whole = sample();
     let mut copy = whole.clone();
     copy[24..].fill(0);
-    assert_eq!(Btf::parse(&copy).unwrap_err(), BtfError::Type { id: 1, kind: 0 });
+    assert_eq!(Btf::parse(&copy).unwrap_err(), BtfError::Kind { id: 1, kind: 0 });
     copy[24..].fill(1);
     assert_eq!(Btf::parse(&copy).unwrap_err(), BtfError::Names);
     assert_eq!(

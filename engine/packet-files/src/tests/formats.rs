@@ -172,7 +172,7 @@ fn impossible_blocks_of_pcapng_are_errors() {
         let error = wrong(&|out| out.u32s(&[6, length, 0]));
         assert_eq!(
             error,
-            format!("a record of {length} bytes cannot be; copy or convert it again")
+            format!("a record claims {length} bytes, which; copy or convert it again")
         );
     }
     let error = wrong(&|out| out.u32s(&[4, 12, 16]));
@@ -181,7 +181,7 @@ fn impossible_blocks_of_pcapng_are_errors() {
         "{error}"
     );
     let error = wrong(&|out| out.u32s(&[1, 16, 0, 16]));
-    assert!(error.starts_with("a record of 16 bytes cannot be"), "{error}");
+    assert!(error.starts_with("a record claims 16 bytes, which"), "{error}");
     let error = wrong(&|out| out.u32s(&[0x0a0d_0d0a, 28, 7, 1, 0, 0, 28]));
     assert!(error.starts_with("a section has no byte order"), "{error}");
     let error = wrong(&|out| out.u32s(&[0x0a0d_0d0a, 28, 0x1a2b_3c4d, 2, 0, 0, 28]));
@@ -233,7 +233,7 @@ fn snoop_is_read() {
     let error = refused(&with(11, 3));
     assert!(error.starts_with("test is damaged at byte 8: version 3 of the format is not known"));
     let error = read(&with(16 + 11, 27)).error.unwrap();
-    assert!(error.starts_with("test is damaged at byte 16: a record of 27 bytes cannot be"));
+    assert!(error.starts_with("test is damaged at byte 16: a record claims 27 bytes, which"));
 }
 
 /// A record of ERF with extension headers.
@@ -312,7 +312,7 @@ fn erf_of_other_types_or_lengths_is_an_error() {
         let outcome = read(&whole);
         assert_eq!(outcome.packets.len(), 2);
         let error = outcome.error.unwrap();
-        let expected = format!("test is damaged at byte 48: a record of {length} bytes cannot be");
+        let expected = format!("test is damaged at byte 48: a record claims {length} bytes, which");
         assert!(error.starts_with(&expected), "{error}");
     }
 }
