@@ -35,9 +35,7 @@ mod tcp;
 mod tests;
 mod user;
 
-pub use application::settings::{
-    ApplicationProtocol, ApplicationSettings, DNS_SERVERS_MAX, DnsServers, Protocols,
-};
+pub use application::settings::{ApplicationSettings, DNS_SERVERS_MAX, DnsServers, Protocols};
 pub use clock::{CaptureClock, ClockJump, UNCLEAR_MAX};
 pub use flows::Flows;
 pub use reports::Reports;

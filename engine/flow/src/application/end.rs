@@ -2,8 +2,8 @@
 
 use panoptes_decoders::packet::Ip;
 use panoptes_decoders::packet::transport::{self, flag};
+use panoptes_records::flow::application::ApplicationProtocol;
 
-use super::settings::ApplicationProtocol;
 use super::start::Start;
 
 /// The most segments of a direction in which the beginning of a protocol is searched.

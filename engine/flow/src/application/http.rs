@@ -1,18 +1,25 @@
 //! The first request of HTTP/1 and the status of its response.
 
 use panoptes_decoders::application::http::{METHODS, Request, Response, is_token_byte};
-use panoptes_records::flow::application::{Application, Http};
+use panoptes_records::flow::application::{Application, ApplicationProtocol, Http};
 
-use super::stream::StreamDemand;
+use super::stream::{StreamDemand, StreamReader};
 
 /// The longest method that is waited for.
 const METHOD_BYTES_MAX: usize = 32;
 /// The beginning of a response.
 const VERSION: &[u8] = b"HTTP/1.";
 
+pub(super) const READER: StreamReader = StreamReader {
+    protocol: ApplicationProtocol::Http,
+    may_begin,
+    begins: is_head,
+    read: |stream, _, application| read(stream, application),
+};
+
 /// Whether a stream may begin as a request or a response. Each token may be a method; those that
 /// are known begin with a letter.
-pub(super) fn may_be(stream: &[u8]) -> bool {
+fn may_begin(stream: &[u8]) -> bool {
     let start = &stream[..stream.len().min(METHOD_BYTES_MAX + 1)];
     let length = start.iter().take_while(|byte| is_token_byte(**byte)).count();
     let is_method = start.first().is_some_and(u8::is_ascii_alphabetic)
@@ -23,7 +30,7 @@ pub(super) fn may_be(stream: &[u8]) -> bool {
 }
 
 /// Whether data are a head, or as much of its first line as a short segment has.
-pub(super) fn is_head(data: &[u8]) -> bool {
+fn is_head(data: &[u8]) -> bool {
     let is_prefix = |whole: &[u8]| whole.starts_with(data);
     is_prefix(VERSION)
         || METHODS.into_iter().any(is_prefix)
@@ -32,7 +39,7 @@ pub(super) fn is_head(data: &[u8]) -> bool {
 }
 
 /// Takes the head at the beginning of a stream.
-pub(super) fn read(stream: &[u8], application: &mut Application) -> StreamDemand {
+fn read(stream: &[u8], application: &mut Application) -> StreamDemand {
     let mut http = match *application {
         Application::Unknown => Http::default(),
         Application::Http(http) => http,

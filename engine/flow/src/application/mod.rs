@@ -24,17 +24,31 @@ use panoptes_decoders::application::dtls;
 use panoptes_decoders::application::quic::{LongHeader, LongPacketKind};
 use panoptes_decoders::packet::Ip;
 use panoptes_decoders::packet::transport::{self, Tcp as Segment, flag, protocol};
+use panoptes_records::flow::application::ApplicationProtocol;
 use panoptes_records::flow::{Extra, FlowDirection, Sequence};
 use panoptes_tables::{HashKey, room};
 
 use self::buffers::StreamBuffers;
 use self::end::{DirectionProgress, DirectionStage, SEARCHED_SEGMENTS, StreamPiece};
 use self::reader::{ApplicationReader, PacketContext};
-use self::settings::{ApplicationProtocol, ApplicationSettings};
+use self::settings::ApplicationSettings;
 use self::start::Start;
-use self::stream::{STREAM_BYTES_MAX, StreamDemand};
+use self::stream::{STREAM_BYTES_MAX, StreamDemand, StreamReader};
 use crate::reports::Reports;
 use crate::tcp::is_before;
+
+/// The protocols whose first message stands at the beginning of a TCP stream, in the order in which
+/// they are tried. HTTP is the last one: each word may be its method.
+const STREAM_READERS: &[StreamReader] = &[ssh::READER, http::READER];
+/// The protocols that the code here and in [`reader`] recognises otherwise: by a port, in a
+/// datagram, or behind other data of a stream.
+const OTHER_PROTOCOLS: &[ApplicationProtocol] =
+    &[ApplicationProtocol::Dns, ApplicationProtocol::Quic, ApplicationProtocol::Tls];
+
+const _: () = assert!(
+    STREAM_READERS.len() + OTHER_PROTOCOLS.len() == ApplicationProtocol::ALL.len(),
+    "each protocol of the table is in one of the two lists"
+);
 
 /// How far behind the beginning of a stream a segment may be before the beginning is given up.
 const LATE_BYTES_MAX: u32 = 1 << 16;

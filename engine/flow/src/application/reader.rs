@@ -6,14 +6,14 @@ use panoptes_decoders::application::dns::DnsMessage;
 use panoptes_decoders::packet::Ip;
 use panoptes_decoders::packet::transport::ports;
 use panoptes_records::flow::FlowDirection;
-use panoptes_records::flow::application::Application;
+use panoptes_records::flow::application::{Application, ApplicationProtocol};
 use panoptes_tables::HashKey;
 
 use super::passive_dns::{Exchange, PassiveDns};
 use super::pool::Pool;
-use super::settings::{ApplicationProtocol, ApplicationSettings, Protocols};
+use super::settings::{ApplicationSettings, Protocols};
 use super::stream::{STREAM_BYTES_MAX, StreamDemand};
-use super::{dns, http, quic, ssh, start, tls};
+use super::{STREAM_READERS, dns, quic, start, tls};
 use crate::reports::Reports;
 
 /// The port of SSH: its owner is the server, even if the beginning of a connection was not seen.
@@ -183,16 +183,10 @@ impl ApplicationReader {
             let pool = if is_later { &mut self.later } else { &mut self.pool };
             return pool.change(way.flow, |known| tls::read(stream, known));
         }
-        self.pool.change(way.flow, |known| {
-            // Its beginning could be that of a method.
-            if protocols.has(ApplicationProtocol::Ssh) && ssh::may_be(stream) {
-                return ssh::read(stream, way.is_client, known);
-            }
-            if protocols.has(ApplicationProtocol::Http) && http::may_be(stream) {
-                return http::read(stream, known);
-            }
-            StreamDemand::Done
-        })
+        let mut readers = STREAM_READERS.iter();
+        let reader = readers.find(|one| protocols.has(one.protocol) && (one.may_begin)(stream));
+        let Some(reader) = reader else { return StreamDemand::Done };
+        self.pool.change(way.flow, |known| (reader.read)(stream, way.is_client, known))
     }
 
     /// Reads the beginning of a hello of DTLS.

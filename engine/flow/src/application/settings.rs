@@ -2,39 +2,34 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use panoptes_records::flow::application::ApplicationProtocol;
+
 /// The most DNS servers that can be named.
 pub const DNS_SERVERS_MAX: usize = 64;
 
-/// A protocol whose data are read.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[repr(u8)]
-pub enum ApplicationProtocol {
-    Dns = 1,
-    Http = 2,
-    Quic = 4,
-    Ssh = 8,
-    Tls = 16,
-}
-
-/// Some protocols.
+/// Some protocols: a bit for each.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Protocols(u8);
+pub struct Protocols(u16);
 
 impl Protocols {
     /// Each [`ApplicationProtocol`].
-    pub const ALL: Self = Self(0b1_1111);
+    pub const ALL: Self = Self((1_u16 << ApplicationProtocol::ALL.len()) - 1);
+
+    const fn bit(protocol: ApplicationProtocol) -> u16 {
+        1 << protocol as u32
+    }
 
     pub const fn add(&mut self, protocol: ApplicationProtocol) {
-        self.0 |= protocol as u8;
+        self.0 |= Self::bit(protocol);
     }
 
     pub const fn has(self, protocol: ApplicationProtocol) -> bool {
-        self.0 & protocol as u8 != 0
+        self.0 & Self::bit(protocol) != 0
     }
 
     /// One of them, if it is one of them.
     pub(crate) const fn only(self, protocol: ApplicationProtocol) -> Self {
-        Self(self.0 & protocol as u8)
+        Self(self.0 & Self::bit(protocol))
     }
 
     /// Whether there is no protocol.

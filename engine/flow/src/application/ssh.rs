@@ -1,28 +1,31 @@
 //! The banners of SSH.
 
 use panoptes_decoders::application::ssh::Banner;
-use panoptes_records::flow::application::{Application, Ssh};
+use panoptes_records::flow::application::{Application, ApplicationProtocol, Ssh};
 
-use super::stream::StreamDemand;
+use super::stream::{StreamDemand, StreamReader};
 
 /// What a banner begins with. Lines that a server may send before its banner are not skipped.
 const BEGINNING: &[u8] = b"SSH-";
 /// Length in bytes of the longest banner (RFC 4253 §4.2).
 const BANNER_BYTES_MAX: usize = 255;
 
+pub(super) const READER: StreamReader =
+    StreamReader { protocol: ApplicationProtocol::Ssh, may_begin, begins: is_banner, read };
+
 /// Whether a stream may begin with a banner.
-pub(super) fn may_be(stream: &[u8]) -> bool {
+fn may_begin(stream: &[u8]) -> bool {
     let length = stream.len().min(BEGINNING.len());
     stream[..length] == BEGINNING[..length]
 }
 
 /// Whether data are the beginning of a banner of a version that is in use.
-pub(super) fn is_banner(data: &[u8]) -> bool {
+fn is_banner(data: &[u8]) -> bool {
     [&b"SSH-2.0-"[..], b"SSH-1.99-"].iter().any(|start| data.starts_with(start))
 }
 
 /// Takes the banner at the beginning of a client's or of a server's stream.
-pub(super) fn read(stream: &[u8], is_client: bool, application: &mut Application) -> StreamDemand {
+fn read(stream: &[u8], is_client: bool, application: &mut Application) -> StreamDemand {
     let mut ssh = match *application {
         Application::Unknown => Ssh::default(),
         Application::Ssh(ssh) => ssh,

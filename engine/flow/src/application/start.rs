@@ -2,9 +2,10 @@
 //! encryption or an empty line puts before it.
 
 use memchr::memchr;
+use panoptes_records::flow::application::ApplicationProtocol;
 
-use super::settings::{ApplicationProtocol, Protocols};
-use super::{http, ssh, tls};
+use super::settings::Protocols;
+use super::{STREAM_READERS, tls};
 
 /// The most headers and lines that are passed in one segment.
 const STEPS_MAX: usize = 32;
@@ -54,14 +55,10 @@ pub(super) fn missing(data: &[u8]) -> Option<usize> {
 /// Which protocol data begin with.
 fn protocol_of(data: &[u8]) -> Option<ApplicationProtocol> {
     if tls::may_begin_hello(data) {
-        Some(ApplicationProtocol::Tls)
-    } else if ssh::is_banner(data) {
-        Some(ApplicationProtocol::Ssh)
-    } else if http::is_head(data) {
-        Some(ApplicationProtocol::Http)
-    } else {
-        None
+        return Some(ApplicationProtocol::Tls);
     }
+    let reader = STREAM_READERS.iter().find(|reader| (reader.begins)(data))?;
+    Some(reader.protocol)
 }
 
 /// A header or a line before another protocol.

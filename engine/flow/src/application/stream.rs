@@ -2,6 +2,8 @@
 //!
 //! Pieces may overlap: what came first stays, unless only the later piece is sure.
 
+use panoptes_records::flow::application::{Application, ApplicationProtocol};
+
 /// The most bytes of a stream that are put together. A hello with a post-quantum key share has
 /// about 1.8 KiB.
 pub(super) const STREAM_BYTES_MAX: usize = 4096;
@@ -15,6 +17,19 @@ pub(super) enum StreamDemand {
     Done,
     /// The first bytes, so many at least.
     Wait(usize),
+}
+
+/// The functions for a protocol whose first message stands at the beginning of a TCP stream.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StreamReader {
+    pub(super) protocol: ApplicationProtocol,
+    /// Whether a stream may begin with the protocol, as far as its data go.
+    pub(super) may_begin: fn(&[u8]) -> bool,
+    /// Whether data are the beginning of such a stream. They may come from the middle of another
+    /// one, so more than a prefix must fit.
+    pub(super) begins: fn(&[u8]) -> bool,
+    /// Takes the message at the beginning of a stream; the flag says whether a client sends it.
+    pub(super) read: fn(&[u8], bool, &mut Application) -> StreamDemand,
 }
 
 /// The first bytes of a stream.

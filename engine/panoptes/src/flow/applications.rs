@@ -1,20 +1,25 @@
 //! What the user wants to know of applications.
 
-use panoptes_flow::{ApplicationProtocol, DNS_SERVERS_MAX, DnsServers, Protocols};
+use panoptes_flow::{DNS_SERVERS_MAX, DnsServers, Protocols};
 use panoptes_records::flow::SEQUENCE_PACKETS_MAX;
+use panoptes_records::flow::application::ApplicationProtocol;
 
 use super::request::{FlowRequest, Target};
 use super::values::{mistake, number};
 use crate::exit::Failure;
 
-/// The names of protocols.
-const PROTOCOLS: [(&str, ApplicationProtocol); 5] = [
-    ("dns", ApplicationProtocol::Dns),
-    ("http", ApplicationProtocol::Http),
-    ("quic", ApplicationProtocol::Quic),
-    ("ssh", ApplicationProtocol::Ssh),
-    ("tls", ApplicationProtocol::Tls),
-];
+/// The names of protocols, with commas between them, as one literal.
+macro_rules! application_names {
+    (
+        $first:ident: $first_protocol:ident($first_facts:ty),
+        $($name:ident: $protocol:ident($facts:ty),)*
+    ) => {
+        concat!(stringify!($first) $(, ",", stringify!($name))*)
+    };
+}
+pub(super) use application_names;
+
+const NAMES: &str = panoptes_records::applications!(application_names);
 /// Bytes of a packet: those of Ethernet without jumbo frames, and the headers of a tunnel.
 const SNAP_LENGTH: u32 = 2048;
 
@@ -65,14 +70,34 @@ fn set_protocols(request: &mut FlowRequest, option: &str, value: &str) -> Result
     for word in value.split(',') {
         if word == "all" {
             *protocols = Protocols::ALL;
-        } else if let Some((_, protocol)) = PROTOCOLS.iter().find(|(name, _)| word == *name) {
-            protocols.add(*protocol);
+        } else if let Some(protocol) = ApplicationProtocol::from_name(word) {
+            protocols.add(protocol);
         } else {
-            let message =
-                format!("{option} needs `all` or some of dns,http,quic,ssh,tls, not `{word}`");
+            let message = format!("{option} needs `all` or some of {NAMES}, not `{word}`");
             return Err(mistake(message));
         }
     }
     request.need_data(SNAP_LENGTH);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Users read the names in these places.
+    #[test]
+    fn documents_have_each_application() {
+        let chapter = include_str!("../../../../docs/flow.md");
+        let attributes = include_str!("../../../../docs/flow-attributes.md");
+        let configuration = include_str!("../../panoptes.yaml");
+        for protocol in ApplicationProtocol::ALL {
+            let name = protocol.name();
+            assert!(chapter.contains(&format!("\n| `{name}` | ")), "{name}");
+            let mut keys = attributes.lines().filter(|line| line.ends_with("| `--application` |"));
+            assert!(keys.any(|line| line.contains(&format!("`{name}`"))), "{name}");
+        }
+        let words = NAMES.replace(',', ", ");
+        assert!(configuration.contains(&format!("tell: all, {words}.")), "{words}");
+    }
 }

@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal as _};
 use std::os::unix::ffi::OsStrExt as _;
 
+use super::applications::application_names;
 use super::labels::LabelTable;
 use super::origin::Server;
 use super::request::{Alerts, FlowRecordForm, FlowRequest, OutputRequest, Target};
@@ -12,7 +13,8 @@ use super::{applications, configuration, devices, threads};
 use crate::exit::Failure;
 
 /// The options, for the help text and for the manual.
-pub(crate) const HELP: &str = "\
+pub(crate) const HELP: &str = concat!(
+    "\
 Input:
   -i NAME...  Audit these network interfaces, as one link; `-i NAME/ID` gives records this id; also
               `ind:A/ID,B/ID` (flows of their own, as with several -i), `dup:A,B/ID`, `bond:A,B/ID`,
@@ -61,7 +63,9 @@ Records:
   -U BYTES    Add the first bytes of the data of both ends
   -Z          Add the sizes of the smallest and of the largest packets
   --application LIST  Add what data tell of applications, to JSON: `all`, or some of
-              dns,http,quic,ssh,tls
+              ",
+    panoptes_records::applications!(application_names),
+    "
   --sequence N  Add sizes and times of the first N packets with data, up to 30, to JSON
   --passive-dns FILE  Append the answers of DNS to this file, as JSON; implies --application dns
   --dns-servers LIST  Mark answers of other servers than these, separated by commas; likewise
@@ -92,7 +96,8 @@ SIGHUP, SIGINT and SIGTERM end the program; it writes all active flows first.
 
 Exit codes: 0 done, 2 wrong command line, 65 a capture is damaged, 66 a source can't be opened, 74
 output failed, 77 permission denied, 78 the configuration is wrong.
-";
+"
+);
 
 /// What the user wants.
 pub(super) enum ArgusCommand {

@@ -1,5 +1,7 @@
 //! What the data of a flow say about its application: TLS, QUIC, DNS, HTTP, SSH.
 //!
+//! [`applications!`](crate::applications) is the only list of the protocols.
+//!
 //! Everything comes from strangers. Texts are bytes as they were sent, and those that are too long
 //! are cut.
 
@@ -52,17 +54,80 @@ impl<const MAX: usize> fmt::Debug for BytePrefix<MAX> {
     }
 }
 
-/// The application of a flow, as far as it is known.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "a pool has them, and each has room for the largest")]
-pub enum Application {
-    #[default]
-    Unknown,
-    Dns(Dns),
-    Http(Http),
-    Quic(Quic),
-    Ssh(Ssh),
-    Tls(TlsHellos),
+/// Lists the application protocols, in alphabetical order: `name: Protocol(Facts)`.
+///
+/// - `name` is the word of `--application` and of `flows.application`, and the key of the
+///   protocol's JSON object.
+/// - `Protocol` is the variant of [`Application`](crate::flow::application::Application) and of
+///   [`ApplicationProtocol`](crate::flow::application::ApplicationProtocol).
+/// - `Facts` is the type of what a flow's data tell.
+///
+/// The lines are passed to the macro `$make`, which makes something of each. These follow the
+/// table: both types above; the writers of JSON objects, which are functions named `name`
+/// (`panoptes-sinks`); the words of the options, of their help and of the configuration
+/// (`panoptes`); the fuzz target `application`, whose functions are named `name`, too. Where one is
+/// missing, the compiler says so.
+///
+/// ```
+/// macro_rules! keys {
+///     ($($name:ident: $protocol:ident($facts:ty),)+) => { [$(stringify!($name)),+] };
+/// }
+/// assert!(panoptes_records::applications!(keys).contains(&"ssh"));
+/// ```
+#[macro_export]
+macro_rules! applications {
+    ($make:ident) => {
+        $make! {
+            dns: Dns(Dns),
+            http: Http(Http),
+            quic: Quic(Quic),
+            ssh: Ssh(Ssh),
+            tls: Tls(TlsHellos),
+        }
+    };
+}
+
+macro_rules! protocols {
+    ($($name:ident: $protocol:ident($facts:ty),)+) => {
+        /// The application of a flow, as far as it is known.
+        #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+        #[expect(
+            clippy::large_enum_variant,
+            reason = "a pool has them, and each has room for the largest"
+        )]
+        pub enum Application {
+            #[default]
+            Unknown,
+            $($protocol($facts),)+
+        }
+
+        /// A protocol whose data are read.
+        #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+        pub enum ApplicationProtocol {
+            $($protocol,)+
+        }
+
+        impl ApplicationProtocol {
+            /// Each protocol, in the order of the table.
+            pub const ALL: &'static [Self] = &[$(Self::$protocol,)+];
+
+            /// Its word in options, which is also the key of its JSON object.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$protocol => stringify!($name),)+
+                }
+            }
+        }
+    };
+}
+
+applications!(protocols);
+
+impl ApplicationProtocol {
+    /// The protocol with this [`ApplicationProtocol::name`].
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|protocol| protocol.name() == name)
+    }
 }
 
 /// The hello of a TLS client (RFC 8446 §4.1.2).
@@ -203,5 +268,23 @@ impl DnsAnswerList {
             ttl_s: row.ttl_s,
             data: &self.texts[usize::from(row.begin)..usize::from(row.end)],
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_applications_are_words_in_order() {
+        let names: Vec<&str> = ApplicationProtocol::ALL.iter().map(|one| one.name()).collect();
+        // Users read the list. `all` stands for each of them.
+        assert!(names.is_sorted_by(|one, next| one < next), "{names:?}");
+        for (name, protocol) in names.iter().zip(ApplicationProtocol::ALL) {
+            assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()));
+            assert_ne!(*name, "all");
+            assert_eq!(ApplicationProtocol::from_name(name), Some(*protocol));
+        }
+        assert_eq!(ApplicationProtocol::from_name("SSH"), None);
     }
 }
