@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use panoptes_packet_filter::{FilterError, FilterOptions, PacketFilter};
 use panoptes_packet_rings::{is_name, mirror_of};
+use panoptes_records::flow::application::ApplicationProtocol;
 
 use super::section::Section;
 use super::value::{ByteSize, KeywordSetting, Setting};
@@ -61,11 +62,7 @@ pub struct PacketExpression(pub String);
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum FlowApplication {
     All,
-    Dns,
-    Http,
-    Quic,
-    Ssh,
-    Tls,
+    One(ApplicationProtocol),
 }
 
 impl Default for Flows {
@@ -265,13 +262,15 @@ impl Setting for PacketExpression {
     }
 }
 
+macro_rules! words {
+    ($($name:ident: $protocol:ident($facts:ty),)+) => {
+        &[
+            ("all", FlowApplication::All),
+            $((stringify!($name), FlowApplication::One(ApplicationProtocol::$protocol)),)+
+        ]
+    };
+}
+
 impl KeywordSetting for FlowApplication {
-    const WORDS: &'static [(&'static str, Self)] = &[
-        ("all", Self::All),
-        ("dns", Self::Dns),
-        ("http", Self::Http),
-        ("quic", Self::Quic),
-        ("ssh", Self::Ssh),
-        ("tls", Self::Tls),
-    ];
+    const WORDS: &'static [(&'static str, Self)] = panoptes_records::applications!(words);
 }
