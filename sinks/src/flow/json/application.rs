@@ -53,16 +53,25 @@ pub(super) fn write(out: &mut JsonWriter<'_>, extra: &Extra<'_>) -> Result<(), F
     }
 }
 
-fn write_application(out: &mut JsonWriter<'_>, application: &Application) -> Result<(), Full> {
-    match application {
-        Application::Unknown => Ok(()),
-        Application::Dns(dns) => member(out, ",\"dns\":", |out| write_dns(out, dns)),
-        Application::Http(http) => member(out, ",\"http\":", |out| write_http(out, http)),
-        Application::Quic(quic) => member(out, ",\"quic\":", |out| write_quic(out, quic)),
-        Application::Ssh(ssh) => member(out, ",\"ssh\":", |out| write_ssh(out, ssh)),
-        Application::Tls(tls) => member(out, ",\"tls\":", |out| write_tls(out, tls)),
-    }
+macro_rules! objects {
+    ($($name:ident: $protocol:ident($facts:ty),)+) => {
+        /// Writes an application that is known as an object, whose key is the protocol's name. The
+        /// function of this name writes the members.
+        fn write_application(
+            out: &mut JsonWriter<'_>,
+            application: &Application,
+        ) -> Result<(), Full> {
+            match application {
+                Application::Unknown => Ok(()),
+                $(Application::$protocol(facts) => {
+                    member(out, concat!(",\"", stringify!($name), "\":"), |out| $name(out, facts))
+                })+
+            }
+        }
+    };
 }
+
+panoptes_records::applications!(objects);
 
 fn member(
     out: &mut JsonWriter<'_>,
@@ -86,7 +95,7 @@ fn kept<const MAX: usize>(
     }
 }
 
-fn write_tls(out: &mut JsonWriter<'_>, tls: &TlsHellos) -> Result<(), Full> {
+fn tls(out: &mut JsonWriter<'_>, tls: &TlsHellos) -> Result<(), Full> {
     if let Some(server) = &tls.server {
         version(out, ",\"version\":", server.version)?;
         out.hex_bytes(",\"cipher\":", &server.cipher.to_be_bytes())?;
@@ -98,7 +107,7 @@ fn write_tls(out: &mut JsonWriter<'_>, tls: &TlsHellos) -> Result<(), Full> {
     }
 }
 
-fn write_quic(out: &mut JsonWriter<'_>, quic: &Quic) -> Result<(), Full> {
+fn quic(out: &mut JsonWriter<'_>, quic: &Quic) -> Result<(), Full> {
     // RFC 9369 has a number for version 2 that nothing else has.
     let number = if quic.version == 0x6b33_43cf { 2 } else { quic.version };
     out.integer(",\"version\":", number.into())?;
@@ -147,7 +156,7 @@ fn version(out: &mut JsonWriter<'_>, key: &str, number: u16) -> Result<(), Full>
     out.word(key, word)
 }
 
-fn write_http(out: &mut JsonWriter<'_>, http: &Http) -> Result<(), Full> {
+fn http(out: &mut JsonWriter<'_>, http: &Http) -> Result<(), Full> {
     kept(out, ",\"method\":", &http.method)?;
     if let Some(host) = &http.host {
         kept(out, ",\"host\":", host)?;
@@ -162,12 +171,12 @@ fn write_http(out: &mut JsonWriter<'_>, http: &Http) -> Result<(), Full> {
     }
 }
 
-fn write_ssh(out: &mut JsonWriter<'_>, ssh: &Ssh) -> Result<(), Full> {
+fn ssh(out: &mut JsonWriter<'_>, ssh: &Ssh) -> Result<(), Full> {
     kept(out, ",\"client_banner\":", &ssh.client)?;
     kept(out, ",\"server_banner\":", &ssh.server)
 }
 
-fn write_dns(out: &mut JsonWriter<'_>, dns: &Dns) -> Result<(), Full> {
+fn dns(out: &mut JsonWriter<'_>, dns: &Dns) -> Result<(), Full> {
     if !dns.name.bytes().is_empty() {
         kept(out, ",\"name\":", &dns.name)?;
         kind(out, ",\"type\":", dns.kind)?;

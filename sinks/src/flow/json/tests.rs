@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use panoptes_records::flow::application::{
-    ANSWERS_MAX, Application, Dns, DnsAnswer, DnsAnswerList, Hello, Http, Quic, ServerHello, Ssh,
-    TlsHellos,
+    ANSWERS_MAX, Application, ApplicationProtocol, Dns, DnsAnswer, DnsAnswerList, Hello, Http,
+    Quic, ServerHello, Ssh, TlsHellos,
 };
 use panoptes_records::flow::{
     Arp, Cause, Detail, Esp, FlowDirection, FlowSide, Icmp, Interval, Intervals, Jitter, Labels,
@@ -20,7 +20,7 @@ use crate::flow::argus::{Interim, Management};
 const BEGIN_NS: i64 = 1_700_000_000_000_000_000;
 const DOCUMENTATION: &str = include_str!("../../../../docs/flow-record.md");
 /// Objects whose keys the documentation has as `NAME.KEY`.
-const APPLICATIONS: [&str; 5] = ["dns", "http", "quic", "ssh", "tls"];
+const APPLICATIONS: &[ApplicationProtocol] = ApplicationProtocol::ALL;
 
 fn written(lines: &JsonLineFormat, record: &FlowRecord, extra: &Extra<'_>) -> String {
     let mut out = [0; PLAIN_LINE_BYTES_MAX];
@@ -310,7 +310,7 @@ fn longest_hello() -> Hello {
 }
 
 /// One of each kind, as long as it can be.
-fn applications() -> [Application; 5] {
+fn applications() -> [Application; APPLICATIONS.len()] {
     let client = Some(longest_hello());
     let protocol = [0x7f; 32][..].into();
     let server = Some(ServerHello { version: 0x0303, cipher: 0xc02c, protocol });
@@ -380,8 +380,8 @@ fn applications_are_objects() {
         let value: Value =
             serde_json::from_str(&written(&JsonLineFormat::default(), &tcp(), &extra))
                 .expect("JSON");
-        let names = APPLICATIONS.iter().filter_map(|name| value.get(name));
-        names.map(ToString::to_string).collect::<String>()
+        let objects = APPLICATIONS.iter().filter_map(|protocol| value.get(protocol.name()));
+        objects.map(ToString::to_string).collect::<String>()
     };
     let mut answers = DnsAnswerList::default();
     answers.push(DnsAnswer { kind: 5, ttl_s: 300, data: b"b.example" });
@@ -449,13 +449,15 @@ fn the_documentation_has_every_key_and_no_other() {
     let mut add = |line: &str| {
         let value: Value = serde_json::from_str(line).expect("JSON");
         let object = value.as_object().expect("an object");
-        let parts = APPLICATIONS.iter().filter_map(|name| Some((name, object.get(*name)?)));
+        let names = APPLICATIONS.iter().map(|protocol| protocol.name());
+        let parts = names.filter_map(|name| Some((name, object.get(name)?)));
         for (name, part) in parts {
             let part = part.as_object().expect("an object");
             let part = part.keys().filter(|key| *key != "truncated");
             keys.extend(part.map(|key| format!("{name}.{key}")));
         }
-        for (key, value) in object.iter().filter(|(key, _)| !APPLICATIONS.contains(&&***key)) {
+        let is_plain = |key: &str| ApplicationProtocol::from_name(key).is_none();
+        for (key, value) in object.iter().filter(|(key, _)| is_plain(key)) {
             assert!(!value.is_null(), "{key}");
             // A key that comes twice is lost in the value.
             assert_eq!(line.matches(&format!("\"{key}\":")).count(), 1, "{key}: {line}");
