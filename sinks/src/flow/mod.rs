@@ -6,6 +6,7 @@
 //! the id of a flow in other tools. [`output`] has where records go.
 
 pub mod argus;
+mod column_type;
 pub mod community_id;
 pub mod filter;
 pub mod ipfix;

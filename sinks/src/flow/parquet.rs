@@ -18,8 +18,9 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::{SerializedColumnWriter, SerializedFileWriter};
 use parquet::schema::types::Type;
 
-use self::columns::{COLUMNS, ParquetColumnType, names};
+use self::columns::{columns, names};
 use self::line::{JsonLineValue, fields};
+use crate::flow::column_type::ParquetColumnType;
 use crate::flow::output::{BlockingOutput, each_record};
 use crate::output::folder::FILE_MODE;
 
@@ -76,9 +77,8 @@ impl ParquetFile {
         let properties = Arc::new(WriterProperties::builder().build());
         let schema = schema().map_err(failed)?;
         let writer = SerializedFileWriter::new(file, schema, properties).map_err(failed)?;
-        let columns = COLUMNS
-            .iter()
-            .flat_map(|column| names(column).map(move |name| Column::new(name, column.1)));
+        let columns =
+            columns().flat_map(|column| names(column).map(move |name| Column::new(name, column.1)));
         let columns = columns.collect();
         Ok(Self { writer: Some(writer), columns, rows: 0, text_bytes: 0, failure: None, lost: 0 })
     }
@@ -205,7 +205,7 @@ fn write_group(
 /// The root, with a field for each column.
 fn schema() -> Result<Arc<Type>, ParquetError> {
     let mut fields = Vec::new();
-    for column in COLUMNS {
+    for column in columns() {
         for name in names(column) {
             fields.push(Arc::new(field(&name, column.1)?));
         }

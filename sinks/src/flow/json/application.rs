@@ -7,6 +7,40 @@ use panoptes_records::flow::{Extra, FlowDirection, Sequence, SequencePacket};
 use panoptes_records::json::text::Text;
 
 use super::{Full, JsonWriter};
+use crate::flow::column_type::{ParquetColumnSpec, ParquetColumnType as Column};
+
+/// The keys of these objects as columns of Parquet files. Lists of objects have no column. The
+/// columns of a new protocol follow the others, so that files keep their order.
+pub(in crate::flow) const APPLICATION_COLUMNS: &[ParquetColumnSpec] = &[
+    ("tls_version", Column::Text, false),
+    ("tls_cipher", Column::Text, false),
+    ("tls_selected_protocol", Column::Text, false),
+    ("tls_offered_version", Column::Text, false),
+    ("tls_server_name", Column::Text, false),
+    ("tls_offered_protocols", Column::List, false),
+    ("tls_ja4", Column::Text, false),
+    ("quic_version", Column::Number, false),
+    ("quic_offered_version", Column::Text, false),
+    ("quic_server_name", Column::Text, false),
+    ("quic_offered_protocols", Column::List, false),
+    ("quic_ja4", Column::Text, false),
+    ("http_method", Column::Text, false),
+    ("http_host", Column::Text, false),
+    ("http_target", Column::Text, false),
+    ("http_user_agent", Column::Text, false),
+    ("http_status", Column::Number, false),
+    ("ssh_client_banner", Column::Text, false),
+    ("ssh_server_banner", Column::Text, false),
+    ("dns_name", Column::Text, false),
+    ("dns_type", Column::Text, false),
+    ("dns_response_code", Column::Text, false),
+    ("dns_is_authoritative", Column::Flag, false),
+    ("dns_is_truncated", Column::Flag, false),
+    ("dns_is_known_server", Column::Flag, false),
+    ("dns_queries", Column::Number, false),
+    ("dns_responses", Column::Number, false),
+    ("dns_answers_left_out", Column::Number, false),
+];
 
 /// Names of record types (IANA, "Resource Record (RR) TYPEs"). Others are `TYPE` and the number, as
 /// in RFC 3597 §5.

@@ -19,6 +19,7 @@ use panoptes_records::json::text::Text;
 use panoptes_records::json::time::Timestamp;
 use panoptes_records::json::{Full, JsonWriter, Limits};
 
+pub(super) use application::APPLICATION_COLUMNS;
 pub use passive_dns::RESOLUTION_BYTES_MAX;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

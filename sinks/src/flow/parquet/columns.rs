@@ -1,24 +1,11 @@
 //! The columns: the keys of the JSON line, in its order.
 
-/// The type of a column.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum ParquetColumnType {
-    Number,
-    Fraction,
-    Flag,
-    Text,
-    /// Nanoseconds since 1970.
-    Time,
-    /// Texts.
-    List,
-}
+use crate::flow::column_type::ParquetColumnSpec;
+use crate::flow::column_type::ParquetColumnType::{Flag, Fraction, List, Number, Text, Time};
+use crate::flow::json::APPLICATION_COLUMNS;
 
-use ParquetColumnType::{Flag, Fraction, List, Number, Text, Time};
-
-/// A key, its type, and whether there is one for each end: `source_` and `destination_`.
-pub(super) type ParquetColumnSpec = (&'static str, ParquetColumnType, bool);
-
-pub(super) const COLUMNS: &[ParquetColumnSpec] = &[
+/// Columns of the flow itself.
+const FLOW_COLUMNS: &[ParquetColumnSpec] = &[
     ("kind", Text, false),
     ("source_id", Text, false),
     ("sequence", Number, false),
@@ -111,36 +98,15 @@ pub(super) const COLUMNS: &[ParquetColumnSpec] = &[
     ("process_process_name", Text, true),
     ("process_process_real_user_id", Number, true),
     ("process_process_container_id", Text, true),
-    ("tls_version", Text, false),
-    ("tls_cipher", Text, false),
-    ("tls_selected_protocol", Text, false),
-    ("tls_offered_version", Text, false),
-    ("tls_server_name", Text, false),
-    ("tls_offered_protocols", List, false),
-    ("tls_ja4", Text, false),
-    ("quic_version", Number, false),
-    ("quic_offered_version", Text, false),
-    ("quic_server_name", Text, false),
-    ("quic_offered_protocols", List, false),
-    ("quic_ja4", Text, false),
-    ("http_method", Text, false),
-    ("http_host", Text, false),
-    ("http_target", Text, false),
-    ("http_user_agent", Text, false),
-    ("http_status", Number, false),
-    ("ssh_client_banner", Text, false),
-    ("ssh_server_banner", Text, false),
-    ("dns_name", Text, false),
-    ("dns_type", Text, false),
-    ("dns_response_code", Text, false),
-    ("dns_is_authoritative", Flag, false),
-    ("dns_is_truncated", Flag, false),
-    ("dns_is_known_server", Flag, false),
-    ("dns_queries", Number, false),
-    ("dns_responses", Number, false),
-    ("dns_answers_left_out", Number, false),
-    ("labels", List, false),
 ];
+
+/// Columns behind those of applications.
+const LAST_COLUMNS: &[ParquetColumnSpec] = &[("labels", List, false)];
+
+/// All columns, in their order.
+pub(super) fn columns() -> impl Iterator<Item = &'static ParquetColumnSpec> {
+    FLOW_COLUMNS.iter().chain(APPLICATION_COLUMNS).chain(LAST_COLUMNS)
+}
 
 /// The names of a column or of two.
 pub(super) fn names(column: &ParquetColumnSpec) -> impl Iterator<Item = String> {
@@ -152,6 +118,8 @@ pub(super) fn names(column: &ParquetColumnSpec) -> impl Iterator<Item = String> 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+
+    use panoptes_records::flow::application::ApplicationProtocol;
 
     use super::*;
 
@@ -168,7 +136,7 @@ mod tests {
             keys.filter(|key| !LEFT_OUT.contains(&key.as_str())).collect();
         // A row of the tables stands for both ends.
         let of_source = |name: &str| !name.starts_with("destination_");
-        let columns = COLUMNS.iter().flat_map(names).filter(|name| of_source(name));
+        let columns = columns().flat_map(names).filter(|name| of_source(name));
         let columns = columns.map(|name| match name.find("_active_").or(name.find("_idle_")) {
             Some(at) => {
                 let end = at + 1 + name[at + 1..].find('_').unwrap_or_default();
@@ -178,5 +146,14 @@ mod tests {
             None => name,
         });
         assert_eq!(columns.collect::<BTreeSet<_>>(), expected, "(left: columns)");
+    }
+
+    #[test]
+    fn each_application_has_columns() {
+        for protocol in ApplicationProtocol::ALL {
+            let start = format!("{}_", protocol.name());
+            let mut names = APPLICATION_COLUMNS.iter().map(|(name, ..)| *name);
+            assert!(names.any(|name| name.starts_with(&start)), "{start}");
+        }
     }
 }
