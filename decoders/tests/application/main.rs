@@ -4,6 +4,7 @@ mod dns;
 mod hostile;
 mod http;
 mod ja4;
+mod properties;
 mod quic;
 mod recorded;
 mod ssh;

@@ -7,7 +7,7 @@ use super::recorded::bytes;
 
 /// §A.2: the client's Initial, up to the end of the sample for header protection. The rest of the
 /// packet's 1200 bytes is encrypted, and zero here.
-fn client_initial() -> Vec<u8> {
+pub(super) fn client_initial() -> Vec<u8> {
     let mut packet =
         bytes("c000000001088394c8f03e5157080000449e7b9aec34d1b1c98dd7689fb8ec11d242b123dc9b");
     packet.resize(1200, 0);
