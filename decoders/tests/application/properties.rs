@@ -1,4 +1,4 @@
-//! What each decoder of an application protocol promises about any data: nothing panics, names and
+//! Promises of each decoder of an application protocol about any data: nothing panics, names and
 //! iterations have an end, and each result is a part of the data.
 //!
 //! A protocol's function has its name, and returns how many decoders knew the data. The tests here

@@ -592,7 +592,7 @@ mod tests {
             ("--allow home -w b", "--allow: `home` is no address and no network"),
             ("-F /nonexistent/file -w b", "cannot read /nonexistent/file"),
             ("-d -w -", "-d: a daemon has no standard output"),
-            ("--application smtp -w b", "needs `all` or some of dns,http,quic,ssh,tls, not `smtp`"),
+            ("--application frob -w b", "--application needs `all` or some of dns,"),
             ("--sequence 31 -w b", "--sequence needs a number from 1 to 30, not `31`"),
             ("--dns-servers home -w b", "--dns-servers needs addresses, not `home`"),
             ("--passive-dns", "--passive-dns needs a value"),

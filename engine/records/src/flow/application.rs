@@ -62,11 +62,14 @@ impl<const MAX: usize> fmt::Debug for BytePrefix<MAX> {
 ///   [`ApplicationProtocol`](crate::flow::application::ApplicationProtocol).
 /// - `Facts` is the type of what a flow's data tell.
 ///
-/// The lines are passed to the macro `$make`, which makes something of each. These follow the
-/// table: both types above; the writers of JSON objects, which are functions named `name`
-/// (`panoptes-sinks`); the words of the options, of their help and of the configuration
-/// (`panoptes`); the fuzz target `application`, whose functions are named `name`, too. Where one is
-/// missing, the compiler says so.
+/// The lines go to the macro `$make`, which makes something of each. These follow the table:
+///
+/// - both types (here);
+/// - the words of options, of their help and of the configuration (`panoptes`);
+/// - the JSON objects, whose members a function called `name` writes (`panoptes-sinks`);
+/// - the fuzz target `application`, which calls a function called `name`.
+///
+/// A protocol without such a function, or without a reader in `panoptes-flow`, does not compile.
 ///
 /// ```
 /// macro_rules! keys {

@@ -18,9 +18,10 @@ fn mistakes_of_flows_have_their_places() {
         "flows: {interfaces: [lo], aplication: [dns]}",
         &["1:27: unknown key `aplication` in `flows`; did you mean `application`?"],
     );
+    let words = <FlowApplication as crate::config::value::Setting>::form();
     check(
         "flows: {interfaces: [lo], application: [dnz]}",
-        &["1:41: `flows.application`: `dnz` is not one of all, dns, http, quic, ssh or tls"],
+        &[&format!("1:41: `flows.application`: `dnz` is not one of {words}")],
     );
     check(
         "flows: {interfaces: [lo], filter: tcp prot 80}",
