@@ -1,6 +1,6 @@
 //! How the time of a scan grows with the number of processes.
 //!
-//!     cargo run --release -p panoptes-benches --bin scan_growth -- [--most N] [--plot FILE]
+//!     cargo run --release -p panoptes-benches --bin scan_growth -- [--most N]
 //!
 //! Scans synthetic machines of 1,000 processes and more, up to N (30,000), each in a raw memory
 //! file that is mapped like a guest's. A process has two threads, six descriptors, a few areas and
@@ -8,11 +8,11 @@
 //! made. The file is in the folder for temporary files; in one of memory (`TMPDIR=/dev/shm`) large
 //! machines are ready sooner. One core; the median of 15 cold scans in processor time, as
 //! `scan_floor` measures them. *Kept* is a cold scan that keeps the rows of the one before, because
-//! no task has run. `--plot` also draws the time per object as an SVG.
+//! no task has run. The table is printed as docs/performance has it; `cargo xtask plots` draws the
+//! page's table.
 
-use std::fmt::Write as _;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use panoptes_benches::one_core::{Caches, pin};
@@ -33,7 +33,7 @@ const RUNS: usize = 15;
 /// Room for a process with all that it has, and for the kernel.
 const PROCESS_BYTES: u64 = 140 << 10;
 const KERNEL_BYTES: u64 = 512 << 20;
-const USAGE: &str = "usage: scan_growth [--most N] [--plot FILE]";
+const USAGE: &str = "usage: scan_growth [--most N]";
 
 /// What scans of one machine cost.
 #[derive(Clone, Copy)]
@@ -64,37 +64,28 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Error> {
-    let (mut most, mut plot) = (MOST_DEFAULT, None);
+    let mut most = MOST_DEFAULT;
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
-        let value = words.next().ok_or(USAGE)?;
-        match word.as_str() {
-            "--most" => most = value.parse()?,
-            "--plot" => plot = Some(PathBuf::from(value)),
-            _ => return Err(USAGE.into()),
+        if word != "--most" {
+            return Err(USAGE.into());
         }
+        most = words.next().ok_or(USAGE)?.parse()?;
     }
     pin(None)?;
-    println!(
-        "{:>10}{:>10}{:>12}{:>10}{:>12}{:>12}",
-        "processes", "objects", "lines", "[ms]", "[ns/object]", "kept [ms]"
-    );
+    println!("| processes | objects | lines | ms | ns per object | kept ms |");
+    println!("|---|---|---|---|---|---|");
     let mut points = Vec::new();
     for processes in PROCESSES.into_iter().filter(|&processes| processes <= most) {
         let point = measure(processes)?;
         let Point { processes, objects, lines, ms, kept_ms } = point;
-        println!(
-            "{processes:>10}{objects:>10}{lines:>12}{ms:>10.2}{:>12.1}{kept_ms:>12.3}",
-            point.ns()
-        );
+        let ns = point.ns();
+        println!("| {processes} | {objects} | {lines} | {ms:.1} | {ns:.0} | {kept_ms:.1} |");
         points.push(point);
     }
     let all = || points.iter().map(Point::ns);
     let (least, largest) = (all().fold(f64::MAX, f64::min), all().fold(0.0, f64::max));
     println!("per object: largest / least {:.2}", largest / least);
-    if let Some(plot) = plot {
-        std::fs::write(plot, draw(&points))?;
-    }
     Ok(())
 }
 
@@ -156,46 +147,4 @@ fn scan(processes: u32, path: &Path, kernel: &Kernel) -> Result<Point, Error> {
     let kept_ms = if kept.0.is_empty() { f64::NAN } else { median(&kept) };
     let processes = walker.snapshot().processes.len();
     Ok(Point { processes, objects, lines, ms: median(&times), kept_ms })
-}
-
-/// Size of the plot, and of the room for its axes, in pixels.
-const PLOT: (f64, f64) = (640.0, 320.0);
-const MARGIN: f64 = 56.0;
-
-/// Draws the time per object by the number of processes, the latter on a logarithmic scale.
-fn draw(points: &[Point]) -> String {
-    let (width, height) = PLOT;
-    let decades = |processes: usize| (processes as f64 / 1000.0).log10();
-    let last = points.last().map_or(1.0, |point| decades(point.processes)).max(0.1);
-    let top = points.iter().map(Point::ns).fold(1.0, f64::max) * 1.25;
-    let x = |processes| MARGIN + decades(processes) / last * (width - 2.0 * MARGIN);
-    let y = |ns: f64| height - MARGIN - ns / top * (height - 2.0 * MARGIN);
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
-         font-family=\"sans-serif\" font-size=\"12\">\n\
-         <rect width=\"{width}\" height=\"{height}\" fill=\"white\"/>\n\
-         <path d=\"M{MARGIN} {MARGIN}V{bottom}H{right}\" fill=\"none\" stroke=\"black\"/>\n\
-         <text x=\"{MARGIN}\" y=\"30\">Nanoseconds of a scan per object, by processes (cold, one \
-         core)</text>\n",
-        bottom = height - MARGIN,
-        right = width - MARGIN,
-    );
-    let mut path = String::new();
-    for point in points {
-        let (at, level) = (x(point.processes), y(point.ns()));
-        let command = if path.is_empty() { 'M' } else { 'L' };
-        let _ = write!(path, "{command}{at:.1} {level:.1}");
-        let _ = writeln!(
-            svg,
-            "<circle cx=\"{at:.1}\" cy=\"{level:.1}\" r=\"3\"/>\n\
-             <text x=\"{at:.1}\" y=\"{label:.1}\" text-anchor=\"middle\">{ns:.0}</text>\n\
-             <text x=\"{at:.1}\" y=\"{axis:.1}\" text-anchor=\"middle\">{processes}</text>",
-            label = level - 10.0,
-            ns = point.ns(),
-            axis = height - MARGIN + 18.0,
-            processes = point.processes,
-        );
-    }
-    let _ = writeln!(svg, "<path d=\"{path}\" fill=\"none\" stroke=\"#1f77b4\"/>\n</svg>");
-    svg
 }

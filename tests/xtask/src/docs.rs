@@ -1,8 +1,8 @@
-//! `cargo xtask docs`: makes the generated pages of `docs/` anew. Tests compare the pages with what
-//! this command writes, and follow the links of all documents.
+//! `cargo xtask docs`: makes the generated pages and images of `docs/` anew. Tests compare them with
+//! what this command writes, and follow the links of all documents.
 
 use crate::cargo::{self, WORKSPACE};
-use crate::limits;
+use crate::{limits, plots};
 
 /// If set, the tests of the generated pages write them.
 const WRITE: &str = "PANOPTES_WRITE_DOCS";
@@ -11,6 +11,7 @@ const TESTS: [&str; 4] = ["--test", "records_page", "--test", "configuration_pag
 
 pub(crate) fn run() -> Result<(), String> {
     limits::write_page()?;
+    plots::run()?;
     let mut command = cargo::command();
     command.args(["test", "--quiet"]).args(WORKSPACE).args(TESTS).env(WRITE, "1");
     let succeeds = cargo::succeeds(&mut command)?;

@@ -15,6 +15,7 @@ mod boots;
 mod busy;
 mod captures;
 mod cargo;
+mod chart;
 mod churn;
 mod copies;
 mod cost;
@@ -47,6 +48,7 @@ mod panics;
 mod peers;
 mod picture;
 mod platform;
+mod plots;
 mod processes;
 mod profiles;
 mod program;
@@ -100,8 +102,8 @@ enum Command {
     Bench(bench::Options),
     Captures(captures::Options),
     Cost(cost::Options),
-    /// Makes docs/records.md and docs/configuration.md anew, from the tables of the code, and
-    /// docs/limits.md from docs/limits.txt
+    /// Makes docs/records.md and docs/configuration.md anew, from the tables of the code,
+    /// docs/limits.md from docs/limits.txt, and the images as `plots` does
     Docs,
     Fresh(fresh::Options),
     Fuzz(fuzz::Options),
@@ -114,6 +116,8 @@ enum Command {
     /// Builds the container image by its recipe with podman, and runs it
     Image,
     Arm64(arm64::Options),
+    /// Draws docs/images again, from the tables of docs/performance; measures nothing
+    Plots,
     Profiles(profiles::Options),
     /// Records the images that plain `cargo test`, the benches and the fuzz targets use
     Record,
@@ -157,6 +161,7 @@ fn main() -> ExitCode {
         Command::Panics => panics::run(),
         Command::Image => image::run(),
         Command::Arm64(options) => arm64::run(&options),
+        Command::Plots => plots::run(),
         Command::Profiles(options) => profiles::run(options),
         Command::Record => recorded::run(),
         Command::Bindings => bindings::run(),

@@ -244,7 +244,7 @@ fn many_programs_of_before_watching_leave_room_for_new_ones() {
 #[test]
 fn programs_beyond_the_room_are_a_gap() {
     for (children, expected) in [(LOOKED_MAX, 0), (LOOKED_MAX + 5, 5)] {
-        let mut machine = usual().after_scan(children as u32);
+        let machine = usual().after_scan(children as u32);
         assert!(machine.files.paths.has_pending());
         assert_eq!(machine.files.losses().0.missed(), expected);
     }
