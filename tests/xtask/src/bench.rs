@@ -26,7 +26,8 @@ pub(crate) struct Options {
     /// Instead measure scans of the reference node, whose dump is made once and kept
     #[arg(long, conflicts_with_all = ["all", "compare"])]
     node: bool,
-    /// Instead draw where the time of scans of the reference node goes, by samples of perf
+    /// Instead draw where the time of scans of the reference node goes, by samples of perf; their
+    /// stacks go into FILE.folded
     #[arg(long, value_name = "FILE.svg", conflicts_with_all = ["all", "compare", "node"])]
     flame: Option<PathBuf>,
     /// Instead compare a scan of the reference node with drgn and Volatility 3 (some hours: set

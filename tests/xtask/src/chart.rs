@@ -1,9 +1,11 @@
 //! Charts in SVG, drawn by plotters: labelled axes, a grid, and a legend below.
 //!
 //! plotters without its feature `ttf` writes texts as `<text>` and only estimates their width. So
-//! no font is needed, and the same data give the same document. `plots.rs` has what is drawn.
+//! no font is needed, and the same data give the same document. [`Plot`] has points and lines,
+//! [`BoxChart`] a flame graph. `plots.rs` has what is drawn.
 
 mod axis;
+mod boxes;
 
 use plotters::backend::SVGBackend;
 use plotters::chart::{ChartBuilder, ChartContext};
@@ -12,9 +14,11 @@ use plotters::coord::cartesian::Cartesian2d;
 use plotters::drawing::{DrawingArea, DrawingAreaErrorKind, IntoDrawingArea as _};
 use plotters::element::{Circle, PathElement, Rectangle, Text};
 use plotters::style::text_anchor::{HPos, Pos, VPos};
-use plotters::style::{Color as _, FontFamily, RGBColor, TextStyle, WHITE};
+use plotters::style::{Color as _, FontFamily, TextStyle, WHITE};
 
 pub(crate) use axis::Axis;
+pub(crate) use boxes::{BoxChart, ShareBox};
+pub(crate) use plotters::style::RGBColor;
 
 /// Sizes in pixels: of a chart, of its edges, of what is above and below its axes, and of a row of
 /// its legend.
@@ -223,5 +227,30 @@ mod tests {
         }
         assert_eq!(svg.matches("<circle").count(), 3, "{svg}");
         assert!(svg.starts_with("<svg width=\"1000\"") && svg.ends_with("</svg>\n"), "{svg}");
+    }
+
+    #[test]
+    fn a_chart_of_boxes_has_its_axis_and_its_names() {
+        let share = |name: &str, level, start, end, kind| ShareBox {
+            name: name.to_owned(),
+            level,
+            start,
+            end,
+            kind,
+        };
+        let chart = BoxChart {
+            title: "Calls",
+            shares: "share of samples [%]",
+            levels: "calls",
+            kinds: &[("the walk", RGBColor(1, 2, 3)), ("tables", RGBColor(4, 5, 6))],
+            boxes: vec![share("read", 0, 0.0, 100.0, 0), share("narrow", 1, 0.0, 0.1, 1)],
+        };
+        let svg = chart.svg().unwrap();
+        for text in ["Calls", "share of samples [%]", "calls", "the walk", "tables", "read", "80"] {
+            assert!(svg.contains(&format!(">\n{text}\n</text>")), "{text}: {svg}");
+        }
+        assert!(!svg.contains("narrow"), "a name has no room: {svg}");
+        // Each kind has a square in the legend, and each box its own.
+        assert_eq!(svg.matches("#010203").count() + svg.matches("#040506").count(), 4, "{svg}");
     }
 }

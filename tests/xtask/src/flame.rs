@@ -1,8 +1,12 @@
 //! `cargo xtask bench --flame`: where the time of a scan goes, as a picture (SVG).
 //!
 //! Samples of the processor's clock come from `perf`; the stacks that `perf script` prints are
-//! merged and drawn here, the outermost function at the top. A box is as wide as its function's
-//! share of the samples. Boxes too narrow to see are left out.
+//! merged here and drawn by [`crate::chart`], the outermost function at the top. A box is as wide
+//! as its function's share of the samples. Functions too narrow to see are left out.
+//!
+//! The merged stacks stand in a file beside the picture, in the form that tools for flame graphs
+//! read: `OUTERMOST;…;INNERMOST SAMPLES`. `cargo xtask plots` draws the picture of docs/images from
+//! its file again.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,27 +16,29 @@ use std::process::{Command, Stdio};
 use panoptes_bounded as bounded;
 use panoptes_rig::output;
 
+use crate::chart::{BoxChart, RGBColor, ShareBox};
+
 /// The function of a scan. What is above it is the program that calls it.
 const ROOT: &str = "panoptes_engine::read_rows";
-const WIDTH: f64 = 1200.0;
-const ROW: f64 = 17.0;
-const TOP: f64 = 44.0;
-/// Width of a character of the font, at most.
-const CHARACTER: f64 = 6.2;
+/// The stacks behind docs/images/scan.svg.
+const STORED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/images/scan.folded");
 /// The narrowest box, as a share of all samples.
 const SHARE_MIN: f64 = 0.002;
 /// Samples a second, and the bytes of stack that each keeps for unwinding.
 const RATE: &str = "1999";
 const STACK: &str = "dwarf,4096";
 
-/// Crates, and the colours of their functions. A function that perf names without its crate has the
-/// colour of its caller.
-const COLOURS: [(&str, &str, &str); 5] = [
-    ("panoptes_sources", "reading the memory", "#8fc1e3"),
-    ("panoptes_tables", "tables", "#f2b872"),
-    ("panoptes_decoders", "decoding", "#a8d5a2"),
-    ("panoptes_engine", "the walk", "#e8a09a"),
-    ("", "libraries and the kernel", "#d0d0d0"),
+/// Beginnings of functions' names.
+const CRATES: [&str; 5] =
+    ["panoptes_sources", "panoptes_tables", "panoptes_decoders", "panoptes_engine", ""];
+/// What these crates do, with the colours of their functions. A function that perf names without
+/// its crate has the colour of its caller.
+const KINDS: [(&str, RGBColor); 5] = [
+    ("reading the memory", RGBColor(0x8f, 0xc1, 0xe3)),
+    ("tables", RGBColor(0xf2, 0xb8, 0x72)),
+    ("decoding", RGBColor(0xa8, 0xd5, 0xa2)),
+    ("the walk", RGBColor(0xe8, 0xa0, 0x9a)),
+    ("libraries and the kernel", RGBColor(0xd0, 0xd0, 0xd0)),
 ];
 
 /// Names of the library's functions that only pass on.
@@ -78,7 +84,7 @@ const NOISE: &[&str] = &[
     "zip",
 ];
 
-/// Records scans of a memory file, and writes the picture.
+/// Records scans of a memory file, and writes the picture and the stacks beside it.
 pub(crate) fn record(floor: &Path, scans: &str, ram: &Path, picture: &Path) -> Result<(), String> {
     let data = picture.with_extension("perf");
     let mut perf = Command::new("perf");
@@ -100,13 +106,22 @@ pub(crate) fn record(floor: &Path, scans: &str, ram: &Path, picture: &Path) -> R
     if frames.samples == 0 {
         return Err(format!("perf saw no sample of {ROOT}"));
     }
-    std::fs::write(picture, draw(&frames)).map_err(|e| format!("{}: {e}", picture.display()))?;
-    println!("{} samples: {}", frames.samples, picture.display());
+    let (folded, stored) = (frames.folded(), picture.with_extension("folded"));
+    std::fs::write(&stored, &folded).map_err(|e| format!("{}: {e}", stored.display()))?;
+    let document = draw(&Frame::of_folded(&folded)?)?;
+    std::fs::write(picture, document).map_err(|e| format!("{}: {e}", picture.display()))?;
+    println!("{} samples: {}, {}", frames.samples, picture.display(), stored.display());
     Ok(())
 }
 
+/// The picture of docs/images, from the stacks beside it.
+pub(crate) fn draw_again() -> Result<String, String> {
+    let folded = std::fs::read_to_string(STORED).map_err(|e| format!("{STORED}: {e}"))?;
+    draw(&Frame::of_folded(&folded)?)
+}
+
 /// A function, with those that it calls.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Eq, PartialEq)]
 struct Frame {
     samples: u64,
     calls: BTreeMap<String, Frame>,
@@ -130,27 +145,56 @@ impl Frame {
                 stack.push((at, symbol));
             } else if line.trim().is_empty() {
                 let names: Vec<String> = stack.iter().filter_map(|it| name(it.1)).collect();
-                root.add(&names);
+                if let Some(from) = names.iter().rposition(|name| name == ROOT) {
+                    root.add(names[..from].iter().rev().map(String::as_str), 1);
+                }
                 stack.clear();
             }
         }
         root
     }
 
-    fn add(&mut self, stack: &[String]) {
-        let Some(from) = stack.iter().rposition(|name| name == ROOT) else { return };
+    /// Adds samples of a stack, whose functions come from the outermost on.
+    fn add<'a>(&mut self, stack: impl Iterator<Item = &'a str>, samples: u64) {
         let mut at = self;
-        at.samples += 1;
-        for name in stack[..from].iter().rev() {
-            at = at.calls.entry(name.clone()).or_default();
-            at.samples += 1;
+        at.samples += samples;
+        for name in stack {
+            at = at.calls.entry(name.to_owned()).or_default();
+            at.samples += samples;
         }
     }
 
-    /// Number of levels that are drawn.
-    fn depth(&self, all: f64) -> usize {
-        let drawn = self.calls.values().filter(|call| call.samples as f64 / all >= SHARE_MIN);
-        1 + drawn.map(|call| call.depth(all)).max().unwrap_or(0)
+    /// The stacks that a file beside a picture has.
+    fn of_folded(text: &str) -> Result<Self, String> {
+        let mut root = Self::default();
+        for line in text.lines() {
+            let parts = line.rsplit_once(' ');
+            let stack =
+                parts.and_then(|(stack, samples)| Some((stack, samples.parse::<u64>().ok()?)));
+            let (stack, samples) = stack.ok_or_else(|| format!("{line:?} is no stack"))?;
+            root.add(stack.split(';').skip(1), samples);
+        }
+        Ok(root)
+    }
+
+    /// The stacks that are drawn, one a line. Functions too narrow to see belong to their callers.
+    fn folded(&self) -> String {
+        let mut text = String::new();
+        self.fold(ROOT, self.samples as f64, &mut text);
+        text
+    }
+
+    fn fold(&self, stack: &str, all: f64, text: &mut String) {
+        let is_drawn = |call: &Self| call.samples as f64 / all >= SHARE_MIN;
+        let drawn = self.calls.iter().filter(|(_, call)| is_drawn(call)).collect::<Vec<_>>();
+        let in_calls: u64 = drawn.iter().map(|(_, call)| call.samples).sum();
+        let own = self.samples.saturating_sub(in_calls);
+        if own > 0 {
+            let _ = writeln!(text, "{stack} {own}");
+        }
+        for (name, call) in drawn {
+            call.fold(&format!("{stack};{name}"), all, text);
+        }
     }
 }
 
@@ -189,65 +233,41 @@ fn is_hash(part: &str) -> bool {
     part.len() == 17 && part.starts_with('h') && part[1..].bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-fn draw(root: &Frame) -> String {
-    let all = root.samples as f64;
-    let height = TOP + ROW * root.depth(all) as f64 + 8.0;
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
-         font-family=\"monospace\" font-size=\"10\">\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
-    );
-    let mut x = 4.0;
-    for (_, what, colour) in COLOURS {
-        let _ = writeln!(
-            svg,
-            "<rect x=\"{x:.0}\" y=\"10\" width=\"12\" height=\"12\" fill=\"{colour}\"/>\n\
-             <text x=\"{:.0}\" y=\"20\">{what}</text>",
-            x + 16.0
-        );
-        x += 40.0 + what.len() as f64 * CHARACTER;
-    }
-    draw_frame(&mut svg, (ROOT, root), (0.0, TOP), (all, ""));
-    svg.push_str("</svg>\n");
-    svg
+fn draw(root: &Frame) -> Result<String, String> {
+    let mut boxes = Vec::new();
+    add_boxes((ROOT, root), (0, 0.0), (root.samples as f64, None), &mut boxes);
+    let chart = BoxChart {
+        title: "Where the time of a scan goes",
+        shares: "share of all samples of the processor's clock [%]",
+        levels: "functions, called from above",
+        kinds: &KINDS,
+        boxes,
+    };
+    chart.svg()
 }
 
-fn draw_frame(
-    svg: &mut String,
+/// Adds the box of a function, which begins at this sample of all, and those of its calls.
+fn add_boxes(
     (name, frame): (&str, &Frame),
-    (x, y): (f64, f64),
-    (all, callers): (f64, &str),
+    (level, start): (usize, f64),
+    (all, caller): (f64, Option<usize>),
+    boxes: &mut Vec<ShareBox>,
 ) {
-    let share = frame.samples as f64 / all;
-    let width = share * WIDTH;
-    let of_crate = COLOURS.iter().find(|(of, ..)| name.starts_with(of)).map_or("", |it| it.2);
-    let colour = if name.contains("::") || callers.is_empty() { of_crate } else { callers };
-    let short = name.rsplit("::").next().unwrap_or(name);
-    let room = ((width - 4.0) / CHARACTER).max(0.0) as usize;
-    let label: String = if room < 3 { String::new() } else { short.chars().take(room).collect() };
-    let _ = writeln!(
-        svg,
-        "<g><title>{} {:.1} %</title><rect x=\"{x:.1}\" y=\"{y:.0}\" width=\"{:.1}\" height=\"{}\" \
-         fill=\"{colour}\"/><text x=\"{:.1}\" y=\"{:.0}\">{}</text></g>",
-        escaped(name),
-        share * 100.0,
-        (width - 0.5).max(0.2),
-        ROW - 1.0,
-        x + 2.0,
-        y + 12.0,
-        escaped(&label)
-    );
-    let mut next = x;
+    let of_crate = CRATES.iter().position(|start| name.starts_with(start)).unwrap_or(0);
+    let kind = caller.filter(|_| !name.contains("::")).unwrap_or(of_crate);
+    let end = start + frame.samples as f64;
+    boxes.push(ShareBox {
+        name: name.rsplit("::").next().unwrap_or(name).to_owned(),
+        level,
+        start: start / all * 100.0,
+        end: end / all * 100.0,
+        kind,
+    });
+    let mut next = start;
     for (name, call) in &frame.calls {
-        if call.samples as f64 / all >= SHARE_MIN {
-            draw_frame(svg, (name, call), (next, y + ROW), (all, colour));
-        }
-        next += call.samples as f64 / all * WIDTH;
+        add_boxes((name, call), (level + 1, next), (all, Some(kind)), boxes);
+        next += call.samples as f64;
     }
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 #[cfg(test)]
@@ -276,9 +296,24 @@ mod tests {
         assert_eq!(names, ["panoptes_sources::read_batch", "place_inode"]);
         let read = &root.calls["panoptes_sources::read_batch"];
         assert_eq!(read.calls.keys().collect::<Vec<_>>(), ["panoptes_sources::read_ahead"]);
-        assert_eq!(root.depth(2.0), 3);
-        let picture = draw(&root);
-        assert!(picture.contains("place_inode 50.0 %"), "{picture}");
+        let picture = draw(&root).unwrap();
+        for text in ["place_inode", "read_ahead", "tables", "60"] {
+            assert!(picture.contains(&format!(">\n{text}\n</text>")), "{text}: {picture}");
+        }
+    }
+
+    #[test]
+    fn stacks_are_stored_without_those_too_narrow_to_see() {
+        let mut root = Frame::default();
+        root.add(["a", "b"].into_iter(), 600);
+        root.add(["a"].into_iter(), 399);
+        let whole = Frame::of_folded(&root.folded());
+        assert_eq!(root.folded(), format!("{ROOT};a 399\n{ROOT};a;b 600\n"));
+        assert_eq!(whole, Ok(root));
+        let mut root = whole.unwrap();
+        root.add(["narrow"].into_iter(), 1);
+        assert!(root.folded().starts_with(&format!("{ROOT} 1\n{ROOT};a 399\n")));
+        assert!(Frame::of_folded("a;b").is_err() && Frame::of_folded("a x").is_err());
     }
 
     #[test]

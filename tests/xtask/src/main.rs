@@ -116,7 +116,8 @@ enum Command {
     /// Builds the container image by its recipe with podman, and runs it
     Image,
     Arm64(arm64::Options),
-    /// Draws docs/images again, from the tables of docs/performance; measures nothing
+    /// Draws docs/images again, from the tables of docs/performance and the stacks beside the flame
+    /// graph; measures nothing
     Plots,
     Profiles(profiles::Options),
     /// Records the images that plain `cargo test`, the benches and the fuzz targets use

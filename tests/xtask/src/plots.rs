@@ -1,19 +1,22 @@
 //! `cargo xtask plots`: draws the images of docs/images again, without measuring.
 //!
-//! The results are in the tree: the tables of docs/performance. So a plot shows the figures of its
-//! page. A test compares the images with what the command draws.
+//! The results are in the tree: the tables of docs/performance, and the stacks beside the flame
+//! graph. So a plot shows the figures of its page. A test compares the images with what the command
+//! draws.
 
 mod page;
 
 use crate::chart::{Axis, Plot, PlotPoint, PlotSeries};
+use crate::flame;
 use page::{ResultsPage, ResultsTable, number, plain, seconds};
 
 const IMAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/images");
 /// The files in `docs/images`, and what draws them.
-const PLOTS: [(&str, fn() -> Result<String, String>); 3] = [
+const PLOTS: [(&str, fn() -> Result<String, String>); 4] = [
     ("flows.svg", || flows()?.svg()),
     ("growth.svg", || growth()?.svg()),
     ("peers.svg", || peers()?.svg()),
+    ("scan.svg", flame::draw_again),
 ];
 
 /// Room above the highest point, as a factor.
