@@ -23,34 +23,38 @@ const NAMES: &str = panoptes_records::applications!(application_names);
 /// Bytes of a packet: those of Ethernet without jumbo frames, and the headers of a tunnel.
 const SNAP_LENGTH: u32 = 2048;
 
-/// The options.
-pub(super) const OPTIONS: [&str; 4] =
-    ["--application", "--dns-servers", "--passive-dns", "--sequence"];
+/// `--sequence`: how many packets have their sizes and times in records.
+pub(super) fn set_sequence(
+    request: &mut FlowRequest,
+    option: &str,
+    value: &str,
+) -> Result<(), Failure> {
+    let packets = number(option, value, 1, SEQUENCE_PACKETS_MAX as u64)?;
+    request.records.application.sequence_packets = packets as usize;
+    Ok(())
+}
 
-/// Takes one of the options and its value.
-pub(super) fn set(request: &mut FlowRequest, option: &str, value: &str) -> Result<(), Failure> {
-    match option {
-        "--application" => set_protocols(request, option, value),
-        "--dns-servers" => set_dns_servers(request, option, value),
-        "--passive-dns" => {
-            request.records.application.has_passive_dns = true;
-            request.records.passive_dns = Some(match value {
-                "" => return Err(mistake(format!("{option} needs a file"))),
-                "-" => Target::StandardOutput,
-                file => Target::File(file.into()),
-            });
-            set_protocols(request, option, "dns")
-        }
-        _ => {
-            let packets = number(option, value, 1, SEQUENCE_PACKETS_MAX as u64)?;
-            request.records.application.sequence_packets = packets as usize;
-            Ok(())
-        }
-    }
+/// `--passive-dns`: a file for answers of DNS.
+pub(super) fn set_passive_dns(
+    request: &mut FlowRequest,
+    option: &str,
+    value: &str,
+) -> Result<(), Failure> {
+    request.records.application.has_passive_dns = true;
+    request.records.passive_dns = Some(match value {
+        "" => return Err(mistake(format!("{option} needs a file"))),
+        "-" => Target::StandardOutput,
+        file => Target::File(file.into()),
+    });
+    set_protocols(request, option, "dns")
 }
 
 /// `--dns-servers`: addresses, separated by commas.
-fn set_dns_servers(request: &mut FlowRequest, option: &str, value: &str) -> Result<(), Failure> {
+pub(super) fn set_dns_servers(
+    request: &mut FlowRequest,
+    option: &str,
+    value: &str,
+) -> Result<(), Failure> {
     request.records.application.dns_servers = DnsServers::default();
     for word in value.split(',') {
         let message = || format!("{option} needs addresses, not `{word}`");
@@ -65,7 +69,11 @@ fn set_dns_servers(request: &mut FlowRequest, option: &str, value: &str) -> Resu
 }
 
 /// `--application`: names of protocols, separated by commas.
-fn set_protocols(request: &mut FlowRequest, option: &str, value: &str) -> Result<(), Failure> {
+pub(super) fn set_protocols(
+    request: &mut FlowRequest,
+    option: &str,
+    value: &str,
+) -> Result<(), Failure> {
     let protocols = &mut request.records.application.protocols;
     for word in value.split(',') {
         if word == "all" {

@@ -175,12 +175,14 @@ pub(super) fn parse(arguments: &[OsString], default: &str) -> Result<ArgusComman
             }
             word if word.starts_with(b"--") => {
                 let option = text(argument, "an option")?;
-                let mut value = || text(rest.value(option, &[])?, option);
-                if applications::OPTIONS.contains(&option) {
-                    applications::set(&mut request, option, value()?)?;
-                    continue;
-                }
-                return Err(mistake(format!("unknown option `{}`", argument.display())));
+                let set = match option {
+                    "--application" => applications::set_protocols,
+                    "--dns-servers" => applications::set_dns_servers,
+                    "--passive-dns" => applications::set_passive_dns,
+                    "--sequence" => applications::set_sequence,
+                    _ => return Err(mistake(format!("unknown option `{option}`"))),
+                };
+                set(&mut request, option, text(rest.value(option, &[])?, option)?)?;
             }
             [b'-', letters @ ..] => {
                 read_letters(letters, &mut rest, &mut request, &mut replaced)?;

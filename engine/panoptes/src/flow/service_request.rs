@@ -27,7 +27,7 @@ pub(super) fn request(flows: &Flows) -> Result<FlowRequest, Failure> {
         request.interfaces.streams.extend(devices::parse("interfaces", &interfaces.0)?);
     }
     for application in &flows.application {
-        applications::set(&mut request, "--application", &application.word())?;
+        applications::set_protocols(&mut request, "--application", &application.word())?;
     }
     if let Some(bytes) = flows.user_data {
         request.set_user_bytes("user_data", &bytes.0.to_string())?;
