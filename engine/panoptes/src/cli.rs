@@ -50,7 +50,7 @@ pub enum Command {
     #[command(after_help = RUN_HELP)]
     Run(ConfigOptions),
     /// Audit network flows: packets in, argus(8) records out, with the options of argus(8)
-    #[command(override_usage = FLOW_USAGE, after_help = crate::flow::HELP)]
+    #[command(override_usage = FLOW_USAGE, after_help = crate::flow::help())]
     #[command(disable_help_flag = true)]
     Flow {
         /// The options of argus(8); -h lists them

@@ -40,5 +40,5 @@ mod watched;
 
 mod program;
 
-pub use flow::argus_conf_remarks;
+pub use flow::{FlowSettingText, argus_conf_remarks, flow_setting_texts};
 pub use program::run;

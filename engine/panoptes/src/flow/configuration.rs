@@ -1,53 +1,21 @@
 //! `argus.conf`: the same settings as on the command line, one `NAME=value` a line.
 //!
-//! The facts are those of argus.conf(5) and of `ArgusParseResourceFile` (`argus/argus.c` of argus
-//! 3.0.8). Each mistake is reported with its line. A variable that is not known, or that asks for
-//! something that is not built, has no effect: argus ignores what it does not know, and files of
-//! its newer versions must start this sensor, too. A warning tells so, with the line.
+//! `settings` has the variables. Each mistake is reported with its line. A variable that is not
+//! known, or that asks for something that is not built, has no effect: argus ignores what it does
+//! not know, and files of its newer versions must start this sensor, too. A warning tells so, with
+//! the line.
 
 use std::path::Path;
 
-use panoptes_flow::identity::FlowIdentity;
-
 use super::request::FlowRequest;
-use super::values::{mistake, number, source_id};
-use super::{control, devices};
+use super::settings::{self, FlowSettingEffect, OtherValues, PREFIX, ReplacedSettings};
+use super::values::{mistake, source_id};
 use crate::config::LogLevel;
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 
-/// Names begin with this.
-const PREFIX: &str = "ARGUS_";
 /// Bytes that a value may have.
 const VALUE_BYTES_MAX: usize = 64 << 10;
-
-/// Variables by which argus is tuned. Records are the same whatever they say.
-const TUNING: &[&str] =
-    &["HASHTABLE_SIZE", "INTERFACE_SCAN_INTERVAL", "LOG_DISPLAY_PRIORITY", "PCAP_DISPATCH_NUM"];
-
-/// Variables that have no effect here: other values than these ask for something that is not
-/// built.
-const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
-    ("GENERATE_START_RECORDS", &["no", "yes"]),
-    ("GENERATE_RESPONSE_TIME_DATA", &["no", "yes"]),
-    ("GENERATE_TCP_PERF_METRIC", &["yes"]),
-    ("GENERATE_BIDIRECTIONAL_TIMESTAMPS", &["no"]),
-    ("PACKET_CAPTURE_FILE", &[""]),
-    ("PACKET_CAPTURE_ON_ERROR", &["no"]),
-    ("MIN_SSF", &["", "0"]),
-    ("MAX_SSF", &["", "0"]),
-    ("COLLECTOR", &["no", ""]),
-    ("SELF_SYNCHRONIZE", &["no", "yes"]),
-    ("EVENT_DATA", &[""]),
-    ("JITTER_HISTOGRAM", &["no"]),
-    ("KEYSTROKE", &["no"]),
-    ("KEYSTROKE_CONF", &[""]),
-    ("TRACK_DUPLICATES", &["no", "yes"]),
-    ("ENV", &[""]),
-    ("GENERATE_HASH_METRICS", &["no"]),
-    ("OS_FINGERPRINTING", &["no"]),
-    ("PACKET_SIZE_HISTOGRAM", &["no"]),
-];
 
 /// Reads a configuration if it exists.
 pub(super) fn read_if_there(path: &str, request: &mut FlowRequest) -> Result<(), Failure> {
@@ -92,7 +60,7 @@ pub fn argus_conf_remarks(text: &str) -> Vec<(usize, String)> {
 /// line, too.
 fn apply(text: &str, request: &mut FlowRequest) -> Vec<(usize, String)> {
     let mut mistakes = Vec::new();
-    let mut replaced = (false, false);
+    let mut replaced = ReplacedSettings::default();
     let mut lines = text.lines().enumerate();
     while let Some((index, line)) = lines.next() {
         let line = line.trim();
@@ -149,171 +117,79 @@ struct ArgusConfValue<'a> {
 }
 
 impl ArgusConfValue<'_> {
-    fn is_yes(self, name: &str) -> Result<bool, Failure> {
+    fn is_yes(self, what: &str) -> Result<bool, Failure> {
         match &self.text.to_ascii_lowercase()[..] {
             "yes" => Ok(true),
             "no" => Ok(false),
-            _ => Err(mistake(format!("{PREFIX}{name} is `yes` or `no`, not `{}`", self.text))),
+            _ => Err(mistake(format!("{what} is `yes` or `no`, not `{}`", self.text))),
         }
     }
 }
 
-/// Sets one variable. `replaced` tells whether the file has named interfaces and outputs already.
+/// Sets one variable, whose name lacks [`PREFIX`]. `replaced` tells whether the file has named
+/// interfaces and outputs already.
 fn set(
     name: &str,
     value: ArgusConfValue<'_>,
     request: &mut FlowRequest,
-    replaced: &mut (bool, bool),
+    replaced: &mut ReplacedSettings,
 ) -> Result<(), Failure> {
     let what = &format!("{PREFIX}{name}");
     let text = value.text;
-    match name {
-        "DAEMON" => request.process.is_daemon = value.is_yes(name)?,
-        "MONITOR_ID" if value.is_quoted => {
+    let Some(setting) = settings::of_variable(name) else {
+        return ignore(name, what, text, request);
+    };
+    match &setting.effect {
+        FlowSettingEffect::Switch(_, place) => *place(request) = value.is_yes(what)?,
+        FlowSettingEffect::Act(act) => {
+            if value.is_yes(what)? {
+                act(request);
+            }
+        }
+        FlowSettingEffect::Text(set) => set(request, what, text)?,
+        FlowSettingEffect::SensorId if value.is_quoted => {
             // Longer texts are cut, as argus does.
             let end = (0..=text.len().min(4)).rev().find(|end| text.is_char_boundary(*end));
             let id = format!("\"{}\"", &text[..end.unwrap_or(0)]);
             request.records.options.source_id = source_id(what, &id)?;
         }
-        "MONITOR_ID" => request.set_source_id(what, text)?,
-        // argus 5: a name stands for `yes`.
-        "MONITOR_ID_INCLUDE_INF" => {
-            request.records.names_interfaces = !text.eq_ignore_ascii_case("no")
-        }
-        "ACCESS_PORT" => request.set_port(what, text)?,
-        "BIND_IP" => request.add_bind(what, text)?,
-        "INTERFACE" => {
-            if !std::mem::replace(&mut replaced.0, true) {
-                request.interfaces.streams.clear();
-            }
-            request.interfaces.streams.extend(devices::parse(what, text)?);
-        }
-        "OUTPUT_FILE" | "OUTPUT_STREAM" => {
-            if !std::mem::replace(&mut replaced.1, true) {
-                request.outputs.clear();
-            }
+        FlowSettingEffect::SensorId => request.set_source_id(what, text)?,
+        FlowSettingEffect::Interfaces => replaced.add_interfaces(request, what, text)?,
+        FlowSettingEffect::Output => {
             let (to, filter) = text.split_once(' ').map_or((text, None), |(to, filter)| {
                 (to, Some(filter.trim().trim_matches('\'')).filter(|filter| !filter.is_empty()))
             });
-            request.add_output(what, to, filter)?;
+            replaced.add_output(request, what, to, filter)?;
         }
-        "SET_PID" => request.process.has_pid_file = value.is_yes(name)?,
-        "PID_PATH" => request.process.pid_folder = text.into(),
-        "GO_PROMISCUOUS" => request.interfaces.is_promiscuous = value.is_yes(name)?,
-        "FLOW_STATUS_INTERVAL" => request.set_interval(what, text)?,
-        "MAR_STATUS_INTERVAL" => request.set_management(what, text)?,
-        "CAPTURE_DATA_LEN" => request.set_user_bytes(what, text)?,
-        "FLOW_TYPE" => set_flow_type(what, text, request)?,
-        "FLOW_KEY" => request.flows.identity = identity(what, text)?,
-        "CAPTURE_FULL_CONTROL_DATA" => {
-            if value.is_yes(name)? {
-                request.keep_control();
-            }
-        }
-        "CONTROLPLANE_PROTO" => request.flows.control_ports = Some(control::ports(what, text)?),
-        "GENERATE_JITTER_DATA" => request.records.has_jitter = value.is_yes(name)?,
-        "GENERATE_MAC_DATA" => request.records.options.hardware = value.is_yes(name)?,
-        "GENERATE_APPBYTE_METRIC" => {
-            request.records.options.application_bytes = value.is_yes(name)?
-        }
-        "GENERATE_PACKET_SIZE" => request.records.options.packet_sizes = value.is_yes(name)?,
-        "DEBUG_LEVEL" => request.process.debug_level = number(what, text, 0, 8)? as u8,
-        "FILTER_OPTIMIZER" => request.input.optimises = value.is_yes(name)?,
-        "FILTER" => request.input.filter = Some(text.to_owned()).filter(|text| !text.is_empty()),
-        "CHROOT_DIR" => request.process.root = Some(text.into()),
-        "SETUSER_ID" => request.process.user = Some(text.to_owned()),
-        "SETGROUP_ID" => request.process.group = Some(text.to_owned()),
-        "TUNNEL_DISCOVERY" => request.flows.discovers_tunnels = value.is_yes(name)?,
-        "PCAP_BUF_SIZE" => request.interfaces.ring_bytes = bytes(what, text)?,
-        _ => set_timeout(name, what, text, request)?,
+        FlowSettingEffect::CommandLine(_) => request.warnings.push(unknown(what)),
     }
     Ok(())
 }
 
-/// Sets the type of flows. Letters behind `uni` or `bi` do not matter, as for argus.
-fn set_flow_type(what: &str, text: &str, request: &mut FlowRequest) -> Result<(), Failure> {
-    let text = text.to_ascii_lowercase();
-    request.flows.is_unidirectional = text.starts_with("uni");
-    if request.flows.is_unidirectional || text.starts_with("bi") {
-        return Ok(());
-    }
-    Err(mistake(format!("{what} is `Bidirectional` or `Unidirectional`, not `{text}`")))
-}
-
-fn identity(what: &str, text: &str) -> Result<FlowIdentity, Failure> {
-    match &text.to_ascii_uppercase()[..] {
-        "CLASSIC_5_TUPLE" => Ok(FlowIdentity::Conversation),
-        "LAYER_3_MATRIX" => Ok(FlowIdentity::Layer3),
-        "LAYER_2_MATRIX" => Ok(FlowIdentity::Layer2),
-        _ => Err(Failure::not_built(format!("{what}={text}"))),
-    }
-}
-
-fn set_timeout(
-    name: &str,
-    what: &str,
-    text: &str,
-    request: &mut FlowRequest,
-) -> Result<(), Failure> {
-    let timeouts = &mut request.flows.timeouts;
-    let timeout = match name {
-        // argus has one for IGMP, too; here it is that of IP.
-        "IP_TIMEOUT" | "IGMP_TIMEOUT" => &mut timeouts.ip_ns,
-        "TCP_TIMEOUT" => &mut timeouts.tcp_ns,
-        // 0 is argus's own: it forgets idle connections.
-        "TCP_FALLOW_TIMEOUT" => {
-            timeouts.tcp_fallow_ns = number(what, text, 0, 65_534)? as i64 * 1_000_000_000;
-            return Ok(());
-        }
-        "ICMP_TIMEOUT" => &mut timeouts.icmp_ns,
-        "FRAG_TIMEOUT" => &mut timeouts.fragment_ns,
-        "ARP_TIMEOUT" => &mut timeouts.arp_ns,
-        "OTHER_TIMEOUT" => &mut timeouts.other_ns,
-        _ => return without_effect(name, what, text, request),
-    };
-    *timeout = number(what, text, 1, 65_534)? as i64 * 1_000_000_000;
-    Ok(())
-}
-
-fn without_effect(
-    name: &str,
-    what: &str,
-    text: &str,
-    request: &mut FlowRequest,
-) -> Result<(), Failure> {
-    if TUNING.contains(&name) {
-        return Ok(());
-    }
-    let Some((_, values)) = WITHOUT_EFFECT.iter().find(|(known, _)| *known == name) else {
+/// Warns of a variable that changes nothing.
+fn ignore(name: &str, what: &str, text: &str, request: &mut FlowRequest) -> Result<(), Failure> {
+    let Some(variable) = settings::ignored(name) else {
         request.warnings.push(unknown(what));
         return Ok(());
     };
-    if values.contains(&&text.to_ascii_lowercase()[..]) {
+    if variable.values.contains(&&text.to_ascii_lowercase()[..]) {
         return Ok(());
     }
-    if name == "MIN_SSF" {
-        // Who asks for protection must not get a port without it.
-        return Err(mistake(format!("{what}: SASL is not supported; set it to 0")));
+    match variable.others {
+        OtherValues::Allowed => {}
+        OtherValues::Warned => {
+            request.warnings.push(format!("{what}={text} is not supported; it has no effect"));
+        }
+        OtherValues::Refused(why) => return Err(mistake(format!("{what}: {why}"))),
     }
-    request.warnings.push(format!("{what}={text} is not supported; it has no effect"));
     Ok(())
-}
-
-/// A size: a number and K, M or G, which are powers of 1000.
-fn bytes(what: &str, text: &str) -> Result<usize, Failure> {
-    let (digits, factor) = match text.as_bytes().last() {
-        Some(b'K') => (&text[..text.len() - 1], 1000),
-        Some(b'M') => (&text[..text.len() - 1], 1_000_000),
-        Some(b'G') => (&text[..text.len() - 1], 1_000_000_000),
-        _ => (text, 1),
-    };
-    Ok(number(what, digits, 1, (4 << 30) / factor)? as usize * factor as usize)
 }
 
 #[cfg(test)]
 mod tests {
     use panoptes_sinks::flow::argus::SourceId;
 
+    use super::super::devices;
     use super::super::request::{FlowRecordForm, OutputRequest, Target};
     use super::*;
 
@@ -417,19 +293,6 @@ mod tests {
     /// The file of the package.
     const EXAMPLE: &str = include_str!("../../../../packaging/flow/argus.conf");
 
-    /// Names of the variables that this file reads: what is before `=>` in its own code.
-    fn read_here() -> std::collections::BTreeSet<String> {
-        let code = include_str!("configuration.rs");
-        let arms = code.split("#[cfg(test)]").next().expect("code").lines().map(str::trim);
-        let arms = arms.filter_map(|line| line.starts_with('"').then(|| line.split_once("=>"))?);
-        let words = arms.flat_map(|(names, _)| names.split('"').skip(1).step_by(2));
-        words
-            .filter(|word| word.contains(|c: char| c.is_ascii_uppercase()))
-            .filter(|word| !word.contains("TUPLE") && !word.contains("MATRIX"))
-            .map(|name| format!("{PREFIX}{name}"))
-            .collect()
-    }
-
     #[test]
     fn the_example_is_accepted_with_each_of_its_variables() {
         assert_eq!(apply(EXAMPLE, &mut FlowRequest::default()), []);
@@ -444,9 +307,11 @@ mod tests {
             assert_eq!(request.warnings, [""; 0], "{line}");
             named.insert(line.split('=').next().expect("a name").to_owned());
         }
-        let read = read_here();
+        let texts = settings::flow_setting_texts();
+        let changing = texts.into_iter().filter(|text| text.heading != settings::WITHOUT_EFFECT);
+        let read: Vec<String> = changing.flat_map(|text| text.variables).collect();
         assert!(read.len() > 30, "{read:?}");
-        let missing: Vec<_> = read.difference(&named).collect();
+        let missing: Vec<_> = read.iter().filter(|name| !named.contains(*name)).collect();
         assert!(missing.is_empty(), "the example does not show {missing:?}");
     }
 

@@ -3,8 +3,8 @@
 //! It has the options of argus(8) and reads its `argus.conf`. An option that argus has and this
 //! version has not ends the program with one line.
 //!
-//! `options` and `configuration` make a `FlowRequest`. `captures` or `live` passes packets to the
-//! `Auditor`, which has the flows. Their records go to `outputs`.
+//! `options` and `configuration` make a `FlowRequest` by the table of `settings`. `captures` or
+//! `live` passes packets to the `Auditor`, which has the flows. Their records go to `outputs`.
 //!
 //! `panoptes run` has the same sensor on a thread of its own (`sensor`), whose records go through
 //! the service's writer (`service_output`).
@@ -47,6 +47,7 @@ mod sensor;
 mod sensor_records;
 mod service_output;
 mod service_request;
+mod settings;
 mod signals;
 mod system;
 mod tables;
@@ -69,10 +70,11 @@ use self::filter::{ETHERNET, PacketFilters};
 use self::links::UnreadLinks;
 pub(crate) use self::needs::Needs;
 use self::options::ArgusCommand;
-pub(crate) use self::options::HELP;
 use self::outputs::Outputs;
 use self::process::{RunAsIdentity, SystemLog};
 use self::request::FlowRequest;
+pub(crate) use self::settings::help;
+pub use self::settings::{FlowSettingText, flow_setting_texts};
 use self::signals::Signals;
 use crate::exit::{Exit, Failure, print};
 use crate::message::Messages;
@@ -98,7 +100,9 @@ const CONFIGURATION: &str = "/etc/argus.conf";
 /// Runs the auditor with the arguments behind its name. `is_argus`: it was called so.
 pub(crate) fn run(arguments: &[OsString], is_argus: bool) -> Result<Exit, Failure> {
     let mut request = match options::parse(arguments, CONFIGURATION)? {
-        ArgusCommand::Help => return print(USAGE.as_bytes()).and_then(|_| print(HELP.as_bytes())),
+        ArgusCommand::Help => {
+            return print(USAGE.as_bytes()).and_then(|_| print(help().as_bytes()));
+        }
         ArgusCommand::Audit(request) => request,
     };
     request.is_argus = is_argus;

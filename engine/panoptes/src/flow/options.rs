@@ -2,102 +2,18 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal as _};
+use std::iter::Peekable;
 use std::os::unix::ffi::OsStrExt as _;
+use std::slice;
 
-use super::applications::application_names;
-use super::labels::LabelTable;
 use super::origin::Server;
-use super::request::{Alerts, FlowRecordForm, FlowRequest, OutputRequest, Target};
-use super::values::{mistake, number, range};
-use super::{applications, configuration, devices, threads};
+use super::request::{Alerts, FlowRecordForm, FlowRequest, InputRequest, OutputRequest, Target};
+use super::settings::{
+    self, CommandLineEffect, FlowSetting, FlowSettingEffect, OptionSwitch, ReplacedSettings,
+};
+use super::values::mistake;
+use super::{configuration, threads};
 use crate::exit::Failure;
-
-/// The options, for the help text and for the manual.
-pub(crate) const HELP: &str = concat!(
-    "\
-Input:
-  -i NAME...  Audit these network interfaces, as one link; `-i NAME/ID` gives records this id; also
-              `ind:A/ID,B/ID` (flows of their own, as with several -i), `dup:A,B/ID`, `bond:A,B/ID`,
-              `all`, `any`; without -i and -r: the first interface that is up. For a NAME,
-              `xdp:NAME` takes what it receives away from this machine: for ports of a mirror.
-              `udp:ADDRESS:PORT` receives what is mirrored there in datagrams, without root; its
-              port tells how, or `vxlan:`, `geneve:`, `gre:` or `tzsp:` in place of `udp:`
-  --endpoint  Audit this machine in at most 16 MiB, with no configuration: all interfaces that are
-              up, 4096 flows; clients connect to 127.0.0.1:561 if there is no other output
-  -p          Leave interfaces out of promiscuous mode
-  -s BYTES    Take this many bytes of each packet (256)
-  -r FILE...  Read these captures, in the order of their names; `-` is standard input. Formats:
-              pcap, pcapng, snoop, ERF; plain, or compressed by gzip, xz, zstd or lz4. Of
-              `cisco:FILE`, the flows that its packets export: NetFlow, IPFIX, sFlow. A folder: its
-              captures, in the order of their first packets. `tcp:HOST[:PORT]` connects to a server
-              that sends a capture (pcap-over-IP, port 57012)
-  -R FOLDER   Read all files below this folder, in order; without a folder: see -R below
-  -t          The captures are TSH
-  -f          At the end of a capture, wait for more: also for the next one of a folder, and for a
-              server to come back
-  -T FACTOR   Read captures at the speed of their time stamps, times this factor
-  -N COUNT    Read this many packets; FIRST-LAST reads that range, both included
-  - FILTER    Only packets that match this expression of pcap-filter(7), the last argument
-  -O          Leave the filter's program unoptimised
-  -b          Print the filter's program and end
-
-Output:
-  -w TO       Append argus(8) records to this file; `-` is standard output; argus-udp://HOST[:PORT]
-              sends each as a datagram; may be repeated. `json:TO` writes JSON lines, `argus5:TO`
-              argus(8) 5 records, `parquet:FILE` a file of columns; ipfix://HOST[:PORT] sends IPFIX
-  -w TO FILTER  Only records that match this expression of ra(1)
-  -P PORT     Let clients connect at this port; argus(8)'s try 561. Not with -r, but for -T
-  -B ADDRESS  ... at these addresses only, separated by commas
-  --allow NETWORK  ... from these networks only, separated by commas
-  -e ID       Identify this sensor: a number, an address, a host's name, '\"text\"' with up to four
-              characters, a UUID, or `hostuuid`; ID/inf adds the interface to argus(8) 5 records
-  -S SECONDS  Report each flow at this interval; may be a fraction (5)
-  -M SECONDS  Report the sensor's own state at this interval (300)
-
-Records:
-  -A          Add the bytes behind the transport header
-  -C          Add all data of protocols that control the network; takes whole packets
-  -J          Add the times between packets
-  -m          Add hardware addresses
-  -R          Add what response times derive from; records always have it
-  -U BYTES    Add the first bytes of the data of both ends
-  -Z          Add the sizes of the smallest and of the largest packets
-  --application LIST  Add what data tell of applications, to JSON: `all`, or some of
-              ",
-    panoptes_records::applications!(application_names),
-    "
-  --sequence N  Add sizes and times of the first N packets with data, up to 30, to JSON
-  --passive-dns FILE  Append the answers of DNS to this file, as JSON; implies --application dns
-  --dns-servers LIST  Mark answers of other servers than these, separated by commas; likewise
-  --label FILE  Label flows: lines `NETWORK TEXT` and `tcp/PORT TEXT`
-  --vni-in-key  Packets of different overlays (VXLAN, Geneve, NVGRE, ERSPAN) are different flows
-  --flows N   Track this many flows at once, in each group of interfaces (1000000)
-  --threads N  Divide the packets of interfaces and ports between this many threads, up to 16, by
-              their IP addresses (1); not for captures
-
-Memory:
-  --system SYSTEM  Watch the system whose packets these are: file:PATH, qemu:PID or the name of a
-              configured one. Records get the processes at both ends, and connections that its
-              kernel denies are alerts
-  --alerts FILE  Append alerts to this file as JSON lines (standard output)
-  --config FILE  Read the settings of the system from this configuration of Panoptes
-
-Process:
-  -d          Run as a daemon
-  -c FOLDER   Make this folder the root of all paths, once interfaces and ports are open
-  -u USER     ... and become this user
-  -g GROUP    ... and this group
-  -F FILE     Read this configuration (argus.conf), not /etc/argus.conf; later options override it
-  -X          Read no configuration, and forget what options before this one have set
-  -D LEVEL    Print messages of this level (1 to 8); SIGUSR1 raises it, SIGUSR2 makes it 0
-  -h          Print this help
-
-SIGHUP, SIGINT and SIGTERM end the program; it writes all active flows first.
-
-Exit codes: 0 done, 2 wrong command line, 65 a capture is damaged, 66 a source can't be opened, 74
-output failed, 77 permission denied, 78 the configuration is wrong.
-"
-);
 
 /// What the user wants.
 pub(super) enum ArgusCommand {
@@ -105,12 +21,15 @@ pub(super) enum ArgusCommand {
     Audit(Box<FlowRequest>),
 }
 
-/// The arguments that are left.
-struct RemainingArguments<'a> {
-    arguments: std::iter::Peekable<std::slice::Iter<'a, OsString>>,
+/// A command line while it is read, with the request so far.
+struct FlowCommandLine<'a> {
+    /// The arguments that are left.
+    arguments: Peekable<slice::Iter<'a, OsString>>,
+    request: FlowRequest,
+    replaced: ReplacedSettings,
 }
 
-impl<'a> RemainingArguments<'a> {
+impl<'a> FlowCommandLine<'a> {
     /// The next argument if it is no option; `-` alone is none.
     fn operand(&mut self) -> Option<&'a OsStr> {
         let is_operand = |word: &&'a OsString| !word.as_bytes().starts_with(b"-");
@@ -125,13 +44,108 @@ impl<'a> RemainingArguments<'a> {
         let next = self.arguments.next().map(OsString::as_os_str);
         next.ok_or_else(|| mistake(format!("{option} needs a value")))
     }
-}
 
-/// What options of the command line replace of a configuration, when the first one comes.
-#[derive(Default)]
-struct ReplacedSettings {
-    streams: bool,
-    outputs: bool,
+    fn text_value(&mut self, option: &str, attached: &'a [u8]) -> Result<&'a str, Failure> {
+        text(self.value(option, attached)?, option)
+    }
+
+    /// The rest of the command line is the filter of packets.
+    fn set_filter(&mut self, first: Option<&'a OsString>) -> Result<(), Failure> {
+        let words = first.into_iter().chain(self.arguments.by_ref());
+        let words = words.map(|word| text(word, "a filter")).collect::<Result<Vec<_>, _>>()?;
+        if !words.is_empty() {
+            self.request.input.filter = Some(words.join(" "));
+        }
+        Ok(())
+    }
+
+    /// Reads an argument of letters: the first one that has a value takes the rest.
+    fn read_letters(&mut self, mut letters: &'a [u8]) -> Result<(), Failure> {
+        while let Some((&letter, attached)) = letters.split_first() {
+            letters = attached;
+            let Some(setting) = settings::of_letter(letter) else {
+                let letter = char::from(letter).escape_default();
+                return Err(mistake(format!("unknown option `-{letter}`; -h lists the options")));
+            };
+            self.apply(setting, attached)?;
+            if setting.has_value() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies an option. `attached` is what follows its letter.
+    fn apply(&mut self, setting: &FlowSetting, attached: &'a [u8]) -> Result<(), Failure> {
+        let option = setting.option();
+        match &setting.effect {
+            FlowSettingEffect::Switch(switch, place) => {
+                let place = place(&mut self.request);
+                *place = match switch {
+                    OptionSwitch::On => true,
+                    OptionSwitch::Off => false,
+                    OptionSwitch::Toggle => !*place,
+                };
+            }
+            FlowSettingEffect::Act(act) => act(&mut self.request),
+            FlowSettingEffect::Text(set) => {
+                let value = self.text_value(option, attached)?;
+                set(&mut self.request, option, value)?;
+            }
+            FlowSettingEffect::SensorId => {
+                let value = self.text_value(option, attached)?;
+                self.request.set_source_id(option, value)?;
+            }
+            FlowSettingEffect::Interfaces => {
+                let mut words = self.text_value(option, attached)?.to_owned();
+                while let Some(word) = self.operand() {
+                    words = format!("{words} {}", text(word, option)?);
+                }
+                self.replaced.add_interfaces(&mut self.request, option, &words)?;
+            }
+            FlowSettingEffect::Output => {
+                let to = self.text_value(option, attached)?;
+                let filter = self.operand().map(|filter| text(filter, option)).transpose()?;
+                self.replaced.add_output(&mut self.request, option, to, filter)?;
+            }
+            FlowSettingEffect::CommandLine(effect) => self.apply_own(option, effect, attached)?,
+        }
+        Ok(())
+    }
+
+    /// Applies an option that no variable stands for.
+    fn apply_own(
+        &mut self,
+        option: &str,
+        effect: &CommandLineEffect,
+        attached: &'a [u8],
+    ) -> Result<(), Failure> {
+        match effect {
+            CommandLineEffect::Bytes(set) => {
+                let value = self.value(option, attached)?;
+                set(&mut self.request, option, value)?;
+            }
+            CommandLineEffect::Captures => {
+                let mut next = Some(self.value(option, attached)?);
+                while let Some(file) = next {
+                    add_capture(&mut self.request.input, option, file)?;
+                    next = self.operand();
+                }
+            }
+            CommandLineEffect::Folder => {
+                // The manual's own example has a folder here.
+                if let Some(folder) = attached.is_empty().then(|| self.operand()).flatten() {
+                    self.request.input.folders.push(folder.into());
+                }
+            }
+            CommandLineEffect::Configuration => {
+                let path = self.text_value(option, attached)?;
+                configuration::read(path, &mut self.request)?;
+            }
+            CommandLineEffect::ShownOnly => {}
+        }
+        Ok(())
+    }
 }
 
 /// Reads the arguments behind the program's name. `default` is the configuration that is read
@@ -141,69 +155,34 @@ pub(super) fn parse(arguments: &[OsString], default: &str) -> Result<ArgusComman
     if !names_configuration(arguments) {
         configuration::read_if_there(default, &mut request)?;
     }
-    let mut replaced = ReplacedSettings::default();
-    let mut rest = RemainingArguments { arguments: arguments.iter().peekable() };
-    while let Some(argument) = rest.arguments.next() {
+    let replaced = ReplacedSettings::default();
+    let mut line = FlowCommandLine { arguments: arguments.iter().peekable(), request, replaced };
+    while let Some(argument) = line.arguments.next() {
         match argument.as_bytes() {
-            b"-" | b"--" => set_filter(&mut request, rest.arguments.by_ref())?,
+            b"-" | b"--" => line.set_filter(None)?,
             b"-h" | b"--help" => return Ok(ArgusCommand::Help),
-            b"--endpoint" => request.become_endpoint(),
-            b"--vni-in-key" => request.flows.has_overlays = true,
-            b"--flows" => {
-                let value = text(rest.value("--flows", &[])?, "--flows")?;
-                request.flows.capacity = number("--flows", value, 1, (1 << 26) - 2)? as usize;
-            }
-            b"--threads" => {
-                threads::option::set(
-                    &mut request,
-                    text(rest.value("--threads", &[])?, "--threads")?,
-                )?;
-            }
-            b"--label" => {
-                let path = rest.value("--label", &[])?;
-                request.records.labels = Some(LabelTable::read("--label", path.as_ref())?.into());
-            }
-            b"--allow" => {
-                let value = text(rest.value("--allow", &[])?, "--allow")?;
-                let access = value.parse().map_err(|why| mistake(format!("--allow: {why}")))?;
-                request.clients.access = access;
-            }
-            b"--system" | b"--alerts" | b"--config" => {
+            [b'-', b'-', ..] => {
                 let option = text(argument, "an option")?;
-                let value = rest.value(option, &[])?;
-                beside(option, value, &mut request);
+                let setting = settings::of_option(option);
+                let unknown = || mistake(format!("unknown option `{option}`"));
+                line.apply(setting.ok_or_else(unknown)?, &[])?;
             }
-            word if word.starts_with(b"--") => {
-                let option = text(argument, "an option")?;
-                let set = match option {
-                    "--application" => applications::set_protocols,
-                    "--dns-servers" => applications::set_dns_servers,
-                    "--passive-dns" => applications::set_passive_dns,
-                    "--sequence" => applications::set_sequence,
-                    _ => return Err(mistake(format!("unknown option `{option}`"))),
-                };
-                set(&mut request, option, text(rest.value(option, &[])?, option)?)?;
-            }
-            [b'-', letters @ ..] => {
-                read_letters(letters, &mut rest, &mut request, &mut replaced)?;
-            }
-            _ => {
-                let words = std::iter::once(argument).chain(rest.arguments.by_ref());
-                set_filter(&mut request, words)?;
-            }
+            [b'-', letters @ ..] => line.read_letters(letters)?,
+            _ => line.set_filter(Some(argument))?,
         }
     }
-    check(request).map(|request| ArgusCommand::Audit(Box::new(request)))
+    check(line.request).map(|request| ArgusCommand::Audit(Box::new(request)))
 }
 
 /// Whether an option decides which configuration is read.
 fn names_configuration(arguments: &[OsString]) -> bool {
     let end = arguments.iter().position(|word| word == "-" || word == "--");
     let options = &arguments[..end.unwrap_or(arguments.len())];
+    let has_value = |letter: u8| settings::of_letter(letter).is_some_and(FlowSetting::has_value);
     options.iter().any(|word| match word.as_bytes() {
         b"--endpoint" => true,
         [b'-', letters @ ..] if !letters.starts_with(b"-") => {
-            let flags = letters.split(|letter| VALUED.contains(letter)).next();
+            let flags = letters.split(|letter| has_value(*letter)).next();
             let has = |letter: u8| flags.is_some_and(|flags| flags.contains(&letter));
             has(b'X') || letters.first() == Some(&b'F')
         }
@@ -211,141 +190,16 @@ fn names_configuration(arguments: &[OsString]) -> bool {
     })
 }
 
-/// Letters that have a value.
-const VALUED: &[u8] = b"BcDeFgiMNPrSsTuUw";
-
-/// The rest of the command line is the filter of packets.
-fn set_filter<'a>(
-    request: &mut FlowRequest,
-    words: impl Iterator<Item = &'a OsString>,
-) -> Result<(), Failure> {
-    let words = words.map(|word| text(word, "a filter")).collect::<Result<Vec<_>, _>>()?;
-    if !words.is_empty() {
-        request.input.filter = Some(words.join(" "));
-    }
-    Ok(())
-}
-
-/// Reads an argument of letters: the first one that has a value takes the rest.
-fn read_letters<'a>(
-    mut letters: &'a [u8],
-    rest: &mut RemainingArguments<'a>,
-    request: &mut FlowRequest,
-    replaced: &mut ReplacedSettings,
-) -> Result<(), Failure> {
-    while let Some((&letter, attached)) = letters.split_first() {
-        letters = attached;
-        match letter {
-            b'A' => request.records.options.application_bytes = true,
-            b'b' => request.input.prints_filter = true,
-            b'C' => request.keep_control(),
-            b'd' => request.process.is_daemon = !request.process.is_daemon,
-            b'f' => request.input.follows = true,
-            b'J' => request.records.has_jitter = true,
-            b'm' => request.records.options.hardware = true,
-            b'O' => request.input.optimises = false,
-            b'p' => request.interfaces.is_promiscuous = false,
-            b'Z' => request.records.options.packet_sizes = true,
-            b't' => request.input.as_tsh = true,
-            b'X' => request.clear(),
-            b'R' => {
-                // The manual's own example has a folder here.
-                if let Some(folder) = attached.is_empty().then(|| rest.operand()).flatten() {
-                    request.input.folders.push(folder.into());
-                }
-            }
-            _ if VALUED.contains(&letter) => {
-                let option = format!("-{}", char::from(letter));
-                let value = rest.value(&option, attached)?;
-                return with_value(letter, &option, value, rest, request, replaced);
-            }
-            _ => {
-                let letter = char::from(letter).escape_default();
-                return Err(mistake(format!("unknown option `-{letter}`; -h lists the options")));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn with_value<'a>(
-    letter: u8,
-    option: &str,
-    value: &'a OsStr,
-    rest: &mut RemainingArguments<'a>,
-    request: &mut FlowRequest,
-    replaced: &mut ReplacedSettings,
-) -> Result<(), Failure> {
-    if letter == b'r' {
-        return captures(option, value, rest, request);
-    }
-    let value = text(value, option)?;
-    match letter {
-        b'B' => request.add_bind(option, value)?,
-        b'c' => request.process.root = Some(value.into()),
-        b'D' => request.process.debug_level = number(option, value, 0, 8)? as u8,
-        b'e' => request.set_source_id(option, value)?,
-        b'F' => configuration::read(value, request)?,
-        b'g' => request.process.group = Some(value.to_owned()),
-        b'u' => request.process.user = Some(value.to_owned()),
-        b'M' => request.set_management(option, value)?,
-        b'N' => request.input.packets = range(option, value)?,
-        b'P' => request.set_port(option, value)?,
-        b'S' => request.set_interval(option, value)?,
-        b's' => request.set_snap_length(option, value)?,
-        b'T' => request.set_time_scale(option, value)?,
-        b'U' => request.set_user_bytes(option, value)?,
-        b'i' => {
-            if !std::mem::replace(&mut replaced.streams, true) {
-                request.interfaces.streams.clear();
-            }
-            let mut words = value.to_owned();
-            while let Some(word) = rest.operand() {
-                words = format!("{words} {}", text(word, option)?);
-            }
-            request.interfaces.streams.extend(devices::parse(option, &words)?);
-        }
-        _ => {
-            if !std::mem::replace(&mut replaced.outputs, true) {
-                request.outputs.clear();
-            }
-            let filter = rest.operand().map(|filter| text(filter, option)).transpose()?;
-            request.add_output(option, value, filter)?;
-        }
-    }
-    Ok(())
-}
-
-/// Takes an option about the system whose packets these are.
-fn beside(option: &str, value: &OsStr, request: &mut FlowRequest) {
-    let beside = request.beside.get_or_insert_default();
-    match option {
-        "--system" => value.clone_into(&mut beside.system),
-        "--config" => beside.configuration = Some(value.into()),
-        _ if value == "-" => beside.alerts = Alerts::StandardOutput,
-        _ => beside.alerts = Alerts::File(value.into()),
-    }
-}
-
-/// Takes the captures of one `-r`.
-fn captures<'a>(
-    option: &str,
-    value: &'a OsStr,
-    rest: &mut RemainingArguments<'a>,
-    request: &mut FlowRequest,
-) -> Result<(), Failure> {
-    let mut next = Some(value);
-    while let Some(file) = next {
-        let prefixed = |prefix: &str| file.as_bytes().strip_prefix(prefix.as_bytes());
-        if let Some(path) = prefixed("cisco:") {
-            request.input.cisco.push(OsStr::from_bytes(path).into());
-        } else if let Some(server) = prefixed("tcp:") {
-            let server = text(OsStr::from_bytes(server), option)?;
-            request.input.servers.push(Server::parse(option, server)?);
-        } else {
-            request.input.captures.push(file.into());
-        }
-        next = rest.operand();
+/// Adds a capture, an export of flows or a server to what is read.
+fn add_capture(input: &mut InputRequest, option: &str, file: &OsStr) -> Result<(), Failure> {
+    let prefixed = |prefix: &str| file.as_bytes().strip_prefix(prefix.as_bytes());
+    if let Some(path) = prefixed("cisco:") {
+        input.cisco.push(OsStr::from_bytes(path).into());
+    } else if let Some(server) = prefixed("tcp:") {
+        let server = text(OsStr::from_bytes(server), option)?;
+        input.servers.push(Server::parse(option, server)?);
+    } else {
+        input.captures.push(file.into());
     }
     Ok(())
 }
@@ -416,6 +270,7 @@ mod tests {
 
     use panoptes_sinks::flow::argus::{ArgusOptions, SourceId};
 
+    use super::super::devices;
     use super::*;
 
     fn parsed(line: &str) -> Result<FlowRequest, String> {

@@ -9,8 +9,12 @@ use crate::flow::request::FlowRequest;
 use crate::flow::values::{mistake, number};
 
 /// Takes the option's value.
-pub(in crate::flow) fn set(request: &mut FlowRequest, value: &str) -> Result<(), Failure> {
-    request.interfaces.threads = number("--threads", value, 1, FLOW_THREADS_MAX.into())? as usize;
+pub(in crate::flow) fn set(
+    request: &mut FlowRequest,
+    option: &str,
+    value: &str,
+) -> Result<(), Failure> {
+    request.interfaces.threads = number(option, value, 1, FLOW_THREADS_MAX.into())? as usize;
     Ok(())
 }
 
