@@ -71,7 +71,7 @@ const EMULATED: &Tests = &[
     ("engine/flow", &[]),
     ("engine/packet-rings", &["panoptes_packet_rings"]),
     ("engine/packet-filter", &[]),
-    ("engine/panoptes", &["configuration_page"]),
+    ("engine/panoptes", &["configuration_page", "flow_options_page"]),
     ("engine/records", &[]),
     ("engine/sbom", &[]),
     ("engine/tables", &[]),

@@ -7,7 +7,8 @@ use crate::{limits, plots};
 /// If set, the tests of the generated pages write them.
 const WRITE: &str = "PANOPTES_WRITE_DOCS";
 /// The tests that generate the other pages.
-const TESTS: [&str; 4] = ["--test", "records_page", "--test", "configuration_page"];
+const TESTS: [&str; 6] =
+    ["--test", "records_page", "--test", "configuration_page", "--test", "flow_options_page"];
 
 pub(crate) fn run() -> Result<(), String> {
     limits::write_page()?;
