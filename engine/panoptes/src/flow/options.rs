@@ -157,6 +157,9 @@ pub(super) fn parse(arguments: &[OsString], default: &str) -> Result<ArgusComman
     }
     let replaced = ReplacedSettings::default();
     let mut line = FlowCommandLine { arguments: arguments.iter().peekable(), request, replaced };
+    // lexopt 0.3 cannot do this with less code. It accepts `--flows=9`. It does not tell the `-` of
+    // `-- -` from one without `--`. It replaces bytes of names that are no text, and so changes
+    // messages. Operands behind -i, -r, -R and -w need a look at the next argument in any case.
     while let Some(argument) = line.arguments.next() {
         match argument.as_bytes() {
             b"-" | b"--" => line.set_filter(None)?,
@@ -369,6 +372,7 @@ mod tests {
         assert_eq!(filter("-P 430 ether host (1 and 2)").as_deref(), Some("ether host (1 and 2)"));
         assert_eq!(filter("-r a -w out -").as_deref(), None);
         assert_eq!(filter("-r a -w out -- -x").as_deref(), Some("-x"));
+        assert_eq!(filter("-r a -w out -- - x").as_deref(), Some("- x"));
     }
 
     #[test]
@@ -433,7 +437,9 @@ mod tests {
             ("-r a.pcap", "nowhere to write"),
             ("-r a.pcap -w", "-w needs a value"),
             ("-q", "unknown option `-q`"),
+            ("-Ah", "unknown option `-h`"),
             ("--frob", "unknown option `--frob`"),
+            ("--flows=9 -w b", "unknown option `--flows=9`"),
             ("-i en0(EN10MB) -w out", "`en0(EN10MB)` is no name of an interface"),
             ("-r a.pcap -w http://x", "streams are argus-udp:// and ipfix://, not `http://`"),
             ("-f -w out", "-f is for captures"),
