@@ -57,9 +57,11 @@ fn decode(criterion: &mut Criterion) {
     let leaf = maple_tree::Enode(1 << 3);
     let maple_node = layouts.maple_node.as_ref().expect("the machine has maple trees");
     bench(criterion, &mut machine, "maple leaf", &maple_node.packing, nodes, |bytes| {
-        maple_tree::for_each_entry(maple_node, leaf, bytes, u64::MAX, |entry, end| {
-            black_box((entry, end));
-        });
+        let entries =
+            maple_tree::for_each_entry(maple_node, leaf, bytes, u64::MAX, |entry, end| {
+                black_box((entry, end));
+            });
+        entries.expect("it is a leaf");
     });
 }
 
@@ -77,16 +79,12 @@ fn areas(
             let MapleEntry::Node(node) = entry else { continue };
             for bytes in machine.packed(&layout.packing, &[node.address()]) {
                 leaves.extend(node.is_leaf().then(|| node.address()));
-                maple_tree::for_each_entry(
-                    &layout,
-                    node,
-                    &bytes,
-                    u64::MAX,
-                    |entry, _| match entry {
-                        MapleEntry::Value(area) => areas.push(area),
-                        entry => next.push(entry),
-                    },
-                );
+                let each = |entry, _| match entry {
+                    MapleEntry::Value(area) => areas.push(area),
+                    entry => next.push(entry),
+                };
+                maple_tree::for_each_entry(&layout, node, &bytes, u64::MAX, each)
+                    .expect("the kernel made it");
             }
         }
         level = next;

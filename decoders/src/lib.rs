@@ -2,9 +2,9 @@
 //!
 //! For memory: address types ([`address`]), the trait that reads memory ([`source`]), page tables
 //! ([`paging`]), the `layout!` macro that declares the fields of a decoder ([`layout`]), one file
-//! for each kernel structure ([`kernel`]), named as in the kernel, control groups of containers
-//! ([`container`]), the data structures of user programs ([`user`]), patterns and digits
-//! ([`text`]).
+//! for each kernel structure ([`kernel`]), named as in the kernel, reasons to stop before the end
+//! of a list or tree ([`early_stop`]), control groups of containers ([`container`]), the data
+//! structures of user programs ([`user`]), patterns and digits ([`text`]).
 //!
 //! For network flows: the headers of packets ([`packet`]), flows that routers export ([`netflow`]),
 //! and what the first data of a connection says of TLS, HTTP, DNS and others ([`application`]).
@@ -26,6 +26,7 @@ extern crate std;
 pub mod address;
 pub mod application;
 pub mod container;
+pub mod early_stop;
 pub mod kernel;
 pub mod layout;
 pub mod netflow;

@@ -71,7 +71,7 @@ impl Survey<'_> {
                 self.fetch(address.plus(span.offset.into()), span.length.into());
             }
             let mut last = 0;
-            maple_tree::for_each_entry(layout, node, &bytes, max, |entry, end| {
+            let entries = maple_tree::for_each_entry(layout, node, &bytes, max, |entry, end| {
                 match entry {
                     MapleEntry::Node(child) => nodes.push((child, end)),
                     MapleEntry::Value(area) => areas.push(area),
@@ -79,6 +79,7 @@ impl Survey<'_> {
                 }
                 last = end;
             });
+            entries.map_err(|_| "a node of the areas has an unknown format")?;
             self.used_entries(layout, node, &bytes, last);
         }
         self.part("vm_area_struct", &layouts.vm_area_struct, areas);

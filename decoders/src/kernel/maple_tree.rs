@@ -2,6 +2,7 @@
 //! space since v6.1.
 
 use crate::address::KernelVa;
+use crate::early_stop::EarlyStop;
 use crate::layout::View;
 
 crate::layout! {
@@ -74,17 +75,21 @@ pub const fn root(pointer: u64) -> MapleEntry {
 /// Calls `each` with every child or value of a node, in order, and the upper end of its range.
 /// `bytes` is the packed copy of the node, which covers the keys up to `max`. Slots after the last
 /// one in use may hold leftovers: the pivots show where to stop (`ma_data_end`).
+///
+/// # Errors
+/// [`EarlyStop::Unreadable`] if the node has none of the formats that this tree uses. `each` is not
+/// called then.
 pub fn for_each_entry(
     layout: &MapleNode,
     node: Enode,
     bytes: &[u8],
     max: u64,
     mut each: impl FnMut(MapleEntry, u64),
-) {
+) -> Result<(), EarlyStop> {
     let (pivot, slot) = match node.kind() {
         MAPLE_LEAF_64 | MAPLE_RANGE_64 => (layout.range_pivot, layout.range_slot),
         MAPLE_ARANGE_64 => (layout.arange_pivot, layout.arange_slot),
-        _ => return,
+        _ => return Err(EarlyStop::Unreadable { address: node.address() }),
     };
     let view = View::new(bytes);
     let pivots = (pivot.size / 8) as usize;
@@ -95,7 +100,7 @@ pub fn for_each_entry(
         // A pivot of zero after the first slot marks the end: the slot reaches `max`.
         let end = if end == 0 && index > 0 { max } else { end.min(max) };
         if index > 0 && previous >= max {
-            return;
+            break;
         }
         previous = end;
         let pointer = view.u64_at(slot, index);
@@ -107,6 +112,7 @@ pub fn for_each_entry(
             each(MapleEntry::Node(Enode(pointer)), end);
         }
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -140,7 +146,8 @@ mod tests {
         put(128 + 24, 0xffff_8880_dead_0000);
         let mut seen = std::vec::Vec::new();
         let leaf = Enode(0xffff_8880_0000_0000 | (MAPLE_LEAF_64 << 3) | 4);
-        for_each_entry(&layout(), leaf, &bytes, u64::MAX, |entry, end| seen.push((entry, end)));
+        let each = |entry, end| seen.push((entry, end));
+        assert_eq!(for_each_entry(&layout(), leaf, &bytes, u64::MAX, each), Ok(()));
         assert_eq!(
             seen,
             [
@@ -148,6 +155,15 @@ mod tests {
                 (MapleEntry::Value(KernelVa(0xffff_8880_0000_2000)), u64::MAX),
             ]
         );
+    }
+
+    #[test]
+    fn a_node_of_another_format_is_unreadable() {
+        let node = Enode(0xffff_8880_0000_1000 | 4 << 3);
+        let stop = EarlyStop::Unreadable { address: KernelVa(0xffff_8880_0000_1000) };
+        let mut entries = 0;
+        let end = for_each_entry(&layout(), node, &[0xff; 256], u64::MAX, |_, _| entries += 1);
+        assert_eq!((end, entries), (Err(stop), 0));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::loss_rate::LossFrequency;
 use crate::limits::{Limit, PerLimit};
 use crate::loss::{BlamedProcess, LISTED_MAX, Loss};
 use crate::time::{Monotonic, Now, RealTime};
-use crate::walk::{DeferredWork, Losses};
+use crate::walk::{DeferredWork, FrequentStop, Losses};
 
 /// When a loss is a gap.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -136,6 +136,8 @@ pub(super) struct Report {
     pub(super) unlisted: u32,
     /// Whether it is about folders ([`ScanShortfall::folder`]).
     pub(super) has_folder: bool,
+    /// The most frequent reason of the last scan that missed something.
+    pub(super) stop: Option<FrequentStop>,
 }
 
 /// Tracks what is missed of one machine.
@@ -149,6 +151,9 @@ pub(super) struct Gaps {
     unbounded: Loss,
     untracked: Loss,
     budget: Loss,
+    /// The most frequent reasons of the last scans with unreadable objects and unbounded lists.
+    frequent_unreadable: Option<FrequentStop>,
+    frequent_unbounded: Option<FrequentStop>,
     /// When the last scan was evaluated, and the time before that.
     at: Monotonic,
     after_ns: i64,
@@ -176,6 +181,8 @@ impl Gaps {
             unbounded: Loss::default(),
             untracked: Loss::new(),
             budget: Loss::new(),
+            frequent_unreadable: None,
+            frequent_unbounded: None,
             at: Monotonic::default(),
             after_ns: 0,
             refused: [0; 2],
@@ -203,6 +210,12 @@ impl Gaps {
             loss.begin_scan();
             loss.stand(count, process_id);
         }
+        if scan.unreadable > 0 {
+            self.frequent_unreadable = scan.frequent_unreadable();
+        }
+        if scan.unbounded > 0 {
+            self.frequent_unbounded = scan.frequent_unbounded();
+        }
     }
 
     /// Evaluates one gap after a scan. Returns its report if it begins, lasts or ends, and again
@@ -215,6 +228,11 @@ impl Gaps {
     ) -> Option<Report> {
         let (kind, key, rule, words) = GAPS.get(gap)?;
         let after_ns = self.after_ns;
+        let stop = match kind {
+            Gap::Unreadable => self.frequent_unreadable,
+            Gap::Unbounded => self.frequent_unbounded,
+            _ => None,
+        };
         let (state, loss) = self.parts_of(gap, missed)?;
         let has_lost = loss.take_added() | (loss.standing() > 0);
         let is_lost = match rule {
@@ -236,6 +254,7 @@ impl Gaps {
             blamed: loss.blamed().iter().copied().filter(|_| is_missed).collect(),
             unlisted: loss.unlisted(),
             has_folder: is_missed && matches!(kind, Gap::Paths),
+            stop: stop.filter(|_| is_missed),
         })
     }
 
@@ -335,12 +354,12 @@ impl LossFixture {
         }
     }
 
-    pub(super) fn missed(&mut self, scan: Losses) -> ScanShortfall<'_> {
+    pub(super) fn missed(&mut self, scan: &Losses) -> ScanShortfall<'_> {
         let Self { unstable, tables, changes, paths, others } = self;
         let [contents, binaries, unjudged, shells, commands, permissions] = others;
         let left = DeferredWork::default();
         ScanShortfall {
-            scan,
+            scan: *scan,
             left,
             unstable,
             tables,
@@ -359,6 +378,8 @@ impl LossFixture {
 
 #[cfg(test)]
 mod tests {
+    use panoptes_decoders::address::KernelVa;
+
     use super::*;
 
     /// Ten scans in a second.
@@ -377,6 +398,8 @@ mod tests {
         missed: Option<u64>,
         blamed: Vec<u32>,
         unlisted: u32,
+        /// The most frequent reason, in words.
+        stop: Option<String>,
     }
 
     impl Reported {
@@ -391,7 +414,7 @@ mod tests {
         }
 
         /// The reports of a scan. Those that `accepts` refuses are offered again.
-        fn scan(&mut self, scan: i64, losses: Losses, accepts: bool) -> Vec<Reported> {
+        fn scan(&mut self, scan: i64, losses: &Losses, accepts: bool) -> Vec<Reported> {
             let now = Now::at(scan * SCAN_NS);
             let missed = &mut self.lost.missed(losses);
             self.gaps.begin_scan(missed, now.monotonic);
@@ -401,9 +424,10 @@ mod tests {
                 if accepts {
                     self.gaps.accept(gap, missed, &report, now.monotonic);
                 }
-                let Report { key, missed, blamed, unlisted, .. } = report;
+                let Report { key, missed, blamed, unlisted, stop, .. } = report;
                 let blamed = blamed.iter().map(|blamed| blamed.process_id).collect();
-                all.push(Reported { scan, key, missed, blamed, unlisted });
+                let stop = stop.map(|stop| stop.to_string());
+                all.push(Reported { scan, key, missed, blamed, unlisted, stop });
             }
             all
         }
@@ -417,7 +441,7 @@ mod tests {
             let scans = 0..scans;
             let reports = scans.map(|scan| {
                 let losses = lose(scan, &mut self.lost);
-                self.scan(scan, losses, true)
+                self.scan(scan, &losses, true)
             });
             reports.flatten().collect()
         }
@@ -447,6 +471,23 @@ mod tests {
         assert!((201..=211).contains(&times[0]), "{times:?}");
         assert!((600..=620).contains(&(times[1] - times[0])), "each minute: {times:?}");
         assert!((1080..=1120).contains(&times[2]), "{times:?}");
+    }
+
+    #[test]
+    fn a_gap_names_the_most_frequent_reason_of_the_last_scan_that_missed_something() {
+        let tasks = [0x20, 0x30].map(KernelVa);
+        let all = Watch::new().scans(1500, |scan, _| match scan {
+            200..500 => Losses::of_tasks(&[KernelVa(0x10)]),
+            500..1000 if scan % 2 == 0 => Losses::of_tasks(&tasks),
+            _ => Losses::default(),
+        });
+        let stops: Vec<_> = all.iter().map(|it| (it.missed, it.stop.as_deref())).collect();
+        let expected = [
+            (Some(1), Some("task: unreadable at 0x10")),
+            (Some(2), Some("task: unreadable at 0x20")),
+            (None, None),
+        ];
+        assert_eq!(stops, expected);
     }
 
     #[test]
@@ -522,7 +563,7 @@ mod tests {
         watch.lost.changes.add(5, Some(42));
         let mut reports = Vec::new();
         for scan in 0..10 {
-            for report in watch.scan(scan, Losses::default(), scan >= 6) {
+            for report in watch.scan(scan, &Losses::default(), scan >= 6) {
                 reports.push((scan, report.missed, report.blamed));
             }
         }

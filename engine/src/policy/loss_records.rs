@@ -185,12 +185,18 @@ impl Reporter<'_> {
             report.blamed.iter().map(|it| it.process_id).collect();
         let counts: ArrayVec<u64, LISTED_MAX> =
             report.blamed.iter().map(BlamedProcess::missed).collect();
+        let stop = report.stop.map(|stop| {
+            let mut text = ArrayString::<96>::new();
+            let _ = write!(text, "{stop}");
+            text
+        });
         let has_any = !processes.is_empty();
         let has_folder = report.has_folder && !folder.is_empty();
         let details = SystemActivityDetails {
             reason: reason.as_str().into(),
             gap: Some(key),
             missed: report.missed,
+            stop_reason: stop.as_ref().map(|text| text.as_str().into()),
             process_id: processes.last().copied(),
             process_ids: has_any.then_some(&processes),
             missed_by_process: has_any.then_some(&counts),

@@ -16,6 +16,7 @@ use std::net::Ipv4Addr;
 use std::sync::LazyLock;
 
 use jsonschema::Validator;
+use panoptes_decoders::address::KernelVa;
 use panoptes_records::activities::Activity;
 use panoptes_records::dialect::Dialect;
 use panoptes_records::json::Limits as TextLimits;
@@ -81,6 +82,7 @@ struct Reader {
     policy: Policy,
     permissions: MemoryPermissions,
     lost: LossFixture,
+    losses: Losses,
     attest: BinaryAttestation,
     files: Box<dyn ContentSource>,
     producer: Producer,
@@ -116,6 +118,7 @@ impl Reader {
             policy: Policy::new(limits, config, header, 1, HashKey::new(7)),
             permissions: MemoryPermissions::new(),
             lost: LossFixture::new(),
+            losses: Losses::default(),
             attest: attest(limits, ShippedFiles::default()),
             files: Box::new(NoContents),
             producer,
@@ -148,7 +151,7 @@ impl Reader {
         permissions.update(scene, &self.state, &mut *self.files);
         self.attest.update(scene, &self.state, &mut *self.files);
         reporter.end_scan(&cx, &self.state);
-        reporter.report_gaps(&cx, &mut self.lost.missed(Losses::default()));
+        reporter.report_gaps(&cx, &mut self.lost.missed(&self.losses));
         self.producer.flush();
     }
 
@@ -512,6 +515,19 @@ fn a_gap_of_folders_names_one_of_them() {
     let details = details(&records[0], "system_activity_details");
     let facts = (&details["gap"], &details["missed"], &details["path"]);
     assert_eq!(facts, (&json!("paths"), &json!(2), &json!("/usr/bin/")));
+}
+
+#[test]
+fn a_gap_of_unreadable_objects_names_the_most_frequent_reason() {
+    let mut reader = Reader::new(&limits());
+    reader.losses = Losses::of_tasks(&[KernelVa(0xffff_8880_03c0_a000)]);
+    let records: Vec<_> = (0..100).flat_map(|_| reader.scan(&World::default())).collect();
+    let is_gap = |record: &&Value| record["activity_data"]["name"] == "coverage_degraded";
+    let gaps: Vec<_> = records.iter().filter(is_gap).collect();
+    let [record] = &gaps[..] else { panic!("one gap: {records:?}") };
+    let details = details(record, "system_activity_details");
+    assert_eq!(details["gap"], "unreadable");
+    assert_eq!(details["stop_reason"], "task: unreadable at 0xffff888003c0a000");
 }
 
 #[test]

@@ -8,10 +8,11 @@ use panoptes_decoders::kernel::cgroup::{CssSet, KERNFS_NAME_BYTES_MAX, for_each_
 use panoptes_decoders::layout::{PackedField, View, c_string};
 
 use super::fair_share::Quotas;
+use super::losses::WalkedStructure;
 use super::places::SnapshotRow;
 use super::snapshot::{CssSetRow, Index, row_at};
 use super::tables::Snapshot;
-use super::{ScanPart, ScannedMemory, WalkScratch, Walker, fetch, fetch_each};
+use super::{ScannedMemory, WalkScratch, Walker, fetch, fetch_each};
 use crate::address::MemoryReader;
 
 /// `css_set_table` has `1 << CSS_SET_HASH_BITS` list heads (kernel/cgroup/cgroup.c, 5.10 to 7.2).
@@ -102,7 +103,9 @@ impl Walker {
             let node = &mut nodes.as_mut_slice()[index];
             // Only the root of a hierarchy has an empty name; any other one is in a page of zeros.
             let name = bytes.map(c_string).filter(|name| node.is_root || !name.is_empty());
-            losses.miss(ScanPart::ControlGroups, u32::from(name.is_none()));
+            if name.is_none() {
+                losses.miss(WalkedStructure::ControlGroup, names[index]);
+            }
             let add = |name| quotas.add_group_text(texts, node.process, name);
             node.text = name.and_then(add);
         });
@@ -119,7 +122,8 @@ impl Walker {
             let node = &mut nodes.as_mut_slice()[index];
             match bytes.map(View::new) {
                 Some(view) => node.owner = Some(view.unsigned(layout.ia_uid) as u32),
-                None => losses.miss(ScanPart::ControlGroups, u32::from(!node.iattr.is_null())),
+                None if node.iattr.is_null() => {}
+                None => losses.miss(WalkedStructure::ControlGroup, node.iattr),
             }
         });
     }

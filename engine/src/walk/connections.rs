@@ -7,6 +7,7 @@ use core::mem;
 use core::net::IpAddr;
 
 use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::early_stop::EarlyStop;
 use panoptes_decoders::kernel::inet_hashinfo::{
     EHASH_BUCKET_BYTES, EHASH_BUCKETS_MAX, LHASH2_BUCKETS_MAX,
 };
@@ -15,9 +16,10 @@ use panoptes_decoders::kernel::super_block::magic;
 use panoptes_decoders::layout::{View, u64_at};
 
 use super::budget::{BudgetMark, SOCKET_BYTES};
+use super::losses::WalkedStructure;
 use super::snapshot::{ConnectionRow, Index, InodeRow, row_at};
 use super::tables::Snapshot;
-use super::{ScanPart, ScannedMemory, WalkScratch, Walker, fetch};
+use super::{ScannedMemory, WalkScratch, Walker, fetch};
 use panoptes_tables::{Insertion, Rows, fair_share};
 
 /// Maximum number of rounds that follow the chains of all buckets. The kernel's tables keep chains
@@ -105,7 +107,7 @@ impl Walker {
         list.clear();
         fetch(&mut self.reader, memory, &layout.packing, tables, |index, bytes| {
             let Some(view) = bytes.map(View::new) else {
-                losses.miss(ScanPart::Sockets, 1);
+                losses.miss(WalkedStructure::SocketTable, tables[index]);
                 return;
             };
             let mut count_of = |mask: u64, max: u32| {
@@ -203,10 +205,11 @@ impl Walker {
             for object in 0..reader.len() {
                 let Some(all) = list.get(at.0) else { return };
                 let slice = number;
+                let array = all.array.plus(u64::from(at.1) * u64::from(all.stride));
                 number = number.saturating_add(all.slice_bytes(at.1) / all.stride);
                 at = after(at);
                 let Some(bytes) = reader.object(object) else {
-                    snapshot.losses.miss(ScanPart::Sockets, 1);
+                    snapshot.losses.miss(WalkedStructure::SocketTable, array);
                     continue;
                 };
                 let buckets = bytes.chunks_exact(all.stride as usize);
@@ -258,7 +261,7 @@ impl Walker {
         let link = u64::from(layout.skc_node.offset);
         let WalkScratch { addresses: socks, more: next, .. } = &mut self.scratch;
         self.visited.clear();
-        let mut is_unbounded = false;
+        let mut unbounded = None;
         let mut others = self.snapshot.connections.capacity();
         for round in 1..=CHAIN_MAX {
             if socks.is_empty() {
@@ -272,7 +275,7 @@ impl Walker {
             fetch(&mut self.reader, memory, &layout.packing, socks, |index, bytes| {
                 let address = socks[index];
                 let Some(bytes) = bytes else {
-                    snapshot.losses.miss(ScanPart::Sockets, 1);
+                    snapshot.losses.miss(WalkedStructure::Socket, address);
                     return;
                 };
                 if visited.insert(address.0, 0) != Insertion::New {
@@ -285,7 +288,11 @@ impl Walker {
                         next.push(KernelVa(endpoints.next).minus(link));
                     } else {
                         snapshot.left.chains += u32::from(is_spent);
-                        is_unbounded |= !is_spent;
+                        if !is_spent {
+                            // Chains of this length, or as many of them as have room.
+                            let room = next.capacity() as u32;
+                            unbounded = Some(if round < CHAIN_MAX { room } else { CHAIN_MAX });
+                        }
                         match snapshot.nets.at_mut(net) {
                             Some(net) => net.connections_cut = true,
                             None => snapshot.connections_cut += 1,
@@ -313,7 +320,10 @@ impl Walker {
             });
             mem::swap(socks, next);
         }
-        self.snapshot.losses.cut(ScanPart::Sockets, u32::from(is_unbounded));
+        if let Some(limit) = unbounded {
+            let stop = EarlyStop::TooLong { limit };
+            self.snapshot.losses.stop(WalkedStructure::SocketChain, stop);
+        }
     }
 
     /// Reads the namespaces without processes, which only sockets lead to, and sets the namespace

@@ -13,9 +13,10 @@ use panoptes_decoders::container::{
 use panoptes_decoders::kernel::uts_namespace::UtsNamespace;
 use panoptes_decoders::layout::{View, c_string};
 
+use super::losses::WalkedStructure;
 use super::snapshot::{CgroupRow, CssSetRow, Index, KernfsRow, ProcessRow, Span};
 use super::tables::Snapshot;
-use super::{ScanPart, ScannedMemory, WalkScratch, Walker, fetch};
+use super::{ScannedMemory, WalkScratch, Walker, fetch};
 
 /// Maximum depth of a control group; a container's is about three deep.
 const CGROUP_DEPTH_MAX: usize = 64;
@@ -332,7 +333,9 @@ impl Walker {
         let (rows, losses) = (snapshot.containers.as_mut_slice(), &mut snapshot.losses);
         fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
             let Some(view) = bytes.map(View::new) else {
-                losses.miss(ScanPart::Namespaces, u32::from(!addresses[index].is_null()));
+                if !addresses[index].is_null() {
+                    losses.miss(WalkedStructure::Namespace, addresses[index]);
+                }
                 return;
             };
             rows[index].host_name = host_name(layout, view);

@@ -22,9 +22,10 @@ use panoptes_decoders::layout::{View, u64_at};
 use super::budget::{BudgetMark, FILE_BYTES, ResumePoint, RowRotation};
 use super::fair_share::{OwnedRow, Quotas, divide};
 use super::fd_slices::{RUNS_PER_WORD_MAX, Slice, add_runs};
+use super::losses::WalkedStructure;
 use super::snapshot::{DescriptorRow, FileRow, FilesRow, Span};
 use super::tables::Snapshot;
-use super::{Kernel, ScanPart, ScannedMemory, Walker, each_ahead, fetch};
+use super::{Kernel, ScannedMemory, Walker, each_ahead, fetch};
 use crate::address::MemoryReader;
 use panoptes_tables::{AddressedRows, fair_share};
 
@@ -96,7 +97,10 @@ impl Walker {
         fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
             let table = &mut tables[index];
             let Some(bytes) = bytes else {
-                losses.miss(ScanPart::DescriptorTables, 1);
+                // Without the first structure, nothing leads to the second one.
+                let is_first = table.table.is_null();
+                let address = if is_first { table.address } else { table.table };
+                losses.miss(WalkedStructure::DescriptorTable, address);
                 table.complete = false;
                 return;
             };
@@ -344,7 +348,7 @@ impl Walker {
                     table.dropped = table.dropped.saturating_add(unlisted);
                     descriptors.dropped = descriptors.dropped.saturating_add(unlisted);
                 } else {
-                    losses.miss(ScanPart::DescriptorTables, 1);
+                    losses.miss(WalkedStructure::DescriptorTable, table.open_fds);
                     table.complete = false;
                     next.first = table.max_fds;
                 }
@@ -400,12 +404,15 @@ impl Walker {
         }
         let Some(array) = reader.object(object) else {
             table.complete = false;
-            snapshot.losses.miss(ScanPart::DescriptorTables, 1);
+            let address = table.fd.plus(u64::from(slice.first) * 8);
+            snapshot.losses.miss(WalkedStructure::DescriptorTable, address);
             return;
         };
         let close_on_exec = reader.object(object + 1);
         let close_on_exec_unknown = close_on_exec.is_none();
-        snapshot.losses.miss(ScanPart::DescriptorTables, u32::from(close_on_exec_unknown));
+        if close_on_exec_unknown {
+            snapshot.losses.miss(WalkedStructure::DescriptorTable, table.close_on_exec);
+        }
         let close_on_exec = close_on_exec.unwrap_or(&[]);
         for place in 0..slice.count {
             let file = KernelVa(u64_at(array, place as usize * 8));

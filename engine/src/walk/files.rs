@@ -3,6 +3,7 @@
 use core::mem;
 use core::ops::Range;
 
+use panoptes_decoders::early_stop::EarlyStop;
 use panoptes_decoders::kernel::Layouts;
 use panoptes_decoders::kernel::dentry::DirectoryEntry;
 use panoptes_decoders::kernel::file::{FMODE_BACKING_MAYBE, OpenFile};
@@ -14,6 +15,7 @@ use panoptes_decoders::paging::PageTableLevels;
 
 use super::budget::{BudgetMark, FILE_BYTES, ResumePoint};
 use super::fair_share::{Leads, Quotas};
+use super::losses::WalkedStructure;
 use super::places::{PlaceCounts, SnapshotRow, list_places};
 use super::processes::path_of;
 use super::rings::note_ring;
@@ -21,9 +23,7 @@ use super::snapshot::{
     DentryRow, FileRow, Index, InodeRow, MountRow, NAME_INLINE_BYTES, NameKind, NameRow, row_at,
 };
 use super::tables::Snapshot;
-use super::{
-    Kernel, Reads, ScanPart, ScannedMemory, WalkScratch, Walker, fetch, fetch_ahead, fetch_each,
-};
+use super::{Kernel, Reads, ScannedMemory, WalkScratch, Walker, fetch, fetch_ahead, fetch_each};
 use crate::address::MemoryReader;
 use panoptes_tables::AddressedRows;
 
@@ -167,7 +167,8 @@ impl Walker {
                 break;
             }
             let Some(left) = rounds_left.checked_sub(1) else {
-                self.snapshot.losses.cut(ScanPart::Files, 1);
+                let stop = EarlyStop::TooLong { limit: PATH_DEPTH_MAX };
+                self.snapshot.losses.stop(WalkedStructure::Path, stop);
                 break;
             };
             rounds_left = left;
@@ -278,7 +279,7 @@ impl Walker {
             touch,
             |snapshot, index, bytes| {
                 let (Some(bytes), Some(row)) = (bytes, order.row_of(turns.start + index)) else {
-                    snapshot.losses.miss(ScanPart::Files, 1);
+                    snapshot.losses.miss(WalkedStructure::File, addresses[index]);
                     return;
                 };
                 let file = &mut snapshot.files[row];
@@ -375,11 +376,12 @@ impl Walker {
             &mut self.scratch;
         let places = &*places;
         fetch_each(&mut self.reader, memory, places, push, |index, bytes| {
+            let (place, address) = places[index];
             let Some(bytes) = bytes else {
-                snapshot.losses.miss(ScanPart::Files, 1);
+                snapshot.losses.miss(place.structure(), address);
                 return;
             };
-            match places[index].0 {
+            match place {
                 SnapshotRow::Dentry(row) => {
                     let taken = take_dentry(layouts, &mut snapshot.dentries, quotas, row, bytes);
                     if !taken && torn.len() < torn.capacity() {
@@ -420,7 +422,7 @@ impl Walker {
         };
         fetch_each(&mut self.reader, memory, names, push, |index, bytes| {
             let Some(bytes) = bytes else {
-                snapshot.losses.miss(ScanPart::Files, 1);
+                snapshot.losses.miss(WalkedStructure::Dentry, names[index].1);
                 return;
             };
             let row = &mut snapshot.dentries[names[index].0];
@@ -470,7 +472,7 @@ impl Walker {
         let layout = &memory.kernel.layouts.inode_private;
         fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
             let Some(view) = bytes.map(View::new) else {
-                snapshot.losses.miss(ScanPart::Files, 1);
+                snapshot.losses.miss(WalkedStructure::Inode, addresses[index]);
                 return;
             };
             let ns = view.pointer(layout.i_private);

@@ -2,10 +2,12 @@
 //! [`super::young_nets`].
 
 use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::early_stop::EarlyStop;
 use panoptes_decoders::kernel::net_device::MAC_BYTES;
 
+use super::losses::WalkedStructure;
 use super::snapshot::{InterfaceRow, NetRow};
-use super::{ScanPart, ScannedMemory, Walker};
+use super::{ScannedMemory, Walker};
 use panoptes_tables::Insertion;
 
 /// Number of scans for which the list of network interfaces is valid.
@@ -103,11 +105,12 @@ impl Walker {
             *left -= 1;
             let device = link.minus(u64::from(layout.dev_list.offset));
             if !self.is_first_visit(device) {
-                self.snapshot.losses.cut(ScanPart::Interfaces, 1);
+                let stop = EarlyStop::Loop { address: device };
+                self.snapshot.losses.stop(WalkedStructure::InterfaceList, stop);
                 return Extent::Broken;
             }
             let Some(view) = memory.read_one(&mut self.reader, device, &layout.packing) else {
-                self.snapshot.losses.miss(ScanPart::Interfaces, 1);
+                self.snapshot.losses.miss(WalkedStructure::InterfaceList, device);
                 return Extent::Broken;
             };
             link = KernelVa(view.u64_at(layout.dev_list, 0));
@@ -130,7 +133,7 @@ impl Walker {
             if is_whole || !self.snapshot.copied.is_copy() {
                 self.snapshot.interfaces.push(row);
             } else {
-                self.snapshot.losses.miss(ScanPart::Interfaces, 1);
+                self.snapshot.losses.miss(WalkedStructure::Interface, device);
             }
         }
     }

@@ -1,4 +1,10 @@
-//! What a scan could not read, by kind.
+//! What a scan could not read, by kind, and the reasons to stop early.
+
+use core::fmt;
+
+use arrayvec::ArrayVec;
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::early_stop::EarlyStop;
 
 /// The kinds of objects that a scan may fail to read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -33,6 +39,96 @@ impl ScanPart {
     ];
 }
 
+macro_rules! walked_structures {
+    ($($(#[$doc:meta])* $structure:ident $part:ident $words:literal;)+) => {
+        /// The structures that a scan reads or follows.
+        #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+        pub(crate) enum WalkedStructure {
+            $($(#[$doc])* $structure,)+
+        }
+
+        impl WalkedStructure {
+            const ALL: &[Self] = &[$(Self::$structure,)+];
+
+            /// The kind as which it is counted; `None` if a row shows what it lacks.
+            const fn part(self) -> Option<ScanPart> {
+                match self {
+                    $(Self::$structure => walked_structures!(@part $part),)+
+                }
+            }
+
+            /// Words for one.
+            const fn words(self) -> &'static str {
+                match self {
+                    $(Self::$structure => $words,)+
+                }
+            }
+        }
+    };
+    (@part Uncounted) => { None };
+    (@part $part:ident) => { Some(ScanPart::$part) };
+}
+
+walked_structures! {
+    Task Tasks "task";
+    TaskList Tasks "task list";
+    /// A process's list of threads. It ends early when a thread moves.
+    ThreadList Uncounted "thread list";
+    PidTree Pids "pid tree";
+    Pid Pids "struct pid";
+    /// `signal_struct`, `fs_struct`, `cred`, `nsproxy` or `struct pid` of a process.
+    ProcessStructure Processes "structure of a process";
+    Namespace Namespaces "namespace";
+    MessageQueues Namespaces "tree of message queues";
+    ControlGroup ControlGroups "control group";
+    AddressSpace AddressSpaces "address space";
+    AreaNode AddressSpaces "node of a tree of memory areas";
+    /// A tree of areas that changed while it was read, or was forged.
+    AreaTree Uncounted "tree of memory areas";
+    MemoryArea MemoryAreas "memory area";
+    DescriptorTable DescriptorTables "descriptor table";
+    File Files "open file";
+    Dentry Files "name of a file";
+    Inode Files "inode";
+    Mount Files "mount";
+    SuperBlock Files "filesystem";
+    /// `css_set`, `cgroup_subsys_state`, `cgroup` or `kernfs_node`.
+    GroupStructure Files "structure of a control group";
+    Path Files "path of a file";
+    IoRing Files "io_uring";
+    IoRingTable Files "table of an io_uring";
+    SocketTable Sockets "table of sockets";
+    SocketChain Sockets "chain of sockets";
+    Socket Sockets "socket";
+    Terminal Sockets "terminal";
+    InterfaceList Interfaces "list of interfaces";
+    Interface Interfaces "interface";
+}
+
+/// Number of early stops of a scan at one kind of structure, for one kind of reason.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct StopTally {
+    count: u32,
+    /// The first of these reasons.
+    first: Option<EarlyStop>,
+}
+
+/// A reason to stop early that a scan had often.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct FrequentStop {
+    structure: WalkedStructure,
+    /// Number of such stops in the scan.
+    pub count: u32,
+    /// The first of them.
+    first: EarlyStop,
+}
+
+impl fmt::Display for FrequentStop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.structure.words(), self.first)
+    }
+}
+
 /// Numbers of objects that a scan could not read or had no room for.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Losses {
@@ -47,25 +143,161 @@ pub struct Losses {
     pub not_resident: u32,
     pub(crate) unreadable_by: [u32; ScanPart::ALL.len()],
     pub(crate) unbounded_by: [u32; ScanPart::ALL.len()],
+    /// Tallies by structure and kind of reason ([`kind_of`]).
+    pub(crate) stops: [[StopTally; 3]; WalkedStructure::ALL.len()],
 }
 
 impl Losses {
-    /// Counts objects that could not be read.
-    pub(super) const fn miss(&mut self, part: ScanPart, count: u32) {
-        self.unreadable = self.unreadable.saturating_add(count);
-        let of_part = &mut self.unreadable_by[part as usize];
-        *of_part = of_part.saturating_add(count);
+    /// Counts an object that could not be read.
+    #[cold]
+    pub(super) fn miss(&mut self, structure: WalkedStructure, address: KernelVa) {
+        self.stop(structure, EarlyStop::Unreadable { address });
     }
 
-    /// Counts lists or trees that did not end within their bound.
-    pub(super) const fn cut(&mut self, part: ScanPart, count: u32) {
-        self.unbounded = self.unbounded.saturating_add(count);
-        let of_part = &mut self.unbounded_by[part as usize];
-        *of_part = of_part.saturating_add(count);
+    /// Counts an object that could not be read, or a list or tree that did not end within its
+    /// bound.
+    #[cold]
+    pub(super) fn stop(&mut self, structure: WalkedStructure, stop: EarlyStop) {
+        let tally = &mut self.stops[structure as usize][kind_of(stop)];
+        tally.count = tally.count.saturating_add(1);
+        tally.first = tally.first.or(Some(stop));
+        let Some(part) = structure.part() else { return };
+        let (all, by_part) = match stop {
+            EarlyStop::Unreadable { .. } => (&mut self.unreadable, &mut self.unreadable_by),
+            EarlyStop::Loop { .. } | EarlyStop::TooLong { .. } => {
+                (&mut self.unbounded, &mut self.unbounded_by)
+            }
+        };
+        *all = all.saturating_add(1);
+        by_part[part as usize] = by_part[part as usize].saturating_add(1);
     }
 
     /// How many objects of a kind could not be read, and how many of their lists did not end.
     pub const fn of(&self, part: ScanPart) -> (u32, u32) {
         (self.unreadable_by[part as usize], self.unbounded_by[part as usize])
+    }
+
+    /// Whether nothing was lost but attributes that are not resident. What a row itself shows to
+    /// be incomplete does not count.
+    pub(super) const fn is_whole(&self) -> bool {
+        self.unreadable == 0
+            && self.unbounded == 0
+            && self.dropped == 0
+            && self.process_id.is_none()
+    }
+
+    /// The most frequent reasons, by number; at most three.
+    pub fn frequent_stops(&self) -> ArrayVec<FrequentStop, 3> {
+        self.most_frequent(|_, _| true)
+    }
+
+    /// The most frequent reason among those that [`Self::unreadable`] counts.
+    pub(crate) fn frequent_unreadable(&self) -> Option<FrequentStop> {
+        let is_wanted = |structure: WalkedStructure, stop: EarlyStop| {
+            structure.part().is_some() && matches!(stop, EarlyStop::Unreadable { .. })
+        };
+        self.most_frequent::<1>(is_wanted).pop()
+    }
+
+    /// The most frequent reason among those that [`Self::unbounded`] counts.
+    pub(crate) fn frequent_unbounded(&self) -> Option<FrequentStop> {
+        let is_wanted = |structure: WalkedStructure, stop: EarlyStop| {
+            structure.part().is_some() && !matches!(stop, EarlyStop::Unreadable { .. })
+        };
+        self.most_frequent::<1>(is_wanted).pop()
+    }
+
+    fn most_frequent<const STOPS: usize>(
+        &self,
+        is_wanted: impl Fn(WalkedStructure, EarlyStop) -> bool,
+    ) -> ArrayVec<FrequentStop, STOPS> {
+        let mut listed = ArrayVec::<FrequentStop, STOPS>::new();
+        for (&structure, tallies) in WalkedStructure::ALL.iter().zip(&self.stops) {
+            for &StopTally { count, first } in tallies {
+                let Some(first) = first.filter(|&stop| is_wanted(structure, stop)) else {
+                    continue;
+                };
+                let at = listed.partition_point(|it| it.count >= count);
+                if at == STOPS {
+                    continue;
+                }
+                if listed.is_full() {
+                    listed.pop();
+                }
+                listed.insert(at, FrequentStop { structure, count, first });
+            }
+        }
+        listed
+    }
+
+    /// Losses of a scan to which these tasks were unreadable, for tests.
+    #[cfg(test)]
+    pub(crate) fn of_tasks(tasks: &[KernelVa]) -> Self {
+        let mut losses = Self::default();
+        tasks.iter().for_each(|&task| losses.miss(WalkedStructure::Task, task));
+        losses
+    }
+}
+
+/// The place of a reason's kind in the tallies of a structure.
+const fn kind_of(stop: EarlyStop) -> usize {
+    match stop {
+        EarlyStop::Unreadable { .. } => 0,
+        EarlyStop::Loop { .. } => 1,
+        EarlyStop::TooLong { .. } => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(losses: &Losses) -> Vec<(u32, String)> {
+        losses.frequent_stops().iter().map(|stop| (stop.count, stop.to_string())).collect()
+    }
+
+    #[test]
+    fn the_most_frequent_reasons_are_named_with_the_first_address() {
+        let mut losses = Losses::of_tasks(&[KernelVa(0x10), KernelVa(0x20)]);
+        assert_eq!(texts(&losses), [(2, "task: unreadable at 0x10".to_owned())]);
+        losses.stop(WalkedStructure::SocketChain, EarlyStop::TooLong { limit: 4096 });
+        for address in [0x30, 0x40, 0x50] {
+            let stop = EarlyStop::Loop { address: KernelVa(address) };
+            losses.stop(WalkedStructure::TaskList, stop);
+        }
+        losses.miss(WalkedStructure::Inode, KernelVa(0x60));
+        let expected = [
+            (3, "task list: loop at 0x30"),
+            (2, "task: unreadable at 0x10"),
+            (1, "inode: unreadable at 0x60"),
+        ];
+        assert_eq!(texts(&losses), expected.map(|(count, text)| (count, text.to_owned())));
+        assert_eq!((losses.unreadable, losses.unbounded), (3, 4));
+        assert_eq!(losses.of(ScanPart::Tasks), (2, 3));
+        assert_eq!(losses.of(ScanPart::Sockets), (0, 1));
+    }
+
+    #[test]
+    fn each_gap_has_the_most_frequent_of_its_own_reasons() {
+        let mut losses = Losses::default();
+        assert_eq!((losses.frequent_unreadable(), losses.frequent_unbounded()), (None, None));
+        losses.miss(WalkedStructure::Mount, KernelVa(0x10));
+        for _ in 0..2 {
+            losses.stop(WalkedStructure::Path, EarlyStop::TooLong { limit: 2112 });
+        }
+        let texts = [losses.frequent_unreadable(), losses.frequent_unbounded()]
+            .map(|stop| stop.map(|stop| stop.to_string()));
+        let expected = ["mount: unreadable at 0x10", "path of a file: longer than 2112"];
+        assert_eq!(texts, expected.map(|text| Some(text.to_owned())));
+    }
+
+    /// The row of an address space shows that it is incomplete.
+    #[test]
+    fn a_tree_of_areas_that_changes_is_named_and_counts_as_no_loss() {
+        let mut losses = Losses::default();
+        losses.stop(WalkedStructure::AreaTree, EarlyStop::Loop { address: KernelVa(0x10) });
+        assert!(losses.is_whole());
+        assert_eq!((losses.frequent_unreadable(), losses.frequent_unbounded()), (None, None));
+        assert_eq!(texts(&losses), [(1, "tree of memory areas: loop at 0x10".to_owned())]);
     }
 }

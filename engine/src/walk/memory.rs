@@ -5,6 +5,8 @@
 
 use core::mem;
 
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::early_stop::EarlyStop;
 use panoptes_decoders::kernel::maple_tree::{self, Enode, MapleEntry, MapleNode};
 use panoptes_decoders::kernel::vm_area_struct::{Vma, VmaLinks};
 use panoptes_decoders::layout::View;
@@ -12,14 +14,14 @@ use panoptes_decoders::source::PAGE_BYTES;
 
 use super::budget::{AREA_BYTES, BudgetMark, ResumePoint, RowRotation};
 use super::fair_share::{Quotas, divide};
+use super::losses::WalkedStructure;
 use super::snapshot::{FileRow, Index, MmRow, NameKind, NameRow, Span, VmaRow};
 use super::tables::Snapshot;
 use super::{
-    Kernel, Losses, Reads, ScanPart, ScannedMemory, WalkScratch, Walker, fetch, fetch_ahead,
-    fetch_each,
+    Kernel, Losses, Reads, ScannedMemory, WalkScratch, Walker, fetch, fetch_ahead, fetch_each,
 };
 use crate::address::MemoryReader;
-use panoptes_tables::{AddressedRows, Insertion, fair_share};
+use panoptes_tables::{AddressMap, AddressedRows, Insertion, fair_share};
 
 /// Maximum depth of a red-black tree: twice the logarithm of the number of areas that a process may
 /// have (`vm.max_map_count`, an int).
@@ -199,6 +201,10 @@ impl Walker {
             }
             self.read_nodes(memory, layout);
         }
+        if !self.scratch.nodes.is_empty() {
+            let stop = EarlyStop::TooLong { limit: maple_tree::MAPLE_DEPTH_MAX };
+            self.snapshot.losses.stop(WalkedStructure::AreaTree, stop);
+        }
     }
 
     /// Reads the trees whose nodes are the areas themselves, one level of all trees in each round.
@@ -221,23 +227,28 @@ impl Walker {
             let Reads { rows: owners, addresses } = &*areas;
             fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
                 let owner = owners[index];
-                let mm = &mut mms[owner];
-                let Some((vma, links)) = take_area(kernel, mm, losses, bytes) else { return };
+                let (mm, address) = (&mut mms[owner], addresses[index]);
+                let Some((vma, links)) = take_area(kernel, mm, losses, (address, bytes)) else {
+                    return;
+                };
                 if mm.areas_left == 0 {
                     vmas.dropped = vmas.dropped.saturating_add(1);
                     mm.complete = false;
                     return;
                 }
                 mm.areas_left -= 1;
-                if self.visited.insert(addresses[index].0, 0) != Insertion::New
-                    || vmas.push(row(files, names, (quotas, mm, owner), vma, &links)).is_none()
-                {
+                if let Err(stop) = visit(&mut self.visited, address) {
+                    losses.stop(WalkedStructure::AreaTree, stop);
+                    mm.complete = false;
+                    return;
+                }
+                if vmas.push(row(files, names, (quotas, mm, owner), vma, &links)).is_none() {
                     mm.complete = false;
                     return;
                 }
                 for child in links.children.into_iter().filter(|child| !child.is_null()) {
                     if !mm.lists_more() {
-                        mm.complete = false;
+                        mm.note_length(losses);
                     } else if below.has_room() {
                         below.push(owner, child);
                     } else {
@@ -247,6 +258,10 @@ impl Walker {
                 }
             });
             mem::swap(areas, below);
+        }
+        if !areas.rows.is_empty() {
+            let stop = EarlyStop::TooLong { limit: RED_BLACK_DEPTH_MAX };
+            losses.stop(WalkedStructure::AreaTree, stop);
         }
     }
 
@@ -278,37 +293,38 @@ impl Walker {
             let PendingMapleNode { mm, enode: node, max } = nodes[index];
             let owner = &mut mms[mm];
             let Some(bytes) = bytes else {
-                losses.miss(ScanPart::AddressSpaces, 1);
+                losses.miss(WalkedStructure::AreaNode, node.address());
                 owner.complete = false;
                 return;
             };
-            // A node that was replaced points to itself (`ma_dead_node`, lib/maple_tree.c). A
-            // node visited twice would be multiplied by ten on every level.
-            let parent = View::new(bytes).unsigned(layout.parent);
-            let is_dead = parent & !0xff == node.address().0;
-            if is_dead || visited.insert(node.address().0, 0) != Insertion::New {
+            if let Err(stop) = visit_node(visited, layout, node, bytes) {
+                losses.stop(WalkedStructure::AreaTree, stop);
                 owner.complete = false;
                 return;
             }
-            maple_tree::for_each_entry(layout, node, bytes, max, |entry, end| match entry {
-                MapleEntry::Empty => {}
-                _ if !owner.lists_more() => owner.complete = false,
-                MapleEntry::Value(vma) if areas.has_room() && owner.areas_left > 0 => {
-                    owner.areas_left -= 1;
-                    areas.push(mm, vma);
-                }
-                MapleEntry::Value(_) if owner.areas_left == 0 => {
-                    owner.complete = false;
-                    vmas.dropped = vmas.dropped.saturating_add(1);
-                }
-                MapleEntry::Node(child) if children.len() < children.capacity() => {
-                    children.push(PendingMapleNode { mm, enode: child, max: end });
-                }
-                MapleEntry::Value(_) | MapleEntry::Node(_) => {
-                    owner.complete = false;
-                    losses.dropped += 1;
-                }
-            });
+            let entries =
+                maple_tree::for_each_entry(layout, node, bytes, max, |entry, end| match entry {
+                    MapleEntry::Empty => {}
+                    _ if !owner.lists_more() => owner.note_length(losses),
+                    MapleEntry::Value(vma) if areas.has_room() && owner.areas_left > 0 => {
+                        owner.areas_left -= 1;
+                        areas.push(mm, vma);
+                    }
+                    MapleEntry::Value(_) if owner.areas_left == 0 => {
+                        owner.complete = false;
+                        vmas.dropped = vmas.dropped.saturating_add(1);
+                    }
+                    MapleEntry::Node(child) if children.len() < children.capacity() => {
+                        children.push(PendingMapleNode { mm, enode: child, max: end });
+                    }
+                    MapleEntry::Value(_) | MapleEntry::Node(_) => {
+                        owner.complete = false;
+                        losses.dropped += 1;
+                    }
+                });
+            if let Err(stop) = entries {
+                losses.stop(WalkedStructure::AreaTree, stop);
+            }
         });
         mem::swap(nodes, children);
     }
@@ -336,8 +352,8 @@ impl Walker {
             touch,
             |files, index, bytes| {
                 let owner = owners[index];
-                let mm = &mut mms[owner];
-                let Some((vma, links)) = take_area(kernel, mm, losses, bytes) else { return };
+                let (mm, area) = (&mut mms[owner], (addresses[index], bytes));
+                let Some((vma, links)) = take_area(kernel, mm, losses, area) else { return };
                 let row = row(files, names, (quotas, mm, owner), vma, &links);
                 let end = vmas.span_from(vmas.len());
                 if mm.vmas.is_empty() {
@@ -359,23 +375,63 @@ impl MmRow {
     /// Counts one more area or node that is listed; `false` if no tree of so many areas has it.
     fn lists_more(&mut self) -> bool {
         self.listed = self.listed.saturating_add(1);
-        self.listed <= self.map_count.saturating_mul(2).saturating_add(LISTED_MORE)
+        self.listed <= self.listed_max()
+    }
+
+    /// Number of areas and nodes that a tree of so many areas may have.
+    const fn listed_max(&self) -> u32 {
+        self.map_count.saturating_mul(2).saturating_add(LISTED_MORE)
+    }
+
+    /// Marks the address space as incomplete, and notes the length of its tree once.
+    #[cold]
+    fn note_length(&mut self, losses: &mut Losses) {
+        self.complete = false;
+        let limit = self.listed_max();
+        if self.listed - 1 == limit {
+            losses.stop(WalkedStructure::AreaTree, EarlyStop::TooLong { limit });
+        }
     }
 }
 
-/// The area in `bytes`, if it can belong to that address space. Otherwise the latter is not
-/// complete.
+/// Marks a node of a tree as visited. Returns the reason not to follow it.
+fn visit(visited: &mut AddressMap, address: KernelVa) -> Result<(), EarlyStop> {
+    match visited.insert(address.0, 0) {
+        Insertion::New => Ok(()),
+        Insertion::Old(_) => Err(EarlyStop::Loop { address }),
+        Insertion::Full => Err(EarlyStop::TooLong { limit: visited.len() as u32 }),
+    }
+}
+
+/// The same of a node of a maple tree.
+fn visit_node(
+    visited: &mut AddressMap,
+    layout: &MapleNode,
+    node: Enode,
+    bytes: &[u8],
+) -> Result<(), EarlyStop> {
+    let address = node.address();
+    // A node that was replaced points to itself (`ma_dead_node`, lib/maple_tree.c). A node visited
+    // twice would be multiplied by ten on every level.
+    if View::new(bytes).unsigned(layout.parent) & !0xff == address.0 {
+        return Err(EarlyStop::Unreadable { address });
+    }
+    visit(visited, address)
+}
+
+/// The area in these bytes, which were read at this address, if it can belong to that address
+/// space. Otherwise the latter is not complete.
 fn take_area(
     kernel: &Kernel,
     mm: &mut MmRow,
     losses: &mut Losses,
-    bytes: Option<&[u8]>,
+    (address, bytes): (KernelVa, Option<&[u8]>),
 ) -> Option<(Vma, VmaLinks)> {
     let layout = &kernel.layouts.vm_area_struct;
     let area = bytes.map(|bytes| (Vma::decode(layout, bytes), VmaLinks::decode(layout, bytes)));
     let area = area.filter(|(vma, links)| links.mm == mm.address && vma.start < vma.end);
     let Some((mut vma, links)) = area else {
-        losses.miss(ScanPart::MemoryAreas, 1);
+        losses.miss(WalkedStructure::MemoryArea, address);
         mm.complete = false;
         return None;
     };
@@ -410,10 +466,38 @@ fn row(
 
 #[cfg(test)]
 mod tests {
-    use panoptes_decoders::address::KernelVa;
+    use panoptes_decoders::layout::PackedField;
+    use panoptes_tables::HashKey;
 
     use super::*;
     use crate::walk::tests::memory::{Sparse, add_process, small, walker};
+
+    #[test]
+    fn nodes_that_are_dead_or_were_visited_are_named() {
+        let parent = PackedField { offset: 0, size: 8, packed: 0 };
+        let layout = MapleNode { parent, ..MapleNode::default() };
+        let mut visited = AddressMap::new(16, HashKey::new(7));
+        let address = KernelVa(0xffff_8880_0000_1000);
+        let mut read = |bytes: &[u8]| visit_node(&mut visited, &layout, Enode(address.0), bytes);
+        assert_eq!(read(&[0; 8]), Ok(()));
+        assert_eq!(read(&[0; 8]), Err(EarlyStop::Loop { address }));
+        assert_eq!(read(&address.0.to_le_bytes()), Err(EarlyStop::Unreadable { address }));
+    }
+
+    #[test]
+    fn a_tree_with_more_areas_than_its_address_space_is_named_once() {
+        let mut mm = MmRow { map_count: 3, complete: true, ..MmRow::default() };
+        let mut losses = Losses::default();
+        for _ in 0..100 {
+            if !mm.lists_more() {
+                mm.note_length(&mut losses);
+            }
+        }
+        let stops = losses.frequent_stops();
+        let stops: Vec<_> = stops.iter().map(|stop| (stop.count, stop.to_string())).collect();
+        assert_eq!(stops, [(1, "tree of memory areas: longer than 70".to_owned())]);
+        assert!(!mm.complete);
+    }
 
     /// Any process can name its areas (`PR_SET_VMA_ANON_NAME`).
     #[test]

@@ -2,6 +2,7 @@
 
 use panoptes_decoders::address::KernelVa;
 
+use super::losses::WalkedStructure;
 use super::snapshot::{
     CgroupRow, CssSetRow, CssStateRow, DentryRow, Index, InodeRow, KernfsRow, MountRow, Rows,
     SuperBlockRow,
@@ -49,6 +50,21 @@ place_tables! {
     css_states => CssState(CssStateRow), |row| row.address;
     cgroups => Cgroup(CgroupRow), |row| row.address;
     kernfs_nodes => KernfsNode(KernfsRow), |row| row.address;
+}
+
+impl SnapshotRow {
+    /// The structure that such a row is of.
+    pub(super) const fn structure(self) -> WalkedStructure {
+        match self {
+            Self::Dentry(_) => WalkedStructure::Dentry,
+            Self::Mount(_) => WalkedStructure::Mount,
+            Self::Inode(_) => WalkedStructure::Inode,
+            Self::SuperBlock(_) => WalkedStructure::SuperBlock,
+            Self::CssSet(_) | Self::CssState(_) | Self::Cgroup(_) | Self::KernfsNode(_) => {
+                WalkedStructure::GroupStructure
+            }
+        }
+    }
 }
 
 /// Lists the rows of a table that are new since `listed` of them were listed.

@@ -9,12 +9,13 @@ use panoptes_decoders::layout::View;
 use super::capability_sets::{CapabilitySet, CapabilitySetId, CapabilitySets};
 use super::copied::MemoryCopyMode;
 use super::fair_share::{Leads, Quotas};
+use super::losses::WalkedStructure;
 use super::snapshot::{
     CssSetRow, DentryRow, FilesRow, Index, MmRow, MountRow, PathRef, ProcessRow, Span, ThreadRow,
     UserGroupIds, row_at,
 };
 use super::tables::Snapshot;
-use super::{Kernel, Reads, ScanPart, ScannedMemory, WalkScratch, Walker, fetch, fetch_groups};
+use super::{Kernel, Reads, ScannedMemory, WalkScratch, Walker, fetch, fetch_groups};
 use crate::address::MemoryReader;
 use panoptes_tables::AddressedRows;
 
@@ -202,7 +203,7 @@ impl Walker {
             let bytes = self.reader.object(next).map(View::new);
             next += 1;
             if bytes.is_none() && !address.is_null() {
-                snapshot.losses.miss(ScanPart::Processes, 1);
+                snapshot.losses.miss(WalkedStructure::ProcessStructure, address);
             }
             bytes
         };
@@ -365,7 +366,7 @@ impl Walker {
         addresses.extend(nets.iter().map(|net| net.address));
         fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
             let Some(view) = bytes.map(View::new) else {
-                losses.miss(ScanPart::Namespaces, 1);
+                losses.miss(WalkedStructure::Namespace, addresses[index]);
                 return;
             };
             let net = &mut nets[index];
@@ -390,7 +391,7 @@ impl Walker {
         fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
             let mm = &mut mms[index];
             let Some(view) = bytes.map(View::new) else {
-                losses.miss(ScanPart::AddressSpaces, 1);
+                losses.miss(WalkedStructure::AddressSpace, addresses[index]);
                 mm.complete = false;
                 return;
             };

@@ -5,15 +5,17 @@
 //! chance, so that nobody's queues keep those of others unread for long.
 
 use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::early_stop::EarlyStop;
 use panoptes_decoders::kernel::msg_queue::{IpcMessageQueue, QUEUE_TREE_DEPTH_MAX};
 use panoptes_decoders::kernel::xarray::{self, XaSlot};
 use panoptes_decoders::layout::View;
 use panoptes_tables::room;
 
+use super::losses::WalkedStructure;
 use super::ring_rows::{QUEUES_MAX, QueueRow};
 use super::snapshot::{Index, ProcessRow};
 use super::tables::Snapshot;
-use super::{ScanPart, ScannedMemory, WalkScratch, Walker, fetch};
+use super::{Losses, ScannedMemory, WalkScratch, Walker, fetch};
 
 /// Maximum number of IPC namespaces that are remembered within one scan.
 const NAMESPACES_SEEN_MAX: usize = 4096;
@@ -111,9 +113,11 @@ impl Walker {
         addresses.clear();
         addresses.extend(ipc_namespaces.list.iter().map(of_queues));
         let (_, others) = addresses.split_first_mut()?;
-        let is_gap = turn(others, NAMESPACES_MAX - 1, chance) || ipc_namespaces.are_more;
+        let too_many = EarlyStop::TooLong { limit: NAMESPACES_SEEN_MAX as u32 };
+        let stop = turn(others, NAMESPACES_MAX - 1, chance);
+        let stop = stop.or(ipc_namespaces.are_more.then_some(too_many));
         addresses.truncate(NAMESPACES_MAX);
-        self.snapshot.losses.cut(ScanPart::Namespaces, is_gap.into());
+        self.snapshot.losses.stop_queues(stop);
         Some(())
     }
 
@@ -124,9 +128,9 @@ impl Walker {
         queues.clear();
         let Some(layout) = &memory.kernel.layouts.ipc_ids else { return };
         let losses = &mut self.snapshot.losses;
-        fetch(&mut self.reader, memory, &layout.packing, addresses, |_, bytes| {
+        fetch(&mut self.reader, memory, &layout.packing, addresses, |at, bytes| {
             let Some(view) = bytes.map(View::new) else {
-                losses.miss(ScanPart::Namespaces, 1);
+                losses.miss(WalkedStructure::MessageQueues, addresses[at]);
                 return;
             };
             if view.unsigned(layout.in_use) != 0 {
@@ -145,14 +149,14 @@ impl Walker {
         if addresses.is_empty() {
             return;
         }
-        losses.cut(ScanPart::Namespaces, turn(addresses, NODES_MAX, chance).into());
+        losses.stop_queues(turn(addresses, NODES_MAX, chance));
         addresses.truncate(NODES_MAX);
         let layout = &memory.kernel.layouts.xa_node;
-        fetch(reader, memory, &layout.packing, addresses, |_, bytes| match bytes {
+        fetch(reader, memory, &layout.packing, addresses, |at, bytes| match bytes {
             Some(bytes) => {
                 xarray::for_each_slot(layout, bytes, |_, slot| list_slot(slot, more, queues));
             }
-            None => losses.miss(ScanPart::Namespaces, 1),
+            None => losses.miss(WalkedStructure::MessageQueues, addresses[at]),
         });
     }
 
@@ -161,8 +165,7 @@ impl Walker {
     fn read_queue_rows(&mut self, memory: &mut ScannedMemory<'_>) {
         let chance = self.chance(QUEUES);
         let mut queues = core::mem::take(&mut self.scratch.queues);
-        let is_gap = turn(&mut queues, QUEUES_MAX, chance);
-        self.snapshot.losses.cut(ScanPart::Namespaces, is_gap.into());
+        self.snapshot.losses.stop_queues(turn(&mut queues, QUEUES_MAX, chance));
         queues.truncate(READS_MAX);
         let mut left = queues.as_slice();
         while !left.is_empty() {
@@ -184,7 +187,7 @@ impl Walker {
         let first = rows.len();
         fetch(reader, memory, &layout.packing, queues, |at, bytes| {
             let Some(bytes) = bytes else {
-                losses.miss(ScanPart::Namespaces, 1);
+                losses.miss(WalkedStructure::MessageQueues, queues[at]);
                 return;
             };
             if let Some(queue) = IpcMessageQueue::decode(layout, bytes) {
@@ -237,13 +240,23 @@ fn list_slot(slot: XaSlot, nodes: &mut Vec<KernelVa>, queues: &mut Vec<KernelVa>
     }
 }
 
-/// Brings others to the begin of a list, of which only the first `most` are read. Returns whether
-/// too many scans are needed for all of them.
-fn turn(list: &mut [KernelVa], most: usize, chance: u64) -> bool {
+/// Brings others to the begin of a list, of which only the first `most` are read. Returns the
+/// reason if too many scans are needed for all of them.
+fn turn(list: &mut [KernelVa], most: usize, chance: u64) -> Option<EarlyStop> {
     if list.len() > most {
         list.rotate_left((chance % list.len() as u64) as usize);
     }
-    list.len() > most.saturating_mul(WHOLE_SCANS_MAX)
+    let limit = most.saturating_mul(WHOLE_SCANS_MAX);
+    (list.len() > limit).then_some(EarlyStop::TooLong { limit: limit as u32 })
+}
+
+impl Losses {
+    /// Counts a list of queues, of their nodes or namespaces that is too long.
+    fn stop_queues(&mut self, stop: Option<EarlyStop>) {
+        if let Some(stop) = stop {
+            self.stop(WalkedStructure::MessageQueues, stop);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -12,17 +12,19 @@
 mod shares;
 
 use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::early_stop::EarlyStop;
 use panoptes_decoders::kernel::Layouts;
 use panoptes_decoders::layout::{PackedField, View, u64_at};
 use panoptes_decoders::paging::KernelSpace;
 use panoptes_tables::{AddressedRows, room};
 
 use super::fair_share::Quotas;
+use super::losses::WalkedStructure;
 use super::places::count_places;
 use super::ring_rows::{RING_SLOT, RINGS_MAX, RingRow};
 use super::snapshot::{DentryRow, DescriptorRow, FileRow, Index, Span};
 use super::tables::Snapshot;
-use super::{ScanPart, ScannedMemory, WalkScratch, Walker, fetch, fetch_each};
+use super::{ScannedMemory, WalkScratch, Walker, fetch, fetch_each};
 use crate::address::MemoryReader;
 use shares::{FILES, RANGES, Share, Shares, SlotRange};
 
@@ -162,13 +164,16 @@ impl Walker {
         addresses.extend(rings.iter().map(|ring| ring.context));
         fetch(&mut self.reader, memory, &layout.packing, addresses, |at, bytes| {
             let (Some(view), Some(ring)) = (bytes.map(View::new), Index::new(at)) else {
-                losses.miss(ScanPart::Files, 1);
+                losses.miss(WalkedStructure::IoRing, addresses[at]);
                 return;
             };
             let slots = layout.nr_user_files.map_or(0, |field| view.unsigned(field));
             let array = view.pointer(array);
             if slots > 0 && !array.is_null() {
-                losses.cut(ScanPart::Files, u32::from(slots > u64::from(SLOTS_OF_ONE)));
+                if slots > u64::from(SLOTS_OF_ONE) {
+                    let stop = EarlyStop::TooLong { limit: SLOTS_OF_ONE };
+                    losses.stop(WalkedStructure::IoRingTable, stop);
+                }
                 let slots = slots.min(SLOTS_OF_ONE.into()) as u32;
                 tables.push(RingFileTable { ring, array, slots, share: Share::default() });
             }
@@ -181,8 +186,10 @@ impl Walker {
         let Rings { tables, shares, ranges, .. } = rings;
         shares.divide(tables, snapshot, quotas);
         for (at, table) in (0..).zip(tables.iter()) {
-            let is_gap = table.list_ranges(at, self.scans, ring_slots, ranges);
-            snapshot.losses.cut(ScanPart::Files, u32::from(is_gap));
+            if table.list_ranges(at, self.scans, ring_slots, ranges) {
+                let stop = EarlyStop::TooLong { limit: table.share.slots };
+                snapshot.losses.stop(WalkedStructure::IoRingTable, stop);
+            }
         }
     }
 
@@ -193,19 +200,21 @@ impl Walker {
         let Rings { tables, ranges, slots, .. } = &mut self.scratch.rings;
         ring_slots.clear();
         fetch_each(&mut self.reader, memory, ranges, push_range(layout), |at, bytes| {
+            let range = &ranges[at];
             let Some(bytes) = bytes else {
-                losses.miss(ScanPart::Files, 1);
+                let first = u64::from(range.first) * u64::from(layout.stride);
+                losses.miss(WalkedStructure::IoRingTable, range.array.plus(first));
                 return;
             };
-            let range = &ranges[at];
             let table = &mut tables[range.table as usize];
             for slot in 0..range.count {
                 let (number, value) = (range.first + slot, layout.value(bytes, slot));
                 if value == 0 {
                     continue;
                 }
+                let stop = EarlyStop::TooLong { limit: number };
                 if table.share.files == 0 || slots.len() == slots.capacity() {
-                    losses.cut(ScanPart::Files, 1);
+                    losses.stop(WalkedStructure::IoRingTable, stop);
                     return;
                 }
                 table.share.files -= 1;
@@ -217,7 +226,7 @@ impl Walker {
                     table.share.remembered -= 1;
                     ring_slots.push(RingSlot { array: table.array, number });
                 } else {
-                    losses.cut(ScanPart::Files, 1);
+                    losses.stop(WalkedStructure::IoRingTable, stop);
                 }
             }
         });

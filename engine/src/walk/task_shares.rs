@@ -13,12 +13,13 @@ use panoptes_decoders::layout::View;
 use panoptes_tables::room;
 
 use super::fair_share::{CONTAINERS, OwnedRow, divide_parts, room_of_shown};
+use super::losses::WalkedStructure;
 use super::processes::CHUNK;
 use super::queries::user;
 use super::snapshot::{ThreadRow, view};
 use super::tables::Snapshot;
 use super::tasks::place_task;
-use super::{ScanPart, ScannedMemory, WalkScratch, Walker, fetch, fetch_groups};
+use super::{ScannedMemory, WalkScratch, Walker, fetch, fetch_groups};
 
 /// The owner of the process of a task that leads none.
 const NO_LEADER: u32 = u32::MAX;
@@ -214,7 +215,7 @@ impl Walker {
         let (left, visited) = (&mut self.scratch.crowd.threads_left, &mut self.visited);
         fetch(&mut self.reader, memory, &layout.packing, tasks, |index, bytes| {
             let Some(bytes) = bytes else {
-                losses.miss(ScanPart::Tasks, 1);
+                losses.miss(WalkedStructure::Task, tasks[index]);
                 return;
             };
             let task = Task::decode(layout, tasks[index], bytes);

@@ -8,17 +8,18 @@
 use core::mem;
 
 use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::early_stop::EarlyStop;
 use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_decoders::kernel::xarray::{self, XaSlot};
 use panoptes_decoders::layout::{View, u64_at};
 
 use super::copied::MemoryCopyMode;
 use super::fair_share::room_of_shown;
+use super::losses::WalkedStructure;
 use super::snapshot::{Index, ThreadRow, view};
 use super::views::{Candidates, is_sane};
 use super::{
-    Kernel, Losses, Reads, ScanError, ScanPart, ScannedMemory, WalkScratch, Walker, fetch,
-    fetch_groups,
+    Kernel, Losses, Reads, ScanError, ScannedMemory, WalkScratch, Walker, fetch, fetch_groups,
 };
 use panoptes_tables::{AddressedRows, Insertion};
 
@@ -65,10 +66,14 @@ impl TaskListCursor {
     fn begin(threads: &AddressedRows<ThreadRow>, copied: MemoryCopyMode, kernel: &Kernel) -> Self {
         let link = u64::from(kernel.layouts.task_struct.tasks.offset);
         let task = threads.first().map(|row| row.task.tasks_next.minus(link));
-        let rounds_left =
-            if copied.is_copy() { threads.capacity() as u32 } else { EXTRA_ROUNDS_MAX };
+        let rounds_left = Self::rounds(threads, copied);
         // Row 0 is `init_task`, which is in no group.
         Self { task, way: TaskListDirection::Forth, row: 1, rounds_left, steps: 0 }
+    }
+
+    /// Number of rounds that may read tasks which only the lists show.
+    fn rounds(threads: &AddressedRows<ThreadRow>, copied: MemoryCopyMode) -> u32 {
+        if copied.is_copy() { threads.capacity() as u32 } else { EXTRA_ROUNDS_MAX }
     }
 
     /// Goes on with the task list from its end.
@@ -154,7 +159,9 @@ impl Walker {
                 return;
             }
             let Some(left) = lists.rounds_left.checked_sub(1) else {
-                self.snapshot.losses.cut(ScanPart::Tasks, 1);
+                let snapshot = &mut self.snapshot;
+                let limit = TaskListCursor::rounds(&snapshot.threads, snapshot.copied);
+                snapshot.losses.stop(WalkedStructure::TaskList, EarlyStop::TooLong { limit });
                 return;
             };
             lists.rounds_left = left;
@@ -199,9 +206,9 @@ impl Walker {
                 break;
             }
             children.clear();
-            fetch(&mut self.reader, memory, &layout.packing, nodes, |_, bytes| {
+            fetch(&mut self.reader, memory, &layout.packing, nodes, |index, bytes| {
                 let Some(bytes) = bytes else {
-                    losses.miss(ScanPart::Pids, 1);
+                    losses.miss(WalkedStructure::PidTree, nodes[index]);
                     whole = false;
                     return;
                 };
@@ -267,7 +274,7 @@ impl Walker {
                 }
                 (PidObjectKind::Number, None) => whole = false,
                 (PidObjectKind::Pid, None) => {
-                    self.snapshot.losses.miss(ScanPart::Pids, 1);
+                    self.snapshot.losses.miss(WalkedStructure::Pid, pids[index]);
                     whole = false;
                 }
                 (PidObjectKind::Pid, Some(view)) => {
@@ -304,7 +311,7 @@ impl Walker {
         fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
             let address = addresses[index];
             let Some(bytes) = bytes else {
-                losses.miss(ScanPart::Tasks, 1);
+                losses.miss(WalkedStructure::Task, address);
                 return;
             };
             let task = Task::decode(layout, address, bytes);
@@ -339,9 +346,10 @@ impl Walker {
             lists.task = Some(lists.way.next(&row.task).minus(link));
             if row.views & view::TASK_LIST != 0 {
                 // A forged ring without the head, or the place where the way forth ended.
-                self.snapshot
-                    .losses
-                    .cut(ScanPart::Tasks, u32::from(lists.way == TaskListDirection::Forth));
+                if lists.way == TaskListDirection::Forth {
+                    let stop = EarlyStop::Loop { address: at };
+                    self.snapshot.losses.stop(WalkedStructure::TaskList, stop);
+                }
                 lists.task = None;
             }
             row.views |= view::TASK_LIST;
@@ -359,7 +367,7 @@ impl Walker {
         let mut unknown = Candidates { visited: &mut self.visited, found: unknown };
         let node = u64::from(kernel.layouts.task_struct.thread_node.offset);
         let Reads { rows: leaders, addresses: links } = &mut self.scratch.groups;
-        let threads = &mut self.snapshot.threads;
+        let (threads, losses) = (&mut self.snapshot.threads, &mut self.snapshot.losses);
         let mut kept = 0;
         for at in 0..leaders.len() {
             let (leader, link) = (leaders[at], links[at]);
@@ -368,7 +376,8 @@ impl Walker {
                 lists.steps += 1;
                 continue;
             }
-            if let Some(link) = follow_group(threads, kernel, leader, link, &mut lists.steps) {
+            let end = follow_group(threads, kernel, leader, link, &mut lists.steps);
+            if let Some(link) = losses.link_of(end) {
                 unknown.add(link.minus(node));
                 (leaders[kept], links[kept]) = (leader, link);
                 kept += 1;
@@ -387,7 +396,8 @@ impl Walker {
                 continue;
             }
             let link = first.thread_next;
-            if let Some(link) = follow_group(threads, kernel, leader, link, &mut lists.steps) {
+            let end = follow_group(threads, kernel, leader, link, &mut lists.steps);
+            if let Some(link) = losses.link_of(end) {
                 unknown.add(link.minus(node));
                 if leaders.len() < leaders.capacity() {
                     leaders.push(leader);
@@ -412,7 +422,7 @@ pub(super) fn place_task(
     // An attacker who makes a task look like none cannot change its number in the IDR.
     let is_numbered = number.is_some_and(|&nr| nr != 0 && nr == task.pid);
     if !is_numbered && !is_sane(&task, kernel) {
-        losses.miss(ScanPart::Tasks, 1);
+        losses.miss(WalkedStructure::Task, task.address);
         return;
     }
     let row = threads.row_of(task.address.0, || ThreadRow::new(task));
@@ -421,15 +431,26 @@ pub(super) fn place_task(
     }
 }
 
+impl Losses {
+    /// The link at which a list of threads continues. Notes the reason if the list is not followed
+    /// further.
+    fn link_of(&mut self, end: Result<Option<KernelVa>, EarlyStop>) -> Option<KernelVa> {
+        end.unwrap_or_else(|stop| {
+            self.stop(WalkedStructure::ThreadList, stop);
+            None
+        })
+    }
+}
+
 /// Follows a process's list of threads over the rows, from a link on. Returns the link to the first
-/// thread without a row.
+/// thread without a row, or the reason if the list leads to a thread for the second time.
 fn follow_group(
     threads: &mut AddressedRows<ThreadRow>,
     kernel: &Kernel,
     leader: Index<ThreadRow>,
     mut link: KernelVa,
     steps: &mut u64,
-) -> Option<KernelVa> {
+) -> Result<Option<KernelVa>, EarlyStop> {
     let layouts = &kernel.layouts;
     let node = u64::from(layouts.task_struct.thread_node.offset);
     let first = threads[leader].task;
@@ -438,15 +459,18 @@ fn follow_group(
         *steps += 1;
         let at = link.minus(node);
         if link == head || at == first.address {
-            return None;
+            return Ok(None);
         }
         let Some(index) = threads.find(at.0) else {
-            return Some(link).filter(|_| !first.signal.is_null());
+            return Ok(Some(link).filter(|_| !first.signal.is_null()));
         };
         let row = &mut threads[index];
+        if row.task.tgid != first.tgid {
+            return Ok(None);
+        }
         // A thread is in one list only, so this also ends a forged ring.
-        if row.task.tgid != first.tgid || row.views & view::THREAD_GROUP != 0 {
-            return None;
+        if row.views & view::THREAD_GROUP != 0 {
+            return Err(EarlyStop::Loop { address: at });
         }
         row.views |= view::THREAD_GROUP;
         link = row.task.thread_next;

@@ -13,10 +13,11 @@ use panoptes_decoders::layout::View;
 
 use super::connections::is_sockfs;
 use super::copied::MemoryCopyMode;
+use super::losses::WalkedStructure;
 use super::snapshot::{ConnectionRow, FileRow, Index, SocketRow};
 use super::tables::Snapshot;
 use super::terminals::may_be_terminal;
-use super::{Kernel, Reads, ScanPart, ScannedMemory, WalkScratch, Walker, fetch_groups};
+use super::{Kernel, Reads, ScannedMemory, WalkScratch, Walker, fetch_groups};
 use panoptes_tables::{AddressMap, Insertion, room};
 
 // Sockets in the first two states are no `tcp_sock`s, but `inet_timewait_sock`s and
@@ -115,6 +116,25 @@ impl ConnectionRow {
     }
 }
 
+/// The objects of the first batch behind rows of sockets and terminals, in the order of its lists.
+#[derive(Clone, Copy)]
+enum StateObjectKind {
+    TcpSock,
+    Sock,
+    TimeWait,
+    Socket,
+    TtyPrivate,
+}
+
+impl StateObjectKind {
+    const fn structure(self) -> WalkedStructure {
+        match self {
+            Self::TcpSock | Self::Sock | Self::TimeWait | Self::Socket => WalkedStructure::Socket,
+            Self::TtyPrivate => WalkedStructure::Terminal,
+        }
+    }
+}
+
 impl Walker {
     /// Reads counters, routes and holders of the sockets, in three batches.
     pub(super) fn read_sockets(&mut self, memory: &mut ScannedMemory<'_>) {
@@ -170,14 +190,6 @@ impl Walker {
     /// First batch: the counters of full sockets, the state of those in TIME_WAIT, and what is
     /// behind the open files of sockets and terminals.
     fn read_states(&mut self, memory: &mut ScannedMemory<'_>) {
-        #[derive(Clone, Copy)]
-        enum StateObjectKind {
-            TcpSock,
-            Sock,
-            TimeWait,
-            Socket,
-            TtyPrivate,
-        }
         let layouts = &memory.kernel.layouts;
         let private = layouts.tty_file_private.map(|it| it.packing).unwrap_or_default();
         let snapshot = &mut self.snapshot;
@@ -191,9 +203,10 @@ impl Walker {
             (StateObjectKind::Socket, &layouts.socket.packing, &held.privates),
             (StateObjectKind::TtyPrivate, &private, &terminals.privates),
         ];
+        let lists = batch.map(|(_, _, addresses)| addresses);
         fetch_groups(&mut self.reader, memory, batch, |kind, index, bytes| {
             let Some(bytes) = bytes else {
-                snapshot.losses.miss(ScanPart::Sockets, 1);
+                snapshot.losses.miss(kind.structure(), lists[kind as usize][index]);
                 if matches!(kind, StateObjectKind::Sock) {
                     snapshot.connections[full.rows[index]].lose_sock(snapshot.copied);
                 }

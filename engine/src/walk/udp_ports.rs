@@ -6,13 +6,15 @@
 use core::mem;
 
 use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::early_stop::EarlyStop;
 use panoptes_decoders::kernel::sock::{AF_INET, AF_INET6, Endpoints};
 use panoptes_decoders::kernel::udp_table::UDP_SLOTS_MAX;
 use panoptes_decoders::layout::View;
 use panoptes_tables::Insertion;
 
 use super::connections::Buckets;
-use super::{ScanPart, ScannedMemory, WalkScratch, Walker, fetch};
+use super::losses::WalkedStructure;
+use super::{ScannedMemory, WalkScratch, Walker, fetch};
 
 /// Maximum length of a chain. The kernel's own are short; one port may have many sockets.
 const CHAIN_MAX: u32 = 1024;
@@ -68,7 +70,7 @@ impl Walker {
         let mut room = SLOTS_MAX;
         fetch(&mut self.reader, memory, &layout.packing, tables, |index, bytes| {
             let Some(view) = bytes.map(View::new) else {
-                losses.miss(ScanPart::Sockets, 1);
+                losses.miss(WalkedStructure::SocketTable, tables[index]);
                 return;
             };
             let count = view.unsigned(layout.mask).saturating_add(1);
@@ -82,7 +84,7 @@ impl Walker {
             if read > 0 && buckets.is_plausible() && list.len() < list.capacity() {
                 list.push(buckets);
             } else {
-                losses.miss(ScanPart::Sockets, 1);
+                losses.miss(WalkedStructure::SocketTable, tables[index]);
             }
         });
     }
@@ -101,7 +103,7 @@ impl Walker {
             next.clear();
             fetch(&mut self.reader, memory, &layout.packing, socks, |index, bytes| {
                 let Some(bytes) = bytes else {
-                    snapshot.losses.miss(ScanPart::Sockets, 1);
+                    snapshot.losses.miss(WalkedStructure::Socket, socks[index]);
                     return;
                 };
                 match visited.insert(socks[index].0, 0) {
@@ -124,7 +126,10 @@ impl Walker {
             });
             mem::swap(socks, next);
         }
-        snapshot.losses.cut(ScanPart::Sockets, u32::from(!socks.is_empty()));
+        if !socks.is_empty() {
+            let stop = EarlyStop::TooLong { limit: CHAIN_MAX };
+            snapshot.losses.stop(WalkedStructure::SocketChain, stop);
+        }
     }
 }
 

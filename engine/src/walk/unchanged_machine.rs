@@ -141,8 +141,8 @@ impl Idle {
     }
 
     /// Notes that the rows are worth keeping, and what their scan has lost.
-    pub(super) fn end(&mut self, scan: ScanOrigin, losses: Losses) {
-        (self.shown, self.losses) = (Some(scan), losses);
+    pub(super) fn end(&mut self, scan: ScanOrigin, losses: &Losses) {
+        (self.shown, self.losses) = (Some(scan), *losses);
     }
 
     /// What the scan has lost that the rows are from.
@@ -166,12 +166,11 @@ impl Walker {
     /// next scan.
     pub(super) fn is_whole(&self) -> bool {
         let snapshot = &self.snapshot;
-        let not_resident = snapshot.losses.not_resident;
         !snapshot.is_partial()
             && snapshot.task_list_closed
             && snapshot.idr_complete
             && snapshot.work.failed == 0
-            && snapshot.losses == Losses { not_resident, ..Losses::default() }
+            && snapshot.losses.is_whole()
     }
 
     /// Sets whether the next scan comes too soon to count ([`Snapshot::is_early`]).

@@ -13,8 +13,9 @@ use panoptes_decoders::layout::View;
 
 use panoptes_tables::AddressedRows;
 
+use super::losses::WalkedStructure;
 use super::snapshot::{UserNamespaceRow, row_at};
-use super::{ScanPart, ScannedMemory, Walker, fetch};
+use super::{ScannedMemory, Walker, fetch};
 
 impl Walker {
     /// Reads the user namespaces of all processes, as listed by process, and the namespaces around
@@ -76,7 +77,7 @@ impl Walker {
         addresses.extend(rows.iter().skip(start).map(|row| row.address));
         fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
             let Some(view) = bytes.map(View::new) else {
-                losses.miss(ScanPart::Namespaces, 1);
+                losses.miss(WalkedStructure::Namespace, addresses[index]);
                 return;
             };
             let parent = view.pointer(layout.parent);

@@ -25,6 +25,10 @@ details! {
         gap: Option<&'static str>,
         /// How many were missed since the last record about this gap.
         missed: Option<u64>,
+        /// The structure at which a scan stopped early most often, and the reason: `unreadable at`,
+        /// `loop at` or `longer than`. The address is that of the first one. Only in the gaps
+        /// `unreadable` and `unbounded`.
+        stop_reason: Option<Text<'a>>,
         /// A process that causes the gap: of several, the one that was found last.
         process_id: Option<u32>,
         /// The processes that caused it since the last record about this gap, in the order in which

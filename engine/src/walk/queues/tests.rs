@@ -5,8 +5,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::walk::Kernel;
 use crate::walk::tests::memory::{Sparse, add_process, kernel, small, va, walker};
+use crate::walk::{Kernel, ScanPart};
 
 struct Scene {
     memory: Sparse,
@@ -155,7 +155,11 @@ fn unreadable_parts_are_counted() {
     scene.namespace(leaf);
     scene.memory.missing.push(leaf - 2..leaf + 1024);
     assert_eq!(scene.scan(), []);
-    assert_eq!(scene.walker.snapshot.losses.of(ScanPart::Namespaces), (1, 0));
+    let losses = &scene.walker.snapshot.losses;
+    assert_eq!(losses.of(ScanPart::Namespaces), (1, 0));
+    let stops = losses.frequent_stops();
+    let text = format!("tree of message queues: unreadable at {:#x}", leaf - 2);
+    assert_eq!(stops.iter().map(ToString::to_string).collect::<Vec<_>>(), [text]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use panoptes_decoders::kernel::io_uring::IoRingCtx;
 use super::*;
 use crate::walk::snapshot::FilesRow;
 use crate::walk::tests::memory::{Sparse, add_process, kernel, small, va, walker};
-use crate::walk::{Kernel, Walker, slot_of};
+use crate::walk::{Kernel, ScanPart, Walker, slot_of};
 
 /// A process with a ring whose table has these slots, before its files are read.
 struct Scene {

@@ -96,6 +96,11 @@ fn rows(walker: &Walker, bit: u16) -> (usize, usize) {
     (threads.iter().filter(|row| row.views & bit != 0).count(), threads.len() - 1)
 }
 
+/// The reasons to stop early.
+fn stops(walker: &Walker) -> Vec<String> {
+    walker.snapshot.losses.frequent_stops().iter().map(ToString::to_string).collect()
+}
+
 #[test]
 fn a_chain_of_hidden_tasks_is_followed_once() {
     let steps_of = |count: usize| {
@@ -150,6 +155,7 @@ fn a_chain_that_is_too_long_is_cut_and_counted() {
         assert_eq!(rows(&walker, view::TASK_LIST), (read, read));
         assert!(!walker.snapshot.task_list_closed);
         assert_eq!(walker.snapshot.losses.unbounded, 1);
+        assert_eq!(stops(&walker), [format!("task list: longer than {EXTRA_ROUNDS_MAX}")]);
         tasks.memory.batches
     };
     assert_eq!(batches_of(100), batches_of(200));
@@ -166,5 +172,27 @@ fn a_ring_without_its_head_is_counted() {
     assert_eq!(rows(&walker, view::TASK_LIST), (10, 10));
     assert!(!walker.snapshot.task_list_closed);
     assert_eq!(walker.snapshot.losses.unbounded, 1);
+    assert_eq!(stops(&walker), [format!("task list: loop at {:#x}", all[4])]);
     assert!(lists.steps < 40, "{}", lists.steps);
+}
+
+#[test]
+fn a_ring_of_threads_and_a_task_that_cannot_be_read_are_named() {
+    let mut tasks = Tasks::new();
+    let leader = tasks.task(None);
+    let threads: Vec<u64> = (0..3).map(|_| tasks.task(Some(leader))).collect();
+    tasks.show(&[leader]);
+    tasks.show(&threads);
+    let back = Sparse::field(threads[1], "task_struct", "thread_node");
+    tasks.chain("thread_node", leader, &threads, back);
+    let missing = tasks.task(None);
+    tasks.memory.missing.push(missing..missing + 1024);
+    tasks.show(&[missing]);
+    let (walker, _) = tasks.follow();
+    let expected = [
+        format!("task: unreadable at {missing:#x}"),
+        format!("thread list: loop at {:#x}", threads[1]),
+    ];
+    assert_eq!(stops(&walker), expected);
+    assert_eq!((walker.snapshot.losses.unreadable, walker.snapshot.losses.unbounded), (1, 0));
 }
