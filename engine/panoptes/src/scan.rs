@@ -15,7 +15,7 @@ use panoptes_engine::page_cache::Contents;
 use panoptes_engine::policy::lines::{Kinds, LineCounts, LineWriter, ScanKind, Traits};
 use panoptes_engine::state::facts::{HeapRule, executable_of};
 use panoptes_engine::system::kernel_of;
-use panoptes_engine::walk::{Kernel, Losses, Scope, Snapshot, Walker};
+use panoptes_engine::walk::{FrequentStop, Kernel, Losses, Scope, Snapshot, Walker};
 use panoptes_engine::watch::SLICE_BYTES;
 use panoptes_profiles::Profile;
 use panoptes_sinks::output::file::LogFiles;
@@ -430,12 +430,15 @@ impl Summary<'_> {
         for (name, count) in self.losses().into_iter().filter(|&(_, count)| count > 0) {
             let _ = writeln!(text, "{:18}{count:>10}", name.replace('_', " "));
         }
+        for stop in self.walk.losses.frequent_stops() {
+            let _ = writeln!(text, "{:18}{:>10} {stop}", "stopped early", stop.count);
+        }
         text
     }
 
     fn json(&self) -> String {
         let ns = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        let summary = json!({
+        let mut summary = json!({
             "alerts": self.detected.counts(),
             "not_checked": self.detected.not_checked(),
             "os_release": self.profile.release,
@@ -447,6 +450,12 @@ impl Summary<'_> {
             "reads": self.walk.reads.requests,
             "attempts": self.walk.attempts,
         });
+        let stops = self.walk.losses.frequent_stops();
+        if !stops.is_empty() {
+            let object =
+                |stop: &FrequentStop| json!({ "count": stop.count, "reason": stop.to_string() });
+            summary["early_stops"] = stops.iter().map(object).collect();
+        }
         format!("{summary}\n")
     }
 }
