@@ -1,8 +1,8 @@
 //! Counts of what was not seen or not checked, with the processes to blame.
 //!
-//! Code that skips something counts it in a [`Loss`]; `policy::gaps` reports it. What is skipped
-//! once is added ([`Loss::add`]). What every scan skips anew, as long as it exists, has a number at
-//! present ([`Loss::stand`]): its sum over scans would mean nothing.
+//! Code that skips something counts it in a [`Loss`]; `policy::gaps` reports it, in the words of a
+//! [`GapKind`]. What is skipped once is added ([`Loss::add`]). What every scan skips anew, as long
+//! as it exists, has a number at present ([`Loss::stand`]): its sum over scans would mean nothing.
 //!
 //! A process that was never blamed before is listed even if many others are blamed all the time:
 //! who wants to hide may let other processes fill every list.
@@ -189,6 +189,45 @@ impl Loss {
         }
         self.listed.push(BlamedProcess { process_id, is_new, tally: Tally::default() });
         Some(self.listed.len() - 1)
+    }
+}
+
+/// When a loss is a gap of `coverage_degraded`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum GapRule {
+    AtOnce,
+    /// If scans have it often (`policy::loss_rate`).
+    Often,
+}
+
+/// A kind of what can be missed, as records have it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct GapKind {
+    /// Its word in records (`gap`).
+    pub key: &'static str,
+    pub rule: GapRule,
+    /// What is missed, in words that follow a number.
+    pub words: &'static str,
+}
+
+impl GapKind {
+    /// A gap as soon as something is lost.
+    pub const fn at_once(key: &'static str, words: &'static str) -> Self {
+        Self { key, rule: GapRule::AtOnce, words }
+    }
+}
+
+/// The losses of one gap.
+#[derive(Debug)]
+pub struct GapLoss<'a> {
+    pub loss: &'a mut Loss,
+    /// Path of a folder to which the loss applies; empty if it applies to none.
+    pub folder: &'a [u8],
+}
+
+impl<'a> From<&'a mut Loss> for GapLoss<'a> {
+    fn from(loss: &'a mut Loss) -> Self {
+        Self { loss, folder: &[] }
     }
 }
 

@@ -18,16 +18,17 @@ pub mod shell_history;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use panoptes_tables::HashKey;
 use std::sync::Arc;
 
+use arrayvec::ArrayVec;
 use panoptes_records::activities::Activity;
+use panoptes_tables::HashKey;
 
 use self::reverse_shells::graph::Graph;
 use crate::address::MemoryReader;
 use crate::container_config::{Glob, Images};
 use crate::limits::Limits;
-use crate::loss::Loss;
+use crate::loss::{GapKind, GapLoss, Loss};
 use crate::page_cache::{ContentSource, MachineMemory};
 use crate::state::{Change, MachineState, ScanContext};
 
@@ -71,6 +72,9 @@ impl DetectorContext<'_> {
 /// [`update`](Self::update), and, if files were hashed meanwhile, [`settle`](Self::settle). None of
 /// them allocates. A detector that has its facts in one of these steps implements that step alone.
 pub trait Detector {
+    /// The gaps of `coverage_degraded` that it can have, in the order of [`Self::losses`].
+    const GAPS: &'static [GapKind];
+
     /// Allocates everything.
     fn build(setup: &DetectorSetup<'_>) -> Self;
 
@@ -104,8 +108,15 @@ pub trait Detector {
         0
     }
 
-    /// The objects that are not checked: there is no room, or they cannot be read.
+    /// The objects that are not checked: there is no room, or they cannot be read. They are the
+    /// losses of the first of [`Self::GAPS`].
     fn unchecked(&mut self) -> &mut Loss;
+
+    /// Passes on the losses of each of [`Self::GAPS`]. A detector with one gap need not implement
+    /// it.
+    fn losses<'a>(&'a mut self, visit: &mut dyn FnMut(GapLoss<'a>)) {
+        visit(self.unchecked().into());
+    }
 }
 
 /// Which of the detectors that need memory of their own are on, if these activities are reported.
@@ -191,16 +202,58 @@ impl Detectors {
     }
 }
 
-/// Lists the detectors: each step calls them in this order.
+/// The lists one after the other.
+const fn joined<const COUNT: usize>(lists: &[&[GapKind]]) -> [GapKind; COUNT] {
+    let mut joined = [GapKind::at_once("", ""); COUNT];
+    let mut count = 0;
+    let mut list = 0;
+    while list < lists.len() {
+        let mut gap = 0;
+        while gap < lists[list].len() {
+            joined[count] = lists[list][gap];
+            count += 1;
+            gap += 1;
+        }
+        list += 1;
+    }
+    joined
+}
+
+/// The losses of all detectors, one for each of [`DETECTOR_GAPS`].
+pub type DetectorLosses<'a> = ArrayVec<GapLoss<'a>, { DETECTOR_GAPS.len() }>;
+
+/// Lists the detectors. Each step calls them in the order of `steps`; their gaps have the order of
+/// `gaps`.
 macro_rules! detectors {
-    ($($folder:ident: $detector:ty,)*) => {
+    (
+        steps { $($folder:ident: $detector:ty,)* }
+        gaps { $($with_gaps:ident)* }
+    ) => {
         /// All detectors of one machine, by their folders.
         #[derive(Debug)]
         pub struct Detectors {
             $(pub $folder: $detector,)*
         }
 
+        /// The gaps of each detector, by its folder.
+        #[expect(non_upper_case_globals, reason = "they are named like the fields")]
         impl Detectors {
+            $(const $folder: &'static [GapKind] = <$detector as Detector>::GAPS;)*
+        }
+
+        /// The gaps of all detectors.
+        pub const DETECTOR_GAPS: [GapKind; 0 $(+ Detectors::$with_gaps.len())*] =
+            joined(&[$(Detectors::$with_gaps),*]);
+
+        impl Detectors {
+            /// [`Detector::losses`] of each, in the order of [`DETECTOR_GAPS`].
+            pub fn losses(&mut self) -> DetectorLosses<'_> {
+                let mut losses = DetectorLosses::new();
+                // Each detector has as many losses as gaps: a test counts them.
+                $(self.$with_gaps.losses(&mut |loss| _ = losses.try_push(loss));)*
+                losses
+            }
+
             /// [`Detector::update`] of each, until `must_stop` returns `true`. Returns whether it
             /// did not.
             pub fn update_unless(
@@ -255,10 +308,20 @@ macro_rules! detectors {
 }
 
 detectors! {
-    binary_attestation: binary_attestation::BinaryAttestation,
-    reverse_shells: reverse_shells::ReverseShells,
-    file_content: file_content::FileContent,
-    shell_history: shell_history::ShellHistory,
-    memory_permissions: memory_permissions::MemoryPermissions,
-    hidden_connections: hidden_connections::HiddenConnections,
+    steps {
+        binary_attestation: binary_attestation::BinaryAttestation,
+        reverse_shells: reverse_shells::ReverseShells,
+        file_content: file_content::FileContent,
+        shell_history: shell_history::ShellHistory,
+        memory_permissions: memory_permissions::MemoryPermissions,
+        hidden_connections: hidden_connections::HiddenConnections,
+    }
+    gaps {
+        file_content
+        binary_attestation
+        reverse_shells
+        shell_history
+        memory_permissions
+        hidden_connections
+    }
 }

@@ -2,8 +2,12 @@
 //! minute while it lasts, and `coverage_restored` when nothing more was missed for a while.
 //!
 //! Losses are summed over a period. A machine changes while it is read, so an object that one scan
-//! cannot read is no gap: the gap is that many scans could not read something ([`Rule::Often`]).
-//! What the watcher itself had no room or time for is a gap at once ([`Rule::AtOnce`]).
+//! cannot read is no gap: the gap is that many scans could not read something
+//! ([`GapRule::Often`]). What the watcher itself had no room or time for is a gap at once
+//! ([`GapRule::AtOnce`]).
+//!
+//! The list in this file has what scans, the state and the queue miss. The gaps of detectors follow
+//! it ([`Detector::GAPS`](crate::detect::Detector::GAPS)).
 //!
 //! A gap that others cause hides nobody: while it lasts, a process that causes more of it is named
 //! within [`NAMED_NS`].
@@ -11,31 +15,27 @@
 use arrayvec::ArrayVec;
 
 use super::loss_rate::LossFrequency;
+use crate::detect::{DETECTOR_GAPS, DetectorLosses};
 use crate::limits::{Limit, PerLimit};
-use crate::loss::{BlamedProcess, LISTED_MAX, Loss};
+use crate::loss::{BlamedProcess, GapKind, GapRule, LISTED_MAX, Loss};
 use crate::time::{Monotonic, Now, RealTime};
 use crate::walk::{DeferredWork, FrequentStop, Losses};
 
-/// When a loss is a gap.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Rule {
-    AtOnce,
-    /// If scans have it often ([`LossFrequency`]).
-    Often,
-}
-
 macro_rules! gaps {
     ($($gap:ident $key:literal $rule:ident $words:literal;)+) => {
-        /// What can be missed.
+        /// What can be missed, besides the gaps of detectors.
         #[derive(Clone, Copy, Debug, Eq, PartialEq)]
         enum Gap {
             $($gap,)+
         }
 
-        const GAPS: &[(Gap, &str, Rule, &str)] = &[$((Gap::$gap, $key, Rule::$rule, $words),)+];
+        const GAPS: &[(Gap, GapKind)] = &[$((
+            Gap::$gap,
+            GapKind { key: $key, rule: GapRule::$rule, words: $words },
+        ),)+];
 
-        /// Number of kinds of gaps.
-        pub const GAPS_MAX: usize = GAPS.len();
+        /// Number of kinds of gaps: those of the list, then those of [`DETECTOR_GAPS`].
+        pub const GAPS_MAX: usize = GAPS.len() + DETECTOR_GAPS.len();
     };
 }
 
@@ -60,17 +60,6 @@ gaps! {
     Containers "untracked_containers" AtOnce "containers were not tracked: there were too many";
     Names "untracked_names" AtOnce "names and paths were cut or left out: there were too many";
     Contents "file_contents" AtOnce "requests for hashes of files found no room";
-    Changes "content_changes" AtOnce
-        "closed files or set-uid programs were not checked: there were too many";
-    Paths "paths" AtOnce
-        "folders are searched late, or not whole, for changed files: they have too many names";
-    Binaries "binaries" AtOnce "programs or libraries were not checked: there were too many";
-    Unjudged "unjudged" AtOnce
-        "running programs were not judged: nothing of their content is in memory";
-    Shells "reverse_shells" AtOnce
-        "searches for reverse shells did not follow all pipes and sockets";
-    Commands "shell_commands" AtOnce "shells or shell commands did not fit or could not be read";
-    Permissions "memory_permissions" AtOnce "changes of permissions were not checked";
 }
 
 /// What a scan missed.
@@ -84,17 +73,15 @@ pub struct ScanShortfall<'a> {
     /// What was not tracked.
     pub tables: &'a mut PerLimit<Loss>,
     pub contents: &'a mut Loss,
-    pub changes: &'a mut Loss,
-    /// Folders whose names are seen late, or not at all.
-    pub paths: &'a mut Loss,
-    /// The path of one of them.
-    pub folder: &'a [u8],
-    pub binaries: &'a mut Loss,
-    /// Running programs of which no content is known.
-    pub unjudged: &'a mut Loss,
-    pub shells: &'a mut Loss,
-    pub commands: &'a mut Loss,
-    pub permissions: &'a mut Loss,
+    pub detectors: DetectorLosses<'a>,
+}
+
+impl ScanShortfall<'_> {
+    /// Path of a folder to which the losses of a gap apply; empty if they apply to none.
+    pub(super) fn folder_of(&self, gap: usize) -> &[u8] {
+        let of_detector = gap.checked_sub(GAPS.len()).and_then(|at| self.detectors.get(at));
+        of_detector.map(|loss| loss.folder).unwrap_or_default()
+    }
 }
 
 pub(super) const SECOND_NS: i64 = 1_000_000_000;
@@ -134,8 +121,6 @@ pub(super) struct Report {
     pub(super) blamed: ArrayVec<BlamedProcess, LISTED_MAX>,
     /// Number of further ones.
     pub(super) unlisted: u32,
-    /// Whether it is about folders ([`ScanShortfall::folder`]).
-    pub(super) has_folder: bool,
     /// The most frequent reason of the last scan that missed something.
     pub(super) stop: Option<FrequentStop>,
 }
@@ -161,14 +146,22 @@ pub(super) struct Gaps {
     pub(super) refused: [u64; 2],
 }
 
+/// The kind of the gap of this index.
+fn kind_of(gap: usize) -> Option<GapKind> {
+    match GAPS.get(gap) {
+        Some((_, kind)) => Some(*kind),
+        None => DETECTOR_GAPS.get(gap.checked_sub(GAPS.len())?).copied(),
+    }
+}
+
 /// The word for the gap of this index in records.
 pub fn key_of(gap: usize) -> &'static str {
-    GAPS.get(gap).map_or("", |(_, key, ..)| key)
+    kind_of(gap).map_or("", |kind| kind.key)
 }
 
 /// What the gap of this index misses, in words that follow a number.
 pub fn words_of(gap: usize) -> &'static str {
-    GAPS.get(gap).map_or("", |(.., words)| words)
+    kind_of(gap).map_or("", |kind| kind.words)
 }
 
 impl Gaps {
@@ -226,21 +219,21 @@ impl Gaps {
         missed: &mut ScanShortfall<'_>,
         now: Now,
     ) -> Option<Report> {
-        let (kind, key, rule, words) = GAPS.get(gap)?;
+        let GapKind { key, rule, words } = kind_of(gap)?;
         let after_ns = self.after_ns;
-        let stop = match kind {
-            Gap::Unreadable => self.frequent_unreadable,
-            Gap::Unbounded => self.frequent_unbounded,
+        let stop = match GAPS.get(gap) {
+            Some((Gap::Unreadable, _)) => self.frequent_unreadable,
+            Some((Gap::Unbounded, _)) => self.frequent_unbounded,
             _ => None,
         };
         let (state, loss) = self.parts_of(gap, missed)?;
         let has_lost = loss.take_added() | (loss.standing() > 0);
         let is_lost = match rule {
             // Something whose report was refused stays lost until a report is accepted.
-            Rule::AtOnce => has_lost || state.since.is_none() && loss.missed() > 0,
-            Rule::Often => state.often.count(has_lost, after_ns, state.since.is_some()),
+            GapRule::AtOnce => has_lost || state.since.is_none() && loss.missed() > 0,
+            GapRule::Often => state.often.count(has_lost, after_ns, state.since.is_some()),
         };
-        if *rule == Rule::Often && state.since.is_none() && state.often.is_empty() {
+        if rule == GapRule::Often && state.since.is_none() && state.often.is_empty() {
             loss.forget();
         }
         let (once, most) = loss.parts();
@@ -253,7 +246,6 @@ impl Gaps {
             since,
             blamed: loss.blamed().iter().copied().filter(|_| is_missed).collect(),
             unlisted: loss.unlisted(),
-            has_folder: is_missed && matches!(kind, Gap::Paths),
             stop: stop.filter(|_| is_missed),
         })
     }
@@ -285,7 +277,10 @@ impl Gaps {
         gap: usize,
         missed: &'a mut ScanShortfall<'_>,
     ) -> Option<(&'a mut GapState, &'a mut Loss)> {
-        let (kind, ..) = GAPS.get(gap)?;
+        let Some((kind, _)) = GAPS.get(gap) else {
+            let of_detector = missed.detectors.get_mut(gap.checked_sub(GAPS.len())?)?;
+            return Some((self.states.get_mut(gap)?, &mut *of_detector.loss));
+        };
         let loss = match kind {
             Gap::Events => &mut self.events,
             Gap::Alerts => &mut self.alerts,
@@ -302,13 +297,6 @@ impl Gaps {
             Gap::Containers => &mut missed.tables[Limit::Containers as usize],
             Gap::Names => &mut missed.tables[Limit::Strings as usize],
             Gap::Contents => &mut *missed.contents,
-            Gap::Changes => &mut *missed.changes,
-            Gap::Paths => &mut *missed.paths,
-            Gap::Binaries => &mut *missed.binaries,
-            Gap::Unjudged => &mut *missed.unjudged,
-            Gap::Shells => &mut *missed.shells,
-            Gap::Commands => &mut *missed.commands,
-            Gap::Permissions => &mut *missed.permissions,
         };
         Some((self.states.get_mut(gap)?, loss))
     }
@@ -337,9 +325,9 @@ impl GapState {
 pub(super) struct LossFixture {
     pub(super) unstable: Loss,
     pub(super) tables: PerLimit<Loss>,
-    pub(super) changes: Loss,
-    pub(super) paths: Loss,
-    pub(super) others: [Loss; 6],
+    contents: Loss,
+    /// One for each of [`DETECTOR_GAPS`].
+    detectors: [Loss; DETECTOR_GAPS.len()],
 }
 
 #[cfg(test)]
@@ -348,31 +336,30 @@ impl LossFixture {
         Self {
             unstable: Loss::new(),
             tables: Limit::ALL.map(|_| Loss::new()),
-            changes: Loss::new(),
-            paths: Loss::new(),
-            others: core::array::from_fn(|_| Loss::new()),
+            contents: Loss::new(),
+            detectors: core::array::from_fn(|_| Loss::new()),
         }
     }
 
+    /// The losses of a detector's gap.
+    pub(super) fn of(&mut self, key: &str) -> &mut Loss {
+        let at = DETECTOR_GAPS.iter().position(|kind| kind.key == key);
+        &mut self.detectors[at.expect("the key of a gap")]
+    }
+
     pub(super) fn missed(&mut self, scan: &Losses) -> ScanShortfall<'_> {
-        let Self { unstable, tables, changes, paths, others } = self;
-        let [contents, binaries, unjudged, shells, commands, permissions] = others;
+        let Self { unstable, tables, contents, detectors } = self;
+        let folder_of = |kind: &GapKind| match kind.key {
+            "paths" => b"/usr/bin/".as_slice(),
+            _ => b"",
+        };
+        let detectors = detectors.iter_mut().zip(&DETECTOR_GAPS).map(|(loss, kind)| {
+            let folder = folder_of(kind);
+            crate::loss::GapLoss { loss, folder }
+        });
+        let detectors = detectors.collect();
         let left = DeferredWork::default();
-        ScanShortfall {
-            scan: *scan,
-            left,
-            unstable,
-            tables,
-            contents,
-            changes,
-            paths,
-            folder: b"/usr/bin/",
-            binaries,
-            unjudged,
-            shells,
-            commands,
-            permissions,
-        }
+        ScanShortfall { scan: *scan, left, unstable, tables, contents, detectors }
     }
 }
 
@@ -493,7 +480,8 @@ mod tests {
     #[test]
     fn what_found_no_room_is_reported_at_once_with_its_number() {
         let all = Watch::new().scans(130, |scan, lost| {
-            lost.changes.add(if scan == 7 { 47 } else { u64::from((8..20).contains(&scan)) }, None);
+            let count = if scan == 7 { 47 } else { u64::from((8..20).contains(&scan)) };
+            lost.of("content_changes").add(count, None);
             Losses::default()
         });
         let facts: Vec<_> = all.iter().map(Reported::facts).collect();
@@ -530,9 +518,10 @@ mod tests {
     fn a_process_that_loses_beside_a_decoy_is_named_within_a_second() {
         for begin in [0, 1, 5, 30, 599, 700] {
             let all = Watch::new().scans(begin + 30, |scan, lost| {
-                lost.changes.add(1, Some(7));
-                lost.changes.add(u64::from(scan == begin), Some(42));
-                lost.changes.add(1, Some(7));
+                let changes = lost.of("content_changes");
+                changes.add(1, Some(7));
+                changes.add(u64::from(scan == begin), Some(42));
+                changes.add(1, Some(7));
                 Losses::default()
             });
             let names = |it: &&Reported| it.blamed.contains(&42);
@@ -548,7 +537,7 @@ mod tests {
         let all = Watch::new().scans(301, |_, lost| {
             for _ in 0..20 {
                 next += 1;
-                lost.changes.add(1, Some(next));
+                lost.of("content_changes").add(1, Some(next));
             }
             Losses::default()
         });
@@ -560,7 +549,7 @@ mod tests {
     #[test]
     fn a_refused_report_of_a_beginning_gap_is_offered_again() {
         let mut watch = Watch::new();
-        watch.lost.changes.add(5, Some(42));
+        watch.lost.of("content_changes").add(5, Some(42));
         let mut reports = Vec::new();
         for scan in 0..10 {
             for report in watch.scan(scan, &Losses::default(), scan >= 6) {

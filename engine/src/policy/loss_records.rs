@@ -136,7 +136,7 @@ impl Reporter<'_> {
         self.policy.gaps.begin_scan(missed, now.monotonic);
         for gap in 0..GAPS_MAX {
             let Some(report) = self.policy.gaps.report(gap, missed, now) else { continue };
-            if self.gap(cx, &report, missed.folder) == Acceptance::Yes {
+            if self.gap(cx, &report, missed.folder_of(gap)) == Acceptance::Yes {
                 self.policy.gaps.accept(gap, missed, &report, now.monotonic);
             }
         }
@@ -191,7 +191,7 @@ impl Reporter<'_> {
             text
         });
         let has_any = !processes.is_empty();
-        let has_folder = report.has_folder && !folder.is_empty();
+        let has_folder = report.missed.is_some() && !folder.is_empty();
         let details = SystemActivityDetails {
             reason: reason.as_str().into(),
             gap: Some(key),

@@ -510,7 +510,7 @@ fn lines_stop_at_the_first_error_of_their_sink() {
 fn a_gap_of_folders_names_one_of_them() {
     let mut reader = Reader::new(&limits());
     reader.scan(&World::default());
-    reader.lost.paths.stand(2, None);
+    reader.lost.of("paths").stand(2, None);
     let records = reader.scan(&World::default());
     let details = details(&records[0], "system_activity_details");
     let facts = (&details["gap"], &details["missed"], &details["path"]);
@@ -534,8 +534,8 @@ fn a_gap_of_unreadable_objects_names_the_most_frequent_reason() {
 fn a_gap_names_every_process_that_causes_it() {
     let mut reader = Reader::new(&limits());
     reader.scan(&World::default());
-    reader.lost.changes.add(40, Some(7));
-    reader.lost.changes.add(2, Some(42));
+    reader.lost.of("content_changes").add(40, Some(7));
+    reader.lost.of("content_changes").add(2, Some(42));
     let records = reader.scan(&World::default());
     assert_eq!(names(&records), ["coverage_degraded"]);
     let expected = json!({
@@ -551,9 +551,9 @@ fn a_gap_names_every_process_that_causes_it() {
     // Within a second, nobody who was named makes a record, and another one makes one record.
     let mut records = Vec::new();
     for scan in 0..100 {
-        reader.lost.changes.add(1, Some(7));
+        reader.lost.of("content_changes").add(1, Some(7));
         if scan >= 10 {
-            (0..60).for_each(|at| reader.lost.changes.add(1, Some(1000 + at)));
+            (0..60).for_each(|at| reader.lost.of("content_changes").add(1, Some(1000 + at)));
         }
         records.extend(reader.scan(&World::default()));
     }

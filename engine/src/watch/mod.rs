@@ -34,7 +34,7 @@ use crate::container_config::{ContainerConfig, Glob, Images};
 use crate::detect::binary_attestation::{BinaryAttestation, ShippedFiles};
 use crate::detect::file_content::rules::ContentRules;
 use crate::detect::hidden_connections::TrafficLink;
-use crate::detect::{Acceptance, Detector as _, DetectorContext, Detectors};
+use crate::detect::{Acceptance, DetectorContext, Detectors};
 use crate::limits::{Limit, Limits, PerLimit};
 use crate::loss::Loss;
 use crate::page_cache::{Contents, MachineMemory};
@@ -577,7 +577,6 @@ fn first_of(snapshot: &Snapshot) -> Option<FirstProcess> {
     Some(FirstProcess { start_ns: init.start_boottime, runs_a_program: !init.mm.is_null() })
 }
 
-/// What waits for a scan that leaves nothing.
 /// What a scan has missed.
 fn missed<'a>(
     snapshot: &Snapshot,
@@ -585,25 +584,17 @@ fn missed<'a>(
     contents: &'a mut Loss,
     detectors: &'a mut Detectors,
 ) -> ScanShortfall<'a> {
-    let (binaries, unjudged) = detectors.binary_attestation.losses();
-    let (changes, (paths, folder)) = detectors.file_content.losses();
     ScanShortfall {
         scan: snapshot.losses,
         left: if snapshot.is_partial() { snapshot.left } else { DeferredWork::default() },
         unstable,
         tables,
         contents,
-        changes,
-        paths,
-        folder,
-        binaries,
-        unjudged,
-        shells: detectors.reverse_shells.unchecked(),
-        commands: detectors.shell_history.unchecked(),
-        permissions: detectors.memory_permissions.unchecked(),
+        detectors: detectors.losses(),
     }
 }
 
+/// What waits for a scan that leaves nothing.
 fn waits(detectors: &Detectors, state: &MachineState) -> Waits {
     Waits {
         urgent: detectors.reverse_shells.waits() || state.waits_for_next(),

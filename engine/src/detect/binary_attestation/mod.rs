@@ -42,7 +42,7 @@ use arrayvec::ArrayVec;
 use super::{Acceptance, Detector, DetectorContext, DetectorSetup, Finding, Findings};
 use crate::container_config::Images;
 use crate::limits::Limits;
-use crate::loss::Loss;
+use crate::loss::{GapKind, GapLoss, Loss};
 use crate::page_cache::{ContentFormat, FileIdentity, HashOutcome, Hashes};
 use crate::path::PathBuffer;
 use crate::state::facts::ProcessFacts;
@@ -195,11 +195,6 @@ impl BinaryAttestation {
     pub fn shipped(&self) -> &Arc<ShippedFiles> {
         &self.shipped
     }
-
-    /// The files that find no room, and the running programs of which no content is known.
-    pub fn losses(&mut self) -> (&mut Loss, &mut Loss) {
-        (&mut self.lost, &mut self.unjudged)
-    }
 }
 
 /// Room for names: those of every program, cut if they are long, and as much for names of usual
@@ -211,6 +206,17 @@ fn names_room(programs: usize, waiting: usize) -> StringRoom {
 }
 
 impl Detector for BinaryAttestation {
+    const GAPS: &'static [GapKind] = &[
+        GapKind::at_once(
+            "binaries",
+            "programs or libraries were not checked: there were too many",
+        ),
+        GapKind::at_once(
+            "unjudged",
+            "running programs were not judged: nothing of their content is in memory",
+        ),
+    ];
+
     fn build(setup: &DetectorSetup<'_>) -> Self {
         let (shipped, images) = (Arc::clone(setup.shipped), setup.images.clone());
         Self::new(setup.limits, shipped, images, setup.key)
@@ -275,6 +281,11 @@ impl Detector for BinaryAttestation {
 
     fn unchecked(&mut self) -> &mut Loss {
         &mut self.lost
+    }
+
+    fn losses<'a>(&'a mut self, visit: &mut dyn FnMut(GapLoss<'a>)) {
+        visit((&mut self.lost).into());
+        visit((&mut self.unjudged).into());
     }
 }
 

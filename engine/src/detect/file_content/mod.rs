@@ -63,7 +63,7 @@ use self::rules::ContentRules;
 use super::{Acceptance, Detector, DetectorContext, DetectorSetup, Findings};
 use crate::address::{MemoryReader, ReaderSizes};
 use crate::limits::Limits;
-use crate::loss::Loss;
+use crate::loss::{GapKind, GapLoss, Loss};
 use crate::page_cache::{ContentSource, Hashes, MachineMemory, Partial};
 use crate::shipped::ShippedFiles;
 use crate::state::facts::{DescriptorFacts, FileName, ProcessFacts};
@@ -158,12 +158,6 @@ impl FileContent {
     /// Whether a change waits for what the last scan left.
     pub const fn waits(&self) -> bool {
         self.waits
-    }
-
-    /// What was not checked: closed files, and folders whose names are seen late or not at all,
-    /// with the path of one.
-    pub fn losses(&mut self) -> (&mut Loss, (&mut Loss, &[u8])) {
-        (&mut self.lost, self.paths.late())
     }
 
     /// Allocates for `limits`, including the reader. Unless it is `wanted`, records nothing.
@@ -262,6 +256,17 @@ pub(super) fn reader() -> MemoryReader {
 }
 
 impl Detector for FileContent {
+    const GAPS: &'static [GapKind] = &[
+        GapKind::at_once(
+            "content_changes",
+            "closed files or set-uid programs were not checked: there were too many",
+        ),
+        GapKind::at_once(
+            "paths",
+            "folders are searched late, or not whole, for changed files: they have too many names",
+        ),
+    ];
+
     fn build(setup: &DetectorSetup<'_>) -> Self {
         let is_enabled = setup.is_enabled;
         let recorded = recorded(is_enabled);
@@ -391,6 +396,12 @@ impl Detector for FileContent {
 
     fn unchecked(&mut self) -> &mut Loss {
         &mut self.lost
+    }
+
+    fn losses<'a>(&'a mut self, visit: &mut dyn FnMut(GapLoss<'a>)) {
+        visit((&mut self.lost).into());
+        let (loss, folder) = self.paths.late();
+        visit(GapLoss { loss, folder });
     }
 }
 

@@ -25,7 +25,7 @@ pub use wire::{FlowOwners, SeenFlow, TrafficLink};
 use wire::HiddenConnectionList;
 
 use super::{Acceptance, Detector, DetectorContext, DetectorSetup, Finding};
-use crate::loss::Loss;
+use crate::loss::{GapKind, GapLoss, Loss};
 use crate::page_cache::ContentSource;
 use crate::state::MachineState;
 
@@ -50,6 +50,8 @@ impl HiddenConnections {
 }
 
 impl Detector for HiddenConnections {
+    const GAPS: &'static [GapKind] = &[];
+
     fn build(_: &DetectorSetup<'_>) -> Self {
         Self::default()
     }
@@ -69,4 +71,6 @@ impl Detector for HiddenConnections {
     fn unchecked(&mut self) -> &mut Loss {
         &mut self.unchecked
     }
+
+    fn losses<'a>(&'a mut self, _visit: &mut dyn FnMut(GapLoss<'a>)) {}
 }

@@ -29,7 +29,7 @@ use panoptes_tables::{RecentList, Tag, room};
 
 use super::{Acceptance, Detector, DetectorContext, DetectorSetup, Finding, Findings};
 use crate::address::MemoryReader;
-use crate::loss::Loss;
+use crate::loss::{GapKind, Loss};
 use crate::page_cache::{ContentSource, FileIdentity, MachineMemory};
 use crate::state::facts::AreaFacts;
 use crate::state::process::{Process, ProcessKey};
@@ -213,6 +213,9 @@ pub(super) fn reader() -> MemoryReader {
 }
 
 impl Detector for MemoryPermissions {
+    const GAPS: &'static [GapKind] =
+        &[GapKind::at_once("memory_permissions", "changes of permissions were not checked")];
+
     fn build(_setup: &DetectorSetup<'_>) -> Self {
         Self::without_reader()
     }

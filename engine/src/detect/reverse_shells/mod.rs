@@ -49,7 +49,7 @@ use panoptes_tables::{HashKey, room};
 use super::{Detector, DetectorContext, DetectorSetup};
 use crate::container_config::Glob;
 use crate::limits::Limits;
-use crate::loss::Loss;
+use crate::loss::{GapKind, Loss};
 use crate::page_cache::{Asker, ContentSource};
 use crate::path::PathBuffer;
 use crate::state::MachineState;
@@ -173,6 +173,11 @@ impl ReverseShells {
 }
 
 impl Detector for ReverseShells {
+    const GAPS: &'static [GapKind] = &[GapKind::at_once(
+        "reverse_shells",
+        "searches for reverse shells did not follow all pipes and sockets",
+    )];
+
     fn build(setup: &DetectorSetup<'_>) -> Self {
         let wanted = (setup.is_enabled)(Activity::ReverseShellDetected);
         Self::without_graph(setup.limits, wanted, setup.key)

@@ -52,7 +52,7 @@ use panoptes_records::activities::Activity;
 use super::{Detector, DetectorContext, DetectorSetup};
 use crate::address::{MemoryReader, ReaderSizes};
 use crate::limits::Limits;
-use crate::loss::Loss;
+use crate::loss::{GapKind, Loss};
 use crate::page_cache::{ContentSource, FileIdentity, FileReader};
 use crate::state::MachineState;
 use crate::state::facts::ProcessFacts;
@@ -337,6 +337,11 @@ fn text_bytes(limits: &Limits) -> u64 {
 }
 
 impl Detector for ShellHistory {
+    const GAPS: &'static [GapKind] = &[GapKind::at_once(
+        "shell_commands",
+        "shells or shell commands did not fit or could not be read",
+    )];
+
     fn build(setup: &DetectorSetup<'_>) -> Self {
         let wanted = is_wanted(setup.is_enabled);
         Self::without_reader(setup.limits, wanted, setup.report_existing, setup.key)

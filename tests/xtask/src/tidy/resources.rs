@@ -98,6 +98,13 @@ fn gaps(text: &str) -> BTreeSet<&str> {
     lines.filter_map(|line| line.split('"').nth(1)).collect()
 }
 
+/// The keys of the gaps that detectors declare.
+fn gaps_of_detectors(sources: &[(String, String)]) -> BTreeSet<&str> {
+    let detectors = sources.iter().filter(|(path, _)| path.starts_with("engine/src/detect/"));
+    let kinds = detectors.flat_map(|(_, text)| text.split("GapKind::at_once(").skip(1));
+    kinds.filter_map(|kind| kind.split('"').nth(1)).filter(|key| !key.is_empty()).collect()
+}
+
 /// The constants `*_MAX` of the engine's folders that may limit something shared, each behind the
 /// name of its file, or of its folder for a `mod.rs`.
 fn constants<'a>(sources: &'a [(String, String)]) -> BTreeSet<String> {
@@ -166,6 +173,9 @@ fn every_limit_and_every_gap_has_one_resource() {
     let limits = limits(text("engine/src/limits.rs"));
     let (of_scans, of_flows) =
         (gaps(text("engine/src/policy/gaps.rs")), gaps(text("engine/panoptes/src/flow/gaps.rs")));
+    let of_detectors = gaps_of_detectors(&sources);
+    assert!(of_detectors.len() >= 7, "too few keys: {of_detectors:?}");
+    let of_scans: BTreeSet<&str> = of_scans.union(&of_detectors).copied().collect();
     assert!(limits.len() >= 9 && of_scans.len() >= 12, "too few keys: {limits:?} {of_scans:?}");
     assert!(of_flows.len() >= 12, "too few keys: {of_flows:?}");
     let gaps: BTreeSet<&str> = of_scans.union(&of_flows).copied().collect();

@@ -236,7 +236,7 @@ fn capabilities_that_are_set_while_a_machine_starts_are_found_later() {
 fn many_programs_of_before_watching_leave_room_for_new_ones() {
     let old = Case { changed: -5, parent: (0, set(0, 0)), ..usual() };
     let mut machine = old.after_scan(3 * LOOKED_MAX as u32);
-    assert_eq!(machine.files.losses().0.missed(), 0);
+    assert_eq!(machine.files.lost.missed(), 0);
     usual().scan(&mut machine, 1);
     assert!(machine.files.paths.has_pending());
 }
@@ -246,7 +246,7 @@ fn programs_beyond_the_room_are_a_gap() {
     for (children, expected) in [(LOOKED_MAX, 0), (LOOKED_MAX + 5, 5)] {
         let machine = usual().after_scan(children as u32);
         assert!(machine.files.paths.has_pending());
-        assert_eq!(machine.files.losses().0.missed(), expected);
+        assert_eq!(machine.files.lost.missed(), expected);
     }
 }
 

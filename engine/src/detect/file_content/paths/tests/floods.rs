@@ -23,7 +23,7 @@ fn flood(machine: &mut Machine, folder: u64) {
 
 /// The gap of names that are seen late: how many folders, and one of them.
 fn gap(machine: &mut Machine) -> (u64, String) {
-    let (_, (loss, folder)) = machine.files.losses();
+    let (loss, folder) = machine.files.paths.late();
     (loss.standing(), String::from_utf8_lossy(folder).into_owned())
 }
 
