@@ -18,14 +18,13 @@ pub mod shell_history;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use core::fmt::Debug;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 use panoptes_records::activities::Activity;
 use panoptes_tables::HashKey;
 
-use self::reverse_shells::graph::Graph;
-use crate::address::MemoryReader;
 use crate::container_config::{Glob, Images};
 use crate::limits::Limits;
 use crate::loss::{GapKind, GapLoss, Loss};
@@ -72,11 +71,28 @@ impl DetectorContext<'_> {
 /// [`update`](Self::update), and, if files were hashed meanwhile, [`settle`](Self::settle). None of
 /// them allocates. A detector that has its facts in one of these steps implements that step alone.
 pub trait Detector {
+    /// Objects that it needs only during a scan. The machines that one thread watches share them.
+    type Scratch: Debug + Default;
+
     /// The gaps of `coverage_degraded` that it can have, in the order of [`Self::losses`].
     const GAPS: &'static [GapKind];
 
-    /// Allocates everything.
+    /// Allocates everything, except [`Self::Scratch`].
     fn build(setup: &DetectorSetup<'_>) -> Self;
+
+    /// Whether it allocates more if these activities are reported: it then starts with a machine,
+    /// or not at all.
+    fn needs_memory(_is_enabled: &dyn Fn(Activity) -> bool) -> bool {
+        false
+    }
+
+    /// Allocates for scans with these limits, or smaller ones.
+    fn scratch(_limits: &Limits) -> Self::Scratch {
+        Self::Scratch::default()
+    }
+
+    /// Takes the scratch space before a scan, and returns it by a second call after the scan.
+    fn exchange(&mut self, _scratch: &mut Self::Scratch) {}
 
     /// Starts a scan.
     fn begin_scan(&mut self) {}
@@ -108,6 +124,16 @@ pub trait Detector {
         0
     }
 
+    /// Whether a finding waits for the next scan, which should come early and leave nothing.
+    fn waits_for_next(&self) -> bool {
+        false
+    }
+
+    /// Whether a change waits for a scan that leaves nothing.
+    fn waits_for_all(&self) -> bool {
+        false
+    }
+
     /// The objects that are not checked: there is no room, or they cannot be read. They are the
     /// losses of the first of [`Self::GAPS`].
     fn unchecked(&mut self) -> &mut Loss;
@@ -117,11 +143,6 @@ pub trait Detector {
     fn losses<'a>(&'a mut self, visit: &mut dyn FnMut(GapLoss<'a>)) {
         visit(self.unchecked().into());
     }
-}
-
-/// Which of the detectors that need memory of their own are on, if these activities are reported.
-pub fn with_memory(is_enabled: &dyn Fn(Activity) -> bool) -> [bool; 2] {
-    [shell_history::is_wanted(is_enabled), file_content::reads_paths(is_enabled)]
 }
 
 /// What a detector has found.
@@ -171,37 +192,6 @@ impl<F: FnMut(&ScanContext<'_>, &Finding<'_>) -> Acceptance> Findings for F {
     }
 }
 
-/// What detectors need only during a scan. The machines that one thread watches share it.
-#[derive(Debug)]
-pub struct DetectorScratch {
-    graph: Graph,
-    closings: MemoryReader,
-    history: MemoryReader,
-    permissions: MemoryReader,
-}
-
-impl DetectorScratch {
-    /// Allocates for scans with these limits, or smaller ones.
-    pub fn new(limits: &Limits) -> Self {
-        Self {
-            graph: Graph::new(limits),
-            closings: file_content::reader(),
-            history: shell_history::reader(limits),
-            permissions: memory_permissions::reader(),
-        }
-    }
-}
-
-impl Detectors {
-    /// Takes the scratch space before a scan, and returns it by a second call after the scan.
-    pub fn exchange(&mut self, scratch: &mut DetectorScratch) {
-        self.reverse_shells.exchange(&mut scratch.graph);
-        self.file_content.exchange(&mut scratch.closings);
-        self.shell_history.exchange(&mut scratch.history);
-        self.memory_permissions.exchange(&mut scratch.permissions);
-    }
-}
-
 /// The lists one after the other.
 const fn joined<const COUNT: usize>(lists: &[&[GapKind]]) -> [GapKind; COUNT] {
     let mut joined = [GapKind::at_once("", ""); COUNT];
@@ -219,6 +209,9 @@ const fn joined<const COUNT: usize>(lists: &[&[GapKind]]) -> [GapKind; COUNT] {
     joined
 }
 
+/// The folders of some detectors.
+pub type DetectorNames = ArrayVec<&'static str, DETECTORS>;
+
 /// The losses of all detectors, one for each of [`DETECTOR_GAPS`].
 pub type DetectorLosses<'a> = ArrayVec<GapLoss<'a>, { DETECTOR_GAPS.len() }>;
 
@@ -233,6 +226,31 @@ macro_rules! detectors {
         #[derive(Debug)]
         pub struct Detectors {
             $(pub $folder: $detector,)*
+        }
+
+        /// Number of detectors.
+        const DETECTORS: usize = [$(stringify!($folder)),*].len();
+
+        /// What detectors need only during a scan, by their folders.
+        #[derive(Debug)]
+        pub struct DetectorScratch {
+            $($folder: <$detector as Detector>::Scratch,)*
+        }
+
+        impl DetectorScratch {
+            /// [`Detector::scratch`] of each.
+            pub fn new(limits: &Limits) -> Self {
+                Self { $($folder: <$detector as Detector>::scratch(limits),)* }
+            }
+        }
+
+        /// The detectors that allocate more if these activities are reported.
+        pub fn with_memory(is_enabled: &dyn Fn(Activity) -> bool) -> DetectorNames {
+            let all = [$((
+                stringify!($folder),
+                <$detector as Detector>::needs_memory(is_enabled),
+            )),*];
+            all.into_iter().filter(|(_, is_on)| *is_on).map(|(folder, _)| folder).collect()
         }
 
         /// The gaps of each detector, by its folder.
@@ -272,6 +290,21 @@ macro_rules! detectors {
             /// [`Detector::build`] of each.
             pub fn build(setup: &DetectorSetup<'_>) -> Self {
                 Self { $($folder: Detector::build(setup),)* }
+            }
+
+            /// [`Detector::exchange`] of each.
+            pub fn exchange(&mut self, scratch: &mut DetectorScratch) {
+                $(self.$folder.exchange(&mut scratch.$folder);)*
+            }
+
+            /// Whether [`Detector::waits_for_next`] of one is `true`.
+            pub fn waits_for_next(&self) -> bool {
+                [$(self.$folder.waits_for_next()),*].contains(&true)
+            }
+
+            /// Whether [`Detector::waits_for_all`] of one is `true`.
+            pub fn waits_for_all(&self) -> bool {
+                [$(self.$folder.waits_for_all()),*].contains(&true)
             }
 
             /// [`Detector::begin_scan`] of each.

@@ -488,7 +488,7 @@ impl WatchedMachine {
     /// Whether an early scan is worth its time: a finding waits for what the last scan has left, or
     /// the kernel has counted a fork since that scan began. It reads only the count.
     pub fn wants_scan<S: MemorySource>(&self, workspace: &mut Workspace, source: &mut S) -> bool {
-        if self.detectors.reverse_shells.waits() {
+        if self.detectors.waits_for_next() {
             return true;
         }
         let counted = self.state.forks();
@@ -597,8 +597,8 @@ fn missed<'a>(
 /// What waits for a scan that leaves nothing.
 fn waits(detectors: &Detectors, state: &MachineState) -> Waits {
     Waits {
-        urgent: detectors.reverse_shells.waits() || state.waits_for_next(),
-        other: detectors.file_content.waits() || state.waits_for_all(),
+        urgent: detectors.waits_for_next() || state.waits_for_next(),
+        other: detectors.waits_for_all() || state.waits_for_all(),
     }
 }
 

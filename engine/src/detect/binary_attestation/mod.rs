@@ -206,6 +206,8 @@ fn names_room(programs: usize, waiting: usize) -> StringRoom {
 }
 
 impl Detector for BinaryAttestation {
+    type Scratch = ();
+
     const GAPS: &'static [GapKind] = &[
         GapKind::at_once(
             "binaries",

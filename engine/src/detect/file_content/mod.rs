@@ -155,17 +155,12 @@ pub struct FileContent {
 }
 
 impl FileContent {
-    /// Whether a change waits for what the last scan left.
-    pub const fn waits(&self) -> bool {
-        self.waits
-    }
-
     /// Allocates for `limits`, including the reader. Unless it is `wanted`, records nothing.
     pub fn new(limits: &Limits, wanted: bool, key: HashKey) -> Self {
         Self { reader: reader(), ..Self::without_reader(limits, (wanted, false), key) }
     }
 
-    /// Allocates for `limits`; each scan needs a reader ([`Self::exchange`]). Whether closings are
+    /// Allocates for `limits`; each scan needs a reader ([`Detector::exchange`]). Whether closings are
     /// wanted, and changed paths.
     pub fn without_reader(
         limits: &Limits,
@@ -211,11 +206,6 @@ impl FileContent {
     pub fn set_shipped(&mut self, shipped: Arc<ShippedFiles>) {
         self.shipped = shipped;
     }
-
-    /// Takes a reader before a scan, and returns it by a second call after the scan.
-    pub fn exchange(&mut self, reader: &mut MemoryReader) {
-        core::mem::swap(&mut self.reader, reader);
-    }
 }
 
 /// Notes that a closing stands for the change of its file: a changed path is no second record.
@@ -235,7 +225,7 @@ fn explain(
 }
 
 /// Whether the names in memory are read, if these activities are reported.
-pub fn reads_paths(is_enabled: &dyn Fn(Activity) -> bool) -> bool {
+fn reads_paths(is_enabled: &dyn Fn(Activity) -> bool) -> bool {
     is_enabled(Activity::FileContentChange) || is_enabled(Activity::FilePermissionsChanged)
 }
 
@@ -247,7 +237,7 @@ fn recorded(is_enabled: &dyn Fn(Activity) -> bool) -> RecordedChanges {
 }
 
 /// The reader of the inodes of closed files.
-pub(super) fn reader() -> MemoryReader {
+fn reader() -> MemoryReader {
     MemoryReader::new(ReaderSizes {
         objects: INODES,
         arena_bytes: INODES * 1024,
@@ -256,6 +246,8 @@ pub(super) fn reader() -> MemoryReader {
 }
 
 impl Detector for FileContent {
+    type Scratch = MemoryReader;
+
     const GAPS: &'static [GapKind] = &[
         GapKind::at_once(
             "content_changes",
@@ -278,6 +270,18 @@ impl Detector for FileContent {
         };
         files.paths.set_recorded(recorded);
         files
+    }
+
+    fn needs_memory(is_enabled: &dyn Fn(Activity) -> bool) -> bool {
+        reads_paths(is_enabled)
+    }
+
+    fn scratch(_limits: &Limits) -> MemoryReader {
+        reader()
+    }
+
+    fn exchange(&mut self, reader: &mut MemoryReader) {
+        core::mem::swap(&mut self.reader, reader);
     }
 
     /// Records a change if it is the closing of a descriptor, or about a package manager.
@@ -392,6 +396,10 @@ impl Detector for FileContent {
         files: &mut dyn ContentSource,
     ) -> u64 {
         self.report_rest(cx, out, files)
+    }
+
+    fn waits_for_all(&self) -> bool {
+        self.waits
     }
 
     fn unchecked(&mut self) -> &mut Loss {

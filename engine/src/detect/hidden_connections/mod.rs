@@ -50,6 +50,8 @@ impl HiddenConnections {
 }
 
 impl Detector for HiddenConnections {
+    type Scratch = ();
+
     const GAPS: &'static [GapKind] = &[];
 
     fn build(_: &DetectorSetup<'_>) -> Self {

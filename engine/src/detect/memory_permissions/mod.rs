@@ -29,6 +29,7 @@ use panoptes_tables::{RecentList, Tag, room};
 
 use super::{Acceptance, Detector, DetectorContext, DetectorSetup, Finding, Findings};
 use crate::address::MemoryReader;
+use crate::limits::Limits;
 use crate::loss::{GapKind, Loss};
 use crate::page_cache::{ContentSource, FileIdentity, MachineMemory};
 use crate::state::facts::AreaFacts;
@@ -187,11 +188,11 @@ impl MemoryPermissions {
     #[expect(clippy::new_without_default, reason = "it allocates much")]
     pub fn new() -> Self {
         let mut permissions = Self::without_reader();
-        permissions.exchange(&mut reader());
+        permissions.exchange(&mut program::reader());
         permissions
     }
 
-    /// Allocates everything; each scan needs a reader ([`Self::exchange`]).
+    /// Allocates everything; each scan needs a reader ([`Detector::exchange`]).
     pub fn without_reader() -> Self {
         Self {
             programs: Programs::new(),
@@ -207,17 +208,22 @@ impl MemoryPermissions {
     }
 }
 
-/// The reader of pages that became executable.
-pub(super) fn reader() -> MemoryReader {
-    program::reader()
-}
-
 impl Detector for MemoryPermissions {
+    type Scratch = MemoryReader;
+
     const GAPS: &'static [GapKind] =
         &[GapKind::at_once("memory_permissions", "changes of permissions were not checked")];
 
     fn build(_setup: &DetectorSetup<'_>) -> Self {
         Self::without_reader()
+    }
+
+    fn scratch(_limits: &Limits) -> MemoryReader {
+        program::reader()
+    }
+
+    fn exchange(&mut self, reader: &mut MemoryReader) {
+        self.programs.exchange(reader);
     }
 
     fn begin_scan(&mut self) {
@@ -261,11 +267,6 @@ impl Detector for MemoryPermissions {
 }
 
 impl MemoryPermissions {
-    /// Takes a reader before a scan, and returns it by a second call after the scan.
-    pub fn exchange(&mut self, reader: &mut MemoryReader) {
-        self.programs.exchange(reader);
-    }
-
     fn offer_owed(&mut self, cx: &ScanContext<'_>, out: &mut dyn Findings, state: &MachineState) {
         let lost = &mut self.lost;
         self.owed.retain(|owed| {

@@ -124,7 +124,7 @@ impl ReverseShells {
         Self { graph: Graph::new(limits), ..Self::without_graph(limits, wanted, key) }
     }
 
-    /// Allocates for `limits`; each scan needs a graph ([`Self::exchange`]).
+    /// Allocates for `limits`; each scan needs a graph ([`Detector::exchange`]).
     pub fn without_graph(limits: &Limits, wanted: bool, key: HashKey) -> Self {
         Self {
             wanted,
@@ -165,14 +165,11 @@ impl ReverseShells {
         self.wanted = is_enabled(Activity::ReverseShellDetected);
         self.login_servers = login_servers;
     }
-
-    /// Takes a graph before a scan, and returns it by a second call after the scan.
-    pub fn exchange(&mut self, graph: &mut Graph) {
-        core::mem::swap(&mut self.graph, graph);
-    }
 }
 
 impl Detector for ReverseShells {
+    type Scratch = Graph;
+
     const GAPS: &'static [GapKind] = &[GapKind::at_once(
         "reverse_shells",
         "searches for reverse shells did not follow all pipes and sockets",
@@ -182,6 +179,14 @@ impl Detector for ReverseShells {
         let wanted = (setup.is_enabled)(Activity::ReverseShellDetected);
         Self::without_graph(setup.limits, wanted, setup.key)
             .with_login_servers(Arc::clone(setup.login_servers))
+    }
+
+    fn scratch(limits: &Limits) -> Graph {
+        Graph::new(limits)
+    }
+
+    fn exchange(&mut self, graph: &mut Graph) {
+        core::mem::swap(&mut self.graph, graph);
     }
 
     /// Checks the scan and reports new findings. `files` has the contents of programs whose names
@@ -245,6 +250,10 @@ impl Detector for ReverseShells {
         self.report_ended(scene, state);
         self.interpreters = interpreters;
         self.first = if self.was_cut { begin + 1 } else { 0 };
+    }
+
+    fn waits_for_next(&self) -> bool {
+        self.waits
     }
 
     fn unchecked(&mut self) -> &mut Loss {

@@ -12,11 +12,6 @@ use crate::walk::{FilesRow, Index};
 const UNSURE_NS: i64 = 2_000_000_000;
 
 impl ReverseShells {
-    /// Whether a finding waits for what the last scan left.
-    pub const fn waits(&self) -> bool {
-        self.waits
-    }
-
     /// Whether the scan left something that may exempt a candidate or belong to its path: sockets
     /// that listen, descriptors of a process on the path, or those of a process at the other end of
     /// its connection. The same holds for the program of a process that had begun to end when it

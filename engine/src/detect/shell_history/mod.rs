@@ -278,7 +278,7 @@ impl ShellHistory {
         Self { reader, ..Self::without_reader(limits, wanted, report_existing, key) }
     }
 
-    /// Allocates for `limits` if `wanted`; each scan needs a reader ([`Self::exchange`]).
+    /// Allocates for `limits` if `wanted`; each scan needs a reader ([`Detector::exchange`]).
     pub fn without_reader(
         limits: &Limits,
         wanted: bool,
@@ -319,12 +319,12 @@ fn commands_room(shells: usize) -> StringRoom {
 }
 
 /// Whether an activity of shell histories is reported.
-pub(super) fn is_wanted(is_enabled: &dyn Fn(Activity) -> bool) -> bool {
+fn is_wanted(is_enabled: &dyn Fn(Activity) -> bool) -> bool {
     ACTIVITIES.into_iter().any(is_enabled)
 }
 
 /// The reader of all shells' variables and of one shell's commands.
-pub(super) fn reader(limits: &Limits) -> MemoryReader {
+fn reader(limits: &Limits) -> MemoryReader {
     let shells = SHELLS_MAX.min(limits.processes as usize);
     let objects = (shells * ShellGlobal::COUNT).max(list::POINTERS_MAX);
     let arena_bytes = list::arena_bytes(objects, text_bytes(limits));
@@ -337,6 +337,8 @@ fn text_bytes(limits: &Limits) -> u64 {
 }
 
 impl Detector for ShellHistory {
+    type Scratch = MemoryReader;
+
     const GAPS: &'static [GapKind] = &[GapKind::at_once(
         "shell_commands",
         "shells or shell commands did not fit or could not be read",
@@ -345,6 +347,18 @@ impl Detector for ShellHistory {
     fn build(setup: &DetectorSetup<'_>) -> Self {
         let wanted = is_wanted(setup.is_enabled);
         Self::without_reader(setup.limits, wanted, setup.report_existing, setup.key)
+    }
+
+    fn needs_memory(is_enabled: &dyn Fn(Activity) -> bool) -> bool {
+        is_wanted(is_enabled)
+    }
+
+    fn scratch(limits: &Limits) -> MemoryReader {
+        reader(limits)
+    }
+
+    fn exchange(&mut self, reader: &mut MemoryReader) {
+        std::mem::swap(&mut self.reader, reader);
     }
 
     /// Checks all shells of the scan.
@@ -384,11 +398,6 @@ impl Detector for ShellHistory {
 }
 
 impl ShellHistory {
-    /// Takes a reader before a scan, and returns it by a second call after the scan.
-    pub fn exchange(&mut self, reader: &mut MemoryReader) {
-        std::mem::swap(&mut self.reader, reader);
-    }
-
     /// Counts the shells whose lists cannot be read.
     fn count_unread(&mut self) {
         let shells = self.shells.iter().flatten();

@@ -5,7 +5,7 @@ use std::ops::BitOrAssign;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use panoptes_engine::detect::with_memory;
+use panoptes_engine::detect::{DetectorNames, with_memory};
 use panoptes_engine::watch::LastContact;
 use panoptes_sinks::panics::Restarts;
 use panoptes_sources::{FileFormat, PlacedArea, file_identity};
@@ -212,7 +212,7 @@ impl BitOrAssign for Changes {
 }
 
 /// Which detectors are on that need memory of their own.
-fn detectors(events: &Events) -> [bool; 2] {
+fn detectors(events: &Events) -> DetectorNames {
     with_memory(&|activity| events.is_enabled(activity))
 }
 

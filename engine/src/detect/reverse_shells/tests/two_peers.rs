@@ -355,7 +355,7 @@ fn found_lightly(job: &Job, messages: u32) -> (Vec<String>, bool) {
     let mut found = watch.settle(&machine);
     let mut waits = false;
     for message in 0..messages {
-        assert!(!watch.shells.waits());
+        assert!(!watch.shells.waits_for_next());
         (0..REST).for_each(|_| found.extend(scan_lightly(&mut watch, &mut machine)));
         machine.counted.get_mut(&IN).unwrap().1 += 3;
         found.extend(scan_lightly(&mut watch, &mut machine));
@@ -366,7 +366,7 @@ fn found_lightly(job: &Job, messages: u32) -> (Vec<String>, bool) {
             machine.counted.get_mut(&OUT).unwrap().0 += 9;
         }
         found.extend(scan_lightly(&mut watch, &mut machine));
-        waits = watch.shells.waits();
+        waits = watch.shells.waits_for_next();
         machine.world.remove(100 + message);
         if message + 1 == messages {
             found.extend(watch.scan(&machine));
