@@ -29,22 +29,30 @@ use crate::container_config::{Glob, Images};
 use crate::limits::Limits;
 use crate::loss::{GapKind, GapLoss, Loss};
 use crate::page_cache::{ContentSource, MachineMemory};
+use crate::shipped::ShippedFiles;
 use crate::state::{Change, MachineState, ScanContext};
+
+/// Rules of detectors, which can change between two scans.
+#[derive(Clone, Copy)]
+#[expect(missing_debug_implementations, reason = "it holds a closure")]
+pub struct DetectorRules<'a> {
+    /// Whether an activity is reported. A detector is off if none of its activities is.
+    pub is_enabled: &'a dyn Fn(Activity) -> bool,
+    /// Further login servers, by patterns of their programs' paths.
+    pub login_servers: &'a Arc<[Glob]>,
+    /// Which changes of files are alerts.
+    pub content_rules: &'a Arc<file_content::rules::ContentRules>,
+}
 
 /// What detectors are made for.
 #[expect(missing_debug_implementations, reason = "it holds a closure")]
 pub struct DetectorSetup<'a> {
     pub limits: &'a Limits,
-    /// Whether an activity is reported. A detector is off if none of its activities is.
-    pub is_enabled: &'a dyn Fn(Activity) -> bool,
+    pub rules: DetectorRules<'a>,
     /// Whether what exists when watching starts counts as new.
     pub report_existing: bool,
-    /// Further login servers, by patterns of their programs' paths.
-    pub login_servers: &'a Arc<[Glob]>,
-    /// Which changes of files are alerts.
-    pub content_rules: &'a Arc<file_content::rules::ContentRules>,
     /// What may run.
-    pub shipped: &'a Arc<binary_attestation::ShippedFiles>,
+    pub shipped: &'a Arc<ShippedFiles>,
     pub images: &'a Images,
     /// Random, secret from the guests. Each detector derives its own key.
     pub key: HashKey,
@@ -85,6 +93,15 @@ pub trait Detector {
     fn needs_memory(_is_enabled: &dyn Fn(Activity) -> bool) -> bool {
         false
     }
+
+    /// Applies other rules from now on. Its memory stays as it was allocated.
+    fn set_rules(&mut self, _rules: &DetectorRules<'_>) {}
+
+    /// Uses other SBOMs from now on.
+    fn set_shipped(&mut self, _shipped: &Arc<ShippedFiles>) {}
+
+    /// Uses other images of containers from now on.
+    fn set_images(&mut self, _images: &Images) {}
 
     /// Allocates for scans with these limits, or smaller ones.
     fn scratch(_limits: &Limits) -> Self::Scratch {
@@ -290,6 +307,21 @@ macro_rules! detectors {
             /// [`Detector::build`] of each.
             pub fn build(setup: &DetectorSetup<'_>) -> Self {
                 Self { $($folder: Detector::build(setup),)* }
+            }
+
+            /// [`Detector::set_rules`] of each.
+            pub fn set_rules(&mut self, rules: &DetectorRules<'_>) {
+                $(self.$folder.set_rules(rules);)*
+            }
+
+            /// [`Detector::set_shipped`] of each.
+            pub fn set_shipped(&mut self, shipped: &Arc<ShippedFiles>) {
+                $(self.$folder.set_shipped(shipped);)*
+            }
+
+            /// [`Detector::set_images`] of each.
+            pub fn set_images(&mut self, images: &Images) {
+                $(self.$folder.set_images(images);)*
             }
 
             /// [`Detector::exchange`] of each.

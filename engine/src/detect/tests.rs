@@ -6,7 +6,7 @@ use std::sync::Arc;
 use panoptes_decoders::source::{MemorySource, ReadOutcome, ReadRequest};
 use panoptes_tables::HashKey;
 
-use super::{DETECTOR_GAPS, DetectorSetup, Detectors};
+use super::{DETECTOR_GAPS, DetectorRules, DetectorSetup, Detectors};
 use crate::container_config::Images;
 use crate::state::tests::watch::limits;
 
@@ -29,10 +29,12 @@ impl MemorySource for Unreadable {
 fn each_gap_of_a_detector_has_its_losses() {
     let mut detectors = Detectors::build(&DetectorSetup {
         limits: &limits(),
-        is_enabled: &|_| true,
+        rules: DetectorRules {
+            is_enabled: &|_| true,
+            login_servers: &Arc::default(),
+            content_rules: &Arc::default(),
+        },
         report_existing: false,
-        login_servers: &Arc::default(),
-        content_rules: &Arc::default(),
         shipped: &Arc::default(),
         images: &Images::default(),
         key: HashKey::new(7),

@@ -270,7 +270,7 @@ impl WatchedMachine {
 
     /// Sets which containers are reported from now on, and their images.
     pub fn set_containers(&mut self, containers: Arc<ContainerConfig>) {
-        self.detectors.binary_attestation.set_images(containers.images.clone());
+        self.detectors.set_images(&containers.images);
         self.policy.set_containers(containers);
     }
 
@@ -546,9 +546,9 @@ impl WatchedMachine {
     pub fn attest_anew(&mut self, attestation: &mut Attestation) {
         std::mem::swap(&mut self.contents, &mut attestation.contents);
         std::mem::swap(&mut self.detectors.binary_attestation, &mut attestation.attest);
-        let shipped = self.detectors.binary_attestation.shipped();
-        self.policy.set_shipped(Arc::clone(shipped));
-        self.detectors.file_content.set_shipped(Arc::clone(shipped));
+        let shipped = Arc::clone(self.detectors.binary_attestation.shipped());
+        self.policy.set_shipped(Arc::clone(&shipped));
+        self.detectors.set_shipped(&shipped);
     }
 
     /// Returns how much scans missed since each gap began ([`crate::policy::gaps`]).

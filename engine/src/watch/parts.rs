@@ -13,7 +13,7 @@ use super::{MachineIdentity, WatchedMachine};
 use crate::container_config::{ContainerConfig, Glob};
 use crate::detect::binary_attestation::ShippedFiles;
 use crate::detect::file_content::rules::ContentRules;
-use crate::detect::{DetectorSetup, Detectors};
+use crate::detect::{DetectorRules, DetectorSetup, Detectors};
 use crate::limits::Limits;
 use crate::page_cache::Contents;
 use crate::policy::exceptions::Exceptions;
@@ -60,10 +60,12 @@ impl MachineParts {
         state.set_thresholds(setup.policy.wanted(setup.policy.thresholds));
         let detectors = Detectors::build(&DetectorSetup {
             limits,
-            is_enabled: &|activity| setup.policy.is_enabled(activity),
+            rules: DetectorRules {
+                is_enabled: &|activity| setup.policy.is_enabled(activity),
+                login_servers: &setup.login_servers,
+                content_rules: &setup.content_rules,
+            },
             report_existing,
-            login_servers: &setup.login_servers,
-            content_rules: &setup.content_rules,
             shipped: &setup.shipped,
             images: &setup.containers.images,
             key,

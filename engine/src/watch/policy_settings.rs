@@ -7,6 +7,7 @@ use panoptes_records::redact::Redactor;
 
 use super::WatchedMachine;
 use crate::container_config::Glob;
+use crate::detect::DetectorRules;
 use crate::detect::file_content::rules::ContentRules;
 use crate::policy::PolicyConfig;
 use crate::policy::exceptions::Exceptions;
@@ -39,9 +40,11 @@ impl WatchedMachine {
             header.set_preset(activity, preset);
         }
         self.state.set_thresholds(config.wanted(config.thresholds));
-        let is_enabled = |activity| config.is_enabled(activity);
-        self.detectors.reverse_shells.set_rules(&is_enabled, login_servers);
-        self.detectors.file_content.set_rules(&is_enabled, content_rules);
+        self.detectors.set_rules(&DetectorRules {
+            is_enabled: &|activity| config.is_enabled(activity),
+            login_servers: &login_servers,
+            content_rules: &content_rules,
+        });
         self.policy.set_config(config);
         self.policy.set_exceptions(new.exceptions);
         self.policy.set_redactor(new.redactor);

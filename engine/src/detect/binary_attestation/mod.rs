@@ -187,11 +187,6 @@ impl BinaryAttestation {
         }
     }
 
-    /// Sets the images of containers. Programs that are already tracked keep theirs.
-    pub fn set_images(&mut self, images: Images) {
-        self.images = images;
-    }
-
     pub fn shipped(&self) -> &Arc<ShippedFiles> {
         &self.shipped
     }
@@ -222,6 +217,11 @@ impl Detector for BinaryAttestation {
     fn build(setup: &DetectorSetup<'_>) -> Self {
         let (shipped, images) = (Arc::clone(setup.shipped), setup.images.clone());
         Self::new(setup.limits, shipped, images, setup.key)
+    }
+
+    /// Sets the images of containers. Programs that are already tracked keep theirs.
+    fn set_images(&mut self, images: &Images) {
+        self.images = images.clone();
     }
 
     /// Checks everything new in the scan, and reports what can be decided.

@@ -60,7 +60,7 @@ use self::naming::NameReads;
 use self::packages::Packages;
 use self::paths::{Paths, RecordedChanges};
 use self::rules::ContentRules;
-use super::{Acceptance, Detector, DetectorContext, DetectorSetup, Findings};
+use super::{Acceptance, Detector, DetectorContext, DetectorRules, DetectorSetup, Findings};
 use crate::address::{MemoryReader, ReaderSizes};
 use crate::limits::Limits;
 use crate::loss::{GapKind, GapLoss, Loss};
@@ -193,19 +193,6 @@ impl FileContent {
             lost: Loss::new(),
         }
     }
-
-    /// Checks by these rules from now on. Changed paths are followed as they were wanted at start.
-    pub fn set_rules(&mut self, is_enabled: &dyn Fn(Activity) -> bool, rules: Arc<ContentRules>) {
-        let recorded = recorded(is_enabled);
-        self.wanted = recorded.closings || self.paths.is_wanted;
-        self.paths.set_recorded(recorded);
-        self.rules = rules;
-    }
-
-    /// Sets what should run: its files matter.
-    pub fn set_shipped(&mut self, shipped: Arc<ShippedFiles>) {
-        self.shipped = shipped;
-    }
 }
 
 /// Notes that a closing stands for the change of its file: a changed path is no second record.
@@ -260,11 +247,11 @@ impl Detector for FileContent {
     ];
 
     fn build(setup: &DetectorSetup<'_>) -> Self {
-        let is_enabled = setup.is_enabled;
+        let is_enabled = setup.rules.is_enabled;
         let recorded = recorded(is_enabled);
         let wanted = (recorded.closings, reads_paths(is_enabled));
         let mut files = Self {
-            rules: Arc::clone(setup.content_rules),
+            rules: Arc::clone(setup.rules.content_rules),
             shipped: Arc::clone(setup.shipped),
             ..Self::without_reader(setup.limits, wanted, setup.key)
         };
@@ -274,6 +261,19 @@ impl Detector for FileContent {
 
     fn needs_memory(is_enabled: &dyn Fn(Activity) -> bool) -> bool {
         reads_paths(is_enabled)
+    }
+
+    /// Checks by these rules from now on. Changed paths are followed as they were wanted at start.
+    fn set_rules(&mut self, rules: &DetectorRules<'_>) {
+        let recorded = recorded(rules.is_enabled);
+        self.wanted = recorded.closings || self.paths.is_wanted;
+        self.paths.set_recorded(recorded);
+        self.rules = Arc::clone(rules.content_rules);
+    }
+
+    /// Sets what should run: its files matter.
+    fn set_shipped(&mut self, shipped: &Arc<ShippedFiles>) {
+        self.shipped = Arc::clone(shipped);
     }
 
     fn scratch(_limits: &Limits) -> MemoryReader {

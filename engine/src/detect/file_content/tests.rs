@@ -290,12 +290,17 @@ fn files_that_do_not_matter_are_reported_only_if_they_are_wanted() {
         judge(written, &scan(&[]))
     };
     assert_eq!(all(&mut written), [ALERT, ClosingStage::Over, ClosingStage::Over]);
+    let set_rules = |written: &mut FileContent, rules: ContentRules| {
+        written.set_rules(&DetectorRules {
+            is_enabled: &|_| true,
+            login_servers: &Arc::default(),
+            content_rules: &Arc::new(rules),
+        });
+    };
     let include = vec![Glob::new("/srv/app/*")];
-    let rules = ContentRules { include, ..ContentRules::default() };
-    written.set_rules(&|_| true, Arc::new(rules));
+    set_rules(&mut written, ContentRules { include, ..ContentRules::default() });
     assert_eq!(all(&mut written), [ALERT, ClosingStage::Over, ALERT]);
-    let rules = ContentRules { others: true, ..ContentRules::default() };
-    written.set_rules(&|_| true, Arc::new(rules));
+    set_rules(&mut written, ContentRules { others: true, ..ContentRules::default() });
     assert_eq!(all(&mut written), [ALERT, EVENT, EVENT]);
 }
 

@@ -46,7 +46,7 @@ use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_records::activities::Activity;
 use panoptes_tables::{HashKey, room};
 
-use super::{Detector, DetectorContext, DetectorSetup};
+use super::{Detector, DetectorContext, DetectorRules, DetectorSetup};
 use crate::container_config::Glob;
 use crate::limits::Limits;
 use crate::loss::{GapKind, Loss};
@@ -159,12 +159,6 @@ impl ReverseShells {
         self.login_servers = paths;
         self
     }
-
-    /// Checks by these rules from now on.
-    pub fn set_rules(&mut self, is_enabled: &dyn Fn(Activity) -> bool, login_servers: Arc<[Glob]>) {
-        self.wanted = is_enabled(Activity::ReverseShellDetected);
-        self.login_servers = login_servers;
-    }
 }
 
 impl Detector for ReverseShells {
@@ -176,9 +170,15 @@ impl Detector for ReverseShells {
     )];
 
     fn build(setup: &DetectorSetup<'_>) -> Self {
-        let wanted = (setup.is_enabled)(Activity::ReverseShellDetected);
-        Self::without_graph(setup.limits, wanted, setup.key)
-            .with_login_servers(Arc::clone(setup.login_servers))
+        let DetectorSetup { limits, rules, key, .. } = *setup;
+        let wanted = (rules.is_enabled)(Activity::ReverseShellDetected);
+        Self::without_graph(limits, wanted, key)
+            .with_login_servers(Arc::clone(rules.login_servers))
+    }
+
+    fn set_rules(&mut self, rules: &DetectorRules<'_>) {
+        self.wanted = (rules.is_enabled)(Activity::ReverseShellDetected);
+        self.login_servers = Arc::clone(rules.login_servers);
     }
 
     fn scratch(limits: &Limits) -> Graph {

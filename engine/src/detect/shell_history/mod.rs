@@ -345,7 +345,7 @@ impl Detector for ShellHistory {
     )];
 
     fn build(setup: &DetectorSetup<'_>) -> Self {
-        let wanted = is_wanted(setup.is_enabled);
+        let wanted = is_wanted(setup.rules.is_enabled);
         Self::without_reader(setup.limits, wanted, setup.report_existing, setup.key)
     }
 

@@ -80,8 +80,12 @@ fn login_servers_and_whether_shells_are_reported_can_change_between_scans() {
     let found = |is_enabled: bool, servers: &[&str]| {
         let mut watch = Watch::new();
         assert_eq!(watch.scan(&Machine::default()), [""; 0]);
-        let servers = servers.iter().map(|path| Glob::new(path)).collect();
-        watch.shells.set_rules(&|_| is_enabled, servers);
+        let servers: Arc<[Glob]> = servers.iter().map(|path| Glob::new(path)).collect();
+        watch.shells.set_rules(&DetectorRules {
+            is_enabled: &|_| is_enabled,
+            login_servers: &servers,
+            content_rules: &Arc::default(),
+        });
         watch.settle(&session()).len()
     };
     assert_eq!(found(true, &[]), 1);
