@@ -19,7 +19,7 @@ use super::evidence::AlertEvidence;
 use super::techniques::ROOTKIT;
 use super::write::EventSubject;
 use super::{describe, hidden, intervals};
-use crate::detect::{Acceptance, Finding, Findings};
+use crate::detect::Acceptance;
 use crate::state::container::Container;
 use crate::state::facts::{AreaFacts, DescriptorFacts, ThreadFacts};
 use crate::state::process::{Process, ProcessKey};
@@ -95,22 +95,6 @@ impl Changes for Reporter<'_> {
                 self.limit(cx, limit, capacity, Some(untracked));
             }
             Change::LimitCleared { limit, capacity } => self.limit(cx, limit, capacity, None),
-        }
-    }
-}
-
-impl Findings for Reporter<'_> {
-    fn found(&mut self, cx: &ScanContext<'_>, finding: &Finding<'_>) -> Acceptance {
-        match *finding {
-            Finding::BinaryAttestation(alert) => self.binary_attestation(cx, alert),
-            Finding::FileContent(change) => self.file_content(cx, change),
-            Finding::HiddenConnection(hidden) => self.hidden_connection(cx, hidden),
-            Finding::MemoryPermissions(judged) => self.memory_permissions(cx, judged),
-            Finding::PackageFiles(found) => self.package_files(cx, found),
-            Finding::PathChange(change) => self.path_change(cx, change),
-            Finding::PermissionChange(change) => self.permission_change(cx, change),
-            Finding::ReverseShell(shell) => self.reverse_shell(cx, shell),
-            Finding::ShellHistory(event) => self.shell_history(cx, event),
         }
     }
 }

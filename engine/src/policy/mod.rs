@@ -6,10 +6,10 @@
 //!
 //! [`describe`] fills the details objects of both. [`lines`] prints a snapshot. [`changes`] turns
 //! changes into records, as [`config`] allows. The findings of each detector have a module with
-//! that detector's name, and `evidence` has the reason of an alert. `write` writes each record:
-//! `causes` and `repetitions` count alerts that say the same once more,
-//! `incidents` ties those of one act together, `ancestors` lists where a process came from, and
-//! [`exceptions`] are the alerts that are not written.
+//! that detector's name, which [`Findings::found`] calls, and `evidence` has the reason of an
+//! alert. `write` writes each record: `causes` and `repetitions` count alerts that say the same
+//! once more, `incidents` ties those of one act together, `ancestors` lists where a process came
+//! from, and [`exceptions`] are the alerts that are not written.
 //!
 //! Nothing is missed silently: `retry_queue` keeps urgent records for which the queue is full,
 //! `floods` counts the events of each process, [`gaps`] tracks what is not seen, and `loss_records`
@@ -80,7 +80,9 @@ use suppressed_beginnings::UnwrittenProcesses;
 
 use crate::container_config::ContainerConfig;
 use crate::detect::binary_attestation::ShippedFiles;
+use crate::detect::{Acceptance, Finding, Findings};
 use crate::limits::Limits;
+use crate::state::ScanContext;
 use crate::time::Monotonic;
 
 /// Decides about the records of one machine and writes them.
@@ -231,4 +233,20 @@ impl Policy {
 pub struct Reporter<'a> {
     policy: &'a mut Policy,
     out: &'a mut Producer,
+}
+
+impl Findings for Reporter<'_> {
+    fn found(&mut self, cx: &ScanContext<'_>, finding: &Finding<'_>) -> Acceptance {
+        match *finding {
+            Finding::BinaryAttestation(alert) => self.binary_attestation(cx, alert),
+            Finding::FileContent(change) => self.file_content(cx, change),
+            Finding::HiddenConnection(hidden) => self.hidden_connection(cx, hidden),
+            Finding::MemoryPermissions(judged) => self.memory_permissions(cx, judged),
+            Finding::PackageFiles(found) => self.package_files(cx, found),
+            Finding::PathChange(change) => self.path_change(cx, change),
+            Finding::PermissionChange(change) => self.permission_change(cx, change),
+            Finding::ReverseShell(shell) => self.reverse_shell(cx, shell),
+            Finding::ShellHistory(event) => self.shell_history(cx, event),
+        }
+    }
 }
