@@ -18,10 +18,11 @@ type EcsCategories = (&'static [&'static str], &'static [&'static str]);
 
 macro_rules! rows {
     ($($activity:ident [$($category:literal)*] [$($kind:literal)*];)*) => {
-        /// What an activity is.
+        /// What an activity is. One without a row is an alert.
         const fn row(activity: Activity) -> EcsCategories {
             match activity {
                 $(Activity::$activity => (&[$($category),*], &[$($kind),*]),)*
+                _ => ALERT,
             }
         }
     };
@@ -98,7 +99,6 @@ rows! {
     ClockTampered ["host" "intrusion_detection"] ["change" "info"];
     ConfigurationReloaded ["configuration"] ["change"];
     ConfigurationRefused ["configuration"] ["info"];
-    TestAlert ["host" "intrusion_detection"] ["info"];
     ProcessExecuted ["process"] ["start"];
     PackageFilesChanged ["package"] ["change"];
     FileContentChange ["file"] ["change"];
@@ -106,8 +106,10 @@ rows! {
     HiddenConnectionDetected ["network" "intrusion_detection"] ["connection" "info"];
     HiddenListenerDetected ["network" "intrusion_detection"] ["connection" "info"];
     EventsSummedUp ["host"] ["info"];
-    AlertsSummedUp ["host" "intrusion_detection"] ["info"];
 }
+
+/// An alert without a row of its own.
+const ALERT: EcsCategories = (&["host", "intrusion_detection"], &["info"]);
 
 /// Appends a record as an event; `None` if it cannot be read.
 pub(super) fn append(about: &About<'_>, record: &[u8], out: &mut Vec<u8>) -> Option<()> {
@@ -139,4 +141,19 @@ pub(super) fn append(about: &About<'_>, record: &[u8], out: &mut Vec<u8>) -> Opt
     values.write(Some("event"), "panoptes", out).ok()?;
     out.push(b'}');
     Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use panoptes_records::activities::MessageType;
+
+    use super::*;
+
+    #[test]
+    fn each_activity_that_is_no_alert_has_its_categories() {
+        for &activity in Activity::ALL {
+            let is_alert = activity.info().message_type == MessageType::Alert;
+            assert!(is_alert || row(activity) != ALERT, "{}", activity.name());
+        }
+    }
 }

@@ -33,10 +33,12 @@ const OTHER: u32 = 99;
 
 macro_rules! rows {
     ($($activity:ident $class:ident $number:expr;)*) => {
-        /// The class of an activity's events, and the number of the activity in it.
+        /// The class of an activity's events, and the number of the activity in it. An activity
+        /// without a row is an alert.
         const fn row(activity: Activity) -> (OcsfClass, u32) {
             match activity {
                 $(Activity::$activity => (OcsfClass::$class, $number),)*
+                _ => FINDING,
             }
         }
     };
@@ -46,24 +48,13 @@ rows! {
     ProcessCreated Process 1;
     ProcessTerminated Process 2;
     ProcessZombie Process OTHER;
-    ProcessHidden Finding 1;
     NetworkConnectionCreated Network 1;
     NetworkConnectionTerminated Network 2;
-    TcpConnectionExcessiveData Finding 1;
-    TcpLongLastingConnection Finding 1;
     TcpNetworkConnectionStateChange Network OTHER;
     TcpNetworkConnectionStatus Network 6;
-    ReverseShellDetected Finding 1;
-    ForeignBinaryExecuted Finding 1;
-    BinaryExecutedNotAsIntended Finding 1;
-    ForeignBinaryExecutedFileSizeMismatch Finding 1;
-    ForeignLibraryLoaded Finding 1;
-    ForeignLibraryLoadedFileSizeMismatch Finding 1;
     ProcessMemoryCreated Memory 1;
     ProcessMemoryTerminated Memory 3;
     NewExecutableAnonymousMemoryMapped Memory 1;
-    ExecutablePermissionsAdded Finding 1;
-    ExecutablePermissionsRemoved Finding 1;
     NewFileMapped Memory 9;
     FileUnmapped Memory OTHER;
     FileDescriptorOpen File 14;
@@ -74,8 +65,6 @@ rows! {
     ContainerStarted Lifecycle 3;
     ContainerTerminated Lifecycle 4;
     ShellCommandExecuted Script 1;
-    ShellHistoryCleared Finding 1;
-    ShellHistoryDisabled Finding 1;
     ServiceInitializationStarted Lifecycle 3;
     ServiceInitializationSuccessful Lifecycle 3;
     ServiceInitializationFailed Error 1;
@@ -110,18 +99,13 @@ rows! {
     InvalidSbomConfigurationFile Error 1;
     InvalidSbomConfigurationFolder Error 1;
     SystemStalled Lifecycle OTHER;
-    ClockTampered Finding 1;
     ConfigurationReloaded Lifecycle OTHER;
     ConfigurationRefused Error 1;
-    TestAlert Finding 1;
     ProcessExecuted Process 1;
     PackageFilesChanged Lifecycle 8;
     FileContentChange File 3;
     FilePermissionsChanged File 7;
-    HiddenConnectionDetected Finding 1;
-    HiddenListenerDetected Finding 1;
     EventsSummedUp Base OTHER;
-    AlertsSummedUp Finding 1;
 }
 
 /// An alert, which is a finding that was created.
@@ -189,4 +173,19 @@ pub(super) fn append(about: &About<'_>, record: &[u8], out: &mut Vec<u8>) -> Opt
     values.write(None, "unmapped", out).ok()?;
     out.push(b'}');
     Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use panoptes_records::activities::MessageType;
+
+    use super::*;
+
+    #[test]
+    fn each_activity_that_is_no_alert_has_a_class() {
+        for &activity in Activity::ALL {
+            let is_alert = activity.info().message_type == MessageType::Alert;
+            assert!(is_alert || row(activity) != FINDING, "{}", activity.name());
+        }
+    }
 }
