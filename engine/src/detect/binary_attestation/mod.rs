@@ -204,10 +204,7 @@ impl Detector for BinaryAttestation {
     type Scratch = ();
 
     const GAPS: &'static [GapKind] = &[
-        GapKind::at_once(
-            "binaries",
-            "programs or libraries were not checked: there were too many",
-        ),
+        GapKind::at_once("binaries", "programs or libraries were not checked: there were too many"),
         GapKind::at_once(
             "unjudged",
             "running programs were not judged: nothing of their content is in memory",

@@ -23,7 +23,7 @@ use super::scans::{ScanCounts, Scans, Shows};
 use super::sockets::{SocketKey, SocketOwner, Sockets, local};
 
 /// Number of whole scans that must lie between the first and the last packet.
-const SCANS_MIN: u32 = 5;
+pub(super) const SCANS_MIN: u32 = 5;
 /// The time that must lie between them, in nanoseconds.
 const SPAN_MIN_NS: i64 = 500_000_000;
 /// Number of connections and ports without a socket that are followed.
@@ -102,6 +102,8 @@ pub(super) struct Judge {
     suspects: Vec<Suspect>,
     index: HashIndex,
     key: HashKey,
+    /// Number of suspects that were forgotten for lack of room, since the last scan.
+    forgotten: u64,
 }
 
 impl Judge {
@@ -111,6 +113,7 @@ impl Judge {
             suspects: room::list(SUSPECTS_MAX),
             index: HashIndex::new(SUSPECTS_MAX),
             key,
+            forgotten: 0,
         }
     }
 
@@ -121,6 +124,11 @@ impl Judge {
 
     pub(super) const fn counts(&self) -> ScanCounts {
         self.scans.counts()
+    }
+
+    /// Returns the number of suspects that were forgotten for lack of room since the last call.
+    pub(super) const fn take_forgotten(&mut self) -> u64 {
+        core::mem::replace(&mut self.forgotten, 0)
     }
 
     /// Judges what was seen of a flow, whose first end has begun it. Offers findings until they are
@@ -240,11 +248,14 @@ impl Judge {
             return;
         }
         if self.suspects.len() == self.suspects.capacity() {
+            self.forgotten += self.suspects.len() as u64;
             self.clear_suspects();
         }
         let row = self.suspects.len() as u32;
         if self.index.insert(suspect.key.hash(self.key), row) {
             self.suspects.push(suspect);
+        } else {
+            self.forgotten += 1;
         }
     }
 

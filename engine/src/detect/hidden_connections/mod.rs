@@ -5,6 +5,10 @@
 //!
 //! TCP and UDP are judged. Other protocols have packets without sockets in every kernel.
 //!
+//! What cannot be judged is a gap of its own: connections that are followed anew, and findings,
+//! because there was no room; addresses without room; and consecutive scans that do not show all
+//! sockets. One such scan alone is no gap: the next ones decide.
+//!
 //! Not here: packets and flows (the sensor), and the wording of the record (`policy`).
 
 mod datagrams;
@@ -22,19 +26,27 @@ pub use scans::ScanCounts;
 pub use sockets::SocketOwner;
 pub use wire::{FlowOwners, SeenFlow, TrafficLink};
 
+use judge::SCANS_MIN;
+use scans::Shows;
 use wire::HiddenConnectionList;
 
 use super::{Acceptance, Detector, DetectorContext, DetectorSetup, Finding};
-use crate::loss::{GapKind, GapLoss, Loss};
+use crate::loss::{GapKind, Loss};
 use crate::page_cache::ContentSource;
 use crate::state::MachineState;
+use crate::time::Now;
+use crate::walk::Snapshot;
 
 /// The detector of a system whose packets are seen.
 #[derive(Debug, Default)]
 pub struct HiddenConnections {
     wire: Option<Arc<TrafficLink>>,
     owed: HiddenConnectionList,
-    unchecked: Loss,
+    /// Number of consecutive scans, up to the last one, that did not show all sockets: those of
+    /// TCP, and those of UDP.
+    blind_scans: [u32; 2],
+    /// Searches that lacked something. No process is known to cause that.
+    lost: Loss,
 }
 
 impl HiddenConnections {
@@ -47,12 +59,34 @@ impl HiddenConnections {
     pub const fn has_wire(&self) -> bool {
         self.wire.is_some()
     }
+
+    /// Notes a scan, and counts what cannot be judged.
+    fn note_scan(&mut self, snapshot: &Snapshot, now: Now) {
+        let Self { wire: Some(wire), owed, blind_scans, lost } = self else { return };
+        let coverage = wire.note_scan(snapshot, now, owed);
+        lost.begin_scan();
+        let Shows { tcp, udp } = coverage.map(|coverage| coverage.shows).unwrap_or_default();
+        // Where the kernel may translate ports, UDP is never judged, which the sensor reports.
+        let is_shown = [tcp, udp || snapshot.udp_ports.may_translate];
+        for (scans, is_shown) in blind_scans.iter_mut().zip(is_shown) {
+            *scans = if is_shown { 0 } else { scans.saturating_add(1) };
+            // A finding needs as many scans that show all sockets.
+            lost.stand(u64::from(*scans >= SCANS_MIN), None);
+        }
+        if let Some(coverage) = coverage {
+            lost.stand(u64::from(!coverage.has_all_addresses), None);
+            lost.add(coverage.forgotten, None);
+        }
+    }
 }
 
 impl Detector for HiddenConnections {
     type Scratch = ();
 
-    const GAPS: &'static [GapKind] = &[];
+    const GAPS: &'static [GapKind] = &[GapKind::at_once(
+        "hidden_connections",
+        "searches for hidden connections began anew, or lacked sockets, addresses or room",
+    )];
 
     fn build(_: &DetectorSetup<'_>) -> Self {
         Self::default()
@@ -64,15 +98,12 @@ impl Detector for HiddenConnections {
         _: &MachineState,
         _: &mut dyn ContentSource,
     ) {
-        let Some(wire) = &self.wire else { return };
-        wire.note_scan(scene.cx.snapshot, scene.cx.now, &mut self.owed);
+        self.note_scan(scene.cx.snapshot, scene.cx.now);
         self.owed
             .retain(|hidden| scene.found(&Finding::HiddenConnection(hidden)) == Acceptance::No);
     }
 
     fn unchecked(&mut self) -> &mut Loss {
-        &mut self.unchecked
+        &mut self.lost
     }
-
-    fn losses<'a>(&'a mut self, _visit: &mut dyn FnMut(GapLoss<'a>)) {}
 }

@@ -162,6 +162,8 @@ pub(super) struct Sockets {
     holders: Vec<Option<Index<ProcessRow>>>,
     /// The system's own addresses, in order.
     addresses: Vec<IpAddr>,
+    /// Whether all of them found room.
+    has_all_addresses: bool,
     /// Whether it has several interfaces, and so may forward packets of others.
     may_forward: bool,
     bystanders: Bystanders,
@@ -177,6 +179,7 @@ impl Sockets {
             key,
             holders: room::list(connections),
             addresses: room::list(ADDRESSES_MAX),
+            has_all_addresses: true,
             may_forward: false,
             bystanders: Bystanders::default(),
         }
@@ -218,6 +221,7 @@ impl Sockets {
 
     fn note_interfaces(&mut self, interfaces: &[InterfaceRow]) {
         self.addresses.clear();
+        self.has_all_addresses = true;
         let mut links = 0_u32;
         for row in interfaces {
             let own = row.ipv4.iter().map(|&address| IpAddr::V4(address));
@@ -227,6 +231,8 @@ impl Sockets {
                 is_link = true;
                 if self.addresses.len() < self.addresses.capacity() {
                     self.addresses.push(address);
+                } else {
+                    self.has_all_addresses = false;
                 }
             }
             links += u32::from(is_link);
@@ -326,6 +332,11 @@ impl Sockets {
     /// Whether an address is one of the system's.
     pub(super) fn is_own(&self, address: IpAddr) -> bool {
         self.addresses.binary_search(&address).is_ok()
+    }
+
+    /// Whether all addresses of the last scan found room.
+    pub(super) const fn has_all_addresses(&self) -> bool {
+        self.has_all_addresses
     }
 
     pub(super) const fn may_forward(&self) -> bool {

@@ -2,15 +2,16 @@
 
 mod datagrams;
 
-use core::net::SocketAddr;
+use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
-use arrayvec::ArrayVec;
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::sock::Endpoints;
 use panoptes_tables::HashKey;
 
-use super::wire::HiddenConnectionList;
-use super::{HiddenConnection, HiddenConnectionKind, SeenEnd, SeenFlow, TrafficLink};
+use super::{
+    HiddenConnection, HiddenConnectionKind, HiddenConnections, SeenEnd, SeenFlow, TrafficLink,
+};
 use crate::limits::Limits;
 use crate::state::tests::world::{FakeFile, FakeProcess, FakeSocket, LISTEN, TIME_WAIT, World};
 use crate::time::Now;
@@ -35,15 +36,20 @@ struct Scene {
     udp_ports: Vec<u16>,
     is_udp_whole: bool,
     may_translate: bool,
-    wire: TrafficLink,
+    /// Number of chains of TCP sockets that scans do not show.
+    connections_cut: u32,
+    wire: Arc<TrafficLink>,
+    detector: HiddenConnections,
     snapshot: Snapshot,
     now: i64,
-    found: HiddenConnectionList,
 }
 
 impl Scene {
     fn new() -> Self {
         let limits = Limits::default();
+        let wire = Arc::new(TrafficLink::new(&limits, HashKey::new(7)));
+        let mut detector = HiddenConnections::default();
+        detector.set_wire(Arc::clone(&wire));
         Self {
             world: World::default().with(FakeProcess::new(100)),
             interfaces: vec!["10.0.2.15"],
@@ -51,10 +57,11 @@ impl Scene {
             udp_ports: vec![68],
             is_udp_whole: true,
             may_translate: false,
-            wire: TrafficLink::new(&limits, HashKey::new(7)),
+            connections_cut: 0,
+            wire,
+            detector,
             snapshot: Snapshot::empty(&limits),
             now: BEGIN,
-            found: ArrayVec::new(),
         }
     }
 
@@ -70,6 +77,7 @@ impl Scene {
         udp.all.clear();
         self.udp_ports.iter().for_each(|&port| udp.all.insert(port));
         (udp.is_whole, udp.may_translate) = (self.is_udp_whole, self.may_translate);
+        self.snapshot.connections_cut = self.connections_cut;
         // Process 1 has no files here.
         let process = self.snapshot.processes.indexed().last().map(|(index, _)| index);
         self.snapshot.files.iter_mut().for_each(|file| file.process = process);
@@ -101,7 +109,7 @@ impl Scene {
             let row = self.snapshot.files.at_mut(file).expect("the file");
             (row.socket, row.connection) = (socket, None);
         }
-        self.wire.note_scan(&self.snapshot, Now::at(self.now), &mut self.found);
+        self.detector.note_scan(&self.snapshot, Now::at(self.now));
         self.now += INTERVAL;
     }
 
@@ -112,7 +120,7 @@ impl Scene {
     /// Runs one more scan. Returns what was found since the last call.
     fn found(&mut self) -> Vec<HiddenConnection> {
         self.scan();
-        self.found.drain(..).collect()
+        self.detector.owed.drain(..).collect()
     }
 }
 
@@ -302,21 +310,17 @@ fn a_clock_that_was_set_proves_nothing() {
     let now = Now::at(scene.now);
     let later = Now { real: now.after(3_600_000 * MS).real, ..now };
     scene.world.show(&mut scene.snapshot);
-    scene.wire.note_scan(&scene.snapshot, later, &mut scene.found);
+    scene.detector.note_scan(&scene.snapshot, later);
     scene.wire.seen(&inbound(SYN | ACK, from, later.real.ns()));
-    assert!(scene.found.is_empty());
+    assert!(scene.detector.owed.is_empty());
 }
 
 #[test]
 fn scans_that_do_not_show_all_sockets_prove_nothing() {
     let mut scene = Scene::new();
     let from = scene.now;
-    for _ in 0..20 {
-        scene.world.show(&mut scene.snapshot);
-        scene.snapshot.connections_cut = 1;
-        scene.wire.note_scan(&scene.snapshot, Now::at(scene.now), &mut scene.found);
-        scene.now += INTERVAL;
-    }
+    scene.connections_cut = 1;
+    scene.scans(20);
     scene.wire.seen(&inbound(SYN | ACK, from, scene.now));
     let scans = scene.wire.scans();
     assert_eq!((scans.all, scans.without_tcp), (20, 20));
@@ -339,12 +343,53 @@ fn many_connections_without_a_socket_hide_no_other() {
     // Those before have taken all places until the next scan.
     scene.wire.seen(&inbound(SYN | ACK, from, scene.now));
     assert_eq!(scene.found().len(), 64);
+    // The others are counted, and so are those that were followed when there was no room.
+    let missed = scene.detector.lost.missed();
+    assert!(missed >= 19_938 + 8192, "{missed}");
     scene.wire.seen(&inbound(ACK, from, scene.now));
     let found: Vec<_> = scene.found().iter().map(|hidden| (hidden.what, hidden.own)).collect();
     assert_eq!(
         found,
         [(HiddenConnectionKind::Connection, at(OWN)), (HiddenConnectionKind::Listener, at(OWN))]
     );
+}
+
+#[test]
+fn scans_that_show_too_little_again_and_again_are_a_gap() {
+    let mut scene = Scene::new();
+    let mut standing = |change: &dyn Fn(&mut Scene), scans: u32| {
+        change(&mut scene);
+        scene.scans(scans);
+        scene.detector.lost.standing()
+    };
+    assert_eq!(standing(&|_| (), 20), 0);
+    // What one scan does not show, the next ones do.
+    assert_eq!(standing(&|scene| scene.connections_cut = 1, 4), 0);
+    assert_eq!(standing(&|scene| scene.connections_cut = 0, 1), 0);
+    assert_eq!(standing(&|scene| scene.connections_cut = 1, 4), 0);
+    assert_eq!(standing(&|_| (), 1), 1);
+    assert_eq!(standing(&|_| (), 100), 1);
+    assert_eq!(standing(&|scene| scene.is_udp_whole = false, 5), 2);
+    // The sensor reports that UDP is not judged.
+    assert_eq!(standing(&|scene| scene.may_translate = true, 5), 1);
+    assert_eq!(standing(&|scene| scene.connections_cut = 0, 1), 0);
+}
+
+#[test]
+fn addresses_without_room_are_a_gap() {
+    let mut scene = Scene::new();
+    scene.scan();
+    assert_eq!(scene.detector.lost.standing(), 0);
+    scene.snapshot.interfaces.clear();
+    for index in 0..200_u32 {
+        let mut row = InterfaceRow { index: index + 2, ..InterfaceRow::default() };
+        row.ipv4.extend((0..16).map(|at| Ipv4Addr::from_bits(0x0a00_0000 | index << 8 | at)));
+        let ipv6 = |at| Ipv6Addr::from_bits(0x2001_0db8_u128 << 96 | u128::from(index) << 8 | at);
+        row.ipv6.extend((0..16).map(ipv6));
+        scene.snapshot.interfaces.push(row);
+    }
+    scene.detector.note_scan(&scene.snapshot, Now::at(scene.now));
+    assert_eq!(scene.detector.lost.standing(), 1);
 }
 
 #[test]

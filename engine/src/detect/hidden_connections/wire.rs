@@ -11,7 +11,7 @@ use arrayvec::ArrayVec;
 use panoptes_tables::HashKey;
 
 use super::judge::{HiddenConnection, Judge, SeenEnd};
-use super::scans::ScanCounts;
+use super::scans::{ScanCounts, Shows};
 use super::sockets::{SocketKey, SocketOwner, Sockets, local};
 use crate::limits::Limits;
 use crate::time::Now;
@@ -45,7 +45,20 @@ struct TrafficLinkState {
     sockets: Sockets,
     judge: Judge,
     found: HiddenConnectionList,
+    /// Number of findings that found no room, since the last scan.
+    refused: u64,
     last_scan: Option<Now>,
+}
+
+/// What a scan adds to the search for hidden connections.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SearchCoverage {
+    /// Protocols of which it shows all sockets.
+    pub(super) shows: Shows,
+    /// Whether all addresses of the system found room.
+    pub(super) has_all_addresses: bool,
+    /// Number of suspects and findings without room, since the last scan.
+    pub(super) forgotten: u64,
 }
 
 impl TrafficLink {
@@ -57,6 +70,7 @@ impl TrafficLink {
             sockets: Sockets::new(connections, others, key.derive("sockets on the wire")),
             judge: Judge::new(key.derive("connections without a socket")),
             found: ArrayVec::new(),
+            refused: 0,
             last_scan: None,
         }))
     }
@@ -67,10 +81,12 @@ impl TrafficLink {
 
     /// Judges what was seen of a flow since it was reported last, and returns whose it is.
     pub fn seen(&self, flow: &SeenFlow) -> FlowOwners {
-        let TrafficLinkState { sockets, judge, found, .. } = &mut *self.lock();
+        let TrafficLinkState { sockets, judge, found, refused, .. } = &mut *self.lock();
         let [source, destination] = &flow.ends;
         judge.judge(sockets, flow.protocol, [source, destination], &mut |hidden| {
-            found.try_push(hidden).is_ok()
+            let has_room = found.try_push(hidden).is_ok();
+            *refused += u64::from(!has_room);
+            has_room
         });
         let [source, destination] = flow.ends.map(|end| end.address);
         [(source, destination), (destination, source)]
@@ -78,14 +94,20 @@ impl TrafficLink {
     }
 
     /// Notes a scan that has begun at `now`, and adds what was found since the last one to `owed`,
-    /// as far as there is room. A scan counts for nothing while the sensor uses what is shared.
-    pub(super) fn note_scan(&self, snapshot: &Snapshot, now: Now, owed: &mut HiddenConnectionList) {
+    /// as far as there is room. A scan counts for nothing while the sensor uses what is shared:
+    /// then it returns `None`.
+    pub(super) fn note_scan(
+        &self,
+        snapshot: &Snapshot,
+        now: Now,
+        owed: &mut HiddenConnectionList,
+    ) -> Option<SearchCoverage> {
         let mut shared = match self.0.try_lock() {
             Ok(shared) => shared,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return,
+            Err(TryLockError::WouldBlock) => return None,
         };
-        let TrafficLinkState { sockets, judge, found, last_scan } = &mut *shared;
+        let TrafficLinkState { sockets, judge, found, refused, last_scan } = &mut *shared;
         if last_scan.replace(now).is_some_and(|last| was_set(last, now)) {
             // Packets have times of the calendar.
             judge.clear();
@@ -95,6 +117,11 @@ impl TrafficLink {
         judge.note_scan(now.real.ns(), shows);
         let count = found.len().min(owed.remaining_capacity());
         owed.extend(found.drain(..count));
+        Some(SearchCoverage {
+            shows,
+            has_all_addresses: sockets.has_all_addresses(),
+            forgotten: judge.take_forgotten() + core::mem::take(refused),
+        })
     }
 
     /// Numbers of scans.
@@ -104,7 +131,7 @@ impl TrafficLink {
 
     /// Forgets all sockets: another kernel may run now.
     pub fn forget(&self) {
-        let TrafficLinkState { sockets, judge, found, last_scan } = &mut *self.lock();
+        let TrafficLinkState { sockets, judge, found, last_scan, .. } = &mut *self.lock();
         sockets.clear();
         judge.clear();
         found.clear();

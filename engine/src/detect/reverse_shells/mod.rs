@@ -172,8 +172,7 @@ impl Detector for ReverseShells {
     fn build(setup: &DetectorSetup<'_>) -> Self {
         let DetectorSetup { limits, rules, key, .. } = *setup;
         let wanted = (rules.is_enabled)(Activity::ReverseShellDetected);
-        Self::without_graph(limits, wanted, key)
-            .with_login_servers(Arc::clone(rules.login_servers))
+        Self::without_graph(limits, wanted, key).with_login_servers(Arc::clone(rules.login_servers))
     }
 
     fn set_rules(&mut self, rules: &DetectorRules<'_>) {
