@@ -18,7 +18,7 @@ const BEGINNING_BYTES: u32 = 40;
 const BATCH_PAGES: usize = 4096;
 
 /// Number of bytes in one read of a complete sweep.
-const CHUNK_BYTES: usize = 1 << 20;
+const SWEEP_READ_BYTES: usize = 1 << 20;
 
 /// Maximum length of a text to search for; it bounds the overlap of chunks.
 const NEEDLE_BYTES_MAX: usize = 32;
@@ -120,7 +120,7 @@ impl EveryByte {
             let (start, bytes) = self.chunk.next(source, &mut self.at, self.range.end)?;
             let found = self.finder.find_iter(bytes).map(|offset| start + offset as u64);
             self.found.extend(found.map(PhysicalAddress));
-            if bytes.len() == CHUNK_BYTES {
+            if bytes.len() == SWEEP_READ_BYTES {
                 // Chunks overlap, because a text may cross the border. The overlap is shorter than
                 // the text, so no match is found twice.
                 self.at -= self.finder.needle().len() as u64 - 1;
@@ -136,7 +136,7 @@ pub(crate) struct Chunk {
 
 impl Chunk {
     pub(crate) fn new() -> Self {
-        Self { bytes: vec![0; CHUNK_BYTES] }
+        Self { bytes: vec![0; SWEEP_READ_BYTES] }
     }
 
     /// Reads the next piece at or after `at` and below `end`, and moves `at` after it. Unreadable
@@ -153,7 +153,7 @@ impl Chunk {
         if start >= range_end {
             return None;
         }
-        let length = (range_end - start).min(CHUNK_BYTES as u64) as usize;
+        let length = (range_end - start).min(SWEEP_READ_BYTES as u64) as usize;
         *at = start + length as u64;
         let bytes = &mut self.bytes[..length];
         if !source.read_exact(PhysicalAddress(start), bytes) {

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Read};
 use crate::frame::SkippedCounts;
 
 /// Memory of a buffer. The largest record that must be whole in it is a block of pcapng.
-const BUFFER_BYTES: usize = 1 << 20;
+const CAPTURE_BUFFER_BYTES: usize = 1 << 20;
 /// Bytes read at once: what is read should still be in the processor's cache when it is parsed.
 const READ_BYTES: usize = 64 << 10;
 
@@ -25,7 +25,7 @@ pub(crate) struct Buffer {
 
 impl Buffer {
     pub(crate) fn new(reader: Box<dyn Read + Send>) -> Self {
-        let memory = vec![0; BUFFER_BYTES].into_boxed_slice();
+        let memory = vec![0; CAPTURE_BUFFER_BYTES].into_boxed_slice();
         Self { reader, memory, start: 0, end: 0, base: 0, is_ended: false, is_cut: false }
     }
 
@@ -97,7 +97,7 @@ impl Buffer {
     #[cold]
     #[inline(never)]
     fn fill(&mut self, count: usize) -> io::Result<bool> {
-        debug_assert!(count <= BUFFER_BYTES, "callers check lengths");
+        debug_assert!(count <= CAPTURE_BUFFER_BYTES, "callers check lengths");
         if self.start > 0 {
             self.memory.copy_within(self.start..self.end, 0);
             self.base += self.start as u64;
@@ -105,10 +105,10 @@ impl Buffer {
             self.start = 0;
         }
         while self.end < count && !self.is_ended {
-            let room = self.end..(self.end + READ_BYTES).min(BUFFER_BYTES);
+            let room = self.end..(self.end + READ_BYTES).min(CAPTURE_BUFFER_BYTES);
             match self.reader.read(&mut self.memory[room]) {
                 Ok(0) => self.is_ended = true,
-                Ok(read) => self.end = (self.end + read).min(BUFFER_BYTES),
+                Ok(read) => self.end = (self.end + read).min(CAPTURE_BUFFER_BYTES),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if is_early_end(&error) => {
                     self.is_cut = true;

@@ -9,7 +9,7 @@ use crate::bytes::Order;
 use crate::error::{CaptureFault, Problem};
 use crate::frame::{BufferedPacket, CISCO_HDLC, ETHERNET, IPV4, IPV6, PPP_HDLC, SkippedCounts};
 
-const RECORD_HEADER_BYTES: usize = 16;
+const ERF_HEADER_BYTES: usize = 16;
 const EXTENSION_BYTES: usize = 8;
 /// The frame check sequence of Ethernet: the length on the wire includes it.
 const FCS_BYTES: usize = 4;
@@ -66,11 +66,11 @@ impl ErfPayload {
 
 /// Whether the capture begins with records. An error if they are of a type that is not supported.
 pub(crate) fn detect(buffer: &mut Buffer) -> Result<bool, CaptureFault> {
-    if !buffer.has(RECORD_HEADER_BYTES)? || !is_plausible(buffer.window()) {
+    if !buffer.has(ERF_HEADER_BYTES)? || !is_plausible(buffer.window()) {
         return Ok(false);
     }
     let length = usize::from(Order::Big.u16(buffer.window(), 10));
-    if buffer.has(length + RECORD_HEADER_BYTES)? && !is_plausible(&buffer.window()[length..]) {
+    if buffer.has(length + ERF_HEADER_BYTES)? && !is_plausible(&buffer.window()[length..]) {
         return Ok(false);
     }
     // Padding at the start is nothing that a capture card writes, and a text may look like it.
@@ -87,7 +87,7 @@ fn is_plausible(header: &[u8]) -> bool {
     let length = usize::from(Order::Big.u16(header, 10));
     let content = ErfPayload::of(header[8]);
     content != ErfPayload::Unknown
-        && length >= RECORD_HEADER_BYTES + content.head_bytes()
+        && length >= ERF_HEADER_BYTES + content.head_bytes()
         && (SECONDS_PLAUSIBLE.contains(&seconds) || content == ErfPayload::None)
 }
 
@@ -97,7 +97,7 @@ pub(crate) fn next(
     skipped: &mut SkippedCounts,
 ) -> Result<Option<BufferedPacket>, CaptureFault> {
     loop {
-        if !buffer.has(RECORD_HEADER_BYTES)? {
+        if !buffer.has(ERF_HEADER_BYTES)? {
             buffer.cut(skipped);
             return Ok(None);
         }
@@ -106,7 +106,7 @@ pub(crate) fn next(
             let problem = Problem::RecordLength(length as u32);
             Err(CaptureFault::Damaged { offset, problem })
         };
-        if length < RECORD_HEADER_BYTES {
+        if length < ERF_HEADER_BYTES {
             return wrong(buffer.offset());
         }
         if !buffer.has(length)? {
@@ -158,7 +158,7 @@ fn packet(record: &[u8], content: ErfPayload) -> Option<BufferedPacket> {
 
 /// The length of a record's header and of its extension headers.
 fn headers(record: &[u8]) -> Option<usize> {
-    let mut bytes = RECORD_HEADER_BYTES;
+    let mut bytes = ERF_HEADER_BYTES;
     let mut has_more = record[8] & HAS_EXTENSION != 0;
     while has_more {
         has_more = record.get(bytes)? & HAS_EXTENSION != 0;

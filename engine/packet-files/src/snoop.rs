@@ -8,9 +8,9 @@ use crate::frame::{BufferedPacket, ETHERNET, FDDI, PACKET_BYTES_MAX, SkippedCoun
 const MAGIC: &[u8] = b"snoop\0\0\0";
 const FILE_HEADER_BYTES: usize = 16;
 const RECORD_HEADER_BYTES: usize = 24;
-const VERSION: u32 = 2;
+const SNOOP_VERSION: u32 = 2;
 /// All numbers are in this order.
-const ORDER: Order = Order::Big;
+const SNOOP_ORDER: Order = Order::Big;
 
 /// A reader of packets; the buffer is behind the file's header.
 #[derive(Clone, Copy, Debug)]
@@ -30,12 +30,12 @@ impl Snoop {
         if !buffer.has(FILE_HEADER_BYTES)? {
             return Err(CaptureFault::Damaged { offset: 0, problem: Problem::Header });
         }
-        let version = ORDER.u32(buffer.window(), 8);
-        if version != VERSION {
+        let version = SNOOP_ORDER.u32(buffer.window(), 8);
+        if version != SNOOP_VERSION {
             return Err(CaptureFault::Damaged { offset: 8, problem: Problem::Version(version) });
         }
         // "Datalink Type" of RFC 1761.
-        let link = match ORDER.u32(buffer.window(), 12) {
+        let link = match SNOOP_ORDER.u32(buffer.window(), 12) {
             0 | 4 => ETHERNET,
             2 => TOKEN_RING,
             8 => FDDI,
@@ -60,10 +60,11 @@ impl Snoop {
                 return Ok(None);
             }
             let header = buffer.window();
-            let wire_length = ORDER.u32(header, 0);
-            let length = ORDER.u32(header, 4) as usize;
-            let record = ORDER.u32(header, 8);
-            let (seconds, microseconds) = (ORDER.u32(header, 16), ORDER.u32(header, 20));
+            let wire_length = SNOOP_ORDER.u32(header, 0);
+            let length = SNOOP_ORDER.u32(header, 4) as usize;
+            let record = SNOOP_ORDER.u32(header, 8);
+            let (seconds, microseconds) =
+                (SNOOP_ORDER.u32(header, 16), SNOOP_ORDER.u32(header, 20));
             if (record as usize).saturating_sub(RECORD_HEADER_BYTES) < length
                 || (record as usize) < RECORD_HEADER_BYTES
             {

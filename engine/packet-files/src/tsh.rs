@@ -10,13 +10,13 @@ use crate::error::{CaptureFault, Problem};
 use crate::frame::{BufferedPacket, IPV4, SkippedCounts};
 
 const RECORD_BYTES: usize = 44;
-const STAMP_BYTES: usize = 8;
+const TSH_STAMP_BYTES: usize = 8;
 /// All numbers are in this order.
-const ORDER: Order = Order::Big;
+const TSH_ORDER: Order = Order::Big;
 
 /// Checks that the first record has an IPv4 header.
 pub(crate) fn check(buffer: &mut Buffer) -> Result<(), CaptureFault> {
-    if buffer.has(RECORD_BYTES)? && buffer.window()[STAMP_BYTES] >> 4 != 4 {
+    if buffer.has(RECORD_BYTES)? && buffer.window()[TSH_STAMP_BYTES] >> 4 != 4 {
         return Err(CaptureFault::Damaged { offset: 0, problem: Problem::NotIpv4 });
     }
     Ok(())
@@ -32,18 +32,18 @@ pub(crate) fn next(
         return Ok(None);
     }
     let record = buffer.window();
-    let seconds = ORDER.u32(record, 0);
-    let interface = ORDER.u32(record, 4) >> 24;
-    let microseconds = u64::from(ORDER.u32(record, 4) & 0xff_ffff);
+    let seconds = TSH_ORDER.u32(record, 0);
+    let interface = TSH_ORDER.u32(record, 4) >> 24;
+    let microseconds = u64::from(TSH_ORDER.u32(record, 4) & 0xff_ffff);
     // "Total Length" of the IPv4 header (RFC 791).
-    let wire_length = u32::from(ORDER.u16(record, STAMP_BYTES + 2));
-    let start = buffer.consume(RECORD_BYTES) + STAMP_BYTES;
+    let wire_length = u32::from(TSH_ORDER.u16(record, TSH_STAMP_BYTES + 2));
+    let start = buffer.consume(RECORD_BYTES) + TSH_STAMP_BYTES;
     Ok(Some(BufferedPacket {
         time_ns: nanoseconds(seconds, microseconds * 1000),
         link: IPV4,
         wire_length,
         interface,
         start,
-        length: RECORD_BYTES - STAMP_BYTES,
+        length: RECORD_BYTES - TSH_STAMP_BYTES,
     }))
 }

@@ -10,7 +10,7 @@ use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 /// Enough for each of the marks below.
 const MARK_BYTES: usize = 6;
 /// Bytes of compressed data that are read at once.
-const READ_BYTES: usize = 128 << 10;
+const PACKED_READ_BYTES: usize = 128 << 10;
 /// Memory of an xz decoder in KiB; the data asks for it. `xz -9` needs 65 MiB.
 const XZ_KIB_MAX: u32 = 160 << 10;
 /// Window of a zstd frame: the most that `zstd -d` unpacks without being asked.
@@ -59,7 +59,7 @@ pub(crate) fn unpack(mut reader: Box<dyn Read + Send>) -> Result<UnpackedReader,
     let Some((_, compression)) = found else {
         return Ok(UnpackedReader { reader: Box::new(whole), was_compressed: false });
     };
-    let input = BufReader::with_capacity(READ_BYTES, whole);
+    let input = BufReader::with_capacity(PACKED_READ_BYTES, whole);
     let reader: Box<dyn Read + Send> = match compression {
         CaptureCompression::Gzip => Box::new(MultiGzDecoder::new(input)),
         CaptureCompression::Xz => {

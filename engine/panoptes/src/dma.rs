@@ -94,7 +94,7 @@ impl DocaFunctionList {
         let of_functions = self.functions.iter().filter_map(|function| function.obstacle.as_ref());
         let mut reasons: Vec<&str> = Vec::new();
         for reason in self.obstacle.iter().chain(&self.left_out).chain(of_functions) {
-            if !reasons.contains(&reason.as_str()) && reasons.len() < OBSTACLES_MAX {
+            if !reasons.contains(&reason.as_str()) && reasons.len() < NAMED_REASONS_MAX {
                 reasons.push(reason);
             }
         }
@@ -103,7 +103,7 @@ impl DocaFunctionList {
 }
 
 /// Most reasons that one report names.
-const OBSTACLES_MAX: usize = 16;
+const NAMED_REASONS_MAX: usize = 16;
 
 /// Reads the memory regions of a machine from a file.
 pub fn regions_file(path: &Path) -> Result<Vec<std::ops::Range<u64>>, Failure> {
@@ -326,6 +326,6 @@ mod tests {
         assert_eq!(found.obstacles().as_deref(), Some("mute"));
         found.left_out = (0..99).map(|number| number.to_string()).collect();
         let reasons = found.obstacles().unwrap();
-        assert_eq!(reasons.split("; ").count(), OBSTACLES_MAX, "{reasons}");
+        assert_eq!(reasons.split("; ").count(), NAMED_REASONS_MAX, "{reasons}");
     }
 }

@@ -35,16 +35,16 @@ use crate::size::show;
 const QUICK_BLOCKS: usize = 128;
 /// The same for one of them at least: 4 MiB.
 const QUICK_BLOCKS_LEAST: usize = 16;
-const BLOCK_BYTES: usize = 256 * 1024;
+const SCANNER_BLOCK_BYTES: usize = 256 * 1024;
 /// Room for the records of one burst from the slow scanner: 8 MiB.
-pub(crate) const SLOW_QUEUE: QueueSize = QueueSize { blocks: 32, block_bytes: BLOCK_BYTES };
+pub(crate) const SLOW_QUEUE: QueueSize = QueueSize { blocks: 32, block_bytes: SCANNER_BLOCK_BYTES };
 /// Each record of the control thread takes a block, since it is flushed at once.
 pub(crate) const CONTROL_QUEUE: QueueSize = QueueSize { blocks: 64, block_bytes: 32 * 1024 };
 
 /// Room for the records of one burst from each of `count` quick scanners.
 pub(crate) fn quick_queue(count: usize) -> QueueSize {
     let blocks = (QUICK_BLOCKS / count.max(1)).max(QUICK_BLOCKS_LEAST);
-    QueueSize { blocks, block_bytes: BLOCK_BYTES }
+    QueueSize { blocks, block_bytes: SCANNER_BLOCK_BYTES }
 }
 
 /// Scanners that run in any case if the cores are not given: a quick one and the slow one.

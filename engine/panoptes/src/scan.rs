@@ -35,7 +35,7 @@ use crate::sbom::Sboms;
 use crate::watched::kind_of_copy;
 
 /// How often a live machine is scanned until a scan is consistent.
-const ATTEMPTS_MAX: u32 = 8;
+const SCAN_ATTEMPTS_MAX: u32 = 8;
 
 /// Scans once and prints lines, alerts, or counts and times.
 pub fn scan(request: &ScanRequest, messages: &Messages) -> Result<Exit, Failure> {
@@ -81,7 +81,7 @@ pub fn scan(request: &ScanRequest, messages: &Messages) -> Result<Exit, Failure>
     let shown: Box<dyn Write> = if is_summary {
         Box::new(io::sink())
     } else {
-        Box::new(BufWriter::with_capacity(BUFFER_BYTES, io::stdout().lock()))
+        Box::new(BufWriter::with_capacity(OUTPUT_BUFFER_BYTES, io::stdout().lock()))
     };
     let counts = {
         let mut out = ScanOutput { shown, log: log.as_mut() };
@@ -133,7 +133,7 @@ struct ScanLog {
 }
 
 const LOG_NAME: &str = "scan.jsonl";
-const BUFFER_BYTES: usize = 1 << 16;
+const OUTPUT_BUFFER_BYTES: usize = 1 << 16;
 
 impl ScanLog {
     fn create(folder: &Path) -> Result<Self, Failure> {
@@ -141,7 +141,7 @@ impl ScanLog {
         let opened = LogFiles::new(&path, 0).open().and_then(|file| file.set_len(0).map(|()| file));
         match opened {
             Ok(file) => {
-                let file = BufWriter::with_capacity(BUFFER_BYTES, file);
+                let file = BufWriter::with_capacity(OUTPUT_BUFFER_BYTES, file);
                 Ok(Self { path, file, error: None })
             }
             Err(error) => Err(Failure::not_written(&path, &error)),
@@ -240,12 +240,12 @@ fn look(
         let walked = begin.elapsed();
         let clean = match scanned {
             Ok(snapshot) => is_whole(snapshot, scope),
-            Err(error) if attempt == ATTEMPTS_MAX => {
+            Err(error) if attempt == SCAN_ATTEMPTS_MAX => {
                 return Err(Failure::new(Exit::NoKernel, format!("{name}: {error}")));
             }
             Err(_) => false,
         };
-        if clean || attempt == ATTEMPTS_MAX {
+        if clean || attempt == SCAN_ATTEMPTS_MAX {
             return Ok((attempt, walked));
         }
         attempt += 1;
@@ -424,7 +424,7 @@ impl Summary<'_> {
         }
         let _ = writeln!(
             text,
-            "\n{} batches of {} reads, scan {} of at most {ATTEMPTS_MAX}",
+            "\n{} batches of {} reads, scan {} of at most {SCAN_ATTEMPTS_MAX}",
             self.walk.reads.batches, self.walk.reads.requests, self.walk.attempts
         );
         for (name, count) in self.losses().into_iter().filter(|&(_, count)| count > 0) {

@@ -39,7 +39,7 @@ pub struct QueueSize {
 const BLOCKS_MIN: usize = 4;
 
 /// One block of this many is reserved for urgent records.
-const RESERVED_PART: usize = 8;
+const URGENT_PART: usize = 8;
 
 impl QueueSize {
     /// Approximate size in bytes of a queue.
@@ -314,7 +314,7 @@ pub fn queue(size: QueueSize, waker: &Waker) -> (Producer, Consumer) {
         full: full_producer,
         free: free_consumer,
         blocks,
-        reserve: blocks / RESERVED_PART,
+        reserve: blocks / URGENT_PART,
         is_reserved: false,
         left: [usize::MAX; 2],
         block_bytes: size.block_bytes,

@@ -36,7 +36,7 @@ const GROUPS_MAX: usize = 8;
 /// Maximum number of matches of a pattern in a text. After the last of them, all is replaced.
 const MATCHES_MAX: usize = 32;
 /// Maximum number of separate places in a text. If there are more, the whole text is replaced.
-const PLACES_MAX: usize = 64;
+const REDACTIONS_MAX: usize = 64;
 /// Number of bytes of a text that are searched: more than any command line has (16 KiB of it are
 /// read, or the 4 KiB of a title). What follows is replaced.
 const TEXT_BYTES_MAX: usize = 20 << 10;
@@ -86,7 +86,7 @@ pub struct Redactor {
 /// The places of a text that are replaced, in ascending order. They neither overlap nor touch.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct RedactedRanges {
-    places: ArrayVec<Range<usize>, PLACES_MAX>,
+    places: ArrayVec<Range<usize>, REDACTIONS_MAX>,
     length: usize,
 }
 

@@ -21,10 +21,10 @@ use panoptes_decoders::layout::u64_at;
 use panoptes_decoders::source::PAGE_BYTES;
 
 pub(super) const MAGIC: [u8; 8] = *b"PANOIMG\n";
-const VERSION: u32 = 1;
+const IMAGE_VERSION: u32 = 1;
 /// [`PAGE_BYTES`] as a length.
 pub(super) const PAGE: usize = PAGE_BYTES as usize;
-const HEADER_BYTES: usize = 32;
+const IMAGE_HEADER_BYTES: usize = 32;
 const WORD: usize = 8;
 /// The largest image that is read: all of it is kept in memory.
 pub(super) const IMAGE_BYTES_MAX: u64 = 1 << 32;
@@ -36,7 +36,7 @@ const REGIONS_MAX: u64 = 4096;
 pub enum ImageProblem {
     #[error("its magic number is wrong")]
     Magic,
-    #[error("its version is {0}, and this program reads {VERSION}")]
+    #[error("its version is {0}, and this program reads {IMAGE_VERSION}")]
     Version(u32),
     #[error("its page size is {0} bytes instead of {PAGE_BYTES}")]
     PageSize(u32),
@@ -84,12 +84,12 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Contents, ImageProblem> {
     if !bytes.starts_with(&MAGIC) {
         return Err(ImageProblem::Magic);
     }
-    if bytes.len() < HEADER_BYTES {
-        return Err(ImageProblem::Length { expected: HEADER_BYTES as u64, found });
+    if bytes.len() < IMAGE_HEADER_BYTES {
+        return Err(ImageProblem::Length { expected: IMAGE_HEADER_BYTES as u64, found });
     }
     let versions = u64_at(bytes, 8);
     let (version, page_bytes) = (versions as u32, (versions >> 32) as u32);
-    if version != VERSION {
+    if version != IMAGE_VERSION {
         return Err(ImageProblem::Version(version));
     }
     if u64::from(page_bytes) != PAGE_BYTES {
@@ -101,7 +101,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Contents, ImageProblem> {
     }
     let expected = page_count
         .checked_mul(PAGE_BYTES + WORD as u64)
-        .and_then(|sum| sum.checked_add((HEADER_BYTES + WORD) as u64))
+        .and_then(|sum| sum.checked_add((IMAGE_HEADER_BYTES + WORD) as u64))
         .and_then(|sum| sum.checked_add(region_count * 2 * WORD as u64))
         .ok_or(ImageProblem::Overflow { found })?;
     if expected != found {
@@ -109,13 +109,13 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Contents, ImageProblem> {
     }
     // From here on all parts are known to be inside `bytes`.
     let (regions_end, page_count) =
-        (HEADER_BYTES + region_count as usize * 2 * WORD, page_count as usize);
+        (IMAGE_HEADER_BYTES + region_count as usize * 2 * WORD, page_count as usize);
     let pages_start = regions_end + page_count * WORD;
     let pages = pages_start..pages_start + page_count * PAGE;
     if u64_at(bytes, pages.end) != checksum_of(&bytes[..pages.end]) {
         return Err(ImageProblem::Checksum);
     }
-    let regions: Vec<Range<u64>> = bytes[HEADER_BYTES..regions_end]
+    let regions: Vec<Range<u64>> = bytes[IMAGE_HEADER_BYTES..regions_end]
         .chunks_exact(2 * WORD)
         .map(|pair| u64_at(pair, 0)..u64_at(pair, WORD))
         .collect();
@@ -169,7 +169,7 @@ pub(super) fn write(
         out.write_all(bytes)
     };
     put(out, &MAGIC)?;
-    put(out, &(u64::from(VERSION) | PAGE_BYTES << 32).to_le_bytes())?;
+    put(out, &(u64::from(IMAGE_VERSION) | PAGE_BYTES << 32).to_le_bytes())?;
     put(out, &(regions.len() as u64).to_le_bytes())?;
     put(out, &(frames.len() as u64).to_le_bytes())?;
     for region in regions {

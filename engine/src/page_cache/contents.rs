@@ -14,7 +14,7 @@ use crate::time::Monotonic;
 use crate::walk::Kernel;
 
 /// No entry.
-const NONE: u32 = u32::MAX;
+const NO_CONTENT: u32 = u32::MAX;
 
 /// Maximum size of the files of each lane, in bytes: a large file delays only others of its lane.
 const LANES: [u64; 3] = [1 << 20, 16 << 20, u64::MAX];
@@ -36,7 +36,7 @@ const SURE_SCANS: u32 = 4;
 /// Maximum number of least recently requested entries that are checked for one to evict.
 const EVICTION_CANDIDATES_MAX: usize = 64;
 /// The fraction of the entries that only users and processes below their share get.
-const RESERVED_PART: usize = 8;
+const CONTENT_SPARE_PART: usize = 8;
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 enum HashingState {
@@ -120,9 +120,9 @@ impl Contents {
     pub fn without_buffers(limits: &Limits, key: HashKey) -> Self {
         let capacity = limits.contents_max();
         let lane = |digests| Lane {
-            first: NONE,
-            last: NONE,
-            current: NONE,
+            first: NO_CONTENT,
+            last: NO_CONTENT,
+            current: NO_CONTENT,
             job: HashJob::new(digests),
             since_turn: 0,
         };
@@ -131,8 +131,8 @@ impl Contents {
             entries: room::list(capacity),
             capacity,
             index: HashIndex::new(capacity),
-            newest: NONE,
-            oldest: NONE,
+            newest: NO_CONTENT,
+            oldest: NO_CONTENT,
             lanes: DIGESTS.map(lane),
             buffers: None,
             scan: ScanNumber::default(),
@@ -176,9 +176,9 @@ impl Contents {
         self.entries.clear();
         self.index.clear();
         self.askers.clear();
-        (self.newest, self.oldest) = (NONE, NONE);
+        (self.newest, self.oldest) = (NO_CONTENT, NO_CONTENT);
         for lane in &mut self.lanes {
-            (lane.first, lane.last, lane.current) = (NONE, NONE, NONE);
+            (lane.first, lane.last, lane.current) = (NO_CONTENT, NO_CONTENT, NO_CONTENT);
         }
     }
 
@@ -253,13 +253,13 @@ impl Contents {
         while left > 0 {
             let Some(number) = self.next_lane() else { break };
             let lane = &mut self.lanes[number];
-            if lane.current == NONE {
+            if lane.current == NO_CONTENT {
                 let Some(entry) = self.entries.get_mut(lane.first as usize) else { break };
                 (entry.state, entry.begun) = (HashingState::AtWork, self.scan);
                 lane.current = lane.first;
                 lane.first = entry.behind;
-                if lane.first == NONE {
-                    lane.last = NONE;
+                if lane.first == NO_CONTENT {
+                    lane.last = NO_CONTENT;
                 }
                 lane.job.begin(&entry.file);
             }
@@ -268,7 +268,7 @@ impl Contents {
             lane.since_turn += cost;
             left = left.saturating_sub(cost);
             if let HashStep::Done(known) = step {
-                let current = core::mem::replace(&mut lane.current, NONE);
+                let current = core::mem::replace(&mut lane.current, NO_CONTENT);
                 let recent = lane.job.is_recent();
                 self.finish(current, known, recent);
             }
@@ -324,7 +324,7 @@ impl Contents {
     /// Makes an entry for a new file, in a free place or in that of an idle entry.
     fn admit(&mut self, file: &FileIdentity, asker: Asker) -> Option<u32> {
         let used = self.entries.len();
-        let reserve = self.capacity / RESERVED_PART;
+        let reserve = self.capacity / CONTENT_SPARE_PART;
         let is_above = self.askers.is_above_its_share(asker, self.capacity);
         let is_free = used < self.capacity && (used < self.capacity - reserve || !is_above);
         let idle = if is_free { None } else { Some(self.idle()?) };
@@ -341,9 +341,9 @@ impl Contents {
             asked: self.scan,
             known_at: Monotonic::default(),
             tries: 0,
-            newer: NONE,
-            older: NONE,
-            behind: NONE,
+            newer: NO_CONTENT,
+            older: NO_CONTENT,
+            behind: NO_CONTENT,
         };
         let index = if let Some(index) = idle {
             self.unlink(index);
@@ -383,7 +383,7 @@ impl Contents {
     fn link(&mut self, index: u32) {
         let older = core::mem::replace(&mut self.newest, index);
         if let Some(entry) = self.entries.get_mut(index as usize) {
-            (entry.newer, entry.older) = (NONE, older);
+            (entry.newer, entry.older) = (NO_CONTENT, older);
         }
         match self.entries.get_mut(older as usize) {
             Some(entry) => entry.newer = index,
@@ -409,7 +409,7 @@ impl Contents {
         let Some(entry) = self.entries.get_mut(index as usize) else { return };
         let number = LANES.iter().position(|&bytes| entry.file.size <= bytes).unwrap_or(0);
         entry.state = HashingState::Queued;
-        entry.behind = NONE;
+        entry.behind = NO_CONTENT;
         let lane = &mut self.lanes[number];
         let last = core::mem::replace(&mut lane.last, index);
         match self.entries.get_mut(last as usize) {
@@ -446,6 +446,6 @@ impl ContentEntry {
 
 impl Lane {
     fn has_work(&self) -> bool {
-        self.current != NONE || self.first != NONE
+        self.current != NO_CONTENT || self.first != NO_CONTENT
     }
 }

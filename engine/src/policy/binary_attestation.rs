@@ -31,7 +31,7 @@ use crate::state::ScanContext;
 use crate::state::facts::ProcessFacts;
 
 /// Maximum length of the reason in bytes: two paths of usual length, a hash and the text between.
-const REASON_BYTES: usize = 1024;
+const ATTESTATION_REASON_BYTES: usize = 1024;
 /// Maximum length of an entrypoint in the reason, in bytes.
 const LINE_BYTES: usize = 512;
 
@@ -57,7 +57,7 @@ impl Reporter<'_> {
         let mut accepted = Acceptance::Yes;
         let mut is_reported = false;
         for activity in activities {
-            let mut reason = ArrayString::<REASON_BYTES>::new();
+            let mut reason = ArrayString::<ATTESTATION_REASON_BYTES>::new();
             // Text that does not fit is cut off: the sentence begins with the most important part.
             let _ = write_reason(&mut reason, activity, alert);
             let evidence = AlertEvidence {

@@ -51,7 +51,7 @@ const SEARCH_NS: i64 = 1_000_000_000;
 /// The processes up to this one, init and kthreadd, start everything else.
 const KTHREADD: u32 = 2;
 /// Maximum number of generations below the processes of an alert, when it begins an incident.
-const GENERATIONS_MAX: usize = 16;
+const INCIDENT_GENERATIONS_MAX: usize = 16;
 
 /// A process of an alert, and whether what it starts belongs to the same act.
 #[derive(Clone, Copy, Debug)]
@@ -236,7 +236,7 @@ impl Incidents {
         for &party in parties.iter().filter(|party| party.process.process_id > KTHREADD) {
             is_new |= self.join(snapshot, party, number) && party.includes_children;
         }
-        for _ in 0..GENERATIONS_MAX {
+        for _ in 0..INCIDENT_GENERATIONS_MAX {
             if !is_new {
                 return;
             }

@@ -33,7 +33,7 @@ const MINUTE_NS: i64 = 60_000_000_000;
 /// in common. Jobs that run a few times an hour are one cause.
 const CAUSE_NS: i64 = 60 * MINUTE_NS;
 /// Time between two looks at all rows.
-const SEARCH_NS: i64 = 1_000_000_000;
+const ROWS_CHECK_NS: i64 = 1_000_000_000;
 /// Maximum number of names of processes in a record.
 pub(super) const NAMES_MAX: usize = 8;
 /// Length of a process's name with its NUL (`TASK_COMM_LEN`, include/linux/sched.h).
@@ -293,7 +293,7 @@ impl Repetitions {
 
     /// Whether it is time to look at all rows.
     pub(super) fn is_time_to_sum_up(&mut self) -> bool {
-        let is_time = self.now.since(self.summed) >= SEARCH_NS && !self.table.is_empty();
+        let is_time = self.now.since(self.summed) >= ROWS_CHECK_NS && !self.table.is_empty();
         if is_time {
             self.summed = self.now;
         }
@@ -319,7 +319,7 @@ impl Repetitions {
 
     /// Forgets the causes that have paused for a minute.
     fn make_room(&mut self) {
-        if self.searched.is_some_and(|last| self.now.since(last) < SEARCH_NS) {
+        if self.searched.is_some_and(|last| self.now.since(last) < ROWS_CHECK_NS) {
             return;
         }
         self.searched = Some(self.now);

@@ -33,7 +33,7 @@ use crate::state::ScanContext;
 use crate::state::facts::FileName;
 
 /// Maximum length of the reason in bytes: two paths of a dozen processes.
-const REASON_BYTES: usize = 1024;
+const SHELL_REASON_BYTES: usize = 1024;
 /// Maximum number of each kind in a record: as many as a finding has.
 const PROCESSES_MAX: usize = 16;
 const DESCRIPTORS_MAX: usize = 64;
@@ -83,7 +83,7 @@ impl Reporter<'_> {
                 network_connection_list: WrappedObjects::new(connections),
             });
         }
-        let mut reason = ArrayString::<REASON_BYTES>::new();
+        let mut reason = ArrayString::<SHELL_REASON_BYTES>::new();
         // Text that does not fit is cut off: the sentence begins with the most important part.
         let _ = write_reason(&mut reason, finding);
         let evidence = AlertEvidence {

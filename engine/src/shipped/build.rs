@@ -16,7 +16,7 @@ const SUBJECTS_MAX: usize = 4096;
 const FILES_MAX: usize = 4 << 20;
 const TEXT_BYTES_MAX: usize = 1 << 30;
 /// Maximum number of page hashes: those of 128 GiB of content, in 512 MiB of memory.
-const PAGES_MAX: usize = 32 << 20;
+const SHIPPED_PAGES_MAX: usize = 32 << 20;
 /// There are at most as many contents with page hashes as files.
 const _: () = assert!(FILES_MAX < super::AMBIGUOUS as usize);
 
@@ -150,7 +150,7 @@ impl ShippedBuilder {
                 return Ok(number);
             }
         }
-        room(self.shipped.pages.len(), pages.len(), PAGES_MAX, "pages")?;
+        room(self.shipped.pages.len(), pages.len(), SHIPPED_PAGES_MAX, "pages")?;
         let number = self.shipped.runs.len() as u32;
         self.shipped.runs.push(CompactRange {
             start: self.shipped.pages.len() as u32,

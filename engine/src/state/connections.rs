@@ -39,7 +39,7 @@ use crate::walk::{ConnectionRow, Index, Snapshot};
 use panoptes_tables::{HashKey, ListPool, PoolCursor, PoolList};
 
 /// Number of consecutive scans from which a connection must be absent to be over.
-const ABSENT_SCANS_MAX: u8 = 2;
+const CONNECTION_ABSENT_SCANS: u8 = 2;
 /// Number of rounds of chains that must begin and end without a connection for it to be over, while
 /// chains take turns: all of them had two turns then.
 const ABSENT_ROUNDS: u32 = 4;
@@ -591,7 +591,7 @@ impl Pass<'_, '_> {
             // A connection that ended before its process was reported waits for that.
             let is_early = !old.is(mark::REPORTED)
                 && old.owner().is_some_and(|it| self.holding.is_unannounced(&it));
-            if old.absent_scans >= ABSENT_SCANS_MAX && !is_early {
+            if old.absent_scans >= CONNECTION_ABSENT_SCANS && !is_early {
                 self.terminate();
                 return;
             }

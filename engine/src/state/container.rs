@@ -24,7 +24,7 @@ use panoptes_tables::{
 
 /// Number of consecutive scans from which a container must be absent to have ended. What a scan
 /// reads of a process's control groups can be torn although the process lives.
-const ABSENT_SCANS: u32 = 2;
+const CONTAINER_ABSENT_SCANS: u32 = 2;
 /// The same if no scan is complete.
 const UNSEEN_CONTAINER_SCANS_MAX: u32 = 8;
 /// Number of scans after which a container is reported although its first process was not.
@@ -482,7 +482,7 @@ impl Containers {
                 let counts = u32::from(snapshot.counts());
                 container.absent_scans += if whole { counts } else { 0 };
                 container.unseen_scans += if snapshot.processes.is_empty() { 0 } else { counts };
-                if container.absent_scans < ABSENT_SCANS
+                if container.absent_scans < CONTAINER_ABSENT_SCANS
                     && container.unseen_scans < UNSEEN_CONTAINER_SCANS_MAX
                 {
                     continue;

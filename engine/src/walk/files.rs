@@ -41,7 +41,7 @@ pub(super) const TORN_MAX: usize = 4096;
 
 /// Maximum number of rereads of changing names. A change takes less than a microsecond, unless its
 /// processor is stopped during the change.
-const ATTEMPTS_MAX: u32 = 8;
+const NAME_ATTEMPTS_MAX: u32 = 8;
 
 /// Maximum number of inodes that one scan finds while the kernel makes them, and of files whose
 /// sockets have other files by then.
@@ -173,7 +173,7 @@ impl Walker {
             };
             rounds_left = left;
             self.read_places(memory);
-            if attempts >= ATTEMPTS_MAX {
+            if attempts >= NAME_ATTEMPTS_MAX {
                 self.scratch.torn.clear();
             }
         }

@@ -559,7 +559,7 @@ fn fetch(
 }
 
 /// Number of objects whose searches are begun before these objects are decoded.
-const AHEAD: usize = 32;
+const OBJECTS_AHEAD: usize = 32;
 
 /// Calls `touch` for all items, some ahead of `take`. `touch` loads what `take` will search in a
 /// large table. So the waits for memory of several searches overlap, which a search that depends
@@ -571,8 +571,8 @@ fn each_ahead<Context>(
     touch: impl Fn(&Context, usize) -> u32,
     mut take: impl FnMut(&mut Context, usize),
 ) {
-    for start in (0..count).step_by(AHEAD) {
-        let window = start..count.min(start + AHEAD);
+    for start in (0..count).step_by(OBJECTS_AHEAD) {
+        let window = start..count.min(start + OBJECTS_AHEAD);
         let touched = window.clone().fold(0, |sum, index| sum ^ touch(context, index));
         core::hint::black_box(touched);
         window.for_each(|index| take(context, index));

@@ -30,7 +30,7 @@ const ROOM_MIN: usize = 64;
 /// Maximum number of queues that one scan lists: those of all levels, and of namespaces with one.
 pub(super) const LISTED_MAX: usize = QUEUE_TREE_DEPTH_MAX as usize * READS_MAX + NAMESPACES_MAX;
 /// Number of scans in which about all of them must be read: otherwise it is a gap.
-const WHOLE_SCANS_MAX: usize = 64;
+const ALL_QUEUES_SCANS: usize = 64;
 
 /// Purposes of [`Walker::chance`] beside the levels of trees. Else the turns of one may follow
 /// those of another.
@@ -246,7 +246,7 @@ fn turn(list: &mut [KernelVa], most: usize, chance: u64) -> Option<EarlyStop> {
     if list.len() > most {
         list.rotate_left((chance % list.len() as u64) as usize);
     }
-    let limit = most.saturating_mul(WHOLE_SCANS_MAX);
+    let limit = most.saturating_mul(ALL_QUEUES_SCANS);
     (list.len() > limit).then_some(EarlyStop::TooLong { limit: limit as u32 })
 }
 

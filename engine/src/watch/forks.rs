@@ -9,9 +9,9 @@ use crate::walk::{Machine, ScanError};
 
 /// Number of scans with a lower count that must show a later clock than the one before, for the
 /// count to be set back. While a state is loaded, each page of memory changes once or twice.
-const SCANS_MIN: u32 = 4;
+const LATER_CLOCKS_MIN: u32 = 4;
 /// Maximum time by which the machine's clock may get ahead of the watcher's meanwhile.
-const AHEAD_NS: i64 = 1_000_000_000;
+const CLOCK_AHEAD_NS_MAX: i64 = 1_000_000_000;
 /// Minimum time between two doubts, so that a guest that writes its clock hides nothing for long.
 const DOUBTS_APART_NS: i64 = 60_000_000_000;
 
@@ -49,7 +49,7 @@ struct Doubt {
 
 impl Doubt {
     const fn is_settled(&self) -> bool {
-        self.scans >= SCANS_MIN
+        self.scans >= LATER_CLOCKS_MIN
     }
 }
 
@@ -99,13 +99,13 @@ impl Forks {
             }
             return Ok(course);
         }
-        let most_ns = now.monotonic.since(self.read).saturating_add(AHEAD_NS);
+        let most_ns = now.monotonic.since(self.read).saturating_add(CLOCK_AHEAD_NS_MAX);
         let Some(forth_ns) = forth_ns.filter(|ns| (0..=most_ns).contains(ns)) else {
             return Err(ScanError::WentBack);
         };
         let set_back = self.set_back.get_or_insert(SetBack { since: now.real, scans: 0, from, to });
         set_back.scans += u32::from(forth_ns > 0 || is_outrun);
-        self.is_proven = set_back.scans >= SCANS_MIN;
+        self.is_proven = set_back.scans >= LATER_CLOCKS_MIN;
         Ok(if self.is_proven { Course::GoesOn } else { Course::Unclear })
     }
 
@@ -119,7 +119,7 @@ impl Forks {
     ) -> Course {
         if forth_ns.is_none_or(|ns| ns >= 0) {
             if let Some(doubt) = &mut self.doubt {
-                doubt.scans = SCANS_MIN;
+                doubt.scans = LATER_CLOCKS_MIN;
             }
             return Course::GoesOn;
         }
@@ -263,7 +263,7 @@ mod tests {
         let (found, _) = courses(&scans);
         let unclear = found.iter().filter(|course| **course == UNCLEAR).count();
         // A minute of scans 10 ms apart.
-        assert_eq!(unclear, SCANS_MIN as usize);
+        assert_eq!(unclear, LATER_CLOCKS_MIN as usize);
     }
 
     #[test]

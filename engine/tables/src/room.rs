@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
 /// Size in bytes of the smallest page.
-const PAGE_BYTES: usize = 4096;
+const PAGE_BYTES_MIN: usize = 4096;
 /// Number of pages after which a request to stop is looked for: 4 MiB.
 const PART_PAGES: usize = 1024;
 
@@ -106,7 +106,7 @@ pub fn list<T>(capacity: usize) -> Vec<T> {
     }
     let mut list = Vec::with_capacity(capacity);
     if matches!(MODE.get(), Mode::Touch) && size_of::<T>() > 0 {
-        let step = (PAGE_BYTES / size_of::<T>()).max(1);
+        let step = (PAGE_BYTES_MIN / size_of::<T>()).max(1);
         let spare = list.spare_capacity_mut();
         for part in spare.chunks_mut(step * PART_PAGES) {
             if must_stop() {
@@ -194,7 +194,7 @@ mod tests {
         let resident = || {
             let text = std::fs::read_to_string("/proc/self/statm").expect("/proc is mounted");
             let pages = text.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok());
-            pages.expect("it is a number") * PAGE_BYTES
+            pages.expect("it is a number") * PAGE_BYTES_MIN
         };
         let (stop, before) = (Arc::new(AtomicBool::new(true)), resident());
         let made = touch_unless(&stop, || (list::<u64>(1 << 26), make(10_000)));

@@ -59,11 +59,11 @@ pub const HEADER_BYTES: usize = 8;
 const NO_ENTRY: u32 = u32::MAX;
 /// Smallest number of strings for which there is room.
 const STRINGS_MIN: usize = 8;
-/// Texts longer than this leave a part of the open room to shorter ones ([`ROOM_PART`]), so that
+/// Texts longer than this leave a part of the open room to shorter ones ([`SHORT_TEXT_PART`]), so that
 /// the beginning of a name still fits when the whole one does not.
 const LONG_BYTES: usize = 64;
 /// The fraction of the open room that is kept from long texts.
-const ROOM_PART: usize = 16;
+const SHORT_TEXT_PART: usize = 16;
 /// Compaction must free at least this fraction of the arena, or it would run at every string.
 const GARBAGE_PART: usize = 16;
 
@@ -232,7 +232,7 @@ impl Strings {
     /// Whether a string, header included, may use the open room.
     fn has_open_room(&self, needed: usize) -> bool {
         let is_long = needed > HEADER_BYTES + LONG_BYTES && self.has_reserve();
-        let kept = if is_long { self.open.bytes / ROOM_PART } else { 0 };
+        let kept = if is_long { self.open.bytes / SHORT_TEXT_PART } else { 0 };
         self.open_used.bytes + needed + kept <= self.open.bytes
             && self.open_used.strings < self.open.strings
     }

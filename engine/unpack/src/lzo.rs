@@ -17,7 +17,7 @@ const EXTRA_FIELD: u32 = 0x40;
 const CHECKSUMS_UNPACKED: [u32; 2] = [0x1, 0x100];
 const CHECKSUMS_PACKED: [u32; 2] = [0x2, 0x200];
 /// Maximum size of an unpacked block (`LZO_BLOCK_SIZE`).
-const BLOCK_BYTES: usize = 256 << 10;
+const LZO_BLOCK_BYTES_MAX: usize = 256 << 10;
 
 /// Reads the blocks of one file.
 pub(crate) struct Lzop<R> {
@@ -88,7 +88,7 @@ impl<R: Read> Unpack for Lzop<R> {
             return Ok(false);
         }
         let packed = self.number()? as usize;
-        if unpacked > BLOCK_BYTES || packed > unpacked || packed == 0 {
+        if unpacked > LZO_BLOCK_BYTES_MAX || packed > unpacked || packed == 0 {
             return Err(damaged("a block has a bad size"));
         }
         // A block that did not become smaller is stored.

@@ -20,7 +20,7 @@ const USUAL_BEGINNINGS: [u64; 2] = [0x4000_0000, 0x8000_0000];
 const SYSNAME: &[u8] = b"Linux\0";
 
 /// Maximum number of places with that name and the right release that are tried.
-const PLACES_MAX: usize = 64;
+const MOVED_PLACES_MAX: usize = 64;
 
 /// Distances to move a source that does not know its addresses, the most likely first.
 pub(crate) fn usual_moves() -> impl Iterator<Item = u64> {
@@ -50,7 +50,7 @@ pub(crate) fn search_moves(
         if agrees {
             moves.push(distance);
         }
-        if moves.len() == PLACES_MAX {
+        if moves.len() == MOVED_PLACES_MAX {
             break;
         }
     }

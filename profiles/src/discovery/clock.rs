@@ -17,7 +17,7 @@ use crate::object::read_object;
 const CALENDAR_SECONDS: core::ops::Range<u64> = 1_262_304_000..5_680_281_600;
 
 /// Maximum number of places in an image with such a time that are checked further.
-const PLACES_MAX: u32 = 1 << 14;
+const CLOCK_PLACES_MAX: u32 = 1 << 14;
 
 const NS_PER_SECOND: i64 = 1_000_000_000;
 
@@ -128,7 +128,7 @@ fn search(
                 continue;
             }
             places += 1;
-            if places > PLACES_MAX {
+            if places > CLOCK_PLACES_MAX {
                 return None;
             }
             let time = address.plus(index as u64 * 8);

@@ -16,7 +16,7 @@ use crate::profile_file::ProfileFile;
 use crate::symbols::Symbols;
 
 /// Maximum length of a line of `/proc/kallsyms` that is read: an address, a type, a name, a module.
-const LINE_BYTES_MAX: u64 = 1024;
+const SYMBOL_LINE_BYTES_MAX: u64 = 1024;
 
 /// Generates a profile of the running kernel; `release` is that of `uname`.
 ///
@@ -57,7 +57,7 @@ pub(super) fn symbols(kallsyms: impl Read) -> Result<Symbols, ImportError> {
     let mut addresses = 0_u64;
     loop {
         line.clear();
-        if (&mut reader).take(LINE_BYTES_MAX).read_until(b'\n', &mut line)? == 0 {
+        if (&mut reader).take(SYMBOL_LINE_BYTES_MAX).read_until(b'\n', &mut line)? == 0 {
             break;
         }
         let mut words = line.trim_ascii_end().split(u8::is_ascii_whitespace);

@@ -20,7 +20,7 @@ const RPM: &[u8] = &[0xed, 0xab, 0xee, 0xdb];
 const RPM_LEAD_BYTES: u64 = 96;
 
 /// Maximum number of members of an archive that are read.
-const MEMBERS_MAX: u32 = 1 << 20;
+const PACKAGE_MEMBERS_MAX: u32 = 1 << 20;
 
 /// Maximum sizes of an RPM header and of a name in cpio, in bytes.
 const HEADER_BYTES_MAX: u64 = 256 << 20;
@@ -70,7 +70,7 @@ fn from_deb(package: &mut impl Read, out: &mut dyn Write) -> Result<String, Impo
     const BAD: ImportError = ImportError::Package("it is no ar archive as deb(5) has it");
     let mut rest = [0; 4];
     package.read_exact(&mut rest)?;
-    for _ in 0..MEMBERS_MAX {
+    for _ in 0..PACKAGE_MEMBERS_MAX {
         let mut header = [0; 60];
         if package.read_exact(&mut header).is_err() {
             break;
@@ -109,7 +109,7 @@ fn from_tar(member: &mut dyn Read, out: &mut dyn Write) -> Result<String, Import
     let damaged = |error: io::Error| ImportError::Compressed(error.to_string());
     // Raw: otherwise names in a member of their own are read completely, however long; no kernel
     // has one.
-    for entry in archive.entries().map_err(damaged)?.raw(true).take(MEMBERS_MAX as usize) {
+    for entry in archive.entries().map_err(damaged)?.raw(true).take(PACKAGE_MEMBERS_MAX as usize) {
         let entry = entry.map_err(damaged)?;
         let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         if entry.header().entry_type().is_file() && is_kernel(&path) {
@@ -155,7 +155,7 @@ fn from_cpio(archive: &mut dyn Read, out: &mut dyn Write) -> Result<String, Impo
         io::copy(&mut archive.take(bytes), &mut io::sink())?;
         Ok(())
     };
-    for _ in 0..MEMBERS_MAX {
+    for _ in 0..PACKAGE_MEMBERS_MAX {
         let mut header = [0; 110];
         archive.read_exact(&mut header)?;
         let text = str::from_utf8(&header).map_err(|_| BAD)?;

@@ -44,7 +44,7 @@ const MARKED_BYTES_MAX: u32 = SYMBOLS_A_MARKER * (KALLSYMS_NAME_BYTES_MAX as u32
 const COUNTS_MAX: u32 = 8;
 
 /// Alignment of tables: v7.x aligns to the size of their numbers, earlier kernels to twice that.
-const ALIGNMENT: u64 = 4;
+const TABLE_ALIGNMENT: u64 = 4;
 
 /// Reads up to so many bytes from an address on.
 pub type KernelReadFn<'r> = dyn FnMut(KernelVa, usize) -> Vec<u8> + 'r;
@@ -139,7 +139,8 @@ fn tokens(
     let first = digits.0.saturating_sub(TOKENS_BYTES_MAX).max(image.start);
     let before = digits.0.checked_sub(first)? as usize;
     let bytes = read(KernelVa(first), before + TOKENS_BYTES_MAX as usize + TOKEN_INDEX_BYTES);
-    let mut at = digits.0.checked_add(DIGITS.len() as u64)?.checked_next_multiple_of(ALIGNMENT)?;
+    let mut at =
+        digits.0.checked_add(DIGITS.len() as u64)?.checked_next_multiple_of(TABLE_ALIGNMENT)?;
     loop {
         let start = (at - first) as usize;
         let index = bytes.get(start..start + TOKEN_INDEX_BYTES)?;
@@ -166,10 +167,10 @@ fn tokens(
             });
         if let Some(table) = table.filter(|_| found) {
             let table = first + table as u64;
-            let aligned = table.is_multiple_of(ALIGNMENT);
+            let aligned = table.is_multiple_of(TABLE_ALIGNMENT);
             return aligned.then_some((KernelVa(table), KernelVa(at)));
         }
-        at = at.checked_add(ALIGNMENT)?;
+        at = at.checked_add(TABLE_ALIGNMENT)?;
     }
 }
 
@@ -244,7 +245,7 @@ fn markers_at_end(bytes: &[u8], token_table: KernelVa) -> Option<Markers> {
     let count = (last - first + 1) as u32;
     let at = token_table.0 - bytes.len() as u64 + first as u64 * 4;
     // A kernel has more symbols than one marker covers.
-    if count < 2 || !at.is_multiple_of(ALIGNMENT) {
+    if count < 2 || !at.is_multiple_of(TABLE_ALIGNMENT) {
         return None;
     }
     let least = (count - 1).checked_mul(SYMBOLS_A_MARKER)?;
@@ -291,12 +292,13 @@ fn names_before(
     let end = markers.at.checked_sub(u64::from(markers.last))?;
     // The names of the last marker fill the space between, so the names begin that much earlier.
     // The number of symbols, padded to eight bytes or not, is before the names.
-    let end = end & !(ALIGNMENT - 1);
-    let slack = u64::from(MARKED_BYTES_MAX).min(end.checked_sub(image.start)?) & !(ALIGNMENT - 1);
+    let end = end & !(TABLE_ALIGNMENT - 1);
+    let slack =
+        u64::from(MARKED_BYTES_MAX).min(end.checked_sub(image.start)?) & !(TABLE_ALIGNMENT - 1);
     let window_at = end - slack;
     let window = read(KernelVa(window_at), slack as usize);
     let mut tries = 0;
-    for back in (0..=slack).step_by(ALIGNMENT as usize) {
+    for back in (0..=slack).step_by(TABLE_ALIGNMENT as usize) {
         let Some(before) = window.get(..(slack - back) as usize) else { continue };
         let number = |bytes: Option<&[u8; 4]>| bytes.map(|bytes| u32::from_le_bytes(*bytes));
         let (near, far) = match before.last_chunk::<8>() {

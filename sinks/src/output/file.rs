@@ -130,7 +130,7 @@ enum Change {
 
 /// Maximum time that a record waits for others to share its write.
 const FLUSH_NS: u64 = 5_000_000;
-const RETRY_NS: u64 = 100_000_000;
+const FILE_RETRY_NS: u64 = 100_000_000;
 const SECOND_NS: u64 = 1_000_000_000;
 /// How often `finish` waits, and how long each time.
 const LAST_WAITS: usize = 100;
@@ -479,7 +479,7 @@ impl Output for FileOutput {
         }
         if let Err(error) = self.transport.advance(wait) {
             self.counters.add_error(&error);
-            self.retry_at = Some(now_ns + RETRY_NS);
+            self.retry_at = Some(now_ns + FILE_RETRY_NS);
         }
         self.end_sync();
         self.advance_change(now_ns);

@@ -22,7 +22,7 @@ use crate::panics::caught;
 
 /// Blocks between the writer and the thread, and the bytes of each.
 const BLOCKS: usize = 4;
-const BLOCK_BYTES: usize = 64 << 10;
+const QUEUE_BLOCK_BYTES: usize = 64 << 10;
 /// An operation that takes longer is reported: the disk does not answer.
 const STALL: Duration = Duration::from_secs(3);
 /// How long the thread sleeps at most while work is left, and while none is.
@@ -90,7 +90,7 @@ enum OutputThreadRequest<T> {
 
 impl IsolatedOutput {
     /// Bytes of memory that each takes.
-    pub const BYTES: usize = QueueSize { blocks: BLOCKS, block_bytes: BLOCK_BYTES }.bytes();
+    pub const BYTES: usize = QueueSize { blocks: BLOCKS, block_bytes: QUEUE_BLOCK_BYTES }.bytes();
 
     /// Gives an output a thread. `enter` runs on it first.
     ///
@@ -105,7 +105,7 @@ impl IsolatedOutput {
         let now = Instant::now();
         let state = OutputThreadState {
             full: VecDeque::with_capacity(BLOCKS),
-            free: (0..BLOCKS).map(|_| RecordBlock::new(BLOCK_BYTES)).collect(),
+            free: (0..BLOCKS).map(|_| RecordBlock::new(QUEUE_BLOCK_BYTES)).collect(),
             clock: (0, now),
             has_block: false,
             working_since: None,

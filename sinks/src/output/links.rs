@@ -11,7 +11,7 @@ use std::path::Path;
 
 /// Bits of a mode: others than the owner may write; only owners of files may move them.
 const OTHERS_WRITE: u32 = 0o022;
-const STICKY: u32 = 0o1000;
+const STICKY_FOLDER: u32 = 0o1000;
 
 /// Opens a file with these options.
 ///
@@ -42,7 +42,7 @@ fn is_trusted(path: &Path) -> io::Result<bool> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new(".")).metadata()?;
     let mode = folder.permissions().mode();
-    let is_closed = mode & OTHERS_WRITE == 0 || mode & STICKY != 0;
+    let is_closed = mode & OTHERS_WRITE == 0 || mode & STICKY_FOLDER != 0;
     Ok(is_closed && is_ours(&folder) && is_ours(&path.symlink_metadata()?))
 }
 

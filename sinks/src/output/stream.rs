@@ -24,7 +24,7 @@ pub struct StreamOutput {
     retry_at: Option<u64>,
 }
 
-const RETRY_NS: u64 = 100_000_000;
+const WRITE_RETRY_NS: u64 = 100_000_000;
 
 impl StreamOutput {
     /// Writes all records, as they are, to `file` at its current position. For standard output,
@@ -66,7 +66,7 @@ impl StreamOutput {
             io::ErrorKind::WouldBlock => self.retry_at = Some(now_ns),
             _ => {
                 self.counters.add_error(error);
-                self.retry_at = Some(now_ns + RETRY_NS);
+                self.retry_at = Some(now_ns + WRITE_RETRY_NS);
             }
         }
     }

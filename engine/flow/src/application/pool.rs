@@ -4,7 +4,7 @@ use panoptes_records::flow::application::Application;
 use panoptes_tables::room;
 
 /// No application.
-const NONE: u32 = u32::MAX;
+const NO_APPLICATION: u32 = u32::MAX;
 
 /// Room for the application of each flow. Its memory is used when one is known.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub(super) struct Pool {
 impl Pool {
     pub(super) fn new(flows: usize) -> Self {
         Self {
-            of_flows: room::copies(NONE, flows),
+            of_flows: room::copies(NO_APPLICATION, flows),
             all: room::list(flows),
             free: room::list(flows),
         }
@@ -31,9 +31,11 @@ impl Pool {
 
     /// Forgets the application of a flow.
     pub(super) fn clear(&mut self, flow: u32) {
-        if let Some(number) = self.of_flows.get_mut(flow as usize).filter(|one| **one != NONE) {
+        if let Some(number) =
+            self.of_flows.get_mut(flow as usize).filter(|one| **one != NO_APPLICATION)
+        {
             self.free.push(*number);
-            *number = NONE;
+            *number = NO_APPLICATION;
         }
     }
 

@@ -112,9 +112,9 @@ impl Loader {
                 return refuse(None, format!("can't be read: {error}"), denied);
             }
         };
-        if bytes.len() as u64 > FILE_BYTES_MAX {
+        if bytes.len() as u64 > CONFIG_BYTES_MAX {
             let message =
-                format!("is larger than {} KiB; is it a configuration?", FILE_BYTES_MAX >> 10);
+                format!("is larger than {} KiB; is it a configuration?", CONFIG_BYTES_MAX >> 10);
             return refuse(None, message, false);
         }
         String::from_utf8(bytes).or_else(|error| {
@@ -129,7 +129,7 @@ impl Loader {
 /// large.
 fn read_bounded(file: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(file)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    File::open(file)?.take(CONFIG_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -147,4 +147,4 @@ fn place_after(good: &[u8]) -> ConfigLocation {
 const SECRETS: [&str; 5] = ["authorization", "token", "key", "cookie", "secret"];
 
 /// Large enough for thousands of systems.
-const FILE_BYTES_MAX: u64 = 4 << 20;
+const CONFIG_BYTES_MAX: u64 = 4 << 20;

@@ -593,14 +593,14 @@ pub(crate) fn nearest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
     known
         .iter()
         .map(|word| (strsim::jaro_winkler(&given, &word.to_lowercase()), *word))
-        .filter(|(likeness, _)| *likeness > LIKENESS_MIN)
+        .filter(|(likeness, _)| *likeness > KEY_LIKENESS_MIN)
         .max_by(|(left, _), (right, _)| left.total_cmp(right))
         .map(|(_, word)| word)
 }
 
 /// Accepts typing mistakes and other word orders (`max_file`, `logfolder`, `process_create`), but
 /// not words that only share a prefix.
-const LIKENESS_MIN: f64 = 0.85;
+const KEY_LIKENESS_MIN: f64 = 0.85;
 
 /// More keys than this are too many for one line; only the activities are more.
 const LISTED_MAX: usize = 16;

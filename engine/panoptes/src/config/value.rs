@@ -272,8 +272,8 @@ impl Setting for String {
     fn read(text: &str, _base: &Path) -> Result<Self, String> {
         if text.is_empty() {
             Err("is empty".to_owned())
-        } else if text.len() > LINE_BYTES_MAX {
-            Err(format!("is longer than {LINE_BYTES_MAX} bytes"))
+        } else if text.len() > TEXT_LINE_BYTES_MAX {
+            Err(format!("is longer than {TEXT_LINE_BYTES_MAX} bytes"))
         } else if text.chars().any(is_unprintable) {
             Err("contains control characters".to_owned())
         } else {
@@ -282,7 +282,7 @@ impl Setting for String {
     }
 }
 
-const LINE_BYTES_MAX: usize = 1024;
+const TEXT_LINE_BYTES_MAX: usize = 1024;
 
 impl Setting for ByteSize {
     const FORM: &'static str = "size";

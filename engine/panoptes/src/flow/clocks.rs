@@ -11,7 +11,7 @@ const SET_NS: i64 = 1_000_000_000;
 /// How old a stamp may be: packets wait in a ring while the sensor does not run.
 const OLDEST_NS: i64 = 60_000_000_000;
 /// How far a stamp may be ahead of the clock of this machine.
-const AHEAD_NS: i64 = 1_000_000_000;
+const STAMP_AHEAD_NS_MAX: i64 = 1_000_000_000;
 
 /// The real and the monotonic clock.
 #[derive(Clone, Debug)]
@@ -56,7 +56,7 @@ impl Clocks {
         self.ahead_ns = ahead_ns;
         let earliest_ns = if self.last_ns < now_ns { self.last_ns } else { now_ns };
         self.last_ns = now_ns;
-        let plausible = earliest_ns - OLDEST_NS..now_ns.saturating_add(AHEAD_NS);
+        let plausible = earliest_ns - OLDEST_NS..now_ns.saturating_add(STAMP_AHEAD_NS_MAX);
         let was_set = by_ns.unsigned_abs() >= SET_NS as u64;
         (PlausibleTimes { plausible, now_ns }, if was_set { Some(by_ns) } else { None })
     }

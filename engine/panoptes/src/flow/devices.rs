@@ -56,7 +56,7 @@ pub(super) struct FlowStream {
 /// All interfaces that are up.
 pub(super) const ALL: &str = "all";
 /// The kernel's pseudo-device.
-const ANY: &str = "any";
+const ANY_DEVICE: &str = "any";
 
 /// Reads the words of one `-i`.
 pub(super) fn parse(what: &str, text: &str) -> Result<Vec<FlowStream>, Failure> {
@@ -118,7 +118,7 @@ fn named(what: &str, word: &str) -> Result<NamedInterface, Failure> {
         Some(name) => (name, Means::Xdp),
         None => (word, Means::Ring),
     };
-    if means == Means::Xdp && [ALL, ANY].contains(&name) {
+    if means == Means::Xdp && [ALL, ANY_DEVICE].contains(&name) {
         return Err(mistake(format!("{what}: xdp: needs the name of one interface")));
     }
     // The link type behind a name is not supported.

@@ -20,7 +20,7 @@ const FILES_MAX: usize = 65_536;
 /// Captures that are remembered when they were read. Those of the folder are never forgotten.
 const REMEMBERED_MAX: usize = 2 * FILES_MAX;
 /// A shorter file may be the beginning of a capture: the header of pcap has so many bytes.
-const HEADER_BYTES: u64 = 24;
+const PCAP_HEADER_BYTES: u64 = 24;
 /// The first packets whose times are compared: one of them may be wrong.
 const TIMES: usize = 3;
 /// A first packet that is further from their median has a wrong time, in nanoseconds.
@@ -151,7 +151,7 @@ impl Rotation {
                 if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::UnexpectedEof) => {}
             Err(error) => {
                 let (_, length, ..) = known.state;
-                if !known.is_reported && length >= HEADER_BYTES {
+                if !known.is_reported && length >= PCAP_HEADER_BYTES {
                     self.messages.warning(format_args!("left out: {error}"));
                     known.is_reported = true;
                 }

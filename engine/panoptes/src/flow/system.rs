@@ -51,7 +51,7 @@ const ALERTS: [Activity; 2] =
 /// Room for a label: its name, two numbers of ten digits, a name of 15 bytes and 12 of an id.
 type ProcessLabel = ArrayString<64>;
 /// Number of consecutive failed scans after which the system is searched again.
-const FAILURES_MAX: u32 = 5;
+const FAILED_SCANS_MAX: u32 = 5;
 /// The time between two searches for a system that was lost.
 const SEARCH: Duration = Duration::from_secs(1);
 
@@ -354,7 +354,7 @@ impl Scanner {
             Ok(()) => self.failures = 0,
             Err(error) => {
                 self.failures += 1;
-                if self.failures >= FAILURES_MAX {
+                if self.failures >= FAILED_SCANS_MAX {
                     self.messages.warning(format_args!("{name}: {error}; searching it again"));
                     self.lose();
                     return;

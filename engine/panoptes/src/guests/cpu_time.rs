@@ -14,7 +14,7 @@ const THREADS_MAX: usize = 4096;
 const STAT_BYTES_MAX: usize = 4096;
 /// The unit of CPU times in /proc: `USER_HZ` is 100 on x86-64 and arm64
 /// (include/asm-generic/param.h).
-const TICK: Duration = Duration::from_millis(10);
+const CPU_TICK: Duration = Duration::from_millis(10);
 
 /// The CPU time that a guest's virtual processors have used since QEMU started. Where QEMU does
 /// not name its threads (`-name debug-threads=on`), all but the main one count.
@@ -47,7 +47,7 @@ pub(crate) fn may_be_starting(process: &GuestProcess) -> bool {
     let (pid, start_ticks) = process.key();
     let now = clock_gettime(ClockId::Boottime);
     let now = Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32);
-    let tick_ms = TICK.as_millis() as u64;
+    let tick_ms = CPU_TICK.as_millis() as u64;
     let start = Duration::from_millis(start_ticks.saturating_mul(tick_ms));
     let is_young = now.saturating_sub(start) < START_TIME;
     is_young && of_processors(pid).is_ok_and(|used| used < START_CPU_TIME)
@@ -75,7 +75,7 @@ impl QemuThread {
         let mut ticks = || fields.next()?.parse::<u64>().ok();
         let ticks = ticks()?.checked_add(ticks()?)?;
         let seconds_and_rest = (ticks / 100, u32::try_from(ticks % 100).ok()?);
-        let cpu_time = Duration::from_secs(seconds_and_rest.0) + TICK * seconds_and_rest.1;
+        let cpu_time = Duration::from_secs(seconds_and_rest.0) + CPU_TICK * seconds_and_rest.1;
         Some(Self { id: id.parse().ok()?, is_processor: is_processor(name), cpu_time })
     }
 }
@@ -143,7 +143,7 @@ mod tests {
         let before = of_processors(pid).unwrap();
         let begin = std::time::Instant::now();
         let mut sum = 0_u64;
-        while of_processors(pid).unwrap() < before + TICK * 3 {
+        while of_processors(pid).unwrap() < before + CPU_TICK * 3 {
             sum = (0..100_000).fold(sum, u64::wrapping_add);
             assert!(begin.elapsed() < Duration::from_mins(1), "{sum}");
         }

@@ -9,7 +9,7 @@ use crate::config::GuestName;
 /// Maximum number of guests that a message names.
 const SHOWN_MAX: usize = 8;
 /// Accepts typing mistakes, but not names that only begin alike.
-const LIKENESS_MIN: f64 = 0.85;
+const NAME_LIKENESS_MIN: f64 = 0.85;
 /// A shorter text is hardly the beginning of a UUID.
 const UUID_DIGITS_MIN: usize = 4;
 /// Typing mistakes in a UUID.
@@ -143,7 +143,7 @@ fn nearest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
     let name = name.to_lowercase();
     let near =
         names.iter().map(|other| (strsim::jaro_winkler(&name, &other.to_lowercase()), *other));
-    let near = near.filter(|(likeness, _)| *likeness > LIKENESS_MIN);
+    let near = near.filter(|(likeness, _)| *likeness > NAME_LIKENESS_MIN);
     near.max_by(|(left, _), (right, _)| left.total_cmp(right)).map(|(_, other)| other)
 }
 

@@ -32,7 +32,7 @@ pub(super) struct DebugLog {
 }
 
 /// How often the file is looked for under its name.
-const POLL_INTERVAL: Duration = Duration::from_secs(1);
+const FILE_NAME_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The file's name in `service.debug_log_folder`.
 const NAME: &str = "panoptes.log";
@@ -53,7 +53,7 @@ impl DebugLog {
 
     /// Opens the file again if another one has its name, or none.
     fn look(&mut self) -> io::Result<()> {
-        if self.lost == 0 && self.seen.elapsed() < POLL_INTERVAL {
+        if self.lost == 0 && self.seen.elapsed() < FILE_NAME_INTERVAL {
             return Ok(());
         }
         let opened = self.file.metadata()?;
@@ -170,7 +170,7 @@ mod tests {
         log.write(b"1\n").unwrap();
         fs::remove_dir_all(&inner).unwrap();
         fs::write(&inner, "").unwrap();
-        log.seen = Instant::now().checked_sub(POLL_INTERVAL).unwrap();
+        log.seen = Instant::now().checked_sub(FILE_NAME_INTERVAL).unwrap();
         log.write(b"2\n").unwrap_err();
         log.write(b"3\n").unwrap();
         assert_eq!(log.lost, 2);

@@ -1,6 +1,6 @@
 //! A log on a thread of its own: a disk that does not answer delays nobody for long.
 //!
-//! The writer of a line waits until it is in the file, for [`WAIT`] at most. From then on nobody
+//! The writer of a line waits until it is in the file, for [`LINE_WAIT`] at most. From then on nobody
 //! waits until the thread has written all. What finds no room meanwhile is lost and counted.
 
 use std::collections::VecDeque;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use panoptes_sinks::output::file::FileOptions;
 
 /// How long one line waits for the disk.
-const WAIT: Duration = Duration::from_millis(100);
+const LINE_WAIT: Duration = Duration::from_millis(100);
 /// Bytes of lines that wait, at most.
 const WAITING_BYTES_MAX: usize = 1 << 20;
 
@@ -129,7 +129,7 @@ impl LogThreadQueue {
         self.changed.notify_all();
         let begin = Instant::now();
         while state.done < own && !state.is_stalled && !state.has_ended {
-            let Some(left) = WAIT.checked_sub(begin.elapsed()) else {
+            let Some(left) = LINE_WAIT.checked_sub(begin.elapsed()) else {
                 state.is_stalled = true;
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "its disk does not answer"));
             };
@@ -242,14 +242,18 @@ mod tests {
         let (log, word, all) = slow();
         let begin = Instant::now();
         assert_eq!(log.write(b"first").unwrap_err().kind(), io::ErrorKind::TimedOut);
-        assert!(begin.elapsed() >= WAIT);
+        assert!(begin.elapsed() >= LINE_WAIT);
         let line = [b'x'; 1 << 10];
         let begin = Instant::now();
         let lines = WAITING_BYTES_MAX / line.len();
         for _ in 0..lines + 7 {
             log.write(&line).unwrap();
         }
-        assert!(begin.elapsed() < WAIT * lines as u32 / 2, "nobody waits: {:?}", begin.elapsed());
+        assert!(
+            begin.elapsed() < LINE_WAIT * lines as u32 / 2,
+            "nobody waits: {:?}",
+            begin.elapsed()
+        );
         drop(word);
         let next = || panoptes_bounded::recv(&all).unwrap();
         assert_eq!(next(), "0 first");

@@ -12,7 +12,7 @@ use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use rustix::io::Errno;
 
 /// For how long one message waits for the reader.
-const WAIT: Duration = Duration::from_millis(100);
+const READER_WAIT: Duration = Duration::from_millis(100);
 
 /// A pipe with room takes this many bytes at once: `PIPE_BUF` of pipe(7).
 const AT_ONCE: usize = 4096;
@@ -54,7 +54,7 @@ impl<T: AsFd> TimedWrite<T> {
     }
 
     fn write_in_parts(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        let until = Instant::now() + if self.is_stuck { Duration::ZERO } else { WAIT };
+        let until = Instant::now() + if self.is_stuck { Duration::ZERO } else { READER_WAIT };
         while !bytes.is_empty() {
             if !self.has_room(until) {
                 return Err(ErrorKind::TimedOut.into());
@@ -126,13 +126,13 @@ mod tests {
     fn check(mut timed: TimedWrite<impl AsFd>, mut reader: impl io::Read, line: &str) {
         let begin = Instant::now();
         let fits = fill(&mut timed, line);
-        assert!(fits > 0 && begin.elapsed() >= WAIT, "{fits} lines");
+        assert!(fits > 0 && begin.elapsed() >= READER_WAIT, "{fits} lines");
         let begin = Instant::now();
         for _ in 0..100 {
             let error = timed.write_all(b"lost\n").unwrap_err();
             assert_eq!(error.kind(), ErrorKind::TimedOut);
         }
-        assert!(begin.elapsed() < 50 * WAIT, "{:?}", begin.elapsed());
+        assert!(begin.elapsed() < 50 * READER_WAIT, "{:?}", begin.elapsed());
         let (mut text, mut part) = (Vec::new(), [0; 4096]);
         while timed.write_all(b"again\n").is_err() {
             let length = reader.read(&mut part).unwrap();

@@ -20,7 +20,7 @@ use panoptes_sources::{AnySource, MachineSource as _};
 use serde_json::Value;
 
 use super::damage::Damage;
-use super::{ATTEMPTS_MAX, ScanLog, attach_to, verdict};
+use super::{SCAN_ATTEMPTS_MAX, ScanLog, attach_to, verdict};
 use crate::attach::warn_losses;
 use crate::exit::{Exit, Failure, print};
 use crate::message::{Messages, wants_colour};
@@ -142,7 +142,7 @@ pub(super) fn check(
             Ok(()) => scans += 1,
             Err(error) => {
                 failures += 1;
-                if source.is_still() || failures == ATTEMPTS_MAX {
+                if source.is_still() || failures == SCAN_ATTEMPTS_MAX {
                     let message = format!("{}: {error}", request.system.name);
                     return Err(Failure::new(Exit::NoKernel, message));
                 }

@@ -14,7 +14,7 @@ use super::system_events::{SystemEvents, because};
 use crate::message::Messages;
 
 /// Least time from one report to the next.
-const PERIOD: Duration = Duration::from_mins(1);
+const EXCEPTION_REPORT_PERIOD: Duration = Duration::from_mins(1);
 
 /// The exceptions of all systems, and what was reported of each.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ impl SilencedAlerts {
     /// Reports what was silenced since the last report, if that is due.
     pub(super) fn report(&mut self, now: Instant, events: &mut SystemEvents) {
         if now >= self.next && self.write(events) {
-            self.next = now + PERIOD;
+            self.next = now + EXCEPTION_REPORT_PERIOD;
         }
     }
 

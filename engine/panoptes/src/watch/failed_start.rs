@@ -23,7 +23,7 @@ use crate::message::Messages;
 use crate::request::WatchRequest;
 
 /// How often this thread looks whether the writer's has ended.
-const POLL_INTERVAL: Duration = Duration::from_millis(5);
+const WRITER_END_INTERVAL: Duration = Duration::from_millis(5);
 /// How long outputs may take to note what they have not sent.
 const STOP_PATIENCE: Duration = Duration::from_secs(1);
 /// How long the outputs may take: a receiver may be away, or a disk not answer.
@@ -58,13 +58,13 @@ pub(super) fn report(
     // Without a thread, the failure is in the messages alone.
     let Ok(thread) = thread::Builder::new().spawn(write) else { return };
     while !thread.is_finished() && begin.elapsed() < PATIENCE {
-        if signals.wait(POLL_INTERVAL) == Some(StopRequest::Stop) {
+        if signals.wait(WRITER_END_INTERVAL) == Some(StopRequest::Stop) {
             break;
         }
     }
     stop.store(true, Ordering::Relaxed);
     let end = Instant::now();
     while !thread.is_finished() && end.elapsed() < STOP_PATIENCE {
-        sleep(POLL_INTERVAL);
+        sleep(WRITER_END_INTERVAL);
     }
 }

@@ -10,7 +10,7 @@ use crate::guests::Guest;
 
 /// Time between two searches. One search takes some milliseconds on a machine with hundreds of
 /// processes.
-const POLL_INTERVAL: Duration = Duration::from_secs(3);
+const GUEST_SEARCH_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Guests that can't be watched that one search reports: any user may start programs that look like
 /// guests.
@@ -45,7 +45,7 @@ impl Finder {
     pub(super) fn begins(&mut self, now: Instant) -> bool {
         let is_due = now >= self.next;
         if is_due {
-            self.next = now + POLL_INTERVAL;
+            self.next = now + GUEST_SEARCH_INTERVAL;
             self.ended.clear();
         }
         is_due
@@ -113,7 +113,7 @@ mod tests {
         };
         assert_eq!(pids(&mut finder), [4]);
         // Another process may have the number later.
-        assert!(finder.begins(start + POLL_INTERVAL));
+        assert!(finder.begins(start + GUEST_SEARCH_INTERVAL));
         assert_eq!(pids(&mut finder), [3, 4]);
     }
 

@@ -21,9 +21,9 @@ pub(super) enum Topic {
     Profiles,
 }
 
-/// Reports of one topic about one system in [`PERIOD`]: a reason may change all the time.
+/// Reports of one topic about one system in [`TOPIC_REPORT_PERIOD`]: a reason may change all the time.
 const REPORTS_MAX: u32 = 4;
-const PERIOD: Duration = Duration::from_mins(1);
+const TOPIC_REPORT_PERIOD: Duration = Duration::from_mins(1);
 
 /// The problems that were reported.
 #[derive(Debug, Default)]
@@ -56,7 +56,7 @@ impl Problems {
         };
         let new = || ReportedProblem { reason: None, since: now, count: 0 };
         let reported = self.0.entry(key).or_insert_with(new);
-        if now.saturating_duration_since(reported.since) >= PERIOD {
+        if now.saturating_duration_since(reported.since) >= TOPIC_REPORT_PERIOD {
             (reported.since, reported.count) = (now, 0);
         }
         let is_new = reported.reason.as_deref() != Some(reason) && reported.count < REPORTS_MAX;

@@ -16,7 +16,7 @@ use super::metrics::Figures;
 use crate::message::Messages;
 
 /// Time from one look at the figures to the next, and how often the line is drawn meanwhile.
-const POLL_INTERVAL: Duration = Duration::from_secs(1);
+const STATUS_LINE_INTERVAL: Duration = Duration::from_secs(1);
 const DRAWN: u32 = 4;
 /// The width of a terminal that does not state its own.
 const WIDTH: u16 = 80;
@@ -29,7 +29,7 @@ pub(super) fn show_status(figures: &Figures, stop: &AtomicBool, messages: &Messa
         for _ in 0..DRAWN {
             let width = tcgetwinsize(io::stderr()).map_or(0, |size| size.ws_col);
             messages.set_status(line.text(if width == 0 { WIDTH } else { width }));
-            sleep(POLL_INTERVAL / DRAWN);
+            sleep(STATUS_LINE_INTERVAL / DRAWN);
             if stop.load(Ordering::Relaxed) {
                 break;
             }
@@ -75,7 +75,7 @@ impl Line {
 }
 
 fn duration(time: Duration) -> String {
-    if time < POLL_INTERVAL {
+    if time < STATUS_LINE_INTERVAL {
         format!("{:.1} ms", time.as_secs_f64() * 1e3)
     } else {
         format!("{:.1} s", time.as_secs_f64())

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// A machine is stalled when it has run for this time while its clock stood still.
 const STALLED: Duration = Duration::from_secs(10);
 /// Time between two looks at a machine that stands still.
-const POLL_INTERVAL: Duration = Duration::from_secs(1);
+const STOPPED_CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 /// Processors that use less of that time are idle: one percent of one processor.
 const IDLE_SHARE: u32 = 100;
 
@@ -30,8 +30,9 @@ impl Stall {
 
     /// Whether it is time for another look at a machine that stands still.
     pub(super) fn is_due(&mut self, now: Instant) -> bool {
-        let is_due =
-            self.last.is_none_or(|last| now.saturating_duration_since(last) >= POLL_INTERVAL);
+        let is_due = self
+            .last
+            .is_none_or(|last| now.saturating_duration_since(last) >= STOPPED_CLOCK_INTERVAL);
         if is_due {
             self.last = Some(now);
         }

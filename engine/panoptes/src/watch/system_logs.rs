@@ -35,7 +35,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// The same while the disk of another log does not answer: it may be the same disk.
 const LESS_PATIENCE: Duration = Duration::from_millis(50);
 /// Most threads that open logs at once.
-const OPENER_THREADS_MAX: usize = 4;
+const LOG_OPENER_THREADS_MAX: usize = 4;
 
 /// A log that was opened, or why it was not.
 type SystemLogResult = Result<(Box<dyn Output>, WatchedOutput), Failure>;
@@ -45,7 +45,7 @@ pub(super) type Openers = Workers<SystemLogResult>;
 
 /// Threads that open logs.
 pub(super) fn openers(cores: OtherCores, waker: signals::Waker) -> Openers {
-    Workers::new("logs", OPENER_THREADS_MAX, cores, waker)
+    Workers::new("logs", LOG_OPENER_THREADS_MAX, cores, waker)
 }
 
 /// Where logs of systems are, and how they are kept.
@@ -432,7 +432,8 @@ mod tests {
     #[test]
     fn disks_that_do_not_answer_delay_the_next_log_for_a_moment() {
         let (_folder, mut logs, changed) = logs();
-        let names: Vec<String> = (0..OPENER_THREADS_MAX).map(|number| number.to_string()).collect();
+        let names: Vec<String> =
+            (0..LOG_OPENER_THREADS_MAX).map(|number| number.to_string()).collect();
         let number = |name: &str| name.parse().expect("a number");
         let begin = Instant::now();
         let open = |name: &String| open_late(&mut logs, (name, number(name)), full);
@@ -442,7 +443,7 @@ mod tests {
         let begin = Instant::now();
         assert_eq!(logs.number_of("b"), None);
         assert!(begin.elapsed() < PATIENCE);
-        assert_eq!(logs.failures().len(), OPENER_THREADS_MAX + 1);
+        assert_eq!(logs.failures().len(), LOG_OPENER_THREADS_MAX + 1);
         // It is tried again, and is not reported twice.
         assert!(!logs.retry(Instant::now() + RETRY));
         assert_eq!((logs.number_of("b"), logs.failures().len()), (None, 0));

@@ -39,7 +39,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How long an output that has sent the record is looked at: a receiver may refuse it then.
 const REFUSAL: Duration = Duration::from_millis(300);
 /// How often progress is looked for.
-const POLL_INTERVAL: Duration = Duration::from_millis(5);
+const TEST_PROGRESS_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Says what the record is, in the record.
 const REASON: &str = "this is a test that `panoptes test-alert` sent; nothing has happened";
@@ -81,7 +81,7 @@ pub(crate) fn test_alert(
         for trial in &mut trials {
             trial.advance(start);
         }
-        sleep(POLL_INTERVAL);
+        sleep(TEST_PROGRESS_INTERVAL);
     }
     let fates = trials.iter().map(|trial| (trial.name.as_str(), trial.fate.as_ref()));
     let fates: Vec<_> = fates.filter_map(|(name, fate)| Some((name, fate?))).collect();
@@ -201,7 +201,7 @@ impl Trial {
     /// Lets the output work, and notes what became of the record.
     fn advance(&mut self, start: Instant) {
         let Some(output) = self.output.as_mut().filter(|_| self.fate.is_none()) else { return };
-        let standing = output.advance(nanoseconds(start.elapsed()), POLL_INTERVAL);
+        let standing = output.advance(nanoseconds(start.elapsed()), TEST_PROGRESS_INTERVAL);
         let counters = Arc::clone(output.counters());
         let is_idle = matches!(standing, OutputStatus::Idle | OutputStatus::Closed);
         let since = is_idle.then(|| *self.idle_since.get_or_insert_with(Instant::now));

@@ -23,7 +23,7 @@ const CONTROL_UNPACKED_BYTES_MAX: u64 = 1 << 30;
 /// Maximum number of files in that archive.
 const CONTROL_FILES_MAX: usize = 10_000;
 /// Maximum number of problems reported for one package.
-const NAMED_MAX: usize = 20;
+const PACKAGE_PROBLEMS_MAX: usize = 20;
 
 /// The control data of a package.
 #[derive(Default)]
@@ -164,7 +164,7 @@ fn compare(sums: &[u8], files: &[SbomFile]) -> Result<Vec<String>, SbomError> {
             Ok(index) if files[index].md5 != Some(md5) => "is not what the package says by its MD5",
             Ok(_) => continue,
         };
-        if problems.len() == NAMED_MAX {
+        if problems.len() == PACKAGE_PROBLEMS_MAX {
             problems.push("… and more".to_owned());
             break;
         }

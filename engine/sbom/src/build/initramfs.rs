@@ -25,7 +25,7 @@ const MAGICS: [&[u8]; 2] = [b"070701", b"070702"];
 const FIELDS: usize = 13;
 const HEADER_BYTES: usize = 6 + 8 * FIELDS;
 /// Entries, and the parts between archives, begin at multiples of this.
-const ALIGNMENT: u64 = 4;
+const ENTRY_ALIGNMENT: u64 = 4;
 /// The name of an archive's last entry.
 const TRAILER: &[u8] = b"TRAILER!!!";
 /// Maximum number of entries: a hundred times as many as a distribution's.
@@ -39,7 +39,7 @@ const PAGES_MAX: usize = 1 << 20;
 /// boots so.
 const UNPACKED_BYTES_MAX: u64 = 64 << 30;
 /// How many bytes are read at once.
-const READ_BYTES: usize = 64 << 10;
+const ARCHIVE_READ_BYTES: usize = 64 << 10;
 /// Bytes by which a part is recognised.
 const BEGINNING_BYTES: usize = 8;
 
@@ -301,7 +301,7 @@ impl<R: Read> BufRead for Ahead<R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.at == self.buffer.len() {
             self.at = 0;
-            self.buffer.resize(READ_BYTES, 0);
+            self.buffer.resize(ARCHIVE_READ_BYTES, 0);
             let read = self.input.read(&mut self.buffer);
             self.buffer.truncate(read.as_ref().map_or(0, |count| *count));
             read?;
@@ -372,7 +372,7 @@ impl<R: Read> OffsetReader<R> {
     }
 
     fn align(&mut self) -> Result<(), SbomError> {
-        self.skip(self.at.next_multiple_of(ALIGNMENT) - self.at)
+        self.skip(self.at.next_multiple_of(ENTRY_ALIGNMENT) - self.at)
     }
 
     fn content(

@@ -19,10 +19,10 @@ use super::{DumpProblem, Lacks, SEGMENTS_MAX, join};
 const CHUNK_HEADER_BYTES: u64 = 4;
 const CHECKSUM_BYTES: u64 = 4;
 /// Largest number of bytes of memory in a chunk.
-const CHUNK_BYTES: u64 = 1 << 16;
+const AVML_CHUNK_BYTES_MAX: u64 = 1 << 16;
 /// Largest size of a packed chunk in bytes, snappy's own bound. Incompressible data is stored
 /// unpacked.
-const PACKED_BYTES: u64 = CHUNK_BYTES + CHUNK_BYTES / 6 + 32;
+const PACKED_BYTES: u64 = AVML_CHUNK_BYTES_MAX + AVML_CHUNK_BYTES_MAX / 6 + 32;
 /// Largest number of consecutive chunks without memory, such as the beginning of a stream.
 const EMPTY_CHUNKS_MAX: u32 = 16;
 /// Size of the length field behind a stream.
@@ -145,7 +145,7 @@ impl SnappyStream<'_> {
                 STORED => (BlockCompression::None, packed),
                 _ => return Err(DAMAGED),
             };
-            if memory == 0 || memory > CHUNK_BYTES || memory > self.end - self.memory {
+            if memory == 0 || memory > AVML_CHUNK_BYTES_MAX || memory > self.end - self.memory {
                 return Err(DAMAGED);
             }
             let chunk = Chunk {
@@ -203,6 +203,6 @@ impl DumpIndex for Avml {
     }
 
     fn block_bytes(&self) -> usize {
-        CHUNK_BYTES as usize
+        AVML_CHUNK_BYTES_MAX as usize
     }
 }

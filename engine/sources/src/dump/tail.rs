@@ -7,7 +7,7 @@
 use super::bytes::DumpBytes;
 
 /// Number of bytes that are read at once.
-const CHUNK_BYTES: usize = 1 << 20;
+const TAIL_READ_BYTES: usize = 1 << 20;
 
 /// Number of zeros behind a dump that are read, besides the last chunk. Others count as zeros: the
 /// device that holds the copy may be much larger.
@@ -17,9 +17,9 @@ const ZEROS_MAX: u64 = 1 << 30;
 /// they are read.
 pub(super) fn bytes_behind(file: &DumpBytes, at: u64) -> u64 {
     let count = file.len().saturating_sub(at);
-    let mut chunk = vec![0; CHUNK_BYTES];
+    let mut chunk = vec![0; TAIL_READ_BYTES];
     let mut has_zeros = |from, bytes: u64| {
-        let part = &mut chunk[..bytes.min(CHUNK_BYTES as u64) as usize];
+        let part = &mut chunk[..bytes.min(TAIL_READ_BYTES as u64) as usize];
         file.read(from, part) && part.iter().all(|byte| *byte == 0)
     };
     let mut done = 0;
@@ -27,10 +27,10 @@ pub(super) fn bytes_behind(file: &DumpBytes, at: u64) -> u64 {
         if !has_zeros(at + done, count - done) {
             return count;
         }
-        done += CHUNK_BYTES as u64;
+        done += TAIL_READ_BYTES as u64;
     }
     if done < count {
-        let last = (CHUNK_BYTES as u64).min(count);
+        let last = (TAIL_READ_BYTES as u64).min(count);
         if !has_zeros(file.len() - last, last) {
             return count;
         }
@@ -47,7 +47,7 @@ pub(super) fn find(
     mut is_one: impl FnMut(u64, &[u8]) -> bool,
 ) -> Option<u64> {
     let end = range.end.min(file.len());
-    let mut chunk = vec![0; CHUNK_BYTES + bytes];
+    let mut chunk = vec![0; TAIL_READ_BYTES + bytes];
     let mut at = range.start;
     while at < end {
         let part = (end - at).min(chunk.len() as u64) as usize;

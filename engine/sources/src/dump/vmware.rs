@@ -17,9 +17,9 @@ const HEADER_BYTES: u64 = 12;
 const GROUP_BYTES: usize = 80;
 const GROUP_NAME_BYTES: usize = 64;
 /// Maximum number of groups; machines have about 60.
-const GROUPS_MAX: u32 = 4096;
+const VMWARE_GROUPS_MAX: u32 = 4096;
 /// Maximum number of regions; machines have two or three.
-const REGIONS_MAX: usize = 1024;
+const VMWARE_REGIONS_MAX: usize = 1024;
 /// Maximum number of tags in the group `memory`.
 const TAGS_MAX: usize = 1 << 16;
 
@@ -55,7 +55,7 @@ impl VmwareState {
         // The magic number of old files, whose blocks have 32-bit sizes, ends with 0.
         let is_wide = header[0] & 0xf != 0;
         let count = u32_at(&header, 8);
-        if count > GROUPS_MAX {
+        if count > VMWARE_GROUPS_MAX {
             return Err(DumpProblem::TooLarge("groups"));
         }
         for index in 0..count {
@@ -87,7 +87,7 @@ impl VmwareState {
             match (tag.name(), tag.value) {
                 (b"regionsCount", VmwareTagValue::Number(number)) => {
                     count = number as usize;
-                    if count > REGIONS_MAX {
+                    if count > VMWARE_REGIONS_MAX {
                         return Err(DumpProblem::TooLarge("regions of memory"));
                     }
                 }
@@ -100,7 +100,7 @@ impl VmwareState {
                          `mainMem.useNamedFile = \"TRUE\"` and give the .vmem file",
                     ));
                 }
-                (name, VmwareTagValue::Number(number)) if index < REGIONS_MAX => {
+                (name, VmwareTagValue::Number(number)) if index < VMWARE_REGIONS_MAX => {
                     state.set(name, index, number.into());
                 }
                 _ => {}

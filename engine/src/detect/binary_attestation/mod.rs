@@ -62,7 +62,7 @@ pub use crate::page_cache::ContentSource;
 pub use crate::shipped::{ShippedBuilder, ShippedFile, ShippedFiles, ShippedSubject};
 
 /// How long to wait for hashes when a finding is possible without them.
-const HASHES_NS: i64 = 2_000_000_000;
+const FINDING_HASHES_NS: i64 = 2_000_000_000;
 /// How long a running program may have no known content until that is counted, and then until that
 /// is asked again.
 const UNJUDGED_NS: i64 = 5_000_000_000;
@@ -454,7 +454,7 @@ impl BinaryAttestation {
         question: &AttestationQuestion<'_>,
         now: Monotonic,
     ) -> (Option<Deviation>, bool) {
-        let waited = now.since(waiting.since.monotonic) >= HASHES_NS;
+        let waited = now.since(waiting.since.monotonic) >= FINDING_HASHES_NS;
         match verdict::decide(question) {
             AttestationVerdict::Alert(Deviation { wrong: FileFault::Elsewhere { .. }, .. })
                 if waiting.by_system && waiting.is_memfd && program.is_inside =>

@@ -11,7 +11,7 @@ use super::BinaryAttestation;
 use super::program::{NO_ITEM, TrackedProgram, Version};
 
 /// The fraction of the room that only programs below an equal share get.
-const RESERVED_PART: usize = 8;
+const QUOTA_SPARE_PART: usize = 8;
 
 /// How much of the room each program may use.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl Quota {
 impl BinaryAttestation {
     /// Divides the room if much of it is used, and takes from programs what is above their shares.
     pub(super) fn divide_room(&mut self) {
-        let is_much = |used: usize, room: usize| used >= room - room / RESERVED_PART;
+        let is_much = |used: usize, room: usize| used >= room - room / QUOTA_SPARE_PART;
         let (open, files) = (self.waiting.capacity(), self.items.capacity());
         self.quota.open.begin();
         self.quota.files.begin();
@@ -115,7 +115,7 @@ impl BinaryAttestation {
         let programs = self.programs.len().max(1);
         let has = |shares: &Shares, own: u32, used: usize, room: usize| {
             let is_below = (own as usize) < (room / programs).max(1);
-            let is_reserved = used >= room - room / RESERVED_PART;
+            let is_reserved = used >= room - room / QUOTA_SPARE_PART;
             used < room && own < shares.allowed(id.0).max(1) && (is_below || !is_reserved)
         };
         let (open, files) = (self.waiting.capacity(), self.items.capacity());

@@ -41,7 +41,7 @@ pub const FILES_MAX: usize = 128;
 /// no ancestors any more.
 const WRITERS_MAX: usize = 232;
 /// Maximum number of generations between a package manager and a writer.
-const GENERATIONS_MAX: usize = 16;
+const WRITER_GENERATIONS_MAX: usize = 16;
 /// Number of times in which package managers ran that are remembered. Those of one installation are
 /// one.
 const PAST_MAX: usize = 48;
@@ -160,7 +160,7 @@ impl Packages {
             return Some(manager);
         }
         let mut row = snapshot.processes.at(process.row());
-        for _ in 0..GENERATIONS_MAX {
+        for _ in 0..WRITER_GENERATIONS_MAX {
             let key = key_of(snapshot, row?)?;
             if self.is_known(key) || self.add(snapshot, row?, key, strings) {
                 self.writers.push((process.key, key));

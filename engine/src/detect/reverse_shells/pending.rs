@@ -14,7 +14,7 @@ use crate::time::{Now, RealTime};
 use crate::walk::Snapshot;
 
 /// Maximum number of pairs of interpreter and connection that are watched.
-const PENDING_MAX: usize = 256;
+const PENDING_PAIRS_MAX: usize = 256;
 /// In how many scans a process may be seen at work before its current state counts. On a busy
 /// machine the way from fork to exec takes that long.
 const PATIENCE_SCANS: u32 = 64;
@@ -117,7 +117,7 @@ pub(super) struct PendingList(Pairs<PendingPairState>);
 
 impl PendingList {
     pub(super) fn new(key: HashKey) -> Self {
-        Self(Pairs::new(PENDING_MAX, key))
+        Self(Pairs::new(PENDING_PAIRS_MAX, key))
     }
 
     /// The process of a pair that has found no room or made room since the last call.
@@ -241,7 +241,7 @@ mod tests {
     #[test]
     fn interpreters_of_one_user_leave_room_for_those_of_others() {
         let mut pending = PendingList::new(HashKey::new(1));
-        let crowd = 1000..1000 + PENDING_MAX as u32 + 50;
+        let crowd = 1000..1000 + PENDING_PAIRS_MAX as u32 + 50;
         for scan in 0..10 {
             pending.begin_scan(None);
             let now = Now::at(scan * 100_000_000);
@@ -254,7 +254,7 @@ mod tests {
             assert!(pending.take_refused().is_some_and(|process_id| crowd.contains(&process_id)));
             let others = [(7, 0), (8, 1001)].map(|(id, group)| settled(&mut pending, id, group));
             assert_eq!(others, [scan > 0; 2], "{scan}");
-            assert_eq!(pending.0.list.len(), PENDING_MAX);
+            assert_eq!(pending.0.list.len(), PENDING_PAIRS_MAX);
         }
         // What is not seen any more makes room.
         pending.begin_scan(None);

@@ -15,7 +15,7 @@ const TURNS: [u32; 2] = [64, 16];
 /// See [`TURNS`]; for as many scans an interpreter is new.
 pub(super) const TURN_SCANS: u32 = 64;
 /// A connection is forgotten when more than this many consecutive scans have not shown it.
-const ABSENT_SCANS: u32 = 2;
+const REPORTED_ABSENT_SCANS: u32 = 2;
 
 /// How a connection is found in a scan.
 #[derive(Clone, Copy, Debug)]
@@ -167,7 +167,7 @@ impl ReportedConnections {
         }
         for number in 0..self.table.end() {
             let id = RowId(number);
-            if self.table.get(id).is_some_and(|entry| entry.absent > ABSENT_SCANS) {
+            if self.table.get(id).is_some_and(|entry| entry.absent > REPORTED_ABSENT_SCANS) {
                 self.table.remove(id);
             }
         }

@@ -9,7 +9,7 @@ use crate::state::process::ProcessKey;
 use crate::walk::{DentryRow, Index, PathRef, ProcessRow, Snapshot};
 
 /// Maximum number of generations in which a connection's first holder is searched.
-const GENERATIONS_MAX: usize = 16;
+const HOLDER_GENERATIONS_MAX: usize = 16;
 
 /// A process and its ancestors, up to the limit.
 pub(super) fn line_of(
@@ -17,7 +17,7 @@ pub(super) fn line_of(
     process: Index<ProcessRow>,
 ) -> impl Iterator<Item = &ProcessRow> {
     let mut at = snapshot.processes.at(process);
-    (0..GENERATIONS_MAX).map_while(move |_| {
+    (0..HOLDER_GENERATIONS_MAX).map_while(move |_| {
         let this = at?;
         at = parent_of(snapshot, this);
         Some(this)

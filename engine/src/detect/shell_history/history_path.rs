@@ -8,7 +8,7 @@
 use panoptes_tables::HashKey;
 
 /// `PATH_MAX` with the NUL, and `NAME_MAX` (include/uapi/linux/limits.h).
-const PATH_BYTES_MAX: usize = 4096;
+const HISTORY_PATH_BYTES_MAX: usize = 4096;
 const FILE_NAME_BYTES_MAX: usize = 255;
 
 /// Kind of the place that `HISTFILE` names, as far as it is known.
@@ -37,10 +37,10 @@ impl HistoryFilePlace {
         const NULLS: [&[u8]; 3] = [b"dev/null", b"dev/zero", b"dev/full"];
         const FOLDERS: [&[u8]; 3] = [b"dev", b"proc", b"sys"];
         const SHARED_MEMORY: &[u8] = b"dev/shm";
-        let is_too_long = path.len() >= PATH_BYTES_MAX
+        let is_too_long = path.len() >= HISTORY_PATH_BYTES_MAX
             || names(path).any(|name| name.len() > FILE_NAME_BYTES_MAX);
         let last = path.rsplit(|&byte| byte == b'/').next().unwrap_or(path);
-        let mut room = [0; PATH_BYTES_MAX];
+        let mut room = [0; HISTORY_PATH_BYTES_MAX];
         let normal = if path.starts_with(b"/") { normalize(path, &mut room) } else { &[] };
         let is_below = |folder: &&[u8]| {
             normal
@@ -98,7 +98,7 @@ impl FolderHash {
         if !path.starts_with(b"/") {
             return Self::of_relative(path, key);
         }
-        let mut room = [0; PATH_BYTES_MAX];
+        let mut room = [0; HISTORY_PATH_BYTES_MAX];
         let path = normalize(path, &mut room);
         let end = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
         Self::of(&path[..end], key)
@@ -110,7 +110,7 @@ impl FolderHash {
         if !path.starts_with(b"/") {
             return self == Self::of_relative(path, key);
         }
-        let mut room = [0; PATH_BYTES_MAX];
+        let mut room = [0; HISTORY_PATH_BYTES_MAX];
         let path = normalize(path, &mut room);
         let mut ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').peekable();
         if ends.peek().is_none() {

@@ -17,7 +17,7 @@ use super::words::{ShellGlobal, ShellGlobals};
 const CHAIN_MAX: usize = 16;
 /// Number of bytes of a parameter's name that are read: one more than the longest name has, and the
 /// NUL.
-const NAME_BYTES: usize = 16;
+const PARAMETER_NAME_BYTES: usize = 16;
 
 /// Whether no function runs.
 pub(super) fn is_at_prompt(words: &ShellGlobals) -> bool {
@@ -95,7 +95,7 @@ fn find(memory: &mut ProcessMemory<'_>, table: &ZshHashTable, name: &[u8]) -> Zs
         }
         let parameter = memory.read(at, Parameter::BYTES).and_then(Parameter::parse);
         let Some(parameter) = parameter else { break };
-        let mut room = [0; NAME_BYTES];
+        let mut room = [0; PARAMETER_NAME_BYTES];
         let Some((own, _)) = text(memory, parameter.name, &mut room) else { break };
         if own == name {
             return match parameter {

@@ -27,7 +27,7 @@ const OWN_AREAS: usize = 2;
 /// Address spaces with the same heap that are compared.
 const ALIKE_MAX: usize = 64;
 /// Ancestors of a process that are compared.
-const ANCESTORS_MAX: usize = 16;
+const COMPARED_ANCESTORS_MAX: usize = 16;
 
 /// The rows that show what pages a process has.
 #[derive(Clone, Copy)]
@@ -172,7 +172,7 @@ impl TearProbe<'_, '_> {
         }
         let Some(parent) = self.parent_of(other) else { return true };
         let mut at = self.task.address;
-        for _ in 0..ANCESTORS_MAX {
+        for _ in 0..COMPARED_ANCESTORS_MAX {
             if parent == at {
                 return true;
             }

@@ -23,7 +23,7 @@ const TICK: Duration = Duration::from_millis(10);
 /// How long the last records wait for room in the queue of an output that accepts none.
 const STALL: Duration = Duration::from_secs(2);
 /// How often a file is looked at, and one that fails is tried again.
-const POLL_INTERVAL: Duration = Duration::from_secs(1);
+const FILE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// An output that may wait for its disk or its reader.
 pub trait BlockingOutput: Send + 'static {
@@ -320,10 +320,10 @@ fn run(shared: &SharedBackground, mut output: impl BlockingOutput, queue_bytes: 
     // A file that cannot be made again: what is open is written meanwhile.
     let mut looked = Ok(());
     loop {
-        let wait = if output.is_idle() && !is_failing { POLL_INTERVAL } else { TICK };
+        let wait = if output.is_idle() && !is_failing { FILE_INTERVAL } else { TICK };
         let is_closed = shared.take(&mut queue, wait);
         let count = queue.records();
-        let looks = last_look.elapsed() >= POLL_INTERVAL;
+        let looks = last_look.elapsed() >= FILE_INTERVAL;
         if looks {
             last_look = Instant::now();
         }
@@ -582,7 +582,7 @@ mod tests {
             .expect("a thread");
         let begin = Instant::now();
         let mut count = 0;
-        while begin.elapsed() < POLL_INTERVAL * 3 {
+        while begin.elapsed() < FILE_INTERVAL * 3 {
             output.push(&RECORD);
             output.pass_on();
             count += 1;

@@ -17,7 +17,7 @@ const QUEUE_BYTES: usize = 8 << 20;
 /// Records that wait, at most.
 const RECORDS_MAX: usize = 16_384;
 /// How long the thread sleeps at most: new clients and commands are looked for in between.
-const TICK: Duration = Duration::from_millis(10);
+const CLIENTS_TICK: Duration = Duration::from_millis(10);
 /// How long a client may need room at the end of a capture before it is disconnected.
 const ROOM: Duration = Duration::from_millis(1);
 
@@ -160,7 +160,7 @@ impl<T: Send + 'static> ClientThread<T> {
         let begin = Instant::now();
         let mut state = self.shared.lock();
         while state.queue.is_half_full() && !state.is_done && begin.elapsed() < wait {
-            let waited = self.shared.changed.wait_timeout(state, TICK);
+            let waited = self.shared.changed.wait_timeout(state, CLIENTS_TICK);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
@@ -184,7 +184,7 @@ impl<T: Send + 'static> ClientThread<T> {
     pub fn finish(&mut self, mut goes_on: impl FnMut() -> bool) -> (Vec<ClientEvent>, u64) {
         let mut state = self.shared.lock();
         while !state.is_done && goes_on() {
-            let waited = self.shared.changed.wait_timeout(state, TICK);
+            let waited = self.shared.changed.wait_timeout(state, CLIENTS_TICK);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         let left = if self.count() > 0 { state.queue.records.len() + state.taken } else { 0 };
@@ -203,7 +203,7 @@ impl<T> SharedClientThread<T> {
         queue.clear();
         let mut state = self.lock();
         if state.queue.records.is_empty() && state.last_wait.is_none() {
-            let waited = self.changed.wait_timeout(state, TICK);
+            let waited = self.changed.wait_timeout(state, CLIENTS_TICK);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         std::mem::swap(&mut state.queue, queue);

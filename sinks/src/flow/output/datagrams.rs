@@ -12,11 +12,11 @@ use crate::output::{OutputCounters, OutputKind};
 /// How far datagrams to a group go (`argus/ArgusOutput.c` of argus 3.0.8).
 const MULTICAST_TTL: u32 = 128;
 /// How long the last records may take.
-const LAST_WAIT: Duration = Duration::from_secs(5);
+const LAST_RECORDS_WAIT: Duration = Duration::from_secs(5);
 /// How long a record waits for room.
 const WAIT: Duration = Duration::from_millis(1);
 /// How often a socket is made again that could not be.
-const RETRY: Duration = Duration::from_secs(1);
+const SOCKET_RETRY: Duration = Duration::from_secs(1);
 
 /// A receiver, or a group of receivers.
 #[derive(Debug)]
@@ -103,7 +103,7 @@ impl Datagrams {
         if let Err(error) = self.socket.advance(wait) {
             self.close();
             self.lost += u64::from(is_of_earlier(&error));
-        } else if self.socket.is_open() || self.tried.elapsed() < RETRY {
+        } else if self.socket.is_open() || self.tried.elapsed() < SOCKET_RETRY {
             return;
         }
         // Without a route there is no socket, and records are lost until there is one.
@@ -148,7 +148,7 @@ impl BlockingOutput for Datagrams {
     }
 
     fn finish(&mut self) -> io::Result<()> {
-        Self::finish(self, LAST_WAIT);
+        Self::finish(self, LAST_RECORDS_WAIT);
         Ok(())
     }
 }
@@ -230,7 +230,7 @@ mod tests {
         sender.close();
         sender.push(b"lost");
         assert_eq!(sender.lost(), 1);
-        sender.tried = Instant::now().checked_sub(RETRY).expect("it runs for longer");
+        sender.tried = Instant::now().checked_sub(SOCKET_RETRY).expect("it runs for longer");
         sender.push(b"later");
         sender.finish(Duration::from_secs(9));
         let mut room = [0; 9];

@@ -15,7 +15,7 @@ use crate::output::transport::{OutputTransport, Target, TransportSettings};
 use crate::output::{OutputCounters, open_transport};
 
 /// How long one wait for the disk or for the reader lasts.
-const WAIT: Duration = Duration::from_millis(100);
+const DISK_WAIT: Duration = Duration::from_millis(100);
 
 /// A file that records are appended to, or standard output.
 #[derive(Debug)]
@@ -94,7 +94,7 @@ impl RecordFile {
         while self.transport.buffers().room() < record.len() {
             self.transport.buffers().seal(0);
             let is_full = self.transport.buffers().room() == 0;
-            self.advance(if is_full { WAIT } else { Duration::ZERO })?;
+            self.advance(if is_full { DISK_WAIT } else { Duration::ZERO })?;
             if self.has_ended {
                 return Ok(());
             }
@@ -124,7 +124,7 @@ impl RecordFile {
             if self.has_ended || buffers.is_idle() && buffers.filled() == 0 {
                 return Ok(());
             }
-            self.advance(WAIT)?;
+            self.advance(DISK_WAIT)?;
             self.check_patience()?;
         }
     }

@@ -13,7 +13,7 @@ pub(super) const HEAD_BYTES: usize = CHECK_AT + 4;
 const CHECK_AT: usize = 8 + 8 + 4;
 
 /// The smallest page of any machine.
-const PAGE_BYTES: usize = 4096;
+const SMALLEST_PAGE_BYTES: usize = 4096;
 
 /// An entry of a backlog.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -41,7 +41,7 @@ impl BacklogMemory {
     /// goes away, which takes seconds on a virtual machine whose host has taken free memory back.
     pub(super) fn new(slots: usize) -> Self {
         let mut bytes = vec![0; slots * BLOCK_BYTES].into_boxed_slice();
-        for byte in bytes.iter_mut().step_by(PAGE_BYTES) {
+        for byte in bytes.iter_mut().step_by(SMALLEST_PAGE_BYTES) {
             *byte = black_box(0);
         }
         Self { bytes, free: (0..slots as u32).map(BacklogSlot).collect() }

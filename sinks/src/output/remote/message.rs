@@ -100,7 +100,7 @@ pub(super) struct MessageBatch {
 }
 
 /// A message of many records ends when it is so long.
-const BATCH_BYTES: usize = 32 * 1024;
+const MESSAGE_BATCH_BYTES: usize = 32 * 1024;
 /// A request, too. There is only one at a time, so it is longer.
 const REQUEST_BYTES: usize = 128 * 1024;
 
@@ -210,7 +210,7 @@ impl Composer {
         // It allocates.
         LazyLock::force(&NUMBERS);
         let length = match &messages {
-            Messages::Forward(_) => BATCH_BYTES + 2 * RECORD_BYTES_MAX,
+            Messages::Forward(_) => MESSAGE_BATCH_BYTES + 2 * RECORD_BYTES_MAX,
             Messages::Http(http) => http.head_bytes() + REQUEST_BYTES + 3 * RECORD_BYTES_MAX,
             // An event may be too long at first.
             Messages::Events(_) => 3 * RECORD_BYTES_MAX,
@@ -326,7 +326,7 @@ impl Composer {
     /// Whether the message has all records that it can have.
     fn is_complete(&self, batch: &MessageBatch) -> bool {
         match &self.messages {
-            Messages::Forward(_) => self.message.len() >= BATCH_BYTES,
+            Messages::Forward(_) => self.message.len() >= MESSAGE_BATCH_BYTES,
             Messages::Http(http) => {
                 self.message.len() >= REQUEST_BYTES
                     || http.search.is_complete(batch.sequence, batch.records)

@@ -42,7 +42,7 @@ pub enum ReachedLayer {
 }
 
 /// How often progress is looked for.
-const POLL_INTERVAL: Duration = Duration::from_millis(5);
+const PROBE_PROGRESS_INTERVAL: Duration = Duration::from_millis(5);
 /// So long after the handshake a receiver may refuse: one of TLS 1.3 reads the own certificate
 /// then, and another one closes a connection that it does not want.
 const REFUSAL: Duration = Duration::from_millis(300);
@@ -60,7 +60,7 @@ impl ReceiverProbe {
         let mut link = ReceiverLink::new(&self.peer, self.tls.take(), OutputKind::Plain, &counters);
         link.open(connected)?;
         while !link.is_ready() {
-            link.advance(nanoseconds(start), POLL_INTERVAL)?;
+            link.advance(nanoseconds(start), PROBE_PROGRESS_INTERVAL)?;
             self.check_time(start, Action::Secure)?;
         }
         if let Messages::Http(http) = &self.messages {
@@ -70,7 +70,7 @@ impl ReceiverProbe {
         }
         let ready = Instant::now();
         while ready.elapsed() < REFUSAL {
-            link.advance(nanoseconds(start), POLL_INTERVAL)?;
+            link.advance(nanoseconds(start), PROBE_PROGRESS_INTERVAL)?;
         }
         let is_stream = link.is_stream();
         link.end();
@@ -83,13 +83,14 @@ impl ReceiverProbe {
         let resolved = loop {
             match names.answer() {
                 Some(answer) => break answer?,
-                None => sleep(POLL_INTERVAL),
+                None => sleep(PROBE_PROGRESS_INTERVAL),
             }
             self.check_time(start, Action::Resolve)?;
         };
         let mut connecting = PendingConnection::new(&self.peer, resolved);
         loop {
-            if let Some(connected) = connecting.advance(nanoseconds(start), POLL_INTERVAL) {
+            if let Some(connected) = connecting.advance(nanoseconds(start), PROBE_PROGRESS_INTERVAL)
+            {
                 return connected;
             }
             self.check_time(start, Action::Connect)?;
@@ -107,7 +108,7 @@ impl ReceiverProbe {
         let (mut rest, mut answers) = (inquiry.as_bytes(), ResponseBuffer::new(http.envelope));
         loop {
             rest = &rest[link.append(rest)..];
-            let advanced = link.advance(nanoseconds(start), POLL_INTERVAL);
+            let advanced = link.advance(nanoseconds(start), PROBE_PROGRESS_INTERVAL);
             // An answer may come with the end of the connection.
             let answer = answers.read(link.received()).map_err(|error| {
                 SocketError::new(Action::Deliver, &self.peer, io::Error::other(error))

@@ -25,7 +25,7 @@ const WITHOUT_RESOURCE: [(&str, &str); 7] = [
          locate::LIBRARIES_MAX mappings::FOUND_MAX mappings::MAPPED_MAX \
          mappings::MAPPERS_MAX mappings::SHARED_MAX \
          memory_permissions::FINDINGS_MAX pages::ALIKE_MAX \
-         pages::ANCESTORS_MAX pages::AREAS_MAX pages::SKIPS_MAX \
+         pages::COMPARED_ANCESTORS_MAX pages::AREAS_MAX pages::SKIPS_MAX \
          reserved_space::NEIGHBOURS_MAX unchanged_processes::ANCESTORS_MAX search::HOPS_MAX \
          objects::MIRRORS_MAX python::AREAS_MAX relays::BOTH_WAYS_MAX \
          queues::QUEUES_OF_ONE_MAX queues::USERS_MAX \

@@ -7,7 +7,7 @@ use panoptes_decoders::packet::{Packet, Tunnels, decode};
 use super::batches::ThreadBatch;
 
 /// Bytes of a batch.
-const BATCH_BYTES: usize = 32 << 10;
+const PACKET_BATCH_BYTES: usize = 32 << 10;
 
 /// A packet without its bytes.
 #[derive(Clone, Copy, Debug)]
@@ -45,10 +45,10 @@ pub(super) struct PassedBatch {
 
 impl ThreadBatch for PassedBatch {
     /// Its lists double when they grow. Packets as they come are far shorter than a batch.
-    const BYTES: usize = 2 * BATCH_BYTES;
+    const BYTES: usize = 2 * PACKET_BATCH_BYTES;
 
     fn is_full(&self) -> bool {
-        self.bytes.len() + self.packets.len() * size_of::<PassedPacket>() >= BATCH_BYTES
+        self.bytes.len() + self.packets.len() * size_of::<PassedPacket>() >= PACKET_BATCH_BYTES
     }
 
     fn is_empty(&self) -> bool {
@@ -117,6 +117,6 @@ mod tests {
         while !passed.is_full() {
             passed.push(facts(0), &[]);
         }
-        assert!(passed.packets.len() <= BATCH_BYTES);
+        assert!(passed.packets.len() <= PACKET_BATCH_BYTES);
     }
 }

@@ -10,7 +10,7 @@ use crate::flow::elsewhere::ThreadReport;
 /// Records of a batch.
 const BATCH_RECORDS: usize = 256;
 /// Bytes of user data and of answers of DNS after which a batch is full.
-const BATCH_BYTES: usize = 64 << 10;
+const RECORD_BATCH_BYTES: usize = 64 << 10;
 /// How long a thread that ends waits for room before it tries again.
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(1);
 
@@ -68,7 +68,7 @@ struct ThreadRecordCursor {
 
 impl ThreadBatch for Records {
     /// If each record has all that records can have.
-    const BYTES: usize = 2 * BATCH_BYTES
+    const BYTES: usize = 2 * RECORD_BATCH_BYTES
         + BATCH_RECORDS
             * (size_of::<ThreadRecord>()
                 + size_of::<Jitter>()
@@ -76,7 +76,7 @@ impl ThreadBatch for Records {
                 + size_of::<Sequence>());
 
     fn is_full(&self) -> bool {
-        self.rows.len() >= BATCH_RECORDS || self.bytes.len() >= BATCH_BYTES
+        self.rows.len() >= BATCH_RECORDS || self.bytes.len() >= RECORD_BATCH_BYTES
     }
 
     fn is_empty(&self) -> bool {

@@ -255,7 +255,7 @@ impl ControlThread {
     /// Reports a sensor that could not be started, once, and starts it after a pause.
     fn retry_flows(&mut self, failure: &Failure) {
         self.cx.figures.set_flow_sensor_missing();
-        let pause = self.flows.restarts.add(Instant::now()).max(RETRY);
+        let pause = self.flows.restarts.add(Instant::now()).max(SENSOR_RETRY);
         self.flows.again_at = Some(Instant::now() + pause);
         if self.flows.failure.as_ref() == Some(&failure.message) {
             return;
@@ -303,4 +303,4 @@ impl ControlThread {
 }
 
 /// The shortest pause before a sensor is started again that could not be.
-const RETRY: Duration = Duration::from_secs(1);
+const SENSOR_RETRY: Duration = Duration::from_secs(1);

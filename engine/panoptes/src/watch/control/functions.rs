@@ -18,9 +18,9 @@ use crate::watch::system_events::because;
 use crate::watch::threads::{OtherCores, Urgency, Workers};
 
 /// Time between two lists of functions.
-const POLL_INTERVAL: Duration = Duration::from_secs(3);
+const FUNCTION_LIST_INTERVAL: Duration = Duration::from_secs(3);
 /// A list that does not end by then is reported.
-const POLL_INTERVAL_LONG: Duration = Duration::from_mins(1);
+const FUNCTION_LIST_LONG: Duration = Duration::from_mins(1);
 /// Consecutive lists that lack a function which is gone: while a device is reset, one may.
 const MISSED: u32 = 2;
 /// Consecutive comparisons for which the memory of a spare function cannot be read. Then it is a
@@ -54,7 +54,7 @@ impl Functions {
 
     /// What looking for functions waits for, if it has not ended for long.
     pub(super) fn next_overdue(&mut self) -> Option<&'static str> {
-        let overdue = self.lookout.next_overdue(POLL_INTERVAL_LONG);
+        let overdue = self.lookout.next_overdue(FUNCTION_LIST_LONG);
         self.has_looked |= overdue.is_some();
         overdue.map(|_| "listing the functions of DMA devices")
     }
@@ -71,7 +71,7 @@ impl Systems {
         if !self.functions.lookout.has_room(Urgency::New) {
             return;
         }
-        self.functions.next = now + POLL_INTERVAL;
+        self.functions.next = now + FUNCTION_LIST_INTERVAL;
         let path = cx.request.configuration.service.doca_library_path.clone();
         let find = cx.work.find_functions;
         let run = move |_: &_| find(path.as_deref());

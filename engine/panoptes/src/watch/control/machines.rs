@@ -30,7 +30,7 @@ use crate::watch::unscanned::SilenceReport;
 /// A search for a kernel that takes longer is reported.
 const SEARCH_LONG: Duration = Duration::from_mins(10);
 /// The same for looks at processes and files.
-const POLL_INTERVAL_LONG: Duration = Duration::from_mins(1);
+const HOST_SURVEY_LONG: Duration = Duration::from_mins(1);
 
 /// State of the names of guests.
 #[derive(Debug, Default)]
@@ -87,9 +87,8 @@ impl ControlThread {
             self.cx.report_wait(&candidate.system.clone(), "a search has not ended for 10 minutes");
         }
         let looks =
-            self.systems.lookout.next_overdue(POLL_INTERVAL_LONG).map(|_| "looking for guests");
-        let loads =
-            self.loader.next_overdue(POLL_INTERVAL_LONG).map(|_| "reading the configuration");
+            self.systems.lookout.next_overdue(HOST_SURVEY_LONG).map(|_| "looking for guests");
+        let loads = self.loader.next_overdue(HOST_SURVEY_LONG).map(|_| "reading the configuration");
         let functions = self.systems.functions.next_overdue();
         for what in looks.into_iter().chain(loads).chain(functions) {
             let reason = format!("{what} has not ended for a minute: something does not answer");

@@ -87,7 +87,7 @@ const SCANNERS_STALL_MAX: Duration = Duration::from_secs(1);
 /// answer is left behind.
 const LOADER_THREADS_MAX: usize = 8;
 /// Most threads that open outputs at once.
-const OPENER_THREADS_MAX: usize = 4;
+const OUTPUT_OPENER_THREADS_MAX: usize = 4;
 /// Most threads that look for records without a receiver at once.
 const LEFTOVER_THREADS_MAX: usize = 2;
 /// Period of the control thread's loop.

@@ -26,7 +26,7 @@ use super::scanners::{Scanners, workspaces};
 use super::search::{find_again, search};
 use super::{
     ControlContext, ControlThread, LEFTOVER_THREADS_MAX, LOADER_THREADS_MAX, MEMORY_CHECK_INTERVAL,
-    OPENER_THREADS_MAX, Systems, WorkerJobs,
+    OUTPUT_OPENER_THREADS_MAX, Systems, WorkerJobs,
 };
 use crate::boot_ids::{BootIds, folder_of};
 use crate::config::Configuration;
@@ -197,7 +197,7 @@ fn workers_of_outputs(
     cores: OtherCores,
     signals: &Signals,
 ) -> (Workers<io::Result<Box<dyn Output>>>, Workers<LeftoverBacklogs>) {
-    let openers = Workers::new("outputs", OPENER_THREADS_MAX, cores, signals.waker());
+    let openers = Workers::new("outputs", OUTPUT_OPENER_THREADS_MAX, cores, signals.waker());
     (openers, Workers::new("backlogs", LEFTOVER_THREADS_MAX, cores, signals.waker()))
 }
 

@@ -43,7 +43,7 @@ const SLICE_TIME: Duration = Duration::from_millis(3);
 /// The part of its time that a scanner without a pause spends on hashing.
 const HASHING_PART: u64 = 20;
 /// Records wait at most this long for the end of a burst.
-const FLUSH_NS: u64 = 5_000_000;
+const BURST_NS_MAX: u64 = 5_000_000;
 /// Capacity for systems that a scanner reserves at start.
 const SYSTEMS_USUAL: usize = 64;
 /// Maximum wait. Commands and requests to stop wake a scanner.
@@ -434,7 +434,7 @@ impl<S: ScanTarget> Scanner<S> {
             Err(panic) => self.give_up(at, panic),
             Ok(Err(gone)) => self.abandon(at, gone, now),
             Ok(Ok(())) if overruns => self.leave(at, ReturnReason::Overran),
-            Ok(Ok(())) if end.saturating_sub(self.flushed_ns) > FLUSH_NS => self.flush(),
+            Ok(Ok(())) if end.saturating_sub(self.flushed_ns) > BURST_NS_MAX => self.flush(),
             Ok(Ok(())) => {}
         }
     }

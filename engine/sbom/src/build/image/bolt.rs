@@ -15,7 +15,7 @@ use crate::error::SbomError;
 
 /// The magic and the version of the first pages.
 const MAGIC: u32 = 0xed0c_daed;
-const VERSION: u32 = 2;
+const BOLT_VERSION: u32 = 2;
 /// Where the description begins, behind a page's header, and its size before the checksum.
 const PAGE_HEADER_BYTES: usize = 16;
 const META_BYTES: usize = 56;
@@ -28,7 +28,7 @@ const IS_BUCKET: u32 = 1;
 /// Bytes of a bucket's value before the leaf inside it: the first page, and a counter.
 const BUCKET_BYTES: usize = 16;
 /// Maximum number of items that are read: an image has about ten.
-const ITEMS_MAX: usize = 1 << 20;
+const BOLT_ITEMS_MAX: usize = 1 << 20;
 
 /// A database, and what was read of it.
 pub(super) struct BoltDatabase<'d> {
@@ -75,7 +75,7 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 /// and the number of the last change.
 fn description(bytes: &[u8], page_at: usize) -> Option<(usize, u64, u64)> {
     let meta = bytes.get(page_at.checked_add(PAGE_HEADER_BYTES)?..)?;
-    let is_ours = u32_at(meta, 0)? == MAGIC && u32_at(meta, 4)? == VERSION;
+    let is_ours = u32_at(meta, 0)? == MAGIC && u32_at(meta, 4)? == BOLT_VERSION;
     let is_whole = u64_at(meta, META_BYTES)? == checksum(meta.get(..META_BYTES)?);
     let page_bytes = u32_at(meta, 8)? as usize;
     let is_size = page_bytes.is_power_of_two() && (1024..=1 << 16).contains(&page_bytes);
@@ -104,7 +104,7 @@ impl<'d> BoltDatabase<'d> {
         let (page_bytes, page, _) =
             newest.ok_or_else(|| damaged("neither of its first pages is whole"))?;
         let root = Bucket { page, inside: &[] };
-        let (seen, items_left) = (RefCell::default(), Cell::new(ITEMS_MAX));
+        let (seen, items_left) = (RefCell::default(), Cell::new(BOLT_ITEMS_MAX));
         Ok(Self { bytes, page_bytes, root, seen, items_left })
     }
 

@@ -6,7 +6,7 @@ use super::{CONTAINERD_NAME, Digest, SbomError, Store, check_name, index, shown}
 /// Maximum number of manifests read, and maximum nesting of lists of them.
 const MANIFESTS_MAX: usize = 10_000;
 /// Maximum number of entries of all lists of manifests.
-const ENTRIES_MAX: usize = 1 << 20;
+const LISTED_ENTRIES_MAX: usize = 1 << 20;
 const LISTING_DEPTH_MAX: u32 = 8;
 /// Maximum number of bytes in all documents that are read before an image is chosen. It is enough
 /// for 25 kB of each of as many images as there may be.
@@ -41,7 +41,7 @@ impl Listing {
         for (count, max, what) in [
             (self.candidates.len(), MANIFESTS_MAX, "images"),
             (self.lists, MANIFESTS_MAX, "lists of images"),
-            (self.entries, ENTRIES_MAX, "entries"),
+            (self.entries, LISTED_ENTRIES_MAX, "entries"),
         ] {
             if count > max {
                 let digest = shown(digest.as_bytes());

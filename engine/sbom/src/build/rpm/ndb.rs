@@ -23,9 +23,9 @@ const BLOB_MAGIC: &[u8; 4] = b"BlbS";
 const END_MAGIC: &[u8; 4] = b"BlbE";
 const VERSION: u32 = 0;
 
-const HEADER_BYTES: usize = 32;
+const NDB_HEADER_BYTES: usize = 32;
 /// Slots are in pages of this size, and the header is in the place of the first two.
-const PAGE_BYTES: usize = 4096;
+const NDB_PAGE_BYTES: usize = 4096;
 const SLOT_BYTES: usize = 16;
 const BLOCK_BYTES: u64 = 16;
 const BLOB_HEADER_BYTES: usize = 16;
@@ -54,7 +54,7 @@ pub(super) fn blobs(
     file: &File,
     blob: &mut dyn FnMut(&[u8]) -> Result<(), SbomError>,
 ) -> Result<(), SbomError> {
-    let mut header = [0; HEADER_BYTES];
+    let mut header = [0; NDB_HEADER_BYTES];
     file.read_exact_at(&mut header, 0).map_err(|_| damaged("it has no header"))?;
     if !header.starts_with(MAGIC) {
         return Err(damaged("it has another magic"));
@@ -64,17 +64,17 @@ pub(super) fn blobs(
     }
     let file_blocks = file.metadata().map_err(reading)?.len() / BLOCK_BYTES;
     let pages = number(&header, 3);
-    let first_block = u64::from(pages) * (PAGE_BYTES as u64 / BLOCK_BYTES);
+    let first_block = u64::from(pages) * (NDB_PAGE_BYTES as u64 / BLOCK_BYTES);
     if pages == 0 || first_block > file_blocks {
         return Err(damaged("it has fewer pages than its header says"));
     }
     let mut blocks_left = file_blocks - first_block;
     let mut seen = HashSet::new();
-    let mut page = vec![0; PAGE_BYTES];
+    let mut page = vec![0; NDB_PAGE_BYTES];
     let mut bytes = Vec::new();
     for index in 0..u64::from(pages) {
-        file.read_exact_at(&mut page, index * PAGE_BYTES as u64).map_err(reading)?;
-        let begin = if index == 0 { HEADER_BYTES } else { 0 };
+        file.read_exact_at(&mut page, index * NDB_PAGE_BYTES as u64).map_err(reading)?;
+        let begin = if index == 0 { NDB_HEADER_BYTES } else { 0 };
         for slot in page[begin..].chunks_exact(SLOT_BYTES) {
             if !slot.starts_with(SLOT_MAGIC) {
                 return Err(damaged("a slot has another magic"));

@@ -20,7 +20,7 @@ pub(super) const MEMORY_BYTES_MAX: u64 = 1 << 40;
 const DIFFERENCES_MAX: usize = 1 << 26;
 
 /// Maximum number of differences of one page, one upon another. Each takes up to a page's copy.
-const CHAIN_MAX: u16 = 1024;
+const PAGE_DIFFERENCES_MAX: u16 = 1024;
 
 /// Number of bits of an entry for an offset or a number; the others are its kind.
 const VALUE_BITS: u32 = 60;
@@ -144,7 +144,7 @@ impl RamPageIndex {
             }
             _ => 0,
         };
-        if depth >= CHAIN_MAX || self.differences.len() >= DIFFERENCES_MAX {
+        if depth >= PAGE_DIFFERENCES_MAX || self.differences.len() >= DIFFERENCES_MAX {
             return Err(DumpProblem::TooLarge(
                 "differences of one page; save the guest while it is paused",
             ));
@@ -166,7 +166,7 @@ impl RamPageIndex {
 
     /// Reads a page that is differences upon another content.
     fn load_changed(&mut self, file: &DumpBytes, number: u64, target: &mut [u8]) -> bool {
-        let mut chain = [0_u64; CHAIN_MAX as usize];
+        let mut chain = [0_u64; PAGE_DIFFERENCES_MAX as usize];
         let mut length = 0;
         let mut content = RamPageContent::Changed(number);
         while let RamPageContent::Changed(number) = content {

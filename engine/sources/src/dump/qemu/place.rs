@@ -51,7 +51,7 @@ pub(super) struct Layout {
 }
 
 /// Smallest block that can be memory if its name does not say so.
-const MEMORY_BYTES_MIN: u64 = 8 << 20;
+const MEMORY_BLOCK_BYTES_MIN: u64 = 8 << 20;
 
 /// The note on memory in slots whose addresses are unknown.
 pub(super) const SLOTS_GUESSED: &str =
@@ -76,7 +76,7 @@ fn use_of(block: &RamBlock) -> Use {
         || name.contains(&b':')
         || name.contains(&b'@')
         || [&b"vram"[..], b"flash", b"bios", b".rom", b"shmem", b"acpi"].iter().any(|one| has(one))
-        || block.bytes < MEMORY_BYTES_MIN;
+        || block.bytes < MEMORY_BLOCK_BYTES_MIN;
     if is_device {
         Use::Device
     } else if has(b"dimm") || has(b"virtiomem") || has(b"vmem") {

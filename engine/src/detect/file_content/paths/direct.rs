@@ -1,7 +1,7 @@
 //! Known names, read where they were found last.
 //!
 //! Any user makes names without a file, as many as the machine has memory for, and they come first
-//! in the lists of a [`Sweep`]. While they delay it, each scan also reads [`NAMES_PER_SCAN`] known
+//! in the lists of a [`Sweep`]. While they delay it, each scan also reads [`DIRECT_NAMES_PER_SCAN`] known
 //! names by their addresses. One that names another content is followed up to the root of process
 //! 1: it counts if its path is the known one, and if nothing is mounted over that.
 //!
@@ -21,7 +21,7 @@ use crate::address::MemoryReader;
 use crate::page_cache::MachineMemory;
 
 /// Number of names that a scan reads.
-const NAMES_PER_SCAN: usize = 64;
+const DIRECT_NAMES_PER_SCAN: usize = 64;
 /// Number of them that are followed up to the root, and of those in homes of users.
 const CLIMBS_MAX: usize = 8;
 const CLIMBS_IN_HOMES_MAX: usize = CLIMBS_MAX / 2;
@@ -112,10 +112,10 @@ impl Direct {
         reader: &mut MemoryReader,
         memory: &mut MachineMemory<'_>,
         known: &KnownPaths,
-    ) -> ArrayVec<CurrentName, NAMES_PER_SCAN> {
+    ) -> ArrayVec<CurrentName, DIRECT_NAMES_PER_SCAN> {
         let MachineMemory { source, kernel } = memory;
         let layouts = &kernel.layouts;
-        let mut names: ArrayVec<CurrentName, NAMES_PER_SCAN> = ArrayVec::new();
+        let mut names: ArrayVec<CurrentName, DIRECT_NAMES_PER_SCAN> = ArrayVec::new();
         reader.clear();
         while !names.is_full()
             && let Some((entry, place)) = known.next_place(&mut self.next)
@@ -128,7 +128,7 @@ impl Direct {
             return names;
         }
         reader.run(source, kernel.space.levels);
-        let mut inodes: ArrayVec<(usize, KernelVa), NAMES_PER_SCAN> = ArrayVec::new();
+        let mut inodes: ArrayVec<(usize, KernelVa), DIRECT_NAMES_PER_SCAN> = ArrayVec::new();
         for (at, name) in names.iter().enumerate() {
             let Some(bytes) = reader.object(at) else { continue };
             let (listed, _) = ListedName::decode(&layouts.dentry_tree, name.place.dentry, bytes);

@@ -12,7 +12,7 @@ use crate::page_cache::MachineMemory;
 /// Maximum number of mounts.
 const MOUNTS_MAX: usize = 512;
 /// Maximum number of lists of mounts that one step continues.
-const LISTS_AT_ONCE: usize = 16;
+const MOUNT_LISTS_AT_ONCE: usize = 16;
 /// Number of mounts at one place that are followed.
 const MOUNTS_DEPTH_MAX: usize = 16;
 
@@ -76,7 +76,7 @@ impl Mounts {
         let MachineMemory { source, kernel } = memory;
         let layout = &kernel.layouts.mount_tree;
         reader.clear();
-        let mut lists: ArrayVec<(usize, KernelVa), LISTS_AT_ONCE> = ArrayVec::new();
+        let mut lists: ArrayVec<(usize, KernelVa), MOUNT_LISTS_AT_ONCE> = ArrayVec::new();
         for (at, mount) in self.list.iter().enumerate() {
             let Some(next) = mount.next else { continue };
             if lists.is_full() || reader.push(&kernel.space, next, &layout.packing).is_none() {

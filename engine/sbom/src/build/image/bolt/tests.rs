@@ -57,7 +57,7 @@ fn branch(number: u64, children: &[u64]) -> Vec<u8> {
 /// A first page: of the root at a page, after a change with a number.
 fn meta(number: u64, root: u64, change: u64) -> Vec<u8> {
     let mut page = header(number, 4, 0);
-    let mut meta = [MAGIC, VERSION, PAGE_BYTES as u32, 0].map(u32::to_le_bytes).concat();
+    let mut meta = [MAGIC, BOLT_VERSION, PAGE_BYTES as u32, 0].map(u32::to_le_bytes).concat();
     meta.extend([root, 0, 0, 0, change].map(u64::to_le_bytes).concat());
     assert_eq!(meta.len(), META_BYTES);
     meta.extend(checksum(&meta).to_le_bytes());

@@ -8,11 +8,12 @@ use super::*;
 /// is free, a blob that moved behind a gap, and slots in two pages.
 pub(in super::super) fn database(blobs: &[&[u8]]) -> Vec<u8> {
     const PAGES: usize = 2;
-    let mut slots = vec![[0; 3]; PAGES * PAGE_BYTES / SLOT_BYTES - HEADER_BYTES / SLOT_BYTES];
+    let mut slots =
+        vec![[0; 3]; PAGES * NDB_PAGE_BYTES / SLOT_BYTES - NDB_HEADER_BYTES / SLOT_BYTES];
     let mut data = Vec::new();
     for (index, blob) in blobs.iter().enumerate() {
         data.resize(data.len() + 3 * BLOCK_BYTES as usize, 0);
-        let place = (PAGES * PAGE_BYTES + data.len()) as u64 / BLOCK_BYTES;
+        let place = (PAGES * NDB_PAGE_BYTES + data.len()) as u64 / BLOCK_BYTES;
         let number = 10 + index as u32;
         let mut bytes = BLOB_MAGIC.to_vec();
         bytes.extend([number, 0x6500_0000, blob.len() as u32].map(u32::to_le_bytes).concat());
@@ -33,7 +34,7 @@ pub(in super::super) fn database(blobs: &[&[u8]]) -> Vec<u8> {
         file.extend(SLOT_MAGIC);
         file.extend(slot.map(u32::to_le_bytes).concat());
     }
-    assert_eq!(file.len(), PAGES * PAGE_BYTES);
+    assert_eq!(file.len(), PAGES * NDB_PAGE_BYTES);
     file.extend(data);
     file
 }
@@ -81,7 +82,7 @@ fn every_flipped_bit_of_a_blob_is_noticed() {
 
 /// Replaces a number of the slot with an index.
 fn with_slot(database: &[u8], slot: usize, index: usize, number: u32) -> Vec<u8> {
-    let at = HEADER_BYTES + slot * SLOT_BYTES + index * 4;
+    let at = NDB_HEADER_BYTES + slot * SLOT_BYTES + index * 4;
     let mut other = database.to_vec();
     other[at..at + 4].copy_from_slice(&number.to_le_bytes());
     other
@@ -102,7 +103,7 @@ fn slots_that_lead_astray_are_errors() {
     assert!(message(&with_slot(&whole, 1, 1, 99)).contains("not that of its slot"));
     assert!(message(&with_slot(&whole, 1, 1, 11)).contains("not that of its slot"));
     // The same blob twice, and one number twice.
-    let first = |index| number(&whole[HEADER_BYTES + SLOT_BYTES..], index);
+    let first = |index| number(&whole[NDB_HEADER_BYTES + SLOT_BYTES..], index);
     let mut twice = with_slot(&whole, 2, 1, 10);
     twice = with_slot(&twice, 2, 2, first(2));
     twice = with_slot(&twice, 2, 3, first(3));
