@@ -11,6 +11,15 @@ use crate::address::PhysicalAddress;
 
 /// Page size that sources use to account for memory, in bytes.
 pub const PAGE_BYTES: u64 = 4096;
+/// Physical addresses are below this: they have at most 52 bits on x86-64 and arm64.
+pub const ADDRESS_END: u64 = 1 << 52;
+/// Length of a line of the processor's cache in bytes, on every supported host and guest.
+pub const CACHE_LINE_BYTES: usize = 64;
+
+const _: () = {
+    assert!(ADDRESS_END.is_multiple_of(PAGE_BYTES), "the last page of all is whole");
+    assert!(PAGE_BYTES.is_multiple_of(CACHE_LINE_BYTES as u64), "no line is in two pages");
+};
 
 /// The result of one request.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

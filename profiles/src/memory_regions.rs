@@ -13,14 +13,13 @@
 
 use std::ops::Range;
 
+use panoptes_decoders::source::ADDRESS_END;
 use serde_json::{Map, Value};
 
 /// Maximum size of a file in bytes; a machine has some dozens of regions.
 pub const FILE_BYTES_MAX: usize = 1 << 20;
 /// Maximum number of regions.
 pub const REGIONS_MAX: usize = 1024;
-/// Physical addresses have at most 52 bits on x86-64 and arm64.
-const ADDRESS_END: u64 = 1 << 52;
 
 /// Why a file has no usable regions.
 #[derive(Debug, thiserror::Error)]

@@ -2,9 +2,8 @@
 //! The first records of DTLS 1.3 are alike (RFC 9147 §4).
 
 use super::WireReader;
+use super::tls::HANDSHAKE;
 
-/// The type of a record with handshake messages.
-const HANDSHAKE: u8 = 22;
 /// The first byte of all versions, whose numbers go down: 0xfeff is 1.0, 0xfefd 1.2, 0xfefc 1.3.
 const VERSION: u8 = 0xfe;
 /// The version of OpenSSL before 0.9.8f, which Cisco's AnyConnect still has (`DTLS1_BAD_VER`).

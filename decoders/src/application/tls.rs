@@ -21,12 +21,12 @@ pub mod extension {
     pub const SUPPORTED_VERSIONS: u16 = 43;
 }
 
-/// The type of a record with handshake messages (RFC 8446 §5.1).
-const HANDSHAKE: u8 = 22;
-const CLIENT_HELLO: u8 = 1;
-const SERVER_HELLO: u8 = 2;
+/// The type of a record with handshake messages, and the types of the hellos (RFC 8446 §5.1, §4).
+pub const HANDSHAKE: u8 = 22;
+pub const CLIENT_HELLO: u8 = 1;
+pub const SERVER_HELLO: u8 = 2;
 /// The longest record: 2^14 bytes of data and, encrypted by TLS 1.2, 2048 more (RFC 5246 §6.2.3).
-const RECORD_LENGTH_MAX: u16 = (1 << 14) + 2048;
+pub const RECORD_LENGTH_MAX: u16 = (1 << 14) + 2048;
 /// The upper byte of the versions of DTLS, and its version in old programs (`DTLS1_BAD_VER` of
 /// OpenSSL).
 const DTLS: u16 = 0xfe;

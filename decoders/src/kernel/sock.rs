@@ -103,7 +103,7 @@ pub const IPPROTO_TCP: u16 = 6;
 pub const IPPROTO_UDP: u16 = 17;
 /// `IPPROTO_SCTP`
 pub const IPPROTO_SCTP: u16 = 132;
-/// `IPPROTO_RAW`
+/// `IPPROTO_RAW`: the packets of such a socket have headers of any protocol.
 pub const IPPROTO_RAW: u16 = 255;
 
 /// State of a TCP connection (include/net/tcp_states.h).

@@ -5,7 +5,7 @@ mod wireless;
 
 use self::pseudo::Pseudo;
 use super::bytes::{FrameRemainder, be16};
-use super::{Encapsulation, Network, NextLayer, Packet, ethertype};
+use super::{Encapsulation, Network, NextLayer, Packet, ethertype, link_type};
 
 /// An Ethernet header without its tags, or what frames of IEEE 802.11, 802.5 and FDDI have.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -52,22 +52,19 @@ pub(crate) enum LinkLayer {
     Unknown,
 }
 
-/// LINKTYPE_ETHERNET.
-pub(super) const ETHERNET: u16 = 1;
-
 /// How a capture begins, by its number in the list of link-layer header types of tcpdump.org.
 pub(super) const fn first(link: u16) -> NextLayer {
     NextLayer::Link(match link {
-        ETHERNET => LinkLayer::Ethernet,
+        link_type::ETHERNET => LinkLayer::Ethernet,
         0 | 108 => LinkLayer::Loopback,
         9 => LinkLayer::Ppp,
-        50 | 104 => LinkLayer::Hdlc,
+        50 | link_type::CISCO_HDLC => LinkLayer::Hdlc,
         // Raw IP: the number itself, and those of some systems.
-        12 | 14 | 101 | 228 | 229 => return NextLayer::Ip,
+        12 | 14 | link_type::RAW | 228 | 229 => return NextLayer::Ip,
         100 => LinkLayer::Llc,
-        105 => LinkLayer::Wireless,
-        113 => LinkLayer::CookedV1,
-        127 => LinkLayer::RadioTap,
+        link_type::WIRELESS => LinkLayer::Wireless,
+        link_type::COOKED => LinkLayer::CookedV1,
+        link_type::RADIO_TAP => LinkLayer::RadioTap,
         192 => LinkLayer::PacketInformation,
         219 => return NextLayer::Ethertype(ethertype::MPLS),
         276 => LinkLayer::CookedV2,

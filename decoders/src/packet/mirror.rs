@@ -5,6 +5,7 @@
 
 use super::bytes::FrameRemainder;
 use super::link::{self, LinkLayer};
+use super::link_type::{ETHERNET, RAW, WIRELESS};
 use super::tunnel::{self, Tunnel};
 use super::{Encapsulation, NextLayer, Packet, Tunnels, decode, ethertype};
 
@@ -81,12 +82,6 @@ pub struct Outer {
     /// Bits of [`Encapsulation`].
     encapsulation: Encapsulation,
 }
-
-const ETHERNET: u16 = link::ETHERNET;
-/// LINKTYPE_RAW: IPv4 or IPv6.
-const RAW: u16 = 101;
-/// LINKTYPE_IEEE802_11.
-const WIRELESS: u16 = 105;
 
 /// Link types of mirrored packets.
 pub const LINKS: [u16; 3] = [ETHERNET, RAW, WIRELESS];

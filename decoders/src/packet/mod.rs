@@ -17,6 +17,7 @@ mod arp;
 mod bytes;
 mod ip;
 mod link;
+pub mod link_type;
 pub mod mirror;
 pub mod program;
 pub mod transport;
@@ -144,7 +145,7 @@ pub fn reads_link(link: u16) -> bool {
 #[inline]
 pub fn decode(link: u16, bytes: &[u8], wire_length: u32, tunnels: Tunnels) -> Packet<'_> {
     let rest = FrameRemainder { bytes, length: wire_length };
-    if link == link::ETHERNET
+    if link == link_type::ETHERNET
         && let Some(packet) = plain(rest, tunnels)
     {
         return packet;

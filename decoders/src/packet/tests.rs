@@ -419,9 +419,9 @@ fn a_port_of_a_tunnel_may_carry_something_else() {
         (datagram(&vxlan(&[])), 17),
         (datagram(&vxlan(&[&ether(0x1234)[..], &[0; 40]].concat())), 17),
     ] {
-        let packet = decode(link::ETHERNET, &bytes, bytes.len() as u32, Tunnels::Discover);
+        let packet = decode(link_type::ETHERNET, &bytes, bytes.len() as u32, Tunnels::Discover);
         assert_eq!(ip(&packet).protocol, protocol);
-        let packet = decode(link::ETHERNET, &bytes, bytes.len() as u32, Tunnels::Declared);
+        let packet = decode(link_type::ETHERNET, &bytes, bytes.len() as u32, Tunnels::Declared);
         assert_eq!(ip(&packet).protocol, 17);
     }
 }
@@ -467,7 +467,7 @@ proptest! {
         let rest = FrameRemainder { bytes: &bytes, length: 200 };
         let tunnels = if discovers { Tunnels::Discover } else { Tunnels::Declared };
         if let Some(packet) = plain(rest, tunnels) {
-            prop_assert_eq!(packet, header_by_header(link::ETHERNET, rest, tunnels));
+            prop_assert_eq!(packet, header_by_header(link_type::ETHERNET, rest, tunnels));
         }
     }
 }

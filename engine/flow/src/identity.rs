@@ -9,8 +9,8 @@ use panoptes_records::flow::{Address, FlowKey, FlowKeyKind};
 
 use crate::flow::is_error;
 
-/// The port of DNS: its queries are flows of their own.
-const DNS: u16 = 53;
+/// The port of DNS servers. Queries to it are flows of their own.
+pub(crate) const DNS: u16 = 53;
 
 /// Which packets are of the same flow.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

@@ -1,14 +1,13 @@
 //! Asking the processor for memory before it is needed.
 #![expect(unsafe_code, reason = "the intrinsic takes an address")]
 
-/// The size of a line of the processor's cache.
-const LINE_BYTES: usize = 64;
+use panoptes_decoders::source::CACHE_LINE_BYTES;
 
 /// Asks the processor to fetch a value into its cache. Unlike a load, nothing waits for it.
 #[inline]
 pub(crate) fn prefetch<T>(value: &T) {
     let first = core::ptr::from_ref(value).cast::<u8>();
-    for at in (0..size_of::<T>()).step_by(LINE_BYTES) {
+    for at in (0..size_of::<T>()).step_by(CACHE_LINE_BYTES) {
         prefetch_line(first.wrapping_add(at));
     }
 }

@@ -1,5 +1,7 @@
 //! [`FilterOptions`]: what a program depends on besides its expression.
 
+use panoptes_decoders::packet::link_type::RAW;
+
 /// What a program depends on besides its expression.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct FilterOptions {
@@ -60,7 +62,6 @@ impl FilterOptions {
 pub(crate) const SNAP_LENGTH_MAX: u32 = 262_144;
 
 const ATM_RFC1483: u16 = 100;
-const RAW: u16 = 101;
 const SLIP_BSDOS: u16 = 102;
 const PPP_BSDOS: u16 = 103;
 const ATM_CLIP: u16 = 106;

@@ -6,7 +6,9 @@
 //!
 //! Every offset in a block is checked against the block.
 
-use crate::link::{COOKED_BYTES, ETHERNET};
+use panoptes_decoders::packet::link_type::{COOKED, ETHERNET};
+
+use crate::link::COOKED_BYTES;
 use crate::ring::prefetch;
 
 /// Length of a VLAN tag: its type, and the tag itself.
@@ -86,7 +88,7 @@ impl LinkHeaderKind {
     pub(crate) fn of_link(link: u16) -> Self {
         match link {
             ETHERNET => Self::Ethernet,
-            crate::link::COOKED => Self::Cooked,
+            COOKED => Self::Cooked,
             _ => Self::Other,
         }
     }

@@ -4,9 +4,10 @@
 
 use std::io;
 
+use panoptes_decoders::packet::link_type::COOKED;
 use panoptes_decoders::packet::program::{BpfProgram, Instruction};
 
-use crate::link::{COOKED, COOKED_BYTES};
+use crate::link::COOKED_BYTES;
 
 /// Classes and modes of [`Instruction::code`] (`include/uapi/linux/bpf_common.h`).
 const CLASS: u16 = 7;

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
+use panoptes_decoders::packet::link_type::COOKED;
 use panoptes_decoders::packet::program::Instruction;
 use panoptes_packet_files::Frame;
 
@@ -111,7 +112,7 @@ impl Interface {
             let device = device.ok_or_else(missing)?;
             (device.index, Some(device.hardware))
         };
-        let link = hardware.map_or(link::COOKED, link::of_hardware);
+        let link = hardware.map_or(COOKED, link::of_hardware);
         let form = LinkHeaderKind::of_link(link);
         let socket =
             PacketSocket::new(form == LinkHeaderKind::Cooked).map_err(failed("open a socket"))?;

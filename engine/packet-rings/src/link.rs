@@ -4,18 +4,9 @@
 //! What our decoders cannot read is captured *cooked*: the kernel removes the link layer and names
 //! the protocol, and a header with both takes its place.
 
-/// LINKTYPE_ETHERNET of <https://www.tcpdump.org/linktypes.html>, as are those below.
-pub(crate) const ETHERNET: u16 = 1;
-/// LINKTYPE_RAW: IPv4 or IPv6.
-const RAW: u16 = 101;
-/// LINKTYPE_C_HDLC: Cisco's HDLC.
-const CISCO_HDLC: u16 = 104;
-/// LINKTYPE_IEEE802_11.
-const WIRELESS: u16 = 105;
-/// LINKTYPE_LINUX_SLL: a cooked header of [`COOKED_BYTES`].
-pub(crate) const COOKED: u16 = 113;
-/// LINKTYPE_IEEE802_11_RADIOTAP.
-const RADIO_TAP: u16 = 127;
+use panoptes_decoders::packet::link_type::{
+    CISCO_HDLC, COOKED, ETHERNET, RADIO_TAP, RAW, WIRELESS,
+};
 
 pub(crate) const ARPHRD_LOOPBACK: u16 = 772;
 

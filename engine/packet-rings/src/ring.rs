@@ -11,12 +11,12 @@ use std::os::fd::{AsFd, AsRawFd as _};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use panoptes_decoders::source::CACHE_LINE_BYTES;
+
 /// Offset of the status in a block (`struct tpacket_hdr_v1` in `include/uapi/linux/if_packet.h`).
 const STATUS_OFFSET: usize = 8;
 /// Smallest block: what is before the packets of a block, and a page at least.
 const BLOCK_BYTES_MIN: usize = 4096;
-/// Bytes of a line of the CPU's cache, on every supported host.
-const LINE_BYTES: usize = 64;
 /// Lines that hold the headers of the kernel and the first headers of a packet.
 const PREFETCH_LINES: usize = 3;
 
@@ -92,7 +92,7 @@ impl BlockRing {
 #[inline]
 pub(crate) fn prefetch(bytes: &[u8], at: usize) {
     for line in 0..PREFETCH_LINES {
-        if let Some(byte) = bytes.get(at.wrapping_add(line * LINE_BYTES)) {
+        if let Some(byte) = bytes.get(at.wrapping_add(line * CACHE_LINE_BYTES)) {
             prefetch_line(byte);
         }
     }

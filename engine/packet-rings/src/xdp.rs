@@ -10,6 +10,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
+use panoptes_decoders::packet::link_type::ETHERNET;
 use panoptes_decoders::packet::program::Instruction;
 use panoptes_packet_files::Frame;
 
@@ -21,7 +22,7 @@ use crate::devices;
 use crate::error::InterfaceError;
 use crate::filter::{self, Filter};
 use crate::interface::{ANY, InterfaceOptions, Losses};
-use crate::link::{self, ETHERNET};
+use crate::link;
 use crate::socket::PacketSocket;
 
 /// Calls that fail in kernels that are too old.

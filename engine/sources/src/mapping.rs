@@ -25,12 +25,12 @@ use std::sync::OnceLock;
 use std::sync::atomic::{Ordering, compiler_fence};
 use std::time::{Duration, SystemTime};
 
+use panoptes_decoders::source::CACHE_LINE_BYTES;
+
 use super::sigbus::{self, Guard};
 
 const _: () = assert!(size_of::<usize>() == size_of::<u64>(), "offsets in files are u64");
 
-/// Bytes of a line of the CPU's cache, on every supported host.
-const LINE_BYTES: usize = 64;
 /// Lines of a request that are prefetched; the CPU itself fetches what follows.
 const PREFETCH_LINES_MAX: usize = 8;
 
@@ -184,10 +184,10 @@ impl FileMapping {
     /// allocates: a prefetch of an address that has no page yet does nothing.
     #[inline]
     pub(super) fn prefetch(&self, offset: usize, bytes: usize) {
-        let first = offset & !(LINE_BYTES - 1);
-        let lines = (offset - first).saturating_add(bytes).div_ceil(LINE_BYTES);
+        let first = offset & !(CACHE_LINE_BYTES - 1);
+        let lines = (offset - first).saturating_add(bytes).div_ceil(CACHE_LINE_BYTES);
         for line in 0..lines.min(PREFETCH_LINES_MAX) {
-            let Some(at) = first.checked_add(line * LINE_BYTES) else { return };
+            let Some(at) = first.checked_add(line * CACHE_LINE_BYTES) else { return };
             if at >= self.range.bytes {
                 return;
             }

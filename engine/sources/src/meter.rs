@@ -6,13 +6,15 @@
 use std::ops::Range;
 
 use panoptes_decoders::address::PhysicalAddress;
-use panoptes_decoders::source::{MemorySource, PAGE_BYTES, ReadOutcome, ReadRequest};
+use panoptes_decoders::source::{
+    CACHE_LINE_BYTES, MemorySource, PAGE_BYTES, ReadOutcome, ReadRequest,
+};
 
 use super::SourceError;
 use super::pages::UnitSet;
 
 /// Bytes of a cache line.
-const LINE_BYTES: u64 = 64;
+const LINE_BYTES: u64 = CACHE_LINE_BYTES as u64;
 
 /// What a [`SourceMeter`] counts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

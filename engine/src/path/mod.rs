@@ -16,6 +16,10 @@ use crate::walk::{
 /// (include/uapi/linux/limits.h). For a longer one /proc returns only an error.
 pub const PATH_BYTES_MAX: usize = 4095;
 
+/// Suffix of the path of an unlinked file, such as a program that an upgrade has removed (`d_path`,
+/// fs/d_path.c).
+pub const DELETED: &[u8] = b" (deleted)";
+
 /// Largest number of names in a path: every other byte is a slash.
 const NAMES_MAX: usize = PATH_BYTES_MAX / 2;
 
@@ -81,7 +85,7 @@ pub fn write_path(
     let dentry = snapshot.dentries.at(path.dentry)?;
     let deleted = dentry.name.unlinked;
     if deleted {
-        out.prepend(b" (deleted)");
+        out.prepend(DELETED);
     }
     let end = out.start;
     let mut at = path;
@@ -225,7 +229,7 @@ pub fn write_file_name(
         }
         // simple_dname (fs/d_path.c)
         _ => {
-            out.prepend(b" (deleted)");
+            out.prepend(DELETED);
             out.prepend(dentry_text(snapshot, dentry)?);
             out.prepend(b"/");
             deleted = true;

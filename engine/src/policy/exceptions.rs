@@ -23,6 +23,7 @@ use panoptes_records::activities::Activity;
 use super::containers::ContainerPolicy;
 use crate::container_config::{ContainerNames, Glob};
 use crate::detect::reverse_shells::ChainMember;
+use crate::path::DELETED;
 use crate::state::ScanContext;
 use crate::state::facts::{ConnectionFacts, ProcessFacts};
 use crate::state::process::{COMMAND_LINE_BYTES_MAX, Process};
@@ -31,9 +32,6 @@ use crate::walk::Snapshot;
 
 /// Maximum number of exceptions: each is compared with each alert of its activity.
 pub const EXCEPTIONS_MAX: usize = 256;
-
-/// What /proc appends to the path of a program whose file was removed, as an upgrade does.
-const DELETED: &[u8] = b" (deleted)";
 
 /// Alerts that are not written. All that is given must match.
 #[derive(Clone, Debug)]

@@ -10,19 +10,12 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use panoptes_records::flow::{Detail, FlowKey, FlowKeyKind, FlowRecord};
 use sha1::{Digest as _, Sha1};
 
+use super::protocol;
+
 /// Length in bytes of an id.
 pub const COMMUNITY_ID_BYTES: usize = 30;
 
 const PREFIX: &[u8] = b"1:";
-
-/// IANA protocol numbers.
-mod protocol {
-    pub(super) const ICMP: u8 = 1;
-    pub(super) const TCP: u8 = 6;
-    pub(super) const UDP: u8 = 17;
-    pub(super) const ICMPV6: u8 = 58;
-    pub(super) const SCTP: u8 = 132;
-}
 
 /// Writes the id of a flow to the beginning of `out` and returns its length; `None` if there is no
 /// room.

@@ -13,3 +13,4 @@ pub mod ipfix;
 pub mod json;
 pub mod output;
 pub mod parquet;
+mod protocol;

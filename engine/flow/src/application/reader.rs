@@ -14,12 +14,12 @@ use super::pool::Pool;
 use super::settings::{ApplicationSettings, Protocols};
 use super::stream::{STREAM_BYTES_MAX, StreamDemand};
 use super::{STREAM_READERS, dns, quic, start, tls};
+use crate::identity::DNS;
 use crate::reports::Reports;
 
 /// The port of SSH: its owner is the server, even if the beginning of a connection was not seen.
 const SSH: u16 = 22;
-/// The port of servers of DNS, and that of multicast DNS.
-const DNS: u16 = 53;
+/// The port of multicast DNS.
 const MULTICAST_DNS: u16 = 5353;
 
 /// A packet of a flow: who sends it to whom, and when.

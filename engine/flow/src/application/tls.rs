@@ -1,20 +1,18 @@
 //! The hellos of TLS and DTLS.
 
 use panoptes_decoders::application::dtls::Fragment;
-use panoptes_decoders::application::tls::{self, Ja4, Ja4Transport};
+use panoptes_decoders::application::tls::{
+    self, CLIENT_HELLO, HANDSHAKE, Ja4, Ja4Transport, RECORD_LENGTH_MAX, SERVER_HELLO,
+};
 use panoptes_records::flow::application::{Application, Hello, ServerHello, TlsHellos};
 
 use super::stream::{STREAM_BYTES_MAX, StreamDemand};
 
-/// The type of a record with handshake messages, and the types of the hellos (RFC 8446 §5.1, §4).
-const HANDSHAKE: u8 = 22;
-const CLIENT_HELLO: u8 = 1;
-const SERVER_HELLO: u8 = 2;
 /// Length in bytes of the headers of a record and of a message.
 const RECORD_HEADER: usize = 5;
 pub(super) const MESSAGE_HEADER: usize = 4;
-/// The longest record (RFC 5246 §6.2.3).
-const RECORD_BYTES_MAX: usize = (1 << 14) + 2048;
+/// [`RECORD_LENGTH_MAX`] as a length.
+const RECORD_BYTES_MAX: usize = RECORD_LENGTH_MAX as usize;
 /// The most records that one hello is put together from: as many as a stream's beginning has room
 /// for.
 const RECORDS_MAX: usize = STREAM_BYTES_MAX / (RECORD_HEADER + 1);

@@ -1,7 +1,7 @@
 //! Says what a raw file without a kernel may be: a copy that was cut short, or no memory.
 
 use panoptes_decoders::address::PhysicalAddress;
-use panoptes_decoders::source::MemorySource as _;
+use panoptes_decoders::source::{MemorySource as _, PAGE_BYTES};
 use panoptes_engine::system::AttachError;
 use panoptes_profiles::DiscoveryError;
 use panoptes_sources::{AnySource, DetectedFormat};
@@ -9,7 +9,8 @@ use panoptes_sources::{AnySource, DetectedFormat};
 use crate::config::{System, SystemAddress};
 use crate::exit::Failure;
 
-const PAGE_BYTES: usize = 4096;
+/// What is read at a time: a page.
+const SAMPLE_BYTES: usize = PAGE_BYTES as usize;
 
 /// Maximum number of pages that are read, spread over the whole file.
 const PAGES_MAX: u64 = 4096;
@@ -91,12 +92,12 @@ enum RawFileContent {
 
 /// Reads some of the pages up to an address.
 fn content(source: &mut AnySource, end: u64) -> RawFileContent {
-    let pages = end / PAGE_BYTES as u64;
+    let pages = end / SAMPLE_BYTES as u64;
     let step = pages.div_ceil(PAGES_MAX).max(1);
     let (mut read, mut zeros, mut random) = (0_u64, 0_u64, 0_u64);
-    let mut page = [0; PAGE_BYTES];
+    let mut page = [0; SAMPLE_BYTES];
     for index in (0..pages).step_by(step as usize) {
-        if !source.read_exact(PhysicalAddress(index * PAGE_BYTES as u64), &mut page) {
+        if !source.read_exact(PhysicalAddress(index * SAMPLE_BYTES as u64), &mut page) {
             continue;
         }
         read += 1;
@@ -113,7 +114,7 @@ fn content(source: &mut AnySource, end: u64) -> RawFileContent {
 }
 
 /// Whether each value is about as frequent as the others.
-fn is_random(page: &[u8; PAGE_BYTES]) -> bool {
+fn is_random(page: &[u8; SAMPLE_BYTES]) -> bool {
     let mut counts = [0_u32; 256];
     for &byte in page {
         counts[usize::from(byte)] += 1;
@@ -127,8 +128,8 @@ mod tests {
     use super::*;
 
     /// SplitMix64 (Steele, Lea and Flood), from a fixed seed.
-    fn random_page() -> [u8; PAGE_BYTES] {
-        let mut page = [0; PAGE_BYTES];
+    fn random_page() -> [u8; SAMPLE_BYTES] {
+        let mut page = [0; SAMPLE_BYTES];
         let mut state = 7_u64;
         for word in page.as_chunks_mut::<8>().0 {
             state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -142,23 +143,23 @@ mod tests {
     #[test]
     fn random_bytes_are_no_memory() {
         assert!(is_random(&random_page()));
-        assert!(!is_random(&[0; PAGE_BYTES]));
+        assert!(!is_random(&[0; SAMPLE_BYTES]));
         // Every value as often as the others, but each byte of a page table has few.
         let mut half = random_page();
-        half[..PAGE_BYTES / 2].fill(0x63);
+        half[..SAMPLE_BYTES / 2].fill(0x63);
         assert!(!is_random(&half));
     }
 
-    fn content_of(pages: &[[u8; PAGE_BYTES]]) -> RawFileContent {
+    fn content_of(pages: &[[u8; SAMPLE_BYTES]]) -> RawFileContent {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), pages.as_flattened()).unwrap();
         let source = panoptes_sources::FileSource::open(file.path()).unwrap();
-        content(&mut AnySource::File(Box::new(source)), (pages.len() * PAGE_BYTES) as u64)
+        content(&mut AnySource::File(Box::new(source)), (pages.len() * SAMPLE_BYTES) as u64)
     }
 
     #[test]
     fn the_content_of_a_file_tells_what_it_is() {
-        let zeros = [0; PAGE_BYTES];
+        let zeros = [0; SAMPLE_BYTES];
         assert_eq!(content_of(&[zeros, zeros]), RawFileContent::Zeros);
         assert_eq!(content_of(&[random_page(), random_page()]), RawFileContent::Random);
         assert_eq!(content_of(&[random_page(), zeros]), RawFileContent::Other);

@@ -16,7 +16,7 @@ use crate::size::show;
 const NET_RAW: (u32, &str) = (13, "CAP_NET_RAW");
 const FOR_XDP: [(u32, &str); 2] = [(12, "CAP_NET_ADMIN"), (39, "CAP_BPF")];
 /// `ARPHRD_ETHER` (include/uapi/linux/if_arp.h).
-const ETHERNET: u16 = 1;
+const ARPHRD_ETHER: u16 = 1;
 /// The longest packet that XDP receives here, without its Ethernet header.
 const XDP_MTU_MAX: u32 = 3840 - 14;
 /// Features by which several packets become one before they are seen.
@@ -185,7 +185,7 @@ fn interface(card: &Card, ring_bytes: usize) -> DoctorCheck {
         let message = format!("there is no interface {name}");
         return DoctorCheck::obstacle(what, message, "ARGUS_INTERFACE: one that `ip link` lists");
     }
-    if card.by_xdp && card.hardware != ETHERNET {
+    if card.by_xdp && card.hardware != ARPHRD_ETHER {
         let message = format!("{name} is no Ethernet, which XDP needs");
         return DoctorCheck::obstacle(what, message, format!("ARGUS_INTERFACE={name}"));
     }
@@ -280,7 +280,7 @@ mod tests {
         Card {
             name: "eth1".to_owned(),
             link: InterfaceLinkState::Up,
-            hardware: ETHERNET,
+            hardware: ARPHRD_ETHER,
             mtu: Some(1500),
             driver: Some("ixgbe".to_owned()),
             merges: Some(Vec::new()),

@@ -1,5 +1,6 @@
 //! Filters: of packets, which libpcap compiles, and of records.
 
+use panoptes_decoders::packet::link_type::{COOKED, ETHERNET, RAW, WIRELESS};
 use panoptes_decoders::packet::program::Instruction;
 use panoptes_packet_files::Frame;
 use panoptes_packet_filter::{FilterOptions, PacketFilter, PacketOrigin};
@@ -8,10 +9,8 @@ use panoptes_sinks::flow::filter::{NameSource, RecordFilter};
 use super::request::FlowRequest;
 use crate::exit::{Exit, Failure};
 
-/// LINKTYPE_ETHERNET of tcpdump.org.
-pub(super) const ETHERNET: u16 = 1;
-/// Other link types with words of their own: raw IP, 802.11, cooked.
-const OTHERS: [u16; 3] = [101, 105, 113];
+/// Other link types than Ethernet with words of their own.
+const OTHERS: [u16; 3] = [RAW, WIRELESS, COOKED];
 
 /// The most terms of a client's filter: each record costs a step for each.
 const CLIENT_TERMS_MAX: usize = 64;

@@ -9,7 +9,7 @@ use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 use crate::sandbox::Role;
 
-/// The time between two reports of what an output loses, in nanoseconds.
+/// The time between two reports of records that an output loses, in nanoseconds.
 pub(super) const LOSSES_NS: u64 = 60_000_000_000;
 
 /// An output, and what was reported of it.

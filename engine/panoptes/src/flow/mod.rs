@@ -58,6 +58,7 @@ use std::ffi::OsString;
 use std::time::SystemTime;
 
 use panoptes_decoders::netflow;
+use panoptes_decoders::packet::link_type::ETHERNET;
 use panoptes_flow::FlowTableCounts;
 use panoptes_packet_files::SkippedCounts;
 use sd_notify::NotifyState;
@@ -66,7 +67,7 @@ use self::audit::PacketSourceLosses;
 use self::auditor::{Auditor, management};
 use self::captures::{Captures, OpenCaptureReader};
 pub use self::configuration::argus_conf_remarks;
-use self::filter::{ETHERNET, PacketFilters};
+use self::filter::PacketFilters;
 use self::links::UnreadLinks;
 pub(crate) use self::needs::Needs;
 use self::options::ArgusCommand;

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
+use panoptes_decoders::packet::link_type::ETHERNET;
 use panoptes_decoders::packet::mirror::{LINKS, Mirror, MirrorPacket};
 use panoptes_packet_files::Frame;
 use panoptes_packet_rings::{
@@ -12,7 +13,7 @@ use panoptes_packet_rings::{
 };
 
 use super::devices::Means;
-use super::filter::{ETHERNET, PacketFilters};
+use super::filter::PacketFilters;
 use super::part::InterfacePart;
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;

@@ -18,7 +18,7 @@ use panoptes_records::record::system_activity::SystemActivityDetails;
 use panoptes_sinks::failpoints;
 
 use super::figures::{OutputFigures, SensorFigures};
-use super::live_output::Loss;
+use super::live_output::{LOSSES_NS, Loss};
 use super::patience::LAST_WAIT;
 
 /// The name of the queue in records and metrics.
@@ -28,10 +28,8 @@ pub(super) const NAME: &str = "queue";
 pub(crate) const QUEUE: QueueSize = QueueSize { blocks: 64, block_bytes: 128 << 10 };
 /// How often a block that is not full is passed on, in nanoseconds.
 const FLUSH_NS: u64 = 100_000_000;
-/// The time between two reports of records that were lost, in nanoseconds.
-const LOSSES_NS: u64 = 60_000_000_000;
 /// The pause between two attempts to pass on one of the last records.
-const PAUSE: Duration = Duration::from_millis(1);
+const RECORD_RETRY_PAUSE: Duration = Duration::from_millis(1);
 
 /// What queues must know of a record. The activity, the severity and the preset mean nothing.
 const CLASS: RecordClass = RecordClass {
@@ -152,7 +150,7 @@ impl ServiceOutput {
             if since.elapsed() >= LAST_WAIT {
                 return;
             }
-            sleep(PAUSE);
+            sleep(RECORD_RETRY_PAUSE);
         }
         self.waits_since = None;
     }

@@ -45,7 +45,7 @@ use std::time::{Duration, Instant};
 
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::source::{
-    MachineSource, MemorySource, PAGE_BYTES, ReadOutcome, ReadRequest,
+    ADDRESS_END, MachineSource, MemorySource, PAGE_BYTES, ReadOutcome, ReadRequest,
 };
 
 pub use devices::{DocaDevice, Function, FunctionKind, devices};
@@ -59,9 +59,7 @@ use transfer::{CopySubmission, Transfer};
 use window::Window;
 
 /// Largest number of regions of memory: a machine has some dozens.
-const REGIONS_MAX: usize = 1024;
-/// Physical addresses have at most 52 bits on x86-64 and arm64.
-const ADDRESS_END: u64 = 1 << 52;
+const DMA_REGIONS_MAX: usize = 1024;
 /// Time between two refreshes for which batches wait for a device in total. A copy usually takes
 /// some ten microseconds.
 const TURN: Duration = Duration::from_millis(20);
@@ -448,7 +446,7 @@ fn whole_pages(regions: &[Range<u64>]) -> Result<Vec<Range<u64>>, DocaError> {
     let mut whole: Vec<Range<u64>> = Vec::with_capacity(regions.len());
     let mut before = 0;
     for (index, region) in regions.iter().enumerate() {
-        if index >= REGIONS_MAX
+        if index >= DMA_REGIONS_MAX
             || region.start < before
             || region.end <= region.start
             || region.end > ADDRESS_END

@@ -18,6 +18,7 @@ use std::fs::File;
 use std::ops::Range;
 
 use panoptes_decoders::layout::u64_at;
+use panoptes_decoders::source::ADDRESS_END;
 
 use super::{DumpedRange, Lacks, Segments};
 use crate::pieces::read_at_most;
@@ -47,9 +48,6 @@ const DIRECT_MAP_ALIGNMENT: u64 = 1 << 29;
 
 /// Largest difference between the place of a range by the list and by the array's address.
 const CORRECTION_MAX: u64 = 1 << 20;
-
-/// Physical addresses have at most 52 bits.
-const ADDRESS_END: u64 = 1 << 52;
 
 const CHUNK_BYTES: usize = 4 << 20;
 

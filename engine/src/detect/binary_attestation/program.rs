@@ -5,6 +5,7 @@ use panoptes_decoders::address::KernelVa;
 use super::verdict::Role;
 use super::{ENDED_NS, FileFacts};
 use crate::page_cache::{Asker, ContentFacts, ContentFormat, FileIdentity};
+use crate::path::DELETED;
 use crate::shipped::ProcessSubjects;
 use crate::state::described::ProcessDescription;
 use crate::state::process::ProcessKey;
@@ -13,8 +14,6 @@ use panoptes_tables::{HashKey, Index, Key, Row, RowId, ScanNumber, StringId};
 
 /// Ends a program's list of items.
 pub(super) const NO_ITEM: u32 = u32::MAX;
-/// Suffix of the path of an unlinked file (`d_path`, fs/d_path.c).
-const DELETED: &[u8] = b" (deleted)";
 
 /// One program in one process: a process that calls exec has another.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

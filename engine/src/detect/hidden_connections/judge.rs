@@ -17,6 +17,7 @@
 use core::net::SocketAddr;
 
 use panoptes_decoders::kernel::sock::{IPPROTO_TCP, IPPROTO_UDP};
+use panoptes_decoders::packet::transport::flag;
 use panoptes_tables::{HashIndex, HashKey, room};
 
 use super::scans::{ScanCounts, Scans, Shows};
@@ -33,14 +34,6 @@ const OWN_HOPS: [u8; 3] = [64, 128, 255];
 /// `IPPROTO_TCP` and `IPPROTO_UDP`, as packets have them.
 const TCP: u8 = IPPROTO_TCP as u8;
 pub(super) const UDP: u8 = IPPROTO_UDP as u8;
-
-/// Flags of TCP (RFC 9293 §3.1).
-mod flag {
-    pub(super) const FIN: u8 = 0x01;
-    pub(super) const SYN: u8 = 0x02;
-    pub(super) const RST: u8 = 0x04;
-    pub(super) const ACK: u8 = 0x10;
-}
 
 /// What one end of a flow has sent since the flow was reported last.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -7,7 +7,9 @@
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use arrayvec::ArrayVec;
-use panoptes_decoders::kernel::sock::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP, TcpState};
+use panoptes_decoders::kernel::sock::{
+    AF_INET, AF_INET6, AF_PACKET, IPPROTO_RAW, IPPROTO_TCP, IPPROTO_UDP, SOCK_RAW, TcpState,
+};
 use panoptes_tables::{HashIndex, HashKey, room};
 
 use super::scans::Shows;
@@ -19,13 +21,8 @@ const TABLE_AGE_NS: i64 = 60_000_000_000;
 const CONTAINER_BYTES: usize = 64;
 /// Addresses of the system that are known.
 const ADDRESSES_MAX: usize = 4096;
-/// `AF_PACKET` and `AF_XDP` (include/linux/socket.h).
-const AF_PACKET: u16 = 17;
+/// `AF_XDP` (include/linux/socket.h).
 const AF_XDP: u16 = 44;
-/// `SOCK_RAW` (include/linux/net.h).
-const SOCK_RAW: u16 = 3;
-/// `IPPROTO_RAW` (include/uapi/linux/in.h): its packets have headers of any protocol.
-const IPPROTO_RAW: u16 = 255;
 /// How old the last scan of everything may be: between such scans, those of processes that rest do
 /// not show their descriptors.
 const WHOLE_SCAN_NS: i64 = 2_000_000_000;

@@ -4,7 +4,7 @@
 
 use super::rows::{line, name_of};
 use crate::container_config::Glob;
-use crate::path::{PathBuffer, write_path};
+use crate::path::{DELETED, PathBuffer, write_path};
 use crate::state::process::ProcessKey;
 use crate::state::{MachineState, ScanContext};
 use crate::time::Monotonic;
@@ -33,8 +33,6 @@ const BOXES: &[&[u8]] = &[b"busybox", b"toybox", b"busybox-static"];
 
 /// Names of clients that pass a peer's connections on (`ssh -R`).
 const CLIENTS: &[&[u8]] = &[b"ssh", b"dbclient"];
-/// What follows the path of a file that has no name any more.
-const DELETED: &[u8] = b" (deleted)";
 
 /// Where systems keep their programs.
 const FOLDERS: &[&[u8]] = &[

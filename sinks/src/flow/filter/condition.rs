@@ -5,8 +5,9 @@ use std::ops::RangeInclusive;
 use panoptes_records::flow::{Address, Cause, Detail, Extra, FlowKeyKind, FlowRecord, status};
 
 use super::fields::{Number, Real, side};
-use super::terms::{FilterProtocol, FlowEnds, FlowStateName, ICMP, ICMPV6, TCP, UDP};
+use super::terms::{FilterProtocol, FlowEnds, FlowStateName};
 use crate::flow::argus::{SourceId, error_group};
+use crate::flow::protocol::{ICMP, ICMPV6, TCP, UDP};
 
 /// What a filter looks at: a flow record, or a management record.
 pub(super) struct FilteredRecord<'a> {

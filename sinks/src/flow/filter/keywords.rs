@@ -1,7 +1,8 @@
 //! The keywords of the language, by what may follow them.
 
 use super::fields::{Comparison, NumberField, RealField};
-use super::terms::{ESP, FilterProtocol, FlowStateName, ICMP, ICMPV6, SCTP, TCP, UDP};
+use super::terms::{FilterProtocol, FlowStateName};
+use crate::flow::protocol::{ESP, ICMP, ICMPV6, SCTP, TCP, UDP};
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Keyword {

@@ -2,7 +2,7 @@
 
 use panoptes_records::flow::header;
 
-use super::terms::{TCP, UDP};
+use crate::flow::protocol::{TCP, UDP};
 
 /// Well-known ports (IANA's registry of service names): the name, the port, and whether it is one
 /// of TCP and of UDP.

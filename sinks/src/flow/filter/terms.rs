@@ -44,14 +44,6 @@ pub(super) enum FilterProtocol {
     Unseen,
 }
 
-/// Numbers of protocols (IANA).
-pub(super) const ICMP: u8 = 1;
-pub(super) const TCP: u8 = 6;
-pub(super) const UDP: u8 = 17;
-pub(super) const ESP: u8 = 50;
-pub(super) const ICMPV6: u8 = 58;
-pub(super) const SCTP: u8 = 132;
-
 /// Names of states. Numbers are bits of the record.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum FlowStateName {

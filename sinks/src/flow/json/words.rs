@@ -5,8 +5,7 @@
 
 use panoptes_records::flow::{Cause, Detail, FlowKey, FlowKeyKind, FlowRecord, tcp_status};
 
-/// IANA's number of the protocol.
-const TCP: u8 = 6;
+use crate::flow::protocol::TCP;
 
 pub(super) const fn cause(cause: Cause) -> &'static str {
     match cause {

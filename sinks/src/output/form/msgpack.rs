@@ -7,7 +7,7 @@ use rmp::encode::{write_bool, write_f64, write_sint, write_str, write_uint};
 /// specification, "map 32", "array 32", "str 32").
 const HEAD_BYTES: usize = 5;
 const STR_32: u8 = 0xdb;
-const ARRAY_32: u8 = 0xdd;
+pub(crate) const ARRAY_32: u8 = 0xdd;
 const MAP_32: u8 = 0xdf;
 
 /// An object or list whose end is not written.

@@ -5,7 +5,7 @@
 use panoptes_records::json::time::{TIMESTAMP_LENGTH, Timestamp};
 use rmp::encode::{write_array_len, write_map_len, write_str, write_uint};
 
-use crate::output::form::msgpack;
+use crate::output::form::msgpack::{self, ARRAY_32};
 
 /// Makes messages for one receiver.
 #[derive(Debug)]
@@ -25,7 +25,6 @@ pub struct Forward {
 const CHUNK_BYTES: usize = 32;
 /// `EventTime`: an extension of type 0 with 8 bytes.
 const EVENT_TIME: [u8; 2] = [0xd7, 0x00];
-const ARRAY_32: u8 = 0xdd;
 
 impl Forward {
     /// Messages with this tag. `seed` differs between senders.

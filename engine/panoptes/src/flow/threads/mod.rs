@@ -55,7 +55,7 @@ const PACKET_BATCHES_MIN: usize = 8;
 const RECORDS_IN_TURN: usize = 4096;
 /// The longest wait of the main thread, in milliseconds.
 const WAIT_MS: u16 = 5;
-/// How long it waits for threads that end before it looks again.
+/// How long a thread waits for others that end before it looks again.
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// Opens all interfaces, once for each thread. They receive nothing yet. `ports` are those of

@@ -13,6 +13,7 @@ use panoptes_packet_files::Frame;
 use panoptes_packet_rings::Division;
 use panoptes_sinks::failpoints;
 
+use super::PAUSE;
 use super::batches::{Emptier, Filler, ThreadBatch as _};
 use super::passed::{PassedBatch, PassedPacket};
 use super::reported::RecordSender;
@@ -40,8 +41,6 @@ const LATELY: Duration = Duration::from_millis(500);
 /// to 20 ms. And how long it waits at most while there are always packets.
 const QUOTED: Duration = Duration::from_millis(40);
 const QUOTED_MAX: Duration = Duration::from_millis(500);
-/// How long a thread that ends waits for the others before it looks again.
-const PAUSE: Duration = Duration::from_millis(1);
 
 /// What all threads have.
 #[derive(Debug, Default)]

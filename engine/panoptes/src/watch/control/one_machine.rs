@@ -14,12 +14,12 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use panoptes_decoders::address::PhysicalAddress;
+use panoptes_decoders::source::{CACHE_LINE_BYTES, PAGE_BYTES};
 use panoptes_profiles::Profile;
 use panoptes_sources::{MemorySource, ReadOutcome, ReadRequest};
 
 use crate::config::{System, SystemAddress};
 
-const PAGE_BYTES: u64 = 4096;
 /// Pages that are compared from that of `init_task` on. The kernel's `jiffies` and its timekeeper
 /// are near it (include/asm-generic/vmlinux.lds.h).
 const NEAR_PAGES: u64 = 64;
@@ -30,8 +30,6 @@ const RANDOM_PAGES: u64 = 1024;
 /// How often all pages are read. A line that has two values by turns, each half of the time, seems
 /// different in a quarter of the rounds, and in all of these once in 65,536 comparisons.
 const ROUNDS: usize = 8;
-/// Bytes that are compared as one: a processor writes a cache line at once.
-const LINE_BYTES: usize = 64;
 /// Rounds in which a line must differ.
 const DIFFERENT_ROUNDS: u8 = 2;
 
@@ -80,9 +78,9 @@ impl DmaMachine {
         if !source.read_exact(PhysicalAddress(self.page), &mut bytes) {
             return None;
         }
-        let pairs = bytes.chunks(LINE_BYTES).zip(self.sample.chunks(LINE_BYTES));
+        let pairs = bytes.chunks(CACHE_LINE_BYTES).zip(self.sample.chunks(CACHE_LINE_BYTES));
         let equal = pairs.filter(|(one, other)| one == other).count();
-        Some(equal * 2 >= bytes.len() / LINE_BYTES)
+        Some(equal * 2 >= bytes.len() / CACHE_LINE_BYTES)
     }
 
     /// Compares this machine, as its function `own` gives it, with what another function gives.
@@ -152,7 +150,7 @@ fn compare(
     pages: &[u64],
 ) -> MachineMatch {
     let bytes = pages.len() * PAGE_BYTES as usize;
-    let mut lines = vec![Line::default(); bytes / LINE_BYTES];
+    let mut lines = vec![Line::default(); bytes / CACHE_LINE_BYTES];
     let mut reads: [ComparedPages; 3] = std::array::from_fn(|_| ComparedPages::new(pages));
     for _ in 0..ROUNDS {
         let [before, between, after] = &mut reads;
@@ -160,7 +158,7 @@ fn compare(
         between.run(other);
         after.run(own);
         for (index, line) in lines.iter_mut().enumerate() {
-            let range = index * LINE_BYTES..(index + 1) * LINE_BYTES;
+            let range = index * CACHE_LINE_BYTES..(index + 1) * CACHE_LINE_BYTES;
             let [before, between, after] =
                 [&*before, &*between, &*after].map(|read| read.line(range.clone()));
             let (Some(before), Some(between), Some(after)) = (before, between, after) else {

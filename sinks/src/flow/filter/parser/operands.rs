@@ -7,9 +7,10 @@ use super::{FilterResult, OperandKind, Parser, Qualifiers};
 use crate::flow::filter::condition::{Condition, Network};
 use crate::flow::filter::fields::{Comparison, Number, NumberField, Real, RealField};
 use crate::flow::filter::keywords::Keyword;
-use crate::flow::filter::terms::{FilterProtocol, FlowEnds, ICMP, SCTP, TCP, UDP};
+use crate::flow::filter::terms::{FilterProtocol, FlowEnds};
 use crate::flow::filter::words::Token;
 use crate::flow::filter::{FilterStep, NameSource, hosts, names};
+use crate::flow::protocol::{ICMP, SCTP, TCP, UDP};
 
 impl Parser<'_> {
     pub(super) fn number(
