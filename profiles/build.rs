@@ -1,6 +1,9 @@
 //! Converts the profiles in `tables/` to constant tables: one list of names for all kernels, and
 //! for each kernel its numbers in the same order. `src/builtin.rs` reads them.
 
+#[path = "src/table_marks.rs"]
+mod table_marks;
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -8,9 +11,7 @@ use std::{env, fs};
 
 use serde_json::Value;
 
-/// The markers of `src/builtin.rs` for "the kernel lacks it" and "not recorded".
-const ABSENT: u32 = u32::MAX;
-const UNASKED: u32 = u32::MAX - 1;
+use table_marks::{ABSENT, UNASKED};
 
 struct ProfileJson {
     path: PathBuf,

@@ -4,6 +4,11 @@
 //! by the monotonic clock, and calendar time goes into records only. A type for each keeps them
 //! apart: neither can be compared with, or subtracted from, the other.
 
+pub use panoptes_records::json::time::SECOND_NS;
+
+/// Nanoseconds of a minute.
+pub const MINUTE_NS: i64 = 60 * SECOND_NS;
+
 /// A point in time by the monotonic clock, which nobody can set. Its zero has no meaning.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Monotonic(i64);

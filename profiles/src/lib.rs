@@ -31,6 +31,7 @@ pub mod report;
 mod stored;
 mod sweep;
 pub mod symbols;
+mod table_marks;
 pub mod unsupported;
 pub mod verify;
 pub mod vmcoreinfo;

@@ -27,7 +27,7 @@ use self::absent::Absent;
 pub use self::output_change::OutputChange;
 use crate::failpoints;
 use crate::output::backlog::Backlog;
-use crate::output::{Output, OutputCounters, OutputStatus, PATIENCE_NS};
+use crate::output::{LONG_WAIT, Output, OutputCounters, OutputStatus, PATIENCE_NS, SHORT_WAIT};
 use crate::panics::{self, caught};
 
 #[derive(Debug)]
@@ -128,9 +128,6 @@ const STOPPED_NS: u64 = 300_000_000;
 /// How long an output that is removed, or makes room for another one, may take although it makes
 /// progress.
 const END_NS: u64 = 30_000_000_000;
-/// Maximum sleep while work is left, and while none is.
-const SHORT_WAIT: Duration = Duration::from_millis(2);
-const LONG_WAIT: Duration = Duration::from_millis(500);
 
 impl Writer {
     /// A writer that writes every queue to every output. All queues must share one waker.

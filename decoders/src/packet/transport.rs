@@ -6,6 +6,9 @@ use super::ip::{self, Ip};
 
 pub use super::ip::protocol;
 
+/// Length in bytes of the header of UDP.
+pub const UDP_BYTES: usize = 8;
+
 /// Bits of the flags of TCP.
 pub mod flag {
     pub const FIN: u8 = 0x01;

@@ -4,9 +4,10 @@ use super::PageTableEntry;
 use crate::address::PhysicalAddress;
 
 /// Physical address bits of an entry: 12 to 51.
-const ADDRESS_MASK: u64 = 0x000f_ffff_ffff_f000;
-const PRESENT: u64 = 1;
-const LARGE: u64 = 1 << 7;
+pub const ADDRESS_MASK: u64 = 0x000f_ffff_ffff_f000;
+pub const PRESENT: u64 = 1;
+/// The entry maps a page of 2 MiB or 1 GiB itself.
+pub const LARGE: u64 = 1 << 7;
 /// `_PAGE_PROTNONE` (arch/x86/include/asm/pgtable_types.h): a page in memory without access rights
 /// (`PROT_NONE`, NUMA balancing). Bit 8, meaningful only while `PRESENT` is clear.
 const PROTNONE: u64 = 1 << 8;

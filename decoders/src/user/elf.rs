@@ -1,4 +1,4 @@
-//! ELF files (include/uapi/linux/elf.h): the file type, from the first bytes.
+//! ELF files (include/uapi/linux/elf.h): the file type, from the first bytes; types of segments.
 
 /// `ELFMAG`
 pub const MAGIC: [u8; 4] = *b"\x7fELF";
@@ -10,6 +10,10 @@ pub const ET_EXEC: u16 = 2;
 pub const ET_DYN: u16 = 3;
 /// `ET_CORE`
 pub const ET_CORE: u16 = 4;
+/// `PT_LOAD`: the type of a segment that is loaded.
+pub const PT_LOAD: u32 = 1;
+/// `PT_DYNAMIC`
+pub const PT_DYNAMIC: u32 = 2;
 
 /// `ELFDATA2MSB`, at `EI_DATA`: big-endian.
 const ELFDATA2MSB: u8 = 2;

@@ -5,6 +5,7 @@
 //! hash table, one of its chains, a symbol, its name. The caller reads them from the file or from
 //! its mapping. All input is untrusted: a returned address need not be mapped.
 
+use super::elf::{PT_DYNAMIC, PT_LOAD};
 use super::{elf, u32_at, u64_at};
 
 /// `ELFCLASS64` and `ELFDATA2LSB`, at `EI_CLASS`.
@@ -15,8 +16,6 @@ pub const PROGRAM_HEADER_BYTES: u64 = 56;
 const PROGRAM_HEADERS_MAX: u64 = 32;
 /// Maximum number of loaded segments of an object; usual are 2 to 5.
 const LOADS_MAX: usize = 16;
-const PT_LOAD: u32 = 1;
-const PT_DYNAMIC: u32 = 2;
 const PT_INTERP: u32 = 3;
 /// `PF_W`: the segment is writable.
 const PF_W: u32 = 2;

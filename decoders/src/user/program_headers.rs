@@ -2,14 +2,13 @@
 //! chapter 5): which parts of the file are to be read, written or executed, and whether the stack
 //! is to be executable.
 
+use super::elf::{PT_DYNAMIC, PT_LOAD};
 use super::elf_dynamic::{PROGRAM_HEADER_BYTES, header_table};
 use super::{u32_at, u64_at};
 
 /// Maximum number of entries; usual are 9 to 14.
 const ENTRIES_MAX: u64 = 64;
 
-const PT_LOAD: u32 = 1;
-const PT_DYNAMIC: u32 = 2;
 const PT_GNU_STACK: u32 = 0x6474_e551;
 const PF_X: u32 = 1;
 

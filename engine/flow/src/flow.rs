@@ -1,10 +1,13 @@
 //! One flow, and what a packet changes in it.
 
 use panoptes_decoders::packet::transport::{Esp, Icmp as Message, Tcp as Segment, flag, protocol};
-use panoptes_decoders::packet::{Arp as ArpPacket, ArpOperation, Ip, Network, Packet};
+use panoptes_decoders::packet::{
+    Arp as ArpPacket, ArpOperation, Encapsulation, Ip, Network, Packet,
+};
+use panoptes_decoders::source::CACHE_LINE_BYTES;
 use panoptes_records::flow::{
     Arp, Cause, Detail, Esp as EspDetail, FlowDirection, FlowKeyKind, FlowRecord, FlowSide, Icmp,
-    TcpSide, TcpState, status, tcp_status,
+    TcpSide, TcpState, header, status, tcp_status,
 };
 
 use crate::queues::Waits;
@@ -28,6 +31,16 @@ pub(crate) struct Flow {
     /// For fragments: the flow of the first one, and its number.
     pub(crate) parent: Option<(u32, u32)>,
 }
+
+const _: () = {
+    assert!(align_of::<Flow>() == CACHE_LINE_BYTES);
+    // Records have the bits of the decoder ([`Flow::count`]).
+    assert!(Encapsulation::VXLAN == header::VXLAN);
+    assert!(Encapsulation::L2TP == header::L2TP);
+    assert!(Encapsulation::GENEVE == header::GENEVE);
+    assert!(Encapsulation::ERSPAN == header::ERSPAN);
+    assert!(Encapsulation::GTP_USER == header::GTP_USER);
+};
 
 /// When a packet came, and its length on the wire.
 #[derive(Clone, Copy, Debug)]

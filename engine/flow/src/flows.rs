@@ -9,7 +9,7 @@ use panoptes_decoders::packet::{Ip, Network, Packet};
 use panoptes_records::flow::{
     Address, Cause, FlowDirection, FlowKey, FlowKeyKind, FlowRecord, Interval, Intervals, Jitter,
 };
-use panoptes_tables::{HashIndex, HashKey, room};
+use panoptes_tables::{GOLDEN_RATIO, HashIndex, HashKey, room};
 
 use crate::application::Applications;
 use crate::flow::{Arrival, Effect, Flow, message_of};
@@ -22,9 +22,6 @@ use crate::user::UserData;
 
 /// How often the queues are looked at, in nanoseconds.
 const TICK_NS: i64 = 200_000_000;
-
-/// An odd number (the golden ratio of 2^64): multiplied by it, all numbers stay different.
-const OVERLAY_FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// All flows.
 #[derive(Debug)]
@@ -289,7 +286,7 @@ impl Flows {
     fn hash(&self, key: &FlowKey, overlay: u32) -> u64 {
         // Only numbers of the same key could have the same hash, and an odd factor keeps them
         // apart.
-        let of_overlay = u64::from(overlay).wrapping_mul(OVERLAY_FACTOR);
+        let of_overlay = u64::from(overlay).wrapping_mul(GOLDEN_RATIO);
         let words = key.words();
         if key.kind == FlowKeyKind::Ipv4 {
             let end = |address: Address, port: u16| address.0[1] << 16 | u64::from(port);

@@ -17,4 +17,4 @@ mod options;
 
 pub use error::FilterError;
 pub use filter::PacketFilter;
-pub use options::{FilterOptions, PacketOrigin};
+pub use options::{FilterOptions, PacketOrigin, SNAP_LENGTH_MAX};

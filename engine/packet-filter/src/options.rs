@@ -59,7 +59,7 @@ impl FilterOptions {
 }
 
 /// The length of packets that tcpdump captures unless an option limits it (`MAXIMUM_SNAPLEN`).
-pub(crate) const SNAP_LENGTH_MAX: u32 = 262_144;
+pub const SNAP_LENGTH_MAX: u32 = 262_144;
 
 const ATM_RFC1483: u16 = 100;
 const SLIP_BSDOS: u16 = 102;

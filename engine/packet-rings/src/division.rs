@@ -12,14 +12,13 @@ use panoptes_decoders::packet::ethertype;
 use panoptes_decoders::packet::mirror::Mirror;
 use panoptes_decoders::packet::program::{Instruction, code};
 
+use crate::filter::{SKF_AD_OFF, SKF_AD_PKTTYPE, SKF_AD_PROTOCOL};
+
 /// The most parts.
 pub const PARTS_MAX: usize = 64;
 
-/// Loads from here on give what the kernel knows of a packet, its network header, and its link
-/// layer (`include/uapi/linux/filter.h`).
-const SKF_AD_OFF: u32 = 0xffff_f000;
-const SKF_AD_PROTOCOL: u32 = SKF_AD_OFF;
-const SKF_AD_PKTTYPE: u32 = SKF_AD_OFF + 4;
+/// Loads from here on give the network header of a packet, and its link layer
+/// (`include/uapi/linux/filter.h`).
 const SKF_NET_OFF: u32 = 0xfff0_0000;
 const SKF_LL_OFF: u32 = 0xffe0_0000;
 
@@ -87,12 +86,12 @@ impl Division {
     /// The program for the sockets of an interface (`PACKET_FANOUT_CBPF`): it opens tags.
     pub(crate) fn of_interface(&self) -> Vec<Instruction> {
         let mut program = Assembly::default();
-        program.add(code::LD_W_ABS, SKF_AD_PKTTYPE);
+        program.add(code::LD_W_ABS, SKF_AD_OFF + SKF_AD_PKTTYPE);
         program.jump_if(code::JEQ_K, u32::from(libc::PACKET_OUTGOING), (0, 7));
         // Packets that are sent begin with their link layer (`dev_queue_xmit_nit`,
         // `net/core/dev.c`), and their network header is behind tags that they contain
         // (`packet_parse_headers`, `net/packet/af_packet.c`).
-        program.add(code::LD_W_ABS, SKF_AD_PROTOCOL);
+        program.add(code::LD_W_ABS, SKF_AD_OFF + SKF_AD_PROTOCOL);
         program.jump_if(code::JEQ_K, u32::from(TAGS[0]), (1, 0));
         program.jump_if(code::JEQ_K, u32::from(TAGS[1]), (0, 2));
         program.add(code::LDX_IMM, SKF_LL_OFF + ETHERNET_BYTES);
@@ -100,7 +99,7 @@ impl Division {
         program.add(code::LDX_IMM, SKF_NET_OFF);
         program.add(code::JA, 1);
         program.add(code::LDX_IMM, 0);
-        program.add(code::LD_W_ABS, SKF_AD_PROTOCOL);
+        program.add(code::LD_W_ABS, SKF_AD_OFF + SKF_AD_PROTOCOL);
         self.finish(program)
     }
 

@@ -22,9 +22,9 @@ const LENGTH: u16 = 0x80;
 const HEADER_LENGTH: u16 = 0xa0;
 
 /// Loads from here on give what the kernel knows of a packet (`include/uapi/linux/filter.h`).
-const SKF_AD_OFF: u32 = 0xffff_f000;
-const SKF_AD_PROTOCOL: u32 = 0;
-const SKF_AD_PKTTYPE: u32 = 4;
+pub(crate) const SKF_AD_OFF: u32 = 0xffff_f000;
+pub(crate) const SKF_AD_PROTOCOL: u32 = 0;
+pub(crate) const SKF_AD_PKTTYPE: u32 = 4;
 const SKF_AD_HATYPE: u32 = 28;
 
 /// A program of this alone rejects all packets.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use panoptes_decoders::packet::link_type::COOKED;
 use panoptes_decoders::packet::program::Instruction;
-use panoptes_packet_files::Frame;
+use panoptes_packet_files::{Frame, PACKET_BYTES_MAX};
 
 use crate::block::{BlockCursor, BlockPacket, LinkHeaderKind, TAG_BYTES};
 use crate::clock;
@@ -19,8 +19,8 @@ use crate::socket::PacketSocket;
 
 /// Name that stands for all interfaces.
 pub(crate) const ANY: &str = "any";
-/// Largest number of captured bytes of one packet, as in libpcap (`MAXIMUM_SNAPLEN`).
-const SNAP_BYTES_MAX: u32 = 256 << 10;
+/// Largest number of captured bytes of one packet.
+const SNAP_BYTES_MAX: u32 = PACKET_BYTES_MAX as u32;
 /// A block holds the longest packet that the kernel makes of many segments, 64 KiB, and more.
 const BLOCK_BYTES_MIN: usize = 128 << 10;
 const BLOCK_BYTES_MAX: usize = 1 << 20;

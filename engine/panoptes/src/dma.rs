@@ -177,7 +177,7 @@ pub fn is_installed(library_path: Option<&Path>) -> bool {
 
 /// Most functions that are listed.
 #[cfg(feature = "doca")]
-const FUNCTIONS_MAX: usize = 1024;
+const LISTED_FUNCTIONS_MAX: usize = 1024;
 
 /// Lists the functions of all DMA devices.
 #[cfg(feature = "doca")]
@@ -217,8 +217,9 @@ pub fn find(library_path: Option<&Path>) -> DocaFunctionList {
                     if functions.iter().any(is_it) {
                         continue;
                     }
-                    if functions.len() >= FUNCTIONS_MAX {
-                        left_out.push(format!("there are more than {FUNCTIONS_MAX} functions"));
+                    if functions.len() >= LISTED_FUNCTIONS_MAX {
+                        left_out
+                            .push(format!("there are more than {LISTED_FUNCTIONS_MAX} functions"));
                         break;
                     }
                     let obstacle = match SystemAddress::doca_from_parts(name, &vuid) {

@@ -13,6 +13,7 @@ mod initramfs;
 mod installed;
 mod layer;
 mod manager;
+mod mode;
 mod room;
 mod root;
 mod rpm;

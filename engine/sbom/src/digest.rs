@@ -7,7 +7,7 @@ use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 /// The page size of digests, whatever a kernel's own page size is.
-pub const PAGE_BYTES: usize = 4096;
+pub const DIGEST_PAGE_BYTES: usize = 4096;
 
 /// The first half of the SHA-256 of one page: enough that no second page with it can be found.
 pub type PageDigest = [u8; 16];
@@ -71,7 +71,9 @@ pub fn digest(
     mode: u16,
     progress: &mut dyn FnMut(u64),
 ) -> io::Result<ContentDigests> {
-    debug_assert!(block.len() >= PAGE_BYTES && block.len().is_multiple_of(PAGE_BYTES));
+    debug_assert!(
+        block.len() >= DIGEST_PAGE_BYTES && block.len().is_multiple_of(DIGEST_PAGE_BYTES)
+    );
     let (mut sha256, mut sha1, mut md5) = (Sha256::new(), Sha1::new(), Md5::new());
     let mut digests = Vec::new();
     let mut size = 0;
@@ -86,7 +88,7 @@ pub fn digest(
         sha1.update(read);
         md5.update(read);
         if wants_pages {
-            digests.extend(read.chunks(PAGE_BYTES).map(page_digest));
+            digests.extend(read.chunks(DIGEST_PAGE_BYTES).map(page_digest));
         }
         size += length as u64;
         progress(length as u64);
@@ -150,7 +152,7 @@ mod tests {
     use super::*;
 
     fn of(content: &[u8], pages: PageHashes, name: &str, mode: u16) -> ContentDigests {
-        let mut block = vec![0; 2 * PAGE_BYTES];
+        let mut block = vec![0; 2 * DIGEST_PAGE_BYTES];
         digest(&mut &*content, &mut block, pages, name.as_bytes(), mode, &mut |_| {}).unwrap()
     }
 
@@ -170,11 +172,14 @@ mod tests {
 
     #[test]
     fn pages_end_where_the_file_ends() {
-        let content: Vec<u8> = (0..5 * PAGE_BYTES + 7).map(|index| (index / 31) as u8).collect();
-        for length in [0, 1, PAGE_BYTES, PAGE_BYTES + 1, 2 * PAGE_BYTES, content.len()] {
+        let content: Vec<u8> =
+            (0..5 * DIGEST_PAGE_BYTES + 7).map(|index| (index / 31) as u8).collect();
+        for length in
+            [0, 1, DIGEST_PAGE_BYTES, DIGEST_PAGE_BYTES + 1, 2 * DIGEST_PAGE_BYTES, content.len()]
+        {
             let found = of(&content[..length], PageHashes::All, "", 0);
             let expected: Vec<PageDigest> =
-                content[..length].chunks(PAGE_BYTES).map(page_digest).collect();
+                content[..length].chunks(DIGEST_PAGE_BYTES).map(page_digest).collect();
             assert_eq!(found.pages, expected, "{length}");
             assert_eq!(found.size, length as u64);
             let whole: [u8; 32] = Sha256::digest(&content[..length]).into();

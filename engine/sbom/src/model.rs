@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
-use crate::digest::{PAGE_BYTES, PageDigest};
+use crate::digest::{DIGEST_PAGE_BYTES, PageDigest};
 use crate::error::{SbomError, shown};
 
 /// Maximum length of a path from the kernel (`PATH_MAX`, include/uapi/linux/limits.h).
@@ -137,7 +137,7 @@ impl SbomFile {
             let Some(size) = self.size else {
                 return Err(format!("{} has `pages` and no `size`", self.shown()));
             };
-            let pages = size.div_ceil(PAGE_BYTES as u64);
+            let pages = size.div_ceil(DIGEST_PAGE_BYTES as u64);
             if pages != self.pages.len() as u64 {
                 return Err(format!(
                     "{} has {} digests in `pages`; its size of {size} bytes is {pages} pages",

@@ -6,6 +6,8 @@
 
 use std::path::Path;
 
+use panoptes_decoders::user::elf::ET_CORE;
+
 use super::foreign::{self, Foreign};
 use super::image;
 
@@ -55,9 +57,6 @@ pub enum FileFormat {
 /// also finds file systems whose marks are further behind.
 pub const FORMAT_HEAD_BYTES: usize = 4096;
 
-/// Type field of an ELF header that marks a core (elf(5)).
-const ET_CORE: u8 = 4;
-
 /// Formats that their magic number identifies.
 const MAGICS: [(&[u8], DetectedFormat); 15] = [
     (&image::MAGIC, DetectedFormat::Recorded),
@@ -93,7 +92,8 @@ impl DetectedFormat {
         if head.starts_with(b"\x7fELF") {
             // e_type is at offset 16 in both classes; EI_DATA at offset 5 is the byte order.
             let low = if head.get(5) == Some(&2) { 17 } else { 16 };
-            return if head.get(low) == Some(&ET_CORE) { Self::ElfCore } else { Self::Elf };
+            let kind = head.get(low).map(|kind| u16::from(*kind));
+            return if kind == Some(ET_CORE) { Self::ElfCore } else { Self::Elf };
         }
         if let Some(foreign) = foreign::of(head, bytes) {
             return Self::Foreign(foreign);

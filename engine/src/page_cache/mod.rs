@@ -42,8 +42,8 @@ pub use traits::Traits;
 /// Maximum size of a file that is hashed, in bytes. Larger files stay unknown.
 pub const FILE_BYTES_MAX: u64 = 64 << 30;
 
-/// Size in bytes of the pages in which contents are compared, whatever the kernel's page size is.
-pub const PAGE_BYTES: u64 = 4096;
+/// Contents are compared in pages of this size, whatever the kernel's page size is.
+pub use panoptes_decoders::source::PAGE_BYTES;
 
 /// The first bytes of the SHA-256 of one page of [`PAGE_BYTES`], the last page ending with the
 /// file.

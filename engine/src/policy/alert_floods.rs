@@ -10,7 +10,7 @@ use panoptes_tables::{HashKey, Row, RowId, ScanNumber, Table};
 
 use crate::limits::Limits;
 use crate::state::process::ProcessKey;
-use crate::time::Monotonic;
+use crate::time::{Monotonic, SECOND_NS};
 
 /// The alerts that one process can cause in any number.
 const ACTIVITIES: [Activity; 10] = [
@@ -29,7 +29,6 @@ const ACTIVITIES: [Activity; 10] = [
 const ALERTS_MAX: u8 = 64;
 /// Number of further ones in each second.
 const A_SECOND: u8 = 8;
-const SECOND_NS: i64 = 1_000_000_000;
 
 /// The alerts of one process that count against its rate.
 #[derive(Clone, Copy, Debug)]

@@ -18,7 +18,7 @@ use super::loss_rate::LossFrequency;
 use crate::detect::{DETECTOR_GAPS, DetectorLosses};
 use crate::limits::{Limit, PerLimit};
 use crate::loss::{BlamedProcess, GapKind, GapRule, LISTED_MAX, Loss};
-use crate::time::{Monotonic, Now, RealTime};
+use crate::time::{MINUTE_NS, Monotonic, Now, RealTime, SECOND_NS};
 use crate::walk::{DeferredWork, FrequentStop, Losses};
 
 macro_rules! gaps {
@@ -84,13 +84,14 @@ impl ScanShortfall<'_> {
     }
 }
 
-pub(super) const SECOND_NS: i64 = 1_000_000_000;
 /// A gap that lasts is reported again after this time.
-const AGAIN_NS: i64 = 60 * SECOND_NS;
+pub const AGAIN_NS: i64 = MINUTE_NS;
 /// Within this time, a gap that lasts is reported again if another process causes it.
 const NAMED_NS: i64 = SECOND_NS;
 /// A gap is over when nothing was missed for this time.
-pub(super) const OVER_NS: i64 = 10 * SECOND_NS;
+pub const OVER_NS: i64 = 10 * SECOND_NS;
+const _: () =
+    assert!(NAMED_NS < OVER_NS && OVER_NS < AGAIN_NS, "a gap ends before it is due again");
 
 /// The state of one gap.
 #[derive(Clone, Copy, Debug, Default)]

@@ -16,7 +16,7 @@ use panoptes_records::record::{Details, Record};
 use super::Reporter;
 use super::changes::describe_process;
 use super::evidence::AlertEvidence;
-use super::gaps::{GAPS_MAX, OVER_NS, Report, SECOND_NS, ScanShortfall};
+use super::gaps::{GAPS_MAX, OVER_NS, Report, ScanShortfall};
 use super::intervals::{self, BUDGET_PERCENT};
 use super::last_contents::PATHS_MAX;
 use super::repetitions::{self, Common, NAMES_MAX, Repetition};
@@ -25,6 +25,7 @@ use crate::detect::Acceptance;
 use crate::loss::{BlamedProcess, LISTED_MAX};
 use crate::state::process::Process;
 use crate::state::{MachineState, ScanContext};
+use crate::time::SECOND_NS;
 
 impl Reporter<'_> {
     /// Reports what was counted of a process that ends.

@@ -22,13 +22,12 @@ use super::causes::Cause;
 use super::evidence::AlertEvidence;
 use super::techniques::Techniques;
 use crate::state::container::{CONTAINER_ID_BYTES, ContainerKey};
-use crate::time::{Monotonic, Now};
+use crate::time::{MINUTE_NS, Monotonic, Now};
 
 /// Maximum number of causes that are remembered.
 const CAUSES_MAX: usize = 256;
 /// Maximum number of alerts of one cause that are written in full in [`MINUTE_NS`].
 const WHOLE_MAX: usize = 8;
-const MINUTE_NS: i64 = 60_000_000_000;
 /// A cause without an alert for this time has ended, and with it the incident that its alerts have
 /// in common. Jobs that run a few times an hour are one cause.
 const CAUSE_NS: i64 = 60 * MINUTE_NS;

@@ -27,17 +27,14 @@ use crate::detect::reverse_shells::direction::ConnectionDirection;
 use crate::detect::reverse_shells::interpreter::InterpreterKind;
 use crate::detect::reverse_shells::judge::Reason;
 use crate::detect::reverse_shells::{
-    ChainStep, ConnectionEnd, MemberConnection, ProcessLink, ReverseShell, TURNS_BY_ORDER_SURE,
+    CONNECTIONS_MAX, ChainStep, ConnectionEnd, DESCRIPTORS_MAX, MEMBERS_MAX, MemberConnection,
+    ProcessLink, ReverseShell, TURNS_BY_ORDER_SURE,
 };
 use crate::state::ScanContext;
 use crate::state::facts::FileName;
 
 /// Maximum length of the reason in bytes: two paths of a dozen processes.
 const SHELL_REASON_BYTES: usize = 1024;
-/// Maximum number of each kind in a record: as many as a finding has.
-const PROCESSES_MAX: usize = 16;
-const DESCRIPTORS_MAX: usize = 64;
-const CONNECTIONS_MAX: usize = 24;
 
 /// Ports at which connections of the web, mail and names are expected.
 const KNOWN_PORTS: &[u16] = &[25, 53, 80, 110, 143, 443, 465, 587, 853, 993, 995, 8080, 8443];
@@ -69,9 +66,9 @@ impl Reporter<'_> {
                 connections.push(connection_details(cx, connection));
             }
         }
-        let mut processes = ArrayVec::<ShellProcess<'_>, PROCESSES_MAX>::new();
+        let mut processes = ArrayVec::<ShellProcess<'_>, MEMBERS_MAX>::new();
         let (mut descriptor, mut connection) = (0, 0);
-        for member in finding.members.iter().take(PROCESSES_MAX) {
+        for member in finding.members.iter().take(MEMBERS_MAX) {
             let held = descriptor..(descriptor + member.descriptors.len()).min(descriptors.len());
             let of = connection..(connection + member.connections.len()).min(connections.len());
             (descriptor, connection) = (held.end, of.end);
@@ -147,13 +144,13 @@ fn connection_to_peer(finding: &ReverseShell<'_>) -> Option<MemberConnection> {
 
 /// The processes of a shell. What others than the interpreter and the holders of the connection
 /// start may be somebody else's: a terminal multiplexer starts shells for all of its users.
-fn parties(finding: &ReverseShell<'_>) -> ArrayVec<Party, PROCESSES_MAX> {
+fn parties(finding: &ReverseShell<'_>) -> ArrayVec<Party, MEMBERS_MAX> {
     let last = finding.members.len().saturating_sub(1);
     let parties = finding.members.iter().enumerate().map(|(at, member)| Party {
         process: member.process.key(),
         includes_children: at == last || !member.connections.is_empty(),
     });
-    parties.take(PROCESSES_MAX).collect()
+    parties.take(MEMBERS_MAX).collect()
 }
 
 fn techniques(finding: &ReverseShell<'_>) -> Techniques {

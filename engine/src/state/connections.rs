@@ -32,6 +32,7 @@ use super::fair_share::connections::ConnectionShares;
 use super::holders::{Holder, HolderProcesses, Holders};
 use super::process::Process;
 use super::thresholds::{ExceededThreshold, Thresholds};
+use super::{BEGINNING_ROUNDS, BEGINNING_SCANS_MAX};
 use crate::limits::Limits;
 use crate::loss::Loss;
 use crate::time::{Monotonic, RealTime};
@@ -42,15 +43,10 @@ use panoptes_tables::{HashKey, ListPool, PoolCursor, PoolList};
 const CONNECTION_ABSENT_SCANS: u8 = 2;
 /// Number of rounds of chains that must begin and end without a connection for it to be over, while
 /// chains take turns: all of them had two turns then.
-const ABSENT_ROUNDS: u32 = 4;
-/// Number of rounds after which all chains had a turn.
-const BEGINNING_ROUNDS: u32 = 2;
+const ABSENT_ROUNDS: u32 = 2 * BEGINNING_ROUNDS;
 /// Number of additional scans that a connection without a holder waits while scans leave descriptor
 /// tables to the next ones.
 const LEFT_SCANS: u32 = 16;
-/// Number of scans after which the connections of the baseline are complete although no scan had
-/// all.
-const BEGINNING_SCANS_MAX: u32 = 16;
 /// Number of sockets with one 4-tuple that are searched for the one that a small socket stands for.
 /// There are one or two; the bound keeps a forged crowd of them cheap.
 const TWINS_MAX: usize = 64;

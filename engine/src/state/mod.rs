@@ -108,6 +108,11 @@ use panoptes_tables::{HashKey, LimitGauge, ListPool, RowId, ScanNumber, Table, r
 use process::Process;
 pub use thresholds::{ExceededThreshold, Thresholds};
 
+/// Number of scans after which the baseline is complete although no scan had all of it.
+pub(crate) const BEGINNING_SCANS_MAX: u32 = 16;
+/// Number of rounds of chains after which all chains had a turn.
+pub(crate) const BEGINNING_ROUNDS: u32 = 2;
+
 /// How scans are compared.
 #[derive(Clone, Copy, Debug)]
 pub struct StateSettings {

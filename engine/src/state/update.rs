@@ -10,7 +10,7 @@ use super::holders::HolderProcesses;
 use super::keys::ProcessKey;
 use super::mapped_files::MappedFiles;
 use super::process::{self, Confirm, LifeStage, Process, ScannedProcess};
-use super::{MachineState, StateProgress, descriptor, thread};
+use super::{BEGINNING_SCANS_MAX, MachineState, StateProgress, descriptor, thread};
 use crate::limits::Limit;
 use crate::page_cache::ContentSource;
 use crate::time::{Monotonic, Now};
@@ -22,8 +22,6 @@ use panoptes_tables::{Crossing, ListPool, PoolList};
 /// threads for it to have ended. Views may never be complete, and whatever tears them for a moment
 /// is over by then.
 const UNSEEN_SCANS_MAX: u32 = 8;
-/// Number of scans after which the baseline ends although no scan was complete.
-const BEGINNING_SCANS_MAX: u32 = 16;
 /// A process without consistent data for this time is counted. A process that calls exec or ends
 /// takes a few scans.
 const UNSTABLE_NS: i64 = 500_000_000;

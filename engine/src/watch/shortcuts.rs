@@ -8,14 +8,14 @@
 //!
 //! [`Walker::scan_changes`]: crate::walk::Walker::scan_changes
 
+use panoptes_tables::GOLDEN_RATIO;
+
 use crate::state::Change;
 use crate::time::Monotonic;
 use crate::walk::Snapshot;
 
 /// Maximum time without a scan that reads everything.
 const SWEEP_NS: i64 = 1_000_000_000;
-/// 2^64 divided by the golden ratio: the multiples of it, modulo 2^64, lie far apart.
-const APART: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// What waits for a scan that leaves nothing.
 #[derive(Clone, Copy, Debug, Default)]
@@ -66,7 +66,7 @@ impl Shortcuts {
     /// Those of a system. Systems with other numbers have their whole scans in other parts of a
     /// second, so that no round of all systems has those of all.
     pub(super) const fn new(number: u64) -> Self {
-        let part = number.wrapping_mul(APART) >> 32;
+        let part = number.wrapping_mul(GOLDEN_RATIO) >> 32;
         Self {
             are_used: false,
             swept: None,

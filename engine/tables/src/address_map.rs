@@ -14,12 +14,8 @@
 //! other. Nothing is searched or written then. The first address that is neither expected next nor
 //! there already ends that: the expected rest is dropped, and the slots are made anew.
 
+use crate::hash_index::PROBES_MAX;
 use crate::{HashKey, room};
-
-/// Longest run of slots that is searched. At half load a run of 64 does not happen by chance. Only
-/// a guest that guesses the key could make one; [`AddressMap::insert`] then returns
-/// [`Insertion::Full`].
-const PROBES_MAX: usize = 64;
 
 /// Result of [`AddressMap::insert`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -34,6 +30,7 @@ pub enum Insertion {
 
 /// Smallest number of slots in use.
 const SLOTS_MIN: usize = 4096;
+const _: () = assert!(PROBES_MAX < SLOTS_MIN, "no run covers all slots");
 
 #[derive(Clone, Copy, Debug)]
 struct AddressMapEntry {

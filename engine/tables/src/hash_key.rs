@@ -2,6 +2,11 @@
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+/// 2^64 divided by the golden ratio, an odd number. The products of different numbers with it
+/// differ, and those of small numbers lie far apart (Knuth, "The Art of Computer Programming",
+/// volume 3, 6.4).
+pub const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// Digits of pi, so that both factors of a product have keys of their own.
 const PATTERNS: [u64; 2] = [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7344];
 

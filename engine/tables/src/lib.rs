@@ -45,7 +45,7 @@ pub use address_map::{AddressMap, Insertion};
 pub use counts::OwnerCounts;
 pub use cut_text::{CUT_BYTES_MIN, CutText};
 pub use hash_index::HashIndex;
-pub use hash_key::HashKey;
+pub use hash_key::{GOLDEN_RATIO, HashKey};
 pub use histogram::Histogram;
 pub use index::{Index, Span};
 pub use keyed::AddressedRows;

@@ -30,15 +30,21 @@ pub const HEADER_BYTES: usize = 24;
 /// of names (`BTF_MAX_NAME_OFFSET`).
 pub const BTF_BYTES_MAX: usize = 64 << 20;
 
+/// Smallest size of a kernel's own BTF: that of modules has some KB, that of kernels megabytes.
+pub(crate) const KERNEL_BTF_BYTES_MIN: u64 = 256 << 10;
+
+/// Maximum number of headers of such BTF in an image that are tried: an image has one.
+pub(crate) const BTF_TRIES_MAX: u32 = 8;
+
 /// Maximum number of types (`BTF_MAX_TYPE`, 1 Mi ids).
 const TYPES_MAX: usize = 1 << 20;
 
 /// Maximum depth of modifiers, typedefs and nested anonymous structures that is followed.
-const TYPE_DEPTH_MAX: u32 = 32;
+pub(crate) const TYPE_DEPTH_MAX: u32 = 32;
 
 /// Maximum number of members that one look-up visits: structures that contain each other
 /// anonymously would otherwise never end it. The kernel's largest structures have some hundreds.
-const VISITS_MAX: u32 = 1 << 20;
+pub(crate) const VISITS_MAX: u32 = 1 << 20;
 
 /// The sizes and offsets in a header.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

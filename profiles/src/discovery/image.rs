@@ -4,17 +4,11 @@ use memchr::memmem;
 use panoptes_decoders::address::{KernelVa, PhysicalAddress};
 use panoptes_decoders::kernel::Layouts;
 
-use crate::btf::{self, Btf, BtfHeader};
+use crate::btf::{self, BTF_TRIES_MAX, Btf, BtfHeader, KERNEL_BTF_BYTES_MIN};
 use crate::discovery::candidate::{KernelCandidate, LARGE_PAGE_BYTES};
 use crate::memory::KernelMemory;
 use crate::report::CandidateRefusal;
 use crate::verify::is_init_task;
-
-/// Smallest size of a kernel's own BTF: that of modules has some KB, that of kernels megabytes.
-const KERNEL_BTF_BYTES_MIN: u64 = 256 << 10;
-
-/// Maximum number of headers of such BTF in an image that are tried: an image has one.
-const BTF_TRIES_MAX: u32 = 8;
 
 /// Maximum number of places in an image that are checked for a header or for the first task. There
 /// are few, but a forged image may consist of nothing else.

@@ -4,17 +4,12 @@ use panoptes_decoders::address::KernelVa;
 
 use crate::discovery::candidate::KernelCandidate;
 use crate::discovery::image::find_place;
-use crate::kallsyms::search::{self, DIGITS, KallsymsAddresses, Tables};
+use crate::kallsyms::search::{
+    self, DIGITS, KallsymsAddresses, TABLES_MAX, TOKEN_PLACES_MAX, Tables,
+};
 use crate::kallsyms::{self, Kallsyms, SYMBOLS_MAX, TOKEN_INDEX_BYTES, TOKEN_TABLE_BYTES_MAX};
 use crate::memory::KernelMemory;
 use crate::symbols::Symbols;
-
-/// Maximum number of places in an image that are checked for tokens. There is one, but a forged
-/// image may consist of nothing else, and each costs three MB of reading.
-const PLACES_MAX: u32 = 64;
-
-/// Maximum number of tables in an image that are tried: each can cost a pass over a million names.
-const TABLES_MAX: u32 = 4;
 
 /// Generous estimate of the average bytes per name: 10 to 13 in v5.10 to v7.2.
 const NAME_BYTES_GUESS: usize = 16;
@@ -57,7 +52,7 @@ fn searched_symbols(memory: &mut KernelMemory<'_>, candidate: &KernelCandidate) 
     let mut candidate = candidate.clone();
     candidate.refine_image(memory);
     let mut tries = 0;
-    find_place(memory, &candidate, DIGITS, PLACES_MAX, |memory, digits| {
+    find_place(memory, &candidate, DIGITS, TOKEN_PLACES_MAX, |memory, digits| {
         let read = &mut |at, length| memory.read_prefix(at, length).unwrap_or_default();
         let tables = search::at_digits(digits, &candidate.image, read)?;
         tries += 1;

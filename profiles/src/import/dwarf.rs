@@ -14,12 +14,7 @@ use gimli::{
 use panoptes_decoders::layout::{Member, Members};
 
 use super::ImportError;
-
-/// Maximum depth of modifiers, typedefs and nested anonymous structures that is followed.
-const DWARF_DEPTH_MAX: u32 = 32;
-
-/// Maximum number of entries that one look-up visits.
-const VISITS_MAX: u32 = 1 << 20;
+use crate::btf::{TYPE_DEPTH_MAX, VISITS_MAX};
 
 /// Maximum number of units: a kernel has about one for each of its source files, some thousands.
 const UNITS_MAX: usize = 1 << 16;
@@ -195,10 +190,10 @@ impl Members for Dwarf<'_> {
         let mut names = path.split('.').peekable();
         loop {
             let name = names.next()?.as_bytes();
-            let (at, r#type) = self.find(inside, name, 0, DWARF_DEPTH_MAX, &mut visits)?;
+            let (at, r#type) = self.find(inside, name, 0, TYPE_DEPTH_MAX, &mut visits)?;
             offset = offset.checked_add(at)?;
             if names.peek().is_none() {
-                let size = u32::try_from(self.type_bytes(r#type, DWARF_DEPTH_MAX)?).ok()?;
+                let size = u32::try_from(self.type_bytes(r#type, TYPE_DEPTH_MAX)?).ok()?;
                 return Some(Member { offset: u32::try_from(offset).ok()?, size });
             }
             // A dot continues into an embedded structure only, never through a pointer.
@@ -280,7 +275,7 @@ impl<'d> Dwarf<'d> {
 
     /// Follows modifiers and typedefs to the type behind them.
     fn resolve(&self, mut at: DebugInfoOffset) -> Option<(DebugInfoOffset, DwarfAttributes<'d>)> {
-        for _ in 0..DWARF_DEPTH_MAX {
+        for _ in 0..TYPE_DEPTH_MAX {
             let facts = self.entries(at, false, &mut VISITS_MAX.clone())?.0;
             match facts.tag? {
                 dw::DW_TAG_typedef

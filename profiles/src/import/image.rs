@@ -4,18 +4,12 @@ use memchr::memmem;
 use panoptes_decoders::layout::{u32_at, u64_at};
 
 use super::{Architecture, ImportError, KernelFacts, hex, kallsyms_search};
-use crate::btf::{self, Btf, BtfHeader};
+use crate::btf::{self, BTF_TRIES_MAX, Btf, BtfHeader, KERNEL_BTF_BYTES_MIN};
 use crate::profile_file::ProfileFile;
 use crate::vmcoreinfo::find_release;
 
-/// Smallest BTF that is a kernel's own.
-const KERNEL_BTF_BYTES_MIN: u64 = 256 << 10;
-
 /// Maximum number of places that are checked for each search.
-const PLACES_MAX: usize = 1 << 14;
-
-/// Maximum number of pieces with a header of BTF that are parsed.
-const BTF_TRIES_MAX: u32 = 8;
+const FILE_PLACES_MAX: usize = 1 << 14;
 
 /// A note of type 3 (`NT_GNU_BUILD_ID`) with 20 bytes, by the name "GNU".
 const BUILD_ID_NOTE: &[u8] = b"\x04\0\0\0\x14\0\0\0\x03\0\0\0GNU\0";
@@ -40,7 +34,7 @@ pub(super) fn profile(image: &[u8]) -> Result<ProfileFile, ImportError> {
 fn types(image: &[u8]) -> Result<Btf<'_>, ImportError> {
     let mut refusal = ImportError::NoTypes;
     let mut tries = 0;
-    for at in memmem::find_iter(image, &btf::MAGIC).take(PLACES_MAX) {
+    for at in memmem::find_iter(image, &btf::MAGIC).take(FILE_PLACES_MAX) {
         let rest = image.get(at..).unwrap_or(&[]);
         let Ok(header) = BtfHeader::parse(rest) else { continue };
         if header.total_bytes() < KERNEL_BTF_BYTES_MIN {
@@ -62,11 +56,11 @@ fn types(image: &[u8]) -> Result<Btf<'_>, ImportError> {
 /// build ids.
 fn build_id(image: &[u8]) -> Option<String> {
     let inner: Vec<_> = memmem::find_iter(image, b"\x7fELF")
-        .take(PLACES_MAX)
+        .take(FILE_PLACES_MAX)
         .filter_map(|at| Some(at..at + elf_bytes(image.get(at..)?)?))
         .collect();
     memmem::find_iter(image, BUILD_ID_NOTE)
-        .take(PLACES_MAX)
+        .take(FILE_PLACES_MAX)
         .find(|at| !inner.iter().any(|inner| inner.contains(at)))
         .and_then(|at| image.get(at + BUILD_ID_NOTE.len()..)?.get(..BUILD_ID_BYTES))
         .map(hex)

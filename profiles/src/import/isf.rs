@@ -17,6 +17,7 @@ use simd_json::prelude::*;
 use simd_json::tape;
 
 use super::{Architecture, ImportError, KernelFacts};
+use crate::btf::{TYPE_DEPTH_MAX, VISITS_MAX};
 use crate::profile_file::ProfileFile;
 use crate::symbols::Symbols;
 use crate::vmcoreinfo::release_of_banner;
@@ -24,12 +25,6 @@ use crate::vmcoreinfo::release_of_banner;
 /// Maximum size of an unpacked file in bytes: those of generic kernels have 20 to 60 MB. The tape
 /// takes eight times as much if every second byte is a value.
 pub(super) const FILE_BYTES_MAX: u64 = 128 << 20;
-
-/// Maximum depth of typedefs, arrays and anonymous structures that is followed.
-const ISF_DEPTH_MAX: u32 = 32;
-
-/// Maximum number of fields that one look-up visits.
-const VISITS_MAX: u32 = 1 << 20;
 
 type IsfValue<'t, 'i> = tape::Value<'t, 'i>;
 
@@ -85,10 +80,10 @@ impl Members for Isf<'_, '_> {
         let mut visits = VISITS_MAX;
         let mut names = path.split('.').peekable();
         loop {
-            let (at, r#type) = self.find(inside, names.next()?, 0, ISF_DEPTH_MAX, &mut visits)?;
+            let (at, r#type) = self.find(inside, names.next()?, 0, TYPE_DEPTH_MAX, &mut visits)?;
             offset = offset.checked_add(at)?;
             if names.peek().is_none() {
-                let size = u32::try_from(self.type_bytes(r#type, ISF_DEPTH_MAX)?).ok()?;
+                let size = u32::try_from(self.type_bytes(r#type, TYPE_DEPTH_MAX)?).ok()?;
                 return Some(Member { offset: u32::try_from(offset).ok()?, size });
             }
             inside = self.structure(r#type)?;

@@ -11,15 +11,9 @@ use memchr::memmem;
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::source::PAGE_BYTES;
 
-use crate::kallsyms::search::{self, DIGITS, Tables};
+use crate::kallsyms::search::{self, DIGITS, TABLES_MAX, TOKEN_PLACES_MAX, Tables};
 use crate::kallsyms::{Kallsyms, TOKEN_INDEX_BYTES};
 use crate::symbols::Symbols;
-
-/// Maximum number of places with the digits that are checked: there is one.
-const PLACES_MAX: usize = 64;
-
-/// Maximum number of tables that are tried: each can cost a pass over a million names.
-const TABLES_MAX: usize = 4;
 
 /// Alignment of the image's start; `_text` and `_stext` are closer together than this.
 const IMAGE_ALIGNMENT: u64 = 2 << 20;
@@ -32,12 +26,12 @@ const IMAGE_BYTES_MAX: u64 = 1 << 30;
 pub(crate) fn search(bytes: &[u8], start: u64) -> Option<Symbols> {
     let piece = KernelPart { bytes, range: start..start.checked_add(bytes.len() as u64)? };
     memmem::find_iter(bytes, DIGITS)
-        .take(PLACES_MAX)
+        .take(TOKEN_PLACES_MAX as usize)
         .filter_map(|digits| {
             let read = &mut |at, length| piece.prefix(at, length).to_vec();
             search::at_digits(KernelVa(start + digits as u64), &piece.range, read)
         })
-        .take(TABLES_MAX)
+        .take(TABLES_MAX as usize)
         .find_map(|tables| piece.symbols(&tables))
 }
 

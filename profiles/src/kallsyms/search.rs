@@ -46,6 +46,13 @@ const COUNTS_MAX: u32 = 8;
 /// Alignment of tables: v7.x aligns to the size of their numbers, earlier kernels to twice that.
 const TABLE_ALIGNMENT: u64 = 4;
 
+/// Maximum number of places in an image that are checked for tokens. There is one, but a forged
+/// image may consist of nothing else, and each costs three MB of reading.
+pub(crate) const TOKEN_PLACES_MAX: u32 = 64;
+
+/// Maximum number of tables in an image that are tried: each can cost a pass over a million names.
+pub(crate) const TABLES_MAX: u32 = 4;
+
 /// Reads up to so many bytes from an address on.
 pub type KernelReadFn<'r> = dyn FnMut(KernelVa, usize) -> Vec<u8> + 'r;
 

@@ -30,7 +30,8 @@ use super::folder::{FolderLock, has_name};
 use super::lines::{LineForm, LineFormatter};
 use super::transport::{OutputTransport, Target, TransportSettings};
 use super::{
-    DISK_PATIENCE_NS, Output, OutputCounters, OutputKind, OutputStatus, PATIENCE_NS, open_transport,
+    DISK_PATIENCE_NS, LAST_WAIT, Output, OutputCounters, OutputKind, OutputStatus, PATIENCE_NS,
+    SECOND_NS, open_transport,
 };
 
 /// How a file is kept.
@@ -131,10 +132,8 @@ enum Change {
 /// Maximum time that a record waits for others to share its write.
 const FLUSH_NS: u64 = 5_000_000;
 const FILE_RETRY_NS: u64 = 100_000_000;
-const SECOND_NS: u64 = 1_000_000_000;
-/// How often `finish` waits, and how long each time.
-const LAST_WAITS: usize = 100;
-const LAST_WAIT: Duration = Duration::from_millis(20);
+/// How often `finish` waits, for [`LAST_WAIT`] each time.
+const FILE_LAST_WAITS: usize = 100;
 
 impl FileOutput {
     /// Opens the file at its end, or creates it, with its folder. Broken lines at its end, which a
@@ -378,7 +377,7 @@ impl FileOutput {
     /// Writes what is in the buffers, as far as the disk accepts it, and ends a sync.
     fn write_out(&mut self) {
         self.transport.buffers().retry();
-        for _ in 0..LAST_WAITS {
+        for _ in 0..FILE_LAST_WAITS {
             if let Err(error) = self.transport.advance(LAST_WAIT) {
                 self.counters.add_error(&error);
             }
@@ -522,7 +521,7 @@ impl Output for FileOutput {
         }
         if self.options.sync_ns.is_some() {
             self.begin_sync();
-            for _ in 0..LAST_WAITS {
+            for _ in 0..FILE_LAST_WAITS {
                 if let Err(error) = self.transport.advance(LAST_WAIT) {
                     self.counters.add_error(&error);
                 }

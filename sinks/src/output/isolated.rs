@@ -17,7 +17,9 @@ use panoptes_records::filter::Filter;
 use panoptes_records::queue::{QueueSize, RecordBlock};
 
 use super::backlog::Backlog;
-use super::{DISK_PATIENCE_NS, Output, OutputCounters, OutputKind, OutputStatus};
+use super::{
+    DISK_PATIENCE_NS, LONG_WAIT, Output, OutputCounters, OutputKind, OutputStatus, SHORT_WAIT,
+};
 use crate::panics::caught;
 
 /// Blocks between the writer and the thread, and the bytes of each.
@@ -25,9 +27,6 @@ const BLOCKS: usize = 4;
 const QUEUE_BLOCK_BYTES: usize = 64 << 10;
 /// An operation that takes longer is reported: the disk does not answer.
 const STALL: Duration = Duration::from_secs(3);
-/// How long the thread sleeps at most while work is left, and while none is.
-const SHORT_WAIT: Duration = Duration::from_millis(2);
-const LONG_WAIT: Duration = Duration::from_millis(500);
 /// How long the writer waits for the thread at the end: for one that works, and for one whose disk
 /// does not answer.
 const END: Duration = Duration::from_secs(8);

@@ -35,6 +35,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use panoptes_records::filter::Filter;
+use panoptes_records::json::time;
 use panoptes_records::queue::RecordBlock;
 use panoptes_records::record::RECORD_BYTES_MAX;
 
@@ -308,3 +309,19 @@ pub trait Output: std::fmt::Debug + Send {
 /// stall for seconds; a disk that fails, or a reader that does not read, gets only a short time.
 pub(crate) const DISK_PATIENCE_NS: u64 = 20_000_000_000;
 pub(crate) const PATIENCE_NS: u64 = 1_000_000_000;
+/// Maximum sleep of a thread that writes while work is left, and while none is.
+pub(crate) const SHORT_WAIT: Duration = Duration::from_millis(2);
+pub(crate) const LONG_WAIT: Duration = Duration::from_millis(500);
+/// How long, and how often, the end of an output waits for the kernel before it leaks memory, or
+/// for the peer of an encrypted connection.
+pub(crate) const LAST_WAIT: Duration = Duration::from_millis(20);
+pub(crate) const LAST_WAITS: usize = 10;
+/// Nanoseconds of a second.
+pub(crate) const SECOND_NS: u64 = time::SECOND_NS as u64;
+
+const _: () = {
+    assert!(PATIENCE_NS < DISK_PATIENCE_NS, "a disk that is busy gets more time than a reader");
+    assert!(SHORT_WAIT.as_nanos() < LONG_WAIT.as_nanos(), "work that is left is done sooner");
+    let last_ns = LAST_WAITS as u128 * LAST_WAIT.as_nanos();
+    assert!(last_ns < PATIENCE_NS as u128, "memory is leaked before an output counts as stuck");
+};

@@ -21,7 +21,7 @@ use io_uring::{IoUring, Probe, opcode, squeue};
 
 use super::buffers::{OutputBuffers, PendingWrite};
 use super::transport::{OutputTransport, Target};
-use super::{OutputCounters, OutputKind};
+use super::{LAST_WAIT, LAST_WAITS, OutputCounters, OutputKind};
 
 #[derive(Debug)]
 pub(crate) struct RingWriter {
@@ -49,9 +49,6 @@ const FILE: Fixed = Fixed(0);
 const SYNC: u64 = u64::MAX;
 /// The offset that means "the stream's current position".
 const AT_POSITION: u64 = u64::MAX;
-/// How long and how often `Drop` waits for the kernel before it leaks the buffers.
-const LAST_WAIT: Duration = Duration::from_millis(20);
-const LAST_WAITS: usize = 10;
 
 impl RingWriter {
     /// Sets up a ring; when the kernel refuses, returns the file and the buffers.

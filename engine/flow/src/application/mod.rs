@@ -23,7 +23,7 @@ mod tls;
 use panoptes_decoders::application::dtls;
 use panoptes_decoders::application::quic::{LongHeader, LongPacketKind};
 use panoptes_decoders::packet::Ip;
-use panoptes_decoders::packet::transport::{self, Tcp as Segment, flag, protocol};
+use panoptes_decoders::packet::transport::{self, Tcp as Segment, UDP_BYTES, flag, protocol};
 use panoptes_records::flow::application::ApplicationProtocol;
 use panoptes_records::flow::{Extra, FlowDirection, Sequence};
 use panoptes_tables::{HashKey, room};
@@ -56,8 +56,6 @@ const LATE_BYTES_MAX: u32 = 1 << 16;
 const QUIC_PACKETS_MAX: u8 = 16;
 /// The most packets of QUIC, or fragments of a hello, in a datagram.
 const COALESCED_MAX: usize = 4;
-/// Length in bytes of the header of UDP.
-const UDP_BYTES: usize = 8;
 
 /// Where the reading of a flow is.
 #[derive(Clone, Copy, Debug, Default)]

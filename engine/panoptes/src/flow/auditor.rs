@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use panoptes_decoders::netflow::{self, Datagram, Exporters, Item};
 use panoptes_decoders::packet::mirror::MirrorPacket;
-use panoptes_decoders::packet::transport::protocol;
+use panoptes_decoders::packet::transport::{UDP_BYTES, protocol};
 use panoptes_decoders::packet::{self, Network};
 use panoptes_flow::netflow::{exporter_of, record_of};
 use panoptes_flow::{FlowTableCounts, Reports as _};
@@ -63,8 +63,6 @@ pub(super) struct Auditor {
     flows_max: u64,
 }
 
-/// Length of the header of UDP.
-const UDP_BYTES: usize = 8;
 /// How often outputs are looked at.
 const STEP_NS: u64 = 10_000_000;
 /// How often losses are looked for.

@@ -1,15 +1,17 @@
 //! What the sensor of flows misses, as records: `coverage_degraded` at once and each minute while
 //! it lasts, `coverage_restored` when it is over. Those of `panoptes watch` are the same.
 
+use panoptes_engine::policy::gaps;
+use panoptes_engine::time;
 use panoptes_records::activities::Activity;
 use panoptes_records::json::time::Timestamp;
 use panoptes_records::record::system_activity::SystemActivityDetails;
 
-const SECOND_NS: u64 = 1_000_000_000;
+const SECOND_NS: u64 = time::SECOND_NS as u64;
 /// A gap that lasts is reported again after this time.
-const AGAIN_NS: u64 = 60 * SECOND_NS;
+const AGAIN_NS: u64 = gaps::AGAIN_NS as u64;
 /// A gap is over when nothing was missed for this time.
-const OVER_NS: u64 = 10 * SECOND_NS;
+const OVER_NS: u64 = gaps::OVER_NS as u64;
 
 macro_rules! gaps {
     ($($(#[$docs:meta])* $gap:ident $key:literal $words:literal;)+) => {

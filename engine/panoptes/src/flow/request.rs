@@ -7,6 +7,9 @@ use std::sync::Arc;
 
 use panoptes_flow::identity::FlowIdentity;
 use panoptes_flow::{ApplicationSettings, ControlPorts, Timeouts};
+use panoptes_packet_files::PACKET_BYTES_MAX;
+use panoptes_packet_filter::SNAP_LENGTH_MAX;
+use panoptes_records::flow::USER_BYTES_MAX;
 use panoptes_sinks::flow::argus::ArgusOptions;
 use panoptes_sinks::flow::output::{AllowedNetworks, PORT};
 
@@ -21,12 +24,13 @@ use crate::exit::Failure;
 const STATUS_INTERVAL_NS: i64 = 5_000_000_000;
 /// That of management records, as argus(8) documents it.
 const MANAGEMENT_INTERVAL_S: u16 = 300;
-/// The most bytes of data that are kept of each end: argus's largest packet.
-const USER_BYTES_MAX: u64 = 0xffff;
-/// The largest snap length of libpcap.
-const SNAP_LENGTH_MAX: u64 = 0x4_0000;
 /// Headers of all layers that are decoded, with their options, almost always fit into this.
 const SNAP_LENGTH: u32 = 256;
+const _: () = {
+    let whole = SNAP_LENGTH_MAX as usize == PACKET_BYTES_MAX;
+    assert!(whole, "a filter keeps as much of a packet as a capture can have");
+    assert!(SNAP_LENGTH + USER_BYTES_MAX as u32 <= SNAP_LENGTH_MAX, "headers and data fit");
+};
 /// The port of collectors of IPFIX: RFC 7011 §10.1.
 const IPFIX_PORT: u16 = 4739;
 /// Flows that are tracked at once.
@@ -377,7 +381,7 @@ impl FlowRequest {
     /// `-C`: all data of protocols that control the network, for which packets must be whole.
     pub(super) const fn keep_control(&mut self) {
         self.flows.keeps_control = true;
-        self.interfaces.snap_length = SNAP_LENGTH_MAX as u32;
+        self.interfaces.snap_length = SNAP_LENGTH_MAX;
     }
 
     /// The ports whose flows keep all of their data.
@@ -389,12 +393,12 @@ impl FlowRequest {
 
     /// The most bytes of data of each end that a record has.
     pub(super) const fn user_bytes_max(&self) -> usize {
-        if self.flows.keeps_control { USER_BYTES_MAX as usize } else { self.records.user_bytes }
+        if self.flows.keeps_control { USER_BYTES_MAX } else { self.records.user_bytes }
     }
 
     /// `-U`: bytes of data, for which packets must be long enough.
     pub(super) fn set_user_bytes(&mut self, what: &str, text: &str) -> Result<(), Failure> {
-        let bytes = number(what, text, 0, USER_BYTES_MAX)?;
+        let bytes = number(what, text, 0, USER_BYTES_MAX as u64)?;
         self.records.user_bytes = bytes as usize;
         self.interfaces.snap_length = self.interfaces.snap_length.max(SNAP_LENGTH + bytes as u32);
         Ok(())
@@ -409,9 +413,9 @@ impl FlowRequest {
 
     /// `-s`: bytes of each packet.
     pub(super) fn set_snap_length(&mut self, what: &str, text: &str) -> Result<(), Failure> {
-        self.interfaces.snap_length = match number(what, text, 0, SNAP_LENGTH_MAX)? {
+        self.interfaces.snap_length = match number(what, text, 0, u64::from(SNAP_LENGTH_MAX))? {
             // As for libpcap.
-            0 => SNAP_LENGTH_MAX as u32,
+            0 => SNAP_LENGTH_MAX,
             length => length as u32,
         };
         self.interfaces.has_snap_length = true;

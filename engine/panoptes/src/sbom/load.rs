@@ -10,13 +10,16 @@ use std::sync::Arc;
 use panoptes_engine::detect::binary_attestation::{
     ShippedBuilder, ShippedFile, ShippedFiles, ShippedSubject as Target,
 };
+use panoptes_engine::page_cache::PAGE_BYTES;
 use panoptes_engine::shipped::TooMuch;
 use panoptes_records::activities::Activity;
-use panoptes_sbom::digest::from_hex;
+use panoptes_sbom::digest::{DIGEST_PAGE_BYTES, from_hex};
 use panoptes_sbom::load;
 use panoptes_sbom::model::{Sbom, SbomSubject};
 
 use crate::config::{Configuration, Reference};
+
+const _: () = assert!(DIGEST_PAGE_BYTES as u64 == PAGE_BYTES, "hashes are of equal pages");
 
 /// A reference of the configuration that can't be used.
 #[derive(Clone, Debug, Eq, PartialEq)]

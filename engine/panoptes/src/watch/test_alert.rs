@@ -20,6 +20,7 @@ use panoptes_records::queue::{RecordBlock, Waker, queue};
 use panoptes_records::record::detection::{Confidence, Detection};
 use panoptes_records::record::value::Uuid;
 use panoptes_records::record::{Details, Record, RecordWriter};
+use panoptes_sinks::output::remote::REFUSAL_WAIT;
 use panoptes_sinks::output::{Output, OutputCounters, OutputStatus};
 use serde_json::json;
 
@@ -36,8 +37,6 @@ use crate::request::OutputView;
 
 /// How long all outputs together may take.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How long an output that has sent the record is looked at: a receiver may refuse it then.
-const REFUSAL: Duration = Duration::from_millis(300);
 /// How often progress is looked for.
 const TEST_PROGRESS_INTERVAL: Duration = Duration::from_millis(5);
 
@@ -206,7 +205,7 @@ impl Trial {
         let is_idle = matches!(standing, OutputStatus::Idle | OutputStatus::Closed);
         let since = is_idle.then(|| *self.idle_since.get_or_insert_with(Instant::now));
         // A file is synced at its end.
-        let patience = if self.recipe.is_file() { Duration::ZERO } else { REFUSAL };
+        let patience = if self.recipe.is_file() { Duration::ZERO } else { REFUSAL_WAIT };
         let fate = if counters.errors() + counters.refused() + counters.failed_syncs() > 0 {
             TestAlertOutcome::Failed(why(&counters))
         } else if since.is_some_and(|since| since.elapsed() >= patience) {
@@ -354,7 +353,7 @@ mod tests {
         let fate = fate(|mut stream| {
             let mut request = [0; 4096];
             let _ = stream.read(&mut request);
-            sleep(2 * REFUSAL);
+            sleep(2 * REFUSAL_WAIT);
             let _ = stream.write_all(b"HTTP/1.1 204 Fine\r\n\r\n");
         });
         assert_eq!(fate, TestAlertOutcome::Taken("it answers 204 Fine".to_owned()));

@@ -15,16 +15,14 @@ pub struct Timestamp {
 /// Length of the text of every time, in bytes.
 pub const TIMESTAMP_LENGTH: usize = 35;
 
-const NS_PER_SECOND: i64 = 1_000_000_000;
+/// Nanoseconds of a second.
+pub const SECOND_NS: i64 = 1_000_000_000;
 const SECONDS_PER_DAY: i64 = 86_400;
 
 impl Timestamp {
     /// From nanoseconds since 1970.
     pub const fn from_ns(ns: i64) -> Self {
-        Self {
-            seconds: ns.div_euclid(NS_PER_SECOND),
-            nanoseconds: ns.rem_euclid(NS_PER_SECOND) as u32,
-        }
+        Self { seconds: ns.div_euclid(SECOND_NS), nanoseconds: ns.rem_euclid(SECOND_NS) as u32 }
     }
 
     /// From seconds and nanoseconds as a kernel keeps them. `None` when they are no valid time: a
@@ -32,7 +30,7 @@ impl Timestamp {
     /// is left out.
     pub const fn new(seconds: i64, nanoseconds: u32) -> Option<Self> {
         let known = FIRST_SECOND <= seconds && seconds <= LAST_SECOND;
-        if known && nanoseconds < NS_PER_SECOND as u32 {
+        if known && nanoseconds < SECOND_NS as u32 {
             Some(Self { seconds, nanoseconds })
         } else {
             None

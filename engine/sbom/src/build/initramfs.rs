@@ -12,6 +12,7 @@ use std::io::{self, BufRead, Read};
 use panoptes_unpack::{Compression, unsupported};
 
 use super::layer::{EntryKind, LayerEntry, cleaned};
+use super::mode::{S_IFDIR, S_IFLNK, S_IFMT, S_IFREG};
 use super::room::too_many;
 use super::tree::ImageTree;
 use super::{BuildOptions, BuildProgress, BuildResult, ProgressReader};
@@ -42,12 +43,6 @@ const UNPACKED_BYTES_MAX: u64 = 64 << 30;
 const ARCHIVE_READ_BYTES: usize = 64 << 10;
 /// Bytes by which a part is recognised.
 const BEGINNING_BYTES: usize = 8;
-
-/// File types (include/uapi/linux/stat.h).
-const S_IFMT: u32 = 0o170_000;
-const S_IFREG: u32 = 0o100_000;
-const S_IFDIR: u32 = 0o040_000;
-const S_IFLNK: u32 = 0o120_000;
 
 /// Whether a file is an initramfs, packed or not. A packed one is read up to its first data: that
 /// of a block, which has 128 KiB for zstd and more for xz.

@@ -19,11 +19,12 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use panoptes_decoders::paging::x86_64::{ADDRESS_MASK, LARGE, PRESENT};
 use panoptes_decoders::source::PAGE_BYTES;
 
 use super::DocaError;
+use crate::image::PAGE;
 
-const PAGE: usize = PAGE_BYTES as usize;
 const ENTRIES: usize = PAGE / 8;
 /// Conventional memory, which every PC has, without its first page.
 pub(super) const CONVENTIONAL: Range<u64> = PAGE_BYTES..0xa_0000;
@@ -48,12 +49,9 @@ const LEAVES_MAX: usize = 1 << 18;
 /// a block counts as memory: no device in the middle of memory is so small.
 const BLOCK_BYTES: u64 = 2 << 20;
 
-/// Bits of an entry (arch/x86/include/asm/pgtable_types.h).
-const PRESENT: u64 = 1;
+/// Bits of an entry (arch/x86/include/asm/pgtable_types.h), beside those of the decoder.
 const CACHE_MODE: u64 = 1 << 3 | 1 << 4;
-const LARGE: u64 = 1 << 7;
 const LARGE_CACHE_MODE: u64 = 1 << 12;
-const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 /// `_PAGE_TABLE` and `_KERNPG_TABLE`: the flags in entries of static tables.
 const TABLE_FLAGS: [u64; 2] = [0x067, 0x063];
 
@@ -101,7 +99,7 @@ fn entry(table: &[u8], index: usize) -> u64 {
 }
 
 fn is_static_table(entry: u64) -> bool {
-    TABLE_FLAGS.contains(&(entry & !ADDRESS)) && entry & ADDRESS != 0
+    TABLE_FLAGS.contains(&(entry & !ADDRESS_MASK)) && entry & ADDRESS_MASK != 0
 }
 
 /// The last entry of a page, if it can be `trampoline_pgd`: the first entry maps low memory, the
@@ -131,7 +129,7 @@ struct Root {
 /// Finds `init_top_pgt` from its last entry.
 fn find_root(probe: &mut impl PageProbe, last: u64) -> Result<Option<Root>, DocaError> {
     let mut page = vec![0; PAGE];
-    let at = last & ADDRESS;
+    let at = last & ADDRESS_MASK;
     if !probe.read(&[at], &mut page)? {
         return Ok(None);
     }
@@ -142,11 +140,11 @@ fn find_root(probe: &mut impl PageProbe, last: u64) -> Result<Option<Root>, Doca
         // of a hundred vmemmap, which may be anywhere below them (arch/x86/mm/kaslr.c,
         // `kernel_randomize_memory`).
         let below = entry(&page, ENTRIES - 1);
-        let is_near = (below & ADDRESS).abs_diff(at) <= ROOT_WITHIN;
+        let is_near = (below & ADDRESS_MASK).abs_diff(at) <= ROOT_WITHIN;
         if !is_static_table(below) || !is_near {
             return Ok(None);
         }
-        if !probe.read(&[below & ADDRESS], &mut page)? || !is_level3_kernel_pgt(&page) {
+        if !probe.read(&[below & ADDRESS_MASK], &mut page)? || !is_level3_kernel_pgt(&page) {
             return Ok(None);
         }
         levels = 5;
@@ -188,7 +186,7 @@ fn direct_map(
         if entry & PRESENT != 0 {
             let high = if root.levels == 5 { 0xfe_u64 << 56 } else { 0xfffe_u64 << 48 };
             let address = (index as u64) << top | high;
-            tables.push(PageTable { at: entry & ADDRESS, address });
+            tables.push(PageTable { at: entry & ADDRESS_MASK, address });
         }
     }
     // Walk the root entry by entry: only the leaves show which entries belong to the direct map.
@@ -252,12 +250,12 @@ fn walk(
                         if below.len() >= TABLES_TOTAL_MAX {
                             return Ok(false);
                         }
-                        below.push(PageTable { at: entry & ADDRESS, address });
+                        below.push(PageTable { at: entry & ADDRESS_MASK, address });
                         continue;
                     }
                     let bytes = 1_u64 << shift;
                     let mode = if level > 1 { LARGE_CACHE_MODE } else { LARGE };
-                    let start = entry & ADDRESS & !(bytes - 1);
+                    let start = entry & ADDRESS_MASK & !(bytes - 1);
                     // Pages larger than 1 GiB do not exist.
                     if entry & (CACHE_MODE | mode) != 0 || level > 3 {
                         continue;
@@ -342,7 +340,8 @@ mod tests {
             for (table, index, value, kind) in changes {
                 let at = *table.get(&tables);
                 let other = tables[value as usize % tables.len()];
-                let entry = [value, other | 0x67, other | 0x1e3, value & ADDRESS | 0x163][kind];
+                let leaf = value & ADDRESS_MASK | 0x163;
+                let entry = [value, other | 0x67, other | 0x1e3, leaf][kind];
                 machine.set(at, index, entry);
             }
             if let Ok(regions) = find(&mut Hostile(machine)) {

@@ -12,6 +12,9 @@ use super::cache::Cache;
 use crate::DUMP_CACHE_BYTES;
 use crate::pieces::answer_pieces;
 
+/// Longest range of [`DumpIndex::next_data`] in pages; the next call continues it.
+pub(super) const RANGE_PAGES: u64 = 4096;
+
 /// A block that holds an address.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DumpBlock {

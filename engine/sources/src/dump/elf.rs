@@ -6,13 +6,13 @@
 //! (elf(5), PN_XNUM).
 
 use panoptes_decoders::layout::{u32_at, u64_at};
+use panoptes_decoders::user::elf::PT_LOAD;
 
 use super::bytes::DumpBytes;
 use super::{DumpProblem, DumpedRange, SEGMENTS_MAX, Segments, xen};
 
 /// EM_386, which a 64-bit guest's core has if QEMU wrote it in 32-bit form, EM_X86_64, EM_AARCH64.
 const MACHINES: [u16; 4] = [0, 3, 62, 183];
-const PT_LOAD: u32 = 1;
 const PN_XNUM: u16 = 0xffff;
 /// Physical address of segments that have none (fs/proc/kcore.c).
 const NO_ADDRESS: u64 = u64::MAX;

@@ -9,7 +9,7 @@ use std::ops::Range;
 use panoptes_decoders::layout::{u32_at, u64_at};
 use panoptes_decoders::source::ReadOutcome;
 
-use super::blocks::{BlockDump, DumpBlock, DumpIndex};
+use super::blocks::{BlockDump, DumpBlock, DumpIndex, RANGE_PAGES};
 use super::bytes::DumpBytes;
 use super::codec::{BlockCompression, Codec};
 use super::kdump_header::KdumpHeader;
@@ -21,8 +21,6 @@ const WINDOW: u64 = 256;
 /// Number of pages in a group of a bitmap that is counted together.
 const COUNTED_PAGES: u64 = 512;
 const WORDS_COUNTED: usize = (COUNTED_PAGES / 64) as usize;
-/// Longest range of [`DumpIndex::next_data`] in pages; the next call continues it.
-const RANGE_PAGES: u64 = 4096;
 /// Block number of pages without a descriptor that are zeros.
 const ZEROS: u64 = u64::MAX - 1;
 

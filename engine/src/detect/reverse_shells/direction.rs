@@ -11,6 +11,7 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::sock::{Endpoints, TcpState};
 
 use crate::limits::Limits;
+use crate::state::{BEGINNING_ROUNDS, BEGINNING_SCANS_MAX};
 use crate::walk::{ConnectionRow, Snapshot, SocketRow};
 use panoptes_tables::{AddressMap, HashKey, Insertion, room};
 
@@ -31,13 +32,6 @@ const LISTENERS_MAX: usize = 16_384;
 /// After this many scans, a port that was seen in none of them may be forgotten; after twice as
 /// many, it is.
 const KEPT_SCANS: u32 = 512;
-
-/// Number of scans after which the connections that existed when watching started are known,
-/// although scans left some.
-const BEGINNING_SCANS: u32 = 16;
-
-/// Number of rounds of chains after which all had a turn.
-const BEGINNING_ROUNDS: u32 = 2;
 
 /// Ports with listeners, and the connections that existed when watching started.
 #[derive(Debug)]
@@ -108,7 +102,7 @@ impl Directions {
         }
         let had_turns = !snapshot.chains_in_turn || snapshot.chains_round >= BEGINNING_ROUNDS;
         let is_whole = snapshot.left.chains == 0;
-        self.has_begun |= is_whole || had_turns && self.scans >= BEGINNING_SCANS;
+        self.has_begun |= is_whole || had_turns && self.scans >= BEGINNING_SCANS_MAX;
     }
 
     /// Forgets ports that were not seen recently, except those of accepted connections.

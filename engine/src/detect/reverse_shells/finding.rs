@@ -21,12 +21,12 @@ use crate::time::RealTime;
 use crate::walk::{DescriptorRow, FileRow, FilesRow, Index, ProcessRow, Snapshot};
 
 /// Maximum number of processes of a chain in a report.
-pub(super) const MEMBERS_MAX: usize = 16;
+pub const MEMBERS_MAX: usize = 16;
 /// Maximum number of descriptors, in total and per process.
-const DESCRIPTORS_MAX: usize = 64;
+pub const DESCRIPTORS_MAX: usize = 64;
 const DESCRIPTORS_OF_ONE: usize = 8;
 /// Maximum number of connections, in total.
-const CONNECTIONS_MAX: usize = 24;
+pub const CONNECTIONS_MAX: usize = 24;
 /// Maximum number of ends of pipes, pairs and connections in a chain.
 const OBJECTS_MAX: usize = 64;
 /// Maximum length of all descriptors' names, in bytes.

@@ -78,7 +78,8 @@ use turns::Turns;
 use two_peers::TwoPeers;
 
 pub use finding::{
-    ChainMember, ChainStep, ConnectionEnd, MemberConnection, ProcessLink, ReverseShell,
+    CONNECTIONS_MAX, ChainMember, ChainStep, ConnectionEnd, DESCRIPTORS_MAX, MEMBERS_MAX,
+    MemberConnection, ProcessLink, ReverseShell,
 };
 pub(crate) use turns::TURNS_BY_ORDER_SURE;
 

@@ -7,10 +7,14 @@ use super::rows::process_of_key;
 use crate::state::process::ProcessKey;
 use crate::walk::{ProcessRow, Snapshot};
 
+/// A pair is forgotten when so many consecutive scans have not shown it. A program that has just
+/// changed its descriptors is not shown.
+pub(super) const PAIR_ABSENT_SCANS: u32 = 64;
 /// A pair is forgotten after so many scans that have not shown it, even if each may only have left
 /// it out: its process may live longer than its connection. One scan in a second leaves nothing
 /// that rests.
 const UNSHOWN_SCANS_MAX: u32 = 2048;
+const _: () = assert!(PAIR_ABSENT_SCANS < UNSHOWN_SCANS_MAX, "the second bound is the looser one");
 
 /// An interpreter and a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -165,7 +169,7 @@ mod tests {
         pairs.add(lives, 0, ());
         for scan in 0..2 * UNSHOWN_SCANS_MAX {
             pairs.see_those(|_| true);
-            pairs.begin_scan(None, 64);
+            pairs.begin_scan(None, PAIR_ABSENT_SCANS);
             // A whole scan.
             if scan % 1000 == 0 {
                 assert!(pairs.see(lives).is_some(), "{scan}");

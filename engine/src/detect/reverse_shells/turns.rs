@@ -25,7 +25,7 @@ use panoptes_tables::HashKey;
 
 use super::graph::{ChannelEnd, object_of};
 use super::interpreter::{Commands, Interpreter, InterpreterKind};
-use super::pairs::{Pair, Pairs};
+use super::pairs::{PAIR_ABSENT_SCANS, Pair, Pairs};
 use super::pending::StateAge;
 use super::rows::{counters_of, line, name_of};
 use super::search::Hop;
@@ -56,9 +56,6 @@ pub(crate) const TURNS_BY_ORDER_SURE: u32 = 6;
 const QUIET_BY_ORDER_NS: i64 = 300_000_000;
 /// For how long after a message the program may start the process of a direct turn.
 const START_NS: i64 = 1_000_000_000;
-/// A pair is forgotten when so many consecutive scans have not shown it. A program that has just
-/// changed its descriptors is not shown.
-const ABSENT_SCANS: u32 = 64;
 /// Number of a program's descriptors, and of new processes, that are looked through in a scan.
 const DESCRIPTORS_OF_ONE: usize = 256;
 const NEW_PROCESSES: usize = 1024;
@@ -154,7 +151,7 @@ impl Turns {
 
     /// Forgets pairs that no recent scan has shown; see [`Pairs::begin_scan`].
     pub(super) fn begin_scan(&mut self, was_cut: Option<&Snapshot>) {
-        self.pairs.begin_scan(was_cut, ABSENT_SCANS);
+        self.pairs.begin_scan(was_cut, PAIR_ABSENT_SCANS);
     }
 
     /// The process of a pair that has found no room or made room since the last call.
@@ -629,7 +626,7 @@ mod tests {
         }
         assert_eq!(found, [true; 2]);
         // What is not seen any more makes room.
-        (0..=ABSENT_SCANS).for_each(|_| turns.begin_scan(None));
+        (0..=PAIR_ABSENT_SCANS).for_each(|_| turns.begin_scan(None));
         assert_eq!((turns.pairs.list.len(), turns.pairs.groups.owners()), (0, 0));
     }
 

@@ -16,7 +16,7 @@ use panoptes_decoders::kernel::sock::TcpCounters;
 use panoptes_tables::HashKey;
 
 use super::graph::{ChannelEnd, Edges};
-use super::pairs::{Pair, Pairs};
+use super::pairs::{PAIR_ABSENT_SCANS, Pair, Pairs};
 use super::pending::StateAge;
 use super::rows::counters_of;
 use super::search::Hop;
@@ -48,8 +48,6 @@ const ACKNOWLEDGEMENT_BYTES: u64 = 8;
 const OUTPUT_PARTS: u64 = 16;
 /// Maximum number of connections of one shell's input that are watched.
 const INPUTS_MAX: usize = 4;
-/// A pair is forgotten when so many consecutive scans have not shown it.
-const ABSENT_SCANS: u32 = 64;
 
 /// A shell and its two connections in one scan.
 #[derive(Clone, Copy, Debug)]
@@ -111,7 +109,7 @@ impl TwoPeers {
 
     /// Forgets pairs that no recent scan has shown; see [`Pairs::begin_scan`].
     pub(super) fn begin_scan(&mut self, was_cut: Option<&Snapshot>) {
-        self.0.begin_scan(was_cut, ABSENT_SCANS);
+        self.0.begin_scan(was_cut, PAIR_ABSENT_SCANS);
     }
 
     /// Takes note of a pair in this scan. Returns since when it is to be reported, if it is.

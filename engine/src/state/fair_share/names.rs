@@ -6,7 +6,9 @@
 //! it gets no new ones. Names that were cut stay so until their rows change. Those that are missing
 //! are made when there is room again ([`crate::state::file_names::FileNames::is_late_due`]).
 
-use panoptes_tables::{CUT_BYTES_MIN, CutText, ListPool, PoolList, RowId, Shares, Strings, room};
+use panoptes_tables::{
+    CUT_BYTES_MIN, CutText, HEADER_BYTES, ListPool, PoolList, RowId, Shares, Strings, room,
+};
 
 use crate::limits::{Limit, Limits};
 use crate::state::MachineState;
@@ -19,8 +21,6 @@ use crate::walk::Snapshot;
 
 /// While names are crowded, they are counted anew after so many scans, or when one was refused.
 const COUNTED_SCANS: u32 = 16;
-/// Bytes that a name needs in addition to its text.
-const HEADER_BYTES: usize = 8;
 
 /// How long the names of each process may be.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::tls::{Session, TlsConnector};
 use crate::output::socket::{Action, ConnectedSocket, Peer, SentCounts, Socket, SocketError};
-use crate::output::{OutputCounters, OutputKind};
+use crate::output::{LAST_WAIT, LAST_WAITS, OutputCounters, OutputKind};
 
 /// One connection after the other.
 #[derive(Debug)]
@@ -17,10 +17,6 @@ pub(super) struct ReceiverLink {
     /// The session of TLS, if the connection is encrypted.
     session: Option<Session>,
 }
-
-/// How long, and how often, the end of an encrypted connection is waited for.
-const LAST_WAIT: Duration = Duration::from_millis(20);
-const LAST_WAITS: usize = 10;
 
 impl ReceiverLink {
     pub(super) fn new(

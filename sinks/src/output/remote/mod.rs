@@ -38,7 +38,7 @@ use panoptes_records::queue::RecordBlock;
 pub use self::forward::Forward;
 pub use self::http::{Body, Http};
 pub use self::message::Messages;
-pub use self::probe::{ReachedLayer, ReceiverProbe};
+pub use self::probe::{REFUSAL_WAIT, ReachedLayer, ReceiverProbe};
 pub use self::tls::{TlsConnector, TlsFiles};
 
 use self::flight::Flight;

@@ -45,7 +45,7 @@ pub enum ReachedLayer {
 const PROBE_PROGRESS_INTERVAL: Duration = Duration::from_millis(5);
 /// So long after the handshake a receiver may refuse: one of TLS 1.3 reads the own certificate
 /// then, and another one closes a connection that it does not want.
-const REFUSAL: Duration = Duration::from_millis(300);
+pub const REFUSAL_WAIT: Duration = Duration::from_millis(300);
 
 impl ReceiverProbe {
     /// Reaches for the receiver, and waits for what it does.
@@ -69,7 +69,7 @@ impl ReceiverProbe {
             return Ok(ReachedLayer::Http { status, words });
         }
         let ready = Instant::now();
-        while ready.elapsed() < REFUSAL {
+        while ready.elapsed() < REFUSAL_WAIT {
             link.advance(nanoseconds(start), PROBE_PROGRESS_INTERVAL)?;
         }
         let is_stream = link.is_stream();

@@ -24,7 +24,7 @@ use super::connect::ConnectedSocket;
 use super::ready::ready;
 use super::wire::{Wire, WireError};
 use crate::output::buffers::PendingWrite;
-use crate::output::{OutputCounters, OutputKind};
+use crate::output::{LAST_WAIT, LAST_WAITS, OutputCounters, OutputKind};
 
 pub(super) struct RingSocket {
     ring: IoUring,
@@ -48,9 +48,6 @@ const OPERATIONS: u64 = 4;
 const ENTRIES: u32 = 4;
 /// Sends that complete at once are followed by the next; more follow in the next step.
 const ROUNDS_MAX: usize = 16;
-/// How long and how often `close` waits for the kernel before it leaks the memory.
-const LAST_WAIT: Duration = Duration::from_millis(20);
-const LAST_WAITS: usize = 10;
 
 impl RingSocket {
     /// Sets up a ring; an error when the kernel refuses.

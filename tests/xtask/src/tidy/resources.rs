@@ -40,9 +40,7 @@ const WITHOUT_RESOURCE: [(&str, &str); 7] = [
          finding::CONNECTIONS_MAX finding::DESCRIPTORS_MAX \
          finding::MEMBERS_MAX finding::OBJECTS_MAX last_contents::PATHS_MAX packages::FILES_MAX \
          pending::NAMES_MAX \
-         repetitions::NAMES_MAX \
-         reverse_shells::CONNECTIONS_MAX reverse_shells::DESCRIPTORS_MAX \
-         reverse_shells::PROCESSES_MAX",
+         repetitions::NAMES_MAX",
     ),
     (
         "the work of one step, which goes on after it",

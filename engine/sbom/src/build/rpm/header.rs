@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 
+use crate::build::mode::{S_IFMT, S_IFREG};
 use crate::error::{SbomError, shown};
 use crate::model::PATH_BYTES_MAX;
 
@@ -46,9 +47,6 @@ const CONFIGURATION: u32 = 1 << 0;
 const GHOST: u32 = 1 << 6;
 /// State of an installed file (`rpmfileState_e`).
 const STATE_NORMAL: u8 = 0;
-/// Regular files (`S_IFREG`, include/uapi/linux/stat.h).
-const S_IFMT: u16 = 0o170_000;
-const S_IFREG: u16 = 0o100_000;
 
 /// An installed package.
 #[derive(Debug, Eq, PartialEq)]
@@ -124,9 +122,9 @@ fn package<'a>(entries: &Entries<'a>, name: &'a [u8], paths: &[[&[u8]; 2]]) -> O
     let algorithm = numbers(entries, FILE_DIGEST_ALGORITHM)?.first().copied().unwrap_or(1);
     let digests = strings(entries, FILE_DIGESTS, STRING_ARRAY)?;
     let flags = numbers(entries, FILE_FLAGS)?;
-    let modes: Vec<u16> = match entries.get(&FILE_MODES) {
+    let modes: Vec<u32> = match entries.get(&FILE_MODES) {
         Some(entry) if entry.kind == INT16 => {
-            items::<2>(entry)?.map(|bytes| u16::from_be_bytes(*bytes)).collect()
+            items::<2>(entry)?.map(|bytes| u32::from(u16::from_be_bytes(*bytes))).collect()
         }
         Some(_) => return None,
         None => Vec::new(),
@@ -157,7 +155,7 @@ fn package<'a>(entries: &Entries<'a>, name: &'a [u8], paths: &[[&[u8]; 2]]) -> O
 fn digests_of_links<'a>(
     entries: &Entries<'a>,
     mut digests: Vec<&'a [u8]>,
-    modes: &[u16],
+    modes: &[u32],
 ) -> Option<Vec<&'a [u8]>> {
     let (devices, inodes) = (numbers(entries, FILE_DEVICES)?, numbers(entries, FILE_INODES)?);
     // Packages that were made without them have none.

@@ -29,7 +29,7 @@ use self::place::{Layout, RamRange, RamSlot, SLOTS_GUESSED, layouts};
 use self::ram::{MigrationForm, Ram};
 use self::sections::{MigrationSection, skip_bitmaps, skip_pbs_state};
 use self::stream::{MigrationStream, Stop, damage};
-use super::blocks::{BlockDump, DumpBlock, DumpIndex};
+use super::blocks::{BlockDump, DumpBlock, DumpIndex, RANGE_PAGES};
 use super::bytes::DumpBytes;
 use super::{DumpProblem, Lacks, join};
 
@@ -60,8 +60,6 @@ const ELEMENTS_MAX: u32 = 1 << 24;
 const SECTIONS_MAX: usize = 4096;
 /// Number of bytes in which the first section of memory is searched behind devices.
 const EARLY_BYTES: usize = 1 << 20;
-/// Longest range of [`DumpIndex::next_data`] in pages; the next call continues it.
-const RANGE_PAGES: u64 = 4096;
 
 /// Opens a stream; also returns what it lacks.
 pub(crate) fn open(file: DumpBytes) -> Result<(BlockDump, Lacks), DumpProblem> {

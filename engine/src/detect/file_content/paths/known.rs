@@ -18,6 +18,7 @@ use panoptes_tables::{HashKey, Tag, room};
 
 use super::folders::is_in_homes;
 use crate::state::facts::InodeFacts;
+use crate::time::SECOND_NS;
 
 /// Number of entries in which a path may be.
 const TRIES_MAX: usize = 32;
@@ -31,7 +32,6 @@ const OWNERS_MAX: usize = 63;
 const PERMISSIONS: u16 = 0o7777;
 /// Whether a path is in the home of a user, beside its permissions.
 const IS_IN_HOMES: u16 = 1 << 15;
-const SECOND_NS: i64 = 1_000_000_000;
 
 /// What a path names.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -9,6 +9,7 @@ use panoptes_decoders::kernel::inode::{Attributes, mode};
 use panoptes_records::activities::Severity;
 use panoptes_tables::{StringId, Strings};
 
+use super::super::HASHES_NS;
 use super::super::explained::ReportedContent;
 use super::super::important::pattern_number;
 use super::known::{DentryPlace, OwnerId, PathTarget};
@@ -25,8 +26,6 @@ const SETTLED_SCANS: u8 = 4;
 const SETTLED_NS: i64 = 150_000_000;
 /// How long a file that is open for writing is awaited. Its closing reports it later.
 const OPEN_NS: i64 = 10_000_000_000;
-/// How long a record waits for hashes.
-const HASHES_NS: i64 = 2_000_000_000;
 /// So many new names in one folder at a time are one record.
 pub(in super::super) const TOGETHER_MIN: usize = 16;
 /// Number of other names that such a record lists.

@@ -14,13 +14,14 @@
 use panoptes_decoders::kernel::inode::{Attributes, mode};
 use panoptes_tables::{HashKey, RecentList};
 
+use crate::time::SECOND_NS;
+
 /// Number of files of root that are remembered, and of those of all others: users make as many as
 /// they like.
 const OF_ROOT: usize = 128;
 const OF_OTHERS: usize = 64;
 /// Number of programs that have given capabilities.
 const CAPABLE: usize = 32;
-const SECOND_NS: i64 = 1_000_000_000;
 
 /// A program that has given capabilities to processes.
 #[derive(Clone, Copy, Debug)]

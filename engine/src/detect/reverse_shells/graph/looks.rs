@@ -4,13 +4,12 @@
 //! Looks are divided among root, containers and users. If more of them need looks than a scan has,
 //! they take turns.
 
+use panoptes_tables::GOLDEN_RATIO;
+
 /// Maximum number of processes in one scan whose memory is looked for.
 pub(super) const LOOKS_MAX: usize = 8;
 /// Number of parts into which owners are divided, by chance.
 const PARTS: u32 = u64::BITS;
-/// 2^64 divided by the golden ratio: the products of different numbers with it have different
-/// highest bits.
-const APART: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// The parts that needed looks, as bits, and whose turn it is.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -50,7 +49,7 @@ impl Looks {
 
     /// Grants a look to a process of an owner, or not.
     pub(super) fn take(&mut self, owner: u64) -> bool {
-        let part = (owner.wrapping_mul(APART) >> (u64::BITS - PARTS.ilog2())) as u32;
+        let part = (owner.wrapping_mul(GOLDEN_RATIO) >> (u64::BITS - PARTS.ilog2())) as u32;
         self.parts |= 1 << part;
         let Some(granted) = self.granted.get_mut(part as usize) else { return false };
         let is_granted = self.all < LOOKS_MAX && usize::from(*granted) < self.before.share_of(part);

@@ -4,10 +4,10 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use super::PENDING_MAX;
+use crate::output::SECOND_NS;
 
 /// Events that are reported one by one, at once; a further one each second.
 const AT_ONCE: u64 = 20;
-const SECOND_NS: u64 = 1_000_000_000;
 /// How often the others are summed up.
 const SUM_NS: u64 = 10 * SECOND_NS;
 /// The most letters of a filter that are shown.
