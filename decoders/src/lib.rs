@@ -29,6 +29,7 @@ pub mod container;
 pub mod early_stop;
 pub mod kernel;
 pub mod layout;
+pub mod maybe;
 pub mod netflow;
 pub mod packet;
 pub mod paging;

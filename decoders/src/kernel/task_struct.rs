@@ -2,6 +2,7 @@
 
 use crate::address::KernelVa;
 use crate::layout::{PackedField, View, c_string};
+use crate::maybe::MaybeU32;
 
 crate::layout! {
     /// `struct task_struct` (include/linux/sched.h).
@@ -165,14 +166,12 @@ pub struct Task {
     pub self_exec_id: u32,
     /// Run time in nanoseconds.
     pub sum_exec_runtime: u64,
-    /// User id and number of its login, or [`AUDIT_UNSET`]: an `Option` would make each task
-    /// larger.
-    pub loginuid: u32,
-    pub sessionid: u32,
+    /// User id of the login that it belongs to; none for `AUDIT_UID_UNSET`
+    /// (include/uapi/linux/audit.h).
+    pub loginuid: MaybeU32,
+    /// Number of that login since boot; none for `AUDIT_SID_UNSET`.
+    pub sessionid: MaybeU32,
 }
-
-/// `AUDIT_UID_UNSET`, `AUDIT_SID_UNSET` (include/uapi/linux/audit.h).
-pub const AUDIT_UNSET: u32 = u32::MAX;
 
 impl Task {
     /// Decodes the packed copy of the task at `address`.
@@ -181,7 +180,7 @@ impl Task {
         let link = |field: Option<PackedField>, word| {
             KernelVa(field.map_or(0, |field| view.u64_at(field, word)))
         };
-        let login = |field| view.optional(field).map_or(AUDIT_UNSET, |id| id as u32);
+        let login = |field| MaybeU32::new(view.optional(field).map(|id| id as u32));
         Self {
             address,
             pid: view.unsigned(layout.pid) as u32,
@@ -218,16 +217,6 @@ impl Task {
             loginuid: login(layout.loginuid),
             sessionid: login(layout.sessionid),
         }
-    }
-
-    /// User id of the login that it belongs to, if there is one.
-    pub fn loginuid(&self) -> Option<u32> {
-        Some(self.loginuid).filter(|&id| id != AUDIT_UNSET)
-    }
-
-    /// Number of that login since boot.
-    pub fn sessionid(&self) -> Option<u32> {
-        Some(self.sessionid).filter(|&id| id != AUDIT_UNSET)
     }
 
     /// Whether the task is complete and has not ended, and so is in all its lists of processes. It
@@ -377,7 +366,7 @@ mod tests {
             }
         }
         let task = Task::decode(&layout, KernelVa(0xffff_8880_0000_0000), &bytes);
-        (task.loginuid(), task.sessionid())
+        (task.loginuid.get(), task.sessionid.get())
     }
 
     #[test]

@@ -157,7 +157,7 @@ impl Cause {
     /// the program, the process that has started it, and the pattern by which the files matter.
     pub(super) fn of_contents(self, change: &ContentChange<'_>) -> Option<Self> {
         let Some(FileName::Text(name)) = change.descriptor.name else { return None };
-        let parent = change.process.numbers.parent_process_id;
+        let parent = change.process.numbers.parent_process_id.get();
         Some(self.program(&change.process).number(parent.unwrap_or(0)).number(rule_of(name)?))
     }
 

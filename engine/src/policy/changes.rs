@@ -113,7 +113,7 @@ impl Reporter<'_> {
             return;
         }
         let facts = process.facts(cx.strings);
-        if !self.admits_child(cx, activity, facts.numbers.parent_process_id) {
+        if !self.admits_child(cx, activity, facts.numbers.parent_process_id.get()) {
             if activity == Activity::ProcessCreated {
                 self.policy.unwritten.add(process.key);
             }

@@ -64,22 +64,23 @@ pub fn process<'a>(facts: &ProcessFacts<'a>, tsc_khz: Option<u32>) -> ProcessDet
         process_executable_path: facts.executable.map(Text::new),
         process_current_working_directory: facts.directory.map(Text::new),
         process_command_line_arguments: facts.command_line.map(line),
-        process_creation_time_iso_8601_ns: numbers.creation_time_ns.map(Timestamp::from_ns),
-        process_parent_process_id: numbers.parent_process_id,
+        process_creation_time_iso_8601_ns: numbers.creation_time_ns.get().map(Timestamp::from_ns),
+        process_parent_process_id: numbers.parent_process_id.get(),
         process_real_user_id: numbers.ids.map(|ids| ids.uid),
         process_real_group_id: numbers.ids.map(|ids| ids.gid),
         process_effective_user_id: numbers.ids.map(|ids| ids.euid),
         process_effective_group_id: numbers.ids.map(|ids| ids.egid),
-        process_login_user_id: numbers.login_user_id,
-        process_audit_session_id: numbers.audit_session_id,
+        process_login_user_id: numbers.login_user_id.get(),
+        process_audit_session_id: numbers.audit_session_id.get(),
         process_state: numbers
             .state
             .map(|(state, exit_state)| process_state(TaskState::of(state, exit_state))),
         process_cpu_clock_cycles: numbers
             .cpu_time_ns
+            .get()
             .zip(tsc_khz)
             .and_then(|(time_ns, khz)| cycles(time_ns, khz)),
-        process_cpu_time_ns: numbers.cpu_time_ns,
+        process_cpu_time_ns: numbers.cpu_time_ns.get(),
         process_pid_namespace: namespace("pid", numbers.pid_namespace),
         process_mount_points_namespace: namespace("mnt", numbers.mount_namespace),
         process_network_namespace: namespace("net", numbers.network_namespace),

@@ -315,7 +315,7 @@ impl<'a> EventSubject<'a> {
             id: facts.container,
             process: Some(facts.key()),
             processes: Processes::Described(facts),
-            parent: facts.numbers.parent_process_id,
+            parent: facts.numbers.parent_process_id.get(),
             ..Self::default()
         }
     }

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
+use panoptes_decoders::maybe::{MaybeU32, MaybeU64};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::{
-    CompactRange, KeptFile, KeptSubject, NONE, ShippedFile, ShippedFiles, ShippedImage,
-    ShippedSubject, SubjectId, UNKNOWN, merged,
+    CompactRange, KeptFile, KeptSubject, ShippedFile, ShippedFiles, ShippedImage, ShippedSubject,
+    SubjectId, merged,
 };
 use crate::container_config::Glob;
 use crate::page_cache::{PAGE_BYTES, PageDigest};
@@ -95,8 +96,10 @@ impl ShippedBuilder {
         let arguments = self.keep_arguments(file.arguments)?;
         let all = |size: u64| size.div_ceil(PAGE_BYTES) == file.pages.len() as u64;
         let run = match file.size {
-            Some(size) if !file.pages.is_empty() && all(size) => self.keep_pages(file.pages)?,
-            _ => NONE,
+            Some(size) if !file.pages.is_empty() && all(size) => {
+                MaybeU32::new(Some(self.keep_pages(file.pages)?))
+            }
+            _ => MaybeU32::NONE,
         };
         let number = self.shipped.files.len() as u32;
         let hashes = (file.sha256, file.sha1, file.md5);
@@ -108,7 +111,7 @@ impl ShippedBuilder {
             (None, None, None) => {}
         }
         let has_hash = hashes != (None, None, None);
-        let size = file.size.unwrap_or(UNKNOWN);
+        let size = MaybeU64::new(file.size);
         self.shipped.files.push(KeptFile { subject, path, size, has_hash, run, arguments });
         Ok(())
     }
@@ -175,14 +178,16 @@ impl ShippedBuilder {
             let file = &files[number as usize];
             (file.subject, merged(&texts[file.path.range()]), number)
         });
-        let mut by_size: Vec<u32> =
-            numbers().filter(|(_, file)| file.size != UNKNOWN).map(|(number, _)| number).collect();
+        let mut by_size: Vec<u32> = numbers()
+            .filter(|(_, file)| file.size != MaybeU64::NONE)
+            .map(|(number, _)| number)
+            .collect();
         by_size.sort_unstable_by_key(|&number| {
             let file = &files[number as usize];
             (file.size, file.run, number)
         });
         let mut has_unsized = vec![false; shipped.subjects.len()];
-        for file in files.iter().filter(|file| file.size == UNKNOWN) {
+        for file in files.iter().filter(|file| file.size == MaybeU64::NONE) {
             if let Some(has) = has_unsized.get_mut(usize::from(file.subject.0)) {
                 *has = true;
             }

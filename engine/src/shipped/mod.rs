@@ -13,6 +13,8 @@ mod tests;
 
 use core::ops::Range;
 
+use panoptes_decoders::maybe::{MaybeU32, MaybeU64};
+
 use crate::container_config::{Glob, ImageReference as ImageName};
 use crate::page_cache::{BestMatch, Hashes, PageDigest, PageMatcher};
 
@@ -148,18 +150,15 @@ struct KeptFile {
     subject: SubjectId,
     /// In the texts; empty if the file has no path.
     path: CompactRange,
-    /// In bytes, or [`UNKNOWN`].
-    size: u64,
+    /// In bytes.
+    size: MaybeU64,
     /// Whether a hash of its whole content is known.
     has_hash: bool,
-    /// Number of its run of pages, or [`NONE`].
-    run: u32,
+    /// Number of its run of pages.
+    run: MaybeU32,
     /// In the table of argument lists.
     arguments: CompactRange,
 }
-
-const UNKNOWN: u64 = u64::MAX;
-const NONE: u32 = u32::MAX;
 
 /// Everything that was shipped.
 #[derive(Debug, Default)]
@@ -310,8 +309,9 @@ impl ShippedFiles {
     /// Files of any subject with this size in bytes.
     pub fn of_size(&self, size: u64) -> impl Iterator<Item = ShippedFileView<'_>> {
         let of = |number: &u32| self.files.get(*number as usize).map(|kept| kept.size);
-        let start = self.by_size.partition_point(|number| of(number) < Some(size));
-        let count = self.by_size[start..].partition_point(|number| of(number) <= Some(size));
+        let size = Some(MaybeU64::new(Some(size)));
+        let start = self.by_size.partition_point(|number| of(number) < size);
+        let count = self.by_size[start..].partition_point(|number| of(number) <= size);
         self.by_size[start..start + count].iter().filter_map(|&number| self.file(FileId(number)))
     }
 
@@ -333,15 +333,12 @@ impl ShippedFiles {
 impl PageMatcher for ShippedFiles {
     fn best_match(&self, size: u64, pages: &[(u32, PageDigest)]) -> Option<BestMatch> {
         let mut best: Option<BestMatch> = None;
-        let mut last = NONE;
+        let mut last = None;
         for file in self.of_size(size) {
-            let number = file.kept.run;
             // In this order files that share a run are adjacent.
-            if number == NONE || number == last {
-                continue;
-            }
-            last = number;
-            let Some(run) = self.run(RunId(number)) else { continue };
+            let Some(id) = file.run().filter(|id| last != Some(*id)) else { continue };
+            last = Some(id);
+            let Some(run) = self.run(id) else { continue };
             let most = best.map_or(u32::MAX, |best| best.differing);
             let (mut compared, mut differing) = (0, 0);
             for (index, digest) in pages {
@@ -357,7 +354,7 @@ impl PageMatcher for ShippedFiles {
             }
             match &mut best {
                 Some(best) if best.differing == differing => best.shipped |= AMBIGUOUS,
-                _ => best = Some(BestMatch { shipped: number, compared, differing }),
+                _ => best = Some(BestMatch { shipped: id.0, compared, differing }),
             }
         }
         best
@@ -440,7 +437,7 @@ impl<'a> ShippedFileView<'a> {
 
     /// In bytes, if known.
     pub fn size(&self) -> Option<u64> {
-        (self.kept.size != UNKNOWN).then_some(self.kept.size)
+        self.kept.size.get()
     }
 
     /// Whether a hash of its whole content is known.
@@ -450,7 +447,7 @@ impl<'a> ShippedFileView<'a> {
 
     /// Number of its content, if its page hashes are known.
     pub fn run(&self) -> Option<RunId> {
-        (self.kept.run != NONE).then_some(RunId(self.kept.run))
+        self.kept.run.get().map(RunId)
     }
 
     /// Argument lists that it is meant to be run with. If empty, any arguments are fine.

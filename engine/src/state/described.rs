@@ -13,7 +13,7 @@ use panoptes_tables::{CutText, HEADER_BYTES, StringId, StringRoom, Strings};
 use super::facts::{ProcessFacts, ProcessNumbers};
 use super::keys::{ContainerKey, ProcessKey};
 use crate::page_cache::Hashes;
-use crate::walk::{UserGroupIds, user};
+use crate::walk::user;
 
 /// Bytes of the names of a process for which there is always room.
 pub(crate) const CONTAINER_ID_BYTES: usize = 80;
@@ -39,7 +39,7 @@ pub(super) const CONTAINER_ROOM: StringRoom =
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct ProcessDescription {
     pub(super) key: ProcessKey,
-    numbers: Numbers,
+    pub(super) numbers: ProcessNumbers,
     /// Key of its container, if it is in one.
     container_key: ContainerKey,
     pub(super) program: ProgramDescription,
@@ -55,65 +55,6 @@ pub(crate) struct ProcessDescription {
 }
 
 const _: () = assert!(size_of::<ProcessDescription>() == 216);
-
-/// [`ProcessNumbers`] in less room: a number that is missing has a value that it never has.
-#[derive(Clone, Copy, Debug)]
-struct Numbers {
-    /// `i64::MIN` if missing.
-    creation_time_ns: i64,
-    /// `u64::MAX` if missing.
-    cpu_time_ns: u64,
-    ids: Option<UserGroupIds>,
-    state: Option<(u32, u32)>,
-    /// Process ids end at 2^22 (`PID_MAX_LIMIT`), and -1 is no login of anyone. `u32::MAX` if
-    /// missing.
-    parent_process_id: u32,
-    login_user_id: u32,
-    audit_session_id: u32,
-    pid_namespace: u32,
-    mount_namespace: u32,
-    network_namespace: u32,
-}
-
-impl Numbers {
-    fn new(numbers: &ProcessNumbers) -> Self {
-        Self {
-            creation_time_ns: numbers.creation_time_ns.unwrap_or(i64::MIN),
-            cpu_time_ns: numbers.cpu_time_ns.unwrap_or(u64::MAX),
-            ids: numbers.ids,
-            state: numbers.state,
-            parent_process_id: numbers.parent_process_id.unwrap_or(u32::MAX),
-            login_user_id: numbers.login_user_id.unwrap_or(u32::MAX),
-            audit_session_id: numbers.audit_session_id.unwrap_or(u32::MAX),
-            pid_namespace: numbers.pid_namespace,
-            mount_namespace: numbers.mount_namespace,
-            network_namespace: numbers.network_namespace,
-        }
-    }
-
-    fn all(&self) -> ProcessNumbers {
-        let known = |number: u32| Some(number).filter(|&number| number != u32::MAX);
-        ProcessNumbers {
-            creation_time_ns: Some(self.creation_time_ns).filter(|&time| time != i64::MIN),
-            parent_process_id: known(self.parent_process_id),
-            ids: self.ids,
-            login_user_id: known(self.login_user_id),
-            audit_session_id: known(self.audit_session_id),
-            state: self.state,
-            cpu_time_ns: Some(self.cpu_time_ns).filter(|&time| time != u64::MAX),
-            pid_namespace: self.pid_namespace,
-            mount_namespace: self.mount_namespace,
-            network_namespace: self.network_namespace,
-        }
-    }
-}
-
-impl Default for Numbers {
-    /// All are missing.
-    fn default() -> Self {
-        Self::new(&ProcessNumbers::default())
-    }
-}
 
 /// The program of a process; exec replaces all of it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -160,14 +101,6 @@ impl ProcessDescription {
         }
     }
 
-    pub(super) fn numbers(&self) -> ProcessNumbers {
-        self.numbers.all()
-    }
-
-    pub(super) fn set_numbers(&mut self, numbers: &ProcessNumbers) {
-        self.numbers = Numbers::new(numbers);
-    }
-
     /// Its container, if it is in one.
     pub(super) fn container_key(&self) -> Option<ContainerKey> {
         self.is_contained.then_some(self.container_key)
@@ -198,9 +131,8 @@ impl ProcessDescription {
         if self.is_contained && !self.container_key.is_by_user() {
             return 1 << 63 | self.container_key.0;
         }
-        let numbers = self.numbers();
-        let uid = numbers.ids.map_or(u32::MAX, |ids| ids.uid);
-        user(uid, numbers.login_user_id).into()
+        let uid = self.numbers.ids.map_or(u32::MAX, |ids| ids.uid);
+        user(uid, self.numbers.login_user_id.get()).into()
     }
 
     /// The same of another process.
@@ -224,8 +156,8 @@ impl ProcessDescription {
     /// The same of a process of another user.
     #[cfg(test)]
     pub(crate) fn of_user(self, uid: u32) -> Self {
-        let ids = Some(UserGroupIds { uid, ..UserGroupIds::default() });
-        Self { numbers: Numbers { ids, ..self.numbers }, ..self }
+        let ids = Some(crate::walk::UserGroupIds { uid, ..Default::default() });
+        Self { numbers: ProcessNumbers { ids, ..self.numbers }, ..self }
     }
 
     pub(crate) fn facts<'a>(&'a self, strings: &'a Strings) -> ProcessFacts<'a> {
@@ -248,7 +180,7 @@ impl ProcessDescription {
             container_is_roots: self.container_is_roots,
             began_unwatched: self.began_unwatched,
             was_recovered: self.was_recovered,
-            numbers: self.numbers(),
+            numbers: self.numbers,
         }
     }
 

@@ -15,6 +15,7 @@ use panoptes_decoders::kernel::sock::{
 use panoptes_decoders::kernel::super_block::{FilesKind, magic};
 use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_decoders::kernel::vm_area_struct::Vma;
+use panoptes_decoders::maybe::{MaybeI64, MaybeU32, MaybeU64};
 
 use super::area_name::AreaName;
 pub use super::area_name::HeapRule;
@@ -79,19 +80,19 @@ pub struct ProcessFacts<'a> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ProcessNumbers {
     /// Time of its fork, in nanoseconds since 1970.
-    pub creation_time_ns: Option<i64>,
+    pub creation_time_ns: MaybeI64,
     /// The tgid of the real parent; 0 for processes that the kernel itself started.
-    pub parent_process_id: Option<u32>,
+    pub parent_process_id: MaybeU32,
     /// User and group ids.
     pub ids: Option<UserGroupIds>,
     /// User id of the login that it belongs to.
-    pub login_user_id: Option<u32>,
+    pub login_user_id: MaybeU32,
     /// Number of that login.
-    pub audit_session_id: Option<u32>,
+    pub audit_session_id: MaybeU32,
     /// `TASK_*` and `EXIT_*` of the leader.
     pub state: Option<(u32, u32)>,
     /// CPU time of all its threads, including ended ones, in nanoseconds.
-    pub cpu_time_ns: Option<u64>,
+    pub cpu_time_ns: MaybeU64,
     /// Number of the pid namespace, or 0.
     pub pid_namespace: u32,
     /// Number of the mount namespace, or 0.
@@ -104,16 +105,17 @@ impl ProcessNumbers {
     /// Reads the numbers of a process from a scan; `leader` is its first thread.
     pub(super) fn read(snapshot: &Snapshot, process: &ProcessRow, leader: &ThreadRow) -> Self {
         let task = &leader.task;
+        let cpu_time_ns = snapshot
+            .has_all_threads(process)
+            .then(|| process.ended_runtime_ns.saturating_add(process.threads_runtime_ns));
         Self {
             creation_time_ns: creation_time_ns(snapshot, task),
-            parent_process_id: parent(snapshot, process, leader),
+            parent_process_id: MaybeU32::new(parent(snapshot, process, leader)),
             ids: process.ids,
-            login_user_id: task.loginuid(),
-            audit_session_id: task.sessionid(),
+            login_user_id: task.loginuid,
+            audit_session_id: task.sessionid,
             state: Some((task.state, task.exit_state)),
-            cpu_time_ns: snapshot
-                .has_all_threads(process)
-                .then(|| process.ended_runtime_ns.saturating_add(process.threads_runtime_ns)),
+            cpu_time_ns: MaybeU64::new(cpu_time_ns),
             pid_namespace: process.pid_namespace,
             mount_namespace: process.mount_namespace,
             network_namespace: snapshot.net_number(process.net),
@@ -124,9 +126,9 @@ impl ProcessNumbers {
     pub(super) fn of_ended(task: &Task, snapshot: &Snapshot) -> Self {
         Self {
             creation_time_ns: creation_time_ns(snapshot, task),
-            parent_process_id: parent_of_ended(task, snapshot),
-            login_user_id: task.loginuid(),
-            audit_session_id: task.sessionid(),
+            parent_process_id: MaybeU32::new(parent_of_ended(task, snapshot)),
+            login_user_id: task.loginuid,
+            audit_session_id: task.sessionid,
             state: Some((task.state, task.exit_state)),
             ..Self::default()
         }
@@ -216,9 +218,10 @@ pub(super) fn command_line<'a>(snapshot: &'a Snapshot, mm: &MmRow) -> Option<&'a
 }
 
 /// When a thread was created, by the machine's present calendar, in nanoseconds since 1970.
-fn creation_time_ns(snapshot: &Snapshot, task: &Task) -> Option<i64> {
-    let offset = snapshot.machine.boot_to_real_ns?;
-    i64::try_from(task.start_boottime).ok()?.checked_add(offset)
+fn creation_time_ns(snapshot: &Snapshot, task: &Task) -> MaybeI64 {
+    let start = i64::try_from(task.start_boottime).ok();
+    let offset = snapshot.machine.boot_to_real_ns;
+    MaybeI64::new(start.zip(offset).and_then(|(start, offset)| start.checked_add(offset)))
 }
 
 /// The tgid of the real parent. 0 is valid only if the parent is `init_task`.

@@ -223,7 +223,7 @@ impl Process {
         let mut process = Self::new(task, now);
         process.life.stage = LifeStage::Ended;
         process.described.was_recovered = true;
-        process.described.set_numbers(&ProcessNumbers::of_ended(task, snapshot));
+        process.described.numbers = ProcessNumbers::of_ended(task, snapshot);
         process
     }
 
@@ -292,7 +292,7 @@ impl Process {
 
     /// Time of its fork, in nanoseconds since 1970.
     pub(super) fn creation_time_ns(&self) -> Option<i64> {
-        self.described.numbers().creation_time_ns
+        self.described.numbers.creation_time_ns.get()
     }
 
     /// `comm`
@@ -302,7 +302,7 @@ impl Process {
 
     /// `EXIT_*` of its leader.
     pub fn exit_state(&self) -> u32 {
-        self.described.numbers().state.map_or(0, |(_, exit_state)| exit_state)
+        self.described.numbers.state.map_or(0, |(_, exit_state)| exit_state)
     }
 
     /// Key of its container.
@@ -361,13 +361,12 @@ impl Process {
         self.held_still = process.stable && process.files_stable;
         self.on_cpu = task.on_cpu;
         let described = &mut self.described;
-        let (numbers, before) =
-            (ProcessNumbers::read(snapshot, process, leader), described.numbers());
+        let numbers = ProcessNumbers::read(snapshot, process, leader);
         if process.stable || !self.life.was_shown {
-            described.set_numbers(&numbers.or_before(&before));
+            described.numbers = numbers.or_before(&described.numbers);
             self.refresh_container(seen, container, strings);
         } else {
-            described.set_numbers(&numbers.only_state(&before));
+            described.numbers = numbers.only_state(&described.numbers);
         }
         let described = &mut self.described;
         if described.program.self_exec_id != task.self_exec_id {

@@ -128,7 +128,7 @@ impl Snapshot {
             return maker.get();
         }
         let uid = process.ids.map_or(u32::MAX, |ids| ids.uid);
-        let login = self.leader(process).and_then(|leader| leader.task.loginuid());
+        let login = self.leader(process).and_then(|leader| leader.task.loginuid.get());
         user(uid, login)
     }
 
@@ -280,6 +280,7 @@ impl Snapshot {
 #[cfg(test)]
 mod tests {
     use panoptes_decoders::address::KernelVa;
+    use panoptes_decoders::maybe::MaybeU32;
 
     use super::*;
     use crate::walk::snapshot::{ContainerRow, UserGroupIds};
@@ -330,10 +331,10 @@ mod tests {
         let (mut snapshot, mut process) = nested(&[], 0);
         assert_eq!(snapshot.group_of(&process), 1000);
         let mut leader = crate::walk::ThreadRow::default();
-        leader.task.loginuid = 7;
+        leader.task.loginuid = MaybeU32::new(Some(7));
         snapshot.threads.row_of(1, || leader);
         assert_eq!(snapshot.user_of(&process), 7);
-        snapshot.threads[process.leader].task.loginuid = 0;
+        snapshot.threads[process.leader].task.loginuid = MaybeU32::new(Some(0));
         assert_eq!(snapshot.user_of(&process), 1000);
         process.ids = Some(UserGroupIds::default());
         assert_eq!(snapshot.user_of(&process), 0);

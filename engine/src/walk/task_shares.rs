@@ -72,7 +72,7 @@ impl TaskShares {
 
     fn add(&mut self, place: usize, task: &Task) {
         if self.leaders.len() < self.leaders.capacity() {
-            self.leaders.push(Leader { place: place as u32, login: task.loginuid(), user: 0 });
+            self.leaders.push(Leader { place: place as u32, login: task.loginuid.get(), user: 0 });
             self.creds.push(task.real_cred);
             self.pids.push(task.thread_pid);
         }

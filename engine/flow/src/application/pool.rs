@@ -1,16 +1,16 @@
 //! The applications of flows that have one.
 
+use core::mem::take;
+
+use panoptes_decoders::maybe::MaybeU32;
 use panoptes_records::flow::application::Application;
 use panoptes_tables::room;
-
-/// No application.
-const NO_APPLICATION: u32 = u32::MAX;
 
 /// Room for the application of each flow. Its memory is used when one is known.
 #[derive(Debug)]
 pub(super) struct Pool {
     /// Which one each flow has.
-    of_flows: Box<[u32]>,
+    of_flows: Box<[MaybeU32]>,
     all: Vec<Application>,
     free: Vec<u32>,
 }
@@ -18,44 +18,43 @@ pub(super) struct Pool {
 impl Pool {
     pub(super) fn new(flows: usize) -> Self {
         Self {
-            of_flows: room::copies(NO_APPLICATION, flows),
+            of_flows: room::copies(MaybeU32::NONE, flows),
             all: room::list(flows),
             free: room::list(flows),
         }
     }
 
     pub(super) fn get(&self, flow: u32) -> Option<&Application> {
-        let number = *self.of_flows.get(flow as usize)?;
+        let number = self.of_flows.get(flow as usize)?.get()?;
         self.all.get(number as usize)
     }
 
     /// Forgets the application of a flow.
     pub(super) fn clear(&mut self, flow: u32) {
-        if let Some(number) =
-            self.of_flows.get_mut(flow as usize).filter(|one| **one != NO_APPLICATION)
-        {
-            self.free.push(*number);
-            *number = NO_APPLICATION;
+        let number = self.of_flows.get_mut(flow as usize);
+        if let Some(number) = number.and_then(|number| take(number).get()) {
+            self.free.push(number);
         }
     }
 
     /// Changes the application of a flow.
     pub(super) fn change<T>(&mut self, flow: u32, change: impl FnOnce(&mut Application) -> T) -> T {
         let number = &mut self.of_flows[flow as usize];
-        if let Some(known) = self.all.get_mut(*number as usize) {
+        if let Some(known) = number.get().and_then(|number| self.all.get_mut(number as usize)) {
             return change(known);
         }
         let mut application = Application::Unknown;
         let result = change(&mut application);
         if application != Application::Unknown {
-            if let Some(free) = self.free.pop() {
+            let place = if let Some(free) = self.free.pop() {
                 self.all[free as usize] = application;
-                *number = free;
+                free
             } else {
                 // There is one for each flow.
-                *number = self.all.len() as u32;
                 self.all.push(application);
-            }
+                self.all.len() as u32 - 1
+            };
+            *number = MaybeU32::new(Some(place));
         }
         result
     }

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use panoptes_decoders::kernel::inode::Attributes;
+use panoptes_decoders::maybe::MaybeU32;
 use serde_json::{Value, json};
 
 use super::causes::{MINUTE_NS, SECOND_NS, SUM, path_change, process_facts, reader};
@@ -97,7 +98,7 @@ fn another_act_is_in_full() {
     assert_eq!(of(41), of(49));
     assert_ne!(of(41), of(51));
     let parent = |parent: u32| {
-        let parent_process_id = Some(parent);
+        let parent_process_id = MaybeU32::new(Some(parent));
         let numbers = ProcessNumbers { parent_process_id, ..ProcessNumbers::default() };
         let change = ContentChange {
             process: ProcessFacts { numbers, ..process_facts(700) },

@@ -16,8 +16,9 @@ use panoptes_decoders::kernel::file::OpenFile;
 use panoptes_decoders::kernel::inode::Attributes;
 use panoptes_decoders::kernel::mount::MountLinks;
 use panoptes_decoders::kernel::super_block::{FilesKind, Filesystem, magic};
-use panoptes_decoders::kernel::task_struct::{AUDIT_UNSET, Task};
+use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_decoders::kernel::vm_area_struct::Vma;
+use panoptes_decoders::maybe::MaybeU32;
 
 use crate::walk::{
     ConnectionRow, ContainerRow, DentryRow, DescriptorRow, FileRow, FilesRow, Index, InodeRow,
@@ -452,8 +453,8 @@ impl Shown<'_> {
             self_exec_id: process.exec_id,
             flags: process.flags,
             sum_exec_runtime: 1000,
-            loginuid: process.login.map_or(AUDIT_UNSET, |(uid, _)| uid),
-            sessionid: process.login.map_or(AUDIT_UNSET, |(_, session)| session),
+            loginuid: MaybeU32::new(process.login.map(|(uid, _)| uid)),
+            sessionid: MaybeU32::new(process.login.map(|(_, session)| session)),
             ..Task::default()
         };
         let (files_index, own_tables) = self.push_tables(process);

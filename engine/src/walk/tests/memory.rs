@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::Layouts;
-use panoptes_decoders::kernel::task_struct::{AUDIT_UNSET, Task};
+use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_decoders::layout::{Member, Members};
 use panoptes_decoders::source::{MemorySource, ReadOutcome, ReadRequest};
 
@@ -260,7 +260,7 @@ impl Sparse {
 pub(crate) fn add_process(walker: &mut Walker, memory: &mut Sparse, uid: u32) -> Index<ProcessRow> {
     let address = va(memory.structure());
     let tgid = walker.snapshot.processes.len() as u32 + 1;
-    let task = Task { address, tgid, loginuid: AUDIT_UNSET, ..Task::default() };
+    let task = Task { address, tgid, ..Task::default() };
     let leader = walker.snapshot.threads.row_of(address.0, || ThreadRow::new(task)).unwrap();
     let ids = Some(UserGroupIds { uid, ..UserGroupIds::default() });
     let process = ProcessRow { ids, ..ProcessRow::new(leader) };
