@@ -5,6 +5,7 @@ mod benches;
 mod code;
 mod columns;
 mod commands;
+mod constants;
 mod dependencies;
 mod documents;
 mod functions;

@@ -86,6 +86,16 @@ pub(super) fn is_test(path: &str) -> bool {
         || path.starts_with("tests/") && !in_tools
 }
 
+/// Whether a file is part of what is delivered.
+pub(super) fn is_product(path: &str) -> bool {
+    let apart = ["benches/", "fuzz/", "tests/"];
+    !is_test(path)
+        && !path.ends_with("_tests.rs")
+        && !path.ends_with("/bindings.rs")
+        && !path.contains("/examples/")
+        && !apart.iter().any(|it| path.starts_with(it))
+}
+
 /// The end of an item: behind its semicolon or its block.
 fn item_end(code: &[u8], start: usize) -> usize {
     let mut depth = 0_u32;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::code::{is_test, product_code_of};
+use super::code::{is_product, product_code_of};
 use super::{assert_list, sources};
 
 /// Type names that a crate has three times or more. The list may only shrink.
@@ -79,13 +79,6 @@ fn crate_of(path: &str) -> &str {
 /// The types of the product, with their files.
 fn types() -> Vec<(String, String)> {
     let sources = sources();
-    let is_product = |path: &str| {
-        let apart = ["benches/", "fuzz/", "tests/"];
-        !is_test(path)
-            && !path.ends_with("/bindings.rs")
-            && !path.contains("/examples/")
-            && !apart.iter().any(|it| path.starts_with(it))
-    };
     let files = sources.iter().filter(|(path, _)| is_product(path));
     files
         .flat_map(|(path, text)| {
