@@ -31,6 +31,11 @@ pub const PACKED_BYTES_MAX: u32 = 8 << 10;
 /// Maximum size of a field in bytes: larger ones are not fetched with their object.
 const FIELD_BYTES_MAX: u32 = 4096;
 
+const _: () = {
+    assert!(FIELD_BYTES_MAX <= PACKED_BYTES_MAX, "the largest field fits in an object");
+    assert!(PACKED_BYTES_MAX <= STRUCTURE_BYTES_MAX, "an object has less than its structure");
+};
+
 /// The position of one field.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct PackedField {

@@ -27,7 +27,9 @@ use self::absent::Absent;
 pub use self::output_change::OutputChange;
 use crate::failpoints;
 use crate::output::backlog::Backlog;
-use crate::output::{LONG_WAIT, Output, OutputCounters, OutputStatus, PATIENCE_NS, SHORT_WAIT};
+use crate::output::{
+    DISK_PATIENCE_NS, LONG_WAIT, Output, OutputCounters, OutputStatus, PATIENCE_NS, SHORT_WAIT,
+};
 use crate::panics::{self, caught};
 
 #[derive(Debug)]
@@ -124,10 +126,11 @@ pub enum WriterEnd {
 /// The blocks that a queue's producer needs to keep working: one to fill and one to change to.
 const BLOCKS_SPARE: usize = 2;
 /// How long the rest may take when the writer was stopped: who stops it waits half a second.
-const STOPPED_NS: u64 = 300_000_000;
+pub const STOPPED_NS: u64 = 300_000_000;
 /// How long an output that is removed, or makes room for another one, may take although it makes
 /// progress.
 const END_NS: u64 = 30_000_000_000;
+const _: () = assert!(END_NS > DISK_PATIENCE_NS, "progress has more time than a disk without any");
 
 impl Writer {
     /// A writer that writes every queue to every output. All queues must share one waker.

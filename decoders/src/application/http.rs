@@ -5,7 +5,7 @@ use super::{line, trimmed};
 /// Maximum number of header lines that are looked at.
 const HEADERS_MAX: usize = 256;
 /// Maximum length in bytes of a method.
-const METHOD_LENGTH_MAX: usize = 32;
+pub const METHOD_LENGTH_MAX: usize = 32;
 /// Methods that show HTTP in a request whose first line has no end in the data: RFC 9110 §9 and
 /// RFC 5789.
 pub const METHODS: [&[u8]; 9] =

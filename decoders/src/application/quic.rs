@@ -11,7 +11,7 @@ pub const VERSION_1: u32 = 1;
 /// Version 2: RFC 9369.
 pub const VERSION_2: u32 = 0x6b33_43cf;
 /// Maximum length in bytes of a connection id in these versions.
-const CONNECTION_ID_LENGTH_MAX: usize = 20;
+pub const CONNECTION_ID_LENGTH_MAX: usize = 20;
 /// Length in bytes of the integrity tag at the end of a Retry (RFC 9001 §5.8).
 const RETRY_TAG_LENGTH: usize = 16;
 

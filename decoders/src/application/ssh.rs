@@ -3,7 +3,7 @@
 use super::line;
 
 /// Maximum length in bytes of the banner, with its end.
-const BANNER_LENGTH_MAX: usize = 255;
+pub const BANNER_LENGTH_MAX: usize = 255;
 /// A server may send lines before its banner. This is the maximum number that is skipped.
 const LINES_MAX: usize = 32;
 

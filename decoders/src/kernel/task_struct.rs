@@ -87,6 +87,8 @@ const PF_EXITING: u32 = 0x4;
 const TASK_NEW: u32 = 0x800;
 /// `TASK_DEAD` (include/linux/sched.h): it has ended, and does not run any more.
 const TASK_DEAD: u32 = 0x80;
+/// `TASK_COMM_LEN` (include/linux/sched.h): bytes of a name with its NUL.
+pub const TASK_COMM_LEN: usize = 16;
 /// `PID_MAX_LIMIT` (include/linux/threads.h): ids are lower.
 pub const PID_MAX_LIMIT: u32 = 4 << 20;
 /// `PIDTYPE_PID` (include/linux/pid_types.h): the list of the task that has the number.
@@ -111,7 +113,7 @@ pub struct Task {
     /// Thread group id in the initial pid namespace.
     pub tgid: u32,
     /// Name, padded with NULs.
-    pub comm: [u8; 16],
+    pub comm: [u8; TASK_COMM_LEN],
     /// `PF_*`.
     pub flags: u32,
     /// `TASK_*`.

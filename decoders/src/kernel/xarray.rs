@@ -51,6 +51,7 @@ pub const fn is_free(tags: u64, slot: u32) -> bool {
 
 /// Maximum depth of a tree of 64-bit indexes with 64 slots a node.
 pub const XARRAY_DEPTH_MAX: u32 = 11;
+const _: () = assert!(XARRAY_DEPTH_MAX == u64::BITS.div_ceil(6), "a level decides six bits");
 
 /// What a slot holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -39,6 +39,10 @@ pub const OWN_TEMPLATES_MAX: usize = 64;
 /// Streams of datagrams of all exporters, and of one.
 const SOURCES_MAX: usize = 256;
 const OWN_SOURCES_MAX: usize = 64;
+const _: () = {
+    assert!(OWN_TEMPLATES_MAX < TEMPLATES_MAX, "no exporter fills the table for all");
+    assert!(OWN_SOURCES_MAX < SOURCES_MAX, "no exporter fills the table for all");
+};
 
 /// A UDP datagram.
 #[derive(Clone, Copy, Debug)]

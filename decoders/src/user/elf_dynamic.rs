@@ -16,6 +16,7 @@ pub const PROGRAM_HEADER_BYTES: u64 = 56;
 const PROGRAM_HEADERS_MAX: u64 = 32;
 /// Maximum number of loaded segments of an object; usual are 2 to 5.
 const LOADS_MAX: usize = 16;
+const _: () = assert!(LOADS_MAX as u64 <= PROGRAM_HEADERS_MAX, "each segment has a header");
 const PT_INTERP: u32 = 3;
 /// `PF_W`: the segment is writable.
 const PF_W: u32 = 2;

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Read};
 use crate::frame::SkippedCounts;
 
 /// Memory of a buffer. The largest record that must be whole in it is a block of pcapng.
-const CAPTURE_BUFFER_BYTES: usize = 1 << 20;
+pub(crate) const CAPTURE_BUFFER_BYTES: usize = 1 << 20;
 /// Bytes read at once: what is read should still be in the processor's cache when it is parsed.
 const READ_BYTES: usize = 64 << 10;
 

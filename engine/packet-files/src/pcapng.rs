@@ -1,6 +1,6 @@
 //! pcapng files (draft-ietf-opsawg-pcapng), also with sections of both byte orders.
 
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, CAPTURE_BUFFER_BYTES};
 use crate::bytes::Order;
 use crate::error::{CaptureFault, Problem};
 use crate::frame::{BufferedPacket, PACKET_BYTES_MAX, RAW, SkippedCounts};
@@ -8,6 +8,7 @@ use crate::header::{self, BYTE_ORDER_MAGIC, MARK_BYTES, SECTION, SECTION_BYTES};
 
 /// Largest block that is read as a whole: a packet, and as much for its options.
 const BLOCK_BYTES_MAX: usize = 2 * PACKET_BYTES_MAX;
+const _: () = assert!(BLOCK_BYTES_MAX <= CAPTURE_BUFFER_BYTES, "the largest block is read whole");
 /// Interfaces of one section. Files with more than some hundreds are not known.
 const SECTION_INTERFACES_MAX: usize = 65_536;
 /// Type, length, and the length again.

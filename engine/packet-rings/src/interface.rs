@@ -32,6 +32,10 @@ const BLOCKS_MIN: usize = 2;
 const BLOCKS: usize = 256;
 /// What the kernel divides blocks by in its checks; packets of TPACKET_V3 have any length.
 const FRAME_BYTES: usize = 2048;
+const _: () = {
+    assert!(BLOCK_BYTES_MIN > 64 << 10 && BLOCK_BYTES_MIN <= BLOCK_BYTES_MAX);
+    assert!(BLOCK_BYTES_MIN.is_multiple_of(FRAME_BYTES), "the kernel refuses other blocks");
+};
 
 /// What to capture, and how.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -28,6 +28,7 @@ use crate::socket::{self, CONTROL_BYTES, DATAGRAMS, Datagram};
 const DATAGRAM_BYTES_MAX: usize = 0xffff;
 /// The kernel's number for a buffer has 31 bits, and it doubles what is asked for.
 const BUFFER_BYTES_MAX: usize = 1 << 29;
+const _: () = assert!(2 * BUFFER_BYTES_MAX <= i32::MAX as usize);
 
 /// Where mirrored packets come, and how.
 #[derive(Clone, Debug, Eq, PartialEq)]

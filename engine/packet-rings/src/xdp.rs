@@ -33,6 +33,10 @@ const BATCH: u32 = 64;
 /// Chunks of a queue. The kernel's numbers have 32 bits, so 4 GiB are more than enough.
 const CHUNKS_MIN: u32 = 64;
 const CHUNKS_MAX: u32 = 1 << 20;
+const _: () = {
+    assert!(BATCH <= CHUNKS_MIN && CHUNKS_MIN <= CHUNKS_MAX);
+    assert!(CHUNKS_MAX as u64 * CHUNK_BYTES as u64 <= 1 << u32::BITS, "places have 32 bits");
+};
 
 /// Where frames are taken from the kernel, from the slowest to the fastest.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]

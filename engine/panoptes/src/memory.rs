@@ -22,6 +22,7 @@ use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::walk::Walker;
 use panoptes_engine::watch::{Attestation, WatchedMachine, Workspace};
 use panoptes_records::queue::QueueSize;
+use panoptes_records::record::RECORD_BYTES_MAX;
 use panoptes_tables::{HashKey, room};
 
 use self::outputs::{of_flows, of_outputs};
@@ -40,6 +41,11 @@ const SCANNER_BLOCK_BYTES: usize = 256 * 1024;
 pub(crate) const SLOW_QUEUE: QueueSize = QueueSize { blocks: 32, block_bytes: SCANNER_BLOCK_BYTES };
 /// Each record of the control thread takes a block, since it is flushed at once.
 pub(crate) const CONTROL_QUEUE: QueueSize = QueueSize { blocks: 64, block_bytes: 32 * 1024 };
+const _: () = {
+    assert!(SCANNER_BLOCK_BYTES >= RECORD_BYTES_MAX, "a block holds the longest record");
+    assert!(CONTROL_QUEUE.block_bytes >= RECORD_BYTES_MAX, "a block holds the longest record");
+    assert!(QUICK_BLOCKS_LEAST <= QUICK_BLOCKS, "one scanner has no more than all");
+};
 
 /// Room for the records of one burst from each of `count` quick scanners.
 pub(crate) fn quick_queue(count: usize) -> QueueSize {

@@ -39,7 +39,7 @@ const MATCHES_MAX: usize = 32;
 const REDACTIONS_MAX: usize = 64;
 /// Number of bytes of a text that are searched: more than any command line has (16 KiB of it are
 /// read, or the 4 KiB of a title). What follows is replaced.
-const TEXT_BYTES_MAX: usize = 20 << 10;
+pub const TEXT_BYTES_MAX: usize = 20 << 10;
 /// How often a text may be read in the search for the beginning of a match at its end.
 const READS_MAX: usize = 8;
 

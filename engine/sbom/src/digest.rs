@@ -14,6 +14,7 @@ pub type PageDigest = [u8; 16];
 
 /// How many bytes are read at once: whole pages, and few enough to stay in a processor's cache.
 pub const BLOCK_BYTES: usize = 256 << 10;
+const _: () = assert!(BLOCK_BYTES.is_multiple_of(DIGEST_PAGE_BYTES));
 
 /// Size and hashes of a content.
 #[derive(Clone, Debug, Eq, PartialEq)]

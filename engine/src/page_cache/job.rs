@@ -15,7 +15,7 @@ use panoptes_decoders::kernel::super_block::magic;
 use super::digest::{Hashers, format_of, of_page};
 use super::memory::KernelMemory;
 use super::opened::{OpenInode, is_being_written, is_on_a_disk, is_recent};
-use super::pages::{FileAddressSpace, FilePageLocation, WINDOW_PAGES_MAX};
+use super::pages::{COMPOUND_PAGES_MAX, FileAddressSpace, FilePageLocation, WINDOW_PAGES_MAX};
 use super::scratch::{HashScratch, NO_RUN, PLACE_BYTES, WINDOW_BYTES, WindowPage};
 use super::traits::{self, ShellWordFinder, Traits};
 use super::tree::Broken;
@@ -39,6 +39,10 @@ const HUGE_PAGE_BITS_MAX: u32 = 34;
 /// Maximum number of hole pages of a file, 1 GiB: they cost a guest nothing, but would cost
 /// hashing.
 const HOLES_MAX: u64 = (1 << 30) / PAGE_BYTES;
+const _: () = {
+    assert!(COMPOUND_PAGES_MAX * PAGE_BYTES == 1 << HUGE_PAGE_BITS_MAX);
+    assert!(FILE_BYTES_MAX / PAGE_BYTES <= u32::MAX as u64, "numbers of pages have 32 bits");
+};
 
 static ZEROS: [u8; PAGE_BYTES as usize] = [0; PAGE_BYTES as usize];
 

@@ -5,23 +5,28 @@ use panoptes_decoders::address::{KernelVa, PhysicalAddress};
 use panoptes_decoders::kernel::address_space::PageCacheMapping;
 use panoptes_decoders::kernel::page::{CachedPage, head_of};
 use panoptes_decoders::kernel::xarray::CacheSlot;
+use panoptes_decoders::source::ADDRESS_END;
 
 use super::memory::KernelMemory;
-use super::tree::{Broken, PageTreeCursor, PageTreeEntry};
+use super::tree::{Broken, PageTreeCursor, PageTreeEntry, SLOTS_MAX};
 use crate::walk::Kernel;
 
 /// Maximum number of pages of a window: the number of slots of a tree node.
-pub(super) const WINDOW_PAGES_MAX: usize = 64;
+pub(super) const WINDOW_PAGES_MAX: usize = SLOTS_MAX;
 
 /// Maximum number of pages of one compound page: 16 GiB in pages of 4 KiB, the largest of any
 /// architecture.
-const COMPOUND_PAGES_MAX: u64 = 1 << 22;
+pub(super) const COMPOUND_PAGES_MAX: u64 = 1 << 22;
 
 /// Maximum number of empty places that are skipped at a time: all slots of a few nodes.
 const SKIPS_MAX: u32 = 256;
 
 /// Maximum number of bits of a physical address (52 on x86-64 and arm64).
 const PHYSICAL_BITS: u32 = 52;
+const _: () = {
+    assert!(SKIPS_MAX.is_multiple_of(SLOTS_MAX as u32), "whole nodes are skipped");
+    assert!(1 << PHYSICAL_BITS == ADDRESS_END);
+};
 
 /// How a file's pages are found.
 #[derive(Clone, Copy, Debug, Default)]

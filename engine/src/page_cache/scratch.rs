@@ -1,10 +1,12 @@
 //! Buffers that jobs share: a window of a file, the places of its pages, and their content.
 
+use super::PAGE_BYTES;
 use super::pages::{FilePageLocation, Finder, WINDOW_PAGES_MAX};
 use crate::address::{MemoryReader, ReaderSizes};
 
 /// Number of bytes of a file that are read at a time.
 pub(super) const WINDOW_BYTES: u64 = 256 << 10;
+const _: () = assert!(WINDOW_BYTES == WINDOW_PAGES_MAX as u64 * PAGE_BYTES);
 /// Approximate number of bytes of memory that finding a page's place reads.
 pub(super) const PLACE_BYTES: u64 = 128;
 

@@ -12,7 +12,7 @@ use panoptes_tables::room;
 use super::memory::KernelMemory;
 
 /// Maximum number of slots of a node (`XA_CHUNK_SIZE`).
-const SLOTS_MAX: usize = 64;
+pub(super) const SLOTS_MAX: usize = 64;
 
 /// The entry at an index.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

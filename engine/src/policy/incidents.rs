@@ -44,6 +44,7 @@ pub(super) const EARLIER_MAX: usize = 32;
 const ENDED_NS: i64 = 2_000_000_000;
 /// The same of a process of an incident: its files are hashed before they are reported.
 const ENDED_OF_INCIDENT_NS: i64 = 30_000_000_000;
+const _: () = assert!(ENDED_NS < ENDED_OF_INCIDENT_NS, "an incident keeps processes for longer");
 /// Number of rows that each scan checks for ended processes.
 const ROWS_A_SCAN: u32 = 64;
 /// Time between two searches for room.

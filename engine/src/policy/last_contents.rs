@@ -22,6 +22,11 @@ const PATHS_BYTES: usize = 5120;
 const SHARE_BYTES: usize = PATHS_BYTES / CONTENTS_MAX;
 /// The number of the path's cause, and the path's length.
 const HEAD_BYTES: usize = 3;
+const _: () = {
+    assert!(CONTENTS_MAX <= 1 << u8::BITS, "the number of a cause has one byte");
+    assert!(PATHS_BYTES <= u16::MAX as usize, "the length of a path has two");
+    assert!(HEAD_BYTES < SHARE_BYTES, "each cause has room for a path");
+};
 /// Maximum number of paths in a sum.
 pub(super) const PATHS_MAX: usize = 64;
 

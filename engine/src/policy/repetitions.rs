@@ -13,6 +13,7 @@
 use core::fmt::Write as _;
 
 use arrayvec::{ArrayString, ArrayVec};
+use panoptes_decoders::kernel::task_struct::TASK_COMM_LEN;
 use panoptes_records::activities::{Activity, Severity};
 use panoptes_records::record::detection::Confidence;
 use panoptes_records::record::value::Uuid;
@@ -35,8 +36,6 @@ const CAUSE_NS: i64 = 60 * MINUTE_NS;
 const ROWS_CHECK_NS: i64 = 1_000_000_000;
 /// Maximum number of names of processes in a record.
 pub(super) const NAMES_MAX: usize = 8;
-/// Length of a process's name with its NUL (`TASK_COMM_LEN`, include/linux/sched.h).
-const NAME_BYTES: usize = 16;
 
 /// A cause with its activity and owner, as a hash.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -118,7 +117,7 @@ pub(super) struct Repetition {
     pub(super) since: Now,
     /// Number of those.
     pub(super) count: u32,
-    names: ArrayVec<[u8; NAME_BYTES], NAMES_MAX>,
+    names: ArrayVec<[u8; TASK_COMM_LEN], NAMES_MAX>,
     has_more_names: bool,
 }
 
@@ -163,8 +162,8 @@ impl Repetition {
     }
 
     fn add_name(&mut self, name: &[u8]) {
-        let mut padded = [0; NAME_BYTES];
-        let length = name.len().min(NAME_BYTES);
+        let mut padded = [0; TASK_COMM_LEN];
+        let length = name.len().min(TASK_COMM_LEN);
         padded[..length].copy_from_slice(&name[..length]);
         if length > 0 && !self.names.contains(&padded) {
             self.has_more_names |= self.names.try_push(padded).is_err();
@@ -331,14 +330,14 @@ impl Repetitions {
     }
 }
 
-fn name_of(padded: &[u8; NAME_BYTES]) -> &[u8] {
+fn name_of(padded: &[u8; TASK_COMM_LEN]) -> &[u8] {
     let end = padded.iter().position(|&byte| byte == 0);
-    &padded[..end.unwrap_or(NAME_BYTES)]
+    &padded[..end.unwrap_or(TASK_COMM_LEN)]
 }
 
 /// Maximum length of the reason in bytes: the names of processes, an activity, two numbers, and the
 /// text between. A byte of a name takes at most four bytes, as in `\x00`.
-const REASON_BYTES: usize = NAMES_MAX * (NAME_BYTES * 4 + 2) + 256;
+const REASON_BYTES: usize = NAMES_MAX * (TASK_COMM_LEN * 4 + 2) + 256;
 
 /// One sentence: how many alerts of the cause, in what time, and of which processes.
 pub(super) fn reason(repetition: &Repetition, now: Now) -> ArrayString<REASON_BYTES> {
@@ -506,7 +505,7 @@ mod tests {
             "13 more alerts foreign_library_loaded with the cause of one that was written: counted \
              for 60 s; in p0, p1, p2, p3, p4, p5, p6, p7 and others"
         );
-        let names = (0..8_u8).map(|number| [number | 0x80; NAME_BYTES]).collect();
+        let names = (0..8_u8).map(|number| [number | 0x80; TASK_COMM_LEN]).collect();
         let activity = Activity::ForeignLibraryLoadedFileSizeMismatch;
         let common = Common { activity, ..row.common };
         let longest = Repetition { count: u32::MAX, names, common, ..row };

@@ -4,10 +4,12 @@
 use arrayvec::ArrayVec;
 use panoptes_records::json::Full;
 use panoptes_records::queue::{Producer, RecordClass};
+use panoptes_records::record::RECORD_BYTES_MAX;
 use panoptes_tables::room;
 
 /// Room in bytes: a few dozen alerts, beside the reserved blocks of the queue.
 const BYTES: usize = 128 * 1024;
+const _: () = assert!(BYTES >= RECORD_BYTES_MAX, "the longest record has room");
 /// Maximum number of records.
 const RECORDS_MAX: usize = 256;
 

@@ -4,11 +4,13 @@
 
 use core::fmt::{self, Display};
 
+use panoptes_decoders::kernel::task_struct::TASK_COMM_LEN;
+
 /// Maximum length of a path in a reason in bytes, as it is written there.
 pub(super) const PATH_BYTES_MAX: usize = 256;
-/// Maximum length of a process in a reason in bytes: its name has 15 bytes at most
-/// (`TASK_COMM_LEN`, include/linux/sched.h), each of which is written as `\x00` at worst.
-pub(super) const PROCESS_BYTES_MAX: usize = 15 * 4 + " (process 4294967295)".len();
+/// Maximum length of a process in a reason in bytes: each byte of its name is written as `\x00` at
+/// worst.
+pub(super) const PROCESS_BYTES_MAX: usize = (TASK_COMM_LEN - 1) * 4 + " (process 4294967295)".len();
 /// Stands for the beginning of a path that is too long.
 const CUT: &str = "…";
 

@@ -27,10 +27,12 @@ use panoptes_tables::{
 const CONTAINER_ABSENT_SCANS: u32 = 2;
 /// The same if no scan is complete.
 const UNSEEN_CONTAINER_SCANS_MAX: u32 = 8;
+const _: () = assert!(CONTAINER_ABSENT_SCANS < UNSEEN_CONTAINER_SCANS_MAX);
 /// Number of scans after which a container is reported although its first process was not.
 const PENDING_SCANS_MAX: u32 = 8;
 /// The same if all processes seen in it may belong to its runtime, which comes first.
 const PENDING_OUTSIDE_SCANS_MAX: u32 = 32;
+const _: () = assert!(PENDING_SCANS_MAX < PENDING_OUTSIDE_SCANS_MAX);
 /// For this long, a busy process with the machine's own namespaces counts as a runtime that still
 /// works. On a busy machine that takes time.
 const WORKING_NS_MAX: i64 = 5_000_000_000;

@@ -28,6 +28,7 @@ const QUIET_NS: i64 = 1_000_000_000;
 /// Minimum time between two reports; `BURST_NS` is the time between reports of one burst.
 const APART_NS: i64 = 5_000_000_000;
 const BURST_NS: i64 = 60_000_000_000;
+const _: () = assert!(QUIET_NS < APART_NS && APART_NS < BURST_NS);
 
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Coverage {

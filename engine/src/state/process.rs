@@ -17,7 +17,7 @@ use crate::page_cache::{Asker, ContentSource};
 use crate::path::{write_file_name, write_path};
 use crate::time::{Monotonic, RealTime};
 use crate::walk::{Index, ProcessRow, Snapshot, TaskFate, ThreadRow, Views, view};
-use panoptes_tables::{CutText, Row, ScanNumber, Strings};
+use panoptes_tables::{CutText, Row, STRING_BYTES_MAX, ScanNumber, Strings};
 
 #[derive(Debug, Default)]
 pub struct Process {
@@ -173,6 +173,7 @@ pub(super) struct HidingViews {
 
 /// Bytes of a command line that are kept.
 pub(crate) const COMMAND_LINE_BYTES_MAX: usize = 4096;
+const _: () = assert!(COMMAND_LINE_BYTES_MAX <= STRING_BYTES_MAX, "a whole line is kept");
 /// A path is made again if its file or directory has changed, and every this many scans, because a
 /// directory above it may have been renamed.
 const REFRESH_SCANS: u32 = 64;

@@ -6,6 +6,7 @@ use core::mem;
 use panoptes_decoders::address::UserVa;
 use panoptes_decoders::paging::KernelSpace;
 use panoptes_decoders::source::PAGE_BYTES;
+use panoptes_records::redact::TEXT_BYTES_MAX;
 
 use super::copied::MemoryCopyMode;
 use super::fair_share::divide;
@@ -23,6 +24,10 @@ const LINE_BYTES_MIN: u64 = 128;
 /// Bytes that `/proc/PID/cmdline` returns of a title that a process wrote over its arguments
 /// (`get_mm_proctitle`, fs/proc/base.c): one page.
 const TITLE_BYTES_MAX: u64 = 4096;
+const _: () = {
+    assert!(LINE_BYTES_MIN <= TITLE_BYTES_MAX && TITLE_BYTES_MAX <= LINE_BYTES_MAX);
+    assert!(LINE_BYTES_MAX <= TEXT_BYTES_MAX as u64, "all that is read is searched for secrets");
+};
 /// Bytes of a pointer, with which the stack ends.
 const POINTER_BYTES: usize = 8;
 /// Pieces in which a command line is read.

@@ -35,6 +35,10 @@ const CHAINS_MIN: usize = 1024;
 const ROUNDS_MIN: u32 = 64;
 /// Bytes of a bucket array that are read at once.
 const SLICE_BYTES: u32 = 1 << 16;
+const _: () = {
+    assert!(ROUNDS_MIN <= CHAIN_MAX, "a small budget follows no longer chains than a large one");
+    assert!(SLICE_BYTES.is_multiple_of(EHASH_BUCKET_BYTES), "a slice has whole buckets");
+};
 
 /// An array of buckets: `stride` is the size of a bucket and `offset` that of its pointer.
 #[derive(Clone, Copy, Debug)]

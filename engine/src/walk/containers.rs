@@ -10,6 +10,7 @@ use panoptes_decoders::container::{
     CONTAINER_BYTES_MAX, CgroupContainer, Maker, POD_UID_BYTES_MAX, Runtime, container_of, pod_uid,
     unescape,
 };
+use panoptes_decoders::kernel::cgroup::KERNFS_NAME_BYTES_MAX;
 use panoptes_decoders::kernel::uts_namespace::UtsNamespace;
 use panoptes_decoders::layout::{View, c_string};
 
@@ -22,6 +23,7 @@ use super::{ScannedMemory, WalkScratch, Walker, fetch};
 const CGROUP_DEPTH_MAX: usize = 64;
 /// Maximum length of a control group's path, in bytes; a pod's has about 250.
 const PATH_BYTES_MAX: usize = 1024;
+const _: () = assert!((KERNFS_NAME_BYTES_MAX as usize) < PATH_BYTES_MAX, "any name is a path");
 /// Bytes of a host name with its NUL (`__NEW_UTS_LEN`, include/uapi/linux/utsname.h).
 const HOST_NAME_BYTES: usize = 65;
 

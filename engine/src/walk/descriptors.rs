@@ -51,6 +51,11 @@ pub(super) const KEPT_MIN: u32 = 3;
 
 /// Number of slots that a scan reads whatever its budget is, beside the first ones of each table.
 const PLACES_MIN: u32 = 2048;
+const _: () = {
+    assert!(WHOLE_PLACES.is_multiple_of(u64::BITS), "a word of a bitmap is read or not");
+    assert!(KEPT_MIN <= WHOLE_PLACES, "what is kept is read");
+    assert!((TABLE_MAX / u64::BITS) as u64 <= WORDS_MAX, "the largest table is read whole");
+};
 /// A table of no more descriptors has its bitmaps in one page (`alloc_fdtable`, fs/file.c), and
 /// some of its descriptors are open.
 const SHARED_BITMAP_PLACES: u32 = 8192;

@@ -21,6 +21,7 @@ const ENTRIES_MIN: u32 = 64;
 const NET_ROWS_MIN: usize = 2;
 /// Number of entries of a namespace that are read while any may be: those two and their addresses.
 const NET_ENTRIES_MIN: u32 = 8;
+const _: () = assert!(NET_ENTRIES_MIN <= ENTRIES_MIN && ENTRIES_MIN <= ENTRIES_MAX);
 /// Batches that an entry takes.
 pub(super) const ENTRY_BATCHES: u64 = 4;
 

@@ -26,6 +26,7 @@ use panoptes_tables::{AddressMap, AddressedRows, Insertion, fair_share};
 /// Maximum depth of a red-black tree: twice the logarithm of the number of areas that a process may
 /// have (`vm.max_map_count`, an int).
 const RED_BLACK_DEPTH_MAX: u32 = 64;
+const _: () = assert!(RED_BLACK_DEPTH_MAX >= 2 * (i32::BITS - 1));
 
 /// Number of areas that a scan reads whatever its budget is, or else one address space.
 const AREAS_MIN: u64 = 4096;

@@ -31,6 +31,10 @@ const ROOM_MIN: usize = 64;
 pub(super) const LISTED_MAX: usize = QUEUE_TREE_DEPTH_MAX as usize * READS_MAX + NAMESPACES_MAX;
 /// Number of scans in which about all of them must be read: otherwise it is a gap.
 const ALL_QUEUES_SCANS: usize = 64;
+const _: () = {
+    assert!(NAMESPACES_MAX <= NAMESPACES_SEEN_MAX, "each namespace that is read is known");
+    assert!(ROOM_MIN <= QUEUES_MAX && QUEUES_MAX <= READS_MAX, "each row was read");
+};
 
 /// Purposes of [`Walker::chance`] beside the levels of trees. Else the turns of one may follow
 /// those of another.

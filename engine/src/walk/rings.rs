@@ -32,6 +32,8 @@ pub(super) use shares::{REMEMBERED_MAX, RingSlot};
 
 /// Maximum number of slots of a ring (`IORING_MAX_FIXED_FILES`, io_uring/rsrc.h).
 const SLOTS_OF_ONE: u32 = 1 << 20;
+// A table that is alone has half of the slots for what is behind its first ones.
+const _: () = assert!(shares::SLOTS / 2 * shares::WHOLE_SCANS_MAX >= SLOTS_OF_ONE);
 /// The name of a ring's file (`io_uring_get_file`, io_uring/io_uring.c).
 const NAME: &[u8] = b"[io_uring]";
 /// Flags in the lowest bits of a registered file's address (`FFS_MASK`, io_uring/filetable.h).

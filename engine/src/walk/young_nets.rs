@@ -23,6 +23,7 @@ const ENTRIES_MAX: u32 = 32;
 /// Number of entries that a scan reads of one namespace: a container's usual two devices have seven
 /// with their addresses. What a larger namespace has beyond is read with all interfaces.
 const NET_ENTRIES_MAX: u32 = 16;
+const _: () = assert!(NET_ENTRIES_MAX < ENTRIES_MAX, "one namespace leaves room for another");
 /// The age at which a namespace is young no more.
 const OLD: u8 = INTERFACES_EVERY_SCANS as u8;
 const _: () = assert!(OLD as u32 == INTERFACES_EVERY_SCANS && OLD < u8::MAX);

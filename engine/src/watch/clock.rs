@@ -27,6 +27,10 @@ const STOPPED_NS: i64 = 10_000_000_000;
 const TAMPERED_NS: i64 = 5_000_000_000;
 /// Minimum time between two reports.
 const APART_NS: i64 = 60_000_000_000;
+const _: () = {
+    assert!(STILL_RUNNING_NS < STILL_NS, "what runs shows it earlier");
+    assert!(STILL_NS < TAMPERED_NS && TAMPERED_NS < STOPPED_NS);
+};
 
 /// The state of a clock.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

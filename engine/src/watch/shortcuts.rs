@@ -10,12 +10,14 @@
 
 use panoptes_tables::GOLDEN_RATIO;
 
+use crate::detect::hidden_connections::WHOLE_SCAN_NS;
 use crate::state::Change;
 use crate::time::Monotonic;
 use crate::walk::Snapshot;
 
 /// Maximum time without a scan that reads everything.
 const SWEEP_NS: i64 = 1_000_000_000;
+const _: () = assert!(SWEEP_NS < WHOLE_SCAN_NS, "there is always a whole scan of late");
 
 /// What waits for a scan that leaves nothing.
 #[derive(Clone, Copy, Debug, Default)]

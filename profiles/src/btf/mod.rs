@@ -32,6 +32,7 @@ pub const BTF_BYTES_MAX: usize = 64 << 20;
 
 /// Smallest size of a kernel's own BTF: that of modules has some KB, that of kernels megabytes.
 pub(crate) const KERNEL_BTF_BYTES_MIN: u64 = 256 << 10;
+const _: () = assert!(KERNEL_BTF_BYTES_MIN < BTF_BYTES_MAX as u64);
 
 /// Maximum number of headers of such BTF in an image that are tried: an image has one.
 pub(crate) const BTF_TRIES_MAX: u32 = 8;

@@ -15,6 +15,7 @@ use std::{io, thread};
 
 use panoptes_records::filter::Filter;
 use panoptes_records::queue::{QueueSize, RecordBlock};
+use panoptes_records::record::RECORD_BYTES_MAX;
 
 use super::backlog::Backlog;
 use super::{
@@ -31,6 +32,11 @@ const STALL: Duration = Duration::from_secs(3);
 /// does not answer.
 const END: Duration = Duration::from_secs(8);
 const END_STALLED: Duration = Duration::from_secs(1);
+const _: () = {
+    assert!(QUEUE_BLOCK_BYTES >= RECORD_BYTES_MAX, "a block holds the longest record");
+    assert!(END_STALLED.as_nanos() < END.as_nanos(), "a thread that works has more time");
+    assert!(STALL.as_nanos() < DISK_PATIENCE_NS as u128, "a disk is reported, then given up");
+};
 
 /// The writer's end.
 #[derive(Debug)]

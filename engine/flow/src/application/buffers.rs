@@ -21,6 +21,7 @@ const LIST_BITS: u32 = 10;
 const AGES: usize = 4 * BUFFERS;
 /// No buffer.
 const NONE: u16 = u16::MAX;
+const _: () = assert!(SILENT_MAX < BUFFERS && BUFFERS < NONE as usize);
 
 /// The owner of a buffer.
 #[derive(Clone, Copy, Debug)]

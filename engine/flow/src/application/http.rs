@@ -1,12 +1,12 @@
 //! The first request of HTTP/1 and the status of its response.
 
-use panoptes_decoders::application::http::{METHODS, Request, Response, is_token_byte};
+use panoptes_decoders::application::http::{
+    METHOD_LENGTH_MAX, METHODS, Request, Response, is_token_byte,
+};
 use panoptes_records::flow::application::{Application, ApplicationProtocol, Http};
 
 use super::stream::{StreamDemand, StreamReader};
 
-/// The longest method that is waited for.
-const METHOD_BYTES_MAX: usize = 32;
 /// The beginning of a response.
 const VERSION: &[u8] = b"HTTP/1.";
 
@@ -20,10 +20,10 @@ pub(super) const READER: StreamReader = StreamReader {
 /// Whether a stream may begin as a request or a response. Each token may be a method; those that
 /// are known begin with a letter.
 fn may_begin(stream: &[u8]) -> bool {
-    let start = &stream[..stream.len().min(METHOD_BYTES_MAX + 1)];
+    let start = &stream[..stream.len().min(METHOD_LENGTH_MAX + 1)];
     let length = start.iter().take_while(|byte| is_token_byte(**byte)).count();
     let is_method = start.first().is_some_and(u8::is_ascii_alphabetic)
-        && length <= METHOD_BYTES_MAX
+        && length <= METHOD_LENGTH_MAX
         && start.get(length).is_none_or(|byte| *byte == b' ');
     let length = stream.len().min(VERSION.len());
     is_method || stream[..length] == VERSION[..length]

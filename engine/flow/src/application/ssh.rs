@@ -1,14 +1,13 @@
 //! The banners of SSH.
 
-use panoptes_decoders::application::ssh::Banner;
+use panoptes_decoders::application::ssh::{BANNER_LENGTH_MAX, Banner};
 use panoptes_records::flow::application::{Application, ApplicationProtocol, Ssh};
 
-use super::stream::{StreamDemand, StreamReader};
+use super::stream::{STREAM_BYTES_MAX, StreamDemand, StreamReader};
 
 /// What a banner begins with. Lines that a server may send before its banner are not skipped.
 const BEGINNING: &[u8] = b"SSH-";
-/// Length in bytes of the longest banner (RFC 4253 §4.2).
-const BANNER_BYTES_MAX: usize = 255;
+const _: () = assert!(BANNER_LENGTH_MAX <= STREAM_BYTES_MAX, "the longest banner is put together");
 
 pub(super) const READER: StreamReader =
     StreamReader { protocol: ApplicationProtocol::Ssh, may_begin, begins: is_banner, read };
@@ -32,7 +31,7 @@ fn read(stream: &[u8], is_client: bool, application: &mut Application) -> Stream
         _ => return StreamDemand::Done,
     };
     let Some(banner) = Banner::decode(stream) else {
-        let is_over = stream.len() >= BANNER_BYTES_MAX || stream.contains(&b'\n');
+        let is_over = stream.len() >= BANNER_LENGTH_MAX || stream.contains(&b'\n');
         return if is_over { StreamDemand::Done } else { StreamDemand::Wait(stream.len() + 1) };
     };
     let end = if is_client { &mut ssh.client } else { &mut ssh.server };

@@ -2,13 +2,12 @@
 //!
 //! Pieces may overlap: what came first stays, unless only the later piece is sure.
 
+use panoptes_decoders::application::quic::CONNECTION_ID_LENGTH_MAX;
 use panoptes_records::flow::application::{Application, ApplicationProtocol};
 
 /// The most bytes of a stream that are put together. A hello with a post-quantum key share has
 /// about 1.8 KiB.
 pub(super) const STREAM_BYTES_MAX: usize = 4096;
-/// Length in bytes of the longest connection id of QUIC (RFC 9000 §17.2).
-const CONNECTION_ID_BYTES_MAX: usize = 20;
 
 /// What a reader of a stream's beginning wants.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -45,7 +44,7 @@ pub(super) struct Buffer {
     /// How many of them the reader waits for.
     pub(super) need: u16,
     /// The connection id from which the keys of QUIC derive, and its length in bytes.
-    id: [u8; CONNECTION_ID_BYTES_MAX],
+    id: [u8; CONNECTION_ID_LENGTH_MAX],
     id_length: u8,
 }
 
@@ -57,7 +56,7 @@ impl Buffer {
             sure: [0; STREAM_BYTES_MAX / 64],
             length: 0,
             need: 0,
-            id: [0; CONNECTION_ID_BYTES_MAX],
+            id: [0; CONNECTION_ID_LENGTH_MAX],
             id_length: 0,
         }
     }

@@ -10,6 +10,8 @@ use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use panoptes_decoders::kernel::task_struct::PID_MAX_LIMIT;
+
 use super::guest_name::GuestName;
 use super::problem::printable;
 use super::section::nearest;
@@ -115,7 +117,7 @@ impl SystemAddress {
             "file" => Self::file(rest, base),
             "qemu" => {
                 let pid = std::str::from_utf8(rest).ok().and_then(|rest| rest.parse().ok());
-                match pid.filter(|pid| (1..=PID_MAX).contains(pid)) {
+                match pid.filter(|pid| (1..=PID_MAX_LIMIT).contains(pid)) {
                     Some(pid) => Ok(Self::Qemu(pid)),
                     None => GuestName::claimed(rest).map(Self::Guest),
                 }
@@ -199,9 +201,6 @@ const SCHEMES: [&str; 6] = ["file", "qemu", "libvirt", "uuid", "host", "doca"];
 /// Words without a colon that are hardly meant as the name of a file, and what to write.
 const FORMS: [(&str, &str); 3] =
     [("qemu", "qemu:PID"), ("host", "host:"), ("doca", "doca:DEVICE/VUID")];
-
-/// `PID_MAX_LIMIT` of a 64-bit kernel.
-const PID_MAX: u32 = 4 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {

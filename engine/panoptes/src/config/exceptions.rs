@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::SystemTime;
 
+use panoptes_decoders::kernel::task_struct::TASK_COMM_LEN;
 use panoptes_engine::container_config::Glob;
 use panoptes_engine::policy::exceptions::{self as engine, AddressPattern};
 use panoptes_engine::time::RealTime;
@@ -301,8 +302,8 @@ impl Setting for ProgramPattern {
     }
 }
 
-/// The bytes of a process's name that Linux keeps (`TASK_COMM_LEN`).
-const NAME_BYTES: usize = 15;
+/// The bytes of a process's name that Linux keeps.
+const NAME_BYTES: usize = TASK_COMM_LEN - 1;
 
 impl Setting for ProcessName {
     const FORM: &'static str = "pattern of names";

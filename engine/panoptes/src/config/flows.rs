@@ -4,9 +4,12 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use panoptes_decoders::packet::link_type::{COOKED, ETHERNET, RAW, WIRELESS};
 use panoptes_packet_filter::{FilterError, FilterOptions, PacketFilter};
-use panoptes_packet_rings::{is_name, mirror_of};
+use panoptes_packet_rings::{PARTS_MAX, is_name, mirror_of};
+use panoptes_records::flow::SEQUENCE_PACKETS_MAX;
 use panoptes_records::flow::application::ApplicationProtocol;
+use panoptes_records::record::RECORD_BYTES_MAX;
 
 use super::section::Section;
 use super::value::{ByteSize, KeywordSetting, Setting};
@@ -170,19 +173,27 @@ impl Flows {
 }
 
 /// As many as records have room for.
-const SEQUENCE_MAX: u32 = 30;
-/// The longest record is 31 KiB: base64 makes three bytes four.
-const USER_DATA_MAX: Option<ByteSize> = Some(ByteSize(4 << 10));
+const SEQUENCE_MAX: u32 = SEQUENCE_PACKETS_MAX as u32;
+/// Bytes of data of each end.
+const FLOW_DATA_BYTES_MAX: u64 = 4 << 10;
+const USER_DATA_MAX: Option<ByteSize> = Some(ByteSize(FLOW_DATA_BYTES_MAX));
 const STATUS_MIN: Duration = Duration::from_millis(1);
 const STATUS_MAX: Duration = Duration::from_hours(24);
 const MANAGEMENT_MIN: Duration = Duration::from_secs(1);
 /// Records of it have 16 bits for the seconds.
 const MANAGEMENT_MAX: Duration = Duration::from_hours(18);
+const _: () = {
+    // Base64 makes three bytes four.
+    let data = 2 * 4 * FLOW_DATA_BYTES_MAX.div_ceil(3);
+    assert!(data < RECORD_BYTES_MAX as u64 / 2, "data of both ends leave half of a record");
+    assert!(MANAGEMENT_MAX.as_secs() <= u16::MAX as u64);
+    assert!(FLOW_THREADS_MAX as usize <= PARTS_MAX, "each thread has a part of the packets");
+};
 /// Places in the tables have 26 bits.
 const FLOWS_MAX: u32 = (1 << 26) - 2;
 
-/// Link types for which a filter may be: LINKTYPE_ETHERNET of tcpdump.org, raw IP, 802.11, cooked.
-const LINKS: [u16; 4] = [1, 101, 105, 113];
+/// Link types for which a filter may be.
+const LINKS: [u16; 4] = [ETHERNET, RAW, WIRELESS, COOKED];
 
 /// Whether records can have such an id: a number, or an address.
 fn is_id(text: &str) -> bool {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use panoptes_records::activities::Preset;
+use panoptes_records::record::RECORD_BYTES_MAX;
 use panoptes_records::redact::{PATTERNS_MAX, Pattern, Redactor};
 use panoptes_sinks::output::lines::LineForm;
 
@@ -269,6 +270,11 @@ const ROTATE_SIZE_MIN: ByteSize = ByteSize(64 << 10);
 
 /// Leaves most of a record, which is at most 31 KiB, for other data.
 const USER_DATA_BYTES_MAX: usize = 4096;
+const _: () = {
+    assert!(ROTATE_SIZE_MIN.0 >= RECORD_BYTES_MAX as u64, "a file holds the longest record");
+    // Quotation marks are escaped.
+    assert!(2 * USER_DATA_BYTES_MAX < RECORD_BYTES_MAX / 2);
+};
 
 #[cfg(test)]
 mod tests {

@@ -14,6 +14,7 @@ use panoptes_records::activities::{Activity, Preset, Severity};
 use panoptes_records::json::text::Text;
 use panoptes_records::json::time::Timestamp;
 use panoptes_records::queue::{HeaderLists, Producer, QueueSize, RecordClass};
+use panoptes_records::record::RECORD_BYTES_MAX;
 use panoptes_records::record::system_activity::SystemActivityDetails;
 use panoptes_sinks::failpoints;
 
@@ -26,6 +27,7 @@ pub(super) const NAME: &str = "queue";
 /// The queue: 8 MiB. The writer may stand still for some seconds before blocks run out that are
 /// passed on in time.
 pub(crate) const QUEUE: QueueSize = QueueSize { blocks: 64, block_bytes: 128 << 10 };
+const _: () = assert!(QUEUE.block_bytes >= RECORD_BYTES_MAX, "a block holds the longest record");
 /// How often a block that is not full is passed on, in nanoseconds.
 const FLUSH_NS: u64 = 100_000_000;
 /// The pause between two attempts to pass on one of the last records.

@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use panoptes_decoders::kernel::task_struct::PID_MAX_LIMIT;
 use panoptes_sources::{Area, AreaLabel, GuestMemory, GuestProcess, PlacedArea, SourceError};
 
 use super::arguments::Arguments;
@@ -16,8 +17,8 @@ use super::monitor::{Monitor, emulates_programs, has_options_of_qemu};
 use super::registration::Registry;
 use super::{Guest, GuestMemoryKind, Users, encrypted, processor, user_name};
 
-/// Maximum number of processes that are checked: as many as can exist (`PID_MAX_LIMIT`).
-const PROCESSES_MAX: usize = 1 << 22;
+/// Maximum number of processes that are checked: as many as can exist.
+const PROCESSES_MAX: usize = PID_MAX_LIMIT as usize;
 /// A process that is no guest is looked at in this many searches, and then in each of as many.
 const LOOKS_WHEN_NEW: u32 = 20;
 /// Maximum number of processes that are remembered: a few times the usual limit of them.

@@ -28,6 +28,10 @@ const WRITER_END_INTERVAL: Duration = Duration::from_millis(5);
 const STOP_PATIENCE: Duration = Duration::from_secs(1);
 /// How long the outputs may take: a receiver may be away, or a disk not answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+const _: () = {
+    assert!(WRITER_END_INTERVAL.as_nanos() < STOP_PATIENCE.as_nanos());
+    assert!(STOP_PATIENCE.as_nanos() < PATIENCE.as_nanos());
+};
 
 /// Writes `service_initialization_failed`. The outputs of the start are closed by now. A request to
 /// stop ends that.

@@ -34,6 +34,10 @@ pub const TIME_KEY: &str = "\",\"occurred_message_time_iso_8601_ns\":\"";
 
 /// Bytes between the head and the middle: the message id and the time.
 const BETWEEN_BYTES: usize = Uuid::TEXT_LENGTH + TIME_KEY.len() + TIMESTAMP_LENGTH;
+const _: () = {
+    let header = HEAD_BYTES + BETWEEN_BYTES + MIDDLE_BYTES_MAX;
+    assert!(header <= super::RECORD_BYTES_MAX / 2, "half of a record is left for its details");
+};
 
 /// Type and severity of one record, where these depend on more than its activity.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

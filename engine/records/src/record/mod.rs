@@ -64,6 +64,7 @@ pub const SCHEMA_VERSION: &str = "1.0";
 /// Maximum length of a record, its line feed included: receivers with a 32 KiB buffer close the
 /// connection on more.
 pub const RECORD_BYTES_MAX: usize = 31 * 1024;
+const _: () = assert!(RECORD_BYTES_MAX <= u16::MAX as usize, "places in a record have 16 bits");
 
 /// An object of named fields, as the `details!` macro declares it.
 pub trait DetailsObject {

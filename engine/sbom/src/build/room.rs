@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::error::{SbomError, shown};
 
 /// Maximum number of entries: eighty times those of a large distribution.
-const ENTRIES_MAX: u64 = 8 << 20;
+pub(super) const ENTRIES_MAX: u64 = 8 << 20;
 /// Maximum number of bytes in their names and in the names that links lead to: a hundred times
 /// those of a large distribution.
 const ALL_NAMES_BYTES_MAX: u64 = 1 << 30;

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::layer::{EntryKind, LayerEntry};
-use super::room::{PAGES_MAX, too_many};
+use super::room::{ENTRIES_MAX, PAGES_MAX, too_many};
 use super::root::file;
 use crate::digest::ContentDigests;
 use crate::error::{SbomError, shown};
@@ -20,7 +20,7 @@ pub(super) const OPAQUE: &[u8] = b".wh..wh..opq";
 const NOTE: &[u8] = b".wh..wh.";
 
 /// Maximum number of directories and files: that of the entries of all archives.
-const NODES_MAX: usize = 8 << 20;
+const NODES_MAX: usize = ENTRIES_MAX as usize;
 /// Maximum number of directories that no entry names before the entries in them: an entry can imply
 /// two thousand. Most archives name all of theirs.
 const IMPLIED_MAX: usize = 1 << 20;

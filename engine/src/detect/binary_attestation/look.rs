@@ -1,5 +1,6 @@
 //! Checks a process: which files it runs, and which subjects apply to them.
 
+use panoptes_decoders::kernel::task_struct::TASK_COMM_LEN;
 use panoptes_decoders::kernel::vm_area_struct::VM_EXEC;
 
 use super::arguments::{arguments, base_name};
@@ -48,8 +49,8 @@ const CONTAINER_SCANS: u32 = 4;
 const EXECS_BEFORE: u32 = 4;
 /// Maximum number of arguments that are searched for the name of a program or script.
 const ARGUMENTS_MAX: usize = 16;
-/// Maximum length of `comm` (`TASK_COMM_LEN` less its NUL, include/linux/sched.h).
-const COMM_BYTES: usize = 15;
+/// Maximum length of `comm`.
+const COMM_BYTES: usize = TASK_COMM_LEN - 1;
 
 /// A file that a process runs.
 #[derive(Clone, Copy)]

@@ -97,6 +97,7 @@ const TEMPORARY_MAX: usize = 64;
 /// Number of closings that a machine with few descriptors, and one with many, has room for.
 const CLOSINGS_MIN: usize = 512;
 const CLOSINGS_MAX: usize = WAITING_MAX + OPEN_MAX;
+const _: () = assert!(CLOSINGS_MIN < CLOSINGS_MAX);
 /// Number of names for which each closing has room: two of the file, and four of its process.
 const NAMES: usize = 6;
 /// Number of reported changes that are remembered: a process that had the file open too may end

@@ -24,6 +24,7 @@ use std::sync::Arc;
 pub use judge::{HiddenConnection, HiddenConnectionKind, SeenEnd};
 pub use scans::ScanCounts;
 pub use sockets::SocketOwner;
+pub(crate) use sockets::WHOLE_SCAN_NS;
 pub use wire::{FlowOwners, SeenFlow, TrafficLink};
 
 use judge::SCANS_MIN;

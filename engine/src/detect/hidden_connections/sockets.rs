@@ -25,7 +25,7 @@ const ADDRESSES_MAX: usize = 4096;
 const AF_XDP: u16 = 44;
 /// How old the last scan of everything may be: between such scans, those of processes that rest do
 /// not show their descriptors.
-const WHOLE_SCAN_NS: i64 = 2_000_000_000;
+pub(crate) const WHOLE_SCAN_NS: i64 = 2_000_000_000;
 
 /// The process that holds a socket: the first one, if there are several.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -58,6 +58,10 @@ const OWED_MAX: usize = 64;
 const STEPS_MAX: (u32, u32) = (1 << 18, 1 << 20);
 /// Number of areas that are checked for each process even if others have used up the total.
 const STEPS_MIN: u32 = 1 << 10;
+const _: () = {
+    assert!(STEPS_MIN <= STEPS_MAX.0 && STEPS_MAX.0 <= STEPS_MAX.1);
+    assert!(PAUSES_NS.0 <= PAUSES_NS.1, "a pause doubles up to the longest one");
+};
 /// Number of first scans in which a process's memory may be inherited from its parent.
 const FORK_SCANS: u32 = 4;
 /// Number of programs whose findings are counted.

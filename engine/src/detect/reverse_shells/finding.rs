@@ -11,7 +11,7 @@ use super::graph::{ChannelEnd, is_in_memory, is_of_memory, object_of};
 use super::interpreter::Interpreter;
 use super::judge::Reason;
 use super::rows::{holds, line_of};
-use super::search::{GraphSearch, Hop};
+use super::search::{GraphSearch, HOLDER_DEPTH_MAX, Hop};
 use super::{ReverseShells, Shell, ShellCandidate};
 use crate::detect::{Acceptance, DetectorContext, Finding};
 use crate::state::facts::{ConnectionFacts, DescriptorFacts, FileName, ProcessFacts};
@@ -22,9 +22,11 @@ use crate::walk::{DescriptorRow, FileRow, FilesRow, Index, ProcessRow, Snapshot}
 
 /// Maximum number of processes of a chain in a report.
 pub const MEMBERS_MAX: usize = 16;
+const _: () = assert!((HOLDER_DEPTH_MAX as usize) < MEMBERS_MAX, "a report has a whole path");
 /// Maximum number of descriptors, in total and per process.
 pub const DESCRIPTORS_MAX: usize = 64;
 const DESCRIPTORS_OF_ONE: usize = 8;
+const _: () = assert!(DESCRIPTORS_OF_ONE < DESCRIPTORS_MAX, "one process leaves room for others");
 /// Maximum number of connections, in total.
 pub const CONNECTIONS_MAX: usize = 24;
 /// Maximum number of ends of pipes, pairs and connections in a chain.

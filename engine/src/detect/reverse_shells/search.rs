@@ -16,7 +16,7 @@ use crate::walk::{DescriptorRow, FilesRow, Index, Snapshot};
 /// Maximum number of hops of one search.
 const HOPS_MAX: usize = 512;
 /// Maximum number of processes that one path of a search passes.
-const HOLDER_DEPTH_MAX: u32 = 12;
+pub(super) const HOLDER_DEPTH_MAX: u32 = 12;
 
 /// One step of a search: a process, and an object that it reads from or writes to.
 #[derive(Clone, Copy, Debug)]

@@ -54,6 +54,10 @@ const TURNS_BY_ORDER: u32 = 3;
 pub(crate) const TURNS_BY_ORDER_SURE: u32 = 6;
 /// For how long this end has sent nothing when the peer begins a turn that counts by its order.
 const QUIET_BY_ORDER_NS: i64 = 300_000_000;
+const _: () = {
+    assert!(TURNS < TURNS_OF_CLIENT && TURNS_BY_ORDER < TURNS_BY_ORDER_SURE);
+    assert!(QUIET_NS < QUIET_BY_ORDER_NS, "order alone needs a longer silence");
+};
 /// For how long after a message the program may start the process of a direct turn.
 const START_NS: i64 = 1_000_000_000;
 /// Number of a program's descriptors, and of new processes, that are looked through in a scan.

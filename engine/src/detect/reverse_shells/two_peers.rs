@@ -41,6 +41,7 @@ const REST_NS: i64 = 300_000_000;
 const TURN_NS: i64 = 1_000_000_000;
 /// The longest rest before a turn where messages are not counted.
 const UNCOUNTED_REST_NS: i64 = 60_000_000_000;
+const _: () = assert!(TURNS_UNASKED < TURNS && REST_NS < UNCOUNTED_REST_NS);
 /// Largest number of bytes that acknowledge a message of the first peer in one scan: requests are
 /// longer.
 const ACKNOWLEDGEMENT_BYTES: u64 = 8;

@@ -5,11 +5,13 @@
 //! that fails, the history is lost without a message. A device accepts the history and keeps
 //! nothing. A file below /dev/shm is a regular one: it lasts until the machine ends.
 
+use panoptes_decoders::kernel::dentry::DENTRY_NAME_BYTES_MAX;
 use panoptes_tables::HashKey;
 
-/// `PATH_MAX` with the NUL, and `NAME_MAX` (include/uapi/linux/limits.h).
-const HISTORY_PATH_BYTES_MAX: usize = 4096;
-const FILE_NAME_BYTES_MAX: usize = 255;
+use crate::path::PATH_BYTES_MAX;
+
+/// The longest path, with its NUL.
+const HISTORY_PATH_BYTES_MAX: usize = PATH_BYTES_MAX + 1;
 
 /// Kind of the place that `HISTFILE` names, as far as it is known.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -38,7 +40,7 @@ impl HistoryFilePlace {
         const FOLDERS: [&[u8]; 3] = [b"dev", b"proc", b"sys"];
         const SHARED_MEMORY: &[u8] = b"dev/shm";
         let is_too_long = path.len() >= HISTORY_PATH_BYTES_MAX
-            || names(path).any(|name| name.len() > FILE_NAME_BYTES_MAX);
+            || names(path).any(|name| name.len() > DENTRY_NAME_BYTES_MAX);
         let last = path.rsplit(|&byte| byte == b'/').next().unwrap_or(path);
         let mut room = [0; HISTORY_PATH_BYTES_MAX];
         let normal = if path.starts_with(b"/") { normalize(path, &mut room) } else { &[] };

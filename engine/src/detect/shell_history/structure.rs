@@ -21,6 +21,10 @@ pub(super) const DATA_BYTES_MAX: u64 = 512 << 10;
 pub(super) const CHUNK_BYTES: u64 = 64 << 10;
 /// Number of bytes that are read at a pointer's target: a `VAR_CONTEXT`.
 const HEAD_BYTES: u64 = 40;
+const _: () = {
+    assert!(DATA_BYTES_MAX.is_multiple_of(CHUNK_BYTES), "all chunks are whole");
+    assert!(HEAD_BYTES < CHUNK_BYTES, "a chunk holds a target");
+};
 /// Maximum number of contexts whose variables are checked.
 const CONTEXTS_MAX: usize = 16;
 /// Maximum number of lists whose first entry is checked.

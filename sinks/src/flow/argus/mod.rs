@@ -28,6 +28,11 @@ use words::ArgusWordWriter;
 pub const RECORD_BYTES_MAX: usize = 4 * 0xffff;
 /// The most bytes of a record without user data.
 pub const PLAIN_BYTES_MAX: usize = 768 + LABELS_BYTES_MAX + 4;
+const _: () = {
+    // Each end's data has a header of eight bytes, and fills words.
+    let data = 2 * (panoptes_records::flow::USER_BYTES_MAX + 8 + 3);
+    assert!(PLAIN_BYTES_MAX + data <= RECORD_BYTES_MAX, "a record has room for all data");
+};
 
 /// The version of the format.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

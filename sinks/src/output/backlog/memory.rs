@@ -2,6 +2,7 @@
 
 use std::hint::black_box;
 
+use panoptes_records::record::RECORD_BYTES_MAX;
 use xxhash_rust::xxh3::Xxh3Default;
 
 /// Length of a block, and maximum length of an entry with its head.
@@ -11,6 +12,7 @@ pub(super) const BLOCK_BYTES: usize = 64 * 1024;
 pub(super) const HEAD_BYTES: usize = CHECK_AT + 4;
 /// A hash of all the rest of an entry, for the way over a disk.
 const CHECK_AT: usize = 8 + 8 + 4;
+const _: () = assert!(HEAD_BYTES + RECORD_BYTES_MAX <= BLOCK_BYTES, "a block holds any record");
 
 /// The smallest page of any machine.
 const SMALLEST_PAGE_BYTES: usize = 4096;

@@ -98,6 +98,7 @@ pub struct BacklogDrops {
 const SLOTS_MIN: usize = 4;
 /// With a disk, both have a block that is sent next, too, and one is on its way to the disk.
 const SLOTS_MIN_WITH_DISK: usize = 10;
+const _: () = assert!(SLOTS_MIN < SLOTS_MIN_WITH_DISK, "a disk needs more blocks");
 
 impl Backlog {
     /// A backlog of about `bytes` in memory.

@@ -22,6 +22,7 @@ pub const FRAME_BYTES_MAX: usize = LENGTH_BYTES_MAX + MESSAGE_BYTES_MAX + 1;
 
 /// `8000 ` before a message.
 const LENGTH_BYTES_MAX: usize = 5;
+const _: () = assert!(MESSAGE_BYTES_MAX < 10_usize.pow(LENGTH_BYTES_MAX as u32 - 1));
 
 /// How a receiver finds the end of a message.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

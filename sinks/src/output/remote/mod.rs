@@ -129,6 +129,7 @@ const SOON_NS: u64 = 100_000_000;
 /// The next request waits for the answer to the last one, so that one is looked for longer. A look
 /// each half second adds a tenth to a longer time, at most.
 const SOON_HTTP_NS: u64 = 5_000_000_000;
+const _: () = assert!(SOON_NS < SOON_HTTP_NS, "an answer may take longer than a record");
 /// A connection that ends sooner lengthens the pause before the next one, even if a part of the
 /// records had arrived: a receiver that ends all connections is not called ten times a second.
 const GOOD_NS: u64 = 1_000_000_000;

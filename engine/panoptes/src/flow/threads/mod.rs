@@ -27,8 +27,8 @@ use panoptes_sinks::panics::caught;
 
 use self::batches::{ThreadBatch as _, circle};
 use self::merge::Merge;
-use self::passed::PassedBatch;
-use self::reported::{RecordSender, Records};
+use self::passed::{PACKET_BATCH_BYTES, PassedBatch};
+use self::reported::{BATCH_RECORDS, RecordSender, Records};
 use self::worker::{
     EndGuard, FlowThreadProgress, FlowThreadsState, PendingErrorMessages, ReadingGuard, Worker,
 };
@@ -42,6 +42,7 @@ use super::receiver::{self, failure};
 use super::request::FlowRequest;
 use super::signals::Signals;
 use super::tables::Tables;
+use crate::config::FLOW_THREADS_MAX;
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 use crate::random;
@@ -53,9 +54,16 @@ const PACKET_BATCHES: usize = 128;
 const PACKET_BATCHES_MIN: usize = 8;
 /// Records that are merged before the outputs have their turn.
 const RECORDS_IN_TURN: usize = 4096;
+const _: () = {
+    let others = FLOW_THREADS_MAX as usize - 1;
+    assert!(PACKET_BATCHES_MIN * others <= PACKET_BATCHES, "all threads have their batches");
+    // docs/limits.txt has both.
+    assert!(RECORD_BATCHES * BATCH_RECORDS == 32_768);
+    assert!(PACKET_BATCHES * PACKET_BATCH_BYTES == 4 << 20);
+};
 /// The longest wait of the main thread, in milliseconds.
 const WAIT_MS: u16 = 5;
-/// How long a thread waits for others that end before it looks again.
+/// How long a thread that ends, or waits for others to end, sleeps before it looks again.
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// Opens all interfaces, once for each thread. They receive nothing yet. `ports` are those of

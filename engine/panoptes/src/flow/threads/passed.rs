@@ -7,7 +7,7 @@ use panoptes_decoders::packet::{Packet, Tunnels, decode};
 use super::batches::ThreadBatch;
 
 /// Bytes of a batch.
-const PACKET_BATCH_BYTES: usize = 32 << 10;
+pub(super) const PACKET_BATCH_BYTES: usize = 32 << 10;
 
 /// A packet without its bytes.
 #[derive(Clone, Copy, Debug)]

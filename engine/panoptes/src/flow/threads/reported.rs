@@ -4,15 +4,14 @@ use panoptes_flow::Reports;
 use panoptes_records::flow::application::Application;
 use panoptes_records::flow::{Cause, Extra, FlowRecord, Jitter, NameResolution, Sequence};
 
+use super::PAUSE;
 use super::batches::{Filler, ThreadBatch};
 use crate::flow::elsewhere::ThreadReport;
 
 /// Records of a batch.
-const BATCH_RECORDS: usize = 256;
+pub(super) const BATCH_RECORDS: usize = 256;
 /// Bytes of user data and of answers of DNS after which a batch is full.
 const RECORD_BATCH_BYTES: usize = 64 << 10;
-/// How long a thread that ends waits for room before it tries again.
-const PAUSE: std::time::Duration = std::time::Duration::from_millis(1);
 
 /// When it was reported, and of which stream.
 #[derive(Clone, Copy, Debug)]

@@ -20,7 +20,7 @@ use panoptes_records::queue::Waker;
 use panoptes_records::record::system_activity::SystemActivityDetails;
 use panoptes_sinks::output::{Output, OutputCounters};
 use panoptes_sinks::panics::{Restarts, caught};
-use panoptes_sinks::writer::{OutputChange, Writer, WriterEnd};
+use panoptes_sinks::writer::{OutputChange, STOPPED_NS, Writer, WriterEnd};
 
 use self::left::LeftoverSearch;
 use super::POLL_INTERVAL_AT_END;
@@ -37,6 +37,7 @@ use crate::watch::threads::{TaskId, Workers, spawn};
 const RESTARTS_MAX: u32 = 6;
 /// How long the writer may take for what is under way when records are left out.
 const STOP_WAIT: Duration = Duration::from_millis(500);
+const _: () = assert!(STOPPED_NS < STOP_WAIT.as_nanos() as u64, "the writer ends in time");
 
 /// What was reported of an output: its counters then.
 #[derive(Debug, Default)]

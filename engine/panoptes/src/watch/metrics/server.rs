@@ -29,6 +29,7 @@ const REST_BYTES_MAX: usize = 64 << 10;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long to wait for a connection before the next look at deadlines and at requests to stop.
 const WAIT: Duration = Duration::from_millis(250);
+const _: () = assert!(WAIT.as_nanos() < PATIENCE.as_nanos(), "deadlines are looked at in time");
 /// The pause after a connection could not be accepted, as without a free file descriptor.
 const PAUSE: Duration = Duration::from_millis(100);
 

@@ -28,6 +28,11 @@ const NDB_HEADER_BYTES: usize = 32;
 const NDB_PAGE_BYTES: usize = 4096;
 const SLOT_BYTES: usize = 16;
 const BLOCK_BYTES: u64 = 16;
+const _: () = {
+    assert!(NDB_HEADER_BYTES == 2 * SLOT_BYTES);
+    assert!(NDB_PAGE_BYTES.is_multiple_of(SLOT_BYTES), "no slot is in two pages");
+    assert!((NDB_PAGE_BYTES as u64).is_multiple_of(BLOCK_BYTES), "blobs begin behind a page");
+};
 const BLOB_HEADER_BYTES: usize = 16;
 const BLOB_END_BYTES: usize = 12;
 

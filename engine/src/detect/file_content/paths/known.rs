@@ -28,6 +28,7 @@ const PASSED_MAX: usize = 256;
 const STALE_SWEEPS: u8 = 2;
 /// Number of different owners that are known. Those of further files are not compared.
 const OWNERS_MAX: usize = 63;
+const _: () = assert!(OWNERS_MAX <= u8::MAX as usize, "an owner has a number of eight bits");
 /// The permissions in a mode: `S_IALLUGO` (include/linux/stat.h).
 const PERMISSIONS: u16 = 0o7777;
 /// Whether a path is in the home of a user, beside its permissions.

@@ -97,6 +97,10 @@ const STARTED_NS: i64 = 120_000_000_000;
 /// It has started in any case this long after its process 1 ran a program: a process that keeps
 /// making names does not hide behind the start.
 const STARTED_MAX_NS: i64 = 900_000_000_000;
+const _: () = {
+    assert!(KNOWN_MIN < KNOWN_MAX && STARTED_NS < STARTED_MAX_NS);
+    assert!(SWEEP_EVERY_NS < NEWS_NS, "a sweep begins before another one is ended early");
+};
 /// Number of strings that waiting changes need: of each its path, and the one before a rename. And
 /// the paths of histories that were removed.
 pub(super) const STRINGS: usize = 2 * PENDING_MAX + histories::REMOVED_MAX;

@@ -30,6 +30,7 @@ const OPEN_NS: i64 = 10_000_000_000;
 pub(in super::super) const TOGETHER_MIN: usize = 16;
 /// Number of other names that such a record lists.
 pub const NAMES_MAX: usize = 128;
+const _: () = assert!(TOGETHER_MIN <= NAMES_MAX, "one record lists the least of them");
 
 /// A path that names another content than before.
 #[derive(Clone, Copy, Debug)]

@@ -55,6 +55,12 @@ pub(super) const PATH_BYTES_MAX: usize = 200;
 /// lists are read one after the other.
 const FOLDERS_MAX: usize = 128;
 const FOLDERS_RESERVED: usize = 40;
+const _: () = {
+    assert!(NAMES_PER_SCAN <= STEPS_PER_SCAN * LISTS_AT_ONCE, "the steps read all names");
+    assert!(LISTS_AT_ONCE <= FOLDERS_MAX && FOLDERS_RESERVED < FOLDERS_MAX);
+    assert!(LIST_STEPS_MAX < SWEEP_STEPS_MAX, "one list is no sweep");
+    assert!(ABSENT_DELAY < ABSENT_MAX, "a sweep is delayed before it ends");
+};
 
 /// A path of a folder, with a slash at its end.
 pub(super) type Path = ArrayVec<u8, PATH_BYTES_MAX>;
