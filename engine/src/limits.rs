@@ -49,7 +49,7 @@ macro_rules! limits {
         }
 
         impl Limits {
-            const DEFAULT: Self = Self { $($key: $default,)+ };
+            pub const DEFAULT: Self = Self { $($key: $default,)+ };
 
             /// The keys of the configuration.
             pub const SETTINGS: &'static [LimitSetting] = &[$(LimitSetting {

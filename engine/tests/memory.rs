@@ -32,8 +32,7 @@ const HUNDRED: Limits = Limits {
     vmas: 6400,
     connections: 1600,
     containers: 25,
-    string_length: 1024,
-    events_per_second: 1000,
+    ..Limits::DEFAULT
 };
 
 #[test]

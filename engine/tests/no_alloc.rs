@@ -90,7 +90,7 @@ const NARROW: Limits = Limits {
     connections: 4,
     containers: 2,
     string_length: 64,
-    events_per_second: 1000,
+    ..Limits::DEFAULT
 };
 
 /// Number of scans: fewer for a large machine in a debug build.

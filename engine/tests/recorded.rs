@@ -264,7 +264,6 @@ fn no_request_is_issued_outside_a_batch() {
 fn objects_beyond_the_limits_are_counted() {
     let Some(images) = images_or_skip("the scan with small limits") else { return };
     let limits = Limits {
-        events_per_second: 1000,
         processes: 4,
         threads: 4,
         file_descriptors: 4,
@@ -272,6 +271,7 @@ fn objects_beyond_the_limits_are_counted() {
         connections: 4,
         containers: 4,
         string_length: 64,
+        ..Limits::DEFAULT
     };
     let mut scanner = Scanner::new(&limits);
     let mut roomy = Scanner::new(&Limits::default());

@@ -105,8 +105,7 @@ fn a_thousand_scans_of_a_changing_machine_allocate_nothing() {
         vmas: 8192,
         connections: 256,
         containers: 64,
-        string_length: 1024,
-        events_per_second: 1000,
+        ..Limits::DEFAULT
     };
     let narrow = Limits {
         processes: 30,
@@ -116,7 +115,7 @@ fn a_thousand_scans_of_a_changing_machine_allocate_nothing() {
         connections: 30,
         containers: 2,
         string_length: 64,
-        events_per_second: 1000,
+        ..Limits::DEFAULT
     };
     for (limits, is_full) in [(roomy, false), (narrow, true)] {
         let mut config = PolicyConfig::default();

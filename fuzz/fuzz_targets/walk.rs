@@ -61,8 +61,8 @@ impl Target {
             vmas: 1024,
             connections: 128,
             string_length: 256,
-            events_per_second: 1000,
             containers: 16,
+            ..Limits::DEFAULT
         };
         let Machine { name, memory, kernel, .. } = machine;
         eprintln!("walk: {name}, {} pages that a scan reads", pages.len());

@@ -64,8 +64,7 @@ const LIMITS: Limits = Limits {
     vmas: 16_384,
     connections: 2048,
     containers: 64,
-    string_length: 1024,
-    events_per_second: 1000,
+    ..Limits::DEFAULT
 };
 /// Numbers of cores of the model.
 const MODELLED: [u32; 5] = [1, 2, 4, 8, 16];

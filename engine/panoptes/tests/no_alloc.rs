@@ -122,7 +122,7 @@ fn capacities() -> [(&'static str, Limits); 3] {
         connections: 5,
         containers: 3,
         string_length: 64,
-        events_per_second: 1000,
+        ..Limits::DEFAULT
     };
     // Every process is tracked, but hardly any of their objects.
     let poor = Limits { processes: 4096, threads: 1, file_descriptors: 10, vmas: 50, ..tiny };

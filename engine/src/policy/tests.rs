@@ -405,8 +405,7 @@ fn every_limit_has_its_message() {
         vmas: 1,
         connections: 1,
         containers: 1,
-        string_length: 1024,
-        events_per_second: 1000,
+        ..Limits::DEFAULT
     };
     let mut reader = Reader::new(&tiny);
     reader.scan(&World::default());

@@ -134,8 +134,7 @@ pub(crate) fn limits() -> Limits {
         vmas: 64,
         connections: 64,
         containers: 8,
-        string_length: 1024,
-        events_per_second: 1000,
+        ..Limits::DEFAULT
     }
 }
 
