@@ -12,8 +12,8 @@
 
 use crate::room;
 
-/// Maximum distance of an entry from its home slot, here and in an `AddressMap`. At half load, a run
-/// of 64 does not occur by chance. Only a guest that guesses the key could make one, and then
+/// Maximum distance of an entry from its home slot, here and in an `AddressMap`. At half load, a
+/// run of 64 does not occur by chance. Only a guest that guesses the key could make one, and then
 /// `insert` finds no room.
 pub(crate) const PROBES_MAX: usize = 64;
 const _: () = assert!(PROBES_MAX.is_power_of_two(), "distances fill their bits");

@@ -59,8 +59,8 @@ pub const HEADER_BYTES: usize = 8;
 const NO_ENTRY: u32 = u32::MAX;
 /// Smallest number of strings for which there is room.
 const STRINGS_MIN: usize = 8;
-/// Texts longer than this leave a part of the open room to shorter ones ([`SHORT_TEXT_PART`]), so that
-/// the beginning of a name still fits when the whole one does not.
+/// Texts longer than this leave a part of the open room to shorter ones ([`SHORT_TEXT_PART`]), so
+/// that the beginning of a name still fits when the whole one does not.
 const LONG_BYTES: usize = 64;
 /// The fraction of the open room that is kept from long texts.
 const SHORT_TEXT_PART: usize = 16;

@@ -1,7 +1,7 @@
 //! A log on a thread of its own: a disk that does not answer delays nobody for long.
 //!
-//! The writer of a line waits until it is in the file, for [`LINE_WAIT`] at most. From then on nobody
-//! waits until the thread has written all. What finds no room meanwhile is lost and counted.
+//! The writer of a line waits until it is in the file, for [`LINE_WAIT`] at most. From then on
+//! nobody waits until the thread has written all. What finds no room meanwhile is lost and counted.
 
 use std::collections::VecDeque;
 use std::io;

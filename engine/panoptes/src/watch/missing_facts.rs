@@ -21,7 +21,8 @@ pub(super) enum Topic {
     Profiles,
 }
 
-/// Reports of one topic about one system in [`TOPIC_REPORT_PERIOD`]: a reason may change all the time.
+/// Reports of one topic about one system in [`TOPIC_REPORT_PERIOD`]: a reason may change all the
+/// time.
 const REPORTS_MAX: u32 = 4;
 const TOPIC_REPORT_PERIOD: Duration = Duration::from_mins(1);
 

@@ -1,9 +1,9 @@
 //! Known names, read where they were found last.
 //!
 //! Any user makes names without a file, as many as the machine has memory for, and they come first
-//! in the lists of a [`Sweep`]. While they delay it, each scan also reads [`DIRECT_NAMES_PER_SCAN`] known
-//! names by their addresses. One that names another content is followed up to the root of process
-//! 1: it counts if its path is the known one, and if nothing is mounted over that.
+//! in the lists of a [`Sweep`]. While they delay it, each scan also reads [`DIRECT_NAMES_PER_SCAN`]
+//! known names by their addresses. One that names another content is followed up to the root of
+//! process 1: it counts if its path is the known one, and if nothing is mounted over that.
 //!
 //! A name that is not there any more is new in a list, or gone: the sweep ends, and the next one
 //! begins with what is new. Only names of the system do that, so no user can.
