@@ -41,7 +41,7 @@ pub(super) fn header(format: ExportFormat, rest: &mut DatagramReader<'_>) -> Opt
     match format {
         // A mode in two bits and the interval in 14.
         ExportFormat::NetflowV5 => {
-            header.sampling = u32::from(u16::from_be_bytes(last) & 0x3fff).max(1)
+            header.sampling = u32::from(u16::from_be_bytes(last) & 0x3fff).max(1);
         }
         ExportFormat::NetflowV8 => {
             header.method = last[0];
@@ -79,7 +79,7 @@ impl NetFlowHeader {
         };
         match (self.format, self.method) {
             (ExportFormat::NetflowV8, 6..=8) => {
-                switched(&self.clock, self.method, rest, &mut flow)?
+                switched(&self.clock, self.method, rest, &mut flow)?;
             }
             (ExportFormat::NetflowV8, method) => added(&self.clock, method, rest, &mut flow)?,
             _ => single(&self.clock, rest, &mut flow)?,

@@ -10,8 +10,11 @@ use panoptes_decoders::application::quic::LongHeader;
 use panoptes_decoders::application::ssh::Banner;
 use panoptes_decoders::application::tls::{ClientHello, Ja4, Ja4Transport, ServerHello};
 
+/// The name of a protocol, and its function.
+type ProtocolReader = (&'static str, fn(&[u8]) -> usize);
+
 /// The protocols, by their names.
-pub(super) const READERS: [(&str, fn(&[u8]) -> usize); 5] =
+pub(super) const READERS: [ProtocolReader; 5] =
     [("dns", dns), ("http", http), ("quic", quic), ("ssh", ssh), ("tls", tls)];
 
 /// Messages in datagrams and streams.

@@ -358,7 +358,7 @@ fn way(finding: &ReverseShell<'_>, steps: &[ChainStep]) -> impl Display {
                 Some(ProcessLink::Unix) => f.write_str(" → socket pair → ")?,
                 Some(ProcessLink::Terminal(number)) => write!(f, " → pseudoterminal {number} → ")?,
                 Some(ProcessLink::Connection) => {
-                    f.write_str(" → connection within the machine → ")?
+                    f.write_str(" → connection within the machine → ")?;
                 }
             }
         }

@@ -234,7 +234,9 @@ impl Losses {
     #[cfg(test)]
     pub(crate) fn of_tasks(tasks: &[KernelVa]) -> Self {
         let mut losses = Self::default();
-        tasks.iter().for_each(|&task| losses.miss(WalkedStructure::Task, task));
+        for &task in tasks {
+            losses.miss(WalkedStructure::Task, task);
+        }
         losses
     }
 }

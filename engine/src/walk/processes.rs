@@ -299,7 +299,7 @@ impl Walker {
             };
             match kind {
                 ProcessNamespaceKind::Mount => {
-                    process.mount_namespace = view.unsigned(mnt.inum) as u32
+                    process.mount_namespace = view.unsigned(mnt.inum) as u32;
                 }
                 ProcessNamespaceKind::Pid => process.pid_namespace = view.unsigned(pid.inum) as u32,
             }

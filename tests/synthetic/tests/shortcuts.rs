@@ -259,7 +259,7 @@ fn the_rows_of_another_system_or_of_an_older_scan_are_not_kept() {
     let mut machines = [machine(RELEASES[1]), machine(RELEASES[1])];
     let kernels = machines.each_mut().map(kernel);
     let mut kept = [WalkCheckpoint::new(&limits()), WalkCheckpoint::new(&limits())];
-    let mut walkers = [walker(&limits()), walker(&limits())];
+    let mut walkers = [(); 2].map(|()| Box::new(walker(&limits())));
     let mut scan = |walker: usize, system: usize| {
         let (kernel, machine) = (&kernels[system], &mut machines[system]);
         scan(&mut walkers[walker], &mut kept[system], kernel, machine).is_kept

@@ -11,8 +11,10 @@ use crate::flame;
 use page::{ResultsPage, ResultsTable, number, plain, seconds};
 
 const IMAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/images");
-/// The files in `docs/images`, and what draws them.
-const PLOTS: [(&str, fn() -> Result<String, String>); 4] = [
+/// A file in `docs/images`, and the function that draws it.
+type PlotFile = (&'static str, fn() -> Result<String, String>);
+
+const PLOTS: [PlotFile; 4] = [
     ("flows.svg", || flows()?.svg()),
     ("growth.svg", || growth()?.svg()),
     ("peers.svg", || peers()?.svg()),

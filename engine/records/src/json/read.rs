@@ -230,7 +230,7 @@ impl<'r> JsonReader<'r> {
             match bytes.get(self.at).ok_or(MalformedRecord)? {
                 b'"' => break,
                 b'\\' => {
-                    self.at += Escape::at(&self.text[self.at..]).ok_or(MalformedRecord)?.length
+                    self.at += Escape::at(&self.text[self.at..]).ok_or(MalformedRecord)?.length;
                 }
                 0..0x20 => return Err(MalformedRecord),
                 // A byte of a character beyond ASCII, or DEL.

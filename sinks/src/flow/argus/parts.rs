@@ -138,7 +138,7 @@ fn flow(words: &mut ArgusWordWriter<'_>, key: &FlowKey) {
             flow_v4(words, key);
         }
         FlowKeyKind::Ipv6 | FlowKeyKind::Icmpv6 | FlowKeyKind::EspV6 | FlowKeyKind::FragmentV6 => {
-            flow_v6(words, key)
+            flow_v6(words, key);
         }
         FlowKeyKind::Arp => {
             // Ethernet, IPv4, lengths 6 and 4, a request.

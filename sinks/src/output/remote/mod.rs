@@ -310,7 +310,7 @@ impl RemoteOutput {
                     RefusalStep::Drop => self.drop_refused(batch.records, &error),
                     RefusalStep::Smaller => self.send_again(),
                     RefusalStep::Sample if http.search.choose(&mut self.backlog) => {
-                        self.send_again()
+                        self.send_again();
                     }
                     RefusalStep::Sample => {
                         let error = self.answer_error(answer, OF_ALL);

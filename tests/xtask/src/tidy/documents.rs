@@ -20,7 +20,7 @@ fn content(wanted: &str) -> String {
     let extension = wanted.rsplit('.').next().expect("a path has an extension");
     let all = files(&[extension]);
     let file = all.into_iter().find(|(path, _)| path == wanted);
-    file.map(|(_, text)| text).unwrap_or_else(|| panic!("{wanted} exists"))
+    file.map_or_else(|| panic!("{wanted} is missing"), |(_, text)| text)
 }
 
 /// The first cells of the table below this heading.

@@ -106,7 +106,7 @@ impl ControlThread {
                 self.systems.candidates[index].phase = Phase::Attaching(attaching);
             }
             Err(failure) => {
-                self.systems.report_failure(&mut self.cx, index, waiting, failure.into())
+                self.systems.report_failure(&mut self.cx, index, waiting, failure.into());
             }
         }
     }
