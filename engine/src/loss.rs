@@ -206,7 +206,7 @@ pub struct GapKind {
     /// Its word in records (`gap`).
     pub key: &'static str,
     pub rule: GapRule,
-    /// What is missed, in words that follow a number.
+    /// Words for what is missed; they follow a number.
     pub words: &'static str,
 }
 

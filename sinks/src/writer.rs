@@ -526,7 +526,7 @@ impl WriterOutput {
         counters.set_panic(panic);
     }
 
-    /// Goes on with another output.
+    /// Continues with another output.
     fn replace(&mut self, output: Box<dyn Output>) {
         let waiting = self.output.hand_over();
         self.output = output;

@@ -238,7 +238,7 @@ impl BashPatternMatch<'_> {
         found
     }
 
-    /// Goes on by one byte from each position whose byte fits.
+    /// Advances by one byte from each position whose byte fits.
     fn step(&self, from: Positions, fits: impl Fn(u8) -> bool) -> Positions {
         let next =
             from.iter().filter(|&at| self.line.get(usize::from(at)).copied().is_some_and(&fits));

@@ -1,5 +1,5 @@
-//! `docs/flow-options.md`: each option of `panoptes flow` and each variable of `argus.conf`, from the
-//! table that the program reads them by. Other documents name only what is in it.
+//! `docs/flow-options.md`: each option of `panoptes flow` and each variable of `argus.conf`, from
+//! the table that the program reads them by. Other documents name only what is in it.
 //!
 //! Make the page anew with `cargo xtask docs`.
 

@@ -76,7 +76,7 @@ impl TaskListCursor {
         if copied.is_copy() { threads.capacity() as u32 } else { EXTRA_ROUNDS_MAX }
     }
 
-    /// Goes on with the task list from its end.
+    /// Continues the task list from its end.
     fn turn_back(&mut self, threads: &AddressedRows<ThreadRow>, kernel: &Kernel) {
         let link = u64::from(kernel.layouts.task_struct.tasks.offset);
         self.way = TaskListDirection::Back;

@@ -297,7 +297,7 @@ impl FileOutput {
         Ok(())
     }
 
-    /// Goes on in another file, at this place.
+    /// Continues in another file, at this place.
     fn begin(&mut self, file: File, end: u64) -> io::Result<()> {
         self.transport.set_file(file)?;
         self.lines.begin();

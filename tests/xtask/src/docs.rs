@@ -1,5 +1,5 @@
-//! `cargo xtask docs`: makes the generated pages and images of `docs/` anew. Tests compare them with
-//! what this command writes, and follow the links of all documents.
+//! `cargo xtask docs`: makes the generated pages and images of `docs/` anew. Tests compare them
+//! with what this command writes, and follow the links of all documents.
 
 use crate::cargo::{self, WORKSPACE};
 use crate::{limits, plots};

@@ -102,8 +102,8 @@ enum Command {
     Bench(bench::Options),
     Captures(captures::Options),
     Cost(cost::Options),
-    /// Makes docs/records.md, docs/configuration.md and docs/flow-options.md anew, from the tables of
-    /// the code, docs/limits.md from docs/limits.txt, and the images as `plots` does
+    /// Makes docs/records.md, docs/configuration.md and docs/flow-options.md anew, from the tables
+    /// of the code, docs/limits.md from docs/limits.txt, and the images as `plots` does
     Docs,
     Fresh(fresh::Options),
     Fuzz(fuzz::Options),

@@ -129,7 +129,7 @@ impl Rings {
         is_known.then(|| self.frame(self.next).map_or(0, |received| received.stamp_ns))
     }
 
-    /// Goes on to the next frame, which must be known.
+    /// Advances to the next frame, which must be known.
     #[inline]
     pub(super) fn advance(&mut self) {
         debug_assert!(self.next != self.end);

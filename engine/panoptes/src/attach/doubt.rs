@@ -9,7 +9,7 @@ use panoptes_sources::{AnySource, DetectedFormat};
 use crate::config::{System, SystemAddress};
 use crate::exit::Failure;
 
-/// What is read at a time: a page.
+/// Bytes that are read at a time: a page.
 const SAMPLE_BYTES: usize = PAGE_BYTES as usize;
 
 /// Maximum number of pages that are read, spread over the whole file.

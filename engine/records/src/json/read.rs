@@ -90,7 +90,7 @@ impl<'r> JsonReader<'r> {
         self.entry()
     }
 
-    /// Goes on behind the end of the innermost open object or list.
+    /// Advances behind the end of the innermost open object or list.
     pub fn skip_rest(&mut self) -> Result<(), MalformedRecord> {
         let depth = self.depth;
         while self.depth >= depth && self.read()? != Token::End {}

@@ -336,7 +336,7 @@ impl Transfer {
         self.restart != Restart::No
     }
 
-    /// Goes on with a restart of the context, after it stopped or to get tasks astray back; begins
+    /// Continues a restart of the context, after it stopped or to get tasks astray back; begins
     /// one if none is under way. Returns whether the context runs again. Never waits: call it again
     /// until then. An error ends the restart. Allocates, in the library.
     pub(super) fn restart(&mut self) -> Result<bool, DocaError> {

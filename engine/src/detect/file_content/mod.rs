@@ -161,8 +161,8 @@ impl FileContent {
         Self { reader: reader(), ..Self::without_reader(limits, (wanted, false), key) }
     }
 
-    /// Allocates for `limits`; each scan needs a reader ([`Detector::exchange`]). Whether closings are
-    /// wanted, and changed paths.
+    /// Allocates for `limits`; each scan needs a reader ([`Detector::exchange`]). Whether closings
+    /// are wanted, and changed paths.
     pub fn without_reader(
         limits: &Limits,
         (closings_wanted, paths_wanted): (bool, bool),

@@ -197,7 +197,7 @@ impl ShellHistory {
         while left > 0 && self.search_folder(machine, &mut left) {}
     }
 
-    /// Goes on with a search, or begins one. Returns `false` if there is none.
+    /// Continues a search, or begins one. Returns `false` if there is none.
     fn search_folder(&mut self, machine: &mut MachineMemory<'_>, left: &mut u32) -> bool {
         let count = self.shells.len();
         if self.search.is_none() {

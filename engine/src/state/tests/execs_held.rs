@@ -43,7 +43,7 @@ fn begin_exec(process: &mut FakeProcess, name: &str) {
     process.arguments = format!("{name}\0-x\0").into_bytes();
 }
 
-/// Goes on with it: the process counts as running the next program.
+/// The exec ends: the process counts as running the next program.
 fn count_exec(process: &mut FakeProcess, name: &str) {
     process.exec_id += 1;
     process.name = name.into();

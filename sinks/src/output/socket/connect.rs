@@ -85,7 +85,7 @@ impl PendingConnection {
         Self { peer: peer.clone(), addresses, next: 0, attempt: None }
     }
 
-    /// Goes on, and waits for an answer for up to `wait`; `None`: it is not known yet. After an
+    /// Continues, and waits for an answer for up to `wait`; `None`: it is not known yet. After an
     /// error everything begins again.
     pub fn advance(
         &mut self,

@@ -68,7 +68,7 @@ fn begin(way: usize, random: &mut Random) -> Option<TcpStream> {
     Some(stream)
 }
 
-/// Goes on; whether it is still connected.
+/// Continues; returns whether it is still connected.
 fn act(stream: &mut TcpStream, way: usize, random: &mut Random) -> bool {
     let sent = match way {
         // Those that read nothing learn of their end when they send.

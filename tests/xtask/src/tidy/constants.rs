@@ -127,7 +127,7 @@ const F: u8 = 1;
 ";
     let found = constants(text);
     let found: Vec<_> = found.iter().map(|(name, value)| (&name[..], &value[..])).collect();
-    assert_eq!(found, [("A", "1000"), ("B", "*b\"ab\""), ("C", "65536")]);
+    assert_eq!(found, [("A", "1000"), ("B", "*b\"ab\""), ("C", "65536"), ("D", "A * 2")]);
     for (written, value) in [
         ("0x10_u32", "16"),
         ("4 * 1024", "4096"),

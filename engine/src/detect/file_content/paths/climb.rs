@@ -86,7 +86,7 @@ impl Climb {
         self.state = ClimbState::Lost;
     }
 
-    /// Goes on to the folder of a name. One that just changes is lost.
+    /// Climbs to the folder of a name. One that just changes is lost.
     fn rise(&mut self, listed: &DirectoryEntry, name: &[u8]) {
         if self.place.mount.is_null() && listed.parent == listed.address {
             self.state = ClimbState::AtRoot;

@@ -298,7 +298,7 @@ impl Paths {
         self.late.parts()
     }
 
-    /// Goes on with the sweep, and notes what has changed.
+    /// Continues the sweep, and notes what has changed.
     pub(super) fn look(
         &mut self,
         (reader, memory): (&mut MemoryReader, &mut MachineMemory<'_>),

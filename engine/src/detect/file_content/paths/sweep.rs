@@ -223,7 +223,7 @@ impl Sweep {
         !self.folders.is_empty()
     }
 
-    /// Goes on with the sweep, or begins one: `fs` is the `struct fs_struct` of process 1, `now_ns`
+    /// Continues the sweep, or begins one: `fs` is the `struct fs_struct` of process 1, `now_ns`
     /// the time by the machine's clock. Calls `found` for each file and symbolic link in a folder
     /// where files may matter, and for each folder of the system.
     pub(super) fn go_on(
@@ -447,7 +447,7 @@ impl Sweep {
         (self.absent - before) as usize
     }
 
-    /// Goes on to the next name of a list; `false` at its end, or where it breaks off.
+    /// Advances to the next name of a list; `false` at its end, or where it breaks off.
     fn advance(&mut self, read: &FolderRead) -> bool {
         let folder = &mut self.folders[read.folder];
         let Some(listed) = &read.listed else { return false };
