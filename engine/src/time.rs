@@ -51,6 +51,11 @@ pub struct Now {
 }
 
 impl Now {
+    /// The calendar time of an earlier point, by the calendar of now.
+    pub const fn real_of(self, earlier: Monotonic) -> RealTime {
+        RealTime(self.real.0.saturating_sub(self.monotonic.since(earlier)))
+    }
+
     /// The time at which both clocks show these nanoseconds; for replays and tests.
     pub const fn at(ns: i64) -> Self {
         Self { monotonic: Monotonic(ns), real: RealTime(ns) }

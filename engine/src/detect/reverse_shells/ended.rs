@@ -137,7 +137,7 @@ fn report(
         out_end: None,
         interpreter: fed.interpreter,
         is_tunnel: false,
-        since_ns: begun,
+        since_ns: scene.cx.now.real_of(begun),
         scans,
         members: &members,
         is_cut: false,

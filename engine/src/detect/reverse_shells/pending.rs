@@ -10,7 +10,7 @@ use super::interpreter::Interpreter;
 use super::judge::ConnectionPosition;
 use super::pairs::{Pair, Pairs};
 use crate::state::process::ProcessKey;
-use crate::time::{Now, RealTime};
+use crate::time::{Monotonic, Now, RealTime};
 use crate::walk::Snapshot;
 
 /// Maximum number of pairs of interpreter and connection that are watched.
@@ -24,8 +24,8 @@ const PATIENCE_SCANS: u32 = 64;
 pub(super) struct SettlingTime {
     ns: i64,
     scans: u32,
-    /// Whether what the peer sends while the state lasts ends the wait: an agent has its script
-    /// before it starts a shell, while a session gets its commands one after the other.
+    /// Whether what the peer sends ends the wait for work, once the state has lasted: an agent has
+    /// its script before it starts a shell, while a session gets its commands one after the other.
     by_commands: bool,
 }
 
@@ -89,7 +89,7 @@ pub(super) struct UndecidedPair {
     pub(super) pair: Pair,
     pub(super) fed: FedShell,
     /// When its last state was first seen, and in how many scans.
-    pub(super) begun: RealTime,
+    pub(super) begun: Monotonic,
     pub(super) scans: u32,
 }
 
@@ -98,10 +98,11 @@ struct PendingPairState {
     shape: (ConnectionPosition, ConnectionPosition),
     /// Whether any byte had been written to the connection when this state was first seen.
     had_spoken: bool,
-    /// Number of bytes that the peer had sent then.
+    /// Number of bytes that the peer had sent when the state had not yet lasted: what comes before
+    /// an agent closes its end is no command.
     received: u64,
     /// When this state was first seen, and in how many scans.
-    begun: RealTime,
+    begun: Monotonic,
     lasted_scans: u32,
     /// In how many scans the pair was seen, whatever its state.
     seen_scans: u32,
@@ -159,16 +160,20 @@ impl PendingList {
         let is_busy = works && pending.seen_scans <= PATIENCE_SCANS;
         if pending.shape != shape {
             (pending.shape, pending.had_spoken, pending.scans) = (shape, has_spoken, 0);
-            (pending.received, pending.begun, pending.lasted_scans) = (received, now.real, 0);
+            (pending.begun, pending.lasted_scans) = (now.monotonic, 0);
         }
         pending.lasted_scans = pending.lasted_scans.saturating_add(counts);
         if is_busy || pending.scans == 0 {
             (pending.since, pending.scans) = (now, 0);
         }
         pending.scans += if is_busy { 0 } else { counts };
-        let is_commanded = settled.by_commands && received > pending.received;
-        if is_commanded && pending.lasted_scans >= settled.scans {
-            return Some(StateAge { since_ns: pending.begun, scans: pending.lasted_scans });
+        let has_lasted = pending.lasted_scans >= settled.scans
+            && now.monotonic.since(pending.begun) >= settled.ns;
+        if !has_lasted {
+            pending.received = received;
+        } else if settled.by_commands && received > pending.received {
+            let since_ns = now.real_of(pending.begun);
+            return Some(StateAge { since_ns, scans: pending.lasted_scans });
         }
         let lasted = now.monotonic.since(pending.since.monotonic);
         let seen = StateAge { since_ns: pending.since.real, scans: pending.scans };
@@ -190,7 +195,7 @@ impl PendingList {
             shape: question.shape,
             had_spoken: question.has_spoken,
             received: question.received,
-            begun: now.real,
+            begun: now.monotonic,
             lasted_scans: question.counts,
             seen_scans: question.counts,
             since: now,
