@@ -361,7 +361,7 @@ fn an_allocation_on_a_sealed_thread_is_caught_and_named() {
     drop(boxed);
     assert_eq!(OFFENCES.swap(0, Ordering::Relaxed), 1);
     let first = FIRST.lock().unwrap().take().unwrap();
-    assert!(first.contains("allocation of 4321 bytes"), "{first}");
+    assert!(first.contains("Allocate { bytes: 4321 }"), "{first}");
     assert!(first.contains("an_allocation_on_a_sealed_thread"), "{first}");
     drop(std::hint::black_box(Box::new([1_u8; 4321])));
     assert_nothing_was_allocated("an open thread");

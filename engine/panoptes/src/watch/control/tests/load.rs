@@ -21,7 +21,7 @@ const RELEASE: &str = "6.1.0-50-amd64";
 const MEMORY_BYTES: u64 = 192 << 20;
 /// From one change of the machine to the next.
 const STEP: Duration = Duration::from_millis(8);
-/// Processes that are there at a time, beside those of the start.
+/// Processes that live at a time, besides those of the start.
 const ALIVE: usize = 4;
 /// The name of the system.
 pub(super) const LIVE: &str = "live";
