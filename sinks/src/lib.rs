@@ -15,7 +15,7 @@
 //! # use std::sync::atomic::AtomicBool;
 //! # use panoptes_records::activities::Activity;
 //! # use panoptes_records::json::Limits;
-//! # use panoptes_records::record::header::Header;
+//! # use panoptes_records::record::header::RecordHeader;
 //! # use panoptes_records::record::interface::BluefieldSystem;
 //! # use panoptes_records::record::process::ProcessDetails;
 //! # use panoptes_records::record::{Details, Record, RecordWriter};
@@ -23,7 +23,8 @@
 //! use panoptes_records::queue::{QueueSize, Waker, queue};
 //! use panoptes_sinks::writer::Writer;
 //!
-//! # let header = Header::new(&"NONE".into(), &BluefieldSystem::default(), Limits::new(1024));
+//! # let (user_data, bluefield) = ("NONE".into(), BluefieldSystem::default());
+//! # let header = RecordHeader::new(&user_data, &bluefield, Limits::new(1024));
 //! # let process = ProcessDetails::default();
 //! # let record = Record::new(Activity::ProcessCreated, Details::Process(&process));
 //! # let mut records = RecordWriter::new(7, 1024);

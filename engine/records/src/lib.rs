@@ -12,7 +12,7 @@
 //! ```
 //! use panoptes_records::activities::Activity;
 //! use panoptes_records::json::Limits;
-//! use panoptes_records::record::header::Header;
+//! use panoptes_records::record::header::RecordHeader;
 //! use panoptes_records::record::interface::BluefieldSystem;
 //! use panoptes_records::record::process::ProcessDetails;
 //! use panoptes_records::record::scan::ScanLine;
@@ -36,7 +36,8 @@
 //! );
 //!
 //! // A record: the header is built once per system, the writer lives as long as its scanner.
-//! let mut header = Header::new(&"NONE".into(), &BluefieldSystem::default(), Limits::new(1024));
+//! let (user_data, bluefield) = ("NONE".into(), BluefieldSystem::default());
+//! let mut header = RecordHeader::new(&user_data, &bluefield, Limits::new(1024));
 //! header.set_workload(&Workload { hostname: Some("web-1".into()), ..Workload::default() });
 //! let mut writer = RecordWriter::new(0x0123_4567_89ab_cdef, 1024);
 //! let record = Record::new(Activity::ProcessCreated, Details::Process(&process));

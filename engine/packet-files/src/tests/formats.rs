@@ -172,7 +172,10 @@ fn impossible_blocks_of_pcapng_are_errors() {
         let error = wrong(&|out| out.u32s(&[6, length, 0]));
         assert_eq!(
             error,
-            format!("a record claims {length} bytes, which; copy or convert it again")
+            format!(
+                "a record claims {length} bytes, which no record of this format has; copy or \
+                 convert it again"
+            )
         );
     }
     let error = wrong(&|out| out.u32s(&[4, 12, 16]));

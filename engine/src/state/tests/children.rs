@@ -582,7 +582,7 @@ fn a_writer_of_a_regular_file_is_reported_when_it_closes() {
         show_writable(&mut watch, &world(), 1300, 1400),
         [
             "-fd 100/1 /passwd",
-            "writer 100/1 Opened { size: 4096, modify_time_ns: 1100, written: true }"
+            "writer 100/1 FileAtOpen { size: 4096, modify_time_ns: 1100, written: true }"
         ]
     );
     assert_eq!(show_writable(&mut watch, &more, 1300, 1500), ["+fd 100/1 /passwd"]);
@@ -592,8 +592,8 @@ fn a_writer_of_a_regular_file_is_reported_when_it_closes() {
         show_writable(&mut watch, &World::default(), 0, 1600),
         [
             "-process 100 task100",
-            "writer 100/1 Opened { size: 4096, modify_time_ns: 1300, written: false }",
-            "writer 100/3 Opened { size: 4096, modify_time_ns: 500, written: false }",
+            "writer 100/1 FileAtOpen { size: 4096, modify_time_ns: 1300, written: false }",
+            "writer 100/3 FileAtOpen { size: 4096, modify_time_ns: 500, written: false }",
         ]
     );
 }

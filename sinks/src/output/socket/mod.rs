@@ -22,20 +22,20 @@
 //! # use std::sync::Arc;
 //! # use std::time::{Duration, Instant};
 //! # use panoptes_sinks::output::{OutputCounters, OutputKind};
-//! use panoptes_sinks::output::socket::{BackOff, Connecting, Names, Peer, Socket};
+//! use panoptes_sinks::output::socket::{BackOff, Peer, PeerResolver, PendingConnection, Socket};
 //!
 //! # let counters = Arc::new(OutputCounters::default());
 //! # let start = Instant::now();
 //! # let now_ns = || start.elapsed().as_nanos() as u64;
 //! let peer = Peer::tcp("logs.example.org", 24224);
-//! let mut names = Names::start(&peer)?;
+//! let mut names = PeerResolver::start(&peer)?;
 //! let mut socket = Socket::new(OutputKind::IoUring, &counters);
 //! let mut backoff = BackOff::new(7);
 //!
 //! // Each of these is one step: `None` and an empty `received` mean that it continues later.
 //! names.ask();
 //! if let Some(addresses) = names.answer() {
-//!     let mut connecting = Connecting::new(&peer, addresses?);
+//!     let mut connecting = PendingConnection::new(&peer, addresses?);
 //!     if let Some(connected) = connecting.advance(now_ns(), Duration::ZERO) {
 //!         socket.open(connected?);
 //!     }
