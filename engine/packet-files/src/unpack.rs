@@ -4,8 +4,7 @@
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 
 use flate2::bufread::MultiGzDecoder;
-use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
-use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
+use panoptes_unpack::ZstdFrames;
 
 /// Enough for each of the marks below.
 const MARK_BYTES: usize = 6;
@@ -65,7 +64,9 @@ pub(crate) fn unpack(mut reader: Box<dyn Read + Send>) -> Result<UnpackedReader,
         CaptureCompression::Xz => {
             Box::new(lzma_rust2::XzReader::new_mem_limit(input, true, XZ_KIB_MAX))
         }
-        CaptureCompression::Zstd => Box::new(ZstdFrames::new(input)),
+        CaptureCompression::Zstd => {
+            Box::new(ZstdFrames::all(input).with_window_max(ZSTD_WINDOW_BYTES_MAX))
+        }
         CaptureCompression::Lz4 => Box::new(Lz4Frames(lz4_flex::frame::FrameDecoder::new(input))),
         CaptureCompression::Other(name) => return Err(UnpackError::Compression(name)),
     };
@@ -82,67 +83,6 @@ impl<R: BufRead> Read for Lz4Frames<R> {
             let count = self.0.read(target)?;
             if count > 0 || target.is_empty() || self.0.get_mut().fill_buf()?.is_empty() {
                 return Ok(count);
-            }
-        }
-    }
-}
-
-/// The frames of a zstd file; skippable frames are skipped (RFC 8878 §3.1.2).
-struct ZstdFrames<R> {
-    input: R,
-    decoder: FrameDecoder,
-    is_open: bool,
-}
-
-impl<R: BufRead> ZstdFrames<R> {
-    fn new(input: R) -> Self {
-        let mut decoder = FrameDecoder::new();
-        decoder.set_max_window_size(ZSTD_WINDOW_BYTES_MAX);
-        Self { input, decoder, is_open: false }
-    }
-
-    /// Begins the next frame with data, if there is one.
-    fn open(&mut self) -> io::Result<bool> {
-        while !self.input.fill_buf()?.is_empty() {
-            match self.decoder.reset(&mut self.input) {
-                Ok(()) => {
-                    self.is_open = true;
-                    return Ok(true);
-                }
-                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
-                    length,
-                    ..
-                })) => {
-                    let mut skipped = (&mut self.input).take(u64::from(length));
-                    io::copy(&mut skipped, &mut io::sink())?;
-                }
-                Err(error) => return Err(io::Error::other(error)),
-            }
-        }
-        Ok(false)
-    }
-}
-
-impl<R: BufRead> Read for ZstdFrames<R> {
-    fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
-        if target.is_empty() {
-            return Ok(0);
-        }
-        loop {
-            if self.is_open {
-                while self.decoder.can_collect() == 0 && !self.decoder.is_finished() {
-                    self.decoder
-                        .decode_blocks(&mut self.input, BlockDecodingStrategy::UptoBlocks(1))
-                        .map_err(io::Error::other)?;
-                }
-                let count = self.decoder.read(target)?;
-                if count > 0 {
-                    return Ok(count);
-                }
-                self.is_open = false;
-            }
-            if !self.open()? {
-                return Ok(0);
             }
         }
     }

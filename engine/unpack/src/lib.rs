@@ -5,7 +5,8 @@
 //! The data is hostile: decoders have a limit of memory. How much is unpacked, the caller bounds by
 //! reading no more.
 //!
-//! Not here: compressed dumps and captures, whose formats have their own readers.
+//! Not here: compressed dumps and captures, whose formats have their own readers. Captures share
+//! [`ZstdFrames`].
 //!
 //! Start reading at [`Compression`].
 
@@ -21,10 +22,11 @@ use std::io::{self, BufRead, BufReader, Read};
 use flate2::bufread::{GzDecoder, MultiGzDecoder};
 use lzma_rust2::{LzmaReader, XzReader};
 
+pub use zstd::ZstdFrames;
+
 use blocks::BlockReader;
 use lz4::Legacy;
 use lzo::Lzop;
-use zstd::Frames;
 
 /// Maximum memory of an xz or lzma decoder, in KiB. The decoder allocates what the data requests:
 /// `xz -9e` needs 64 MiB, and newer kernels are packed with dictionaries of 128 MiB
@@ -80,7 +82,7 @@ impl Compression {
             Self::Gzip => Box::new(GzDecoder::new(input)),
             Self::Xz => Box::new(XzReader::new_mem_limit(input, false, LZMA_KIB_MAX)),
             Self::Lzma => Box::new(LzmaReader::new_mem_limit(Bytes(input), LZMA_KIB_MAX, None)?),
-            Self::Zstd => Box::new(Frames::one(input)),
+            Self::Zstd => Box::new(ZstdFrames::one(input)),
             Self::Lz4Legacy => Box::new(BlockReader::new(Legacy::new(input))),
             Self::Lzo => Box::new(BlockReader::new(Lzop::new(input))),
         })
@@ -105,7 +107,7 @@ pub fn all<'r>(input: impl Read + 'r) -> io::Result<Box<dyn Read + 'r>> {
     Ok(match Compression::of(input.fill_buf()?) {
         Some(Compression::Gzip) => Box::new(MultiGzDecoder::new(input)),
         Some(Compression::Xz) => Box::new(XzReader::new_mem_limit(input, true, LZMA_KIB_MAX)),
-        Some(Compression::Zstd) => Box::new(Frames::all(input)),
+        Some(Compression::Zstd) => Box::new(ZstdFrames::all(input)),
         // No archive is packed in these ways, and few bytes show two of them.
         Some(Compression::Lzma | Compression::Lz4Legacy | Compression::Lzo) | None => {
             Box::new(input)

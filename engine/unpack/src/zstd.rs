@@ -6,7 +6,8 @@ use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
 /// The frames of a zstd stream; skippable frames are skipped (RFC 8878, 3.1.2).
-pub(crate) struct Frames<R> {
+#[expect(missing_debug_implementations, reason = "the decoder has none")]
+pub struct ZstdFrames<R> {
     input: R,
     decoder: FrameDecoder,
     is_open: bool,
@@ -16,16 +17,23 @@ pub(crate) struct Frames<R> {
     is_begun: bool,
 }
 
-impl<R: BufRead> Frames<R> {
+impl<R: BufRead> ZstdFrames<R> {
     /// The first frame alone.
     pub(crate) fn one(input: R) -> Self {
         Self { is_one: true, ..Self::all(input) }
     }
 
     /// All frames.
-    pub(crate) fn all(input: R) -> Self {
+    pub fn all(input: R) -> Self {
         let decoder = FrameDecoder::new();
         Self { input, decoder, is_open: false, is_one: false, is_begun: false }
+    }
+
+    /// Refuses frames with a larger window than this, in bytes.
+    #[must_use]
+    pub fn with_window_max(mut self, bytes: u64) -> Self {
+        self.decoder.set_max_window_size(bytes);
+        self
     }
 
     /// Begins the next frame with data, if there is one.
@@ -53,7 +61,7 @@ impl<R: BufRead> Frames<R> {
     }
 }
 
-impl<R: BufRead> Read for Frames<R> {
+impl<R: BufRead> Read for ZstdFrames<R> {
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
         if target.is_empty() {
             return Ok(0);
