@@ -65,7 +65,7 @@ gaps! {
 /// What a scan missed.
 #[derive(Debug)]
 pub struct ScanShortfall<'a> {
-    pub scan: Losses,
+    pub scan: &'a Losses,
     /// What the scan left for the next one.
     pub left: DeferredWork,
     /// Processes of which scans show no consistent data.
@@ -348,7 +348,7 @@ impl LossFixture {
         &mut self.detectors[at.expect("the key of a gap")]
     }
 
-    pub(super) fn missed(&mut self, scan: &Losses) -> ScanShortfall<'_> {
+    pub(super) fn missed<'a>(&'a mut self, scan: &'a Losses) -> ScanShortfall<'a> {
         let Self { unstable, tables, contents, detectors } = self;
         let folder_of = |kind: &GapKind| match kind.key {
             "paths" => b"/usr/bin/".as_slice(),
@@ -360,7 +360,7 @@ impl LossFixture {
         });
         let detectors = detectors.collect();
         let left = DeferredWork::default();
-        ScanShortfall { scan: *scan, left, unstable, tables, contents, detectors }
+        ScanShortfall { scan, left, unstable, tables, contents, detectors }
     }
 }
 

@@ -579,13 +579,13 @@ fn first_of(snapshot: &Snapshot) -> Option<FirstProcess> {
 
 /// What a scan has missed.
 fn missed<'a>(
-    snapshot: &Snapshot,
+    snapshot: &'a Snapshot,
     (unstable, tables): (&'a mut Loss, &'a mut PerLimit<Loss>),
     contents: &'a mut Loss,
     detectors: &'a mut Detectors,
 ) -> ScanShortfall<'a> {
     ScanShortfall {
-        scan: snapshot.losses,
+        scan: &snapshot.losses,
         left: if snapshot.is_partial() { snapshot.left } else { DeferredWork::default() },
         unstable,
         tables,
