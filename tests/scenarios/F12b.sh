@@ -11,9 +11,6 @@
 # allow: file_content_change
 #   file.file_path: /etc/f12b
 #   detection.reason: ~names another file
-# allow: file_content_change
-#   file.file_path: /etc/f12b
-#   detection.reason: ~before, 7 bytes
 # allow: file_descriptor_file_content_change
 #   file_descriptor.file_descriptor_name: /etc/f12b
 #   detection.reason: ~it had only just been opened
@@ -22,7 +19,7 @@
 #   detection.reason: ~when it was first seen open, 0 bytes
 #
 # On a slow machine a scan shows the file while it is prepared. In an hour of churn, the file of
-# one turn replaces that of the one before, at times with the same inode.
+# one turn replaces that of the one before.
 
 #: prepare
 echo before > /etc/f12b
