@@ -38,7 +38,7 @@ pub fn ensure_for_roots() -> Result<()> {
 /// Installs what tests use beside guests. Fetches programs whose packages are not installed:
 /// argus, with which records of flows are compared, and programs whose traffic is audited.
 pub fn ensure_for_tests() -> Result<()> {
-    ensure_for_users(&User::OF_README)?;
+    ensure_for_users(&[User::Build, User::Guests, User::Test, User::Fuzz])?;
     for programs in boxes::FOR_TESTS {
         programs.obtain()?;
     }

@@ -13,7 +13,7 @@ use std::process::Command;
 use clap::{Args, ValueEnum};
 use nix::unistd::{Gid, Uid, chown};
 use panoptes_needs::table::{NEEDS, digest};
-use panoptes_needs::{Need, User, install};
+use panoptes_needs::{User, install};
 use panoptes_rig::{cache, output, packages, setup};
 
 use crate::folders::ROOT;
@@ -231,8 +231,8 @@ impl Fresh {
         append(&self.root.join("etc/passwd"), &line)?;
         append(&self.root.join("etc/group"), &format!("user:x:{USER}:\n"))?;
         give(&self.root.join(HOME))?;
-        let is_used = |need: &&Need| User::OF_README.contains(&need.user);
-        let needs: Vec<_> = NEEDS.iter().filter(is_used).collect();
+        let users = [User::Build, User::Guests, User::Test, User::Fuzz];
+        let needs: Vec<_> = NEEDS.iter().filter(|need| users.contains(&need.user)).collect();
         cache::create(&self.root.join(CLONE))?;
         let words = ["apt-get", "install", "--yes", "--no-install-recommends"];
         let mut install = words.map(str::to_owned).to_vec();

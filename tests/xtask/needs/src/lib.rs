@@ -70,11 +70,6 @@ pub enum User {
     Release,
 }
 
-impl User {
-    /// What both commands of README use, `cargo xtask demo` and `cargo xtask test`.
-    pub const OF_README: [Self; 4] = [Self::Build, Self::Guests, Self::Test, Self::Fuzz];
-}
-
 /// What happens without a need.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Without {

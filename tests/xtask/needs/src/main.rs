@@ -48,7 +48,7 @@ fn plan(
 ) -> Vec<String> {
     let (users, fetched, time) = match command {
         "test" => (
-            &User::OF_README[..],
+            &[User::Build, User::Guests, User::Test, User::Fuzz][..],
             "QEMU, kernels, and programs that traffic is made with and compared to (600 MB)",
             TEST_TIME,
         ),

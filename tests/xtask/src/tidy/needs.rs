@@ -134,8 +134,8 @@ fn the_table_is_the_one_of_the_last_new_machines() {
         let is_current = |line: &str| line.contains(&format!("| {} |", digest()));
         assert!(
             line.is_some_and(is_current),
-            "the needs of README's commands have changed: run `cargo xtask fresh {release}`, and \
-             write its outcome and the digest {} into CONTRIBUTING.md (its line: {line:?})",
+            "the table of needs has changed: run `cargo xtask fresh {release}`, and write its \
+             outcome and the table's digest {} into CONTRIBUTING.md (its line: {line:?})",
             digest()
         );
     }
