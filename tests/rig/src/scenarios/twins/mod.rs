@@ -141,7 +141,8 @@ pub fn run(
         if started.elapsed().as_secs() / 60 > minutes {
             minutes = started.elapsed().as_secs() / 60;
             let turns: usize = twins.iter().map(|(_, turns)| turns.good + turns.bad).sum();
-            report(&format!("{minutes} min: {turns} turns, {reported} alerts"));
+            let waits = if started.elapsed() < choice.time { String::new() } else { waits(&twins) };
+            report(&format!("{minutes} min: {turns} turns, {reported} alerts{waits}"));
         }
     }
     let failed =
@@ -165,6 +166,12 @@ pub fn run(
 /// each twin ran.
 fn is_on(elapsed: Duration, time: Duration, twins: &[(&'static Twin, Turns)]) -> bool {
     elapsed < time || (elapsed < time * 2 && twins.iter().any(|(_, turns)| turns.good == 0))
+}
+
+/// The twins that the end of the run waits for, for people.
+fn waits(twins: &[(&'static Twin, Turns)]) -> String {
+    let waiting = twins.iter().filter(|(_, turns)| turns.good == 0).map(|(twin, _)| twin.name);
+    format!("; no good turn yet: {}", waiting.collect::<Vec<_>>().join(", "))
 }
 
 /// Starts what the twins need.
