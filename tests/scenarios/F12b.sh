@@ -19,7 +19,8 @@
 #   detection.reason: ~when it was first seen open, 0 bytes
 #
 # On a slow machine a scan shows the file while it is prepared. In an hour of churn, the file of
-# one turn replaces that of the one before.
+# one turn replaces that of the one before. Its inode stays in use: a file of the same name with
+# the same inode is the same file, so its preparation would be a change.
 
 #: prepare
 echo before > /etc/f12b
@@ -28,4 +29,4 @@ echo before > /etc/f12b
 wait $pid
 fact sha256 "$(sha256sum < /etc/f12b | cut -d' ' -f1)"
 #: clean
-rm /etc/f12b
+mv /etc/f12b "$(mktemp -u /root/f12b.XXXXXX)"
