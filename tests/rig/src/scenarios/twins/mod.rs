@@ -168,10 +168,14 @@ fn is_on(elapsed: Duration, time: Duration, twins: &[(&'static Twin, Turns)]) ->
     elapsed < time || (elapsed < time * 2 && twins.iter().any(|(_, turns)| turns.good == 0))
 }
 
-/// The twins that the end of the run waits for, for people.
+/// The twins that the end of the run waits for, for people; empty for none.
 fn waits(twins: &[(&'static Twin, Turns)]) -> String {
     let waiting = twins.iter().filter(|(_, turns)| turns.good == 0).map(|(twin, _)| twin.name);
-    format!("; no good turn yet: {}", waiting.collect::<Vec<_>>().join(", "))
+    let names: Vec<&str> = waiting.collect();
+    if names.is_empty() {
+        return String::new();
+    }
+    format!("; no good turn yet: {}", names.join(", "))
 }
 
 /// Starts what the twins need.
