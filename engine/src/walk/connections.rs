@@ -303,13 +303,7 @@ impl Walker {
                         }
                     }
                 }
-                let is_tcp = matches!(endpoints.family, AF_INET | AF_INET6)
-                    // A closed socket is in no table: it left the table during this scan.
-                    && !matches!(
-                        TcpState::from_number(endpoints.state),
-                        None | Some(TcpState::Closed)
-                    );
-                if is_tcp {
+                if is_connection(&endpoints) {
                     let row = ConnectionRow {
                         address,
                         endpoints,
@@ -437,6 +431,15 @@ fn start_of_tuple(row: &ConnectionRow) -> u128 {
 pub(super) fn is_sockfs(snapshot: &Snapshot, inode: &InodeRow) -> bool {
     let filesystem = snapshot.super_blocks.at(inode.super_block);
     filesystem.is_some_and(|row| row.filesystem.magic == magic::SOCKFS)
+}
+
+/// Whether a socket of a chain is a TCP connection, or listens. One that is closed or has no port is
+/// in no table: it left the table during this scan. The kernel takes its port before it notes that
+/// it is closed (`tcp_set_state`, net/ipv4/tcp.c).
+fn is_connection(endpoints: &Endpoints) -> bool {
+    matches!(endpoints.family, AF_INET | AF_INET6)
+        && endpoints.source_port != 0
+        && !matches!(TcpState::from_number(endpoints.state), None | Some(TcpState::Closed))
 }
 
 /// Adds a connection. If there is no room, it takes that of one that waits (TIME_WAIT), or that is

@@ -329,11 +329,12 @@ impl Machine {
             let net = KernelVa(self.memory.get(row.sock, common.skc_net));
             self.add_time_wait(net, (source, destination), chain);
         }
-        self.memory.put(row.sock, common.skc_state, TcpState::Closed as u64);
         if row.chain.is_some() {
             self.memory.hlist_del(row.sock.plus(common.skc_node.offset.into()));
             self.memory.put(row.sock, common.skc_num, 0);
         }
+        // After the table, as in `tcp_set_state` (net/ipv4/tcp.c).
+        self.memory.put(row.sock, common.skc_state, TcpState::Closed as u64);
         self.memory.put(row.sock, layouts.sock.sk_socket, 0);
         self.memory.point(row.holder, layouts.socket.sk, KernelVa::NULL);
         self.memory.point(row.holder, layouts.socket.file, KernelVa::NULL);

@@ -13,6 +13,12 @@ use crate::walk::{MemoryCopyMode, UNREAD_DEVICE};
 
 /// `TCP_ESTABLISHED`
 const ESTABLISHED: u64 = 1;
+/// `TCP_FIN_WAIT2`
+const FIN_WAIT2: u8 = 5;
+/// `TCP_CLOSE`
+const CLOSED: u8 = 7;
+/// The local port of sockets.
+const PORT: u16 = 22;
 
 /// One namespace's table: the lengths of its first chains, and the number of its buckets.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +46,7 @@ fn find(memory: &mut Sparse, limits: &Limits, tables: &[Table<'_>]) -> Walker {
                 for (field, value) in [
                     ("skc_family", AF_INET.into()),
                     ("skc_state", ESTABLISHED),
+                    ("skc_num", PORT.into()),
                     ("skc_net.net", net),
                 ] {
                     memory.set(sock, "sock_common", field, value);
@@ -195,9 +202,9 @@ proptest! {
 fn endpoints() -> Endpoints {
     Endpoints {
         family: AF_INET,
-        state: 0,
+        state: FIN_WAIT2,
         source: [10, 0, 0, 1].into(),
-        source_port: 0,
+        source_port: PORT,
         destination: [10, 0, 0, 2].into(),
         destination_port: 443,
         bound_device: 0,
@@ -217,6 +224,15 @@ fn connection() -> ConnectionRow {
         route_device: 0,
         net: None,
     }
+}
+
+#[test]
+fn a_socket_without_its_port_has_left_the_table() {
+    let connection = endpoints();
+    assert!(is_connection(&connection));
+    assert!(!is_connection(&Endpoints { source_port: 0, ..connection }));
+    assert!(!is_connection(&Endpoints { source_port: 0, state: CLOSED, ..connection }));
+    assert!(!is_connection(&Endpoints { state: CLOSED, ..connection }));
 }
 
 #[test]
