@@ -1,10 +1,14 @@
 //! Changes of a request that take more than a line of the table.
 
+use panoptes_engine::time::SECOND_NS;
 use panoptes_flow::identity::FlowIdentity;
 
 use crate::exit::Failure;
 use crate::flow::request::{Beside, FlowRequest};
 use crate::flow::values::{mistake, number};
+
+/// The longest timeout of flows in seconds: the largest number of 16 bits, less one.
+const TIMEOUT_SECONDS_MAX: u64 = u16::MAX as u64 - 1;
 
 /// The key of flows.
 pub(super) fn set_flow_key(
@@ -42,7 +46,7 @@ pub(super) fn set_timeout(
     text: &str,
     least: u64,
 ) -> Result<(), Failure> {
-    *timeout_ns = number(what, text, least, 65_534)? as i64 * 1_000_000_000;
+    *timeout_ns = number(what, text, least, TIMEOUT_SECONDS_MAX)? as i64 * SECOND_NS;
     Ok(())
 }
 
