@@ -35,9 +35,9 @@ const HALF_SQUARE: i32 = 5;
 const RADIUS: i32 = 4;
 const TEXT_DISTANCE: i32 = 9;
 const LINE_WIDTH: u32 = 2;
-/// Sizes of fonts. The document has them divided by 1.24.
-const FONT: i32 = 15;
-const TITLE_FONT: i32 = 18;
+/// Fonts of all texts but those in boxes. The document has their sizes divided by 1.24.
+const FONT: ChartFont = (FontFamily::SansSerif, 15);
+const TITLE_FONT: ChartFont = (FontFamily::SansSerif, 18);
 
 /// Colours of series, which people with a weak sense of colour can tell apart (Okabe and Ito).
 const COLOURS: [RGBColor; 5] = [
@@ -48,6 +48,8 @@ const COLOURS: [RGBColor; 5] = [
     RGBColor(230, 159, 0),
 ];
 
+/// A family of fonts, and the size of one in pixels.
+type ChartFont = (FontFamily<'static>, i32);
 /// What charts are drawn on.
 type Canvas<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type CanvasError = DrawingAreaErrorKind<std::io::Error>;
@@ -184,9 +186,9 @@ fn draw_legend(canvas: &Canvas<'_>, entries: &[(&str, RGBColor)]) -> CanvasResul
     Ok(())
 }
 
-/// A font's size, and the side of a text that is at its place.
-fn text_style(size: i32, horizontal: HPos, vertical: VPos) -> TextStyle<'static> {
-    TextStyle::from((FontFamily::SansSerif, size)).pos(Pos::new(horizontal, vertical))
+/// A font, and the side of a text that is at its place.
+fn text_style(font: ChartFont, horizontal: HPos, vertical: VPos) -> TextStyle<'static> {
+    TextStyle::from(font).pos(Pos::new(horizontal, vertical))
 }
 
 #[cfg(test)]

@@ -1,16 +1,19 @@
 //! Boxes in levels, each as wide as its share of the whole: a flame graph.
 
 use plotters::element::{Rectangle, Text};
-use plotters::style::text_anchor::{HPos, Pos, VPos};
-use plotters::style::{Color as _, FontFamily, RGBColor, TextStyle};
+use plotters::style::text_anchor::{HPos, VPos};
+use plotters::style::{Color as _, FontFamily, RGBColor};
 
-use super::{Axis, Canvas, CanvasResult, WIDTH, draw_axes, draw_legend, frame_height, svg};
+use super::{
+    Axis, Canvas, CanvasResult, ChartFont, WIDTH, draw_axes, draw_legend, frame_height, svg,
+    text_style,
+};
 
 /// Height of a level, and half of a box, in pixels.
 const LEVEL_HEIGHT: u32 = 18;
 const HALF_BOX: i32 = 8;
-/// Size of the font, and the width of its characters, in pixels.
-const FONT: i32 = 12;
+/// The font of names, and the width of its characters in pixels.
+const FONT: ChartFont = (FontFamily::Monospace, 12);
 const CHARACTER: i32 = 6;
 /// A shorter piece of a name says nothing.
 const CHARACTERS_MIN: usize = 3;
@@ -65,8 +68,7 @@ impl BoxChart<'_> {
             let room = ((right - left - EDGES) / CHARACTER).max(0) as usize;
             if room >= CHARACTERS_MIN {
                 let name: String = it.name.chars().take(room).collect();
-                let style = TextStyle::from((FontFamily::Monospace, FONT));
-                let style = style.pos(Pos::new(HPos::Left, VPos::Center));
+                let style = text_style(FONT, HPos::Left, VPos::Center);
                 canvas.draw(&Text::new(name, (left + EDGES / 2, middle), style))?;
             }
         }
