@@ -186,6 +186,21 @@ impl Losses {
             && self.process_id.is_none()
     }
 
+    /// Forgets all that [`Self::is_whole`] counts: what is left is what a whole scan may lose.
+    pub(super) fn forget_counted(&mut self) {
+        if self.is_whole() {
+            return;
+        }
+        (self.unreadable, self.unbounded, self.dropped, self.process_id) = (0, 0, 0, None);
+        self.unreadable_by.fill(0);
+        self.unbounded_by.fill(0);
+        for (structure, tallies) in WalkedStructure::ALL.iter().zip(&mut self.stops) {
+            if structure.part().is_some() {
+                *tallies = [StopTally::default(); 3];
+            }
+        }
+    }
+
     /// The most frequent reasons, by number; at most three.
     pub fn frequent_stops(&self) -> ArrayVec<FrequentStop, 3> {
         self.most_frequent(|_, _| true)
@@ -301,5 +316,21 @@ mod tests {
         assert!(losses.is_whole());
         assert_eq!((losses.frequent_unreadable(), losses.frequent_unbounded()), (None, None));
         assert_eq!(texts(&losses), [(1, "tree of memory areas: loop at 0x10".to_owned())]);
+    }
+
+    #[test]
+    fn what_a_whole_scan_may_lose_stays_when_the_rest_is_forgotten() {
+        let mut whole = Losses { not_resident: 3, ..Losses::default() };
+        whole.stop(WalkedStructure::AreaTree, EarlyStop::Loop { address: KernelVa(0x10) });
+        let mut losses = whole;
+        losses.miss(WalkedStructure::Socket, KernelVa(0x20));
+        losses.stop(WalkedStructure::SocketChain, EarlyStop::TooLong { limit: 4096 });
+        (losses.dropped, losses.process_id) = (5, Some(42));
+        assert!(!losses.is_whole());
+        losses.forget_counted();
+        assert_eq!(losses, whole);
+        losses.dropped = 1;
+        losses.forget_counted();
+        assert_eq!(losses, whole);
     }
 }

@@ -129,7 +129,7 @@ impl Walker {
         let origin = self.origin(scope);
         self.idle.count(origin, &self.snapshot.machine);
         if self.is_whole() && (!self.snapshot.is_light || keeps_light) {
-            self.idle.end(origin, &self.snapshot.losses);
+            self.idle.end(origin);
         }
         Ok(&self.snapshot)
     }

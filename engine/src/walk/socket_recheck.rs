@@ -80,14 +80,14 @@ impl Walker {
     /// Reads the counters of all TCP sockets in the rows; `false` if anything else of the sockets
     /// has changed, or may have. The rows are of no use then.
     pub(super) fn refresh_connections(&mut self, memory: &mut ScannedMemory<'_>) -> bool {
-        let losses = self.idle.losses();
-        self.snapshot.losses = losses;
+        // The scan that the rows are from was whole.
+        self.snapshot.losses.forget_counted();
         if !self.scratch.kept_sockets.has_all {
             return false;
         }
         self.list_heads(memory);
         self.scratch.addresses == self.scratch.kept_sockets.heads
-            && self.snapshot.losses == losses
+            && self.snapshot.losses.is_whole()
             && self.scratch.kept_sockets.collect(&self.snapshot)
             && self.read_counters(memory)
     }

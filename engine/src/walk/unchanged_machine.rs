@@ -15,7 +15,7 @@ use super::carry_over::RUN_QUEUES_MAX;
 use super::interfaces::INTERFACES_EVERY_SCANS;
 use super::snapshot::Machine;
 use super::views::RUN_QUEUES_EVERY_SCANS;
-use super::{Kernel, Losses, ScanError, ScannedMemory, Scope, Snapshot, Walker};
+use super::{Kernel, ScanError, ScannedMemory, Scope, Snapshot, Walker};
 use crate::address::MemoryReader;
 
 /// Number of scans before which a machine must have rested until one of them reads everything, so
@@ -42,10 +42,9 @@ pub(super) struct Idle {
     now: Vec<(KernelVa, u64)>,
     /// Whether `now` has every processor, and each runs its idle task.
     rests: bool,
-    /// The forks and the ticks of the last scan, and what that scan has lost.
+    /// The forks and the ticks of the last scan.
     forks: Option<u64>,
     ticks: Option<u64>,
-    losses: Losses,
     /// Whether nobody could use the rows: the machine's clock stood still, or was in doubt.
     is_unused: bool,
     /// The scan that the counts in `before` are from; `None` if it has failed.
@@ -67,7 +66,6 @@ impl Idle {
             rests: false,
             forks: None,
             ticks: None,
-            losses: Losses::default(),
             is_unused: false,
             counted: None,
             rested_scans: 0,
@@ -140,14 +138,9 @@ impl Idle {
         (self.counted, self.forks, self.is_unused) = (Some(scan), machine.total_forks, false);
     }
 
-    /// Notes that the rows are worth keeping, and what their scan has lost.
-    pub(super) fn end(&mut self, scan: ScanOrigin, losses: &Losses) {
-        (self.shown, self.losses) = (Some(scan), *losses);
-    }
-
-    /// What the scan has lost that the rows are from.
-    pub(super) const fn losses(&self) -> Losses {
-        self.losses
+    /// Notes that the rows of a scan are worth keeping: it was whole ([`Walker::is_whole`]).
+    pub(super) fn end(&mut self, scan: ScanOrigin) {
+        self.shown = Some(scan);
     }
 
     /// Notes that the rows are of no use any more.
@@ -229,7 +222,8 @@ impl Walker {
         snapshot.sockets.clear();
         snapshot.terminals.clear();
         (snapshot.connections_cut, snapshot.chains_in_turn) = (0, false);
-        (snapshot.losses, snapshot.left.chains) = (self.idle.losses, 0);
+        snapshot.losses.forget_counted();
+        snapshot.left.chains = 0;
         for net in snapshot.nets.iter_mut() {
             net.connections_cut = false;
         }
