@@ -6,9 +6,9 @@ use panoptes_decoders::early_stop::EarlyStop;
 use panoptes_decoders::kernel::net_device::MAC_BYTES;
 
 use super::losses::WalkedStructure;
+use super::memory::visit;
 use super::snapshot::{InterfaceRow, NetRow};
 use super::{ScannedMemory, Walker};
-use panoptes_tables::Insertion;
 
 /// Number of scans for which the list of network interfaces is valid.
 pub(super) const INTERFACES_EVERY_SCANS: u32 = 128;
@@ -105,8 +105,9 @@ impl Walker {
             rows -= 1;
             *left -= 1;
             let device = link.minus(u64::from(layout.dev_list.offset));
-            if !self.is_first_visit(device) {
-                let stop = EarlyStop::Loop { address: device };
+            // Each entry costs a round, so a forged ring must not be followed up to the maximum
+            // length of a list.
+            if let Err(stop) = visit(&mut self.visited, device) {
                 self.snapshot.losses.stop(WalkedStructure::InterfaceList, stop);
                 return Extent::Broken;
             }
@@ -128,8 +129,14 @@ impl Walker {
             self.reader.push_filled(&memory.kernel.space, mac, MAC_BYTES as u32);
             memory.run(&mut self.reader);
             row.mac = self.reader.object(0).map(padded);
-            let is_whole = self.read_ipv4(memory, ipv4, &mut row, left)
-                & self.read_ipv6(memory, ipv6, &mut row, left);
+            let lists = [
+                self.read_ipv4(memory, ipv4, &mut row, left),
+                self.read_ipv6(memory, ipv6, &mut row, left),
+            ];
+            let is_whole = lists.iter().all(Result::is_ok);
+            for stop in lists.into_iter().filter_map(Result::err) {
+                self.snapshot.losses.stop(WalkedStructure::AddressList, stop);
+            }
             // Half of a copied interface would be wrong, and no later scan can read the rest.
             if is_whole || !self.snapshot.copied.is_copy() {
                 self.snapshot.interfaces.push(row);
@@ -139,32 +146,35 @@ impl Walker {
         }
     }
 
-    /// Reads the addresses of IPv4; `false` if something could not be read.
+    /// Reads the addresses of IPv4, as many as have room. An error is the reason that one could not
+    /// be read.
     fn read_ipv4(
         &mut self,
         memory: &mut ScannedMemory<'_>,
         in_device: KernelVa,
         row: &mut InterfaceRow,
         left: &mut u32,
-    ) -> bool {
+    ) -> Result<(), EarlyStop> {
         let layouts = &memory.kernel.layouts;
         let (device, address) = (&layouts.in_device, &layouts.in_ifaddr);
-        let view = memory.read_one(&mut self.reader, in_device, &device.packing);
-        let is_read = view.is_some() || in_device.is_null();
-        let mut at = view.map_or(KernelVa::NULL, |view| view.pointer(device.ifa_list));
-        while !at.is_null() && !row.ipv4.is_full() && *left > 0 {
-            *left -= 1;
-            if !self.is_first_visit(at) {
-                return false;
+        let Some(view) = memory.read_one(&mut self.reader, in_device, &device.packing) else {
+            return unread_device(in_device);
+        };
+        let mut at = view.pointer(device.ifa_list);
+        while !at.is_null() {
+            if row.ipv4.is_full() || *left == 0 {
+                self.cut_addresses(row.ipv4.len());
+                break;
             }
-            let Some(view) = memory.read_one(&mut self.reader, at, &address.packing) else {
-                return false;
-            };
+            *left -= 1;
+            visit(&mut self.visited, at)?;
+            let view = memory.read_one(&mut self.reader, at, &address.packing);
+            let view = view.ok_or(EarlyStop::Unreadable { address: at })?;
             // There is room for it.
             let _ = row.ipv4.try_push(padded::<4>(view.bytes(address.ifa_local)).into());
             at = view.pointer(address.ifa_next);
         }
-        is_read
+        Ok(())
     }
 
     /// The same of IPv6.
@@ -174,33 +184,42 @@ impl Walker {
         inet6_dev: KernelVa,
         row: &mut InterfaceRow,
         left: &mut u32,
-    ) -> bool {
+    ) -> Result<(), EarlyStop> {
         let layouts = &memory.kernel.layouts;
         let (device, address) = (&layouts.inet6_dev, &layouts.inet6_ifaddr);
         let end = inet6_dev.plus(u64::from(device.addr_list.offset));
-        let view = memory.read_one(&mut self.reader, inet6_dev, &device.packing);
-        let is_read = view.is_some() || inet6_dev.is_null();
-        let mut link = view.map_or(end, |view| KernelVa(view.u64_at(device.addr_list, 0)));
-        while link != end && !row.ipv6.is_full() && *left > 0 {
+        let Some(view) = memory.read_one(&mut self.reader, inet6_dev, &device.packing) else {
+            return unread_device(inet6_dev);
+        };
+        let mut link = KernelVa(view.u64_at(device.addr_list, 0));
+        while link != end {
+            if row.ipv6.is_full() || *left == 0 {
+                self.cut_addresses(row.ipv6.len());
+                break;
+            }
             *left -= 1;
             let at = link.minus(u64::from(address.if_list.offset));
-            if !self.is_first_visit(at) {
-                return false;
-            }
-            let Some(view) = memory.read_one(&mut self.reader, at, &address.packing) else {
-                return false;
-            };
+            visit(&mut self.visited, at)?;
+            let view = memory.read_one(&mut self.reader, at, &address.packing);
+            let view = view.ok_or(EarlyStop::Unreadable { address: at })?;
             let _ = row.ipv6.try_push(padded::<16>(view.bytes(address.addr)).into());
             link = KernelVa(view.u64_at(address.if_list, 0));
         }
-        is_read
+        Ok(())
     }
 
-    /// Whether this is the first visit of a list entry. Each entry costs a round, so a forged ring
-    /// must not be followed up to the maximum length of a list.
-    fn is_first_visit(&mut self, at: KernelVa) -> bool {
-        self.visited.insert(at.0, 0) == Insertion::New
+    /// Notes that an interface has more than this number of addresses.
+    #[cold]
+    fn cut_addresses(&mut self, count: usize) {
+        let stop = EarlyStop::TooLong { limit: count as u32 };
+        self.snapshot.losses.stop(WalkedStructure::AddressList, stop);
     }
+}
+
+/// The result for a structure with a list of addresses that was not read. Without one, an interface
+/// has no addresses of that family.
+const fn unread_device(address: KernelVa) -> Result<(), EarlyStop> {
+    if address.is_null() { Ok(()) } else { Err(EarlyStop::Unreadable { address }) }
 }
 
 /// The first bytes of `bytes`, with zeros where there are too few.
@@ -208,4 +227,90 @@ fn padded<const BYTES: usize>(bytes: &[u8]) -> [u8; BYTES] {
     let mut all = [0; BYTES];
     all.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::walk::tests::memory::{Sparse, kernel, small, va, walker};
+
+    /// An interface with addresses of one family.
+    struct AddressListScene {
+        memory: Sparse,
+        net: NetRow,
+        family: &'static str,
+        /// The head of the list, and its entries.
+        head: u64,
+        entries: Vec<u64>,
+    }
+
+    impl AddressListScene {
+        fn new(family: &'static str, count: usize) -> Self {
+            let mut memory = Sparse::default();
+            let [net, device, head] = [0; 3].map(|_| memory.structure());
+            let entries: Vec<u64> = (0..count).map(|_| memory.structure()).collect();
+            memory.set(device, "net_device", "dev_list", net);
+            memory.set(device, "net_device", family, head);
+            let link = va(Sparse::field(device, "net_device", "dev_list"));
+            let net = NetRow { address: va(net), first_device: link, ..NetRow::default() };
+            let mut all = Self { memory, net, family, head, entries };
+            // A list of IPv6 ends at its head.
+            let end = if family == "ip_ptr" { 0 } else { head };
+            all.link(head, all.entries[0]);
+            for at in 0..count {
+                all.link(all.entries[at], all.entries.get(at + 1).copied().unwrap_or(end));
+            }
+            all
+        }
+
+        fn link(&mut self, from: u64, to: u64) {
+            let (structure, path) = match self.family {
+                _ if from == self.head && self.family == "ip_ptr" => ("in_device", "ifa_list"),
+                _ if from == self.head => ("inet6_dev", "addr_list"),
+                "ip_ptr" => ("in_ifaddr", "ifa_next"),
+                _ => ("inet6_ifaddr", "if_list"),
+            };
+            self.memory.set(from, structure, path, to);
+        }
+
+        /// Returns the number of addresses that a scan finds, and its reasons to stop.
+        fn read(&mut self) -> (usize, Vec<String>) {
+            let (mut walker, net) = (walker(&small()), self.net);
+            let extent = self.memory.walk(&mut walker, &kernel(), |walker, memory| {
+                let mut left = ENTRIES_MIN;
+                walker.read_devices(memory, &net, 8, &mut left)
+            });
+            let snapshot = &walker.snapshot;
+            let found = snapshot.interfaces.iter().map(|row| row.ipv4.len() + row.ipv6.len());
+            assert_eq!(extent, Extent::Whole);
+            assert!(snapshot.losses.is_whole(), "the interface has a row");
+            let stops = snapshot.losses.frequent_stops();
+            (found.sum(), stops.iter().map(ToString::to_string).collect())
+        }
+    }
+
+    #[test]
+    fn lists_of_addresses_that_end_early_are_named() {
+        for family in ["ip_ptr", "ip6_ptr"] {
+            let stop = |reason: &str| vec![format!("addresses of an interface: {reason}")];
+            assert_eq!(AddressListScene::new(family, 3).read(), (3, vec![]));
+            assert_eq!(AddressListScene::new(family, 16).read(), (16, vec![]));
+            assert_eq!(AddressListScene::new(family, 17).read(), (16, stop("longer than 16")));
+
+            let mut ring = AddressListScene::new(family, 4);
+            let (first, last) = (ring.entries[1], ring.entries[3]);
+            ring.link(last, first);
+            assert_eq!(ring.read(), (4, stop(&format!("loop at {first:#x}"))));
+
+            let mut torn = AddressListScene::new(family, 4);
+            let missing = torn.entries[2];
+            torn.memory.missing.push(missing..missing + 8);
+            assert_eq!(torn.read(), (2, stop(&format!("unreadable at {missing:#x}"))));
+
+            let mut lost = AddressListScene::new(family, 4);
+            let head = lost.head;
+            lost.memory.missing.push(head..head + 8);
+            assert_eq!(lost.read(), (0, stop(&format!("unreadable at {head:#x}"))));
+        }
+    }
 }

@@ -103,6 +103,8 @@ walked_structures! {
     Terminal Sockets "terminal";
     InterfaceList Interfaces "list of interfaces";
     Interface Interfaces "interface";
+    /// An interface without some of its addresses is still one.
+    AddressList Uncounted "addresses of an interface";
 }
 
 /// Number of early stops of a scan at one kind of structure, for one kind of reason.

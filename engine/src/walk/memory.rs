@@ -395,8 +395,8 @@ impl MmRow {
     }
 }
 
-/// Marks a node of a tree as visited. Returns the reason not to follow it.
-fn visit(visited: &mut AddressMap, address: KernelVa) -> Result<(), EarlyStop> {
+/// Marks a node of a tree, or an entry of a list, as visited. Returns the reason not to follow it.
+pub(super) fn visit(visited: &mut AddressMap, address: KernelVa) -> Result<(), EarlyStop> {
     match visited.insert(address.0, 0) {
         Insertion::New => Ok(()),
         Insertion::Old(_) => Err(EarlyStop::Loop { address }),

@@ -136,6 +136,9 @@ impl Members for Fields {
             ("sock_common", _) => (32, 4),
             ("udp_table", "mask") => (8, 4),
             ("net", "ipv4.tcp_death_row.hashinfo") => (32, 8),
+            ("net_device", "dev_list") => (16, 16),
+            ("net_device", "ip_ptr") => (32, 8),
+            ("net_device", "ip6_ptr") => (40, 8),
             _ => (0, 8),
         };
         Some(Member { offset, size })
